@@ -1,0 +1,1 @@
+"""The mrcnet command; nothing imports this package."""

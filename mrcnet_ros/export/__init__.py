@@ -1,0 +1,1 @@
+"""Traceable graphs and the model directory that the estimator reads."""

@@ -1,0 +1,1 @@
+"""Numpy only: rigid motions, cameras, crops, rotation bins and symmetries."""

@@ -1,0 +1,162 @@
+"""Rotations and rigid motions as plain arrays.
+
+Convention: ``T_a_b`` maps a point given in frame b to frame a, ``p_a = T_a_b @ p_b``.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Array = NDArray[np.float64]
+
+
+def make_transform(R: ArrayLike, t: ArrayLike) -> Array:
+    """Stack a rotation and a translation into homogeneous transforms.
+
+    :param R: (..., 3, 3) rotations.
+    :param t: (..., 3) translations [m].
+    :return: (..., 4, 4) float64.
+    """
+    R, t = np.asarray(R, dtype=np.float64), np.asarray(t, dtype=np.float64)
+    T = np.zeros((*np.broadcast_shapes(R.shape[:-2], t.shape[:-1]), 4, 4))
+    T[..., :3, :3], T[..., :3, 3], T[..., 3, 3] = R, t, 1.0
+    return T
+
+
+def inverse(T: ArrayLike) -> Array:
+    """Invert rigid transforms.
+
+    :param T: (..., 4, 4) T_a_b.
+    :return: (..., 4, 4) T_b_a.
+    """
+    T = np.asarray(T, dtype=np.float64)
+    Rt = np.swapaxes(T[..., :3, :3], -1, -2)
+    return make_transform(Rt, -np.einsum('...ij,...j->...i', Rt, T[..., :3, 3]))
+
+
+def skew(w: ArrayLike) -> Array:
+    """Return the matrices of the cross product, ``skew(a) @ b == cross(a, b)``.
+
+    :param w: (..., 3).
+    :return: (..., 3, 3).
+    """
+    w = np.asarray(w, dtype=np.float64)
+    K = np.zeros((*w.shape, 3))
+    K[..., 0, 1], K[..., 0, 2], K[..., 1, 2] = -w[..., 2], w[..., 1], -w[..., 0]
+    return K - np.swapaxes(K, -1, -2)
+
+
+def exp_so3(w: ArrayLike) -> Array:
+    """Turn rotation vectors into rotations (Rodrigues' formula).
+
+    :param w: (..., 3) axis times angle [rad].
+    :return: (..., 3, 3).
+    """
+    w = np.asarray(w, dtype=np.float64)
+    angle = np.linalg.norm(w, axis=-1)[..., None, None]
+    K = skew(w)
+    sine = np.sinc(angle / np.pi)
+    half = np.sinc(angle / (2 * np.pi))
+    result: Array = np.eye(3) + sine * K + 0.5 * half**2 * (K @ K)
+    return result
+
+
+def log_so3(R: ArrayLike) -> Array:
+    """Turn rotations into rotation vectors, the inverse of :func:`exp_so3` for angles < pi.
+
+    :param R: (..., 3, 3).
+    :return: (..., 3) axis times angle [rad], angle in [0, pi].
+    """
+    quaternion = quat_wxyz_from_rotation(R)
+    vector = quaternion[..., 1:]
+    norm = np.linalg.norm(vector, axis=-1, keepdims=True)
+    angle = 2.0 * np.arctan2(norm, quaternion[..., :1])
+    scale = np.where(norm > 1e-12, angle / np.maximum(norm, 1e-12), 2.0)
+    result: Array = scale * vector
+    return result
+
+
+def rotation_angle(R: ArrayLike) -> Array:
+    """Return the angle of rotations [rad], in [0, pi], accurate near both ends.
+
+    :param R: (..., 3, 3).
+    :return: (...).
+    """
+    result: Array = np.linalg.norm(log_so3(R), axis=-1)
+    return result
+
+
+def quat_wxyz_from_rotation(R: ArrayLike) -> Array:
+    """Return unit quaternions w x y z with w >= 0.
+
+    :param R: (..., 3, 3).
+    :return: (..., 4).
+    """
+    R = np.asarray(R, dtype=np.float64)
+    xx, yy, zz = R[..., 0, 0], R[..., 1, 1], R[..., 2, 2]
+    squares = np.stack([1 + xx + yy + zz, 1 + xx - yy - zz, 1 - xx + yy - zz, 1 - xx - yy + zz], -1)
+    a, b, c = (R[..., 2, 1] - R[..., 1, 2], R[..., 0, 2] - R[..., 2, 0], R[..., 1, 0] - R[..., 0, 1])
+    d, e, f = (R[..., 1, 0] + R[..., 0, 1], R[..., 0, 2] + R[..., 2, 0], R[..., 2, 1] + R[..., 1, 2])
+    w2, x2, y2, z2 = np.moveaxis(squares, -1, 0)
+    rows = np.stack([
+        np.stack([w2, a, b, c], -1), np.stack([a, x2, d, e], -1),
+        np.stack([b, d, y2, f], -1), np.stack([c, e, f, z2], -1),
+    ], -2)
+    best = np.argmax(squares, axis=-1)
+    quaternion = np.take_along_axis(rows, best[..., None, None], axis=-2)[..., 0, :]
+    quaternion = quaternion / np.linalg.norm(quaternion, axis=-1, keepdims=True)
+    result: Array = np.where(quaternion[..., :1] < 0, -quaternion, quaternion)
+    return result
+
+
+def rotation_from_quat_wxyz(quat_wxyz: ArrayLike) -> Array:
+    """Return rotations of quaternions, which are normalised first.
+
+    :param quat_wxyz: (..., 4).
+    :return: (..., 3, 3).
+    """
+    q = np.asarray(quat_wxyz, dtype=np.float64)
+    q = q / np.linalg.norm(q, axis=-1, keepdims=True)
+    K = skew(q[..., 1:])
+    result: Array = np.eye(3) + 2.0 * q[..., 0, None, None] * K + 2.0 * (K @ K)
+    return result
+
+
+def nearest_rotation(M: ArrayLike) -> Array:
+    """Project matrices onto SO(3) in the least-squares sense.
+
+    :param M: (..., 3, 3).
+    :return: (..., 3, 3), determinant +1.
+    """
+    U, _, Vt = np.linalg.svd(np.asarray(M, dtype=np.float64))
+    U = U.copy()
+    U[..., :, 2] *= np.linalg.det(U @ Vt)[..., None]
+    result: Array = U @ Vt
+    return result
+
+
+def rotation_from_6d(six: ArrayLike) -> Array:
+    """Orthonormalise two 3-vectors into the columns x and y of rotations, x first.
+
+    :param six: (..., 6).
+    :return: (..., 3, 3), ``z = x cross y``.
+    """
+    six = np.asarray(six, dtype=np.float64)
+    x = six[..., :3] / np.linalg.norm(six[..., :3], axis=-1, keepdims=True)
+    y = six[..., 3:] - np.sum(x * six[..., 3:], axis=-1, keepdims=True) * x
+    y = y / np.linalg.norm(y, axis=-1, keepdims=True)
+    return np.stack([x, y, np.cross(x, y)], axis=-1)
+
+
+def rotation_to_axis(direction: ArrayLike) -> Array:
+    """Return the smallest rotations that turn ``direction`` onto +z.
+
+    :param direction: (..., 3), any length, not along -z.
+    :return: (..., 3, 3) R with ``R @ direction`` along (0, 0, 1).
+    """
+    d = np.asarray(direction, dtype=np.float64)
+    d = d / np.linalg.norm(d, axis=-1, keepdims=True)
+    K = skew(np.cross(d, np.array([0.0, 0.0, 1.0])))
+    result: Array = np.eye(3) + K + K @ K / (1.0 + d[..., 2, None, None])
+    return result

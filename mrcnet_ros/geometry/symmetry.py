@@ -1,0 +1,96 @@
+"""Object symmetries: the rigid motions that leave an object looking the same."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ..errors import SpecError
+from .se3 import Array, exp_so3, make_transform, nearest_rotation
+
+CONTINUOUS_STEP = 0.01
+
+
+@dataclass(frozen=True, eq=False)
+class Symmetries:
+    """A finite set of symmetry motions.
+
+    :param transforms: (S, 4, 4) float64 [m] in the object frame; the first is the identity.
+    :raises SpecError: when the shape is wrong or the first is not the identity.
+    """
+
+    transforms: Array
+
+    def __post_init__(self) -> None:
+        """Check the shape and that the identity comes first."""
+        T = np.array(self.transforms, dtype=np.float64)
+        if T.ndim != 3 or T.shape[1:] != (4, 4) or not np.isfinite(T).all():
+            raise SpecError(f'symmetries must be finite, of shape (S, 4, 4), got {T.shape}')
+        if not len(T) or not np.allclose(T[0], np.eye(4)):
+            raise SpecError('the first symmetry must be the identity')
+        T.setflags(write=False)
+        object.__setattr__(self, 'transforms', T)
+
+    @classmethod
+    def none(cls) -> Symmetries:
+        """Return the identity alone."""
+        return cls(np.eye(4)[None])
+
+    @classmethod
+    def from_bop(cls, info: Mapping[str, Any], unit_m: float) -> Symmetries:
+        """Read ``symmetries_discrete`` and ``symmetries_continuous`` of a BOP models_info entry.
+
+        A continuous symmetry turns about ``axis`` through ``offset``; it is discretised so that
+        no point moves more than 1 % of the object's diameter between steps, as BOP does.
+
+        :param info: one object's entry.
+        :param unit_m: length of the file's unit [m], 0.001 for BOP.
+        :raises SpecError: when an entry is malformed.
+        """
+        discrete = [np.eye(4)]
+        for values in info.get('symmetries_discrete', []):
+            matrix = np.asarray(values, dtype=np.float64)
+            if matrix.size != 16:
+                raise SpecError(f'a discrete symmetry needs 16 numbers, got {matrix.size}')
+            matrix = matrix.reshape(4, 4)
+            discrete.append(make_transform(nearest_rotation(matrix[:3, :3]),
+                                           matrix[:3, 3] * unit_m))
+        continuous = [np.eye(4)]
+        for entry in info.get('symmetries_continuous', []):
+            continuous.extend(continuous_symmetry(
+                entry['axis'], np.asarray(entry['offset'], dtype=np.float64) * unit_m)[1:])
+        return cls(np.array([c @ d for c in continuous for d in discrete]))
+
+    def nearest(self, R_gt: ArrayLike, t_gt: ArrayLike, R_reference: ArrayLike) -> Array:
+        """Return the symmetric equivalent of a pose whose rotation is nearest to a reference.
+
+        :param R_gt: (3, 3) R_camera_object.
+        :param t_gt: (3,) t_camera_object [m].
+        :param R_reference: (3, 3).
+        :return: (4, 4) T_camera_object.
+        """
+        candidates = make_transform(R_gt, t_gt) @ self.transforms
+        trace = np.einsum('sij,ij->s', candidates[:, :3, :3], np.asarray(R_reference))
+        result: Array = candidates[int(np.argmax(trace))]
+        return result
+
+
+def continuous_symmetry(axis: ArrayLike, offset: ArrayLike) -> Array:
+    """Discretise a rotational symmetry.
+
+    :param axis: (3,) direction in the object frame, any length but zero.
+    :param offset: (3,) a point on the axis [m].
+    :return: (315, 4, 4) [m], the identity first.
+    :raises SpecError: when the axis is zero.
+    """
+    axis, offset = np.asarray(axis, dtype=np.float64), np.asarray(offset, dtype=np.float64)
+    length = np.linalg.norm(axis)
+    if axis.shape != (3,) or offset.shape != (3,) or not length > 0:
+        raise SpecError(f'continuous symmetry needs an axis and an offset, got {axis}, {offset}')
+    steps = int(np.ceil(np.pi / CONTINUOUS_STEP))
+    R = exp_so3(2.0 * np.pi * np.arange(steps)[:, None] / steps * axis / length)
+    return make_transform(R, offset - R @ offset)

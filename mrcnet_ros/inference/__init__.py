@@ -1,0 +1,1 @@
+"""Runtimes behind one protocol, and the estimator that goes from image to poses."""

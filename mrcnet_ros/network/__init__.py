@@ -1,0 +1,1 @@
+"""Torch only: the MRC-Net modules and their losses; no input or output, no renderer."""

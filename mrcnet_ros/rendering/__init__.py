@@ -1,0 +1,1 @@
+"""OpenGL: the template renderer and the stores that keep what it drew."""

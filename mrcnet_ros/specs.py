@@ -1,0 +1,139 @@
+"""What a model is made of: frozen numbers saved with every checkpoint and model directory."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from .errors import SpecError
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class CropSpec:
+    """How a detection box becomes a network input.
+
+    :param size_px: side of the square crop.
+    :param padding: crop side as a multiple of the longer box side.
+    """
+
+    size_px: int = 96
+    padding: float = 1.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class BinSpec:
+    """Stage-1 classes.
+
+    :param rotation_nside: HEALPix nside of the viewing directions (12 * nside**2 of them).
+    :param rotation_in_plane: in-plane angles for each direction.
+    :param cells: xy cells on each side of the crop.
+    :param scale_bins: bins of log relative size.
+    :param scale_min: smallest relative size, diameter * f_crop / (depth * size_px).
+    :param scale_max: largest relative size.
+    """
+
+    rotation_nside: int = 2
+    rotation_in_plane: int = 12
+    cells: int = 12
+    scale_bins: int = 32
+    scale_min: float = 0.35
+    scale_max: float = 2.8
+
+    @property
+    def rotations(self) -> int:
+        """Number of rotation bins."""
+        return 12 * self.rotation_nside**2 * self.rotation_in_plane
+
+
+@dataclass(frozen=True, kw_only=True)
+class TemplateSpec:
+    """How a stage-1 rotation bin is rendered: on the optical axis, at a canonical size.
+
+    :param size_px: side of the square template.
+    :param relative_size: diameter * focal / (distance * size_px) of the render.
+    :param distance_diameters: distance of the object origin, in diameters.
+    """
+
+    size_px: int = 96
+    relative_size: float = 0.8
+    distance_diameters: float = 7.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkSpec:
+    """Widths of the default network.
+
+    :param channels: trunk channels at strides 4, 8, 16 and 32.
+    :param embedding: channels of the feature maps that are correlated, at strides 4, 8 and 16.
+    :param hidden: width of the fully connected layers.
+    :param radii: correlation radius at strides 4, 8 and 16.
+    """
+
+    channels: tuple[int, int, int, int] = (32, 64, 128, 192)
+    embedding: tuple[int, int, int] = (32, 64, 96)
+    hidden: int = 256
+    radii: tuple[int, int, int] = (4, 4, 2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViewPrior:
+    """From where a camera can see an object that stands on a table with its z axis up.
+
+    :param elevation_min_deg: lowest elevation of the camera above the object's xy plane.
+    :param elevation_max_deg: highest elevation.
+    :param tilt_max_deg: largest angle between the image's up and the object's z axis.
+    """
+
+    elevation_min_deg: float
+    elevation_max_deg: float
+    tilt_max_deg: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSpec:
+    """Everything that must agree between training, export and inference."""
+
+    preset: str = 'default'
+    crop: CropSpec = field(default_factory=CropSpec)
+    bins: BinSpec = field(default_factory=BinSpec)
+    template: TemplateSpec = field(default_factory=TemplateSpec)
+    network: NetworkSpec = field(default_factory=NetworkSpec)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data that JSON can hold and :meth:`from_dict` restores."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> ModelSpec:
+        """Restore a spec.
+
+        :raises SpecError: when a field is unknown or missing.
+        """
+        parts: dict[str, type[Any]] = {
+            'crop': CropSpec, 'bins': BinSpec, 'template': TemplateSpec, 'network': NetworkSpec,
+        }
+        expected = {f.name for f in dataclasses.fields(cls)}
+        _same_names('model spec', set(values), expected)
+        built = {name: from_mapping(kind, values[name], name) for name, kind in parts.items()}
+        return cls(preset=str(values['preset']), **built)
+
+
+def from_mapping(kind: type[Any], values: Mapping[str, Any], where: str) -> Any:
+    """Build the frozen dataclass ``kind`` from plain data, lists becoming tuples.
+
+    :raises SpecError: when a field is unknown or missing.
+    """
+    _same_names(where, set(values), {f.name for f in dataclasses.fields(kind)})
+    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
+def _same_names(where: str, given: set[str], expected: set[str]) -> None:
+    if given != expected:
+        raise SpecError(
+            f'{where}: unknown fields {sorted(given - expected)}, '
+            f'missing fields {sorted(expected - given)}'
+        )

@@ -1,0 +1,1 @@
+"""Synthetic images, targets, the trainer and its checkpoints."""
