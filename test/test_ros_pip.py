@@ -1,0 +1,178 @@
+"""The stand-ins for ROS packages that pip environments use."""
+
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+cv2 = pytest.importorskip('cv2')
+pytest.importorskip('rclpy', reason='needs the ROS wheels or a ROS installation')
+cv_bridge = pytest.importorskip('cv_bridge')
+message_filters = pytest.importorskip('message_filters')
+
+from sensor_msgs.msg import CompressedImage, Image  # noqa: E402
+
+# Computed by the upstream packages' own generated code (Iron and later).
+UPSTREAM_HASHES = {
+    'vision_msgs/msg/Detection2DArray':
+        'RIHS01_214274120007f4a683866481336b70310268cfa107aebe9d594a6acf75bda968',
+    'vision_msgs/msg/Detection3DArray':
+        'RIHS01_793f5eab9595ac1c0da07873cc859db42eae51f0ee76056db8562515d830e018',
+    'vision_msgs/msg/LabelInfo':
+        'RIHS01_3d37df4015cdf660cc851c51897f2acd957e1ca6205ba0a99aebffb9406b0783',
+    'tf2_msgs/msg/TFMessage':
+        'RIHS01_e369d0f05a23ae52508854b66f6aa0437f3449d652e8cbf22d5abe85d020f087',
+    'tf2_msgs/msg/TF2Error':
+        'RIHS01_db2485e7d6a0ec75bf087e058ee45df682acc3a621ca7780503d10aac141809a',
+}
+
+
+@pytest.mark.parametrize('name', UPSTREAM_HASHES)
+def test_generated_messages_have_the_type_hash_of_upstream(name):
+    """A topic may have a ROS installation at its other end."""
+    path = Path(sys.prefix, 'share', f'{name}.json')
+    if not path.is_file():
+        pytest.skip('the messages come from a ROS installation')
+    hashes = json.loads(path.read_text())['type_hashes']
+    found = {entry['type_name']: entry['hash_string'] for entry in hashes}
+    assert found[name] == UPSTREAM_HASHES[name]
+
+
+def _image(pixels, encoding, *, pad=0, big_endian=False):
+    rows = np.ascontiguousarray(pixels.astype(pixels.dtype.newbyteorder('>')) if big_endian
+                                else pixels)
+    rows = rows.view(np.uint8).reshape(len(pixels), -1)
+    rows = np.pad(rows, ((0, 0), (0, pad)), constant_values=77)
+    return Image(height=pixels.shape[0], width=pixels.shape[1], encoding=encoding,
+                 step=rows.shape[1], is_bigendian=int(big_endian), data=rows.tobytes())
+
+
+@pytest.fixture
+def pixels():
+    return np.random.default_rng(5).integers(0, 256, (6, 5, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize('pad', [0, 3])
+def test_rows_may_be_padded(pixels, pad):
+    """Bytes between the end of a row and ``step`` are no pixels."""
+    message = _image(pixels, 'rgb8', pad=pad)
+    got = cv_bridge.CvBridge().imgmsg_to_cv2(message, 'rgb8')
+    assert np.array_equal(got, pixels)
+
+
+@pytest.mark.parametrize('big_endian', [False, True])
+def test_sixteen_bit_data_arrive_in_the_order_of_this_machine(big_endian):
+    """The byte order of the sender does not change a depth image."""
+    depth = np.arange(12, dtype=np.uint16).reshape(3, 4) * 1000
+    got = cv_bridge.CvBridge().imgmsg_to_cv2(_image(depth, '16UC1', big_endian=big_endian))
+    assert got.dtype == np.uint16
+    assert np.array_equal(got, depth)
+
+
+@pytest.mark.parametrize(('encoding', 'make'), [
+    ('rgb8', lambda rgb: rgb),
+    ('bgr8', lambda rgb: rgb[..., ::-1]),
+    ('rgba8', lambda rgb: np.concatenate([rgb, rgb[..., :1]], axis=2)),
+    ('bgra8', lambda rgb: np.concatenate([rgb[..., ::-1], rgb[..., :1]], axis=2)),
+    ('rgb16', lambda rgb: rgb.astype(np.uint16) * 257),
+])
+def test_colour_encodings_become_the_same_rgb(pixels, encoding, make):
+    """Channel order, alpha and depth are taken care of."""
+    message = _image(np.ascontiguousarray(make(pixels)), encoding)
+    assert np.array_equal(cv_bridge.CvBridge().imgmsg_to_cv2(message, 'rgb8'), pixels)
+
+
+def test_grey_becomes_equal_channels():
+    """A mono image is usable where colour is wanted."""
+    grey = np.arange(20, dtype=np.uint8).reshape(4, 5)
+    got = cv_bridge.CvBridge().imgmsg_to_cv2(_image(grey, 'mono8'), 'rgb8')
+    assert np.array_equal(got, np.repeat(grey[..., None], 3, axis=2))
+
+
+@pytest.mark.parametrize('pattern', ['rggb', 'bggr', 'gbrg', 'grbg'])
+def test_a_mosaic_of_one_colour_is_that_colour(pattern):
+    """Convention: the name of a Bayer encoding spells its upper left 2x2 pixels."""
+    colour = {'r': 200, 'g': 100, 'b': 30}
+    tile = np.array([colour[letter] for letter in pattern], np.uint8).reshape(2, 2)
+    message = _image(np.tile(tile, (4, 4)), f'bayer_{pattern}8')
+    got = cv_bridge.CvBridge().imgmsg_to_cv2(message, 'rgb8')
+    assert np.array_equal(got[4, 4], [200, 100, 30])
+
+
+@pytest.mark.parametrize('spoil', [
+    {'encoding': 'yuv999'}, {'step': 3}, {'height': 60}, {'width': 0, 'step': 0},
+])
+def test_an_image_message_that_contradicts_itself_is_refused(pixels, spoil):
+    """Nothing is read from beyond the data or with a guessed format."""
+    message = _image(pixels, 'rgb8')
+    for field, value in spoil.items():
+        setattr(message, field, value)
+    with pytest.raises(cv_bridge.CvBridgeError):
+        cv_bridge.CvBridge().imgmsg_to_cv2(message, 'rgb8')
+
+
+def test_depth_is_not_passed_off_as_colour():
+    """There is no way from metres to RGB."""
+    message = _image(np.ones((3, 4), np.float32), '32FC1')
+    with pytest.raises(cv_bridge.CvBridgeError, match='32FC1'):
+        cv_bridge.CvBridge().imgmsg_to_cv2(message, 'rgb8')
+
+
+def test_a_message_made_from_pixels_gives_them_back(pixels):
+    """Also from an array whose rows are not contiguous."""
+    bridge = cv_bridge.CvBridge()
+    message = bridge.cv2_to_imgmsg(pixels[:, ::2], 'rgb8')
+    assert (message.width, message.step) == (3, 9)
+    assert np.array_equal(bridge.imgmsg_to_cv2(message), pixels[:, ::2])
+
+
+def test_png_survives_compression_and_rubbish_does_not():
+    """A compressed colour image is decoded as rgb8 when that is asked for."""
+    bridge = cv_bridge.CvBridge()
+    rgb = np.random.default_rng(1).integers(0, 256, (9, 8, 3), dtype=np.uint8)
+    message = bridge.cv2_to_compressed_imgmsg(np.ascontiguousarray(rgb[..., ::-1]), 'png')
+    assert np.array_equal(bridge.compressed_imgmsg_to_cv2(message, 'rgb8'), rgb)
+    for data in (b'', b'not an image'):
+        with pytest.raises(cv_bridge.CvBridgeError):
+            bridge.compressed_imgmsg_to_cv2(CompressedImage(format='jpeg', data=data))
+
+
+def _stamped(nanoseconds, name):
+    stamp = SimpleNamespace(sec=nanoseconds // 10**9, nanosec=nanoseconds % 10**9)
+    return SimpleNamespace(header=SimpleNamespace(stamp=stamp), name=name)
+
+
+def _pairs(make, arrivals):
+    sources = [message_filters.SimpleFilter() for _ in range(2)]
+    synchronizer, groups = make(sources), []
+    synchronizer.registerCallback(lambda a, b: groups.append((a.name, b.name)))
+    for source, nanoseconds, name in arrivals:
+        sources[source].signalMessage(_stamped(nanoseconds, name))
+    return groups
+
+
+def test_equal_stamps_are_paired_whatever_the_order_of_arrival():
+    """A message without a partner is not handed on."""
+    arrivals = [(0, 1, 'a1'), (0, 2, 'a2'), (1, 2, 'b2'), (1, 3, 'b3'), (1, 1, 'b1')]
+    groups = _pairs(lambda s: message_filters.TimeSynchronizer(s, 5), arrivals)
+    assert groups == [('a2', 'b2'), ('a1', 'b1')]
+
+
+def test_the_oldest_waiting_message_gives_way():
+    """No more than ``queue_size`` messages of an input wait."""
+    arrivals = [(0, 1, 'a1'), (0, 2, 'a2'), (0, 3, 'a3'), (1, 1, 'b1'), (1, 2, 'b2')]
+    groups = _pairs(lambda s: message_filters.TimeSynchronizer(s, 2), arrivals)
+    assert groups == [('a2', 'b2')]
+
+
+def test_near_stamps_are_paired_with_the_nearest():
+    """``slop`` is in seconds and bounds the difference."""
+    ms = 10**6
+    arrivals = [
+        (0, 1000 * ms, 'a1'), (0, 1100 * ms, 'a2'), (1, 1090 * ms, 'b'), (1, 2000 * ms, 'c')]
+    groups = _pairs(
+        lambda s: message_filters.ApproximateTimeSynchronizer(s, 5, 0.05), arrivals)
+    assert groups == [('a2', 'b')]
