@@ -20,7 +20,8 @@ def scale_centres(bins: BinSpec) -> Array:
     :return: (scale_bins,) natural logarithms of relative size.
     """
     low, high = np.log(bins.scale_min), np.log(bins.scale_max)
-    return low + (high - low) * (np.arange(bins.scale_bins) + 0.5) / bins.scale_bins
+    steps = (np.arange(bins.scale_bins) + 0.5) / bins.scale_bins
+    return np.asarray(low + (high - low) * steps, dtype=np.float64)
 
 
 def cell_centres(bins: BinSpec) -> Array:

@@ -18,6 +18,11 @@ DISTORTION_LENGTHS = {
     'equidistant': (4,),
 }
 
+_NEWTON_STEPS = 20
+_NEWTON_STOP_PX = 1e-9
+_NEWTON_DIFFERENCE = 1e-6
+_REACHED_PX = 1e-6
+
 
 @dataclass(frozen=True, eq=False)
 class Camera:
@@ -51,7 +56,8 @@ class Camera:
                 'is the camera calibrated?'
             )
         if not np.array_equal(K[2], (0.0, 0.0, 1.0)) or K[1, 0] != 0:
-            raise CameraError(f'camera matrix must be upper triangular with K[2,2]=1: {K.tolist()}')
+            raise CameraError(
+                f'camera matrix must be upper triangular with K[2,2]=1: {K.tolist()}')
         if self.width < 1 or self.height < 1:
             raise CameraError(f'image size must be positive, got {self.width}x{self.height}')
         self._check_distortion()
@@ -77,20 +83,48 @@ class Camera:
         """Return the viewing rays of pixels, distortion removed.
 
         :param uv: (..., 2) [px].
-        :return: (..., 3) rays in the camera frame with z = 1.
+        :return: (..., 3) rays in the camera frame with z = 1; nan where no ray has this pixel.
         """
         uv = np.asarray(uv, dtype=np.float64)
-        flat = np.ascontiguousarray(uv.reshape(-1, 1, 2))
+        flat = uv.reshape(-1, 2)
         if self.distortion_model == 'none' or not flat.size:
             inverse = np.linalg.inv(self.K)
-            xy = flat[:, 0] @ inverse[:2, :2].T + inverse[:2, 2]
-        elif self.distortion_model == 'equidistant':
-            xy = cv2.fisheye.undistortPoints(flat, self.K, np.array(self.distortion))[:, 0]
+            xy = flat @ inverse[:2, :2].T + inverse[:2, 2]
         else:
-            criteria = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 50, 1e-12)
-            xy = cv2.undistortPointsIter(
-                flat, self.K, np.array(self.distortion), None, None, criteria)[:, 0]
+            xy = self._undistort(flat)
         return np.concatenate([xy, np.ones((len(xy), 1))], axis=1).reshape(*uv.shape[:-1], 3)
+
+    def _undistort(self, uv: Array) -> Array:
+        """Refine OpenCV's approximate inverse by Newton steps on the exact projection.
+
+        A distortion polynomial folds over at some radius: rays from beyond the fold are refused.
+
+        :param uv: (N, 2) [px].
+        :return: (N, 2) x and y of the rays at z = 1, nan where no ray is found.
+        """
+        approximate = (cv2.fisheye.undistortPoints if self.distortion_model == 'equidistant'
+                       else cv2.undistortPoints)
+        xy = approximate(np.ascontiguousarray(uv[:, None]), self.K, np.array(self.distortion))
+        rays = np.concatenate([xy[:, 0], np.ones((len(uv), 1))], axis=1)
+        with np.errstate(all='ignore'):
+            for _ in range(_NEWTON_STEPS):
+                residual, slopes = uv - self.project(rays), self._slopes(rays)
+                if np.abs(residual).max() < _NEWTON_STOP_PX:
+                    break
+                a, b, c, d = np.moveaxis(slopes.reshape(-1, 4), -1, 0)
+                inverse = np.stack([d, -b, -c, a], -1).reshape(-1, 2, 2)
+                inverse /= (a * d - b * c)[:, None, None]
+                rays[:, :2] += np.einsum('nij,nj->ni', inverse, residual)
+            reached = np.abs(residual).max(axis=1) < _REACHED_PX
+            same_side = np.sum((uv - self.K[:2, 2]) * rays[:, :2], axis=1) >= 0
+            rays[~(reached & same_side & (np.linalg.det(slopes) > 0)), :2] = np.nan
+        return rays[:, :2]
+
+    def _slopes(self, rays: Array) -> Array:
+        """Return how pixels move with x and y of rays at z = 1, (N, 2, 2) [px]."""
+        step = _NEWTON_DIFFERENCE * np.eye(3)[:2]
+        ahead, behind = self.project(np.stack([rays[:, None] + step, rays[:, None] - step]))
+        return np.asarray(np.swapaxes(ahead - behind, 1, 2) / (2 * _NEWTON_DIFFERENCE))
 
     def project(self, points: ArrayLike) -> Array:
         """Return the pixels of points in front of the camera, distortion applied.

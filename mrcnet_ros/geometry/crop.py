@@ -76,8 +76,12 @@ def crop_camera(camera: Camera, box_xyxy: ArrayLike, spec: CropSpec) -> CropCame
     x1, y1, x2, y2 = check_box(box_xyxy, camera.width, camera.height)
     u, v = (x1 + x2) / 2.0, (y1 + y2) / 2.0
     half_w, half_h = (x2 - x1) / 2.0, (y2 - y1) / 2.0
-    centre, left, right, top, bottom = camera.unproject(
+    rays = camera.unproject(
         [(u, v), (u - half_w, v), (u + half_w, v), (u, v - half_h), (u, v + half_h)])
+    if not np.isfinite(rays).all():
+        raise BoxError(
+            f"box {[x1, y1, x2, y2]} reaches where the camera's distortion has no viewing ray")
+    centre, left, right, top, bottom = rays
     R = rotation_to_axis(centre)
     extent = 0.0
     for first, second in ((left, right), (top, bottom)):

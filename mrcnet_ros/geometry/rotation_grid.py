@@ -59,7 +59,10 @@ def nearest_bin(R: ArrayLike, grid: Array) -> NDArray[np.int64]:
 
 def _healpix_directions(nside: int) -> tuple[Array, Array]:
     """Return theta and phi [rad]: north cap, its mirror, north belt, its mirror, equator."""
-    cap_theta, cap_phi, belt_theta, belt_phi = [], [], [], []
+    cap_theta: list[Array] = []
+    cap_phi: list[Array] = []
+    belt_theta: list[Array] = []
+    belt_phi: list[Array] = []
     for ring in range(1, 2 * nside):
         if ring < nside:
             count, z = 4 * ring, 1.0 - ring**2 / (3.0 * nside**2)

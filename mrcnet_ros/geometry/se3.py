@@ -95,9 +95,12 @@ def quat_wxyz_from_rotation(R: ArrayLike) -> Array:
     """
     R = np.asarray(R, dtype=np.float64)
     xx, yy, zz = R[..., 0, 0], R[..., 1, 1], R[..., 2, 2]
-    squares = np.stack([1 + xx + yy + zz, 1 + xx - yy - zz, 1 - xx + yy - zz, 1 - xx - yy + zz], -1)
-    a, b, c = (R[..., 2, 1] - R[..., 1, 2], R[..., 0, 2] - R[..., 2, 0], R[..., 1, 0] - R[..., 0, 1])
-    d, e, f = (R[..., 1, 0] + R[..., 0, 1], R[..., 0, 2] + R[..., 2, 0], R[..., 2, 1] + R[..., 1, 2])
+    squares = np.stack(
+        [1 + xx + yy + zz, 1 + xx - yy - zz, 1 - xx + yy - zz, 1 - xx - yy + zz], -1)
+    Rt = np.swapaxes(R, -1, -2)
+    odd, even = R - Rt, R + Rt
+    a, b, c = odd[..., 2, 1], odd[..., 0, 2], odd[..., 1, 0]
+    d, e, f = even[..., 1, 0], even[..., 0, 2], even[..., 2, 1]
     w2, x2, y2, z2 = np.moveaxis(squares, -1, 0)
     rows = np.stack([
         np.stack([w2, a, b, c], -1), np.stack([a, x2, d, e], -1),

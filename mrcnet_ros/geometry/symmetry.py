@@ -61,6 +61,9 @@ class Symmetries:
                                            matrix[:3, 3] * unit_m))
         continuous = [np.eye(4)]
         for entry in info.get('symmetries_continuous', []):
+            if not {'axis', 'offset'} <= set(entry):
+                raise SpecError(
+                    f'a continuous symmetry needs axis and offset, got {sorted(entry)}')
             continuous.extend(continuous_symmetry(
                 entry['axis'], np.asarray(entry['offset'], dtype=np.float64) * unit_m)[1:])
         return cls(np.array([c @ d for c in continuous for d in discrete]))

@@ -1,0 +1,129 @@
+"""Laws of the camera and its distortions."""
+
+import numpy as np
+import pytest
+
+from mrcnet_ros.errors import CameraError
+from mrcnet_ros.geometry.camera import Camera
+
+K = np.array([[572.4, 0.0, 325.3], [0.0, 573.6, 242.0], [0.0, 0.0, 1.0]])
+
+CAMERAS = {
+    'none': Camera(K, 640, 480),
+    'skewed': Camera(K + [[0, 2.5, 0], [0, 0, 0], [0, 0, 0]], 640, 480),
+    'plumb_bob': Camera(K, 640, 480, 'plumb_bob', (-0.28, 0.09, 0.001, -0.0007, -0.01)),
+    'plumb_bob_4': Camera(K, 640, 480, 'plumb_bob', (0.12, -0.25, 0.002, 0.001)),
+    'rational_polynomial': Camera(
+        K, 640, 480, 'rational_polynomial', (0.4, -2.6, 0.0004, -0.0002, 1.5, 0.27, -2.4, 1.4)),
+    'equidistant': Camera(K, 640, 480, 'equidistant', (-0.02, 0.008, -0.004, 0.0007)),
+    'wide': Camera(
+        K * [[0.55], [0.55], [1.0]] + [[0, 0, 146], [0, 0, 109], [0, 0, 0]], 640, 480,
+        'equidistant', (-0.01, 0.004, -0.002, 0.0003)),
+}
+
+
+@pytest.fixture(params=list(CAMERAS))
+def camera(request):
+    return CAMERAS[request.param]
+
+
+def pixels(camera):
+    u, v = np.meshgrid(np.linspace(0, camera.width - 1, 23), np.linspace(0, camera.height - 1, 17))
+    return np.stack([u, v], -1)
+
+
+def test_projecting_the_ray_of_a_pixel_gives_the_pixel_back(camera):
+    """Every pixel, corners included, survives pixel to ray to pixel within 1e-6 px."""
+    uv = pixels(camera)
+    np.testing.assert_allclose(camera.project(camera.unproject(uv)), uv, rtol=0, atol=1e-6)
+
+
+def test_the_ray_of_a_projected_point_goes_through_the_point(camera):
+    """Points in view survive point to pixel to ray, at every depth."""
+    rays = camera.unproject(pixels(camera))
+    for depth_m in (0.1, 1.0, 30.0):
+        uv = camera.project(rays * depth_m)
+        np.testing.assert_allclose(camera.unproject(uv), rays, rtol=0, atol=1e-9)
+
+
+def test_rays_have_depth_one_and_keep_the_shape_of_the_pixels(camera):
+    """Rays are scaled to z = 1, one for each pixel whatever the shape."""
+    rays = camera.unproject(pixels(camera))
+    assert rays.shape == (17, 23, 3)
+    np.testing.assert_array_equal(rays[..., 2], 1.0)
+    assert camera.unproject([3.0, 4.0]).shape == (3,)
+    assert camera.project([0.0, 0.0, 1.0]).shape == (2,)
+    assert camera.unproject(np.zeros((0, 2))).shape == (0, 3)
+    assert camera.project(np.zeros((0, 3))).shape == (0, 2)
+
+
+def test_a_point_on_the_axis_is_seen_at_the_principal_point(camera):
+    """No distortion moves the optical axis."""
+    np.testing.assert_allclose(camera.project([0.0, 0.0, 2.0]), camera.K[:2, 2], atol=1e-9)
+
+
+def test_an_undistorted_camera_projects_by_its_matrix():
+    """Column u = (fx x + s y) / z + cx."""
+    camera = CAMERAS['skewed']
+    x, y, z = 0.2, -0.1, 1.6
+    expected = [(572.4 * x + 2.5 * y) / z + 325.3, 573.6 * y / z + 242.0]
+    np.testing.assert_allclose(camera.project([x, y, z]), expected, atol=1e-10)
+
+
+def test_plumb_bob_coefficients_are_k1_k2_p1_p2_k3():
+    """Convention: ROS and OpenCV order, tangential before the third radial coefficient."""
+    k1, k2, p1, p2, k3 = CAMERAS['plumb_bob'].distortion
+    x, y = 0.3, -0.2
+    r2 = x * x + y * y
+    radial = 1 + k1 * r2 + k2 * r2**2 + k3 * r2**3
+    xd = x * radial + 2 * p1 * x * y + p2 * (r2 + 2 * x * x)
+    yd = y * radial + p1 * (r2 + 2 * y * y) + 2 * p2 * x * y
+    expected = [572.4 * xd + 325.3, 573.6 * yd + 242.0]
+    np.testing.assert_allclose(CAMERAS['plumb_bob'].project([x, y, 1.0]), expected, atol=1e-9)
+
+
+def test_an_equidistant_camera_distorts_the_angle():
+    """The distance from the principal point is a polynomial of the angle to the axis."""
+    camera = CAMERAS['equidistant']
+    angle = np.arctan(0.4)
+    powers = angle ** np.array([1, 3, 5, 7, 9])
+    expected = 325.3 + 572.4 * np.dot(powers, (1.0, *camera.distortion))
+    assert camera.project([0.4, 0.0, 1.0])[0] == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize(('changes', 'named'), [
+    ({'K': np.zeros((3, 3))}, 'fx=0'),
+    ({'K': np.eye(4)}, '3x3'),
+    ({'K': K * np.nan}, 'finite'),
+    ({'K': K * [[-1], [1], [1]]}, 'positive'),
+    ({'K': K * 2}, r'K\[2,2\]'),
+    ({'width': 0}, '0x480'),
+    ({'height': -3}, '640x-3'),
+    ({'distortion_model': 'fisheye'}, 'equidistant'),
+    ({'distortion_model': 'plumb_bob', 'distortion': (0.1, 0.2)}, '4 or 5'),
+    ({'distortion_model': 'equidistant', 'distortion': (0.1, 0.2, np.inf, 0.0)}, 'finite'),
+    ({'distortion': (0.1, 0.0, 0.0, 0.0, 0.0)}, 'none'),
+])
+def test_a_camera_that_cannot_be_used_is_refused_with_the_value_at_fault(changes, named):
+    """A camera either works or is never made."""
+    values = {'K': K, 'width': 640, 'height': 480, **changes}
+    with pytest.raises(CameraError, match=named):
+        Camera(**values)
+
+
+def test_the_intrinsics_of_a_camera_cannot_change_behind_its_back():
+    """A camera keeps its own read-only copy of K."""
+    mine = K.copy()
+    camera = Camera(mine, 640, 480)
+    mine[0, 0] = 1.0
+    assert camera.K[0, 0] == 572.4
+    with pytest.raises(ValueError, match='read-only'):
+        camera.K[0, 0] = 1.0
+
+
+def test_a_pixel_that_no_ray_reaches_has_no_ray():
+    """Beyond the edge of a distortion model the ray is nan and not some other pixel's."""
+    barrel = Camera(K, 640, 480, 'plumb_bob', (-0.4, 0.0, 0.0, 0.0, 0.0))
+    rays = barrel.unproject([[325.3, 242.0], [1500.0, 242.0]])
+    np.testing.assert_allclose(rays[0], [0.0, 0.0, 1.0], atol=1e-9)
+    assert np.isnan(rays[1, :2]).all()
