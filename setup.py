@@ -1,7 +1,8 @@
 """Installs mrcnet_ros as an ament_python package and as a plain pip package."""
 
-from pathlib import Path
 import re
+import sys
+from pathlib import Path
 
 from setuptools import find_packages, setup
 
@@ -26,10 +27,9 @@ ROS = [  # where ROS 2 is installed none of these is needed
     'ros-fastdds>=3.2,<4',  # its transport, configured by config/fastdds.xml
     'ros-sensor-msgs>=5.5,<6',  # Image, CompressedImage, CameraInfo
     'ros-geometry-msgs>=5.5,<6',  # PoseStamped, TransformStamped
-    'ros-diagnostic-msgs>=5.5,<6',  # diagnostics
-    'ros-visualization-msgs>=5.5,<6',  # markers
-    'ros-std-srvs>=5.5,<6',  # services
+    'ros-std-msgs>=5.5,<6',  # headers
     'ros-lifecycle-msgs>=2.3,<3',  # states of the lifecycle node
+    'ros-rosgraph-msgs>=2.3,<3',  # /clock, for use_sim_time
     'rosbags>=0.10,<0.12',  # reads and writes rosbag2 in pure Python
 ]
 TRAIN = [
@@ -67,6 +67,13 @@ def shared_files(*folders: str) -> list[tuple[str, list[str]]]:
     return entries
 
 
+def run_scripts() -> list[tuple[str, list[str]]]:
+    """Return what `ros2 run` needs after pip; ament puts the console scripts there itself."""
+    if 'bdist_wheel' not in sys.argv:
+        return []
+    return [(f'lib/{PACKAGE}', ['resource/pip/mrcnet', 'resource/pip/pose_node'])]
+
+
 def version() -> str:
     """Return the version that mrcnet_ros/__init__.py states."""
     text = (HERE / PACKAGE / '__init__.py').read_text(encoding='utf-8')
@@ -93,6 +100,7 @@ setup(
         ('share/ament_index/resource_index/packages', [f'resource/{PACKAGE}']),
         (SHARE, ['package.xml']),
         *shared_files('launch', 'config', 'models'),
+        *run_scripts(),
     ],
     install_requires=CORE,
     extras_require={

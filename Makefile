@@ -1,0 +1,71 @@
+# Everything happens in .venv; a step runs again when what it depends on has changed.
+PYTHON ?= python3
+VENV ?= .venv
+# The version the results in this project were made with; any release in setup.py's range works.
+TORCH ?= torch==2.13.0
+DEMO_ARGS ?=
+PYTEST_ARGS ?=
+
+BIN := $(VENV)/bin
+DONE := $(VENV)/.done
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+PACKAGING := setup.py setup.cfg pyproject.toml package.xml
+INTERFACES := $(shell find ros_pip/interfaces -type f)
+MODULES := $(shell find ros_pip/modules -name '*.py' -o -name pyproject.toml)
+# OpenGL without a screen; a compiler and headers for the generated ROS messages
+SYSTEM := libegl1 libgl1 libgl1-mesa-dri libxrender1 python3-venv python3-dev g++
+
+export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
+
+.PHONY: help demo test lint types clean
+.DELETE_ON_ERROR:
+
+help:  ## what can be made
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(DONE)/runtime  ## synthetic camera, the real node, errors against the truth, a picture
+	$(BIN)/mrcnet demo --output out/demo.png $(DEMO_ARGS)
+
+test: lint types  ## style, types and every test
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(DONE)/develop  ## style
+	$(BIN)/ruff check .
+
+types: $(DONE)/develop  ## types, strict
+	$(BIN)/mypy
+
+clean:  ## remove the environment and all that was built
+	rm -rf $(VENV) build install log out *.egg-info .mypy_cache .ruff_cache .pytest_cache
+
+$(DONE)/system: .ci/system_packages
+	.ci/system_packages $(SYSTEM)
+	@mkdir -p $(@D)
+	@touch $@
+
+$(DONE)/venv: $(DONE)/system
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --upgrade pip 'setuptools>=68,<80'
+	@touch $@
+
+$(DONE)/interfaces: $(DONE)/venv $(INTERFACES)
+	@echo 'generating vision_msgs and tf2_msgs, about a minute'
+	$(PIP) install ./ros_pip/interfaces
+	@touch $@
+
+$(DONE)/modules: $(DONE)/venv $(MODULES)
+	$(PIP) install ./ros_pip/modules
+	@touch $@
+
+$(DONE)/package: $(DONE)/venv $(PACKAGING)
+	$(PIP) install --editable '.[ros]'
+	@touch $@
+
+$(DONE)/runtime: $(DONE)/package $(DONE)/interfaces $(DONE)/modules
+	@touch $@
+
+$(DONE)/develop: $(DONE)/runtime $(PACKAGING)
+	@echo 'installing torch and the tools of the tests'
+	$(PIP) install '$(TORCH)'
+	$(PIP) install --editable '.[ros,train,test]'
+	@touch $@
