@@ -17,6 +17,7 @@ CORE = [
     'opencv-python-headless>=4.8,<6',  # image files, remapping, outlines; headless: no Qt
     'pyrender2>=0.2.2,<0.3',  # maintained pyrender: templates over headless EGL
     'trimesh>=4.0,<6',  # mesh files for the renderer
+    'pillow>=10,<14',  # their textures
     'onnxruntime>=1.17,<2',  # runs the exported networks on a CPU
     'PyYAML>=6.0,<7',  # object lists and training configurations
     'tqdm>=4.66,<5',  # progress bars of template building and training
