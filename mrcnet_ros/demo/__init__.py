@@ -1,0 +1,1 @@
+"""A demonstration: synthetic camera, the node in its own process, errors against the truth."""
