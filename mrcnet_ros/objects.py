@@ -1,8 +1,7 @@
-"""Known objects and their meshes; the unit of a mesh file ends here."""
+"""The objects that can be recognised, read from a BOP folder or a YAML list."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -11,36 +10,12 @@ from typing import Any
 
 import numpy as np
 import yaml
-from numpy.typing import NDArray
 
 from .errors import DatasetError, MeshError
 from .geometry.symmetry import Symmetries
+from .meshes import Mesh, check_size, measure_diameter, mesh_digest, read_mesh
 
-NEUTRAL_GREY = 160
-DIAMETER_TOLERANCE = 0.03
-UNITS_M = {'metres': 1.0, 'centimetres': 0.01, 'millimetres': 0.001, 'inches': 0.0254}
-
-
-@dataclass(frozen=True, eq=False)
-class Mesh:
-    """A triangle mesh ready to be rendered.
-
-    :param vertices: (V, 3) float64 [m], object frame.
-    :param faces: (F, 3) int32, rows of ``vertices``.
-    :param normals: (V, 3) float64, unit length, object frame.
-    :param colors: (V, 3) uint8 RGB; with a texture, the texture's value at each vertex.
-    :param texture: (H, W, 3) uint8 RGB, first row on top, or None.
-    :param uv: (V, 2) float64 texture coordinates, or None.
-        Convention: (0, 0) is the lower left corner of the texture, as in OBJ and OpenGL.
-    """
-
-    vertices: NDArray[np.float64]
-    faces: NDArray[np.int32]
-    normals: NDArray[np.float64]
-    colors: NDArray[np.uint8]
-    texture: NDArray[np.uint8] | None = None
-    uv: NDArray[np.float64] | None = None
-
+__all__ = ['Mesh', 'ObjectModel', 'load_bop_objects', 'load_object_list', 'mesh_digest']
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ObjectModel:
@@ -70,6 +45,16 @@ class ObjectModel:
         :raises MeshError: when it is missing, unreadable, not the one of ``mesh_sha256``, or of
             another size than ``diameter_m``.
         """
+        self.checked_digest()
+        mesh = read_mesh(self.mesh_path, self.unit_m)
+        check_size(self.mesh_path, mesh.vertices, self.diameter_m, self.unit_m)
+        return mesh
+
+    def checked_digest(self) -> str:
+        """Return :func:`mesh_digest` of the mesh as it is on disk now.
+
+        :raises MeshError: when it is missing or not the one of ``mesh_sha256``.
+        """
         digest = mesh_digest(self.mesh_path)
         if self.mesh_sha256 and digest != self.mesh_sha256:
             raise MeshError(
@@ -78,9 +63,7 @@ class ObjectModel:
                 f'expected {self.mesh_sha256[:12]}...',
                 'give the mesh the model was made with',
             )
-        mesh = read_mesh(self.mesh_path, self.unit_m)
-        check_size(self.mesh_path, mesh.vertices, self.diameter_m, self.unit_m)
-        return mesh
+        return digest
 
 
 def load_bop_objects(
@@ -145,111 +128,6 @@ def load_object_list(path: Path | str) -> dict[int, ObjectModel]:
     return objects
 
 
-def mesh_digest(path: Path | str) -> str:
-    """Return the sha256 of a mesh file; an OBJ counts together with its texture.
-
-    :raises MeshError: when the file is missing or cannot be read.
-    """
-    files = [Path(path)]
-    texture = texture_path(files[0])
-    if texture is not None:
-        files.append(texture)
-    digest = hashlib.sha256()
-    try:
-        for file in files:
-            digest.update(file.read_bytes())
-    except OSError as error:
-        raise MeshError(path, f'cannot be read ({error.strerror})',
-                        'check the folder given with --meshes') from error
-    return digest.hexdigest()
-
-
-def texture_path(path: Path) -> Path | None:
-    """Return the image an OBJ is textured with: ``map_Kd`` of its material, or its namesake PNG."""
-    if path.suffix.lower() != '.obj' or not path.is_file():
-        return None
-    material = _statement(path, 'mtllib')
-    if material is not None and material.is_file():
-        image = _statement(material, 'map_Kd')
-        if image is not None and image.is_file():
-            return image
-    namesake = path.with_suffix('.png')
-    return namesake if namesake.is_file() else None
-
-
-def read_mesh(path: Path | str, unit_m: float) -> Mesh:
-    """Read a PLY or OBJ file.
-
-    Normals the file lacks are computed; a mesh without colours is a neutral grey.
-
-    :param unit_m: length of the file's unit [m].
-    :raises MeshError: when the file cannot be read or holds no triangles.
-    """
-    import trimesh
-
-    source = Path(path)
-    try:
-        loaded: Any = trimesh.load(source, process=False, force='mesh')
-        vertices = np.array(loaded.vertices, dtype=np.float64) * unit_m
-        faces = np.array(loaded.faces, dtype=np.int32)
-    except Exception as error:  # trimesh raises whatever its parsers meet
-        raise MeshError(source, f'cannot be read ({error})', 'give a PLY or OBJ file') from error
-    if not len(faces) or faces.min() < 0 or faces.max() >= len(vertices):
-        raise MeshError(source, f'has {len(vertices)} vertices and {len(faces)} usable triangles')
-    if not np.isfinite(vertices).all():
-        raise MeshError(source, 'has vertices that are not finite')
-    texture, uv = _texture(source, loaded)
-    return Mesh(vertices, faces, _unit_normals(loaded), _vertex_colors(loaded, texture, uv),
-                texture, uv)
-
-
-def measure_diameter(vertices: NDArray[np.float64]) -> float:
-    """Return the largest distance between two vertices.
-
-    :param vertices: (V, 3).
-    :return: in the unit of ``vertices``.
-    """
-    from scipy.spatial import ConvexHull, QhullError
-    from scipy.spatial.distance import pdist
-
-    points = np.unique(vertices, axis=0)
-    try:
-        points = points[ConvexHull(points).vertices]
-    except QhullError:  # flat or tiny meshes have no hull
-        pass
-    return float(pdist(points[:: max(1, len(points) // 4000)]).max())
-
-
-def check_size(
-    path: Path | str, vertices: NDArray[np.float64], diameter_m: float, unit_m: float
-) -> None:
-    """Check that a mesh can have the stated diameter.
-
-    The diameter lies between the longest side and the diagonal of the bounding box.
-
-    :param vertices: (V, 3) [m].
-    :param unit_m: the unit the vertices were read in, for the message.
-    :raises MeshError: when it cannot.
-    """
-    size = np.ptp(vertices, axis=0)
-
-    def fits(scale: float) -> bool:
-        low, high = size.max() * scale, float(np.linalg.norm(size)) * scale
-        return bool(low * (1 - DIAMETER_TOLERANCE) <= diameter_m
-                    <= high * (1 + DIAMETER_TOLERANCE))
-
-    if fits(1.0):
-        return
-    likely = [name for name, unit in UNITS_M.items() if unit != unit_m and fits(unit / unit_m)]
-    raise MeshError(
-        path,
-        f'read in units of {unit_m:g} m its bounding box has a diagonal of '
-        f'{np.linalg.norm(size):.4g} m, but the object has a diameter of {diameter_m:.4g} m',
-        f'it looks like the mesh is in {likely[0]}' if likely else
-        'give the right mesh, unit or diameter',
-    )
-
-
 def _read_models_info(path: Path) -> dict[int, dict[str, Any]]:
     try:
         values = json.loads(path.read_text())
@@ -275,52 +153,3 @@ def _object_from_entry(
         raise DatasetError(f'{folder}: object {object_id} has a diameter of {diameter_m} m')
     return ObjectModel(object_id=object_id, label=label, mesh_path=path, mesh_sha256=digest,
                        diameter_m=diameter_m, symmetries=symmetries, unit_m=unit_m)
-
-
-def _statement(path: Path, keyword: str) -> Path | None:
-    """Return the file named by a statement of an OBJ or MTL file."""
-    with path.open(errors='replace') as lines:
-        for line in lines:
-            words = line.split(maxsplit=1)
-            if len(words) == 2 and words[0] == keyword:
-                return path.parent / words[1].strip()
-    return None
-
-
-def _unit_normals(loaded: Any) -> NDArray[np.float64]:
-    normals = np.array(loaded.vertex_normals, dtype=np.float64)
-    length = np.linalg.norm(normals, axis=1, keepdims=True)
-    return np.where(length > 1e-9, normals / np.maximum(length, 1e-9), [0.0, 0.0, 1.0])
-
-
-def _texture(
-    path: Path, loaded: Any
-) -> tuple[NDArray[np.uint8] | None, NDArray[np.float64] | None]:
-    from PIL import Image
-
-    image, uv = texture_path(path), getattr(loaded.visual, 'uv', None)
-    if image is None or uv is None or len(uv) != len(loaded.vertices):
-        return None, None
-    try:
-        pixels = np.array(Image.open(image).convert('RGB'), dtype=np.uint8)
-    except OSError as error:
-        raise MeshError(path, f'its texture {image} cannot be read ({error})') from error
-    return pixels, np.array(uv, dtype=np.float64)[:, :2]
-
-
-def _vertex_colors(
-    loaded: Any, texture: NDArray[np.uint8] | None, uv: NDArray[np.float64] | None
-) -> NDArray[np.uint8]:
-    count = len(loaded.vertices)
-    if texture is not None and uv is not None:
-        height, width = texture.shape[:2]
-        column = np.floor(uv[:, 0] * width).astype(np.int64) % width
-        row = np.floor((1.0 - uv[:, 1]) * height).astype(np.int64) % height
-        return np.asarray(texture[row, column])
-    if loaded.visual.kind in ('vertex', 'face'):
-        return np.array(loaded.visual.vertex_colors[:, :3], dtype=np.uint8)
-    if loaded.visual.kind == 'texture':
-        diffuse = getattr(loaded.visual.material, 'diffuse', None)
-        if diffuse is not None:
-            return np.tile(np.asarray(diffuse, dtype=np.uint8)[:3], (count, 1))
-    return np.full((count, 3), NEUTRAL_GREY, dtype=np.uint8)

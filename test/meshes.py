@@ -12,7 +12,7 @@ from mrcnet_ros.objects import Mesh
 
 
 def cube(side_m: float = 0.1) -> Mesh:
-    """A cube with one colour and one normal to each face, four vertices to a face."""
+    """Return a cube with one colour and one normal to each face, four vertices to a face."""
     corners, faces, normals, colors = [], [], [], []
     for axis in range(3):
         for sign in (-1.0, 1.0):
@@ -30,7 +30,7 @@ def cube(side_m: float = 0.1) -> Mesh:
 
 
 def bumpy_sphere(radius_m: float = 0.05, subdivisions: int = 3) -> Mesh:
-    """A closed, non-convex blob without symmetry, coloured by position."""
+    """Return a closed, non-convex blob without symmetry, coloured by position."""
     sphere = trimesh.creation.icosphere(subdivisions=subdivisions)
     d = sphere.vertices
     bump = 1 + 0.25 * np.sin(5 * d[:, 0] + 1) * np.cos(4 * d[:, 1]) + 0.2 * d[:, 2] * d[:, 0]
@@ -98,27 +98,29 @@ def write_textured_quad(path: Path, side_m: float = 0.1, *, material: bool = Tru
 
 
 def rasterise(mesh: Mesh, T_camera_object: np.ndarray, K: np.ndarray, width: int, height: int,
-              shift_px: tuple[float, float] = (0.0, 0.0)) -> np.ndarray:
-    """Depth by a z-buffer in float64, sampled at integer pixel coordinates plus a shift.
+              margin_px: float = 0.0) -> np.ndarray:
+    """Return the depth by a z-buffer in float64, sampled at integer pixel coordinates.
 
+    :param margin_px: by how much each triangle's edges are pushed outwards.
     :return: (height, width) [m], inf where empty.
     """
     points = mesh.vertices @ T_camera_object[:3, :3].T + T_camera_object[:3, 3]
-    uv = points @ K.T
-    uv = uv[:, :2] / uv[:, 2:] - np.asarray(shift_px)
+    projected = points @ K.T
+    uv = projected[:, :2] / projected[:, 2:]
     buffer = np.full((height, width), np.inf)
     for face in mesh.faces:
-        (a, b, c), inverse_z = uv[face], 1.0 / points[face, 2]
-        low = np.maximum(np.ceil(uv[face].min(axis=0)).astype(int), 0)
-        high = np.minimum(np.floor(uv[face].max(axis=0)).astype(int), [width - 1, height - 1])
-        area = (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0])
-        if (high < low).any() or area == 0:
+        low = np.maximum(np.ceil(uv[face].min(axis=0) - margin_px).astype(int), 0)
+        high = np.minimum(np.floor(uv[face].max(axis=0) + margin_px).astype(int),
+                          [width - 1, height - 1])
+        corners = np.vstack([uv[face].T, np.ones(3)])
+        if (high < low).any() or abs(np.linalg.det(corners)) < 1e-9:
             continue
+        weights = np.linalg.inv(corners)  # rows: barycentric weight as a function of (u, v, 1)
         u, v = np.meshgrid(np.arange(low[0], high[0] + 1), np.arange(low[1], high[1] + 1))
-        w1 = ((u - a[0]) * (c[1] - a[1]) - (v - a[1]) * (c[0] - a[0])) / area
-        w2 = ((b[0] - a[0]) * (v - a[1]) - (b[1] - a[1]) * (u - a[0])) / area
-        inside = (w1 >= 0) & (w2 >= 0) & (w1 + w2 <= 1)
-        z = 1.0 / ((1 - w1 - w2) * inverse_z[0] + w1 * inverse_z[1] + w2 * inverse_z[2])
+        w = np.einsum('ij,jhw->ihw', weights, np.stack([u, v, np.ones_like(u)]).astype(float))
+        edge_distance_px = w / np.linalg.norm(weights[:, :2], axis=1)[:, None, None]
+        z = 1.0 / np.einsum('ihw,i->hw', w, 1.0 / points[face, 2])
+        inside = (edge_distance_px >= -margin_px).all(axis=0)
         window = buffer[low[1]:high[1] + 1, low[0]:high[0] + 1]
         np.minimum(window, np.where(inside, z, np.inf), out=window)
     return buffer

@@ -14,8 +14,8 @@ from ..objects import Mesh
 from .gl_context import GlContext
 from .shading import SHADINGS, Shading, SurfaceProgram
 
+# Raise whenever the pixels of a render change: stored templates are then drawn anew.
 RENDERER_VERSION = 1
-"""Raise whenever the pixels of a render change: stored templates are then drawn anew."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -225,7 +225,8 @@ def _is_closed_outward(mesh: Mesh) -> bool:
     """Tell whether back faces can never be seen: closed, and wound outward throughout."""
     import trimesh
 
-    shape = trimesh.Trimesh(mesh.vertices, mesh.faces, process=False)
+    # processing joins vertices that differ in normal or texture coordinate only
+    shape = trimesh.Trimesh(mesh.vertices, mesh.faces, process=True)
     return bool(shape.is_watertight and shape.is_winding_consistent and shape.volume > 0)
 
 

@@ -9,10 +9,9 @@ from numpy.typing import NDArray
 Shading = Literal['flat', 'normals', 'template']
 SHADINGS: tuple[Shading, ...] = get_args(Shading)
 
-AMBIENT = 0.4
-"""Brightness of a surface seen edge-on under the headlight; facing the camera it is 1."""
+AMBIENT = 0.4  # brightness of a surface seen edge-on; facing the camera it is 1
 
-_VERTEX = """#version 330 core
+_VERTEX = '''#version 330 core
 layout(location = 0) in vec3 position;
 layout(location = 1) in vec3 normal;
 layout(location = 2) in vec2 uv;
@@ -30,20 +29,20 @@ void main() {
     else if (shading == 1) surface = 0.5 * normal + 0.5;
     else surface = light * color.rgb;
 }
-"""
+'''
 
-_FRAGMENT_COLOR = """#version 330 core
+_FRAGMENT_COLOR = '''#version 330 core
 in vec3 surface;
 out vec4 pixel;
 void main() { pixel = vec4(surface, 1.0); }
-"""
+'''
 
-_FRAGMENT_TEXTURE = """#version 330 core
+_FRAGMENT_TEXTURE = '''#version 330 core
 in vec3 surface;
 uniform sampler2D image;
 out vec4 pixel;
 void main() { pixel = vec4(surface.z * texture(image, surface.xy).rgb, 1.0); }
-"""
+'''
 
 
 class SurfaceProgram:

@@ -1,0 +1,106 @@
+"""A bounded memory of template features: the least recently used give way."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Features = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class CacheCounters:
+    """How a cache has done so far.
+
+    :param hits: look-ups that found something.
+    :param misses: look-ups that did not.
+    :param evictions: entries dropped to make room.
+    :param entries: held now.
+    :param size_bytes: of the arrays held now.
+    """
+
+    hits: int
+    misses: int
+    evictions: int
+    entries: int
+    size_bytes: int
+
+    @property
+    def hit_rate(self) -> float:
+        """Hits among all look-ups, 0 before the first."""
+        return self.hits / max(1, self.hits + self.misses)
+
+
+class FeatureCache:
+    """Named arrays by key, bounded in bytes; safe to use from several threads.
+
+    :param capacity_bytes: most the held arrays may add up to; 0 holds nothing.
+    """
+
+    def __init__(self, capacity_bytes: int) -> None:
+        """Start empty."""
+        if capacity_bytes < 0:
+            raise ValueError(f'capacity must not be negative, got {capacity_bytes} bytes')
+        self.capacity_bytes = capacity_bytes
+        self._lock = threading.Lock()
+        self._entries: OrderedDict[Hashable, dict[str, NDArray[Any]]] = OrderedDict()
+        self._size_bytes = self._hits = self._misses = self._evictions = 0
+
+    def get(self, key: Hashable) -> Features | None:
+        """Look up an entry and mark it as used; None when it is not held.
+
+        :return: read-only arrays.
+        """
+        with self._lock:
+            entry = self._entries.get(key)
+            if entry is None:
+                self._misses += 1
+                return None
+            self._hits += 1
+            self._entries.move_to_end(key)
+            return entry
+
+    def put(self, key: Hashable, features: Features) -> None:
+        """Hold copies of some arrays, dropping the entries unused for longest.
+
+        An entry larger than the whole cache is not held.
+        """
+        entry = {name: np.array(array) for name, array in features.items()}
+        for array in entry.values():
+            array.setflags(write=False)
+        with self._lock:
+            self._drop(key)
+            if _size_bytes(entry) > self.capacity_bytes:
+                return
+            self._entries[key] = entry
+            self._size_bytes += _size_bytes(entry)
+            while self._size_bytes > self.capacity_bytes:
+                self._drop(next(iter(self._entries)))
+                self._evictions += 1
+
+    def clear(self) -> None:
+        """Drop all entries; the counters go on."""
+        with self._lock:
+            self._entries.clear()
+            self._size_bytes = 0
+
+    def counters(self) -> CacheCounters:
+        """Return the counters at this moment."""
+        with self._lock:
+            return CacheCounters(self._hits, self._misses, self._evictions,
+                                 len(self._entries), self._size_bytes)
+
+    def _drop(self, key: Hashable) -> None:
+        entry = self._entries.pop(key, None)
+        if entry is not None:
+            self._size_bytes -= _size_bytes(entry)
+
+
+def _size_bytes(entry: Features) -> int:
+    return sum(array.nbytes for array in entry.values())
