@@ -13,15 +13,15 @@ import numpy as np
 from ..geometry.se3 import Array
 
 # fractions of the object's diameter
-MSSD_THRESHOLDS = 0.05 * np.arange(1, 11)
+MSSD_THRESHOLDS: Array = 0.05 * np.arange(1.0, 11.0)
 
 # pixels of an image that is 640 px wide
-MSPD_THRESHOLDS = 5.0 * np.arange(1, 11)
+MSPD_THRESHOLDS: Array = 5.0 * np.arange(1.0, 11.0)
 
 MSPD_REFERENCE_WIDTH_PX = 640
 
 # fractions of the visible surface
-VSD_THRESHOLDS = 0.05 * np.arange(1, 11)
+VSD_THRESHOLDS: Array = 0.05 * np.arange(1.0, 11.0)
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ..geometry.se3 import Array
 
 # fractions of the object's diameter
-TAUS = 0.05 * np.arange(1, 11)
+TAUS: Array = 0.05 * np.arange(1.0, 11.0)
 
 # tolerance of the visibility test
 DELTA_M = 0.015

@@ -1,0 +1,94 @@
+"""The ``mrcnet`` command: finds the subcommand, imports only that one, reports errors.
+
+A subcommand is a module of this package with ``add_arguments(parser)`` and ``run(args) -> int``.
+One that hands arguments on to something else says ``PASSES_ARGUMENTS_ON = True`` and finds them
+in ``args.passed_on``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+
+from .. import __version__
+from ..errors import MrcnetError
+
+# name: (module, help)
+COMMANDS = {
+    'demo': ('demo', 'synthetic camera and the real node: poses, errors and a picture'),
+    'node': ('node', 'the pose node, without ros2 run'),
+    'evaluate': ('evaluate', 'score poses on a BOP dataset or a rosbag'),
+    'bench': ('bench', 'measure the speed of the estimator'),
+    'bag': ('bag', 'make rosbags from BOP datasets'),
+    'templates': ('templates', "render and store a model's templates"),
+    'train': ('train', 'train a model from a configuration file'),
+    'export': ('export', 'turn a checkpoint into a model directory'),
+}
+
+# what an optional dependency belongs to
+EXTRAS = {
+    'torch': 'train', 'onnx': 'train', 'onnxscript': 'train',
+    'rclpy': 'ros', 'sensor_msgs': 'ros', 'rosbags': 'ros', 'vision_msgs': 'ros',
+    'openvino': 'openvino', 'tensorrt': 'tensorrt',
+}
+
+FAILED, INTERRUPTED = 2, 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one subcommand.
+
+    :param argv: arguments after the program's name, the process's own by default.
+    :return: exit code: 0 when all went well, 2 when the input or the installation is at fault.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    chosen = next((word for word in arguments if not word.startswith('-')), '')
+    try:
+        module = _command(chosen)
+        parser = _parser(chosen, module)
+        args, passed_on = parser.parse_known_args(arguments)
+        if passed_on and not getattr(module, 'PASSES_ARGUMENTS_ON', False):
+            parser.error(f'unrecognized arguments: {" ".join(passed_on)}')
+        args.passed_on = passed_on
+        args.command_line = ['mrcnet', *arguments]
+        return int(args.run(args))
+    except MrcnetError as error:
+        print(f'mrcnet {chosen}: {error}', file=sys.stderr)
+        return FAILED
+    except ModuleNotFoundError as error:
+        extra = EXTRAS.get((error.name or '').split('.')[0])
+        if extra is None:
+            raise
+        print(f"mrcnet {chosen}: needs {error.name}, which is not installed; "
+              f"install mrcnet_ros with the extra '{extra}'", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        print(f'mrcnet {chosen}: interrupted', file=sys.stderr)
+        return INTERRUPTED
+
+
+def _command(name: str) -> ModuleType | None:
+    if name not in COMMANDS:
+        return None
+    return importlib.import_module(f'.{COMMANDS[name][0]}', __package__)
+
+
+def _parser(chosen: str, module: ModuleType | None) -> argparse.ArgumentParser:
+    """Return a parser that knows all names, and the arguments of the chosen one."""
+    parser = argparse.ArgumentParser(
+        prog='mrcnet', description='6-DoF poses of known objects from one RGB camera.')
+    parser.add_argument('--version', action='version', version=f'%(prog)s {__version__}')
+    commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
+    for name, (_, text) in COMMANDS.items():
+        command = commands.add_parser(name, help=text, description=text)
+        if name == chosen and module is not None:
+            module.add_arguments(command)
+            command.set_defaults(run=module.run)
+    return parser
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,128 @@
+"""Scores as plain data for JSON and as a table for people."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .scores import Scores, TargetScore
+from .vsd_scores import VsdScores
+
+MM = 1e3
+
+_COLUMNS = (
+    # heading, key, width, format
+    ('targets', 'targets', 8, 'd'), ('found', 'estimates', 7, 'd'),
+    ('AR_MSSD', 'ar_mssd', 9, '.3f'), ('AR_MSPD', 'ar_mspd', 9, '.3f'),
+    ('mean', 'ar_mean', 7, '.3f'),
+    ('rot [deg]', 'median_rotation_deg', 11, '.2f'),
+    ('transl [mm]', 'median_translation_mm', 13, '.1f'),
+    ('depth [mm]', 'median_depth_mm', 12, '.1f'),
+)
+
+
+def summary(scores: Scores, vsd: VsdScores, labels: Mapping[int, str]) -> dict[str, Any]:
+    """Return all figures under their names.
+
+    ``ar_mean`` is the mean of ``ar_mssd`` and ``ar_mspd``. Medians are over the targets that
+    have an estimate. ``overall`` counts every target once, as BOP does; ``mean_over_objects``
+    counts every object once.
+
+    :param labels: names by object id.
+    """
+    objects = {}
+    for i in scores.object_ids:
+        own = [t for t in scores.targets if t.object_id == i]
+        objects[str(i)] = {'label': labels.get(i, ''), **_figures(
+            scores.mssd.average_of(i), scores.mspd.average_of(i), vsd.average_of(i), own)}
+    means = {key: float(np.mean([entry[key] for entry in objects.values()])) if objects else 0.0
+             for key in ('ar_mssd', 'ar_mspd', 'ar_mean')}
+    return {
+        'overall': _figures(
+            scores.mssd.average, scores.mspd.average, vsd.average, scores.targets),
+        'mean_over_objects': means,
+        'objects': objects,
+        'vsd_missing': vsd.missing or None,
+        'recalls': {
+            'mssd_thresholds_diameters': scores.mssd.thresholds.tolist(),
+            'mssd': scores.mssd.overall.tolist(),
+            'mspd_thresholds_px_at_640': scores.mspd.thresholds.tolist(),
+            'mspd': scores.mspd.overall.tolist(),
+        },
+        'targets': [_target(t) for t in scores.targets],
+    }
+
+
+def table(figures: Mapping[str, Any]) -> str:
+    """Return the table of a :func:`summary`, one line an object and one for all."""
+    names = {i: f'{i} {entry["label"]}'.strip() for i, entry in figures['objects'].items()}
+    width = max([len('object'), len('overall'), *map(len, names.values())])
+    heading = 'object'.ljust(width) + ''.join(h.rjust(w) for h, _, w, _ in _COLUMNS)
+    lines = [heading, '-' * len(heading)]
+    lines += [_line(names[i].ljust(width), entry) for i, entry in figures['objects'].items()]
+    lines += ['-' * len(heading), _line('overall'.ljust(width), figures['overall'])]
+    vsd = figures['overall']['ar_vsd']
+    lines.append(f'AR_VSD: not computed, {figures["vsd_missing"]}' if vsd is None
+                 else f'AR_VSD: {vsd:.3f}')
+    return '\n'.join(lines)
+
+
+def write_json(path: Path | str, values: Mapping[str, Any]) -> None:
+    """Write plain data so that the file is either the old or the new one, never a part."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + '.part')
+    part.write_text(json.dumps(values, indent=1, allow_nan=False) + '\n', encoding='utf-8')
+    os.replace(part, path)
+
+
+def stage_medians_ms(stage_seconds: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Return the median of each stage over images [ms], in the order the stages appear."""
+    names = dict.fromkeys(name for stages in stage_seconds for name in stages)
+    return {name: 1e3 * float(np.median([s[name] for s in stage_seconds if name in s]))
+            for name in names}
+
+
+def _figures(
+    ar_mssd: float, ar_mspd: float, ar_vsd: float | None, targets: Iterable[TargetScore],
+) -> dict[str, Any]:
+    targets = list(targets)
+    found = [t.difference for t in targets if t.difference is not None]
+    return {
+        'targets': len(targets), 'estimates': len(found),
+        'ar_mssd': ar_mssd, 'ar_mspd': ar_mspd, 'ar_mean': (ar_mssd + ar_mspd) / 2,
+        'ar_vsd': ar_vsd,
+        'median_rotation_deg': _median([np.degrees(d.rotation_rad) for d in found]),
+        'median_translation_mm': _median([MM * d.translation_m for d in found]),
+        'median_depth_mm': _median([MM * abs(d.depth_m) for d in found]),
+        'median_signed_depth_mm': _median([MM * d.depth_m for d in found]),
+    }
+
+
+def _median(values: Sequence[float]) -> float | None:
+    return float(np.median(values)) if values else None
+
+
+def _line(name: str, entry: Mapping[str, Any]) -> str:
+    cells = ('-' if entry[key] is None else format(entry[key], style)
+             for _, key, _, style in _COLUMNS)
+    return name + ''.join(cell.rjust(width) for cell, (_, _, width, _) in
+                          zip(cells, _COLUMNS, strict=True))
+
+
+def _target(t: TargetScore) -> dict[str, Any]:
+    d = t.difference
+    return {
+        'scene_id': t.scene_id, 'image_id': t.image_id, 'object_id': t.object_id,
+        'visible_fraction': t.visible_fraction, 'score': t.score,
+        'mssd_mm': None if t.mssd_m is None else MM * t.mssd_m,
+        'mspd_px': t.mspd_px if t.mspd_px is not None and np.isfinite(t.mspd_px) else None,
+        'rotation_deg': None if d is None else float(np.degrees(d.rotation_rad)),
+        'translation_mm': None if d is None else MM * d.translation_m,
+        'depth_mm': None if d is None else MM * d.depth_m,
+    }

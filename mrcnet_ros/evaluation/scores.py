@@ -1,0 +1,162 @@
+"""From estimates and ground truth to errors and recalls."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from ..geometry.se3 import Array
+from ..objects import ObjectModel
+from . import pose_errors
+from .bop import BopFrame, GroundTruth, ResultRow
+from .recall import (
+    MSPD_REFERENCE_WIDTH_PX,
+    MSPD_THRESHOLDS,
+    MSSD_THRESHOLDS,
+    Recall,
+    TargetErrors,
+    match,
+    recall,
+)
+
+
+@dataclass(frozen=True)
+class TargetScore:
+    """What became of one instance that was to be found; None where it has no estimate.
+
+    :param score: confidence of the estimate.
+    :param mssd_m: maximum symmetry-aware surface distance.
+    :param mspd_px: maximum symmetry-aware projection distance, in pixels of the image.
+    :param difference: from the symmetric equivalent of the truth that is nearest in MSSD.
+    """
+
+    scene_id: int
+    image_id: int
+    object_id: int
+    instance: int
+    visible_fraction: float
+    score: float | None = None
+    mssd_m: float | None = None
+    mspd_px: float | None = None
+    difference: pose_errors.PoseDifference | None = None
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Recalls and single errors of a set of images."""
+
+    mssd: Recall
+    mspd: Recall
+    targets: tuple[TargetScore, ...]
+
+    @property
+    def object_ids(self) -> tuple[int, ...]:
+        """Return the objects with targets, sorted."""
+        return tuple(self.mssd.by_object)
+
+
+class ScoredObject:
+    """An object with the points that errors are measured at.
+
+    :param model: whose mesh is read when first needed.
+    """
+
+    def __init__(self, model: ObjectModel) -> None:
+        """Remember the model."""
+        self.model = model
+
+    @cached_property
+    def vertices(self) -> Array:
+        """Return all vertices, (V, 3) [m]."""
+        return self.model.load_mesh().vertices
+
+    @cached_property
+    def hull(self) -> Array:
+        """Return the vertices on the convex hull, (H, 3) [m]: enough for MSSD."""
+        return pose_errors.hull_vertices(self.vertices)
+
+    def mssd(self, T_est: Array, T_gt: Array) -> float:
+        """Return the maximum surface distance [m]."""
+        return pose_errors.mssd(T_est, T_gt, self.hull, self.model.symmetries)
+
+    def mspd(self, T_est: Array, T_gt: Array, K: Array) -> float:
+        """Return the maximum projection distance [px]."""
+        return pose_errors.mspd(T_est, T_gt, K, self.vertices, self.model.symmetries)
+
+    def difference(self, T_est: Array, T_gt: Array) -> pose_errors.PoseDifference:
+        """Return the difference from the nearest symmetric equivalent of the truth."""
+        nearest = pose_errors.closest_equivalent(T_est, T_gt, self.hull, self.model.symmetries)
+        return pose_errors.pose_difference(T_est, nearest)
+
+
+def score(
+    frames: Iterable[BopFrame], rows: Iterable[ResultRow], objects: Mapping[int, ObjectModel],
+) -> Scores:
+    """Score estimates by BOP'19's rules.
+
+    Estimates of objects that are no target of their image, and of other images, do not count.
+
+    :param frames: images whose targets are to be found.
+    :param rows: estimates, in any order.
+    :param objects: by object id; meshes as BOP evaluates with.
+    """
+    scored = {i: ScoredObject(model) for i, model in objects.items()}
+    estimates = group_rows(rows)
+    surface: list[TargetErrors] = []
+    projection: list[TargetErrors] = []
+    targets: list[TargetScore] = []
+    for frame in frames:
+        truths = frame.target_ground_truth()
+        for object_id in sorted(frame.targets):
+            wanted = [g for g in truths if g.object_id == object_id]
+            found = estimates.get((frame.scene_id, frame.image_id, object_id), [])
+            mssd, mspd = _errors(scored[object_id], frame, wanted, found)
+            surface.append(mssd)
+            projection.append(mspd)
+            targets += _target_scores(scored[object_id], frame, wanted, found, mssd)
+    return Scores(recall(surface, MSSD_THRESHOLDS), recall(projection, MSPD_THRESHOLDS),
+                  tuple(targets))
+
+
+def group_rows(rows: Iterable[ResultRow]) -> dict[tuple[int, int, int], list[ResultRow]]:
+    """Return the rows by scene, image and object, in the order given."""
+    groups: dict[tuple[int, int, int], list[ResultRow]] = {}
+    for row in rows:
+        groups.setdefault((row.scene_id, row.image_id, row.object_id), []).append(row)
+    return groups
+
+
+def _errors(
+    scored: ScoredObject, frame: BopFrame, wanted: list[GroundTruth], found: list[ResultRow],
+) -> tuple[TargetErrors, TargetErrors]:
+    """Return MSSD in diameters and MSPD in pixels of a 640 px wide image."""
+    pairs = [(row.T_camera_object, g.T_camera_object) for row in found for g in wanted]
+    shape, object_id = (len(found), len(wanted)), scored.model.object_id
+    mssd = np.array([scored.mssd(*pair) for pair in pairs]).reshape(shape)
+    mspd = np.array([scored.mspd(*pair, frame.camera.K) for pair in pairs]).reshape(shape)
+    scores = np.array([row.score for row in found])
+    return (TargetErrors(object_id, scores, mssd / scored.model.diameter_m),
+            TargetErrors(object_id, scores, mspd * MSPD_REFERENCE_WIDTH_PX / frame.camera.width))
+
+
+def _target_scores(
+    scored: ScoredObject, frame: BopFrame, wanted: list[GroundTruth], found: list[ResultRow],
+    mssd: TargetErrors,
+) -> list[TargetScore]:
+    """Give each instance the estimate that matches it best, however far away."""
+    partner = {instance: estimate for estimate, instance in match(mssd, float('inf'))}
+    result = []
+    for index, g in enumerate(wanted):
+        names = (frame.scene_id, frame.image_id, g.object_id, g.instance, g.visible_fraction)
+        if index not in partner:
+            result.append(TargetScore(*names))
+            continue
+        row = found[partner[index]]
+        pair = (row.T_camera_object, g.T_camera_object)
+        result.append(TargetScore(
+            *names, row.score, scored.mssd(*pair), scored.mspd(*pair, frame.camera.K),
+            scored.difference(*pair)))
+    return result
