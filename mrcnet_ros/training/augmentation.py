@@ -1,0 +1,95 @@
+"""Light on rendered views, and what a camera does to an image."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ..geometry.se3 import Array
+
+
+def light(rng: np.random.Generator, albedo: NDArray[np.uint8], normals: NDArray[np.uint8],
+          lamp: Array, azimuth: float, gloss: float, R_camera_object: Array) -> NDArray[np.uint8]:
+    """Light a view by an environment, a lamp and a highlight.
+
+    :param albedo: (S, S, 4) uint8 colour and mask.
+    :param normals: (S, S, 3) uint8 object-frame normals.
+    :param lamp: (3, 4, 4) irradiance of an environment whose up is the object's z axis.
+    :param azimuth: of the environment about z [rad].
+    :param gloss: 0 to 1, below 0.5 without a highlight.
+    :return: (S, S, 4) uint8.
+    """
+    result = np.array(albedo)
+    rows, columns = np.nonzero(albedo[..., 3])
+    n = normals[rows, columns].astype(np.float32) * np.float32(1 / 127.5) - np.float32(1)
+    turn = np.eye(4)
+    turn[:2, :2] = [[np.cos(azimuth), -np.sin(azimuth)], [np.sin(azimuth), np.cos(azimuth)]]
+    Q = (turn.T @ lamp @ turn).astype(np.float32)
+    h = np.concatenate([n, np.ones((len(n), 1), np.float32)], 1)
+    softness = np.float32(rng.uniform(0.0, 0.7))
+    ambient = softness + (1 - softness) * np.stack([((h @ q) * h).sum(1) for q in Q], 1)
+    direction = rng.normal(size=3)
+    direction[2] = abs(direction[2])
+    direction = (direction / np.linalg.norm(direction)).astype(np.float32)
+    lamp_strength = np.float32(rng.uniform(0, 0.8) * (rng.random() < 0.6))
+    shade = ambient + (lamp_strength * np.maximum(n @ direction, 0))[:, None]
+    gain = np.sqrt(np.maximum(shade, 0.02)) * np.float32(rng.uniform(0.75, 1.25))
+    colour = albedo[rows, columns, :3] * gain
+    if gloss > 0.5:
+        toward = -R_camera_object[2].astype(np.float32)
+        half = direction + toward
+        half /= np.linalg.norm(half) + np.float32(1e-6)
+        highlight = np.maximum(n @ half, 0) ** np.float32(rng.uniform(8, 40))
+        colour += (np.float32(240 * (gloss - 0.5)) * highlight)[:, None]
+    result[rows, columns, :3] = np.clip(colour, 0, 255)
+    return result
+
+
+def light_simply(rng: np.random.Generator, albedo: NDArray[np.uint8],
+                 normals: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Light a view by one direction and an ambient part: enough for objects that only disturb.
+
+    :param albedo: (S, S, 4) uint8 colour and mask.
+    :param normals: (S, S, 3) uint8 object-frame normals.
+    :return: (S, S, 4) uint8.
+    """
+    direction = rng.normal(size=3)
+    direction *= rng.uniform(0, 0.5) / (127.5 * np.linalg.norm(direction))
+    offset = rng.uniform(0.4, 1.1) - 127.5 * direction.sum()
+    row = np.array([[*direction, offset]])
+    gain = cv2.transform(normals.astype(np.float32), np.repeat(row, 3, axis=0))
+    result = np.array(albedo)
+    result[..., :3] = np.clip(albedo[..., :3] * gain, 0, 255)
+    return result
+
+
+def augment(rng: np.random.Generator, image: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Change colour, sharpness and noise, and drop rectangles, as cameras and scenes do.
+
+    :param image: (S, S, 3) float32 in 0..255; changed in place.
+    :return: (S, S, 3) uint8.
+    """
+    size = image.shape[0]
+    if rng.random() < 0.25:
+        for _ in range(int(rng.integers(1, 4))):
+            w, h = rng.integers(size // 16, size // 4, 2)
+            x, y = rng.integers(0, size - w), rng.integers(0, size - h)
+            image[y:y + h, x:x + w] = rng.uniform(0, 255, 3)
+    if rng.random() < 0.4:
+        small = int(size * rng.uniform(0.35, 0.9))
+        image = cv2.resize(cv2.resize(image, (small, small), interpolation=cv2.INTER_AREA),
+                           (size, size), interpolation=cv2.INTER_LINEAR)
+    if rng.random() < 0.5:
+        image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.3, 1.3))
+    gain = rng.uniform(0.6, 1.4) * rng.uniform(0.85, 1.15, 3)
+    contrast, mean = rng.uniform(0.6, 1.4), float(image.mean())
+    image = (image - mean) * (contrast * gain).astype(np.float32) + (
+        mean * gain + rng.uniform(-25, 25)).astype(np.float32)
+    if rng.random() < 0.3:
+        grey = image.mean(2, keepdims=True)
+        image = grey + np.float32(rng.uniform(0.2, 1.4)) * (image - grey)
+    if rng.random() < 0.6:
+        noise = rng.standard_normal(image.shape, np.float32)
+        image = image + np.float32(rng.uniform(1, 10)) * noise
+    return np.asarray(np.clip(image, 0, 255), np.uint8)

@@ -1,0 +1,43 @@
+"""Checkpoints from which a run goes on exactly as if it had not been stopped."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..errors import ModelError
+from ..specs import FORMAT_VERSION, ModelSpec
+
+
+def save_checkpoint(path: Path, state: dict[str, Any], spec: ModelSpec) -> None:
+    """Write a checkpoint whole or not at all.
+
+    :param state: plain data and tensors.
+    """
+    partial = path.with_suffix('.partial')
+    torch.save({'format_version': FORMAT_VERSION, 'spec': spec.to_dict(), **state}, partial)
+    os.replace(partial, path)
+
+
+def load_checkpoint(path: Path, spec: ModelSpec | None = None) -> dict[str, Any]:
+    """Read a checkpoint, safely (weights only).
+
+    :param spec: that it must have been made with, or None to accept any.
+    :raises ModelError: when it is missing, damaged, or of other specs.
+    """
+    try:
+        state: dict[str, Any] = torch.load(path, map_location='cpu', weights_only=True)
+    except FileNotFoundError as error:
+        raise ModelError(path, 'there is no such checkpoint') from error
+    except Exception as error:
+        raise ModelError(path, f'is not a readable checkpoint ({error})') from error
+    if state.get('format_version') != FORMAT_VERSION:
+        raise ModelError(path, f'has format {state.get("format_version")}, '
+                               f'this version reads {FORMAT_VERSION}')
+    if spec is not None and ModelSpec.from_dict(state['spec']) != spec:
+        raise ModelError(path, 'was made with another model spec',
+                         'train from the start or restore the spec of the configuration')
+    return state

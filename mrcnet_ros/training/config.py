@@ -1,0 +1,115 @@
+"""What a training run is made of, read from a YAML file."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..errors import SpecError
+from ..objects import ObjectModel, load_bop_objects, load_object_list
+from ..specs import BinSpec, CropSpec, ModelSpec, NetworkSpec, TemplateSpec, ViewPrior, from_mapping
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """A training run of the default preset.
+
+    Relative paths are taken from the working directory.
+
+    :param name: of the model.
+    :param output: folder of checkpoints and metrics.
+    :param cache: folder of rendered views, which runs can share.
+    :param models: BOP models folder, or YAML object list.
+    :param labels: label by BOP object id, for a BOP folder; also chooses the objects.
+    :param backgrounds: folders of photographs and environment maps.
+    :param view_prior: the same for all objects, or None for all of SO(3).
+    :param distance_m: nearest and farthest distance of the objects.
+    :param views: rendered views of each object.
+    :param patches: background patches.
+    :param processes: training processes, one thread each.
+    :param batch_size: samples of each process in a step.
+    :param steps: length of the schedule.
+    :param learning_rate: highest rate, reached after ``warmup`` steps, then a half cosine to 0.
+    :param refresh: steps between refreshes of the template features.
+    :param checkpoint: steps between checkpoints, a multiple of ``refresh``.
+    :param validation: steps between validations on synthetic images.
+    :param seed: of everything that is drawn.
+    :param spec: of the model.
+    """
+
+    name: str
+    output: Path
+    cache: Path
+    models: Path
+    labels: dict[int, str] = field(default_factory=dict)
+    backgrounds: tuple[Path, ...] = ()
+    view_prior: ViewPrior | None = None
+    distance_m: tuple[float, float] = (0.4, 1.5)
+    views: int = 2000
+    patches: int = 800
+    processes: int = 2
+    batch_size: int = 32
+    steps: int = 10000
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.01
+    warmup: int = 300
+    refresh: int = 100
+    checkpoint: int = 500
+    validation: int = 1000
+    seed: int = 0
+    spec: ModelSpec = field(default_factory=ModelSpec)
+
+    def load_objects(self) -> list[ObjectModel]:
+        """Return the objects in class order."""
+        if self.models.suffix in ('.yaml', '.yml'):
+            return list(load_object_list(self.models).values())
+        return list(load_bop_objects(self.models, ids=sorted(self.labels) or None,
+                                     labels=self.labels).values())
+
+
+def read_config(path: Path) -> TrainConfig:
+    """Read a training configuration.
+
+    :raises SpecError: when the file is missing or a field is unknown or has a wrong value.
+    """
+    try:
+        values = yaml.safe_load(Path(path).read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise SpecError(f'training configuration {path} cannot be read: {error}') from error
+    if not isinstance(values, Mapping):
+        raise SpecError(f'training configuration {path} must be a mapping of names to values')
+    known = {f.name for f in dataclasses.fields(TrainConfig)}
+    unknown = set(values) - known
+    if unknown:
+        raise SpecError(f'{path}: unknown fields {sorted(unknown)}; known: {sorted(known)}')
+    try:
+        config = TrainConfig(**{k: _convert(k, v) for k, v in values.items()})
+    except TypeError as error:
+        raise SpecError(f'{path}: {error}') from error
+    if config.checkpoint % config.refresh:
+        raise SpecError(f'{path}: checkpoint ({config.checkpoint}) must be a multiple of refresh '
+                        f'({config.refresh}), so that a resumed run sees the same templates')
+    return config
+
+
+def _convert(name: str, value: Any) -> Any:
+    if name in ('output', 'cache', 'models'):
+        return Path(value)
+    if name == 'backgrounds':
+        return tuple(Path(v) for v in value)
+    if name == 'distance_m':
+        return (float(value[0]), float(value[1]))
+    if name == 'view_prior' and value is not None:
+        return from_mapping(ViewPrior, value, 'view_prior')
+    if name == 'spec':
+        parts = {'crop': CropSpec, 'bins': BinSpec, 'template': TemplateSpec,
+                 'network': NetworkSpec}
+        defaults = ModelSpec().to_dict()
+        return ModelSpec.from_dict({**defaults, **{
+            k: {**defaults[k], **v} if k in parts else v for k, v in value.items()}})
+    return value

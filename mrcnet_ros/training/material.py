@@ -1,0 +1,64 @@
+"""Everything a training process needs besides the network: images, templates, shapes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..geometry.rotation_grid import rotation_grid
+from ..geometry.view_prior import allowed_bins
+from ..objects import ObjectModel
+from ..rendering.coordinates import template_coordinates
+from ..rendering.template_store import TemplateStore
+from .backgrounds import background_patches, find_images, irradiance_matrices
+from .composer import Composer, ComposerSpec
+from .config import TrainConfig
+from .targets import ObjectShapes
+from .template_bank import TemplateBank
+from .view_bank import load_or_render
+
+
+@dataclass(frozen=True, eq=False)
+class Material:
+    """What samples and losses are made from.
+
+    :param composer: of training images.
+    :param shapes: of the objects.
+    :param grid: (R, 3, 3) float32 rotation bins.
+    """
+
+    composer: Composer
+    shapes: ObjectShapes
+    grid: Tensor
+
+
+def load_material(config: TrainConfig, objects: list[ObjectModel]) -> Material:
+    """Render or load views and backgrounds."""
+    priors = {o.object_id: config.view_prior for o in objects}
+    banks = load_or_render(config.cache, objects, priors, config.distance_m, config.views,
+                           config.seed)
+    images = find_images(config.backgrounds)
+    composer = Composer(
+        banks, [config.view_prior] * len(objects),
+        background_patches(images, config.patches, config.seed), irradiance_matrices(images),
+        ComposerSpec(crop=config.spec.crop))
+    shapes = ObjectShapes.build(
+        [o.load_mesh().vertices for o in objects], [o.diameter_m for o in objects],
+        [o.symmetries.transforms for o in objects])
+    bins = config.spec.bins
+    grid = torch.from_numpy(rotation_grid(bins.rotation_nside, bins.rotation_in_plane).copy())
+    return Material(composer, shapes, grid.float())
+
+
+def load_templates(config: TrainConfig, objects: list[ObjectModel]) -> TemplateBank:
+    """Render or load the templates of all classes."""
+    store, spec = TemplateStore(config.cache / 'templates'), config.spec
+    grid = rotation_grid(spec.bins.rotation_nside, spec.bins.rotation_in_plane)
+    allowed = allowed_bins(config.view_prior, grid)
+    found = [store.load_or_build(o, spec, allowed) for o in objects]
+    coordinates = [
+        template_coordinates(t.depth_m, t.K, t.R_camera_object, t.distance_m, o.diameter_m)
+        for t, o in zip(found, objects, strict=True)]
+    return TemplateBank([t.rgb for t in found], coordinates, [t.bin_indices for t in found], spec)

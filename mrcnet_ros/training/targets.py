@@ -1,0 +1,132 @@
+"""What the network should have said: soft labels and the symmetric equivalent to aim for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..geometry.se3 import Array
+from ..specs import ModelSpec
+from .composer import Sample
+
+POINTS = 96
+
+
+class Batch(NamedTuple):
+    """Samples stacked; fields as in :class:`~mrcnet_ros.training.composer.Sample`.
+
+    :param image: (N, 3, S, S) float32 in 0..255.
+    :param class_index: (N,) int64.
+    :param rotation: (N, 3, 3) float32.
+    :param xy: (N, 2).
+    :param log_size: (N,).
+    :param coordinates: (N, 3, S/4, S/4).
+    :param mask: (N, S/4, S/4).
+    """
+
+    image: Tensor
+    class_index: Tensor
+    rotation: Tensor
+    xy: Tensor
+    log_size: Tensor
+    coordinates: Tensor
+    mask: Tensor
+
+
+def collate(samples: Sequence[Sample]) -> Batch:
+    """Stack samples into tensors."""
+    def stack(values: Sequence[NDArray[np.generic] | float], kind: type[np.generic]) -> Tensor:
+        return torch.from_numpy(np.stack([np.asarray(v, kind) for v in values]))
+
+    image = stack([s.image for s in samples], np.float32).permute(0, 3, 1, 2)
+    return Batch(
+        image, stack([s.class_index for s in samples], np.int64),
+        stack([s.R_ray_object for s in samples], np.float32),
+        stack([s.xy for s in samples], np.float32),
+        stack([s.log_size for s in samples], np.float32),
+        stack([s.coordinates for s in samples], np.float32),
+        stack([s.mask for s in samples], np.float32))
+
+
+@dataclass(frozen=True, eq=False)
+class ObjectShapes:
+    """What the losses know of the objects, in units of their diameters.
+
+    :param points: (C, POINTS, 3) of the surface.
+    :param moments: (C, 3, 3) mean of v v^T over the vertices.
+    :param symmetries: (C, M, 3, 3) rotations, padded with the identity.
+    :param shifts: (C, M, 3) translations of the symmetries.
+    """
+
+    points: Tensor
+    moments: Tensor
+    symmetries: Tensor
+    shifts: Tensor
+
+    @classmethod
+    def build(cls, vertices: Sequence[Array], diameters_m: Sequence[float],
+              symmetries: Sequence[Array]) -> ObjectShapes:
+        """Gather from vertices [m], diameters [m] and (M, 4, 4) symmetry motions [m]."""
+        most = max(len(s) for s in symmetries)
+        padded = [np.concatenate([s, np.tile(np.eye(4), (most - len(s), 1, 1))])
+                  for s in symmetries]
+        scaled = [v / d for v, d in zip(vertices, diameters_m, strict=True)]
+        picks = [v[np.random.default_rng(0).choice(len(v), POINTS, replace=len(v) < POINTS)]
+                 for v in scaled]
+        moments = [v.T @ v / len(v) for v in scaled]
+        shifts = [s[:, :3, 3] / d for s, d in zip(padded, diameters_m, strict=True)]
+        return cls(*(torch.tensor(np.array(x), dtype=torch.float32) for x in (
+            picks, moments, [s[:, :3, :3] for s in padded], shifts)))
+
+
+def rotation_targets(batch: Batch, shapes: ObjectShapes, grid: Tensor, sharpness: float) -> Tensor:
+    """Return soft labels over the rotation bins, the best symmetry counting.
+
+    The distance of a bin is the root mean square displacement of the vertices in diameters.
+
+    :param grid: (R, 3, 3) bin centres.
+    :param sharpness: displacement [diameters] at which a bin's weight falls to 1/e.
+    :return: (N, R), rows summing to 1.
+    """
+    moments = shapes.moments[batch.class_index]
+    turned = batch.rotation[:, None] @ shapes.symmetries[batch.class_index]
+    overlap = torch.einsum('nsij,njk,rik->nsr', turned, moments, grid).amax(1)
+    total = moments.diagonal(dim1=1, dim2=2).sum(1)[:, None]
+    distance = torch.sqrt((2 * total - 2 * overlap).clamp(min=1e-8))
+    return torch.softmax(-distance / sharpness, dim=1)
+
+
+def symmetric_candidates(batch: Batch, shapes: ObjectShapes) -> Tensor:
+    """Return all equivalents of the true rotations, (N, M, 3, 3)."""
+    return batch.rotation[:, None] @ shapes.symmetries[batch.class_index]
+
+
+def nearest_equivalent(batch: Batch, shapes: ObjectShapes, reference: Tensor) -> Tensor:
+    """Return the symmetric equivalent of the true rotation that is nearest to a reference.
+
+    :param reference: (N, 3, 3).
+    :return: (N, 3, 3).
+    """
+    candidates = symmetric_candidates(batch, shapes)
+    moments = shapes.moments[batch.class_index]
+    overlap = torch.einsum('nsij,njk,nik->ns', candidates, moments, reference)
+    rows = torch.arange(len(candidates))
+    return candidates[rows, overlap.argmax(1)]
+
+
+def cell_targets(batch: Batch, spec: ModelSpec, cells_x: Tensor, cells_y: Tensor) -> Tensor:
+    """Return soft labels over the cells, (N, cells**2)."""
+    square = ((batch.xy[:, :1] - cells_x) ** 2 + (batch.xy[:, 1:] - cells_y) ** 2)
+    return torch.softmax(-square * (spec.bins.cells / 0.7) ** 2, dim=1)
+
+
+def scale_targets(batch: Batch, scales: Tensor) -> Tensor:
+    """Return soft labels over the scale bins, (N, scale_bins)."""
+    spacing = scales[1] - scales[0]
+    return torch.softmax(-((batch.log_size[:, None] - scales) / (0.8 * spacing)) ** 2, dim=1)

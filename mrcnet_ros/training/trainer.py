@@ -1,0 +1,226 @@
+"""The training loop: a few one-thread processes that share gradients.
+
+On a CPU, processes of one thread each train about twice as fast as one process of many threads.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import time
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+import torch.multiprocessing as multiprocessing
+from torch import Tensor
+
+from ..errors import MrcnetError
+from ..network.mrcnet import MrcNet
+from .checkpoint import load_checkpoint, save_checkpoint
+from .config import TrainConfig
+from .exchange import Exchange
+from .material import Material, load_material, load_templates
+from .step import train_step
+from .targets import collate
+from .template_bank import TemplateBank
+
+LOG_EVERY = 50
+CLIP_NORM = 10.0
+EMA_DECAY = 0.999
+VALIDATION_SAMPLES = 512
+VALIDATION_SEED = 1_000_003
+TEMPLATE_CHOICE = 2_000_003
+
+
+def train(config: TrainConfig, stem: dict[str, Tensor], stop_after: int | None = None) -> Path:
+    """Train to the end of the schedule, going on from the last checkpoint when there is one.
+
+    :param stem: ImageNet weights for the frozen layers.
+    :param stop_after: stop at this step instead, leaving a checkpoint, as a kill would.
+    :return: the last checkpoint.
+    """
+    config.output.mkdir(parents=True, exist_ok=True)
+    objects = config.load_objects()
+    load_material(config, objects)
+    bank = load_templates(config, objects)
+    network = build_network(config, len(objects), stem)
+    numbers = sum(p.numel() for p in network.parameters() if p.requires_grad)
+    numbers = max(numbers, sum(b.numel() for b in network.buffers()))
+    slots = torch.zeros((config.processes, numbers)).share_memory_()
+    context = multiprocessing.get_context('spawn')
+    barrier = context.Barrier(config.processes)
+    arguments = (config, bank, slots, barrier, stem, stop_after)
+    others = [context.Process(target=_worker, args=(rank, *arguments), daemon=True)
+              for rank in range(1, config.processes)]
+    for process in others:
+        process.start()
+    try:
+        _worker(0, *arguments)
+    except BaseException:
+        barrier.abort()
+        raise
+    for process in others:
+        process.join()
+        if process.exitcode:
+            raise MrcnetError(f'a training process ended with exit code {process.exitcode}')
+    return config.output / 'checkpoint.pt'
+
+
+def build_network(config: TrainConfig, objects: int, stem: dict[str, Tensor]) -> MrcNet:
+    """Return the network at its first step, the same for every process."""
+    torch.manual_seed(config.seed)
+    network = MrcNet(spec=config.spec, objects=objects)
+    network.backbone.stem.load_imagenet(stem)
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+
+
+def _worker(rank: int, config: TrainConfig, bank: TemplateBank, slots: Tensor, barrier: Barrier,
+            stem: dict[str, Tensor], stop_after: int | None) -> None:
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    objects = config.load_objects()
+    material = load_material(config, objects)
+    network = build_network(config, len(objects), stem)
+    Run(config, material, bank, network, Exchange(rank, slots, barrier)).go(stop_after)
+
+
+class Run:
+    """The state of one training process."""
+
+    def __init__(self, config: TrainConfig, material: Material, bank: TemplateBank,
+                 network: MrcNet, exchange: Exchange) -> None:
+        """Prepare optimiser and averages, or restore them from the last checkpoint."""
+        self.config, self.material, self.bank = config, material, bank
+        self.network, self.exchange = network, exchange
+        self.trained = [p for p in network.parameters() if p.requires_grad]
+        decayed = [p for p in self.trained if p.ndim > 1]
+        plain = [p for p in self.trained if p.ndim <= 1]
+        self.optimizer = torch.optim.AdamW([
+            {'params': decayed, 'weight_decay': config.weight_decay},
+            {'params': plain, 'weight_decay': 0.0}], betas=(0.9, 0.98), fused=True)
+        self.average = {k: v.detach().clone() for k, v in network.state_dict().items()}
+        self.step, self.seconds = 0, 0.0
+        self.path = config.output / 'checkpoint.pt'
+        if self.path.exists():
+            self._restore(load_checkpoint(self.path, config.spec))
+
+    def go(self, stop_after: int | None) -> None:
+        """Run the rest of the schedule."""
+        end = min(self.config.steps, stop_after or self.config.steps)
+        self.network.train()
+        sums: dict[str, float] = {}
+        since = time.monotonic()
+        while self.step < end:
+            if self.step % self.config.refresh == 0:
+                self._refresh()
+            parts = self._one_step()
+            self.step += 1
+            for key, value in parts.items():
+                sums[key] = sums.get(key, 0.0) + value / LOG_EVERY
+            if self.step % LOG_EVERY == 0:
+                now = time.monotonic()
+                self.seconds += now - since
+                self._log({'rate': self._samples(LOG_EVERY) / (now - since), **sums})
+                sums, since = {}, now
+            if self.step % self.config.validation == 0:
+                self._validate()
+            if self.step % self.config.checkpoint == 0 or self.step == end:
+                self._save()
+
+    def _one_step(self) -> dict[str, float]:
+        config, rank, world = self.config, self.exchange.rank, self.exchange.world
+        first = (self.step * world + rank) * config.batch_size
+        batch = collate([self.material.composer.sample(config.seed, first + i)
+                         for i in range(config.batch_size)])
+        rng = np.random.default_rng([config.seed, TEMPLATE_CHOICE, first])
+        result = train_step(self.network, batch, self.bank, self.material.shapes,
+                            self.material.grid, config.spec, rng)
+        self.optimizer.zero_grad(set_to_none=False)
+        result.loss.backward()
+        self.exchange.average([p.grad for p in self.trained if p.grad is not None])
+        torch.nn.utils.clip_grad_norm_(self.trained, CLIP_NORM)
+        for group in self.optimizer.param_groups:
+            group['lr'] = learning_rate(config, self.step)
+        self.optimizer.step()
+        if rank == 0:
+            self._update_average()
+        return {'loss': float(result.loss.detach()), **result.parts}
+
+    def _update_average(self) -> None:
+        decay = min(EMA_DECAY, (1 + self.step) / (20 + self.step))
+        for key, value in self.network.state_dict().items():
+            if value.is_floating_point():
+                self.average[key].lerp_(value, 1 - decay)
+
+    def _refresh(self) -> None:
+        """Bring batch statistics and template features of all processes to the same state."""
+        self.exchange.average([b for b in self.network.buffers() if b.is_floating_point()])
+        self.bank.refresh(self.network, self.exchange.rank, self.exchange.world)
+        self.exchange.wait()
+
+    def _validate(self) -> None:
+        """Measure the averaged weights on synthetic images that training never draws."""
+        self.exchange.wait()
+        if self.exchange.rank == 0:
+            kept = {k: v.clone() for k, v in self.network.state_dict().items()}
+            self.network.load_state_dict(self.average)
+            self.bank.refresh(self.network)
+            self.network.eval()
+            sums: dict[str, list[float]] = {}
+            for first in range(0, VALIDATION_SAMPLES, self.config.batch_size):
+                batch = collate([self.material.composer.sample(VALIDATION_SEED, first + i)
+                                 for i in range(self.config.batch_size)])
+                with torch.no_grad():
+                    parts = train_step(
+                        self.network, batch, self.bank, self.material.shapes, self.material.grid,
+                        self.config.spec, np.random.default_rng([first, TEMPLATE_CHOICE])).parts
+                for key, value in parts.items():
+                    sums.setdefault(key, []).append(value)
+            self._log({f'validation_{k}': float(np.mean(v)) for k, v in sums.items()})
+            self.network.load_state_dict(kept)
+            self.network.train()
+        self.exchange.wait()
+        self.bank.refresh(self.network, self.exchange.rank, self.exchange.world)
+        self.exchange.wait()
+
+    def _samples(self, steps: int) -> int:
+        return steps * self.config.batch_size * self.exchange.world
+
+    def _log(self, values: dict[str, float]) -> None:
+        if self.exchange.rank:
+            return
+        row = {'step': self.step, 'samples': self._samples(self.step),
+               'hours': round(self.seconds / 3600, 4),
+               **{k: round(v, 5) for k, v in values.items()}}
+        with (self.config.output / 'metrics.jsonl').open('a') as file:
+            file.write(json.dumps(row) + '\n')
+        logging.getLogger(__name__).info(json.dumps(row))
+
+    def _save(self) -> None:
+        self.exchange.average([b for b in self.network.buffers() if b.is_floating_point()])
+        if self.exchange.rank == 0:
+            save_checkpoint(self.path, {
+                'step': self.step, 'seconds': self.seconds, 'network': self.network.state_dict(),
+                'average': self.average, 'optimizer': self.optimizer.state_dict(),
+                'config': json.loads(json.dumps(vars(self.config), default=str)),
+            }, self.config.spec)
+        self.exchange.wait()
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        self.network.load_state_dict(state['network'])
+        self.optimizer.load_state_dict(state['optimizer'])
+        self.average = {k: v.clone() for k, v in state['average'].items()}
+        self.step, self.seconds = int(state['step']), float(state['seconds'])
+
+
+def learning_rate(config: TrainConfig, step: int) -> float:
+    """Return the rate of a step: linear warm-up, then half a cosine down to nothing."""
+    if step < config.warmup:
+        return config.learning_rate * (step + 1) / config.warmup
+    part = (step - config.warmup) / max(config.steps - config.warmup, 1)
+    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * min(part, 1.0)))

@@ -1,0 +1,110 @@
+"""Rendered views of the training objects, from which images are composed.
+
+A view keeps unlit colour, normals and depth, so that light, in-plane rotation, position and size
+can be drawn anew for every training image without rendering again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from ..geometry.crop import pinhole
+from ..geometry.se3 import Array, make_transform
+from ..geometry.view_prior import elevation_and_tilt, rotation_from_angles, sample_rotations
+from ..objects import ObjectModel
+from ..rendering.renderer import Renderer
+from ..specs import ViewPrior
+
+VIEW_PX = 128
+RELATIVE_SIZE = 0.85
+BANK_VERSION = 1
+
+
+@dataclass(frozen=True, eq=False)
+class ViewBank:
+    """Views of one object, upright, the object's origin on the optical axis.
+
+    :param albedo: (V, S, S, 4) uint8 unlit RGB and mask (255 on the object).
+    :param normals: (V, S, S, 3) uint8 object-frame normals, ``127.5 * (n + 1)``.
+    :param depth: (V, S, S) float16 depth minus distance, in diameters; 0 off the object.
+    :param R_camera_object: (V, 3, 3).
+    :param distance_m: (V,) of the object's origin.
+    :param diameter_m: of the object.
+    """
+
+    albedo: NDArray[np.uint8]
+    normals: NDArray[np.uint8]
+    depth: NDArray[np.float16]
+    R_camera_object: Array
+    distance_m: Array
+    diameter_m: float
+
+    def K(self, view: int) -> Array:
+        """Return the intrinsics of a view, (3, 3) [px]."""
+        return pinhole(RELATIVE_SIZE * VIEW_PX * self.distance_m[view] / self.diameter_m, VIEW_PX)
+
+
+def load_or_render(
+    folder: Path, objects: Sequence[ObjectModel], priors: Mapping[int, ViewPrior | None],
+    distance_m: tuple[float, float], views: int, seed: int,
+) -> list[ViewBank]:
+    """Return the view banks of objects, rendering those that ``folder`` does not hold yet.
+
+    :param distance_m: nearest and farthest distance of the objects [m].
+    :param views: number of views of each object.
+    :return: one bank for each object, its arrays mapped from disk.
+    """
+    banks = []
+    for model in objects:
+        prior = priors.get(model.object_id)
+        key = hashlib.sha256(json.dumps([
+            BANK_VERSION, model.mesh_sha256, VIEW_PX, RELATIVE_SIZE, repr(prior), distance_m,
+            views, seed]).encode()).hexdigest()[:16]
+        path = Path(folder) / f'{model.label}-{key}'
+        if not (path / 'done').exists():
+            _render(path, model, prior, distance_m, views, seed)
+        arrays = {n: np.asarray(np.load(path / f'{n}.npy', mmap_mode='r'))
+                  for n in ('albedo', 'normals', 'depth')}
+        small = np.load(path / 'views.npz')
+        banks.append(ViewBank(**arrays, R_camera_object=small['R'], distance_m=small['distance'],
+                              diameter_m=model.diameter_m))
+    return banks
+
+
+def _render(path: Path, model: ObjectModel, prior: ViewPrior | None,
+            distance_m: tuple[float, float], views: int, seed: int) -> None:
+    logging.getLogger(__name__).info('rendering %d views of %s', views, model.label)
+    path.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng([seed, model.object_id])
+    R = sample_rotations(prior, views, rng)
+    elevation = elevation_and_tilt(R)[0]
+    R = rotation_from_angles(rng.uniform(-np.pi, np.pi, views), elevation, 0.0)
+    distance = rng.uniform(*distance_m, views)
+    shape = (views, VIEW_PX, VIEW_PX)
+    albedo = np.zeros((*shape, 4), np.uint8)
+    normals = np.zeros((*shape, 3), np.uint8)
+    depth = np.zeros(shape, np.float16)
+    with Renderer(VIEW_PX, VIEW_PX) as renderer:
+        renderer.add_mesh(model.label, model.load_mesh())
+        for i in tqdm(range(views), desc=f'views of {model.label}', unit='view'):
+            T = make_transform(R[i], [0.0, 0.0, distance[i]])
+            K = pinhole(RELATIVE_SIZE * VIEW_PX * distance[i] / model.diameter_m, VIEW_PX)
+            flat = renderer.render(model.label, T, K, shading='flat')
+            mask = flat.depth_m > 0
+            albedo[i, ..., :3], albedo[i, ..., 3] = flat.rgb, 255 * mask
+            normals[i] = renderer.render(model.label, T, K, shading='normals').rgb
+            depth[i] = np.where(mask, (flat.depth_m - distance[i]) / model.diameter_m, 0)
+    for name, array in (('albedo', albedo), ('normals', normals), ('depth', depth)):
+        np.save(path / f'{name}.npy', array)
+    np.savez(path / 'views.npz', R=R, distance=distance)
+    (path / 'done').write_text(str(os.getpid()))
