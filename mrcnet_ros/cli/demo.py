@@ -1,0 +1,31 @@
+"""``mrcnet demo``: synthetic camera, the real node, errors against the truth, a picture."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of the subcommand."""
+    parser.add_argument('--output', type=Path, default=Path('out/demo.png'), metavar='PNG',
+                        help='picture to write; logs go beside it (default: %(default)s)')
+    parser.add_argument('--scenes', type=int, default=24, help='different scenes to show')
+    parser.add_argument('--seed', type=int, default=20260, help='of scenes and detections')
+    parser.add_argument('--rate', type=float, default=4.0, metavar='HZ',
+                        help='camera rate while accuracy is measured')
+    parser.add_argument('--fast-rate', type=float, default=30.0, metavar='HZ',
+                        help='camera rate while speed is measured')
+    parser.add_argument('--model', type=Path, default=None, metavar='DIR',
+                        help='model directory with objects.yaml, meshes and backgrounds '
+                             '(default: the one that comes with the package)')
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the demo; 1 when poses are missing or too far from the truth."""
+    from ..demo.assets import shared_file
+    from ..demo.program import DemoOptions, run_demo
+
+    return run_demo(DemoOptions(
+        output=args.output, scenes=args.scenes, seed=args.seed, rate_hz=args.rate,
+        fast_rate_hz=args.fast_rate, model=args.model or shared_file('models/demo')))

@@ -1,0 +1,97 @@
+"""Receives what the node publishes."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import rclpy
+from geometry_msgs.msg import PoseStamped
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from tf2_msgs.msg import TFMessage
+from vision_msgs.msg import Detection3DArray
+
+from ..geometry.se3 import Array, make_transform, rotation_from_quat_wxyz
+from ..ros.messages import stamp_ns
+
+QOS = QoSProfile(depth=1000, reliability=ReliabilityPolicy.RELIABLE)
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """The answer to one frame.
+
+    :param stamp_ns: of the image.
+    :param received_ns: when it was received, by the same clock.
+    :param T_camera_object: (4, 4) [m] by label.
+    """
+
+    stamp_ns: int
+    received_ns: int
+    T_camera_object: dict[str, Array]
+
+    @property
+    def age_s(self) -> float:
+        """Time from the image's stamp to the receipt of its poses."""
+        return (self.received_ns - self.stamp_ns) * 1e-9
+
+
+class Listener:
+    """Subscribes to the outputs of the node.
+
+    :param namespace: of the node.
+    """
+
+    def __init__(self, namespace: str) -> None:
+        """Open a context of its own, and subscribe."""
+        self.answers: dict[int, Answer] = {}
+        self.counts: Counter[str] = Counter()
+        self._context: Any = rclpy.Context()
+        rclpy.init(context=self._context)
+        self._node: Any = rclpy.create_node(
+            'listener', namespace=namespace, context=self._context)
+        self._executor = SingleThreadedExecutor(context=self._context)
+        self._executor.add_node(self._node)
+        for kind, topic, receive in (
+            (Detection3DArray, 'object_detections', self._on_detections),
+            (PoseStamped, 'object_poses', lambda _: self.counts.update(object_poses=1)),
+            (TFMessage, '/tf', lambda m: self.counts.update(tf=len(m.transforms))),
+        ):
+            self._node.create_subscription(kind, topic, receive, QOS)
+
+    def __enter__(self) -> Listener:
+        """Return the listener itself."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 traceback: TracebackType | None) -> None:
+        """Unsubscribe."""
+        self._executor.shutdown()
+        self._node.destroy_node()
+        self._context.try_shutdown()
+
+    def spin(self, duration_s: float) -> None:
+        """Receive for a while."""
+        deadline = time.monotonic() + duration_s
+        while (left := deadline - time.monotonic()) > 0:
+            self._executor.spin_once(timeout_sec=left)
+
+    def _on_detections(self, message: Any) -> None:
+        received_ns = int(self._node.get_clock().now().nanoseconds)
+        poses = {str(d.results[0].hypothesis.class_id): transform_of(d.results[0].pose.pose)
+                 for d in message.detections}
+        stamp = stamp_ns(message.header)
+        self.counts.update(object_detections=len(message.detections))
+        self.answers[stamp] = Answer(stamp, received_ns, poses)
+
+
+def transform_of(pose: Any) -> Array:
+    """Return a geometry_msgs/Pose as a (4, 4) transform [m]."""
+    p, q = pose.position, pose.orientation
+    return make_transform(rotation_from_quat_wxyz([q.w, q.x, q.y, q.z]),
+                          np.array([p.x, p.y, p.z]))

@@ -1,0 +1,94 @@
+"""The processes of the demo: the node and the camera, on a ROS domain of their own."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+
+from ..errors import MrcnetError
+from .assets import shared_file
+
+PROFILE_VARIABLE = 'FASTDDS_DEFAULT_PROFILES_FILE'
+STOP_TIMEOUT_S = 15.0
+LOG_TAIL_LINES = 25
+
+
+class ProcessError(MrcnetError):
+    """A process of the demo ended too early or in the wrong way."""
+
+
+def prepare_environment() -> None:
+    """Keep this process and its children off the domain of other robots on the machine.
+
+    What is set already is left alone.
+    """
+    os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
+    os.environ.setdefault('ROS_DOMAIN_ID', str(random.SystemRandom().randint(1, 100)))
+    os.environ.setdefault(PROFILE_VARIABLE, str(shared_file('config/fastdds.xml')))
+
+
+class LoggedProcess:
+    """A child process whose output goes into a file.
+
+    :param command: arguments; a Python module is run as ``['-m', name, ...]``.
+    :param log: file for stdout and stderr.
+    """
+
+    def __init__(self, name: str, command: Sequence[str], log: Path) -> None:
+        """Start it."""
+        self.name, self.log = name, log
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open('wb') as output:
+            self._process = subprocess.Popen(
+                [sys.executable, *command], stdout=output, stderr=subprocess.STDOUT)
+
+    def __enter__(self) -> LoggedProcess:
+        """Return the process itself."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 traceback: TracebackType | None) -> None:
+        """Stop it."""
+        self.stop()
+
+    def check_runs(self) -> None:
+        """Make sure that it has not ended.
+
+        :raises ProcessError: with the end of its output, when it has.
+        """
+        if self._process.poll() is not None:
+            raise ProcessError(self._ending())
+
+    def finished(self) -> bool:
+        """Tell whether it has ended as it should.
+
+        :raises ProcessError: with the end of its output, when it has failed.
+        """
+        code = self._process.poll()
+        if code:
+            raise ProcessError(self._ending())
+        return code is not None
+
+    def stop(self) -> int:
+        """Ask it to end, kill it if it does not.
+
+        :return: its exit status, negative for a signal.
+        """
+        if self._process.poll() is None:
+            self._process.terminate()
+            try:
+                self._process.wait(STOP_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+        return self._process.wait()
+
+    def _ending(self) -> str:
+        tail = self.log.read_text(encoding='utf-8', errors='replace').splitlines()
+        shown = '\n  '.join(tail[-LOG_TAIL_LINES:])
+        return (f'the {self.name} process ended with status {self._process.returncode}; '
+                f'its output, {self.log}, ends with\n  {shown}')
