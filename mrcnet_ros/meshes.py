@@ -81,22 +81,37 @@ def read_mesh(path: Path | str, unit_m: float) -> Mesh:
     :param unit_m: length of the file's unit [m].
     :raises MeshError: when the file cannot be read or holds no triangles.
     """
-    import trimesh
-
     source = Path(path)
     try:
-        loaded: Any = trimesh.load(source, process=False, force='mesh')
-        vertices = np.array(loaded.vertices, dtype=np.float64) * unit_m
-        faces = np.array(loaded.faces, dtype=np.int32)
+        parts = _load(source)
+        vertices = np.concatenate([np.asarray(part.vertices, np.float64) for part in parts])
+        starts = np.cumsum([0] + [len(part.vertices) for part in parts])
+        faces = np.concatenate([np.asarray(part.faces, np.int32) + start
+                                for part, start in zip(parts, starts, strict=False)])
+        normals = np.concatenate([np.asarray(part.vertex_normals) for part in parts])
     except Exception as error:  # trimesh raises whatever its parsers meet
         raise MeshError(source, f'cannot be read ({error})', 'give a PLY or OBJ file') from error
     if not len(faces) or faces.min() < 0 or faces.max() >= len(vertices):
         raise MeshError(source, f'has {len(vertices)} vertices and {len(faces)} usable triangles')
     if not np.isfinite(vertices).all():
         raise MeshError(source, 'has vertices that are not finite')
-    texture, uv = _texture(source, loaded)
-    return Mesh(vertices, faces, _unit_normals(loaded), _vertex_colors(loaded, texture, uv),
-                texture, uv)
+    texture, uv = _texture(source, parts)
+    colors = np.concatenate([_vertex_colors(part) for part in parts]) \
+        if texture is None or uv is None else sample_texture(texture, uv)
+    return Mesh(vertices * unit_m, faces.astype(np.int32), _unit(normals), colors, texture, uv)
+
+
+def sample_texture(texture: NDArray[np.uint8], uv: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """Return the nearest texture pixels; the texture repeats beyond its borders.
+
+    :param texture: (H, W, 3) uint8.
+    :param uv: (V, 2), (0, 0) at the lower left.
+    :return: (V, 3) uint8.
+    """
+    height, width = texture.shape[:2]
+    column = np.floor(uv[:, 0] * width).astype(np.int64) % width
+    row = np.floor((1.0 - uv[:, 1]) * height).astype(np.int64) % height
+    return np.asarray(texture[row, column])
 
 
 def measure_diameter(vertices: NDArray[np.float64]) -> float:
@@ -144,6 +159,15 @@ def check_size(
     )
 
 
+def _load(path: Path) -> list[Any]:
+    """Return the trimeshes of a file, one for each of its materials."""
+    import trimesh
+
+    # asking trimesh for force='mesh' would lose the normals of the file
+    loaded: Any = trimesh.load(path, process=False)
+    return list(loaded.dump()) if isinstance(loaded, trimesh.Scene) else [loaded]
+
+
 def _statement(path: Path, keyword: str) -> Path | None:
     """Return the file named by a statement of an OBJ or MTL file."""
     with path.open(errors='replace') as lines:
@@ -154,19 +178,18 @@ def _statement(path: Path, keyword: str) -> Path | None:
     return None
 
 
-def _unit_normals(loaded: Any) -> NDArray[np.float64]:
-    normals = np.array(loaded.vertex_normals, dtype=np.float64)
+def _unit(normals: NDArray[np.float64]) -> NDArray[np.float64]:
     length = np.linalg.norm(normals, axis=1, keepdims=True)
     return np.where(length > 1e-9, normals / np.maximum(length, 1e-9), [0.0, 0.0, 1.0])
 
 
 def _texture(
-    path: Path, loaded: Any
+    path: Path, parts: list[Any]
 ) -> tuple[NDArray[np.uint8] | None, NDArray[np.float64] | None]:
     from PIL import Image
 
-    image, uv = texture_path(path), getattr(loaded.visual, 'uv', None)
-    if image is None or uv is None or len(uv) != len(loaded.vertices):
+    image, uv = texture_path(path), getattr(parts[0].visual, 'uv', None)
+    if image is None or uv is None or len(parts) != 1 or len(uv) != len(parts[0].vertices):
         return None, None
     try:
         pixels = np.array(Image.open(image).convert('RGB'), dtype=np.uint8)
@@ -175,19 +198,12 @@ def _texture(
     return pixels, np.array(uv, dtype=np.float64)[:, :2]
 
 
-def _vertex_colors(
-    loaded: Any, texture: NDArray[np.uint8] | None, uv: NDArray[np.float64] | None
-) -> NDArray[np.uint8]:
-    count = len(loaded.vertices)
-    if texture is not None and uv is not None:
-        height, width = texture.shape[:2]
-        column = np.floor(uv[:, 0] * width).astype(np.int64) % width
-        row = np.floor((1.0 - uv[:, 1]) * height).astype(np.int64) % height
-        return np.asarray(texture[row, column])
-    if loaded.visual.kind in ('vertex', 'face'):
-        return np.array(loaded.visual.vertex_colors[:, :3], dtype=np.uint8)
-    if loaded.visual.kind == 'texture':
-        diffuse = getattr(loaded.visual.material, 'diffuse', None)
-        if diffuse is not None:
-            return np.tile(np.asarray(diffuse, dtype=np.uint8)[:3], (count, 1))
-    return np.full((count, 3), NEUTRAL_GREY, dtype=np.uint8)
+def _vertex_colors(part: Any) -> NDArray[np.uint8]:
+    visual, material = part.visual, getattr(part.visual, 'material', None)
+    if visual.kind == 'texture' and getattr(material, 'image', None) is not None:
+        visual = visual.to_color()
+    if visual.kind in ('vertex', 'face'):
+        return np.array(visual.vertex_colors[:, :3], dtype=np.uint8)
+    diffuse = getattr(material, 'diffuse', None)
+    plain = np.full(3, NEUTRAL_GREY) if diffuse is None else np.asarray(diffuse)[:3]
+    return np.tile(plain.astype(np.uint8), (len(part.vertices), 1))

@@ -1,0 +1,43 @@
+"""Draw and store the templates of every object of a model, ahead of the first frame."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of ``mrcnet templates``."""
+    parser.add_argument('--model', type=Path, required=True, metavar='DIR',
+                        help='model directory, with model.json')
+    parser.add_argument('--meshes', type=Path, metavar='DIR',
+                        help='folder of the mesh files (default: meshes/ in the model directory)')
+    parser.add_argument('--store', type=Path, metavar='DIR',
+                        help='where templates are kept (default: $MRCNET_CACHE, or '
+                             'mrcnet_ros/templates in the user cache folder)')
+
+
+def run(args: argparse.Namespace) -> int:
+    """Build what is missing or wrong in the store and say where everything is.
+
+    :raises MrcnetError: when the model or a mesh cannot be used.
+    """
+    from tqdm import tqdm
+
+    from ..export.model_directory import read_model_directory
+    from ..geometry.rotation_grid import rotation_grid
+    from ..geometry.view_prior import allowed_bins
+    from ..rendering.template_store import TemplateStore
+
+    directory = read_model_directory(args.model, args.meshes)
+    store = TemplateStore(args.store)
+    spec = directory.spec
+    grid = rotation_grid(spec.bins.rotation_nside, spec.bins.rotation_in_plane)
+    allowed = {model.object_id: allowed_bins(directory.view_priors.get(model.object_id), grid)
+               for model in directory.objects}
+    with tqdm(total=sum(int(mask.sum()) for mask in allowed.values()), unit='template') as bar:
+        for model in directory.objects:
+            bar.set_description(model.label)
+            store.load_or_build(model, spec, allowed[model.object_id], bar.update)
+    print(f'{bar.total} templates of {len(directory.objects)} objects are in {store.root}')
+    return 0
