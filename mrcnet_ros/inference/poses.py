@@ -1,0 +1,71 @@
+"""What goes into the estimator and what comes out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from ..geometry.se3 import Array
+
+SkipReason = Literal['unknown_label', 'low_score', 'box_outside', 'non_finite']
+
+
+@dataclass(frozen=True, eq=False)
+class Detection:
+    """A known object seen in an image.
+
+    :param label: name of the object.
+    :param box_xyxy: (4,) float64 [px] x1, y1, x2, y2; may reach beyond the image.
+    :param score: confidence of the detector, 0..1.
+    :param detection_id: the detector's or tracker's name of this instance, '' if it has none.
+    """
+
+    label: str
+    box_xyxy: Array
+    score: float = 1.0
+    detection_id: str = ''
+
+
+@dataclass(frozen=True, eq=False)
+class PoseEstimate:
+    """The pose of one detected object.
+
+    :param object_id: BOP number of the object.
+    :param T_camera_object: (4, 4) float64 [m].
+    :param score: confidence in the pose, 0..1.
+    :param detection_index: position of its detection in the list given to the estimator.
+    :param box_xyxy: (4,) float64 [px], of the detection.
+    """
+
+    label: str
+    object_id: int
+    T_camera_object: Array
+    score: float
+    detection_index: int
+    detection_id: str
+    box_xyxy: Array
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A detection without a pose."""
+
+    detection_index: int
+    reason: SkipReason
+    message: str
+
+
+@dataclass(frozen=True, eq=False)
+class FrameResult:
+    """All answers for one image.
+
+    :param stage_seconds: time by stage: crop, stage1, template, stage2, decode.
+    :param cache_hits: templates whose features were in memory.
+    :param cache_misses: templates whose features had to be computed.
+    """
+
+    poses: list[PoseEstimate]
+    skipped: list[Skipped]
+    stage_seconds: dict[str, float] = field(default_factory=dict)
+    cache_hits: int = 0
+    cache_misses: int = 0

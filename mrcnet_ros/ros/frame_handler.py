@@ -1,0 +1,148 @@
+"""From one paired set of input messages to the messages that answer it; no topics here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from geometry_msgs.msg import PoseStamped, TransformStamped
+from numpy.typing import NDArray
+from std_msgs.msg import Header
+from vision_msgs.msg import Detection3DArray
+
+from ..errors import CameraError, ImageError
+from ..geometry.camera import Camera
+from ..geometry.se3 import Array
+from ..inference.poses import Detection, FrameResult, PoseEstimate
+from ..objects import ObjectModel
+from . import messages
+from .instances import InstanceNames
+from .tally import Tally
+
+
+class Estimator(Protocol):
+    """What the node needs of :class:`mrcnet_ros.inference.estimator.PoseEstimator`."""
+
+    @property
+    def objects(self) -> Mapping[str, ObjectModel]:
+        """Return the known objects by label."""
+
+    def estimate(
+        self, image_rgb: NDArray[np.uint8], camera: Camera, detections: list[Detection],
+    ) -> FrameResult:
+        """Return the poses of the detected objects."""
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """Messages of one moment."""
+
+    image: Any
+    camera_info: Any
+    detections: Any
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """Messages that answer one frame, all with the stamp and frame of its image."""
+
+    poses: list[PoseStamped]
+    transforms: list[TransformStamped]
+    detections: Detection3DArray
+
+
+class FrameError(Exception):
+    """A frame cannot be answered.
+
+    :param reason: one of ``tally.FRAME_REASONS``.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        """Keep the reason apart from the text."""
+        self.reason = reason
+        super().__init__(message)
+
+
+class FrameHandler:
+    """Answers frames with an estimator; used by one thread.
+
+    :param bounds: by label, (2, 3) [m] lowest and highest mesh coordinates.
+    :param compressed: whether images are sensor_msgs/CompressedImage.
+    :param tally: counts the detections that got no pose.
+    """
+
+    def __init__(
+        self, estimator: Estimator, bounds: Mapping[str, Array], tally: Tally, *,
+        compressed: bool,
+    ) -> None:
+        """Keep the parts."""
+        self._estimator, self._bounds, self._tally = estimator, bounds, tally
+        self._rgb = messages.rgb_from_compressed if compressed else messages.rgb_from_image
+        self._names = InstanceNames()
+
+    def answer(self, frame: Frame, min_score: float) -> Answer:
+        """Estimate all poses of a frame.
+
+        :param min_score: detections with a lower score are ignored.
+        :raises FrameError: when image or camera_info cannot be used.
+        """
+        try:
+            image = self._rgb(frame.image)
+        except ImageError as error:
+            raise FrameError('bad_image', str(error)) from error
+        try:
+            camera = messages.camera_from_info(frame.camera_info)
+            messages.check_camera_fits(image, camera)
+        except CameraError as error:
+            raise FrameError('bad_camera_info', str(error)) from error
+        detections = self._detections(frame.detections, min_score)
+        return self._messages(_header(frame), self._poses(image, camera, detections))
+
+    def _detections(self, message: Any, min_score: float) -> list[Detection]:
+        detections, unlabelled = messages.detections_from_message(message)
+        good = []
+        for detection in detections:
+            if not np.isfinite([*detection.box_xyxy, detection.score]).all():
+                self._tally.drop('non_finite', f'detection of {detection.label!r} is not finite')
+            elif detection.score < min_score:
+                self._tally.drop('low_score', f'{detection.label!r} has score {detection.score}')
+            else:
+                good.append(detection)
+        self._tally.drop('no_label', 'a detection without results', unlabelled)
+        return good
+
+    def _poses(
+        self, image: NDArray[np.uint8], camera: Camera, detections: list[Detection],
+    ) -> list[PoseEstimate]:
+        result = self._estimator.estimate(image, camera, detections) if detections else None
+        if result is None:
+            return []
+        for skipped in result.skipped:
+            self._tally.drop(skipped.reason, skipped.message)
+        finite = [p for p in result.poses
+                  if np.isfinite(p.T_camera_object).all() and np.isfinite(p.score)]
+        self._tally.drop('non_finite', 'an estimated pose is not finite',
+                         len(result.poses) - len(finite))
+        return finite
+
+    def _messages(self, header: Header, poses: list[PoseEstimate]) -> Answer:
+        names = self._names.name(poses)
+        answer = Answer(
+            poses=[messages.pose_stamped(header, pose) for pose in poses],
+            transforms=[messages.transform_stamped(header, name, pose)
+                        for name, pose in zip(names, poses, strict=True)],
+            detections=Detection3DArray(header=header),
+        )
+        answer.detections.detections = [
+            messages.detection_3d(header, name, pose, self._bounds[pose.label])
+            for name, pose in zip(names, poses, strict=True)]
+        return answer
+
+
+def _header(frame: Frame) -> Header:
+    """Return the image's header; a driver may name the frame in camera_info only."""
+    header = frame.image.header
+    return Header(stamp=header.stamp,
+                  frame_id=header.frame_id or frame.camera_info.header.frame_id)

@@ -1,0 +1,175 @@
+"""Pure conversions between ROS messages and what the estimator takes and returns.
+
+Convention: numbers that go into messages are Python's own, ``float()`` and ``int()``; numpy
+scalars are not checked by rclpy and can arrive as other numbers.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from cv_bridge import CvBridge
+from geometry_msgs.msg import Point, Pose, PoseStamped, Quaternion, TransformStamped, Vector3
+from numpy.typing import NDArray
+from vision_msgs.msg import Detection2DArray, Detection3D, ObjectHypothesisWithPose
+
+from ..errors import CameraError, ImageError
+from ..geometry.camera import DISTORTION_LENGTHS, Camera
+from ..geometry.se3 import Array, quat_wxyz_from_rotation
+from ..inference.poses import Detection, PoseEstimate
+
+RGB_SOURCES = ('rgb8', 'bgr8', 'rgba8', 'bgra8', 'mono8', '8UC3',
+               'bayer_rggb8', 'bayer_bggr8', 'bayer_gbrg8', 'bayer_grbg8')
+# First element of a pose covariance that is not given, as sensor_msgs/Imu marks it.
+COVARIANCE_UNKNOWN = -1.0
+
+_BRIDGE = CvBridge()
+
+
+def stamp_ns(header: Any) -> int:
+    """Return the stamp of a header [ns]."""
+    return int(header.stamp.sec) * 1_000_000_000 + int(header.stamp.nanosec)
+
+
+def rgb_from_image(message: Any) -> NDArray[np.uint8]:
+    """Return the pixels of a sensor_msgs/Image, (H, W, 3) uint8 RGB.
+
+    Convention: 8UC3 names no order of channels; it is read as BGR, OpenCV's order.
+
+    :raises ImageError: when the encoding is not supported or the data do not fill the rows.
+    """
+    encoding = str(message.encoding)
+    if encoding not in RGB_SOURCES:
+        raise ImageError(
+            f'image encoding {encoding!r} is not supported; use one of {", ".join(RGB_SOURCES)}')
+    _check_size(message, encoding)
+    try:
+        if encoding == '8UC3':
+            return np.ascontiguousarray(_BRIDGE.imgmsg_to_cv2(message)[..., ::-1])
+        return np.ascontiguousarray(_BRIDGE.imgmsg_to_cv2(message, 'rgb8'))
+    except Exception as error:  # whatever this version of cv_bridge raises
+        raise ImageError(f'{encoding} image: {error}') from error
+
+
+def _check_size(message: Any, encoding: str) -> None:
+    channels = {'mono8': 1, 'rgba8': 4, 'bgra8': 4}.get(
+        encoding, 1 if encoding.startswith('bayer') else 3)
+    row, have = message.width * channels, len(message.data)
+    if message.width < 1 or message.height < 1 or message.step < row:
+        raise ImageError(f'{encoding} image of {message.width}x{message.height} px has rows of '
+                         f'{message.step} bytes; expected {row} or more')
+    if have < message.height * message.step:
+        raise ImageError(f'{encoding} image of {message.width}x{message.height} px has {have} '
+                         f'bytes; expected {message.height * message.step}')
+
+
+def rgb_from_compressed(message: Any) -> NDArray[np.uint8]:
+    """Return the pixels of a sensor_msgs/CompressedImage, (H, W, 3) uint8 RGB.
+
+    :raises ImageError: when the data cannot be decoded.
+    """
+    try:
+        return np.ascontiguousarray(_BRIDGE.compressed_imgmsg_to_cv2(message, 'rgb8'))
+    except Exception as error:
+        raise ImageError(f'compressed image {message.format!r}: {error}') from error
+
+
+def camera_from_info(info: Any) -> Camera:
+    """Return the camera that took the image, region of interest and binning applied.
+
+    :raises CameraError: when the numbers cannot be used, for instance all zero.
+    """
+    K = np.array(info.k, dtype=np.float64).reshape(3, 3)
+    roi, bins = info.roi, np.array([max(1, info.binning_x), max(1, info.binning_y)])
+    size = np.array([roi.width or info.width, roi.height or info.height]) // bins
+    K[:2, 2] = (K[:2, 2] - (roi.x_offset, roi.y_offset) + 0.5) / bins - 0.5
+    K[:2, :2] /= bins[:, None]
+    model, coefficients = _distortion(str(info.distortion_model), tuple(map(float, info.d)))
+    return Camera(K, int(size[0]), int(size[1]), model, coefficients)
+
+
+def _distortion(model: str, coefficients: tuple[float, ...]) -> tuple[str, tuple[float, ...]]:
+    if not any(coefficients):
+        return 'none', ()
+    longest = max(DISTORTION_LENGTHS.get(model, (0,)))
+    if longest and not any(coefficients[longest:]):
+        coefficients = coefficients[:longest]
+    return model, coefficients
+
+
+def check_camera_fits(image: NDArray[np.uint8], camera: Camera) -> None:
+    """Make sure that image and camera_info speak of the same image.
+
+    :raises CameraError: when their sizes differ.
+    """
+    height, width = image.shape[:2]
+    if (width, height) != (camera.width, camera.height):
+        raise CameraError(f'the image is {width}x{height} px, its camera_info is for '
+                          f'{camera.width}x{camera.height} px')
+
+
+def detections_from_message(message: Detection2DArray) -> tuple[list[Detection], int]:
+    """Return the detections and how many had no hypothesis and therefore no label.
+
+    Convention: ``results[0]`` counts; it is the best of a detector that gives several.
+    """
+    detections = [_detection(d) for d in message.detections if d.results]
+    return detections, len(message.detections) - len(detections)
+
+
+def _detection(message: Any) -> Detection:
+    centre, hypothesis = message.bbox.center.position, message.results[0].hypothesis
+    half_x, half_y = message.bbox.size_x / 2, message.bbox.size_y / 2
+    box_xyxy = np.array(
+        [centre.x - half_x, centre.y - half_y, centre.x + half_x, centre.y + half_y])
+    return Detection(str(hypothesis.class_id), box_xyxy, float(hypothesis.score), str(message.id))
+
+
+def pose_from_transform(T: Array) -> Pose:
+    """Return a geometry_msgs/Pose of T_frame_object, (4, 4) [m]."""
+    x, y, z = (float(v) for v in T[:3, 3])
+    return Pose(position=Point(x=x, y=y, z=z), orientation=_quaternion(T))
+
+
+def pose_stamped(header: Any, estimate: PoseEstimate) -> PoseStamped:
+    """Return the pose of one object in the frame of the header, the camera's optical frame."""
+    return PoseStamped(header=header, pose=pose_from_transform(estimate.T_camera_object))
+
+
+def transform_stamped(header: Any, child: str, estimate: PoseEstimate) -> TransformStamped:
+    """Return the transform from the camera's optical frame to the frame ``child`` of an object."""
+    message = TransformStamped(header=header, child_frame_id=child)
+    x, y, z = (float(v) for v in estimate.T_camera_object[:3, 3])
+    message.transform.translation = Vector3(x=x, y=y, z=z)
+    message.transform.rotation = _quaternion(estimate.T_camera_object)
+    return message
+
+
+def detection_3d(
+    header: Any, instance: str, estimate: PoseEstimate, bounds: Array,
+) -> Detection3D:
+    """Return one object with its class, score, pose and bounding box.
+
+    :param instance: name of the instance, used where the detector gave no id.
+    :param bounds: (2, 3) [m] lowest and highest mesh coordinates in the object frame.
+    """
+    T_camera_object = estimate.T_camera_object
+    hypothesis = ObjectHypothesisWithPose()
+    hypothesis.hypothesis.class_id = estimate.label
+    hypothesis.hypothesis.score = float(estimate.score)
+    hypothesis.pose.pose = pose_from_transform(T_camera_object)
+    hypothesis.pose.covariance[0] = COVARIANCE_UNKNOWN
+    message = Detection3D(header=header, results=[hypothesis],
+                          id=estimate.detection_id or instance)
+    T_camera_box = T_camera_object.copy()
+    T_camera_box[:3, 3] += T_camera_object[:3, :3] @ bounds.mean(axis=0)
+    message.bbox.center = pose_from_transform(T_camera_box)
+    x, y, z = (float(v) for v in bounds[1] - bounds[0])
+    message.bbox.size = Vector3(x=x, y=y, z=z)
+    return message
+
+
+def _quaternion(T: Array) -> Quaternion:
+    w, x, y, z = (float(v) for v in quat_wxyz_from_rotation(T[:3, :3]))
+    return Quaternion(x=x, y=y, z=z, w=w)

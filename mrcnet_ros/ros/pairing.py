@@ -1,0 +1,61 @@
+"""Pair image, camera_info and detections, and notice images that stay without partners."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import message_filters
+from rclpy.qos import QoSProfile
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from vision_msgs.msg import Detection2DArray
+
+from .frame_handler import Frame
+from .messages import stamp_ns
+from .params import NodeParameters
+
+
+class PairedInputs:
+    """The three subscriptions of the node.
+
+    :param on_frame: receives each complete frame.
+    :param on_unpaired: told of each image that gave up waiting.
+    """
+
+    def __init__(
+        self, node: Any, parameters: NodeParameters, qos: QoSProfile,
+        on_frame: Callable[[Frame], None], on_unpaired: Callable[[], None],
+    ) -> None:
+        """Subscribe."""
+        self._node, self._queue = node, parameters.queue
+        self._on_frame, self._on_unpaired = on_frame, on_unpaired
+        self._waiting: dict[int, None] = {}
+        image_type = Image if parameters.image_transport == 'raw' else CompressedImage
+        self._subscribers = [
+            message_filters.Subscriber(node, message_type, topic, qos_profile=qos)
+            for message_type, topic in (
+                (image_type, 'image'), (CameraInfo, 'camera_info'),
+                (Detection2DArray, 'detections'))]
+        self._subscribers[0].registerCallback(self._image_came)
+        if parameters.sync_slop_s == 0.0:
+            self._synchronizer = message_filters.TimeSynchronizer(
+                self._subscribers, parameters.queue)
+        else:
+            self._synchronizer = message_filters.ApproximateTimeSynchronizer(
+                self._subscribers, parameters.queue, parameters.sync_slop_s)
+        self._synchronizer.registerCallback(self._paired)
+
+    def close(self) -> None:
+        """Unsubscribe."""
+        for subscriber in self._subscribers:
+            self._node.destroy_subscription(subscriber.sub)
+
+    def _image_came(self, image: Any) -> None:
+        self._waiting[stamp_ns(image.header)] = None
+        while len(self._waiting) > self._queue:
+            del self._waiting[next(iter(self._waiting))]
+            self._on_unpaired()
+
+    def _paired(self, image: Any, camera_info: Any, detections: Any) -> None:
+        self._waiting.pop(stamp_ns(image.header), None)
+        self._on_frame(Frame(image, camera_info, detections))

@@ -1,0 +1,137 @@
+"""Every parameter of the node, declared once: type, default, bounds, meaning."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+from rcl_interfaces.msg import (
+    FloatingPointRange,
+    IntegerRange,
+    ParameterDescriptor,
+    SetParametersResult,
+)
+from rclpy.exceptions import ParameterException
+from rclpy.parameter import Parameter
+
+from ..errors import SpecError
+
+
+def _parameter(
+    default: Any, description: str, *, bounds: tuple[float, float] | None = None,
+    choices: tuple[str, ...] = (), live: bool = False,
+) -> Any:
+    """Describe a field of :class:`NodeParameters`; ``live``: may change while configured."""
+    meta = {'description': description, 'bounds': bounds, 'choices': choices, 'live': live}
+    return field(default=default, metadata=meta)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeParameters:
+    """The parameters of a configured node."""
+
+    model: str = _parameter('', 'directory of the model (model.json); must be given')
+    meshes: str = _parameter(
+        '', "directory of the object meshes; empty: the model's own folder meshes")
+    backend: str = _parameter('onnxruntime', 'runtime of the networks')
+    threads: int = _parameter(
+        0, 'CPU threads of the runtime; 0: as many as it likes', bounds=(0, 256))
+    store: str = _parameter(
+        '', 'directory where rendered templates are kept; empty: the cache folder of the user')
+    cache_mb: int = _parameter(
+        512, 'memory for template features [MiB]', bounds=(1, 65536))
+    image_transport: str = _parameter(
+        'raw', 'type of the topic image: sensor_msgs/Image or CompressedImage',
+        choices=('raw', 'compressed'))
+    input_reliability: str = _parameter(
+        'best_effort', 'QoS reliability of image, camera_info and detections',
+        choices=('best_effort', 'reliable'))
+    sync_slop_s: float = _parameter(
+        0.0, 'largest difference between the stamps of image, camera_info and detections [s]; '
+        '0: they must be equal', bounds=(0.0, 10.0))
+    queue: int = _parameter(
+        10, 'messages of each input that wait for their partners; with policy lossless also '
+        'frames that wait for the estimator', bounds=(1, 1000))
+    policy: str = _parameter(
+        'latest', 'latest: a newer frame replaces a waiting one; lossless: every frame is '
+        'answered, in order', choices=('latest', 'lossless'))
+    publish_tf: bool = _parameter(True, 'send a transform for each object to /tf', live=True)
+    min_detection_score: float = _parameter(
+        0.0, 'detections with a lower score are ignored', bounds=(0.0, 1.0), live=True)
+    autostart: bool = _parameter(True, 'configure and activate without being told to')
+
+    def __post_init__(self) -> None:
+        """Check what concerns several parameters.
+
+        :raises SpecError: when they contradict each other.
+        """
+        if self.policy == 'lossless' and self.input_reliability != 'reliable':
+            raise SpecError(
+                f'parameter input_reliability is {self.input_reliability!r} but policy '
+                "'lossless' can only answer every frame over 'reliable' inputs; set it so"
+            )
+
+
+_FIELDS = {f.name: f for f in dataclasses.fields(NodeParameters)}
+
+
+def declare_parameters(node: Any) -> None:
+    """Declare all parameters of a node, which takes over the values it was started with.
+
+    :raises SpecError: naming the parameter, when a value has the wrong type or is out of bounds.
+    """
+    for name, declared in _FIELDS.items():
+        try:
+            value = node.declare_parameter(name, declared.default, _descriptor(declared)).value
+        except ParameterException as error:
+            raise SpecError(f'parameter {name}: {error}') from error
+        if problem := _choice_problem(name, value):
+            raise SpecError(problem)
+
+
+def read_parameters(node: Any) -> NodeParameters:
+    """Return the values that the node's parameters have now.
+
+    :raises SpecError: when they contradict each other.
+    """
+    return NodeParameters(**{name: node.get_parameter(name).value for name in _FIELDS})
+
+
+def check_change(parameters: list[Parameter], *, configured: bool) -> SetParametersResult:
+    """Accept or refuse new values, with the reason.
+
+    :param configured: whether the node has been configured; most values are used only then.
+    """
+    for parameter in parameters:
+        declared = _FIELDS.get(parameter.name)
+        if declared is None:
+            continue
+        problem = _choice_problem(parameter.name, parameter.value)
+        if not problem and configured and not declared.metadata['live']:
+            problem = (f'parameter {parameter.name} is read when the node is configured; '
+                       'deactivate and clean up the node first')
+        if problem:
+            return SetParametersResult(successful=False, reason=problem)
+    return SetParametersResult(successful=True)
+
+
+def _choice_problem(name: str, value: Any) -> str:
+    choices = _FIELDS[name].metadata['choices']
+    if not choices or value in choices:
+        return ''
+    return f'parameter {name} is {value!r}; expected one of {", ".join(choices)}'
+
+
+def _descriptor(declared: Any) -> ParameterDescriptor:
+    choices, bounds = declared.metadata['choices'], declared.metadata['bounds']
+    descriptor = ParameterDescriptor(description=declared.metadata['description'])
+    if choices:
+        descriptor.additional_constraints = f'one of {", ".join(choices)}'
+    if bounds and isinstance(declared.default, float):
+        descriptor.floating_point_range = [
+            FloatingPointRange(from_value=float(bounds[0]), to_value=float(bounds[1]))]
+    elif bounds:
+        descriptor.integer_range = [
+            IntegerRange(from_value=int(bounds[0]), to_value=int(bounds[1]), step=1)]
+    return descriptor

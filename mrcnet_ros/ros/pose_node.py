@@ -1,0 +1,245 @@
+"""The ROS 2 node: images, camera and detections in, object poses out."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rclpy
+from geometry_msgs.msg import PoseStamped
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.clock import Clock, ClockType
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.parameter import Parameter
+from rclpy.signals import SignalHandlerOptions
+from tf2_ros import TransformBroadcaster
+from vision_msgs.msg import Detection3DArray
+
+from ..errors import MrcnetError, SpecError
+from ..geometry.se3 import Array
+from . import qos
+from .frame_handler import Answer, Estimator, Frame, FrameError, FrameHandler
+from .frame_queue import FrameQueue
+from .pairing import PairedInputs
+from .params import NodeParameters, check_change, declare_parameters, read_parameters
+from .tally import Tally
+
+EstimatorLoader = Callable[[NodeParameters], Estimator]
+SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
+REPORT_PERIOD_S = 5.0
+
+
+def load_estimator(parameters: NodeParameters) -> Estimator:
+    """Load the model that the parameters name.
+
+    :raises MrcnetError: when model, meshes or backend cannot be used.
+    """
+    from ..inference.estimator import PoseEstimator
+
+    if not parameters.model:
+        raise SpecError('parameter model is empty; give the directory of a model')
+    return PoseEstimator.load(
+        Path(parameters.model), Path(parameters.meshes) if parameters.meshes else None,
+        backend=parameters.backend, threads=parameters.threads or None,
+        cache_bytes=parameters.cache_mb << 20,
+        store_root=Path(parameters.store) if parameters.store else None,
+    )
+
+
+class PoseNode(LifecycleNode):
+    """Wires topics to a :class:`FrameHandler`.
+
+    Two threads: the executor's receives and pairs messages; one worker owns the estimator (and
+    with it the renderer's context), from loading to the last frame, and publishes.
+
+    :param load: makes the estimator, called by the worker when the node is configured.
+    """
+
+    def __init__(self, load: EstimatorLoader = load_estimator) -> None:
+        """Declare parameters and topics.
+
+        :raises SpecError: when a parameter has a value that cannot be used.
+        """
+        super().__init__('pose_node')
+        declare_parameters(self)
+        self._load = load
+        self.parameters: NodeParameters | None = None
+        self.tally = Tally(self._warn_of_drop)
+        self._worker: ThreadPoolExecutor | None = None
+        self._handler: FrameHandler | None = None
+        self._inputs: PairedInputs | None = None
+        self._queue: FrameQueue[Frame] | None = None
+        self._running: Future[None] | None = None
+        self._poses = self.create_publisher(PoseStamped, 'object_poses', qos.OUTPUT)
+        self._detections = self.create_publisher(
+            Detection3DArray, 'object_detections', qos.OUTPUT)
+        self._broadcaster = TransformBroadcaster(self)
+        self.create_timer(
+            REPORT_PERIOD_S, self._report, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self.add_on_set_parameters_callback(self._on_parameters)
+
+    # Transitions
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Load and check everything that can be wrong."""
+        worker = ThreadPoolExecutor(1, 'estimator')
+        try:
+            parameters = read_parameters(self)
+            self._handler = worker.submit(self._make_handler, parameters).result()
+        except MrcnetError as error:
+            self.get_logger().error(str(error))
+            worker.shutdown()
+            return FAILURE
+        self.parameters, self._worker = parameters, worker
+        return SUCCESS
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Start to listen and to answer."""
+        assert self.parameters is not None and self._worker is not None
+        latest = self.parameters.policy == 'latest'
+        self._queue = FrameQueue(1 if latest else self.parameters.queue, replace=latest)
+        self._running = self._worker.submit(self._answer_frames, self._queue)
+        self._inputs = PairedInputs(
+            self, self.parameters, qos.inputs(self.parameters), self._on_frame,
+            lambda: self.tally.drop('unpaired', 'no camera_info or detections with its stamp'))
+        self.get_logger().info('ready')
+        return super().on_activate(state)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stop listening; the frame being answered is answered first."""
+        self._stop()
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Let go of the model."""
+        self._release()
+        return SUCCESS
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stop and let go of the model, from any state."""
+        self.close()
+        return SUCCESS
+
+    def close(self) -> None:
+        """Stop and let go of the model; does nothing the second time."""
+        self._stop()
+        self._release()
+
+    def _stop(self) -> None:
+        if self._inputs is None or self._queue is None or self._running is None:
+            return
+        self._inputs.close()
+        waiting = self._queue.close()
+        self._running.result()
+        self._inputs = self._queue = self._running = None
+        self.tally.drop('stopped', 'the node was deactivated', waiting)
+        self.get_logger().info(self.tally.summary())
+
+    def _release(self) -> None:
+        self._handler = self.parameters = None
+        if self._worker is not None:
+            self._worker.shutdown()
+            self._worker = None
+
+    # Executor thread
+
+    def _on_frame(self, frame: Frame) -> None:
+        assert self._queue is not None
+        self.tally.drop('busy', 'a newer frame came first', self._queue.put(frame))
+
+    def _on_parameters(self, changed: list[Parameter]) -> SetParametersResult:
+        return check_change(changed, configured=self.parameters is not None)
+
+    def _report(self) -> None:
+        if news := self.tally.news():
+            self.get_logger().warning(news)
+
+    # Worker thread
+
+    def _make_handler(self, parameters: NodeParameters) -> FrameHandler:
+        estimator = self._load(parameters)
+        bounds = {label: _bounds(model.load_mesh().vertices)
+                  for label, model in estimator.objects.items()}
+        return FrameHandler(estimator, bounds, self.tally,
+                            compressed=parameters.image_transport == 'compressed')
+
+    def _answer_frames(self, queue: FrameQueue[Frame]) -> None:
+        while (frame := queue.get()) is not None:
+            try:
+                self._answer_frame(frame)
+            except FrameError as error:
+                self.tally.drop(error.reason, str(error))
+            except Exception as error:  # one frame must not end the node
+                self.tally.drop('failed', f'{type(error).__name__}: {error}')
+
+    def _answer_frame(self, frame: Frame) -> None:
+        assert self._handler is not None
+        min_score = self.get_parameter('min_detection_score').value
+        answer = self._handler.answer(frame, min_score)
+        self._publish(answer)
+        self.tally.answer(len(answer.poses))
+
+    def _publish(self, answer: Answer) -> None:
+        for pose in answer.poses:
+            self._poses.publish(pose)
+        framed = bool(answer.detections.header.frame_id)
+        if answer.transforms and framed and self.get_parameter('publish_tf').value:
+            self._broadcaster.sendTransform(answer.transforms)
+        self._detections.publish(answer.detections)
+
+    def _warn_of_drop(self, reason: str, message: str) -> None:
+        self.get_logger().warning(f'dropped ({reason}): {message}')
+
+
+def _bounds(vertices: Array) -> Array:
+    return np.stack([vertices.min(axis=0), vertices.max(axis=0)])
+
+
+def main(args: list[str] | None = None, load: EstimatorLoader = load_estimator) -> int:
+    """Run the node until SIGINT or SIGTERM.
+
+    :param args: ROS arguments, those of the command line by default.
+    :return: 0 after a signal, 2 when the node cannot start.
+    """
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        node = PoseNode(load)
+    except SpecError as error:
+        print(f'pose_node: {error}', file=sys.stderr)
+        rclpy.shutdown()
+        return 2
+    try:
+        if node.get_parameter('autostart').value and not _start(node):
+            return 2
+        _spin(node, stop)
+        return 0
+    finally:
+        node.close()
+        node.destroy_node()
+        rclpy.shutdown()
+
+
+def _start(node: PoseNode) -> bool:
+    return bool(node.trigger_configure() == SUCCESS and node.trigger_activate() == SUCCESS)
+
+
+def _spin(node: Any, stop: threading.Event) -> None:
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    while not stop.is_set():
+        executor.spin_once(timeout_sec=0.2)
+    executor.shutdown()
+
+
+if __name__ == '__main__':
+    sys.exit(main())

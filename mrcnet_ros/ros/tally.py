@@ -1,0 +1,73 @@
+"""What became of frames and detections: counters that two threads share."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable
+
+FRAME_REASONS = ('busy', 'unpaired', 'bad_image', 'bad_camera_info', 'failed', 'stopped')
+DETECTION_REASONS = ('no_label', 'unknown_label', 'low_score', 'box_outside', 'non_finite')
+
+
+class Tally:
+    """Counts answers, and drops by reason.
+
+    :param on_first: told reason and message of the first drop of each reason.
+    """
+
+    def __init__(self, on_first: Callable[[str, str], None]) -> None:
+        """Start at zero."""
+        self._on_first = on_first
+        self._lock = threading.Lock()
+        self._counts: Counter[str] = Counter()
+        self._last_message: dict[str, str] = {}
+        self._reported = 0
+
+    def drop(self, reason: str, message: str = '', count: int = 1) -> None:
+        """Count a drop.
+
+        :param reason: one of ``FRAME_REASONS`` or ``DETECTION_REASONS``.
+        :param message: what exactly was wrong.
+        :param count: how many at once; 0 counts nothing.
+        :raises KeyError: for a reason that is not known.
+        """
+        if reason not in FRAME_REASONS + DETECTION_REASONS:
+            raise KeyError(reason)
+        with self._lock:
+            first = count > 0 and not self._counts[reason]
+            self._counts[reason] += count
+            if message and count:
+                self._last_message[reason] = message
+        if first:
+            self._on_first(reason, message)
+
+    def answer(self, poses: int) -> None:
+        """Count an answered frame with its poses."""
+        with self._lock:
+            self._counts['frames'] += 1
+            self._counts['poses'] += poses
+
+    def counts(self) -> dict[str, int]:
+        """Return all counts that are not zero."""
+        with self._lock:
+            return {name: count for name, count in self._counts.items() if count}
+
+    def summary(self) -> str:
+        """Return one line for the log."""
+        counts = self.counts()
+        drops = [f'{reason} {counts[reason]}' for reason in FRAME_REASONS + DETECTION_REASONS
+                 if reason in counts]
+        return (f'answered {counts.get("frames", 0)} frames with {counts.get("poses", 0)} poses; '
+                f'dropped: {", ".join(drops) or "none"}')
+
+    def news(self) -> str:
+        """Return a line about the drops when there are new ones since the last call, else ''."""
+        counts = self.counts()
+        total = sum(counts.get(reason, 0) for reason in FRAME_REASONS + DETECTION_REASONS)
+        if total == self._reported:
+            return ''
+        self._reported = total
+        with self._lock:
+            details = [f'{reason}: {text}' for reason, text in self._last_message.items()]
+        return '\n  '.join([self.summary(), *details])

@@ -1,0 +1,243 @@
+"""Run the real node in its own process, over real DDS, and talk to it.
+
+As a program this file is the node itself with :class:`BoxEstimator` in place of a trained model:
+``python ros_support.py --ros-args ...``.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parent.parent
+DIAMETERS_M = {'duck': 0.1, 'can': 0.2}
+HALF_SIZE_M = np.array([0.01, 0.02, 0.03])
+SLOW_LABEL_S = {'can': 0.3}
+
+
+class BoxEstimator:
+    """Places an object on the ray through its box, at the depth its height in pixels tells.
+
+    Knows ``DIAMETERS_M``; a frame that has a can takes ``SLOW_LABEL_S`` longer. A duck with the
+    id ``nan`` gets a pose that is not finite, one with the id ``boom`` raises.
+    """
+
+    def __init__(self):
+        mesh = SimpleNamespace(vertices=np.stack([-HALF_SIZE_M, 2 * HALF_SIZE_M]))
+        self.objects = {label: SimpleNamespace(label=label, load_mesh=lambda: mesh)
+                        for label in DIAMETERS_M}
+
+    def estimate(self, image_rgb, camera, detections):
+        """Return a pose for each detection that can have one; R = I."""
+        from mrcnet_ros.inference.poses import FrameResult, Skipped
+
+        poses, skipped = [], []
+        for index, detection in enumerate(detections):
+            time.sleep(SLOW_LABEL_S.get(detection.label, 0.0))
+            if detection.detection_id == 'boom':
+                raise RuntimeError('this estimator was told to fail')
+            if detection.label not in DIAMETERS_M:
+                skipped.append(Skipped(index, 'unknown_label', f'unknown {detection.label!r}'))
+            elif detection.box_xyxy[2] <= 0 or detection.box_xyxy[0] >= camera.width:
+                skipped.append(Skipped(index, 'box_outside', f'{detection.box_xyxy} is outside'))
+            else:
+                poses.append(self._pose(camera, index, detection))
+        return FrameResult(poses, skipped)
+
+    def _pose(self, camera, index, detection):
+        from mrcnet_ros.inference.poses import PoseEstimate
+
+        x1, y1, x2, y2 = detection.box_xyxy
+        depth = DIAMETERS_M[detection.label] * camera.K[1, 1] / (y2 - y1)
+        T = np.eye(4)
+        T[:3, 3] = camera.unproject(((x1 + x2) / 2, (y1 + y2) / 2)) * depth
+        if detection.detection_id == 'nan':
+            T[2, 3] = np.nan
+        return PoseEstimate(detection.label, 9, T, np.float32(0.75), index,
+                            detection.detection_id, detection.box_xyxy)
+
+
+def own_domain(number: int = 0) -> int:
+    """Return a ROS domain that another test run on this machine hardly uses, 1..100."""
+    return 1 + (7 * os.getpid() + number) % 100
+
+
+def environment(domain: int) -> dict[str, str]:
+    """Return the environment of a process that only talks to this machine's ``domain``."""
+    path = os.pathsep.join([str(ROOT), os.environ.get('PYTHONPATH', '')])
+    return {**os.environ, 'PYTHONPATH': path, 'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST',
+            'ROS_DOMAIN_ID': str(domain), 'ROS_PYTHON_CHECK_FIELDS': '1',
+            'RCUTILS_COLORIZED_OUTPUT': '0', 'OMP_NUM_THREADS': '1'}
+
+
+class NodeProcess:
+    """A node in its own process whose log can be read while it runs."""
+
+    def __init__(self, command: list[str], domain: int):
+        self.process = subprocess.Popen(
+            [sys.executable, *command], env=environment(domain), text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
+        self.lines: list[str] = []
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self):
+        self.lines.extend(iter(self.process.stdout.readline, ''))
+
+    def wait_for_log(self, text: str, timeout_s: float = 30.0) -> str:
+        """Return the first log line with ``text``."""
+        end = time.monotonic() + timeout_s
+        while time.monotonic() < end:
+            ended = self.process.poll() is not None and not self._reader.is_alive()
+            for line in list(self.lines):
+                if text in line:
+                    return line
+            if ended:
+                break
+            time.sleep(0.02)
+        raise AssertionError(f'no {text!r} in the log:\n{"".join(self.lines)}')
+
+    def stop(self, number: int = signal.SIGINT, times: int = 1) -> int:
+        """Send a signal and return the exit code."""
+        for _ in range(times):
+            if self.process.poll() is None:
+                self.process.send_signal(number)
+        code = self.process.wait(20)
+        self._reader.join(5)
+        return code
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
+
+def double_node(domain: int, *parameters: str) -> NodeProcess:
+    """Start the node with :class:`BoxEstimator`; parameters as ``name:=value``."""
+    arguments = [word for parameter in parameters for word in ('-p', parameter)]
+    return NodeProcess([str(Path(__file__)), '--ros-args', *arguments], domain)
+
+
+class Client:
+    """Publishes inputs and collects outputs; lives in the test's process."""
+
+    def __init__(self, domain: int, *, compressed: bool = False):
+        import rclpy
+        from geometry_msgs.msg import PoseStamped
+        from rclpy.executors import SingleThreadedExecutor
+        from rclpy.qos import QoSProfile, ReliabilityPolicy
+        from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+        from tf2_msgs.msg import TFMessage
+        from vision_msgs.msg import Detection2DArray, Detection3DArray
+
+        os.environ.update({k: v for k, v in environment(domain).items() if k.startswith('ROS_')})
+        self.context = rclpy.Context()
+        rclpy.init(context=self.context, domain_id=domain)
+        self.node = rclpy.create_node('client', context=self.context)
+        self.executor = SingleThreadedExecutor(context=self.context)
+        self.executor.add_node(self.node)
+        qos = QoSProfile(depth=50, reliability=ReliabilityPolicy.RELIABLE)
+        self.publishers = {
+            topic: self.node.create_publisher(kind, topic, qos)
+            for topic, kind in {'image': CompressedImage if compressed else Image,
+                                'camera_info': CameraInfo,
+                                'detections': Detection2DArray}.items()}
+        self.answers, self.poses, self.transforms = [], [], []
+        self.node.create_subscription(
+            Detection3DArray, 'object_detections', self.answers.append, qos)
+        self.node.create_subscription(PoseStamped, 'object_poses', self.poses.append, qos)
+        self.node.create_subscription(
+            TFMessage, '/tf', lambda m: self.transforms.extend(m.transforms), qos)
+
+    def spin(self, until, timeout_s: float = 10.0) -> bool:
+        """Handle messages until ``until()`` holds; return whether it does."""
+        end = time.monotonic() + timeout_s
+        while not until() and time.monotonic() < end:
+            self.executor.spin_once(timeout_sec=0.05)
+        return bool(until())
+
+    def connect(self):
+        """Wait until every topic has found its other end."""
+        assert self.spin(
+            lambda: all(p.get_subscription_count() for p in self.publishers.values())
+            and self.node.count_publishers('object_detections')
+            and self.node.count_publishers('object_poses')
+            and self.node.count_publishers('/tf'), 20), 'the node was not discovered'
+        time.sleep(0.3)
+
+    def forget(self):
+        """Drop everything received so far."""
+        self.spin(lambda: False, 0.1)
+        for received in (self.answers, self.poses, self.transforms):
+            received.clear()
+
+    def send(self, *messages):
+        """Publish messages, each on the topic of its type."""
+        for message in messages:
+            topic = {'Image': 'image', 'CompressedImage': 'image', 'CameraInfo': 'camera_info',
+                     'Detection2DArray': 'detections'}[type(message).__name__]
+            self.publishers[topic].publish(message)
+
+    def answer(self, frame, timeout_s: float = 10.0):
+        """Publish a frame and return the Detection3DArray with its stamp, None without one."""
+        self.send(*frame)
+        stamp = frame[0].header.stamp
+        found = lambda: [a for a in self.answers if a.header.stamp == stamp]  # noqa: E731
+        self.spin(found, timeout_s)
+        return found()[0] if found() else None
+
+    def close(self):
+        """Leave the network."""
+        self.executor.shutdown()
+        self.node.destroy_node()
+        self.context.shutdown()
+
+
+def frame(number: int, *objects, encoding='rgb8', focal=600.0, size=(64, 48)):
+    """Return image, camera_info and detections of one moment.
+
+    :param focal: [px]; 0 leaves camera_info all zero, as an uncalibrated driver does.
+    :param objects: (label, centre x, centre y, height, score, id) from the left, rest default.
+    """
+    from sensor_msgs.msg import CameraInfo, Image
+    from vision_msgs.msg import Detection2DArray
+
+    width, height = size
+    image = Image(width=width, height=height, encoding=encoding, step=3 * width)
+    image.data = bytes(3 * width * height)
+    info = CameraInfo(width=width, height=height, distortion_model='plumb_bob', d=[0.0] * 5)
+    if focal:
+        info.k = [focal, 0.0, (width - 1) / 2, 0.0, focal, (height - 1) / 2, 0.0, 0.0, 1.0]
+    boxes = Detection2DArray(detections=[_detection(*values) for values in objects])
+    for message in (image, info, boxes):
+        message.header.stamp.sec, message.header.frame_id = number, 'camera_optical'
+    return image, info, boxes
+
+
+def _detection(label, x=31.5, y=23.5, height=30.0, score=0.9, name=''):
+    from vision_msgs.msg import Detection2D, ObjectHypothesisWithPose
+
+    detection = Detection2D(id=name)
+    detection.bbox.center.position.x, detection.bbox.center.position.y = float(x), float(y)
+    detection.bbox.size_x = detection.bbox.size_y = float(height)
+    hypothesis = ObjectHypothesisWithPose()
+    hypothesis.hypothesis.class_id, hypothesis.hypothesis.score = label, float(score)
+    detection.results = [hypothesis]
+    return detection
+
+
+if __name__ == '__main__':
+    from mrcnet_ros.ros.pose_node import main
+
+    sys.exit(main(load=lambda parameters: BoxEstimator()))

@@ -1,0 +1,216 @@
+"""Conversions between messages and what the estimator knows; no node runs."""
+
+import threading
+import time
+
+import numpy as np
+import pytest
+
+pytest.importorskip('rclpy', reason='needs the ROS wheels or a ROS installation')
+pytest.importorskip('vision_msgs', reason='needs ros_pip/interfaces or a ROS installation')
+
+from ros_support import frame
+from sensor_msgs.msg import CameraInfo, Image
+
+from mrcnet_ros.errors import CameraError, ImageError
+from mrcnet_ros.geometry.se3 import exp_so3, make_transform, rotation_from_quat_wxyz
+from mrcnet_ros.inference.poses import PoseEstimate
+from mrcnet_ros.ros import messages
+from mrcnet_ros.ros.frame_queue import FrameQueue
+from mrcnet_ros.ros.instances import InstanceNames
+from mrcnet_ros.ros.tally import Tally
+
+
+def _image(pixels, encoding, pad=0):
+    rows = np.pad(pixels.reshape(len(pixels), -1), ((0, 0), (0, pad)))
+    return Image(height=pixels.shape[0], width=pixels.shape[1], encoding=encoding,
+                 step=rows.shape[1], data=rows.tobytes())
+
+
+@pytest.fixture
+def rgb():
+    return np.random.default_rng(3).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize(('encoding', 'order'), [
+    ('rgb8', [0, 1, 2]), ('bgr8', [2, 1, 0]), ('8UC3', [2, 1, 0]),
+    ('rgba8', [0, 1, 2, 0]), ('bgra8', [2, 1, 0, 0]),
+])
+@pytest.mark.parametrize('pad', [0, 5])
+def test_an_image_is_rgb_inside_whatever_the_camera_sends(rgb, encoding, order, pad):
+    """Convention: 8UC3 is read as BGR; padded rows are no obstacle."""
+    got = messages.rgb_from_image(_image(rgb[..., order], encoding, pad))
+    assert np.array_equal(got, rgb)
+    assert got.flags.c_contiguous
+
+
+@pytest.mark.parametrize(('encoding', 'change'), [
+    ('rgb16', {}), ('', {}), ('rgb8', {'step': 4}), ('rgb8', {'height': 50}),
+    ('rgb8', {'width': 0}), ('mono8', {'height': 0}),
+])
+def test_an_image_that_cannot_be_read_says_why(rgb, encoding, change):
+    """The error names the encoding."""
+    message = _image(rgb, encoding)
+    for name, value in change.items():
+        setattr(message, name, value)
+    with pytest.raises(ImageError, match=encoding or "''"):
+        messages.rgb_from_image(message)
+
+
+def _info(**fields):
+    K = [500.0, 0.0, 320.0, 0.0, 510.0, 240.0, 0.0, 0.0, 1.0]
+    return CameraInfo(**{'width': 640, 'height': 480, 'k': K, **fields})
+
+
+@pytest.mark.parametrize(('model', 'coefficients', 'expected'), [
+    ('plumb_bob', [0.0] * 5, ('none', ())),
+    ('', [], ('none', ())),
+    ('plumb_bob', [0.1, 0.2, 0.0, 0.0, 0.3], ('plumb_bob', (0.1, 0.2, 0.0, 0.0, 0.3))),
+    ('rational_polynomial', [0.1] * 8 + [0.0] * 4, ('rational_polynomial', (0.1,) * 8)),
+    ('equidistant', [0.1] * 4, ('equidistant', (0.1,) * 4)),
+])
+def test_the_lens_of_camera_info_is_kept(model, coefficients, expected):
+    """A distortion of zeros is none; zeros behind the known coefficients do not matter."""
+    camera = messages.camera_from_info(_info(distortion_model=model, d=coefficients))
+    assert (camera.distortion_model, camera.distortion) == expected
+
+
+def test_binning_and_region_of_interest_move_the_pixels_not_the_rays():
+    """The ray through a pixel of the reduced image is that of the same spot in the full one."""
+    full = messages.camera_from_info(_info())
+    info = _info(binning_x=2, binning_y=2)
+    info.roi.x_offset, info.roi.y_offset, info.roi.width, info.roi.height = 100, 50, 200, 120
+    reduced = messages.camera_from_info(info)
+    assert (reduced.width, reduced.height) == (100, 60)
+    uv = np.array([30.0, 20.0])
+    in_full = (uv + 0.5) * 2 - 0.5 + (100, 50)
+    assert np.allclose(reduced.unproject(uv), full.unproject(in_full))
+
+
+@pytest.mark.parametrize('info', [
+    CameraInfo(), _info(k=[0.0] * 9), _info(width=0), _info(distortion_model='magic', d=[1.0]),
+    _info(k=[float('nan')] * 9),
+])
+def test_camera_info_that_cannot_be_used_is_refused(info):
+    """An uncalibrated camera has zeros."""
+    with pytest.raises(CameraError):
+        messages.camera_from_info(info)
+
+
+def test_camera_info_of_another_image_size_is_refused(rgb):
+    """Poses would be wrong without anyone noticing."""
+    with pytest.raises(CameraError, match='7x5'):
+        messages.check_camera_fits(rgb, messages.camera_from_info(_info()))
+
+
+def test_a_box_is_centre_and_size():
+    """Class, score and id come along; a detection without a hypothesis is left out."""
+    _, _, boxes = frame(1, ('duck', 10.0, 20.0, 6.0, 0.4, 'x'), ('can',))
+    boxes.detections[1].results = []
+    detections, unlabelled = messages.detections_from_message(boxes)
+    assert unlabelled == 1
+    assert detections[0].box_xyxy.tolist() == [7.0, 17.0, 13.0, 23.0]
+    assert (detections[0].label, detections[0].score) == ('duck', 0.4)
+    assert detections[0].detection_id == 'x'
+
+
+def _estimate(T, label='duck', detection_id=''):
+    return PoseEstimate(label, 9, T, np.float32(0.5), 0, detection_id, np.zeros(4))
+
+
+def test_a_pose_survives_the_message():
+    """As position and quaternion x y z w, in Python's own numbers."""
+    rng = np.random.default_rng(0)
+    T = make_transform(exp_so3(rng.normal(size=3)), rng.normal(size=3))
+    pose = messages.pose_from_transform(T)
+    q = pose.orientation
+    assert np.allclose(rotation_from_quat_wxyz([q.w, q.x, q.y, q.z]), T[:3, :3])
+    assert np.allclose([pose.position.x, pose.position.y, pose.position.z], T[:3, 3])
+    assert type(q.w) is float
+
+
+def test_the_box_of_a_detection_turns_with_the_object():
+    """Its centre is the middle of the mesh, its size is along the object's own axes."""
+    T = make_transform(exp_so3([0.0, 0.0, np.pi / 2]), [0.0, 0.0, 1.0])
+    bounds = np.array([[0.0, -0.1, -0.1], [0.4, 0.1, 0.1]])
+    box = messages.detection_3d(frame(1)[0].header, 'duck_2', _estimate(T), bounds).bbox
+    position = box.center.position
+    assert np.allclose([position.x, position.y, position.z], [0.0, 0.2, 1.0])
+    assert np.allclose([box.size.x, box.size.y, box.size.z], [0.4, 0.2, 0.2])
+
+
+def _names(instances, *objects):
+    return instances.name([_estimate(np.eye(4), label, name) for label, name in objects])
+
+
+def test_an_instance_keeps_its_name_while_its_id_lives():
+    """Also when the detector lists it in another place or misses it for a while."""
+    instances = InstanceNames()
+    assert _names(instances, ('duck', 'a'), ('duck', 'b'), ('can', 'a')) == [
+        'duck', 'duck_2', 'can']
+    assert _names(instances, ('duck', 'b')) == ['duck_2']
+    assert _names(instances, ('duck', 'c'), ('duck', 'b')) == ['duck', 'duck_2']
+
+
+def test_names_do_not_run_away_from_a_detector_that_numbers_its_boxes():
+    """A new id in every frame is still the first duck."""
+    instances = InstanceNames()
+    names = {_names(instances, ('duck', str(i)))[0] for i in range(1000)}
+    assert names == {'duck'}
+
+
+@pytest.mark.parametrize('ids', [('', '', ''), ('a', 'a', 'a')])
+def test_names_of_one_frame_differ(ids):
+    """Whatever the ids are."""
+    names = _names(InstanceNames(), *(('duck', name) for name in ids))
+    assert names == ['duck', 'duck_2', 'duck_3']
+
+
+def test_a_replacing_queue_keeps_the_newest():
+    """And tells how many it dropped."""
+    queue = FrameQueue(1, replace=True)
+    assert [queue.put(n) for n in range(3)] == [0, 1, 1]
+    assert queue.get() == 2
+
+
+def test_a_lossless_queue_makes_the_sender_wait():
+    """Everything comes out in order."""
+    queue = FrameQueue(2, replace=False)
+    sender = threading.Thread(target=lambda: [queue.put(n) for n in range(5)])
+    sender.start()
+    time.sleep(0.1)
+    assert sender.is_alive()
+    assert [queue.get() for _ in range(5)] == list(range(5))
+    sender.join(5)
+    assert not sender.is_alive()
+
+
+def test_closing_a_queue_ends_all_waiting():
+    """Whoever waits for room or for a frame goes on."""
+    queue = FrameQueue(1, replace=False)
+    queue.put(0)
+    dropped = []
+    sender = threading.Thread(target=lambda: dropped.append(queue.put(1)))
+    sender.start()
+    time.sleep(0.05)
+    assert queue.close() == 1
+    sender.join(5)
+    assert dropped == [1]
+    assert queue.get() is None
+
+
+def test_the_tally_tells_of_the_first_drop_and_then_of_news():
+    """Nothing is repeated while nothing happens."""
+    told = []
+    tally = Tally(lambda reason, message: told.append(reason))
+    tally.drop('busy', 'x', 0)
+    assert tally.news() == ''
+    tally.drop('busy', 'x')
+    tally.drop('busy', 'y', 2)
+    tally.answer(4)
+    assert told == ['busy']
+    assert tally.summary() == 'answered 1 frames with 4 poses; dropped: busy 3'
+    assert 'y' in tally.news()
+    assert tally.news() == ''
+    with pytest.raises(KeyError):
+        tally.drop('mood')

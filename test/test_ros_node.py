@@ -1,0 +1,267 @@
+"""The node as its users meet it: its own process, real DDS."""
+
+import signal
+
+import pytest
+
+pytest.importorskip('rclpy', reason='needs the ROS wheels or a ROS installation')
+pytest.importorskip('vision_msgs', reason='needs ros_pip/interfaces or a ROS installation')
+
+from ros_support import Client, double_node, frame, own_domain
+
+DOMAIN = own_domain()
+
+
+@pytest.fixture(scope='module')
+def node():
+    with double_node(DOMAIN) as process:
+        process.wait_for_log('ready')
+        yield process
+        assert process.stop() == 0
+
+
+@pytest.fixture(scope='module')
+def connected(node):
+    client = Client(DOMAIN)
+    client.connect()
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def talk(connected):
+    connected.forget()
+    return connected
+
+
+def test_a_good_frame_is_answered_on_every_topic(talk):
+    """Stamp and frame are the image's; the pose is the same in all messages."""
+    answer = talk.answer(frame(1, ('duck', 31.5, 23.5, 30.0)))
+    assert talk.spin(lambda: talk.poses and talk.transforms)
+    detection, pose, transform = answer.detections[0], talk.poses[0], talk.transforms[0]
+    assert answer.header.frame_id == pose.header.frame_id == 'camera_optical'
+    assert pose.header.stamp == transform.header.stamp == answer.header.stamp
+    assert (transform.header.frame_id, transform.child_frame_id) == ('camera_optical', 'duck')
+    hypothesis = detection.results[0]
+    assert (hypothesis.hypothesis.class_id, hypothesis.hypothesis.score) == ('duck', 0.75)
+    assert hypothesis.pose.pose == pose.pose
+    assert (pose.pose.position.x, pose.pose.position.z) == pytest.approx((0.0, 2.0))
+    assert transform.transform.translation.z == pytest.approx(2.0)
+    assert pose.pose.orientation.w == 1.0
+    assert hypothesis.pose.covariance[0] == -1.0
+
+
+def test_the_bounding_box_is_the_mesh_at_its_pose(talk):
+    """Its centre need not be the origin of the object."""
+    box = talk.answer(frame(2, ('duck',))).detections[0].bbox
+    assert (box.size.x, box.size.y, box.size.z) == pytest.approx((0.03, 0.06, 0.09))
+    assert box.center.position.x == pytest.approx(0.005)
+
+
+def test_two_of_a_kind_get_two_frames(talk):
+    """The second instance is <label>_2, and ids of the detector are kept."""
+    answer = talk.answer(frame(3, ('duck', 10.0), ('duck', 50.0, 23.5, 30.0, 0.9, 'seven')))
+    assert talk.spin(lambda: len(talk.transforms) == 2)
+    assert [t.child_frame_id for t in talk.transforms] == ['duck', 'duck_2']
+    assert [d.id for d in answer.detections] == ['duck', 'seven']
+
+
+def test_a_frame_without_detections_is_answered_with_none(talk):
+    """A listener can tell that nothing was there from no answer."""
+    assert talk.answer(frame(4)).detections == []
+
+
+BAD_FRAMES = {
+    'bad_image': frame(0, ('duck',), encoding='yuv422'),
+    'bad_camera_info': frame(0, ('duck',), focal=0.0),
+    'failed': frame(0, ('duck', 31.5, 23.5, 30.0, 0.9, 'boom')),
+}
+
+
+@pytest.mark.parametrize('reason', BAD_FRAMES)
+def test_a_bad_frame_is_dropped_with_its_reason_and_the_next_is_answered(talk, node, reason):
+    """One message never ends the node."""
+    second = 20 + 2 * list(BAD_FRAMES).index(reason)
+    bad = BAD_FRAMES[reason]
+    for message in bad:
+        message.header.stamp.sec = second
+    talk.send(*bad)
+    node.wait_for_log(f'dropped ({reason})')
+    assert len(talk.answer(frame(second + 1, ('duck',))).detections) == 1
+    assert not [a for a in talk.answers if a.header.stamp.sec == second]
+
+
+@pytest.mark.parametrize(('reason', 'bad'), [
+    ('unknown_label', ('teapot',)),
+    ('box_outside', ('duck', 500.0)),
+    ('non_finite', ('duck', 31.5, 23.5, 30.0, 0.9, 'nan')),
+    ('non_finite', ('duck', float('nan'))),
+])
+def test_a_bad_detection_is_left_out_and_counted(talk, node, reason, bad):
+    """The other objects of the frame are answered."""
+    answer = talk.answer(frame(30, bad, ('duck', 20.0, 23.5, 30.0, 0.9, 'good')))
+    assert [d.id for d in answer.detections] == ['good']
+    node.wait_for_log(reason)
+
+
+def test_a_low_score_is_ignored_once_that_is_asked_for(talk):
+    """min_detection_score may change while the node runs; policy may not."""
+    from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
+    from rcl_interfaces.srv import SetParameters
+
+    service = talk.node.create_client(SetParameters, '/pose_node/set_parameters')
+    assert service.wait_for_service(10)
+
+    def change(name, **value):
+        future = service.call_async(SetParameters.Request(
+            parameters=[Parameter(name=name, value=ParameterValue(**value))]))
+        assert talk.spin(future.done)
+        return future.result().results[0]
+
+    low = frame(40, ('duck', 20.0, 23.5, 30.0, 0.2))
+    assert len(talk.answer(low).detections) == 1
+    double = ParameterType.PARAMETER_DOUBLE
+    assert change('min_detection_score', type=double, double_value=0.5).successful
+    low[0].header.stamp.sec = low[1].header.stamp.sec = low[2].header.stamp.sec = 41
+    assert talk.answer(low).detections == []
+    assert change('min_detection_score', type=double, double_value=0.0).successful
+    refused = change('policy', type=ParameterType.PARAMETER_STRING, string_value='lossless')
+    assert not refused.successful
+    assert 'policy' in refused.reason
+
+
+def test_images_without_partners_are_counted():
+    """As unpaired, when newer ones take their places."""
+    with double_node(own_domain(1), 'queue:=2') as process:
+        process.wait_for_log('ready')
+        client = Client(own_domain(1))
+        client.connect()
+        for second in range(4):
+            client.send(frame(second)[0])
+            client.spin(lambda: False, 0.1)
+        assert client.answer(frame(9, ('duck',))) is not None
+        client.close()
+        assert process.stop() == 0
+        assert 'unpaired 3' in ''.join(process.lines)
+
+
+def _burst(domain, *parameters):
+    with double_node(domain, *parameters) as process:
+        process.wait_for_log('ready')
+        client = Client(domain)
+        client.connect()
+        for second in range(6):
+            client.send(*frame(second, ('can',)))
+        client.spin(lambda: client.answers and client.answers[-1].header.stamp.sec == 5)
+        stamps = [a.header.stamp.sec for a in client.answers]
+        client.close()
+        assert process.stop() == 0
+        return stamps, ''.join(process.lines)
+
+
+def test_the_latest_frame_wins():
+    """Frames that come while one is worked on are replaced, and counted as busy."""
+    stamps, log = _burst(own_domain(2))
+    assert stamps[-1] == 5
+    assert len(stamps) < 6
+    assert f'busy {6 - len(stamps)}' in log
+
+
+def test_lossless_answers_every_frame_in_order():
+    """However slow the estimator is."""
+    stamps, log = _burst(
+        own_domain(3), 'policy:=lossless', 'input_reliability:=reliable', 'queue:=2')
+    assert stamps == list(range(6))
+    assert 'dropped: none' in log
+
+
+def test_stamps_may_differ_by_the_slop():
+    """With sync_slop_s the nearest messages belong together; the answer has the image's stamp."""
+    with double_node(own_domain(4), 'sync_slop_s:=0.02') as process:
+        process.wait_for_log('ready')
+        client = Client(own_domain(4))
+        client.connect()
+        messages = frame(5, ('duck',))
+        messages[2].header.stamp.nanosec = 10_000_000
+        answered = client.answer(messages)
+        client.close()
+        assert process.stop() == 0
+    assert len(answered.detections) == 1
+
+
+def test_compressed_images_are_answered_when_asked_for():
+    """A PNG or JPEG arrives under the same topic name with another type; rubbish is counted."""
+    import cv2
+    import numpy as np
+    from sensor_msgs.msg import CompressedImage
+
+    _, info, boxes = frame(5, ('duck',))
+    png = cv2.imencode('.png', np.zeros((48, 64, 3), np.uint8))[1].tobytes()
+    good = CompressedImage(header=info.header, format='png', data=png)
+    _, bad_info, bad_boxes = frame(4, ('duck',))
+    bad = CompressedImage(header=bad_info.header, format='png', data=png[:40])
+    with double_node(own_domain(5), 'image_transport:=compressed') as process:
+        process.wait_for_log('ready')
+        client = Client(own_domain(5), compressed=True)
+        client.connect()
+        client.send(bad, bad_info, bad_boxes)
+        process.wait_for_log('dropped (bad_image)')
+        answered = client.answer((good, info, boxes))
+        client.close()
+        assert process.stop() == 0
+    assert len(answered.detections) == 1
+
+
+def test_the_lifecycle_can_be_driven_from_outside():
+    """Nothing is answered while inactive; after deactivation the node can start again."""
+    from lifecycle_msgs.msg import Transition
+    from lifecycle_msgs.srv import ChangeState
+
+    with double_node(own_domain(6), 'autostart:=false') as process:
+        client = Client(own_domain(6))
+        service = client.node.create_client(ChangeState, '/pose_node/change_state')
+        assert service.wait_for_service(20)
+
+        def go(transition):
+            future = service.call_async(
+                ChangeState.Request(transition=Transition(id=transition)))
+            assert client.spin(future.done)
+            assert future.result().success
+
+        go(Transition.TRANSITION_CONFIGURE)
+        for second in (1, 2):
+            go(Transition.TRANSITION_ACTIVATE)
+            client.connect()
+            assert client.answer(frame(second, ('duck',))) is not None
+            go(Transition.TRANSITION_DEACTIVATE)
+            assert client.answer(frame(second + 10, ('duck',)), 0.5) is None
+        go(Transition.TRANSITION_CLEANUP)
+        client.close()
+        assert process.stop() == 0
+        assert 'Traceback' not in ''.join(process.lines)
+
+
+@pytest.mark.parametrize(('parameters', 'words'), [
+    (['sync_slop_s:=-1.0'], ['sync_slop_s']),
+    (['threads:=many'], ['threads']),
+    (['policy:=fastest'], ['policy', 'latest, lossless']),
+    (['policy:=lossless'], ['input_reliability', 'reliable']),
+])
+def test_parameters_that_cannot_be_used_end_the_start_with_their_name(parameters, words):
+    """Exit code 2, no traceback."""
+    with double_node(own_domain(4), *parameters) as process:
+        assert process.process.wait(30) == 2
+        process._reader.join(5)
+        log = ''.join(process.lines)
+    assert all(word in log for word in words)
+    assert 'Traceback' not in log
+
+
+@pytest.mark.parametrize(('number', 'times'), [(signal.SIGINT, 2), (signal.SIGTERM, 1)])
+def test_a_signal_ends_the_node_cleanly(number, times):
+    """Also when it arrives twice."""
+    with double_node(own_domain(4)) as process:
+        process.wait_for_log('ready')
+        assert process.stop(number, times) == 0
+        assert 'Traceback' not in ''.join(process.lines)
+        assert 'answered 0 frames' in ''.join(process.lines)
