@@ -98,6 +98,7 @@ def test_the_second_time_nothing_is_drawn(
     ticks: list[int] = []
     first = TemplateStore(tmp_path / 'store').load_or_build(blob, SPEC, progress=ticks.append)
     second = TemplateStore(tmp_path / 'store').load_or_build(blob, SPEC, progress=ticks.append)
+    assert TemplateStore(tmp_path / 'store').holds(blob, SPEC)
     assert drawn == [48] and ticks == [1] * 48 + [48]
     np.testing.assert_array_equal(first.rgb, second.rgb)
     np.testing.assert_array_equal(first.depth_m, second.depth_m)
@@ -186,9 +187,10 @@ def test_a_store_that_cannot_be_written_still_gives_templates(
         def no_space(descriptor: int) -> None:
             raise OSError(28, 'No space left on device')
         monkeypatch.setattr(os, 'fsync', no_space)
+    store, few = TemplateStore(root), np.arange(48) < 2
     with caplog.at_level(logging.WARNING):
-        found = TemplateStore(root).load_or_build(blob, SPEC, np.arange(48) < 2)
-    assert len(found) == 2 and found.rgb.any()
+        found = store.load_or_build(blob, SPEC, few)
+    assert len(found) == 2 and found.rgb.any() and not store.holds(blob, SPEC, few)
     assert 'kept in memory' in caplog.text and str(root) in caplog.text
     assert obstacle == 'file' or not list(root.iterdir())
 

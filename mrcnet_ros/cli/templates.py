@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 
@@ -20,6 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Build what is missing or wrong in the store and say where everything is.
 
+    :return: 1 when the store could not be written, else 0.
     :raises MrcnetError: when the model or a mesh cannot be used.
     """
     from tqdm import tqdm
@@ -39,5 +41,10 @@ def run(args: argparse.Namespace) -> int:
         for model in directory.objects:
             bar.set_description(model.label)
             store.load_or_build(model, spec, allowed[model.object_id], bar.update)
+    lacking = [model.label for model in directory.objects
+               if not store.holds(model, spec, allowed[model.object_id])]
+    if lacking:
+        print(f'{store.root} could not be written; it lacks {", ".join(lacking)}', file=sys.stderr)
+        return 1
     print(f'{bar.total} templates of {len(directory.objects)} objects are in {store.root}')
     return 0

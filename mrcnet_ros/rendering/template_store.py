@@ -111,6 +111,14 @@ class TemplateStore:
             distance_m=spec.template.distance_diameters * model.diameter_m,
         )
 
+    def holds(self, model: ObjectModel, spec: ModelSpec,
+              allowed: ArrayLike | None = None) -> bool:
+        """Tell whether :meth:`load_or_build` would find a file, damaged or not.
+
+        :raises MeshError: when the mesh is missing or not the expected one.
+        """
+        return self.path(template_key(model, spec, _allowed_indices(allowed, spec))).is_file()
+
     def path(self, key: dict[str, Any]) -> Path:
         """Return where the templates made from ``key`` are kept."""
         text = json.dumps(key, sort_keys=True)
