@@ -17,7 +17,7 @@ from .composer import Composer, ComposerSpec
 from .config import TrainConfig
 from .targets import ObjectShapes
 from .template_bank import TemplateBank
-from .view_bank import load_or_render
+from .view_bank import SharedViews, load_or_render
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,14 +34,19 @@ class Material:
     grid: Tensor
 
 
-def load_material(config: TrainConfig, objects: list[ObjectModel]) -> Material:
-    """Render or load views and backgrounds."""
+def load_views(config: TrainConfig, objects: list[ObjectModel]) -> list[SharedViews]:
+    """Render or load the views of all classes."""
     priors = {o.object_id: config.view_prior for o in objects}
-    banks = load_or_render(config.cache, objects, priors, config.distance_m, config.views,
-                           config.seed)
+    return load_or_render(config.cache, objects, priors, config.distance_m, config.views,
+                          config.seed)
+
+
+def load_material(config: TrainConfig, objects: list[ObjectModel],
+                  views: list[SharedViews]) -> Material:
+    """Gather what a training process needs."""
     images = find_images(config.backgrounds)
     composer = Composer(
-        banks, [config.view_prior] * len(objects),
+        [v.open() for v in views], [config.view_prior] * len(objects),
         background_patches(images, config.patches, config.seed), irradiance_matrices(images),
         ComposerSpec(crop=config.spec.crop))
     shapes = ObjectShapes.build(

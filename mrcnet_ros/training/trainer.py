@@ -24,10 +24,11 @@ from ..network.mrcnet import MrcNet
 from .checkpoint import load_checkpoint, save_checkpoint
 from .config import TrainConfig
 from .exchange import Exchange
-from .material import Material, load_material, load_templates
+from .material import Material, load_material, load_templates, load_views
 from .step import train_step
 from .targets import collate
 from .template_bank import TemplateBank
+from .view_bank import SharedViews
 
 LOG_EVERY = 50
 CLIP_NORM = 10.0
@@ -46,7 +47,7 @@ def train(config: TrainConfig, stem: dict[str, Tensor], stop_after: int | None =
     """
     config.output.mkdir(parents=True, exist_ok=True)
     objects = config.load_objects()
-    load_material(config, objects)
+    views = load_views(config, objects)
     bank = load_templates(config, objects)
     network = build_network(config, len(objects), stem)
     numbers = sum(p.numel() for p in network.parameters() if p.requires_grad)
@@ -54,7 +55,7 @@ def train(config: TrainConfig, stem: dict[str, Tensor], stop_after: int | None =
     slots = torch.zeros((config.processes, numbers)).share_memory_()
     context = multiprocessing.get_context('spawn')
     barrier = context.Barrier(config.processes)
-    arguments = (config, bank, slots, barrier, stem, stop_after)
+    arguments = (config, views, bank, slots, barrier, stem, stop_after)
     others = [context.Process(target=_worker, args=(rank, *arguments), daemon=True)
               for rank in range(1, config.processes)]
     for process in others:
@@ -79,12 +80,13 @@ def build_network(config: TrainConfig, objects: int, stem: dict[str, Tensor]) ->
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
-def _worker(rank: int, config: TrainConfig, bank: TemplateBank, slots: Tensor, barrier: Barrier,
-            stem: dict[str, Tensor], stop_after: int | None) -> None:
+def _worker(rank: int, config: TrainConfig, views: list[SharedViews], bank: TemplateBank,
+            slots: Tensor, barrier: Barrier, stem: dict[str, Tensor],
+            stop_after: int | None) -> None:
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     objects = config.load_objects()
-    material = load_material(config, objects)
+    material = load_material(config, objects, views)
     network = build_network(config, len(objects), stem)
     Run(config, material, bank, network, Exchange(rank, slots, barrier)).go(stop_after)
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
@@ -54,15 +55,33 @@ class ViewBank:
         return pinhole(RELATIVE_SIZE * VIEW_PX * self.distance_m[view] / self.diameter_m, VIEW_PX)
 
 
+@dataclass(frozen=True, eq=False)
+class SharedViews:
+    """A view bank that can be handed to another process without copying its pixels."""
+
+    albedo: torch.Tensor
+    normals: torch.Tensor
+    depth: torch.Tensor
+    R_camera_object: Array
+    distance_m: Array
+    diameter_m: float
+
+    def open(self) -> ViewBank:
+        """Return the bank, looking at the same memory."""
+        return ViewBank(self.albedo.numpy(), self.normals.numpy(), self.depth.numpy(),
+                        self.R_camera_object, self.distance_m, self.diameter_m)
+
+
 def load_or_render(
     folder: Path, objects: Sequence[ObjectModel], priors: Mapping[int, ViewPrior | None],
     distance_m: tuple[float, float], views: int, seed: int,
-) -> list[ViewBank]:
+) -> list[SharedViews]:
     """Return the view banks of objects, rendering those that ``folder`` does not hold yet.
 
     :param distance_m: nearest and farthest distance of the objects [m].
     :param views: number of views of each object.
-    :return: one bank for each object, its arrays mapped from disk.
+    :return: one bank for each object, its arrays in shared memory, so that they are there once
+        for all training processes.
     """
     banks = []
     for model in objects:
@@ -73,11 +92,11 @@ def load_or_render(
         path = Path(folder) / f'{model.label}-{key}'
         if not (path / 'done').exists():
             _render(path, model, prior, distance_m, views, seed)
-        arrays = {n: np.asarray(np.load(path / f'{n}.npy', mmap_mode='r'))
-                  for n in ('albedo', 'normals', 'depth')}
+        albedo, normals, depth = (torch.from_numpy(np.load(path / f'{n}.npy')).share_memory_()
+                                  for n in ('albedo', 'normals', 'depth'))
         small = np.load(path / 'views.npz')
-        banks.append(ViewBank(**arrays, R_camera_object=small['R'], distance_m=small['distance'],
-                              diameter_m=model.diameter_m))
+        banks.append(SharedViews(albedo, normals, depth, small['R'], small['distance'],
+                                 model.diameter_m))
     return banks
 
 
