@@ -45,7 +45,7 @@ $(DONE)/system: .ci/system_packages
 
 $(DONE)/venv: $(DONE)/system
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) install --upgrade pip 'setuptools>=68,<80'
+	$(PIP) install --upgrade pip 'setuptools>=71,<80'
 	@touch $@
 
 $(DONE)/interfaces: $(DONE)/venv $(INTERFACES)

@@ -51,7 +51,7 @@ TEST = [
     'ruff>=0.6',  # style, see pyproject.toml
     'mypy>=1.11,<3',  # types, strict
     'rosbags>=0.10,<0.12',  # bags written and read by the tests
-    'setuptools>=68,<80',  # colcon develops with setup.py, which newer releases dropped
+    'setuptools>=71,<80',  # colcon develops with setup.py, which newer releases dropped
     'colcon-core>=0.16,<1',  # the tests build the package as a ROS workspace does
     'colcon-ros>=0.5,<1',  # lets it see package.xml
 ]

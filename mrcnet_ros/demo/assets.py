@@ -21,7 +21,7 @@ def shared_file(name: str) -> Path:
         from ament_index_python.packages import get_package_share_directory
 
         places.append(Path(get_package_share_directory(PACKAGE)))
-    except (ImportError, LookupError):  # no ROS, or the package is not installed as ament does
+    except (ImportError, LookupError, OSError):  # not installed as ament does
         pass
     for place in places:
         if (place / name).exists():

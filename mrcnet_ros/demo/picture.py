@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DatasetError
+from ..evaluation.overlay import SCALE, draw_label, draw_outline, scaled_intrinsics
 from ..geometry.se3 import Array
 from ..objects import Mesh
 from ..rendering.renderer import Renderer
 from .scenes import Scene
 
-TRUTH_RGB, ESTIMATE_RGB = (60, 255, 60), (255, 60, 255)
+TRUTH_RGB, ESTIMATE_RGB = (40, 255, 40), (255, 40, 255)
 COLUMNS = 2
-SCALE = 2
 
 Pixels = NDArray[np.uint8]
 
@@ -41,36 +41,27 @@ def write_picture(path: Path, scenes: Sequence[Scene], answers: Sequence[Mapping
         tiles.append(np.zeros_like(tiles[0]))
     grid = np.vstack([np.hstack(tiles[i:i + COLUMNS]) for i in range(0, len(tiles), COLUMNS)])
     path.parent.mkdir(parents=True, exist_ok=True)
-    if not cv2.imwrite(str(path), grid[:, :, ::-1]):
-        raise DatasetError(f'{path} cannot be written')
+    if not cv2.imwrite(str(path), np.ascontiguousarray(grid[:, :, ::-1])):
+        raise DatasetError(f'{path}: cannot be written; give another file with --output')
 
 
 def _tile(scene: Scene, answer: Mapping[str, Array], renderer: Renderer) -> Pixels:
-    size = (SCALE * scene.camera.width, SCALE * scene.camera.height)
-    large = np.asarray(cv2.resize(scene.image_rgb, size, interpolation=cv2.INTER_CUBIC), np.uint8)
-    K = scene.camera.K.copy()
-    K[:2] *= SCALE
-    K[:2, 2] += (SCALE - 1) / 2
-    for truth in scene.objects:
-        _outline(large, renderer.render(truth.label, truth.T_camera_object, K).mask, TRUTH_RGB)
-        if truth.label in answer:
-            mask = renderer.render(truth.label, answer[truth.label], K).mask
-            _outline(large, mask, ESTIMATE_RGB)
-        x, y = (int(v) for v in SCALE * truth.box_xyxy[[0, 3]])
-        cv2.putText(large, truth.label, (x, y + 26), cv2.FONT_HERSHEY_SIMPLEX, 0.8,
-                    (255, 255, 255), 2, cv2.LINE_AA)
-    small = cv2.resize(large, None, fx=1 / SCALE, fy=1 / SCALE, interpolation=cv2.INTER_AREA)
-    return _legend(np.asarray(small, np.uint8))
+    large = np.asarray(cv2.resize(scene.image_rgb, None, fx=SCALE, fy=SCALE), np.uint8)
+    K = scaled_intrinsics(scene.camera.K, SCALE)
+    masks = {o.label: renderer.render(o.label, o.T_camera_object, K).mask for o in scene.objects}
+    for mask in masks.values():
+        draw_outline(large, mask, TRUTH_RGB, 6)
+    for label in masks.keys() & answer.keys():
+        draw_outline(large, renderer.render(label, answer[label], K).mask, ESTIMATE_RGB, 2)
+    for label, mask in masks.items():
+        draw_label(large, mask, label, (255, 255, 255))
+    _legend(large)
+    size = (scene.camera.width, scene.camera.height)
+    return np.asarray(cv2.resize(large, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def _outline(image: Pixels, mask: NDArray[np.bool_], rgb: tuple[int, int, int]) -> None:
-    contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL,
-                                   cv2.CHAIN_APPROX_NONE)
-    cv2.drawContours(image, contours, -1, rgb, 3, cv2.LINE_AA)
-
-
-def _legend(image: Pixels) -> Pixels:
-    for text, rgb, y in (('truth', TRUTH_RGB, 18), ('estimate', ESTIMATE_RGB, 38)):
-        cv2.putText(image, text, (8, y), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (0, 0, 0), 3, cv2.LINE_AA)
-        cv2.putText(image, text, (8, y), cv2.FONT_HERSHEY_SIMPLEX, 0.5, rgb, 1, cv2.LINE_AA)
-    return image
+def _legend(image: Pixels) -> None:
+    for row, (text, rgb) in enumerate((('truth', TRUTH_RGB), ('estimate', ESTIMATE_RGB))):
+        for thickness, color in ((6, (0, 0, 0)), (2, rgb)):
+            cv2.putText(image, text, (16, 40 + 36 * row), cv2.FONT_HERSHEY_SIMPLEX, 1.0, color,
+                        thickness, cv2.LINE_AA)

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ..evaluation.overlay import scaled_intrinsics
 from ..geometry.camera import Camera
 from ..geometry.se3 import Array
 from ..objects import Mesh
@@ -114,9 +115,7 @@ class SceneMaker:
 
     def _layer(self, label: str, layout: Layout, light: Array, tint: Array) -> _Layer:
         T = layout.T_camera_world @ layout.T_world_object[label]
-        scale, K = SUPERSAMPLING, self.camera.K.copy()
-        K[:2] *= scale
-        K[:2, 2] += (scale - 1) / 2
+        K = scaled_intrinsics(self.camera.K, SUPERSAMPLING)
         albedo = self._renderer.render(label, T, K, shading='flat')
         normals = self._renderer.render(label, T, K, shading='normals')
         n = (normals.rgb.astype(np.float32) / 127.5 - 1.0) @ \
