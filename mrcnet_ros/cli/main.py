@@ -1,14 +1,14 @@
 """The ``mrcnet`` command: finds the subcommand, imports only that one, reports errors.
 
-A subcommand is a module of this package with ``add_arguments(parser)`` and ``run(args) -> int``.
-One that hands arguments on to something else says ``PASSES_ARGUMENTS_ON = True`` and finds them
-in ``args.passed_on``.
+A subcommand is a module of this package with ``add_arguments(parser)`` and ``run(args) -> int``;
+``args.command_line`` is what it was called with.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import shlex
 import sys
 from collections.abc import Sequence
 from types import ModuleType
@@ -49,11 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         module = _command(chosen)
         parser = _parser(chosen, module)
-        args, passed_on = parser.parse_known_args(arguments)
-        if passed_on and not getattr(module, 'PASSES_ARGUMENTS_ON', False):
-            parser.error(f'unrecognized arguments: {" ".join(passed_on)}')
-        args.passed_on = passed_on
-        args.command_line = ['mrcnet', *arguments]
+        args = parser.parse_args(arguments)
+        args.command_line = shlex.join(['mrcnet', *arguments])
         return int(args.run(args))
     except MrcnetError as error:
         print(f'mrcnet {chosen}: {error}', file=sys.stderr)

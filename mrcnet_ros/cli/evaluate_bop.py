@@ -1,0 +1,148 @@
+"""``mrcnet evaluate bop``: poses and scores on a BOP dataset."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import statistics
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import provenance
+from .dataset_arguments import add_box_arguments, add_dataset_arguments, add_model_arguments
+
+if TYPE_CHECKING:
+    from ..evaluation.bop import BopDataset
+    from ..evaluation.runner import Estimator, FrameAction, Run
+    from ..objects import ObjectModel
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    add_dataset_arguments(parser)
+    add_model_arguments(parser)
+    add_box_arguments(parser)
+    parser.add_argument('--csv', type=Path, required=True, metavar='FILE',
+                        help="write the poses here, in the format of BOP'19")
+    parser.add_argument('--json', type=Path, required=True, metavar='FILE',
+                        help='write the figures here')
+    parser.add_argument('--overlays', type=Path, metavar='DIR',
+                        help='write a picture of each image with projected outlines here')
+    parser.add_argument('--stage1-only', action='store_true',
+                        help='leave out stage 2, to see what it is worth')
+
+
+def run(args: argparse.Namespace) -> int:
+    """Answer every image with the model, write CSV and JSON and print the table.
+
+    :raises MrcnetError: when dataset, model or meshes cannot be used.
+    """
+    return evaluate(args, load_estimator)
+
+
+def load_estimator(args: argparse.Namespace) -> Estimator:
+    """Load the model that the options name.
+
+    :raises MrcnetError: when model, meshes or backend cannot be used.
+    """
+    from ..inference.estimator import PoseEstimator
+
+    return PoseEstimator.load(
+        args.model, args.meshes, backend=args.backend, threads=args.threads,
+        stage1_only=args.stage1_only)
+
+
+def evaluate(args: argparse.Namespace, load: Callable[[argparse.Namespace], Estimator]) -> int:
+    """Do what ``run`` does, with any estimator.
+
+    After an error in one image the scores of the images before it are still written.
+
+    :param load: called once dataset and options are known to be usable.
+    """
+    from tqdm import tqdm
+
+    from ..evaluation.bop import BopDataset, ResultsWriter
+    from ..evaluation.boxes import BoxSpec
+    from ..evaluation.runner import Run, run_frames
+    from ..objects import load_bop_objects
+
+    boxes = BoxSpec(args.boxes, args.box_jitter, args.seed)
+    dataset = BopDataset(args.bop_dir, args.dataset, args.split)
+    objects = load_bop_objects(dataset.models_dir, dataset.object_ids)
+    estimator = load(args)
+    labels = _labels(objects, estimator)
+    done, failure = Run(), 'interrupted'
+    with ResultsWriter(args.csv) as writer, _overlays(args, dataset, objects, labels) as draw:
+        frames = tqdm(dataset.frames[:args.limit], unit='image', disable=None)
+        try:
+            run_frames(frames, estimator, boxes, writer, done, draw)
+            failure = ''
+        except Exception as error:
+            failure = f'{type(error).__name__}: {error}'
+            raise
+        finally:
+            frames.close()
+            _report(args, dataset, labels, objects, done, failure)
+    return 0
+
+
+@contextlib.contextmanager
+def _overlays(
+    args: argparse.Namespace, dataset: BopDataset, objects: Mapping[int, ObjectModel],
+    labels: Mapping[int, str],
+) -> Iterator[FrameAction | None]:
+    """Give what draws each image, None when no pictures are wanted."""
+    if args.overlays is None:
+        yield None
+        return
+    from ..evaluation.overlay import OverlayWriter
+
+    camera = dataset.frames[0].camera
+    with OverlayWriter(args.overlays, objects, labels, (camera.width, camera.height)) as writer:
+        yield writer.write
+
+
+def _report(
+    args: argparse.Namespace, dataset: BopDataset, labels: Mapping[int, str],
+    objects: Mapping[int, ObjectModel], done: Run, failure: str,
+) -> None:
+    """Write the figures of all images done and print the table."""
+    from ..evaluation import report
+    from ..evaluation.scores import score
+    from ..evaluation.vsd_scores import score_vsd
+
+    figures = report.summary(score(done.frames, done.rows, objects),
+                             score_vsd(done.frames, done.rows, objects, dataset.name), labels)
+    report.write_json(args.json, {
+        'command': args.command_line, 'complete': not failure, 'failure': failure or None,
+        'dataset': dataset.name, 'split': dataset.split, 'images': len(done.frames),
+        'boxes': {'kind': args.boxes, 'jitter': args.box_jitter, 'seed': args.seed},
+        'stage1_only': args.stage1_only,
+        'model': provenance.model_identity(args.model),
+        'machine': provenance.machine(), 'versions': provenance.versions(),
+        'timings': _timings(done), 'skipped': dict(done.skipped), **figures,
+    })
+    print(report.table(figures))
+    for reason, count in sorted(done.skipped.items()):
+        print(f'{count} without a pose: {reason}')
+    if done.seconds:
+        print(f'{1e3 * statistics.median(done.seconds):.0f} ms an image (median)')
+
+
+def _timings(done: Run) -> dict[str, Any]:
+    from ..evaluation.report import stage_medians_ms
+
+    templates = done.cache_hits + done.cache_misses
+    return {
+        'image_median_ms': 1e3 * statistics.median(done.seconds) if done.seconds else None,
+        'image_max_ms': 1e3 * max(done.seconds) if done.seconds else None,
+        'stage_median_ms': stage_medians_ms(done.stage_seconds),
+        'cache_hit_rate': done.cache_hits / templates if templates else None,
+    }
+
+
+def _labels(objects: Mapping[int, ObjectModel], estimator: Estimator) -> dict[int, str]:
+    """Return names by object id: the model's, or BOP's for an object the model lacks."""
+    return {i: model.label for i, model in objects.items()} | {
+        model.object_id: label for label, model in estimator.objects.items()}

@@ -1,0 +1,42 @@
+"""``mrcnet evaluate csv``: score a file of poses, whoever made it."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from .dataset_arguments import add_dataset_arguments
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    add_dataset_arguments(parser)
+    parser.add_argument('--results', type=Path, required=True, metavar='CSV',
+                        help="poses in the format of BOP'19")
+    parser.add_argument('--json', type=Path, metavar='FILE', help='write the figures here')
+
+
+def run(args: argparse.Namespace) -> int:
+    """Score the file and print the table.
+
+    :raises DatasetError: when the dataset or the file cannot be used.
+    """
+    from ..evaluation import report
+    from ..evaluation.bop import BopDataset, read_results_csv
+    from ..evaluation.scores import score
+    from ..evaluation.vsd_scores import score_vsd
+    from ..objects import load_bop_objects
+
+    dataset = BopDataset(args.bop_dir, args.dataset, args.split)
+    frames = dataset.frames[:args.limit]
+    objects = load_bop_objects(dataset.models_dir, dataset.object_ids)
+    rows = read_results_csv(args.results)
+    labels = {i: model.label for i, model in objects.items()}
+    figures = report.summary(score(frames, rows, objects),
+                             score_vsd(frames, rows, objects, dataset.name), labels)
+    print(report.table(figures))
+    if args.json is not None:
+        report.write_json(args.json, {
+            'command': args.command_line, 'dataset': dataset.name, 'split': dataset.split,
+            'images': len(frames), 'results': str(args.results), **figures})
+    return 0

@@ -1,0 +1,105 @@
+"""Runs an estimator over the images of a dataset and keeps everything it says."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..geometry.camera import Camera
+from ..inference.poses import Detection, FrameResult
+from ..objects import ObjectModel
+from .bop import BopFrame, ResultRow, ResultsWriter
+from .boxes import BoxSpec, TargetBox, target_boxes
+
+
+class Estimator(Protocol):
+    """What is needed of :class:`mrcnet_ros.inference.estimator.PoseEstimator`."""
+
+    @property
+    def objects(self) -> Mapping[str, ObjectModel]:
+        """Return the known objects by label."""
+
+    def estimate(
+        self, image_rgb: NDArray[np.uint8], camera: Camera, detections: list[Detection],
+    ) -> FrameResult:
+        """Return the poses of the detected objects."""
+
+
+@dataclass
+class Run:
+    """What was done so far.
+
+    :param frames: images that were answered.
+    :param rows: estimates, also in the CSV file.
+    :param seconds: time for each image, from decoded pixels to poses.
+    :param stage_seconds: the same by stage.
+    :param skipped: detections without a pose by reason; ``not_in_model`` and ``no_box`` are
+        targets for which the estimator was never asked.
+    """
+
+    frames: list[BopFrame] = field(default_factory=list)
+    rows: list[ResultRow] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    stage_seconds: list[dict[str, float]] = field(default_factory=list)
+    skipped: Counter[str] = field(default_factory=Counter)
+    cache_hits: int = 0
+    cache_misses: int = 0
+
+
+FrameAction = Callable[[BopFrame, NDArray[np.uint8], list[ResultRow]], object]
+
+
+def run_frames(
+    frames: Iterable[BopFrame], estimator: Estimator, boxes: BoxSpec, writer: ResultsWriter,
+    run: Run, after_frame: FrameAction | None = None,
+) -> None:
+    """Estimate the poses of all targets, one image after the other.
+
+    Each image's rows are in the file before the next image is touched, and ``run`` is complete
+    for all images done, so that nothing is lost when an image raises.
+
+    :param run: filled as it goes.
+    :param after_frame: called with each image done and its rows.
+    """
+    labels = {model.object_id: label for label, model in estimator.objects.items()}
+    for frame in frames:
+        image = frame.load_image()
+        targets = _known(frame, target_boxes(frame, boxes), labels, run.skipped)
+        detections = [Detection(labels[t.ground_truth.object_id], t.box_xyxy) for t in targets]
+        start = time.perf_counter()
+        result = estimator.estimate(image, frame.camera, detections)
+        seconds = time.perf_counter() - start
+        rows = [ResultRow(frame.scene_id, frame.image_id, pose.object_id, pose.score,
+                          pose.T_camera_object, seconds) for pose in result.poses]
+        writer.write(rows)
+        _remember(run, frame, result, rows, seconds)
+        if after_frame is not None:
+            after_frame(frame, image, rows)
+
+
+def _known(
+    frame: BopFrame, targets: list[TargetBox], labels: Mapping[int, str], skipped: Counter[str],
+) -> list[TargetBox]:
+    known = [t for t in targets if t.ground_truth.object_id in labels]
+    missing = {'not_in_model': len(targets) - len(known),
+               'no_box': len(frame.target_ground_truth()) - len(targets)}
+    skipped.update({reason: count for reason, count in missing.items() if count})
+    return known
+
+
+def _remember(
+    run: Run, frame: BopFrame, result: FrameResult, rows: list[ResultRow], seconds: float,
+) -> None:
+    run.frames.append(frame)
+    run.rows += rows
+    run.seconds.append(seconds)
+    run.stage_seconds.append(result.stage_seconds)
+    run.skipped.update(s.reason for s in result.skipped)
+    run.cache_hits += result.cache_hits
+    run.cache_misses += result.cache_misses

@@ -1,0 +1,176 @@
+"""The layers of the package: who may import whom, and what an import may drag in."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import mrcnet_ros
+
+PACKAGE = Path(mrcnet_ros.__file__).parent
+
+GROUND = {'errors', 'specs'}
+SHAPES = GROUND | {'geometry'}
+OBJECTS = SHAPES | {'meshes', 'objects'}
+
+# room: the rooms it may import; a room may always import itself
+ALLOWED = {
+    'errors': set(),
+    'specs': {'errors'},
+    'geometry': GROUND,
+    'meshes': SHAPES,
+    'objects': SHAPES | {'meshes'},
+    'network': SHAPES,
+    'rendering': OBJECTS,
+    'inference': OBJECTS | {'rendering'},
+    'training': OBJECTS | {'network', 'rendering'},
+    'export': OBJECTS | {'network', 'rendering', 'training', 'inference'},
+    'evaluation': OBJECTS | {'rendering', 'inference'},
+    'ros': OBJECTS | {'rendering', 'inference'},
+    'demo': OBJECTS | {'rendering', 'inference', 'evaluation', 'ros'},
+    'cli': OBJECTS | {'', 'network', 'rendering', 'inference', 'training', 'export', 'evaluation',
+                      'ros', 'demo'},
+    '': set(),
+}
+
+# the one module that may reach where its room may not
+EXCEPTIONS = {('inference/torch_backend.py', 'network')}
+
+# third party: the rooms that may import it, anywhere in a file
+CONFINED = {
+    'torch': {'network', 'training', 'export', 'inference/torch_backend.py'},
+    'pyrender': {'rendering'},
+    'OpenGL': {'rendering'},
+    'rclpy': {'ros', 'demo'},
+    'rosbags': {'ros', 'cli'},
+    'onnxruntime': {'inference', 'export'},
+    'argparse': {'cli', 'demo', 'ros'},
+}
+
+
+def room_of(path):
+    """Return the room of a file: its folder, or its own name at the top."""
+    parts = path.relative_to(PACKAGE).parts
+    return parts[0] if len(parts) > 1 else parts[0].removesuffix('.py').replace('__init__', '')
+
+
+def imported_modules(path):
+    """Return absolute dotted names of all imports of a file, also those inside functions."""
+    package = ('mrcnet_ros', *path.relative_to(PACKAGE).parts[:-1])
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = package[:len(package) - node.level + 1] if node.level else ()
+            module = '.'.join([*base, *([node.module] if node.module else [])])
+            names.add(module)
+            if module.split('.')[0] == 'mrcnet_ros':
+                names |= {f'{module}.{alias.name}' for alias in node.names}
+    return names
+
+
+def rooms_reached(path):
+    """Return the rooms whose modules a file imports."""
+    rooms = set()
+    for name in imported_modules(path):
+        parts = name.split('.')
+        if parts[0] != 'mrcnet_ros' or len(parts) < 2:
+            continue
+        target = PACKAGE / parts[1]
+        is_room = target.is_dir() or target.with_suffix('.py').is_file()
+        rooms.add(parts[1] if is_room else '')
+    return rooms
+
+
+FILES = sorted(PACKAGE.rglob('*.py'))
+NAMES = [str(path.relative_to(PACKAGE)) for path in FILES]
+
+
+@pytest.mark.parametrize('path', FILES, ids=NAMES)
+def test_every_import_follows_the_arrows(path):
+    """A file imports its own room and the rooms below it, nothing else of the package."""
+    room, name = room_of(path), str(path.relative_to(PACKAGE))
+    assert room in ALLOWED, f'{room} is a new room: say in ALLOWED what it may import'
+    wrong = {reached for reached in rooms_reached(path) - ALLOWED[room] - {room}
+             if (name, reached) not in EXCEPTIONS}
+    assert not wrong, f'{name} must not import {sorted(wrong)}'
+
+
+@pytest.mark.parametrize('path', FILES, ids=NAMES)
+def test_heavy_packages_stay_in_their_rooms(path):
+    """PyTorch, OpenGL, ROS and the rest are imported only where the design says."""
+    room, name = room_of(path), str(path.relative_to(PACKAGE))
+    roots = {module.split('.')[0] for module in imported_modules(path)}
+    wrong = {root for root in roots & set(CONFINED) if not {room, name} & CONFINED[root]}
+    assert not wrong, f'{name} must not import {sorted(wrong)}'
+
+
+def test_the_arrows_have_no_cycle():
+    """Layers point one way: following arrows never leads back."""
+    def below(room, seen):
+        assert room not in seen, f'cycle: {" -> ".join([*seen, room])}'
+        for other in ALLOWED[room]:
+            below(other, [*seen, room])
+
+    for room in ALLOWED:
+        below(room, [])
+
+
+def test_a_wrong_arrow_is_seen_in_every_spelling(tmp_path, monkeypatch):
+    """The walk understands relative, absolute, lazy and whole-room imports."""
+    for room in ('geometry', 'ros'):
+        (tmp_path / room).mkdir()
+    monkeypatch.setattr(sys.modules[__name__], 'PACKAGE', tmp_path)
+    source = tmp_path / 'geometry' / 'wrong.py'
+    for line in ('from ..ros import pose_node', 'from ..ros.pose_node import main',
+                 'from .. import ros', 'import mrcnet_ros.ros.pose_node',
+                 'from mrcnet_ros import ros', 'from mrcnet_ros.ros import pose_node',
+                 'def f():\n    from ..ros.pose_node import main'):
+        source.write_text(line)
+        assert rooms_reached(source) - {'geometry'} == {'ros'}, line
+    source.write_text('from . import se3\nimport numpy as np\nfrom .camera import Camera')
+    assert rooms_reached(source) == {'geometry'}
+
+
+LIGHT = ['mrcnet_ros', 'mrcnet_ros.objects', 'mrcnet_ros.inference.poses',
+         'mrcnet_ros.inference.estimator', 'mrcnet_ros.evaluation.bop',
+         'mrcnet_ros.evaluation.runner', 'mrcnet_ros.cli.main', 'mrcnet_ros.cli.evaluate_bop',
+         'mrcnet_ros.cli.bench']
+
+
+def import_without(module, blocked):
+    """Import a module in a fresh process where other packages cannot be imported.
+
+    :return: the process; its last line lists which blocked packages were asked for.
+    """
+    script = (f'import sys, importlib\n'
+              f'blocked = {blocked!r}\n'
+              f'for name in blocked: sys.modules[name] = None\n'
+              f'importlib.import_module({module!r})\n'
+              f'print("imported")')
+    return subprocess.run([sys.executable, '-c', script], capture_output=True, text=True,
+                          check=False)
+
+
+@pytest.mark.parametrize('module', LIGHT)
+def test_the_runtime_can_be_imported_without_torch_and_opengl(module):
+    """Neither is touched at import, so neither needs to be installed to get that far."""
+    result = import_without(module, ['torch', 'OpenGL', 'pyrender', 'rclpy'])
+    assert result.stdout.strip().endswith('imported'), result.stderr
+
+
+def test_the_node_can_be_imported_without_torch_and_opengl():
+    """Where ROS is installed the node's module loads with nothing but its own needs."""
+    pytest.importorskip('rclpy')
+    pytest.importorskip('vision_msgs')
+    result = import_without('mrcnet_ros.ros.pose_node', ['torch', 'OpenGL', 'pyrender'])
+    assert result.stdout.strip().endswith('imported'), result.stderr
+
+
+def test_blocking_a_package_is_noticed():
+    """The check above fails for a module that does import torch."""
+    result = import_without('mrcnet_ros.network.mrcnet', ['torch'])
+    assert result.returncode != 0 and 'torch' in result.stderr
