@@ -36,6 +36,8 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
                         help='what runs the network (default: onnxruntime)')
     parser.add_argument('--threads', type=positive, default=os.cpu_count() or 1, metavar='N',
                         help='threads of the backend (default: one for each CPU)')
+    parser.add_argument('--hypotheses', type=positive, default=1, metavar='N',
+                        help='rotation bins that stage 2 tries (default: 1)')
 
 
 def positive(text: str) -> int:

@@ -50,7 +50,7 @@ def load_estimator(args: argparse.Namespace) -> Estimator:
 
     return PoseEstimator.load(
         args.model, args.meshes, backend=args.backend, threads=args.threads,
-        stage1_only=args.stage1_only)
+        hypotheses=args.hypotheses, stage1_only=args.stage1_only)
 
 
 def evaluate(args: argparse.Namespace, load: Callable[[argparse.Namespace], Estimator]) -> int:
@@ -118,7 +118,8 @@ def _report(
         'command': args.command_line, 'complete': not failure, 'failure': failure or None,
         'dataset': dataset.name, 'split': dataset.split, 'images': len(done.frames),
         'boxes': {'kind': args.boxes, 'jitter': args.box_jitter, 'seed': args.seed},
-        'stage1_only': args.stage1_only,
+        'stage1_only': args.stage1_only, 'hypotheses': args.hypotheses,
+        'backend': args.backend, 'threads': args.threads,
         'model': provenance.model_identity(args.model),
         'machine': provenance.machine(), 'versions': provenance.versions(),
         'timings': _timings(done), 'skipped': dict(done.skipped), **figures,

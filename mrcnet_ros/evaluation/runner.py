@@ -15,7 +15,7 @@ from ..geometry.camera import Camera
 from ..inference.poses import Detection, FrameResult
 from ..objects import ObjectModel
 from .bop import BopFrame, ResultRow, ResultsWriter
-from .boxes import BoxSpec, TargetBox, target_boxes
+from .boxes import BoxSpec, target_boxes
 
 
 class Estimator(Protocol):
@@ -67,11 +67,10 @@ def run_frames(
     :param run: filled as it goes.
     :param after_frame: called with each image done and its rows.
     """
-    labels = {model.object_id: label for label, model in estimator.objects.items()}
     for frame in frames:
         image = frame.load_image()
-        targets = _known(frame, target_boxes(frame, boxes), labels, run.skipped)
-        detections = [Detection(labels[t.ground_truth.object_id], t.box_xyxy) for t in targets]
+        detections, missing = detections_of(frame, estimator, boxes)
+        run.skipped.update(missing)
         start = time.perf_counter()
         result = estimator.estimate(image, frame.camera, detections)
         seconds = time.perf_counter() - start
@@ -83,14 +82,17 @@ def run_frames(
             after_frame(frame, image, rows)
 
 
-def _known(
-    frame: BopFrame, targets: list[TargetBox], labels: Mapping[int, str], skipped: Counter[str],
-) -> list[TargetBox]:
-    known = [t for t in targets if t.ground_truth.object_id in labels]
-    missing = {'not_in_model': len(targets) - len(known),
-               'no_box': len(frame.target_ground_truth()) - len(targets)}
-    skipped.update({reason: count for reason, count in missing.items() if count})
-    return known
+def detections_of(
+    frame: BopFrame, estimator: Estimator, boxes: BoxSpec,
+) -> tuple[list[Detection], Counter[str]]:
+    """Return a detection of each target the estimator knows, and why others have none."""
+    labels = {model.object_id: label for label, model in estimator.objects.items()}
+    targets = target_boxes(frame, boxes)
+    detections = [Detection(labels[t.ground_truth.object_id], t.box_xyxy)
+                  for t in targets if t.ground_truth.object_id in labels]
+    missing = Counter(not_in_model=len(targets) - len(detections),
+                      no_box=len(frame.target_ground_truth()) - len(targets))
+    return detections, +missing
 
 
 def _remember(

@@ -1,0 +1,118 @@
+"""How fast an estimator answers: cold, warm, and one object at a time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..geometry.camera import Camera
+from ..inference.poses import Detection
+from .bop import BopFrame
+from .boxes import BoxSpec
+from .report import stage_medians_ms
+from .runner import Estimator, detections_of
+
+
+@dataclass(frozen=True, eq=False)
+class Question:
+    """An image, decoded, with its detections."""
+
+    image_rgb: NDArray[np.uint8]
+    camera: Camera
+    detections: list[Detection]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one call took."""
+
+    seconds: float
+    stage_seconds: dict[str, float]
+    cache_hits: int
+    cache_misses: int
+
+
+@dataclass
+class Measurements:
+    """All calls, by the state of the feature cache.
+
+    :param cold: whole images, the cache emptied before each.
+    :param rolling: whole images one after the other from an empty cache on, as in use.
+    :param warm: whole images seen before, the cache holding their templates.
+    :param single_object: calls with one detection of an image seen before.
+    """
+
+    cold: list[Answer] = field(default_factory=list)
+    rolling: list[Answer] = field(default_factory=list)
+    warm: list[Answer] = field(default_factory=list)
+    single_object: list[Answer] = field(default_factory=list)
+
+
+def questions(
+    frames: Iterable[BopFrame], estimator: Estimator, boxes: BoxSpec,
+) -> list[Question]:
+    """Decode all images beforehand, so that only the estimator is measured.
+
+    Images without a detection of a known object are left out.
+    """
+    asked = [Question(frame.load_image(), frame.camera, detections_of(frame, estimator, boxes)[0])
+             for frame in frames]
+    return [question for question in asked if question.detections]
+
+
+def measure(
+    estimator: Estimator, forget: Callable[[], None], asked: Sequence[Question], repeats: int,
+    progress: Callable[[], object] = lambda: None,
+) -> Measurements:
+    """Measure all states in turn, again and again, so that a busy moment hits none alone.
+
+    The first image is answered once beforehand: allocations of a first call are no part of it.
+
+    :param forget: empties the estimator's memory of template features.
+    :param progress: called after each pass over the images; there are four a repeat.
+    """
+    result = Measurements()
+    ask(estimator, asked[0])
+    for _ in range(repeats):
+        for question in asked:
+            forget()
+            result.cold.append(ask(estimator, question))
+        progress()
+        forget()
+        result.rolling += [ask(estimator, question) for question in asked]
+        progress()
+        result.warm += [ask(estimator, question) for question in asked]
+        progress()
+        result.single_object += [
+            ask(estimator, Question(question.image_rgb, question.camera, [detection]))
+            for question in asked for detection in question.detections]
+        progress()
+    return result
+
+
+def ask(estimator: Estimator, question: Question) -> Answer:
+    """Time one call."""
+    start = time.perf_counter()
+    result = estimator.estimate(question.image_rgb, question.camera, question.detections)
+    seconds = time.perf_counter() - start
+    return Answer(seconds, result.stage_seconds, result.cache_hits, result.cache_misses)
+
+
+def speed_summary(answers: Sequence[Answer]) -> dict[str, Any]:
+    """Return medians over calls; rates are those of the median call."""
+    seconds = [a.seconds for a in answers]
+    hits, misses = sum(a.cache_hits for a in answers), sum(a.cache_misses for a in answers)
+    median = float(np.median(seconds))
+    return {
+        'calls': len(answers),
+        'images_per_second_median': 1.0 / median,
+        'image_median_ms': 1e3 * median,
+        'image_p95_ms': 1e3 * float(np.percentile(seconds, 95)),
+        'stage_median_ms': stage_medians_ms([a.stage_seconds for a in answers]),
+        'cache_hit_rate': hits / (hits + misses) if hits + misses else None,
+    }
