@@ -26,7 +26,7 @@ def run(args: argparse.Namespace) -> int:
     """
     from tqdm import tqdm
 
-    from ..export.model_directory import read_model_directory
+    from ..inference.model_directory import read_model_directory
     from ..geometry.rotation_grid import rotation_grid
     from ..geometry.view_prior import allowed_bins
     from ..rendering.template_store import TemplateStore

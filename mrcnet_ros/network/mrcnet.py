@@ -174,12 +174,27 @@ class ResidualHead(nn.Module):
         :param coarse_xy: (N, 2) crop widths.
         :param coarse_log_size: (N,).
         """
+        crop = crop._replace(dense=masked_coordinates(crop.dense))
+        return self.compare(crop, self.project_template(template), coarse_xy, coarse_log_size,
+                            class_index)
+
+    def project_template(self, template: Pyramid) -> Pyramid:
+        """Prepare template features for correlation; done before the warp, so it can be cached."""
+        projected = (project(m) for project, m in zip(self.project, template, strict=False))
+        return Pyramid(*projected, template.dense)
+
+    def compare(self, crop: Pyramid, template: Pyramid, coarse_xy: Tensor,
+                coarse_log_size: Tensor, class_index: Tensor) -> Stage2:
+        """Align, correlate and regress.
+
+        :param crop: of the photograph, ``dense`` from :func:`masked_coordinates`.
+        :param template: from :meth:`project_template`.
+        """
         ratio = torch.exp(coarse_log_size) / self.template_size
         aligned = [warp_template(m, coarse_xy, ratio).to(crop.x4.dtype) for m in template]
-        c4, c8, c16 = (
-            local_correlation(project(t), x, radius) for project, t, x, radius
-            in zip(self.project, aligned, crop[:3], self.radii, strict=False))
-        x = self.merge4(torch.cat([crop.x4, c4, masked_coordinates(crop.dense), aligned[3]], 1))
+        c4, c8, c16 = (local_correlation(t, x, radius) for t, x, radius
+                       in zip(aligned, crop[:3], self.radii, strict=False))
+        x = self.merge4(torch.cat([crop.x4, c4, crop.dense, aligned[3]], 1))
         x = self.merge8(torch.cat([crop.x8, c8, x], 1))
         x = self.merge16(torch.cat([crop.x16, c16, x], 1))
         out = self.output(self.hidden(x, class_index)).float()

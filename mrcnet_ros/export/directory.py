@@ -1,0 +1,71 @@
+"""Turns a training checkpoint into a model directory."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+
+from ..inference.model_directory import MODEL_FILE
+from ..network.mrcnet import MrcNet
+from ..objects import ObjectModel
+from ..specs import FORMAT_VERSION, ModelSpec, ViewPrior
+from ..training.checkpoint import load_checkpoint, save_checkpoint
+from ..training.config import TrainConfig
+from .onnx_export import export_graphs
+
+WEIGHTS_FILE = 'weights.pt'
+
+
+def export_checkpoint(checkpoint: Path, config: TrainConfig, output: Path) -> Path:
+    """Write the averaged weights of a checkpoint as a model directory.
+
+    Files that are in the directory already and are not part of a model, such as a model card,
+    stay. The new files replace the old ones only when all of them are written and checked.
+
+    :param config: that the checkpoint was trained with.
+    :return: the directory.
+    :raises ModelError: when the checkpoint cannot be read or an exported graph is not equal.
+    """
+    state = load_checkpoint(checkpoint, config.spec)
+    objects = config.load_objects()
+    network = MrcNet(spec=config.spec, objects=len(objects))
+    weights = {k: v.half() if v.is_floating_point() else v for k, v in state['average'].items()}
+    network.load_state_dict(weights)
+    network.eval()
+    output.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=output, prefix='.export-') as name:
+        folder = Path(name)
+        export_graphs(network, config.spec, folder)
+        save_checkpoint(folder / WEIGHTS_FILE, {
+            'average': weights, 'step': state['step'], 'config': state['config']}, config.spec)
+        files = {p.name: hashlib.sha256(p.read_bytes()).hexdigest()
+                 for p in sorted(folder.iterdir())}
+        values = describe(config.name, config.spec, objects, config.view_prior, files)
+        (folder / MODEL_FILE).write_text(json.dumps(values, indent=1) + '\n')
+        for path in folder.iterdir():
+            if path.name != MODEL_FILE:
+                os.replace(path, output / path.name)
+        os.replace(folder / MODEL_FILE, output / MODEL_FILE)
+    return output
+
+
+def describe(name: str, spec: ModelSpec, objects: Sequence[ObjectModel],
+             prior: ViewPrior | None, files: dict[str, str]) -> dict[str, Any]:
+    """Return what ``model.json`` says."""
+    return {
+        'format_version': FORMAT_VERSION, 'name': name, 'spec': spec.to_dict(),
+        'objects': [{
+            'object_id': o.object_id, 'label': o.label, 'mesh': o.mesh_path.name,
+            'mesh_sha256': o.checked_digest(), 'unit_m': o.unit_m, 'diameter_m': o.diameter_m,
+            'symmetries': [T.ravel().tolist() for T in o.symmetries.transforms],
+            'view_prior': asdict(prior) if prior else None,
+        } for o in objects],
+        'files': files,
+    }

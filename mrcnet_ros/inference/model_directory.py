@@ -1,0 +1,126 @@
+"""A model on disk: ``model.json``, the graphs it names, and the meshes it was trained for.
+
+Meshes are often not ours to ship, so a model names them by file name and hash and the user says
+where they are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import MeshError, ModelError, SpecError
+from ..geometry.symmetry import Symmetries
+from ..objects import ObjectModel
+from ..specs import FORMAT_VERSION, ModelSpec, ViewPrior, from_mapping
+from .backend import GRAPHS
+
+MODEL_FILE = 'model.json'
+MESH_FOLDER = 'meshes'
+
+
+@dataclass(frozen=True, eq=False)
+class ModelDirectory:
+    """A checked model directory.
+
+    :param path: the directory.
+    :param name: of the model.
+    :param digest: sha256 of ``model.json``, which holds the hashes of all other files.
+    :param spec: of the network and its inputs.
+    :param objects: in class order.
+    :param view_priors: by object id.
+    :param graphs: file of each graph.
+    """
+
+    path: Path
+    name: str
+    digest: str
+    spec: ModelSpec
+    objects: list[ObjectModel]
+    view_priors: dict[int, ViewPrior | None]
+    graphs: dict[str, Path]
+
+
+def read_model_directory(path: Path, meshes_dir: Path | None = None) -> ModelDirectory:
+    """Read and check a model directory.
+
+    :param meshes_dir: folder of the meshes; ``meshes`` in the model directory by default.
+    :raises ModelError: when a file is missing, damaged, or of another format.
+    :raises MeshError: when a mesh is not in the folder.
+    """
+    path = Path(path)
+    text, values = _read_json(path)
+    try:
+        spec = ModelSpec.from_dict(values['spec'])
+        objects = [_object(entry, _mesh_folder(path, meshes_dir)) for entry in values['objects']]
+        priors = {int(e['object_id']): _prior(e['view_prior']) for e in values['objects']}
+        files: dict[str, str] = values['files']
+        name = str(values['name'])
+    except (KeyError, TypeError, SpecError) as error:
+        raise ModelError(path / MODEL_FILE, f'has a wrong or missing entry: {error}',
+                         'export the model again') from error
+    graphs = {}
+    for graph in GRAPHS:
+        file = f'{graph}.onnx'
+        graphs[graph] = path / file
+        _check_file(path / file, files.get(file, ''))
+    return ModelDirectory(path, name, hashlib.sha256(text).hexdigest(), spec, objects, priors,
+                          graphs)
+
+
+def _read_json(path: Path) -> tuple[bytes, Mapping[str, Any]]:
+    if not path.is_dir():
+        raise ModelError(path, 'there is no such directory', 'give the directory of a model')
+    try:
+        text = (path / MODEL_FILE).read_bytes()
+        values = json.loads(text)
+    except OSError as error:
+        raise ModelError(path, f'has no readable {MODEL_FILE}: {error.strerror}',
+                         'is this a model directory?') from error
+    except ValueError as error:
+        raise ModelError(path / MODEL_FILE, f'is not JSON: {error}') from error
+    version = values.get('format_version') if isinstance(values, Mapping) else None
+    if version != FORMAT_VERSION:
+        raise ModelError(path, f'has format version {version!r}, expected {FORMAT_VERSION}',
+                         'export the model again with this version')
+    return text, values
+
+
+def _check_file(path: Path, digest: str) -> None:
+    if not path.is_file():
+        raise ModelError(path.parent, f'lacks {path.name}', 'export the model again')
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    if found != digest:
+        raise ModelError(
+            path, f'is damaged or of another model: sha256 {found[:12]}..., model.json says '
+                  f'{digest[:12] or "nothing"}...', 'copy or export the model again')
+
+
+def _mesh_folder(path: Path, meshes_dir: Path | None) -> Path:
+    folder = path / MESH_FOLDER if meshes_dir is None else Path(meshes_dir)
+    if not folder.is_dir():
+        raise MeshError(folder, 'there is no such folder',
+                        'say where the meshes are (--meshes, or the parameter meshes)')
+    return folder
+
+
+def _object(entry: Mapping[str, Any], folder: Path) -> ObjectModel:
+    mesh = folder / entry['mesh']
+    if not mesh.is_file():
+        raise MeshError(mesh, f'is missing; {entry["label"]!r} needs it',
+                        'give the folder of the meshes the model was made with')
+    symmetries = np.array(entry['symmetries'], dtype=np.float64).reshape(-1, 4, 4)
+    return ObjectModel(
+        object_id=int(entry['object_id']), label=str(entry['label']), mesh_path=mesh,
+        mesh_sha256=str(entry['mesh_sha256']), diameter_m=float(entry['diameter_m']),
+        symmetries=Symmetries(symmetries), unit_m=float(entry['unit_m']))
+
+
+def _prior(values: Mapping[str, Any] | None) -> ViewPrior | None:
+    return None if values is None else from_mapping(ViewPrior, values, 'view_prior')

@@ -1,0 +1,71 @@
+"""Template features of stage-1 bins: from memory, or computed from the stored renders."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..objects import ObjectModel
+from ..rendering.coordinates import template_coordinates
+from ..rendering.feature_cache import FeatureCache, Features
+from ..rendering.template_store import Templates
+from .backend import Backend, stack
+
+
+class TemplateFeatures:
+    """The features that stage 2 compares a crop with.
+
+    :param backend: runs the template graph.
+    :param objects: in class order.
+    :param templates: of each object.
+    :param capacity_bytes: of the memory for features.
+    """
+
+    def __init__(self, backend: Backend, objects: Sequence[ObjectModel],
+                 templates: Sequence[Templates], capacity_bytes: int) -> None:
+        """Start with nothing in memory."""
+        self._backend, self._objects, self._templates = backend, objects, templates
+        self.cache = FeatureCache(capacity_bytes)
+
+    def fetch(self, classes: Sequence[int], bins: Sequence[int]
+              ) -> tuple[dict[str, NDArray[np.float32]], int, int]:
+        """Return features of templates, computing those that are not in memory.
+
+        :param classes: (N,) class of each.
+        :param bins: (N,) rotation bin of each.
+        :return: arrays of the batch by name, and how many were and were not in memory.
+        """
+        keys = list(zip(classes, bins, strict=True))
+        found: dict[tuple[int, int], Features] = {}
+        missing: list[tuple[int, int]] = []
+        for key in dict.fromkeys(keys):
+            features = self.cache.get(key)
+            if features is None:
+                missing.append(key)
+            else:
+                found[key] = features
+        if missing:
+            found.update(self._compute(missing))
+        hits = sum(1 for key in keys if key not in missing)
+        return stack([found[key] for key in keys]), hits, len(keys) - hits
+
+    def _compute(self, keys: list[tuple[int, int]]) -> dict[tuple[int, int], Features]:
+        inputs, coordinates = [], []
+        for class_index, bin_index in keys:
+            templates, model = self._templates[class_index], self._objects[class_index]
+            row = templates.rows([bin_index])
+            coordinates.append(template_coordinates(
+                templates.depth_m[row], templates.K, templates.R_camera_object[row],
+                templates.distance_m, model.diameter_m)[0])
+            inputs.append({'image': templates.rgb[row[0]],
+                           'class_index': np.int64(class_index)})
+        outputs = self._backend.run('template', stack(inputs))
+        result: dict[tuple[int, int], Features] = {}
+        for i, key in enumerate(keys):
+            features = {**{name: a[i] for name, a in outputs.items()},
+                        'coordinates': coordinates[i]}
+            self.cache.put(key, features)
+            result[key] = features
+        return result
