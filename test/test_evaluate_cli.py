@@ -125,6 +125,23 @@ def test_after_an_error_the_images_done_are_kept(monkeypatch, root, capsys):
     assert {row.image_id for row in read_results_csv(root / 'out.csv')} == {4}
 
 
+def test_an_interrupted_run_keeps_the_images_done(monkeypatch, root, capsys):
+    """Control-C in the second image leaves the scores of the first."""
+    estimator = KnowsTheTruth(root)
+    answer = estimator.estimate
+
+    def interrupted(*question):
+        if estimator.boxes:
+            raise KeyboardInterrupt
+        return answer(*question)
+
+    monkeypatch.setattr(estimator, 'estimate', interrupted)
+    code, figures = evaluate(monkeypatch, root, estimator)
+    assert code == 130
+    assert figures['failure'] == 'interrupted' and figures['overall']['targets'] == 2
+    assert 'overall' in capsys.readouterr().out
+
+
 def test_boxes_are_of_the_kind_and_jitter_asked_for(monkeypatch, root):
     """The estimator sees visible boxes by default, amodal or jittered ones when asked."""
     seen = {}
@@ -219,15 +236,13 @@ def test_a_result_file_is_scored_without_a_model(root, capsys):
 @pytest.mark.parametrize(('extra', 'named'), [
     (('--bop-dir', 'nowhere'), '--bop-dir'),
     (('--split', 'train'), 'no such split'),
+    (('--limit', '1', '--csv', '/dev/null/out.csv'), '/dev/null/out.csv: cannot be written'),
     (('--box-jitter', '-1'), r'jitter must be in [0, 1), got -1.0'),
 ])
 def test_bad_input_is_one_line_on_stderr_and_exit_code_two(
         monkeypatch, root, capsys, extra, named):
-    """No traceback, and what is wrong is named before any model is loaded."""
-    def never(args):
-        raise AssertionError('the model was loaded')
-
-    monkeypatch.setattr(evaluate_bop, 'load_estimator', never)
+    """No traceback; what is wrong is named."""
+    monkeypatch.setattr(evaluate_bop, 'load_estimator', lambda args: KnowsTheTruth(root))
     assert mrcnet.main([*arguments(root), *extra]) == 2
     error = capsys.readouterr().err
     assert named in error and error.startswith('mrcnet evaluate: ') and error.count('\n') == 1

@@ -137,7 +137,7 @@ def test_a_wrong_arrow_is_seen_in_every_spelling(tmp_path, monkeypatch):
 
 LIGHT = ['mrcnet_ros', 'mrcnet_ros.objects', 'mrcnet_ros.inference.poses',
          'mrcnet_ros.inference.estimator', 'mrcnet_ros.evaluation.bop',
-         'mrcnet_ros.evaluation.runner', 'mrcnet_ros.cli.main', 'mrcnet_ros.cli.evaluate_bop',
+         'mrcnet_ros.evaluation.runner', 'mrcnet_ros.cli.main', 'mrcnet_ros.cli.evaluate',
          'mrcnet_ros.cli.bench']
 
 
@@ -158,7 +158,7 @@ def import_without(module, blocked):
 @pytest.mark.parametrize('module', LIGHT)
 def test_the_runtime_can_be_imported_without_torch_and_opengl(module):
     """Neither is touched at import, so neither needs to be installed to get that far."""
-    result = import_without(module, ['torch', 'OpenGL', 'pyrender', 'rclpy'])
+    result = import_without(module, ['torch', 'OpenGL', 'pyrender', 'rclpy', 'rosbags'])
     assert result.stdout.strip().endswith('imported'), result.stderr
 
 

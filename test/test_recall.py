@@ -238,6 +238,20 @@ def test_the_report_has_every_figure_and_the_table_every_object(dataset, objects
     assert next(line for line in lines if line.startswith('overall')).split()[1:3] == ['5', '4']
 
 
+def test_figures_are_split_by_how_much_is_visible(dataset, objects):
+    """Objects of these images are 87 and 89 % visible; without estimates nothing is met."""
+    vsd = score_vsd(dataset.frames, [], objects)
+    figures = report.summary(score(dataset.frames, truth(dataset, 0.012), objects), vsd, {})
+    assert list(figures['by_visible_fraction']) == ['0.8-1.0']
+    part = figures['by_visible_fraction']['0.8-1.0']
+    assert part['targets'] == 5
+    assert part['ar_mssd'] == pytest.approx(figures['overall']['ar_mssd'])
+    assert part['ar_mspd'] == pytest.approx(figures['overall']['ar_mspd'])
+    empty = report.summary(score(dataset.frames, [], objects), vsd, {})
+    assert empty['by_visible_fraction']['0.8-1.0']['ar_mssd'] == 0.0
+    assert 'visible 0.8-1.0' in report.table(figures)
+
+
 def test_an_object_that_was_never_found_has_no_medians(dataset, objects):
     """Its recall is zero and its errors are unknown, not zero."""
     rows = [r for r in truth(dataset) if r.object_id == 3]

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import importlib
-import importlib.util
+
+from . import evaluate_bag, evaluate_bop, evaluate_csv
 
 TASKS = {
-    'bop': ('evaluate_bop', 'estimate the poses in the images of a BOP dataset and score them'),
-    'csv': ('evaluate_csv', "score a file of poses in the format of BOP'19"),
-    'bag': ('evaluate_bag', 'replay a rosbag through the node and score what it publishes'),
+    'bop': (evaluate_bop, 'estimate the poses in the images of a BOP dataset and score them'),
+    'csv': (evaluate_csv, "score a file of poses in the format of BOP'19"),
+    'bag': (evaluate_bag, 'replay a rosbag through the node and score what it publishes'),
 }
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the tasks and their options."""
     tasks = parser.add_subparsers(dest='task', required=True, metavar='TASK')
-    for name, (module_name, text) in TASKS.items():
-        if importlib.util.find_spec(f'.{module_name}', __package__) is None:
-            continue
-        module = importlib.import_module(f'.{module_name}', __package__)
+    for name, (module, text) in TASKS.items():
         task = tasks.add_parser(name, help=text, description=text)
         module.add_arguments(task)
         task.set_defaults(run_task=module.run)

@@ -41,13 +41,17 @@ class ResultsWriter:
     """A CSV file that holds everything written so far, whatever happens next.
 
     :param path: file to create; an existing one is replaced.
+    :raises DatasetError: when it cannot be written.
     """
 
     def __init__(self, path: Path | str) -> None:
         """Create the file and its parents and write the header."""
         self.path = Path(path)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = self.path.open('w', encoding='utf-8', newline='')
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self.path.open('w', encoding='utf-8', newline='')
+        except OSError as error:
+            raise DatasetError(f'{self.path}: cannot be written ({error.strerror})') from error
         self._file.write(','.join(COLUMNS) + '\n')
 
     def write(self, rows: Iterable[ResultRow]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,10 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import DatasetError
 from .scores import Scores, TargetScore
 from .vsd_scores import VsdScores
 
 MM = 1e3
+VISIBILITY_EDGES = (0.0, 0.5, 0.8, 1.0)
 
 _COLUMNS = (
     # heading, key, width, format
@@ -47,6 +50,7 @@ def summary(scores: Scores, vsd: VsdScores, labels: Mapping[int, str]) -> dict[s
             scores.mssd.average, scores.mspd.average, vsd.average, scores.targets),
         'mean_over_objects': means,
         'objects': objects,
+        'by_visible_fraction': _by_visible_fraction(scores.targets),
         'vsd_missing': vsd.missing or None,
         'recalls': {
             'mssd_thresholds_diameters': scores.mssd.thresholds.tolist(),
@@ -61,11 +65,13 @@ def summary(scores: Scores, vsd: VsdScores, labels: Mapping[int, str]) -> dict[s
 def table(figures: Mapping[str, Any]) -> str:
     """Return the table of a :func:`summary`, one line an object and one for all."""
     names = {i: f'{i} {entry["label"]}'.strip() for i, entry in figures['objects'].items()}
-    width = max([len('object'), len('overall'), *map(len, names.values())])
+    width = max(map(len, ['visible 0.0-0.5', *names.values()]))
     heading = 'object'.ljust(width) + ''.join(h.rjust(w) for h, _, w, _ in _COLUMNS)
     lines = [heading, '-' * len(heading)]
     lines += [_line(names[i].ljust(width), entry) for i, entry in figures['objects'].items()]
     lines += ['-' * len(heading), _line('overall'.ljust(width), figures['overall'])]
+    lines += [_line(f'visible {name}'.ljust(width), entry)
+              for name, entry in figures['by_visible_fraction'].items()]
     vsd = figures['overall']['ar_vsd']
     lines.append(f'AR_VSD: not computed, {figures["vsd_missing"]}' if vsd is None
                  else f'AR_VSD: {vsd:.3f}')
@@ -73,12 +79,19 @@ def table(figures: Mapping[str, Any]) -> str:
 
 
 def write_json(path: Path | str, values: Mapping[str, Any]) -> None:
-    """Write plain data so that the file is either the old or the new one, never a part."""
+    """Write plain data so that the file is either the old or the new one, never a part.
+
+    :raises DatasetError: when the file cannot be written.
+    """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(values, indent=1, allow_nan=False) + '\n'
     part = path.with_name(path.name + '.part')
-    part.write_text(json.dumps(values, indent=1, allow_nan=False) + '\n', encoding='utf-8')
-    os.replace(part, path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(text, encoding='utf-8')
+        os.replace(part, path)
+    except OSError as error:
+        raise DatasetError(f'{path}: cannot be written ({error.strerror})') from error
 
 
 def stage_medians_ms(stage_seconds: Sequence[Mapping[str, float]]) -> dict[str, float]:
@@ -86,6 +99,19 @@ def stage_medians_ms(stage_seconds: Sequence[Mapping[str, float]]) -> dict[str, 
     names = dict.fromkeys(name for stages in stage_seconds for name in stages)
     return {name: 1e3 * float(np.median([s[name] for s in stage_seconds if name in s]))
             for name in names}
+
+
+def _by_visible_fraction(targets: Iterable[TargetScore]) -> dict[str, Any]:
+    """Return figures for targets much, partly and hardly hidden."""
+    result = {}
+    for low, high in itertools.pairwise(VISIBILITY_EDGES):
+        own = [t for t in targets if low <= t.visible_fraction < high or
+               (high == VISIBILITY_EDGES[-1] and t.visible_fraction >= high)]
+        if own:
+            result[f'{low:.1f}-{high:.1f}'] = _figures(
+                float(np.mean([t.mssd_met for t in own])),
+                float(np.mean([t.mspd_met for t in own])), None, own)
+    return result
 
 
 def _figures(

@@ -31,6 +31,8 @@ class TargetScore:
     :param mssd_m: maximum symmetry-aware surface distance.
     :param mspd_px: maximum symmetry-aware projection distance, in pixels of the image.
     :param difference: from the symmetric equivalent of the truth that is nearest in MSSD.
+    :param mssd_met: share of the MSSD thresholds that the estimate meets.
+    :param mspd_met: share of the MSPD thresholds that the estimate meets.
     """
 
     scene_id: int
@@ -42,6 +44,8 @@ class TargetScore:
     mssd_m: float | None = None
     mspd_px: float | None = None
     difference: pose_errors.PoseDifference | None = None
+    mssd_met: float = 0.0
+    mspd_met: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -116,7 +120,7 @@ def score(
             mssd, mspd = _errors(scored[object_id], frame, wanted, found)
             surface.append(mssd)
             projection.append(mspd)
-            targets += _target_scores(scored[object_id], frame, wanted, found, mssd)
+            targets += _target_scores(scored[object_id], frame, wanted, found, (mssd, mspd))
     return Scores(recall(surface, MSSD_THRESHOLDS), recall(projection, MSPD_THRESHOLDS),
                   tuple(targets))
 
@@ -144,9 +148,10 @@ def _errors(
 
 def _target_scores(
     scored: ScoredObject, frame: BopFrame, wanted: list[GroundTruth], found: list[ResultRow],
-    mssd: TargetErrors,
+    errors: tuple[TargetErrors, TargetErrors],
 ) -> list[TargetScore]:
     """Give each instance the estimate that matches it best, however far away."""
+    mssd, mspd = errors
     partner = {instance: estimate for estimate, instance in match(mssd, float('inf'))}
     result = []
     for index, g in enumerate(wanted):
@@ -158,5 +163,7 @@ def _target_scores(
         pair = (row.T_camera_object, g.T_camera_object)
         result.append(TargetScore(
             *names, row.score, scored.mssd(*pair), scored.mspd(*pair, frame.camera.K),
-            scored.difference(*pair)))
+            scored.difference(*pair),
+            float(np.mean(mssd.errors[partner[index], index] < MSSD_THRESHOLDS)),
+            float(np.mean(mspd.errors[partner[index], index] < MSPD_THRESHOLDS))))
     return result
