@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -93,8 +94,9 @@ class PoseNode(LifecycleNode):
         try:
             parameters = read_parameters(self)
             self._handler = worker.submit(self._make_handler, parameters).result()
-        except MrcnetError as error:
-            self.get_logger().error(str(error))
+        except Exception as error:  # rclpy would swallow it
+            known = isinstance(error, MrcnetError)
+            self.get_logger().error(str(error) if known else traceback.format_exc())
             worker.shutdown()
             return FAILURE
         self.parameters, self._worker = parameters, worker
