@@ -8,7 +8,7 @@ PYTEST_ARGS ?=
 
 BIN := $(VENV)/bin
 DONE := $(VENV)/.done
-PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 PACKAGING := setup.py setup.cfg pyproject.toml package.xml
 INTERFACES := $(shell find ros_pip/interfaces -type f)
 MODULES := $(shell find ros_pip/modules -name '*.py' -o -name pyproject.toml)
