@@ -1,7 +1,8 @@
 """Run the real node in its own process, over real DDS, and talk to it.
 
 As a program this file is the node itself with :class:`BoxEstimator` in place of a trained model:
-``python ros_support.py --ros-args ...``.
+``python ros_support.py --ros-args ...``; with :class:`TruthEstimator` it is
+``python ros_support.py BAG SHIFT_M MODELS_DIR --ros-args ...``.
 """
 
 from __future__ import annotations
@@ -63,6 +64,44 @@ class BoxEstimator:
             T[2, 3] = np.nan
         return PoseEstimate(detection.label, 9, T, np.float32(0.75), index,
                             detection.detection_id, detection.box_xyxy)
+
+
+class TruthEstimator:
+    """Knows the ground truth of a bag and is wrong by a shift along the optical axis.
+
+    :param bag: made with the labels obj_000001 and so on.
+    :param models_dir: BOP models folder of its objects.
+    """
+
+    def __init__(self, bag, shift_m, models_dir):
+        from rclpy.serialization import deserialize_message
+        from sensor_msgs.msg import Image
+
+        from mrcnet_ros.objects import load_bop_objects
+        from mrcnet_ros.ros.bag import read_bag
+        from mrcnet_ros.ros.messages import rgb_from_image
+
+        self.objects = {o.label: o for o in load_bop_objects(models_dir).values()}
+        self._shift = np.array([0.0, 0.0, shift_m])
+        self._truths = {
+            rgb_from_image(deserialize_message(f.inputs['/image'], Image)).tobytes(): f.truths
+            for f in read_bag(bag)}
+
+    def estimate(self, image_rgb, camera, detections):
+        """Return the true pose for each detection, in the order of the annotations."""
+        from mrcnet_ros.inference.poses import FrameResult, PoseEstimate
+
+        truths = list(self._truths[image_rgb.tobytes()])
+        poses = []
+        for index, detection in enumerate(detections):
+            truth = next(t for t in truths if t.label == detection.label)
+            truths.remove(truth)
+            T = truth.T_camera_object.copy()
+            T[:3, 3] += self._shift
+            poses.append(PoseEstimate(
+                truth.label, self.objects[truth.label].object_id, T, 0.9, index,
+                detection.detection_id, detection.box_xyxy))
+        return FrameResult(poses, [])
 
 
 def own_domain(number: int = 0) -> int:
@@ -240,4 +279,6 @@ def _detection(label, x=31.5, y=23.5, height=30.0, score=0.9, name=''):
 if __name__ == '__main__':
     from mrcnet_ros.ros.pose_node import main
 
-    sys.exit(main(load=lambda parameters: BoxEstimator()))
+    own = sys.argv[1:sys.argv.index('--ros-args')]
+    sys.exit(main(load=lambda parameters: (
+        TruthEstimator(own[0], float(own[1]), own[2]) if own else BoxEstimator())))

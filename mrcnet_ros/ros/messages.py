@@ -9,14 +9,21 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from builtin_interfaces.msg import Time
 from cv_bridge import CvBridge
 from geometry_msgs.msg import Point, Pose, PoseStamped, Quaternion, TransformStamped, Vector3
 from numpy.typing import NDArray
+from std_msgs.msg import Header
 from vision_msgs.msg import Detection2DArray, Detection3D, ObjectHypothesisWithPose
 
 from ..errors import CameraError, ImageError
 from ..geometry.camera import DISTORTION_LENGTHS, Camera
-from ..geometry.se3 import Array, quat_wxyz_from_rotation
+from ..geometry.se3 import (
+    Array,
+    make_transform,
+    quat_wxyz_from_rotation,
+    rotation_from_quat_wxyz,
+)
 from ..inference.poses import Detection, PoseEstimate
 
 RGB_SOURCES = ('rgb8', 'bgr8', 'rgba8', 'bgra8', 'mono8', '8UC3',
@@ -30,6 +37,11 @@ _BRIDGE = CvBridge()
 def stamp_ns(header: Any) -> int:
     """Return the stamp of a header [ns]."""
     return int(header.stamp.sec) * 1_000_000_000 + int(header.stamp.nanosec)
+
+
+def header_at(stamp: int, frame_id: str) -> Header:
+    """Return a header with a stamp [ns]."""
+    return Header(stamp=Time(sec=stamp // 10**9, nanosec=stamp % 10**9), frame_id=frame_id)
 
 
 def rgb_from_image(message: Any) -> NDArray[np.uint8]:
@@ -130,6 +142,12 @@ def pose_from_transform(T: Array) -> Pose:
     """Return a geometry_msgs/Pose of T_frame_object, (4, 4) [m]."""
     x, y, z = (float(v) for v in T[:3, 3])
     return Pose(position=Point(x=x, y=y, z=z), orientation=_quaternion(T))
+
+
+def transform_from_pose(pose: Any) -> Array:
+    """Return T_frame_object, (4, 4) float64 [m], of a geometry_msgs/Pose."""
+    p, q = pose.position, pose.orientation
+    return make_transform(rotation_from_quat_wxyz([q.w, q.x, q.y, q.z]), [p.x, p.y, p.z])
 
 
 def pose_stamped(header: Any, estimate: PoseEstimate) -> PoseStamped:

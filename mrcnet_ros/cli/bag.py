@@ -1,0 +1,103 @@
+"""``mrcnet bag``: make rosbags from BOP datasets."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .dataset_arguments import add_box_arguments, add_dataset_arguments
+
+if TYPE_CHECKING:
+    from ..evaluation.bop import BopFrame
+    from ..evaluation.boxes import BoxSpec
+    from ..inference.poses import Detection
+    from ..ros.bag import Truth
+
+# names of the objects, where a dataset has them, by object id from 1
+_LINEMOD = ('ape', 'benchvise', 'bowl', 'camera', 'can', 'cat', 'cup', 'driller', 'duck', 'eggbox',
+            'glue', 'holepuncher', 'iron', 'lamp', 'phone')
+DATASET_LABELS = {'lm': _LINEMOD, 'lmo': _LINEMOD}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the tasks and their options."""
+    tasks = parser.add_subparsers(dest='task', required=True, metavar='TASK')
+    text = 'photographs, camera_info, detections and ground truth of a BOP dataset'
+    task = tasks.add_parser('from-bop', help=text, description=f'Write a rosbag of {text}.')
+    add_dataset_arguments(task)
+    add_box_arguments(task)
+    task.add_argument('--output', type=Path, required=True, metavar='BAG', help='bag to write')
+    task.add_argument('--storage', choices=('mcap', 'sqlite3'), default='mcap',
+                      help='file format (default: mcap)')
+    task.add_argument('--rate', type=float, default=10.0, metavar='HZ',
+                      help='images a second by their stamps (default: 10)')
+    task.add_argument('--model', type=Path, metavar='DIR',
+                      help='take the labels from this model (default: known names of lm and lmo, '
+                           'obj_000001 and so on for other datasets)')
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the bag.
+
+    :raises MrcnetError: when the dataset cannot be used or the bag exists.
+    """
+    from tqdm import tqdm
+
+    from ..errors import SpecError
+    from ..evaluation.bop import BopDataset
+    from ..evaluation.boxes import BoxSpec
+    from ..ros.bag import BagWriter
+
+    if args.rate <= 0:
+        raise SpecError(f'--rate must be positive, got {args.rate}')
+    boxes = BoxSpec(args.boxes, args.box_jitter, args.seed)
+    dataset = BopDataset(args.bop_dir, args.dataset, args.split)
+    labels = bag_labels(args.dataset, dataset.object_ids, args.model)
+    with BagWriter(args.output, args.storage) as writer:
+        for number, frame in enumerate(tqdm(dataset.frames[:args.limit], unit='image',
+                                            disable=None), start=1):
+            writer.write(round(number / args.rate * 1e9), frame.load_image(), frame.camera,
+                         _detections(frame, boxes, labels), _truths(frame, labels))
+    print(f'{args.output}: {len(dataset.frames[:args.limit])} images')
+    return 0
+
+
+def bag_labels(dataset: str, object_ids: Iterable[int], model: Path | None) -> dict[int, str]:
+    """Return the label of each object id: the model's, or the usual names of the dataset.
+
+    :raises ModelError: when the model cannot be read.
+    """
+    if model is not None:
+        return model_labels(model)
+    names = DATASET_LABELS.get(dataset, ())
+    return {i: names[i - 1] if i <= len(names) else f'obj_{i:06d}' for i in object_ids}
+
+
+def model_labels(model: Path) -> dict[int, str]:
+    from ..errors import ModelError
+
+    try:
+        objects = json.loads((model / 'model.json').read_text(encoding='utf-8'))['objects']
+        return {int(entry['object_id']): str(entry['label']) for entry in objects}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(model, f'model.json cannot be read ({error!r})') from error
+
+
+def _detections(frame: BopFrame, boxes: BoxSpec, labels: dict[int, str]) -> list[Detection]:
+    from ..evaluation.boxes import target_boxes
+    from ..inference.poses import Detection
+
+    return [Detection(labels[t.ground_truth.object_id], t.box_xyxy)
+            for t in target_boxes(frame, boxes) if t.ground_truth.object_id in labels]
+
+
+def _truths(frame: BopFrame, labels: dict[int, str]) -> list[Truth]:
+    from ..ros.bag import Truth
+
+    return [Truth(labels.get(g.object_id, f'obj_{g.object_id:06d}'),
+                  f'{frame.scene_id}/{frame.image_id}/{g.object_id}/{g.instance}',
+                  g.T_camera_object, g.visible_fraction)
+            for g in frame.target_ground_truth()]

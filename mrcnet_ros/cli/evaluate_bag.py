@@ -1,0 +1,216 @@
+"""``mrcnet evaluate bag``: a rosbag through the node in its own process, and its scores."""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import DatasetError, SpecError
+from . import provenance
+from .bag import model_labels
+from .dataset_arguments import add_model_arguments, positive
+
+if TYPE_CHECKING:
+    from ..evaluation.bop import BopFrame, ResultRow
+    from ..objects import ObjectModel
+    from ..ros.bag import BagFrame, Truth
+    from ..ros.replay import Answer
+
+Answers = list['Answer | None']
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument('--bag', type=Path, required=True, metavar='BAG',
+                        help='bag with /image, /camera_info, /detections and /ground_truth, as '
+                             'mrcnet bag from-bop writes it')
+    add_model_arguments(parser)
+    parser.add_argument('--score-meshes', type=Path, metavar='DIR',
+                        help='folder with models_info.json to score with (default: models_eval '
+                             'beside --meshes, or --meshes)')
+    parser.add_argument('--mode', choices=('lossless', 'realtime'), default='lossless',
+                        help='lossless: each frame waits for the answer to the one before; '
+                             'realtime: at the rate of a camera (default: lossless)')
+    parser.add_argument('--rate', type=float, metavar='HZ',
+                        help='images a second in real time (default: as in the bag)')
+    parser.add_argument('--loops', type=positive, default=1, metavar='N',
+                        help='times the bag is played in real time; the first answer to an '
+                             'image is scored')
+    parser.add_argument('--limit', type=positive, metavar='N', help='only the first N images')
+    parser.add_argument('--timeout', type=float, default=600.0, metavar='S',
+                        help='for the start of the node, which may have to render templates')
+    parser.add_argument('--csv', type=Path, required=True, metavar='FILE',
+                        help="write the poses here, in the format of BOP'19")
+    parser.add_argument('--json', type=Path, required=True, metavar='FILE',
+                        help='write the figures here')
+
+
+def run(args: argparse.Namespace) -> int:
+    """Replay, write CSV and JSON, print the table.
+
+    :return: 1 when a frame stayed without an answer in lossless mode.
+    :raises MrcnetError: when bag, model or meshes cannot be used, or the node fails.
+    """
+    return evaluate(args, ['-m', 'mrcnet_ros.cli.main', 'node', '--ros-args'])
+
+
+def evaluate(args: argparse.Namespace, node_command: Sequence[str]) -> int:
+    """Do what ``run`` does, with any program as the node.
+
+    :param node_command: arguments of the Python interpreter; ROS parameters are appended.
+    """
+    from ..evaluation.bop import write_results_csv
+    from ..ros.bag import read_bag
+
+    labels = model_labels(args.model)
+    frames = list(read_bag(args.bag))[:args.limit]
+    objects = _scored_objects(args)
+    played = frames * (args.loops if args.mode == 'realtime' else 1)
+    log = args.json.with_suffix('.node.log')
+    answers = _replay(args, node_command, played, log)
+    images = [_bop_frame(args.bag, number, frame, labels) for number, frame in enumerate(frames)]
+    rows = _rows(images, answers, {label: i for i, label in labels.items()})
+    args.csv.parent.mkdir(parents=True, exist_ok=True)
+    write_results_csv(args.csv, rows)
+    figures = _figures(images, rows, objects, labels)
+    _report(args, played, answers, figures, log)
+    unanswered = sum(answer is None for answer in answers)
+    return 1 if args.mode == 'lossless' and unanswered else 0
+
+
+def _replay(
+    args: argparse.Namespace, node_command: Sequence[str], frames: list[BagFrame], log: Path,
+) -> Answers:
+    from tqdm import tqdm
+
+    from ..demo.processes import LoggedProcess, prepare_environment
+    from ..ros.replay import Replayer
+
+    prepare_environment()
+    command = [*node_command, *_node_parameters(args)]
+    with LoggedProcess('node', command, log) as node, Replayer(node.check_runs) as replayer:
+        replayer.wait_for_node(args.timeout)
+        if args.mode == 'realtime':
+            return replayer.realtime(frames, args.rate or _rate(frames))
+        with tqdm(total=len(frames), unit='image', disable=None) as progress:
+            return replayer.lossless(frames, args.timeout, progress.update)
+
+
+def _node_parameters(args: argparse.Namespace) -> list[str]:
+    values: dict[str, Any] = {
+        'model': args.model.resolve(), 'backend': args.backend, 'threads': args.threads,
+        'meshes': args.meshes.resolve() if args.meshes else "''",
+    }
+    if args.mode == 'lossless':
+        values |= {'policy': 'lossless', 'input_reliability': 'reliable'}
+    return [word for name, value in values.items() for word in ('-p', f'{name}:={value}')]
+
+
+def _rate(frames: Sequence[BagFrame]) -> float:
+    """Return the rate of the stamps [Hz], played loops apart."""
+    stamps = sorted({frame.stamp_ns for frame in frames})
+    if len(stamps) < 2:
+        raise SpecError('the bag has one image only and thus no rate; give --rate')
+    return float(1e9 / np.median(np.diff(stamps)))
+
+
+def _scored_objects(args: argparse.Namespace) -> dict[int, ObjectModel]:
+    from ..objects import load_bop_objects
+
+    meshes = args.meshes or args.model / 'meshes'
+    places = ([args.score_meshes] if args.score_meshes
+              else [meshes.parent / 'models_eval', meshes])
+    for place in places:
+        if (place / 'models_info.json').is_file():
+            return load_bop_objects(place)
+    raise DatasetError(f'no models_info.json in {" or ".join(map(str, places))}; '
+                       'give a folder with one as --score-meshes')
+
+
+def _bop_frame(bag: Path, number: int, frame: BagFrame, labels: Mapping[int, str]) -> BopFrame:
+    """Return the image as scoring knows it; its pixels stay in the bag."""
+    from ..evaluation.bop import BopFrame, GroundTruth
+
+    if frame.truths is None:
+        raise DatasetError(f'bag {bag}: no /ground_truth at {frame.stamp_ns} ns; '
+                           'only bags with ground truth can be scored')
+    scene, image, truths = 0, number, []
+    for truth in frame.truths:
+        scene, image, object_id, instance = _numbers(bag, truth)
+        truths.append(GroundTruth(
+            object_id=object_id, instance=instance, T_camera_object=truth.T_camera_object,
+            box_visib_xyxy=None, box_amodal_xyxy=None, visible_fraction=truth.visible_fraction))
+    return BopFrame(
+        scene_id=scene, image_id=image, image_path=bag, camera=frame.camera(),
+        ground_truth=tuple(truths), targets=dict(Counter(t.object_id for t in truths)),
+        depth_path=None, depth_unit_m=1.0)
+
+
+def _numbers(bag: Path, truth: Truth) -> tuple[int, int, int, int]:
+    try:
+        scene, image, object_id, instance = map(int, truth.names.split('/'))
+    except ValueError as error:
+        raise DatasetError(
+            f'bag {bag}: ground truth with id {truth.names!r}; expected scene/image/object/'
+            'instance, as mrcnet bag from-bop writes it') from error
+    return scene, image, object_id, instance
+
+
+def _rows(
+    images: Sequence[BopFrame], answers: Answers, object_ids: Mapping[str, int],
+) -> list[ResultRow]:
+    """Return the poses of the first answer to each image."""
+    from ..evaluation.bop import ResultRow
+
+    rows = []
+    for number, image in enumerate(images):
+        answer = next((a for a in answers[number::len(images)] if a is not None), None)
+        rows += [ResultRow(image.scene_id, image.image_id, object_ids[pose.label], pose.score,
+                           pose.T_camera_object) for pose in (answer.poses if answer else [])]
+    return rows
+
+
+def _figures(
+    images: Sequence[BopFrame], rows: Sequence[ResultRow], objects: Mapping[int, ObjectModel],
+    labels: Mapping[int, str],
+) -> dict[str, Any]:
+    from ..evaluation import report
+    from ..evaluation.scores import score
+    from ..evaluation.vsd_scores import score_vsd
+
+    wanted = {i: objects[i] for image in images for i in image.targets}
+    return report.summary(score(images, rows, wanted), score_vsd(images, rows, wanted, ''), labels)
+
+
+def _report(
+    args: argparse.Namespace, played: Sequence[BagFrame], answers: Answers,
+    figures: Mapping[str, Any], log: Path,
+) -> None:
+    from ..evaluation import report
+
+    ages_ms = [1e3 * answer.age_s for answer in answers if answer is not None]
+    ages = {f'p{p}': float(np.percentile(ages_ms, p)) if ages_ms else None for p in (50, 95, 99)}
+    rate = (args.rate or _rate(played)) if args.mode == 'realtime' else None
+    summaries = [line for line in log.read_text(errors='replace').splitlines()
+                 if 'dropped:' in line]
+    account = summaries[-1].split(']: ')[-1] if summaries else None
+    report.write_json(args.json, {
+        'command': args.command_line, 'mode': args.mode, 'bag': str(args.bag),
+        'sent': len(played), 'answered': len(ages_ms), 'unanswered': len(played) - len(ages_ms),
+        'sent_hz': rate, 'answered_hz': rate and rate * len(ages_ms) / len(played),
+        'age_ms': ages, 'node': account,
+        'model': provenance.model_identity(args.model),
+        'machine': provenance.machine(), 'versions': provenance.versions(), **figures})
+    print(report.table(figures))
+    print(f'{len(ages_ms)} of {len(played)} frames answered'
+          + (f', sent at {rate:.1f} Hz' if rate else ''))
+    if ages_ms:
+        print('age of the poses [ms]: '
+              + ', '.join(f'{name} {value:.0f}' for name, value in ages.items()))
+    if account:
+        print(f'the node: {account}')

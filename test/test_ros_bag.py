@@ -1,0 +1,169 @@
+"""Rosbags: written from a BOP dataset, replayed through the node, scored."""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip('rclpy', reason='needs the ROS wheels or a ROS installation')
+pytest.importorskip('vision_msgs', reason='needs ros_pip/interfaces or a ROS installation')
+pytest.importorskip('rosbags')
+
+from bop_folder import write_dataset
+from rclpy.serialization import deserialize_message
+from ros_support import environment, own_domain
+from rosbags.highlevel import AnyReader
+from sensor_msgs.msg import CameraInfo, Image
+from vision_msgs.msg import Detection2DArray
+
+from mrcnet_ros.cli import evaluate_bag
+from mrcnet_ros.cli.main import main
+from mrcnet_ros.errors import DatasetError
+from mrcnet_ros.evaluation.bop import BopDataset, read_results_csv
+from mrcnet_ros.evaluation.boxes import BoxSpec, target_boxes
+from mrcnet_ros.ros import messages
+from mrcnet_ros.ros.bag import BagWriter, read_bag, restamped
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    write_dataset(tmp_path)
+    return tmp_path
+
+
+def _from_bop(dataset, *options):
+    bag = dataset / 'toy_bag'
+    words = ['bag', 'from-bop', '--bop-dir', dataset, '--dataset', 'toy', '--output', bag]
+    code = main([str(word) for word in [*words, *options]])
+    return code, bag
+
+
+@pytest.mark.parametrize('storage', ['mcap', 'sqlite3'])
+def test_a_bag_holds_what_the_dataset_holds(dataset, storage):
+    """Pixels, camera, boxes and poses come back as they were, in either file format."""
+    code, bag = _from_bop(dataset, '--storage', storage, '--box-jitter', '0.1', '--seed', '5')
+    assert code == 0
+    frames = BopDataset(dataset, 'toy', 'test').frames
+    for original, recorded in zip(frames, read_bag(bag), strict=True):
+        image = messages.rgb_from_image(deserialize_message(recorded.inputs['/image'], Image))
+        assert np.array_equal(image, original.load_image())
+        assert np.array_equal(recorded.camera().K, original.camera.K)
+        assert [t.T_camera_object.tolist() for t in recorded.truths] == [
+            pytest.approx(g.T_camera_object) for g in original.target_ground_truth()]
+        boxes, _ = messages.detections_from_message(
+            deserialize_message(recorded.inputs['/detections'], Detection2DArray))
+        expected = target_boxes(original, BoxSpec('visib', 0.1, 5))
+        assert np.allclose([b.box_xyxy for b in boxes], [b.box_xyxy for b in expected])
+        assert [b.label for b in boxes] == [
+            f'obj_{b.ground_truth.object_id:06d}' for b in expected]
+
+
+def test_other_programs_can_read_the_bag(dataset):
+    """The definitions of its messages are in it, and stamps are at the rate asked for."""
+    _, bag = _from_bop(dataset, '--rate', '4')
+    with AnyReader([bag]) as reader:
+        found = [(c.topic, reader.deserialize(data, c.msgtype))
+                 for c, _, data in reader.messages()]
+    stamps = [m.header.stamp.sec * 10**9 + m.header.stamp.nanosec
+              for topic, m in found if topic == '/image']
+    assert stamps == [250_000_000, 500_000_000]
+    assert {topic for topic, _ in found} == {
+        '/image', '/camera_info', '/detections', '/ground_truth'}
+
+
+def test_an_existing_bag_is_not_overwritten(dataset, capsys):
+    """The message names it."""
+    assert _from_bop(dataset)[0] == 0
+    code, bag = _from_bop(dataset)
+    assert code == 2
+    assert str(bag) in capsys.readouterr().err
+
+
+def test_labels_can_be_those_of_a_model(dataset):
+    """So that a model whose objects have names can be replayed."""
+    (dataset / 'model.json').write_text(json.dumps(
+        {'objects': [{'object_id': 1, 'label': 'ball'}, {'object_id': 3, 'label': 'cube'}]}))
+    _, bag = _from_bop(dataset, '--model', dataset)
+    assert {t.label for frame in read_bag(bag) for t in frame.truths} == {'ball', 'cube'}
+
+
+def test_a_message_with_another_stamp_is_otherwise_the_same():
+    """Stamps are replaced in the serialized message."""
+    from rclpy.serialization import serialize_message
+
+    info = CameraInfo(width=7, header=messages.header_at(1, 'camera'))
+    changed = deserialize_message(restamped(serialize_message(info), 5_000_000_002), CameraInfo)
+    assert messages.stamp_ns(changed.header) == 5_000_000_002
+    assert (changed.width, changed.header.frame_id) == (7, 'camera')
+
+
+@pytest.mark.parametrize('make', [
+    lambda path: None,
+    lambda path: path.mkdir(),
+    lambda path: BagWriter(path).__exit__(None, None, None),
+])
+def test_a_bag_without_frames_is_an_error_that_names_it(tmp_path, make):
+    """Missing, not a bag, or empty."""
+    make(tmp_path / 'no.bag')
+    with pytest.raises(DatasetError, match=r'no\.bag'):
+        list(read_bag(tmp_path / 'no.bag'))
+
+
+@pytest.fixture
+def replay(dataset, monkeypatch):
+    """Return a function that evaluates the toy bag with a node that knows the truth."""
+    for name, value in environment(own_domain(7)).items():
+        monkeypatch.setenv(name, value)
+    _, bag = _from_bop(dataset)
+    models = BopDataset(dataset, 'toy', 'test').models_dir
+    (dataset / 'model.json').write_text(json.dumps({'name': 'toy', 'objects': [
+        {'object_id': i, 'label': f'obj_{i:06d}'} for i in (1, 3)]}))
+
+    def evaluate(name, shift_m=0.0, options=()):
+        parser = argparse.ArgumentParser()
+        evaluate_bag.add_arguments(parser)
+        csv, figures = dataset / f'{name}.csv', dataset / f'{name}.json'
+        words = ['--bag', bag, '--model', dataset, '--meshes', models, '--csv', csv,
+                 '--json', figures, '--timeout', '60', *options]
+        args = parser.parse_args([str(word) for word in words])
+        args.command_line = []
+        support = Path(__file__).with_name('ros_support.py')
+        node = [str(support), str(bag), str(shift_m), str(models), '--ros-args']
+        assert evaluate_bag.evaluate(args, node) == 0
+        return csv, json.loads(figures.read_text())
+
+    return evaluate
+
+
+def test_true_poses_through_the_node_score_fully_and_repeatably(replay, dataset):
+    """Every frame is answered, poses survive the way, and the files of two runs are equal."""
+    csv, figures = replay('first')
+    assert (figures['sent'], figures['answered']) == (2, 2)
+    assert figures['overall']['ar_mssd'] == figures['overall']['ar_mspd'] == 1.0
+    assert csv.read_bytes() == replay('second')[0].read_bytes()
+    truths = {(f.scene_id, f.image_id): f.target_ground_truth()
+              for f in BopDataset(dataset, 'toy', 'test').frames}
+    rows = read_results_csv(csv)
+    assert len(rows) == sum(map(len, truths.values()))
+    for row in rows:
+        assert min(np.abs(row.T_camera_object - g.T_camera_object).max()
+                   for g in truths[row.scene_id, row.image_id]
+                   if g.object_id == row.object_id) < 1e-9
+
+
+def test_wrong_poses_score_less(replay):
+    """A decimetre too far away is, for these objects, beyond every threshold of MSSD."""
+    _, figures = replay('far', shift_m=0.1)
+    assert figures['overall']['ar_mssd'] == 0.0
+    assert figures['overall']['median_depth_mm'] == pytest.approx(100.0)
+
+
+def test_in_real_time_the_age_of_the_answers_is_told(replay):
+    """With rate and answered frames; the account of the node comes along."""
+    _, figures = replay('live', options=['--mode', 'realtime', '--rate', '10', '--loops', '5'])
+    assert figures['sent'] == 10
+    assert figures['answered'] >= 8
+    assert 0.0 < figures['age_ms']['p50'] <= figures['age_ms']['p99'] < 1000.0
+    assert f'answered {figures["answered"]} frames' in figures['node']
