@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import yaml
+from numpy.typing import NDArray
 
 from .errors import DatasetError, MeshError
 from .geometry.symmetry import Symmetries
@@ -28,6 +29,8 @@ class ObjectModel:
     :param diameter_m: largest distance between two vertices.
     :param symmetries: motions that leave the object looking the same [m].
     :param unit_m: length of the mesh file's unit, 0.001 for millimetres.
+    :param bounds_m: (2, 3) lowest and highest vertex coordinates, object frame; None until
+        :meth:`bounds` has read the mesh.
     """
 
     object_id: int
@@ -37,6 +40,17 @@ class ObjectModel:
     diameter_m: float
     symmetries: Symmetries
     unit_m: float = 0.001
+    bounds_m: NDArray[np.float64] | None = None
+
+    def bounds(self) -> NDArray[np.float64]:
+        """Return lowest and highest vertex coordinates, (2, 3) [m], object frame.
+
+        :raises MeshError: when the mesh has to be read for it and cannot be used.
+        """
+        if self.bounds_m is not None:
+            return self.bounds_m
+        vertices = self.load_mesh().vertices
+        return np.stack([vertices.min(axis=0), vertices.max(axis=0)])
 
     def load_mesh(self) -> Mesh:
         """Read the mesh and check that it is the right one, in the right unit.

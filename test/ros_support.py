@@ -32,8 +32,8 @@ class BoxEstimator:
     """
 
     def __init__(self):
-        mesh = SimpleNamespace(vertices=np.stack([-HALF_SIZE_M, 2 * HALF_SIZE_M]))
-        self.objects = {label: SimpleNamespace(label=label, load_mesh=lambda: mesh)
+        bounds = np.stack([-HALF_SIZE_M, 2 * HALF_SIZE_M])
+        self.objects = {label: SimpleNamespace(label=label, bounds=lambda: bounds)
                         for label in DIAMETERS_M}
 
     def estimate(self, image_rgb, camera, detections):

@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model_arguments(parser)
     parser.add_argument('--score-meshes', type=Path, metavar='DIR',
                         help='folder with models_info.json to score with (default: models_eval '
-                             'beside --meshes, or --meshes)')
+                             'beside --meshes, or --meshes, or the meshes of the model)')
     parser.add_argument('--mode', choices=('lossless', 'realtime'), default='lossless',
                         help='lossless: each frame waits for the answer to the one before; '
                              'realtime: at the rate of a camera (default: lossless)')
@@ -120,6 +120,7 @@ def _rate(frames: Sequence[BagFrame]) -> float:
 
 
 def _scored_objects(args: argparse.Namespace) -> dict[int, ObjectModel]:
+    from ..inference.model_directory import read_model_directory
     from ..objects import load_bop_objects
 
     meshes = args.meshes or args.model / 'meshes'
@@ -128,8 +129,10 @@ def _scored_objects(args: argparse.Namespace) -> dict[int, ObjectModel]:
     for place in places:
         if (place / 'models_info.json').is_file():
             return load_bop_objects(place)
-    raise DatasetError(f'no models_info.json in {" or ".join(map(str, places))}; '
-                       'give a folder with one as --score-meshes')
+    if args.score_meshes:
+        raise DatasetError(f'{args.score_meshes}: holds no models_info.json; give a BOP models '
+                           'folder as --score-meshes, or leave it out')
+    return {o.object_id: o for o in read_model_directory(args.model, args.meshes).objects}
 
 
 def _bop_frame(bag: Path, number: int, frame: BagFrame, labels: Mapping[int, str]) -> BopFrame:

@@ -62,7 +62,7 @@ def read_model_directory(path: Path, meshes_dir: Path | None = None) -> ModelDir
         priors = {int(e['object_id']): _prior(e['view_prior']) for e in values['objects']}
         files: dict[str, str] = values['files']
         name = str(values['name'])
-    except (KeyError, TypeError, SpecError) as error:
+    except (KeyError, TypeError, ValueError, SpecError) as error:
         raise ModelError(path / MODEL_FILE, f'has a wrong or missing entry: {error}',
                          'export the model again') from error
     graphs = {}
@@ -119,7 +119,8 @@ def _object(entry: Mapping[str, Any], folder: Path) -> ObjectModel:
     return ObjectModel(
         object_id=int(entry['object_id']), label=str(entry['label']), mesh_path=mesh,
         mesh_sha256=str(entry['mesh_sha256']), diameter_m=float(entry['diameter_m']),
-        symmetries=Symmetries(symmetries), unit_m=float(entry['unit_m']))
+        symmetries=Symmetries(symmetries), unit_m=float(entry['unit_m']),
+        bounds_m=np.array(entry['bounds_m'], dtype=np.float64).reshape(2, 3))
 
 
 def _prior(values: Mapping[str, Any] | None) -> ViewPrior | None:

@@ -11,7 +11,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import rclpy
 from geometry_msgs.msg import PoseStamped
 from rcl_interfaces.msg import SetParametersResult
@@ -24,7 +23,6 @@ from tf2_ros import TransformBroadcaster
 from vision_msgs.msg import Detection3DArray
 
 from ..errors import MrcnetError, SpecError
-from ..geometry.se3 import Array
 from . import qos
 from .frame_handler import Answer, Estimator, Frame, FrameError, FrameHandler
 from .frame_queue import FrameQueue
@@ -167,8 +165,7 @@ class PoseNode(LifecycleNode):
 
     def _make_handler(self, parameters: NodeParameters) -> FrameHandler:
         estimator = self._load(parameters)
-        bounds = {label: _bounds(model.load_mesh().vertices)
-                  for label, model in estimator.objects.items()}
+        bounds = {label: model.bounds() for label, model in estimator.objects.items()}
         return FrameHandler(estimator, bounds, self.tally,
                             compressed=parameters.image_transport == 'compressed')
 
@@ -198,10 +195,6 @@ class PoseNode(LifecycleNode):
 
     def _warn_of_drop(self, reason: str, message: str) -> None:
         self.get_logger().warning(f'dropped ({reason}): {message}')
-
-
-def _bounds(vertices: Array) -> Array:
-    return np.stack([vertices.min(axis=0), vertices.max(axis=0)])
 
 
 def main(args: list[str] | None = None, load: EstimatorLoader = load_estimator) -> int:
