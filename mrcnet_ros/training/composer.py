@@ -70,21 +70,24 @@ class Composer:
     """Makes samples from view banks, background patches and light."""
 
     def __init__(self, banks: Sequence[ViewBank], priors: Sequence[ViewPrior | None],
-                 patches: NDArray[np.uint8], lights: Array, spec: ComposerSpec) -> None:
+                 patches: NDArray[np.uint8], lights: Array, spec: ComposerSpec,
+                 known: Sequence[int] = ()) -> None:
         """Keep the material.
 
         :param banks: one for each class, in class order.
         :param priors: likewise.
         :param patches: (P, B, B, 3) uint8 backgrounds.
         :param lights: (M, 3, 4, 4) irradiance matrices.
+        :param known: classes that are no targets, only occluders and distractors.
         """
+        self.targets = [c for c in range(len(banks)) if c not in known]
         self.banks, self.priors, self.patches = banks, priors, patches
         self.lights, self.spec = lights, spec
 
     def sample(self, seed: int, index: int) -> Sample:
         """Make sample ``index`` of a seed; classes take turns."""
         rng = np.random.default_rng([seed, index])
-        class_index = index % len(self.banks)
+        class_index = self.targets[index % len(self.targets)]
         bank = self.banks[class_index]
         view = int(rng.integers(len(bank.albedo)))
         prior = self.priors[class_index]

@@ -38,6 +38,9 @@ class TrainConfig:
     :param refresh: steps between refreshes of the template features.
     :param checkpoint: steps between checkpoints, a multiple of ``refresh``.
     :param validation: steps between validations on synthetic images.
+    :param init: model directory to start from, or None to start from noise.
+    :param freeze_shared: train only the rows of objects that ``init`` does not know; its answers
+        for the objects it knows stay the same to the bit.
     :param seed: of everything that is drawn.
     :param spec: of the model.
     """
@@ -61,6 +64,8 @@ class TrainConfig:
     refresh: int = 100
     checkpoint: int = 500
     validation: int = 1000
+    init: Path | None = None
+    freeze_shared: bool = False
     seed: int = 0
     spec: ModelSpec = field(default_factory=ModelSpec)
 
@@ -94,11 +99,13 @@ def read_config(path: Path) -> TrainConfig:
     if config.checkpoint % config.refresh:
         raise SpecError(f'{path}: checkpoint ({config.checkpoint}) must be a multiple of refresh '
                         f'({config.refresh}), so that a resumed run sees the same templates')
+    if config.freeze_shared and config.init is None:
+        raise SpecError(f'{path}: freeze_shared needs init, the model to be extended')
     return config
 
 
 def _convert(name: str, value: Any) -> Any:
-    if name in ('output', 'cache', 'models'):
+    if name in ('output', 'cache', 'models') or (name == 'init' and value is not None):
         return Path(value)
     if name == 'backgrounds':
         return tuple(Path(v) for v in value)

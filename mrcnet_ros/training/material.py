@@ -42,13 +42,16 @@ def load_views(config: TrainConfig, objects: list[ObjectModel]) -> list[SharedVi
 
 
 def load_material(config: TrainConfig, objects: list[ObjectModel],
-                  views: list[SharedViews]) -> Material:
-    """Gather what a training process needs."""
+                  views: list[SharedViews], known: list[int]) -> Material:
+    """Gather what a training process needs.
+
+    :param known: classes to be drawn only as occluders and distractors.
+    """
     images = find_images(config.backgrounds)
     composer = Composer(
         [v.open() for v in views], [config.view_prior] * len(objects),
         background_patches(images, config.patches, config.seed), irradiance_matrices(images),
-        ComposerSpec(crop=config.spec.crop))
+        ComposerSpec(crop=config.spec.crop), known)
     shapes = ObjectShapes.build(
         [o.load_mesh().vertices for o in objects], [o.diameter_m for o in objects],
         [o.symmetries.transforms for o in objects])

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from ..errors import MrcnetError
 from ..network.mrcnet import MrcNet
+from ..objects import ObjectModel
 from .checkpoint import load_checkpoint, save_checkpoint
 from .config import TrainConfig
 from .exchange import Exchange
@@ -29,6 +30,7 @@ from .step import train_step
 from .targets import collate
 from .template_bank import TemplateBank
 from .view_bank import SharedViews
+from .warm_start import clear_gradients, freeze_norms, freeze_shared, read_start, warm_start
 
 LOG_EVERY = 50
 CLIP_NORM = 10.0
@@ -49,7 +51,7 @@ def train(config: TrainConfig, stem: dict[str, Tensor], stop_after: int | None =
     objects = config.load_objects()
     views = load_views(config, objects)
     bank = load_templates(config, objects)
-    network = build_network(config, len(objects), stem)
+    network = build_network(config, objects, stem)
     numbers = sum(p.numel() for p in network.parameters() if p.requires_grad)
     numbers = max(numbers, sum(b.numel() for b in network.buffers()))
     slots = torch.zeros((config.processes, numbers)).share_memory_()
@@ -72,11 +74,16 @@ def train(config: TrainConfig, stem: dict[str, Tensor], stop_after: int | None =
     return config.output / 'checkpoint.pt'
 
 
-def build_network(config: TrainConfig, objects: int, stem: dict[str, Tensor]) -> MrcNet:
+def build_network(config: TrainConfig, objects: list[ObjectModel],
+                  stem: dict[str, Tensor]) -> MrcNet:
     """Return the network at its first step, the same for every process."""
     torch.manual_seed(config.seed)
-    network = MrcNet(spec=config.spec, objects=objects)
+    network = MrcNet(spec=config.spec, objects=len(objects))
     network.backbone.stem.load_imagenet(stem)
+    if config.init is not None:
+        warm_start(network, read_start(config.init, config.spec), [o.label for o in objects])
+    if config.freeze_shared:
+        freeze_shared(network)
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
@@ -86,8 +93,8 @@ def _worker(rank: int, config: TrainConfig, views: list[SharedViews], bank: Temp
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     objects = config.load_objects()
-    material = load_material(config, objects, views)
-    network = build_network(config, len(objects), stem)
+    material = load_material(config, objects, views, known_classes(config))
+    network = build_network(config, objects, stem)
     Run(config, material, bank, network, Exchange(rank, slots, barrier)).go(stop_after)
 
 
@@ -100,10 +107,12 @@ class Run:
         self.config, self.material, self.bank = config, material, bank
         self.network, self.exchange = network, exchange
         self.trained = [p for p in network.parameters() if p.requires_grad]
+        self.known = known_classes(config)
         decayed = [p for p in self.trained if p.ndim > 1]
         plain = [p for p in self.trained if p.ndim <= 1]
+        decay = 0.0 if config.freeze_shared else config.weight_decay
         self.optimizer = torch.optim.AdamW([
-            {'params': decayed, 'weight_decay': config.weight_decay},
+            {'params': decayed, 'weight_decay': decay},
             {'params': plain, 'weight_decay': 0.0}], betas=(0.9, 0.98), fused=True)
         self.average = {k: v.detach().clone() for k, v in network.state_dict().items()}
         self.step, self.seconds = 0, 0.0
@@ -114,7 +123,7 @@ class Run:
     def go(self, stop_after: int | None) -> None:
         """Run the rest of the schedule."""
         end = min(self.config.steps, stop_after or self.config.steps)
-        self.network.train()
+        self._train_mode()
         sums: dict[str, float] = {}
         since = time.monotonic()
         while self.step < end:
@@ -134,6 +143,11 @@ class Run:
             if self.step % self.config.checkpoint == 0 or self.step == end:
                 self._save()
 
+    def _train_mode(self) -> None:
+        self.network.train()
+        if self.config.freeze_shared:
+            freeze_norms(self.network)
+
     def _one_step(self) -> dict[str, float]:
         config, rank, world = self.config, self.exchange.rank, self.exchange.world
         first = (self.step * world + rank) * config.batch_size
@@ -144,6 +158,7 @@ class Run:
                             self.material.grid, config.spec, rng)
         self.optimizer.zero_grad(set_to_none=False)
         result.loss.backward()
+        clear_gradients(self.network, self.known)
         self.exchange.average([p.grad for p in self.trained if p.grad is not None])
         torch.nn.utils.clip_grad_norm_(self.trained, CLIP_NORM)
         for group in self.optimizer.param_groups:
@@ -185,7 +200,7 @@ class Run:
                     sums.setdefault(key, []).append(value)
             self._log({f'validation_{k}': float(np.mean(v)) for k, v in sums.items()})
             self.network.load_state_dict(kept)
-            self.network.train()
+            self._train_mode()
         self.exchange.wait()
         self.bank.refresh(self.network, self.exchange.rank, self.exchange.world)
         self.exchange.wait()
@@ -218,6 +233,14 @@ class Run:
         self.optimizer.load_state_dict(state['optimizer'])
         self.average = {k: v.clone() for k, v in state['average'].items()}
         self.step, self.seconds = int(state['step']), float(state['seconds'])
+
+
+def known_classes(config: TrainConfig) -> list[int]:
+    """Return the classes whose rows must not move: those that a frozen model knows already."""
+    if not config.freeze_shared or config.init is None:
+        return []
+    labels = read_start(config.init, config.spec).labels
+    return [i for i, o in enumerate(config.load_objects()) if o.label in labels]
 
 
 def learning_rate(config: TrainConfig, step: int) -> float:

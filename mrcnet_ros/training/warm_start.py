@@ -1,0 +1,100 @@
+"""Start from a trained model: for a new model, or to add objects to it and change nothing else.
+
+Everything that belongs to one object is a row of an object layer. With the shared layers frozen,
+training the rows of new objects cannot move the answers for the objects already known.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import ModelError
+from ..network.blocks import Hidden, ObjectConvNorm, ObjectLinear
+from ..network.mrcnet import MrcNet
+from ..specs import ModelSpec
+from .checkpoint import load_checkpoint
+
+ROWS: dict[type[nn.Module], tuple[str, ...]] = {
+    ObjectConvNorm: ('gain', 'offset'), Hidden: ('gain', 'offset'),
+    ObjectLinear: ('weight', 'bias'),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """A trained model to start from.
+
+    :param weights: its state dict.
+    :param labels: of its objects, in class order.
+    """
+
+    weights: dict[str, Tensor]
+    labels: tuple[str, ...]
+
+
+def read_start(model_dir: Path, spec: ModelSpec) -> Start:
+    """Read the weights of a model directory.
+
+    :raises ModelError: when it is incomplete or of another spec.
+    """
+    state = load_checkpoint(Path(model_dir) / 'weights.pt', spec)
+    try:
+        values = json.loads((Path(model_dir) / 'model.json').read_text())
+        labels = tuple(str(entry['label']) for entry in values['objects'])
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(model_dir, f'has no usable model.json: {error}') from error
+    weights = {k: v.float() if v.is_floating_point() else v for k, v in state['average'].items()}
+    return Start(weights, labels)
+
+
+def object_parameters(network: nn.Module) -> dict[str, nn.Parameter]:
+    """Return the parameters whose first axis is the objects, by name."""
+    return {
+        f'{name}.{part}': getattr(module, part)
+        for name, module in network.named_modules()
+        for part in ROWS.get(type(module), ())
+    }
+
+
+def warm_start(network: MrcNet, start: Start, labels: Sequence[str]) -> list[int]:
+    """Copy a trained model into a network; rows of unknown objects start from the mean row.
+
+    :param labels: of the network's objects, in class order.
+    :return: classes that the trained model knows.
+    """
+    rows = object_parameters(network)
+    state = {}
+    for name, value in start.weights.items():
+        if name in rows:
+            value = torch.stack([value[start.labels.index(label)] if label in start.labels
+                                 else value.mean(0) for label in labels])
+        state[name] = value
+    network.load_state_dict(state)
+    return [i for i, label in enumerate(labels) if label in start.labels]
+
+
+def freeze_shared(network: MrcNet) -> None:
+    """Leave only the rows of the objects to be trained."""
+    rows = object_parameters(network)
+    for name, parameter in network.named_parameters():
+        parameter.requires_grad_(name in rows)
+
+
+def freeze_norms(network: MrcNet) -> None:
+    """Keep the batch statistics; to be called after every ``train()``."""
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            module.eval()
+
+
+def clear_gradients(network: MrcNet, classes: Sequence[int]) -> None:
+    """Drop the gradients of the rows of some classes."""
+    for parameter in object_parameters(network).values():
+        if parameter.grad is not None:
+            parameter.grad[list(classes)] = 0.0
