@@ -11,7 +11,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-
 from ..inference.model_directory import MODEL_FILE
 from ..network.mrcnet import MrcNet
 from ..objects import ObjectModel

@@ -44,7 +44,7 @@ def export_graphs(network: MrcNet, spec: ModelSpec, folder: Path) -> dict[str, P
 
 
 def _to_onnx(graph: Any, example: dict[str, Tensor]) -> bytes:
-    buffer = io.BytesIO()
+    buffer: Any = io.BytesIO()
     names = [*graph.inputs, *graph.outputs]
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter('ignore')
@@ -52,7 +52,7 @@ def _to_onnx(graph: Any, example: dict[str, Tensor]) -> bytes:
             graph, tuple(example.values()), buffer, opset_version=OPSET, dynamo=False,
             input_names=list(graph.inputs), output_names=list(graph.outputs),
             dynamic_axes={n: {0: 'batch'} for n in names})
-    return _halve(buffer.getvalue())
+    return _halve(bytes(buffer.getvalue()))
 
 
 def _halve(data: bytes) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -56,6 +56,6 @@ def _onnxruntime(graphs: Mapping[str, Path], threads: int | None) -> Backend:
     return OnnxRuntimeBackend(graphs, threads)
 
 
-def stack(rows: list[Arrays]) -> dict[str, NDArray[Any]]:
+def stack(rows: Sequence[Arrays]) -> dict[str, NDArray[Any]]:
     """Stack arrays of single items into a batch."""
     return {name: np.stack([row[name] for row in rows]) for name in rows[0]}

@@ -153,8 +153,8 @@ class PoseEstimator:
         allowed = np.where(self._allowed[classes], logits, -np.inf)
         count = 1 if self.stage1_only else self.hypotheses
         if count == 1:
-            return np.argmax(allowed, axis=1)[:, None].astype(np.int64)
-        return np.argsort(-allowed, axis=1)[:, :count].astype(np.int64)
+            return np.asarray(np.argmax(allowed, axis=1)[:, None], np.int64)
+        return np.asarray(np.argsort(-allowed, axis=1)[:, :count], np.int64)
 
     def _refine(self, coarse: Outputs, templates: dict[str, NDArray[np.float32]],
                 classes: NDArray[np.int64], rows: NDArray[np.int64]) -> Outputs:

@@ -180,8 +180,8 @@ class ResidualHead(nn.Module):
 
     def project_template(self, template: Pyramid) -> Pyramid:
         """Prepare template features for correlation; done before the warp, so it can be cached."""
-        projected = (project(m) for project, m in zip(self.project, template, strict=False))
-        return Pyramid(*projected, template.dense)
+        x4, x8, x16 = (project(m) for project, m in zip(self.project, template, strict=False))
+        return Pyramid(x4, x8, x16, template.dense)
 
     def compare(self, crop: Pyramid, template: Pyramid, coarse_xy: Tensor,
                 coarse_log_size: Tensor, class_index: Tensor) -> Stage2:
@@ -222,7 +222,8 @@ class MrcNet(nn.Module):
             the mask in 0..1.
         :param class_index: (N,) int64.
         """
-        return self.backbone(image, class_index)._replace(dense=coordinates)
+        pyramid: Pyramid = self.backbone(image, class_index)
+        return pyramid._replace(dense=coordinates)
 
 
 def masked_coordinates(dense: Tensor) -> Tensor:

@@ -6,7 +6,8 @@ convolutions when the weights are read, so the stem has no state that training c
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -44,25 +45,28 @@ class Stem(nn.Module):
 
         :param weights: state dict of EfficientNet-Lite0.
         """
-        for conv, (name, norm, *_) in zip(self.convs, _LAYERS, strict=True):
+        for conv, (name, norm, *_) in zip(self._layers(), _LAYERS, strict=True):
             scale = weights[f'{norm}.weight'] / torch.sqrt(weights[f'{norm}.running_var'] + 1e-3)
             shift = weights[f'{norm}.bias'] - weights[f'{norm}.running_mean'] * scale
             conv.weight.data.copy_(weights[f'{name}.weight'] * scale[:, None, None, None])
-            conv.bias.data.copy_(shift)
+            if conv.bias is not None:
+                conv.bias.data.copy_(shift)
 
     def forward(self, image: Tensor) -> Tensor:
         """Map (N, 3, H, W) float RGB in 0..255 to (N, 24, H / 4, W / 4)."""
-        c = self.convs
-        x = functional.relu6(_same(c[0], (image - 127.0) / 128.0))
+        c = self._layers()
+        x: Tensor = functional.relu6(_same(c[0], (image - 127.0) / 128.0))
         x = c[2](functional.relu6(_same(c[1], x)))
         x = c[5](functional.relu6(_same(c[4], functional.relu6(c[3](x)))))
         y: Tensor = c[8](functional.relu6(_same(c[7], functional.relu6(c[6](x)))))
         return x + y
 
+    def _layers(self) -> Sequence[nn.Conv2d]:
+        return cast(Sequence[nn.Conv2d], self.convs)
 
-def _same(conv: nn.Module, x: Tensor) -> Tensor:
+
+def _same(conv: nn.Conv2d, x: Tensor) -> Tensor:
     """Pad as TensorFlow does for even sizes: at stride 2 only on the right and below."""
-    assert isinstance(conv, nn.Conv2d)
     before = 0 if conv.stride[0] == 2 else 1
     result: Tensor = conv(functional.pad(x, (before, 1, before, 1)))
     return result

@@ -96,7 +96,7 @@ class Composer:
         mask = _layout_mask(bank.albedo[view], A_layout_view)
         others = self._others(rng, mask)
         hidden = np.zeros_like(mask)
-        for _, _, A, in_front, other_mask in others:
+        for _, _, _, in_front, other_mask in others:
             if in_front:
                 hidden |= other_mask
         visible = mask & ~hidden
@@ -110,7 +110,7 @@ class Composer:
         R_crop_object = R_crop_view @ bank.R_camera_object[view]
         t = R_crop_view @ t_view
         code = encode_translation(t, crop, bank.diameter_m)
-        H_view_crop = np.linalg.inv(H_crop_layout @ A_layout_view)
+        H_view_crop = np.asarray(np.linalg.inv(H_crop_layout @ A_layout_view), np.float64)
         coordinates, cells = _dense_targets(bank, view, H_view_crop, alpha)
         return Sample(image, class_index, rotation_to_axis(t) @ R_crop_object, code[:2],
                       float(code[2]), coordinates, cells, fraction)
@@ -206,7 +206,7 @@ def _background(rng: np.random.Generator, patch: NDArray[np.uint8],
     if rng.random() < 0.5:
         window = window[:, ::-1]
     flat = cv2.resize(np.ascontiguousarray(window), (size, size), interpolation=cv2.INTER_LINEAR)
-    return flat.astype(np.float32)
+    return np.asarray(flat, np.float32)
 
 
 def _dense_targets(bank: ViewBank, view: int, H_view_crop: Matrix, alpha: NDArray[np.float32]

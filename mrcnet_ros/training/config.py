@@ -12,7 +12,15 @@ import yaml
 
 from ..errors import SpecError
 from ..objects import ObjectModel, load_bop_objects, load_object_list
-from ..specs import BinSpec, CropSpec, ModelSpec, NetworkSpec, TemplateSpec, ViewPrior, from_mapping
+from ..specs import (
+    BinSpec,
+    CropSpec,
+    ModelSpec,
+    NetworkSpec,
+    TemplateSpec,
+    ViewPrior,
+    from_mapping,
+)
 
 
 @dataclass(frozen=True, kw_only=True)

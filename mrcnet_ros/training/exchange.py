@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from multiprocessing.synchronize import Barrier
 
-import torch
 from torch import Tensor
 
 WAIT_S = 600.0

@@ -1,4 +1,4 @@
-"""One forward pass in training: stage 1, a template chosen from its answer, stage 2, the losses."""
+"""One forward pass in training: stage 1, a template chosen from its answer, stage 2, losses."""
 
 from __future__ import annotations
 
