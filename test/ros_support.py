@@ -2,7 +2,8 @@
 
 As a program this file is the node itself with :class:`BoxEstimator` in place of a trained model:
 ``python ros_support.py --ros-args ...``; with :class:`TruthEstimator` it is
-``python ros_support.py BAG SHIFT_M MODELS_DIR --ros-args ...``.
+``python ros_support.py BAG SHIFT_M MODELS_DIR --ros-args ...``; with ``slow`` before
+``--ros-args`` it takes minutes to load.
 """
 
 from __future__ import annotations
@@ -162,10 +163,11 @@ class NodeProcess:
             self.process.wait()
 
 
-def double_node(domain: int, *parameters: str) -> NodeProcess:
+def double_node(domain: int, *parameters: str, slow: bool = False) -> NodeProcess:
     """Start the node with :class:`BoxEstimator`; parameters as ``name:=value``."""
     arguments = [word for parameter in parameters for word in ('-p', parameter)]
-    return NodeProcess([str(Path(__file__)), '--ros-args', *arguments], domain)
+    own = ['slow'] if slow else []
+    return NodeProcess([str(Path(__file__)), *own, '--ros-args', *arguments], domain)
 
 
 class Client:
@@ -280,5 +282,12 @@ if __name__ == '__main__':
     from mrcnet_ros.ros.pose_node import main
 
     own = sys.argv[1:sys.argv.index('--ros-args')]
-    sys.exit(main(load=lambda parameters: (
-        TruthEstimator(own[0], float(own[1]), own[2]) if own else BoxEstimator())))
+
+    def load(parameters):
+        """Make the estimator that the program's own arguments ask for."""
+        if own == ['slow']:
+            print('loading', flush=True)
+            time.sleep(120)
+        return TruthEstimator(own[0], float(own[1]), own[2]) if len(own) > 1 else BoxEstimator()
+
+    sys.exit(main(load=load))

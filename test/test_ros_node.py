@@ -1,13 +1,18 @@
 """The node as its users meet it: its own process, real DDS."""
 
+import dataclasses
 import signal
+from pathlib import Path
 
 import pytest
+import yaml
 
 pytest.importorskip('rclpy', reason='needs the ROS wheels or a ROS installation')
 pytest.importorskip('vision_msgs', reason='needs ros_pip/interfaces or a ROS installation')
 
-from ros_support import Client, double_node, frame, own_domain
+from ros_support import Client, NodeProcess, double_node, frame, own_domain
+
+from mrcnet_ros.ros.params import NodeParameters
 
 DOMAIN = own_domain()
 
@@ -265,3 +270,30 @@ def test_a_signal_ends_the_node_cleanly(number, times):
         assert process.stop(number, times) == 0
         assert 'Traceback' not in ''.join(process.lines)
         assert 'answered 0 frames' in ''.join(process.lines)
+
+
+def test_a_signal_ends_a_node_that_is_still_loading():
+    """Rendering templates for the first time may take minutes."""
+    with double_node(own_domain(4), slow=True) as process:
+        process.wait_for_log('loading')
+        assert process.stop() == 0
+
+
+def test_the_shipped_parameter_file_states_the_defaults():
+    """All but model and meshes, which only the user knows."""
+    path = Path(__file__).parents[1] / 'config/pose_node.yaml'
+    stated = yaml.safe_load(path.read_text())['/**']['ros__parameters']
+    defaults = dataclasses.asdict(NodeParameters())
+    del defaults['model'], defaults['meshes']
+    assert stated == defaults
+
+
+def test_a_model_that_is_not_there_ends_the_start_with_its_name(tmp_path):
+    """The real loader says which directory it looked for; exit code 2."""
+    command = ['-m', 'mrcnet_ros.cli.main', 'node', '--ros-args', '-p', f'model:={tmp_path}/gone']
+    with NodeProcess(command, own_domain(4)) as process:
+        assert process.process.wait(60) == 2
+        process._reader.join(5)
+        log = ''.join(process.lines)
+    assert f'{tmp_path}/gone' in log
+    assert 'Traceback' not in log

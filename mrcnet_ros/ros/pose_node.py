@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
 import traceback
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,10 @@ def load_estimator(parameters: NodeParameters) -> Estimator:
     )
 
 
+class InterruptedLoading(MrcnetError):
+    """The process was told to end before the node was configured."""
+
+
 class PoseNode(LifecycleNode):
     """Wires topics to a :class:`FrameHandler`.
 
@@ -59,16 +64,19 @@ class PoseNode(LifecycleNode):
     with it the renderer's context), from loading to the last frame, and publishes.
 
     :param load: makes the estimator, called by the worker when the node is configured.
+    :param stop: set when the process is to end, which may be while the model is being loaded.
     """
 
-    def __init__(self, load: EstimatorLoader = load_estimator) -> None:
+    def __init__(
+        self, load: EstimatorLoader = load_estimator, stop: threading.Event | None = None,
+    ) -> None:
         """Declare parameters and topics.
 
         :raises SpecError: when a parameter has a value that cannot be used.
         """
         super().__init__('pose_node')
         declare_parameters(self)
-        self._load = load
+        self._load, self._stop_asked = load, stop or threading.Event()
         self.parameters: NodeParameters | None = None
         self.tally = Tally(self._warn_of_drop)
         self._worker: ThreadPoolExecutor | None = None
@@ -91,11 +99,11 @@ class PoseNode(LifecycleNode):
         worker = ThreadPoolExecutor(1, 'estimator')
         try:
             parameters = read_parameters(self)
-            self._handler = worker.submit(self._make_handler, parameters).result()
+            self._handler = self._wait_for(worker.submit(self._make_handler, parameters))
         except Exception as error:  # rclpy would swallow it
             known = isinstance(error, MrcnetError)
             self.get_logger().error(str(error) if known else traceback.format_exc())
-            worker.shutdown()
+            worker.shutdown(wait=False)
             return FAILURE
         self.parameters, self._worker = parameters, worker
         return SUCCESS
@@ -147,6 +155,14 @@ class PoseNode(LifecycleNode):
         if self._worker is not None:
             self._worker.shutdown()
             self._worker = None
+
+    def _wait_for(self, handler: Future[FrameHandler]) -> FrameHandler:
+        """Wait for the worker, which may have to render templates for minutes."""
+        while not handler.done():
+            wait([handler], timeout=0.2)
+            if self._stop_asked.is_set() and not handler.done():
+                raise InterruptedLoading('interrupted while the model was being loaded')
+        return handler.result()
 
     # Executor thread
 
@@ -208,14 +224,14 @@ def main(args: list[str] | None = None, load: EstimatorLoader = load_estimator) 
         signal.signal(number, lambda *_: stop.set())
     rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     try:
-        node = PoseNode(load)
+        node = PoseNode(load, stop)
     except SpecError as error:
         print(f'pose_node: {error}', file=sys.stderr)
         rclpy.shutdown()
         return 2
     try:
         if node.get_parameter('autostart').value and not _start(node):
-            return 2
+            return _give_up(stop)
         _spin(node, stop)
         return 0
     finally:
@@ -226,6 +242,15 @@ def main(args: list[str] | None = None, load: EstimatorLoader = load_estimator) 
 
 def _start(node: PoseNode) -> bool:
     return bool(node.trigger_configure() == SUCCESS and node.trigger_activate() == SUCCESS)
+
+
+def _give_up(stop: threading.Event) -> int:
+    """Return the exit code of a node that could not start, or end at once when told to."""
+    if not stop.is_set():
+        return 2
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)  # the worker is in the middle of loading and would be waited for
 
 
 def _spin(node: Any, stop: threading.Event) -> None:
