@@ -1,0 +1,20 @@
+"""Fixtures that several test modules share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tiny_model import TinyModel
+
+
+@pytest.fixture(scope='session')
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
+    """Export a tiny model with random weights, once for all tests."""
+    pytest.importorskip('torch', reason='needs the train extra')
+    pytest.importorskip('onnx', reason='needs the train extra')
+    from tiny_model import export_tiny
+
+    return export_tiny(tmp_path_factory.mktemp('tiny'))

@@ -1,0 +1,139 @@
+"""A tiny network with random weights for two objects made by formula, trained or exported fast."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+import yaml
+from meshes import bumpy_sphere, cube, write_ply
+from torch import Tensor, nn
+
+from mrcnet_ros.export.directory import export_checkpoint
+from mrcnet_ros.network.mrcnet import MrcNet
+from mrcnet_ros.network.stem import Stem
+from mrcnet_ros.specs import BinSpec, CropSpec, ModelSpec, NetworkSpec, TemplateSpec
+from mrcnet_ros.training.checkpoint import save_checkpoint
+from mrcnet_ros.training.config import TrainConfig
+
+SPEC = ModelSpec(
+    crop=CropSpec(size_px=32), template=TemplateSpec(size_px=32),
+    bins=BinSpec(rotation_nside=1, rotation_in_plane=4, cells=4, scale_bins=8),
+    network=NetworkSpec(channels=(8, 8, 16, 16), embedding=(8, 8, 8), hidden=16, radii=(2, 1, 1)))
+
+HALF_TURN = [-1.0, 0, 0, 0, 0, -1.0, 0, 0, 0, 0, 1.0, 0, 0, 0, 0, 1.0]
+
+
+@dataclass(frozen=True, eq=False)
+class TinyModel:
+    """An exported model and what it was made from.
+
+    :param path: model directory, without the meshes.
+    :param meshes: their folder.
+    :param store: folder of its templates, for all tests.
+    :param checkpoint: that was exported.
+    :param network: in evaluation mode, with the exported weights.
+    """
+
+    path: Path
+    meshes: Path
+    store: Path
+    config: TrainConfig
+    checkpoint: Path
+    network: MrcNet
+
+
+def write_material(folder: Path, **changes: object) -> TrainConfig:
+    """Write two meshes, their list and two backgrounds, and configure a training on them.
+
+    Labels are ``blob``, and ``box`` which looks the same after half a turn about z.
+
+    :param changes: of the configuration.
+    """
+    (folder / 'meshes').mkdir(parents=True)
+    (folder / 'photos').mkdir()
+    write_ply(folder / 'meshes' / 'blob.ply', bumpy_sphere(0.05, subdivisions=2))
+    write_ply(folder / 'meshes' / 'box.ply', cube(0.08))
+    entries = [{'id': 2, 'label': 'blob', 'mesh': 'blob.ply'},
+               {'id': 7, 'label': 'box', 'mesh': 'box.ply', 'symmetries_discrete': [HALF_TURN]}]
+    (folder / 'meshes' / 'objects.yaml').write_text(yaml.safe_dump(entries))
+    for name in ('a', 'b'):
+        noise = np.random.default_rng(ord(name)).integers(0, 255, (12, 16, 3), np.uint8)
+        cv2.imwrite(str(folder / 'photos' / f'{name}.png'), cv2.resize(noise, (256, 192)))
+    config = TrainConfig(
+        name='tiny', output=folder / 'run', cache=folder / 'cache',
+        models=folder / 'meshes' / 'objects.yaml', backgrounds=(folder / 'photos',), views=6,
+        patches=4, batch_size=4, steps=24, warmup=4, refresh=8, checkpoint=8, validation=8,
+        distance_m=(0.4, 0.8), spec=SPEC)
+    return dataclasses.replace(config, **changes)  # type: ignore[arg-type]
+
+
+def random_stem() -> dict[str, Tensor]:
+    """Return weights in the format of the published ones."""
+    generator = torch.Generator().manual_seed(5)
+    weights = {}
+    for conv, (name, norm) in zip(Stem().convs, stem_names(), strict=True):
+        shape = conv.weight.shape
+        scale = float(np.prod(shape[1:])) ** -0.5
+        weights[f'{name}.weight'] = scale * torch.randn(shape, generator=generator)
+        for part in ('weight', 'running_var'):
+            weights[f'{norm}.{part}'] = 0.5 + torch.rand(shape[0], generator=generator)
+        for part in ('bias', 'running_mean'):
+            weights[f'{norm}.{part}'] = 0.3 * torch.randn(shape[0], generator=generator)
+    return weights
+
+
+def stem_names() -> list[tuple[str, str]]:
+    """Return the published names of the stem's convolutions and of their norms, in order."""
+    names = [('_conv_stem', '_bn0'), ('_blocks.0._depthwise_conv', '_blocks.0._bn1'),
+             ('_blocks.0._project_conv', '_blocks.0._bn2')]
+    for block in ('_blocks.1', '_blocks.2'):
+        names += [(f'{block}._{part}_conv', f'{block}._bn{i}')
+                  for i, part in enumerate(('expand', 'depthwise', 'project'))]
+    return names
+
+
+def random_network(spec: ModelSpec = SPEC, objects: int = 2) -> MrcNet:
+    """Return a network whose every output depends on its inputs, in evaluation mode.
+
+    Norms have seen a batch of images, and the last layer, which starts at zero, is random.
+    """
+    torch.manual_seed(3)
+    network = MrcNet(spec=spec, objects=objects)
+    network.backbone.stem.load_imagenet(random_stem())
+    for name, parameter in network.named_parameters():
+        if 'gain' in name or 'offset' in name:  # rows of objects start equal
+            parameter.data += 0.3 * torch.randn(parameter.shape)
+    nn.init.normal_(network.residual.output.weight, std=0.3)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            module.momentum = None
+    count, size = 8, spec.crop.size_px
+    images = torch.rand(count, 3, 4, 4) * 255
+    images = nn.functional.interpolate(images, size=(size, size), mode='bilinear')
+    classes = torch.arange(count) % objects
+    with torch.no_grad():
+        pyramid = network.backbone(images, classes)
+        network.coarse(pyramid.x16, classes)
+        network.residual(pyramid, pyramid._replace(dense=torch.rand_like(pyramid.dense)),
+                         torch.zeros(count, 2), torch.zeros(count), classes)
+    return network.eval()
+
+
+def export_tiny(folder: Path) -> TinyModel:
+    """Export a random network as a model directory."""
+    config = write_material(folder)
+    network = random_network()
+    checkpoint = folder / 'checkpoint.pt'
+    save_checkpoint(checkpoint, {
+        'average': network.state_dict(), 'step': 0,
+        'config': json.loads(json.dumps(vars(config), default=str))}, SPEC)
+    path = export_checkpoint(checkpoint, config, folder / 'model')
+    network.load_state_dict({k: v.half() if v.is_floating_point() else v
+                             for k, v in network.state_dict().items()})
+    return TinyModel(path, folder / 'meshes', folder / 'store', config, checkpoint, network)
