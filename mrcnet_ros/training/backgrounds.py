@@ -23,14 +23,20 @@ _COSINE = (1.0, 2.0 / 3.0, 0.25)
 def find_images(folders: Sequence[Path]) -> list[Path]:
     """List photographs and environment maps in folders, sorted by name.
 
-    :raises DatasetError: when a folder is missing or holds no image.
+    :raises DatasetError: when no folder is given, or one is missing or holds no image.
     """
+    if not folders:
+        raise DatasetError('no background folders are given; name folders of photographs or '
+                           'environment maps as backgrounds in the training configuration')
     found: list[Path] = []
     for folder in folders:
         here = sorted(p for p in Path(folder).glob('*')
                       if p.suffix.lower() in ENVIRONMENT_SUFFIXES + PHOTO_SUFFIXES)
         if not here:
-            raise DatasetError(f'background folder {folder} holds no .hdr, .exr, .jpg or .png')
+            problem = 'holds no .hdr, .exr, .jpg or .png' if Path(folder).is_dir() else \
+                'does not exist'
+            raise DatasetError(f'background folder {folder} {problem}; correct backgrounds in the '
+                               'training configuration')
         found.extend(here)
     return found
 

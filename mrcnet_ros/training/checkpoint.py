@@ -34,8 +34,10 @@ def load_checkpoint(path: Path, spec: ModelSpec | None = None) -> dict[str, Any]
         raise ModelError(path, 'there is no such checkpoint') from error
     except Exception as error:
         raise ModelError(path, f'is not a readable checkpoint ({error})') from error
-    if state.get('format_version') != FORMAT_VERSION:
-        raise ModelError(path, f'has format {state.get("format_version")}, '
+    if not isinstance(state, dict) or 'format_version' not in state:
+        raise ModelError(path, 'is not a checkpoint of a training run')
+    if state['format_version'] != FORMAT_VERSION:
+        raise ModelError(path, f'has format {state["format_version"]}, '
                                f'this version reads {FORMAT_VERSION}')
     if spec is not None and ModelSpec.from_dict(state['spec']) != spec:
         raise ModelError(path, 'was made with another model spec',

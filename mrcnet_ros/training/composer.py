@@ -71,16 +71,17 @@ class Composer:
 
     def __init__(self, banks: Sequence[ViewBank], priors: Sequence[ViewPrior | None],
                  patches: NDArray[np.uint8], lights: Array, spec: ComposerSpec,
-                 known: Sequence[int] = ()) -> None:
+                 targets: Sequence[int] | None = None) -> None:
         """Keep the material.
 
         :param banks: one for each class, in class order.
         :param priors: likewise.
         :param patches: (P, B, B, 3) uint8 backgrounds.
         :param lights: (M, 3, 4, 4) irradiance matrices.
-        :param known: classes that are no targets, only occluders and distractors.
+        :param targets: classes that take turns as the target, all by default; the others are
+            only occluders and distractors.
         """
-        self.targets = [c for c in range(len(banks)) if c not in known]
+        self.targets = list(range(len(banks)) if targets is None else targets)
         self.banks, self.priors, self.patches = banks, priors, patches
         self.lights, self.spec = lights, spec
 

@@ -46,6 +46,8 @@ class TrainConfig:
     :param refresh: steps between refreshes of the template features.
     :param checkpoint: steps between checkpoints, a multiple of ``refresh``.
     :param validation: steps between validations on synthetic images.
+    :param emphasis: how often an object is drawn for every draw of the others, by label; 1 for
+        those not named.
     :param init: model directory to start from, or None to start from noise.
     :param freeze_shared: train only the rows of objects that ``init`` does not know; its answers
         for the objects it knows stay the same to the bit.
@@ -72,6 +74,7 @@ class TrainConfig:
     refresh: int = 100
     checkpoint: int = 500
     validation: int = 1000
+    emphasis: dict[str, int] = field(default_factory=dict)
     init: Path | None = None
     freeze_shared: bool = False
     seed: int = 0
@@ -102,14 +105,28 @@ def read_config(path: Path) -> TrainConfig:
         raise SpecError(f'{path}: unknown fields {sorted(unknown)}; known: {sorted(known)}')
     try:
         config = TrainConfig(**{k: _convert(k, v) for k, v in values.items()})
-    except TypeError as error:
+    except (TypeError, ValueError, IndexError, AttributeError) as error:
         raise SpecError(f'{path}: {error}') from error
+    _check(config, path)
+    return config
+
+
+def _check(config: TrainConfig, path: Path) -> None:
+    for field_ in dataclasses.fields(config):
+        found = getattr(config, field_.name)
+        if field_.type == 'int' and type(found) is not int or (
+                field_.type == 'float' and type(found) not in (int, float)):
+            raise SpecError(f'{path}: {field_.name} must be a number ({field_.type}), got '
+                            f'{found!r}; YAML reads 2e-3 as text, 2.0e-3 as a number')
+    for name in ('views', 'patches', 'processes', 'batch_size', 'steps', 'refresh', 'checkpoint',
+                 'validation'):
+        if getattr(config, name) < 1:
+            raise SpecError(f'{path}: {name} must be at least 1, got {getattr(config, name)}')
     if config.checkpoint % config.refresh:
         raise SpecError(f'{path}: checkpoint ({config.checkpoint}) must be a multiple of refresh '
                         f'({config.refresh}), so that a resumed run sees the same templates')
     if config.freeze_shared and config.init is None:
         raise SpecError(f'{path}: freeze_shared needs init, the model to be extended')
-    return config
 
 
 def _convert(name: str, value: Any) -> Any:

@@ -47,11 +47,13 @@ def load_material(config: TrainConfig, objects: list[ObjectModel],
 
     :param known: classes to be drawn only as occluders and distractors.
     """
+    targets = [c for c, o in enumerate(objects) if c not in known
+               for _ in range(config.emphasis.get(o.label, 1))]
     images = find_images(config.backgrounds)
     composer = Composer(
         [v.open() for v in views], [config.view_prior] * len(objects),
         background_patches(images, config.patches, config.seed), irradiance_matrices(images),
-        ComposerSpec(crop=config.spec.crop), known)
+        ComposerSpec(crop=config.spec.crop), targets)
     shapes = ObjectShapes.build(
         [o.load_mesh().vertices for o in objects], [o.diameter_m for o in objects],
         [o.symmetries.transforms for o in objects])

@@ -19,9 +19,10 @@ import torch
 import torch.multiprocessing as multiprocessing
 from torch import Tensor
 
-from ..errors import MrcnetError
+from ..errors import ModelError, MrcnetError, SpecError
 from ..network.mrcnet import MrcNet
 from ..objects import ObjectModel
+from .backgrounds import find_images
 from .checkpoint import load_checkpoint, save_checkpoint
 from .config import TrainConfig
 from .exchange import Exchange
@@ -46,7 +47,15 @@ def train(config: TrainConfig, stem: dict[str, Tensor], stop_after: int | None =
     :param stem: ImageNet weights for the frozen layers.
     :param stop_after: stop at this step instead, leaving a checkpoint, as a kill would.
     :return: the last checkpoint.
+    :raises SpecError: when ``stop_after`` is no multiple of ``refresh``: a run that goes on from
+        there would see other template features than one that was not stopped.
+    :raises DatasetError: when there are no backgrounds.
+    :raises ModelError: when the last checkpoint is damaged or of another model.
     """
+    if stop_after is not None and (stop_after < 1 or stop_after % config.refresh):
+        raise SpecError(f'stop_after must be a positive multiple of refresh ({config.refresh}), '
+                        f'got {stop_after}')
+    find_images(config.backgrounds)  # before views are rendered for minutes
     config.output.mkdir(parents=True, exist_ok=True)
     objects = config.load_objects()
     views = load_views(config, objects)
@@ -125,19 +134,21 @@ class Run:
         end = min(self.config.steps, stop_after or self.config.steps)
         self._train_mode()
         sums: dict[str, float] = {}
-        since = time.monotonic()
+        since, counted = time.monotonic(), 0
+        first = self.step
         while self.step < end:
-            if self.step % self.config.refresh == 0:
+            if self.step == first or self.step % self.config.refresh == 0:
                 self._refresh()
             parts = self._one_step()
-            self.step += 1
+            self.step, counted = self.step + 1, counted + 1
             for key, value in parts.items():
-                sums[key] = sums.get(key, 0.0) + value / LOG_EVERY
+                sums[key] = sums.get(key, 0.0) + value
             if self.step % LOG_EVERY == 0:
                 now = time.monotonic()
                 self.seconds += now - since
-                self._log({'rate': self._samples(LOG_EVERY) / (now - since), **sums})
-                sums, since = {}, now
+                means = {k: v / counted for k, v in sums.items()}
+                self._log({'rate': self._samples(counted) / (now - since), **means})
+                sums, since, counted = {}, now, 0
             if self.step % self.config.validation == 0:
                 self._validate()
             if self.step % self.config.checkpoint == 0 or self.step == end:
@@ -229,8 +240,12 @@ class Run:
         self.exchange.wait()
 
     def _restore(self, state: dict[str, Any]) -> None:
-        self.network.load_state_dict(state['network'])
-        self.optimizer.load_state_dict(state['optimizer'])
+        try:
+            self.network.load_state_dict(state['network'])
+            self.optimizer.load_state_dict(state['optimizer'])
+        except (RuntimeError, ValueError) as error:
+            raise ModelError(self.path, f'does not fit the objects of this run ({error})',
+                             'train in another output folder, or remove it') from error
         self.average = {k: v.clone() for k, v in state['average'].items()}
         self.step, self.seconds = int(state['step']), float(state['seconds'])
 
