@@ -1,0 +1,73 @@
+"""Which bin is how right under an object's symmetries: soft labels and nearest equivalents.
+
+Lengths are in one unit throughout, millimetres for the published networks. Source: mrcnet.md
+section 6.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+SHARPNESS = 0.03
+_CHUNK = 1 << 22
+
+
+def symmetric_choice(C: Tensor, R_reference: Tensor, R_gt: Tensor, R_sym: Tensor) -> Tensor:
+    """Return the symmetry whose equivalent of a rotation lies nearest to others.
+
+    Nearest by the mean squared distance of vertices turned about the origin, that is by
+    ``trace(C R_reference^T R_gt R_sym)``.
+
+    :param C: (3, 3) mean of ``v v^T`` over the vertices.
+    :param R_reference: (K, 3, 3).
+    :param R_gt: (3, 3).
+    :param R_sym: (S, 3, 3).
+    :return: (K,) int64 in 0..S-1.
+    """
+    M = C @ R_reference.transpose(1, 2) @ R_gt
+    return torch.einsum('kij,sji->ks', M, R_sym).argmax(1)
+
+
+def second_moment(vertices: Tensor) -> Tensor:
+    """Return the mean of ``v v^T`` over vertices (P, 3), not centred, (3, 3)."""
+    return vertices.T @ vertices / len(vertices)
+
+
+def rotation_soft_label(R_gt: Tensor, R_bins: Tensor, vertices: Tensor, T_symmetries: Tensor,
+                        diameter: float) -> Tensor:
+    """Return how right each rotation bin is.
+
+    :param R_gt: (3, 3) true R_camera_object.
+    :param R_bins: (K, 3, 3).
+    :param vertices: (P, 3) of the object.
+    :param T_symmetries: (S, 4, 4) motions that leave the object looking the same.
+    :param diameter: of the object.
+    :return: (K,) in 0..1, ``exp(-mean displacement / (0.03 diameter))``.
+    """
+    R_sym, t_sym = T_symmetries[:, :3, :3], T_symmetries[:, :3, 3]
+    chosen = symmetric_choice(second_moment(vertices), R_bins, R_gt, R_sym)
+    distance = []
+    for rows in torch.arange(len(R_bins), device=R_bins.device).split(
+            max(1, _CHUNK // (3 * len(vertices)))):
+        s = chosen[rows]
+        R_between = R_gt @ R_sym[s] - R_bins[rows]
+        moved = vertices @ R_between.transpose(1, 2) + (t_sym[s] @ R_gt.T)[:, None]
+        distance.append(torch.linalg.vector_norm(moved, dim=2).mean(1))
+    return torch.exp(-torch.cat(distance) / (SHARPNESS * diameter))
+
+
+def nearest_equivalent(R_gt: Tensor, t_gt: Tensor, R_reference: Tensor, vertices: Tensor,
+                       T_symmetries: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the symmetric equivalent of a pose whose rotation is nearest to another.
+
+    :param R_gt: (3, 3).
+    :param t_gt: (3,).
+    :param R_reference: (3, 3).
+    :param vertices: (P, 3).
+    :param T_symmetries: (S, 4, 4).
+    :return: R (3, 3) and t (3,).
+    """
+    C, R_sym = second_moment(vertices), T_symmetries[:, :3, :3]
+    s = int(symmetric_choice(C, R_reference[None], R_gt, R_sym)[0])
+    return R_gt @ R_sym[s], t_gt + R_gt @ T_symmetries[s, :3, 3]
