@@ -23,8 +23,11 @@ from mrcnet_ros.cli.main import main
 from mrcnet_ros.errors import DatasetError
 from mrcnet_ros.evaluation.bop import BopDataset, read_results_csv
 from mrcnet_ros.evaluation.boxes import BoxSpec, target_boxes
+from mrcnet_ros.geometry.camera import Camera
+from mrcnet_ros.geometry.se3 import make_transform
+from mrcnet_ros.inference.poses import Detection
 from mrcnet_ros.ros import messages
-from mrcnet_ros.ros.bag import BagWriter, read_bag, restamped
+from mrcnet_ros.ros.bag import BagWriter, Truth, read_bag, restamped
 
 
 @pytest.fixture
@@ -167,3 +170,36 @@ def test_in_real_time_the_age_of_the_answers_is_told(replay):
     assert figures['answered_hz'] == pytest.approx(figures['answered'])
     assert 0.0 < figures['age_ms']['p50'] <= figures['age_ms']['p99'] < 10_000.0
     assert f'answered {figures["answered"]} frames' in figures['node']
+
+
+def test_the_node_publishes_what_the_offline_estimator_computes(
+    tiny_model, tmp_path, monkeypatch,
+):
+    """A real model in the real node, from the bag's pixels to the poses in the file."""
+    from mrcnet_ros.inference.estimator import PoseEstimator
+
+    for name, value in {**environment(own_domain(8)), 'MRCNET_CACHE': tmp_path}.items():
+        monkeypatch.setenv(name, str(value))
+    rng = np.random.default_rng(4)
+    camera = Camera(np.array([[300.0, 0, 160], [0, 300, 120], [0, 0, 1]]), 320, 240)
+    detections = [Detection('box', np.array([20.0, 30, 90, 110])),
+                  Detection('blob', np.array([150.0, 60, 260, 200]))]
+    images = [rng.integers(0, 256, (240, 320, 3), dtype=np.uint8) for _ in range(2)]
+    with BagWriter(tmp_path / 'noise') as writer:
+        for number, image in enumerate(images):
+            truth = Truth('blob', f'1/{number}/2/0', make_transform(np.eye(3), [0, 0, 0.6]), 1.0)
+            writer.write((number + 1) * 10**8, image, camera, detections, [truth])
+
+    code = main([str(word) for word in (
+        'evaluate', 'bag', '--bag', tmp_path / 'noise', '--model', tiny_model.path,
+        '--meshes', tiny_model.meshes, '--threads', '1', '--csv', tmp_path / 'poses.csv',
+        '--json', tmp_path / 'figures.json')])
+
+    assert code == 0
+    offline = PoseEstimator.load(tiny_model.path, tiny_model.meshes, threads=1)
+    expected = [p for image in images for p in offline(image, camera, detections)]
+    rows = read_results_csv(tmp_path / 'poses.csv')
+    assert [(r.image_id, r.object_id) for r in rows] == [(0, 7), (0, 2), (1, 7), (1, 2)]
+    for row, pose in zip(rows, expected, strict=True):
+        assert np.allclose(row.T_camera_object, pose.T_camera_object, atol=1e-6)
+        assert row.score == pytest.approx(pose.score)
