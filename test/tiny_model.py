@@ -68,7 +68,7 @@ def write_material(folder: Path, **changes: object) -> TrainConfig:
     config = TrainConfig(
         name='tiny', output=folder / 'run', cache=folder / 'cache',
         models=folder / 'meshes' / 'objects.yaml', backgrounds=(folder / 'photos',), views=6,
-        patches=4, batch_size=4, steps=24, warmup=4, refresh=8, checkpoint=8, validation=8,
+        patches=4, batch_size=4, steps=24, warmup=4, learning_rate=0.01, refresh=8, checkpoint=8, validation=8,
         distance_m=(0.4, 0.8), spec=SPEC)
     return dataclasses.replace(config, **changes)  # type: ignore[arg-type]
 
@@ -113,9 +113,10 @@ def random_network(spec: ModelSpec = SPEC, objects: int = 2) -> MrcNet:
     for module in network.modules():
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
             module.momentum = None
-    count, size = 8, spec.crop.size_px
-    images = torch.rand(count, 3, 4, 4) * 255
-    images = nn.functional.interpolate(images, size=(size, size), mode='bilinear')
+    count, size = 64, spec.crop.size_px
+    smooth = nn.functional.interpolate(torch.rand(count // 2, 3, 4, 4), size=(size, size),
+                                       mode='bilinear')
+    images = 255 * torch.cat([smooth, torch.rand(count // 2, 3, size, size)])
     classes = torch.arange(count) % objects
     with torch.no_grad():
         pyramid = network.backbone(images, classes)

@@ -114,8 +114,8 @@ def read_config(path: Path) -> TrainConfig:
 def _check(config: TrainConfig, path: Path) -> None:
     for field_ in dataclasses.fields(config):
         found = getattr(config, field_.name)
-        if field_.type == 'int' and type(found) is not int or (
-                field_.type == 'float' and type(found) not in (int, float)):
+        allowed = {'int': (int,), 'float': (int, float)}.get(str(field_.type))
+        if allowed is not None and type(found) not in allowed:
             raise SpecError(f'{path}: {field_.name} must be a number ({field_.type}), got '
                             f'{found!r}; YAML reads 2e-3 as text, 2.0e-3 as a number')
     for name in ('views', 'patches', 'processes', 'batch_size', 'steps', 'refresh', 'checkpoint',

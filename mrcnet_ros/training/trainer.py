@@ -11,6 +11,7 @@ import math
 import time
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
+from threading import BrokenBarrierError
 from typing import Any
 
 import cv2
@@ -73,9 +74,8 @@ def train(config: TrainConfig, stem: dict[str, Tensor], stop_after: int | None =
         process.start()
     try:
         _worker(0, *arguments)
-    except BaseException:
-        barrier.abort()
-        raise
+    except BrokenBarrierError as error:
+        raise MrcnetError('a training process died; what it said is above') from error
     for process in others:
         process.join()
         if process.exitcode:
@@ -101,10 +101,14 @@ def _worker(rank: int, config: TrainConfig, views: list[SharedViews], bank: Temp
             stop_after: int | None) -> None:
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    objects = config.load_objects()
-    material = load_material(config, objects, views, known_classes(config))
-    network = build_network(config, objects, stem)
-    Run(config, material, bank, network, Exchange(rank, slots, barrier)).go(stop_after)
+    try:
+        objects = config.load_objects()
+        material = load_material(config, objects, views, known_classes(config))
+        network = build_network(config, objects, stem)
+        Run(config, material, bank, network, Exchange(rank, slots, barrier)).go(stop_after)
+    except BaseException:
+        barrier.abort()  # or the others would wait for this process
+        raise
 
 
 class Run:

@@ -1,0 +1,294 @@
+"""Training: goes on after a kill as if nothing had happened, learns, and says what is wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pickle
+import signal
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip('torch', reason='needs the train extra')
+
+import torch
+import yaml
+from tiny_model import SPEC, TinyModel, random_stem, write_material
+
+from mrcnet_ros.errors import DatasetError, ModelError, SpecError
+from mrcnet_ros.network.mrcnet import MrcNet
+from mrcnet_ros.specs import ModelSpec
+from mrcnet_ros.training import trainer
+from mrcnet_ros.training.checkpoint import load_checkpoint, save_checkpoint
+from mrcnet_ros.training.config import TrainConfig, read_config
+from mrcnet_ros.training.trainer import learning_rate, train
+from mrcnet_ros.training.warm_start import object_parameters, read_start
+
+LOG_EVERY, VALIDATION_SAMPLES = 4, 8
+
+# a training whose processes are all killed in the middle of step 12, after the checkpoint of 8
+KILLED = f'''
+import os, pickle, signal, sys
+from mrcnet_ros.training import trainer
+
+config, stem = pickle.load(open(sys.argv[1], 'rb'))
+trainer.LOG_EVERY, trainer.VALIDATION_SAMPLES = {LOG_EVERY}, {VALIDATION_SAMPLES}
+rate = trainer.learning_rate
+
+def fatal(config, step):
+    if step == 12:
+        os.killpg(0, signal.SIGKILL)
+    return rate(config, step)
+
+trainer.learning_rate = fatal
+trainer.train(config, stem)
+'''
+
+
+@pytest.fixture(scope='module')
+def small_logs() -> Any:
+    """Log and validate on fewer steps and samples."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainer, 'LOG_EVERY', LOG_EVERY)
+        patch.setattr(trainer, 'VALIDATION_SAMPLES', VALIDATION_SAMPLES)
+        yield
+
+
+@pytest.fixture(scope='module')
+def material(tmp_path_factory: pytest.TempPathFactory) -> TrainConfig:
+    """Configure a training of 24 steps in two processes."""
+    return write_material(tmp_path_factory.mktemp('training'))
+
+
+@pytest.fixture(scope='module')
+def whole_run(material: TrainConfig, small_logs: None) -> TrainConfig:
+    """Train once without a stop."""
+    assert train(material, random_stem()) == material.output / 'checkpoint.pt'
+    return material
+
+
+def metrics(config: TrainConfig) -> dict[tuple[int, bool], dict[str, float]]:
+    """Return what was logged, by step and whether it is a validation, less the clock's part."""
+    rows = {}
+    for line in (config.output / 'metrics.jsonl').read_text().splitlines():
+        row = json.loads(line)
+        values = {k: v for k, v in row.items() if k not in ('rate', 'hours')}
+        rows[row['step'], 'validation_xy' in row] = values  # of repeated steps the last
+    return rows
+
+
+def assert_same(a: Any, b: Any, where: str = '') -> None:
+    """Compare nested states to the bit."""
+    if isinstance(a, torch.Tensor):
+        assert torch.equal(a, b), where
+    elif isinstance(a, dict):
+        assert a.keys() == b.keys(), where
+        for key in a:
+            assert_same(a[key], b[key], f'{where}.{key}')
+    elif isinstance(a, list | tuple):
+        assert len(a) == len(b), where
+        for number, pair in enumerate(zip(a, b, strict=True)):
+            assert_same(*pair, f'{where}[{number}]')
+    else:
+        assert a == b, where
+
+
+def assert_same_training(config: TrainConfig, other: TrainConfig) -> None:
+    """Compare the last checkpoints and all metrics of two runs."""
+    first, second = (load_checkpoint(c.output / 'checkpoint.pt', SPEC) for c in (config, other))
+    for part in ('step', 'network', 'average', 'optimizer'):
+        assert_same(first[part], second[part], part)
+    assert metrics(config) == metrics(other)
+
+
+def test_a_killed_training_goes_on_as_if_nothing_had_happened(whole_run, tmp_path):
+    """After SIGKILL of all processes, the resumed run ends with the same bits and metrics."""
+    config = dataclasses.replace(whole_run, output=tmp_path / 'killed')
+    job = tmp_path / 'job'
+    job.write_bytes(pickle.dumps((config, random_stem())))
+    ended = subprocess.run([sys.executable, '-c', KILLED, str(job)], start_new_session=True,
+                           timeout=600, check=False)
+    assert ended.returncode == -signal.SIGKILL
+    checkpoint = load_checkpoint(config.output / 'checkpoint.pt', SPEC)
+    assert checkpoint['step'] == 8
+    assert max(metrics(config)) == (12, False)  # it was past the checkpoint
+    train(config, random_stem())
+    assert_same_training(whole_run, config)
+
+
+def test_a_stopped_training_goes_on_as_if_nothing_had_happened(whole_run, tmp_path):
+    """Stopped on purpose between two checkpoints and resumed, a run ends the same."""
+    config = dataclasses.replace(whole_run, output=tmp_path / 'stopped', checkpoint=24)
+    train(config, random_stem(), stop_after=16)
+    assert load_checkpoint(config.output / 'checkpoint.pt', SPEC)['step'] == 16
+    train(config, random_stem())
+    # buffers are averaged when they are saved: checkpoints at 8 do not change the run
+    assert_same_training(whole_run, config)
+
+
+def test_training_lowers_the_loss(whole_run):
+    """The losses of the last steps are below those of the first."""
+    rows = metrics(whole_run)
+    first, last = rows[LOG_EVERY, False], rows[24, False]
+    assert last['loss'] < 0.8 * first['loss']
+    assert last['mask'] < first['mask']
+    assert set(rows) == {(s, False) for s in range(4, 25, 4)} | {(8, True), (16, True), (24, True)}
+
+
+def test_a_finished_training_is_left_alone(whole_run):
+    """Training again after the last step changes nothing."""
+    before = (whole_run.output / 'checkpoint.pt').read_bytes()
+    lines = (whole_run.output / 'metrics.jsonl').read_text()
+    train(dataclasses.replace(whole_run, processes=1), random_stem())
+    assert (whole_run.output / 'checkpoint.pt').read_bytes() == before
+    assert (whole_run.output / 'metrics.jsonl').read_text() == lines
+
+
+def test_frozen_shared_layers_leave_known_objects_as_they_were(tiny_model: TinyModel, small_logs,
+                                                              tmp_path):
+    """Adding an object to a model moves its own rows and not one other weight."""
+    entries = yaml.safe_load(tiny_model.config.models.read_text())
+    entries.append({**entries[1], 'id': 9, 'label': 'newcomer'})
+    more = tiny_model.meshes / 'more.yaml'
+    more.write_text(yaml.safe_dump(entries))
+    config = dataclasses.replace(
+        tiny_model.config, output=tmp_path / 'run', models=more, init=tiny_model.path,
+        freeze_shared=True, processes=1, steps=8)
+    state = load_checkpoint(train(config, random_stem()), SPEC)
+    start = read_start(tiny_model.path, SPEC).weights
+    rows = object_parameters(MrcNet(spec=SPEC, objects=3))
+    moved = 0
+    for weights in (state['network'], state['average']):
+        for name, value in start.items():
+            if name in rows:
+                assert torch.equal(weights[name][:2], value), name
+                moved += int(not torch.equal(weights[name][2], value.mean(0)))
+            elif value.is_floating_point():
+                assert torch.equal(weights[name], value), name
+    assert moved >= len(rows)
+
+
+def test_the_learning_rate_warms_up_and_falls_to_nothing(material):
+    """It rises linearly to its highest at the end of the warm-up, then falls like a cosine."""
+    rates = [learning_rate(material, step) for step in range(material.steps + 1)]
+    assert rates[:4] == pytest.approx([material.learning_rate * k / 4 for k in (1, 2, 3, 4)])
+    assert rates[4] == material.learning_rate
+    assert rates[14] == pytest.approx(material.learning_rate / 2)
+    assert rates[24] == pytest.approx(0.0)
+    assert all(a > b for a, b in pairwise(rates[4:]))
+
+
+def test_a_checkpoint_of_another_spec_is_refused(material, tmp_path):
+    """The error names the checkpoint and the remedy."""
+    config = dataclasses.replace(material, output=tmp_path, processes=1)
+    save_checkpoint(tmp_path / 'checkpoint.pt', {'step': 1}, ModelSpec())
+    with pytest.raises(ModelError, match=r'checkpoint\.pt.*another model spec.*restore the spec'):
+        train(config, random_stem())
+
+
+def test_a_checkpoint_of_other_objects_is_refused(material, tiny_model, tmp_path):
+    """A checkpoint of three objects does not fit two, and is named."""
+    config = dataclasses.replace(material, output=tmp_path, processes=1)
+    network = MrcNet(spec=SPEC, objects=3)
+    save_checkpoint(tmp_path / 'checkpoint.pt', {
+        'step': 1, 'seconds': 0.0, 'network': network.state_dict(), 'average': {},
+        'optimizer': {}}, SPEC)
+    with pytest.raises(ModelError, match=r'checkpoint\.pt.*does not fit the objects'):
+        train(config, random_stem())
+
+
+@pytest.mark.parametrize('data', [b'', b'no checkpoint', None])
+def test_a_damaged_checkpoint_is_named(tmp_path, data):
+    """An empty, foreign or missing file is no checkpoint."""
+    path = tmp_path / 'checkpoint.pt'
+    if data is not None:
+        path.write_bytes(data)
+    with pytest.raises(ModelError, match=r'checkpoint\.pt'):
+        load_checkpoint(path, SPEC)
+
+
+def test_a_file_of_something_else_is_no_checkpoint(tmp_path):
+    """Tensors that torch can read are not enough."""
+    torch.save({'weight': torch.zeros(3)}, tmp_path / 'other.pt')
+    with pytest.raises(ModelError, match=r'other\.pt.*is not a checkpoint'):
+        load_checkpoint(tmp_path / 'other.pt')
+
+
+@pytest.mark.parametrize(('folders', 'problem'), [
+    (('absent',), 'absent does not exist'), (('empty',), r'empty holds no \.hdr'),
+    ((), 'no background folders')])
+def test_missing_backgrounds_are_named_before_anything_is_rendered(material, tmp_path, folders,
+                                                                   problem):
+    """A wrong background folder is told at once, with its name."""
+    (tmp_path / 'empty').mkdir()
+    config = dataclasses.replace(material, cache=tmp_path / 'cache', output=tmp_path / 'run',
+                                 backgrounds=tuple(tmp_path / f for f in folders))
+    with pytest.raises(DatasetError, match=problem):
+        train(config, random_stem())
+    assert not config.cache.exists()
+
+
+@pytest.mark.parametrize('stop_after', [0, 3, 12])
+def test_a_run_cannot_be_stopped_where_it_could_not_go_on(material, tmp_path, stop_after):
+    """Between two refreshes of the template features a stop would change the run."""
+    config = dataclasses.replace(material, output=tmp_path / 'run')
+    with pytest.raises(SpecError, match=r'stop_after .* multiple of refresh \(8\)'):
+        train(config, random_stem(), stop_after=stop_after)
+
+
+def write_config(folder: Path, **changes: Any) -> Path:
+    """Write a configuration file with all that is needed, changed."""
+    values: dict[str, Any] = {'name': 'x', 'output': 'o', 'cache': 'c', 'models': 'm', **changes}
+    path = folder / 'train.yaml'
+    path.write_text(yaml.safe_dump({k: v for k, v in values.items() if v != 'LEFT OUT'}))
+    return path
+
+
+def test_a_configuration_is_read_whole(tmp_path):
+    """Fields become what the trainer takes; what is left out has its default."""
+    config = read_config(write_config(
+        tmp_path, backgrounds=['a', 'b'], labels={3: 'cup'}, distance_m=[1, 2],
+        spec={'network': {'hidden': 64}},
+        view_prior={'elevation_min_deg': 0, 'elevation_max_deg': 90, 'tilt_max_deg': 10}))
+    assert config.backgrounds == (Path('a'), Path('b'))
+    assert config.labels == {3: 'cup'}
+    assert config.distance_m == (1.0, 2.0)
+    assert config.spec.network.hidden == 64
+    assert config.spec.crop == ModelSpec().crop
+    assert config.view_prior is not None
+    assert config.view_prior.tilt_max_deg == 10
+    assert config.steps == TrainConfig.steps
+
+
+@pytest.mark.parametrize(('changes', 'problem'), [
+    ({'stepz': 3}, r"unknown fields \['stepz'\]; known: .*'steps'"),
+    ({'models': 'LEFT OUT'}, "'models'"),
+    ({'spec': {'network': {'hiden': 3}}}, r"network: unknown fields \['hiden'\]"),
+    ({'spec': {'crops': {}}}, r"unknown fields \['crops'\]"),
+    ({'spec': 3}, 'train.yaml'),
+    ({'view_prior': {'tilt_max_deg': 3}}, r'view_prior: .*missing fields'),
+    ({'steps': 'many'}, "steps must be a number .*'many'"),
+    ({'learning_rate': '2e-3'}, r"learning_rate must be a number .*'2e-3'.* 2\.0e-3"),
+    ({'batch_size': 0}, 'batch_size must be at least 1'),
+    ({'distance_m': [1]}, 'train.yaml'),
+    ({'checkpoint': 150}, r'checkpoint \(150\) must be a multiple of refresh \(100\)'),
+    ({'freeze_shared': True}, 'freeze_shared needs init')])
+def test_a_wrong_configuration_is_named(tmp_path, changes, problem):
+    """The error names the field at fault."""
+    with pytest.raises(SpecError, match=problem):
+        read_config(write_config(tmp_path, **changes))
+
+
+@pytest.mark.parametrize('text', ['- a\n- b\n', 'steps: [1\n', None])
+def test_a_file_that_is_no_configuration_is_named(tmp_path, text):
+    """A list, broken YAML or a missing file is told by its name."""
+    path = tmp_path / 'some.yaml'
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(SpecError, match=r'some\.yaml'):
+        read_config(path)
