@@ -79,12 +79,12 @@ def random_stem() -> dict[str, Tensor]:
     weights = {}
     for conv, (name, norm) in zip(Stem().convs, stem_names(), strict=True):
         shape = conv.weight.shape
-        scale = float(np.prod(shape[1:])) ** -0.5
+        scale = 2.0 * float(np.prod(shape[1:])) ** -0.5
         weights[f'{name}.weight'] = scale * torch.randn(shape, generator=generator)
         for part in ('weight', 'running_var'):
             weights[f'{norm}.{part}'] = 0.5 + torch.rand(shape[0], generator=generator)
         for part in ('bias', 'running_mean'):
-            weights[f'{norm}.{part}'] = 0.3 * torch.randn(shape[0], generator=generator)
+            weights[f'{norm}.{part}'] = 0.1 * torch.randn(shape[0], generator=generator)
     return weights
 
 

@@ -20,7 +20,7 @@ from .graphs import Stage1Graph, Stage2Graph, TemplateGraph, example_inputs
 
 OPSET = 17
 LARGE = 1024
-TOLERANCE = 5e-3
+TOLERANCE = 2e-2  # of the largest value; weights in half precision alone make up to 6e-3
 CHECK_COUNTS = (1, 3)
 
 

@@ -1,0 +1,173 @@
+"""Exported graphs compute what the network does, and directories are written whole."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip('torch', reason='needs the train extra')
+pytest.importorskip('onnx', reason='needs the train extra')
+
+import numpy as np
+import torch
+from tiny_model import SPEC, TinyModel
+from torch import nn
+
+from mrcnet_ros.errors import ModelError, SpecError
+from mrcnet_ros.export import directory, onnx_export
+from mrcnet_ros.export.directory import export_checkpoint
+from mrcnet_ros.export.graphs import Stage1Graph, Stage2Graph, TemplateGraph, example_inputs
+from mrcnet_ros.export.onnx_export import export_graphs
+from mrcnet_ros.inference.model_directory import read_model_directory
+from mrcnet_ros.inference.onnxruntime_backend import OnnxRuntimeBackend
+from mrcnet_ros.network.mrcnet import MrcNet, Pyramid
+from mrcnet_ros.specs import FORMAT_VERSION
+
+
+def largest_difference(network: MrcNet, files: dict[str, Path], count: int) -> float:
+    """Return by how much any output differs at a batch size, in parts of its largest value."""
+    backend = OnnxRuntimeBackend(files, threads=1)
+    graphs: dict[str, nn.Module] = {
+        'stage1': Stage1Graph(network), 'template': TemplateGraph(network),
+        'stage2': Stage2Graph(network)}
+    torch.manual_seed(100 + count)
+    worst = 0.0
+    for name, inputs in example_inputs(SPEC, count).items():
+        inputs['class_index'] = torch.arange(count) % 2
+        with torch.no_grad():
+            expected = graphs[name](*inputs.values())
+        found = backend.run(name, {k: v.numpy() for k, v in inputs.items()})
+        assert tuple(found) == graphs[name].outputs
+        for array, tensor in zip(found.values(), expected, strict=True):
+            assert array.shape == tuple(tensor.shape)
+            difference = np.abs(array - tensor.numpy()).max() / float(tensor.abs().max())
+            worst = max(worst, float(difference))
+    return worst
+
+
+@pytest.fixture
+def network(tiny_model: TinyModel) -> MrcNet:
+    """Return the network that was exported."""
+    return tiny_model.network
+
+
+@pytest.mark.parametrize('count', [1, 2, 5])
+def test_graphs_equal_the_network_at_any_batch_size(tiny_model, network, count):
+    """Of every output the exported graphs give what torch does, to the rounding of weights."""
+    files = {g: tiny_model.path / f'{g}.onnx' for g in ('stage1', 'template', 'stage2')}
+    assert largest_difference(network, files, count) < 2e-2
+
+
+def test_without_rounding_of_weights_the_graphs_are_equal(network, tmp_path, monkeypatch):
+    """In single precision the graphs differ from torch by nothing but the order of sums."""
+    monkeypatch.setattr(onnx_export, 'LARGE', 1 << 60)
+    files = export_graphs(network, SPEC, tmp_path)
+    for count in (1, 5):
+        assert largest_difference(network, files, count) < 1e-4
+
+
+def test_large_weights_take_half_the_space(network, tmp_path, monkeypatch):
+    """Weights are stored in half precision, and the graph still takes and gives single."""
+    small = export_graphs(network, SPEC, tmp_path)['stage1'].stat().st_size
+    monkeypatch.setattr(onnx_export, 'LARGE', 1 << 60)
+    assert small < 0.75 * export_graphs(network, SPEC, tmp_path)['stage1'].stat().st_size
+
+
+def test_the_parts_together_are_the_whole(network):
+    """The three graphs in a row give what the network gives that was trained."""
+    inputs = example_inputs(SPEC, 3)
+    image, classes = inputs['stage1']['image'], torch.tensor([0, 1, 1])
+    template_image, coordinates = inputs['template']['image'].flip(0), torch.rand(3, 4, 8, 8)
+    with torch.no_grad():
+        stage1 = dict(zip(Stage1Graph.outputs, Stage1Graph(network)(image, classes), strict=True))
+        maps = TemplateGraph(network)(template_image, classes)
+        names = ('x4', 'x8', 'x16', 'dense', 'xy', 'log_size')
+        x = {n: stage1[n] for n in names}
+        split = Stage2Graph(network)(
+            x['x4'], x['x8'], x['x16'], x['dense'], *maps, coordinates, x['xy'], x['log_size'],
+            classes)
+        floats = [i.permute(0, 3, 1, 2).float() for i in (image, template_image)]
+        crop: Pyramid = network.backbone(floats[0], classes)
+        coarse = network.coarse(crop.x16, classes)
+        template = network.template_pyramid(floats[1], coordinates, classes)
+        whole = network.residual(crop, template, coarse.xy, coarse.log_size, classes)
+    for a, b in zip(split, whole, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
+
+
+def test_a_graph_that_computes_something_else_is_not_written(network, tmp_path, monkeypatch):
+    """An export that is not equal to the network is an error that names the graph."""
+    to_onnx = onnx_export._to_onnx
+
+    def wrong(graph: nn.Module, example: dict[str, torch.Tensor]) -> bytes:
+        if isinstance(graph, Stage2Graph):
+            kept = graph.residual.output.bias.detach().clone()
+            graph.residual.output.bias.data += 1.0
+            data = to_onnx(graph, example)
+            graph.residual.output.bias.data.copy_(kept)
+            return data
+        return to_onnx(graph, example)
+
+    monkeypatch.setattr(onnx_export, '_to_onnx', wrong)
+    with pytest.raises(ModelError, match=r'stage2\.onnx.*output six differs from the network'):
+        export_graphs(network, SPEC, tmp_path)
+
+
+def test_exporting_again_gives_the_same_model(tiny_model, tmp_path):
+    """Two exports of a checkpoint have the same digest, which holds those of all files."""
+    again = export_checkpoint(tiny_model.checkpoint, tiny_model.config, tmp_path / 'again')
+    first, second = (read_model_directory(p, tiny_model.meshes) for p in (tiny_model.path, again))
+    assert first.digest == second.digest
+    assert sorted(p.name for p in again.iterdir()) == [
+        'model.json', 'stage1.onnx', 'stage2.onnx', 'template.onnx', 'weights.pt']
+
+
+def test_files_that_are_no_part_of_a_model_stay(tiny_model, tmp_path):
+    """A model card in the directory outlives an export, also one over an older model."""
+    (tmp_path / 'README.md').write_text('a card')
+    (tmp_path / 'model.json').write_text('old')
+    export_checkpoint(tiny_model.checkpoint, tiny_model.config, tmp_path)
+    assert (tmp_path / 'README.md').read_text() == 'a card'
+    assert json.loads((tmp_path / 'model.json').read_text())['format_version'] == FORMAT_VERSION
+
+
+def test_a_failed_export_leaves_the_old_model(tiny_model, tmp_path, monkeypatch):
+    """When the graphs cannot be made, nothing in the directory changes and nothing is left."""
+    target = export_checkpoint(tiny_model.checkpoint, tiny_model.config, tmp_path / 'model')
+    before = {p.name: p.read_bytes() for p in target.iterdir()}
+
+    def fail(*_: object) -> None:
+        raise ModelError(target, 'for the test')
+
+    monkeypatch.setattr(directory, 'export_graphs', fail)
+    with pytest.raises(ModelError, match='for the test'):
+        export_checkpoint(tiny_model.checkpoint, tiny_model.config, target)
+    assert {p.name: p.read_bytes() for p in target.iterdir()} == before
+
+
+def test_a_model_says_what_it_was_made_for(tiny_model):
+    """The description holds the objects in class order with all that inference needs."""
+    model = read_model_directory(tiny_model.path, tiny_model.meshes)
+    objects = tiny_model.config.load_objects()
+    assert [o.label for o in model.objects] == ['blob', 'box']
+    assert [o.object_id for o in model.objects] == [2, 7]
+    assert model.spec == SPEC
+    assert model.view_priors == {2: None, 7: None}
+    for found, given in zip(model.objects, objects, strict=True):
+        assert found.diameter_m == given.diameter_m
+        assert found.mesh_sha256 == given.checked_digest()
+        np.testing.assert_allclose(found.symmetries.transforms, given.symmetries.transforms)
+        np.testing.assert_allclose(found.bounds(), given.bounds())
+
+
+def test_a_checkpoint_of_another_configuration_is_refused(tiny_model, tmp_path):
+    """A checkpoint is exported only with the spec it was trained with."""
+    values = SPEC.to_dict()
+    other = type(SPEC).from_dict({**values, 'bins': {**values['bins'], 'cells': 5}})
+    config = dataclasses.replace(tiny_model.config, spec=other)
+    with pytest.raises((ModelError, SpecError), match=r'checkpoint\.pt.*another model spec'):
+        export_checkpoint(tiny_model.checkpoint, config, tmp_path / 'model')
+    assert not (tmp_path / 'model').exists()
