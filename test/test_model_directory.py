@@ -1,0 +1,178 @@
+"""What a model directory lacks, or holds too much of, is told by file and with a remedy."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from meshes import bumpy_sphere, cube, write_ply
+
+from mrcnet_ros.errors import BackendError, MeshError, ModelError
+from mrcnet_ros.inference.estimator import PoseEstimator
+from mrcnet_ros.inference.model_directory import read_model_directory
+from mrcnet_ros.meshes import mesh_digest
+
+
+@pytest.fixture
+def model(tiny_model: Any, tmp_path: Path) -> Path:
+    """Copy a good model with its meshes."""
+    path = tmp_path / 'model'
+    shutil.copytree(tiny_model.path, path)
+    shutil.copytree(tiny_model.meshes, path / 'meshes')
+    return path
+
+
+def change(model: Path, edit: Callable[[dict[str, Any]], object]) -> None:
+    """Edit the model's description in place."""
+    values = json.loads((model / 'model.json').read_text())
+    edit(values)
+    (model / 'model.json').write_text(json.dumps(values))
+
+
+def test_a_good_model_is_read_with_the_meshes_beside_it(model):
+    """Meshes are looked for in the model itself when no folder is given."""
+    found = read_model_directory(model)
+    assert found.name == 'tiny'
+    assert [o.mesh_path for o in found.objects] == [
+        model / 'meshes' / 'blob.ply', model / 'meshes' / 'box.ply']
+    assert all(o.load_mesh().vertices.shape[1] == 3 for o in found.objects)
+
+
+def test_the_digest_tells_models_apart(model):
+    """Whatever changes in the description changes the digest."""
+    before = read_model_directory(model).digest
+    change(model, lambda v: v.update(name='other'))
+    assert read_model_directory(model).digest != before
+
+
+def test_a_missing_directory_is_named(tmp_path):
+    """A path that is not there is told, with what to give."""
+    with pytest.raises(ModelError, match=r'absent.*no such directory.*give the directory'):
+        read_model_directory(tmp_path / 'absent')
+
+
+def test_a_directory_without_a_description_is_no_model(tmp_path):
+    """Any other folder is told by its lack of model.json."""
+    with pytest.raises(ModelError, match=r'no readable model\.json.*is this a model directory'):
+        read_model_directory(tmp_path)
+
+
+@pytest.mark.parametrize('file', ['stage1.onnx', 'template.onnx', 'stage2.onnx'])
+def test_a_missing_graph_is_named(model, file):
+    """Each graph is needed."""
+    (model / file).unlink()
+    with pytest.raises(ModelError, match=f'lacks {file}; export the model again'):
+        read_model_directory(model)
+
+
+@pytest.mark.parametrize('file', ['stage1.onnx', 'template.onnx', 'stage2.onnx'])
+def test_one_wrong_byte_in_a_graph_is_noticed(model, file):
+    """A damaged graph is not loaded; the error names it and says what to do."""
+    data = bytearray((model / file).read_bytes())
+    data[len(data) // 2] ^= 1
+    (model / file).write_bytes(data)
+    with pytest.raises(ModelError, match=rf'{file}: is damaged.*copy or export'):
+        read_model_directory(model)
+
+
+def test_a_graph_that_the_description_does_not_hold_is_refused(model):
+    """A graph without a hash could be any."""
+    change(model, lambda v: v['files'].pop('stage2.onnx'))
+    with pytest.raises(ModelError, match=r'stage2\.onnx.*model\.json says nothing'):
+        read_model_directory(model)
+
+
+def test_a_graph_that_the_runtime_cannot_load_is_named(model):
+    """A file with the right hash that is no graph is told by the runtime, with its name."""
+    (model / 'stage1.onnx').write_bytes(b'no graph')
+
+    def edit(values: dict[str, Any]) -> None:
+        values['files']['stage1.onnx'] = hashlib.sha256(b'no graph').hexdigest()
+
+    change(model, edit)
+    with pytest.raises(ModelError, match=r'stage1\.onnx: ONNX Runtime cannot load it'):
+        PoseEstimator.load(model, store_root=model / 'store')
+
+
+@pytest.mark.parametrize('version', [0, 2, '1', None])
+def test_another_format_is_refused(model, version):
+    """The error says which version there is and which is wanted."""
+    change(model, lambda v: v.update(format_version=version))
+    with pytest.raises(ModelError, match=r'format version .*expected 1; export the model again'):
+        read_model_directory(model)
+
+
+@pytest.mark.parametrize(('edit', 'problem'), [
+    (lambda v: v['spec']['bins'].update(rings=3), r"bins: unknown fields \['rings'\]"),
+    (lambda v: v['spec']['crop'].pop('padding'), r"crop: .*missing fields \['padding'\]"),
+    (lambda v: v['spec'].update(novel=1), r"unknown fields \['novel'\]"),
+    (lambda v: v.pop('spec'), "'spec'"),
+    (lambda v: v.pop('files'), "'files'"),
+    (lambda v: v['objects'][0].pop('diameter_m'), "'diameter_m'"),
+    (lambda v: v['objects'][1].update(symmetries=[1, 2, 3]), 'reshape'),
+    (lambda v: v['objects'][1].update(symmetries=[2.0] * 16), 'identity'),
+    (lambda v: v['objects'][0].update(view_prior={'up': 3}), r"unknown fields \['up'\]"),
+])
+def test_a_wrong_entry_of_the_description_is_named(model, edit, problem):
+    """Fields of another version, and lacking ones, are told by their names."""
+    change(model, edit)
+    with pytest.raises(ModelError, match=rf'model\.json.*{problem}.*export the model again'):
+        read_model_directory(model)
+
+
+@pytest.mark.parametrize('text', ['', '{"format_version": 1', '[]', 'null'])
+def test_a_description_that_is_cut_off_or_something_else_is_refused(model, text):
+    """What is no JSON object is no model."""
+    (model / 'model.json').write_text(text)
+    with pytest.raises(ModelError, match='model'):
+        read_model_directory(model)
+
+
+def test_a_missing_mesh_folder_says_where_to_give_it(model):
+    """Without meshes the error tells the option and the parameter for their folder."""
+    shutil.rmtree(model / 'meshes')
+    with pytest.raises(MeshError, match=r'meshes.*no such folder.*--meshes'):
+        read_model_directory(model)
+    with pytest.raises(MeshError, match=r'elsewhere.*no such folder'):
+        read_model_directory(model, model / 'elsewhere')
+
+
+def test_a_missing_mesh_names_its_object(model):
+    """Which object needs the mesh is part of the error."""
+    (model / 'meshes' / 'box.ply').unlink()
+    with pytest.raises(MeshError, match=r"box\.ply.*is missing.*'box' needs it.*give the folder"):
+        read_model_directory(model)
+
+
+def test_another_mesh_under_the_same_name_is_noticed(model):
+    """A mesh that is not the one trained with would give wrong templates: it is refused."""
+    write_ply(model / 'meshes' / 'blob.ply', bumpy_sphere(0.051, subdivisions=2))
+    with pytest.raises(MeshError, match=r"blob\.ply: is not the mesh known as 'blob'.*sha256"):
+        PoseEstimator.load(model, store_root=model / 'store')
+
+
+def test_another_mesh_is_noticed_also_when_templates_are_stored(model, tiny_model):
+    """Templates drawn from the right mesh do not hide the wrong one."""
+    PoseEstimator.load(model, store_root=model / 'store')
+    write_ply(model / 'meshes' / 'blob.ply', bumpy_sphere(0.051, subdivisions=2))
+    with pytest.raises(MeshError, match='is not the mesh known as'):
+        PoseEstimator.load(model, store_root=model / 'store')
+
+
+def test_a_mesh_in_another_unit_is_told_with_its_unit(model):
+    """A mesh in metres where millimetres are said to be names both."""
+    path = write_ply(model / 'meshes' / 'box.ply', cube(0.08), unit_m=1.0)
+    change(model, lambda v: v['objects'][1].update(mesh_sha256=mesh_digest(path)))
+    with pytest.raises(MeshError, match=r'box\.ply.*looks like the mesh is in metres'):
+        PoseEstimator.load(model, store_root=model / 'store')
+
+
+def test_an_unknown_backend_lists_the_known_ones(model):
+    """The error says what there is."""
+    with pytest.raises(BackendError, match=r"unknown backend 'abacus'.*onnxruntime"):
+        PoseEstimator.load(model, backend='abacus', store_root=model / 'store')
