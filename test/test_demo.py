@@ -195,7 +195,7 @@ def run(tmp_path, monkeypatch):
 
     def run_with(*arguments):
         options = DemoOptions(
-            output=tmp_path / 'demo.png', scenes=3, seed=SEED, rate_hz=5.0, fast_frames=10,
+            output=tmp_path / 'demo.png', scenes=3, seed=SEED, rate_hz=10.0, frames=10,
             node_command=(oracle, *arguments), timeout_s=60.0)
         return run_demo(options), tmp_path / 'demo.png'
 
@@ -209,7 +209,8 @@ def test_demo_passes_with_a_node_that_is_right(run, scenes, capsys):
     count = sum(len(s.objects) for s in scenes)
     assert code == 0
     assert re.search(rf'^all +{count}/{count} +0\.0 +0\.0 +0\.0 +0\.0 +100%', output, re.MULTILINE)
-    assert 'at 5 Hz: 3 of 3 frames answered' in output
+    assert 'one at a time: 3 of 3 frames answered' in output
+    assert re.search(r'^at 10 Hz: \d+ of 10 frames answered', output, re.MULTILINE)
     assert str(picture) in output
     pixels = cv2.imread(str(picture))
     assert pixels.shape == (960, 1280, 3)

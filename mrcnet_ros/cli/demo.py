@@ -12,10 +12,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help='picture to write; logs go beside it (default: %(default)s)')
     parser.add_argument('--scenes', type=int, default=24, help='different scenes to show')
     parser.add_argument('--seed', type=int, default=20260, help='of scenes and detections')
-    parser.add_argument('--rate', type=float, default=4.0, metavar='HZ',
-                        help='camera rate while accuracy is measured')
-    parser.add_argument('--fast-rate', type=float, default=30.0, metavar='HZ',
+    parser.add_argument('--rate', type=float, default=30.0, metavar='HZ',
                         help='camera rate while speed is measured')
+    parser.add_argument('--frames', type=int, default=150, metavar='N',
+                        help='frames sent at that rate')
     parser.add_argument('--model', type=Path, default=None, metavar='DIR',
                         help='model directory with objects.yaml, meshes and backgrounds '
                              '(default: the one that comes with the package)')
@@ -28,4 +28,4 @@ def run(args: argparse.Namespace) -> int:
 
     return run_demo(DemoOptions(
         output=args.output, scenes=args.scenes, seed=args.seed, rate_hz=args.rate,
-        fast_rate_hz=args.fast_rate, model=args.model or shared_file('models/demo')))
+        frames=args.frames, model=args.model or shared_file('models/demo')))

@@ -1,7 +1,7 @@
 """A process that plays camera and detector: image, camera_info and detections of known scenes.
 
-It waits until somebody listens, then publishes at the rates it is told, and writes down which
-scene went out under which stamp.
+It waits until somebody listens, then publishes one frame at a time or at the rates it is told,
+and writes down which scene went out under which stamp.
 """
 
 from __future__ import annotations
@@ -21,24 +21,31 @@ import rclpy
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
-from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
+from vision_msgs.msg import (
+    Detection2D,
+    Detection2DArray,
+    Detection3DArray,
+    ObjectHypothesisWithPose,
+)
 
 from ..evaluation.boxes import jittered
 from ..geometry.camera import Camera
 from ..geometry.se3 import Array
+from ..ros.messages import stamp_ns
 from .recording import load_scenes
 from .scenes import Scene
 
 FRAME_ID = 'camera_color_optical_frame'
 QOS = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
 NOBODY_LISTENS = 3
+ANSWER_TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True)
 class Stage:
     """A stretch of publishing.
 
-    :param rate_hz: frames each second.
+    :param rate_hz: frames each second; 0 to wait for the answer to each before the next.
     :param frames: how many; the scenes are repeated as needed.
     """
 
@@ -62,12 +69,15 @@ class SyntheticCamera:
         self._infos = [info_message(scene.camera) for scene in scenes]
         self._publishers = [self._node.create_publisher(kind, topic, QOS) for kind, topic in (
             (Image, 'image'), (CameraInfo, 'camera_info'), (Detection2DArray, 'detections'))]
-        self._sent = 0
+        self._sent, self._answered_ns = 0, 0
+        self._node.create_subscription(
+            Detection3DArray, 'object_detections', self._on_answer, QOS)
 
     def wait_for_listeners(self, timeout_s: float) -> bool:
         """Wait until every topic has a subscriber; False when that takes too long."""
         deadline = time.monotonic() + timeout_s
-        while not all(p.get_subscription_count() for p in self._publishers):
+        while not (all(p.get_subscription_count() for p in self._publishers)
+                   and self._node.count_publishers('object_detections')):
             if time.monotonic() > deadline:
                 return False
             time.sleep(0.05)
@@ -79,13 +89,24 @@ class SyntheticCamera:
         for number, stage in enumerate(stages):
             start = time.monotonic()
             for index in range(stage.frames):
-                time.sleep(max(0.0, start + index / stage.rate_hz - time.monotonic()))
+                if stage.rate_hz:
+                    time.sleep(max(0.0, start + index / stage.rate_hz - time.monotonic()))
                 scene = index % len(self._scenes)
-                stamp_ns = self._publish(scene)
-                log.write(json.dumps({'stage': number, 'scene': scene, 'stamp_ns': stamp_ns})
+                sent_ns = self._publish(scene)
+                log.write(json.dumps({'stage': number, 'scene': scene, 'stamp_ns': sent_ns})
                           + '\n')
+                if not stage.rate_hz:
+                    self._wait_for_answer(sent_ns)
             time.sleep(1.0)
         log.flush()
+
+    def _wait_for_answer(self, frame_ns: int) -> None:
+        deadline = time.monotonic() + ANSWER_TIMEOUT_S
+        while self._answered_ns < frame_ns and (left := deadline - time.monotonic()) > 0:
+            rclpy.spin_once(self._node, timeout_sec=left)
+
+    def _on_answer(self, message: Any) -> None:
+        self._answered_ns = stamp_ns(message.header)
 
     def _publish(self, scene: int) -> int:
         now = self._node.get_clock().now()
@@ -144,7 +165,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument('--log', type=Path, required=True, metavar='FILE',
                         help='one line of JSON for each frame sent')
     parser.add_argument('--stage', nargs=2, action='append', required=True,
-                        metavar=('HZ', 'FRAMES'))
+                        metavar=('HZ', 'FRAMES'), help='HZ 0: wait for each answer')
     parser.add_argument('--jitter', type=float, default=0.0)
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--namespace', default='')

@@ -36,9 +36,9 @@ class DemoOptions:
     :param scenes: how many different scenes.
     :param seed: of the scenes and of the detector's errors.
     :param jitter: of the detections, see :func:`mrcnet_ros.evaluation.boxes.jittered`.
-    :param rate_hz: frames each second while accuracy is measured.
-    :param fast_rate_hz: frames each second while speed is measured.
-    :param fast_frames: frames sent at that rate, 0 to leave it out.
+    :param rate_hz: frames each second while speed is measured; before that, every scene is sent
+        once, each after the answer to the one before.
+    :param frames: frames sent at that rate, 0 to leave it out.
     :param model: directory of the model, with ``objects.yaml`` and ``backgrounds``.
     :param node_command: Python arguments that start the node.
     :param timeout_s: for the node to become ready.
@@ -48,9 +48,8 @@ class DemoOptions:
     scenes: int = 24
     seed: int = 20260
     jitter: float = 0.08
-    rate_hz: float = 4.0
-    fast_rate_hz: float = 30.0
-    fast_frames: int = 150
+    rate_hz: float = 30.0
+    frames: int = 150
     model: Path = field(default_factory=lambda: shared_file('models/demo'))
     node_command: Sequence[str] = NODE_COMMAND
     timeout_s: float = 600.0
@@ -129,9 +128,9 @@ def _node_arguments(options: DemoOptions) -> list[str]:
 
 
 def _camera_arguments(options: DemoOptions, folder: Path) -> list[str]:
-    stages = ['--stage', str(options.rate_hz), str(options.scenes)]
-    if options.fast_frames:
-        stages += ['--stage', str(options.fast_rate_hz), str(options.fast_frames)]
+    stages = ['--stage', '0', str(options.scenes)]
+    if options.frames:
+        stages += ['--stage', str(options.rate_hz), str(options.frames)]
     return ['-m', 'mrcnet_ros.demo.camera_process', '--scenes', str(folder),
             '--log', str(folder / 'sent.jsonl'), *stages, '--jitter', str(options.jitter),
             '--seed', str(options.seed), '--namespace', NAMESPACE,
@@ -148,12 +147,12 @@ def _poses(listener: Listener, frame: Sent) -> dict[str, Array]:
 
 
 def _print_rates(options: DemoOptions, sent: Sequence[Sent], listener: Listener) -> None:
-    for stage, rate_hz in enumerate((options.rate_hz, options.fast_rate_hz)):
+    for stage, name in enumerate(('one at a time', f'at {options.rate_hz:g} Hz')):
         frames = [frame for frame in sent if frame.stage == stage]
         answers = [listener.answers[f.stamp_ns] for f in frames if f.stamp_ns in listener.answers]
         if not frames:
             continue
-        line = f'at {rate_hz:g} Hz: {len(answers)} of {len(frames)} frames answered'
+        line = f'{name}: {len(answers)} of {len(frames)} frames answered'
         if len(answers) > 1:
             span_s = (answers[-1].received_ns - answers[0].received_ns) * 1e-9
             poses = sum(len(a.T_camera_object) for a in answers[1:])
