@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 
 from ..geometry.se3 import Array
 
+RECOLOURED = 0.6
+
 
 def light(rng: np.random.Generator, albedo: NDArray[np.uint8], normals: NDArray[np.uint8],
           lamp: Array, azimuth: float, gloss: float, R_camera_object: Array) -> NDArray[np.uint8]:
@@ -59,9 +61,64 @@ def light_simply(rng: np.random.Generator, albedo: NDArray[np.uint8],
     offset = rng.uniform(0.4, 1.1) - 127.5 * direction.sum()
     row = np.array([[*direction, offset]])
     gain = cv2.transform(normals.astype(np.float32), np.repeat(row, 3, axis=0))
+    colour = albedo[..., :3]
+    if rng.random() < RECOLOURED:
+        colour = colour[..., rng.permutation(3)]
+        gain = gain * rng.uniform(0.3, 1.5, 3).astype(np.float32)
     result = np.array(albedo)
-    result[..., :3] = np.clip(albedo[..., :3] * gain, 0, 255)
+    result[..., :3] = np.clip(colour * gain, 0, 255)
     return result
+
+
+def clutter(rng: np.random.Generator, image: NDArray[np.float32],
+            texture: NDArray[np.float32]) -> None:
+    """Draw hard-edged shapes, plain, textured or chequered, as on a desk full of things.
+
+    :param image: (S, S, 3) float32 in 0..255; changed in place.
+    :param texture: likewise, shows through some of the shapes.
+    """
+    size = image.shape[0]
+    for _ in range(int(rng.integers(2, 9))):
+        centre = rng.uniform(0, size, 2)
+        sides = rng.uniform(0.06, 0.5, 2) * size
+        box = cv2.boxPoints((centre.tolist(), sides.tolist(), rng.uniform(0, 90)))
+        colour = _shape_colour(rng)
+        kind = rng.random()
+        if kind < 0.5:
+            cv2.fillConvexPoly(image, box.astype(np.int32), colour, cv2.LINE_AA)
+        elif kind < 0.7:
+            mask = np.zeros((size, size), np.uint8)
+            cv2.fillConvexPoly(mask, box.astype(np.int32), 1)
+            np.copyto(image, texture, where=mask[..., None] > 0)
+        elif kind < 0.85:
+            cv2.ellipse(image, (centre.tolist(), sides.tolist(), rng.uniform(0, 180)), colour, -1,
+                        cv2.LINE_AA)
+        else:
+            _chequer(rng, image, box, colour)
+
+
+def _shape_colour(rng: np.random.Generator) -> tuple[float, float, float]:
+    """Black, white, grey or any colour."""
+    if rng.random() < 0.5:
+        grey = float(rng.choice([10, 60, 140, 235]))
+        return grey, grey, grey
+    r, g, b = rng.uniform(0, 255, 3).tolist()
+    return r, g, b
+
+
+def _chequer(rng: np.random.Generator, image: NDArray[np.float32], box: NDArray[np.float32],
+             colour: tuple[float, float, float]) -> None:
+    """Fill a box with a random pattern of black, white and a colour, like print or a marker."""
+    cells = int(rng.integers(3, 8))
+    pattern = np.where(rng.random((cells, cells, 1)) < 0.5, np.float32(15), np.float32(240))
+    pattern = np.repeat(pattern, 3, 2)
+    pattern[rng.random((cells, cells)) < 0.15] = colour
+    source = np.array([[0, 0], [cells, 0], [cells, cells]], np.float32) - 0.5
+    A = cv2.getAffineTransform(source, box[:3])
+    shape = image.shape[1::-1]
+    warped = cv2.warpAffine(pattern, A, shape, flags=cv2.INTER_NEAREST)
+    mask = cv2.warpAffine(np.ones((cells, cells), np.uint8), A, shape, flags=cv2.INTER_NEAREST)
+    np.copyto(image, warped, where=mask[..., None] > 0)
 
 
 def augment(rng: np.random.Generator, image: NDArray[np.float32]) -> NDArray[np.uint8]:

@@ -16,7 +16,7 @@ from ..geometry.bins import encode_translation
 from ..geometry.crop import CropCamera, pinhole
 from ..geometry.se3 import Array, rotation_to_axis
 from ..specs import CropSpec, ViewPrior
-from .augmentation import augment, light, light_simply
+from .augmentation import augment, clutter, light, light_simply
 from .view_bank import RELATIVE_SIZE, VIEW_PX, ViewBank
 
 LAYOUT_PX = VIEW_PX // 2
@@ -57,13 +57,15 @@ class ComposerSpec:
     :param box_scale: largest change of a box side, as a part of it.
     :param occluded: chance that other objects lie in front.
     :param distracted: chance that other objects lie behind.
+    :param cluttered: chance of hard-edged shapes in the background.
     """
 
     crop: CropSpec
     box_shift: float = 0.12
     box_scale: float = 0.15
     occluded: float = 0.6
-    distracted: float = 0.6
+    distracted: float = 0.7
+    cluttered: float = 0.6
 
 
 class Composer:
@@ -119,12 +121,13 @@ class Composer:
     def _others(self, rng: np.random.Generator, mask: NDArray[np.bool_]) -> list[_Other]:
         """Place other objects behind and in front, in the layout image."""
         found: list[_Other] = []
-        behind = int(rng.integers(1, 4)) if rng.random() < self.spec.distracted else 0
+        behind = int(rng.integers(1, 5)) if rng.random() < self.spec.distracted else 0
         front = int(rng.integers(1, 3)) if rng.random() < self.spec.occluded else 0
         for in_front in [False] * behind + [True] * front:
             c = int(rng.integers(len(self.banks)))
             view = int(rng.integers(len(self.banks[c].albedo)))
-            direction, radius = rng.uniform(-np.pi, np.pi), rng.uniform(0.25, 0.75) * VIEW_PX
+            direction = rng.uniform(-np.pi, np.pi)
+            radius = rng.uniform(0.25 if in_front else 0.1, 0.75) * VIEW_PX
             A = _similarity(rng.uniform(0.6, 1.6), rng.uniform(-0.9, 0.9),
                             radius * np.cos(direction), radius * np.sin(direction))
             found.append((c, view, A, in_front, _layout_mask(self.banks[c].albedo[view], A)))
@@ -155,6 +158,9 @@ class Composer:
         size = self.spec.crop.size_px
         patch = self.patches[int(rng.integers(len(self.patches)))]
         image = _background(rng, patch, size)
+        if rng.random() < self.spec.cluttered:
+            other = self.patches[int(rng.integers(len(self.patches)))]
+            clutter(rng, image, _background(rng, other, size))
         lamp = self.lights[int(rng.integers(len(self.lights)))]
         layers = [(c, v, B) for c, v, B, in_front, _ in others if not in_front]
         layers.append((class_index, view, A))
