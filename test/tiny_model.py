@@ -109,7 +109,7 @@ def random_network(spec: ModelSpec = SPEC, objects: int = 2) -> MrcNet:
     for name, parameter in network.named_parameters():
         if 'gain' in name or 'offset' in name:  # rows of objects start equal
             parameter.data += 0.3 * torch.randn(parameter.shape)
-    nn.init.normal_(network.residual.output.weight, std=0.3)
+    nn.init.normal_(network.residual.output.weight, std=0.1)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
             module.momentum = None

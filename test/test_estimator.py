@@ -1,0 +1,406 @@
+"""The estimator: every detection answered or counted, whatever comes with it."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from scipy.optimize import brentq
+
+from mrcnet_ros.errors import BoxError, ImageError
+from mrcnet_ros.geometry.bins import encode_translation
+from mrcnet_ros.geometry.camera import Camera
+from mrcnet_ros.geometry.crop import CropCamera, crop_camera
+from mrcnet_ros.geometry.rotation_grid import nearest_bin, rotation_grid
+from mrcnet_ros.geometry.se3 import (
+    exp_so3,
+    inverse,
+    make_transform,
+    rotation_angle,
+    rotation_to_axis,
+)
+from mrcnet_ros.geometry.view_prior import allowed_bins
+from mrcnet_ros.inference.backend import Arrays
+from mrcnet_ros.inference.estimator import PoseEstimator, decode_pose
+from mrcnet_ros.inference.model_directory import read_model_directory
+from mrcnet_ros.inference.poses import Detection, PoseEstimate
+from mrcnet_ros.rendering.template_store import TemplateStore
+from mrcnet_ros.specs import CropSpec, ViewPrior
+
+WIDTH, HEIGHT = 240, 180
+CAMERA = Camera(np.array([[250.0, 0, 118.0], [0, 252.0, 91.0], [0, 0, 1]]), WIDTH, HEIGHT)
+NAN = float('nan')
+
+
+def texture(seed: int = 0) -> np.ndarray:
+    """Return a smooth random photograph."""
+    small = np.random.default_rng(seed).integers(0, 255, (10, 14, 3), np.uint8)
+    return cv2.resize(small, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)
+
+
+IMAGE = texture()
+DETECTIONS = [
+    Detection('box', np.array([100.0, 60, 160, 110]), detection_id='first'),
+    Detection('blob', np.array([20.0, 30, 70, 90])),
+    Detection('blob', np.array([150.0, 100, 235, 175])),
+    Detection('box', np.array([-20.0, 100, 40, 160])),
+    Detection('blob', np.array([90.0, 5, 120, 60]), detection_id='last'),
+]
+
+
+def load(tiny_model: Any, **options: Any) -> PoseEstimator:
+    """Load the tiny model; its templates are drawn once."""
+    return PoseEstimator.load(tiny_model.path, tiny_model.meshes, store_root=tiny_model.store,
+                              threads=1, **options)
+
+
+@pytest.fixture(scope='module')
+def estimator(tiny_model: Any) -> PoseEstimator:
+    """Return an estimator for all tests that do not count its cache."""
+    return load(tiny_model)
+
+
+def assert_same_pose(a: PoseEstimate, b: PoseEstimate, tolerance: float = 1e-4) -> None:
+    """Compare what two estimates say of an object."""
+    assert (a.label, a.object_id, a.detection_id) == (b.label, b.object_id, b.detection_id)
+    np.testing.assert_allclose(a.T_camera_object, b.T_camera_object, atol=tolerance)
+    assert a.score == pytest.approx(b.score, abs=tolerance)
+
+
+def test_each_detection_gets_its_own_pose(estimator):
+    """Poses come in the order of the detections and carry their ids, labels and boxes."""
+    result = estimator.estimate(IMAGE, CAMERA, DETECTIONS)
+    assert result.skipped == []
+    assert [p.detection_index for p in result.poses] == [0, 1, 2, 3, 4]
+    for pose, detection in zip(result.poses, DETECTIONS, strict=True):
+        assert (pose.label, pose.detection_id) == (detection.label, detection.detection_id)
+        assert pose.object_id == {'blob': 2, 'box': 7}[pose.label]
+        np.testing.assert_array_equal(pose.box_xyxy, detection.box_xyxy)
+        T = pose.T_camera_object
+        np.testing.assert_allclose(T[:3, :3] @ T[:3, :3].T, np.eye(3), atol=1e-9)
+        assert np.linalg.det(T[:3, :3]) == pytest.approx(1.0)
+        assert T[2, 3] > 0
+        assert 0 < pose.score < 1
+    assert len({p.T_camera_object.tobytes() for p in result.poses}) == 5
+    assert set(result.stage_seconds) == {'crop', 'stage1', 'template', 'stage2', 'decode'}
+    assert all(s >= 0 for s in result.stage_seconds.values())
+
+
+def test_several_detections_get_the_poses_they_get_alone(estimator):
+    """What else is in the image does not change a pose."""
+    together = estimator(IMAGE, CAMERA, DETECTIONS)
+    for pose, detection in zip(together, DETECTIONS, strict=True):
+        assert_same_pose(pose, estimator(IMAGE, CAMERA, [detection])[0])
+
+
+def test_the_order_of_detections_does_not_matter(estimator):
+    """Shuffled detections get the same poses, in their new order."""
+    poses = estimator(IMAGE, CAMERA, DETECTIONS)
+    order = [3, 0, 4, 2, 1]
+    shuffled = estimator(IMAGE, CAMERA, [DETECTIONS[i] for i in order])
+    for new, old in enumerate(order):
+        assert shuffled[new].detection_index == new
+        assert_same_pose(shuffled[new], poses[old])
+
+
+def test_the_pose_depends_on_image_and_label(estimator):
+    """Another image, or another object in the same box, gives another pose."""
+    detection = DETECTIONS[1]
+    base = estimator(IMAGE, CAMERA, [detection])[0].T_camera_object
+    other_image = estimator(texture(1), CAMERA, [detection])[0].T_camera_object
+    other_label = estimator(IMAGE, CAMERA, [Detection('box', detection.box_xyxy)])[0]
+    assert np.abs(base - other_image).max() > 1e-3
+    assert np.abs(base - other_label.T_camera_object).max() > 1e-3
+
+
+@pytest.mark.parametrize(('bad', 'reason', 'message'), [
+    (Detection('teapot', np.array([10.0, 10, 60, 60])), 'unknown_label', "'teapot'.*blob, box"),
+    (Detection('blob', np.array([500.0, 10, 560, 60])), 'box_outside', 'outside the 240x180'),
+    (Detection('blob', np.array([-90.0, -90, -10, -10])), 'box_outside', 'outside'),
+    (Detection('blob', np.array([10.0, NAN, 60, 60])), 'non_finite', 'finite'),
+    (Detection('blob', np.array([10.0, 10, np.inf, 60])), 'non_finite', 'finite'),
+    (Detection('blob', np.array([-5000.0, -5000, 5000, 5000])), 'box_outside', 'far larger'),
+    (Detection('blob', np.array([60.0, 60, 10, 10])), 'box_outside', 'at least 2 px'),
+    (Detection('blob', np.array([60.0, 60, 60, 80])), 'box_outside', 'at least 2 px'),
+])
+def test_a_detection_that_cannot_be_answered_is_counted(estimator, bad, reason, message):
+    """It is skipped with a reason and a message; the others are answered as without it."""
+    good = estimator(IMAGE, CAMERA, DETECTIONS[:2])
+    result = estimator.estimate(IMAGE, CAMERA, [DETECTIONS[0], bad, DETECTIONS[1]])
+    assert [(s.detection_index, s.reason) for s in result.skipped] == [(1, reason)]
+    assert [p.detection_index for p in result.poses] == [0, 2]
+    for pose, expected in zip(result.poses, good, strict=True):
+        assert_same_pose(pose, expected)
+    assert re.search(message, result.skipped[0].message)
+
+
+def test_every_detection_is_a_pose_or_skipped(estimator):
+    """Only bad detections, or none at all, give a result without poses."""
+    bad = [Detection('teapot', DETECTIONS[0].box_xyxy), Detection('blob', np.full(4, NAN))]
+    result = estimator.estimate(IMAGE, CAMERA, bad)
+    assert result.poses == []
+    assert [s.detection_index for s in result.skipped] == [0, 1]
+    nothing = estimator.estimate(IMAGE, CAMERA, [])
+    assert (nothing.poses, nothing.skipped) == ([], [])
+
+
+@pytest.mark.parametrize(('image', 'message'), [
+    (IMAGE[:-1], 'image is 240x179, but the camera is calibrated for 240x180'),
+    (np.transpose(IMAGE, (1, 0, 2)), 'image is 180x240'),
+    (IMAGE.astype(np.float32), 'uint8 RGB, got .* float32'),
+    (IMAGE[..., 0], r'got \(180, 240\) uint8'),
+    (np.dstack([IMAGE, IMAGE[..., :1]]), r'got \(180, 240, 4\)')])
+def test_an_image_that_does_not_fit_is_refused(estimator, image, message):
+    """Size and type are told, with those expected."""
+    with pytest.raises(ImageError, match=message):
+        estimator.estimate(image, CAMERA, DETECTIONS)
+
+
+def test_templates_seen_before_come_from_memory(tiny_model):
+    """The second time all template features are in memory, and the poses are the same."""
+    estimator = load(tiny_model)
+    first = estimator.estimate(IMAGE, CAMERA, DETECTIONS)
+    second = estimator.estimate(IMAGE, CAMERA, DETECTIONS)
+    assert (first.cache_hits, first.cache_misses) == (0, 5)
+    assert (second.cache_hits, second.cache_misses) == (5, 0)
+    for a, b in zip(first.poses, second.poses, strict=True):
+        assert_same_pose(a, b)
+
+
+@pytest.mark.parametrize('cache_bytes', [0, 20_000])
+def test_a_small_memory_changes_no_pose(tiny_model, estimator, cache_bytes):
+    """With room for no template, or for a few, poses are the same and memory is kept to."""
+    small = load(tiny_model, cache_bytes=cache_bytes)
+    expected = estimator(IMAGE, CAMERA, DETECTIONS)
+    for _ in range(2):
+        for a, b in zip(small(IMAGE, CAMERA, DETECTIONS), expected, strict=True):
+            assert_same_pose(a, b)
+    assert small.features.cache.counters().size_bytes <= cache_bytes
+
+
+def test_templates_come_from_the_store(tiny_model, estimator, monkeypatch):
+    """Another estimator finds the templates that the first has drawn."""
+    monkeypatch.setattr('mrcnet_ros.rendering.template_store.draw_templates', None)
+    assert_same_pose(load(tiny_model)(IMAGE, CAMERA, DETECTIONS)[0],
+                     estimator(IMAGE, CAMERA, DETECTIONS)[0])
+
+
+def ray_rotation(pose: PoseEstimate, spec: CropSpec) -> np.ndarray:
+    """Return the rotation of an estimate seen along the ray to the object, (3, 3)."""
+    crop = crop_camera(CAMERA, pose.box_xyxy, spec)
+    T = make_transform(crop.R_crop_camera, np.zeros(3)) @ pose.T_camera_object
+    return rotation_to_axis(T[:3, 3]) @ T[:3, :3]
+
+
+def test_stage_1_alone_answers_with_a_bin(tiny_model, estimator):
+    """Its rotations are bin centres, and no template is asked for; stage 2 moves them."""
+    result = load(tiny_model, stage1_only=True).estimate(IMAGE, CAMERA, DETECTIONS)
+    assert (result.cache_hits, result.cache_misses) == (0, 0)
+    assert not {'template', 'stage2'} & set(result.stage_seconds)
+    for coarse, fine in zip(result.poses, estimator(IMAGE, CAMERA, DETECTIONS), strict=True):
+        R = ray_rotation(coarse, estimator.spec.crop)
+        centre = estimator.grid[nearest_bin(R, estimator.grid)]
+        assert rotation_angle(centre.T @ R) < 1e-6
+        assert np.abs(coarse.T_camera_object - fine.T_camera_object).max() > 1e-3
+
+
+def test_more_hypotheses_never_lower_the_score(tiny_model, estimator):
+    """Of several bins the one with the best score is answered."""
+    one, three = (e(IMAGE, CAMERA, DETECTIONS)
+                  for e in (estimator, load(tiny_model, hypotheses=3)))
+    assert all(b.score >= a.score - 1e-4 for a, b in zip(one, three, strict=True))
+    assert any(b.score > a.score + 1e-3 for a, b in zip(one, three, strict=True))
+
+
+def test_bins_outside_the_view_prior_are_never_answered(tiny_model, tmp_path):
+    """An object that is only seen from above is only estimated from above."""
+    path = tmp_path / 'model'
+    shutil.copytree(tiny_model.path, path)
+    values = json.loads((path / 'model.json').read_text())
+    prior = {'elevation_min_deg': 30.0, 'elevation_max_deg': 80.0, 'tilt_max_deg': 15.0}
+    for entry in values['objects']:
+        entry['view_prior'] = prior
+    (path / 'model.json').write_text(json.dumps(values))
+    estimator = PoseEstimator.load(path, tiny_model.meshes, store_root=tmp_path / 'store',
+                                   stage1_only=True)
+    allowed = allowed_bins(ViewPrior(**prior), estimator.grid)
+    assert 0 < allowed.sum() < len(allowed)
+    for pose in estimator(IMAGE, CAMERA, DETECTIONS):
+        assert allowed[nearest_bin(ray_rotation(pose, estimator.spec.crop), estimator.grid)]
+
+
+def scene(camera: Camera) -> np.ndarray:
+    """Return what a camera sees of smooth colours at infinity, (H, W, 3) uint8."""
+    rays = camera.unproject(np.stack(np.meshgrid(np.arange(WIDTH), np.arange(HEIGHT)), -1))
+    x, y = rays[..., 0], rays[..., 1]
+    waves = [np.sin(9 * x + 2 * y), np.cos(3 * x - 11 * y), np.sin(6 * x) * np.cos(8 * y)]
+    return np.rint(127.5 + 100 * np.stack(waves, -1)).astype(np.uint8)
+
+
+@pytest.mark.parametrize(('model', 'coefficients'), [
+    ('plumb_bob', (-0.25, 0.08, 0.002, -0.001, 0.0)), ('equidistant', (-0.02, 0.01, 0.0, 0.0))])
+def test_distortion_is_taken_out(estimator, monkeypatch, model, coefficients):
+    """A distorted image gives the pose of the rectified one, when both show the same view."""
+    bent = Camera(CAMERA.K, WIDTH, HEIGHT, model, coefficients)
+    box = np.array([50.0, 45, 100, 95])  # as far from the centre as its crop is in the image
+    target = crop_camera(bent, box, estimator.spec.crop)
+    middle = CAMERA.project(bent.unproject([(box[:2] + box[2:]) / 2]))[0]
+
+    def straight_box(half: float) -> np.ndarray:
+        return np.concatenate([middle - half, middle + half])
+
+    half = brentq(lambda h: crop_camera(CAMERA, straight_box(h), estimator.spec.crop).focal_px
+                  - target.focal_px, 15.0, 60.0)
+    crops: list[np.ndarray] = []
+    run = estimator.backend.run
+
+    def noted(graph: str, inputs: Arrays) -> dict[str, Any]:
+        crops.extend(inputs['image'].astype(float) if graph == 'stage1' else [])
+        return run(graph, inputs)
+
+    monkeypatch.setattr(estimator.backend, 'run', noted)
+    a, b, _ = (estimator(scene(lens), seen_as, [Detection('blob', where)])[0].T_camera_object
+               for lens, seen_as, where in ((bent, bent, box),
+                                            (CAMERA, CAMERA, straight_box(half)),
+                                            (bent, CAMERA, box)))
+    assert np.abs(crops[0] - crops[1]).max() <= 2
+    assert np.abs(crops[0] - crops[2]).max() > 5  # it would matter to ignore the distortion
+    # what is left is rounding of colours, which a network of noise makes much of
+    assert np.degrees(rotation_angle(a[:3, :3].T @ b[:3, :3])) < 4.0
+    np.testing.assert_allclose(a[:3, 3], b[:3, 3], rtol=0.05, atol=2e-3)
+
+
+def random_pose(rng: np.random.Generator) -> np.ndarray:
+    """Return a T_camera_object in view of the camera, (4, 4) [m]."""
+    z = rng.uniform(0.3, 2.0)
+    return make_transform(exp_so3(rng.normal(size=3) * 2),
+                          [rng.uniform(-0.4, 0.4) * z, rng.uniform(-0.3, 0.3) * z, z])
+
+
+def encode(T: np.ndarray, crop: CropCamera, R_bin: np.ndarray, diameter_m: float
+           ) -> tuple[np.ndarray, np.ndarray, float]:
+    """Return six, xy and log size that describe a pose in a crop."""
+    t_crop = crop.R_crop_camera @ T[:3, 3]
+    R_ray_object = rotation_to_axis(t_crop) @ crop.R_crop_camera @ T[:3, :3]
+    residual = R_ray_object @ R_bin.T
+    code = encode_translation(t_crop, crop, diameter_m)
+    return np.concatenate([residual[:, 0], residual[:, 1]]), code[:2], float(code[2])
+
+
+def test_decoding_a_pose_undoes_its_description():
+    """Any pose, in a box that need not be around it, comes back to 1e-9."""
+    rng = np.random.default_rng(0)
+    grid = rotation_grid(1, 4)
+    for _ in range(200):
+        T = random_pose(rng)
+        u, v = CAMERA.project(T[:3, 3]) + rng.uniform(-20, 20, 2)
+        half = rng.uniform(10, 60, 2)
+        box = np.array([u - half[0], v - half[1], u + half[0], v + half[1]])
+        try:
+            crop = crop_camera(CAMERA, box, CropSpec(size_px=32))
+        except BoxError:  # beyond the image
+            continue
+        R_bin = grid[rng.integers(len(grid))]
+        found = decode_pose(*encode(T, crop, R_bin, 0.12), R_bin, crop, 0.12)
+        np.testing.assert_allclose(found, T, atol=1e-9)
+        scaled = encode(T, crop, R_bin, 0.12)
+        longer = decode_pose(2.5 * scaled[0], *scaled[1:], R_bin, crop, 0.12)
+        np.testing.assert_allclose(longer, T, atol=1e-9)  # lengths of the six do not matter
+
+
+class Oracle:
+    """A backend that knows the poses; of two hypotheses it likes the right bin."""
+
+    name = device = 'oracle'
+
+    def __init__(self, poses: Sequence[np.ndarray], crops: Sequence[CropCamera],
+                 grid: np.ndarray, diameters: Sequence[float]) -> None:
+        self.poses, self.crops, self.grid, self.diameters = poses, crops, grid, diameters
+
+    def _answer(self, row: int, bin_index: int) -> tuple[np.ndarray, np.ndarray, float]:
+        return encode(self.poses[row], self.crops[row], self.grid[bin_index], self.diameters[row])
+
+    def run(self, graph: str, inputs: Arrays) -> dict[str, Any]:
+        """Answer like the graph of this name."""
+        count = len(inputs['class_index'])
+        if graph == 'template':
+            return {'t4': inputs['image'].astype(np.float32).mean((1, 2))}
+        if graph == 'stage1':
+            logits = np.zeros((count, len(self.grid)), np.float32)
+            for row, bin_index in enumerate(self.bins()):
+                logits[row, bin_index] = 1.0  # second best
+                logits[row, (bin_index + 5) % len(self.grid)] = 2.0  # best, and wrong
+            codes = [self._answer(row, 0) for row in range(count)]
+            names = ('x4', 'x8', 'x16', 'dense')
+            rows = np.arange(count, dtype=np.float32)
+            return {'rotation_logits': logits, 'xy': np.array([c[1] for c in codes]),
+                    'log_size': np.array([c[2] for c in codes]), **dict.fromkeys(names, rows)}
+        six, quality = [], []
+        for i, row in enumerate(inputs['x4'].astype(int)):
+            right = i % 2 == 1  # the second hypothesis of each crop
+            bin_index = self.bins()[row]
+            six.append(self._answer(row, bin_index)[0] if right else np.array([0, 1, 0, 1, 0, 0]))
+            quality.append(2.0 if right else -2.0)
+        return {'six': np.array(six), 'fine_xy': inputs['xy'], 'quality': np.array(quality),
+                'fine_log_size': inputs['log_size']}
+
+    def bins(self) -> list[int]:
+        """Return the nearest bin of every pose."""
+        rays = [rotation_to_axis(c.R_crop_camera @ T[:3, 3]) @ c.R_crop_camera @ T[:3, :3]
+                for c, T in zip(self.crops, self.poses, strict=True)]
+        return [int(nearest_bin(R, self.grid)) for R in rays]
+
+
+def test_true_numbers_give_true_poses(tiny_model):
+    """Fed by a runtime that knows the answers, the estimator returns the true poses."""
+    rng = np.random.default_rng(4)
+    model = read_model_directory(tiny_model.path, tiny_model.meshes)
+    poses, detections = [random_pose(rng) for _ in range(3)], []
+    for T, label in zip(poses, ('box', 'blob', 'box'), strict=True):
+        u, v = np.clip(CAMERA.project(T[:3, 3]), 20, 160)
+        detections.append(Detection(label, np.array([u - 25, v - 20, u + 31, v + 26])))
+    crops = [crop_camera(CAMERA, d.box_xyxy, model.spec.crop) for d in detections]
+    diameters = [{o.label: o.diameter_m for o in model.objects}[d.label] for d in detections]
+    grid = rotation_grid(model.spec.bins.rotation_nside, model.spec.bins.rotation_in_plane)
+    estimator = PoseEstimator(model, Oracle(poses, crops, grid, diameters),
+                              TemplateStore(tiny_model.store), hypotheses=2)
+    for pose, T in zip(estimator(IMAGE, CAMERA, detections), poses, strict=True):
+        np.testing.assert_allclose(inverse(T) @ pose.T_camera_object, np.eye(4), atol=1e-9)
+        assert pose.score == pytest.approx(1 / (1 + np.exp(-2.0)))
+
+
+def test_a_pose_that_is_not_finite_is_skipped(tiny_model):
+    """Should a runtime answer nan, that detection is counted and the others are answered."""
+    model = read_model_directory(tiny_model.path, tiny_model.meshes)
+    T = make_transform(np.eye(3), [0.0, 0.0, 1.0])
+    crops = [crop_camera(CAMERA, d.box_xyxy, model.spec.crop) for d in DETECTIONS[:2]]
+    grid = rotation_grid(model.spec.bins.rotation_nside, model.spec.bins.rotation_in_plane)
+    backend = Oracle([T, T], crops, grid, [0.1, 0.1])
+    answer = backend._answer
+
+    def broken(row: int, bin_index: int) -> tuple[np.ndarray, np.ndarray, float]:
+        six, xy, log_size = answer(row, bin_index)
+        return six, xy * (NAN if row == 0 else 1.0), log_size
+
+    backend._answer = broken  # type: ignore[method-assign]
+    estimator = PoseEstimator(model, backend, TemplateStore(tiny_model.store), hypotheses=2)
+    result = estimator.estimate(IMAGE, CAMERA, DETECTIONS[:2])
+    assert [(s.detection_index, s.reason) for s in result.skipped] == [(0, 'non_finite')]
+    assert [p.detection_index for p in result.poses] == [1]
+
+
+def test_a_model_is_loaded_without_torch(tiny_model):
+    """Inference drags in neither torch nor the training."""
+    code = ('import sys; from pathlib import Path; from mrcnet_ros.inference.estimator import '
+            f'PoseEstimator; PoseEstimator.load(Path({str(tiny_model.path)!r}), '
+            f'Path({str(tiny_model.meshes)!r}), store_root=Path({str(tiny_model.store)!r})); '
+            'assert "torch" not in sys.modules')
+    subprocess.run([sys.executable, '-c', code], check=True, timeout=120)
