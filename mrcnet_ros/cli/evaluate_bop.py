@@ -46,9 +46,9 @@ def load_estimator(args: argparse.Namespace) -> Estimator:
 
     :raises MrcnetError: when model, meshes or backend cannot be used.
     """
-    from ..inference.estimator import PoseEstimator
+    from ..inference.loading import load_any_estimator
 
-    return PoseEstimator.load(
+    return load_any_estimator(
         args.model, args.meshes, backend=args.backend, threads=args.threads,
         hypotheses=args.hypotheses, stage1_only=args.stage1_only)
 

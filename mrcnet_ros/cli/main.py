@@ -26,6 +26,7 @@ COMMANDS = {
     'templates': ('templates', "render and store a model's templates"),
     'train': ('train', 'train a model from a configuration file'),
     'export': ('export', 'turn a checkpoint into a model directory'),
+    'import-checkpoint': ('import_checkpoint', 'turn a published checkpoint into a model'),
     'parity': ('parity', 'compare the paper preset with reference values'),
 }
 

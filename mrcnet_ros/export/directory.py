@@ -14,7 +14,7 @@ from typing import Any
 from ..inference.model_directory import MODEL_FILE
 from ..network.mrcnet import MrcNet
 from ..objects import ObjectModel
-from ..specs import FORMAT_VERSION, ModelSpec, ViewPrior
+from ..specs import FORMAT_VERSION, ModelSpec, PaperSpec, ViewPrior
 from ..training.checkpoint import load_checkpoint, save_checkpoint
 from ..training.config import TrainConfig
 from .onnx_export import export_graphs
@@ -55,7 +55,7 @@ def export_checkpoint(checkpoint: Path, config: TrainConfig, output: Path) -> Pa
     return output
 
 
-def describe(name: str, spec: ModelSpec, objects: Sequence[ObjectModel],
+def describe(name: str, spec: ModelSpec | PaperSpec, objects: Sequence[ObjectModel],
              prior: ViewPrior | None, files: dict[str, str]) -> dict[str, Any]:
     """Return what ``model.json`` says."""
     return {

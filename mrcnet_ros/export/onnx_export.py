@@ -38,12 +38,17 @@ def export_graphs(network: MrcNet, spec: ModelSpec, folder: Path) -> dict[str, P
     for name, graph in graphs.items():
         graph.eval()
         files[name] = folder / f'{name}.onnx'
-        files[name].write_bytes(_to_onnx(graph, example_inputs(spec, 2)[name]))
+        files[name].write_bytes(_halve(trace_graph(graph, example_inputs(spec, 2)[name])))
     _check(graphs, files, spec)
     return files
 
 
-def _to_onnx(graph: Any, example: dict[str, Tensor]) -> bytes:
+def trace_graph(graph: Any, example: dict[str, Tensor]) -> bytes:
+    """Return a module as ONNX, for batches of any size.
+
+    :param graph: a module with the names of its ``inputs`` and ``outputs``.
+    :param example: its arguments by name.
+    """
     buffer: Any = io.BytesIO()
     names = [*graph.inputs, *graph.outputs]
     with warnings.catch_warnings(), torch.no_grad():
@@ -52,7 +57,7 @@ def _to_onnx(graph: Any, example: dict[str, Tensor]) -> bytes:
             graph, tuple(example.values()), buffer, opset_version=OPSET, dynamo=False,
             input_names=list(graph.inputs), output_names=list(graph.outputs),
             dynamic_axes={n: {0: 'batch'} for n in names})
-    return _halve(bytes(buffer.getvalue()))
+    return bytes(buffer.getvalue())
 
 
 def _halve(data: bytes) -> bytes:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..errors import BoxError, ImageError, UnknownLabelError
+from ..errors import BoxError, UnknownLabelError
 from ..geometry.bins import decode_translation
 from ..geometry.camera import Camera
 from ..geometry.crop import CropCamera, crop_camera, sample_crop
@@ -21,6 +21,7 @@ from ..geometry.view_prior import allowed_bins
 from ..objects import ObjectModel
 from ..rendering.template_store import TemplateStore
 from .backend import Backend, load_backend
+from .frame_checks import check_image
 from .model_directory import ModelDirectory, read_model_directory
 from .poses import Detection, FrameResult, PoseEstimate, Skipped
 from .template_features import TemplateFeatures
@@ -101,7 +102,7 @@ class PoseEstimator:
         :return: poses in the order of the detections, and why others have none.
         :raises ImageError: when the image has another type or another size than the camera.
         """
-        _check_image(image_rgb, camera)
+        check_image(image_rgb, camera)
         seconds: dict[str, float] = {}
         start = _lap(seconds, 'crop', None)
         crops, skipped = self._crops(image_rgb, camera, detections)
@@ -210,15 +211,6 @@ def _coarse_answer(coarse: Outputs) -> Outputs:
     peak = coarse['rotation_logits'].max(axis=1)
     return {'six': np.tile(IDENTITY_6D, (count, 1)), 'fine_xy': coarse['xy'],
             'fine_log_size': coarse['log_size'], 'quality': peak}
-
-
-def _check_image(image: NDArray[np.uint8], camera: Camera) -> None:
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-        raise ImageError(f'image must be (H, W, 3) uint8 RGB, got {image.shape} {image.dtype}')
-    if image.shape[:2] != (camera.height, camera.width):
-        raise ImageError(
-            f'image is {image.shape[1]}x{image.shape[0]}, but the camera is calibrated for '
-            f'{camera.width}x{camera.height}; calibrate for this size or scale the intrinsics')
 
 
 def _lap(seconds: dict[str, float], stage: str, start: float | None) -> float:

@@ -55,10 +55,11 @@ def read_model_directory(path: Path, meshes_dir: Path | None = None) -> ModelDir
     :raises MeshError: when a mesh is not in the folder.
     """
     path = Path(path)
-    text, values = _read_json(path)
+    text, values = read_model_json(path)
     try:
         spec = ModelSpec.from_dict(values['spec'])
-        objects = [_object(entry, _mesh_folder(path, meshes_dir)) for entry in values['objects']]
+        meshes = mesh_folder(path, meshes_dir)
+        objects = [read_object(entry, meshes) for entry in values['objects']]
         priors = {int(e['object_id']): _prior(e['view_prior']) for e in values['objects']}
         files: dict[str, str] = values['files']
         name = str(values['name'])
@@ -69,12 +70,16 @@ def read_model_directory(path: Path, meshes_dir: Path | None = None) -> ModelDir
     for graph in GRAPHS:
         file = f'{graph}.onnx'
         graphs[graph] = path / file
-        _check_file(path / file, files.get(file, ''))
+        check_file(path / file, files.get(file, ''))
     return ModelDirectory(path, name, hashlib.sha256(text).hexdigest(), spec, objects, priors,
                           graphs)
 
 
-def _read_json(path: Path) -> tuple[bytes, Mapping[str, Any]]:
+def read_model_json(path: Path) -> tuple[bytes, Mapping[str, Any]]:
+    """Return the bytes and the values of a directory's ``model.json``.
+
+    :raises ModelError: when it is missing, damaged, or of another format.
+    """
     if not path.is_dir():
         raise ModelError(path, 'there is no such directory', 'give the directory of a model')
     try:
@@ -92,7 +97,12 @@ def _read_json(path: Path) -> tuple[bytes, Mapping[str, Any]]:
     return text, values
 
 
-def _check_file(path: Path, digest: str) -> None:
+def check_file(path: Path, digest: str) -> None:
+    """Check a file of a model directory.
+
+    :param digest: its sha256 in ``model.json``.
+    :raises ModelError: when it is missing or another one.
+    """
     if not path.is_file():
         raise ModelError(path.parent, f'lacks {path.name}', 'export the model again')
     found = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -102,7 +112,11 @@ def _check_file(path: Path, digest: str) -> None:
                   f'{digest[:12] or "nothing"}...', 'copy or export the model again')
 
 
-def _mesh_folder(path: Path, meshes_dir: Path | None) -> Path:
+def mesh_folder(path: Path, meshes_dir: Path | None) -> Path:
+    """Return the folder of a model's meshes.
+
+    :raises MeshError: when there is none.
+    """
     folder = path / MESH_FOLDER if meshes_dir is None else Path(meshes_dir)
     if not folder.is_dir():
         raise MeshError(folder, 'there is no such folder',
@@ -110,7 +124,12 @@ def _mesh_folder(path: Path, meshes_dir: Path | None) -> Path:
     return folder
 
 
-def _object(entry: Mapping[str, Any], folder: Path) -> ObjectModel:
+def read_object(entry: Mapping[str, Any], folder: Path) -> ObjectModel:
+    """Return an object of ``model.json``.
+
+    :param folder: of the meshes.
+    :raises MeshError: when its mesh is not there.
+    """
     mesh = folder / entry['mesh']
     if not mesh.is_file():
         raise MeshError(mesh, f'is missing; {entry["label"]!r} needs it',

@@ -105,17 +105,26 @@ class DilatedPyramid(nn.Module):
 
 
 class ObjectConv(nn.Module):
-    """A convolution whose kernels each object has of its own."""
+    """A convolution whose kernels each object has of its own.
+
+    :param as_products: compute it as matrix products of gathered kernels, which a traced graph
+        can do for any classes; slower than one convolution for each class.
+    """
+
+    as_products: bool
 
     def __init__(self, inputs: int, outputs: int, *, kernel: int, objects: int) -> None:
         """Build it; padding keeps the size."""
         super().__init__()
+        self.as_products = False
         spread = (2.0 / (inputs * kernel**2)) ** 0.5
         self.weights = nn.Parameter(torch.randn(objects, outputs, inputs, kernel, kernel) * spread)
         self.bias = nn.Parameter(torch.zeros(objects, outputs, 1, 1))
 
     def forward(self, x: Tensor, class_index: Tensor) -> Tensor:
         """Map (N, inputs, H, W), (N,) int64 to (N, outputs, H, W)."""
+        if self.as_products:
+            return self._products(x, class_index)
         padding = self.weights.shape[-1] // 2
         order = torch.argsort(class_index, stable=True)
         classes, counts = torch.unique_consecutive(class_index[order], return_counts=True)
@@ -124,6 +133,17 @@ class ObjectConv(nn.Module):
                               padding=padding)
             for index, part in zip(classes.tolist(), x[order].split(counts.tolist()), strict=True)]
         return torch.cat(answers)[torch.argsort(order)]
+
+    def _products(self, x: Tensor, class_index: Tensor) -> Tensor:
+        outputs, side = self.weights.shape[1], self.weights.shape[-1]
+        height, width = x.shape[2:]
+        padded = functional.pad(x, [side // 2] * 4)
+        total = self.bias[class_index].flatten(2)
+        for dy in range(side):
+            for dx in range(side):
+                shifted = padded[:, :, dy:dy + height, dx:dx + width].flatten(2)
+                total = total + self.weights[..., dy, dx][class_index] @ shifted
+        return total.reshape(-1, outputs, height, width)
 
 
 class GeometryHead(nn.Module):

@@ -41,11 +41,11 @@ def load_estimator(parameters: NodeParameters) -> Estimator:
 
     :raises MrcnetError: when model, meshes or backend cannot be used.
     """
-    from ..inference.estimator import PoseEstimator
+    from ..inference.loading import load_any_estimator
 
     if not parameters.model:
         raise SpecError('parameter model is empty; give the directory of a model')
-    return PoseEstimator.load(
+    return load_any_estimator(
         Path(parameters.model), Path(parameters.meshes) if parameters.meshes else None,
         backend=parameters.backend, threads=parameters.threads or None,
         cache_bytes=parameters.cache_mb << 20,

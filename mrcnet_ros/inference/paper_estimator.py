@@ -1,0 +1,234 @@
+"""Poses as published: four rotated crops of each detection, a template rendered for each.
+
+Nothing is cached and nothing is approximated: this is the reference that the default preset's
+shortcuts are measured against, and what runs published weights.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import BoxError, UnknownLabelError
+from ..geometry.camera import Camera
+from ..geometry.paper_crop import (
+    PaperCrops,
+    box_map,
+    box_rectangle,
+    covered_fractions,
+    network_input,
+    paper_crops,
+)
+from ..geometry.paper_decode import cell_centres_xy, depth_centres, select_pose, translation
+from ..geometry.rotation_grid import rotation_grid
+from ..geometry.se3 import Array, make_transform, rotation_from_6d
+from ..objects import ObjectModel
+from ..rendering.paper_template import phong_brightness
+from ..rendering.renderer import Renderer
+from .backend import Backend, load_backend
+from .frame_checks import check_image
+from .paper_model import PaperModel, read_paper_model
+from .poses import Detection, FrameResult, PoseEstimate, Skipped
+
+# published depths are in millimetres
+UNIT_M = 0.001
+Outputs = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class _Task:
+    """A detection that can be answered."""
+
+    detection_index: int
+    detection: Detection
+    object_index: int
+    crops: PaperCrops
+
+
+class _Coarse(NamedTuple):
+    """The stage-1 poses of one detection's views: (turns, ...) each, depth and t in mm."""
+
+    R: Array
+    xy: Array
+    depth: Array
+    t: Array
+
+
+class PaperEstimator:
+    """Estimates the poses of known objects in detection boxes with a published network.
+
+    :param model: a checked model directory.
+    :param backend: with the model's graphs loaded.
+    :raises MeshError: when a mesh is missing, in another unit, or another one than the model's.
+    :raises BackendError: when there is no headless OpenGL.
+    """
+
+    def __init__(self, model: PaperModel, backend: Backend) -> None:
+        """Load all meshes."""
+        self.model, self.backend, self.spec = model, backend, model.spec
+        self.objects: dict[str, ObjectModel] = {o.label: o for o in model.objects}
+        self._index = {o.label: i for i, o in enumerate(model.objects)}
+        self._rotations = rotation_grid(self.spec.rotation_nside, self.spec.rotation_in_plane)
+        self._cells, self._depths = cell_centres_xy(self.spec), depth_centres(self.spec)
+        self._renderer = Renderer(self.spec.size_px, self.spec.size_px)
+        for i, item in enumerate(model.objects):
+            self._renderer.add_mesh(i, item.load_mesh())
+
+    @classmethod
+    def load(cls, model_dir: Path, meshes_dir: Path | None = None, *,
+             backend: str = 'onnxruntime', threads: int | None = None) -> PaperEstimator:
+        """Load a model directory into a runtime.
+
+        :param meshes_dir: folder of the meshes; ``meshes`` in the model directory by default.
+        :param backend: name of the runtime, or ``auto``.
+        :param threads: processor threads, None for the runtime's choice.
+        :raises ModelError: when the model directory is incomplete, damaged or of other specs.
+        :raises MeshError: when a mesh cannot be used.
+        :raises BackendError: when the runtime cannot be used.
+        """
+        model = read_paper_model(model_dir, meshes_dir)
+        return cls(model, load_backend(backend, model.graphs, threads))
+
+    def __call__(self, image_rgb: NDArray[np.uint8], camera: Camera,
+                 detections: Sequence[Detection]) -> list[PoseEstimate]:
+        """Return the poses alone; see :meth:`estimate`."""
+        return self.estimate(image_rgb, camera, detections).poses
+
+    def estimate(self, image_rgb: NDArray[np.uint8], camera: Camera,
+                 detections: Sequence[Detection]) -> FrameResult:
+        """Estimate the pose of every detection that can be answered, one after the other.
+
+        :param image_rgb: (H, W, 3) uint8 RGB.
+        :param camera: of the image.
+        :return: poses in the order of the detections, and why others have none.
+        :raises ImageError: when the image has another type or another size than the camera.
+        """
+        check_image(image_rgb, camera)
+        seconds = dict.fromkeys(('crop', 'stage1', 'template', 'stage2', 'decode'), 0.0)
+        poses, skipped = [], []
+        image, pinhole = image_rgb, camera
+        if camera.distortion_model != 'none' and detections:
+            image, pinhole = straightened(image_rgb, camera)
+        for i, detection in enumerate(detections):
+            task = self._task(i, detection, camera, pinhole)
+            answer = task if isinstance(task, Skipped) else self._answer(task, image, seconds)
+            if isinstance(answer, Skipped):
+                skipped.append(answer)
+            else:
+                poses.append(answer)
+        return FrameResult(poses, skipped, seconds)
+
+    def _task(self, i: int, detection: Detection, camera: Camera,
+              pinhole: Camera) -> _Task | Skipped:
+        index = self._index.get(detection.label)
+        if index is None:
+            return Skipped(i, 'unknown_label',
+                           str(UnknownLabelError(detection.label, self.objects)))
+        try:
+            box = straightened_box(detection.box_xyxy, camera, pinhole)
+            return _Task(i, detection, index, paper_crops(pinhole, box, self.spec))
+        except BoxError as error:
+            finite = bool(np.isfinite(detection.box_xyxy).all())
+            return Skipped(i, 'box_outside' if finite else 'non_finite', str(error))
+
+    def _answer(self, task: _Task, image: NDArray[np.uint8],
+                seconds: dict[str, float]) -> PoseEstimate | Skipped:
+        clock = _Clock(seconds)
+        crops, item = task.crops, self.model.objects[task.object_index]
+        classes = np.full(self.spec.turns, self.model.class_indices[task.object_index], np.int64)
+        pixels = network_input(image, crops)
+        clock.lap('crop')
+        found = self.backend.run('embed', {'image': pixels, 'class_index': classes})
+        view = crops.view.astype(np.float32)
+        logits = self.backend.run('stage1', {'x16': found['x16'], 'view': view})
+        coarse = self._coarse(logits, crops)
+        clock.lap('stage1')
+        drawn = self._templates(task, coarse)
+        templates = self.backend.run('embed', {'image': drawn, 'class_index': classes})
+        clock.lap('template')
+        toward = np.concatenate([coarse.t[:, :2] / coarse.t[:, 2:], crops.view[:, 2:]], axis=1)
+        fine = self.backend.run('stage2', {
+            **found, **{f't{name[1:]}': a for name, a in templates.items()},
+            'view': toward.astype(np.float32)})
+        clock.lap('stage2')
+        T = self._decode(logits, coarse, fine, crops)
+        clock.lap('decode')
+        if not np.isfinite(T).all() or T[2, 3] <= 0:
+            return Skipped(task.detection_index, 'non_finite',
+                           f'the pose of {item.label!r} is not in front of the camera')
+        score = float(1.0 / (1.0 + np.exp(-float(logits['rotation_logits'].max()))))
+        return PoseEstimate(item.label, item.object_id, T, score, task.detection_index,
+                            task.detection.detection_id,
+                            np.asarray(task.detection.box_xyxy, np.float64))
+
+    def _coarse(self, logits: Outputs, crops: PaperCrops) -> _Coarse:
+        R = self._rotations[logits['rotation_logits'].argmax(axis=1)]
+        xy = self._cells[logits['cell_logits'].argmax(axis=1)]
+        depth = self._depths[logits['depth_logits'].argmax(axis=1)]
+        return _Coarse(R, xy, depth, translation(xy, depth, crops.K_crop, crops.size_px))
+
+    def _templates(self, task: _Task, coarse: _Coarse) -> NDArray[np.float32]:
+        """Draw the object at each view's stage-1 pose, (turns, 4, S, S)."""
+        images = []
+        for R, t, K in zip(coarse.R, coarse.t, task.crops.K_crop, strict=True):
+            drawn = self._renderer.render(task.object_index, make_transform(R, UNIT_M * t), K,
+                                          shading='normals')
+            grey = phong_brightness(drawn, R, K)
+            rectangle = box_rectangle(covered_fractions(drawn.mask), self.spec)
+            images.append(np.stack([grey, grey, grey, box_map(rectangle, self.spec.size_px)]))
+        return np.stack(images)
+
+    def _decode(self, logits: Outputs, coarse: _Coarse, fine: Outputs,
+                crops: PaperCrops) -> Array:
+        R = rotation_from_6d(fine['six']) @ coarse.R
+        t = translation(coarse.xy + fine['xy'], coarse.depth + fine['depth'][:, 0],
+                        crops.K_crop, crops.size_px)
+        return select_pose(logits['rotation_logits'], logits['depth_logits'], R, UNIT_M * t,
+                           crops.Rz)
+
+
+def straightened(image: NDArray[np.uint8], camera: Camera) -> tuple[NDArray[np.uint8], Camera]:
+    """Return an image without distortion, of the same size and intrinsics."""
+    import cv2
+
+    grid = np.stack(np.meshgrid(np.arange(camera.width), np.arange(camera.height)), axis=-1)
+    pinhole = Camera(camera.K, camera.width, camera.height)
+    uv = camera.project(pinhole.unproject(grid)).astype(np.float32)
+    straight = cv2.remap(image, uv[..., 0], uv[..., 1], cv2.INTER_LINEAR)
+    return np.asarray(straight, np.uint8), pinhole
+
+
+def straightened_box(box_xyxy: Array, camera: Camera, pinhole: Camera) -> Array:
+    """Return the box around where the edges of a box are in the straightened image.
+
+    :raises BoxError: when an edge has no viewing ray.
+    """
+    if camera is pinhole or not np.isfinite(box_xyxy).all():
+        return box_xyxy
+    x1, y1, x2, y2 = box_xyxy
+    u, v = (x1 + x2) / 2.0, (y1 + y2) / 2.0
+    rays = camera.unproject([(x1, v), (u, y1), (x2, v), (u, y2)])
+    if not np.isfinite(rays).all():
+        raise BoxError(f"box {list(box_xyxy)} reaches where the camera's distortion has no "
+                       'viewing ray')
+    left, top, right, bottom = pinhole.project(rays)
+    return np.array([left[0], top[1], right[0], bottom[1]])
+
+
+class _Clock:
+    """Adds up time by stage."""
+
+    def __init__(self, seconds: dict[str, float]) -> None:
+        self._seconds, self._last = seconds, time.perf_counter()
+
+    def lap(self, stage: str) -> None:
+        """Count the time since the last lap for a stage."""
+        now = time.perf_counter()
+        self._seconds[stage] += now - self._last
+        self._last = now
