@@ -71,18 +71,19 @@ def light_simply(rng: np.random.Generator, albedo: NDArray[np.uint8],
 
 
 def clutter(rng: np.random.Generator, image: NDArray[np.float32],
-            texture: NDArray[np.float32]) -> None:
+            texture: NDArray[np.float32], near: NDArray[np.float64]) -> None:
     """Draw hard-edged shapes, plain, textured or chequered, as on a desk full of things.
 
     :param image: (S, S, 3) float32 in 0..255; changed in place.
     :param texture: likewise, shows through some of the shapes.
+    :param near: (3,) mean colour of the object, which some shapes come close to.
     """
     size = image.shape[0]
     for _ in range(int(rng.integers(2, 9))):
         centre = rng.uniform(0, size, 2)
         sides = rng.uniform(0.06, 0.5, 2) * size
         box = cv2.boxPoints((centre.tolist(), sides.tolist(), rng.uniform(0, 90)))
-        colour = _shape_colour(rng)
+        colour = _shape_colour(rng, near)
         kind = rng.random()
         if kind < 0.5:
             cv2.fillConvexPoly(image, box.astype(np.int32), colour, cv2.LINE_AA)
@@ -97,12 +98,15 @@ def clutter(rng: np.random.Generator, image: NDArray[np.float32],
             _chequer(rng, image, box, colour)
 
 
-def _shape_colour(rng: np.random.Generator) -> tuple[float, float, float]:
-    """Black, white, grey or any colour."""
-    if rng.random() < 0.5:
+def _shape_colour(rng: np.random.Generator,
+                  near: NDArray[np.float64]) -> tuple[float, float, float]:
+    """Black, white, grey, any colour, or one like the object's."""
+    kind = rng.random()
+    if kind < 0.4:
         grey = float(rng.choice([10, 60, 140, 235]))
         return grey, grey, grey
-    r, g, b = rng.uniform(0, 255, 3).tolist()
+    colour = near * rng.uniform(0.6, 1.4) if kind < 0.65 else rng.uniform(0, 255, 3)
+    r, g, b = colour.tolist()
     return r, g, b
 
 

@@ -65,7 +65,7 @@ class ComposerSpec:
     box_scale: float = 0.15
     occluded: float = 0.6
     distracted: float = 0.7
-    cluttered: float = 0.6
+    cluttered: float = 0.75
 
 
 class Composer:
@@ -160,7 +160,9 @@ class Composer:
         image = _background(rng, patch, size)
         if rng.random() < self.spec.cluttered:
             other = self.patches[int(rng.integers(len(self.patches)))]
-            clutter(rng, image, _background(rng, other, size))
+            albedo = self.banks[class_index].albedo[view, ::4, ::4]
+            near = albedo[albedo[..., 3] > 0][:, :3].mean(0)
+            clutter(rng, image, _background(rng, other, size), near)
         lamp = self.lights[int(rng.integers(len(self.lights)))]
         layers = [(c, v, B) for c, v, B, in_front, _ in others if not in_front]
         layers.append((class_index, view, A))
