@@ -29,6 +29,7 @@ ROS = [  # where ROS 2 is installed none of these is needed
     'ros-sensor-msgs>=5.5,<6',  # Image, CompressedImage, CameraInfo
     'ros-geometry-msgs>=5.5,<6',  # PoseStamped, TransformStamped
     'ros-std-msgs>=5.5,<6',  # headers
+    'ros-diagnostic-msgs>=5.5,<6',  # /diagnostics
     'ros-lifecycle-msgs>=2.3,<3',  # states of the lifecycle node
     'ros-rosgraph-msgs>=2.3,<3',  # /clock, for use_sim_time
     'rosbags>=0.10,<0.12',  # reads and writes rosbag2 in pure Python

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,6 +19,7 @@ from ..geometry.se3 import Array
 from ..inference.poses import Detection, FrameResult, PoseEstimate
 from ..objects import ObjectModel
 from . import messages
+from .diagnostics import estimator_facts
 from .instances import InstanceNames
 from .tally import Tally
 
@@ -37,20 +39,46 @@ class Estimator(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """Messages of one moment."""
+    """Messages of one moment.
+
+    :param complete_s: time.perf_counter() when the last of them came.
+    """
 
     image: Any
     camera_info: Any
     detections: Any
+    complete_s: float = field(default_factory=time.perf_counter)
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """An image and the objects found in it, for those who draw them.
+
+    :param image_rgb: (H, W, 3) uint8.
+    :param names: of the instances, as in /tf.
+    :param estimates: in the same order.
+    :param detections: how many there were, with and without a pose.
+    """
+
+    image_rgb: NDArray[np.uint8]
+    camera: Camera
+    names: list[str]
+    estimates: list[PoseEstimate]
+    detections: int
 
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """Messages that answer one frame, all with the stamp and frame of its image."""
+    """Messages that answer one frame, all with the stamp and frame of its image.
+
+    :param result: what the estimator said of the frame.
+    """
 
     poses: list[PoseStamped]
     transforms: list[TransformStamped]
     detections: Detection3DArray
+    scene: Scene
+    result: FrameResult
 
 
 class FrameError(Exception):
@@ -81,6 +109,7 @@ class FrameHandler:
         self._estimator, self._bounds, self._tally = estimator, bounds, tally
         self._rgb = messages.rgb_from_compressed if compressed else messages.rgb_from_image
         self._names = InstanceNames()
+        self.facts = estimator_facts(estimator)
 
     def answer(self, frame: Frame, min_score: float) -> Answer:
         """Estimate all poses of a frame.
@@ -98,7 +127,12 @@ class FrameHandler:
         except CameraError as error:
             raise FrameError('bad_camera_info', str(error)) from error
         detections = self._detections(frame.detections, min_score)
-        return self._messages(_header(frame), self._poses(image, camera, detections))
+        result = (self._estimator.estimate(image, camera, detections) if detections
+                  else FrameResult([], []))
+        poses = self._finite_poses(result)
+        scene = Scene(image, camera, self._names.name(poses), poses,
+                      len(frame.detections.detections))
+        return self._messages(_header(frame), scene, result)
 
     def _detections(self, message: Any, min_score: float) -> list[Detection]:
         detections, unlabelled = messages.detections_from_message(message)
@@ -113,12 +147,7 @@ class FrameHandler:
         self._tally.drop('no_label', 'a detection without results', unlabelled)
         return good
 
-    def _poses(
-        self, image: NDArray[np.uint8], camera: Camera, detections: list[Detection],
-    ) -> list[PoseEstimate]:
-        result = self._estimator.estimate(image, camera, detections) if detections else None
-        if result is None:
-            return []
+    def _finite_poses(self, result: FrameResult) -> list[PoseEstimate]:
         for skipped in result.skipped:
             self._tally.drop(skipped.reason, skipped.message)
         finite = [p for p in result.poses
@@ -127,17 +156,16 @@ class FrameHandler:
                          len(result.poses) - len(finite))
         return finite
 
-    def _messages(self, header: Header, poses: list[PoseEstimate]) -> Answer:
-        names = self._names.name(poses)
+    def _messages(self, header: Header, scene: Scene, result: FrameResult) -> Answer:
+        named = list(zip(scene.names, scene.estimates, strict=True))
         answer = Answer(
-            poses=[messages.pose_stamped(header, pose) for pose in poses],
-            transforms=[messages.transform_stamped(header, name, pose)
-                        for name, pose in zip(names, poses, strict=True)],
+            poses=[messages.pose_stamped(header, pose) for _, pose in named],
+            transforms=[messages.transform_stamped(header, name, pose) for name, pose in named],
             detections=Detection3DArray(header=header),
-        )
+            scene=scene, result=result)
         answer.detections.detections = [
             messages.detection_3d(header, name, pose, self._bounds[pose.label])
-            for name, pose in zip(names, poses, strict=True)]
+            for name, pose in named]
         return answer
 
 

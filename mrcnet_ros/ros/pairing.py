@@ -6,11 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 import message_filters
-from rclpy.qos import QoSProfile
+from rclpy.event_handler import SubscriptionEventCallbacks
+from rclpy.qos import QoSProfile, qos_policy_name_from_kind
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from vision_msgs.msg import Detection2DArray
 
 from .frame_handler import Frame
+from .input_watch import Expected, InputWatch
 from .messages import stamp_ns
 from .params import NodeParameters
 
@@ -20,11 +22,13 @@ class PairedInputs:
 
     :param on_frame: receives each complete frame.
     :param on_unpaired: told of each image that gave up waiting.
+    :param watch: notes every message that comes.
     """
 
     def __init__(
         self, node: Any, parameters: NodeParameters, qos: QoSProfile,
         on_frame: Callable[[Frame], None], on_unpaired: Callable[[], None],
+        watch: InputWatch,
     ) -> None:
         """Subscribe."""
         self._node, self._queue = node, parameters.queue
@@ -32,10 +36,9 @@ class PairedInputs:
         self._waiting: dict[int, None] = {}
         image_type = Image if parameters.image_transport == 'raw' else CompressedImage
         self._subscribers = [
-            message_filters.Subscriber(node, message_type, topic, qos_profile=qos)
-            for message_type, topic in (
-                (image_type, 'image'), (CameraInfo, 'camera_info'),
-                (Detection2DArray, 'detections'))]
+            self._subscribe(kind, topic, qos, watch)
+            for kind, topic in ((image_type, 'image'), (CameraInfo, 'camera_info'),
+                                (Detection2DArray, 'detections'))]
         self._subscribers[0].registerCallback(self._image_came)
         if parameters.sync_slop_s == 0.0:
             self._synchronizer = message_filters.TimeSynchronizer(
@@ -49,6 +52,21 @@ class PairedInputs:
         """Unsubscribe."""
         for subscriber in self._subscribers:
             self._node.destroy_subscription(subscriber.sub)
+
+    def _subscribe(self, kind: type, topic: str, qos: QoSProfile, watch: InputWatch) -> Any:
+        events = SubscriptionEventCallbacks(
+            incompatible_qos=lambda event: self._refused(topic, event, watch))
+        subscriber = message_filters.Subscriber(
+            self._node, kind, topic, qos_profile=qos, event_callbacks=events)
+        watch.expect(topic, Expected(subscriber.sub.topic_name, kind, qos))
+        subscriber.registerCallback(watch.saw, topic)
+        return subscriber
+
+    def _refused(self, topic: str, event: Any, watch: InputWatch) -> None:
+        policy = qos_policy_name_from_kind(event.last_policy_kind)
+        watch.refused(topic, policy)
+        self._node.get_logger().warning(
+            f'a publisher of {topic} cannot be connected: its QoS differs in {policy}')
 
     def _image_came(self, image: Any) -> None:
         self._waiting[stamp_ns(image.header)] = None

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from rcl_interfaces.msg import (
-    FloatingPointRange,
-    IntegerRange,
-    ParameterDescriptor,
-    SetParametersResult,
-)
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.exceptions import ParameterException
 from rclpy.parameter import Parameter
 
@@ -59,6 +55,21 @@ class NodeParameters:
     publish_tf: bool = _parameter(True, 'send a transform for each object to /tf', live=True)
     min_detection_score: float = _parameter(
         0.0, 'detections with a lower score are ignored', bounds=(0.0, 1.0), live=True)
+    warn_age_s: float = _parameter(
+        0.5, '/diagnostics warns when poses are older when published (p95) [s]',
+        bounds=(0.0, 3600.0), live=True)
+    error_age_s: float = _parameter(
+        2.0, '/diagnostics reports an error when poses are older when published (p95) [s]',
+        bounds=(0.0, 3600.0), live=True)
+    warn_drop_ratio: float = _parameter(
+        0.8, '/diagnostics warns when a greater part of the frames is dropped as busy or '
+        'unpaired', bounds=(0.0, 1.0), live=True)
+    input_timeout_s: float = _parameter(
+        2.0, '/diagnostics reports an error when an input is silent for so long [s]',
+        bounds=(0.1, 3600.0), live=True)
+    stale_stamp_s: float = _parameter(
+        1.0, "/diagnostics warns when stamps differ more from the node's clock [s]",
+        bounds=(0.0, 1e9), live=True)
     autostart: bool = _parameter(True, 'configure and activate without being told to')
 
     def __post_init__(self) -> None:
@@ -71,6 +82,9 @@ class NodeParameters:
                 f'parameter input_reliability is {self.input_reliability!r} but policy '
                 "'lossless' can only answer every frame over 'reliable' inputs; set it so"
             )
+        if self.error_age_s < self.warn_age_s:
+            raise SpecError(f'parameter error_age_s is {self.error_age_s}, below warn_age_s, '
+                            f'which is {self.warn_age_s}; raise it or lower the other')
 
 
 _FIELDS = {f.name: f for f in dataclasses.fields(NodeParameters)}
@@ -86,7 +100,7 @@ def declare_parameters(node: Any) -> None:
             value = node.declare_parameter(name, declared.default, _descriptor(declared)).value
         except ParameterException as error:
             raise SpecError(f'parameter {name}: {error}') from error
-        if problem := _choice_problem(name, value):
+        if problem := _problem(name, value):
             raise SpecError(problem)
 
 
@@ -98,26 +112,30 @@ def read_parameters(node: Any) -> NodeParameters:
     return NodeParameters(**{name: node.get_parameter(name).value for name in _FIELDS})
 
 
-def check_change(parameters: list[Parameter], *, configured: bool) -> SetParametersResult:
-    """Accept or refuse new values, with the reason.
+def changed_parameters(
+    current: NodeParameters, changes: list[Parameter], *, configured: bool,
+) -> NodeParameters:
+    """Return all values after a change.
 
+    :param changes: may name parameters that are not the node's own; those are left out.
     :param configured: whether the node has been configured; most values are used only then.
+    :raises SpecError: when a change must be refused.
     """
-    for parameter in parameters:
-        declared = _FIELDS.get(parameter.name)
-        if declared is None:
-            continue
-        problem = _choice_problem(parameter.name, parameter.value)
-        if not problem and configured and not declared.metadata['live']:
-            problem = (f'parameter {parameter.name} is read when the node is configured; '
-                       'deactivate and clean up the node first')
-        if problem:
-            return SetParametersResult(successful=False, reason=problem)
-    return SetParametersResult(successful=True)
+    changed = {p.name: p.value for p in changes if p.name in _FIELDS}
+    for name, value in changed.items():
+        if problem := _problem(name, value):
+            raise SpecError(problem)
+        if configured and not _FIELDS[name].metadata['live']:
+            raise SpecError(f'parameter {name} is read when the node is configured; '
+                            'deactivate and clean up the node first')
+    return dataclasses.replace(current, **changed)
 
 
-def _choice_problem(name: str, value: Any) -> str:
+def _problem(name: str, value: Any) -> str:
+    """Return what a descriptor cannot refuse, '' when there is nothing."""
     choices = _FIELDS[name].metadata['choices']
+    if isinstance(value, float) and not math.isfinite(value):
+        return f'parameter {name} is {value}; expected a finite number'
     if not choices or value in choices:
         return ''
     return f'parameter {name} is {value!r}; expected one of {", ".join(choices)}'

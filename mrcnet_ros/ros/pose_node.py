@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -13,27 +14,29 @@ from pathlib import Path
 from typing import Any
 
 import rclpy
-from geometry_msgs.msg import PoseStamped
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.signals import SignalHandlerOptions
-from tf2_ros import TransformBroadcaster
-from vision_msgs.msg import Detection3DArray
 
 from ..errors import MrcnetError, SpecError
 from . import qos
-from .frame_handler import Answer, Estimator, Frame, FrameError, FrameHandler
+from .frame_handler import Estimator, Frame, FrameError, FrameHandler
 from .frame_queue import FrameQueue
+from .input_watch import InputWatch
+from .messages import stamp_ns
+from .outputs import Outputs
 from .pairing import PairedInputs
-from .params import NodeParameters, check_change, declare_parameters, read_parameters
+from .params import NodeParameters, changed_parameters, declare_parameters, read_parameters
+from .reporter import Reporter
 from .tally import Tally
+from .timings import Timings
 
 EstimatorLoader = Callable[[NodeParameters], Estimator]
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
-REPORT_PERIOD_S = 5.0
+REPORT_PERIOD_S, DIAGNOSTICS_PERIOD_S = 5.0, 1.0
 
 
 def load_estimator(parameters: NodeParameters) -> Estimator:
@@ -77,19 +80,19 @@ class PoseNode(LifecycleNode):
         super().__init__('pose_node')
         declare_parameters(self)
         self._load, self._stop_asked = load, stop or threading.Event()
-        self.parameters: NodeParameters | None = None
-        self.tally = Tally(self._warn_of_drop)
+        self.parameters = read_parameters(self)
+        self.tally, self.timings = Tally(self._warn_of_drop), Timings()
         self._worker: ThreadPoolExecutor | None = None
         self._handler: FrameHandler | None = None
         self._inputs: PairedInputs | None = None
         self._queue: FrameQueue[Frame] | None = None
         self._running: Future[None] | None = None
-        self._poses = self.create_publisher(PoseStamped, 'object_poses', qos.OUTPUT)
-        self._detections = self.create_publisher(
-            Detection3DArray, 'object_detections', qos.OUTPUT)
-        self._broadcaster = TransformBroadcaster(self)
-        self.create_timer(
-            REPORT_PERIOD_S, self._report, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self._watch: InputWatch | None = None
+        self._outputs = Outputs(self)
+        self._reporter = Reporter(self, self.tally, self.timings)
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(REPORT_PERIOD_S, self._log_drops, clock=steady)
+        self.create_timer(DIAGNOSTICS_PERIOD_S, self._diagnose, clock=steady)
         self.add_on_set_parameters_callback(self._on_parameters)
 
     # Transitions
@@ -98,25 +101,28 @@ class PoseNode(LifecycleNode):
         """Load and check everything that can be wrong."""
         worker = ThreadPoolExecutor(1, 'estimator')
         try:
-            parameters = read_parameters(self)
-            self._handler = self._wait_for(worker.submit(self._make_handler, parameters))
+            self._handler = self._wait_for(worker.submit(self._make_handler, self.parameters))
         except Exception as error:  # rclpy would swallow it
             known = isinstance(error, MrcnetError)
-            self.get_logger().error(str(error) if known else traceback.format_exc())
+            self._reporter.error = str(error) if known else traceback.format_exc()
+            self.get_logger().error(self._reporter.error)
             worker.shutdown(wait=False)
             return FAILURE
-        self.parameters, self._worker = parameters, worker
+        self._worker = worker
+        self._reporter.error, self._reporter.facts = '', self._handler.facts
         return SUCCESS
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Start to listen and to answer."""
-        assert self.parameters is not None and self._worker is not None
+        assert self._worker is not None
         latest = self.parameters.policy == 'latest'
         self._queue = FrameQueue(1 if latest else self.parameters.queue, replace=latest)
         self._running = self._worker.submit(self._answer_frames, self._queue)
+        self._watch = InputWatch(lambda: int(self.get_clock().now().nanoseconds))
         self._inputs = PairedInputs(
             self, self.parameters, qos.inputs(self.parameters), self._on_frame,
-            lambda: self.tally.drop('unpaired', 'no camera_info or detections with its stamp'))
+            lambda: self.tally.drop('unpaired', 'no camera_info or detections with its stamp'),
+            self._watch)
         self.get_logger().info('ready')
         return super().on_activate(state)
 
@@ -146,12 +152,12 @@ class PoseNode(LifecycleNode):
         self._inputs.close()
         waiting = self._queue.close()
         self._running.result()
-        self._inputs = self._queue = self._running = None
+        self._inputs = self._queue = self._running = self._watch = None
         self.tally.drop('stopped', 'the node was deactivated', waiting)
         self.get_logger().info(self.tally.summary())
 
     def _release(self) -> None:
-        self._handler = self.parameters = None
+        self._handler = None
         if self._worker is not None:
             self._worker.shutdown()
             self._worker = None
@@ -171,11 +177,21 @@ class PoseNode(LifecycleNode):
         self.tally.drop('busy', 'a newer frame came first', self._queue.put(frame))
 
     def _on_parameters(self, changed: list[Parameter]) -> SetParametersResult:
-        return check_change(changed, configured=self.parameters is not None)
+        try:
+            self.parameters = changed_parameters(
+                self.parameters, changed, configured=self._handler is not None)
+        except SpecError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        return SetParametersResult(successful=True)
 
-    def _report(self) -> None:
+    def _log_drops(self) -> None:
         if news := self.tally.news():
             self.get_logger().warning(news)
+
+    def _diagnose(self) -> None:
+        state = 'unconfigured' if self._handler is None else 'inactive'
+        self._reporter.report(
+            state if self._watch is None else 'active', self.parameters, self._watch)
 
     # Worker thread
 
@@ -196,18 +212,18 @@ class PoseNode(LifecycleNode):
 
     def _answer_frame(self, frame: Frame) -> None:
         assert self._handler is not None
-        min_score = self.get_parameter('min_detection_score').value
-        answer = self._handler.answer(frame, min_score)
-        self._publish(answer)
-        self.tally.answer(len(answer.poses))
-
-    def _publish(self, answer: Answer) -> None:
-        for pose in answer.poses:
-            self._poses.publish(pose)
-        framed = bool(answer.detections.header.frame_id)
-        if answer.transforms and framed and self.get_parameter('publish_tf').value:
-            self._broadcaster.sendTransform(answer.transforms)
-        self._detections.publish(answer.detections)
+        parameters, start = self.parameters, time.perf_counter()
+        answer = self._handler.answer(frame, parameters.min_detection_score)
+        estimated = time.perf_counter()
+        self._outputs.publish(answer, parameters)
+        published, now_ns = time.perf_counter(), int(self.get_clock().now().nanoseconds)
+        result = answer.result
+        self.tally.answer(len(answer.poses), answer.scene.detections,
+                          hits=result.cache_hits, misses=result.cache_misses)
+        self.timings.add({
+            'age': (now_ns - stamp_ns(answer.detections.header)) * 1e-9,
+            'waiting': start - frame.complete_s, 'answering': estimated - start,
+            'publishing': published - estimated, **result.stage_seconds})
 
     def _warn_of_drop(self, reason: str, message: str) -> None:
         self.get_logger().warning(f'dropped ({reason}): {message}')

@@ -42,11 +42,20 @@ class Tally:
         if first:
             self._on_first(reason, message)
 
-    def answer(self, poses: int) -> None:
-        """Count an answered frame with its poses."""
+    def answer(self, poses: int, detections: int = 0, *, hits: int = 0, misses: int = 0) -> None:
+        """Count an answered frame with its poses and detections.
+
+        :param hits: templates whose features were in memory.
+        :param misses: templates whose features had to be computed.
+        """
         with self._lock:
-            self._counts['frames'] += 1
-            self._counts['poses'] += poses
+            self._counts.update(frames=1, poses=poses, detections=detections, cache_hits=hits,
+                                cache_misses=misses)
+
+    def reasons(self) -> dict[str, str]:
+        """Return the last message of each reason that had one."""
+        with self._lock:
+            return dict(self._last_message)
 
     def counts(self) -> dict[str, int]:
         """Return all counts that are not zero."""

@@ -1,0 +1,224 @@
+"""How the node is doing, as /diagnostics tells it; from numbers to messages, no topics here."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any
+
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+
+from .params import NodeParameters
+from .tally import DETECTION_REASONS, FRAME_REASONS
+from .timings import PERCENTILES, WINDOW_S
+
+# Detections without a pose that an operator should look into; the rest is daily business.
+WORRYING = ('unknown_label', 'no_label', 'non_finite')
+BAD_FRAMES = ('bad_image', 'bad_camera_info', 'failed')
+
+
+class Level(IntEnum):
+    """Severity of a status."""
+
+    OK = 0
+    WARN = 1
+    ERROR = 2
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something that an operator should know."""
+
+    level: Level
+    text: str
+
+
+@dataclass(frozen=True)
+class Status:
+    """One part of the node's state.
+
+    :param name: of the part.
+    :param problems: what is wrong.
+    :param summary: said when nothing is.
+    """
+
+    name: str
+    problems: Sequence[Problem]
+    summary: str
+    values: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def level(self) -> Level:
+        """That of the worst problem."""
+        return max((p.level for p in self.problems), default=Level.OK)
+
+    @property
+    def message(self) -> str:
+        """All problems, the worst first."""
+        worst_first = sorted(self.problems, key=lambda p: -p.level)
+        return '; '.join(p.text for p in worst_first) or self.summary
+
+
+class RecentCounts:
+    """How much counters have grown in the last ``WINDOW_S`` seconds.
+
+    :param now_s: seconds that only grow; all counters are zero then.
+    """
+
+    def __init__(self, now_s: float) -> None:
+        """Start without a past."""
+        self._past: deque[tuple[float, dict[str, int]]] = deque([(now_s, {})])
+
+    def update(self, now_s: float, counts: Mapping[str, int]) -> tuple[float, dict[str, int]]:
+        """Note the counters as they are.
+
+        :param now_s: seconds that only grow.
+        :return: over how many seconds, and by how much each has grown.
+        """
+        self._past.append((now_s, dict(counts)))
+        while len(self._past) > 2 and self._past[1][0] <= now_s - WINDOW_S:
+            self._past.popleft()
+        start_s, start = self._past[0]
+        return now_s - start_s, {
+            name: count - start.get(name, 0) for name, count in counts.items()}
+
+
+@dataclass(frozen=True)
+class Account:
+    """What became of frames and detections.
+
+    :param span_s: over how many seconds ``recent`` counts.
+    :param recent: counts of that time by name, those of :class:`Tally`.
+    :param total: counts since the start.
+    :param reasons: last message of each reason.
+    :param percentiles_s: ``PERCENTILES`` of recent ages and stages [s].
+    """
+
+    span_s: float
+    recent: Mapping[str, int]
+    total: Mapping[str, int]
+    reasons: Mapping[str, str]
+    percentiles_s: Mapping[str, Sequence[float]]
+
+
+def pose_status(account: Account, limits: NodeParameters, why_unpaired: str) -> Status:
+    """Judge what comes out.
+
+    :param limits: the thresholds.
+    :param why_unpaired: what is known about stamps that do not fit, '' for nothing.
+    """
+    problems = [*_frame_problems(account, limits, why_unpaired),
+                *_detection_problems(account), *_age_problems(account, limits)]
+    frames, poses = account.recent.get('frames', 0), account.recent.get('poses', 0)
+    rate = frames / account.span_s if account.span_s > 0 else 0.0
+    summary = f'{rate:.1f} frames/s with {poses} poses in {account.span_s:.0f} s'
+    if frames and not account.recent.get('detections', 0):
+        summary = f'{rate:.1f} frames/s, in which the detector found nothing'
+    return Status('poses', problems, summary, {'rate [Hz]': f'{rate:.2f}', **_values(account)})
+
+
+def _frame_problems(
+    account: Account, limits: NodeParameters, why_unpaired: str,
+) -> list[Problem]:
+    recent, found = account.recent, []
+    frames = recent.get('frames', 0)
+    received = frames + sum(recent.get(r, 0) for r in FRAME_REASONS if r != 'stopped')
+    severe = Level.WARN if frames else Level.ERROR
+    for reason in BAD_FRAMES:
+        if count := recent.get(reason, 0):
+            found.append(Problem(severe, f'{count} of {received} frames {reason}: '
+                                         f'{account.reasons.get(reason, "")}'))
+    for reason, why in (('unpaired', why_unpaired), ('busy', 'the estimator is slower')):
+        count = recent.get(reason, 0)
+        ratio = count / received if received else 0.0
+        if (reason == 'unpaired' and count and not frames) or ratio > limits.warn_drop_ratio:
+            found.append(Problem(severe, f'{count} of {received} frames {reason}'
+                                 + (f': {why}' if why else '')))
+    return found
+
+
+def _detection_problems(account: Account) -> list[Problem]:
+    recent = account.recent
+    found = [Problem(Level.WARN, f'{recent[reason]} detections {reason}: '
+                                 f'{account.reasons.get(reason, "")}')
+             for reason in WORRYING if recent.get(reason, 0)]
+    if recent.get('detections', 0) and not recent.get('poses', 0) and not found:
+        counts = ', '.join(f'{r} {recent[r]}' for r in DETECTION_REASONS if recent.get(r, 0))
+        found.append(Problem(Level.WARN, f'no detection led to a pose: {counts}'))
+    return found
+
+
+def _age_problems(account: Account, limits: NodeParameters) -> list[Problem]:
+    ages = account.percentiles_s.get('age')
+    if not ages or ages[1] <= limits.warn_age_s:
+        return []
+    level = Level.ERROR if ages[1] > limits.error_age_s else Level.WARN
+    return [Problem(level, f'poses are {ages[1]:.3g} s old when published (p95)')]
+
+
+def _values(account: Account) -> dict[str, str]:
+    values = {name: str(account.total.get(name, 0)) for name in ('frames', 'detections', 'poses')}
+    for reason in FRAME_REASONS + DETECTION_REASONS:
+        text = account.reasons.get(reason, '')
+        count = account.total.get(reason, 0)
+        values[f'dropped {reason}'] = f'{count} ({text})' if count and text else str(count)
+    for name, seconds in account.percentiles_s.items():
+        for percent, value in zip(PERCENTILES, seconds, strict=True):
+            values[f'{name} p{percent} [ms]'] = f'{1e3 * value:.2f}'
+    return values
+
+
+def model_status(
+    state: str, error: str, facts: Mapping[str, str], total: Mapping[str, int],
+) -> Status:
+    """Tell which model is loaded and how often its templates were in memory.
+
+    :param state: of the lifecycle.
+    :param error: of the last attempt to configure, '' when it succeeded.
+    :param facts: about the estimator.
+    """
+    hits, misses = total.get('cache_hits', 0), total.get('cache_misses', 0)
+    problems = []
+    if error:
+        problems.append(Problem(Level.ERROR, error))
+    elif state != 'active':
+        problems.append(Problem(Level.WARN, f'the node is {state}; nothing is answered'))
+    values = {'state': state, **facts, 'template cache hits': str(hits),
+              'template cache misses': str(misses),
+              'template cache hit rate': f'{hits / max(1, hits + misses):.3f}'}
+    return Status('model', problems, f'active with {facts.get("model", "a model")}', values)
+
+
+def estimator_facts(estimator: Any) -> dict[str, str]:
+    """Return model, objects, backend and device, as far as the estimator tells them."""
+    model, backend = getattr(estimator, 'model', None), getattr(estimator, 'backend', None)
+    facts = {'model': getattr(model, 'name', ''), 'directory': getattr(model, 'path', ''),
+             'backend': getattr(backend, 'name', ''), 'device': getattr(backend, 'device', ''),
+             'objects': ', '.join(sorted(estimator.objects))}
+    return {name: str(value) for name, value in facts.items() if value}
+
+
+def diagnostic_array(
+    stamp: Any, node_name: str, hardware_id: str, statuses: Sequence[Status],
+) -> DiagnosticArray:
+    """Return the message for /diagnostics.
+
+    :param stamp: builtin_interfaces/Time.
+    :param node_name: what the names of the statuses begin with.
+    """
+    message = DiagnosticArray()
+    message.header.stamp = stamp
+    message.status = [
+        DiagnosticStatus(
+            level=bytes([status.level]), name=f'{node_name}: {status.name}',
+            message=status.message, hardware_id=hardware_id,
+            values=[KeyValue(key=k, value=v) for k, v in status.values.items()])
+        for status in statuses]
+    return message
+
+
+def type_name(message_type: type) -> str:
+    """Return the name of a message type as the graph gives it, ``package/msg/Name``."""
+    return f'{message_type.__module__.split(".")[0]}/msg/{message_type.__name__}'

@@ -1,0 +1,160 @@
+"""Notices what comes in, and finds out why nothing comes; used by the executor's thread."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from rclpy.qos import QoSCompatibility, QoSProfile, qos_check_compatible
+
+from .diagnostics import Level, Problem, type_name
+from .messages import stamp_ns
+
+_STAMPS = 30
+
+
+@dataclass
+class _Input:
+    """What is known of one topic.
+
+    :param lag_s: by how much the last stamp was behind the node's clock on arrival.
+    :param refused: QoS policy because of which a publisher was not connected.
+    """
+
+    count: int = 0
+    last_s: float | None = None
+    lag_s: float = 0.0
+    refused: str = ''
+    stamps: deque[int] = field(default_factory=lambda: deque(maxlen=_STAMPS))
+
+
+@dataclass(frozen=True, eq=False)
+class Expected:
+    """What the node subscribed to.
+
+    :param topic: full name, remapped.
+    """
+
+    topic: str
+    message_type: type
+    qos: QoSProfile
+
+
+class InputWatch:
+    """Counts messages and remembers when they came.
+
+    :param now_ns: the node's clock, which stamps are compared with.
+    :param clock: seconds that only grow.
+    """
+
+    def __init__(
+        self, now_ns: Callable[[], int], clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Start with nothing seen."""
+        self._now_ns, self._clock = now_ns, clock
+        self._since_s = clock()
+        self._inputs: dict[str, _Input] = {}
+        self._expected: dict[str, Expected] = {}
+
+    def expect(self, name: str, expected: Expected) -> None:
+        """Start to watch an input, called ``name`` by the node."""
+        self._inputs[name], self._expected[name] = _Input(), expected
+
+    def saw(self, message: Any, name: str) -> None:
+        """Note a message that arrived."""
+        seen, stamp = self._inputs[name], stamp_ns(message.header)
+        seen.count += 1
+        seen.last_s = self._clock()
+        seen.lag_s = (self._now_ns() - stamp) * 1e-9
+        seen.stamps.append(stamp)
+
+    def refused(self, name: str, policy: str) -> None:
+        """Note that a publisher was not connected because of a QoS policy."""
+        self._inputs[name].refused = policy
+
+    def values(self) -> dict[str, str]:
+        """Return what was seen of each input."""
+        values = {}
+        for name, seen in self._inputs.items():
+            values[f'{name} topic'] = self._expected[name].topic
+            values[f'{name} messages'] = str(seen.count)
+            if seen.last_s is not None:
+                values[f'{name} last [s ago]'] = f'{self._clock() - seen.last_s:.1f}'
+                values[f'{name} stamp behind clock [s]'] = f'{seen.lag_s:.3f}'
+            if seen.refused:
+                values[f'{name} QoS refused'] = seen.refused
+        return values
+
+    def problems(
+        self, timeout_s: float, stale_s: float,
+        publishers: Callable[[str], Sequence[Any]],
+    ) -> list[Problem]:
+        """Return what keeps frames from being complete.
+
+        :param timeout_s: an input without a message for so long is silent.
+        :param stale_s: most that stamps may differ from the node's clock.
+        :param publishers: returns rclpy's TopicEndpointInfo of a topic's publishers.
+        """
+        found = []
+        now = self._clock()
+        for name, seen in self._inputs.items():
+            silent_s = now - (self._since_s if seen.last_s is None else seen.last_s)
+            expected = self._expected[name]
+            if silent_s > timeout_s:
+                cause = why_silent(name, expected, publishers(expected.topic), seen.refused)
+                when = 'never came' if seen.last_s is None else f'stopped {silent_s:.0f} s ago'
+                found.append(Problem(Level.ERROR, f'{name} {when}: {cause}'))
+            elif seen.last_s is None:
+                found.append(Problem(Level.WARN, f'{name} has not come yet'))
+            elif abs(seen.lag_s) > stale_s:
+                found.append(Problem(Level.WARN, _stale(name, seen.lag_s)))
+        return found
+
+    def why_unpaired(self) -> str:
+        """Return how near the inputs came to recent images that have no equal stamp."""
+        image = self._inputs['image'].stamps
+        gaps = []
+        for name in ('camera_info', 'detections'):
+            other = self._inputs[name].stamps
+            nearest = (min(abs(stamp - o) for o in other) for stamp in image if other)
+            if gap := min(filter(None, nearest), default=0):
+                gaps.append(f'{name} {gap * 1e-9:.6g} s away at best')
+        if not gaps:
+            return ''
+        return (f'stamps differ from those of image: {", ".join(gaps)}; give the image\'s own '
+                'stamp, or set sync_slop_s')
+
+
+def why_silent(
+    name: str, expected: Expected, publishers: Sequence[Any], refused: str = '',
+) -> str:
+    """Return why no message of an input comes, and what to do.
+
+    :param publishers: rclpy's TopicEndpointInfo of the topic's publishers.
+    :param refused: QoS policy because of which a publisher was refused.
+    """
+    topic, wanted = expected.topic, type_name(expected.message_type)
+    if not publishers:
+        return f'nobody publishes {topic}; check its name and the remapping'
+    fitting = [p for p in publishers if p.topic_type == wanted]
+    if not fitting:
+        hint = ', or set image_transport' if name == 'image' else ''
+        kinds = ', '.join(sorted({p.topic_type for p in publishers}))
+        return f'{topic} is {kinds}, expected {wanted}; remap another topic{hint}'
+    checks = [qos_check_compatible(p.qos_profile, expected.qos) for p in fitting]
+    if all(compatible == QoSCompatibility.ERROR for compatible, _ in checks):
+        policy = refused or checks[0][1].strip()
+        return (f'the publisher of {topic}, {fitting[0].node_name}, offers another QoS '
+                f'({policy}); set input_reliability to best_effort, or make the publisher '
+                'reliable')
+    return (f'{fitting[0].node_name} has a publisher on {topic} but nothing arrives; large '
+            'best-effort images need config/fastdds.xml or input_reliability reliable')
+
+
+def _stale(name: str, lag_s: float) -> str:
+    side = 'behind' if lag_s > 0 else 'ahead of'
+    return (f"stamps of {name} are {abs(lag_s):.3g} s {side} the node's clock; set "
+            'use_sim_time when a bag or a simulation is played, else check the clocks')

@@ -1,0 +1,62 @@
+"""Publishes /diagnostics; used by the executor's thread."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from diagnostic_msgs.msg import DiagnosticArray
+
+from .diagnostics import (
+    Account,
+    RecentCounts,
+    Status,
+    diagnostic_array,
+    model_status,
+    pose_status,
+)
+from .input_watch import InputWatch
+from .params import NodeParameters
+from .tally import Tally
+from .timings import Timings
+
+TOPIC = '/diagnostics'
+
+
+class Reporter:
+    """Collects what the statuses are made of.
+
+    :param node: that publishes, and asks the graph for publishers of its inputs.
+    """
+
+    def __init__(self, node: Any, tally: Tally, timings: Timings) -> None:
+        """Create the publisher."""
+        self._node, self._tally, self._timings = node, tally, timings
+        self._recent = RecentCounts(time.monotonic())
+        self._publisher = node.create_publisher(DiagnosticArray, TOPIC, 10)
+        self.facts: Mapping[str, str] = {}
+        self.error = ''
+
+    def report(self, state: str, limits: NodeParameters, watch: InputWatch | None) -> None:
+        """Publish how the node is doing.
+
+        :param state: of the lifecycle.
+        :param watch: of the inputs, None while the node does not listen.
+        """
+        total = self._tally.counts()
+        span_s, recent = self._recent.update(time.monotonic(), total)
+        statuses = [model_status(state, self.error, self.facts, total)]
+        if watch is not None:
+            account = Account(span_s, recent, total, self._tally.reasons(),
+                              self._timings.percentiles())
+            statuses += [self._inputs(limits, watch),
+                         pose_status(account, limits, watch.why_unpaired())]
+        self._publisher.publish(diagnostic_array(
+            self._node.get_clock().now().to_msg(), self._node.get_fully_qualified_name()[1:],
+            self.facts.get('model', ''), statuses))
+
+    def _inputs(self, limits: NodeParameters, watch: InputWatch) -> Status:
+        problems = watch.problems(limits.input_timeout_s, limits.stale_stamp_s,
+                                  self._node.get_publishers_info_by_topic)
+        return Status('inputs', problems, 'all inputs come', watch.values())

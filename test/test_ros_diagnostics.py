@@ -1,0 +1,252 @@
+"""/diagnostics: what it says of a healthy node, and why no pose arrives."""
+
+import time
+from types import SimpleNamespace
+
+import pytest
+
+pytest.importorskip('rclpy', reason='needs the ROS wheels or a ROS installation')
+pytest.importorskip('vision_msgs', reason='needs ros_pip/interfaces or a ROS installation')
+
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from ros_support import Client, double_node, frame, own_domain, values
+from sensor_msgs.msg import CameraInfo, Image
+
+from mrcnet_ros.ros.diagnostics import (
+    Account,
+    Level,
+    RecentCounts,
+    diagnostic_array,
+    model_status,
+    pose_status,
+)
+from mrcnet_ros.ros.input_watch import Expected, InputWatch, why_silent
+from mrcnet_ros.ros.params import NodeParameters
+from mrcnet_ros.ros.timings import Timings
+
+DOMAIN = own_domain(20)
+RELIABLE = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
+BEST_EFFORT = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
+
+
+def _account(recent=(), reasons=(), percentiles=()):
+    recent = dict(recent)
+    return Account(10.0, recent, recent, dict(reasons), dict(percentiles))
+
+
+def _judge(why_unpaired='', **recent):
+    return pose_status(_account(recent), NodeParameters(), why_unpaired)
+
+
+def test_a_healthy_node_is_ok_and_tells_its_rate():
+    """Frames over the time they were counted in."""
+    status = _judge(frames=300, detections=300, poses=290, low_score=10)
+    assert status.level == Level.OK
+    assert '30.0 frames/s with 290 poses' in status.message
+
+
+@pytest.mark.parametrize(('recent', 'level', 'word'), [
+    ({'frames': 5, 'detections': 5, 'poses': 4, 'unknown_label': 1}, Level.WARN,
+     'unknown_label'),
+    ({'frames': 5, 'detections': 5, 'low_score': 5}, Level.WARN, 'low_score 5'),
+    ({'frames': 5}, Level.OK, 'found nothing'),
+    ({'frames': 5, 'bad_image': 1, 'detections': 5, 'poses': 5}, Level.WARN, '1 of 6 frames'),
+    ({'bad_camera_info': 7}, Level.ERROR, '7 of 7 frames bad_camera_info'),
+    ({'unpaired': 3}, Level.ERROR, 'no stamp fits'),
+    ({'frames': 5, 'unpaired': 3, 'detections': 5, 'poses': 5}, Level.OK, '5 poses'),
+    ({'frames': 1, 'busy': 9, 'detections': 5, 'poses': 5}, Level.WARN, '9 of 10 frames busy'),
+    ({'frames': 5, 'busy': 15, 'detections': 5, 'poses': 5}, Level.OK, '5 poses'),
+])
+def test_what_became_of_frames_and_detections_is_judged(recent, level, word):
+    """An error when nothing gets through, a warning for what an operator should look into."""
+    status = _judge('no stamp fits', **recent)
+    assert status.level == level
+    assert word in status.message
+
+
+@pytest.mark.parametrize(('age_s', 'level'), [
+    (0.4, Level.OK), (0.6, Level.WARN), (2.1, Level.ERROR)])
+def test_old_poses_are_a_warning_and_then_an_error(age_s, level):
+    """By the 95th percentile and the thresholds among the parameters."""
+    account = _account({'frames': 1, 'detections': 1, 'poses': 1}, (),
+                       {'age': (0.1, age_s, 9.0)})
+    status = pose_status(account, NodeParameters(), '')
+    assert status.level == level
+    assert status.values['age p95 [ms]'] == f'{1e3 * age_s:.2f}'
+
+
+def test_counts_forget_what_is_long_past():
+    """Only the growth within the window is recent."""
+    counts = RecentCounts(-2.0)
+    assert counts.update(-1.0, {'busy': 100}) == (1.0, {'busy': 100})
+    assert counts.update(8.0, {'busy': 103, 'frames': 8}) == (10.0, {'busy': 103, 'frames': 8})
+    for second in range(9, 19):
+        span, recent = counts.update(float(second), {'busy': 103, 'frames': second})
+    assert recent['busy'] == 0
+    assert recent['frames'] == pytest.approx(10)
+    assert span == pytest.approx(10.0)
+
+
+def test_percentiles_are_of_the_recent_durations():
+    """A slow minute in the past is not held against the present."""
+    now = [0.0]
+    timings = Timings(lambda: now[0])
+    timings.add({'age': 100.0})
+    now[0] = 11.0
+    for percent in range(101):
+        timings.add({'age': percent / 100})
+    assert timings.percentiles()['age'] == pytest.approx((0.5, 0.95, 0.99))
+    now[0] = 30.0
+    assert timings.percentiles() == {}
+
+
+def _publisher(kind='sensor_msgs/msg/Image', qos=BEST_EFFORT):
+    return SimpleNamespace(topic_type=kind, qos_profile=qos, node_name='driver')
+
+
+@pytest.mark.parametrize(('publishers', 'words'), [
+    ([], ['nobody publishes /cam', 'remapping']),
+    ([_publisher('sensor_msgs/msg/CompressedImage')],
+     ['sensor_msgs/msg/CompressedImage', 'expected sensor_msgs/msg/Image', 'image_transport']),
+    ([_publisher()], ['driver', 'another QoS', 'input_reliability']),
+    ([_publisher(qos=RELIABLE)], ['driver', 'nothing arrives', 'fastdds.xml']),
+])
+def test_the_graph_tells_why_an_input_is_silent(publishers, words):
+    """No publisher, another type, another QoS, or lost on the way."""
+    text = why_silent('image', Expected('/cam', Image, RELIABLE), publishers)
+    assert all(word in text for word in words), text
+
+
+def test_stamps_far_from_the_clock_are_told():
+    """In either direction."""
+    now = [0.0]
+    watch = InputWatch(lambda: 50 * 10**9, lambda: now[0])
+    watch.expect('image', Expected('/cam', Image, RELIABLE))
+    image = frame(40)[0]
+    watch.saw(image, 'image')
+    problem, = watch.problems(2.0, 1.0, lambda topic: [])
+    assert problem.level == Level.WARN
+    assert '10 s behind' in problem.text and 'use_sim_time' in problem.text
+    assert watch.problems(2.0, 11.0, lambda topic: []) == []
+    now[0] = 3.0
+    problem, = watch.problems(2.0, 11.0, lambda topic: [])
+    assert problem.level == Level.ERROR
+    assert 'stopped 3 s ago' in problem.text
+
+
+def test_the_smallest_difference_of_stamps_is_told():
+    """So that sync_slop_s can be chosen."""
+    watch = InputWatch(lambda: 0)
+    for name, kind in (('image', Image), ('camera_info', CameraInfo), ('detections', Image)):
+        watch.expect(name, Expected(f'/{name}', kind, RELIABLE))
+    for second in range(3):
+        image, info, boxes = frame(second)
+        boxes.header.stamp.nanosec = 12_000_000
+        watch.saw(image, 'image')
+        watch.saw(info, 'camera_info')
+        watch.saw(boxes, 'detections')
+    assert 'detections 0.012 s away' in watch.why_unpaired()
+    assert 'camera_info' not in watch.why_unpaired()
+    image, info, boxes = frame(9)
+    watch.saw(image, 'image')
+    watch.saw(boxes, 'detections')
+    assert 'detections 0.012 s away' in watch.why_unpaired(), 'a pair hides the others'
+
+
+def test_a_status_becomes_a_message():
+    """Names begin with the node's; levels are the bytes that diagnostic_msgs wants."""
+    status = model_status('inactive', '', {'model': 'lmo'}, {'cache_hits': 3, 'cache_misses': 1})
+    stamp = frame(7)[0].header.stamp
+    message = diagnostic_array(stamp, 'arm/pose_node', 'lmo', [status])
+    assert message.header.stamp == stamp
+    assert message.status[0].name == 'arm/pose_node: model'
+    assert message.status[0].level == b'\x01'
+    assert 'inactive' in message.status[0].message
+    assert values(message.status[0])['template cache hit rate'] == '0.750'
+
+
+@pytest.fixture(scope='module')
+def node():
+    with double_node(DOMAIN, 'stale_stamp_s:=1000000000.0', 'warn_age_s:=3600.0',
+                     'error_age_s:=3600.0') as process:
+        process.wait_for_log('ready')
+        yield process
+        assert process.stop() == 0
+
+
+def _now_frame(*objects):
+    messages = frame(0, *objects)
+    now = time.time_ns()
+    for message in messages:
+        message.header.stamp.sec, message.header.stamp.nanosec = now // 10**9, now % 10**9
+    return messages
+
+
+def test_over_dds_the_state_of_the_node_arrives_each_second(node):
+    """First what is missing, then rates, ages, stages, cache, model; then unknown labels."""
+    client = Client(DOMAIN)
+    lost = client.diagnosis('inputs', 'camera_info never came', 20)
+    assert lost.level == b'\x02'
+    client.connect()
+    assert client.answer(_now_frame(('duck',))) is not None
+    told = client.diagnosis('poses', 'frames/s with 1 poses')
+    assert told.level == b'\x00'
+    numbers = values(told)
+    assert numbers['frames'] == numbers['poses'] == '1'
+    for name in ('age', 'waiting', 'answering', 'crop', 'stage1', 'publishing'):
+        assert float(numbers[f'{name} p50 [ms]']) >= 0.0
+    assert float(numbers['stage1 p99 [ms]']) == pytest.approx(2.0)
+    model = values(client.status['model'])
+    assert (model['model'], model['backend'], model['device']) == ('boxes', 'none', 'cpu')
+    assert model['template cache hits'] == '1'
+    assert client.answer(_now_frame(('teapot',))) is not None
+    warned = client.diagnosis('poses', 'unknown_label')
+    assert warned.level == b'\x01'
+    assert "'teapot'" in warned.message and 'duck' in warned.message
+    reports, start = client.reports, time.monotonic()
+    client.spin(lambda: client.reports >= reports + 3)
+    assert time.monotonic() - start > 1.5
+    client.close()
+
+
+def test_over_dds_stamps_that_never_fit_are_told(node):
+    """With the difference, so that the user can set sync_slop_s."""
+    client = Client(DOMAIN)
+    client.connect()
+    for second in range(100, 125):
+        image, info, boxes = frame(second, ('duck',))
+        boxes.header.stamp.nanosec = 5_000_000
+        client.send(image, info, boxes)
+        client.spin(lambda: False, 0.05)
+    told = client.diagnosis('poses', 'detections 0.005 s away')
+    assert 'frames unpaired' in told.message
+    client.close()
+
+
+def test_over_dds_a_qos_that_does_not_fit_is_told():
+    """A best-effort camera and a node that asks for reliability: named with the policy."""
+    domain = own_domain(21)
+    with double_node(domain, 'input_reliability:=reliable') as process:
+        process.wait_for_log('ready')
+        client = Client(domain)
+        publisher = client.node.create_publisher(Image, 'image', BEST_EFFORT)
+        client.node.destroy_publisher(client.publishers.pop('image'))
+        process.wait_for_log('RELIABILITY')
+        publisher.publish(frame(1)[0])
+        told = client.diagnosis('inputs', 'offers another QoS')
+        assert 'client' in told.message and 'RELIABILITY' in told.message
+        assert told.level == b'\x02'
+        client.close()
+        assert process.stop() == 0
+
+
+def test_over_dds_an_image_of_another_type_is_told():
+    """Compressed where raw was expected."""
+    domain = own_domain(22)
+    with double_node(domain) as process:
+        process.wait_for_log('ready')
+        client = Client(domain, compressed=True)
+        told = client.diagnosis('inputs', 'image_transport')
+        assert 'expected sensor_msgs/msg/Image' in told.message
+        client.close()
+        assert process.stop() == 0
