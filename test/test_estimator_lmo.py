@@ -15,25 +15,12 @@ from mrcnet_ros.inference.poses import Detection
 ROOT = Path(__file__).parents[1]
 MODEL = ROOT / 'models' / 'lmo'
 DATA = ROOT.parent / 'shared' / 'data'
-FRAMES = 3
+THRESHOLDS = np.arange(0.05, 0.51, 0.05)  # BOP's, of the diameter
 
 pytestmark = [
     pytest.mark.skipif(not (DATA / 'lmo' / 'test').is_dir(), reason=f'{DATA / "lmo"} is not here'),
     pytest.mark.skipif(not (MODEL / 'model.json').is_file(), reason=f'{MODEL} is not here'),
 ]
-
-
-@pytest.fixture(scope='module')
-def errors(tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
-    """Return the errors of both stages on a few frames, in diameters of the objects."""
-    frames = BopDataset(DATA, 'lmo', 'test').frames[::7][:FRAMES]
-    found: dict[str, np.ndarray] = {}
-    store = tmp_path_factory.mktemp('store')
-    for name, stage1_only in (('fine', False), ('coarse', True)):
-        estimator = PoseEstimator.load(MODEL, DATA / 'lmo' / 'models', store_root=store,
-                                       stage1_only=stage1_only, threads=1)
-        found[name] = np.array([e for frame in frames for e in frame_errors(estimator, frame)])
-    return found
 
 
 def frame_errors(estimator: PoseEstimator, frame: BopFrame) -> list[float]:
@@ -42,8 +29,7 @@ def frame_errors(estimator: PoseEstimator, frame: BopFrame) -> list[float]:
     truths = [g for g in frame.ground_truth
               if g.object_id in by_id and g.visible_fraction > 0.6]
     detections = [Detection(by_id[g.object_id].label, g.box_visib_xyxy) for g in truths]
-    result = estimator.estimate(frame.load_image(),
-                                frame.camera, detections)
+    result = estimator.estimate(frame.load_image(), frame.camera, detections)
     assert not result.skipped
     errors = []
     for pose, truth in zip(result.poses, truths, strict=True):
@@ -54,12 +40,12 @@ def frame_errors(estimator: PoseEstimator, frame: BopFrame) -> list[float]:
     return errors
 
 
-def test_poses_are_near_the_truth(errors):
-    """Half of the well visible objects are off by less than a fifth of their diameter."""
-    assert len(errors['fine']) >= 12
-    assert np.median(errors['fine']) < 0.2
-
-
-def test_stage_2_improves_on_stage_1(errors):
-    """Poses after stage 2 are nearer to the truth than those of the bins."""
-    assert np.median(errors['fine']) < 0.85 * np.median(errors['coarse'])
+def test_poses_are_near_the_truth(tmp_path):
+    """On a few frames the well visible objects are found, most of them closely."""
+    estimator = PoseEstimator.load(MODEL, DATA / 'lmo' / 'models', store_root=tmp_path, threads=1)
+    frames = BopDataset(DATA, 'lmo', 'test').frames[::7]
+    errors = np.array([e for frame in frames for e in frame_errors(estimator, frame)])
+    assert len(errors) >= 12
+    recall = np.mean([errors < threshold for threshold in THRESHOLDS])
+    assert recall > 0.35  # random rotations near the true place: 0.01
+    assert np.median(errors) < 0.35

@@ -100,18 +100,18 @@ def test_the_parts_together_are_the_whole(network):
 
 def test_a_graph_that_computes_something_else_is_not_written(network, tmp_path, monkeypatch):
     """An export that is not equal to the network is an error that names the graph."""
-    to_onnx = onnx_export._to_onnx
+    trace = onnx_export.trace_graph
 
     def wrong(graph: nn.Module, example: dict[str, torch.Tensor]) -> bytes:
         if isinstance(graph, Stage2Graph):
             kept = graph.residual.output.bias.detach().clone()
             graph.residual.output.bias.data += 1.0
-            data = to_onnx(graph, example)
+            data = trace(graph, example)
             graph.residual.output.bias.data.copy_(kept)
             return data
-        return to_onnx(graph, example)
+        return trace(graph, example)
 
-    monkeypatch.setattr(onnx_export, '_to_onnx', wrong)
+    monkeypatch.setattr(onnx_export, 'trace_graph', wrong)
     with pytest.raises(ModelError, match=r'stage2\.onnx.*output six differs from the network'):
         export_graphs(network, SPEC, tmp_path)
 

@@ -68,8 +68,8 @@ def write_material(folder: Path, **changes: object) -> TrainConfig:
     config = TrainConfig(
         name='tiny', output=folder / 'run', cache=folder / 'cache',
         models=folder / 'meshes' / 'objects.yaml', backgrounds=(folder / 'photos',), views=6,
-        patches=4, batch_size=4, steps=24, warmup=4, learning_rate=0.01, refresh=8, checkpoint=8, validation=8,
-        distance_m=(0.4, 0.8), spec=SPEC)
+        patches=4, batch_size=4, steps=24, warmup=4, learning_rate=0.01, refresh=8, checkpoint=8,
+        validation=8, distance_m=(0.4, 0.8), spec=SPEC)
     return dataclasses.replace(config, **changes)  # type: ignore[arg-type]
 
 
