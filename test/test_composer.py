@@ -122,7 +122,7 @@ def test_the_object_is_painted_where_the_labels_say(banks, lights, monkeypatch):
     """Painted pixels and a z-buffer drawn from the labels cover the same part of the image."""
     crops = capture_crops(monkeypatch)
     monkeypatch.setattr(composer_module, 'augment', lambda rng, image: image.astype(np.uint8))
-    composer = make_composer(banks, lights, occluded=0.0, distracted=0.0)
+    composer = make_composer(banks, lights, occluded=0.0, distracted=0.0, cluttered=0.0)
     composer.patches = np.zeros_like(composer.patches)
     for index in range(10):
         sample = composer.sample(3, index)
@@ -192,12 +192,12 @@ def test_other_indices_and_seeds_give_other_samples(banks, lights):
     assert len(images) == 8
 
 
-def test_classes_take_turns_and_known_ones_are_no_targets(banks, lights):
-    """Every class is drawn equally often, except those that are only to disturb."""
+def test_classes_take_turns_as_targets(banks, lights):
+    """Every class is drawn equally often by default, or as often as it is listed."""
     composer = make_composer(banks, lights)
     assert [composer.sample(0, i).class_index for i in range(4)] == [0, 1, 0, 1]
-    only = Composer(banks, [None, PRIOR], composer.patches, lights, composer.spec, known=[0])
-    assert [only.sample(0, i).class_index for i in range(3)] == [1, 1, 1]
+    only = Composer(banks, [None, PRIOR], composer.patches, lights, composer.spec, [1, 1, 0])
+    assert [only.sample(0, i).class_index for i in range(4)] == [1, 1, 0, 1]
 
 
 def test_views_are_rendered_once(banks, tmp_path: Path, monkeypatch):

@@ -49,7 +49,7 @@ class TemplateBank:
 
     def refresh(self, network: MrcNet, rank: int = 0, world: int = 1) -> None:
         """Compute this process's share of the features with the network as it is now."""
-        training = network.training
+        training = [m for m in network.modules() if m.training]  # frozen norms are not
         network.eval()
         with torch.no_grad(), torch.autocast('cpu', torch.bfloat16):
             for start in range(CHUNK * rank, len(self.images), CHUNK * world):
@@ -58,7 +58,8 @@ class TemplateBank:
                 pyramid = network.backbone(image, self.classes[part])
                 for kept, fresh in zip(self.maps[:3], pyramid[:3], strict=True):
                     kept[part] = fresh
-        network.train(training)
+        for module in training:
+            module.training = True
 
     def take(self, class_index: Tensor, bin_index: Tensor) -> Pyramid:
         """Return the features of templates, (N,) classes and bins.
