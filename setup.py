@@ -28,6 +28,7 @@ ROS = [  # where ROS 2 is installed none of these is needed
     'ros-fastdds>=3.2,<4',  # its transport, configured by config/fastdds.xml
     'ros-sensor-msgs>=5.5,<6',  # Image, CompressedImage, CameraInfo
     'ros-geometry-msgs>=5.5,<6',  # PoseStamped, TransformStamped
+    'ros-visualization-msgs>=5.5,<6',  # MarkerArray
     'ros-std-msgs>=5.5,<6',  # headers
     'ros-diagnostic-msgs>=5.5,<6',  # /diagnostics
     'ros-lifecycle-msgs>=2.3,<3',  # states of the lifecycle node

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DatasetError
-from ..evaluation.overlay import SCALE, draw_label, draw_outline, scaled_intrinsics
+from ..evaluation.overlay import SCALE
 from ..geometry.se3 import Array
 from ..objects import Mesh
+from ..rendering.drawing import draw_label, draw_outline, scaled_intrinsics
 from ..rendering.renderer import Renderer
 from .scenes import Scene
 

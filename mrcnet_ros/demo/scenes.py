@@ -10,10 +10,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..evaluation.overlay import scaled_intrinsics
 from ..geometry.camera import Camera
 from ..geometry.se3 import Array
 from ..objects import Mesh
+from ..rendering.drawing import scaled_intrinsics
 from ..rendering.renderer import Renderer
 from .layout import Layout, demo_camera, draw_layout
 from .surroundings import Image, draw_surroundings, draw_table

@@ -13,15 +13,17 @@ from numpy.typing import NDArray
 from ..errors import DatasetError
 from ..geometry.se3 import Array
 from ..objects import ObjectModel
+from ..rendering.drawing import (
+    GREEN,
+    WHITE,
+    Image,
+    draw_label,
+    draw_outline,
+    scaled_intrinsics,
+)
 from ..rendering.renderer import Renderer
 from .bop import BopFrame, ResultRow
 
-Image = NDArray[np.uint8]
-Color = tuple[int, int, int]
-
-GREEN: Color = (60, 255, 60)
-WHITE: Color = (255, 255, 255)
-BLACK: Color = (0, 0, 0)
 SCALE = 2
 
 
@@ -81,41 +83,3 @@ class OverlayWriter:
 
     def _mask(self, object_id: int, T_camera_object: Array, K: Array) -> NDArray[np.bool_]:
         return self._renderer.render(object_id, T_camera_object, K).mask
-
-
-def scaled_intrinsics(K: Array, scale: float) -> Array:
-    """Return the intrinsics of an image enlarged about its corner, not its first pixel centre.
-
-    :param K: (3, 3) [px], integer coordinates at pixel centres.
-    :return: (3, 3) [px] of the enlarged image.
-    """
-    half = (scale - 1.0) / 2.0
-    return np.array([[scale, 0.0, half], [0.0, scale, half], [0.0, 0.0, 1.0]]) @ K
-
-
-def draw_outline(image: Image, mask: NDArray[np.bool_], color: Color, thickness: int = 1) -> None:
-    """Draw the border of a silhouette, holes included, into the image.
-
-    :param image: (H, W, 3) uint8, changed.
-    :param mask: (H, W) bool.
-    """
-    contours, _ = cv2.findContours(
-        mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-    cv2.drawContours(image, contours, -1, color, thickness, cv2.LINE_AA)
-
-
-def draw_label(image: Image, mask: NDArray[np.bool_], text: str, color: Color) -> None:
-    """Write text on a dark plate above a silhouette, inside the image.
-
-    :param image: (H, W, 3) uint8, changed.
-    :param mask: (H, W) bool; nothing is written when it is empty.
-    """
-    if not mask.any():
-        return
-    font, size = cv2.FONT_HERSHEY_SIMPLEX, 0.5
-    (width, height), below = cv2.getTextSize(text, font, size, 1)
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    x = int(np.clip(columns[0], 0, max(image.shape[1] - width - 2, 0)))
-    y = int(np.clip(rows[0] - below - 2, height + 2, image.shape[0] - below - 1))
-    cv2.rectangle(image, (x, y - height - 2), (x + width + 2, y + below), BLACK, cv2.FILLED)
-    cv2.putText(image, text, (x + 1, y), font, size, color, 1, cv2.LINE_AA)

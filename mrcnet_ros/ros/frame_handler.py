@@ -80,6 +80,11 @@ class Answer:
     scene: Scene
     result: FrameResult
 
+    @property
+    def header(self) -> Header:
+        """Stamp of the image and the camera's optical frame."""
+        return self.detections.header
+
 
 class FrameError(Exception):
     """A frame cannot be answered.
@@ -107,6 +112,7 @@ class FrameHandler:
     ) -> None:
         """Keep the parts."""
         self._estimator, self._bounds, self._tally = estimator, bounds, tally
+        self.objects = estimator.objects
         self._rgb = messages.rgb_from_compressed if compressed else messages.rgb_from_image
         self._names = InstanceNames()
         self.facts = estimator_facts(estimator)

@@ -53,6 +53,18 @@ class NodeParameters:
         'latest', 'latest: a newer frame replaces a waiting one; lossless: every frame is '
         'answered, in order', choices=('latest', 'lossless'))
     publish_tf: bool = _parameter(True, 'send a transform for each object to /tf', live=True)
+    publish_markers: bool = _parameter(
+        True, 'show object meshes on markers, while somebody listens', live=True)
+    marker_lifetime_s: float = _parameter(
+        1.0, 'time after which markers vanish unless they are renewed [s]; 0: never',
+        bounds=(0.0, 3600.0), live=True)
+    marker_mesh_folder: str = _parameter(
+        '', 'URI of the folder in which RViz finds the meshes, for instance '
+        'package://my_robot/meshes; empty: the files that the node reads', live=True)
+    publish_overlay: bool = _parameter(
+        True, 'draw poses into the image on overlay, while somebody listens', live=True)
+    overlay_rate_hz: float = _parameter(
+        10.0, 'most pictures on overlay in a second [Hz]', bounds=(0.01, 1000.0), live=True)
     min_detection_score: float = _parameter(
         0.0, 'detections with a lower score are ignored', bounds=(0.0, 1.0), live=True)
     warn_age_s: float = _parameter(
@@ -129,6 +141,21 @@ def changed_parameters(
             raise SpecError(f'parameter {name} is read when the node is configured; '
                             'deactivate and clean up the node first')
     return dataclasses.replace(current, **changed)
+
+
+def parameter_table() -> str:
+    """Return all parameters as the table of the README."""
+    rows = ['| parameter | default | values | meaning |', '|---|---|---|---|']
+    for name, declared in _FIELDS.items():
+        meta, default = declared.metadata, declared.default
+        values = ', '.join(f'`{c}`' for c in meta['choices']) or type(default).__name__
+        if meta['bounds']:
+            values += ' {:g} to {:g}'.format(*meta['bounds'])
+        shown = str(default).lower() if isinstance(default, bool) else str(default)
+        star = '*' if meta['live'] else ''
+        rows.append(f"| `{name}`{star} | {shown or '(empty)'} | {values} | "
+                    f"{meta['description']} |")
+    return '\n'.join(rows)
 
 
 def _problem(name: str, value: Any) -> str:

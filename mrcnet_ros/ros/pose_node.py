@@ -23,11 +23,11 @@ from rclpy.signals import SignalHandlerOptions
 
 from ..errors import MrcnetError, SpecError
 from . import qos
-from .frame_handler import Estimator, Frame, FrameError, FrameHandler
+from .frame_handler import Answer, Estimator, Frame, FrameError, FrameHandler
 from .frame_queue import FrameQueue
 from .input_watch import InputWatch
 from .messages import stamp_ns
-from .outputs import Outputs
+from .outputs import Outputs, Pictures
 from .pairing import PairedInputs
 from .params import NodeParameters, changed_parameters, declare_parameters, read_parameters
 from .reporter import Reporter
@@ -84,6 +84,7 @@ class PoseNode(LifecycleNode):
         self.tally, self.timings = Tally(self._warn_of_drop), Timings()
         self._worker: ThreadPoolExecutor | None = None
         self._handler: FrameHandler | None = None
+        self._pictures: Pictures | None = None
         self._inputs: PairedInputs | None = None
         self._queue: FrameQueue[Frame] | None = None
         self._running: Future[None] | None = None
@@ -109,6 +110,7 @@ class PoseNode(LifecycleNode):
             worker.shutdown(wait=False)
             return FAILURE
         self._worker = worker
+        self._pictures = Pictures(self._outputs, self._handler.objects)
         self._reporter.error, self._reporter.facts = '', self._handler.facts
         return SUCCESS
 
@@ -157,10 +159,11 @@ class PoseNode(LifecycleNode):
         self.get_logger().info(self.tally.summary())
 
     def _release(self) -> None:
-        self._handler = None
         if self._worker is not None:
+            if self._pictures is not None:
+                self._worker.submit(self._pictures.close)
             self._worker.shutdown()
-            self._worker = None
+        self._handler = self._pictures = self._worker = None
 
     def _wait_for(self, handler: Future[FrameHandler]) -> FrameHandler:
         """Wait for the worker, which may have to render templates for minutes."""
@@ -211,7 +214,7 @@ class PoseNode(LifecycleNode):
                 self.tally.drop('failed', f'{type(error).__name__}: {error}')
 
     def _answer_frame(self, frame: Frame) -> None:
-        assert self._handler is not None
+        assert self._handler is not None and self._pictures is not None
         parameters, start = self.parameters, time.perf_counter()
         answer = self._handler.answer(frame, parameters.min_detection_score)
         estimated = time.perf_counter()
@@ -221,9 +224,20 @@ class PoseNode(LifecycleNode):
         self.tally.answer(len(answer.poses), answer.scene.detections,
                           hits=result.cache_hits, misses=result.cache_misses)
         self.timings.add({
-            'age': (now_ns - stamp_ns(answer.detections.header)) * 1e-9,
+            'age': (now_ns - stamp_ns(answer.header)) * 1e-9,
             'waiting': start - frame.complete_s, 'answering': estimated - start,
             'publishing': published - estimated, **result.stage_seconds})
+        self._show(answer, parameters)
+
+    def _show(self, answer: Answer, parameters: NodeParameters) -> None:
+        """Publish markers and overlay; the frame is answered even when they fail."""
+        assert self._pictures is not None
+        try:
+            self.timings.add(self._pictures.publish(answer, parameters))
+        except Exception as error:
+            self.get_logger().error(
+                f'no markers or overlay: {type(error).__name__}: {error}',
+                throttle_duration_sec=60.0)
 
     def _warn_of_drop(self, reason: str, message: str) -> None:
         self.get_logger().warning(f'dropped ({reason}): {message}')

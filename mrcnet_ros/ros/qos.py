@@ -8,6 +8,8 @@ from .params import NodeParameters
 
 # Poses and detections: the answers to several frames fit.
 OUTPUT = QoSProfile(depth=50, reliability=ReliabilityPolicy.RELIABLE)
+# Markers and overlay: only the newest is of interest.
+PICTURE = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
 
 
 def inputs(parameters: NodeParameters) -> QoSProfile:

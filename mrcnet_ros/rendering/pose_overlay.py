@@ -1,0 +1,146 @@
+"""Poses drawn on a photograph: outline, axes and text of each object."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ..geometry.camera import Camera
+from ..geometry.se3 import Array
+from ..objects import ObjectModel
+from .drawing import GREEN, Color, Image, draw_lines, draw_text
+from .renderer import Renderer
+
+# An object is drawn alone, filling a square of this size, whatever its size in the photograph.
+SILHOUETTE_PX = 384
+AXES_RGB: tuple[Color, ...] = ((255, 40, 40), (0, 160, 0), (60, 60, 255))
+
+_MARGIN = 1.05
+_AXIS_POINTS = 9
+_NEAREST_M = 1e-3
+# tangent of the widest half angle of view that silhouettes are drawn for
+_WIDEST = 5.0
+_SAME_RAY = 1e-3
+
+
+@dataclass(frozen=True, eq=False)
+class DrawnObject:
+    """An object to be drawn.
+
+    :param label: of its model.
+    :param T_camera_object: (4, 4) [m].
+    :param text: written above it.
+    """
+
+    label: str
+    T_camera_object: Array
+    text: str
+
+
+class PoseOverlay:
+    """Draws known objects; for one thread, the one that made it.
+
+    Photographs may be distorted and of any size: silhouettes are found as straight views of each
+    object and bent like the photograph.
+
+    :param objects: by label; a mesh is read when its object is drawn for the first time.
+    :raises BackendError: when there is no headless OpenGL.
+    """
+
+    def __init__(self, objects: Mapping[str, ObjectModel]) -> None:
+        """Open a renderer."""
+        self._objects = objects
+        self._renderer = Renderer(SILHOUETTE_PX, SILHOUETTE_PX)
+
+    def close(self) -> None:
+        """Free the renderer."""
+        self._renderer.close()
+
+    def draw(self, image_rgb: Image, camera: Camera, objects: Sequence[DrawnObject]) -> Image:
+        """Return a copy of a photograph with objects drawn on it.
+
+        An object that reaches behind the camera is left out.
+
+        :param image_rgb: (H, W, 3) uint8.
+        :raises MeshError: when a mesh cannot be read.
+        """
+        picture = image_rgb.copy()
+        for item in objects:
+            corners = _box_corners(item.T_camera_object, self._objects[item.label].bounds())
+            if corners[:, 2].min() < _NEAREST_M:
+                continue
+            lines = [project_visible(camera, rays) for rays in self._outline(item, corners)]
+            draw_lines(picture, lines, GREEN)
+            self._draw_axes(picture, camera, item)
+            seen = np.concatenate([*lines, np.empty((0, 2))])
+            seen = seen[np.isfinite(seen).all(axis=1)]
+            if len(seen):
+                left, top = np.clip(seen.min(axis=0), -1e6, 1e6)
+                draw_text(picture, (int(left), int(top)), item.text, GREEN)
+        return picture
+
+    def _outline(self, item: DrawnObject, corners: Array) -> list[Array]:
+        """Return closed lines around the silhouette, (N, 3) rays with z = 1 each."""
+        if item.label not in self._renderer:
+            self._renderer.add_mesh(item.label, self._objects[item.label].load_mesh())
+        K = _close_up(corners)
+        mask = self._renderer.render(item.label, item.T_camera_object, K, shading='flat').mask
+        view = Camera(K, SILHOUETTE_PX, SILHOUETTE_PX)
+        return [view.unproject(np.concatenate([line, line[:1]])) for line in _borders(mask)]
+
+    def _draw_axes(self, picture: Image, camera: Camera, item: DrawnObject) -> None:
+        length_m = self._objects[item.label].diameter_m / 2
+        R, origin = item.T_camera_object[:3, :3], item.T_camera_object[:3, 3]
+        steps = np.linspace(0.0, length_m, _AXIS_POINTS)[:, None]
+        for axis, color in enumerate(AXES_RGB):
+            points = origin + steps * R[:, axis]
+            if points[:, 2].min() >= _NEAREST_M:
+                rays = points / points[:, 2:]
+                draw_lines(picture, [project_visible(camera, rays)], color, 2)
+
+
+def project_visible(camera: Camera, rays: Array) -> Array:
+    """Return where rays are in the image.
+
+    Convention: polynomials of lens distortion fold over, so that rays from far outside would
+    appear inside the image; they become nan.
+
+    :param rays: (N, 3) with z = 1.
+    :return: (N, 2) [px].
+    """
+    uv = camera.project(rays)
+    if camera.distortion_model != 'none':
+        back = camera.unproject(np.nan_to_num(uv, nan=-1e6, posinf=1e6, neginf=-1e6))
+        same = np.abs(back - rays).max(axis=1, keepdims=True) < _SAME_RAY
+        uv = np.where(same, uv, np.nan)
+    return uv
+
+
+def _borders(mask: NDArray[np.bool_]) -> list[Array]:
+    contours, _ = cv2.findContours(
+        mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    return [contour[:, 0].astype(np.float64) for contour in contours]
+
+
+def _box_corners(T_camera_object: Array, bounds: Array) -> Array:
+    """Return the corners of the object's bounding box, (8, 3) [m] in the camera frame."""
+    corners = np.array([[bounds[i, 0], bounds[j, 1], bounds[k, 2]]
+                        for i in (0, 1) for j in (0, 1) for k in (0, 1)])
+    return np.asarray(corners @ T_camera_object[:3, :3].T + T_camera_object[:3, 3])
+
+
+def _close_up(corners: Array) -> Array:
+    """Return intrinsics (3, 3) [px] with which points fill the square of the silhouette.
+
+    :param corners: (N, 3) in front of the camera [m].
+    """
+    xy = corners[:, :2] / corners[:, 2:]
+    low, high = np.clip([xy.min(axis=0), xy.max(axis=0)], -_WIDEST, _WIDEST)
+    middle, half = (low + high) / 2, max(_MARGIN * float((high - low).max()) / 2, 1e-6)
+    focal, centre = SILHOUETTE_PX / (2 * half), (SILHOUETTE_PX - 1) / 2
+    return np.array([[focal, 0.0, centre - focal * middle[0]],
+                     [0.0, focal, centre - focal * middle[1]], [0.0, 0.0, 1.0]])

@@ -1,0 +1,46 @@
+"""The tables of the README say what the node has."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip('rclpy', reason='needs the ROS wheels or a ROS installation')
+pytest.importorskip('vision_msgs', reason='needs ros_pip/interfaces or a ROS installation')
+
+from ros_support import Client, double_node, own_domain
+
+from mrcnet_ros.ros.params import parameter_table
+
+README = (Path(__file__).parents[1] / 'README.md').read_text(encoding='utf-8')
+
+
+def test_the_table_of_parameters_is_the_declaration():
+    """Paste what parameter_table() returns when this fails."""
+    assert parameter_table() in README
+
+
+def _table():
+    """Return message type and direction of each topic of the README."""
+    rows = re.findall(r'^\| (in|out) \| `([^`]+)` \| (\w+)/(\w+)', README, re.MULTILINE)
+    return {(direction, topic): f'{package}/msg/{name}'
+            for direction, topic, package, name in rows}
+
+
+def test_the_table_of_topics_is_what_the_node_has():
+    """Every input and output with its type, and none that is not in the table."""
+    domain = own_domain(40)
+    with double_node(domain) as process:
+        process.wait_for_log('ready')
+        client = Client(domain)
+        client.connect()
+        named = {'in': client.node.get_subscriber_names_and_types_by_node,
+                 'out': client.node.get_publisher_names_and_types_by_node}
+        found = {(direction, topic): types[0] for direction, ask in named.items()
+                 for topic, types in ask('pose_node', '/')}
+        client.close()
+        assert process.stop() == 0
+    rosout = {'/rosout', '/parameter_events', '/pose_node/transition_event'}
+    expected = {(direction, '/' + topic.lstrip('/')): kind
+                for (direction, topic), kind in _table().items()}
+    assert {key: kind for key, kind in found.items() if key[1] not in rosout} == expected

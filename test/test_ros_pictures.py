@@ -1,0 +1,141 @@
+"""Markers and overlay: right, and free while nobody looks."""
+
+from pathlib import Path
+from urllib.parse import unquote, urlparse
+
+import numpy as np
+import pytest
+
+pytest.importorskip('rclpy', reason='needs the ROS wheels or a ROS installation')
+pytest.importorskip('vision_msgs', reason='needs ros_pip/interfaces or a ROS installation')
+
+from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
+from rcl_interfaces.srv import SetParameters
+from ros_support import HALF_SIZE_M, Client, double_node, frame, own_domain, values
+from sensor_msgs.msg import Image
+from visualization_msgs.msg import Marker, MarkerArray
+
+from mrcnet_ros.meshes import read_mesh
+from mrcnet_ros.ros.messages import rgb_from_image, transform_from_pose
+
+DOMAIN = own_domain(30)
+
+
+@pytest.fixture(scope='module')
+def node():
+    with double_node(DOMAIN, 'overlay_rate_hz:=1000.0') as process:
+        process.wait_for_log('ready')
+        yield process
+        assert process.stop() == 0
+        assert 'Traceback' not in ''.join(process.lines)
+
+
+@pytest.fixture
+def client(node):
+    client = Client(DOMAIN)
+    client.connect()
+    yield client
+    client.close()
+
+
+def _listen(client, kind, topic):
+    received = []
+    client.node.create_subscription(kind, topic, received.append, 1)
+    assert client.spin(lambda: client.node.count_publishers(topic))
+    client.spin(lambda: False, 0.5)
+    return received
+
+
+def _set(client, name, value):
+    service = client.node.create_client(SetParameters, '/pose_node/set_parameters')
+    assert service.wait_for_service(10)
+    value = ParameterValue(type=ParameterType.PARAMETER_BOOL, bool_value=value)
+    future = service.call_async(SetParameters.Request(
+        parameters=[Parameter(name=name, value=value)]))
+    assert client.spin(future.done)
+    assert future.result().results[0].successful
+
+
+def test_nothing_is_drawn_while_nobody_looks(client):
+    """/diagnostics has no time for markers or overlay, then it has."""
+    assert client.answer(frame(1, ('duck',))) is not None
+    before = values(client.diagnosis('poses', 's old when published'))
+    assert 'answering p50 [ms]' in before
+    assert not {'markers p50 [ms]', 'overlay p50 [ms]'} & set(before)
+    pictures = _listen(client, Image, 'overlay')
+    client.send(*frame(2, ('duck',)))
+    assert client.spin(lambda: pictures, 30)
+    client.status.clear()
+    after = values(client.diagnosis('poses', 'poses'))
+    assert float(after['overlay p50 [ms]']) > 0.0
+    assert 'markers p50 [ms]' not in after
+
+
+def test_markers_are_the_meshes_at_their_poses(client):
+    """In the unit of the mesh file; an object that is gone takes its marker along."""
+    received = _listen(client, MarkerArray, 'markers')
+    answer = client.answer(frame(3, ('duck', 10.0), ('duck', 50.0)))
+    assert client.spin(lambda: received)
+    first, second = received[-1].markers
+    assert (first.ns, second.ns) == ('duck', 'duck_2')
+    assert first.header == answer.header
+    for marker, detection in zip(received[-1].markers, answer.detections, strict=True):
+        assert marker.pose == detection.results[0].pose.pose
+        assert (marker.type, marker.action) == (Marker.MESH_RESOURCE, Marker.ADD)
+        assert marker.lifetime.sec == 1
+    url = urlparse(first.mesh_resource)
+    assert url.scheme == 'file'
+    mesh = read_mesh(Path(unquote(url.path)), first.scale.x)
+    assert np.allclose(mesh.vertices.max(axis=0), 2 * HALF_SIZE_M)
+    count = len(received)
+    client.answer(frame(4, ('duck', 10.0)))
+    assert client.spin(lambda: len(received) > count)
+    assert [(m.ns, m.action) for m in received[-1].markers] == [
+        ('duck_2', Marker.DELETE), ('duck', Marker.ADD)]
+
+
+def test_the_overlay_is_the_image_with_the_objects_in_it(client):
+    """Same size and stamp, changed where the object is, untouched elsewhere."""
+    received = _listen(client, Image, 'overlay')
+    messages = frame(5, ('duck', 100.0, 80.0, 60.0), size=(320, 240))
+    pixels = np.full((240, 320, 3), 90, np.uint8)
+    messages[0].data = pixels.tobytes()
+    answer = client.answer(messages)
+    assert client.spin(lambda: received, 30)
+    picture = rgb_from_image(received[-1])
+    assert received[-1].header == answer.header
+    assert picture.shape == pixels.shape
+    T = transform_from_pose(answer.detections[0].results[0].pose.pose)
+    focal, centre = 600.0, np.array([159.5, 119.5])
+    origin = T[:2, 3] / T[2, 3] * focal + centre
+    rows, columns = np.nonzero((picture != 90).any(axis=2))
+    assert np.abs(columns - origin[0]).max() < 100 and np.abs(rows - origin[1]).max() < 60
+    assert len(rows) > 100
+
+
+def test_both_can_be_switched_off(client):
+    """While somebody listens."""
+    pictures, markers = _listen(client, Image, 'overlay'), _listen(client, MarkerArray, 'markers')
+    for name in ('publish_overlay', 'publish_markers'):
+        _set(client, name, False)
+    assert client.answer(frame(6, ('duck',))) is not None
+    client.spin(lambda: False, 0.5)
+    assert not pictures and not markers
+    for name in ('publish_overlay', 'publish_markers'):
+        _set(client, name, True)
+    assert client.answer(frame(7, ('duck',))) is not None
+    assert client.spin(lambda: pictures and markers)
+
+
+def test_a_mesh_that_cannot_be_drawn_costs_the_overlay_only(client, node):
+    """Poses go on, the log names the file, and other objects are drawn again."""
+    markers = _listen(client, MarkerArray, 'markers')
+    client.answer(frame(8, ('duck',)))
+    assert client.spin(lambda: markers)
+    folder = Path(unquote(urlparse(markers[-1].markers[0].mesh_resource).path)).parent
+    (folder / 'brick.ply').unlink()
+    pictures = _listen(client, Image, 'overlay')
+    assert len(client.answer(frame(9, ('brick',))).detections) == 1
+    assert 'brick.ply' in node.wait_for_log('no markers or overlay')
+    assert len(client.answer(frame(10, ('duck',))).detections) == 1
+    assert client.spin(lambda: pictures, 30)
