@@ -49,6 +49,17 @@ def estimator(model):
     return load_any_estimator(model[1], model[2], threads=1, cache_bytes=1 << 20)
 
 
+def test_the_node_loads_it_with_its_usual_parameters(model):
+    """The node needs nothing but the model directory and the meshes."""
+    pytest.importorskip('rclpy')
+    pytest.importorskip('vision_msgs')
+    from mrcnet_ros.ros.params import NodeParameters
+    from mrcnet_ros.ros.pose_node import load_estimator
+
+    loaded = load_estimator(NodeParameters(model=str(model[1]), meshes=str(model[2]), threads=1))
+    assert set(loaded.objects) == set(LABELS)
+
+
 @pytest.fixture
 def image():
     """Return a photograph of nothing."""
@@ -77,6 +88,7 @@ def test_detections_in_company_get_the_poses_they_get_alone(estimator, image):
     boxes = [(100, 80, 170, 140), (30, 20, 90, 120), (200, 100, 290, 160)]
     detections = [detection(LABELS[i % 2], box) for i, box in enumerate(boxes)]
     together = answers(estimator.estimate(image, CAMERA, detections))
+    assert any(not isinstance(answer, str) for answer in together.values())
     for i, one in enumerate(detections):
         alone = answers(estimator.estimate(image, CAMERA, [one]))[0]
         assert isinstance(alone, str) == isinstance(together[i], str)
