@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from ..geometry.se3 import Array
 
 RECOLOURED = 0.6
+SHADOWED = 0.6
 
 
 def light(rng: np.random.Generator, albedo: NDArray[np.uint8], normals: NDArray[np.uint8],
@@ -126,12 +127,16 @@ def _chequer(rng: np.random.Generator, image: NDArray[np.float32], box: NDArray[
 
 
 def augment(rng: np.random.Generator, image: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Change colour, sharpness and noise, and drop rectangles, as cameras and scenes do.
+    """Cast soft shadows, change colour, sharpness and noise, and drop rectangles.
 
     :param image: (S, S, 3) float32 in 0..255; changed in place.
     :return: (S, S, 3) uint8.
     """
     size = image.shape[0]
+    if rng.random() < SHADOWED:
+        cells = int(rng.integers(2, 7))
+        field = rng.uniform(0.45, 1.3, (cells, cells)).astype(np.float32)
+        image *= cv2.resize(field, (size, size), interpolation=cv2.INTER_CUBIC)[..., None]
     if rng.random() < 0.25:
         for _ in range(int(rng.integers(1, 4))):
             w, h = rng.integers(size // 16, size // 4, 2)
