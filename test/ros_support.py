@@ -53,7 +53,8 @@ class BoxEstimator:
     """Places an object on the ray through its box, at the depth its height in pixels tells.
 
     Knows ``DIAMETERS_M``; a frame that has a can takes ``SLOW_LABEL_S`` longer. A duck with the
-    id ``nan`` gets a pose that is not finite, one with the id ``boom`` raises.
+    id ``nan`` gets a pose that is not finite, one with the id ``boom`` raises; R = I, or half a
+    turn about z with the id ``flip``.
     """
 
     def __init__(self):
@@ -64,7 +65,7 @@ class BoxEstimator:
         self.backend = SimpleNamespace(name='none', device='cpu')
 
     def estimate(self, image_rgb, camera, detections):
-        """Return a pose for each detection that can have one; R = I."""
+        """Return a pose for each detection that can have one."""
         from mrcnet_ros.errors import UnknownLabelError
         from mrcnet_ros.inference.poses import FrameResult, Skipped
 
@@ -89,6 +90,8 @@ class BoxEstimator:
         depth = DIAMETERS_M[detection.label] * camera.K[1, 1] / (y2 - y1)
         T = np.eye(4)
         T[:3, 3] = camera.unproject(((x1 + x2) / 2, (y1 + y2) / 2)) * depth
+        if detection.detection_id == 'flip':
+            T[:2, :2] *= -1
         if detection.detection_id == 'nan':
             T[2, 3] = np.nan
         return PoseEstimate(detection.label, 9, T, np.float32(0.75), index,

@@ -17,7 +17,6 @@ from mrcnet_ros.geometry.se3 import exp_so3, make_transform, rotation_from_quat_
 from mrcnet_ros.inference.poses import PoseEstimate
 from mrcnet_ros.ros import messages
 from mrcnet_ros.ros.frame_queue import FrameQueue
-from mrcnet_ros.ros.instances import InstanceNames
 from mrcnet_ros.ros.tally import Tally
 
 
@@ -137,33 +136,6 @@ def test_the_box_of_a_detection_turns_with_the_object():
     position = box.center.position
     assert np.allclose([position.x, position.y, position.z], [0.0, 0.2, 1.0])
     assert np.allclose([box.size.x, box.size.y, box.size.z], [0.4, 0.2, 0.2])
-
-
-def _names(instances, *objects):
-    return instances.name([_estimate(np.eye(4), label, name) for label, name in objects])
-
-
-def test_an_instance_keeps_its_name_while_its_id_lives():
-    """Also when the detector lists it in another place or misses it for a while."""
-    instances = InstanceNames()
-    assert _names(instances, ('duck', 'a'), ('duck', 'b'), ('can', 'a')) == [
-        'duck', 'duck_2', 'can']
-    assert _names(instances, ('duck', 'b')) == ['duck_2']
-    assert _names(instances, ('duck', 'c'), ('duck', 'b')) == ['duck', 'duck_2']
-
-
-def test_names_do_not_run_away_from_a_detector_that_numbers_its_boxes():
-    """A new id in every frame is still the first duck."""
-    instances = InstanceNames()
-    names = {_names(instances, ('duck', str(i)))[0] for i in range(1000)}
-    assert names == {'duck'}
-
-
-@pytest.mark.parametrize('ids', [('', '', ''), ('a', 'a', 'a')])
-def test_names_of_one_frame_differ(ids):
-    """Whatever the ids are."""
-    names = _names(InstanceNames(), *(('duck', name) for name in ids))
-    assert names == ['duck', 'duck_2', 'duck_3']
 
 
 def test_a_replacing_queue_keeps_the_newest():

@@ -20,8 +20,9 @@ from ..inference.poses import Detection, FrameResult, PoseEstimate
 from ..objects import ObjectModel
 from . import messages
 from .diagnostics import estimator_facts
-from .instances import InstanceNames
+from .params import NodeParameters
 from .tally import Tally
+from .tracks import Tracks
 
 
 class Estimator(Protocol):
@@ -114,13 +115,12 @@ class FrameHandler:
         self._estimator, self._bounds, self._tally = estimator, bounds, tally
         self.objects = estimator.objects
         self._rgb = messages.rgb_from_compressed if compressed else messages.rgb_from_image
-        self._names = InstanceNames()
+        self._tracks = Tracks(estimator.objects)
         self.facts = estimator_facts(estimator)
 
-    def answer(self, frame: Frame, min_score: float) -> Answer:
+    def answer(self, frame: Frame, parameters: NodeParameters) -> Answer:
         """Estimate all poses of a frame.
 
-        :param min_score: detections with a lower score are ignored.
         :raises FrameError: when image or camera_info cannot be used.
         """
         try:
@@ -132,13 +132,14 @@ class FrameHandler:
             messages.check_camera_fits(image, camera)
         except CameraError as error:
             raise FrameError('bad_camera_info', str(error)) from error
-        detections = self._detections(frame.detections, min_score)
+        detections = self._detections(frame.detections, parameters.min_detection_score)
         result = (self._estimator.estimate(image, camera, detections) if detections
                   else FrameResult([], []))
-        poses = self._finite_poses(result)
-        scene = Scene(image, camera, self._names.name(poses), poses,
-                      len(frame.detections.detections))
-        return self._messages(_header(frame), scene, result)
+        header = _header(frame)
+        names, poses = self._tracks.update(
+            messages.stamp_ns(header), self._finite_poses(result), parameters)
+        scene = Scene(image, camera, names, poses, len(frame.detections.detections))
+        return self._messages(header, scene, result)
 
     def _detections(self, message: Any, min_score: float) -> list[Detection]:
         detections, unlabelled = messages.detections_from_message(message)

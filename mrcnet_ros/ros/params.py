@@ -65,6 +65,16 @@ class NodeParameters:
         True, 'draw poses into the image on overlay, while somebody listens', live=True)
     overlay_rate_hz: float = _parameter(
         10.0, 'most pictures on overlay in a second [Hz]', bounds=(0.01, 1000.0), live=True)
+    stable_symmetry: bool = _parameter(
+        True, 'of the poses that a symmetric object may have, publish the one nearest to its last',
+        live=True)
+    smoothing_s: float = _parameter(
+        0.0, 'time constant of smoothing poses [s]; 0: none', bounds=(0.0, 60.0), live=True)
+    track_gap_s: float = _parameter(
+        1.0, 'an instance that is gone for longer starts anew [s]', bounds=(0.0, 60.0), live=True)
+    track_jump: float = _parameter(
+        1.0, 'an instance that moves further between frames starts anew [diameters]',
+        bounds=(0.0, 1000.0), live=True)
     min_detection_score: float = _parameter(
         0.0, 'detections with a lower score are ignored', bounds=(0.0, 1.0), live=True)
     warn_age_s: float = _parameter(

@@ -216,7 +216,7 @@ class PoseNode(LifecycleNode):
     def _answer_frame(self, frame: Frame) -> None:
         assert self._handler is not None and self._pictures is not None
         parameters, start = self.parameters, time.perf_counter()
-        answer = self._handler.answer(frame, parameters.min_detection_score)
+        answer = self._handler.answer(frame, parameters)
         estimated = time.perf_counter()
         self._outputs.publish(answer, parameters)
         published, now_ns = time.perf_counter(), int(self.get_clock().now().nanoseconds)

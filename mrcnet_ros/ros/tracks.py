@@ -1,0 +1,172 @@
+"""Instances of objects from frame to frame: names that stay, poses that do not flip."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..geometry.se3 import Array, exp_so3, log_so3, make_transform, rotation_angle
+from ..inference.poses import PoseEstimate
+from ..objects import ObjectModel
+from .params import NodeParameters
+
+REMEMBERED_FRAMES = 300
+# A pose that has turned further since the last frame is not smoothed.
+JUMP_RAD = np.deg2rad(45.0)
+
+# label and number of an instance
+Key = tuple[str, int]
+
+
+def instance_name(label: str, number: int) -> str:
+    """Return ``<label>``, ``<label>_2``, ``<label>_3`` and so on."""
+    return label if number == 1 else f'{label}_{number}'
+
+
+@dataclass(frozen=True, eq=False)
+class _Track:
+    """Where an instance was last.
+
+    :param T_camera_object: (4, 4) [m], as published.
+    """
+
+    stamp_ns: int
+    T_camera_object: Array
+
+
+class Tracks:
+    """Follows instances; used by one thread.
+
+    An instance is recognised by its detection id, else by its place. It is followed until it is
+    gone for longer than ``track_gap_s``, time runs backwards, or it moves at once by more than
+    ``track_jump`` diameters; then it starts anew.
+
+    :param objects: by label.
+    """
+
+    def __init__(self, objects: Mapping[str, ObjectModel]) -> None:
+        """Start knowing none."""
+        self._objects = objects
+        self._numbers = InstanceNumbers()
+        self._tracks: dict[Key, _Track] = {}
+
+    def update(
+        self, stamp_ns: int, estimates: Sequence[PoseEstimate], parameters: NodeParameters,
+    ) -> tuple[list[str], list[PoseEstimate]]:
+        """Return names, all different, and poses of the instances of a frame.
+
+        :param estimates: of the frame, in the order of detection.
+        """
+        gap_ns = parameters.track_gap_s * 1e9
+        self._tracks = {key: track for key, track in self._tracks.items()
+                        if 0 <= stamp_ns - track.stamp_ns <= gap_ns}
+        reach_m = {e.label: parameters.track_jump * self._objects[e.label].diameter_m
+                   for e in estimates}
+        places = {key: track.T_camera_object[:3, 3] for key, track in self._tracks.items()}
+        numbers = self._numbers.assign(estimates, places, reach_m)
+        joined = []
+        for estimate, number in zip(estimates, numbers, strict=True):
+            key = estimate.label, number
+            T = self._joined(self._tracks.get(key), stamp_ns, estimate, parameters)
+            self._tracks[key] = _Track(stamp_ns, T)
+            joined.append(dataclasses.replace(estimate, T_camera_object=T))
+        names = [instance_name(e.label, n) for e, n in zip(estimates, numbers, strict=True)]
+        return names, joined
+
+    def _joined(
+        self, last: _Track | None, stamp_ns: int, estimate: PoseEstimate,
+        parameters: NodeParameters,
+    ) -> Array:
+        """Return the pose that continues a track, (4, 4) [m]."""
+        T, model = estimate.T_camera_object, self._objects[estimate.label]
+        if last is None:
+            return T
+        moved_m = np.linalg.norm(T[:3, 3] - last.T_camera_object[:3, 3])
+        if moved_m > parameters.track_jump * model.diameter_m:
+            return T
+        if parameters.stable_symmetry:
+            T = model.symmetries.nearest(T[:3, :3], T[:3, 3], last.T_camera_object[:3, :3])
+        if parameters.smoothing_s > 0.0:
+            weight = 1.0 - np.exp((last.stamp_ns - stamp_ns) * 1e-9 / parameters.smoothing_s)
+            T = blend(last.T_camera_object, T, float(weight))
+        return T
+
+
+def blend(T_old: Array, T_new: Array, weight: float) -> Array:
+    """Return a pose between two, the new one when they differ by more than ``JUMP_RAD``.
+
+    :param weight: 0 the old, 1 the new.
+    :return: (4, 4).
+    """
+    R_old_new = T_old[:3, :3].T @ T_new[:3, :3]
+    if rotation_angle(R_old_new) > JUMP_RAD:
+        return T_new
+    R = T_old[:3, :3] @ exp_so3(weight * log_so3(R_old_new))
+    return make_transform(R, (1.0 - weight) * T_old[:3, 3] + weight * T_new[:3, 3])
+
+
+class InstanceNumbers:
+    """Numbers the instances of each label from 1.
+
+    An instance with a detection id gets the number it had before, when it is still free; others
+    that of the nearest place; the rest are numbered in the order of detection. Ids are forgotten
+    after ``REMEMBERED_FRAMES`` frames without them.
+    """
+
+    def __init__(self) -> None:
+        """Start knowing none."""
+        self._frame = 0
+        self._known: dict[tuple[str, str], tuple[int, int]] = {}
+
+    def assign(
+        self, estimates: Sequence[PoseEstimate], places: Mapping[Key, Array],
+        reach_m: Mapping[str, float],
+    ) -> list[int]:
+        """Return the numbers of the instances of one frame, different for each label.
+
+        :param places: where instances were, (3,) [m] in the camera frame.
+        :param reach_m: by label, how far from its place an instance can be.
+        """
+        self._frame += 1
+        numbers: dict[int, int] = {}
+        taken: set[Key] = set()
+
+        def take(index: int, number: int) -> None:
+            key = estimates[index].label, number
+            if number and index not in numbers and key not in taken:
+                numbers[index] = number
+                taken.add(key)
+
+        for index, estimate in enumerate(estimates):
+            take(index, self._known.get((estimate.label, estimate.detection_id), (0, 0))[0])
+        for index, number in _nearest_first(estimates, places, reach_m):
+            take(index, number)
+        for index, estimate in enumerate(estimates):
+            free = (n for n in itertools.count(1) if (estimate.label, n) not in taken)
+            take(index, next(free))
+        self._remember(estimates, numbers)
+        return [numbers[index] for index in range(len(estimates))]
+
+    def _remember(self, estimates: Sequence[PoseEstimate], numbers: Mapping[int, int]) -> None:
+        for index, estimate in enumerate(estimates):
+            if estimate.detection_id:
+                self._known[estimate.label, estimate.detection_id] = (numbers[index], self._frame)
+        oldest = self._frame - REMEMBERED_FRAMES
+        self._known = {key: entry for key, entry in self._known.items() if entry[1] > oldest}
+
+
+def _nearest_first(
+    estimates: Sequence[PoseEstimate], places: Mapping[Key, Array], reach_m: Mapping[str, float],
+) -> list[tuple[int, int]]:
+    """Return indices of estimates and numbers of places within reach, the closest pair first."""
+    pairs = []
+    for index, estimate in enumerate(estimates):
+        for (label, number), place in places.items():
+            distance_m = float(np.linalg.norm(estimate.T_camera_object[:3, 3] - place))
+            if label == estimate.label and distance_m <= reach_m[label]:
+                pairs.append((distance_m, index, number))
+    return [(index, number) for _, index, number in sorted(pairs)]

@@ -1,0 +1,159 @@
+"""Instances from frame to frame: names that stay, poses that do not flip."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+pytest.importorskip('rclpy', reason='needs the ROS wheels or a ROS installation')
+pytest.importorskip('vision_msgs', reason='needs ros_pip/interfaces or a ROS installation')
+
+from ros_support import Client, box_object, double_node, frame, own_domain
+
+from mrcnet_ros.geometry.se3 import exp_so3, make_transform, rotation_angle
+from mrcnet_ros.inference.poses import PoseEstimate
+from mrcnet_ros.ros.params import NodeParameters
+from mrcnet_ros.ros.tracks import Tracks, blend
+
+HALF_TURN = exp_so3([0.0, 0.0, np.pi])
+MS = 10**6
+
+
+@pytest.fixture(scope='module')
+def objects(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('boxes')
+    return {label: box_object(folder, label) for label in ('duck', 'can', 'brick')}
+
+
+@pytest.fixture
+def tracks(objects):
+    return Tracks(objects)
+
+
+def _estimate(label='duck', name='', x=0.0, R=None):
+    T = make_transform(np.eye(3) if R is None else R, [x, 0.0, 1.0])
+    return PoseEstimate(label, 1, T, 0.9, 0, name, np.zeros(4))
+
+
+def _names(tracks, *estimates, at_ms=0, **parameters):
+    return tracks.update(at_ms * MS, estimates, NodeParameters(**parameters))[0]
+
+
+def _pose(tracks, estimate, at_ms, **parameters):
+    _, poses = tracks.update(at_ms * MS, [estimate], NodeParameters(**parameters))
+    return poses[0].T_camera_object
+
+
+def test_an_instance_keeps_its_name_while_its_id_lives(tracks):
+    """Also when the detector lists it in another place or misses it for a while."""
+    duck_a, duck_b = _estimate(name='a'), _estimate(name='b')
+    assert _names(tracks, duck_a, duck_b, _estimate('can', 'a')) == ['duck', 'duck_2', 'can']
+    assert _names(tracks, duck_b) == ['duck_2']
+    assert _names(tracks, _estimate(name='c'), duck_b) == ['duck', 'duck_2']
+
+
+def test_names_do_not_run_away_from_a_detector_that_numbers_its_boxes(tracks):
+    """A new id in every frame is still the first duck."""
+    names = {_names(tracks, _estimate(name=str(i)), at_ms=i)[0] for i in range(1000)}
+    assert names == {'duck'}
+
+
+@pytest.mark.parametrize('ids', [('', '', ''), ('a', 'a', 'a')])
+def test_names_of_one_frame_differ(tracks, ids):
+    """Whatever the ids are."""
+    assert _names(tracks, *(_estimate(name=i) for i in ids)) == ['duck', 'duck_2', 'duck_3']
+
+
+def test_without_ids_an_instance_is_recognised_by_its_place(tracks):
+    """When the detector swaps two ducks, or sees only the second."""
+    left, right = _estimate(x=-0.3), _estimate(x=0.3)
+    assert _names(tracks, left, right) == ['duck', 'duck_2']
+    assert _names(tracks, _estimate(x=0.31), _estimate(x=-0.29), at_ms=30) == ['duck_2', 'duck']
+    assert _names(tracks, right, at_ms=60) == ['duck_2']
+    assert _names(tracks, _estimate(x=2.0), at_ms=90) == ['duck'], 'too far to be the second'
+
+
+def test_after_a_gap_numbers_start_anew(tracks):
+    """And when time runs backwards, as when a bag is played again."""
+    left, right = _estimate(x=-0.3), _estimate(x=0.3)
+    for start_ms in (0, 5000, 0):
+        assert _names(tracks, left, right, at_ms=start_ms) == ['duck', 'duck_2']
+        assert _names(tracks, right, at_ms=start_ms + 2000) == ['duck']
+
+
+def test_a_symmetric_object_does_not_flip(tracks):
+    """Of two poses that look the same the one nearest to the last is published."""
+    _pose(tracks, _estimate('brick'), 0)
+    small = exp_so3([0.0, 0.0, 0.1])
+    T = _pose(tracks, _estimate('brick', R=small @ HALF_TURN, x=0.01), 30)
+    assert np.allclose(T[:3, :3], small)
+    assert T[0, 3] == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize(('label', 'change', 'parameters'), [
+    ('duck', {}, {}),
+    ('brick', {'at_ms': 1500}, {}),
+    ('brick', {'at_ms': -10}, {}),
+    ('brick', {'x': 0.5}, {}),
+    ('brick', {}, {'stable_symmetry': False}),
+])
+def test_what_is_not_the_same_any_more_is_left_as_estimated(tracks, label, change, parameters):
+    """No symmetry, a gap, time backwards, a jump, or not wanted."""
+    _pose(tracks, _estimate(label), 0)
+    estimate = _estimate(label, R=HALF_TURN, x=change.get('x', 0.0))
+    T = _pose(tracks, estimate, change.get('at_ms', 30), **parameters)
+    assert np.array_equal(T, estimate.T_camera_object)
+
+
+def test_poses_are_not_smoothed_unless_asked_for(tracks):
+    """They are the estimator's to the bit."""
+    _pose(tracks, _estimate(), 0)
+    estimate = _estimate(x=0.02, R=exp_so3([0.1, 0.0, 0.0]))
+    assert np.array_equal(_pose(tracks, estimate, 30), estimate.T_camera_object)
+
+
+def test_smoothing_follows_with_its_time_constant(objects):
+    """However many frames there are in that time: 63 % of a step after smoothing_s."""
+    target = _estimate(x=0.04, R=exp_so3([0.0, 0.0, 0.3]))
+    for frames in (1, 10, 100):
+        tracks = Tracks(objects)
+        _pose(tracks, _estimate(), 0)
+        for number in range(1, frames + 1):
+            T = _pose(tracks, target, 200 * number / frames, smoothing_s=0.2)
+        part = 1 - np.exp(-1)
+        assert T[0, 3] == pytest.approx(0.04 * part)
+        assert rotation_angle(T[:3, :3]) == pytest.approx(0.3 * part)
+
+
+def test_a_turn_that_is_a_jump_is_not_smoothed():
+    """A pose half way between two hypotheses would be neither."""
+    old, new = np.eye(4), make_transform(exp_so3([0.0, 1.2, 0.0]), [0.01, 0.0, 0.0])
+    assert np.array_equal(blend(old, new, 0.1), new)
+
+
+def test_over_dds_the_transform_of_a_symmetric_object_is_steady():
+    """The estimator flips in every other frame; after a gap its pose is taken as it is."""
+    domain = own_domain(50)
+    with double_node(domain) as process:
+        process.wait_for_log('ready')
+        client = Client(domain)
+        client.connect()
+        for number, name in enumerate(['', 'flip', '', 'flip', 'flip']):
+            messages = frame(1 if number < 4 else 9, ('brick', 31.5, 23.5, 30.0, 0.9, name))
+            for message in messages:
+                message.header.stamp.nanosec = number * 10**8
+            assert client.answer(messages) is not None
+        assert client.spin(lambda: len(client.transforms) == 5)
+        turns = [abs(t.transform.rotation.z) for t in client.transforms]
+        assert turns == pytest.approx([0.0, 0.0, 0.0, 0.0, 1.0])
+        client.close()
+        assert process.stop() == 0
+
+
+def test_estimates_themselves_are_not_changed(tracks):
+    """What the estimator returned can be used elsewhere."""
+    before = _estimate('brick', R=HALF_TURN)
+    copy = dataclasses.replace(before, T_camera_object=before.T_camera_object.copy())
+    _pose(tracks, _estimate('brick'), 0)
+    _pose(tracks, before, 30, smoothing_s=1.0)
+    assert np.array_equal(before.T_camera_object, copy.T_camera_object)
