@@ -65,7 +65,7 @@ def test_the_bounding_box_is_the_mesh_at_its_pose(talk):
 
 def test_two_of_a_kind_get_two_frames(talk):
     """The second instance is <label>_2, and ids of the detector are kept."""
-    answer = talk.answer(frame(3, ('duck', 10.0), ('duck', 50.0, 23.5, 30.0, 0.9, 'seven')))
+    answer = talk.answer(frame(10, ('duck', 10.0), ('duck', 50.0, 23.5, 30.0, 0.9, 'seven')))
     assert talk.spin(lambda: len(talk.transforms) == 2)
     assert [t.child_frame_id for t in talk.transforms] == ['duck', 'duck_2']
     assert [d.id for d in answer.detections] == ['duck', 'seven']

@@ -22,6 +22,7 @@ COMMANDS = {
     'node': ('node', 'the pose node, without ros2 run'),
     'evaluate': ('evaluate', 'score poses on a BOP dataset or a rosbag'),
     'bench': ('bench', 'measure the speed of the estimator'),
+    'fuzz': ('fuzz', 'send the node damaged messages and see whether it still answers'),
     'bag': ('bag', 'make rosbags from BOP datasets'),
     'templates': ('templates', "render and store a model's templates"),
     'train': ('train', 'train a model from a configuration file'),

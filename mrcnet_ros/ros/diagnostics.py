@@ -16,7 +16,7 @@ from .timings import PERCENTILES, WINDOW_S
 
 # Detections without a pose that an operator should look into; the rest is daily business.
 WORRYING = ('unknown_label', 'no_label', 'non_finite')
-BAD_FRAMES = ('bad_image', 'bad_camera_info', 'failed')
+BAD_FRAMES = ('bad_message', 'bad_image', 'bad_camera_info', 'failed')
 
 
 class Level(IntEnum):

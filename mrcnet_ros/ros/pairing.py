@@ -16,9 +16,17 @@ from .input_watch import Expected, InputWatch
 from .messages import stamp_ns
 from .params import NodeParameters
 
+# So many messages of one topic in a row that are so much older than one before: a bag that starts
+# again, a clock that was set.
+JUMP_MESSAGES, JUMP_NS = 2, 10**9
+
 
 class PairedInputs:
     """The three subscriptions of the node.
+
+    When stamps of a topic jump back and stay there, messages with later ones are forgotten: they
+    would wait for ever, and new ones would be given up as the oldest. A single stray stamp does
+    no harm.
 
     :param on_frame: receives each complete frame.
     :param on_unpaired: told of each image that gave up waiting.
@@ -31,49 +39,81 @@ class PairedInputs:
         watch: InputWatch,
     ) -> None:
         """Subscribe."""
-        self._node, self._queue = node, parameters.queue
-        self._on_frame, self._on_unpaired = on_frame, on_unpaired
-        self._waiting: dict[int, None] = {}
+        self._node, self._queue, self._slop_s = node, parameters.queue, parameters.sync_slop_s
+        self._on_frame, self._on_unpaired, self._watch = on_frame, on_unpaired, watch
         image_type = Image if parameters.image_transport == 'raw' else CompressedImage
-        self._subscribers = [
-            self._subscribe(kind, topic, qos, watch)
-            for kind, topic in ((image_type, 'image'), (CameraInfo, 'camera_info'),
-                                (Detection2DArray, 'detections'))]
-        self._subscribers[0].registerCallback(self._image_came)
-        if parameters.sync_slop_s == 0.0:
-            self._synchronizer = message_filters.TimeSynchronizer(
-                self._subscribers, parameters.queue)
-        else:
-            self._synchronizer = message_filters.ApproximateTimeSynchronizer(
-                self._subscribers, parameters.queue, parameters.sync_slop_s)
-        self._synchronizer.registerCallback(self._paired)
+        self._types = {'image': image_type, 'camera_info': CameraInfo,
+                       'detections': Detection2DArray}
+        self._held: dict[str, dict[int, Any]] = {name: {} for name in self._types}
+        self._latest_ns: dict[str, int] = {}
+        self._back = dict.fromkeys(self._types, 0)
+        self._synchronize()
+        self._subscribers = [self._subscribe(name, qos) for name in self._types]
 
     def close(self) -> None:
         """Unsubscribe."""
         for subscriber in self._subscribers:
             self._node.destroy_subscription(subscriber.sub)
 
-    def _subscribe(self, kind: type, topic: str, qos: QoSProfile, watch: InputWatch) -> Any:
+    def _subscribe(self, name: str, qos: QoSProfile) -> Any:
         events = SubscriptionEventCallbacks(
-            incompatible_qos=lambda event: self._refused(topic, event, watch))
+            incompatible_qos=lambda event: self._refused(name, event))
         subscriber = message_filters.Subscriber(
-            self._node, kind, topic, qos_profile=qos, event_callbacks=events)
-        watch.expect(topic, Expected(subscriber.sub.topic_name, kind, qos))
-        subscriber.registerCallback(watch.saw, topic)
+            self._node, self._types[name], name, qos_profile=qos, event_callbacks=events)
+        self._watch.expect(name, Expected(subscriber.sub.topic_name, self._types[name], qos))
+        subscriber.registerCallback(self._received, name)
         return subscriber
 
-    def _refused(self, topic: str, event: Any, watch: InputWatch) -> None:
+    def _refused(self, name: str, event: Any) -> None:
         policy = qos_policy_name_from_kind(event.last_policy_kind)
-        watch.refused(topic, policy)
+        self._watch.refused(name, policy)
         self._node.get_logger().warning(
-            f'a publisher of {topic} cannot be connected: its QoS differs in {policy}')
+            f'a publisher of {name} cannot be connected: its QoS differs in {policy}')
 
-    def _image_came(self, image: Any) -> None:
-        self._waiting[stamp_ns(image.header)] = None
-        while len(self._waiting) > self._queue:
-            del self._waiting[next(iter(self._waiting))]
+    def _synchronize(self) -> None:
+        """Begin to pair with nothing waiting."""
+        self._sources = {name: message_filters.SimpleFilter() for name in self._types}
+        sources = list(self._sources.values())
+        if self._slop_s == 0.0:
+            synchronizer = message_filters.TimeSynchronizer(sources, self._queue)
+        else:
+            synchronizer = message_filters.ApproximateTimeSynchronizer(
+                sources, self._queue, self._slop_s)
+        synchronizer.registerCallback(self._paired)
+
+    def _received(self, message: Any, name: str) -> None:
+        self._watch.saw(message, name)
+        stamp = stamp_ns(message.header)
+        latest = self._latest_ns.get(name, stamp)
+        self._back[name] = self._back[name] + 1 if stamp < latest - JUMP_NS else 0
+        if self._back[name] >= JUMP_MESSAGES:
+            self._forget_after(stamp + JUMP_NS)
+        self._latest_ns[name] = max(self._latest_ns.get(name, stamp), stamp)
+        held = self._held[name]
+        held[stamp] = message
+        while len(held) > self._queue:
+            self._give_up(name, next(iter(held)))
+        self._sources[name].signalMessage(message)
+
+    def _forget_after(self, latest: int) -> None:
+        """Pair anew what waits, without messages whose stamp is later [ns]."""
+        for name, held in self._held.items():
+            for stamp in [s for s in held if s > latest]:
+                self._give_up(name, stamp)
+        self._latest_ns = {name: max(held) for name, held in self._held.items() if held}
+        self._back = dict.fromkeys(self._types, 0)
+        self._synchronize()
+        for name, held in self._held.items():
+            for message in list(held.values()):
+                self._sources[name].signalMessage(message)
+
+    def _give_up(self, name: str, stamp: int) -> None:
+        del self._held[name][stamp]
+        if name == 'image':
             self._on_unpaired()
 
     def _paired(self, image: Any, camera_info: Any, detections: Any) -> None:
-        self._waiting.pop(stamp_ns(image.header), None)
+        for name, message in (('image', image), ('camera_info', camera_info),
+                              ('detections', detections)):
+            self._held[name].pop(stamp_ns(message.header), None)
         self._on_frame(Frame(image, camera_info, detections))

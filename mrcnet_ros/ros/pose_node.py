@@ -287,7 +287,10 @@ def _spin(node: Any, stop: threading.Event) -> None:
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     while not stop.is_set():
-        executor.spin_once(timeout_sec=0.2)
+        try:
+            executor.spin_once(timeout_sec=0.2)
+        except Exception as error:  # a damaged message must not end the node
+            node.tally.drop('bad_message', f'{type(error).__name__}: {error}')
     executor.shutdown()
 
 

@@ -1,0 +1,79 @@
+"""``mrcnet fuzz``: send the node damaged and absurd messages and see whether it still answers."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .bag import model_labels
+from .dataset_arguments import add_model_arguments, positive
+
+if TYPE_CHECKING:
+    from ..ros.fuzzing import Findings
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument('--messages', type=positive, default=5000, metavar='N',
+                        help='how many to send (default: 5000)')
+    parser.add_argument('--seed', type=int, default=0, metavar='S',
+                        help='the same seed sends the same messages (default: 0)')
+    add_model_arguments(parser)
+    parser.add_argument('--timeout', type=float, default=120.0, metavar='S',
+                        help='for the start of the node and for each good frame (default: 120)')
+    parser.add_argument('--log', type=Path, default=Path('out/fuzz.node.log'), metavar='FILE',
+                        help="the node's output (default: out/fuzz.node.log)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Start the node, send messages, say what became of them.
+
+    :return: 1 when something was found.
+    :raises MrcnetError: when the model cannot be used or the node ends.
+    """
+    parameters = {'model': args.model.resolve(), 'backend': args.backend, 'threads': args.threads,
+                  'meshes': args.meshes.resolve() if args.meshes else "''"}
+    command = ['-m', 'mrcnet_ros.cli.main', 'node', '--ros-args',
+               *(w for n, v in parameters.items() for w in ('-p', f'{n}:={v}'))]
+    return fuzz(args, command, sorted(model_labels(args.model).values()))
+
+
+def fuzz(args: argparse.Namespace, node_command: Sequence[str], labels: Sequence[str]) -> int:
+    """Do what ``run`` does, with any program as the node.
+
+    :param node_command: arguments of the Python interpreter.
+    :param labels: that the node knows.
+    """
+    from tqdm import tqdm
+
+    from ..demo.processes import LoggedProcess, prepare_environment
+    from ..ros.fuzzing import FuzzRun
+
+    prepare_environment()
+    with LoggedProcess('node', node_command, args.log) as node:
+        with (FuzzRun(labels, node.check_runs) as fuzzer,
+              tqdm(total=args.messages, unit='message', disable=None) as progress):
+            findings = fuzzer.run(args.messages, args.seed, args.timeout,
+                                  lambda sent: progress.update(sent - progress.n))
+        code = node.stop()
+    if code not in (0, -signal.SIGTERM):
+        findings.failures.append(f'the node ended with status {code}')
+    if 'Traceback' in args.log.read_text(encoding='utf-8', errors='replace'):
+        findings.failures.append(f'a traceback is in {args.log}')
+    _report(findings)
+    return 1 if findings.failures else 0
+
+
+def _report(findings: Findings) -> None:
+    drops = {name.removeprefix('dropped '): text.split(' ')[0]
+             for name, text in findings.diagnostics.items() if name.startswith('dropped ')}
+    answered = len(findings.answer_s)
+    print(f'{findings.sent} messages sent; {answered} of {findings.good_frames} good frames '
+          'between them answered'
+          + (f', the slowest in {max(findings.answer_s):.2f} s' if answered else ''))
+    print('dropped: ' + ', '.join(f'{name} {count}' for name, count in drops.items()))
+    for failure in dict.fromkeys(findings.failures):
+        print(f'failure: {failure}')

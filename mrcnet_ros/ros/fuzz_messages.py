@@ -1,0 +1,156 @@
+"""Messages that no sane driver sends, reproducible from a seed."""
+
+from __future__ import annotations
+
+import math
+import random
+from array import array
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from rclpy.serialization import serialize_message
+from sensor_msgs.msg import CameraInfo, Image
+from std_msgs.msg import Header
+from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
+
+from .messages import RGB_SOURCES, header_at
+
+WIDTH, HEIGHT, FOCAL = 160, 120, 200.0
+FRAME_ID = 'camera_optical_frame'
+TOPICS = ('image', 'camera_info', 'detections')
+
+_FLOATS = (0.0, -0.0, -1.0, 1e-300, 1e9, -1e9, 1e308, -1e308, math.nan, math.inf, -math.inf)
+_NUMBERS = (0, 1, 7, 65535, 2**31 - 1, 2**31, 2**32 - 1)
+_TEXTS = ('', ' ', '\n', '/', 'é漢🙂', '%s%n', 'x' * 5000, "'; --", '../..')
+_ENCODINGS = (*RGB_SOURCES, 'rgb16', 'mono16', '16UC1', '32FC1', '32FC4', 'yuv422', 'nv12',
+              '8UC1', '8UC99', 'RGB8', 'bayer_rggb16', *_TEXTS)
+_MODELS = ('plumb_bob', 'rational_polynomial', 'equidistant', 'thin_prism', *_TEXTS)
+
+Messages = dict[str, Any]
+
+
+def good_frame(stamp: int, label: str) -> Messages:
+    """Return a frame that the node must answer with one pose.
+
+    :param stamp: [ns].
+    """
+    header = header_at(stamp, FRAME_ID)
+    image = Image(header=header, width=WIDTH, height=HEIGHT, encoding='rgb8', step=3 * WIDTH)
+    image.data = array('B', bytes(range(256)) * (3 * WIDTH * HEIGHT // 256 + 1))[
+        :3 * WIDTH * HEIGHT]
+    info = CameraInfo(header=header, width=WIDTH, height=HEIGHT, distortion_model='plumb_bob',
+                      d=[0.0] * 5)
+    info.k = [FOCAL, 0.0, WIDTH / 2, 0.0, FOCAL, HEIGHT / 2, 0.0, 0.0, 1.0]
+    box = Detection2D(header=header)
+    box.bbox.center.position.x, box.bbox.center.position.y = WIDTH / 2, HEIGHT / 2
+    box.bbox.size_x = box.bbox.size_y = HEIGHT / 2
+    box.results = [_hypothesis(label, 0.9)]
+    return {'image': image, 'camera_info': info,
+            'detections': Detection2DArray(header=header, detections=[box])}
+
+
+class Fuzzer:
+    """Draws messages.
+
+    :param labels: known to the node.
+    """
+
+    def __init__(self, seed: int, labels: Sequence[str]) -> None:
+        """Start the random numbers."""
+        self._random, self._labels = random.Random(seed), list(labels)
+
+    def messages(self, stamp: int) -> list[tuple[str, Any]]:
+        """Return topics and messages to send, from none to all of a frame.
+
+        A message is a ROS message, or bytes that are a damaged one.
+
+        :param stamp: that most of them carry [ns].
+        """
+        draw = self._random
+        frame = good_frame(stamp, draw.choice(self._labels))
+        changes: Sequence[Callable[[Messages], None]] = (
+            self._spoil_image, self._spoil_camera_info, self._spoil_detections,
+            self._spoil_stamps)
+        for change in draw.sample(changes, draw.choice((1, 1, 1, 2, 4))):
+            change(frame)
+        topics = draw.sample(TOPICS, draw.choice((1, 2, 3, 3, 3, 3)))
+        return [(topic, self._damaged(frame[topic]) if draw.random() < 0.1 else frame[topic])
+                for topic in topics]
+
+    def _spoil_image(self, frame: Messages) -> None:
+        draw, image = self._random, frame['image']
+        match draw.randrange(6):
+            case 0:
+                image.encoding = draw.choice(_ENCODINGS)
+            case 1:
+                image.step = draw.choice(_NUMBERS)
+            case 2:
+                image.data = image.data[:draw.randrange(len(image.data))]
+            case 3:
+                image.width, image.height = draw.choice(_NUMBERS), draw.choice(_NUMBERS)
+            case 4:
+                image.is_bigendian = draw.randrange(256)
+                image.encoding = draw.choice(_ENCODINGS)
+            case 5:
+                image.data = array('B', draw.randbytes(draw.randrange(100)))
+
+    def _spoil_camera_info(self, frame: Messages) -> None:
+        draw, info = self._random, frame['camera_info']
+        match draw.randrange(6):
+            case 0:
+                info.k = [draw.choice((0.0, v)) for v in info.k]
+            case 1:
+                info.k[draw.randrange(9)] = draw.choice(_FLOATS)
+            case 2:
+                info.d = [draw.choice(_FLOATS) for _ in range(draw.randrange(15))]
+                info.distortion_model = draw.choice(_MODELS)
+            case 3:
+                info.width, info.height = draw.choice(_NUMBERS), draw.choice(_NUMBERS)
+            case 4:
+                info.binning_x, info.binning_y = draw.choice(_NUMBERS), draw.choice(_NUMBERS)
+            case 5:
+                for field in ('x_offset', 'y_offset', 'width', 'height'):
+                    setattr(info.roi, field, draw.choice(_NUMBERS))
+
+    def _spoil_detections(self, frame: Messages) -> None:
+        draw, boxes = self._random, frame['detections']
+        count = draw.choice((0, 1, 1, 2, 5, 50))
+        boxes.detections = [self._box(frame) for _ in range(count)]
+
+    def _box(self, frame: Messages) -> Detection2D:
+        draw = self._random
+        box = Detection2D(header=frame['image'].header, id=draw.choice(('', 'a', *_TEXTS)))
+        sides = (draw.uniform(-50, 250), draw.uniform(-50, 250), draw.uniform(-5, 300),
+                 draw.uniform(-5, 300))
+        x, y, width, height = (draw.choice(_FLOATS) if draw.random() < 0.2 else side
+                               for side in sides)
+        box.bbox.center.position.x, box.bbox.center.position.y = x, y
+        box.bbox.size_x, box.bbox.size_y = width, height
+        box.bbox.center.theta = draw.choice(_FLOATS)
+        box.results = [
+            _hypothesis(draw.choice((*self._labels, *_TEXTS)), draw.choice((0.5, *_FLOATS)))
+            for _ in range(draw.choice((0, 1, 1, 1, 1, 3)))]
+        return box
+
+    def _spoil_stamps(self, frame: Messages) -> None:
+        draw = self._random
+        for topic in draw.sample(TOPICS, draw.randrange(1, 4)):
+            header = Header(frame_id=draw.choice((FRAME_ID, *_TEXTS)))
+            header.stamp.sec = draw.choice((0, -1, -2**31, 2**31 - 1, draw.randrange(2**31)))
+            header.stamp.nanosec = draw.choice((0, 10**9, 2**32 - 1))
+            frame[topic].header = header
+
+    def _damaged(self, message: Any) -> bytes:
+        """Return a serialized message with bytes missing or changed, its encapsulation kept."""
+        draw, data = self._random, bytearray(serialize_message(message))
+        if draw.random() < 0.5:
+            return bytes(data[:draw.randrange(4, len(data))])
+        for _ in range(draw.choice((1, 4, 16))):
+            data[draw.randrange(4, min(len(data), 400))] = draw.randrange(256)
+        return bytes(data)
+
+
+def _hypothesis(label: str, score: float) -> ObjectHypothesisWithPose:
+    result = ObjectHypothesisWithPose()
+    result.hypothesis.class_id, result.hypothesis.score = label, score
+    return result

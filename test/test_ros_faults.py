@@ -1,0 +1,158 @@
+"""Faults from outside: after each the node lives and answers the next good frame."""
+
+import argparse
+import math
+import time
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip('rclpy', reason='needs the ROS wheels or a ROS installation')
+pytest.importorskip('vision_msgs', reason='needs ros_pip/interfaces or a ROS installation')
+
+from rclpy.serialization import serialize_message
+from ros_support import PATIENCE, Client, double_node, environment, frame, own_domain, values
+
+from mrcnet_ros.cli.fuzz import fuzz
+from mrcnet_ros.errors import MrcnetError
+from mrcnet_ros.ros.fuzz_messages import FRAME_ID, Fuzzer, good_frame
+from mrcnet_ros.ros.fuzzing import FuzzRun
+
+DOMAIN = own_domain(60)
+DOUBLE = [str(Path(__file__).with_name('ros_support.py')), '--ros-args']
+
+
+def _drawn(fuzzer):
+    """Return what is sent, but for the padding inside damaged messages, which is arbitrary."""
+    return [(topic, len(m) if isinstance(m, bytes) else repr(m))
+            for stamp in range(100) for topic, m in fuzzer.messages(stamp)]
+
+
+def test_the_same_seed_sends_the_same_messages():
+    """So that a finding can be repeated; another seed sends others."""
+    first = _drawn(Fuzzer(3, ['duck']))
+    assert first == _drawn(Fuzzer(3, ['duck']))
+    assert first != _drawn(Fuzzer(4, ['duck']))
+    assert {topic for topic, _ in first} == {'image', 'camera_info', 'detections'}
+
+
+def _fuzz(tmp_path, monkeypatch, domain, command, messages):
+    for name, value in environment(domain).items():
+        monkeypatch.setenv(name, value)
+    args = argparse.Namespace(messages=messages, seed=1, timeout=30.0 * PATIENCE,
+                              log=tmp_path / 'node.log')
+    return fuzz(args, command, ['duck', 'brick'])
+
+
+def test_the_node_outlives_absurd_messages(tmp_path, monkeypatch, capsys):
+    """Good frames between them are answered, and drops are counted by reason."""
+    assert _fuzz(tmp_path, monkeypatch, own_domain(61), DOUBLE, 2000) == 0
+    told = capsys.readouterr().out
+    assert '2000 messages sent' in told
+    counts = dict(pair.split() for pair in
+                  told.split('dropped: ')[1].splitlines()[0].split(', '))
+    for reason in ('bad_image', 'bad_camera_info', 'unknown_label', 'non_finite', 'no_label'):
+        assert int(counts[reason]) > 0
+    assert int(counts['failed']) == 0
+
+
+def test_a_node_that_ends_is_a_finding(tmp_path, monkeypatch):
+    """With the end of its output."""
+    program = tmp_path / 'brittle.py'
+    program.write_text('print("I give up")')
+    with pytest.raises(MrcnetError, match='I give up'):
+        _fuzz(tmp_path, monkeypatch, own_domain(62), [str(program)], 100)
+
+
+def test_numbers_that_are_not_finite_are_a_finding(monkeypatch):
+    """Wherever they are published."""
+    for name, value in environment(own_domain(63)).items():
+        monkeypatch.setenv(name, value)
+    with FuzzRun(['duck'], lambda: None) as run:
+        run._check_numbers([0.0, 1.0])
+        assert not run._findings.failures
+        run._check_numbers([0.0, math.nan])
+        assert 'nan' in run._findings.failures[0]
+
+
+@pytest.fixture(scope='module')
+def node():
+    with double_node(DOMAIN) as process:
+        process.wait_for_log('ready')
+        yield process
+        assert process.stop() == 0
+        assert 'Traceback' not in ''.join(process.lines)
+
+
+@pytest.fixture
+def client(node):
+    client = Client(DOMAIN)
+    client.connect()
+    yield client
+    client.close()
+
+
+def test_text_that_is_not_utf8_does_not_end_the_node(client):
+    """A C++ driver can send any bytes as a frame_id."""
+    for message in good_frame(10**9, 'duck').values():
+        data = serialize_message(message).replace(FRAME_ID.encode(), b'\xff\xfe' * 10)
+        assert b'\xff\xfe' in data
+        topic = next(t for t, p in client.publishers.items() if isinstance(message, p.msg_type))
+        client.publishers[topic].publish(data)
+    client.spin(lambda: False, 0.3)
+    assert client.answer(frame(2, ('duck',))) is not None
+
+
+def test_truncated_messages_do_not_end_the_node(client):
+    """However short they are."""
+    for message in frame(1, ('duck',)):
+        data = serialize_message(message)
+        topic = next(t for t, p in client.publishers.items() if isinstance(message, p.msg_type))
+        for length in (4, 5, 12, 20, len(data) // 2, len(data) - 1):
+            client.publishers[topic].publish(data[:length])
+    client.spin(lambda: False, 0.3)
+    assert client.answer(frame(3, ('duck',))) is not None
+
+
+def test_a_bag_that_starts_again_is_answered_again(client):
+    """Also when messages without partners from its end are still waiting."""
+    for second in range(1000, 1015):
+        client.send(frame(second, ('duck',))[second % 2])
+    client.spin(lambda: False, 0.3)
+    for second in (5, 7):
+        client.send(*frame(second, ('duck',)))
+        client.spin(lambda: False, 0.1)
+    assert client.answer(frame(9, ('duck',))) is not None
+
+
+def test_stray_stamps_do_not_make_the_node_deaf(client):
+    """Neither from the far future nor from the past, on any input."""
+    for number, second in enumerate((2**31 - 1, 0, 2**31 - 2, -5, 2**31 - 3, -2**31)):
+        for message in frame(second, ('duck',)):
+            client.send(message)
+        client.spin(lambda: False, 0.1)
+        client.send(*frame(20 + 2 * number, ('duck',)))
+        client.spin(lambda: False, 0.1)
+        assert client.answer(frame(21 + 2 * number, ('duck',))) is not None
+
+
+def test_a_burst_is_survived_and_accounted_for(client):
+    """200 Hz into an estimator that takes 0.3 s: the last is answered, the rest are busy."""
+    for number in range(200):
+        messages = frame(60, ('can',))
+        for message in messages:
+            message.header.stamp.nanosec = number * 5_000_000
+        client.send(*messages)
+        time.sleep(0.005)
+    assert client.answer(frame(62, ('duck',))) is not None
+    dropped = values(client.diagnosis('poses', 'poses'))['dropped busy']
+    assert int(dropped.split(' ')[0]) > 10
+
+
+def test_publishers_and_subscribers_may_come_and_go(node):
+    """Each newcomer is answered."""
+    for second in (70, 71, 72):
+        client = Client(DOMAIN)
+        client.connect()
+        assert client.answer(frame(second, ('duck',))) is not None
+        client.close()
