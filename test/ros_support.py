@@ -63,6 +63,7 @@ class BoxEstimator:
         self.objects = {label: box_object(folder, label) for label in DIAMETERS_M}
         self.model = SimpleNamespace(name='boxes', path=folder)
         self.backend = SimpleNamespace(name='none', device='cpu')
+        self.depth_factor = 1.0
 
     def estimate(self, image_rgb, camera, detections):
         """Return a pose for each detection that can have one."""
@@ -87,7 +88,7 @@ class BoxEstimator:
         from mrcnet_ros.inference.poses import PoseEstimate
 
         x1, y1, x2, y2 = detection.box_xyxy
-        depth = DIAMETERS_M[detection.label] * camera.K[1, 1] / (y2 - y1)
+        depth = self.depth_factor * DIAMETERS_M[detection.label] * camera.K[1, 1] / (y2 - y1)
         T = np.eye(4)
         T[:3, 3] = camera.unproject(((x1 + x2) / 2, (y1 + y2) / 2)) * depth
         if detection.detection_id == 'flip':
@@ -330,15 +331,31 @@ def _detection(label, x=31.5, y=23.5, height=30.0, score=0.9, name=''):
 
 
 if __name__ == '__main__':
+    from mrcnet_ros.errors import ModelError
     from mrcnet_ros.ros.pose_node import main
 
     own = sys.argv[1:sys.argv.index('--ros-args')]
 
     def load(parameters):
-        """Make the estimator that the program's own arguments ask for."""
+        """Make the estimator that the program's own arguments, or the name of a model, ask for.
+
+        ``far`` takes a while to load and doubles all depths; ``bad`` cannot be loaded; ``endless``
+        takes too long.
+        """
         if own == ['slow']:
             print('loading', flush=True)
             time.sleep(120)
-        return TruthEstimator(own[0], float(own[1]), own[2]) if len(own) > 1 else BoxEstimator()
+        if len(own) > 1:
+            return TruthEstimator(own[0], float(own[1]), own[2])
+        estimator = BoxEstimator()
+        if parameters.model == 'bad':
+            raise ModelError(parameters.model, 'it is damaged')
+        if parameters.model == 'far':
+            time.sleep(1.5)
+            estimator.model.name, estimator.depth_factor = 'far', 2.0
+        if parameters.model == 'endless':
+            print('loading', flush=True)
+            time.sleep(120)
+        return estimator
 
     sys.exit(main(load=load))

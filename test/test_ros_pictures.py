@@ -74,7 +74,7 @@ def test_nothing_is_drawn_while_nobody_looks(client):
 def test_markers_are_the_meshes_at_their_poses(client):
     """In the unit of the mesh file; an object that is gone takes its marker along."""
     received = _listen(client, MarkerArray, 'markers')
-    answer = client.answer(frame(3, ('duck', 10.0), ('duck', 50.0)))
+    answer = client.answer(frame(13, ('duck', 10.0), ('duck', 50.0)))
     assert client.spin(lambda: received)
     first, second = received[-1].markers
     assert (first.ns, second.ns) == ('duck', 'duck_2')
@@ -88,7 +88,7 @@ def test_markers_are_the_meshes_at_their_poses(client):
     mesh = read_mesh(Path(unquote(url.path)), first.scale.x)
     assert np.allclose(mesh.vertices.max(axis=0), 2 * HALF_SIZE_M)
     count = len(received)
-    client.answer(frame(4, ('duck', 10.0)))
+    client.answer(frame(14, ('duck', 10.0)))
     assert client.spin(lambda: len(received) > count)
     assert [(m.ns, m.action) for m in received[-1].markers] == [
         ('duck_2', Marker.DELETE), ('duck', Marker.ADD)]

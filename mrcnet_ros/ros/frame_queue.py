@@ -21,6 +21,7 @@ class FrameQueue(Generic[Item]):
         self._capacity, self._replace = capacity, replace
         self._items: deque[Item] = deque()
         self._closed = False
+        self._reader: object = None
         self._changed = threading.Condition()
 
     def put(self, item: Item) -> int:
@@ -43,11 +44,22 @@ class FrameQueue(Generic[Item]):
             self._changed.notify_all()
             return dropped
 
-    def get(self) -> Item | None:
-        """Wait for the oldest frame; None when the queue has been closed."""
+    def hand_to(self, reader: object) -> None:
+        """Give the frames to another reader from now on."""
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or bool(self._items))
-            if self._closed:
+            self._reader = reader
+            self._changed.notify_all()
+
+    def get(self, reader: object = None) -> Item | None:
+        """Wait for the oldest frame.
+
+        :param reader: the one that asks, as given to :meth:`hand_to`.
+        :return: None when the queue has been closed or handed to another reader.
+        """
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._closed or reader is not self._reader or bool(self._items))
+            if self._closed or reader is not self._reader:
                 return None
             item = self._items.popleft()
             self._changed.notify_all()

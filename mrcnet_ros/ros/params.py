@@ -109,6 +109,9 @@ class NodeParameters:
                             f'which is {self.warn_age_s}; raise it or lower the other')
 
 
+# What ~/set_model may change.
+RELOADABLE = ('model', 'meshes', 'backend', 'threads', 'store', 'cache_mb')
+
 _FIELDS = {f.name: f for f in dataclasses.fields(NodeParameters)}
 
 
@@ -148,8 +151,29 @@ def changed_parameters(
         if problem := _problem(name, value):
             raise SpecError(problem)
         if configured and not _FIELDS[name].metadata['live']:
-            raise SpecError(f'parameter {name} is read when the node is configured; '
-                            'deactivate and clean up the node first')
+            way = 'call ~/set_model' if name in RELOADABLE else 'clean the node up first'
+            raise SpecError(f'parameter {name} is read when the node is configured; {way}')
+    return dataclasses.replace(current, **changed)
+
+
+def reloaded_parameters(current: NodeParameters, changes: list[Parameter]) -> NodeParameters:
+    """Return all values after a change of the model.
+
+    :param changes: of ``RELOADABLE`` parameters.
+    :raises SpecError: when there is another among them, or a value cannot be used.
+    """
+    changed: dict[str, Any] = {p.name: p.value for p in changes}
+    if not changed:
+        raise SpecError(f'no parameters; give some of {", ".join(RELOADABLE)}')
+    for name, value in changed.items():
+        if name not in RELOADABLE:
+            raise SpecError(f'parameter {name} is not about the model; '
+                            f'give some of {", ".join(RELOADABLE)}')
+        wanted, bounds = type(_FIELDS[name].default).__name__, _FIELDS[name].metadata['bounds']
+        if type(value).__name__ != wanted:
+            raise SpecError(f'parameter {name} is {value!r}; expected {wanted}')
+        if bounds and not bounds[0] <= value <= bounds[1]:
+            raise SpecError(f'parameter {name} is {value}; expected {bounds[0]} to {bounds[1]}')
     return dataclasses.replace(current, **changed)
 
 

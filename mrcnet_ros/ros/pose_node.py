@@ -6,12 +6,12 @@ import os
 import signal
 import sys
 import threading
-import time
 import traceback
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import rclpy
 from rcl_interfaces.msg import SetParametersResult
@@ -23,16 +23,17 @@ from rclpy.signals import SignalHandlerOptions
 
 from ..errors import MrcnetError, SpecError
 from . import qos
-from .frame_handler import Answer, Estimator, Frame, FrameError, FrameHandler
+from .frame_handler import Estimator, Frame, FrameHandler
 from .frame_queue import FrameQueue
 from .input_watch import InputWatch
-from .messages import stamp_ns
-from .outputs import Outputs, Pictures
+from .model_service import ModelService
+from .outputs import Outputs
 from .pairing import PairedInputs
 from .params import NodeParameters, changed_parameters, declare_parameters, read_parameters
 from .reporter import Reporter
 from .tally import Tally
 from .timings import Timings
+from .worker import Worker
 
 EstimatorLoader = Callable[[NodeParameters], Estimator]
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
@@ -61,10 +62,9 @@ class InterruptedLoading(MrcnetError):
 
 
 class PoseNode(LifecycleNode):
-    """Wires topics to a :class:`FrameHandler`.
+    """Wires topics to a :class:`Worker`.
 
-    Two threads: the executor's receives and pairs messages; one worker owns the estimator (and
-    with it the renderer's context), from loading to the last frame, and publishes.
+    Two threads: the executor's receives and pairs messages; the worker's estimates and publishes.
 
     :param load: makes the estimator, called by the worker when the node is configured.
     :param stop: set when the process is to end, which may be while the model is being loaded.
@@ -82,36 +82,34 @@ class PoseNode(LifecycleNode):
         self._load, self._stop_asked = load, stop or threading.Event()
         self.parameters = read_parameters(self)
         self.tally, self.timings = Tally(self._warn_of_drop), Timings()
-        self._worker: ThreadPoolExecutor | None = None
-        self._handler: FrameHandler | None = None
-        self._pictures: Pictures | None = None
+        self._worker: Worker | None = None
         self._inputs: PairedInputs | None = None
         self._queue: FrameQueue[Frame] | None = None
-        self._running: Future[None] | None = None
         self._watch: InputWatch | None = None
         self._outputs = Outputs(self)
         self._reporter = Reporter(self, self.tally, self.timings)
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(REPORT_PERIOD_S, self._log_drops, clock=steady)
         self.create_timer(DIAGNOSTICS_PERIOD_S, self._diagnose, clock=steady)
+        self._swapping = False
         self.add_on_set_parameters_callback(self._on_parameters)
+        self.model_service = ModelService(self, self._load_beside, self._swap)
 
     # Transitions
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load and check everything that can be wrong."""
-        worker = ThreadPoolExecutor(1, 'estimator')
+        worker = self._make_worker(self.parameters)
         try:
-            self._handler = self._wait_for(worker.submit(self._make_handler, self.parameters))
+            handler = self._wait_for(worker.loaded)
         except Exception as error:  # rclpy would swallow it
             known = isinstance(error, MrcnetError)
             self._reporter.error = str(error) if known else traceback.format_exc()
             self.get_logger().error(self._reporter.error)
-            worker.shutdown(wait=False)
+            worker.close(patient=False)
             return FAILURE
         self._worker = worker
-        self._pictures = Pictures(self._outputs, self._handler.objects)
-        self._reporter.error, self._reporter.facts = '', self._handler.facts
+        self._reporter.error, self._reporter.facts = '', handler.facts
         return SUCCESS
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -119,7 +117,7 @@ class PoseNode(LifecycleNode):
         assert self._worker is not None
         latest = self.parameters.policy == 'latest'
         self._queue = FrameQueue(1 if latest else self.parameters.queue, replace=latest)
-        self._running = self._worker.submit(self._answer_frames, self._queue)
+        self._worker.start(self._queue)
         self._watch = InputWatch(lambda: int(self.get_clock().now().nanoseconds))
         self._inputs = PairedInputs(
             self, self.parameters, qos.inputs(self.parameters), self._on_frame,
@@ -149,21 +147,51 @@ class PoseNode(LifecycleNode):
         self._release()
 
     def _stop(self) -> None:
-        if self._inputs is None or self._queue is None or self._running is None:
+        if self._inputs is None or self._queue is None or self._worker is None:
             return
         self._inputs.close()
         waiting = self._queue.close()
-        self._running.result()
-        self._inputs = self._queue = self._running = self._watch = None
+        self._worker.finish()
+        self._inputs = self._queue = self._watch = None
         self.tally.drop('stopped', 'the node was deactivated', waiting)
         self.get_logger().info(self.tally.summary())
 
     def _release(self) -> None:
         if self._worker is not None:
-            if self._pictures is not None:
-                self._worker.submit(self._pictures.close)
-            self._worker.shutdown()
-        self._handler = self._pictures = self._worker = None
+            self._worker.close()
+            self._worker = None
+
+    def _make_worker(self, parameters: NodeParameters) -> Worker:
+        return Worker(self, self._outputs, partial(self._make_handler, parameters))
+
+    def _load_beside(self, parameters: NodeParameters) -> Worker:
+        """Begin to load another model while one is in use.
+
+        :raises SpecError: when none is.
+        """
+        if self._worker is None:
+            raise SpecError('the node is not configured; set its parameters and configure it')
+        return self._make_worker(parameters)
+
+    def _swap(self, worker: Worker, changes: list[Parameter]) -> None:
+        """Put a worker with another model in place of the one in use.
+
+        :param changes: the parameters that differ.
+        :raises SpecError: when the node has been cleaned up or a parameter is refused.
+        """
+        old = self._worker
+        if old is None:
+            raise SpecError('the node was cleaned up while the model was being loaded')
+        self._swapping = True
+        result = self.set_parameters_atomically(changes)
+        self._swapping = False
+        if not result.successful:
+            raise SpecError(result.reason)
+        self._worker, self._reporter.facts = worker, worker.loaded.result().facts
+        if self._queue is not None:
+            worker.start(self._queue, old)
+        old.close(patient=False)
+        self.get_logger().info(f'the model is now {self.parameters.model}')
 
     def _wait_for(self, handler: Future[FrameHandler]) -> FrameHandler:
         """Wait for the worker, which may have to render templates for minutes."""
@@ -182,7 +210,8 @@ class PoseNode(LifecycleNode):
     def _on_parameters(self, changed: list[Parameter]) -> SetParametersResult:
         try:
             self.parameters = changed_parameters(
-                self.parameters, changed, configured=self._handler is not None)
+                self.parameters, changed,
+                configured=self._worker is not None and not self._swapping)
         except SpecError as error:
             return SetParametersResult(successful=False, reason=str(error))
         return SetParametersResult(successful=True)
@@ -192,7 +221,7 @@ class PoseNode(LifecycleNode):
             self.get_logger().warning(news)
 
     def _diagnose(self) -> None:
-        state = 'unconfigured' if self._handler is None else 'inactive'
+        state = 'unconfigured' if self._worker is None else 'inactive'
         self._reporter.report(
             state if self._watch is None else 'active', self.parameters, self._watch)
 
@@ -203,41 +232,6 @@ class PoseNode(LifecycleNode):
         bounds = {label: model.bounds() for label, model in estimator.objects.items()}
         return FrameHandler(estimator, bounds, self.tally,
                             compressed=parameters.image_transport == 'compressed')
-
-    def _answer_frames(self, queue: FrameQueue[Frame]) -> None:
-        while (frame := queue.get()) is not None:
-            try:
-                self._answer_frame(frame)
-            except FrameError as error:
-                self.tally.drop(error.reason, str(error))
-            except Exception as error:  # one frame must not end the node
-                self.tally.drop('failed', f'{type(error).__name__}: {error}')
-
-    def _answer_frame(self, frame: Frame) -> None:
-        assert self._handler is not None and self._pictures is not None
-        parameters, start = self.parameters, time.perf_counter()
-        answer = self._handler.answer(frame, parameters)
-        estimated = time.perf_counter()
-        self._outputs.publish(answer, parameters)
-        published, now_ns = time.perf_counter(), int(self.get_clock().now().nanoseconds)
-        result = answer.result
-        self.tally.answer(len(answer.poses), answer.scene.detections,
-                          hits=result.cache_hits, misses=result.cache_misses)
-        self.timings.add({
-            'age': (now_ns - stamp_ns(answer.header)) * 1e-9,
-            'waiting': start - frame.complete_s, 'answering': estimated - start,
-            'publishing': published - estimated, **result.stage_seconds})
-        self._show(answer, parameters)
-
-    def _show(self, answer: Answer, parameters: NodeParameters) -> None:
-        """Publish markers and overlay; the frame is answered even when they fail."""
-        assert self._pictures is not None
-        try:
-            self.timings.add(self._pictures.publish(answer, parameters))
-        except Exception as error:
-            self.get_logger().error(
-                f'no markers or overlay: {type(error).__name__}: {error}',
-                throttle_duration_sec=60.0)
 
     def _warn_of_drop(self, reason: str, message: str) -> None:
         self.get_logger().warning(f'dropped ({reason}): {message}')
@@ -266,8 +260,11 @@ def main(args: list[str] | None = None, load: EstimatorLoader = load_estimator) 
         return 0
     finally:
         node.close()
+        loading = node.model_service.busy
         node.destroy_node()
         rclpy.shutdown()
+        if loading:
+            _leave_now()
 
 
 def _start(node: PoseNode) -> bool:
@@ -276,11 +273,16 @@ def _start(node: PoseNode) -> bool:
 
 def _give_up(stop: threading.Event) -> int:
     """Return the exit code of a node that could not start, or end at once when told to."""
-    if not stop.is_set():
-        return 2
+    if stop.is_set():
+        _leave_now()
+    return 2
+
+
+def _leave_now() -> NoReturn:
+    """End the process though a worker is in the middle of loading; it would be waited for."""
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(0)  # the worker is in the middle of loading and would be waited for
+    os._exit(0)
 
 
 def _spin(node: Any, stop: threading.Event) -> None:

@@ -1,0 +1,100 @@
+"""The thread that answers frames."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import Any
+
+from .frame_handler import Answer, Frame, FrameError, FrameHandler
+from .frame_queue import FrameQueue
+from .messages import stamp_ns
+from .outputs import Outputs, Pictures
+from .params import NodeParameters
+
+
+class Worker:
+    """Owns an estimator, and with it a renderer's context, from loading to the last frame.
+
+    :param node: its ``parameters`` are used as they are at each frame, its ``tally`` and
+        ``timings`` are kept.
+    :param load: makes the handler, in the worker's thread.
+    """
+
+    def __init__(self, node: Any, outputs: Outputs, load: Callable[[], FrameHandler]) -> None:
+        """Begin to load; ``loaded`` tells how it went."""
+        self._node, self._outputs, self._load = node, outputs, load
+        self._pictures: Pictures | None = None
+        self._thread = ThreadPoolExecutor(1, 'estimator')
+        self.loaded: Future[FrameHandler] = self._thread.submit(self._make)
+        self.answering: Future[None] | None = None
+
+    def start(self, queue: FrameQueue[Frame], before: Worker | None = None) -> None:
+        """Answer the frames of a queue until it is closed or handed to another worker.
+
+        :param before: worker that had the queue; it finishes its last frame first.
+        """
+        queue.hand_to(self)
+        earlier = before.answering if before is not None else None
+        self.answering = self._thread.submit(self._answer_frames, queue, earlier)
+
+    def finish(self) -> None:
+        """Wait for the last frame of a queue that was closed."""
+        if self.answering is not None:
+            self.answering.result()
+            self.answering = None
+
+    def close(self, *, patient: bool = True) -> None:
+        """Let go of everything.
+
+        :param patient: wait until that is done.
+        """
+        self._thread.submit(self._free)
+        self._thread.shutdown(wait=patient)
+
+    def _make(self) -> FrameHandler:
+        handler = self._load()
+        self._pictures = Pictures(self._outputs, handler.objects)
+        return handler
+
+    def _free(self) -> None:
+        if self._pictures is not None:
+            self._pictures.close()
+
+    def _answer_frames(self, queue: FrameQueue[Frame], earlier: Future[None] | None) -> None:
+        if earlier is not None:
+            wait([earlier])
+        handler = self.loaded.result()
+        while (frame := queue.get(self)) is not None:
+            try:
+                self._answer_frame(handler, frame)
+            except FrameError as error:
+                self._node.tally.drop(error.reason, str(error))
+            except Exception as error:  # one frame must not end the node
+                self._node.tally.drop('failed', f'{type(error).__name__}: {error}')
+
+    def _answer_frame(self, handler: FrameHandler, frame: Frame) -> None:
+        parameters, start = self._node.parameters, time.perf_counter()
+        answer = handler.answer(frame, parameters)
+        estimated = time.perf_counter()
+        self._outputs.publish(answer, parameters)
+        published, now_ns = time.perf_counter(), int(self._node.get_clock().now().nanoseconds)
+        result = answer.result
+        self._node.tally.answer(len(answer.poses), answer.scene.detections,
+                                hits=result.cache_hits, misses=result.cache_misses)
+        self._node.timings.add({
+            'age': (now_ns - stamp_ns(answer.header)) * 1e-9,
+            'waiting': start - frame.complete_s, 'answering': estimated - start,
+            'publishing': published - estimated, **result.stage_seconds})
+        self._show(answer, parameters)
+
+    def _show(self, answer: Answer, parameters: NodeParameters) -> None:
+        """Publish markers and overlay; the frame is answered even when they fail."""
+        assert self._pictures is not None
+        try:
+            self._node.timings.add(self._pictures.publish(answer, parameters))
+        except Exception as error:
+            self._node.get_logger().error(
+                f'no markers or overlay: {type(error).__name__}: {error}',
+                throttle_duration_sec=60.0)

@@ -1,0 +1,154 @@
+"""~/set_model: another model while the node runs, all or nothing."""
+
+import itertools
+import signal
+import threading
+import time
+
+import pytest
+
+pytest.importorskip('rclpy', reason='needs the ROS wheels or a ROS installation')
+pytest.importorskip('vision_msgs', reason='needs ros_pip/interfaces or a ROS installation')
+
+from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
+from rcl_interfaces.srv import GetParameters, SetParameters, SetParametersAtomically
+from ros_support import PATIENCE, Client, double_node, frame, own_domain, values
+
+from mrcnet_ros.ros.frame_queue import FrameQueue
+
+DOMAIN = own_domain(70)
+
+
+@pytest.fixture
+def node():
+    with double_node(DOMAIN, 'policy:=lossless', 'input_reliability:=reliable') as process:
+        process.wait_for_log('ready')
+        yield process
+        assert process.stop() == 0
+        assert 'Traceback' not in ''.join(process.lines)
+
+
+@pytest.fixture
+def client(node):
+    client = Client(DOMAIN)
+    client.connect()
+    yield client
+    client.close()
+
+
+def _text(value):
+    return ParameterValue(type=ParameterType.PARAMETER_STRING, string_value=value)
+
+
+def _call(client, kind, name, request):
+    service = client.node.create_client(kind, f'/pose_node/{name}')
+    assert service.wait_for_service(20)
+    return service.call_async(request)
+
+
+def _set_model(client, name='model', value=None, **kinds):
+    value = _text(value) if isinstance(value, str) else ParameterValue(**kinds)
+    return _call(client, SetParametersAtomically, 'set_model', SetParametersAtomically.Request(
+        parameters=[Parameter(name=name, value=value)]))
+
+
+def _result(client, future):
+    assert client.spin(future.done, 20)
+    return future.result().result
+
+
+def _depth(answer):
+    return answer.detections[0].results[0].pose.pose.position.z
+
+
+def test_no_frame_is_lost_while_models_are_swapped(client):
+    """Each is answered once, in order, by the old model and from some frame on by the new one."""
+    future, number, arrived = _set_model(client, value='far'), 0, []
+    while not future.done() or number < 10:
+        number += 1
+        client.send(*frame(number, ('duck',)))
+        seen = len(client.answers)
+        client.spin(lambda count=seen: len(client.answers) > count, 1.0)
+        arrived.append(time.monotonic())
+    assert future.result().result.successful
+    client.send(*frame(number + 1, ('duck',)))
+    assert client.spin(lambda: len(client.answers) == number + 1)
+    assert [a.header.stamp.sec for a in client.answers] == list(range(1, number + 2))
+    depths = [round(_depth(a), 6) for a in client.answers]
+    assert (depths[0], depths[-1]) == (2.0, 4.0)
+    assert depths == sorted(depths) and set(depths) == {2.0, 4.0}
+    longest = max(b - a for a, b in itertools.pairwise(arrived))
+    assert longest < 0.5 * PATIENCE, 'loading did not hold up the frames'
+    client.status.clear()
+    assert values(client.diagnosis('model', 'active with far'))['model'] == 'far'
+    names = _call(client, GetParameters, 'get_parameters', GetParameters.Request(names=['model']))
+    assert client.spin(names.done)
+    assert names.result().values[0].string_value == 'far'
+
+
+@pytest.mark.parametrize(('name', 'value', 'kinds', 'words'), [
+    ('model', 'bad', {}, ['bad', 'it is damaged']),
+    ('policy', 'latest', {}, ['policy', 'not about the model', 'meshes']),
+    ('model', None, {'type': ParameterType.PARAMETER_INTEGER, 'integer_value': 3},
+     ['model', '3', 'str']),
+    ('cache_mb', None, {'type': ParameterType.PARAMETER_INTEGER, 'integer_value': -3},
+     ['cache_mb', '-3', '65536']),
+])
+def test_what_cannot_be_used_is_refused_and_nothing_changes(client, name, value, kinds, words):
+    """The reason comes as the answer; frames go on being answered by the old model."""
+    result = _result(client, _set_model(client, name, value, **kinds))
+    assert not result.successful
+    assert all(word in result.reason for word in words), result.reason
+    assert _depth(client.answer(frame(3, ('duck',)))) == pytest.approx(2.0)
+
+
+def test_two_requests_at_once_do_not_meet(client):
+    """The second waits for the first; its failure does not undo it."""
+    first, second = _set_model(client, value='far'), _set_model(client, value='bad')
+    assert 'damaged' in _result(client, second).reason
+    assert _result(client, first).successful
+    assert _depth(client.answer(frame(3, ('duck',)))) == pytest.approx(4.0)
+
+
+def test_the_parameter_itself_is_refused_with_the_way_to_go(client):
+    """Because a model cannot be loaded in the time a parameter may take."""
+    future = _call(client, SetParameters, 'set_parameters', SetParameters.Request(
+        parameters=[Parameter(name='model', value=_text('far'))]))
+    assert client.spin(future.done)
+    assert '~/set_model' in future.result().results[0].reason
+
+
+def test_a_node_that_is_not_configured_has_no_model_to_replace():
+    """Parameters can be set directly then."""
+    domain = own_domain(71)
+    with double_node(domain, 'autostart:=false') as process:
+        client = Client(domain)
+        assert 'not configured' in _result(client, _set_model(client, value='far')).reason
+        client.close()
+        assert process.stop() == 0
+
+
+def test_a_signal_ends_a_node_that_is_loading_another_model():
+    """Without waiting for it."""
+    domain = own_domain(72)
+    with double_node(domain) as process:
+        process.wait_for_log('ready')
+        client = Client(domain)
+        _set_model(client, value='endless')
+        client.spin(lambda: any('loading' in line for line in process.lines))
+        assert process.stop(signal.SIGTERM) == 0
+        client.close()
+
+
+def test_a_queue_that_is_handed_on_loses_nothing():
+    """The old reader is sent away, the new one gets what waits."""
+    queue, got = FrameQueue(3, replace=False), []
+    queue.hand_to('old')
+    reader = threading.Thread(target=lambda: got.append(queue.get('old')))
+    reader.start()
+    queue.hand_to('new')
+    reader.join(5)
+    assert got == [None]
+    queue.put(1)
+    assert queue.get('old') is None
+    assert queue.get('new') == 1
