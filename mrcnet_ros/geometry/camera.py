@@ -18,6 +18,9 @@ DISTORTION_LENGTHS = {
     'equidistant': (4,),
 }
 
+# Shorter ones are no lens; their rays and matrices are beyond what numbers can hold.
+SHORTEST_FOCAL_PX = 1e-3
+
 _NEWTON_STEPS = 20
 _NEWTON_STOP_PX = 1e-9
 _NEWTON_DIFFERENCE = 1e-6
@@ -50,7 +53,7 @@ class Camera:
         K = np.array(self.K, dtype=np.float64)
         if K.shape != (3, 3) or not np.isfinite(K).all():
             raise CameraError(f'camera matrix must be 3x3 and finite, got {K.tolist()}')
-        if K[0, 0] <= 0 or K[1, 1] <= 0:
+        if K[0, 0] < SHORTEST_FOCAL_PX or K[1, 1] < SHORTEST_FOCAL_PX:
             raise CameraError(
                 f'focal lengths must be positive, got fx={K[0, 0]}, fy={K[1, 1]}; '
                 'is the camera calibrated?'
