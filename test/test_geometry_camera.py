@@ -97,6 +97,7 @@ def test_an_equidistant_camera_distorts_the_angle():
     ({'K': K * np.nan}, 'finite'),
     ({'K': K * [[-1], [1], [1]]}, 'positive'),
     ({'K': np.diag([500.0, 1e-300, 1.0])}, 'fy=1e-300'),
+    ({'K': np.array([[500.0, 1e308, 320.0], [0, 500, 240], [0, 0, 1]])}, r'below 1e\+08'),
     ({'K': K * 2}, r'K\[2,2\]'),
     ({'width': 0}, '0x480'),
     ({'height': -3}, '640x-3'),

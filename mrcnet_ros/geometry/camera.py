@@ -18,8 +18,8 @@ DISTORTION_LENGTHS = {
     'equidistant': (4,),
 }
 
-# Shorter ones are no lens; their rays and matrices are beyond what numbers can hold.
-SHORTEST_FOCAL_PX = 1e-3
+# No lens is beyond these; products and inverses of such matrices are not to be trusted.
+SHORTEST_FOCAL_PX, LARGEST_PX = 1e-3, 1e8
 
 _NEWTON_STEPS = 20
 _NEWTON_STOP_PX = 1e-9
@@ -51,8 +51,9 @@ class Camera:
     def __post_init__(self) -> None:
         """Check every number once, so that a Camera is always usable."""
         K = np.array(self.K, dtype=np.float64)
-        if K.shape != (3, 3) or not np.isfinite(K).all():
-            raise CameraError(f'camera matrix must be 3x3 and finite, got {K.tolist()}')
+        if K.shape != (3, 3) or not (np.abs(K) < LARGEST_PX).all():
+            raise CameraError(
+                f'camera matrix must be 3x3, finite and below {LARGEST_PX:g} px: {K.tolist()}')
         if K[0, 0] < SHORTEST_FOCAL_PX or K[1, 1] < SHORTEST_FOCAL_PX:
             raise CameraError(
                 f'focal lengths must be positive, got fx={K[0, 0]}, fy={K[1, 1]}; '
