@@ -10,6 +10,7 @@ from ..geometry.se3 import Array
 
 RECOLOURED = 0.6
 SHADOWED = 0.6
+TEXTURED = 0.4
 
 
 def light(rng: np.random.Generator, albedo: NDArray[np.uint8], normals: NDArray[np.uint8],
@@ -68,6 +69,31 @@ def light_simply(rng: np.random.Generator, albedo: NDArray[np.uint8],
         gain = gain * rng.uniform(0.3, 1.5, 3).astype(np.float32)
     result = np.array(albedo)
     result[..., :3] = np.clip(colour * gain, 0, 255)
+    return result
+
+
+def vary_surface(rng: np.random.Generator, view: NDArray[np.uint8],
+                 texture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Change how an object's surface looks: real ones differ from their scanned colours.
+
+    Tint, uneven brightness, and sometimes another texture shining through.
+
+    :param view: (S, S, 4) uint8 lit colour and mask.
+    :param texture: (B, B, 3) uint8 with B >= S.
+    :return: (S, S, 4) uint8.
+    """
+    size = view.shape[0]
+    cells = int(rng.integers(2, 6))
+    field = rng.uniform(0.6, 1.35, (cells, cells)).astype(np.float32)
+    field = cv2.resize(field, (size, size), interpolation=cv2.INTER_CUBIC)
+    tint = (rng.uniform(0.75, 1.3) * rng.uniform(0.8, 1.2, 3)).astype(np.float32)
+    colour = view[..., :3] * (field[..., None] * tint)
+    if rng.random() < TEXTURED:
+        part = np.float32(rng.uniform(0.05, 0.45))
+        x, y = rng.integers(0, texture.shape[0] - size + 1, 2)
+        colour += part * (texture[y:y + size, x:x + size] - colour)
+    result = np.array(view)
+    result[..., :3] = np.clip(colour, 0, 255)
     return result
 
 

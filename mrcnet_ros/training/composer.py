@@ -16,7 +16,7 @@ from ..geometry.bins import encode_translation
 from ..geometry.crop import CropCamera, pinhole
 from ..geometry.se3 import Array, rotation_to_axis
 from ..specs import CropSpec, ViewPrior
-from .augmentation import augment, clutter, light, light_simply
+from .augmentation import augment, clutter, light, light_simply, vary_surface
 from .view_bank import RELATIVE_SIZE, VIEW_PX, ViewBank
 
 LAYOUT_PX = VIEW_PX // 2
@@ -58,6 +58,7 @@ class ComposerSpec:
     :param occluded: chance that other objects lie in front.
     :param distracted: chance that other objects lie behind.
     :param cluttered: chance of hard-edged shapes in the background.
+    :param varied: chance that the object's surface differs from its scanned colours.
     """
 
     crop: CropSpec
@@ -66,6 +67,7 @@ class ComposerSpec:
     occluded: float = 0.6
     distracted: float = 0.7
     cluttered: float = 0.75
+    varied: float = 0.8
 
 
 class Composer:
@@ -175,6 +177,9 @@ class Composer:
             if number == own:
                 lit = light(rng, bank.albedo[v], bank.normals[v], lamp, azimuth, gloss,
                             bank.R_camera_object[v])
+                skin = self.patches[int(rng.integers(len(self.patches)))]
+                if rng.random() < self.spec.varied:
+                    lit = vary_surface(rng, lit, skin)
             else:
                 lit = light_simply(rng, bank.albedo[v], bank.normals[v])
             warped = cv2.warpPerspective(lit, H_crop_layout @ B, (size, size),
