@@ -1,5 +1,6 @@
 """/diagnostics: what it says of a healthy node, and why no pose arrives."""
 
+import math
 import time
 from types import SimpleNamespace
 
@@ -8,6 +9,10 @@ import pytest
 pytest.importorskip('rclpy', reason='needs the ROS wheels or a ROS installation')
 pytest.importorskip('vision_msgs', reason='needs ros_pip/interfaces or a ROS installation')
 
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
+from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
+from rcl_interfaces.srv import SetParameters
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from ros_support import Client, double_node, frame, own_domain, values
 from sensor_msgs.msg import CameraInfo, Image
@@ -248,5 +253,62 @@ def test_over_dds_an_image_of_another_type_is_told():
         client = Client(domain, compressed=True)
         told = client.diagnosis('inputs', 'image_transport')
         assert 'expected sensor_msgs/msg/Image' in told.message
+        client.close()
+        assert process.stop() == 0
+
+
+def test_over_dds_a_model_that_cannot_be_loaded_is_told_until_another_is():
+    """The node stays unconfigured, and starts once its parameter is right."""
+    domain = own_domain(23)
+    with double_node(domain, 'autostart:=false', 'model:=bad') as process:
+        client = Client(domain)
+
+        def call(kind, name, request):
+            service = client.node.create_client(kind, f'/pose_node/{name}')
+            assert service.wait_for_service(20)
+            future = service.call_async(request)
+            assert client.spin(future.done)
+            return future.result()
+
+        def go(transition):
+            request = ChangeState.Request(transition=Transition(id=transition))
+            return call(ChangeState, 'change_state', request).success
+
+        assert not go(Transition.TRANSITION_CONFIGURE)
+        told = client.diagnosis('model', 'it is damaged')
+        assert told.level == b'\x02'
+        assert values(told)['state'] == 'unconfigured'
+        value = ParameterValue(type=ParameterType.PARAMETER_STRING, string_value='boxes')
+        changed = call(SetParameters, 'set_parameters', SetParameters.Request(
+            parameters=[Parameter(name='model', value=value)]))
+        assert changed.results[0].successful
+        assert go(Transition.TRANSITION_CONFIGURE)
+        assert client.diagnosis('model', 'the node is inactive').level == b'\x01'
+        assert go(Transition.TRANSITION_ACTIVATE)
+        assert client.diagnosis('model', 'active with boxes').level == b'\x00'
+        client.close()
+        assert process.stop() == 0
+
+
+@pytest.mark.parametrize(('name', 'value', 'words'), [
+    ('warn_age_s', 3.0, ['error_age_s', 'below']),
+    ('warn_age_s', -1.0, ['warn_age_s']),
+    ('warn_age_s', math.nan, ['warn_age_s', 'nan']),
+    ('warn_age_s', None, ['undeclared']),
+])
+def test_over_dds_a_threshold_that_makes_no_sense_is_refused(name, value, words):
+    """With the reason; also one that contradicts another, and a parameter is never deleted."""
+    domain = own_domain(24)
+    with double_node(domain, 'autostart:=false') as process:
+        client = Client(domain)
+        service = client.node.create_client(SetParameters, '/pose_node/set_parameters')
+        assert service.wait_for_service(20)
+        kind = ParameterType.PARAMETER_NOT_SET if value is None else ParameterType.PARAMETER_DOUBLE
+        future = service.call_async(SetParameters.Request(parameters=[Parameter(
+            name=name, value=ParameterValue(type=kind, double_value=value or 0.0))]))
+        assert client.spin(future.done)
+        result = future.result().results[0]
+        assert not result.successful
+        assert all(word in result.reason for word in words), result.reason
         client.close()
         assert process.stop() == 0
