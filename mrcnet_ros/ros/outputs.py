@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from cv_bridge import CvBridge
@@ -17,8 +18,10 @@ from ..objects import ObjectModel
 from ..rendering.pose_overlay import DrawnObject, PoseOverlay
 from . import qos
 from .frame_handler import Answer
+from .frame_queue import FrameQueue
 from .markers import Markers
 from .params import NodeParameters
+from .timings import Timings
 
 
 class Outputs:
@@ -63,51 +66,65 @@ class Outputs:
 
 
 class Pictures:
-    """Draws answers for people, while people look; used by the worker's thread.
+    """Draws answers for people, while people look.
+
+    The overlay has a thread of its own, which makes and owns its renderer: poses wait neither for
+    OpenGL to start nor for a drawing.
 
     :param objects: by label.
+    :param timings: told how long markers and overlay took.
+    :param failed: told why nothing can be drawn.
     """
 
-    def __init__(self, outputs: Outputs, objects: Mapping[str, ObjectModel]) -> None:
+    def __init__(
+        self, outputs: Outputs, objects: Mapping[str, ObjectModel], timings: Timings,
+        failed: Callable[[Exception], None],
+    ) -> None:
         """Start without a renderer, which only an overlay needs."""
         self._outputs, self._objects = outputs, objects
+        self._timings, self._failed = timings, failed
         self._markers = Markers()
-        self._overlay: PoseOverlay | None = None
+        self._waiting: FrameQueue[Answer] = FrameQueue(1, replace=True)
         self._drawn_s = float('-inf')
+        self._thread = threading.Thread(target=self._draw_waiting, name='overlay', daemon=True)
+        self._thread.start()
 
-    def publish(self, answer: Answer, parameters: NodeParameters) -> dict[str, float]:
-        """Publish markers and overlay as far as they are wanted.
-
-        :return: the time that each took [s].
-        :raises MrcnetError: when a mesh or OpenGL cannot be used.
-        """
-        seconds = {}
+    def publish(self, answer: Answer, parameters: NodeParameters) -> None:
+        """Publish markers and have the overlay drawn, as far as they are wanted."""
         start = time.perf_counter()
         if self._outputs.markers_wanted(parameters):
             self._outputs.publish_markers(self._markers.message(
                 answer.header, answer.scene, self._objects,
                 lifetime_s=parameters.marker_lifetime_s,
                 mesh_folder=parameters.marker_mesh_folder))
-            seconds['markers'] = time.perf_counter() - start
-        start = time.perf_counter()
+            self._timings.add({'markers': time.perf_counter() - start})
         due = start - self._drawn_s >= 1.0 / parameters.overlay_rate_hz
         if due and self._outputs.overlay_wanted(parameters):
             self._drawn_s = start
-            self._outputs.publish_overlay(self._draw(answer))
-            seconds['overlay'] = time.perf_counter() - start
-        return seconds
+            self._waiting.put(answer)
 
     def close(self) -> None:
-        """Free the renderer."""
-        if self._overlay is not None:
-            self._overlay.close()
-            self._overlay = None
+        """Free the renderer, when the picture being drawn is done."""
+        self._waiting.close()
+        self._thread.join()
 
-    def _draw(self, answer: Answer) -> Image:
-        if self._overlay is None:
-            self._overlay = PoseOverlay(self._objects)
-        scene = answer.scene
-        picture = self._overlay.draw(scene.image_rgb, scene.camera, [
-            DrawnObject(e.label, e.T_camera_object, f'{name} {e.score:.2f}')
-            for name, e in zip(scene.names, scene.estimates, strict=True)])
-        return CvBridge().cv2_to_imgmsg(picture, 'rgb8', answer.header)
+    def _draw_waiting(self) -> None:
+        overlay: PoseOverlay | None = None
+        while (answer := self._waiting.get()) is not None:
+            start = time.perf_counter()
+            try:
+                overlay = overlay or PoseOverlay(self._objects)
+                self._outputs.publish_overlay(_drawn(overlay, answer))
+                self._timings.add({'overlay': time.perf_counter() - start})
+            except Exception as error:  # the next picture may be possible
+                self._failed(error)
+        if overlay is not None:
+            overlay.close()
+
+
+def _drawn(overlay: PoseOverlay, answer: Answer) -> Image:
+    scene = answer.scene
+    picture = overlay.draw(scene.image_rgb, scene.camera, [
+        DrawnObject(e.label, e.T_camera_object, f'{name} {e.score:.2f}')
+        for name, e in zip(scene.names, scene.estimates, strict=True)])
+    return CvBridge().cv2_to_imgmsg(picture, 'rgb8', answer.header)

@@ -55,7 +55,8 @@ class Worker:
 
     def _make(self) -> FrameHandler:
         handler = self._load()
-        self._pictures = Pictures(self._outputs, handler.objects)
+        self._pictures = Pictures(
+            self._outputs, handler.objects, self._node.timings, self._cannot_draw)
         return handler
 
     def _free(self) -> None:
@@ -93,8 +94,11 @@ class Worker:
         """Publish markers and overlay; the frame is answered even when they fail."""
         assert self._pictures is not None
         try:
-            self._node.timings.add(self._pictures.publish(answer, parameters))
+            self._pictures.publish(answer, parameters)
         except Exception as error:
-            self._node.get_logger().error(
-                f'no markers or overlay: {type(error).__name__}: {error}',
-                throttle_duration_sec=60.0)
+            self._cannot_draw(error)
+
+    def _cannot_draw(self, error: Exception) -> None:
+        self._node.get_logger().error(
+            f'no markers or overlay: {type(error).__name__}: {error}',
+            throttle_duration_sec=60.0)
