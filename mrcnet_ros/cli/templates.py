@@ -26,9 +26,9 @@ def run(args: argparse.Namespace) -> int:
     """
     from tqdm import tqdm
 
-    from ..inference.model_directory import read_model_directory
     from ..geometry.rotation_grid import rotation_grid
     from ..geometry.view_prior import allowed_bins
+    from ..inference.model_directory import read_model_directory
     from ..rendering.template_store import TemplateStore
 
     directory = read_model_directory(args.model, args.meshes)
