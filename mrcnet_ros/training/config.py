@@ -46,6 +46,8 @@ class TrainConfig:
     :param refresh: steps between refreshes of the template features.
     :param checkpoint: steps between checkpoints, a multiple of ``refresh``.
     :param validation: steps between validations on synthetic images.
+    :param chances: of what happens to composed images, by name, where they differ from
+        :class:`~mrcnet_ros.training.composer.ComposerSpec`.
     :param emphasis: how often an object is drawn for every draw of the others, by label; 1 for
         those not named.
     :param init: model directory to start from, or None to start from noise.
@@ -74,6 +76,7 @@ class TrainConfig:
     refresh: int = 100
     checkpoint: int = 500
     validation: int = 1000
+    chances: dict[str, float] = field(default_factory=dict)
     emphasis: dict[str, int] = field(default_factory=dict)
     init: Path | None = None
     freeze_shared: bool = False

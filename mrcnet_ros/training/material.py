@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from ..errors import SpecError
 from ..geometry.rotation_grid import rotation_grid
 from ..geometry.view_prior import allowed_bins
 from ..objects import ObjectModel
@@ -53,13 +55,25 @@ def load_material(config: TrainConfig, objects: list[ObjectModel],
     composer = Composer(
         [v.open() for v in views], [config.view_prior] * len(objects),
         background_patches(images, config.patches, config.seed), irradiance_matrices(images),
-        ComposerSpec(crop=config.spec.crop), targets)
+        composer_spec(config), targets)
     shapes = ObjectShapes.build(
         [o.load_mesh().vertices for o in objects], [o.diameter_m for o in objects],
         [o.symmetries.transforms for o in objects])
     bins = config.spec.bins
     grid = torch.from_numpy(rotation_grid(bins.rotation_nside, bins.rotation_in_plane).copy())
     return Material(composer, shapes, grid.float())
+
+
+def composer_spec(config: TrainConfig) -> ComposerSpec:
+    """Return the chances of composed images.
+
+    :raises SpecError: when the configuration names one that does not exist.
+    """
+    known = {f.name for f in dataclasses.fields(ComposerSpec)} - {'crop'}
+    unknown = set(config.chances) - known
+    if unknown:
+        raise SpecError(f'chances: unknown {sorted(unknown)}; known: {sorted(known)}')
+    return ComposerSpec(crop=config.spec.crop, **config.chances)
 
 
 def load_templates(config: TrainConfig, objects: list[ObjectModel]) -> TemplateBank:
