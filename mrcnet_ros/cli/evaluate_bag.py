@@ -107,7 +107,8 @@ def _node_parameters(args: argparse.Namespace) -> list[str]:
         'meshes': args.meshes.resolve() if args.meshes else "''",
     }
     if args.mode == 'lossless':
-        values |= {'policy': 'lossless', 'input_reliability': 'reliable'}
+        values |= {'policy': 'lossless', 'input_reliability': 'reliable',
+                   'stable_symmetry': 'false'}  # frames may be unrelated photographs
     return [word for name, value in values.items() for word in ('-p', f'{name}:={value}')]
 
 
