@@ -1,4 +1,4 @@
-"""Light on rendered views, and what a camera does to an image."""
+"""Surfaces that differ from their scans, cluttered desks, and what a camera does to an image."""
 
 from __future__ import annotations
 
@@ -6,95 +6,65 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..geometry.se3 import Array
-
-RECOLOURED = 0.6
 SHADOWED = 0.6
-TEXTURED = 0.4
+# white noise, of which images take windows: drawing it anew would be a tenth of the work
+_NOISE = np.random.default_rng(0).standard_normal(1 << 20, np.float32)
 
 
-def light(rng: np.random.Generator, albedo: NDArray[np.uint8], normals: NDArray[np.uint8],
-          lamp: Array, azimuth: float, gloss: float, R_camera_object: Array) -> NDArray[np.uint8]:
-    """Light a view by an environment, a lamp and a highlight.
+def recolour(rng: np.random.Generator, colour: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Change the colours of a scanned surface as a whole: tone curve, saturation, tint.
 
-    :param albedo: (S, S, 4) uint8 colour and mask.
-    :param normals: (S, S, 3) uint8 object-frame normals.
-    :param lamp: (3, 4, 4) irradiance of an environment whose up is the object's z axis.
-    :param azimuth: of the environment about z [rad].
-    :param gloss: 0 to 1, below 0.5 without a highlight.
-    :return: (S, S, 4) uint8.
+    :param colour: (..., 3) uint8.
+    :return: likewise.
     """
-    result = np.array(albedo)
-    rows, columns = np.nonzero(albedo[..., 3])
-    n = normals[rows, columns].astype(np.float32) * np.float32(1 / 127.5) - np.float32(1)
-    turn = np.eye(4)
-    turn[:2, :2] = [[np.cos(azimuth), -np.sin(azimuth)], [np.sin(azimuth), np.cos(azimuth)]]
-    Q = (turn.T @ lamp @ turn).astype(np.float32)
-    h = np.concatenate([n, np.ones((len(n), 1), np.float32)], 1)
-    softness = np.float32(rng.uniform(0.0, 0.7))
-    ambient = softness + (1 - softness) * np.stack([((h @ q) * h).sum(1) for q in Q], 1)
-    direction = rng.normal(size=3)
-    direction[2] = abs(direction[2])
-    direction = (direction / np.linalg.norm(direction)).astype(np.float32)
-    lamp_strength = np.float32(rng.uniform(0, 0.8) * (rng.random() < 0.6))
-    shade = ambient + (lamp_strength * np.maximum(n @ direction, 0))[:, None]
-    gain = np.sqrt(np.maximum(shade, 0.02)) * np.float32(rng.uniform(0.75, 1.25))
-    colour = albedo[rows, columns, :3] * gain
-    if gloss > 0.5:
-        toward = -R_camera_object[2].astype(np.float32)
-        half = direction + toward
-        half /= np.linalg.norm(half) + np.float32(1e-6)
-        highlight = np.maximum(n @ half, 0) ** np.float32(rng.uniform(8, 40))
-        colour += (np.float32(240 * (gloss - 0.5)) * highlight)[:, None]
-    result[rows, columns, :3] = np.clip(colour, 0, 255)
-    return result
+    levels = np.arange(256) / 255.0
+    gamma, gain = rng.uniform(0.6, 1.7), rng.uniform(0.7, 1.3)
+    tone = np.clip(255 * gain * levels**gamma, 0, 255).astype(np.uint8)
+    k = rng.uniform(0.4, 1.8)
+    mix = k * np.eye(3) + (1 - k) / 3
+    mix = mix * rng.uniform(0.85, 1.15, (3, 1))
+    return np.asarray(cv2.transform(cv2.LUT(colour, tone), mix), np.uint8)
 
 
-def light_simply(rng: np.random.Generator, albedo: NDArray[np.uint8],
-                 normals: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Light a view by one direction and an ambient part: enough for objects that only disturb.
+def weather(rng: np.random.Generator, colour: NDArray[np.float32],
+            texture: NDArray[np.uint8]) -> None:
+    """Make a lit surface uneven: patches of light and shadow, soft and hard, another texture.
 
-    :param albedo: (S, S, 4) uint8 colour and mask.
-    :param normals: (S, S, 3) uint8 object-frame normals.
-    :return: (S, S, 4) uint8.
+    Real surfaces differ from their scans in gloss, dirt, what they mirror, and the shadows that
+    other things cast on them.
+
+    :param colour: (H, W, 3) float32 in 0..255; changed in place.
+    :param texture: (B, B, 3) uint8 with B >= H, W.
     """
-    direction = rng.normal(size=3)
-    direction *= rng.uniform(0, 0.5) / (127.5 * np.linalg.norm(direction))
-    offset = rng.uniform(0.4, 1.1) - 127.5 * direction.sum()
-    row = np.array([[*direction, offset]])
-    gain = cv2.transform(normals.astype(np.float32), np.repeat(row, 3, axis=0))
-    colour = albedo[..., :3]
-    if rng.random() < RECOLOURED:
-        colour = colour[..., rng.permutation(3)]
-        gain = gain * rng.uniform(0.3, 1.5, 3).astype(np.float32)
-    result = np.array(albedo)
-    result[..., :3] = np.clip(colour * gain, 0, 255)
-    return result
+    height, width = colour.shape[:2]
+    if rng.random() < 0.6:
+        cells = int(rng.integers(2, 7))
+        field = rng.uniform(0.55, 1.4, (cells, cells)).astype(np.float32)
+        colour *= cv2.resize(field, (width, height), interpolation=cv2.INTER_CUBIC)[..., None]
+    if rng.random() < 0.5:
+        field = np.ones((height, width), np.float32)
+        for _ in range(int(rng.integers(1, 4))):
+            _random_shape(rng, field, float(rng.uniform(0.25, 1.5)))
+        if rng.random() < 0.7:
+            field = cv2.blur(field, (3, 3) if rng.random() < 0.5 else (7, 7))
+        colour *= field[..., None]
+    if rng.random() < 0.3:
+        x, y = rng.integers(0, np.array(texture.shape[1::-1]) - (width, height) + 1)
+        part = np.float32(rng.uniform(0.05, 0.5))
+        colour += part * (texture[y:y + height, x:x + width] - colour)
 
 
-def vary_surface(rng: np.random.Generator, view: NDArray[np.uint8],
-                 texture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Change how an object's surface looks: real ones differ from their scanned colours.
-
-    Tint, uneven brightness, and sometimes another texture shining through.
-
-    :param view: (S, S, 4) uint8 lit colour and mask.
-    :param texture: (B, B, 3) uint8 with B >= S.
-    :return: (S, S, 4) uint8.
-    """
-    size = view.shape[0]
-    cells = int(rng.integers(2, 6))
-    field = rng.uniform(0.6, 1.35, (cells, cells)).astype(np.float32)
-    field = cv2.resize(field, (size, size), interpolation=cv2.INTER_CUBIC)
-    tint = (rng.uniform(0.75, 1.3) * rng.uniform(0.8, 1.2, 3)).astype(np.float32)
-    colour = view[..., :3] * (field[..., None] * tint)
-    if rng.random() < TEXTURED:
-        part = np.float32(rng.uniform(0.05, 0.45))
-        x, y = rng.integers(0, texture.shape[0] - size + 1, 2)
-        colour += part * (texture[y:y + size, x:x + size] - colour)
-    result = np.array(view)
-    result[..., :3] = np.clip(colour, 0, 255)
-    return result
+def _random_shape(rng: np.random.Generator, field: NDArray[np.float32], value: float) -> None:
+    """Fill a triangle, quadrangle or ellipse."""
+    size = np.array(field.shape[1::-1])
+    centre = rng.uniform(0, 1, 2) * size
+    if rng.random() < 0.5:
+        axes = rng.uniform(0.05, 0.4, 2) * size
+        cv2.ellipse(field, (centre.tolist(), (2 * axes).tolist(), rng.uniform(0, 180)), value, -1,
+                    cv2.LINE_AA)
+    else:
+        corners = centre + rng.uniform(-0.5, 0.5, (int(rng.integers(3, 5)), 2)) * size
+        cv2.fillPoly(field, [corners.astype(np.int32)], value, cv2.LINE_AA)
 
 
 def clutter(rng: np.random.Generator, image: NDArray[np.float32],
@@ -168,20 +138,21 @@ def augment(rng: np.random.Generator, image: NDArray[np.float32]) -> NDArray[np.
             w, h = rng.integers(size // 16, size // 4, 2)
             x, y = rng.integers(0, size - w), rng.integers(0, size - h)
             image[y:y + h, x:x + w] = rng.uniform(0, 255, 3)
-    if rng.random() < 0.4:
-        small = int(size * rng.uniform(0.35, 0.9))
+    if rng.random() < 0.35:
+        small = int(size * rng.uniform(0.4, 0.95))
         image = cv2.resize(cv2.resize(image, (small, small), interpolation=cv2.INTER_AREA),
                            (size, size), interpolation=cv2.INTER_LINEAR)
     if rng.random() < 0.5:
-        image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.3, 1.3))
-    gain = rng.uniform(0.6, 1.4) * rng.uniform(0.85, 1.15, 3)
-    contrast, mean = rng.uniform(0.6, 1.4), float(image.mean())
+        image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.3, 1.1))
+    gain = rng.uniform(0.7, 1.3) * rng.uniform(0.85, 1.15, 3)
+    contrast, mean = rng.uniform(0.7, 1.4), float(image.mean())
     image = (image - mean) * (contrast * gain).astype(np.float32) + (
         mean * gain + rng.uniform(-25, 25)).astype(np.float32)
     if rng.random() < 0.3:
         grey = image.mean(2, keepdims=True)
         image = grey + np.float32(rng.uniform(0.2, 1.4)) * (image - grey)
     if rng.random() < 0.6:
-        noise = rng.standard_normal(image.shape, np.float32)
-        image = image + np.float32(rng.uniform(1, 10)) * noise
+        start = int(rng.integers(len(_NOISE) - image.size + 1))
+        noise = _NOISE[start:start + image.size].reshape(image.shape)
+        image += np.float32(rng.uniform(1, 10)) * noise
     return np.asarray(np.clip(image, 0, 255), np.uint8)

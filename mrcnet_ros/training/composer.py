@@ -16,11 +16,14 @@ from ..geometry.bins import encode_translation
 from ..geometry.crop import CropCamera, pinhole
 from ..geometry.se3 import Array, rotation_to_axis
 from ..specs import CropSpec, ViewPrior
-from .augmentation import augment, clutter, light, light_simply, vary_surface
+from .augmentation import augment, clutter, recolour, weather
+from .lighting import Light, draw_light
 from .view_bank import RELATIVE_SIZE, VIEW_PX, ViewBank
 
 LAYOUT_PX = VIEW_PX // 2
 MIN_VISIBLE = 0.15
+RECOLOURED = 0.6
+SHADED_CAVITIES = 0.6
 Matrix = NDArray[np.float64]
 
 
@@ -54,7 +57,7 @@ class ComposerSpec:
 
     :param crop: the network's crops.
     :param box_shift: largest shift of a box in parts of its side.
-    :param box_scale: largest change of a box side, as a part of it.
+    :param box_scale: largest change of the logarithm of a box's longer side.
     :param occluded: chance that other objects lie in front.
     :param distracted: chance that other objects lie behind.
     :param cluttered: chance of hard-edged shapes in the background.
@@ -144,12 +147,12 @@ class Composer:
         high = np.array([columns[-1] + 1, rows[-1] + 1]) * step - 0.5
         sides = high - low
         centre = (low + high) / 2 + self.spec.box_shift * rng.uniform(-1, 1, 2) * sides
-        sides = sides * (1 + self.spec.box_scale * rng.uniform(-1, 1, 2))
+        side = sides.max() * np.exp(self.spec.box_scale * rng.uniform(-1, 1))
         K = bank.K(view)
         ray = np.linalg.inv(K) @ np.array([*centre, 1.0])
         R = rotation_to_axis(ray)
         size = self.spec.crop.size_px
-        focal = K[0, 0] * np.linalg.norm(ray) * size / (self.spec.crop.padding * sides.max())
+        focal = K[0, 0] * np.linalg.norm(ray) * size / (self.spec.crop.padding * side)
         crop = CropCamera(R, pinhole(focal, size), size)
         return crop, crop.K_crop @ R @ np.linalg.inv(K)
 
@@ -165,31 +168,59 @@ class Composer:
             albedo = self.banks[class_index].albedo[view, ::4, ::4]
             near = albedo[albedo[..., 3] > 0][:, :3].mean(0)
             clutter(rng, image, _background(rng, other, size), near)
-        lamp = self.lights[int(rng.integers(len(self.lights)))]
+        light = draw_light(rng, self.lights[int(rng.integers(len(self.lights)))])
         layers = [(c, v, B) for c, v, B, in_front, _ in others if not in_front]
         layers.append((class_index, view, A))
         layers.extend((c, v, B) for c, v, B, in_front, _ in others if in_front)
         own = len(layers) - 1 - sum(1 for o in others if o[3])
         alpha = np.zeros((size, size), np.float32)
-        azimuth, gloss = rng.uniform(-np.pi, np.pi), rng.random()
         for number, (c, v, B) in enumerate(layers):
-            bank = self.banks[c]
+            chance = self.spec.varied if number == own else RECOLOURED
+            drawn = self._draw(rng, self.banks[c], v, H_crop_layout @ B, light,
+                               rng.random() < chance, number == own)
+            if drawn is None:
+                continue
+            window, colour, a = drawn
+            image[window] += a[..., None] * (colour - image[window])
             if number == own:
-                lit = light(rng, bank.albedo[v], bank.normals[v], lamp, azimuth, gloss,
-                            bank.R_camera_object[v])
-                skin = self.patches[int(rng.integers(len(self.patches)))]
-                if rng.random() < self.spec.varied:
-                    lit = vary_surface(rng, lit, skin)
-            else:
-                lit = light_simply(rng, bank.albedo[v], bank.normals[v])
-            warped = cv2.warpPerspective(lit, H_crop_layout @ B, (size, size),
-                                         flags=cv2.INTER_LINEAR)
-            a = warped[..., 3].astype(np.float32) * np.float32(1 / 255)
-            image += a[..., None] * (warped[..., :3] - image)
-            alpha = a if number == own else alpha * (1 - a) if number > own else alpha
+                alpha[window] = a
+            elif number > own:
+                alpha[window] *= 1 - a
         return augment(rng, image), alpha
 
+    def _draw(self, rng: np.random.Generator, bank: ViewBank, view: int, H_crop_view: Matrix,
+              light: Light, varied: bool, target: bool
+              ) -> tuple[Window, NDArray[np.float32], NDArray[np.float32]] | None:
+        """Light a view in the crop; return where it is, its colours and its opacity.
 
+        :param varied: whether its surface differs from the scan.
+        :param target: whether it is the object of the sample, not one that only disturbs.
+        """
+        size = (self.spec.crop.size_px,) * 2
+        flat = cv2.warpPerspective(bank.albedo[view], H_crop_view, size)
+        x, y, width, height = cv2.boundingRect(flat[..., 3])
+        if width == 0:
+            return None
+        window = (slice(y, y + height), slice(x, x + width))
+        codes = cv2.warpPerspective(bank.normals[view], H_crop_view, size,
+                                    flags=cv2.INTER_NEAREST)[window]
+        albedo, opacity = flat[window][..., :3], flat[window][..., 3]
+        if varied:
+            albedo = recolour(rng, albedo)
+            if not target:
+                albedo = albedo[..., rng.permutation(3)]
+        shade = light.table(bank.R_camera_object[view], rng.uniform(8, 80)).take(codes, axis=0)
+        if rng.random() < SHADED_CAVITIES:
+            cavity = cv2.warpPerspective(bank.cavity[view], H_crop_view, size)[window]
+            shade *= (1 - np.float32(rng.uniform(0, 0.8) / 255) * cavity)[..., None]
+        colour = albedo * shade[..., :3]
+        colour += shade[..., 3:]
+        if varied and target:
+            weather(rng, colour, self.patches[int(rng.integers(len(self.patches)))])
+        return window, np.clip(colour, 0, 255, out=colour), opacity * np.float32(1 / 255)
+
+
+Window = tuple[slice, slice]
 _Other = tuple[int, int, Matrix, bool, NDArray[np.bool_]]
 
 

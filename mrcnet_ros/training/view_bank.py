@@ -1,7 +1,7 @@
 """Rendered views of the training objects, from which images are composed.
 
-A view keeps unlit colour, normals and depth, so that light, in-plane rotation, position and size
-can be drawn anew for every training image without rendering again.
+A view keeps unlit colour, normals, cavities and depth, so that light, in-plane rotation, position
+and size can be drawn anew for every training image without rendering again.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -25,10 +26,12 @@ from ..geometry.view_prior import elevation_and_tilt, rotation_from_angles, samp
 from ..objects import ObjectModel
 from ..rendering.renderer import Renderer
 from ..specs import ViewPrior
+from .lighting import normal_codes
 
 VIEW_PX = 128
 RELATIVE_SIZE = 0.85
-BANK_VERSION = 1
+BANK_VERSION = 2
+_PIXELS = ('albedo', 'normals', 'cavity', 'depth')
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +39,8 @@ class ViewBank:
     """Views of one object, upright, the object's origin on the optical axis.
 
     :param albedo: (V, S, S, 4) uint8 unlit RGB and mask (255 on the object).
-    :param normals: (V, S, S, 3) uint8 object-frame normals, ``127.5 * (n + 1)``.
+    :param normals: (V, S, S) uint16 codes of object-frame normals, see :mod:`.lighting`.
+    :param cavity: (V, S, S) uint8 how deep a place lies among its neighbours, 255 for the deepest.
     :param depth: (V, S, S) float16 depth minus distance, in diameters; 0 off the object.
     :param R_camera_object: (V, 3, 3).
     :param distance_m: (V,) of the object's origin.
@@ -44,7 +48,8 @@ class ViewBank:
     """
 
     albedo: NDArray[np.uint8]
-    normals: NDArray[np.uint8]
+    normals: NDArray[np.uint16]
+    cavity: NDArray[np.uint8]
     depth: NDArray[np.float16]
     R_camera_object: Array
     distance_m: Array
@@ -61,6 +66,7 @@ class SharedViews:
 
     albedo: torch.Tensor
     normals: torch.Tensor
+    cavity: torch.Tensor
     depth: torch.Tensor
     R_camera_object: Array
     distance_m: Array
@@ -68,8 +74,8 @@ class SharedViews:
 
     def open(self) -> ViewBank:
         """Return the bank, looking at the same memory."""
-        return ViewBank(self.albedo.numpy(), self.normals.numpy(), self.depth.numpy(),
-                        self.R_camera_object, self.distance_m, self.diameter_m)
+        return ViewBank(self.albedo.numpy(), self.normals.numpy(), self.cavity.numpy(),
+                        self.depth.numpy(), self.R_camera_object, self.distance_m, self.diameter_m)
 
 
 def load_or_render(
@@ -92,10 +98,10 @@ def load_or_render(
         path = Path(folder) / f'{model.label}-{key}'
         if not (path / 'done').exists():
             _render(path, model, prior, distance_m, views, seed)
-        albedo, normals, depth = (torch.from_numpy(np.load(path / f'{n}.npy')).share_memory_()
-                                  for n in ('albedo', 'normals', 'depth'))
+        albedo, normals, cavity, depth = (
+            torch.from_numpy(np.load(path / f'{n}.npy')).share_memory_() for n in _PIXELS)
         small = np.load(path / 'views.npz')
-        banks.append(SharedViews(albedo, normals, depth, small['R'], small['distance'],
+        banks.append(SharedViews(albedo, normals, cavity, depth, small['R'], small['distance'],
                                  model.diameter_m))
     return banks
 
@@ -111,7 +117,7 @@ def _render(path: Path, model: ObjectModel, prior: ViewPrior | None,
     distance = rng.uniform(*distance_m, views)
     shape = (views, VIEW_PX, VIEW_PX)
     albedo = np.zeros((*shape, 4), np.uint8)
-    normals = np.zeros((*shape, 3), np.uint8)
+    normals, cavity = np.zeros(shape, np.uint16), np.zeros(shape, np.uint8)
     depth = np.zeros(shape, np.float16)
     with Renderer(VIEW_PX, VIEW_PX) as renderer:
         renderer.add_mesh(model.label, model.load_mesh())
@@ -121,9 +127,27 @@ def _render(path: Path, model: ObjectModel, prior: ViewPrior | None,
             flat = renderer.render(model.label, T, K, shading='flat')
             mask = flat.depth_m > 0
             albedo[i, ..., :3], albedo[i, ..., 3] = flat.rgb, 255 * mask
-            normals[i] = renderer.render(model.label, T, K, shading='normals').rgb
-            depth[i] = np.where(mask, (flat.depth_m - distance[i]) / model.diameter_m, 0)
-    for name, array in (('albedo', albedo), ('normals', normals), ('depth', depth)):
+            normals[i] = normal_codes(renderer.render(model.label, T, K, shading='normals').rgb)
+            relative = np.where(mask, (flat.depth_m - distance[i]) / model.diameter_m, 0)
+            depth[i], cavity[i] = relative, find_cavities(relative.astype(np.float32), mask)
+    pixels: tuple[NDArray[np.generic], ...] = (albedo, normals, cavity, depth)
+    for name, array in zip(_PIXELS, pixels, strict=True):
         np.save(path / f'{name}.npy', array)
     np.savez(path / 'views.npz', R=R, distance=distance)
     (path / 'done').write_text(str(os.getpid()))
+
+
+def find_cavities(depth: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Tell where a surface lies behind its neighbourhood, and so gets less light.
+
+    :param depth: (S, S) in diameters.
+    :param mask: (S, S) where there is a surface.
+    :return: (S, S) uint8, 255 where it lies 0.08 diameters or more behind the mean around it.
+    """
+    inside = mask.astype(np.float32)
+    behind = np.zeros_like(depth)
+    for sigma in (3.0, 9.0):
+        weight = np.maximum(cv2.GaussianBlur(inside, (0, 0), sigma), np.float32(1e-3))
+        mean = cv2.GaussianBlur(depth * inside, (0, 0), sigma) / weight
+        behind = np.maximum(behind, depth - mean)
+    return np.asarray(np.clip(behind * inside * (255 / 0.08), 0, 255), np.uint8)
