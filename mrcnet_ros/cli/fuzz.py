@@ -18,14 +18,18 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument('--messages', type=positive, default=5000, metavar='N',
-                        help='how many to send (default: 5000)')
+                        help='how many to send to each node (default: 5000)')
     parser.add_argument('--seed', type=int, default=0, metavar='S',
                         help='the same seed sends the same messages (default: 0)')
+    parser.add_argument('--image-transport', choices=('raw', 'compressed', 'both'),
+                        default='both', help='type of the images; both: to one node after the '
+                        'other (default: both)')
     add_model_arguments(parser)
     parser.add_argument('--timeout', type=float, default=120.0, metavar='S',
                         help='for the start of the node and for each good frame (default: 120)')
     parser.add_argument('--log', type=Path, default=Path('out/fuzz.node.log'), metavar='FILE',
-                        help="the node's output (default: out/fuzz.node.log)")
+                        help="the node's output; the transport becomes part of the name "
+                             '(default: %(default)s)')
 
 
 def run(args: argparse.Namespace) -> int:
@@ -38,14 +42,21 @@ def run(args: argparse.Namespace) -> int:
                   'meshes': args.meshes.resolve() if args.meshes else "''"}
     command = ['-m', 'mrcnet_ros.cli.main', 'node', '--ros-args',
                *(w for n, v in parameters.items() for w in ('-p', f'{n}:={v}'))]
-    return fuzz(args, command, sorted(model_labels(args.model).values()))
+    chosen = args.image_transport
+    transports = ('raw', 'compressed') if chosen == 'both' else (chosen,)
+    labels = sorted(model_labels(args.model).values())
+    return max(fuzz(args, command, labels, transport) for transport in transports)
 
 
-def fuzz(args: argparse.Namespace, node_command: Sequence[str], labels: Sequence[str]) -> int:
-    """Do what ``run`` does, with any program as the node.
+def fuzz(
+    args: argparse.Namespace, node_command: Sequence[str], labels: Sequence[str],
+    transport: str = 'raw',
+) -> int:
+    """Do what ``run`` does for one type of images, with any program as the node.
 
-    :param node_command: arguments of the Python interpreter.
+    :param node_command: arguments of the Python interpreter; a ROS parameter is appended.
     :param labels: that the node knows.
+    :param transport: ``raw`` or ``compressed``.
     """
     from tqdm import tqdm
 
@@ -53,16 +64,19 @@ def fuzz(args: argparse.Namespace, node_command: Sequence[str], labels: Sequence
     from ..ros.fuzzing import FuzzRun
 
     prepare_environment()
-    with LoggedProcess('node', node_command, args.log) as node:
-        with (FuzzRun(labels, node.check_runs) as fuzzer,
+    log = args.log.with_name(f'{args.log.stem}.{transport}{args.log.suffix}')
+    command = [*node_command, '-p', f'image_transport:={transport}']
+    with LoggedProcess('node', command, log) as node:
+        with (FuzzRun(labels, node.check_runs, compressed=transport == 'compressed') as fuzzer,
               tqdm(total=args.messages, unit='message', disable=None) as progress):
             findings = fuzzer.run(args.messages, args.seed, args.timeout,
                                   lambda sent: progress.update(sent - progress.n))
         code = node.stop()
     if code not in (0, -signal.SIGTERM):
         findings.failures.append(f'the node ended with status {code}')
-    if 'Traceback' in args.log.read_text(encoding='utf-8', errors='replace'):
-        findings.failures.append(f'a traceback is in {args.log}')
+    if 'Traceback' in log.read_text(encoding='utf-8', errors='replace'):
+        findings.failures.append(f'a traceback is in {log}')
+    print(f'images {transport}: ', end='')
     _report(findings)
     return 1 if findings.failures else 0
 

@@ -13,6 +13,7 @@ from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
 
+from .fuzz_compressed import compressed_image, spoil_compressed
 from .messages import RGB_SOURCES, header_at
 
 WIDTH, HEIGHT, FOCAL = 160, 120, 200.0
@@ -29,10 +30,11 @@ _MODELS = ('plumb_bob', 'rational_polynomial', 'equidistant', 'thin_prism', *_TE
 Messages = dict[str, Any]
 
 
-def good_frame(stamp: int, label: str) -> Messages:
+def good_frame(stamp: int, label: str, *, compressed: bool = False) -> Messages:
     """Return a frame that the node must answer with one pose.
 
     :param stamp: [ns].
+    :param compressed: with a sensor_msgs/CompressedImage.
     """
     header = header_at(stamp, FRAME_ID)
     image = Image(header=header, width=WIDTH, height=HEIGHT, encoding='rgb8', step=3 * WIDTH)
@@ -45,7 +47,7 @@ def good_frame(stamp: int, label: str) -> Messages:
     box.bbox.center.position.x, box.bbox.center.position.y = WIDTH / 2, HEIGHT / 2
     box.bbox.size_x = box.bbox.size_y = HEIGHT / 2
     box.results = [_hypothesis(label, 0.9)]
-    return {'image': image, 'camera_info': info,
+    return {'image': compressed_image(image) if compressed else image, 'camera_info': info,
             'detections': Detection2DArray(header=header, detections=[box])}
 
 
@@ -53,11 +55,13 @@ class Fuzzer:
     """Draws messages.
 
     :param labels: known to the node.
+    :param compressed: images are sensor_msgs/CompressedImage.
     """
 
-    def __init__(self, seed: int, labels: Sequence[str]) -> None:
+    def __init__(self, seed: int, labels: Sequence[str], *, compressed: bool = False) -> None:
         """Start the random numbers."""
         self._random, self._labels = random.Random(seed), list(labels)
+        self._compressed = compressed
 
     def messages(self, stamp: int) -> list[tuple[str, Any]]:
         """Return topics and messages to send, from none to all of a frame.
@@ -67,7 +71,7 @@ class Fuzzer:
         :param stamp: that most of them carry [ns].
         """
         draw = self._random
-        frame = good_frame(stamp, draw.choice(self._labels))
+        frame = good_frame(stamp, draw.choice(self._labels), compressed=self._compressed)
         changes: Sequence[Callable[[Messages], None]] = (
             self._spoil_image, self._spoil_camera_info, self._spoil_detections,
             self._spoil_stamps)
@@ -79,6 +83,9 @@ class Fuzzer:
 
     def _spoil_image(self, frame: Messages) -> None:
         draw, image = self._random, frame['image']
+        if self._compressed:
+            spoil_compressed(image, draw)
+            return
         match draw.randrange(6):
             case 0:
                 image.encoding = draw.choice(_ENCODINGS)

@@ -7,23 +7,17 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from types import TracebackType
 from typing import Any
 
-import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped
-from rclpy.executors import SingleThreadedExecutor
-from rclpy.qos import QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import CompressedImage, Image
 from tf2_msgs.msg import TFMessage
-from vision_msgs.msg import Detection3DArray
 
-from .bag import INPUTS
 from .fuzz_messages import Fuzzer, good_frame
 from .messages import stamp_ns
-from .replay import ReplayError
+from .peer import Peer
 
-QOS = QoSProfile(depth=200, reliability=ReliabilityPolicy.RELIABLE)
 BURST = 40
 RESEND_S = 3.0
 STEP_NS = 10**7
@@ -47,45 +41,25 @@ class Findings:
     diagnostics: dict[str, str] = field(default_factory=dict)
 
 
-class FuzzRun:
-    """The other end of the node's topics.
+class FuzzRun(Peer):
+    """Sends damaged messages and checks what comes back.
 
     :param labels: known to the node.
     :param alive: raises when the node has ended.
+    :param compressed: send sensor_msgs/CompressedImage.
     """
 
-    def __init__(self, labels: Sequence[str], alive: Callable[[], None]) -> None:
-        """Open a context of its own, publish and subscribe."""
-        self._labels, self._alive = labels, alive
+    def __init__(
+        self, labels: Sequence[str], alive: Callable[[], None], *, compressed: bool = False,
+    ) -> None:
+        """Join the network."""
+        super().__init__('fuzz', alive, CompressedImage if compressed else Image)
+        self._labels, self._compressed = labels, compressed
         self._findings = Findings()
         self._answered: set[int] = set()
-        self._context: Any = rclpy.Context()
-        rclpy.init(context=self._context)
-        self._node: Any = rclpy.create_node('fuzz', context=self._context)
-        self._executor = SingleThreadedExecutor(context=self._context)
-        self._executor.add_node(self._node)
-        self._publishers = {topic.lstrip('/'): self._node.create_publisher(kind, topic, QOS)
-                            for topic, kind in INPUTS.items()}
-        for kind, topic, receive in (
-            (Detection3DArray, '/object_detections', self._on_detections),
-            (PoseStamped, '/object_poses', lambda m: self._check([m.pose])),
-            (TFMessage, '/tf', self._on_transforms),
-            (DiagnosticArray, '/diagnostics', self._on_diagnostics),
-        ):
-            self._node.create_subscription(kind, topic, receive, QOS)
-
-    def __enter__(self) -> FuzzRun:
-        """Return the run itself."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Leave the network."""
-        self._executor.shutdown()
-        self._node.destroy_node()
-        self._context.try_shutdown()
+        self.subscribe(PoseStamped, '/object_poses', lambda m: self._check([m.pose]))
+        self.subscribe(TFMessage, '/tf', self._on_transforms)
+        self.subscribe(DiagnosticArray, '/diagnostics', self._on_diagnostics)
 
     def run(
         self, messages: int, seed: int, timeout_s: float,
@@ -96,34 +70,25 @@ class FuzzRun:
         :param messages: how many to send.
         :param timeout_s: for the start of the node, and for the answer to a good frame.
         :param after_burst: told how many have been sent.
-        :raises ReplayError: when the node does not listen.
+        :raises PeerError: when the node does not listen.
         :raises MrcnetError: when the node ends.
         """
-        self._connect(timeout_s)
-        fuzzer, stamp = Fuzzer(seed, self._labels), 10**9
+        self.wait_for_node(timeout_s)
+        fuzzer, stamp = Fuzzer(seed, self._labels, compressed=self._compressed), 10**9
         while self._findings.sent < messages:
             for _ in range(BURST):
                 stamp += STEP_NS
                 for topic, message in fuzzer.messages(stamp):
                     if self._findings.sent < messages:
-                        self._publishers[topic].publish(message)
+                        self.publish(f'/{topic}', message)
                         self._findings.sent += 1
-                self._spin(lambda: False, 0.0)
+                self.spin(lambda: False, 0.0)
             stamp = self._good_frame(stamp, timeout_s)
             after_burst(self._findings.sent)
         self._findings.diagnostics.clear()
-        if not self._spin(lambda: bool(self._findings.diagnostics), timeout_s):
+        if not self.spin(lambda: bool(self._findings.diagnostics), timeout_s):
             self._findings.failures.append('no /diagnostics any more')
         return self._findings
-
-    def _connect(self, timeout_s: float) -> None:
-        def connected() -> bool:
-            return (all(p.get_subscription_count() for p in self._publishers.values())
-                    and bool(self._node.count_publishers('/object_detections')))
-
-        if not self._spin(connected, timeout_s):
-            raise ReplayError(f'the node does not listen after {timeout_s:.0f} s')
-        self._spin(lambda: False, 0.5)
 
     def _good_frame(self, stamp: int, timeout_s: float) -> int:
         """Send a good frame until it is answered, for inputs may be best effort.
@@ -134,26 +99,18 @@ class FuzzRun:
         start = time.perf_counter()
         while time.perf_counter() < start + timeout_s:
             stamp += STEP_NS
-            for topic, message in good_frame(stamp, self._labels[0]).items():
-                self._publishers[topic].publish(message)
-            if self._spin(partial(self._answered.__contains__, stamp), RESEND_S):
+            frame = good_frame(stamp, self._labels[0], compressed=self._compressed)
+            for topic, message in frame.items():
+                self.publish(f'/{topic}', message)
+            if self.spin(partial(self._answered.__contains__, stamp), RESEND_S):
                 self._findings.answer_s.append(time.perf_counter() - start)
                 return stamp
         self._findings.failures.append(
             f'a good frame stayed without an answer after {self._findings.sent} messages')
         return stamp
 
-    def _spin(self, done: Callable[[], bool], timeout_s: float) -> bool:
-        end = time.perf_counter() + timeout_s
-        while True:
-            self._alive()
-            self._executor.spin_once(timeout_sec=max(0.0, min(end - time.perf_counter(), 0.1)))
-            if done():
-                return True
-            if time.perf_counter() >= end:
-                return False
-
-    def _on_detections(self, message: Any) -> None:
+    def on_detections(self, message: Any) -> None:
+        """Check an answer."""
         self._check(d.results[0].pose.pose for d in message.detections)
         self._check(d.bbox.center for d in message.detections)
         if message.detections:

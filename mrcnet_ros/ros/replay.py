@@ -6,24 +6,12 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from types import TracebackType
 from typing import Any
 
-import rclpy
-from rclpy.executors import SingleThreadedExecutor
-from rclpy.qos import QoSProfile, ReliabilityPolicy
-from vision_msgs.msg import Detection3DArray
-
-from ..errors import MrcnetError
 from ..geometry.se3 import Array
 from . import messages
 from .bag import INPUTS, BagFrame, restamped
-
-QOS = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)
-
-
-class ReplayError(MrcnetError):
-    """The node does not listen or does not answer."""
+from .peer import Peer
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,52 +37,17 @@ class Answer:
     age_s: float
 
 
-class Replayer:
-    """The other end of the node's topics.
+class Replayer(Peer):
+    """Sends frames of a bag.
 
     :param alive: called while waiting; raises when the node has ended.
     """
 
     def __init__(self, alive: Callable[[], None]) -> None:
-        """Open a context of its own, publish and subscribe."""
-        self._alive = alive
+        """Join the network."""
+        super().__init__('replay', alive)
         self._sent: dict[int, float] = {}
         self._answers: dict[int, Answer] = {}
-        self._context: Any = rclpy.Context()
-        rclpy.init(context=self._context)
-        self._node: Any = rclpy.create_node('replay', context=self._context)
-        self._executor = SingleThreadedExecutor(context=self._context)
-        self._executor.add_node(self._node)
-        self._publishers = {topic: self._node.create_publisher(kind, topic, QOS)
-                            for topic, kind in INPUTS.items()}
-        self._node.create_subscription(
-            Detection3DArray, '/object_detections', self._on_answer, QOS)
-
-    def __enter__(self) -> Replayer:
-        """Return the replayer itself."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Leave the network."""
-        self._executor.shutdown()
-        self._node.destroy_node()
-        self._context.try_shutdown()
-
-    def wait_for_node(self, timeout_s: float) -> None:
-        """Wait until the node listens to all inputs.
-
-        :raises ReplayError: when it does not in time.
-        """
-        def connected() -> bool:
-            return (all(p.get_subscription_count() for p in self._publishers.values())
-                    and bool(self._node.count_publishers('/object_detections')))
-
-        if not self._spin(connected, timeout_s):
-            raise ReplayError(f'the node does not listen after {timeout_s:.0f} s')
-        self._spin(lambda: False, 0.5)  # matching of reader and writer may lag behind the count
 
     def lossless(
         self, frames: Sequence[BagFrame], timeout_s: float,
@@ -107,7 +60,7 @@ class Replayer:
         answers: list[Answer | None] = []
         for frame in frames:
             self._send(frame, frame.stamp_ns)
-            self._spin(partial(self._answers.__contains__, frame.stamp_ns), timeout_s)
+            self.spin(partial(self._answers.__contains__, frame.stamp_ns), timeout_s)
             answers.append(self._answers.pop(frame.stamp_ns, None))
             after_frame()
         return answers
@@ -123,28 +76,19 @@ class Replayer:
         stamps: list[int] = []
         start = time.perf_counter()
         for index, frame in enumerate(frames):
-            self._spin(lambda: False, start + index / rate_hz - time.perf_counter())
-            stamps.append(int(self._node.get_clock().now().nanoseconds))
+            self.spin(lambda: False, start + index / rate_hz - time.perf_counter())
+            stamps.append(self.now_ns())
             self._send(frame, stamps[-1])
-        self._spin(lambda: stamps[-1] in self._answers, rest_s)
+        self.spin(lambda: stamps[-1] in self._answers, rest_s)
         return [self._answers.get(stamp) for stamp in stamps]
 
     def _send(self, frame: BagFrame, stamp: int) -> None:
         self._sent[stamp] = time.perf_counter()
-        for topic, publisher in self._publishers.items():
-            publisher.publish(restamped(frame.inputs[topic], stamp))
+        for topic in INPUTS:
+            self.publish(topic, restamped(frame.inputs[topic], stamp))
 
-    def _spin(self, done: Callable[[], bool], timeout_s: float) -> bool:
-        end = time.perf_counter() + timeout_s
-        while not done():
-            left = end - time.perf_counter()
-            if left <= 0:
-                return False
-            self._alive()
-            self._executor.spin_once(timeout_sec=min(left, 0.1))
-        return True
-
-    def _on_answer(self, message: Any) -> None:
+    def on_detections(self, message: Any) -> None:
+        """Keep the answer to a frame."""
         now, stamp = time.perf_counter(), messages.stamp_ns(message.header)
         poses = [PublishedPose(str(d.results[0].hypothesis.class_id),
                                float(d.results[0].hypothesis.score),
