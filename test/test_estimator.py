@@ -28,7 +28,7 @@ from mrcnet_ros.geometry.se3 import (
     rotation_to_axis,
 )
 from mrcnet_ros.geometry.view_prior import allowed_bins
-from mrcnet_ros.inference.backend import Arrays
+from mrcnet_ros.inference.backend import Arrays, HostBackend
 from mrcnet_ros.inference.estimator import PoseEstimator, decode_pose
 from mrcnet_ros.inference.model_directory import read_model_directory
 from mrcnet_ros.inference.poses import Detection, PoseEstimate
@@ -316,7 +316,7 @@ def test_decoding_a_pose_undoes_its_description():
         np.testing.assert_allclose(longer, T, atol=1e-9)  # lengths of the six do not matter
 
 
-class Oracle:
+class Oracle(HostBackend):
     """A backend that knows the poses; of two hypotheses it likes the right bin."""
 
     name = device = 'oracle'

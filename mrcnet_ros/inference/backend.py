@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,49 +14,94 @@ from ..errors import BackendError
 
 Arrays = Mapping[str, NDArray[Any]]
 GRAPHS = ('stage1', 'template', 'stage2')
+PRECISIONS = ('fp32', 'bf16', 'fp16')
+
+# What only goes back into the same backend. The estimator takes rows of these arrays, keeps single
+# rows, joins those with Backend.stack and never looks inside, so a runtime may return arrays of
+# its own for them, which stay on its device. Such an array has `nbytes`, `array[i]` (one row, or
+# several for an array of indices), `copy()`, and `__array__` for whoever wants it on the host.
+RESIDENT = ('x4', 'x8', 'x16', 'dense', 't4', 't8', 't16', 'coordinates')
+
+
+@dataclass(frozen=True, kw_only=True)
+class RuntimeOptions:
+    """What a model is to run on, and how.
+
+    :param backend: name of a runtime, or ``auto`` for the best one present.
+    :param device: of the runtime, as it calls it; '' for its usual one.
+    :param precision: of :data:`PRECISIONS`; ``auto`` for the lowest that the model has been
+        verified in, here and with this runtime, and fp32 when there is none.
+    :param threads: processor threads, None for the runtime's choice.
+    :param max_batch: largest batch that engines are built for; larger ones run in parts.
+    :param allow_unverified: run in a precision that the model has not been verified in.
+    :param say: is told what was chosen and why, and the progress of what takes long.
+    """
+
+    backend: str = 'onnxruntime'
+    device: str = ''
+    precision: str = 'auto'
+    threads: int | None = None
+    max_batch: int = 16
+    allow_unverified: bool = False
+    say: Callable[[str], None] = field(
+        default=logging.getLogger(__package__).info, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Check the precision.
+
+        :raises BackendError: when it is unknown.
+        """
+        if self.precision not in ('auto', *PRECISIONS):
+            raise BackendError(f'unknown precision {self.precision!r}; there are: auto, '
+                               f'{", ".join(PRECISIONS)}')
 
 
 class Backend(Protocol):
-    """A loaded model.
+    """A loaded model; loaded, run and closed by one thread.
 
-    :param name: of the runtime.
-    :param device: where it runs, as the runtime itself says.
+    :param name: of the runtime, as in the registry.
+    :param device: name of the processor where it really runs.
+    :param precision: in which it computes, of :data:`PRECISIONS`.
+    :param version: of the runtime.
     """
 
     name: str
     device: str
+    precision: str
+    version: str
 
     def run(self, graph: str, inputs: Arrays) -> dict[str, NDArray[Any]]:
-        """Run one of :data:`GRAPHS` on a batch.
+        """Run one graph on a batch.
 
-        :param inputs: arrays with the batch as first axis, as the graph names them.
-        :return: all outputs by name.
+        :param inputs: arrays with the batch as first axis, as the graph names them; numpy's, or
+            for :data:`RESIDENT` names what this backend returned.
+        :return: all outputs by name, numpy's but for :data:`RESIDENT` names.
         """
         ...
 
+    def keep(self, array: NDArray[Any]) -> NDArray[Any]:
+        """Return a numpy array as this runtime keeps :data:`RESIDENT` ones."""
+        ...
 
-def load_backend(name: str, graphs: Mapping[str, Path], threads: int | None) -> Backend:
-    """Load the graphs of a model into a runtime.
+    def stack(self, rows: Sequence[NDArray[Any]]) -> NDArray[Any]:
+        """Join single rows of a :data:`RESIDENT` array into a batch."""
+        ...
 
-    :param name: ``onnxruntime``, or ``auto`` for the best one present.
-    :param graphs: file of each graph.
-    :param threads: processor threads, None for the runtime's choice.
-    :raises BackendError: when the runtime is unknown or not installed.
-    """
-    loaders: dict[str, Callable[[Mapping[str, Path], int | None], Backend]] = {
-        'onnxruntime': _onnxruntime}
-    chosen = 'onnxruntime' if name == 'auto' else name
-    if chosen not in loaders:
-        raise BackendError(f'unknown backend {name!r}; there are: auto, {", ".join(loaders)}')
-    return loaders[chosen](graphs, threads)
+    def close(self) -> None:
+        """Let go of the device; nothing can be run afterwards."""
+        ...
 
 
-def _onnxruntime(graphs: Mapping[str, Path], threads: int | None) -> Backend:
-    from .onnxruntime_backend import OnnxRuntimeBackend
+class HostBackend:
+    """What all runtimes share whose arrays are numpy's."""
 
-    return OnnxRuntimeBackend(graphs, threads)
+    def keep(self, array: NDArray[Any]) -> NDArray[Any]:
+        """Return the array itself."""
+        return array
 
+    def stack(self, rows: Sequence[NDArray[Any]]) -> NDArray[Any]:
+        """Join single rows into a batch."""
+        return np.stack(rows)
 
-def stack(rows: Sequence[Arrays]) -> dict[str, NDArray[Any]]:
-    """Stack arrays of single items into a batch."""
-    return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+    def close(self) -> None:
+        """Do nothing: memory is freed with the object."""

@@ -20,7 +20,8 @@ from ..geometry.se3 import Array, make_transform, rotation_from_6d, rotation_to_
 from ..geometry.view_prior import allowed_bins
 from ..objects import ObjectModel
 from ..rendering.template_store import TemplateStore
-from .backend import Backend, load_backend
+from .backend import Backend, RuntimeOptions
+from .backends import load_backend
 from .frame_checks import check_image
 from .model_directory import ModelDirectory, read_model_directory
 from .poses import Detection, FrameResult, PoseEstimate, Skipped
@@ -71,22 +72,21 @@ class PoseEstimator:
 
     @classmethod
     def load(cls, model_dir: Path, meshes_dir: Path | None = None, *,
-             backend: str = 'onnxruntime', threads: int | None = None,
              cache_bytes: int = DEFAULT_CACHE_BYTES, store_root: Path | None = None,
-             hypotheses: int = 1, stage1_only: bool = False) -> PoseEstimator:
+             hypotheses: int = 1, stage1_only: bool = False, **runtime: Any) -> PoseEstimator:
         """Load a model directory into a runtime.
 
         :param meshes_dir: folder of the meshes; ``meshes`` in the model directory by default.
-        :param backend: name of the runtime, or ``auto``.
-        :param threads: processor threads, None for the runtime's choice.
         :param store_root: folder of rendered templates, in the user's cache by default.
+        :param runtime: fields of :class:`RuntimeOptions`: backend, device, precision, threads...
         :raises ModelError: when the model directory is incomplete, damaged or of other specs.
         :raises MeshError: when a mesh cannot be used.
         :raises BackendError: when the runtime cannot be used.
         """
         model = read_model_directory(model_dir, meshes_dir)
-        return cls(model, load_backend(backend, model.graphs, threads), TemplateStore(store_root),
-                   cache_bytes=cache_bytes, hypotheses=hypotheses, stage1_only=stage1_only)
+        backend = load_backend(model.graphs, RuntimeOptions(**runtime))
+        return cls(model, backend, TemplateStore(store_root), cache_bytes=cache_bytes,
+                   hypotheses=hypotheses, stage1_only=stage1_only)
 
     def __call__(self, image_rgb: NDArray[np.uint8], camera: Camera,
                  detections: Sequence[Detection]) -> list[PoseEstimate]:

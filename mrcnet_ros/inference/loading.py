@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from .backend import RuntimeOptions
 from .estimator import PoseEstimator
 from .paper_estimator import PaperEstimator
 from .paper_model import has_paper_preset
 
+RUNTIME_FIELDS = {f.name for f in fields(RuntimeOptions)}
 
-def load_any_estimator(model_dir: Path, meshes_dir: Path | None = None, *,
-                       backend: str = 'onnxruntime', threads: int | None = None,
+
+def load_any_estimator(model_dir: Path, meshes_dir: Path | None = None,
                        **options: Any) -> PoseEstimator | PaperEstimator:
     """Load a model directory into a runtime.
 
     :param meshes_dir: folder of the meshes; ``meshes`` in the model directory by default.
-    :param backend: name of the runtime, or ``auto``.
-    :param threads: processor threads, None for the runtime's choice.
-    :param options: of :meth:`PoseEstimator.load`, about its templates; the paper preset has
-        none to keep and ignores them.
+    :param options: of :meth:`PoseEstimator.load`; the paper preset has no templates to keep and
+        ignores what is about them.
     :raises ModelError: when the model directory is incomplete, damaged or of other specs.
     :raises MeshError: when a mesh cannot be used.
     :raises BackendError: when the runtime cannot be used.
     """
     if has_paper_preset(model_dir):
-        return PaperEstimator.load(model_dir, meshes_dir, backend=backend, threads=threads)
-    return PoseEstimator.load(model_dir, meshes_dir, backend=backend, threads=threads, **options)
+        runtime = {name: value for name, value in options.items() if name in RUNTIME_FIELDS}
+        return PaperEstimator.load(model_dir, meshes_dir, **runtime)
+    return PoseEstimator.load(model_dir, meshes_dir, **options)

@@ -1,36 +1,45 @@
-"""ONNX Runtime on the CPU."""
+"""ONNX Runtime, on the processor or on an NVIDIA GPU."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
 from ..errors import BackendError, ModelError
-from .backend import Arrays
+from .backend import Arrays, HostBackend
+from .cpu import cpu_name
+from .cuda_driver import cuda_problem
+
+PROVIDERS = {'cpu': 'CPUExecutionProvider', 'cuda': 'CUDAExecutionProvider'}
 
 
-class OnnxRuntimeBackend:
+class OnnxRuntimeBackend(HostBackend):
     """Runs the graphs of a model directory with ONNX Runtime.
 
     :param graphs: ONNX file of each graph.
     :param threads: threads of one run, None for all cores.
-    :raises BackendError: when ONNX Runtime is not installed.
+    :param device: ``cpu``, the usual one, or ``cuda``.
+    :raises BackendError: when ONNX Runtime is not installed or cannot use the device.
     :raises ModelError: when a graph cannot be loaded.
     """
 
     name = 'onnxruntime'
-    device = 'cpu'
+    precision = 'fp32'
 
-    def __init__(self, graphs: Mapping[str, Path], threads: int | None = None) -> None:
+    def __init__(self, graphs: Mapping[str, Path], threads: int | None = None,
+                 device: str = '') -> None:
         """Load every graph."""
         try:
             import onnxruntime
         except ModuleNotFoundError as error:
             raise BackendError(
                 'backend onnxruntime is not installed; pip install onnxruntime') from error
+        provider = _provider(device or 'cpu', onnxruntime.get_available_providers())
+        self.device = cpu_name() if device in ('', 'cpu') else device
+        self.version = str(onnxruntime.__version__)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or 0
         options.inter_op_num_threads = 1
@@ -38,13 +47,44 @@ class OnnxRuntimeBackend:
         self._sessions = {}
         for graph, path in graphs.items():
             try:
-                self._sessions[graph] = onnxruntime.InferenceSession(
-                    str(path), options, providers=['CPUExecutionProvider'])
+                session = onnxruntime.InferenceSession(str(path), options, providers=[provider])
             except Exception as error:
                 raise ModelError(path, f'ONNX Runtime cannot load it: {error}') from error
+            session.disable_fallback()
+            _check_provider(provider, session.get_providers())
+            self._sessions[graph] = session
         self._outputs = {g: [o.name for o in s.get_outputs()] for g, s in self._sessions.items()}
 
     def run(self, graph: str, inputs: Arrays) -> dict[str, NDArray[Any]]:
         """Run one graph on a batch."""
         names = self._outputs[graph]
         return dict(zip(names, self._sessions[graph].run(names, dict(inputs)), strict=True))
+
+
+def _provider(device: str, available: Sequence[str]) -> str:
+    """Return what runs on a device.
+
+    :param available: providers that this build of ONNX Runtime knows.
+    :raises BackendError: when there is none.
+    """
+    if device not in PROVIDERS:
+        raise BackendError(f'backend onnxruntime has no device {device!r}; there are: '
+                           f'{", ".join(PROVIDERS)}')
+    if device == 'cuda' and (problem := cuda_problem()):
+        raise BackendError(f'device cuda of the backend onnxruntime {problem}')
+    if PROVIDERS[device] not in available:
+        raise BackendError(
+            f'this build of onnxruntime has no {PROVIDERS[device]}, only '
+            f'{", ".join(available)}; install onnxruntime-gpu in place of onnxruntime')
+    return PROVIDERS[device]
+
+
+def _check_provider(wanted: str, used: Sequence[str]) -> None:
+    """Compare with what a session really uses: a provider that cannot run is left out silently.
+
+    :raises BackendError: when another one would run.
+    """
+    if list(used[:1]) != [wanted]:
+        raise BackendError(
+            f'onnxruntime cannot run {wanted} and would fall back to {", ".join(used)}; '
+            'its GPU build needs CUDA and cuDNN of the releases it was built for')

@@ -31,7 +31,8 @@ from ..geometry.se3 import Array, make_transform, rotation_from_6d
 from ..objects import ObjectModel
 from ..rendering.paper_template import phong_brightness
 from ..rendering.renderer import Renderer
-from .backend import Backend, load_backend
+from .backend import Backend, RuntimeOptions
+from .backends import load_backend
 from .frame_checks import check_image
 from .paper_model import PaperModel, read_paper_model
 from .poses import Detection, FrameResult, PoseEstimate, Skipped
@@ -81,19 +82,18 @@ class PaperEstimator:
             self._renderer.add_mesh(i, item.load_mesh())
 
     @classmethod
-    def load(cls, model_dir: Path, meshes_dir: Path | None = None, *,
-             backend: str = 'onnxruntime', threads: int | None = None) -> PaperEstimator:
+    def load(cls, model_dir: Path, meshes_dir: Path | None = None,
+             **runtime: Any) -> PaperEstimator:
         """Load a model directory into a runtime.
 
         :param meshes_dir: folder of the meshes; ``meshes`` in the model directory by default.
-        :param backend: name of the runtime, or ``auto``.
-        :param threads: processor threads, None for the runtime's choice.
+        :param runtime: fields of :class:`RuntimeOptions`: backend, device, precision, threads...
         :raises ModelError: when the model directory is incomplete, damaged or of other specs.
         :raises MeshError: when a mesh cannot be used.
         :raises BackendError: when the runtime cannot be used.
         """
         model = read_paper_model(model_dir, meshes_dir)
-        return cls(model, load_backend(backend, model.graphs, threads))
+        return cls(model, load_backend(model.graphs, RuntimeOptions(**runtime)))
 
     def __call__(self, image_rgb: NDArray[np.uint8], camera: Camera,
                  detections: Sequence[Detection]) -> list[PoseEstimate]:

@@ -11,7 +11,7 @@ from ..objects import ObjectModel
 from ..rendering.coordinates import template_coordinates
 from ..rendering.feature_cache import FeatureCache, Features
 from ..rendering.template_store import Templates
-from .backend import Backend, stack
+from .backend import Backend
 
 
 class TemplateFeatures:
@@ -49,23 +49,26 @@ class TemplateFeatures:
         if missing:
             found.update(self._compute(missing))
         hits = sum(1 for key in keys if key not in missing)
-        return stack([found[key] for key in keys]), hits, len(keys) - hits
+        rows = [found[key] for key in keys]
+        batch = {name: self._backend.stack([row[name] for row in rows]) for name in rows[0]}
+        return batch, hits, len(keys) - hits
 
     def _compute(self, keys: list[tuple[int, int]]) -> dict[tuple[int, int], Features]:
-        inputs, coordinates = [], []
+        images, coordinates = [], []
         for class_index, bin_index in keys:
             templates, model = self._templates[class_index], self._objects[class_index]
             row = templates.rows([bin_index])
             coordinates.append(template_coordinates(
                 templates.depth_m[row], templates.K, templates.R_camera_object[row],
                 templates.distance_m, model.diameter_m)[0])
-            inputs.append({'image': templates.rgb[row[0]],
-                           'class_index': np.int64(class_index)})
-        outputs = self._backend.run('template', stack(inputs))
+            images.append(templates.rgb[row[0]])
+        outputs = self._backend.run('template', {
+            'image': np.stack(images),
+            'class_index': np.array([class_index for class_index, _ in keys], np.int64)})
         result: dict[tuple[int, int], Features] = {}
         for i, key in enumerate(keys):
             features = {**{name: a[i] for name, a in outputs.items()},
-                        'coordinates': coordinates[i]}
+                        'coordinates': self._backend.keep(coordinates[i])}
             self.cache.put(key, features)
             result[key] = features
         return result

@@ -71,9 +71,10 @@ class FeatureCache:
 
         An entry larger than the whole cache is not held.
         """
-        entry = {name: np.array(array) for name, array in features.items()}
+        entry = {name: array.copy() for name, array in features.items()}
         for array in entry.values():
-            array.setflags(write=False)
+            if isinstance(array, np.ndarray):  # others are on a device
+                array.setflags(write=False)
         with self._lock:
             self._drop(key)
             if _size_bytes(entry) > self.capacity_bytes:
