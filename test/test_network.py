@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from mrcnet_ros.geometry.bins import cell_centres, scale_centres
 from mrcnet_ros.geometry.se3 import rotation_from_6d as rotation_from_6d_numpy
+from mrcnet_ros.network import correlation
 from mrcnet_ros.network.correlation import local_correlation, warp_template
 from mrcnet_ros.network.losses import (
     displacement,
@@ -41,9 +42,14 @@ def naive_correlation(template: np.ndarray, features: np.ndarray, radius: int) -
     return result
 
 
+@pytest.mark.parametrize('small', [0, 1024])
 @pytest.mark.parametrize(('height', 'width', 'radius'), [(6, 6, 2), (5, 7, 1), (2, 2, 3)])
-def test_local_correlation_is_what_its_definition_says(height, width, radius):
-    """Every entry equals the scalar product of its definition, the border's zeros included."""
+def test_local_correlation_is_what_its_definition_says(height, width, radius, small, monkeypatch):
+    """Every entry equals the scalar product of its definition, the border's zeros included.
+
+    So both by rows and at once.
+    """
+    monkeypatch.setattr(correlation, 'SMALL', small)
     torch.manual_seed(0)
     template, features = torch.randn(2, 2, 3, height, width, dtype=torch.float64)
     result = local_correlation(template, features, radius).numpy()

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Sequence
+from multiprocessing import connection, parent_process
+from multiprocessing.process import BaseProcess
 from multiprocessing.synchronize import Barrier
 
 from torch import Tensor
@@ -43,9 +47,43 @@ class Exchange:
             self.slots[self.rank, start:start + tensor.numel()] = tensor.reshape(-1)
             start += tensor.numel()
         self.wait()
-        mean = self.slots[:, :start].mean(0)
+        part = slice(start * self.rank // self.world, start * (self.rank + 1) // self.world)
+        self.slots[0, part] = self.slots[:, part].mean(0)  # everyone a share, in the first slot
         self.wait()
-        start = 0
+        mean, start = self.slots[0], 0
         for tensor in tensors:
             tensor.copy_(mean[start:start + tensor.numel()].view_as(tensor))
             start += tensor.numel()
+        self.wait()  # or the next numbers could come before the last are read
+
+
+def end_with_parent() -> None:
+    """End this process as soon as the one that started it is gone, whatever it is doing then."""
+    parent = parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_after, args=(parent.sentinel,), daemon=True).start()
+
+
+def _end_after(sentinel: int) -> None:
+    connection.wait([sentinel])
+    os._exit(1)
+
+
+def watch(processes: Sequence[BaseProcess], barrier: Barrier) -> threading.Thread:
+    """Break the barrier when a process dies, so that the others do not wait for it.
+
+    :return: a thread that ends when all processes have ended.
+    """
+    thread = threading.Thread(target=_watch, args=(list(processes), barrier), daemon=True)
+    thread.start()
+    return thread
+
+
+def _watch(processes: list[BaseProcess], barrier: Barrier) -> None:
+    while processes:
+        ended = connection.wait([process.sentinel for process in processes])
+        for process in [p for p in processes if p.sentinel in ended]:
+            process.join()
+            if process.exitcode:
+                barrier.abort()
+            processes.remove(process)
