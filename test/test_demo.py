@@ -77,8 +77,9 @@ def test_objects_stand_on_the_table_without_touching(meshes):
     for _ in range(20):
         layout = draw_layout(meshes, rng)
         circles = []
-        for label, T in layout.T_world_object.items():
-            points = meshes[label].vertices @ T[:3, :3].T + T[:3, 3]
+        for placed in layout.placed:
+            T = placed.T_world_object
+            points = meshes[placed.key].vertices @ T[:3, :3].T + T[:3, 3]
             assert abs(points[:, 2].min()) < 1e-9
             radius = np.linalg.norm(points[:, :2] - T[:2, 3], axis=1).max()
             circles.append((T[:2, 3], radius))

@@ -29,9 +29,10 @@ ALLOWED = {
     'export': OBJECTS | {'network', 'rendering', 'training', 'inference'},
     'evaluation': OBJECTS | {'rendering', 'inference'},
     'ros': OBJECTS | {'rendering', 'inference'},
-    'demo': OBJECTS | {'rendering', 'inference', 'evaluation', 'ros'},
+    'synth': OBJECTS | {'rendering', 'evaluation'},
+    'demo': OBJECTS | {'rendering', 'inference', 'evaluation', 'ros', 'synth'},
     'cli': OBJECTS | {'', 'network', 'rendering', 'inference', 'training', 'export', 'evaluation',
-                      'ros', 'demo'},
+                      'ros', 'synth', 'demo'},
     '': set(),
 }
 
