@@ -1,0 +1,176 @@
+"""Engines on disk: each is used only for what it was built from and for, and only when whole."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO
+
+from ..rendering.template_file import remove_stale, write_atomically
+
+log = logging.getLogger(__name__)
+
+MAGIC = b'mrcnet engine\n'
+POLL_S, SAY_EVERY_S = 0.1, 10.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineKey:
+    """Everything an engine depends on.
+
+    :param graph: name of the graph.
+    :param graph_sha256: of its ONNX file.
+    :param converter: version of what is done to the graph before the engine is built.
+    :param library: that built it.
+    :param version: of the library.
+    :param gpu: name of the GPU it was tuned on, '' when it is for all of the capability.
+    :param capability: compute capability, such as ``8.9``.
+    :param precision: of the products.
+    :param profile: smallest, usual and largest batch.
+    """
+
+    graph: str
+    graph_sha256: str
+    converter: int
+    library: str
+    version: str
+    gpu: str
+    capability: str
+    precision: str
+    profile: tuple[int, int, int]
+
+    def text(self) -> str:
+        """Return the key as JSON."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+
+class EngineStore:
+    """A folder of engines, shared by any number of processes.
+
+    Files are named by their key, hold it, appear whole or not at all, and are verified when read.
+    Of several processes that want the same engine one builds it and the others wait. When the
+    folder cannot be written, engines are built in memory each time.
+
+    :param root: the folder, made when needed; :func:`default_engine_root` by default.
+    """
+
+    def __init__(self, root: Path | str | None = None) -> None:
+        """Remember the folder; nothing is touched yet."""
+        self.root = default_engine_root() if root is None else Path(root)
+
+    def path(self, key: EngineKey) -> Path:
+        """Return where the engine of a key is kept."""
+        digest = hashlib.sha256(key.text().encode()).hexdigest()[:32]
+        return self.root / f'{key.graph}-{key.precision}-{digest}.engine'
+
+    def load(self, key: EngineKey) -> bytes | None:
+        """Return a stored engine; None when there is none, or none that can be used."""
+        path = self.path(key)
+        try:
+            return _decode(path.read_bytes(), key)
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            log.warning('engine %s cannot be used (%s); it is built anew', path, error)
+            return None
+
+    def load_or_build(self, key: EngineKey, build: Callable[[], bytes],
+                      say: Callable[[str], None] = log.info) -> bytes:
+        """Return an engine, from disk or else built and stored.
+
+        :param build: makes the engine; what it raises passes through, and nothing is stored.
+        :param say: is told what is waited for.
+        """
+        engine = self.load(key)
+        if engine is not None:
+            return engine
+        with self._alone(key, say):
+            engine = self.load(key)  # another process may have been quicker
+            if engine is None:
+                engine = build()
+                self._save(key, engine)
+        return engine
+
+    def discard(self, key: EngineKey) -> None:
+        """Remove an engine that is whole, yet refused by the library."""
+        try:
+            self.path(key).unlink(missing_ok=True)
+        except OSError as error:
+            log.warning('engine %s cannot be removed (%s)', self.path(key), error)
+
+    @contextmanager
+    def _alone(self, key: EngineKey, say: Callable[[str], None]) -> Iterator[None]:
+        """Wait until no other process builds this engine; locks end with their process."""
+        path = self.path(key).with_suffix('.lock')
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            file = path.open('ab')
+        except OSError as error:
+            log.warning('engines cannot be locked in %s (%s); other processes may build the same',
+                        self.root, error)
+            yield
+            return
+        with file:
+            _wait_for_lock(file, key, say)
+            yield
+
+    def _save(self, key: EngineKey, engine: bytes) -> None:
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            remove_stale(self.root)
+            write_atomically(self.path(key), _encode(engine, key))
+        except OSError as error:
+            log.warning('the engine of %s cannot be stored in %s (%s); it is kept in memory only '
+                        'and built again next time', key.graph, self.root, error)
+
+
+def default_engine_root() -> Path:
+    """Return engines in $MRCNET_CACHE, or mrcnet_ros/engines in $XDG_CACHE_HOME or ~/.cache."""
+    if os.environ.get('MRCNET_CACHE'):
+        return Path(os.environ['MRCNET_CACHE']) / 'engines'
+    cache = os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache')
+    return Path(cache) / 'mrcnet_ros' / 'engines'
+
+
+def _wait_for_lock(file: IO[bytes], key: EngineKey, say: Callable[[str], None]) -> None:
+    said = -SAY_EVERY_S
+    start = time.monotonic()
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            waited = time.monotonic() - start
+            if waited - said >= SAY_EVERY_S:
+                said = waited
+                say(f'another process builds the engine of {key.graph}; waited {waited:.0f} s')
+            time.sleep(POLL_S)
+
+
+def _encode(engine: bytes, key: EngineKey) -> bytes:
+    head = {'key': json.loads(key.text()), 'sha256': hashlib.sha256(engine).hexdigest()}
+    return MAGIC + json.dumps(head).encode() + b'\n' + engine
+
+
+def _decode(data: bytes, key: EngineKey) -> bytes:
+    """Undo :func:`_encode`.
+
+    :raises ValueError: when the data are damaged or of another key.
+    """
+    if not data.startswith(MAGIC):
+        raise ValueError('not an engine file')
+    head, _, engine = data[len(MAGIC):].partition(b'\n')
+    values = json.loads(head)
+    if not isinstance(values, dict) or values.get('sha256') != hashlib.sha256(engine).hexdigest():
+        raise ValueError(f'checksum differs, {len(data)} bytes')
+    if values.get('key') != json.loads(key.text()):
+        raise ValueError('it was built for something else')
+    return engine

@@ -1,0 +1,185 @@
+"""Builds TensorRT engines, in a process of its own: a crash there is an error here.
+
+The other process reads the graph from its input, writes the engine to its output, and says how
+far it is on its error stream. It works without a GPU where the library does (``tensorrt_rtx``).
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from threading import Thread
+from typing import IO, Any
+
+from ..errors import BackendError
+
+PROGRESS = 'progress: '
+TAIL_LINES = 12
+SAY_EVERY_S = 5.0
+HERE = 'CURRENT'  # the GPU of this machine, as the library calls it
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineTarget:
+    """What an engine is built for.
+
+    :param library: ``tensorrt`` or ``tensorrt_rtx``.
+    :param precision: ``fp32`` or ``fp16``.
+    :param capability: compute capability of the GPU, ``8.9`` for example; '' for the GPU here.
+    :param least: smallest batch.
+    :param usual: batch that the engine is to be fastest with.
+    :param largest: largest batch.
+    """
+
+    library: str
+    precision: str
+    capability: str
+    least: int
+    usual: int
+    largest: int
+
+
+def build_engine(graph: bytes, target: EngineTarget, say: Callable[[str], None]) -> bytes:
+    """Build an engine in a process of its own.
+
+    :param graph: an exported graph, ONNX.
+    :param say: is told how far it is.
+    :return: the serialised engine.
+    :raises BackendError: when it cannot be built; with what the library said.
+    """
+    command = [sys.executable, '-m', __name__, json.dumps(asdict(target))]
+    tail: deque[str] = deque(maxlen=TAIL_LINES)
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE) as process:
+        assert process.stdin and process.stdout and process.stderr
+        threads = [Thread(target=_feed, args=(process.stdin, graph), daemon=True),
+                   Thread(target=_listen, args=(process.stderr, tail, say), daemon=True)]
+        try:
+            for thread in threads:
+                thread.start()
+            engine = process.stdout.read()
+        except BaseException:
+            process.kill()
+            raise
+        for thread in threads:
+            thread.join()
+    if process.returncode != 0 or not engine:
+        code = process.returncode
+        how = f'signal {signal.Signals(-code).name}' if code < 0 else f'exit code {code}'
+        said = '\n'.join(tail) or 'it said nothing'
+        raise BackendError(
+            f'{target.library} cannot build a {target.precision} engine for compute capability '
+            f'{target.capability or "of the GPU here"} ({how}):\n{said}')
+    return bytes(engine)
+
+
+def _feed(pipe: IO[bytes], data: bytes) -> None:
+    try:
+        with pipe:
+            pipe.write(data)
+    except BrokenPipeError:
+        pass  # the process ended early; its exit code tells more
+
+
+def _listen(pipe: IO[bytes], tail: deque[str], say: Callable[[str], None]) -> None:
+    last = 0.0
+    for raw in pipe:
+        line = raw.decode(errors='replace').rstrip()
+        if not line.startswith(PROGRESS):
+            tail.append(line)
+        elif time.monotonic() - last > SAY_EVERY_S:
+            last = time.monotonic()
+            say(line.removeprefix(PROGRESS))
+
+
+def main() -> int:
+    """Build one engine: graph from standard input, engine to standard output."""
+    from .engine_graph import engine_graph
+
+    target = EngineTarget(**json.loads(sys.argv[1]))
+    output = os.fdopen(os.dup(1), 'wb')
+    os.dup2(2, 1)  # what libraries print must not get into the engine
+    graph = engine_graph(sys.stdin.buffer.read(), target.precision)
+    engine = _build(importlib.import_module(target.library), graph, target)
+    if engine is None:
+        return 1
+    with output:
+        output.write(engine)
+    return 0
+
+
+def _build(trt: Any, graph: bytes, target: EngineTarget) -> bytes | None:
+    logger = trt.Logger(trt.Logger.WARNING)
+    builder = trt.Builder(logger)
+    # 10.x has to be asked for it, newer ones have nothing else
+    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    parser = trt.OnnxParser(network, logger)
+    if not parser.parse(graph):
+        for i in range(parser.num_errors):
+            print(parser.get_error(i), file=sys.stderr)
+        return None
+    config = builder.create_builder_config()
+    config.clear_flag(trt.BuilderFlag.TF32)  # fp32 means fp32
+    config.progress_monitor = _progress_monitor(trt)
+    if not _aim(trt, config, target.capability):
+        return None
+    profile = builder.create_optimization_profile()
+    for i in range(network.num_inputs):
+        tensor = network.get_input(i)
+        rest = tuple(tensor.shape)[1:]
+        profile.set_shape(tensor.name, *((rows, *rest) for rows in (
+            target.least, target.usual, target.largest)))
+    config.add_optimization_profile(profile)
+    engine = builder.build_serialized_network(network, config)
+    return None if engine is None else bytes(memoryview(engine))
+
+
+def _aim(trt: Any, config: Any, capability: str) -> bool:
+    """Say for which GPU; only ``tensorrt_rtx`` can build for another than the one here."""
+    if not hasattr(trt, 'ComputeCapability'):
+        return True
+    wanted = f'SM{capability.replace(".", "")}' if capability else HERE
+    known = trt.ComputeCapability.__members__
+    if wanted not in known:
+        there = [name for name in known if name.startswith('SM')]
+        print(f'no compute capability {capability}; this release has {", ".join(there)}',
+              file=sys.stderr)
+        return False
+    config.num_compute_capabilities = 1
+    config.set_compute_capability(known[wanted], 0)
+    return True
+
+
+def _progress_monitor(trt: Any) -> Any:
+    """Return a monitor that prints the phase it is in and the steps done of it."""
+    class Monitor(trt.IProgressMonitor):  # type: ignore[misc, name-defined]
+        """Prints lines that the other process takes for progress."""
+
+        def __init__(self) -> None:
+            trt.IProgressMonitor.__init__(self)
+            self._steps: dict[str, int] = {}
+
+        def phase_start(self, phase_name: str, parent_phase: str, num_steps: int) -> None:
+            self._steps[phase_name] = num_steps
+
+        def step_complete(self, phase_name: str, step: int) -> bool:
+            print(f'{PROGRESS}{phase_name}, {step + 1} of {self._steps[phase_name]}',
+                  file=sys.stderr, flush=True)
+            return True
+
+        def phase_finish(self, phase_name: str) -> None:
+            pass
+
+    return Monitor()
+
+
+if __name__ == '__main__':
+    sys.exit(main())
