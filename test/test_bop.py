@@ -62,7 +62,7 @@ def test_boxes_have_corners_not_sizes(root, scene):
          lambda v: v['4'][0].update(bbox_visib=[10, 20, 30, 40]) or
          v['4'][1].update(bbox_visib=[-1, -1, -1, -1]))
     truths = read(root).frames[0].ground_truth
-    np.testing.assert_array_equal(truths[0].box_visib_xyxy, [10, 20, 40, 60])
+    np.testing.assert_array_equal(truths[0].box_visib_xyxy, [10, 20, 41, 61])
     assert truths[1].box_visib_xyxy is None
     assert truths[1].box_amodal_xyxy is not None
 
@@ -238,7 +238,7 @@ def test_boxes_wholly_outside_the_image_are_left_out_others_are_not_clipped(root
          v['4'][1].update(bbox_obj=[400, 10, 50, 40]))
     boxes = target_boxes(read(root).frames[0], BoxSpec('amodal'))
     assert len(boxes) == 1
-    np.testing.assert_array_equal(boxes[0].box_xyxy, [-30, -20, 20, 20])
+    np.testing.assert_array_equal(boxes[0].box_xyxy, [-30, -20, 21, 21])
     assert outside(np.array([-10.0, 5, 0, 9]), 320, 240)
     assert not outside(np.array([-10.0, 5, 0.5, 9]), 320, 240)
 

@@ -253,8 +253,12 @@ def _ground_truth(
 
 
 def _box_xyxy(box_xywh: Iterable[float]) -> Array | None:
-    """Return x1, y1, x2, y2; None for BOP's mark of an invisible object (no width)."""
+    """Return x1, y1, x2, y2; None for BOP's mark of an invisible object (negative width).
+
+    BOP's width is that between the first and the last pixel, one short of the edges around both
+    (calc_2d_bbox of the BOP toolkit); on LM-O, the silhouettes of the meshes reach that far.
+    """
     x, y, width, height = (float(v) for v in box_xywh)
-    if width <= 0 or height <= 0:
+    if width < 0 or height < 0:
         return None
-    return np.array([x, y, x + width, y + height])
+    return np.array([x, y, x + width + 1, y + height + 1])
