@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ros_support import Client, NodeProcess
     from tiny_model import TinyModel
 
 
@@ -18,3 +21,14 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
     from tiny_model import export_tiny
 
     return export_tiny(tmp_path_factory.mktemp('tiny'))
+
+
+@pytest.fixture
+def client(node: NodeProcess) -> Iterator[Client]:
+    """Connect to the module's node, a ``node_fixture``."""
+    from ros_support import Client
+
+    client = Client(node.domain)
+    client.connect()
+    yield client
+    client.close()

@@ -1,140 +1,22 @@
-"""Run the real node in its own process, over real DDS, and talk to it.
-
-As a program this file is the node itself with :class:`BoxEstimator` in place of a trained model:
-``python ros_support.py --ros-args ...``; with :class:`TruthEstimator` it is
-``python ros_support.py BAG SHIFT_M MODELS_DIR --ros-args ...``; with ``slow`` before
-``--ros-args`` it takes minutes to load.
-"""
+"""Run the real node in its own process, over real DDS, and talk to it."""
 
 from __future__ import annotations
 
-import atexit
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
+from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
 
-import numpy as np
+import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-DIAMETERS_M = {'duck': 0.1, 'can': 0.2, 'brick': 0.1}
-HALF_SIZE_M = np.array([0.01, 0.02, 0.03])
-SLOW_LABEL_S = {'can': 0.3}
+STAND_IN = str(Path(__file__).with_name('stand_in_node.py'))
 # for machines that have other things to do: all time limits of the tests are so much longer
 PATIENCE = float(os.environ.get('MRCNET_TEST_PATIENCE', '1'))
-
-
-def box_object(folder: Path, label: str):
-    """Write the mesh of a box that is not centred and return an object; a brick has two faces.
-
-    A brick looks the same after half a turn about z.
-    """
-    import trimesh
-
-    from mrcnet_ros.geometry.symmetry import Symmetries
-    from mrcnet_ros.objects import ObjectModel
-
-    bounds = np.stack([-HALF_SIZE_M, 2 * HALF_SIZE_M])
-    path = folder / f'{label}.ply'
-    trimesh.creation.box(bounds=1000 * bounds).export(path)
-    turns = [np.eye(4), np.diag([-1.0, -1.0, 1.0, 1.0])] if label == 'brick' else [np.eye(4)]
-    return ObjectModel(
-        object_id=9, label=label, mesh_path=path, symmetries=Symmetries(np.array(turns)),
-        diameter_m=float(np.linalg.norm(bounds[1] - bounds[0])), bounds_m=bounds)
-
-
-class BoxEstimator:
-    """Places an object on the ray through its box, at the depth its height in pixels tells.
-
-    Knows ``DIAMETERS_M``; a frame that has a can takes ``SLOW_LABEL_S`` longer. A duck with the
-    id ``nan`` gets a pose that is not finite, one with the id ``boom`` raises; R = I, or half a
-    turn about z with the id ``flip``.
-    """
-
-    def __init__(self):
-        folder = Path(tempfile.mkdtemp(prefix='mrcnet_boxes_'))
-        atexit.register(shutil.rmtree, folder, ignore_errors=True)
-        self.objects = {label: box_object(folder, label) for label in DIAMETERS_M}
-        self.model = SimpleNamespace(name='boxes', path=folder)
-        self.backend = SimpleNamespace(name='none', device='cpu')
-        self.depth_factor = 1.0
-
-    def estimate(self, image_rgb, camera, detections):
-        """Return a pose for each detection that can have one."""
-        from mrcnet_ros.errors import UnknownLabelError
-        from mrcnet_ros.inference.poses import FrameResult, Skipped
-
-        poses, skipped = [], []
-        for index, detection in enumerate(detections):
-            time.sleep(SLOW_LABEL_S.get(detection.label, 0.0))
-            if detection.detection_id == 'boom':
-                raise RuntimeError('this estimator was told to fail')
-            if detection.label not in DIAMETERS_M:
-                text = str(UnknownLabelError(detection.label, self.objects))
-                skipped.append(Skipped(index, 'unknown_label', text))
-            elif detection.box_xyxy[2] <= 0 or detection.box_xyxy[0] >= camera.width:
-                skipped.append(Skipped(index, 'box_outside', f'{detection.box_xyxy} is outside'))
-            else:
-                poses.append(self._pose(camera, index, detection))
-        return FrameResult(poses, skipped, {'crop': 0.001, 'stage1': 0.002}, len(poses), 0)
-
-    def _pose(self, camera, index, detection):
-        from mrcnet_ros.inference.poses import PoseEstimate
-
-        x1, y1, x2, y2 = detection.box_xyxy
-        depth = self.depth_factor * DIAMETERS_M[detection.label] * camera.K[1, 1] / (y2 - y1)
-        T = np.eye(4)
-        T[:3, 3] = camera.unproject(((x1 + x2) / 2, (y1 + y2) / 2)) * depth
-        if detection.detection_id == 'flip':
-            T[:2, :2] *= -1
-        if detection.detection_id == 'nan':
-            T[2, 3] = np.nan
-        return PoseEstimate(detection.label, 9, T, np.float32(0.75), index,
-                            detection.detection_id, detection.box_xyxy)
-
-
-class TruthEstimator:
-    """Knows the ground truth of a bag and is wrong by a shift along the optical axis.
-
-    :param bag: made with the labels obj_000001 and so on.
-    :param models_dir: BOP models folder of its objects.
-    """
-
-    def __init__(self, bag, shift_m, models_dir):
-        from rclpy.serialization import deserialize_message
-        from sensor_msgs.msg import Image
-
-        from mrcnet_ros.objects import load_bop_objects
-        from mrcnet_ros.ros.bag import read_bag
-        from mrcnet_ros.ros.messages import rgb_from_image
-
-        self.objects = {o.label: o for o in load_bop_objects(models_dir).values()}
-        self._shift = np.array([0.0, 0.0, shift_m])
-        self._truths = {
-            rgb_from_image(deserialize_message(f.inputs['/image'], Image)).tobytes(): f.truths
-            for f in read_bag(bag)}
-
-    def estimate(self, image_rgb, camera, detections):
-        """Return the true pose for each detection, in the order of the annotations."""
-        from mrcnet_ros.inference.poses import FrameResult, PoseEstimate
-
-        truths = list(self._truths[image_rgb.tobytes()])
-        poses = []
-        for index, detection in enumerate(detections):
-            truth = next(t for t in truths if t.label == detection.label)
-            truths.remove(truth)
-            T = truth.T_camera_object.copy()
-            T[:3, 3] += self._shift
-            poses.append(PoseEstimate(
-                truth.label, self.objects[truth.label].object_id, T, 0.9, index,
-                detection.detection_id, detection.box_xyxy))
-        return FrameResult(poses, [])
 
 
 def own_domain(number: int = 0) -> int:
@@ -154,6 +36,7 @@ class NodeProcess:
     """A node in its own process whose log can be read while it runs."""
 
     def __init__(self, command: list[str], domain: int):
+        self.domain = domain
         self.process = subprocess.Popen(
             [sys.executable, *command], env=environment(domain), text=True,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
@@ -186,6 +69,10 @@ class NodeProcess:
         self._reader.join(5)
         return code
 
+    def log(self) -> str:
+        """Return all that was logged so far."""
+        return ''.join(self.lines)
+
     def __enter__(self):
         return self
 
@@ -196,10 +83,36 @@ class NodeProcess:
 
 
 def double_node(domain: int, *parameters: str, slow: bool = False) -> NodeProcess:
-    """Start the node with :class:`BoxEstimator`; parameters as ``name:=value``."""
+    """Start the node with ``BoxEstimator``; parameters as ``name:=value``."""
     arguments = [word for parameter in parameters for word in ('-p', parameter)]
     own = ['slow'] if slow else []
-    return NodeProcess([str(Path(__file__)), *own, '--ros-args', *arguments], domain)
+    return NodeProcess([STAND_IN, *own, '--ros-args', *arguments], domain)
+
+
+@contextmanager
+def ready_node(number: int, *parameters: str):
+    """Start the node and a client in a domain of their own; both end well or the test fails."""
+    with double_node(own_domain(number), *parameters) as process:
+        process.wait_for_log('ready')
+        client = Client(process.domain)
+        client.connect()
+        yield process, client
+        client.close()
+        assert process.stop() == 0
+        assert 'Traceback' not in process.log()
+
+
+def node_fixture(number: int, *parameters: str, scope: str = 'module'):
+    """Return a fixture, to be called ``node``, that is a node which ends well."""
+    @pytest.fixture(scope=scope)
+    def node():
+        with double_node(own_domain(number), *parameters) as process:
+            process.wait_for_log('ready')
+            yield process
+            assert process.stop() == 0
+            assert 'Traceback' not in process.log()
+
+    return node
 
 
 class Client:
@@ -284,6 +197,38 @@ class Client:
         self.spin(found, timeout_s)
         return found()[0] if found() else None
 
+    def call_async(self, kind, name: str, request):
+        """Call a service of the node and return the future."""
+        service = self.node.create_client(kind, f'/pose_node/{name}')
+        assert service.wait_for_service(PATIENCE * 20), f'there is no service {name}'
+        return service.call_async(request)
+
+    def result(self, future, timeout_s: float = 20.0):
+        """Wait for the result of a future."""
+        assert self.spin(future.done, timeout_s)
+        return future.result()
+
+    def call(self, kind, name: str, request):
+        """Call a service of the node and return its answer."""
+        return self.result(self.call_async(kind, name, request))
+
+    def set_parameter(self, name: str, value):
+        """Return what the node says to another value of a parameter, None to delete it."""
+        from rcl_interfaces.srv import SetParameters
+        from rclpy.parameter import Parameter
+
+        message = Parameter(name, value=value).to_parameter_msg()
+        return self.call(SetParameters, 'set_parameters',
+                         SetParameters.Request(parameters=[message])).results[0]
+
+    def transition(self, number: int) -> bool:
+        """Ask for a transition of the lifecycle and return whether it succeeded."""
+        from lifecycle_msgs.msg import Transition
+        from lifecycle_msgs.srv import ChangeState
+
+        request = ChangeState.Request(transition=Transition(id=number))
+        return self.call(ChangeState, 'change_state', request).success
+
     def close(self):
         """Leave the network."""
         self.executor.shutdown()
@@ -328,34 +273,3 @@ def _detection(label, x=31.5, y=23.5, height=30.0, score=0.9, name=''):
     hypothesis.hypothesis.class_id, hypothesis.hypothesis.score = label, float(score)
     detection.results = [hypothesis]
     return detection
-
-
-if __name__ == '__main__':
-    from mrcnet_ros.errors import ModelError
-    from mrcnet_ros.ros.pose_node import main
-
-    own = sys.argv[1:sys.argv.index('--ros-args')]
-
-    def load(parameters):
-        """Make the estimator that the program's own arguments, or the name of a model, ask for.
-
-        ``far`` takes a while to load and doubles all depths; ``bad`` cannot be loaded; ``endless``
-        takes too long.
-        """
-        if own == ['slow']:
-            print('loading', flush=True)
-            time.sleep(120)
-        if len(own) > 1:
-            return TruthEstimator(own[0], float(own[1]), own[2])
-        estimator = BoxEstimator()
-        if parameters.model == 'bad':
-            raise ModelError(parameters.model, 'it is damaged')
-        if parameters.model == 'far':
-            time.sleep(1.5)
-            estimator.model.name, estimator.depth_factor = 'far', 2.0
-        if parameters.model == 'endless':
-            print('loading', flush=True)
-            time.sleep(120)
-        return estimator
-
-    sys.exit(main(load=load))

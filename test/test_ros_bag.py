@@ -2,7 +2,6 @@
 
 import argparse
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +12,7 @@ pytest.importorskip('rosbags')
 
 from bop_folder import write_dataset
 from rclpy.serialization import deserialize_message
-from ros_support import environment, own_domain
+from ros_support import STAND_IN, environment, own_domain
 from rosbags.highlevel import AnyReader
 from sensor_msgs.msg import CameraInfo, Image
 from vision_msgs.msg import Detection2DArray
@@ -132,8 +131,7 @@ def replay(dataset, monkeypatch):
                  '--json', figures, '--timeout', '60', *options]
         args = parser.parse_args([str(word) for word in words])
         args.command_line = []
-        support = Path(__file__).with_name('ros_support.py')
-        node = [str(support), str(bag), str(shift_m), str(models), '--ros-args']
+        node = [STAND_IN, str(bag), str(shift_m), str(models), '--ros-args']
         assert evaluate_bag.evaluate(args, node) == 0
         return csv, json.loads(figures.read_text())
 

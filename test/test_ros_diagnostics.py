@@ -10,11 +10,8 @@ pytest.importorskip('rclpy', reason='needs the ROS wheels or a ROS installation'
 pytest.importorskip('vision_msgs', reason='needs ros_pip/interfaces or a ROS installation')
 
 from lifecycle_msgs.msg import Transition
-from lifecycle_msgs.srv import ChangeState
-from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
-from rcl_interfaces.srv import SetParameters
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from ros_support import Client, double_node, frame, own_domain, values
+from ros_support import Client, double_node, frame, node_fixture, own_domain, values
 from sensor_msgs.msg import CameraInfo, Image
 
 from mrcnet_ros.ros.diagnostics import (
@@ -29,7 +26,6 @@ from mrcnet_ros.ros.input_watch import Expected, InputWatch, why_silent
 from mrcnet_ros.ros.params import NodeParameters
 from mrcnet_ros.ros.timings import Timings
 
-DOMAIN = own_domain(20)
 RELIABLE = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
 BEST_EFFORT = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
 
@@ -170,13 +166,8 @@ def test_a_status_becomes_a_message():
     assert values(message.status[0])['template cache hit rate'] == '0.750'
 
 
-@pytest.fixture(scope='module')
-def node():
-    with double_node(DOMAIN, 'stale_stamp_s:=1000000000.0', 'warn_age_s:=3600.0',
-                     'error_age_s:=3600.0') as process:
-        process.wait_for_log('ready')
-        yield process
-        assert process.stop() == 0
+node = node_fixture(20, 'stale_stamp_s:=1000000000.0', 'warn_age_s:=3600.0',
+                    'error_age_s:=3600.0')
 
 
 def _now_frame(*objects):
@@ -189,7 +180,7 @@ def _now_frame(*objects):
 
 def test_over_dds_the_state_of_the_node_arrives_each_second(node):
     """First what is missing, then rates, ages, stages, cache, model; then unknown labels."""
-    client = Client(DOMAIN)
+    client = Client(node.domain)
     lost = client.diagnosis('inputs', 'camera_info never came', 20)
     assert lost.level == b'\x02'
     client.connect()
@@ -216,7 +207,7 @@ def test_over_dds_the_state_of_the_node_arrives_each_second(node):
 
 def test_over_dds_stamps_that_never_fit_are_told(node):
     """With the difference, so that the user can set sync_slop_s."""
-    client = Client(DOMAIN)
+    client = Client(node.domain)
     client.connect()
     for second in range(100, 125):
         image, info, boxes = frame(second, ('duck',))
@@ -262,29 +253,14 @@ def test_over_dds_a_model_that_cannot_be_loaded_is_told_until_another_is():
     domain = own_domain(23)
     with double_node(domain, 'autostart:=false', 'model:=bad') as process:
         client = Client(domain)
-
-        def call(kind, name, request):
-            service = client.node.create_client(kind, f'/pose_node/{name}')
-            assert service.wait_for_service(20)
-            future = service.call_async(request)
-            assert client.spin(future.done)
-            return future.result()
-
-        def go(transition):
-            request = ChangeState.Request(transition=Transition(id=transition))
-            return call(ChangeState, 'change_state', request).success
-
-        assert not go(Transition.TRANSITION_CONFIGURE)
+        assert not client.transition(Transition.TRANSITION_CONFIGURE)
         told = client.diagnosis('model', 'it is damaged')
         assert told.level == b'\x02'
         assert values(told)['state'] == 'unconfigured'
-        value = ParameterValue(type=ParameterType.PARAMETER_STRING, string_value='boxes')
-        changed = call(SetParameters, 'set_parameters', SetParameters.Request(
-            parameters=[Parameter(name='model', value=value)]))
-        assert changed.results[0].successful
-        assert go(Transition.TRANSITION_CONFIGURE)
+        assert client.set_parameter('model', 'boxes').successful
+        assert client.transition(Transition.TRANSITION_CONFIGURE)
         assert client.diagnosis('model', 'the node is inactive').level == b'\x01'
-        assert go(Transition.TRANSITION_ACTIVATE)
+        assert client.transition(Transition.TRANSITION_ACTIVATE)
         assert client.diagnosis('model', 'active with boxes').level == b'\x00'
         client.close()
         assert process.stop() == 0
@@ -301,13 +277,7 @@ def test_over_dds_a_threshold_that_makes_no_sense_is_refused(name, value, words)
     domain = own_domain(24)
     with double_node(domain, 'autostart:=false') as process:
         client = Client(domain)
-        service = client.node.create_client(SetParameters, '/pose_node/set_parameters')
-        assert service.wait_for_service(20)
-        kind = ParameterType.PARAMETER_NOT_SET if value is None else ParameterType.PARAMETER_DOUBLE
-        future = service.call_async(SetParameters.Request(parameters=[Parameter(
-            name=name, value=ParameterValue(type=kind, double_value=value or 0.0))]))
-        assert client.spin(future.done)
-        result = future.result().results[0]
+        result = client.set_parameter(name, value)
         assert not result.successful
         assert all(word in result.reason for word in words), result.reason
         client.close()

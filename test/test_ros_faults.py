@@ -3,7 +3,6 @@
 import argparse
 import math
 import time
-from pathlib import Path
 
 import pytest
 
@@ -11,15 +10,23 @@ pytest.importorskip('rclpy', reason='needs the ROS wheels or a ROS installation'
 pytest.importorskip('vision_msgs', reason='needs ros_pip/interfaces or a ROS installation')
 
 from rclpy.serialization import serialize_message
-from ros_support import PATIENCE, Client, double_node, environment, frame, own_domain, values
+from ros_support import (
+    PATIENCE,
+    STAND_IN,
+    Client,
+    environment,
+    frame,
+    node_fixture,
+    own_domain,
+    values,
+)
 
 from mrcnet_ros.cli.fuzz import fuzz
 from mrcnet_ros.errors import MrcnetError
 from mrcnet_ros.ros.fuzz_messages import FRAME_ID, Fuzzer, good_frame
 from mrcnet_ros.ros.fuzzing import FuzzRun
 
-DOMAIN = own_domain(60)
-DOUBLE = [str(Path(__file__).with_name('ros_support.py')), '--ros-args']
+DOUBLE = [STAND_IN, '--ros-args']
 
 
 def _drawn(fuzzer):
@@ -75,21 +82,7 @@ def test_numbers_that_are_not_finite_are_a_finding(monkeypatch):
         assert 'nan' in run._findings.failures[0]
 
 
-@pytest.fixture(scope='module')
-def node():
-    with double_node(DOMAIN) as process:
-        process.wait_for_log('ready')
-        yield process
-        assert process.stop() == 0
-        assert 'Traceback' not in ''.join(process.lines)
-
-
-@pytest.fixture
-def client(node):
-    client = Client(DOMAIN)
-    client.connect()
-    yield client
-    client.close()
+node = node_fixture(60)
 
 
 def test_text_that_is_not_utf8_does_not_end_the_node(client):
@@ -152,7 +145,7 @@ def test_a_burst_is_survived_and_accounted_for(client):
 def test_publishers_and_subscribers_may_come_and_go(node):
     """Each newcomer is answered."""
     for second in (70, 71, 72):
-        client = Client(DOMAIN)
+        client = Client(node.domain)
         client.connect()
         assert client.answer(frame(second, ('duck',))) is not None
         client.close()

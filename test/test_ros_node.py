@@ -10,24 +10,25 @@ import yaml
 pytest.importorskip('rclpy', reason='needs the ROS wheels or a ROS installation')
 pytest.importorskip('vision_msgs', reason='needs ros_pip/interfaces or a ROS installation')
 
-from ros_support import Client, NodeProcess, double_node, frame, own_domain
+from ros_support import (
+    PATIENCE,
+    Client,
+    NodeProcess,
+    double_node,
+    frame,
+    node_fixture,
+    own_domain,
+    ready_node,
+)
 
 from mrcnet_ros.ros.params import NodeParameters
 
-DOMAIN = own_domain()
-
-
-@pytest.fixture(scope='module')
-def node():
-    with double_node(DOMAIN) as process:
-        process.wait_for_log('ready')
-        yield process
-        assert process.stop() == 0
+node = node_fixture(0)
 
 
 @pytest.fixture(scope='module')
 def connected(node):
-    client = Client(DOMAIN)
+    client = Client(node.domain)
     client.connect()
     yield client
     client.close()
@@ -111,62 +112,39 @@ def test_a_bad_detection_is_left_out_and_counted(talk, node, reason, bad):
 
 def test_a_low_score_is_ignored_once_that_is_asked_for(talk):
     """min_detection_score may change while the node runs; policy may not."""
-    from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
-    from rcl_interfaces.srv import SetParameters
-
-    service = talk.node.create_client(SetParameters, '/pose_node/set_parameters')
-    assert service.wait_for_service(10)
-
-    def change(name, **value):
-        future = service.call_async(SetParameters.Request(
-            parameters=[Parameter(name=name, value=ParameterValue(**value))]))
-        assert talk.spin(future.done)
-        return future.result().results[0]
-
     low = frame(40, ('duck', 20.0, 23.5, 30.0, 0.2))
     assert len(talk.answer(low).detections) == 1
-    double = ParameterType.PARAMETER_DOUBLE
-    assert change('min_detection_score', type=double, double_value=0.5).successful
+    assert talk.set_parameter('min_detection_score', 0.5).successful
     low[0].header.stamp.sec = low[1].header.stamp.sec = low[2].header.stamp.sec = 41
     assert talk.answer(low).detections == []
-    assert change('min_detection_score', type=double, double_value=0.0).successful
-    refused = change('policy', type=ParameterType.PARAMETER_STRING, string_value='lossless')
+    assert talk.set_parameter('min_detection_score', 0.0).successful
+    refused = talk.set_parameter('policy', 'lossless')
     assert not refused.successful
     assert 'policy' in refused.reason
 
 
 def test_images_without_partners_are_counted():
     """As unpaired, when newer ones take their places."""
-    with double_node(own_domain(1), 'queue:=2') as process:
-        process.wait_for_log('ready')
-        client = Client(own_domain(1))
-        client.connect()
+    with ready_node(1, 'queue:=2') as (process, client):
         for second in range(4):
             client.send(frame(second)[0])
             client.spin(lambda: False, 0.1)
         assert client.answer(frame(9, ('duck',))) is not None
-        client.close()
-        assert process.stop() == 0
-        assert 'unpaired 3' in ''.join(process.lines)
+    assert 'unpaired 3' in process.log()
 
 
-def _burst(domain, *parameters):
-    with double_node(domain, *parameters) as process:
-        process.wait_for_log('ready')
-        client = Client(domain)
-        client.connect()
+def _burst(number, *parameters):
+    with ready_node(number, *parameters) as (process, client):
         for second in range(6):
             client.send(*frame(second, ('can',)))
         client.spin(lambda: client.answers and client.answers[-1].header.stamp.sec == 5)
         stamps = [a.header.stamp.sec for a in client.answers]
-        client.close()
-        assert process.stop() == 0
-        return stamps, ''.join(process.lines)
+    return stamps, process.log()
 
 
 def test_the_latest_frame_wins():
     """Frames that come while one is worked on are replaced, and counted as busy."""
-    stamps, log = _burst(own_domain(2))
+    stamps, log = _burst(2)
     assert stamps[-1] == 5
     assert len(stamps) < 6
     assert f'busy {6 - len(stamps)}' in log
@@ -174,23 +152,17 @@ def test_the_latest_frame_wins():
 
 def test_lossless_answers_every_frame_in_order():
     """However slow the estimator is."""
-    stamps, log = _burst(
-        own_domain(3), 'policy:=lossless', 'input_reliability:=reliable', 'queue:=2')
+    stamps, log = _burst(3, 'policy:=lossless', 'input_reliability:=reliable', 'queue:=2')
     assert stamps == list(range(6))
     assert 'dropped: none' in log
 
 
 def test_stamps_may_differ_by_the_slop():
     """With sync_slop_s the nearest messages belong together; the answer has the image's stamp."""
-    with double_node(own_domain(4), 'sync_slop_s:=0.02') as process:
-        process.wait_for_log('ready')
-        client = Client(own_domain(4))
-        client.connect()
+    with ready_node(4, 'sync_slop_s:=0.02') as (_, client):
         messages = frame(5, ('duck',))
         messages[2].header.stamp.nanosec = 10_000_000
         answered = client.answer(messages)
-        client.close()
-        assert process.stop() == 0
     assert len(answered.detections) == 1
 
 
@@ -220,30 +192,20 @@ def test_compressed_images_are_answered_when_asked_for():
 def test_the_lifecycle_can_be_driven_from_outside():
     """Nothing is answered while inactive; after deactivation the node can start again."""
     from lifecycle_msgs.msg import Transition
-    from lifecycle_msgs.srv import ChangeState
 
     with double_node(own_domain(6), 'autostart:=false') as process:
         client = Client(own_domain(6))
-        service = client.node.create_client(ChangeState, '/pose_node/change_state')
-        assert service.wait_for_service(20)
-
-        def go(transition):
-            future = service.call_async(
-                ChangeState.Request(transition=Transition(id=transition)))
-            assert client.spin(future.done)
-            assert future.result().success
-
-        go(Transition.TRANSITION_CONFIGURE)
+        assert client.transition(Transition.TRANSITION_CONFIGURE)
         for second in (1, 2):
-            go(Transition.TRANSITION_ACTIVATE)
+            assert client.transition(Transition.TRANSITION_ACTIVATE)
             client.connect()
             assert client.answer(frame(second, ('duck',))) is not None
-            go(Transition.TRANSITION_DEACTIVATE)
+            assert client.transition(Transition.TRANSITION_DEACTIVATE)
             assert client.answer(frame(second + 10, ('duck',)), 0.5) is None
-        go(Transition.TRANSITION_CLEANUP)
+        assert client.transition(Transition.TRANSITION_CLEANUP)
         client.close()
         assert process.stop() == 0
-        assert 'Traceback' not in ''.join(process.lines)
+        assert 'Traceback' not in process.log()
 
 
 @pytest.mark.parametrize(('parameters', 'words'), [
@@ -255,9 +217,9 @@ def test_the_lifecycle_can_be_driven_from_outside():
 def test_parameters_that_cannot_be_used_end_the_start_with_their_name(parameters, words):
     """Exit code 2, no traceback."""
     with double_node(own_domain(4), *parameters) as process:
-        assert process.process.wait(30) == 2
+        assert process.process.wait(30 * PATIENCE) == 2
         process._reader.join(5)
-        log = ''.join(process.lines)
+        log = process.log()
     assert all(word in log for word in words)
     assert 'Traceback' not in log
 
@@ -268,8 +230,8 @@ def test_a_signal_ends_the_node_cleanly(number, times):
     with double_node(own_domain(4)) as process:
         process.wait_for_log('ready')
         assert process.stop(number, times) == 0
-        assert 'Traceback' not in ''.join(process.lines)
-        assert 'answered 0 frames' in ''.join(process.lines)
+        assert 'Traceback' not in process.log()
+        assert 'answered 0 frames' in process.log()
 
 
 def test_a_signal_ends_a_node_that_is_still_loading():
@@ -292,8 +254,8 @@ def test_a_model_that_is_not_there_ends_the_start_with_its_name(tmp_path):
     """The real loader says which directory it looked for; exit code 2."""
     command = ['-m', 'mrcnet_ros.cli.main', 'node', '--ros-args', '-p', f'model:={tmp_path}/gone']
     with NodeProcess(command, own_domain(4)) as process:
-        assert process.process.wait(60) == 2
+        assert process.process.wait(60 * PATIENCE) == 2
         process._reader.join(5)
-        log = ''.join(process.lines)
+        log = process.log()
     assert f'{tmp_path}/gone' in log
     assert 'Traceback' not in log

@@ -9,33 +9,15 @@ import pytest
 pytest.importorskip('rclpy', reason='needs the ROS wheels or a ROS installation')
 pytest.importorskip('vision_msgs', reason='needs ros_pip/interfaces or a ROS installation')
 
-from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
-from rcl_interfaces.srv import SetParameters
-from ros_support import HALF_SIZE_M, Client, double_node, frame, own_domain, values
+from ros_support import frame, node_fixture, values
 from sensor_msgs.msg import Image
+from stand_in_node import HALF_SIZE_M
 from visualization_msgs.msg import Marker, MarkerArray
 
 from mrcnet_ros.meshes import read_mesh
 from mrcnet_ros.ros.messages import rgb_from_image, transform_from_pose
 
-DOMAIN = own_domain(30)
-
-
-@pytest.fixture(scope='module')
-def node():
-    with double_node(DOMAIN, 'overlay_rate_hz:=1000.0') as process:
-        process.wait_for_log('ready')
-        yield process
-        assert process.stop() == 0
-        assert 'Traceback' not in ''.join(process.lines)
-
-
-@pytest.fixture
-def client(node):
-    client = Client(DOMAIN)
-    client.connect()
-    yield client
-    client.close()
+node = node_fixture(30, 'overlay_rate_hz:=1000.0')
 
 
 def _listen(client, kind, topic):
@@ -44,16 +26,6 @@ def _listen(client, kind, topic):
     assert client.spin(lambda: client.node.count_publishers(topic))
     client.spin(lambda: False, 0.5)
     return received
-
-
-def _set(client, name, value):
-    service = client.node.create_client(SetParameters, '/pose_node/set_parameters')
-    assert service.wait_for_service(10)
-    value = ParameterValue(type=ParameterType.PARAMETER_BOOL, bool_value=value)
-    future = service.call_async(SetParameters.Request(
-        parameters=[Parameter(name=name, value=value)]))
-    assert client.spin(future.done)
-    assert future.result().results[0].successful
 
 
 def test_nothing_is_drawn_while_nobody_looks(client):
@@ -117,12 +89,12 @@ def test_both_can_be_switched_off(client):
     """While somebody listens."""
     pictures, markers = _listen(client, Image, 'overlay'), _listen(client, MarkerArray, 'markers')
     for name in ('publish_overlay', 'publish_markers'):
-        _set(client, name, False)
+        assert client.set_parameter(name, False).successful
     assert client.answer(frame(6, ('duck',))) is not None
     client.spin(lambda: False, 0.5)
     assert not pictures and not markers
     for name in ('publish_overlay', 'publish_markers'):
-        _set(client, name, True)
+        assert client.set_parameter(name, True).successful
     assert client.answer(frame(7, ('duck',))) is not None
     assert client.spin(lambda: pictures and markers)
 

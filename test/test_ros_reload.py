@@ -10,51 +10,23 @@ import pytest
 pytest.importorskip('rclpy', reason='needs the ROS wheels or a ROS installation')
 pytest.importorskip('vision_msgs', reason='needs ros_pip/interfaces or a ROS installation')
 
-from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
-from rcl_interfaces.srv import GetParameters, SetParameters, SetParametersAtomically
-from ros_support import PATIENCE, Client, double_node, frame, own_domain, values
+from rcl_interfaces.srv import GetParameters, SetParametersAtomically
+from rclpy.parameter import Parameter
+from ros_support import PATIENCE, Client, double_node, frame, node_fixture, own_domain, values
 
 from mrcnet_ros.ros.frame_queue import FrameQueue
 
-DOMAIN = own_domain(70)
+node = node_fixture(70, 'policy:=lossless', 'input_reliability:=reliable', scope='function')
 
 
-@pytest.fixture
-def node():
-    with double_node(DOMAIN, 'policy:=lossless', 'input_reliability:=reliable') as process:
-        process.wait_for_log('ready')
-        yield process
-        assert process.stop() == 0
-        assert 'Traceback' not in ''.join(process.lines)
-
-
-@pytest.fixture
-def client(node):
-    client = Client(DOMAIN)
-    client.connect()
-    yield client
-    client.close()
-
-
-def _text(value):
-    return ParameterValue(type=ParameterType.PARAMETER_STRING, string_value=value)
-
-
-def _call(client, kind, name, request):
-    service = client.node.create_client(kind, f'/pose_node/{name}')
-    assert service.wait_for_service(20)
-    return service.call_async(request)
-
-
-def _set_model(client, name='model', value=None, **kinds):
-    value = _text(value) if isinstance(value, str) else ParameterValue(**kinds)
-    return _call(client, SetParametersAtomically, 'set_model', SetParametersAtomically.Request(
-        parameters=[Parameter(name=name, value=value)]))
+def _set_model(client, name='model', value=None):
+    message = Parameter(name, value=value).to_parameter_msg()
+    return client.call_async(SetParametersAtomically, 'set_model',
+                             SetParametersAtomically.Request(parameters=[message]))
 
 
 def _result(client, future):
-    assert client.spin(future.done, 20)
-    return future.result().result
+    return client.result(future).result
 
 
 def _depth(answer):
@@ -81,22 +53,19 @@ def test_no_frame_is_lost_while_models_are_swapped(client):
     assert longest < 0.5 * PATIENCE, 'loading did not hold up the frames'
     client.status.clear()
     assert values(client.diagnosis('model', 'active with far'))['model'] == 'far'
-    names = _call(client, GetParameters, 'get_parameters', GetParameters.Request(names=['model']))
-    assert client.spin(names.done)
-    assert names.result().values[0].string_value == 'far'
+    names = client.call(GetParameters, 'get_parameters', GetParameters.Request(names=['model']))
+    assert names.values[0].string_value == 'far'
 
 
-@pytest.mark.parametrize(('name', 'value', 'kinds', 'words'), [
-    ('model', 'bad', {}, ['bad', 'it is damaged']),
-    ('policy', 'latest', {}, ['policy', 'not about the model', 'meshes']),
-    ('model', None, {'type': ParameterType.PARAMETER_INTEGER, 'integer_value': 3},
-     ['model', '3', 'str']),
-    ('cache_mb', None, {'type': ParameterType.PARAMETER_INTEGER, 'integer_value': -3},
-     ['cache_mb', '-3', '65536']),
+@pytest.mark.parametrize(('name', 'value', 'words'), [
+    ('model', 'bad', ['bad', 'it is damaged']),
+    ('policy', 'latest', ['policy', 'not about the model', 'meshes']),
+    ('model', 3, ['model', '3', 'str']),
+    ('cache_mb', -3, ['cache_mb', '-3', '65536']),
 ])
-def test_what_cannot_be_used_is_refused_and_nothing_changes(client, name, value, kinds, words):
+def test_what_cannot_be_used_is_refused_and_nothing_changes(client, name, value, words):
     """The reason comes as the answer; frames go on being answered by the old model."""
-    result = _result(client, _set_model(client, name, value, **kinds))
+    result = _result(client, _set_model(client, name, value))
     assert not result.successful
     assert all(word in result.reason for word in words), result.reason
     assert _depth(client.answer(frame(3, ('duck',)))) == pytest.approx(2.0)
@@ -112,10 +81,7 @@ def test_two_requests_at_once_do_not_meet(client):
 
 def test_the_parameter_itself_is_refused_with_the_way_to_go(client):
     """Because a model cannot be loaded in the time a parameter may take."""
-    future = _call(client, SetParameters, 'set_parameters', SetParameters.Request(
-        parameters=[Parameter(name='model', value=_text('far'))]))
-    assert client.spin(future.done)
-    assert '~/set_model' in future.result().results[0].reason
+    assert '~/set_model' in client.set_parameter('model', 'far').reason
 
 
 def test_a_node_that_is_not_configured_has_no_model_to_replace():

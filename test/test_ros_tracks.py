@@ -8,7 +8,8 @@ import pytest
 pytest.importorskip('rclpy', reason='needs the ROS wheels or a ROS installation')
 pytest.importorskip('vision_msgs', reason='needs ros_pip/interfaces or a ROS installation')
 
-from ros_support import Client, box_object, double_node, frame, own_domain
+from ros_support import frame, ready_node
+from stand_in_node import box_object
 
 from mrcnet_ros.geometry.se3 import exp_so3, make_transform, rotation_angle
 from mrcnet_ros.inference.poses import PoseEstimate
@@ -133,11 +134,7 @@ def test_a_turn_that_is_a_jump_is_not_smoothed():
 
 def test_over_dds_the_transform_of_a_symmetric_object_is_steady():
     """The estimator flips in every other frame; after a gap its pose is taken as it is."""
-    domain = own_domain(50)
-    with double_node(domain) as process:
-        process.wait_for_log('ready')
-        client = Client(domain)
-        client.connect()
+    with ready_node(50) as (_, client):
         for number, name in enumerate(['', 'flip', '', 'flip', 'flip']):
             messages = frame(1 if number < 4 else 9, ('brick', 31.5, 23.5, 30.0, 0.9, name))
             for message in messages:
@@ -146,8 +143,6 @@ def test_over_dds_the_transform_of_a_symmetric_object_is_steady():
         assert client.spin(lambda: len(client.transforms) == 5)
         turns = [abs(t.transform.rotation.z) for t in client.transforms]
         assert turns == pytest.approx([0.0, 0.0, 0.0, 0.0, 1.0])
-        client.close()
-        assert process.stop() == 0
 
 
 def test_estimates_themselves_are_not_changed(tracks):
