@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import pickle
 import signal
 import subprocess
 import sys
+import time
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ from mrcnet_ros.specs import ModelSpec
 from mrcnet_ros.training import trainer
 from mrcnet_ros.training.checkpoint import load_checkpoint, save_checkpoint
 from mrcnet_ros.training.config import TrainConfig, read_config
+from mrcnet_ros.training.exchange import WAIT_S
 from mrcnet_ros.training.trainer import learning_rate, train
 from mrcnet_ros.training.warm_start import object_parameters, read_start
 
@@ -119,6 +122,40 @@ def test_a_killed_training_goes_on_as_if_nothing_had_happened(whole_run, tmp_pat
     assert max(metrics(config)) == (12, False)  # it was past the checkpoint
     train(config, random_stem())
     assert_same_training(whole_run, config)
+
+# a training of which one process does nothing, and the other waits for it
+STUCK = '''
+import os, pickle, sys, time
+from pathlib import Path
+from mrcnet_ros.training import trainer
+
+def go(self, stop_after):
+    Path(sys.argv[2]).with_suffix(f'.{self.exchange.rank}').write_text(str(os.getpid()))
+    if self.exchange.rank == int(sys.argv[3]):
+        time.sleep(10_000)
+    self.exchange.wait()
+
+trainer.Run.go = go
+if __name__ == '__main__':
+    trainer.train(*pickle.load(open(sys.argv[1], 'rb')))
+'''
+
+
+@pytest.mark.parametrize('victim', [0, 1])
+def test_no_training_process_outlives_one_that_was_killed(material, tmp_path, victim):
+    """When parent or child is killed alone, the other ends long before its patience does."""
+    config = dataclasses.replace(material, output=tmp_path / 'run')
+    script, job, name = (tmp_path / n for n in ('stuck.py', 'job', 'process'))
+    script.write_text(STUCK)
+    job.write_bytes(pickle.dumps((config, random_stem())))
+    training = subprocess.Popen([sys.executable, str(script), str(job), str(name), str(victim)],
+                                stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    files = [name.with_suffix(f'.{rank}') for rank in (0, 1)]
+    while training.poll() is None and not all(f.exists() and f.read_text() for f in files):
+        time.sleep(0.1)
+    os.kill(int(files[victim].read_text()), signal.SIGKILL)
+    training.communicate(timeout=WAIT_S / 2)  # until nobody holds the other end of the pipe
+    assert training.returncode != 0
 
 
 def test_a_stopped_training_goes_on_as_if_nothing_had_happened(whole_run, tmp_path):

@@ -9,10 +9,11 @@ from typing import Any
 import torch
 
 from ..errors import ModelError
-from ..specs import FORMAT_VERSION, ModelSpec
+from ..specs import FORMAT_VERSION, ModelSpec, PaperSpec
 
 
-def save_checkpoint(path: Path, state: dict[str, Any], spec: ModelSpec) -> None:
+def save_checkpoint(path: Path, state: dict[str, Any],
+                    spec: ModelSpec | PaperSpec) -> None:
     """Write a checkpoint whole or not at all.
 
     :param state: plain data and tensors.
@@ -22,7 +23,7 @@ def save_checkpoint(path: Path, state: dict[str, Any], spec: ModelSpec) -> None:
     os.replace(partial, path)
 
 
-def load_checkpoint(path: Path, spec: ModelSpec | None = None) -> dict[str, Any]:
+def load_checkpoint(path: Path, spec: ModelSpec | PaperSpec | None = None) -> dict[str, Any]:
     """Read a checkpoint, safely (weights only).
 
     :param spec: that it must have been made with, or None to accept any.
@@ -39,7 +40,8 @@ def load_checkpoint(path: Path, spec: ModelSpec | None = None) -> dict[str, Any]
     if state['format_version'] != FORMAT_VERSION:
         raise ModelError(path, f'has format {state["format_version"]}, '
                                f'this version reads {FORMAT_VERSION}')
-    if spec is not None and ModelSpec.from_dict(state['spec']) != spec:
+    if spec is not None and (state['spec'].get('preset') != spec.preset
+                             or type(spec).from_dict(state['spec']) != spec):
         raise ModelError(path, 'was made with another model spec',
                          'train from the start or restore the spec of the configuration')
     return state

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
@@ -21,6 +21,9 @@ from ..specs import (
     ViewPrior,
     from_mapping,
 )
+
+Config = TypeVar('Config')
+NUMBERS: dict[str, tuple[type, ...]] = {'int': (int,), 'float': (int, float)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,35 +99,67 @@ def read_config(path: Path) -> TrainConfig:
 
     :raises SpecError: when the file is missing or a field is unknown or has a wrong value.
     """
+    config = build_config(TrainConfig, read_values(path), _convert, path)
+    _check(config, path)
+    return config
+
+
+def read_values(path: Path) -> dict[str, Any]:
+    """Return the fields of a training configuration as they are written.
+
+    :raises SpecError: when the file cannot be read or holds no mapping.
+    """
     try:
         values = yaml.safe_load(Path(path).read_text())
     except (OSError, yaml.YAMLError) as error:
         raise SpecError(f'training configuration {path} cannot be read: {error}') from error
     if not isinstance(values, Mapping):
         raise SpecError(f'training configuration {path} must be a mapping of names to values')
-    known = {f.name for f in dataclasses.fields(TrainConfig)}
+    return dict(values)
+
+
+def build_config(kind: type[Config], values: Mapping[str, Any],
+                 convert: Callable[[str, Any], Any], path: Path) -> Config:
+    """Build a configuration from the fields of a file.
+
+    :param kind: a dataclass.
+    :param convert: makes the field of a name from what YAML has read.
+    :param path: of the file, for messages.
+    :raises SpecError: when a field is unknown or missing or has a value of another type.
+    """
+    fields = dataclasses.fields(kind)  # type: ignore[arg-type]
+    known = {f.name for f in fields}
     unknown = set(values) - known
     if unknown:
         raise SpecError(f'{path}: unknown fields {sorted(unknown)}; known: {sorted(known)}')
     try:
-        config = TrainConfig(**{k: _convert(k, v) for k, v in values.items()})
+        config = kind(**{k: convert(k, v) for k, v in values.items()})
     except (TypeError, ValueError, IndexError, AttributeError) as error:
         raise SpecError(f'{path}: {error}') from error
-    _check(config, path)
+    for field_ in fields:
+        found, wanted = getattr(config, field_.name), str(field_.type)
+        allowed = NUMBERS.get(wanted.removesuffix(' | None'))
+        if found is None and wanted.endswith(' | None'):
+            continue
+        if allowed is not None and type(found) not in allowed:
+            raise SpecError(f'{path}: {field_.name} must be a number ({wanted}), got '
+                            f'{found!r}; YAML reads 2e-3 as text, 2.0e-3 as a number')
     return config
 
 
-def _check(config: TrainConfig, path: Path) -> None:
-    for field_ in dataclasses.fields(config):
-        found = getattr(config, field_.name)
-        allowed = {'int': (int,), 'float': (int, float)}.get(str(field_.type))
-        if allowed is not None and type(found) not in allowed:
-            raise SpecError(f'{path}: {field_.name} must be a number ({field_.type}), got '
-                            f'{found!r}; YAML reads 2e-3 as text, 2.0e-3 as a number')
-    for name in ('views', 'patches', 'processes', 'batch_size', 'steps', 'refresh', 'checkpoint',
-                 'validation'):
+def at_least_one(config: object, names: Sequence[str], path: Path) -> None:
+    """Refuse counts below one.
+
+    :raises SpecError: naming the field.
+    """
+    for name in names:
         if getattr(config, name) < 1:
             raise SpecError(f'{path}: {name} must be at least 1, got {getattr(config, name)}')
+
+
+def _check(config: TrainConfig, path: Path) -> None:
+    at_least_one(config, ('views', 'patches', 'processes', 'batch_size', 'steps', 'refresh',
+                          'checkpoint', 'validation'), path)
     if config.checkpoint % config.refresh:
         raise SpecError(f'{path}: checkpoint ({config.checkpoint}) must be a multiple of refresh '
                         f'({config.refresh}), so that a resumed run sees the same templates')

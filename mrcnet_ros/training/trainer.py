@@ -6,8 +6,6 @@ On a CPU, processes of one thread each train about twice as fast as one process 
 from __future__ import annotations
 
 import json
-import logging
-import math
 import time
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
@@ -26,8 +24,10 @@ from ..objects import ObjectModel
 from .backgrounds import find_images
 from .checkpoint import load_checkpoint, save_checkpoint
 from .config import TrainConfig
-from .exchange import Exchange
+from .exchange import Exchange, end_with_parent, watch
 from .material import Material, load_material, load_templates, load_views
+from .metrics import append_metrics
+from .schedule import half_cosine
 from .step import train_step
 from .targets import collate
 from .template_bank import TemplateBank
@@ -72,12 +72,13 @@ def train(config: TrainConfig, stem: dict[str, Tensor], stop_after: int | None =
               for rank in range(1, config.processes)]
     for process in others:
         process.start()
+    watcher = watch(others, barrier)
     try:
         _worker(0, *arguments)
     except BrokenBarrierError as error:
         raise MrcnetError('a training process died; what it said is above') from error
+    watcher.join()
     for process in others:
-        process.join()
         if process.exitcode:
             raise MrcnetError(f'a training process ended with exit code {process.exitcode}')
     return config.output / 'checkpoint.pt'
@@ -99,6 +100,8 @@ def build_network(config: TrainConfig, objects: list[ObjectModel],
 def _worker(rank: int, config: TrainConfig, views: list[SharedViews], bank: TemplateBank,
             slots: Tensor, barrier: Barrier, stem: dict[str, Tensor],
             stop_after: int | None) -> None:
+    if rank:
+        end_with_parent()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     try:
@@ -226,12 +229,9 @@ class Run:
     def _log(self, values: dict[str, float]) -> None:
         if self.exchange.rank:
             return
-        row = {'step': self.step, 'samples': self._samples(self.step),
-               'hours': round(self.seconds / 3600, 4),
-               **{k: round(v, 5) for k, v in values.items()}}
-        with (self.config.output / 'metrics.jsonl').open('a') as file:
-            file.write(json.dumps(row) + '\n')
-        logging.getLogger(__name__).info(json.dumps(row))
+        append_metrics(self.config.output, {
+            'step': self.step, 'samples': self._samples(self.step),
+            'hours': round(self.seconds / 3600, 4), **values})
 
     def _save(self) -> None:
         self.exchange.average([b for b in self.network.buffers() if b.is_floating_point()])
@@ -267,4 +267,4 @@ def learning_rate(config: TrainConfig, step: int) -> float:
     if step < config.warmup:
         return config.learning_rate * (step + 1) / config.warmup
     part = (step - config.warmup) / max(config.steps - config.warmup, 1)
-    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * min(part, 1.0)))
+    return half_cosine(part, config.learning_rate)
