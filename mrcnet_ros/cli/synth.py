@@ -1,0 +1,105 @@
+"""``mrcnet synth``: a small BOP dataset of any objects, rendered."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .dataset_arguments import positive
+
+if TYPE_CHECKING:
+    from ..geometry.camera import Camera
+    from ..synth.source import Source
+
+UNITS_M = {'m': 1.0, 'cm': 0.01, 'mm': 0.001, 'inch': 0.0254}
+# as of a camera with a field of view of 56 degrees
+FOCAL_WIDTHS = 0.9375
+MOST_OBJECTS = 8
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument('--models', type=Path, metavar='PATH',
+                      help='BOP models folder, with models_info.json, or YAML list of objects')
+    what.add_argument('--meshes', type=Path, nargs='+', metavar='FILE',
+                      help='PLY or OBJ files, numbered from 1 in this order')
+    parser.add_argument('--unit', choices=UNITS_M, default='mm',
+                        help='unit of the files given with --meshes (default: mm)')
+    parser.add_argument('--ids', type=positive, nargs='+', metavar='N',
+                        help='only these objects of --models')
+    parser.add_argument('--output', type=Path, required=True, metavar='DIR',
+                        help='folder of the dataset, made when missing; its name is the '
+                             "dataset's")
+    parser.add_argument('--split', default='test',
+                        help='folder of the scenes, such as test or train_pbr (default: test)')
+    parser.add_argument('--scenes', type=positive, default=2, metavar='N',
+                        help='arrangements of objects on a table (default: 2)')
+    parser.add_argument('--images', type=positive, default=10, metavar='N',
+                        help='views of each scene (default: 10)')
+    parser.add_argument('--objects', type=positive, metavar='N',
+                        help='objects on the table (default: one of each, at most '
+                             f'{MOST_OBJECTS}); more than there are models means several of a kind')
+    parser.add_argument('--size', type=positive, nargs=2, default=(640, 480),
+                        metavar=('WIDTH', 'HEIGHT'), help='of the images (default: 640 480)')
+    parser.add_argument('--K', type=float, nargs=4, metavar=('FX', 'FY', 'CX', 'CY'), dest='K',
+                        help=f'intrinsics in pixels (default: fx = fy = {FOCAL_WIDTHS} widths)')
+    parser.add_argument('--distance', type=float, nargs=2, metavar=('NEAR', 'FAR'),
+                        help='of the camera, in metres (default: near objects cover 0.2 to 0.45 '
+                             "of the image's height)")
+    parser.add_argument('--upright', action='store_true',
+                        help='stand objects with their z axis up (default: any orientation)')
+    parser.add_argument('--grey', action='store_true',
+                        help='write gray/*.tif, as ITODD has them, instead of rgb/*.png')
+    parser.add_argument('--backgrounds', type=Path, nargs='+', default=[], metavar='DIR',
+                        help='folders of photographs and environment maps (default: noise)')
+    parser.add_argument('--seed', type=int, default=0, metavar='N', help='of all random choices')
+
+
+def run(args: argparse.Namespace) -> int:
+    """Make the dataset.
+
+    :raises MrcnetError: when an input cannot be used or the split exists.
+    """
+    from tqdm import tqdm
+
+    from ..rendering.background_files import find_images
+    from ..synth.dataset import make_dataset
+    from ..synth.scene_maker import SynthSpec
+
+    source = _source(args)
+    spec = SynthSpec(
+        scenes=args.scenes, images=args.images,
+        objects=args.objects or min(len(source.objects), MOST_OBJECTS),
+        camera=_camera(args), distance_m=tuple(args.distance) if args.distance else None,
+        upright=args.upright, seed=args.seed)
+    backgrounds = find_images(args.backgrounds) if args.backgrounds else []
+    with tqdm(total=args.scenes * args.images, unit='image', disable=None) as bar:
+        make_dataset(args.output, args.split, source, spec, backgrounds=backgrounds,
+                     grey=args.grey, progress=bar.update)
+    print(f'{args.output / args.split}: {args.scenes} scenes, {args.scenes * args.images} images '
+          f'of {len(source.objects)} objects')
+    return 0
+
+
+def _source(args: argparse.Namespace) -> Source:
+    from ..errors import SpecError
+    from ..synth.source import from_meshes, from_models
+
+    if args.models is not None:
+        return from_models(args.models, args.ids)
+    if args.ids:
+        raise SpecError('--ids chooses from --models; leave out what is not wanted of --meshes')
+    return from_meshes(args.meshes, UNITS_M[args.unit])
+
+
+def _camera(args: argparse.Namespace) -> Camera:
+    import numpy as np
+
+    from ..geometry.camera import Camera
+
+    width, height = args.size
+    focal_px = FOCAL_WIDTHS * width
+    fx, fy, cx, cy = args.K or (focal_px, focal_px, (width - 1) / 2, (height - 1) / 2)
+    return Camera(np.array([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]]), width, height)

@@ -1,0 +1,189 @@
+"""Writes scenes and models as a BOP dataset has them.
+
+Convention: in memory everything is in metres, in the files in millimetres.
+Source: the BOP dataset format; boxes as its toolkit computes them, ``calc_2d_bbox``.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import DatasetError
+from ..geometry.camera import Camera
+from ..geometry.se3 import Array
+from ..meshes import measure_diameter
+from ..objects import ObjectModel
+from .bop_scene import MM
+
+# millimetres of one step of a depth image: it reaches to 6.5 m
+DEPTH_STEP_MM = 0.1
+INVISIBLE = (-1, -1, -1, -1)
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Instance:
+    """What an image shows of one object.
+
+    :param T_camera_object: (4, 4) [m].
+    :param mask: (H, W) bool, its silhouette as if nothing were in front of it.
+    :param visible: (H, W) bool, where it is seen.
+    :param pixels: of the silhouette, also outside the image.
+    :param box_xywh: around the silhouette, also outside the image; of :func:`box_xywh`.
+    """
+
+    object_id: int
+    T_camera_object: Array
+    mask: Mask
+    visible: Mask
+    pixels: int
+    box_xywh: tuple[int, int, int, int]
+
+    @property
+    def visible_fraction(self) -> float:
+        """Return the visible part of the silhouette, 0..1."""
+        return float(self.visible.sum()) / self.pixels if self.pixels else 0.0
+
+
+def box_xywh(mask: Mask, corner_uv: tuple[int, int] = (0, 0)) -> tuple[int, int, int, int]:
+    """Return BOP's box around a mask.
+
+    Convention: x, y are the first column and row; x + w, y + h the last, so that one pixel has
+    no width.
+
+    :param corner_uv: pixel coordinates of the mask's first column and row.
+    :return: -1 four times for an empty mask.
+    """
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(rows):
+        return INVISIBLE
+    return (int(columns[0]) + corner_uv[0], int(rows[0]) + corner_uv[1],
+            int(columns[-1] - columns[0]), int(rows[-1] - rows[0]))
+
+
+class SceneWriter:
+    """Writes the images of one scene, and with :meth:`close` what is in them.
+
+    :param folder: of the scene, named by its number; made with its parents.
+    :param camera: of all images.
+    :param grey: write ``gray/*.tif`` of one channel instead of ``rgb/*.png``.
+    """
+
+    def __init__(self, folder: Path, camera: Camera, *, grey: bool = False) -> None:
+        """Make the folders."""
+        self.folder, self._camera, self._grey = folder, camera, grey
+        self._images = folder / ('gray' if grey else 'rgb')
+        for path in (self._images, *(folder / n for n in ('depth', 'mask', 'mask_visib'))):
+            path.mkdir(parents=True)
+        self._gt: dict[str, Any] = {}
+        self._info: dict[str, Any] = {}
+        self._cameras: dict[str, Any] = {}
+
+    def write(self, image_id: int, image_rgb: NDArray[np.uint8], depth_m: NDArray[np.float32],
+              T_camera_world: Array, instances: Sequence[Instance]) -> None:
+        """Write one image.
+
+        :param image_rgb: (H, W, 3) uint8.
+        :param depth_m: (H, W) float32 [m], 0 where unknown.
+        :raises DatasetError: when a file cannot be written.
+        """
+        name = f'{image_id:06d}'
+        code = cv2.COLOR_RGB2GRAY if self._grey else cv2.COLOR_RGB2BGR
+        _save(self._images / (name + ('.tif' if self._grey else '.png')),
+              cv2.cvtColor(image_rgb, code))
+        steps = np.rint(depth_m / (DEPTH_STEP_MM * MM)).clip(0, 65535).astype(np.uint16)
+        _save(self.folder / 'depth' / f'{name}.png', steps)
+        for number, instance in enumerate(instances):
+            file = f'{name}_{number:06d}.png'
+            _save(self.folder / 'mask' / file, 255 * instance.mask.astype(np.uint8))
+            _save(self.folder / 'mask_visib' / file, 255 * instance.visible.astype(np.uint8))
+        key = str(image_id)
+        self._gt[key] = [_pose_entry(i.T_camera_object, 'm2c') | {'obj_id': i.object_id}
+                         for i in instances]
+        self._info[key] = [_info_entry(i, steps > 0) for i in instances]
+        self._cameras[key] = {'cam_K': self._camera.K.ravel().tolist(),
+                              'depth_scale': DEPTH_STEP_MM, **_pose_entry(T_camera_world, 'w2c')}
+
+    def close(self) -> None:
+        """Write the annotations of all images written so far."""
+        for name, values in (('gt', self._gt), ('gt_info', self._info),
+                             ('camera', self._cameras)):
+            write_json(self.folder / f'scene_{name}.json', values)
+
+
+def write_models(folder: Path, objects: Mapping[int, ObjectModel],
+                 symmetries: Mapping[int, Mapping[str, Any]]) -> None:
+    """Write a models folder: meshes in millimetres and models_info.json with measured sizes.
+
+    A PLY in millimetres is copied; anything else becomes one, textures as vertex colours.
+
+    :param symmetries: entries of models_info.json by object id, in millimetres.
+    :raises MeshError: when a mesh cannot be used.
+    """
+    folder.mkdir(parents=True)
+    info = {}
+    for object_id, model in objects.items():
+        mesh = model.load_mesh()
+        vertices = mesh.vertices / MM
+        low, size = vertices.min(axis=0), np.ptp(vertices, axis=0)
+        info[str(object_id)] = {
+            'diameter': measure_diameter(vertices),
+            **{f'min_{a}': float(v) for a, v in zip('xyz', low, strict=True)},
+            **{f'size_{a}': float(v) for a, v in zip('xyz', size, strict=True)},
+            **symmetries.get(object_id, {})}
+        path = folder / f'obj_{object_id:06d}.ply'
+        if model.mesh_path.suffix.lower() == '.ply' and model.unit_m == MM:
+            shutil.copyfile(model.mesh_path, path)
+            texture = model.mesh_path.with_suffix('.png')
+            if texture.is_file():
+                shutil.copyfile(texture, folder / texture.name)
+        else:
+            import trimesh
+
+            trimesh.Trimesh(vertices, mesh.faces, vertex_normals=mesh.normals,
+                            vertex_colors=mesh.colors, process=False).export(path)
+    write_json(folder / 'models_info.json', info)
+
+
+def camera_entry(camera: Camera) -> dict[str, float]:
+    """Return the content of a dataset's camera.json."""
+    K = camera.K
+    return {'cx': float(K[0, 2]), 'cy': float(K[1, 2]), 'depth_scale': DEPTH_STEP_MM,
+            'fx': float(K[0, 0]), 'fy': float(K[1, 1]), 'height': camera.height,
+            'width': camera.width}
+
+
+def write_json(path: Path, values: Any) -> None:
+    """Write plain data as JSON."""
+    path.write_text(json.dumps(values, indent=1) + '\n', encoding='utf-8')
+
+
+def _pose_entry(T: Array, names: str) -> dict[str, list[float]]:
+    return {f'cam_R_{names}': T[:3, :3].ravel().tolist(),
+            f'cam_t_{names}': (T[:3, 3] / MM).tolist()}
+
+
+def _info_entry(instance: Instance, known_depth: Mask) -> dict[str, Any]:
+    seen = bool(instance.visible.any())
+    return {
+        'bbox_obj': list(instance.box_xywh if seen else INVISIBLE),
+        'bbox_visib': list(box_xywh(instance.visible)),
+        'px_count_all': instance.pixels,
+        'px_count_valid': int((instance.mask & known_depth).sum()),
+        'px_count_visib': int(instance.visible.sum()),
+        'visib_fract': instance.visible_fraction,
+    }
+
+
+def _save(path: Path, pixels: NDArray[Any]) -> None:
+    if not cv2.imwrite(str(path), pixels):
+        raise DatasetError(f'{path}: cannot be written; is there room on the disk?')

@@ -1,0 +1,99 @@
+"""Makes a small BOP dataset of any objects: pictures, ground truth, models, targets."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from ..errors import DatasetError
+from ..evaluation.bop import MIN_VISIBLE_FRACTION
+from ..evaluation.bop_writer import SceneWriter, camera_entry, write_json, write_models
+from ..geometry.camera import Camera
+from .scene_maker import SceneMaker, SynthSpec
+from .source import Source
+
+
+def make_dataset(folder: Path, split: str, source: Source, spec: SynthSpec, *,
+                 backgrounds: Sequence[Path] = (), grey: bool = False,
+                 progress: Callable[[int], object] | None = None) -> None:
+    """Write a split of a dataset, and its models and camera where they are not there yet.
+
+    The split appears under its name when it is complete; what an interrupted run left of it is
+    made anew.
+
+    :param folder: of the dataset.
+    :param backgrounds: photographs and environment maps; none for noise.
+    :param grey: write images as ITODD has them, ``gray/*.tif``.
+    :param progress: called with the number of images just written.
+    :raises DatasetError: when the split exists, or the dataset is of other models or another
+        camera, or a background cannot be read, or a file cannot be written.
+    :raises MeshError: when a mesh cannot be used.
+    """
+    if (folder / split).exists():
+        raise DatasetError(f'{folder / split} exists and is left as it is; choose another split '
+                           'or output, or remove it')
+    try:
+        _write_models(folder, source)
+        _write_camera(folder / 'camera.json', spec.camera)
+        part = folder / f'{split}.part'
+        shutil.rmtree(part, ignore_errors=True)
+        targets: list[dict[str, int]] = []
+        with SceneMaker(source.objects, spec, backgrounds) as maker:
+            for scene in range(1, spec.scenes + 1):
+                targets += _write_scene(part, scene, maker, spec, grey, progress)
+        kind = split.split('_')[0]
+        if kind != 'train':
+            write_json(folder / f'{kind}_targets_bop19.json', targets)
+        part.rename(folder / split)
+    except OSError as error:
+        raise DatasetError(f'{folder}: cannot be written ({error.strerror})') from error
+
+
+def _write_scene(part: Path, scene: int, maker: SceneMaker, spec: SynthSpec, grey: bool,
+                 progress: Callable[[int], object] | None) -> list[dict[str, int]]:
+    """Write a scene and return its targets: what is visible by a tenth or more."""
+    placed, targets = maker.arrange(scene), []
+    writer = SceneWriter(part / f'{scene:06d}', spec.camera, grey=grey)
+    with contextlib.closing(writer):
+        for image in range(spec.images):
+            shot = maker.photograph(placed, scene, image)
+            writer.write(image, shot.image_rgb, shot.depth_m, shot.T_camera_world, shot.instances)
+            counts = Counter(i.object_id for i in shot.instances
+                             if i.visible_fraction >= MIN_VISIBLE_FRACTION)
+            targets += [{'scene_id': scene, 'im_id': image, 'obj_id': object_id,
+                         'inst_count': count} for object_id, count in sorted(counts.items())]
+            if progress is not None:
+                progress(1)
+    return targets
+
+
+def _write_models(folder: Path, source: Source) -> None:
+    """Write the models, or check that those of an earlier split are the same."""
+    kept, made = folder / 'models', folder / 'models.part'
+    shutil.rmtree(made, ignore_errors=True)
+    write_models(made, source.objects, source.symmetries)
+    if not kept.exists():
+        made.rename(kept)
+        return
+    same = _contents(made) == _contents(kept)
+    shutil.rmtree(made)
+    if not same:
+        raise DatasetError(f'{kept} holds other models; choose another output')
+
+
+def _write_camera(path: Path, camera: Camera) -> None:
+    """Write the camera, or check that an earlier split's is the same."""
+    entry = camera_entry(camera)
+    if not path.exists():
+        write_json(path, entry)
+    elif json.loads(path.read_text(encoding='utf-8')) != entry:
+        raise DatasetError(f'{path} is of another camera; choose another output, or the same '
+                           'size and intrinsics')
+
+
+def _contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}

@@ -1,0 +1,77 @@
+"""What is behind the table: photographs, environment maps, or soft noise."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from ..geometry.camera import Camera
+from ..geometry.se3 import Array
+from ..rendering.background_files import is_environment, read_linear
+from .painter import tint_of
+from .surroundings import Image, look_around
+
+LONGEST_PX = 2048
+
+
+class Rooms:
+    """Draws rooms for pictures.
+
+    :param paths: photographs and environment maps; none for noise.
+    """
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        """Remember the files; each is read when first needed."""
+        self._paths = list(paths)
+        self._load = functools.lru_cache(maxsize=16)(_load)
+
+    def draw(self, camera: Camera, T_camera_world: Array,
+             rng: np.random.Generator) -> tuple[Image, Array]:
+        """Draw what is behind the table.
+
+        :return: (H, W, 3) float32 RGB in 0..255, and the tint of its light.
+        :raises DatasetError: when a file cannot be read.
+        """
+        exposure = np.float32(rng.uniform(0.6, 1.6))
+        if not self._paths:
+            linear = cv2.resize(rng.uniform(0.0, 1.0, (6, 8, 3)).astype(np.float32),
+                                (camera.width, camera.height), interpolation=cv2.INTER_CUBIC)
+            room = _tone(np.asarray(linear, np.float32), exposure)
+            return room, tint_of(room)
+        linear, environment = self._load(self._paths[int(rng.integers(len(self._paths)))])
+        picture = _tone(linear, exposure)
+        if environment:
+            turned = np.roll(picture, int(rng.integers(picture.shape[1])), axis=1)
+            return look_around(camera, T_camera_world, turned), tint_of(picture)
+        return _window(picture, camera, rng), tint_of(picture)
+
+
+def _load(path: Path) -> tuple[Image, bool]:
+    """Return an image of bounded size, and whether it is an environment map."""
+    linear = read_linear(path)
+    environment = is_environment(path, linear)
+    scale = LONGEST_PX / max(linear.shape[:2])
+    if scale < 1:
+        linear = np.asarray(cv2.resize(linear, None, fx=scale, fy=scale,
+                                       interpolation=cv2.INTER_AREA), np.float32)
+    return linear, environment
+
+
+def _window(photo: Image, camera: Camera, rng: np.random.Generator) -> Image:
+    """Return a random window of a photograph, in the shape of the camera's images."""
+    height, width = photo.shape[:2]
+    widest = min(width, height * camera.width / camera.height)
+    w = int(rng.uniform(0.5, 1.0) * widest)
+    h = min(int(w * camera.height / camera.width), height)
+    x, y = rng.integers(0, width - w + 1), rng.integers(0, height - h + 1)
+    return np.asarray(cv2.resize(photo[y:y + h, x:x + w], (camera.width, camera.height),
+                                 interpolation=cv2.INTER_LINEAR), np.float32)
+
+
+def _tone(linear: Image, exposure: np.float32) -> Image:
+    """Return 0..255 as a display shows it."""
+    return np.asarray(255.0 * np.clip(linear * exposure, 0, 1) ** (1 / 2.2), np.float32)

@@ -1,0 +1,150 @@
+"""Arrangements of objects on a table, and annotated pictures of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import SpecError
+from ..evaluation.bop_writer import Instance
+from ..geometry.camera import Camera
+from ..geometry.se3 import Array
+from ..objects import Mesh, ObjectModel
+from .annotation import Annotator
+from .layout import LayoutSpec, Placed, draw_view, place_objects
+from .painter import Painter, Setting, draw_light
+from .rooms import Rooms
+from .surroundings import table_depth_m
+
+# parts of the image's height that an object of mean diameter, nearest to the camera, covers
+RELATIVE_HEIGHT = (0.2, 0.45)
+ELEVATION_DEG = (10.0, 80.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SynthSpec:
+    """What to make.
+
+    :param scenes: arrangements of objects.
+    :param images: views of each.
+    :param objects: on the table at once; more than there are models means several of a kind.
+    :param camera: without distortion.
+    :param distance_m: of the camera; None for one in proportion to the objects.
+    :param upright: stand objects with their z axis up; any orientation otherwise.
+    :param seed: of all random choices.
+    :raises SpecError: when a number cannot be used.
+    """
+
+    scenes: int
+    images: int
+    objects: int
+    camera: Camera
+    distance_m: tuple[float, float] | None = None
+    upright: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        for name in ('scenes', 'images', 'objects'):
+            if getattr(self, name) < 1:
+                raise SpecError(f'{name} must be at least 1, got {getattr(self, name)}')
+        if self.seed < 0:
+            raise SpecError(f'seed must not be negative, got {self.seed}')
+        near, far = self.distance_m or (1.0, 1.0)
+        if not 0 < near <= far < np.inf:
+            raise SpecError(f'distance must be 0 < near <= far [m], got {near} and {far}')
+
+
+@dataclass(frozen=True, eq=False)
+class AnnotatedPicture:
+    """A picture and what is in it.
+
+    :param image_rgb: (H, W, 3) uint8.
+    :param depth_m: (H, W) float32 [m], 0 where unknown.
+    :param T_camera_world: (4, 4) [m]; the table is z = 0.
+    """
+
+    image_rgb: NDArray[np.uint8]
+    depth_m: NDArray[np.float32]
+    T_camera_world: Array
+    instances: list[Instance]
+
+
+class SceneMaker:
+    """Makes scenes; image ``i`` of scene ``s`` depends on (seed, s, i) and what is given here.
+
+    :param objects: by object id.
+    :param backgrounds: photographs and environment maps; none for noise.
+    :raises MeshError: when a mesh cannot be used.
+    :raises BackendError: when there is no headless OpenGL.
+    """
+
+    def __init__(self, objects: Mapping[int, ObjectModel], spec: SynthSpec,
+                 backgrounds: Sequence[Path] = ()) -> None:
+        """Load meshes and open renderers; use a ``with`` block."""
+        self._spec, self._rooms = spec, Rooms(backgrounds)
+        self._meshes = {model.label: model.load_mesh() for model in objects.values()}
+        self._layout = layout_spec([model.diameter_m for model in objects.values()], spec)
+        self._painter = Painter(spec.camera, self._meshes)
+        self._annotator = Annotator(spec.camera, self._meshes,
+                                    {model.label: i for i, model in objects.items()})
+
+    def __enter__(self) -> SceneMaker:
+        """Return the maker itself."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 traceback: TracebackType | None) -> None:
+        """Free the renderers."""
+        self._painter.close()
+        self._annotator.close()
+
+    def arrange(self, scene: int) -> list[Placed]:
+        """Put objects on the table; all kinds are there before one is there again."""
+        rng = np.random.default_rng([self._spec.seed, scene])
+        labels, keys = sorted(self._meshes), []
+        while len(keys) < self._spec.objects:
+            keys += [str(label) for label in rng.permutation(labels)]
+        return place_objects(keys[:self._spec.objects], self._meshes, rng, self._layout)
+
+    def photograph(self, placed: Sequence[Placed], scene: int, image: int) -> AnnotatedPicture:
+        """Look at a scene's objects from somewhere.
+
+        :raises DatasetError: when a background cannot be read.
+        """
+        camera = self._spec.camera
+        rng = np.random.default_rng([self._spec.seed, scene, image])
+        T_camera_world, light = draw_view(rng, self._layout), draw_light(rng)
+        room, tint = self._rooms.draw(camera, T_camera_world, rng)
+        side_m = _table_side_m(placed, self._meshes)
+        picture = self._painter.paint(
+            placed, Setting(T_camera_world, light, tint, room, side_m), rng)
+        instances, depth_m = self._annotator.annotate(
+            placed, T_camera_world, table_depth_m(camera, T_camera_world, side_m))
+        return AnnotatedPicture(picture.image_rgb, depth_m, T_camera_world, instances)
+
+
+def layout_spec(diameters_m: Sequence[float], spec: SynthSpec) -> LayoutSpec:
+    """Return a layout in proportion to the objects."""
+    mean_m = float(np.mean(diameters_m))
+    camera = spec.camera
+    low, high = RELATIVE_HEIGHT
+    spread_m = 0.35 * mean_m * float(np.sqrt(spec.objects))
+    filling_m = mean_m * float(camera.K[1, 1]) / camera.height
+    return LayoutSpec(
+        spread_m=spread_m, gap_m=0.04 * mean_m,
+        distance_m=spec.distance_m or (filling_m / high + spread_m, filling_m / low + spread_m),
+        target_m=(0.15 * mean_m, 0.3 * mean_m), elevation_deg=ELEVATION_DEG,
+        upright=spec.upright)
+
+
+def _table_side_m(placed: Sequence[Placed], meshes: Mapping[str, Mesh]) -> float:
+    """Return the side of a table with room for all objects and some more."""
+    reach_m = max(float(np.linalg.norm(p.T_world_object[:2, 3]))
+                  + float(np.linalg.norm(meshes[p.key].vertices, axis=1).max()) for p in placed)
+    return 3.0 * reach_m

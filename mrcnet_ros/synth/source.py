@@ -1,0 +1,81 @@
+"""The objects that a dataset is made of: a BOP models folder, a YAML list, or mesh files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..errors import DatasetError
+from ..geometry.symmetry import Symmetries
+from ..meshes import measure_diameter, mesh_digest, read_mesh
+from ..objects import ObjectModel, load_bop_objects, load_object_list
+
+KINDS = ('symmetries_discrete', 'symmetries_continuous')
+MM = 0.001
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """Objects and what is known of their symmetries.
+
+    :param objects: by object id.
+    :param symmetries: entries of a models_info.json by object id, in millimetres.
+    """
+
+    objects: dict[int, ObjectModel]
+    symmetries: dict[int, dict[str, Any]]
+
+
+def from_models(path: Path, ids: Iterable[int] | None = None) -> Source:
+    """Read a BOP models folder or a YAML list of objects.
+
+    :param ids: objects wanted, all by default.
+    :raises DatasetError: when it is missing or malformed, or lacks a wanted object.
+    :raises MeshError: when a mesh is missing.
+    """
+    if path.is_dir():
+        objects = load_bop_objects(path, ids)
+        info = json.loads((path / 'models_info.json').read_text(encoding='utf-8'))
+        return Source(objects, {i: _in_mm(info[str(i)], MM) for i in objects})
+    objects = load_object_list(path)
+    wanted = set(objects if ids is None else ids)
+    if not wanted <= set(objects):
+        raise DatasetError(f'{path}: no objects {sorted(wanted - set(objects))}; there are '
+                           f'{sorted(objects)}')
+    entries = {int(e['id']): e for e in yaml.safe_load(path.read_text(encoding='utf-8'))}
+    return Source({i: o for i, o in objects.items() if i in wanted},
+                  {i: _in_mm(entries[i], objects[i].unit_m) for i in wanted})
+
+
+def from_meshes(paths: Sequence[Path], unit_m: float) -> Source:
+    """Measure mesh files and number them from 1; they count as without symmetry.
+
+    :param unit_m: length of the files' unit [m].
+    :raises MeshError: when one is missing or unreadable.
+    """
+    objects = {}
+    for object_id, path in enumerate(paths, start=1):
+        diameter_m = measure_diameter(read_mesh(path, unit_m).vertices)
+        objects[object_id] = ObjectModel(
+            object_id=object_id, label=f'{object_id:06d}_{path.stem}', mesh_path=path,
+            mesh_sha256=mesh_digest(path), diameter_m=diameter_m, symmetries=Symmetries.none(),
+            unit_m=unit_m)
+    return Source(objects, {})
+
+
+def _in_mm(entry: Mapping[str, Any], unit_m: float) -> dict[str, Any]:
+    """Return the symmetries of an entry with lengths in millimetres."""
+    scale = unit_m / MM
+    found: dict[str, Any] = {}
+    for values in entry.get(KINDS[0], []):
+        moved = [float(v) * (scale if k in (3, 7, 11) else 1.0) for k, v in enumerate(values)]
+        found.setdefault(KINDS[0], []).append(moved)
+    for values in entry.get(KINDS[1], []):
+        found.setdefault(KINDS[1], []).append(
+            {'axis': list(values['axis']), 'offset': [scale * float(v) for v in values['offset']]})
+    return found
