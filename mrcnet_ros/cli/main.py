@@ -24,6 +24,7 @@ COMMANDS = {
     'bench': ('bench', 'measure the speed of the estimator'),
     'fuzz': ('fuzz', 'send the node damaged messages and see whether it still answers'),
     'bag': ('bag', 'make rosbags from BOP datasets'),
+    'synth': ('synth', 'make a small BOP dataset of any objects'),
     'templates': ('templates', "render and store a model's templates"),
     'train': ('train', 'train a model from a configuration file'),
     'export': ('export', 'turn a checkpoint into a model directory'),
