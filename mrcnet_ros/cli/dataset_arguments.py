@@ -26,10 +26,14 @@ def add_box_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--seed', type=int, default=0, metavar='N', help='of the jitter')
 
 
-def add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare which model to run, and on what."""
-    parser.add_argument('--model', type=Path, required=True, metavar='DIR',
-                        help='model directory, with model.json')
+def add_model_arguments(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
+    """Declare which model to run, and on what.
+
+    :param required: otherwise the model of the demo is the default.
+    """
+    parser.add_argument('--model', type=Path, required=required, metavar='DIR',
+                        help='model directory, with model.json'
+                             + ('' if required else ' (default: the model of the demo)'))
     parser.add_argument('--meshes', type=Path, metavar='DIR',
                         help='folder of the mesh files (default: meshes/ in the model directory)')
     parser.add_argument('--backend', default='onnxruntime', metavar='NAME',

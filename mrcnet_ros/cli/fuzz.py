@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .bag import model_labels
 from .dataset_arguments import add_model_arguments, positive
+from .node import node_command
 
 if TYPE_CHECKING:
     from ..ros.fuzzing import Findings
@@ -38,10 +38,7 @@ def run(args: argparse.Namespace) -> int:
     :return: 1 when something was found.
     :raises MrcnetError: when the model cannot be used or the node ends.
     """
-    parameters = {'model': args.model.resolve(), 'backend': args.backend, 'threads': args.threads,
-                  'meshes': args.meshes.resolve() if args.meshes else "''"}
-    command = ['-m', 'mrcnet_ros.cli.main', 'node', '--ros-args',
-               *(w for n, v in parameters.items() for w in ('-p', f'{n}:={v}'))]
+    command = node_command(args)
     chosen = args.image_transport
     transports = ('raw', 'compressed') if chosen == 'both' else (chosen,)
     labels = sorted(model_labels(args.model).values())
@@ -71,23 +68,18 @@ def fuzz(
               tqdm(total=args.messages, unit='message', disable=None) as progress):
             findings = fuzzer.run(args.messages, args.seed, args.timeout,
                                   lambda sent: progress.update(sent - progress.n))
-        code = node.stop()
-    if code not in (0, -signal.SIGTERM):
-        findings.failures.append(f'the node ended with status {code}')
-    if 'Traceback' in log.read_text(encoding='utf-8', errors='replace'):
-        findings.failures.append(f'a traceback is in {log}')
+        if problem := node.bad_end():
+            findings.failures.append(problem)
     print(f'images {transport}: ', end='')
     _report(findings)
     return 1 if findings.failures else 0
 
 
 def _report(findings: Findings) -> None:
-    drops = {name.removeprefix('dropped '): text.split(' ')[0]
-             for name, text in findings.diagnostics.items() if name.startswith('dropped ')}
     answered = len(findings.answer_s)
     print(f'{findings.sent} messages sent; {answered} of {findings.good_frames} good frames '
           'between them answered'
           + (f', the slowest in {max(findings.answer_s):.2f} s' if answered else ''))
-    print('dropped: ' + ', '.join(f'{name} {count}' for name, count in drops.items()))
+    print('dropped: ' + ', '.join(f'{name} {count}' for name, count in findings.dropped.items()))
     for failure in dict.fromkeys(findings.failures):
         print(f'failure: {failure}')

@@ -23,6 +23,7 @@ COMMANDS = {
     'evaluate': ('evaluate', 'score poses on a BOP dataset or a rosbag'),
     'bench': ('bench', 'measure the speed of the estimator'),
     'fuzz': ('fuzz', 'send the node damaged messages and see whether it still answers'),
+    'soak': ('soak', 'watch memory, handles and latency of the node under continuous traffic'),
     'bag': ('bag', 'make rosbags from BOP datasets'),
     'synth': ('synth', 'make a small BOP dataset of any objects'),
     'templates': ('templates', "render and store a model's templates"),

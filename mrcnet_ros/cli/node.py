@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,3 +19,15 @@ def run(args: argparse.Namespace) -> int:
     from ..ros.pose_node import main
 
     return main(['mrcnet', '--ros-args', *args.ros_args])
+
+
+def node_command(args: argparse.Namespace, **parameters: Any) -> list[str]:
+    """Return the Python arguments that start the node in a process of its own.
+
+    :param args: with the options of :func:`.dataset_arguments.add_model_arguments`.
+    :param parameters: more ROS parameters of the node.
+    """
+    values = {'model': args.model.resolve(), 'backend': args.backend, 'threads': args.threads,
+              'meshes': args.meshes.resolve() if args.meshes else "''", **parameters}
+    return ['-m', 'mrcnet_ros.cli.main', 'node', '--ros-args',
+            *(word for name, value in values.items() for word in ('-p', f'{name}:={value}'))]

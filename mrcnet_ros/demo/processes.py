@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -56,6 +57,11 @@ class LoggedProcess:
         """Stop it."""
         self.stop()
 
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
     def check_runs(self) -> None:
         """Make sure that it has not ended.
 
@@ -86,6 +92,15 @@ class LoggedProcess:
             except subprocess.TimeoutExpired:
                 self._process.kill()
         return self._process.wait()
+
+    def bad_end(self) -> str:
+        """Stop it and return what was wrong with its end or in its output, '' for nothing."""
+        code = self.stop()
+        if code not in (0, -signal.SIGTERM):
+            return f'the {self.name} ended with status {code}'
+        if 'Traceback' in self.log.read_text(encoding='utf-8', errors='replace'):
+            return f'a traceback is in {self.log}'
+        return ''
 
     def _ending(self) -> str:
         tail = self.log.read_text(encoding='utf-8', errors='replace').splitlines()

@@ -15,13 +15,13 @@ import numpy as np
 from ..geometry.se3 import Array
 from ..objects import ObjectModel, load_object_list
 from .assets import shared_file
+from .frames import draw_scenes
 from .listener import Listener
 from .picture import write_picture
 from .processes import LoggedProcess, ProcessError, prepare_environment
 from .recording import save_scenes
-from .scenes import Scene, SceneMaker
+from .scenes import Scene
 from .scoring import Limits, Score, score_scenes
-from .surroundings import load_environments
 
 NAMESPACE = 'demo'
 NODE_COMMAND = ('-m', 'mrcnet_ros.ros.pose_node')
@@ -96,7 +96,7 @@ def _play(options: DemoOptions, objects: Mapping[str, ObjectModel]
         node = stack.enter_context(LoggedProcess('node', _node_arguments(options),
                                                  _beside(options.output, '_node.log')))
         print(f'drawing {options.scenes} scenes of {", ".join(objects)}', flush=True)
-        scenes = _draw(options, objects)
+        scenes = draw_scenes(options.model, objects, options.scenes, options.seed)
         save_scenes(folder, scenes)
         listener = stack.enter_context(Listener(NAMESPACE))
         camera = stack.enter_context(LoggedProcess(
@@ -112,13 +112,6 @@ def _play(options: DemoOptions, objects: Mapping[str, ObjectModel]
         listener.spin(0.5)
         lines = (folder / 'sent.jsonl').read_text(encoding='utf-8').splitlines()
         return scenes, [Sent(**json.loads(line)) for line in lines], listener
-
-
-def _draw(options: DemoOptions, objects: Mapping[str, ObjectModel]) -> list[Scene]:
-    meshes = {label: o.load_mesh() for label, o in objects.items()}
-    environments = load_environments(options.model / 'backgrounds')
-    with SceneMaker(meshes, environments, options.seed) as maker:
-        return [maker.make(number) for number in range(options.scenes)]
 
 
 def _node_arguments(options: DemoOptions) -> list[str]:

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped
 from sensor_msgs.msg import CompressedImage, Image
 from tf2_msgs.msg import TFMessage
@@ -31,14 +30,14 @@ class Findings:
     :param good_frames: sent between the bursts; each was answered unless ``failures`` says so.
     :param answer_s: how long each good frame took, with ``RESEND_S`` for each loss on the way.
     :param failures: what must not be.
-    :param diagnostics: last values of the node's status about poses.
+    :param dropped: by the node, counts by reason.
     """
 
     sent: int = 0
     good_frames: int = 0
     answer_s: list[float] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
-    diagnostics: dict[str, str] = field(default_factory=dict)
+    dropped: dict[str, int] = field(default_factory=dict)
 
 
 class FuzzRun(Peer):
@@ -59,7 +58,6 @@ class FuzzRun(Peer):
         self._answered: set[int] = set()
         self.subscribe(PoseStamped, '/object_poses', lambda m: self._check([m.pose]))
         self.subscribe(TFMessage, '/tf', self._on_transforms)
-        self.subscribe(DiagnosticArray, '/diagnostics', self._on_diagnostics)
 
     def run(
         self, messages: int, seed: int, timeout_s: float,
@@ -85,9 +83,10 @@ class FuzzRun(Peer):
                 self.spin(lambda: False, 0.0)
             stamp = self._good_frame(stamp, timeout_s)
             after_burst(self._findings.sent)
-        self._findings.diagnostics.clear()
-        if not self.spin(lambda: bool(self._findings.diagnostics), timeout_s):
+        self.pose_status.clear()
+        if not self.spin(lambda: bool(self.pose_status), timeout_s):
             self._findings.failures.append('no /diagnostics any more')
+        self._findings.dropped = self.dropped()
         return self._findings
 
     def _good_frame(self, stamp: int, timeout_s: float) -> int:
@@ -120,11 +119,6 @@ class FuzzRun(Peer):
         for transform in message.transforms:
             t, q = transform.transform.translation, transform.transform.rotation
             self._check_numbers([t.x, t.y, t.z, q.x, q.y, q.z, q.w])
-
-    def _on_diagnostics(self, message: Any) -> None:
-        for status in message.status:
-            if status.name.endswith(': poses'):
-                self._findings.diagnostics = {v.key: v.value for v in status.values}
 
     def _check(self, poses: Iterable[Any]) -> None:
         for pose in poses:

@@ -8,12 +8,13 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from vision_msgs.msg import Detection3DArray
 
 from ..errors import MrcnetError
-from .bag import INPUTS
+from .bag import INPUTS, BagFrame, restamped
 
 if TYPE_CHECKING:
     from typing import Self
@@ -28,6 +29,8 @@ class PeerError(MrcnetError):
 class Peer:
     """Publishes the node's inputs and receives what it publishes, in a context of its own.
 
+    ``pose_status`` holds the last values of the node's status about poses.
+
     :param name: of this end in the ROS graph.
     :param alive: called while waiting; raises when the node has ended.
     :param image_type: of the topic image, sensor_msgs/Image by default.
@@ -38,6 +41,7 @@ class Peer:
     ) -> None:
         """Join the network; leave it again, or use a ``with`` block."""
         self._alive = alive
+        self.pose_status: dict[str, str] = {}
         self._context: Any = rclpy.Context()
         rclpy.init(context=self._context)
         self._node: Any = rclpy.create_node(name, context=self._context)
@@ -46,6 +50,7 @@ class Peer:
         self._publishers = {topic: self._node.create_publisher(kind, topic, QOS)
                             for topic, kind in {**INPUTS, '/image': image_type}.items()}
         self.subscribe(Detection3DArray, '/object_detections', self.on_detections)
+        self.subscribe(DiagnosticArray, '/diagnostics', self._on_diagnostics)
 
     def __enter__(self) -> Self:
         """Return the peer itself."""
@@ -67,12 +72,22 @@ class Peer:
         """Receive another output of the node."""
         self._node.create_subscription(kind, topic, receive, QOS)
 
+    def dropped(self) -> dict[str, int]:
+        """Return how much the node has dropped so far, by reason, as it last told."""
+        return {name.removeprefix('dropped '): int(text.split(' ')[0])
+                for name, text in self.pose_status.items() if name.startswith('dropped ')}
+
     def publish(self, topic: str, message: Any) -> None:
         """Send a message, or bytes that stand for one.
 
         :param topic: one of ``INPUTS``.
         """
         self._publishers[topic].publish(message)
+
+    def send(self, frame: BagFrame, stamp: int) -> None:
+        """Publish all inputs of a moment with another stamp [ns]."""
+        for topic in INPUTS:
+            self.publish(topic, restamped(frame.inputs[topic], stamp))
 
     def now_ns(self) -> int:
         """Return the time that a camera would stamp now [ns]."""
@@ -106,3 +121,8 @@ class Peer:
                 return True
             if time.perf_counter() >= end:
                 return False
+
+    def _on_diagnostics(self, message: Any) -> None:
+        for status in message.status:
+            if status.name.endswith(': poses'):
+                self.pose_status = {v.key: v.value for v in status.values}

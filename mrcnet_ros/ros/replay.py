@@ -10,7 +10,7 @@ from typing import Any
 
 from ..geometry.se3 import Array
 from . import messages
-from .bag import INPUTS, BagFrame, restamped
+from .bag import BagFrame
 from .peer import Peer
 
 
@@ -84,8 +84,7 @@ class Replayer(Peer):
 
     def _send(self, frame: BagFrame, stamp: int) -> None:
         self._sent[stamp] = time.perf_counter()
-        for topic in INPUTS:
-            self.publish(topic, restamped(frame.inputs[topic], stamp))
+        self.send(frame, stamp)
 
     def on_detections(self, message: Any) -> None:
         """Keep the answer to a frame."""

@@ -1,0 +1,128 @@
+"""``mrcnet soak``: the node under continuous traffic, and whether it keeps still."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import MrcnetError
+from ..evaluation.steadiness import Limits
+from . import provenance
+from .dataset_arguments import add_model_arguments
+from .node import node_command
+from .traffic_arguments import add_traffic_arguments, positive_float, traffic_frames
+
+if TYPE_CHECKING:
+    from ..evaluation.steadiness import Check
+    from ..ros.bag import BagFrame
+    from ..ros.soak import Sample
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    limits = Limits()
+    parser.add_argument('--minutes', type=positive_float, default=30.0, metavar='N',
+                        help='how long (default: 30)')
+    parser.add_argument('--period', type=positive_float, default=5.0, metavar='S',
+                        help='between samples (default: 5)')
+    add_traffic_arguments(parser, objects=None)
+    add_model_arguments(parser, required=False)
+    parser.add_argument('--warm-up', type=float, default=limits.warm_up_s, metavar='S',
+                        help='time that is not judged (default: %(default)g)')
+    parser.add_argument('--memory-limit', type=float, default=limits.memory_mb_per_h,
+                        metavar='MIB', help='growth of the memory that passes [MiB/h] (default: '
+                        '%(default)g)')
+    parser.add_argument('--handle-limit', type=int, default=limits.handles, metavar='N',
+                        help='growth of the open handles that passes (default: %(default)s)')
+    parser.add_argument('--silence-limit', type=float, default=limits.silence_s, metavar='S',
+                        help='longest time without an answer that passes (default: %(default)g)')
+    parser.add_argument('--output', type=Path, default=Path('out/soak'), metavar='DIR',
+                        help='for soak.csv, soak.json, soak.png and node.log (default: '
+                             '%(default)s)')
+
+
+def run(args: argparse.Namespace) -> int:
+    """Start the node, send frames, take samples, judge.
+
+    :return: 1 when a limit was passed or the node ended.
+    :raises MrcnetError: when the model cannot be used, or the time is too short to judge.
+    """
+    from ..demo.assets import shared_file
+    from ..evaluation.steadiness import check_duration
+
+    check_duration(60 * args.minutes, args.period, _limits(args))
+    args.model = args.model or shared_file('models/demo')
+    return soak(args, node_command(args), traffic_frames(args))
+
+
+def soak(args: argparse.Namespace, command: Sequence[str], frames: Sequence[BagFrame]) -> int:
+    """Do what ``run`` does, with any program as the node.
+
+    :param command: arguments of the Python interpreter.
+    :param frames: sent in turn.
+    """
+    from tqdm import tqdm
+
+    from ..demo.processes import LoggedProcess, ProcessError, prepare_environment
+    from ..evaluation.charts import draw_charts
+    from ..evaluation.report import write_json
+    from ..evaluation.soak_charts import soak_charts
+    from ..evaluation.steadiness import judge
+    from ..ros.soak import SampleFile, Soak, SoakPlan
+    from ..ros.traffic import Traffic
+
+    plan, limits = SoakPlan(60 * args.minutes, args.rate, args.period), _limits(args)
+    prepare_environment()
+    samples: list[Sample] = []
+    failure = ''
+    with contextlib.ExitStack() as stack:
+        node = stack.enter_context(LoggedProcess('node', command, args.output / 'node.log'))
+        traffic = stack.enter_context(Traffic(node.check_runs))
+        traffic.wait_for_node(args.timeout)
+        file = stack.enter_context(SampleFile(args.output / 'soak.csv'))
+        bar = stack.enter_context(tqdm(total=round(plan.duration_s), unit='s', disable=None))
+
+        def keep(sample: Sample) -> None:
+            samples.append(sample)
+            file.write(sample)
+            bar.update(round(sample['time_s'] or 0.0) - bar.n)
+
+        try:
+            Soak(traffic, node.pid).run(frames, plan, keep)
+        except ProcessError as error:
+            failure = str(error)
+        except MrcnetError as error:  # it may just have ended
+            failure = node.bad_end() or str(error)
+        except KeyboardInterrupt:
+            print('interrupted; what there is so far is judged')
+        failure = failure or node.bad_end()
+    if samples:
+        draw_charts(args.output / 'soak.png', soak_charts(samples))
+    checks = [] if failure else judge(samples, limits)
+    write_json(args.output / 'soak.json', _figures(args, frames, samples, checks, failure))
+    for line in [*checks, *([f'FAILED: {failure}'] if failure else [])]:
+        print(line)
+    print(f'samples, figures and charts are in {args.output}')
+    return 0 if checks and all(check.passed for check in checks) else 1
+
+
+def _limits(args: argparse.Namespace) -> Limits:
+    return Limits(warm_up_s=args.warm_up, memory_mb_per_h=args.memory_limit,
+                  handles=args.handle_limit, silence_s=args.silence_limit)
+
+
+def _figures(args: argparse.Namespace, frames: Sequence[BagFrame], samples: Sequence[Sample],
+             checks: Sequence[Check], failure: str) -> dict[str, Any]:
+    return {
+        'command': args.command_line, 'rate_hz': args.rate, 'frames': len(frames),
+        'objects_at_most': args.objects, 'backend': args.backend, 'threads': args.threads,
+        'passed': bool(checks) and all(check.passed for check in checks), 'failure': failure,
+        'checks': [{'name': c.name, 'unit': c.unit, 'value': c.value, 'limit': c.limit,
+                    'passed': c.passed} for c in checks],
+        'first': samples[0] if samples else None, 'last': samples[-1] if samples else None,
+        'model': provenance.model_identity(args.model),
+        'machine': provenance.machine(), 'versions': provenance.versions(),
+    }

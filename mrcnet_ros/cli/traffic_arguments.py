@@ -1,0 +1,55 @@
+"""Options of commands that send the node frames as a camera does, and the frames they name."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .dataset_arguments import positive
+
+if TYPE_CHECKING:
+    from ..ros.bag import BagFrame
+
+
+def add_traffic_arguments(parser: argparse.ArgumentParser, *, objects: int | None) -> None:
+    """Declare which frames to send, and how often.
+
+    :param objects: default of the most detections in a frame, None for all of them.
+    """
+    parser.add_argument('--rate', type=positive_float, default=30.0, metavar='HZ',
+                        help='frames a second (default: 30)')
+    parser.add_argument('--objects', type=positive, default=objects, metavar='N',
+                        help='most detections in a frame (default: '
+                             f'{"all there are" if objects is None else objects})')
+    parser.add_argument('--bag', type=Path, metavar='BAG',
+                        help='rosbag of the frames, as mrcnet bag from-bop writes it (default: '
+                             'scenes drawn of the objects of the model, 640x480)')
+    parser.add_argument('--scenes', type=positive, default=8, metavar='N',
+                        help='how many scenes are drawn, or frames taken from the bag, and sent '
+                             'in turn (default: 8)')
+    parser.add_argument('--seed', type=int, default=0, metavar='N', help='of the scenes drawn')
+    parser.add_argument('--timeout', type=positive_float, default=600.0, metavar='S',
+                        help='for the start of the node, which may have to render templates')
+
+
+def traffic_frames(args: argparse.Namespace) -> list[BagFrame]:
+    """Return the frames that the options name.
+
+    :raises DatasetError: when the bag cannot be read or the model has nothing to draw.
+    """
+    from ..demo.frames import demo_frames
+    from ..ros.bag import read_bag
+    from ..ros.traffic import first_detections
+
+    frames = (list(read_bag(args.bag))[:args.scenes] if args.bag
+              else demo_frames(args.model, args.scenes, args.seed))
+    return [first_detections(f, args.objects) for f in frames] if args.objects else frames
+
+
+def positive_float(text: str) -> float:
+    """Return a number above zero, for argparse."""
+    number = float(text)
+    if not 0 < number < float('inf'):
+        raise argparse.ArgumentTypeError(f'must be above 0, got {number}')
+    return number

@@ -1,0 +1,116 @@
+"""Whether a process that runs for long keeps still: judged from samples of what it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import SpecError
+from ..geometry.se3 import Array
+
+LEAST_SAMPLES = 4
+_MOST_POINTS = 400
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What is tolerated after the warm-up.
+
+    :param warm_up_s: samples of this time at the start are not judged.
+    :param memory_mb_per_h: growth of the memory.
+    :param memory_slack_mb: growth that is tolerated however short the time; allocators grow in
+        steps.
+    :param handles: growth of the number of open handles.
+    :param threads: growth of the number of threads.
+    :param silence_s: time without an answer.
+    """
+
+    warm_up_s: float = 60.0
+    memory_mb_per_h: float = 20.0
+    memory_slack_mb: float = 5.0
+    handles: int = 2
+    threads: int = 2
+    silence_s: float = 5.0
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was judged.
+
+    :param value: measured.
+    :param limit: the largest that passes, in the same unit.
+    """
+
+    name: str
+    unit: str
+    value: float
+    limit: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether the limit is kept."""
+        return self.value <= self.limit
+
+    def __str__(self) -> str:
+        """Say what was found."""
+        return (f'{"ok" if self.passed else "FAILED"}: {self.name} {self.value:.4g} {self.unit}, '
+                f'at most {self.limit:.4g}')
+
+
+def check_duration(duration_s: float, period_s: float, limits: Limits) -> None:
+    """Make sure that there will be enough samples to judge.
+
+    :raises SpecError: when there will not.
+    """
+    least_s = limits.warm_up_s + (LEAST_SAMPLES + 1) * period_s
+    if duration_s < least_s:
+        raise SpecError(f'{duration_s:g} s is too short for a warm-up of {limits.warm_up_s:g} s '
+                        f'and samples every {period_s:g} s; give at least {least_s:g} s, a '
+                        'shorter warm-up or a shorter period')
+
+
+def judge(samples: Sequence[Mapping[str, float | None]], limits: Limits) -> list[Check]:
+    """Judge the samples that were taken after the warm-up.
+
+    :param samples: in the order of ``time_s``, with ``rss_mb``, ``handles``, ``threads``,
+        ``silence_s``, ``answered`` and ``dropped_failed``.
+    :raises SpecError: when there are too few.
+    """
+    kept = [s for s in samples if (s['time_s'] or 0.0) > limits.warm_up_s]
+    if len(kept) < LEAST_SAMPLES:
+        raise SpecError(f'{len(kept)} samples after a warm-up of {limits.warm_up_s:g} s; at least '
+                        f'{LEAST_SAMPLES} are needed: give more time or a shorter warm-up')
+    names = ('time_s', 'rss_mb', 'handles', 'threads', 'silence_s', 'answered', 'dropped_failed')
+    columns = {name: np.array([s[name] for s in kept], np.float64) for name in names}
+    hours = float(np.ptp(columns['time_s'])) / 3600
+    memory_limit = max(limits.memory_mb_per_h, limits.memory_slack_mb / hours)
+    return [
+        Check('memory growth', 'MiB/h', slope(columns['time_s'] / 3600, columns['rss_mb']),
+              memory_limit),
+        Check('handle growth', 'handles', _rise(columns['handles']), limits.handles),
+        Check('thread growth', 'threads', _rise(columns['threads']), limits.threads),
+        Check('longest silence', 's', float(columns['silence_s'].max()), limits.silence_s),
+        Check('frames that raised', 'frames', float(columns['dropped_failed'][-1]), 0.0),
+        Check('samples without an answer', 'samples',
+              float((np.diff(columns['answered']) <= 0).sum()), 0.0),
+    ]
+
+
+def slope(x: Array, y: Array) -> float:
+    """Return the median of the slopes between all pairs of points; outliers do not move it.
+
+    :param x: (N,) ascending.
+    :param y: (N,).
+    """
+    some = np.unique(np.linspace(0, len(x) - 1, min(len(x), _MOST_POINTS)).astype(int))
+    i, j = np.triu_indices(len(some), 1)
+    x, y = x[some], y[some]
+    return float(np.median((y[j] - y[i]) / (x[j] - x[i])))
+
+
+def _rise(values: Array) -> float:
+    """Return by how much the last quarter lies above the first, medians of both."""
+    quarter = max(1, len(values) // 4)
+    return float(np.median(values[-quarter:]) - np.median(values[:quarter]))
