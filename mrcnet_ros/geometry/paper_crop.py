@@ -63,13 +63,25 @@ def paper_crops(camera: Camera, box_xyxy: ArrayLike, spec: PaperSpec) -> PaperCr
     :raises BoxError: when the box cannot be cropped.
     :raises SpecError: when ``view_origin`` is unknown.
     """
-    if spec.view_origin not in VIEW_ORIGINS:
-        raise SpecError(f'view_origin must be one of {VIEW_ORIGINS}, got {spec.view_origin!r}')
     box = np.trunc(check_box(box_xyxy, camera.width, camera.height))
     extent = box[2:] - box[:2]
     if extent.min() < 1:
         raise BoxError(f'box must hold a whole pixel, got {box.tolist()}')
-    centre, side = (box[:2] + box[2:]) / 2.0, spec.padding * extent.max()
+    side = spec.padding * float(extent.max())
+    return square_crops(camera, (box[:2] + box[2:]) / 2.0, extent, side, spec)
+
+
+def square_crops(camera: Camera, centre: Array, extent: Array, side: float,
+                 spec: PaperSpec) -> PaperCrops:
+    """Return the views of a square of the image.
+
+    :param centre: (2,) of the square and of the box in it [px].
+    :param extent: (2,) width and height of the box [px].
+    :param side: of the square [px].
+    :raises SpecError: when ``view_origin`` is unknown.
+    """
+    if spec.view_origin not in VIEW_ORIGINS:
+        raise SpecError(f'view_origin must be one of {VIEW_ORIGINS}, got {spec.view_origin!r}')
     Rz = in_plane_turns(spec.turns)
     H_turned_image = camera.K @ Rz @ np.linalg.inv(camera.K)
     turned = H_turned_image[:, :2, :2] @ centre + H_turned_image[:, :2, 2]

@@ -17,19 +17,12 @@ from numpy.typing import NDArray
 
 from ..errors import BoxError, UnknownLabelError
 from ..geometry.camera import Camera
-from ..geometry.paper_crop import (
-    PaperCrops,
-    box_map,
-    box_rectangle,
-    covered_fractions,
-    network_input,
-    paper_crops,
-)
+from ..geometry.paper_crop import PaperCrops, network_input, paper_crops
 from ..geometry.paper_decode import cell_centres_xy, depth_centres, select_pose, translation
 from ..geometry.rotation_grid import rotation_grid
-from ..geometry.se3 import Array, make_transform, rotation_from_6d
+from ..geometry.se3 import Array, rotation_from_6d
 from ..objects import ObjectModel
-from ..rendering.paper_template import phong_brightness
+from ..rendering.paper_template import draw_template
 from ..rendering.renderer import Renderer
 from .backend import Backend, RuntimeOptions
 from .backends import load_backend
@@ -175,14 +168,9 @@ class PaperEstimator:
 
     def _templates(self, task: _Task, coarse: _Coarse) -> NDArray[np.float32]:
         """Draw the object at each view's stage-1 pose, (turns, 4, S, S)."""
-        images = []
-        for R, t, K in zip(coarse.R, coarse.t, task.crops.K_crop, strict=True):
-            drawn = self._renderer.render(task.object_index, make_transform(R, UNIT_M * t), K,
-                                          shading='normals')
-            grey = phong_brightness(drawn, R, K)
-            rectangle = box_rectangle(covered_fractions(drawn.mask), self.spec)
-            images.append(np.stack([grey, grey, grey, box_map(rectangle, self.spec.size_px)]))
-        return np.stack(images)
+        return np.stack([
+            draw_template(self._renderer, task.object_index, R, UNIT_M * t, K, self.spec)
+            for R, t, K in zip(coarse.R, coarse.t, task.crops.K_crop, strict=True)])
 
     def _decode(self, logits: Outputs, coarse: _Coarse, fine: Outputs,
                 crops: PaperCrops) -> Array:

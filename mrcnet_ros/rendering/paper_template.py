@@ -6,13 +6,34 @@ level of error.
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .renderer import Rendering
+from ..geometry.paper_crop import box_map, box_rectangle, covered_fractions
+from ..geometry.se3 import Array, make_transform
+from ..specs import PaperSpec
+from .renderer import Renderer, Rendering
 
 GREY = 0.6
 AMBIENT, DIFFUSE, SPECULAR, SHININESS = 0.8, 0.5 * 0.6, 0.1 * 0.6, 10
+
+
+def draw_template(renderer: Renderer, key: Hashable, R: Array, t_m: Array, K: Array,
+                  spec: PaperSpec) -> NDArray[np.float32]:
+    """Draw an object at a pose as the network takes it.
+
+    :param renderer: of images of ``spec.size_px``, with a mesh under the key.
+    :param R: (3, 3) R_camera_object.
+    :param t_m: (3,) t_camera_object [m].
+    :param K: (3, 3) intrinsics of the crop [px].
+    :return: (4, size_px, size_px): three times the brightness, and the box map.
+    """
+    drawn = renderer.render(key, make_transform(R, t_m), K, shading='normals')
+    grey = phong_brightness(drawn, R, K)
+    rectangle = box_rectangle(covered_fractions(drawn.mask), spec)
+    return np.stack([grey, grey, grey, box_map(rectangle, spec.size_px)])
 
 
 def phong_brightness(rendering: Rendering, R_camera_object: ArrayLike,
