@@ -28,6 +28,16 @@ UPSTREAM_HASHES = {
     'tf2_msgs/msg/TF2Error':
         'RIHS01_db2485e7d6a0ec75bf087e058ee45df682acc3a621ca7780503d10aac141809a',
 }
+# Fields of upstream's LookupTransform.action, from which its type hash follows.
+LOOKUP_TRANSFORM = {
+    'Goal': [('target_frame', 'string'), ('source_frame', 'string'),
+             ('source_time', 'builtin_interfaces/Time'),
+             ('timeout', 'builtin_interfaces/Duration'),
+             ('target_time', 'builtin_interfaces/Time'), ('fixed_frame', 'string'),
+             ('advanced', 'boolean')],
+    'Result': [('transform', 'geometry_msgs/TransformStamped'), ('error', 'tf2_msgs/TF2Error')],
+    'Feedback': [],
+}
 
 
 @pytest.mark.parametrize('name', UPSTREAM_HASHES)
@@ -39,6 +49,15 @@ def test_generated_messages_have_the_type_hash_of_upstream(name):
     hashes = json.loads(path.read_text())['type_hashes']
     found = {entry['type_name']: entry['hash_string'] for entry in hashes}
     assert found[name] == UPSTREAM_HASHES[name]
+
+
+@pytest.mark.parametrize('part', LOOKUP_TRANSFORM)
+def test_the_action_has_the_fields_of_upstream(part):
+    """Names, types and their order are all that a type hash is made of."""
+    from tf2_msgs.action import LookupTransform
+
+    fields = getattr(LookupTransform, part).get_fields_and_field_types()
+    assert list(fields.items()) == LOOKUP_TRANSFORM[part]
 
 
 def _image(pixels, encoding, *, pad=0, big_endian=False):

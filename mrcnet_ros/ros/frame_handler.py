@@ -72,6 +72,7 @@ class Scene:
 class Answer:
     """Messages that answer one frame, all with the stamp and frame of its image.
 
+    :param measured: poses as they were estimated, in the order of the scene, without smoothing.
     :param result: what the estimator said of the frame.
     """
 
@@ -79,6 +80,7 @@ class Answer:
     transforms: list[TransformStamped]
     detections: Detection3DArray
     scene: Scene
+    measured: list[PoseEstimate]
     result: FrameResult
 
     @property
@@ -112,7 +114,7 @@ class FrameHandler:
         compressed: bool,
     ) -> None:
         """Keep the parts."""
-        self._estimator, self._bounds, self._tally = estimator, bounds, tally
+        self._estimator, self.bounds, self._tally = estimator, bounds, tally
         self.objects = estimator.objects
         self._rgb = messages.rgb_from_compressed if compressed else messages.rgb_from_image
         self._tracks = Tracks(estimator.objects)
@@ -136,10 +138,10 @@ class FrameHandler:
         result = (self._estimator.estimate(image, camera, detections) if detections
                   else FrameResult([], []))
         header = _header(frame)
-        names, poses = self._tracks.update(
-            messages.stamp_ns(header), self._finite_poses(result), parameters)
+        measured = self._finite_poses(result)
+        names, poses = self._tracks.update(messages.stamp_ns(header), measured, parameters)
         scene = Scene(image, camera, names, poses, len(frame.detections.detections))
-        return self._messages(header, scene, result)
+        return self._messages(header, scene, measured, result)
 
     def _detections(self, message: Any, min_score: float) -> list[Detection]:
         detections, unlabelled = messages.detections_from_message(message)
@@ -163,15 +165,17 @@ class FrameHandler:
                          len(result.poses) - len(finite))
         return finite
 
-    def _messages(self, header: Header, scene: Scene, result: FrameResult) -> Answer:
+    def _messages(
+        self, header: Header, scene: Scene, measured: list[PoseEstimate], result: FrameResult,
+    ) -> Answer:
         named = list(zip(scene.names, scene.estimates, strict=True))
         answer = Answer(
             poses=[messages.pose_stamped(header, pose) for _, pose in named],
             transforms=[messages.transform_stamped(header, name, pose) for name, pose in named],
             detections=Detection3DArray(header=header),
-            scene=scene, result=result)
+            scene=scene, measured=measured, result=result)
         answer.detections.detections = [
-            messages.detection_3d(header, name, pose, self._bounds[pose.label])
+            messages.detection_3d(header, name, pose, self.bounds[pose.label])
             for name, pose in named]
         return answer
 

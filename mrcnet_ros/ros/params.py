@@ -75,6 +75,15 @@ class NodeParameters:
     track_jump: float = _parameter(
         1.0, 'an instance that moves further between frames starts anew [diameters]',
         bounds=(0.0, 1000.0), live=True)
+    confirm_frames: int = _parameter(
+        5, 'frames in a row that must agree before ~/confirm_pose answers', bounds=(2, 100),
+        live=True)
+    confirm_spread_m: float = _parameter(
+        0.01, 'poses agree that lie no further from their mean [m]', bounds=(0.0, 10.0),
+        live=True)
+    confirm_spread_rad: float = _parameter(
+        0.1, 'poses agree that are turned no further from their mean [rad]', bounds=(0.0, 3.2),
+        live=True)
     min_detection_score: float = _parameter(
         0.0, 'detections with a lower score are ignored', bounds=(0.0, 1.0), live=True)
     warn_age_s: float = _parameter(

@@ -23,6 +23,7 @@ from rclpy.signals import SignalHandlerOptions
 
 from ..errors import MrcnetError, SpecError
 from . import qos
+from .confirm_action import ConfirmAction
 from .frame_handler import Estimator, Frame, FrameHandler
 from .frame_queue import FrameQueue
 from .input_watch import InputWatch
@@ -87,6 +88,7 @@ class PoseNode(LifecycleNode):
         self._queue: FrameQueue[Frame] | None = None
         self._watch: InputWatch | None = None
         self._outputs = Outputs(self)
+        self.confirm_action = ConfirmAction(self)
         self._reporter = Reporter(self, self.tally, self.timings)
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(REPORT_PERIOD_S, self._log_drops, clock=steady)
@@ -123,6 +125,7 @@ class PoseNode(LifecycleNode):
             self, self.parameters, qos.inputs(self.parameters), self._on_frame,
             lambda: self.tally.drop('unpaired', 'no camera_info or detections with its stamp'),
             self._watch)
+        self.confirm_action.start(self._worker.loaded.result())
         self.get_logger().info('ready')
         return super().on_activate(state)
 
@@ -153,6 +156,7 @@ class PoseNode(LifecycleNode):
         waiting = self._queue.close()
         self._worker.finish()
         self._inputs = self._queue = self._watch = None
+        self.confirm_action.stop()
         self.tally.drop('stopped', 'the node was deactivated', waiting)
         self.get_logger().info(self.tally.summary())
 
@@ -190,6 +194,7 @@ class PoseNode(LifecycleNode):
         self._worker, self._reporter.facts = worker, worker.loaded.result().facts
         if self._queue is not None:
             worker.start(self._queue, old)
+            self.confirm_action.start(worker.loaded.result())
         old.close(patient=False)
         self.get_logger().info(f'the model is now {self.parameters.model}')
 

@@ -18,7 +18,7 @@ class Worker:
     """Owns an estimator, and with it a renderer's context, from loading to the last frame.
 
     :param node: its ``parameters`` are used as they are at each frame, its ``tally`` and
-        ``timings`` are kept.
+        ``timings`` are kept, its ``confirm_action`` is shown each answer.
     :param load: makes the handler, in the worker's thread.
     """
 
@@ -88,6 +88,7 @@ class Worker:
             'age': (now_ns - stamp_ns(answer.header)) * 1e-9,
             'waiting': start - frame.complete_s, 'answering': estimated - start,
             'publishing': published - estimated, **result.stage_seconds})
+        self._node.confirm_action.see(answer, parameters)
         self._show(answer, parameters)
 
     def _show(self, answer: Answer, parameters: NodeParameters) -> None:

@@ -1,0 +1,202 @@
+"""``~/confirm_pose``: one pose that can be relied on, for those who plan a grasp.
+
+The action is tf2_msgs/LookupTransform, so that ``tf2_ros::BufferClient`` is a client of it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from geometry_msgs.msg import TransformStamped
+from rclpy.action import ActionServer, CancelResponse
+from rclpy.clock import Clock, ClockType
+from tf2_msgs.action import LookupTransform
+from tf2_msgs.msg import TF2Error
+from vision_msgs.msg import Detection3DArray
+
+from ..errors import UnknownLabelError
+from . import messages, qos
+from .confirmation import Confirmation, Confirmed
+from .frame_handler import Answer, FrameHandler
+from .params import NodeParameters
+
+CHECK_PERIOD_S = 0.1
+
+
+class _RefusedError(Exception):
+    """A request cannot be answered.
+
+    :param code: of tf2_msgs/TF2Error.
+    """
+
+    def __init__(self, code: int, text: str) -> None:
+        self.code = code
+        super().__init__(text)
+
+
+@dataclass(eq=False)
+class _Request:
+    """A goal that waits for frames.
+
+    :param handler: that knows the object.
+    :param deadline_s: time.monotonic() when it is given up.
+    :param outcome: the answer, once it is known.
+    """
+
+    goal: Any
+    handler: FrameHandler
+    confirmation: Confirmation
+    deadline_s: float
+    outcome: TransformStamped | _RefusedError | None = field(default=None)
+
+
+class ConfirmAction:
+    """Answers each goal when enough frames agree, when its time is up, or when it is cancelled.
+
+    :meth:`see` is used by the worker's thread, all else by the executor's.
+    """
+
+    def __init__(self, node: Any) -> None:
+        """Offer the action; until :meth:`start` every goal is refused."""
+        self._handler: FrameHandler | None = None
+        self._lock = threading.Lock()
+        self._waiting: list[_Request] = []
+        self._outcomes: dict[bytes, TransformStamped | _RefusedError] = {}
+        self._publisher = node.create_publisher(
+            Detection3DArray, 'confirmed_detections', qos.OUTPUT)
+        self._timer = node.create_timer(
+            CHECK_PERIOD_S, self._check, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self._timer.cancel()
+        self._wake = node.create_guard_condition(self._check)
+        self._server: Any = ActionServer(
+            node, LookupTransform, '~/confirm_pose', self._finish,
+            handle_accepted_callback=self._accepted,
+            cancel_callback=lambda goal: CancelResponse.ACCEPT)
+
+    def start(self, handler: FrameHandler) -> None:
+        """Answer goals from now on.
+
+        :param handler: knows the objects.
+        """
+        self._handler = handler
+
+    def stop(self) -> None:
+        """Refuse goals from now on, those that wait included."""
+        self._handler = None
+        self._check()
+
+    def see(self, answer: Answer, parameters: NodeParameters) -> None:
+        """Take in an answered frame."""
+        with self._lock:
+            waiting = [r for r in self._waiting if r.outcome is None]
+        for request in waiting:
+            confirmed = request.confirmation.see(
+                messages.stamp_ns(answer.header), answer.scene.names, answer.measured, parameters)
+            if confirmed is not None:
+                self._settle(request, self._outcome(request, answer, confirmed))
+                self._wake.trigger()
+
+    def _settle(self, request: _Request, outcome: TransformStamped | _RefusedError) -> None:
+        """Answer a request, unless that has been done."""
+        with self._lock:
+            if request.outcome is None:
+                request.outcome = outcome
+
+    def _outcome(
+        self, request: _Request, answer: Answer, confirmed: Confirmed,
+    ) -> TransformStamped | _RefusedError:
+        """Publish a confirmed pose and return it, or why it is not what was asked for."""
+        wanted, frame_id = request.goal.request.target_frame, answer.header.frame_id
+        if wanted not in ('', frame_id):
+            return _RefusedError(
+                TF2Error.CONNECTIVITY_ERROR,
+                f'target_frame is {wanted!r} but poses are in {frame_id!r}; leave it empty and '
+                'transform the answer with tf2')
+        estimate = confirmed.estimate
+        detection = messages.detection_3d(
+            answer.header, confirmed.name, estimate, request.handler.bounds[estimate.label])
+        detection.results[0].pose.covariance = confirmed.spread.covariance.ravel().tolist()
+        self._publisher.publish(Detection3DArray(header=answer.header, detections=[detection]))
+        return messages.transform_stamped(answer.header, confirmed.name, estimate)
+
+    # Executor thread
+
+    def _accepted(self, goal: Any) -> None:
+        try:
+            request = self._request(goal)
+        except _RefusedError as error:
+            self._outcomes[bytes(goal.goal_id.uuid)] = error
+            goal.execute()
+            return
+        with self._lock:
+            self._waiting.append(request)
+        self._timer.reset()
+
+    def _request(self, goal: Any) -> _Request:
+        """Check what is asked for.
+
+        :raises _RefusedError: when that cannot be answered.
+        """
+        asked = goal.request
+        timeout_s = asked.timeout.sec + asked.timeout.nanosec * 1e-9
+        if asked.advanced or asked.fixed_frame:
+            raise _RefusedError(TF2Error.INVALID_ARGUMENT_ERROR,
+                                'there is no fixed_frame here; leave advanced false')
+        if timeout_s <= 0.0:
+            raise _RefusedError(
+                TF2Error.INVALID_ARGUMENT_ERROR,
+                f'timeout is {timeout_s:g} s; give the time that several frames take')
+        if self._handler is None:
+            raise _inactive()
+        not_before_ns = asked.source_time.sec * 10**9 + asked.source_time.nanosec
+        try:
+            confirmation = Confirmation(
+                asked.source_frame, not_before_ns or -2**63, self._handler.objects)
+        except UnknownLabelError as error:
+            raise _RefusedError(TF2Error.LOOKUP_ERROR, str(error)) from error
+        return _Request(goal, self._handler, confirmation, time.monotonic() + timeout_s)
+
+    def _check(self) -> None:
+        """Finish the goals whose outcome is known or will not be."""
+        now_s = time.monotonic()
+        with self._lock:
+            for request in self._waiting:
+                if request.goal.is_cancel_requested:
+                    request.outcome = _RefusedError(TF2Error.TRANSFORM_ERROR, 'cancelled')
+                elif request.outcome is None and self._handler is None:
+                    request.outcome = _inactive()
+                elif request.outcome is None and now_s > request.deadline_s:
+                    request.outcome = _late(request)
+            done = [r for r in self._waiting if r.outcome is not None]
+            self._waiting = [r for r in self._waiting if r.outcome is None]
+        for request in done:
+            assert request.outcome is not None
+            self._outcomes[bytes(request.goal.goal_id.uuid)] = request.outcome
+            request.goal.execute()
+        if not self._waiting:
+            self._timer.cancel()
+
+    def _finish(self, goal: Any) -> Any:
+        outcome = self._outcomes.pop(bytes(goal.goal_id.uuid))
+        result = LookupTransform.Result()
+        if isinstance(outcome, _RefusedError):
+            result.error = TF2Error(error=outcome.code, error_string=str(outcome))
+            goal.canceled() if goal.is_cancel_requested else goal.abort()
+        else:
+            result.transform = outcome
+            goal.succeed()
+        return result
+
+
+def _inactive() -> _RefusedError:
+    return _RefusedError(TF2Error.TRANSFORM_ERROR, 'the node is not active; activate it first')
+
+
+def _late(request: _Request) -> _RefusedError:
+    return _RefusedError(
+        TF2Error.TIMEOUT_ERROR,
+        f'{request.goal.request.source_frame!r} was not confirmed in time: '
+        f'{request.confirmation.account()}')

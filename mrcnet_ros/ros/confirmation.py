@@ -1,0 +1,151 @@
+"""One pose on which several frames agree; no topics here."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import UnknownLabelError
+from ..geometry.se3 import Array, exp_so3, log_so3, make_transform
+from ..inference.poses import PoseEstimate
+from ..objects import ObjectModel
+from .params import NodeParameters
+from .tracks import instance_name
+
+_MEAN_STEPS = 10
+
+
+@dataclass(frozen=True, eq=False)
+class Spread:
+    """How far poses lie apart.
+
+    :param T_mean: (4, 4) [m] their mean.
+    :param covariance: (6, 6) of position [m] and rotation vector [rad], both along the axes of
+        the frame that the poses are in.
+    :param position_m: largest distance from the mean.
+    :param rotation_rad: largest angle from the mean.
+    """
+
+    T_mean: Array
+    covariance: Array
+    position_m: float
+    rotation_rad: float
+
+
+def spread(T: Array) -> Spread:
+    """Return mean and spread of poses.
+
+    :param T: (N, 4, 4) [m], N >= 2, rotations less than half a turn apart.
+    """
+    R_mean = T[0, :3, :3]
+    for _ in range(_MEAN_STEPS):
+        R_mean = R_mean @ exp_so3(log_so3(R_mean.T @ T[:, :3, :3]).mean(axis=0))
+    t_mean = T[:, :3, 3].mean(axis=0)
+    offsets = np.hstack([T[:, :3, 3] - t_mean, log_so3(T[:, :3, :3] @ R_mean.T)])
+    return Spread(
+        make_transform(R_mean, t_mean), offsets.T @ offsets / (len(T) - 1),
+        float(np.linalg.norm(offsets[:, :3], axis=1).max()),
+        float(np.linalg.norm(offsets[:, 3:], axis=1).max()))
+
+
+@dataclass(frozen=True, eq=False)
+class Confirmed:
+    """An instance on whose pose several frames agree.
+
+    :param name: of the instance, as in /tf.
+    :param estimate: that of the newest frame, but with the mean pose.
+    """
+
+    name: str
+    estimate: PoseEstimate
+    spread: Spread
+
+
+class Confirmation:
+    """Looks for an instance whose poses agree in as many frames in a row as are wanted.
+
+    Equivalent poses of a symmetric object agree. A frame without the instance does not count; a
+    gap longer than ``track_gap_s``, or time that runs backwards, begins anew.
+
+    :param wanted: label, of which any instance will do, or name of an instance.
+    :param not_before_ns: frames with an earlier stamp do not count.
+    :param objects: by label.
+    :raises UnknownLabelError: when there is no such object.
+    """
+
+    def __init__(
+        self, wanted: str, not_before_ns: int, objects: Mapping[str, ObjectModel],
+    ) -> None:
+        """Start with no frame seen."""
+        self._wanted, self._not_before_ns = wanted, not_before_ns
+        label = wanted if wanted in objects else wanted.rpartition('_')[0]
+        if label not in objects or not _names_instance(wanted, label):
+            raise UnknownLabelError(wanted, objects)
+        self._model = objects[label]
+        self._poses: dict[str, deque[tuple[int, Array]]] = {}
+        self._frames, self._nearest = 0, ''
+
+    def see(
+        self, stamp_ns: int, names: Sequence[str], estimates: Sequence[PoseEstimate],
+        parameters: NodeParameters,
+    ) -> Confirmed | None:
+        """Take in a frame.
+
+        :param names: of the instances.
+        :param estimates: in the same order, with finite poses that have not been smoothed.
+        :return: the instance with the best score of those that are confirmed by this frame.
+        """
+        if stamp_ns < self._not_before_ns:
+            return None
+        self._frames += 1
+        found = []
+        for name, estimate in self._candidates(names, estimates):
+            poses = self._joined(name, stamp_ns, estimate, parameters)
+            if len(poses) < parameters.confirm_frames:
+                continue
+            apart = spread(poses)
+            self._nearest = (f'the last {len(poses)} poses lie up to {apart.position_m:.2g} m '
+                             f'and {apart.rotation_rad:.2g} rad from their mean')
+            if (apart.position_m <= parameters.confirm_spread_m
+                    and apart.rotation_rad <= parameters.confirm_spread_rad):
+                mean = dataclasses.replace(estimate, T_camera_object=apart.T_mean)
+                found.append(Confirmed(name, mean, apart))
+        return max(found, key=lambda c: c.estimate.score, default=None)
+
+    def account(self) -> str:
+        """Return what was seen so far, for one who asks why that is not enough."""
+        seen = max((len(poses) for poses in self._poses.values()), default=0)
+        return self._nearest or f'{self._frames} frames came, and {seen} poses in a row'
+
+    def _candidates(
+        self, names: Sequence[str], estimates: Sequence[PoseEstimate],
+    ) -> Iterator[tuple[str, PoseEstimate]]:
+        for name, estimate in zip(names, estimates, strict=True):
+            if estimate.label == self._model.label and self._wanted in (name, estimate.label):
+                yield name, estimate
+
+    def _joined(
+        self, name: str, stamp_ns: int, estimate: PoseEstimate, parameters: NodeParameters,
+    ) -> Array:
+        """Return the recent poses of an instance, (N, 4, 4) [m], this one included."""
+        poses = self._poses.setdefault(name, deque())
+        gap_ns = parameters.track_gap_s * 1e9
+        if poses and not 0 <= stamp_ns - poses[-1][0] <= gap_ns:
+            poses.clear()
+        T = estimate.T_camera_object
+        if poses:
+            T = self._model.symmetries.nearest(T[:3, :3], T[:3, 3], poses[-1][1][:3, :3])
+        poses.append((stamp_ns, T))
+        while len(poses) > parameters.confirm_frames:
+            poses.popleft()
+        return np.stack([T for _, T in poses])
+
+
+def _names_instance(wanted: str, label: str) -> bool:
+    number = wanted[len(label) + 1:]
+    return wanted == label or (number.isdecimal() and int(number) > 1
+                               and wanted == instance_name(label, int(number)))

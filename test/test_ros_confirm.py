@@ -1,0 +1,295 @@
+"""~/confirm_pose: one pose on which several frames agree."""
+
+import signal
+
+import numpy as np
+import pytest
+
+pytest.importorskip('rclpy', reason='needs the ROS wheels or a ROS installation')
+pytest.importorskip('vision_msgs', reason='needs ros_pip/interfaces or a ROS installation')
+
+from action_msgs.msg import GoalStatus
+from builtin_interfaces.msg import Duration
+from lifecycle_msgs.msg import Transition
+from rclpy.action import ActionClient
+from ros_support import Client, double_node, frame, node_fixture, own_domain, ready_node
+from stand_in_node import box_object
+from tf2_msgs.action import LookupTransform
+from tf2_msgs.msg import TF2Error
+from vision_msgs.msg import Detection3DArray
+
+from mrcnet_ros.errors import UnknownLabelError
+from mrcnet_ros.geometry.se3 import exp_so3, make_transform
+from mrcnet_ros.inference.poses import PoseEstimate
+from mrcnet_ros.ros.confirmation import Confirmation, spread
+from mrcnet_ros.ros.params import NodeParameters
+
+MS = 10**6
+HALF_TURN = exp_so3([0.0, 0.0, np.pi])
+node = node_fixture(80)
+
+
+@pytest.fixture(scope='module')
+def objects(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('boxes')
+    return {label: box_object(folder, label) for label in ('duck', 'can', 'brick')}
+
+
+def _noisy_poses(rng, count=200):
+    T = make_transform(exp_so3(rng.normal(size=3)), [0.1, 0.2, 0.9])
+    offsets = rng.normal(size=(count, 6)) * [0.01, 0.02, 0.03, 0.1, 0.2, 0.05]
+    return T, offsets, np.stack([
+        make_transform(exp_so3(w[3:]) @ T[:3, :3], T[:3, 3] + w[:3]) for w in offsets])
+
+
+def test_the_spread_of_poses_is_that_of_their_offsets():
+    """Position, then rotation vector, both along the axes of the frame the poses are in."""
+    T, offsets, poses = _noisy_poses(np.random.default_rng(0))
+    found = spread(poses)
+    assert np.allclose(found.T_mean, T, atol=0.05)
+    assert np.allclose(found.covariance, np.cov(offsets.T), atol=5e-4)
+    assert found.position_m == pytest.approx(
+        np.linalg.norm(poses[:, :3, 3] - found.T_mean[:3, 3], axis=1).max())
+
+
+def test_the_spread_turns_with_the_frame():
+    """Seen from another frame the mean is the same pose, and the covariance is turned."""
+    rng = np.random.default_rng(1)
+    _, _, poses = _noisy_poses(rng, 5)
+    T = make_transform(exp_so3(rng.normal(size=3)), rng.normal(size=3))
+    here, there = spread(poses), spread(T @ poses)
+    assert np.allclose(there.T_mean, T @ here.T_mean)
+    turn = np.kron(np.eye(2), T[:3, :3])
+    assert np.allclose(there.covariance, turn @ here.covariance @ turn.T)
+    assert there.rotation_rad == pytest.approx(here.rotation_rad)
+
+
+def _estimate(label='duck', x=0.0, R=None, score=0.9):
+    T = make_transform(np.eye(3) if R is None else R, [x, 0.0, 1.0])
+    return PoseEstimate(label, 1, T, score, 0, '', np.zeros(4))
+
+
+def _first_confirmed(confirmation, estimates, *, times_ms=None, name=None, **parameters):
+    """Return the number of the first frame that confirms, and what it confirms."""
+    parameters = NodeParameters(confirm_frames=3, **parameters)
+    times_ms = times_ms or range(0, 30 * len(estimates), 30)
+    for number, (at_ms, estimate) in enumerate(zip(times_ms, estimates, strict=True), 1):
+        found = confirmation.see(at_ms * MS, [name or estimate.label], [estimate], parameters)
+        if found is not None:
+            return number, found
+    return None, None
+
+
+def test_as_many_frames_as_are_wanted_confirm_a_pose(objects):
+    """The answer is their mean, and how far they lie apart."""
+    number, found = _first_confirmed(
+        Confirmation('duck', 0, objects), [_estimate(x=x) for x in (0.0, 0.003, 0.006)])
+    assert number == 3
+    assert found.estimate.T_camera_object[0, 3] == pytest.approx(0.003)
+    assert found.spread.position_m == pytest.approx(0.003)
+    assert found.spread.covariance[0, 0] == pytest.approx(0.003**2)
+
+
+@pytest.mark.parametrize(('estimates', 'expected'), [
+    ([_estimate(x=x) for x in (0.0, 0.05, 0.0, 0.05, 0.0)], None),
+    ([_estimate(x=x) for x in (0.1, 0.0, 0.0, 0.0)], 4),
+    ([_estimate(R=exp_so3([0.3 * i, 0.0, 0.0])) for i in range(6)], None),
+    ([_estimate('can') for _ in range(6)], None),
+])
+def test_poses_that_differ_confirm_nothing(objects, estimates, expected):
+    """In position or rotation; what was before the last frames does not matter."""
+    assert _first_confirmed(Confirmation('duck', 0, objects), estimates)[0] == expected
+
+
+@pytest.mark.parametrize(('times_ms', 'expected'), [
+    ([0, 30, 60, 90, 120], 3), ([0, 30, 2000, 2030, 2060], 5), ([900, 930, 0, 30, 60], 5),
+])
+def test_a_gap_or_time_that_runs_backwards_begins_anew(objects, times_ms, expected):
+    """Frames in a row are meant."""
+    assert _first_confirmed(Confirmation('duck', 0, objects), [_estimate()] * 5,
+                            times_ms=times_ms)[0] == expected
+
+
+def test_frames_from_before_the_time_asked_for_do_not_count(objects):
+    """A robot asks for images that were taken after it had stopped."""
+    assert _first_confirmed(Confirmation('duck', 45 * MS, objects), [_estimate()] * 6)[0] == 5
+
+
+def test_poses_that_look_the_same_agree(objects):
+    """A brick may be turned by half; a duck may not."""
+    turned = [{'R': HALF_TURN if i % 2 else None} for i in range(4)]
+    for label, expected in (('brick', 3), ('duck', None)):
+        assert _first_confirmed(Confirmation(label, 0, objects),
+                                [_estimate(label, **t) for t in turned])[0] == expected
+
+
+def test_a_name_is_one_instance_and_a_label_any(objects):
+    """Of several the one with the best score."""
+    parameters = NodeParameters(confirm_frames=2)
+    both = [_estimate(score=0.5), _estimate(x=0.4, score=0.8)]
+    for wanted, expected in (('duck', 'duck_2'), ('duck_2', 'duck_2')):
+        confirmation = Confirmation(wanted, 0, objects)
+        confirmation.see(0, ['duck', 'duck_2'], both, parameters)
+        assert confirmation.see(30 * MS, ['duck', 'duck_2'], both, parameters).name == expected
+    assert _first_confirmed(Confirmation('duck_2', 0, objects), [_estimate()] * 6)[0] is None
+
+
+@pytest.mark.parametrize('wanted', ['teapot', '', 'duck_', 'duck_1', 'duck_02', 'duck_x', 'duck2'])
+def test_what_can_never_come_is_refused(objects, wanted):
+    """With the names that can."""
+    with pytest.raises(UnknownLabelError, match='brick, can, duck'):
+        Confirmation(wanted, 0, objects)
+
+
+def _ask(client, source_frame='duck', timeout_s=20.0, **fields):
+    """Send a goal and return its handle."""
+    action = ActionClient(client.node, LookupTransform, '/pose_node/confirm_pose')
+    assert client.spin(action.server_is_ready, 20)
+    timeout = Duration(sec=int(timeout_s), nanosec=round(timeout_s % 1 * 1e9))
+    goal = LookupTransform.Goal(source_frame=source_frame, timeout=timeout, **fields)
+    handle = client.result(action.send_goal_async(goal))
+    assert handle.accepted
+    return handle
+
+
+def _answer(client, handle, frames=lambda number: None, timeout_s=20.0):
+    """Send frames until a goal is finished and return its status and result."""
+    future = handle.get_result_async()
+    for number in range(1, 200):
+        if messages := frames(number):
+            client.send(*messages)
+        if client.spin(future.done, 0.1 if messages else timeout_s):
+            break
+    answer = client.result(future, timeout_s)
+    return answer.status, answer.result
+
+
+def _ducks(*offsets_px):
+    """Return a function that makes frames, with a duck that moves by the offsets in turn."""
+    def make(number):
+        x = 31.5 + offsets_px[number % len(offsets_px)]
+        messages = frame(1, ('teapot',), ('duck', x))
+        for message in messages:
+            message.header.stamp.sec = 100 + number // 10
+            message.header.stamp.nanosec = number % 10 * 10**8
+        return messages
+    return make
+
+
+def test_over_dds_a_confirmed_pose_is_answered_with_its_spread(client):
+    """As a transform of the newest frame, and as a detection with covariance."""
+    seen = []
+    client.node.create_subscription(Detection3DArray, 'confirmed_detections', seen.append, 10)
+    status, result = _answer(client, _ask(client), _ducks(-0.9, 0.9))
+    assert status == GoalStatus.STATUS_SUCCEEDED
+    assert result.error.error == TF2Error.NO_ERROR
+    assert (result.transform.header.frame_id, result.transform.child_frame_id) == (
+        'camera_optical', 'duck')
+    assert client.spin(lambda: seen)
+    assert seen[-1].header == result.transform.header == client.answers[-1].header
+    hypothesis = seen[-1].detections[0].results[0]
+    position, translation = hypothesis.pose.pose.position, result.transform.transform.translation
+    assert (position.x, position.z) == (translation.x, translation.z)
+    assert translation.z == pytest.approx(2.0)
+    # 0.9 px at 2 m and 600 px of focal length are 3 mm; three frames of one side, two of other
+    assert abs(translation.x) == pytest.approx(0.003 / 5)
+    covariance = np.array(hypothesis.pose.covariance).reshape(6, 6)
+    assert covariance[0, 0] == pytest.approx(0.003**2 * (1 - 1 / 25) * 5 / 4)
+    assert np.abs(covariance[3:, 3:]).max() < 1e-20
+
+
+@pytest.mark.parametrize(('smoothing_s', 'words'), [
+    (0.0, ['not confirmed', '0.02', 'm']), (60.0, ['not confirmed'])])
+def test_over_dds_poses_that_jump_are_not_confirmed(client, smoothing_s, words):
+    """In the time given; smoothing does not hide how far they lie apart."""
+    assert client.set_parameter('smoothing_s', smoothing_s).successful
+    status, result = _answer(client, _ask(client, timeout_s=4.0), _ducks(-6.0, 6.0))
+    assert client.set_parameter('smoothing_s', 0.0).successful
+    assert status == GoalStatus.STATUS_ABORTED
+    assert result.error.error == TF2Error.TIMEOUT_ERROR
+    assert all(word in result.error.error_string for word in words), result.error.error_string
+
+
+def test_over_dds_time_runs_out_when_nothing_is_seen(client):
+    """The reason tells how many frames came."""
+    status, result = _answer(client, _ask(client, timeout_s=0.5))
+    assert status == GoalStatus.STATUS_ABORTED
+    assert result.error.error == TF2Error.TIMEOUT_ERROR
+    assert '0 frames came' in result.error.error_string
+
+
+@pytest.mark.parametrize(('fields', 'code', 'words'), [
+    ({'source_frame': 'teapot'}, TF2Error.LOOKUP_ERROR, ['teapot', 'brick, can, duck']),
+    ({'timeout_s': 0.0}, TF2Error.INVALID_ARGUMENT_ERROR, ['timeout', '0 s']),
+    ({'advanced': True}, TF2Error.INVALID_ARGUMENT_ERROR, ['fixed_frame', 'advanced']),
+])
+def test_over_dds_what_cannot_be_answered_is_refused_at_once(client, fields, code, words):
+    """With the code of tf2's exceptions and the reason."""
+    status, result = _answer(client, _ask(client, **fields))
+    assert (status, result.error.error) == (GoalStatus.STATUS_ABORTED, code)
+    assert all(word in result.error.error_string for word in words), result.error.error_string
+
+
+def test_over_dds_another_target_frame_is_refused(client):
+    """The node knows no transforms but its own."""
+    _, result = _answer(client, _ask(client, target_frame='map'), _ducks(0.0))
+    assert result.error.error == TF2Error.CONNECTIVITY_ERROR
+    assert "'map'" in result.error.error_string and 'camera_optical' in result.error.error_string
+
+
+def test_over_dds_a_request_can_be_cancelled_and_another_goes_on(client):
+    """Two clients do not disturb each other."""
+    one, other = _ask(client, timeout_s=600.0), _ask(client, timeout_s=600.0)
+    result = one.get_result_async()
+    assert len(client.result(one.cancel_goal_async()).goals_canceling) == 1
+    cancelled = client.result(result)
+    assert cancelled.status == GoalStatus.STATUS_CANCELED
+    assert cancelled.result.error.error != TF2Error.NO_ERROR
+    assert _answer(client, other, _ducks(0.0))[0] == GoalStatus.STATUS_SUCCEEDED
+
+
+def test_over_dds_a_node_that_is_not_active_says_so():
+    """Also to those who wait when it is deactivated."""
+    with double_node(own_domain(81), 'autostart:=false') as process:
+        client = Client(process.domain)
+        for number in (Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE,
+                       Transition.TRANSITION_DEACTIVATE):
+            if number == Transition.TRANSITION_DEACTIVATE:
+                waiting = _ask(client, timeout_s=600.0)
+            else:
+                waiting = _ask(client)
+                assert 'not active' in _answer(client, waiting)[1].error.error_string
+            assert client.transition(number)
+        status, result = _answer(client, waiting)
+        assert (status, result.error.error) == (
+            GoalStatus.STATUS_ABORTED, TF2Error.TRANSFORM_ERROR)
+        assert 'not active' in result.error.error_string
+        client.close()
+        assert process.stop() == 0
+        assert 'Traceback' not in process.log()
+
+
+def test_over_dds_a_signal_does_not_wait_for_requests():
+    """The node ends though somebody waits for frames."""
+    with ready_node(82) as (process, client):
+        _ask(client, timeout_s=600.0)
+        assert process.stop(signal.SIGTERM) == 0
+
+
+def test_over_dds_tf2_has_a_client_for_this(client):
+    """Where tf2_ros is installed, its BufferClient asks, and raises what is answered."""
+    tf2_ros = pytest.importorskip('tf2_ros')
+    if not hasattr(tf2_ros, 'BufferClient'):
+        pytest.skip('needs a ROS installation: the stand-in for tf2_ros has no BufferClient')
+    import threading
+
+    import rclpy.time
+    from rclpy.duration import Duration as RclpyDuration
+
+    asker = Client(client.node.context.get_domain_id())
+    threading.Thread(target=asker.executor.spin, daemon=True).start()
+    buffer = tf2_ros.BufferClient(asker.node, '/pose_node/confirm_pose')
+    assert client.spin(buffer.action_client.server_is_ready, 20)
+    with pytest.raises(tf2_ros.LookupException, match='teapot'):
+        buffer.lookup_transform('', 'teapot', rclpy.time.Time(), RclpyDuration(seconds=5))
+    asker.close()
