@@ -19,10 +19,11 @@ from torch import nn
 from mrcnet_ros.errors import ModelError, SpecError
 from mrcnet_ros.export import directory, onnx_export
 from mrcnet_ros.export.directory import export_checkpoint
-from mrcnet_ros.export.graphs import Stage1Graph, Stage2Graph, TemplateGraph, example_inputs
+from mrcnet_ros.export.graphs import example_inputs
 from mrcnet_ros.export.onnx_export import export_graphs
 from mrcnet_ros.inference.model_directory import read_model_directory
 from mrcnet_ros.inference.onnxruntime_backend import OnnxRuntimeBackend
+from mrcnet_ros.network.graphs import Stage1Graph, Stage2Graph, TemplateGraph
 from mrcnet_ros.network.mrcnet import MrcNet, Pyramid
 from mrcnet_ros.specs import FORMAT_VERSION
 

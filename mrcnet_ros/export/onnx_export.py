@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from ..errors import ModelError
 from ..inference.onnxruntime_backend import OnnxRuntimeBackend
+from ..network.graphs import Stage1Graph, Stage2Graph, TemplateGraph
 from ..network.mrcnet import MrcNet
 from ..specs import ModelSpec
-from .graphs import Stage1Graph, Stage2Graph, TemplateGraph, example_inputs
+from .graphs import example_inputs
 
 OPSET = 17
 LARGE = 1024
