@@ -25,7 +25,7 @@ ALLOWED = {
     'network': SHAPES,
     'rendering': OBJECTS,
     'inference': OBJECTS | {'rendering'},
-    'training': OBJECTS | {'network', 'rendering'},
+    'training': OBJECTS | {'network', 'rendering', 'evaluation'},
     'export': OBJECTS | {'network', 'rendering', 'training', 'inference'},
     'evaluation': OBJECTS | {'rendering', 'inference'},
     'ros': OBJECTS | {'rendering', 'inference'},
