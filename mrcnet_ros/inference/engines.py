@@ -1,0 +1,101 @@
+"""Which engines a model needs, and how to come by them: from the store or else built."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import BackendError
+from .engine_store import EngineKey, EngineStore
+from .paper_model import PAPER_GRAPHS
+from .tensorrt_build import EngineTarget, build_engine
+
+CONVERTER = 1  # raise it when :mod:`.engine_graph` gives other graphs than before
+USUAL_BATCH = 8
+PAPER_TURNS = 4  # rows of a detection in the paper preset, whose statistics belong together
+RTX = 'tensorrt_rtx'
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineSettings:
+    """What engines are built with and for.
+
+    :param library: ``tensorrt`` or ``tensorrt_rtx``.
+    :param version: of it.
+    :param gpu: name of the GPU.
+    :param capability: its compute capability, such as ``8.9``.
+    :param precision: ``fp32`` or ``fp16``.
+    :param max_batch: largest batch.
+    """
+
+    library: str
+    version: str
+    gpu: str
+    capability: str
+    precision: str
+    max_batch: int
+
+    @property
+    def tuned_for(self) -> str:
+        """Return the GPU that engines are for, '' when they fit every one of the capability."""
+        return '' if self.library == RTX else self.gpu
+
+
+def batch_profile(graphs: Mapping[str, Path], max_batch: int) -> tuple[int, int, int]:
+    """Return the smallest, the usual and the largest batch of a model's graphs.
+
+    :raises BackendError: when the largest is below the smallest.
+    """
+    least = PAPER_TURNS if set(graphs) == set(PAPER_GRAPHS) else 1
+    largest = max_batch // least * least
+    if largest < least:
+        raise BackendError(f'the largest batch is {max_batch}, expected {least} or more')
+    usual = least if least > 1 else min(USUAL_BATCH, largest)
+    return least, usual, largest
+
+
+def get_engine(graph: str, graphs: Mapping[str, Path], settings: EngineSettings,
+               store: EngineStore, say: Callable[[str], None]) -> tuple[bytes, EngineKey]:
+    """Return the engine of a graph, from the store or else built.
+
+    :param say: is told what is built, why it takes a while, and how far it is.
+    :raises BackendError: when it cannot be built.
+    """
+    data = graphs[graph].read_bytes()
+    library, precision, capability = settings.library, settings.precision, settings.capability
+    least, usual, largest = batch_profile(graphs, settings.max_batch)
+    key = EngineKey(
+        graph=graph, graph_sha256=hashlib.sha256(data).hexdigest(), converter=CONVERTER,
+        library=library, version=settings.version, gpu=settings.tuned_for, capability=capability,
+        precision=precision, profile=(least, usual, largest))
+
+    def build() -> bytes:
+        what = f'{library} {settings.version} engine of {graph} in {precision}'
+        say(f'building the {what} for {settings.tuned_for or "compute capability"} {capability}, '
+            f'{least} to {largest} rows; only this once, it may take minutes')
+        engine = build_engine(data, EngineTarget(
+            library=library, precision=precision, capability=capability, least=least, usual=usual,
+            largest=largest), lambda text: say(f'{graph}: {text}'))
+        say(f'built the {what}, {len(engine) / 1e6:.1f} MB')
+        return engine
+
+    return store.load_or_build(key, build, say), key
+
+
+def library_version(library: str) -> str:
+    """Return the version of a TensorRT library, asked in a process of its own.
+
+    :raises BackendError: when it is not installed, or cannot even be imported here.
+    """
+    script = f'import {library}; print({library}.__version__)'
+    found = subprocess.run([sys.executable, '-c', script], capture_output=True, text=True,
+                           check=False)
+    if found.returncode != 0:
+        said = found.stderr.strip().splitlines()[-1:] or [f'exit code {found.returncode}']
+        raise BackendError(f'{library} cannot be imported ({said[0]}); install mrcnet_ros with '
+                           f"the extra '{library.replace('_', '-')}'")
+    return found.stdout.strip().splitlines()[-1]
