@@ -12,7 +12,8 @@ def add_dataset_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--bop-dir', type=Path, required=True, metavar='DIR',
                         help='folder that contains BOP datasets')
     parser.add_argument('--dataset', required=True, help='name of the dataset, such as lmo')
-    parser.add_argument('--split', default='test', help='split of the dataset (default: test)')
+    parser.add_argument('--split', help='split of the dataset (default: its test images, in test, '
+                                        'or test_primesense of tless and hb)')
     parser.add_argument('--limit', type=positive, metavar='N', help='only the first N images')
 
 

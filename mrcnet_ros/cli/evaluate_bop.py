@@ -14,6 +14,7 @@ from .dataset_arguments import add_box_arguments, add_dataset_arguments, add_mod
 
 if TYPE_CHECKING:
     from ..evaluation.bop import BopDataset
+    from ..evaluation.boxes import BoxSource
     from ..evaluation.runner import Estimator, FrameAction, Run
     from ..objects import ObjectModel
 
@@ -23,6 +24,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_dataset_arguments(parser)
     add_model_arguments(parser)
     add_box_arguments(parser)
+    parser.add_argument('--detections', type=Path, metavar='FILE',
+                        help="take boxes from a detector's file in BOP's format, of each target "
+                             'object the best-scored ones, instead of the ground truth')
+    parser.add_argument('--detection-boxes', choices=('bbox', 'mask'), default='bbox',
+                        help="the file's boxes, or boxes around its masks (default: bbox)")
     parser.add_argument('--csv', type=Path, required=True, metavar='FILE',
                         help="write the poses here, in the format of BOP'19")
     parser.add_argument('--json', type=Path, required=True, metavar='FILE',
@@ -63,12 +69,16 @@ def evaluate(args: argparse.Namespace, load: Callable[[argparse.Namespace], Esti
     from tqdm import tqdm
 
     from ..evaluation.bop import BopDataset, ResultsWriter
-    from ..evaluation.boxes import BoxSpec
     from ..evaluation.runner import Run, run_frames
+    from ..inference.model_directory import MESH_FOLDER
     from ..objects import load_bop_objects
 
-    boxes = BoxSpec(args.boxes, args.box_jitter, args.seed)
+    boxes = box_source(args)
     dataset = BopDataset(args.bop_dir, args.dataset, args.split)
+    if args.detections is None:
+        dataset.frames[0].target_ground_truth()  # no boxes without it: say so before all else
+    if args.meshes is None and not (args.model / MESH_FOLDER).is_dir():
+        args.meshes = dataset.training_models_dir
     objects = load_bop_objects(dataset.models_dir, dataset.object_ids)
     estimator = load(args)
     labels = _labels(objects, estimator)
@@ -85,6 +95,23 @@ def evaluate(args: argparse.Namespace, load: Callable[[argparse.Namespace], Esti
             frames.close()
             _report(args, dataset, labels, objects, done, failure)
     return 0
+
+
+def box_source(args: argparse.Namespace) -> BoxSource:
+    """Return where the boxes come from.
+
+    :raises MrcnetError: when the options do not fit together or the file cannot be used.
+    """
+    from ..errors import SpecError
+    from ..evaluation.boxes import BoxSpec
+    from ..evaluation.detections import DetectionFile
+
+    if args.detections is None:
+        return BoxSpec(args.boxes, args.box_jitter, args.seed)
+    if args.box_jitter:
+        raise SpecError('--box-jitter moves boxes of the ground truth; leave it out with '
+                        '--detections')
+    return DetectionFile(args.detections, args.detection_boxes)
 
 
 @contextlib.contextmanager
@@ -109,26 +136,43 @@ def _report(
 ) -> None:
     """Write the figures of all images done and print the table."""
     from ..evaluation import report
-    from ..evaluation.scores import score
-    from ..evaluation.vsd_scores import score_vsd
 
-    figures = report.summary(score(done.frames, done.rows, objects),
-                             score_vsd(done.frames, done.rows, objects, dataset.name), labels)
+    figures = _scores(dataset, labels, objects, done)
     report.write_json(args.json, {
         'command': args.command_line, 'complete': not failure, 'failure': failure or None,
         'dataset': dataset.name, 'split': dataset.split, 'images': len(done.frames),
-        'boxes': {'kind': args.boxes, 'jitter': args.box_jitter, 'seed': args.seed},
+        'boxes': _boxes(args),
         'stage1_only': args.stage1_only, 'hypotheses': args.hypotheses,
         'backend': args.backend, 'threads': args.threads,
         'model': provenance.model_identity(args.model),
         'machine': provenance.machine(), 'versions': provenance.versions(),
         'timings': _timings(done), 'skipped': dict(done.skipped), **figures,
     })
-    print(report.table(figures))
+    print(report.table(figures) if dataset.annotated else
+          f'no scores: {dataset.split_path} has no ground truth; {args.csv} holds the poses')
     for reason, count in sorted(done.skipped.items()):
         print(f'{count} without a pose: {reason}')
     if done.seconds:
         print(f'{1e3 * statistics.median(done.seconds):.0f} ms an image (median)')
+
+
+def _scores(dataset: BopDataset, labels: Mapping[int, str],
+            objects: Mapping[int, ObjectModel], done: Run) -> dict[str, Any]:
+    """Return the figures, or that there are none without ground truth."""
+    from ..evaluation import report
+    from ..evaluation.scores import score
+    from ..evaluation.vsd_scores import score_vsd
+
+    if not dataset.annotated:
+        return {'overall': None}
+    return report.summary(score(done.frames, done.rows, objects),
+                          score_vsd(done.frames, done.rows, objects, dataset.name), labels)
+
+
+def _boxes(args: argparse.Namespace) -> dict[str, Any]:
+    if args.detections is not None:
+        return {'kind': args.detection_boxes, 'file': str(args.detections)}
+    return {'kind': args.boxes, 'jitter': args.box_jitter, 'seed': args.seed}
 
 
 def _timings(done: Run) -> dict[str, Any]:

@@ -39,8 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--images', type=positive, default=10, metavar='N',
                         help='views of each scene (default: 10)')
     parser.add_argument('--objects', type=positive, metavar='N',
-                        help='objects on the table (default: one of each, at most '
-                             f'{MOST_OBJECTS}); more than there are models means several of a kind')
+                        help=f'objects on the table (default: one of each, or {MOST_OBJECTS}); '
+                             'more than there are models means several of a kind')
     parser.add_argument('--size', type=positive, nargs=2, default=(640, 480),
                         metavar=('WIDTH', 'HEIGHT'), help='of the images (default: 640 480)')
     parser.add_argument('--K', type=float, nargs=4, metavar=('FX', 'FY', 'CX', 'CY'), dest='K',

@@ -7,17 +7,16 @@ Source: the BOP dataset format, bop.felk.cvut.cz.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from ..errors import DatasetError, ImageError
+from ..errors import DatasetError
 from ..geometry.camera import Camera
 from ..geometry.se3 import Array, make_transform, nearest_rotation
+from ..specs import PAPER_DATASETS
+from .bop_frame import BopFrame, GroundTruth
 from .bop_results import ResultRow, ResultsWriter, read_results_csv, write_results_csv
 from .bop_scene import MM, Scene, read_json, value
 
@@ -27,89 +26,9 @@ __all__ = [
 ]
 
 MIN_VISIBLE_FRACTION = 0.1
-
-
-@dataclass(frozen=True)
-class GroundTruth:
-    """One annotated object instance in one image.
-
-    :param object_id: BOP object number.
-    :param instance: position in the image's list of annotations.
-    :param T_camera_object: (4, 4) float64 [m], rotation projected onto SO(3).
-    :param box_visib_xyxy: (4,) [px] around the visible pixels, None when none is visible.
-    :param box_amodal_xyxy: (4,) [px] around the whole object, also outside the image.
-    :param visible_fraction: visible pixels over all pixels of the object, 0..1.
-    """
-
-    object_id: int
-    instance: int
-    T_camera_object: Array
-    box_visib_xyxy: Array | None
-    box_amodal_xyxy: Array | None
-    visible_fraction: float
-
-
-@dataclass(frozen=True)
-class BopFrame:
-    """One image with its annotations; pixels are read on demand.
-
-    :param targets: how many instances of which object_id are to be found in the image.
-    :param depth_unit_m: metres of one step of the depth image.
-    """
-
-    scene_id: int
-    image_id: int
-    image_path: Path
-    camera: Camera
-    ground_truth: tuple[GroundTruth, ...]
-    targets: Mapping[int, int]
-    depth_path: Path | None
-    depth_unit_m: float
-
-    def load_image(self) -> NDArray[np.uint8]:
-        """Return the photograph, (H, W, 3) uint8 RGB; grey images are repeated.
-
-        :raises ImageError: when the file cannot be decoded.
-        :raises DatasetError: when its size is not the camera's.
-        """
-        image = cv2.imread(str(self.image_path), cv2.IMREAD_COLOR)
-        if image is None:
-            raise ImageError(
-                f'image {self.image_path}: cannot be decoded; copy it again from the dataset'
-            )
-        height, width = image.shape[:2]
-        if (width, height) != (self.camera.width, self.camera.height):
-            raise DatasetError(
-                f'image {self.image_path}: is {width}x{height}, the camera is '
-                f'{self.camera.width}x{self.camera.height}; check camera.json of the dataset'
-            )
-        return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), dtype=np.uint8)
-
-    def load_depth_m(self) -> NDArray[np.float32] | None:
-        """Return the sensor's depth, (H, W) float32 [m], 0 where missing; None without a file.
-
-        :raises ImageError: when the file cannot be decoded.
-        """
-        if self.depth_path is None:
-            return None
-        depth = cv2.imread(str(self.depth_path), cv2.IMREAD_UNCHANGED)
-        if depth is None or depth.ndim != 2:
-            raise ImageError(
-                f'depth image {self.depth_path}: cannot be decoded as one channel; '
-                f'copy it again from the dataset or remove the depth folder'
-            )
-        return np.asarray(depth * np.float64(self.depth_unit_m), dtype=np.float32)
-
-    def target_ground_truth(self) -> tuple[GroundTruth, ...]:
-        """Return the instances that count: of each target object the most visible ones.
-
-        Source: BOP'19 rules; as many instances as the targets file asks for.
-        """
-        chosen: list[GroundTruth] = []
-        for object_id, count in self.targets.items():
-            candidates = [g for g in self.ground_truth if g.object_id == object_id]
-            chosen += sorted(candidates, key=lambda g: -g.visible_fraction)[:count]
-        return tuple(sorted(chosen, key=lambda g: g.instance))
+# where the images of the test set are, when not in ``test``
+TEST_SPLITS = {'tless': 'test_primesense', 'hb': 'test_primesense'}
+EVALUATION_MODELS = ('models_eval', 'models', 'models_cad')
 
 
 class BopDataset:
@@ -117,17 +36,32 @@ class BopDataset:
 
     :param root: folder of datasets, the one that holds ``dataset``.
     :param dataset: name of the dataset's folder, such as ``lmo``.
-    :param split: name of the split's folder, such as ``test`` or ``test_primesense``.
+    :param split: name of the split's folder; the dataset's test images by default, which are in
+        ``test``, or ``test_primesense`` of T-LESS and HomebrewedDB.
     :raises DatasetError: when a folder or file is missing or cannot be used.
     """
 
-    def __init__(self, root: Path | str, dataset: str, split: str) -> None:
-        """Read all annotations of the images to be evaluated, but no pixels."""
+    def __init__(self, root: Path | str, dataset: str, split: str | None = None) -> None:
+        """Read all annotations of the images to be evaluated, but no pixels.
+
+        A split without any scene_gt.json is one whose ground truth is not public, as ITODD's
+        test images.
+        """
         self.path = Path(root) / dataset
-        self.name, self.split = dataset, split
+        self.name, self.split = dataset, split or TEST_SPLITS.get(dataset, 'test')
         self._require_folders()
-        scenes = self._scenes()
-        targets = self._read_targets() or _visible_targets(scenes.values())
+        folders = self._scene_folders()
+        self.annotated = any((folder / name).exists() for folder in folders
+                             for name in ('scene_gt.json', 'scene_gt_info.json'))
+        targets = self._read_targets()
+        if not targets and not self.annotated:
+            raise DatasetError(f'{self.split_path}: has neither scene_gt.json nor '
+                               f'{self._targets_path.name}; extract one of them')
+        wanted = {scene_id for scene_id, _ in targets}
+        size = self._image_size()
+        scenes = {int(folder.name): Scene(folder, size, annotated=self.annotated)
+                  for folder in folders if not wanted or int(folder.name) in wanted}
+        targets = targets or _visible_targets(scenes.values())
         on_disk = {key: counts for key, counts in targets.items()
                    if key[0] in scenes and scenes[key[0]].image_path(key[1]) is not None}
         if not on_disk:
@@ -151,17 +85,23 @@ class BopDataset:
 
     @property
     def models_dir(self) -> Path:
-        """Return the folder of the meshes to score with: models_eval, or models without it.
+        """Return the folder of the meshes to score with, the first of models_eval, models, _cad.
 
-        :raises DatasetError: when neither has a models_info.json.
+        :raises DatasetError: when none has a models_info.json.
         """
-        for name in ('models_eval', 'models'):
+        for name in EVALUATION_MODELS:
             if (self.path / name / 'models_info.json').is_file():
                 return self.path / name
         raise DatasetError(
-            f'{self.path}: neither models_eval/ nor models/ holds a models_info.json; '
+            f'{self.path}: none of {", ".join(EVALUATION_MODELS)} holds a models_info.json; '
             f'extract the models of the dataset there'
         )
+
+    @property
+    def training_models_dir(self) -> Path:
+        """Return the folder of the meshes that networks are trained with: T-LESS's models_cad."""
+        known = PAPER_DATASETS.get(self.name)
+        return self.path / ('models' if known is None else known.models)
 
     def _require_folders(self) -> None:
         if not self.path.is_dir():
@@ -175,22 +115,28 @@ class BopDataset:
                 f'{self.split_path}: no such split; the dataset has the folders {known}'
             )
 
-    def _scenes(self) -> dict[int, Scene]:
-        camera_path = self.path / 'camera.json'
-        size: tuple[int, int] | None = None
-        if camera_path.is_file():
-            camera = read_json(camera_path)
-            size = int(value(camera, 'width', camera_path)), int(
-                value(camera, 'height', camera_path))
+    def _scene_folders(self) -> list[Path]:
         folders = sorted(p for p in self.split_path.iterdir() if p.is_dir() and p.name.isdigit())
         if not folders:
             raise DatasetError(
                 f'{self.split_path}: no scene folder such as 000001; extract the split there'
             )
-        return {int(folder.name): Scene(folder, size) for folder in folders}
+        return folders
+
+    def _image_size(self) -> tuple[int, int] | None:
+        """Return width and height of all images; None where the dataset has several cameras."""
+        path = self.path / 'camera.json'
+        if not path.is_file():
+            return None
+        camera = read_json(path)
+        return int(value(camera, 'width', path)), int(value(camera, 'height', path))
+
+    @property
+    def _targets_path(self) -> Path:
+        return self.path / f'{self.split.split("_")[0]}_targets_bop19.json'
 
     def _read_targets(self) -> dict[tuple[int, int], dict[int, int]]:
-        path = self.path / f'{self.split.split("_")[0]}_targets_bop19.json'
+        path = self._targets_path
         if not path.is_file():
             return {}
         targets: dict[tuple[int, int], dict[int, int]] = {}
@@ -221,7 +167,7 @@ def _frame(scene: Scene, image_id: int, targets: Mapping[int, int]) -> BopFrame:
     annotations = scene.annotations(image_id)
     present = [int(value(entry, 'obj_id', scene.gt_path)) for entry, _ in annotations]
     for object_id, count in targets.items():
-        if present.count(object_id) < count:
+        if scene.annotated and present.count(object_id) < count:
             raise DatasetError(
                 f'{scene.gt_path}: image {image_id} has {present.count(object_id)} instances of '
                 f'object {object_id}, the targets file asks for {count}; the files are of '
@@ -234,7 +180,7 @@ def _frame(scene: Scene, image_id: int, targets: Mapping[int, int]) -> BopFrame:
         ground_truth=tuple(_ground_truth(scene, i, entry, info)
                            for i, (entry, info) in enumerate(annotations)),
         targets=dict(targets), depth_path=scene.depth_path(image_id),
-        depth_unit_m=scene.depth_scale(image_id) * MM,
+        depth_unit_m=scene.depth_scale(image_id) * MM, annotated=scene.annotated,
     )
 
 

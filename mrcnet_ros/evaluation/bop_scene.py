@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
+from PIL import Image
 
 from ..errors import DatasetError, ImageError
 from ..geometry.se3 import Array
@@ -24,19 +24,21 @@ class Scene:
     """One scene folder, read once.
 
     :param folder: such as ``lmo/test/000002``.
-    :param size: width and height [px] of all images; None reads each image for it.
+    :param size: width and height [px] of all images; None asks each image.
+    :param annotated: whether there is ground truth.
     :raises DatasetError: when a JSON file is missing or damaged.
     """
 
-    def __init__(self, folder: Path, size: tuple[int, int] | None) -> None:
-        """Read the three JSON files and list the images."""
-        self.folder, self._size = folder, size
+    def __init__(self, folder: Path, size: tuple[int, int] | None, *,
+                 annotated: bool = True) -> None:
+        """Read the JSON files and list the images."""
+        self.folder, self._size, self.annotated = folder, size, annotated
         self.scene_id = int(folder.name)
         self.gt_path = folder / 'scene_gt.json'
         self.info_path = folder / 'scene_gt_info.json'
         self.camera_path = folder / 'scene_camera.json'
-        self._gt: dict[str, Any] = read_json(self.gt_path)
-        self._info: dict[str, Any] = read_json(self.info_path)
+        self._gt: dict[str, Any] = read_json(self.gt_path) if annotated else {}
+        self._info: dict[str, Any] = read_json(self.info_path) if annotated else {}
         self._camera: dict[str, Any] = read_json(self.camera_path)
         self._images = {int(path.stem): path for name in _IMAGE_FOLDERS
                         for path in sorted((folder / name).glob('*'))
@@ -61,6 +63,8 @@ class Scene:
 
     def annotations(self, image_id: int) -> list[tuple[dict[str, Any], dict[str, Any]]]:
         """Return the image's entries of scene_gt and scene_gt_info, one pair an instance."""
+        if not self.annotated:
+            return []
         entries = value(self._gt, str(image_id), self.gt_path)
         infos = value(self._info, str(image_id), self.info_path)
         if len(entries) != len(infos):
@@ -88,12 +92,13 @@ class Scene:
         """Return width and height [px] of an image."""
         if self._size is not None:
             return self._size
-        image = cv2.imread(str(image_path), cv2.IMREAD_UNCHANGED)
-        if image is None:
+        try:
+            with Image.open(image_path) as image:  # reads no pixels
+                return image.size
+        except OSError as error:
             raise ImageError(
                 f'image {image_path}: cannot be decoded; copy it again from the dataset'
-            )
-        return int(image.shape[1]), int(image.shape[0])
+            ) from error
 
 
 def read_json(path: Path) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 
@@ -12,6 +12,27 @@ from ..geometry.se3 import Array
 from .bop import BopFrame, GroundTruth
 
 BoxKind = Literal['visib', 'amodal']
+
+
+@dataclass(frozen=True)
+class FoundBox:
+    """What a detector says of one object.
+
+    :param box_xyxy: (4,) [px], may reach beyond the image.
+    """
+
+    object_id: int
+    box_xyxy: Array
+
+
+class BoxSource(Protocol):
+    """Where the boxes of an image come from."""
+
+    def find(self, frame: BopFrame) -> list[FoundBox]:
+        """Return the boxes of the image's targets."""
+
+    def seconds(self, frame: BopFrame) -> float:
+        """Return the time it took to find them."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +59,15 @@ class BoxSpec:
             raise SpecError(f'box jitter must be in [0, 1), got {self.jitter}')
         if self.seed < 0:
             raise SpecError(f'seed must not be negative, got {self.seed}')
+
+    def find(self, frame: BopFrame) -> list[FoundBox]:
+        """Return the boxes of :func:`target_boxes`."""
+        return [FoundBox(t.ground_truth.object_id, t.box_xyxy)
+                for t in target_boxes(frame, self)]
+
+    def seconds(self, frame: BopFrame) -> float:
+        """Return 0: ground truth takes no time."""
+        return 0.0
 
 
 @dataclass(frozen=True)

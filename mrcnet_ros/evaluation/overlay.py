@@ -70,7 +70,7 @@ class OverlayWriter:
         """
         picture = cv2.resize(image, None, fx=SCALE, fy=SCALE, interpolation=cv2.INTER_LINEAR)
         K = scaled_intrinsics(frame.camera.K, SCALE)
-        for truth in frame.target_ground_truth():
+        for truth in frame.target_ground_truth() if frame.annotated else ():
             draw_outline(picture, self._mask(truth.object_id, truth.T_camera_object, K), WHITE)
         for row in rows:
             mask = self._mask(row.object_id, row.T_camera_object, K)

@@ -15,7 +15,7 @@ from ..geometry.camera import Camera
 from ..inference.poses import Detection, FrameResult
 from ..objects import ObjectModel
 from .bop import BopFrame, ResultRow, ResultsWriter
-from .boxes import BoxSpec, target_boxes
+from .boxes import BoxSource
 
 
 class Estimator(Protocol):
@@ -56,13 +56,14 @@ FrameAction = Callable[[BopFrame, NDArray[np.uint8], list[ResultRow]], object]
 
 
 def run_frames(
-    frames: Iterable[BopFrame], estimator: Estimator, boxes: BoxSpec, writer: ResultsWriter,
+    frames: Iterable[BopFrame], estimator: Estimator, boxes: BoxSource, writer: ResultsWriter,
     run: Run, after_frame: FrameAction | None = None,
 ) -> None:
     """Estimate the poses of all targets, one image after the other.
 
     Each image's rows are in the file before the next image is touched, and ``run`` is complete
-    for all images done, so that nothing is lost when an image raises.
+    for all images done, so that nothing is lost when an image raises. Times in the file are
+    those of detector and poses, times in ``run`` those of the poses alone.
 
     :param run: filled as it goes.
     :param after_frame: called with each image done and its rows.
@@ -74,8 +75,9 @@ def run_frames(
         start = time.perf_counter()
         result = estimator.estimate(image, frame.camera, detections)
         seconds = time.perf_counter() - start
+        whole = seconds + boxes.seconds(frame)
         rows = [ResultRow(frame.scene_id, frame.image_id, pose.object_id, pose.score,
-                          pose.T_camera_object, seconds) for pose in result.poses]
+                          pose.T_camera_object, whole) for pose in result.poses]
         writer.write(rows)
         _remember(run, frame, result, rows, seconds)
         if after_frame is not None:
@@ -83,15 +85,15 @@ def run_frames(
 
 
 def detections_of(
-    frame: BopFrame, estimator: Estimator, boxes: BoxSpec,
+    frame: BopFrame, estimator: Estimator, boxes: BoxSource,
 ) -> tuple[list[Detection], Counter[str]]:
     """Return a detection of each target the estimator knows, and why others have none."""
     labels = {model.object_id: label for label, model in estimator.objects.items()}
-    targets = target_boxes(frame, boxes)
-    detections = [Detection(labels[t.ground_truth.object_id], t.box_xyxy)
-                  for t in targets if t.ground_truth.object_id in labels]
-    missing = Counter(not_in_model=len(targets) - len(detections),
-                      no_box=len(frame.target_ground_truth()) - len(targets))
+    found = boxes.find(frame)
+    detections = [Detection(labels[f.object_id], f.box_xyxy)
+                  for f in found if f.object_id in labels]
+    missing = Counter(not_in_model=len(found) - len(detections),
+                      no_box=sum(frame.targets.values()) - len(found))
     return detections, +missing
 
 

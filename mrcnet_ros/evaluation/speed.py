@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ..geometry.camera import Camera
 from ..inference.poses import Detection
 from .bop import BopFrame
-from .boxes import BoxSpec
+from .boxes import BoxSource
 from .report import stage_medians_ms
 from .runner import Estimator, detections_of
 
@@ -54,7 +54,7 @@ class Measurements:
 
 
 def questions(
-    frames: Iterable[BopFrame], estimator: Estimator, boxes: BoxSpec,
+    frames: Iterable[BopFrame], estimator: Estimator, boxes: BoxSource,
 ) -> list[Question]:
     """Decode all images beforehand, so that only the estimator is measured.
 

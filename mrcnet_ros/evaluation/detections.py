@@ -1,0 +1,116 @@
+"""Detections of a file in BOP's format in place of boxes made from ground truth.
+
+Source: BOP Challenge, 2D detection task: a list of entries with ``scene_id``, ``image_id``,
+``category_id``, ``score``, ``bbox`` (x, y, width, height), ``time`` and ``segmentation``.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from ..errors import DatasetError, SpecError
+from ..geometry.se3 import Array
+from .bop_frame import BopFrame
+from .bop_scene import numbers, read_json, value
+from .boxes import FoundBox, outside
+from .rle import decode_mask
+
+DetectionBoxKind = Literal['bbox', 'mask']
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """One detection of the file.
+
+    :param time_s: the detector's time for the whole image, 0 when unknown.
+    """
+
+    object_id: int
+    score: float
+    time_s: float
+    values: Mapping[str, Any]
+
+
+class DetectionFile:
+    """Boxes of a detector, of each target object the best-scored ones.
+
+    :param path: JSON file.
+    :param kind: take boxes from ``bbox``, or around the mask of ``segmentation``.
+    :raises DatasetError: when the file is missing or malformed.
+    :raises SpecError: when the kind is another.
+    """
+
+    def __init__(self, path: Path, kind: DetectionBoxKind = 'bbox') -> None:
+        """Read the file; masks are decoded when needed."""
+        if kind not in ('bbox', 'mask'):
+            raise SpecError(f'detection boxes must be of bbox or mask, got {kind!r}')
+        self.path, self.kind = path, kind
+        entries = read_json(path)
+        if not isinstance(entries, list):
+            raise DatasetError(f'{path}: expected a list of detections, found '
+                               f'{type(entries).__name__}')
+        self._by_image: dict[tuple[int, int], list[_Entry]] = {}
+        for number, values in enumerate(entries):
+            key, entry = self._read(number, values)
+            self._by_image.setdefault(key, []).append(entry)
+
+    def find(self, frame: BopFrame) -> list[FoundBox]:
+        """Return as many boxes of each target object as there are instances, best first.
+
+        Boxes wholly outside the image are left out before the best are chosen.
+
+        :raises DatasetError: when a box or mask cannot be used.
+        """
+        found = []
+        entries = self._by_image.get((frame.scene_id, frame.image_id), [])
+        for object_id, count in sorted(frame.targets.items()):
+            own = sorted((e for e in entries if e.object_id == object_id), key=lambda e: -e.score)
+            boxes = (self._box(e, frame) for e in own)
+            inside = (b for b in boxes if b is not None
+                      and not outside(b, frame.camera.width, frame.camera.height))
+            found += [FoundBox(object_id, box) for box in itertools.islice(inside, count)]
+        return found
+
+    def seconds(self, frame: BopFrame) -> float:
+        """Return the detector's time for an image, 0 when unknown."""
+        entries = self._by_image.get((frame.scene_id, frame.image_id), [])
+        return max((e.time_s for e in entries), default=0.0)
+
+    def _read(self, number: int, values: Any) -> tuple[tuple[int, int], _Entry]:
+        try:
+            names = [int(value(values, k, self.path))
+                     for k in ('scene_id', 'image_id', 'category_id')]
+            score, time_s = (float(v) for v in (value(values, 'score', self.path),
+                                                values.get('time', 0.0)))
+        except (TypeError, ValueError) as error:
+            raise DatasetError(f'{self.path}: detection {number}: {error}') from error
+        if not np.isfinite([score, time_s]).all():
+            raise DatasetError(f'{self.path}: detection {number}: score or time is not finite')
+        return (names[0], names[1]), _Entry(names[2], score, max(time_s, 0.0), values)
+
+    def _box(self, entry: _Entry, frame: BopFrame) -> Array | None:
+        """Return x1, y1, x2, y2; None for an empty mask."""
+        if self.kind == 'bbox':
+            x, y, width, height = numbers(entry.values, 'bbox', 4, self.path)
+            return np.array([x, y, x + width, y + height])
+        try:
+            mask = decode_mask(value(entry.values, 'segmentation', self.path))
+        except DatasetError as error:
+            raise DatasetError(f'{self.path}: image {frame.image_id} of scene {frame.scene_id}: '
+                               f'{error}') from error
+        if mask.shape != (frame.camera.height, frame.camera.width):
+            raise DatasetError(
+                f'{self.path}: a mask of image {frame.image_id} of scene {frame.scene_id} is of '
+                f'{mask.shape[1]}x{mask.shape[0]} pixels, the image of '
+                f'{frame.camera.width}x{frame.camera.height}')
+        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+        if not len(rows):
+            return None
+        # as boxes of the ground truth: from the first pixel to the far edge of the last
+        return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], np.float64)
