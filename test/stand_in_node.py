@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import atexit
+import logging
 import shutil
 import sys
 import tempfile
@@ -133,13 +134,14 @@ if __name__ == '__main__':
     from mrcnet_ros.errors import ModelError
     from mrcnet_ros.ros.pose_node import main
 
+    log = logging.getLogger('mrcnet_ros.stand_in')
     own = sys.argv[1:sys.argv.index('--ros-args')]
 
     def load(parameters):
         """Make the estimator that the program's own arguments, or the name of a model, ask for.
 
         ``far`` takes a while to load and doubles all depths; ``bad`` cannot be loaded; ``endless``
-        takes too long.
+        takes too long. What it does meanwhile is logged.
         """
         if own == ['slow']:
             print('loading', flush=True)
@@ -150,10 +152,11 @@ if __name__ == '__main__':
         if parameters.model == 'bad':
             raise ModelError(parameters.model, 'it is damaged')
         if parameters.model == 'far':
+            log.info('drawing the far ducks')
             time.sleep(1.5)
             estimator.model.name, estimator.depth_factor = 'far', 2.0
         if parameters.model == 'endless':
-            print('loading', flush=True)
+            log.info('loading the ducks one by one')
             time.sleep(120)
         return estimator
 

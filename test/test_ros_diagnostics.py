@@ -156,7 +156,8 @@ def test_the_smallest_difference_of_stamps_is_told():
 
 def test_a_status_becomes_a_message():
     """Names begin with the node's; levels are the bytes that diagnostic_msgs wants."""
-    status = model_status('inactive', '', {'model': 'lmo'}, {'cache_hits': 3, 'cache_misses': 1})
+    counts = {'cache_hits': 3, 'cache_misses': 1}
+    status = model_status('inactive', '', '', {'model': 'lmo'}, counts)
     stamp = frame(7)[0].header.stamp
     message = diagnostic_array(stamp, 'arm/pose_node', 'lmo', [status])
     assert message.header.stamp == stamp
@@ -262,6 +263,19 @@ def test_over_dds_a_model_that_cannot_be_loaded_is_told_until_another_is():
         assert client.diagnosis('model', 'the node is inactive').level == b'\x01'
         assert client.transition(Transition.TRANSITION_ACTIVATE)
         assert client.diagnosis('model', 'active with boxes').level == b'\x00'
+        client.close()
+        assert process.stop() == 0
+
+
+def test_over_dds_a_node_that_is_loading_says_what_it_does():
+    """Rendering templates for the first time may take minutes, in which nobody answers."""
+    with double_node(own_domain(25), 'model:=endless') as process:
+        client = Client(process.domain)
+        told = client.diagnosis('model', 'loading the ducks one by one')
+        assert told.level == b'\x01'
+        assert values(told)['state'] == 'configuring'
+        reports = client.reports
+        assert client.spin(lambda: client.reports >= reports + 2), 'it went silent'
         client.close()
         assert process.stop() == 0
 

@@ -35,14 +35,17 @@ def _depth(answer):
 
 def test_no_frame_is_lost_while_models_are_swapped(client):
     """Each is answered once, in order, by the old model and from some frame on by the new one."""
-    future, number, arrived = _set_model(client, value='far'), 0, []
+    future, number, arrived, loading = _set_model(client, value='far'), 0, [], set()
     while not future.done() or number < 10:
         number += 1
         client.send(*frame(number, ('duck',)))
         seen = len(client.answers)
         client.spin(lambda count=seen: len(client.answers) > count, 1.0)
         arrived.append(time.monotonic())
+        if 'model' in client.status:
+            loading.add(values(client.status['model']).get('loading'))
     assert future.result().result.successful
+    assert 'drawing the far ducks' in loading, '/diagnostics does not tell of it'
     client.send(*frame(number + 1, ('duck',)))
     assert client.spin(lambda: len(client.answers) == number + 1)
     assert [a.header.stamp.sec for a in client.answers] == list(range(1, number + 2))

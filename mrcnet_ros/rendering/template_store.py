@@ -26,6 +26,7 @@ from .template_file import decode, encode, remove_stale, write_atomically
 log = logging.getLogger(__name__)
 
 STORE_VERSION = 1
+PROGRESS_TEMPLATES = 500
 
 
 @dataclass(frozen=True, eq=False)
@@ -202,6 +203,8 @@ def draw_templates(
     with Renderer(size, size) as renderer:
         renderer.add_mesh(model.label, mesh)
         for row, R in enumerate(grid[bins]):
+            if row % PROGRESS_TEMPLATES == 0:
+                log.info('drawing templates of %r: %d of %d', model.label, row, len(bins))
             view = renderer.render(model.label, make_transform(R, t), K, shading='template')
             rgb[row], depth_m[row] = view.rgb, view.depth_m
             if progress is not None:

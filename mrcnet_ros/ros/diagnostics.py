@@ -171,23 +171,28 @@ def _values(account: Account) -> dict[str, str]:
 
 
 def model_status(
-    state: str, error: str, facts: Mapping[str, str], total: Mapping[str, int],
+    state: str, error: str, loading: str, facts: Mapping[str, str], total: Mapping[str, int],
 ) -> Status:
     """Tell which model is loaded and how often its templates were in memory.
 
     :param state: of the lifecycle.
     :param error: of the last attempt to configure, '' when it succeeded.
+    :param loading: what is being done to get a model, '' when none is being loaded.
     :param facts: about the estimator.
     """
     hits, misses = total.get('cache_hits', 0), total.get('cache_misses', 0)
     problems = []
-    if error:
+    if state == 'configuring':
+        problems.append(Problem(Level.WARN, f'the node is configuring: {loading}'))
+    elif error:
         problems.append(Problem(Level.ERROR, error))
     elif state != 'active':
         problems.append(Problem(Level.WARN, f'the node is {state}; nothing is answered'))
     values = {'state': state, **facts, 'template cache hits': str(hits),
               'template cache misses': str(misses),
               'template cache hit rate': f'{hits / max(1, hits + misses):.3f}'}
+    if loading:
+        values['loading'] = loading
     return Status('model', problems, f'active with {facts.get("model", "a model")}', values)
 
 

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from concurrent.futures import Future, wait
@@ -29,6 +30,7 @@ from .frame_queue import FrameQueue
 from .input_watch import InputWatch
 from .model_service import ModelService
 from .outputs import Outputs
+from .package_log import PackageLog
 from .pairing import PairedInputs
 from .params import NodeParameters, changed_parameters, declare_parameters, read_parameters
 from .reporter import Reporter
@@ -80,6 +82,7 @@ class PoseNode(LifecycleNode):
         """
         super().__init__('pose_node')
         declare_parameters(self)
+        self._package_log = PackageLog(self.get_logger())
         self._load, self._stop_asked = load, stop or threading.Event()
         self.parameters = read_parameters(self)
         self.tally, self.timings = Tally(self._warn_of_drop), Timings()
@@ -148,6 +151,7 @@ class PoseNode(LifecycleNode):
         """Stop and let go of the model; does nothing the second time."""
         self._stop()
         self._release()
+        self._package_log.close()
 
     def _stop(self) -> None:
         if self._inputs is None or self._queue is None or self._worker is None:
@@ -166,6 +170,7 @@ class PoseNode(LifecycleNode):
             self._worker = None
 
     def _make_worker(self, parameters: NodeParameters) -> Worker:
+        self._package_log.last = f'model {parameters.model}'
         return Worker(self, self._outputs, partial(self._make_handler, parameters))
 
     def _load_beside(self, parameters: NodeParameters) -> Worker:
@@ -200,7 +205,11 @@ class PoseNode(LifecycleNode):
 
     def _wait_for(self, handler: Future[FrameHandler]) -> FrameHandler:
         """Wait for the worker, which may have to render templates for minutes."""
+        due_s = time.monotonic()
         while not handler.done():
+            if time.monotonic() >= due_s:  # no timer is called meanwhile
+                self._report('configuring')
+                due_s += DIAGNOSTICS_PERIOD_S
             wait([handler], timeout=0.2)
             if self._stop_asked.is_set() and not handler.done():
                 raise InterruptedLoading('interrupted while the model was being loaded')
@@ -227,8 +236,12 @@ class PoseNode(LifecycleNode):
 
     def _diagnose(self) -> None:
         state = 'unconfigured' if self._worker is None else 'inactive'
-        self._reporter.report(
-            state if self._watch is None else 'active', self.parameters, self._watch)
+        self._report(state if self._watch is None else 'active')
+
+    def _report(self, state: str) -> None:
+        loading = state == 'configuring' or self.model_service.busy
+        self._reporter.loading = self._package_log.last if loading else ''
+        self._reporter.report(state, self.parameters, self._watch)
 
     # Worker thread
 

@@ -28,6 +28,9 @@ class Reporter:
     """Collects what the statuses are made of.
 
     :param node: that publishes, and asks the graph for publishers of its inputs.
+
+    ``facts`` are about the estimator, ``error`` is why there is none, ``loading`` is what is being
+    done for another one, '' for nothing.
     """
 
     def __init__(self, node: Any, tally: Tally, timings: Timings) -> None:
@@ -36,7 +39,7 @@ class Reporter:
         self._recent = RecentCounts(time.monotonic())
         self._publisher = node.create_publisher(DiagnosticArray, TOPIC, 10)
         self.facts: Mapping[str, str] = {}
-        self.error = ''
+        self.error = self.loading = ''
 
     def report(self, state: str, limits: NodeParameters, watch: InputWatch | None) -> None:
         """Publish how the node is doing.
@@ -46,7 +49,7 @@ class Reporter:
         """
         total = self._tally.counts()
         span_s, recent = self._recent.update(time.monotonic(), total)
-        statuses = [model_status(state, self.error, self.facts, total)]
+        statuses = [model_status(state, self.error, self.loading, self.facts, total)]
         if watch is not None:
             account = Account(span_s, recent, total, self._tally.reasons(),
                               self._timings.percentiles())

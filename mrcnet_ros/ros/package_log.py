@@ -1,0 +1,39 @@
+"""What the package says through Python's logging goes to the node's log as well."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+PACKAGE = __name__.partition('.')[0]
+
+
+class PackageLog(logging.Handler):
+    """Hands messages on to a node's logger, and remembers the last.
+
+    :param logger: of rclpy.
+
+    ``last`` is the last message; while a model is loaded it tells what takes so long.
+    """
+
+    def __init__(self, logger: Any) -> None:
+        """Listen to the package, informational messages included."""
+        super().__init__(logging.INFO)
+        self._logger, self.last = logger, ''
+        logging.getLogger(PACKAGE).addHandler(self)
+        logging.getLogger(PACKAGE).setLevel(logging.INFO)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Hand one message on; rclpy wants each severity to have a line of its own."""
+        self.last = record.getMessage()
+        if record.levelno >= logging.ERROR:
+            self._logger.error(self.last)
+        elif record.levelno >= logging.WARNING:
+            self._logger.warning(self.last)
+        else:
+            self._logger.info(self.last)
+
+    def close(self) -> None:
+        """Listen no longer."""
+        logging.getLogger(PACKAGE).removeHandler(self)
+        super().close()
