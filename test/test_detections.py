@@ -1,0 +1,157 @@
+"""Detections in BOP's format, and their masks as runs of pixels."""
+
+import json
+
+import bop_folder
+import numpy as np
+import pytest
+
+from mrcnet_ros.cli import main as mrcnet
+from mrcnet_ros.errors import DatasetError, SpecError
+from mrcnet_ros.evaluation.bop import BopDataset
+from mrcnet_ros.evaluation.detections import DetectionFile
+from mrcnet_ros.evaluation.rle import decode_mask, uncompress
+
+Z_SHAPE = np.array([[0, 0, 0, 0, 0], [0, 0, 1, 0, 0], [0, 0, 1, 0, 0], [0, 0, 1, 1, 0],
+                    [0, 0, 0, 1, 0], [0, 0, 0, 0, 0]], bool)
+V, U = np.mgrid[:40, :50]
+DISC = (U - 20) ** 2 + (V - 18) ** 2 < 150
+
+
+@pytest.fixture
+def frame(tmp_path):
+    bop_folder.write_dataset(tmp_path)
+    return BopDataset(tmp_path, 'toy', 'test').frames[1]
+
+
+def entry(**changes):
+    return {'scene_id': 7, 'image_id': 17, 'category_id': 3, 'score': 0.5,
+            'bbox': [10, 20, 30, 40], 'time': 0.3} | changes
+
+
+def write(tmp_path, *entries):
+    path = tmp_path / 'found.json'
+    path.write_text(json.dumps(entries))
+    return path
+
+
+@pytest.mark.parametrize(('mask', 'text'), [
+    (Z_SHAPE, '=35O2'), (np.ones((3, 4), bool), '0<'), (np.zeros((3, 4), bool), '<'),
+    (DISC, '`:5P16K4M2N2N2O0O2O000O2O00000001N10001N101N2N2N3L5Jkd0')])
+def test_compressed_strings_are_those_of_the_coco_tools(mask, text):
+    """Strings that COCO's own encoder wrote of these masks give the masks back."""
+    found = decode_mask({'size': list(mask.shape), 'counts': text})
+    assert found.dtype == bool
+    np.testing.assert_array_equal(found, mask)
+
+
+def test_runs_go_down_the_columns_from_the_first_empty_one():
+    """Two pixels off, three on: the third to fifth of a column-wise walk."""
+    mask = decode_mask({'size': [2, 3], 'counts': [2, 3, 1]})
+    np.testing.assert_array_equal(mask, [[0, 1, 1], [0, 1, 0]])
+    mask = decode_mask({'size': [2, 3], 'counts': [0, 1, 5]})
+    np.testing.assert_array_equal(mask, [[1, 0, 0], [0, 0, 0]])
+
+
+@pytest.mark.parametrize(('segmentation', 'named'), [
+    ({'size': [2, 3], 'counts': [2, 3]}, 'add up to 5 pixels, its size is 2 x 3'),
+    ({'size': [2, 3], 'counts': [8, -2]}, 'size is 2 x 3'),
+    ({'size': [2, 3]}, 'counts'), ({'counts': [6]}, 'size'),
+    ({'size': [2, 3], 'counts': 'P'}, 'ends within a number'),
+    ({'size': [2, 3], 'counts': '6 '}, 'no character'),
+    ([[1.0, 2.0, 3.0, 4.0]], 'polygons are not supported')])
+def test_a_damaged_mask_is_refused(segmentation, named):
+    """The error says what is wrong with it."""
+    with pytest.raises(DatasetError, match=named):
+        decode_mask(segmentation)
+
+
+def test_lengths_may_shrink_from_one_run_to_the_next():
+    """From the third on they count from the one two before, up or down."""
+    assert uncompress('=35O2') == [13, 3, 5, 2, 7]
+
+
+def test_the_best_of_each_target_object_are_taken(tmp_path, frame):
+    """Image 17 asks for one of object 1 and two of object 3; other objects do not count."""
+    path = write(tmp_path, entry(score=0.1, bbox=[1, 1, 9, 9]),
+                 entry(score=0.9, bbox=[2, 2, 9, 9]), entry(score=0.5, bbox=[3, 3, 9, 9]),
+                 entry(category_id=9), entry(category_id=1, bbox=[4, 5, 6.5, 7]),
+                 entry(image_id=4, score=1.0), entry(scene_id=8, score=1.0))
+    found = DetectionFile(path).find(frame)
+    assert [f.object_id for f in found] == [1, 3, 3]
+    np.testing.assert_array_equal([f.box_xyxy for f in found],
+                                  [[4, 5, 10.5, 12], [2, 2, 11, 11], [3, 3, 12, 12]])
+
+
+def test_boxes_around_masks_are_those_of_the_ground_truth(tmp_path, frame):
+    """From the first pixel to the far edge of the last; runs compressed or not."""
+    mask = np.zeros((240, 320), bool)
+    mask[50:60, 100:130] = True
+    first = 100 * 240 + 50
+    counts = [first] + [10, 230] * 29 + [10, 240 * 320 - first - 29 * 240 - 10]
+    segmentation = {'size': [240, 320], 'counts': counts}
+    np.testing.assert_array_equal(decode_mask(segmentation), mask)
+    path = write(tmp_path, entry(segmentation=segmentation, bbox=[0, 0, 5, 5]))
+    (found,) = DetectionFile(path, 'mask').find(frame)
+    np.testing.assert_array_equal(found.box_xyxy, [100, 50, 130, 60])
+
+
+def test_empty_masks_and_boxes_outside_the_image_leave_room_for_others(tmp_path, frame):
+    """Worse detections move up."""
+    path = write(tmp_path, entry(score=0.9, bbox=[400, 10, 50, 40]),
+                 entry(score=0.4, bbox=[1, 1, 9, 9]), entry(score=0.2, bbox=[2, 2, 9, 9]))
+    assert [f.box_xyxy[0] for f in DetectionFile(path).find(frame)] == [1, 2]
+    size = [240, 320]
+    path = write(tmp_path, entry(score=0.9, segmentation={'size': size, 'counts': [76800]}),
+                 entry(score=0.4, segmentation={'size': size, 'counts': [5, 3, 76792]}))
+    (found,) = DetectionFile(path, 'mask').find(frame)
+    np.testing.assert_array_equal(found.box_xyxy, [0, 5, 1, 8])
+
+
+def test_the_time_of_the_detector_is_that_of_the_whole_image(tmp_path, frame):
+    """Entries repeat it; -1 and nothing mean unknown."""
+    assert DetectionFile(write(tmp_path, entry(), entry())).seconds(frame) == 0.3
+    assert DetectionFile(write(tmp_path, entry(time=-1))).seconds(frame) == 0.0
+    assert DetectionFile(write(tmp_path)).seconds(frame) == 0.0
+
+
+@pytest.mark.parametrize(('bad', 'named'), [
+    ({'score': float('nan')}, 'detection 0: score or time is not finite'),
+    ({'score': 'high'}, 'detection 0'), ({'category_id': None}, 'detection 0'),
+    ({'time': 'long'}, 'detection 0')])
+def test_a_detection_that_cannot_be_understood_is_named(tmp_path, bad, named):
+    """File and number of the entry are in the message."""
+    with pytest.raises(DatasetError, match=rf'found\.json: {named}'):
+        DetectionFile(write(tmp_path, entry(**bad)))
+
+
+@pytest.mark.parametrize(('bad', 'kind', 'named'), [
+    ({'bbox': [1, 2, 3]}, 'bbox', 'bbox must be 4 finite numbers'),
+    ({}, 'mask', "'segmentation' is missing"),
+    ({'segmentation': {'size': [2, 3], 'counts': [6]}}, 'mask', '3x2 pixels, .* of 320x240'),
+    ({'segmentation': {'size': [2, 3], 'counts': [5]}}, 'mask', 'image 17 of scene 7.*add up')])
+def test_a_box_or_mask_that_cannot_be_used_is_named(tmp_path, frame, bad, kind, named):
+    """The error says of which image."""
+    with pytest.raises(DatasetError, match=named):
+        DetectionFile(write(tmp_path, entry(**bad)), kind).find(frame)
+
+
+def test_what_is_no_list_of_detections_is_refused(tmp_path):
+    """Missing files, other JSON, other kinds of boxes."""
+    with pytest.raises(DatasetError, match=r'none\.json: missing'):
+        DetectionFile(tmp_path / 'none.json')
+    (tmp_path / 'coco.json').write_text('{"annotations": []}')
+    with pytest.raises(DatasetError, match='expected a list of detections, found dict'):
+        DetectionFile(tmp_path / 'coco.json')
+    with pytest.raises(SpecError, match='polygon'):
+        DetectionFile(write(tmp_path), 'polygon')
+
+
+def test_jitter_is_for_ground_truth_only(tmp_path, capsys):
+    """Moving a detector's boxes would measure something else."""
+    bop_folder.write_dataset(tmp_path)
+    code = mrcnet.main(['evaluate', 'bop', '--bop-dir', str(tmp_path), '--dataset', 'toy',
+                        '--model', str(tmp_path), '--csv', str(tmp_path / 'o.csv'), '--json',
+                        str(tmp_path / 'o.json'), '--detections', str(write(tmp_path)),
+                        '--box-jitter', '0.1'])
+    assert code == 2 and '--box-jitter' in capsys.readouterr().err
