@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from pathlib import Path
+from typing import Any
 
 
 def add_dataset_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,22 +29,53 @@ def add_box_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--seed', type=int, default=0, metavar='N', help='of the jitter')
 
 
-def add_model_arguments(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
+def add_model_arguments(parser: argparse.ArgumentParser, *, required: bool = True,
+                        backend: bool = True) -> None:
     """Declare which model to run, and on what.
 
     :param required: otherwise the model of the demo is the default.
+    :param backend: whether one is to be chosen.
     """
     parser.add_argument('--model', type=Path, required=required, metavar='DIR',
                         help='model directory, with model.json'
                              + ('' if required else ' (default: the model of the demo)'))
     parser.add_argument('--meshes', type=Path, metavar='DIR',
                         help='folder of the mesh files (default: meshes/ in the model directory)')
-    parser.add_argument('--backend', default='onnxruntime', metavar='NAME',
-                        help='what runs the network (default: onnxruntime)')
+    if backend:
+        add_runtime_arguments(parser)
     parser.add_argument('--threads', type=positive, default=os.cpu_count() or 1, metavar='N',
                         help='threads of the backend (default: one for each CPU)')
     parser.add_argument('--hypotheses', type=positive, default=1, metavar='N',
                         help='rotation bins that stage 2 tries (default: 1)')
+
+
+def add_runtime_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what runs the model, and how."""
+    parser.add_argument('--backend', default='onnxruntime', metavar='NAME',
+                        help='what runs the network: onnxruntime, openvino, tensorrt, '
+                             'tensorrt_rtx, torch, or auto for the best one present '
+                             '(default: onnxruntime)')
+    parser.add_argument('--device', default='', metavar='NAME',
+                        help='of the backend, as it calls it (default: its usual one)')
+    parser.add_argument('--precision', default='auto', metavar='NAME',
+                        help='fp32, bf16 or fp16 (default: auto, the lowest that mrcnet verify '
+                             'found good here, else fp32)')
+    parser.add_argument('--allow-unverified', action='store_true',
+                        help='run in a precision that the model was not verified in')
+
+
+def runtime_options(args: argparse.Namespace) -> dict[str, Any]:
+    """Return what :func:`add_model_arguments` tells of the backend, as fields of RuntimeOptions.
+
+    They are parameters of the node as well.
+    """
+    return {name: getattr(args, name)
+            for name in ('backend', 'device', 'precision', 'allow_unverified', 'threads')}
+
+
+def say(text: str) -> None:
+    """Tell which runtime was chosen and what takes long, beside the command's output."""
+    print(text, file=sys.stderr, flush=True)
 
 
 def positive(text: str) -> int:

@@ -14,6 +14,7 @@ from ..errors import DatasetError, SpecError
 from . import provenance
 from .bag import model_labels
 from .dataset_arguments import add_model_arguments, positive
+from .node import model_parameters
 
 if TYPE_CHECKING:
     from ..evaluation.bop import BopFrame, ResultRow
@@ -102,14 +103,9 @@ def _replay(
 
 
 def _node_parameters(args: argparse.Namespace) -> list[str]:
-    values: dict[str, Any] = {
-        'model': args.model.resolve(), 'backend': args.backend, 'threads': args.threads,
-        'meshes': args.meshes.resolve() if args.meshes else "''",
-    }
-    if args.mode == 'lossless':
-        values |= {'policy': 'lossless', 'input_reliability': 'reliable',
-                   'stable_symmetry': 'false'}  # frames may be unrelated photographs
-    return [word for name, value in values.items() for word in ('-p', f'{name}:={value}')]
+    lossless: dict[str, Any] = {'policy': 'lossless', 'input_reliability': 'reliable',
+                                'stable_symmetry': False}  # frames may be unrelated photographs
+    return model_parameters(args, **(lossless if args.mode == 'lossless' else {}))
 
 
 def _rate(frames: Sequence[BagFrame]) -> float:

@@ -10,7 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import provenance
-from .dataset_arguments import add_box_arguments, add_dataset_arguments, add_model_arguments
+from .dataset_arguments import (
+    add_box_arguments,
+    add_dataset_arguments,
+    add_model_arguments,
+    runtime_options,
+    say,
+)
 
 if TYPE_CHECKING:
     from ..evaluation.bop import BopDataset
@@ -55,7 +61,7 @@ def load_estimator(args: argparse.Namespace) -> Estimator:
     from ..inference.loading import load_any_estimator
 
     return load_any_estimator(
-        args.model, args.meshes, backend=args.backend, threads=args.threads,
+        args.model, args.meshes, **runtime_options(args), say=say,
         hypotheses=args.hypotheses, stage1_only=args.stage1_only)
 
 

@@ -21,6 +21,7 @@ COMMANDS = {
     'demo': ('demo', 'synthetic camera and the real node: poses, errors and a picture'),
     'node': ('node', 'the pose node, without ros2 run'),
     'evaluate': ('evaluate', 'score poses on a BOP dataset or a rosbag'),
+    'verify': ('verify', 'compare the poses of a runtime with the reference, keep the result'),
     'bench': ('bench', 'measure the speed of the estimator'),
     'fuzz': ('fuzz', 'send the node damaged messages and see whether it still answers'),
     'soak': ('soak', 'watch memory, handles and latency of the node under continuous traffic'),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from .dataset_arguments import runtime_options
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the subcommand."""
@@ -27,7 +29,23 @@ def node_command(args: argparse.Namespace, **parameters: Any) -> list[str]:
     :param args: with the options of :func:`.dataset_arguments.add_model_arguments`.
     :param parameters: more ROS parameters of the node.
     """
-    values = {'model': args.model.resolve(), 'backend': args.backend, 'threads': args.threads,
-              'meshes': args.meshes.resolve() if args.meshes else "''", **parameters}
     return ['-m', 'mrcnet_ros.cli.main', 'node', '--ros-args',
-            *(word for name, value in values.items() for word in ('-p', f'{name}:={value}'))]
+            *model_parameters(args, **parameters)]
+
+
+def model_parameters(args: argparse.Namespace, **parameters: Any) -> list[str]:
+    """Return the ROS arguments that say which model the node runs, and on what.
+
+    :param args: with the options of :func:`.dataset_arguments.add_model_arguments`.
+    :param parameters: more ROS parameters of the node.
+    """
+    values = {'model': args.model.resolve(), 'meshes': args.meshes and args.meshes.resolve(),
+              **runtime_options(args), **parameters}
+    return [word for name, value in values.items()
+            for word in ('-p', f'{name}:={_yaml(value)}')]
+
+
+def _yaml(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value) if value not in (None, '') else "''"

@@ -11,15 +11,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ..inference.model_directory import MODEL_FILE
+from ..inference.model_directory import MODEL_FILE, WEIGHTS_FILE
 from ..network.mrcnet import MrcNet
 from ..objects import ObjectModel
 from ..specs import FORMAT_VERSION, ModelSpec, PaperSpec, ViewPrior
 from ..training.checkpoint import load_checkpoint, save_checkpoint
 from ..training.config import TrainConfig
 from .onnx_export import export_graphs
-
-WEIGHTS_FILE = 'weights.pt'
 
 
 def export_checkpoint(checkpoint: Path, config: TrainConfig, output: Path) -> Path:

@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from ..errors import BackendError
 from .backend import Backend, RuntimeOptions
-from .cpu import has_bf16
-from .cuda_driver import cuda_problem
+from .cpu import cpu_name, has_bf16
+from .cuda_driver import cuda_problem, gpu_name
 
 Loader = Callable[[Mapping[str, Path], RuntimeOptions], Backend]
 
@@ -23,7 +24,8 @@ class Runtime:
     :param modules: that must be importable.
     :param extra: of this package that installs them, '' when they always are.
     :param load: loads graphs, with ``options.precision`` of ``precisions``.
-    :param precisions: that it can compute in; the first is its lowest.
+    :param precisions: that it can compute in on a device; the first is its lowest.
+    :param processor: name of what is behind a device.
     :param gpu: whether it needs an NVIDIA driver.
     :param auto: why it would be chosen; '' when it never is by itself.
     """
@@ -31,7 +33,8 @@ class Runtime:
     modules: tuple[str, ...]
     extra: str
     load: Loader
-    precisions: Callable[[], tuple[str, ...]]
+    precisions: Callable[[str], tuple[str, ...]]
+    processor: Callable[[str], str]
     gpu: bool
     auto: str
 
@@ -39,9 +42,14 @@ class Runtime:
         """Return what is missing and what to do, '' when it can be used."""
         missing = [name for name in self.modules if not _importable(name)]
         if missing:
-            remedy = f"install mrcnet_ros with the extra '{self.extra}'"
+            remedy = (f"install mrcnet_ros with the extra '{self.extra}'" if self.extra
+                      else f'pip install {" ".join(missing)}')
             return f'needs {" and ".join(missing)}, not installed; {remedy}'
         return cuda_problem() if self.gpu else ''
+
+    def identity(self, device: str) -> tuple[str, str]:
+        """Return the runtime's version and the processor's name; only where it can be used."""
+        return str(importlib.import_module(self.modules[0]).__version__), self.processor(device)
 
 
 def _importable(name: str) -> bool:
@@ -51,43 +59,45 @@ def _importable(name: str) -> bool:
         return False
 
 
-def _onnxruntime(graphs: Mapping[str, Path], options: RuntimeOptions) -> Backend:
-    from .onnxruntime_backend import OnnxRuntimeBackend
+def _lazy(module: str, function: str) -> Any:
+    """Return a function of a module here that is imported when it is called."""
+    def call(*arguments: Any) -> Any:
+        return getattr(importlib.import_module(f'.{module}', __package__), function)(*arguments)
 
-    return OnnxRuntimeBackend(graphs, options.threads, options.device)
-
-
-def _lazy(module: str, function: str) -> Loader:
-    """Return a loader that imports its module when it is called."""
-    def load(graphs: Mapping[str, Path], options: RuntimeOptions) -> Backend:
-        found: Loader = getattr(importlib.import_module(f'.{module}', __package__), function)
-        return found(graphs, options)
-
-    return load
+    return call
 
 
-def _tensorrt_precisions() -> tuple[str, ...]:
-    return ('fp16', 'fp32')
+def _onnxruntime_processor(device: str) -> str:
+    return gpu_name() if device == 'cuda' else cpu_name()
 
 
-# Best first: `auto` takes the first that is present. Each loader of TensorRT gets
-# (graphs, options) with options.precision one of the precisions here; the rest of its options as
-# they were given; options.backend tells which of the two it is.
+def _openvino_precisions(device: str) -> tuple[str, ...]:
+    if device not in ('', 'CPU'):
+        return ('fp16', 'fp32')
+    return ('bf16', 'fp32') if has_bf16() else ('fp32',)
+
+
+def _tensorrt(name: str, extra: str) -> Runtime:
+    return Runtime((name, 'pycuda'), extra, _lazy('tensorrt_backend', 'load_tensorrt'),
+                   lambda device: ('fp16', 'fp32'), lambda device: gpu_name(), True,
+                   'an NVIDIA GPU is present')
+
+
+# Best first: `auto` takes the first that can be used. A loader gets the name of its runtime and
+# one of its precisions in the options, and the rest of them as they were given.
 RUNTIMES: dict[str, Runtime] = {
-    'tensorrt': Runtime(
-        ('tensorrt', 'pycuda'), 'tensorrt', _lazy('tensorrt_backend', 'load_tensorrt'),
-        _tensorrt_precisions, True, 'an NVIDIA GPU is faster than the processor'),
-    'tensorrt_rtx': Runtime(
-        ('tensorrt_rtx', 'pycuda'), 'tensorrt-rtx', _lazy('tensorrt_backend', 'load_tensorrt'),
-        _tensorrt_precisions, True, 'an NVIDIA GPU is faster than the processor'),
+    'tensorrt': _tensorrt('tensorrt', 'tensorrt'),
+    'tensorrt_rtx': _tensorrt('tensorrt_rtx', 'tensorrt-rtx'),
     'openvino': Runtime(
-        ('openvino',), 'openvino', _lazy('openvino_backend', 'load_openvino'),
-        lambda: ('bf16', 'fp32') if has_bf16() else ('fp32',), False,
-        'it is the faster one on a processor'),
+        ('openvino',), 'openvino', _lazy('openvino_backend', 'OpenVinoBackend'),
+        _openvino_precisions, _lazy('openvino_backend', 'device_name'), False,
+        'the fastest here on a processor'),
     'onnxruntime': Runtime(
-        ('onnxruntime',), '', _onnxruntime, lambda: ('fp32',), False, 'it is always installed'),
+        ('onnxruntime',), '', _lazy('onnxruntime_backend', 'load_onnxruntime'),
+        lambda device: ('fp32',), _onnxruntime_processor, False, 'always installed'),
     'torch': Runtime(
-        ('torch',), 'train', _lazy('torch_backend', 'load_torch'), lambda: ('fp32',), False, ''),
+        ('torch',), 'train', _lazy('torch_backend', 'TorchBackend'),
+        lambda device: ('fp32',), lambda device: cpu_name(), False, ''),
 }
 
 
@@ -117,14 +127,26 @@ def load_backend(graphs: Mapping[str, Path], options: RuntimeOptions) -> Backend
     """Load the graphs of a model into a runtime.
 
     :param graphs: file of each graph.
-    :param options: with the name of a runtime; precision ``auto`` is fp32.
+    :param options: precision ``auto`` is fp32.
     :raises BackendError: when the runtime, the device or the precision cannot be had.
     :raises ModelError: when a graph cannot be loaded.
     """
     name, _ = choose_runtime(options.backend)
     precision = 'fp32' if options.precision == 'auto' else options.precision
-    possible = RUNTIMES[name].precisions()
+    possible = RUNTIMES[name].precisions(options.device)
     if precision not in possible:
         raise BackendError(f'backend {name} cannot compute in {precision} here; it can in '
                            f'{", ".join(possible)}')
     return RUNTIMES[name].load(graphs, replace(options, backend=name, precision=precision))
+
+
+def lowest_precision(options: RuntimeOptions) -> RuntimeOptions:
+    """Return options with a runtime that can be used, and its lowest precision for ``auto``.
+
+    :raises BackendError: when the runtime cannot be used.
+    """
+    name, _ = choose_runtime(options.backend)
+    precision = options.precision
+    if precision == 'auto':
+        precision = RUNTIMES[name].precisions(options.device)[0]
+    return replace(options, backend=name, precision=precision)

@@ -34,3 +34,15 @@ def cuda_problem(load: Callable[[], Any] = _load_driver) -> str:
     if code != CUDA_SUCCESS or count.value < 1:
         return f'needs an NVIDIA GPU, but the driver sees {count.value}; {REMEDY}'
     return ''
+
+
+def gpu_name(load: Callable[[], Any] = _load_driver) -> str:
+    """Return the name of the first GPU; only where :func:`cuda_problem` finds none.
+
+    :param load: gives the driver's library.
+    """
+    driver, name, device = load(), ctypes.create_string_buffer(256), ctypes.c_int()
+    driver.cuInit(0)
+    driver.cuDeviceGet(ctypes.byref(device), 0)
+    driver.cuDeviceGetName(name, len(name), device)
+    return name.value.decode()

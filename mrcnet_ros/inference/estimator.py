@@ -11,19 +11,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..errors import BoxError, UnknownLabelError
 from ..geometry.bins import decode_translation
 from ..geometry.camera import Camera
 from ..geometry.crop import CropCamera, crop_camera, sample_crop
 from ..geometry.rotation_grid import rotation_grid
 from ..geometry.se3 import Array, make_transform, rotation_from_6d, rotation_to_axis
 from ..geometry.view_prior import allowed_bins
-from ..objects import ObjectModel
 from ..rendering.template_store import TemplateStore
 from .backend import Backend, RuntimeOptions
-from .backends import load_backend
-from .frame_checks import check_image
+from .base_estimator import BaseEstimator
 from .model_directory import ModelDirectory, read_model_directory
+from .opening import open_backend
 from .poses import Detection, FrameResult, PoseEstimate, Skipped
 from .template_features import TemplateFeatures
 
@@ -43,7 +41,7 @@ class _Crop:
     image: NDArray[np.uint8]
 
 
-class PoseEstimator:
+class PoseEstimator(BaseEstimator[ModelDirectory]):
     """Estimates the poses of known objects in detection boxes.
 
     :param model: a checked model directory.
@@ -59,10 +57,8 @@ class PoseEstimator:
                  cache_bytes: int = DEFAULT_CACHE_BYTES, hypotheses: int = 1,
                  stage1_only: bool = False) -> None:
         """Load or render the templates of all objects."""
-        self.model, self.backend, self.spec = model, backend, model.spec
-        self.hypotheses, self.stage1_only = hypotheses, stage1_only
-        self.objects: dict[str, ObjectModel] = {o.label: o for o in model.objects}
-        self._class_index = {o.label: i for i, o in enumerate(model.objects)}
+        super().__init__(model, backend)
+        self.spec, self.hypotheses, self.stage1_only = model.spec, hypotheses, stage1_only
         self.grid = rotation_grid(self.spec.bins.rotation_nside, self.spec.bins.rotation_in_plane)
         allowed = [allowed_bins(model.view_priors[o.object_id], self.grid) for o in model.objects]
         self._allowed = np.array(allowed)
@@ -84,28 +80,16 @@ class PoseEstimator:
         :raises BackendError: when the runtime cannot be used.
         """
         model = read_model_directory(model_dir, meshes_dir)
-        backend = load_backend(model.graphs, RuntimeOptions(**runtime))
+        backend = open_backend(model, RuntimeOptions(**runtime))
         return cls(model, backend, TemplateStore(store_root), cache_bytes=cache_bytes,
                    hypotheses=hypotheses, stage1_only=stage1_only)
 
-    def __call__(self, image_rgb: NDArray[np.uint8], camera: Camera,
-                 detections: Sequence[Detection]) -> list[PoseEstimate]:
-        """Return the poses alone; see :meth:`estimate`."""
-        return self.estimate(image_rgb, camera, detections).poses
-
-    def estimate(self, image_rgb: NDArray[np.uint8], camera: Camera,
-                 detections: Sequence[Detection]) -> FrameResult:
-        """Estimate the pose of every detection that can be answered.
-
-        :param image_rgb: (H, W, 3) uint8 RGB.
-        :param camera: of the image.
-        :return: poses in the order of the detections, and why others have none.
-        :raises ImageError: when the image has another type or another size than the camera.
-        """
-        check_image(image_rgb, camera)
+    def _estimate(self, image: NDArray[np.uint8], camera: Camera,
+                  detections: Sequence[Detection]) -> FrameResult:
+        """Answer all detections in one batch."""
         seconds: dict[str, float] = {}
         start = _lap(seconds, 'crop', None)
-        crops, skipped = self._crops(image_rgb, camera, detections)
+        crops, skipped = self._crops(image, camera, detections)
         start = _lap(seconds, 'crop', start)
         if not crops:
             return FrameResult([], skipped, seconds)
@@ -119,8 +103,7 @@ class PoseEstimator:
             fine = _coarse_answer(coarse)
         else:
             rows = np.repeat(np.arange(len(crops)), bins.shape[1])
-            templates, hits, misses = self.features.fetch(
-                classes[rows].tolist(), bins.ravel().tolist())
+            templates, hits, misses = self._templates(crops, coarse, bins)
             start = _lap(seconds, 'template', start)
             fine = self._refine(coarse, templates, classes, rows)
             start = _lap(seconds, 'stage2', start)
@@ -134,19 +117,20 @@ class PoseEstimator:
         crops: list[_Crop] = []
         skipped: list[Skipped] = []
         for i, detection in enumerate(detections):
-            class_index = self._class_index.get(detection.label)
-            if class_index is None:
-                text = str(UnknownLabelError(detection.label, self.objects))
-                skipped.append(Skipped(i, 'unknown_label', text))
-                continue
-            try:
-                view = crop_camera(camera, detection.box_xyxy, self.spec.crop)
-            except BoxError as error:
-                finite = bool(np.isfinite(detection.box_xyxy).all())
-                skipped.append(Skipped(i, 'box_outside' if finite else 'non_finite', str(error)))
-                continue
-            crops.append(_Crop(i, detection, class_index, view, sample_crop(image, camera, view)))
+            crop = self._crop(i, detection, image, camera)
+            if isinstance(crop, Skipped):
+                skipped.append(crop)
+            else:
+                crops.append(crop)
         return crops, skipped
+
+    def _crop(self, i: int, detection: Detection, image: NDArray[np.uint8],
+              camera: Camera) -> _Crop | Skipped:
+        def locate(index: int) -> _Crop:
+            view = crop_camera(camera, detection.box_xyxy, self.spec.crop)
+            return _Crop(i, detection, index, view, sample_crop(image, camera, view))
+
+        return self._locate(i, detection, locate)
 
     def _best_bins(self, logits: NDArray[np.float32], classes: NDArray[np.int64]
                    ) -> NDArray[np.int64]:
@@ -156,6 +140,15 @@ class PoseEstimator:
         if count == 1:
             return np.asarray(np.argmax(allowed, axis=1)[:, None], np.int64)
         return np.asarray(np.argsort(-allowed, axis=1)[:, :count], np.int64)
+
+    def _templates(self, crops: Sequence[_Crop], coarse: Outputs, bins: NDArray[np.int64]
+                   ) -> tuple[Outputs, int, int]:
+        """Return what stage 2 compares every hypothesis with: cached features of its bin.
+
+        :return: arrays of the batch by name, and how many were and were not in memory.
+        """
+        classes = np.repeat([c.class_index for c in crops], bins.shape[1])
+        return self.features.fetch(classes.tolist(), bins.ravel().tolist())
 
     def _refine(self, coarse: Outputs, templates: dict[str, NDArray[np.float32]],
                 classes: NDArray[np.int64], rows: NDArray[np.int64]) -> Outputs:
@@ -181,10 +174,8 @@ class PoseEstimator:
                 skipped.append(Skipped(crop.detection_index, 'non_finite',
                                        f'the pose of {model.label!r} is not finite'))
                 continue
-            score = float(1.0 / (1.0 + np.exp(-float(quality[i, best[i]]))))
-            poses.append(PoseEstimate(
-                model.label, model.object_id, T, score, crop.detection_index,
-                crop.detection.detection_id, np.asarray(crop.detection.box_xyxy, np.float64)))
+            poses.append(self._posed(crop.detection_index, crop.detection, T,
+                                     float(quality[i, best[i]]), int(bins[i, best[i]])))
         return poses
 
 

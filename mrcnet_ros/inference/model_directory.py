@@ -8,43 +8,59 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
 from ..errors import MeshError, ModelError, SpecError
 from ..geometry.symmetry import Symmetries
 from ..objects import ObjectModel
-from ..specs import FORMAT_VERSION, ModelSpec, ViewPrior, from_mapping
+from ..specs import FORMAT_VERSION, ModelSpec, PaperSpec, ViewPrior, from_mapping
 from .backend import GRAPHS
 
 MODEL_FILE = 'model.json'
+WEIGHTS_FILE = 'weights.pt'
 MESH_FOLDER = 'meshes'
 
 
-@dataclass(frozen=True, eq=False)
-class ModelDirectory:
-    """A checked model directory.
+SpecT = TypeVar('SpecT', ModelSpec, PaperSpec)
+Entries = Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class CheckedModel(Generic[SpecT]):
+    """What is checked of a model directory of either preset.
 
     :param path: the directory.
     :param name: of the model.
     :param digest: sha256 of ``model.json``, which holds the hashes of all other files.
     :param spec: of the network and its inputs.
-    :param objects: in class order.
-    :param view_priors: by object id.
+    :param objects: that it can recognise.
     :param graphs: file of each graph.
     """
 
     path: Path
     name: str
     digest: str
-    spec: ModelSpec
+    spec: SpecT
     objects: list[ObjectModel]
-    view_priors: dict[int, ViewPrior | None]
     graphs: dict[str, Path]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ModelDirectory(CheckedModel[ModelSpec]):
+    """A checked model directory of the default preset, its objects in class order.
+
+    :param view_priors: by object id.
+    """
+
+    view_priors: dict[int, ViewPrior | None]
+
+
+ModelT = TypeVar('ModelT', bound=CheckedModel[Any])
 
 
 def read_model_directory(path: Path, meshes_dir: Path | None = None) -> ModelDirectory:
@@ -54,25 +70,39 @@ def read_model_directory(path: Path, meshes_dir: Path | None = None) -> ModelDir
     :raises ModelError: when a file is missing, damaged, or of another format.
     :raises MeshError: when a mesh is not in the folder.
     """
+    def view_priors(entries: Entries) -> dict[str, Any]:
+        return {'view_priors': {int(e['object_id']): _prior(e['view_prior']) for e in entries}}
+
+    return read_checked(path, meshes_dir, ModelDirectory, ModelSpec, GRAPHS, view_priors)
+
+
+def read_checked(path: Path, meshes_dir: Path | None, kind: type[ModelT],
+                 spec: type[ModelSpec] | type[PaperSpec], graphs: Sequence[str],
+                 rest: Callable[[Entries], dict[str, Any]]) -> ModelT:
+    """Read and check what a model directory of one preset holds.
+
+    :param kind: of the result.
+    :param graphs: names of the graphs that it must have.
+    :param rest: reads what only this kind has from the objects' entries, by field.
+    :raises ModelError: when a file is missing, damaged, or of another format.
+    :raises MeshError: when a mesh is not in the folder.
+    """
     path = Path(path)
     text, values = read_model_json(path)
     try:
-        spec = ModelSpec.from_dict(values['spec'])
-        meshes = mesh_folder(path, meshes_dir)
-        objects = [read_object(entry, meshes) for entry in values['objects']]
-        priors = {int(e['object_id']): _prior(e['view_prior']) for e in values['objects']}
-        files: dict[str, str] = values['files']
-        name = str(values['name'])
-    except (KeyError, TypeError, ValueError, SpecError) as error:
+        read_spec = spec.from_dict(values['spec'])
+        meshes, entries = mesh_folder(path, meshes_dir), values['objects']
+        model = kind(
+            path=path, name=str(values['name']), digest=hashlib.sha256(text).hexdigest(),
+            spec=read_spec, objects=[read_object(entry, meshes) for entry in entries],
+            graphs={graph: path / f'{graph}.onnx' for graph in graphs}, **rest(entries))
+        hashes = {file: values['files'].get(file.name, '') for file in model.graphs.values()}
+    except (KeyError, TypeError, ValueError, AttributeError, SpecError) as error:
         raise ModelError(path / MODEL_FILE, f'has a wrong or missing entry: {error}',
-                         'export the model again') from error
-    graphs = {}
-    for graph in GRAPHS:
-        file = f'{graph}.onnx'
-        graphs[graph] = path / file
-        check_file(path / file, files.get(file, ''))
-    return ModelDirectory(path, name, hashlib.sha256(text).hexdigest(), spec, objects, priors,
-                          graphs)
+                         'export the model again, or import its checkpoint again') from error
+    for file, digest in hashes.items():
+        check_file(file, digest)
+    return model
 
 
 def read_model_json(path: Path) -> tuple[bytes, Mapping[str, Any]]:

@@ -9,11 +9,16 @@ from typing import Any
 from numpy.typing import NDArray
 
 from ..errors import BackendError, ModelError
-from .backend import Arrays, HostBackend
+from .backend import Arrays, Backend, HostBackend, RuntimeOptions
 from .cpu import cpu_name
-from .cuda_driver import cuda_problem
+from .cuda_driver import cuda_problem, gpu_name
 
 PROVIDERS = {'cpu': 'CPUExecutionProvider', 'cuda': 'CUDAExecutionProvider'}
+
+
+def load_onnxruntime(graphs: Mapping[str, Path], options: RuntimeOptions) -> Backend:
+    """Load the graphs of a model into ONNX Runtime."""
+    return OnnxRuntimeBackend(graphs, options.threads, options.device)
 
 
 class OnnxRuntimeBackend(HostBackend):
@@ -38,7 +43,7 @@ class OnnxRuntimeBackend(HostBackend):
             raise BackendError(
                 'backend onnxruntime is not installed; pip install onnxruntime') from error
         provider = _provider(device or 'cpu', onnxruntime.get_available_providers())
-        self.device = cpu_name() if device in ('', 'cpu') else device
+        self.device = gpu_name() if device == 'cuda' else cpu_name()
         self.version = str(onnxruntime.__version__)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or 0

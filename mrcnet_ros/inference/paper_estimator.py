@@ -15,18 +15,17 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import BoxError, UnknownLabelError
+from ..errors import BoxError
 from ..geometry.camera import Camera
 from ..geometry.paper_crop import PaperCrops, network_input, paper_crops
 from ..geometry.paper_decode import cell_centres_xy, depth_centres, select_pose, translation
 from ..geometry.rotation_grid import rotation_grid
 from ..geometry.se3 import Array, rotation_from_6d
-from ..objects import ObjectModel
 from ..rendering.paper_template import draw_template
 from ..rendering.renderer import Renderer
 from .backend import Backend, RuntimeOptions
-from .backends import load_backend
-from .frame_checks import check_image
+from .base_estimator import BaseEstimator
+from .opening import open_backend
 from .paper_model import PaperModel, read_paper_model
 from .poses import Detection, FrameResult, PoseEstimate, Skipped
 
@@ -54,7 +53,7 @@ class _Coarse(NamedTuple):
     t: Array
 
 
-class PaperEstimator:
+class PaperEstimator(BaseEstimator[PaperModel]):
     """Estimates the poses of known objects in detection boxes with a published network.
 
     :param model: a checked model directory.
@@ -65,9 +64,8 @@ class PaperEstimator:
 
     def __init__(self, model: PaperModel, backend: Backend) -> None:
         """Load all meshes."""
-        self.model, self.backend, self.spec = model, backend, model.spec
-        self.objects: dict[str, ObjectModel] = {o.label: o for o in model.objects}
-        self._index = {o.label: i for i, o in enumerate(model.objects)}
+        super().__init__(model, backend)
+        self.spec = model.spec
         self._rotations = rotation_grid(self.spec.rotation_nside, self.spec.rotation_in_plane)
         self._cells, self._depths = cell_centres_xy(self.spec), depth_centres(self.spec)
         self._renderer = Renderer(self.spec.size_px, self.spec.size_px)
@@ -86,28 +84,21 @@ class PaperEstimator:
         :raises BackendError: when the runtime cannot be used.
         """
         model = read_paper_model(model_dir, meshes_dir)
-        return cls(model, load_backend(model.graphs, RuntimeOptions(**runtime)))
+        return cls(model, open_backend(model, RuntimeOptions(**runtime)))
 
-    def __call__(self, image_rgb: NDArray[np.uint8], camera: Camera,
-                 detections: Sequence[Detection]) -> list[PoseEstimate]:
-        """Return the poses alone; see :meth:`estimate`."""
-        return self.estimate(image_rgb, camera, detections).poses
+    def close(self) -> None:
+        """Free the renderer and let go of the backend's device."""
+        self._renderer.close()
+        super().close()
 
-    def estimate(self, image_rgb: NDArray[np.uint8], camera: Camera,
-                 detections: Sequence[Detection]) -> FrameResult:
-        """Estimate the pose of every detection that can be answered, one after the other.
-
-        :param image_rgb: (H, W, 3) uint8 RGB.
-        :param camera: of the image.
-        :return: poses in the order of the detections, and why others have none.
-        :raises ImageError: when the image has another type or another size than the camera.
-        """
-        check_image(image_rgb, camera)
+    def _estimate(self, image: NDArray[np.uint8], camera: Camera,
+                  detections: Sequence[Detection]) -> FrameResult:
+        """Answer the detections one after the other."""
         seconds = dict.fromkeys(('crop', 'stage1', 'template', 'stage2', 'decode'), 0.0)
         poses, skipped = [], []
-        image, pinhole = image_rgb, camera
+        pinhole = camera
         if camera.distortion_model != 'none' and detections:
-            image, pinhole = straightened(image_rgb, camera)
+            image, pinhole = straightened(image, camera)
         for i, detection in enumerate(detections):
             task = self._task(i, detection, camera, pinhole)
             answer = task if isinstance(task, Skipped) else self._answer(task, image, seconds)
@@ -119,21 +110,16 @@ class PaperEstimator:
 
     def _task(self, i: int, detection: Detection, camera: Camera,
               pinhole: Camera) -> _Task | Skipped:
-        index = self._index.get(detection.label)
-        if index is None:
-            return Skipped(i, 'unknown_label',
-                           str(UnknownLabelError(detection.label, self.objects)))
-        try:
+        def locate(index: int) -> _Task:
             box = straightened_box(detection.box_xyxy, camera, pinhole)
             return _Task(i, detection, index, paper_crops(pinhole, box, self.spec))
-        except BoxError as error:
-            finite = bool(np.isfinite(detection.box_xyxy).all())
-            return Skipped(i, 'box_outside' if finite else 'non_finite', str(error))
+
+        return self._locate(i, detection, locate)
 
     def _answer(self, task: _Task, image: NDArray[np.uint8],
                 seconds: dict[str, float]) -> PoseEstimate | Skipped:
         clock = _Clock(seconds)
-        crops, item = task.crops, self.model.objects[task.object_index]
+        crops = task.crops
         classes = np.full(self.spec.turns, self.model.class_indices[task.object_index], np.int64)
         pixels = network_input(image, crops)
         clock.lap('crop')
@@ -154,11 +140,10 @@ class PaperEstimator:
         clock.lap('decode')
         if not np.isfinite(T).all() or T[2, 3] <= 0:
             return Skipped(task.detection_index, 'non_finite',
-                           f'the pose of {item.label!r} is not in front of the camera')
-        score = float(1.0 / (1.0 + np.exp(-float(logits['rotation_logits'].max()))))
-        return PoseEstimate(item.label, item.object_id, T, score, task.detection_index,
-                            task.detection.detection_id,
-                            np.asarray(task.detection.box_xyxy, np.float64))
+                           f'the pose of {task.detection.label!r} is not in front of the camera')
+        return self._posed(task.detection_index, task.detection, T,
+                           float(logits['rotation_logits'].max()),
+                           int(logits['rotation_logits'].argmax()))
 
     def _coarse(self, logits: Outputs, crops: PaperCrops) -> _Coarse:
         R = self._rotations[logits['rotation_logits'].argmax(axis=1)]

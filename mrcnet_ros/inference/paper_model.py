@@ -7,40 +7,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import ModelError, SpecError
-from ..objects import ObjectModel
 from ..specs import PaperSpec
-from .model_directory import (
-    MODEL_FILE,
-    check_file,
-    mesh_folder,
-    read_model_json,
-    read_object,
-)
+from .model_directory import CheckedModel, Entries, read_checked, read_model_json
 
 PAPER_PRESET = 'paper'
 # what embeds crops and templates alike, and the heads of the two stages
 PAPER_GRAPHS = ('embed', 'stage1', 'stage2')
 
 
-@dataclass(frozen=True, eq=False)
-class PaperModel:
+@dataclass(frozen=True, eq=False, kw_only=True)
+class PaperModel(CheckedModel[PaperSpec]):
     """A checked model directory of the paper preset.
 
-    :param path: the directory.
-    :param name: of the model.
-    :param spec: of the network and its inputs.
-    :param objects: that it can recognise.
     :param class_indices: of the objects, in the same order.
-    :param graphs: file of each graph.
     """
 
-    path: Path
-    name: str
-    spec: PaperSpec
-    objects: list[ObjectModel]
     class_indices: list[int]
-    graphs: dict[str, Path]
 
 
 def has_paper_preset(path: Path) -> bool:
@@ -59,20 +41,7 @@ def read_paper_model(path: Path, meshes_dir: Path | None = None) -> PaperModel:
     :raises ModelError: when a file is missing, damaged, or of another format.
     :raises MeshError: when a mesh is not in the folder.
     """
-    path = Path(path)
-    _, values = read_model_json(path)
-    try:
-        spec = PaperSpec.from_dict(values['spec'])
-        meshes = mesh_folder(path, meshes_dir)
-        entries: list[Mapping[str, Any]] = values['objects']
-        objects = [read_object(entry, meshes) for entry in entries]
-        classes = [int(entry['class_index']) for entry in entries]
-        files: dict[str, str] = values['files']
-        name = str(values['name'])
-    except (KeyError, TypeError, ValueError, SpecError) as error:
-        raise ModelError(path / MODEL_FILE, f'has a wrong or missing entry: {error}',
-                         'import the checkpoint again') from error
-    graphs = {graph: path / f'{graph}.onnx' for graph in PAPER_GRAPHS}
-    for file in graphs.values():
-        check_file(file, files.get(file.name, ''))
-    return PaperModel(path, name, spec, objects, classes, graphs)
+    def class_indices(entries: Entries) -> dict[str, Any]:
+        return {'class_indices': [int(entry['class_index']) for entry in entries]}
+
+    return read_checked(path, meshes_dir, PaperModel, PaperSpec, PAPER_GRAPHS, class_indices)

@@ -35,6 +35,8 @@ class PoseEstimate:
     :param score: confidence in the pose, 0..1.
     :param detection_index: position of its detection in the list given to the estimator.
     :param box_xyxy: (4,) float64 [px], of the detection.
+    :param bin_index: rotation bin of stage 1 that it was refined from, -1 when there is none; of
+        the paper preset counted through the turns of the crop.
     """
 
     label: str
@@ -44,6 +46,7 @@ class PoseEstimate:
     detection_index: int
     detection_id: str
     box_xyxy: Array
+    bin_index: int = -1
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,8 @@ from rclpy.exceptions import ParameterException
 from rclpy.parameter import Parameter
 
 from ..errors import SpecError
+from ..inference.backend import PRECISIONS
+from ..inference.backends import RUNTIMES
 
 
 def _parameter(
@@ -30,7 +32,16 @@ class NodeParameters:
     model: str = _parameter('', 'directory of the model (model.json); must be given')
     meshes: str = _parameter(
         '', "directory of the object meshes; empty: the model's own folder meshes")
-    backend: str = _parameter('onnxruntime', 'runtime of the networks')
+    backend: str = _parameter(
+        'onnxruntime', 'runtime of the networks; auto: the best one that is present, the log says '
+        'which and why', choices=('auto', *RUNTIMES))
+    device: str = _parameter(
+        '', 'processor or GPU of the runtime, as it calls it; empty: its usual one')
+    precision: str = _parameter(
+        'auto', 'in which the runtime computes; auto: the lowest that mrcnet verify found good '
+        'for this model here, else fp32', choices=('auto', *PRECISIONS))
+    allow_unverified: bool = _parameter(
+        False, 'run in the precision asked for although mrcnet verify has not found it good')
     threads: int = _parameter(
         0, 'CPU threads of the runtime; 0: as many as it likes', bounds=(0, 256))
     store: str = _parameter(
@@ -119,7 +130,8 @@ class NodeParameters:
 
 
 # What ~/set_model may change.
-RELOADABLE = ('model', 'meshes', 'backend', 'threads', 'store', 'cache_mb')
+RELOADABLE = ('model', 'meshes', 'backend', 'device', 'precision', 'allow_unverified', 'threads',
+              'store', 'cache_mb')
 
 _FIELDS = {f.name: f for f in dataclasses.fields(NodeParameters)}
 
@@ -183,6 +195,8 @@ def reloaded_parameters(current: NodeParameters, changes: list[Parameter]) -> No
             raise SpecError(f'parameter {name} is {value!r}; expected {wanted}')
         if bounds and not bounds[0] <= value <= bounds[1]:
             raise SpecError(f'parameter {name} is {value}; expected {bounds[0]} to {bounds[1]}')
+        if problem := _problem(name, value):
+            raise SpecError(problem)
     return dataclasses.replace(current, **changed)
 
 

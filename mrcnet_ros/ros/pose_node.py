@@ -54,7 +54,8 @@ def load_estimator(parameters: NodeParameters) -> Estimator:
         raise SpecError('parameter model is empty; give the directory of a model')
     return load_any_estimator(
         Path(parameters.model), Path(parameters.meshes) if parameters.meshes else None,
-        backend=parameters.backend, threads=parameters.threads or None,
+        backend=parameters.backend, device=parameters.device, precision=parameters.precision,
+        allow_unverified=parameters.allow_unverified, threads=parameters.threads or None,
         cache_bytes=parameters.cache_mb << 20,
         store_root=Path(parameters.store) if parameters.store else None,
     )

@@ -1,0 +1,128 @@
+"""``mrcnet verify``: does a runtime give the poses of the reference; the answer is kept."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import BackendError
+from .dataset_arguments import (
+    add_box_arguments,
+    add_dataset_arguments,
+    add_model_arguments,
+    runtime_options,
+    say,
+)
+
+if TYPE_CHECKING:
+    from ..evaluation.runner import Estimator
+    from ..evaluation.verification import Comparison
+    from ..inference.backend import RuntimeOptions
+    from ..inference.estimator import PoseEstimator
+    from ..inference.paper_estimator import PaperEstimator
+
+MOVED = 1
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    add_dataset_arguments(parser)
+    add_model_arguments(parser)
+    add_box_arguments(parser)
+    parser.add_argument('--max-move', type=float, default=0.05, metavar='F',
+                        help='how far a surface may move, in diameters (default: 0.05)')
+    parser.add_argument('--max-flips', type=float, default=0.05, metavar='F',
+                        help='part of the detections that may get another rotation bin '
+                             '(default: 0.05)')
+
+
+def run(args: argparse.Namespace) -> int:
+    """Compare with the reference, keep the result in the model directory and print it.
+
+    :return: 0 when all poses are within the limits, else 1.
+    :raises MrcnetError: when dataset, model, meshes or runtime cannot be used.
+    """
+    from ..evaluation.verification import Limits, verdict
+    from ..inference.backend import RuntimeOptions
+    from ..inference.backends import lowest_precision
+    from ..inference.opening import execution_of
+    from ..inference.verified import store_result
+
+    limits = Limits(move=args.max_move, flips=args.max_flips)
+    asked = lowest_precision(RuntimeOptions(
+        **{**runtime_options(args), 'allow_unverified': True}, say=say))
+    reference = _load(args, _reference_options(asked, args.model))
+    candidate = _load(args, asked)
+    comparisons, images = _compare(args, reference, candidate)
+    result = verdict(comparisons, limits)
+    file = store_result(args.model, execution_of(candidate.model, asked), {
+        **result, 'images': images, 'command': args.command_line,
+        'reference': {'backend': reference.backend.name, 'version': reference.backend.version}})
+    print(table(result['figures']))
+    print('\n'.join([*result['reasons'], 'passed' if result['passed'] else 'FAILED']))
+    print(f'kept in {file}')
+    return 0 if result['passed'] else MOVED
+
+
+def _reference_options(asked: RuntimeOptions, model: Path) -> RuntimeOptions:
+    """Return what to compare with: PyTorch, or ONNX Runtime where it cannot be had.
+
+    :raises BackendError: when that is what is to be verified.
+    """
+    from ..inference.backend import RuntimeOptions
+    from ..inference.backends import RUNTIMES
+    from ..inference.model_directory import WEIGHTS_FILE
+
+    problem = RUNTIMES['torch'].problem()
+    if not (model / WEIGHTS_FILE).is_file():
+        problem = f'needs {WEIGHTS_FILE} in the model directory'
+    name = 'onnxruntime' if problem else 'torch'
+    if asked.backend == name and asked.precision == 'fp32':
+        raise BackendError(f'{name} is the reference itself here'
+                           + (f': torch {problem}' if problem else ''))
+    if problem:
+        asked.say(f'reference is onnxruntime: torch {problem}')
+    return RuntimeOptions(backend=name, precision='fp32', threads=asked.threads, say=asked.say)
+
+
+def _load(args: argparse.Namespace, options: RuntimeOptions) -> PoseEstimator | PaperEstimator:
+    from ..inference.loading import load_any_estimator
+
+    fields = {f.name: getattr(options, f.name) for f in dataclasses.fields(options)}
+    return load_any_estimator(args.model, args.meshes, hypotheses=args.hypotheses, **fields)
+
+
+def _compare(args: argparse.Namespace, reference: Estimator, candidate: Estimator
+             ) -> tuple[list[Comparison], dict[str, Any]]:
+    """Return all comparisons, and which images they are of."""
+    from tqdm import tqdm
+
+    from ..evaluation.bop import BopDataset
+    from ..evaluation.boxes import BoxSpec
+    from ..evaluation.verification import compare_answers
+
+    dataset = BopDataset(args.bop_dir, args.dataset, args.split)
+    frames = dataset.frames[:args.limit]
+    boxes = BoxSpec(args.boxes, args.box_jitter, args.seed)
+    with tqdm(total=len(frames), unit='image', disable=None) as bar:
+        comparisons = compare_answers(frames, boxes, reference, candidate, bar.update)
+    return comparisons, {'dataset': dataset.name, 'split': dataset.split, 'count': len(frames),
+                         'boxes': dataclasses.asdict(boxes)}
+
+
+def table(figures: Mapping[str, Any]) -> str:
+    """Return the figures as lines for people."""
+    lines = [f'{figures["detections"]} detections, {figures["flips"]} from another rotation bin; '
+             'the others:', f'{"":20}{"median":>10}{"p95":>10}{"max":>10}']
+    rows = (('moved [diameters]', 'move_diameters', 1.0), ('moved [mm]', 'translation_m', 1e3),
+            ('turned [deg]', 'rotation_rad', math.degrees(1.0)))
+    for title, name, factor in rows:
+        spread = figures[name] or {}
+        lines.append(f'{title:20}' + ''.join(
+            f'{factor * spread[key]:10.4f}' if key in spread else f'{"-":>10}'
+            for key in ('median', 'p95', 'max')))
+    return '\n'.join(lines)

@@ -1,0 +1,141 @@
+"""Whether a runtime or a lower precision gives the poses that the reference gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from ..errors import SpecError
+from ..geometry.se3 import Array
+from ..inference.poses import FrameResult, PoseEstimate
+from ..objects import ObjectModel
+from .bop import BopFrame
+from .boxes import BoxSource
+from .pose_errors import closest_equivalent, hull_vertices, mssd, pose_difference
+from .runner import Estimator, detections_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """How far a runtime may be from the reference.
+
+    :param move: largest distance between an object's surface at both poses, in its diameters;
+        symmetries taken into account. For detections that both refine from one rotation bin.
+    :param flips: largest part of the detections that are refined from another rotation bin, or
+        answered by only one of both: two nearly equal bins may change places.
+    """
+
+    move: float = 0.05
+    flips: float = 0.05
+
+    def __post_init__(self) -> None:
+        """Check the values.
+
+        :raises SpecError: when one is not a part of a whole.
+        """
+        for name, value in asdict(self).items():
+            if not 0.0 <= value <= 1.0:
+                raise SpecError(f'the limit of {name} is {value}; expected 0 to 1')
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The answers to one detection.
+
+    :param flipped: whether they come from different rotation bins, or one is missing.
+    :param move: largest surface distance in diameters, infinite when one is missing.
+    :param rotation_rad: angle between them, to the nearest symmetric equivalent.
+    :param translation_m: distance of their origins, likewise.
+    """
+
+    scene_id: int
+    image_id: int
+    label: str
+    flipped: bool
+    move: float
+    rotation_rad: float
+    translation_m: float
+
+
+def compare_answers(
+    frames: Iterable[BopFrame], boxes: BoxSource, reference: Estimator, candidate: Estimator,
+    progress: Callable[[], object] = lambda: None,
+) -> list[Comparison]:
+    """Ask two estimators of one model the same and compare what they say.
+
+    Detections that neither answers are left out.
+
+    :param progress: called after each image.
+    """
+    hulls = {label: hull_vertices(item.load_mesh().vertices)
+             for label, item in reference.objects.items()}
+    comparisons = []
+    for frame in frames:
+        image = frame.load_image()
+        detections, _ = detections_of(frame, reference, boxes)
+        pair = [_by_detection(estimator.estimate(image, frame.camera, detections))
+                for estimator in (reference, candidate)]
+        for i in sorted(set(pair[0]) | set(pair[1])):
+            label = detections[i].label
+            comparisons.append(Comparison(
+                frame.scene_id, frame.image_id, label,
+                *_differences(pair[0].get(i), pair[1].get(i), reference.objects[label],
+                              hulls[label])))
+        progress()
+    return comparisons
+
+
+def _by_detection(result: FrameResult) -> dict[int, PoseEstimate]:
+    return {pose.detection_index: pose for pose in result.poses}
+
+
+def _differences(
+    reference: PoseEstimate | None, candidate: PoseEstimate | None, item: ObjectModel, hull: Array,
+) -> tuple[bool, float, float, float]:
+    """Return what a comparison holds: flipped, move, rotation [rad], translation [m]."""
+    if reference is None or candidate is None:
+        return True, np.inf, np.inf, np.inf
+    T = candidate.T_camera_object
+    move = mssd(T, reference.T_camera_object, hull, item.symmetries) / item.diameter_m
+    nearest = closest_equivalent(T, reference.T_camera_object, hull, item.symmetries)
+    difference = pose_difference(T, nearest)
+    return (reference.bin_index != candidate.bin_index, move, difference.rotation_rad,
+            difference.translation_m)
+
+
+def verdict(comparisons: Sequence[Comparison], limits: Limits) -> dict[str, Any]:
+    """Return whether all is within the limits, and the figures that tell.
+
+    :return: ``passed``, ``limits``, ``figures``, and ``reasons`` when it failed.
+    :raises SpecError: when there is nothing to compare.
+    """
+    if not comparisons:
+        raise SpecError('there is not one detection to compare; give images of the objects that '
+                        'the model knows')
+    kept = [c for c in comparisons if not c.flipped]
+    flips = len(comparisons) - len(kept)
+    worst = max(kept, key=lambda c: c.move, default=None)
+    reasons = []
+    if worst is not None and not worst.move <= limits.move:
+        reasons.append(f'{worst.label} in image {worst.image_id} of scene {worst.scene_id} moves '
+                       f'by {worst.move:.3g} diameters, the limit is {limits.move:g}')
+    if flips > limits.flips * len(comparisons):
+        reasons.append(f'{flips} of {len(comparisons)} detections are refined from another bin, '
+                       f'the limit is {limits.flips:.1%}')
+    figures = {
+        'detections': len(comparisons), 'flips': flips,
+        'move_diameters': _spread([c.move for c in kept]),
+        'rotation_rad': _spread([c.rotation_rad for c in kept]),
+        'translation_m': _spread([c.translation_m for c in kept])}
+    return {'passed': not reasons, 'limits': asdict(limits), 'figures': figures,
+            'reasons': reasons}
+
+
+def _spread(values: Sequence[float]) -> dict[str, float] | None:
+    if not values:
+        return None
+    median, p95, largest = np.percentile(values, [50, 95, 100])
+    return {'median': float(median), 'p95': float(p95), 'max': float(largest)}

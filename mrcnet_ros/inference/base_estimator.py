@@ -1,0 +1,103 @@
+"""What the estimators of both presets share: their inputs, their answers, their life."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import BoxError, ImageError, UnknownLabelError
+from ..geometry.camera import Camera
+from ..geometry.se3 import Array
+from ..objects import ObjectModel
+from .backend import Backend
+from .model_directory import ModelT
+from .poses import Detection, FrameResult, PoseEstimate, Skipped
+
+TaskT = TypeVar('TaskT')
+
+
+class BaseEstimator(ABC, Generic[ModelT]):
+    """Estimates the poses of known objects in detection boxes.
+
+    :param model: a checked model directory.
+    :param backend: with the model's graphs loaded; closed with the estimator.
+    """
+
+    def __init__(self, model: ModelT, backend: Backend) -> None:
+        """Keep model and backend."""
+        self.model, self.backend = model, backend
+        self.objects: dict[str, ObjectModel] = {o.label: o for o in model.objects}
+        self._index = {o.label: i for i, o in enumerate(model.objects)}
+
+    def __call__(self, image_rgb: NDArray[np.uint8], camera: Camera,
+                 detections: Sequence[Detection]) -> list[PoseEstimate]:
+        """Return the poses alone; see :meth:`estimate`."""
+        return self.estimate(image_rgb, camera, detections).poses
+
+    def estimate(self, image_rgb: NDArray[np.uint8], camera: Camera,
+                 detections: Sequence[Detection]) -> FrameResult:
+        """Estimate the pose of every detection that can be answered.
+
+        :param image_rgb: (H, W, 3) uint8 RGB.
+        :param camera: of the image.
+        :return: poses in the order of the detections, and why others have none.
+        :raises ImageError: when the image has another type or another size than the camera.
+        """
+        _check_image(image_rgb, camera)
+        return self._estimate(image_rgb, camera, detections)
+
+    @abstractmethod
+    def _estimate(self, image: NDArray[np.uint8], camera: Camera,
+                  detections: Sequence[Detection]) -> FrameResult:
+        """Do what :meth:`estimate` does, with an image that fits its camera."""
+
+    def close(self) -> None:
+        """Let go of the backend's device; nothing can be estimated afterwards."""
+        self.backend.close()
+
+    def _locate(self, i: int, detection: Detection,
+                locate: Callable[[int], TaskT]) -> TaskT | Skipped:
+        """Return what a detection's box shows, or why there is no answer to it.
+
+        :param i: position of the detection.
+        :param locate: given the object's position in the model; may raise BoxError.
+        """
+        index = self._index.get(detection.label)
+        if index is None:
+            text = str(UnknownLabelError(detection.label, self.objects))
+            return Skipped(i, 'unknown_label', text)
+        try:
+            return locate(index)
+        except BoxError as error:
+            finite = bool(np.isfinite(detection.box_xyxy).all())
+            return Skipped(i, 'box_outside' if finite else 'non_finite', str(error))
+
+    def _posed(self, i: int, detection: Detection, T_camera_object: Array,
+               logit: float, bin_index: int) -> PoseEstimate:
+        """Return the answer to a detection.
+
+        :param logit: of the pose's score.
+        :param bin_index: rotation bin that the pose was refined from.
+        """
+        item = self.objects[detection.label]
+        score = float(1.0 / (1.0 + np.exp(-logit)))
+        return PoseEstimate(item.label, item.object_id, T_camera_object, score, i,
+                            detection.detection_id, np.asarray(detection.box_xyxy, np.float64),
+                            bin_index)
+
+
+def _check_image(image: NDArray[np.uint8], camera: Camera) -> None:
+    """Check an image's type and that it is of the size its camera is calibrated for.
+
+    :raises ImageError: when it is not.
+    """
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise ImageError(f'image must be (H, W, 3) uint8 RGB, got {image.shape} {image.dtype}')
+    if image.shape[:2] != (camera.height, camera.width):
+        raise ImageError(
+            f'image is {image.shape[1]}x{image.shape[0]}, but the camera is calibrated for '
+            f'{camera.width}x{camera.height}; calibrate for this size or scale the intrinsics')

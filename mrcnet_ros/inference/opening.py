@@ -1,0 +1,92 @@
+"""From a model and what it is to run on to a loaded backend that may be trusted with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol
+
+from ..errors import BackendError
+from .backend import Backend, RuntimeOptions
+from .backends import RUNTIMES, choose_runtime, load_backend
+from .verified import Execution, find_result
+
+FULL = 'fp32'  # what the exported graphs are checked in; others need a verification
+
+
+class Model(Protocol):
+    """What is needed of a model directory of either preset."""
+
+    @property
+    def path(self) -> Path:
+        """The directory."""
+
+    @property
+    def digest(self) -> str:
+        """The sha256 of its ``model.json``."""
+
+    @property
+    def graphs(self) -> Mapping[str, Path]:
+        """File of each graph."""
+
+
+def execution_of(model: Model, options: RuntimeOptions) -> Execution:
+    """Return what decides about a model's numbers.
+
+    :param options: with a runtime that can be used and a precision.
+    """
+    version, device = RUNTIMES[options.backend].identity(options.device)
+    return Execution(model_sha256=model.digest, backend=options.backend,
+                     precision=options.precision, version=version, device=device)
+
+
+def open_backend(model: Model, options: RuntimeOptions) -> Backend:
+    """Load a model into the runtime asked for, or into the best one, and say which and why.
+
+    :raises BackendError: when runtime, device or precision cannot be had, or the model has not
+        been verified in a precision below fp32 and ``options`` does not allow that.
+    :raises ModelError: when a graph cannot be loaded.
+    """
+    name, why = choose_runtime(options.backend)
+    options = replace(options, backend=name)
+    if options.precision == 'auto':
+        precision, reason = _verified_precision(model, options)
+        options = replace(options, precision=precision)
+    else:
+        reason = _check_verified(model, options)
+    backend = load_backend(model.graphs, options)
+    options.say(f'backend {name} {backend.version} ({why}) on {backend.device}, '
+                f'precision {backend.precision} ({reason})')
+    return backend
+
+
+def _verified_precision(model: Model, options: RuntimeOptions) -> tuple[str, str]:
+    """Return the lowest precision that the model was verified in, and why it is that."""
+    lower = [p for p in RUNTIMES[options.backend].precisions(options.device) if p != FULL]
+    for precision in lower:
+        found = find_result(model.path, execution_of(model, replace(options, precision=precision)))
+        if found is not None and found['passed']:
+            return precision, 'verified with this model here'
+    return FULL, f'not verified here in {" or ".join(lower)}' if lower else 'there is no other'
+
+
+def _check_verified(model: Model, options: RuntimeOptions) -> str:
+    """Return why a precision may be used.
+
+    :raises BackendError: when it may not.
+    """
+    if options.precision == FULL:
+        return 'asked for'
+    execution = execution_of(model, options)
+    found = find_result(model.path, execution)
+    if found is not None and found['passed']:
+        return 'asked for, verified with this model here'
+    problem = 'not been verified' if found is None else 'failed the verification'
+    if options.allow_unverified:
+        return f'asked for, allowed although it has {problem}'
+    raise BackendError(
+        f'model {model.path} has {problem} in {options.precision} with {execution.backend} '
+        f'{execution.version} on {execution.device}; run `mrcnet verify --model {model.path} '
+        f'--backend {execution.backend} --precision {options.precision} ...`, choose precision '
+        f'{FULL}, or set allow_unverified')

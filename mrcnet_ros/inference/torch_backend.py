@@ -1,0 +1,68 @@
+"""PyTorch, eager and in full precision: the reference of all other runtimes, for development."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from ..errors import BackendError, ModelError
+from ..network.graphs import Stage1Graph, Stage2Graph, TemplateGraph
+from ..network.mrcnet import MrcNet
+from ..specs import ModelSpec
+from .backend import GRAPHS, Arrays, HostBackend, RuntimeOptions
+from .cpu import cpu_name
+from .model_directory import WEIGHTS_FILE, check_file, read_model_json
+
+
+class TorchBackend(HostBackend):
+    """Runs the network itself, from ``weights.pt`` beside the graphs.
+
+    :param graphs: files of the graphs; only their directory and names are used.
+    :raises BackendError: when the device is another one than ``cpu``, or the model is of the
+        paper preset.
+    :raises ModelError: when the weights are missing or not those of ``model.json``.
+    """
+
+    name, precision = 'torch', 'fp32'
+
+    def __init__(self, graphs: Mapping[str, Path], options: RuntimeOptions) -> None:
+        """Build the network and load its weights."""
+        if options.device not in ('', 'cpu'):
+            raise BackendError(f'backend torch runs on the device cpu, not on {options.device!r}')
+        if tuple(graphs) != GRAPHS:
+            raise BackendError('backend torch runs the default preset only; choose another one '
+                               'for a model of the paper preset')
+        self.device, self.version = cpu_name(), str(torch.__version__)
+        if options.threads:
+            torch.set_num_threads(options.threads)  # of the whole process
+        network = _load_network(next(iter(graphs.values())).parent)
+        self._graphs: dict[str, nn.Module] = {
+            'stage1': Stage1Graph(network), 'template': TemplateGraph(network),
+            'stage2': Stage2Graph(network)}
+
+    def run(self, graph: str, inputs: Arrays) -> dict[str, NDArray[Any]]:
+        """Run one graph on a batch."""
+        module: Any = self._graphs[graph]
+        arguments = [torch.from_numpy(np.ascontiguousarray(inputs[n])) for n in module.inputs]
+        with torch.inference_mode():
+            found = module(*arguments)
+        return {name: t.numpy() for name, t in zip(module.outputs, found, strict=True)}
+
+
+def _load_network(folder: Path) -> MrcNet:
+    _, values = read_model_json(folder)
+    check_file(folder / WEIGHTS_FILE, values['files'].get(WEIGHTS_FILE, ''))
+    state = torch.load(folder / WEIGHTS_FILE, map_location='cpu', weights_only=True)
+    network = MrcNet(spec=ModelSpec.from_dict(values['spec']), objects=len(values['objects']))
+    try:
+        network.load_state_dict(state['average'])
+    except (KeyError, RuntimeError) as error:
+        raise ModelError(folder / WEIGHTS_FILE, f'are not weights of this network: {error}',
+                         'export the model again') from error
+    return network.eval()

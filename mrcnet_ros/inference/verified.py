@@ -1,0 +1,87 @@
+"""What a model's poses were verified on: kept in its directory, beside ``model.json``."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import ModelError
+
+VERIFIED_FILE = 'verified.json'
+VERIFIED_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Execution:
+    """What decides which numbers a model gives.
+
+    :param model_sha256: of ``model.json``.
+    :param backend: name of the runtime.
+    :param precision: that it computes in.
+    :param version: of the runtime.
+    :param device: name of the processor or GPU.
+    """
+
+    model_sha256: str
+    backend: str
+    precision: str
+    version: str
+    device: str
+
+
+def find_result(folder: Path, execution: Execution) -> Mapping[str, Any] | None:
+    """Return what a verification found, None when there was none.
+
+    :param folder: the model directory.
+    :return: ``passed``, and the limits and figures it is based on.
+    :raises ModelError: when the file of results is damaged.
+    """
+    wanted = asdict(execution)
+    return next((r for r in _read(folder) if r['execution'] == wanted), None)
+
+
+def store_result(folder: Path, execution: Execution, result: Mapping[str, Any]) -> Path:
+    """Keep what a verification found in place of an earlier one; those of other models go.
+
+    :param result: with the entry ``passed``.
+    :return: the file.
+    :raises ModelError: when it cannot be written.
+    """
+    wanted, path = asdict(execution), folder / VERIFIED_FILE
+    others = [r for r in _read(folder) if r['execution'] != wanted
+              and r['execution']['model_sha256'] == execution.model_sha256]
+    content = {'format_version': VERIFIED_VERSION,
+               'results': [*others, {'execution': wanted, **result}]}
+    try:
+        with tempfile.NamedTemporaryFile('w', dir=folder, prefix='.verified-', delete=False,
+                                         encoding='utf-8') as file:
+            file.write(json.dumps(content, indent=1) + '\n')
+        os.chmod(file.name, 0o644)
+        os.replace(file.name, path)
+    except OSError as error:
+        raise ModelError(path, f'cannot be written: {error.strerror}',
+                         'verify a copy of the model directory that is yours') from error
+    return path
+
+
+def _read(folder: Path) -> list[Mapping[str, Any]]:
+    path = folder / VERIFIED_FILE
+    try:
+        content = json.loads(path.read_bytes())
+        if content['format_version'] != VERIFIED_VERSION:
+            return []
+        results: list[Mapping[str, Any]] = content['results']
+        for result in results:
+            if not isinstance(result['passed'], bool) or not result['execution']['model_sha256']:
+                raise ValueError('a result lacks its verdict')
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(path, f'is not readable ({error})', 'delete it and verify again') \
+            from error
+    return results
