@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -145,6 +146,12 @@ def build_config(kind: type[Config], values: Mapping[str, Any],
             raise SpecError(f'{path}: {field_.name} must be a number ({wanted}), got '
                             f'{found!r}; YAML reads 2e-3 as text, 2.0e-3 as a number')
     return config
+
+
+def plain(config: Any) -> dict[str, Any]:
+    """Return the fields of a configuration as plain data, for checkpoints."""
+    values: dict[str, Any] = json.loads(json.dumps(vars(config), default=str))
+    return values
 
 
 def at_least_one(config: object, names: Sequence[str], path: Path) -> None:

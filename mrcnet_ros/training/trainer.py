@@ -5,7 +5,6 @@ On a CPU, processes of one thread each train about twice as fast as one process 
 
 from __future__ import annotations
 
-import json
 import time
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
@@ -23,7 +22,7 @@ from ..network.mrcnet import MrcNet
 from ..objects import ObjectModel
 from .backgrounds import find_images
 from .checkpoint import load_checkpoint, save_checkpoint
-from .config import TrainConfig
+from .config import TrainConfig, plain
 from .exchange import Exchange, end_with_parent, watch
 from .material import Material, load_material, load_templates, load_views
 from .metrics import append_metrics
@@ -239,7 +238,7 @@ class Run:
             save_checkpoint(self.path, {
                 'step': self.step, 'seconds': self.seconds, 'network': self.network.state_dict(),
                 'average': self.average, 'optimizer': self.optimizer.state_dict(),
-                'config': json.loads(json.dumps(vars(self.config), default=str)),
+                'config': plain(self.config),
             }, self.config.spec)
         self.exchange.wait()
 
