@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..geometry.camera import Camera
-from ..inference.poses import Detection
+from ..inference.poses import Detection, FrameResult
 from .bop import BopFrame
 from .boxes import BoxSource
 from .report import stage_medians_ms
@@ -97,10 +97,15 @@ def measure(
 
 def ask(estimator: Estimator, question: Question) -> Answer:
     """Time one call."""
+    return ask_for(estimator, question)[0]
+
+
+def ask_for(estimator: Estimator, question: Question) -> tuple[Answer, FrameResult]:
+    """Time one call and return what it says as well."""
     start = time.perf_counter()
     result = estimator.estimate(question.image_rgb, question.camera, question.detections)
     seconds = time.perf_counter() - start
-    return Answer(seconds, result.stage_seconds, result.cache_hits, result.cache_misses)
+    return Answer(seconds, result.stage_seconds, result.cache_hits, result.cache_misses), result
 
 
 def speed_summary(answers: Sequence[Answer]) -> dict[str, Any]:
