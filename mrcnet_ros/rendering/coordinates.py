@@ -22,6 +22,18 @@ def template_coordinates(
     :return: (M, 4, S / stride, S / stride): coordinates in half diameters times the covered part
         of the cell, and that part.
     """
+    return object_coordinates(depth_m, K, R_camera_object, np.array([0.0, 0.0, distance_m]),
+                              diameter_m, stride)
+
+
+def object_coordinates(
+    depth_m: NDArray[np.float32], K: Array, R_camera_object: Array, t_camera_object: Array,
+    diameter_m: float, stride: int = 4,
+) -> NDArray[np.float32]:
+    """Do what :func:`template_coordinates` does, with the object's origin anywhere.
+
+    :param t_camera_object: (3,) of the object's origin, the same in all images [m].
+    """
     count, size = depth_m.shape[:2]
     cells = size // stride
     axis = np.arange(size)
@@ -29,7 +41,7 @@ def template_coordinates(
     rays = np.stack([u, v, np.ones_like(u)], -1).astype(np.float32)
     mask = (depth_m > 0).astype(np.float32)
     points = rays * depth_m[..., None]
-    points[..., 2] -= distance_m
+    points -= t_camera_object.astype(np.float32)
     scaled = np.matmul(points.reshape(count, -1, 3), R_camera_object.astype(np.float32))
     scaled *= 2.0 / diameter_m
     maps = np.concatenate([scaled.reshape(count, size, size, 3) * mask[..., None],

@@ -1,0 +1,74 @@
+"""``mrcnet evaluate templates``: what cached templates change, and what exact ones cost."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from . import evaluate_bop, provenance
+from .dataset_arguments import add_box_arguments, add_dataset_arguments, add_model_arguments
+
+if TYPE_CHECKING:
+    from ..inference.estimator import PoseEstimator
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    add_dataset_arguments(parser)
+    add_model_arguments(parser)
+    add_box_arguments(parser)
+    parser.add_argument('--json', type=Path, required=True, metavar='FILE',
+                        help='write the figures here')
+    parser.set_defaults(stage1_only=False)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Answer every image with cached and with exact templates, and print the tables.
+
+    :raises MrcnetError: when dataset, model or meshes cannot be used.
+    """
+    from contextlib import closing
+
+    from tqdm import tqdm
+
+    from ..evaluation import report, template_comparison
+    from ..evaluation.bop import BopDataset
+    from ..evaluation.boxes import BoxSpec
+    from ..inference.exact_templates import ExactPoseEstimator
+    from ..objects import load_bop_objects
+    from ..rendering.template_store import TemplateStore
+
+    boxes = BoxSpec(args.boxes, args.box_jitter, args.seed)
+    dataset = BopDataset(args.bop_dir, args.dataset, args.split)
+    objects = load_bop_objects(dataset.models_dir, dataset.object_ids)
+    cached = _load(args)
+    exact = ExactPoseEstimator(cached.model, cached.backend, TemplateStore(),
+                               hypotheses=args.hypotheses)
+    with closing(exact):
+        frames = tqdm(dataset.frames[:args.limit], unit='image', disable=None)
+        done = template_comparison.compare(frames, cached, cached.features.cache.clear, exact,
+                                           boxes, objects)
+    figures = template_comparison.summary(done, objects)
+    report.write_json(args.json, {
+        'command': args.command_line, 'dataset': dataset.name, 'split': dataset.split,
+        'model': provenance.model_identity(args.model), 'backend': args.backend,
+        'threads': args.threads, 'hypotheses': args.hypotheses,
+        'machine': provenance.machine(), 'versions': provenance.versions(), **figures})
+    print(template_comparison.table(figures))
+    return 0
+
+
+def _load(args: argparse.Namespace) -> PoseEstimator:
+    """Load the model.
+
+    :raises SpecError: when it is of the paper preset, whose templates are always exact.
+    """
+    from ..errors import SpecError
+    from ..inference.estimator import PoseEstimator
+
+    estimator = evaluate_bop.load_estimator(args)
+    if not isinstance(estimator, PoseEstimator):
+        raise SpecError(f'model {args.model} is of the paper preset, which renders a template '
+                        'for each detection anyway; give one of the default preset')
+    return estimator

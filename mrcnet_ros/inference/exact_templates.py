@@ -1,0 +1,89 @@
+"""The default preset without its shortcut: a template rendered for each detection.
+
+A cached template shows an object on the optical axis at one distance; stage 2 shifts and scales
+its features to where stage 1 sees the object. What this leaves out is perspective: an object that
+is nearer, or beside the crop's axis, looks different. Here the object is rendered at the pose of
+stage 1 by the crop's own camera, shifted and scaled so that stage 2 moves it back to that pose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..geometry.bins import decode_translation
+from ..geometry.crop import CropCamera
+from ..geometry.se3 import Array, make_transform, rotation_to_axis
+from ..rendering.coordinates import object_coordinates
+from ..rendering.renderer import Renderer
+from ..rendering.template_store import TemplateStore
+from ..specs import TemplateSpec
+from .backend import Backend
+from .estimator import Outputs, PoseEstimator, _Crop
+from .model_directory import ModelDirectory
+
+
+class ExactPoseEstimator(PoseEstimator):
+    """Estimates poses as :class:`PoseEstimator` does, with a template of each detection's own.
+
+    :param model: a checked model directory.
+    :param backend: with the model's graphs loaded.
+    :param store: of templates, which only say here which bins there are.
+    :param hypotheses: how many of the best rotation bins stage 2 tries.
+    :raises MeshError: when a mesh is missing, in another unit, or another one than the model's.
+    :raises BackendError: when there is no headless OpenGL.
+    """
+
+    def __init__(self, model: ModelDirectory, backend: Backend, store: TemplateStore, *,
+                 hypotheses: int = 1) -> None:
+        """Upload all meshes."""
+        super().__init__(model, backend, store, hypotheses=hypotheses, cache_bytes=0)
+        size = self.spec.template.size_px
+        self._renderer = Renderer(size, size)
+        for item in model.objects:
+            self._renderer.add_mesh(item.label, item.load_mesh())
+
+    def close(self) -> None:
+        """Free the renderer; the backend stays open for whoever gave it."""
+        self._renderer.close()
+
+    def _templates(self, crops: Sequence[_Crop], coarse: Outputs, bins: NDArray[np.int64]
+                   ) -> tuple[Outputs, int, int]:
+        """Render and embed a template of every hypothesis; all count as misses."""
+        images, coordinates = [], []
+        for i, crop in enumerate(crops):
+            item = self.model.objects[crop.class_index]
+            t = decode_translation(coarse['xy'][i], coarse['log_size'][i], crop.camera,
+                                   item.diameter_m)
+            K = template_intrinsics_at(t, crop.camera, self.spec.template, item.diameter_m)
+            for bin_index in bins[i]:
+                R = rotation_to_axis(t).T @ self.grid[bin_index]
+                drawn = self._renderer.render(item.label, make_transform(R, t), K,
+                                              shading='template')
+                images.append(drawn.rgb)
+                coordinates.append(object_coordinates(
+                    drawn.depth_m[None], K, R[None], t, item.diameter_m)[0])
+        classes = np.repeat([c.class_index for c in crops], bins.shape[1]).astype(np.int64)
+        features = self.backend.run('template', {'image': np.stack(images),
+                                                 'class_index': classes})
+        kept = self.backend.stack([self.backend.keep(c) for c in coordinates])
+        return {**features, 'coordinates': kept}, 0, len(images)
+
+
+def template_intrinsics_at(t_crop_object: Array, crop: CropCamera, spec: TemplateSpec,
+                           diameter_m: float) -> Array:
+    """Return the crop's intrinsics, shifted and scaled to those of a template.
+
+    An object at ``t_crop_object`` comes out in the middle, as large as in a cached template; the
+    warp of stage 2 undoes exactly this.
+
+    :param t_crop_object: (3,) [m].
+    :return: (3, 3) [px].
+    """
+    focal_px = spec.relative_size * spec.size_px * float(t_crop_object[2]) / diameter_m
+    middle_px = (spec.size_px - 1) / 2
+    x, y = t_crop_object[:2] / t_crop_object[2]
+    return np.array([[focal_px, 0.0, middle_px - focal_px * x],
+                     [0.0, focal_px, middle_px - focal_px * y], [0.0, 0.0, 1.0]])
