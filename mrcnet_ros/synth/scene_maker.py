@@ -88,11 +88,11 @@ class SceneMaker:
                  backgrounds: Sequence[Path] = ()) -> None:
         """Load meshes and open renderers; use a ``with`` block."""
         self._spec, self._rooms = spec, Rooms(backgrounds)
-        self._meshes = {model.label: model.load_mesh() for model in objects.values()}
+        self._meshes = {_key(i): model.load_mesh() for i, model in objects.items()}
         self._layout = layout_spec([model.diameter_m for model in objects.values()], spec)
         self._painter = Painter(spec.camera, self._meshes)
         self._annotator = Annotator(spec.camera, self._meshes,
-                                    {model.label: i for i, model in objects.items()})
+                                    {_key(i): i for i in objects})
 
     def __enter__(self) -> SceneMaker:
         """Return the maker itself."""
@@ -107,9 +107,9 @@ class SceneMaker:
     def arrange(self, scene: int) -> list[Placed]:
         """Put objects on the table; all kinds are there before one is there again."""
         rng = np.random.default_rng([self._spec.seed, scene])
-        labels, keys = sorted(self._meshes), []
+        keys: list[str] = []
         while len(keys) < self._spec.objects:
-            keys += [str(label) for label in rng.permutation(labels)]
+            keys += [str(key) for key in rng.permutation(sorted(self._meshes))]
         return place_objects(keys[:self._spec.objects], self._meshes, rng, self._layout)
 
     def photograph(self, placed: Sequence[Placed], scene: int, image: int) -> AnnotatedPicture:
@@ -141,6 +141,10 @@ def layout_spec(diameters_m: Sequence[float], spec: SynthSpec) -> LayoutSpec:
         distance_m=spec.distance_m or (filling_m / high + spread_m, filling_m / low + spread_m),
         target_m=(0.15 * mean_m, 0.3 * mean_m), elevation_deg=ELEVATION_DEG,
         upright=spec.upright)
+
+
+def _key(object_id: int) -> str:
+    return f'{object_id:06d}'
 
 
 def _table_side_m(placed: Sequence[Placed], meshes: Mapping[str, Mesh]) -> float:

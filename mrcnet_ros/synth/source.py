@@ -41,7 +41,8 @@ def from_models(path: Path, ids: Iterable[int] | None = None) -> Source:
     if path.is_dir():
         objects = load_bop_objects(path, ids)
         info = json.loads((path / 'models_info.json').read_text(encoding='utf-8'))
-        return Source(objects, {i: _in_mm(info[str(i)], MM) for i in objects})
+        return Source(objects, {int(key): _in_mm(entry, MM) for key, entry in info.items()
+                                if int(key) in objects})
     objects = load_object_list(path)
     wanted = set(objects if ids is None else ids)
     if not wanted <= set(objects):
@@ -62,7 +63,7 @@ def from_meshes(paths: Sequence[Path], unit_m: float) -> Source:
     for object_id, path in enumerate(paths, start=1):
         diameter_m = measure_diameter(read_mesh(path, unit_m).vertices)
         objects[object_id] = ObjectModel(
-            object_id=object_id, label=f'{object_id:06d}_{path.stem}', mesh_path=path,
+            object_id=object_id, label=path.stem, mesh_path=path,
             mesh_sha256=mesh_digest(path), diameter_m=diameter_m, symmetries=Symmetries.none(),
             unit_m=unit_m)
     return Source(objects, {})
