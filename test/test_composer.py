@@ -217,3 +217,36 @@ def test_views_are_rendered_once(banks, tmp_path: Path, monkeypatch):
         np.testing.assert_array_equal(getattr(first, name), getattr(second, name))
     with pytest.raises(AssertionError, match='rendered again'):
         load_or_render(tmp_path / 'bank', [model], {}, DISTANCE_M, 3, 0)
+
+
+@pytest.mark.parametrize('change', ['diameter_m', 'unit_m', 'object_id', 'mesh'])
+def test_views_of_a_changed_object_are_rendered_again(banks, tmp_path: Path, monkeypatch, change):
+    """Another diameter, unit, number or mesh under the same label does not get the old views."""
+    mesh = write_ply(tmp_path / 'box.ply', MESHES[1])
+    model = ObjectModel(object_id=5, label='box', diameter_m=0.08 * 3**0.5, mesh_path=mesh,
+                        symmetries=Symmetries.none())
+    load_or_render(tmp_path / 'bank', [model], {}, DISTANCE_M, 2, 0)
+    if change == 'mesh':
+        write_ply(mesh, cube(0.081))
+    else:
+        model = dataclasses.replace(model, **{change: 2 * getattr(model, change)})
+
+    def fail(*_: object) -> None:
+        raise AssertionError('rendered again')
+
+    monkeypatch.setattr('mrcnet_ros.training.view_bank._render', fail)
+    with pytest.raises(AssertionError, match='rendered again'):
+        load_or_render(tmp_path / 'bank', [model], {}, DISTANCE_M, 2, 0)
+
+
+@pytest.mark.parametrize('width_px', [1, 2])
+def test_a_thin_object_does_not_blacken_its_images(banks, lights, width_px):
+    """Of an object a pixel or two wide the colours for clutter are known: no sample is black."""
+    thin = banks[1].albedo.copy()
+    thin[..., :63, :] = 0
+    thin[..., 63 + width_px:, :] = 0
+    bank = dataclasses.replace(banks[1], albedo=thin)
+    composer = Composer([bank], [None], make_composer(banks, lights).patches, lights,
+                        ComposerSpec(crop=CropSpec(size_px=SIZE), cluttered=1.0))
+    for index in range(6):
+        assert composer.sample(0, index).image.std() > 5

@@ -145,5 +145,4 @@ def _describe(folder: Path, checkpoint: Path, spec: PaperSpec, objects: list[Obj
 
 
 def _digest(path: Path) -> str:
-    with path.open('rb') as file:
-        return hashlib.file_digest(file, 'sha256').hexdigest()
+    return hashlib.sha256(path.read_bytes()).hexdigest()

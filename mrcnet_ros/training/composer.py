@@ -165,7 +165,7 @@ class Composer:
         image = _background(rng, patch, size)
         if rng.random() < self.spec.cluttered:
             other = self.patches[int(rng.integers(len(self.patches)))]
-            albedo = self.banks[class_index].albedo[view, ::4, ::4]
+            albedo = self.banks[class_index].albedo[view]
             near = albedo[albedo[..., 3] > 0][:, :3].mean(0)
             clutter(rng, image, _background(rng, other, size), near)
         light = draw_light(rng, self.lights[int(rng.integers(len(self.lights)))])
@@ -236,11 +236,17 @@ def _roll(angle: float) -> Matrix:
 
 
 def _layout_mask(albedo: NDArray[np.uint8], A_layout_view: Matrix) -> NDArray[np.bool_]:
-    step = VIEW_PX / LAYOUT_PX
-    small = np.ascontiguousarray(albedo[::int(step), ::int(step), 3])
+    step = VIEW_PX // LAYOUT_PX
     S = np.diag([1 / step, 1 / step, 1.0])
     A = S @ A_layout_view @ np.linalg.inv(S)
-    return np.asarray(cv2.warpAffine(small, A[:2], (LAYOUT_PX, LAYOUT_PX)) > 127)
+
+    def warp(small: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        return np.asarray(cv2.warpAffine(small, A[:2], (LAYOUT_PX, LAYOUT_PX)), np.uint8)
+
+    mask = warp(np.ascontiguousarray(albedo[::step, ::step, 3])) > 127
+    if not mask.any():  # thinner than every second pixel, or out of the image
+        mask = warp(albedo[..., 3].reshape(LAYOUT_PX, step, LAYOUT_PX, step).max((1, 3))) > 0
+    return mask
 
 
 def _background(rng: np.random.Generator, patch: NDArray[np.uint8],

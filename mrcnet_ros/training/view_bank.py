@@ -92,10 +92,7 @@ def load_or_render(
     banks = []
     for model in objects:
         prior = priors.get(model.object_id)
-        key = hashlib.sha256(json.dumps([
-            BANK_VERSION, model.mesh_sha256, VIEW_PX, RELATIVE_SIZE, repr(prior), distance_m,
-            views, seed]).encode()).hexdigest()[:16]
-        path = Path(folder) / f'{model.label}-{key}'
+        path = Path(folder) / f'{model.label}-{_key(model, prior, distance_m, views, seed)}'
         if not (path / 'done').exists():
             _render(path, model, prior, distance_m, views, seed)
         albedo, normals, cavity, depth = (
@@ -104,6 +101,14 @@ def load_or_render(
         banks.append(SharedViews(albedo, normals, cavity, depth, small['R'], small['distance'],
                                  model.diameter_m))
     return banks
+
+
+def _key(model: ObjectModel, prior: ViewPrior | None, distance_m: tuple[float, float],
+         views: int, seed: int) -> str:
+    """Return a name of all that the views of an object depend on."""
+    values = [BANK_VERSION, VIEW_PX, RELATIVE_SIZE, model.object_id, model.checked_digest(),
+              model.unit_m, model.diameter_m, repr(prior), distance_m, views, seed]
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:16]
 
 
 def _render(path: Path, model: ObjectModel, prior: ViewPrior | None,
