@@ -7,7 +7,7 @@ import bop_folder
 import numpy as np
 import pytest
 
-from mrcnet_ros.cli import bench
+from mrcnet_ros.cli import bench_estimate
 from mrcnet_ros.cli import main as mrcnet
 from mrcnet_ros.evaluation import speed
 from mrcnet_ros.inference.poses import FrameResult
@@ -46,7 +46,7 @@ def root(tmp_path):
 
 def run(monkeypatch, root, estimator, *extra):
     monkeypatch.setattr(
-        bench, 'load_estimator', lambda args: (estimator, estimator.remembered.clear))
+        bench_estimate, 'load_estimator', lambda args: (estimator, estimator.remembered.clear))
     code = mrcnet.main(['bench', 'estimate', '--bop-dir', str(root), '--dataset', 'toy',
                         '--model', str(root / 'model'), '--json', str(root / 'out.json'), *extra])
     return code, json.loads((root / 'out.json').read_text()) if code == 0 else {}

@@ -1,127 +1,32 @@
-"""``mrcnet bench``: how fast the estimator is, and where the time goes."""
+"""``mrcnet bench``: how fast estimator, runtimes and node are, and where the time goes."""
 
 from __future__ import annotations
 
 import argparse
-import time
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from . import provenance
-from .dataset_arguments import (
-    add_box_arguments,
-    add_dataset_arguments,
-    add_model_arguments,
-    positive,
-)
+from . import bench_backends, bench_estimate, bench_node, bench_paper
 
-if TYPE_CHECKING:
-    from ..evaluation.runner import Estimator
-    from ..evaluation.speed import Measurements
-
-STATES = ('cold', 'rolling', 'warm', 'single_object')
+TASKS = {
+    'estimate': (bench_estimate,
+                 'time whole images and single objects with an empty and a filled feature cache'),
+    'backends': (bench_backends,
+                 'time all runtimes side by side: stages, numbers of detections, cold and warm, '
+                 'against PyTorch and against the matrix products of this machine'),
+    'node': (bench_node, 'compare the age of poses when the node publishes them with the time '
+                         'of the bare estimator'),
+    'paper': (bench_paper, 'time one object through the published network in all runtimes'),
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the tasks and their options."""
     tasks = parser.add_subparsers(dest='task', required=True, metavar='TASK')
-    text = 'time whole images and single objects with an empty and a filled feature cache'
-    task = tasks.add_parser('estimate', help=text, description=text)
-    add_dataset_arguments(task)
-    add_model_arguments(task)
-    add_box_arguments(task)
-    task.add_argument('--repeats', type=positive, default=5, metavar='N',
-                      help='passes over the images for each state (default: 5)')
-    task.add_argument('--json', type=Path, required=True, metavar='FILE',
-                      help='write the figures here')
+    for name, (module, text) in TASKS.items():
+        task = tasks.add_parser(name, help=text, description=text)
+        module.add_arguments(task)
+        task.set_defaults(run_task=module.run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure, write the figures and print a table.
-
-    :raises MrcnetError: when dataset, model or meshes cannot be used.
-    """
-    return bench(args, load_estimator)
-
-
-def load_estimator(args: argparse.Namespace) -> tuple[Estimator, Callable[[], None]]:
-    """Load the model that the options name.
-
-    :return: the estimator, and what makes it forget all template features.
-    :raises MrcnetError: when model, meshes or backend cannot be used.
-    """
-    from ..inference.estimator import PoseEstimator
-
-    estimator = PoseEstimator.load(
-        args.model, args.meshes, backend=args.backend, threads=args.threads,
-        hypotheses=args.hypotheses)
-    return estimator, estimator.features.cache.clear
-
-
-def bench(
-    args: argparse.Namespace,
-    load: Callable[[argparse.Namespace], tuple[Estimator, Callable[[], None]]],
-) -> int:
-    """Do what ``run`` does, with any estimator.
-
-    :raises DatasetError: when no image shows an object the model knows.
-    """
-    from tqdm import tqdm
-
-    from ..errors import DatasetError
-    from ..evaluation import report, speed
-    from ..evaluation.bop import BopDataset
-    from ..evaluation.boxes import BoxSpec
-
-    boxes = BoxSpec(args.boxes, args.box_jitter, args.seed)
-    dataset = BopDataset(args.bop_dir, args.dataset, args.split)
-    start = time.perf_counter()
-    estimator, forget = load(args)
-    load_seconds = time.perf_counter() - start
-    asked = speed.questions(dataset.frames[:args.limit], estimator, boxes)
-    if not asked:
-        raise DatasetError(
-            f'{dataset.split_path}: no target is known to the model; it knows '
-            f'{sorted(estimator.objects)}')
-    with tqdm(total=4 * args.repeats, unit='pass', disable=None) as bar:
-        measured = speed.measure(estimator, forget, asked, args.repeats, bar.update)
-    figures = {
-        'command': args.command_line, 'model': provenance.model_identity(args.model),
-        'dataset': dataset.name, 'split': dataset.split, 'images': len(asked),
-        'detections': sum(len(q.detections) for q in asked), 'repeats': args.repeats,
-        'backend': args.backend, 'threads': args.threads, 'hypotheses': args.hypotheses,
-        'load_seconds': load_seconds,
-        **_states(measured),
-        'machine': provenance.machine(), 'versions': provenance.versions(),
-    }
-    report.write_json(args.json, figures)
-    print(table(figures))
-    return 0
-
-
-def _states(measured: Measurements) -> dict[str, Any]:
-    from ..evaluation.speed import speed_summary
-
-    states = {name: speed_summary(getattr(measured, name)) for name in STATES}
-    states['single_object']['rate_hz'] = states['single_object']['images_per_second_median']
-    return states
-
-
-def table(figures: Mapping[str, Any]) -> str:
-    """Return one line a state: rate, median and 95th percentile, stages, cache hits."""
-    stages = list(dict.fromkeys(s for name in STATES for s in figures[name]['stage_median_ms']))
-    heads = ['per second', 'median ms', 'p95 ms', *stages, 'cache hits']
-    lines = [''.ljust(14) + ''.join(head.rjust(12) for head in heads)]
-    for name in STATES:
-        state = figures[name]
-        values = [state['images_per_second_median'], state['image_median_ms'],
-                  state['image_p95_ms'], *(state['stage_median_ms'].get(s) for s in stages)]
-        cells = ['-' if value is None else f'{value:.1f}' for value in values]
-        rate = state['cache_hit_rate']
-        cells.append('-' if rate is None else f'{rate:.1%}')
-        lines.append(name.replace('_', ' ').ljust(14) + ''.join(cell.rjust(12) for cell in cells))
-    lines.append(f'{figures["images"]} images with {figures["detections"]} detections, '
-                 f'{figures["repeats"]} repeats, {figures["threads"]} threads, '
-                 f'loaded in {figures["load_seconds"]:.1f} s')
-    return '\n'.join(lines)
+    """Run the chosen task."""
+    return int(args.run_task(args))

@@ -103,7 +103,7 @@ class BarChart:
                            COLOURS[names.index(name) % len(COLOURS)])
                 start += value
             canvas.text((left - 6, middle), label, 'rm')
-            canvas.text((_scaled(start, axis, left, right) + 4, middle), f'{start:.3g}', 'lm')
+            canvas.text((_scaled(start, axis, left, right) + 4, middle), f'{start:.4g}', 'lm')
 
 
 class Canvas:

@@ -121,3 +121,16 @@ def speed_summary(answers: Sequence[Answer]) -> dict[str, Any]:
         'stage_median_ms': stage_medians_ms([a.stage_seconds for a in answers]),
         'cache_hit_rate': hits / (hits + misses) if hits + misses else None,
     }
+
+
+def ask_at_rate(
+    estimator: Estimator, asked: Sequence[Question], rate_hz: float, duration_s: float,
+) -> list[Answer]:
+    """Ask in turn at the rate of a camera; a question that comes too late is left out."""
+    answers: list[Answer] = []
+    start, number = time.perf_counter(), 0
+    while number / rate_hz < duration_s:
+        time.sleep(max(0.0, start + number / rate_hz - time.perf_counter()))
+        answers.append(ask(estimator, asked[number % len(asked)]))
+        number = max(number + 1, int((time.perf_counter() - start) * rate_hz))
+    return answers

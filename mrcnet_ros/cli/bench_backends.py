@@ -1,0 +1,177 @@
+"""``mrcnet bench backends``: all runtimes side by side, in one run."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import DatasetError, SpecError
+from . import provenance
+from .dataset_arguments import (
+    add_box_arguments,
+    add_dataset_arguments,
+    add_model_arguments,
+    positive,
+)
+
+if TYPE_CHECKING:
+    from ..evaluation.comparison import Contender
+    from ..evaluation.speed import Question
+
+BASELINE = 'torch fp32'
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    add_dataset_arguments(parser)
+    add_model_arguments(parser, backend=False)
+    add_box_arguments(parser)
+    parser.add_argument('--backends', nargs='+', metavar='NAME[:PRECISION]',
+                        help='what to compare (default: all runtimes that are present, in every '
+                             'precision they can compute in here)')
+    parser.add_argument('--batches', nargs='+', type=positive, default=list(range(1, 9)),
+                        metavar='N', help='numbers of detections (default: 1 to 8)')
+    parser.add_argument('--repeats', type=positive, default=5, metavar='N',
+                        help='turns of each runtime (default: 5)')
+    parser.add_argument('--json', type=Path, required=True, metavar='FILE',
+                        help='write the figures here')
+    parser.add_argument('--plot', type=Path, metavar='PNG', help='draw them here')
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure, write the figures, print a table, draw.
+
+    :raises MrcnetError: when dataset, model, meshes or a backend cannot be used.
+    """
+    from tqdm import tqdm
+
+    from ..evaluation.bop import BopDataset
+    from ..evaluation.boxes import BoxSpec
+    from ..evaluation.comparison import compare
+    from ..evaluation.speed import questions
+    from ..inference.paper_model import has_paper_preset
+
+    if has_paper_preset(args.model):
+        raise SpecError(f'{args.model} is of the paper preset, which has no features to keep in '
+                        'memory; see mrcnet bench paper')
+    chosen, absent = contenders(args.backends)
+    dataset = BopDataset(args.bop_dir, args.dataset, args.split)
+    loaded, load_seconds = _load(args, chosen)
+    first = next(iter(loaded.values())).estimator
+    asked = questions(dataset.frames[:args.limit], first,
+                      BoxSpec(args.boxes, args.box_jitter, args.seed))
+    if not asked:
+        raise DatasetError(f'{dataset.split_path}: no target is known to the model; it knows '
+                           f'{sorted(first.objects)}')
+    rates: list[Mapping[str, float]] = []
+    with tqdm(total=args.repeats * len(loaded), unit='turn', disable=None) as bar:
+        def between() -> None:
+            bar.update()
+            if bar.n % len(loaded) == 0 and 'torch' not in absent:
+                rates.append(_gemm(args.threads))
+
+        times = compare(loaded, asked, args.batches, args.repeats, between)
+    arithmetic = _arithmetic(args.model, rates)
+    figures = _head(args, asked, absent)
+    figures |= {'dataset': dataset.name, 'split': dataset.split}
+    figures |= _figures(loaded, load_seconds, times, arithmetic)
+    _write(args, figures)
+    return 0
+
+
+def contenders(asked: Sequence[str] | None) -> tuple[list[tuple[str, str]], dict[str, str]]:
+    """Return name and precision of the runtimes to compare, and why others are left out.
+
+    :param asked: ``NAME`` or ``NAME:PRECISION``; None for all that there are.
+    :raises BackendError: when one that is asked for is unknown or cannot be used.
+    """
+    from ..inference.backends import RUNTIMES, choose_runtime
+
+    absent = {name: problem for name, r in RUNTIMES.items() if (problem := r.problem())}
+    found = []
+    for word in asked or [name for name in RUNTIMES if name not in absent]:
+        name, _, precision = word.partition(':')
+        choose_runtime(name)
+        found += [(name, p) for p in ([precision] if precision else RUNTIMES[name].precisions(''))]
+    return found, absent
+
+
+def _load(args: argparse.Namespace, chosen: Sequence[tuple[str, str]]
+          ) -> tuple[dict[str, Contender], dict[str, float]]:
+    from ..evaluation.comparison import Contender
+    from ..inference.estimator import PoseEstimator
+
+    loaded, seconds = {}, {}
+    for name, precision in chosen:
+        start, title = time.perf_counter(), f'{name} {precision}'
+        estimator = PoseEstimator.load(
+            args.model, args.meshes, backend=name, precision=precision, threads=args.threads,
+            allow_unverified=True, hypotheses=args.hypotheses)
+        loaded[title] = Contender(estimator, estimator.features.cache.clear, precision)
+        seconds[title] = time.perf_counter() - start
+    return loaded, seconds
+
+
+def _gemm(threads: int) -> dict[str, float]:
+    from ..export.arithmetic import gemm_flops_per_s
+
+    return gemm_flops_per_s(threads)
+
+
+def _arithmetic(model: Path, rates: Sequence[Mapping[str, float]]) -> Any:
+    """Return what there is to compute and the median rates of matrix products, None for none."""
+    if not rates:
+        return None
+    from ..evaluation.comparison import Arithmetic
+    from ..export.arithmetic import stage_flops
+
+    medians = {name: float(np.median([rate[name] for rate in rates])) for name in rates[0]}
+    return Arithmetic(stage_flops(model), medians)
+
+
+def _head(args: argparse.Namespace, asked: Sequence[Question], absent: Mapping[str, str]
+          ) -> dict[str, Any]:
+    return {
+        'command': args.command_line, 'model': provenance.model_identity(args.model),
+        'images': len(asked), 'detections': sum(len(q.detections) for q in asked),
+        'repeats': args.repeats, 'threads': args.threads, 'hypotheses': args.hypotheses,
+        'absent': dict(absent), 'machine': provenance.machine(),
+        'versions': provenance.versions(),
+    }
+
+
+def _figures(loaded: Mapping[str, Contender], load_seconds: Mapping[str, float],
+             times: Mapping[str, Any], arithmetic: Any) -> dict[str, Any]:
+    from ..evaluation.comparison import contender_figures, ratios
+
+    backends = {name: contender_figures(times[name], arithmetic, loaded[name].precision)
+                for name in loaded}
+    baseline = BASELINE if BASELINE in backends else next(iter(backends))
+    for name, figures in backends.items():
+        figures['load_seconds'] = load_seconds[name]
+        figures['times_faster_than_baseline'] = ratios(figures, backends[baseline])
+    return {
+        'baseline': baseline,
+        'graph_gflop': arithmetic and {
+            name: count / 1e9 for name, count in arithmetic.graph_flops.items()},
+        'gemm_gflop_per_s': arithmetic and {
+            name: rate / 1e9 for name, rate in arithmetic.gemm_flops_per_s.items()},
+        'backends': backends,
+    }
+
+
+def _write(args: argparse.Namespace, figures: Mapping[str, Any]) -> None:
+    from ..evaluation.charts import draw_charts
+    from ..evaluation.comparison_report import charts, table
+    from ..evaluation.report import write_json
+
+    write_json(args.json, figures)
+    print(table(figures))
+    if args.plot:
+        draw_charts(args.plot, charts(figures))
+        print(f'charts: {args.plot}')

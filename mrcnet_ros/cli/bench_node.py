@@ -1,0 +1,162 @@
+"""``mrcnet bench node``: what the node adds to the time of the bare estimator."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import provenance
+from .dataset_arguments import add_model_arguments, positive
+from .node import node_command
+from .traffic_arguments import add_traffic_arguments, positive_float, traffic_frames
+
+if TYPE_CHECKING:
+    from ..evaluation.runner import Estimator
+    from ..evaluation.speed import Answer, Question
+    from ..ros.bag import BagFrame
+    from ..ros.traffic import Traffic
+
+WARM_UP_S = 2.0
+PERCENTILES = (50, 95, 99)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    add_traffic_arguments(parser, objects=1)
+    add_model_arguments(parser, required=False)
+    parser.add_argument('--seconds', type=positive_float, default=15.0, metavar='S',
+                        help='of each turn; the node tells the percentiles of its last 10 s '
+                             '(default: 15)')
+    parser.add_argument('--repeats', type=positive, default=3, metavar='N',
+                        help='turns of estimator and node (default: 3)')
+    parser.add_argument('--json', type=Path, required=True, metavar='FILE',
+                        help="write the figures here; the node's output goes beside it")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure estimator and node in turns, write the figures, print them.
+
+    :raises MrcnetError: when the model cannot be used or the node ends.
+    """
+    from ..demo.assets import shared_file
+    from ..inference.loading import load_any_estimator
+
+    args.model = args.model or shared_file('models/demo')
+    frames = traffic_frames(args)
+    estimator = load_any_estimator(
+        args.model, args.meshes, backend=args.backend, threads=args.threads)
+    return bench(args, estimator, node_command(args), frames)
+
+
+def bench(args: argparse.Namespace, estimator: Estimator, command: Sequence[str],
+          frames: Sequence[BagFrame]) -> int:
+    """Do what ``run`` does, with any estimator and any program as the node.
+
+    :param command: arguments of the Python interpreter.
+    """
+    from tqdm import tqdm
+
+    from ..demo.processes import LoggedProcess, prepare_environment
+    from ..evaluation.report import write_json
+    from ..evaluation.speed import ask_at_rate
+    from ..ros.traffic import Traffic
+
+    prepare_environment()
+    asked = [_question(frame) for frame in frames]
+    bare: list[Answer] = []
+    turns = []
+    with (LoggedProcess('node', command, args.json.with_suffix('.node.log')) as node,
+          Traffic(node.check_runs) as traffic,
+          tqdm(total=2 * args.repeats, unit='turn', disable=None) as bar):
+        traffic.wait_for_node(args.timeout)
+        ask_at_rate(estimator, asked, args.rate, WARM_UP_S)
+        traffic.run(frames, args.rate, WARM_UP_S)
+        for _ in range(args.repeats):
+            bare += ask_at_rate(estimator, asked, args.rate, args.seconds)
+            bar.update()
+            turns.append(_turn(traffic, frames, args))
+            bar.update()
+    figures = {
+        'command': args.command_line, 'model': provenance.model_identity(args.model),
+        'rate_hz': args.rate, 'objects_at_most': args.objects, 'frames': len(frames),
+        'backend': args.backend, 'threads': args.threads, 'seconds': args.seconds,
+        'repeats': args.repeats, **summary(bare, turns), 'turns': turns,
+        'machine': provenance.machine(), 'versions': provenance.versions(),
+    }
+    write_json(args.json, figures)
+    print(table(figures))
+    return 0
+
+
+def _question(frame: BagFrame) -> Question:
+    from rclpy.serialization import deserialize_message
+    from sensor_msgs.msg import Image
+    from vision_msgs.msg import Detection2DArray
+
+    from ..evaluation.speed import Question
+    from ..ros.messages import detections_from_message, rgb_from_image
+
+    image = rgb_from_image(deserialize_message(frame.inputs['/image'], Image))
+    boxes = deserialize_message(frame.inputs['/detections'], Detection2DArray)
+    return Question(image, frame.camera(), detections_from_message(boxes)[0])
+
+
+def _turn(traffic: Traffic, frames: Sequence[BagFrame], args: argparse.Namespace
+          ) -> dict[str, Any]:
+    """Send frames for a while; return what was counted and what the node told last."""
+    traffic.take_ages_s()
+    sent, answered, dropped = traffic.sent, traffic.answered, traffic.dropped()
+    traffic.run(frames, args.rate, args.seconds)
+    told = {name.removesuffix(' [ms]'): float(text) for name, text in traffic.pose_status.items()
+            if name.endswith(' [ms]')}
+    return {
+        'sent': traffic.sent - sent, 'answered': traffic.answered - answered,
+        'dropped': {reason: count - dropped.get(reason, 0)
+                    for reason, count in traffic.dropped().items()
+                    if count > dropped.get(reason, 0)},
+        'node_ms': told, 'received_ms': _percentiles(1e3 * np.array(traffic.take_ages_s())),
+    }
+
+
+def _percentiles(values: Any) -> dict[str, float] | None:
+    if not len(values):
+        return None
+    return {f'p{p}': float(np.percentile(values, p)) for p in PERCENTILES}
+
+
+def summary(bare: Sequence[Answer], turns: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the estimator's percentiles, the node's (medians over turns), and what it adds.
+
+    :param bare: calls of the estimator.
+    """
+    estimator = _percentiles(1e3 * np.array([answer.seconds for answer in bare])) or {}
+    ages = {f'p{p}': float(np.median([turn['node_ms'][f'age p{p}'] for turn in turns]))
+            for p in PERCENTILES}
+    return {
+        'estimator_ms': estimator, 'age_at_publish_ms': ages,
+        'added_ms': {name: ages[name] - estimator[name] for name in ages},
+        'age_p99_over_p50': ages['p99'] / ages['p50'],
+    }
+
+
+def table(figures: Mapping[str, Any]) -> str:
+    """Return the percentiles of estimator and node, what the node adds, and what was dropped."""
+    lines = ['ms'.ljust(28) + ''.join(f'p{p}'.rjust(9) for p in PERCENTILES)]
+    rows = {'bare estimator': figures['estimator_ms'],
+            'age when published': figures['age_at_publish_ms'], 'added': figures['added_ms']}
+    for name, values in rows.items():
+        lines.append(name.ljust(28) + ''.join(f'{values[f"p{p}"]:.2f}'.rjust(9)
+                                              for p in PERCENTILES))
+    sent, answered = (sum(turn[key] for turn in figures['turns']) for key in ('sent', 'answered'))
+    drops: dict[str, int] = {}
+    for turn in figures['turns']:
+        for reason, count in turn['dropped'].items():
+            drops[reason] = drops.get(reason, 0) + count
+    lines.append(f'p99 of the age is {figures["age_p99_over_p50"]:.2f} times its p50')
+    lines.append(f'{answered} of {sent} frames answered at {figures["rate_hz"]:g} Hz; dropped: '
+                 + (', '.join(f'{reason} {count}' for reason, count in drops.items()) or 'none'))
+    return '\n'.join(lines)

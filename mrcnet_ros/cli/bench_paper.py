@@ -1,0 +1,139 @@
+"""``mrcnet bench paper``: one object through the published network in all runtimes."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..specs import PAPER_DATASETS, PaperSpec, paper_spec
+from . import provenance
+from .dataset_arguments import positive
+
+if TYPE_CHECKING:
+    from ..evaluation.paper_speed import PaperInputs, RunGraph
+
+SALT = 'bench'
+PLAIN = 'torch fp32'
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument('--dataset', choices=sorted(PAPER_DATASETS), default='tless',
+                        help='whose network; its weights are seeded (default: tless)')
+    parser.add_argument('--objects', type=positive, default=1, metavar='N',
+                        help='decoders in the network; each takes memory, and one is used '
+                             '(default: 1)')
+    parser.add_argument('--backends', nargs='+', metavar='NAME[:PRECISION]',
+                        help='what to compare with PyTorch (default: all that are present)')
+    parser.add_argument('--threads', type=positive, default=os.cpu_count() or 1, metavar='N',
+                        help='threads of each runtime (default: one for each CPU)')
+    parser.add_argument('--repeats', type=positive, default=5, metavar='N',
+                        help='timed calls of each runtime (default: 5)')
+    parser.add_argument('--json', type=Path, required=True, metavar='FILE',
+                        help='write the figures here')
+    parser.add_argument('--plot', type=Path, metavar='PNG', help='draw them here')
+
+
+def run(args: argparse.Namespace) -> int:
+    """Export the network, load it into all runtimes, time them in turns.
+
+    :raises MrcnetError: when a backend cannot be used.
+    """
+    return bench(args, paper_spec(args.dataset))
+
+
+def bench(args: argparse.Namespace, spec: PaperSpec) -> int:
+    """Do what ``run`` does, with a network of any size."""
+    from tqdm import tqdm
+
+    from ..evaluation.charts import BarChart, draw_charts
+    from ..evaluation.paper_speed import compare_paper, relative_difference
+    from ..evaluation.report import write_json
+    from ..evaluation.speed import speed_summary
+    from ..export.arithmetic import gemm_flops_per_s
+    from ..export.paper_reference import PaperReference, set_threads
+
+    set_threads(args.threads)
+    reference = PaperReference(spec, args.objects, SALT)
+    runs: dict[str, RunGraph] = {PLAIN: reference.run, **_runtimes(args, reference)}
+    rates: list[dict[str, float]] = []
+    with tqdm(total=args.repeats * len(runs), unit='turn', disable=None) as bar:
+        def between() -> None:
+            bar.update()
+            if bar.n % len(runs) == 0:
+                rates.append(gemm_flops_per_s(args.threads))
+
+        times, outputs = compare_paper(runs, _inputs(spec), args.repeats, between)
+    summaries = {name: speed_summary(answers) for name, answers in times.items()}
+    plain_ms = summaries[PLAIN]['image_median_ms']
+    for name, summary in summaries.items():
+        summary['times_faster_than_baseline'] = plain_ms / summary['image_median_ms']
+        summary['largest_relative_difference'] = relative_difference(
+            outputs[name], outputs[PLAIN])
+    figures = {
+        'command': args.command_line, 'dataset': spec.dataset, 'size_px': spec.size_px,
+        'objects': args.objects, 'repeats': args.repeats, 'threads': args.threads,
+        'baseline': PLAIN,
+        'graph_gflop': {name: count / 1e9 for name, count in reference.flops().items()},
+        'gemm_gflop_per_s': {name: float(np.median([rate[name] for rate in rates])) / 1e9
+                             for name in rates[0]},
+        'backends': summaries,
+        'machine': provenance.machine(), 'versions': provenance.versions(),
+    }
+    write_json(args.json, figures)
+    print(table(figures))
+    if args.plot:
+        draw_charts(args.plot, [BarChart(
+            'one object through the published network, without drawing its template', 'ms',
+            {name: s['stage_median_ms'] for name, s in summaries.items()})])
+        print(f'chart: {args.plot}')
+    return 0
+
+
+def _runtimes(args: argparse.Namespace, reference: Any) -> dict[str, RunGraph]:
+    """Return how to run a graph in each runtime but PyTorch, which is the baseline."""
+    from ..inference.backend import RuntimeOptions
+    from ..inference.backends import load_backend
+    from .bench_backends import contenders
+
+    runs: dict[str, RunGraph] = {}
+    with tempfile.TemporaryDirectory(prefix='mrcnet_paper_') as folder:
+        files = reference.export(Path(folder))
+        for name, precision in contenders(args.backends)[0]:
+            if name != 'torch':
+                options = RuntimeOptions(backend=name, precision=precision, threads=args.threads)
+                runs[f'{name} {precision}'] = load_backend(files, options).run
+    return runs
+
+
+def _inputs(spec: PaperSpec) -> PaperInputs:
+    """Return noise of the right shapes: what is in the pictures does not change the time."""
+    from ..evaluation.paper_speed import PaperInputs
+
+    rng = np.random.default_rng(0)
+    shape = (spec.turns, 4, spec.size_px, spec.size_px)
+    return PaperInputs(rng.random(shape, np.float32), rng.random(shape, np.float32),
+                       rng.random((spec.turns, 3), np.float32))
+
+
+def table(figures: Mapping[str, Any]) -> str:
+    """Return one line a runtime: time, times faster than PyTorch, stages, largest difference."""
+    heads = ['median ms', 'faster', 'stage1', 'template', 'stage2', 'differs by']
+    lines = ['one object'.ljust(20) + ''.join(head.rjust(12) for head in heads)]
+    for name, own in figures['backends'].items():
+        values = [own['image_median_ms'], own['times_faster_than_baseline'],
+                  *(own['stage_median_ms'][s] for s in ('stage1', 'template', 'stage2'))]
+        cells = [f'{value:.4g}' for value in values]
+        cells.append(f'{max(own["largest_relative_difference"].values()):.1e}')
+        lines.append(name.ljust(20) + ''.join(cell.rjust(12) for cell in cells))
+    lines.append(f'{figures["objects"]} decoders, crops of {figures["size_px"]} px, '
+                 f'{figures["threads"]} threads; drawing the template is not part of it')
+    lines.append('matrix products: ' + ', '.join(
+        f'{name} {rate:.0f} GFLOP/s' for name, rate in figures['gemm_gflop_per_s'].items()))
+    return '\n'.join(lines)

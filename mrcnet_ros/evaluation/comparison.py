@@ -1,0 +1,143 @@
+"""Several estimators side by side on the same images, in turns, so that no one is lucky."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import cycle, islice
+from typing import Any
+
+from .runner import Estimator
+from .speed import Answer, Question, ask, speed_summary
+
+# after another one has run, whose threads may still spin
+SETTLE_S = 0.3
+CALLS = 3
+
+
+@dataclass(frozen=True, eq=False)
+class Contender:
+    """An estimator that is compared.
+
+    :param forget: empties its memory of template features; None when it has none.
+    :param precision: in which it computes, as the roofline names it.
+    """
+
+    estimator: Estimator
+    forget: Callable[[], None] | None
+    precision: str
+
+
+@dataclass
+class Times:
+    """All calls of one contender.
+
+    :param cold: whole images, the memory emptied before each; none without a memory.
+    :param warm: whole images whose templates are in memory.
+    :param batches: by number of detections, all in memory.
+    """
+
+    cold: list[Answer] = field(default_factory=list)
+    warm: list[Answer] = field(default_factory=list)
+    batches: dict[int, list[Answer]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """What there is to compute, and how fast this machine could.
+
+    :param graph_flops: of one detection by graph.
+    :param gemm_flops_per_s: of large matrix products by precision.
+    """
+
+    graph_flops: Mapping[str, int]
+    gemm_flops_per_s: Mapping[str, float]
+
+
+def batch_question(asked: Sequence[Question], count: int) -> Question:
+    """Return the image with most detections, with so many of them, repeated when it has fewer."""
+    richest = max(asked, key=lambda q: len(q.detections))
+    return dataclasses.replace(
+        richest, detections=list(islice(cycle(richest.detections), count)))
+
+
+def compare(
+    contenders: Mapping[str, Contender], asked: Sequence[Question], batches: Sequence[int],
+    repeats: int, between: Callable[[], object] = lambda: None,
+) -> dict[str, Times]:
+    """Measure all contenders in each repeat, each time beginning with another.
+
+    :param batches: numbers of detections.
+    :param between: called after each contender's turn.
+    """
+    times = {name: Times(batches={n: [] for n in batches}) for name in contenders}
+    names = list(contenders)
+    for repeat in range(repeats):
+        for name in names[repeat % len(names):] + names[:repeat % len(names)]:
+            time.sleep(SETTLE_S)
+            _turn(contenders[name], times[name], asked)
+            between()
+    return times
+
+
+def _turn(contender: Contender, times: Times, asked: Sequence[Question]) -> None:
+    estimator, forget = contender.estimator, contender.forget
+    ask(estimator, asked[0])
+    if forget is not None:
+        for question in asked:
+            forget()
+            times.cold.append(ask(estimator, question))
+    for question in asked:
+        ask(estimator, question)
+    times.warm += [ask(estimator, question) for question in asked]
+    for count, answers in times.batches.items():
+        question = batch_question(asked, count)
+        ask(estimator, question)
+        answers += [ask(estimator, question) for _ in range(CALLS)]
+
+
+def contender_figures(times: Times, arithmetic: Arithmetic | None, precision: str
+                      ) -> dict[str, Any]:
+    """Return medians of all calls, and how much of the machine is used.
+
+    :param arithmetic: None when it is not known.
+    """
+    batches = {}
+    for count, answers in times.batches.items():
+        summary = speed_summary(answers)
+        summary['detection_median_ms'] = summary['image_median_ms'] / count
+        summary['share_of_gemm'] = (
+            shares(summary, count, arithmetic, precision) if arithmetic else None)
+        batches[str(count)] = summary
+    return {'cold': speed_summary(times.cold) if times.cold else None,
+            'warm': speed_summary(times.warm), 'batches': batches}
+
+
+def shares(summary: Mapping[str, Any], count: int, arithmetic: Arithmetic, precision: str
+           ) -> dict[str, float] | None:
+    """Return the rate of arithmetic as a part of that of matrix products, by stage and in all.
+
+    :param summary: of calls with ``count`` detections, their templates in memory.
+    :return: None when the rate of matrix products is not known in this precision.
+    """
+    rate = arithmetic.gemm_flops_per_s.get(precision)
+    if rate is None:
+        return None
+    flops = {stage: count * arithmetic.graph_flops[stage] for stage in ('stage1', 'stage2')}
+    found = {stage: 1e3 * flops[stage] / summary['stage_median_ms'][stage] / rate
+             for stage in flops if summary['stage_median_ms'].get(stage)}
+    return {**found, 'all': 1e3 * sum(flops.values()) / summary['image_median_ms'] / rate}
+
+
+def ratios(figures: Mapping[str, Any], baseline: Mapping[str, Any]) -> dict[str, float]:
+    """Return how many times faster than the baseline each kind of call is."""
+    found = {}
+    for state in ('cold', 'warm'):
+        if figures[state] and baseline[state]:
+            found[state] = baseline[state]['image_median_ms'] / figures[state]['image_median_ms']
+    for count, summary in figures['batches'].items():
+        found[f'batch_{count}'] = (
+            baseline['batches'][count]['image_median_ms'] / summary['image_median_ms'])
+    return found
