@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -82,9 +83,12 @@ class NodeProcess:
             self.process.wait()
 
 
-def double_node(domain: int, *parameters: str, slow: bool = False) -> NodeProcess:
-    """Start the node with ``BoxEstimator``; parameters as ``name:=value``."""
+def double_node(
+    domain: int, *parameters: str, slow: bool = False, remaps: Sequence[str] = (),
+) -> NodeProcess:
+    """Start the node with ``BoxEstimator``; parameters and remaps as ``name:=value``."""
     arguments = [word for parameter in parameters for word in ('-p', parameter)]
+    arguments += [word for remap in remaps for word in ('-r', remap)]
     own = ['slow'] if slow else []
     return NodeProcess([STAND_IN, *own, '--ros-args', *arguments], domain)
 
@@ -116,9 +120,12 @@ def node_fixture(number: int, *parameters: str, scope: str = 'module'):
 
 
 class Client:
-    """Publishes inputs and collects outputs; lives in the test's process."""
+    """Publishes inputs and collects outputs; lives in the test's process.
 
-    def __init__(self, domain: int, *, compressed: bool = False):
+    :param namespace: of the node that it talks to.
+    """
+
+    def __init__(self, domain: int, *, compressed: bool = False, namespace: str = ''):
         import rclpy
         from diagnostic_msgs.msg import DiagnosticArray
         from geometry_msgs.msg import PoseStamped
@@ -131,7 +138,7 @@ class Client:
         os.environ.update({k: v for k, v in environment(domain).items() if k.startswith('ROS_')})
         self.context = rclpy.Context()
         rclpy.init(context=self.context, domain_id=domain)
-        self.node = rclpy.create_node('client', context=self.context)
+        self.node = rclpy.create_node('client', context=self.context, namespace=namespace)
         self.executor = SingleThreadedExecutor(context=self.context)
         self.executor.add_node(self.node)
         qos = QoSProfile(depth=50, reliability=ReliabilityPolicy.RELIABLE)
@@ -141,7 +148,8 @@ class Client:
                                 'camera_info': CameraInfo,
                                 'detections': Detection2DArray}.items()}
         self.answers, self.poses, self.transforms = [], [], []
-        self.status, self.reports = {}, 0
+        self.status, self.reports, self.clock = {}, 0, None
+        self._name = f'{namespace}/pose_node: '.lstrip('/')
         self.node.create_subscription(DiagnosticArray, '/diagnostics', self._diagnosed, qos)
         self.node.create_subscription(
             Detection3DArray, 'object_detections', self.answers.append, qos)
@@ -150,8 +158,11 @@ class Client:
             TFMessage, '/tf', lambda m: self.transforms.extend(m.transforms), qos)
 
     def _diagnosed(self, message):
-        self.reports += 1
-        self.status.update({s.name.split(': ')[1]: s for s in message.status})
+        statuses = {s.name.removeprefix(self._name): s for s in message.status
+                    if s.name.startswith(self._name)}
+        if statuses:
+            self.reports, self.clock = self.reports + 1, message.header.stamp
+            self.status.update(statuses)
 
     def diagnosis(self, part: str, text: str, timeout_s: float = 15.0):
         """Wait for the status of a part of the node that says ``text``, and return it."""
@@ -199,7 +210,7 @@ class Client:
 
     def call_async(self, kind, name: str, request):
         """Call a service of the node and return the future."""
-        service = self.node.create_client(kind, f'/pose_node/{name}')
+        service = self.node.create_client(kind, f'pose_node/{name}')
         assert service.wait_for_service(PATIENCE * 20), f'there is no service {name}'
         return service.call_async(request)
 

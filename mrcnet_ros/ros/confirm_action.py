@@ -61,6 +61,7 @@ class ConfirmAction:
 
     def __init__(self, node: Any) -> None:
         """Offer the action; until :meth:`start` every goal is refused."""
+        self._node: Any = node
         self._handler: FrameHandler | None = None
         self._lock = threading.Lock()
         self._waiting: list[_Request] = []
@@ -96,7 +97,8 @@ class ConfirmAction:
             confirmed = request.confirmation.see(
                 messages.stamp_ns(answer.header), answer.scene.names, answer.measured, parameters)
             if confirmed is not None:
-                self._settle(request, self._outcome(request, answer, confirmed))
+                self._settle(request, self._outcome(request, answer, confirmed,
+                                                    parameters.frame_prefix))
                 self._wake.trigger()
 
     def _settle(self, request: _Request, outcome: TransformStamped | _RefusedError) -> None:
@@ -106,7 +108,7 @@ class ConfirmAction:
                 request.outcome = outcome
 
     def _outcome(
-        self, request: _Request, answer: Answer, confirmed: Confirmed,
+        self, request: _Request, answer: Answer, confirmed: Confirmed, frame_prefix: str,
     ) -> TransformStamped | _RefusedError:
         """Publish a confirmed pose and return it, or why it is not what was asked for."""
         wanted, frame_id = request.goal.request.target_frame, answer.header.frame_id
@@ -120,7 +122,8 @@ class ConfirmAction:
             answer.header, confirmed.name, estimate, request.handler.bounds[estimate.label])
         detection.results[0].pose.covariance = confirmed.spread.covariance.ravel().tolist()
         self._publisher.publish(Detection3DArray(header=answer.header, detections=[detection]))
-        return messages.transform_stamped(answer.header, confirmed.name, estimate)
+        return messages.transform_stamped(
+            answer.header, frame_prefix + confirmed.name, estimate)
 
     # Executor thread
 
@@ -151,10 +154,11 @@ class ConfirmAction:
                 f'timeout is {timeout_s:g} s; give the time that several frames take')
         if self._handler is None:
             raise _inactive()
+        wanted = asked.source_frame.removeprefix(self._node.parameters.frame_prefix)
         not_before_ns = asked.source_time.sec * 10**9 + asked.source_time.nanosec
         try:
             confirmation = Confirmation(
-                asked.source_frame, not_before_ns or -2**63, self._handler.objects)
+                wanted, not_before_ns or -2**63, self._handler.objects)
         except UnknownLabelError as error:
             raise _RefusedError(TF2Error.LOOKUP_ERROR, str(error)) from error
         return _Request(goal, self._handler, confirmation, time.monotonic() + timeout_s)

@@ -141,7 +141,7 @@ class FrameHandler:
         measured = self._finite_poses(result)
         names, poses = self._tracks.update(messages.stamp_ns(header), measured, parameters)
         scene = Scene(image, camera, names, poses, len(frame.detections.detections))
-        return self._messages(header, scene, measured, result)
+        return self._messages(header, scene, measured, result, parameters.frame_prefix)
 
     def _detections(self, message: Any, min_score: float) -> list[Detection]:
         detections, unlabelled = messages.detections_from_message(message)
@@ -167,11 +167,13 @@ class FrameHandler:
 
     def _messages(
         self, header: Header, scene: Scene, measured: list[PoseEstimate], result: FrameResult,
+        frame_prefix: str,
     ) -> Answer:
         named = list(zip(scene.names, scene.estimates, strict=True))
         answer = Answer(
             poses=[messages.pose_stamped(header, pose) for _, pose in named],
-            transforms=[messages.transform_stamped(header, name, pose) for name, pose in named],
+            transforms=[messages.transform_stamped(header, frame_prefix + name, pose)
+                        for name, pose in named],
             detections=Detection3DArray(header=header),
             scene=scene, measured=measured, result=result)
         answer.detections.detections = [

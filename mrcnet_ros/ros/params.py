@@ -64,6 +64,9 @@ class NodeParameters:
         'latest', 'latest: a newer frame replaces a waiting one; lossless: every frame is '
         'answered, in order', choices=('latest', 'lossless'))
     publish_tf: bool = _parameter(True, 'send a transform for each object to /tf', live=True)
+    frame_prefix: str = _parameter(
+        '', 'put before the names of the frames sent to /tf, for instance left/; where several '
+        'nodes see the same objects', live=True)
     publish_markers: bool = _parameter(
         True, 'show object meshes on markers, while somebody listens', live=True)
     marker_lifetime_s: float = _parameter(
