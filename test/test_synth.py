@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 import synth_folder
+import yaml
 from meshes import rasterise
 from scipy.spatial.distance import pdist
 from synth_folder import CAMERA, HEIGHT, MESHES, WIDTH
@@ -13,11 +14,12 @@ from synth_folder import CAMERA, HEIGHT, MESHES, WIDTH
 from mrcnet_ros.cli import main as mrcnet
 from mrcnet_ros.errors import DatasetError, SpecError
 from mrcnet_ros.evaluation.bop import BopDataset
-from mrcnet_ros.evaluation.bop_writer import INVISIBLE, box_xywh
+from mrcnet_ros.evaluation.bop_writer import INVISIBLE, box_xywh, write_models
 from mrcnet_ros.objects import load_bop_objects
 from mrcnet_ros.rendering.renderer import Renderer
 from mrcnet_ros.synth.dataset import make_dataset
 from mrcnet_ros.synth.rooms import Rooms
+from mrcnet_ros.synth.source import from_models
 
 
 @pytest.fixture(scope='module')
@@ -137,6 +139,24 @@ def test_models_are_in_millimetres_with_measured_sizes_and_given_symmetries(fold
         np.testing.assert_array_equal(back.colors, mesh.colors)
     assert len(objects[2].symmetries.transforms) == 1
     assert len(objects[5].symmetries.transforms) == 4
+
+
+def test_symmetries_in_metres_become_millimetres(tmp_path):
+    """Offsets of axes and translations are lengths, rotations are not."""
+    synth_folder.source(tmp_path)
+    half_turn = [-1.0, 0, 0, 0.02, 0, -1.0, 0, 0, 0, 0, 1.0, 0, 0, 0, 0, 1.0]
+    entries = [{'id': 2, 'label': 'thing', 'mesh': '2.ply', 'unit_m': 1.0,
+                'symmetries_discrete': [half_turn],
+                'symmetries_continuous': [{'axis': [0, 0, 1], 'offset': [0.01, 0, -0.03]}]}]
+    (tmp_path / 'one.yaml').write_text(yaml.safe_dump(entries))
+    source = from_models(tmp_path / 'one.yaml')
+    write_models(tmp_path / 'models', source.objects, source.symmetries)
+    info = json.loads((tmp_path / 'models' / 'models_info.json').read_text())['2']
+    assert info['symmetries_continuous'] == [{'axis': [0, 0, 1], 'offset': [10, 0, -30]}]
+    assert info['symmetries_discrete'] == [half_turn[:3] + [20.0] + half_turn[4:]]
+    np.testing.assert_allclose(
+        load_bop_objects(tmp_path / 'models')[2].symmetries.transforms,
+        source.objects[2].symmetries.transforms, atol=1e-12)
 
 
 def test_targets_are_what_is_visible_by_a_tenth(folder, frames):

@@ -67,7 +67,7 @@ class BopDataset:
         if not on_disk:
             raise DatasetError(
                 f'{self.split_path}: none of the {len(targets)} images with targets is on disk; '
-                f'extract the images of split {split!r} there'
+                f'extract the images of split {self.split!r} there'
             )
         self.images_without_file = len(targets) - len(on_disk)
         self.frames = tuple(_frame(scenes[scene_id], image_id, on_disk[scene_id, image_id])
