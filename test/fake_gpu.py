@@ -158,6 +158,8 @@ def fake_tensorrt(cuda: FakeCuda, largest: int, version: str = '10.0.0') -> type
             self._session = session
             self._shapes: dict[str, tuple[int, ...]] = {}
             self._addresses: dict[str, int] = {}
+            self._known: dict[str, tuple[int, ...]] = {}
+            self._results: dict[str, tuple[int, ...]] = {}
 
         def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
             self._shapes[name] = shape
@@ -169,9 +171,14 @@ def fake_tensorrt(cuda: FakeCuda, largest: int, version: str = '10.0.0') -> type
             return True
 
         def get_tensor_shape(self, name: str) -> tuple[int, ...]:
-            rows = next(iter(self._shapes.values()))[0]
-            shape = next(o.shape for o in self._session.get_outputs() if o.name == name)
-            return (rows, *shape[1:])
+            if self._known != self._shapes:  # the graph does not say: try it on nothing
+                feeds = {i.name: np.zeros(self._shapes[i.name], kinds[i.type])
+                         for i in self._session.get_inputs()}
+                names = [o.name for o in self._session.get_outputs()]
+                answers = self._session.run(names, feeds)
+                self._results = {n: a.shape for n, a in zip(names, answers, strict=True)}
+                self._known = dict(self._shapes)
+            return self._results[name]
 
         def execute_async_v3(self, stream: int) -> bool:
             assert stream == 77

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import json
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +20,7 @@ import pytest
 from fake_gpu import FakeCuda, fake_pycuda, fake_tensorrt
 from test_estimator import CAMERA, DETECTIONS, IMAGE, assert_same_pose
 
+from mrcnet_ros.cli.main import main
 from mrcnet_ros.errors import BackendError
 from mrcnet_ros.inference import engines, tensorrt_backend, tensorrt_build
 from mrcnet_ros.inference.backend import RESIDENT, RuntimeOptions
@@ -197,12 +200,58 @@ def test_a_gpu_that_the_library_cannot_build_for_is_named() -> None:
 
 
 @needs_rtx
-def test_the_build_tells_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Phases and steps of the library reach whoever waits."""
-    monkeypatch.setattr(tensorrt_build, 'SAY_EVERY_S', 0.0)
+def test_the_library_says_how_far_it_is() -> None:
+    """It calls the monitor that it is given."""
+    process = subprocess.run(
+        [sys.executable, '-m', tensorrt_build.__name__, json.dumps(dataclasses.asdict(TARGET))],
+        input=small_graph('Relu'), capture_output=True, check=True)
+    assert re.search(rb'^progress: .+, \d+ of \d+$', process.stderr, re.MULTILINE)
+    assert process.stdout
+
+
+# a library that builds what it is told to
+STAND_IN = '''
+import os, time
+from unittest.mock import MagicMock
+Logger, OnnxParser, NetworkDefinitionCreationFlag, BuilderFlag = (MagicMock() for _ in range(4))
+NetworkDefinitionCreationFlag.STRONGLY_TYPED = 1
+IProgressMonitor = object
+class Builder:
+    def __init__(self, logger):
+        self.create_optimization_profile = self.create_builder_config = MagicMock()
+    def build_serialized_network(self, network, config):
+        print('hello', flush=True)
+        os.write(1, b'hello from C\\n')
+        config.progress_monitor.phase_start('melting', '', 4)
+        config.progress_monitor.step_complete('melting', 1)
+        time.sleep({seconds})
+        return b'the engine'
+    def create_network(self, flags):
+        assert flags == 2, flags
+        return MagicMock(num_inputs=0)
+'''
+
+
+def test_what_a_library_prints_does_not_get_into_the_engine(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some write to standard output, which the engine comes by; the engine is what was built."""
+    (tmp_path / 'tensorrt.py').write_text(STAND_IN.format(seconds=0))
+    monkeypatch.setenv('PYTHONPATH', str(tmp_path))
+    target = dataclasses.replace(TARGET, library='tensorrt')
+    assert build_engine(small_graph('Relu'), target, lambda text: None) == b'the engine'
+
+
+def test_whoever_waits_hears_how_far_it_is(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also while the library itself says nothing for long."""
+    (tmp_path / 'tensorrt.py').write_text(STAND_IN.format(seconds=3))
+    monkeypatch.setenv('PYTHONPATH', str(tmp_path))
+    monkeypatch.setattr(tensorrt_build, 'SAY_EVERY_S', 0.2)
     said: list[str] = []
-    assert build_engine(small_graph('Relu'), TARGET, said.append)
-    assert any(re.fullmatch(r'.+, \d+ of \d+', text) for text in said)
+    build_engine(small_graph('Relu'), dataclasses.replace(TARGET, library='tensorrt'),
+                 said.append)
+    assert re.fullmatch(r'starting, \d+ s so far', said[0])
+    assert re.fullmatch(r'melting, 2 of 4, \d+ s so far', said[-1])
 
 
 @pytest.mark.parametrize(('body', 'said'), [
@@ -220,26 +269,6 @@ def test_a_library_that_dies_is_an_error(
     with pytest.raises(BackendError, match='tensorrt cannot build') as caught:
         build_engine(small_graph('Relu'), target, lambda text: None)
     assert said in str(caught.value)
-
-
-def test_what_a_library_prints_does_not_get_into_the_engine(
-        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Some write to standard output, which the engine comes by; the engine is what was built."""
-    (tmp_path / 'tensorrt.py').write_text('''if True:
-        import os
-        from unittest.mock import MagicMock
-        print('hello', flush=True)
-        os.write(1, b'hello from C')
-        Logger, Builder, OnnxParser, NetworkDefinitionCreationFlag, BuilderFlag = (
-            MagicMock() for _ in range(5))
-        NetworkDefinitionCreationFlag.STRONGLY_TYPED = 1
-        IProgressMonitor = object
-        Builder().create_network().num_inputs = 0
-        Builder().build_serialized_network.return_value = b'the engine'
-    ''')
-    monkeypatch.setenv('PYTHONPATH', str(tmp_path))
-    target = dataclasses.replace(TARGET, library='tensorrt')
-    assert build_engine(small_graph('Relu'), target, lambda text: None) == b'the engine'
 
 
 def test_a_library_that_is_missing_is_named(tmp_path: Path,
@@ -474,6 +503,41 @@ def test_a_full_gpu_and_an_unknown_device_are_errors(stand: Stand) -> None:
     stand.cuda.full = True
     with pytest.raises(BackendError, match='memory of Fake GPU is full'):
         backend.keep(np.zeros(4, np.float32))
+
+
+@needs_rtx
+def test_engines_are_exported_ahead_of_the_first_start(
+        tiny_model: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """For a GPU that is not here; the second time they are found, and meshes are not needed."""
+    command = ['export', '--model', str(tiny_model.path), '--backend', 'tensorrt_rtx',
+               '--precision', 'fp16', '--capability', '8.9', '--engines', str(tmp_path)]
+    assert main(command) == 0
+    first = capsys.readouterr()
+    assert 'engine of stage2 in fp16 for compute capability 8.9, 1 to 16 rows' in first.err
+    files = [Path(line) for line in first.out.splitlines()]
+    assert [file.name.split('-')[:2] for file in files] == [[g, 'fp16'] for g in DEFAULT_GRAPHS]
+    assert all(file.is_file() for file in files)
+    assert main(command) == 0
+    assert capsys.readouterr() == (first.out, '')
+
+
+@pytest.mark.parametrize(('words', 'said'), [
+    ([], 'give a configuration and --output DIR'),
+    (['config.yaml'], 'give a configuration and --output DIR'),
+    (['--model', str(LMO)], '--backend NAME to build engines'),
+    (['config.yaml', '--model', str(LMO), '--backend', 'tensorrt'], 'give a configuration'),
+    (['--model', str(LMO), '--backend', 'tensorrt', '--capability', '8.9'],
+     'tensorrt builds only for the GPU it runs on'),
+    (['--model', str(LMO), '--backend', 'tensorrt_rtx', '--capability', 'ampere'],
+     "--capability is 'ampere', expected two numbers such as 8.9"),
+    (['--model', 'nowhere', '--backend', 'tensorrt_rtx', '--capability', '8.9'],
+     'model nowhere: there is no such directory'),
+])
+def test_a_wrong_export_says_what_is_wrong(
+        words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Combinations that make no sense, and a GPU or model that there is not."""
+    assert main(['export', *words]) == 2
+    assert said in capsys.readouterr().err
 
 
 @pytest.fixture(params=['tensorrt', 'tensorrt_rtx'])

@@ -1,29 +1,103 @@
-"""``mrcnet export``: turn a checkpoint into a model directory that the node can load."""
+"""``mrcnet export``: turn a checkpoint into a model directory, and its graphs into engines."""
 
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import BackendError, SpecError
+from .dataset_arguments import positive, say
+
+if TYPE_CHECKING:
+    from ..inference.engines import EngineSettings
+
+LIBRARIES = ('tensorrt', 'tensorrt_rtx')
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument('config', type=Path, help='the training configuration')
-    parser.add_argument('--output', type=Path, required=True, metavar='DIR',
+    parser.add_argument('config', type=Path, nargs='?', help='the training configuration')
+    parser.add_argument('--output', type=Path, metavar='DIR',
                         help='the model directory, made when needed')
     parser.add_argument('--checkpoint', type=Path, default=None, metavar='FILE',
                         help='default: checkpoint.pt in the output folder of the configuration')
+    parser.add_argument('--model', type=Path, metavar='DIR',
+                        help='build engines of this model directory, without a configuration')
+    engines = parser.add_argument_group('engines, built ahead of the first start')
+    engines.add_argument('--backend', choices=LIBRARIES, help='build engines for it')
+    engines.add_argument('--precision', choices=('fp32', 'fp16'), default='fp32',
+                         help='of their products (default: fp32)')
+    engines.add_argument('--max-batch', type=positive, default=16, metavar='N',
+                         help='largest batch (default: 16, which is what the node asks for)')
+    engines.add_argument('--capability', default='', metavar='X.Y',
+                         help='compute capability of another GPU than the one here, such as 8.9; '
+                              'tensorrt_rtx only')
+    engines.add_argument('--engines', type=Path, metavar='DIR',
+                         help="folder of the engines (default: in the user's cache)")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write the model directory.
+    """Write the model directory, build the engines, and print where they are.
 
-    :raises MrcnetError: when configuration or checkpoint cannot be used.
+    :raises MrcnetError: when configuration, checkpoint or model cannot be used, or an engine
+        cannot be built.
     """
-    from ..export.directory import export_checkpoint
-    from ..training.config import read_config
+    exporting = args.config is not None and args.output is not None and args.model is None
+    building = args.model is not None and args.backend is not None
+    if not exporting and (not building or args.config or args.output):
+        raise SpecError('give a configuration and --output DIR to export a checkpoint, or --model '
+                        'DIR and --backend NAME to build engines of a model')
+    if exporting:
+        from ..export.directory import export_checkpoint
+        from ..training.config import read_config
 
-    config = read_config(args.config)
-    checkpoint = args.checkpoint or config.output / 'checkpoint.pt'
-    print(export_checkpoint(checkpoint, config, args.output))
+        config = read_config(args.config)
+        checkpoint = args.checkpoint or config.output / 'checkpoint.pt'
+        print(export_checkpoint(checkpoint, config, args.output))
+    if args.backend is not None:
+        _build(args)
     return 0
+
+
+def _build(args: argparse.Namespace) -> None:
+    from ..inference.engine_store import EngineStore
+    from ..inference.engines import get_engine, graph_files
+
+    graphs = graph_files(args.model or args.output)
+    settings, store = _settings(args), EngineStore(args.engines)
+    for graph in graphs:
+        _, key = get_engine(graph, graphs, settings, store, say)
+        if store.load(key) is None:
+            raise BackendError(f'the engine of {graph} cannot be stored in {store.root}; free '
+                               'space, or give another folder with --engines')
+        print(store.path(key))
+
+
+def _settings(args: argparse.Namespace) -> EngineSettings:
+    """Return what to build with and for.
+
+    :raises BackendError: when the library is missing, or the GPU that engines are for.
+    """
+    from ..inference.cuda_driver import cuda_problem
+    from ..inference.engines import EngineSettings, library_version
+
+    gpu, capability = '', args.capability
+    if not capability:
+        if problem := cuda_problem():
+            raise BackendError(f'backend {args.backend} {problem}; tensorrt_rtx builds for '
+                               'another GPU with --capability')
+        from ..inference.gpu_memory import Gpu
+
+        here = Gpu()
+        gpu, capability = here.name, here.capability
+        here.close()
+    elif args.backend != 'tensorrt_rtx':
+        raise BackendError('tensorrt builds only for the GPU it runs on; leave --capability out, '
+                           'or use tensorrt_rtx')
+    elif not re.fullmatch(r'\d+\.\d', capability):
+        raise BackendError(f'--capability is {capability!r}, expected two numbers such as 8.9')
+    return EngineSettings(
+        library=args.backend, version=library_version(args.backend), gpu=gpu,
+        capability=capability, precision=args.precision, max_batch=args.max_batch)

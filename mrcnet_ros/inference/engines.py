@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import BackendError
+from .backend import GRAPHS
 from .engine_store import EngineKey, EngineStore
-from .paper_model import PAPER_GRAPHS
+from .model_directory import check_file, read_model_json
+from .paper_model import PAPER_GRAPHS, has_paper_preset
 from .tensorrt_build import EngineTarget, build_engine
 
 CONVERTER = 1  # raise it when :mod:`.engine_graph` gives other graphs than before
@@ -43,6 +45,19 @@ class EngineSettings:
     def tuned_for(self) -> str:
         """Return the GPU that engines are for, '' when they fit every one of the capability."""
         return '' if self.library == RTX else self.gpu
+
+
+def graph_files(model_dir: Path) -> dict[str, Path]:
+    """Return the graphs of a model directory of either preset; meshes are not needed.
+
+    :raises ModelError: when one is missing, damaged, or of another model.
+    """
+    names = PAPER_GRAPHS if has_paper_preset(model_dir) else GRAPHS
+    files = read_model_json(model_dir)[1].get('files', {})
+    graphs = {name: model_dir / f'{name}.onnx' for name in names}
+    for file in graphs.values():
+        check_file(file, files.get(file.name, ''))
+    return graphs
 
 
 def batch_profile(graphs: Mapping[str, Path], max_batch: int) -> tuple[int, int, int]:

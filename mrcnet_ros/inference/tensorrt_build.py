@@ -56,29 +56,44 @@ def build_engine(graph: bytes, target: EngineTarget, say: Callable[[str], None])
     :raises BackendError: when it cannot be built; with what the library said.
     """
     command = [sys.executable, '-m', __name__, json.dumps(asdict(target))]
-    tail: deque[str] = deque(maxlen=TAIL_LINES)
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                           stderr=subprocess.PIPE) as process:
-        assert process.stdin and process.stdout and process.stderr
-        threads = [Thread(target=_feed, args=(process.stdin, graph), daemon=True),
-                   Thread(target=_listen, args=(process.stderr, tail, say), daemon=True)]
         try:
-            for thread in threads:
-                thread.start()
-            engine = process.stdout.read()
+            engine, tail = _attend(process, graph, say)
         except BaseException:
             process.kill()
             raise
-        for thread in threads:
-            thread.join()
-    if process.returncode != 0 or not engine:
-        code = process.returncode
+    code = process.returncode
+    if code != 0 or not engine:
         how = f'signal {signal.Signals(-code).name}' if code < 0 else f'exit code {code}'
         said = '\n'.join(tail) or 'it said nothing'
         raise BackendError(
             f'{target.library} cannot build a {target.precision} engine for compute capability '
             f'{target.capability or "of the GPU here"} ({how}):\n{said}')
-    return bytes(engine)
+    return engine
+
+
+def _attend(process: subprocess.Popen[bytes], graph: bytes, say: Callable[[str], None]
+            ) -> tuple[bytes, list[str]]:
+    """Feed a process until it ends; return the engine and the last that it said."""
+    assert process.stdin and process.stdout and process.stderr
+    engine: list[bytes] = []
+    tail: deque[str] = deque(maxlen=TAIL_LINES)
+    progress = deque(['starting'], maxlen=1)
+    threads = [Thread(target=_feed, args=(process.stdin, graph), daemon=True),
+               Thread(target=_listen, args=(process.stderr, tail, progress), daemon=True),
+               Thread(target=_collect, args=(process.stdout, engine), daemon=True)]
+    for thread in threads:
+        thread.start()
+    start = time.monotonic()
+    while process.poll() is None:
+        try:
+            process.wait(SAY_EVERY_S)
+        except subprocess.TimeoutExpired:
+            say(f'{progress[0]}, {time.monotonic() - start:.0f} s so far')
+    for thread in threads:
+        thread.join()
+    return b''.join(engine), list(tail)
 
 
 def _feed(pipe: IO[bytes], data: bytes) -> None:
@@ -89,15 +104,17 @@ def _feed(pipe: IO[bytes], data: bytes) -> None:
         pass  # the process ended early; its exit code tells more
 
 
-def _listen(pipe: IO[bytes], tail: deque[str], say: Callable[[str], None]) -> None:
-    last = 0.0
+def _collect(pipe: IO[bytes], engine: list[bytes]) -> None:
+    engine.append(pipe.read())
+
+
+def _listen(pipe: IO[bytes], tail: deque[str], progress: deque[str]) -> None:
     for raw in pipe:
         line = raw.decode(errors='replace').rstrip()
-        if not line.startswith(PROGRESS):
+        if line.startswith(PROGRESS):
+            progress.append(line.removeprefix(PROGRESS))
+        else:
             tail.append(line)
-        elif time.monotonic() - last > SAY_EVERY_S:
-            last = time.monotonic()
-            say(line.removeprefix(PROGRESS))
 
 
 def main() -> int:
