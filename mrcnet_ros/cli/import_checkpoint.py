@@ -6,17 +6,22 @@ import argparse
 import sys
 from pathlib import Path
 
-from ..specs import PAPER_DATASETS, paper_spec
+from ..errors import SpecError
+from ..specs import PAPER_DATASETS, PaperSpec, paper_spec
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument('checkpoint', type=Path, metavar='FILE',
-                        help='a published checkpoint; read without executing anything in it')
-    parser.add_argument('--dataset', required=True, choices=sorted(PAPER_DATASETS),
-                        help='that it was trained for')
-    parser.add_argument('--meshes', type=Path, required=True, metavar='DIR',
-                        help='BOP models folder of the dataset (models_cad for tless)')
+                        help='a published checkpoint, or one of mrcnet train; read without '
+                             'executing anything in it')
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument('--dataset', choices=sorted(PAPER_DATASETS), help='that it was trained for')
+    what.add_argument('--config', type=Path, metavar='FILE',
+                      help='configuration that mrcnet train made it with')
+    parser.add_argument('--meshes', type=Path, metavar='DIR',
+                        help='BOP models folder of the dataset (models_cad for tless); with '
+                             '--config its own by default')
     parser.add_argument('--output', type=Path, required=True, metavar='DIR',
                         help='the model directory, made when needed')
     parser.add_argument('--view-origin', choices=('principal_point', 'box_centre'),
@@ -32,10 +37,26 @@ def run(args: argparse.Namespace) -> int:
     """
     from ..export.published import import_published
 
-    spec = paper_spec(args.dataset, view_origin=args.view_origin)
-    folder, left_out = import_published(
-        args.checkpoint, spec, PAPER_DATASETS[args.dataset].object_ids, args.meshes, args.output)
+    spec, object_ids, meshes = _of_run(args) if args.config else _of_dataset(args)
+    folder, left_out = import_published(args.checkpoint, spec, object_ids, meshes, args.output)
     if left_out:
-        print(f'left out, no mesh in {args.meshes}: objects {left_out}', file=sys.stderr)
+        print(f'left out, no mesh in {meshes}: objects {left_out}', file=sys.stderr)
     print(folder)
     return 0
+
+
+def _of_dataset(args: argparse.Namespace) -> tuple[PaperSpec, tuple[int, ...], Path]:
+    """Return spec, objects in class order and meshes of a published checkpoint."""
+    if args.meshes is None:
+        raise SpecError('--dataset needs --meshes, the BOP models folder of the dataset')
+    spec = paper_spec(args.dataset, view_origin=args.view_origin)
+    return spec, PAPER_DATASETS[args.dataset].object_ids, args.meshes
+
+
+def _of_run(args: argparse.Namespace) -> tuple[PaperSpec, tuple[int, ...], Path]:
+    """Return spec, objects in class order and meshes of a training run."""
+    from ..training.paper_config import read_paper_config
+
+    config = read_paper_config(args.config)
+    object_ids = tuple(item.object_id for item in config.load_objects())
+    return config.spec, object_ids, args.meshes or config.models_dir

@@ -100,7 +100,11 @@ def read_config(path: Path) -> TrainConfig:
 
     :raises SpecError: when the file is missing or a field is unknown or has a wrong value.
     """
-    config = build_config(TrainConfig, read_values(path), _convert, path)
+    values = read_values(path)
+    if values.get('preset') == 'paper':
+        raise SpecError(f'{path} is of the paper preset; its checkpoint becomes a model with '
+                        f'mrcnet import-checkpoint FILE --config {path} --output DIR')
+    config = build_config(TrainConfig, values, _convert, path)
     _check(config, path)
     return config
 

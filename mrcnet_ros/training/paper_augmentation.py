@@ -14,7 +14,7 @@ Mask = NDArray[np.bool_]
 
 COLOUR_CHANCE = 0.8
 DROPOUT_SHARE, DROPOUT_SIZE = 0.2, 0.05
-GREY = 127.0
+GREY = np.float32(127.0)
 
 
 def vary_colours(rng: np.random.Generator, image: Image, mask: Mask) -> tuple[Image, Mask]:
@@ -34,15 +34,15 @@ def vary_colours(rng: np.random.Generator, image: Image, mask: Mask) -> tuple[Im
     if rng.random() < 0.5:
         image = _blur(image, rng.uniform(0.0, 1.2))
     if rng.random() < 0.5:
-        image = image + np.rint(_each_channel(rng, -25.0, 25.0, 0.3))
+        image = image + np.rint(_each_channel(rng, -25.0, 25.0, 0.3), dtype=np.float32)
     if rng.random() < 0.3:
-        image = np.where(rng.random(3) < 0.2, 255 - image, image)
+        image = np.where(rng.random(3) < 0.2, np.float32(255) - image, image)
     if rng.random() < 0.5:
         image = image * _each_channel(rng, 0.6, 1.4, 0.5)
     if rng.random() < 0.5:
         image = image * _each_channel(rng, 0.6, 1.4, 0.0)
     if rng.random() < 0.5:
-        image = GREY + _each_channel(rng, 0.5, 2.2, 0.3) * (image - GREY)
+        image = _each_channel(rng, 0.5, 2.2, 0.3) * (image - GREY) + GREY
     return np.clip(image, 0, 255).astype(np.float32), mask
 
 

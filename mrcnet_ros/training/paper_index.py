@@ -47,9 +47,13 @@ class PaperIndex:
         """Return the number of instances."""
         return len(self.image)
 
+    def image_path(self, row: int) -> Path:
+        """Return the file of an instance's image."""
+        return self.image_paths[int(self.image[row])]
+
     def mask_path(self, row: int) -> Path:
         """Return the file of an instance's visible pixels."""
-        image = self.image_paths[self.image[row]]
+        image = self.image_path(row)
         name = f'{image.stem}_{self.instance[row]:06d}.png'
         return image.parents[1] / 'mask_visib' / name
 

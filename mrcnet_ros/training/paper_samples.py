@@ -86,7 +86,7 @@ class PaperSamples:
         """
         row = self.row(number)
         rng = np.random.default_rng([self.seed, DRAW, number])
-        image = _read(self.index.image_paths[self.index.image[row]]).astype(np.float32)
+        image = _read(self.index.image_path(row)).astype(np.float32)
         mask = self._mask(row, image.shape[:2])
         if rng.random() < COLOUR_CHANCE:
             image, mask = vary_colours(rng, image, mask)

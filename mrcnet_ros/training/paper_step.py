@@ -74,9 +74,9 @@ class TemplateArtist:
 
     def __call__(self, class_index: Tensor, R: Tensor, t: Tensor, K_crop: Tensor) -> Tensor:
         """Draw objects at poses, lengths in millimetres; see :data:`Draw`."""
-        rows = zip(class_index.tolist(), *(x.cpu().numpy().astype(np.float64)
-                                           for x in (R, MM * t, K_crop)), strict=True)
-        drawn = [draw_template(self._renderer, *row, self._spec) for row in rows]
+        poses = (x.cpu().numpy().astype(np.float64) for x in (R, MM * t, K_crop))
+        drawn = [draw_template(self._renderer, key, R_crop_object, t_m, K, self._spec)
+                 for key, R_crop_object, t_m, K in zip(class_index.tolist(), *poses, strict=True)]
         return torch.from_numpy(np.stack(drawn)).to(R.device)
 
 

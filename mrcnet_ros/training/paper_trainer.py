@@ -106,7 +106,7 @@ class PaperRun:
         numbers = (list(range(first, first + size)) for first in firsts)
         loader: DataLoader[PaperBatch] = DataLoader(
             self.samples,  # type: ignore[arg-type]
-            batch_sampler=numbers,  # type: ignore[arg-type]
+            batch_sampler=numbers,
             collate_fn=stack, num_workers=workers, worker_init_fn=_start_worker,
             pin_memory=ranks.device.type == 'cuda')
         return iter(loader)
