@@ -16,7 +16,11 @@ from .errors import DatasetError, MeshError
 from .geometry.symmetry import Symmetries
 from .meshes import Mesh, check_size, measure_diameter, mesh_digest, read_mesh
 
-__all__ = ['Mesh', 'ObjectModel', 'load_bop_objects', 'load_object_list', 'mesh_digest']
+__all__ = ['Mesh', 'ObjectModel', 'check_objects', 'load_bop_objects', 'load_object_list',
+           'mesh_digest']
+
+DIAMETERS_M = (0.002, 20.0)  # what a camera can be expected to see; outside, the unit is wrong
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ObjectModel:
@@ -31,6 +35,7 @@ class ObjectModel:
     :param unit_m: length of the mesh file's unit, 0.001 for millimetres.
     :param bounds_m: (2, 3) lowest and highest vertex coordinates, object frame; None until
         :meth:`bounds` has read the mesh.
+    :param size_ratio: size of the real object over that of its mesh, see ``mrcnet calibrate``.
     """
 
     object_id: int
@@ -41,6 +46,7 @@ class ObjectModel:
     symmetries: Symmetries
     unit_m: float = 0.001
     bounds_m: NDArray[np.float64] | None = None
+    size_ratio: float = 1.0
 
     def bounds(self) -> NDArray[np.float64]:
         """Return lowest and highest vertex coordinates, (2, 3) [m], object frame.
@@ -91,7 +97,8 @@ def load_bop_objects(
     :param ids: objects wanted, all by default.
     :param labels: names by object id, ``obj_000001`` and so on by default.
     :return: by object id, ascending.
-    :raises DatasetError: when models_info.json is missing, malformed, or lacks an object.
+    :raises DatasetError: when models_info.json is missing, malformed, or lacks an object, or
+        when two objects would have the same label, or one an implausible size.
     :raises MeshError: when a mesh file is missing.
     """
     folder = Path(models_dir)
@@ -100,13 +107,15 @@ def load_bop_objects(
     unknown = sorted(set(wanted) - set(info))
     if unknown:
         raise DatasetError(f'{folder}: no objects {unknown}; there are {sorted(info)}')
-    return {
+    objects = {
         object_id: _object_from_entry(
             folder, info[object_id], object_id, f'obj_{object_id:06d}.ply',
             (labels or {}).get(object_id, f'obj_{object_id:06d}'), 0.001,
         )
         for object_id in wanted
     }
+    check_objects(objects.values(), str(folder))
+    return objects
 
 
 def load_object_list(path: Path | str) -> dict[int, ObjectModel]:
@@ -117,7 +126,8 @@ def load_object_list(path: Path | str) -> dict[int, ObjectModel]:
     ``symmetries_discrete`` and ``symmetries_continuous`` as in BOP's models_info.json.
 
     :return: by object id, in the order of the list.
-    :raises DatasetError: when the list is missing or malformed.
+    :raises DatasetError: when the list is missing or malformed, names a label twice, or an
+        object has an implausible size, as it has in a wrong unit.
     :raises MeshError: when a mesh file is missing.
     """
     source = Path(path)
@@ -139,7 +149,29 @@ def load_object_list(path: Path | str) -> dict[int, ObjectModel]:
             source.parent, entry, object_id, str(entry['mesh']), str(entry['label']),
             float(entry.get('unit_m', 0.001)),
         )
+    check_objects(objects.values(), f'object list {source}')
     return objects
+
+
+def check_objects(objects: Iterable[ObjectModel], where: str) -> None:
+    """Refuse objects that cannot be told apart by their label, or cannot be so small or large.
+
+    :param where: they come from, for the message.
+    :raises DatasetError: naming the object.
+    """
+    low, high = DIAMETERS_M
+    known: dict[str, int] = {}
+    for model in objects:
+        if not low <= model.diameter_m <= high:
+            raise DatasetError(
+                f'{where}: object {model.object_id} ({model.label}) has a diameter of '
+                f'{model.diameter_m:.3g} m, expected {low:g} to {high:g} m; lengths are read in '
+                f'units of {model.unit_m:g} m: give the right unit_m and diameter')
+        if model.label in known:
+            raise DatasetError(
+                f'{where}: the objects {known[model.label]} and {model.object_id} are both called '
+                f'{model.label!r}; give each a label of its own')
+        known[model.label] = model.object_id
 
 
 def _read_models_info(path: Path) -> dict[int, dict[str, Any]]:
@@ -163,7 +195,5 @@ def _object_from_entry(
         symmetries = Symmetries.from_bop(entry, unit_m)
     except (KeyError, TypeError, ValueError) as error:
         raise DatasetError(f'{folder}: object {object_id} is malformed: {error!r}') from error
-    if not 0 < diameter_m < np.inf:
-        raise DatasetError(f'{folder}: object {object_id} has a diameter of {diameter_m} m')
     return ObjectModel(object_id=object_id, label=label, mesh_path=path, mesh_sha256=digest,
                        diameter_m=diameter_m, symmetries=symmetries, unit_m=unit_m)

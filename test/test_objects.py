@@ -195,7 +195,11 @@ def test_a_yaml_list_is_read_in_its_units(tmp_path: Path) -> None:
     ('- {id: 1, label: x}', r"entry 0 lacks \['mesh'\]"),
     ('- [', 'cannot be read'),
     ('- {id: 1, label: x, mesh: blob.ply}\n- {id: 1, label: y, mesh: blob.ply}', 'twice'),
-    ('- {id: 1, label: x, mesh: blob.ply, diameter: -4}', 'diameter'),
+    ('- {id: 1, label: x, mesh: blob.ply, diameter: -4}', r'object 1 \(x\).*-0\.004 m'),
+    ('- {id: 1, label: x, mesh: blob.ply, diameter: .nan}', 'diameter of nan m'),
+    ('- {id: 1, label: x, mesh: blob.ply, unit_m: 1}', r'units of 1 m: give the right unit_m'),
+    ('- {id: 1, label: x, mesh: blob.ply}\n- {id: 2, label: x, mesh: blob.ply}',
+     "objects 1 and 2 are both called 'x'"),
 ])
 def test_a_malformed_list_says_what_is_wrong(tmp_path: Path, text: str, said: str) -> None:
     """The message names the list or folder, and the entry at fault."""
@@ -203,6 +207,25 @@ def test_a_malformed_list_says_what_is_wrong(tmp_path: Path, text: str, said: st
     (tmp_path / 'objects.yaml').write_text(text)
     with pytest.raises(DatasetError, match=said):
         load_object_list(tmp_path / 'objects.yaml')
+
+
+def test_a_mesh_in_metres_read_as_millimetres_is_refused_without_a_diameter(
+        tmp_path: Path) -> None:
+    """Measured from the same mesh the diameter agrees with it; its size shows the wrong unit."""
+    write_ply(tmp_path / 'cube.ply', cube(0.2), unit_m=1.0)
+    (tmp_path / 'objects.yaml').write_text('- {id: 5, label: box, mesh: cube.ply}')
+    with pytest.raises(DatasetError, match=r'0\.000346 m, expected 0\.002 to 20 m.*unit_m'):
+        load_object_list(tmp_path / 'objects.yaml')
+
+
+def test_two_bop_objects_of_one_label_are_refused(tmp_path: Path) -> None:
+    """A label that stands for two objects could name the wrong one."""
+    folder = bop_folder(tmp_path)
+    entry = json.loads((folder / 'models_info.json').read_text())['3']
+    (folder / 'models_info.json').write_text(json.dumps({'3': entry, '4': entry}))
+    (folder / 'obj_000004.ply').write_bytes((folder / 'obj_000003.ply').read_bytes())
+    with pytest.raises(DatasetError, match="objects 3 and 4 are both called 'cup'"):
+        load_bop_objects(folder, labels={3: 'cup', 4: 'cup'})
 
 
 @pytest.mark.skipif(not LMO_MODELS.is_dir(), reason='needs ../shared/data/lmo/models')
