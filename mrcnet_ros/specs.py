@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -111,7 +112,8 @@ class ModelSpec:
     def from_dict(cls, values: Mapping[str, Any]) -> ModelSpec:
         """Restore a spec.
 
-        :raises SpecError: when a field is unknown or missing.
+        :raises SpecError: when a field is unknown or missing or has a value of another type, or
+            the preset is another.
         """
         parts: dict[str, type[Any]] = {
             'crop': CropSpec, 'bins': BinSpec, 'template': TemplateSpec, 'network': NetworkSpec,
@@ -119,7 +121,8 @@ class ModelSpec:
         expected = {f.name for f in dataclasses.fields(cls)}
         _same_names('model spec', set(values), expected)
         built = {name: from_mapping(kind, values[name], name) for name, kind in parts.items()}
-        return cls(preset=str(values['preset']), **built)
+        _same_preset(values['preset'], cls.preset)
+        return cls(**built)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,9 +173,11 @@ class PaperSpec:
     def from_dict(cls, values: Mapping[str, Any]) -> PaperSpec:
         """Restore a spec.
 
-        :raises SpecError: when a field is unknown or missing.
+        :raises SpecError: when a field is unknown or missing or has a value of another type, or
+            the preset is another.
         """
         spec: PaperSpec = from_mapping(cls, values, 'paper spec')
+        _same_preset(spec.preset, cls.preset)
         return spec
 
 
@@ -214,10 +219,29 @@ def paper_spec(dataset: str, *, view_origin: str = 'principal_point') -> PaperSp
 def from_mapping(kind: type[Any], values: Mapping[str, Any], where: str) -> Any:
     """Build the frozen dataclass ``kind`` from plain data, lists becoming tuples.
 
-    :raises SpecError: when a field is unknown or missing.
+    :raises SpecError: when a field is unknown or missing or has a value of another type.
     """
-    _same_names(where, set(values), {f.name for f in dataclasses.fields(kind)})
+    fields = {f.name: str(f.type) for f in dataclasses.fields(kind)}
+    _same_names(where, set(values), set(fields))
+    for name, wanted in fields.items():
+        if not _fits(values[name], wanted):
+            raise SpecError(f'{where}: {name} must be {wanted}, got {values[name]!r}')
     return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
+def _fits(value: Any, wanted: str) -> bool:
+    """Tell whether a value is of an annotated type: int, finite float, str, or a tuple of them."""
+    if wanted.startswith('tuple['):
+        parts = wanted[len('tuple['):-1].split(', ')
+        return isinstance(value, list | tuple) and len(value) == len(parts) and all(
+            map(_fits, value, parts))
+    kinds = {'int': (int,), 'float': (int, float), 'str': (str,)}[wanted]
+    return type(value) in kinds and (wanted != 'float' or math.isfinite(value))
+
+
+def _same_preset(given: object, expected: str) -> None:
+    if given != expected:
+        raise SpecError(f'preset is {given!r}, expected {expected!r}')
 
 
 def _same_names(where: str, given: set[str], expected: set[str]) -> None:

@@ -117,6 +117,19 @@ def test_another_format_is_refused(model, version):
     (lambda v: v['objects'][1].update(symmetries=[1, 2, 3]), 'reshape'),
     (lambda v: v['objects'][1].update(symmetries=[2.0] * 16), 'identity'),
     (lambda v: v['objects'][0].update(view_prior={'up': 3}), r"unknown fields \['up'\]"),
+    (lambda v: v['objects'][0].update(view_prior=[]), 'view_prior'),
+    (lambda v: v['spec'].update(preset='foo'), "preset is 'foo', expected 'default'"),
+    (lambda v: v['spec']['crop'].update(size_px='96'), "crop: size_px must be int, got '96'"),
+    (lambda v: v['spec']['crop'].update(padding=float('nan')), 'crop: padding must be float'),
+    (lambda v: v['spec']['network'].update(radii=[1, 2]), 'network: radii must be tuple'),
+    (lambda v: v['spec']['network'].update(radii=[1, 2, 2.5]), 'network: radii must be tuple'),
+    (lambda v: v['objects'][0].update(diameter_m=0.0), 'blob.* has a diameter of 0 m'),
+    (lambda v: v['objects'][0].update(diameter_m=float('nan')), 'has a diameter of nan m'),
+    (lambda v: v['objects'][1].update(label='blob'), "are both called 'blob'"),
+    (lambda v: v.update(objects=[]), 'names no objects'),
+    (lambda v: v.update(objects=5), 'not iterable'),
+    (lambda v: v.update(files=[]), 'files must map names'),
+    (lambda v: v.update(files=None), 'files must map names'),
 ])
 def test_a_wrong_entry_of_the_description_is_named(model, edit, problem):
     """Fields of another version, and lacking ones, are told by their names."""

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +17,9 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from ..errors import MeshError, ModelError, SpecError
+from ..errors import DatasetError, MeshError, ModelError, SpecError
 from ..geometry.symmetry import Symmetries
-from ..objects import ObjectModel
+from ..objects import ObjectModel, check_objects
 from ..specs import FORMAT_VERSION, ModelSpec, PaperSpec, ViewPrior, from_mapping
 from .backend import GRAPHS
 
@@ -96,8 +98,14 @@ def read_checked(path: Path, meshes_dir: Path | None, kind: type[ModelT],
             path=path, name=str(values['name']), digest=hashlib.sha256(text).hexdigest(),
             spec=read_spec, objects=[read_object(entry, meshes) for entry in entries],
             graphs={graph: path / f'{graph}.onnx' for graph in graphs}, **rest(entries))
-        hashes = {file: values['files'].get(file.name, '') for file in model.graphs.values()}
-    except (KeyError, TypeError, ValueError, AttributeError, SpecError) as error:
+        files = values['files']
+        if not isinstance(files, Mapping):
+            raise TypeError(f'files must map names to sha256, got {files!r}')
+        hashes = {file: files.get(file.name, '') for file in model.graphs.values()}
+        if not model.objects:
+            raise ValueError('it names no objects')
+        check_objects(model.objects, 'its entry objects')
+    except (KeyError, TypeError, ValueError, AttributeError, SpecError, DatasetError) as error:
         raise ModelError(path / MODEL_FILE, f'has a wrong or missing entry: {error}',
                          'export the model again, or import its checkpoint again') from error
     for file, digest in hashes.items():
@@ -125,6 +133,25 @@ def read_model_json(path: Path) -> tuple[bytes, Mapping[str, Any]]:
         raise ModelError(path, f'has format version {version!r}, expected {FORMAT_VERSION}',
                          'export the model again with this version')
     return text, values
+
+
+def write_size_ratios(path: Path, ratios: Mapping[str, float]) -> None:
+    """Write sizes of real objects over those of their meshes into ``model.json``.
+
+    :param ratios: by label; objects not named keep theirs.
+    :raises ModelError: when the file cannot be read, or lacks an object.
+    """
+    values = json.loads(read_model_json(path)[0])
+    entries = {entry['label']: entry for entry in values['objects']}
+    unknown = sorted(set(ratios) - set(entries))
+    if unknown:
+        raise ModelError(path, f'knows no {unknown}, only {sorted(entries)}')
+    for label, ratio in ratios.items():
+        entries[label]['size_ratio'] = round(ratio, 4)
+    with tempfile.NamedTemporaryFile('w', dir=path, suffix='.json', delete=False) as file:
+        file.write(json.dumps(values, indent=1) + '\n')
+    os.chmod(file.name, 0o644)
+    os.replace(file.name, path / MODEL_FILE)
 
 
 def check_file(path: Path, digest: str) -> None:
@@ -169,7 +196,8 @@ def read_object(entry: Mapping[str, Any], folder: Path) -> ObjectModel:
         object_id=int(entry['object_id']), label=str(entry['label']), mesh_path=mesh,
         mesh_sha256=str(entry['mesh_sha256']), diameter_m=float(entry['diameter_m']),
         symmetries=Symmetries(symmetries), unit_m=float(entry['unit_m']),
-        bounds_m=np.array(entry['bounds_m'], dtype=np.float64).reshape(2, 3))
+        bounds_m=np.array(entry['bounds_m'], dtype=np.float64).reshape(2, 3),
+        size_ratio=float(entry.get('size_ratio', 1.0)))
 
 
 def _prior(values: Mapping[str, Any] | None) -> ViewPrior | None:
