@@ -20,7 +20,7 @@ from .dataset_arguments import (
 )
 
 if TYPE_CHECKING:
-    from ..evaluation.comparison import Contender
+    from ..evaluation.comparison import Arithmetic, Contender, Times
     from ..evaluation.speed import Question
 
 BASELINE = 'torch fp32'
@@ -48,20 +48,30 @@ def run(args: argparse.Namespace) -> int:
 
     :raises MrcnetError: when dataset, model, meshes or a backend cannot be used.
     """
-    from tqdm import tqdm
-
-    from ..evaluation.bop import BopDataset
-    from ..evaluation.boxes import BoxSpec
-    from ..evaluation.comparison import compare
-    from ..evaluation.speed import questions
     from ..inference.paper_model import has_paper_preset
 
     if has_paper_preset(args.model):
         raise SpecError(f'{args.model} is of the paper preset, which has no features to keep in '
                         'memory; see mrcnet bench paper')
     chosen, absent = contenders(args.backends)
-    dataset = BopDataset(args.bop_dir, args.dataset, args.split)
     loaded, load_seconds = _load(args, chosen)
+    return bench(args, loaded, {'load_seconds': load_seconds, 'absent': absent})
+
+
+def bench(args: argparse.Namespace, loaded: Mapping[str, Contender], facts: Mapping[str, Any]
+          ) -> int:
+    """Do what ``run`` does, with any estimators.
+
+    :param facts: about them: ``load_seconds`` of each, and why others are ``absent``.
+    """
+    from tqdm import tqdm
+
+    from ..evaluation.bop import BopDataset
+    from ..evaluation.boxes import BoxSpec
+    from ..evaluation.comparison import compare
+    from ..evaluation.speed import questions
+
+    dataset = BopDataset(args.bop_dir, args.dataset, args.split)
     first = next(iter(loaded.values())).estimator
     asked = questions(dataset.frames[:args.limit], first,
                       BoxSpec(args.boxes, args.box_jitter, args.seed))
@@ -72,14 +82,12 @@ def run(args: argparse.Namespace) -> int:
     with tqdm(total=args.repeats * len(loaded), unit='turn', disable=None) as bar:
         def between() -> None:
             bar.update()
-            if bar.n % len(loaded) == 0 and 'torch' not in absent:
+            if bar.n % len(loaded) == 0 and 'torch' not in facts['absent']:
                 rates.append(_gemm(args.threads))
 
-        times = compare(loaded, asked, args.batches, args.repeats, between)
-    arithmetic = _arithmetic(args.model, rates)
-    figures = _head(args, asked, absent)
-    figures |= {'dataset': dataset.name, 'split': dataset.split}
-    figures |= _figures(loaded, load_seconds, times, arithmetic)
+        times = compare(loaded, asked, sorted(set(args.batches)), args.repeats, between)
+    figures = {**_head(args, asked), 'dataset': dataset.name, 'split': dataset.split, **facts,
+               **_figures(loaded, times, _arithmetic(args.model, rates))}
     _write(args, figures)
     return 0
 
@@ -123,7 +131,8 @@ def _gemm(threads: int) -> dict[str, float]:
     return gemm_flops_per_s(threads)
 
 
-def _arithmetic(model: Path, rates: Sequence[Mapping[str, float]]) -> Any:
+def _arithmetic(model: Path, rates: Sequence[Mapping[str, float]]
+                ) -> Arithmetic | None:
     """Return what there is to compute and the median rates of matrix products, None for none."""
     if not rates:
         return None
@@ -134,26 +143,23 @@ def _arithmetic(model: Path, rates: Sequence[Mapping[str, float]]) -> Any:
     return Arithmetic(stage_flops(model), medians)
 
 
-def _head(args: argparse.Namespace, asked: Sequence[Question], absent: Mapping[str, str]
-          ) -> dict[str, Any]:
+def _head(args: argparse.Namespace, asked: Sequence[Question]) -> dict[str, Any]:
     return {
         'command': args.command_line, 'model': provenance.model_identity(args.model),
         'images': len(asked), 'detections': sum(len(q.detections) for q in asked),
         'repeats': args.repeats, 'threads': args.threads, 'hypotheses': args.hypotheses,
-        'absent': dict(absent), 'machine': provenance.machine(),
-        'versions': provenance.versions(),
+        'machine': provenance.machine(), 'versions': provenance.versions(),
     }
 
 
-def _figures(loaded: Mapping[str, Contender], load_seconds: Mapping[str, float],
-             times: Mapping[str, Any], arithmetic: Any) -> dict[str, Any]:
+def _figures(loaded: Mapping[str, Contender], times: Mapping[str, Times],
+             arithmetic: Arithmetic | None) -> dict[str, Any]:
     from ..evaluation.comparison import contender_figures, ratios
 
     backends = {name: contender_figures(times[name], arithmetic, loaded[name].precision)
                 for name in loaded}
     baseline = BASELINE if BASELINE in backends else next(iter(backends))
-    for name, figures in backends.items():
-        figures['load_seconds'] = load_seconds[name]
+    for figures in backends.values():
         figures['times_faster_than_baseline'] = ratios(figures, backends[baseline])
     return {
         'baseline': baseline,

@@ -1,0 +1,236 @@
+"""Runtimes side by side: every figure is there, finite, and about what it says."""
+
+import argparse
+import json
+import math
+import time
+
+import bop_folder
+import numpy as np
+import pytest
+from PIL import Image as Picture
+
+from mrcnet_ros.cli import bench_backends, bench_paper
+from mrcnet_ros.cli.main import main
+from mrcnet_ros.errors import BackendError
+from mrcnet_ros.evaluation import comparison
+from mrcnet_ros.evaluation.charts import BarChart, Line, LineChart, draw_charts
+from mrcnet_ros.evaluation.comparison import Arithmetic, Contender, Times
+from mrcnet_ros.evaluation.speed import Answer, Question
+from mrcnet_ros.geometry.camera import Camera
+from mrcnet_ros.inference.poses import Detection, FrameResult
+from mrcnet_ros.objects import load_bop_objects
+
+
+class Counting:
+    """Says that a template takes 20 ms and a detection ``each_s``, and sleeps for it."""
+
+    def __init__(self, each_s, objects=None):
+        self.each_s, self.objects = each_s, objects or {}
+        self.remembered, self.calls = set(), []
+
+    def estimate(self, image_rgb, camera, detections):
+        """Answer nothing."""
+        keys = {(d.label, *d.box_xyxy) for d in detections}
+        new = len(keys - self.remembered)
+        self.remembered |= keys
+        self.calls.append((len(detections), new))
+        time.sleep(0.02 * new + self.each_s * len(detections))
+        stages = {'stage1': 0.5 * self.each_s * len(detections), 'template': 0.02 * new,
+                  'stage2': 0.5 * self.each_s * len(detections)}
+        return FrameResult([], [], stages, len(detections) - new, new)
+
+
+@pytest.fixture
+def no_rest(monkeypatch):
+    monkeypatch.setattr(comparison, 'SETTLE_S', 0.0)
+
+
+def question(*boxes):
+    image = np.zeros((4, 4, 3), np.uint8)
+    return Question(image, Camera(np.eye(3), 4, 4),
+                    [Detection('duck', np.array([b, 0.0, b + 1.0, 1.0])) for b in boxes])
+
+
+def finite(value):
+    """Tell whether all numbers in plain data are finite."""
+    if isinstance(value, dict):
+        return all(finite(v) for v in value.values())
+    if isinstance(value, list):
+        return all(finite(v) for v in value)
+    return not isinstance(value, float) or math.isfinite(value)
+
+
+def test_states_are_what_they_are_called(no_rest):
+    """Cold calls remember nothing, warm calls and batches everything, whoever comes first."""
+    estimators = {name: Counting(0.0) for name in 'ab'}
+    times = comparison.compare(
+        {n: Contender(e, e.remembered.clear, 'fp32') for n, e in estimators.items()},
+        [question(1), question(2, 3, 4)], (1, 5), repeats=2)
+    for own in times.values():
+        assert [a.cache_misses for a in own.cold] == [1, 3] * 2
+        assert [a.cache_misses for a in own.warm] == [0, 0] * 2
+        assert {n: [a.cache_hits for a in answers] for n, answers in own.batches.items()} == {
+            1: [1] * 2 * comparison.CALLS, 5: [5] * 2 * comparison.CALLS}
+
+
+def test_every_repeat_begins_with_another(no_rest):
+    """So that no one always runs on a machine that the other has just heated."""
+    order = []
+
+    class Noting(Counting):
+        def estimate(self, *frame):
+            if not order or order[-1] != self.each_s:
+                order.append(self.each_s)
+            return super().estimate(*frame)
+
+    contenders = {str(i): Contender(Noting(1e-6 * i), None, 'fp32') for i in (1, 2, 3)}
+    comparison.compare(contenders, [question(1)], (1,), repeats=3)
+    assert [round(1e6 * each) for each in order] == [1, 2, 3, 2, 3, 1, 3, 1, 2]
+
+
+def test_ratios_are_of_medians():
+    """Twice as fast is 2, and what was not measured has no ratio."""
+    def figures(seconds, cold=True):
+        answers = [Answer(seconds, {'stage1': seconds}, 0, 0)]
+        return comparison.contender_figures(
+            Times(answers if cold else [], answers, {4: answers}), None, 'fp32')
+
+    found = comparison.ratios(figures(0.1), figures(0.2))
+    assert found == pytest.approx({'cold': 2.0, 'warm': 2.0, 'batch_4': 2.0})
+    assert 'cold' not in comparison.ratios(figures(0.1, cold=False), figures(0.2))
+    assert figures(0.1)['batches']['4']['detection_median_ms'] == pytest.approx(25.0)
+
+
+def test_shares_are_of_the_rate_in_the_same_precision():
+    """4 detections of 1 and 2 MFLOP in 1 and 4 ms of 8 ms, of 100 GFLOP/s; no rate, no share."""
+    arithmetic = Arithmetic({'stage1': 10**6, 'stage2': 2 * 10**6, 'template': 7},
+                            {'fp32': 1e11, 'bf16': 1e12})
+    summary = {'image_median_ms': 8.0, 'stage_median_ms': {'stage1': 1.0, 'stage2': 4.0}}
+    assert comparison.shares(summary, 4, arithmetic, 'fp32') == pytest.approx(
+        {'stage1': 0.04, 'stage2': 0.02, 'all': 0.015})
+    assert comparison.shares(summary, 4, arithmetic, 'bf16')['all'] == pytest.approx(0.0015)
+    assert comparison.shares(summary, 4, arithmetic, 'fp16') is None
+
+
+def test_the_command_writes_figures_and_charts(tmp_path, no_rest, capsys):
+    """Cold, warm, batches and stages of all, and ratios to the baseline, which is PyTorch."""
+    bop_folder.write_dataset(tmp_path)
+    (tmp_path / 'model.json').write_text('{}')
+    models = load_bop_objects(tmp_path / 'toy' / 'models_eval', (1, 3))
+    objects = {model.label: model for model in models.values()}
+    estimators = {'torch fp32': Counting(0.012, objects), 'swift bf16': Counting(0.004, objects)}
+    loaded = {n: Contender(e, e.remembered.clear, 'fp32') for n, e in estimators.items()}
+    parser = argparse.ArgumentParser()
+    bench_backends.add_arguments(parser)
+    args = parser.parse_args([
+        '--bop-dir', str(tmp_path), '--dataset', 'toy', '--model', str(tmp_path), '--repeats', '2',
+        '--batches', '8', '1', '2', '--json', str(tmp_path / 'out.json'),
+        '--plot', str(tmp_path / 'out.png')])
+    args.command_line = 'mrcnet bench backends'
+    facts = {'load_seconds': dict.fromkeys(loaded, 0.1), 'absent': {'torch': 'left out'}}
+    assert bench_backends.bench(args, loaded, facts) == 0
+    figures = json.loads((tmp_path / 'out.json').read_text())
+    assert finite(figures) and figures['baseline'] == 'torch fp32'
+    assert (figures['images'], figures['detections']) == (2, 5)
+    swift = figures['backends']['swift bf16']
+    assert list(swift['batches']) == ['1', '2', '8']
+    assert swift['cold']['cache_hit_rate'] == 0.0 and swift['warm']['cache_hit_rate'] == 1.0
+    assert set(swift['batches']['8']['stage_median_ms']) == {'stage1', 'template', 'stage2'}
+    assert set(swift['times_faster_than_baseline']) == {
+        'cold', 'warm', 'batch_1', 'batch_2', 'batch_8'}
+    assert all(ratio > 0 for ratio in swift['times_faster_than_baseline'].values())
+    assert figures['backends']['torch fp32']['times_faster_than_baseline']['warm'] == 1.0
+    assert 'swift bf16' in capsys.readouterr().out
+    with Picture.open(tmp_path / 'out.png') as picture:
+        assert len(np.unique(np.asarray(picture))) > 10
+
+
+def test_real_runtimes_are_compared_with_torch(tiny_model, no_rest):
+    """All that are present, with the arithmetic of the graphs and the rate of this machine."""
+    pytest.importorskip('torch')
+    from mrcnet_ros.export.arithmetic import gemm_flops_per_s, stage_flops
+    from mrcnet_ros.inference.estimator import PoseEstimator
+
+    chosen, absent = bench_backends.contenders(None)
+    assert ('torch', 'fp32') in chosen and ('onnxruntime', 'fp32') in chosen
+    assert not {name for name, _ in chosen} & set(absent)
+    loaded = {}
+    for name, precision in chosen:
+        estimator = PoseEstimator.load(
+            tiny_model.path, tiny_model.meshes, store_root=tiny_model.store, threads=1,
+            backend=name, precision=precision, allow_unverified=True)
+        loaded[f'{name} {precision}'] = Contender(
+            estimator, estimator.features.cache.clear, precision)
+    image = np.random.default_rng(0).integers(0, 255, (120, 160, 3), np.uint8)
+    camera = Camera(np.array([[200.0, 0, 80], [0, 200, 60], [0, 0, 1]]), 160, 120)
+    asked = [Question(image, camera, [Detection('blob', np.array([30.0, 20, 90, 80])),
+                                      Detection('box', np.array([70.0, 30, 130, 90]))])]
+    times = comparison.compare(loaded, asked, (1, 3), repeats=1)
+    arithmetic = Arithmetic(stage_flops(tiny_model.path), gemm_flops_per_s(1))
+    assert all(count > 0 for count in arithmetic.graph_flops.values())
+    figures = {name: comparison.contender_figures(times[name], arithmetic, loaded[name].precision)
+               for name in loaded}
+    for own in figures.values():
+        assert finite(own) and own['batches']['3']['share_of_gemm']['all'] > 0
+        assert finite(comparison.ratios(own, figures['torch fp32']))
+
+
+def test_the_arithmetic_of_a_convolution_is_counted():
+    """Two for each multiplication: 2 * (3*3*4) * 8 * 10*10."""
+    torch = pytest.importorskip('torch')
+    from mrcnet_ros.export.arithmetic import graph_flops
+
+    graph = torch.nn.Conv2d(4, 8, 3, padding=1)
+    counts = graph_flops({'one': graph}, {'one': {'image': torch.zeros(1, 4, 10, 10)}})
+    assert counts == {'one': 2 * 36 * 8 * 100}
+    assert not torch.onnx.is_in_onnx_export()
+
+
+def test_an_unknown_runtime_is_refused():
+    """With the names of those there are."""
+    with pytest.raises(BackendError, match='onnxruntime'):
+        bench_backends.contenders(['abacus'])
+
+
+def test_the_published_network_is_compared_with_torch(tmp_path, no_rest):
+    """All runtimes compute the same as PyTorch within their precision, and are timed by stage."""
+    pytest.importorskip('torch')
+    from paper_model import SMALL
+
+    parser = argparse.ArgumentParser()
+    bench_paper.add_arguments(parser)
+    args = parser.parse_args([
+        '--repeats', '1', '--threads', '1', '--backends', 'onnxruntime',
+        '--json', str(tmp_path / 'out.json'), '--plot', str(tmp_path / 'out.png')])
+    args.command_line = 'mrcnet bench paper'
+    assert bench_paper.bench(args, SMALL) == 0
+    figures = json.loads((tmp_path / 'out.json').read_text())
+    assert finite(figures)
+    assert set(figures['backends']) == {'torch fp32', 'onnxruntime fp32'}
+    own = figures['backends']['onnxruntime fp32']
+    assert own['times_faster_than_baseline'] > 0
+    assert set(own['stage_median_ms']) == {'stage1', 'template', 'stage2'}
+    assert max(own['largest_relative_difference'].values()) < 1e-3
+    assert set(figures['gemm_gflop_per_s']) == {'fp32', 'bf16'}
+    assert (tmp_path / 'out.png').stat().st_size > 1000
+
+
+def test_a_chart_has_room_for_any_values(tmp_path):
+    """Gaps, one point, equal values and none at all."""
+    path = tmp_path / 'deep' / 'chart.png'
+    draw_charts(path, [
+        LineChart('gaps', 'x', [Line('a', [1, 2, 3, 4], [1.0, None, 2.0, None])]),
+        LineChart('one', 'x', [Line('a', [5], [7.0])]),
+        LineChart('none', 'x', [Line('a', [], [])]), BarChart('none', 'ms', {}),
+        BarChart('zero', 'ms', {'a': {'b': 0.0}})])
+    with Picture.open(path) as picture:
+        assert picture.size == (1520, 1200)
+
+
+def test_the_bench_command_knows_its_tasks(capsys):
+    """An unknown one is refused with the names of all."""
+    with pytest.raises(SystemExit):
+        main(['bench', 'nothing'])
+    told = capsys.readouterr().err
+    assert all(name in told for name in ('estimate', 'backends', 'node', 'paper'))
