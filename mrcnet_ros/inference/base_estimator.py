@@ -78,14 +78,17 @@ class BaseEstimator(ABC, Generic[ModelT]):
 
     def _posed(self, i: int, detection: Detection, T_camera_object: Array,
                logit: float, bin_index: int) -> PoseEstimate:
-        """Return the answer to a detection.
+        """Return the answer to a detection; an object smaller than its mesh is that much nearer.
 
+        :param T_camera_object: (4, 4) [m] of an object of its mesh's size.
         :param logit: of the pose's score.
         :param bin_index: rotation bin that the pose was refined from.
         """
         item = self.objects[detection.label]
         score = float(1.0 / (1.0 + np.exp(-logit)))
-        return PoseEstimate(item.label, item.object_id, T_camera_object, score, i,
+        T = np.array(T_camera_object)
+        T[:3, 3] *= item.size_ratio
+        return PoseEstimate(item.label, item.object_id, T, score, i,
                             detection.detection_id, np.asarray(detection.box_xyxy, np.float64),
                             bin_index)
 
