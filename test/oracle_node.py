@@ -31,6 +31,9 @@ class Oracle:
         truth = {o.label: o.T_camera_object for o in scene.objects}
         return FrameResult([self._pose(truth, d, i) for i, d in enumerate(detections)], [])
 
+    def close(self):
+        pass
+
     def _pose(self, truth, detection, index):
         T = truth[detection.label] @ self.objects[detection.label].symmetries.transforms[-1]
         T[:3, 3] += self._shift

@@ -13,6 +13,7 @@ import shutil
 import sys
 import tempfile
 import time
+import weakref
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -77,6 +78,9 @@ class BoxEstimator:
                 poses.append(self._pose(camera, index, detection))
         return FrameResult(poses, skipped, {'crop': 0.001, 'stage1': 0.002}, len(poses), 0)
 
+    def close(self):
+        """Do nothing: there is nothing to let go of."""
+
     def _pose(self, camera, index, detection):
         from mrcnet_ros.inference.poses import PoseEstimate
 
@@ -129,6 +133,9 @@ class TruthEstimator:
                 detection.detection_id, detection.box_xyxy))
         return FrameResult(poses, [])
 
+    def close(self):
+        """Do nothing: there is nothing to let go of."""
+
 
 if __name__ == '__main__':
     from mrcnet_ros.errors import ModelError
@@ -151,6 +158,7 @@ if __name__ == '__main__':
         estimator = BoxEstimator()
         if parameters.model == 'bad':
             raise ModelError(parameters.model, 'it is damaged')
+        weakref.finalize(estimator, print, 'the estimator was freed', flush=True)
         if parameters.model == 'far':
             log.info('drawing the far ducks')
             time.sleep(1.5)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import provenance
-from .dataset_arguments import add_model_arguments, positive
+from .dataset_arguments import add_model_arguments, positive, runtime_options, say
 from .node import node_command
 from .traffic_arguments import add_traffic_arguments, positive_float, traffic_frames
 
@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     args.model = args.model or shared_file('models/demo')
     frames = traffic_frames(args)
     estimator = load_any_estimator(
-        args.model, args.meshes, backend=args.backend, threads=args.threads)
+        args.model, args.meshes, **runtime_options(args), say=say)
     return bench(args, estimator, node_command(args), frames)
 
 
@@ -83,7 +83,7 @@ def bench(args: argparse.Namespace, estimator: Estimator, command: Sequence[str]
     figures = {
         'command': args.command_line, 'model': provenance.model_identity(args.model),
         'rate_hz': args.rate, 'objects_at_most': args.objects, 'frames': len(frames),
-        'backend': args.backend, 'threads': args.threads, 'seconds': args.seconds,
+        'backend': provenance.runtime(estimator), 'threads': args.threads, 'seconds': args.seconds,
         'repeats': args.repeats, **summary(bare, turns), 'turns': turns,
         'machine': provenance.machine(), 'versions': provenance.versions(),
     }

@@ -88,7 +88,7 @@ def evaluate(args: argparse.Namespace, load: Callable[[argparse.Namespace], Esti
     objects = load_bop_objects(dataset.models_dir, dataset.object_ids)
     estimator = load(args)
     labels = _labels(objects, estimator)
-    done, failure = Run(), 'interrupted'
+    done, failure = Run(runtime=provenance.runtime(estimator)), 'interrupted'
     with ResultsWriter(args.csv) as writer, _overlays(args, dataset, objects, labels) as draw:
         frames = tqdm(dataset.frames[:args.limit], unit='image', disable=None)
         try:
@@ -149,7 +149,7 @@ def _report(
         'dataset': dataset.name, 'split': dataset.split, 'images': len(done.frames),
         'boxes': _boxes(args),
         'stage1_only': args.stage1_only, 'hypotheses': args.hypotheses,
-        'backend': args.backend, 'threads': args.threads,
+        'backend': done.runtime, 'threads': args.threads,
         'model': provenance.model_identity(args.model),
         'machine': provenance.machine(), 'versions': provenance.versions(),
         'timings': _timings(done), 'skipped': dict(done.skipped), **figures,

@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     figures = template_comparison.summary(done, objects)
     report.write_json(args.json, {
         'command': args.command_line, 'dataset': dataset.name, 'split': dataset.split,
-        'model': provenance.model_identity(args.model), 'backend': args.backend,
+        'model': provenance.model_identity(args.model), 'backend': provenance.runtime(cached),
         'threads': args.threads, 'hypotheses': args.hypotheses,
         'machine': provenance.machine(), 'versions': provenance.versions(), **figures})
     print(template_comparison.table(figures))

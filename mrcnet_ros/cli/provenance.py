@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
+from ..inference.cpu import cpu_name
 
 PACKAGES = ('numpy', 'opencv-python-headless', 'onnxruntime', 'openvino', 'torch')
 
@@ -20,10 +21,17 @@ def model_identity(model_dir: Path) -> dict[str, str]:
     return {'path': str(model_dir), 'sha256_of_model_json': hashlib.sha256(content).hexdigest()}
 
 
+def runtime(estimator: Any) -> dict[str, str]:
+    """Return what an estimator really runs on, as far as it tells."""
+    backend = getattr(estimator, 'backend', None)
+    return {name: str(getattr(backend, name, ''))
+            for name in ('name', 'version', 'device', 'precision')}
+
+
 def machine() -> dict[str, Any]:
     """Return what the machine is, as far as it can be told."""
     return {
-        'cpu': _cpu_name(), 'cpus_usable': len(os.sched_getaffinity(0)),
+        'cpu': cpu_name(), 'cpus_usable': len(os.sched_getaffinity(0)),
         'system': platform.platform(), 'load_average': list(os.getloadavg()),
     }
 
@@ -37,13 +45,3 @@ def versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
-
-
-def _cpu_name() -> str:
-    try:
-        text = Path('/proc/cpuinfo').read_text(encoding='utf-8')
-    except OSError:
-        return platform.processor()
-    names = [line.split(':', 1)[1].strip() for line in text.splitlines()
-             if line.startswith('model name')]
-    return names[0] if names else platform.processor()

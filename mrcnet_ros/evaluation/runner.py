@@ -41,6 +41,7 @@ class Run:
     :param stage_seconds: the same by stage.
     :param skipped: detections without a pose by reason; ``not_in_model`` and ``no_box`` are
         targets for which the estimator was never asked.
+    :param runtime: that the estimator runs on, as far as it tells.
     """
 
     frames: list[BopFrame] = field(default_factory=list)
@@ -50,6 +51,7 @@ class Run:
     skipped: Counter[str] = field(default_factory=Counter)
     cache_hits: int = 0
     cache_misses: int = 0
+    runtime: dict[str, str] = field(default_factory=dict)
 
 
 FrameAction = Callable[[BopFrame, NDArray[np.uint8], list[ResultRow]], object]

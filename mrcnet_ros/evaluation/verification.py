@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -117,7 +118,7 @@ def verdict(comparisons: Sequence[Comparison], limits: Limits) -> dict[str, Any]
                         'the model knows')
     kept = [c for c in comparisons if not c.flipped]
     flips = len(comparisons) - len(kept)
-    worst = max(kept, key=lambda c: c.move, default=None)
+    worst = max(kept, key=lambda c: math.inf if math.isnan(c.move) else c.move, default=None)
     reasons = []
     if worst is not None and not worst.move <= limits.move:
         reasons.append(f'{worst.label} in image {worst.image_id} of scene {worst.scene_id} moves '

@@ -91,7 +91,7 @@ RUNTIMES: dict[str, Runtime] = {
     'openvino': Runtime(
         ('openvino',), 'openvino', _lazy('openvino_backend', 'OpenVinoBackend'),
         _openvino_precisions, _lazy('openvino_backend', 'device_name'), False,
-        'the fastest here on a processor'),
+        'the first choice on a processor'),
     'onnxruntime': Runtime(
         ('onnxruntime',), '', _lazy('onnxruntime_backend', 'load_onnxruntime'),
         lambda device: ('fp32',), _onnxruntime_processor, False, 'always installed'),

@@ -37,6 +37,9 @@ class Estimator(Protocol):
     ) -> FrameResult:
         """Return the poses of the detected objects."""
 
+    def close(self) -> None:
+        """Let go of what it runs on."""
+
 
 @dataclass(frozen=True, eq=False)
 class Frame:
@@ -142,6 +145,10 @@ class FrameHandler:
         names, poses = self._tracks.update(messages.stamp_ns(header), measured, parameters)
         scene = Scene(image, camera, names, poses, len(frame.detections.detections))
         return self._messages(header, scene, measured, result, parameters.frame_prefix)
+
+    def close(self) -> None:
+        """Let go of the estimator; nothing can be answered afterwards."""
+        self._estimator.close()
 
     def _detections(self, message: Any, min_score: float) -> list[Detection]:
         detections, unlabelled = messages.detections_from_message(message)

@@ -62,6 +62,9 @@ class Worker:
     def _free(self) -> None:
         if self._pictures is not None:
             self._pictures.close()
+            self._pictures = None
+        if self.loaded.exception() is None:
+            self.loaded.result().close()
 
     def _answer_frames(self, queue: FrameQueue[Frame], earlier: Future[None] | None) -> None:
         if earlier is not None:
