@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -36,11 +36,13 @@ def environment(domain: int) -> dict[str, str]:
 class NodeProcess:
     """A node in its own process whose log can be read while it runs."""
 
-    def __init__(self, command: list[str], domain: int):
+    def __init__(
+        self, command: list[str], domain: int, variables: Mapping[str, str] | None = None,
+    ):
         self.domain = domain
         self.process = subprocess.Popen(
-            [sys.executable, *command], env=environment(domain), text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
+            [sys.executable, *command], env={**environment(domain), **(variables or {})},
+            text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
         self.lines: list[str] = []
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()

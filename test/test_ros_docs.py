@@ -1,5 +1,6 @@
 """The tables of the README say what the node has."""
 
+import ast
 import re
 from pathlib import Path
 
@@ -12,7 +13,9 @@ from ros_support import Client, double_node, own_domain
 
 from mrcnet_ros.ros.params import parameter_table
 
-README = (Path(__file__).parents[1] / 'README.md').read_text(encoding='utf-8')
+HERE = Path(__file__).parent
+README = (HERE.parent / 'README.md').read_text(encoding='utf-8')
+PROMISES = (HERE / 'README.md').read_text(encoding='utf-8')
 
 
 def test_the_table_of_parameters_is_the_declaration():
@@ -45,3 +48,26 @@ def test_the_table_of_topics_is_what_the_node_has():
     expected = {(direction, '/' + topic.lstrip('/')): kind
                 for (direction, topic), kind in _table().items()}
     assert {key: kind for key, kind in found.items() if key[1] not in rosout} == expected
+
+
+def _tests(module):
+    tree = ast.parse((HERE / f'{module}.py').read_text(encoding='utf-8'))
+    return {f.name for f in tree.body if isinstance(f, ast.FunctionDef)}
+
+
+def test_every_promise_has_tests_that_exist():
+    """A row without a test is a promise that nobody keeps."""
+    rows = [line.split('|')[1:3] for line in PROMISES.splitlines()
+            if line.startswith('| ') and not line.startswith('| promise')]
+    assert len(rows) > 20
+    for promise, tests in rows:
+        named = re.findall(r'`(\w+)::(\w+)`', tests)
+        assert named, f'no test of: {promise}'
+        missing = [f'{module}::{name}' for module, name in named if name not in _tests(module)]
+        assert not missing, f'{promise}: there is no {missing}'
+
+
+def test_every_topic_has_a_promise():
+    """Named with its direction, as in the table of topics."""
+    for direction, topic in _table():
+        assert f'| {direction} `{topic}`' in PROMISES

@@ -43,6 +43,15 @@ def test_an_image_is_rgb_inside_whatever_the_camera_sends(rgb, encoding, order, 
     assert got.flags.c_contiguous
 
 
+@pytest.mark.parametrize('encoding', messages.RGB_SOURCES)
+def test_every_listed_encoding_can_be_read(encoding):
+    """A picture of one grey is that grey in all of them."""
+    channels = {'mono8': 1, 'rgba8': 4, 'bgra8': 4}.get(encoding, 1 if 'bayer' in encoding else 3)
+    grey = np.full((8, 10, channels), 77, np.uint8)
+    got = messages.rgb_from_image(_image(grey, encoding))
+    assert got.shape == (8, 10, 3) and (got == 77).all()
+
+
 @pytest.mark.parametrize(('encoding', 'change'), [
     ('rgb16', {}), ('', {}), ('rgb8', {'step': 4}), ('rgb8', {'height': 50}),
     ('rgb8', {'width': 0}), ('mono8', {'height': 0}),

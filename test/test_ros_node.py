@@ -12,6 +12,7 @@ pytest.importorskip('vision_msgs', reason='needs ros_pip/interfaces or a ROS ins
 
 from ros_support import (
     PATIENCE,
+    STAND_IN,
     Client,
     NodeProcess,
     double_node,
@@ -190,7 +191,7 @@ def test_compressed_images_are_answered_when_asked_for():
 
 
 def test_the_lifecycle_can_be_driven_from_outside():
-    """Nothing is answered while inactive; after deactivation the node can start again."""
+    """Nothing is answered while inactive, but the model is kept; cleanup frees it."""
     from lifecycle_msgs.msg import Transition
 
     with double_node(own_domain(6), 'autostart:=false') as process:
@@ -202,10 +203,88 @@ def test_the_lifecycle_can_be_driven_from_outside():
             assert client.answer(frame(second, ('duck',))) is not None
             assert client.transition(Transition.TRANSITION_DEACTIVATE)
             assert client.answer(frame(second + 10, ('duck',)), 0.5) is None
+        assert 'freed' not in process.log()
         assert client.transition(Transition.TRANSITION_CLEANUP)
+        process.wait_for_log('the estimator was freed')
         client.close()
         assert process.stop() == 0
         assert 'Traceback' not in process.log()
+
+
+def test_a_node_recovers_from_a_transition_that_failed_half_way(tmp_path):
+    """It is unconfigured then, says why, and can be started again."""
+    from lifecycle_msgs.msg import Transition
+
+    program = tmp_path / 'fails_once.py'
+    program.write_text(f'''
+import runpy, sys
+from mrcnet_ros.ros import pose_node
+
+original = pose_node.PairedInputs
+
+def fail_once(*args):
+    pose_node.PairedInputs = original
+    raise RuntimeError('the middleware had a bad day')
+
+pose_node.PairedInputs = fail_once
+runpy.run_path({STAND_IN!r}, run_name='__main__')
+''')
+    domain = own_domain(7)
+    with NodeProcess([str(program), '--ros-args', '-p', 'autostart:=false'], domain) as process:
+        client = Client(domain)
+        assert client.transition(Transition.TRANSITION_CONFIGURE)
+        assert not client.transition(Transition.TRANSITION_ACTIVATE)
+        process.wait_for_log('the middleware had a bad day')
+        process.wait_for_log('the estimator was freed')
+        assert client.transition(Transition.TRANSITION_CONFIGURE)
+        assert client.transition(Transition.TRANSITION_ACTIVATE)
+        client.connect()
+        assert client.answer(frame(1, ('duck',))) is not None
+        client.close()
+        assert process.stop() == 0
+
+
+def test_intrinsics_may_change_from_frame_to_frame(talk):
+    """A zoom lens, or another resolution; each image is seen with its own camera_info."""
+    depths = [talk.answer(frame(50 + i, ('duck',), focal=focal, size=size)).detections[0]
+              .results[0].pose.pose.position.z
+              for i, (focal, size) in enumerate([(600.0, (64, 48)), (300.0, (64, 48)),
+                                                 (300.0, (32, 24)), (600.0, (64, 48))])]
+    assert depths == pytest.approx([2.0, 1.0, 1.0, 2.0])
+
+
+def test_large_best_effort_images_arrive_with_the_profile_for_fast_dds(tmp_path):
+    """A camera and the node in processes of their own, each with config/fastdds.xml."""
+    root = Path(__file__).parents[1]
+    camera = tmp_path / 'camera.py'
+    camera.write_text(f'''
+import sys, time
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+import rclpy
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from ros_support import frame
+
+rclpy.init()
+node = rclpy.create_node('camera')
+qos = QoSProfile(depth=2, reliability=ReliabilityPolicy.BEST_EFFORT)
+messages = frame(1, ('duck', 640.0, 360.0, 30.0), size=(1280, 720))
+publishers = [node.create_publisher(type(m), n, qos)
+              for m, n in zip(messages, ('image', 'camera_info', 'detections'))]
+for second in range(1, 1000):
+    for message, publisher in zip(messages, publishers):
+        message.header.stamp.sec = second
+        publisher.publish(message)
+    time.sleep(0.2)
+''')
+    profile = {'FASTDDS_DEFAULT_PROFILES_FILE': str(root / 'config/fastdds.xml')}
+    domain = own_domain(8)
+    with NodeProcess([STAND_IN, '--ros-args'], domain, profile) as process:
+        process.wait_for_log('ready')
+        client = Client(domain)
+        with NodeProcess([str(camera)], domain, profile):
+            assert client.spin(lambda: len(client.answers) >= 5, 20)
+        client.close()
+        assert process.stop() == 0
 
 
 @pytest.mark.parametrize(('parameters', 'words'), [

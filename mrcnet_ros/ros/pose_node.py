@@ -120,6 +120,21 @@ class PoseNode(LifecycleNode):
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Start to listen and to answer."""
+        try:
+            self._listen()
+        except Exception:  # rclpy would swallow it
+            self.get_logger().error(traceback.format_exc())
+            return TransitionCallbackReturn.ERROR
+        self.get_logger().info('ready')
+        return super().on_activate(state)
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Let go of everything after a transition that failed half way; configure begins anew."""
+        self._stop()
+        self._release()
+        return SUCCESS
+
+    def _listen(self) -> None:
         assert self._worker is not None
         latest = self.parameters.policy == 'latest'
         self._queue = FrameQueue(1 if latest else self.parameters.queue, replace=latest)
@@ -130,8 +145,6 @@ class PoseNode(LifecycleNode):
             lambda: self.tally.drop('unpaired', 'no camera_info or detections with its stamp'),
             self._watch)
         self.confirm_action.start(self._worker.loaded.result())
-        self.get_logger().info('ready')
-        return super().on_activate(state)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stop listening; the frame being answered is answered first."""
@@ -155,15 +168,14 @@ class PoseNode(LifecycleNode):
         self._package_log.close()
 
     def _stop(self) -> None:
-        if self._inputs is None or self._queue is None or self._worker is None:
-            return
-        self._inputs.close()
-        waiting = self._queue.close()
-        self._worker.finish()
+        if self._inputs is not None:
+            self._inputs.close()
+        if self._queue is not None and self._worker is not None:
+            self.tally.drop('stopped', 'the node was deactivated', self._queue.close())
+            self._worker.finish()
+            self.get_logger().info(self.tally.summary())
         self._inputs = self._queue = self._watch = None
         self.confirm_action.stop()
-        self.tally.drop('stopped', 'the node was deactivated', waiting)
-        self.get_logger().info(self.tally.summary())
 
     def _release(self) -> None:
         if self._worker is not None:
