@@ -36,6 +36,7 @@ class Sample:
     :param R_ray_object: (3, 3) rotation seen from the ray through the object's origin.
     :param xy: (2,) offset of the origin from the crop's centre in crop widths.
     :param log_size: log relative size.
+    :param focal: focal length of the crop in crop widths.
     :param coordinates: (3, S/4, S/4) float32 object coordinates in half diameters.
     :param mask: (S/4, S/4) float32 visible part of each cell, 0 to 1.
     :param visible_fraction: of the silhouette.
@@ -46,6 +47,7 @@ class Sample:
     R_ray_object: Array
     xy: Array
     log_size: float
+    focal: float
     coordinates: NDArray[np.float32]
     mask: NDArray[np.float32]
     visible_fraction: float
@@ -121,7 +123,7 @@ class Composer:
         H_view_crop = np.asarray(np.linalg.inv(H_crop_layout @ A_layout_view), np.float64)
         coordinates, cells = _dense_targets(bank, view, H_view_crop, alpha)
         return Sample(image, class_index, rotation_to_axis(t) @ R_crop_object, code[:2],
-                      float(code[2]), coordinates, cells, fraction)
+                      float(code[2]), crop.focal_px / crop.size_px, coordinates, cells, fraction)
 
     def _others(self, rng: np.random.Generator, mask: NDArray[np.bool_]) -> list[_Other]:
         """Place other objects behind and in front, in the layout image."""

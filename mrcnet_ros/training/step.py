@@ -15,11 +15,12 @@ from ..specs import ModelSpec
 from .targets import (
     Batch,
     ObjectShapes,
+    Poses,
     cell_targets,
     nearest_equivalent,
     rotation_targets,
     scale_targets,
-    symmetric_candidates,
+    symmetric_equivalents,
 )
 from .template_bank import TemplateBank
 
@@ -59,7 +60,7 @@ def train_step(network: MrcNet, batch: Batch, bank: TemplateBank, shapes: Object
     parts = {
         **_coarse_losses(network, coarse, labels, batch, spec),
         **_dense_losses(pyramid.dense.float(), batch, shapes),
-        **_fine_losses(fine, grid[bins], batch, shapes),
+        **fine_losses(fine, grid[bins], batch, shapes),
     }
     loss = sum((w * parts[k].mean() for k, w in WEIGHTS.items()), torch.zeros(()))
     return StepResult(loss, {k: float(v.detach().mean()) for k, v in parts.items()})
@@ -105,10 +106,10 @@ def _coarse_losses(network: MrcNet, coarse: Stage1, labels: Tensor, batch: Batch
     }
 
 
-def _lateral(xy: Tensor, batch: Batch) -> Tensor:
+def _lateral(xy: Tensor, true: Batch | Poses) -> Tensor:
     """Distance across the ray in diameters, (N,)."""
-    square = ((xy - batch.xy) ** 2).sum(1)
-    return torch.sqrt(square + 1e-10) / torch.exp(batch.log_size)
+    square = ((xy - true.xy) ** 2).sum(1)
+    return torch.sqrt(square + 1e-10) / torch.exp(true.log_size)
 
 
 def _dense_losses(dense: Tensor, batch: Batch, shapes: ObjectShapes) -> dict[str, Tensor]:
@@ -124,18 +125,23 @@ def _dense_losses(dense: Tensor, batch: Batch, shapes: ObjectShapes) -> dict[str
     return {'coordinates': torch.stack(errors).amin(0), 'mask': mask.mean((1, 2))}
 
 
-def _fine_losses(fine: Stage2, R_bin: Tensor, batch: Batch,
-                 shapes: ObjectShapes) -> dict[str, Tensor]:
+def fine_losses(fine: Stage2, R_bin: Tensor, batch: Batch,
+                shapes: ObjectShapes) -> dict[str, Tensor]:
+    """Compare the answers of stage 2 with the equivalents of the truth nearest to its templates.
+
+    :param R_bin: (N, 3, 3) rotations of the templates.
+    :return: each (N,).
+    """
     R = rotation_from_6d(fine.six) @ R_bin
     points = shapes.points[batch.class_index]
     target = nearest_equivalent(batch, shapes, R_bin)
-    rotation = displacement(R, target, points)
-    lateral = _lateral(fine.xy, batch)
-    depth = DIAMETERS_AWAY * (fine.log_size - batch.log_size).abs()
+    rotation = displacement(R, target.rotation, points)
+    lateral = _lateral(fine.xy, target)
+    depth = DIAMETERS_AWAY * (fine.log_size - target.log_size).abs()
     error = torch.sqrt(rotation**2 + lateral**2 + depth**2).detach()
     recall = (1 - 2 * error).clamp(0, 1)
     quality = functional.binary_cross_entropy_with_logits(fine.quality, recall, reduction='none')
     start = torch.stack([displacement(R_bin, c, points) for c in
-                         symmetric_candidates(batch, shapes).unbind(1)]).amin(0)
+                         symmetric_equivalents(batch, shapes).rotation.unbind(1)]).amin(0)
     return {'rotation': rotation, 'xy': lateral, 'depth': depth, 'quality': quality,
             'start_rotation': start, 'recall': recall}

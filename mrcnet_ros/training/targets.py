@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from ..geometry.se3 import Array
 from ..specs import ModelSpec
@@ -26,6 +27,7 @@ class Batch(NamedTuple):
     :param rotation: (N, 3, 3) float32.
     :param xy: (N, 2).
     :param log_size: (N,).
+    :param focal: (N,).
     :param coordinates: (N, 3, S/4, S/4).
     :param mask: (N, S/4, S/4).
     """
@@ -35,8 +37,22 @@ class Batch(NamedTuple):
     rotation: Tensor
     xy: Tensor
     log_size: Tensor
+    focal: Tensor
     coordinates: Tensor
     mask: Tensor
+
+
+class Poses(NamedTuple):
+    """Poses in the terms of :class:`Batch`.
+
+    :param rotation: (..., 3, 3).
+    :param xy: (..., 2).
+    :param log_size: (...).
+    """
+
+    rotation: Tensor
+    xy: Tensor
+    log_size: Tensor
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
@@ -50,6 +66,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
         stack([s.R_ray_object for s in samples], np.float32),
         stack([s.xy for s in samples], np.float32),
         stack([s.log_size for s in samples], np.float32),
+        stack([s.focal for s in samples], np.float32),
         stack([s.coordinates for s in samples], np.float32),
         stack([s.mask for s in samples], np.float32))
 
@@ -95,29 +112,58 @@ def rotation_targets(batch: Batch, shapes: ObjectShapes, grid: Tensor, sharpness
     :return: (N, R), rows summing to 1.
     """
     moments = shapes.moments[batch.class_index]
-    turned = batch.rotation[:, None] @ shapes.symmetries[batch.class_index]
+    turned = symmetric_equivalents(batch, shapes).rotation
     overlap = torch.einsum('nsij,njk,rik->nsr', turned, moments, grid).amax(1)
     total = moments.diagonal(dim1=1, dim2=2).sum(1)[:, None]
     distance = torch.sqrt((2 * total - 2 * overlap).clamp(min=1e-8))
     return torch.softmax(-distance / sharpness, dim=1)
 
 
-def symmetric_candidates(batch: Batch, shapes: ObjectShapes) -> Tensor:
-    """Return all equivalents of the true rotations, (N, M, 3, 3)."""
-    return batch.rotation[:, None] @ shapes.symmetries[batch.class_index]
+def symmetric_equivalents(batch: Batch, shapes: ObjectShapes) -> Poses:
+    """Return all poses that look like the true ones.
+
+    A symmetry about an axis off the object's origin moves the origin: t becomes t + R t_s, and
+    with it the ray that rotations are seen from.
+
+    :return: of shape (N, M).
+    """
+    focal = batch.focal[:, None]
+    t = _translation(batch.xy, batch.log_size, batch.focal)
+    R_crop_object = _rotation_to_axis(t).mT @ batch.rotation
+    moved = t[:, None] + shapes.shifts[batch.class_index] @ R_crop_object.mT
+    R_moved = R_crop_object[:, None] @ shapes.symmetries[batch.class_index]
+    return Poses(_rotation_to_axis(moved) @ R_moved,
+                 focal[..., None] * moved[..., :2] / moved[..., 2:],
+                 torch.log(focal / moved[..., 2]))
 
 
-def nearest_equivalent(batch: Batch, shapes: ObjectShapes, reference: Tensor) -> Tensor:
-    """Return the symmetric equivalent of the true rotation that is nearest to a reference.
+def nearest_equivalent(batch: Batch, shapes: ObjectShapes, reference: Tensor) -> Poses:
+    """Return the symmetric equivalents of the true poses whose rotation is nearest to others.
+
+    Nearest by the mean squared displacement of the vertices.
 
     :param reference: (N, 3, 3).
-    :return: (N, 3, 3).
+    :return: of shape (N,).
     """
-    candidates = symmetric_candidates(batch, shapes)
+    found = symmetric_equivalents(batch, shapes)
     moments = shapes.moments[batch.class_index]
-    overlap = torch.einsum('nsij,njk,nik->ns', candidates, moments, reference)
-    rows = torch.arange(len(candidates))
-    return candidates[rows, overlap.argmax(1)]
+    overlap = torch.einsum('nsij,njk,nik->ns', found.rotation, moments, reference)
+    rows, nearest = torch.arange(len(reference)), overlap.argmax(1)
+    return Poses(*(values[rows, nearest] for values in found))
+
+
+def _translation(xy: Tensor, log_size: Tensor, focal: Tensor) -> Tensor:
+    """Return t_crop_object in diameters, (N, 3); see ``geometry.bins.decode_translation``."""
+    depth = focal / torch.exp(log_size)
+    return torch.cat([xy * (depth / focal)[:, None], depth[:, None]], 1)
+
+
+def _rotation_to_axis(direction: Tensor) -> Tensor:
+    """Do what ``geometry.se3.rotation_to_axis`` does, (..., 3) to (..., 3, 3)."""
+    x, y, z = functional.normalize(direction, dim=-1).unbind(-1)
+    part = -x * y / (1 + z)
+    rows = [1 - x * x / (1 + z), part, -x, part, 1 - y * y / (1 + z), -y, x, y, z]
+    return torch.stack(rows, -1).unflatten(-1, (3, 3))
 
 
 def cell_targets(batch: Batch, spec: ModelSpec, cells_x: Tensor, cells_y: Tensor) -> Tensor:
