@@ -44,10 +44,16 @@ TRAIN = [
 OPENVINO = [
     'openvino>=2024.4,<2027',  # Intel CPUs and GPUs
 ]
-TENSORRT = [
-    'tensorrt>=10.0,<11',  # engines for NVIDIA GPUs
-    'pycuda>=2024.1',  # device memory and streams for them
+ENGINES = [
+    'pycuda>=2024.1',  # memory and streams of NVIDIA GPUs; compiled against CUDA when installed
+    'onnx>=1.16,<2',  # graphs are changed before engines are built from them
 ]
+TENSORRT = [
+    'tensorrt>=10.0,<12',  # engines for NVIDIA GPUs; 11 builds strongly typed networks only
+    *ENGINES,
+]
+# engines for GeForce RTX and its like; 1.4 is the oldest that was tried
+TENSORRT_RTX = 'tensorrt-rtx-cu12>=1.4,<2'
 TEST = [
     'pytest>=8,<10',  # runs the tests
     'ruff>=0.6',  # style, see pyproject.toml
@@ -56,6 +62,8 @@ TEST = [
     'setuptools>=71,<80',  # colcon develops with setup.py, which newer releases dropped
     'colcon-core>=0.16,<1',  # the tests build the package as a ROS workspace does
     'colcon-ros>=0.5,<1',  # lets it see package.xml
+    # builds engines without a GPU: 90 MB to download, 220 MB installed
+    f'{TENSORRT_RTX}; platform_system == "Linux" and platform_machine == "x86_64"',
 ]
 
 
@@ -111,6 +119,7 @@ setup(
         'train': TRAIN,
         'openvino': OPENVINO,
         'tensorrt': TENSORRT,
+        'tensorrt-rtx': [TENSORRT_RTX, *ENGINES],
         'test': TEST,
     },
     entry_points={

@@ -71,7 +71,7 @@ def wheel(source, tmp_path_factory):
 def _requirements(wheel):
     """Return the required distributions by extra, '' for those always required."""
     metadata, = (n for n in wheel.namelist() if n.endswith('.dist-info/METADATA'))
-    pattern = re.compile(r'''Requires-Dist: ([\w-]+)([^;]*)(?:; extra == ['"](\w+)['"])?''')
+    pattern = re.compile(r'''Requires-Dist: ([\w-]+)([^;]*)(?:;.*extra == ['"]([\w-]+)['"])?''')
     found = {}
     for line in wheel.read(metadata).decode().splitlines():
         if match := pattern.match(line):
