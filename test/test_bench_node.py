@@ -1,0 +1,91 @@
+"""What the node adds to the bare estimator: measured on both, on the same frames."""
+
+import argparse
+import json
+import math
+import time
+
+import pytest
+
+pytest.importorskip('rclpy', reason='needs the ROS wheels or a ROS installation')
+pytest.importorskip('vision_msgs', reason='needs ros_pip/interfaces or a ROS installation')
+
+from rclpy.serialization import deserialize_message, serialize_message
+from ros_support import PATIENCE, STAND_IN, environment, frame, own_domain
+from stand_in_node import BoxEstimator
+from vision_msgs.msg import Detection2DArray
+
+from mrcnet_ros.cli import bench_node
+from mrcnet_ros.evaluation.speed import Answer, ask_at_rate
+from mrcnet_ros.inference.poses import FrameResult
+from mrcnet_ros.ros.bag import BagFrame
+from mrcnet_ros.ros.traffic import first_detections
+
+TOPICS = ('/image', '/camera_info', '/detections')
+
+
+def bag_frame(number, *objects):
+    messages = map(serialize_message, frame(number, *objects))
+    return BagFrame(number, dict(zip(TOPICS, messages, strict=True)), None)
+
+
+def test_node_and_estimator_are_measured_on_the_same_frames(tmp_path, monkeypatch, capsys):
+    """Percentiles of both, what is added, and what became of the frames."""
+    for name, value in environment(own_domain(66)).items():
+        monkeypatch.setenv(name, value)
+    (tmp_path / 'model.json').write_text('{}')
+    parser = argparse.ArgumentParser()
+    bench_node.add_arguments(parser)
+    args = parser.parse_args([
+        '--seconds', '3', '--repeats', '2', '--rate', '20', '--timeout', str(30 * PATIENCE),
+        '--model', str(tmp_path), '--json', str(tmp_path / 'node.json')])
+    args.command_line = 'mrcnet bench node'
+    frames = [bag_frame(1, ('duck',)), bag_frame(2, ('brick',))]
+    assert bench_node.bench(args, BoxEstimator(), [STAND_IN, '--ros-args'], frames) == 0
+    figures = json.loads((tmp_path / 'node.json').read_text())
+    for part in ('estimator_ms', 'age_at_publish_ms', 'added_ms'):
+        assert set(figures[part]) == {'p50', 'p95', 'p99'}
+        assert all(map(math.isfinite, figures[part].values()))
+    assert figures['age_at_publish_ms']['p50'] > 0 and figures['age_p99_over_p50'] >= 1
+    assert len(figures['turns']) == 2
+    assert all(0 < turn['answered'] <= turn['sent'] for turn in figures['turns'])
+    assert {'waiting p50', 'answering p50', 'publishing p50'} <= set(
+        figures['turns'][0]['node_ms'])
+    assert 'bare estimator' in capsys.readouterr().out
+
+
+def test_what_is_added_is_the_difference_of_percentiles():
+    """Of all calls of the estimator, and of the node's medians over turns."""
+    bare = [Answer(0.010, {}, 0, 0)] * 99 + [Answer(0.110, {}, 0, 0)]
+    turns = [{'node_ms': {'age p50': a, 'age p95': 20.0, 'age p99': 26.0}} for a in (12, 13, 99)]
+    found = bench_node.summary(bare, turns)
+    assert found['estimator_ms']['p50'] == pytest.approx(10.0)
+    assert found['age_at_publish_ms']['p50'] == 13.0
+    assert found['added_ms']['p50'] == pytest.approx(3.0)
+    assert found['age_p99_over_p50'] == pytest.approx(2.0)
+
+
+def test_a_slow_estimator_is_asked_less_often():
+    """Late questions are left out, as frames are dropped; none is asked twice in a row."""
+    asked = []
+
+    class Slow:
+        def estimate(self, image_rgb, camera, detections):
+            asked.append(image_rgb)
+            time.sleep(0.05)
+            return FrameResult([], [])
+
+    questions = [argparse.Namespace(image_rgb=i, camera=None, detections=[]) for i in range(10**6)]
+    answers = ask_at_rate(Slow(), questions, rate_hz=1000.0, duration_s=0.5)
+    assert 1 <= len(answers) == len(asked) <= 10
+    assert asked == sorted(set(asked))
+
+
+def test_detections_can_be_cut():
+    """To the first ones; everything else stays."""
+    full = bag_frame(1, ('duck',), ('can',), ('brick',))
+    cut = first_detections(full, 2)
+    labels = [d.results[0].hypothesis.class_id for d in deserialize_message(
+        cut.inputs['/detections'], Detection2DArray).detections]
+    assert labels == ['duck', 'can']
+    assert cut.inputs['/image'] is full.inputs['/image'] and cut.stamp_ns == full.stamp_ns
