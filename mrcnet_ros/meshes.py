@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,11 @@ from .errors import MeshError
 
 NEUTRAL_GREY = 160
 DIAMETER_TOLERANCE = 0.03
+# Of vertices from the origin, in diameters. Templates and training views reach about 0.6; around
+# the middle of its bounding box hardly any object reaches further.
+FARTHEST = 0.65
+PLY_HEADER_LINES = 200
+PLY_COORDINATES = ('u', 's', 'texture_u', 'texcoord')
 UNITS_M = {'metres': 1.0, 'centimetres': 0.01, 'millimetres': 0.001, 'inches': 0.0254}
 
 
@@ -40,17 +46,15 @@ class Mesh:
 
 
 def mesh_digest(path: Path | str) -> str:
-    """Return the sha256 of a mesh file; an OBJ counts together with its texture.
+    """Return the sha256 of a mesh file together with its texture, or the material in place of one.
 
     :raises MeshError: when the file is missing or cannot be read.
     """
-    files = [Path(path)]
-    texture = texture_path(files[0])
-    if texture is not None:
-        files.append(texture)
+    source = Path(path)
     digest = hashlib.sha256()
     try:
-        for file in files:
+        looks = texture_path(source) or _material(source)
+        for file in [source] if looks is None else [source, looks]:
             digest.update(file.read_bytes())
     except OSError as error:
         raise MeshError(path, f'cannot be read ({error.strerror})',
@@ -59,18 +63,26 @@ def mesh_digest(path: Path | str) -> str:
 
 
 def texture_path(path: Path) -> Path | None:
-    """Return the image an OBJ is textured with: its material's ``map_Kd`` or a PNG namesake.
+    """Return the image a mesh is textured with.
 
-    :raises MeshError: when the material names an image that does not exist.
+    Of an OBJ its material's ``map_Kd`` or a PNG namesake, of a PLY with texture coordinates the
+    ``TextureFile`` of its header.
+
+    :raises MeshError: when the image that is named does not exist.
     """
-    if path.suffix.lower() != '.obj' or not path.is_file():
+    if not path.is_file():
         return None
-    material = _statement(path, 'mtllib')
-    image = _statement(material, 'map_Kd') if material and material.is_file() else None
+    if path.suffix.lower() == '.ply':
+        image = _ply_texture(path)
+    else:
+        material = _material(path)
+        image = _statement(material, 'map_Kd') if material else None
     if image is not None and not image.is_file():
         raise MeshError(path, f'its texture {image} is missing', 'put it beside the mesh')
     namesake = path.with_suffix('.png')
-    return image or (namesake if namesake.is_file() else None)
+    if image is None and path.suffix.lower() == '.obj' and namesake.is_file():
+        return namesake
+    return image
 
 
 def read_mesh(path: Path | str, unit_m: float) -> Mesh:
@@ -159,6 +171,27 @@ def check_size(
     )
 
 
+def check_origin(path: Path | str, vertices: NDArray[np.float64], diameter_m: float,
+                 unit_m: float) -> None:
+    """Check that an object can be drawn whole with its origin on the optical axis.
+
+    :param vertices: (V, 3) [m].
+    :param unit_m: the unit the vertices were read in, for the message.
+    :raises MeshError: when its origin is far from its middle.
+    """
+    reach = float(np.linalg.norm(vertices, axis=1).max()) / diameter_m
+    if reach <= FARTHEST:
+        return
+    middle = (vertices.min(axis=0) + vertices.max(axis=0)) / 2 / unit_m
+    x, y, z = (f'{value:.4g}' for value in middle)
+    raise MeshError(
+        path,
+        f'its origin is far from its middle: it reaches {reach:.2f} diameters from the origin, '
+        f'expected at most {FARTHEST}, and would be cut off in training images and templates',
+        f'subtract ({x}, {y}, {z}) from the vertices in the file, state the symmetries about the '
+        'new origin, and train with that mesh')
+
+
 def _load(path: Path) -> list[Any]:
     """Return the trimeshes of a file, one for each of its materials."""
     import trimesh
@@ -166,6 +199,29 @@ def _load(path: Path) -> list[Any]:
     # asking trimesh for force='mesh' would lose the normals of the file
     loaded: Any = trimesh.load(path, process=False)
     return list(loaded.dump()) if isinstance(loaded, trimesh.Scene) else [loaded]
+
+
+def _material(path: Path) -> Path | None:
+    """Return the material file of an OBJ when it names one that exists."""
+    if path.suffix.lower() != '.obj':
+        return None
+    material = _statement(path, 'mtllib')
+    return material if material is not None and material.is_file() else None
+
+
+def _ply_texture(path: Path) -> Path | None:
+    """Return the texture named in a PLY's header, None without coordinates to use it by."""
+    image, coordinates = None, False
+    with path.open('rb') as lines:
+        for line in itertools.islice(lines, PLY_HEADER_LINES):
+            words = line.decode(errors='replace').strip().split(maxsplit=2)
+            if words[:1] == ['end_header']:
+                break
+            if [w.lower() for w in words[:2]] == ['comment', 'texturefile'] and len(words) == 3:
+                image = path.parent / words[2]
+            elif words[:1] == ['property']:
+                coordinates |= words[-1].split()[-1] in PLY_COORDINATES
+    return image if coordinates else None
 
 
 def _statement(path: Path, keyword: str) -> Path | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from pathlib import Path
 
@@ -10,10 +11,17 @@ import numpy as np
 import pytest
 import yaml
 from meshes import bumpy_sphere, cube, write_ply, write_textured_quad
+from PIL import Image
 
 from mrcnet_ros.errors import DatasetError, MeshError
 from mrcnet_ros.geometry.symmetry import Symmetries
-from mrcnet_ros.meshes import NEUTRAL_GREY, measure_diameter, mesh_digest, read_mesh
+from mrcnet_ros.meshes import (
+    NEUTRAL_GREY,
+    check_origin,
+    measure_diameter,
+    mesh_digest,
+    read_mesh,
+)
 from mrcnet_ros.objects import ObjectModel, load_bop_objects, load_object_list
 
 LMO_MODELS = Path(__file__).parents[2] / 'shared/data/lmo/models'
@@ -75,6 +83,60 @@ def test_the_digest_of_an_obj_covers_its_texture(tmp_path: Path) -> None:
     image = tmp_path / 'paint.png'
     image.write_bytes(image.read_bytes() + b' ')
     assert mesh_digest(path) != before
+
+
+def write_textured_ply(path: Path, *, coordinates: bool = True) -> Path:
+    """Write two triangles whose header names the texture paint.png beside them."""
+    names = ['x', 'y', 'z'] + (['texture_u', 'texture_v'] if coordinates else [])
+    rows = ['0 0 0 0 0', '10 0 0 0.9 0', '0 10 0 0 0.9', '0 0 10 0.9 0.9']
+    path.write_text('\n'.join([
+        'ply', 'format ascii 1.0', 'comment TextureFile paint.png', 'element vertex 4',
+        *(f'property float {n}' for n in names), 'element face 2',
+        'property list uchar int vertex_indices', 'end_header',
+        *(' '.join(row.split()[:len(names)]) for row in rows), '3 0 1 2', '3 0 1 3', '']))
+    return path
+
+
+def test_a_textured_ply_is_drawn_and_known_by_its_texture(tmp_path: Path) -> None:
+    """Another image under the same name makes another object, as it looks like one."""
+    path = write_textured_ply(tmp_path / 'a.ply')
+    digests = set()
+    for color in ([255, 0, 0], [0, 0, 255]):
+        image = np.full((8, 8, 3), color, np.uint8)
+        Image.fromarray(image).save(tmp_path / 'paint.png')
+        read = read_mesh(path, 0.001)
+        np.testing.assert_array_equal(read.texture, image)
+        assert read.uv is not None and read.uv.shape == (4, 2)
+        digests.add(mesh_digest(path))
+    assert len(digests) == 2
+
+
+def test_a_missing_texture_of_a_ply_matters_only_with_coordinates(tmp_path: Path) -> None:
+    """Meshes reduced for evaluation keep the name of a texture that they do not use."""
+    with pytest.raises(MeshError, match=r'paint\.png is missing'):
+        mesh_digest(write_textured_ply(tmp_path / 'a.ply'))
+    plain = write_textured_ply(tmp_path / 'b.ply', coordinates=False)
+    assert mesh_digest(plain) == hashlib.sha256(plain.read_bytes()).hexdigest()
+    assert read_mesh(plain, 0.001).texture is None
+
+
+def test_the_digest_of_an_untextured_obj_covers_its_material(tmp_path: Path) -> None:
+    """Plain colours are in the material file alone."""
+    (tmp_path / 'a.obj').write_text('mtllib a.mtl\nv 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n')
+    digests = set()
+    for red in (0, 1):
+        (tmp_path / 'a.mtl').write_text(f'newmtl a\nKd {red} 0 0\n')
+        digests.add(mesh_digest(tmp_path / 'a.obj'))
+    assert len(digests) == 2
+
+
+def test_an_origin_far_from_the_middle_is_refused() -> None:
+    """An object that images would cut off is told, with what to subtract in the file's unit."""
+    for near_m in (0.0, 0.01):
+        check_origin('a.ply', cube(0.1).vertices + [0, 0, near_m], 0.1 * 3**0.5, 0.001)
+    vertices = cube(0.1).vertices + [0, 0, 0.1]
+    with pytest.raises(MeshError, match=r'reaches 0\.96 dia.*subtract \(0, 0, 100\) from the'):
+        check_origin('a.ply', vertices, 0.1 * 3**0.5, 0.001)
 
 
 def test_materials_of_one_obj_become_vertex_colours(tmp_path: Path) -> None:

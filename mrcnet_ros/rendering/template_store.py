@@ -212,7 +212,8 @@ def draw_templates(
     rim = np.concatenate([depth_m[:, [0, -1]].ravel(), depth_m[:, :, [0, -1]].ravel()])
     if rim.any():
         log.warning('templates of %r are cut off at their border: the origin of %s is far from '
-                    'its middle', model.label, model.mesh_path)
+                    'its middle; train the model anew with a mesh whose origin is there',
+                    model.label, model.mesh_path)
     return rgb, depth_m
 
 

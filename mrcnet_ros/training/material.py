@@ -11,6 +11,7 @@ from torch import Tensor
 from ..errors import SpecError
 from ..geometry.rotation_grid import rotation_grid
 from ..geometry.view_prior import allowed_bins
+from ..meshes import check_origin
 from ..objects import ObjectModel
 from ..rendering.coordinates import template_coordinates
 from ..rendering.template_store import TemplateStore
@@ -37,7 +38,12 @@ class Material:
 
 
 def load_views(config: TrainConfig, objects: list[ObjectModel]) -> list[SharedViews]:
-    """Render or load the views of all classes."""
+    """Render or load the views of all classes.
+
+    :raises MeshError: when a mesh cannot be used, or its origin is far from its middle.
+    """
+    for o in objects:
+        check_origin(o.mesh_path, o.load_mesh().vertices, o.diameter_m, o.unit_m)
     priors = {o.object_id: config.view_prior for o in objects}
     return load_or_render(config.cache, objects, priors, config.distance_m, config.views,
                           config.seed)
