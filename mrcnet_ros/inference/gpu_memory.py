@@ -61,7 +61,7 @@ class GpuArray:
         """Return the same numbers in memory of their own."""
         return self.gpu.join([self], self.shape)
 
-    def __array__(self, dtype: DTypeLike = None, copy: bool | None = None) -> NDArray[Any]:
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
         """Return the numbers on the host, once everything queued before is done."""
         if copy is False:
             raise ValueError('numbers on the GPU can only be copied')

@@ -36,7 +36,12 @@ def load_tensorrt(graphs: Mapping[str, Path], options: RuntimeOptions) -> Backen
             f'backend {options.backend} has no device {options.device!r}; there is cuda:0, the '
             'first GPU that the environment variable CUDA_VISIBLE_DEVICES leaves visible')
     library = importlib.import_module(options.backend)
-    backend: Backend = TensorRtBackend(graphs, options, library, Gpu(), EngineStore())
+    gpu = Gpu()
+    try:
+        backend: Backend = TensorRtBackend(graphs, options, library, gpu, EngineStore())
+    except BaseException:
+        gpu.close()
+        raise
     return backend
 
 
@@ -166,7 +171,7 @@ class _Engine:
 
 def _logger(trt: Any) -> Any:
     """Return a logger that passes TensorRT's warnings and errors on."""
-    class Logger(trt.ILogger):  # type: ignore[misc, name-defined]
+    class Logger(trt.ILogger):  # type: ignore[misc]
         """Writes to the log of this module."""
 
         def __init__(self) -> None:

@@ -177,7 +177,7 @@ def _aim(trt: Any, config: Any, capability: str) -> bool:
 
 def _progress_monitor(trt: Any) -> Any:
     """Return a monitor that prints the phase it is in and the steps done of it."""
-    class Monitor(trt.IProgressMonitor):  # type: ignore[misc, name-defined]
+    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
         """Prints lines that the other process takes for progress."""
 
         def __init__(self) -> None:
