@@ -131,8 +131,7 @@ def _gemm(threads: int) -> dict[str, float]:
     return gemm_flops_per_s(threads)
 
 
-def _arithmetic(model: Path, rates: Sequence[Mapping[str, float]]
-                ) -> Arithmetic | None:
+def _arithmetic(model: Path, rates: Sequence[Mapping[str, float]]) -> Arithmetic | None:
     """Return what there is to compute and the median rates of matrix products, None for none."""
     if not rates:
         return None

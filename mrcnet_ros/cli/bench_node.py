@@ -16,7 +16,7 @@ from .traffic_arguments import add_traffic_arguments, positive_float, traffic_fr
 
 if TYPE_CHECKING:
     from ..evaluation.runner import Estimator
-    from ..evaluation.speed import Answer, Question
+    from ..evaluation.speed import Answer
     from ..ros.bag import BagFrame
     from ..ros.traffic import Traffic
 
@@ -62,11 +62,11 @@ def bench(args: argparse.Namespace, estimator: Estimator, command: Sequence[str]
 
     from ..demo.processes import LoggedProcess, prepare_environment
     from ..evaluation.report import write_json
-    from ..evaluation.speed import ask_at_rate
-    from ..ros.traffic import Traffic
+    from ..evaluation.speed import Question, ask_at_rate
+    from ..ros.traffic import Traffic, decoded
 
     prepare_environment()
-    asked = [_question(frame) for frame in frames]
+    asked = [Question(*decoded(frame)) for frame in frames]
     bare: list[Answer] = []
     turns = []
     with (LoggedProcess('node', command, args.json.with_suffix('.node.log')) as node,
@@ -90,19 +90,6 @@ def bench(args: argparse.Namespace, estimator: Estimator, command: Sequence[str]
     write_json(args.json, figures)
     print(table(figures))
     return 0
-
-
-def _question(frame: BagFrame) -> Question:
-    from rclpy.serialization import deserialize_message
-    from sensor_msgs.msg import Image
-    from vision_msgs.msg import Detection2DArray
-
-    from ..evaluation.speed import Question
-    from ..ros.messages import detections_from_message, rgb_from_image
-
-    image = rgb_from_image(deserialize_message(frame.inputs['/image'], Image))
-    boxes = deserialize_message(frame.inputs['/detections'], Detection2DArray)
-    return Question(image, frame.camera(), detections_from_message(boxes)[0])
 
 
 def _turn(traffic: Traffic, frames: Sequence[BagFrame], args: argparse.Namespace

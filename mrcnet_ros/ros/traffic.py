@@ -7,11 +7,16 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from rclpy.serialization import deserialize_message, serialize_message
+from sensor_msgs.msg import Image
 from vision_msgs.msg import Detection2DArray
 
+from ..geometry.camera import Camera
+from ..inference.poses import Detection
 from .bag import BagFrame
-from .messages import stamp_ns
+from .messages import detections_from_message, rgb_from_image, stamp_ns
 from .peer import Peer
 
 
@@ -72,3 +77,14 @@ def first_detections(frame: BagFrame, count: int) -> BagFrame:
     message.detections = message.detections[:count]
     return dataclasses.replace(
         frame, inputs={**frame.inputs, '/detections': serialize_message(message)})
+
+
+def decoded(frame: BagFrame) -> tuple[NDArray[np.uint8], Camera, list[Detection]]:
+    """Return what the node would give to its estimator.
+
+    :raises ImageError: when the image cannot be used.
+    :raises CameraError: when camera_info cannot.
+    """
+    image = rgb_from_image(deserialize_message(frame.inputs['/image'], Image))
+    boxes = deserialize_message(frame.inputs['/detections'], Detection2DArray)
+    return image, frame.camera(), detections_from_message(boxes)[0]
