@@ -97,6 +97,16 @@ def test_perfect_poses_score_one_and_everything_is_written(monkeypatch, root, ca
     assert '1 blob' in printed and '3 die' in printed and '1.000' in printed
 
 
+def test_images_that_are_not_on_disk_are_told(monkeypatch, root, caplog):
+    """A split that is extracted in part is not scored as if it were whole, without a word."""
+    assert evaluate(monkeypatch, root, KnowsTheTruth(root))[1]['images_without_file'] == 0
+    assert not caplog.text
+    next((root / 'toy/test').rglob('rgb/*')).unlink()
+    figures = evaluate(monkeypatch, root, KnowsTheTruth(root))[1]
+    assert figures['images_without_file'] == 1 and figures['images'] == 1
+    assert '1 of 2 images with targets are not on disk' in caplog.text
+
+
 def test_a_known_shift_is_measured(monkeypatch, root):
     """Poses 12 mm too far score as 12 mm of MSSD and of depth."""
     _, figures = evaluate(monkeypatch, root, KnowsTheTruth(root, shift_m=0.012))

@@ -147,7 +147,7 @@ def _report(
     report.write_json(args.json, {
         'command': args.command_line, 'complete': not failure, 'failure': failure or None,
         'dataset': dataset.name, 'split': dataset.split, 'images': len(done.frames),
-        'boxes': _boxes(args),
+        'images_without_file': dataset.images_without_file, 'boxes': _boxes(args),
         'stage1_only': args.stage1_only, 'hypotheses': args.hypotheses,
         'backend': done.runtime, 'threads': args.threads,
         'model': provenance.model_identity(args.model),

@@ -38,5 +38,6 @@ def run(args: argparse.Namespace) -> int:
     if args.json is not None:
         report.write_json(args.json, {
             'command': args.command_line, 'dataset': dataset.name, 'split': dataset.split,
-            'images': len(frames), 'results': str(args.results), **figures})
+            'images': len(frames), 'images_without_file': dataset.images_without_file,
+            'results': str(args.results), **figures})
     return 0

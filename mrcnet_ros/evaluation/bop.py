@@ -6,6 +6,7 @@ Source: the BOP dataset format, bop.felk.cvut.cz.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,10 @@ class BopDataset:
     :param dataset: name of the dataset's folder, such as ``lmo``.
     :param split: name of the split's folder; the dataset's test images by default, which are in
         ``test``, or ``test_primesense`` of T-LESS and HomebrewedDB.
+
+    ``images_without_file`` counts the images that have targets and are not on disk; the log says
+    so, because scores are then of a part of the split.
+
     :raises DatasetError: when a folder or file is missing or cannot be used.
     """
 
@@ -70,6 +75,10 @@ class BopDataset:
                 f'extract the images of split {self.split!r} there'
             )
         self.images_without_file = len(targets) - len(on_disk)
+        if self.images_without_file:
+            logging.getLogger(__name__).warning(
+                '%s: %d of %d images with targets are not on disk and are left out',
+                self.split_path, self.images_without_file, len(targets))
         self.frames = tuple(_frame(scenes[scene_id], image_id, on_disk[scene_id, image_id])
                             for scene_id, image_id in sorted(on_disk))
 
