@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
 from concurrent.futures import Future, wait
 from functools import partial
-from pathlib import Path
-from typing import Any, NoReturn
 
 import rclpy
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.signals import SignalHandlerOptions
@@ -25,7 +20,8 @@ from rclpy.signals import SignalHandlerOptions
 from ..errors import MrcnetError, SpecError
 from . import qos
 from .confirm_action import ConfirmAction
-from .frame_handler import Estimator, Frame, FrameHandler
+from .estimator_loading import EstimatorLoader, load_estimator
+from .frame_handler import Frame, FrameHandler
 from .frame_queue import FrameQueue
 from .input_watch import InputWatch
 from .model_service import ModelService
@@ -34,31 +30,13 @@ from .package_log import PackageLog
 from .pairing import PairedInputs
 from .params import NodeParameters, changed_parameters, declare_parameters, read_parameters
 from .reporter import Reporter
+from .running import leave_now, spin, start
 from .tally import Tally
 from .timings import Timings
 from .worker import Worker
 
-EstimatorLoader = Callable[[NodeParameters], Estimator]
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 REPORT_PERIOD_S, DIAGNOSTICS_PERIOD_S = 5.0, 1.0
-
-
-def load_estimator(parameters: NodeParameters) -> Estimator:
-    """Load the model that the parameters name.
-
-    :raises MrcnetError: when model, meshes or backend cannot be used.
-    """
-    from ..inference.loading import load_any_estimator
-
-    if not parameters.model:
-        raise SpecError('parameter model is empty; give the directory of a model')
-    return load_any_estimator(
-        Path(parameters.model), Path(parameters.meshes) if parameters.meshes else None,
-        backend=parameters.backend, device=parameters.device, precision=parameters.precision,
-        allow_unverified=parameters.allow_unverified, threads=parameters.threads or None,
-        cache_bytes=parameters.cache_mb << 20,
-        store_root=Path(parameters.store) if parameters.store else None,
-    )
 
 
 class InterruptedLoading(MrcnetError):
@@ -285,9 +263,11 @@ def main(args: list[str] | None = None, load: EstimatorLoader = load_estimator) 
         rclpy.shutdown()
         return 2
     try:
-        if node.get_parameter('autostart').value and not _start(node):
-            return _give_up(stop)
-        _spin(node, stop)
+        if node.get_parameter('autostart').value and not start(node):
+            if stop.is_set():
+                leave_now()
+            return 2
+        spin(node, stop)
         return 0
     finally:
         node.close()
@@ -295,36 +275,7 @@ def main(args: list[str] | None = None, load: EstimatorLoader = load_estimator) 
         node.destroy_node()
         rclpy.shutdown()
         if loading:
-            _leave_now()
-
-
-def _start(node: PoseNode) -> bool:
-    return bool(node.trigger_configure() == SUCCESS and node.trigger_activate() == SUCCESS)
-
-
-def _give_up(stop: threading.Event) -> int:
-    """Return the exit code of a node that could not start, or end at once when told to."""
-    if stop.is_set():
-        _leave_now()
-    return 2
-
-
-def _leave_now() -> NoReturn:
-    """End the process though a worker is in the middle of loading; it would be waited for."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(0)
-
-
-def _spin(node: Any, stop: threading.Event) -> None:
-    executor = SingleThreadedExecutor()
-    executor.add_node(node)
-    while not stop.is_set():
-        try:
-            executor.spin_once(timeout_sec=0.2)
-        except Exception as error:  # a damaged message must not end the node
-            node.tally.drop('bad_message', f'{type(error).__name__}: {error}')
-    executor.shutdown()
+            leave_now()
 
 
 if __name__ == '__main__':

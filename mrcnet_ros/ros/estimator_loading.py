@@ -1,0 +1,30 @@
+"""The estimator that the node's parameters name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from ..errors import SpecError
+from .frame_handler import Estimator
+from .params import NodeParameters
+
+EstimatorLoader = Callable[[NodeParameters], Estimator]
+
+
+def load_estimator(parameters: NodeParameters) -> Estimator:
+    """Load the model that the parameters name.
+
+    :raises MrcnetError: when model, meshes or backend cannot be used.
+    """
+    from ..inference.loading import load_any_estimator
+
+    if not parameters.model:
+        raise SpecError('parameter model is empty; give the directory of a model')
+    return load_any_estimator(
+        Path(parameters.model), Path(parameters.meshes) if parameters.meshes else None,
+        backend=parameters.backend, device=parameters.device, precision=parameters.precision,
+        allow_unverified=parameters.allow_unverified, threads=parameters.threads or None,
+        cache_bytes=parameters.cache_mb << 20,
+        store_root=Path(parameters.store) if parameters.store else None,
+    )
