@@ -12,7 +12,7 @@ from PIL import Image as Picture
 from mrcnet_ros.cli.main import main
 from mrcnet_ros.errors import SpecError
 from mrcnet_ros.evaluation.soak_charts import soak_charts
-from mrcnet_ros.evaluation.steadiness import Limits, judge, slope
+from mrcnet_ros.evaluation.steadiness import Limits, judge, slope, steady_figures
 
 TEST = Path(__file__).parent
 LIMITS = Limits(warm_up_s=60, memory_mb_per_h=20, memory_slack_mb=5, handles=2, silence_s=5)
@@ -75,6 +75,19 @@ def test_too_short_a_time_is_refused_before_anything_starts(capsys, tmp_path):
     assert 'give at least 85 s' in capsys.readouterr().err
     with pytest.raises(SpecError, match='0 samples'):
         judge(samples(1), LIMITS)
+
+
+def test_figures_are_of_the_time_after_the_warm_up():
+    """Rates by reason, and spreads of what is measured; gaps are left out."""
+    run = [{**s, 'sent': 30 * s['time_s'], 'answered': 20 * s['time_s'], 'cpu_percent': 80.0,
+            'dropped_busy': 10 * s['time_s'], 'dropped_unpaired': 3, 'age_p99_ms': None,
+            'age_p50_ms': 900.0 if s['time_s'] < 60 else s['time_s']} for s in samples(2)]
+    found = steady_figures(run, LIMITS)
+    assert found['seconds'] == 50.0
+    assert found['per_second'] == pytest.approx({'sent': 30, 'answered': 20, 'busy': 10})
+    assert found['age_p50_ms'] == {'first': 65, 'last': 115, 'median': 90, 'largest': 115}
+    assert found['age_p99_ms'] is None
+    assert steady_figures(run[:3], LIMITS) == {}
 
 
 def test_charts_show_what_was_dropped():
@@ -148,6 +161,7 @@ def test_a_run_is_recorded_sample_by_sample(soak):
     assert 20 < float(rows[-1]['rss_mb']) < 2000 and int(rows[-1]['handles']) > 3
     assert 0 < int(rows[-1]['answered']) <= int(rows[-1]['sent'])
     assert float(rows[-1]['receipt_p50_ms']) > 0 and float(rows[-1]['age_p50_ms']) > 0
+    assert figures['after_warm_up']['per_second']['answered'] > 0
     assert {c['name'] for c in figures['checks']} >= {'memory growth', 'handle growth'}
     with Picture.open(folder / 'soak.png') as picture:
         assert len(np.unique(np.asarray(picture))) > 10

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import MrcnetError
-from ..evaluation.steadiness import Limits
+from ..evaluation.steadiness import Limits, steady_figures
 from . import provenance
 from .dataset_arguments import add_model_arguments
 from .node import node_command
@@ -122,7 +122,8 @@ def _figures(args: argparse.Namespace, frames: Sequence[BagFrame], samples: Sequ
         'passed': bool(checks) and all(check.passed for check in checks), 'failure': failure,
         'checks': [{'name': c.name, 'unit': c.unit, 'value': c.value, 'limit': c.limit,
                     'passed': c.passed} for c in checks],
-        'first': samples[0] if samples else None, 'last': samples[-1] if samples else None,
+        'after_warm_up': steady_figures(samples, _limits(args)),
+        'last': samples[-1] if samples else None,
         'model': provenance.model_identity(args.model),
         'machine': provenance.machine(), 'versions': provenance.versions(),
     }

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 from .charts import Line, LineChart
-
-Samples = Sequence[Mapping[str, float | None]]
-DROPPED = 'dropped_'
+from .steadiness import DROPPED, Samples
 
 
 def soak_charts(samples: Samples) -> list[LineChart]:

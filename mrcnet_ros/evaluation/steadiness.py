@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from ..errors import SpecError
 from ..geometry.se3 import Array
 
+Samples = Sequence[Mapping[str, float | None]]
 LEAST_SAMPLES = 4
+DROPPED = 'dropped_'
 _MOST_POINTS = 400
 
 
@@ -71,14 +74,14 @@ def check_duration(duration_s: float, period_s: float, limits: Limits) -> None:
                         'shorter warm-up or a shorter period')
 
 
-def judge(samples: Sequence[Mapping[str, float | None]], limits: Limits) -> list[Check]:
+def judge(samples: Samples, limits: Limits) -> list[Check]:
     """Judge the samples that were taken after the warm-up.
 
     :param samples: in the order of ``time_s``, with ``rss_mb``, ``handles``, ``threads``,
         ``silence_s``, ``answered`` and ``dropped_failed``.
     :raises SpecError: when there are too few.
     """
-    kept = [s for s in samples if (s['time_s'] or 0.0) > limits.warm_up_s]
+    kept = _after_warm_up(samples, limits)
     if len(kept) < LEAST_SAMPLES:
         raise SpecError(f'{len(kept)} samples after a warm-up of {limits.warm_up_s:g} s; at least '
                         f'{LEAST_SAMPLES} are needed: give more time or a shorter warm-up')
@@ -96,6 +99,39 @@ def judge(samples: Sequence[Mapping[str, float | None]], limits: Limits) -> list
         Check('samples without an answer', 'samples',
               float((np.diff(columns['answered']) <= 0).sum()), 0.0),
     ]
+
+
+def steady_figures(samples: Samples, limits: Limits) -> dict[str, Any]:
+    """Return medians and extremes after the warm-up, and rates; {} without samples.
+
+    :param samples: as for :func:`judge`, with ``age_p50_ms``, ``age_p99_ms``, ``cpu_percent`` and
+        counters of drops by reason.
+    """
+    kept = _after_warm_up(samples, limits)
+    if len(kept) < 2:
+        return {}
+    grown = {name: (kept[-1][name] or 0.0) - (kept[0][name] or 0.0) for name in kept[0]
+             if name in ('time_s', 'sent', 'answered') or name.startswith(DROPPED)}
+    seconds = grown.pop('time_s')
+    return {
+        'seconds': seconds,
+        'per_second': {name.removeprefix(DROPPED): count / seconds
+                       for name, count in grown.items() if count},
+        **{name: _spread([s[name] for s in kept])
+           for name in ('rss_mb', 'cpu_percent', 'age_p50_ms', 'age_p99_ms')},
+    }
+
+
+def _after_warm_up(samples: Samples, limits: Limits) -> list[Mapping[str, float | None]]:
+    return [s for s in samples if (s['time_s'] or 0.0) > limits.warm_up_s]
+
+
+def _spread(values: Sequence[float | None]) -> dict[str, float] | None:
+    known = [value for value in values if value is not None]
+    if not known:
+        return None
+    return {'first': known[0], 'last': known[-1], 'median': float(np.median(known)),
+            'largest': max(known)}
 
 
 def slope(x: Array, y: Array) -> float:
