@@ -20,15 +20,18 @@ pytest.importorskip('torch', reason='needs the train extra')
 
 import torch
 import yaml
+from meshes import cube, write_ply
 from tiny_model import SPEC, TinyModel, random_stem, write_material
 
-from mrcnet_ros.errors import DatasetError, ModelError, SpecError
+from mrcnet_ros.errors import DatasetError, MeshError, ModelError, SpecError
+from mrcnet_ros.export.directory import export_checkpoint
 from mrcnet_ros.network.mrcnet import MrcNet
-from mrcnet_ros.specs import ModelSpec
+from mrcnet_ros.specs import ModelSpec, ViewPrior
 from mrcnet_ros.training import trainer
 from mrcnet_ros.training.checkpoint import load_checkpoint, save_checkpoint
 from mrcnet_ros.training.config import TrainConfig, read_config
 from mrcnet_ros.training.exchange import WAIT_S
+from mrcnet_ros.training.identity import check_identity
 from mrcnet_ros.training.trainer import learning_rate, train
 from mrcnet_ros.training.warm_start import object_parameters, read_start
 
@@ -239,6 +242,51 @@ def test_a_checkpoint_of_other_objects_is_refused(material, tiny_model, tmp_path
         train(config, random_stem())
 
 
+@pytest.fixture(scope='module')
+def own(tmp_path_factory: pytest.TempPathFactory, small_logs: None) -> TrainConfig:
+    """Train in one process, for tests that change objects or meshes afterwards."""
+    config = write_material(tmp_path_factory.mktemp('own'), processes=1, steps=8)
+    train(config, random_stem())
+    return config
+
+
+@pytest.mark.parametrize(('edit', 'changes', 'problem'), [
+    (lambda entries: entries.reverse(), {}, r'objects\[0\]\.object_id 2, the configuration has 7'),
+    (lambda entries: entries[0].update(label='lump'), {}, r"label 'blob', .* has 'lump'"),
+    (lambda entries: entries[1].pop('symmetries_discrete'), {}, r'\[1\]\.symmetries 2, .* has 1'),
+    (lambda entries: entries[0].update(mesh='blob2.ply'), {}, r'objects\[0\]\.mesh_sha256'),
+    (lambda entries: entries.pop(), {}, r'2 objects, the configuration has 1'),
+    (None, {'view_prior': ViewPrior(elevation_min_deg=0, elevation_max_deg=90, tilt_max_deg=30)},
+     'view_prior None, the configuration has'),
+    (None, {'seed': 99}, 'seed 0, the configuration has 99')])
+def test_a_checkpoint_of_something_else_is_not_gone_on_with(own, tmp_path, edit, changes, problem):
+    """Objects in another order or changed, another view prior or seed: neither resume nor export.
+
+    Both would give answers of one object under the name of another, without a word.
+    """
+    blob = own.models.parent / 'blob.ply'
+    data = blob.read_bytes().replace(b'\n', b'\ncomment\n', 1)
+    blob.with_name('blob2.ply').write_bytes(data)
+    entries = yaml.safe_load(own.models.read_text())
+    if edit is not None:
+        edit(entries)
+    models = own.models.with_name('edited.yaml')
+    models.write_text(yaml.safe_dump(entries))
+    config = dataclasses.replace(own, models=models, steps=16, **changes)
+    with pytest.raises(ModelError, match=rf'checkpoint\.pt.*{problem}.*restore the configuration'):
+        train(config, random_stem())
+    if 'seed' not in changes:  # of which the answers do not depend
+        with pytest.raises(ModelError, match=problem):
+            export_checkpoint(own.output / 'checkpoint.pt', config, tmp_path / 'model')
+        assert not (tmp_path / 'model').exists()
+
+
+def test_a_checkpoint_that_does_not_say_its_objects_is_warned_of(own, caplog):
+    """A checkpoint of an older version is used, with a word that nothing could be compared."""
+    check_identity(own.output / 'checkpoint.pt', {'step': 1}, {})
+    assert 'does not say which objects it was trained on' in caplog.text
+
+
 @pytest.mark.parametrize('data', [b'', b'no checkpoint', None])
 def test_a_damaged_checkpoint_is_named(tmp_path, data):
     """An empty, foreign or missing file is no checkpoint."""
@@ -266,6 +314,17 @@ def test_missing_backgrounds_are_named_before_anything_is_rendered(material, tmp
     config = dataclasses.replace(material, cache=tmp_path / 'cache', output=tmp_path / 'run',
                                  backgrounds=tuple(tmp_path / f for f in folders))
     with pytest.raises(DatasetError, match=problem):
+        train(config, random_stem())
+    assert not config.cache.exists()
+
+
+def test_an_origin_far_from_the_middle_is_told_before_anything_is_rendered(tmp_path):
+    """Such an object would be cut off in every image: the error says what to do."""
+    config = write_material(tmp_path / 'moved', processes=1)
+    mesh = cube(0.08)
+    write_ply(config.models.parent / 'box.ply',
+              dataclasses.replace(mesh, vertices=mesh.vertices + [0.0, 0.0, 0.08]))
+    with pytest.raises(MeshError, match=r'box\.ply.*far from its middle.*subtract'):
         train(config, random_stem())
     assert not config.cache.exists()
 

@@ -17,6 +17,7 @@ from ..objects import ObjectModel
 from ..specs import FORMAT_VERSION, ModelSpec, PaperSpec, ViewPrior
 from ..training.checkpoint import load_checkpoint, save_checkpoint
 from ..training.config import TrainConfig
+from ..training.identity import IDENTITY, check_identity, identity_of
 from .onnx_export import export_graphs
 
 
@@ -28,10 +29,13 @@ def export_checkpoint(checkpoint: Path, config: TrainConfig, output: Path) -> Pa
 
     :param config: that the checkpoint was trained with.
     :return: the directory.
-    :raises ModelError: when the checkpoint cannot be read or an exported graph is not equal.
+    :raises ModelError: when the checkpoint cannot be read, is of other objects or of another view
+        prior than the configuration's, or an exported graph is not equal.
     """
     state = load_checkpoint(checkpoint, config.spec)
     objects = config.load_objects()
+    identity = identity_of(objects, config.view_prior, config.seed)
+    check_identity(checkpoint, state, identity, ('objects', 'view_prior'))
     network = MrcNet(spec=config.spec, objects=len(objects))
     weights = {k: v.half() if v.is_floating_point() else v for k, v in state['average'].items()}
     network.load_state_dict(weights)
@@ -41,7 +45,8 @@ def export_checkpoint(checkpoint: Path, config: TrainConfig, output: Path) -> Pa
         folder = Path(name)
         export_graphs(network, config.spec, folder)
         save_checkpoint(folder / WEIGHTS_FILE, {
-            'average': weights, 'step': state['step'], 'config': state['config']}, config.spec)
+            'average': weights, 'step': state['step'], 'config': state['config'],
+            IDENTITY: identity}, config.spec)
         files = {p.name: hashlib.sha256(p.read_bytes()).hexdigest()
                  for p in sorted(folder.iterdir())}
         values = describe(config.name, config.spec, objects, config.view_prior, files)

@@ -24,6 +24,7 @@ from .backgrounds import find_images
 from .checkpoint import load_checkpoint, save_checkpoint
 from .config import TrainConfig, plain
 from .exchange import Exchange, end_with_parent, watch
+from .identity import IDENTITY, check_identity, identity_of
 from .material import Material, load_material, load_templates, load_views
 from .metrics import append_metrics
 from .schedule import half_cosine
@@ -50,14 +51,19 @@ def train(config: TrainConfig, stem: dict[str, Tensor], stop_after: int | None =
     :raises SpecError: when ``stop_after`` is no multiple of ``refresh``: a run that goes on from
         there would see other template features than one that was not stopped.
     :raises DatasetError: when there are no backgrounds.
-    :raises ModelError: when the last checkpoint is damaged or of another model.
+    :raises ModelError: when the last checkpoint is damaged, or of another model, other objects,
+        another view prior or seed.
     """
     if stop_after is not None and (stop_after < 1 or stop_after % config.refresh):
         raise SpecError(f'stop_after must be a positive multiple of refresh ({config.refresh}), '
                         f'got {stop_after}')
     find_images(config.backgrounds)  # before views are rendered for minutes
-    config.output.mkdir(parents=True, exist_ok=True)
     objects = config.load_objects()
+    last = config.output / 'checkpoint.pt'
+    if last.exists():
+        check_identity(last, load_checkpoint(last, config.spec),
+                       identity_of(objects, config.view_prior, config.seed))
+    config.output.mkdir(parents=True, exist_ok=True)
     views = load_views(config, objects)
     bank = load_templates(config, objects)
     network = build_network(config, objects, stem)
@@ -80,7 +86,7 @@ def train(config: TrainConfig, stem: dict[str, Tensor], stop_after: int | None =
     for process in others:
         if process.exitcode:
             raise MrcnetError(f'a training process ended with exit code {process.exitcode}')
-    return config.output / 'checkpoint.pt'
+    return last
 
 
 def build_network(config: TrainConfig, objects: list[ObjectModel],
@@ -131,6 +137,7 @@ class Run:
             {'params': plain, 'weight_decay': 0.0}], betas=(0.9, 0.98), fused=True)
         self.average = {k: v.detach().clone() for k, v in network.state_dict().items()}
         self.step, self.seconds = 0, 0.0
+        self.identity = identity_of(config.load_objects(), config.view_prior, config.seed)
         self.path = config.output / 'checkpoint.pt'
         if self.path.exists():
             self._restore(load_checkpoint(self.path, config.spec))
@@ -238,7 +245,7 @@ class Run:
             save_checkpoint(self.path, {
                 'step': self.step, 'seconds': self.seconds, 'network': self.network.state_dict(),
                 'average': self.average, 'optimizer': self.optimizer.state_dict(),
-                'config': plain(self.config),
+                'config': plain(self.config), IDENTITY: self.identity,
             }, self.config.spec)
         self.exchange.wait()
 

@@ -1,0 +1,78 @@
+"""What a checkpoint is of: its objects in class order, and what else its answers depend on."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ..errors import ModelError
+from ..objects import ObjectModel
+from ..specs import ViewPrior
+
+IDENTITY = 'identity'
+
+
+def identity_of(objects: Sequence[ObjectModel], view_prior: ViewPrior | None,
+                seed: int) -> dict[str, Any]:
+    """Return plain data for the entry :data:`IDENTITY` of a checkpoint.
+
+    :param objects: in class order.
+    :raises MeshError: when a mesh is missing.
+    """
+    return {
+        'objects': [{
+            'object_id': o.object_id, 'label': o.label, 'mesh_sha256': o.checked_digest(),
+            'unit_m': o.unit_m, 'diameter_m': o.diameter_m,
+            'symmetries': len(o.symmetries.transforms)} for o in objects],
+        'view_prior': asdict(view_prior) if view_prior else None,
+        'seed': seed,
+    }
+
+
+def check_identity(path: Path, state: Mapping[str, Any], expected: Mapping[str, Any],
+                   names: Sequence[str] = ('objects', 'view_prior', 'seed')) -> None:
+    """Check that a checkpoint is of what a configuration names.
+
+    A checkpoint that does not say what it is of, being older than this entry, is only warned of.
+
+    :param state: of the checkpoint.
+    :param expected: :func:`identity_of` what the configuration names.
+    :param names: of the parts that must agree.
+    :raises ModelError: naming the first difference.
+    """
+    found = state.get(IDENTITY)
+    if not isinstance(found, Mapping):
+        logging.getLogger(__name__).warning(
+            '%s does not say which objects it was trained on; they are taken to be those of the '
+            'configuration, in that order', path)
+        return
+    for name in names:
+        difference = _difference(found.get(name), expected[name], name)
+        if difference:
+            raise ModelError(path, f'was trained with {difference}',
+                             'restore the configuration, its objects and their meshes, or train '
+                             'in another output folder')
+
+
+def _difference(found: Any, expected: Any, where: str) -> str:
+    """Say where nested plain data differ first; '' when they agree, to rounding."""
+    if isinstance(found, Mapping) and isinstance(expected, Mapping):
+        pairs = [(found.get(k), expected[k], f'{where}.{k}') for k in expected]
+    elif isinstance(found, list) and isinstance(expected, list):
+        if len(found) != len(expected):
+            return f'{len(found)} {where}, the configuration has {len(expected)}'
+        pairs = [(*pair, f'{where}[{i}]')
+                 for i, pair in enumerate(zip(found, expected, strict=True))]
+    elif isinstance(found, float) and isinstance(expected, float):
+        return '' if math.isclose(found, expected, rel_tol=1e-6) else _told(found, expected, where)
+    else:
+        return '' if found == expected else _told(found, expected, where)
+    return next(filter(None, (_difference(*pair) for pair in pairs)), '')
+
+
+def _told(found: Any, expected: Any, where: str) -> str:
+    return f'{where} {found!r}, the configuration has {expected!r}'
