@@ -16,7 +16,8 @@ from mrcnet_ros.evaluation.bop import (
     read_results_csv,
     write_results_csv,
 )
-from mrcnet_ros.evaluation.boxes import BoxSpec, jittered, outside, target_boxes
+from mrcnet_ros.evaluation.boxes import BoxSpec, jittered, target_boxes
+from mrcnet_ros.geometry.crop import outside
 
 SHARED = Path(__file__).parents[2] / 'shared' / 'data'
 

@@ -93,7 +93,7 @@ def test_the_parts_together_are_the_whole(network):
         floats = [i.permute(0, 3, 1, 2).float() for i in (image, template_image)]
         crop: Pyramid = network.backbone(floats[0], classes)
         coarse = network.coarse(crop.x16, classes)
-        template = network.template_pyramid(floats[1], coordinates, classes)
+        template = network.backbone(floats[1], classes)._replace(dense=coordinates)
         whole = network.residual(crop, template, coarse.xy, coarse.log_size, classes)
     for a, b in zip(split, whole, strict=True):
         torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)

@@ -124,7 +124,8 @@ def pyramids(network: MrcNet, count: int = 3) -> tuple[Pyramid, Pyramid, torch.T
     coordinates = torch.rand(count, 4, size // 4, size // 4)
     with torch.no_grad():
         crop = network.backbone(images[0], classes)
-        return crop, network.template_pyramid(images[1], coordinates, classes), classes
+        template = network.backbone(images[1], classes)._replace(dense=coordinates)
+        return crop, template, classes
 
 
 def test_stage_2_listens_to_its_template():

@@ -72,12 +72,11 @@ def test_a_missing_estimate_is_a_miss():
     np.testing.assert_allclose(result.by_object[1], 0.5)
 
 
-def test_overall_recall_counts_targets_and_the_mean_counts_objects():
-    """Three hits of an easy object and one miss of a hard one: 3/4 and (1 + 0) / 2."""
+def test_overall_recall_counts_targets_not_objects():
+    """Three hits of an easy object and one miss of a hard one: 3/4."""
     result = recall(
         [target(1, [1.0], [[0.0]])] * 3 + [target(2, [1.0], [[9.0]])], MSSD_THRESHOLDS)
     assert result.average == pytest.approx(0.75)
-    assert result.mean_over_objects == pytest.approx(0.5)
     assert result.average_of(1) == 1.0 and result.average_of(2) == 0.0
     assert result.target_counts == {1: 3, 2: 1}
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
-import numpy as np
 import rclpy
 from geometry_msgs.msg import PoseStamped
 from rclpy.executors import SingleThreadedExecutor
@@ -16,8 +15,8 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from tf2_msgs.msg import TFMessage
 from vision_msgs.msg import Detection3DArray
 
-from ..geometry.se3 import Array, make_transform, rotation_from_quat_wxyz
-from ..ros.messages import stamp_ns
+from ..geometry.se3 import Array
+from ..ros.messages import stamp_ns, transform_from_pose
 
 QOS = QoSProfile(depth=1000, reliability=ReliabilityPolicy.RELIABLE)
 
@@ -83,15 +82,8 @@ class Listener:
 
     def _on_detections(self, message: Any) -> None:
         received_ns = int(self._node.get_clock().now().nanoseconds)
-        poses = {str(d.results[0].hypothesis.class_id): transform_of(d.results[0].pose.pose)
+        poses = {str(d.results[0].hypothesis.class_id): transform_from_pose(d.results[0].pose.pose)
                  for d in message.detections}
         stamp = stamp_ns(message.header)
         self.counts.update(object_detections=len(message.detections))
         self.answers[stamp] = Answer(stamp, received_ns, poses)
-
-
-def transform_of(pose: Any) -> Array:
-    """Return a geometry_msgs/Pose as a (4, 4) transform [m]."""
-    p, q = pose.position, pose.orientation
-    return make_transform(rotation_from_quat_wxyz([q.w, q.x, q.y, q.z]),
-                          np.array([p.x, p.y, p.z]))

@@ -8,6 +8,7 @@ from typing import Literal, Protocol
 import numpy as np
 
 from ..errors import SpecError
+from ..geometry.crop import outside
 from ..geometry.se3 import Array
 from .bop import BopFrame, GroundTruth
 
@@ -113,9 +114,3 @@ def jittered(box_xyxy: Array, jitter: float, names: tuple[int, ...]) -> Array:
     centre = (box_xyxy[:2] + box_xyxy[2:]) / 2 + draw[:2] * side
     half = side * (1.0 + draw[2:]) / 2
     return np.concatenate([centre - half, centre + half])
-
-
-def outside(box_xyxy: Array, width: int, height: int) -> bool:
-    """Tell whether a box has nothing of the image in it, by the rule of ``geometry.crop``."""
-    x1, y1, x2, y2 = box_xyxy
-    return bool(x2 <= 0 or y2 <= 0 or x1 >= width or y1 >= height)

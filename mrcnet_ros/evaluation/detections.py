@@ -15,10 +15,11 @@ from typing import Any, Literal
 import numpy as np
 
 from ..errors import DatasetError, SpecError
+from ..geometry.crop import outside
 from ..geometry.se3 import Array
 from .bop_frame import BopFrame
 from .bop_scene import numbers, read_json, value
-from .boxes import FoundBox, outside
+from .boxes import FoundBox
 from .rle import decode_mask
 
 DetectionBoxKind = Literal['bbox', 'mask']

@@ -61,11 +61,6 @@ class Recall:
         """Return the average recall of one object."""
         return float(self.by_object[object_id].mean())
 
-    @property
-    def mean_over_objects(self) -> float:
-        """Return the mean of the objects' average recalls."""
-        return float(np.mean([r.mean() for r in self.by_object.values()]))
-
 
 def recall(targets: Iterable[TargetErrors], thresholds: Array) -> Recall:
     """Count the instances found at each threshold.

@@ -60,11 +60,17 @@ def check_box(box_xyxy: ArrayLike, width: int, height: int) -> Array:
     x1, y1, x2, y2 = box
     if x2 - x1 < MIN_BOX_PX or y2 - y1 < MIN_BOX_PX:
         raise BoxError(f'box must be at least {MIN_BOX_PX:g} px wide and high, got {box.tolist()}')
-    if x2 <= 0 or y2 <= 0 or x1 >= width or y1 >= height:
+    if outside(box, width, height):
         raise BoxError(f'box {box.tolist()} lies outside the {width}x{height} image')
     if x2 - x1 > 4 * width or y2 - y1 > 4 * height:
         raise BoxError(f'box {box.tolist()} is far larger than the {width}x{height} image')
     return box
+
+
+def outside(box_xyxy: Array, width: int, height: int) -> bool:
+    """Tell whether a box (4,) [px] has nothing of the image in it."""
+    x1, y1, x2, y2 = box_xyxy
+    return bool(x2 <= 0 or y2 <= 0 or x1 >= width or y1 >= height)
 
 
 def crop_camera(camera: Camera, box_xyxy: ArrayLike, spec: CropSpec) -> CropCamera:

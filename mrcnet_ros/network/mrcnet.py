@@ -214,17 +214,6 @@ class MrcNet(nn.Module):
         self.coarse = CoarseHead(spec=spec, objects=objects)
         self.residual = ResidualHead(spec=spec, objects=objects)
 
-    def template_pyramid(self, image: Tensor, coordinates: Tensor, class_index: Tensor) -> Pyramid:
-        """Embed templates, with their true coordinates in place of predicted ones.
-
-        :param image: (N, 3, H, W) float RGB in 0..255.
-        :param coordinates: (N, 4, H/4, W/4) object coordinates in half diameters times mask, and
-            the mask in 0..1.
-        :param class_index: (N,) int64.
-        """
-        pyramid: Pyramid = self.backbone(image, class_index)
-        return pyramid._replace(dense=coordinates)
-
 
 def masked_coordinates(dense: Tensor) -> Tensor:
     """Turn the dense head's (N, 4, H, W) output into coordinates times mask, and mask."""

@@ -31,11 +31,6 @@ class CacheCounters:
     entries: int
     size_bytes: int
 
-    @property
-    def hit_rate(self) -> float:
-        """Hits among all look-ups, 0 before the first."""
-        return self.hits / max(1, self.hits + self.misses)
-
 
 class FeatureCache:
     """Named arrays by key, bounded in bytes; safe to use from several threads.
