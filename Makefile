@@ -67,5 +67,5 @@ $(DONE)/runtime: $(DONE)/package $(DONE)/interfaces $(DONE)/modules
 $(DONE)/develop: $(DONE)/runtime $(PACKAGING)
 	@echo 'installing torch and the tools of the tests'
 	$(PIP) install '$(TORCH)'
-	$(PIP) install --editable '.[ros,train,test]'
+	$(PIP) install --editable '.[ros,train,openvino,test]'
 	@touch $@

@@ -378,6 +378,23 @@ def test_damaged_results_are_named(model, text):
         open_backend(model, LOW)
 
 
+@openvino
+@bf16
+def test_the_node_refuses_a_precision_that_was_not_verified(tiny_model):
+    """Its parameters say what to run and whether that may be unverified."""
+    pytest.importorskip('rclpy', reason='needs the ROS wheels or a ROS installation')
+    pytest.importorskip('vision_msgs', reason='needs ros_pip/interfaces or a ROS installation')
+    from mrcnet_ros.ros.estimator_loading import load_estimator
+    from mrcnet_ros.ros.params import NodeParameters
+
+    asked = NodeParameters(model=str(tiny_model.path), meshes=str(tiny_model.meshes), threads=1,
+                           store=str(tiny_model.store), backend='openvino', precision='bf16')
+    with pytest.raises(BackendError, match='has not been verified in bf16 with openvino'):
+        load_estimator(asked)
+    loaded = load_estimator(replace(asked, allow_unverified=True))
+    assert isinstance(loaded, PoseEstimator) and loaded.backend.precision == 'bf16'
+
+
 def test_closing_an_estimator_closes_its_backend(tiny_model, monkeypatch):
     """So that a GPU is free for the next model."""
     estimator = PoseEstimator.load(tiny_model.path, tiny_model.meshes, threads=1,

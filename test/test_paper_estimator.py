@@ -96,6 +96,29 @@ def test_detections_in_company_get_the_poses_they_get_alone(estimator, image):
             np.testing.assert_allclose(together[i], alone, rtol=1e-4, atol=1e-6)
 
 
+def test_openvino_gives_the_same_poses(estimator, model, image):
+    """From the same bins, to 1e-4."""
+    pytest.importorskip('openvino', reason='needs the extra openvino')
+    other = load_any_estimator(model[1], model[2], threads=1, backend='openvino',
+                               precision='fp32')
+    asked = [detection(LABELS[0]), detection(LABELS[1], (30, 20, 90, 120))]
+    pairs = list(zip(estimator(image, CAMERA, asked), other(image, CAMERA, asked), strict=True))
+    assert pairs
+    for one, two in pairs:
+        assert one.bin_index == two.bin_index >= 0
+        np.testing.assert_allclose(one.T_camera_object, two.T_camera_object, rtol=1e-4, atol=1e-4)
+
+
+def test_closing_frees_renderer_and_backend(model, monkeypatch):
+    """Both hold a device."""
+    estimator, closed = load_any_estimator(model[1], model[2], threads=1), []
+    for part in (estimator._renderer, estimator.backend):
+        free = part.close
+        monkeypatch.setattr(part, 'close', lambda p=part, f=free: (closed.append(p), f()))
+    estimator.close()
+    assert closed == [estimator._renderer, estimator.backend]
+
+
 def test_every_detection_is_answered_or_explained(estimator, image):
     """Unknown labels and impossible boxes are skipped with their reason, others are not."""
     nan = float('nan')
