@@ -22,7 +22,7 @@ import yaml  # noqa: E402
 from synth_folder import MESHES, write_dataset  # noqa: E402
 
 from mrcnet_ros.cli.main import main  # noqa: E402
-from mrcnet_ros.errors import DatasetError, ModelError, SpecError  # noqa: E402
+from mrcnet_ros.errors import DatasetError, ModelError, MrcnetError, SpecError  # noqa: E402
 from mrcnet_ros.export import published  # noqa: E402
 from mrcnet_ros.geometry.camera import Camera  # noqa: E402
 from mrcnet_ros.inference.paper_estimator import PaperEstimator  # noqa: E402
@@ -42,9 +42,10 @@ from mrcnet_ros.training.paper_index import read_index  # noqa: E402
 from mrcnet_ros.training.paper_ranks import Ranks  # noqa: E402
 from mrcnet_ros.training.paper_samples import PaperSamples, stack  # noqa: E402
 from mrcnet_ros.training.paper_start import starting_network  # noqa: E402
-from mrcnet_ros.training.paper_step import PaperStep  # noqa: E402
+from mrcnet_ros.training.paper_step import PaperShapes, PaperStep  # noqa: E402
 from mrcnet_ros.training.paper_trainer import (  # noqa: E402
     PaperRun,
+    batches,
     load_samples,
     paper_rate,
     parameter_groups,
@@ -188,6 +189,31 @@ def test_a_sample_depends_on_its_number_alone(config):
     for n in (2, 0, 3, 1):
         assert all(torch.equal(a, b) for a, b in zip(first[n], again[n], strict=True))
     assert not torch.equal(first[0].image, samples[9].image)
+
+
+def test_workers_make_the_samples_of_their_process(config):
+    """However many workers help, the batches of both processes are one row of samples."""
+    samples = load_samples(config)
+    wanted = [stack([samples[n], samples[n + 1]]) for n in range(4, 12, 2)]
+    for workers in (0, 2):
+        some = dataclasses.replace(config, workers=workers)
+        ranks = [Ranks(rank, 2, torch.device('cpu')) for rank in (0, 1)]
+        found = [list(batches(some, r, samples, 1, 3)) for r in ranks]
+        row = [found[rank][step] for step in (0, 1) for rank in (0, 1)]
+        for a, b in zip(row, wanted, strict=True):
+            assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def test_labels_can_do_with_fewer_vertices(config):
+    """Shapes are in millimetres, with all vertices or as many as asked, spread over the mesh."""
+    objects = config.load_objects()
+    whole, some = (PaperShapes.build(objects, count, torch.device('cpu')) for count in (None, 9))
+    for item, every, few in zip(objects, whole.vertices, some.vertices, strict=True):
+        vertices = torch.from_numpy(1e3 * item.load_mesh().vertices).float()
+        assert torch.equal(every, vertices)
+        assert torch.equal(few[[0, -1]], vertices[[0, -1]]) and len(few) == 9
+    assert whole.diameter == pytest.approx([1e3 * o.diameter_m for o in objects])
+    assert [len(T) for T in whole.T_symmetries] == [1, 4]
 
 
 def test_pose_intrinsics_and_mask_of_a_sample_fit_together(dataset, config, monkeypatch):
@@ -398,8 +424,18 @@ def test_a_trained_model_estimates_poses(whole_run, tmp_path):
 
 def test_a_checkpoint_of_other_objects_is_refused(whole_run):
     """A run with one object less does not go on from it."""
-    with pytest.raises(ModelError, match=r'checkpoint\.pt.*does not fit the objects'):
+    with pytest.raises(ModelError, match=r'was trained with . objects, the configuration has 1'):
         PaperRun(dataclasses.replace(whole_run, object_ids=(5,)), ALONE)
+
+
+def test_damaged_weights_do_not_replace_a_checkpoint(whole_run):
+    """A run that diverged says so and keeps what it had."""
+    run = PaperRun(whole_run, ALONE)
+    before = (whole_run.output / 'checkpoint.pt').stat()
+    run.network.decoder.corr_x4.proj_in.bias.data[3] = torch.nan
+    with pytest.raises(MrcnetError, match=r'step 4: the weights are not finite.*is kept'):
+        run._save()
+    assert (whole_run.output / 'checkpoint.pt').stat() == before
 
 
 def test_a_batch_that_is_seen_again_and_again_is_learnt(config):

@@ -13,12 +13,13 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
-from ..errors import ModelError, SpecError
+from ..errors import ModelError, MrcnetError, SpecError
 from ..network.paper import PaperNet
 from ..network.paper_losses import PaperLosses
 from ..rendering.background_files import PHOTO_SUFFIXES, find_images
 from .checkpoint import load_checkpoint, save_checkpoint
 from .config import plain
+from .identity import IDENTITY, check_identity, identity_of
 from .metrics import append_metrics
 from .paper_config import PaperTrainConfig
 from .paper_index import read_index
@@ -69,6 +70,7 @@ class PaperRun:
                                            enabled=config.precision == 'float16')
         self.step, self.seconds, self.counted = 0, 0.0, 0
         self.sums = torch.zeros(len(PaperLosses._fields), device=ranks.device)
+        self.identity = identity_of(objects, None, config.seed)
         self.path = config.output / 'checkpoint.pt'
         if self.path.exists():
             self._restore(load_checkpoint(self.path, config.spec))
@@ -87,7 +89,7 @@ class PaperRun:
             return
         config.output.mkdir(parents=True, exist_ok=True)
         since = time.monotonic()
-        for batch in self._batches(end):
+        for batch in batches(config, self.ranks, self.samples, self.step, end):
             self._one_step(batch.to(self.ranks.device))
             self.step, self.counted = self.step + 1, self.counted + 1
             logs, saves = self.step % config.log == 0, self.step % config.checkpoint == 0
@@ -98,18 +100,6 @@ class PaperRun:
                 self._log()
             if saves or self.step == end:
                 self._save()
-
-    def _batches(self, end: int) -> Iterator[PaperBatch]:
-        """Return what this process sees in the steps from here on."""
-        size, ranks, workers = self.config.batch_size, self.ranks, self.config.workers
-        firsts = ((step * ranks.world + ranks.rank) * size for step in range(self.step, end))
-        numbers = (list(range(first, first + size)) for first in firsts)
-        loader: DataLoader[PaperBatch] = DataLoader(
-            self.samples,  # type: ignore[arg-type]
-            batch_sampler=numbers,
-            collate_fn=stack, num_workers=workers, worker_init_fn=_start_worker,
-            pin_memory=ranks.device.type == 'cuda')
-        return iter(loader)
 
     def _one_step(self, batch: PaperBatch) -> None:
         for group in self.optimizer.param_groups:
@@ -132,16 +122,22 @@ class PaperRun:
                 **dict(zip(PaperLosses._fields, means, strict=True))})
 
     def _save(self) -> None:
+        if not all(bool(torch.isfinite(p).all()) for p in self.network.parameters()):
+            raise MrcnetError(
+                f'step {self.step}: the weights are not finite any more; {self.path} is kept as '
+                'it was: go on from it with a lower learning_rate or in float32')
         self.sums = self.ranks.average(self.sums)
         if self.ranks.rank == 0:
             save_checkpoint(self.path, {
                 'step': self.step, 'seconds': self.seconds, 'network': self.network.state_dict(),
                 'optimizer': self.optimizer.state_dict(), 'scaler': self.scaler.state_dict(),
                 'sums': self.sums, 'counted': self.counted, 'config': plain(self.config),
+                IDENTITY: self.identity,
             }, self.config.spec)
         self.ranks.wait()
 
     def _restore(self, state: dict[str, Any]) -> None:
+        check_identity(self.path, state, self.identity)
         try:
             self.network.load_state_dict(state['network'])
             self.optimizer.load_state_dict(state['optimizer'])
@@ -152,6 +148,19 @@ class PaperRun:
         except (RuntimeError, ValueError, KeyError) as error:
             raise ModelError(self.path, f'does not fit the objects of this run ({error})',
                              'train in another output folder, or remove it') from error
+
+
+def batches(config: PaperTrainConfig, ranks: Ranks, samples: PaperSamples, step: int,
+            end: int) -> Iterator[PaperBatch]:
+    """Return what a process sees from a step to another, made ahead by ``workers``."""
+    size = config.batch_size
+    firsts = ((s * ranks.world + ranks.rank) * size for s in range(step, end))
+    loader: DataLoader[PaperBatch] = DataLoader(
+        samples,  # type: ignore[arg-type]
+        batch_sampler=(list(range(first, first + size)) for first in firsts),
+        collate_fn=stack, num_workers=config.workers, worker_init_fn=_start_worker,
+        pin_memory=ranks.device.type == 'cuda')
+    return iter(loader)
 
 
 def load_samples(config: PaperTrainConfig) -> PaperSamples:
