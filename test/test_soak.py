@@ -161,6 +161,7 @@ def test_a_run_is_recorded_sample_by_sample(soak):
     assert 20 < float(rows[-1]['rss_mb']) < 2000 and int(rows[-1]['handles']) > 3
     assert 0 < int(rows[-1]['answered']) <= int(rows[-1]['sent'])
     assert float(rows[-1]['receipt_p50_ms']) > 0 and float(rows[-1]['age_p50_ms']) > 0
+    assert figures['backend'] == 'onnxruntime' and figures['node']['backend'] == 'none'
     assert figures['after_warm_up']['per_second']['answered'] > 0
     assert {c['name'] for c in figures['checks']} >= {'memory growth', 'handle growth'}
     with Picture.open(folder / 'soak.png') as picture:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import MrcnetError
 from ..evaluation.steadiness import Limits, steady_figures
 from . import provenance
-from .dataset_arguments import add_model_arguments
+from .dataset_arguments import add_model_arguments, runtime_options
 from .node import node_command
 from .traffic_arguments import add_traffic_arguments, positive_float, traffic_frames
 
@@ -102,7 +102,8 @@ def soak(args: argparse.Namespace, command: Sequence[str], frames: Sequence[BagF
     if samples:
         draw_charts(args.output / 'soak.png', soak_charts(samples))
     checks = [] if failure else judge(samples, limits)
-    write_json(args.output / 'soak.json', _figures(args, frames, samples, checks, failure))
+    write_json(args.output / 'soak.json',
+               _figures(args, frames, samples, checks, failure, traffic.model_status))
     for line in [*checks, *([f'FAILED: {failure}'] if failure else [])]:
         print(line)
     print(f'samples, figures and charts are in {args.output}')
@@ -115,10 +116,11 @@ def _limits(args: argparse.Namespace) -> Limits:
 
 
 def _figures(args: argparse.Namespace, frames: Sequence[BagFrame], samples: Sequence[Sample],
-             checks: Sequence[Check], failure: str) -> dict[str, Any]:
+             checks: Sequence[Check], failure: str, node_model: Mapping[str, str]
+             ) -> dict[str, Any]:
     return {
         'command': args.command_line, 'rate_hz': args.rate, 'frames': len(frames),
-        'objects_at_most': args.objects, 'backend': args.backend, 'threads': args.threads,
+        'objects_at_most': args.objects, **runtime_options(args), 'node': dict(node_model),
         'passed': bool(checks) and all(check.passed for check in checks), 'failure': failure,
         'checks': [{'name': c.name, 'unit': c.unit, 'value': c.value, 'limit': c.limit,
                     'passed': c.passed} for c in checks],

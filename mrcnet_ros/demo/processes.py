@@ -15,7 +15,7 @@ from ..errors import MrcnetError
 from .assets import shared_file
 
 PROFILE_VARIABLE = 'FASTDDS_DEFAULT_PROFILES_FILE'
-STOP_TIMEOUT_S = 15.0
+STOP_TIMEOUT_S = 60.0  # of a machine that has other things to do
 LOG_TAIL_LINES = 25
 
 

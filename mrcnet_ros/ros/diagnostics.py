@@ -197,10 +197,11 @@ def model_status(
 
 
 def estimator_facts(estimator: Any) -> dict[str, str]:
-    """Return model, objects, backend and device, as far as the estimator tells them."""
+    """Return model, objects, backend, device and precision, as far as they are known."""
     model, backend = getattr(estimator, 'model', None), getattr(estimator, 'backend', None)
     facts = {'model': getattr(model, 'name', ''), 'directory': getattr(model, 'path', ''),
              'backend': getattr(backend, 'name', ''), 'device': getattr(backend, 'device', ''),
+             'precision': getattr(backend, 'precision', ''),
              'objects': ', '.join(sorted(estimator.objects))}
     return {name: str(value) for name, value in facts.items() if value}
 

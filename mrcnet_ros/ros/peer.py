@@ -29,7 +29,8 @@ class PeerError(MrcnetError):
 class Peer:
     """Publishes the node's inputs and receives what it publishes, in a context of its own.
 
-    ``pose_status`` holds the last values of the node's status about poses.
+    ``pose_status`` and ``model_status`` hold the last values of the node's statuses about poses
+    and about its model.
 
     :param name: of this end in the ROS graph.
     :param alive: called while waiting; raises when the node has ended.
@@ -42,6 +43,7 @@ class Peer:
         """Join the network; leave it again, or use a ``with`` block."""
         self._alive = alive
         self.pose_status: dict[str, str] = {}
+        self.model_status: dict[str, str] = {}
         self._context: Any = rclpy.Context()
         rclpy.init(context=self._context)
         self._node: Any = rclpy.create_node(name, context=self._context)
@@ -124,5 +126,8 @@ class Peer:
 
     def _on_diagnostics(self, message: Any) -> None:
         for status in message.status:
+            values = {v.key: v.value for v in status.values}
             if status.name.endswith(': poses'):
-                self.pose_status = {v.key: v.value for v in status.values}
+                self.pose_status = values
+            elif status.name.endswith(': model'):
+                self.model_status = values
