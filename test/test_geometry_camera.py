@@ -129,3 +129,10 @@ def test_a_pixel_that_no_ray_reaches_has_no_ray():
     rays = barrel.unproject([[325.3, 242.0], [1500.0, 242.0]])
     np.testing.assert_allclose(rays[0], [0.0, 0.0, 1.0], atol=1e-9)
     assert np.isnan(rays[1, :2]).all()
+
+
+def test_skew_together_with_distortion_is_refused():
+    """OpenCV's lens models ignore skew, so that rays would be wrong by it without a word."""
+    skewed = K + [[0, 2.5, 0], [0, 0, 0], [0, 0, 0]]
+    with pytest.raises(CameraError, match=r'plumb_bob has no skew, got K\[0,1\]=2\.5'):
+        Camera(skewed, 640, 480, 'plumb_bob', (0.0,) * 5)

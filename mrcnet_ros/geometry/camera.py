@@ -82,6 +82,10 @@ class Camera:
             )
         if not np.isfinite(self.distortion).all():
             raise CameraError(f'distortion must be finite, got {self.distortion}')
+        if lengths != (0,) and np.asarray(self.K)[0, 1] != 0:
+            raise CameraError(
+                f'{self.distortion_model} has no skew, got K[0,1]={np.asarray(self.K)[0, 1]}; '
+                'calibrate without skew, or rectify the images')
 
     def unproject(self, uv: ArrayLike) -> Array:
         """Return the viewing rays of pixels, distortion removed.
