@@ -163,7 +163,8 @@ def _rotation_to_axis(direction: Tensor) -> Tensor:
     x, y, z = functional.normalize(direction, dim=-1).unbind(-1)
     part = -x * y / (1 + z)
     rows = [1 - x * x / (1 + z), part, -x, part, 1 - y * y / (1 + z), -y, x, y, z]
-    return torch.stack(rows, -1).unflatten(-1, (3, 3))
+    R: Tensor = torch.stack(rows, -1).unflatten(-1, (3, 3))
+    return R
 
 
 def cell_targets(batch: Batch, spec: ModelSpec, cells_x: Tensor, cells_y: Tensor) -> Tensor:
