@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import BackendError, SpecError
+from ..inference.backend import RuntimeOptions
 from .dataset_arguments import positive, say
 
 if TYPE_CHECKING:
@@ -29,8 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     engines.add_argument('--backend', choices=LIBRARIES, help='build engines for it')
     engines.add_argument('--precision', choices=('fp32', 'fp16'), default='fp32',
                          help='of their products (default: fp32)')
-    engines.add_argument('--max-batch', type=positive, default=16, metavar='N',
-                         help='largest batch (default: 16, which is what the node asks for)')
+    engines.add_argument('--max-batch', type=positive, metavar='N',
+                         default=RuntimeOptions.max_batch,
+                         help='largest batch (default: %(default)s, what the node asks for)')
     engines.add_argument('--capability', default='', metavar='X.Y',
                          help='compute capability of another GPU than the one here, such as 8.9; '
                               'tensorrt_rtx only')
