@@ -33,6 +33,11 @@ INSIDE_RCLPY = {'ament_index_python', 'builtin_interfaces', 'rcl_interfaces'}
 ROS_MODULE = re.compile(r'rclpy|ament_index_python|launch|launch_ros|cv_bridge|message_filters'
                         r'|tf2_ros|\w+_msgs|\w+_interfaces')
 
+# of the standard library, younger than the oldest Python that setup.py allows
+TOO_NEW = {'asyncio.TaskGroup', 'asyncio.timeout', 'contextlib.chdir', 'datetime.UTC',
+           'enum.StrEnum', 'hashlib.file_digest', 'itertools.batched', 'math.cbrt', 'math.exp2',
+           'tomllib.load', 'tomllib.loads'}
+
 
 def _imports(*folders):
     """Return the names of all foreign top-level modules that Python files import."""
@@ -44,6 +49,21 @@ def _imports(*folders):
             elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
                 found.add(node.module.split('.')[0])
     return found - set(sys.stdlib_module_names) - {'mrcnet_ros', '__future__'}
+
+
+@pytest.mark.parametrize('folder', ['mrcnet_ros', 'ros_pip', 'launch'])
+def test_nothing_is_used_that_the_oldest_python_lacks(folder):
+    """Files parse as Python 3.10, and use no part of the standard library that it has not."""
+    assert "python_requires='>=3.10'" in (ROOT / 'setup.py').read_text(encoding='utf-8')
+    used = set()
+    for path in (ROOT / folder).rglob('*.py'):
+        tree = ast.parse(path.read_text(encoding='utf-8'), feature_version=(3, 10))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+                used.add(f'{node.value.id}.{node.attr}')
+            elif isinstance(node, ast.ImportFrom):
+                used.update(f'{node.module}.{alias.name}' for alias in node.names)
+    assert not used & TOO_NEW
 
 
 @pytest.fixture(scope='module')
