@@ -78,14 +78,14 @@ def judge(samples: Samples, limits: Limits) -> list[Check]:
     """Judge the samples that were taken after the warm-up.
 
     :param samples: in the order of ``time_s``, with ``rss_mb``, ``handles``, ``threads``,
-        ``silence_s``, ``answered`` and ``dropped_failed``.
+        ``silence_s`` and ``dropped_failed``.
     :raises SpecError: when there are too few.
     """
     kept = _after_warm_up(samples, limits)
     if len(kept) < LEAST_SAMPLES:
         raise SpecError(f'{len(kept)} samples after a warm-up of {limits.warm_up_s:g} s; at least '
                         f'{LEAST_SAMPLES} are needed: give more time or a shorter warm-up')
-    names = ('time_s', 'rss_mb', 'handles', 'threads', 'silence_s', 'answered', 'dropped_failed')
+    names = ('time_s', 'rss_mb', 'handles', 'threads', 'silence_s', 'dropped_failed')
     columns = {name: np.array([s[name] for s in kept], np.float64) for name in names}
     hours = float(np.ptp(columns['time_s'])) / 3600
     memory_limit = max(limits.memory_mb_per_h, limits.memory_slack_mb / hours)
@@ -96,8 +96,6 @@ def judge(samples: Samples, limits: Limits) -> list[Check]:
         Check('thread growth', 'threads', _rise(columns['threads']), limits.threads),
         Check('longest silence', 's', float(columns['silence_s'].max()), limits.silence_s),
         Check('frames that raised', 'frames', float(columns['dropped_failed'][-1]), 0.0),
-        Check('samples without an answer', 'samples',
-              float((np.diff(columns['answered']) <= 0).sum()), 0.0),
     ]
 
 
