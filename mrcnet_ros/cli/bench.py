@@ -1,4 +1,4 @@
-"""``mrcnet bench``: how fast estimator, runtimes and node are, and where the time goes."""
+"""``mrcnet bench``: how fast estimator, runtimes and node are, each against something."""
 
 from __future__ import annotations
 
