@@ -18,6 +18,8 @@ import pytest
 
 pytest.importorskip('torch', reason='needs the train extra')
 
+import cv2
+import numpy as np
 import torch
 import yaml
 from meshes import cube, write_ply
@@ -26,12 +28,14 @@ from tiny_model import SPEC, TinyModel, random_stem, write_material
 from mrcnet_ros.errors import DatasetError, MeshError, ModelError, SpecError
 from mrcnet_ros.export.directory import export_checkpoint
 from mrcnet_ros.network.mrcnet import MrcNet
+from mrcnet_ros.rendering.background_files import read_linear
 from mrcnet_ros.specs import ModelSpec, ViewPrior
 from mrcnet_ros.training import trainer
 from mrcnet_ros.training.checkpoint import load_checkpoint, save_checkpoint
 from mrcnet_ros.training.config import TrainConfig, read_config
 from mrcnet_ros.training.exchange import WAIT_S
 from mrcnet_ros.training.identity import check_identity
+from mrcnet_ros.training.metrics import append_metrics, drop_metrics
 from mrcnet_ros.training.trainer import learning_rate, train
 from mrcnet_ros.training.warm_start import object_parameters, read_start
 
@@ -84,7 +88,9 @@ def metrics(config: TrainConfig) -> dict[tuple[int, bool], dict[str, float]]:
     for line in (config.output / 'metrics.jsonl').read_text().splitlines():
         row = json.loads(line)
         values = {k: v for k, v in row.items() if k not in ('rate', 'hours')}
-        rows[row['step'], 'validation_xy' in row] = values  # of repeated steps the last
+        key = row['step'], 'validation_xy' in row
+        assert key not in rows
+        rows[key] = values
     return rows
 
 
@@ -213,6 +219,24 @@ def test_frozen_shared_layers_leave_known_objects_as_they_were(tiny_model: TinyM
     assert moved >= len(rows)
 
 
+@pytest.mark.parametrize(('edit', 'changes', 'problem'), [
+    (None, {'view_prior': ViewPrior(elevation_min_deg=0, elevation_max_deg=90, tilt_max_deg=30)},
+     'blob.view_prior None, the configuration has'),
+    (lambda entry: entry.update(mesh='box.ply'), {}, 'blob.mesh_sha256')])
+def test_frozen_objects_must_stay_what_they_were(tiny_model, tmp_path, edit, changes, problem):
+    """Another mesh or view prior would change the answers that freezing promises to keep."""
+    entries = yaml.safe_load(tiny_model.config.models.read_text())
+    entries.append({**entries[1], 'id': 9, 'label': 'newcomer'})
+    if edit is not None:
+        edit(entries[0])
+    more = tiny_model.meshes / 'changed.yaml'
+    more.write_text(yaml.safe_dump(entries))
+    config = dataclasses.replace(tiny_model.config, output=tmp_path / 'run', models=more,
+                                 init=tiny_model.path, freeze_shared=True, **changes)
+    with pytest.raises(ModelError, match=rf'{problem}.*must stay as they are'):
+        train(config, random_stem())
+
+
 def test_the_learning_rate_warms_up_and_falls_to_nothing(material):
     """It rises linearly to its highest at the end of the warm-up, then falls like a cosine."""
     rates = [learning_rate(material, step) for step in range(material.steps + 1)]
@@ -327,6 +351,42 @@ def test_an_origin_far_from_the_middle_is_told_before_anything_is_rendered(tmp_p
     with pytest.raises(MeshError, match=r'box\.ply.*far from its middle.*subtract'):
         train(config, random_stem())
     assert not config.cache.exists()
+
+
+def test_a_background_that_cannot_be_read_is_told_before_anything_is_rendered(material, tmp_path):
+    """One image of each kind is read first; grey ones are as good as any."""
+    folder = tmp_path / 'photos'
+    folder.mkdir()
+    cv2.imwrite(str(folder / 'grey.jpg'), np.full((64, 80), 90, np.uint8))
+    assert read_linear(folder / 'grey.jpg').shape == (64, 80, 3)
+    (folder / 'sky.exr').write_bytes(b'no image')
+    config = dataclasses.replace(material, cache=tmp_path / 'cache', output=tmp_path / 'run',
+                                 backgrounds=(folder,))
+    with pytest.raises(DatasetError, match=r'sky\.exr cannot be read.*to \.hdr'):
+        train(config, random_stem())
+    assert not config.cache.exists()
+
+
+@pytest.mark.parametrize(('emphasis', 'problem'), [
+    ({'blub': 2}, r"emphasis: \['blub'\] are not trained; those are \['blob', 'box'\]"),
+    ({'blob': 0, 'box': 0}, 'no object to train')])
+def test_a_wrong_emphasis_is_told(material, tmp_path, emphasis, problem):
+    """A misspelt label does not go unnoticed, and some object must be drawn."""
+    config = dataclasses.replace(material, output=tmp_path / 'run', emphasis=emphasis)
+    with pytest.raises(SpecError, match=problem):
+        train(config, random_stem())
+
+
+def test_metrics_of_steps_that_are_done_again_are_dropped(tmp_path):
+    """A run that goes on from step 8 leaves one line for each step, also after a torn one."""
+    for step in (4, 8, 12):
+        append_metrics(tmp_path, {'step': step, 'loss': 1.0})
+    with (tmp_path / 'metrics.jsonl').open('a') as file:
+        file.write('{"step": 1')
+    drop_metrics(tmp_path, 8)
+    append_metrics(tmp_path, {'step': 12, 'loss': 2.0})
+    rows = [json.loads(line) for line in (tmp_path / 'metrics.jsonl').read_text().splitlines()]
+    assert rows == [{'step': 4, 'loss': 1.0}, {'step': 8, 'loss': 1.0}, {'step': 12, 'loss': 2.0}]
 
 
 @pytest.mark.parametrize('stop_after', [0, 3, 12])

@@ -36,18 +36,33 @@ def find_images(folders: Sequence[Path]) -> list[Path]:
     return found
 
 
+def check_images(paths: Sequence[Path]) -> None:
+    """Read one image of each kind, so that hours are not spent before the first that cannot be.
+
+    :raises DatasetError: when one cannot be read.
+    """
+    for path in {p.suffix.lower(): p for p in paths}.values():
+        read_linear(path)
+
+
 def read_linear(path: Path) -> NDArray[np.float32]:
-    """Read an image as linear RGB whose mean is 0.5.
+    """Read an image as linear RGB whose mean is 0.5; a grey one has three equal channels.
 
     :return: (H, W, 3) float32.
     :raises DatasetError: when it cannot be read.
     """
-    bgr = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-    if bgr is None or bgr.ndim != 3:
-        raise DatasetError(f'{path} is not a readable colour image')
-    rgb = np.ascontiguousarray(bgr[..., 2::-1])
-    if rgb.dtype == np.uint8:
-        rgb = (rgb.astype(np.float32) / 255.0) ** 2.2
+    try:
+        pixels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    except cv2.error:  # a format that this OpenCV was built without
+        pixels = None
+    if pixels is None:
+        raise DatasetError(f'{path} cannot be read by this OpenCV; is it damaged? Convert .exr '
+                           'files to .hdr')
+    bgr = pixels[..., None] if pixels.ndim == 2 else pixels
+    grey = bgr.shape[2] < 3  # with or without opacity
+    rgb = np.repeat(bgr[..., :1], 3, 2) if grey else np.ascontiguousarray(bgr[..., 2::-1])
+    if np.issubdtype(rgb.dtype, np.integer):
+        rgb = (rgb.astype(np.float32) / np.iinfo(rgb.dtype).max) ** 2.2
     rgb = rgb.astype(np.float32)
     return np.asarray(np.minimum(rgb * (0.5 / max(float(rgb.mean()), 1e-6)), 200.0), np.float32)
 

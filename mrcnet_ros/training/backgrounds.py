@@ -11,9 +11,14 @@ from numpy.typing import NDArray
 
 from ..geometry.se3 import Array
 from ..geometry.view_prior import sample_rotations
-from ..rendering.background_files import find_images, is_environment, read_linear
+from ..rendering.background_files import (
+    check_images,
+    find_images,
+    is_environment,
+    read_linear,
+)
 
-__all__ = ['background_patches', 'find_images', 'irradiance_matrices']
+__all__ = ['background_patches', 'check_images', 'find_images', 'irradiance_matrices']
 
 PATCH_PX = 192
 # zonal factors of a clamped cosine over pi, bands 0 to 2 (Ramamoorthi and Hanrahan 2001)

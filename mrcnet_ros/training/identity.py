@@ -58,6 +58,28 @@ def check_identity(path: Path, state: Mapping[str, Any], expected: Mapping[str, 
                              'in another output folder')
 
 
+def check_known(path: Path, entries: Sequence[Mapping[str, Any]],
+                expected: Mapping[str, Any]) -> None:
+    """Check that objects whose answers must stay are those that a model knows by their labels.
+
+    :param path: of the model.
+    :param entries: of its objects, from ``model.json``.
+    :param expected: :func:`identity_of` what the configuration names.
+    :raises ModelError: naming the first difference of mesh, size or view prior.
+    """
+    known = {entry['label']: entry for entry in entries}
+    for wanted in expected['objects']:
+        label = wanted['label']
+        if label not in known:
+            continue
+        parts = {k: wanted[k] for k in ('mesh_sha256', 'unit_m', 'diameter_m')}
+        difference = _difference(known[label], {**parts, 'view_prior': expected['view_prior']},
+                                 label)
+        if difference:
+            raise ModelError(path, f'was made with {difference}',
+                             'with freeze_shared the objects it knows must stay as they are')
+
+
 def _difference(found: Any, expected: Any, where: str) -> str:
     """Say where nested plain data differ first; '' when they agree, to rounding."""
     if isinstance(found, Mapping) and isinstance(expected, Mapping):

@@ -55,8 +55,7 @@ def load_material(config: TrainConfig, objects: list[ObjectModel],
 
     :param known: classes to be drawn only as occluders and distractors.
     """
-    targets = [c for c, o in enumerate(objects) if c not in known
-               for _ in range(config.emphasis.get(o.label, 1))]
+    targets = target_classes(config, objects, known)
     images = find_images(config.backgrounds)
     composer = Composer(
         [v.open() for v in views], [config.view_prior] * len(objects),
@@ -68,6 +67,24 @@ def load_material(config: TrainConfig, objects: list[ObjectModel],
     bins = config.spec.bins
     grid = torch.from_numpy(rotation_grid(bins.rotation_nside, bins.rotation_in_plane).copy())
     return Material(composer, shapes, grid.float())
+
+
+def target_classes(config: TrainConfig, objects: list[ObjectModel], known: list[int]) -> list[int]:
+    """Return the classes that take turns as the target, as often as the emphasis says.
+
+    :param known: classes to be drawn only as occluders and distractors.
+    :raises SpecError: when the emphasis names an object that is not trained, or leaves none.
+    """
+    labels = [o.label for c, o in enumerate(objects) if c not in known]
+    unknown = set(config.emphasis) - set(labels)
+    if unknown:
+        raise SpecError(f'emphasis: {sorted(unknown)} are not trained; those are {labels}')
+    targets = [c for c, o in enumerate(objects) if c not in known
+               for _ in range(config.emphasis.get(o.label, 1))]
+    if not targets:
+        raise SpecError('there is no object to train: with freeze_shared the list must hold one '
+                        'that init does not know, and emphasis must not be 0 for all')
+    return targets
 
 
 def composer_spec(config: TrainConfig) -> ComposerSpec:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,3 +17,21 @@ def append_metrics(folder: Path, values: Mapping[str, float]) -> None:
     with (folder / METRICS_FILE).open('a') as file:
         file.write(text + '\n')
     logging.getLogger(__name__).info(text)
+
+
+def drop_metrics(folder: Path, step: int) -> None:
+    """Drop the lines after a step, from which a run goes on and writes them anew."""
+    path = folder / METRICS_FILE
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text().splitlines(keepends=True):
+        try:
+            late = json.loads(line)['step'] > step
+        except ValueError:  # the run was killed while it wrote
+            continue
+        if not late:
+            kept.append(line)
+    partial = path.with_suffix('.partial')
+    partial.write_text(''.join(kept))
+    os.replace(partial, path)

@@ -20,13 +20,13 @@ from torch import Tensor
 from ..errors import ModelError, MrcnetError, SpecError
 from ..network.mrcnet import MrcNet
 from ..objects import ObjectModel
-from .backgrounds import find_images
+from .backgrounds import check_images, find_images
 from .checkpoint import load_checkpoint, save_checkpoint
 from .config import TrainConfig, plain
 from .exchange import Exchange, end_with_parent, watch
-from .identity import IDENTITY, check_identity, identity_of
-from .material import Material, load_material, load_templates, load_views
-from .metrics import append_metrics
+from .identity import IDENTITY, check_identity, check_known, identity_of
+from .material import Material, load_material, load_templates, load_views, target_classes
+from .metrics import append_metrics, drop_metrics
 from .schedule import half_cosine
 from .step import train_step
 from .targets import collate
@@ -49,20 +49,25 @@ def train(config: TrainConfig, stem: dict[str, Tensor], stop_after: int | None =
     :param stop_after: stop at this step instead, leaving a checkpoint, as a kill would.
     :return: the last checkpoint.
     :raises SpecError: when ``stop_after`` is no multiple of ``refresh``: a run that goes on from
-        there would see other template features than one that was not stopped.
-    :raises DatasetError: when there are no backgrounds.
+        there would see other template features than one that was not stopped; or when the
+        configuration leaves no object to train.
+    :raises DatasetError: when there are no backgrounds, or they cannot be read.
     :raises ModelError: when the last checkpoint is damaged, or of another model, other objects,
-        another view prior or seed.
+        another view prior or seed; or when ``init`` knows an object otherwise than the
+        configuration, whose answers must stay.
     """
     if stop_after is not None and (stop_after < 1 or stop_after % config.refresh):
         raise SpecError(f'stop_after must be a positive multiple of refresh ({config.refresh}), '
                         f'got {stop_after}')
-    find_images(config.backgrounds)  # before views are rendered for minutes
+    check_images(find_images(config.backgrounds))  # before views are rendered for minutes
     objects = config.load_objects()
+    target_classes(config, objects, known_classes(config))
+    identity = identity_of(objects, config.view_prior, config.seed)
+    if config.freeze_shared and config.init is not None:
+        check_known(config.init, read_start(config.init, config.spec).objects, identity)
     last = config.output / 'checkpoint.pt'
     if last.exists():
-        check_identity(last, load_checkpoint(last, config.spec),
-                       identity_of(objects, config.view_prior, config.seed))
+        check_identity(last, load_checkpoint(last, config.spec), identity)
     config.output.mkdir(parents=True, exist_ok=True)
     views = load_views(config, objects)
     bank = load_templates(config, objects)
@@ -258,6 +263,8 @@ class Run:
                              'train in another output folder, or remove it') from error
         self.average = {k: v.clone() for k, v in state['average'].items()}
         self.step, self.seconds = int(state['step']), float(state['seconds'])
+        if self.exchange.rank == 0:
+            drop_metrics(self.config.output, self.step)
 
 
 def known_classes(config: TrainConfig) -> list[int]:

@@ -10,6 +10,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,11 +32,16 @@ class Start:
     """A trained model to start from.
 
     :param weights: its state dict.
-    :param labels: of its objects, in class order.
+    :param objects: their entries in ``model.json``, in class order.
     """
 
     weights: dict[str, Tensor]
-    labels: tuple[str, ...]
+    objects: tuple[dict[str, Any], ...]
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Return the labels of its objects, in class order."""
+        return tuple(entry['label'] for entry in self.objects)
 
 
 def read_start(model_dir: Path, spec: ModelSpec) -> Start:
@@ -44,13 +50,13 @@ def read_start(model_dir: Path, spec: ModelSpec) -> Start:
     :raises ModelError: when it is incomplete or of another spec.
     """
     state = load_checkpoint(Path(model_dir) / 'weights.pt', spec)
+    weights = {k: v.float() if v.is_floating_point() else v for k, v in state['average'].items()}
     try:
         values = json.loads((Path(model_dir) / 'model.json').read_text())
-        labels = tuple(str(entry['label']) for entry in values['objects'])
-    except (OSError, ValueError, KeyError) as error:
+        return Start(weights, tuple({**entry, 'label': str(entry['label'])}
+                                    for entry in values['objects']))
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(model_dir, f'has no usable model.json: {error}') from error
-    weights = {k: v.float() if v.is_floating_point() else v for k, v in state['average'].items()}
-    return Start(weights, labels)
 
 
 def object_parameters(network: nn.Module) -> dict[str, nn.Parameter]:
