@@ -557,7 +557,8 @@ def test_two_processes_share_every_step(config, tmp_path):
                               atol=1e-3 * float(mean.abs().max())), number
     row = metrics(stopped)[0]
     assert row['samples'] == 2
-    assert row['loss'] == pytest.approx(float(sum(x.sum() for x in losses)) / 2, rel=1e-3)
+    assert row['loss'] == pytest.approx(
+        float(sum(x.detach().sum() for x in losses)) / 2, rel=1e-3)
     torchrun(tmp_path / 'stopped.yaml')
     assert_same_training(whole, stopped)
 
