@@ -17,17 +17,20 @@ SYSTEM := libegl1 libgl1 libgl1-mesa-dri libxrender1 python3-venv python3-dev g+
 
 export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
 
-.PHONY: help demo test lint types clean
+.PHONY: help demo test test-slow lint types clean
 .DELETE_ON_ERROR:
 
 help:  ## what can be made
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(DONE)/runtime  ## synthetic camera, the real node, errors against the truth, a picture
 	$(BIN)/mrcnet demo --output out/demo.png $(DEMO_ARGS)
 
 test: lint types  ## style, types and every test
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-slow: $(DONE)/develop  ## tests that take minutes each: engines of the largest graphs
+	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
 
 lint: $(DONE)/develop  ## style
 	$(BIN)/ruff check .
