@@ -111,6 +111,25 @@ def test_a_gap_or_time_that_runs_backwards_begins_anew(objects, times_ms, expect
                             times_ms=times_ms)[0] == expected
 
 
+def test_one_image_counts_once(objects):
+    """However often it comes: the answer is about the scene, not about one picture of it."""
+    for times_ms, expected in (([30] * 5, None), ([0, 30, 30, 30, 60], 5)):
+        assert _first_confirmed(Confirmation('duck', 0, objects), [_estimate()] * 5,
+                                times_ms=times_ms)[0] == expected
+
+
+def test_poses_with_a_low_score_confirm_nothing(objects):
+    """A wrong pose is steady as well; the reason names score and parameter."""
+    poor, good = _estimate(score=0.29), _estimate(score=0.31)
+    confirmation = Confirmation('duck', 0, objects)
+    assert _first_confirmed(confirmation, [poor] * 5)[0] is None
+    assert '0.29' in confirmation.account() and 'confirm_min_score' in confirmation.account()
+    assert _first_confirmed(
+        Confirmation('duck', 0, objects), [good, poor, good, poor, good])[0] == 5
+    assert _first_confirmed(
+        Confirmation('duck', 0, objects), [poor] * 3, confirm_min_score=0.2)[0] == 3
+
+
 def test_frames_from_before_the_time_asked_for_do_not_count(objects):
     """A robot asks for images that were taken after it had stopped."""
     assert _first_confirmed(Confirmation('duck', 45 * MS, objects), [_estimate()] * 6)[0] == 5

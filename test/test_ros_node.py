@@ -124,6 +124,20 @@ def test_a_low_score_is_ignored_once_that_is_asked_for(talk):
     assert 'policy' in refused.reason
 
 
+def test_a_poor_pose_is_withheld_once_that_is_asked_for(talk, node):
+    """From all topics, and counted; min_pose_score may change while the node runs."""
+    duck = ('duck', 20.0)
+    assert talk.set_parameter('min_pose_score', 0.76).successful
+    assert talk.answer(frame(44, duck)).detections == []
+    assert "'duck' has score 0.75" in node.wait_for_log('dropped (low_pose_score)')
+    assert talk.set_parameter('min_pose_score', 0.74).successful
+    assert len(talk.answer(frame(45, duck)).detections) == 1
+    assert talk.set_parameter('min_pose_score', 0.0).successful
+    assert talk.spin(lambda: talk.poses and talk.transforms)
+    assert {p.header.stamp.sec for p in talk.poses} == {45}
+    assert {t.header.stamp.sec for t in talk.transforms} == {45}
+
+
 def test_images_without_partners_are_counted():
     """As unpaired, when newer ones take their places."""
     with ready_node(1, 'queue:=2') as (process, client):

@@ -68,8 +68,9 @@ class Confirmed:
 class Confirmation:
     """Looks for an instance whose poses agree in as many frames in a row as are wanted.
 
-    Equivalent poses of a symmetric object agree. A frame without the instance does not count; a
-    gap longer than ``track_gap_s``, or time that runs backwards, begins anew.
+    Equivalent poses of a symmetric object agree. A frame without the instance, or with a score of
+    it below ``confirm_min_score``, does not count, and frames of one stamp count once; a gap longer
+    than ``track_gap_s``, or time that runs backwards, begins anew.
 
     :param wanted: label, of which any instance will do, or name of an instance.
     :param not_before_ns: frames with an earlier stamp do not count.
@@ -104,6 +105,10 @@ class Confirmation:
         self._frames += 1
         found = []
         for name, estimate in self._candidates(names, estimates):
+            if estimate.score < parameters.confirm_min_score:
+                self._nearest = (f'the last pose has score {estimate.score:.2g}, below '
+                                 f'confirm_min_score, which is {parameters.confirm_min_score:g}')
+                continue
             poses = self._joined(name, stamp_ns, estimate, parameters)
             if len(poses) < parameters.confirm_frames:
                 continue
@@ -136,6 +141,8 @@ class Confirmation:
         gap_ns = parameters.track_gap_s * 1e9
         if poses and not 0 <= stamp_ns - poses[-1][0] <= gap_ns:
             poses.clear()
+        if poses and stamp_ns == poses[-1][0]:  # the same image once more
+            poses.pop()
         T = estimate.T_camera_object
         if poses:
             T = self._model.symmetries.nearest(T[:3, :3], T[:3, 3], poses[-1][1][:3, :3])

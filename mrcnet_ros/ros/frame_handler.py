@@ -141,7 +141,7 @@ class FrameHandler:
         result = (self._estimator.estimate(image, camera, detections) if detections
                   else FrameResult([], []))
         header = _header(frame)
-        measured = self._finite_poses(result)
+        measured = self._good_poses(result, parameters.min_pose_score)
         names, poses = self._tracks.update(messages.stamp_ns(header), measured, parameters)
         scene = Scene(image, camera, names, poses, len(frame.detections.detections))
         return self._messages(header, scene, measured, result, parameters.frame_prefix)
@@ -163,14 +163,17 @@ class FrameHandler:
         self._tally.drop('no_label', 'a detection without results', unlabelled)
         return good
 
-    def _finite_poses(self, result: FrameResult) -> list[PoseEstimate]:
+    def _good_poses(self, result: FrameResult, min_score: float) -> list[PoseEstimate]:
         for skipped in result.skipped:
             self._tally.drop(skipped.reason, skipped.message)
         finite = [p for p in result.poses
                   if np.isfinite(p.T_camera_object).all() and np.isfinite(p.score)]
         self._tally.drop('non_finite', 'an estimated pose is not finite',
                          len(result.poses) - len(finite))
-        return finite
+        for poor in (p for p in finite if p.score < min_score):
+            self._tally.drop(
+                'low_pose_score', f'the pose of {poor.label!r} has score {poor.score:.2g}')
+        return [p for p in finite if p.score >= min_score]
 
     def _messages(
         self, header: Header, scene: Scene, measured: list[PoseEstimate], result: FrameResult,

@@ -98,8 +98,12 @@ class NodeParameters:
     confirm_spread_rad: float = _parameter(
         0.1, 'poses agree that are turned no further from their mean [rad]', bounds=(0.0, 3.2),
         live=True)
+    confirm_min_score: float = _parameter(
+        0.3, 'poses with a lower score confirm nothing', bounds=(0.0, 1.0), live=True)
     min_detection_score: float = _parameter(
         0.0, 'detections with a lower score are ignored', bounds=(0.0, 1.0), live=True)
+    min_pose_score: float = _parameter(
+        0.0, 'poses with a lower score are published nowhere', bounds=(0.0, 1.0), live=True)
     warn_age_s: float = _parameter(
         0.5, '/diagnostics warns when poses are older when published (p95) [s]',
         bounds=(0.0, 3600.0), live=True)

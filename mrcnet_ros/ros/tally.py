@@ -8,7 +8,8 @@ from collections.abc import Callable
 
 FRAME_REASONS = ('busy', 'unpaired', 'bad_message', 'bad_image', 'bad_camera_info', 'failed',
                  'stopped')
-DETECTION_REASONS = ('no_label', 'unknown_label', 'low_score', 'box_outside', 'non_finite')
+DETECTION_REASONS = ('no_label', 'unknown_label', 'low_score', 'low_pose_score', 'box_outside',
+                     'non_finite')
 
 
 class Tally:
