@@ -1,16 +1,19 @@
 """Conversions between messages and what the estimator knows; no node runs."""
 
+import subprocess
+import sys
 import threading
 import time
 
+import cv2
 import numpy as np
 import pytest
 
 pytest.importorskip('rclpy', reason='needs the ROS wheels or a ROS installation')
 pytest.importorskip('vision_msgs', reason='needs ros_pip/interfaces or a ROS installation')
 
-from ros_support import frame
-from sensor_msgs.msg import CameraInfo, Image
+from ros_support import environment, frame
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from mrcnet_ros.errors import CameraError, ImageError
 from mrcnet_ros.geometry.se3 import exp_so3, make_transform, rotation_from_quat_wxyz
@@ -50,6 +53,52 @@ def test_every_listed_encoding_can_be_read(encoding):
     grey = np.full((8, 10, channels), 77, np.uint8)
     got = messages.rgb_from_image(_image(grey, encoding))
     assert got.shape == (8, 10, 3) and (got == 77).all()
+
+
+@pytest.mark.parametrize(('order', 'red'), [
+    ('rggb', (0, 0)), ('grbg', (0, 1)), ('gbrg', (1, 0)), ('bggr', (1, 1))])
+def test_a_mosaic_is_named_by_its_first_two_rows(order, red):
+    """Of a red picture only the pixels under red filters are bright."""
+    mosaic = np.zeros((8, 10, 1), np.uint8)
+    mosaic[red[0]::2, red[1]::2] = 200
+    got = messages.rgb_from_image(_image(mosaic, f'bayer_{order}8', pad=3))
+    assert (got[2:-2, 2:-2] == (200, 0, 0)).all()
+
+
+def test_pixels_do_not_depend_on_the_release_of_cv_bridge():
+    """That of ROS shears images with padded rows, and cannot read compressed grey ones."""
+    program = "import sys; sys.modules['cv_bridge'] = None; import mrcnet_ros.ros.messages"
+    subprocess.run([sys.executable, '-c', program], env=environment(1), check=True)
+
+
+@pytest.mark.parametrize('kind', ['.jpg', '.png'])
+def test_a_compressed_grey_image_is_read_as_colour(kind):
+    """Cameras without colour send such."""
+    grey = np.repeat(np.arange(0, 240, 10, dtype=np.uint8)[:, None], 32, axis=1)
+    data = cv2.imencode(kind, grey)[1].tobytes()
+    got = messages.rgb_from_compressed(CompressedImage(format=kind, data=data))
+    assert got.shape == (24, 32, 3) and got.flags.c_contiguous
+    assert np.abs(got.astype(int) - grey[..., None]).max() <= 8
+
+
+def test_a_compressed_image_is_not_turned_by_what_exif_says():
+    """The pixels of camera_info are those of the sensor."""
+    pillow = pytest.importorskip('PIL.Image')
+    import io
+
+    exif, file = pillow.Exif(), io.BytesIO()
+    exif[0x0112] = 6
+    pillow.new('RGB', (32, 16), (200, 0, 0)).save(file, 'JPEG', exif=exif)
+    got = messages.rgb_from_compressed(CompressedImage(data=file.getvalue()))
+    assert got.shape == (16, 32, 3)
+    assert np.abs(got.astype(int) - (200, 0, 0)).max() <= 8
+
+
+@pytest.mark.parametrize('data', [b'', b'no image', b'\xff\xd8\xff'])
+def test_a_compressed_image_that_cannot_be_read_says_so(data):
+    """With the format that it claims."""
+    with pytest.raises(ImageError, match='jpeg'):
+        messages.rgb_from_compressed(CompressedImage(format='jpeg', data=data))
 
 
 @pytest.mark.parametrize(('encoding', 'change'), [
@@ -120,6 +169,20 @@ def test_a_box_is_centre_and_size():
     assert detections[0].box_xyxy.tolist() == [7.0, 17.0, 13.0, 23.0]
     assert (detections[0].label, detections[0].score) == ('duck', 0.4)
     assert detections[0].detection_id == 'x'
+
+
+@pytest.mark.parametrize(('theta', 'expected'), [
+    (0.0, (100.0, 20.0)), (np.pi / 2, (20.0, 100.0)), (-np.pi / 2, (20.0, 100.0)),
+    (np.pi / 4, (120 / np.sqrt(2), 120 / np.sqrt(2))),
+])
+def test_of_a_turned_box_the_upright_one_around_it_is_taken(theta, expected):
+    """The object is in it, whatever the detector's boxes are."""
+    boxes = frame(1, ('duck', 200.0, 150.0))[2]
+    box = boxes.detections[0].bbox
+    box.size_x, box.size_y, box.center.theta = 100.0, 20.0, float(theta)
+    x1, y1, x2, y2 = messages.detections_from_message(boxes)[0][0].box_xyxy
+    assert (x2 - x1, y2 - y1) == pytest.approx(expected)
+    assert ((x1 + x2) / 2, (y1 + y2) / 2) == pytest.approx((200.0, 150.0))
 
 
 def _estimate(T, label='duck', detection_id=''):

@@ -69,8 +69,8 @@ class Confirmation:
     """Looks for an instance whose poses agree in as many frames in a row as are wanted.
 
     Equivalent poses of a symmetric object agree. A frame without the instance, or with a score of
-    it below ``confirm_min_score``, does not count, and frames of one stamp count once; a gap longer
-    than ``track_gap_s``, or time that runs backwards, begins anew.
+    it below ``confirm_min_score``, does not count, and frames of one stamp count once; a gap
+    longer than ``track_gap_s``, or time that runs backwards, begins anew.
 
     :param wanted: label, of which any instance will do, or name of an instance.
     :param not_before_ns: frames with an earlier stamp do not count.

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import cv2
 import numpy as np
 from builtin_interfaces.msg import Time
-from cv_bridge import CvBridge
 from geometry_msgs.msg import Point, Pose, PoseStamped, Quaternion, TransformStamped, Vector3
 from numpy.typing import NDArray
 from std_msgs.msg import Header
@@ -26,12 +26,18 @@ from ..geometry.se3 import (
 )
 from ..inference.poses import Detection, PoseEstimate
 
-RGB_SOURCES = ('rgb8', 'bgr8', 'rgba8', 'bgra8', 'mono8', '8UC3',
-               'bayer_rggb8', 'bayer_bggr8', 'bayer_gbrg8', 'bayer_grbg8')
+# Channels of an encoding, and OpenCV's way to RGB. OpenCV names a mosaic by the second and third
+# pixel of the second row, the message by the first four.
+_TO_RGB = {
+    'rgb8': (3, None), 'bgr8': (3, cv2.COLOR_BGR2RGB), 'rgba8': (4, cv2.COLOR_RGBA2RGB),
+    'bgra8': (4, cv2.COLOR_BGRA2RGB), 'mono8': (1, cv2.COLOR_GRAY2RGB),
+    '8UC3': (3, cv2.COLOR_BGR2RGB),
+    'bayer_rggb8': (1, cv2.COLOR_BayerBG2RGB), 'bayer_bggr8': (1, cv2.COLOR_BayerRG2RGB),
+    'bayer_gbrg8': (1, cv2.COLOR_BayerGR2RGB), 'bayer_grbg8': (1, cv2.COLOR_BayerGB2RGB),
+}
+RGB_SOURCES = tuple(_TO_RGB)
 # First element of a pose covariance that is not given, as sensor_msgs/Imu marks it.
 COVARIANCE_UNKNOWN = -1.0
-
-_BRIDGE = CvBridge()
 
 
 def stamp_ns(header: Any) -> int:
@@ -47,7 +53,8 @@ def header_at(stamp: int, frame_id: str) -> Header:
 def rgb_from_image(message: Any) -> NDArray[np.uint8]:
     """Return the pixels of a sensor_msgs/Image, (H, W, 3) uint8 RGB.
 
-    Convention: 8UC3 names no order of channels; it is read as BGR, OpenCV's order.
+    Convention: 8UC3 names no order of channels; it is read as BGR, OpenCV's order. cv_bridge is
+    not asked: releases differ in what they make of padded rows.
 
     :raises ImageError: when the encoding is not supported or the data do not fill the rows.
     """
@@ -55,18 +62,20 @@ def rgb_from_image(message: Any) -> NDArray[np.uint8]:
     if encoding not in RGB_SOURCES:
         raise ImageError(
             f'image encoding {encoding!r} is not supported; use one of {", ".join(RGB_SOURCES)}')
-    _check_size(message, encoding)
+    channels, conversion = _TO_RGB[encoding]
+    _check_size(message, encoding, channels)
+    height, width, step = message.height, message.width, message.step
+    rows = np.frombuffer(message.data, np.uint8, height * step).reshape(height, step)
+    pixels = np.ascontiguousarray(rows[:, :width * channels]).reshape(height, width, channels)
+    if conversion is None:
+        return pixels
     try:
-        if encoding == '8UC3':
-            return np.ascontiguousarray(_BRIDGE.imgmsg_to_cv2(message)[..., ::-1])
-        return np.ascontiguousarray(_BRIDGE.imgmsg_to_cv2(message, 'rgb8'))
-    except Exception as error:  # whatever this version of cv_bridge raises
-        raise ImageError(f'{encoding} image: {error}') from error
+        return np.asarray(cv2.cvtColor(pixels, conversion), np.uint8)
+    except cv2.error as error:
+        raise ImageError(f'{encoding} image of {width}x{height} px: {error}') from error
 
 
-def _check_size(message: Any, encoding: str) -> None:
-    channels = {'mono8': 1, 'rgba8': 4, 'bgra8': 4}.get(
-        encoding, 1 if encoding.startswith('bayer') else 3)
+def _check_size(message: Any, encoding: str, channels: int) -> None:
     row, have = message.width * channels, len(message.data)
     if message.width < 1 or message.height < 1 or message.step < row:
         raise ImageError(f'{encoding} image of {message.width}x{message.height} px has rows of '
@@ -79,12 +88,19 @@ def _check_size(message: Any, encoding: str) -> None:
 def rgb_from_compressed(message: Any) -> NDArray[np.uint8]:
     """Return the pixels of a sensor_msgs/CompressedImage, (H, W, 3) uint8 RGB.
 
+    Convention: pixels stay where camera_info has them, whatever way up EXIF says they are.
+
     :raises ImageError: when the data cannot be decoded.
     """
+    data = np.frombuffer(message.data, np.uint8)
     try:
-        return np.ascontiguousarray(_BRIDGE.compressed_imgmsg_to_cv2(message, 'rgb8'))
-    except Exception as error:
+        pixels = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    except cv2.error as error:
         raise ImageError(f'compressed image {message.format!r}: {error}') from error
+    if pixels is None:
+        raise ImageError(f'{data.size} bytes of a compressed image, said to be '
+                         f'{message.format!r}, are no image')
+    return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), np.uint8)
 
 
 def camera_from_info(info: Any) -> Camera:
@@ -124,7 +140,8 @@ def check_camera_fits(image: NDArray[np.uint8], camera: Camera) -> None:
 def detections_from_message(message: Detection2DArray) -> tuple[list[Detection], int]:
     """Return the detections and how many had no hypothesis and therefore no label.
 
-    Convention: ``results[0]`` counts; it is the best of a detector that gives several.
+    Convention: ``results[0]`` counts; it is the best of a detector that gives several. Of a
+    turned box the upright one around it is taken.
     """
     detections = [_detection(d) for d in message.detections if d.results]
     return detections, len(message.detections) - len(detections)
@@ -132,7 +149,9 @@ def detections_from_message(message: Detection2DArray) -> tuple[list[Detection],
 
 def _detection(message: Any) -> Detection:
     centre, hypothesis = message.bbox.center.position, message.results[0].hypothesis
-    half_x, half_y = message.bbox.size_x / 2, message.bbox.size_y / 2
+    cos, sin = abs(np.cos(message.bbox.center.theta)), abs(np.sin(message.bbox.center.theta))
+    half_x = (cos * message.bbox.size_x + sin * message.bbox.size_y) / 2
+    half_y = (sin * message.bbox.size_x + cos * message.bbox.size_y) / 2
     box_xyxy = np.array(
         [centre.x - half_x, centre.y - half_y, centre.x + half_x, centre.y + half_y])
     return Detection(str(hypothesis.class_id), box_xyxy, float(hypothesis.score), str(message.id))

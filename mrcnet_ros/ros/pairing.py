@@ -28,19 +28,21 @@ class PairedInputs:
     would wait for ever, and new ones would be given up as the oldest. A single stray stamp does
     no harm.
 
+    Messages whose stamp is no time are dropped: the filters of some releases of ROS never let go
+    of a lock when they meet one.
+
     :param on_frame: receives each complete frame.
-    :param on_unpaired: told of each image that gave up waiting.
+    :param drop: told reason and text of each bad message and each image that gave up waiting.
     :param watch: notes every message that comes.
     """
 
     def __init__(
         self, node: Any, parameters: NodeParameters, qos: QoSProfile,
-        on_frame: Callable[[Frame], None], on_unpaired: Callable[[], None],
-        watch: InputWatch,
+        on_frame: Callable[[Frame], None], drop: Callable[[str, str], None], watch: InputWatch,
     ) -> None:
         """Subscribe."""
         self._node, self._queue, self._slop_s = node, parameters.queue, parameters.sync_slop_s
-        self._on_frame, self._on_unpaired, self._watch = on_frame, on_unpaired, watch
+        self._on_frame, self._drop, self._watch = on_frame, drop, watch
         image_type = Image if parameters.image_transport == 'raw' else CompressedImage
         self._types = {'image': image_type, 'camera_info': CameraInfo,
                        'detections': Detection2DArray}
@@ -83,6 +85,11 @@ class PairedInputs:
 
     def _received(self, message: Any, name: str) -> None:
         self._watch.saw(message, name)
+        time = message.header.stamp
+        if time.sec < 0 or time.nanosec >= 10**9:
+            self._drop('bad_message', f'{name} has the stamp {time.sec} s + {time.nanosec} ns; '
+                                      'expected 0 s or more and less than 1e9 ns')
+            return
         stamp = stamp_ns(message.header)
         latest = self._latest_ns.get(name, stamp)
         self._back[name] = self._back[name] + 1 if stamp < latest - JUMP_NS else 0
@@ -110,7 +117,7 @@ class PairedInputs:
     def _give_up(self, name: str, stamp: int) -> None:
         del self._held[name][stamp]
         if name == 'image':
-            self._on_unpaired()
+            self._drop('unpaired', 'no camera_info or detections with its stamp')
 
     def _paired(self, image: Any, camera_info: Any, detections: Any) -> None:
         for name, message in (('image', image), ('camera_info', camera_info),

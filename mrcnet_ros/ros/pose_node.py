@@ -119,8 +119,7 @@ class PoseNode(LifecycleNode):
         self._worker.start(self._queue)
         self._watch = InputWatch(lambda: int(self.get_clock().now().nanoseconds))
         self._inputs = PairedInputs(
-            self, self.parameters, qos.inputs(self.parameters), self._on_frame,
-            lambda: self.tally.drop('unpaired', 'no camera_info or detections with its stamp'),
+            self, self.parameters, qos.inputs(self.parameters), self._on_frame, self.tally.drop,
             self._watch)
         self.confirm_action.start(self._worker.loaded.result())
 
