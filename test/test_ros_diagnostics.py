@@ -17,6 +17,7 @@ from sensor_msgs.msg import CameraInfo, Image
 from mrcnet_ros.ros.diagnostics import (
     Account,
     Level,
+    Problem,
     RecentCounts,
     diagnostic_array,
     model_status,
@@ -35,7 +36,7 @@ def _account(recent=(), reasons=(), percentiles=()):
     return Account(10.0, recent, recent, dict(reasons), dict(percentiles))
 
 
-def _judge(why_unpaired='', **recent):
+def _judge(why_unpaired=None, **recent):
     return pose_status(_account(recent), NodeParameters(), why_unpaired)
 
 
@@ -60,7 +61,7 @@ def test_a_healthy_node_is_ok_and_tells_its_rate():
 ])
 def test_what_became_of_frames_and_detections_is_judged(recent, level, word):
     """An error when nothing gets through, a warning for what an operator should look into."""
-    status = _judge('no stamp fits', **recent)
+    status = _judge(Problem(Level.WARN, 'no stamp fits'), **recent)
     assert status.level == level
     assert word in status.message
 
@@ -71,7 +72,7 @@ def test_old_poses_are_a_warning_and_then_an_error(age_s, level):
     """By the 95th percentile and the thresholds among the parameters."""
     account = _account({'frames': 1, 'detections': 1, 'poses': 1}, (),
                        {'age': (0.1, age_s, 9.0)})
-    status = pose_status(account, NodeParameters(), '')
+    status = pose_status(account, NodeParameters(), None)
     assert status.level == level
     assert status.values['age p95 [ms]'] == f'{1e3 * age_s:.2f}'
 
@@ -135,23 +136,79 @@ def test_stamps_far_from_the_clock_are_told():
     assert 'stopped 3 s ago' in problem.text
 
 
-def test_the_smallest_difference_of_stamps_is_told():
-    """So that sync_slop_s can be chosen."""
+@pytest.fixture
+def watch():
     watch = InputWatch(lambda: 0)
     for name, kind in (('image', Image), ('camera_info', CameraInfo), ('detections', Image)):
         watch.expect(name, Expected(f'/{name}', kind, RELIABLE))
+    return watch
+
+
+def _unpaired(watch, slop_s=0.0, *, answered=False):
+    problem = watch.why_unpaired(slop_s, answered=answered)
+    return problem and (problem.level, problem.text)
+
+
+def _watch_camera(watch, images=90, every=1, late=0):
+    """Show a camera of 30 Hz and a detector that answers some images, so many images later."""
+    for number in range(images):
+        for name, n in (('image', number), ('camera_info', number), ('detections', number - late)):
+            if n >= 0 and (name != 'detections' or n % every == 0):
+                message, _, _ = frame(0)
+                message.header.stamp.sec, message.header.stamp.nanosec = 1 + n // 30, (
+                    n % 30 * 33_333_333)
+                watch.saw(message, name)
+
+
+def test_a_detector_that_is_slower_than_the_camera_is_no_problem(watch):
+    """As long as frames are answered: most images never get a partner, and need none."""
+    _watch_camera(watch, every=6)
+    level, text = _unpaired(watch, answered=True)
+    assert level == Level.OK
+    assert 'detections come for 15 of 85 images' in text
+    status = _judge(Problem(level, text), frames=50, unpaired=250, detections=50, poses=50)
+    assert status.level == Level.OK
+    assert '50 poses' in status.message and 'detections come for 15' in status.message
+
+
+def test_a_detector_that_answers_too_late_needs_a_longer_queue(watch):
+    """Its stamps are right, so another sync_slop_s would pair its boxes with wrong images."""
+    _watch_camera(watch, every=6, late=20)
+    level, text = _unpaired(watch)
+    assert level == Level.WARN
+    assert 'queue' in text and 'sync_slop_s' not in text
+
+
+def test_images_that_were_lost_do_not_make_stamps_differ(watch):
+    """One detection without its image among others that fit."""
+    _watch_camera(watch, every=6)
+    stray, _, _ = frame(2)
+    stray.header.stamp.nanosec = 5
+    watch.saw(stray, 'detections')
+    assert _unpaired(watch, answered=True)[0] == Level.OK
+
+
+def test_nothing_is_guessed_before_all_inputs_came(watch):
+    """What is missing is told elsewhere."""
+    watch.saw(frame(1)[0], 'image')
+    assert _unpaired(watch) is None
+
+
+def test_the_smallest_difference_of_stamps_is_told(watch):
+    """So that sync_slop_s can be chosen."""
     for second in range(3):
         image, info, boxes = frame(second)
         boxes.header.stamp.nanosec = 12_000_000
         watch.saw(image, 'image')
         watch.saw(info, 'camera_info')
         watch.saw(boxes, 'detections')
-    assert 'detections 0.012 s away' in watch.why_unpaired()
-    assert 'camera_info' not in watch.why_unpaired()
+    assert 'detections 0.012 s away' in _unpaired(watch)[1]
+    assert 'camera_info' not in _unpaired(watch)[1]
+    assert 'away' not in _unpaired(watch, 0.02)[1], 'they are near enough'
     image, info, boxes = frame(9)
     watch.saw(image, 'image')
     watch.saw(boxes, 'detections')
-    assert 'detections 0.012 s away' in watch.why_unpaired(), 'a pair hides the others'
+    assert 'detections 0.012 s away' in _unpaired(watch)[1], 'a pair hides the others'
 
 
 def test_a_status_becomes_a_message():

@@ -103,11 +103,14 @@ class Account:
     percentiles_s: Mapping[str, Sequence[float]]
 
 
-def pose_status(account: Account, limits: NodeParameters, why_unpaired: str) -> Status:
+def pose_status(
+    account: Account, limits: NodeParameters, why_unpaired: Problem | None,
+) -> Status:
     """Judge what comes out.
 
     :param limits: the thresholds.
-    :param why_unpaired: what is known about stamps that do not fit, '' for nothing.
+    :param why_unpaired: what is known of images without partners; of level OK when nothing is
+        wrong.
     """
     problems = [*_frame_problems(account, limits, why_unpaired),
                 *_detection_problems(account), *_age_problems(account, limits)]
@@ -116,11 +119,13 @@ def pose_status(account: Account, limits: NodeParameters, why_unpaired: str) -> 
     summary = f'{rate:.1f} frames/s with {poses} poses in {account.span_s:.0f} s'
     if frames and not account.recent.get('detections', 0):
         summary = f'{rate:.1f} frames/s, in which the detector found nothing'
+    if account.recent.get('unpaired', 0) and why_unpaired and why_unpaired.level == Level.OK:
+        summary += f'; {why_unpaired.text}'
     return Status('poses', problems, summary, {'rate [Hz]': f'{rate:.2f}', **_values(account)})
 
 
 def _frame_problems(
-    account: Account, limits: NodeParameters, why_unpaired: str,
+    account: Account, limits: NodeParameters, why_unpaired: Problem | None,
 ) -> list[Problem]:
     recent, found = account.recent, []
     frames = recent.get('frames', 0)
@@ -130,7 +135,10 @@ def _frame_problems(
         if count := recent.get(reason, 0):
             found.append(Problem(severe, f'{count} of {received} frames {reason}: '
                                          f'{account.reasons.get(reason, "")}'))
-    for reason, why in (('unpaired', why_unpaired), ('busy', 'the estimator is slower')):
+    reasons = {'busy': 'the estimator is slower'}
+    if why_unpaired is None or why_unpaired.level != Level.OK:
+        reasons['unpaired'] = why_unpaired.text if why_unpaired else ''
+    for reason, why in reasons.items():
         count = recent.get(reason, 0)
         ratio = count / received if received else 0.0
         if (reason == 'unpaired' and count and not frames) or ratio > limits.warn_drop_ratio:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +13,7 @@ from rclpy.qos import QoSCompatibility, QoSProfile, qos_check_compatible
 from .diagnostics import Level, Problem, type_name
 from .messages import stamp_ns
 
-_STAMPS = 30
+_STAMPS = 100
 
 
 @dataclass
@@ -113,19 +113,36 @@ class InputWatch:
                 found.append(Problem(Level.WARN, _stale(name, seen.lag_s)))
         return found
 
-    def why_unpaired(self) -> str:
-        """Return how near the inputs came to recent images that have no equal stamp."""
+    def why_unpaired(self, slop_s: float, *, answered: bool) -> Problem | None:
+        """Return why recent images have no partners, None when that cannot be told.
+
+        Nothing is wrong when frames are answered and an input only comes for fewer images.
+
+        :param slop_s: by how much stamps may differ.
+        :param answered: whether any frame was complete.
+        """
         image = self._inputs['image'].stamps
-        gaps = []
+        if not image:
+            return None
+        gaps, fewer = [], []
         for name in ('camera_info', 'detections'):
-            other = self._inputs[name].stamps
-            nearest = (min(abs(stamp - o) for o in other) for stamp in image if other)
-            if gap := min(filter(None, nearest), default=0):
-                gaps.append(f'{name} {gap * 1e-9:.6g} s away at best')
-        if not gaps:
-            return ''
-        return (f'stamps differ from those of image: {", ".join(gaps)}; give the image\'s own '
-                'stamp, or set sync_slop_s')
+            stamps = self._inputs[name].stamps
+            if not stamps:
+                return None
+            if gap_ns := _misfit(image, stamps, slop_s * 1e9):
+                gaps.append(f'{name} {gap_ns * 1e-9:.6g} s away at best')
+                continue
+            due = [i for i in image if min(stamps) <= i <= max(stamps)]
+            met = sum(_nearest(i, stamps) <= slop_s * 1e9 for i in due)
+            if met < len(due):
+                fewer.append(f'{name} come for {met} of {len(due)} images')
+        if gaps:
+            return Problem(Level.WARN, f'stamps differ from those of image: {", ".join(gaps)}; '
+                                       "give the image's own stamp, or set sync_slop_s")
+        if fewer and answered:
+            return Problem(Level.OK, ', '.join(fewer))
+        return Problem(Level.WARN, 'their partners come, but too late; raise queue, so that '
+                                   'images wait longer')
 
 
 def why_silent(
@@ -152,6 +169,21 @@ def why_silent(
                 'reliable')
     return (f'{fitting[0].node_name} has a publisher on {topic} but nothing arrives; large '
             'best-effort images need config/fastdds.xml or input_reliability reliable')
+
+
+def _nearest(stamp: int, stamps: Iterable[int]) -> int:
+    return min(abs(stamp - other) for other in stamps)
+
+
+def _misfit(image: Sequence[int], stamps: Sequence[int], slop_ns: float) -> int:
+    """Return how near [ns] stamps come to those of images when most fit none, else 0.
+
+    Stamps from before the first image or after the last are not judged, when there are others.
+    """
+    judged = [s for s in stamps if min(image) <= s <= max(image)] or stamps
+    distances = [_nearest(s, image) for s in judged]
+    misfits = [d for d in distances if d > slop_ns]
+    return min(misfits) if 2 * len(misfits) > len(distances) else 0
 
 
 def _stale(name: str, lag_s: float) -> str:

@@ -53,8 +53,10 @@ class Reporter:
         if watch is not None:
             account = Account(span_s, recent, total, self._tally.reasons(),
                               self._timings.percentiles())
-            statuses += [self._inputs(limits, watch),
-                         pose_status(account, limits, watch.why_unpaired())]
+            why_unpaired = watch.why_unpaired(
+                limits.sync_slop_s, answered=bool(recent.get('frames', 0))
+            ) if recent.get('unpaired', 0) else None
+            statuses += [self._inputs(limits, watch), pose_status(account, limits, why_unpaired)]
         self._publisher.publish(diagnostic_array(
             self._node.get_clock().now().to_msg(), self._node.get_fully_qualified_name()[1:],
             self.facts.get('model', ''), statuses))
