@@ -1,5 +1,6 @@
 """Start the pose node: ros2 launch mrcnet_ros pose.launch.py model:=DIR meshes:=DIR ..."""
 
+import os
 from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
@@ -9,6 +10,7 @@ from launch_ros.actions import Node
 from launch import LaunchContext, LaunchDescription
 
 CONFIG = Path(get_package_share_directory('mrcnet_ros'), 'config')
+PROFILE = 'FASTDDS_DEFAULT_PROFILES_FILE'
 TOPICS = ('image', 'camera_info', 'detections')
 ARGUMENTS = {
     'image': ('image', 'topic of the images'),
@@ -20,8 +22,8 @@ ARGUMENTS = {
     'namespace': ('', 'namespace of the node and its topics'),
     'use_sim_time': ('false', 'whether to take the time from /clock'),
     'fastdds_profile': (
-        str(CONFIG / 'fastdds.xml'),
-        'XML profile that gives Fast DDS shared memory for images; empty: none'),
+        '' if os.environ.get(PROFILE) else str(CONFIG / 'fastdds.xml'),
+        f'XML profile that gives Fast DDS shared memory for images; empty: as in {PROFILE}'),
 }
 
 
@@ -37,8 +39,7 @@ def actions(context: LaunchContext) -> list:
     )
     if not given['fastdds_profile']:
         return [node]
-    return [SetEnvironmentVariable('FASTDDS_DEFAULT_PROFILES_FILE', given['fastdds_profile']),
-            node]
+    return [SetEnvironmentVariable(PROFILE, given['fastdds_profile']), node]
 
 
 def generate_launch_description() -> LaunchDescription:

@@ -134,9 +134,10 @@ def launched(monkeypatch):
     module('launch_ros.actions', Node=plain('Node'))
     module('ament_index_python')
     module('ament_index_python.packages', get_package_share_directory=lambda package: str(ROOT))
-    file = runpy.run_path(str(ROOT / 'launch/pose.launch.py'))
+    monkeypatch.delenv('FASTDDS_DEFAULT_PROFILES_FILE', raising=False)
 
     def start(**arguments):
+        file = runpy.run_path(str(ROOT / 'launch/pose.launch.py'))
         described = file['generate_launch_description']()
         declared = {a.args[0]: a.default_value for a in described
                     if a.kind == 'DeclareLaunchArgument'}
@@ -160,6 +161,14 @@ def test_the_launch_file_hands_on_what_it_is_given(launched):
     assert given.keys() - {'use_sim_time'} <= vars(NodeParameters()).keys()
     node, = launched(fastdds_profile='')
     assert node.parameters[1] == {'use_sim_time': False} and node.remappings == []
+
+
+def test_the_launch_file_leaves_a_profile_of_the_user_alone(launched, monkeypatch):
+    """It may hold a discovery server or a list of interfaces; an argument is stronger."""
+    monkeypatch.setenv('FASTDDS_DEFAULT_PROFILES_FILE', '/mine.xml')
+    assert [action.kind for action in launched()] == ['Node']
+    profile, _ = launched(fastdds_profile='/other.xml')
+    assert profile.args == ('FASTDDS_DEFAULT_PROFILES_FILE', '/other.xml')
 
 
 def test_over_dds_a_confirmed_pose_has_the_prefix_too():

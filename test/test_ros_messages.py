@@ -132,6 +132,18 @@ def test_the_lens_of_camera_info_is_kept(model, coefficients, expected):
     assert (camera.distortion_model, camera.distortion) == expected
 
 
+def test_of_a_rectified_image_the_projection_counts():
+    """It has no distortion left; a driver that leaves P empty means K."""
+    P = [400.0, 0.0, 310.0, -40.0, 0.0, 420.0, 250.0, 0.0, 0.0, 0.0, 1.0, 0.0]
+    lens = {'distortion_model': 'plumb_bob', 'd': [0.3] * 5}
+    camera = messages.camera_from_info(_info(p=P, **lens), rectified=True)
+    assert camera.K.tolist() == [[400.0, 0.0, 310.0], [0.0, 420.0, 250.0], [0.0, 0.0, 1.0]]
+    assert (camera.distortion_model, camera.distortion) == ('none', ())
+    assert messages.camera_from_info(_info(**lens), rectified=True).K[0, 0] == 500.0
+    raw = messages.camera_from_info(_info(p=P, **lens))
+    assert raw.K[0, 0] == 500.0 and raw.distortion == (0.3,) * 5
+
+
 def test_binning_and_region_of_interest_move_the_pixels_not_the_rays():
     """The ray through a pixel of the reduced image is that of the same spot in the full one."""
     full = messages.camera_from_info(_info())

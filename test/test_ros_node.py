@@ -124,6 +124,16 @@ def test_a_low_score_is_ignored_once_that_is_asked_for(talk):
     assert 'policy' in refused.reason
 
 
+def test_a_rectified_image_is_read_as_one_once_that_is_said(talk):
+    """With the focal length of P instead of K; image_rectified may change at run time."""
+    for rectified, depth_m in ((True, 1.0), (False, 2.0)):
+        assert talk.set_parameter('image_rectified', rectified).successful
+        image, info, boxes = frame(46 + rectified, ('duck',))
+        info.p = [300.0, 0.0, 31.5, 0.0, 0.0, 300.0, 23.5, 0.0, 0.0, 0.0, 1.0, 0.0]
+        answer = talk.answer((image, info, boxes))
+        assert answer.detections[0].results[0].pose.pose.position.z == pytest.approx(depth_m)
+
+
 def test_a_poor_pose_is_withheld_once_that_is_asked_for(talk, node):
     """From all topics, and counted; min_pose_score may change while the node runs."""
     duck = ('duck', 20.0)

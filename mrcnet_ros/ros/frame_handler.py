@@ -133,7 +133,8 @@ class FrameHandler:
         except ImageError as error:
             raise FrameError('bad_image', str(error)) from error
         try:
-            camera = messages.camera_from_info(frame.camera_info)
+            camera = messages.camera_from_info(
+                frame.camera_info, rectified=parameters.image_rectified)
             messages.check_camera_fits(image, camera)
         except CameraError as error:
             raise FrameError('bad_camera_info', str(error)) from error

@@ -103,17 +103,22 @@ def rgb_from_compressed(message: Any) -> NDArray[np.uint8]:
     return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), np.uint8)
 
 
-def camera_from_info(info: Any) -> Camera:
+def camera_from_info(info: Any, *, rectified: bool = False) -> Camera:
     """Return the camera that took the image, region of interest and binning applied.
 
+    :param rectified: the image was rectified by image_proc, as whose ``P`` says (``K`` when that
+        is all zero), and has no distortion left.
     :raises CameraError: when the numbers cannot be used, for instance all zero.
     """
     K = np.array(info.k, dtype=np.float64).reshape(3, 3)
+    if rectified and any(info.p):
+        K = np.array(info.p, dtype=np.float64).reshape(3, 4)[:, :3].copy()
     roi, bins = info.roi, np.array([max(1, info.binning_x), max(1, info.binning_y)])
     size = np.array([roi.width or info.width, roi.height or info.height]) // bins
     K[:2, 2] = (K[:2, 2] - (roi.x_offset, roi.y_offset) + 0.5) / bins - 0.5
     K[:2, :2] /= bins[:, None]
-    model, coefficients = _distortion(str(info.distortion_model), tuple(map(float, info.d)))
+    model, coefficients = ('none', ()) if rectified else _distortion(
+        str(info.distortion_model), tuple(map(float, info.d)))
     return Camera(K, int(size[0]), int(size[1]), model, coefficients)
 
 

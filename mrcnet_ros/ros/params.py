@@ -51,6 +51,9 @@ class NodeParameters:
     image_transport: str = _parameter(
         'raw', 'type of the topic image: sensor_msgs/Image or CompressedImage',
         choices=('raw', 'compressed'))
+    image_rectified: bool = _parameter(
+        False, 'images are those of image_proc without distortion: P of camera_info counts, not K '
+        'and D', live=True)
     input_reliability: str = _parameter(
         'best_effort', 'QoS reliability of image, camera_info and detections',
         choices=('best_effort', 'reliable'))
