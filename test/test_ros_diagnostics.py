@@ -20,12 +20,14 @@ from mrcnet_ros.ros.diagnostics import (
     Problem,
     RecentCounts,
     diagnostic_array,
+    estimator_facts,
     model_status,
     pose_status,
 )
 from mrcnet_ros.ros.input_watch import Expected, InputWatch, why_silent
 from mrcnet_ros.ros.params import NodeParameters
 from mrcnet_ros.ros.timings import Timings
+from mrcnet_ros.specs import ViewPrior
 
 RELIABLE = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
 BEST_EFFORT = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
@@ -224,6 +226,23 @@ def test_a_status_becomes_a_message():
     assert values(message.status[0])['template cache hit rate'] == '0.750'
 
 
+def test_the_views_that_a_model_knows_are_told():
+    """Of other views it gives wrong poses with middling scores, and nothing else would tell."""
+    table = ViewPrior(elevation_min_deg=0.0, elevation_max_deg=80.0, tilt_max_deg=30.0)
+
+    def told(**priors):
+        numbers = {label: number for number, label in enumerate(priors)}
+        model = SimpleNamespace(view_priors={numbers[k]: p for k, p in priors.items()})
+        objects = {name: SimpleNamespace(object_id=n) for name, n in numbers.items()}
+        return estimator_facts(SimpleNamespace(objects=objects, model=model))['views']
+
+    assert told(can=None, duck=None) == 'from all sides'
+    both = told(can=table, duck=table)
+    assert '0 to 80 degrees' in both and 'within 30 degrees' in both and 'can' not in both
+    mixed = told(can=table, duck=None)
+    assert mixed.startswith('can: camera 0 to 80') and mixed.endswith('; duck: from all sides')
+
+
 node = node_fixture(20, 'stale_stamp_s:=1000000000.0', 'warn_age_s:=3600.0',
                     'error_age_s:=3600.0')
 
@@ -253,6 +272,7 @@ def test_over_dds_the_state_of_the_node_arrives_each_second(node):
     model = values(client.status['model'])
     assert (model['model'], model['backend'], model['device']) == ('boxes', 'none', 'cpu')
     assert model['template cache hits'] == '1'
+    assert model['views'] == 'from all sides'
     assert client.answer(_now_frame(('teapot',))) is not None
     warned = client.diagnosis('poses', 'unknown_label')
     assert warned.level == b'\x01'

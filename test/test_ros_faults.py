@@ -25,6 +25,7 @@ from mrcnet_ros.cli.fuzz import fuzz
 from mrcnet_ros.errors import MrcnetError
 from mrcnet_ros.ros.fuzz_messages import FRAME_ID, Fuzzer, good_frame
 from mrcnet_ros.ros.fuzzing import FuzzRun
+from mrcnet_ros.ros.peer import PeerError
 
 DOUBLE = [STAND_IN, '--ros-args']
 
@@ -69,6 +70,13 @@ def test_a_node_that_ends_is_a_finding(tmp_path, monkeypatch):
     program.write_text('print("I give up")')
     with pytest.raises(MrcnetError, match='I give up'):
         _fuzz(tmp_path, monkeypatch, own_domain(62), [str(program)], 100)
+
+
+def test_a_node_that_cannot_load_its_model_is_a_finding(tmp_path, monkeypatch):
+    """With what it says of it, at once."""
+    command = [*DOUBLE, '-p', 'model:=bad']
+    with pytest.raises(PeerError, match=r'could not be configured: .*it is damaged'):
+        _fuzz(tmp_path, monkeypatch, own_domain(65), command, 100)
 
 
 def test_numbers_that_are_not_finite_are_a_finding(monkeypatch):

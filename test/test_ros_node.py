@@ -20,6 +20,7 @@ from ros_support import (
     node_fixture,
     own_domain,
     ready_node,
+    values,
 )
 
 from mrcnet_ros.ros.params import NodeParameters
@@ -132,6 +133,17 @@ def test_a_rectified_image_is_read_as_one_once_that_is_said(talk):
         info.p = [300.0, 0.0, 31.5, 0.0, 0.0, 300.0, 23.5, 0.0, 0.0, 0.0, 1.0, 0.0]
         answer = talk.answer((image, info, boxes))
         assert answer.detections[0].results[0].pose.pose.position.z == pytest.approx(depth_m)
+
+
+def test_without_a_frame_nothing_is_sent_to_tf_and_that_is_told(talk, node):
+    """The poses come all the same, for those who know the camera."""
+    messages = frame(48, ('duck',))
+    for message in messages:
+        message.header.frame_id = ''
+    assert len(talk.answer(messages).detections) == 1
+    assert '/tf' in node.wait_for_log('dropped (no_frame_id)')
+    talk.diagnosis('poses', '1 detections no_frame_id')
+    assert talk.transforms == []
 
 
 def test_a_poor_pose_is_withheld_once_that_is_asked_for(talk, node):
@@ -353,12 +365,15 @@ def test_the_shipped_parameter_file_states_the_defaults():
     assert stated == defaults
 
 
-def test_a_model_that_is_not_there_ends_the_start_with_its_name(tmp_path):
-    """The real loader says which directory it looked for; exit code 2."""
+def test_a_model_that_is_not_there_is_told_with_its_name(tmp_path):
+    """By the real loader, in the log and on /diagnostics; the node waits for another."""
     command = ['-m', 'mrcnet_ros.cli.main', 'node', '--ros-args', '-p', f'model:={tmp_path}/gone']
     with NodeProcess(command, own_domain(4)) as process:
-        assert process.process.wait(60 * PATIENCE) == 2
-        process._reader.join(5)
-        log = process.log()
-    assert f'{tmp_path}/gone' in log
-    assert 'Traceback' not in log
+        assert 'configure and activate' in process.wait_for_log('has not started', 60)
+        client = Client(process.domain)
+        told = client.diagnosis('model', f'{tmp_path}/gone')
+        assert (told.level, values(told)['state']) == (b'\x02', 'unconfigured')
+        client.close()
+        assert process.stop() == 0
+    assert f'{tmp_path}/gone' in process.log()
+    assert 'Traceback' not in process.log()

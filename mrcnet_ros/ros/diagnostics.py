@@ -10,12 +10,14 @@ from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
+from ..objects import ObjectModel
+from ..specs import ViewPrior
 from .params import NodeParameters
 from .tally import DETECTION_REASONS, FRAME_REASONS
 from .timings import PERCENTILES, WINDOW_S
 
 # Detections without a pose that an operator should look into; the rest is daily business.
-WORRYING = ('unknown_label', 'no_label', 'non_finite')
+WORRYING = ('unknown_label', 'no_label', 'non_finite', 'no_frame_id')
 BAD_FRAMES = ('bad_message', 'bad_image', 'bad_camera_info', 'failed')
 
 
@@ -205,13 +207,29 @@ def model_status(
 
 
 def estimator_facts(estimator: Any) -> dict[str, str]:
-    """Return model, objects, backend, device and precision, as far as they are known."""
+    """Return model, objects, views, backend, device and precision, as far as they are known."""
     model, backend = getattr(estimator, 'model', None), getattr(estimator, 'backend', None)
     facts = {'model': getattr(model, 'name', ''), 'directory': getattr(model, 'path', ''),
              'backend': getattr(backend, 'name', ''), 'device': getattr(backend, 'device', ''),
              'precision': getattr(backend, 'precision', ''),
-             'objects': ', '.join(sorted(estimator.objects))}
+             'objects': ', '.join(sorted(estimator.objects)),
+             'views': _views(estimator.objects, getattr(model, 'view_priors', {}))}
     return {name: str(value) for name, value in facts.items() if value}
+
+
+def _views(objects: Mapping[str, ObjectModel], priors: Mapping[int, ViewPrior | None]) -> str:
+    """Return from where the model knows its objects."""
+    labels: dict[str, list[str]] = {}
+    for label, known in sorted(objects.items()):
+        prior = priors.get(known.object_id)
+        text = 'from all sides' if prior is None else (
+            f'camera {prior.elevation_min_deg:g} to {prior.elevation_max_deg:g} degrees above the '
+            f"object's xy plane, its z axis within {prior.tilt_max_deg:g} degrees of the image's "
+            'up')
+        labels.setdefault(text, []).append(label)
+    if len(labels) == 1:
+        return next(iter(labels))
+    return '; '.join(f'{", ".join(names)}: {text}' for text, names in labels.items())
 
 
 def diagnostic_array(

@@ -75,6 +75,7 @@ class Scene:
 class Answer:
     """Messages that answer one frame, all with the stamp and frame of its image.
 
+    :param transforms: empty where none are wanted or no frame is named.
     :param measured: poses as they were estimated, in the order of the scene, without smoothing.
     :param result: what the estimator said of the frame.
     """
@@ -145,7 +146,7 @@ class FrameHandler:
         measured = self._good_poses(result, parameters.min_pose_score)
         names, poses = self._tracks.update(messages.stamp_ns(header), measured, parameters)
         scene = Scene(image, camera, names, poses, len(frame.detections.detections))
-        return self._messages(header, scene, measured, result, parameters.frame_prefix)
+        return self._messages(header, scene, measured, result, parameters)
 
     def close(self) -> None:
         """Let go of the estimator; nothing can be answered afterwards."""
@@ -178,13 +179,17 @@ class FrameHandler:
 
     def _messages(
         self, header: Header, scene: Scene, measured: list[PoseEstimate], result: FrameResult,
-        frame_prefix: str,
+        parameters: NodeParameters,
     ) -> Answer:
         named = list(zip(scene.names, scene.estimates, strict=True))
+        in_tf = named if parameters.publish_tf and header.frame_id else []
+        if parameters.publish_tf and not header.frame_id:
+            self._tally.drop('no_frame_id', 'the headers of image and camera_info name no frame, '
+                             'so nothing is sent to /tf', len(named))
         answer = Answer(
             poses=[messages.pose_stamped(header, pose) for _, pose in named],
-            transforms=[messages.transform_stamped(header, frame_prefix + name, pose)
-                        for name, pose in named],
+            transforms=[messages.transform_stamped(header, parameters.frame_prefix + name, pose)
+                        for name, pose in in_tf],
             detections=Detection3DArray(header=header),
             scene=scene, measured=measured, result=result)
         answer.detections.detections = [

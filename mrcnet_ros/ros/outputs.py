@@ -39,12 +39,11 @@ class Outputs:
         self._markers = node.create_publisher(MarkerArray, 'markers', qos.PICTURE)
         self._overlay = node.create_publisher(Image, 'overlay', qos.PICTURE)
 
-    def publish(self, answer: Answer, parameters: NodeParameters) -> None:
+    def publish(self, answer: Answer) -> None:
         """Publish what other nodes work with."""
         for pose in answer.poses:
             self._poses.publish(pose)
-        framed = bool(answer.header.frame_id)
-        if answer.transforms and framed and parameters.publish_tf:
+        if answer.transforms:
             self._broadcaster.sendTransform(answer.transforms)
         self._detections.publish(answer.detections)
 

@@ -30,7 +30,7 @@ class Peer:
     """Publishes the node's inputs and receives what it publishes, in a context of its own.
 
     ``pose_status`` and ``model_status`` hold the last values of the node's statuses about poses
-    and about its model.
+    and about its model, ``model_message`` what the latter says.
 
     :param name: of this end in the ROS graph.
     :param alive: called while waiting; raises when the node has ended.
@@ -44,6 +44,7 @@ class Peer:
         self._alive = alive
         self.pose_status: dict[str, str] = {}
         self.model_status: dict[str, str] = {}
+        self.model_message = ''
         self._context: Any = rclpy.Context()
         rclpy.init(context=self._context)
         self._node: Any = rclpy.create_node(name, context=self._context)
@@ -98,9 +99,11 @@ class Peer:
     def wait_for_node(self, timeout_s: float) -> None:
         """Wait until the node listens to all inputs.
 
-        :raises PeerError: when it does not in time.
+        :raises PeerError: when it does not in time, or could not be configured.
         """
         def connected() -> bool:
+            if self.model_status.get('state') == 'unconfigured':
+                raise PeerError(f'the node could not be configured: {self.model_message}')
             return (all(p.get_subscription_count() for p in self._publishers.values())
                     and bool(self._node.count_publishers('/object_detections')))
 
@@ -130,4 +133,4 @@ class Peer:
             if status.name.endswith(': poses'):
                 self.pose_status = values
             elif status.name.endswith(': model'):
-                self.model_status = values
+                self.model_status, self.model_message = values, status.message

@@ -238,8 +238,11 @@ class PoseNode(LifecycleNode):
     def _make_handler(self, parameters: NodeParameters) -> FrameHandler:
         estimator = self._load(parameters)
         bounds = {label: model.bounds() for label, model in estimator.objects.items()}
-        return FrameHandler(estimator, bounds, self.tally,
-                            compressed=parameters.image_transport == 'compressed')
+        handler = FrameHandler(estimator, bounds, self.tally,
+                               compressed=parameters.image_transport == 'compressed')
+        self.get_logger().info(
+            f'the model knows {handler.facts["objects"]}; {handler.facts["views"]}')
+        return handler
 
     def _warn_of_drop(self, reason: str, message: str) -> None:
         self.get_logger().warning(f'dropped ({reason}): {message}')
@@ -249,7 +252,8 @@ def main(args: list[str] | None = None, load: EstimatorLoader = load_estimator) 
     """Run the node until SIGINT or SIGTERM.
 
     :param args: ROS arguments, those of the command line by default.
-    :return: 0 after a signal, 2 when the node cannot start.
+    :return: 0 after a signal, 2 when a parameter cannot be used. A node that cannot be configured
+        goes on, and /diagnostics tells why.
     """
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -265,7 +269,8 @@ def main(args: list[str] | None = None, load: EstimatorLoader = load_estimator) 
         if node.get_parameter('autostart').value and not start(node):
             if stop.is_set():
                 leave_now()
-            return 2
+            node.get_logger().error('the node has not started; mend the cause or set parameters, '
+                                    'then configure and activate it')
         spin(node, stop)
         return 0
     finally:

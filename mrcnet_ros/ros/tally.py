@@ -9,7 +9,7 @@ from collections.abc import Callable
 FRAME_REASONS = ('busy', 'unpaired', 'bad_message', 'bad_image', 'bad_camera_info', 'failed',
                  'stopped')
 DETECTION_REASONS = ('no_label', 'unknown_label', 'low_score', 'low_pose_score', 'box_outside',
-                     'non_finite')
+                     'non_finite', 'no_frame_id')
 
 
 class Tally:

@@ -82,7 +82,7 @@ class Worker:
         parameters, start = self._node.parameters, time.perf_counter()
         answer = handler.answer(frame, parameters)
         estimated = time.perf_counter()
-        self._outputs.publish(answer, parameters)
+        self._outputs.publish(answer)
         published, now_ns = time.perf_counter(), int(self._node.get_clock().now().nanoseconds)
         result = answer.result
         self._node.tally.answer(len(answer.poses), answer.scene.detections,
