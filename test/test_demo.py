@@ -226,6 +226,14 @@ def test_demo_fails_with_a_node_that_is_wrong(run, capsys):
     assert 'FAILED: the median MSSD' in capsys.readouterr().out
 
 
+def test_demo_says_why_the_node_cannot_be_configured(run):
+    """At once: the node itself goes on and waits for another model."""
+    from mrcnet_ros.demo.processes import ProcessError
+
+    with pytest.raises(ProcessError, match=r'(?s)could not be configured.*non-negative'):
+        run('-1', '3', '0.0')
+
+
 def test_demo_says_why_the_node_died(run):
     """When the node ends early, the error carries the end of its output."""
     from mrcnet_ros.demo.processes import ProcessError

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any
 
 import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import QoSProfile, ReliabilityPolicy
@@ -43,12 +44,16 @@ class Answer:
 class Listener:
     """Subscribes to the outputs of the node.
 
+    ``problem`` is why the node could not be configured, '' as long as nothing is known of that.
+
     :param namespace: of the node.
     """
 
     def __init__(self, namespace: str) -> None:
         """Open a context of its own, and subscribe."""
         self.answers: dict[int, Answer] = {}
+        self.problem = ''
+        self._namespace = namespace
         self.counts: Counter[str] = Counter()
         self._context: Any = rclpy.Context()
         rclpy.init(context=self._context)
@@ -60,6 +65,7 @@ class Listener:
             (Detection3DArray, 'object_detections', self._on_detections),
             (PoseStamped, 'object_poses', lambda _: self.counts.update(object_poses=1)),
             (TFMessage, '/tf', lambda m: self.counts.update(tf=len(m.transforms))),
+            (DiagnosticArray, '/diagnostics', self._on_diagnostics),
         ):
             self._node.create_subscription(kind, topic, receive, QOS)
 
@@ -79,6 +85,12 @@ class Listener:
         deadline = time.monotonic() + duration_s
         while (left := deadline - time.monotonic()) > 0:
             self._executor.spin_once(timeout_sec=left)
+
+    def _on_diagnostics(self, message: Any) -> None:
+        for status in message.status:
+            state = {v.key: v.value for v in status.values}.get('state')
+            if status.name.startswith(f'{self._namespace}/') and state == 'unconfigured':
+                self.problem = status.message
 
     def _on_detections(self, message: Any) -> None:
         received_ns = int(self._node.get_clock().now().nanoseconds)

@@ -107,6 +107,9 @@ def _play(options: DemoOptions, objects: Mapping[str, ObjectModel]
         while not camera.finished():
             node.check_runs()
             listener.spin(0.1)
+            if listener.problem:
+                raise ProcessError(f'the node could not be configured: {listener.problem}; '
+                                   f'see {node.log}')
             if time.monotonic() - start > 2 * options.timeout_s:
                 raise ProcessError(f'the camera process did not end; see {camera.log}')
         listener.spin(0.5)
