@@ -42,7 +42,8 @@ def test_two_nodes_side_by_side_do_not_mix():
                 for t in left.transforms} == {('l/duck', 2.0), ('r/duck', 4.0)}
         for client, second in ((left, 1), (right, 2)):
             assert [a.header.stamp.sec for a in client.answers] == [second]
-            assert client.spin(lambda c=client: values(c.status['poses'])['frames'] == '1')
+            assert client.spin(lambda c=client: 'poses' in c.status
+                               and values(c.status['poses'])['frames'] == '1')
         assert left.set_parameter('min_detection_score', 1.0).successful
         assert right.answer(frame(3, ('duck',))).detections
         assert left.answer(frame(3, ('duck',))).detections == []
