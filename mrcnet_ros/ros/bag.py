@@ -36,6 +36,7 @@ from ..geometry.camera import Camera
 from ..geometry.se3 import Array
 from ..inference.poses import Detection
 from . import messages
+from .diagnostics import type_name
 
 INPUTS = {'/image': Image, '/camera_info': CameraInfo, '/detections': Detection2DArray}
 GROUND_TRUTH = '/ground_truth'
@@ -96,7 +97,7 @@ class BagWriter:
             raise DatasetError(f'bag {path}: {error}; remove it or choose another') from error
         store = _type_store()
         self._connections = {
-            topic: self._writer.add_connection(topic, _type_name(kind), typestore=store)
+            topic: self._writer.add_connection(topic, type_name(kind), typestore=store)
             for topic, kind in TOPICS.items()}
 
     def __enter__(self) -> BagWriter:
@@ -158,9 +159,9 @@ def restamped(message: bytes, stamp: int) -> bytes:
 
 def _require_topics(path: Path | str, present: dict[str, str]) -> None:
     for topic, kind in INPUTS.items():
-        if present.get(topic) != _type_name(kind):
+        if present.get(topic) != type_name(kind):
             raise DatasetError(
-                f'bag {path}: needs the topic {topic} of type {_type_name(kind)}; it has '
+                f'bag {path}: needs the topic {topic} of type {type_name(kind)}; it has '
                 + (', '.join(f'{t} ({k})' for t, k in sorted(present.items())) or 'none'))
 
 
@@ -215,10 +216,6 @@ def _info(header: Any, camera: Camera) -> CameraInfo:
         header=header, width=camera.width, height=camera.height, distortion_model=model,
         d=array('d', camera.distortion or (0.0,) * 5), k=K, r=np.eye(3).ravel().tolist(),
         p=[*K[:3], 0.0, *K[3:6], 0.0, *K[6:], 0.0])
-
-
-def _type_name(kind: type) -> str:
-    return f'{kind.__module__.split(".")[0]}/msg/{kind.__name__}'
 
 
 def _type_store() -> Any:
