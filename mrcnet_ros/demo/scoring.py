@@ -37,8 +37,8 @@ class Limits:
     """
 
     answered: float = 0.95
-    median_mssd: float = 0.25
-    object_median_mssd: float = 0.40
+    median_mssd: float = 0.15
+    object_median_mssd: float = 0.25
 
 
 @dataclass(frozen=True)
