@@ -25,8 +25,10 @@ def symmetric_choice(C: Tensor, R_reference: Tensor, R_gt: Tensor, R_sym: Tensor
     :param R_sym: (S, 3, 3).
     :return: (K,) int64 in 0..S-1.
     """
-    M = C @ R_reference.transpose(1, 2) @ R_gt
-    return torch.einsum('kij,sji->ks', M, R_sym).argmax(1)
+    # in double precision: neighbours of a continuous symmetry are nearly as good as each other,
+    # and which one wins must not depend on how a processor adds
+    M = C.double() @ R_reference.double().transpose(1, 2) @ R_gt.double()
+    return torch.einsum('kij,sji->ks', M, R_sym.double()).argmax(1)
 
 
 def second_moment(vertices: Tensor) -> Tensor:
