@@ -159,6 +159,8 @@ def batches(config: PaperTrainConfig, ranks: Ranks, samples: PaperSamples, step:
         samples,  # type: ignore[arg-type]
         batch_sampler=(list(range(first, first + size)) for first in firsts),
         collate_fn=stack, num_workers=config.workers, worker_init_fn=_start_worker,
+        # a fork of a process with threads of its own may wait for a lock for ever
+        multiprocessing_context='spawn' if config.workers else None,
         pin_memory=ranks.device.type == 'cuda')
     return iter(loader)
 
