@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -45,7 +46,6 @@ from mrcnet_ros.training.paper_start import starting_network  # noqa: E402
 from mrcnet_ros.training.paper_step import PaperShapes, PaperStep  # noqa: E402
 from mrcnet_ros.training.paper_trainer import (  # noqa: E402
     PaperRun,
-    batches,
     load_samples,
     paper_rate,
     parameter_groups,
@@ -191,8 +191,16 @@ def test_a_sample_depends_on_its_number_alone(config):
     assert not torch.equal(first[0].image, samples[9].image)
 
 
-def test_workers_make_the_samples_of_their_process(config):
-    """However many workers help, the batches of both processes are one row of samples."""
+WORKERS = '''
+import dataclasses, pickle, sys
+import torch
+from mrcnet_ros.training.paper_ranks import Ranks
+from mrcnet_ros.training.paper_samples import stack
+from mrcnet_ros.training.paper_trainer import batches, load_samples
+
+if __name__ == '__main__':
+    with open(sys.argv[1], 'rb') as file:
+        config = pickle.load(file)
     samples = load_samples(config)
     wanted = [stack([samples[n], samples[n + 1]]) for n in range(4, 12, 2)]
     for workers in (0, 2):
@@ -201,7 +209,19 @@ def test_workers_make_the_samples_of_their_process(config):
         found = [list(batches(some, r, samples, 1, 3)) for r in ranks]
         row = [found[rank][step] for step in (0, 1) for rank in (0, 1)]
         for a, b in zip(row, wanted, strict=True):
-            assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+            assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True)), workers
+    print('the same')
+'''
+
+
+def test_workers_make_the_samples_of_their_process(config, tmp_path):
+    """However many workers help, the batches of both processes are one row of samples."""
+    (tmp_path / 'workers.py').write_text(WORKERS)
+    (tmp_path / 'config').write_bytes(pickle.dumps(config))
+    done = subprocess.run([sys.executable, tmp_path / 'workers.py', tmp_path / 'config'],
+                          capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == 'the same\n'
 
 
 def test_labels_can_do_with_fewer_vertices(config):
