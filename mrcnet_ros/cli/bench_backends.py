@@ -13,9 +13,9 @@ import numpy as np
 from ..errors import DatasetError, SpecError
 from . import provenance
 from .dataset_arguments import (
-    add_box_arguments,
-    add_dataset_arguments,
-    add_model_arguments,
+    add_estimation_arguments,
+    box_spec,
+    open_dataset,
     positive,
 )
 
@@ -28,9 +28,7 @@ BASELINE = 'torch fp32'
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    add_dataset_arguments(parser)
-    add_model_arguments(parser, backend=False)
-    add_box_arguments(parser)
+    add_estimation_arguments(parser, backend=False)
     parser.add_argument('--backends', nargs='+', metavar='NAME[:PRECISION]',
                         help='what to compare (default: all runtimes that are present, in every '
                              'precision they can compute in here)')
@@ -53,6 +51,7 @@ def run(args: argparse.Namespace) -> int:
     if has_paper_preset(args.model):
         raise SpecError(f'{args.model} is of the paper preset, which has no features to keep in '
                         'memory; see mrcnet bench paper')
+    open_dataset(args)  # a wrong one is named before models are loaded for a minute
     chosen, absent = contenders(args.backends)
     loaded, load_seconds = _load(args, chosen)
     return bench(args, loaded, {'load_seconds': load_seconds, 'absent': absent})
@@ -66,15 +65,12 @@ def bench(args: argparse.Namespace, loaded: Mapping[str, Contender], facts: Mapp
     """
     from tqdm import tqdm
 
-    from ..evaluation.bop import BopDataset
-    from ..evaluation.boxes import BoxSpec
     from ..evaluation.comparison import compare
     from ..evaluation.speed import questions
 
-    dataset = BopDataset(args.bop_dir, args.dataset, args.split)
+    dataset = open_dataset(args)
     first = next(iter(loaded.values())).estimator
-    asked = questions(dataset.frames[:args.limit], first,
-                      BoxSpec(args.boxes, args.box_jitter, args.seed))
+    asked = questions(dataset.frames[:args.limit], first, box_spec(args))
     if not asked:
         raise DatasetError(f'{dataset.split_path}: no target is known to the model; it knows '
                            f'{sorted(first.objects)}')

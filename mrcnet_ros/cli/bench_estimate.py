@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from . import provenance
 from .dataset_arguments import (
-    add_box_arguments,
-    add_dataset_arguments,
-    add_model_arguments,
+    add_estimation_arguments,
+    box_spec,
+    open_dataset,
     positive,
     runtime_options,
     say,
@@ -27,9 +27,7 @@ STATES = ('cold', 'rolling', 'warm', 'single_object')
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    add_dataset_arguments(parser)
-    add_model_arguments(parser)
-    add_box_arguments(parser)
+    add_estimation_arguments(parser)
     parser.add_argument('--repeats', type=positive, default=5, metavar='N',
                         help='passes over the images for each state (default: 5)')
     parser.add_argument('--json', type=Path, required=True, metavar='FILE',
@@ -70,11 +68,8 @@ def bench(
 
     from ..errors import DatasetError
     from ..evaluation import report, speed
-    from ..evaluation.bop import BopDataset
-    from ..evaluation.boxes import BoxSpec
 
-    boxes = BoxSpec(args.boxes, args.box_jitter, args.seed)
-    dataset = BopDataset(args.bop_dir, args.dataset, args.split)
+    boxes, dataset = box_spec(args), open_dataset(args)
     start = time.perf_counter()
     estimator, forget = load(args)
     load_seconds = time.perf_counter() - start

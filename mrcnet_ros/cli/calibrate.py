@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from .dataset_arguments import (
-    add_box_arguments,
-    add_dataset_arguments,
-    add_model_arguments,
+    add_estimation_arguments,
+    box_spec,
+    open_dataset,
     runtime_options,
     say,
 )
@@ -21,9 +21,7 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    add_dataset_arguments(parser)
-    add_model_arguments(parser)
-    add_box_arguments(parser)
+    add_estimation_arguments(parser)
     parser.add_argument('--write', action='store_true',
                         help='write the sizes that differ beyond doubt into model.json; verify '
                              'and score the model again afterwards')
@@ -34,30 +32,20 @@ def run(args: argparse.Namespace) -> int:
 
     :raises MrcnetError: when dataset, model or meshes cannot be used.
     """
-    import tempfile
-    from pathlib import Path
-
     from tqdm import tqdm
 
-    from ..evaluation.bop import BopDataset, ResultsWriter
-    from ..evaluation.boxes import BoxSpec
     from ..evaluation.runner import Run, run_frames
     from ..evaluation.size_calibration import measure_sizes
     from ..inference.loading import load_any_estimator
-    from ..inference.model_directory import MESH_FOLDER, write_size_ratios
+    from ..inference.model_directory import write_size_ratios
 
-    boxes = BoxSpec(args.boxes, args.box_jitter, args.seed)
-    dataset = BopDataset(args.bop_dir, args.dataset, args.split)
+    boxes, dataset = box_spec(args), open_dataset(args)
     dataset.frames[0].target_ground_truth()  # there is nothing to compare with without it
-    if args.meshes is None and not (args.model / MESH_FOLDER).is_dir():
-        args.meshes = dataset.training_models_dir
     estimator = load_any_estimator(args.model, args.meshes, **runtime_options(args), say=say,
                                    hypotheses=args.hypotheses)
     done = Run()
-    with tempfile.TemporaryDirectory() as folder, \
-            ResultsWriter(Path(folder) / 'poses.csv') as writer:
-        frames = tqdm(dataset.frames[:args.limit], unit='image', disable=None)
-        run_frames(frames, estimator, boxes, writer, done)
+    frames = tqdm(dataset.frames[:args.limit], unit='image', disable=None)
+    run_frames(frames, estimator, boxes, None, done)
     sizes = measure_sizes(done.frames, done.rows, estimator.objects)
     print('\n'.join(_table(sizes)))
     if args.write:

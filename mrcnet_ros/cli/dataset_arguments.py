@@ -6,7 +6,11 @@ import argparse
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ..evaluation.bop import BopDataset
+    from ..evaluation.boxes import BoxSpec
 
 
 def add_dataset_arguments(parser: argparse.ArgumentParser) -> None:
@@ -62,6 +66,40 @@ def add_runtime_arguments(parser: argparse.ArgumentParser) -> None:
                              'found good here, else fp32)')
     parser.add_argument('--allow-unverified', action='store_true',
                         help='run in a precision that the model was not verified in')
+
+
+def add_estimation_arguments(parser: argparse.ArgumentParser, *, backend: bool = True) -> None:
+    """Declare what poses on a dataset need: images, model and boxes.
+
+    :param backend: whether one is to be chosen.
+    """
+    add_dataset_arguments(parser)
+    add_model_arguments(parser, backend=backend)
+    add_box_arguments(parser)
+
+
+def open_dataset(args: argparse.Namespace) -> BopDataset:
+    """Return the dataset that the options name; a model without meshes gets the dataset's.
+
+    :raises DatasetError: when it cannot be used.
+    """
+    from ..evaluation.bop import BopDataset
+    from ..inference.model_directory import MESH_FOLDER
+
+    dataset = BopDataset(args.bop_dir, args.dataset, args.split)
+    if args.meshes is None and not (args.model / MESH_FOLDER).is_dir():
+        args.meshes = dataset.training_models_dir
+    return dataset
+
+
+def box_spec(args: argparse.Namespace) -> BoxSpec:
+    """Return which boxes of the ground truth the options name.
+
+    :raises SpecError: when the jitter is out of range.
+    """
+    from ..evaluation.boxes import BoxSpec
+
+    return BoxSpec(args.boxes, args.box_jitter, args.seed)
 
 
 def runtime_options(args: argparse.Namespace) -> dict[str, Any]:

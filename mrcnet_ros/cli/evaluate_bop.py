@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from . import provenance
 from .dataset_arguments import (
-    add_box_arguments,
-    add_dataset_arguments,
-    add_model_arguments,
+    add_estimation_arguments,
+    box_spec,
+    open_dataset,
     runtime_options,
     say,
 )
@@ -27,9 +27,7 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    add_dataset_arguments(parser)
-    add_model_arguments(parser)
-    add_box_arguments(parser)
+    add_estimation_arguments(parser)
     parser.add_argument('--detections', type=Path, metavar='FILE',
                         help="take boxes from a detector's file in BOP's format, of each target "
                              'object the best-scored ones, instead of the ground truth')
@@ -74,17 +72,14 @@ def evaluate(args: argparse.Namespace, load: Callable[[argparse.Namespace], Esti
     """
     from tqdm import tqdm
 
-    from ..evaluation.bop import BopDataset, ResultsWriter
+    from ..evaluation.bop import ResultsWriter
     from ..evaluation.runner import Run, run_frames
-    from ..inference.model_directory import MESH_FOLDER
     from ..objects import load_bop_objects
 
     boxes = box_source(args)
-    dataset = BopDataset(args.bop_dir, args.dataset, args.split)
+    dataset = open_dataset(args)
     if args.detections is None:
         dataset.frames[0].target_ground_truth()  # no boxes without it: say so before all else
-    if args.meshes is None and not (args.model / MESH_FOLDER).is_dir():
-        args.meshes = dataset.training_models_dir
     objects = load_bop_objects(dataset.models_dir, dataset.object_ids)
     estimator = load(args)
     labels = _labels(objects, estimator)
@@ -109,11 +104,10 @@ def box_source(args: argparse.Namespace) -> BoxSource:
     :raises MrcnetError: when the options do not fit together or the file cannot be used.
     """
     from ..errors import SpecError
-    from ..evaluation.boxes import BoxSpec
     from ..evaluation.detections import DetectionFile
 
     if args.detections is None:
-        return BoxSpec(args.boxes, args.box_jitter, args.seed)
+        return box_spec(args)
     if args.box_jitter:
         raise SpecError('--box-jitter moves boxes of the ground truth; leave it out with '
                         '--detections')

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import evaluate_bop, provenance
-from .dataset_arguments import add_box_arguments, add_dataset_arguments, add_model_arguments
+from .dataset_arguments import add_estimation_arguments, box_spec, open_dataset
 
 if TYPE_CHECKING:
     from ..inference.estimator import PoseEstimator
@@ -15,9 +15,7 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    add_dataset_arguments(parser)
-    add_model_arguments(parser)
-    add_box_arguments(parser)
+    add_estimation_arguments(parser)
     parser.add_argument('--json', type=Path, required=True, metavar='FILE',
                         help='write the figures here')
     parser.set_defaults(stage1_only=False)
@@ -33,14 +31,11 @@ def run(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from ..evaluation import report, template_comparison
-    from ..evaluation.bop import BopDataset
-    from ..evaluation.boxes import BoxSpec
     from ..inference.exact_templates import ExactPoseEstimator
     from ..objects import load_bop_objects
     from ..rendering.template_store import TemplateStore
 
-    boxes = BoxSpec(args.boxes, args.box_jitter, args.seed)
-    dataset = BopDataset(args.bop_dir, args.dataset, args.split)
+    boxes, dataset = box_spec(args), open_dataset(args)
     objects = load_bop_objects(dataset.models_dir, dataset.object_ids)
     cached = _load(args)
     exact = ExactPoseEstimator(cached.model, cached.backend, TemplateStore(),

@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import BackendError
 from .dataset_arguments import (
-    add_box_arguments,
-    add_dataset_arguments,
-    add_model_arguments,
+    add_estimation_arguments,
+    box_spec,
+    open_dataset,
     runtime_options,
     say,
 )
 
 if TYPE_CHECKING:
+    from ..evaluation.bop import BopDataset
     from ..evaluation.runner import Estimator
     from ..evaluation.verification import Comparison
     from ..inference.backend import RuntimeOptions
@@ -30,9 +31,7 @@ MOVED = 1
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    add_dataset_arguments(parser)
-    add_model_arguments(parser)
-    add_box_arguments(parser)
+    add_estimation_arguments(parser)
     parser.add_argument('--max-move', type=float, default=0.05, metavar='F',
                         help='how far a surface may move, in diameters (default: 0.05)')
     parser.add_argument('--max-flips', type=float, default=0.05, metavar='F',
@@ -52,12 +51,12 @@ def run(args: argparse.Namespace) -> int:
     from ..inference.opening import execution_of
     from ..inference.verified import store_result
 
-    limits = Limits(move=args.max_move, flips=args.max_flips)
+    limits, dataset = Limits(move=args.max_move, flips=args.max_flips), open_dataset(args)
     asked = lowest_precision(RuntimeOptions(
         **{**runtime_options(args), 'allow_unverified': True}, say=say))
     reference = _load(args, _reference_options(asked, args.model))
     candidate = _load(args, asked)
-    comparisons, images = _compare(args, reference, candidate)
+    comparisons, images = _compare(args, dataset, reference, candidate)
     result = verdict(comparisons, limits)
     file = store_result(args.model, execution_of(candidate.model, asked), {
         **result, 'images': images, 'command': args.command_line,
@@ -96,18 +95,14 @@ def _load(args: argparse.Namespace, options: RuntimeOptions) -> PoseEstimator | 
     return load_any_estimator(args.model, args.meshes, hypotheses=args.hypotheses, **fields)
 
 
-def _compare(args: argparse.Namespace, reference: Estimator, candidate: Estimator
-             ) -> tuple[list[Comparison], dict[str, Any]]:
+def _compare(args: argparse.Namespace, dataset: BopDataset, reference: Estimator,
+             candidate: Estimator) -> tuple[list[Comparison], dict[str, Any]]:
     """Return all comparisons, and which images they are of."""
     from tqdm import tqdm
 
-    from ..evaluation.bop import BopDataset
-    from ..evaluation.boxes import BoxSpec
     from ..evaluation.verification import compare_answers
 
-    dataset = BopDataset(args.bop_dir, args.dataset, args.split)
-    frames = dataset.frames[:args.limit]
-    boxes = BoxSpec(args.boxes, args.box_jitter, args.seed)
+    frames, boxes = dataset.frames[:args.limit], box_spec(args)
     with tqdm(total=len(frames), unit='image', disable=None) as bar:
         comparisons = compare_answers(frames, boxes, reference, candidate, bar.update)
     return comparisons, {'dataset': dataset.name, 'split': dataset.split, 'count': len(frames),

@@ -58,8 +58,8 @@ FrameAction = Callable[[BopFrame, NDArray[np.uint8], list[ResultRow]], object]
 
 
 def run_frames(
-    frames: Iterable[BopFrame], estimator: Estimator, boxes: BoxSource, writer: ResultsWriter,
-    run: Run, after_frame: FrameAction | None = None,
+    frames: Iterable[BopFrame], estimator: Estimator, boxes: BoxSource,
+    writer: ResultsWriter | None, run: Run, after_frame: FrameAction | None = None,
 ) -> None:
     """Estimate the poses of all targets, one image after the other.
 
@@ -67,6 +67,7 @@ def run_frames(
     for all images done, so that nothing is lost when an image raises. Times in the file are
     those of detector and poses, times in ``run`` those of the poses alone.
 
+    :param writer: None when no file is wanted.
     :param run: filled as it goes.
     :param after_frame: called with each image done and its rows.
     """
@@ -80,7 +81,8 @@ def run_frames(
         whole = seconds + boxes.seconds(frame)
         rows = [ResultRow(frame.scene_id, frame.image_id, pose.object_id, pose.score,
                           pose.T_camera_object, whole) for pose in result.poses]
-        writer.write(rows)
+        if writer is not None:
+            writer.write(rows)
         _remember(run, frame, result, rows, seconds)
         if after_frame is not None:
             after_frame(frame, image, rows)

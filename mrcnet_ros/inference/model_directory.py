@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -139,7 +138,7 @@ def write_size_ratios(path: Path, ratios: Mapping[str, float]) -> None:
     """Write sizes of real objects over those of their meshes into ``model.json``.
 
     :param ratios: by label; objects not named keep theirs.
-    :raises ModelError: when the file cannot be read, or lacks an object.
+    :raises ModelError: when the file cannot be read or written, or lacks an object.
     """
     values = json.loads(read_model_json(path)[0])
     entries = {entry['label']: entry for entry in values['objects']}
@@ -148,10 +147,22 @@ def write_size_ratios(path: Path, ratios: Mapping[str, float]) -> None:
         raise ModelError(path, f'knows no {unknown}, only {sorted(entries)}')
     for label, ratio in ratios.items():
         entries[label]['size_ratio'] = round(ratio, 4)
-    with tempfile.NamedTemporaryFile('w', dir=path, suffix='.json', delete=False) as file:
-        file.write(json.dumps(values, indent=1) + '\n')
-    os.chmod(file.name, 0o644)
-    os.replace(file.name, path / MODEL_FILE)
+    replace_json(path / MODEL_FILE, values)
+
+
+def replace_json(path: Path, values: Any) -> None:
+    """Replace a JSON file of a model directory in one step: whole or not at all.
+
+    :raises ModelError: when it cannot be written.
+    """
+    partial = path.with_name(f'.{path.name}.{os.getpid()}')
+    try:
+        partial.write_text(json.dumps(values, indent=1) + '\n', encoding='utf-8')
+        os.replace(partial, path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise ModelError(path, f'cannot be written: {error.strerror}',
+                         'use a copy of the model directory that is yours') from error
 
 
 def check_file(path: Path, digest: str) -> None:

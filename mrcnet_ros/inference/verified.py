@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from ..errors import ModelError
+from .model_directory import replace_json
 
 VERIFIED_FILE = 'verified.json'
 VERIFIED_VERSION = 1
@@ -57,15 +56,7 @@ def store_result(folder: Path, execution: Execution, result: Mapping[str, Any]) 
               and r['execution']['model_sha256'] == execution.model_sha256]
     content = {'format_version': VERIFIED_VERSION,
                'results': [*others, {'execution': wanted, **result}]}
-    try:
-        with tempfile.NamedTemporaryFile('w', dir=folder, prefix='.verified-', delete=False,
-                                         encoding='utf-8') as file:
-            file.write(json.dumps(content, indent=1) + '\n')
-        os.chmod(file.name, 0o644)
-        os.replace(file.name, path)
-    except OSError as error:
-        raise ModelError(path, f'cannot be written: {error.strerror}',
-                         'verify a copy of the model directory that is yours') from error
+    replace_json(path, content)
     return path
 
 
