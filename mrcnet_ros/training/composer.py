@@ -134,7 +134,7 @@ class Composer:
             c = int(rng.integers(len(self.banks)))
             view = int(rng.integers(len(self.banks[c].albedo)))
             direction = rng.uniform(-np.pi, np.pi)
-            radius = rng.uniform(0.25 if in_front else 0.1, 0.75) * VIEW_PX
+            radius = rng.uniform(0.25 if in_front else 0.1, 0.7 if in_front else 0.75) * VIEW_PX
             A = _similarity(rng.uniform(0.6, 1.6), rng.uniform(-0.9, 0.9),
                             radius * np.cos(direction), radius * np.sin(direction))
             found.append((c, view, A, in_front, _layout_mask(self.banks[c].albedo[view], A)))
