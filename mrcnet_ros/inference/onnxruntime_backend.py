@@ -49,6 +49,8 @@ class OnnxRuntimeBackend(HostBackend):
         options.intra_op_num_threads = threads or 0
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
+        # Or the threads of one graph spin on, for a while, while the next graph needs the cores.
+        options.add_session_config_entry('session.force_spinning_stop', '1')
         self._sessions = {}
         for graph, path in graphs.items():
             try:
