@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 from scipy.optimize import brentq
 
-from mrcnet_ros.errors import BoxError, ImageError
+from mrcnet_ros.errors import BoxError, ImageError, SpecError
 from mrcnet_ros.geometry.bins import encode_translation
 from mrcnet_ros.geometry.camera import Camera
-from mrcnet_ros.geometry.crop import CropCamera, crop_camera
+from mrcnet_ros.geometry.crop import CropCamera, crop_camera, turned
 from mrcnet_ros.geometry.rotation_grid import nearest_bin, rotation_grid
 from mrcnet_ros.geometry.se3 import (
     exp_so3,
@@ -29,7 +29,7 @@ from mrcnet_ros.geometry.se3 import (
 )
 from mrcnet_ros.geometry.view_prior import allowed_bins
 from mrcnet_ros.inference.backend import Arrays, HostBackend
-from mrcnet_ros.inference.estimator import PoseEstimator, decode_pose
+from mrcnet_ros.inference.estimator import PoseEstimator, crop_turns, decode_pose
 from mrcnet_ros.inference.model_directory import read_model_directory
 from mrcnet_ros.inference.poses import Detection, PoseEstimate
 from mrcnet_ros.rendering.template_store import TemplateStore
@@ -57,9 +57,9 @@ DETECTIONS = [
 
 
 def load(tiny_model: Any, **options: Any) -> PoseEstimator:
-    """Load the tiny model; its templates are drawn once."""
+    """Load the tiny model; its templates are drawn once. One crop of each detection by default."""
     return PoseEstimator.load(tiny_model.path, tiny_model.meshes, store_root=tiny_model.store,
-                              threads=1, **options)
+                              threads=1, **{'crops': 1, **options})
 
 
 @pytest.fixture(scope='module')
@@ -212,12 +212,28 @@ def test_stage_1_alone_answers_with_a_bin(tiny_model, estimator):
         assert np.abs(coarse.T_camera_object - fine.T_camera_object).max() > 1e-3
 
 
-def test_more_hypotheses_never_lower_the_score(tiny_model, estimator):
-    """Of several bins the one with the best score is answered."""
-    one, three = (e(IMAGE, CAMERA, DETECTIONS)
-                  for e in (estimator, load(tiny_model, hypotheses=3)))
-    assert all(b.score >= a.score - 1e-4 for a, b in zip(one, three, strict=True))
-    assert any(b.score > a.score + 1e-3 for a, b in zip(one, three, strict=True))
+def test_every_crop_of_a_detection_is_asked_about(tiny_model, monkeypatch):
+    """They differ from one another; the first is the one that is turned least."""
+    estimator, seen = load(tiny_model, crops=4), []
+    run = estimator.backend.run
+
+    def noted(graph: str, inputs: Arrays) -> dict[str, Any]:
+        seen.append(inputs)
+        return run(graph, inputs)
+
+    monkeypatch.setattr(estimator.backend, 'run', noted)
+    assert len(estimator(IMAGE, CAMERA, DETECTIONS[:2])) == 2
+    images = seen[0]['image'].astype(float)
+    assert seen[0]['class_index'].tolist() == [estimator._index[d.label] for d in DETECTIONS[:2]
+                                               for _ in range(4)]
+    apart = np.abs(images[:, None] - images[None]).mean((2, 3, 4))
+    assert (apart + 99 * np.eye(8) > 1.0).all()
+
+
+def test_there_must_be_a_crop(tiny_model):
+    """None at all is refused by name."""
+    with pytest.raises(SpecError, match='crops must be at least 1, got 0'):
+        load(tiny_model, crops=0)
 
 
 def test_bins_outside_the_view_prior_are_never_answered(tiny_model, tmp_path):
@@ -317,7 +333,7 @@ def test_decoding_a_pose_undoes_its_description():
 
 
 class Oracle(HostBackend):
-    """A backend that knows the poses; of two hypotheses it likes the right bin."""
+    """A backend that knows the pose in each crop, whichever bin it starts from."""
 
     name = device = 'oracle'
 
@@ -336,20 +352,14 @@ class Oracle(HostBackend):
         if graph == 'stage1':
             logits = np.zeros((count, len(self.grid)), np.float32)
             for row, bin_index in enumerate(self.bins()):
-                logits[row, bin_index] = 1.0  # second best
-                logits[row, (bin_index + 5) % len(self.grid)] = 2.0  # best, and wrong
+                logits[row, bin_index] = 1.0
             codes = [self._answer(row, 0) for row in range(count)]
             names = ('x4', 'x8', 'x16', 'dense')
             rows = np.arange(count, dtype=np.float32)
             return {'rotation_logits': logits, 'xy': np.array([c[1] for c in codes]),
                     'log_size': np.array([c[2] for c in codes]), **dict.fromkeys(names, rows)}
-        six, quality = [], []
-        for i, row in enumerate(inputs['x4'].astype(int)):
-            right = i % 2 == 1  # the second hypothesis of each crop
-            bin_index = self.bins()[row]
-            six.append(self._answer(row, bin_index)[0] if right else np.array([0, 1, 0, 1, 0, 0]))
-            quality.append(2.0 if right else -2.0)
-        return {'six': np.array(six), 'fine_xy': inputs['xy'], 'quality': np.array(quality),
+        six = [self._answer(row, bin_index)[0] for row, bin_index in enumerate(self.bins())]
+        return {'six': np.array(six), 'fine_xy': inputs['xy'], 'quality': np.full(count, 2.0),
                 'fine_log_size': inputs['log_size']}
 
     def bins(self) -> list[int]:
@@ -359,7 +369,8 @@ class Oracle(HostBackend):
         return [int(nearest_bin(R, self.grid)) for R in rays]
 
 
-def test_true_numbers_give_true_poses(tiny_model):
+@pytest.mark.parametrize('crops_each', [1, 2, 3])
+def test_true_numbers_give_true_poses(tiny_model, crops_each):
     """Fed by a runtime that knows the answers, the estimator returns the true poses."""
     rng = np.random.default_rng(4)
     model = read_model_directory(tiny_model.path, tiny_model.meshes)
@@ -367,34 +378,41 @@ def test_true_numbers_give_true_poses(tiny_model):
     for T, label in zip(poses, ('box', 'blob', 'box'), strict=True):
         u, v = np.clip(CAMERA.project(T[:3, 3]), 20, 160)
         detections.append(Detection(label, np.array([u - 25, v - 20, u + 31, v + 26])))
-    crops = [crop_camera(CAMERA, d.box_xyxy, model.spec.crop) for d in detections]
-    diameters = [{o.label: o.diameter_m for o in model.objects}[d.label] for d in detections]
+    crops = [turned(crop_camera(CAMERA, d.box_xyxy, model.spec.crop), angle)
+             for d in detections for angle in crop_turns(crops_each)]
+    diameters = [{o.label: o.diameter_m for o in model.objects}[d.label] for d in detections
+                 for _ in range(crops_each)]
     grid = rotation_grid(model.spec.bins.rotation_nside, model.spec.bins.rotation_in_plane)
-    estimator = PoseEstimator(model, Oracle(poses, crops, grid, diameters),
-                              TemplateStore(tiny_model.store), hypotheses=2)
+    oracle = Oracle(np.repeat(poses, crops_each, axis=0), crops, grid, diameters)
+    estimator = PoseEstimator(model, oracle, TemplateStore(tiny_model.store), crops=crops_each)
     for pose, T in zip(estimator(IMAGE, CAMERA, detections), poses, strict=True):
         np.testing.assert_allclose(inverse(T) @ pose.T_camera_object, np.eye(4), atol=1e-9)
         assert pose.score == pytest.approx(1 / (1 + np.exp(-2.0)))
 
 
-def test_a_pose_that_is_not_finite_is_skipped(tiny_model):
-    """Should a runtime answer nan, that detection is counted and the others are answered."""
+@pytest.mark.parametrize(('broken_crops', 'answered'), [(1, [0, 1]), (2, [1])])
+def test_a_pose_that_is_not_finite_is_skipped(tiny_model, broken_crops, answered):
+    """Should a runtime answer nan, other crops and other detections are answered all the same."""
     model = read_model_directory(tiny_model.path, tiny_model.meshes)
     T = make_transform(np.eye(3), [0.0, 0.0, 1.0])
-    crops = [crop_camera(CAMERA, d.box_xyxy, model.spec.crop) for d in DETECTIONS[:2]]
+    crops = [turned(crop_camera(CAMERA, d.box_xyxy, model.spec.crop), angle)
+             for d in DETECTIONS[:2] for angle in crop_turns(2)]
     grid = rotation_grid(model.spec.bins.rotation_nside, model.spec.bins.rotation_in_plane)
-    backend = Oracle([T, T], crops, grid, [0.1, 0.1])
+    backend = Oracle([T] * 4, crops, grid, [0.1] * 4)
     answer = backend._answer
 
     def broken(row: int, bin_index: int) -> tuple[np.ndarray, np.ndarray, float]:
         six, xy, log_size = answer(row, bin_index)
-        return six, xy * (NAN if row == 0 else 1.0), log_size
+        return six, xy * (NAN if row < broken_crops else 1.0), log_size
 
     backend._answer = broken  # type: ignore[method-assign]
-    estimator = PoseEstimator(model, backend, TemplateStore(tiny_model.store), hypotheses=2)
+    estimator = PoseEstimator(model, backend, TemplateStore(tiny_model.store), crops=2)
     result = estimator.estimate(IMAGE, CAMERA, DETECTIONS[:2])
-    assert [(s.detection_index, s.reason) for s in result.skipped] == [(0, 'non_finite')]
-    assert [p.detection_index for p in result.poses] == [1]
+    assert [p.detection_index for p in result.poses] == answered
+    assert {(s.detection_index, s.reason) for s in result.skipped} == {
+        (i, 'non_finite') for i in {0, 1} - set(answered)}
+    good = 1 / (1 + np.exp(-2.0))
+    assert [p.score for p in result.poses] == pytest.approx([good / 2, good][-len(answered):])
 
 
 def test_a_model_is_loaded_without_torch(tiny_model):

@@ -6,7 +6,7 @@ import pytest
 
 from mrcnet_ros.errors import BoxError
 from mrcnet_ros.geometry.camera import Camera
-from mrcnet_ros.geometry.crop import check_box, crop_camera, sample_crop
+from mrcnet_ros.geometry.crop import check_box, crop_camera, sample_crop, turned
 from mrcnet_ros.specs import CropSpec
 
 K = np.array([[572.4, 0.0, 325.3], [0.0, 573.6, 242.0], [0.0, 0.0, 1.0]])
@@ -136,3 +136,26 @@ def test_a_box_beyond_the_reach_of_the_distortion_is_refused():
 def test_a_usable_box_is_kept_as_it_is(box):
     """Boxes that reach over the edge are not clipped."""
     np.testing.assert_array_equal(check_box(box, 640, 480), box)
+
+
+@pytest.mark.parametrize('angle', [0.2, -1.0, np.pi / 2])
+def test_a_turned_crop_shows_the_scene_turned_back(box, angle):
+    """Pixels go round the middle against the camera; distances and what is in view stay."""
+    crop = crop_camera(CAMERA, box, SPEC)
+    rays = crop.R_crop_camera.T @ np.array([[0.03, -0.05, 1.0], [-0.1, 0.02, 1.0]]).T
+
+    def offsets(camera):
+        uvw = camera.K_crop @ camera.R_crop_camera @ rays
+        return (uvw[:2] / uvw[2]).T - (camera.size_px - 1) / 2
+
+    c, s = np.cos(angle), np.sin(angle)
+    back = np.array([[c, s], [-s, c]])
+    np.testing.assert_allclose(offsets(turned(crop, angle)), offsets(crop) @ back.T, atol=1e-9)
+
+
+def test_a_quarter_turn_is_a_turn_of_the_pixels():
+    """The right side of the scene comes up: what the camera leans to is at the bottom."""
+    crop = crop_camera(CAMERA, BOXES['centre'], SPEC)
+    upright, quarter = (sample_crop(smooth_image(), CAMERA, c).astype(int)
+                        for c in (crop, turned(crop, np.pi / 2)))
+    assert np.abs(np.rot90(upright) - quarter).max() <= 1

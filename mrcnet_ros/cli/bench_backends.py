@@ -115,7 +115,7 @@ def _load(args: argparse.Namespace, chosen: Sequence[tuple[str, str]]
         start, title = time.perf_counter(), f'{name} {precision}'
         estimator = PoseEstimator.load(
             args.model, args.meshes, backend=name, precision=precision, threads=args.threads,
-            allow_unverified=True, hypotheses=args.hypotheses)
+            allow_unverified=True, crops=args.crops)
         loaded[title] = Contender(estimator, estimator.features.cache.clear, precision)
         seconds[title] = time.perf_counter() - start
     return loaded, seconds
@@ -142,7 +142,7 @@ def _head(args: argparse.Namespace, asked: Sequence[Question]) -> dict[str, Any]
     return {
         'command': args.command_line, 'model': provenance.model_identity(args.model),
         'images': len(asked), 'detections': sum(len(q.detections) for q in asked),
-        'repeats': args.repeats, 'threads': args.threads, 'hypotheses': args.hypotheses,
+        'repeats': args.repeats, 'threads': args.threads, 'crops': args.crops,
         'machine': provenance.machine(), 'versions': provenance.versions(),
     }
 

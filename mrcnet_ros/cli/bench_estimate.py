@@ -12,9 +12,9 @@ from . import provenance
 from .dataset_arguments import (
     add_estimation_arguments,
     box_spec,
+    estimator_options,
     open_dataset,
     positive,
-    runtime_options,
     say,
 )
 
@@ -51,8 +51,7 @@ def load_estimator(args: argparse.Namespace) -> tuple[Estimator, Callable[[], No
     from ..inference.estimator import PoseEstimator
 
     estimator = PoseEstimator.load(
-        args.model, args.meshes, **runtime_options(args), say=say,
-        hypotheses=args.hypotheses)
+        args.model, args.meshes, **estimator_options(args), say=say)
     return estimator, estimator.features.cache.clear
 
 
@@ -85,7 +84,7 @@ def bench(
         'dataset': dataset.name, 'split': dataset.split, 'images': len(asked),
         'detections': sum(len(q.detections) for q in asked), 'repeats': args.repeats,
         'backend': provenance.runtime(estimator), 'threads': args.threads,
-        'hypotheses': args.hypotheses,
+        'crops': args.crops,
         'load_seconds': load_seconds,
         **_states(measured),
         'machine': provenance.machine(), 'versions': provenance.versions(),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import provenance
-from .dataset_arguments import add_model_arguments, positive, runtime_options, say
+from .dataset_arguments import add_model_arguments, estimator_options, positive, say
 from .node import node_command
 from .traffic_arguments import add_traffic_arguments, positive_float, traffic_frames
 
@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     args.model = args.model or shared_file('models/demo')
     frames = traffic_frames(args)
     estimator = load_any_estimator(
-        args.model, args.meshes, **runtime_options(args), say=say)
+        args.model, args.meshes, **estimator_options(args), say=say)
     return bench(args, estimator, node_command(args), frames)
 
 

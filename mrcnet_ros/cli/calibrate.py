@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from .dataset_arguments import (
     add_estimation_arguments,
     box_spec,
+    estimator_options,
     open_dataset,
-    runtime_options,
     say,
 )
 
@@ -41,8 +41,7 @@ def run(args: argparse.Namespace) -> int:
 
     boxes, dataset = box_spec(args), open_dataset(args)
     dataset.frames[0].target_ground_truth()  # there is nothing to compare with without it
-    estimator = load_any_estimator(args.model, args.meshes, **runtime_options(args), say=say,
-                                   hypotheses=args.hypotheses)
+    estimator = load_any_estimator(args.model, args.meshes, **estimator_options(args), say=say)
     done = Run()
     frames = tqdm(dataset.frames[:args.limit], unit='image', disable=None)
     run_frames(frames, estimator, boxes, None, done)

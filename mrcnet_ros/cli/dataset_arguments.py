@@ -34,11 +34,12 @@ def add_box_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_model_arguments(parser: argparse.ArgumentParser, *, required: bool = True,
-                        backend: bool = True) -> None:
+                        backend: bool = True, crops: bool = True) -> None:
     """Declare which model to run, and on what.
 
     :param required: otherwise the model of the demo is the default.
     :param backend: whether one is to be chosen.
+    :param crops: whether their number is to be chosen.
     """
     parser.add_argument('--model', type=Path, required=required, metavar='DIR',
                         help='model directory, with model.json'
@@ -49,8 +50,10 @@ def add_model_arguments(parser: argparse.ArgumentParser, *, required: bool = Tru
         add_runtime_arguments(parser)
     parser.add_argument('--threads', type=positive, default=os.cpu_count() or 1, metavar='N',
                         help='threads of the backend (default: one for each CPU)')
-    parser.add_argument('--hypotheses', type=positive, default=1, metavar='N',
-                        help='rotation bins that stage 2 tries (default: 1)')
+    if crops:
+        parser.add_argument('--crops', type=positive, default=3, metavar='N',
+                            help='crops of each detection, turned against one another, whose '
+                                 'poses are averaged (default: 3; the paper preset has its own)')
 
 
 def add_runtime_arguments(parser: argparse.ArgumentParser) -> None:
@@ -68,13 +71,15 @@ def add_runtime_arguments(parser: argparse.ArgumentParser) -> None:
                         help='run in a precision that the model was not verified in')
 
 
-def add_estimation_arguments(parser: argparse.ArgumentParser, *, backend: bool = True) -> None:
+def add_estimation_arguments(parser: argparse.ArgumentParser, *, backend: bool = True,
+                             crops: bool = True) -> None:
     """Declare what poses on a dataset need: images, model and boxes.
 
     :param backend: whether one is to be chosen.
+    :param crops: whether their number is to be chosen.
     """
     add_dataset_arguments(parser)
-    add_model_arguments(parser, backend=backend)
+    add_model_arguments(parser, backend=backend, crops=crops)
     add_box_arguments(parser)
 
 
@@ -103,12 +108,17 @@ def box_spec(args: argparse.Namespace) -> BoxSpec:
 
 
 def runtime_options(args: argparse.Namespace) -> dict[str, Any]:
-    """Return what :func:`add_model_arguments` tells of the backend, as fields of RuntimeOptions.
-
-    They are parameters of the node as well.
-    """
+    """Return the fields of RuntimeOptions that :func:`add_model_arguments` tells."""
     return {name: getattr(args, name)
             for name in ('backend', 'device', 'precision', 'allow_unverified', 'threads')}
+
+
+def estimator_options(args: argparse.Namespace) -> dict[str, Any]:
+    """Return what :func:`add_model_arguments` tells of how to run a model.
+
+    They are options of :meth:`PoseEstimator.load` and parameters of the node.
+    """
+    return {**runtime_options(args), 'crops': args.crops}
 
 
 def say(text: str) -> None:

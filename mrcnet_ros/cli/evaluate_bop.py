@@ -13,8 +13,8 @@ from . import provenance
 from .dataset_arguments import (
     add_estimation_arguments,
     box_spec,
+    estimator_options,
     open_dataset,
-    runtime_options,
     say,
 )
 
@@ -59,8 +59,8 @@ def load_estimator(args: argparse.Namespace) -> Estimator:
     from ..inference.loading import load_any_estimator
 
     return load_any_estimator(
-        args.model, args.meshes, **runtime_options(args), say=say,
-        hypotheses=args.hypotheses, stage1_only=args.stage1_only)
+        args.model, args.meshes, **estimator_options(args), say=say,
+        stage1_only=args.stage1_only)
 
 
 def evaluate(args: argparse.Namespace, load: Callable[[argparse.Namespace], Estimator]) -> int:
@@ -142,7 +142,7 @@ def _report(
         'command': args.command_line, 'complete': not failure, 'failure': failure or None,
         'dataset': dataset.name, 'split': dataset.split, 'images': len(done.frames),
         'images_without_file': dataset.images_without_file, 'boxes': _boxes(args),
-        'stage1_only': args.stage1_only, 'hypotheses': args.hypotheses,
+        'stage1_only': args.stage1_only, 'crops': args.crops,
         'backend': done.runtime, 'threads': args.threads,
         'model': provenance.model_identity(args.model),
         'machine': provenance.machine(), 'versions': provenance.versions(),

@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     objects = load_bop_objects(dataset.models_dir, dataset.object_ids)
     cached = _load(args)
     exact = ExactPoseEstimator(cached.model, cached.backend, TemplateStore(),
-                               hypotheses=args.hypotheses)
+                               crops=args.crops)
     with closing(exact):
         frames = tqdm(dataset.frames[:args.limit], unit='image', disable=None)
         done = template_comparison.compare(frames, cached, cached.features.cache.clear, exact,
@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     report.write_json(args.json, {
         'command': args.command_line, 'dataset': dataset.name, 'split': dataset.split,
         'model': provenance.model_identity(args.model), 'backend': provenance.runtime(cached),
-        'threads': args.threads, 'hypotheses': args.hypotheses,
+        'threads': args.threads, 'crops': args.crops,
         'machine': provenance.machine(), 'versions': provenance.versions(), **figures})
     print(template_comparison.table(figures))
     return 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from .dataset_arguments import runtime_options
+from .dataset_arguments import estimator_options
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,7 +40,7 @@ def model_parameters(args: argparse.Namespace, **parameters: Any) -> list[str]:
     :param parameters: more ROS parameters of the node.
     """
     values = {'model': args.model.resolve(), 'meshes': args.meshes and args.meshes.resolve(),
-              **runtime_options(args), **parameters}
+              **estimator_options(args), **parameters}
     return [word for name, value in values.items()
             for word in ('-p', f'{name}:={_yaml(value)}')]
 

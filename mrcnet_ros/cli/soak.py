@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import MrcnetError
 from ..evaluation.steadiness import Limits, steady_figures
 from . import provenance
-from .dataset_arguments import add_model_arguments, runtime_options
+from .dataset_arguments import add_model_arguments, estimator_options
 from .node import node_command
 from .traffic_arguments import add_traffic_arguments, positive_float, traffic_frames
 
@@ -120,7 +120,7 @@ def _figures(args: argparse.Namespace, frames: Sequence[BagFrame], samples: Sequ
              ) -> dict[str, Any]:
     return {
         'command': args.command_line, 'rate_hz': args.rate, 'frames': len(frames),
-        'objects_at_most': args.objects, **runtime_options(args), 'node': dict(node_model),
+        'objects_at_most': args.objects, **estimator_options(args), 'node': dict(node_model),
         'passed': bool(checks) and all(check.passed for check in checks), 'failure': failure,
         'checks': [{'name': c.name, 'unit': c.unit, 'value': c.value, 'limit': c.limit,
                     'passed': c.passed} for c in checks],

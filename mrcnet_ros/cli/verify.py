@@ -31,7 +31,7 @@ MOVED = 1
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    add_estimation_arguments(parser)
+    add_estimation_arguments(parser, crops=False)  # each answer of the network counts
     parser.add_argument('--max-move', type=float, default=0.05, metavar='F',
                         help='how far a surface may move, in diameters (default: 0.05)')
     parser.add_argument('--max-flips', type=float, default=0.05, metavar='F',
@@ -92,7 +92,7 @@ def _load(args: argparse.Namespace, options: RuntimeOptions) -> PoseEstimator | 
     from ..inference.loading import load_any_estimator
 
     fields = {f.name: getattr(options, f.name) for f in dataclasses.fields(options)}
-    return load_any_estimator(args.model, args.meshes, hypotheses=args.hypotheses, **fields)
+    return load_any_estimator(args.model, args.meshes, crops=1, **fields)
 
 
 def _compare(args: argparse.Namespace, dataset: BopDataset, reference: Estimator,

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..errors import BoxError
 from ..specs import CropSpec
 from .camera import Camera
-from .se3 import Array, rotation_to_axis
+from .se3 import Array, exp_so3, rotation_to_axis
 
 MIN_BOX_PX = 2.0
 
@@ -97,6 +97,15 @@ def crop_camera(camera: Camera, box_xyxy: ArrayLike, spec: CropSpec) -> CropCame
         extent = max(extent, float(np.linalg.norm(a[:2] / a[2] - b[:2] / b[2])))
     focal_px = spec.size_px / (spec.padding * extent)
     return CropCamera(R, pinhole(focal_px, spec.size_px), spec.size_px)
+
+
+def turned(crop: CropCamera, angle_rad: float) -> CropCamera:
+    """Return a crop camera turned about its optical axis.
+
+    Convention: the axes turn with the camera, so that its image of the scene turns back.
+    """
+    R = exp_so3([0.0, 0.0, -angle_rad])
+    return CropCamera(R @ crop.R_crop_camera, crop.K_crop, crop.size_px)
 
 
 def sample_crop(

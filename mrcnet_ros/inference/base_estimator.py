@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,20 +77,25 @@ class BaseEstimator(ABC, Generic[ModelT]):
             return Skipped(i, 'box_outside' if finite else 'non_finite', str(error))
 
     def _posed(self, i: int, detection: Detection, T_camera_object: Array,
-               logit: float, bin_index: int) -> PoseEstimate:
+               score: float, bin_index: int) -> PoseEstimate:
         """Return the answer to a detection; an object smaller than its mesh is that much nearer.
 
         :param T_camera_object: (4, 4) [m] of an object of its mesh's size.
-        :param logit: of the pose's score.
+        :param score: confidence in the pose, 0..1.
         :param bin_index: rotation bin that the pose was refined from.
         """
         item = self.objects[detection.label]
-        score = float(1.0 / (1.0 + np.exp(-logit)))
         T = np.array(T_camera_object)
         T[:3, 3] *= item.size_ratio
         return PoseEstimate(item.label, item.object_id, T, score, i,
                             detection.detection_id, np.asarray(detection.box_xyxy, np.float64),
                             bin_index)
+
+
+def sigmoid(logits: NDArray[np.floating[Any]]) -> Array:
+    """Return the scores, 0..1, of logits of any shape."""
+    with np.errstate(over='ignore'):  # exp of a large number is inf, and the score 0
+        return np.asarray(1.0 / (1.0 + np.exp(-np.asarray(logits, np.float64))))
 
 
 def _check_image(image: NDArray[np.uint8], camera: Camera) -> None:

@@ -11,28 +11,32 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..errors import SpecError
 from ..geometry.bins import decode_translation
 from ..geometry.camera import Camera
-from ..geometry.crop import CropCamera, crop_camera, sample_crop
+from ..geometry.crop import CropCamera, crop_camera, sample_crop, turned
 from ..geometry.rotation_grid import rotation_grid
 from ..geometry.se3 import Array, make_transform, rotation_from_6d, rotation_to_axis
 from ..geometry.view_prior import allowed_bins
 from ..rendering.template_store import TemplateStore
 from .backend import Backend, RuntimeOptions
-from .base_estimator import BaseEstimator
+from .base_estimator import BaseEstimator, sigmoid
+from .consensus import consensus
 from .model_directory import ModelDirectory, read_model_directory
 from .opening import open_backend
 from .poses import Detection, FrameResult, PoseEstimate, Skipped
 from .template_features import TemplateFeatures
 
 DEFAULT_CACHE_BYTES = 256 << 20
+DEFAULT_CROPS = 3
+LARGEST_TURN_RAD = np.radians(12.0)
 IDENTITY_6D = np.array([1.0, 0.0, 0.0, 0.0, 1.0, 0.0])
 Outputs = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True, eq=False)
 class _Crop:
-    """A detection that can be answered, and its crop."""
+    """A detection that can be answered, and one of its crops."""
 
     detection_index: int
     detection: Detection
@@ -48,17 +52,18 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
     :param backend: with the model's graphs loaded.
     :param store: of templates.
     :param cache_bytes: memory for template features.
-    :param hypotheses: how many of the best rotation bins stage 2 tries.
+    :param crops: crops of each detection, turned against one another; their poses are averaged.
     :param stage1_only: answer with the coarse pose, to see what stage 2 is worth.
     :raises MeshError: when a mesh is missing, in another unit, or another one than the model's.
     """
 
     def __init__(self, model: ModelDirectory, backend: Backend, store: TemplateStore, *,
-                 cache_bytes: int = DEFAULT_CACHE_BYTES, hypotheses: int = 1,
+                 cache_bytes: int = DEFAULT_CACHE_BYTES, crops: int = DEFAULT_CROPS,
                  stage1_only: bool = False) -> None:
         """Load or render the templates of all objects."""
         super().__init__(model, backend)
-        self.spec, self.hypotheses, self.stage1_only = model.spec, hypotheses, stage1_only
+        self.spec, self.stage1_only = model.spec, stage1_only
+        self.turns_rad = crop_turns(crops)
         self.grid = rotation_grid(self.spec.bins.rotation_nside, self.spec.bins.rotation_in_plane)
         allowed = [allowed_bins(model.view_priors[o.object_id], self.grid) for o in model.objects]
         self._allowed = np.array(allowed)
@@ -69,7 +74,8 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
     @classmethod
     def load(cls, model_dir: Path, meshes_dir: Path | None = None, *,
              cache_bytes: int = DEFAULT_CACHE_BYTES, store_root: Path | None = None,
-             hypotheses: int = 1, stage1_only: bool = False, **runtime: Any) -> PoseEstimator:
+             crops: int = DEFAULT_CROPS, stage1_only: bool = False,
+             **runtime: Any) -> PoseEstimator:
         """Load a model directory into a runtime.
 
         :param meshes_dir: folder of the meshes; ``meshes`` in the model directory by default.
@@ -82,7 +88,7 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
         model = read_model_directory(model_dir, meshes_dir)
         backend = open_backend(model, RuntimeOptions(**runtime))
         return cls(model, backend, TemplateStore(store_root), cache_bytes=cache_bytes,
-                   hypotheses=hypotheses, stage1_only=stage1_only)
+                   crops=crops, stage1_only=stage1_only)
 
     def _estimate(self, image: NDArray[np.uint8], camera: Camera,
                   detections: Sequence[Detection]) -> FrameResult:
@@ -102,10 +108,9 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
         if self.stage1_only:
             fine = _coarse_answer(coarse)
         else:
-            rows = np.repeat(np.arange(len(crops)), bins.shape[1])
             templates, hits, misses = self._templates(crops, coarse, bins)
             start = _lap(seconds, 'template', start)
-            fine = self._refine(coarse, templates, classes, rows)
+            fine = self._refine(coarse, templates, classes)
             start = _lap(seconds, 'stage2', start)
         poses = self._decode(crops, bins, fine, skipped)
         _lap(seconds, 'decode', start)
@@ -114,69 +119,80 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
 
     def _crops(self, image: NDArray[np.uint8], camera: Camera,
                detections: Sequence[Detection]) -> tuple[list[_Crop], list[Skipped]]:
+        """Return all crops, those of one detection together."""
         crops: list[_Crop] = []
         skipped: list[Skipped] = []
         for i, detection in enumerate(detections):
-            crop = self._crop(i, detection, image, camera)
-            if isinstance(crop, Skipped):
-                skipped.append(crop)
+            found = self._turned_crops(i, detection, image, camera)
+            if isinstance(found, Skipped):
+                skipped.append(found)
             else:
-                crops.append(crop)
+                crops += found
         return crops, skipped
 
-    def _crop(self, i: int, detection: Detection, image: NDArray[np.uint8],
-              camera: Camera) -> _Crop | Skipped:
-        def locate(index: int) -> _Crop:
-            view = crop_camera(camera, detection.box_xyxy, self.spec.crop)
-            return _Crop(i, detection, index, view, sample_crop(image, camera, view))
+    def _turned_crops(self, i: int, detection: Detection, image: NDArray[np.uint8],
+                      camera: Camera) -> list[_Crop] | Skipped:
+        def locate(index: int) -> list[_Crop]:
+            upright = crop_camera(camera, detection.box_xyxy, self.spec.crop)
+            views = [turned(upright, angle_rad) for angle_rad in self.turns_rad]
+            return [_Crop(i, detection, index, view, sample_crop(image, camera, view))
+                    for view in views]
 
         return self._locate(i, detection, locate)
 
     def _best_bins(self, logits: NDArray[np.float32], classes: NDArray[np.int64]
                    ) -> NDArray[np.int64]:
-        """Return the best bins of each crop, best first, (N, hypotheses)."""
+        """Return the best bin of each crop, (N,)."""
         allowed = np.where(self._allowed[classes], logits, -np.inf)
-        count = 1 if self.stage1_only else self.hypotheses
-        if count == 1:
-            return np.asarray(np.argmax(allowed, axis=1)[:, None], np.int64)
-        return np.asarray(np.argsort(-allowed, axis=1)[:, :count], np.int64)
+        return np.asarray(np.argmax(allowed, axis=1), np.int64)
 
     def _templates(self, crops: Sequence[_Crop], coarse: Outputs, bins: NDArray[np.int64]
                    ) -> tuple[Outputs, int, int]:
-        """Return what stage 2 compares every hypothesis with: cached features of its bin.
+        """Return what stage 2 compares every crop with: cached features of its bin.
 
         :return: arrays of the batch by name, and how many were and were not in memory.
         """
-        classes = np.repeat([c.class_index for c in crops], bins.shape[1])
-        return self.features.fetch(classes.tolist(), bins.ravel().tolist())
+        return self.features.fetch([c.class_index for c in crops], bins.tolist())
 
     def _refine(self, coarse: Outputs, templates: dict[str, NDArray[np.float32]],
-                classes: NDArray[np.int64], rows: NDArray[np.int64]) -> Outputs:
-        """Run stage 2 on every hypothesis; ``rows`` says which crop each belongs to."""
-        once = self.hypotheses == 1
-        crop = {name: coarse[name] if once else coarse[name][rows]
-                for name in ('x4', 'x8', 'x16', 'dense', 'xy', 'log_size')}
-        return self.backend.run('stage2', {
-            **crop, **templates, 'class_index': classes if once else classes[rows]})
+                classes: NDArray[np.int64]) -> Outputs:
+        """Run stage 2 on every crop."""
+        crop = {name: coarse[name] for name in ('x4', 'x8', 'x16', 'dense', 'xy', 'log_size')}
+        return self.backend.run('stage2', {**crop, **templates, 'class_index': classes})
 
     def _decode(self, crops: Sequence[_Crop], bins: NDArray[np.int64], fine: Outputs,
                 skipped: list[Skipped]) -> list[PoseEstimate]:
-        poses = []
-        quality = fine['quality'].reshape(bins.shape)
-        best = np.argmax(quality, axis=1)
-        for i, crop in enumerate(crops):
-            row = i * bins.shape[1] + int(best[i])
-            model = self.model.objects[crop.class_index]
-            T = decode_pose(fine['six'][row], fine['fine_xy'][row],
-                            float(fine['fine_log_size'][row]), self.grid[bins[i, best[i]]],
-                            crop.camera, model.diameter_m)
-            if not np.isfinite(T).all():
+        """Turn the network's numbers into poses, and those of one detection into one."""
+        scores = sigmoid(fine['quality'])
+        T = np.stack([
+            decode_pose(fine['six'][i], fine['fine_xy'][i], float(fine['fine_log_size'][i]),
+                        self.grid[bins[i]], crop.camera,
+                        self.model.objects[crop.class_index].diameter_m)
+            for i, crop in enumerate(crops)])
+        poses, count = [], len(self.turns_rad)
+        for first in range(0, len(crops), count):
+            crop, rows = crops[first], np.arange(first, first + count)
+            item = self.model.objects[crop.class_index]
+            good = rows[np.isfinite(T[rows]).all(axis=(1, 2)) & np.isfinite(scores[rows])]
+            if not len(good):
                 skipped.append(Skipped(crop.detection_index, 'non_finite',
-                                       f'the pose of {model.label!r} is not finite'))
+                                       f'the pose of {item.label!r} is not finite'))
                 continue
-            poses.append(self._posed(crop.detection_index, crop.detection, T,
-                                     float(quality[i, best[i]]), int(bins[i, best[i]])))
+            found = consensus(T[good], scores[good], item.symmetries)
+            poses.append(self._posed(crop.detection_index, crop.detection, found.T_camera_object,
+                                     found.score * len(good) / count, int(bins[first])))
         return poses
+
+
+def crop_turns(count: int) -> Array:
+    """Return how far each crop of a detection is turned [rad], (count,), the least one first.
+
+    :raises SpecError: when there is to be no crop.
+    """
+    if count < 1:
+        raise SpecError(f'crops must be at least 1, got {count}')
+    turns = np.linspace(-LARGEST_TURN_RAD, LARGEST_TURN_RAD, count) if count > 1 else np.zeros(1)
+    return turns[np.argsort(np.abs(turns), kind='stable')]
 
 
 def decode_pose(six: ArrayLike, xy: ArrayLike, log_size: float, R_bin: Array,

@@ -21,7 +21,7 @@ from ..rendering.renderer import Renderer
 from ..rendering.template_store import TemplateStore
 from ..specs import TemplateSpec
 from .backend import Backend
-from .estimator import Outputs, PoseEstimator, _Crop
+from .estimator import DEFAULT_CROPS, Outputs, PoseEstimator, _Crop
 from .model_directory import ModelDirectory
 
 
@@ -31,15 +31,15 @@ class ExactPoseEstimator(PoseEstimator):
     :param model: a checked model directory.
     :param backend: with the model's graphs loaded.
     :param store: of templates, which only say here which bins there are.
-    :param hypotheses: how many of the best rotation bins stage 2 tries.
+    :param crops: crops of each detection.
     :raises MeshError: when a mesh is missing, in another unit, or another one than the model's.
     :raises BackendError: when there is no headless OpenGL.
     """
 
     def __init__(self, model: ModelDirectory, backend: Backend, store: TemplateStore, *,
-                 hypotheses: int = 1) -> None:
+                 crops: int = DEFAULT_CROPS) -> None:
         """Upload all meshes."""
-        super().__init__(model, backend, store, hypotheses=hypotheses, cache_bytes=0)
+        super().__init__(model, backend, store, crops=crops, cache_bytes=0)
         size = self.spec.template.size_px
         self._renderer = Renderer(size, size)
         for item in model.objects:
@@ -51,21 +51,19 @@ class ExactPoseEstimator(PoseEstimator):
 
     def _templates(self, crops: Sequence[_Crop], coarse: Outputs, bins: NDArray[np.int64]
                    ) -> tuple[Outputs, int, int]:
-        """Render and embed a template of every hypothesis; all count as misses."""
+        """Render and embed a template for every crop; all count as misses."""
         images, coordinates = [], []
-        for i, crop in enumerate(crops):
+        for i, (crop, bin_index) in enumerate(zip(crops, bins, strict=True)):
             item = self.model.objects[crop.class_index]
             t = decode_translation(coarse['xy'][i], coarse['log_size'][i], crop.camera,
                                    item.diameter_m)
             K = template_intrinsics_at(t, crop.camera, self.spec.template, item.diameter_m)
-            for bin_index in bins[i]:
-                R = rotation_to_axis(t).T @ self.grid[bin_index]
-                drawn = self._renderer.render(item.label, make_transform(R, t), K,
-                                              shading='template')
-                images.append(drawn.rgb)
-                coordinates.append(object_coordinates(
-                    drawn.depth_m[None], K, R[None], t, item.diameter_m)[0])
-        classes = np.repeat([c.class_index for c in crops], bins.shape[1]).astype(np.int64)
+            R = rotation_to_axis(t).T @ self.grid[bin_index]
+            drawn = self._renderer.render(item.label, make_transform(R, t), K, shading='template')
+            images.append(drawn.rgb)
+            coordinates.append(object_coordinates(
+                drawn.depth_m[None], K, R[None], t, item.diameter_m)[0])
+        classes = np.array([c.class_index for c in crops], np.int64)
         features = self.backend.run('template', {'image': np.stack(images),
                                                  'class_index': classes})
         kept = self.backend.stack([self.backend.keep(c) for c in coordinates])

@@ -24,7 +24,7 @@ from ..geometry.se3 import Array, rotation_from_6d
 from ..rendering.paper_template import draw_template
 from ..rendering.renderer import Renderer
 from .backend import Backend, RuntimeOptions
-from .base_estimator import BaseEstimator
+from .base_estimator import BaseEstimator, sigmoid
 from .opening import open_backend
 from .paper_model import PaperModel, read_paper_model
 from .poses import Detection, FrameResult, PoseEstimate, Skipped
@@ -142,7 +142,7 @@ class PaperEstimator(BaseEstimator[PaperModel]):
             return Skipped(task.detection_index, 'non_finite',
                            f'the pose of {task.detection.label!r} is not in front of the camera')
         return self._posed(task.detection_index, task.detection, T,
-                           float(logits['rotation_logits'].max()),
+                           float(sigmoid(logits['rotation_logits'].max())),
                            int(logits['rotation_logits'].argmax()))
 
     def _coarse(self, logits: Outputs, crops: PaperCrops) -> _Coarse:

@@ -14,6 +14,7 @@ from rclpy.parameter import Parameter
 from ..errors import SpecError
 from ..inference.backend import PRECISIONS
 from ..inference.backends import RUNTIMES
+from ..inference.estimator import DEFAULT_CROPS
 
 
 def _parameter(
@@ -44,6 +45,10 @@ class NodeParameters:
         False, 'run in the precision asked for although mrcnet verify has not found it good')
     threads: int = _parameter(
         0, 'CPU threads of the runtime; 0: as many as it likes', bounds=(0, 256))
+    crops: int = _parameter(
+        DEFAULT_CROPS, 'crops of each detection, turned against one another, whose poses are '
+        'averaged; fewer are faster and less accurate; the paper preset has its own four',
+        bounds=(1, 32))
     store: str = _parameter(
         '', 'directory where rendered templates are kept; empty: the cache folder of the user')
     cache_mb: int = _parameter(
@@ -141,7 +146,7 @@ class NodeParameters:
 
 # What ~/set_model may change.
 RELOADABLE = ('model', 'meshes', 'backend', 'device', 'precision', 'allow_unverified', 'threads',
-              'store', 'cache_mb')
+              'crops', 'store', 'cache_mb')
 
 _FIELDS = {f.name: f for f in dataclasses.fields(NodeParameters)}
 
