@@ -17,6 +17,7 @@ from ..inference.onnxruntime_backend import OnnxRuntimeBackend
 from ..network.graphs import Stage1Graph, Stage2Graph, TemplateGraph
 from ..network.mrcnet import MrcNet
 from ..specs import ModelSpec
+from .cpu_layout import fit_for_cpu
 from .graphs import example_inputs
 
 OPSET = 17
@@ -39,7 +40,8 @@ def export_graphs(network: MrcNet, spec: ModelSpec, folder: Path) -> dict[str, P
     for name, graph in graphs.items():
         graph.eval()
         files[name] = folder / f'{name}.onnx'
-        files[name].write_bytes(_halve(trace_graph(graph, example_inputs(spec, 2)[name])))
+        data = fit_for_cpu(trace_graph(graph, example_inputs(spec, 2)[name]))
+        files[name].write_bytes(_halve(data))
     _check(graphs, files, spec)
     return files
 

@@ -33,11 +33,11 @@ def engine_graph(data: bytes, precision: str) -> bytes:
     """
     model = onnx.load_model_from_string(data)
     _hold_constants(model.graph)
-    _drop_unused(model.graph)
+    drop_unused(model.graph)
     _cast_bytes_first(model.graph)
     if precision == 'fp16':
         _halve(model)
-        _drop_unused(model.graph)
+        drop_unused(model.graph)
     onnx.checker.check_model(model)
     return bytes(model.SerializeToString())
 
@@ -182,11 +182,20 @@ def _drop_casts_to_same(graph: Any, types: dict[str, int]) -> None:
     _replace_nodes(graph, kept)
 
 
-def _drop_unused(graph: Any) -> None:
-    read = {name for node in graph.node for name in node.input}
-    kept = [tensor for tensor in graph.initializer if tensor.name in read]
+def drop_unused(graph: Any) -> None:
+    """Remove nodes and initializers that no output depends on."""
+    needed = {value.name for value in graph.output}
+    kept = []
+    for node in reversed(graph.node):
+        if needed & set(node.output):
+            needed |= set(node.input)
+            kept.append(node)
+    kept.reverse()
+    initializers = [t for t in graph.initializer if t.name in needed]
+    del graph.node[:]
     del graph.initializer[:]
-    graph.initializer.extend(kept)
+    graph.node.extend(kept)
+    graph.initializer.extend(initializers)
 
 
 def _makers(nodes: Iterable[Any]) -> dict[str, Any]:
