@@ -11,12 +11,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..geometry.se3 import Array, exp_so3, log_so3, make_transform, rotation_angle
+from ..geometry.se3 import Array, make_transform, nearest_rotation
 from ..geometry.symmetry import Symmetries
 
 AGREE_RAD = np.radians(25.0)
 LEAST = 1e-9  # weight of a score of nothing
-MEAN_STEPS = 3
 
 
 class Consensus(NamedTuple):
@@ -42,22 +41,21 @@ def consensus(T_camera_object: Array, scores: Array, symmetries: Symmetries) -> 
     """
     if len(scores) == 1:
         return Consensus(T_camera_object[0], float(scores[0]))
-    best_vote, best, agreeing = -1.0, T_camera_object, np.zeros(len(scores))
-    for reference in T_camera_object:
-        R = reference[:3, :3]
-        turned = np.stack([symmetries.nearest(T[:3, :3], T[:3, 3], R) for T in T_camera_object])
-        weights = np.maximum(scores, LEAST) * (rotation_angle(R.T @ turned[:, :3, :3]) < AGREE_RAD)
-        if weights.sum() > best_vote:
-            best_vote, best, agreeing = float(weights.sum()), turned, weights
-    return Consensus(_mean(best, agreeing), best_vote / len(scores))
+    equivalents = T_camera_object[:, None] @ symmetries.transforms
+    R = T_camera_object[:, :3, :3]
+    traces = np.einsum('nij,msij->nms', R, equivalents[..., :3, :3])
+    agree = traces.max(axis=2) > 1.0 + 2.0 * np.cos(AGREE_RAD)
+    votes = agree @ scores
+    best = int(np.argmax(votes))
+    nearest = equivalents[np.arange(len(scores)), traces[best].argmax(axis=1)]
+    mean = _mean(nearest[agree[best]], np.maximum(scores[agree[best]], LEAST))
+    return Consensus(mean, float(votes[best]) / len(scores))
 
 
 def _mean(T: Array, weights: Array) -> Array:
-    """Return the weighted mean of poses; those with a weight are less than 50 degrees apart."""
+    """Return the weighted mean of poses that are near one another."""
     part = weights / weights.sum()
-    R = T[int(np.argmax(weights)), :3, :3]
-    for _ in range(MEAN_STEPS):
-        R = R @ exp_so3(part @ log_so3(R.T @ T[:, :3, :3]))
+    R = nearest_rotation(np.einsum('n,nij->ij', part, T[:, :3, :3]))
     distances_m = np.linalg.norm(T[:, :3, 3], axis=1)
     direction = part @ (T[:, :3, 3] / distances_m[:, None])
     distance_m = np.exp(part @ np.log(distances_m))
