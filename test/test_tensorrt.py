@@ -515,7 +515,7 @@ def test_engines_are_exported_ahead_of_the_first_start(
                '--precision', 'fp16', '--capability', '8.9', '--engines', str(tmp_path)]
     assert main(command) == 0
     first = capsys.readouterr()
-    assert 'engine of stage2 in fp16 for compute capability 8.9, 1 to 16 rows' in first.err
+    assert 'engine of stage2 in fp16 for compute capability 8.9, 1 to 32 rows' in first.err
     files = [Path(line) for line in first.out.splitlines()]
     assert [file.name.split('-')[:2] for file in files] == [[g, 'fp16'] for g in DEFAULT_GRAPHS]
     assert all(file.is_file() for file in files)

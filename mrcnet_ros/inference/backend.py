@@ -41,7 +41,7 @@ class RuntimeOptions:
     device: str = ''
     precision: str = 'auto'
     threads: int | None = None
-    max_batch: int = 16
+    max_batch: int = 32
     allow_unverified: bool = False
     say: Callable[[str], None] = field(
         default=logging.getLogger(__package__).info, compare=False, repr=False)
