@@ -65,6 +65,14 @@ def test_names_of_one_frame_differ(tracks, ids):
     assert _names(tracks, *(_estimate(name=i) for i in ids)) == ['duck', 'duck_2', 'duck_3']
 
 
+def test_an_instance_never_has_the_name_of_another_object(objects):
+    """A second bolt is not called bolt_2 where that is another part."""
+    tracks = Tracks({'bolt': objects['duck'], 'bolt_2': objects['can']})
+    parts = [_estimate('bolt'), _estimate('bolt', x=0.5), _estimate('bolt_2', x=1.0)]
+    for at_ms in (0, 30):
+        assert _names(tracks, *parts, at_ms=at_ms) == ['bolt', 'bolt_3', 'bolt_2']
+
+
 def test_without_ids_an_instance_is_recognised_by_its_place(tracks):
     """When the detector swaps two ducks, or sees only the second."""
     left, right = _estimate(x=-0.3), _estimate(x=0.3)
