@@ -242,6 +242,8 @@ def test_the_lifecycle_can_be_driven_from_outside():
         assert 'freed' not in process.log()
         assert client.transition(Transition.TRANSITION_CLEANUP)
         process.wait_for_log('the estimator was freed')
+        assert client.transition(Transition.TRANSITION_UNCONFIGURED_SHUTDOWN)
+        assert values(client.diagnosis('model', 'finalized'))['state'] == 'finalized'
         client.close()
         assert process.stop() == 0
         assert 'Traceback' not in process.log()
@@ -272,6 +274,9 @@ runpy.run_path({STAND_IN!r}, run_name='__main__')
         assert not client.transition(Transition.TRANSITION_ACTIVATE)
         process.wait_for_log('the middleware had a bad day')
         process.wait_for_log('the estimator was freed')
+        told = client.diagnosis('model', 'the middleware had a bad day')
+        assert (told.level, values(told)['state']) == (b'\x02', 'unconfigured')
+        assert 'objects' not in values(told), 'nothing is loaded any more'
         assert client.transition(Transition.TRANSITION_CONFIGURE)
         assert client.transition(Transition.TRANSITION_ACTIVATE)
         client.connect()
@@ -354,6 +359,20 @@ def test_a_signal_ends_a_node_that_is_still_loading():
     with double_node(own_domain(4), slow=True) as process:
         process.wait_for_log('loading')
         assert process.stop() == 0
+
+
+def test_a_signal_ends_a_node_that_was_told_to_load():
+    """Also when a lifecycle manager asked for it."""
+    from lifecycle_msgs.msg import Transition
+    from lifecycle_msgs.srv import ChangeState
+
+    with double_node(own_domain(4), 'autostart:=false', slow=True) as process:
+        client = Client(process.domain)
+        client.call_async(ChangeState, 'change_state', ChangeState.Request(
+            transition=Transition(id=Transition.TRANSITION_CONFIGURE)))
+        client.spin(lambda: any('loading' in line for line in process.lines))
+        assert process.stop() == 0
+        client.close()
 
 
 def test_the_shipped_parameter_file_states_the_defaults():

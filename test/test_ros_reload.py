@@ -10,6 +10,8 @@ import pytest
 pytest.importorskip('rclpy', reason='needs the ROS wheels or a ROS installation')
 pytest.importorskip('vision_msgs', reason='needs ros_pip/interfaces or a ROS installation')
 
+from lifecycle_msgs.msg import Transition
+from rcl_interfaces.msg import Parameter as ParameterMessage
 from rcl_interfaces.srv import GetParameters, SetParametersAtomically
 from rclpy.parameter import Parameter
 from ros_support import PATIENCE, Client, double_node, frame, node_fixture, own_domain, values
@@ -93,6 +95,33 @@ def test_a_node_that_is_not_configured_has_no_model_to_replace():
     with double_node(domain, 'autostart:=false') as process:
         client = Client(domain)
         assert 'not configured' in _result(client, _set_model(client, value='far')).reason
+        client.close()
+        assert process.stop() == 0
+
+
+def test_a_request_that_cannot_be_read_is_answered(client):
+    """With the reason; a client would wait for ever, and so would those after it."""
+    request = SetParametersAtomically.Request(parameters=[ParameterMessage(name='model')])
+    request.parameters[0].value.type = 99
+    result = _result(client, client.call_async(SetParametersAtomically, 'set_model', request))
+    assert not result.successful
+    assert '99' in result.reason
+
+
+def test_a_node_that_was_configured_anew_meanwhile_keeps_its_model():
+    """What was loaded is for the parameters that it had before."""
+    domain = own_domain(72)
+    with double_node(domain) as process:
+        process.wait_for_log('ready')
+        client = Client(domain)
+        future = _set_model(client, value='far')
+        process.wait_for_log('drawing the far ducks')
+        for number in (Transition.TRANSITION_DEACTIVATE, Transition.TRANSITION_CLEANUP,
+                       Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE):
+            assert client.transition(number)
+        assert 'cleaned up' in _result(client, future).reason
+        client.connect()
+        assert _depth(client.answer(frame(1, ('duck',)))) == pytest.approx(2.0)
         client.close()
         assert process.stop() == 0
 
