@@ -125,6 +125,21 @@ def test_a_low_score_is_ignored_once_that_is_asked_for(talk):
     assert 'policy' in refused.reason
 
 
+def test_of_too_many_detections_the_best_are_answered(talk):
+    """A detector gone wild costs neither minutes nor all memory, and /diagnostics tells of it."""
+    objects = [('duck', 20.0 + i / 50, 23.5, 30.0, (i * 7 % 1000) / 1000, str(i))
+               for i in range(1000)]
+    answer = talk.answer(frame(42, *objects, ('teapot',)))
+    best = sorted(objects, key=lambda o: -o[4])[:100]
+    assert {d.id for d in answer.detections} == {o[5] for o in best}
+    assert [int(d.id) for d in answer.detections] == sorted(int(d.id) for d in answer.detections)
+    told = talk.diagnosis('poses', '900 detections too_many')
+    assert '1000 known objects' in told.message and 'max_detections' in told.message
+    assert talk.set_parameter('max_detections', 1).successful
+    assert len(talk.answer(frame(43, *objects[:3])).detections) == 1
+    assert talk.set_parameter('max_detections', 100).successful
+
+
 def test_a_rectified_image_is_read_as_one_once_that_is_said(talk):
     """With the focal length of P instead of K; image_rectified may change at run time."""
     for rectified, depth_m in ((True, 1.0), (False, 2.0)):

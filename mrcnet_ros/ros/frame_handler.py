@@ -139,7 +139,7 @@ class FrameHandler:
             messages.check_camera_fits(image, camera)
         except CameraError as error:
             raise FrameError('bad_camera_info', str(error)) from error
-        detections = self._detections(frame.detections, parameters.min_detection_score)
+        detections = self._detections(frame.detections, parameters)
         result = (self._estimator.estimate(image, camera, detections) if detections
                   else FrameResult([], []))
         header = _header(frame)
@@ -152,18 +152,29 @@ class FrameHandler:
         """Let go of the estimator; nothing can be answered afterwards."""
         self._estimator.close()
 
-    def _detections(self, message: Any, min_score: float) -> list[Detection]:
+    def _detections(self, message: Any, parameters: NodeParameters) -> list[Detection]:
         detections, unlabelled = messages.detections_from_message(message)
         good = []
         for detection in detections:
             if not np.isfinite([*detection.box_xyxy, detection.score]).all():
                 self._tally.drop('non_finite', f'detection of {detection.label!r} is not finite')
-            elif detection.score < min_score:
+            elif detection.score < parameters.min_detection_score:
                 self._tally.drop('low_score', f'{detection.label!r} has score {detection.score}')
             else:
                 good.append(detection)
         self._tally.drop('no_label', 'a detection without results', unlabelled)
-        return good
+        return self._best(good, parameters.max_detections)
+
+    def _best(self, detections: list[Detection], most: int) -> list[Detection]:
+        """Leave out known objects beyond a number, those with the lowest scores."""
+        known = [i for i, d in enumerate(detections) if d.label in self.objects]
+        if len(known) <= most:
+            return detections
+        known.sort(key=lambda i: -detections[i].score)
+        self._tally.drop('too_many', f'{len(known)} known objects in a frame; max_detections is '
+                                     f'{most}', len(known) - most)
+        left_out = set(known[most:])
+        return [d for i, d in enumerate(detections) if i not in left_out]
 
     def _good_poses(self, result: FrameResult, min_score: float) -> list[PoseEstimate]:
         for skipped in result.skipped:
