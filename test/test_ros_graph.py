@@ -94,6 +94,14 @@ def test_a_bag_that_is_played_in_a_loop_is_answered_in_simulated_time():
         assert float(ages['age p50 [ms]']) == pytest.approx(250.0)
 
 
+def test_simulated_time_that_never_comes_is_told():
+    """A bag that is played without --clock; that stamps are ahead of time zero is not."""
+    with ready_node(105, 'use_sim_time:=true') as (_, client):
+        assert client.answer(frame(1000, ('duck',))) is not None
+        told = client.diagnosis('inputs', 'no /clock has come')
+        assert 'ahead' not in told.message
+
+
 def test_transforms_join_the_tree_of_the_robot():
     """A tf2 buffer finds the way from the robot's base over the camera to the object."""
     tf2_ros = pytest.importorskip('tf2_ros')
