@@ -78,6 +78,7 @@ class Answer:
     :param transforms: empty where none are wanted or no frame is named.
     :param measured: poses as they were estimated, in the order of the scene, without smoothing.
     :param result: what the estimator said of the frame.
+    :param handler: that answered it.
     """
 
     poses: list[PoseStamped]
@@ -86,6 +87,7 @@ class Answer:
     scene: Scene
     measured: list[PoseEstimate]
     result: FrameResult
+    handler: FrameHandler
 
     @property
     def header(self) -> Header:
@@ -202,7 +204,7 @@ class FrameHandler:
             transforms=[messages.transform_stamped(header, parameters.frame_prefix + name, pose)
                         for name, pose in in_tf],
             detections=Detection3DArray(header=header),
-            scene=scene, measured=measured, result=result)
+            scene=scene, measured=measured, result=result, handler=self)
         answer.detections.detections = [
             messages.detection_3d(header, name, pose, self.bounds[pose.label])
             for name, pose in named]
