@@ -94,6 +94,23 @@ def test_a_compressed_image_is_not_turned_by_what_exif_says():
     assert np.abs(got.astype(int) - (200, 0, 0)).max() <= 8
 
 
+def test_a_compressed_mosaic_is_read_as_colour():
+    """Unless it was made colour before; one of 16 bits is refused as the raw one is."""
+    mosaic = np.zeros((8, 10), np.uint8)
+    mosaic[::2, 1::2] = 200
+    data = cv2.imencode('.png', mosaic)[1].tobytes()
+    got = messages.rgb_from_compressed(
+        CompressedImage(format='bayer_grbg8; png compressed ', data=data))
+    assert (got[2:-2, 2:-2] == (200, 0, 0)).all()
+    data = cv2.imencode('.png', np.full((8, 10, 3), (0, 0, 200), np.uint8))[1].tobytes()
+    got = messages.rgb_from_compressed(
+        CompressedImage(format='bayer_grbg8; jpeg compressed bgr8', data=data))
+    assert (got == (200, 0, 0)).all()
+    with pytest.raises(ImageError, match='bayer_grbg16'):
+        messages.rgb_from_compressed(
+            CompressedImage(format='bayer_grbg16; png compressed ', data=data))
+
+
 @pytest.mark.parametrize('data', [b'', b'no image', b'\xff\xd8\xff'])
 def test_a_compressed_image_that_cannot_be_read_says_so(data):
     """With the format that it claims."""
