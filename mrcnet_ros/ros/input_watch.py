@@ -104,8 +104,8 @@ class InputWatch:
         found = self._mixed_cameras()
         now, has_time = self._clock(), self._now_ns() != 0
         if not has_time:
-            found.append(Problem(Level.WARN, 'use_sim_time is set but no /clock has come; play the '
-                                             'bag with --clock, or unset it'))
+            found.append(Problem(Level.WARN, 'use_sim_time is set but no /clock has come; play '
+                                             'the bag with --clock, or unset it'))
         for name, seen in self._inputs.items():
             silent_s = now - (self._since_s if seen.last_s is None else seen.last_s)
             expected = self._expected[name]
