@@ -36,26 +36,28 @@ def _depth(answer):
 
 
 def test_no_frame_is_lost_while_models_are_swapped(client):
-    """Each is answered once, in order, by the old model and from some frame on by the new one."""
+    """Each is answered once, in order, by the old model and from some frame on by the new one.
+
+    Frames are waiting when the models change places: the estimator needs 0.3 s for a can.
+    """
     future, number, arrived, loading = _set_model(client, value='far'), 0, [], set()
     while not future.done() or number < 10:
         number += 1
-        client.send(*frame(number, ('duck',)))
-        seen = len(client.answers)
-        client.spin(lambda count=seen: len(client.answers) > count, 1.0)
+        client.send(*frame(number, ('can',)))
+        client.spin(lambda count=number: len(client.answers) > count - 4, 2.0)
         arrived.append(time.monotonic())
         if 'model' in client.status:
             loading.add(values(client.status['model']).get('loading'))
     assert future.result().result.successful
     assert 'drawing the far ducks' in loading, '/diagnostics does not tell of it'
-    client.send(*frame(number + 1, ('duck',)))
+    client.send(*frame(number + 1, ('can',)))
     assert client.spin(lambda: len(client.answers) == number + 1)
     assert [a.header.stamp.sec for a in client.answers] == list(range(1, number + 2))
     depths = [round(_depth(a), 6) for a in client.answers]
-    assert (depths[0], depths[-1]) == (2.0, 4.0)
-    assert depths == sorted(depths) and set(depths) == {2.0, 4.0}
+    assert (depths[0], depths[-1]) == (4.0, 8.0)
+    assert depths == sorted(depths) and set(depths) == {4.0, 8.0}
     longest = max(b - a for a, b in itertools.pairwise(arrived))
-    assert longest < 0.5 * PATIENCE, 'loading did not hold up the frames'
+    assert longest < 0.8 * PATIENCE, 'loading did not hold up the frames'
     client.status.clear()
     assert values(client.diagnosis('model', 'active with far'))['model'] == 'far'
     names = client.call(GetParameters, 'get_parameters', GetParameters.Request(names=['model']))
