@@ -104,6 +104,7 @@ def test_a_bad_frame_is_dropped_with_its_reason_and_the_next_is_answered(talk, n
     ('box_outside', ('duck', 500.0)),
     ('non_finite', ('duck', 31.5, 23.5, 30.0, 0.9, 'nan')),
     ('non_finite', ('duck', float('nan'))),
+    ('non_finite', ('duck', 31.5, 23.5, 30.0, float('nan'))),
 ])
 def test_a_bad_detection_is_left_out_and_counted(talk, node, reason, bad):
     """The other objects of the frame are answered."""
