@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -114,8 +115,9 @@ class InstanceNumbers:
 
     An instance with a detection id gets the number it had before, when it is still free; others
     that of the nearest place; the rest are numbered in the order of detection. Ids are forgotten
-    after ``REMEMBERED_FRAMES`` frames without them. A number that would give an instance the name
-    of another object is left out.
+    after ``REMEMBERED_FRAMES`` frames without them, and one that several instances of a label have
+    in a frame tells nothing, as when a detector writes the class there. A number that would give
+    an instance the name of another object is left out.
 
     :param labels: of all objects.
     """
@@ -144,23 +146,27 @@ class InstanceNumbers:
                 numbers[index] = number
                 taken.add(key)
 
-        for index, estimate in enumerate(estimates):
-            take(index, self._known.get((estimate.label, estimate.detection_id), (0, 0))[0])
+        identities = _identities(estimates)
+        for index, identity in identities.items():
+            take(index, self._known.get(identity, (0, 0))[0])
         for index, number in _nearest_first(estimates, places, reach_m):
             take(index, number)
         for index, estimate in enumerate(estimates):
             free = (n for n in itertools.count(1) if (estimate.label, n) not in taken
                     and (n == 1 or instance_name(estimate.label, n) not in self._labels))
             take(index, next(free))
-        self._remember(estimates, numbers)
-        return [numbers[index] for index in range(len(estimates))]
-
-    def _remember(self, estimates: Sequence[PoseEstimate], numbers: Mapping[int, int]) -> None:
-        for index, estimate in enumerate(estimates):
-            if estimate.detection_id:
-                self._known[estimate.label, estimate.detection_id] = (numbers[index], self._frame)
+        for index, identity in identities.items():
+            self._known[identity] = (numbers[index], self._frame)
         oldest = self._frame - REMEMBERED_FRAMES
         self._known = {key: entry for key, entry in self._known.items() if entry[1] > oldest}
+        return [numbers[index] for index in range(len(estimates))]
+
+
+def _identities(estimates: Sequence[PoseEstimate]) -> dict[int, tuple[str, str]]:
+    """Return label and detection id by index, where the frame has them once."""
+    named = {i: (e.label, e.detection_id) for i, e in enumerate(estimates) if e.detection_id}
+    times = Counter(named.values())
+    return {index: identity for index, identity in named.items() if times[identity] == 1}
 
 
 def _nearest_first(
