@@ -10,7 +10,9 @@ from launch_ros.actions import Node
 from launch import LaunchContext, LaunchDescription
 
 CONFIG = Path(get_package_share_directory('mrcnet_ros'), 'config')
-PROFILE = 'FASTDDS_DEFAULT_PROFILES_FILE'
+# Fast DDS 2 of Jazzy only knows the first, Fast DDS 3 prefers the second.
+PROFILES = ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE')
+PROFILE = PROFILES[os.environ.get('ROS_DISTRO') != 'jazzy']
 TOPICS = ('image', 'camera_info', 'detections')
 ARGUMENTS = {
     'image': ('image', 'topic of the images'),
@@ -22,7 +24,7 @@ ARGUMENTS = {
     'namespace': ('', 'namespace of the node and its topics'),
     'use_sim_time': ('false', 'whether to take the time from /clock'),
     'fastdds_profile': (
-        '' if os.environ.get(PROFILE) else str(CONFIG / 'fastdds.xml'),
+        '' if any(map(os.environ.get, PROFILES)) else str(CONFIG / 'fastdds.xml'),
         f'XML profile that gives Fast DDS shared memory for images; empty: as in {PROFILE}'),
 }
 

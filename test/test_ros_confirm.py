@@ -11,7 +11,9 @@ pytest.importorskip('vision_msgs', reason='needs ros_pip/interfaces or a ROS ins
 from action_msgs.msg import GoalStatus
 from builtin_interfaces.msg import Duration
 from lifecycle_msgs.msg import Transition
+from rcl_interfaces.srv import SetParametersAtomically
 from rclpy.action import ActionClient
+from rclpy.parameter import Parameter
 from ros_support import Client, double_node, frame, node_fixture, own_domain, ready_node
 from stand_in_node import box_object
 from tf2_msgs.action import LookupTransform
@@ -133,6 +135,19 @@ def test_poses_with_a_low_score_confirm_nothing(objects):
 def test_frames_from_before_the_time_asked_for_do_not_count(objects):
     """A robot asks for images that were taken after it had stopped."""
     assert _first_confirmed(Confirmation('duck', 45 * MS, objects), [_estimate()] * 6)[0] == 5
+
+
+def test_why_no_frame_counts_is_told(objects):
+    """Clocks that differ, and frames that come too rarely."""
+    early = Confirmation('duck', 5000 * MS, objects)
+    assert _first_confirmed(early, [_estimate()] * 3)[0] is None
+    assert '3 frames came with stamps before source_time' in early.account()
+    assert 'by 4.94 s' in early.account()
+    assert _first_confirmed(early, [_estimate()], times_ms=[5000])[0] is None
+    assert early.account() == '1 frames came, and 1 poses in a row'
+    rare = Confirmation('duck', 0, objects)
+    assert _first_confirmed(rare, [_estimate()] * 5, times_ms=range(0, 7500, 1500))[0] is None
+    assert '1.5 s apart' in rare.account() and 'track_gap_s is 1' in rare.account()
 
 
 def test_poses_that_look_the_same_agree(objects):
@@ -271,6 +286,24 @@ def test_over_dds_a_request_can_be_cancelled_and_another_goes_on(client):
     assert cancelled.status == GoalStatus.STATUS_CANCELED
     assert cancelled.result.error.error != TF2Error.NO_ERROR
     assert _answer(client, other, _ducks(0.0))[0] == GoalStatus.STATUS_SUCCEEDED
+
+
+def test_over_dds_a_request_does_not_mix_two_models(client):
+    """It is refused when another model takes over, and the next one is for that."""
+    waiting = _ask(client, timeout_s=600.0)
+    client.send(*_ducks(0.0)(1))
+    for model, depth_m in (('far', 4.0), ('boxes', 2.0)):
+        request = SetParametersAtomically.Request(
+            parameters=[Parameter('model', value=model).to_parameter_msg()])
+        assert client.call(SetParametersAtomically, 'set_model', request).result.successful
+        status, result = _answer(client, waiting)
+        assert status == GoalStatus.STATUS_ABORTED
+        assert 'another model' in result.error.error_string
+        status, result = _answer(client, _ask(client), _ducks(0.0))
+        assert status == GoalStatus.STATUS_SUCCEEDED
+        assert result.transform.transform.translation.z == pytest.approx(depth_m)
+        waiting = _ask(client, timeout_s=600.0)
+    client.result(waiting.cancel_goal_async())
 
 
 def test_over_dds_a_node_that_is_not_active_says_so():

@@ -138,6 +138,23 @@ def test_stamps_far_from_the_clock_are_told():
     assert 'stopped 3 s ago' in problem.text
 
 
+def test_inputs_of_two_cameras_are_told():
+    """Cameras on one trigger have equal stamps, and nothing else gives the mistake away."""
+    watch = InputWatch(lambda: 10**9)
+    for name, kind in (('image', Image), ('detections', Image)):
+        watch.expect(name, Expected(f'/{name}', kind, RELIABLE))
+    image, _, boxes = frame(1)
+    for frame_id, mixed in (('/camera_optical', False), ('', False), ('right_optical', True)):
+        boxes.header.frame_id = frame_id
+        watch.saw(image, 'image')
+        watch.saw(boxes, 'detections')
+        problems = watch.problems(2.0, 1.0, lambda topic: [])
+        assert bool(problems) == mixed
+    problem, = problems
+    assert problem.level == Level.WARN
+    assert "'camera_optical'" in problem.text and "'right_optical'" in problem.text
+
+
 @pytest.fixture
 def watch():
     watch = InputWatch(lambda: 0)

@@ -1,7 +1,9 @@
 """Faults from outside: after each the node lives and answers the next good frame."""
 
 import argparse
+import itertools
 import math
+import threading
 import time
 
 import pytest
@@ -9,6 +11,7 @@ import pytest
 pytest.importorskip('rclpy', reason='needs the ROS wheels or a ROS installation')
 pytest.importorskip('vision_msgs', reason='needs ros_pip/interfaces or a ROS installation')
 
+from lifecycle_msgs.msg import Transition
 from rclpy.serialization import serialize_message
 from ros_support import (
     PATIENCE,
@@ -26,6 +29,7 @@ from mrcnet_ros.errors import MrcnetError
 from mrcnet_ros.ros.fuzz_messages import FRAME_ID, Fuzzer, good_frame
 from mrcnet_ros.ros.fuzzing import FuzzRun
 from mrcnet_ros.ros.peer import PeerError
+from mrcnet_ros.ros.process_usage import process_usage
 
 DOUBLE = [STAND_IN, '--ros-args']
 
@@ -117,7 +121,7 @@ def test_truncated_messages_do_not_end_the_node(client):
 
 def test_a_bag_that_starts_again_is_answered_again(client):
     """Also when messages without partners from its end are still waiting."""
-    for second in range(1000, 1015):
+    for second in range(1000, 1030):  # more of each than the queue holds
         client.send(frame(second, ('duck',))[second % 2])
     client.spin(lambda: False, 0.3)
     for second in (5, 7):
@@ -148,6 +152,39 @@ def test_a_burst_is_survived_and_accounted_for(client):
     assert client.answer(frame(62, ('duck',))) is not None
     dropped = values(client.diagnosis('poses', 'poses'))['dropped busy']
     assert int(dropped.split(' ')[0]) > 10
+
+
+def test_the_node_may_be_stopped_and_started_under_traffic(client, node):
+    """Nothing is left behind but the frames that were waiting; no thread, no handle."""
+    before, running = process_usage(node.process.pid), True
+
+    def traffic():
+        for number in itertools.count():
+            if not running:
+                break
+            messages = frame(65, ('duck',))
+            for message in messages:
+                message.header.stamp.nanosec = number * 10**6
+            client.send(*messages)
+            time.sleep(0.005)
+
+    thread = threading.Thread(target=traffic)
+    thread.start()
+    for number in range(20):
+        assert client.transition(Transition.TRANSITION_DEACTIVATE)
+        if number % 5 == 0:
+            assert client.transition(Transition.TRANSITION_CLEANUP)
+            assert client.transition(Transition.TRANSITION_CONFIGURE)
+        assert not client.transition(Transition.TRANSITION_CONFIGURE), 'it is configured'
+        assert client.transition(Transition.TRANSITION_ACTIVATE)
+    running = False
+    thread.join()
+    client.connect()
+    assert client.answer(frame(66, ('duck',))) is not None
+    after = process_usage(node.process.pid)
+    assert after.threads <= before.threads + 1 and after.handles <= before.handles + 2
+    client.status.clear()
+    assert values(client.diagnosis('poses', 'poses'))['dropped failed'] == '0'
 
 
 def test_publishers_and_subscribers_may_come_and_go(node):

@@ -21,6 +21,7 @@ from tf2_msgs.action import LookupTransform
 from mrcnet_ros.ros.params import NodeParameters
 
 ROOT = Path(__file__).parents[1]
+PROFILES = {'jazzy': 'FASTRTPS_DEFAULT_PROFILES_FILE', 'kilted': 'FASTDDS_DEFAULT_PROFILES_FILE'}
 
 
 def test_two_nodes_side_by_side_do_not_mix():
@@ -94,6 +95,14 @@ def test_a_bag_that_is_played_in_a_loop_is_answered_in_simulated_time():
         assert float(ages['age p50 [ms]']) == pytest.approx(250.0)
 
 
+def test_simulated_time_that_never_comes_is_told():
+    """A bag that is played without --clock; that stamps are ahead of time zero is not."""
+    with ready_node(105, 'use_sim_time:=true') as (_, client):
+        assert client.answer(frame(1000, ('duck',))) is not None
+        told = client.diagnosis('inputs', 'no /clock has come')
+        assert 'ahead' not in told.message
+
+
 def test_transforms_join_the_tree_of_the_robot():
     """A tf2 buffer finds the way from the robot's base over the camera to the object."""
     tf2_ros = pytest.importorskip('tf2_ros')
@@ -135,7 +144,8 @@ def launched(monkeypatch):
     module('launch_ros.actions', Node=plain('Node'))
     module('ament_index_python')
     module('ament_index_python.packages', get_package_share_directory=lambda package: str(ROOT))
-    monkeypatch.delenv('FASTDDS_DEFAULT_PROFILES_FILE', raising=False)
+    for name in ('ROS_DISTRO', *PROFILES.values()):
+        monkeypatch.delenv(name, raising=False)
 
     def start(**arguments):
         file = runpy.run_path(str(ROOT / 'launch/pose.launch.py'))
@@ -164,12 +174,20 @@ def test_the_launch_file_hands_on_what_it_is_given(launched):
     assert node.parameters[1] == {'use_sim_time': False} and node.remappings == []
 
 
-def test_the_launch_file_leaves_a_profile_of_the_user_alone(launched, monkeypatch):
+@pytest.mark.parametrize('name', PROFILES.values())
+def test_the_launch_file_leaves_a_profile_of_the_user_alone(launched, monkeypatch, name):
     """It may hold a discovery server or a list of interfaces; an argument is stronger."""
-    monkeypatch.setenv('FASTDDS_DEFAULT_PROFILES_FILE', '/mine.xml')
+    monkeypatch.setenv(name, '/mine.xml')
     assert [action.kind for action in launched()] == ['Node']
     profile, _ = launched(fastdds_profile='/other.xml')
-    assert profile.args == ('FASTDDS_DEFAULT_PROFILES_FILE', '/other.xml')
+    assert profile.args == (PROFILES['kilted'], '/other.xml')
+
+
+@pytest.mark.parametrize('distro', PROFILES)
+def test_the_profile_is_set_where_fast_dds_looks_for_it(launched, monkeypatch, distro):
+    """Its variable was renamed after Jazzy."""
+    monkeypatch.setenv('ROS_DISTRO', distro)
+    assert launched()[0].args[0] == PROFILES[distro]
 
 
 def test_over_dds_a_confirmed_pose_has_the_prefix_too():

@@ -15,7 +15,7 @@ pytest.importorskip('vision_msgs', reason='needs ros_pip/interfaces or a ROS ins
 from ros_support import environment, frame
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
-from mrcnet_ros.errors import CameraError, ImageError
+from mrcnet_ros.errors import CameraError, ImageError, UnknownLabelError
 from mrcnet_ros.geometry.se3 import exp_so3, make_transform, rotation_from_quat_wxyz
 from mrcnet_ros.inference.poses import PoseEstimate
 from mrcnet_ros.ros import messages
@@ -92,6 +92,23 @@ def test_a_compressed_image_is_not_turned_by_what_exif_says():
     got = messages.rgb_from_compressed(CompressedImage(data=file.getvalue()))
     assert got.shape == (16, 32, 3)
     assert np.abs(got.astype(int) - (200, 0, 0)).max() <= 8
+
+
+def test_a_compressed_mosaic_is_read_as_colour():
+    """Unless it was made colour before; one of 16 bits is refused as the raw one is."""
+    mosaic = np.zeros((8, 10), np.uint8)
+    mosaic[::2, 1::2] = 200
+    data = cv2.imencode('.png', mosaic)[1].tobytes()
+    got = messages.rgb_from_compressed(
+        CompressedImage(format='bayer_grbg8; png compressed ', data=data))
+    assert (got[2:-2, 2:-2] == (200, 0, 0)).all()
+    data = cv2.imencode('.png', np.full((8, 10, 3), (0, 0, 200), np.uint8))[1].tobytes()
+    got = messages.rgb_from_compressed(
+        CompressedImage(format='bayer_grbg8; jpeg compressed bgr8', data=data))
+    assert (got == (200, 0, 0)).all()
+    with pytest.raises(ImageError, match='bayer_grbg16'):
+        messages.rgb_from_compressed(
+            CompressedImage(format='bayer_grbg16; png compressed ', data=data))
 
 
 @pytest.mark.parametrize('data', [b'', b'no image', b'\xff\xd8\xff'])
@@ -270,3 +287,24 @@ def test_the_tally_tells_of_the_first_drop_and_then_of_news():
     assert tally.news() == ''
     with pytest.raises(KeyError):
         tally.drop('mood')
+
+
+def test_a_drop_that_goes_on_for_weeks_does_not_fill_the_log():
+    """It is told each time that its number has doubled; one of another kind at once."""
+    tally = Tally(lambda reason, message: None)
+    told = 0
+    for number in range(1000):
+        tally.drop('busy', f'frame {number}')
+        told += bool(tally.news())
+    assert 8 <= told <= 11
+    tally.drop('bad_image', 'torn')
+    assert 'torn' in tally.news()
+
+
+def test_a_label_without_end_is_told_in_short():
+    """With the end of the message, which lists what is known."""
+    tally = Tally(lambda reason, message: None)
+    tally.drop('unknown_label', str(UnknownLabelError('x' * 10**6, ['can', 'duck'])))
+    text = tally.reasons()['unknown_label']
+    assert len(text) < 1100
+    assert text.startswith('unknown object label') and text.endswith('knows: can, duck')

@@ -104,6 +104,7 @@ def test_a_bad_frame_is_dropped_with_its_reason_and_the_next_is_answered(talk, n
     ('box_outside', ('duck', 500.0)),
     ('non_finite', ('duck', 31.5, 23.5, 30.0, 0.9, 'nan')),
     ('non_finite', ('duck', float('nan'))),
+    ('non_finite', ('duck', 31.5, 23.5, 30.0, float('nan'))),
 ])
 def test_a_bad_detection_is_left_out_and_counted(talk, node, reason, bad):
     """The other objects of the frame are answered."""
@@ -123,6 +124,21 @@ def test_a_low_score_is_ignored_once_that_is_asked_for(talk):
     refused = talk.set_parameter('policy', 'lossless')
     assert not refused.successful
     assert 'policy' in refused.reason
+
+
+def test_of_too_many_detections_the_best_are_answered(talk):
+    """A detector gone wild costs neither minutes nor all memory, and /diagnostics tells of it."""
+    objects = [('duck', 20.0 + i / 50, 23.5, 30.0, (i * 7 % 1000) / 1000, str(i))
+               for i in range(1000)]
+    answer = talk.answer(frame(42, *objects, ('teapot',)))
+    best = sorted(objects, key=lambda o: -o[4])[:100]
+    assert {d.id for d in answer.detections} == {o[5] for o in best}
+    assert [int(d.id) for d in answer.detections] == sorted(int(d.id) for d in answer.detections)
+    told = talk.diagnosis('poses', '900 detections too_many')
+    assert '1000 known objects' in told.message and 'max_detections' in told.message
+    assert talk.set_parameter('max_detections', 1).successful
+    assert len(talk.answer(frame(43, *objects[:3])).detections) == 1
+    assert talk.set_parameter('max_detections', 100).successful
 
 
 def test_a_rectified_image_is_read_as_one_once_that_is_said(talk):
@@ -242,6 +258,8 @@ def test_the_lifecycle_can_be_driven_from_outside():
         assert 'freed' not in process.log()
         assert client.transition(Transition.TRANSITION_CLEANUP)
         process.wait_for_log('the estimator was freed')
+        assert client.transition(Transition.TRANSITION_UNCONFIGURED_SHUTDOWN)
+        assert values(client.diagnosis('model', 'finalized'))['state'] == 'finalized'
         client.close()
         assert process.stop() == 0
         assert 'Traceback' not in process.log()
@@ -272,6 +290,9 @@ runpy.run_path({STAND_IN!r}, run_name='__main__')
         assert not client.transition(Transition.TRANSITION_ACTIVATE)
         process.wait_for_log('the middleware had a bad day')
         process.wait_for_log('the estimator was freed')
+        told = client.diagnosis('model', 'the middleware had a bad day')
+        assert (told.level, values(told)['state']) == (b'\x02', 'unconfigured')
+        assert 'objects' not in values(told), 'nothing is loaded any more'
         assert client.transition(Transition.TRANSITION_CONFIGURE)
         assert client.transition(Transition.TRANSITION_ACTIVATE)
         client.connect()
@@ -354,6 +375,20 @@ def test_a_signal_ends_a_node_that_is_still_loading():
     with double_node(own_domain(4), slow=True) as process:
         process.wait_for_log('loading')
         assert process.stop() == 0
+
+
+def test_a_signal_ends_a_node_that_was_told_to_load():
+    """Also when a lifecycle manager asked for it."""
+    from lifecycle_msgs.msg import Transition
+    from lifecycle_msgs.srv import ChangeState
+
+    with double_node(own_domain(4), 'autostart:=false', slow=True) as process:
+        client = Client(process.domain)
+        client.call_async(ChangeState, 'change_state', ChangeState.Request(
+            transition=Transition(id=Transition.TRANSITION_CONFIGURE)))
+        client.spin(lambda: any('loading' in line for line in process.lines))
+        assert process.stop() == 0
+        client.close()
 
 
 def test_the_shipped_parameter_file_states_the_defaults():

@@ -31,6 +31,8 @@ def _listen(client, kind, topic):
 def test_nothing_is_drawn_while_nobody_looks(client):
     """/diagnostics has no time for markers or overlay, then it has."""
     assert client.answer(frame(1, ('duck',))) is not None
+    reports = client.reports + 3  # OpenGL takes a while to start
+    assert client.spin(lambda: client.reports >= reports)
     before = values(client.diagnosis('poses', 's old when published'))
     assert 'answering p50 [ms]' in before
     assert not {'markers p50 [ms]', 'overlay p50 [ms]'} & set(before)

@@ -14,7 +14,8 @@ from types import TracebackType
 from ..errors import MrcnetError
 from .assets import shared_file
 
-PROFILE_VARIABLE = 'FASTDDS_DEFAULT_PROFILES_FILE'
+# Fast DDS 2 of Jazzy only knows the first, Fast DDS 3 prefers the second.
+PROFILE_VARIABLES = ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE')
 STOP_TIMEOUT_S = 60.0  # of a machine that has other things to do
 LOG_TAIL_LINES = 25
 
@@ -30,7 +31,9 @@ def prepare_environment() -> None:
     """
     os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
     os.environ.setdefault('ROS_DOMAIN_ID', str(random.SystemRandom().randint(1, 100)))
-    os.environ.setdefault(PROFILE_VARIABLE, str(shared_file('config/fastdds.xml')))
+    if not any(map(os.environ.get, PROFILE_VARIABLES)):
+        name = PROFILE_VARIABLES[os.environ.get('ROS_DISTRO') != 'jazzy']
+        os.environ[name] = str(shared_file('config/fastdds.xml'))
 
 
 class LoggedProcess:

@@ -78,11 +78,12 @@ class ConfirmAction:
             cancel_callback=lambda goal: CancelResponse.ACCEPT)
 
     def start(self, handler: FrameHandler) -> None:
-        """Answer goals from now on.
+        """Answer goals from now on; those that wait for frames of another handler are refused.
 
         :param handler: knows the objects.
         """
         self._handler = handler
+        self._check()
 
     def stop(self) -> None:
         """Refuse goals from now on, those that wait included."""
@@ -92,7 +93,8 @@ class ConfirmAction:
     def see(self, answer: Answer, parameters: NodeParameters) -> None:
         """Take in an answered frame."""
         with self._lock:
-            waiting = [r for r in self._waiting if r.outcome is None]
+            waiting = [r for r in self._waiting
+                       if r.outcome is None and r.handler is answer.handler]
         for request in waiting:
             confirmed = request.confirmation.see(
                 messages.stamp_ns(answer.header), answer.scene.names, answer.measured, parameters)
@@ -172,6 +174,9 @@ class ConfirmAction:
                     request.outcome = _RefusedError(TF2Error.TRANSFORM_ERROR, 'cancelled')
                 elif request.outcome is None and self._handler is None:
                     request.outcome = _inactive()
+                elif request.outcome is None and request.handler is not self._handler:
+                    request.outcome = _RefusedError(
+                        TF2Error.TRANSFORM_ERROR, 'another model took over; ask again')
                 elif request.outcome is None and now_s > request.deadline_s:
                     request.outcome = _late(request)
             done = [r for r in self._waiting if r.outcome is not None]

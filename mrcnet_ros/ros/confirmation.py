@@ -88,7 +88,7 @@ class Confirmation:
             raise UnknownLabelError(wanted, objects)
         self._model = objects[label]
         self._poses: dict[str, deque[tuple[int, Array]]] = {}
-        self._frames, self._nearest = 0, ''
+        self._frames, self._early, self._nearest = 0, 0, ''
 
     def see(
         self, stamp_ns: int, names: Sequence[str], estimates: Sequence[PoseEstimate],
@@ -101,7 +101,12 @@ class Confirmation:
         :return: the instance with the best score of those that are confirmed by this frame.
         """
         if stamp_ns < self._not_before_ns:
+            self._early += 1
+            self._nearest = (f'{self._early} frames came with stamps before source_time, the last '
+                             f'by {(self._not_before_ns - stamp_ns) * 1e-9:.3g} s')
             return None
+        if not self._frames:
+            self._nearest = ''
         self._frames += 1
         found = []
         for name, estimate in self._candidates(names, estimates):
@@ -140,6 +145,8 @@ class Confirmation:
         poses = self._poses.setdefault(name, deque())
         gap_ns = parameters.track_gap_s * 1e9
         if poses and not 0 <= stamp_ns - poses[-1][0] <= gap_ns:
+            self._nearest = (f'the last two poses are {(stamp_ns - poses[-1][0]) * 1e-9:.3g} s '
+                             f'apart; track_gap_s is {parameters.track_gap_s:g}')
             poses.clear()
         if poses and stamp_ns == poses[-1][0]:  # the same image once more
             poses.pop()

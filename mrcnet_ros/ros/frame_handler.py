@@ -78,6 +78,7 @@ class Answer:
     :param transforms: empty where none are wanted or no frame is named.
     :param measured: poses as they were estimated, in the order of the scene, without smoothing.
     :param result: what the estimator said of the frame.
+    :param handler: that answered it.
     """
 
     poses: list[PoseStamped]
@@ -86,6 +87,7 @@ class Answer:
     scene: Scene
     measured: list[PoseEstimate]
     result: FrameResult
+    handler: FrameHandler
 
     @property
     def header(self) -> Header:
@@ -139,7 +141,7 @@ class FrameHandler:
             messages.check_camera_fits(image, camera)
         except CameraError as error:
             raise FrameError('bad_camera_info', str(error)) from error
-        detections = self._detections(frame.detections, parameters.min_detection_score)
+        detections = self._detections(frame.detections, parameters)
         result = (self._estimator.estimate(image, camera, detections) if detections
                   else FrameResult([], []))
         header = _header(frame)
@@ -152,18 +154,29 @@ class FrameHandler:
         """Let go of the estimator; nothing can be answered afterwards."""
         self._estimator.close()
 
-    def _detections(self, message: Any, min_score: float) -> list[Detection]:
+    def _detections(self, message: Any, parameters: NodeParameters) -> list[Detection]:
         detections, unlabelled = messages.detections_from_message(message)
         good = []
         for detection in detections:
             if not np.isfinite([*detection.box_xyxy, detection.score]).all():
                 self._tally.drop('non_finite', f'detection of {detection.label!r} is not finite')
-            elif detection.score < min_score:
+            elif detection.score < parameters.min_detection_score:
                 self._tally.drop('low_score', f'{detection.label!r} has score {detection.score}')
             else:
                 good.append(detection)
         self._tally.drop('no_label', 'a detection without results', unlabelled)
-        return good
+        return self._best(good, parameters.max_detections)
+
+    def _best(self, detections: list[Detection], most: int) -> list[Detection]:
+        """Leave out known objects beyond a number, those with the lowest scores."""
+        known = [i for i, d in enumerate(detections) if d.label in self.objects]
+        if len(known) <= most:
+            return detections
+        known.sort(key=lambda i: -detections[i].score)
+        self._tally.drop('too_many', f'{len(known)} known objects in a frame; max_detections is '
+                                     f'{most}', len(known) - most)
+        left_out = set(known[most:])
+        return [d for i, d in enumerate(detections) if i not in left_out]
 
     def _good_poses(self, result: FrameResult, min_score: float) -> list[PoseEstimate]:
         for skipped in result.skipped:
@@ -191,7 +204,7 @@ class FrameHandler:
             transforms=[messages.transform_stamped(header, parameters.frame_prefix + name, pose)
                         for name, pose in in_tf],
             detections=Detection3DArray(header=header),
-            scene=scene, measured=measured, result=result)
+            scene=scene, measured=measured, result=result, handler=self)
         answer.detections.detections = [
             messages.detection_3d(header, name, pose, self.bounds[pose.label])
             for name, pose in named]

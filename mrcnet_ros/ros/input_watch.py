@@ -22,12 +22,14 @@ class _Input:
 
     :param lag_s: by how much the last stamp was behind the node's clock on arrival.
     :param refused: QoS policy because of which a publisher was not connected.
+    :param frame_id: of the last header.
     """
 
     count: int = 0
     last_s: float | None = None
     lag_s: float = 0.0
     refused: str = ''
+    frame_id: str = ''
     stamps: deque[int] = field(default_factory=lambda: deque(maxlen=_STAMPS))
 
 
@@ -70,6 +72,7 @@ class InputWatch:
         seen.last_s = self._clock()
         seen.lag_s = (self._now_ns() - stamp) * 1e-9
         seen.stamps.append(stamp)
+        seen.frame_id = str(message.header.frame_id)
 
     def refused(self, name: str, policy: str) -> None:
         """Note that a publisher was not connected because of a QoS policy."""
@@ -92,14 +95,17 @@ class InputWatch:
         self, timeout_s: float, stale_s: float,
         publishers: Callable[[str], Sequence[Any]],
     ) -> list[Problem]:
-        """Return what keeps frames from being complete.
+        """Return what keeps frames from being complete, or makes their poses doubtful.
 
         :param timeout_s: an input without a message for so long is silent.
         :param stale_s: most that stamps may differ from the node's clock.
         :param publishers: returns rclpy's TopicEndpointInfo of a topic's publishers.
         """
-        found = []
-        now = self._clock()
+        found = self._mixed_cameras()
+        now, has_time = self._clock(), self._now_ns() != 0
+        if not has_time:
+            found.append(Problem(Level.WARN, 'use_sim_time is set but no /clock has come; play '
+                                             'the bag with --clock, or unset it'))
         for name, seen in self._inputs.items():
             silent_s = now - (self._since_s if seen.last_s is None else seen.last_s)
             expected = self._expected[name]
@@ -109,9 +115,16 @@ class InputWatch:
                 found.append(Problem(Level.ERROR, f'{name} {when}: {cause}'))
             elif seen.last_s is None:
                 found.append(Problem(Level.WARN, f'{name} has not come yet'))
-            elif abs(seen.lag_s) > stale_s:
+            elif has_time and abs(seen.lag_s) > stale_s:
                 found.append(Problem(Level.WARN, _stale(name, seen.lag_s)))
         return found
+
+    def _mixed_cameras(self) -> list[Problem]:
+        frames = {name: seen.frame_id for name, seen in self._inputs.items() if seen.frame_id}
+        if len({frame_id.lstrip('/') for frame_id in frames.values()}) < 2:
+            return []
+        told = ', '.join(f'{name} {frame_id!r}' for name, frame_id in frames.items())
+        return [Problem(Level.WARN, f'frame_ids differ: {told}; are all of the same camera?')]
 
     def why_unpaired(self, slop_s: float, *, answered: bool) -> Problem | None:
         """Return why recent images have no partners, None when that cannot be told.

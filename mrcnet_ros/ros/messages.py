@@ -88,19 +88,28 @@ def _check_size(message: Any, encoding: str, channels: int) -> None:
 def rgb_from_compressed(message: Any) -> NDArray[np.uint8]:
     """Return the pixels of a sensor_msgs/CompressedImage, (H, W, 3) uint8 RGB.
 
-    Convention: pixels stay where camera_info has them, whatever way up EXIF says they are.
+    Convention: pixels stay where camera_info has them, whatever way up EXIF says they are. The
+    first word of the format is the encoding before compression, as image_transport writes it; a
+    mosaic stays one unless the format says that it was made colour.
 
     :raises ImageError: when the data cannot be decoded.
     """
     data = np.frombuffer(message.data, np.uint8)
+    encoding, _, stored = str(message.format).partition(';')
+    mosaic = encoding.startswith('bayer_') and 'bgr' not in stored and 'rgb' not in stored
+    if mosaic and encoding not in _TO_RGB:
+        raise ImageError(f'compressed image {message.format!r} is not supported; of mosaics use '
+                         f'one of {", ".join(e for e in RGB_SOURCES if "bayer" in e)}')
+    kind = cv2.IMREAD_GRAYSCALE if mosaic else cv2.IMREAD_COLOR
     try:
-        pixels = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+        pixels = cv2.imdecode(data, kind | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error as error:
         raise ImageError(f'compressed image {message.format!r}: {error}') from error
     if pixels is None:
         raise ImageError(f'{data.size} bytes of a compressed image, said to be '
                          f'{message.format!r}, are no image')
-    return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), np.uint8)
+    conversion = _TO_RGB[encoding][1] if mosaic else cv2.COLOR_BGR2RGB
+    return np.asarray(cv2.cvtColor(pixels, conversion), np.uint8)
 
 
 def camera_from_info(info: Any, *, rectified: bool = False) -> Camera:

@@ -38,11 +38,10 @@ class ModelService:
                             callback_group=MutuallyExclusiveCallbackGroup())
 
     async def _called(self, request: Any, response: Any) -> Any:
-        changes = [Parameter.from_parameter_msg(p) for p in request.parameters]
         try:
-            await self._reload(changes)
+            await self._reload([Parameter.from_parameter_msg(p) for p in request.parameters])
             response.result = SetParametersResult(successful=True)
-        except Exception as error:  # the answer, whatever the model provokes
+        except Exception as error:  # the answer, whatever request or model provoke
             known = isinstance(error, MrcnetError)
             reason = str(error) if known else f'{type(error).__name__}: {error}'
             self._node.get_logger().error(f'set_model: {reason}; the model in use stays')

@@ -110,6 +110,9 @@ class NodeParameters:
         0.3, 'poses with a lower score confirm nothing', bounds=(0.0, 1.0), live=True)
     min_detection_score: float = _parameter(
         0.0, 'detections with a lower score are ignored', bounds=(0.0, 1.0), live=True)
+    max_detections: int = _parameter(
+        100, 'of more known objects in a frame only those with the best scores are estimated',
+        bounds=(1, 10000), live=True)
     min_pose_score: float = _parameter(
         0.0, 'poses with a lower score are published nowhere', bounds=(0.0, 1.0), live=True)
     warn_age_s: float = _parameter(

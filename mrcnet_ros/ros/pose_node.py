@@ -66,6 +66,7 @@ class PoseNode(LifecycleNode):
         self.parameters = read_parameters(self)
         self.tally, self.timings = Tally(self._warn_of_drop), Timings()
         self._worker: Worker | None = None
+        self._loads: set[Future[FrameHandler]] = set()
         self._inputs: PairedInputs | None = None
         self._queue: FrameQueue[Frame] | None = None
         self._watch: InputWatch | None = None
@@ -75,7 +76,9 @@ class PoseNode(LifecycleNode):
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(REPORT_PERIOD_S, self._log_drops, clock=steady)
         self.create_timer(DIAGNOSTICS_PERIOD_S, self._diagnose, clock=steady)
+        self._configured = self._loading_for = 0  # how often
         self._swapping = False
+        self._idle_state = 'unconfigured'
         self.add_on_set_parameters_callback(self._on_parameters)
         self.model_service = ModelService(self, self._load_beside, self._swap)
 
@@ -92,7 +95,7 @@ class PoseNode(LifecycleNode):
             self.get_logger().error(self._reporter.error)
             worker.close(patient=False)
             return FAILURE
-        self._worker = worker
+        self._worker, self._configured = worker, self._configured + 1
         self._reporter.error, self._reporter.facts = '', handler.facts
         return SUCCESS
 
@@ -100,7 +103,8 @@ class PoseNode(LifecycleNode):
         """Start to listen and to answer."""
         try:
             self._listen()
-        except Exception:  # rclpy would swallow it
+        except Exception as error:  # rclpy would swallow it
+            self._reporter.error = f'it could not be activated: {type(error).__name__}: {error}'
             self.get_logger().error(traceback.format_exc())
             return TransitionCallbackReturn.ERROR
         self.get_logger().info('ready')
@@ -136,6 +140,7 @@ class PoseNode(LifecycleNode):
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stop and let go of the model, from any state."""
         self.close()
+        self._idle_state = 'finalized'
         return SUCCESS
 
     def close(self) -> None:
@@ -157,11 +162,19 @@ class PoseNode(LifecycleNode):
     def _release(self) -> None:
         if self._worker is not None:
             self._worker.close()
-            self._worker = None
+            self._worker, self._reporter.facts = None, {}
 
     def _make_worker(self, parameters: NodeParameters) -> Worker:
         self._package_log.last = f'model {parameters.model}'
-        return Worker(self, self._outputs, partial(self._make_handler, parameters))
+        worker = Worker(self, self._outputs, partial(self._make_handler, parameters))
+        self._loads.add(worker.loaded)
+        worker.loaded.add_done_callback(self._loads.discard)
+        return worker
+
+    @property
+    def is_loading(self) -> bool:
+        """Whether a worker is loading a model, be it for a node that does not want it any more."""
+        return bool(self._loads)
 
     def _load_beside(self, parameters: NodeParameters) -> Worker:
         """Begin to load another model while one is in use.
@@ -170,20 +183,24 @@ class PoseNode(LifecycleNode):
         """
         if self._worker is None:
             raise SpecError('the node is not configured; set its parameters and configure it')
+        self._loading_for = self._configured
         return self._make_worker(parameters)
 
     def _swap(self, worker: Worker, changes: list[Parameter]) -> None:
         """Put a worker with another model in place of the one in use.
 
         :param changes: the parameters that differ.
-        :raises SpecError: when the node has been cleaned up or a parameter is refused.
+        :raises SpecError: when the node has been cleaned up, be it configured again with other
+            parameters since, or a parameter is refused.
         """
         old = self._worker
-        if old is None:
+        if old is None or self._loading_for != self._configured:
             raise SpecError('the node was cleaned up while the model was being loaded')
         self._swapping = True
-        result = self.set_parameters_atomically(changes)
-        self._swapping = False
+        try:
+            result = self.set_parameters_atomically(changes)
+        finally:
+            self._swapping = False
         if not result.successful:
             raise SpecError(result.reason)
         self._worker, self._reporter.facts = worker, worker.loaded.result().facts
@@ -225,7 +242,7 @@ class PoseNode(LifecycleNode):
             self.get_logger().warning(news)
 
     def _diagnose(self) -> None:
-        state = 'unconfigured' if self._worker is None else 'inactive'
+        state = self._idle_state if self._worker is None else 'inactive'
         self._report(state if self._watch is None else 'active')
 
     def _report(self, state: str) -> None:
@@ -266,16 +283,14 @@ def main(args: list[str] | None = None, load: EstimatorLoader = load_estimator) 
         rclpy.shutdown()
         return 2
     try:
-        if node.get_parameter('autostart').value and not start(node):
-            if stop.is_set():
-                leave_now()
+        if node.get_parameter('autostart').value and not start(node) and not stop.is_set():
             node.get_logger().error('the node has not started; mend the cause or set parameters, '
                                     'then configure and activate it')
         spin(node, stop)
         return 0
     finally:
         node.close()
-        loading = node.model_service.busy
+        loading = node.is_loading
         node.destroy_node()
         rclpy.shutdown()
         if loading:

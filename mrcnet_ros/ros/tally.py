@@ -9,7 +9,8 @@ from collections.abc import Callable
 FRAME_REASONS = ('busy', 'unpaired', 'bad_message', 'bad_image', 'bad_camera_info', 'failed',
                  'stopped')
 DETECTION_REASONS = ('no_label', 'unknown_label', 'low_score', 'low_pose_score', 'box_outside',
-                     'non_finite', 'no_frame_id')
+                     'non_finite', 'too_many', 'no_frame_id')
+MOST_TEXT = 1000
 
 
 class Tally:
@@ -24,18 +25,19 @@ class Tally:
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
         self._last_message: dict[str, str] = {}
-        self._reported = 0
+        self._told: Counter[str] = Counter()
 
     def drop(self, reason: str, message: str = '', count: int = 1) -> None:
         """Count a drop.
 
         :param reason: one of ``FRAME_REASONS`` or ``DETECTION_REASONS``.
-        :param message: what exactly was wrong.
+        :param message: what exactly was wrong; of a very long one the middle is left out.
         :param count: how many at once; 0 counts nothing.
         :raises KeyError: for a reason that is not known.
         """
         if reason not in FRAME_REASONS + DETECTION_REASONS:
             raise KeyError(reason)
+        message = shortened(message)
         with self._lock:
             first = count > 0 and not self._counts[reason]
             self._counts[reason] += count
@@ -73,12 +75,19 @@ class Tally:
                 f'dropped: {", ".join(drops) or "none"}')
 
     def news(self) -> str:
-        """Return a line about the drops when there are new ones since the last call, else ''."""
-        counts = self.counts()
-        total = sum(counts.get(reason, 0) for reason in FRAME_REASONS + DETECTION_REASONS)
-        if total == self._reported:
-            return ''
-        self._reported = total
+        """Return a line about drops that have doubled in number since they were told, else ''.
+
+        Some drops are daily business, and a log of weeks has no room for each.
+        """
         with self._lock:
-            details = [f'{reason}: {text}' for reason, text in self._last_message.items()]
-        return '\n  '.join([self.summary(), *details])
+            news = [reason for reason in FRAME_REASONS + DETECTION_REASONS
+                    if self._counts[reason] > 2 * self._told[reason]]
+            self._told.update({r: self._counts[r] - self._told[r] for r in news})
+            details = [f'{r}: {self._last_message[r]}' for r in news if r in self._last_message]
+        return '\n  '.join([self.summary(), *details]) if news else ''
+
+
+def shortened(text: str) -> str:
+    """Return a text that fits into a log, its beginning and end kept."""
+    half = MOST_TEXT // 2
+    return text if len(text) <= MOST_TEXT else f'{text[:half]} ... {text[-half:]}'

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,7 +52,7 @@ class Tracks:
     def __init__(self, objects: Mapping[str, ObjectModel]) -> None:
         """Start knowing none."""
         self._objects = objects
-        self._numbers = InstanceNumbers()
+        self._numbers = InstanceNumbers(objects)
         self._tracks: dict[Key, _Track] = {}
 
     def update(
@@ -114,12 +115,16 @@ class InstanceNumbers:
 
     An instance with a detection id gets the number it had before, when it is still free; others
     that of the nearest place; the rest are numbered in the order of detection. Ids are forgotten
-    after ``REMEMBERED_FRAMES`` frames without them.
+    after ``REMEMBERED_FRAMES`` frames without them, and one that several instances of a label have
+    in a frame tells nothing, as when a detector writes the class there. A number that would give
+    an instance the name of another object is left out.
+
+    :param labels: of all objects.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, labels: Collection[str]) -> None:
         """Start knowing none."""
-        self._frame = 0
+        self._labels, self._frame = labels, 0
         self._known: dict[tuple[str, str], tuple[int, int]] = {}
 
     def assign(
@@ -141,32 +146,40 @@ class InstanceNumbers:
                 numbers[index] = number
                 taken.add(key)
 
-        for index, estimate in enumerate(estimates):
-            take(index, self._known.get((estimate.label, estimate.detection_id), (0, 0))[0])
+        identities = _identities(estimates)
+        for index, identity in identities.items():
+            take(index, self._known.get(identity, (0, 0))[0])
         for index, number in _nearest_first(estimates, places, reach_m):
             take(index, number)
         for index, estimate in enumerate(estimates):
-            free = (n for n in itertools.count(1) if (estimate.label, n) not in taken)
+            free = (n for n in itertools.count(1) if (estimate.label, n) not in taken
+                    and (n == 1 or instance_name(estimate.label, n) not in self._labels))
             take(index, next(free))
-        self._remember(estimates, numbers)
-        return [numbers[index] for index in range(len(estimates))]
-
-    def _remember(self, estimates: Sequence[PoseEstimate], numbers: Mapping[int, int]) -> None:
-        for index, estimate in enumerate(estimates):
-            if estimate.detection_id:
-                self._known[estimate.label, estimate.detection_id] = (numbers[index], self._frame)
+        for index, identity in identities.items():
+            self._known[identity] = (numbers[index], self._frame)
         oldest = self._frame - REMEMBERED_FRAMES
         self._known = {key: entry for key, entry in self._known.items() if entry[1] > oldest}
+        return [numbers[index] for index in range(len(estimates))]
+
+
+def _identities(estimates: Sequence[PoseEstimate]) -> dict[int, tuple[str, str]]:
+    """Return label and detection id by index, where the frame has them once."""
+    named = {i: (e.label, e.detection_id) for i, e in enumerate(estimates) if e.detection_id}
+    times = Counter(named.values())
+    return {index: identity for index, identity in named.items() if times[identity] == 1}
 
 
 def _nearest_first(
     estimates: Sequence[PoseEstimate], places: Mapping[Key, Array], reach_m: Mapping[str, float],
 ) -> list[tuple[int, int]]:
     """Return indices of estimates and numbers of places within reach, the closest pair first."""
-    pairs = []
-    for index, estimate in enumerate(estimates):
-        for (label, number), place in places.items():
-            distance_m = float(np.linalg.norm(estimate.T_camera_object[:3, 3] - place))
-            if label == estimate.label and distance_m <= reach_m[label]:
-                pairs.append((distance_m, index, number))
-    return [(index, number) for _, index, number in sorted(pairs)]
+    if not estimates or not places:
+        return []
+    keys = sorted(places)
+    t = np.array([e.T_camera_object[:3, 3] for e in estimates])
+    distances_m = np.linalg.norm(t[:, None] - [places[key] for key in keys], axis=2)
+    same = np.array([[e.label == label for label, _ in keys] for e in estimates])
+    within = distances_m <= np.array([[reach_m[e.label]] for e in estimates])
+    rows, columns = np.nonzero(same & within)
+    order = np.argsort(distances_m[rows, columns], kind='stable')
+    return [(int(rows[i]), keys[columns[i]][1]) for i in order]
