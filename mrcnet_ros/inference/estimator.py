@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from .model_directory import ModelDirectory, read_model_directory
 from .opening import open_backend
 from .poses import Detection, FrameResult, PoseEstimate, Skipped
 from .template_features import TemplateFeatures
+from .uncertainty import Posed, pose_spreads
 
 DEFAULT_CACHE_BYTES = 256 << 20
 IDENTITY_6D = np.array([1.0, 0.0, 0.0, 0.0, 1.0, 0.0])
@@ -49,16 +51,19 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
     :param store: of templates.
     :param cache_bytes: memory for template features.
     :param hypotheses: how many of the best rotation bins stage 2 tries.
-    :param stage1_only: answer with the coarse pose, to see what stage 2 is worth.
+    :param stage1_only: answer with the coarse pose, to see what stage 2 is worth; without a
+        covariance, whose law is for both stages.
+    :param spreads: tell with each pose what its covariance comes from.
     :raises MeshError: when a mesh is missing, in another unit, or another one than the model's.
     """
 
     def __init__(self, model: ModelDirectory, backend: Backend, store: TemplateStore, *,
                  cache_bytes: int = DEFAULT_CACHE_BYTES, hypotheses: int = 1,
-                 stage1_only: bool = False) -> None:
+                 stage1_only: bool = False, spreads: bool = False) -> None:
         """Load or render the templates of all objects."""
         super().__init__(model, backend)
         self.spec, self.hypotheses, self.stage1_only = model.spec, hypotheses, stage1_only
+        self.spreads = spreads
         self.grid = rotation_grid(self.spec.bins.rotation_nside, self.spec.bins.rotation_in_plane)
         allowed = [allowed_bins(model.view_priors[o.object_id], self.grid) for o in model.objects]
         self._allowed = np.array(allowed)
@@ -69,7 +74,8 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
     @classmethod
     def load(cls, model_dir: Path, meshes_dir: Path | None = None, *,
              cache_bytes: int = DEFAULT_CACHE_BYTES, store_root: Path | None = None,
-             hypotheses: int = 1, stage1_only: bool = False, **runtime: Any) -> PoseEstimator:
+             hypotheses: int = 1, stage1_only: bool = False, spreads: bool = False,
+             **runtime: Any) -> PoseEstimator:
         """Load a model directory into a runtime.
 
         :param meshes_dir: folder of the meshes; ``meshes`` in the model directory by default.
@@ -82,7 +88,7 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
         model = read_model_directory(model_dir, meshes_dir)
         backend = open_backend(model, RuntimeOptions(**runtime))
         return cls(model, backend, TemplateStore(store_root), cache_bytes=cache_bytes,
-                   hypotheses=hypotheses, stage1_only=stage1_only)
+                   hypotheses=hypotheses, stage1_only=stage1_only, spreads=spreads)
 
     def _estimate(self, image: NDArray[np.uint8], camera: Camera,
                   detections: Sequence[Detection]) -> FrameResult:
@@ -108,6 +114,8 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
             fine = self._refine(coarse, templates, classes, rows)
             start = _lap(seconds, 'stage2', start)
         poses = self._decode(crops, bins, fine, skipped)
+        if poses and not self.stage1_only and (self.spreads or self.model.covariance_law):
+            poses = self._with_covariance(poses, crops, coarse)
         _lap(seconds, 'decode', start)
         skipped.sort(key=lambda s: s.detection_index)
         return FrameResult(poses, skipped, seconds, hits, misses)
@@ -177,6 +185,26 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
             poses.append(self._posed(crop.detection_index, crop.detection, T,
                                      float(quality[i, best[i]]), int(bins[i, best[i]])))
         return poses
+
+    def _with_covariance(self, poses: list[PoseEstimate], crops: Sequence[_Crop],
+                         coarse: Outputs) -> list[PoseEstimate]:
+        """Add to each pose what stage 1 leaves open about it."""
+        rows = {crop.detection_index: row for row, crop in enumerate(crops)}
+        chosen = [rows[pose.detection_index] for pose in poses]
+        posed = []
+        for pose, row in zip(poses, chosen, strict=True):
+            crop = crops[row]
+            posed.append(Posed(pose.T_camera_object, pose.score, crop.camera,
+                               self.model.objects[crop.class_index].symmetries,
+                               self._allowed[crop.class_index]))
+        logits = {name: coarse[name][chosen]
+                  for name in ('rotation_logits', 'cell_logits', 'scale_logits')}
+        law = self.model.covariance_law
+        return [dataclasses.replace(
+            pose, covariance=law.covariance(spread) if law else None,
+            spread=spread if self.spreads else None)
+            for pose, spread in zip(poses, pose_spreads(logits, posed, self.spec.bins),
+                                    strict=True)]
 
 
 def decode_pose(six: ArrayLike, xy: ArrayLike, log_size: float, R_bin: Array,
