@@ -42,28 +42,27 @@ def spread_about_mean(p: Array, points: Array) -> Array:
     return second_moment(p, points - (p @ points)[:, None])
 
 
-def rotation_offsets(R_bins: Array, R_final: Array, symmetries: Symmetries) -> Array:
-    """Return how rotations differ from a final one, symmetries left out.
-
-    Each is first replaced by its symmetric equivalent that is nearest to the final one, so that
-    what only turns the object into itself is no difference.
+def nearest_equivalents(R_bins: Array, R_final: Array, symmetries: Symmetries) -> Array:
+    """Replace rotations by their symmetric equivalents that are nearest to a final one.
 
     :param R_bins: (K, 3, 3) R_camera_object.
     :param R_final: (3, 3) R_camera_object.
-    :return: (K, 3) rotation vectors about the camera's axes that turn the final one into them.
+    :return: (K, 3, 3) R_camera_object.
     """
     R_symmetry = symmetries.transforms[:, :3, :3]
-    if len(R_symmetry) > 1:
-        # trace((R_bin R_symmetry)^T R_final) = sum of (R_bin^T R_final) * R_symmetry
-        back = np.swapaxes(R_bins, 1, 2) @ R_final
-        best = np.argmax(back.reshape(-1, 9) @ R_symmetry.reshape(-1, 9).T, axis=1)
-        R_bins = R_bins @ R_symmetry[best]
-    return log_so3(R_bins @ R_final.T)
+    if len(R_symmetry) == 1:
+        return R_bins
+    # trace((R_bin R_symmetry)^T R_final) = sum of (R_bin^T R_final) * R_symmetry
+    back = np.swapaxes(R_bins, 1, 2) @ R_final
+    best = np.argmax(back.reshape(-1, 9) @ R_symmetry.reshape(-1, 9).T, axis=1)
+    return np.asarray(R_bins @ R_symmetry[best], np.float64)
 
 
 def rotation_spread(p: Array, R_bins: Array, R_final: Array,
                     symmetries: Sequence[Symmetries]) -> Array:
-    """Return the second moment of rotations about the final ones, symmetries left out.
+    """Return the second moment of rotations about the final ones.
+
+    What only turns the object into itself does not count.
 
     :param p: (N, K) probabilities.
     :param R_bins: (N, K, 3, 3) R_camera_object.
@@ -71,9 +70,9 @@ def rotation_spread(p: Array, R_bins: Array, R_final: Array,
     :param symmetries: of each of the N objects.
     :return: (N, 3, 3) [rad^2], about the camera's axes.
     """
-    offsets = [rotation_offsets(bins, final, same)
-               for bins, final, same in zip(R_bins, R_final, symmetries, strict=True)]
-    return second_moment(p, np.stack(offsets))
+    nearest = np.stack([nearest_equivalents(*item)
+                        for item in zip(R_bins, R_final, symmetries, strict=True)])
+    return second_moment(p, log_so3(nearest @ np.swapaxes(R_final, 1, 2)[:, None]))
 
 
 def covariance_of_equivalent(covariance: Array, shift_m: Array) -> Array:

@@ -26,7 +26,10 @@ from ..geometry.symmetry import Symmetries
 from ..specs import BinSpec, from_mapping
 
 ROTATION_BINS = 24
-LARGEST_LOGIT = 4.0
+LARGEST_ODDS = 50.0  # of a score of 0.98
+# group: its floor and its gain in the law
+GROUPS = {'lateral': ('lateral_floor', 'lateral_gain'), 'depth': ('depth_floor', 'depth_gain'),
+          'rotation': ('rotation_floor_rad', 'rotation_gain')}
 LIMITS = {
     'lateral_floor': (1e-5, 1.0), 'lateral_gain': (0.0, 10.0),
     'depth_floor': (1e-5, 1.0), 'depth_gain': (0.0, 10.0),
@@ -107,21 +110,29 @@ class CovarianceLaw:
         :return: (6, 6) float64, symmetric: x, y, z [m], then the rotation vector about the
             camera's axes [rad] that turns the estimate into the truth; camera frame.
         """
-        across = self.lateral_floor**2 * np.eye(2) + self.lateral_gain**2 * spread.cells
-        along = self.depth_floor**2 + self.depth_gain**2 * spread.log_size
-        lateral, ray = spread.axes_m[:, :2], spread.axes_m[:, 2]
-        C = np.zeros((6, 6))
-        C[:3, :3] = lateral @ across @ lateral.T + along * np.outer(ray, ray)
-        C[3:, 3:] = self.rotation_floor_rad**2 * np.eye(3) \
-            + self.rotation_gain**2 * spread.rotation
-        C *= score_odds(spread.score) ** (-2.0 * self.score_exponent)
-        return (C + C.T) / 2.0
+        odds, position, C = score_odds(spread.score), np.zeros((3, 3)), np.zeros((6, 6))
+        position[:2, :2] = self.group('lateral', spread.cells, odds)
+        position[2, 2] = self.group('depth', np.array([[spread.log_size]]), odds)[0, 0]
+        C[:3, :3] = spread.axes_m @ position @ spread.axes_m.T
+        C[3:, 3:] = self.group('rotation', spread.rotation, odds)
+        return np.asarray((C + C.T) / 2.0, np.float64)
+
+    def group(self, name: str, spread: Array, odds: float | Array) -> Array:
+        """Return the covariance of one group.
+
+        :param name: of :data:`GROUPS`.
+        :param spread: (..., D, D).
+        :param odds: of the score.
+        :return: (..., D, D), in the units of the spread.
+        """
+        floor, gain = (getattr(self, field) for field in GROUPS[name])
+        C = gain**2 * spread + floor**2 * np.eye(spread.shape[-1])
+        return np.asarray(odds ** (-2.0 * self.score_exponent) * C, np.float64)
 
 
 def score_odds(score: float) -> float:
     """Return ``score / (1 - score)``, bounded where a score is all but certain."""
-    bound = np.exp(LARGEST_LOGIT)
-    return float(np.clip(score / max(1.0 - score, 1e-9), 1.0 / bound, bound))
+    return min(max(score / max(1.0 - score, 1e-9), 1.0 / LARGEST_ODDS), LARGEST_ODDS)
 
 
 @dataclass(frozen=True, eq=False)
