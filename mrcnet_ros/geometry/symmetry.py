@@ -74,13 +74,15 @@ class Symmetries:
         """Return the projection onto the rotations that change how the object looks.
 
         :return: (3, 3) of rotation vectors about the object's axes: the identity, but without the
-            axes of continuous symmetries.
+            axis of a continuous symmetry; of a ball, which has several, zero.
         """
         turns = log_so3(self.transforms[:, :3, :3])
         angles = np.linalg.norm(turns, axis=1)
         small = turns[(angles > 1e-6) & (angles < _SMALL_TURN_RAD)]
         _, sizes, axes = np.linalg.svd(np.vstack([small, np.zeros((3, 3))]), full_matrices=False)
         free = axes[sizes > 1e-3]
+        if len(free) > 1:  # turns about two axes make up all others
+            return np.zeros((3, 3))
         return np.asarray(np.eye(3) - free.T @ free, np.float64)
 
     def nearest(self, R_gt: ArrayLike, t_gt: ArrayLike, R_reference: ArrayLike) -> Array:

@@ -199,12 +199,15 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
                                self._allowed[crop.class_index]))
         logits = {name: coarse[name][chosen]
                   for name in ('rotation_logits', 'cell_logits', 'scale_logits')}
-        law = self.model.covariance_law
-        return [dataclasses.replace(
-            pose, covariance=law.covariance(spread) if law else None,
-            spread=spread if self.spreads else None)
-            for pose, spread in zip(poses, pose_spreads(logits, posed, self.spec.bins),
-                                    strict=True)]
+        law, described = self.model.covariance_law, []
+        spreads = pose_spreads(logits, posed, self.spec.bins)
+        for pose, spread in zip(poses, spreads, strict=True):
+            covariance = law.covariance(spread) if law else None
+            if covariance is not None and not np.isfinite(covariance).all():
+                covariance = None
+            described.append(dataclasses.replace(
+                pose, covariance=covariance, spread=spread if self.spreads else None))
+        return described
 
 
 def decode_pose(six: ArrayLike, xy: ArrayLike, log_size: float, R_bin: Array,
