@@ -47,7 +47,7 @@ def draw(seed: int, count: int, *, flips: float = 0.0, axis: np.ndarray | None =
     errors = []
     for i in range(count):
         spread = random_spread(rng)
-        e = rng.multivariate_normal(np.zeros(6), LAW.covariance(spread))
+        e = rng.multivariate_normal(np.zeros(6), LAW.covariances([spread])[0])
         if rng.random() < flips:
             e[3:] = rng.normal(0, 1.2, 3)
         errors.append(PoseError((1, i // per_image), spread, e[:3], seen @ e[3:], seen))

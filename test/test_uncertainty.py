@@ -61,7 +61,7 @@ def posed(crop: CropCamera = CROP, score: float = 0.5,
 
 def covariance(logits: dict[str, np.ndarray], pose: Posed) -> np.ndarray:
     """Return the covariance of a pose."""
-    return LAW.covariance(pose_spreads(logits, [pose], BINS)[0])
+    return LAW.covariances(pose_spreads(logits, [pose], BINS))[0]
 
 
 def assert_positive_definite(C: np.ndarray) -> None:
@@ -80,8 +80,8 @@ def test_a_covariance_is_symmetric_and_positive_definite(seed):
              for score in (0.0, 0.3, 1.0) for same in (None, ROUND)]
     logits = {name: rng.normal(0, 10.0 ** rng.uniform(-2, 3), (len(items), values.shape[1]))
               for name, values in peaked().items()}
-    for spread in pose_spreads(logits, items, BINS):
-        assert_positive_definite(LAW.covariance(spread))
+    for C in LAW.covariances(pose_spreads(logits, items, BINS)):
+        assert_positive_definite(C)
 
 
 def test_a_peaked_distribution_gives_the_floor():
@@ -195,7 +195,7 @@ def test_a_better_score_makes_everything_narrower():
 def test_an_object_that_is_smaller_than_its_mesh_is_less_far_off():
     """Position errors shrink with the distance, rotation errors do not."""
     spread = pose_spreads(peaked(), [posed()], BINS)[0]
-    C, half = LAW.covariance(spread), LAW.covariance(spread.scaled(0.5))
+    C, half = LAW.covariances([spread, spread.scaled(0.5)])
     np.testing.assert_allclose(half[:3, :3], C[:3, :3] / 4)
     np.testing.assert_array_equal(half[3:, 3:], C[3:, 3:])
 

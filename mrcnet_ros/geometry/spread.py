@@ -70,7 +70,7 @@ def rotation_spread(p: Array, R_bins: Array, R_final: Array,
     :param symmetries: of each of the N objects.
     :return: (N, 3, 3) [rad^2], about the camera's axes.
     """
-    nearest = np.stack([nearest_equivalents(*item)
+    nearest = np.array([nearest_equivalents(*item)
                         for item in zip(R_bins, R_final, symmetries, strict=True)])
     return second_moment(p, log_so3(nearest @ np.swapaxes(R_final, 1, 2)[:, None]))
 

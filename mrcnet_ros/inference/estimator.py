@@ -25,7 +25,7 @@ from .model_directory import ModelDirectory, read_model_directory
 from .opening import open_backend
 from .poses import Detection, FrameResult, PoseEstimate, Skipped
 from .template_features import TemplateFeatures
-from .uncertainty import Posed, pose_spreads
+from .uncertainty import Posed, PoseSpread, pose_spreads
 
 DEFAULT_CACHE_BYTES = 256 << 20
 IDENTITY_6D = np.array([1.0, 0.0, 0.0, 0.0, 1.0, 0.0])
@@ -199,15 +199,18 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
                                self._allowed[crop.class_index]))
         logits = {name: coarse[name][chosen]
                   for name in ('rotation_logits', 'cell_logits', 'scale_logits')}
-        law, described = self.model.covariance_law, []
         spreads = pose_spreads(logits, posed, self.spec.bins)
-        for pose, spread in zip(poses, spreads, strict=True):
-            covariance = law.covariance(spread) if law else None
-            if covariance is not None and not np.isfinite(covariance).all():
-                covariance = None
-            described.append(dataclasses.replace(
-                pose, covariance=covariance, spread=spread if self.spreads else None))
-        return described
+        covariances = self._covariances(spreads)
+        return [dataclasses.replace(pose, covariance=C, spread=s if self.spreads else None)
+                for pose, C, s in zip(poses, covariances, spreads, strict=True)]
+
+    def _covariances(self, spreads: Sequence[PoseSpread]) -> list[Array | None]:
+        """Return the covariances; None without a law, and where one is not finite."""
+        if self.model.covariance_law is None:
+            return [None] * len(spreads)
+        C = self.model.covariance_law.covariances(spreads)
+        finite = np.isfinite(C).all(axis=(1, 2)).tolist()
+        return [c if good else None for c, good in zip(C, finite, strict=True)]
 
 
 def decode_pose(six: ArrayLike, xy: ArrayLike, log_size: float, R_bin: Array,

@@ -104,18 +104,22 @@ class CovarianceLaw:
         law: CovarianceLaw = from_mapping(cls, values, 'covariance')
         return law
 
-    def covariance(self, spread: PoseSpread) -> Array:
-        """Return the covariance of a pose.
+    def covariances(self, spreads: Sequence[PoseSpread]) -> Array:
+        """Return the covariances of poses.
 
-        :return: (6, 6) float64, symmetric: x, y, z [m], then the rotation vector about the
+        :return: (N, 6, 6) float64, symmetric: x, y, z [m], then the rotation vector about the
             camera's axes [rad] that turns the estimate into the truth; camera frame.
         """
-        odds, position, C = score_odds(spread.score), np.zeros((3, 3)), np.zeros((6, 6))
-        position[:2, :2] = self.group('lateral', spread.cells, odds)
-        position[2, 2] = self.group('depth', np.array([[spread.log_size]]), odds)[0, 0]
-        C[:3, :3] = spread.axes_m @ position @ spread.axes_m.T
-        C[3:, 3:] = self.group('rotation', spread.rotation, odds)
-        return np.asarray((C + C.T) / 2.0, np.float64)
+        odds = np.array([score_odds(s.score) for s in spreads])[:, None, None]
+        axes_m = np.array([s.axes_m for s in spreads])
+        log_sizes = np.array([s.log_size for s in spreads])[:, None, None]
+        position = np.zeros((len(spreads), 3, 3))
+        position[:, :2, :2] = self.group('lateral', np.array([s.cells for s in spreads]), odds)
+        position[:, 2:, 2:] = self.group('depth', log_sizes, odds)
+        C = np.zeros((len(spreads), 6, 6))
+        C[:, :3, :3] = axes_m @ position @ np.swapaxes(axes_m, 1, 2)
+        C[:, 3:, 3:] = self.group('rotation', np.array([s.rotation for s in spreads]), odds)
+        return np.asarray((C + np.swapaxes(C, 1, 2)) / 2.0, np.float64)
 
     def group(self, name: str, spread: Array, odds: float | Array) -> Array:
         """Return the covariance of one group.
@@ -162,35 +166,38 @@ def pose_spreads(coarse: Mapping[str, Array], posed: Sequence[Posed],
     """
     cells = spread_about_mean(softmax(coarse['cell_logits']), _cell_points(bins))
     sizes = spread_about_mean(softmax(coarse['scale_logits']), scale_centres(bins)[:, None])
-    rotations = _rotation_spreads(np.asarray(coarse['rotation_logits']), posed, bins)
-    return [PoseSpread(_axes(item, bins), cells[i], float(sizes[i, 0, 0]), rotations[i],
-                       item.score) for i, item in enumerate(posed)]
+    T = np.array([item.T_camera_object for item in posed])
+    R_crop_camera = np.array([item.crop.R_crop_camera for item in posed])
+    axes_m = _axes(T[:, :3, 3], R_crop_camera, [item.crop for item in posed])
+    rotations = _rotation_spreads(coarse['rotation_logits'], T, R_crop_camera, posed, bins)
+    return [PoseSpread(axes_m[i], cells[i], float(sizes[i, 0, 0]), rotations[i], item.score)
+            for i, item in enumerate(posed)]
 
 
-def _rotation_spreads(logits: Array, posed: Sequence[Posed], bins: BinSpec) -> Array:
+def _rotation_spreads(logits: Array, T_camera_object: Array, R_crop_camera: Array,
+                      posed: Sequence[Posed], bins: BinSpec) -> Array:
     """Return second moments about the poses' rotations, (N, 3, 3) [rad^2], camera's axes."""
-    p = softmax(np.where(np.stack([item.allowed for item in posed]), logits, -np.inf))
-    count = min(ROTATION_BINS, p.shape[1])
+    p = softmax(np.where(np.array([item.allowed for item in posed]), logits, -np.inf))
+    count, rows = min(ROTATION_BINS, p.shape[1]), np.arange(len(p))[:, None]
     best = np.argpartition(p, -count, axis=1)[:, -count:]
-    p = np.take_along_axis(p, best, axis=1)
+    p = p[rows, best]
     p /= p.sum(axis=1, keepdims=True)
-    R_camera_object = np.stack([item.T_camera_object[:3, :3] for item in posed])
-    t_camera_object = np.stack([item.T_camera_object[:3, 3] for item in posed])
-    R_crop_camera = np.stack([item.crop.R_crop_camera for item in posed])
-    t_crop_object = (R_crop_camera @ t_camera_object[..., None])[..., 0]
     # bins are rotations seen along the ray to the object
+    t_crop_object = (R_crop_camera @ T_camera_object[:, :3, 3:])[..., 0]
     R_camera_ray = np.swapaxes(rotation_to_axis(t_crop_object) @ R_crop_camera, 1, 2)
     grid = rotation_grid(bins.rotation_nside, bins.rotation_in_plane)
     R_bins = R_camera_ray[:, None] @ grid[best]
-    return rotation_spread(p, R_bins, R_camera_object, [item.symmetries for item in posed])
+    return rotation_spread(p, R_bins, T_camera_object[:, :3, :3],
+                           [item.symmetries for item in posed])
 
 
-def _axes(item: Posed, bins: BinSpec) -> Array:
-    """Return :attr:`PoseSpread.axes_m`: the derivative of ``decode_translation``."""
-    t_camera_object, crop = item.T_camera_object[:3, 3], item.crop
-    depth_m = float(crop.R_crop_camera[2] @ t_camera_object)
-    across = crop.R_crop_camera[:2].T * (depth_m * crop.size_px / crop.focal_px)
-    return np.column_stack([across, t_camera_object])
+def _axes(t_camera_object: Array, R_crop_camera: Array, crops: Sequence[CropCamera]) -> Array:
+    """Return :attr:`PoseSpread.axes_m`, (N, 3, 3): the derivative of ``decode_translation``."""
+    depth_m = np.einsum('nd,nd->n', R_crop_camera[:, 2], t_camera_object)
+    width_m = depth_m * np.array([crop.size_px / crop.focal_px for crop in crops])
+    axes_m = np.swapaxes(R_crop_camera, 1, 2) * width_m[:, None, None]
+    axes_m[..., 2] = t_camera_object
+    return np.asarray(axes_m, np.float64)
 
 
 @lru_cache(maxsize=8)
