@@ -208,9 +208,8 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
         """Return the covariances; None without a law, and where one is not finite."""
         if self.model.covariance_law is None:
             return [None] * len(spreads)
-        C = self.model.covariance_law.covariances(spreads)
-        finite = np.isfinite(C).all(axis=(1, 2)).tolist()
-        return [c if good else None for c, good in zip(C, finite, strict=True)]
+        return [C if np.isfinite(C).all() else None
+                for C in self.model.covariance_law.covariances(spreads)]
 
 
 def decode_pose(six: ArrayLike, xy: ArrayLike, log_size: float, R_bin: Array,
