@@ -133,18 +133,30 @@ def test_without_a_law_there_is_no_covariance(tiny_model, estimator):
         assert pose.spread.score == pose.score
 
 
-def test_a_covariance_goes_with_its_pose_also_where_others_are_skipped(tiny_model, tmp_path):
-    """Each detection gets the covariance that it gets alone."""
+@pytest.mark.parametrize(('graph', 'name'), [('stage2', 'fine_xy'), ('stage1', 'scale_logits')])
+def test_a_covariance_goes_with_its_pose_whatever_happens_to_others(
+        tiny_model, tmp_path, monkeypatch, graph, name):
+    """A pose that is not finite is skipped, a covariance that is not is left out."""
     path = shutil.copytree(tiny_model.path, tmp_path / 'model')
     write_covariance_law(path, LAW)
     estimator = PoseEstimator.load(path, tiny_model.meshes, store_root=tiny_model.store, threads=1)
-    mixed = [Detection('teapot', DETECTIONS[0].box_xyxy), DETECTIONS[1],
-             Detection('blob', np.array([-90.0, 0, -20, 50])), DETECTIONS[0]]
-    poses = estimator(IMAGE, CAMERA, mixed)
-    assert len(poses) == 2
-    for pose, detection in zip(poses, (DETECTIONS[1], DETECTIONS[0]), strict=True):
-        alone = estimator(IMAGE, CAMERA, [detection])[0]
-        np.testing.assert_allclose(pose.covariance, alone.covariance, rtol=1e-3, atol=1e-9)
+    expected = estimator(IMAGE, CAMERA, DETECTIONS)[1:]
+    whole = estimator.backend.run
+
+    def broken(wanted: str, inputs: Arrays) -> dict[str, Any]:
+        outputs = whole(wanted, inputs)
+        if wanted == graph:
+            outputs[name] = outputs[name].copy()
+            outputs[name][0] = NAN
+        return outputs
+
+    monkeypatch.setattr(estimator.backend, 'run', broken)
+    poses = estimator(IMAGE, CAMERA, DETECTIONS)
+    if graph == 'stage1':
+        assert poses.pop(0).covariance is None
+    assert len(poses) == len(expected)
+    for pose, same in zip(poses, expected, strict=True):
+        np.testing.assert_allclose(pose.covariance, same.covariance, rtol=1e-6, atol=1e-12)
 
 
 def test_the_order_of_detections_does_not_matter(estimator):
