@@ -22,6 +22,7 @@ import numpy as np
 DIAMETERS_M = {'duck': 0.1, 'can': 0.2, 'brick': 0.1}
 HALF_SIZE_M = np.array([0.01, 0.02, 0.03])
 SLOW_LABEL_S = {'can': 0.3}
+SURE = np.diag([1e-6, 1e-6, 1e-4, 0.01, 0.01, 0.02]) + 1e-7
 
 
 def box_object(folder: Path, label: str):
@@ -48,7 +49,8 @@ class BoxEstimator:
 
     Knows ``DIAMETERS_M``; a frame that has a can takes ``SLOW_LABEL_S`` longer. A duck with the
     id ``nan`` gets a pose that is not finite, one with the id ``boom`` raises; R = I, or half a
-    turn about z with the id ``flip``.
+    turn about z with the id ``flip``. One with the id ``sure`` gets the covariance ``SURE``, one
+    with the id ``unsure`` one that is not finite.
     """
 
     def __init__(self):
@@ -92,8 +94,9 @@ class BoxEstimator:
             T[:2, :2] *= -1
         if detection.detection_id == 'nan':
             T[2, 3] = np.nan
+        covariance = {'sure': SURE, 'unsure': np.full((6, 6), np.nan)}.get(detection.detection_id)
         return PoseEstimate(detection.label, 9, T, np.float32(0.75), index,
-                            detection.detection_id, detection.box_xyxy)
+                            detection.detection_id, detection.box_xyxy, covariance=covariance)
 
 
 class TruthEstimator:

@@ -30,14 +30,17 @@ from mrcnet_ros.geometry.se3 import (
 from mrcnet_ros.geometry.view_prior import allowed_bins
 from mrcnet_ros.inference.backend import Arrays, HostBackend
 from mrcnet_ros.inference.estimator import PoseEstimator, crop_turns, decode_pose
-from mrcnet_ros.inference.model_directory import read_model_directory
+from mrcnet_ros.inference.model_directory import read_model_directory, write_covariance_law
 from mrcnet_ros.inference.poses import Detection, PoseEstimate
+from mrcnet_ros.inference.uncertainty import CovarianceLaw
 from mrcnet_ros.rendering.template_store import TemplateStore
 from mrcnet_ros.specs import CropSpec, ViewPrior
 
 WIDTH, HEIGHT = 240, 180
 CAMERA = Camera(np.array([[250.0, 0, 118.0], [0, 252.0, 91.0], [0, 0, 1]]), WIDTH, HEIGHT)
 NAN = float('nan')
+LAW = CovarianceLaw(lateral_floor=0.01, lateral_gain=0.4, depth_floor=0.02, depth_gain=0.5,
+                    rotation_floor_rad=0.05, rotation_gain=0.6, score_exponent=0.3)
 
 
 def texture(seed: int = 0) -> np.ndarray:
@@ -99,6 +102,63 @@ def test_several_detections_get_the_poses_they_get_alone(estimator):
     together = estimator(IMAGE, CAMERA, DETECTIONS)
     for pose, detection in zip(together, DETECTIONS, strict=True):
         assert_same_pose(pose, estimator(IMAGE, CAMERA, [detection])[0])
+
+
+def test_a_calibrated_model_tells_the_covariance_of_every_pose(tiny_model, estimator, tmp_path):
+    """The poses are the same as without; the stage that is left out leaves no covariance."""
+    path = shutil.copytree(tiny_model.path, tmp_path / 'model')
+    write_covariance_law(path, LAW)
+    poses, coarse = (PoseEstimator.load(path, tiny_model.meshes, store_root=tiny_model.store,
+                                        threads=1, crops=1, stage1_only=only)(
+                         IMAGE, CAMERA, DETECTIONS)
+                     for only in (False, True))
+    for pose, plain in zip(poses, estimator(IMAGE, CAMERA, DETECTIONS), strict=True):
+        np.testing.assert_array_equal(pose.T_camera_object, plain.T_camera_object)
+        C = pose.covariance
+        assert (C.shape, C.dtype) == ((6, 6), np.float64)
+        np.testing.assert_array_equal(C, C.T)
+        assert np.linalg.eigvalsh(C).min() > 0
+        ray = pose.T_camera_object[:3, 3]  # nowhere is depth surer than floor and best score are
+        assert ray @ np.linalg.solve(C[:3, :3], ray) < LAW.depth_floor**-2 * 50.0**0.6
+        assert pose.spread is None
+    assert len({p.covariance.tobytes() for p in poses}) == len(DETECTIONS)
+    assert all(p.covariance is None for p in coarse)
+
+
+def test_without_a_law_there_is_no_covariance(tiny_model, estimator):
+    """What it would come from is told to those who ask."""
+    assert all(p.covariance is None and p.spread is None
+               for p in estimator(IMAGE, CAMERA, DETECTIONS))
+    for pose in load(tiny_model, spreads=True)(IMAGE, CAMERA, DETECTIONS):
+        assert pose.covariance is None
+        assert pose.spread.score == pose.score
+
+
+@pytest.mark.parametrize(('graph', 'name'), [('stage2', 'fine_xy'), ('stage1', 'scale_logits')])
+def test_a_covariance_goes_with_its_pose_whatever_happens_to_others(
+        tiny_model, tmp_path, monkeypatch, graph, name):
+    """A pose that is not finite is skipped, a covariance that is not is left out."""
+    path = shutil.copytree(tiny_model.path, tmp_path / 'model')
+    write_covariance_law(path, LAW)
+    estimator = PoseEstimator.load(path, tiny_model.meshes, store_root=tiny_model.store, threads=1,
+                                   crops=1)
+    expected = estimator(IMAGE, CAMERA, DETECTIONS)[1:]
+    whole = estimator.backend.run
+
+    def broken(wanted: str, inputs: Arrays) -> dict[str, Any]:
+        outputs = whole(wanted, inputs)
+        if wanted == graph:
+            outputs[name] = outputs[name].copy()
+            outputs[name][0] = NAN
+        return outputs
+
+    monkeypatch.setattr(estimator.backend, 'run', broken)
+    poses = estimator(IMAGE, CAMERA, DETECTIONS)
+    if graph == 'stage1':
+        assert poses.pop(0).covariance is None
+    assert len(poses) == len(expected)
+    for pose, same in zip(poses, expected, strict=True):
+        np.testing.assert_allclose(pose.covariance, same.covariance, rtol=1e-6, atol=1e-12)
 
 
 def test_the_order_of_detections_does_not_matter(estimator):

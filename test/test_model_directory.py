@@ -14,8 +14,12 @@ from meshes import bumpy_sphere, cube, write_ply
 
 from mrcnet_ros.errors import BackendError, MeshError, ModelError
 from mrcnet_ros.inference.estimator import PoseEstimator
-from mrcnet_ros.inference.model_directory import read_model_directory
+from mrcnet_ros.inference.model_directory import read_model_directory, write_covariance_law
+from mrcnet_ros.inference.uncertainty import CovarianceLaw
 from mrcnet_ros.meshes import mesh_digest
+
+LAW = {'lateral_floor': 0.01, 'lateral_gain': 0.4, 'depth_floor': 0.02, 'depth_gain': 0.5,
+       'rotation_floor_rad': 0.05, 'rotation_gain': 0.6, 'score_exponent': 0.3}
 
 
 @pytest.fixture
@@ -130,12 +134,31 @@ def test_another_format_is_refused(model, version):
     (lambda v: v.update(objects=5), 'not iterable'),
     (lambda v: v.update(files=[]), 'files must map names'),
     (lambda v: v.update(files=None), 'files must map names'),
+    (lambda v: v.update(covariance=[1.0]), 'covariance must map names to numbers'),
+    (lambda v: v.update(covariance={**LAW, 'depth_gain': '1'}), 'depth_gain must be float'),
+    (lambda v: v.update(covariance={**LAW, 'depth_floor': 0.0}), 'depth_floor must be 1e-05 to 1'),
+    (lambda v: v.update(covariance={**LAW, 'rotation_gain': 11}), 'rotation_gain must be 0 to 10'),
+    (lambda v: v.update(covariance={**LAW, 'slope': 1.0}), r'covariance: unknown fields ..slope'),
+    (lambda v: v.update(covariance={'depth_gain': 1.0}), 'missing fields .*score_exponent'),
 ])
 def test_a_wrong_entry_of_the_description_is_named(model, edit, problem):
     """Fields of another version, and lacking ones, are told by their names."""
     change(model, edit)
     with pytest.raises(ModelError, match=rf'model\.json.*{problem}.*export the model again'):
         read_model_directory(model)
+
+
+def test_the_law_of_covariances_is_kept_in_the_model_and_nothing_else_changes(model):
+    """A model has none until it is calibrated; what is written is read again."""
+    before = json.loads((model / 'model.json').read_text())
+    assert read_model_directory(model).covariance_law is None
+    write_covariance_law(model, CovarianceLaw(**LAW))
+    assert read_model_directory(model).covariance_law == CovarianceLaw(**LAW)
+    after = json.loads((model / 'model.json').read_text())
+    assert after.pop('covariance') == LAW
+    assert after == before
+    change(model, lambda v: v.update(covariance=None))
+    assert read_model_directory(model).covariance_law is None
 
 
 @pytest.mark.parametrize('text', ['', '{"format_version": 1', '[]', 'null'])

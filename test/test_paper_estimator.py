@@ -130,6 +130,13 @@ def test_every_detection_is_answered_or_explained(estimator, image):
         estimator.estimate(image[1:], CAMERA, [])
 
 
+def test_the_published_network_tells_no_covariance(model, image):
+    """Also where a spread is asked for: nothing is calibrated for it."""
+    loaded = load_any_estimator(model[1], model[2], threads=1, spreads=True)
+    poses = loaded.estimate(image, CAMERA, [detection()]).poses
+    assert [(p.covariance, p.spread) for p in poses] == [(None, None)]
+
+
 def test_stage_1_decodes_as_the_network_does(estimator, model, image):
     """Coarse poses of the estimator are those of the plain torch network, in millimetres."""
     network = load_published(model[0], SMALL, len(OBJECT_IDS))

@@ -1,5 +1,6 @@
 """Conversions between messages and what the estimator knows; no node runs."""
 
+import dataclasses
 import subprocess
 import sys
 import threading
@@ -21,6 +22,8 @@ from mrcnet_ros.inference.poses import PoseEstimate
 from mrcnet_ros.ros import messages
 from mrcnet_ros.ros.frame_queue import FrameQueue
 from mrcnet_ros.ros.tally import Tally
+
+NAN = float('nan')
 
 
 def _image(pixels, encoding, pad=0):
@@ -175,7 +178,7 @@ def test_binning_and_region_of_interest_move_the_pixels_not_the_rays():
 
 @pytest.mark.parametrize('info', [
     CameraInfo(), _info(k=[0.0] * 9), _info(width=0), _info(distortion_model='magic', d=[1.0]),
-    _info(k=[float('nan')] * 9),
+    _info(k=[NAN] * 9),
 ])
 def test_camera_info_that_cannot_be_used_is_refused(info):
     """An uncalibrated camera has zeros."""
@@ -237,6 +240,30 @@ def test_the_box_of_a_detection_turns_with_the_object():
     position = box.center.position
     assert np.allclose([position.x, position.y, position.z], [0.0, 0.2, 1.0])
     assert np.allclose([box.size.x, box.size.y, box.size.z], [0.4, 0.2, 0.2])
+
+
+def _covariance(covariance):
+    estimate = dataclasses.replace(
+        _estimate(make_transform(np.eye(3), [0.0, 0.0, 1.0])), covariance=covariance)
+    bounds = np.array([[-0.1, -0.1, -0.1], [0.1, 0.1, 0.1]])
+    message = messages.detection_3d(frame(1)[0].header, 'duck', estimate, bounds)
+    return message.results[0].pose.covariance
+
+
+def test_a_covariance_is_sent_row_by_row():
+    """As Python's own numbers."""
+    covariance = np.arange(36.0).reshape(6, 6)
+    sent = _covariance(covariance)
+    assert list(sent) == list(range(36))
+
+
+@pytest.mark.parametrize('wrong', [None, NAN, float('inf')])
+def test_a_covariance_that_is_not_there_or_not_finite_is_marked_so(wrong):
+    """Its first element is -1 and the others are 0; the pose is sent all the same."""
+    covariance = None if wrong is None else np.eye(6)
+    if covariance is not None:
+        covariance[2, 2] = wrong
+    assert list(_covariance(covariance)) == [-1.0, *[0.0] * 35]
 
 
 def test_a_replacing_queue_keeps_the_newest():

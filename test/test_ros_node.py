@@ -4,6 +4,7 @@ import dataclasses
 import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
@@ -22,6 +23,7 @@ from ros_support import (
     ready_node,
     values,
 )
+from stand_in_node import SURE
 
 from mrcnet_ros.ros.params import NodeParameters
 
@@ -64,6 +66,17 @@ def test_the_bounding_box_is_the_mesh_at_its_pose(talk):
     box = talk.answer(frame(2, ('duck',))).detections[0].bbox
     assert (box.size.x, box.size.y, box.size.z) == pytest.approx((0.03, 0.06, 0.09))
     assert box.center.position.x == pytest.approx(0.005)
+
+
+def test_over_dds_a_covariance_arrives_where_there_is_one(talk):
+    """Row by row; where there is none, or none that is finite, its first element is -1."""
+    ducks = [('duck', x, 23.5, 30.0, 0.9, name)
+             for x, name in ((10.0, 'sure'), (30.0, 'unsure'), (50.0, ''))]
+    answer = talk.answer(frame(3, *ducks))
+    sure, *others = (d.results[0].pose.covariance for d in answer.detections)
+    assert np.array_equal(np.reshape(sure, (6, 6)), SURE)
+    for covariance in others:
+        assert list(covariance) == [-1.0, *[0.0] * 35]
 
 
 def test_two_of_a_kind_get_two_frames(talk):

@@ -12,6 +12,7 @@ from ros_support import frame, ready_node
 from stand_in_node import box_object
 
 from mrcnet_ros.geometry.se3 import exp_so3, make_transform, rotation_angle
+from mrcnet_ros.geometry.symmetry import Symmetries
 from mrcnet_ros.inference.poses import PoseEstimate
 from mrcnet_ros.ros.params import NodeParameters
 from mrcnet_ros.ros.tracks import Tracks, blend
@@ -105,6 +106,38 @@ def test_a_symmetric_object_does_not_flip(tracks):
     T = _pose(tracks, _estimate('brick', R=small @ HALF_TURN, x=0.01), 30)
     assert np.allclose(T[:3, :3], small)
     assert T[0, 3] == pytest.approx(0.01)
+
+
+def test_the_covariance_is_that_of_the_pose_that_is_published(objects):
+    """Where an equivalent has its origin elsewhere, rotation errors move it on a lever."""
+    aside = make_transform(HALF_TURN, [0.02, 0.0, 0.0])  # half a turn about an axis off the origin
+    brick = dataclasses.replace(
+        objects['brick'], symmetries=Symmetries(np.stack([np.eye(4), aside])))
+    tracks, C = Tracks({'brick': brick}), np.diag([1e-6, 1e-6, 1e-4, 0.01, 0.01, 0.01])
+    flipped = _estimate('brick')
+    flipped = dataclasses.replace(
+        flipped, covariance=C, T_camera_object=flipped.T_camera_object @ aside)
+    published = [tracks.update(number * 30 * MS, [estimate], NodeParameters())[1][0]
+                 for number, estimate in enumerate(
+                     [dataclasses.replace(_estimate('brick'), covariance=C), flipped])]
+    assert np.array_equal(published[0].covariance, C)
+    assert np.allclose(published[1].T_camera_object, _estimate('brick').T_camera_object)
+    expected = C.copy()
+    expected[1, 1] += 0.02**2 * 0.01
+    expected[2, 2] += 0.02**2 * 0.01
+    assert np.allclose(np.diag(published[1].covariance), np.diag(expected))
+    assert np.linalg.eigvalsh(published[1].covariance).min() > 0
+    assert np.array_equal(flipped.covariance, C)
+
+
+@pytest.mark.parametrize('parameters', [{}, {'smoothing_s': 1.0}])
+def test_a_covariance_is_that_of_the_frame(tracks, parameters):
+    """Smoothing does not claim to know better, and a turn about the axes of the object is none."""
+    C = np.diag([1e-6, 2e-6, 1e-4, 0.01, 0.02, 0.03])
+    _pose(tracks, _estimate('brick'), 0)
+    estimate = dataclasses.replace(_estimate('brick', R=HALF_TURN), covariance=C)
+    _, poses = tracks.update(30 * MS, [estimate], NodeParameters(**parameters))
+    assert np.allclose(poses[0].covariance, C)
 
 
 @pytest.mark.parametrize(('label', 'change', 'parameters'), [

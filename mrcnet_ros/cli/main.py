@@ -22,7 +22,7 @@ COMMANDS = {
     'node': ('node', 'the pose node, without ros2 run'),
     'evaluate': ('evaluate', 'score poses on a BOP dataset or a rosbag'),
     'verify': ('verify', 'compare the poses of a runtime with the reference, keep the result'),
-    'calibrate': ('calibrate', 'measure the size of real objects against their meshes'),
+    'calibrate': ('calibrate', 'measure sizes of real objects and errors of poses on photographs'),
     'bench': ('bench', 'measure the speed of estimator, runtimes and node'),
     'fuzz': ('fuzz', 'send the node damaged messages and see whether it still answers'),
     'soak': ('soak', 'watch memory, handles and latency of the node under continuous traffic'),

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..geometry.camera import Camera
-from ..inference.poses import Detection, FrameResult
+from ..inference.poses import Detection, FrameResult, PoseEstimate
 from ..objects import ObjectModel
 from .bop import BopFrame, ResultRow, ResultsWriter
 from .boxes import BoxSource
@@ -37,6 +37,7 @@ class Run:
 
     :param frames: images that were answered.
     :param rows: estimates, also in the CSV file.
+    :param poses: the same ones, with all that the estimator says of them.
     :param seconds: time for each image, from decoded pixels to poses.
     :param stage_seconds: the same by stage.
     :param skipped: detections without a pose by reason; ``not_in_model`` and ``no_box`` are
@@ -46,6 +47,7 @@ class Run:
 
     frames: list[BopFrame] = field(default_factory=list)
     rows: list[ResultRow] = field(default_factory=list)
+    poses: list[PoseEstimate] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     stage_seconds: list[dict[str, float]] = field(default_factory=list)
     skipped: Counter[str] = field(default_factory=Counter)
@@ -106,6 +108,7 @@ def _remember(
 ) -> None:
     run.frames.append(frame)
     run.rows += rows
+    run.poses += result.poses
     run.seconds.append(seconds)
     run.stage_seconds.append(result.stage_seconds)
     run.skipped.update(s.reason for s in result.skipped)

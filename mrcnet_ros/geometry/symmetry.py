@@ -10,9 +10,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..errors import SpecError
-from .se3 import Array, exp_so3, make_transform, nearest_rotation
+from .se3 import Array, exp_so3, log_so3, make_transform, nearest_rotation
 
 CONTINUOUS_STEP = 0.01
+# A motion that turns by less is a step of a continuous symmetry.
+_SMALL_TURN_RAD = 0.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +69,21 @@ class Symmetries:
             continuous.extend(continuous_symmetry(
                 entry['axis'], np.asarray(entry['offset'], dtype=np.float64) * unit_m)[1:])
         return cls(np.array([c @ d for c in continuous for d in discrete]))
+
+    def seen_rotations(self) -> Array:
+        """Return the projection onto the rotations that change how the object looks.
+
+        :return: (3, 3) of rotation vectors about the object's axes: the identity, but without the
+            axis of a continuous symmetry; of a ball, which has several, zero.
+        """
+        turns = log_so3(self.transforms[:, :3, :3])
+        angles = np.linalg.norm(turns, axis=1)
+        small = turns[(angles > 1e-6) & (angles < _SMALL_TURN_RAD)]
+        _, sizes, axes = np.linalg.svd(np.vstack([small, np.zeros((3, 3))]), full_matrices=False)
+        free = axes[sizes > 1e-3]
+        if len(free) > 1:  # turns about two axes make up all others
+            return np.zeros((3, 3))
+        return np.asarray(np.eye(3) - free.T @ free, np.float64)
 
     def nearest(self, R_gt: ArrayLike, t_gt: ArrayLike, R_reference: ArrayLike) -> Array:
         """Return the symmetric equivalent of a pose whose rotation is nearest to a reference.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from .model_directory import ModelDirectory, read_model_directory
 from .opening import open_backend
 from .poses import Detection, FrameResult, PoseEstimate, Skipped
 from .template_features import TemplateFeatures
+from .uncertainty import Posed, PoseSpread, pose_spreads
 
 DEFAULT_CACHE_BYTES = 256 << 20
 DEFAULT_CROPS = 3
@@ -53,16 +55,18 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
     :param store: of templates.
     :param cache_bytes: memory for template features.
     :param crops: crops of each detection, turned against one another; their poses are averaged.
-    :param stage1_only: answer with the coarse pose, to see what stage 2 is worth.
+    :param stage1_only: answer with the coarse pose, to see what stage 2 is worth; without a
+        covariance, whose law is for both stages.
+    :param spreads: tell with each pose what its covariance comes from.
     :raises MeshError: when a mesh is missing, in another unit, or another one than the model's.
     """
 
     def __init__(self, model: ModelDirectory, backend: Backend, store: TemplateStore, *,
                  cache_bytes: int = DEFAULT_CACHE_BYTES, crops: int = DEFAULT_CROPS,
-                 stage1_only: bool = False) -> None:
+                 stage1_only: bool = False, spreads: bool = False) -> None:
         """Load or render the templates of all objects."""
         super().__init__(model, backend)
-        self.spec, self.stage1_only = model.spec, stage1_only
+        self.spec, self.stage1_only, self.spreads = model.spec, stage1_only, spreads
         self.turns_rad = crop_turns(crops)
         self.grid = rotation_grid(self.spec.bins.rotation_nside, self.spec.bins.rotation_in_plane)
         allowed = [allowed_bins(model.view_priors[o.object_id], self.grid) for o in model.objects]
@@ -74,7 +78,7 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
     @classmethod
     def load(cls, model_dir: Path, meshes_dir: Path | None = None, *,
              cache_bytes: int = DEFAULT_CACHE_BYTES, store_root: Path | None = None,
-             crops: int = DEFAULT_CROPS, stage1_only: bool = False,
+             crops: int = DEFAULT_CROPS, stage1_only: bool = False, spreads: bool = False,
              **runtime: Any) -> PoseEstimator:
         """Load a model directory into a runtime.
 
@@ -88,7 +92,7 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
         model = read_model_directory(model_dir, meshes_dir)
         backend = open_backend(model, RuntimeOptions(**runtime))
         return cls(model, backend, TemplateStore(store_root), cache_bytes=cache_bytes,
-                   crops=crops, stage1_only=stage1_only)
+                   crops=crops, stage1_only=stage1_only, spreads=spreads)
 
     def _estimate(self, image: NDArray[np.uint8], camera: Camera,
                   detections: Sequence[Detection]) -> FrameResult:
@@ -113,6 +117,8 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
             fine = self._refine(coarse, templates, classes)
             start = _lap(seconds, 'stage2', start)
         poses = self._decode(crops, bins, fine, skipped)
+        if poses and not self.stage1_only and (self.spreads or self.model.covariance_law):
+            poses = self._with_covariance(poses, crops, coarse)
         _lap(seconds, 'decode', start)
         skipped.sort(key=lambda s: s.detection_index)
         return FrameResult(poses, skipped, seconds, hits, misses)
@@ -182,6 +188,31 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
             poses.append(self._posed(crop.detection_index, crop.detection, found.T_camera_object,
                                      found.score * len(good) / count, int(bins[first])))
         return poses
+
+    def _with_covariance(self, poses: list[PoseEstimate], crops: Sequence[_Crop],
+                         coarse: Outputs) -> list[PoseEstimate]:
+        """Add to each pose what stage 1 leaves open about it, in the crop that is turned least."""
+        rows = {crop.detection_index: row for row, crop in reversed([*enumerate(crops)])}
+        chosen = [rows[pose.detection_index] for pose in poses]
+        posed = []
+        for pose, row in zip(poses, chosen, strict=True):
+            crop = crops[row]
+            posed.append(Posed(pose.T_camera_object, pose.score, crop.camera,
+                               self.model.objects[crop.class_index].symmetries,
+                               self._allowed[crop.class_index]))
+        logits = {name: coarse[name][chosen]
+                  for name in ('rotation_logits', 'cell_logits', 'scale_logits')}
+        spreads = pose_spreads(logits, posed, self.spec.bins)
+        covariances = self._covariances(spreads)
+        return [dataclasses.replace(pose, covariance=C, spread=s if self.spreads else None)
+                for pose, C, s in zip(poses, covariances, spreads, strict=True)]
+
+    def _covariances(self, spreads: Sequence[PoseSpread]) -> list[Array | None]:
+        """Return the covariances; None without a law, and where one is not finite."""
+        if self.model.covariance_law is None:
+            return [None] * len(spreads)
+        return [C if np.isfinite(C).all() else None
+                for C in self.model.covariance_law.covariances(spreads)]
 
 
 def crop_turns(count: int) -> Array:

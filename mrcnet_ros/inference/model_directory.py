@@ -6,6 +6,7 @@ where they are.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -21,6 +22,7 @@ from ..geometry.symmetry import Symmetries
 from ..objects import ObjectModel, check_objects
 from ..specs import FORMAT_VERSION, ModelSpec, PaperSpec, ViewPrior, from_mapping
 from .backend import GRAPHS
+from .uncertainty import CovarianceLaw
 
 MODEL_FILE = 'model.json'
 WEIGHTS_FILE = 'weights.pt'
@@ -28,7 +30,7 @@ MESH_FOLDER = 'meshes'
 
 
 SpecT = TypeVar('SpecT', ModelSpec, PaperSpec)
-Entries = Sequence[Mapping[str, Any]]
+Values = Mapping[str, Any]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -56,9 +58,11 @@ class ModelDirectory(CheckedModel[ModelSpec]):
     """A checked model directory of the default preset, its objects in class order.
 
     :param view_priors: by object id.
+    :param covariance_law: how large errors are; None where ``mrcnet calibrate`` has not said.
     """
 
     view_priors: dict[int, ViewPrior | None]
+    covariance_law: CovarianceLaw | None = None
 
 
 ModelT = TypeVar('ModelT', bound=CheckedModel[Any])
@@ -71,20 +75,23 @@ def read_model_directory(path: Path, meshes_dir: Path | None = None) -> ModelDir
     :raises ModelError: when a file is missing, damaged, or of another format.
     :raises MeshError: when a mesh is not in the folder.
     """
-    def view_priors(entries: Entries) -> dict[str, Any]:
-        return {'view_priors': {int(e['object_id']): _prior(e['view_prior']) for e in entries}}
+    def rest(values: Values) -> dict[str, Any]:
+        law = values.get('covariance')
+        return {'view_priors': {int(entry['object_id']): _prior(entry['view_prior'])
+                                for entry in values['objects']},
+                'covariance_law': None if law is None else CovarianceLaw.from_dict(law)}
 
-    return read_checked(path, meshes_dir, ModelDirectory, ModelSpec, GRAPHS, view_priors)
+    return read_checked(path, meshes_dir, ModelDirectory, ModelSpec, GRAPHS, rest)
 
 
 def read_checked(path: Path, meshes_dir: Path | None, kind: type[ModelT],
                  spec: type[ModelSpec] | type[PaperSpec], graphs: Sequence[str],
-                 rest: Callable[[Entries], dict[str, Any]]) -> ModelT:
+                 rest: Callable[[Values], dict[str, Any]]) -> ModelT:
     """Read and check what a model directory of one preset holds.
 
     :param kind: of the result.
     :param graphs: names of the graphs that it must have.
-    :param rest: reads what only this kind has from the objects' entries, by field.
+    :param rest: reads what only this kind has from the values of ``model.json``, by field.
     :raises ModelError: when a file is missing, damaged, or of another format.
     :raises MeshError: when a mesh is not in the folder.
     """
@@ -96,7 +103,7 @@ def read_checked(path: Path, meshes_dir: Path | None, kind: type[ModelT],
         model = kind(
             path=path, name=str(values['name']), digest=hashlib.sha256(text).hexdigest(),
             spec=read_spec, objects=[read_object(entry, meshes) for entry in entries],
-            graphs={graph: path / f'{graph}.onnx' for graph in graphs}, **rest(entries))
+            graphs={graph: path / f'{graph}.onnx' for graph in graphs}, **rest(values))
         files = values['files']
         if not isinstance(files, Mapping):
             raise TypeError(f'files must map names to sha256, got {files!r}')
@@ -147,6 +154,17 @@ def write_size_ratios(path: Path, ratios: Mapping[str, float]) -> None:
         raise ModelError(path, f'knows no {unknown}, only {sorted(entries)}')
     for label, ratio in ratios.items():
         entries[label]['size_ratio'] = round(ratio, 4)
+    replace_json(path / MODEL_FILE, values)
+
+
+def write_covariance_law(path: Path, law: CovarianceLaw) -> None:
+    """Write how large errors are into ``model.json``.
+
+    :raises ModelError: when the file cannot be read or written.
+    """
+    values = json.loads(read_model_json(path)[0])
+    values['covariance'] = {name: round(value, 6)
+                            for name, value in dataclasses.asdict(law).items()}
     replace_json(path / MODEL_FILE, values)
 
 

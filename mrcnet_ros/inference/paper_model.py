@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..specs import PaperSpec
-from .model_directory import CheckedModel, Entries, read_checked, read_model_json
+from .model_directory import CheckedModel, Values, read_checked, read_model_json
 
 PAPER_PRESET = 'paper'
 # what embeds crops and templates alike, and the heads of the two stages
@@ -41,7 +41,7 @@ def read_paper_model(path: Path, meshes_dir: Path | None = None) -> PaperModel:
     :raises ModelError: when a file is missing, damaged, or of another format.
     :raises MeshError: when a mesh is not in the folder.
     """
-    def class_indices(entries: Entries) -> dict[str, Any]:
-        return {'class_indices': [int(entry['class_index']) for entry in entries]}
+    def class_indices(values: Values) -> dict[str, Any]:
+        return {'class_indices': [int(entry['class_index']) for entry in values['objects']]}
 
     return read_checked(path, meshes_dir, PaperModel, PaperSpec, PAPER_GRAPHS, class_indices)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from ..geometry.se3 import Array
+from .uncertainty import PoseSpread
 
 SkipReason = Literal['unknown_label', 'low_score', 'box_outside', 'non_finite']
 
@@ -37,6 +38,10 @@ class PoseEstimate:
     :param box_xyxy: (4,) float64 [px], of the detection.
     :param bin_index: rotation bin of stage 1 that it was refined from, -1 when there is none; of
         the paper preset counted through the turns of the crop.
+    :param covariance: (6, 6) float64, symmetric positive definite: x, y, z [m], then the rotation
+        vector about the camera's axes [rad] that turns the estimate into the truth; None where
+        the model has no law for it.
+    :param spread: what the covariance comes from; only where it was asked for.
     """
 
     label: str
@@ -47,6 +52,8 @@ class PoseEstimate:
     detection_id: str
     box_xyxy: Array
     bin_index: int = -1
+    covariance: Array | None = None
+    spread: PoseSpread | None = None
 
 
 @dataclass(frozen=True)

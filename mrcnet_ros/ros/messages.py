@@ -210,7 +210,7 @@ def detection_3d(
     hypothesis.hypothesis.class_id = estimate.label
     hypothesis.hypothesis.score = float(estimate.score)
     hypothesis.pose.pose = pose_from_transform(T_camera_object)
-    hypothesis.pose.covariance[0] = COVARIANCE_UNKNOWN
+    hypothesis.pose.covariance = _covariance(estimate.covariance)
     message = Detection3D(header=header, results=[hypothesis],
                           id=estimate.detection_id or instance)
     T_camera_box = T_camera_object.copy()
@@ -219,6 +219,13 @@ def detection_3d(
     x, y, z = (float(v) for v in bounds[1] - bounds[0])
     message.bbox.size = Vector3(x=x, y=y, z=z)
     return message
+
+
+def _covariance(covariance: Array | None) -> list[float]:
+    """Return 36 numbers, row by row; marked as not given where there are none or not finite."""
+    if covariance is None or not np.isfinite(covariance).all():
+        return [COVARIANCE_UNKNOWN, *[0.0] * 35]
+    return [float(value) for value in covariance.ravel()]
 
 
 def _quaternion(T: Array) -> Quaternion:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..geometry.se3 import Array, exp_so3, log_so3, make_transform, rotation_angle
+from ..geometry.spread import covariance_of_equivalent
 from ..inference.poses import PoseEstimate
 from ..objects import ObjectModel
 from .params import NodeParameters
@@ -72,29 +73,36 @@ class Tracks:
         joined = []
         for estimate, number in zip(estimates, numbers, strict=True):
             key = estimate.label, number
-            T = self._joined(self._tracks.get(key), stamp_ns, estimate, parameters)
-            self._tracks[key] = _Track(stamp_ns, T)
-            joined.append(dataclasses.replace(estimate, T_camera_object=T))
+            pose = self._joined(self._tracks.get(key), stamp_ns, estimate, parameters)
+            self._tracks[key] = _Track(stamp_ns, pose.T_camera_object)
+            joined.append(pose)
         names = [instance_name(e.label, n) for e, n in zip(estimates, numbers, strict=True)]
         return names, joined
 
     def _joined(
         self, last: _Track | None, stamp_ns: int, estimate: PoseEstimate,
         parameters: NodeParameters,
-    ) -> Array:
-        """Return the pose that continues a track, (4, 4) [m]."""
+    ) -> PoseEstimate:
+        """Return the pose that continues a track.
+
+        Its covariance is that of the frame's own pose, also where that is smoothed.
+        """
         T, model = estimate.T_camera_object, self._objects[estimate.label]
+        covariance = estimate.covariance
         if last is None:
-            return T
+            return estimate
         moved_m = np.linalg.norm(T[:3, 3] - last.T_camera_object[:3, 3])
         if moved_m > parameters.track_jump * model.diameter_m:
-            return T
+            return estimate
         if parameters.stable_symmetry:
             T = model.symmetries.nearest(T[:3, :3], T[:3, 3], last.T_camera_object[:3, :3])
+            if covariance is not None:
+                shift_m = T[:3, 3] - estimate.T_camera_object[:3, 3]
+                covariance = covariance_of_equivalent(covariance, shift_m)
         if parameters.smoothing_s > 0.0:
             weight = 1.0 - np.exp((last.stamp_ns - stamp_ns) * 1e-9 / parameters.smoothing_s)
             T = blend(last.T_camera_object, T, float(weight))
-        return T
+        return dataclasses.replace(estimate, T_camera_object=T, covariance=covariance)
 
 
 def blend(T_old: Array, T_new: Array, weight: float) -> Array:

@@ -1,0 +1,149 @@
+"""Errors of poses in the terms of their covariance: across the ray, along it, and rotation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.stats import chi2
+
+from ..geometry.se3 import Array, log_so3
+from ..geometry.symmetry import Symmetries
+from ..inference.poses import PoseEstimate
+from ..inference.uncertainty import CovarianceLaw, PoseSpread, score_odds
+from ..objects import ObjectModel
+from .bop import BopFrame, ResultRow
+from .pose_errors import closest_equivalent, hull_vertices
+
+
+@dataclass(frozen=True, eq=False)
+class PoseError:
+    """The truth against an estimate.
+
+    :param image: scene and image.
+    :param spread: of the estimate.
+    :param t_error_m: (3,) from the estimated position to the true one, camera frame.
+    :param rotation_error_rad: (3,) rotation vector about the camera's axes that turns the estimate
+        into the nearest symmetric equivalent of the truth.
+    :param seen: (3, 3) projection of rotation vectors about the camera's axes onto those that
+        change how the object looks.
+    """
+
+    image: tuple[int, int]
+    spread: PoseSpread
+    t_error_m: Array
+    rotation_error_rad: Array
+    seen: Array
+
+
+@dataclass(frozen=True, eq=False)
+class GroupErrors:
+    """Errors of one group: across the ray [crop widths], along it [part of distance], rotation.
+
+    :param name: of the group, as in the law.
+    :param errors: (N, D).
+    :param spread: (N, D, D) of stage 1.
+    :param odds: (N,) of the scores.
+    :param seen: (N, D, D) projection onto what can be seen.
+    :param unit: (N,) how many metres or radians the unit of each error is.
+    """
+
+    name: str
+    errors: Array
+    spread: Array
+    odds: Array
+    seen: Array
+    unit: Array
+
+    @property
+    def dimensions(self) -> Array:
+        """Return in how many dimensions each error can be seen, (N,)."""
+        return np.asarray(np.round(np.trace(self.seen, axis1=1, axis2=2)), np.float64)
+
+    @property
+    def sizes(self) -> Array:
+        """Return the length of each error, (N,)."""
+        return np.asarray(np.linalg.norm(self.errors, axis=1), np.float64)
+
+    def covariance(self, law: CovarianceLaw) -> Array:
+        """Return what the law says, (N, D, D)."""
+        return law.group(self.name, self.spread, self.odds[:, None, None])
+
+    def squares(self, covariance: Array) -> tuple[Array, Array]:
+        """Return squared Mahalanobis distances and logarithms of determinants, both (N,).
+
+        :param covariance: (N, D, D); what cannot be seen of it does not count.
+        """
+        hidden = np.eye(self.seen.shape[-1]) - self.seen
+        C = self.seen @ covariance @ self.seen + hidden
+        solved = np.linalg.solve(C, self.errors[..., None])[..., 0]
+        return np.einsum('nd,nd->n', self.errors, solved), np.linalg.slogdet(C)[1]
+
+    def typical(self) -> float:
+        """Return the median error in one dimension."""
+        return float(np.median(self.sizes / np.sqrt(chi2.ppf(0.5, self.dimensions)))) + 1e-9
+
+
+def group_errors(errors: Sequence[PoseError]) -> list[GroupErrors]:
+    """Return the errors by group; poses whose rotation cannot be seen at all have none there."""
+    def array(get: Callable[[PoseError], Any], *shape: int) -> Array:
+        return np.array([get(e) for e in errors], dtype=np.float64).reshape(-1, *shape)
+
+    axes_m = array(lambda e: e.spread.axes_m, 3, 3)
+    odds = array(lambda e: score_odds(e.spread.score))
+    t = np.asarray(np.linalg.solve(axes_m, array(lambda e: e.t_error_m, 3, 1))[..., 0], np.float64)
+    unit_m = np.sqrt((axes_m**2).sum(axis=1))
+    seen = array(lambda e: e.seen, 3, 3)
+    turned = np.trace(seen, axis1=1, axis2=2) > 0.5
+    rotation = array(lambda e: e.seen @ e.rotation_error_rad, 3)
+    return [
+        GroupErrors('lateral', t[:, :2], array(lambda e: e.spread.cells, 2, 2), odds,
+                    array(lambda e: np.eye(2), 2, 2), unit_m[:, 0]),
+        GroupErrors('depth', t[:, 2:], array(lambda e: e.spread.log_size, 1, 1), odds,
+                    array(lambda e: 1.0, 1, 1), unit_m[:, 2]),
+        GroupErrors('rotation', rotation[turned], array(lambda e: e.spread.rotation, 3, 3)[turned],
+                    odds[turned], seen[turned], np.ones(int(turned.sum()))),
+    ]
+
+
+def pose_errors(
+    frames: Sequence[BopFrame], rows: Sequence[ResultRow], poses: Sequence[PoseEstimate],
+    objects: Mapping[str, ObjectModel], sizes: Mapping[str, float],
+) -> list[PoseError]:
+    """Compare estimates with the truth, as they are once the sizes of the objects are known.
+
+    Left out are objects of which an image has several, and poses without a spread.
+
+    :param rows: one for each of ``poses``.
+    :param objects: of the model that made them, by label.
+    :param sizes: by label, size ratios that the model is going to have.
+    """
+    truths = {(f.scene_id, f.image_id): f.target_ground_truth() for f in frames}
+    hulls = {label: hull_vertices(m.load_mesh().vertices) for label, m in objects.items()}
+    errors = []
+    for row, pose in zip(rows, poses, strict=True):
+        same = [t for t in truths[row.scene_id, row.image_id] if t.object_id == row.object_id]
+        if len(same) == 1 and pose.spread is not None:
+            model = objects[pose.label]
+            factor = sizes[pose.label] / model.size_ratio
+            T_est = pose.T_camera_object.copy()
+            T_est[:3, 3] *= factor
+            T_gt = closest_equivalent(T_est, same[0].T_camera_object, hulls[pose.label],
+                                      model.symmetries)
+            errors.append(error_of((row.scene_id, row.image_id), pose.spread.scaled(factor), T_est,
+                                   T_gt, model.symmetries))
+    return errors
+
+
+def error_of(image: tuple[int, int], spread: PoseSpread, T_est: Array, T_gt: Array,
+             symmetries: Symmetries) -> PoseError:
+    """Return the truth against an estimate.
+
+    :param T_est: (4, 4) T_camera_object [m].
+    :param T_gt: (4, 4) T_camera_object [m], the nearest symmetric equivalent of the truth.
+    """
+    R = T_est[:3, :3]
+    return PoseError(image, spread, T_gt[:3, 3] - T_est[:3, 3], log_so3(T_gt[:3, :3] @ R.T),
+                     R @ symmetries.seen_rotations() @ R.T)

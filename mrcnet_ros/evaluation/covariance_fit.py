@@ -1,0 +1,105 @@
+"""Fits the law of covariances to errors.
+
+Errors of poses have heavy tails: now and then a rotation flips, and no spread foretold it. So the
+shape of the law is that of the likeliest Student distribution, which such errors hardly move. What
+the numbers are for is that half of the errors lie within the ellipsoids that are to hold half of
+them, and nine in ten within those of 90 %: the scale of each group is set to that, halfway between
+where both cannot be had.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.optimize import minimize
+from scipy.stats import chi2
+
+from ..errors import DatasetError
+from ..geometry.se3 import Array
+from ..inference.uncertainty import GROUPS, LIMITS, CovarianceLaw
+from .covariance_errors import GroupErrors, PoseError, group_errors
+
+LEVELS = (0.5, 0.9)
+MIN_POSES = 50
+MIN_IMAGES = 8
+_FREEDOM = 4.0  # of the Student distribution
+_FLOORS = (0.1, 3.0)  # smallest and largest floor, in typical errors
+_GAINS = (0.01, 10.0)  # smallest and largest gain, in typical errors over typical spreads
+_NAMES = [field for fields in GROUPS.values() for field in fields]
+
+
+def fit_law(errors: Sequence[PoseError], start: CovarianceLaw | None = None) -> CovarianceLaw:
+    """Return the law that fits errors best.
+
+    :param start: a law that is not far off, to be quicker.
+    :raises DatasetError: when there are too few errors to tell.
+    """
+    groups = group_errors(errors) if errors else []
+    check_enough(errors)
+    bounds = np.array([*(b for g in groups for b in _bounds(g)), (0.0, 1.5)])
+    x0 = bounds @ (0.6, 0.4) if start is None else np.clip(_packed(start), *bounds.T)
+    found = minimize(lambda x: sum(_loss(g, _law(x)) for g in groups), x0, method='L-BFGS-B',
+                     bounds=bounds)
+    return _scaled(_law(found.x), groups)
+
+
+def check_enough(errors: Sequence[PoseError]) -> None:
+    """Make sure that errors are enough to fit a law to.
+
+    :raises DatasetError: when they are not.
+    """
+    images = len({e.image for e in errors})
+    turned = sum(bool(np.trace(e.seen) > 0.5) for e in errors)
+    if turned < MIN_POSES or images < MIN_IMAGES:
+        raise DatasetError(
+            f'{turned} poses on {images} images are too few to tell how large errors are: it '
+            f'takes {MIN_POSES} on {MIN_IMAGES}, of objects whose rotation can be seen and of '
+            'which an image has one')
+
+
+def _loss(group: GroupErrors, law: CovarianceLaw) -> float:
+    """Return the mean negative log likelihood of Student's distribution, less constants."""
+    squares, log_det = group.squares(group.covariance(law))
+    tails = (_FREEDOM + group.dimensions) * np.log1p(squares / _FREEDOM)
+    return 0.5 * float(np.mean(log_det + tails))
+
+
+def _scaled(law: CovarianceLaw, groups: Sequence[GroupErrors]) -> CovarianceLaw:
+    """Grow or shrink each group so that its ellipsoids hold what they should.
+
+    The factor is halfway, on a logarithmic scale, between those that the levels ask for.
+    """
+    changes = {}
+    for group in groups:
+        squares, _ = group.squares(group.covariance(law))
+        logs = [0.5 * np.log(np.quantile(squares / chi2.ppf(level, group.dimensions), level))
+                for level in LEVELS]
+        for field in GROUPS[group.name]:
+            changes[field] = getattr(law, field) * float(np.exp(np.mean(logs)))
+    return dataclasses.replace(law, **{f: _limited(f, v) for f, v in changes.items()})
+
+
+def _bounds(group: GroupErrors) -> list[tuple[float, float]]:
+    """Return the bounds of the logarithms of floor and gain."""
+    typical = group.typical()
+    mean = np.trace(group.spread, axis1=1, axis2=2).mean() / group.spread.shape[-1]
+    ratio = typical / max(float(np.sqrt(mean)), 1e-6)
+    return [(np.log(low * x), np.log(high * x))
+            for (low, high), x in ((_FLOORS, typical), (_GAINS, ratio))]
+
+
+def _packed(law: CovarianceLaw) -> Array:
+    """Return a law as seven numbers without units."""
+    return np.array([*(np.log(max(getattr(law, n), 1e-9)) for n in _NAMES), law.score_exponent])
+
+
+def _law(x: Array) -> CovarianceLaw:
+    """Undo :func:`_packed`, within the limits of the law."""
+    values = {n: _limited(n, float(np.exp(v))) for n, v in zip(_NAMES, x, strict=False)}
+    return CovarianceLaw(**values, score_exponent=float(x[-1]))
+
+
+def _limited(name: str, value: float) -> float:
+    return float(np.clip(value, *LIMITS[name]))

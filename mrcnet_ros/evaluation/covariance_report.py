@@ -1,0 +1,98 @@
+"""How well covariances foretell errors, on images that their law was not fitted to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import chi2, spearmanr
+
+from ..geometry.se3 import Array
+from ..inference.uncertainty import CovarianceLaw
+from .covariance_errors import GroupErrors, PoseError, group_errors
+from .covariance_fit import fit_law
+
+REPORTED_LEVELS = (0.5, 0.9, 0.99)
+MAX_PARTS = 20
+
+
+@dataclass(frozen=True)
+class GroupReport:
+    """What became of the covariances of one group.
+
+    :param name: of the group.
+    :param poses: how many there were.
+    :param inside: part of the errors within the ellipsoids of each of ``REPORTED_LEVELS``.
+    :param sigma: median standard deviation along one axis [m], or [rad] of rotation.
+    :param error: median size of the errors, in the same unit.
+    :param rank: how well the deviations rank the errors: Spearman's correlation.
+    """
+
+    name: str
+    poses: int
+    inside: tuple[float, ...]
+    sigma: float
+    error: float
+    rank: float
+
+
+def left_out(errors: Sequence[PoseError]) -> list[GroupReport]:
+    """Report on each image with a law that was fitted to the others.
+
+    Of more than ``MAX_PARTS`` images, as many parts are left out in turn.
+
+    :raises DatasetError: when the others are too few to tell.
+    """
+    images = sorted({e.image for e in errors})
+    part = np.array([images.index(e.image) % MAX_PARTS for e in errors])
+    start = fit_law(errors)
+    reports: list[tuple[NDArray[np.int64], CovarianceLaw]] = []
+    for number in np.unique(part):
+        others = [e for e, p in zip(errors, part, strict=True) if p != number]
+        reports.append((np.flatnonzero(part == number), fit_law(others, start)))
+    return report(errors, reports)
+
+
+def report(errors: Sequence[PoseError],
+           laws: Sequence[tuple[NDArray[np.int64], CovarianceLaw]]) -> list[GroupReport]:
+    """Report how well laws foretell errors.
+
+    :param laws: and the indices of the errors that each is for.
+    """
+    parts = [(law, group_errors([errors[i] for i in indices])) for indices, law in laws]
+    return [_group_report([(law, groups[k]) for law, groups in parts]) for k in range(3)]
+
+
+def _group_report(parts: Sequence[tuple[CovarianceLaw, GroupErrors]]) -> GroupReport:
+    squares, dimensions, sigmas, sizes = [], [], [], []
+    for law, group in parts:
+        C = group.covariance(law)
+        squares.append(group.squares(C)[0])
+        dimensions.append(group.dimensions)
+        trace = np.trace(group.seen @ C, axis1=1, axis2=2)
+        sigmas.append(np.sqrt(trace / group.dimensions) * group.unit)
+        sizes.append(group.sizes * group.unit)
+    square, dimension, sigma, size = map(np.concatenate, (squares, dimensions, sigmas, sizes))
+    inside = tuple(float(np.mean(square < chi2.ppf(p, dimension))) for p in REPORTED_LEVELS)
+    return GroupReport(parts[0][1].name, len(square), inside, float(np.median(sigma)),
+                       float(np.median(size)), _rank(sigma, size))
+
+
+def _rank(sigma: Array, size: Array) -> float:
+    return float(spearmanr(sigma, size).statistic)
+
+
+def table(reports: Sequence[GroupReport]) -> Iterator[str]:
+    """Yield the lines of a table."""
+    heads = ''.join(f'{f"in {level:.0%}":>9}' for level in REPORTED_LEVELS)
+    yield f'{"covariance":<16}{"poses":>6}{heads}{"sigma":>11}{"error":>11}{"rank":>7}'
+    for r in reports:
+        unit, factor = ('deg', np.degrees(1.0)) if r.name == 'rotation' else ('mm', 1e3)
+        inside = ''.join(f'{part:>9.0%}' for part in r.inside)
+        sizes = ''.join(f'{factor * x:>7.1f} {unit:<3}' for x in (r.sigma, r.error))
+        yield f'{r.name:<16}{r.poses:>6}{inside}{sizes}{r.rank:>7.2f}'
+    yield ('part of the errors within the ellipsoids that should hold 50, 90 and 99 %; medians of '
+           'the deviation along one axis and of the size of the error; rank correlation of both, '
+           'all for images that the law was not fitted to')

@@ -1,0 +1,177 @@
+"""The law of covariances: found again in errors drawn from it, and told when it cannot be."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from bop_folder import write_dataset
+
+from mrcnet_ros.cli.calibrate import _measured_law
+from mrcnet_ros.errors import DatasetError
+from mrcnet_ros.evaluation.bop import BopDataset, ResultRow
+from mrcnet_ros.evaluation.covariance_errors import PoseError, pose_errors
+from mrcnet_ros.evaluation.covariance_fit import MIN_IMAGES, MIN_POSES, fit_law
+from mrcnet_ros.evaluation.covariance_report import left_out, report, table
+from mrcnet_ros.evaluation.runner import Run
+from mrcnet_ros.geometry.se3 import exp_so3, rotation_to_axis
+from mrcnet_ros.inference.poses import PoseEstimate
+from mrcnet_ros.inference.uncertainty import CovarianceLaw, PoseSpread
+from mrcnet_ros.objects import load_bop_objects
+
+LAW = CovarianceLaw(lateral_floor=0.01, lateral_gain=0.4, depth_floor=0.02, depth_gain=0.5,
+                    rotation_floor_rad=0.06, rotation_gain=0.5, score_exponent=0.3)
+
+
+def random_spread(rng: np.random.Generator) -> PoseSpread:
+    """Return a spread as wide as those of real images, somewhere in view."""
+    t = np.array([*rng.uniform(-0.3, 0.3, 2), rng.uniform(0.5, 1.2)])
+    R = rotation_to_axis(t + rng.normal(0, 0.02, 3)).T
+    axes = np.column_stack([R[:, :2] * t[2] * rng.uniform(0.1, 0.2), t])
+    cells, turned = (rng.normal(size=(k, k)) * s for k, s in ((2, 0.05), (3, 0.4)))
+    width = np.exp(rng.normal(0, 0.6))
+    return PoseSpread(axes, width * cells @ cells.T, width * rng.uniform(0.02, 0.1) ** 2,
+                      width * turned @ turned.T, float(1 / (1 + np.exp(-rng.normal(0.2, 1.0)))))
+
+
+def draw(seed: int, count: int, *, flips: float = 0.0, axis: np.ndarray | None = None,
+         per_image: int = 7) -> list[PoseError]:
+    """Return errors drawn from the covariances that :data:`LAW` says.
+
+    :param flips: part of the rotations that are wrong by a radian or two instead.
+    :param axis: (3,) camera frame, about which nothing can be seen.
+    """
+    rng = np.random.default_rng(seed)
+    seen = np.eye(3) if axis is None else np.eye(3) - np.outer(axis, axis)
+    errors = []
+    for i in range(count):
+        spread = random_spread(rng)
+        e = rng.multivariate_normal(np.zeros(6), LAW.covariances([spread])[0])
+        if rng.random() < flips:
+            e[3:] = rng.normal(0, 1.2, 3)
+        errors.append(PoseError((1, i // per_image), spread, e[:3], seen @ e[3:], seen))
+    return errors
+
+
+def test_the_law_is_found_again_in_errors_drawn_from_it():
+    """All seven numbers, within what so many draws can tell."""
+    found = dataclasses.asdict(fit_law(draw(0, 3000)))
+    for name, value in dataclasses.asdict(LAW).items():
+        assert found[name] == pytest.approx(value, rel=0.15), name
+
+
+def test_new_errors_lie_within_the_ellipsoids_that_should_hold_them():
+    """50, 90 and 99 % of draws that the law was not fitted to, for each group."""
+    law, fresh = fit_law(draw(1, 300)), draw(2, 3000)
+    for group in report(fresh, [(np.arange(len(fresh)), law)]):
+        assert group.inside == tuple(pytest.approx(level, abs=far) for level, far in
+                                     ((0.5, 0.08), (0.9, 0.05), (0.99, 0.015)))
+        assert group.rank > 0.2
+
+
+def test_a_law_that_is_twice_too_sure_is_told_by_the_report():
+    """Far fewer errors lie inside than should."""
+    half = {n: v / 2 for n, v in dataclasses.asdict(LAW).items() if n != 'score_exponent'}
+    fresh = draw(3, 1000)
+    for group in report(fresh, [(np.arange(len(fresh)), dataclasses.replace(LAW, **half))]):
+        assert group.inside[0] < 0.3
+        assert group.inside[1] < 0.75
+
+
+def test_left_out_images_are_covered_as_well():
+    """Each image with a law fitted to the others: no more than chance is missing."""
+    groups = left_out(draw(4, 210))
+    assert [g.name for g in groups] == ['lateral', 'depth', 'rotation']
+    for group in groups:
+        assert group.poses == 210
+        assert group.inside[0] == pytest.approx(0.5, abs=0.1)
+        assert group.inside[1] == pytest.approx(0.9, abs=0.06)
+    lines = list(table(groups))
+    assert 'in 50%' in lines[0]
+    assert 'deg' in lines[3]
+
+
+def test_rotations_that_flip_widen_the_rest_but_little():
+    """With one flip in twenty the deviations of ordinary poses stay within a factor of 1.5."""
+    law = fit_law(draw(5, 1500, flips=0.05))
+    assert 1.0 < law.rotation_gain / LAW.rotation_gain < 1.5
+    fresh = draw(6, 1500, flips=0.05)
+    rotation = report(fresh, [(np.arange(len(fresh)), law)])[2]
+    assert rotation.inside[0] == pytest.approx(0.5, abs=0.12)
+    assert rotation.inside[1] == pytest.approx(0.9, abs=0.05)
+    assert rotation.inside[2] < 0.975, 'ellipsoids of 99 % do not hold flips'
+
+
+def test_what_a_continuous_symmetry_hides_does_not_make_the_law_too_sure():
+    """Errors of bottles have two dimensions, and are counted so."""
+    law = fit_law(draw(7, 2000, axis=np.array([0.0, 0.6, 0.8])))
+    assert law.rotation_gain == pytest.approx(LAW.rotation_gain, rel=0.15)
+    assert law.rotation_floor_rad == pytest.approx(LAW.rotation_floor_rad, rel=0.2)
+
+
+def test_too_few_poses_are_refused():
+    """Also many poses on a few images, and those whose rotation cannot be seen."""
+    for errors in ([], draw(8, MIN_POSES - 1), draw(8, 200, per_image=200 // (MIN_IMAGES - 1) + 1),
+                   [dataclasses.replace(e, seen=np.zeros((3, 3))) for e in draw(8, 200)]):
+        with pytest.raises(DatasetError, match='too few to tell how large errors are'):
+            left_out(errors)
+
+
+@pytest.fixture(scope='module')
+def dataset(tmp_path_factory):
+    """Return two frames; the first has each object once."""
+    root = tmp_path_factory.mktemp('bop')
+    write_dataset(root)
+    return BopDataset(root, 'toy', 'test')
+
+
+@pytest.fixture(scope='module')
+def objects(dataset):
+    """Return the objects by label; number 3 looks the same after a quarter turn."""
+    return {m.label: m for m in load_bop_objects(dataset.models_dir).values()}
+
+
+def run_of(dataset, objects, *, rotation=(0.0, 0.0, 0.0), factor=1.0, spread=True) -> Run:
+    """Return the truth as estimates, turned about the object's axes and at other distances."""
+    run, labels = Run(), {m.object_id: m.label for m in objects.values()}
+    rng = np.random.default_rng(0)
+    for frame in dataset.frames:
+        run.frames.append(frame)
+        for truth in frame.target_ground_truth():
+            T = truth.T_camera_object.copy()
+            T[:3, :3] = T[:3, :3] @ exp_so3(rotation)
+            T[:3, 3] *= factor
+            run.rows.append(ResultRow(frame.scene_id, frame.image_id, truth.object_id, 0.9, T))
+            run.poses.append(PoseEstimate(
+                labels[truth.object_id], truth.object_id, T, 0.9, 0, '', np.zeros(4),
+                spread=random_spread(rng) if spread else None))
+    return run
+
+
+def test_errors_are_those_that_sizes_leave(dataset, objects):
+    """Distances 10 % too large are no error of an object that is found to be that much smaller."""
+    run = run_of(dataset, objects, factor=1.1)
+    for size, left in ((1.0, 0.1), (1 / 1.1, 0.0)):
+        errors = pose_errors(run.frames, run.rows, run.poses, objects,
+                             dict.fromkeys(objects, size))
+        assert len(errors) == 3, 'two instances of an object cannot be told apart'
+        for error in errors:
+            distance = np.linalg.norm(error.t_error_m) / np.linalg.norm(error.spread.axes_m[:, 2])
+            assert (distance > 0.05) == (left > 0)
+
+
+def test_a_symmetric_view_is_no_error(dataset, objects):
+    """A quarter turn is an error of the object that has no such symmetry alone."""
+    run = run_of(dataset, objects, rotation=(0.0, 0.0, np.pi / 2))
+    errors = pose_errors(run.frames, run.rows, run.poses, objects, dict.fromkeys(objects, 1.0))
+    angles = sorted(round(float(np.linalg.norm(e.rotation_error_rad)), 3) for e in errors)
+    assert angles == [0.0, 1.571, 1.571]
+
+
+@pytest.mark.parametrize(('spread', 'told'), [(True, 'too few to tell'), (False, 'no pose came')])
+def test_no_law_is_made_of_too_little(dataset, objects, capsys, spread, told):
+    """The command says why, and goes on with the sizes."""
+    sizes = dict.fromkeys(objects, 1.0)
+    assert _measured_law(run_of(dataset, objects, spread=spread), objects, sizes) is None
+    assert told in capsys.readouterr().out
