@@ -108,8 +108,8 @@ def rgb_from_compressed(message: Any) -> NDArray[np.uint8]:
     if pixels is None:
         raise ImageError(f'{data.size} bytes of a compressed image, said to be '
                          f'{message.format!r}, are no image')
-    conversion = _TO_RGB[encoding][1] if mosaic else cv2.COLOR_BGR2RGB
-    return np.asarray(cv2.cvtColor(pixels, conversion), np.uint8)
+    conversion = _TO_RGB[encoding][1] if mosaic else None
+    return np.asarray(cv2.cvtColor(pixels, conversion or cv2.COLOR_BGR2RGB), np.uint8)
 
 
 def camera_from_info(info: Any, *, rectified: bool = False) -> Camera:
