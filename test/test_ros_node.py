@@ -175,6 +175,17 @@ def test_without_a_frame_nothing_is_sent_to_tf_and_that_is_told(talk, node):
     assert talk.transforms == []
 
 
+def test_a_frame_is_named_as_tf2_looks_it_up(talk):
+    """Without the slash that drivers from ROS 1 put in front."""
+    messages = frame(49, ('duck',))
+    for message in messages:
+        message.header.frame_id = '/camera_optical'
+    assert talk.answer(messages).header.frame_id == 'camera_optical'
+    assert talk.spin(lambda: talk.transforms and talk.poses)
+    assert talk.transforms[0].header.frame_id == 'camera_optical'
+    assert talk.poses[0].header.frame_id == 'camera_optical'
+
+
 def test_a_poor_pose_is_withheld_once_that_is_asked_for(talk, node):
     """From all topics, and counted; min_pose_score may change while the node runs."""
     duck = ('duck', 20.0)

@@ -114,7 +114,7 @@ class ConfirmAction:
     ) -> TransformStamped | _RefusedError:
         """Publish a confirmed pose and return it, or why it is not what was asked for."""
         wanted, frame_id = request.goal.request.target_frame, answer.header.frame_id
-        if wanted not in ('', frame_id):
+        if wanted.lstrip('/') not in ('', frame_id):
             return _RefusedError(
                 TF2Error.CONNECTIVITY_ERROR,
                 f'target_frame is {wanted!r} but poses are in {frame_id!r}; leave it empty and '

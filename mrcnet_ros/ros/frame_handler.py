@@ -212,7 +212,10 @@ class FrameHandler:
 
 
 def _header(frame: Frame) -> Header:
-    """Return the image's header; a driver may name the frame in camera_info only."""
+    """Return the image's header; a driver may name the frame in camera_info only.
+
+    A slash in front, as in ROS 1, is left out: tf2 looks up no such frame.
+    """
     header = frame.image.header
-    return Header(stamp=header.stamp,
-                  frame_id=header.frame_id or frame.camera_info.header.frame_id)
+    frame_id = header.frame_id or frame.camera_info.header.frame_id
+    return Header(stamp=header.stamp, frame_id=frame_id.lstrip('/'))
