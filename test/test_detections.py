@@ -67,7 +67,7 @@ def test_a_damaged_mask_is_refused(segmentation, named):
 
 
 def test_lengths_may_shrink_from_one_run_to_the_next():
-    """From the third on they count from the one two before, up or down."""
+    """From the fourth on they count from the one two before, up or down."""
     assert uncompress('=35O2') == [13, 3, 5, 2, 7]
 
 

@@ -1,7 +1,7 @@
 """Masks as COCO writes them: lengths of runs down the columns, the first of them empty.
 
 Source: the run-length encoding of the COCO data format; in a string each length takes
-characters of five bits, lowest first, from '0' on, and from the third on counts from the
+characters of five bits, lowest first, from '0' on, and from the fourth on counts from the
 length two before.
 """
 

@@ -101,11 +101,20 @@ def box_rectangle(box_fractions: ArrayLike, spec: PaperSpec) -> NDArray[np.int64
     :param box_fractions: (..., 4) x1 y1 x2 y2 in fractions of the crop.
     :return: (..., 4) x1 y1 x2 y2 [px], end exclusive, within the crop.
     """
+    pixels = np.rint(grown_box(box_fractions, spec)).astype(np.int64)
+    return np.asarray(np.clip(pixels, 0, spec.size_px), dtype=np.int64)
+
+
+def grown_box(box_fractions: ArrayLike, spec: PaperSpec) -> Array:
+    """Return the rectangle of a box map before it is rounded and cut off at the crop's border.
+
+    :param box_fractions: (..., 4) x1 y1 x2 y2 in fractions of the crop.
+    :return: (..., 4) x1 y1 x2 y2 [px].
+    """
     box = np.asarray(box_fractions, dtype=np.float64)
     margin = spec.box_margin * (box[..., 2:] - box[..., :2])
     grown = np.concatenate([box[..., :2] - margin, box[..., 2:] + margin], axis=-1)
-    pixels = np.rint(grown * spec.size_px).astype(np.int64)
-    return np.asarray(np.clip(pixels, 0, spec.size_px), dtype=np.int64)
+    return np.asarray(grown * spec.size_px)
 
 
 def box_map(rectangle: ArrayLike, size_px: int) -> NDArray[np.float32]:

@@ -25,10 +25,17 @@ def symmetric_choice(C: Tensor, R_reference: Tensor, R_gt: Tensor, R_sym: Tensor
     :param R_sym: (S, 3, 3).
     :return: (K,) int64 in 0..S-1.
     """
-    # in double precision: neighbours of a continuous symmetry are nearly as good as each other,
-    # and which one wins must not depend on how a processor adds
+    return symmetric_nearness(C, R_reference, R_gt, R_sym).argmax(1)
+
+
+def symmetric_nearness(C: Tensor, R_reference: Tensor, R_gt: Tensor, R_sym: Tensor) -> Tensor:
+    """Return what :func:`symmetric_choice` maximises, (K, S) float64.
+
+    In double precision: neighbours of a continuous symmetry are nearly as good as each other, and
+    which one wins must not depend on how a processor adds.
+    """
     M = C.double() @ R_reference.double().transpose(1, 2) @ R_gt.double()
-    return torch.einsum('kij,sji->ks', M, R_sym.double()).argmax(1)
+    return torch.einsum('kij,sji->ks', M, R_sym.double())
 
 
 def second_moment(vertices: Tensor) -> Tensor:
@@ -47,14 +54,23 @@ def rotation_soft_label(R_gt: Tensor, R_bins: Tensor, vertices: Tensor, T_symmet
     :param diameter: of the object.
     :return: (K,) in 0..1, ``exp(-mean displacement / (0.03 diameter))``.
     """
-    R_sym, t_sym = T_symmetries[:, :3, :3], T_symmetries[:, :3, 3]
-    chosen = symmetric_choice(second_moment(vertices), R_bins, R_gt, R_sym)
+    chosen = symmetric_choice(second_moment(vertices), R_bins, R_gt, T_symmetries[:, :3, :3])
+    return label_of_choice(R_gt, R_bins, vertices, T_symmetries[chosen], diameter)
+
+
+def label_of_choice(R_gt: Tensor, R_bins: Tensor, vertices: Tensor, T_chosen: Tensor,
+                    diameter: float) -> Tensor:
+    """Return how right each rotation bin is under a symmetry of its own.
+
+    :param T_chosen: (K, 4, 4) one symmetry for each bin.
+    :return: (K,); see :func:`rotation_soft_label`.
+    """
+    R_sym, t_sym = T_chosen[:, :3, :3], T_chosen[:, :3, 3]
     distance = []
     for rows in torch.arange(len(R_bins), device=R_bins.device).split(
             max(1, _CHUNK // (3 * len(vertices)))):
-        s = chosen[rows]
-        R_between = R_gt @ R_sym[s] - R_bins[rows]
-        moved = vertices @ R_between.transpose(1, 2) + (t_sym[s] @ R_gt.T)[:, None]
+        R_between = R_gt @ R_sym[rows] - R_bins[rows]
+        moved = vertices @ R_between.transpose(1, 2) + (t_sym[rows] @ R_gt.T)[:, None]
         distance.append(torch.linalg.vector_norm(moved, dim=2).mean(1))
     return torch.exp(-torch.cat(distance) / (SHARPNESS * diameter))
 
