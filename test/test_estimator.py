@@ -290,6 +290,29 @@ def test_every_crop_of_a_detection_is_asked_about(tiny_model, monkeypatch):
     assert (apart + 99 * np.eye(8) > 1.0).all()
 
 
+def test_a_crowd_is_answered_in_parts(tiny_model, estimator, monkeypatch):
+    """However many detections, memory is taken for 32 crops; poses are those of few."""
+    counts, run = [], estimator.backend.run
+
+    def noted(graph: str, inputs: Arrays) -> dict[str, Any]:
+        counts.append(len(inputs['class_index']))
+        return run(graph, inputs)
+
+    expected = estimator(IMAGE, CAMERA, DETECTIONS)
+    monkeypatch.setattr(estimator.backend, 'run', noted)
+    result = estimator.estimate(IMAGE, CAMERA, DETECTIONS * 9)
+    assert max(counts) == 32 and len(result.poses) == 45
+    assert result.cache_hits + result.cache_misses == 45
+    assert [p.detection_index for p in result.poses] == list(range(45))
+    for pose, same in zip(result.poses, expected * 9, strict=True):
+        np.testing.assert_allclose(pose.T_camera_object, same.T_camera_object, atol=1e-4)
+    three = load(tiny_model, crops=3)
+    monkeypatch.setattr(three.backend, 'run', noted)
+    counts.clear()
+    assert len(three(IMAGE, CAMERA, DETECTIONS * 9)) == 45
+    assert max(counts) == 30  # no detection is torn apart
+
+
 def test_there_must_be_a_crop(tiny_model):
     """None at all is refused by name."""
     with pytest.raises(SpecError, match='crops must be at least 1, got 0'):

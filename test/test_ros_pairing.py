@@ -48,3 +48,51 @@ def test_a_stamp_that_is_no_time_reaches_no_filter(monkeypatch, name, sec, nanos
     for topic, message in zip(names, frame(9), strict=True):
         inputs._received(message, topic)
     assert [f.image.header.stamp.sec for f in frames] == [9]
+
+
+def paired_inputs(queue=10):
+    """Return inputs that no topic feeds, the frames they complete, and what they drop."""
+    frames, drop = [], Mock()
+    return pairing.PairedInputs(Mock(), NodeParameters(queue=queue), QoSProfile(depth=5),
+                                frames.append, drop, Mock()), frames, drop
+
+
+def test_an_image_that_replaces_another_is_counted():
+    """Of two with one stamp the first will not be answered."""
+    inputs, frames, drop = paired_inputs()
+    image, info, detections = frame(5)
+    for message, name in ((image, 'image'), (frame(5)[0], 'image'), (info, 'camera_info'),
+                          (detections, 'detections')):
+        inputs._received(message, name)
+    assert len(frames) == 1
+    assert [call.args[0] for call in drop.call_args_list] == ['unpaired']
+
+
+def test_of_images_out_of_order_the_oldest_is_given_up():
+    """What is counted as unpaired is not answered as well."""
+    inputs, frames, drop = paired_inputs(queue=2)
+    for second in (7, 6, 8):
+        inputs._received(frame(second)[0], 'image')
+    assert drop.call_count == 1
+    for second in (6, 7, 8):
+        for message, name in zip(frame(second)[1:], ('camera_info', 'detections'), strict=True):
+            inputs._received(message, name)
+    assert [f.image.header.stamp.sec for f in frames] == [7, 8]
+
+
+def test_inputs_that_cannot_all_be_subscribed_leave_none(monkeypatch):
+    """A failed activation can be repeated for weeks."""
+    made = []
+
+    def subscriber(node, kind, topic, **options):
+        if len(made) == 2:
+            raise RuntimeError('no more')
+        made.append(Mock())
+        return made[-1]
+
+    monkeypatch.setattr(pairing.message_filters, 'Subscriber', subscriber)
+    node = Mock()
+    with pytest.raises(RuntimeError, match='no more'):
+        pairing.PairedInputs(node, NodeParameters(), QoSProfile(depth=5), Mock(), Mock(), Mock())
+    assert [call.args[0] for call in node.destroy_subscription.call_args_list] == [
+        m.sub for m in made]

@@ -9,6 +9,7 @@ import pytest
 pytest.importorskip('rclpy', reason='needs the ROS wheels or a ROS installation')
 pytest.importorskip('vision_msgs', reason='needs ros_pip/interfaces or a ROS installation')
 
+from lifecycle_msgs.msg import Transition
 from ros_support import frame, node_fixture, values
 from sensor_msgs.msg import Image
 from stand_in_node import HALF_SIZE_M
@@ -66,6 +67,21 @@ def test_markers_are_the_meshes_at_their_poses(client):
     assert client.spin(lambda: len(received) > count)
     assert [(m.ns, m.action) for m in received[-1].markers] == [
         ('duck_2', Marker.DELETE), ('duck', Marker.ADD)]
+
+
+def test_markers_are_taken_back_when_the_node_stops(client):
+    """Also those that were to stay for ever."""
+    received = _listen(client, MarkerArray, 'markers')
+    assert client.set_parameter('marker_lifetime_s', 0.0).successful
+    client.answer(frame(15, ('duck',), ('brick',)))
+    assert client.spin(lambda: received)
+    count = len(received)
+    assert client.transition(Transition.TRANSITION_DEACTIVATE)
+    assert client.spin(lambda: len(received) > count)
+    assert [(m.ns, m.action) for m in received[-1].markers] == [
+        ('brick', Marker.DELETE), ('duck', Marker.DELETE)]
+    assert client.transition(Transition.TRANSITION_ACTIVATE)
+    assert client.set_parameter('marker_lifetime_s', 1.0).successful
 
 
 def test_the_overlay_is_the_image_with_the_objects_in_it(client):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
@@ -90,6 +91,24 @@ class BaseEstimator(ABC, Generic[ModelT]):
         return PoseEstimate(item.label, item.object_id, T, score, i,
                             detection.detection_id, np.asarray(detection.box_xyxy, np.float64),
                             bin_index)
+
+
+class StageClock:
+    """Adds up time by stage.
+
+    :param seconds: by stage.
+    """
+
+    def __init__(self) -> None:
+        """Start."""
+        self.seconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, stage: str) -> None:
+        """Count the time since the last lap for a stage."""
+        now = time.perf_counter()
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._last
+        self._last = now
 
 
 def sigmoid(logits: NDArray[np.floating[Any]]) -> Array:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from ..geometry.se3 import Array, make_transform, rotation_from_6d, rotation_to_
 from ..geometry.view_prior import allowed_bins
 from ..rendering.template_store import TemplateStore
 from .backend import Backend, RuntimeOptions
-from .base_estimator import BaseEstimator, sigmoid
+from .base_estimator import BaseEstimator, StageClock, sigmoid
 from .consensus import consensus
 from .model_directory import ModelDirectory, read_model_directory
 from .opening import open_backend
@@ -31,6 +30,7 @@ from .uncertainty import Posed, PoseSpread, pose_spreads
 
 DEFAULT_CACHE_BYTES = 256 << 20
 DEFAULT_CROPS = 3
+MOST_CROPS = 32  # in one batch, which takes about 4 MB of memory for each
 LARGEST_TURN_RAD = np.radians(12.0)
 IDENTITY_6D = np.array([1.0, 0.0, 0.0, 0.0, 1.0, 0.0])
 Outputs = dict[str, NDArray[Any]]
@@ -96,32 +96,41 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
 
     def _estimate(self, image: NDArray[np.uint8], camera: Camera,
                   detections: Sequence[Detection]) -> FrameResult:
-        """Answer all detections in one batch."""
-        seconds: dict[str, float] = {}
-        start = _lap(seconds, 'crop', None)
+        """Answer all detections, as many in one batch as memory should be taken for."""
+        clock = StageClock()
         crops, skipped = self._crops(image, camera, detections)
-        start = _lap(seconds, 'crop', start)
-        if not crops:
-            return FrameResult([], skipped, seconds)
+        clock.lap('crop')
+        poses: list[PoseEstimate] = []
+        count, hits, misses = len(self.turns_rad), 0, 0
+        size = max(MOST_CROPS // count, 1) * count
+        for first in range(0, len(crops), size):
+            part = self._answer(crops[first:first + size], skipped, clock)
+            poses += part.poses
+            hits, misses = hits + part.cache_hits, misses + part.cache_misses
+        skipped.sort(key=lambda s: s.detection_index)
+        return FrameResult(poses, skipped, clock.seconds, hits, misses)
+
+    def _answer(self, crops: Sequence[_Crop], skipped: list[Skipped],
+                clock: StageClock) -> FrameResult:
+        """Answer a batch."""
         classes = np.array([c.class_index for c in crops], np.int64)
         coarse = self.backend.run('stage1', {
             'image': np.stack([c.image for c in crops]), 'class_index': classes})
         bins = self._best_bins(coarse['rotation_logits'], classes)
-        start = _lap(seconds, 'stage1', start)
+        clock.lap('stage1')
         hits = misses = 0
         if self.stage1_only:
             fine = _coarse_answer(coarse)
         else:
             templates, hits, misses = self._templates(crops, coarse, bins)
-            start = _lap(seconds, 'template', start)
+            clock.lap('template')
             fine = self._refine(coarse, templates, classes)
-            start = _lap(seconds, 'stage2', start)
+            clock.lap('stage2')
         poses = self._decode(crops, bins, fine, skipped)
         if poses and not self.stage1_only and (self.spreads or self.model.covariance_law):
             poses = self._with_covariance(poses, crops, coarse)
-        _lap(seconds, 'decode', start)
-        skipped.sort(key=lambda s: s.detection_index)
-        return FrameResult(poses, skipped, seconds, hits, misses)
+        clock.lap('decode')
+        return FrameResult(poses, skipped, clock.seconds, hits, misses)
 
     def _crops(self, image: NDArray[np.uint8], camera: Camera,
                detections: Sequence[Detection]) -> tuple[list[_Crop], list[Skipped]]:
@@ -249,10 +258,3 @@ def _coarse_answer(coarse: Outputs) -> Outputs:
     peak = coarse['rotation_logits'].max(axis=1)
     return {'six': np.tile(IDENTITY_6D, (count, 1)), 'fine_xy': coarse['xy'],
             'fine_log_size': coarse['log_size'], 'quality': peak}
-
-
-def _lap(seconds: dict[str, float], stage: str, start: float | None) -> float:
-    now = time.perf_counter()
-    if start is not None:
-        seconds[stage] = now - start
-    return now

@@ -6,7 +6,6 @@ shortcuts are measured against, and what runs published weights.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,7 @@ from ..geometry.se3 import Array, rotation_from_6d
 from ..rendering.paper_template import draw_template
 from ..rendering.renderer import Renderer
 from .backend import Backend, RuntimeOptions
-from .base_estimator import BaseEstimator, sigmoid
+from .base_estimator import BaseEstimator, StageClock, sigmoid
 from .opening import open_backend
 from .paper_model import PaperModel, read_paper_model
 from .poses import Detection, FrameResult, PoseEstimate, Skipped
@@ -94,19 +93,18 @@ class PaperEstimator(BaseEstimator[PaperModel]):
     def _estimate(self, image: NDArray[np.uint8], camera: Camera,
                   detections: Sequence[Detection]) -> FrameResult:
         """Answer the detections one after the other."""
-        seconds = dict.fromkeys(('crop', 'stage1', 'template', 'stage2', 'decode'), 0.0)
-        poses, skipped = [], []
+        poses, skipped, clock = [], [], StageClock()
         pinhole = camera
         if camera.distortion_model != 'none' and detections:
             image, pinhole = straightened(image, camera)
         for i, detection in enumerate(detections):
             task = self._task(i, detection, camera, pinhole)
-            answer = task if isinstance(task, Skipped) else self._answer(task, image, seconds)
+            answer = task if isinstance(task, Skipped) else self._answer(task, image, clock)
             if isinstance(answer, Skipped):
                 skipped.append(answer)
             else:
                 poses.append(answer)
-        return FrameResult(poses, skipped, seconds)
+        return FrameResult(poses, skipped, clock.seconds)
 
     def _task(self, i: int, detection: Detection, camera: Camera,
               pinhole: Camera) -> _Task | Skipped:
@@ -117,8 +115,7 @@ class PaperEstimator(BaseEstimator[PaperModel]):
         return self._locate(i, detection, locate)
 
     def _answer(self, task: _Task, image: NDArray[np.uint8],
-                seconds: dict[str, float]) -> PoseEstimate | Skipped:
-        clock = _Clock(seconds)
+                clock: StageClock) -> PoseEstimate | Skipped:
         crops = task.crops
         classes = np.full(self.spec.turns, self.model.class_indices[task.object_index], np.int64)
         pixels = network_input(image, crops)
@@ -192,16 +189,3 @@ def straightened_box(box_xyxy: Array, camera: Camera, pinhole: Camera) -> Array:
                        'viewing ray')
     left, top, right, bottom = pinhole.project(rays)
     return np.array([left[0], top[1], right[0], bottom[1]])
-
-
-class _Clock:
-    """Adds up time by stage."""
-
-    def __init__(self, seconds: dict[str, float]) -> None:
-        self._seconds, self._last = seconds, time.perf_counter()
-
-    def lap(self, stage: str) -> None:
-        """Count the time since the last lap for a stage."""
-        now = time.perf_counter()
-        self._seconds[stage] += now - self._last
-        self._last = now

@@ -7,6 +7,7 @@ from typing import Any
 
 from builtin_interfaces.msg import Duration
 from geometry_msgs.msg import Vector3
+from std_msgs.msg import Header
 from visualization_msgs.msg import Marker, MarkerArray
 
 from ..inference.poses import PoseEstimate
@@ -21,6 +22,7 @@ class Markers:
     def __init__(self) -> None:
         """Start with nothing shown."""
         self._shown: set[str] = set()
+        self._header = Header()
 
     def message(
         self, header: Any, scene: Scene, objects: Mapping[str, ObjectModel], *,
@@ -40,7 +42,14 @@ class Markers:
             nanoseconds = round(lifetime_s * 1e9)
             marker.lifetime = Duration(sec=nanoseconds // 10**9, nanosec=nanoseconds % 10**9)
             markers.append(marker)
-        self._shown = set(scene.names)
+        self._shown, self._header = set(scene.names), header
+        return MarkerArray(markers=markers)
+
+
+    def farewell(self) -> MarkerArray:
+        """Return what takes back all that is shown; empty when nothing is."""
+        markers = [_gone(self._header, name) for name in sorted(self._shown)]
+        self._shown = set()
         return MarkerArray(markers=markers)
 
 

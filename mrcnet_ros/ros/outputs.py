@@ -102,6 +102,12 @@ class Pictures:
             self._drawn_s = start
             self._waiting.put(answer)
 
+    def take_back(self) -> None:
+        """Take all markers back, which may have been meant to stay for ever."""
+        message = self._markers.farewell()
+        if message.markers:
+            self._outputs.publish_markers(message)
+
     def close(self) -> None:
         """Free the renderer, when the picture being drawn is done."""
         self._waiting.close()

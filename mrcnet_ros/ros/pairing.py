@@ -50,7 +50,13 @@ class PairedInputs:
         self._latest_ns: dict[str, int] = {}
         self._back = dict.fromkeys(self._types, 0)
         self._synchronize()
-        self._subscribers = [self._subscribe(name, qos) for name in self._types]
+        self._subscribers: list[Any] = []
+        try:
+            for name in self._types:
+                self._subscribers.append(self._subscribe(name, qos))
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Unsubscribe."""
@@ -97,9 +103,11 @@ class PairedInputs:
             self._forget_after(stamp + JUMP_NS)
         self._latest_ns[name] = max(self._latest_ns.get(name, stamp), stamp)
         held = self._held[name]
+        if stamp in held and name == 'image':
+            self._drop('unpaired', 'another image came with its stamp')
         held[stamp] = message
         while len(held) > self._queue:
-            self._give_up(name, next(iter(held)))
+            self._give_up(name, min(held))  # as the synchronizers do
         self._sources[name].signalMessage(message)
 
     def _forget_after(self, latest: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
@@ -77,6 +78,9 @@ class Worker:
                 self._node.tally.drop(error.reason, str(error))
             except Exception as error:  # one frame must not end the node
                 self._node.tally.drop('failed', f'{type(error).__name__}: {error}')
+                self._node.get_logger().error(traceback.format_exc(), throttle_duration_sec=60.0)
+        assert self._pictures is not None
+        self._pictures.take_back()
 
     def _answer_frame(self, handler: FrameHandler, frame: Frame) -> None:
         parameters, start = self._node.parameters, time.perf_counter()
