@@ -220,8 +220,9 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
         """Return the covariances; None without a law, and where one is not finite."""
         if self.model.covariance_law is None:
             return [None] * len(spreads)
-        return [C if np.isfinite(C).all() else None
-                for C in self.model.covariance_law.covariances(spreads)]
+        covariances = self.model.covariance_law.covariances(spreads)
+        finite = np.isfinite(covariances.sum(axis=(1, 2)))
+        return [C if good else None for C, good in zip(covariances, finite, strict=True)]
 
 
 def crop_turns(count: int) -> Array:
