@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -59,19 +60,20 @@ def make_composer(banks: list[ViewBank], lights: np.ndarray, **changes: object) 
 def capture_crops(monkeypatch: pytest.MonkeyPatch) -> list[CropCamera]:
     """Note the crop camera of every sample; a sample itself does not keep it."""
     crops: list[CropCamera] = []
-    encode = composer_module.encode_translation
+    look = Composer._crop
 
-    def noted(t: np.ndarray, crop: CropCamera, diameter_m: float) -> np.ndarray:
+    def noted(*arguments: Any) -> tuple[CropCamera, Any]:
+        crop, H_crop_layout = look(*arguments)
         crops.append(crop)
-        return encode(t, crop, diameter_m)
+        return crop, H_crop_layout
 
-    monkeypatch.setattr(composer_module, 'encode_translation', noted)
+    monkeypatch.setattr(Composer, '_crop', noted)
     return crops
 
 
 def pose_in_crop(sample: Sample, crop: CropCamera, bank: ViewBank) -> np.ndarray:
     """Return the T_crop_object that the labels of a sample describe, (4, 4) [m]."""
-    t = decode_translation(sample.xy, sample.log_size, crop, bank.diameter_m)
+    t = decode_translation(sample.xy, sample.log_size, crop.focal, bank.diameter_m)
     return make_transform(rotation_to_axis(t).T @ sample.R_ray_object, t)
 
 

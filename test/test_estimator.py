@@ -13,6 +13,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from decoding import decode_pose
 from scipy.optimize import brentq
 
 from mrcnet_ros.errors import BoxError, ImageError, SpecError
@@ -29,7 +30,7 @@ from mrcnet_ros.geometry.se3 import (
 )
 from mrcnet_ros.geometry.view_prior import allowed_bins
 from mrcnet_ros.inference.backend import Arrays, HostBackend
-from mrcnet_ros.inference.estimator import PoseEstimator, crop_turns, decode_pose
+from mrcnet_ros.inference.estimator import PoseEstimator, crop_turns
 from mrcnet_ros.inference.model_directory import read_model_directory, write_covariance_law
 from mrcnet_ros.inference.poses import Detection, PoseEstimate
 from mrcnet_ros.inference.uncertainty import CovarianceLaw
@@ -390,7 +391,7 @@ def encode(T: np.ndarray, crop: CropCamera, R_bin: np.ndarray, diameter_m: float
     t_crop = crop.R_crop_camera @ T[:3, 3]
     R_ray_object = rotation_to_axis(t_crop) @ crop.R_crop_camera @ T[:3, :3]
     residual = R_ray_object @ R_bin.T
-    code = encode_translation(t_crop, crop, diameter_m)
+    code = encode_translation(t_crop, crop.focal, diameter_m)
     return np.concatenate([residual[:, 0], residual[:, 1]]), code[:2], float(code[2])
 
 

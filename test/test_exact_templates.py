@@ -49,7 +49,7 @@ def test_at_the_canonical_pose_both_templates_are_the_same(pair):
     view = crop_camera(CAMERA, [100, 80, 180, 160], cached.spec.crop)
     for class_index, item in enumerate(cached.model.objects):
         t = np.array([0.0, 0.0, spec.distance_diameters * item.diameter_m])
-        code = encode_translation(t, view, item.diameter_m)
+        code = encode_translation(t, view.focal, item.diameter_m)
         crop = type('Crop', (), {'class_index': class_index, 'camera': view})()
         coarse = {'xy': code[None, :2], 'log_size': code[None, 2]}
         for bin_index in (0, 5, 17):
@@ -65,7 +65,7 @@ def test_the_warp_of_stage_2_brings_the_template_back_to_the_crop():
     spec, size_px, diameter_m = TemplateSpec(size_px=64), 96, 0.12
     crop = crop_camera(CAMERA, [40, 30, 100, 110], CropSpec(size_px=size_px))
     t = np.array([0.03, -0.02, 0.5])
-    x, y, log_size = encode_translation(t, crop, diameter_m)
+    x, y, log_size = encode_translation(t, crop.focal, diameter_m)
     K = template_intrinsics_at(t, crop, spec, diameter_m)
     points = np.random.default_rng(0).normal(scale=0.04, size=(50, 3)) @ exp_so3([1, 2, 3]) + t
 

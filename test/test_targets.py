@@ -152,7 +152,7 @@ def off_axis() -> tuple[Batch, ObjectShapes, Poses]:
         batch_of(rotation_to_axis(T[:, :3, 3]) @ T[:, :3, :3], 0, focal=400.0 / 96)._replace(
             xy=torch.tensor(code[:, :2]).float(), log_size=torch.tensor(code[:, 2]).float())
         for T in (make_transform(R, t), make_transform(R, t) @ symmetry)
-        for code in [encode_translation(T[:, :3, 3], crop, diameter_m)])
+        for code in [encode_translation(T[:, :3, 3], crop.focal, diameter_m)])
     return (batch, shapes_of(np.stack([np.eye(4), symmetry])),
             Poses(turned.rotation, turned.xy, turned.log_size))
 

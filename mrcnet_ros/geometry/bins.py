@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..specs import BinSpec
-from .crop import CropCamera
 from .se3 import Array
 
 
@@ -32,28 +31,32 @@ def cell_centres(bins: BinSpec) -> Array:
     return (np.arange(bins.cells) + 0.5) / bins.cells - 0.5
 
 
-def encode_translation(t_crop_object: ArrayLike, crop: CropCamera, diameter_m: float) -> Array:
+def encode_translation(t_crop_object: ArrayLike, focal: ArrayLike, diameter_m: ArrayLike) -> Array:
     """Describe a translation in units that a network can predict.
 
     :param t_crop_object: (..., 3) [m] in the crop camera's frame, z > 0.
+    :param focal: (...) of the crop camera in crop widths.
+    :param diameter_m: (...) of the object.
     :return: (..., 3): x and y offset from the crop's centre in crop widths, log relative size.
     """
     t = np.asarray(t_crop_object, dtype=np.float64)
-    xy = crop.focal_px * t[..., :2] / t[..., 2:] / crop.size_px
-    size = np.log(diameter_m * crop.focal_px / (t[..., 2:] * crop.size_px))
-    return np.concatenate([xy, size], axis=-1)
+    focal = np.asarray(focal, dtype=np.float64)[..., None]
+    size = np.log(np.asarray(diameter_m)[..., None] * focal / t[..., 2:])
+    return np.concatenate([focal * t[..., :2] / t[..., 2:], size], axis=-1)
 
 
 def decode_translation(
-    xy: ArrayLike, log_size: ArrayLike, crop: CropCamera, diameter_m: float
+    xy: ArrayLike, log_size: ArrayLike, focal: ArrayLike, diameter_m: ArrayLike
 ) -> Array:
     """Undo :func:`encode_translation`.
 
     :param xy: (..., 2) offset from the crop's centre in crop widths.
     :param log_size: (...) log relative size.
+    :param focal: (...) of the crop camera in crop widths.
+    :param diameter_m: (...) of the object.
     :return: (..., 3) t_crop_object [m].
     """
-    xy = np.asarray(xy, dtype=np.float64)
-    focal = crop.focal_px / crop.size_px
-    depth_m = diameter_m * focal / np.exp(np.asarray(log_size, dtype=np.float64))
-    return np.concatenate([xy / focal * depth_m[..., None], depth_m[..., None]], axis=-1)
+    xy, focal = np.asarray(xy, dtype=np.float64), np.asarray(focal, dtype=np.float64)
+    depth_m = np.asarray(diameter_m) * focal / np.exp(np.asarray(log_size, dtype=np.float64))
+    lateral_m = xy * (depth_m / focal)[..., None]
+    return np.concatenate([lateral_m, depth_m[..., None]], axis=-1)

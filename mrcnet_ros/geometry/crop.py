@@ -38,6 +38,11 @@ class CropCamera:
         """Focal length of the crop, the same in both directions."""
         return float(self.K_crop[0, 0])
 
+    @property
+    def focal(self) -> float:
+        """Focal length in crop widths."""
+        return self.focal_px / self.size_px
+
 
 def pinhole(focal_px: float, size_px: int) -> Array:
     """Return the intrinsics of a square image with a centred principal point.

@@ -179,11 +179,10 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
                 skipped: list[Skipped]) -> list[PoseEstimate]:
         """Turn the network's numbers into poses, and those of one detection into one."""
         scores = sigmoid(fine['quality'])
-        T = np.stack([
-            decode_pose(fine['six'][i], fine['fine_xy'][i], float(fine['fine_log_size'][i]),
-                        self.grid[bins[i]], crop.camera,
-                        self.model.objects[crop.class_index].diameter_m)
-            for i, crop in enumerate(crops)])
+        T = decode_poses(
+            fine['six'], fine['fine_xy'], fine['fine_log_size'], self.grid[bins],
+            [crop.camera for crop in crops],
+            np.array([self.model.objects[crop.class_index].diameter_m for crop in crops]))
         poses, count = [], len(self.turns_rad)
         for first in range(0, len(crops), count):
             crop, rows = crops[first], np.arange(first, first + count)
@@ -236,21 +235,24 @@ def crop_turns(count: int) -> Array:
     return turns[np.argsort(np.abs(turns), kind='stable')]
 
 
-def decode_pose(six: ArrayLike, xy: ArrayLike, log_size: float, R_bin: Array,
-                crop: CropCamera, diameter_m: float) -> Array:
-    """Turn the network's numbers into a pose in the full camera's frame.
+def decode_poses(six: ArrayLike, xy: ArrayLike, log_size: ArrayLike, R_bin: Array,
+                 crops: Sequence[CropCamera], diameter_m: Array) -> Array:
+    """Turn the network's numbers into poses in the full camera's frame.
 
-    :param six: (6,) residual rotation.
-    :param xy: (2,) offset of the object's origin from the crop's centre in crop widths.
-    :param log_size: log relative size.
-    :param R_bin: (3, 3) rotation bin, seen along the ray to the object's origin.
-    :return: (4, 4) T_camera_object [m].
+    :param six: (N, 6) residual rotations.
+    :param xy: (N, 2) offsets of the objects' origins from the crops' centres in crop widths.
+    :param log_size: (N,) log relative sizes.
+    :param R_bin: (N, 3, 3) rotation bins, seen along the rays to the objects' origins.
+    :param crops: (N,) cameras of the crops.
+    :param diameter_m: (N,) of the objects.
+    :return: (N, 4, 4) T_camera_object [m].
     """
-    t_crop = decode_translation(xy, log_size, crop, diameter_m)
+    t_crop = decode_translation(xy, log_size, [crop.focal for crop in crops], diameter_m)
     R_ray_object = rotation_from_6d(six) @ R_bin
-    R_crop_object = rotation_to_axis(t_crop).T @ R_ray_object
-    R_camera_crop = crop.R_crop_camera.T
-    return make_transform(R_camera_crop @ R_crop_object, R_camera_crop @ t_crop)
+    R_crop_object = np.swapaxes(rotation_to_axis(t_crop), 1, 2) @ R_ray_object
+    R_camera_crop = np.stack([crop.R_crop_camera.T for crop in crops])
+    t_camera = (R_camera_crop @ t_crop[..., None])[..., 0]
+    return make_transform(R_camera_crop @ R_crop_object, t_camera)
 
 
 def _coarse_answer(coarse: Outputs) -> Outputs:

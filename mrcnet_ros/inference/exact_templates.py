@@ -55,7 +55,7 @@ class ExactPoseEstimator(PoseEstimator):
         images, coordinates = [], []
         for i, (crop, bin_index) in enumerate(zip(crops, bins, strict=True)):
             item = self.model.objects[crop.class_index]
-            t = decode_translation(coarse['xy'][i], coarse['log_size'][i], crop.camera,
+            t = decode_translation(coarse['xy'][i], coarse['log_size'][i], crop.camera.focal,
                                    item.diameter_m)
             K = template_intrinsics_at(t, crop.camera, self.spec.template, item.diameter_m)
             R = rotation_to_axis(t).T @ self.grid[bin_index]

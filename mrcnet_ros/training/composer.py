@@ -119,11 +119,11 @@ class Composer:
         R_crop_view = crop.R_crop_camera @ _roll(tilt)
         R_crop_object = R_crop_view @ bank.R_camera_object[view]
         t = R_crop_view @ t_view
-        code = encode_translation(t, crop, bank.diameter_m)
+        code = encode_translation(t, crop.focal, bank.diameter_m)
         H_view_crop = np.asarray(np.linalg.inv(H_crop_layout @ A_layout_view), np.float64)
         coordinates, cells = _dense_targets(bank, view, H_view_crop, alpha)
         return Sample(image, class_index, rotation_to_axis(t) @ R_crop_object, code[:2],
-                      float(code[2]), crop.focal_px / crop.size_px, coordinates, cells, fraction)
+                      float(code[2]), crop.focal, coordinates, cells, fraction)
 
     def _others(self, rng: np.random.Generator, mask: NDArray[np.bool_]) -> list[_Other]:
         """Place other objects behind and in front, in the layout image."""
