@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -172,3 +173,36 @@ def test_a_checkpoint_of_another_configuration_is_refused(tiny_model, tmp_path):
     with pytest.raises((ModelError, SpecError), match=r'checkpoint\.pt.*another model spec'):
         export_checkpoint(tiny_model.checkpoint, config, tmp_path / 'model')
     assert not (tmp_path / 'model').exists()
+
+
+def weights_of(folder):
+    """Return the weights of a model directory."""
+    return torch.load(folder / 'weights.pt', weights_only=True)['average']
+
+
+def test_a_mean_lies_between_the_model_and_the_one_it_came_from(tiny_model, tmp_path):
+    """Each weight is half way; with itself a model stays what it is."""
+    other = shutil.copytree(tiny_model.path, tmp_path / 'other')
+    state = torch.load(other / 'weights.pt', weights_only=True)
+    state['average'] = {k: v + 1 if v.is_floating_point() else v
+                        for k, v in state['average'].items()}
+    torch.save(state, other / 'weights.pt')
+    for model, offset in ((tiny_model.path, 0.0), (other, 0.5)):
+        mean = weights_of(export_checkpoint(tiny_model.checkpoint, tiny_model.config,
+                                            tmp_path / 'mean', mean_with=model))
+        for name, value in weights_of(tiny_model.path).items():
+            if value.is_floating_point():
+                torch.testing.assert_close(mean[name].float(), value.float() + offset,
+                                           atol=2e-3, rtol=2e-3)
+
+
+def test_a_mean_with_a_model_of_other_objects_is_refused(tiny_model, tmp_path):
+    """Rows would belong to other objects."""
+    other = shutil.copytree(tiny_model.path, tmp_path / 'other')
+    values = json.loads((other / 'model.json').read_text())
+    values['objects'].reverse()
+    (other / 'model.json').write_text(json.dumps(values))
+    with pytest.raises(ModelError, match=r"of \['box', 'blob'\], the checkpoint of \['blob"):
+        export_checkpoint(tiny_model.checkpoint, tiny_model.config, tmp_path / 'mean',
+                          mean_with=other)
+    assert not (tmp_path / 'mean').exists()

@@ -24,6 +24,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help='the model directory, made when needed')
     parser.add_argument('--checkpoint', type=Path, default=None, metavar='FILE',
                         help='default: checkpoint.pt in the output folder of the configuration')
+    parser.add_argument('--mean-with', type=Path, metavar='DIR',
+                        help='write the mean of the checkpoint and of the weights of this model '
+                             'directory, which the training started from')
     parser.add_argument('--model', type=Path, metavar='DIR',
                         help='build engines of this model directory, without a configuration')
     engines = parser.add_argument_group('engines, built ahead of the first start')
@@ -57,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
 
         config = read_config(args.config)
         checkpoint = args.checkpoint or config.output / 'checkpoint.pt'
-        print(export_checkpoint(checkpoint, config, args.output))
+        print(export_checkpoint(checkpoint, config, args.output, args.mean_with))
     if args.backend is not None:
         _build(args)
     return 0

@@ -11,6 +11,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
+from ..errors import ModelError
 from ..inference.model_directory import MODEL_FILE, WEIGHTS_FILE
 from ..network.mrcnet import MrcNet
 from ..objects import ObjectModel
@@ -18,26 +21,32 @@ from ..specs import FORMAT_VERSION, ModelSpec, PaperSpec, ViewPrior
 from ..training.checkpoint import load_checkpoint, save_checkpoint
 from ..training.config import TrainConfig
 from ..training.identity import IDENTITY, check_identity, identity_of
+from ..training.warm_start import read_start
 from .onnx_export import export_graphs
 
 
-def export_checkpoint(checkpoint: Path, config: TrainConfig, output: Path) -> Path:
+def export_checkpoint(checkpoint: Path, config: TrainConfig, output: Path,
+                      mean_with: Path | None = None) -> Path:
     """Write the averaged weights of a checkpoint as a model directory.
 
     Files that are in the directory already and are not part of a model, such as a model card,
     stay. The new files replace the old ones only when all of them are written and checked.
 
     :param config: that the checkpoint was trained with.
+    :param mean_with: directory of a model of the same objects that the training started from; what
+        is written is the mean of both, often better than either.
     :return: the directory.
-    :raises ModelError: when the checkpoint cannot be read, is of other objects or of another view
-        prior than the configuration's, or an exported graph is not equal.
+    :raises ModelError: when the checkpoint or the other model cannot be read, is of other objects
+        or of another view prior than the configuration's, or an exported graph is not equal.
     """
     state = load_checkpoint(checkpoint, config.spec)
     objects = config.load_objects()
     identity = identity_of(objects, config.view_prior, config.seed)
     check_identity(checkpoint, state, identity, ('objects', 'view_prior'))
     network = MrcNet(spec=config.spec, objects=len(objects))
-    weights = {k: v.half() if v.is_floating_point() else v for k, v in state['average'].items()}
+    weights = state['average'] if mean_with is None else _mean(
+        state['average'], mean_with, config.spec, objects)
+    weights = {k: v.half() if v.is_floating_point() else v for k, v in weights.items()}
     network.load_state_dict(weights)
     network.eval()
     output.mkdir(parents=True, exist_ok=True)
@@ -56,6 +65,20 @@ def export_checkpoint(checkpoint: Path, config: TrainConfig, output: Path) -> Pa
                 os.replace(path, output / path.name)
         os.replace(folder / MODEL_FILE, output / MODEL_FILE)
     return output
+
+
+def _mean(weights: dict[str, Tensor], model_dir: Path, spec: ModelSpec,
+          objects: Sequence[ObjectModel]) -> dict[str, Tensor]:
+    """Return the mean of weights and those of a model directory.
+
+    :raises ModelError: when the directory cannot be read or is of other objects.
+    """
+    other, labels = read_start(model_dir, spec), tuple(o.label for o in objects)
+    if other.labels != labels:
+        raise ModelError(model_dir, f'is of {list(other.labels)}, the checkpoint of '
+                                    f'{list(labels)}', 'the mean needs the same objects in order')
+    return {k: (v.float() + other.weights[k].float()) / 2 if v.is_floating_point() else v
+            for k, v in weights.items()}
 
 
 def describe(name: str, spec: ModelSpec | PaperSpec, objects: Sequence[ObjectModel],
