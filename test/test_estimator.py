@@ -33,6 +33,7 @@ from mrcnet_ros.inference.backend import Arrays, HostBackend
 from mrcnet_ros.inference.estimator import PoseEstimator, crop_turns
 from mrcnet_ros.inference.model_directory import read_model_directory, write_covariance_law
 from mrcnet_ros.inference.poses import Detection, PoseEstimate
+from mrcnet_ros.inference.template_features import PRELOADED_AT_ONCE, TemplateFeatures
 from mrcnet_ros.inference.uncertainty import CovarianceLaw
 from mrcnet_ros.rendering.template_store import TemplateStore
 from mrcnet_ros.specs import CropSpec, ViewPrior
@@ -234,6 +235,30 @@ def test_templates_seen_before_come_from_memory(tiny_model):
     assert (second.cache_hits, second.cache_misses) == (5, 0)
     for a, b in zip(first.poses, second.poses, strict=True):
         assert_same_pose(a, b)
+
+
+def test_templates_can_be_computed_ahead(tiny_model, estimator):
+    """No image waits for them then, and the poses are the same."""
+    ahead = load(tiny_model, preload=True)
+    assert ahead.features.cache.counters().entries == sum(
+        len(t.bin_indices) for t in ahead.features._templates)
+    result = ahead.estimate(IMAGE, CAMERA, DETECTIONS)
+    assert (result.cache_hits, result.cache_misses) == (5, 0)
+    for a, b in zip(result.poses, estimator(IMAGE, CAMERA, DETECTIONS), strict=True):
+        assert_same_pose(a, b)
+
+
+@pytest.mark.parametrize('cache_bytes', [0, 20_000])
+def test_of_templates_ahead_there_are_as_many_as_fit(tiny_model, cache_bytes, monkeypatch, caplog):
+    """Each object has its share, it is told, and nothing is computed in vain for long."""
+    computed, compute = [], TemplateFeatures._compute
+    monkeypatch.setattr(TemplateFeatures, '_compute',
+                        lambda self, keys: computed.extend(keys) or compute(self, keys))
+    features = load(tiny_model, preload=True, cache_bytes=cache_bytes).features
+    assert len(computed) == PRELOADED_AT_ONCE
+    assert {class_index for class_index, _ in computed} == {0, 1}
+    assert features.cache.counters().size_bytes <= cache_bytes
+    assert 'no room for the features of all 96' in caplog.text
 
 
 @pytest.mark.parametrize('cache_bytes', [0, 20_000])

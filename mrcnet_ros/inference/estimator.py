@@ -58,12 +58,14 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
     :param stage1_only: answer with the coarse pose, to see what stage 2 is worth; without a
         covariance, whose law is for both stages.
     :param spreads: tell with each pose what its covariance comes from.
+    :param preload: compute template features now rather than when they are first needed.
     :raises MeshError: when a mesh is missing, in another unit, or another one than the model's.
     """
 
     def __init__(self, model: ModelDirectory, backend: Backend, store: TemplateStore, *,
                  cache_bytes: int = DEFAULT_CACHE_BYTES, crops: int = DEFAULT_CROPS,
-                 stage1_only: bool = False, spreads: bool = False) -> None:
+                 stage1_only: bool = False, spreads: bool = False,
+                 preload: bool = False) -> None:
         """Load or render the templates of all objects."""
         super().__init__(model, backend)
         self.spec, self.stage1_only, self.spreads = model.spec, stage1_only, spreads
@@ -74,12 +76,14 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
         templates = [store.load_or_build(o, self.spec, a)
                      for o, a in zip(model.objects, allowed, strict=True)]
         self.features = TemplateFeatures(backend, model.objects, templates, cache_bytes)
+        if preload:
+            self.features.preload()
 
     @classmethod
     def load(cls, model_dir: Path, meshes_dir: Path | None = None, *,
              cache_bytes: int = DEFAULT_CACHE_BYTES, store_root: Path | None = None,
              crops: int = DEFAULT_CROPS, stage1_only: bool = False, spreads: bool = False,
-             **runtime: Any) -> PoseEstimator:
+             preload: bool = False, **runtime: Any) -> PoseEstimator:
         """Load a model directory into a runtime.
 
         :param meshes_dir: folder of the meshes; ``meshes`` in the model directory by default.
@@ -92,7 +96,7 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
         model = read_model_directory(model_dir, meshes_dir)
         backend = open_backend(model, RuntimeOptions(**runtime))
         return cls(model, backend, TemplateStore(store_root), cache_bytes=cache_bytes,
-                   crops=crops, stage1_only=stage1_only, spreads=spreads)
+                   crops=crops, stage1_only=stage1_only, spreads=spreads, preload=preload)
 
     def _estimate(self, image: NDArray[np.uint8], camera: Camera,
                   detections: Sequence[Detection]) -> FrameResult:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import logging
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,6 +14,9 @@ from ..rendering.coordinates import template_coordinates
 from ..rendering.feature_cache import FeatureCache, Features
 from ..rendering.template_store import Templates
 from .backend import Backend
+
+PRELOADED_AT_ONCE = 32
+log = logging.getLogger(__name__)
 
 
 class TemplateFeatures:
@@ -52,6 +57,27 @@ class TemplateFeatures:
         rows = [found[key] for key in keys]
         batch = {name: self._backend.stack([row[name] for row in rows]) for name in rows[0]}
         return batch, hits, len(keys) - hits
+
+    def preload(self) -> int:
+        """Compute features ahead of the first image, as many as memory has room for.
+
+        Objects take turns, so that each gets its share of the room.
+
+        :return: how many are in memory.
+        """
+        by_object = [[(c, int(b)) for b in templates.bin_indices]
+                     for c, templates in enumerate(self._templates)]
+        keys = [key for turn in itertools.zip_longest(*by_object) for key in turn if key]
+        log.info('computing features of %d templates', len(keys))
+        for first in range(0, len(keys), PRELOADED_AT_ONCE):
+            held = self.cache.counters().entries
+            batch = keys[first:first + PRELOADED_AT_ONCE]
+            self._compute(batch)
+            if self.cache.counters().entries < held + len(batch):
+                log.warning('cache_mb has no room for the features of all %d templates; the rest '
+                            'are computed when they are needed', len(keys))
+                break
+        return self.cache.counters().entries
 
     def _compute(self, keys: list[tuple[int, int]]) -> dict[tuple[int, int], Features]:
         images, coordinates = [], []

@@ -25,6 +25,6 @@ def load_estimator(parameters: NodeParameters) -> Estimator:
         Path(parameters.model), Path(parameters.meshes) if parameters.meshes else None,
         backend=parameters.backend, device=parameters.device, precision=parameters.precision,
         allow_unverified=parameters.allow_unverified, threads=parameters.threads or None,
-        crops=parameters.crops, cache_bytes=parameters.cache_mb << 20,
+        crops=parameters.crops, preload=parameters.preload, cache_bytes=parameters.cache_mb << 20,
         store_root=Path(parameters.store) if parameters.store else None,
     )

@@ -53,6 +53,9 @@ class NodeParameters:
         '', 'directory where rendered templates are kept; empty: the cache folder of the user')
     cache_mb: int = _parameter(
         512, 'memory for template features [MiB]', bounds=(1, 65536))
+    preload: bool = _parameter(
+        True, 'compute the features of all templates when the model is loaded, as far as cache_mb '
+        'has room, so that no frame waits for them')
     image_transport: str = _parameter(
         'raw', 'type of the topic image: sensor_msgs/Image or CompressedImage',
         choices=('raw', 'compressed'))
@@ -149,7 +152,7 @@ class NodeParameters:
 
 # What ~/set_model may change.
 RELOADABLE = ('model', 'meshes', 'backend', 'device', 'precision', 'allow_unverified', 'threads',
-              'crops', 'store', 'cache_mb')
+              'crops', 'store', 'cache_mb', 'preload')
 
 _FIELDS = {f.name: f for f in dataclasses.fields(NodeParameters)}
 
