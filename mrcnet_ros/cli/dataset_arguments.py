@@ -51,9 +51,9 @@ def add_model_arguments(parser: argparse.ArgumentParser, *, required: bool = Tru
     parser.add_argument('--threads', type=positive, default=os.cpu_count() or 1, metavar='N',
                         help='threads of the backend (default: one for each CPU)')
     if crops:
-        parser.add_argument('--crops', type=positive, default=3, metavar='N',
+        parser.add_argument('--crops', type=positive, default=2, metavar='N',
                             help='crops of each detection, turned against one another, whose '
-                                 'poses are averaged (default: 3; the paper preset has its own)')
+                                 'poses are averaged (default: 2; the paper preset has its own)')
 
 
 def add_runtime_arguments(parser: argparse.ArgumentParser) -> None:

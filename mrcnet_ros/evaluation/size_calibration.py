@@ -18,7 +18,7 @@ from .pose_errors import closest_equivalent, hull_vertices, pose_difference
 
 MIN_VISIBLE = 0.8
 MAX_ROTATION_RAD = np.radians(30.0)
-MIN_PHOTOGRAPHS = 5
+MIN_PHOTOGRAPHS = 8  # the spread of fewer says little
 DEVIATIONS = 3.0
 LARGEST = 0.15
 

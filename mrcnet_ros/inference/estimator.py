@@ -29,7 +29,7 @@ from .template_features import TemplateFeatures
 from .uncertainty import Posed, PoseSpread, pose_spreads
 
 DEFAULT_CACHE_BYTES = 256 << 20
-DEFAULT_CROPS = 3
+DEFAULT_CROPS = 2
 MOST_CROPS = 32  # in one batch, which takes about 4 MB of memory for each
 LARGEST_TURN_RAD = np.radians(12.0)
 IDENTITY_6D = np.array([1.0, 0.0, 0.0, 0.0, 1.0, 0.0])
