@@ -35,6 +35,9 @@ def test_two_nodes_side_by_side_do_not_mix():
         left, right = (Client(domain, namespace=f'/{side}') for side in ('l', 'r'))
         for client in (left, right):
             client.connect()
+        for client in (left, right):
+            assert client.spin(lambda c=client: c.node.count_publishers('/tf') == 2)
+            client.spin(lambda: False, 0.5)  # matching may lag behind the count
         assert left.answer(frame(1, ('duck', 31.5, 23.5, 30.0))) is not None
         assert right.answer(frame(2, ('duck', 31.5, 23.5, 15.0))) is not None
         assert right.spin(lambda: len(right.transforms) == 2)

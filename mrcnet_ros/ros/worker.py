@@ -78,7 +78,10 @@ class Worker:
                 self._node.tally.drop(error.reason, str(error))
             except Exception as error:  # one frame must not end the node
                 self._node.tally.drop('failed', f'{type(error).__name__}: {error}')
-                self._node.get_logger().error(traceback.format_exc(), throttle_duration_sec=60.0)
+                where = ''.join(traceback.format_tb(error.__traceback__))
+                self._node.get_logger().error(
+                    f'a frame failed ({type(error).__name__}: {error}) at\n{where}',
+                    throttle_duration_sec=60.0)
         assert self._pictures is not None
         self._pictures.take_back()
 
