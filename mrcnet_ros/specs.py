@@ -11,6 +11,7 @@ from typing import Any
 from .errors import SpecError
 
 FORMAT_VERSION = 1
+DEFAULT_CROPS = 2  # of each detection; no part of a model
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..specs import DEFAULT_CROPS
+
 if TYPE_CHECKING:
     from ..evaluation.bop import BopDataset
     from ..evaluation.boxes import BoxSpec
@@ -51,9 +53,10 @@ def add_model_arguments(parser: argparse.ArgumentParser, *, required: bool = Tru
     parser.add_argument('--threads', type=positive, default=os.cpu_count() or 1, metavar='N',
                         help='threads of the backend (default: one for each CPU)')
     if crops:
-        parser.add_argument('--crops', type=positive, default=2, metavar='N',
+        parser.add_argument('--crops', type=positive, default=DEFAULT_CROPS, metavar='N',
                             help='crops of each detection, turned against one another, whose '
-                                 'poses are averaged (default: 2; the paper preset has its own)')
+                                 'poses are averaged (default: %(default)s; the paper preset '
+                                 'has its own)')
 
 
 def add_runtime_arguments(parser: argparse.ArgumentParser) -> None:

@@ -19,6 +19,7 @@ from ..geometry.rotation_grid import rotation_grid
 from ..geometry.se3 import Array, make_transform, rotation_from_6d, rotation_to_axis
 from ..geometry.view_prior import allowed_bins
 from ..rendering.template_store import TemplateStore
+from ..specs import DEFAULT_CROPS
 from .backend import Backend, RuntimeOptions
 from .base_estimator import BaseEstimator, StageClock, sigmoid
 from .consensus import consensus
@@ -29,7 +30,6 @@ from .template_features import TemplateFeatures
 from .uncertainty import Posed, PoseSpread, pose_spreads
 
 DEFAULT_CACHE_BYTES = 256 << 20
-DEFAULT_CROPS = 2
 MOST_CROPS = 32  # in one batch, which takes about 4 MB of memory for each
 LARGEST_TURN_RAD = np.radians(12.0)
 IDENTITY_6D = np.array([1.0, 0.0, 0.0, 0.0, 1.0, 0.0])

@@ -19,9 +19,9 @@ from ..geometry.se3 import Array, make_transform, rotation_to_axis
 from ..rendering.coordinates import object_coordinates
 from ..rendering.renderer import Renderer
 from ..rendering.template_store import TemplateStore
-from ..specs import TemplateSpec
+from ..specs import DEFAULT_CROPS, TemplateSpec
 from .backend import Backend
-from .estimator import DEFAULT_CROPS, Outputs, PoseEstimator, _Crop
+from .estimator import Outputs, PoseEstimator, _Crop
 from .model_directory import ModelDirectory
 
 

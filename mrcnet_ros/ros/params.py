@@ -14,7 +14,7 @@ from rclpy.parameter import Parameter
 from ..errors import SpecError
 from ..inference.backend import PRECISIONS
 from ..inference.backends import RUNTIMES
-from ..inference.estimator import DEFAULT_CROPS
+from ..specs import DEFAULT_CROPS
 
 
 def _parameter(
