@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 
-from . import evaluate_bag, evaluate_bop, evaluate_csv, evaluate_templates
+from . import evaluate_bag, evaluate_bop, evaluate_csv, evaluate_mosaic, evaluate_templates
 
 TASKS = {
     'bop': (evaluate_bop, 'estimate the poses in the images of a BOP dataset and score them'),
     'csv': (evaluate_csv, "score a file of poses in the format of BOP'19"),
     'templates': (evaluate_templates,
                   'compare poses with cached templates and with templates of each detection'),
+    'mosaic': (evaluate_mosaic,
+               'draw training images beside crops of photographs, to look at'),
     'bag': (evaluate_bag, 'replay a rosbag through the node and score what it publishes'),
 }
 
