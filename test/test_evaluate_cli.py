@@ -1,5 +1,6 @@
 """The mrcnet command and its evaluate part, with estimators whose errors are known."""
 
+import dataclasses
 import json
 import re
 import subprocess
@@ -113,6 +114,20 @@ def test_a_known_shift_is_measured(monkeypatch, root):
     assert figures['overall']['median_depth_mm'] == pytest.approx(12.0)
     assert figures['overall']['median_signed_depth_mm'] == pytest.approx(12.0)
     assert 0.5 < figures['overall']['ar_mssd'] < 1.0
+
+
+def test_what_size_ratios_are_worth_is_told(monkeypatch, root, capsys):
+    """Right poses of an object 4 % larger than its mesh are too near when its mesh is believed."""
+    estimator = KnowsTheTruth(root)
+    assert evaluate(monkeypatch, root, KnowsTheTruth(root))[1]['without_size_ratios'] is None
+    assert 'without size ratios' not in capsys.readouterr().out
+    estimator.objects['die'] = dataclasses.replace(estimator.objects['die'], size_ratio=1.04)
+    _, figures = evaluate(monkeypatch, root, estimator)
+    without = figures['without_size_ratios']
+    assert figures['overall']['ar_mssd'] == 1.0 and without['ar_mssd'] < 0.9
+    assert without['targets'] == 5 and without['median_depth_percent'] == pytest.approx(
+        100 * (1 - 1 / 1.04))
+    assert 'without size ratios' in capsys.readouterr().out
 
 
 def test_an_object_the_model_lacks_counts_as_missed(monkeypatch, root):

@@ -1,5 +1,7 @@
 """Recall by BOP's rules, on hand-made errors and on a small dataset."""
 
+import dataclasses
+
 import bop_folder
 import cv2
 import numpy as np
@@ -16,6 +18,7 @@ from mrcnet_ros.evaluation.recall import (
 )
 from mrcnet_ros.evaluation.scores import score
 from mrcnet_ros.evaluation.vsd_scores import score_vsd
+from mrcnet_ros.geometry.se3 import exp_so3, make_transform
 from mrcnet_ros.objects import load_bop_objects
 from mrcnet_ros.rendering.renderer import Renderer
 
@@ -235,6 +238,28 @@ def test_the_report_has_every_figure_and_the_table_every_object(dataset, objects
     assert any(line.startswith('1 blob') for line in lines)
     assert any(line.startswith('3 die') for line in lines)
     assert next(line for line in lines if line.startswith('overall')).split()[1:3] == ['5', '4']
+
+
+@pytest.mark.parametrize(('turn_deg', 'diameters', 'near'), [
+    (14.0, 0.095, True), (16.0, 0.095, False), (14.0, 0.105, False)])
+def test_near_is_a_tenth_of_the_diameter_and_fifteen_degrees(
+        dataset, objects, turn_deg, diameters, near):
+    """Both must hold, and a pose that is missing is not near."""
+    shift_m = diameters * objects[1].diameter_m
+    turn = make_transform(exp_so3([0, 0, np.radians(turn_deg)]), np.zeros(3))
+    rows = [dataclasses.replace(row, T_camera_object=row.T_camera_object @ turn)
+            for row in truth(dataset, shift_m)]
+    scores = score(dataset.frames, [r for r in rows if r.object_id == 1], objects)
+    blobs = [t for t in scores.targets if t.object_id == 1]
+    assert [t.near for t in blobs] == [near] * 2
+    assert not any(t.near for t in scores.targets if t.object_id == 3)
+    figures = report.summary(scores, score_vsd(dataset.frames, [], objects), {})
+    assert figures['overall']['near'] == pytest.approx(2 / 5 if near else 0.0)
+    assert figures['objects']['1']['near'] == float(near)
+    depths = [row.T_camera_object[2, 3] for row in rows if row.object_id == 1]
+    assert figures['objects']['1']['median_depth_percent'] == pytest.approx(
+        100 * np.median([shift_m / (z - shift_m) for z in depths]))
+    assert figures['objects']['1']['median_xy_mm'] == pytest.approx(0.0, abs=1e-3)
 
 
 def test_figures_are_split_by_how_much_is_visible(dataset, objects):

@@ -83,7 +83,9 @@ def evaluate(args: argparse.Namespace, load: Callable[[argparse.Namespace], Esti
     objects = load_bop_objects(dataset.models_dir, dataset.object_ids)
     estimator = load(args)
     labels = _labels(objects, estimator)
-    done, failure = Run(runtime=provenance.runtime(estimator)), 'interrupted'
+    ratios = {item.object_id: item.size_ratio for item in estimator.objects.values()}
+    done = Run(runtime=provenance.runtime(estimator), size_ratios=ratios)
+    failure = 'interrupted'
     with ResultsWriter(args.csv) as writer, _overlays(args, dataset, objects, labels) as draw:
         frames = tqdm(dataset.frames[:args.limit], unit='image', disable=None)
         try:
@@ -165,8 +167,11 @@ def _scores(dataset: BopDataset, labels: Mapping[int, str],
 
     if not dataset.annotated:
         return {'overall': None}
-    return report.summary(score(done.frames, done.rows, objects),
-                          score_vsd(done.frames, done.rows, objects, dataset.name), labels)
+    unscaled = done.unscaled_rows()
+    return report.summary(
+        score(done.frames, done.rows, objects),
+        score_vsd(done.frames, done.rows, objects, dataset.name), labels,
+        None if unscaled is None else score(done.frames, unscaled, objects))
 
 
 def _boxes(args: argparse.Namespace) -> dict[str, Any]:

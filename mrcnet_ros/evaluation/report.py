@@ -17,26 +17,31 @@ from .vsd_scores import VsdScores
 
 MM = 1e3
 VISIBILITY_EDGES = (0.0, 0.5, 0.8, 1.0)
+UNSCALED = 'without size ratios'
 
 _COLUMNS = (
     # heading, key, width, format
     ('targets', 'targets', 8, 'd'), ('found', 'estimates', 7, 'd'),
     ('AR_MSSD', 'ar_mssd', 9, '.3f'), ('AR_MSPD', 'ar_mspd', 9, '.3f'),
     ('mean', 'ar_mean', 7, '.3f'),
-    ('rot [deg]', 'median_rotation_deg', 11, '.2f'),
-    ('transl [mm]', 'median_translation_mm', 13, '.1f'),
-    ('depth [mm]', 'median_depth_mm', 12, '.1f'),
+    ('near', 'near', 7, '.1%'), ('rot [deg]', 'median_rotation_deg', 11, '.2f'),
+    ('xy [mm]', 'median_xy_mm', 9, '.1f'), ('depth [mm]', 'median_depth_mm', 12, '.1f'),
+    ('depth [%]', 'median_depth_percent', 11, '.2f'),
 )
 
 
-def summary(scores: Scores, vsd: VsdScores, labels: Mapping[int, str]) -> dict[str, Any]:
+def summary(scores: Scores, vsd: VsdScores, labels: Mapping[int, str],
+            unscaled: Scores | None = None) -> dict[str, Any]:
     """Return all figures under their names.
 
-    ``ar_mean`` is the mean of ``ar_mssd`` and ``ar_mspd``. Medians are over the targets that
-    have an estimate. ``overall`` counts every target once, as BOP does; ``mean_over_objects``
-    counts every object once.
+    ``ar_mean`` is the mean of ``ar_mssd`` and ``ar_mspd``, ``near`` the share of the targets
+    that were found within a tenth of the diameter and 15 degrees. Medians are over the targets
+    that have an estimate; ``xy`` is across the optical axis. ``overall`` counts every target
+    once, as BOP does; ``mean_over_objects`` counts every object once.
 
     :param labels: names by object id.
+    :param unscaled: scores of the same estimates without the size ratios of the model; None
+        when it has none.
     """
     objects = {}
     for i in scores.object_ids:
@@ -48,6 +53,8 @@ def summary(scores: Scores, vsd: VsdScores, labels: Mapping[int, str]) -> dict[s
     return {
         'overall': _figures(
             scores.mssd.average, scores.mspd.average, vsd.average, scores.targets),
+        'without_size_ratios': None if unscaled is None else _figures(
+            unscaled.mssd.average, unscaled.mspd.average, None, unscaled.targets),
         'mean_over_objects': means,
         'objects': objects,
         'by_visible_fraction': _by_visible_fraction(scores.targets),
@@ -66,12 +73,18 @@ def table(figures: Mapping[str, Any]) -> str:
     """Return the table of a :func:`summary`, one line an object and one for all."""
     names = {i: f'{i} {entry["label"]}'.strip() for i, entry in figures['objects'].items()}
     width = max(map(len, ['visible 0.0-0.5', *names.values()]))
+    unscaled = figures['without_size_ratios']
+    if unscaled is not None:
+        width = max(width, len(UNSCALED))
     heading = 'object'.ljust(width) + ''.join(h.rjust(w) for h, _, w, _ in _COLUMNS)
     lines = [heading, '-' * len(heading)]
     lines += [_line(names[i].ljust(width), entry) for i, entry in figures['objects'].items()]
     lines += ['-' * len(heading), _line('overall'.ljust(width), figures['overall'])]
     lines += [_line(f'visible {name}'.ljust(width), entry)
               for name, entry in figures['by_visible_fraction'].items()]
+    if unscaled is not None:
+        lines.append(_line(UNSCALED.ljust(width), unscaled))
+    lines.append('near: within 0.1 diameters and 15 degrees; errors are medians')
     vsd = figures['overall']['ar_vsd']
     lines.append(f'AR_VSD: not computed, {figures["vsd_missing"]}' if vsd is None
                  else f'AR_VSD: {vsd:.3f}')
@@ -123,9 +136,14 @@ def _figures(
         'targets': len(targets), 'estimates': len(found),
         'ar_mssd': ar_mssd, 'ar_mspd': ar_mspd, 'ar_mean': (ar_mssd + ar_mspd) / 2,
         'ar_vsd': ar_vsd,
+        'near': float(np.mean([t.near for t in targets])) if targets else 0.0,
         'median_rotation_deg': _median([np.degrees(d.rotation_rad) for d in found]),
         'median_translation_mm': _median([MM * d.translation_m for d in found]),
+        'median_xy_mm': _median(
+            [MM * np.sqrt(max(d.translation_m**2 - d.depth_m**2, 0.0)) for d in found]),
         'median_depth_mm': _median([MM * abs(d.depth_m) for d in found]),
+        'median_depth_percent': _median(
+            [100 * abs(t.depth_part) for t in targets if t.depth_part is not None]),
         'median_signed_depth_mm': _median([MM * d.depth_m for d in found]),
     }
 
@@ -150,5 +168,5 @@ def _target(t: TargetScore) -> dict[str, Any]:
         'mspd_px': t.mspd_px if t.mspd_px is not None and np.isfinite(t.mspd_px) else None,
         'rotation_deg': None if d is None else float(np.degrees(d.rotation_rad)),
         'translation_mm': None if d is None else MM * d.translation_m,
-        'depth_mm': None if d is None else MM * d.depth_m,
+        'depth_mm': None if d is None else MM * d.depth_m, 'near': t.near,
     }

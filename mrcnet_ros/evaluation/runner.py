@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -43,6 +43,7 @@ class Run:
     :param skipped: detections without a pose by reason; ``not_in_model`` and ``no_box`` are
         targets for which the estimator was never asked.
     :param runtime: that the estimator runs on, as far as it tells.
+    :param size_ratios: of the objects, by object id, that the estimates were made with.
     """
 
     frames: list[BopFrame] = field(default_factory=list)
@@ -54,6 +55,13 @@ class Run:
     cache_hits: int = 0
     cache_misses: int = 0
     runtime: dict[str, str] = field(default_factory=dict)
+    size_ratios: dict[int, float] = field(default_factory=dict)
+
+    def unscaled_rows(self) -> list[ResultRow] | None:
+        """Return the estimates of objects as large as their meshes, None when they are those."""
+        if all(ratio == 1.0 for ratio in self.size_ratios.values()):
+            return None
+        return [_unscaled(row, self.size_ratios.get(row.object_id, 1.0)) for row in self.rows]
 
 
 FrameAction = Callable[[BopFrame, NDArray[np.uint8], list[ResultRow]], object]
@@ -101,6 +109,13 @@ def detections_of(
     missing = Counter(not_in_model=len(found) - len(detections),
                       no_box=sum(frame.targets.values()) - len(found))
     return detections, +missing
+
+
+def _unscaled(row: ResultRow, size_ratio: float) -> ResultRow:
+    """Undo what a size ratio does to a pose: an object that much larger is that much farther."""
+    T = row.T_camera_object.copy()
+    T[:3, 3] /= size_ratio
+    return replace(row, T_camera_object=T)
 
 
 def _remember(

@@ -22,6 +22,9 @@ from .recall import (
     recall,
 )
 
+# what most grippers forgive: a finger still closes on the object, and on the right side of it
+NEAR_DIAMETERS, NEAR_RAD = 0.1, np.radians(15.0)
+
 
 @dataclass(frozen=True)
 class TargetScore:
@@ -33,6 +36,9 @@ class TargetScore:
     :param difference: from the symmetric equivalent of the truth that is nearest in MSSD.
     :param mssd_met: share of the MSSD thresholds that the estimate meets.
     :param mspd_met: share of the MSPD thresholds that the estimate meets.
+    :param depth_part: estimated over true distance along the optical axis, less one.
+    :param near: whether the origin is off by less than a tenth of the diameter and the rotation
+        by less than 15 degrees.
     """
 
     scene_id: int
@@ -46,6 +52,8 @@ class TargetScore:
     difference: pose_errors.PoseDifference | None = None
     mssd_met: float = 0.0
     mspd_met: float = 0.0
+    depth_part: float | None = None
+    near: bool = False
 
 
 @dataclass(frozen=True)
@@ -161,9 +169,17 @@ def _target_scores(
             continue
         row = found[partner[index]]
         pair = (row.T_camera_object, g.T_camera_object)
+        difference = scored.difference(*pair)
         result.append(TargetScore(
-            *names, row.score, scored.mssd(*pair), scored.mspd(*pair, frame.camera.K),
-            scored.difference(*pair),
+            *names, row.score, scored.mssd(*pair), scored.mspd(*pair, frame.camera.K), difference,
             float(np.mean(mssd.errors[partner[index], index] < MSSD_THRESHOLDS)),
-            float(np.mean(mspd.errors[partner[index], index] < MSPD_THRESHOLDS))))
+            float(np.mean(mspd.errors[partner[index], index] < MSPD_THRESHOLDS)),
+            difference.depth_m / (row.T_camera_object[2, 3] - difference.depth_m),
+            is_near(difference, scored.model.diameter_m)))
     return result
+
+
+def is_near(difference: pose_errors.PoseDifference, diameter_m: float) -> bool:
+    """Tell whether a pose is near enough to the truth for most grippers."""
+    return bool(difference.translation_m < NEAR_DIAMETERS * diameter_m
+                and difference.rotation_rad < NEAR_RAD)
