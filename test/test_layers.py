@@ -11,12 +11,13 @@ import mrcnet_ros
 
 PACKAGE = Path(mrcnet_ros.__file__).parent
 
-GROUND = {'errors', 'specs'}
+GROUND = {'cpus', 'errors', 'specs'}
 SHAPES = GROUND | {'geometry'}
 OBJECTS = SHAPES | {'meshes', 'objects'}
 
 # room: the rooms it may import; a room may always import itself
 ALLOWED = {
+    'cpus': set(),
     'errors': set(),
     'specs': {'errors'},
     'geometry': GROUND,

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..cpus import usable_cpus
 from ..specs import PAPER_DATASETS, PaperSpec, paper_spec
 from . import provenance
 from .dataset_arguments import positive
@@ -31,8 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                              '(default: 1)')
     parser.add_argument('--backends', nargs='+', metavar='NAME[:PRECISION]',
                         help='what to compare with PyTorch (default: all that are present)')
-    parser.add_argument('--threads', type=positive, default=os.cpu_count() or 1, metavar='N',
-                        help='threads of each runtime (default: one for each CPU)')
+    parser.add_argument('--threads', type=positive, default=usable_cpus(), metavar='N',
+                        help='threads of each runtime (default: one for each CPU that '
+                             'may be used)')
     parser.add_argument('--repeats', type=positive, default=5, metavar='N',
                         help='timed calls of each runtime (default: 5)')
     parser.add_argument('--json', type=Path, required=True, metavar='FILE',
@@ -100,11 +100,12 @@ def _runtimes(args: argparse.Namespace, reference: Any) -> dict[str, RunGraph]:
     """Return how to run a graph in each runtime but PyTorch, which is the baseline."""
     from ..inference.backend import RuntimeOptions
     from ..inference.backends import load_backend
+    from ..rendering.folders import temporary_folder
     from .bench_backends import contenders
 
     runs: dict[str, RunGraph] = {}
-    with tempfile.TemporaryDirectory(prefix='mrcnet_paper_') as folder:
-        files = reference.export(Path(folder))
+    with temporary_folder('mrcnet_paper_') as folder:
+        files = reference.export(folder)
         for name, precision in contenders(args.backends)[0]:
             if name != 'torch':
                 options = RuntimeOptions(backend=name, precision=precision, threads=args.threads)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..cpus import usable_cpus
 from ..specs import DEFAULT_CROPS
 
 if TYPE_CHECKING:
@@ -50,8 +50,8 @@ def add_model_arguments(parser: argparse.ArgumentParser, *, required: bool = Tru
                         help='folder of the mesh files (default: meshes/ in the model directory)')
     if backend:
         add_runtime_arguments(parser)
-    parser.add_argument('--threads', type=positive, default=os.cpu_count() or 1, metavar='N',
-                        help='threads of the backend (default: one for each CPU)')
+    parser.add_argument('--threads', type=positive, default=usable_cpus(), metavar='N',
+                        help='threads of the backend (default: one for each CPU that may be used)')
     if crops:
         parser.add_argument('--crops', type=positive, default=DEFAULT_CROPS, metavar='N',
                             help='crops of each detection, turned against one another, whose '

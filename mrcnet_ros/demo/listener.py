@@ -17,6 +17,7 @@ from tf2_msgs.msg import TFMessage
 from vision_msgs.msg import Detection3DArray
 
 from ..geometry.se3 import Array
+from ..ros.context import start_ros
 from ..ros.messages import stamp_ns, transform_from_pose
 
 QOS = QoSProfile(depth=1000, reliability=ReliabilityPolicy.RELIABLE)
@@ -56,7 +57,7 @@ class Listener:
         self._namespace = namespace
         self.counts: Counter[str] = Counter()
         self._context: Any = rclpy.Context()
-        rclpy.init(context=self._context)
+        start_ros(context=self._context)
         self._node: Any = rclpy.create_node(
             'listener', namespace=namespace, context=self._context)
         self._executor = SingleThreadedExecutor(context=self._context)

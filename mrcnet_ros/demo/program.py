@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ import numpy as np
 
 from ..geometry.se3 import Array
 from ..objects import ObjectModel, load_object_list
+from ..rendering.folders import temporary_folder
 from .assets import shared_file
 from .frames import draw_scenes
 from .listener import Listener
@@ -92,7 +92,7 @@ def _play(options: DemoOptions, objects: Mapping[str, ObjectModel]
           ) -> tuple[list[Scene], list[Sent], Listener]:
     """Run all processes once; return the scenes, what was sent, and what came back."""
     with contextlib.ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix='mrcnet_demo_')))
+        folder = stack.enter_context(temporary_folder('mrcnet_demo_'))
         node = stack.enter_context(LoggedProcess('node', _node_arguments(options),
                                                  _beside(options.output, '_node.log')))
         print(f'drawing {options.scenes} scenes of {", ".join(objects)}', flush=True)

@@ -31,7 +31,7 @@ class RuntimeOptions:
     :param device: of the runtime, as it calls it; '' for its usual one.
     :param precision: of :data:`PRECISIONS`; ``auto`` for the lowest that the model has been
         verified in, here and with this runtime, and fp32 when there is none.
-    :param threads: processor threads, None for the runtime's choice.
+    :param threads: processor threads, None for one on each CPU that this process may use.
     :param max_batch: largest batch that engines are built for; larger ones run in parts.
     :param allow_unverified: run in a precision that the model has not been verified in.
     :param say: is told what was chosen and why, and the progress of what takes long.

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
 
+from ..rendering.folders import user_cache_folder
 from ..rendering.template_file import remove_stale, write_atomically
 
 log = logging.getLogger(__name__)
@@ -136,8 +137,7 @@ def default_engine_root() -> Path:
     """Return engines in $MRCNET_CACHE, or mrcnet_ros/engines in $XDG_CACHE_HOME or ~/.cache."""
     if os.environ.get('MRCNET_CACHE'):
         return Path(os.environ['MRCNET_CACHE']) / 'engines'
-    cache = os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache')
-    return Path(cache) / 'mrcnet_ros' / 'engines'
+    return user_cache_folder() / 'engines'
 
 
 def _wait_for_lock(file: IO[bytes], key: EngineKey, say: Callable[[str], None]) -> None:

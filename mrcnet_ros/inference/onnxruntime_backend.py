@@ -8,6 +8,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from ..cpus import usable_cpus
 from ..errors import BackendError, ModelError
 from .backend import Arrays, Backend, HostBackend, RuntimeOptions
 from .cpu import cpu_name
@@ -25,7 +26,7 @@ class OnnxRuntimeBackend(HostBackend):
     """Runs the graphs of a model directory with ONNX Runtime.
 
     :param graphs: ONNX file of each graph.
-    :param threads: threads of one run, None for all cores.
+    :param threads: threads of one run, None for one on each CPU that this process may use.
     :param device: ``cpu``, the usual one, or ``cuda``.
     :raises BackendError: when ONNX Runtime is not installed or cannot use the device.
     :raises ModelError: when a graph cannot be loaded.
@@ -46,7 +47,8 @@ class OnnxRuntimeBackend(HostBackend):
         self.device = gpu_name() if device == 'cuda' else cpu_name()
         self.version = str(onnxruntime.__version__)
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or 0
+        # Left to itself, it binds threads to all processors of the machine, allowed or not.
+        options.intra_op_num_threads = threads or usable_cpus()
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         # Or the threads of one graph spin on, for a while, while the next graph needs the cores.

@@ -7,6 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
+import cv2
+
+from ..cpus import usable_cpus
 from ..errors import BackendError
 from .backend import Backend, RuntimeOptions
 from .backends import RUNTIMES, choose_runtime, load_backend
@@ -55,6 +58,8 @@ def open_backend(model: Model, options: RuntimeOptions) -> Backend:
         options = replace(options, precision=precision)
     else:
         reason = _check_verified(model, options)
+    # of the whole process; by itself OpenCV does not know of every limit
+    cv2.setNumThreads(min(cv2.getNumThreads(), options.threads or usable_cpus()))
     backend = load_backend(model.graphs, options)
     options.say(f'backend {name} {backend.version} ({why}) on {backend.device}, '
                 f'precision {backend.precision} ({reason})')

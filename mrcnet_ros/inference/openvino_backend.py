@@ -8,6 +8,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from ..cpus import usable_cpus
 from ..errors import BackendError, ModelError
 from .backend import Arrays, HostBackend, RuntimeOptions
 from .cpu import cpu_name
@@ -42,8 +43,8 @@ class OpenVinoBackend(HostBackend):
         # without a hint OpenVINO takes the lowest precision that it thinks will do
         wanted: dict[str, Any] = {'INFERENCE_PRECISION_HINT': PRECISION_HINTS[options.precision],
                                   'PERFORMANCE_HINT': 'LATENCY', 'NUM_STREAMS': 1}
-        if options.threads and device == CPU:
-            wanted['INFERENCE_NUM_THREADS'] = options.threads
+        if device == CPU:
+            wanted['INFERENCE_NUM_THREADS'] = options.threads or usable_cpus()
         self._requests, self._outputs = {}, {}
         for graph, path in graphs.items():
             try:

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from ..cpus import usable_cpus
 from ..errors import BackendError, ModelError
 from ..network.graphs import Stage1Graph, Stage2Graph, TemplateGraph
 from ..network.mrcnet import MrcNet
@@ -39,8 +40,7 @@ class TorchBackend(HostBackend):
             raise BackendError('backend torch runs the default preset only; choose another one '
                                'for a model of the paper preset')
         self.device, self.version = cpu_name(), str(torch.__version__)
-        if options.threads:
-            torch.set_num_threads(options.threads)  # of the whole process
+        torch.set_num_threads(options.threads or usable_cpus())  # of the whole process
         network = _load_network(next(iter(graphs.values())).parent)
         self._graphs: dict[str, nn.Module] = {
             'stage1': Stage1Graph(network), 'template': TemplateGraph(network),

@@ -20,6 +20,7 @@ from ..geometry.rotation_grid import rotation_grid
 from ..geometry.se3 import make_transform
 from ..objects import ObjectModel
 from ..specs import ModelSpec, TemplateSpec
+from .folders import user_cache_folder
 from .renderer import RENDERER_VERSION, Renderer
 from .template_file import decode, encode, remove_stale, write_atomically
 
@@ -150,8 +151,7 @@ def default_store_root() -> Path:
     """Return $MRCNET_CACHE, or mrcnet_ros/templates in $XDG_CACHE_HOME or ~/.cache."""
     if os.environ.get('MRCNET_CACHE'):
         return Path(os.environ['MRCNET_CACHE'])
-    cache = os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache')
-    return Path(cache) / 'mrcnet_ros' / 'templates'
+    return user_cache_folder() / 'templates'
 
 
 def template_intrinsics(spec: TemplateSpec) -> NDArray[np.float64]:

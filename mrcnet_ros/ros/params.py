@@ -44,7 +44,8 @@ class NodeParameters:
     allow_unverified: bool = _parameter(
         False, 'run in the precision asked for although mrcnet verify has not found it good')
     threads: int = _parameter(
-        0, 'CPU threads of the runtime; 0: as many as it likes', bounds=(0, 256))
+        0, 'CPU threads of the runtime; 0: one for each CPU that the process may '
+        'use', bounds=(0, 256))
     crops: int = _parameter(
         DEFAULT_CROPS, 'crops of each detection, turned against one another, whose poses are '
         'averaged; fewer are faster and less accurate; the paper preset has its own four',

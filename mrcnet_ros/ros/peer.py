@@ -15,6 +15,7 @@ from vision_msgs.msg import Detection3DArray
 
 from ..errors import MrcnetError
 from .bag import INPUTS, BagFrame, restamped
+from .context import start_ros
 
 if TYPE_CHECKING:
     from typing import Self
@@ -46,7 +47,7 @@ class Peer:
         self.model_status: dict[str, str] = {}
         self.model_message = ''
         self._context: Any = rclpy.Context()
-        rclpy.init(context=self._context)
+        start_ros(context=self._context)
         self._node: Any = rclpy.create_node(name, context=self._context)
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self._node)

@@ -20,6 +20,7 @@ from rclpy.signals import SignalHandlerOptions
 from ..errors import MrcnetError, SpecError
 from . import qos
 from .confirm_action import ConfirmAction
+from .context import RosError, start_ros
 from .estimator_loading import EstimatorLoader, load_estimator
 from .frame_handler import Frame, FrameHandler
 from .frame_queue import FrameQueue
@@ -269,18 +270,18 @@ def main(args: list[str] | None = None, load: EstimatorLoader = load_estimator) 
     """Run the node until SIGINT or SIGTERM.
 
     :param args: ROS arguments, those of the command line by default.
-    :return: 0 after a signal, 2 when a parameter cannot be used. A node that cannot be configured
-        goes on, and /diagnostics tells why.
+    :return: 0 after a signal, 2 when ROS cannot be started or a parameter cannot be used. A
+        node that cannot be configured goes on, and /diagnostics tells why.
     """
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     try:
+        start_ros(args=args, signal_handler_options=SignalHandlerOptions.NO)
         node = PoseNode(load, stop)
-    except SpecError as error:
+    except (RosError, SpecError) as error:
         print(f'pose_node: {error}', file=sys.stderr)
-        rclpy.shutdown()
+        rclpy.try_shutdown()
         return 2
     try:
         if node.get_parameter('autostart').value and not start(node) and not stop.is_set():

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..cpus import usable_cpus
 from ..errors import SpecError
 from ..objects import ObjectModel, load_bop_objects
 from ..specs import PAPER_DATASETS, PaperSpec
@@ -38,7 +39,8 @@ class PaperTrainConfig:
     :param final_rate: lowest rate, at both ends of the schedule.
     :param precision: of the convolutions: ``float32``, or autocast to ``bfloat16`` or, on a GPU
         and with scaled gradients, ``float16``. Heads, poses and losses are float32.
-    :param workers: processes of each training process that make samples; 0 makes them in it.
+    :param workers: processes of each training process that make samples; 0 makes them in it,
+        the default is one for each CPU that may be used, but not more than eight.
     :param label_vertices: how many vertices of each mesh labels and losses use, evenly taken;
         None for all, as published.
     :param checkpoint: steps between checkpoints.
@@ -62,7 +64,7 @@ class PaperTrainConfig:
     weight_decay: float = 1e-3
     warmup: int = 1000
     precision: str = 'float32'
-    workers: int = 8
+    workers: int = field(default_factory=lambda: min(8, usable_cpus()))
     label_vertices: int | None = None
     checkpoint: int = 1000
     log: int = 50

@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
+from ..cpus import usable_cpus
 from ..errors import ModelError, MrcnetError, SpecError
 from ..network.paper import PaperNet
 from ..network.paper_losses import PaperLosses
@@ -44,6 +45,7 @@ def train_paper(config: PaperTrainConfig, stop_after: int | None = None) -> Path
     """
     if stop_after is not None and stop_after < 1:
         raise SpecError(f'stop_after must be at least 1, got {stop_after}')
+    torch.set_num_threads(min(torch.get_num_threads(), usable_cpus()))
     with joined_ranks() as ranks:
         if config.precision == 'float16' and ranks.device.type != 'cuda':
             raise SpecError('precision float16 needs a GPU; use bfloat16 or float32')
