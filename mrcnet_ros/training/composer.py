@@ -16,14 +16,26 @@ from ..geometry.bins import encode_translation
 from ..geometry.crop import CropCamera, pinhole
 from ..geometry.se3 import Array, rotation_to_axis
 from ..specs import CropSpec, ViewPrior
-from .augmentation import augment, clutter, recolour, weather
+from .augmentation import augment, clutter, photograph, recolour, weather
 from .lighting import Light, draw_light
+from .placing import Placed, Placer, similarity
+from .prints import draw_prints
+from .table import Table, cast_shadow, lay_print, table_under
 from .view_bank import RELATIVE_SIZE, VIEW_PX, ViewBank
 
 LAYOUT_PX = VIEW_PX // 2
 MIN_VISIBLE = 0.15
 RECOLOURED = 0.6
-SHADED_CAVITIES = 0.6
+SHADED = 0.8
+# Focal lengths of cameras in pixels: from a webcam at 640x480 to a narrow lens at 1280x960.
+# They say how many pixels a distant object has, and so how blurred its enlarged crop is.
+CAMERA_FOCAL_PX = (450.0, 1300.0)
+# Of what lies outside the image when its border runs through the crop: largest part of the
+# visible box cut off, and largest gap between box and border, in sides of the box.
+BORDER_CUTS, BORDER_GAP = 0.25, 0.25
+BORDER_TURN_DEG = 15.0
+# As many as fit into 25 MB of each process.
+PRINTS = 320
 Matrix = NDArray[np.float64]
 
 
@@ -64,6 +76,9 @@ class ComposerSpec:
     :param distracted: chance that other objects lie behind.
     :param cluttered: chance of hard-edged shapes in the background.
     :param varied: chance that the object's surface differs from its scanned colours.
+    :param on_table: chance that a table with print is drawn under the object.
+    :param border: chance that the image ends within the crop.
+    :param photometric: how strongly colour, light and surface are changed, 0 to 1.
     """
 
     crop: CropSpec
@@ -73,6 +88,28 @@ class ComposerSpec:
     distracted: float = 0.7
     cluttered: float = 0.75
     varied: float = 0.8
+    on_table: float = 0.7
+    border: float = 0.12
+    photometric: float = 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class _Scene:
+    """What one image shows: an object in the layout camera and what is around it.
+
+    :param A_layout_view: (3, 3) map of the object's view to the layout image.
+    :param K: (3, 3) of the layout camera [px].
+    :param R_layout_object: (3, 3), of the object on the layout's axis.
+    """
+
+    class_index: int
+    view: int
+    A_layout_view: Matrix
+    K: Array
+    R_layout_object: Array
+    table: Table | None
+    others: tuple[Placed, ...]
+    border: tuple[Array, ...]
 
 
 class Composer:
@@ -83,16 +120,19 @@ class Composer:
                  targets: Sequence[int] | None = None) -> None:
         """Keep the material.
 
-        :param banks: one for each class, in class order.
-        :param priors: likewise.
+        :param banks: one for each class, in class order, then those of bodies that only disturb.
+        :param priors: of the classes.
         :param patches: (P, B, B, 3) uint8 backgrounds.
         :param lights: (M, 3, 4, 4) irradiance matrices.
         :param targets: classes that take turns as the target, all by default; the others are
             only occluders and distractors.
         """
-        self.targets = list(range(len(banks)) if targets is None else targets)
+        self.targets = list(range(len(priors)) if targets is None else targets)
         self.banks, self.priors, self.patches = banks, priors, patches
         self.lights, self.spec = lights, spec
+        upright = [c < len(priors) and priors[c] is not None for c in range(len(banks))]
+        self.prints = draw_prints(patches, PRINTS, 0)
+        self.placer = Placer(banks, upright, len(priors))
 
     def sample(self, seed: int, index: int) -> Sample:
         """Make sample ``index`` of a seed; classes take turns."""
@@ -100,48 +140,73 @@ class Composer:
         class_index = self.targets[index % len(self.targets)]
         bank = self.banks[class_index]
         view = int(rng.integers(len(bank.albedo)))
-        prior = self.priors[class_index]
-        tilt = rng.uniform(-1, 1) * np.radians(prior.tilt_max_deg if prior else 180.0)
-        A_layout_view = _similarity(1.0, tilt, 0.0, 0.0)
-        mask = _layout_mask(bank.albedo[view], A_layout_view)
-        others = self._others(rng, mask)
-        hidden = np.zeros_like(mask)
-        for _, _, _, in_front, other_mask in others:
-            if in_front:
-                hidden |= other_mask
-        visible = mask & ~hidden
-        fraction = float(visible.sum()) / max(int(mask.sum()), 1)
-        if fraction < MIN_VISIBLE:
-            others, visible, fraction = [], mask, 1.0
-        crop, H_crop_layout = self._crop(rng, visible, bank, view)
-        image, alpha = self._paint(rng, class_index, view, A_layout_view, others, H_crop_layout)
-        t_view = np.array([0.0, 0.0, bank.distance_m[view]])
-        R_crop_view = crop.R_crop_camera @ _roll(tilt)
-        R_crop_object = R_crop_view @ bank.R_camera_object[view]
-        t = R_crop_view @ t_view
+        scene, visible, fraction = self._arrange(rng, class_index, view)
+        crop, H_crop_layout = self._crop(rng, visible, scene)
+        image, alpha = self._paint(rng, scene, H_crop_layout)
+        camera_focal_px = np.exp(rng.uniform(*np.log(CAMERA_FOCAL_PX)))
+        taken = photograph(rng, augment(rng, image, self.spec.photometric),
+                           float(camera_focal_px / crop.K_crop[0, 0]))
+        taken, alpha = _beyond_border(scene.border, H_crop_layout, taken, alpha)
+        R_crop_object = crop.R_crop_camera @ scene.R_layout_object
+        t = crop.R_crop_camera @ np.array([0.0, 0.0, bank.distance_m[view]])
         code = encode_translation(t, crop.focal, bank.diameter_m)
-        H_view_crop = np.asarray(np.linalg.inv(H_crop_layout @ A_layout_view), np.float64)
+        H_view_crop = np.asarray(np.linalg.inv(H_crop_layout @ scene.A_layout_view), np.float64)
         coordinates, cells = _dense_targets(bank, view, H_view_crop, alpha)
-        return Sample(image, class_index, rotation_to_axis(t) @ R_crop_object, code[:2],
+        return Sample(taken, class_index, rotation_to_axis(t) @ R_crop_object, code[:2],
                       float(code[2]), crop.focal, coordinates, cells, fraction)
 
-    def _others(self, rng: np.random.Generator, mask: NDArray[np.bool_]) -> list[_Other]:
-        """Place other objects behind and in front, in the layout image."""
-        found: list[_Other] = []
+    def _arrange(self, rng: np.random.Generator, class_index: int, view: int
+                 ) -> tuple[_Scene, NDArray[np.bool_], float]:
+        """Stand the object somewhere, among others.
+
+        :return: scene, visible part of the object in the layout image, and its fraction.
+        """
+        bank, prior = self.banks[class_index], self.priors[class_index]
+        tilt = float(rng.uniform(-1, 1) * np.radians(prior.tilt_max_deg if prior else 180.0))
+        A_layout_view = similarity(1.0, tilt, 0.0, 0.0)
+        R = _roll(tilt) @ bank.R_camera_object[view]
+        table = None
+        if rng.random() < self.spec.on_table:
+            table = table_under(rng, R, np.array([0.0, 0.0, bank.distance_m[view]]), bank.hull,
+                                np.array([0.0, 0.0, 1.0]) if prior else None)
         behind = int(rng.integers(1, 5)) if rng.random() < self.spec.distracted else 0
         front = int(rng.integers(1, 3)) if rng.random() < self.spec.occluded else 0
-        for in_front in [False] * behind + [True] * front:
-            c = int(rng.integers(len(self.banks)))
-            view = int(rng.integers(len(self.banks[c].albedo)))
-            direction = rng.uniform(-np.pi, np.pi)
-            radius = rng.uniform(0.25 if in_front else 0.1, 0.7 if in_front else 0.75) * VIEW_PX
-            A = _similarity(rng.uniform(0.6, 1.6), rng.uniform(-0.9, 0.9),
-                            radius * np.cos(direction), radius * np.sin(direction))
-            found.append((c, view, A, in_front, _layout_mask(self.banks[c].albedo[view], A)))
-        return found
+        K = bank.K(view)
+        others = self.placer.place(rng, table, K, bank.diameter_m, (behind, front))
+        whole = visible = _layout_mask(bank.albedo[view], A_layout_view)
+        for other in others:
+            if other.in_front:
+                albedo = self.banks[other.bank].albedo[other.view]
+                visible = visible & ~_layout_mask(albedo, other.A_layout_view)
+        border, inside = self._border(rng, visible)
+        visible = visible & inside
+        fraction = float(visible.sum()) / max(int(whole.sum()), 1)
+        if fraction < MIN_VISIBLE:
+            others, visible, fraction, border = [], whole, 1.0, ()
+        return _Scene(class_index, view, A_layout_view, K, R, table, tuple(others),
+                      border), visible, fraction
 
-    def _crop(self, rng: np.random.Generator, visible: NDArray[np.bool_], bank: ViewBank,
-              view: int) -> tuple[CropCamera, Matrix]:
+    def _border(self, rng: np.random.Generator, visible: NDArray[np.bool_]
+                ) -> tuple[tuple[Array, ...], NDArray[np.bool_]]:
+        """Draw where the image ends: lines ``a x + b y + c = 0`` [px], positive outside."""
+        inside = np.ones_like(visible)
+        if rng.random() >= self.spec.border or not visible.any():
+            return (), inside
+        step = VIEW_PX // LAYOUT_PX
+        y, x = np.nonzero(visible)
+        rows, columns = np.indices(visible.shape)
+        lines = []
+        for _ in range(1 if rng.random() < 0.75 else 2):
+            angle = np.pi / 2 * rng.integers(4) + np.radians(BORDER_TURN_DEG) * rng.uniform(-1, 1)
+            a, b = np.cos(angle), np.sin(angle)
+            reach = step * (a * x + b * y)
+            offset = reach.max() + np.ptp(reach) * rng.uniform(-BORDER_CUTS, BORDER_GAP)
+            lines.append(np.array([a, b, -offset]))
+            inside &= step * (a * columns + b * rows) <= offset
+        return tuple(lines), inside
+
+    def _crop(self, rng: np.random.Generator, visible: NDArray[np.bool_],
+              scene: _Scene) -> tuple[CropCamera, Matrix]:
         """Jitter the visible box and look at it."""
         columns, rows = np.flatnonzero(visible.any(0)), np.flatnonzero(visible.any(1))
         step = VIEW_PX / LAYOUT_PX
@@ -150,7 +215,7 @@ class Composer:
         sides = high - low
         centre = (low + high) / 2 + self.spec.box_shift * rng.uniform(-1, 1, 2) * sides
         side = sides.max() * np.exp(self.spec.box_scale * rng.uniform(-1, 1))
-        K = bank.K(view)
+        K = scene.K
         ray = np.linalg.inv(K) @ np.array([*centre, 1.0])
         R = rotation_to_axis(ray)
         size = self.spec.crop.size_px
@@ -158,83 +223,121 @@ class Composer:
         crop = CropCamera(R, pinhole(focal, size), size)
         return crop, crop.K_crop @ R @ np.linalg.inv(K)
 
-    def _paint(self, rng: np.random.Generator, class_index: int, view: int, A: Matrix,
-               others: list[_Other], H_crop_layout: Matrix
-               ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-        """Draw background, objects behind, the object, objects in front; then the camera."""
+    def _paint(self, rng: np.random.Generator, scene: _Scene, H_crop_layout: Matrix
+               ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Draw background and table, objects behind, the object, objects in front.
+
+        :return: (S, S, 3) float32 in 0..255, and (S, S) opacity of the object, 0 to 1.
+        """
         size = self.spec.crop.size_px
-        patch = self.patches[int(rng.integers(len(self.patches)))]
-        image = _background(rng, patch, size)
-        if rng.random() < self.spec.cluttered:
-            other = self.patches[int(rng.integers(len(self.patches)))]
-            albedo = self.banks[class_index].albedo[view]
-            near = albedo[albedo[..., 3] > 0][:, :3].mean(0)
-            clutter(rng, image, _background(rng, other, size), near)
+        image = self._surroundings(rng, scene, size)
         light = draw_light(rng, self.lights[int(rng.integers(len(self.lights)))])
-        layers = [(c, v, B) for c, v, B, in_front, _ in others if not in_front]
-        layers.append((class_index, view, A))
-        layers.extend((c, v, B) for c, v, B, in_front, _ in others if in_front)
-        own = len(layers) - 1 - sum(1 for o in others if o[3])
+        if scene.table is not None:
+            self._lay_table(rng, image, scene, H_crop_layout @ scene.K, light)
+        own = Placed(scene.class_index, scene.view, scene.A_layout_view, False)
+        layers = [o for o in scene.others if not o.in_front] + [own]
+        layers += [o for o in scene.others if o.in_front]
         alpha = np.zeros((size, size), np.float32)
-        for number, (c, v, B) in enumerate(layers):
-            chance = self.spec.varied if number == own else RECOLOURED
-            drawn = self._draw(rng, self.banks[c], v, H_crop_layout @ B, light,
-                               rng.random() < chance, number == own)
+        for layer in layers:
+            drawn = self._draw(rng, layer, H_crop_layout @ layer.A_layout_view, light,
+                               layer is own)
             if drawn is None:
                 continue
             window, colour, a = drawn
             image[window] += a[..., None] * (colour - image[window])
-            if number == own:
-                alpha[window] = a
-            elif number > own:
-                alpha[window] *= 1 - a
-        return augment(rng, image), alpha
+            alpha[window] = a if layer is own else alpha[window] * (1 - a)
+        return image, alpha
 
-    def _draw(self, rng: np.random.Generator, bank: ViewBank, view: int, H_crop_view: Matrix,
-              light: Light, varied: bool, target: bool
-              ) -> tuple[Window, NDArray[np.float32], NDArray[np.float32]] | None:
+    def _surroundings(self, rng: np.random.Generator, scene: _Scene,
+                      size: int) -> NDArray[np.float32]:
+        image = _background(rng, self._patch(rng), size)
+        if rng.random() < self.spec.cluttered:
+            albedo = self.banks[scene.class_index].albedo[scene.view]
+            near = albedo[albedo[..., 3] > 0][:, :3].mean(0)
+            clutter(rng, image, _background(rng, self._patch(rng), size), near)
+        return image
+
+    def _lay_table(self, rng: np.random.Generator, image: NDArray[np.float32], scene: _Scene,
+                   K_crop: Matrix, light: Light) -> None:
+        """Draw the table, what is printed on it, and the shadows of what stands there."""
+        table, bank = scene.table, self.banks[scene.class_index]
+        assert table is not None
+        for _ in range(int(rng.integers(1, 3))):
+            sheet = self.prints[int(rng.integers(len(self.prints)))]
+            lay_print(rng, image, table, K_crop, sheet, bank.diameter_m)
+        lamp = scene.R_layout_object @ light.lamp
+        lamp = lamp - 2 * min(0.0, float(lamp @ table.normal)) * table.normal
+        corners = bank.hull @ scene.R_layout_object.T
+        corners[:, 2] += bank.distance_m[scene.view]
+        for standing in [corners, *(o.corners_m for o in scene.others)]:
+            if standing is not None:
+                cast_shadow(rng, image, table, K_crop, standing, lamp)
+
+    def _patch(self, rng: np.random.Generator) -> NDArray[np.uint8]:
+        return np.asarray(self.patches[int(rng.integers(len(self.patches)))], np.uint8)
+
+    def _draw(self, rng: np.random.Generator, layer: Placed, H_crop_view: Matrix, light: Light,
+              target: bool) -> tuple[Window, NDArray[np.float32], NDArray[np.float32]] | None:
         """Light a view in the crop; return where it is, its colours and its opacity.
 
-        :param varied: whether its surface differs from the scan.
         :param target: whether it is the object of the sample, not one that only disturbs.
         """
+        bank, view, strength = self.banks[layer.bank], layer.view, self.spec.photometric
         size = (self.spec.crop.size_px,) * 2
         flat = cv2.warpPerspective(bank.albedo[view], H_crop_view, size)
         x, y, width, height = cv2.boundingRect(flat[..., 3])
         if width == 0:
             return None
         window = (slice(y, y + height), slice(x, x + width))
+        opacity = flat[window][..., 3]
+        whole = np.float32(255) / np.maximum(opacity, 1)
+        albedo = _uint8(flat[window][..., :3] * whole[..., None])
         codes = cv2.warpPerspective(bank.normals[view], H_crop_view, size,
                                     flags=cv2.INTER_NEAREST)[window]
-        albedo, opacity = flat[window][..., :3], flat[window][..., 3]
+        inside = cv2.warpPerspective(bank.albedo[view][..., 3], H_crop_view, size,
+                                     flags=cv2.INTER_NEAREST)[window] > 0
+        codes = np.where(inside, codes, cv2.dilate(codes * inside, np.ones((3, 3), np.uint8)))
+        varied = rng.random() < (self.spec.varied if target else RECOLOURED)
         if varied:
-            albedo = recolour(rng, albedo)
+            albedo = recolour(rng, albedo, strength if target else 1.0)
             if not target:
                 albedo = albedo[..., rng.permutation(3)]
         shade = light.table(bank.R_camera_object[view], rng.uniform(8, 80)).take(codes, axis=0)
-        if rng.random() < SHADED_CAVITIES:
-            cavity = cv2.warpPerspective(bank.cavity[view], H_crop_view, size)[window]
-            shade *= (1 - np.float32(rng.uniform(0, 0.8) / 255) * cavity)[..., None]
+        if layer.bank >= len(self.priors):  # CAD without colours, plain bodies: any paint
+            shade[..., :3] *= rng.uniform(0.15, 1.3, 3).astype(np.float32)
+        if rng.random() < SHADED:
+            openness = cv2.warpPerspective(bank.openness[view], H_crop_view, size)[window] * whole
+            closed = np.float32(1) - np.minimum(openness, 255) * np.float32(1 / 255)
+            shade *= (1 - np.float32(rng.uniform(0.2, 1)) * closed)[..., None]
         colour = albedo * shade[..., :3]
         colour += shade[..., 3:]
         if varied and target:
-            weather(rng, colour, self.patches[int(rng.integers(len(self.patches)))])
+            weather(rng, colour, self._patch(rng), strength)
         return window, np.clip(colour, 0, 255, out=colour), opacity * np.float32(1 / 255)
 
 
 Window = tuple[slice, slice]
-_Other = tuple[int, int, Matrix, bool, NDArray[np.bool_]]
 
 
-def _similarity(scale: float, angle: float, dx: float, dy: float) -> Matrix:
-    """Scale and turn about a view's centre, then shift [px], as a (3, 3) image map."""
-    c, s, m = scale * np.cos(angle), scale * np.sin(angle), (VIEW_PX - 1) / 2
-    return np.array([[c, -s, m - c * m + s * m + dx], [s, c, m - s * m - c * m + dy], [0, 0, 1.0]])
+def _uint8(values: NDArray[np.float32]) -> NDArray[np.uint8]:
+    return np.asarray(np.clip(values, 0, 255), np.uint8)
 
 
 def _roll(angle: float) -> Matrix:
     c, s = np.cos(angle), np.sin(angle)
     return np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
+
+
+def _beyond_border(border: Sequence[Array], H_crop_layout: Matrix, image: NDArray[np.uint8],
+                   alpha: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """Blacken what lies outside the image, as crops of the node are black there."""
+    v, u = np.indices(alpha.shape)
+    for line in border:
+        a, b, c = line @ np.linalg.inv(H_crop_layout)
+        outside = a * u + b * v + c > 0
+        image, alpha = np.where(outside[..., None], np.uint8(0), image), np.where(
+            outside, np.float32(0), alpha)
+    return image, alpha
 
 
 def _layout_mask(albedo: NDArray[np.uint8], A_layout_view: Matrix) -> NDArray[np.bool_]:

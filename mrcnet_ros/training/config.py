@@ -39,6 +39,8 @@ class TrainConfig:
     :param models: BOP models folder, or YAML object list.
     :param labels: label by BOP object id, for a BOP folder; also chooses the objects.
     :param backgrounds: folders of photographs and environment maps.
+    :param bodies: plain bodies that lie about and hide things.
+    :param disturbers: BOP models folder of other objects that do so too, or None.
     :param view_prior: the same for all objects, or None for all of SO(3).
     :param distance_m: nearest and farthest distance of the objects.
     :param views: rendered views of each object.
@@ -67,6 +69,8 @@ class TrainConfig:
     models: Path
     labels: dict[int, str] = field(default_factory=dict)
     backgrounds: tuple[Path, ...] = ()
+    bodies: int = 24
+    disturbers: Path | None = None
     view_prior: ViewPrior | None = None
     distance_m: tuple[float, float] = (0.4, 1.5)
     views: int = 2000
@@ -179,7 +183,8 @@ def _check(config: TrainConfig, path: Path) -> None:
 
 
 def _convert(name: str, value: Any) -> Any:
-    if name in ('output', 'cache', 'models') or (name == 'init' and value is not None):
+    if name in ('output', 'cache', 'models') or (
+            name in ('init', 'disturbers') and value is not None):
         return Path(value)
     if name == 'backgrounds':
         return tuple(Path(v) for v in value)

@@ -12,7 +12,7 @@ from ..errors import SpecError
 from ..geometry.rotation_grid import rotation_grid
 from ..geometry.view_prior import allowed_bins
 from ..meshes import check_origin
-from ..objects import ObjectModel
+from ..objects import ObjectModel, load_bop_objects
 from ..rendering.coordinates import template_coordinates
 from ..rendering.template_store import TemplateStore
 from .backgrounds import background_patches, find_images, irradiance_matrices
@@ -20,7 +20,10 @@ from .composer import Composer, ComposerSpec
 from .config import TrainConfig
 from .targets import ObjectShapes
 from .template_bank import TemplateBank
-from .view_bank import SharedViews, load_or_render
+from .view_bank import SharedViews, load_or_render, load_or_render_shapes
+
+# A body that only disturbs is seen in part and once in many images: it needs few views.
+VIEWS_FOR_DISTURBER = 60
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,15 +41,27 @@ class Material:
 
 
 def load_views(config: TrainConfig, objects: list[ObjectModel]) -> list[SharedViews]:
-    """Render or load the views of all classes.
+    """Render or load the views of all classes, then of the bodies that only disturb.
 
     :raises MeshError: when a mesh cannot be used, or its origin is far from its middle.
     """
     for o in objects:
         check_origin(o.mesh_path, o.load_mesh().vertices, o.diameter_m, o.unit_m)
     priors = {o.object_id: config.view_prior for o in objects}
-    return load_or_render(config.cache, objects, priors, config.distance_m, config.views,
-                          config.seed)
+    views = load_or_render(config.cache, objects, priors, config.distance_m, config.views,
+                           config.seed)
+    return views + load_disturbers(config)
+
+
+def load_disturbers(config: TrainConfig) -> list[SharedViews]:
+    """Render or load the views of plain bodies and of other objects, seen from anywhere."""
+    views = max(1, config.views // VIEWS_FOR_DISTURBER)
+    found = load_or_render_shapes(config.cache, config.bodies, config.distance_m, views,
+                                  config.seed)
+    if config.disturbers is not None:
+        others = list(load_bop_objects(config.disturbers).values())
+        found += load_or_render(config.cache, others, {}, config.distance_m, views, config.seed)
+    return found
 
 
 def load_material(config: TrainConfig, objects: list[ObjectModel],

@@ -1,6 +1,6 @@
 """Rendered views of the training objects, from which images are composed.
 
-A view keeps unlit colour, normals, cavities and depth, so that light, in-plane rotation, position
+A view keeps unlit colour, normals, openness and depth, so that light, in-plane rotation, position
 and size can be drawn anew for every training image without rendering again.
 """
 
@@ -14,24 +14,27 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.spatial import ConvexHull
 from tqdm import tqdm
 
 from ..geometry.crop import pinhole
 from ..geometry.se3 import Array, make_transform
 from ..geometry.view_prior import elevation_and_tilt, rotation_from_angles, sample_rotations
-from ..objects import ObjectModel
+from ..meshes import measure_diameter
+from ..objects import Mesh, ObjectModel
 from ..rendering.renderer import Renderer
 from ..specs import ViewPrior
 from .lighting import normal_codes
+from .occlusion import bake_openness
+from .shapes import SHAPES_VERSION, draw_shapes
 
 VIEW_PX = 128
 RELATIVE_SIZE = 0.85
-BANK_VERSION = 2
-_PIXELS = ('albedo', 'normals', 'cavity', 'depth')
+BANK_VERSION = 3
+_PIXELS = ('albedo', 'normals', 'openness', 'depth')
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,20 +43,23 @@ class ViewBank:
 
     :param albedo: (V, S, S, 4) uint8 unlit RGB and mask (255 on the object).
     :param normals: (V, S, S) uint16 codes of object-frame normals, see :mod:`.lighting`.
-    :param cavity: (V, S, S) uint8 how deep a place lies among its neighbours, 255 for the deepest.
+    :param openness: (V, S, S) uint8 how much of the light from all around reaches a place, 255
+        for all of it, see :mod:`.occlusion`.
     :param depth: (V, S, S) float16 depth minus distance, in diameters; 0 off the object.
     :param R_camera_object: (V, 3, 3).
     :param distance_m: (V,) of the object's origin.
     :param diameter_m: of the object.
+    :param hull: (P, 3) corners of the object's convex hull [m], object frame.
     """
 
     albedo: NDArray[np.uint8]
     normals: NDArray[np.uint16]
-    cavity: NDArray[np.uint8]
+    openness: NDArray[np.uint8]
     depth: NDArray[np.float16]
     R_camera_object: Array
     distance_m: Array
     diameter_m: float
+    hull: Array
 
     def K(self, view: int) -> Array:
         """Return the intrinsics of a view, (3, 3) [px]."""
@@ -66,16 +72,18 @@ class SharedViews:
 
     albedo: torch.Tensor
     normals: torch.Tensor
-    cavity: torch.Tensor
+    openness: torch.Tensor
     depth: torch.Tensor
     R_camera_object: Array
     distance_m: Array
     diameter_m: float
+    hull: Array
 
     def open(self) -> ViewBank:
         """Return the bank, looking at the same memory."""
-        return ViewBank(self.albedo.numpy(), self.normals.numpy(), self.cavity.numpy(),
-                        self.depth.numpy(), self.R_camera_object, self.distance_m, self.diameter_m)
+        return ViewBank(self.albedo.numpy(), self.normals.numpy(), self.openness.numpy(),
+                        self.depth.numpy(), self.R_camera_object, self.distance_m, self.diameter_m,
+                        self.hull)
 
 
 def load_or_render(
@@ -92,67 +100,82 @@ def load_or_render(
     banks = []
     for model in objects:
         prior = priors.get(model.object_id)
-        path = Path(folder) / f'{model.label}-{_key(model, prior, distance_m, views, seed)}'
+        values = [model.object_id, model.checked_digest(), model.unit_m, model.diameter_m,
+                  repr(prior), distance_m, views, seed]
+        path = _path(folder, model.label, values)
         if not (path / 'done').exists():
-            _render(path, model, prior, distance_m, views, seed)
-        albedo, normals, cavity, depth = (
-            torch.from_numpy(np.load(path / f'{n}.npy')).share_memory_() for n in _PIXELS)
-        small = np.load(path / 'views.npz')
-        banks.append(SharedViews(albedo, normals, cavity, depth, small['R'], small['distance'],
-                                 model.diameter_m))
+            rng = np.random.default_rng([seed, model.object_id])
+            _render(path, model.load_mesh(), model.diameter_m,
+                    _poses(rng, prior, distance_m, views))
+        banks.append(_load(path, model.diameter_m))
     return banks
 
 
-def _key(model: ObjectModel, prior: ViewPrior | None, distance_m: tuple[float, float],
-         views: int, seed: int) -> str:
-    """Return a name of all that the views of an object depend on."""
-    values = [BANK_VERSION, VIEW_PX, RELATIVE_SIZE, model.object_id, model.checked_digest(),
-              model.unit_m, model.diameter_m, repr(prior), distance_m, views, seed]
-    return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:16]
+def load_or_render_shapes(folder: Path, count: int, distance_m: tuple[float, float], views: int,
+                          seed: int) -> list[SharedViews]:
+    """Return the view banks of plain bodies, see :mod:`.shapes`, seen from anywhere.
+
+    :param count: number of bodies.
+    :param views: of each.
+    """
+    banks = []
+    for number, mesh in enumerate(draw_shapes(count, seed)):
+        diameter_m = measure_diameter(mesh.vertices)
+        path = _path(folder, f'shape{number:02d}',
+                     [SHAPES_VERSION, count, distance_m, views, seed])
+        if not (path / 'done').exists():
+            rng = np.random.default_rng([seed, 8, number])
+            _render(path, mesh, diameter_m, _poses(rng, None, distance_m, views))
+        banks.append(_load(path, diameter_m))
+    return banks
 
 
-def _render(path: Path, model: ObjectModel, prior: ViewPrior | None,
-            distance_m: tuple[float, float], views: int, seed: int) -> None:
-    logging.getLogger(__name__).info('rendering %d views of %s', views, model.label)
-    path.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng([seed, model.object_id])
-    R = sample_rotations(prior, views, rng)
-    elevation = elevation_and_tilt(R)[0]
+def _path(folder: Path, label: str, values: Sequence[object]) -> Path:
+    """Return where the views are that depend on some values, besides the renderer's own."""
+    text = json.dumps([BANK_VERSION, VIEW_PX, RELATIVE_SIZE, *values])
+    return Path(folder) / f'{label}-{hashlib.sha256(text.encode()).hexdigest()[:16]}'
+
+
+def _load(path: Path, diameter_m: float) -> SharedViews:
+    albedo, normals, openness, depth = (
+        torch.from_numpy(np.load(path / f'{n}.npy')).share_memory_() for n in _PIXELS)
+    small = np.load(path / 'views.npz')
+    return SharedViews(albedo, normals, openness, depth, small['R'], small['distance'],
+                       diameter_m, small['hull'])
+
+
+def _poses(rng: np.random.Generator, prior: ViewPrior | None, distance_m: tuple[float, float],
+           views: int) -> tuple[Array, Array]:
+    """Draw upright views: rotations (V, 3, 3) and distances (V,) [m]."""
+    elevation = elevation_and_tilt(sample_rotations(prior, views, rng))[0]
     R = rotation_from_angles(rng.uniform(-np.pi, np.pi, views), elevation, 0.0)
-    distance = rng.uniform(*distance_m, views)
+    return R, rng.uniform(*distance_m, views)
+
+
+def _render(path: Path, mesh: Mesh, diameter_m: float, poses: tuple[Array, Array]) -> None:
+    R, distance = poses
+    views = len(distance)
+    logging.getLogger(__name__).info('rendering %d views into %s', views, path)
+    path.mkdir(parents=True, exist_ok=True)
     shape = (views, VIEW_PX, VIEW_PX)
     albedo = np.zeros((*shape, 4), np.uint8)
-    normals, cavity = np.zeros(shape, np.uint16), np.zeros(shape, np.uint8)
+    normals, openness = np.zeros(shape, np.uint16), np.zeros(shape, np.uint8)
     depth = np.zeros(shape, np.float16)
     with Renderer(VIEW_PX, VIEW_PX) as renderer:
-        renderer.add_mesh(model.label, model.load_mesh())
-        for i in tqdm(range(views), desc=f'views of {model.label}', unit='view'):
+        renderer.add_mesh('surface', mesh)
+        renderer.add_mesh('openness', bake_openness(mesh, diameter_m))
+        for i in tqdm(range(views), desc=f'views {path.name}', unit='view'):
             T = make_transform(R[i], [0.0, 0.0, distance[i]])
-            K = pinhole(RELATIVE_SIZE * VIEW_PX * distance[i] / model.diameter_m, VIEW_PX)
-            flat = renderer.render(model.label, T, K, shading='flat')
+            K = pinhole(RELATIVE_SIZE * VIEW_PX * distance[i] / diameter_m, VIEW_PX)
+            flat = renderer.render('surface', T, K, shading='flat')
             mask = flat.depth_m > 0
             albedo[i, ..., :3], albedo[i, ..., 3] = flat.rgb, 255 * mask
-            normals[i] = normal_codes(renderer.render(model.label, T, K, shading='normals').rgb)
-            relative = np.where(mask, (flat.depth_m - distance[i]) / model.diameter_m, 0)
-            depth[i], cavity[i] = relative, find_cavities(relative.astype(np.float32), mask)
-    pixels: tuple[NDArray[np.generic], ...] = (albedo, normals, cavity, depth)
+            normals[i] = normal_codes(renderer.render('surface', T, K, shading='normals').rgb)
+            openness[i] = renderer.render('openness', T, K, shading='flat').rgb[..., 0]
+            depth[i] = np.where(mask, (flat.depth_m - distance[i]) / diameter_m, 0)
+    pixels: tuple[NDArray[np.generic], ...] = (albedo, normals, openness, depth)
     for name, array in zip(_PIXELS, pixels, strict=True):
         np.save(path / f'{name}.npy', array)
-    np.savez(path / 'views.npz', R=R, distance=distance)
+    hull = mesh.vertices[ConvexHull(mesh.vertices).vertices]
+    np.savez(path / 'views.npz', R=R, distance=distance, hull=hull)
     (path / 'done').write_text(str(os.getpid()))
-
-
-def find_cavities(depth: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Tell where a surface lies behind its neighbourhood, and so gets less light.
-
-    :param depth: (S, S) in diameters.
-    :param mask: (S, S) where there is a surface.
-    :return: (S, S) uint8, 255 where it lies 0.08 diameters or more behind the mean around it.
-    """
-    inside = mask.astype(np.float32)
-    behind = np.zeros_like(depth)
-    for sigma in (3.0, 9.0):
-        weight = np.maximum(cv2.GaussianBlur(inside, (0, 0), sigma), np.float32(1e-3))
-        mean = cv2.GaussianBlur(depth * inside, (0, 0), sigma) / weight
-        behind = np.maximum(behind, depth - mean)
-    return np.asarray(np.clip(behind * inside * (255 / 0.08), 0, 255), np.uint8)

@@ -1,0 +1,63 @@
+"""Plain bodies that lie about and hide things: boxes, bars, cans, cones, lumps."""
+
+from __future__ import annotations
+
+import numpy as np
+import trimesh
+from numpy.typing import NDArray
+
+from ..geometry.se3 import Array
+from ..objects import Mesh
+
+# Raise whenever the bodies of a seed change: their views are then drawn anew.
+SHAPES_VERSION = 1
+KINDS = ('box', 'bar', 'cylinder', 'cone', 'ring', 'lump')
+
+
+def draw_shapes(count: int, seed: int) -> list[Mesh]:
+    """Draw bodies of all kinds in turn.
+
+    :param count: how many.
+    :param seed: of sizes and colours.
+    :return: meshes around their origin, 4 to 30 cm large [m], one or two colours each.
+    """
+    rng = np.random.default_rng([seed, 7])
+    return [_body(KINDS[i % len(KINDS)], rng) for i in range(count)]
+
+
+def _body(kind: str, rng: np.random.Generator) -> Mesh:
+    shape = _shape(kind, rng)
+    if kind == 'ring':
+        shape.unmerge_vertices()
+    flat = shape.copy()
+    flat.unmerge_vertices()  # every face its own normal, so that edges stay sharp
+    chosen = flat if kind in ('box', 'bar', 'lump') else shape
+    vertices = np.asarray(chosen.vertices - chosen.bounding_box.centroid, np.float64)
+    return Mesh(vertices, np.asarray(chosen.faces, np.int32),
+                np.asarray(chosen.vertex_normals, np.float64), _colours(vertices, rng))
+
+
+def _shape(kind: str, rng: np.random.Generator) -> trimesh.Trimesh:
+    size = rng.uniform(0.03, 0.15, 3)
+    if kind == 'box':
+        return trimesh.creation.box(extents=size)
+    if kind == 'bar':
+        return trimesh.creation.box(extents=size * [0.15, 0.15, 2.0])
+    if kind == 'cylinder':
+        return trimesh.creation.cylinder(radius=size[0] / 2, height=size[1], sections=24)
+    if kind == 'cone':
+        return trimesh.creation.cone(radius=size[0] / 2, height=size[1], sections=24)
+    if kind == 'ring':
+        return trimesh.creation.torus(size[0] / 2 + 0.01, rng.uniform(0.2, 0.45) * size[0] / 2,
+                                      major_sections=24, minor_sections=10)
+    return trimesh.Trimesh(rng.normal(size=(14, 3)) * size / 2).convex_hull
+
+
+def _colours(vertices: Array, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Return one colour, or two that meet at a plane, of every vertex, (V, 3) uint8."""
+    first, second = rng.integers(20, 236, (2, 3))
+    if rng.random() < 0.3:
+        first = np.full(3, first[0])
+    upper = vertices @ rng.normal(size=3) > 0
+    chosen = np.where(upper[:, None] & (rng.random() < 0.5), second, first)
+    return np.asarray(chosen, np.uint8)
