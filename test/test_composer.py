@@ -123,8 +123,11 @@ def test_dense_coordinates_lie_on_the_surface(banks, lights):
 def test_the_object_is_painted_where_the_labels_say(banks, lights, monkeypatch):
     """Painted pixels and a z-buffer drawn from the labels cover the same part of the image."""
     crops = capture_crops(monkeypatch)
-    monkeypatch.setattr(composer_module, 'augment', lambda rng, image: image.astype(np.uint8))
-    composer = make_composer(banks, lights, occluded=0.0, distracted=0.0, cluttered=0.0)
+    monkeypatch.setattr(composer_module, 'augment', lambda rng, image, strength: image)
+    monkeypatch.setattr(composer_module, 'photograph',
+                        lambda rng, image, resolution: image.astype(np.uint8))
+    composer = make_composer(banks, lights, occluded=0.0, distracted=0.0, cluttered=0.0,
+                             on_table=0.0, border=0.0)
     composer.patches = np.zeros_like(composer.patches)
     for index in range(10):
         sample = composer.sample(3, index)

@@ -105,7 +105,7 @@ def load_or_render(
         path = _path(folder, model.label, values)
         if not (path / 'done').exists():
             rng = np.random.default_rng([seed, model.object_id])
-            _render(path, model.load_mesh(), model.diameter_m,
+            _render(path, model, model.diameter_m,
                     _poses(rng, prior, distance_m, views))
         banks.append(_load(path, model.diameter_m))
     return banks
@@ -125,7 +125,8 @@ def load_or_render_shapes(folder: Path, count: int, distance_m: tuple[float, flo
                      [SHAPES_VERSION, count, distance_m, views, seed])
         if not (path / 'done').exists():
             rng = np.random.default_rng([seed, 8, number])
-            _render(path, mesh, diameter_m, _poses(rng, None, distance_m, views))
+            _render(path, mesh, diameter_m,
+                    _poses(rng, None, distance_m, views))
         banks.append(_load(path, diameter_m))
     return banks
 
@@ -152,7 +153,9 @@ def _poses(rng: np.random.Generator, prior: ViewPrior | None, distance_m: tuple[
     return R, rng.uniform(*distance_m, views)
 
 
-def _render(path: Path, mesh: Mesh, diameter_m: float, poses: tuple[Array, Array]) -> None:
+def _render(path: Path, source: Mesh | ObjectModel, diameter_m: float,
+            poses: tuple[Array, Array]) -> None:
+    mesh = source.load_mesh() if isinstance(source, ObjectModel) else source
     R, distance = poses
     views = len(distance)
     logging.getLogger(__name__).info('rendering %d views into %s', views, path)
