@@ -297,7 +297,7 @@ def model(tmp_path, monkeypatch):
                        processor=lambda device: 'Abacus')
     monkeypatch.setitem(RUNTIMES, 'openvino', stand_in)
     monkeypatch.setattr('json.__version__', '7.1', raising=False)
-    return SimpleNamespace(path=tmp_path, digest='d1', graphs={})
+    return SimpleNamespace(path=tmp_path, graphs_digest='d1', graphs={})
 
 
 LOW = RuntimeOptions(backend='openvino', precision='bf16')
@@ -345,7 +345,7 @@ def test_a_failed_verification_is_told(model):
 
 
 @pytest.mark.parametrize('change', [
-    {'model_sha256': 'd2'}, {'version': '7.2'}, {'device': 'Quipu'}, {'backend': 'tensorrt'},
+    {'graphs_sha256': 'd2'}, {'version': '7.2'}, {'device': 'Quipu'}, {'backend': 'tensorrt'},
     {'precision': 'fp16'}])
 def test_a_verification_is_for_one_model_runtime_and_processor(model, change):
     """Results of others do not count."""
@@ -358,8 +358,8 @@ def test_results_of_one_model_are_kept_beside_each_other(tmp_path):
     """Those of a model that was replaced go."""
     from mrcnet_ros.inference.verified import Execution
 
-    one = Execution(model_sha256='d1', backend='a', precision='bf16', version='1', device='x')
-    two, new = replace(one, backend='b'), replace(one, model_sha256='d2')
+    one = Execution(graphs_sha256='d1', backend='a', precision='bf16', version='1', device='x')
+    two, new = replace(one, backend='b'), replace(one, graphs_sha256='d2')
     store_result(tmp_path, one, {'passed': True, 'figures': 1})
     store_result(tmp_path, two, {'passed': False})
     found = find_result(tmp_path, one)
@@ -369,8 +369,8 @@ def test_results_of_one_model_are_kept_beside_each_other(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == [VERIFIED_FILE]
 
 
-@pytest.mark.parametrize('text', ['{', '[]', '{"format_version": 1, "results": [{}]}',
-                                  '{"format_version": 1, "results": [{"passed": "yes"}]}'])
+@pytest.mark.parametrize('text', ['{', '[]', '{"format_version": 2, "results": [{}]}',
+                                  '{"format_version": 2, "results": [{"passed": "yes"}]}'])
 def test_damaged_results_are_named(model, text):
     """Nothing is taken for verified because of them."""
     (model.path / VERIFIED_FILE).write_text(text)

@@ -22,11 +22,19 @@ from mrcnet_ros.export import directory, onnx_export
 from mrcnet_ros.export.directory import export_checkpoint
 from mrcnet_ros.export.graphs import example_inputs
 from mrcnet_ros.export.onnx_export import export_graphs
-from mrcnet_ros.inference.model_directory import read_model_directory
+from mrcnet_ros.inference.model_directory import (
+    read_model_directory,
+    write_covariance_law,
+    write_size_ratios,
+)
 from mrcnet_ros.inference.onnxruntime_backend import OnnxRuntimeBackend
+from mrcnet_ros.inference.uncertainty import CovarianceLaw
 from mrcnet_ros.network.graphs import Stage1Graph, Stage2Graph, TemplateGraph
 from mrcnet_ros.network.mrcnet import MrcNet, Pyramid
 from mrcnet_ros.specs import FORMAT_VERSION
+
+LAW = CovarianceLaw(lateral_floor=0.01, lateral_gain=0.4, depth_floor=0.02, depth_gain=0.5,
+                    rotation_floor_rad=0.06, rotation_gain=0.5, score_exponent=0.3)
 
 
 def largest_difference(network: MrcNet, files: dict[str, Path], count: int) -> float:
@@ -134,6 +142,50 @@ def test_files_that_are_no_part_of_a_model_stay(tiny_model, tmp_path):
     export_checkpoint(tiny_model.checkpoint, tiny_model.config, tmp_path)
     assert (tmp_path / 'README.md').read_text() == 'a card'
     assert json.loads((tmp_path / 'model.json').read_text())['format_version'] == FORMAT_VERSION
+
+
+def calibrated(tiny_model, folder):
+    """Export a model and write sizes and a covariance into it."""
+    path = export_checkpoint(tiny_model.checkpoint, tiny_model.config, folder)
+    write_size_ratios(path, {'box': 0.9})
+    write_covariance_law(path, LAW)
+    return path
+
+
+def test_exporting_the_same_weights_over_a_calibrated_model_keeps_all(tiny_model, tmp_path):
+    """Sizes and covariance are there as before, and it is said."""
+    path, said = calibrated(tiny_model, tmp_path / 'model'), []
+    before = (path / 'model.json').read_text()
+    export_checkpoint(tiny_model.checkpoint, tiny_model.config, path, say=said.append)
+    assert json.loads((path / 'model.json').read_text()) == json.loads(before)
+    assert [line.split(': ', 1)[1] for line in said] == [
+        'kept size_ratio of box', 'kept covariance: the graphs are the same']
+
+
+def test_exporting_other_weights_keeps_sizes_and_says_that_the_covariance_is_dropped(
+        tiny_model, tmp_path):
+    """A size belongs to the object and its mesh, a covariance to the weights."""
+    path, said = calibrated(tiny_model, tmp_path / 'model'), []
+    state = torch.load(tiny_model.checkpoint, weights_only=True)
+    state['average'] = {k: 1.1 * v if v.is_floating_point() else v
+                        for k, v in state['average'].items()}
+    torch.save(state, tmp_path / 'other.pt')
+    export_checkpoint(tmp_path / 'other.pt', tiny_model.config, path, say=said.append)
+    model = read_model_directory(path, tiny_model.meshes)
+    assert {o.label: o.size_ratio for o in model.objects} == {'blob': 1.0, 'box': 0.9}
+    assert model.covariance_law is None
+    assert 'dropped covariance: measured with other graphs; run mrcnet calibrate' in said[1]
+
+
+def test_a_size_of_another_mesh_is_dropped_and_it_is_said(tiny_model, tmp_path):
+    """It was measured against a mesh that is not there any more."""
+    path, said = calibrated(tiny_model, tmp_path / 'model'), []
+    values = json.loads((path / 'model.json').read_text())
+    values['objects'][1]['mesh_sha256'] = 'of an older mesh'
+    (path / 'model.json').write_text(json.dumps(values))
+    export_checkpoint(tiny_model.checkpoint, tiny_model.config, path, say=said.append)
+    assert all(o.size_ratio == 1.0 for o in read_model_directory(path, tiny_model.meshes).objects)
+    assert said[0].endswith('dropped size_ratio of box: measured with another mesh')
 
 
 def test_a_failed_export_leaves_the_old_model(tiny_model, tmp_path, monkeypatch):

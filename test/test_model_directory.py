@@ -14,7 +14,11 @@ from meshes import bumpy_sphere, cube, write_ply
 
 from mrcnet_ros.errors import BackendError, MeshError, ModelError
 from mrcnet_ros.inference.estimator import PoseEstimator
-from mrcnet_ros.inference.model_directory import read_model_directory, write_covariance_law
+from mrcnet_ros.inference.model_directory import (
+    read_model_directory,
+    write_covariance_law,
+    write_size_ratios,
+)
 from mrcnet_ros.inference.uncertainty import CovarianceLaw
 from mrcnet_ros.meshes import mesh_digest
 
@@ -52,6 +56,19 @@ def test_the_digest_tells_models_apart(model):
     before = read_model_directory(model).digest
     change(model, lambda v: v.update(name='other'))
     assert read_model_directory(model).digest != before
+
+
+def test_the_digest_of_the_graphs_is_of_the_graphs_alone(model):
+    """Calibrating a model does not make a verification of its graphs invalid; new graphs do."""
+    before = read_model_directory(model).graphs_digest
+    write_covariance_law(model, CovarianceLaw(**LAW))
+    write_size_ratios(model, {'box': 0.9})
+    assert read_model_directory(model).graphs_digest == before
+    graph = model / 'stage2.onnx'
+    graph.write_bytes(graph.read_bytes() + b' ')
+    change(model, lambda v: v['files'].update(
+        {graph.name: hashlib.sha256(graph.read_bytes()).hexdigest()}))
+    assert read_model_directory(model).graphs_digest != before
 
 
 def test_a_missing_directory_is_named(tmp_path):

@@ -23,6 +23,7 @@ from mrcnet_ros.evaluation.boxes import BoxSpec
 from mrcnet_ros.evaluation.verification import Comparison, Limits, compare_answers, verdict
 from mrcnet_ros.inference import backends
 from mrcnet_ros.inference.estimator import PoseEstimator
+from mrcnet_ros.inference.model_directory import read_model_directory
 from mrcnet_ros.inference.poses import FrameResult, PoseEstimate
 from mrcnet_ros.objects import load_bop_objects
 
@@ -74,8 +75,8 @@ def test_equal_poses_pass_and_the_result_is_kept(root, tiny_model, capsys):
     assert result['passed'] and result['reasons'] == []
     assert result['execution']['backend'] == 'onnxruntime'
     assert result['execution']['precision'] == 'fp32'
-    digest = hashlib.sha256((root / 'model' / 'model.json').read_bytes()).hexdigest()
-    assert result['execution']['model_sha256'] == digest
+    model = read_model_directory(root / 'model', tiny_model.meshes)
+    assert result['execution']['graphs_sha256'] == model.graphs_digest
     assert result['reference']['backend'] == 'torch'
     assert result['limits'] == {'move': 0.05, 'flips': 0.0}
     assert result['figures']['detections'] == 5 and result['figures']['flips'] == 0

@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_estimation_arguments(parser)
     parser.add_argument('--write', action='store_true',
                         help='write the sizes that differ beyond doubt, and what covariances are '
-                             'computed from, into model.json; verify and score the model again '
+                             'computed from, into model.json; score the model again '
                              'afterwards')
 
 
@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
         write_size_ratios(args.model, {s.label: s.ratio for s in sizes if s.significant})
         if law is not None:
             write_covariance_law(args.model, law)
-        print(f'{args.model / "model.json"} is written: score and verify the model again')
+        print(f'{args.model / "model.json"} is written: score the model again')
     return 0
 
 

@@ -60,7 +60,8 @@ def run(args: argparse.Namespace) -> int:
 
         config = read_config(args.config)
         checkpoint = args.checkpoint or config.output / 'checkpoint.pt'
-        print(export_checkpoint(checkpoint, config, args.output, args.mean_with))
+        print(export_checkpoint(checkpoint, config, args.output, args.mean_with,
+                                say=say))
     if args.backend is not None:
         _build(args)
     return 0

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..errors import SpecError
 from ..specs import PAPER_DATASETS, PaperSpec, paper_spec
+from .dataset_arguments import say
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,7 +39,8 @@ def run(args: argparse.Namespace) -> int:
     from ..export.published import import_published
 
     spec, object_ids, meshes = _of_run(args) if args.config else _of_dataset(args)
-    folder, left_out = import_published(args.checkpoint, spec, object_ids, meshes, args.output)
+    folder, left_out = import_published(args.checkpoint, spec, object_ids, meshes, args.output,
+                                        say=say)
     if left_out:
         print(f'left out, no mesh in {meshes}: objects {left_out}', file=sys.stderr)
     print(folder)

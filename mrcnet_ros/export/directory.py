@@ -14,6 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from ..errors import ModelError
+from ..inference.backend import GRAPHS
 from ..inference.model_directory import MODEL_FILE, WEIGHTS_FILE
 from ..network.mrcnet import MrcNet
 from ..objects import ObjectModel
@@ -22,19 +23,23 @@ from ..training.checkpoint import load_checkpoint, save_checkpoint
 from ..training.config import TrainConfig
 from ..training.identity import IDENTITY, check_identity, identity_of
 from ..training.warm_start import read_start
+from .kept import Say, keep_calibration, log
 from .onnx_export import export_graphs
 
 
 def export_checkpoint(checkpoint: Path, config: TrainConfig, output: Path,
-                      mean_with: Path | None = None) -> Path:
+                      mean_with: Path | None = None, *,
+                      say: Say = log) -> Path:
     """Write the averaged weights of a checkpoint as a model directory.
 
     Files that are in the directory already and are not part of a model, such as a model card,
-    stay. The new files replace the old ones only when all of them are written and checked.
+    stay. The new files replace the old ones only when all of them are written and checked. Of a
+    model that was calibrated, what still holds is kept.
 
     :param config: that the checkpoint was trained with.
     :param mean_with: directory of a model of the same objects that the training started from; what
         is written is the mean of both, often better than either.
+    :param say: told what is kept and what is dropped of the older model's calibration.
     :return: the directory.
     :raises ModelError: when the checkpoint or the other model cannot be read, is of other objects
         or of another view prior than the configuration's, or an exported graph is not equal.
@@ -59,6 +64,8 @@ def export_checkpoint(checkpoint: Path, config: TrainConfig, output: Path,
         files = {p.name: hashlib.sha256(p.read_bytes()).hexdigest()
                  for p in sorted(folder.iterdir())}
         values = describe(config.name, config.spec, objects, config.view_prior, files)
+        for line in keep_calibration(output, values, GRAPHS):
+            say(f'{output}: {line}')
         (folder / MODEL_FILE).write_text(json.dumps(values, indent=1) + '\n')
         for path in folder.iterdir():
             if path.name != MODEL_FILE:

@@ -16,10 +16,12 @@ from torch import Tensor
 
 from ..errors import MeshError, ModelError
 from ..inference.model_directory import MODEL_FILE
+from ..inference.paper_model import PAPER_GRAPHS
 from ..network.paper import PaperNet
 from ..objects import ObjectModel, load_bop_objects
 from ..specs import PaperSpec
 from .directory import describe
+from .kept import Say, keep_calibration, log
 from .paper_graphs import export_paper_graphs
 
 NETWORK_KEY = 'network'
@@ -27,13 +29,15 @@ _SHOWN = 8
 
 
 def import_published(checkpoint: Path, spec: PaperSpec, object_ids: Sequence[int],
-                     meshes_dir: Path, output: Path) -> tuple[Path, list[int]]:
+                     meshes_dir: Path, output: Path, *,
+                     say: Say = log) -> tuple[Path, list[int]]:
     """Write a published checkpoint as a model directory.
 
-    Objects whose mesh is not in the folder are left out: without a mesh there is no template.
+    Sizes that were measured for a model in the directory are kept. Objects whose mesh is not in the folder are left out: without a mesh there is no template.
 
     :param object_ids: of the network's classes, in class order.
     :param meshes_dir: BOP models folder with ``models_info.json``.
+    :param say: told what is kept and what is dropped of the older model's calibration.
     :return: the directory, and the objects that were left out.
     :raises ModelError: when the checkpoint is not the network's.
     :raises MeshError: when there is none of the meshes.
@@ -49,7 +53,10 @@ def import_published(checkpoint: Path, spec: PaperSpec, object_ids: Sequence[int
         folder = Path(name)
         export_paper_graphs(network, spec, folder)
         classes = [object_ids.index(i) for i in objects]
-        _describe(folder, checkpoint, spec, list(objects.values()), classes)
+        values = _describe(folder, checkpoint, spec, list(objects.values()), classes)
+        for line in keep_calibration(output, values, PAPER_GRAPHS):
+            say(f'{output}: {line}')
+        (folder / MODEL_FILE).write_text(json.dumps(values, indent=1) + '\n')
         for path in sorted(folder.iterdir(), key=lambda p: p.name == MODEL_FILE):
             os.replace(path, output / path.name)
     return output, [i for i in object_ids if i not in present]
@@ -135,13 +142,14 @@ def _value_problems(state: Mapping[str, Tensor], expected: Mapping[str, Tensor])
 
 
 def _describe(folder: Path, checkpoint: Path, spec: PaperSpec, objects: list[ObjectModel],
-              classes: list[int]) -> None:
+              classes: list[int]) -> dict[str, Any]:
+    """Return what ``model.json`` says."""
     files = {p.name: _digest(p) for p in sorted(folder.iterdir())}
     values: dict[str, Any] = describe(f'mrcnet-{spec.dataset}', spec, objects, None, files)
     for entry, class_index in zip(values['objects'], classes, strict=True):
         entry['class_index'] = class_index
     values['checkpoint'] = {'file': checkpoint.name, 'sha256': _digest(checkpoint)}
-    (folder / MODEL_FILE).write_text(json.dumps(values, indent=1) + '\n')
+    return values
 
 
 def _digest(path: Path) -> str:

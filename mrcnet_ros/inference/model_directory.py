@@ -27,6 +27,8 @@ from .uncertainty import CovarianceLaw
 MODEL_FILE = 'model.json'
 WEIGHTS_FILE = 'weights.pt'
 MESH_FOLDER = 'meshes'
+# entries of model.json that were measured with its graphs, and belong to them
+CALIBRATION = ('covariance',)
 
 
 SpecT = TypeVar('SpecT', ModelSpec, PaperSpec)
@@ -40,6 +42,7 @@ class CheckedModel(Generic[SpecT]):
     :param path: the directory.
     :param name: of the model.
     :param digest: sha256 of ``model.json``, which holds the hashes of all other files.
+    :param graphs_digest: sha256 of all graphs, whatever else ``model.json`` says.
     :param spec: of the network and its inputs.
     :param objects: that it can recognise.
     :param graphs: file of each graph.
@@ -48,6 +51,7 @@ class CheckedModel(Generic[SpecT]):
     path: Path
     name: str
     digest: str
+    graphs_digest: str
     spec: SpecT
     objects: list[ObjectModel]
     graphs: dict[str, Path]
@@ -100,14 +104,16 @@ def read_checked(path: Path, meshes_dir: Path | None, kind: type[ModelT],
     try:
         read_spec = spec.from_dict(values['spec'])
         meshes, entries = mesh_folder(path, meshes_dir), values['objects']
-        model = kind(
-            path=path, name=str(values['name']), digest=hashlib.sha256(text).hexdigest(),
-            spec=read_spec, objects=[read_object(entry, meshes) for entry in entries],
-            graphs={graph: path / f'{graph}.onnx' for graph in graphs}, **rest(values))
         files = values['files']
         if not isinstance(files, Mapping):
             raise TypeError(f'files must map names to sha256, got {files!r}')
-        hashes = {file: files.get(file.name, '') for file in model.graphs.values()}
+        graph_files = {graph: path / f'{graph}.onnx' for graph in graphs}
+        hashes = {file: files.get(file.name, '') for file in graph_files.values()}
+        model = kind(
+            path=path, name=str(values['name']), digest=hashlib.sha256(text).hexdigest(),
+            graphs_digest=graphs_digest(files, graphs), spec=read_spec,
+            objects=[read_object(entry, meshes) for entry in entries], graphs=graph_files,
+            **rest(values))
         if not model.objects:
             raise ValueError('it names no objects')
         check_objects(model.objects, 'its entry objects')
@@ -139,6 +145,16 @@ def read_model_json(path: Path) -> tuple[bytes, Mapping[str, Any]]:
         raise ModelError(path, f'has format version {version!r}, expected {FORMAT_VERSION}',
                          'export the model again with this version')
     return text, values
+
+
+def graphs_digest(files: Mapping[str, Any], graphs: Sequence[str]) -> str:
+    """Return one sha256 for all graphs of a model.
+
+    :param files: sha256 by file name, as ``model.json`` has them.
+    :param graphs: their names.
+    """
+    text = json.dumps([[graph, files.get(f'{graph}.onnx', '')] for graph in sorted(graphs)])
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def write_size_ratios(path: Path, ratios: Mapping[str, float]) -> None:

@@ -26,8 +26,8 @@ class Model(Protocol):
         """The directory."""
 
     @property
-    def digest(self) -> str:
-        """The sha256 of its ``model.json``."""
+    def graphs_digest(self) -> str:
+        """The sha256 of all its graphs."""
 
     @property
     def graphs(self) -> Mapping[str, Path]:
@@ -40,7 +40,7 @@ def execution_of(model: Model, options: RuntimeOptions) -> Execution:
     :param options: with a runtime that can be used and a precision.
     """
     version, device = RUNTIMES[options.backend].identity(options.device)
-    return Execution(model_sha256=model.digest, backend=options.backend,
+    return Execution(graphs_sha256=model.graphs_digest, backend=options.backend,
                      precision=options.precision, version=version, device=device)
 
 

@@ -12,21 +12,22 @@ from ..errors import ModelError
 from .model_directory import replace_json
 
 VERIFIED_FILE = 'verified.json'
-VERIFIED_VERSION = 1
+VERIFIED_VERSION = 2  # 1 was tied to all of model.json
 
 
 @dataclass(frozen=True, kw_only=True)
 class Execution:
     """What decides which numbers a model gives.
 
-    :param model_sha256: of ``model.json``.
+    :param graphs_sha256: of all graphs; what else ``model.json`` holds, such as sizes and
+        covariances, changes no number that a runtime gives.
     :param backend: name of the runtime.
     :param precision: that it computes in.
     :param version: of the runtime.
     :param device: name of the processor or GPU.
     """
 
-    model_sha256: str
+    graphs_sha256: str
     backend: str
     precision: str
     version: str
@@ -45,7 +46,7 @@ def find_result(folder: Path, execution: Execution) -> Mapping[str, Any] | None:
 
 
 def store_result(folder: Path, execution: Execution, result: Mapping[str, Any]) -> Path:
-    """Keep what a verification found in place of an earlier one; those of other models go.
+    """Keep what a verification found in place of an earlier one; those of other graphs go.
 
     :param result: with the entry ``passed``.
     :return: the file.
@@ -53,7 +54,7 @@ def store_result(folder: Path, execution: Execution, result: Mapping[str, Any]) 
     """
     wanted, path = asdict(execution), folder / VERIFIED_FILE
     others = [r for r in _read(folder) if r['execution'] != wanted
-              and r['execution']['model_sha256'] == execution.model_sha256]
+              and r['execution']['graphs_sha256'] == execution.graphs_sha256]
     content = {'format_version': VERIFIED_VERSION,
                'results': [*others, {'execution': wanted, **result}]}
     replace_json(path, content)
@@ -68,7 +69,7 @@ def _read(folder: Path) -> list[Mapping[str, Any]]:
             return []
         results: list[Mapping[str, Any]] = content['results']
         for result in results:
-            if not isinstance(result['passed'], bool) or not result['execution']['model_sha256']:
+            if not isinstance(result['passed'], bool) or not result['execution']['graphs_sha256']:
                 raise ValueError('a result lacks its verdict')
     except FileNotFoundError:
         return []

@@ -1,0 +1,64 @@
+"""What an export keeps of the calibration of the model that it replaces."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..inference.model_directory import CALIBRATION, MODEL_FILE, graphs_digest
+
+Say = Callable[[str], object]
+log: Say = logging.getLogger(__package__).info
+
+
+def keep_calibration(output: Path, values: dict[str, Any], graphs: Sequence[str]) -> list[str]:
+    """Take over what was measured for the model in a directory, where it still holds.
+
+    Sizes belong to an object and its mesh, whatever the weights are. How large errors are belongs
+    to the graphs.
+
+    :param output: the directory, which may hold an older model, something else or nothing.
+    :param values: of the new ``model.json``; what is kept is added to them.
+    :param graphs: names of the graphs.
+    :return: lines that say what was kept and what was dropped.
+    """
+    old = _old_values(output / MODEL_FILE)
+    said = _keep_sizes(old, values)
+    measured = [name for name in CALIBRATION if old.get(name) is not None]
+    if not measured:
+        return said
+    files = old.get('files')
+    same = isinstance(files, Mapping) and (
+        graphs_digest(files, graphs) == graphs_digest(values['files'], graphs))
+    if same:
+        values.update({name: old[name] for name in measured})
+        return [*said, f'kept {", ".join(measured)}: the graphs are the same']
+    return [*said, f'dropped {", ".join(measured)}: measured with other graphs; run mrcnet '
+                   'calibrate --write for these']
+
+
+def _keep_sizes(old: Mapping[str, Any], values: Mapping[str, Any]) -> list[str]:
+    entries = old.get('objects')
+    sized = {e['label']: e for e in entries if isinstance(e, Mapping) and 'label' in e
+             and e.get('size_ratio', 1.0) != 1.0} if isinstance(entries, list) else {}
+    kept, new = [], {entry['label']: entry for entry in values['objects']}
+    for label, entry in sized.items():
+        if label in new and new[label]['mesh_sha256'] == entry.get('mesh_sha256'):
+            new[label]['size_ratio'] = entry['size_ratio']
+            kept.append(label)
+    dropped = [label for label in sized if label not in kept]
+    return [*([f'kept size_ratio of {", ".join(kept)}'] if kept else []),
+            *([f'dropped size_ratio of {", ".join(dropped)}: measured with another mesh'
+               ] if dropped else [])]
+
+
+def _old_values(path: Path) -> Mapping[str, Any]:
+    """Return what an older description says; nothing of what is none."""
+    try:
+        values = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return values if isinstance(values, Mapping) else {}
