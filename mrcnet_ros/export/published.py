@@ -33,7 +33,8 @@ def import_published(checkpoint: Path, spec: PaperSpec, object_ids: Sequence[int
                      say: Say = log) -> tuple[Path, list[int]]:
     """Write a published checkpoint as a model directory.
 
-    Sizes that were measured for a model in the directory are kept. Objects whose mesh is not in the folder are left out: without a mesh there is no template.
+    Objects whose mesh is not in the folder are left out: without a mesh there is no template.
+    Sizes that were measured for a model in the directory are kept.
 
     :param object_ids: of the network's classes, in class order.
     :param meshes_dir: BOP models folder with ``models_info.json``.
