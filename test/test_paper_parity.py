@@ -257,6 +257,79 @@ def test_other_salts_object_counts_and_ranges_are_regenerated(tmp_path, monkeypa
     assert [str(r) for r in rows_of(tmp_path, file) if not r.passed] == []
 
 
+def of_images(count):
+    """Return network.npz with inputs for another number of images; numbers are to follow."""
+    arrays = arrays_of('network')
+    images = len(arrays['obj'])
+    return {name: np.resize(a, (count, *a.shape[1:])) if a.shape[:1] == (images,) else a
+            for name, a in arrays.items()}
+
+
+@needs_reference
+@pytest.mark.parametrize('count', [1, 3])
+def test_a_group_of_any_number_of_images_is_compared(tmp_path, monkeypatch, count):
+    """All images of a reference share their batch statistics, and each is checked."""
+    made = settled(tmp_path, 'network', of_images(count), monkeypatch)
+    assert len(made['rotation_logits']) == len(made['R']) == count
+    assert [str(r) for r in rows_of(tmp_path, 'network') if not r.passed] == []
+    # the first image is the same in any company, its statistics are not
+    own, of_four = made['mask_real'][0], arrays_of('network')['mask_real'][0]
+    assert np.abs(own - of_four).max() > 0.01 * np.abs(of_four).max()
+    changed = {**made, 'rotation_residual': corrupt(made['rotation_residual'])}
+    np.savez(tmp_path / 'network.npz', **changed)
+    assert 'network/rotation_residual' in {
+        r.name for r in rows_of(tmp_path, 'network') if not r.passed}
+
+
+@needs_reference
+@pytest.mark.parametrize(('file', 'name', 'shape'), [
+    ('network', 'obj', (0,)), ('crop', 'Rz', (0, 3, 3)), ('losses', 'quaternions_wxyz', (0, 4))])
+def test_a_reference_of_nothing_is_refused(tmp_path, file, name, shape):
+    """What holds no image cannot pass."""
+    write_copy(tmp_path, file, {**arrays_of(file), name: np.zeros(shape)})
+    with pytest.raises(DatasetError, match=f'{name} holds no .*expected at least one'):
+        list(rows_of(tmp_path, file))
+
+
+@needs_reference
+@pytest.mark.parametrize(('count', 'angles_deg'), [
+    (1, [0]), (2, [0, 180]), (2, [0, 90]), (3, [0, 120, 240]), (3, [0, 90, 180]),
+    (6, [0, 60, 120, 180, 240, 300])])
+def test_any_number_of_in_plane_rotations_is_compared(tmp_path, monkeypatch, count, angles_deg):
+    """Parts of a full turn, or the first quarter turns."""
+    arrays = arrays_of('crop')
+    rows = {n: np.resize(a, (count, *a.shape[1:])) for n, a in arrays.items() if len(a.shape) > 1
+            and len(a) == 4}
+    c, s = np.cos(np.radians(angles_deg)), np.sin(np.radians(angles_deg))
+    zero, one = np.zeros(count), np.ones(count)
+    rows['Rz'] = np.array([[c, -s, zero], [s, c, zero], [zero, zero, one]]).transpose(2, 0, 1)
+    made = settled(tmp_path, 'crop', {**arrays, **rows}, monkeypatch)
+    np.testing.assert_allclose(made['Rz'], rows['Rz'], atol=1e-7)
+    assert len(made['crop_mean']) == count
+    assert [str(r) for r in rows_of(tmp_path, 'crop') if not r.passed] == []
+    made['crop_mean'][-1, 0] += 0.01
+    np.savez(tmp_path / 'crop.npz', **made)
+    assert [r.name for r in rows_of(tmp_path, 'crop') if not r.passed] == ['crop/crop_mean']
+
+
+@needs_reference
+@pytest.mark.parametrize(('samples', 'vertices'), [(1, 400), (2, 1000), (5, 50)])
+def test_losses_of_any_number_of_samples_are_compared(tmp_path, monkeypatch, samples, vertices):
+    """Batches of losses and meshes of any size."""
+    arrays = arrays_of('losses')
+    count = len(arrays['quaternions_wxyz'])
+    arrays = {n: np.resize(a, (samples, *a.shape[1:])) if a.shape[:1] == (count,) else a
+              for n, a in arrays.items()}
+    arrays['vertices'] = np.random.default_rng(0).normal(
+        0, 80, (vertices, 3)).astype(np.float32)
+    made = settled(tmp_path, 'losses', arrays, monkeypatch)
+    assert len(made['soft_none']) == samples
+    assert [str(r) for r in rows_of(tmp_path, 'losses') if not r.passed] == []
+    made['loss_tz_reg'] = made['loss_tz_reg'] * 1.01
+    np.savez(tmp_path / 'losses.npz', **made)
+    assert [r.name for r in rows_of(tmp_path, 'losses') if not r.passed] == ['losses/loss_tz_reg']
+
+
 @needs_reference
 def test_classes_that_float32_cannot_tell_apart_may_be_chosen_either_way(tmp_path, monkeypatch):
     """The reference's choice is followed where its two best logits are equal, else it fails."""

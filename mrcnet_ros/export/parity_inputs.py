@@ -18,7 +18,6 @@ from ..geometry.rotation_grid import quaternion_grid
 from ..network.paper import PaperNet
 from ..specs import PaperSpec
 from .parity_rows import HALF, ParityRow, Reference, compare, failed
-from .seeded import IMAGES
 
 NAMES_FILE = 'state_dict.tsv'
 PROTOTYPES_FILE = 'rotation_prototypes.npy'
@@ -41,21 +40,32 @@ class SeededCase:
     classes: tuple[int, ...]
     rectangles: tuple[tuple[int, ...], ...]
 
+    @property
+    def images(self) -> int:
+        """Return how many images there are; they share their batch statistics."""
+        return len(self.classes)
+
 
 def seeded_case(reference: Reference) -> tuple[SeededCase, PaperSpec]:
     """Read what the network's numbers depend on.
+
+    There are as many images as classes of them, and all share their batch statistics, as the
+    turns of one detection do.
 
     :raises DatasetError: when an input is missing or cannot be used.
     """
     near, far = (float(reference.floats(name)) for name in ('near', 'far'))
     if not near < far:
         raise DatasetError(f'network.npz: near {near} must be smaller than far {far}')
-    spec = PaperSpec(depth_near=near, depth_far=far)
-    objects, classes = reference.integer('n_dec'), reference.floats('obj', IMAGES)
+    objects, classes = reference.integer('n_dec'), reference.floats('obj', -1)
+    if not len(classes):
+        raise DatasetError('network.npz: obj holds no image, expected at least one')
+    spec = PaperSpec(depth_near=near, depth_far=far, turns=len(classes))
     if not ((classes >= 0) & (classes < objects) & (classes == np.rint(classes))).all():
         raise DatasetError(f'network.npz: obj {classes.tolist()} must be whole numbers below '
                            f'n_dec, {objects}')
-    boxes, areas = reference.floats('bbox', IMAGES, 4), reference.floats('roi', IMAGES)
+    boxes = reference.floats('bbox', len(classes), 4)
+    areas = reference.floats('roi', len(classes))
     return SeededCase(
         reference.text('salt'), objects, tuple(int(c) for c in classes),
         tuple(_rectangle(*pair, spec) for pair in zip(boxes, areas, strict=True))), spec
@@ -85,7 +95,7 @@ def input_rows(folder: Path, reference: Reference, case: SeededCase,
         'near': spec.depth_near, 'far': spec.depth_far, 'bbox': reference['bbox']}
     for name, found in known.items():
         yield reference.row(name, found, 0.0, 'input')
-    yield reference.row('K', pinhole_part(reference.floats('K', IMAGES, 3, 3)), 1e-7, 'input')
+    yield reference.row('K', pinhole_part(reference.floats('K', case.images, 3, 3)), 1e-7, 'input')
     if (folder / NAMES_FILE).is_file():
         yield _names_row(folder / NAMES_FILE, spec, case)
     if (folder / PROTOTYPES_FILE).is_file():

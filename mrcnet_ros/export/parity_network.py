@@ -15,7 +15,7 @@ from ..network.paper_decode import CoarsePose, PaperBins, residual_view
 from ..specs import PaperSpec
 from .parity_inputs import SeededCase, input_rows, seeded_case
 from .parity_rows import ParityRow, Reference, compare, failed
-from .seeded import IMAGES, seeded_image, seeded_network, seeded_template
+from .seeded import seeded_image, seeded_network, seeded_template
 
 # largest difference over largest magnitude; float32 leaves a twentieth of each
 LOGITS, BINS, RESIDUALS, POSES = 3e-4, 1e-5, 2e-4, 2e-5
@@ -32,7 +32,7 @@ class SeededRun:
         self._case, self._size = case, spec.size_px
         self._network: PaperNet = seeded_network(case.salt, spec, case.objects)
         self._classes = torch.tensor(case.classes)
-        image = seeded_image(case.salt, 'image', spec.size_px)
+        image = seeded_image(case.salt, 'image', case.images, spec.size_px)
         maps = torch.from_numpy(box_map(np.array(case.rectangles), spec.size_px))
         self._crop = self._embed(image, maps)
 
@@ -45,10 +45,11 @@ class SeededRun:
     def stage2(self, view: Tensor, rectangles: np.ndarray) -> tuple[Tensor, Residual]:
         """Return mask logits of the templates and the residual.
 
-        :param rectangles: (4, 4) of the templates' box maps [px].
+        :param rectangles: (N, 4) of the templates' box maps [px].
         """
         maps = torch.from_numpy(box_map(rectangles, self._size))
-        template = self._embed(seeded_template(self._case.salt, self._size), maps)
+        image = seeded_template(self._case.salt, self._case.images, self._size)
+        template = self._embed(image, maps)
         return template.mask_logit, self._network.stage2(self._crop, template, view)
 
     @torch.no_grad()
@@ -72,11 +73,11 @@ def network_rows(folder: Path, runner: Runner = SeededRun) -> Iterator[ParityRow
     reference = Reference(folder / 'network.npz')
     case, spec = seeded_case(reference)
     yield from input_rows(folder, reference, case, spec)
-    template = _template_rectangles(case.salt, spec)
+    template = _template_rectangles(case, spec)
     yield reference.row('roi', _areas(np.array(case.rectangles)), 0.0)
     yield reference.row('rmap', _areas(template), 0.0)
-    K = torch.tensor(reference.floats('K', IMAGES, 3, 3), dtype=torch.float32)
-    view = torch.tensor(reference.floats('fov', IMAGES, 3), dtype=torch.float32)
+    K = torch.tensor(reference.floats('K', case.images, 3, 3), dtype=torch.float32)
+    view = torch.tensor(reference.floats('fov', case.images, 3), dtype=torch.float32)
     bins = PaperBins(spec)
     run = runner(case, spec)
     mask, logits = run.stage1(view)
@@ -96,8 +97,8 @@ def network_rows(folder: Path, runner: Runner = SeededRun) -> Iterator[ParityRow
     yield from reference.rest()
 
 
-def _template_rectangles(salt: str, spec: PaperSpec) -> np.ndarray:
-    covered = (seeded_template(salt, spec.size_px) != 0).any(1).numpy()
+def _template_rectangles(case: SeededCase, spec: PaperSpec) -> np.ndarray:
+    covered = (seeded_template(case.salt, case.images, spec.size_px) != 0).any(1).numpy()
     return box_rectangle(np.stack([covered_fractions(mask) for mask in covered]), spec)
 
 
@@ -112,7 +113,7 @@ def _view_row(reference: Reference, run: SeededRun, view: Tensor,
     It is three of eight thousand inputs of a layer: a wrong one moves every logit by little more
     than float32 does, but all of them together tell it well.
 
-    :param view: (4, 3) of the reference.
+    :param view: (N, 3) of the reference.
     """
     known = [reference.numbers(name, tuple(found.shape))
              for name, found in zip(LOGIT_NAMES, logits, strict=True)]
@@ -132,7 +133,7 @@ def _view_row(reference: Reference, run: SeededRun, view: Tensor,
 def _decided(reference: Reference, name: str, found: Tensor) -> Tensor:
     """Return logits whose best class is the reference's where its own two best are a tie.
 
-    :param found: (4, classes).
+    :param found: (N, classes).
     """
     expected = reference.numbers(name, tuple(found.shape))
     if expected is None:
@@ -146,8 +147,8 @@ def _decided(reference: Reference, name: str, found: Tensor) -> Tensor:
 def _decision_row(reference: Reference, name: str, ours: Tensor, decided: Tensor) -> ParityRow:
     """Compare the best classes.
 
-    :param ours: (4, classes) logits.
-    :param decided: (4, classes) logits of :func:`_decided`.
+    :param ours: (N, classes) logits.
+    :param decided: (N, classes) logits of :func:`_decided`.
     """
     expected, row = reference.numbers(name, tuple(ours.shape)), f'network/{name} argmax'
     if expected is None:

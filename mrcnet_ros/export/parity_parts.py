@@ -37,14 +37,13 @@ LABELS, DISPLACEMENTS, LOSSES = 2e-5, 2e-5, 1e-4
 # in float32, symmetries are equally near that differ by this part of the vertices' mean square
 TIE = 5e-7
 SMALLEST_LABEL = 1e-30
-SAMPLES = 3
 # names in the file, in the order of PaperLosses
 LOSS_NAMES = ('quat_clf', 'quat_reg', 'depth_clf', 'txty_clf', 'txty_reg', 'tz_reg',
               'mask_visib')
 
 
 def crop_rows(folder: Path) -> Iterator[ParityRow]:
-    """Compare ``crop.npz``: geometry and pixels of one detection's four rotations.
+    """Compare ``crop.npz``: geometry and pixels of one detection's in-plane rotations.
 
     :raises DatasetError: when an input is missing or cannot be used.
     """
@@ -53,8 +52,8 @@ def crop_rows(folder: Path) -> Iterator[ParityRow]:
     width, height = (int(x) for x in reference.floats('image_size', 2))
     camera = Camera(K, width, height)
     spec = PaperSpec(depth_near=0.0, depth_far=1.0)
-    crops = paper_crops(camera, box, spec)
-    script = paper_crops(camera, box, dataclasses.replace(spec, view_origin='box_centre'))
+    crops, script = (_turned_crops(reference.floats('Rz', -1, 3, 3), camera, box, s) for s in (
+        spec, dataclasses.replace(spec, view_origin='box_centre')))
     yield reference.row('K', pinhole_part(K[None])[0], 1e-7, 'input')
     yield reference.row('box_xyxy', box, 0.0, 'input')
     yield reference.row('image_size', _plausible_size(camera, crops), 0.0, 'input')
@@ -70,6 +69,26 @@ def crop_rows(folder: Path) -> Iterator[ParityRow]:
     yield reference.row('crop_mean', pixels.mean(axis=(2, 3), dtype=np.float64), MEANS)
     yield reference.row('crop_sample', pixels[:, :, 8::16, 8::16], PIXELS)
     yield from reference.rest()
+
+
+def _turned_crops(Rz: NDArray[np.float64], camera: Camera, box: NDArray[np.float64],
+                  spec: PaperSpec) -> PaperCrops:
+    """Return as many crops as the reference has.
+
+    They are parts of a full turn, or the first of the quarter turns, whichever is nearer.
+
+    :param Rz: (N, 3, 3) of the reference.
+    :raises DatasetError: when it has none.
+    """
+    if not len(Rz):
+        raise DatasetError('crop.npz: Rz holds no rotation, expected at least one')
+    found = [paper_crops(camera, box, dataclasses.replace(spec, turns=max(count, len(Rz))))
+             for count in (spec.turns, len(Rz))]
+    nearest = min(found, key=lambda c: float(np.abs(c.Rz[:len(Rz)] - Rz).max()))
+    rows = slice(len(Rz))
+    return PaperCrops(nearest.Rz[rows], nearest.A_crop_image[rows], nearest.K_crop[rows],
+                      nearest.view[rows], nearest.box_fractions[rows], nearest.box_rect[rows],
+                      nearest.size_px)
 
 
 def formula_image(width: int, height: int) -> NDArray[np.uint8]:
@@ -105,14 +124,16 @@ def loss_rows(folder: Path) -> Iterator[ParityRow]:
         raise DatasetError(f'losses.npz: near {near} must be smaller than far {far}')
     bins = PaperBins(PaperSpec(depth_near=float(near), depth_far=float(far)))
     vertices = reference.floats('vertices', -1, 3)
-    quaternions = reference.floats('quaternions_wxyz', SAMPLES, 4)
-    K = reference.floats('loss_K', SAMPLES, 3, 3)
+    quaternions = reference.floats('quaternions_wxyz', -1, 4)
+    if not len(quaternions):
+        raise DatasetError('losses.npz: quaternions_wxyz holds no rotation, expected at least one')
+    K = reference.floats('loss_K', len(quaternions), 3, 3)
     yield reference.row('vertices', vertices, 0.0, 'input')
     yield reference.row('diameter', reference['diameter'], 0.0, 'input')
     unit = quaternions / np.linalg.norm(quaternions, axis=1, keepdims=True)
     yield reference.row('quaternions_wxyz', unit, 1e-6, 'input')
     yield reference.row('loss_K', pinhole_part(K), 1e-7, 'input')
-    yield reference.row('loss_t_gt', reference.floats('loss_t_gt', SAMPLES, 3), 0.0, 'input')
+    yield reference.row('loss_t_gt', reference.floats('loss_t_gt', len(K), 3), 0.0, 'input')
     yield reference.row('loss_near_far', (near, far), 0.0, 'input')
     yield reference.row('salt', np.array(reference.text('salt')), 0.0, 'input')
     yield from _label_rows(reference, bins, _tensor(rotation_from_quat_wxyz(unit)))
@@ -136,7 +157,7 @@ def _label_rows(reference: Reference, bins: PaperBins, R_gt: Tensor) -> Iterator
     vertices = _tensor(reference['vertices'])
     diameter = float(reference.floats('diameter'))
     for name, T_symmetries in _symmetries().items():
-        expected = reference.numbers(f'soft_{name}', (SAMPLES, len(bins.rotations)))
+        expected = reference.numbers(f'soft_{name}', (len(R_gt), len(bins.rotations)))
         labels, ties = [], 0
         for i, R in enumerate(R_gt):
             label, count = _label_like(None if expected is None else expected[i], R, bins,
@@ -184,20 +205,20 @@ def _displacement(label: ArrayLike) -> NDArray[np.float64]:
 
 
 def _term_rows(reference: Reference, bins: PaperBins, R_gt: Tensor) -> Iterator[ParityRow]:
-    salt = reference.text('salt')
+    salt, count = reference.text('salt'), len(R_gt)
 
     def normal(name: str, *shape: int) -> Tensor:
-        return torch.from_numpy(seeded_normal(salt, name, (SAMPLES, *shape)))
+        return torch.from_numpy(seeded_normal(salt, name, (count, *shape)))
 
     logits = CoarseLogits(normal('rl', len(bins.rotations)), normal('dl', len(bins.depths)),
                           normal('xl', len(bins.cells)))
     residual = Residual(normal('rr', 6), 1e-3 * normal('dr', 1), 1e-2 * normal('xr', 2))
-    labels = reference.floats('soft_twofold', SAMPLES, len(bins.rotations))
+    labels = reference.floats('soft_twofold', count, len(bins.rotations))
     targets = PaperTargets(
         R=R_gt, t=_tensor(reference['loss_t_gt']), rotation_label=_tensor(labels),
-        mask=torch.from_numpy(seeded_uniform(salt, 'mm', (SAMPLES, 64, 64)) > 0.5),
-        vertices=[_tensor(reference['vertices'])] * SAMPLES,
-        T_symmetries=[_symmetries()['twofold']] * SAMPLES)
+        mask=torch.from_numpy(seeded_uniform(salt, 'mm', (count, 64, 64)) > 0.5),
+        vertices=[_tensor(reference['vertices'])] * count,
+        T_symmetries=[_symmetries()['twofold']] * count)
     terms: PaperLosses = paper_losses(logits, residual, normal('m', 1, 64, 64),
                                       _tensor(reference['loss_K']), targets, bins)
     for name, term in zip(LOSS_NAMES, terms, strict=True):

@@ -19,7 +19,6 @@ from ..network.paper import PaperNet
 from ..specs import PaperSpec
 
 Floats = NDArray[np.float32]
-IMAGES = 4
 # rows and columns of the seeded template that are empty: first and last
 EMPTY_ROWS, EMPTY_COLUMNS = (40, 30), (60, 50)
 
@@ -64,15 +63,15 @@ def seeded_network(salt: str, spec: PaperSpec, objects: int) -> PaperNet:
     return network.eval()
 
 
-def seeded_image(salt: str, name: str, size_px: int) -> Tensor:
-    """Return smooth noise, (4, 3, size_px, size_px)."""
-    noise = seeded_uniform(salt, name, (IMAGES, 3, size_px, size_px))
+def seeded_image(salt: str, name: str, count: int, size_px: int) -> Tensor:
+    """Return smooth noise, (count, 3, size_px, size_px)."""
+    noise = seeded_uniform(salt, name, (count, 3, size_px, size_px))
     return functional.avg_pool2d(torch.from_numpy(noise), 9, 1, 4)
 
 
-def seeded_template(salt: str, size_px: int) -> Tensor:
-    """Return smooth noise in a black frame, (4, 3, size_px, size_px)."""
-    image = seeded_image(salt, 'render', size_px)
+def seeded_template(salt: str, count: int, size_px: int) -> Tensor:
+    """Return smooth noise in a black frame, (count, 3, size_px, size_px)."""
+    image = seeded_image(salt, 'render', count, size_px)
     (top, bottom), (left, right) = EMPTY_ROWS, EMPTY_COLUMNS
     image[:, :, :top], image[:, :, size_px - bottom:] = 0.0, 0.0
     image[..., :left], image[..., size_px - right:] = 0.0, 0.0
