@@ -136,7 +136,8 @@ def build():
 
 print('ready', flush=True)
 sys.stdin.readline()
-found = EngineStore(folder / 'engines').load_or_build(KEY, build, lambda text: print(text))
+say = lambda text: print(text, flush=True)
+found = EngineStore(folder / 'engines').load_or_build(KEY, build, say)
 print(found[len(ENGINE):].decode())
 '''
 

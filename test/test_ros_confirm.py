@@ -14,7 +14,7 @@ from lifecycle_msgs.msg import Transition
 from rcl_interfaces.srv import SetParametersAtomically
 from rclpy.action import ActionClient
 from rclpy.parameter import Parameter
-from ros_support import Client, double_node, frame, node_fixture, own_domain, ready_node
+from ros_support import Client, double_node, frame, node_fixture, own_domain
 from stand_in_node import box_object
 from tf2_msgs.action import LookupTransform
 from tf2_msgs.msg import TF2Error
@@ -277,6 +277,68 @@ def test_over_dds_another_target_frame_is_refused(client):
     assert "'map'" in result.error.error_string and 'camera_optical' in result.error.error_string
 
 
+def test_over_dds_another_target_frame_is_refused_without_a_wait(client):
+    """By the first frame that comes, and at once where frames have been answered before."""
+    waiting = _ask(client, target_frame='map', timeout_s=600.0)
+    assert client.answer(_ducks(0.0)(1)) is not None
+    for handle in (waiting, _ask(client, target_frame='map', timeout_s=600.0)):
+        status, result = _answer(client, handle)
+        assert status == GoalStatus.STATUS_ABORTED
+        assert result.error.error == TF2Error.CONNECTIVITY_ERROR
+        assert 'camera_optical' in result.error.error_string
+    assert _answer(client, _ask(client, target_frame='camera_optical'), _ducks(0.0))[0] == (
+        GoalStatus.STATUS_SUCCEEDED)
+
+
+def test_over_dds_the_answer_says_where_its_covariance_is(client):
+    """The action's type has no room for it: topic and stamp tell."""
+    seen = []
+    client.node.create_subscription(Detection3DArray, 'confirmed_detections', seen.append, 10)
+    _, result = _answer(client, _ask(client), _ducks(0.0))
+    assert '/confirmed_detections' in result.error.error_string
+    assert client.spin(lambda: [m for m in seen if m.header == result.transform.header])
+
+
+def test_over_dds_the_id_of_a_detection_asks_for_its_instance(client):
+    """An object's id in object_detections, its frame in /tf and the answer belong together."""
+    def ducks(number):
+        messages = frame(1, ('duck', 10.0, 23.5, 30.0, 0.9, '5'),
+                         ('duck', 50.0, 23.5, 30.0, 0.9, '777'))
+        for message in messages:
+            message.header.stamp.sec = 500
+            message.header.stamp.nanosec = number * 10**8
+        return messages
+
+    def named(answer):
+        """Return the frame in /tf that has the place of each id."""
+        stamp = answer.header.stamp
+        assert client.spin(lambda: [t for t in client.transforms if t.header.stamp == stamp][1:])
+        frames = [t for t in client.transforms if t.header.stamp == stamp]
+        return {d.id: t.child_frame_id for d, t in zip(answer.detections, frames, strict=True)}
+
+    answer = client.answer(ducks(0))
+    assert named(answer) == {'5': 'duck', '777': 'duck_2'}
+    seen = []
+    client.node.create_subscription(Detection3DArray, 'confirmed_detections', seen.append, 10)
+    for wanted in ('777', 'duck_2'):
+        handle = _ask(client, wanted)
+        _, result = _answer(client, handle, lambda number: ducks(number % 10))
+        assert result.transform.child_frame_id == 'duck_2', result.error.error_string
+        assert client.spin(lambda: seen)
+        assert seen.pop().detections[0].id == '777'
+        assert result.transform.transform.translation.x > 0.0
+    assert '778' in _answer(client, _ask(client, '778'))[1].error.error_string
+
+
+def test_over_dds_an_id_that_two_objects_have_is_refused(client):
+    """It would be a guess which of them is meant."""
+    assert client.answer(frame(600, ('duck', 10.0, 23.5, 30.0, 0.9, '9'),
+                               ('brick', 50.0, 23.5, 30.0, 0.9, '9'))) is not None
+    _, result = _answer(client, _ask(client, '9'))
+    assert result.error.error == TF2Error.LOOKUP_ERROR
+    assert 'id of one detection' in result.error.error_string
+
+
 def test_over_dds_a_request_can_be_cancelled_and_another_goes_on(client):
     """Two clients do not disturb each other."""
     one, other = _ask(client, timeout_s=600.0), _ask(client, timeout_s=600.0)
@@ -327,11 +389,24 @@ def test_over_dds_a_node_that_is_not_active_says_so():
         assert 'Traceback' not in process.log()
 
 
-def test_over_dds_a_signal_does_not_wait_for_requests():
-    """The node ends though somebody waits for frames."""
-    with ready_node(82) as (process, client):
-        _ask(client, timeout_s=600.0)
-        assert process.stop(signal.SIGTERM) == 0
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_over_dds_a_signal_does_not_wait_for_requests(number):
+    """The node ends though somebody waits for frames, and tells them before it does."""
+    with double_node(own_domain(82)) as process:
+        process.wait_for_log('ready')
+        client = Client(process.domain)
+        client.connect()
+        goals = [_ask(client, timeout_s=600.0) for _ in range(2)]
+        futures = [goal.get_result_async() for goal in goals]
+        client.spin(lambda: False, 0.5)  # the requests for results are on their way
+        process.process.send_signal(number)
+        for future in futures:
+            answer = client.result(future)
+            assert answer.status == GoalStatus.STATUS_ABORTED
+            assert 'not active' in answer.result.error.error_string
+        assert process.stop() == 0
+        assert 'Traceback' not in process.log()
+        client.close()
 
 
 def test_over_dds_tf2_has_a_client_for_this(client):

@@ -16,6 +16,7 @@ from stand_in_node import HALF_SIZE_M
 from visualization_msgs.msg import Marker, MarkerArray
 
 from mrcnet_ros.meshes import read_mesh
+from mrcnet_ros.ros.markers import has_materials
 from mrcnet_ros.ros.messages import rgb_from_image, transform_from_pose
 
 node = node_fixture(30, 'overlay_rate_hz:=1000.0')
@@ -67,6 +68,35 @@ def test_markers_are_the_meshes_at_their_poses(client):
     assert client.spin(lambda: len(received) > count)
     assert [(m.ns, m.action) for m in received[-1].markers] == [
         ('duck_2', Marker.DELETE), ('duck', Marker.ADD)]
+
+
+def test_a_mesh_without_material_has_an_opaque_colour_of_its_label(client):
+    """RViz would draw it black or grey; the colour is that of the label, not of the instance."""
+    received = _listen(client, MarkerArray, 'markers')
+    client.answer(frame(16, ('duck', 10.0), ('duck', 50.0), ('brick', 31.0)))
+    assert client.spin(lambda: received)
+    colours = {m.ns: (m.color.r, m.color.g, m.color.b, m.color.a) for m in received[-1].markers}
+    assert not any(m.mesh_use_embedded_materials for m in received[-1].markers)
+    assert all(colour[3] == 1.0 and max(colour[:3]) > 0.5 for colour in colours.values())
+    assert colours['duck'] == colours['duck_2'] != colours['brick']
+
+
+@pytest.mark.parametrize(('name', 'files', 'expected'), [
+    ('a.stl', {}, False),
+    ('a.ply', {'a.ply': 'ply\nproperty uchar red\nend_header\n'}, False),
+    ('a.ply', {'a.ply': 'ply\ncomment TextureFile a.png\nend_header\n'}, True),
+    ('a.obj', {'a.obj': 'v 0 0 0\n'}, False),
+    ('a.obj', {'a.obj': 'mtllib a.mtl\nusemtl red\n'}, False),
+    ('a.obj', {'a.obj': 'mtllib a.mtl\nusemtl red\n', 'a.mtl': 'newmtl red\n'}, True),
+    ('a.obj', {'a.obj': '\ufeffmtllib my lib.mtl\nusemtl red\n', 'my lib.mtl': ''}, True),
+    ('a.obj', {'a.obj': 'mtllib a.mtl\n', 'a.mtl': 'newmtl red\n'}, False),
+    ('a.dae', {}, True), ('gone.ply', {}, False),
+])
+def test_whether_rviz_finds_materials(tmp_path, name, files, expected):
+    """A library that is missing or not used gives none; colours of vertices do not count."""
+    for file, text in files.items():
+        (tmp_path / file).write_text(text, encoding='utf-8')
+    assert has_materials(tmp_path / name) == expected
 
 
 def test_markers_are_taken_back_when_the_node_stops(client):

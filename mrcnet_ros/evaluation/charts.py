@@ -137,7 +137,9 @@ class Canvas:
 
     def dot(self, at: tuple[float, float], colour: str) -> None:
         """Mark a point."""
-        self._draw.circle(self._at(at), 3 * SUPERSAMPLING, colour)
+        # not ImageDraw.circle, which Pillow has since 10.4 only
+        (u, v), radius = self._at(at), 3 * SUPERSAMPLING
+        self._draw.ellipse((u - radius, v - radius, u + radius, v + radius), colour)
 
     def box(self, corners: tuple[float, float, float, float], colour: str) -> None:
         """Fill a rectangle."""

@@ -22,6 +22,7 @@ from . import messages, qos
 from .confirmation import Confirmation, Confirmed
 from .frame_handler import Answer, FrameHandler
 from .params import NodeParameters
+from .tracks import REMEMBERED_FRAMES
 
 CHECK_PERIOD_S = 0.1
 
@@ -53,6 +54,32 @@ class _Request:
     outcome: TransformStamped | _RefusedError | None = field(default=None)
 
 
+@dataclass(eq=False)
+class _Seen:
+    """What answered frames have told so far.
+
+    :param frame_id: of the last, '' before the first.
+    """
+
+    frame_id: str = ''
+    _frames: int = 0
+    _named: dict[str, tuple[str, int]] = field(default_factory=dict)
+
+    def note(self, answer: Answer) -> None:
+        """Take in a frame; ids are forgotten after as many frames as the tracks remember."""
+        self.frame_id, self._frames = answer.header.frame_id, self._frames + 1
+        ids = [e.detection_id for e in answer.scene.estimates]
+        for identity, name in zip(ids, answer.scene.names, strict=True):
+            # an id that several have in a frame tells nothing
+            self._named[identity] = (name if ids.count(identity) == 1 else '', self._frames)
+        oldest = self._frames - REMEMBERED_FRAMES
+        self._named = {k: entry for k, entry in self._named.items() if entry[1] > oldest}
+
+    def instance(self, identity: str) -> str:
+        """Return the name of the instance that has an id of the detector, '' when none has."""
+        return self._named.get(identity, ('', 0))[0]
+
+
 class ConfirmAction:
     """Answers each goal when enough frames agree, when its time is up, or when it is cancelled.
 
@@ -66,6 +93,7 @@ class ConfirmAction:
         self._lock = threading.Lock()
         self._waiting: list[_Request] = []
         self._outcomes: dict[bytes, TransformStamped | _RefusedError] = {}
+        self._seen = _Seen()
         self._publisher = node.create_publisher(
             Detection3DArray, 'confirmed_detections', qos.OUTPUT)
         self._timer = node.create_timer(
@@ -82,7 +110,7 @@ class ConfirmAction:
 
         :param handler: knows the objects.
         """
-        self._handler = handler
+        self._handler, self._seen = handler, _Seen()
         self._check()
 
     def stop(self) -> None:
@@ -90,12 +118,23 @@ class ConfirmAction:
         self._handler = None
         self._check()
 
+    @property
+    def owes(self) -> bool:
+        """Whether an outcome is known that the executor has not yet handed to its client."""
+        return bool(self._outcomes)
+
     def see(self, answer: Answer, parameters: NodeParameters) -> None:
         """Take in an answered frame."""
         with self._lock:
+            if answer.handler is self._handler:
+                self._seen.note(answer)
             waiting = [r for r in self._waiting
                        if r.outcome is None and r.handler is answer.handler]
         for request in waiting:
+            if refused := _wrong_frame(request.goal.request, answer.header.frame_id):
+                self._settle(request, refused)
+                self._wake.trigger()
+                continue
             confirmed = request.confirmation.see(
                 messages.stamp_ns(answer.header), answer.scene.names, answer.measured, parameters)
             if confirmed is not None:
@@ -111,14 +150,8 @@ class ConfirmAction:
 
     def _outcome(
         self, request: _Request, answer: Answer, confirmed: Confirmed, frame_prefix: str,
-    ) -> TransformStamped | _RefusedError:
-        """Publish a confirmed pose and return it, or why it is not what was asked for."""
-        wanted, frame_id = request.goal.request.target_frame, answer.header.frame_id
-        if wanted.lstrip('/') not in ('', frame_id):
-            return _RefusedError(
-                TF2Error.CONNECTIVITY_ERROR,
-                f'target_frame is {wanted!r} but poses are in {frame_id!r}; leave it empty and '
-                'transform the answer with tf2')
+    ) -> TransformStamped:
+        """Publish a confirmed pose and return it."""
         estimate = confirmed.estimate
         detection = messages.detection_3d(
             answer.header, confirmed.name, estimate, request.handler.bounds[estimate.label])
@@ -156,13 +189,20 @@ class ConfirmAction:
                 f'timeout is {timeout_s:g} s; give the time that several frames take')
         if self._handler is None:
             raise _inactive()
+        with self._lock:
+            frame_id, named = self._seen.frame_id, self._seen.instance(asked.source_frame)
+        if frame_id and (refused := _wrong_frame(asked, frame_id)):
+            raise refused
         wanted = asked.source_frame.removeprefix(self._node.parameters.frame_prefix)
-        not_before_ns = asked.source_time.sec * 10**9 + asked.source_time.nanosec
+        not_before_ns = asked.source_time.sec * 10**9 + asked.source_time.nanosec or -2**63
         try:
-            confirmation = Confirmation(
-                wanted, not_before_ns or -2**63, self._handler.objects)
+            confirmation = Confirmation(wanted, not_before_ns, self._handler.objects)
         except UnknownLabelError as error:
-            raise _RefusedError(TF2Error.LOOKUP_ERROR, str(error)) from error
+            if not named:
+                raise _RefusedError(
+                    TF2Error.LOOKUP_ERROR, f'{error}; nor is it the id of one detection that was '
+                    'answered lately') from error
+            confirmation = Confirmation(named, not_before_ns, self._handler.objects)
         return _Request(goal, self._handler, confirmation, time.monotonic() + timeout_s)
 
     def _check(self) -> None:
@@ -196,8 +236,20 @@ class ConfirmAction:
             goal.canceled() if goal.is_cancel_requested else goal.abort()
         else:
             result.transform = outcome
+            result.error.error_string = (  # tf2's clients only read it beside an error
+                f'covariance: {self._publisher.topic_name}, the message with this stamp')
             goal.succeed()
         return result
+
+
+def _wrong_frame(asked: Any, frame_id: str) -> _RefusedError | None:
+    """Return why a request cannot be answered in the frame it asks for, None when it can."""
+    if asked.target_frame.lstrip('/') in ('', frame_id):
+        return None
+    return _RefusedError(
+        TF2Error.CONNECTIVITY_ERROR,
+        f'target_frame is {asked.target_frame!r} but poses are in {frame_id!r}; leave it empty '
+        'and transform the answer with tf2')
 
 
 def _inactive() -> _RefusedError:

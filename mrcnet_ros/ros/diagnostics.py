@@ -18,6 +18,8 @@ from .timings import PERCENTILES, WINDOW_S
 
 # Detections without a pose that an operator should look into; the rest is daily business.
 WORRYING = ('unknown_label', 'no_label', 'non_finite', 'too_many', 'no_frame_id')
+# hardware_id while no model is loaded; diagnostic tools complain of an empty one
+NO_HARDWARE = 'none'
 BAD_FRAMES = ('bad_message', 'bad_image', 'bad_camera_info', 'failed')
 
 
@@ -206,6 +208,19 @@ def model_status(
     return Status('model', problems, f'active with {facts.get("model", "a model")}', values)
 
 
+def idle_status(name: str, state: str, account: Account | None = None) -> Status:
+    """Return a part's status while the node does not listen.
+
+    An aggregator takes a status that no longer comes for an error, so each is always published.
+    That the node does not answer is told by the status ``model``.
+
+    :param state: of the lifecycle.
+    :param account: whose numbers are to be told all the same.
+    """
+    return Status(name, (), f'the node is {state} and does not listen',
+                  _values(account) if account else {})
+
+
 def estimator_facts(estimator: Any) -> dict[str, str]:
     """Return model, objects, views, backend, device and precision, as far as they are known."""
     model, backend = getattr(estimator, 'model', None), getattr(estimator, 'backend', None)
@@ -239,13 +254,14 @@ def diagnostic_array(
 
     :param stamp: builtin_interfaces/Time.
     :param node_name: what the names of the statuses begin with.
+    :param hardware_id: name of the model, '' when none is loaded.
     """
     message = DiagnosticArray()
     message.header.stamp = stamp
     message.status = [
         DiagnosticStatus(
             level=bytes([status.level]), name=f'{node_name}: {status.name}',
-            message=status.message, hardware_id=hardware_id,
+            message=status.message, hardware_id=hardware_id or NO_HARDWARE,
             values=[KeyValue(key=k, value=v) for k, v in status.values.items()])
         for status in statuses]
     return message

@@ -22,9 +22,23 @@ def load_estimator(parameters: NodeParameters) -> Estimator:
     if not parameters.model:
         raise SpecError('parameter model is empty; give the directory of a model')
     return load_any_estimator(
-        Path(parameters.model), Path(parameters.meshes) if parameters.meshes else None,
+        home_expanded('model', parameters.model),
+        home_expanded('meshes', parameters.meshes) if parameters.meshes else None,
         backend=parameters.backend, device=parameters.device, precision=parameters.precision,
         allow_unverified=parameters.allow_unverified, threads=parameters.threads or None,
         crops=parameters.crops, preload=parameters.preload, cache_bytes=parameters.cache_mb << 20,
-        store_root=Path(parameters.store) if parameters.store else None,
+        store_root=home_expanded('store', parameters.store) if parameters.store else None,
     )
+
+
+def home_expanded(name: str, folder: str) -> Path:
+    """Return a folder with ``~`` replaced by the home directory, which no shell has done here.
+
+    :param name: of the parameter.
+    :raises SpecError: when there is no such home directory.
+    """
+    try:
+        return Path(folder).expanduser()
+    except RuntimeError as error:
+        raise SpecError(f'parameter {name} is {folder!r} but there is no such home directory; '
+                        'give the whole path') from error

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import colorsys
+import zlib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from builtin_interfaces.msg import Duration
 from geometry_msgs.msg import Vector3
-from std_msgs.msg import Header
+from std_msgs.msg import ColorRGBA, Header
 from visualization_msgs.msg import Marker, MarkerArray
 
 from ..inference.poses import PoseEstimate
 from ..objects import ObjectModel
 from .frame_handler import Scene
 from .messages import pose_from_transform
+
+# formats that hold their materials in the file itself
+_SELF_CONTAINED = ('.dae', '.glb', '.gltf')
+_PLY_HEADER_BYTES = 65536  # a header has a few hundred
+# saturated and bright, so that a mesh stands out from a photograph and from RViz's grey
+_SATURATION, _BRIGHTNESS = 0.65, 0.95
 
 
 class Markers:
@@ -23,6 +32,7 @@ class Markers:
         """Start with nothing shown."""
         self._shown: set[str] = set()
         self._header = Header()
+        self._plain: dict[Path, bool] = {}
 
     def message(
         self, header: Any, scene: Scene, objects: Mapping[str, ObjectModel], *,
@@ -38,19 +48,68 @@ class Markers:
         """
         markers = [_gone(header, name) for name in sorted(self._shown - set(scene.names))]
         for name, estimate in zip(scene.names, scene.estimates, strict=True):
-            marker = _mesh(header, name, estimate, objects[estimate.label], mesh_folder)
+            model = objects[estimate.label]
+            marker = _mesh(header, name, estimate, model, mesh_folder)
+            if self._is_plain(model.mesh_path):
+                marker.mesh_use_embedded_materials = False
+                marker.color = label_colour(estimate.label)
             nanoseconds = round(lifetime_s * 1e9)
             marker.lifetime = Duration(sec=nanoseconds // 10**9, nanosec=nanoseconds % 10**9)
             markers.append(marker)
         self._shown, self._header = set(scene.names), header
         return MarkerArray(markers=markers)
 
-
     def farewell(self) -> MarkerArray:
         """Return what takes back all that is shown; empty when nothing is."""
         markers = [_gone(self._header, name) for name in sorted(self._shown)]
         self._shown = set()
         return MarkerArray(markers=markers)
+
+    def _is_plain(self, path: Path) -> bool:
+        if path not in self._plain:
+            self._plain[path] = not has_materials(path)
+        return self._plain[path]
+
+
+def has_materials(path: Path) -> bool:
+    """Tell whether RViz finds materials for a mesh file; it shows no colours of vertices.
+
+    Without any, RViz draws a mesh in black (STL) or grey (PLY) unless a marker gives a colour.
+    A file that cannot be read has none.
+    """
+    suffix = path.suffix.lower()
+    try:
+        if suffix == '.obj':
+            return _obj_has_materials(path)
+        if suffix == '.ply':
+            with path.open('rb') as file:
+                header = file.read(_PLY_HEADER_BYTES).partition(b'end_header')[0]
+            return b'comment texturefile' in header.lower()
+    except OSError:
+        return False
+    return suffix in _SELF_CONTAINED
+
+
+def _obj_has_materials(path: Path) -> bool:
+    """Tell whether an OBJ uses a material and names a library that is there."""
+    used = found = False
+    with path.open(encoding='utf-8-sig', errors='replace') as lines:
+        for line in lines:
+            keyword, _, value = line.strip().partition(' ')
+            used |= keyword == 'usemtl'
+            if keyword == 'mtllib':
+                names = {value.strip().replace('\\', '/'), *value.replace('\\', '/').split()}
+                found |= any((path.parent / name).is_file() for name in names)
+            if used and found:
+                return True
+    return False
+
+
+def label_colour(label: str) -> ColorRGBA:
+    """Return an opaque colour, the same for a label in every process."""
+    hue = zlib.crc32(label.encode()) % 360 / 360
+    r, g, b = colorsys.hsv_to_rgb(hue, _SATURATION, _BRIGHTNESS)
+    return ColorRGBA(r=r, g=g, b=b, a=1.0)
 
 
 def _gone(header: Any, name: str) -> Marker:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import math
 from dataclasses import dataclass, field
 from typing import Any
@@ -172,6 +173,23 @@ def declare_parameters(node: Any) -> None:
             raise SpecError(problem)
 
 
+def undeclared_parameters(node: Any) -> dict[str, str]:
+    """Return names that the node was given a value for but does not have, each with a remark.
+
+    A file for several nodes may hold names of others, so they are no error.
+    """
+    # rclpy tells of values from the command line and parameter files nowhere else
+    given = getattr(node, '_parameter_overrides', {})
+    names = sorted(n for n in given
+                   if not node.has_parameter(n) and not n.startswith('qos_overrides.'))
+    return {name: _remark(name) for name in names}
+
+
+def _remark(name: str) -> str:
+    near = difflib.get_close_matches(name, _FIELDS, n=1)
+    return f'did you mean {near[0]}?' if near else 'the node has no such parameter'
+
+
 def read_parameters(node: Any) -> NodeParameters:
     """Return the values that the node's parameters have now.
 
@@ -185,11 +203,13 @@ def changed_parameters(
 ) -> NodeParameters:
     """Return all values after a change.
 
-    :param changes: may name parameters that are not the node's own; those are left out.
+    :param changes: may name parameters that are not the node's own; those are left out. A value
+        that a parameter has already is no change.
     :param configured: whether the node has been configured; most values are used only then.
     :raises SpecError: when a change must be refused.
     """
-    changed = {p.name: p.value for p in changes if p.name in _FIELDS}
+    changed = {p.name: p.value for p in changes
+               if p.name in _FIELDS and p.value != getattr(current, p.name)}
     for name, value in changed.items():
         if problem := _problem(name, value):
             raise SpecError(problem)

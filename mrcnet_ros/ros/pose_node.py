@@ -29,9 +29,16 @@ from .model_service import ModelService
 from .outputs import Outputs
 from .package_log import PackageLog
 from .pairing import PairedInputs
-from .params import NodeParameters, changed_parameters, declare_parameters, read_parameters
+from .params import (
+    NodeParameters,
+    changed_parameters,
+    declare_parameters,
+    read_parameters,
+    undeclared_parameters,
+)
 from .reporter import Reporter
 from .running import leave_now, spin, start
+from .services import answer_always
 from .tally import Tally
 from .timings import Timings
 from .worker import Worker
@@ -61,10 +68,13 @@ class PoseNode(LifecycleNode):
         :raises SpecError: when a parameter has a value that cannot be used.
         """
         super().__init__('pose_node')
+        answer_always(self)
         declare_parameters(self)
         self._package_log = PackageLog(self.get_logger())
         self._load, self._stop_asked = load, stop or threading.Event()
         self.parameters = read_parameters(self)
+        for name, remark in undeclared_parameters(self).items():
+            self.get_logger().warning(f'parameter {name} was given but is not declared; {remark}')
         self.tally, self.timings = Tally(self._warn_of_drop), Timings()
         self._worker: Worker | None = None
         self._loads: set[Future[FrameHandler]] = set()
@@ -222,6 +232,22 @@ class PoseNode(LifecycleNode):
             if self._stop_asked.is_set() and not handler.done():
                 raise InterruptedLoading('interrupted while the model was being loaded')
         return handler.result()
+
+    def set_parameters_atomically(self, parameter_list: list[Parameter]) -> SetParametersResult:
+        """Set parameters; one that has its value already is no change, be it read-only.
+
+        So the node takes its own dump (``ros2 param load``).
+        """
+        changes = [p for p in parameter_list if not self._has_value(p)]
+        if parameter_list and not changes:
+            return SetParametersResult(successful=True)
+        return super().set_parameters_atomically(changes)
+
+    def _has_value(self, parameter: Parameter) -> bool:
+        if not self.has_parameter(parameter.name):
+            return False
+        present = self.get_parameter(parameter.name)
+        return bool(present.type_ == parameter.type_ and present.value == parameter.value)
 
     # Executor thread
 

@@ -13,6 +13,7 @@ from .diagnostics import (
     RecentCounts,
     Status,
     diagnostic_array,
+    idle_status,
     model_status,
     pose_status,
 )
@@ -49,10 +50,12 @@ class Reporter:
         """
         total = self._tally.counts()
         span_s, recent = self._recent.update(time.monotonic(), total)
+        account = Account(span_s, recent, total, self._tally.reasons(),
+                          self._timings.percentiles())
         statuses = [model_status(state, self.error, self.loading, self.facts, total)]
-        if watch is not None:
-            account = Account(span_s, recent, total, self._tally.reasons(),
-                              self._timings.percentiles())
+        if watch is None:
+            statuses += [idle_status('inputs', state), idle_status('poses', state, account)]
+        else:
             why_unpaired = watch.why_unpaired(
                 limits.sync_slop_s, answered=bool(recent.get('frames', 0))
             ) if recent.get('unpaired', 0) else None

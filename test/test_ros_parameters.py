@@ -1,0 +1,129 @@
+"""Parameters and services as the tools of ROS use them: dumps, misspelt names, absurd requests."""
+
+import pytest
+
+pytest.importorskip('rclpy', reason='needs the ROS wheels or a ROS installation')
+pytest.importorskip('vision_msgs', reason='needs ros_pip/interfaces or a ROS installation')
+
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState, GetState
+from rcl_interfaces.msg import Parameter as ParameterMessage
+from rcl_interfaces.msg import ParameterValue
+from rcl_interfaces.srv import (
+    GetParameters,
+    ListParameters,
+    SetParameters,
+    SetParametersAtomically,
+)
+from ros_support import Client, double_node, frame, node_fixture, own_domain, values
+
+from mrcnet_ros.errors import SpecError
+from mrcnet_ros.ros import estimator_loading
+from mrcnet_ros.ros.params import NodeParameters
+
+node = node_fixture(110, 'use_sim_time:=false')
+
+
+def _dump(client):
+    """Return all parameters of the node as messages, as ``ros2 param dump`` reads them."""
+    names = client.call(ListParameters, 'list_parameters',
+                        ListParameters.Request()).result.names
+    told = client.call(GetParameters, 'get_parameters', GetParameters.Request(names=names)).values
+    return [ParameterMessage(name=n, value=v) for n, v in zip(names, told, strict=True)]
+
+
+def test_over_dds_a_node_takes_its_own_dump(client):
+    """Each parameter may be set to the value it has, one by one or at once."""
+    dump = _dump(client)
+    assert {p.name for p in dump} >= {'model', 'autostart', 'queue', 'use_sim_time'}
+    results = client.call(SetParameters, 'set_parameters',
+                          SetParameters.Request(parameters=dump)).results
+    refused = {p.name: r.reason for p, r in zip(dump, results, strict=True) if not r.successful}
+    assert refused == {}
+    result = client.call(SetParametersAtomically, 'set_parameters_atomically',
+                         SetParametersAtomically.Request(parameters=dump)).result
+    assert result.successful, result.reason
+
+
+def test_over_dds_another_value_is_refused_as_before(client):
+    """That the present value is taken does not open what is read at configuration."""
+    assert client.set_parameter('queue', 10).successful
+    refused = client.set_parameter('queue', 11)
+    assert not refused.successful and 'clean the node up first' in refused.reason
+    refused = client.set_parameter('queue', 10.0)
+    assert not refused.successful, 'another type is another value'
+
+
+def test_over_dds_a_request_that_makes_a_handler_fail_is_answered(client):
+    """With a refusal; it is no damaged frame."""
+    absurd = ParameterMessage(name='queue', value=ParameterValue(type=77))
+    for kind, name in ((SetParameters, 'set_parameters'),
+                       (SetParametersAtomically, 'set_parameters_atomically')):
+        response = client.call(kind, name, kind.Request(parameters=[absurd]))
+        result = response.results[0] if kind is SetParameters else response.result
+        assert not result.successful and '77' in result.reason
+    for number in (Transition.TRANSITION_CONFIGURE, 200):
+        assert not client.call(ChangeState, 'change_state', ChangeState.Request(
+            transition=Transition(id=number))).success
+    assert client.call(GetState, 'get_state', GetState.Request()).current_state.label == 'active'
+    assert client.answer(frame(1, ('duck',))) is not None
+    told = values(client.diagnosis('poses', 'poses'))
+    assert told['dropped bad_message'] == '0'
+
+
+def test_names_that_are_not_declared_are_told():
+    """With the name that was probably meant; a file for several nodes is no error."""
+    with double_node(own_domain(111), 'sync_slop:=0.1', 'arm_speed:=3', 'queue:=5') as process:
+        process.wait_for_log('ready')
+        assert process.stop() == 0
+        told = [line for line in process.lines if 'not declared' in line]
+    assert len(told) == 2
+    assert 'sync_slop was given' in told[1] and 'did you mean sync_slop_s?' in told[1]
+    assert 'arm_speed' in told[0] and 'no such parameter' in told[0]
+
+
+def test_the_home_directory_may_be_written_as_a_tilde(monkeypatch, tmp_path):
+    """In model, meshes and store: no shell expands what stands in a parameter file."""
+    monkeypatch.setenv('HOME', str(tmp_path))
+    loaded = {}
+
+    def load(model, meshes, **options):
+        loaded.update(options, model=model, meshes=meshes)
+
+    monkeypatch.setattr('mrcnet_ros.inference.loading.load_any_estimator', load)
+    estimator_loading.load_estimator(
+        NodeParameters(model='~/model', meshes='~/meshes', store='~/store'))
+    assert [loaded[name] for name in ('model', 'meshes', 'store_root')] == [
+        tmp_path / name for name in ('model', 'meshes', 'store')]
+
+
+def test_a_home_directory_that_is_not_there_is_told():
+    """With the name of the parameter."""
+    with pytest.raises(SpecError, match=r'parameter meshes.*no such home directory'):
+        estimator_loading.load_estimator(NodeParameters(model='m', meshes='~nobody_by_name/x'))
+
+
+def test_over_dds_every_status_comes_in_every_state():
+    """An aggregator takes one that is missing for an error."""
+    with double_node(own_domain(112), 'autostart:=false') as process:
+        client = Client(process.domain)
+        steps = [(None, 'unconfigured', 'none'),
+                 (Transition.TRANSITION_CONFIGURE, 'inactive', 'boxes'),
+                 (Transition.TRANSITION_ACTIVATE, 'active', 'boxes'),
+                 (Transition.TRANSITION_DEACTIVATE, 'inactive', 'boxes'),
+                 (Transition.TRANSITION_CLEANUP, 'unconfigured', 'none'),
+                 (Transition.TRANSITION_UNCONFIGURED_SHUTDOWN, 'finalized', 'none')]
+        for transition, state, hardware in steps:
+            assert transition is None or client.transition(transition)
+            client.diagnosis('model', state)
+            client.status.clear()
+            reports = client.reports
+            assert client.spin(lambda least=reports + 1: client.reports >= least)
+            assert set(client.status) == {'model', 'inputs', 'poses'}, state
+            assert {s.hardware_id for s in client.status.values()} == {hardware}
+            if state != 'active':
+                assert state in client.status['inputs'].message
+                assert client.status['inputs'].level == b'\x00'
+            assert values(client.status['poses'])['frames'] == '0'
+        client.close()
+        assert process.stop() == 0
