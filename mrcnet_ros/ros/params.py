@@ -31,111 +31,110 @@ def _parameter(
 class NodeParameters:
     """The parameters of a configured node."""
 
-    model: str = _parameter('', 'directory of the model (model.json); must be given')
+    model: str = _parameter('', 'model directory (with model.json); required')
     meshes: str = _parameter(
-        '', "directory of the object meshes; empty: the model's own folder meshes")
+        '', "directory of the object meshes; empty: the folder meshes of the model")
     backend: str = _parameter(
-        'onnxruntime', 'runtime of the networks; auto: the best one that is present, the log says '
-        'which and why', choices=('auto', *RUNTIMES))
+        'onnxruntime', 'runtime of the networks; auto: the best installed one; the log says which '
+        'and why', choices=('auto', *RUNTIMES))
     device: str = _parameter(
-        '', 'processor or GPU of the runtime, as it calls it; empty: its usual one')
+        '', "device, by the runtime's own name; empty: its default device")
     precision: str = _parameter(
-        'auto', 'in which the runtime computes; auto: the lowest that mrcnet verify found good '
-        'for this model here, else fp32', choices=('auto', *PRECISIONS))
+        'auto', 'precision of the runtime; auto: the lowest one that passed mrcnet verify for '
+        'this model on this machine, else fp32', choices=('auto', *PRECISIONS))
     allow_unverified: bool = _parameter(
-        False, 'run in the precision asked for although mrcnet verify has not found it good')
+        False, 'use the given precision even if it has not passed mrcnet verify')
     threads: int = _parameter(
-        0, 'CPU threads of the runtime; 0: one for each CPU that the process may '
-        'use', bounds=(0, 256))
+        0, 'CPU threads of the runtime; 0: one for each CPU that the process may use',
+        bounds=(0, 256))
     crops: int = _parameter(
-        DEFAULT_CROPS, 'crops of each detection, turned against one another, whose poses are '
-        'averaged; fewer are faster and less accurate; the paper preset has its own four',
-        bounds=(1, 32))
+        DEFAULT_CROPS, 'rotated crops of each detection whose poses are averaged; fewer crops are '
+        'faster and less accurate; the paper preset always uses four', bounds=(1, 32))
     store: str = _parameter(
-        '', 'directory where rendered templates are kept; empty: the cache folder of the user')
+        '', 'directory that stores rendered templates; empty: the cache folder of the user')
     cache_mb: int = _parameter(
         512, 'memory for template features [MiB]', bounds=(1, 65536))
     preload: bool = _parameter(
-        True, 'compute the features of all templates when the model is loaded, as far as cache_mb '
-        'has room, so that no frame waits for them')
+        True, 'compute template features when the model is loaded, as many as fit into cache_mb, '
+        'so that no frame waits for them')
     image_transport: str = _parameter(
-        'raw', 'type of the topic image: sensor_msgs/Image or CompressedImage',
+        'raw', 'message type of the topic image: raw: Image, compressed: CompressedImage',
         choices=('raw', 'compressed'))
     image_rectified: bool = _parameter(
-        False, 'images are those of image_proc without distortion: P of camera_info counts, not K '
-        'and D', live=True)
+        False, 'images are already rectified (image_rect): use P of camera_info, not K and D',
+        live=True)
     input_reliability: str = _parameter(
         'best_effort', 'QoS reliability of image, camera_info and detections',
         choices=('best_effort', 'reliable'))
     sync_slop_s: float = _parameter(
         0.0, 'largest difference between the stamps of image, camera_info and detections [s]; '
-        '0: they must be equal', bounds=(0.0, 10.0))
+        '0: stamps must be equal', bounds=(0.0, 10.0))
     queue: int = _parameter(
-        10, 'messages of each input that wait for their partners; with policy lossless also '
-        'frames that wait for the estimator', bounds=(1, 1000))
+        10, 'number of messages of each input that wait for their partners; with policy lossless '
+        'also number of frames that wait for the estimator', bounds=(1, 1000))
     policy: str = _parameter(
         'latest', 'latest: a newer frame replaces a waiting one; lossless: every frame is '
         'answered, in order', choices=('latest', 'lossless'))
     publish_tf: bool = _parameter(True, 'send a transform for each object to /tf', live=True)
     frame_prefix: str = _parameter(
-        '', 'put before the names of the frames sent to /tf, for instance left/; where several '
-        'nodes see the same objects', live=True)
+        '', 'prefix of the frame names in /tf, for instance left/, if several nodes see the same '
+        'objects', live=True)
     publish_markers: bool = _parameter(
-        True, 'show object meshes on markers, while somebody listens', live=True)
+        True, 'publish object meshes on markers while somebody subscribes', live=True)
     marker_lifetime_s: float = _parameter(
-        1.0, 'time after which markers vanish unless they are renewed [s]; 0: never',
+        1.0, 'markers vanish after this time unless they are renewed [s]; 0: never',
         bounds=(0.0, 3600.0), live=True)
     marker_mesh_folder: str = _parameter(
-        '', 'URI of the folder in which RViz finds the meshes, for instance '
-        'package://my_robot/meshes; empty: the files that the node reads', live=True)
+        '', 'URI of the folder where RViz finds the meshes, for instance '
+        "package://my_robot/meshes; empty: the node's own files", live=True)
     publish_overlay: bool = _parameter(
-        True, 'draw poses into the image on overlay, while somebody listens', live=True)
+        True, 'draw the poses into the image on overlay while somebody subscribes', live=True)
     overlay_rate_hz: float = _parameter(
-        10.0, 'most pictures on overlay in a second [Hz]', bounds=(0.01, 1000.0), live=True)
+        10.0, 'highest rate of overlay [Hz]', bounds=(0.01, 1000.0), live=True)
     stable_symmetry: bool = _parameter(
-        True, 'of the poses that a symmetric object may have, publish the one nearest to its last',
-        live=True)
+        True, 'of the equivalent poses of a symmetric object, publish the one nearest to its last '
+        'pose', live=True)
     smoothing_s: float = _parameter(
-        0.0, 'time constant of smoothing poses [s]; 0: none', bounds=(0.0, 60.0), live=True)
+        0.0, 'time constant of pose smoothing [s]; 0: no smoothing', bounds=(0.0, 60.0), live=True)
     track_gap_s: float = _parameter(
-        1.0, 'an instance that is gone for longer starts anew [s]', bounds=(0.0, 60.0), live=True)
+        1.0, 'an instance that is not seen for longer starts a new track [s]', bounds=(0.0, 60.0), live=True)
     track_jump: float = _parameter(
-        1.0, 'an instance that moves further between frames starts anew [diameters]',
+        1.0, 'an instance that moves further between frames starts a new track [diameters]',
         bounds=(0.0, 1000.0), live=True)
     confirm_frames: int = _parameter(
-        5, 'frames in a row that must agree before ~/confirm_pose answers', bounds=(2, 100),
+        5, 'number of frames in a row that must agree before ~/confirm_pose answers', bounds=(2, 100),
         live=True)
     confirm_spread_m: float = _parameter(
-        0.01, 'poses agree that lie no further from their mean [m]', bounds=(0.0, 10.0),
+        0.01, 'poses agree if they are at most this far from their mean [m]', bounds=(0.0, 10.0),
         live=True)
     confirm_spread_rad: float = _parameter(
-        0.1, 'poses agree that are turned no further from their mean [rad]', bounds=(0.0, 3.2),
+        0.1, 'poses agree if they are rotated at most this far from their mean [rad]', bounds=(0.0, 3.2),
         live=True)
     confirm_min_score: float = _parameter(
-        0.3, 'poses with a lower score confirm nothing', bounds=(0.0, 1.0), live=True)
+        0.3, 'poses with a lower score do not count for ~/confirm_pose', bounds=(0.0, 1.0), live=True)
     min_detection_score: float = _parameter(
         0.0, 'detections with a lower score are ignored', bounds=(0.0, 1.0), live=True)
     max_detections: int = _parameter(
-        100, 'of more known objects in a frame only those with the best scores are estimated',
+        100, 'if a frame has more known objects, only those with the best scores are estimated',
         bounds=(1, 10000), live=True)
     min_pose_score: float = _parameter(
-        0.0, 'poses with a lower score are published nowhere', bounds=(0.0, 1.0), live=True)
+        0.0, 'poses with a lower score are not published', bounds=(0.0, 1.0), live=True)
     warn_age_s: float = _parameter(
-        0.5, '/diagnostics warns when poses are older when published (p95) [s]',
+        0.5, '/diagnostics warns if the age of published poses (p95) is higher [s]',
         bounds=(0.0, 3600.0), live=True)
     error_age_s: float = _parameter(
-        2.0, '/diagnostics reports an error when poses are older when published (p95) [s]',
+        2.0, '/diagnostics reports an error if the age of published poses (p95) is higher [s]',
         bounds=(0.0, 3600.0), live=True)
     warn_drop_ratio: float = _parameter(
-        0.8, '/diagnostics warns when a greater part of the frames is dropped as busy or '
-        'unpaired', bounds=(0.0, 1.0), live=True)
+        0.8, '/diagnostics warns if a larger part of the frames is dropped as busy or unpaired',
+        bounds=(0.0, 1.0), live=True)
     input_timeout_s: float = _parameter(
-        2.0, '/diagnostics reports an error when an input is silent for so long [s]',
+        2.0, '/diagnostics reports an error if an input is silent for longer [s]',
         bounds=(0.1, 3600.0), live=True)
     stale_stamp_s: float = _parameter(
-        1.0, "/diagnostics warns when stamps differ more from the node's clock [s]",
+        1.0, "/diagnostics warns if stamps differ by more from the node's clock [s]",
         bounds=(0.0, 1e9), live=True)
-    autostart: bool = _parameter(True, 'configure and activate without being told to')
+    autostart: bool = _parameter(True, 'configure and activate at start')
 
     def __post_init__(self) -> None:
         """Check what concerns several parameters.
@@ -243,7 +242,7 @@ def reloaded_parameters(current: NodeParameters, changes: list[Parameter]) -> No
 
 
 def parameter_table() -> str:
-    """Return all parameters as the table of the README."""
+    """Return all parameters as the table of docs/ros_api.md."""
     rows = ['| parameter | default | values | meaning |', '|---|---|---|---|']
     for name, declared in _FIELDS.items():
         meta, default = declared.metadata, declared.default
