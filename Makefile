@@ -17,7 +17,7 @@ SYSTEM := libegl1 libgl1 libgl1-mesa-dri libxrender1 python3-venv python3-dev g+
 
 export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
 
-.PHONY: help demo test test-slow lint types clean
+.PHONY: help demo docs test test-slow lint types clean
 .DELETE_ON_ERROR:
 
 help:  ## what can be made
@@ -31,6 +31,9 @@ test: lint types  ## style, types and every test
 
 test-slow: $(DONE)/develop  ## tests that take minutes each: engines of the largest graphs
 	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
+
+docs: $(DONE)/develop  ## the pages of docs/ as a site in out/site
+	$(BIN)/mkdocs build --strict --quiet
 
 lint: $(DONE)/develop  ## style
 	$(BIN)/ruff check .

@@ -59,6 +59,7 @@ TEST = [
     'pytest>=8,<10',  # runs the tests
     'ruff>=0.6',  # style, see pyproject.toml
     'mypy>=1.11,<3',  # types, strict
+    'mkdocs-material>=9.5,<10',  # builds docs/ as a site
     'rosbags>=0.10,<0.12',  # bags written and read by the tests
     'setuptools>=71,<80',  # colcon develops with setup.py, which newer releases dropped
     'colcon-core>=0.16,<1',  # the tests build the package as a ROS workspace does

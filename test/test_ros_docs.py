@@ -1,4 +1,4 @@
-"""The tables of the README say what the node has."""
+"""The tables of docs/ros_api.md say what the node has."""
 
 import ast
 import re
@@ -14,18 +14,18 @@ from ros_support import Client, double_node, own_domain
 from mrcnet_ros.ros.params import parameter_table
 
 HERE = Path(__file__).parent
-README = (HERE.parent / 'README.md').read_text(encoding='utf-8')
+API = (HERE.parent / 'docs' / 'ros_api.md').read_text(encoding='utf-8')
 PROMISES = (HERE / 'README.md').read_text(encoding='utf-8')
 
 
 def test_the_table_of_parameters_is_the_declaration():
     """Paste what parameter_table() returns when this fails."""
-    assert parameter_table() in README
+    assert parameter_table() in API
 
 
 def _table():
-    """Return message type and direction of each topic of the README."""
-    rows = re.findall(r'^\| (in|out) \| `([^`]+)` \| (\w+)/(\w+)', README, re.MULTILINE)
+    """Return message type and direction of each topic of the page."""
+    rows = re.findall(r'^\| (in|out) \| `([^`]+)` \| (\w+)/(\w+)', API, re.MULTILINE)
     return {(direction, topic): f'{package}/msg/{name}'
             for direction, topic, package, name in rows}
 

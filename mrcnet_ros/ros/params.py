@@ -33,7 +33,7 @@ class NodeParameters:
 
     model: str = _parameter('', 'model directory (with model.json); required')
     meshes: str = _parameter(
-        '', "directory of the object meshes; empty: the folder meshes of the model")
+        '', 'directory of the object meshes; empty: the folder meshes of the model')
     backend: str = _parameter(
         'onnxruntime', 'runtime of the networks; auto: the best installed one; the log says which '
         'and why', choices=('auto', *RUNTIMES))
@@ -97,21 +97,23 @@ class NodeParameters:
     smoothing_s: float = _parameter(
         0.0, 'time constant of pose smoothing [s]; 0: no smoothing', bounds=(0.0, 60.0), live=True)
     track_gap_s: float = _parameter(
-        1.0, 'an instance that is not seen for longer starts a new track [s]', bounds=(0.0, 60.0), live=True)
+        1.0, 'an instance that is not seen for longer starts a new track [s]',
+        bounds=(0.0, 60.0), live=True)
     track_jump: float = _parameter(
         1.0, 'an instance that moves further between frames starts a new track [diameters]',
         bounds=(0.0, 1000.0), live=True)
     confirm_frames: int = _parameter(
-        5, 'number of frames in a row that must agree before ~/confirm_pose answers', bounds=(2, 100),
-        live=True)
+        5, 'number of frames in a row that must agree before ~/confirm_pose answers',
+        bounds=(2, 100), live=True)
     confirm_spread_m: float = _parameter(
         0.01, 'poses agree if they are at most this far from their mean [m]', bounds=(0.0, 10.0),
         live=True)
     confirm_spread_rad: float = _parameter(
-        0.1, 'poses agree if they are rotated at most this far from their mean [rad]', bounds=(0.0, 3.2),
-        live=True)
+        0.1, 'poses agree if they are rotated at most this far from their mean [rad]',
+        bounds=(0.0, 3.2), live=True)
     confirm_min_score: float = _parameter(
-        0.3, 'poses with a lower score do not count for ~/confirm_pose', bounds=(0.0, 1.0), live=True)
+        0.3, 'poses with a lower score do not count for ~/confirm_pose', bounds=(0.0, 1.0),
+        live=True)
     min_detection_score: float = _parameter(
         0.0, 'detections with a lower score are ignored', bounds=(0.0, 1.0), live=True)
     max_detections: int = _parameter(
