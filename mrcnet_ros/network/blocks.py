@@ -67,7 +67,7 @@ class ObjectLinear(nn.Module):
         """Map (N, P, inputs), (N,) int64 to (N, P, outputs)."""
         if self.training:  # all objects at once costs less than a matrix gathered per sample
             every = torch.einsum('npi,cio->ncpo', x, self.weight) + self.bias[:, None]
-            return every[torch.arange(len(x)), class_index]
+            return every[torch.arange(len(x), device=x.device), class_index]
         return torch.matmul(x, self.weight[class_index]) + self.bias[class_index][:, None]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,9 +46,14 @@ class TrainConfig:
     :param distance_m: nearest and farthest distance of the objects.
     :param views: rendered views of each object.
     :param patches: background patches.
-    :param processes: training processes, one thread each.
+    :param device: that trains, as PyTorch calls it: ``cpu``, or ``cuda`` for the first GPU.
+    :param processes: training processes, one thread each; 1 on a GPU.
+    :param composers: processes that compose images for one training process; 0 when it composes
+        them itself, which is faster on a processor.
     :param batch_size: samples of each process in a step.
     :param steps: length of the schedule.
+    :param minutes: from the start of the command to its last step, rendering counted; the
+        learning rate falls to 0 by then. None when only ``steps`` ends the training.
     :param learning_rate: highest rate, reached after ``warmup`` steps, then a half cosine to 0.
     :param refresh: steps between refreshes of the template features.
     :param checkpoint: steps between checkpoints, a multiple of ``refresh``.
@@ -75,9 +81,12 @@ class TrainConfig:
     distance_m: tuple[float, float] = (0.4, 1.5)
     views: int = 2000
     patches: int = 800
+    device: str = 'cpu'
     processes: int = 2
+    composers: int = 0
     batch_size: int = 32
     steps: int = 10000
+    minutes: float | None = None
     learning_rate: float = 2e-3
     weight_decay: float = 0.01
     warmup: int = 300
@@ -99,12 +108,16 @@ class TrainConfig:
                                      labels=self.labels).values())
 
 
-def read_config(path: Path) -> TrainConfig:
+def read_config(path: Path, changes: Mapping[str, Any] | None = None) -> TrainConfig:
     """Read a training configuration.
 
+    :param changes: fields that differ from the file; a dot leads into a field that is a mapping,
+        as in ``chances.occluded``.
     :raises SpecError: when the file is missing or a field is unknown or has a wrong value.
     """
     values = read_values(path)
+    for name, value in (changes or {}).items():
+        _change(values, name.split('.'), value, path)
     if values.get('preset') == 'paper':
         raise SpecError(f'{path} is of the paper preset; its checkpoint becomes a model with '
                         f'mrcnet import-checkpoint FILE --config {path} --output DIR')
@@ -125,6 +138,17 @@ def read_values(path: Path) -> dict[str, Any]:
     if not isinstance(values, Mapping):
         raise SpecError(f'training configuration {path} must be a mapping of names to values')
     return dict(values)
+
+
+def _change(values: dict[str, Any], name: Sequence[str], value: Any, path: Path) -> None:
+    """Set a field of nested mappings; the mappings that are not there yet are made."""
+    if len(name) == 1:
+        values[name[0]] = value
+        return
+    inner = values.setdefault(name[0], {})
+    if not isinstance(inner, dict):
+        raise SpecError(f'{path}: {name[0]} is {inner!r} and has no field {".".join(name[1:])}')
+    _change(inner, name[1:], value, path)
 
 
 def build_config(kind: type[Config], values: Mapping[str, Any],
@@ -178,8 +202,21 @@ def _check(config: TrainConfig, path: Path) -> None:
     if config.checkpoint % config.refresh:
         raise SpecError(f'{path}: checkpoint ({config.checkpoint}) must be a multiple of refresh '
                         f'({config.refresh}), so that a resumed run sees the same templates')
+    if config.minutes is not None and config.minutes <= 0:
+        raise SpecError(f'{path}: minutes must be positive, got {config.minutes}')
+    _check_processes(config, path)
     if config.freeze_shared and config.init is None:
         raise SpecError(f'{path}: freeze_shared needs init, the model to be extended')
+
+
+def _check_processes(config: TrainConfig, path: Path) -> None:
+    if not re.fullmatch(r'cpu|cuda(:\d+)?', config.device):
+        raise SpecError(f'{path}: device must be cpu, cuda or cuda:N, got {config.device!r}')
+    if config.composers < 0:
+        raise SpecError(f'{path}: composers must not be negative, got {config.composers}')
+    if config.processes > 1 and (config.composers or config.device != 'cpu'):
+        what = 'composers' if config.composers else f'device {config.device}'
+        raise SpecError(f'{path}: {what} needs processes 1, got {config.processes}')
 
 
 def _convert(name: str, value: Any) -> Any:

@@ -49,21 +49,24 @@ def train_step(network: MrcNet, batch: Batch, bank: TemplateBank, shapes: Object
     :param grid: (R, 3, 3) float32 bin centres.
     :param rng: for the choice of templates.
     """
-    with torch.autocast('cpu', torch.bfloat16):
+    kind = batch.image.device.type
+    with torch.autocast(kind, torch.bfloat16):
         pyramid = network.backbone(batch.image, batch.class_index)
         coarse = network.coarse(pyramid.x16, batch.class_index)
     labels = rotation_targets(batch, shapes, grid, LABEL_SHARPNESS)
     bins, xy, log_size = choose_hypotheses(coarse, labels, batch, bank, rng)
     template = bank.take(batch.class_index, bins)
-    with torch.autocast('cpu', torch.bfloat16):
+    with torch.autocast(kind, torch.bfloat16):
         fine = network.residual(pyramid, template, xy, log_size, batch.class_index)
     parts = {
         **_coarse_losses(network, coarse, labels, batch, spec),
         **_dense_losses(pyramid.dense.float(), batch, shapes),
         **fine_losses(fine, grid[bins], batch, shapes),
     }
-    loss = sum((w * parts[k].mean() for k, w in WEIGHTS.items()), torch.zeros(()))
-    return StepResult(loss, {k: float(v.detach().mean()) for k, v in parts.items()})
+    start = torch.zeros((), device=batch.image.device)
+    loss = sum((w * parts[k].mean() for k, w in WEIGHTS.items()), start)
+    means = torch.stack([v.detach().mean() for v in parts.values()])  # fetched all at once
+    return StepResult(loss, dict(zip(parts, means.tolist(), strict=True)))
 
 
 WEIGHTS = {
@@ -76,17 +79,19 @@ def choose_hypotheses(coarse: Stage1, labels: Tensor, batch: Batch, bank: Templa
                       rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
     """Choose what stage 2 starts from: mostly stage 1's own answer, without gradient.
 
+    Drawn by NumPy on the processor, so that every device gets the same numbers.
+
     :return: bins (N,), xy (N, 2), log size (N,).
     """
     allowed = bank.allowed[batch.class_index]
     logits = coarse.rotation_logits.detach().masked_fill(~allowed, -1e9)
-    draw = torch.from_numpy(rng.random(len(logits)))
-    gumbel = torch.from_numpy(rng.gumbel(size=logits.shape)).float()
+    draw = torch.from_numpy(rng.random(len(logits))).to(logits.device)
+    gumbel = torch.from_numpy(rng.gumbel(size=logits.shape)).float().to(logits.device)
     best = logits.argmax(1)
     guessed = (logits + gumbel).argmax(1)
     near = (torch.log(labels.clamp(min=1e-9)).masked_fill(~allowed, -1e9) + gumbel).argmax(1)
     bins = torch.where(draw < FROM_BEST, best, torch.where(draw < FROM_GUESSES, guessed, near))
-    noise = torch.from_numpy(rng.standard_normal((len(logits), 3))).float()
+    noise = torch.from_numpy(rng.standard_normal((len(logits), 3))).float().to(logits.device)
     xy = coarse.xy.detach() + NOISE_XY * noise[:, :2]
     return bins, xy, coarse.log_size.detach() + NOISE_SIZE * noise[:, 2]
 

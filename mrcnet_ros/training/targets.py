@@ -41,6 +41,11 @@ class Batch(NamedTuple):
     coordinates: Tensor
     mask: Tensor
 
+    def ready(self, device: torch.device) -> Batch:
+        """Return a batch from :func:`stack_samples` as the network takes it, on a device."""
+        moved = Batch(*(values.to(device, non_blocking=True) for values in self))
+        return moved._replace(image=moved.image.permute(0, 3, 1, 2).float())
+
 
 class Poses(NamedTuple):
     """Poses in the terms of :class:`Batch`.
@@ -56,13 +61,18 @@ class Poses(NamedTuple):
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
-    """Stack samples into tensors."""
+    """Stack samples into tensors on the processor."""
+    return stack_samples(samples).ready(torch.device('cpu'))
+
+
+def stack_samples(samples: Sequence[Sample]) -> Batch:
+    """Stack samples, the image still (N, S, S, 3) uint8: a quarter of the bytes to move."""
     def stack(values: Sequence[NDArray[np.generic] | float], kind: type[np.generic]) -> Tensor:
         return torch.from_numpy(np.stack([np.asarray(v, kind) for v in values]))
 
-    image = stack([s.image for s in samples], np.float32).permute(0, 3, 1, 2)
     return Batch(
-        image, stack([s.class_index for s in samples], np.int64),
+        stack([s.image for s in samples], np.uint8),
+        stack([s.class_index for s in samples], np.int64),
         stack([s.R_ray_object for s in samples], np.float32),
         stack([s.xy for s in samples], np.float32),
         stack([s.log_size for s in samples], np.float32),
@@ -100,6 +110,11 @@ class ObjectShapes:
         shifts = [s[:, :3, 3] / d for s, d in zip(padded, diameters_m, strict=True)]
         return cls(*(torch.tensor(np.array(x), dtype=torch.float32) for x in (
             picks, moments, [s[:, :3, :3] for s in padded], shifts)))
+
+    def to(self, device: torch.device) -> ObjectShapes:
+        """Return the same on a device."""
+        return ObjectShapes(self.points.to(device), self.moments.to(device),
+                            self.symmetries.to(device), self.shifts.to(device))
 
 
 def rotation_targets(batch: Batch, shapes: ObjectShapes, grid: Tensor, sharpness: float) -> Tensor:
@@ -148,7 +163,8 @@ def nearest_equivalent(batch: Batch, shapes: ObjectShapes, reference: Tensor) ->
     found = symmetric_equivalents(batch, shapes)
     moments = shapes.moments[batch.class_index]
     overlap = torch.einsum('nsij,njk,nik->ns', found.rotation, moments, reference)
-    rows, nearest = torch.arange(len(reference)), overlap.argmax(1)
+    nearest = overlap.argmax(1)
+    rows = torch.arange(len(reference), device=nearest.device)
     return Poses(*(values[rows, nearest] for values in found))
 
 

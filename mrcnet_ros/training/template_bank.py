@@ -6,6 +6,7 @@ network of a few steps ago, without gradient. Gradients reach the shared weights
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,7 +17,8 @@ from torch import Tensor
 from ..network.mrcnet import MrcNet, Pyramid
 from ..specs import ModelSpec
 
-CHUNK = 32
+# templates that are embedded at once: a processor is fastest with few, a GPU with many
+CHUNK, GPU_CHUNK = 32, 512
 
 
 class TemplateBank:
@@ -47,13 +49,25 @@ class TemplateBank:
         """(C, R) bool, which bins have a template."""
         return self.row >= 0
 
+    def to(self, device: torch.device) -> TemplateBank:
+        """Return the bank in the memory of a device; on the processor it is this one."""
+        if device.type == 'cpu':
+            return self
+        moved = copy.copy(self)
+        moved.images, moved.classes, moved.row = (
+            t.to(device) for t in (self.images, self.classes, self.row))
+        moved.maps = [m.to(device) for m in self.maps]
+        return moved
+
     def refresh(self, network: MrcNet, rank: int = 0, world: int = 1) -> None:
         """Compute this process's share of the features with the network as it is now."""
         training = [m for m in network.modules() if m.training]  # frozen norms are not
         network.eval()
-        with torch.no_grad(), torch.autocast('cpu', torch.bfloat16):
-            for start in range(CHUNK * rank, len(self.images), CHUNK * world):
-                part = slice(start, start + CHUNK)
+        kind = self.images.device.type
+        chunk = CHUNK if kind == 'cpu' else GPU_CHUNK
+        with torch.no_grad(), torch.autocast(kind, torch.bfloat16):
+            for start in range(chunk * rank, len(self.images), chunk * world):
+                part = slice(start, start + chunk)
                 image = self.images[part].permute(0, 3, 1, 2).float()
                 pyramid = network.backbone(image, self.classes[part])
                 for kept, fresh in zip(self.maps[:3], pyramid[:3], strict=True):

@@ -1,11 +1,13 @@
-"""The training loop: a few one-thread processes that share gradients.
+"""The training loop: a few one-thread processes that share gradients, or one on a GPU.
 
 On a CPU, processes of one thread each train about twice as fast as one process of many threads.
+On a GPU one process trains, and others compose its images.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from threading import BrokenBarrierError
@@ -19,20 +21,19 @@ from torch import Tensor
 
 from ..errors import ModelError, MrcnetError, SpecError
 from ..network.mrcnet import MrcNet
-from ..objects import ObjectModel
 from .backgrounds import check_images, find_images
 from .checkpoint import load_checkpoint, save_checkpoint
 from .config import TrainConfig, plain
 from .exchange import Exchange, end_with_parent, watch
+from .feed import Compositions, batches
 from .identity import IDENTITY, check_identity, check_known, identity_of
+from .job import Job, build_network, check_device, known_classes
 from .material import Material, load_material, load_templates, load_views, target_classes
 from .metrics import append_metrics, drop_metrics
 from .schedule import half_cosine
 from .step import train_step
-from .targets import collate
-from .template_bank import TemplateBank
-from .view_bank import SharedViews
-from .warm_start import clear_gradients, freeze_norms, freeze_shared, read_start, warm_start
+from .targets import Batch, stack_samples
+from .warm_start import clear_gradients, freeze_norms, read_start
 
 LOG_EVERY = 50
 CLIP_NORM = 10.0
@@ -50,7 +51,8 @@ def train(config: TrainConfig, stem: dict[str, Tensor], stop_after: int | None =
     :return: the last checkpoint.
     :raises SpecError: when ``stop_after`` is no multiple of ``refresh``: a run that goes on from
         there would see other template features than one that was not stopped; or when the
-        configuration leaves no object to train.
+        configuration leaves no object to train, or names a GPU that is not there, or its
+        ``minutes`` are over before the first step.
     :raises DatasetError: when there are no backgrounds, or they cannot be read.
     :raises ModelError: when the last checkpoint is damaged, or of another model, other objects,
         another view prior or seed; or when ``init`` knows an object otherwise than the
@@ -59,6 +61,8 @@ def train(config: TrainConfig, stem: dict[str, Tensor], stop_after: int | None =
     if stop_after is not None and (stop_after < 1 or stop_after % config.refresh):
         raise SpecError(f'stop_after must be a positive multiple of refresh ({config.refresh}), '
                         f'got {stop_after}')
+    deadline = None if config.minutes is None else time.monotonic() + 60.0 * config.minutes
+    check_device(config)
     check_images(find_images(config.backgrounds))  # before views are rendered for minutes
     objects = config.load_objects()
     target_classes(config, objects, known_classes(config))
@@ -73,11 +77,11 @@ def train(config: TrainConfig, stem: dict[str, Tensor], stop_after: int | None =
     bank = load_templates(config, objects)
     network = build_network(config, objects, stem)
     numbers = sum(p.numel() for p in network.parameters() if p.requires_grad)
-    numbers = max(numbers, sum(b.numel() for b in network.buffers()))
+    numbers = max(numbers + 1, sum(b.numel() for b in network.buffers()))  # and the time spent
     slots = torch.zeros((config.processes, numbers)).share_memory_()
     context = multiprocessing.get_context('spawn')
     barrier = context.Barrier(config.processes)
-    arguments = (config, views, bank, slots, barrier, stem, stop_after)
+    arguments = (Job(config, views, bank, stem, deadline), slots, barrier, stop_after)
     others = [context.Process(target=_worker, args=(rank, *arguments), daemon=True)
               for rank in range(1, config.processes)]
     for process in others:
@@ -94,31 +98,17 @@ def train(config: TrainConfig, stem: dict[str, Tensor], stop_after: int | None =
     return last
 
 
-def build_network(config: TrainConfig, objects: list[ObjectModel],
-                  stem: dict[str, Tensor]) -> MrcNet:
-    """Return the network at its first step, the same for every process."""
-    torch.manual_seed(config.seed)
-    network = MrcNet(spec=config.spec, objects=len(objects))
-    network.backbone.stem.load_imagenet(stem)
-    if config.init is not None:
-        warm_start(network, read_start(config.init, config.spec), [o.label for o in objects])
-    if config.freeze_shared:
-        freeze_shared(network)
-    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
-
-
-def _worker(rank: int, config: TrainConfig, views: list[SharedViews], bank: TemplateBank,
-            slots: Tensor, barrier: Barrier, stem: dict[str, Tensor],
+def _worker(rank: int, job: Job, slots: Tensor, barrier: Barrier,
             stop_after: int | None) -> None:
     if rank:
         end_with_parent()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     try:
-        objects = config.load_objects()
-        material = load_material(config, objects, views, known_classes(config))
-        network = build_network(config, objects, stem)
-        Run(config, material, bank, network, Exchange(rank, slots, barrier)).go(stop_after)
+        objects = job.config.load_objects()
+        material = load_material(job.config, objects, job.views, known_classes(job.config))
+        network = build_network(job.config, objects, job.stem)
+        Run(job, material, network, Exchange(rank, slots, barrier)).go(stop_after)
     except BaseException:
         barrier.abort()  # or the others would wait for this process
         raise
@@ -127,13 +117,18 @@ def _worker(rank: int, config: TrainConfig, views: list[SharedViews], bank: Temp
 class Run:
     """The state of one training process."""
 
-    def __init__(self, config: TrainConfig, material: Material, bank: TemplateBank,
-                 network: MrcNet, exchange: Exchange) -> None:
+    def __init__(self, job: Job, material: Material, network: MrcNet,
+                 exchange: Exchange) -> None:
         """Prepare optimiser and averages, or restore them from the last checkpoint."""
-        self.config, self.material, self.bank = config, material, bank
-        self.network, self.exchange = network, exchange
+        config = job.config
+        self.config, self.exchange, self.deadline = config, exchange, job.deadline
+        self.device = torch.device(config.device)
+        self.network, self.bank = network.to(self.device), job.bank.to(self.device)
+        self.composer = material.composer
+        self.shapes, self.grid = material.shapes.to(self.device), material.grid.to(self.device)
         self.trained = [p for p in network.parameters() if p.requires_grad]
         self.known = known_classes(config)
+        self.compositions = Compositions(config, job.views, self.known, material.composer)
         decayed = [p for p in self.trained if p.ndim > 1]
         plain = [p for p in self.trained if p.ndim <= 1]
         decay = 0.0 if config.freeze_shared else config.weight_decay
@@ -141,7 +136,11 @@ class Run:
             {'params': decayed, 'weight_decay': decay},
             {'params': plain, 'weight_decay': 0.0}], betas=(0.9, 0.98), fused=True)
         self.average = {k: v.detach().clone() for k, v in network.state_dict().items()}
-        self.step, self.seconds = 0, 0.0
+        self.step, self.samples, self.seconds = 0, 0, 0.0
+        self.started, self.spent = time.monotonic(), 0.0
+        if job.deadline is not None and job.deadline <= self.started:
+            raise SpecError(f'the {config.minutes} minutes are over before the first step: views '
+                            'and templates had to be drawn; they are kept, so try again')
         self.identity = identity_of(config.load_objects(), config.view_prior, config.seed)
         self.path = config.output / 'checkpoint.pt'
         if self.path.exists():
@@ -152,50 +151,74 @@ class Run:
         end = min(self.config.steps, stop_after or self.config.steps)
         self._train_mode()
         sums: dict[str, float] = {}
+        feed = batches(self.compositions, self._numbers(end), self.device)
         since, counted = time.monotonic(), 0
         first = self.step
-        while self.step < end:
+        while self.step < end and self.spent < 1:
             if self.step == first or self.step % self.config.refresh == 0:
                 self._refresh()
-            parts = self._one_step()
+            parts = self._one_step(next(feed))
             self.step, counted = self.step + 1, counted + 1
+            self.samples += self._at_once
             for key, value in parts.items():
                 sums[key] = sums.get(key, 0.0) + value
             if self.step % LOG_EVERY == 0:
                 now = time.monotonic()
                 self.seconds += now - since
                 means = {k: v / counted for k, v in sums.items()}
-                self._log({'rate': self._samples(counted) / (now - since), **means})
+                self._log({'rate': counted * self._at_once / (now - since), **means})
                 sums, since, counted = {}, now, 0
-            if self.step % self.config.validation == 0:
+            over = self.step == end or self.spent >= 1
+            if self.step % self.config.validation == 0 or self.spent >= 1:
                 self._validate()
-            if self.step % self.config.checkpoint == 0 or self.step == end:
+            if self.step % self.config.checkpoint == 0 or over:
                 self._save()
+
+    @property
+    def _at_once(self) -> int:
+        """Return the number of samples of a step, of all processes."""
+        return self.config.batch_size * self.exchange.world
+
+    def _numbers(self, end: int) -> Iterator[range]:
+        """Return the numbers of this process's samples in each step to come."""
+        size = self.config.batch_size
+        first = self.samples + self.exchange.rank * size
+        for number in range(end - self.step):
+            yield range(first + number * self._at_once, first + number * self._at_once + size)
 
     def _train_mode(self) -> None:
         self.network.train()
         if self.config.freeze_shared:
             freeze_norms(self.network)
 
-    def _one_step(self) -> dict[str, float]:
-        config, rank, world = self.config, self.exchange.rank, self.exchange.world
-        first = (self.step * world + rank) * config.batch_size
-        batch = collate([self.material.composer.sample(config.seed, first + i)
-                         for i in range(config.batch_size)])
+    def _one_step(self, batch: Batch) -> dict[str, float]:
+        config, rank = self.config, self.exchange.rank
+        first = self.samples + rank * config.batch_size
         rng = np.random.default_rng([config.seed, TEMPLATE_CHOICE, first])
-        result = train_step(self.network, batch, self.bank, self.material.shapes,
-                            self.material.grid, config.spec, rng)
+        result = train_step(self.network, batch, self.bank, self.shapes, self.grid, config.spec,
+                            rng)
         self.optimizer.zero_grad(set_to_none=False)
         result.loss.backward()
         clear_gradients(self.network, self.known)
-        self.exchange.average([p.grad for p in self.trained if p.grad is not None])
+        self._share([p.grad for p in self.trained if p.grad is not None])
         torch.nn.utils.clip_grad_norm_(self.trained, CLIP_NORM)
         for group in self.optimizer.param_groups:
-            group['lr'] = learning_rate(config, self.step)
+            group['lr'] = min(learning_rate(config, self.step),
+                              half_cosine(self.spent, config.learning_rate))
         self.optimizer.step()
         if rank == 0:
             self._update_average()
         return {'loss': float(result.loss.detach()), **result.parts}
+
+    def _share(self, gradients: list[Tensor]) -> None:
+        """Average gradients, and the part of the time that is spent: clocks read differently."""
+        if self.deadline is None:
+            self.exchange.average(gradients)
+            return
+        left = max(self.deadline - self.started, 1e-9)
+        spent = torch.tensor([(time.monotonic() - self.started) / left])
+        self.exchange.average([*gradients, spent])
+        self.spent = float(spent)
 
     def _update_average(self) -> None:
         decay = min(EMA_DECAY, (1 + self.step) / (20 + self.step))
@@ -219,11 +242,11 @@ class Run:
             self.network.eval()
             sums: dict[str, list[float]] = {}
             for first in range(0, VALIDATION_SAMPLES, self.config.batch_size):
-                batch = collate([self.material.composer.sample(VALIDATION_SEED, first + i)
-                                 for i in range(self.config.batch_size)])
+                batch = stack_samples([self.composer.sample(VALIDATION_SEED, first + i)
+                                       for i in range(self.config.batch_size)])
                 with torch.no_grad():
                     parts = train_step(
-                        self.network, batch, self.bank, self.material.shapes, self.material.grid,
+                        self.network, batch.ready(self.device), self.bank, self.shapes, self.grid,
                         self.config.spec, np.random.default_rng([first, TEMPLATE_CHOICE])).parts
                 for key, value in parts.items():
                     sums.setdefault(key, []).append(value)
@@ -234,21 +257,19 @@ class Run:
         self.bank.refresh(self.network, self.exchange.rank, self.exchange.world)
         self.exchange.wait()
 
-    def _samples(self, steps: int) -> int:
-        return steps * self.config.batch_size * self.exchange.world
-
     def _log(self, values: dict[str, float]) -> None:
         if self.exchange.rank:
             return
         append_metrics(self.config.output, {
-            'step': self.step, 'samples': self._samples(self.step),
+            'step': self.step, 'samples': self.samples,
             'hours': round(self.seconds / 3600, 4), **values})
 
     def _save(self) -> None:
         self.exchange.average([b for b in self.network.buffers() if b.is_floating_point()])
         if self.exchange.rank == 0:
             save_checkpoint(self.path, {
-                'step': self.step, 'seconds': self.seconds, 'network': self.network.state_dict(),
+                'step': self.step, 'samples': self.samples, 'seconds': self.seconds,
+                'network': self.network.state_dict(),
                 'average': self.average, 'optimizer': self.optimizer.state_dict(),
                 'config': plain(self.config), IDENTITY: self.identity,
             }, self.config.spec)
@@ -257,22 +278,18 @@ class Run:
     def _restore(self, state: dict[str, Any]) -> None:
         try:
             self.network.load_state_dict(state['network'])
-            self.optimizer.load_state_dict(state['optimizer'])
+            if 'optimizer' in state:  # a checkpoint in pieces may have been cut down
+                self.optimizer.load_state_dict(state['optimizer'])
         except (RuntimeError, ValueError) as error:
             raise ModelError(self.path, f'does not fit the objects of this run ({error})',
                              'train in another output folder, or remove it') from error
-        self.average = {k: v.clone() for k, v in state['average'].items()}
+        for name, value in self.average.items():
+            value.copy_(state['average'][name])
         self.step, self.seconds = int(state['step']), float(state['seconds'])
+        # older checkpoints count steps alone
+        self.samples = int(state.get('samples', self.step * self._at_once))
         if self.exchange.rank == 0:
             drop_metrics(self.config.output, self.step)
-
-
-def known_classes(config: TrainConfig) -> list[int]:
-    """Return the classes whose rows must not move: those that a frozen model knows already."""
-    if not config.freeze_shared or config.init is None:
-        return []
-    labels = read_start(config.init, config.spec).labels
-    return [i for i, o in enumerate(config.load_objects()) if o.label in labels]
 
 
 def learning_rate(config: TrainConfig, step: int) -> float:
