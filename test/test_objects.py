@@ -93,7 +93,7 @@ def write_textured_ply(path: Path, *, coordinates: bool = True) -> Path:
         'ply', 'format ascii 1.0', 'comment TextureFile paint.png', 'element vertex 4',
         *(f'property float {n}' for n in names), 'element face 2',
         'property list uchar int vertex_indices', 'end_header',
-        *(' '.join(row.split()[:len(names)]) for row in rows), '3 0 1 2', '3 0 1 3', '']))
+        *(' '.join(row.split()[:len(names)]) for row in rows), '3 0 1 2', '3 1 0 3', '']))
     return path
 
 

@@ -15,7 +15,8 @@ from .gl_context import GlContext
 from .shading import SHADINGS, Shading, SurfaceProgram
 
 # Raise whenever the pixels of a render change: stored templates are then drawn anew.
-RENDERER_VERSION = 1
+# 2: several textures, colours of faces and materials of OBJ files as they are meant
+RENDERER_VERSION = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,12 +37,19 @@ class Rendering:
 
 
 @dataclass(frozen=True, eq=False)
-class _Uploaded:
-    """A mesh in the context's memory."""
+class _Part:
+    """Faces with one texture, or with none, in the context's memory."""
 
     primitive: Any
     texture: Any
     index_count: int
+
+
+@dataclass(frozen=True, eq=False)
+class _Uploaded:
+    """A mesh in the context's memory."""
+
+    parts: tuple[_Part, ...]
     cull_back_faces: bool
     centre: NDArray[np.float64]
     radius_m: float
@@ -137,16 +145,17 @@ class Renderer:
               headlight: NDArray[np.float64], shading: Shading) -> None:
         gl = self._context.gl
         self._context.clear()
-        textured = mesh.texture is not None and shading != 'normals'
-        self._programs[textured].use(clip_from_object.astype(np.float32), headlight, shading)
-        if textured:
-            gl.glActiveTexture(gl.GL_TEXTURE0)
-            mesh.texture._bind()
         (gl.glEnable if mesh.cull_back_faces else gl.glDisable)(gl.GL_CULL_FACE)
         gl.glFrontFace(gl.GL_CW)  # our image rows run downwards, OpenGL's upwards
-        mesh.primitive._bind()
-        gl.glDrawElements(gl.GL_TRIANGLES, mesh.index_count, gl.GL_UNSIGNED_INT, None)
-        mesh.primitive._unbind()
+        for part in mesh.parts:
+            textured = part.texture is not None and shading != 'normals'
+            self._programs[textured].use(clip_from_object.astype(np.float32), headlight, shading)
+            if textured:
+                gl.glActiveTexture(gl.GL_TEXTURE0)
+                part.texture._bind()
+            part.primitive._bind()
+            gl.glDrawElements(gl.GL_TRIANGLES, part.index_count, gl.GL_UNSIGNED_INT, None)
+            part.primitive._unbind()
 
 
 def depth_range(T_camera_object: NDArray[np.float64], centre: NDArray[np.float64],
@@ -203,9 +212,18 @@ def _checked(T_camera_object: ArrayLike,
 
 
 def _upload(mesh: Mesh) -> _Uploaded:
+    used = mesh.vertices[np.unique(mesh.faces)]
+    centre = (used.min(axis=0) + used.max(axis=0)) / 2
+    radius_m = float(np.linalg.norm(used - centre, axis=1).max())
+    rows = np.full(len(mesh.faces), -1) if mesh.face_textures is None else mesh.face_textures
+    parts = tuple(_upload_part(mesh, mesh.faces[rows == row], int(row)) for row in np.unique(rows))
+    return _Uploaded(parts, _is_closed_outward(mesh), centre, radius_m)
+
+
+def _upload_part(mesh: Mesh, chosen: NDArray[np.int32], texture_row: int) -> _Part:
     import pyrender
 
-    vertices, faces, order = _cache_friendly(mesh)
+    vertices, faces, order = _cache_friendly(mesh.vertices, chosen)
     uv = np.zeros((len(vertices), 2)) if mesh.uv is None else mesh.uv[order]
     colors = np.full((len(vertices), 4), 255, np.uint8)
     colors[:, :3] = mesh.colors[order]
@@ -213,40 +231,61 @@ def _upload(mesh: Mesh) -> _Uploaded:
                                    texcoord_0=uv, color_0=colors / 255.0, indices=faces)
     primitive._add_to_context()
     texture = None
-    if mesh.texture is not None and mesh.uv is not None:
-        texture = pyrender.Texture(source=mesh.texture, source_channels='RGB')
+    if texture_row >= 0:
+        texture = pyrender.Texture(source=mesh.textures[texture_row], source_channels='RGB')
         texture._add_to_context()
-    centre = (vertices.min(axis=0) + vertices.max(axis=0)) / 2
-    radius_m = float(np.linalg.norm(vertices - centre, axis=1).max())
-    return _Uploaded(primitive, texture, faces.size, _is_closed_outward(mesh), centre, radius_m)
+    return _Part(primitive, texture, faces.size)
 
 
 def _is_closed_outward(mesh: Mesh) -> bool:
-    """Tell whether back faces can never be seen: closed, and wound outward throughout."""
+    """Tell whether back faces can never be seen.
+
+    That is so when all bodies are closed and wound outward, or inward as a cavity in another.
+    """
     import trimesh
 
     # processing joins vertices that differ in normal or texture coordinate only
     shape = trimesh.Trimesh(mesh.vertices, mesh.faces, process=True)
-    return bool(shape.is_watertight and shape.is_winding_consistent and shape.volume > 0)
+    if not (shape.is_watertight and shape.is_winding_consistent and shape.volume > 0):
+        return False
+    body = trimesh.graph.connected_component_labels(shape.face_adjacency, len(shape.faces))
+    corners = shape.triangles - shape.triangles.mean(axis=(0, 1))
+    a, b, c = np.moveaxis(corners, 1, 0)
+    volumes = np.bincount(body, np.einsum('ij,ij->i', a, np.cross(b, c)))
+    return all(_turns_around(corners[body == inward][0, 0], corners[body != inward]) > 0.5
+               for inward in np.flatnonzero(volumes < 0))
+
+
+def _turns_around(point: NDArray[np.float64], triangles: NDArray[np.float64]) -> float:
+    """Return how often closed surfaces go around a point: 0 outside, 1 inside.
+
+    :param triangles: (F, 3, 3).
+    """
+    a, b, c = np.moveaxis(triangles - point, 1, 0)
+    (la, lb, lc), dot = (np.linalg.norm(v, axis=1) for v in (a, b, c)), np.einsum
+    volume = dot('ij,ij->i', a, np.cross(b, c))
+    spread = (la * lb * lc + dot('ij,ij->i', a, b) * lc + dot('ij,ij->i', b, c) * la
+              + dot('ij,ij->i', c, a) * lb)
+    return float(np.arctan2(volume, spread).sum() / (2 * np.pi))
 
 
 def _cache_friendly(
-    mesh: Mesh,
+    vertices: NDArray[np.float64], faces: NDArray[np.int32],
 ) -> tuple[NDArray[np.float64], NDArray[np.int32], NDArray[np.int64]]:
     """Sort faces along a space-filling curve and vertices by first use: drawn twice as fast.
 
     :return: (V', 3) vertices in use, (F, 3) faces of them, (V',) their rows in the mesh.
     """
-    corner = mesh.vertices[mesh.faces].mean(axis=1)
+    corner = vertices[faces].mean(axis=1)
     corner -= corner.min(axis=0)
     cell = (corner / max(corner.max(), 1e-12) * 1023).astype(np.int64)
     code = np.zeros(len(cell), np.int64)
     for bit in range(10):
         for axis in range(3):
             code |= ((cell[:, axis] >> bit) & 1) << (3 * bit + axis)
-    faces = mesh.faces[np.argsort(code, kind='stable')]
+    faces = faces[np.argsort(code, kind='stable')]
     used, first = np.unique(faces, return_index=True)
     order = used[np.argsort(first)].astype(np.int64)
-    renamed = np.empty(len(mesh.vertices), np.int32)
+    renamed = np.empty(len(vertices), np.int32)
     renamed[order] = np.arange(len(order), dtype=np.int32)
-    return mesh.vertices[order], renamed[faces], order
+    return vertices[order], renamed[faces], order

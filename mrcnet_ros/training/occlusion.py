@@ -45,7 +45,7 @@ def bake_openness(mesh: Mesh, diameter_m: float) -> Mesh:
     return dataclasses.replace(
         mesh, vertices=shape.vertices.astype(np.float64), faces=shape.faces.astype(np.int32),
         normals=np.asarray(shape.vertex_normals, np.float64),
-        colors=np.repeat(grey[:, None], 3, 1), texture=None, uv=None)
+        colors=np.repeat(grey[:, None], 3, 1), textures=(), uv=None, face_textures=None)
 
 
 def _openness(shape: trimesh.Trimesh, original: Mesh, lift_m: float) -> Array:

@@ -1,0 +1,83 @@
+"""Whether a mesh has the size and the origin that it should have."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import MeshError
+
+DIAMETER_TOLERANCE = 0.03
+# Of vertices from the origin, in diameters. Templates and training views reach about 0.6; around
+# the middle of its bounding box hardly any object reaches further.
+FARTHEST = 0.65
+UNITS_M = {'metres': 1.0, 'centimetres': 0.01, 'millimetres': 0.001, 'inches': 0.0254}
+
+
+def measure_diameter(vertices: NDArray[np.float64]) -> float:
+    """Return the largest distance between two vertices.
+
+    :param vertices: (V, 3).
+    :return: in the unit of ``vertices``.
+    """
+    from scipy.spatial import ConvexHull, QhullError
+    from scipy.spatial.distance import pdist
+
+    points = np.unique(vertices, axis=0)
+    with contextlib.suppress(QhullError):  # flat meshes have no hull
+        points = points[ConvexHull(points).vertices]
+    return float(pdist(points[:: max(1, len(points) // 4000)]).max())
+
+
+def check_size(
+    path: Path | str, vertices: NDArray[np.float64], diameter_m: float, unit_m: float
+) -> None:
+    """Check that a mesh can have the stated diameter.
+
+    The diameter lies between the longest side and the diagonal of the bounding box.
+
+    :param vertices: (V, 3) [m].
+    :param unit_m: the unit the vertices were read in, for the message.
+    :raises MeshError: when it cannot.
+    """
+    size = np.ptp(vertices, axis=0)
+
+    def fits(scale: float) -> bool:
+        low, high = size.max() * scale, float(np.linalg.norm(size)) * scale
+        return bool(low * (1 - DIAMETER_TOLERANCE) <= diameter_m
+                    <= high * (1 + DIAMETER_TOLERANCE))
+
+    if fits(1.0):
+        return
+    likely = [name for name, unit in UNITS_M.items() if unit != unit_m and fits(unit / unit_m)]
+    raise MeshError(
+        path,
+        f'read in units of {unit_m:g} m its bounding box has a diagonal of '
+        f'{np.linalg.norm(size):.4g} m, but the object has a diameter of {diameter_m:.4g} m',
+        f'it looks like the mesh is in {likely[0]}' if likely else
+        'give the right mesh, unit or diameter',
+    )
+
+
+def check_origin(path: Path | str, vertices: NDArray[np.float64], diameter_m: float,
+                 unit_m: float) -> None:
+    """Check that an object can be drawn whole with its origin on the optical axis.
+
+    :param vertices: (V, 3) [m].
+    :param unit_m: the unit the vertices were read in, for the message.
+    :raises MeshError: when its origin is far from its middle.
+    """
+    reach = float(np.linalg.norm(vertices, axis=1).max()) / diameter_m
+    if reach <= FARTHEST:
+        return
+    middle = (vertices.min(axis=0) + vertices.max(axis=0)) / 2 / unit_m
+    x, y, z = (f'{value:.4g}' for value in middle)
+    raise MeshError(
+        path,
+        f'its origin is far from its middle: it reaches {reach:.2f} diameters from the origin, '
+        f'expected at most {FARTHEST}, and would be cut off in training images and templates',
+        f'subtract ({x}, {y}, {z}) from the vertices in the file, state the symmetries about the '
+        'new origin, and train with that mesh')

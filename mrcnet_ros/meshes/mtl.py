@@ -1,0 +1,154 @@
+"""Material libraries of OBJ files: the colours and textures that materials stand for."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ..errors import MeshError
+from .files import find_file, lines_of
+from .surface import Paint
+
+# options that may stand before the name of a texture, and the most values each takes
+OPTIONS = {'-blendu': 1, '-blendv': 1, '-boost': 1, '-bm': 1, '-cc': 1, '-clamp': 1,
+           '-imfchan': 1, '-mm': 2, '-o': 3, '-s': 3, '-t': 3, '-texres': 1, '-type': 1}
+NUMBERS = {'-boost', '-bm', '-mm', '-o', '-s', '-t', '-texres'}
+Options = dict[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class Material:
+    """A material as its library has it; what cannot be drawn is an error once a face needs it.
+
+    :param library: the file.
+    :param colour: values of ``Kd``, None without it.
+    :param picture: options and file name of ``map_Kd``, None without it.
+    :param problem: why the library does not say how it looks, '' when it does.
+    """
+
+    library: Path
+    colour: str | None = None
+    picture: str | None = None
+    problem: str = ''
+
+
+def read_library(path: Path) -> dict[str, Material]:
+    """Read the materials of a library by name.
+
+    :raises OSError: when it cannot be read.
+    """
+    found: list[tuple[str, Material]] = []
+    for line in lines_of(path.read_bytes()):
+        words = line.split(maxsplit=1)
+        keyword, rest = words[0].lower() if words else '', words[1].strip() if words[1:] else ''
+        if keyword == 'newmtl':
+            found.append((rest, Material(path)))
+        elif keyword in ('kd', 'map_kd') and found:
+            name, material = found[-1]
+            found[-1] = (name, _with(material, 'colour' if keyword == 'kd' else 'picture', rest))
+    materials: dict[str, Material] = {}
+    for name, material in found:
+        materials[name] = merged(materials.get(name), material)
+    return materials
+
+
+def merged(first: Material | None, second: Material) -> Material:
+    """Return the one of two materials of the same name; when they differ, it cannot be used."""
+    if first is None:
+        return second
+    if replace(first, library=second.library) == second:
+        return first
+    return replace(first, problem=f'is defined in two ways, in {first.library.name} and '
+                   f'{second.library.name}')
+
+
+def paint_of(mesh: Path, name: str, material: Material, textured: bool) -> Paint:
+    """Return how a material looks. A texture counts as it is: ``Kd`` does not tint it.
+
+    :param mesh: the OBJ file.
+    :param textured: whether the faces have texture coordinates; without them ``Kd`` counts.
+    :raises MeshError: when the texture is missing or the material cannot be drawn.
+    """
+    try:
+        if material.problem:
+            raise ValueError(material.problem)
+        if material.picture is None or not textured:
+            return Paint(None if material.colour is None else _rgb(material.colour))
+        options, file = _split_options(material.picture)
+    except ValueError as error:
+        raise MeshError(mesh, f'its material {name!r} {error}',
+                        f'correct it in {material.library}') from error
+    folder = material.library.parent
+    image = find_file(file, folder, mesh.parent)
+    if image is None:
+        raise MeshError(mesh, f'its texture {folder / file} is missing, which the material '
+                        f'{name!r} needs', 'put it beside the mesh')
+    return Paint(None, image, scale=_pair(options.get('-s', ()), 1.0),
+                 offset=_pair(options.get('-o', ()), 0.0),
+                 clamped=options.get('-clamp', ('off',))[0].lower() == 'on')
+
+
+def _with(material: Material, field: str, value: str) -> Material:
+    before = material.colour if field == 'colour' else material.picture
+    if before not in (None, value):
+        return replace(material, problem=f'has both "{before}" and "{value}" as its {field}')
+    return (replace(material, colour=value) if field == 'colour' else
+            replace(material, picture=value))
+
+
+def _rgb(text: str) -> tuple[int, int, int]:
+    values: list[float] = []
+    with contextlib.suppress(ValueError):
+        values = [float(word) for word in text.split('#')[0].split()]
+    values = values * 3 if len(values) == 1 else values
+    if len(values) != 3 or not all(0.0 <= value <= 1.0 for value in values):
+        raise ValueError(f'has the colour "Kd {text}", expected three numbers from 0 to 1')
+    r, g, b = (round(255 * value) for value in values)
+    return r, g, b
+
+
+def _split_options(text: str) -> tuple[Options, str]:
+    """Split the options from the name of the file, which may have blanks in it.
+
+    :raises ValueError: when there is no name, or options change the colours of the texture.
+    """
+    options: Options = {}
+    rest = text
+    while True:
+        option, after = _first_word(rest)
+        if option.lower() not in OPTIONS:
+            break
+        values: list[str] = []
+        option, rest = option.lower(), after
+        while len(values) < OPTIONS[option]:
+            word, after = _first_word(rest)
+            if not after or (option in NUMBERS and not _is_number(word)):
+                break  # what is left is the name
+            values.append(word)
+            rest = after
+        options[option] = tuple(values)
+    turbulence, levels = ([float(v) for v in options.get(o, ())] for o in ('-t', '-mm'))
+    if any(turbulence) or levels not in ([], [0.0], [0.0, 1.0]):
+        raise ValueError(f'has a texture with options that are not supported: "map_Kd {text}"')
+    if not rest:
+        raise ValueError(f'names no file in "map_Kd {text}"')
+    return options, rest
+
+
+def _first_word(text: str) -> tuple[str, str]:
+    words = text.split(maxsplit=1)
+    return (words[0] if words else ''), (words[1].strip() if words[1:] else '')
+
+
+def _pair(values: tuple[str, ...], default: float) -> tuple[float, float]:
+    u, v = ([float(value) for value in values] + [default] * 2)[:2]
+    return u, v
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True

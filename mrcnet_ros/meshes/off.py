@@ -1,0 +1,70 @@
+"""Reads OFF files, with colours of vertices (COFF) or faces, which trimesh leaves out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import MeshError
+from .files import lines_of
+from .mesh import NEUTRAL_GREY
+from .surface import Paint, Polygons, Surface
+
+Words = list[list[str]]
+
+
+def read_off(path: Path) -> Surface:
+    """Read an OFF or COFF file in text.
+
+    :raises MeshError: when it cannot be read.
+    :raises OSError: when it cannot be read.
+    """
+    rows = [line.split('#')[0].split() for line in lines_of(path.read_bytes())]
+    rows = [words for words in rows if words]
+    try:
+        if not rows or rows[0][0] not in ('OFF', 'COFF'):
+            raise ValueError('it does not begin with OFF or COFF')
+        kind, rows = rows[0][0], ([rows[0][1:]] if rows[0][1:] else []) + rows[1:]
+        vertices, faces = (int(word) for word in rows[0][:2])
+        if len(rows) != 1 + vertices + faces or not faces:
+            raise ValueError(f'it has {len(rows) - 1} lines for {vertices} vertices and {faces} '
+                             'faces')
+        return _surface(kind, rows[1:1 + vertices], rows[1 + vertices:])
+    except (ValueError, IndexError) as error:
+        raise MeshError(path, f'cannot be read: {error}', 'export it as OBJ or PLY') from error
+
+
+def _surface(kind: str, vertices: Words, faces: Words) -> Surface:
+    widths = (3,) if kind == 'OFF' else (6, 7)
+    if {len(words) for words in vertices} - set(widths):
+        raise ValueError(f'a vertex has not {widths[0]} numbers')
+    positions = np.array([words[:3] for words in vertices]).astype(np.float64)
+    sizes = [int(words[0]) for words in faces]
+    corners = [int(word) for words, size in zip(faces, sizes, strict=True)
+               for word in words[1:1 + size]]
+    if len(corners) != sum(sizes):
+        raise ValueError('a face has fewer corners than it says')
+    polygons = Polygons(np.array(sizes), np.array(corners))
+    triangles, owners = polygons.triangles(positions)
+    face_rgb = _rgb([words[1 + size:] for words, size in zip(faces, sizes, strict=True)])
+    return Surface(
+        positions, polygons.corners[triangles], (Paint(),), np.zeros(len(owners), np.int64),
+        vertex_rgb=_rgb([words[3:] for words in vertices]),
+        face_rgb=None if face_rgb is None else face_rgb[owners])
+
+
+def _rgb(colours: Words) -> NDArray[np.uint8] | None:
+    """Return colours, (R, 3): whole numbers from 0 to 255, or fractions from 0 to 1."""
+    given = [words for words in colours if words]
+    if not given:
+        return None
+    if any(len(words) not in (3, 4) for words in given):
+        raise ValueError('it has colours that are not three or four numbers')
+    scale = 255.0 if any('.' in word for words in given for word in words) else 1.0
+    values = np.array([[float(w) * scale for w in words[:3]] if words else [NEUTRAL_GREY] * 3
+                       for words in colours])
+    if not (values >= 0).all() or values.max() > 255:
+        raise ValueError(f'it has colours from {values.min():g} to {values.max():g}')
+    return np.asarray(np.rint(values), np.uint8)

@@ -1,0 +1,34 @@
+"""Picture files as textures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import MeshError
+
+# Pillow clips the values of these to 8 bits instead of scaling them
+DEEP_MODES = ('I', 'F')
+
+
+def read_picture(mesh: Path, image: Path) -> NDArray[np.uint8]:
+    """Read a texture; transparency does not count.
+
+    :param mesh: the file that uses it, for messages.
+    :return: (H, W, 3) uint8 RGB, first row on top.
+    :raises MeshError: when it cannot be read, or has more than 8 bits a channel.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(image) as opened:
+            mode = opened.mode
+            pixels = np.array(opened.convert('RGB'), dtype=np.uint8)
+    except Exception as error:  # Pillow raises whatever its decoders meet
+        raise MeshError(mesh, f'its texture {image} cannot be read ({error})') from error
+    if mode.startswith(DEEP_MODES):
+        raise MeshError(mesh, f'its texture {image} has more than 8 bits a channel',
+                        'save it with 8 bits')
+    return pixels

@@ -1,0 +1,152 @@
+"""Reads PLY files, with the colours and textures that the common programs write."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import MeshError
+from .files import find_file
+from .ply_elements import HEADER_BYTES, Column, Header, Lists, read_elements, read_header
+from .surface import Paint, Polygons, Rows, Surface
+
+INDICES = ('vertex_indices', 'vertex_index')
+# what programs call texture coordinates of vertices
+COORDINATES = (('texture_u', 'texture_v'), ('u', 'v'), ('s', 't'))
+# and colours
+COLOURS = (('red', 'green', 'blue'), ('diffuse_red', 'diffuse_green', 'diffuse_blue'),
+           ('r', 'g', 'b'))
+BAD_FILE = 'export it again as PLY or OBJ'
+Table = dict[str, Column]
+
+
+def read_ply(path: Path) -> Surface:
+    """Read a PLY file.
+
+    :raises MeshError: when it cannot be read, has no faces, or its textures cannot be told apart.
+    :raises OSError: when it cannot be read.
+    """
+    data = path.read_bytes()
+    try:
+        tables = read_elements(data)
+        vertices, faces = tables.get('vertex', {}), tables.get('face', {})
+        positions = np.stack([_values(vertices, axis) for axis in 'xyz'], axis=1)
+        listed = next((faces[name] for name in INDICES if name in faces), None)
+        if not isinstance(listed, Lists) or not len(listed.counts):
+            strips = ' but strips of triangles' if 'tristrips' in tables else ''
+            raise ValueError(f'it has {len(positions)} vertices and no faces{strips}')
+        polygons = Polygons(listed.counts, listed.values.astype(np.int64))
+        triangles, owners = polygons.triangles(positions)
+        corners = polygons.corners[triangles]
+        uv, uv_rows = _coordinates(vertices, faces, polygons, triangles)
+        normals = _columns(vertices, ('nx', 'ny', 'nz'))
+        paints, face_paints = _paints(path, read_header(data), faces, owners, uv is not None)
+        face_rgb = _rgb(faces)
+        return Surface(
+            positions, corners, paints, face_paints, normals, None if normals is None else corners,
+            uv, corners if uv_rows is None else uv_rows, _rgb(vertices),
+            None if face_rgb is None else face_rgb[owners])
+    except ValueError as error:
+        raise MeshError(path, f'cannot be read: {error}', BAD_FILE) from error
+
+
+def ply_textures(path: Path) -> list[Path]:
+    """Return the textures a PLY file uses; only its header is read.
+
+    :raises MeshError: when one is missing or the header cannot be read.
+    :raises OSError: when the file cannot be read.
+    """
+    with path.open('rb') as file:
+        data = file.read(HEADER_BYTES)
+    try:
+        header = read_header(data)
+    except ValueError as error:
+        raise MeshError(path, f'cannot be read: {error}', BAD_FILE) from error
+    return _textures(path, header) if _has_coordinates(header) else []
+
+
+def _has_coordinates(header: Header) -> bool:
+    names = {(element.name, p.name) for element in header.elements for p in element.properties}
+    return ('face', 'texcoord') in names or any(
+        {('vertex', u), ('vertex', v)} <= names for u, v in COORDINATES)
+
+
+def _textures(path: Path, header: Header) -> list[Path]:
+    found = []
+    for name in header.textures:
+        image = find_file(name, path.parent)
+        if image is None:
+            raise MeshError(path, f'its texture {path.parent / name} is missing',
+                            'put it beside the mesh')
+        found.append(image)
+    return found
+
+
+def _paints(path: Path, header: Header, faces: Table, owners: Rows, has_coordinates: bool
+            ) -> tuple[tuple[Paint, ...], Rows]:
+    """Return how faces are painted, and a row of it for each triangle.
+
+    :raises ValueError: when there are several textures and faces do not say which they use.
+    """
+    images = _textures(path, header) if has_coordinates else []
+    paints = (Paint(), *(Paint(image=image) for image in images))
+    if not images:
+        return paints, np.zeros(len(owners), np.int64)
+    if 'texnumber' not in faces:
+        if len(set(images)) > 1:
+            raise ValueError(f'it names {len(images)} textures ({", ".join(header.textures)}), '
+                             'but its faces do not say, by texnumber, which they use')
+        return paints, np.ones(len(owners), np.int64)
+    numbers = _values(faces, 'texnumber').astype(np.int64)[owners]
+    if len(numbers) and numbers.max() >= len(images):
+        raise ValueError(f'a face has the texture {numbers.max()}, but it names {len(images)}, '
+                         'counted from 0')
+    return paints, np.maximum(numbers, -1) + 1
+
+
+def _coordinates(vertices: Table, faces: Table, polygons: Polygons, triangles: Rows
+                 ) -> tuple[NDArray[np.float64] | None, Rows | None]:
+    """Return texture coordinates and the rows of corners, None where they are the vertices'."""
+    listed = faces.get('texcoord')
+    if isinstance(listed, Lists):
+        complete = listed.counts == 2 * polygons.sizes
+        if listed.counts[~complete].any():
+            raise ValueError('it has faces without two texture coordinates for each corner')
+        per_corner = np.repeat(complete, polygons.sizes)
+        rows = np.where(per_corner, np.cumsum(per_corner) - 1, -1)
+        return listed.values.astype(np.float64).reshape(-1, 2), rows[triangles]
+    for names in COORDINATES:
+        found = _columns(vertices, names)
+        if found is not None:
+            return found, None
+    return None, None
+
+
+def _rgb(table: Table) -> NDArray[np.uint8] | None:
+    """Return colours, (R, 3); floats are from 0 to 1, two bytes from 0 to 65535."""
+    for names in COLOURS:
+        values = _columns(table, names)
+        if values is None or not len(values):
+            continue
+        kind = np.asarray(table[names[0]]).dtype
+        scale = 255.0 if kind.kind == 'f' and values.max() <= 1 else 1.0
+        scale = 255.0 / 65535.0 if kind.kind == 'u' and kind.itemsize == 2 else scale
+        if not np.isfinite(values).all() or values.min() < 0 or (values * scale).max() > 255:
+            raise ValueError(f'it has colours from {values.min():g} to {values.max():g}')
+        return np.rint(values * scale).astype(np.uint8)
+    return None
+
+
+def _columns(table: Table, names: tuple[str, ...]) -> NDArray[np.float64] | None:
+    if not all(name in table for name in names):
+        return None
+    return np.stack([_values(table, name) for name in names], axis=1)
+
+
+def _values(table: Table, name: str) -> NDArray[np.float64]:
+    column = table.get(name)
+    if column is None or isinstance(column, Lists):
+        raise ValueError(f'it has no values "{name}"')
+    return column.astype(np.float64)

@@ -1,0 +1,119 @@
+"""Reads mesh files of all kinds, and knows which other files belong to one."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import MeshError
+from .building import build_mesh
+from .mesh import Mesh
+from .obj import read_obj
+from .off import read_off
+from .ply import ply_textures, read_ply
+from .surface import Paint, Surface
+
+KINDS = ('.ply', '.obj', '.off', '.stl')
+
+
+def read_mesh(path: Path | str, unit_m: float) -> Mesh:
+    """Read a PLY, OBJ, OFF or STL file.
+
+    Normals the file lacks are computed; a mesh without colours is a neutral grey.
+
+    :param unit_m: length of the file's unit [m].
+    :raises MeshError: when the file, or one that it needs, is missing, cannot be read right, or
+        holds no triangles.
+    """
+    source = Path(path)
+    try:
+        return build_mesh(source, _read_surface(source), unit_m)
+    except OSError as error:
+        raise _missing(source, error) from error
+
+
+def companion_files(path: Path | str) -> list[Path]:
+    """Return the other files on which the looks of a mesh depend: materials and textures.
+
+    :raises MeshError: when the file, or one that it needs, is missing or cannot be read right.
+    """
+    source = Path(path)
+    try:
+        if source.suffix.lower() == '.ply':
+            return list(dict.fromkeys(ply_textures(source)))
+        if source.suffix.lower() == '.obj':
+            return _companions_of_obj(source)
+        _check_kind(source)
+        return []
+    except OSError as error:
+        raise _missing(source, error) from error
+
+
+def mesh_digest(path: Path | str) -> str:
+    """Return the sha256 of a mesh file together with all files on which its looks depend.
+
+    :raises MeshError: when one is missing or cannot be read.
+    """
+    files = companion_files(path)
+    digest = hashlib.sha256()
+    try:
+        digest.update(Path(path).read_bytes())
+        for file in files:
+            content = file.read_bytes()
+            if len(files) > 1:  # a single one is hashed as model.json has had it from the start
+                digest.update(f'\0{file.name}\0{len(content)}\0'.encode())
+            digest.update(content)
+    except OSError as error:
+        raise _missing(Path(path), error) from error
+    return digest.hexdigest()
+
+
+def _companions_of_obj(path: Path) -> list[Path]:
+    surface, libraries = read_obj(path)
+    paints = {surface.paints[row] for row in np.unique(surface.face_paints)}
+    images = surface.images()
+    # a texture on all faces as it is looks the same whatever else its library says
+    needs_library = len(paints) > 1 or not all(paint.is_plain_image for paint in paints)
+    return (libraries if needs_library else []) + images
+
+
+def _read_surface(path: Path) -> Surface:
+    kind = path.suffix.lower()
+    if kind == '.ply':
+        return read_ply(path)
+    if kind == '.obj':
+        return read_obj(path)[0]
+    if kind == '.off':
+        return read_off(path)
+    _check_kind(path)
+    return _read_stl(path)
+
+
+def _read_stl(path: Path) -> Surface:
+    """Read an STL file; it has no colours that programs agree on."""
+    import trimesh
+
+    try:
+        with path.open('rb') as file:
+            loaded = trimesh.load_mesh(file, file_type='stl', process=False)
+        corners = np.asarray(loaded.faces, np.int64)
+        return Surface(np.asarray(loaded.vertices, np.float64), corners, (Paint(),),
+                       np.zeros(len(corners), np.int64))
+    except OSError:
+        raise
+    except Exception as error:  # trimesh raises whatever its parsers meet
+        raise MeshError(path, f'cannot be read ({error})', 'export it again') from error
+
+
+def _check_kind(path: Path) -> None:
+    path.stat()
+    if path.suffix.lower() not in KINDS:
+        raise MeshError(path, f'is of a kind that is not read: {path.suffix or "no suffix"}',
+                        f'convert it to one of {", ".join(KINDS)}')
+
+
+def _missing(path: Path, error: OSError) -> MeshError:
+    return MeshError(path, f'cannot be read ({error.strerror})',
+                     'check the folder given with --meshes')

@@ -1,0 +1,261 @@
+"""OBJ files and their materials look as their makers meant them, or are refused by name."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mesh_texts import (
+    COLORS,
+    CORNERS,
+    assert_looks_like,
+    atlas,
+    box,
+    obj_text,
+    plain,
+)
+
+from mrcnet_ros.errors import MeshError
+from mrcnet_ros.meshes import NEUTRAL_GREY, companion_files, mesh_digest, read_mesh
+
+TEXTURED = 'newmtl used\nKd 1 1 1\nmap_Kd atlas.png\n'
+OTHER = 'newmtl other\nKd 0 0 0\n'
+USED = ('usemtl used', '', '', '', '', '')
+
+
+def write(folder: Path, head: str = 'mtllib box.mtl', before: tuple[str, ...] = USED,
+          encoding: str = 'utf-8', **libraries: str) -> Path:
+    """Write the box as box.obj, its atlas, and libraries by name without suffix."""
+    folder.mkdir(parents=True, exist_ok=True)
+    atlas(folder / 'atlas.png')
+    for name, text in libraries.items():
+        (folder / f'{name}.mtl').write_bytes(text.encode(encoding))
+    (folder / 'box.obj').write_bytes(obj_text(head, before).encode(encoding))
+    return folder / 'box.obj'
+
+
+@pytest.mark.parametrize(('head', 'libraries'), [
+    ('mtllib box.mtl', {'box': TEXTURED}),
+    ('mtllib box.mtl', {'box': 'newmtl other\nmap_Kd white.png\n' + TEXTURED}),
+    ('mtllib box.mtl', {'box': 'newmtl other\nmap_Kd gone.png\n' + TEXTURED}),
+    ('mtllib a.mtl\nmtllib box.mtl', {'a': OTHER, 'box': TEXTURED}),
+    ('mtllib box.mtl\nmtllib a.mtl', {'a': OTHER, 'box': TEXTURED}),
+    ('mtllib a.mtl box.mtl', {'a': OTHER, 'box': TEXTURED}),
+    ('mtllib gone.mtl box.mtl', {'box': TEXTURED}),
+    ('mtllib gone.mtl\nmtllib box.mtl', {'box': TEXTURED}),
+    ('mtllib my own box.mtl', {'my own box': TEXTURED}),
+    ('mtllib a.mtl my own box.mtl', {'a': OTHER, 'my own box': TEXTURED}),
+    ('mtllib BOX.MTL', {'box': TEXTURED}),
+    ('mtllib .\\box.mtl', {'box': TEXTURED}),
+    ('mtllib box.mtl', {'box': TEXTURED + TEXTURED}),
+    ('\ufeffmtllib box.mtl', {'box': '\ufeff' + TEXTURED}),
+    ('# made in C:\\boxes\\\nmtllib box.mtl', {'box': TEXTURED}),
+    ('mtllib \\\nbox.mtl', {'box': TEXTURED}),
+    ('mtllib box.mtl', {'box': TEXTURED.replace('map_Kd', '\tMAP_KD').replace('Kd 1', 'KD 1')}),
+])
+def test_faces_show_the_material_that_they_use(
+        tmp_path: Path, head: str, libraries: dict[str, str]) -> None:
+    """Whichever library and line it is in; what no face uses does not count, be it missing."""
+    path = write(tmp_path, head, **libraries)
+    assert_looks_like(path, box())
+    assert companion_files(path) == [tmp_path / 'atlas.png']
+
+
+@pytest.mark.parametrize('encoding', ['utf-8', 'utf-8-sig', 'utf-16', 'cp1252'])
+def test_encodings_and_line_ends_of_windows_are_read(tmp_path: Path, encoding: str) -> None:
+    """Names with accents in any of these, and lines that end in CR LF or CR."""
+    for end in ('\r\n', '\r'):
+        path = write(tmp_path / repr(end), 'mtllib boîte.mtl', ('usemtl à moi', *USED[1:]),
+                     encoding, boîte='newmtl à moi\nmap_Kd bleu é.png\n')
+        atlas(path.parent / 'bleu é.png')
+        for file in (path, path.with_name('boîte.mtl')):
+            text = file.read_bytes().decode(encoding).replace('\n', end)
+            file.write_bytes(text.encode(encoding))
+        assert_looks_like(path, box())
+
+
+@pytest.mark.parametrize('words', [
+    '-s 1 1 1 atlas.png', '-clamp on atlas.png', '-o 0 0 0 -s 1 1 1 my atlas.png', 'my atlas.png',
+    '-bm 1.0 -blendu on -imfchan m -mm 0 1 atlas.png', 'pictures\\atlas.png', '"my atlas.png"',
+    'pictures/atlas.png', 'ATLAS.PNG', 'Pictures\\Atlas.png', 'C:\\Users\\me\\atlas.png',
+    '/home/me/atlas.png', '-s 1 atlas.png', './atlas.png', 'pictures\\..\\atlas.png',
+])
+def test_a_texture_is_found_whatever_stands_before_its_name(tmp_path: Path, words: str) -> None:
+    """Options, folders of Windows, other cases, and paths of the computer it was made on."""
+    for name in ('my atlas.png', 'pictures/atlas.png'):
+        atlas(tmp_path / name)
+    assert_looks_like(write(tmp_path, box=f'newmtl used\nmap_Kd {words}\n'), box())
+
+
+def test_scale_and_offset_move_the_texture(tmp_path: Path) -> None:
+    """As the coordinates of the file would, were they scaled and moved themselves."""
+    path = write(tmp_path, box='newmtl used\nmap_Kd -s 0.5 1 -o 0.25 -0.5 atlas.png\n')
+    moved = write(tmp_path / 'moved', box=TEXTURED)
+    lines = moved.read_text().splitlines()
+    for number, line in enumerate(lines):
+        if line.startswith('vt'):
+            u, v = (float(word) for word in line.split()[1:])
+            lines[number] = f'vt {0.5 * u + 0.25:.6f} {v - 0.5:.6f}'
+    moved.write_text('\n'.join(lines))
+    assert_looks_like(path, read_mesh(moved, 0.001))
+
+
+@pytest.mark.parametrize(('library', 'said'), [
+    ('newmtl used\nmap_Kd gone.png\n', r"gone\.png is missing, which the material 'used' needs"),
+    ('newmtl used\nKd 0 0 1\nnewmtl used\nKd 1 0 0\n', "'used' is defined in two ways"),
+    ('newmtl used\nmap_Kd atlas.png\nmap_Kd white.png\n', 'has both "atlas.png" and "white.png"'),
+    ('newmtl used\nmap_Kd -t 1 1 1 atlas.png\n', 'options that are not supported'),
+    ('newmtl used\nmap_Kd -mm 0.2 1 atlas.png\n', 'options that are not supported'),
+    ('newmtl used\nmap_Kd\n', 'names no file'),
+    (OTHER, "use the material 'used', which no material library"),
+    ('', "use the material 'used', which no material library"),
+])
+def test_a_material_that_cannot_be_drawn_is_refused(
+        tmp_path: Path, library: str, said: str) -> None:
+    """Naming it, when a face needs it."""
+    path = write(tmp_path, box=library)
+    for call in (lambda: read_mesh(path, 0.001), lambda: mesh_digest(path)):
+        with pytest.raises(MeshError, match=said):
+            call()
+
+
+def test_a_texture_that_ends_inside_a_face_is_refused(tmp_path: Path) -> None:
+    """Textures repeat here; told not to, they are used where that makes no difference."""
+    path = write(tmp_path, box='newmtl used\nmap_Kd -s 2 2 -clamp on atlas.png\n')
+    with pytest.raises(MeshError, match='"-clamp on", which is not supported where it ends'):
+        read_mesh(path, 0.001)
+
+
+@pytest.mark.parametrize('head', ['mtllib gone.mtl', 'mtllib my gone.mtl', ''])
+def test_a_missing_library_is_refused_when_a_face_needs_it(tmp_path: Path, head: str) -> None:
+    """Its name is in the message; where no face uses a material, it does not matter."""
+    path = write(tmp_path, head)
+    with pytest.raises(MeshError, match=f"material 'used'.*{head[7:]}"):
+        read_mesh(path, 0.001)
+    for nobody in ('', 'usemtl None'):
+        assert (read_mesh(write(tmp_path, head, (nobody, *USED[1:])), 0.001).colors
+                == NEUTRAL_GREY).all()
+
+
+def test_each_face_has_the_colour_of_its_material(tmp_path: Path) -> None:
+    """Six plain materials in two libraries, and names with blanks."""
+    text = [f'newmtl side {i}\nKd {r / 255:.6f} {g / 255:.6f} {b / 255:.6f}\n'
+            for i, (r, g, b) in enumerate(COLORS)]
+    path = write(tmp_path, 'mtllib a.mtl b.mtl', tuple(f'usemtl side {i}' for i in range(6)),
+                 a=''.join(text[:2]), b=''.join(text[2:]))
+    mesh = assert_looks_like(path, box())
+    assert mesh.textures == ()
+    before = mesh_digest(path)
+    (tmp_path / 'b.mtl').write_text(''.join(text[2:]).replace('Kd 0.', 'Kd 0.0'))
+    assert mesh_digest(path) != before
+
+
+def test_each_face_has_the_texture_of_its_material(tmp_path: Path) -> None:
+    """Three pictures and a plain colour in one mesh; another picture makes another digest."""
+    library = TEXTURED + ('newmtl blue\nmap_Kd blue.png\nnewmtl red\nmap_Kd red.jpg\n'
+                          'newmtl grey\nKd 0.2 0.2 0.2\n')
+    before = ('usemtl used', '', 'usemtl blue', 'usemtl red', 'usemtl grey', 'usemtl used')
+    path = write(tmp_path, before=before, box=library)
+    plain(tmp_path / 'blue.png', (0, 0, 250))
+    plain(tmp_path / 'red.jpg', (250, 0, 0))
+    colors = box().colors.copy()
+    colors[8:12], colors[12:16], colors[16:20] = (0, 0, 250), (250, 0, 0), (51, 51, 51)
+    mesh = assert_looks_like(path, dataclasses.replace(box(), colors=colors))
+    assert len(mesh.textures) == 3
+    digests = {mesh_digest(path)}
+    plain(tmp_path / 'red.jpg', (0, 250, 0))
+    digests.add(mesh_digest(path))
+    (tmp_path / 'box.mtl').write_text(library.replace('0.2 0.2', '0.3 0.3'))
+    digests.add(mesh_digest(path))
+    assert len(digests) == 3
+
+
+def test_a_colour_does_not_tint_a_texture(tmp_path: Path) -> None:
+    """Exporters write any Kd beside a texture, black too, and programs show the texture."""
+    for kd in ('0 0 0', '0.8 0.8 0.8', '1 0 0'):
+        assert_looks_like(write(tmp_path, box=f'newmtl used\nKd {kd}\nmap_Kd atlas.png\n'), box())
+
+
+def test_faces_without_texture_coordinates_have_the_plain_colour(tmp_path: Path) -> None:
+    """A texture is then not needed, as with meshes that were reduced."""
+    path = write(tmp_path, box='newmtl used\nKd 1 0 0\nmap_Kd gone.png\n')
+    path.write_text(obj_text('mtllib box.mtl', USED, uv=False))
+    mesh = read_mesh(path, 0.001)
+    assert (mesh.colors == [255, 0, 0]).all()
+    assert companion_files(path) == [tmp_path / 'box.mtl']
+
+
+@pytest.mark.parametrize('scale', [1.0, 255.0])
+def test_colours_behind_the_coordinates_are_the_vertices(tmp_path: Path, scale: float) -> None:
+    """From 0 to 1 or 0 to 255, also with a material that has no texture."""
+    (tmp_path / 'box.mtl').write_text('newmtl used\nKd 0.5 0.5 0.5\n')
+    lines = ['mtllib box.mtl', 'usemtl used']
+    for corner, (r, g, b) in zip(CORNERS, box().colors / 255 * scale, strict=True):
+        lines.append(f'v {corner[0]:g} {corner[1]:g} {corner[2]:g} {r:.6f} {g:.6f} {b:.6f}')
+    lines += ['f ' + ' '.join(str(4 * i + k) for k in (1, 2, 3, 4)) for i in range(6)]
+    (tmp_path / 'box.obj').write_text('\n'.join(lines))
+    assert_looks_like(tmp_path / 'box.obj', box())
+
+
+def test_indices_that_count_back_mean_the_lines_above_them(tmp_path: Path) -> None:
+    """Whether vertices come first or between the faces; also of texture coordinates."""
+    atlas(tmp_path / 'atlas.png')
+    (tmp_path / 'box.mtl').write_text(TEXTURED)
+    rows = obj_text(uv=True).split('\n')
+    v, vt = ([row for row in rows if row.startswith(key)] for key in ('v ', 'vt '))
+    head = ['mtllib box.mtl', 'usemtl used']
+    first = [*head, *v, *vt, *(f'f {i}/{i} {i + 1}/{i + 1} {i + 2}/{i + 2} {i + 3}/{i + 3}'
+                               for i in range(-24, 0, 4))]
+    between = [*head]
+    for i in range(0, 24, 4):
+        between += [*v[i:i + 4], *vt[i:i + 4], 'f -4/-4 -3/-3 \\', '  -2/-2 -1/-1']
+    for name, lines in (('first', first), ('between', between)):
+        (tmp_path / f'{name}.obj').write_text('\n'.join(lines))
+        assert_looks_like(tmp_path / f'{name}.obj', box())
+
+
+@pytest.mark.parametrize(('text', 'said'), [
+    ('v 0 0 0\nf -1 -2 -3\nv 1 0 0\nv 0 1 0\n', 'no index -2'),
+    ('v 0 0 0\nv 1 0 0\nv 0 1 0\nf 0 1 2\n', 'no index 0'),
+    ('v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 4\n', 'index 4 of "v", but there are 3'),
+    ('v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1/1 2/1 3/1\n', 'index 1 of "vt", but there are 0'),
+    ('v 0 0 0\nv 1 0 0\nv 0 1 0\n', 'has 3 vertices and no faces'),
+    ('v 0 0 0\nv 1 0 0\nv 0 1 0\np 1 2 3\nl 1 2 3\n', 'has 3 vertices and no faces'),
+    ('v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 2\n', 'no usable triangles'),
+    ('v 0,5 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n', 'v 0,5 0 0'),
+    ('v 0 0 0\nv nan 0 0\nv 0 1 0\nf 1 2 3\n', 'not finite'),
+    ('v 0 0\nv 1 0\nv 0 1\nf 1 2 3\n', 'fewer than 3 numbers'),
+    ('call other.obj\nv 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n', '"call" is not supported'),
+    ('v 0 0 0\nv 1 0 0\nv 1 1 0\nv 0 1 0\nf 1 3 2 4\n', 'crosses itself'),
+    ('v 0 0 0 1 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n', 'colours and others without'),
+])
+def test_a_file_that_cannot_be_read_right_says_why(tmp_path: Path, text: str, said: str) -> None:
+    """With the statement or number at fault."""
+    (tmp_path / 'x.obj').write_text(text)
+    with pytest.raises(MeshError, match=rf'x\.obj.*{said}'):
+        read_mesh(tmp_path / 'x.obj', 1.0)
+
+
+def test_faces_of_many_corners_are_filled_as_they_are_outlined(tmp_path: Path) -> None:
+    """An L and an arrow head, which a fan from their first corner would fill wrongly."""
+    outline = {'L': [(0, 0), (4, 0), (4, 1), (1, 1), (1, 4), (0, 4)],
+               'turned L': [(4, 1), (1, 1), (1, 4), (0, 4), (0, 0), (4, 0)],
+               'arrow': [(0, 0), (4, 2), (0, 4), (1, 2)],
+               'turned arrow': [(4, 2), (0, 4), (1, 2), (0, 0)],
+               'hexagon': [(1, 0), (3, 0), (4, 2), (3, 4), (1, 4), (0, 2)]}
+    for name, points in outline.items():
+        x, y = np.array(points, float).T
+        area = abs(x @ np.roll(y, -1) - y @ np.roll(x, -1)) / 2
+        for direction in (1, -1):
+            rows = [f'v {a} {b} {a + b}' for a, b in points[::direction]]
+            (tmp_path / 'x.obj').write_text('\n'.join(
+                [*rows, 'f ' + ' '.join(str(i + 1) for i in range(len(points)))]))
+            mesh = read_mesh(tmp_path / 'x.obj', 1.0)
+            a, b, c = np.moveaxis(mesh.vertices[mesh.faces][..., :2], 1, 0)
+            u, w = b - a, c - a
+            parts = direction * (u[:, 0] * w[:, 1] - u[:, 1] * w[:, 0]) / 2
+            sign = np.sign(x @ np.roll(y, -1) - y @ np.roll(x, -1))
+            assert (sign * parts >= 0).all(), name
+            assert abs(parts.sum()) == pytest.approx(area), name

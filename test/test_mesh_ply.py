@@ -1,0 +1,340 @@
+"""PLY, OFF and STL files look as their makers meant them, or are refused by name."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import trimesh
+from mesh_texts import (
+    COLORS,
+    CORNERS,
+    SHARED,
+    SHARED_ROWS,
+    TRIANGLES,
+    assert_looks_like,
+    atlas,
+    box,
+    pictures,
+    plain,
+    side_uv,
+)
+
+from mrcnet_ros.errors import MeshError
+from mrcnet_ros.meshes import companion_files, mesh_digest, read_mesh
+
+QUADS = np.arange(24).reshape(6, 4)
+FORMATS = {'ascii': '=', 'binary_little_endian': '<', 'binary_big_endian': '>'}
+XYZ = [(name, 'float', CORNERS[:, i]) for i, name in enumerate('xyz')]
+
+
+def columns(names: tuple[str, ...], kind: str, table: np.ndarray) -> list[tuple]:
+    """Return properties of one kind."""
+    return [(name, kind, table[:, i]) for i, name in enumerate(names)]
+
+
+def ply(path: Path, vertex: list[tuple], face: list[tuple], head: str = '',
+        form: str = 'ascii') -> Path:
+    """Write a PLY file of any properties; a list of arrays is a list property."""
+    codes = {'float': 'f4', 'double': 'f8', 'uchar': 'u1', 'ushort': 'u2', 'int': 'i4'}
+    text, body = f'ply\nformat {form} 1.0\n{head}', b''
+    for element, properties in (('vertex', vertex), ('face', face)):
+        if not properties:
+            continue
+        text += f'element {element} {len(properties[0][2])}\n'
+        for name, kind, values in properties:
+            listed = isinstance(values, list)
+            text += f'property {"list uchar " if listed else ""}{kind} {name}\n'
+        for row in range(len(properties[0][2])):
+            words = []
+            for _, kind, values in properties:
+                if isinstance(values, list):
+                    words.append((np.uint8(len(values[row])), 'u1'))
+                words += [(value, codes[kind]) for value in np.atleast_1d(values[row])]
+            body += (' '.join(f'{value:.9g}' for value, _ in words) + '\n').encode() \
+                if form == 'ascii' else b''.join(
+                    np.array(value).astype(FORMATS[form] + code).tobytes()
+                    for value, code in words)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(text.encode() + b'end_header\n' + body)
+    return path
+
+
+def faces(rows: object = TRIANGLES, name: str = 'vertex_indices') -> tuple:
+    """Return the list of corners of faces."""
+    return (name, 'int', [np.array(row) for row in rows])
+
+
+MIXED = [row for side in range(6) for row in (
+    [QUADS[side]] if side % 2 else TRIANGLES[2 * side:2 * side + 2])]
+VERTEX_RGB = columns(('red', 'green', 'blue'), 'uchar', box().colors)
+
+
+@pytest.mark.parametrize('form', FORMATS)
+@pytest.mark.parametrize(('rows', 'name'), [
+    (TRIANGLES, 'vertex_indices'), (QUADS, 'vertex_index'), (MIXED, 'vertex_indices')])
+def test_all_formats_and_polygons_are_read(
+        tmp_path: Path, form: str, rows: object, name: str) -> None:
+    """Text and binary in both orders of bytes; triangles, quads, and both in one file."""
+    path = ply(tmp_path / 'x.ply', XYZ + VERTEX_RGB, [faces(rows, name)], form=form)
+    assert_looks_like(path, box())
+
+
+@pytest.mark.parametrize('form', FORMATS)
+@pytest.mark.parametrize('shared', [True, False])
+def test_each_face_has_its_own_colour(tmp_path: Path, form: str, shared: bool) -> None:
+    """Also where faces share vertices: no colour runs into another."""
+    vertex = columns(('x', 'y', 'z'), 'float', SHARED) if shared else XYZ
+    rows = SHARED_ROWS.ravel()[QUADS] if shared else QUADS
+    path = ply(tmp_path / 'x.ply', vertex,
+               [faces(rows), *columns(('red', 'green', 'blue'), 'uchar', COLORS)], form=form)
+    assert_looks_like(path, box())
+
+
+@pytest.mark.parametrize(('names', 'kind', 'scale'), [
+    (('red', 'green', 'blue'), 'float', 1 / 255),
+    (('red', 'green', 'blue'), 'double', 1.0),
+    (('red', 'green', 'blue'), 'ushort', 257),
+    (('red', 'green', 'blue'), 'int', 1),
+    (('diffuse_red', 'diffuse_green', 'diffuse_blue'), 'uchar', 1),
+    (('r', 'g', 'b'), 'uchar', 1),
+])
+def test_colours_of_all_types_and_names_are_read(
+        tmp_path: Path, names: tuple[str, ...], kind: str, scale: float) -> None:
+    """Fractions, bytes, and two bytes; what is transparent counts as opaque."""
+    color = columns((*names, 'alpha'), kind, scale * np.pad(box().colors.astype(float),
+                                                            ((0, 0), (0, 1))))
+    assert_looks_like(ply(tmp_path / 'x.ply', XYZ + color, [faces()]), box())
+
+
+UV = np.concatenate([side_uv(i) for i in range(6)])
+
+
+@pytest.mark.parametrize('names', [('s', 't'), ('u', 'v'), ('texture_u', 'texture_v')])
+def test_coordinates_of_vertices_are_read_with_normals_in_their_order(
+        tmp_path: Path, names: tuple[str, ...]) -> None:
+    """The texture, and next to it each vertex's own normal."""
+    atlas(tmp_path / 'my atlas.png')
+    order = np.random.default_rng(0).permutation(24)
+    vertex = [*columns(('x', 'y', 'z'), 'float', CORNERS[order]),
+              *columns(('nx', 'ny', 'nz'), 'float', box().normals[order]),
+              *columns(names, 'float', UV[order])]
+    path = ply(tmp_path / 'x.ply', vertex, [faces(np.argsort(order)[TRIANGLES])],
+               'comment TextureFile my atlas.png\n')
+    for shading in ('flat', 'template'):
+        mesh = assert_looks_like(path, dataclasses.replace(box()), shading)
+    np.testing.assert_allclose(mesh.normals, box().normals[order], atol=1e-6)
+
+
+@pytest.mark.parametrize('form', FORMATS)
+def test_each_face_has_the_texture_of_its_number(tmp_path: Path, form: str) -> None:
+    """As MeshLab writes it: coordinates for each corner, and -1 for no texture."""
+    atlas(tmp_path / 'atlas.png')
+    plain(tmp_path / 'blue.png', (0, 0, 250))
+    numbers = np.array([0, 1, 0, 0, -1, 0])
+    path = ply(tmp_path / 'x.ply', columns(('x', 'y', 'z'), 'float', SHARED), [
+        faces(SHARED_ROWS.ravel()[QUADS]),
+        ('texcoord', 'float', [side_uv(i).ravel() for i in range(6)]),
+        ('texnumber', 'int', numbers)],
+        'comment TextureFile atlas.png\ncomment TextureFile blue.png\n', form)
+    colors = box().colors.copy()
+    colors[4:8], colors[16:20] = (0, 0, 250), (160, 160, 160)
+    mesh = assert_looks_like(path, dataclasses.replace(box(), colors=colors))
+    assert len(mesh.textures) == 2
+    assert companion_files(path) == [tmp_path / 'atlas.png', tmp_path / 'blue.png']
+    before = mesh_digest(path)
+    plain(tmp_path / 'blue.png', (0, 250, 0))
+    assert mesh_digest(path) != before
+
+
+@pytest.mark.parametrize(('numbers', 'said'), [
+    (None, 'names 2 textures .atlas.png, blue.png., but its faces do not say'),
+    ([0, 1, 2, 0, 0, 0], 'has the texture 2, but it names 2'),
+])
+def test_textures_that_cannot_be_told_apart_are_refused(
+        tmp_path: Path, numbers: list[int] | None, said: str) -> None:
+    """One of them on all faces would be a guess."""
+    atlas(tmp_path / 'atlas.png')
+    plain(tmp_path / 'blue.png', 0)
+    face = [faces(QUADS), ('texcoord', 'float', [side_uv(i).ravel() for i in range(6)])]
+    face += [] if numbers is None else [('texnumber', 'int', np.array(numbers))]
+    path = ply(tmp_path / 'x.ply', XYZ, face,
+               'comment TextureFile atlas.png\ncomment TextureFile blue.png\n')
+    with pytest.raises(MeshError, match=said):
+        read_mesh(path, 0.001)
+
+
+def normals(table: np.ndarray) -> list[tuple]:
+    """Return the properties of normals."""
+    return columns(('nx', 'ny', 'nz'), 'float', table)
+
+
+@pytest.mark.parametrize('bad', [0.0, np.nan, np.inf])
+def test_normals_that_are_none_are_computed(tmp_path: Path, bad: float) -> None:
+    """Some of a file's or all; those that are good are kept."""
+    for count in (5, 24):
+        table = box().normals.copy()
+        table[:count] = bad
+        path = ply(tmp_path / 'x.ply', XYZ + VERTEX_RGB + normals(table), [faces()])
+        mesh = assert_looks_like(path, box(), 'template')
+        np.testing.assert_allclose(mesh.normals, box().normals, atol=1e-6)
+
+
+def test_normals_of_any_length_are_directions(tmp_path: Path) -> None:
+    """Doubled or tiny, they are scaled to unit length."""
+    lengths = np.geomspace(1e-6, 1e6, 24)[:, None]
+    path = ply(tmp_path / 'x.ply', XYZ + normals(lengths * box().normals), [faces()])
+    np.testing.assert_allclose(read_mesh(path, 0.001).normals, box().normals, atol=1e-6)
+
+
+@pytest.mark.parametrize('shared', [True, False])
+def test_faces_that_show_both_sides_are_shaded_as_one(tmp_path: Path, shared: bool) -> None:
+    """Each face a second time the other way round: its normals do not cancel out."""
+    rows = np.concatenate([TRIANGLES, TRIANGLES[:, ::-1]])
+    vertex = XYZ if shared else [(n, k, np.tile(v, 2)) for n, k, v in XYZ]
+    rgb = VERTEX_RGB if shared else [(n, k, np.tile(v, 2)) for n, k, v in VERTEX_RGB]
+    rows = rows if shared else np.concatenate([TRIANGLES, 24 + TRIANGLES[:, ::-1]])
+    assert_looks_like(ply(tmp_path / 'x.ply', vertex + rgb, [faces(rows)]), box(), 'template')
+
+
+@pytest.mark.parametrize('flipped', [range(12), range(0, 12, 2), range(3)])
+def test_faces_wound_the_wrong_way_are_seen_and_shaded(tmp_path: Path, flipped: range) -> None:
+    """All, every other one, or some: a box stays a closed box, lit from where it is seen."""
+    rows = TRIANGLES.copy()
+    rows[list(flipped)] = rows[list(flipped)][:, ::-1]
+    path = ply(tmp_path / 'x.ply', XYZ + VERTEX_RGB, [faces(rows)])
+    mesh = assert_looks_like(path, box(), 'template')
+    if len(flipped) == 12:
+        np.testing.assert_allclose(mesh.normals, box().normals, atol=1e-6)
+
+
+def test_a_body_wound_inward_beside_another_is_seen_from_outside(tmp_path: Path) -> None:
+    """Back faces are left out for the whole mesh or not at all; a cavity does not count."""
+    small = 0.3 * CORNERS
+    parts = {'beside': small + [0, 0, 55], 'inside': small}
+    for name, corners in parts.items():
+        vertex = [(n, k, np.concatenate([v, corners[:, i]])) for i, (n, k, v) in enumerate(XYZ)]
+        rgb = [(n, k, np.tile(v, 2)) for n, k, v in VERTEX_RGB]
+        for turn in (1, -1):
+            rows = np.concatenate([TRIANGLES, 24 + TRIANGLES[:, ::turn]])
+            ply(tmp_path / f'{name}{turn}.ply', vertex + rgb, [faces(rows)])
+        views = [pictures(read_mesh(tmp_path / f'{name}{turn}.ply', 0.001)) for turn in (1, -1)]
+        for (rgb, mask), (turned_rgb, turned_mask) in zip(*views, strict=True):
+            np.testing.assert_array_equal(mask, turned_mask)
+            assert (rgb != turned_rgb).any(axis=2).sum() < 5  # ties at the rim
+
+
+@pytest.mark.parametrize(('vertex', 'face', 'said'), [
+    (XYZ, [], 'has 24 vertices and no faces'),
+    (XYZ, [faces([])], 'has 24 vertices and no faces'),
+    (XYZ, [faces([[0, 1], [2, 3]])], 'no usable triangles'),
+    (XYZ, [faces([[0, 1, 24]])], 'has the vertex 24, but there are 24'),
+    (XYZ, [faces([[0, 1, -1]])], 'has the vertex -1, but there are 24'),
+    (XYZ[:2], [faces()], 'no values "z"'),
+    (XYZ + columns(('red', 'green', 'blue'), 'float', 300 * CORNERS**0), [faces()], 'colours'),
+    ([('x', 'float', np.full(24, np.nan)), *XYZ[1:]], [faces()], 'not finite'),
+])
+def test_a_file_that_cannot_be_read_right_says_why(
+        tmp_path: Path, vertex: list[tuple], face: list[tuple], said: str) -> None:
+    """Point clouds, wrong indices, numbers that are none."""
+    with pytest.raises(MeshError, match=rf'x\.ply.*{said}'):
+        read_mesh(ply(tmp_path / 'x.ply', vertex, face), 0.001)
+
+
+@pytest.mark.parametrize('form', FORMATS)
+@pytest.mark.parametrize('rows', [TRIANGLES, MIXED])
+def test_a_file_that_is_cut_or_goes_on_is_refused(
+        tmp_path: Path, form: str, rows: object) -> None:
+    """Half a mesh is not drawn, and a header that counts wrong is not believed."""
+    path = ply(tmp_path / 'x.ply', XYZ, [faces(rows)], form=form)
+    whole = path.read_bytes()
+    cut = b'\n'.join(whole.split(b'\n')[:-3]) if form == 'ascii' else whole[:-30]
+    for content, said in ((cut, 'fewer data'), (whole[:len(whole) // 2], 'cannot be read'),
+                          (whole + b'3 0 1 2', 'more data')):
+        path.write_bytes(content)
+        with pytest.raises(MeshError, match=said):
+            read_mesh(path, 0.001)
+
+
+def off(path: Path, head: str, vertices: list[str], rows: list[str]) -> Path:
+    """Write an OFF file."""
+    path.write_text('\n'.join([head, f'{len(vertices)} {len(rows)} 0', *vertices, *rows]))
+    return path
+
+
+def test_off_files_have_their_colours(tmp_path: Path) -> None:
+    """Of faces or vertices, in whole numbers or fractions."""
+    points = [' '.join(map(str, p)) for p in CORNERS]
+    quads = ['4 ' + ' '.join(map(str, q)) for q in QUADS]
+    whole = [f'{q} {r} {g} {b}' for q, (r, g, b) in zip(quads, COLORS, strict=True)]
+    parts = [f'{q} {r:.6f} {g:.6f} {b:.6f} 1.0'
+             for q, (r, g, b) in zip(quads, COLORS / 255, strict=True)]
+    each = [f'{p} {r} {g} {b} 255'
+            for p, (r, g, b) in zip(points, box().colors, strict=True)]
+    for name, head, vertices, rows in (
+            ('a', 'OFF', points, whole), ('b', 'OFF # x', points, parts),
+            ('c', 'COFF', each, quads)):
+        assert_looks_like(off(tmp_path / f'{name}.off', head, vertices, rows), box())
+    for head, vertices, rows, said in (('OFF', points, [f'{q} 7' for q in quads], 'colours'),
+                                       ('NOFF', points, quads, 'OFF or COFF'),
+                                       ('OFF', points[:5], quads, 'vertex 5, but')):
+        with pytest.raises(MeshError, match=said):
+            read_mesh(off(tmp_path / 'x.off', head, vertices, rows), 0.001)
+
+
+def test_stl_files_have_their_shape(tmp_path: Path) -> None:
+    """Without colours, shaded by their faces."""
+    grey = dataclasses.replace(box(), colors=np.full((24, 3), 160, np.uint8))
+    for name, kind in (('a.stl', 'stl'), ('B.STL', 'stl_ascii')):
+        trimesh.Trimesh(CORNERS, TRIANGLES, process=False).export(
+            tmp_path / name, file_type=kind)
+        assert_looks_like(tmp_path / name, grey, 'template')
+
+
+def test_other_kinds_are_refused_with_those_that_are_read(tmp_path: Path) -> None:
+    """Their axes, units or materials are not read right, so they are not read at all."""
+    for name in ('x.glb', 'x.dae', 'mesh'):
+        (tmp_path / name).write_bytes(b'glTF')
+        for call in (lambda path: read_mesh(path, 1.0), mesh_digest):
+            with pytest.raises(MeshError, match=r'not read: .*convert it to one of \.ply, \.obj'):
+                call(tmp_path / name)
+    with pytest.raises(MeshError, match='No such file'):
+        read_mesh(tmp_path / 'gone.glb', 1.0)
+
+
+@pytest.mark.parametrize('mode', ['L', 'LA', 'RGBA', 'P', 'CMYK', '1'])
+def test_textures_of_all_modes_are_read(tmp_path: Path, mode: str) -> None:
+    """Grey, with transparency, with a palette, for print."""
+    from PIL import Image
+
+    path = textured(tmp_path)
+    Image.fromarray(np.full((8, 8, 3), 255, np.uint8)).convert(mode).save(
+        tmp_path / 'x.png', format='TIFF' if mode == 'CMYK' else 'PNG')
+    texture = read_mesh(path, 0.001).texture
+    assert texture is not None and texture.shape == (8, 8, 3) and texture.min() > 250
+
+
+def textured(folder: Path) -> Path:
+    """Write a box whose texture is x.png."""
+    return ply(folder / 'x.ply', XYZ + columns(('s', 't'), 'float', UV), [faces()],
+               'comment TextureFile x.png\n')
+
+
+def test_textures_that_cannot_be_read_right_are_refused(tmp_path: Path) -> None:
+    """Cut files, and 16 bits, which would come out white; coordinates that are not finite."""
+    from PIL import Image
+
+    path = textured(tmp_path)
+    Image.fromarray(np.full((8, 8), 40000, np.uint16)).save(tmp_path / 'x.png')
+    with pytest.raises(MeshError, match=r'x\.png has more than 8 bits'):
+        read_mesh(path, 0.001)
+    (tmp_path / 'x.png').write_bytes((tmp_path / 'x.png').read_bytes()[:40])
+    with pytest.raises(MeshError, match=r'x\.png cannot be read'):
+        read_mesh(path, 0.001)
+    plain(tmp_path / 'x.png', 9)
+    ply(path, XYZ + columns(('s', 't'), 'float', UV * np.nan), [faces()],
+        'comment TextureFile x.png\n')
+    with pytest.raises(MeshError, match='texture coordinates that are not finite'):
+        read_mesh(path, 0.001)
