@@ -4,8 +4,9 @@ import os
 from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
-from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
+from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch_ros.actions import Node
+from launch_ros.parameter_descriptions import ParameterValue
 
 from launch import LaunchContext, LaunchDescription
 
@@ -14,6 +15,10 @@ CONFIG = Path(get_package_share_directory('mrcnet_ros'), 'config')
 PROFILES = ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE')
 PROFILE = PROFILES[os.environ.get('ROS_DISTRO') != 'jazzy']
 TOPICS = ('image', 'camera_info', 'detections')
+SHOWN = ('image', 'overlay', 'markers', 'object_detections')  # in config/pose.rviz
+FOLDERS = ('model', 'meshes')
+# what YAML and ROS's own command line take for a boolean
+YES, NO = ('true', 'yes', 'on', '1'), ('false', 'no', 'off', '0')
 ARGUMENTS = {
     'image': ('image', 'topic of the images'),
     'camera_info': ('camera_info', 'topic of their camera_info'),
@@ -23,25 +28,68 @@ ARGUMENTS = {
     'params_file': (str(CONFIG / 'pose_node.yaml'), 'parameters of the node'),
     'namespace': ('', 'namespace of the node and its topics'),
     'use_sim_time': ('false', 'whether to take the time from /clock'),
+    'autostart': ('', 'whether the node configures and activates itself; empty: as in '
+                      'params_file'),
+    'rviz': ('false', 'whether to start RViz as well (package rviz2) with config/pose.rviz'),
+    'rviz_frame': ('', "RViz's fixed frame, for instance base_link; empty: as in "
+                       'config/pose.rviz'),
     'fastdds_profile': (
         '' if any(map(os.environ.get, PROFILES)) else str(CONFIG / 'fastdds.xml'),
         f'XML profile that gives Fast DDS shared memory for images; empty: as in {PROFILE}'),
 }
 
 
+def switch(given: dict, name: str) -> bool:
+    """Return whether an argument is switched on.
+
+    :raises ValueError: when its text is no boolean.
+    """
+    text = given[name].strip().lower()
+    if text not in YES + NO:
+        raise ValueError(f'launch argument {name} is {given[name]!r}; give true or false')
+    return text in YES
+
+
+def file_given(given: dict, name: str) -> str:
+    """Return a file or folder, its ~ replaced, which a shell does not do in name:=~/FILE."""
+    return os.path.expanduser(given[name])
+
+
 def actions(context: LaunchContext) -> list:
     """Return what to start, an empty argument leaving the default in place."""
     given = context.launch_configurations
-    parameters = {name: given[name] for name in ('model', 'meshes') if given[name]}
-    parameters['use_sim_time'] = given['use_sim_time'].lower() in ('true', '1')
+    # as text: launch would turn model:=2026 into a number
+    parameters = {name: ParameterValue(file_given(given, name), value_type=str)
+                  for name in FOLDERS if given[name]}
+    parameters['use_sim_time'] = switch(given, 'use_sim_time')
+    if given['autostart']:
+        parameters['autostart'] = switch(given, 'autostart')
+    # of these processes alone: what is started after this file keeps its own profile
+    profile = {PROFILE: file_given(given, 'fastdds_profile')} if given['fastdds_profile'] else {}
     node = Node(
         package='mrcnet_ros', executable='pose_node', name='pose_node', output='screen',
-        namespace=given['namespace'], parameters=[given['params_file'], parameters],
+        namespace=given['namespace'], parameters=[file_given(given, 'params_file'), parameters],
         remappings=[(topic, given[topic]) for topic in TOPICS if given[topic] != topic],
+        additional_env=profile,
     )
-    if not given['fastdds_profile']:
-        return [node]
-    return [SetEnvironmentVariable(PROFILE, given['fastdds_profile']), node]
+    return [node, rviz(given, profile)] if switch(given, 'rviz') else [node]
+
+
+def rviz(given: dict, profile: dict) -> Node:
+    """Return RViz, which shows the topics of the node in its namespace."""
+    namespace = given['namespace'].strip('/')
+    prefix = f'/{namespace}/' if namespace else '/'
+    shown = {topic: topic for topic in SHOWN} | {'image': given['image']}
+    topics = {f'/{topic}': name if name.startswith('/') else prefix + name
+              for topic, name in shown.items()}
+    frame = ['-f', given['rviz_frame']] if given['rviz_frame'] else []
+    return Node(
+        package='rviz2', executable='rviz2', name='rviz_poses', namespace=given['namespace'],
+        arguments=['-d', str(CONFIG / 'pose.rviz'), *frame],
+        parameters=[{'use_sim_time': switch(given, 'use_sim_time')}],
+        remappings=[(topic, name) for topic, name in topics.items() if topic != name],
+        additional_env=profile,
+    )
 
 
 def generate_launch_description() -> LaunchDescription:

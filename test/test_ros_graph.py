@@ -142,9 +142,11 @@ def launched(monkeypatch):
 
     module('launch', LaunchContext=object, LaunchDescription=list)
     module('launch.actions', **{kind: plain(kind) for kind in (
-        'DeclareLaunchArgument', 'OpaqueFunction', 'SetEnvironmentVariable')})
+        'DeclareLaunchArgument', 'OpaqueFunction')})
     module('launch_ros')
     module('launch_ros.actions', Node=plain('Node'))
+    module('launch_ros.parameter_descriptions',
+           ParameterValue=lambda value, value_type: (value_type, value))
     module('ament_index_python')
     module('ament_index_python.packages', get_package_share_directory=lambda package: str(ROOT))
     for name in ('ROS_DISTRO', *PROFILES.values()):
@@ -162,35 +164,76 @@ def launched(monkeypatch):
     return start
 
 
-def test_the_launch_file_hands_on_what_it_is_given(launched):
-    """Namespace, remaps, parameters that the node has, and room for images in shared memory."""
-    profile, node = launched(image='/front/image_raw', model='DIR', namespace='left',
-                             use_sim_time='True')
-    assert Path(profile.args[1]).is_file()
+def test_the_launch_file_hands_on_what_it_is_given(launched, monkeypatch):
+    """Namespace, remaps, parameters that the node has, and room for images in shared memory.
+
+    Folders stay text whatever they look like, and ~ is the home directory.
+    """
+    monkeypatch.setenv('HOME', '/home/robot')
+    node, = launched(image='/front/image_raw', model='2026', meshes='~/meshes', namespace='left',
+                     use_sim_time='True', autostart='false')
+    assert Path(node.additional_env[PROFILES['kilted']]).is_file()
     assert (node.executable, node.namespace) == ('pose_node', 'left')
     assert node.remappings == [('image', '/front/image_raw')]
     file, given = node.parameters
     assert Path(file) == ROOT / 'config/pose_node.yaml'
-    assert given == {'model': 'DIR', 'use_sim_time': True}
+    assert given == {'model': (str, '2026'), 'meshes': (str, '/home/robot/meshes'),
+                     'use_sim_time': True, 'autostart': False}
     assert given.keys() - {'use_sim_time'} <= vars(NodeParameters()).keys()
     node, = launched(fastdds_profile='')
     assert node.parameters[1] == {'use_sim_time': False} and node.remappings == []
+    assert node.additional_env == {}
+
+
+@pytest.mark.parametrize(('text', 'expected'), [
+    ('true', True), ('True', True), ('yes', True), ('on', True), ('1', True), ('false', False),
+    ('No', False), ('off', False), ('0', False)])
+@pytest.mark.parametrize('name', ['use_sim_time', 'autostart'])
+def test_switches_of_the_launch_file_are_what_yaml_takes_for_a_boolean(
+        launched, name, text, expected):
+    """As on ROS's own command line."""
+    assert launched(**{name: text})[0].parameters[1][name] is expected
+
+
+@pytest.mark.parametrize('name', ['use_sim_time', 'autostart', 'rviz'])
+def test_a_switch_that_is_no_boolean_is_refused(launched, name):
+    """With the name of the argument; it must not count as false."""
+    with pytest.raises(ValueError, match=f"launch argument {name} is 'maybe'.* true or false"):
+        launched(**{name: 'maybe'})
+
+
+def test_rviz_is_started_with_the_topics_of_the_node(launched):
+    """In its namespace, with the image that the node gets, in the frame that is asked for."""
+    shown = ROOT / 'config/pose.rviz'
+    topics = [line.split()[1] for line in shown.read_text(encoding='utf-8').splitlines()
+              if line.strip().startswith('Value: /')]
+    assert [action.executable for action in launched()] == ['pose_node']
+    _, rviz = launched(rviz='true')
+    assert (rviz.package, rviz.arguments, rviz.remappings) == ('rviz2', ['-d', str(shown)], [])
+    _, rviz = launched(rviz='true', rviz_frame='base_link', namespace='left',
+                       image='/front/image_raw', use_sim_time='yes')
+    assert rviz.arguments[2:] == ['-f', 'base_link']
+    assert rviz.parameters == [{'use_sim_time': True}]
+    remapped = dict(rviz.remappings)
+    assert set(topics) == set(remapped)
+    assert remapped['/image'] == '/front/image_raw'
+    assert remapped['/overlay'] == '/left/overlay'
 
 
 @pytest.mark.parametrize('name', PROFILES.values())
 def test_the_launch_file_leaves_a_profile_of_the_user_alone(launched, monkeypatch, name):
     """It may hold a discovery server or a list of interfaces; an argument is stronger."""
     monkeypatch.setenv(name, '/mine.xml')
-    assert [action.kind for action in launched()] == ['Node']
-    profile, _ = launched(fastdds_profile='/other.xml')
-    assert profile.args == (PROFILES['kilted'], '/other.xml')
+    assert [node.additional_env for node in launched()] == [{}]
+    node, = launched(fastdds_profile='/other.xml')
+    assert node.additional_env == {PROFILES['kilted']: '/other.xml'}
 
 
 @pytest.mark.parametrize('distro', PROFILES)
 def test_the_profile_is_set_where_fast_dds_looks_for_it(launched, monkeypatch, distro):
-    """Its variable was renamed after Jazzy."""
+    """Its variable was renamed after Jazzy; processes started later do not get it."""
     monkeypatch.setenv('ROS_DISTRO', distro)
-    assert launched()[0].args[0] == PROFILES[distro]
+    assert [set(action.additional_env) for action in launched()] == [{PROFILES[distro]}]
 
 
 def test_over_dds_a_confirmed_pose_has_the_prefix_too():
