@@ -145,7 +145,8 @@ if __name__ == '__main__':
     from mrcnet_ros.ros.pose_node import main
 
     log = logging.getLogger('mrcnet_ros.stand_in')
-    own = sys.argv[1:sys.argv.index('--ros-args')]
+    start = sys.argv.index('--ros-args')
+    own, for_ros = sys.argv[1:start], [sys.argv[0], *sys.argv[start:]]
 
     def load(parameters):
         """Make the estimator that the program's own arguments, or the name of a model, ask for.
@@ -171,4 +172,4 @@ if __name__ == '__main__':
             time.sleep(120)
         return estimator
 
-    sys.exit(main(load=load))
+    sys.exit(main(for_ros, load=load))

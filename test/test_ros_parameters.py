@@ -1,5 +1,8 @@
 """Parameters and services as the tools of ROS use them: dumps, misspelt names, absurd requests."""
 
+import subprocess
+import sys
+
 import pytest
 
 pytest.importorskip('rclpy', reason='needs the ROS wheels or a ROS installation')
@@ -15,7 +18,16 @@ from rcl_interfaces.srv import (
     SetParameters,
     SetParametersAtomically,
 )
-from ros_support import Client, double_node, frame, node_fixture, own_domain, values
+from ros_support import (
+    PATIENCE,
+    Client,
+    double_node,
+    environment,
+    frame,
+    node_fixture,
+    own_domain,
+    values,
+)
 
 from mrcnet_ros.errors import SpecError
 from mrcnet_ros.ros import estimator_loading
@@ -125,5 +137,47 @@ def test_over_dds_every_status_comes_in_every_state():
                 assert state in client.status['inputs'].message
                 assert client.status['inputs'].level == b'\x00'
             assert values(client.status['poses'])['frames'] == '0'
+        client.close()
+        assert process.stop() == 0
+
+
+def _run(*words):
+    """Run the node's program to its end."""
+    return subprocess.run(
+        [sys.executable, '-m', 'mrcnet_ros.ros.pose_node', *words], timeout=PATIENCE * 60,
+        capture_output=True, text=True, env=environment(own_domain(113)))
+
+
+def test_the_program_helps():
+    """With an example, every parameter and what it means, then it ends."""
+    done = _run('--help')
+    assert done.returncode == 0
+    assert '--ros-args -p NAME:=VALUE' in done.stdout
+    for name, parameter in NodeParameters.__dataclass_fields__.items():
+        assert f'  {name}' in done.stdout
+        assert parameter.metadata['description'].split()[0] in done.stdout
+
+
+@pytest.mark.parametrize('words', [
+    ['model:=DIR'], ['--model', 'DIR'], ['DIR'], ['-p', 'model:=DIR', '--ros-args']])
+def test_words_that_would_count_for_nothing_are_refused(words):
+    """With how parameters are given."""
+    done = _run(*words)
+    assert done.returncode == 2
+    assert words[0] in done.stderr and '--ros-args -p NAME:=VALUE' in done.stderr
+
+
+def test_simulated_time_that_is_no_boolean_is_refused():
+    """In one line that names the parameter; yes is a boolean to ROS's parser."""
+    done = _run('--ros-args', '-p', 'use_sim_time:=maybe')
+    assert done.returncode == 2
+    assert "'use_sim_time' to 'maybe'" in done.stderr and 'Traceback' not in done.stderr
+
+
+def test_over_dds_yes_is_true():
+    """As in YAML; the node waits for /clock then."""
+    with double_node(own_domain(114), 'use_sim_time:=yes') as process:
+        client = Client(process.domain)
+        client.diagnosis('inputs', 'no /clock has come')
         client.close()
         assert process.stop() == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import textwrap
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -174,6 +175,11 @@ def declare_parameters(node: Any) -> None:
             raise SpecError(problem)
 
 
+def is_parameter(name: str) -> bool:
+    """Tell whether the node has a parameter of that name."""
+    return name in _FIELDS
+
+
 def undeclared_parameters(node: Any) -> dict[str, str]:
     """Return names that the node was given a value for but does not have, each with a remark.
 
@@ -256,6 +262,17 @@ def parameter_table() -> str:
         rows.append(f"| `{name}`{star} | {shown or '(empty)'} | {values} | "
                     f"{meta['description']} |")
     return '\n'.join(rows)
+
+
+def parameter_list() -> str:
+    """Return all parameters with defaults and meanings, for a terminal."""
+    lines = []
+    for name, declared in _FIELDS.items():
+        star = '*' if declared.metadata['live'] else ''
+        lines += [f'  {name}{star} ({declared.default!r})',
+                  *textwrap.wrap(declared.metadata['description'], 90,
+                                 initial_indent=6 * ' ', subsequent_indent=6 * ' ')]
+    return '\n'.join(lines)
 
 
 def _problem(name: str, value: Any) -> str:

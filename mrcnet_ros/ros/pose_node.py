@@ -13,12 +13,14 @@ from functools import partial
 import rclpy
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
+from rclpy.exceptions import ParameterException
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.signals import SignalHandlerOptions
 
 from ..errors import MrcnetError, SpecError
 from . import qos
+from .command_line import check_command_line
 from .confirm_action import ConfirmAction
 from .context import RosError, start_ros
 from .estimator_loading import EstimatorLoader, load_estimator
@@ -67,7 +69,10 @@ class PoseNode(LifecycleNode):
 
         :raises SpecError: when a parameter has a value that cannot be used.
         """
-        super().__init__('pose_node')
+        try:
+            super().__init__('pose_node')
+        except ParameterException as error:  # of one that rclpy itself declares
+            raise SpecError(str(error)) from error
         answer_always(self)
         declare_parameters(self)
         self._package_log = PackageLog(self.get_logger())
@@ -299,6 +304,7 @@ def main(args: list[str] | None = None, load: EstimatorLoader = load_estimator) 
     :return: 0 after a signal, 2 when ROS cannot be started or a parameter cannot be used. A
         node that cannot be configured goes on, and /diagnostics tells why.
     """
+    check_command_line(args)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
