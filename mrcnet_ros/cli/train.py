@@ -17,7 +17,7 @@ MIB = 2**20
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument('config', type=Path, help='YAML file, see config/train_lmo.yaml, or '
+    parser.add_argument('config', type=Path, help='YAML file, such as config/train_demo.yaml, or '
                         'config/train_paper.yaml for the published network')
     parser.add_argument('--stop-after', type=int, default=None, metavar='STEP',
                         help='stop at this step and leave a checkpoint')
