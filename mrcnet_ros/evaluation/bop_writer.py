@@ -7,7 +7,6 @@ Source: the BOP dataset format; boxes as its toolkit computes them, ``calc_2d_bb
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 from ..errors import DatasetError
 from ..geometry.camera import Camera
 from ..geometry.se3 import Array
-from ..meshes import measure_diameter
+from ..meshes import copy_ply, measure_diameter, write_ply
 from ..objects import ObjectModel
 from .bop_scene import MM
 
@@ -124,7 +123,8 @@ def write_models(folder: Path, objects: Mapping[int, ObjectModel],
                  symmetries: Mapping[int, Mapping[str, Any]]) -> None:
     """Write a models folder: meshes in millimetres and models_info.json with measured sizes.
 
-    A PLY in millimetres is copied; anything else becomes one, textures as vertex colours.
+    A PLY in millimetres is copied; anything else becomes one. Textures are beside it, each under
+    a name of its own.
 
     :param symmetries: entries of models_info.json by object id, in millimetres.
     :raises MeshError: when a mesh cannot be used.
@@ -142,15 +142,9 @@ def write_models(folder: Path, objects: Mapping[int, ObjectModel],
             **symmetries.get(object_id, {})}
         path = folder / f'obj_{object_id:06d}.ply'
         if model.mesh_path.suffix.lower() == '.ply' and model.unit_m == MM:
-            shutil.copyfile(model.mesh_path, path)
-            texture = model.mesh_path.with_suffix('.png')
-            if texture.is_file():
-                shutil.copyfile(texture, folder / texture.name)
+            copy_ply(model.mesh_path, path)
         else:
-            import trimesh
-
-            trimesh.Trimesh(vertices, mesh.faces, vertex_normals=mesh.normals,
-                            vertex_colors=mesh.colors, process=False).export(path)
+            write_ply(path, mesh, MM)
     write_json(folder / 'models_info.json', info)
 
 

@@ -8,6 +8,8 @@ that belong to a mesh; ``checks`` compares sizes. What cannot be read right is a
 from .checks import UNITS_M, check_origin, check_size, measure_diameter
 from .mesh import NEUTRAL_GREY, Mesh, sample_texture
 from .reading import companion_files, mesh_digest, read_mesh
+from .writing import copy_ply, write_ply
 
 __all__ = ['NEUTRAL_GREY', 'UNITS_M', 'Mesh', 'check_origin', 'check_size', 'companion_files',
-           'measure_diameter', 'mesh_digest', 'read_mesh', 'sample_texture']
+           'copy_ply', 'measure_diameter', 'mesh_digest', 'read_mesh', 'sample_texture',
+           'write_ply']

@@ -10,10 +10,10 @@ from typing import Any
 
 import yaml
 
-from ..errors import DatasetError
+from ..errors import DatasetError, MeshError
 from ..geometry.symmetry import Symmetries
-from ..meshes import measure_diameter, mesh_digest, read_mesh
-from ..objects import ObjectModel, load_bop_objects, load_object_list
+from ..meshes import check_origin, measure_diameter, mesh_digest, read_mesh
+from ..objects import DIAMETERS_M, ObjectModel, load_bop_objects, load_object_list
 
 KINDS = ('symmetries_discrete', 'symmetries_continuous')
 MM = 0.001
@@ -36,37 +36,51 @@ def from_models(path: Path, ids: Iterable[int] | None = None) -> Source:
 
     :param ids: objects wanted, all by default.
     :raises DatasetError: when it is missing or malformed, or lacks a wanted object.
-    :raises MeshError: when a mesh is missing.
+    :raises MeshError: when a mesh is missing, or has its origin far from its middle.
     """
     if path.is_dir():
         objects = load_bop_objects(path, ids)
         info = json.loads((path / 'models_info.json').read_text(encoding='utf-8'))
-        return Source(objects, {int(key): _in_mm(entry, MM) for key, entry in info.items()
-                                if int(key) in objects})
+        return _checked(Source(objects, {
+            int(key): _in_mm(entry, MM) for key, entry in info.items() if int(key) in objects}))
     objects = load_object_list(path)
     wanted = set(objects if ids is None else ids)
     if not wanted <= set(objects):
         raise DatasetError(f'{path}: no objects {sorted(wanted - set(objects))}; there are '
                            f'{sorted(objects)}')
     entries = {int(e['id']): e for e in yaml.safe_load(path.read_text(encoding='utf-8'))}
-    return Source({i: o for i, o in objects.items() if i in wanted},
-                  {i: _in_mm(entries[i], objects[i].unit_m) for i in wanted})
+    return _checked(Source({i: o for i, o in objects.items() if i in wanted},
+                           {i: _in_mm(entries[i], objects[i].unit_m) for i in wanted}))
 
 
 def from_meshes(paths: Sequence[Path], unit_m: float) -> Source:
     """Measure mesh files and number them from 1; they count as without symmetry.
 
     :param unit_m: length of the files' unit [m].
-    :raises MeshError: when one is missing or unreadable.
+    :raises MeshError: when one is missing, unreadable, of a size that no camera sees, or has its
+        origin far from its middle.
     """
     objects = {}
     for object_id, path in enumerate(paths, start=1):
         diameter_m = measure_diameter(read_mesh(path, unit_m).vertices)
+        low, high = DIAMETERS_M
+        if not low <= diameter_m <= high:
+            raise MeshError(
+                path, f'read in units of {unit_m:g} m it has a diameter of {diameter_m:.3g} m, '
+                f'expected {low:g} to {high:g} m', 'give the right --unit')
+        # numbered: files from several folders may have one name
         objects[object_id] = ObjectModel(
-            object_id=object_id, label=path.stem, mesh_path=path,
+            object_id=object_id, label=f'{path.stem}_{object_id}', mesh_path=path,
             mesh_sha256=mesh_digest(path), diameter_m=diameter_m, symmetries=Symmetries.none(),
             unit_m=unit_m)
-    return Source(objects, {})
+    return _checked(Source(objects, {}))
+
+
+def _checked(source: Source) -> Source:
+    """Refuse meshes that training refuses: pictures would show them cut off, or not at all."""
+    for model in source.objects.values():
+        check_origin(model.mesh_path, model.load_mesh().vertices, model.diameter_m, model.unit_m)
+    return source
 
 
 def _in_mm(entry: Mapping[str, Any], unit_m: float) -> dict[str, Any]:

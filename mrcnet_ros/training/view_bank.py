@@ -25,7 +25,7 @@ from ..geometry.se3 import Array, make_transform
 from ..geometry.view_prior import elevation_and_tilt, rotation_from_angles, sample_rotations
 from ..meshes import measure_diameter
 from ..objects import Mesh, ObjectModel
-from ..rendering.renderer import Renderer
+from ..rendering.renderer import RENDERER_VERSION, Renderer
 from ..specs import ViewPrior
 from .lighting import normal_codes
 from .occlusion import bake_openness
@@ -133,7 +133,7 @@ def load_or_render_shapes(folder: Path, count: int, distance_m: tuple[float, flo
 
 def _path(folder: Path, label: str, values: Sequence[object]) -> Path:
     """Return where the views are that depend on some values, besides the renderer's own."""
-    text = json.dumps([BANK_VERSION, VIEW_PX, RELATIVE_SIZE, *values])
+    text = json.dumps([BANK_VERSION, RENDERER_VERSION, VIEW_PX, RELATIVE_SIZE, *values])
     return Path(folder) / f'{label}-{hashlib.sha256(text.encode()).hexdigest()[:16]}'
 
 
