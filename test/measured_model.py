@@ -27,10 +27,10 @@ def write_config(path: Path, config: TrainConfig, **changes: object) -> Path:
 
 
 def write_dataset(root: Path, model: TinyModel) -> Path:
-    """Generate a dataset of the objects of the model: two images of one scene.
+    """Generate a dataset of the two objects of the model: two images of one scene.
 
     :return: its folder.
     """
     make_dataset(root / DATASET, 'test', from_models(model.config.models),
-                 synth_folder.spec(images=2))
+                 synth_folder.spec(images=2, objects=2))
     return root / DATASET

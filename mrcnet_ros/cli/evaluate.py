@@ -4,13 +4,28 @@ from __future__ import annotations
 
 import argparse
 
-from . import evaluate_bag, evaluate_bop, evaluate_csv, evaluate_mosaic, evaluate_templates
+from . import (
+    evaluate_bag,
+    evaluate_bop,
+    evaluate_csv,
+    evaluate_ladder,
+    evaluate_mosaic,
+    evaluate_response,
+    evaluate_swap,
+    evaluate_templates,
+)
 
 TASKS = {
     'bop': (evaluate_bop, 'estimate the poses in the images of a BOP dataset and score them'),
     'csv': (evaluate_csv, "score a file of poses in the format of BOP'19"),
     'templates': (evaluate_templates,
                   'compare poses with cached templates and with templates of each detection'),
+    'ladder': (evaluate_ladder,
+               'measure a network on ever harder training images and on photographs'),
+    'response': (evaluate_response,
+                 'start stage 2 at known poses, and at the true one, and see where it ends'),
+    'swap': (evaluate_swap,
+             "swap photographed and rendered objects on one another's background"),
     'mosaic': (evaluate_mosaic,
                'draw training images beside crops of photographs, to look at'),
     'bag': (evaluate_bag, 'replay a rosbag through the node and score what it publishes'),

@@ -10,14 +10,22 @@ from typing import TYPE_CHECKING
 from .dataset_arguments import positive
 
 if TYPE_CHECKING:
+    from ..objects import ObjectModel
+    from ..specs import ModelSpec
+    from ..training.composer import Composer
     from ..training.config import TrainConfig
+    from .measuring import Setting
 
 
-def add_sample_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare which training images to compose."""
-    parser.add_argument('--config', type=Path, required=True, metavar='FILE',
+def add_sample_arguments(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
+    """Declare which training images to compose.
+
+    :param required: otherwise none are composed when no configuration is given.
+    """
+    parser.add_argument('--config', type=Path, required=required, metavar='FILE',
                         help='of the training whose images are composed, such as '
-                             'config/train_lmo.yaml; needs the extra train')
+                             'config/train_lmo.yaml; needs the extra train'
+                             + ('' if required else ' (default: photographs only)'))
     parser.add_argument('--views', type=positive, default=150, metavar='N',
                         help='rendered views of each object (default: %(default)s, rendered in '
                              'seconds and kept)')
@@ -25,15 +33,40 @@ def add_sample_arguments(parser: argparse.ArgumentParser) -> None:
                         help="folder of rendered views (default: the configuration's)")
 
 
-def sample_config(args: argparse.Namespace) -> TrainConfig:
+def sample_config(args: argparse.Namespace, spec: ModelSpec | None = None) -> TrainConfig:
     """Return the configuration of images that training does not draw.
 
+    :param spec: of the model that is to see the images, in place of the configuration's.
     :raises SpecError: when the file cannot be used.
     """
+    import dataclasses
+
     from ..training.config import read_config
     from ..training.held_out import held_out
 
-    return held_out(read_config(args.config), views=args.views, cache=args.cache)
+    config = held_out(read_config(args.config), views=args.views, cache=args.cache)
+    return config if spec is None else dataclasses.replace(config, spec=spec)
+
+
+def open_composer(config: TrainConfig, setting: Setting) -> tuple[Composer, list[ObjectModel]]:
+    """Return what composes images, and its objects as the model has them, in class order.
+
+    :param config: of :func:`sample_config`.
+    :raises SpecError: when the configuration lacks an object that is to be measured, or has
+        another one under its label.
+    """
+    from ..errors import SpecError
+    from ..training.held_out import load_composer
+
+    objects = config.load_objects()
+    known = {item.label: item.object_id for item in objects}
+    lacking = [label for label in setting.labels
+               if known.get(label) != setting.estimator.objects[label].object_id]
+    if lacking:
+        raise SpecError(f'{config.name}: the configuration has no images of {lacking}, which the '
+                        f'model knows and the dataset shows; it has {sorted(known)}')
+    return (load_composer(config, objects),
+            [setting.estimator.objects.get(item.label, item) for item in objects])
 
 
 def chosen(labels: Iterable[str], wanted: Iterable[str] | None) -> list[str]:

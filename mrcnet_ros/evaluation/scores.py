@@ -100,8 +100,11 @@ class ScoredObject:
 
     def difference(self, T_est: Array, T_gt: Array) -> pose_errors.PoseDifference:
         """Return the difference from the nearest symmetric equivalent of the truth."""
-        nearest = pose_errors.closest_equivalent(T_est, T_gt, self.hull, self.model.symmetries)
-        return pose_errors.pose_difference(T_est, nearest)
+        return pose_errors.pose_difference(T_est, self.closest(T_est, T_gt))
+
+    def closest(self, T_est: Array, T_gt: Array) -> Array:
+        """Return the symmetric equivalent of the truth that is nearest in MSSD, (4, 4) [m]."""
+        return pose_errors.closest_equivalent(T_est, T_gt, self.hull, self.model.symmetries)
 
 
 def score(

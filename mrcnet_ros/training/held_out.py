@@ -8,22 +8,34 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
+import numpy as np
+
+from ..evaluation.known_view import KnownView
+from ..geometry.bins import decode_translation
+from ..geometry.camera import Camera
+from ..geometry.crop import pinhole
+from ..geometry.se3 import make_transform, rotation_to_axis
 from ..objects import ObjectModel
+from ..specs import CropSpec
 from .backgrounds import check_images, find_images
-from .composer import Composer, Sample
+from .composer import Composer, ComposerSpec, Sample
 from .config import TrainConfig
-from .material import load_material, load_views
+from .material import composer_spec, load_material, load_views
 
 # trainings count their samples up from a small seed, validation has 1 000 003
 HELD_OUT_SEED = 3_000_017
 # enough that views of an object differ, and rendered in seconds
 VIEWS = 150
+# chances and ranges of ComposerSpec that are about boxes, and those that change the colours
+OF_BOXES = ('box_shift', 'box_scale')
+OF_SURFACE = ('varied', 'photometric')
 
 
-def held_out(config: TrainConfig, *, views: int = VIEWS, cache: Path | None = None) -> TrainConfig:
+def held_out(config: TrainConfig, *, views: int = VIEWS,
+             cache: Path | None = None) -> TrainConfig:
     """Return a configuration whose images training does not draw.
 
     :param views: rendered views of each object.
@@ -54,3 +66,51 @@ def samples_of(composer: Composer, class_index: int, seed: int) -> Iterator[Samp
     for index in itertools.count():
         if targets[index % len(targets)] == class_index:
             yield composer.sample(seed, index)
+
+
+def rungs(config: TrainConfig, composer: Composer) -> dict[str, Composer]:
+    """Return composers of images ever more like those of training, from the same material.
+
+    :param composer: of the configuration.
+    :return: by name: clean renders; with everything that lies around; as in training.
+    """
+    names = {f.name for f in dataclasses.fields(ComposerSpec)} - {'crop', *OF_BOXES}
+    clean = {**config.chances, **dict.fromkeys(names, 0.0)}
+    around = {**config.chances, **dict.fromkeys(names & set(OF_SURFACE), 0.0)}
+    specs = {'clean renders': clean, '+ occluders, clutter': around,
+             '+ changed colours and light': config.chances}
+    return {name: Composer(composer.banks, composer.priors, composer.patches, composer.lights,
+                           composer_spec(dataclasses.replace(config, chances=chances)),
+                           composer.targets)
+            for name, chances in specs.items()}
+
+
+def known_view(sample: Sample, item: ObjectModel, spec: CropSpec) -> KnownView:
+    """Return a sample as a photograph with a box, of which the network's crop is the whole.
+
+    The object is as large as the model believes its real one to be, and that much farther away.
+
+    :param item: the object of the sample, as the model has it.
+    :param spec: of the network's crops.
+    """
+    size = spec.size_px
+    camera = Camera(pinhole(sample.focal * size, size), size, size)
+    middle, half = (size - 1) / 2, size / spec.padding / 2
+    box = np.array([middle - half, middle - half, middle + half, middle + half])
+    t = decode_translation(sample.xy, sample.log_size, sample.focal, item.diameter_m)
+    T = make_transform(rotation_to_axis(t).T @ sample.R_ray_object, item.size_ratio * t)
+    return KnownView(sample.image, camera, item.label, box, T, sample.visible_fraction)
+
+
+def known_views(composer: Composer, objects: list[ObjectModel], labels: Collection[str],
+                count: int, seed: int) -> Iterator[KnownView]:
+    """Compose views of chosen objects, ``count`` of each.
+
+    :param objects: in class order, as the model has them.
+    :param seed: added to :data:`HELD_OUT_SEED`.
+    """
+    for class_index, item in enumerate(objects):
+        if item.label in labels:
+            samples = samples_of(composer, class_index, HELD_OUT_SEED + seed)
+            for sample in itertools.islice(samples, count):
+                yield known_view(sample, item, composer.spec.crop)

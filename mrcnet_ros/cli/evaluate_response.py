@@ -1,0 +1,68 @@
+"""``mrcnet evaluate response``: what stage 2 answers to known starts."""
+
+from __future__ import annotations
+
+import argparse
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .dataset_arguments import add_estimation_arguments, positive
+from .measuring import Setting, open_setting, source
+from .sample_arguments import add_sample_arguments, open_composer, sample_config
+
+if TYPE_CHECKING:
+    from ..evaluation.known_view import KnownView
+    from ..evaluation.response import Refiner
+
+PHOTOGRAPHS, COMPOSED = 'photographs', 'training images'
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    add_sample_arguments(parser, required=False)
+    add_estimation_arguments(parser, crops=False)
+    parser.add_argument('--samples', type=positive, default=24, metavar='N',
+                        help='composed images of each object (default: %(default)s)')
+    parser.add_argument('--json', type=Path, required=True, metavar='FILE',
+                        help='write the figures here')
+
+
+def run(args: argparse.Namespace) -> int:
+    """Start stage 2 at known poses on photographs and on training images, and print tables.
+
+    :raises MrcnetError: when model, configuration, meshes or dataset cannot be used.
+    """
+    from ..evaluation import report, response
+    from ..evaluation.stage2 import Stage2
+
+    setting = open_setting(args)
+    with closing(setting.estimator), Stage2(setting.estimator) as stage:
+        parts = {PHOTOGRAPHS: _measure(setting, stage, setting.targets, photographs=True)}
+        if args.config is not None:
+            parts[COMPOSED] = _measure(setting, stage, _composed(args, setting), photographs=False)
+    report.write_json(args.json, {**source(args, setting), 'stage': 'stage2', 'starts': parts})
+    print('\n\n'.join(response.table(rows, name) for name, rows in parts.items()))
+    return 0
+
+
+def _composed(args: argparse.Namespace, setting: Setting) -> list[KnownView]:
+    """Return training images that training does not draw."""
+    from ..training.held_out import known_views
+
+    composer, objects = open_composer(sample_config(args, setting.estimator.spec), setting)
+    return list(known_views(composer, objects, setting.labels, args.samples, args.seed))
+
+
+def _measure(setting: Setting, stage: Refiner, views: list[KnownView], *,
+             photographs: bool) -> dict[str, Any]:
+    """Return the figures of all starts on one kind of images."""
+    from tqdm import tqdm
+
+    from ..evaluation import response
+
+    asked = tqdm(views, desc='photographs' if photographs else 'training images', unit='image',
+                 disable=None)
+    found = response.respond(asked, stage, setting.judge,
+                             lambda view: view.answer(setting.estimator))
+    return response.figures(found, setting.targets, setting.judge, photographs=photographs)

@@ -1,0 +1,55 @@
+"""``mrcnet evaluate swap``: photographed and rendered objects on one another's background."""
+
+from __future__ import annotations
+
+import argparse
+from contextlib import closing
+from pathlib import Path
+
+from .dataset_arguments import add_estimation_arguments
+from .measuring import open_setting, source
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    add_estimation_arguments(parser, crops=False)
+    parser.add_argument('--json', type=Path, required=True, metavar='FILE',
+                        help='write the figures here')
+    parser.add_argument('--picture', type=Path, metavar='FILE',
+                        help='draw some of the swapped crops here, as PNG')
+
+
+def run(args: argparse.Namespace) -> int:
+    """Answer all four images of each object that is nearly all visible, and print the table.
+
+    :raises DatasetError: when the dataset shows no object whole.
+    :raises MrcnetError: when model, meshes or dataset cannot be used.
+    """
+    from tqdm import tqdm
+
+    from ..errors import DatasetError
+    from ..evaluation import ladder, report, swap
+    from ..evaluation.mosaic import check_name, write_picture
+
+    if args.picture is not None:
+        check_name(args.picture)
+    setting = open_setting(args)
+    targets = swap.whole(setting.targets)
+    if not targets:
+        raise DatasetError(f'{setting.dataset.split_path}: no target is visible by more than '
+                           f'{swap.MIN_VISIBLE:.0%}; give a dataset that shows objects whole')
+    answers: dict[str, list[list[ladder.Answer]]] = {name: [] for name in swap.WAYS}
+    shown = []
+    with closing(setting.estimator), swap.Swapper(setting.estimator.objects) as swapper:
+        for target in tqdm(targets, unit='object', disable=None):
+            views = swapper.views(target)
+            for name, view in views.items():
+                answers[name] += [ladder.answers_of([view], setting.estimator, setting.judge)]
+            shown.append(views)
+    rows = {name: ladder.rung(given, targets, setting.judge) for name, given in answers.items()}
+    report.write_json(args.json, {**source(args, setting), 'visible_by_more_than':
+                                  swap.MIN_VISIBLE, 'rows': rows})
+    if args.picture is not None:
+        write_picture(args.picture, swap.picture(shown, setting.judge.spec))
+    print(ladder.table(rows, 'images'))
+    return 0

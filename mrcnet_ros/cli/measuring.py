@@ -1,0 +1,88 @@
+"""What the measuring tools share: a model, a dataset's targets, and images to compare with."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from . import provenance
+from .dataset_arguments import box_spec, open_dataset, runtime_options, say
+
+if TYPE_CHECKING:
+    from ..evaluation.bop import BopDataset
+    from ..evaluation.known_view import KnownView
+    from ..evaluation.ladder import Judge
+    from ..inference.estimator import PoseEstimator
+    from ..objects import ObjectModel
+
+
+@dataclass(frozen=True, eq=False)
+class Setting:
+    """What is measured, and on what.
+
+    :param objects: of the dataset, by the labels of the model.
+    :param targets: of the dataset, as far as the model knows them.
+    """
+
+    estimator: PoseEstimator
+    dataset: BopDataset
+    objects: Mapping[str, ObjectModel]
+    targets: list[KnownView]
+    judge: Judge
+
+    @property
+    def labels(self) -> list[str]:
+        """Return the labels of the targets, sorted."""
+        return sorted({target.label for target in self.targets})
+
+
+def open_setting(args: argparse.Namespace) -> Setting:
+    """Load the model and the dataset that the options name; one crop for each detection.
+
+    Crops that are turned would show the corners of composed images, which are empty.
+
+    :raises SpecError: when the model is of the paper preset.
+    :raises DatasetError: when the dataset has no target that the model knows.
+    :raises MrcnetError: when model, meshes or dataset cannot be used.
+    """
+    from ..errors import DatasetError
+    from ..evaluation.known_view import photographed
+    from ..evaluation.ladder import Judge
+    from ..objects import load_bop_objects
+
+    boxes, dataset = box_spec(args), open_dataset(args)
+    dataset.frames[0].target_ground_truth()  # nothing can be measured without it
+    estimator = _load(args)
+    labels = {item.object_id: label for label, item in estimator.objects.items()}
+    targets = photographed(dataset.frames[:args.limit], labels, boxes)
+    if not targets:
+        raise DatasetError(f'{dataset.split_path}: has no visible target among the objects of '
+                           f'the model: {sorted(estimator.objects)}')
+    known = load_bop_objects(dataset.models_dir, set(dataset.object_ids) & set(labels))
+    objects = {labels[i]: item for i, item in known.items()}
+    return Setting(estimator, dataset, objects, targets, Judge(objects, estimator.spec.crop))
+
+
+def _load(args: argparse.Namespace) -> PoseEstimator:
+    from ..errors import SpecError
+    from ..inference.estimator import PoseEstimator
+    from ..inference.paper_model import has_paper_preset
+
+    if has_paper_preset(args.model):
+        raise SpecError(f'model {args.model} is of the paper preset; this measures models of the '
+                        'default preset, give one of those')
+    return PoseEstimator.load(args.model, args.meshes, **runtime_options(args), say=say, crops=1)
+
+
+def source(args: argparse.Namespace, setting: Setting) -> dict[str, Any]:
+    """Return what figures were measured with, for the head of a JSON file."""
+    return {
+        'command': args.command_line, 'dataset': setting.dataset.name,
+        'split': setting.dataset.split, 'targets': len(setting.targets),
+        'images_without_file': setting.dataset.images_without_file,
+        'boxes': {'kind': args.boxes, 'jitter': args.box_jitter}, 'seed': args.seed, 'crops': 1,
+        'model': provenance.model_identity(args.model),
+        'backend': provenance.runtime(setting.estimator), 'threads': args.threads,
+        'machine': provenance.machine(), 'versions': provenance.versions()}

@@ -1,0 +1,110 @@
+"""Errors of poses free of where the object was, so that they can be carried over to other poses.
+
+An error is seen along the viewing ray through the object's true origin: a rotation, an offset
+across the ray in diameters, and a ratio of distances. Carried over to another view of the same
+object, it is the same mistake made there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..geometry.se3 import Array, make_transform, rotation_angle, rotation_to_axis
+from ..objects import ObjectModel
+from .pose_errors import mspd
+from .recall import MSPD_REFERENCE_WIDTH_PX, MSPD_THRESHOLDS, MSSD_THRESHOLDS
+from .scores import ScoredObject, is_near
+
+
+@dataclass(frozen=True, eq=False)
+class PoseError:
+    """How an estimate differs from the nearest symmetric equivalent of the truth.
+
+    :param R: (3, 3) that turns the true rotation into the estimated one, in a frame whose z axis
+        is the ray to the true origin.
+    :param lateral: (2,) offset of the estimated ray at the true distance, in diameters.
+    :param log_distance: logarithm of estimated over true distance.
+    """
+
+    R: Array
+    lateral: Array
+    log_distance: float
+
+    @property
+    def rotation_deg(self) -> float:
+        """Angle of the rotation."""
+        return float(np.degrees(rotation_angle(self.R)))
+
+    @property
+    def depth_percent(self) -> float:
+        """How much too near or too far, without a sign."""
+        return float(100 * abs(np.expm1(self.log_distance)))
+
+
+def pose_error(T_est: Array, T_true: Array, item: ScoredObject) -> PoseError | None:
+    """Return the error of an estimate; None when it lies behind the camera.
+
+    :param T_est: (4, 4) T_camera_object [m].
+    :param T_true: (4, 4) likewise.
+    """
+    T_near = item.closest(T_est, T_true)
+    R_ray = rotation_to_axis(T_near[:3, 3])
+    distance_m = float(np.linalg.norm(T_near[:3, 3]))
+    x, y, z = R_ray @ T_est[:3, 3]
+    if z <= 0:
+        return None
+    lateral = np.array([x, y]) / z * distance_m / item.model.diameter_m
+    R = R_ray @ T_est[:3, :3] @ T_near[:3, :3].T @ R_ray.T
+    return PoseError(R, lateral, float(np.log(z / distance_m)))
+
+
+def carried(error: PoseError, T_true: Array, diameter_m: float) -> Array:
+    """Return the estimate that makes an error at another pose, (4, 4) [m].
+
+    :param T_true: (4, 4) T_camera_object [m].
+    """
+    R_ray = rotation_to_axis(T_true[:3, 3])
+    distance_m = float(np.linalg.norm(T_true[:3, 3]))
+    z = distance_m * np.exp(error.log_distance)
+    xy = error.lateral * diameter_m / distance_m * z
+    return make_transform(R_ray.T @ error.R @ R_ray @ T_true[:3, :3],
+                          R_ray.T @ np.array([*xy, z]))
+
+
+@dataclass(frozen=True)
+class Worth:
+    """What an estimate would count in a dataset.
+
+    :param mssd_met: share of the MSSD thresholds that it meets.
+    :param mspd_met: share of the MSPD thresholds that it meets.
+    :param near: whether it is near enough to the truth for most grippers.
+    """
+
+    mssd_met: float
+    mspd_met: float
+    near: bool
+
+    @property
+    def mean(self) -> float:
+        """Mean of both, whose mean over all targets is the AR."""
+        return (self.mssd_met + self.mspd_met) / 2
+
+
+MISSED = Worth(0.0, 0.0, False)
+
+
+def worth(T_est: Array, T_true: Array, item: ScoredObject, K: Array, width_px: int) -> Worth:
+    """Score one estimate of the only instance of an object, as BOP does.
+
+    :param K: (3, 3) of the image [px].
+    :param width_px: of the image.
+    """
+    model: ObjectModel = item.model
+    surface = item.mssd(T_est, T_true) / model.diameter_m
+    projected = mspd(T_est, T_true, K, item.vertices, model.symmetries)
+    scaled_px = projected * MSPD_REFERENCE_WIDTH_PX / width_px
+    return Worth(float(np.mean(surface < MSSD_THRESHOLDS)),
+                 float(np.mean(scaled_px < MSPD_THRESHOLDS)),
+                 is_near(item.difference(T_est, T_true), model.diameter_m))

@@ -1,0 +1,178 @@
+"""The ladder: one network on images ever more like photographs, all in the dataset's own AR.
+
+Synthetic images show objects at other poses than the photographs do, and errors of other poses
+cannot be compared in MSSD and MSPD. So each target of the dataset is given errors that the network
+makes on synthetic images of the same object that hide about as much of it, carried over to the
+target's pose and scored there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..geometry.crop import crop_camera
+from ..geometry.se3 import Array
+from ..objects import ObjectModel
+from ..specs import CropSpec
+from .carried_errors import MISSED, PoseError, Worth, carried, pose_error, worth
+from .known_view import KnownView
+from .runner import Estimator
+from .scores import ScoredObject
+
+# Errors that each target is given. Their mean is steadier than one; 8 of 200 samples an object
+# are still about as visible as the target.
+DRAWN = 8
+WELL_VISIBLE = 0.8
+SEED = 6
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What a network said to a view.
+
+    :param error: None when it gave no pose.
+    :param lateral_px: offset across the ray in pixels of the network's crop.
+    """
+
+    label: str
+    visible_fraction: float
+    error: PoseError | None
+    lateral_px: float = 0.0
+
+
+class Judge:
+    """Compares answers with the truth, and scores them at the targets of a dataset.
+
+    :param objects: by label, with the meshes that the dataset is scored with.
+    :param spec: of the network's crops.
+    """
+
+    def __init__(self, objects: Mapping[str, ObjectModel], spec: CropSpec) -> None:
+        """Read no mesh yet."""
+        self.items = {label: ScoredObject(model) for label, model in objects.items()}
+        self.spec = spec
+
+    def answer(self, view: KnownView, T_est: Array | None) -> Answer:
+        """Return the error of an answer.
+
+        :param T_est: (4, 4) T_camera_object [m], None when there is none.
+        """
+        item = self.items[view.label]
+        error = None if T_est is None else pose_error(T_est, view.T_camera_object, item)
+        if error is None:
+            return Answer(view.label, view.visible_fraction, None)
+        lateral_px = float(np.linalg.norm(error.lateral)) * self.diameter_px(view)
+        return Answer(view.label, view.visible_fraction, error, lateral_px)
+
+    def diameter_px(self, view: KnownView) -> float:
+        """Return how large an object is in the network's crop, which looks straight at it."""
+        crop = crop_camera(view.camera, view.box_xyxy, self.spec)
+        distance_m = float(np.linalg.norm(view.T_camera_object[:3, 3]))
+        return crop.focal_px * self.items[view.label].model.diameter_m / distance_m
+
+    def worth(self, answer: Answer, target: KnownView) -> Worth:
+        """Score an answer as if it had been given to a target."""
+        if answer.error is None:
+            return MISSED
+        item = self.items[target.label]
+        T = carried(answer.error, target.T_camera_object, item.model.diameter_m)
+        return worth(T, target.T_camera_object, item, target.camera.K, target.camera.width)
+
+
+def answers_of(views: Iterable[KnownView], estimator: Estimator, judge: Judge) -> list[Answer]:
+    """Ask an estimator about each view alone."""
+    return [judge.answer(view, view.answer(estimator)) for view in views]
+
+
+def matching(answers: Sequence[Answer], targets: Sequence[KnownView]) -> list[list[Answer]]:
+    """Return for each target answers to the same object, about as visible; equal ones by lot.
+
+    :raises KeyError: when an object of a target was not asked about.
+    """
+    rng = np.random.default_rng(SEED)
+    by_label: dict[str, list[Answer]] = {}
+    for answer in answers:
+        by_label.setdefault(answer.label, []).append(answer)
+    found = []
+    for target in targets:
+        own = by_label[target.label]
+        apart = np.abs([a.visible_fraction - target.visible_fraction for a in own])
+        order = np.lexsort((rng.random(len(own)), apart))[:DRAWN]
+        found.append([own[i] for i in order])
+    return found
+
+
+def rung(answers: Sequence[Sequence[Answer]], targets: Sequence[KnownView],
+         judge: Judge) -> dict[str, Any]:
+    """Return the figures of one row: of all targets, and of those that are well visible.
+
+    :param answers: for each target one or more, which count equally.
+    """
+    worths = [[judge.worth(answer, target) for answer in given]
+              for given, target in zip(answers, targets, strict=True)]
+    seen = [i for i, t in enumerate(targets) if t.visible_fraction > WELL_VISIBLE]
+    return {'all': _figures(answers, worths),
+            'visible': _figures([answers[i] for i in seen], [worths[i] for i in seen])}
+
+
+def _figures(answers: Sequence[Sequence[Answer]],
+             worths: Sequence[Sequence[Worth]]) -> dict[str, Any]:
+    """Return recalls and median errors; None where there is nothing to tell."""
+    found = [a for given in answers for a in given if a.error is not None]
+    errors = [a.error for a in found if a.error is not None]
+    shares = [[np.mean([w.mssd_met for w in given]), np.mean([w.mspd_met for w in given]),
+               np.mean([w.near for w in given])] for given in worths]
+    mssd, mspd, near = np.mean(shares, axis=0) if shares else (None, None, None)
+    return {
+        'targets': len(worths),
+        'ar_mssd': _number(mssd), 'ar_mspd': _number(mspd),
+        'ar_mean': None if mssd is None else float(mssd + mspd) / 2, 'near': _number(near),
+        'rotation_deg': _median([e.rotation_deg for e in errors]),
+        'depth_percent': _median([e.depth_percent for e in errors]),
+        'xy_px': _median([a.lateral_px for a in found]),
+        'missed': sum(a.error is None for given in answers for a in given),
+    }
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None else float(value)
+
+
+def _median(values: Sequence[float]) -> float | None:
+    return float(np.median(values)) if values else None
+
+
+_COLUMNS = (
+    # heading, part, key, width, format
+    ('AR_MSSD', 'all', 'ar_mssd', 9, '.3f'), ('AR_MSPD', 'all', 'ar_mspd', 9, '.3f'),
+    ('AR', 'all', 'ar_mean', 7, '.3f'), ('near', 'all', 'near', 7, '.1%'),
+    ('| AR', 'visible', 'ar_mean', 8, '.3f'), ('near', 'visible', 'near', 7, '.1%'),
+    ('rot [deg]', 'visible', 'rotation_deg', 11, '.2f'),
+    ('depth [%]', 'visible', 'depth_percent', 11, '.2f'),
+    ('xy [px]', 'visible', 'xy_px', 9, '.2f'),
+)
+
+
+def table(rows: Mapping[str, Mapping[str, Any]], title: str) -> str:
+    """Return rows of :func:`rung` as a table, those of visible targets on the right.
+
+    :param rows: by name.
+    :param title: of the column of names.
+    """
+    width = max(map(len, [title, *rows]))
+    heading = title.ljust(width) + ''.join(h.rjust(w) for h, _, _, w, _ in _COLUMNS)
+    lines = [heading, '-' * len(heading)]
+    for name, figures in rows.items():
+        cells = ['-' if figures[part][key] is None else format(figures[part][key], style)
+                 for _, part, key, _, style in _COLUMNS]
+        lines.append(name.ljust(width) + ''.join(
+            cell.rjust(w) for cell, (_, _, _, w, _) in zip(cells, _COLUMNS, strict=True)))
+    first = next(iter(rows.values()))
+    return '\n'.join([*lines, (
+        f'{first["all"]["targets"]} targets; right of the bar the '
+        f'{first["visible"]["targets"]} that are visible by more than {WELL_VISIBLE:.0%}; errors '
+        'are medians, xy in pixels of the crop; near: within 0.1 diameters and 15 degrees')])

@@ -1,0 +1,127 @@
+"""The response test: what a refining stage answers to known starts, and from the true pose.
+
+A stage that aligns ends nearer to the truth the nearer it starts, and stays at the true pose. A
+stage that estimates anew ends at the same distance from wherever it starts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from ..geometry.se3 import Array, exp_so3
+from .carried_errors import PoseError, carried
+from .known_view import KnownView
+from .ladder import WELL_VISIBLE, Answer, Judge, matching, rung
+
+TURNS_DEG = (5.0, 10.0, 15.0, 25.0)
+SHIFT_PX = 3.0
+LARGER = 1.1
+SEED = 7
+OWN = "the model's answer"
+
+
+class Refiner(Protocol):
+    """A stage that makes a pose better: stage 2, or one that comes after it."""
+
+    def refine(self, view: KnownView, starts: Sequence[Array]) -> Sequence[Array]:
+        """Return where each start ends, (4, 4) T_camera_object [m]."""
+
+
+@dataclass(frozen=True, eq=False)
+class Response:
+    """Where one start was, and where it ended."""
+
+    start: Answer
+    end: Answer
+
+
+def known_errors(diameter_px: float, rng: np.random.Generator) -> dict[str, PoseError]:
+    """Return errors to start with by name, in random directions.
+
+    :param diameter_px: of the object in the network's crop.
+    """
+    none = PoseError(np.eye(3), np.zeros(2), 0.0)
+    errors = {'true pose': none}
+    for turn_deg in TURNS_DEG:
+        axis = rng.standard_normal(3)
+        R = exp_so3(np.radians(turn_deg) * axis / np.linalg.norm(axis))
+        errors[f'{turn_deg:g} degrees off'] = PoseError(R, none.lateral, 0.0)
+    angle = rng.uniform(-np.pi, np.pi)
+    shift = SHIFT_PX / diameter_px * np.array([np.cos(angle), np.sin(angle)])
+    errors[f'{SHIFT_PX:g} px off'] = PoseError(none.R, shift, 0.0)
+    size = np.log(LARGER) * rng.choice([-1.0, 1.0])
+    errors[f'{LARGER - 1:.0%} of size off'] = PoseError(none.R, none.lateral, float(size))
+    return errors
+
+
+def respond(views: Iterable[KnownView], refiner: Refiner, judge: Judge,
+            answer: Callable[[KnownView], Array | None]) -> dict[str, list[Response]]:
+    """Let a stage start at each of the known errors, and at the model's answer.
+
+    :param answer: the pose that the model gives, None when it gives none.
+    :return: by the name of the start, in the order of the views.
+    """
+    rng = np.random.default_rng(SEED)
+    responses: dict[str, list[Response]] = {}
+    for view in views:
+        diameter_m = judge.items[view.label].model.diameter_m
+        starts = {name: carried(error, view.T_camera_object, diameter_m)
+                  for name, error in known_errors(judge.diameter_px(view), rng).items()}
+        names = [*starts, OWN]
+        own = answer(view)
+        if own is not None:
+            starts[OWN] = own
+        ends = dict(zip(starts, refiner.refine(view, list(starts.values())), strict=True))
+        for name in names:
+            responses.setdefault(name, []).append(Response(
+                judge.answer(view, starts.get(name)), judge.answer(view, ends.get(name))))
+    return responses
+
+
+def figures(responses: Mapping[str, Sequence[Response]], targets: Sequence[KnownView],
+            judge: Judge, *, photographs: bool) -> dict[str, Any]:
+    """Return recalls and errors of each start, where it was and where it ended.
+
+    :param responses: of :func:`respond`.
+    :param photographs: whether they are of the targets themselves, in their order; answers to
+        other views are matched with the targets as in the ladder.
+    """
+    rows: dict[str, Any] = {}
+    for name, own in responses.items():
+        parts = {'start': [r.start for r in own], 'end': [r.end for r in own]}
+        rows[name] = {
+            part: rung([[a] for a in answers] if photographs else matching(answers, targets),
+                       targets, judge)
+            for part, answers in parts.items()}
+    return rows
+
+
+_COLUMNS = (
+    # heading, key, width, format
+    ('AR', 'ar_mean', 9, '.3f'), ('rot [deg]', 'rotation_deg', 11, '.2f'),
+    ('depth [%]', 'depth_percent', 11, '.2f'), ('xy [px]', 'xy_px', 9, '.2f'))
+
+
+def table(rows: Mapping[str, Any], title: str) -> str:
+    """Return the figures of well visible targets: the start on the left, the end on the right.
+
+    :param rows: of :func:`figures`.
+    :param title: of the column of names.
+    """
+    width = max(map(len, [title, *rows]))
+    half = ''.join(heading.rjust(w) for heading, _, w, _ in _COLUMNS)
+    lines = [' ' * width + ' start'.ljust(len(half), '.') + '  | end'.ljust(len(half) + 3, '.'),
+             title.ljust(width) + half + '  |' + half]
+    lines.append('-' * len(lines[1]))
+    for name, row in rows.items():
+        cells = [''.join('-'.rjust(w) if row[part]['visible'][key] is None
+                         else format(row[part]['visible'][key], style).rjust(w)
+                         for _, key, w, style in _COLUMNS) for part in ('start', 'end')]
+        lines.append(name.ljust(width) + '  |'.join(cells))
+    count = next(iter(rows.values()))['end']['visible']['targets']
+    return '\n'.join([*lines, f'{count} targets visible by more than {WELL_VISIBLE:.0%}; errors '
+                              'are medians, xy in pixels of the crop'])

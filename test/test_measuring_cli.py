@@ -1,0 +1,234 @@
+"""The measuring tools as commands, on a tiny model and a small dataset of its objects."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip('torch', reason='needs the train extra')
+
+import measured_model
+from tiny_model import TinyModel
+
+from mrcnet_ros.cli import main as mrcnet
+from mrcnet_ros.evaluation import response, swap
+from mrcnet_ros.evaluation.bop import BopDataset
+from mrcnet_ros.evaluation.boxes import BoxSpec
+from mrcnet_ros.evaluation.known_view import KnownView, photographed
+from mrcnet_ros.evaluation.stage2 import Stage2
+from mrcnet_ros.inference.estimator import PoseEstimator
+
+RUNGS = ['clean renders', '+ occluders, clutter', '+ changed colours and light', 'photographs']
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory: pytest.TempPathFactory, tiny_model: TinyModel) -> Path:
+    """Write a configuration and a dataset of the objects of the tiny model."""
+    folder = tmp_path_factory.mktemp('measured')
+    measured_model.write_dataset(folder, tiny_model)
+    measured_model.write_config(folder / 'train.yaml', tiny_model.config)
+    return folder
+
+
+@pytest.fixture(scope='module')
+def estimator(tiny_model: TinyModel) -> PoseEstimator:
+    return PoseEstimator.load(tiny_model.path, tiny_model.meshes, store_root=tiny_model.store,
+                              backend='onnxruntime', threads=1, crops=1)
+
+
+@pytest.fixture(scope='module')
+def views(folder: Path, estimator: PoseEstimator) -> list[KnownView]:
+    labels = {item.object_id: label for label, item in estimator.objects.items()}
+    return photographed(BopDataset(folder, measured_model.DATASET).frames, labels, BoxSpec())
+
+
+def run(folder: Path, model: TinyModel, task: str, *extra: str) -> tuple[int, dict[str, Any]]:
+    """Run a task and return its exit code and its figures."""
+    code = mrcnet.main([
+        'evaluate', task, '--bop-dir', str(folder), '--dataset', measured_model.DATASET,
+        '--model', str(model.path), '--meshes', str(model.meshes), '--threads', '1',
+        '--json', str(folder / f'{task}.json'), *extra])
+    file = folder / f'{task}.json'
+    return code, json.loads(file.read_text()) if file.exists() else {}
+
+
+def composed(folder: Path) -> list[str]:
+    return ['--config', str(folder / 'train.yaml'), '--views', '4', '--samples', '5']
+
+
+def test_the_ladder_has_a_row_for_each_kind_of_image(
+        folder: Path, tiny_model: TinyModel, capsys: pytest.CaptureFixture[str]) -> None:
+    """Rows tell recalls and errors, and the file tells what they were measured with."""
+    code, figures = run(folder, tiny_model, 'ladder', *composed(folder))
+    assert code == 0 and list(figures['rows']) == RUNGS
+    targets = {row['all']['targets'] for row in figures['rows'].values()}
+    assert targets == {figures['targets']} and figures['targets'] > 0
+    for row in figures['rows'].values():
+        assert 0 <= row['all']['ar_mean'] <= 1 and row['all']['rotation_deg'] > 0
+    assert figures['config']['seed'] != 0 and len(figures['model']['sha256_of_model_json']) == 64
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in RUNGS)
+
+
+def test_the_row_of_photographs_is_what_evaluate_bop_scores(
+        folder: Path, tiny_model: TinyModel) -> None:
+    """One crop, the same boxes, each object once in an image: the same recall."""
+    _, figures = run(folder, tiny_model, 'ladder', *composed(folder))
+    code, scored = run(folder, tiny_model, 'bop', '--crops', '1',
+                       '--csv', str(folder / 'out.csv'))
+    assert code == 0
+    row = figures['rows']['photographs']['all']
+    assert row['targets'] == scored['overall']['targets'] == 4
+    for key in ('ar_mssd', 'ar_mspd', 'near'):
+        assert row[key] == pytest.approx(scored['overall'][key])
+
+
+def test_a_configuration_without_an_object_of_the_dataset_is_refused(
+        folder: Path, tiny_model: TinyModel, capsys: pytest.CaptureFixture[str]) -> None:
+    """The object is named, and what the configuration has instead."""
+    listed = tiny_model.config.models.read_text().replace('label: box', 'label: crate')
+    other = tiny_model.config.models.with_name('other.yaml')
+    other.write_text(listed)
+    measured_model.write_config(folder / 'other.yaml', tiny_model.config, models=str(other))
+    code, _ = run(folder, tiny_model, 'ladder', '--config', str(folder / 'other.yaml'))
+    said = capsys.readouterr().err
+    assert code == 2 and "['box']" in said and "['blob', 'crate']" in said
+
+
+def test_stage_two_started_as_the_estimator_starts_it_answers_the_same(
+        estimator: PoseEstimator, views: list[KnownView]) -> None:
+    """A start at stage 1's pose with an exact template ends where the exact estimator ends."""
+    from mrcnet_ros.inference.exact_templates import ExactPoseEstimator
+    from mrcnet_ros.rendering.template_store import TemplateStore
+
+    exact = ExactPoseEstimator(estimator.model, estimator.backend, TemplateStore(), crops=1)
+    coarse = PoseEstimator(estimator.model, estimator.backend, TemplateStore(), crops=1,
+                           stage1_only=True)
+    with Stage2(estimator) as stage:
+        for view in views:
+            start, wanted = view.answer(coarse), view.answer(exact)
+            assert start is not None and wanted is not None
+            ends = stage.refine(view, [start, view.T_camera_object])
+            np.testing.assert_allclose(ends[0], wanted, atol=2e-4)
+            assert not np.allclose(ends[1], wanted, atol=2e-4)
+    exact.close()
+
+
+class Halves:
+    """A stage that halves every error along the straight way."""
+
+    def refine(self, view: KnownView, starts: list[np.ndarray]) -> list[np.ndarray]:
+        from scipy.spatial.transform import Rotation
+
+        ends = []
+        for start in starts:
+            end, R_true = start.copy(), view.T_camera_object[:3, :3]
+            turn = Rotation.from_matrix(R_true.T @ start[:3, :3]).as_rotvec() / 2
+            end[:3, :3] = R_true @ Rotation.from_rotvec(turn).as_matrix()
+            end[:3, 3] = (start[:3, 3] + view.T_camera_object[:3, 3]) / 2
+            ends.append(end)
+        return ends
+
+
+def test_the_response_test_measures_any_stage(
+        folder: Path, estimator: PoseEstimator, views: list[KnownView]) -> None:
+    """Starts are as far off as they say; a stage that halves errors is seen to halve them."""
+    from mrcnet_ros.evaluation.ladder import Judge
+    from mrcnet_ros.objects import load_bop_objects
+
+    dataset = BopDataset(folder, measured_model.DATASET)
+    known = load_bop_objects(dataset.models_dir)
+    judge = Judge({label: known[item.object_id] for label, item in estimator.objects.items()},
+                  estimator.spec.crop)
+    found = response.respond(views, Halves(), judge, lambda view: None)
+    rows = response.figures(found, views, judge, photographs=True)
+    for turn in (5, 10, 15, 25):
+        row = rows[f'{turn} degrees off']
+        assert row['start']['all']['rotation_deg'] == pytest.approx(turn)
+        assert row['end']['all']['rotation_deg'] == pytest.approx(turn / 2)
+    assert rows['3 px off']['start']['all']['xy_px'] == pytest.approx(3)
+    assert rows['3 px off']['end']['all']['xy_px'] == pytest.approx(1.5, rel=0.01)
+    size = rows['10% of size off']
+    assert 9 < size['start']['all']['depth_percent'] < 10.1
+    assert size['end']['all']['depth_percent'] == pytest.approx(
+        size['start']['all']['depth_percent'] / 2, rel=0.01)
+    assert rows['true pose']['end']['all']['ar_mean'] == 1.0
+    assert rows[response.OWN]['end']['all']['missed'] == len(views)
+
+
+def test_response_prints_a_table_for_each_kind_of_image(
+        folder: Path, tiny_model: TinyModel, capsys: pytest.CaptureFixture[str]) -> None:
+    """Photographs alone without a configuration, training images too with one."""
+    code, figures = run(folder, tiny_model, 'response')
+    assert code == 0 and list(figures['starts']) == ['photographs']
+    code, figures = run(folder, tiny_model, 'response', *composed(folder))
+    assert code == 0 and list(figures['starts']) == ['photographs', 'training images']
+    for rows in figures['starts'].values():
+        assert rows['true pose']['start']['all']['ar_mean'] == 1.0
+        assert rows['25 degrees off']['start']['all']['rotation_deg'] == pytest.approx(25)
+    assert 'true pose' in capsys.readouterr().out
+
+
+def test_swapped_objects_are_where_the_photographed_ones_were(
+        estimator: PoseEstimator, views: list[KnownView]) -> None:
+    """Each image changes only what it says: the object, what is around it, or both."""
+    with swap.Swapper(estimator.objects) as swapper:
+        for view in views[:2]:
+            found = swapper.views(view)
+            assert list(found) == list(swap.WAYS)
+            pasted = (found[swap.PASTED].image != view.image).any(2)
+            cut = (found[swap.CUT_OUT].image != view.image).any(2)
+            both = found[swap.RENDERED].image
+            inside = pasted & ~cut
+            assert inside.sum() > 20 and cut.sum() > inside.sum()
+            np.testing.assert_array_equal(both[inside], found[swap.PASTED].image[inside])
+            np.testing.assert_array_equal(both[~pasted], found[swap.CUT_OUT].image[~pasted])
+            rows, columns = np.nonzero(pasted)
+            x1, y1, x2, y2 = view.box_xyxy
+            assert x1 - 2 <= columns.min() and columns.max() <= x2 + 2
+            assert y1 - 2 <= rows.min() and rows.max() <= y2 + 2
+
+
+def test_a_smooth_background_has_nothing_of_the_object() -> None:
+    """A white object in front of a grey wall leaves the grey wall."""
+    image = np.full((60, 80, 3), 100, np.float32)
+    mask = np.zeros((60, 80), bool)
+    mask[20:40, 30:50] = True
+    image[mask] = 255
+    smooth = swap.smooth_background(image, mask, np.array([30.0, 20, 50, 40]))
+    np.testing.assert_allclose(smooth, 100, atol=0.01)
+
+
+def test_swap_prints_a_row_for_each_image(
+        folder: Path, tiny_model: TinyModel, capsys: pytest.CaptureFixture[str]) -> None:
+    """Only whole objects count, and a picture shows them."""
+    code, figures = run(folder, tiny_model, 'swap', '--picture', str(folder / 'swap.png'))
+    assert code == 0 and list(figures['rows']) == list(swap.WAYS)
+    wanted = sum(t.visible_fraction > swap.MIN_VISIBLE for t in _targets(folder, tiny_model))
+    assert {row['all']['targets'] for row in figures['rows'].values()} == {wanted}
+    assert (folder / 'swap.png').stat().st_size > 1000
+    assert swap.CUT_OUT in capsys.readouterr().out
+
+
+def _targets(folder: Path, model: TinyModel) -> list[KnownView]:
+    return photographed(BopDataset(folder, measured_model.DATASET).frames, {2: 'a', 7: 'b'},
+                        BoxSpec())
+
+
+def test_without_torch_the_ladder_says_what_to_install(folder: Path,
+                                                       tiny_model: TinyModel) -> None:
+    """Composed images need the train extra; swap and photographs do not."""
+    command = ['evaluate', 'ladder', '--bop-dir', str(folder), '--dataset',
+               measured_model.DATASET, '--model', str(tiny_model.path), '--meshes',
+               str(tiny_model.meshes), '--json', str(folder / 'none.json'), *composed(folder)]
+    script = ("import sys; sys.modules['torch'] = None\n"
+              f'from mrcnet_ros.cli.main import main; sys.exit(main({command!r}))')
+    result = subprocess.run([sys.executable, '-c', script], capture_output=True, text=True,
+                            check=False)
+    assert result.returncode == 2 and "extra 'train'" in result.stderr
