@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -15,6 +16,7 @@ from ..geometry.camera import Camera
 from ..geometry.se3 import Array
 from ..objects import ObjectModel
 from .backend import Backend
+from .depth_correction import DepthCorrection, check_depth
 from .model_directory import ModelT
 from .poses import Detection, FrameResult, PoseEstimate, Skipped
 
@@ -33,23 +35,35 @@ class BaseEstimator(ABC, Generic[ModelT]):
         self.model, self.backend = model, backend
         self.objects: dict[str, ObjectModel] = {o.label: o for o in model.objects}
         self._index = {o.label: i for i, o in enumerate(model.objects)}
+        self._depth = DepthCorrection(self.objects)
 
     def __call__(self, image_rgb: NDArray[np.uint8], camera: Camera,
-                 detections: Sequence[Detection]) -> list[PoseEstimate]:
+                 detections: Sequence[Detection],
+                 depth_m: NDArray[np.float32] | None = None) -> list[PoseEstimate]:
         """Return the poses alone; see :meth:`estimate`."""
-        return self.estimate(image_rgb, camera, detections).poses
+        return self.estimate(image_rgb, camera, detections, depth_m).poses
 
     def estimate(self, image_rgb: NDArray[np.uint8], camera: Camera,
-                 detections: Sequence[Detection]) -> FrameResult:
+                 detections: Sequence[Detection],
+                 depth_m: NDArray[np.float32] | None = None) -> FrameResult:
         """Estimate the pose of every detection that can be answered.
 
         :param image_rgb: (H, W, 3) uint8 RGB.
         :param camera: of the image.
+        :param depth_m: (H, W) float32 depth registered to the image [m], 0 or not finite where
+            nothing was measured; corrects the poses of objects that it sees.
         :return: poses in the order of the detections, and why others have none.
-        :raises ImageError: when the image has another type or another size than the camera.
+        :raises ImageError: when image or depth has another type or another size than the camera.
         """
         _check_image(image_rgb, camera)
-        return self._estimate(image_rgb, camera, detections)
+        if depth_m is None:
+            return self._estimate(image_rgb, camera, detections)
+        check_depth(depth_m, camera)
+        result = self._estimate(image_rgb, camera, detections)
+        start = time.perf_counter()
+        poses = self._depth.correct(result.poses, depth_m, camera)
+        seconds = {**result.stage_seconds, 'depth': time.perf_counter() - start}
+        return dataclasses.replace(result, poses=poses, stage_seconds=seconds)
 
     @abstractmethod
     def _estimate(self, image: NDArray[np.uint8], camera: Camera,

@@ -160,8 +160,8 @@ def _visible(surface: Surface, T: Array) -> NDArray[np.int64]:
     _, cell_index = np.unique(cell[:, 0] * 100003 + cell[:, 1], return_inverse=True)
     nearest = np.full(cell_index.max() + 1, np.inf)
     np.minimum.at(nearest, cell_index, points[:, 2])
-    seen = points[:, 2] - nearest[cell_index] < HIDDEN_BEHIND * surface.diameter_m
-    return np.asarray(facing_rows[seen])
+    behind_m = np.asarray(points[:, 2] - nearest[cell_index])
+    return np.asarray(facing_rows[behind_m < HIDDEN_BEHIND * surface.diameter_m])
 
 
 def _moved(surface: Surface, T: Array, rows: NDArray[np.int64] | slice = slice(None)
@@ -173,10 +173,10 @@ def _moved(surface: Surface, T: Array, rows: NDArray[np.int64] | slice = slice(N
 def _measured(points: Array, depth_m: NDArray[np.float32], camera: Camera) -> Array:
     """Return the depth measured where points are seen, (N,) [m], nan where there is none."""
     uv = np.rint(camera.project(points))
-    inside = ((uv >= 0) & (uv < [camera.width, camera.height])).all(axis=1)
-    u, v = np.where(inside[:, None], uv, 0).astype(np.int64).T
+    inside = np.all((uv >= 0) & (uv < [camera.width, camera.height]), axis=1).reshape(-1, 1)
+    u, v = np.where(inside, uv, 0).astype(np.int64).T
     found = depth_m[v, u].astype(np.float64)
-    return np.asarray(np.where(inside & np.isfinite(found) & (found > 0), found, np.nan))
+    return np.asarray(np.where(inside[:, 0] & np.isfinite(found) & (found > 0), found, np.nan))
 
 
 def _at_measured_distance(surface: Surface, T: Array, depth_m: NDArray[np.float32],

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from ..geometry.se3 import Array
+from .depth_alignment import DepthFit
 from .uncertainty import PoseSpread
 
 SkipReason = Literal['unknown_label', 'low_score', 'box_outside', 'non_finite']
@@ -42,6 +43,7 @@ class PoseEstimate:
         vector about the camera's axes [rad] that turns the estimate into the truth; None where
         the model has no law for it.
     :param spread: what the covariance comes from; only where it was asked for.
+    :param depth: how the pose agrees with the depth image; None without one.
     """
 
     label: str
@@ -54,6 +56,7 @@ class PoseEstimate:
     bin_index: int = -1
     covariance: Array | None = None
     spread: PoseSpread | None = None
+    depth: DepthFit | None = None
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ class Skipped:
 class FrameResult:
     """All answers for one image.
 
-    :param stage_seconds: time by stage: crop, stage1, template, stage2, decode.
+    :param stage_seconds: time by stage: crop, stage1, template, stage2, decode, depth.
     :param cache_hits: templates whose features were in memory.
     :param cache_misses: templates whose features had to be computed.
     """
