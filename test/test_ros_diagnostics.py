@@ -121,6 +121,14 @@ def test_the_graph_tells_why_an_input_is_silent(publishers, words):
     assert all(word in text for word in words), text
 
 
+@pytest.mark.parametrize(('name', 'came'), [('camera_info', False), ('image', True)])
+def test_only_images_that_never_came_are_said_to_be_too_large(name, came):
+    """A small message, or an image after others, stays away because nobody publishes it."""
+    text = why_silent(name, Expected('/cam', Image, RELIABLE), [_publisher(qos=RELIABLE)],
+                      came=came)
+    assert 'ros2 topic hz' in text and 'fastdds' not in text
+
+
 def test_stamps_far_from_the_clock_are_told():
     """In either direction."""
     now = [0.0]

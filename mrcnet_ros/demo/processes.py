@@ -12,10 +12,9 @@ from pathlib import Path
 from types import TracebackType
 
 from ..errors import MrcnetError
+from ..ros.shared_memory import PROFILE_VARIABLES
 from .assets import shared_file
 
-# Fast DDS 2 of Jazzy only knows the first, Fast DDS 3 prefers the second.
-PROFILE_VARIABLES = ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE')
 STOP_TIMEOUT_S = 60.0  # of a machine that has other things to do
 LOG_TAIL_LINES = 25
 

@@ -12,6 +12,7 @@ from rclpy.qos import QoSCompatibility, QoSProfile, qos_check_compatible
 
 from .diagnostics import Level, Problem, type_name
 from .messages import stamp_ns
+from .shared_memory import lost_images_hint
 
 _STAMPS = 100
 
@@ -110,7 +111,8 @@ class InputWatch:
             silent_s = now - (self._since_s if seen.last_s is None else seen.last_s)
             expected = self._expected[name]
             if silent_s > timeout_s:
-                cause = why_silent(name, expected, publishers(expected.topic), seen.refused)
+                cause = why_silent(name, expected, publishers(expected.topic), seen.refused,
+                                   came=seen.last_s is not None)
                 when = 'never came' if seen.last_s is None else f'stopped {silent_s:.0f} s ago'
                 found.append(Problem(Level.ERROR, f'{name} {when}: {cause}'))
             elif seen.last_s is None:
@@ -159,12 +161,14 @@ class InputWatch:
 
 
 def why_silent(
-    name: str, expected: Expected, publishers: Sequence[Any], refused: str = '',
+    name: str, expected: Expected, publishers: Sequence[Any], refused: str = '', *,
+    came: bool = False,
 ) -> str:
     """Return why no message of an input comes, and what to do.
 
     :param publishers: rclpy's TopicEndpointInfo of the topic's publishers.
     :param refused: QoS policy because of which a publisher was refused.
+    :param came: whether there were messages before.
     """
     topic, wanted = expected.topic, type_name(expected.message_type)
     if not publishers:
@@ -180,8 +184,10 @@ def why_silent(
         return (f'the publisher of {topic}, {fitting[0].node_name}, offers another QoS '
                 f'({policy}); set input_reliability to best_effort, or make the publisher '
                 'reliable')
-    return (f'{fitting[0].node_name} has a publisher on {topic} but nothing arrives; large '
-            'best-effort images need config/fastdds.xml or input_reliability reliable')
+    silence = f'{fitting[0].node_name} has a publisher on {topic} but nothing arrives'
+    if name != 'image' or came:
+        return f'{silence}; see with ros2 topic hz whether it publishes'
+    return f'{silence}; {lost_images_hint()}'
 
 
 def _nearest(stamp: int, stamps: Iterable[int]) -> int:

@@ -1,0 +1,62 @@
+"""Whether images find room between processes, and what to do when they do not."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+SHARED_MEMORY = Path('/dev/shm')
+# Fast DDS 3 prefers the second, Fast DDS 2 of Jazzy only knows the first.
+PROFILE_VARIABLES = ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE')
+_ADVICE = 'set input_reliability to reliable, if the camera is reliable too'
+
+
+def lost_images_hint(
+    variables: Mapping[str, str] = os.environ, folder: Path = SHARED_MEMORY,
+    middleware: str = '',
+) -> str:
+    """Return what to do when a camera publishes large images and none arrives.
+
+    :param variables: environment of the process.
+    :param folder: where the kernel keeps shared memory.
+    :param middleware: name of ROS's implementation of it; '' for the one in use.
+    """
+    from rclpy.utilities import get_rmw_implementation_identifier
+
+    middleware = middleware or get_rmw_implementation_identifier()
+    if 'fastrtps' not in middleware:
+        return f'{middleware} may lose large best-effort images; {_ADVICE}'
+    profile = next((variables[v] for v in reversed(PROFILE_VARIABLES) if variables.get(v)), '')
+    if not profile:
+        return ('large best-effort images need config/fastdds.xml, in the processes of camera '
+                f'and node ({" or ".join(reversed(PROFILE_VARIABLES))}); this one has no '
+                f'profile. Or {_ADVICE}')
+    segment_mib = _segment_mib(profile)
+    total_mib, free_mib = _room_mib(folder)
+    if free_mib < segment_mib:
+        return (f'{folder} has {total_mib:.0f} MiB, of which {free_mib:.0f} are free, and each '
+                f'process asks for {segment_mib:.0f} (segment_size in {profile}): start the '
+                f'container with --shm-size=256m or --ipc=host, or {_ADVICE}')
+    return (f'the process of the camera needs the profile as well ({profile} here); in another '
+            f'container it needs --ipc=host. Or {_ADVICE}')
+
+
+def _segment_mib(profile: str) -> float:
+    """Return what a profile asks for, 0 when it cannot be told."""
+    try:
+        text = Path(profile).read_text(encoding='utf-8', errors='replace')
+    except OSError:
+        return 0.0
+    return max((int(size) / 2**20 for size in
+                re.findall(r'<segment_size>\s*(\d+)\s*</segment_size>', text)), default=0.0)
+
+
+def _room_mib(folder: Path) -> tuple[float, float]:
+    """Return size and free room of a folder's file system, infinite where there is none."""
+    try:
+        room = os.statvfs(folder)
+    except OSError:
+        return float('inf'), float('inf')
+    return room.f_blocks * room.f_frsize / 2**20, room.f_bavail * room.f_frsize / 2**20
