@@ -203,7 +203,11 @@ def test_auto_tells_its_choice_to_whoever_loads(monkeypatch, tiny_model):
     (RuntimeOptions(precision='bf16'),
      'backend onnxruntime cannot compute in bf16 here; it can in fp32'),
     (RuntimeOptions(device='tpu'), "onnxruntime has no device 'tpu'; there are: cpu, cuda"),
-    (RuntimeOptions(backend='torch', device='cuda'), "on the device cpu, not on 'cuda'"),
+    (RuntimeOptions(backend='torch', device='mps'), "device cpu or cuda, not on 'mps'"),
+    pytest.param(RuntimeOptions(backend='torch', device='cuda'),
+                 'backend torch has no device cuda: PyTorch .* sees no GPU',
+                 marks=pytest.mark.skipif(not cuda_driver.cuda_problem(),
+                                              reason='there is a GPU')),
     pytest.param(RuntimeOptions(backend='openvino', device='NPU.7'),
                  "backend openvino finds no device 'NPU.7'; there are: CPU", marks=openvino),
 ])

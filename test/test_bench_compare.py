@@ -146,6 +146,13 @@ def test_the_command_writes_figures_and_charts(tmp_path, no_rest, capsys):
         assert len(np.unique(np.asarray(picture))) > 10
 
 
+def test_a_device_is_named_behind_the_runtime():
+    """Without a precision every one that the device can compute in is compared."""
+    chosen, _ = bench_backends.contenders(['onnxruntime@cuda', 'onnxruntime:fp32'])
+    assert chosen == [('onnxruntime', 'fp32', 'cuda'), ('onnxruntime', 'fp32', '')]
+    assert [choice.title for choice in chosen] == ['onnxruntime fp32 cuda', 'onnxruntime fp32']
+
+
 def test_real_runtimes_are_compared_with_torch(tiny_model, no_rest):
     """All that are present, with the arithmetic of the graphs and the rate of this machine."""
     pytest.importorskip('torch')
@@ -153,10 +160,10 @@ def test_real_runtimes_are_compared_with_torch(tiny_model, no_rest):
     from mrcnet_ros.inference.estimator import PoseEstimator
 
     chosen, absent = bench_backends.contenders(None)
-    assert ('torch', 'fp32') in chosen and ('onnxruntime', 'fp32') in chosen
-    assert not {name for name, _ in chosen} & set(absent)
+    assert ('torch', 'fp32', '') in chosen and ('onnxruntime', 'fp32', '') in chosen
+    assert not {choice.name for choice in chosen} & set(absent)
     loaded = {}
-    for name, precision in chosen:
+    for name, precision, _ in chosen:
         estimator = PoseEstimator.load(
             tiny_model.path, tiny_model.meshes, store_root=tiny_model.store, threads=1,
             backend=name, precision=precision, allow_unverified=True)

@@ -32,7 +32,7 @@ from mrcnet_ros.export.directory import export_checkpoint
 from mrcnet_ros.network.mrcnet import MrcNet
 from mrcnet_ros.rendering.background_files import read_linear
 from mrcnet_ros.specs import ModelSpec, ViewPrior
-from mrcnet_ros.training import trainer
+from mrcnet_ros.training import targets, trainer
 from mrcnet_ros.training.checkpoint import load_checkpoint, save_checkpoint
 from mrcnet_ros.training.config import TrainConfig, read_config
 from mrcnet_ros.training.exchange import WAIT_S
@@ -40,6 +40,7 @@ from mrcnet_ros.training.identity import check_identity
 from mrcnet_ros.training.job import check_device
 from mrcnet_ros.training.metrics import append_metrics, drop_metrics
 from mrcnet_ros.training.pieces import MIB, write_pieces
+from mrcnet_ros.training.preparation import draw_ahead
 from mrcnet_ros.training.trainer import learning_rate, train
 from mrcnet_ros.training.warm_start import object_parameters, read_start
 
@@ -48,7 +49,7 @@ LOG_EVERY, VALIDATION_SAMPLES = 4, 8
 # a training whose processes are all killed in the middle of step 12, after the checkpoint of 8
 KILLED = f'''
 import os, pickle, signal, sys
-from mrcnet_ros.training import trainer
+from mrcnet_ros.training import targets, trainer
 
 config, stem = pickle.load(open(sys.argv[1], 'rb'))
 trainer.LOG_EVERY, trainer.VALIDATION_SAMPLES = {LOG_EVERY}, {VALIDATION_SAMPLES}
@@ -140,7 +141,7 @@ def test_a_killed_training_goes_on_as_if_nothing_had_happened(whole_run, tmp_pat
 STUCK = '''
 import os, pickle, sys, time
 from pathlib import Path
-from mrcnet_ros.training import trainer
+from mrcnet_ros.training import targets, trainer
 
 def go(self, stop_after):
     Path(sys.argv[2]).with_suffix(f'.{self.exchange.rank}').write_text(str(os.getpid()))
@@ -203,7 +204,7 @@ def fatal(self, seed, index):
 composer.Composer.sample = fatal
 if __name__ == '__main__':
     from mrcnet_ros.errors import MrcnetError
-    from mrcnet_ros.training import trainer
+    from mrcnet_ros.training import targets, trainer
     try:
         trainer.train(*pickle.load(open(sys.argv[1], 'rb')))
     except MrcnetError as error:
@@ -293,18 +294,23 @@ def test_a_gpu_that_is_not_there_is_told(material):
         check_device(dataclasses.replace(material, device=f'cuda:{there}'))
 
 
-def test_the_command_trains_with_changed_fields(own, tmp_path, small_logs, capsys):
-    """Fields come from the options, the stem from a file, and pieces are written."""
-    stem, config = tmp_path / 'stem.pt', tmp_path / 'train.yaml'
-    torch.save(random_stem(), stem)
+def write_whole_config(path: Path, own: TrainConfig) -> None:
+    """Write what the training of ``own`` is made of as a file, but for where it goes."""
     spec = {k: dataclasses.asdict(getattr(SPEC, k)) for k in ('crop', 'bins', 'template')}
     network = {k: list(v) if isinstance(v, tuple) else v
                for k, v in dataclasses.asdict(SPEC.network).items()}
-    config.write_text(yaml.safe_dump({
+    path.write_text(yaml.safe_dump({
         'name': 'tiny', 'output': 'nowhere', 'cache': str(own.cache), 'models': str(own.models),
         'backgrounds': [str(b) for b in own.backgrounds], 'views': own.views, 'steps': 99,
         'patches': own.patches, 'refresh': 8, 'checkpoint': 8, 'distance_m': [0.4, 0.8],
         'processes': 1, 'batch_size': 4, 'spec': {**spec, 'network': network}}))
+
+
+def test_the_command_trains_with_changed_fields(own, tmp_path, small_logs, capsys):
+    """Fields come from the options, the stem from a file, and pieces are written."""
+    stem, config = tmp_path / 'stem.pt', tmp_path / 'train.yaml'
+    torch.save(random_stem(), stem)
+    write_whole_config(config, own)
     assert main(['train', str(config), '--stem', str(stem), '--set', f'output={tmp_path / "run"}',
                  '--set', 'steps=8', '--set', 'chances.occluded=0.5',
                  '--pieces', str(tmp_path / 'pieces')]) == 0
@@ -313,6 +319,54 @@ def test_the_command_trains_with_changed_fields(own, tmp_path, small_logs, capsy
     state = load_checkpoint(tmp_path / 'run' / 'checkpoint.pt', SPEC)
     assert state['step'] == 8
     assert state['config']['chances'] == {'occluded': 0.5}
+
+
+@pytest.mark.parametrize('device', [
+    'cpu', pytest.param('cuda', marks=[pytest.mark.gpu, pytest.mark.skipif(
+        not torch.cuda.is_available(), reason='needs a GPU')])])
+def test_a_device_computes_the_step_that_the_processor_computes(own, tmp_path, device, capsys):
+    """The command compares losses and gradients, and times two widths and the composers."""
+    stem, config, figures = (tmp_path / n for n in ('stem.pt', 'train.yaml', 'figures.json'))
+    torch.save(random_stem(), stem)
+    write_whole_config(config, own)
+    assert main(['bench', 'train', str(config), '--stem', str(stem), '--set', f'device={device}',
+                 '--set', 'composers=2', '--compared', '8', '--steps', '2',
+                 '--json', str(figures)]) == 0
+    found = json.loads(figures.read_text())
+    assert found['compared']['devices'] == ['cpu', device]
+    if device == 'cpu':
+        assert found['compared']['largest_relative_difference'] == 0
+    assert found['compared']['relative_difference_of_gradients'] < 0.1
+    narrow, wide = found['widths']
+    assert wide['parameters'] > 2 * narrow['parameters']
+    assert min(narrow['samples_per_s'], found['composed']['samples_per_s']) > 0
+    assert '2 composers:' in capsys.readouterr().out
+
+
+def test_a_device_that_computes_something_else_is_told(own, tmp_path, monkeypatch, capsys):
+    """The command fails when a term of the loss differs too much."""
+    def wrong(self, device):
+        return dataclasses.replace(self, points=2 * self.points)
+
+    stem, config = tmp_path / 'stem.pt', tmp_path / 'train.yaml'
+    torch.save(random_stem(), stem)
+    write_whole_config(config, own)
+    calls = iter([targets.ObjectShapes.to, wrong])
+    monkeypatch.setattr(targets.ObjectShapes, 'to', lambda s, d: next(calls, wrong)(s, d))
+    assert main(['bench', 'train', str(config), '--stem', str(stem), '--widths', '1',
+                 '--compared', '4', '--steps', '1', '--json', str(tmp_path / 'out.json')]) == 1
+    assert 'FAILED: the step differs by more than 0.05' in capsys.readouterr().out
+
+
+def test_views_that_cannot_be_drawn_ahead_are_told_where_they_are_needed(tmp_path, caplog):
+    """Processes that draw pass on what went wrong, and what they could draw is kept."""
+    config = write_material(tmp_path / 'ahead')
+    objects = config.load_objects()
+    (config.models.parent / 'box.ply').write_text('no mesh')
+    draw_ahead(config, objects, 4)
+    assert 'box could not be drawn ahead' in caplog.text
+    assert len(list(config.cache.glob('blob-*/done'))) == 1
+    assert not list(config.cache.glob('box-*/done'))
 
 
 @pytest.mark.parametrize(('words', 'said'), [

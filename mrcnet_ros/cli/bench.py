@@ -1,10 +1,10 @@
-"""``mrcnet bench``: how fast estimator, runtimes and node are, each against something."""
+"""``mrcnet bench``: how fast everything is, each thing against something."""
 
 from __future__ import annotations
 
 import argparse
 
-from . import bench_backends, bench_estimate, bench_node, bench_paper
+from . import bench_backends, bench_estimate, bench_node, bench_paper, bench_train
 
 TASKS = {
     'estimate': (bench_estimate,
@@ -15,6 +15,8 @@ TASKS = {
     'node': (bench_node, 'compare the age of poses when the node publishes them with the time '
                          'of the bare estimator'),
     'paper': (bench_paper, 'time one object through the published network in all runtimes'),
+    'train': (bench_train, 'time steps of a training on a device, and compare one with the '
+                           'processor'),
 }
 
 

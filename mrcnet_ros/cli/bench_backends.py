@@ -6,7 +6,7 @@ import argparse
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -29,9 +29,10 @@ BASELINE = 'torch fp32'
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add_estimation_arguments(parser, backend=False)
-    parser.add_argument('--backends', nargs='+', metavar='NAME[:PRECISION]',
-                        help='what to compare (default: all runtimes that are present, in every '
-                             'precision they can compute in here)')
+    parser.add_argument('--backends', nargs='+', metavar='NAME[:PRECISION][@DEVICE]',
+                        help='what to compare, such as onnxruntime@cuda (default: all runtimes '
+                             'that are present, on their usual devices, in every precision they '
+                             'can compute in here)')
     parser.add_argument('--batches', nargs='+', type=positive, default=list(range(1, 9)),
                         metavar='N', help='numbers of detections (default: 1 to 8)')
     parser.add_argument('--repeats', type=positive, default=5, metavar='N',
@@ -88,10 +89,26 @@ def bench(args: argparse.Namespace, loaded: Mapping[str, Contender], facts: Mapp
     return 0
 
 
-def contenders(asked: Sequence[str] | None) -> tuple[list[tuple[str, str]], dict[str, str]]:
-    """Return name and precision of the runtimes to compare, and why others are left out.
+class Choice(NamedTuple):
+    """A runtime to compare.
 
-    :param asked: ``NAME`` or ``NAME:PRECISION``; None for all that there are.
+    :param device: as the runtime calls it, '' for its usual one.
+    """
+
+    name: str
+    precision: str
+    device: str
+
+    @property
+    def title(self) -> str:
+        """Return what tables call it."""
+        return f'{self.name} {self.precision}' + (f' {self.device}' if self.device else '')
+
+
+def contenders(asked: Sequence[str] | None) -> tuple[list[Choice], dict[str, str]]:
+    """Return the runtimes to compare, and why others are left out.
+
+    :param asked: ``NAME[:PRECISION][@DEVICE]``; None for all that there are.
     :raises BackendError: when one that is asked for is unknown or cannot be used.
     """
     from ..inference.backends import RUNTIMES, choose_runtime
@@ -99,25 +116,29 @@ def contenders(asked: Sequence[str] | None) -> tuple[list[tuple[str, str]], dict
     absent = {name: problem for name, r in RUNTIMES.items() if (problem := r.problem())}
     found = []
     for word in asked or [name for name in RUNTIMES if name not in absent]:
-        name, _, precision = word.partition(':')
+        runtime, _, device = word.partition('@')
+        name, _, precision = runtime.partition(':')
         choose_runtime(name)
-        found += [(name, p) for p in ([precision] if precision else RUNTIMES[name].precisions(''))]
+        possible = [precision] if precision else RUNTIMES[name].precisions(device)
+        found += [Choice(name, p, device) for p in possible]
     return found, absent
 
 
-def _load(args: argparse.Namespace, chosen: Sequence[tuple[str, str]]
+def _load(args: argparse.Namespace, chosen: Sequence[Choice]
           ) -> tuple[dict[str, Contender], dict[str, float]]:
     from ..evaluation.comparison import Contender
     from ..inference.estimator import PoseEstimator
 
     loaded, seconds = {}, {}
-    for name, precision in chosen:
-        start, title = time.perf_counter(), f'{name} {precision}'
+    for choice in chosen:
+        start = time.perf_counter()
         estimator = PoseEstimator.load(
-            args.model, args.meshes, backend=name, precision=precision, threads=args.threads,
-            allow_unverified=True, crops=args.crops)
-        loaded[title] = Contender(estimator, estimator.features.cache.clear, precision)
-        seconds[title] = time.perf_counter() - start
+            args.model, args.meshes, backend=choice.name, precision=choice.precision,
+            device=choice.device, threads=args.threads, allow_unverified=True, crops=args.crops)
+        # the rates of matrix products are those of the processor
+        arithmetic = choice.precision if choice.device in ('', 'cpu', 'CPU') else ''
+        loaded[choice.title] = Contender(estimator, estimator.features.cache.clear, arithmetic)
+        seconds[choice.title] = time.perf_counter() - start
     return loaded, seconds
 
 

@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--objects', type=positive, default=1, metavar='N',
                         help='decoders in the network; each takes memory, and one is used '
                              '(default: 1)')
-    parser.add_argument('--backends', nargs='+', metavar='NAME[:PRECISION]',
+    parser.add_argument('--backends', nargs='+', metavar='NAME[:PRECISION][@DEVICE]',
                         help='what to compare with PyTorch (default: all that are present)')
     parser.add_argument('--threads', type=positive, default=usable_cpus(), metavar='N',
                         help='threads of each runtime (default: one for each CPU that '
@@ -106,10 +106,11 @@ def _runtimes(args: argparse.Namespace, reference: Any) -> dict[str, RunGraph]:
     runs: dict[str, RunGraph] = {}
     with temporary_folder('mrcnet_paper_') as folder:
         files = reference.export(folder)
-        for name, precision in contenders(args.backends)[0]:
-            if name != 'torch':
-                options = RuntimeOptions(backend=name, precision=precision, threads=args.threads)
-                runs[f'{name} {precision}'] = load_backend(files, options).run
+        for choice in contenders(args.backends)[0]:
+            if choice.name != 'torch':
+                options = RuntimeOptions(backend=choice.name, precision=choice.precision,
+                                         device=choice.device, threads=args.threads)
+                runs[choice.title] = load_backend(files, options).run
     return runs
 
 

@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _reference_options(asked: RuntimeOptions, model: Path) -> RuntimeOptions:
-    """Return what to compare with: PyTorch, or ONNX Runtime where it cannot be had.
+    """Return what to compare with: PyTorch on the processor, or ONNX Runtime where it is missing.
 
     :raises BackendError: when that is what is to be verified.
     """
@@ -80,7 +80,7 @@ def _reference_options(asked: RuntimeOptions, model: Path) -> RuntimeOptions:
     if not (model / WEIGHTS_FILE).is_file():
         problem = f'needs {WEIGHTS_FILE} in the model directory'
     name = 'onnxruntime' if problem else 'torch'
-    if asked.backend == name and asked.precision == 'fp32':
+    if asked.backend == name and asked.precision == 'fp32' and asked.device in ('', 'cpu'):
         raise BackendError(f'{name} is the reference itself here'
                            + (f': torch {problem}' if problem else ''))
     if problem:

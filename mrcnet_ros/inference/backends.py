@@ -67,7 +67,7 @@ def _lazy(module: str, function: str) -> Any:
     return call
 
 
-def _onnxruntime_processor(device: str) -> str:
+def _processor(device: str) -> str:
     return gpu_name() if device == 'cuda' else cpu_name()
 
 
@@ -94,10 +94,10 @@ RUNTIMES: dict[str, Runtime] = {
         'the first choice on a processor'),
     'onnxruntime': Runtime(
         ('onnxruntime',), '', _lazy('onnxruntime_backend', 'load_onnxruntime'),
-        lambda device: ('fp32',), _onnxruntime_processor, False, 'always installed'),
+        lambda device: ('fp32',), _processor, False, 'always installed'),
     'torch': Runtime(
         ('torch',), 'train', _lazy('torch_backend', 'TorchBackend'),
-        lambda device: ('fp32',), lambda device: cpu_name(), False, ''),
+        lambda device: ('fp32',), _processor, False, ''),
 }
 
 

@@ -18,6 +18,7 @@ from ..network.mrcnet import MrcNet
 from ..specs import ModelSpec
 from .backend import GRAPHS, Arrays, HostBackend, RuntimeOptions
 from .cpu import cpu_name
+from .cuda_driver import gpu_name
 from .model_directory import WEIGHTS_FILE, check_file, read_model_json
 
 
@@ -25,8 +26,8 @@ class TorchBackend(HostBackend):
     """Runs the network itself, from ``weights.pt`` beside the graphs.
 
     :param graphs: files of the graphs; only their directory and names are used.
-    :raises BackendError: when the device is another one than ``cpu``, or the model is of the
-        paper preset.
+    :raises BackendError: when the device is not ``cpu`` or ``cuda``, PyTorch sees no GPU, or the
+        model is of the paper preset.
     :raises ModelError: when the weights are missing or not those of ``model.json``.
     """
 
@@ -34,14 +35,22 @@ class TorchBackend(HostBackend):
 
     def __init__(self, graphs: Mapping[str, Path], options: RuntimeOptions) -> None:
         """Build the network and load its weights."""
-        if options.device not in ('', 'cpu'):
-            raise BackendError(f'backend torch runs on the device cpu, not on {options.device!r}')
+        if options.device not in ('', 'cpu', 'cuda'):
+            raise BackendError('backend torch runs on the device cpu or cuda, not on '
+                               f'{options.device!r}')
+        if options.device == 'cuda' and not torch.cuda.is_available():
+            raise BackendError(f'backend torch has no device cuda: PyTorch {torch.__version__} '
+                               'sees no GPU; install the driver and a PyTorch with CUDA')
         if tuple(graphs) != GRAPHS:
             raise BackendError('backend torch runs the default preset only; choose another one '
                                'for a model of the paper preset')
-        self.device, self.version = cpu_name(), str(torch.__version__)
+        self.version = str(torch.__version__)
+        self.device = gpu_name() if options.device == 'cuda' else cpu_name()
+        self._where = torch.device(options.device or 'cpu')
         torch.set_num_threads(options.threads or usable_cpus())  # of the whole process
-        network = _load_network(next(iter(graphs.values())).parent)
+        if self._where.type == 'cuda':  # fp32 means fp32, in the whole process
+            torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+        network = _load_network(next(iter(graphs.values())).parent).to(self._where)
         self._graphs: dict[str, nn.Module] = {
             'stage1': Stage1Graph(network), 'template': TemplateGraph(network),
             'stage2': Stage2Graph(network)}
@@ -49,10 +58,11 @@ class TorchBackend(HostBackend):
     def run(self, graph: str, inputs: Arrays) -> dict[str, NDArray[Any]]:
         """Run one graph on a batch."""
         module: Any = self._graphs[graph]
-        arguments = [torch.from_numpy(np.ascontiguousarray(inputs[n])) for n in module.inputs]
+        arguments = [torch.from_numpy(np.ascontiguousarray(inputs[n])).to(self._where)
+                     for n in module.inputs]
         with torch.inference_mode():
             found = module(*arguments)
-        return {name: t.numpy() for name, t in zip(module.outputs, found, strict=True)}
+        return {name: t.cpu().numpy() for name, t in zip(module.outputs, found, strict=True)}
 
 
 def _load_network(folder: Path) -> MrcNet:

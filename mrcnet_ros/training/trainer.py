@@ -1,7 +1,6 @@
 """The training loop: a few one-thread processes that share gradients, or one on a GPU.
 
 On a CPU, processes of one thread each train about twice as fast as one process of many threads.
-On a GPU one process trains, and others compose its images.
 """
 
 from __future__ import annotations
@@ -30,6 +29,7 @@ from .identity import IDENTITY, check_identity, check_known, identity_of
 from .job import Job, build_network, check_device, known_classes
 from .material import Material, load_material, load_templates, load_views, target_classes
 from .metrics import append_metrics, drop_metrics
+from .preparation import draw_ahead
 from .schedule import half_cosine
 from .step import train_step
 from .targets import Batch, stack_samples
@@ -73,6 +73,7 @@ def train(config: TrainConfig, stem: dict[str, Tensor], stop_after: int | None =
     if last.exists():
         check_identity(last, load_checkpoint(last, config.spec), identity)
     config.output.mkdir(parents=True, exist_ok=True)
+    draw_ahead(config, objects, config.composers)
     views = load_views(config, objects)
     bank = load_templates(config, objects)
     network = build_network(config, objects, stem)

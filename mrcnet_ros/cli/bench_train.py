@@ -1,0 +1,90 @@
+"""``mrcnet bench train``: how fast a device trains, and whether its numbers are right."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import provenance
+from .dataset_arguments import positive
+
+if TYPE_CHECKING:
+    from ..training.throughput import Bench
+
+WRONG = 1
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument('config', type=Path, help='YAML file, as for mrcnet train')
+    parser.add_argument('--set', action='append', default=[], metavar='NAME=VALUE', dest='changes',
+                        help='use another value than the file for a field, such as device=cuda')
+    parser.add_argument('--stem', type=Path, metavar='FILE',
+                        help='ImageNet weights of the first layers, as for mrcnet train')
+    parser.add_argument('--widths', nargs='+', type=float, default=[1.0, 2.0], metavar='F',
+                        help='factors of the width of the network (default: 1 2)')
+    parser.add_argument('--steps', type=positive, default=20, metavar='N',
+                        help='timed steps (default: 20)')
+    parser.add_argument('--compared', type=positive, default=32, metavar='N',
+                        help='samples of the step that is compared with the processor '
+                             '(default: 32)')
+    parser.add_argument('--max-difference', type=float, default=0.05, metavar='F',
+                        help='largest relative difference of a term of the loss from the '
+                             'processor (default: 0.05, bfloat16 on both)')
+    parser.add_argument('--json', type=Path, required=True, metavar='FILE',
+                        help='write the figures here')
+
+
+def run(args: argparse.Namespace) -> int:
+    """Compare one step with the processor, time steps and composers, write the figures.
+
+    :return: 0, or 1 when the device computes something else than the processor.
+    :raises MrcnetError: when configuration, device, meshes or backgrounds cannot be used.
+    """
+    from ..training.config import read_config
+    from ..training.throughput import load_bench
+    from .train import changes, read_stem
+
+    bench = load_bench(read_config(args.config, changes(args)), read_stem(args.stem))
+    figures = _measure(args, bench)
+    print(table(figures))
+    wrong = figures['compared']['largest_relative_difference'] > args.max_difference
+    if wrong:
+        print(f'FAILED: the step differs by more than {args.max_difference}')
+    return WRONG if wrong else 0
+
+
+def _measure(args: argparse.Namespace, bench: Bench) -> dict[str, Any]:
+    """Measure one thing after the other; what there is already is in the file if a later fails."""
+    from ..evaluation.report import write_json
+    from ..training.throughput import compare_devices, feed_rate, step_rate
+
+    figures: dict[str, Any] = {
+        'command': args.command_line, 'device': bench.config.device,
+        'machine': provenance.machine(), 'versions': provenance.versions(),
+        'compared': compare_devices(bench, args.compared), 'widths': []}
+    write_json(args.json, figures)
+    for factor in args.widths:
+        figures['widths'].append(step_rate(bench, factor, args.steps))
+        write_json(args.json, figures)
+    figures['composed'] = feed_rate(bench, args.steps)
+    write_json(args.json, figures)
+    return figures
+
+
+def table(figures: dict[str, Any]) -> str:
+    """Return the figures as lines for people."""
+    compared = figures['compared']
+    lines = ['one step with {} samples, {} against {}: loss {:.5f} {:.5f}, '.format(
+        compared['samples'], *compared['devices'], *compared['loss'])
+        + f'terms differ by {compared["largest_relative_difference"]:.1e} at most, gradients by '
+          f'{compared["relative_difference_of_gradients"]:.1e}']
+    for row in figures['widths']:
+        memory = f', {row["memory_gib"]:.1f} GiB' if row['memory_gib'] else ''
+        lines.append(f'width {row["width"]:g}: {row["parameters"] / 1e6:.1f} M parameters, '
+                     f'{row["samples_per_s"]:.0f} samples/s in batches of '
+                     f'{row["batch_size"]}{memory}')
+    composed = figures['composed']
+    lines.append(f'{composed["composers"]} composers: {composed["samples_per_s"]:.0f} samples/s')
+    return '\n'.join(lines)
