@@ -33,8 +33,8 @@ class ObjectModel:
     :param diameter_m: largest distance between two vertices.
     :param symmetries: motions that leave the object looking the same [m].
     :param unit_m: length of the mesh file's unit, 0.001 for millimetres.
-    :param bounds_m: (2, 3) lowest and highest vertex coordinates, object frame; None until
-        :meth:`bounds` has read the mesh.
+    :param bounds_m: (2, 3) lowest and highest vertex coordinates of the mesh, object frame; None
+        where :meth:`mesh_bounds` has to read it.
     :param size_ratio: size of the real object over that of its mesh, see ``mrcnet calibrate``.
     """
 
@@ -49,7 +49,14 @@ class ObjectModel:
     size_ratio: float = 1.0
 
     def bounds(self) -> NDArray[np.float64]:
-        """Return lowest and highest vertex coordinates, (2, 3) [m], object frame.
+        """Return lowest and highest coordinates of the real object, (2, 3) [m], object frame.
+
+        :raises MeshError: when the mesh has to be read for it and cannot be used.
+        """
+        return self.size_ratio * self.mesh_bounds()
+
+    def mesh_bounds(self) -> NDArray[np.float64]:
+        """Return lowest and highest vertex coordinates of the mesh, (2, 3) [m], object frame.
 
         :raises MeshError: when the mesh has to be read for it and cannot be used.
         """

@@ -1,5 +1,6 @@
 """Laws of the camera and its distortions."""
 
+import cv2
 import numpy as np
 import pytest
 
@@ -19,6 +20,10 @@ CAMERAS = {
     'wide': Camera(
         K * [[0.55], [0.55], [1.0]] + [[0, 0, 146], [0, 0, 109], [0, 0, 0]], 640, 480,
         'equidistant', (-0.01, 0.004, -0.002, 0.0003)),
+    'ideal fisheye': Camera(K, 640, 480, 'equidistant', (0.0,) * 4),
+    # the corners are at 0.9 of the way to the fold, where OpenCV's own inverse does not converge
+    'strong barrel': Camera(K * [[1.3], [1.3], [1.0]] - [[0, 0, 98], [0, 0, 73], [0, 0, 0]],
+                            640, 480, 'plumb_bob', (-0.44, 0.02, 0.001, -0.001, 0.0)),
 }
 
 
@@ -105,6 +110,7 @@ def test_an_equidistant_camera_distorts_the_angle():
     ({'distortion_model': 'plumb_bob', 'distortion': (0.1, 0.2)}, '4 or 5'),
     ({'distortion_model': 'equidistant', 'distortion': (0.1, 0.2, np.inf, 0.0)}, 'finite'),
     ({'distortion': (0.1, 0.0, 0.0, 0.0, 0.0)}, 'none'),
+    ({'distortion_model': 'plumb_bob', 'distortion': (0.1, 1e30, 0.0, 0.0)}, r'below 1e\+06'),
 ])
 def test_a_camera_that_cannot_be_used_is_refused_with_the_value_at_fault(changes, named):
     """A camera either works or is never made."""
@@ -136,3 +142,68 @@ def test_skew_together_with_distortion_is_refused():
     skewed = K + [[0, 2.5, 0], [0, 0, 0], [0, 0, 0]]
     with pytest.raises(CameraError, match=r'plumb_bob has no skew, got K\[0,1\]=2\.5'):
         Camera(skewed, 640, 480, 'plumb_bob', (0.0,) * 5)
+
+
+def test_four_zeros_make_an_ideal_fisheye():
+    """Its pixels are as far from the middle as the angle says; a polynomial of zeros bends not."""
+    ray = Camera(K, 640, 480, 'equidistant', (0.0,) * 4).unproject([325.3 + 300.0, 242.0])
+    np.testing.assert_allclose(ray, [np.tan(300.0 / 572.4), 0.0, 1.0], atol=1e-12)
+    for model, count in (('plumb_bob', 5), ('rational_polynomial', 8)):
+        camera = Camera(K, 640, 480, model, (0.0,) * count)
+        np.testing.assert_array_equal(camera.unproject([10.0, 20.0]),
+                                      CAMERAS['none'].unproject([10.0, 20.0]))
+
+
+@pytest.mark.parametrize('name', [n for n, c in CAMERAS.items() if c.distortion_model != 'none'])
+def test_a_lens_is_the_one_that_opencv_has(name):
+    """Coefficients of any calibration made with OpenCV or ROS mean the same here."""
+    camera = CAMERAS[name]
+    rays = camera.unproject(pixels(camera)).reshape(-1, 1, 3)
+    project = (cv2.fisheye.projectPoints if camera.distortion_model == 'equidistant'
+               else cv2.projectPoints)
+    expected = project(rays, np.zeros(3), np.zeros(3), camera.K, np.array(camera.distortion))[0]
+    np.testing.assert_allclose(camera.project(rays), expected, atol=1e-6)
+
+
+FOLDING = {
+    'barrel': Camera(K, 640, 480, 'plumb_bob', (-0.3, 0.0, 0.0, 0.0, 0.0)),
+    'tilted barrel': Camera(K, 640, 480, 'plumb_bob', (-0.3, 0.0, 0.02, -0.01, 0.0)),
+    'pole': Camera(K, 640, 480, 'rational_polynomial', (0.1, 0, 0, 0, 0, -0.5, 0, 0)),
+    'fisheye': Camera(K, 640, 480, 'equidistant', (-0.3, 0.0, 0.0, 0.0)),
+}
+
+
+@pytest.mark.parametrize('name', FOLDING)
+def test_beyond_the_fold_of_a_lens_a_ray_has_no_pixel(name):
+    """Along every direction pixels move outwards, and then there are none: never back again."""
+    camera = FOLDING[name]
+    radii = np.tan(np.linspace(0.0, 1.55, 3000))
+    for angle in np.linspace(0.0, 2 * np.pi, 12):
+        direction = np.array([np.cos(angle), np.sin(angle)])
+        rays = np.column_stack([radii[:, None] * direction, np.ones(len(radii))])
+        outwards = (camera.project(rays) - camera.K[:2, 2]) @ direction
+        seen = np.isfinite(outwards)
+        count = int(seen.sum())
+        assert 300 < count < len(radii) and seen[:count].all(), 'seen up to the fold'
+        assert (np.diff(outwards[:count]) > 0).all()
+
+
+@pytest.mark.parametrize('name', FOLDING)
+def test_a_pixel_has_a_ray_or_none_and_no_ray_of_a_ghost(name):
+    """Far beyond the image as well: what has a ray survives the way back, all else is nan."""
+    camera = FOLDING[name]
+    uv = np.stack(np.meshgrid(np.linspace(-900, 1500, 61), np.linspace(-900, 1400, 53)), -1)
+    rays = camera.unproject(uv)
+    found = np.isfinite(rays[..., 0])
+    assert found[26, 31] and found[0, 0] == (name == 'pole'), 'a pole sends rays to all pixels'
+    np.testing.assert_allclose(camera.project(rays[found]), uv[found], atol=1e-5)
+    few = np.concatenate([camera.unproject(row) for row in uv.reshape(-1, 1, 2)])
+    np.testing.assert_array_equal(np.isnan(few), np.isnan(rays.reshape(-1, 3)))
+
+
+def test_nothing_is_seen_behind_a_camera_with_a_lens():
+    """The formula knows only x / z and y / z, which are the same on both sides."""
+    points = np.array([[0.1, 0.0, 1.0], [-0.1, 0.0, -1.0], [0.1, 0.0, 0.0]])
+    for name in FOLDING:
+        seen = np.isfinite(FOLDING[name].project(points)[:, 0])
+        assert seen.tolist() == [True, False, False]

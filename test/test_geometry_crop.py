@@ -6,7 +6,8 @@ import pytest
 
 from mrcnet_ros.errors import BoxError
 from mrcnet_ros.geometry.camera import Camera
-from mrcnet_ros.geometry.crop import check_box, crop_camera, sample_crop, turned
+from mrcnet_ros.geometry.crop import box_rays, check_box, crop_camera, turned
+from mrcnet_ros.geometry.sampling import sample_crop
 from mrcnet_ros.specs import CropSpec
 
 K = np.array([[572.4, 0.0, 325.3], [0.0, 573.6, 242.0], [0.0, 0.0, 1.0]])
@@ -91,16 +92,6 @@ def test_a_crop_shows_the_photograph_along_the_crop_cameras_rays(camera):
         np.testing.assert_allclose(seen[row, column].astype(float), expected, atol=2.5)
 
 
-def test_both_ways_of_sampling_see_the_same_picture():
-    """A camera with distortion zero gives the crop of one without distortion."""
-    image = smooth_image()
-    zero = Camera(K, 640, 480, 'plumb_bob', (0.0,) * 5)
-    crop = crop_camera(CAMERA, BOXES['corner'], SPEC)
-    difference = (sample_crop(image, CAMERA, crop).astype(int)
-                  - sample_crop(image, zero, crop).astype(int))
-    assert np.abs(difference).max() <= 2
-
-
 def test_outside_the_photograph_a_crop_is_black():
     """A box that reaches over the corner gets zeros there."""
     white = np.full((480, 640, 3), 255, np.uint8)
@@ -159,3 +150,46 @@ def test_a_quarter_turn_is_a_turn_of_the_pixels():
     upright, quarter = (sample_crop(smooth_image(), CAMERA, c).astype(int)
                         for c in (crop, turned(crop, np.pi / 2)))
     assert np.abs(np.rot90(upright) - quarter).max() <= 1
+
+
+FISHEYE = Camera(np.array([[220.0, 0, 319.5], [0, 220.0, 239.5], [0, 0, 1]]), 640, 480,
+                 'equidistant', (0.0,) * 4)
+STRONG = Camera(np.array([[480.0, 0, 319.5], [0, 480.0, 239.5], [0, 0, 1]]), 640, 480,
+                'plumb_bob', (-0.4, 0.05, 0.0, 0.0, 0.0))
+
+
+@pytest.mark.parametrize('camera', [FISHEYE, STRONG, DISTORTED],
+                         ids=['fisheye', 'strong', 'weak'])
+@pytest.mark.parametrize('place', [(0.0, 0.0), (0.9, 0.0), (0.0, -0.9), (0.8, 0.8), (-0.9, 0.3)])
+def test_a_crop_through_a_lens_holds_what_the_box_shows_in_its_middle(camera, place):
+    """Also at the border of a strongly distorted image: its four sides, as far on both sides."""
+    u, v = np.array([319.5, 239.5]) + np.array(place) * (270, 190)
+    sides = camera.unproject([(u - 40, v), (u + 40, v), (u, v - 30), (u, v + 30)])
+    crop = crop_camera(camera, (u - 40, v - 30, u + 40, v + 30), SPEC)
+    seen = sides @ crop.R_crop_camera.T
+    seen = seen[:, :2] / seen[:, 2:] * crop.focal
+    (left, _), (right, _), (_, top), (_, bottom) = seen
+    assert abs(left + right) < 0.12 * (right - left)
+    assert abs(top + bottom) < 0.12 * (bottom - top)
+    assert 0.5 < max(right - left, bottom - top) * SPEC.padding < 1.05
+
+
+def test_a_box_that_reaches_beside_the_picture_of_a_fisheye_counts_up_to_there():
+    """A detector does not know where the lens ends; more than a half of it must be seen."""
+    circle_px = 220.0 * np.pi / 2 - 1
+    crop = crop_camera(FISHEYE, (570.0, 200.0, 319.5 + circle_px + 30, 280.0), SPEC)
+    angle = np.arccos(crop.R_crop_camera[2, 2])
+    assert np.degrees(angle) < 90 and np.isfinite(crop.focal_px)
+    with pytest.raises(BoxError, match='with half of a side'):
+        crop_camera(FISHEYE, (600.0, 200.0, 319.5 + circle_px + 100, 280.0), SPEC)
+
+
+def test_rays_of_many_boxes_are_those_of_each(box):
+    """A malformed box has none and spoils no other."""
+    rays = box_rays(DISTORTED, [box, (1.0, 2.0), np.full(4, np.nan), box])
+    assert np.isnan(rays[1:3, :, :2]).all()
+    np.testing.assert_allclose(rays[[0, 3]], box_rays(DISTORTED, [box, box]), atol=1e-9)
+    given = crop_camera(DISTORTED, box, SPEC, rays[0])
+    np.testing.assert_allclose(given.R_crop_camera,
+                               crop_camera(DISTORTED, box, SPEC).R_crop_camera, atol=1e-9)
+    assert box_rays(CAMERA, []).shape == (0, 5, 3)

@@ -10,7 +10,8 @@ pytest.importorskip('vision_msgs', reason='needs ros_pip/interfaces or a ROS ins
 from cv_bridge import CvBridge
 from sensor_msgs.msg import CameraInfo
 
-from mrcnet_ros.geometry.crop import crop_camera, sample_crop
+from mrcnet_ros.geometry.crop import crop_camera
+from mrcnet_ros.geometry.sampling import sample_crop
 from mrcnet_ros.ros.messages import camera_from_info, check_camera_fits, rgb_from_image
 from mrcnet_ros.specs import CropSpec
 

@@ -96,7 +96,7 @@ def describe(name: str, spec: ModelSpec | PaperSpec, objects: Sequence[ObjectMod
         'objects': [{
             'object_id': o.object_id, 'label': o.label, 'mesh': o.mesh_path.name,
             'mesh_sha256': o.checked_digest(), 'unit_m': o.unit_m, 'diameter_m': o.diameter_m,
-            'bounds_m': o.bounds().tolist(),
+            'bounds_m': o.mesh_bounds().tolist(),
             'symmetries': [T.ravel().tolist() for T in o.symmetries.transforms],
             'view_prior': asdict(prior) if prior else None,
         } for o in objects],

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import ArrayLike
 
 from ..errors import CameraError
+from .lens import Lens, find_lens
 from .se3 import Array
 
 DISTORTION_LENGTHS = {
@@ -20,11 +20,8 @@ DISTORTION_LENGTHS = {
 
 # No lens is beyond these; products and inverses of such matrices are not to be trusted.
 SHORTEST_FOCAL_PX, LARGEST_PX = 1e-3, 1e8
-
-_NEWTON_STEPS = 20
-_NEWTON_STOP_PX = 1e-9
-_NEWTON_DIFFERENCE = 1e-6
-_REACHED_PX = 1e-6
+# Calibrations stay far below; powers of larger numbers are not to be trusted.
+LARGEST_COEFFICIENT = 1e6
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,10 +79,18 @@ class Camera:
             )
         if not np.isfinite(self.distortion).all():
             raise CameraError(f'distortion must be finite, got {self.distortion}')
+        if any(abs(k) > LARGEST_COEFFICIENT for k in self.distortion):
+            raise CameraError(f'distortion coefficients must be below {LARGEST_COEFFICIENT:g}, '
+                              f'got {self.distortion}')
         if lengths != (0,) and np.asarray(self.K)[0, 1] != 0:
             raise CameraError(
                 f'{self.distortion_model} has no skew, got K[0,1]={np.asarray(self.K)[0, 1]}; '
                 'calibrate without skew, or rectify the images')
+
+    @property
+    def lens(self) -> Lens | None:
+        """Return what bends the rays, None when the camera is a pinhole."""
+        return find_lens(self.distortion_model, self.distortion)
 
     def unproject(self, uv: ArrayLike) -> Array:
         """Return the viewing rays of pixels, distortion removed.
@@ -94,61 +99,31 @@ class Camera:
         :return: (..., 3) rays in the camera frame with z = 1; nan where no ray has this pixel.
         """
         uv = np.asarray(uv, dtype=np.float64)
-        flat = uv.reshape(-1, 2)
-        if self.distortion_model == 'none' or not flat.size:
+        flat, lens = uv.reshape(-1, 2), self.lens
+        if lens is None or not flat.size:
             inverse = np.linalg.inv(self.K)
             xy = flat @ inverse[:2, :2].T + inverse[:2, 2]
         else:
-            xy = self._undistort(flat)
+            xy = lens.undistort((flat - self.K[:2, 2]) / self.K[(0, 1), (0, 1)])
         return np.concatenate([xy, np.ones((len(xy), 1))], axis=1).reshape(*uv.shape[:-1], 3)
-
-    def _undistort(self, uv: Array) -> Array:
-        """Refine OpenCV's approximate inverse by Newton steps on the exact projection.
-
-        A distortion polynomial folds over at some radius: rays from beyond the fold are refused.
-
-        :param uv: (N, 2) [px].
-        :return: (N, 2) x and y of the rays at z = 1, nan where no ray is found.
-        """
-        approximate = (cv2.fisheye.undistortPoints if self.distortion_model == 'equidistant'
-                       else cv2.undistortPoints)
-        xy = approximate(np.ascontiguousarray(uv[:, None]), self.K, np.array(self.distortion))
-        rays = np.concatenate([xy[:, 0], np.ones((len(uv), 1))], axis=1)
-        with np.errstate(all='ignore'):
-            for _ in range(_NEWTON_STEPS):
-                residual, slopes = uv - self.project(rays), self._slopes(rays)
-                if np.abs(residual).max() < _NEWTON_STOP_PX:
-                    break
-                a, b, c, d = np.moveaxis(slopes.reshape(-1, 4), -1, 0)
-                inverse = np.stack([d, -b, -c, a], -1).reshape(-1, 2, 2)
-                inverse /= (a * d - b * c)[:, None, None]
-                rays[:, :2] += np.einsum('nij,nj->ni', inverse, residual)
-            reached = np.abs(residual).max(axis=1) < _REACHED_PX
-            same_side = np.sum((uv - self.K[:2, 2]) * rays[:, :2], axis=1) >= 0
-            rays[~(reached & same_side & (np.linalg.det(slopes) > 0)), :2] = np.nan
-        return rays[:, :2]
-
-    def _slopes(self, rays: Array) -> Array:
-        """Return how pixels move with x and y of rays at z = 1, (N, 2, 2) [px]."""
-        step = _NEWTON_DIFFERENCE * np.eye(3)[:2]
-        ahead, behind = self.project(np.stack([rays[:, None] + step, rays[:, None] - step]))
-        return np.asarray(np.swapaxes(ahead - behind, 1, 2) / (2 * _NEWTON_DIFFERENCE))
 
     def project(self, points: ArrayLike) -> Array:
         """Return the pixels of points in front of the camera, distortion applied.
 
         :param points: (..., 3) in the camera frame [m], z > 0.
-        :return: (..., 2) [px].
+        :return: (..., 2) [px]; of a camera with a lens nan where the lens sees no such point:
+            behind the camera, and beyond the fold of the distortion.
         """
         points = np.asarray(points, dtype=np.float64)
-        flat = points.reshape(-1, 3)
-        rays = flat / flat[:, 2:]
-        if self.distortion_model == 'none' or not flat.size:
-            uv = rays @ self.K[:2].T
+        flat, lens = points.reshape(-1, 3), self.lens
+        if lens is None or not flat.size:
+            uv = (flat / flat[:, 2:]) @ self.K[:2].T
         else:
-            zero = np.zeros(3)
-            rays = np.ascontiguousarray(rays[:, None])
-            project = (cv2.fisheye.projectPoints if self.distortion_model == 'equidistant'
-                       else cv2.projectPoints)
-            uv = project(rays, zero, zero, self.K, np.array(self.distortion))[0][:, 0]
+            z = flat[:, 2]
+            if not z.min() > 0.0:
+                z = np.where(z > 0.0, z, np.nan)
+            u, v = lens.distort(flat[:, 0] / z, flat[:, 1] / z)
+            (fx, _, cx), (_, fy, cy), _ = self.K.tolist()
+            uv = np.empty((len(flat), 2))
+            uv[:, 0], uv[:, 1] = u * fx + cx, v * fy + cy
         return np.asarray(uv, dtype=np.float64).reshape(*points.shape[:-1], 2)

@@ -159,7 +159,12 @@ def rotation_to_axis(direction: ArrayLike) -> Array:
     :return: (..., 3, 3) R with ``R @ direction`` along (0, 0, 1).
     """
     d = np.asarray(direction, dtype=np.float64)
-    d = d / np.linalg.norm(d, axis=-1, keepdims=True)
-    K = skew(np.cross(d, np.array([0.0, 0.0, 1.0])))
-    result: Array = np.eye(3) + K + K @ K / (1.0 + d[..., 2, None, None])
-    return result
+    d = d / np.sqrt((d * d).sum(axis=-1, keepdims=True))
+    x, y, z = d[..., 0], d[..., 1], d[..., 2]
+    part = 1.0 / (1.0 + z)
+    R = np.empty((*d.shape[:-1], 3, 3))
+    R[..., 2, :] = d
+    R[..., 0, 2], R[..., 1, 2] = -x, -y
+    R[..., 0, 0], R[..., 1, 1] = 1.0 - x * x * part, 1.0 - y * y * part
+    R[..., 0, 1] = R[..., 1, 0] = -x * y * part
+    return R

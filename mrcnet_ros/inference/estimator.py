@@ -14,8 +14,9 @@ from numpy.typing import ArrayLike, NDArray
 from ..errors import SpecError
 from ..geometry.bins import decode_translation
 from ..geometry.camera import Camera
-from ..geometry.crop import CropCamera, crop_camera, sample_crop, turned
+from ..geometry.crop import CropCamera, box_rays, crop_camera, turned
 from ..geometry.rotation_grid import rotation_grid
+from ..geometry.sampling import sample_crops
 from ..geometry.se3 import Array, make_transform, rotation_from_6d, rotation_to_axis
 from ..geometry.view_prior import allowed_bins
 from ..rendering.template_store import TemplateStore
@@ -44,7 +45,6 @@ class _Crop:
     detection: Detection
     class_index: int
     camera: CropCamera
-    image: NDArray[np.uint8]
 
 
 class PoseEstimator(BaseEstimator[ModelDirectory]):
@@ -102,24 +102,24 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
                   detections: Sequence[Detection]) -> FrameResult:
         """Answer all detections, as many in one batch as memory should be taken for."""
         clock = StageClock()
-        crops, skipped = self._crops(image, camera, detections)
-        clock.lap('crop')
+        crops, skipped = self._crops(camera, detections)
         poses: list[PoseEstimate] = []
         count, hits, misses = len(self.turns_rad), 0, 0
         size = max(MOST_CROPS // count, 1) * count
         for first in range(0, len(crops), size):
-            part = self._answer(crops[first:first + size], skipped, clock)
+            part = self._answer(image, camera, crops[first:first + size], skipped, clock)
             poses += part.poses
             hits, misses = hits + part.cache_hits, misses + part.cache_misses
         skipped.sort(key=lambda s: s.detection_index)
         return FrameResult(poses, skipped, clock.seconds, hits, misses)
 
-    def _answer(self, crops: Sequence[_Crop], skipped: list[Skipped],
-                clock: StageClock) -> FrameResult:
+    def _answer(self, image: NDArray[np.uint8], camera: Camera, crops: Sequence[_Crop],
+                skipped: list[Skipped], clock: StageClock) -> FrameResult:
         """Answer a batch."""
+        pixels = sample_crops(image, camera, [c.camera for c in crops])
         classes = np.array([c.class_index for c in crops], np.int64)
-        coarse = self.backend.run('stage1', {
-            'image': np.stack([c.image for c in crops]), 'class_index': classes})
+        clock.lap('crop')
+        coarse = self.backend.run('stage1', {'image': pixels, 'class_index': classes})
         bins = self._best_bins(coarse['rotation_logits'], classes)
         clock.lap('stage1')
         hits = misses = 0
@@ -136,26 +136,26 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
         clock.lap('decode')
         return FrameResult(poses, skipped, clock.seconds, hits, misses)
 
-    def _crops(self, image: NDArray[np.uint8], camera: Camera,
-               detections: Sequence[Detection]) -> tuple[list[_Crop], list[Skipped]]:
+    def _crops(self, camera: Camera, detections: Sequence[Detection],
+               ) -> tuple[list[_Crop], list[Skipped]]:
         """Return all crops, those of one detection together."""
         crops: list[_Crop] = []
         skipped: list[Skipped] = []
+        rays = box_rays(camera, [detection.box_xyxy for detection in detections])
         for i, detection in enumerate(detections):
-            found = self._turned_crops(i, detection, image, camera)
+            found = self._turned_crops(i, detection, camera, rays[i])
             if isinstance(found, Skipped):
                 skipped.append(found)
             else:
                 crops += found
         return crops, skipped
 
-    def _turned_crops(self, i: int, detection: Detection, image: NDArray[np.uint8],
-                      camera: Camera) -> list[_Crop] | Skipped:
+    def _turned_crops(self, i: int, detection: Detection, camera: Camera, rays: Array
+                      ) -> list[_Crop] | Skipped:
         def locate(index: int) -> list[_Crop]:
-            upright = crop_camera(camera, detection.box_xyxy, self.spec.crop)
-            views = [turned(upright, angle_rad) for angle_rad in self.turns_rad]
-            return [_Crop(i, detection, index, view, sample_crop(image, camera, view))
-                    for view in views]
+            upright = crop_camera(camera, detection.box_xyxy, self.spec.crop, rays)
+            return [_Crop(i, detection, index, turned(upright, angle_rad))
+                    for angle_rad in self.turns_rad]
 
         return self._locate(i, detection, locate)
 

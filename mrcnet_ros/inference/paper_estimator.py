@@ -95,7 +95,7 @@ class PaperEstimator(BaseEstimator[PaperModel]):
         """Answer the detections one after the other."""
         poses, skipped, clock = [], [], StageClock()
         pinhole = camera
-        if camera.distortion_model != 'none' and detections:
+        if camera.lens is not None and detections:
             image, pinhole = straightened(image, camera)
         for i, detection in enumerate(detections):
             task = self._task(i, detection, camera, pinhole)
@@ -169,7 +169,9 @@ def straightened(image: NDArray[np.uint8], camera: Camera) -> tuple[NDArray[np.u
 
     grid = np.stack(np.meshgrid(np.arange(camera.width), np.arange(camera.height)), axis=-1)
     pinhole = Camera(camera.K, camera.width, camera.height)
-    uv = camera.project(pinhole.unproject(grid)).astype(np.float32)
+    uv = camera.project(pinhole.unproject(grid))
+    # rays that the lens does not see are black
+    uv = np.nan_to_num(uv, nan=-1e4).astype(np.float32)
     straight = cv2.remap(image, uv[..., 0], uv[..., 1], cv2.INTER_LINEAR)
     return np.asarray(straight, np.uint8), pinhole
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from ..geometry.camera import Camera
 from ..geometry.se3 import Array
+from ..meshes import Mesh
 from ..objects import ObjectModel
 from .drawing import GREEN, Color, Image, draw_lines, draw_text
 from .renderer import Renderer
@@ -24,7 +26,6 @@ _AXIS_POINTS = 9
 _NEAREST_M = 1e-3
 # tangent of the widest half angle of view that silhouettes are drawn for
 _WIDEST = 5.0
-_SAME_RAY = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +74,7 @@ class PoseOverlay:
             corners = _box_corners(item.T_camera_object, self._objects[item.label].bounds())
             if corners[:, 2].min() < _NEAREST_M:
                 continue
-            lines = [project_visible(camera, rays) for rays in self._outline(item, corners)]
+            lines = [camera.project(rays) for rays in self._outline(item, corners)]
             draw_lines(picture, lines, GREEN)
             self._draw_axes(picture, camera, item)
             seen = np.concatenate([*lines, np.empty((0, 2))])
@@ -86,38 +87,28 @@ class PoseOverlay:
     def _outline(self, item: DrawnObject, corners: Array) -> list[Array]:
         """Return closed lines around the silhouette, (N, 3) rays with z = 1 each."""
         if item.label not in self._renderer:
-            self._renderer.add_mesh(item.label, self._objects[item.label].load_mesh())
+            self._renderer.add_mesh(item.label, self._real_mesh(item.label))
         K = _close_up(corners)
         mask = self._renderer.render(item.label, item.T_camera_object, K, shading='flat').mask
         view = Camera(K, SILHOUETTE_PX, SILHOUETTE_PX)
         return [view.unproject(np.concatenate([line, line[:1]])) for line in _borders(mask)]
 
+    def _real_mesh(self, label: str) -> Mesh:
+        """Return the mesh in the size of the real object, for which poses are."""
+        model = self._objects[label]
+        mesh = model.load_mesh()
+        return dataclasses.replace(mesh, vertices=model.size_ratio * mesh.vertices)
+
     def _draw_axes(self, picture: Image, camera: Camera, item: DrawnObject) -> None:
-        length_m = self._objects[item.label].diameter_m / 2
+        model = self._objects[item.label]
+        length_m = model.size_ratio * model.diameter_m / 2
         R, origin = item.T_camera_object[:3, :3], item.T_camera_object[:3, 3]
         steps = np.linspace(0.0, length_m, _AXIS_POINTS)[:, None]
         for axis, color in enumerate(AXES_RGB):
             points = origin + steps * R[:, axis]
             if points[:, 2].min() >= _NEAREST_M:
                 rays = points / points[:, 2:]
-                draw_lines(picture, [project_visible(camera, rays)], color, 2)
-
-
-def project_visible(camera: Camera, rays: Array) -> Array:
-    """Return where rays are in the image.
-
-    Convention: polynomials of lens distortion fold over, so that rays from far outside would
-    appear inside the image; they become nan.
-
-    :param rays: (N, 3) with z = 1.
-    :return: (N, 2) [px].
-    """
-    uv = camera.project(rays)
-    if camera.distortion_model != 'none':
-        back = camera.unproject(np.nan_to_num(uv, nan=-1e6, posinf=1e6, neginf=-1e6))
-        same = np.abs(back - rays).max(axis=1, keepdims=True) < _SAME_RAY
-        uv = np.where(same, uv, np.nan)
-    return uv
+                draw_lines(picture, [camera.project(rays)], color, 2)
 
 
 def _borders(mask: NDArray[np.bool_]) -> list[Array]:

@@ -122,7 +122,7 @@ def _mesh(
     """Return a mesh in its own colours, which RViz shows when the marker's are all zero."""
     marker = Marker(header=header, ns=name, type=Marker.MESH_RESOURCE, action=Marker.ADD)
     marker.pose = pose_from_transform(estimate.T_camera_object)
-    unit_m = float(model.unit_m)
+    unit_m = float(model.unit_m * model.size_ratio)
     marker.scale = Vector3(x=unit_m, y=unit_m, z=unit_m)
     path = model.mesh_path
     marker.mesh_resource = (f'{mesh_folder.rstrip("/")}/{path.name}' if mesh_folder

@@ -122,22 +122,54 @@ def camera_from_info(info: Any, *, rectified: bool = False) -> Camera:
     K = np.array(info.k, dtype=np.float64).reshape(3, 3)
     if rectified and any(info.p):
         K = np.array(info.p, dtype=np.float64).reshape(3, 4)[:, :3].copy()
-    roi, bins = info.roi, np.array([max(1, info.binning_x), max(1, info.binning_y)])
-    size = np.array([roi.width or info.width, roi.height or info.height]) // bins
-    K[:2, 2] = (K[:2, 2] - (roi.x_offset, roi.y_offset) + 0.5) / bins - 0.5
+    corner, size = _region(info)
+    bins = np.array([max(1, info.binning_x), max(1, info.binning_y)])
+    K[:2, 2] = (K[:2, 2] - corner + 0.5) / bins - 0.5
     K[:2, :2] /= bins[:, None]
+    width, height = (size // bins).tolist()
     model, coefficients = ('none', ()) if rectified else _distortion(
         str(info.distortion_model), tuple(map(float, info.d)))
-    return Camera(K, int(size[0]), int(size[1]), model, coefficients)
+    return Camera(K, width, height, model, coefficients)
+
+
+def _region(info: Any) -> tuple[Array, Array]:
+    """Return the region of interest: its first pixel and its size, (2,) [px] before binning.
+
+    :raises CameraError: when it reaches beyond the sensor, or only a part of it is given.
+    """
+    roi, full = info.roi, np.array([info.width, info.height])
+    corner, size = np.array([roi.x_offset, roi.y_offset]), np.array([roi.width, roi.height])
+    if not size.any() and not corner.any():
+        return corner, full
+    if not size.all() or (corner + size > full).any():
+        raise CameraError(
+            f'roi of camera_info is {size[0]}x{size[1]} px at ({corner[0]}, {corner[1]}), which '
+            f'is no part of {full[0]}x{full[1]} px; width and height of camera_info are those of '
+            'the sensor, and a roi of zeros means all of it')
+    return corner, size
 
 
 def _distortion(model: str, coefficients: tuple[float, ...]) -> tuple[str, tuple[float, ...]]:
-    if not any(coefficients):
+    """Return what :class:`Camera` takes for distortion_model and D.
+
+    Convention: no name without coefficients is no distortion, as of simulators; a polynomial of
+    zeros as well. Four zeros of ``equidistant`` are an ideal fisheye. More zeros than a model has
+    coefficients do not matter.
+
+    :raises CameraError: when the model is unknown, whatever D is.
+    """
+    if not model and not coefficients:
         return 'none', ()
-    longest = max(DISTORTION_LENGTHS.get(model, (0,)))
-    if longest and not any(coefficients[longest:]):
+    if model not in DISTORTION_LENGTHS:
+        raise CameraError(
+            f'distortion_model {model!r} of camera_info, with D of {len(coefficients)} numbers, '
+            f'is not known; use one of {", ".join(m for m in DISTORTION_LENGTHS if m != "none")}, '
+            'or rectify the images')
+    longest = max(DISTORTION_LENGTHS[model])
+    if not any(coefficients[longest:]):
         coefficients = coefficients[:longest]
-    return model, coefficients
+    straight = not any(coefficients) and len(coefficients) in (0, *DISTORTION_LENGTHS[model])
+    return ('none', ()) if straight and model != 'equidistant' else (model, coefficients)
 
 
 def check_camera_fits(image: NDArray[np.uint8], camera: Camera) -> None:
