@@ -17,7 +17,8 @@ from mrcnet_ros.cli import main as mrcnet
 from mrcnet_ros.evaluation import mosaic
 from mrcnet_ros.evaluation.bop import BopDataset
 from mrcnet_ros.evaluation.boxes import BoxSpec, target_boxes
-from mrcnet_ros.geometry.crop import crop_camera, sample_crop
+from mrcnet_ros.geometry.crop import crop_camera
+from mrcnet_ros.geometry.sampling import sample_crop
 from mrcnet_ros.training.config import TrainConfig, read_config
 from mrcnet_ros.training.held_out import HELD_OUT_SEED, held_out, load_composer, samples_of
 

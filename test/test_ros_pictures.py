@@ -1,5 +1,6 @@
 """Markers and overlay: right, and free while nobody looks."""
 
+import dataclasses
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
@@ -12,12 +13,17 @@ pytest.importorskip('vision_msgs', reason='needs ros_pip/interfaces or a ROS ins
 from lifecycle_msgs.msg import Transition
 from ros_support import frame, node_fixture, values
 from sensor_msgs.msg import Image
-from stand_in_node import HALF_SIZE_M
+from stand_in_node import HALF_SIZE_M, box_object
+from std_msgs.msg import Header
 from visualization_msgs.msg import Marker, MarkerArray
 
+from mrcnet_ros.geometry.camera import Camera
+from mrcnet_ros.geometry.se3 import make_transform
+from mrcnet_ros.inference.poses import PoseEstimate
 from mrcnet_ros.meshes import read_mesh
-from mrcnet_ros.ros.markers import has_materials
-from mrcnet_ros.ros.messages import rgb_from_image, transform_from_pose
+from mrcnet_ros.ros.frame_handler import Scene
+from mrcnet_ros.ros.markers import Markers, has_materials
+from mrcnet_ros.ros.messages import detection_3d, rgb_from_image, transform_from_pose
 
 node = node_fixture(30, 'overlay_rate_hz:=1000.0')
 
@@ -68,6 +74,17 @@ def test_markers_are_the_meshes_at_their_poses(client):
     assert client.spin(lambda: len(received) > count)
     assert [(m.ns, m.action) for m in received[-1].markers] == [
         ('duck_2', Marker.DELETE), ('duck', Marker.ADD)]
+
+
+def test_an_object_smaller_than_its_mesh_has_a_marker_that_small(tmp_path):
+    """Its pose is that of the real object, and so are its marker and its box."""
+    model = dataclasses.replace(box_object(tmp_path, 'duck'), size_ratio=0.8)
+    pose = PoseEstimate('duck', 1, make_transform(np.eye(3), [0, 0, 1]), 0.9, 0, '', np.zeros(4))
+    scene = Scene(np.zeros((4, 4, 3), np.uint8), Camera(np.eye(3), 4, 4), ['duck'], [pose], 1)
+    message = Markers().message(Header(), scene, {'duck': model}, lifetime_s=0.0, mesh_folder='')
+    assert message.markers[0].scale.x == message.markers[0].scale.z == 0.8 * model.unit_m
+    box = detection_3d(Header(), 'duck', pose, model.bounds()).bbox
+    assert box.size.x == pytest.approx(0.8 * np.ptp(model.mesh_bounds()[:, 0]))
 
 
 def test_a_mesh_without_material_has_an_opaque_colour_of_its_label(client):

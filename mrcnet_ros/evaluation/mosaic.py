@@ -10,7 +10,8 @@ import cv2
 import numpy as np
 
 from ..errors import BoxError, DatasetError
-from ..geometry.crop import crop_camera, sample_crop
+from ..geometry.crop import crop_camera
+from ..geometry.sampling import sample_crop
 from ..rendering.drawing import WHITE, Image, draw_text
 from ..specs import CropSpec
 from .bop import BopDataset, BopFrame

@@ -120,15 +120,16 @@ def _by_homography(image: Image, camera: Camera, crops: Sequence[CropCamera]) ->
 def _through_lens(image: Image, camera: Camera, crops: Sequence[CropCamera]) -> Iterator[Image]:
     grid, count = _grid(crops[0].size_px), _NODES**2
     uv = camera.project(_rays(crops, grid.points)).transpose(0, 2, 1)
-    nodes = uv[..., :count].reshape(-1, 2, _NODES, _NODES)
+    nodes: Array = uv[..., :count].reshape(-1, 2, _NODES, _NODES)
     checked = uv[..., count:].reshape(-1, 2, _CHECKS, _CHECKS)
     error = np.abs(grid.checks @ nodes @ grid.checks.T - checked).reshape(len(crops), -1)
     # a node that has no pixel is nan, and so is the error
     smooth = (error.max(axis=1) < TOLERANCE_PX).tolist()
-    for crop, node, good in zip(crops, nodes, smooth, strict=True):
-        if not good:
+    for i, crop in enumerate(crops):
+        if not smooth[i]:
             yield _ray_by_ray(image, camera, crop)
             continue
+        node: Array = nodes[i]
         part, factor = _Part(image, np.zeros(2), 1), _factor(_map_scale(node, grid))
         if factor > 1:
             part = _reduced(image, node.reshape(2, -1), factor)
@@ -140,7 +141,7 @@ def _ray_by_ray(image: Image, camera: Camera, crop: CropCamera) -> Image:
     """Return the picture of a crop with every ray computed."""
     every = np.stack(np.meshgrid(*[np.arange(crop.size_px, dtype=np.float64)] * 2), -1)
     rays = _rays([crop], every.reshape(-1, 2))[0]
-    uv = np.full((len(rays), 2), np.nan)
+    uv: Array = np.full((len(rays), 2), np.nan)
     before = rays[:, 2] > 0
     uv[before] = camera.project(rays[before])
     uv = uv.T.reshape(2, crop.size_px, crop.size_px)
@@ -151,8 +152,8 @@ def _ray_by_ray(image: Image, camera: Camera, crop: CropCamera) -> Image:
 
 def _remapped(image: Image, uv: NDArray[np.float32]) -> Image:
     """Return the pixels (2, S, S) of an image; OpenCV is fastest with maps in its 1/32 px."""
-    maps = cv2.convertMaps(uv[0], uv[1], cv2.CV_16SC2)
-    return np.asarray(cv2.remap(image, *maps, cv2.INTER_LINEAR), np.uint8)
+    whole, part = cv2.convertMaps(uv[0], uv[1], cv2.CV_16SC2)
+    return np.asarray(cv2.remap(image, whole, part, cv2.INTER_LINEAR), np.uint8)
 
 
 def _rays(crops: Sequence[CropCamera], points: Array) -> Array:
