@@ -162,7 +162,8 @@ def test_composed_samples_are_views_with_the_truth_of_the_sample() -> None:
     """The network's crop of a composed view is the sample, and its pose is the sample's."""
     pytest.importorskip('torch', reason='needs the train extra')
     from mrcnet_ros.geometry.bins import encode_translation
-    from mrcnet_ros.geometry.crop import crop_camera, sample_crop
+    from mrcnet_ros.geometry.crop import crop_camera
+    from mrcnet_ros.geometry.sampling import sample_crop
     from mrcnet_ros.geometry.se3 import rotation_to_axis
     from mrcnet_ros.training.composer import Sample
     from mrcnet_ros.training.held_out import known_view

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..geometry.bins import encode_translation
-from ..geometry.crop import CropCamera, crop_camera, sample_crop
+from ..geometry.crop import CropCamera, crop_camera
+from ..geometry.sampling import sample_crop
 from ..geometry.se3 import Array, make_transform, rotation_to_axis
 from ..inference.estimator import PoseEstimator, decode_poses
 from ..inference.exact_templates import template_intrinsics_at

@@ -14,7 +14,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..geometry.crop import crop_camera, sample_crop
+from ..geometry.crop import crop_camera
+from ..geometry.sampling import sample_crop
 from ..geometry.se3 import Array
 from ..objects import ObjectModel
 from ..rendering.drawing import Image, scaled_intrinsics
