@@ -34,7 +34,7 @@ ALLOWED = {
     'demo': OBJECTS | {'rendering', 'inference', 'evaluation', 'ros', 'synth'},
     'cli': OBJECTS | {'', 'network', 'rendering', 'inference', 'training', 'export', 'evaluation',
                       'ros', 'synth', 'demo'},
-    '': set(),
+    '': {'geometry', 'inference'},  # the public face, imported when first used
 }
 
 # the one module that may reach where its room may not
