@@ -28,7 +28,7 @@ class ObjectModel:
 
     :param object_id: BOP number of the object.
     :param label: name used in detections.
-    :param mesh_path: PLY or OBJ file.
+    :param mesh_path: PLY, OBJ, OFF or STL file.
     :param mesh_sha256: :func:`mesh_digest` the file must have, '' to accept any.
     :param diameter_m: largest distance between two vertices.
     :param symmetries: motions that leave the object looking the same [m].

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import trimesh
 import yaml
 from meshes import bumpy_sphere, cube, write_ply, write_textured_quad
 from PIL import Image
@@ -137,6 +138,14 @@ def test_an_origin_far_from_the_middle_is_refused() -> None:
     vertices = cube(0.1).vertices + [0, 0, 0.1]
     with pytest.raises(MeshError, match=r'reaches 0\.96 dia.*subtract \(0, 0, 100\) from the'):
         check_origin('a.ply', vertices, 0.1 * 3**0.5, 0.001)
+
+
+def test_the_diameter_counts_every_vertex() -> None:
+    """One spike of a dense sphere makes it longer, wherever it stands in the file."""
+    sphere = trimesh.creation.icosphere(subdivisions=5).vertices
+    for place in (0, 17, 5001, len(sphere)):
+        spiked = np.insert(sphere, place, [0.0, 0.0, 3.0], axis=0)
+        assert measure_diameter(spiked) == pytest.approx(4.0)
 
 
 def test_materials_of_one_obj_become_vertex_colours(tmp_path: Path) -> None:

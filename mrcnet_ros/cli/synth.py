@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument('--models', type=Path, metavar='PATH',
                       help='BOP models folder, with models_info.json, or YAML list of objects')
     what.add_argument('--meshes', type=Path, nargs='+', metavar='FILE',
-                      help='PLY or OBJ files, numbered from 1 in this order')
+                      help='PLY, OBJ, OFF or STL files, numbered from 1 in this order')
     parser.add_argument('--unit', choices=UNITS_M, default='mm',
                         help='unit of the files given with --meshes (default: mm)')
     parser.add_argument('--ids', type=positive, nargs='+', metavar='N',

@@ -14,6 +14,7 @@ DIAMETER_TOLERANCE = 0.03
 # Of vertices from the origin, in diameters. Templates and training views reach about 0.6; around
 # the middle of its bounding box hardly any object reaches further.
 FARTHEST = 0.65
+BLOCK = 1000  # points whose distances to all others are in memory at once
 UNITS_M = {'metres': 1.0, 'centimetres': 0.01, 'millimetres': 0.001, 'inches': 0.0254}
 
 
@@ -24,12 +25,13 @@ def measure_diameter(vertices: NDArray[np.float64]) -> float:
     :return: in the unit of ``vertices``.
     """
     from scipy.spatial import ConvexHull, QhullError
-    from scipy.spatial.distance import pdist
+    from scipy.spatial.distance import cdist
 
     points = np.unique(vertices, axis=0)
     with contextlib.suppress(QhullError):  # flat meshes have no hull
         points = points[ConvexHull(points).vertices]
-    return float(pdist(points[:: max(1, len(points) // 4000)]).max())
+    return max(float(cdist(points[row:row + BLOCK], points[row:]).max())
+               for row in range(0, len(points), BLOCK))
 
 
 def check_size(

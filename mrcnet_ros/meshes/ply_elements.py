@@ -108,7 +108,11 @@ def read_elements(data: bytes) -> dict[str, dict[str, Column]]:
     header = read_header(data)
     source = _Text(data[header.size:]) if header.order == '=' else _Binary(
         data, header.size, header.order)
-    tables = {element.name: source.read(element) for element in header.elements}
+    for element in header.elements:
+        if not 0 <= element.rows <= len(data):
+            raise ValueError(f'its header counts {element.rows} rows of "{element.name}"')
+    tables = {element.name: source.read(element) if element.properties else {}
+              for element in header.elements}
     source.check_end()
     return tables
 

@@ -10,6 +10,8 @@ Rows = NDArray[np.int64]
 
 # of the sine of a corner, below which it counts as straight
 STRAIGHT = 1e-9
+# of a polygon that is not convex: cutting it takes a time in proportion to their square
+MOST_CORNERS = 3000
 
 
 def triangulate(points: Array, sizes: Rows) -> tuple[Rows, Rows]:
@@ -20,7 +22,7 @@ def triangulate(points: Array, sizes: Rows) -> tuple[Rows, Rows]:
     :param points: (N, 3), the corners of all polygons, one polygon after the other.
     :param sizes: (P,) number of corners of each.
     :return: (T, 3) rows of ``points`` and (T,) the polygon of each triangle, ascending.
-    :raises ValueError: when the outline of a polygon crosses itself.
+    :raises ValueError: when the outline of a polygon crosses itself, or has too many corners.
     """
     starts = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64)
     triangles, owners = [np.empty((0, 3), np.int64)], [np.empty(0, np.int64)]
@@ -74,6 +76,8 @@ def _clip_ears(points: Array, polygon: int) -> Rows:
     """
     if np.linalg.matrix_rank(points - points[0]) < 2:  # corners in line have no surface
         return np.empty((0, 3), np.int64)
+    if len(points) > MOST_CORNERS:
+        raise ValueError(f'face {polygon + 1} has {len(points)} corners and is not convex')
     flat = _flattened(points, polygon)
     left, triangles = list(range(len(points))), []
     while len(left) > 3:

@@ -10,7 +10,7 @@ import numpy as np
 from ..errors import MeshError
 from .building import build_mesh
 from .mesh import Mesh
-from .obj import read_obj
+from .obj import companions_of_obj, read_obj
 from .off import read_off
 from .ply import ply_textures, read_ply
 from .surface import Paint, Surface
@@ -44,7 +44,7 @@ def companion_files(path: Path | str) -> list[Path]:
         if source.suffix.lower() == '.ply':
             return list(dict.fromkeys(ply_textures(source)))
         if source.suffix.lower() == '.obj':
-            return _companions_of_obj(source)
+            return companions_of_obj(source)
         _check_kind(source)
         return []
     except OSError as error:
@@ -70,21 +70,12 @@ def mesh_digest(path: Path | str) -> str:
     return digest.hexdigest()
 
 
-def _companions_of_obj(path: Path) -> list[Path]:
-    surface, libraries = read_obj(path)
-    paints = {surface.paints[row] for row in np.unique(surface.face_paints)}
-    images = surface.images()
-    # a texture on all faces as it is looks the same whatever else its library says
-    needs_library = len(paints) > 1 or not all(paint.is_plain_image for paint in paints)
-    return (libraries if needs_library else []) + images
-
-
 def _read_surface(path: Path) -> Surface:
     kind = path.suffix.lower()
     if kind == '.ply':
         return read_ply(path)
     if kind == '.obj':
-        return read_obj(path)[0]
+        return read_obj(path)
     if kind == '.off':
         return read_off(path)
     _check_kind(path)

@@ -85,14 +85,16 @@ class Polygons:
 
         :param positions: (V, 3).
         :return: (T, 3) rows of ``corners``, and (T,) the face of each.
-        :raises ValueError: when a corner is not one of the positions, or an outline crosses
-            itself.
+        :raises ValueError: when a corner is not one of the positions, a position is not finite, or
+            an outline crosses itself.
         """
         rows = self.corners
         wrong = rows[(rows < 0) | (rows >= len(positions))]
         if len(wrong):
             raise ValueError(f'a face has the vertex {wrong[0]}, but there are '
                              f'{len(positions)}, counted from 0')
+        if not np.isfinite(positions).all():
+            raise ValueError('it has vertices that are not finite')
         found, owners = triangulate(positions[rows], self.sizes)
         a, b, c = rows[found].T
         whole = (a != b) & (b != c) & (c != a)
