@@ -66,11 +66,13 @@ def test_the_ladder_has_a_row_for_each_kind_of_image(
         folder: Path, tiny_model: TinyModel, capsys: pytest.CaptureFixture[str]) -> None:
     """Rows tell recalls and errors, and the file tells what they were measured with."""
     code, figures = run(folder, tiny_model, 'ladder', *composed(folder))
-    assert code == 0 and list(figures['rows']) == RUNGS
+    assert code == 0 and list(figures['rows']) == RUNGS and figures['complete']
     targets = {row['all']['targets'] for row in figures['rows'].values()}
     assert targets == {figures['targets']} and figures['targets'] > 0
     for row in figures['rows'].values():
         assert 0 <= row['all']['ar_mean'] <= 1 and row['all']['rotation_deg'] > 0
+        assert sum(o['targets'] for o in row['objects'].values()) == row['all']['targets']
+        assert set(row['objects']) == {'blob', 'box'}
     assert figures['config']['seed'] != 0 and len(figures['model']['sha256_of_model_json']) == 64
     printed = capsys.readouterr().out
     assert all(name in printed for name in RUNGS)
@@ -99,6 +101,53 @@ def test_a_configuration_without_an_object_of_the_dataset_is_refused(
     code, _ = run(folder, tiny_model, 'ladder', '--config', str(folder / 'other.yaml'))
     said = capsys.readouterr().err
     assert code == 2 and "['box']" in said and "['blob', 'crate']" in said
+
+
+def test_after_an_error_the_rows_done_are_kept(
+        folder: Path, tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str]) -> None:
+    """Control-C in the second row leaves the first, in the table and in the file."""
+    from mrcnet_ros.evaluation import ladder
+
+    ask, done = ladder.answers_of, []
+
+    def interrupted(*question: Any) -> list[ladder.Answer]:
+        if done:
+            raise KeyboardInterrupt
+        done.append(question)
+        return ask(*question)
+
+    monkeypatch.setattr(ladder, 'answers_of', interrupted)
+    code, figures = run(folder, tiny_model, 'ladder', *composed(folder))
+    assert code == 130
+    assert figures['complete'] is False and list(figures['rows']) == RUNGS[:1]
+    printed = capsys.readouterr().out
+    assert RUNGS[0] in printed and RUNGS[1] not in printed
+
+
+@pytest.mark.parametrize('task', ['ladder', 'response', 'swap'])
+def test_a_file_that_cannot_be_written_is_told_before_all_else(
+        folder: Path, tiny_model: TinyModel, capsys: pytest.CaptureFixture[str],
+        task: str) -> None:
+    """Not after minutes of work."""
+    extra = composed(folder) if task == 'ladder' else []
+    code, _ = run(folder, tiny_model, task, *extra, '--json', '/dev/null/out.json')
+    said = capsys.readouterr().err
+    assert code == 2 and '/dev/null/out.json: cannot be written' in said
+    assert 'backend' not in said
+
+
+def test_a_model_of_the_paper_preset_is_refused(
+        folder: Path, tiny_model: TinyModel, tmp_path: Path,
+        capsys: pytest.CaptureFixture[str]) -> None:
+    """The test is made for cached templates and crops of the default preset."""
+    values = json.loads((tiny_model.path / 'model.json').read_text())
+    values['spec']['preset'] = 'paper'
+    (tmp_path / 'model.json').write_text(json.dumps(values))
+    code = mrcnet.main([
+        'evaluate', 'swap', '--bop-dir', str(folder), '--dataset', measured_model.DATASET,
+        '--model', str(tmp_path), '--json', str(tmp_path / 'out.json')])
+    assert code == 2 and 'paper preset' in capsys.readouterr().err
 
 
 def test_stage_two_started_as_the_estimator_starts_it_answers_the_same(

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .dataset_arguments import add_estimation_arguments, positive
-from .measuring import open_setting, source
+from .measuring import Setting, open_setting, source
 from .sample_arguments import add_sample_arguments, open_composer, sample_config
+
+if TYPE_CHECKING:
+    from ..training.config import TrainConfig
+
+PHOTOGRAPHS = 'photographs'
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,31 +31,46 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Measure the network on ever harder images and on the photographs, and print the table.
 
+    After an error the rows that are complete are still written.
+
     :raises MrcnetError: when model, configuration, meshes or dataset cannot be used.
     """
-    from tqdm import tqdm
-
     from ..evaluation import ladder, report
     from ..training.config import plain
+
+    report.check_writable(args.json)
+    setting = open_setting(args)
+    config = sample_config(args, setting.estimator.spec)
+    rows: dict[str, Any] = {}
+    try:
+        with closing(setting.estimator):
+            for name, row in _rows(args, setting, config):
+                rows[name] = row
+    finally:
+        if rows:
+            report.write_json(args.json, {
+                **source(args, setting), 'samples_of_each_object': args.samples,
+                'config': plain(config), 'complete': PHOTOGRAPHS in rows, 'rows': rows})
+            print(ladder.table(rows, 'images'))
+    return 0
+
+
+def _rows(args: argparse.Namespace, setting: Setting,
+          config: TrainConfig) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Give name and figures of each row, when it is complete."""
+    from tqdm import tqdm
+
+    from ..evaluation import ladder
     from ..training.held_out import known_views, rungs
 
-    setting = open_setting(args)
-    with closing(setting.estimator):
-        config = sample_config(args, setting.estimator.spec)
-        composer, objects = open_composer(config, setting)
-        rows: dict[str, Any] = {}
-        for name, harder in rungs(config, composer).items():
-            views = known_views(harder, objects, setting.labels, args.samples, args.seed)
-            total = args.samples * len(setting.labels)
-            asked = tqdm(views, desc=name, total=total, unit='image', disable=None)
-            answers = ladder.answers_of(asked, setting.estimator, setting.judge)
-            rows[name] = ladder.rung(ladder.matching(answers, setting.targets), setting.targets,
-                                     setting.judge)
-        asked = tqdm(setting.targets, desc='photographs', unit='image', disable=None)
+    composer, objects = open_composer(config, setting)
+    total = args.samples * len(setting.labels)
+    for name, harder in rungs(config, composer).items():
+        views = known_views(harder, objects, setting.labels, args.samples, args.seed)
+        asked = tqdm(views, desc=name, total=total, unit='image', disable=None)
         answers = ladder.answers_of(asked, setting.estimator, setting.judge)
-        rows['photographs'] = ladder.rung([[a] for a in answers], setting.targets, setting.judge)
-    report.write_json(args.json, {
-        **source(args, setting), 'samples_of_each_object': args.samples, 'config': plain(config),
-        'rows': rows})
-    print(ladder.table(rows, 'images'))
-    return 0
+        given = ladder.matching(answers, setting.targets)
+        yield name, ladder.rung(given, setting.targets, setting.judge)
+    asked = tqdm(setting.targets, desc=PHOTOGRAPHS, unit='image', disable=None)
+    answers = ladder.answers_of(asked, setting.estimator, setting.judge)
+    yield PHOTOGRAPHS, ladder.rung([[a] for a in answers], setting.targets, setting.judge)

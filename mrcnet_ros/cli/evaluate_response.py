@@ -31,18 +31,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Start stage 2 at known poses on photographs and on training images, and print tables.
 
+    After an error on the training images the figures of the photographs are still written.
+
     :raises MrcnetError: when model, configuration, meshes or dataset cannot be used.
     """
     from ..evaluation import report, response
     from ..evaluation.stage2 import Stage2
 
+    report.check_writable(args.json)
     setting = open_setting(args)
-    with closing(setting.estimator), Stage2(setting.estimator) as stage:
-        parts = {PHOTOGRAPHS: _measure(setting, stage, setting.targets, photographs=True)}
-        if args.config is not None:
-            parts[COMPOSED] = _measure(setting, stage, _composed(args, setting), photographs=False)
-    report.write_json(args.json, {**source(args, setting), 'stage': 'stage2', 'starts': parts})
-    print('\n\n'.join(response.table(rows, name) for name, rows in parts.items()))
+    parts: dict[str, Any] = {}
+    kinds = [PHOTOGRAPHS, *([] if args.config is None else [COMPOSED])]
+    try:
+        with closing(setting.estimator), Stage2(setting.estimator) as stage:
+            for kind in kinds:
+                views = setting.targets if kind == PHOTOGRAPHS else _composed(args, setting)
+                parts[kind] = _measure(setting, stage, views, kind)
+    finally:
+        if parts:
+            report.write_json(args.json, {
+                **source(args, setting), 'stage': 'stage2', 'complete': list(parts) == kinds,
+                'starts': parts})
+            print('\n\n'.join(response.table(rows, kind) for kind, rows in parts.items()))
     return 0
 
 
@@ -54,15 +64,15 @@ def _composed(args: argparse.Namespace, setting: Setting) -> list[KnownView]:
     return list(known_views(composer, objects, setting.labels, args.samples, args.seed))
 
 
-def _measure(setting: Setting, stage: Refiner, views: list[KnownView], *,
-             photographs: bool) -> dict[str, Any]:
+def _measure(setting: Setting, stage: Refiner, views: list[KnownView],
+             kind: str) -> dict[str, Any]:
     """Return the figures of all starts on one kind of images."""
     from tqdm import tqdm
 
     from ..evaluation import response
 
-    asked = tqdm(views, desc='photographs' if photographs else 'training images', unit='image',
-                 disable=None)
+    asked = tqdm(views, desc=kind, unit='image', disable=None)
     found = response.respond(asked, stage, setting.judge,
                              lambda view: view.answer(setting.estimator))
-    return response.figures(found, setting.targets, setting.judge, photographs=photographs)
+    return response.figures(found, setting.targets, setting.judge,
+                            photographs=kind == PHOTOGRAPHS)

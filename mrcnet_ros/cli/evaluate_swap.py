@@ -33,6 +33,7 @@ def run(args: argparse.Namespace) -> int:
 
     if args.picture is not None:
         check_name(args.picture)
+    report.check_writable(args.json)
     setting = open_setting(args)
     targets = swap.whole(setting.targets)
     if not targets:

@@ -108,15 +108,21 @@ def matching(answers: Sequence[Answer], targets: Sequence[KnownView]) -> list[li
 
 def rung(answers: Sequence[Sequence[Answer]], targets: Sequence[KnownView],
          judge: Judge) -> dict[str, Any]:
-    """Return the figures of one row: of all targets, and of those that are well visible.
+    """Return the figures of one row: of all targets, of those that are well visible, by object.
 
     :param answers: for each target one or more, which count equally.
     """
     worths = [[judge.worth(answer, target) for answer in given]
               for given, target in zip(answers, targets, strict=True)]
-    seen = [i for i, t in enumerate(targets) if t.visible_fraction > WELL_VISIBLE]
-    return {'all': _figures(answers, worths),
-            'visible': _figures([answers[i] for i in seen], [worths[i] for i in seen])}
+
+    def part(chosen: Iterable[bool]) -> dict[str, Any]:
+        rows = [i for i, wanted in enumerate(chosen) if wanted]
+        return _figures([answers[i] for i in rows], [worths[i] for i in rows])
+
+    return {'all': part([True] * len(targets)),
+            'visible': part(t.visible_fraction > WELL_VISIBLE for t in targets),
+            'objects': {label: part(t.label == label for t in targets)
+                        for label in sorted({t.label for t in targets})}}
 
 
 def _figures(answers: Sequence[Sequence[Answer]],

@@ -91,6 +91,20 @@ def table(figures: Mapping[str, Any]) -> str:
     return '\n'.join(lines)
 
 
+def check_writable(path: Path) -> None:
+    """Find out before work of minutes whether its result can be written.
+
+    :raises DatasetError: when the file cannot be written.
+    """
+    part = path.with_name(path.name + '.part')
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.touch()
+        part.unlink()
+    except OSError as error:
+        raise DatasetError(f'{path}: cannot be written ({error.strerror})') from error
+
+
 def write_json(path: Path | str, values: Mapping[str, Any]) -> None:
     """Write plain data so that the file is either the old or the new one, never a part.
 
