@@ -141,9 +141,9 @@ def test_an_origin_far_from_the_middle_is_refused() -> None:
 
 def test_the_diameter_counts_every_vertex() -> None:
     """One spike of a dense sphere makes it longer, wherever it is."""
-    points = np.random.default_rng(0).normal(size=(9000, 3))
+    points = np.random.default_rng(0).normal(size=(15000, 3))
     sphere = points / np.linalg.norm(points, axis=1, keepdims=True)
-    for row in range(6):
+    for row in range(3):
         spiked = sphere.copy()
         spiked[row] *= 3.0
         assert measure_diameter(spiked) == pytest.approx(4.0, abs=0.01)
