@@ -95,7 +95,7 @@ def _looks(path: Path, content: Content, sizes: Rows, table: Rows) -> _Looks:
     """
     starts = np.cumsum(sizes) - sizes
     textured = np.minimum.reduceat(table[:, 1], starts) >= 0
-    coloured = len(content.tables['v'][0].split()) >= 6
+    coloured = any(len(line.split()) >= 6 for line in content.tables['v'][:1])
     names = [content.materials[row] for row in content.face_materials]
     needed = {name for name in names if name not in NO_MATERIAL}
     known, missing = _libraries(path, content.libraries)

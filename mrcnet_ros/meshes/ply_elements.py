@@ -119,7 +119,7 @@ def read_elements(data: bytes) -> dict[str, dict[str, Column]]:
 
 def _property(words: list[str]) -> Property:
     try:
-        if words[1] == 'list' and len(words) == 5:
+        if words[1:2] == ['list'] and len(words) == 5:
             return Property(words[4], TYPES[words[3]], TYPES[words[2]])
         if len(words) == 3:
             return Property(words[2], TYPES[words[1]])
