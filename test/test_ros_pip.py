@@ -1,6 +1,7 @@
 """The stand-ins for ROS packages that pip environments use."""
 
 import json
+import math
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -195,3 +196,64 @@ def test_near_stamps_are_paired_with_the_nearest():
     groups = _pairs(
         lambda s: message_filters.ApproximateTimeSynchronizer(s, 5, 0.05), arrivals)
     assert groups == [('a2', 'b')]
+
+
+def _link(parent, child, second, x=0.0, turn_rad=0.0):
+    from geometry_msgs.msg import TransformStamped
+
+    message = TransformStamped(child_frame_id=child)
+    message.header.frame_id, message.header.stamp.sec = parent, second
+    message.transform.translation.x = x
+    message.transform.rotation.z = math.sin(turn_rad / 2)
+    message.transform.rotation.w = math.cos(turn_rad / 2)
+    return message
+
+
+@pytest.fixture
+def buffer():
+    """Return a buffer with a base that turns, a camera on it, an object, and another tree."""
+    tf2_ros = pytest.importorskip('tf2_ros')
+    if not hasattr(tf2_ros, 'Buffer'):
+        pytest.skip('needs ros_pip/modules as they are now')
+    buffer = tf2_ros.Buffer()
+    buffer.set_transform_static(_link('base', 'camera', 0, x=1.0, turn_rad=math.pi / 2), 'test')
+    for second in (10, 12):
+        buffer.set_transform(_link('camera', 'can', second, x=second / 10.0), 'test')
+        buffer.set_transform(_link('world', 'base', second, turn_rad=second - 10.0), 'test')
+    buffer.set_transform_static(_link('shelf', 'box', 0), 'test')
+    return buffer
+
+
+@pytest.mark.parametrize(('second', 'x'), [(10, 1.0), (11, 1.1), (12, 1.2), (0, 1.2)])
+def test_transforms_of_a_tree_are_chained_and_interpolated(buffer, second, x):
+    """Up from the source and down to the target; 0 asks for the latest."""
+    from rclpy.time import Time
+
+    found = buffer.lookup_transform('base', 'can', Time(seconds=second)).transform
+    # along the camera's x axis, which is the base's y axis
+    assert (found.translation.x, found.translation.y) == pytest.approx((1.0, x))
+    back = buffer.lookup_transform('can', 'base', Time(seconds=second)).transform
+    assert (back.translation.x, back.translation.y) == pytest.approx((-x, 1.0))
+    assert abs(back.rotation.w) == pytest.approx(math.cos(math.pi / 4))
+
+
+def test_a_rotation_is_interpolated_as_well(buffer):
+    """Half way between no turn and two radians."""
+    from rclpy.time import Time
+
+    q = buffer.lookup_transform('world', 'base', Time(seconds=11)).transform.rotation
+    assert 2 * math.atan2(abs(q.z), abs(q.w)) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(('frames', 'second', 'error'), [
+    (('base', 'spoon'), 11, 'LookupException'), (('base', 'box'), 11, 'ConnectivityException'),
+    (('base', 'can'), 9, 'ExtrapolationException'),
+    (('base', 'can'), 13, 'ExtrapolationException')])
+def test_what_a_buffer_cannot_know_is_an_error_of_tf2(buffer, frames, second, error):
+    """Never the nearest that it has."""
+    import tf2_ros
+    from rclpy.time import Time
+
+    assert not buffer.can_transform(*frames, Time(seconds=second))
+    with pytest.raises(getattr(tf2_ros, error)):
+        buffer.lookup_transform(*frames, Time(seconds=second))

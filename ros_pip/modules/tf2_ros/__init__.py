@@ -1,4 +1,4 @@
-"""Send coordinate transforms to /tf."""
+"""Send coordinate transforms to /tf, and look them up."""
 
 from __future__ import annotations
 
@@ -9,7 +9,19 @@ from geometry_msgs.msg import TransformStamped
 from rclpy.qos import QoSProfile
 from tf2_msgs.msg import TFMessage
 
-__all__ = ['TransformBroadcaster']
+from .buffer import (
+    STATIC,
+    Buffer,
+    ConnectivityException,
+    ExtrapolationException,
+    LookupException,
+    TransformException,
+    TransformListener,
+)
+
+__all__ = ['Buffer', 'ConnectivityException', 'ExtrapolationException', 'LookupException',
+           'StaticTransformBroadcaster', 'TransformBroadcaster', 'TransformException',
+           'TransformListener']
 
 
 class TransformBroadcaster:
@@ -25,3 +37,11 @@ class TransformBroadcaster:
         """Publish one transform, or several in one message."""
         one = isinstance(transform, TransformStamped)
         self.pub_tf.publish(TFMessage(transforms=[transform] if one else list(transform)))
+
+
+class StaticTransformBroadcaster(TransformBroadcaster):
+    """Publishes transforms of a node that never change on ``/tf_static``."""
+
+    def __init__(self, node: Any) -> None:
+        """Advertise ``/tf_static``; who comes later gets the transforms as well."""
+        self.pub_tf = node.create_publisher(TFMessage, '/tf_static', STATIC)

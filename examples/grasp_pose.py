@@ -1,0 +1,150 @@
+"""Ask the pose node for one pose to grasp by, and give it in the frame of the robot's base.
+
+    python3 examples/grasp_pose.py can --base base_link --timeout 5
+
+prints a line of JSON and ends with 0, or says on stderr why there is no pose to rely on and ends
+with 1. It needs rclpy, tf2_ros, tf2_msgs and vision_msgs, and nothing of mrcnet_ros.
+"""
+
+import argparse
+import json
+import sys
+import time
+
+import numpy as np
+import rclpy
+import tf2_ros
+from rclpy.action import ActionClient
+from rclpy.time import Time
+from scipy.spatial.transform import Rotation
+from tf2_msgs.action import LookupTransform
+from tf2_msgs.msg import TF2Error
+from vision_msgs.msg import Detection3DArray
+
+
+class NoPoseError(Exception):
+    """There is no pose to rely on."""
+
+
+class Planner:
+    """What a grasp planner has of a node: a client of the action, a listener to /tf."""
+
+    def __init__(self, pose_node: str) -> None:
+        """Join the network.
+
+        :param pose_node: full name of the pose node, for instance /pose_node.
+        """
+        self._node = rclpy.create_node('grasp_planner')
+        self._action = ActionClient(self._node, LookupTransform, f'{pose_node}/confirm_pose')
+        self._buffer = tf2_ros.Buffer()
+        self._listener = tf2_ros.TransformListener(self._buffer, self._node)
+        self._confirmed: list[Detection3DArray] = []
+        namespace = pose_node.rpartition('/')[0]
+        # before the request, because the covariance comes on this topic and only once
+        self._node.create_subscription(
+            Detection3DArray, f'{namespace}/confirmed_detections', self._confirmed.append, 10)
+
+    def pose(self, label: str, base: str, timeout_s: float) -> dict:
+        """Return the pose of an object in the robot's frame.
+
+        :param label: of the object, or an instance as in /tf, or the detector's id.
+        :param base: frame of the robot, as base_link.
+        :raises NoPoseError: when there is none in time, or the robot's frame is not known.
+        """
+        self._wait(self._action.server_is_ready, timeout_s, 'the pose node is not there')
+        answer = self._confirm(label, timeout_s)
+        header = answer.transform.header
+        detection = self._detection(header)
+        T_camera_object = matrix(answer.transform.transform)
+        # at the time of the image: a camera on the arm has moved on since then
+        when = Time.from_msg(header.stamp)
+        self._wait(lambda: self._buffer.can_transform(base, header.frame_id, when), 2.0,
+                   f'tf knows no way from {header.frame_id} to {base} at the time of the image')
+        found = self._buffer.lookup_transform(base, header.frame_id, when)
+        T_base_camera = matrix(found.transform)
+        T_base_object = T_base_camera @ T_camera_object
+        # rows are x, y, z, then the rotation about x, y, z, along the camera's axes
+        turn = np.kron(np.eye(2), T_base_camera[:3, :3])
+        covariance = np.reshape(detection.results[0].pose.covariance, (6, 6))
+        if covariance[0, 0] < 0:
+            raise NoPoseError(f'the model tells no covariance of {label}; mrcnet calibrate does')
+        covariance = turn @ covariance @ turn.T
+        return {
+            'frame_id': base, 'instance': answer.transform.child_frame_id, 'id': detection.id,
+            'score': detection.results[0].hypothesis.score,
+            'position': T_base_object[:3, 3].tolist(),
+            'orientation_xyzw': Rotation.from_matrix(T_base_object[:3, :3]).as_quat().tolist(),
+            # largest deviation along any direction, and about any axis
+            'deviation_m': float(np.sqrt(np.linalg.eigvalsh(covariance[:3, :3]).max())),
+            'deviation_rad': float(np.sqrt(np.linalg.eigvalsh(covariance[3:, 3:]).max())),
+        }
+
+    def _confirm(self, label: str, timeout_s: float) -> LookupTransform.Result:
+        goal = LookupTransform.Goal(source_frame=label)
+        # the robot stands still from now on: earlier images do not count
+        goal.source_time = self._node.get_clock().now().to_msg()
+        goal.timeout.sec, goal.timeout.nanosec = int(timeout_s), int(timeout_s % 1 * 1e9)
+        sent = self._action.send_goal_async(goal)
+        self._wait(sent.done, timeout_s, 'the pose node did not take the request')
+        finished = sent.result().get_result_async()
+        # longer than the node itself waits, so that its reason arrives
+        self._wait(finished.done, timeout_s + 2.0, 'the pose node did not answer')
+        result = finished.result().result
+        if result.error.error != TF2Error.NO_ERROR:
+            raise NoPoseError(result.error.error_string)
+        return result
+
+    def _detection(self, header):
+        """Return the detection that belongs to an answer: the one with its stamp."""
+        def found():
+            return [m for m in self._confirmed if m.header == header]
+
+        self._wait(found, 2.0, 'the covariance did not come on confirmed_detections')
+        return found()[-1].detections[0]
+
+    def _wait(self, done, timeout_s: float, complaint: str) -> None:
+        end = time.monotonic() + timeout_s
+        while not done():
+            if time.monotonic() > end:
+                raise NoPoseError(complaint)
+            rclpy.spin_once(self._node, timeout_sec=0.05)
+
+
+def matrix(transform) -> np.ndarray:
+    """Return a geometry_msgs/Transform as (4, 4) [m]."""
+    t, q = transform.translation, transform.rotation
+    T = np.eye(4)
+    T[:3, :3] = Rotation.from_quat([q.x, q.y, q.z, q.w]).as_matrix()
+    T[:3, 3] = t.x, t.y, t.z
+    return T
+
+
+def main() -> int:
+    """Print the pose, or why there is none."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('object', help='a label, an instance as in /tf, or an id of the detector')
+    parser.add_argument('--base', default='base_link', help='frame of the robot')
+    parser.add_argument('--pose-node', default='/pose_node', help='full name of the node')
+    parser.add_argument('--timeout', type=float, default=5.0, help='[s]')
+    parser.add_argument('--deviation-m', type=float, default=0.01,
+                        help='most that the position may deviate in any direction [m]')
+    parser.add_argument('--deviation-rad', type=float, default=0.2,
+                        help='most that the rotation may deviate about any axis [rad]')
+    options = parser.parse_args()
+    rclpy.init()
+    try:
+        found = Planner(options.pose_node).pose(options.object, options.base, options.timeout)
+        for name in ('deviation_m', 'deviation_rad'):
+            if found[name] > getattr(options, name):
+                raise NoPoseError(f'{name} is {found[name]:.3g}; {json.dumps(found)}')
+    except NoPoseError as error:
+        print(f'no pose: {error}', file=sys.stderr)
+        return 1
+    finally:
+        rclpy.try_shutdown()
+    print(json.dumps(found))
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
