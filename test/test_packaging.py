@@ -134,6 +134,39 @@ def test_every_requirement_has_a_range(wheel):
             assert '>=' in bounds or '==' in bounds, f'{name} has no lower bound'
 
 
+# what apt installs on Ubuntu 24.04, the system of ROS 2 Jazzy and Kilted
+UBUNTU = {'numpy': '1.26.4', 'scipy': '1.11.4', 'opencv-python-headless': '4.6.0',
+          'pillow': '10.2.0', 'pyyaml': '6.0.1', 'tqdm': '4.66.2'}
+
+
+def test_the_python_packages_of_ubuntu_are_enough(wheel):
+    """On a robot pip has no reason to replace what ROS's own packages were built with."""
+    specifiers = pytest.importorskip('packaging.specifiers')
+    required = _requirements(wheel)['']
+    for name, version in UBUNTU.items():
+        assert version in specifiers.SpecifierSet(required[name]), f'{name} {required[name]}'
+
+
+def test_rosdep_brings_what_templates_are_rendered_with(package_xml):
+    """The key `opengl` is libgl1-mesa-dev on Ubuntu and Debian, which needs libegl1."""
+    assert 'opengl' in {element.text for element in package_xml if 'depend' in element.tag}
+
+
+def test_the_changelog_of_the_release_tools_has_the_version():
+    """Bloom reads CHANGELOG.rst, which catkin_pkg parses, and package.xml."""
+    changelog = pytest.importorskip('catkin_pkg.changelog')
+    package = pytest.importorskip('catkin_pkg.package')
+    tag = pytest.importorskip('catkin_pkg.cli.tag_changelog')
+    described = package.parse_package(str(ROOT))
+    text = (ROOT / 'CHANGELOG.rst').read_text(encoding='utf-8')
+    parsed = changelog.get_changelog_from_path(str(ROOT), described.name)
+    released = [version for version, _, _ in parsed.foreach_version()]
+    # before the release the section is called Forthcoming, which catkin_tag_changelog renames
+    assert described.version in released or tag.get_forthcoming_label(text)
+    assert described.version == mrcnet_ros.__version__
+    assert f'Changelog for package {described.name}' in text
+
+
 def test_torch_is_needed_for_training_only(wheel):
     """Of all extras only `train` asks for torch."""
     required = _requirements(wheel)
