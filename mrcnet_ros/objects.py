@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
-from .errors import DatasetError, MeshError
+from .errors import DatasetError, MeshError, SpecError
 from .geometry.symmetry import Symmetries
 from .meshes import Mesh, check_size, measure_diameter, mesh_digest, read_mesh
+from .reading.fields import label, number, only_known, whole, whole_text
+from .reading.text import parse_json, parse_yaml
 
 __all__ = ['Mesh', 'ObjectModel', 'check_objects', 'load_bop_objects', 'load_object_list',
            'mesh_digest']
 
 DIAMETERS_M = (0.002, 20.0)  # what a camera can be expected to see; outside, the unit is wrong
+# A symmetry turns about a point of the object, so that it moves the origin no further.
+FARTHEST_DIAMETERS = 10.0
+SYMMETRY_FIELDS = ('symmetries_discrete', 'symmetries_continuous')
+LIST_FIELDS = ('id', 'label', 'mesh', 'unit_m', 'diameter', *SYMMETRY_FIELDS)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -109,14 +113,15 @@ def load_bop_objects(
     :raises MeshError: when a mesh file is missing.
     """
     folder = Path(models_dir)
-    info = _read_models_info(folder / 'models_info.json')
+    info = read_models_info(folder / 'models_info.json')
     wanted = sorted(info) if ids is None else sorted(set(ids))
     unknown = sorted(set(wanted) - set(info))
     if unknown:
         raise DatasetError(f'{folder}: no objects {unknown}; there are {sorted(info)}')
     objects = {
         object_id: _object_from_entry(
-            folder, info[object_id], object_id, f'obj_{object_id:06d}.ply',
+            folder / 'models_info.json', info[object_id], object_id,
+            folder / f'obj_{object_id:06d}.ply',
             (labels or {}).get(object_id, f'obj_{object_id:06d}'), 0.001,
         )
         for object_id in wanted
@@ -133,31 +138,50 @@ def load_object_list(path: Path | str) -> dict[int, ObjectModel]:
     ``symmetries_discrete`` and ``symmetries_continuous`` as in BOP's models_info.json.
 
     :return: by object id, in the order of the list.
-    :raises DatasetError: when the list is missing or malformed, names a label twice, or an
-        object has an implausible size, as it has in a wrong unit.
+    :raises DatasetError: when the list is missing or malformed, has an unknown field, names an
+        id or label twice, or an object has an implausible size, as it has in a wrong unit.
     :raises MeshError: when a mesh file is missing.
     """
-    source = Path(path)
-    try:
-        entries = yaml.safe_load(source.read_text())
-    except (OSError, yaml.YAMLError) as error:
-        raise DatasetError(f'object list {source} cannot be read: {error}') from error
-    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise DatasetError(f'object list {source}: expected a list of mappings')
-    objects: dict[int, ObjectModel] = {}
-    for number, entry in enumerate(entries):
-        missing = sorted({'id', 'label', 'mesh'} - set(entry))
-        if missing:
-            raise DatasetError(f'object list {source}: entry {number} lacks {missing}')
-        object_id = int(entry['id'])
-        if object_id in objects:
-            raise DatasetError(f'object list {source}: id {object_id} appears twice')
+    source, objects = Path(path), dict[int, ObjectModel]()
+    for object_id, entry in read_object_list(source).items():
         objects[object_id] = _object_from_entry(
-            source.parent, entry, object_id, str(entry['mesh']), str(entry['label']),
+            source, entry, object_id, source.parent / str(entry['mesh']), label(entry['label']),
             float(entry.get('unit_m', 0.001)),
         )
     check_objects(objects.values(), f'object list {source}')
     return objects
+
+
+def read_object_list(path: Path) -> dict[int, dict[str, Any]]:
+    """Return the entries of a YAML list of objects by object id.
+
+    :raises DatasetError: when the list is missing or malformed, has an unknown field, or names
+        an id twice.
+    """
+    try:
+        entries = parse_yaml(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise DatasetError(f'object list {path} cannot be read: {error}') from error
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise DatasetError(f'object list {path}: expected a list of mappings')
+    found: dict[int, dict[str, Any]] = {}
+    for position, entry in enumerate(entries):
+        where = f'object list {path}: entry {position}'
+        missing = sorted({'id', 'label', 'mesh'} - set(entry))
+        if missing:
+            raise DatasetError(f'{where} lacks {missing}')
+        try:
+            only_known(entry, LIST_FIELDS, where)
+            object_id = whole(entry['id'], f'{where}: id')
+            label(entry['label'], f'{where}: label')
+            label(entry['mesh'], f'{where}: mesh')
+            number(entry.get('unit_m', 0.001), f'{where}: unit_m')
+        except ValueError as error:
+            raise DatasetError(str(error)) from error
+        if object_id in found:
+            raise DatasetError(f'object list {path}: id {object_id} appears twice')
+        found[object_id] = entry
+    return found
 
 
 def check_objects(objects: Iterable[ObjectModel], where: str) -> None:
@@ -181,10 +205,22 @@ def check_objects(objects: Iterable[ObjectModel], where: str) -> None:
         known[model.label] = model.object_id
 
 
-def _read_models_info(path: Path) -> dict[int, dict[str, Any]]:
+def read_models_info(path: Path) -> dict[int, dict[str, Any]]:
+    """Return the entries of a BOP models_info.json by object id, lengths in millimetres.
+
+    :raises DatasetError: when it is missing or malformed.
+    """
     try:
-        values = json.loads(path.read_text())
-        return {int(key): dict(entry) for key, entry in values.items()}
+        values = parse_json(path.read_bytes())
+        info = {whole_text(key, 'a key'): dict(entry) for key, entry in values.items()}
+        if len(info) < len(values):
+            raise ValueError('two of its keys are the same number')
+        for object_id, entry in info.items():
+            only_known([k for k in entry if 'symmetr' in k], SYMMETRY_FIELDS,
+                       f'object {object_id}')
+            if 'diameter' in entry:
+                number(entry['diameter'], f'object {object_id}: diameter')
+        return info
     except OSError as error:
         raise DatasetError(f'{path} cannot be read ({error.strerror})') from error
     except (ValueError, AttributeError, TypeError) as error:
@@ -192,15 +228,23 @@ def _read_models_info(path: Path) -> dict[int, dict[str, Any]]:
 
 
 def _object_from_entry(
-    folder: Path, entry: Mapping[str, Any], object_id: int, mesh: str, label: str, unit_m: float
+    source: Path, entry: Mapping[str, Any], object_id: int, mesh: Path, name: str, unit_m: float
 ) -> ObjectModel:
-    path = folder / mesh
-    digest = mesh_digest(path)
+    """Return an object of a models_info.json or a list.
+
+    :param source: the file, for messages.
+    """
+    digest = mesh_digest(mesh)
     try:
-        diameter_m = float(entry['diameter']) * unit_m if 'diameter' in entry else \
-            measure_diameter(read_mesh(path, unit_m).vertices)
+        diameter_m = number(entry['diameter'], 'diameter') * unit_m if 'diameter' in entry else \
+            measure_diameter(read_mesh(mesh, unit_m).vertices)
         symmetries = Symmetries.from_bop(entry, unit_m)
-    except (KeyError, TypeError, ValueError) as error:
-        raise DatasetError(f'{folder}: object {object_id} is malformed: {error!r}') from error
-    return ObjectModel(object_id=object_id, label=label, mesh_path=path, mesh_sha256=digest,
+        farthest = float(np.linalg.norm(symmetries.transforms[:, :3, 3], axis=1).max())
+        if farthest > FARTHEST_DIAMETERS * diameter_m:
+            raise ValueError(f'a symmetry moves it by {farthest:.3g} m, its diameter is '
+                             f'{diameter_m:.3g} m; lengths are read in units of {unit_m:g} m')
+    except (KeyError, TypeError, ValueError, SpecError) as error:
+        raise DatasetError(f'{source}: object {object_id} ({name}) is malformed: {error}; '
+                           'correct the file') from error
+    return ObjectModel(object_id=object_id, label=name, mesh_path=mesh, mesh_sha256=digest,
                        diameter_m=diameter_m, symmetries=symmetries, unit_m=unit_m)

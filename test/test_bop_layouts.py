@@ -234,7 +234,7 @@ def test_measured_diameters_of_tless_are_those_of_its_models_info(tmp_path):
     write_models(tmp_path / 'models_cad', source.objects, source.symmetries)
     before = load_bop_objects(SHARED / 'tless' / 'models_cad')
     after = load_bop_objects(tmp_path / 'models_cad')
-    assert sorted(after) == [4, 19, 21, 27, 30]
+    assert len(after) > 4 and sorted(after) == sorted(before)
     for object_id, model in after.items():
         assert model.diameter_m == pytest.approx(before[object_id].diameter_m, rel=1e-3)
         np.testing.assert_allclose(model.symmetries.transforms,

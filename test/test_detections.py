@@ -1,5 +1,6 @@
 """Detections in BOP's format, and their masks as runs of pixels."""
 
+import dataclasses
 import json
 
 import bop_folder
@@ -116,13 +117,33 @@ def test_the_time_of_the_detector_is_that_of_the_whole_image(tmp_path, frame):
 
 
 @pytest.mark.parametrize(('bad', 'named'), [
-    ({'score': float('nan')}, 'detection 0: score or time is not finite'),
-    ({'score': 'high'}, 'detection 0'), ({'category_id': None}, 'detection 0'),
-    ({'time': 'long'}, 'detection 0')])
+    ({'score': 1.5}, r'score must be a finite number from 0 to 1, got 1\.5 \(detection 0'),
+    ({'score': -0.1}, r'score must be .* \(detection 0'),
+    ({'score': 'high'}, r'score must be .* \(detection 0'),
+    ({'category_id': None}, r'category_id must be a whole number .* \(detection 0'),
+    ({'image_id': True}, r'image_id must be a whole number .* \(detection 0'),
+    ({'scene_id': 7.5}, r'scene_id must be a whole number .* \(detection 0'),
+    ({'bbox': [10, 20, -30, 40]}, r'bbox must be x, y, width, height, got .* \(detection 0'),
+    ({'bbox': [0.1, 0.2, 0.3, 0.4]}, r'no box reaches beyond 2 px; bbox must be in pixels'),
+    ({'time': 'long'}, r'time must be .* \(detection 0')])
 def test_a_detection_that_cannot_be_understood_is_named(tmp_path, bad, named):
     """File and number of the entry are in the message."""
     with pytest.raises(DatasetError, match=rf'found\.json: {named}'):
         DetectionFile(write(tmp_path, entry(**bad)))
+
+
+def test_boxes_without_an_area_are_left_out_and_counted(tmp_path, frame):
+    """A detector's slip does not stop the others, and is not silent."""
+    found = DetectionFile(write(tmp_path, entry(bbox=[10, 20, 0, 40], score=0.9), entry()))
+    assert found.empty == 1
+    assert [b.box_xyxy.tolist() for b in found.find(frame)] == [[10, 20, 40, 60]]
+
+
+def test_without_targets_all_detections_count(tmp_path, frame):
+    """Of images of the detection task whose truth is kept back nobody knows what is in them."""
+    blind = dataclasses.replace(frame, targets={}, targets_unknown=True)
+    found = DetectionFile(write(tmp_path, entry(), entry(category_id=9), entry()))
+    assert [b.object_id for b in found.find(blind)] == [3, 3, 9]
 
 
 @pytest.mark.parametrize(('bad', 'kind', 'named'), [

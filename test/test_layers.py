@@ -11,7 +11,7 @@ import mrcnet_ros
 
 PACKAGE = Path(mrcnet_ros.__file__).parent
 
-GROUND = {'cpus', 'errors', 'specs'}
+GROUND = {'cpus', 'errors', 'specs', 'reading'}
 SHAPES = GROUND | {'geometry'}
 OBJECTS = SHAPES | {'meshes', 'objects'}
 
@@ -20,6 +20,7 @@ ALLOWED = {
     'cpus': set(),
     'errors': set(),
     'specs': {'errors'},
+    'reading': {'errors'},
     'geometry': GROUND,
     'meshes': SHAPES,
     'objects': SHAPES | {'meshes'},

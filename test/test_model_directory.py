@@ -22,6 +22,7 @@ from mrcnet_ros.inference.model_directory import (
 from mrcnet_ros.inference.uncertainty import CovarianceLaw
 from mrcnet_ros.meshes import mesh_digest
 
+EYE = [1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1]
 LAW = {'lateral_floor': 0.01, 'lateral_gain': 0.4, 'depth_floor': 0.02, 'depth_gain': 0.5,
        'rotation_floor_rad': 0.05, 'rotation_gain': 0.6, 'score_exponent': 0.3}
 
@@ -141,11 +142,15 @@ def test_another_format_is_refused(model, version):
     (lambda v: v['objects'][0].update(view_prior=[]), 'view_prior'),
     (lambda v: v['spec'].update(preset='foo'), "preset is 'foo', expected 'default'"),
     (lambda v: v['spec']['crop'].update(size_px='96'), "crop: size_px must be int, got '96'"),
-    (lambda v: v['spec']['crop'].update(padding=float('nan')), 'crop: padding must be float'),
+    (lambda v: v['spec']['crop'].update(padding=float('nan')), r'spec\.crop\.padding is NaN'),
+    (lambda v: v['objects'][0].update(size_ratio=0.001), 'size_ratio must be .* 0.5 to 2'),
+    (lambda v: v['objects'][0].update(label=True), 'label must be text, got True'),
+    (lambda v: v['objects'][0].update(symmetries=[EYE, [-1, *EYE[1:]]]), 'is a mirror image'),
+    (lambda v: v['objects'][0].update(symmetries=[EYE, [*EYE[:15], 2]]), 'the last row'),
     (lambda v: v['spec']['network'].update(radii=[1, 2]), 'network: radii must be tuple'),
     (lambda v: v['spec']['network'].update(radii=[1, 2, 2.5]), 'network: radii must be tuple'),
     (lambda v: v['objects'][0].update(diameter_m=0.0), 'blob.* has a diameter of 0 m'),
-    (lambda v: v['objects'][0].update(diameter_m=float('nan')), 'has a diameter of nan m'),
+    (lambda v: v['objects'][0].update(diameter_m=float('nan')), r'\[0\]\.diameter_m is NaN'),
     (lambda v: v['objects'][1].update(label='blob'), "are both called 'blob'"),
     (lambda v: v.update(objects=[]), 'names no objects'),
     (lambda v: v.update(objects=5), 'not iterable'),

@@ -603,7 +603,12 @@ def test_the_example_trains_as_published():
     ({'precision': 'half'}, r"precision must be one of .*'bfloat16'.*'half'"),
     ({'object_ids': [2, 2]}, 'object_ids names an object twice'),
     ({'steps': 0}, 'steps must be at least 1'),
-    ({'learning_rate': '2e-4'}, "learning_rate must be a number .*'2e-4'"),
+    ({'learning_rate': 'fast'}, "learning_rate must be a number .*'fast'"),
+    ({'splits': 'train_pbr'}, "splits must be a list, got 'train_pbr'"),
+    ({'object_ids': ['1_0']}, r"object_ids\[0\] must be a number .*'1_0'"),
+    ({'object_ids': [1.5]}, r'object_ids\[0\] must be a number .*1\.5'),
+    ({'spec': {'depth_near': 1, 'depth_far': 2, 'size': 64}}, r"unknown fields \['size'\]"),
+    ({'spec': {'depth_near': 1, 'depth_far': 2, 'turns': 1.5}}, 'turns must be int, got 1.5'),
     ({'workers': -1}, 'workers')])
 def test_a_wrong_configuration_is_named(tmp_path, changes, problem):
     """The error names the field at fault."""

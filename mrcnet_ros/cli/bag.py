@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -78,10 +77,12 @@ def bag_labels(dataset: str, object_ids: Iterable[int], model: Path | None) -> d
 
 def model_labels(model: Path) -> dict[int, str]:
     from ..errors import ModelError
+    from ..reading.fields import label, whole
+    from ..reading.text import parse_json
 
     try:
-        objects = json.loads((model / 'model.json').read_text(encoding='utf-8'))['objects']
-        return {int(entry['object_id']): str(entry['label']) for entry in objects}
+        objects = parse_json((model / 'model.json').read_bytes())['objects']
+        return {whole(entry['object_id'], 'object_id'): label(entry['label']) for entry in objects}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(model, f'model.json cannot be read ({error!r})') from error
 

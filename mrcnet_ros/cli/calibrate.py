@@ -36,12 +36,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Estimate poses, compare them with the annotations, print and perhaps write what was found.
 
-    :raises MrcnetError: when dataset, model or meshes cannot be used.
+    :raises MrcnetError: when dataset, model or meshes cannot be used, or a size is not believable.
     """
     from tqdm import tqdm
 
     from ..evaluation.runner import Run, run_frames
-    from ..evaluation.size_calibration import measure_sizes
+    from ..evaluation.size_calibration import check_sizes, measure_sizes
     from ..inference.loading import load_any_estimator
     from ..inference.model_directory import write_covariance_law, write_size_ratios
 
@@ -54,6 +54,7 @@ def run(args: argparse.Namespace) -> int:
     run_frames(frames, estimator, boxes, None, done)
     sizes = measure_sizes(done.frames, done.rows, estimator.objects)
     print('\n'.join(_table(sizes)), end='\n\n')
+    check_sizes(sizes)
     law = _measured_law(done, estimator.objects, {s.label: s.ratio for s in sizes})
     if args.write:
         write_size_ratios(args.model, {s.label: s.ratio for s in sizes if s.significant})

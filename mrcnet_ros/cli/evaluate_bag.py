@@ -19,10 +19,11 @@ from .node import model_parameters
 if TYPE_CHECKING:
     from ..evaluation.bop import BopFrame, ResultRow
     from ..objects import ObjectModel
-    from ..ros.bag import BagFrame, Truth
+    from ..ros.bag import BagFrame, BagFrames, Truth
     from ..ros.replay import Answer
 
 Answers = list['Answer | None']
+_NOWHERE = -1  # scene of an image in which nothing is to be found: no dataset has one
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -69,17 +70,24 @@ def evaluate(args: argparse.Namespace, node_command: Sequence[str]) -> int:
     from ..ros.bag import read_bag
 
     labels = model_labels(args.model)
-    frames = list(read_bag(args.bag))[:args.limit]
+    bag = read_bag(args.bag)
+    frames = bag[:args.limit]
     objects = _scored_objects(args)
+    images = _bop_frames(args.bag, frames, labels)
+    unknown = sorted({i for image in images for i in image.targets} - set(objects))
+    if unknown:
+        raise DatasetError(f'bag {args.bag}: has ground truth of the objects {unknown}, there are '
+                           f'meshes of {sorted(objects)} to score with; give their folder as '
+                           '--score-meshes')
     played = frames * (args.loops if args.mode == 'realtime' else 1)
     log = args.json.with_suffix('.node.log')
     answers = _replay(args, node_command, played, log)
-    images = [_bop_frame(args.bag, number, frame, labels) for number, frame in enumerate(frames)]
+    _report_incomplete(bag)
     rows = _rows(images, answers, {label: i for i, label in labels.items()})
     args.csv.parent.mkdir(parents=True, exist_ok=True)
     write_results_csv(args.csv, rows)
     figures = _figures(images, rows, objects, labels)
-    _report(args, played, answers, figures, log)
+    _report(args, played, answers, {'incomplete': bag.incomplete, **figures}, log)
     unanswered = sum(answer is None for answer in answers)
     return 1 if args.mode == 'lossless' and unanswered else 0
 
@@ -132,6 +140,28 @@ def _scored_objects(args: argparse.Namespace) -> dict[int, ObjectModel]:
     return {o.object_id: o for o in read_model_directory(args.model, args.meshes).objects}
 
 
+def _report_incomplete(bag: BagFrames) -> None:
+    for topic, count in bag.incomplete.items():
+        print(f'{count} images of the bag have no {topic} of their stamp and are left out')
+
+
+def _bop_frames(bag: Path, frames: Sequence[BagFrame], labels: Mapping[int, str]
+                ) -> list[BopFrame]:
+    """Return the images as scoring knows them.
+
+    :raises DatasetError: when one has no ground truth, or two are the same.
+    """
+    images = [_bop_frame(bag, number, frame, labels) for number, frame in enumerate(frames)]
+    seen: set[tuple[int, int]] = set()
+    for image in images:
+        key = image.scene_id, image.image_id
+        if key in seen:
+            raise DatasetError(f'bag {bag}: image {key[1]} of scene {key[0]} is there twice; was '
+                               'it recorded from a bag that was looped?')
+        seen.add(key)
+    return images
+
+
 def _bop_frame(bag: Path, number: int, frame: BagFrame, labels: Mapping[int, str]) -> BopFrame:
     """Return the image as scoring knows it; its pixels stay in the bag."""
     from ..evaluation.bop import BopFrame, GroundTruth
@@ -139,7 +169,7 @@ def _bop_frame(bag: Path, number: int, frame: BagFrame, labels: Mapping[int, str
     if frame.truths is None:
         raise DatasetError(f'bag {bag}: no /ground_truth at {frame.stamp_ns} ns; '
                            'only bags with ground truth can be scored')
-    scene, image, truths = 0, number, []
+    scene, image, truths = _NOWHERE, number, []
     for truth in frame.truths:
         scene, image, object_id, instance = _numbers(bag, truth)
         truths.append(GroundTruth(

@@ -127,8 +127,9 @@ def _overlays(
         return
     from ..evaluation.overlay import OverlayWriter
 
-    camera = dataset.frames[0].camera
-    with OverlayWriter(args.overlays, objects, labels, (camera.width, camera.height)) as writer:
+    cameras = [frame.camera for frame in dataset.frames[:args.limit]]
+    size = max(c.width for c in cameras), max(c.height for c in cameras)
+    with OverlayWriter(args.overlays, objects, labels, size) as writer:
         yield writer.write
 
 

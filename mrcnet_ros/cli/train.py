@@ -53,14 +53,14 @@ def changes(args: argparse.Namespace) -> dict[str, Any]:
 
     :raises SpecError: when one is not written NAME=VALUE, or its value is not YAML.
     """
-    import yaml
+    from ..reading.text import parse_yaml
 
     found: dict[str, Any] = {}
     for text in args.changes:
         name, equals, value = text.partition('=')
         try:
-            found[name] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
+            found[name] = parse_yaml(value)
+        except ValueError as error:
             raise SpecError(f'--set {text}: the value cannot be read: {error}') from error
         if not equals or not name:
             raise SpecError(f'--set {text}: expected NAME=VALUE, such as device=cuda')

@@ -11,6 +11,8 @@ import numpy as np
 
 from ..errors import DatasetError
 from ..geometry.camera import Camera
+from ..reading.picture import read_rgb
+from ..reading.text import parse_json
 from .scenes import Scene, TrueObject
 
 INDEX = 'scenes.json'
@@ -36,17 +38,15 @@ def load_scenes(folder: Path) -> list[Scene]:
     :raises DatasetError: when something is missing.
     """
     try:
-        entries = json.loads((folder / INDEX).read_text(encoding='utf-8'))
+        entries = parse_json((folder / INDEX).read_bytes())
     except (OSError, ValueError) as error:
         raise DatasetError(f'{folder / INDEX} cannot be read: {error}') from error
     scenes = []
     for entry in entries:
-        bgr = cv2.imread(str(folder / entry['image']))
-        if bgr is None:
-            raise DatasetError(f'{folder / entry["image"]} is not a readable image')
-        camera = Camera(np.array(entry['K']), bgr.shape[1], bgr.shape[0])
+        image_rgb = read_rgb(folder / entry['image'])
+        camera = Camera(np.array(entry['K']), image_rgb.shape[1], image_rgb.shape[0])
         objects = tuple(TrueObject(o['label'], np.array(o['T_camera_object']),
                                    np.array(o['box_xyxy']), float(o['visible_fraction']))
                         for o in entry['objects'])
-        scenes.append(Scene(np.ascontiguousarray(bgr[:, :, ::-1]), camera, objects))
+        scenes.append(Scene(image_rgb, camera, objects))
     return scenes

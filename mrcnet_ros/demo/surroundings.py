@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from ..errors import DatasetError
+from ..reading.picture import read_rgb
 from ..synth.surroundings import Image
 
 TABLE_SIDE_M = 1.1
@@ -17,15 +17,13 @@ def load_environments(folder: Path) -> list[Image]:
     """Read all equirectangular environment maps of a folder.
 
     :return: (H, W, 3) float32 RGB in 0..255 each.
-    :raises DatasetError: when there are none or one cannot be read.
+    :raises DatasetError: when there are none.
+    :raises ImageError: when one cannot be read.
     """
     paths = sorted(folder.glob('*_env.jpg'))
     if not paths:
         raise DatasetError(f'{folder} holds no environment maps named *_env.jpg')
     found = []
     for path in paths:
-        bgr = cv2.imread(str(path))
-        if bgr is None:
-            raise DatasetError(f'{path} is not a readable image')
-        found.append(bgr[:, :, ::-1].astype(np.float32))
+        found.append(read_rgb(path).astype(np.float32))
     return found

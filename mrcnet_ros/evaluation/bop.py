@@ -7,26 +7,36 @@ Source: the BOP dataset format, bop.felk.cvut.cz.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..errors import DatasetError
+from ..errors import DatasetError, SpecError
 from ..geometry.camera import Camera
-from ..geometry.se3 import Array, make_transform, nearest_rotation
+from ..geometry.rotation_check import POSE_TOLERANCE, checked_rotation
+from ..geometry.se3 import Array, make_transform
+from ..objects import read_models_info
 from ..specs import PAPER_DATASETS
 from .bop_frame import BopFrame, GroundTruth
 from .bop_results import ResultRow, ResultsWriter, read_results_csv, write_results_csv
-from .bop_scene import MM, Scene, read_json, value
+from .bop_scene import MM, Scene, number, numbers, read_json, whole
+from .bop_targets import (
+    MIN_VISIBLE_FRACTION,
+    Targets,
+    all_visible,
+    read_targets,
+    targets_path,
+    visible_targets,
+)
+from .bop_units import check_units
 
 __all__ = [
-    'BopDataset', 'BopFrame', 'GroundTruth',
+    'MIN_VISIBLE_FRACTION', 'BopDataset', 'BopFrame', 'GroundTruth',
     'ResultRow', 'ResultsWriter', 'read_results_csv', 'write_results_csv',
 ]
 
-MIN_VISIBLE_FRACTION = 0.1
 # where the images of the test set are, when not in ``test``
 TEST_SPLITS = {'tless': 'test_primesense', 'hb': 'test_primesense'}
 EVALUATION_MODELS = ('models_eval', 'models', 'models_cad')
@@ -56,17 +66,16 @@ class BopDataset:
         self.name, self.split = dataset, split or TEST_SPLITS.get(dataset, 'test')
         self._require_folders()
         folders = self._scene_folders()
-        self.annotated = any((folder / name).exists() for folder in folders
+        self.annotated = any((folder / name).exists() for folder in folders.values()
                              for name in ('scene_gt.json', 'scene_gt_info.json'))
-        targets = self._read_targets()
-        if not targets and not self.annotated:
+        wanted = read_targets(self._targets_path) if self._targets_path.is_file() else {}
+        if not wanted and not self.annotated:
             raise DatasetError(f'{self.split_path}: has neither scene_gt.json nor '
                                f'{self._targets_path.name}; extract one of them')
-        wanted = {scene_id for scene_id, _ in targets}
-        size = self._image_size()
-        scenes = {int(folder.name): Scene(folder, size, annotated=self.annotated)
-                  for folder in folders if not wanted or int(folder.name) in wanted}
-        targets = targets or _visible_targets(scenes.values())
+        scene_ids, size = {scene_id for scene_id, _ in wanted}, self._image_size()
+        scenes = {number_: Scene(folder, size, annotated=self.annotated)
+                  for number_, folder in folders.items() if not wanted or number_ in scene_ids}
+        targets = wanted or all_visible(scenes.values())
         on_disk = {key: counts for key, counts in targets.items()
                    if key[0] in scenes and scenes[key[0]].image_path(key[1]) is not None}
         if not on_disk:
@@ -81,6 +90,7 @@ class BopDataset:
                 self.split_path, self.images_without_file, len(targets))
         self.frames = tuple(_frame(scenes[scene_id], image_id, on_disk[scene_id, image_id])
                             for scene_id, image_id in sorted(on_disk))
+        check_units(self.frames, self._diameters_m(), self.split_path)
 
     @property
     def split_path(self) -> Path:
@@ -89,7 +99,9 @@ class BopDataset:
 
     @property
     def object_ids(self) -> tuple[int, ...]:
-        """Return the objects that are targets in some image, sorted."""
+        """Return the objects that are targets in some image, sorted; all where nobody knows."""
+        if any(frame.targets_unknown for frame in self.frames):
+            return tuple(sorted(self._diameters_m()))
         return tuple(sorted({i for frame in self.frames for i in frame.targets}))
 
     @property
@@ -124,8 +136,15 @@ class BopDataset:
                 f'{self.split_path}: no such split; the dataset has the folders {known}'
             )
 
-    def _scene_folders(self) -> list[Path]:
-        folders = sorted(p for p in self.split_path.iterdir() if p.is_dir() and p.name.isdigit())
+    def _scene_folders(self) -> dict[int, Path]:
+        folders: dict[int, Path] = {}
+        for path in sorted(self.split_path.iterdir()):
+            if not path.is_dir() or not path.name.isdigit():
+                continue
+            if int(path.name) in folders:
+                raise DatasetError(f'{self.split_path}: {folders[int(path.name)].name} and '
+                                   f'{path.name} are both scene {int(path.name)}; remove one')
+            folders[int(path.name)] = path
         if not folders:
             raise DatasetError(
                 f'{self.split_path}: no scene folder such as 000001; extract the split there'
@@ -138,43 +157,33 @@ class BopDataset:
         if not path.is_file():
             return None
         camera = read_json(path)
-        return int(value(camera, 'width', path)), int(value(camera, 'height', path))
+        return whole(camera, 'width', path), whole(camera, 'height', path)
 
     @property
     def _targets_path(self) -> Path:
-        return self.path / f'{self.split.split("_")[0]}_targets_bop19.json'
+        return targets_path(self.path, self.split)
 
-    def _read_targets(self) -> dict[tuple[int, int], dict[int, int]]:
-        path = self._targets_path
-        if not path.is_file():
-            return {}
-        targets: dict[tuple[int, int], dict[int, int]] = {}
-        for entry in read_json(path):
-            key = (int(value(entry, 'scene_id', path)), int(value(entry, 'im_id', path)))
-            object_id = int(value(entry, 'obj_id', path))
-            targets.setdefault(key, {})[object_id] = int(value(entry, 'inst_count', path))
-        return targets
+    def _diameters_m(self) -> dict[int, float]:
+        """Return the diameters of the models by object id; none where there are no models."""
+        for name in EVALUATION_MODELS:
+            path = self.path / name / 'models_info.json'
+            if path.is_file():
+                return {i: float(entry['diameter']) * MM
+                        for i, entry in read_models_info(path).items() if 'diameter' in entry}
+        return {}
 
 
-def _visible_targets(scenes: Iterable[Scene]) -> dict[tuple[int, int], dict[int, int]]:
-    """Without a targets file every instance that is at least 10 % visible is a target."""
-    targets: dict[tuple[int, int], dict[int, int]] = {}
-    for scene in scenes:
-        for image_id in scene.image_ids:
-            for entry, info in scene.annotations(image_id):
-                if float(value(info, 'visib_fract', scene.info_path)) < MIN_VISIBLE_FRACTION:
-                    continue
-                counts = targets.setdefault((scene.scene_id, image_id), {})
-                object_id = int(value(entry, 'obj_id', scene.gt_path))
-                counts[object_id] = counts.get(object_id, 0) + 1
-    return targets
+def _frame(scene: Scene, image_id: int, wanted: Targets | None) -> BopFrame:
+    """Return an image.
 
-
-def _frame(scene: Scene, image_id: int, targets: Mapping[int, int]) -> BopFrame:
+    :param wanted: None for all that are visible.
+    :raises DatasetError: when its files do not fit together.
+    """
+    targets = visible_targets(scene, image_id) if wanted is None else wanted
     image_path = scene.image_path(image_id)
     assert image_path is not None
     annotations = scene.annotations(image_id)
-    present = [int(value(entry, 'obj_id', scene.gt_path)) for entry, _ in annotations]
+    present = [whole(entry, 'obj_id', scene.gt_path) for entry, _ in annotations]
     for object_id, count in targets.items():
         if scene.annotated and present.count(object_id) < count:
             raise DatasetError(
@@ -188,7 +197,8 @@ def _frame(scene: Scene, image_id: int, targets: Mapping[int, int]) -> BopFrame:
         camera=Camera(scene.intrinsics(image_id), width, height),
         ground_truth=tuple(_ground_truth(scene, i, entry, info)
                            for i, (entry, info) in enumerate(annotations)),
-        targets=dict(targets), depth_path=scene.depth_path(image_id),
+        targets=dict(targets), targets_unknown=wanted is None and not scene.annotated,
+        depth_path=scene.depth_path(image_id),
         depth_unit_m=scene.depth_scale(image_id) * MM, annotated=scene.annotated,
     )
 
@@ -196,24 +206,29 @@ def _frame(scene: Scene, image_id: int, targets: Mapping[int, int]) -> BopFrame:
 def _ground_truth(
     scene: Scene, instance: int, entry: Mapping[str, Any], info: Mapping[str, Any],
 ) -> GroundTruth:
-    R = scene.matrix(entry, 'cam_R_m2c', 9).reshape(3, 3)
+    try:
+        R = checked_rotation(scene.matrix(entry, 'cam_R_m2c', 9).reshape(3, 3), POSE_TOLERANCE,
+                             'cam_R_m2c')
+    except SpecError as error:
+        raise DatasetError(f'{scene.gt_path}: annotation {instance} of object '
+                           f'{entry.get("obj_id")}: {error}') from error
     return GroundTruth(
-        object_id=int(value(entry, 'obj_id', scene.gt_path)), instance=instance,
-        T_camera_object=make_transform(
-            nearest_rotation(R), scene.matrix(entry, 'cam_t_m2c', 3) * MM),
-        box_visib_xyxy=_box_xyxy(value(info, 'bbox_visib', scene.info_path)),
-        box_amodal_xyxy=_box_xyxy(value(info, 'bbox_obj', scene.info_path)),
-        visible_fraction=float(value(info, 'visib_fract', scene.info_path)),
+        object_id=whole(entry, 'obj_id', scene.gt_path), instance=instance,
+        T_camera_object=make_transform(R, scene.matrix(entry, 'cam_t_m2c', 3) * MM),
+        box_visib_xyxy=_box_xyxy(numbers(info, 'bbox_visib', 4, scene.info_path)),
+        box_amodal_xyxy=_box_xyxy(numbers(info, 'bbox_obj', 4, scene.info_path)),
+        # now and then one is a little above 1, where the two counts of pixels differ
+        visible_fraction=number(info, 'visib_fract', scene.info_path, 0.0, 1.1),
     )
 
 
-def _box_xyxy(box_xywh: Iterable[float]) -> Array | None:
+def _box_xyxy(box_xywh: Array) -> Array | None:
     """Return x1, y1, x2, y2; None for BOP's mark of an invisible object (negative width).
 
     BOP's width is that between the first and the last pixel, one short of the edges around both
     (calc_2d_bbox of the BOP toolkit); on LM-O, the silhouettes of the meshes reach that far.
     """
-    x, y, width, height = (float(v) for v in box_xywh)
+    x, y, width, height = box_xywh
     if width < 0 or height < 0:
         return None
     return np.array([x, y, x + width + 1, y + height + 1])

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DatasetError, ImageError
 from ..geometry.camera import Camera
 from ..geometry.se3 import Array
+from ..reading.picture import read_depth, read_mask, read_rgb
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,7 @@ class BopFrame:
     :param targets: how many instances of which object_id are to be found in the image.
     :param depth_unit_m: metres of one step of the depth image.
     :param annotated: whether its ground truth is public.
+    :param targets_unknown: anything may be in the image, and ``targets`` is empty.
     """
 
     scene_id: int
@@ -54,39 +55,34 @@ class BopFrame:
     depth_path: Path | None
     depth_unit_m: float
     annotated: bool = True
+    targets_unknown: bool = False
 
     def load_image(self) -> NDArray[np.uint8]:
         """Return the photograph, (H, W, 3) uint8 RGB; grey images are repeated.
 
-        :raises ImageError: when the file cannot be decoded.
+        :raises ImageError: when the file cannot be decoded, or has more than 8 bits a channel.
         :raises DatasetError: when its size is not the camera's.
         """
-        image = cv2.imread(str(self.image_path), cv2.IMREAD_COLOR)
-        if image is None:
-            raise ImageError(
-                f'image {self.image_path}: cannot be decoded; copy it again from the dataset'
-            )
+        image = read_rgb(self.image_path)
         height, width = image.shape[:2]
         if (width, height) != (self.camera.width, self.camera.height):
             raise DatasetError(
                 f'image {self.image_path}: is {width}x{height}, the camera is '
                 f'{self.camera.width}x{self.camera.height}; check camera.json of the dataset'
             )
-        return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+        return image
 
     def load_depth_m(self) -> NDArray[np.float32] | None:
         """Return the sensor's depth, (H, W) float32 [m], 0 where missing; None without a file.
 
-        :raises ImageError: when the file cannot be decoded.
+        :raises ImageError: when the file cannot be decoded or is of another size than the image.
         """
         if self.depth_path is None:
             return None
-        depth = cv2.imread(str(self.depth_path), cv2.IMREAD_UNCHANGED)
-        if depth is None or depth.ndim != 2:
-            raise ImageError(
-                f'depth image {self.depth_path}: cannot be decoded as one channel; '
-                f'copy it again from the dataset or remove the depth folder'
-            )
+        depth = read_depth(self.depth_path)
+        self._require_size(f'depth image {self.depth_path}', depth.shape,
+                           'register it to the image, or remove the depth folder')
+        depth = np.where(np.isfinite(depth) & (depth > 0), depth, 0)
         return np.asarray(depth * np.float64(self.depth_unit_m), dtype=np.float32)
 
     def load_mask(self, instance: int, *, visible: bool) -> NDArray[np.bool_] | None:
@@ -94,16 +90,20 @@ class BopFrame:
 
         :param instance: position in the image's list of annotations.
         :param visible: only where nothing is in front of it.
-        :raises ImageError: when the file cannot be decoded.
+        :raises ImageError: when the file cannot be decoded or is of another size than the image.
         """
         path = self.image_path.parents[1] / ('mask_visib' if visible else 'mask') / (
             f'{self.image_id:06d}_{instance:06d}.png')
         if not path.is_file():
             return None
-        mask = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
-        if mask is None:
-            raise ImageError(f'mask {path}: cannot be decoded; copy it again from the dataset')
-        return np.asarray(mask > 0)
+        mask = read_mask(path)
+        self._require_size(f'mask {path}', mask.shape, 'extract the masks of the split again')
+        return mask
+
+    def _require_size(self, name: str, shape: tuple[int, ...], remedy: str) -> None:
+        if shape != (self.camera.height, self.camera.width):
+            raise ImageError(f'{name}: is {shape[1]}x{shape[0]}, its image is '
+                             f'{self.camera.width}x{self.camera.height}; {remedy}')
 
     def target_ground_truth(self) -> tuple[GroundTruth, ...]:
         """Return the instances that count: of each target object the most visible ones.

@@ -14,10 +14,14 @@ from types import TracebackType
 
 import numpy as np
 
-from ..errors import DatasetError
+from ..errors import DatasetError, SpecError
+from ..geometry.rotation_check import POSE_TOLERANCE, checked_rotation
 from ..geometry.se3 import Array, make_transform
+from ..reading.fields import whole_text
 from .bop_scene import MM
 
+# Nothing that a camera sees is nearer or farther on average; outside, the unit is wrong.
+DISTANCES_M = (0.01, 100.0)
 COLUMNS = ('scene_id', 'im_id', 'obj_id', 'score', 'R', 't', 'time')
 
 
@@ -85,25 +89,51 @@ def read_results_csv(path: Path | str) -> list[ResultRow]:
     """Read a file of pose estimates.
 
     :raises DatasetError: when the file is missing, or a line cannot be understood, or the rows
-        of one image state different times.
+        of one image state different times, or translations cannot be in millimetres.
     """
     path = Path(path)
     if not path.is_file():
         raise DatasetError(f'{path}: no such file of results; give the CSV that was written')
     rows: list[ResultRow] = []
     times: dict[tuple[int, int], float] = {}
-    with path.open(encoding='utf-8', newline='') as file:
-        for line, fields in enumerate(csv.reader(file), start=1):
-            if not fields or fields[0] == COLUMNS[0]:
-                continue
-            row = _parse(fields, f'{path}, line {line}')
-            if abs(times.setdefault((row.scene_id, row.image_id), row.time_s) - row.time_s) > 1e-3:
-                raise DatasetError(
-                    f'{path}, line {line}: image {row.image_id} of scene {row.scene_id} has rows '
-                    f'with different times; BOP asks for one time an image'
-                )
-            rows.append(row)
+    for line, fields in _lines(path):
+        row = _parse(fields, f'{path}, line {line}')
+        if abs(times.setdefault((row.scene_id, row.image_id), row.time_s) - row.time_s) > 1e-3:
+            raise DatasetError(
+                f'{path}, line {line}: image {row.image_id} of scene {row.scene_id} has rows '
+                f'with different times; BOP asks for one time an image'
+            )
+        rows.append(row)
+    _check_unit(path, rows)
     return rows
+
+
+def _lines(path: Path) -> list[tuple[int, list[str]]]:
+    """Return the lines of a file of results with their numbers, less the header.
+
+    :raises DatasetError: when it is no CSV of UTF-8, or its header names other columns.
+    """
+    try:
+        with path.open(encoding='utf-8-sig', newline='') as file:
+            lines = [(n, fields) for n, fields in enumerate(csv.reader(file), start=1) if fields]
+    except (OSError, ValueError, csv.Error) as error:
+        raise DatasetError(f'{path}: cannot be read as CSV: {error}') from error
+    if lines and lines[0][1][0].strip() == COLUMNS[0]:
+        header = tuple(name.strip() for name in lines.pop(0)[1])
+        if header != COLUMNS:
+            raise DatasetError(f'{path}: the columns are {",".join(header)}, expected '
+                               f'{",".join(COLUMNS)}')
+    return lines
+
+
+def _check_unit(path: Path, rows: Iterable[ResultRow]) -> None:
+    """Refuse translations of another unit, of whatever accuracy the poses are."""
+    distances = [float(np.linalg.norm(row.T_camera_object[:3, 3])) for row in rows]
+    median = float(np.median(distances)) if distances else 1.0
+    if not DISTANCES_M[0] <= median <= DISTANCES_M[1]:
+        raise DatasetError(
+            f'{path}: by their translations objects are {median:.3g} m away (median), expected '
+            '{:g} to {:g} m; t must be in millimetres'.format(*DISTANCES_M))
 
 
 def _format(row: ResultRow) -> str:
@@ -123,10 +153,18 @@ def _parse(fields: list[str], where: str) -> ResultRow:
     try:
         R = np.array(fields[4].split(), dtype=np.float64).reshape(3, 3)
         t = np.array(fields[5].split(), dtype=np.float64).reshape(3)
-        row = ResultRow(int(fields[0]), int(fields[1]), int(fields[2]), float(fields[3]),
-                        make_transform(R, t * MM), float(fields[6]))
+        ids = [whole_text(text.strip(), name)
+               for text, name in zip(fields, COLUMNS[:3], strict=False)]
+        row = ResultRow(ids[0], ids[1], ids[2], float(fields[3]), make_transform(R, t * MM),
+                        float(fields[6]))
     except ValueError as error:
         raise DatasetError(f'{where}: {error}; expected {",".join(COLUMNS)}') from error
     if not np.isfinite(row.T_camera_object).all():
         raise DatasetError(f'{where}: the pose is not finite; drop the row')
+    if not np.isfinite([row.score, row.time_s]).all():
+        raise DatasetError(f'{where}: score {fields[3]} or time {fields[6]} is not finite')
+    try:  # scores are computed with the matrix as it is, as others compute them
+        checked_rotation(R, POSE_TOLERANCE, 'R')
+    except SpecError as error:
+        raise DatasetError(f'{where}: {error}; R is 9 numbers, row by row') from error
     return row

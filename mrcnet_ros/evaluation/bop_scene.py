@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from ..errors import DatasetError, ImageError
+from ..errors import DatasetError
 from ..geometry.se3 import Array
+from ..reading import fields
+from ..reading.picture import image_size
+from ..reading.text import parse_json
 
 # metres of BOP's unit of length
 MM = 1e-3
 
+# where a dataset has both, colour counts: it is what networks are trained with
 _IMAGE_FOLDERS = ('rgb', 'gray')
-_IMAGE_SUFFIXES = ('.png', '.jpg', '.tif')
+_IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.tif', '.tiff', '.bmp')
 
 
 class Scene:
@@ -26,7 +28,7 @@ class Scene:
     :param folder: such as ``lmo/test/000002``.
     :param size: width and height [px] of all images; None asks each image.
     :param annotated: whether there is ground truth.
-    :raises DatasetError: when a JSON file is missing or damaged.
+    :raises DatasetError: when a JSON file is missing or damaged, or two files are of one image.
     """
 
     def __init__(self, folder: Path, size: tuple[int, int] | None, *,
@@ -37,17 +39,19 @@ class Scene:
         self.gt_path = folder / 'scene_gt.json'
         self.info_path = folder / 'scene_gt_info.json'
         self.camera_path = folder / 'scene_camera.json'
-        self._gt: dict[str, Any] = read_json(self.gt_path) if annotated else {}
-        self._info: dict[str, Any] = read_json(self.info_path) if annotated else {}
-        self._camera: dict[str, Any] = read_json(self.camera_path)
-        self._images = {int(path.stem): path for name in _IMAGE_FOLDERS
-                        for path in sorted((folder / name).glob('*'))
-                        if path.suffix.lower() in _IMAGE_SUFFIXES and path.stem.isdigit()}
+        self._gt = _by_image(self.gt_path) if annotated else {}
+        self._info = _by_image(self.info_path) if annotated else {}
+        self._camera = _by_image(self.camera_path)
+        self._images = _list_images(folder)
 
     @property
     def image_ids(self) -> tuple[int, ...]:
         """Return the annotated images, sorted."""
-        return tuple(sorted(int(key) for key in self._gt))
+        try:
+            return tuple(sorted(fields.whole_text(key, 'the number of an image')
+                                for key in self._gt))
+        except ValueError as error:
+            raise DatasetError(f'{self.gt_path}: {error}') from error
 
     def image_path(self, image_id: int) -> Path | None:
         """Return the image file, None when it is not on disk."""
@@ -67,6 +71,10 @@ class Scene:
             return []
         entries = value(self._gt, str(image_id), self.gt_path)
         infos = value(self._info, str(image_id), self.info_path)
+        for path, found in ((self.gt_path, entries), (self.info_path, infos)):
+            if not isinstance(found, list):
+                raise DatasetError(f'{path}: image {image_id} must be a list of instances, found '
+                                   f'{type(found).__name__}')
         if len(entries) != len(infos):
             raise DatasetError(
                 f'{self.info_path}: image {image_id} has {len(infos)} entries and '
@@ -82,36 +90,64 @@ class Scene:
     def depth_scale(self, image_id: int) -> float:
         """Return the millimetres of one step of the depth image, 1 when not stated."""
         camera = value(self._camera, str(image_id), self.camera_path)
-        return float(camera.get('depth_scale', 1.0))
+        if 'depth_scale' not in camera:
+            return 1.0
+        return number(camera, 'depth_scale', self.camera_path, low=1e-9)
 
     def matrix(self, entry: Mapping[str, Any], key: str, count: int) -> Array:
         """Return ``count`` numbers of an annotation."""
         return numbers(entry, key, count, self.gt_path)
 
     def image_size(self, image_path: Path) -> tuple[int, int]:
-        """Return width and height [px] of an image."""
-        if self._size is not None:
-            return self._size
-        try:
-            with Image.open(image_path) as image:  # reads no pixels
-                return image.size
-        except OSError as error:
-            raise ImageError(
-                f'image {image_path}: cannot be decoded; copy it again from the dataset'
-            ) from error
+        """Return width and height [px] of an image.
+
+        :raises ImageError: when it has to be read for it and cannot be.
+        """
+        return image_size(image_path) if self._size is None else self._size
+
+
+def _by_image(path: Path) -> dict[str, Any]:
+    values = read_json(path)
+    if not isinstance(values, dict):
+        raise DatasetError(f'{path}: expected an object of images by number, found '
+                           f'{type(values).__name__}')
+    return values
+
+
+def _list_images(folder: Path) -> dict[int, Path]:
+    """Return the files of the images by number.
+
+    :raises DatasetError: when two files of a folder are of one image.
+    """
+    images: dict[int, Path] = {}
+    for name in _IMAGE_FOLDERS:
+        found: dict[int, Path] = {}
+        for path in sorted((folder / name).glob('*')):
+            if path.suffix.lower() not in _IMAGE_SUFFIXES or not path.stem.isdigit():
+                continue
+            number_ = int(path.stem)
+            if number_ in found:
+                raise DatasetError(f'{folder / name}: {found[number_].name} and {path.name} are '
+                                   f'both image {number_}; remove one of them')
+            found[number_] = path
+        images = {**found, **images}
+    return images
 
 
 def read_json(path: Path) -> Any:
     """Read a JSON file of the dataset.
 
-    :raises DatasetError: when it is missing or no JSON.
+    :raises DatasetError: when it is missing or no JSON, or names a key twice, or a number of it
+        is not finite.
     """
     try:
-        return json.loads(path.read_text(encoding='utf-8'))
+        return parse_json(path.read_bytes())
     except FileNotFoundError:
         raise DatasetError(
             f'{path}: missing; extract it from the archives of the dataset'
         ) from None
+    except OSError as error:
+        raise DatasetError(f'{path}: cannot be read ({error.strerror})') from error
     except ValueError as error:
         raise DatasetError(f'{path}: no valid JSON ({error}); extract it again') from error
 
@@ -129,14 +165,38 @@ def value(entry: Mapping[str, Any], key: str, path: Path) -> Any:
         ) from None
 
 
+def whole(entry: Mapping[str, Any], key: str, path: Path) -> int:
+    """Return a whole number of a JSON object, not negative.
+
+    :raises DatasetError: when it is absent or something else.
+    """
+    try:
+        return fields.whole(value(entry, key, path), key)
+    except ValueError as error:
+        raise DatasetError(f'{path}: {error}') from error
+
+
+def number(entry: Mapping[str, Any], key: str, path: Path, low: float = -np.inf,
+           high: float = np.inf) -> float:
+    """Return a finite number of a JSON object.
+
+    :raises DatasetError: when it is absent, something else, or out of bounds.
+    """
+    try:
+        return fields.number(value(entry, key, path), key, low, high)
+    except ValueError as error:
+        raise DatasetError(f'{path}: {error}') from error
+
+
 def numbers(entry: Mapping[str, Any], key: str, count: int, path: Path) -> Array:
     """Return ``count`` finite numbers of a JSON object.
 
     :raises DatasetError: when they are not that many or not finite.
     """
     try:
-        array = np.asarray(value(entry, key, path), dtype=np.float64)
-    except (TypeError, ValueError):
+        array = np.asarray(value(entry, key, path))
+        array = array.astype(np.float64) if array.dtype.kind in 'iuf' else np.empty(0)
+    except (TypeError, ValueError, OverflowError):
         array = np.empty(0)
     if array.shape != (count,) or not np.isfinite(array).all():
         raise DatasetError(

@@ -23,8 +23,10 @@ from ..meshes import copy_ply, measure_diameter, write_ply
 from ..objects import ObjectModel
 from .bop_scene import MM
 
-# millimetres of one step of a depth image: it reaches to 6.5 m
-DEPTH_STEP_MM = 0.1
+# Millimetres of one step of a depth image, the finest that reaches to the farthest point: 16 bits
+# hold 65535 steps, of a tenth of a millimetre 6.5 m.
+DEPTH_STEPS_MM = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+MOST_STEPS = 65535
 INVISIBLE = (-1, -1, -1, -1)
 Mask = NDArray[np.bool_]
 
@@ -69,6 +71,13 @@ def box_xywh(mask: Mask, corner_uv: tuple[int, int] = (0, 0)) -> tuple[int, int,
             int(columns[-1] - columns[0]), int(rows[-1] - rows[0]))
 
 
+def depth_step_mm(depth_m: NDArray[np.float32]) -> float:
+    """Return the finest step of a depth image that reaches as far as the image does [mm]."""
+    farthest_mm = float(depth_m.max()) / MM
+    return next((step for step in DEPTH_STEPS_MM if farthest_mm <= step * MOST_STEPS),
+                DEPTH_STEPS_MM[-1])
+
+
 class SceneWriter:
     """Writes the images of one scene, and with :meth:`close` what is in them.
 
@@ -99,7 +108,10 @@ class SceneWriter:
         code = cv2.COLOR_RGB2GRAY if self._grey else cv2.COLOR_RGB2BGR
         _save(self._images / (name + ('.tif' if self._grey else '.png')),
               cv2.cvtColor(image_rgb, code))
-        steps = np.rint(depth_m / (DEPTH_STEP_MM * MM)).clip(0, 65535).astype(np.uint16)
+        step_mm = depth_step_mm(depth_m)
+        # what is beyond the coarsest step is unknown, as beyond the range of a sensor
+        steps = np.rint(depth_m / (step_mm * MM))
+        steps = np.where(steps <= MOST_STEPS, steps, 0).astype(np.uint16)
         _save(self.folder / 'depth' / f'{name}.png', steps)
         for number, instance in enumerate(instances):
             file = f'{name}_{number:06d}.png'
@@ -110,7 +122,7 @@ class SceneWriter:
                          for i in instances]
         self._info[key] = [_info_entry(i, steps > 0) for i in instances]
         self._cameras[key] = {'cam_K': self._camera.K.ravel().tolist(),
-                              'depth_scale': DEPTH_STEP_MM, **_pose_entry(T_camera_world, 'w2c')}
+                              'depth_scale': step_mm, **_pose_entry(T_camera_world, 'w2c')}
 
     def close(self) -> None:
         """Write the annotations of all images written so far."""
@@ -149,16 +161,19 @@ def write_models(folder: Path, objects: Mapping[int, ObjectModel],
 
 
 def camera_entry(camera: Camera) -> dict[str, float]:
-    """Return the content of a dataset's camera.json."""
+    """Return the content of a dataset's camera.json.
+
+    Not the step of depth images: it differs from one to the next, scene_camera.json has it.
+    """
     K = camera.K
-    return {'cx': float(K[0, 2]), 'cy': float(K[1, 2]), 'depth_scale': DEPTH_STEP_MM,
+    return {'cx': float(K[0, 2]), 'cy': float(K[1, 2]),
             'fx': float(K[0, 0]), 'fy': float(K[1, 1]), 'height': camera.height,
             'width': camera.width}
 
 
 def write_json(path: Path, values: Any) -> None:
     """Write plain data as JSON."""
-    path.write_text(json.dumps(values, indent=1) + '\n', encoding='utf-8')
+    path.write_text(json.dumps(values, indent=1, allow_nan=False) + '\n', encoding='utf-8')
 
 
 def _pose_entry(T: Array, names: str) -> dict[str, list[float]]:

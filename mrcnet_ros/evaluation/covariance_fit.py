@@ -10,7 +10,7 @@ where both cannot be had.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from scipy.optimize import minimize
@@ -34,7 +34,7 @@ def fit_law(errors: Sequence[PoseError], start: CovarianceLaw | None = None) -> 
     """Return the law that fits errors best.
 
     :param start: a law that is not far off, to be quicker.
-    :raises DatasetError: when there are too few errors to tell.
+    :raises DatasetError: when there are too few errors to tell, or they are absurdly large.
     """
     groups = group_errors(errors) if errors else []
     check_enough(errors)
@@ -78,7 +78,21 @@ def _scaled(law: CovarianceLaw, groups: Sequence[GroupErrors]) -> CovarianceLaw:
                 for level in LEVELS]
         for field in GROUPS[group.name]:
             changes[field] = getattr(law, field) * float(np.exp(np.mean(logs)))
+    _check_floors(changes)
     return dataclasses.replace(law, **{f: _limited(f, v) for f, v in changes.items()})
+
+
+def _check_floors(values: Mapping[str, float]) -> None:
+    """Refuse errors as large as the crop, the distance or half a turn: something else is wrong.
+
+    :raises DatasetError: naming the group.
+    """
+    for name, (floor, _) in GROUPS.items():
+        if values[floor] > LIMITS[floor][1]:
+            raise DatasetError(
+                f'errors of the group {name} would need a {floor} of {values[floor]:.3g}, more '
+                f'than {LIMITS[floor][1]:g}; are the annotations in millimetres and of these '
+                'images?')
 
 
 def _bounds(group: GroupErrors) -> list[tuple[float, float]]:

@@ -7,6 +7,8 @@ Source: BOP Challenge, 2D detection task: a list of entries with ``scene_id``, `
 from __future__ import annotations
 
 import itertools
+import logging
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +20,12 @@ from ..errors import DatasetError, SpecError
 from ..geometry.crop import outside
 from ..geometry.se3 import Array
 from .bop_frame import BopFrame
-from .bop_scene import numbers, read_json, value
+from .bop_scene import number, numbers, read_json, value, whole
 from .boxes import FoundBox
 from .rle import decode_mask
 
 DetectionBoxKind = Literal['bbox', 'mask']
+_LARGEST_PART = 2.0  # of an image that a box in parts of it reaches to
 
 
 @dataclass(frozen=True)
@@ -30,12 +33,14 @@ class _Entry:
     """One detection of the file.
 
     :param time_s: the detector's time for the whole image, 0 when unknown.
+    :param box_xyxy: (4,) [px], None where boxes are taken from masks.
     """
 
     object_id: int
     score: float
     time_s: float
     values: Mapping[str, Any]
+    box_xyxy: Array | None
 
 
 class DetectionFile:
@@ -43,7 +48,9 @@ class DetectionFile:
 
     :param path: JSON file.
     :param kind: take boxes from ``bbox``, or around the mask of ``segmentation``.
-    :raises DatasetError: when the file is missing or malformed.
+    ``empty`` counts the boxes without an area, which are left out; the log says so.
+
+    :raises DatasetError: when the file is missing or malformed, or a score or box cannot be one.
     :raises SpecError: when the kind is another.
     """
 
@@ -57,12 +64,23 @@ class DetectionFile:
             raise DatasetError(f'{path}: expected a list of detections, found '
                                f'{type(entries).__name__}')
         self._by_image: dict[tuple[int, int], list[_Entry]] = {}
-        for number, values in enumerate(entries):
-            key, entry = self._read(number, values)
+        self.empty = 0
+        for position, values in enumerate(entries):
+            key, entry = self._read(position, values)
+            if entry.box_xyxy is not None and (entry.box_xyxy[2:] <= entry.box_xyxy[:2]).any():
+                self.empty += 1
+                continue
             self._by_image.setdefault(key, []).append(entry)
+        self._check_unit()
+        if self.empty:
+            logging.getLogger(__name__).warning(
+                '%s: %d of %d boxes have no area and are left out', path, self.empty,
+                len(entries))
 
     def find(self, frame: BopFrame) -> list[FoundBox]:
         """Return as many boxes of each target object as there are instances, best first.
+
+        Where nobody says what is to be found, all boxes of the image.
 
         Boxes wholly outside the image are left out before the best are chosen.
 
@@ -70,7 +88,9 @@ class DetectionFile:
         """
         found = []
         entries = self._by_image.get((frame.scene_id, frame.image_id), [])
-        for object_id, count in sorted(frame.targets.items()):
+        targets = (Counter(e.object_id for e in entries) if frame.targets_unknown
+                   else frame.targets)
+        for object_id, count in sorted(targets.items()):
             own = sorted((e for e in entries if e.object_id == object_id), key=lambda e: -e.score)
             boxes = (self._box(e, frame) for e in own)
             inside = (b for b in boxes if b is not None
@@ -83,23 +103,39 @@ class DetectionFile:
         entries = self._by_image.get((frame.scene_id, frame.image_id), [])
         return max((e.time_s for e in entries), default=0.0)
 
-    def _read(self, number: int, values: Any) -> tuple[tuple[int, int], _Entry]:
+    def _read(self, position: int, values: Any) -> tuple[tuple[int, int], _Entry]:
+        """Return the image and the detection of an entry.
+
+        :raises DatasetError: naming its position.
+        """
         try:
-            names = [int(value(values, k, self.path))
-                     for k in ('scene_id', 'image_id', 'category_id')]
-            score, time_s = (float(v) for v in (value(values, 'score', self.path),
-                                                values.get('time', 0.0)))
-        except (TypeError, ValueError) as error:
-            raise DatasetError(f'{self.path}: detection {number}: {error}') from error
-        if not np.isfinite([score, time_s]).all():
-            raise DatasetError(f'{self.path}: detection {number}: score or time is not finite')
-        return (names[0], names[1]), _Entry(names[2], score, max(time_s, 0.0), values)
+            scene_id, image_id, object_id = (whole(values, k, self.path)
+                                             for k in ('scene_id', 'image_id', 'category_id'))
+            score = number(values, 'score', self.path, 0.0, 1.0)
+            time_s = number(values, 'time', self.path) if 'time' in values else 0.0
+            box = None
+            if self.kind == 'bbox':
+                x, y, width, height = numbers(values, 'bbox', 4, self.path)
+                if width < 0 or height < 0:
+                    raise DatasetError(f'{self.path}: bbox must be x, y, width, height, got '
+                                       f'{values["bbox"]}')
+                box = np.array([x, y, x + width, y + height])
+        except DatasetError as error:
+            raise DatasetError(f'{error} (detection {position}, counted from 0)') from error
+        return (scene_id, image_id), _Entry(object_id, score, max(time_s, 0.0), values, box)
+
+    def _check_unit(self) -> None:
+        """Refuse boxes in parts of the image instead of pixels."""
+        boxes = [e.box_xyxy for entries in self._by_image.values() for e in entries
+                 if e.box_xyxy is not None]
+        if boxes and float(np.abs(boxes).max()) <= _LARGEST_PART:
+            raise DatasetError(f'{self.path}: no box reaches beyond {_LARGEST_PART:g} px; bbox '
+                               'must be in pixels, not in parts of the image')
 
     def _box(self, entry: _Entry, frame: BopFrame) -> Array | None:
         """Return x1, y1, x2, y2; None for an empty mask."""
-        if self.kind == 'bbox':
-            x, y, width, height = numbers(entry.values, 'bbox', 4, self.path)
-            return np.array([x, y, x + width, y + height])
+        if entry.box_xyxy is not None:
+            return entry.box_xyxy
         try:
             mask = decode_mask(value(entry.values, 'segmentation', self.path))
         except DatasetError as error:

@@ -34,7 +34,7 @@ class OverlayWriter:
 
     :param folder: where to, made when missing.
     :param objects: by object id.
-    :param size: width and height of the photographs [px].
+    :param size: largest width and height of the photographs [px], which may differ in size.
     :raises BackendError: when there is no headless OpenGL.
     """
 
@@ -71,9 +71,10 @@ class OverlayWriter:
         picture = cv2.resize(image, None, fx=SCALE, fy=SCALE, interpolation=cv2.INTER_LINEAR)
         K = scaled_intrinsics(frame.camera.K, SCALE)
         for truth in frame.target_ground_truth() if frame.annotated else ():
-            draw_outline(picture, self._mask(truth.object_id, truth.T_camera_object, K), WHITE)
+            mask = self._mask(truth.object_id, truth.T_camera_object, K, picture)
+            draw_outline(picture, mask, WHITE)
         for row in rows:
-            mask = self._mask(row.object_id, row.T_camera_object, K)
+            mask = self._mask(row.object_id, row.T_camera_object, K, picture)
             draw_outline(picture, mask, GREEN)
             draw_label(picture, mask, f'{self._labels[row.object_id]} {row.score:.2f}', GREEN)
         path = self._folder / f'{frame.scene_id:06d}_{frame.image_id:06d}.png'
@@ -81,5 +82,8 @@ class OverlayWriter:
             raise DatasetError(f'{path}: cannot be written; check the folder given to --overlays')
         return path
 
-    def _mask(self, object_id: int, T_camera_object: Array, K: Array) -> NDArray[np.bool_]:
-        return self._renderer.render(object_id, T_camera_object, K).mask
+    def _mask(self, object_id: int, T_camera_object: Array, K: Array,
+              picture: Image) -> NDArray[np.bool_]:
+        """Return where an object is in a picture, (H, W) bool."""
+        height, width = picture.shape[:2]
+        return self._renderer.render(object_id, T_camera_object, K).mask[:height, :width]

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..errors import DatasetError
 from ..objects import ObjectModel
 from .bop import BopFrame, GroundTruth, ResultRow
 from .pose_errors import closest_equivalent, hull_vertices, pose_difference
@@ -20,7 +21,8 @@ MIN_VISIBLE = 0.8
 MAX_ROTATION_RAD = np.radians(30.0)
 MIN_PHOTOGRAPHS = 8  # the spread of fewer says little
 DEVIATIONS = 3.0
-LARGEST = 0.15
+SIZES = (0.85, 1.15)  # over that of the mesh, that a scan of the right object can have
+ABSURD = 0.7  # one that no uncertainty explains: twice or half the size
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,18 @@ class SizeMeasurement:
         """Return the size of the real object over that of its mesh; as it was when unsure."""
         if not self.significant:
             return self.known
-        return float(self.known * np.exp(np.clip(self.median, -LARGEST, LARGEST)))
+        return self.measured
+
+    @property
+    def measured(self) -> float:
+        """Return the size of the real object over that of its mesh, as the photographs have it."""
+        return float(self.known * np.exp(self.median))
+
+    @property
+    def believable(self) -> bool:
+        """Tell whether a mesh of the right object and unit could be so far from the real one."""
+        in_range = SIZES[0] <= self.measured <= SIZES[1]
+        return (in_range or not self.significant) and abs(self.median) <= ABSURD
 
     def left_out(self) -> tuple[float, float]:
         """Return the median absolute error of the logarithm of distance before and after.
@@ -70,6 +83,19 @@ class SizeMeasurement:
         r = np.array(self.log_ratios)
         others = [np.median(np.delete(r, i)) for i in range(len(r))]
         return float(np.median(np.abs(r))), float(np.median(np.abs(r - np.array(others))))
+
+
+def check_sizes(sizes: Sequence[SizeMeasurement]) -> None:
+    """Refuse sizes that tell of a mistake instead of an object.
+
+    :raises DatasetError: naming the objects.
+    """
+    wrong = [f'{s.label} {s.measured:.3g}' for s in sizes if not s.believable]
+    if wrong:
+        raise DatasetError(
+            f'measured sizes: {", ".join(wrong)} times the mesh; expected {SIZES[0]} to '
+            f'{SIZES[1]}. Lengths of the ground truth and the meshes must be in millimetres, and '
+            'the intrinsics those of the images; nothing is written')
 
 
 def measure_sizes(frames: Sequence[BopFrame], rows: Sequence[ResultRow],

@@ -136,7 +136,8 @@ def verdict(comparisons: Sequence[Comparison], limits: Limits) -> dict[str, Any]
 
 
 def _spread(values: Sequence[float]) -> dict[str, float] | None:
-    if not values:
+    """Return median, p95 and maximum; None of nothing, or when one is not finite."""
+    if not np.isfinite(values).all() or not values:
         return None
     median, p95, largest = np.percentile(values, [50, 95, 100])
     return {'median': float(median), 'p95': float(p95), 'max': float(largest)}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import BackendError
+from ..errors import BackendError, ImageError
 from ..objects import ObjectModel
 from ..rendering.renderer import Renderer
 from .bop import BopFrame, ResultRow
@@ -44,7 +44,8 @@ def score_vsd(
 ) -> VsdScores:
     """Score estimates by the depth they and the truth would show.
 
-    :param frames: images whose targets are to be found; all need a depth image.
+    :param frames: images whose targets are to be found, of any size; all need a depth image of
+        the same size.
     :param dataset: BOP's name; it decides the tolerance of the visibility test.
     """
     without = sum(frame.depth_path is None for frame in frames)
@@ -52,16 +53,14 @@ def score_vsd(
         return VsdScores(missing=f'{without} of {len(frames)} images have no depth image')
     if not frames:
         return VsdScores(missing='no images')
-    sizes = {(frame.camera.width, frame.camera.height) for frame in frames}
-    if len(sizes) > 1:
-        return VsdScores(missing=f'images of different sizes: {sorted(sizes)}')
+    cameras = [frame.camera for frame in frames]
     try:
-        with Renderer(*sizes.pop()) as renderer:
+        with Renderer(max(c.width for c in cameras), max(c.height for c in cameras)) as renderer:
             for object_id, model in objects.items():
                 renderer.add_mesh(object_id, model.load_mesh())
             delta_m = DELTA_M_ITODD if dataset == 'itodd' else DELTA_M
             targets = _discrepancies(frames, rows, objects, renderer, delta_m)
-    except BackendError as error:
+    except (BackendError, ImageError) as error:
         return VsdScores(missing=str(error))
     return VsdScores(tuple(recall(per_tau, VSD_THRESHOLDS) for per_tau in targets))
 
@@ -80,8 +79,10 @@ def _discrepancies(
             wanted = [g.T_camera_object for g in truths if g.object_id == object_id]
             found = estimates.get((frame.scene_id, frame.image_id, object_id), [])
             best = [found[i] for i in ranked(np.array([r.score for r in found]))[:len(wanted)]]
+            height, width = test.shape
             gt, est = (
-                [renderer.render(object_id, T, frame.camera.K).depth_m for T in poses]
+                [renderer.render(object_id, T, frame.camera.K).depth_m[:height, :width]
+                 for T in poses]
                 for poses in (wanted, [row.T_camera_object for row in best]))
             diameter_m = objects[object_id].diameter_m
             errors = np.array([[vsd(e, g, test, frame.camera.K, diameter_m, delta_m) for g in gt]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..inference.model_directory import CALIBRATION, MODEL_FILE, graphs_digest
+from ..reading.text import parse_json
 
 Say = Callable[[str], object]
 log: Say = logging.getLogger(__package__).info
@@ -58,7 +58,7 @@ def _keep_sizes(old: Mapping[str, Any], values: Mapping[str, Any]) -> list[str]:
 def _old_values(path: Path) -> Mapping[str, Any]:
     """Return what an older description says; nothing of what is none."""
     try:
-        values = json.loads(path.read_bytes())
+        values = parse_json(path.read_bytes())
     except (OSError, ValueError):
         return {}
     return values if isinstance(values, Mapping) else {}

@@ -10,11 +10,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..errors import SpecError
-from .se3 import Array, exp_so3, log_so3, make_transform, nearest_rotation
+from .rotation_check import SYMMETRY_TOLERANCE, checked_rotation
+from .se3 import Array, exp_so3, log_so3, make_transform
 
 CONTINUOUS_STEP = 0.01
 # A motion that turns by less is a step of a continuous symmetry.
 _SMALL_TURN_RAD = 0.05
+# Shorter ones are left over from rounding and point nowhere.
+_SHORTEST_AXIS = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +25,8 @@ class Symmetries:
     """A finite set of symmetry motions.
 
     :param transforms: (S, 4, 4) float64 [m] in the object frame; the first is the identity.
-    :raises SpecError: when the shape is wrong or the first is not the identity.
+    :raises SpecError: when the shape is wrong, the first is not the identity, or one is no rigid
+        motion.
     """
 
     transforms: Array
@@ -34,6 +38,9 @@ class Symmetries:
             raise SpecError(f'symmetries must be finite, of shape (S, 4, 4), got {T.shape}')
         if not len(T) or not np.allclose(T[0], np.eye(4)):
             raise SpecError('the first symmetry must be the identity')
+        if not np.allclose(T[:, 3], (0.0, 0.0, 0.0, 1.0)):
+            raise SpecError('the last row of each symmetry must be 0 0 0 1')
+        checked_rotation(T[:, :3, :3], SYMMETRY_TOLERANCE, 'a symmetry')
         T.setflags(write=False)
         object.__setattr__(self, 'transforms', T)
 
@@ -54,16 +61,11 @@ class Symmetries:
         :raises SpecError: when an entry is malformed.
         """
         discrete = [np.eye(4)]
-        for values in info.get('symmetries_discrete', []):
-            matrix = np.asarray(values, dtype=np.float64)
-            if matrix.size != 16:
-                raise SpecError(f'a discrete symmetry needs 16 numbers, got {matrix.size}')
-            matrix = matrix.reshape(4, 4)
-            discrete.append(make_transform(nearest_rotation(matrix[:3, :3]),
-                                           matrix[:3, 3] * unit_m))
+        for number, values in enumerate(info.get('symmetries_discrete', [])):
+            discrete.append(_discrete(values, unit_m, f'symmetries_discrete[{number}]'))
         continuous = [np.eye(4)]
         for entry in info.get('symmetries_continuous', []):
-            if not {'axis', 'offset'} <= set(entry):
+            if set(entry) != {'axis', 'offset'}:
                 raise SpecError(
                     f'a continuous symmetry needs axis and offset, got {sorted(entry)}')
             continuous.extend(continuous_symmetry(
@@ -99,18 +101,39 @@ class Symmetries:
         return result
 
 
+def _discrete(values: Any, unit_m: float, name: str) -> Array:
+    """Return a motion of BOP's ``symmetries_discrete``, (4, 4) [m].
+
+    :param values: 16 numbers, row by row, lengths in the file's unit.
+    :raises SpecError: when they are no rigid motion.
+    """
+    matrix = np.asarray(values, dtype=np.float64)
+    if matrix.size != 16:
+        raise SpecError(f'{name} needs 16 numbers, got {matrix.size}')
+    matrix = matrix.reshape(4, 4)
+    if not np.allclose(matrix[3], (0.0, 0.0, 0.0, 1.0)):
+        raise SpecError(f'{name}: the last row must be 0 0 0 1, got {matrix[3].tolist()}; is the '
+                        'matrix written column by column?')
+    if not np.isfinite(matrix).all():
+        raise SpecError(f'{name} must be finite, got {matrix.tolist()}')
+    R = checked_rotation(matrix[:3, :3], SYMMETRY_TOLERANCE, name)
+    return make_transform(R, matrix[:3, 3] * unit_m)
+
+
 def continuous_symmetry(axis: ArrayLike, offset: ArrayLike) -> Array:
     """Discretise a rotational symmetry.
 
     :param axis: (3,) direction in the object frame, any length but zero.
     :param offset: (3,) a point on the axis [m].
     :return: (315, 4, 4) [m], the identity first.
-    :raises SpecError: when the axis is zero.
+    :raises SpecError: when the axis is zero or a number is not finite.
     """
     axis, offset = np.asarray(axis, dtype=np.float64), np.asarray(offset, dtype=np.float64)
     length = np.linalg.norm(axis)
-    if axis.shape != (3,) or offset.shape != (3,) or not length > 0:
-        raise SpecError(f'continuous symmetry needs an axis and an offset, got {axis}, {offset}')
+    if axis.shape != (3,) or offset.shape != (3,) or not _SHORTEST_AXIS < length < np.inf \
+            or not np.isfinite(offset).all():
+        raise SpecError('a continuous symmetry needs an axis that is not zero and an offset, got '
+                        f'{axis.tolist()} and {offset.tolist()}')
     steps = int(np.ceil(np.pi / CONTINUOUS_STEP))
     R = exp_so3(2.0 * np.pi * np.arange(steps)[:, None] / steps * axis / length)
     return make_transform(R, offset - R @ offset)

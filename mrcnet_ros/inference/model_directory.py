@@ -20,6 +20,8 @@ import numpy as np
 from ..errors import DatasetError, MeshError, ModelError, SpecError
 from ..geometry.symmetry import Symmetries
 from ..objects import ObjectModel, check_objects
+from ..reading import fields
+from ..reading.text import parse_json
 from ..specs import FORMAT_VERSION, ModelSpec, PaperSpec, ViewPrior, from_mapping
 from .backend import GRAPHS
 from .uncertainty import CovarianceLaw
@@ -29,6 +31,7 @@ WEIGHTS_FILE = 'weights.pt'
 MESH_FOLDER = 'meshes'
 # entries of model.json that were measured with its graphs, and belong to them
 CALIBRATION = ('covariance',)
+SIZE_RATIOS = (0.5, 2.0)  # outside, mesh and photographs are of different units or objects
 
 
 SpecT = TypeVar('SpecT', ModelSpec, PaperSpec)
@@ -134,12 +137,13 @@ def read_model_json(path: Path) -> tuple[bytes, Mapping[str, Any]]:
         raise ModelError(path, 'there is no such directory', 'give the directory of a model')
     try:
         text = (path / MODEL_FILE).read_bytes()
-        values = json.loads(text)
+        values = parse_json(text)
     except OSError as error:
         raise ModelError(path, f'has no readable {MODEL_FILE}: {error.strerror}',
                          'is this a model directory?') from error
     except ValueError as error:
-        raise ModelError(path / MODEL_FILE, f'is not JSON: {error}') from error
+        raise ModelError(path / MODEL_FILE, f'is no valid JSON: {error}',
+                         'export the model again') from error
     version = values.get('format_version') if isinstance(values, Mapping) else None
     if version != FORMAT_VERSION:
         raise ModelError(path, f'has format version {version!r}, expected {FORMAT_VERSION}',
@@ -191,7 +195,8 @@ def replace_json(path: Path, values: Any) -> None:
     """
     partial = path.with_name(f'.{path.name}.{os.getpid()}')
     try:
-        partial.write_text(json.dumps(values, indent=1) + '\n', encoding='utf-8')
+        partial.write_text(json.dumps(values, indent=1, allow_nan=False) + '\n',
+                           encoding='utf-8')
         os.replace(partial, path)
     except OSError as error:
         partial.unlink(missing_ok=True)
@@ -238,11 +243,13 @@ def read_object(entry: Mapping[str, Any], folder: Path) -> ObjectModel:
                         'give the folder of the meshes the model was made with')
     symmetries = np.array(entry['symmetries'], dtype=np.float64).reshape(-1, 4, 4)
     return ObjectModel(
-        object_id=int(entry['object_id']), label=str(entry['label']), mesh_path=mesh,
-        mesh_sha256=str(entry['mesh_sha256']), diameter_m=float(entry['diameter_m']),
-        symmetries=Symmetries(symmetries), unit_m=float(entry['unit_m']),
+        object_id=fields.whole(entry['object_id'], 'object_id'),
+        label=fields.label(entry['label']), mesh_path=mesh,
+        mesh_sha256=str(entry['mesh_sha256']),
+        diameter_m=fields.number(entry['diameter_m'], 'diameter_m'),
+        symmetries=Symmetries(symmetries), unit_m=fields.number(entry['unit_m'], 'unit_m'),
         bounds_m=np.array(entry['bounds_m'], dtype=np.float64).reshape(2, 3),
-        size_ratio=float(entry.get('size_ratio', 1.0)))
+        size_ratio=fields.number(entry.get('size_ratio', 1.0), 'size_ratio', *SIZE_RATIOS))
 
 
 def _prior(values: Mapping[str, Any] | None) -> ViewPrior | None:

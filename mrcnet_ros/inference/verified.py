@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from ..errors import ModelError
+from ..reading.text import parse_json
 from .model_directory import replace_json
 
 VERIFIED_FILE = 'verified.json'
@@ -64,7 +64,7 @@ def store_result(folder: Path, execution: Execution, result: Mapping[str, Any]) 
 def _read(folder: Path) -> list[Mapping[str, Any]]:
     path = folder / VERIFIED_FILE
     try:
-        content = json.loads(path.read_bytes())
+        content = parse_json(path.read_bytes())
         if content['format_version'] != VERIFIED_VERSION:
             return []
         results: list[Mapping[str, Any]] = content['results']

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DatasetError
+from ..reading.picture import STORED, decode
 
 ENVIRONMENT_SUFFIXES = ('.hdr', '.exr')
 PHOTO_SUFFIXES = ('.jpg', '.jpeg', '.png')
@@ -51,10 +51,10 @@ def read_linear(path: Path) -> NDArray[np.float32]:
     :return: (H, W, 3) float32.
     :raises DatasetError: when it cannot be read.
     """
-    try:
-        pixels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-    except cv2.error:  # a format that this OpenCV was built without
-        pixels = None
+    try:  # None as well for a format that this OpenCV was built without
+        pixels = decode(path.read_bytes(), STORED)
+    except OSError as error:
+        raise DatasetError(f'{path} cannot be read ({error.strerror})') from error
     if pixels is None:
         raise DatasetError(f'{path} cannot be read by this OpenCV; is it damaged? Convert .exr '
                            'files to .hdr')
@@ -64,6 +64,8 @@ def read_linear(path: Path) -> NDArray[np.float32]:
     if np.issubdtype(rgb.dtype, np.integer):
         rgb = (rgb.astype(np.float32) / np.iinfo(rgb.dtype).max) ** 2.2
     rgb = rgb.astype(np.float32)
+    if not np.isfinite(rgb).all():
+        raise DatasetError(f'{path} has pixels that are not finite; remove it or save it again')
     return np.asarray(np.minimum(rgb * (0.5 / max(float(rgb.mean()), 1e-6)), 200.0), np.float32)
 
 

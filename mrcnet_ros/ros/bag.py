@@ -7,13 +7,14 @@ fraction of it, ``id`` the numbers of its annotation, ``scene/image/object/insta
 
 from __future__ import annotations
 
+import logging
 import struct
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import vision_msgs
@@ -43,6 +44,9 @@ GROUND_TRUTH = '/ground_truth'
 TOPICS = {**INPUTS, GROUND_TRUTH: Detection3DArray}
 STORAGES = {'mcap': StoragePlugin.MCAP, 'sqlite3': StoragePlugin.SQLITE3}
 OPTICAL_FRAME = 'camera_optical_frame'
+# of a true pose: what no camera of a robot sees is of a wrong unit
+_NEAREST_M, _FARTHEST_M = 0.01, 100.0
+_QUATERNION_TOLERANCE = 0.01  # of its length; some writers round to few digits
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,24 +135,65 @@ class BagWriter:
             self._writer.write(self._connections[topic], stamp, serialize_message(message))
 
 
-def read_bag(path: Path | str) -> Iterator[BagFrame]:
+class BagFrames(Sequence[BagFrame]):
+    """The moments of a bag for which all inputs are there, in the order of their stamps.
+
+    :param incomplete: by topic, how many images have no message of it with their stamp.
+    """
+
+    def __init__(self, frames: Iterable[BagFrame], incomplete: Mapping[str, int]) -> None:
+        """Keep both."""
+        self._frames, self.incomplete = tuple(frames), dict(incomplete)
+
+    def __len__(self) -> int:
+        """Return the number of complete moments."""
+        return len(self._frames)
+
+    @overload
+    def __getitem__(self, index: int) -> BagFrame: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[BagFrame]: ...
+
+    def __getitem__(self, index: int | slice) -> BagFrame | list[BagFrame]:
+        """Return one moment or several."""
+        return list(self._frames[index]) if isinstance(index, slice) else self._frames[index]
+
+
+def read_bag(path: Path | str) -> BagFrames:
     """Return the moments for which image, camera_info and detections are in a bag.
 
-    :raises DatasetError: when the bag cannot be read or has no such moment.
+    Messages may be in any order: those of a moment have the same stamp. Images without one of
+    the others are counted and told in the log.
+
+    :raises DatasetError: when the bag cannot be read, has no such moment, or has two different
+        messages of a topic with the same stamp.
     """
-    found = False
     try:
         with Reader(Path(path)) as reader:
             _require_topics(path, {c.topic: c.msgtype for c in reader.connections})
-            for frame in _group(reader):
-                found = True
-                yield frame
+            groups = _group(path, reader)
+            frames = [_frame(path, stamp, group) for stamp, group in sorted(groups.items())
+                      if INPUTS.keys() <= group.keys()]
     except DatasetError:
         raise
     except Exception as error:  # each storage has its own, and a damaged file any
         raise DatasetError(f'bag {path}: {error}; record or write it again') from error
-    if not found:
-        raise DatasetError(f'bag {path}: no {", ".join(INPUTS)} with equal stamps')
+    images = [group for group in groups.values() if '/image' in group]
+    incomplete = {topic: missing for topic in INPUTS
+                  if (missing := sum(topic not in group for group in images))}
+    if not frames:
+        raise DatasetError(f'bag {path}: no {", ".join(INPUTS)} with equal stamps; of '
+                           f'{len(images)} images, {_told(incomplete)}')
+    if incomplete:
+        logging.getLogger(__name__).warning('bag %s: of %d images, %s; they are left out', path,
+                                            len(images), _told(incomplete))
+    return BagFrames(frames, incomplete)
+
+
+def _told(incomplete: Mapping[str, int]) -> str:
+    return ', '.join(f'{count} have no {topic} of their stamp'
+                     for topic, count in incomplete.items()) or 'none'
 
 
 def restamped(message: bytes, stamp: int) -> bytes:
@@ -165,16 +210,24 @@ def _require_topics(path: Path | str, present: dict[str, str]) -> None:
                 + (', '.join(f'{t} ({k})' for t, k in sorted(present.items())) or 'none'))
 
 
-def _group(reader: Any) -> Iterator[BagFrame]:
-    waiting: dict[int, dict[str, bytes]] = {}
+def _group(path: Path | str, reader: Any) -> dict[int, dict[str, bytes]]:
+    """Return the messages of each stamp by topic."""
+    groups: dict[int, dict[str, bytes]] = {}
     connections = [c for c in reader.connections if c.topic in TOPICS]
     for connection, _, data in reader.messages(connections):
         stamp = _stamp(data)
-        group = waiting.setdefault(stamp, {})
+        group = groups.setdefault(stamp, {})
+        if group.get(connection.topic, data) != data:
+            raise DatasetError(f'bag {path}: has two different messages of {connection.topic} '
+                               f'with the stamp {stamp} ns; play what belongs together into a '
+                               'bag of its own')
         group[connection.topic] = bytes(data)
-        if INPUTS.keys() <= group.keys():
-            truths = group.pop(GROUND_TRUTH, None)
-            yield BagFrame(stamp, waiting.pop(stamp), None if truths is None else _truths(truths))
+    return groups
+
+
+def _frame(path: Path | str, stamp: int, group: dict[str, bytes]) -> BagFrame:
+    truths = group.pop(GROUND_TRUTH, None)
+    return BagFrame(stamp, group, None if truths is None else _truths(path, truths))
 
 
 def _stamp(message: bytes) -> int:
@@ -182,12 +235,30 @@ def _stamp(message: bytes) -> int:
     return int(sec) * 10**9 + int(nanosec)
 
 
-def _truths(data: bytes) -> list[Truth]:
-    return [
-        Truth(str(d.results[0].hypothesis.class_id), str(d.id),
-              messages.transform_from_pose(d.results[0].pose.pose),
-              float(d.results[0].hypothesis.score))
-        for d in deserialize_message(data, Detection3DArray).detections]
+def _truths(path: Path | str, data: bytes) -> list[Truth]:
+    """Return what is to be found.
+
+    :raises DatasetError: when an object has no label and pose, or a pose that none can be.
+    """
+    truths = []
+    for detection in deserialize_message(data, Detection3DArray).detections:
+        names = str(detection.id)
+        if not detection.results:
+            raise DatasetError(f'bag {path}: ground truth {names!r} has no result, and so neither '
+                               'label nor pose')
+        pose, hypothesis = detection.results[0].pose.pose, detection.results[0].hypothesis
+        q = pose.orientation
+        length = float(np.linalg.norm([q.w, q.x, q.y, q.z]))
+        if not abs(length - 1.0) < _QUATERNION_TOLERANCE:
+            raise DatasetError(f'bag {path}: ground truth {names!r} has a quaternion of length '
+                               f'{length:.3g}, expected 1')
+        T = messages.transform_from_pose(pose)
+        if not _NEAREST_M < T[2, 3] < _FARTHEST_M or not np.isfinite(T).all():
+            raise DatasetError(f'bag {path}: ground truth {names!r} is at z = {T[2, 3]:.4g} m, '
+                               f'expected {_NEAREST_M} to {_FARTHEST_M:g} m in front of the '
+                               'camera; messages are in metres')
+        truths.append(Truth(str(hypothesis.class_id), names, T, float(hypothesis.score)))
+    return truths
 
 
 def _truth_message(header: Any, truth: Truth) -> Detection3D:

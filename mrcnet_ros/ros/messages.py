@@ -6,6 +6,7 @@ scalars are not checked by rclpy and can arrive as other numbers.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import cv2
@@ -25,6 +26,7 @@ from ..geometry.se3 import (
     rotation_from_quat_wxyz,
 )
 from ..inference.poses import Detection, PoseEstimate
+from ..reading.picture import COLOUR, GREY, decode, eight_bits
 
 # Channels of an encoding, and OpenCV's way to RGB. OpenCV names a mosaic by the second and third
 # pixel of the second row, the message by the first four.
@@ -36,6 +38,8 @@ _TO_RGB = {
     'bayer_gbrg8': (1, cv2.COLOR_BayerGR2RGB), 'bayer_grbg8': (1, cv2.COLOR_BayerGB2RGB),
 }
 RGB_SOURCES = tuple(_TO_RGB)
+# encodings of 16 bits or more: mono16, bgr16, bayer_rggb16, 16UC1, 32FC1
+_MORE_BITS = re.compile(r'(?:[a-z]16$)|(?:^(?:16|32|64)[USF]C)')
 # First element of a pose covariance that is not given, as sensor_msgs/Imu marks it.
 COVARIANCE_UNKNOWN = -1.0
 
@@ -92,22 +96,22 @@ def rgb_from_compressed(message: Any) -> NDArray[np.uint8]:
     first word of the format is the encoding before compression, as image_transport writes it; a
     mosaic stays one unless the format says that it was made colour.
 
-    :raises ImageError: when the data cannot be decoded.
+    :raises ImageError: when the data cannot be decoded, are cut off, or have more than 8 bits a
+        channel now or had before they were compressed.
     """
-    data = np.frombuffer(message.data, np.uint8)
     encoding, _, stored = str(message.format).partition(';')
     mosaic = encoding.startswith('bayer_') and 'bgr' not in stored and 'rgb' not in stored
     if mosaic and encoding not in _TO_RGB:
         raise ImageError(f'compressed image {message.format!r} is not supported; of mosaics use '
                          f'one of {", ".join(e for e in RGB_SOURCES if "bayer" in e)}')
-    kind = cv2.IMREAD_GRAYSCALE if mosaic else cv2.IMREAD_COLOR
-    try:
-        pixels = cv2.imdecode(data, kind | cv2.IMREAD_IGNORE_ORIENTATION)
-    except cv2.error as error:
-        raise ImageError(f'compressed image {message.format!r}: {error}') from error
+    if _MORE_BITS.search(encoding.strip()):
+        raise ImageError(f'compressed image {message.format!r} is not supported; use an encoding '
+                         'of 8 bits, such as rgb8, bgr8 or mono8')
+    pixels = decode(bytes(message.data), GREY if mosaic else COLOUR)
     if pixels is None:
-        raise ImageError(f'{data.size} bytes of a compressed image, said to be '
-                         f'{message.format!r}, are no image')
+        raise ImageError(f'{len(message.data)} bytes of a compressed image, said to be '
+                         f'{message.format!r}, are no image or a part of one')
+    pixels = eight_bits(pixels, f'compressed image {message.format!r}')
     conversion = _TO_RGB[encoding][1] if mosaic else None
     return np.asarray(cv2.cvtColor(pixels, conversion or cv2.COLOR_BGR2RGB), np.uint8)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from ..errors import DatasetError
 from ..evaluation.bop import MIN_VISIBLE_FRACTION
+from ..evaluation.bop_scene import read_json
 from ..evaluation.bop_writer import SceneWriter, camera_entry, write_json, write_models
 from ..geometry.camera import Camera
 from .scene_maker import SceneMaker, SynthSpec
@@ -90,7 +90,7 @@ def _write_camera(path: Path, camera: Camera) -> None:
     entry = camera_entry(camera)
     if not path.exists():
         write_json(path, entry)
-    elif json.loads(path.read_text(encoding='utf-8')) != entry:
+    elif {key: read_json(path).get(key) for key in entry} != entry:
         raise DatasetError(f'{path} is of another camera; choose another output, or the same '
                            'size and intrinsics')
 

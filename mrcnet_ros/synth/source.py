@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
+import numpy as np
 
 from ..errors import DatasetError, MeshError
 from ..geometry.symmetry import Symmetries
 from ..meshes import check_origin, measure_diameter, mesh_digest, read_mesh
-from ..objects import DIAMETERS_M, ObjectModel, load_bop_objects, load_object_list
+from ..objects import (
+    DIAMETERS_M,
+    ObjectModel,
+    load_bop_objects,
+    load_object_list,
+    read_models_info,
+    read_object_list,
+)
 
 KINDS = ('symmetries_discrete', 'symmetries_continuous')
 MM = 0.001
@@ -40,15 +46,15 @@ def from_models(path: Path, ids: Iterable[int] | None = None) -> Source:
     """
     if path.is_dir():
         objects = load_bop_objects(path, ids)
-        info = json.loads((path / 'models_info.json').read_text(encoding='utf-8'))
+        info = read_models_info(path / 'models_info.json')
         return _checked(Source(objects, {
-            int(key): _in_mm(entry, MM) for key, entry in info.items() if int(key) in objects}))
+            key: _in_mm(entry, MM) for key, entry in info.items() if key in objects}))
     objects = load_object_list(path)
     wanted = set(objects if ids is None else ids)
     if not wanted <= set(objects):
         raise DatasetError(f'{path}: no objects {sorted(wanted - set(objects))}; there are '
                            f'{sorted(objects)}')
-    entries = {int(e['id']): e for e in yaml.safe_load(path.read_text(encoding='utf-8'))}
+    entries = read_object_list(path)
     return _checked(Source({i: o for i, o in objects.items() if i in wanted},
                            {i: _in_mm(entries[i], objects[i].unit_m) for i in wanted}))
 
@@ -88,7 +94,8 @@ def _in_mm(entry: Mapping[str, Any], unit_m: float) -> dict[str, Any]:
     scale = unit_m / MM
     found: dict[str, Any] = {}
     for values in entry.get(KINDS[0], []):
-        moved = [float(v) * (scale if k in (3, 7, 11) else 1.0) for k, v in enumerate(values)]
+        moved = [float(v) * (scale if k in (3, 7, 11) else 1.0)
+                 for k, v in enumerate(np.ravel(values))]
         found.setdefault(KINDS[0], []).append(moved)
     for values in entry.get(KINDS[1], []):
         found.setdefault(KINDS[1], []).append(

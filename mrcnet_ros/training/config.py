@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
-
 from ..errors import SpecError
 from ..objects import ObjectModel, load_bop_objects, load_object_list
+from ..reading.fields import only_known
+from ..reading.text import parse_yaml
 from ..specs import (
     BinSpec,
     CropSpec,
@@ -23,9 +23,10 @@ from ..specs import (
     ViewPrior,
     from_mapping,
 )
+from .config_values import UnknownKindError, fitted
 
 Config = TypeVar('Config')
-NUMBERS: dict[str, tuple[type, ...]] = {'int': (int,), 'float': (int, float)}
+FARTHEST_M = 100.0  # beyond, distances are in another unit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,11 +102,23 @@ class TrainConfig:
     spec: ModelSpec = field(default_factory=ModelSpec)
 
     def load_objects(self) -> list[ObjectModel]:
-        """Return the objects in class order."""
+        """Return the objects in class order.
+
+        :raises SpecError: when labels or emphasis are of other objects.
+        """
         if self.models.suffix in ('.yaml', '.yml'):
-            return list(load_object_list(self.models).values())
-        return list(load_bop_objects(self.models, ids=sorted(self.labels) or None,
-                                     labels=self.labels).values())
+            if self.labels:
+                raise SpecError(f'labels are for a BOP folder; {self.models} has its own: leave '
+                                'labels out')
+            objects = load_object_list(self.models)
+        else:
+            objects = load_bop_objects(self.models, ids=sorted(self.labels) or None,
+                                       labels=self.labels)
+        try:
+            only_known(self.emphasis, [o.label for o in objects.values()], 'emphasis')
+        except ValueError as error:
+            raise SpecError(str(error)) from error
+        return list(objects.values())
 
 
 def read_config(path: Path, changes: Mapping[str, Any] | None = None) -> TrainConfig:
@@ -132,8 +145,8 @@ def read_values(path: Path) -> dict[str, Any]:
     :raises SpecError: when the file cannot be read or holds no mapping.
     """
     try:
-        values = yaml.safe_load(Path(path).read_text())
-    except (OSError, yaml.YAMLError) as error:
+        values = parse_yaml(Path(path).read_bytes())
+    except (OSError, ValueError) as error:
         raise SpecError(f'training configuration {path} cannot be read: {error}') from error
     if not isinstance(values, Mapping):
         raise SpecError(f'training configuration {path} must be a mapping of names to values')
@@ -156,28 +169,26 @@ def build_config(kind: type[Config], values: Mapping[str, Any],
     """Build a configuration from the fields of a file.
 
     :param kind: a dataclass.
-    :param convert: makes the field of a name from what YAML has read.
+    :param convert: makes the fields from what YAML has read that are not of a plain kind.
     :param path: of the file, for messages.
     :raises SpecError: when a field is unknown or missing or has a value of another type.
     """
-    fields = dataclasses.fields(kind)  # type: ignore[arg-type]
-    known = {f.name for f in fields}
-    unknown = set(values) - known
-    if unknown:
-        raise SpecError(f'{path}: unknown fields {sorted(unknown)}; known: {sorted(known)}')
+    kinds = {f.name: str(f.type) for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
     try:
-        config = kind(**{k: convert(k, v) for k, v in values.items()})
-    except (TypeError, ValueError, IndexError, AttributeError) as error:
+        only_known(values, kinds, str(path))
+    except ValueError as error:
+        raise SpecError(str(error)) from error
+
+    def field_value(name: str, value: Any) -> Any:
+        try:
+            return fitted(value, kinds[name], name)
+        except UnknownKindError:
+            return convert(name, value)
+
+    try:
+        return kind(**{name: field_value(name, value) for name, value in values.items()})
+    except (TypeError, ValueError, IndexError, AttributeError, SpecError) as error:
         raise SpecError(f'{path}: {error}') from error
-    for field_ in fields:
-        found, wanted = getattr(config, field_.name), str(field_.type)
-        allowed = NUMBERS.get(wanted.removesuffix(' | None'))
-        if found is None and wanted.endswith(' | None'):
-            continue
-        if allowed is not None and type(found) not in allowed:
-            raise SpecError(f'{path}: {field_.name} must be a number ({wanted}), got '
-                            f'{found!r}; YAML reads 2e-3 as text, 2.0e-3 as a number')
-    return config
 
 
 def plain(config: Any) -> dict[str, Any]:
@@ -207,6 +218,25 @@ def _check(config: TrainConfig, path: Path) -> None:
     _check_processes(config, path)
     if config.freeze_shared and config.init is None:
         raise SpecError(f'{path}: freeze_shared needs init, the model to be extended')
+    _check_ranges(config, path)
+
+
+def _check_ranges(config: TrainConfig, path: Path) -> None:
+    near, far = config.distance_m
+    if not 0 < near <= far <= FARTHEST_M:
+        raise SpecError(f'{path}: distance_m must be 0 < near <= far <= {FARTHEST_M:g} in metres, '
+                        f'got {near} and {far}')
+    for name, value in config.chances.items():
+        if not 0 <= value <= 1:
+            raise SpecError(f'{path}: chances: {name} must be 0 to 1, got {value}')
+    for label, count in config.emphasis.items():
+        if count < 0:
+            raise SpecError(f'{path}: emphasis: {label} must not be negative, got {count}')
+    if config.learning_rate <= 0:
+        raise SpecError(f'{path}: learning_rate must be above 0, got {config.learning_rate}')
+    if config.warmup < 0 or config.seed < 0:
+        raise SpecError(f'{path}: warmup ({config.warmup}) and seed ({config.seed}) must not be '
+                        'negative')
 
 
 def _check_processes(config: TrainConfig, path: Path) -> None:
@@ -220,19 +250,19 @@ def _check_processes(config: TrainConfig, path: Path) -> None:
 
 
 def _convert(name: str, value: Any) -> Any:
-    if name in ('output', 'cache', 'models') or (
-            name in ('init', 'disturbers') and value is not None):
-        return Path(value)
-    if name == 'backgrounds':
-        return tuple(Path(v) for v in value)
-    if name == 'distance_m':
-        return (float(value[0]), float(value[1]))
-    if name == 'view_prior' and value is not None:
-        return from_mapping(ViewPrior, value, 'view_prior')
-    if name == 'spec':
-        parts = {'crop': CropSpec, 'bins': BinSpec, 'template': TemplateSpec,
-                 'network': NetworkSpec}
-        defaults = ModelSpec().to_dict()
-        return ModelSpec.from_dict({**defaults, **{
-            k: {**defaults[k], **v} if k in parts else v for k, v in value.items()}})
-    return value
+    if name == 'view_prior':
+        return None if value is None else _view_prior(value)
+    parts = {'crop': CropSpec, 'bins': BinSpec, 'template': TemplateSpec, 'network': NetworkSpec}
+    defaults = ModelSpec().to_dict()
+    only_known(value, defaults, 'spec')
+    return ModelSpec.from_dict({**defaults, **{
+        k: {**defaults[k], **v} if k in parts else v for k, v in value.items()}})
+
+
+def _view_prior(value: Any) -> ViewPrior:
+    prior: ViewPrior = from_mapping(ViewPrior, value, 'view_prior')
+    low, high, tilt = prior.elevation_min_deg, prior.elevation_max_deg, prior.tilt_max_deg
+    if not -90 <= low < high <= 90 or not 0 < tilt <= 180:
+        raise SpecError(f'view_prior must have -90 <= elevation_min_deg < elevation_max_deg <= 90 '
+                        f'and 0 < tilt_max_deg <= 180, got {low}, {high} and {tilt}')
+    return prior

@@ -44,7 +44,9 @@ def load_views(config: TrainConfig, objects: list[ObjectModel]) -> list[SharedVi
     """Render or load the views of all classes, then of the bodies that only disturb.
 
     :raises MeshError: when a mesh cannot be used, or its origin is far from its middle.
+    :raises SpecError: when the configuration names an unknown chance.
     """
+    composer_spec(config)  # a wrong name is told before hours of rendering
     for o in objects:
         check_origin(o.mesh_path, o.load_mesh().vertices, o.diameter_m, o.unit_m)
     priors = {o.object_id: config.view_prior for o in objects}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,9 +11,11 @@ from typing import Any
 from ..cpus import usable_cpus
 from ..errors import SpecError
 from ..objects import ObjectModel, load_bop_objects
+from ..reading.fields import only_known
 from ..specs import PAPER_DATASETS, PaperSpec
 from .config import at_least_one, build_config, read_values
 
+PAPER_FIELDS = tuple(f.name for f in dataclasses.fields(PaperSpec))
 PRECISIONS = ('float32', 'bfloat16', 'float16')
 
 
@@ -120,15 +123,12 @@ def _spec(dataset: str, given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _convert(name: str, value: Any) -> Any:
-    if name in ('output', 'dataset') or (name == 'imagenet' and value is not None):
-        return Path(value)
-    if name == 'backgrounds':
-        return tuple(Path(v) for v in value)
-    if name == 'splits':
-        return tuple(str(v) for v in value)
-    if name == 'object_ids':
-        return tuple(int(v) for v in value)
-    return PaperSpec(**value) if name == 'spec' else value
+    """Return the field ``spec``, the only one that is not plain."""
+    only_known(value, PAPER_FIELDS, name)
+    missing = [n for n in ('depth_near', 'depth_far') if n not in value]
+    if missing:
+        raise SpecError(f'{name} lacks {" and ".join(missing)}')
+    return PaperSpec.from_dict({**PaperSpec(depth_near=0.1, depth_far=1.0).to_dict(), **value})
 
 
 def _check(config: PaperTrainConfig, path: Path) -> None:

@@ -10,9 +10,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import DatasetError
-from ..evaluation.bop_scene import Scene, value
-from ..geometry.se3 import Array, nearest_rotation
+from ..errors import DatasetError, SpecError
+from ..evaluation.bop_scene import Scene, numbers, whole
+from ..evaluation.bop_scene import number as number_of
+from ..geometry.rotation_check import POSE_TOLERANCE, checked_rotation
+from ..geometry.se3 import Array
+from ..objects import DIAMETERS_M
 
 MIN_BOX_PX = 10
 MIN_VISIBLE_FRACTION = 0.1
@@ -77,30 +80,34 @@ class _Rows:
             return
         usable = []
         for number, (entry, info) in enumerate(scene.annotations(image_id)):
-            object_id = int(value(entry, 'obj_id', scene.gt_path))
-            box = tuple(float(x) for x in value(info, 'bbox_visib', scene.info_path))
-            seen = float(value(info, 'visib_fract', scene.info_path))
+            object_id = whole(entry, 'obj_id', scene.gt_path)
+            box = tuple(float(x) for x in numbers(info, 'bbox_visib', 4, scene.info_path))
+            seen = number_of(info, 'visib_fract', scene.info_path)
             if object_id in self.classes and min(box[2:]) > MIN_BOX_PX \
                     and seen >= MIN_VISIBLE_FRACTION:
                 usable.append((number, entry, object_id, box))
         if not usable:
             return
-        alike = Counter(object_id for _, _, object_id, _ in usable)
+        alike, matrices = Counter(object_id for _, _, object_id, _ in usable), []
         for number, entry, object_id, box in usable:
             self.numbers.append((len(self.image_paths), number, self.classes[object_id],
                                  alike[object_id]))
-            self.R.append(scene.matrix(entry, 'cam_R_m2c', 9).reshape(3, 3).astype(np.float32))
+            matrices.append(scene.matrix(entry, 'cam_R_m2c', 9).reshape(3, 3))
             self.t_mm.append(scene.matrix(entry, 'cam_t_m2c', 3).astype(np.float32))
             self.boxes.append(box)
+        try:
+            self.R += list(checked_rotation(matrices, POSE_TOLERANCE, 'cam_R_m2c'))
+        except SpecError as error:
+            raise DatasetError(f'{scene.gt_path}: image {image_id}: {error}') from error
         self.image_paths.append(path)
         self.K.append(scene.intrinsics(image_id))
 
     def index(self) -> PaperIndex:
         """Return what was gathered."""
         image, instance, classes, alike = np.array(self.numbers, np.int32).T.copy()
-        R = nearest_rotation(np.array(self.R)).astype(np.float32)
-        return PaperIndex(self.image_paths, np.array(self.K), image, instance, classes, R,
-                          np.array(self.t_mm), np.array(self.boxes, np.float32), alike)
+        return PaperIndex(self.image_paths, np.array(self.K), image, instance, classes,
+                          np.array(self.R, np.float32), np.array(self.t_mm),
+                          np.array(self.boxes, np.float32), alike)
 
 
 def read_index(dataset: Path, splits: Sequence[str], object_ids: Sequence[int]) -> PaperIndex:
@@ -125,4 +132,21 @@ def read_index(dataset: Path, splits: Sequence[str], object_ids: Sequence[int]) 
             f'{dataset}: none of the objects {list(object_ids)} can be trained on in '
             f'{list(splits)}: no image on disk shows one with a box over {MIN_BOX_PX} px, '
             f'{MIN_VISIBLE_FRACTION:.0%} visible')
-    return rows.index()
+    index = rows.index()
+    _check_unit(dataset, index)
+    return index
+
+
+def _check_unit(dataset: Path, index: PaperIndex) -> None:
+    """Refuse translations of another unit: they make objects too small or large for their boxes.
+
+    :raises DatasetError: when the median object cannot have the size.
+    """
+    focal = np.sqrt(index.K[:, 0, 0] * index.K[:, 1, 1])[index.image]
+    sizes_m = np.hypot(*index.box_xywh[:, 2:].T) * index.t_mm[:, 2] * 1e-3 / focal
+    median = float(np.median(sizes_m))
+    if not DIAMETERS_M[0] <= median <= DIAMETERS_M[1]:
+        raise DatasetError(
+            f'{dataset}: by their boxes and distances objects are {median:.3g} m large (median), '
+            'expected {:g} to {:g} m; cam_t_m2c of scene_gt.json must be in millimetres'.format(
+                *DIAMETERS_M))

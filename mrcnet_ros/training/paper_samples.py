@@ -18,6 +18,7 @@ from torch import Tensor
 from ..errors import DatasetError, ImageError
 from ..geometry.camera import Camera
 from ..geometry.paper_crop import PaperCrops, network_input, square_crops
+from ..reading.picture import read_mask, read_rgb
 from ..specs import PaperSpec
 from .paper_augmentation import COLOUR_CHANCE, photograph, vary_colours
 from .paper_index import PaperIndex
@@ -98,12 +99,15 @@ class PaperSamples:
 
     def _mask(self, row: int, shape: tuple[int, ...]) -> NDArray[np.bool_]:
         path = self.index.mask_path(row)
-        mask = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
-        if mask is None or mask.shape != shape:
-            found = 'missing' if mask is None else f'{mask.shape[1]}x{mask.shape[0]}'
-            raise DatasetError(f'mask {path}: is {found}, expected {shape[1]}x{shape[0]} like its '
-                               'image; extract the masks of the split again')
-        return np.asarray(mask > 0)
+        try:
+            mask, found = read_mask(path), ''
+        except ImageError:
+            mask, found = np.empty((0, 0), np.bool_), 'missing or damaged'
+        if mask.shape != shape:
+            raise DatasetError(f'mask {path}: is {found or f"{mask.shape[1]}x{mask.shape[0]}"}, '
+                               f'expected {shape[1]}x{shape[0]} like its image; extract the '
+                               'masks of the split again')
+        return mask
 
     def _background(self, rng: np.random.Generator,
                     image: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -144,8 +148,8 @@ def stack(samples: Sequence[PaperBatch]) -> PaperBatch:
 
 
 def _read(path: Path) -> NDArray[np.uint8]:
-    """Return an image, (H, W, 3) uint8 BGR."""
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if image is None:
-        raise ImageError(f'image {path}: cannot be decoded; copy it again')
-    return np.asarray(image, np.uint8)
+    """Return an image, (H, W, 3) uint8 BGR.
+
+    :raises ImageError: when it cannot be decoded.
+    """
+    return np.ascontiguousarray(read_rgb(path)[..., ::-1])

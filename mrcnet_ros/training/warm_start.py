@@ -6,7 +6,6 @@ training the rows of new objects cannot move the answers for the objects already
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 from ..errors import ModelError
 from ..network.blocks import Hidden, ObjectConvNorm, ObjectLinear
 from ..network.mrcnet import MrcNet
+from ..reading.text import parse_json
 from ..specs import ModelSpec
 from .checkpoint import load_checkpoint
 
@@ -52,7 +52,7 @@ def read_start(model_dir: Path, spec: ModelSpec) -> Start:
     state = load_checkpoint(Path(model_dir) / 'weights.pt', spec)
     weights = {k: v.float() if v.is_floating_point() else v for k, v in state['average'].items()}
     try:
-        values = json.loads((Path(model_dir) / 'model.json').read_text())
+        values = parse_json((Path(model_dir) / 'model.json').read_bytes())
         return Start(weights, tuple({**entry, 'label': str(entry['label'])}
                                     for entry in values['objects']))
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -1,0 +1,210 @@
+"""Files are read strictly: what could be meant in two ways, or is damaged, is refused."""
+
+import io
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from mrcnet_ros.errors import ImageError
+from mrcnet_ros.reading import fields, picture
+from mrcnet_ros.reading.text import parse_json, parse_yaml
+
+RNG = np.random.default_rng(0)
+PHOTO = cv2.GaussianBlur(RNG.integers(0, 255, (60, 80, 3), np.uint8), (0, 0), 2)
+
+
+@pytest.mark.parametrize('text', ['{"a": [1, 2.5, "x", null, true]}', '[]', '3', '"é"'])
+def test_good_json_is_read(text):
+    """Values come out as the standard library has them, with or without a byte order mark."""
+    values = {'{': {'a': [1, 2.5, 'x', None, True]}, '[': [], '3': 3, '"': 'é'}[text[0]]
+    assert parse_json(text.encode()) == values
+    assert parse_json(b'\xef\xbb\xbf' + text.encode()) == values
+
+
+@pytest.mark.parametrize(('data', 'problem'), [
+    (b'{"38": [{"cam_t_m2c": [1, NaN]}]}', r'38\[0\]\.cam_t_m2c\[1\] is NaN; expected a fin'),
+    (b'{"a": {"b": -Infinity}}', r'a\.b is -Infinity'),
+    (b'[1e999]', r'\[0\] is 1e999'),
+    (b'{"38": [1], "39": [2], "38": [3]}', "the key '38' stands twice"),
+    (b'{"a": {"b": 1, "b": 1}}', "the key 'b' stands twice"),
+    ('{"a": "é"}'.encode('latin-1'), 'byte 8 is not UTF-8'),
+    ('{"a": 1}'.encode('utf-16'), 'not UTF-8'),
+    (b'[' * 100000, 'nested too deeply'),
+    (b'{"a": 1', 'delimiter'),
+])
+def test_bad_json_says_where(data, problem):
+    """The error names the field, the key or the byte at fault."""
+    with pytest.raises(ValueError, match=problem):
+        parse_json(data)
+
+
+@pytest.mark.parametrize('word', [
+    'on', 'off', 'yes', 'no', 'y', '1_0', '08', '010', '0x10', '12:30', '2024-01-01', '1.2.3',
+    '.nan', '.inf', '=', '1e', 'é'])
+def test_words_stay_words_in_yaml(word):
+    """YAML 1.1 makes truth values, octal numbers, times and dates of them."""
+    assert parse_yaml(f'a: {word}') == {'a': word}
+    assert parse_yaml(f'{word}: 1') == {word: 1}
+
+
+@pytest.mark.parametrize(('text', 'value'), [
+    ('true', True), ('False', False), ('null', None), ('~', None), ('', None), ('0', 0),
+    ('-12', -12), ('2e-3', 0.002), ('-1.5E+3', -1500.0), ('.5', 0.5), ('3.', 3.0),
+    ('"5"', '5'), ('[1, {b: 2}]', [1, {'b': 2}])])
+def test_numbers_and_truth_values_of_yaml(text, value):
+    """As YAML 1.2 has them."""
+    found = parse_yaml(f'a: {text}')['a']
+    assert found == value and type(found) is type(value)
+
+
+@pytest.mark.parametrize(('text', 'problem'), [
+    ('a: 1\nb: 2\na: 3', r"the key 'a' stands twice(.|\n)*line 3"),
+    ('- {id: 1, label: x, id: 2}', "the key 'id' stands twice"),
+    ('a: 1e999', 'not a finite number'), ('a: !!float .nan', 'not a finite number'),
+    ('a: [', 'line 1'), ('a: 1\n---\nb: 2', 'single document'), ('[' * 5000, 'deeply'),
+    ('a: !!python/name:os.system', 'could not determine a constructor'),
+])
+def test_bad_yaml_says_where(text, problem):
+    """The error tells the line."""
+    with pytest.raises(ValueError, match=problem):
+        parse_yaml(text)
+
+
+def test_merged_mappings_may_override():
+    """A key beside a merge is no key that stands twice."""
+    text = 'a: &a {x: 1, y: 2}\nb: &b {<<: *a, x: 3}\nc: {<<: *b, y: 4}'
+    assert parse_yaml(text) == yaml.safe_load(text)
+
+
+def test_text_that_is_not_utf8_is_told():
+    """YAML has the same door as JSON."""
+    with pytest.raises(ValueError, match='byte 4 is not UTF-8'):
+        parse_yaml('a: é'.encode('latin-1'))
+
+
+@pytest.mark.parametrize('value', [True, None, '1', 1.5, -1, float('nan'), float('inf'), [1]])
+def test_what_is_no_whole_number(value):
+    """Truth values, text and fractions are not rounded to one."""
+    with pytest.raises(ValueError, match='id must be a whole number'):
+        fields.whole(value, 'id')
+    assert fields.whole(3.0, 'id') == 3
+
+
+@pytest.mark.parametrize('value', [True, None, 'nan', '1', float('inf'), 10 ** 400, 3.0])
+def test_what_is_no_number(value):
+    """Nor is text that reads like one, or a number out of bounds."""
+    with pytest.raises(ValueError, match='x must be a finite number from 0 to 2'):
+        fields.number(value, 'x', 0, 2)
+
+
+@pytest.mark.parametrize('value', [True, None, 1.1, '', ' ', [1]])
+def test_what_is_no_label(value):
+    """YAML has made something else of it, or there is none."""
+    with pytest.raises(ValueError, match=r'label must be text, got .*put it in quotes'):
+        fields.label(value)
+    assert (fields.label('on'), fields.label(7)) == ('on', '7')
+
+
+def test_misspelt_fields_come_with_a_proposal():
+    """The message lists what there is and what was perhaps meant."""
+    with pytest.raises(ValueError, match=r"list: unknown fields \['labl'\]; .*is 'label' meant"):
+        fields.only_known({'labl': 1}, ['label', 'mesh'], 'list')
+
+
+def stored(tmp_path, pixels, suffix, **options):
+    """Write RGB or grey pixels with Pillow, whatever OpenCV thinks of them."""
+    path = tmp_path / f'picture{suffix}'
+    Image.fromarray(pixels).save(path, **options)
+    return path
+
+
+@pytest.mark.parametrize('suffix', ['.png', '.tif', '.bmp'])
+@pytest.mark.parametrize('mode', ['RGB', 'L', 'RGBA', 'LA', 'P', '1'])
+def test_photographs_of_every_kind_are_rgb(tmp_path, suffix, mode):
+    """Grey is repeated, palettes are looked up, opacity is left out."""
+    image = Image.fromarray(PHOTO).convert(mode)
+    if suffix == '.bmp' and mode in ('RGBA', 'LA'):
+        pytest.skip('Pillow writes none')
+    path = tmp_path / f'picture{suffix}'
+    image.save(path)
+    np.testing.assert_array_equal(picture.read_rgb(path), np.asarray(image.convert('RGB')))
+    assert picture.image_size(path) == (80, 60)
+
+
+@pytest.mark.parametrize('suffix', ['.png', '.jpg', '.tif'])
+@pytest.mark.parametrize('orientation', range(1, 9))
+def test_no_mark_of_the_file_turns_a_picture(tmp_path, suffix, orientation):
+    """Pixels and size are those of the same file without the mark."""
+    options = {'quality': 95} if suffix == '.jpg' else {}
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    plain = picture.read_rgb(stored(tmp_path, PHOTO, suffix, **options))
+    marked = stored(tmp_path, PHOTO, suffix, exif=exif.tobytes(), **options)
+    np.testing.assert_array_equal(picture.read_rgb(marked), plain)
+    assert picture.image_size(marked) == (80, 60)
+
+
+@pytest.mark.parametrize('suffix', ['.png', '.tiff'])
+@pytest.mark.parametrize('kind', [np.uint16, np.float32])
+@pytest.mark.parametrize('channels', [1, 3])
+def test_more_than_eight_bits_are_refused(tmp_path, suffix, kind, channels):
+    """Nothing tells which of the 16 bits a camera has filled."""
+    if suffix == '.png' and kind == np.float32:
+        pytest.skip('PNG has none')
+    path = tmp_path / f'twelve{suffix}'
+    pixels = PHOTO if channels == 3 else PHOTO[..., 0]
+    cv2.imwrite(str(path), pixels.astype(kind) * 16)
+    with pytest.raises(ImageError, match=rf'twelve{suffix}: (has (16|32) bits|cannot)'):
+        picture.read_rgb(path)
+
+
+@pytest.mark.parametrize('suffix', ['.png', '.jpg', '.tif', '.bmp'])
+@pytest.mark.parametrize('part', [0.0, 0.5, 0.99])
+def test_a_picture_that_is_cut_off_is_refused(tmp_path, suffix, part):
+    """Older decoders fill the rest with grey."""
+    path = stored(tmp_path, PHOTO, suffix)
+    data = path.read_bytes()
+    path.write_bytes(data[:int(part * len(data))])
+    with pytest.raises(ImageError, match=rf'picture{suffix}: cannot be decoded'):
+        picture.read_rgb(path)
+
+
+def test_the_end_of_a_preview_is_not_that_of_the_picture():
+    """A JPEG with a preview that lacks its own end is cut off; bytes behind the end are not."""
+    file = io.BytesIO()
+    Image.fromarray(PHOTO).save(file, 'jpeg')
+    whole = file.getvalue()
+    preview = b'\xff\xe1' + (len(whole) + 2).to_bytes(2, 'big') + whole
+    assert picture.decode(whole[:2] + preview + whole[2:], picture.COLOUR) is not None
+    assert picture.decode(whole[:2] + preview + whole[2:-2], picture.COLOUR) is None
+    assert picture.decode(whole + b'\x00' * 9, picture.COLOUR) is not None
+
+
+def test_masks_are_where_any_channel_is_not_black(tmp_path):
+    """Whether their white is 1 or 65535, in a palette or dark blue."""
+    mask = PHOTO[..., 0] > 120
+    for number, pixels in enumerate((
+            mask.astype(np.uint8), 255 * mask.astype(np.uint8), mask.astype(np.uint16),
+            mask[..., None] * np.array([2, 0, 0], np.uint8))):
+        path = tmp_path / f'{number}.png'
+        cv2.imwrite(str(path), pixels)
+        np.testing.assert_array_equal(picture.read_mask(path), mask, err_msg=str(number))
+
+
+@pytest.mark.parametrize('pixels', [PHOTO, PHOTO[..., 0], PHOTO.astype(np.uint16)])
+def test_what_is_no_depth_image_is_refused(tmp_path, pixels):
+    """Eight bits hold no depth, three channels show it in colours."""
+    cv2.imwrite(str(tmp_path / 'depth.png'), pixels)
+    with pytest.raises(ImageError, match=r'depth\.png: has . channel\(s\) of uint'):
+        picture.read_depth(tmp_path / 'depth.png')
+
+
+def test_depth_keeps_its_sixteen_bits(tmp_path):
+    """And is not turned either."""
+    depth = RNG.integers(0, 65535, (60, 80), np.uint16)
+    for suffix in ('.png', '.tif'):
+        cv2.imwrite(str(tmp_path / f'depth{suffix}'), depth)
+        np.testing.assert_array_equal(picture.read_depth(tmp_path / f'depth{suffix}'), depth)
