@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
-from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from launch.actions import DeclareLaunchArgument, GroupAction, OpaqueFunction
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
@@ -93,9 +93,13 @@ def rviz(given: dict, profile: dict) -> Node:
 
 
 def generate_launch_description() -> LaunchDescription:
-    """Return the arguments and what they start."""
-    return LaunchDescription([
+    """Return the arguments and what they start.
+
+    In a group of their own: where this file is included, a later file with an argument of the
+    same name, as params_file, keeps its own default.
+    """
+    return LaunchDescription([GroupAction([
         *(DeclareLaunchArgument(name, default_value=default, description=description)
           for name, (default, description) in ARGUMENTS.items()),
         OpaqueFunction(function=actions),
-    ])
+    ])])

@@ -142,7 +142,7 @@ def launched(monkeypatch):
 
     module('launch', LaunchContext=object, LaunchDescription=list)
     module('launch.actions', **{kind: plain(kind) for kind in (
-        'DeclareLaunchArgument', 'OpaqueFunction')})
+        'DeclareLaunchArgument', 'GroupAction', 'OpaqueFunction')})
     module('launch_ros')
     module('launch_ros.actions', Node=plain('Node'))
     module('launch_ros.parameter_descriptions',
@@ -154,7 +154,9 @@ def launched(monkeypatch):
 
     def start(**arguments):
         file = runpy.run_path(str(ROOT / 'launch/pose.launch.py'))
-        described = file['generate_launch_description']()
+        group, = file['generate_launch_description']()  # keeps its arguments to itself
+        assert group.kind == 'GroupAction' and getattr(group, 'scoped', True)
+        described, = group.args
         declared = {a.args[0]: a.default_value for a in described
                     if a.kind == 'DeclareLaunchArgument'}
         assert arguments.keys() <= declared.keys()
