@@ -3,9 +3,11 @@
 import ast
 import os
 import re
+import select
 import shutil
 import subprocess
 import sys
+import textwrap
 import xml.etree.ElementTree as ElementTree
 import zipfile
 from pathlib import Path
@@ -242,3 +244,26 @@ def test_what_is_not_installed_is_told_with_how_to_install_it(monkeypatch, capsy
     monkeypatch.setattr(main, '_command', lacking)
     assert main.main(['bag']) == main.FAILED
     assert re.search(said, capsys.readouterr().err.strip())
+
+
+def test_what_a_command_prints_arrives_line_by_line_in_a_pipe():
+    """Also where PYTHONUNBUFFERED is not set: a process that waits for a line gets it."""
+    code = textwrap.dedent('''
+        import sys, types
+        from mrcnet_ros.cli import main
+
+        def run(args):
+            print('working')
+            sys.stdin.read()
+            return 0
+
+        module = types.SimpleNamespace(add_arguments=lambda parser: None, run=run)
+        main._command = lambda name: module
+        sys.exit(main.main(['bag']))''')
+    variables = {k: v for k, v in os.environ.items() if k != 'PYTHONUNBUFFERED'}
+    with subprocess.Popen([sys.executable, '-c', code], env=variables, text=True,
+                          stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        came, _, _ = select.select([process.stdout], [], [], 60)
+        process.stdin.close()
+        assert came, 'the line waits for the end of the process'
+        assert process.stdout.readline() == 'working\n'

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import shlex
 import sys
 from collections.abc import Sequence
@@ -54,6 +55,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     :param argv: arguments after the program's name, the process's own by default.
     :return: exit code: 0 when all went well, 2 when the input or the installation is at fault.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # into a pipe as well: another process, or a person behind tee, waits for each line
+        sys.stdout.reconfigure(line_buffering=True)
     arguments = list(sys.argv[1:] if argv is None else argv)
     chosen = next((word for word in arguments if not word.startswith('-')), '')
     try:
