@@ -32,7 +32,8 @@ def add_box_arguments(parser: argparse.ArgumentParser) -> None:
                              '(default: visib)')
     parser.add_argument('--box-jitter', type=float, default=0.0, metavar='F',
                         help='shift and scale boxes at random by up to F of their side')
-    parser.add_argument('--seed', type=int, default=0, metavar='N', help='of the jitter')
+    parser.add_argument('--seed', type=int, default=0, metavar='N',
+                        help='of what is drawn at random, such as the jitter')
 
 
 def add_model_arguments(parser: argparse.ArgumentParser, *, required: bool = True,
