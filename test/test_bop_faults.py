@@ -9,9 +9,11 @@ import pytest
 
 from mrcnet_ros.errors import DatasetError, ImageError, MrcnetError
 from mrcnet_ros.evaluation.bop import BopDataset, read_results_csv
+from mrcnet_ros.evaluation.bop_writer import SceneWriter
 from mrcnet_ros.evaluation.overlay import OverlayWriter
 from mrcnet_ros.evaluation.scores import score
 from mrcnet_ros.evaluation.vsd_scores import score_vsd
+from mrcnet_ros.geometry.camera import Camera
 from mrcnet_ros.geometry.se3 import exp_so3
 from mrcnet_ros.objects import load_bop_objects, load_object_list
 
@@ -306,3 +308,17 @@ def test_a_symmetry_of_models_info_that_is_none_names_file_and_object(root):
     edit(path, lambda v: v['3'].update(symmetries_discrete=[[*IDENTITY[:5], -1, *IDENTITY[6:]]]))
     with pytest.raises(DatasetError, match=r'models_info\.json: object 3 .*mirror image'):
         load_bop_objects(path.parent)
+
+
+@pytest.mark.parametrize('farthest_m', [1.0, 6.5, 6.6, 21.7, 100.0, 500.0])
+def test_steps_of_a_written_depth_image_reach_to_its_farthest_point(tmp_path, farthest_m):
+    """As fine as 16 bits allow; the step stands beside the image."""
+    camera = Camera(bop_folder.K, 320, 240)
+    depth = np.linspace(0, farthest_m, 320 * 240, dtype=np.float32).reshape(240, 320)
+    writer = SceneWriter(tmp_path / '000001', camera)
+    writer.write(0, np.zeros((240, 320, 3), np.uint8), depth, np.eye(4), [])
+    writer.close()
+    step_mm = json.loads((tmp_path / '000001/scene_camera.json').read_text())['0']['depth_scale']
+    steps = cv2.imread(str(tmp_path / '000001/depth/000000.png'), cv2.IMREAD_UNCHANGED)
+    np.testing.assert_allclose(steps * step_mm / 1e3, depth, atol=0.51 * step_mm / 1e3)
+    assert step_mm == min(s for s in (0.1, 0.2, 0.5, 1, 2, 5, 10) if s * 65.535 >= farthest_m)

@@ -16,6 +16,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 torch = pytest.importorskip('torch', reason='needs the train extra')
 
@@ -162,6 +163,37 @@ def test_a_dataset_without_anything_to_train_on_is_refused(dataset, tmp_path):
         read_index(dataset, ['train_real'], [2])
     with pytest.raises(DatasetError, match=r'none of the objects \[9\]'):
         read_index(dataset, ['train_pbr'], [9])
+
+
+@pytest.mark.parametrize(('change', 'problem'), [
+    ({'cam_R_m2c': [-1, 0, 0, 0, 1, 0, 0, 0, 1]}, r'scene_gt\.json: image 0: .*mirror image'),
+    ({'cam_R_m2c': [2, 0, 0, 0, 2, 0, 0, 0, 2]}, r'scene_gt\.json: image 0: .*no rotation'),
+    ({'cam_t_m2c': [0, 0, 0.0007]}, 'must be in millimetres')])
+def test_poses_that_cannot_be_are_not_trained_on(dataset, tmp_path, change, problem):
+    """Mirrors, scales and metres are refused with the file."""
+    copy = shutil.copytree(dataset, tmp_path / 'copy')
+    for path in (copy / 'train_pbr').glob('*/scene_gt.json'):
+        values = json.loads(path.read_text())
+        for entries in values.values():
+            for entry in entries:
+                entry.update(change)
+        path.write_text(json.dumps(values))
+    with pytest.raises(DatasetError, match=problem):
+        read_index(copy, ['train_pbr'], [2, 5])
+
+
+def test_training_images_are_not_turned_by_what_exif_says(dataset, tmp_path):
+    """Their masks and boxes would lie elsewhere."""
+    copy = shutil.copytree(dataset, tmp_path / 'copy')
+    plain = PaperSamples(read_index(dataset, ['train_pbr'], [2, 5]), SPEC, [], 0)[0]
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    for path in (copy / 'train_pbr').glob('*/rgb/*.png'):
+        with Image.open(path) as image:
+            image.load()
+        image.save(path, exif=exif.tobytes())
+    turned = PaperSamples(read_index(copy, ['train_pbr'], [2, 5]), SPEC, [], 0)[0]
+    torch.testing.assert_close(turned.image, plain.image)
 
 
 def test_a_missing_mask_is_named(dataset, tmp_path):

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from bop_folder import write_dataset
 from rclpy.serialization import deserialize_message
 from ros_support import STAND_IN, environment, own_domain
 from rosbags.highlevel import AnyReader
+from rosbags.rosbag2 import Reader, StoragePlugin, Writer
 from sensor_msgs.msg import CameraInfo, Image
 from vision_msgs.msg import Detection2DArray
 
@@ -25,6 +27,7 @@ from mrcnet_ros.evaluation.boxes import BoxSpec, target_boxes
 from mrcnet_ros.geometry.camera import Camera
 from mrcnet_ros.geometry.se3 import make_transform
 from mrcnet_ros.inference.poses import Detection
+from mrcnet_ros.ros import bag as bag_module
 from mrcnet_ros.ros import messages
 from mrcnet_ros.ros.bag import BagWriter, Truth, read_bag, restamped
 
@@ -81,6 +84,63 @@ def test_an_existing_bag_is_not_overwritten(dataset, capsys):
     code, bag = _from_bop(dataset)
     assert code == 2
     assert str(bag) in capsys.readouterr().err
+
+
+def _rewritten(bag, path, keep=lambda topic, number: True, order=None):
+    """Write the messages of a bag anew, some of them, in another order."""
+    with Reader(bag) as reader, Writer(path, version=9,
+                                       storage_plugin=StoragePlugin.MCAP) as writer:
+        connections = {c.topic: writer.add_connection(c.topic, c.msgtype,
+                                                      typestore=bag_module._type_store())
+                       for c in reader.connections}
+        counts, kept = Counter(), []
+        for connection, _, data in reader.messages():
+            if keep(connection.topic, counts[connection.topic]):
+                kept.append((connection.topic, bytes(data)))
+            counts[connection.topic] += 1
+        kept.sort(key=lambda message: order.index(message[0]) if order else 0)
+        for number, (topic, data) in enumerate(kept):
+            writer.write(connections[topic], 10**9 + number, data)
+    return path
+
+
+TOPICS = ['/image', '/camera_info', '/detections', '/ground_truth']
+
+
+@pytest.mark.parametrize('order', [TOPICS, TOPICS[::-1], [*TOPICS[2:], *TOPICS[:2]]])
+def test_the_order_of_messages_in_a_bag_does_not_matter(dataset, tmp_path, order):
+    """All of a moment belong together, however far apart they were recorded."""
+    _, bag = _from_bop(dataset)
+    wanted, found = read_bag(bag), read_bag(_rewritten(bag, tmp_path / 'mixed', order=order))
+    assert [f.stamp_ns for f in found] == [f.stamp_ns for f in wanted]
+    assert [f.inputs for f in found] == [f.inputs for f in wanted]
+    assert [len(f.truths) for f in found] == [len(f.truths) for f in wanted]
+
+
+def test_images_without_camera_info_are_counted_and_told(dataset, tmp_path, caplog):
+    """The others are kept."""
+    _, bag = _from_bop(dataset)
+    part = _rewritten(bag, tmp_path / 'part', lambda topic, n: topic != '/camera_info' or n > 0)
+    found = read_bag(part)
+    assert len(found) == 1 and found.incomplete == {'/camera_info': 1}
+    assert 'of 2 images, 1 have no /camera_info of their stamp' in caplog.text
+    none = _rewritten(bag, tmp_path / 'none', lambda topic, n: topic != '/camera_info')
+    with pytest.raises(DatasetError, match='of 2 images, 2 have no /camera_info'):
+        read_bag(none)
+
+
+@pytest.mark.parametrize(('T', 'problem'), [
+    (make_transform(np.eye(3), [0, 0, 700.0]), r'z = 700 m.*in metres'),
+    (make_transform(np.eye(3), [0, 0, 0.0007]), r'z = 0\.0007 m'),
+    (make_transform(np.eye(3), [0, 0, -0.7]), 'in front of the camera'),
+    (make_transform(np.eye(3), [0, 0, np.nan]), 'z = nan')])
+def test_ground_truth_of_a_bag_that_cannot_be_is_named(tmp_path, T, problem):
+    """Of a wrong unit, behind the camera, or no number."""
+    with BagWriter(tmp_path / 'bag') as writer:
+        writer.write(1, np.zeros((4, 6, 3), np.uint8), Camera(np.eye(3), 6, 4), [],
+                     [Truth('cup', '1/2/3/0', T, 1.0)])
+    with pytest.raises(DatasetError, match=rf"ground truth '1/2/3/0' .*{problem}"):
+        read_bag(tmp_path / 'bag')
 
 
 def test_labels_can_be_those_of_a_model(dataset):

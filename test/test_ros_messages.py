@@ -97,6 +97,33 @@ def test_a_compressed_image_is_not_turned_by_what_exif_says():
     assert np.abs(got.astype(int) - (200, 0, 0)).max() <= 8
 
 
+@pytest.mark.parametrize('name', ['mono16', 'bgr16', 'rgb16', 'rgba16', 'bgra16', '16UC1',
+                                  '32FC1'])
+def test_compressed_images_of_more_than_eight_bits_are_refused(name):
+    """Whatever was made of them by then: 12 bits in 16 are nearly black in 8."""
+    for data in (cv2.imencode('.png', np.full((4, 6), 3000, np.uint16))[1].tobytes(),
+                 cv2.imencode('.jpg', np.full((4, 6, 3), 12, np.uint8))[1].tobytes()):
+        with pytest.raises(ImageError, match=rf'{name}.*encoding of 8 bits'):
+            messages.rgb_from_compressed(CompressedImage(format=f'{name}; compressed', data=data))
+
+
+@pytest.mark.parametrize('name', ['', 'png', 'rgb8; png compressed bgr8'])
+def test_sixteen_bits_are_refused_whatever_the_format_says(name):
+    """What counts is what the data hold."""
+    data = cv2.imencode('.png', np.full((4, 6, 3), 3000, np.uint16))[1].tobytes()
+    with pytest.raises(ImageError, match='has 16 bits a channel, expected 8'):
+        messages.rgb_from_compressed(CompressedImage(format=name, data=data))
+
+
+def test_a_compressed_image_that_is_cut_off_is_refused():
+    """Its rest would be grey."""
+    pixels = np.random.default_rng(0).integers(0, 255, (60, 80, 3), np.uint8)
+    for kind in ('.jpg', '.png'):
+        data = cv2.imencode(kind, pixels)[1].tobytes()
+        with pytest.raises(ImageError, match='no image or a part of one'):
+            messages.rgb_from_compressed(CompressedImage(data=data[:len(data) // 2]))
+
+
 def test_a_compressed_mosaic_is_read_as_colour():
     """Unless it was made colour before; one of 16 bits is refused as the raw one is."""
     mosaic = np.zeros((8, 10), np.uint8)

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from bop_folder import MESHES, write_dataset
 
-from mrcnet_ros.errors import ModelError
+from mrcnet_ros.errors import DatasetError, ModelError
 from mrcnet_ros.evaluation.bop import BopDataset, ResultRow
-from mrcnet_ros.evaluation.size_calibration import MIN_PHOTOGRAPHS, measure_sizes
+from mrcnet_ros.evaluation.size_calibration import MIN_PHOTOGRAPHS, check_sizes, measure_sizes
 from mrcnet_ros.geometry.se3 import exp_so3
 from mrcnet_ros.inference.model_directory import read_model_directory, write_size_ratios
 from mrcnet_ros.objects import load_bop_objects
@@ -69,6 +69,16 @@ def test_a_size_that_is_known_already_is_measured_on_top(frames, objects):
     factors = 1.05 * np.linspace(0.999, 1.001, 8)
     for size in measure_sizes(frames, rows_of(frames, factors), smaller):
         assert size.ratio == pytest.approx(0.9 / 1.05, abs=1e-3)
+
+
+@pytest.mark.parametrize(('factor', 'count'), [(1e3, 8), (1e-3, 8), (1.3, 8), (0.8, 8), (1e3, 2)])
+def test_a_size_that_no_scan_has_is_refused(frames, objects, factor, count):
+    """It tells of a wrong unit or mesh; a few photographs are enough for a factor of 1000."""
+    few = frames[:count]
+    factors = factor * np.linspace(0.999, 1.001, count)
+    with pytest.raises(DatasetError, match=r'expected 0\.85 to 1\.15.*nothing is written'):
+        check_sizes(measure_sizes(few, rows_of(few, factors), objects))
+    check_sizes(measure_sizes(few, rows_of(few, 0.9 * np.ones(count)), objects))
 
 
 def test_doubtful_measurements_change_nothing(frames, objects):

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..errors import DatasetError, ImageError
+from ..errors import DatasetError
 from ..geometry.camera import Camera
 from ..geometry.paper_crop import PaperCrops, network_input, square_crops
 from ..reading.picture import read_mask, read_rgb
@@ -82,7 +82,7 @@ class PaperSamples:
     def __getitem__(self, number: int) -> PaperBatch:
         """Return a sample as a batch of one.
 
-        :raises ImageError: when an image cannot be decoded.
+        :raises ImageError: when an image or mask cannot be decoded.
         :raises DatasetError: when a mask is missing or of another size.
         """
         row = self.row(number)
@@ -99,14 +99,11 @@ class PaperSamples:
 
     def _mask(self, row: int, shape: tuple[int, ...]) -> NDArray[np.bool_]:
         path = self.index.mask_path(row)
-        try:
-            mask, found = read_mask(path), ''
-        except ImageError:
-            mask, found = np.empty((0, 0), np.bool_), 'missing or damaged'
-        if mask.shape != shape:
-            raise DatasetError(f'mask {path}: is {found or f"{mask.shape[1]}x{mask.shape[0]}"}, '
-                               f'expected {shape[1]}x{shape[0]} like its image; extract the '
-                               'masks of the split again')
+        mask = read_mask(path) if path.is_file() else None
+        if mask is None or mask.shape != shape:
+            found = 'missing' if mask is None else f'{mask.shape[1]}x{mask.shape[0]}'
+            raise DatasetError(f'mask {path}: is {found}, expected {shape[1]}x{shape[0]} like its '
+                               'image; extract the masks of the split again')
         return mask
 
     def _background(self, rng: np.random.Generator,
