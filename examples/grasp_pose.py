@@ -29,11 +29,13 @@ class NoPoseError(Exception):
 class Planner:
     """What a grasp planner has of a node: a client of the action, a listener to /tf."""
 
-    def __init__(self, pose_node: str) -> None:
-        """Join the network.
+    def __init__(self, pose_node: str, discovery_s: float) -> None:
+        """Join the network and find the pose node.
 
-        :param pose_node: full name of the pose node, for instance /pose_node.
+        :param pose_node: its full name, for instance /pose_node.
+        :raises NoPoseError: when it is not found in time.
         """
+        self._discovery_s = discovery_s
         self._node = rclpy.create_node('grasp_planner')
         self._action = ActionClient(self._node, LookupTransform, f'{pose_node}/confirm_pose')
         self._buffer = tf2_ros.Buffer()
@@ -41,8 +43,10 @@ class Planner:
         self._confirmed: list[Detection3DArray] = []
         namespace = pose_node.rpartition('/')[0]
         # before the request, because the covariance comes on this topic and only once
-        self._node.create_subscription(
+        detections = self._node.create_subscription(
             Detection3DArray, f'{namespace}/confirmed_detections', self._confirmed.append, 10)
+        self._wait(lambda: self._action.server_is_ready() and detections.get_publisher_count(),
+                   discovery_s, 'the pose node is not there')
 
     def pose(self, label: str, base: str, timeout_s: float) -> dict:
         """Return the pose of an object in the robot's frame.
@@ -51,7 +55,6 @@ class Planner:
         :param base: frame of the robot, as base_link.
         :raises NoPoseError: when there is none in time, or the robot's frame is not known.
         """
-        self._wait(self._action.server_is_ready, timeout_s, 'the pose node is not there')
         answer = self._confirm(label, timeout_s)
         header = answer.transform.header
         detection = self._detection(header)
@@ -85,7 +88,7 @@ class Planner:
         goal.source_time = self._node.get_clock().now().to_msg()
         goal.timeout.sec, goal.timeout.nanosec = int(timeout_s), int(timeout_s % 1 * 1e9)
         sent = self._action.send_goal_async(goal)
-        self._wait(sent.done, timeout_s, 'the pose node did not take the request')
+        self._wait(sent.done, self._discovery_s, 'the pose node did not take the request')
         finished = sent.result().get_result_async()
         # longer than the node itself waits, so that its reason arrives
         self._wait(finished.done, timeout_s + 2.0, 'the pose node did not answer')
@@ -125,7 +128,10 @@ def main() -> int:
     parser.add_argument('object', help='a label, an instance as in /tf, or an id of the detector')
     parser.add_argument('--base', default='base_link', help='frame of the robot')
     parser.add_argument('--pose-node', default='/pose_node', help='full name of the node')
-    parser.add_argument('--timeout', type=float, default=5.0, help='[s]')
+    parser.add_argument('--timeout', type=float, default=5.0,
+                        help='how long the node may wait for frames that agree [s]')
+    parser.add_argument('--discovery', type=float, default=10.0,
+                        help='how long to look for the node [s]')
     parser.add_argument('--deviation-m', type=float, default=0.01,
                         help='most that the position may deviate in any direction [m]')
     parser.add_argument('--deviation-rad', type=float, default=0.2,
@@ -133,7 +139,8 @@ def main() -> int:
     options = parser.parse_args()
     rclpy.init()
     try:
-        found = Planner(options.pose_node).pose(options.object, options.base, options.timeout)
+        planner = Planner(options.pose_node, options.discovery)
+        found = planner.pose(options.object, options.base, options.timeout)
         for name in ('deviation_m', 'deviation_rad'):
             if found[name] > getattr(options, name):
                 raise NoPoseError(f'{name} is {found[name]:.3g}; {json.dumps(found)}')

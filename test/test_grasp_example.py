@@ -76,7 +76,7 @@ def test_the_example_prints_a_pose_in_the_frame_of_the_base(mounted, node):
     (['teapot'], 'brick, can, duck'),
     (['brick', '--timeout', '1'], 'not confirmed in time'),
     (['duck', '--base', 'nowhere', '--timeout', '20'], 'no way from camera_optical to nowhere'),
-    (['duck', '--pose-node', '/other', '--timeout', '1'], 'the pose node is not there'),
+    (['duck', '--pose-node', '/other', '--discovery', '1'], 'the pose node is not there'),
     (['duck', '--deviation-m', '-1', '--timeout', '20'], 'deviation_m is'),
 ])
 def test_the_example_says_why_there_is_no_pose(mounted, node, words, said):
