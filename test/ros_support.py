@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import subprocess
@@ -17,6 +18,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 STAND_IN = str(Path(__file__).with_name('stand_in_node.py'))
 # for machines that have other things to do: all time limits of the tests are so much longer
+_NUMBERS = itertools.count(1)  # of the clients of this process
 PATIENCE = float(os.environ.get('MRCNET_TEST_PATIENCE', '1'))
 
 
@@ -137,29 +139,42 @@ class Client:
         from tf2_msgs.msg import TFMessage
         from vision_msgs.msg import Detection2DArray, Detection3DArray
 
+        from mrcnet_ros.ros.readiness import Readiness
+
         os.environ.update({k: v for k, v in environment(domain).items() if k.startswith('ROS_')})
         self.context = rclpy.Context()
         rclpy.init(context=self.context, domain_id=domain)
-        self.node = rclpy.create_node('client', context=self.context, namespace=namespace)
+        self.node = rclpy.create_node(f'client_{os.getpid()}_{next(_NUMBERS)}',
+                                      context=self.context, namespace=namespace)
         self.executor = SingleThreadedExecutor(context=self.context)
         self.executor.add_node(self.node)
         qos = QoSProfile(depth=50, reliability=ReliabilityPolicy.RELIABLE)
+        self._name = f'{namespace}/pose_node: '.lstrip('/')
+        self.readiness = Readiness(self.node, self._name.removesuffix(': '))
         self.publishers = {
-            topic: self.node.create_publisher(kind, topic, qos)
+            topic: self.readiness.publisher(kind, topic, qos)
             for topic, kind in {'image': CompressedImage if compressed else Image,
                                 'camera_info': CameraInfo,
                                 'detections': Detection2DArray}.items()}
         self.answers, self.poses, self.transforms = [], [], []
         self.status, self.reports, self.clock = {}, 0, None
-        self._name = f'{namespace}/pose_node: '.lstrip('/')
         self.node.create_subscription(DiagnosticArray, '/diagnostics', self._diagnosed, qos)
-        self.node.create_subscription(
-            Detection3DArray, 'object_detections', self.answers.append, qos)
-        self.node.create_subscription(PoseStamped, 'object_poses', self.poses.append, qos)
-        self.node.create_subscription(
-            TFMessage, '/tf', lambda m: self.transforms.extend(m.transforms), qos)
+        for kind, topic, receive in (
+            (Detection3DArray, 'object_detections', self.answers.append),
+            (PoseStamped, 'object_poses', self.poses.append),
+            (TFMessage, '/tf', lambda m: self.transforms.extend(m.transforms)),
+        ):
+            self.readiness.subscription(kind, topic, receive, qos)
+
+    def subscribe(self, kind, topic, receive, depth=10):
+        """Receive another output of the node from now on."""
+        from rclpy.qos import QoSProfile
+
+        self.readiness.subscription(kind, topic, receive, QoSProfile(depth=depth))
+        self.connect()
 
     def _diagnosed(self, message):
+        self.readiness.see(message)
         statuses = {s.name.removeprefix(self._name): s for s in message.status
                     if s.name.startswith(self._name)}
         if statuses:
@@ -181,13 +196,8 @@ class Client:
         return bool(until())
 
     def connect(self):
-        """Wait until every topic has found its other end."""
-        assert self.spin(
-            lambda: all(p.get_subscription_count() for p in self.publishers.values())
-            and self.node.count_publishers('object_detections')
-            and self.node.count_publishers('object_poses')
-            and self.node.count_publishers('/tf'), 20), 'the node was not discovered'
-        time.sleep(0.3)
+        """Wait until node and client have found one another on every topic."""
+        self.readiness.wait(self.spin, 20)
 
     def forget(self):
         """Drop everything received so far."""

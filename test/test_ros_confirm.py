@@ -214,7 +214,7 @@ def _ducks(*offsets_px):
 def test_over_dds_a_confirmed_pose_is_answered_with_its_spread(client):
     """As a transform of the newest frame, and as a detection with covariance."""
     seen = []
-    client.node.create_subscription(Detection3DArray, 'confirmed_detections', seen.append, 10)
+    client.subscribe(Detection3DArray, 'confirmed_detections', seen.append)
     status, result = _answer(client, _ask(client), _ducks(-0.9, 0.9))
     assert status == GoalStatus.STATUS_SUCCEEDED
     assert result.error.error == TF2Error.NO_ERROR

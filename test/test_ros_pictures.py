@@ -30,9 +30,7 @@ node = node_fixture(30, 'overlay_rate_hz:=1000.0')
 
 def _listen(client, kind, topic):
     received = []
-    client.node.create_subscription(kind, topic, received.append, 1)
-    assert client.spin(lambda: client.node.count_publishers(topic))
-    client.spin(lambda: False, 0.5)
+    client.subscribe(kind, topic, received.append, 1)
     return received
 
 

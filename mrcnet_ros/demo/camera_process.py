@@ -1,7 +1,8 @@
 """A process that plays camera and detector: image, camera_info and detections of known scenes.
 
-It waits until somebody listens, then publishes one frame at a time or at the rates it is told,
-and writes down which scene went out under which stamp.
+It waits until it is connected to the node and is told to go on its standard input, then publishes
+one frame at a time or at the rates it is told, and writes down which scene went out under which
+stamp.
 """
 
 from __future__ import annotations
@@ -11,13 +12,15 @@ import array
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
@@ -28,16 +31,20 @@ from vision_msgs.msg import (
     ObjectHypothesisWithPose,
 )
 
+from ..errors import MrcnetError
 from ..evaluation.boxes import jittered
 from ..geometry.camera import Camera
 from ..geometry.se3 import Array
+from ..ros.context import start_ros
 from ..ros.messages import stamp_ns
+from ..ros.readiness import PeerError, Readiness
 from .recording import load_scenes
 from .scenes import Scene
 
 FRAME_ID = 'camera_color_optical_frame'
 QOS = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
-NOBODY_LISTENS = 3
+GO = 'go'
+NOBODY_LISTENS, NOT_TOLD = 3, 4
 ANSWER_TIMEOUT_S = 5.0
 
 
@@ -65,45 +72,52 @@ class SyntheticCamera:
         """Make the topics, and all messages but their stamps."""
         self._scenes, self._jitter, self._seed = scenes, jitter, seed
         self._node: Any = rclpy.create_node('camera')
+        self._executor = SingleThreadedExecutor()
+        self._executor.add_node(self._node)
         self._images = [image_message(scene) for scene in scenes]
         self._infos = [info_message(scene.camera) for scene in scenes]
-        self._publishers = [self._node.create_publisher(kind, topic, QOS) for kind, topic in (
+        self._readiness = Readiness(
+            self._node, f'{self._node.get_namespace()}/pose_node'.lstrip('/'))
+        self._publishers = [self._readiness.publisher(kind, topic, QOS) for kind, topic in (
             (Image, 'image'), (CameraInfo, 'camera_info'), (Detection2DArray, 'detections'))]
         self._sent, self._answered_ns = 0, 0
-        self._node.create_subscription(
+        self._readiness.subscription(
             Detection3DArray, 'object_detections', self._on_answer, QOS)
+        self._node.create_subscription(
+            DiagnosticArray, '/diagnostics', self._readiness.see, QOS)
 
-    def wait_for_listeners(self, timeout_s: float) -> bool:
-        """Wait until every topic has a subscriber; False when that takes too long."""
-        deadline = time.monotonic() + timeout_s
-        while not (all(p.get_subscription_count() for p in self._publishers)
-                   and self._node.count_publishers('object_detections')):
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(0.05)
-        time.sleep(0.5)  # the other side has to discover this one, too
-        return True
+    def wait_for_node(self, timeout_s: float) -> None:
+        """Wait until camera and node have found one another.
+
+        :raises PeerError: naming who is missing, when that takes too long.
+        """
+        self._readiness.wait(self._spin, timeout_s)
 
     def run(self, stages: Sequence[Stage], log: IO[str]) -> None:
         """Publish all stages, one line of JSON to the log for each frame."""
         for number, stage in enumerate(stages):
-            start = time.monotonic()
+            start, sent_ns = time.monotonic(), 0
             for index in range(stage.frames):
                 if stage.rate_hz:
-                    time.sleep(max(0.0, start + index / stage.rate_hz - time.monotonic()))
+                    self._spin(lambda: False, start + index / stage.rate_hz - time.monotonic())
                 scene = index % len(self._scenes)
                 sent_ns = self._publish(scene)
                 log.write(json.dumps({'stage': number, 'scene': scene, 'stamp_ns': sent_ns})
                           + '\n')
                 if not stage.rate_hz:
                     self._wait_for_answer(sent_ns)
-            time.sleep(1.0)
+            self._wait_for_answer(sent_ns)
         log.flush()
 
     def _wait_for_answer(self, frame_ns: int) -> None:
-        deadline = time.monotonic() + ANSWER_TIMEOUT_S
-        while self._answered_ns < frame_ns and (left := deadline - time.monotonic()) > 0:
-            rclpy.spin_once(self._node, timeout_sec=left)
+        self._spin(lambda: self._answered_ns >= frame_ns, ANSWER_TIMEOUT_S)
+
+    def _spin(self, done: Callable[[], bool], timeout_s: float) -> bool:
+        """Receive until something is done; return whether it is."""
+        deadline = time.monotonic() + timeout_s
+        while not done() and (left := deadline - time.monotonic()) > 0:
+            self._executor.spin_once(timeout_sec=left)
+        return done()
 
     def _on_answer(self, message: Any) -> None:
         self._answered_ns = stamp_ns(message.header)
@@ -158,7 +172,8 @@ def detections_message(boxes: Sequence[tuple[str, Array]]) -> Detection2DArray:
 def main(argv: Sequence[str] | None = None) -> int:
     """Publish the scenes of a folder.
 
-    :return: 0, or 3 when nobody listened in time.
+    :return: 0, 2 when scenes or ROS cannot be used, 3 when the node did not come in time, 4 when
+        not told to go.
     """
     parser = argparse.ArgumentParser(description='publish recorded scenes as a camera would')
     parser.add_argument('--scenes', type=Path, required=True, metavar='DIR')
@@ -171,16 +186,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument('--namespace', default='')
     parser.add_argument('--wait', type=float, default=600.0, metavar='S')
     args = parser.parse_args(argv)
-    rclpy.init(args=['camera', '--ros-args', '-r', f'__ns:=/{args.namespace}'])
     try:
+        start_ros(args=['camera', '--ros-args', '-r', f'__ns:=/{args.namespace}'])
         camera = SyntheticCamera(load_scenes(args.scenes), args.jitter, args.seed)
-        if not camera.wait_for_listeners(args.wait):
-            print(f'nobody subscribed within {args.wait:.0f} s', file=sys.stderr)
-            return NOBODY_LISTENS
+        camera.wait_for_node(args.wait)
+        if sys.stdin.readline().strip() != GO:
+            print(f'not told to {GO}; nothing is published', file=sys.stderr)
+            return NOT_TOLD
         with args.log.open('w', encoding='utf-8') as log:
             camera.run([Stage(float(hz), int(frames)) for hz, frames in args.stage], log)
     except KeyboardInterrupt:
         return 130
+    except MrcnetError as error:
+        print(f'camera: {error}', file=sys.stderr)
+        return NOBODY_LISTENS if isinstance(error, PeerError) else 2
     finally:
         rclpy.try_shutdown()
     return 0

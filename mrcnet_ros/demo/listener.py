@@ -19,6 +19,7 @@ from vision_msgs.msg import Detection3DArray
 from ..geometry.se3 import Array
 from ..ros.context import start_ros
 from ..ros.messages import stamp_ns, transform_from_pose
+from ..ros.readiness import Readiness
 
 QOS = QoSProfile(depth=1000, reliability=ReliabilityPolicy.RELIABLE)
 
@@ -47,7 +48,7 @@ class Listener:
 
     ``problem`` is why the node could not be configured, '' as long as nothing is known of that.
 
-    :param namespace: of the node.
+    :param namespace: of the node, which is called pose_node.
     """
 
     def __init__(self, namespace: str) -> None:
@@ -62,13 +63,15 @@ class Listener:
             'listener', namespace=namespace, context=self._context)
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self._node)
+        self._readiness = Readiness(self._node, f'{namespace}/pose_node')
+        self._node.create_subscription(
+            DiagnosticArray, '/diagnostics', self._on_diagnostics, QOS)
         for kind, topic, receive in (
             (Detection3DArray, 'object_detections', self._on_detections),
             (PoseStamped, 'object_poses', lambda _: self.counts.update(object_poses=1)),
             (TFMessage, '/tf', lambda m: self.counts.update(tf=len(m.transforms))),
-            (DiagnosticArray, '/diagnostics', self._on_diagnostics),
         ):
-            self._node.create_subscription(kind, topic, receive, QOS)
+            self._readiness.subscription(kind, topic, receive, QOS)
 
     def __enter__(self) -> Listener:
         """Return the listener itself."""
@@ -87,7 +90,22 @@ class Listener:
         while (left := deadline - time.monotonic()) > 0:
             self._executor.spin_once(timeout_sec=left)
 
+    def missing(self) -> list[str]:
+        """Return what this listener and the node have not found of one another."""
+        return self._readiness.missing()
+
+    def wait_for(self, stamp: int, timeout_s: float) -> bool:
+        """Receive until the answer to a frame is here, and return whether it is.
+
+        :param stamp: of the frame [ns].
+        """
+        deadline = time.monotonic() + timeout_s
+        while stamp not in self.answers and (left := deadline - time.monotonic()) > 0:
+            self._executor.spin_once(timeout_sec=left)
+        return stamp in self.answers
+
     def _on_diagnostics(self, message: Any) -> None:
+        self._readiness.see(message)
         for status in message.status:
             state = {v.key: v.value for v in status.values}.get('state')
             if status.name.startswith(f'{self._namespace}/') and state == 'unconfigured':

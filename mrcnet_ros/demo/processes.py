@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -40,15 +41,18 @@ class LoggedProcess:
 
     :param command: arguments; a Python module is run as ``['-m', name, ...]``.
     :param log: file for stdout and stderr.
+    :param spoken_to: whether it reads lines from its standard input, see :meth:`say`.
     """
 
-    def __init__(self, name: str, command: Sequence[str], log: Path) -> None:
+    def __init__(self, name: str, command: Sequence[str], log: Path, *,
+                 spoken_to: bool = False) -> None:
         """Start it."""
         self.name, self.log = name, log
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open('wb') as output:
             self._process = subprocess.Popen(
-                [sys.executable, *command], stdout=output, stderr=subprocess.STDOUT)
+                [sys.executable, *command], stdout=output, stderr=subprocess.STDOUT,
+                stdin=subprocess.PIPE if spoken_to else None)
 
     def __enter__(self) -> LoggedProcess:
         """Return the process itself."""
@@ -63,6 +67,13 @@ class LoggedProcess:
     def pid(self) -> int:
         """Its process id."""
         return self._process.pid
+
+    def say(self, line: str) -> None:
+        """Send a line to its standard input, in vain when it has ended."""
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.write(f'{line}\n'.encode())
+            self._process.stdin.flush()
 
     def check_runs(self) -> None:
         """Make sure that it has not ended.
@@ -93,6 +104,8 @@ class LoggedProcess:
                 self._process.wait(STOP_TIMEOUT_S)
             except subprocess.TimeoutExpired:
                 self._process.kill()
+        if self._process.stdin is not None:
+            self._process.stdin.close()
         return self._process.wait()
 
     def bad_end(self) -> str:

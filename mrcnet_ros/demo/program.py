@@ -15,6 +15,7 @@ from ..geometry.se3 import Array
 from ..objects import ObjectModel, load_object_list
 from ..rendering.folders import temporary_folder
 from .assets import shared_file
+from .camera_process import GO
 from .frames import draw_scenes
 from .listener import Listener
 from .picture import write_picture
@@ -26,6 +27,7 @@ from .scoring import Limits, Score, score_scenes
 NAMESPACE = 'demo'
 NODE_COMMAND = ('-m', 'mrcnet_ros.ros.pose_node')
 PICTURED = 4
+LAST_ANSWER_S = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,20 +103,40 @@ def _play(options: DemoOptions, objects: Mapping[str, ObjectModel]
         listener = stack.enter_context(Listener(NAMESPACE))
         camera = stack.enter_context(LoggedProcess(
             'camera', _camera_arguments(options, folder),
-            _beside(options.output, '_camera.log')))
+            _beside(options.output, '_camera.log'), spoken_to=True))
         print('waiting for the node; the first time, it renders its templates', flush=True)
-        start = time.monotonic()
-        while not camera.finished():
-            node.check_runs()
-            listener.spin(0.1)
-            if listener.problem:
-                raise ProcessError(f'the node could not be configured: {listener.problem}; '
-                                   f'see {node.log}')
-            if time.monotonic() - start > 2 * options.timeout_s:
-                raise ProcessError(f'the camera process did not end; see {camera.log}')
-        listener.spin(0.5)
+        _listen(options.timeout_s, listener, node, camera)
         lines = (folder / 'sent.jsonl').read_text(encoding='utf-8').splitlines()
-        return scenes, [Sent(**json.loads(line)) for line in lines], listener
+        sent = [Sent(**json.loads(line)) for line in lines]
+        # under the policy of the demo, the last frame is always answered
+        listener.wait_for(sent[-1].stamp_ns, LAST_ANSWER_S)
+        return scenes, sent, listener
+
+
+def _listen(timeout_s: float, listener: Listener, node: LoggedProcess, camera: LoggedProcess
+            ) -> None:
+    """Let the camera begin as soon as node and listener are connected; receive to its end.
+
+    The camera waits until it is connected itself.
+
+    :raises ProcessError: when that takes too long, or a process ends.
+    """
+    start, connected = time.monotonic(), False
+    while not camera.finished():
+        node.check_runs()
+        listener.spin(0.1)
+        if listener.problem:
+            raise ProcessError(f'the node could not be configured: {listener.problem}; '
+                               f'see {node.log}')
+        missing = [] if connected else listener.missing()
+        if not missing and not connected:
+            camera.say(GO)
+            connected = True
+        if missing and time.monotonic() - start > timeout_s:
+            raise ProcessError(f'not connected after {timeout_s:.0f} s: {"; ".join(missing)}; '
+                               f'see {node.log}')
+        if time.monotonic() - start > 2 * timeout_s:
+            raise ProcessError(f'the camera process did not end; see {camera.log}')
 
 
 def _node_arguments(options: DemoOptions) -> list[str]:

@@ -84,6 +84,8 @@ class ConfirmAction:
     """Answers each goal when enough frames agree, when its time is up, or when it is cancelled.
 
     :meth:`see` is used by the worker's thread, all else by the executor's.
+
+    ``publisher`` is that of confirmed_detections.
     """
 
     def __init__(self, node: Any) -> None:
@@ -94,7 +96,7 @@ class ConfirmAction:
         self._waiting: list[_Request] = []
         self._outcomes: dict[bytes, TransformStamped | _RefusedError] = {}
         self._seen = _Seen()
-        self._publisher = node.create_publisher(
+        self.publisher = node.create_publisher(
             Detection3DArray, 'confirmed_detections', qos.OUTPUT)
         self._timer = node.create_timer(
             CHECK_PERIOD_S, self._check, clock=Clock(clock_type=ClockType.STEADY_TIME))
@@ -156,7 +158,7 @@ class ConfirmAction:
         detection = messages.detection_3d(
             answer.header, confirmed.name, estimate, request.handler.bounds[estimate.label])
         detection.results[0].pose.covariance = confirmed.spread.covariance.ravel().tolist()
-        self._publisher.publish(Detection3DArray(header=answer.header, detections=[detection]))
+        self.publisher.publish(Detection3DArray(header=answer.header, detections=[detection]))
         return messages.transform_stamped(
             answer.header, frame_prefix + confirmed.name, estimate)
 
@@ -237,7 +239,7 @@ class ConfirmAction:
         else:
             result.transform = outcome
             result.error.error_string = (  # tf2's clients only read it beside an error
-                f'covariance: {self._publisher.topic_name}, the message with this stamp')
+                f'covariance: {self.publisher.topic_name}, the message with this stamp')
             goal.succeed()
         return result
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from rclpy.qos import QoSCompatibility, QoSProfile, qos_check_compatible
 
+from .connections import publishers_text
 from .diagnostics import Level, Problem, type_name
 from .messages import stamp_ns
 from .shared_memory import lost_images_hint
@@ -24,9 +25,11 @@ class _Input:
     :param lag_s: by how much the last stamp was behind the node's clock on arrival.
     :param refused: QoS policy because of which a publisher was not connected.
     :param frame_id: of the last header.
+    :param connected: publishers that the middleware has connected.
     """
 
     count: int = 0
+    connected: int = 0
     last_s: float | None = None
     lag_s: float = 0.0
     refused: str = ''
@@ -78,6 +81,19 @@ class InputWatch:
     def refused(self, name: str, policy: str) -> None:
         """Note that a publisher was not connected because of a QoS policy."""
         self._inputs[name].refused = policy
+
+    def connected(self, name: str, count: int) -> None:
+        """Note how many publishers of an input the middleware has connected."""
+        self._inputs[name].connected = count
+
+    def publishers(self, endpoints: Callable[[str], Sequence[Any]]) -> dict[str, str]:
+        """Return who publishes each input.
+
+        :param endpoints: returns rclpy's TopicEndpointInfo of a topic's publishers.
+        """
+        return {f'{name} publishers': publishers_text(
+                    expected, endpoints(expected.topic), self._inputs[name].connected)
+                for name, expected in self._expected.items()}
 
     def values(self) -> dict[str, str]:
         """Return what was seen of each input."""

@@ -9,6 +9,8 @@ from typing import Any
 
 from cv_bridge import CvBridge
 from geometry_msgs.msg import PoseStamped
+from rclpy.event_handler import PublisherEventCallbacks
+from rclpy.qos import QoSProfile
 from sensor_msgs.msg import Image
 from tf2_ros import TransformBroadcaster
 from vision_msgs.msg import Detection3DArray
@@ -28,16 +30,23 @@ class Outputs:
     """Publishes answers; used by the worker's thread.
 
     :param node: that publishes.
+    :param on_peers: told that a subscriber has come or gone.
     """
 
-    def __init__(self, node: Any) -> None:
+    def __init__(self, node: Any, on_peers: Callable[[], None]) -> None:
         """Create the publishers."""
-        self._poses = node.create_publisher(PoseStamped, 'object_poses', qos.OUTPUT)
-        self._detections = node.create_publisher(
-            Detection3DArray, 'object_detections', qos.OUTPUT)
+        def publisher(kind: type, topic: str, profile: QoSProfile) -> Any:
+            return node.create_publisher(
+                kind, topic, profile,
+                event_callbacks=PublisherEventCallbacks(matched=lambda _: on_peers()))
+
+        self._poses = publisher(PoseStamped, 'object_poses', qos.OUTPUT)
+        self._detections = publisher(Detection3DArray, 'object_detections', qos.OUTPUT)
         self._broadcaster = TransformBroadcaster(node)
-        self._markers = node.create_publisher(MarkerArray, 'markers', qos.PICTURE)
-        self._overlay = node.create_publisher(Image, 'overlay', qos.PICTURE)
+        self._markers = publisher(MarkerArray, 'markers', qos.PICTURE)
+        self._overlay = publisher(Image, 'overlay', qos.PICTURE)
+        self.publishers = (self._poses, self._detections, self._broadcaster.pub_tf,
+                           self._markers, self._overlay)
 
     def publish(self, answer: Answer) -> None:
         """Publish what other nodes work with."""

@@ -34,13 +34,16 @@ class PairedInputs:
     :param on_frame: receives each complete frame.
     :param drop: told reason and text of each bad message and each image that gave up waiting.
     :param watch: notes every message that comes.
+    :param on_peers: told that a publisher has come or gone.
     """
 
     def __init__(
         self, node: Any, parameters: NodeParameters, qos: QoSProfile,
         on_frame: Callable[[Frame], None], drop: Callable[[str, str], None], watch: InputWatch,
+        on_peers: Callable[[], None] = lambda: None,
     ) -> None:
         """Subscribe."""
+        self._on_peers = on_peers
         self._node, self._queue, self._slop_s = node, parameters.queue, parameters.sync_slop_s
         self._on_frame, self._drop, self._watch = on_frame, drop, watch
         image_type = Image if parameters.image_transport == 'raw' else CompressedImage
@@ -65,12 +68,17 @@ class PairedInputs:
 
     def _subscribe(self, name: str, qos: QoSProfile) -> Any:
         events = SubscriptionEventCallbacks(
-            incompatible_qos=lambda event: self._refused(name, event))
+            incompatible_qos=lambda event: self._refused(name, event),
+            matched=lambda event: self._matched(name, event))
         subscriber = message_filters.Subscriber(
             self._node, self._types[name], name, qos_profile=qos, event_callbacks=events)
         self._watch.expect(name, Expected(subscriber.sub.topic_name, self._types[name], qos))
         subscriber.registerCallback(self._received, name)
         return subscriber
+
+    def _matched(self, name: str, event: Any) -> None:
+        self._watch.connected(name, int(event.current_count))
+        self._on_peers()
 
     def _refused(self, name: str, event: Any) -> None:
         policy = qos_policy_name_from_kind(event.last_policy_kind)

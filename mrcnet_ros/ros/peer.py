@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import time
 from collections.abc import Callable
 from types import TracebackType
@@ -13,18 +15,17 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from vision_msgs.msg import Detection3DArray
 
-from ..errors import MrcnetError
 from .bag import INPUTS, BagFrame, restamped
 from .context import start_ros
+from .readiness import PeerError, Readiness
 
 if TYPE_CHECKING:
     from typing import Self
 
+__all__ = ['QOS', 'Peer', 'PeerError']
+
+_NUMBERS = itertools.count(1)  # of the peers of this process
 QOS = QoSProfile(depth=200, reliability=ReliabilityPolicy.RELIABLE)
-
-
-class PeerError(MrcnetError):
-    """The node does not listen."""
 
 
 class Peer:
@@ -48,13 +49,16 @@ class Peer:
         self.model_message = ''
         self._context: Any = rclpy.Context()
         start_ros(context=self._context)
-        self._node: Any = rclpy.create_node(name, context=self._context)
+        unique = f'{name}_{os.getpid()}_{next(_NUMBERS)}'
+        self._node: Any = rclpy.create_node(unique, context=self._context)
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self._node)
-        self._publishers = {topic: self._node.create_publisher(kind, topic, QOS)
+        self._readiness = Readiness(self._node)
+        self._publishers = {topic: self._readiness.publisher(kind, topic, QOS)
                             for topic, kind in {**INPUTS, '/image': image_type}.items()}
         self.subscribe(Detection3DArray, '/object_detections', self.on_detections)
-        self.subscribe(DiagnosticArray, '/diagnostics', self._on_diagnostics)
+        self._node.create_subscription(
+            DiagnosticArray, '/diagnostics', self._on_diagnostics, QOS)
 
     def __enter__(self) -> Self:
         """Return the peer itself."""
@@ -74,7 +78,7 @@ class Peer:
 
     def subscribe(self, kind: type, topic: str, receive: Callable[[Any], object]) -> None:
         """Receive another output of the node."""
-        self._node.create_subscription(kind, topic, receive, QOS)
+        self._readiness.subscription(kind, topic, receive, QOS)
 
     def dropped(self) -> dict[str, int]:
         """Return how much the node has dropped so far, by reason, as it last told."""
@@ -98,20 +102,19 @@ class Peer:
         return int(self._node.get_clock().now().nanoseconds)
 
     def wait_for_node(self, timeout_s: float) -> None:
-        """Wait until the node listens to all inputs.
+        """Wait until node and peer have found one another on all topics.
 
-        :raises PeerError: when it does not in time, or could not be configured.
+        :raises PeerError: when they have not in time, or the node could not be configured.
         """
-        def connected() -> bool:
-            if self.model_status.get('state') == 'unconfigured':
-                raise PeerError(f'the node could not be configured: {self.model_message}')
-            return (all(p.get_subscription_count() for p in self._publishers.values())
-                    and bool(self._node.count_publishers('/object_detections')))
+        def spin(done: Callable[[], bool], wait_s: float) -> bool:
+            return self.spin(lambda: self._is_configured() and done(), wait_s)
 
-        if not self.spin(connected, timeout_s):
-            raise PeerError(f'the node does not listen after {timeout_s:.0f} s; its log says '
-                            'what it is doing')
-        self.spin(lambda: False, 0.5)  # matching of reader and writer may lag behind the count
+        self._readiness.wait(spin, timeout_s)
+
+    def _is_configured(self) -> bool:
+        if self.model_status.get('state') == 'unconfigured':
+            raise PeerError(f'the node could not be configured: {self.model_message}')
+        return bool(self.model_status)
 
     def spin(self, done: Callable[[], bool], timeout_s: float) -> bool:
         """Receive messages, at least those that are there, until something is done.
@@ -129,6 +132,7 @@ class Peer:
                 return False
 
     def _on_diagnostics(self, message: Any) -> None:
+        self._readiness.see(message)
         for status in message.status:
             values = {v.key: v.value for v in status.values}
             if status.name.endswith(': poses'):

@@ -47,6 +47,8 @@ from .worker import Worker
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 REPORT_PERIOD_S, DIAGNOSTICS_PERIOD_S = 5.0, 1.0
+# A newcomer connects to one topic after the other; all of them are told at once.
+PEERS_DELAY_S = 0.1
 
 
 class InterruptedLoading(MrcnetError):
@@ -86,12 +88,15 @@ class PoseNode(LifecycleNode):
         self._inputs: PairedInputs | None = None
         self._queue: FrameQueue[Frame] | None = None
         self._watch: InputWatch | None = None
-        self._outputs = Outputs(self)
+        self._outputs = Outputs(self, self._on_peers)
         self.confirm_action = ConfirmAction(self)
-        self._reporter = Reporter(self, self.tally, self.timings)
+        self._reporter = Reporter(self, self.tally, self.timings, (
+            *self._outputs.publishers, self.confirm_action.publisher))
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(REPORT_PERIOD_S, self._log_drops, clock=steady)
         self.create_timer(DIAGNOSTICS_PERIOD_S, self._diagnose, clock=steady)
+        self._peers_timer = self.create_timer(PEERS_DELAY_S, self._report_peers, clock=steady)
+        self._peers_timer.cancel()
         self._configured = self._loading_for = 0  # how often
         self._swapping = False
         self._idle_state = 'unconfigured'
@@ -140,7 +145,7 @@ class PoseNode(LifecycleNode):
         self._watch = InputWatch(lambda: int(self.get_clock().now().nanoseconds))
         self._inputs = PairedInputs(
             self, self.parameters, qos.inputs(self.parameters), self._on_frame, self.tally.drop,
-            self._watch)
+            self._watch, self._on_peers)
         self.confirm_action.start(self._worker.loaded.result())
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -276,6 +281,13 @@ class PoseNode(LifecycleNode):
     def _diagnose(self) -> None:
         state = self._idle_state if self._worker is None else 'inactive'
         self._report(state if self._watch is None else 'active')
+
+    def _on_peers(self) -> None:
+        self._peers_timer.reset()
+
+    def _report_peers(self) -> None:
+        self._peers_timer.cancel()
+        self._diagnose()
 
     def _report(self, state: str) -> None:
         loading = state == 'configuring' or self.model_service.busy

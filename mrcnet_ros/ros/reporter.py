@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
 
+from .connections import subscribers_text
 from .diagnostics import (
     Account,
     RecentCounts,
@@ -28,14 +30,17 @@ TOPIC = '/diagnostics'
 class Reporter:
     """Collects what the statuses are made of.
 
-    :param node: that publishes, and asks the graph for publishers of its inputs.
+    :param node: that publishes, and asks the graph who is at the other end of its topics.
+    :param outputs: publishers of rclpy whose subscribers are told.
 
     ``facts`` are about the estimator, ``error`` is why there is none, ``loading`` is what is being
     done for another one, '' for nothing.
     """
 
-    def __init__(self, node: Any, tally: Tally, timings: Timings) -> None:
+    def __init__(self, node: Any, tally: Tally, timings: Timings,
+                 outputs: Sequence[Any]) -> None:
         """Create the publisher."""
+        self._outputs = outputs
         self._node, self._tally, self._timings = node, tally, timings
         self._recent = RecentCounts(time.monotonic())
         self._publisher = node.create_publisher(DiagnosticArray, TOPIC, 10)
@@ -59,12 +64,20 @@ class Reporter:
             why_unpaired = watch.why_unpaired(
                 limits.sync_slop_s, answered=bool(recent.get('frames', 0))
             ) if recent.get('unpaired', 0) else None
-            statuses += [self._inputs(limits, watch), pose_status(account, limits, why_unpaired)]
+            poses = pose_status(account, limits, why_unpaired)
+            statuses += [self._inputs(limits, watch), dataclasses.replace(
+                poses, values={**poses.values, **self._subscribers()})]
         self._publisher.publish(diagnostic_array(
             self._node.get_clock().now().to_msg(), self._node.get_fully_qualified_name()[1:],
             self.facts.get('model', ''), statuses))
 
     def _inputs(self, limits: NodeParameters, watch: InputWatch) -> Status:
-        problems = watch.problems(limits.input_timeout_s, limits.stale_stamp_s,
-                                  self._node.get_publishers_info_by_topic)
-        return Status('inputs', problems, 'all inputs come', watch.values())
+        ends = self._node.get_publishers_info_by_topic
+        problems = watch.problems(limits.input_timeout_s, limits.stale_stamp_s, ends)
+        return Status('inputs', problems, 'all inputs come',
+                      {**watch.values(), **watch.publishers(ends)})
+
+    def _subscribers(self) -> dict[str, str]:
+        return {f'{publisher.topic_name} subscribers': subscribers_text(
+                    publisher, self._node.get_subscriptions_info_by_topic(publisher.topic_name))
+                for publisher in self._outputs}

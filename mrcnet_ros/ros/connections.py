@@ -1,0 +1,68 @@
+"""Who is connected to a topic of the node, as /diagnostics tells it and others read it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rclpy.qos import QoSCompatibility, QoSProfile, qos_check_compatible
+
+from .diagnostics import type_name
+
+NOBODY = 'nobody'
+# ends of this topic are known, but the middleware has not connected all of them yet
+WAITING = 'connecting: '
+
+
+def publishers_text(subscription: Any, endpoints: Sequence[Any], connected: int) -> str:
+    """Return who publishes what a subscription receives, see :func:`connected_names`.
+
+    :param subscription: has the attributes ``qos`` and ``message_type``.
+    :param endpoints: rclpy's TopicEndpointInfo of the topic's publishers.
+    :param connected: how many of them the middleware has connected.
+    """
+    fitting = [e for e in endpoints if e.topic_type == type_name(subscription.message_type)
+               and _fit(e.qos_profile, subscription.qos)]
+    return _text(fitting, connected)
+
+
+def subscribers_text(publisher: Any, endpoints: Sequence[Any]) -> str:
+    """Return who receives what a publisher sends, see :func:`connected_names`.
+
+    :param publisher: of rclpy.
+    :param endpoints: rclpy's TopicEndpointInfo of the topic's subscriptions.
+    """
+    fitting = [e for e in endpoints if e.topic_type == type_name(publisher.msg_type)
+               and _fit(publisher.qos_profile, e.qos_profile)]
+    return _text(fitting, publisher.get_subscription_count())
+
+
+def connected_names(text: str) -> set[str]:
+    """Return the nodes, with their namespaces, that are certainly connected.
+
+    :param text: from :func:`publishers_text` or :func:`subscribers_text`.
+    """
+    return set() if text.startswith(WAITING) else set(text.split(', ')) - {NOBODY}
+
+
+def full_name(namespace: str, name: str) -> str:
+    """Return the name of a node with its namespace."""
+    return f'{namespace.rstrip("/")}/{name}'
+
+
+def _fit(publisher_qos: Any, subscription_qos: Any) -> bool:
+    """Tell whether reliability and durability fit.
+
+    Times are left out: the graph gives them filled in, an end of our own has them unset.
+    """
+    ends = [QoSProfile(depth=1, reliability=qos.reliability, durability=qos.durability)
+            for qos in (publisher_qos, subscription_qos)]
+    return bool(qos_check_compatible(*ends)[0] != QoSCompatibility.ERROR)
+
+
+def _text(endpoints: Sequence[Any], connected: int) -> str:
+    names = sorted({full_name(e.node_namespace, e.node_name) for e in endpoints})
+    if not names:
+        return NOBODY
+    # The graph knows an end a moment before it is connected.
+    return (WAITING if connected < len(endpoints) else '') + ', '.join(names)

@@ -1,0 +1,101 @@
+"""Readiness of those who play the other side of the node: known, not waited for.
+
+A publisher knows when it has found a subscription, and a subscription knows when it has found a
+publisher, but neither knows whether it has been found itself: a message that is sent too early is
+lost. The node tells on /diagnostics whom it has found, and so each side knows both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from rclpy.event_handler import SubscriptionEventCallbacks
+from rclpy.qos import QoSProfile
+
+from ..errors import MrcnetError
+from .connections import connected_names
+
+Spin = Callable[[Callable[[], bool], float], bool]
+
+
+class PeerError(MrcnetError):
+    """The node is not connected."""
+
+
+class Readiness:
+    """The topics that one peer counts on, and whether node and peer have found one another there.
+
+    :param node: of the peer, of rclpy.
+    :param pose_node: the other side's name with its namespace, without a slash in front; '' for
+        any.
+    """
+
+    def __init__(self, node: Any, pose_node: str = '') -> None:
+        """Start without topics."""
+        self._node, self._pose_node = node, pose_node
+        self._publishers: dict[str, Any] = {}
+        self._found: dict[str, int] = {}
+        self._told: dict[str, str] = {}
+
+    def publisher(self, kind: type, topic: str, qos: QoSProfile) -> Any:
+        """Create a publisher of an input of the node."""
+        made = self._node.create_publisher(kind, topic, qos)
+        self._publishers[made.topic_name] = made
+        return made
+
+    def subscription(self, kind: type, topic: str, receive: Callable[[Any], object],
+                     qos: QoSProfile) -> Any:
+        """Subscribe to an output of the node."""
+        name = self._node.resolve_topic_name(topic)
+        self._found[name] = 0
+
+        def matched(info: Any) -> None:
+            self._found[name] = info.current_count
+
+        return self._node.create_subscription(
+            kind, topic, receive, qos, event_callbacks=SubscriptionEventCallbacks(matched=matched))
+
+    def see(self, diagnostics: Any) -> None:
+        """Take in what a node tells of its connections.
+
+        :param diagnostics: a diagnostic_msgs/DiagnosticArray.
+        """
+        for status in diagnostics.status:
+            node, _, part = status.name.rpartition(': ')
+            if part not in ('inputs', 'poses') or self._pose_node not in ('', node):
+                continue
+            values = {v.key: v.value for v in status.values}
+            for key, text in values.items():
+                name, _, role = key.rpartition(' ')
+                if role == 'publishers':
+                    self._told[values[f'{name} topic']] = text
+                elif role == 'subscribers':
+                    self._told[name] = text
+
+    def missing(self) -> list[str]:
+        """Return who has not found whom, nothing when all is connected."""
+        other, me = self._pose_node or 'the node', self._node.get_fully_qualified_name()
+        found = []
+        for topic, publisher in self._publishers.items():
+            if not publisher.get_subscription_count():
+                found.append(f'{topic} has no subscriber, {other} is expected')
+            elif me not in connected_names(self._told.get(topic, '')):
+                found.append(f'{other} has not found {topic} of {me}')
+        for topic, count in self._found.items():
+            if not count:
+                found.append(f'{topic} has no publisher, {other} is expected')
+            elif me not in connected_names(self._told.get(topic, '')):
+                found.append(f'{other} has not found that {me} receives {topic}')
+        return found
+
+    def wait(self, spin: Spin, timeout_s: float) -> None:
+        """Wait until all have found one another.
+
+        :param spin: handles messages until something holds or a time [s] has passed, and returns
+            whether it holds.
+        :raises PeerError: naming who is missing, when that takes too long.
+        """
+        if not spin(lambda: not self.missing(), timeout_s):
+            raise PeerError(f'not connected after {timeout_s:.0f} s: '
+                            + '; '.join(self.missing()))

@@ -1,0 +1,96 @@
+"""Node and peers know that they have found one another, in both directions."""
+
+from types import SimpleNamespace
+
+import pytest
+
+pytest.importorskip('rclpy', reason='needs the ROS wheels or a ROS installation')
+pytest.importorskip('vision_msgs', reason='needs ros_pip/interfaces or a ROS installation')
+
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from ros_support import Client, environment, frame, node_fixture, own_domain, values
+from sensor_msgs.msg import CompressedImage, Image
+from vision_msgs.msg import Detection3DArray
+
+from mrcnet_ros.ros.connections import connected_names, publishers_text, subscribers_text
+from mrcnet_ros.ros.peer import Peer
+from mrcnet_ros.ros.readiness import PeerError
+
+RELIABLE = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
+BEST_EFFORT = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
+
+
+def end(name, kind='sensor_msgs/msg/Image', qos=RELIABLE):
+    """Return what the graph says of one end of a topic."""
+    return SimpleNamespace(node_name=name, node_namespace='/', topic_type=kind, qos_profile=qos)
+
+
+def publisher(count):
+    """Return a publisher that has found so many subscriptions."""
+    return SimpleNamespace(msg_type=Image, qos_profile=BEST_EFFORT,
+                           get_subscription_count=lambda: count)
+
+
+SUBSCRIPTION = SimpleNamespace(message_type=Image, qos=RELIABLE)
+
+
+def test_an_end_counts_once_the_middleware_has_connected_it():
+    """The graph alone may be ahead; who cannot be connected is not waited for."""
+    ends = [end('b'), end('a'), end('c', 'sensor_msgs/msg/CompressedImage'),
+            end('d', qos=BEST_EFFORT)]
+    early, late = (publishers_text(SUBSCRIPTION, ends, count) for count in (1, 2))
+    assert connected_names(early) == set() and 'a' in early
+    assert connected_names(late) == {'/a', '/b'}
+    assert connected_names(publishers_text(SUBSCRIPTION, [], 0)) == set()
+    readers = [end('a', qos=BEST_EFFORT), end('b', qos=RELIABLE)]  # b wants more than is offered
+    assert connected_names(subscribers_text(publisher(0), readers)) == set()
+    assert connected_names(subscribers_text(publisher(1), readers)) == {'/a'}
+
+
+def test_without_a_node_the_error_names_topics_and_node(monkeypatch):
+    """After a bounded time."""
+    for name, value in environment(own_domain(67)).items():
+        monkeypatch.setenv(name, value)
+    with Peer('robot', lambda: None) as peer, pytest.raises(PeerError) as raised:
+        peer.wait_for_node(0.3)
+    for topic in ('/image', '/camera_info', '/detections', '/object_detections'):
+        assert f'{topic} has no' in str(raised.value)
+    assert 'the node is expected' in str(raised.value)
+
+
+node = node_fixture(68)
+
+
+def test_the_first_frame_of_every_newcomer_is_answered_on_every_topic(node):
+    """Best-effort inputs and outputs alike lose nothing once both sides are connected."""
+    for second in range(1, 9):
+        client = Client(node.domain)
+        client.connect()
+        client.send(*frame(second, ('duck',)))
+        assert client.spin(lambda c=client: c.answers and c.poses and c.transforms)
+        assert client.answers[0].header.stamp.sec == second
+        client.close()
+
+
+def test_the_node_tells_by_name_who_is_connected(node):
+    """Those who publish its inputs, and those who receive what it publishes."""
+    client = Client(node.domain)
+    client.connect()
+    name = client.node.get_fully_qualified_name()
+    assert values(client.status['inputs'])['image publishers'] == name
+    assert name in values(client.status['poses'])['/object_detections subscribers']
+    assert values(client.status['poses'])['/overlay subscribers'] == 'nobody'
+    client.close()
+
+
+@pytest.mark.parametrize('wrong', ['input', 'output'])
+def test_a_topic_without_another_end_is_named(node, wrong):
+    """Be it remapped or of another type."""
+    client = Client(node.domain)
+    if wrong == 'input':
+        client.readiness.publisher(CompressedImage, 'picture', RELIABLE)
+    else:
+        client.readiness.subscription(Detection3DArray, 'picture', print, RELIABLE)
+    with pytest.raises(PeerError, match=r'after 1 s: /picture has no \w+, pose_node is expected'):
+        client.readiness.wait(client.spin, 1)
+    client.close()
