@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
@@ -127,9 +128,11 @@ class Client:
     """Publishes inputs and collects outputs; lives in the test's process.
 
     :param namespace: of the node that it talks to.
+    :param topics: of inputs that are remapped.
     """
 
-    def __init__(self, domain: int, *, compressed: bool = False, namespace: str = ''):
+    def __init__(self, domain: int, *, compressed: bool = False, namespace: str = '',
+                 topics: Mapping[str, str] = MappingProxyType({})):
         import rclpy
         from diagnostic_msgs.msg import DiagnosticArray
         from geometry_msgs.msg import PoseStamped
@@ -152,7 +155,7 @@ class Client:
         self._name = f'{namespace}/pose_node: '.lstrip('/')
         self.readiness = Readiness(self.node, self._name.removesuffix(': '))
         self.publishers = {
-            topic: self.readiness.publisher(kind, topic, qos)
+            topic: self.readiness.publisher(kind, topics.get(topic, topic), qos)
             for topic, kind in {'image': CompressedImage if compressed else Image,
                                 'camera_info': CameraInfo,
                                 'detections': Detection2DArray}.items()}

@@ -1,5 +1,6 @@
 """~/confirm_pose: one pose on which several frames agree."""
 
+import itertools
 import signal
 
 import numpy as np
@@ -199,13 +200,18 @@ def _answer(client, handle, frames=lambda number: None, timeout_s=20.0):
     return answer.status, answer.result
 
 
+STARTS = itertools.count(100, 100)  # time never goes back
+
+
 def _ducks(*offsets_px):
     """Return a function that makes frames, with a duck that moves by the offsets in turn."""
+    start = next(STARTS)
+
     def make(number):
         x = 31.5 + offsets_px[number % len(offsets_px)]
         messages = frame(1, ('teapot',), ('duck', x))
         for message in messages:
-            message.header.stamp.sec = 100 + number // 10
+            message.header.stamp.sec = start + number // 10
             message.header.stamp.nanosec = number % 10 * 10**8
         return messages
     return make

@@ -132,7 +132,7 @@ def test_markers_are_taken_back_when_the_node_stops(client):
 def test_the_overlay_is_the_image_with_the_objects_in_it(client):
     """Same size and stamp, changed where the object is, untouched elsewhere."""
     received = _listen(client, Image, 'overlay')
-    messages = frame(5, ('duck', 100.0, 80.0, 60.0), size=(320, 240))
+    messages = frame(25, ('duck', 100.0, 80.0, 60.0), size=(320, 240))
     pixels = np.full((240, 320, 3), 90, np.uint8)
     messages[0].data = pixels.tobytes()
     answer = client.answer(messages)
@@ -153,24 +153,24 @@ def test_both_can_be_switched_off(client):
     pictures, markers = _listen(client, Image, 'overlay'), _listen(client, MarkerArray, 'markers')
     for name in ('publish_overlay', 'publish_markers'):
         assert client.set_parameter(name, False).successful
-    assert client.answer(frame(6, ('duck',))) is not None
+    assert client.answer(frame(26, ('duck',))) is not None
     client.spin(lambda: False, 0.5)
     assert not pictures and not markers
     for name in ('publish_overlay', 'publish_markers'):
         assert client.set_parameter(name, True).successful
-    assert client.answer(frame(7, ('duck',))) is not None
+    assert client.answer(frame(27, ('duck',))) is not None
     assert client.spin(lambda: pictures and markers)
 
 
 def test_a_mesh_that_cannot_be_drawn_costs_the_overlay_only(client, node):
     """Poses go on, the log names the file, and other objects are drawn again."""
     markers = _listen(client, MarkerArray, 'markers')
-    client.answer(frame(8, ('duck',)))
+    client.answer(frame(28, ('duck',)))
     assert client.spin(lambda: markers)
     folder = Path(unquote(urlparse(markers[-1].markers[0].mesh_resource).path)).parent
     (folder / 'brick.ply').unlink()
     pictures = _listen(client, Image, 'overlay')
-    assert len(client.answer(frame(9, ('brick',))).detections) == 1
+    assert len(client.answer(frame(29, ('brick',))).detections) == 1
     assert 'brick.ply' in node.wait_for_log('no markers or overlay')
-    assert len(client.answer(frame(10, ('duck',))).detections) == 1
+    assert len(client.answer(frame(30, ('duck',))).detections) == 1
     assert client.spin(lambda: pictures, 30)

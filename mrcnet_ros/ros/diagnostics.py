@@ -139,7 +139,8 @@ def _frame_problems(
         if count := recent.get(reason, 0):
             found.append(Problem(severe, f'{count} of {received} frames {reason}: '
                                          f'{account.reasons.get(reason, "")}'))
-    reasons = {'busy': 'the estimator is slower'}
+    reasons = {'busy': 'the estimator is slower',
+               'late': 'their stamps are before that of a frame that was answered already'}
     if why_unpaired is None or why_unpaired.level != Level.OK:
         reasons['unpaired'] = why_unpaired.text if why_unpaired else ''
     for reason, why in reasons.items():

@@ -45,13 +45,20 @@ class Estimator(Protocol):
 class Frame:
     """Messages of one moment.
 
+    :param era: how often time had begun anew, see :class:`.pairing.PairedInputs`.
     :param complete_s: time.perf_counter() when the last of them came.
     """
 
     image: Any
     camera_info: Any
     detections: Any
+    era: int = 0
     complete_s: float = field(default_factory=time.perf_counter)
+
+    @property
+    def moment(self) -> tuple[int, int]:
+        """Era and stamp [ns] of the image; an earlier moment has a lower value."""
+        return self.era, messages.stamp_ns(self.image.header)
 
 
 @dataclass(frozen=True, eq=False)

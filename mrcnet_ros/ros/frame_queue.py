@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import bisect
 import threading
-from collections import deque
-from typing import Generic, TypeVar
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
 
 Item = TypeVar('Item')
 
@@ -12,37 +13,46 @@ Item = TypeVar('Item')
 class FrameQueue(Generic[Item]):
     """A queue between the thread that receives frames and the one that answers them.
 
+    Nobody waits to put a frame in: with a queue that keeps everything, whoever receives frames
+    asks :attr:`full` and leaves them with the middleware meanwhile.
+
     :param capacity: how many frames may wait.
-    :param replace: when full, drop the oldest waiting frame; otherwise :meth:`put` waits.
+    :param replace: when more would wait, drop the first ones.
+    :param order: of two waiting frames, the one with the lower value is first; that which came
+        first by default.
+    :param on_room: told that the queue is not full any more, by the thread that reads.
     """
 
-    def __init__(self, capacity: int, *, replace: bool) -> None:
+    def __init__(
+        self, capacity: int, *, replace: bool, order: Callable[[Item], Any] = lambda _: 0,
+        on_room: Callable[[], object] = lambda: None,
+    ) -> None:
         """Start empty and open."""
-        self._capacity, self._replace = capacity, replace
-        self._items: deque[Item] = deque()
+        self._capacity, self._replace, self._order = capacity, replace, order
+        self._on_room = on_room
+        self._items: list[Item] = []
         self._closed = False
         self._reader: object = None
         self._changed = threading.Condition()
 
+    @property
+    def full(self) -> bool:
+        """Whether the queue keeps everything and has no room."""
+        return not self._replace and len(self._items) >= self._capacity
+
     def put(self, item: Item) -> int:
         """Add a frame.
 
-        :return: how many frames were dropped: replaced ones, or this one when closed.
+        :return: how many frames were dropped: the first ones of too many, or this one when closed.
         """
         with self._changed:
-            dropped = 0
-            if self._replace:
-                while len(self._items) >= self._capacity:
-                    self._items.popleft()
-                    dropped += 1
-            else:
-                self._changed.wait_for(
-                    lambda: self._closed or len(self._items) < self._capacity)
             if self._closed:
-                return dropped + 1
-            self._items.append(item)
+                return 1
+            bisect.insort_right(self._items, item, key=self._order)
+            surplus = max(0, len(self._items) - self._capacity) if self._replace else 0
+            del self._items[:surplus]
             self._changed.notify_all()
-            return dropped
+            return surplus
 
     def hand_to(self, reader: object) -> None:
         """Give the frames to another reader from now on."""
@@ -51,7 +61,7 @@ class FrameQueue(Generic[Item]):
             self._changed.notify_all()
 
     def get(self, reader: object = None) -> Item | None:
-        """Wait for the oldest frame.
+        """Wait for the first frame.
 
         :param reader: the one that asks, as given to :meth:`hand_to`.
         :return: None when the queue has been closed or handed to another reader.
@@ -61,9 +71,11 @@ class FrameQueue(Generic[Item]):
                 lambda: self._closed or reader is not self._reader or bool(self._items))
             if self._closed or reader is not self._reader:
                 return None
-            item = self._items.popleft()
-            self._changed.notify_all()
-            return item
+            was_full = self.full
+            item = self._items.pop(0)
+        if was_full:
+            self._on_room()
+        return item
 
     def close(self) -> int:
         """End all waiting, now and later.

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import message_filters
+from rclpy.callback_groups import CallbackGroup
+from rclpy.clock import JumpThreshold
+from rclpy.duration import Duration
 from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.qos import QoSProfile, qos_policy_name_from_kind
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
@@ -19,14 +23,44 @@ from .params import NodeParameters
 # So many messages of one topic in a row that are so much older than one before: a bag that starts
 # again, a clock that was set.
 JUMP_MESSAGES, JUMP_NS = 2, 10**9
+# Stamps of images that are remembered, to recognise a bag shorter than JUMP_NS that starts again.
+REMEMBERED_STAMPS = 1000
+
+
+class Gate(CallbackGroup):
+    """Leaves messages with the middleware while it is shut; everything else goes on.
+
+    :param is_open: asked before each message is taken.
+    """
+
+    def __init__(self, is_open: Callable[[], bool]) -> None:
+        """Start without subscriptions."""
+        super().__init__()
+        self._is_open = is_open
+
+    def can_execute(self, entity: Any) -> bool:
+        """Tell whether a message may be taken."""
+        return self._is_open()
+
+    def beginning_execution(self, entity: Any) -> bool:
+        """Agree: one thread executes everything."""
+        return True
+
+    def ending_execution(self, entity: Any) -> None:
+        """Take note of nothing."""
 
 
 class PairedInputs:
     """The three subscriptions of the node.
 
+    Time is what the images say, for a camera sends them in order. It begins anew, with a bag that
+    starts again or a clock that was set, when two images in a row are more than a second older
+    than the newest, or have stamps that came before, or when the clock of a simulation jumps back.
+    A new era begins: what is older than the last answered frame is late no longer. One stray image
+    does not begin an era, nor do detections, however late or out of order.
+
     When stamps of a topic jump back and stay there, messages with later ones are forgotten: they
-    would wait for ever, and new ones would be given up as the oldest. A single stray stamp does
-    no harm.
+    would wait for ever, and new ones would be given up as the oldest.
 
     Messages whose stamp is no time are dropped: the filters of some releases of ROS never let go
     of a lock when they meet one.
@@ -35,12 +69,13 @@ class PairedInputs:
     :param drop: told reason and text of each bad message and each image that gave up waiting.
     :param watch: notes every message that comes.
     :param on_peers: told that a publisher has come or gone.
+    :param is_open: messages stay with the middleware while it is False.
     """
 
     def __init__(
         self, node: Any, parameters: NodeParameters, qos: QoSProfile,
         on_frame: Callable[[Frame], None], drop: Callable[[str, str], None], watch: InputWatch,
-        on_peers: Callable[[], None] = lambda: None,
+        on_peers: Callable[[], None] = lambda: None, is_open: Callable[[], bool] = lambda: True,
     ) -> None:
         """Subscribe."""
         self._on_peers = on_peers
@@ -52,6 +87,12 @@ class PairedInputs:
         self._held: dict[str, dict[int, Any]] = {name: {} for name in self._types}
         self._latest_ns: dict[str, int] = {}
         self._back = dict.fromkeys(self._types, 0)
+        self._stamps: deque[int] = deque(maxlen=REMEMBERED_STAMPS)
+        self._era = 0
+        self._gate = Gate(is_open)
+        self._jumps = node.get_clock().create_jump_callback(
+            JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-JUMP_NS)),
+            post_callback=lambda _: self._begin_era())
         self._synchronize()
         self._subscribers: list[Any] = []
         try:
@@ -63,6 +104,7 @@ class PairedInputs:
 
     def close(self) -> None:
         """Unsubscribe."""
+        self._jumps.unregister()
         for subscriber in self._subscribers:
             self._node.destroy_subscription(subscriber.sub)
 
@@ -71,7 +113,8 @@ class PairedInputs:
             incompatible_qos=lambda event: self._refused(name, event),
             matched=lambda event: self._matched(name, event))
         subscriber = message_filters.Subscriber(
-            self._node, self._types[name], name, qos_profile=qos, event_callbacks=events)
+            self._node, self._types[name], name, qos_profile=qos, event_callbacks=events,
+            callback_group=self._gate)
         self._watch.expect(name, Expected(subscriber.sub.topic_name, self._types[name], qos))
         subscriber.registerCallback(self._received, name)
         return subscriber
@@ -105,10 +148,11 @@ class PairedInputs:
                                       'expected 0 s or more and less than 1e9 ns')
             return
         stamp = stamp_ns(message.header)
-        latest = self._latest_ns.get(name, stamp)
-        self._back[name] = self._back[name] + 1 if stamp < latest - JUMP_NS else 0
-        if self._back[name] >= JUMP_MESSAGES:
-            self._forget_after(stamp + JUMP_NS)
+        if self._jumped_back(name, stamp):
+            is_image = name == 'image'
+            self._forget_after(stamp + JUMP_NS, list(self._types) if is_image else [name])
+            if is_image:
+                self._begin_era()
         self._latest_ns[name] = max(self._latest_ns.get(name, stamp), stamp)
         held = self._held[name]
         if stamp in held and name == 'image':
@@ -118,13 +162,34 @@ class PairedInputs:
             self._give_up(name, min(held))  # as the synchronizers do
         self._sources[name].signalMessage(message)
 
-    def _forget_after(self, latest: int) -> None:
-        """Pair anew what waits, without messages whose stamp is later [ns]."""
-        for name, held in self._held.items():
-            for stamp in [s for s in held if s > latest]:
+    def _jumped_back(self, name: str, stamp: int) -> bool:
+        """Tell whether stamps of a topic have jumped back and stay there.
+
+        :param stamp: of the message that has just come [ns].
+        """
+        latest, back = self._latest_ns.get(name, stamp), self._back[name]
+        if stamp < latest:
+            again = name == 'image' and stamp in self._stamps
+            back = back + 1 if again or stamp < latest - JUMP_NS else 0
+        elif stamp > latest:
+            back = 0
+        if name == 'image':
+            self._stamps.append(stamp)
+        self._back[name] = back
+        return back >= JUMP_MESSAGES
+
+    def _begin_era(self) -> None:
+        self._era += 1
+
+    def _forget_after(self, latest: int, names: Sequence[str]) -> None:
+        """Pair anew what waits, without messages of some topics whose stamp is later [ns]."""
+        for name in names:
+            for stamp in [s for s in self._held[name] if s > latest]:
                 self._give_up(name, stamp)
-        self._latest_ns = {name: max(held) for name, held in self._held.items() if held}
-        self._back = dict.fromkeys(self._types, 0)
+            self._latest_ns.pop(name, None)
+            self._back[name] = 0
+            if self._held[name]:
+                self._latest_ns[name] = max(self._held[name])
         self._synchronize()
         for name, held in self._held.items():
             for message in list(held.values()):
@@ -139,4 +204,4 @@ class PairedInputs:
         for name, message in (('image', image), ('camera_info', camera_info),
                               ('detections', detections)):
             self._held[name].pop(stamp_ns(message.header), None)
-        self._on_frame(Frame(image, camera_info, detections))
+        self._on_frame(Frame(image, camera_info, detections, self._era))

@@ -9,6 +9,7 @@ import time
 import traceback
 from concurrent.futures import Future, wait
 from functools import partial
+from operator import attrgetter
 
 import rclpy
 from rcl_interfaces.msg import SetParametersResult
@@ -24,7 +25,7 @@ from .command_line import check_command_line
 from .confirm_action import ConfirmAction
 from .context import RosError, start_ros
 from .estimator_loading import EstimatorLoader, load_estimator
-from .frame_handler import Frame, FrameHandler
+from .frame_handler import Frame, FrameError, FrameHandler
 from .frame_queue import FrameQueue
 from .input_watch import InputWatch
 from .model_service import ModelService
@@ -43,7 +44,7 @@ from .running import leave_now, spin, start
 from .services import answer_always
 from .tally import Tally
 from .timings import Timings
-from .worker import Worker
+from .worker import Worker, check_order
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 REPORT_PERIOD_S, DIAGNOSTICS_PERIOD_S = 5.0, 1.0
@@ -59,6 +60,7 @@ class PoseNode(LifecycleNode):
     """Wires topics to a :class:`Worker`.
 
     Two threads: the executor's receives and pairs messages; the worker's estimates and publishes.
+    ``last_answered`` is the moment of the frame that the worker answered last.
 
     :param load: makes the estimator, called by the worker when the node is configured.
     :param stop: set when the process is to end, which may be while the model is being loaded.
@@ -84,6 +86,8 @@ class PoseNode(LifecycleNode):
             self.get_logger().warning(f'parameter {name} was given but is not declared; {remark}')
         self.tally, self.timings = Tally(self._warn_of_drop), Timings()
         self._worker: Worker | None = None
+        self.last_answered = (0, 0)
+        self._wake = self.create_guard_condition(lambda: None)
         self._loads: set[Future[FrameHandler]] = set()
         self._inputs: PairedInputs | None = None
         self._queue: FrameQueue[Frame] | None = None
@@ -140,12 +144,17 @@ class PoseNode(LifecycleNode):
     def _listen(self) -> None:
         assert self._worker is not None
         latest = self.parameters.policy == 'latest'
-        self._queue = FrameQueue(1 if latest else self.parameters.queue, replace=latest)
-        self._worker.start(self._queue)
+        self.last_answered = (0, 0)
+        queue: FrameQueue[Frame] = FrameQueue(
+            1 if latest else self.parameters.queue, replace=latest,
+            order=attrgetter('moment'), on_room=self._wake.trigger)
+        self._queue = queue
+        self._worker.start(queue)
         self._watch = InputWatch(lambda: int(self.get_clock().now().nanoseconds))
         self._inputs = PairedInputs(
             self, self.parameters, qos.inputs(self.parameters), self._on_frame, self.tally.drop,
-            self._watch, self._on_peers)
+            self._watch, self._on_peers,
+            lambda: not queue.full)
         self.confirm_action.start(self._worker.loaded.result())
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -263,6 +272,11 @@ class PoseNode(LifecycleNode):
 
     def _on_frame(self, frame: Frame) -> None:
         assert self._queue is not None
+        try:
+            check_order(frame, self.last_answered)
+        except FrameError as error:
+            self.tally.drop(error.reason, str(error))
+            return
         self.tally.drop('busy', 'a newer frame came first', self._queue.put(frame))
 
     def _on_parameters(self, changed: list[Parameter]) -> SetParametersResult:

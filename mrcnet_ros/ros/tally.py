@@ -6,8 +6,8 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 
-FRAME_REASONS = ('busy', 'unpaired', 'bad_message', 'bad_image', 'bad_camera_info', 'failed',
-                 'stopped')
+FRAME_REASONS = ('busy', 'late', 'unpaired', 'bad_message', 'bad_image', 'bad_camera_info',
+                 'failed', 'stopped')
 DETECTION_REASONS = ('no_label', 'unknown_label', 'low_score', 'low_pose_score', 'box_outside',
                      'non_finite', 'too_many', 'no_frame_id')
 MOST_TEXT = 1000

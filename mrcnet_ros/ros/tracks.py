@@ -44,8 +44,9 @@ class Tracks:
     """Follows instances; used by one thread.
 
     An instance is recognised by its detection id, else by its place. It is followed until it is
-    gone for longer than ``track_gap_s``, time runs backwards, or it moves at once by more than
-    ``track_jump`` diameters; then it starts anew.
+    gone for longer than ``track_gap_s``, time runs backwards by more than that, or it moves at
+    once by more than ``track_jump`` diameters; then it starts anew. A frame that is late by less
+    gets the names of its instances and changes nothing.
 
     :param objects: by label.
     """
@@ -65,7 +66,7 @@ class Tracks:
         """
         gap_ns = parameters.track_gap_s * 1e9
         self._tracks = {key: track for key, track in self._tracks.items()
-                        if 0 <= stamp_ns - track.stamp_ns <= gap_ns}
+                        if abs(stamp_ns - track.stamp_ns) <= gap_ns}
         reach_m = {e.label: parameters.track_jump * self._objects[e.label].diameter_m
                    for e in estimates}
         places = {key: track.T_camera_object[:3, 3] for key, track in self._tracks.items()}
@@ -73,7 +74,11 @@ class Tracks:
         joined = []
         for estimate, number in zip(estimates, numbers, strict=True):
             key = estimate.label, number
-            pose = self._joined(self._tracks.get(key), stamp_ns, estimate, parameters)
+            last = self._tracks.get(key)
+            if last is not None and stamp_ns < last.stamp_ns:  # a late frame changes no track
+                joined.append(estimate)
+                continue
+            pose = self._joined(last, stamp_ns, estimate, parameters)
             self._tracks[key] = _Track(stamp_ns, pose.T_camera_object)
             joined.append(pose)
         names = [instance_name(e.label, n) for e, n in zip(estimates, numbers, strict=True)]

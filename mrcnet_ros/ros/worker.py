@@ -87,7 +87,9 @@ class Worker:
 
     def _answer_frame(self, handler: FrameHandler, frame: Frame) -> None:
         parameters, start = self._node.parameters, time.perf_counter()
+        check_order(frame, self._node.last_answered)
         answer = handler.answer(frame, parameters)
+        self._node.last_answered = frame.moment
         estimated = time.perf_counter()
         self._outputs.publish(answer)
         published, now_ns = time.perf_counter(), int(self._node.get_clock().now().nanoseconds)
@@ -113,3 +115,16 @@ class Worker:
         self._node.get_logger().error(
             f'no markers or overlay: {type(error).__name__}: {error}',
             throttle_duration_sec=60.0)
+
+
+def check_order(frame: Frame, last_answered: tuple[int, int]) -> None:
+    """Make sure that poses never go back in time.
+
+    :param last_answered: moment of the last answered frame.
+    :raises FrameError: when the frame is older.
+    """
+    if frame.moment < last_answered:
+        age_s = (last_answered[1] - frame.moment[1]) * 1e-9
+        raise FrameError('late', f'its stamp is {age_s:.3g} s before that of the last answered '
+                                 'frame' if frame.era == last_answered[0] else
+                         'it is from before the time when stamps began anew')
