@@ -81,7 +81,7 @@ def test_over_dds_a_covariance_arrives_where_there_is_one(talk):
 
 def test_two_of_a_kind_get_two_frames(talk):
     """The second instance is <label>_2, and ids of the detector are kept."""
-    answer = talk.answer(frame(4, ('duck', 10.0), ('duck', 50.0, 23.5, 30.0, 0.9, 'seven')))
+    answer = talk.answer(frame(10, ('duck', 10.0), ('duck', 50.0, 23.5, 30.0, 0.9, 'seven')))
     assert talk.spin(lambda: len(talk.transforms) == 2)
     assert [t.child_frame_id for t in talk.transforms] == ['duck', 'duck_2']
     assert [d.id for d in answer.detections] == ['duck', 'seven']
@@ -89,7 +89,7 @@ def test_two_of_a_kind_get_two_frames(talk):
 
 def test_a_frame_without_detections_is_answered_with_none(talk):
     """A listener can tell that nothing was there from no answer."""
-    assert talk.answer(frame(5)).detections == []
+    assert talk.answer(frame(11)).detections == []
 
 
 BAD_FRAMES = {
@@ -158,7 +158,7 @@ def test_a_rectified_image_is_read_as_one_once_that_is_said(talk):
     """With the focal length of P instead of K; image_rectified may change at run time."""
     for rectified, depth_m in ((True, 1.0), (False, 2.0)):
         assert talk.set_parameter('image_rectified', rectified).successful
-        image, info, boxes = frame(46 + rectified, ('duck',))
+        image, info, boxes = frame(47 - rectified, ('duck',))
         info.p = [300.0, 0.0, 31.5, 0.0, 0.0, 300.0, 23.5, 0.0, 0.0, 0.0, 1.0, 0.0]
         answer = talk.answer((image, info, boxes))
         assert answer.detections[0].results[0].pose.pose.position.z == pytest.approx(depth_m)

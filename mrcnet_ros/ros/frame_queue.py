@@ -83,7 +83,7 @@ class FrameQueue(Generic[Item]):
         :return: how many frames were still waiting; they are dropped.
         """
         with self._changed:
-            self._closed = True
+            self._closed, self._reader = True, None
             waiting = len(self._items)
             self._items.clear()
             self._changed.notify_all()
