@@ -299,7 +299,7 @@ def test_over_dds_another_target_frame_is_refused_without_a_wait(client):
 def test_over_dds_the_answer_says_where_its_covariance_is(client):
     """The action's type has no room for it: topic and stamp tell."""
     seen = []
-    client.node.create_subscription(Detection3DArray, 'confirmed_detections', seen.append, 10)
+    client.subscribe(Detection3DArray, 'confirmed_detections', seen.append)
     _, result = _answer(client, _ask(client), _ducks(0.0))
     assert '/confirmed_detections' in result.error.error_string
     assert client.spin(lambda: [m for m in seen if m.header == result.transform.header])
@@ -325,7 +325,7 @@ def test_over_dds_the_id_of_a_detection_asks_for_its_instance(client):
     answer = client.answer(ducks(0))
     assert named(answer) == {'5': 'duck', '777': 'duck_2'}
     seen = []
-    client.node.create_subscription(Detection3DArray, 'confirmed_detections', seen.append, 10)
+    client.subscribe(Detection3DArray, 'confirmed_detections', seen.append)
     for wanted in ('777', 'duck_2'):
         handle = _ask(client, wanted)
         _, result = _answer(client, handle, lambda number: ducks(number % 10))
