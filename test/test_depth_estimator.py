@@ -10,14 +10,20 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from bop_folder import write_dataset as write_toy
+from synth_folder import write_dataset
 
-from mrcnet_ros.errors import ImageError
+from mrcnet_ros.errors import DatasetError, ImageError
+from mrcnet_ros.evaluation.bop import BopDataset
+from mrcnet_ros.evaluation.depth_use import depth_figures, depth_line
+from mrcnet_ros.evaluation.runner import Run, run_frames
 from mrcnet_ros.geometry.camera import Camera
-from mrcnet_ros.geometry.se3 import make_transform
+from mrcnet_ros.geometry.se3 import exp_so3, make_transform
 from mrcnet_ros.inference.depth_alignment import DepthFit
 from mrcnet_ros.inference.depth_correction import ACROSS, ALONG, DepthCorrection, doubt_of
 from mrcnet_ros.inference.estimator import PoseEstimator
-from mrcnet_ros.inference.poses import Detection, PoseEstimate
+from mrcnet_ros.inference.poses import Detection, FrameResult, PoseEstimate
+from mrcnet_ros.objects import load_bop_objects
 
 ROOT = Path(__file__).resolve().parent.parent
 LM = ROOT.parent / 'shared' / 'data' / 'lm' / 'test'
@@ -116,3 +122,124 @@ def test_surfaces_have_the_true_size(estimator):
     plain, larger = DepthCorrection(estimator.objects), DepthCorrection(objects)
     ratio = larger._surface('box').diameter_m / plain._surface('box').diameter_m
     assert ratio == pytest.approx(1.1)
+
+
+@pytest.fixture(scope='module')
+def made(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Generate scenes of two objects that hide one another, with depth."""
+    root = tmp_path_factory.mktemp('made')
+    write_dataset(root, scenes=2, images=4, objects=5)
+    return BopDataset(root, 'made', 'test')
+
+
+def wrong_poses(frame: Any, objects: dict[int, Any], seed: int) -> list[tuple[Any, PoseEstimate]]:
+    """Return each visible annotation with a pose about as wrong as the network's."""
+    rng = np.random.default_rng(seed)
+    found = []
+    for truth in frame.ground_truth:
+        if truth.visible_fraction > 0.3:
+            T = truth.T_camera_object.copy()
+            T[:3, 3] *= 1 + 0.04 * rng.standard_normal()
+            T[:3, :3] = exp_so3(0.12 * rng.standard_normal(3)) @ T[:3, :3]
+            label = objects[truth.object_id].label
+            found.append((truth, PoseEstimate(label, truth.object_id, T, 0.8, 0, '',
+                                              np.zeros(4))))
+    return found
+
+
+def surface_errors(dataset: Any, change: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean distances of surface points from the truth in diameters, without and with.
+
+    :param change: makes the depth that is given from the true one.
+    """
+    objects = load_bop_objects(dataset.models_dir)
+    correction = DepthCorrection({o.label: o for o in objects.values()})
+    before, after = [], []
+    for seed, frame in enumerate(dataset.frames):
+        depth = change(frame.load_depth_m(), np.random.default_rng(seed))
+        posed = wrong_poses(frame, objects, seed)
+        corrected = correction.correct([p for _, p in posed], depth, frame.camera)
+        for (truth, start), end in zip(posed, corrected, strict=True):
+            item = objects[truth.object_id]
+            points = item.load_mesh().vertices
+            for errors, T in ((before, start.T_camera_object), (after, end.T_camera_object)):
+                off = points @ (T[:3, :3] - truth.T_camera_object[:3, :3]).T
+                off += T[:3, 3] - truth.T_camera_object[:3, 3]
+                errors.append(np.linalg.norm(off, axis=1).mean() / item.diameter_m)
+    return np.array(before), np.array(after)
+
+
+def of_a_sensor(depth: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Add noise, steps, holes and an offset, as structured light has them."""
+    noisy = depth + 0.002 + 0.002 * rng.standard_normal(depth.shape)
+    noisy = np.round(noisy / 0.002) * 0.002
+    noisy[rng.random(depth.shape) < 0.25] = 0.0
+    return np.where(depth > 0, noisy, 0).astype(np.float32)
+
+
+def test_depth_of_a_sensor_halves_the_error_on_generated_scenes(made):
+    """Objects hide one another and the sensor is poor: the median error is halved or better."""
+    before, after = surface_errors(made, of_a_sensor)
+    assert len(before) > 15
+    assert np.median(after) < 0.5 * np.median(before)
+    assert np.mean(after > before + 0.02) < 0.1
+
+
+@pytest.mark.parametrize('wrong', [
+    lambda d, rng: np.zeros_like(d),
+    lambda d, rng: 10 * d,
+    lambda d, rng: d / 10,
+    lambda d, rng: np.roll(d, 60, axis=1),
+], ids=['empty', 'ten times as far', 'a tenth as far', 'another view'])
+def test_wrong_depth_makes_no_pose_much_worse(made, wrong):
+    """On average no error grows by 0.02 diameters, whatever the depth image shows."""
+    before, after = surface_errors(made, wrong)
+    assert np.mean(after) < np.mean(before) + 0.02
+
+
+def test_depth_that_is_required_and_missing_is_told(tmp_path):
+    """The image is named, and what to do."""
+    write_toy(tmp_path)
+    with pytest.raises(DatasetError, match='has no depth image; give --depth auto'):
+        run_frames(BopDataset(tmp_path, 'toy', 'test').frames, KnowsNothing(), AllBoxes(), None,
+                   Run(), depth='required')
+    done = Run()
+    run_frames(BopDataset(tmp_path, 'toy', 'test').frames, KnowsNothing(), AllBoxes(), None, done,
+               depth='auto')
+    assert len(done.frames) == 2
+    assert depth_line(done.poses) == ''
+
+
+class AllBoxes:
+    """No boxes at all."""
+
+    def find(self, frame: Any) -> list[Any]:
+        """Return none."""
+        return []
+
+    def seconds(self, frame: Any) -> float:
+        """Return how long that took."""
+        return 0.0
+
+
+class KnowsNothing:
+    """An estimator without objects, which takes no depth image."""
+
+    def __init__(self) -> None:
+        """Know nothing."""
+        self.objects: dict[str, Any] = {}
+
+    def estimate(self, image_rgb: Any, camera: Any, detections: Any) -> FrameResult:
+        """Return nothing."""
+        return FrameResult([], [])
+
+
+def test_a_line_tells_what_depth_did(estimator):
+    """Counts by what was corrected, and the distance from the surface."""
+    fit = DepthFit(np.eye(4), 'pose', 0.9, 0.0012, 200, np.zeros((6, 6)))
+    poses = [dataclasses.replace(estimate_with(None), depth=f) for f in (
+        fit, dataclasses.replace(fit, used='none', residual_m=float('nan')))]
+    assert depth_line(poses) == ('depth: whole pose corrected 1, unchanged 1; '
+                                 '1.2 mm off the surface (median)\n')
+    assert depth_figures(poses)['residual_m'] == pytest.approx(0.0012)
+    assert depth_figures([])['agreement'] is None

@@ -39,6 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help='write the figures here')
     parser.add_argument('--overlays', type=Path, metavar='DIR',
                         help='write a picture of each image with projected outlines here')
+    parser.add_argument('--depth', choices=('off', 'auto', 'required'), default='off',
+                        help='correct the poses by the depth images of the dataset: never, where '
+                             'there is one, or always (default: off)')
     parser.add_argument('--stage1-only', action='store_true',
                         help='leave out stage 2, to see what it is worth')
 
@@ -89,7 +92,7 @@ def evaluate(args: argparse.Namespace, load: Callable[[argparse.Namespace], Esti
     with ResultsWriter(args.csv) as writer, _overlays(args, dataset, objects, labels) as draw:
         frames = tqdm(dataset.frames[:args.limit], unit='image', disable=None)
         try:
-            run_frames(frames, estimator, boxes, writer, done, draw)
+            run_frames(frames, estimator, boxes, writer, done, draw, depth=args.depth)
             failure = ''
         except Exception as error:
             failure = f'{type(error).__name__}: {error}'
@@ -139,6 +142,7 @@ def _report(
 ) -> None:
     """Write the figures of all images done and print the table."""
     from ..evaluation import report
+    from ..evaluation.depth_use import depth_figures, depth_line
 
     figures = _scores(dataset, labels, objects, done)
     report.write_json(args.json, {
@@ -146,6 +150,7 @@ def _report(
         'dataset': dataset.name, 'split': dataset.split, 'images': len(done.frames),
         'images_without_file': dataset.images_without_file, 'boxes': _boxes(args),
         'stage1_only': args.stage1_only, 'crops': args.crops,
+        'depth': {'use': args.depth, **depth_figures(done.poses)},
         'backend': done.runtime, 'threads': args.threads,
         'model': provenance.model_identity(args.model),
         'machine': provenance.machine(), 'versions': provenance.versions(),
@@ -155,6 +160,7 @@ def _report(
           f'no scores: {dataset.split_path} has no ground truth; {args.csv} holds the poses')
     for reason, count in sorted(done.skipped.items()):
         print(f'{count} without a pose: {reason}')
+    print(depth_line(done.poses), end='')
     if done.seconds:
         print(f'{1e3 * statistics.median(done.seconds):.0f} ms an image (median)')
 

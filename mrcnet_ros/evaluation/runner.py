@@ -6,11 +6,12 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import DatasetError
 from ..geometry.camera import Camera
 from ..inference.poses import Detection, FrameResult, PoseEstimate
 from ..objects import ObjectModel
@@ -27,8 +28,12 @@ class Estimator(Protocol):
 
     def estimate(
         self, image_rgb: NDArray[np.uint8], camera: Camera, detections: list[Detection],
+        depth_m: NDArray[np.float32] | None = None,
     ) -> FrameResult:
         """Return the poses of the detected objects."""
+
+
+DepthUse = Literal['off', 'auto', 'required']
 
 
 @dataclass
@@ -69,7 +74,8 @@ FrameAction = Callable[[BopFrame, NDArray[np.uint8], list[ResultRow]], object]
 
 def run_frames(
     frames: Iterable[BopFrame], estimator: Estimator, boxes: BoxSource,
-    writer: ResultsWriter | None, run: Run, after_frame: FrameAction | None = None,
+    writer: ResultsWriter | None, run: Run, after_frame: FrameAction | None = None, *,
+    depth: DepthUse = 'off',
 ) -> None:
     """Estimate the poses of all targets, one image after the other.
 
@@ -80,13 +86,16 @@ def run_frames(
     :param writer: None when no file is wanted.
     :param run: filled as it goes.
     :param after_frame: called with each image done and its rows.
+    :param depth: whether depth images correct the poses: never, where there is one, or always.
+    :raises DatasetError: when depth is required and an image has none.
     """
     for frame in frames:
         image = frame.load_image()
         detections, missing = detections_of(frame, estimator, boxes)
         run.skipped.update(missing)
+        depths = _depths(frame, depth)
         start = time.perf_counter()
-        result = estimator.estimate(image, frame.camera, detections)
+        result = estimator.estimate(image, frame.camera, detections, *depths)
         seconds = time.perf_counter() - start
         whole = seconds + boxes.seconds(frame)
         rows = [ResultRow(frame.scene_id, frame.image_id, pose.object_id, pose.score,
@@ -96,6 +105,18 @@ def run_frames(
         _remember(run, frame, result, rows, seconds)
         if after_frame is not None:
             after_frame(frame, image, rows)
+
+
+def _depths(frame: BopFrame, use: DepthUse) -> list[NDArray[np.float32]]:
+    """Return the depth image that is to be used, none or one.
+
+    :raises DatasetError: when one is required and there is none.
+    """
+    found = None if use == 'off' else frame.load_depth_m()
+    if found is None and use == 'required':
+        raise DatasetError(f'image {frame.image_path}: has no depth image; give --depth auto to '
+                           'estimate such images from colour alone')
+    return [] if found is None else [found]
 
 
 def detections_of(
