@@ -110,6 +110,13 @@ def test_what_a_continuous_symmetry_hides_does_not_make_the_law_too_sure():
     assert law.rotation_floor_rad == pytest.approx(LAW.rotation_floor_rad, rel=0.2)
 
 
+def test_errors_as_large_as_the_distance_make_no_law():
+    """They tell of annotations in another unit; a clipped law would hide it."""
+    errors = [dataclasses.replace(e, t_error_m=1e3 * e.t_error_m) for e in draw(8, 300)]
+    with pytest.raises(DatasetError, match=r'would need a \w+_floor of .* in millimetres'):
+        fit_law(errors)
+
+
 def test_too_few_poses_are_refused():
     """Also many poses on a few images, and those whose rotation cannot be seen."""
     for errors in ([], draw(8, MIN_POSES - 1), draw(8, 200, per_image=200 // (MIN_IMAGES - 1) + 1),

@@ -143,6 +143,13 @@ def test_ground_truth_of_a_bag_that_cannot_be_is_named(tmp_path, T, problem):
         read_bag(tmp_path / 'bag')
 
 
+def test_an_image_that_is_in_a_bag_twice_is_not_scored_twice(dataset):
+    """As in a bag that was recorded while another one looped."""
+    frames = list(read_bag(_from_bop(dataset)[1]))
+    with pytest.raises(DatasetError, match='image 4 of scene 7 is there twice'):
+        evaluate_bag._bop_frames(dataset / 'bag', [*frames, frames[0]], {})
+
+
 def test_labels_can_be_those_of_a_model(dataset):
     """So that a model whose objects have names can be replayed."""
     (dataset / 'model.json').write_text(json.dumps(
