@@ -7,6 +7,7 @@ from mrcnet_ros.geometry.se3 import exp_so3, make_transform, rotation_angle
 from mrcnet_ros.geometry.symmetry import Symmetries, continuous_symmetry
 from mrcnet_ros.inference.consensus import consensus
 
+DIAMETER_M = 0.4
 NONE = Symmetries.none()
 TWO_FOLD = Symmetries(np.stack([np.eye(4), make_transform(np.diag([-1.0, -1.0, 1.0]), [0, 0, 0])]))
 ROUND = Symmetries(continuous_symmetry([0, 0, 1], [0, 0, 0]))
@@ -28,14 +29,14 @@ def error(found):
 
 def test_one_crop_is_answered_as_it_is():
     """To the bit."""
-    found = consensus(T[None], np.array([0.4]), NONE)
+    found = consensus(T[None], np.array([0.4]), NONE, DIAMETER_M)
     assert found.score == 0.4
     np.testing.assert_array_equal(found.T_camera_object, T)
 
 
 def test_equal_answers_are_the_answer():
     """With the mean of their scores."""
-    found = consensus(np.stack([T] * 3), np.array([0.2, 0.6, 0.7]), NONE)
+    found = consensus(np.stack([T] * 3), np.array([0.2, 0.6, 0.7]), NONE, DIAMETER_M)
     assert found.score == pytest.approx(0.5)
     np.testing.assert_allclose(found.T_camera_object, T, atol=1e-12)
 
@@ -45,7 +46,7 @@ def test_an_answer_that_stands_alone_is_left_out_and_lowers_the_score():
     rng = np.random.default_rng(0)
     wrong = make_transform(exp_so3([2.0, 0, 0]) @ T[:3, :3], [0.3, 0.3, 2.0])
     poses = np.concatenate([wrong[None], near(rng, 3, 0.02, 0.001)])
-    found = consensus(poses, np.array([0.9, 0.6, 0.6, 0.6]), NONE)
+    found = consensus(poses, np.array([0.9, 0.6, 0.6, 0.6]), NONE, DIAMETER_M)
     angle, distance_m = error(found.T_camera_object)
     assert angle < 0.05 and distance_m < 0.003
     assert found.score == pytest.approx(0.45)
@@ -57,12 +58,12 @@ def test_symmetric_equivalents_agree(symmetries):
     rng = np.random.default_rng(1)
     pick = rng.integers(len(symmetries.transforms), size=5)
     poses = T @ symmetries.transforms[pick]
-    found = consensus(poses, np.full(5, 0.8), symmetries)
+    found = consensus(poses, np.full(5, 0.8), symmetries, DIAMETER_M)
     nearest = symmetries.nearest(found.T_camera_object[:3, :3], found.T_camera_object[:3, 3],
                                  T[:3, :3])
     assert found.score == pytest.approx(0.8)
     assert error(nearest)[0] < 0.02
-    apart = consensus(poses, np.full(5, 0.8), NONE)
+    apart = consensus(poses, np.full(5, 0.8), NONE, DIAMETER_M)
     assert apart.score < 0.8
 
 
@@ -71,7 +72,7 @@ def test_the_mean_is_nearer_than_its_parts():
     rng = np.random.default_rng(2)
     trials = [near(rng, 9) for _ in range(60)]
     single = np.mean([[error(p) for p in poses] for poses in trials], axis=(0, 1))
-    mean = np.mean([error(consensus(poses, np.full(9, 0.5), NONE).T_camera_object)
+    mean = np.mean([error(consensus(poses, np.full(9, 0.5), NONE, DIAMETER_M).T_camera_object)
                     for poses in trials], axis=0)
     assert (mean < 0.5 * single).all()
 
@@ -81,11 +82,44 @@ def test_seen_from_a_turned_camera_the_answer_turns():
     rng = np.random.default_rng(3)
     poses, scores = near(rng, 4), rng.uniform(0.2, 0.9, 4)
     turn = make_transform(exp_so3([0.3, -0.8, 1.1]), [0, 0, 0])
-    here, there = (consensus(p, scores, TWO_FOLD) for p in (poses, turn @ poses))
+    here, there = (consensus(p, scores, TWO_FOLD, DIAMETER_M) for p in (poses, turn @ poses))
     np.testing.assert_allclose(turn @ here.T_camera_object, there.T_camera_object, atol=1e-9)
 
 
 def test_scores_of_nothing_still_give_a_pose():
     """It is finite, and its score says what to think of it."""
-    found = consensus(near(np.random.default_rng(4), 3), np.zeros(3), NONE)
+    found = consensus(near(np.random.default_rng(4), 3), np.zeros(3), NONE, DIAMETER_M)
     assert np.isfinite(found.T_camera_object).all() and 0 <= found.score < 1e-6
+
+
+def test_poses_that_agree_in_rotation_alone_are_not_averaged():
+    """Between two places there is none; the answer is one of the poses, and less is it sure."""
+    far = T.copy()
+    far[:3, 3] += [0.6 * DIAMETER_M, 0.0, 0.0]
+    found = consensus(np.stack([far, T]), np.array([0.5, 0.8]), NONE, DIAMETER_M)
+    np.testing.assert_allclose(found.T_camera_object, T, atol=1e-12)
+    assert found.score == pytest.approx(0.4)
+    near_enough = T.copy()
+    near_enough[:3, 3] += [0.4 * DIAMETER_M, 0.0, 0.0]
+    both = consensus(np.stack([near_enough, T]), np.array([0.5, 0.8]), NONE, DIAMETER_M)
+    assert both.score == pytest.approx(0.65)
+
+
+def test_equivalents_whose_origin_moves_agree():
+    """The origin of a symmetric object need not be on the axis of the symmetry."""
+    flip = make_transform(np.diag([-1.0, -1.0, 1.0]), [0.9 * DIAMETER_M, 0.0, 0.0])
+    symmetries = Symmetries(np.stack([np.eye(4), flip]))
+    found = consensus(np.stack([T, T @ flip]), np.array([0.5, 0.7]), symmetries, DIAMETER_M)
+    assert found.score == pytest.approx(0.6)
+    assert found.members.tolist() == [0, 1]
+    assert min(error(found.T_camera_object), error(found.T_camera_object @ flip))[1] < 1e-9
+
+
+def test_the_crops_that_took_part_are_named():
+    """What else is told of a pose, its bin and covariance, has to come from one of them."""
+    rng = np.random.default_rng(5)
+    wrong = make_transform(exp_so3([2.0, 0, 0]) @ T[:3, :3], T[:3, 3])
+    poses = np.concatenate([wrong[None], near(rng, 2, 0.02, 0.001), wrong[None]])
+    poses[3, :3, 3] += DIAMETER_M
+    found = consensus(poses, np.array([0.6, 0.5, 0.5, 0.6]), NONE, DIAMETER_M)
+    assert found.members.tolist() == [1, 2]

@@ -157,6 +157,31 @@ def test_a_covariance_goes_with_its_pose_whatever_happens_to_others(
         np.testing.assert_allclose(pose.covariance, same.covariance, rtol=1e-6, atol=1e-12)
 
 
+def test_bin_and_covariance_come_from_a_crop_that_took_part(tiny_model, tmp_path, monkeypatch):
+    """With the least turned crop left out they are those of the other one."""
+    path = shutil.copytree(tiny_model.path, tmp_path / 'model')
+    write_covariance_law(path, LAW)
+    estimator = PoseEstimator.load(path, tiny_model.meshes, store_root=tiny_model.store, threads=1,
+                                   crops=2)
+    whole, logits = estimator.backend.run, []
+
+    def broken(wanted: str, inputs: Arrays) -> dict[str, Any]:
+        outputs = whole(wanted, inputs)
+        if wanted == 'stage1':
+            logits.append(outputs['rotation_logits'])
+        elif wanted == 'stage2':
+            outputs['fine_xy'] = outputs['fine_xy'].copy()
+            outputs['fine_xy'][0] = NAN
+        return outputs
+
+    monkeypatch.setattr(estimator.backend, 'run', broken)
+    pose = estimator(IMAGE, CAMERA, DETECTIONS[:1])[0]
+    allowed = estimator._allowed[estimator._index[pose.label]]
+    bins = np.where(allowed, logits[0], -np.inf).argmax(axis=1)
+    assert bins[0] != bins[1], 'this image tells nothing'
+    assert pose.bin_index == bins[1] and np.linalg.eigvalsh(pose.covariance).min() > 0
+
+
 def test_the_order_of_detections_does_not_matter(estimator):
     """Shuffled detections get the same poses, in their new order."""
     poses = estimator(IMAGE, CAMERA, DETECTIONS)

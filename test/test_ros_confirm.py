@@ -1,5 +1,6 @@
 """~/confirm_pose: one pose on which several frames agree."""
 
+import dataclasses
 import itertools
 import signal
 
@@ -16,7 +17,7 @@ from rcl_interfaces.srv import SetParametersAtomically
 from rclpy.action import ActionClient
 from rclpy.parameter import Parameter
 from ros_support import Client, double_node, frame, node_fixture, own_domain
-from stand_in_node import box_object
+from stand_in_node import SURE, box_object
 from tf2_msgs.action import LookupTransform
 from tf2_msgs.msg import TF2Error
 from vision_msgs.msg import Detection3DArray
@@ -92,6 +93,22 @@ def test_as_many_frames_as_are_wanted_confirm_a_pose(objects):
     assert found.estimate.T_camera_object[0, 3] == pytest.approx(0.003)
     assert found.spread.position_m == pytest.approx(0.003)
     assert found.spread.covariance[0, 0] == pytest.approx(0.003**2)
+
+
+def test_a_confirmed_pose_has_the_covariance_of_a_frame_and_the_spread(objects):
+    """Positive definite, where a few frames' spread is not; of a model without a law none."""
+    C = np.diag([4e-6, 4e-6, 1e-4, 0.01, 0.01, 0.01])
+    poses = [dataclasses.replace(_estimate(x=x), covariance=C) for x in (0.0, 0.003, 0.006)]
+    found = _first_confirmed(Confirmation('duck', 0, objects), poses)[1]
+    np.testing.assert_allclose(found.estimate.covariance, C + found.spread.covariance)
+    assert found.estimate.covariance[0, 0] == pytest.approx(4e-6 + 0.003**2)
+    assert np.linalg.eigvalsh(found.estimate.covariance).min() >= 4e-6 - 1e-12
+    assert np.linalg.matrix_rank(found.spread.covariance) < 6
+    same = [dataclasses.replace(_estimate(), covariance=C)] * 3
+    alike = _first_confirmed(Confirmation('duck', 0, objects), same)[1]
+    np.testing.assert_allclose(alike.estimate.covariance, C, atol=1e-15)
+    bare = _first_confirmed(Confirmation('duck', 0, objects), [_estimate()] * 3)[1]
+    assert bare.estimate.covariance is None
 
 
 @pytest.mark.parametrize(('estimates', 'expected'), [
@@ -203,13 +220,13 @@ def _answer(client, handle, frames=lambda number: None, timeout_s=20.0):
 STARTS = itertools.count(100, 20)  # time never goes back
 
 
-def _ducks(*offsets_px):
+def _ducks(*offsets_px, name=''):
     """Return a function that makes frames, with a duck that moves by the offsets in turn."""
     start = next(STARTS)
 
     def make(number):
         x = 31.5 + offsets_px[number % len(offsets_px)]
-        messages = frame(1, ('teapot',), ('duck', x))
+        messages = frame(1, ('teapot',), ('duck', x, 23.5, 30.0, 0.9, name))
         for message in messages:
             message.header.stamp.sec = start + number // 10
             message.header.stamp.nanosec = number % 10 * 10**8
@@ -218,10 +235,10 @@ def _ducks(*offsets_px):
 
 
 def test_over_dds_a_confirmed_pose_is_answered_with_its_spread(client):
-    """As a transform of the newest frame, and as a detection with covariance."""
+    """As a transform of the newest frame, and as a detection with the covariance of both."""
     seen = []
     client.subscribe(Detection3DArray, 'confirmed_detections', seen.append)
-    status, result = _answer(client, _ask(client), _ducks(-0.9, 0.9))
+    status, result = _answer(client, _ask(client), _ducks(-0.9, 0.9, name='sure'))
     assert status == GoalStatus.STATUS_SUCCEEDED
     assert result.error.error == TF2Error.NO_ERROR
     assert (result.transform.header.frame_id, result.transform.child_frame_id) == (
@@ -240,8 +257,9 @@ def test_over_dds_a_confirmed_pose_is_answered_with_its_spread(client):
     assert translation.z == pytest.approx(2.0)
     assert translation.x == pytest.approx(x.mean())
     covariance = np.array(hypothesis.pose.covariance).reshape(6, 6)
-    assert covariance[0, 0] == pytest.approx(x.var(ddof=1))
-    assert np.abs(covariance[3:, 3:]).max() < 1e-20
+    assert covariance[0, 0] == pytest.approx(x.var(ddof=1) + SURE[0, 0])
+    np.testing.assert_allclose(covariance[3:, 3:], SURE[3:, 3:], atol=1e-12)
+    assert np.linalg.eigvalsh(covariance).min() > 0
 
 
 @pytest.mark.parametrize(('smoothing_s', 'words'), [

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..evaluation.runner import Estimator
     from ..evaluation.speed import Measurements
 
-STATES = ('cold', 'rolling', 'warm', 'single_object')
+STATES = ('cold', 'rolling', 'warm', 'distorted', 'single_object')
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -77,7 +77,7 @@ def bench(
         raise DatasetError(
             f'{dataset.split_path}: no target is known to the model; it knows '
             f'{sorted(estimator.objects)}')
-    with tqdm(total=4 * args.repeats, unit='pass', disable=None) as bar:
+    with tqdm(total=speed.PASSES * args.repeats, unit='pass', disable=None) as bar:
         measured = speed.measure(estimator, forget, asked, args.repeats, bar.update)
     figures = {
         'command': args.command_line, 'model': provenance.model_identity(args.model),
@@ -98,6 +98,8 @@ def _states(measured: Measurements) -> dict[str, Any]:
     from ..evaluation.speed import speed_summary
 
     states = {name: speed_summary(getattr(measured, name)) for name in STATES}
+    crops = [states[name]['stage_median_ms']['crop'] for name in ('distorted', 'warm')]
+    states['distorted']['crop_cost_ratio'] = crops[0] / crops[1]
     states['single_object']['rate_hz'] = states['single_object']['images_per_second_median']
     return states
 
@@ -115,6 +117,8 @@ def table(figures: Mapping[str, Any]) -> str:
         rate = state['cache_hit_rate']
         cells.append('-' if rate is None else f'{rate:.1%}')
         lines.append(name.replace('_', ' ').ljust(14) + ''.join(cell.rjust(12) for cell in cells))
+    lines.append(f'crops of distorted images cost {figures["distorted"]["crop_cost_ratio"]:.2f} '
+                 'times those of others')
     lines.append(f'{figures["images"]} images with {figures["detections"]} detections, '
                  f'{figures["repeats"]} repeats, {figures["threads"]} threads, '
                  f'loaded in {figures["load_seconds"]:.1f} s')

@@ -18,6 +18,11 @@ from .report import stage_medians_ms
 from .runner import Estimator, detections_of
 
 
+# Of a usual lens of a usual camera. What its raw images cost is measured on the same pixels.
+DISTORTION = ('plumb_bob', (-0.2, 0.05, 0.001, -0.0007, 0.0))
+PASSES = 4
+
+
 @dataclass(frozen=True, eq=False)
 class Question:
     """An image, decoded, with its detections."""
@@ -44,12 +49,14 @@ class Measurements:
     :param cold: whole images, the cache emptied before each.
     :param rolling: whole images one after the other from an empty cache on, as in use.
     :param warm: whole images seen before, the cache holding their templates.
+    :param distorted: as warm, each image taken for one of a camera with :data:`DISTORTION`.
     :param single_object: calls with one detection of an image seen before.
     """
 
     cold: list[Answer] = field(default_factory=list)
     rolling: list[Answer] = field(default_factory=list)
     warm: list[Answer] = field(default_factory=list)
+    distorted: list[Answer] = field(default_factory=list)
     single_object: list[Answer] = field(default_factory=list)
 
 
@@ -74,10 +81,11 @@ def measure(
     The first image is answered once beforehand: allocations of a first call are no part of it.
 
     :param forget: empties the estimator's memory of template features.
-    :param progress: called after each pass over the images; there are four a repeat.
+    :param progress: called after each pass over the images; there are :data:`PASSES` a repeat.
     """
-    result = Measurements()
+    result, bent = Measurements(), [distorted(question) for question in asked]
     ask(estimator, asked[0])
+    ask(estimator, bent[0])
     for _ in range(repeats):
         for question in asked:
             forget()
@@ -86,13 +94,26 @@ def measure(
         forget()
         result.rolling += [ask(estimator, question) for question in asked]
         progress()
-        result.warm += [ask(estimator, question) for question in asked]
+        for straight, raw in zip(asked, bent, strict=True):  # in turn: a busy moment hits both
+            result.warm.append(ask(estimator, straight))
+            result.distorted.append(ask(estimator, raw))
         progress()
         result.single_object += [
             ask(estimator, Question(question.image_rgb, question.camera, [detection]))
             for question in asked for detection in question.detections]
         progress()
     return result
+
+
+def distorted(question: Question) -> Question:
+    """Return the same question with a camera that distorts, the same one if it does already."""
+    camera = question.camera
+    if camera.lens is not None:
+        return question
+    K = camera.K * [[1, 0, 1], [1, 1, 1], [1, 1, 1]]  # lenses have no skew
+    model, coefficients = DISTORTION
+    raw = Camera(K, camera.width, camera.height, model, coefficients)
+    return Question(question.image_rgb, raw, question.detections)
 
 
 def ask(estimator: Estimator, question: Question) -> Answer:

@@ -130,9 +130,9 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
             clock.lap('template')
             fine = self._refine(coarse, templates, classes)
             clock.lap('stage2')
-        poses = self._decode(crops, bins, fine, skipped)
+        poses, rows = self._decode(crops, bins, fine, skipped)
         if poses and not self.stage1_only and (self.spreads or self.model.covariance_law):
-            poses = self._with_covariance(poses, crops, coarse)
+            poses = self._with_covariance(poses, rows, crops, coarse)
         clock.lap('decode')
         return FrameResult(poses, skipped, clock.seconds, hits, misses)
 
@@ -180,14 +180,17 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
         return self.backend.run('stage2', {**crop, **templates, 'class_index': classes})
 
     def _decode(self, crops: Sequence[_Crop], bins: NDArray[np.int64], fine: Outputs,
-                skipped: list[Skipped]) -> list[PoseEstimate]:
-        """Turn the network's numbers into poses, and those of one detection into one."""
+                skipped: list[Skipped]) -> tuple[list[PoseEstimate], list[int]]:
+        """Turn the network's numbers into poses, and those of one detection into one.
+
+        :return: the poses, and for each the crop that is turned least of those it is made of.
+        """
         scores = sigmoid(fine['quality'])
         T = decode_poses(
             fine['six'], fine['fine_xy'], fine['fine_log_size'], self.grid[bins],
             [crop.camera for crop in crops],
             np.array([self.model.objects[crop.class_index].diameter_m for crop in crops]))
-        poses, count = [], len(self.turns_rad)
+        poses, chosen, count = [], [], len(self.turns_rad)
         for first in range(0, len(crops), count):
             crop, rows = crops[first], np.arange(first, first + count)
             item = self.model.objects[crop.class_index]
@@ -196,16 +199,15 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
                 skipped.append(Skipped(crop.detection_index, 'non_finite',
                                        f'the pose of {item.label!r} is not finite'))
                 continue
-            found = consensus(T[good], scores[good], item.symmetries)
+            found = consensus(T[good], scores[good], item.symmetries, item.diameter_m)
+            chosen.append(int(good[found.members[0]]))
             poses.append(self._posed(crop.detection_index, crop.detection, found.T_camera_object,
-                                     found.score * len(good) / count, int(bins[first])))
-        return poses
+                                     found.score * len(good) / count, int(bins[chosen[-1]])))
+        return poses, chosen
 
-    def _with_covariance(self, poses: list[PoseEstimate], crops: Sequence[_Crop],
-                         coarse: Outputs) -> list[PoseEstimate]:
-        """Add to each pose what stage 1 leaves open about it, in the crop that is turned least."""
-        rows = {crop.detection_index: row for row, crop in reversed([*enumerate(crops)])}
-        chosen = [rows[pose.detection_index] for pose in poses]
+    def _with_covariance(self, poses: list[PoseEstimate], chosen: list[int],
+                         crops: Sequence[_Crop], coarse: Outputs) -> list[PoseEstimate]:
+        """Add to each pose what stage 1 leaves open about it, in the crop chosen for it."""
         posed = []
         for pose, row in zip(poses, chosen, strict=True):
             crop = crops[row]

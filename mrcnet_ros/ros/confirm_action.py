@@ -157,7 +157,6 @@ class ConfirmAction:
         estimate = confirmed.estimate
         detection = messages.detection_3d(
             answer.header, confirmed.name, estimate, request.handler.bounds[estimate.label])
-        detection.results[0].pose.covariance = confirmed.spread.covariance.ravel().tolist()
         self.publisher.publish(Detection3DArray(header=answer.header, detections=[detection]))
         return messages.transform_stamped(
             answer.header, frame_prefix + confirmed.name, estimate)

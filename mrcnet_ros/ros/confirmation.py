@@ -11,6 +11,7 @@ import numpy as np
 
 from ..errors import UnknownLabelError
 from ..geometry.se3 import Array, exp_so3, log_so3, make_transform
+from ..geometry.spread import covariance_of_equivalent
 from ..inference.poses import PoseEstimate
 from ..objects import ObjectModel
 from .params import NodeParameters
@@ -57,7 +58,8 @@ class Confirmed:
     """An instance on whose pose several frames agree.
 
     :param name: of the instance, as in /tf.
-    :param estimate: that of the newest frame, but with the mean pose.
+    :param estimate: that of the newest frame, but with the mean pose; its covariance is that of
+        the newest frame plus the spread, None where the model has no law for it.
     """
 
     name: str
@@ -122,9 +124,25 @@ class Confirmation:
                              f'and {apart.rotation_rad:.2g} rad from their mean')
             if (apart.position_m <= parameters.confirm_spread_m
                     and apart.rotation_rad <= parameters.confirm_spread_rad):
-                mean = dataclasses.replace(estimate, T_camera_object=apart.T_mean)
-                found.append(Confirmed(name, mean, apart))
+                found.append(self._confirmed(name, estimate, poses[-1], apart))
         return max(found, key=lambda c: c.estimate.score, default=None)
+
+    def _confirmed(
+        self, name: str, estimate: PoseEstimate, T_newest: Array, apart: Spread,
+    ) -> Confirmed:
+        """Return the newest estimate with the mean pose and what is known of its errors.
+
+        Frames of one scene err alike, so that their mean is no better than one of them: the
+        covariance is that of a frame, and their spread on top. A spread alone has no full rank.
+
+        :param T_newest: (4, 4) [m] the symmetric equivalent of the estimate that was averaged.
+        """
+        covariance = estimate.covariance
+        if covariance is not None:
+            shift_m = T_newest[:3, 3] - estimate.T_camera_object[:3, 3]
+            covariance = covariance_of_equivalent(covariance, shift_m) + apart.covariance
+        return Confirmed(name, dataclasses.replace(
+            estimate, T_camera_object=apart.T_mean, covariance=covariance), apart)
 
     def account(self) -> str:
         """Return what was seen so far, for one who asks why that is not enough."""
