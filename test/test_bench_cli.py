@@ -1,5 +1,6 @@
 """The bench command, with an estimator that takes a known time."""
 
+import dataclasses
 import json
 import time
 
@@ -82,8 +83,28 @@ def test_states_take_turns_in_every_repeat(monkeypatch, root):
     """Cold, rolling, warm, single; then all again, so that one busy moment spoils none alone."""
     estimator = SlowWhenCold(root)
     run(monkeypatch, root, estimator, '--repeats', '2')
-    once = [(2, 2), (3, 3), (2, 2), (3, 3), (2, 0), (3, 0), *[(1, 0)] * 5]
+    warm = [(2, 0), (3, 0), *[(2, 0)] * 2, *[(3, 0)] * 2]  # each with a lens and without
+    once = [(2, 2), (3, 3), (2, 2), (3, 3), *warm, *[(1, 0)] * 5]
     assert estimator.calls == [(2, 2), *once, *once]
+
+
+def test_what_a_lens_costs_is_measured_in_the_same_run(monkeypatch, root, capsys):
+    """Every image is asked about with a distorted camera as well, next to the one without."""
+    estimator = SlowWhenCold(root)
+    answer, lenses = estimator.estimate, []
+
+    def slower(image_rgb, camera, detections):
+        lenses.append(camera.lens)
+        result = answer(image_rgb, camera, detections)
+        return dataclasses.replace(result, stage_seconds={
+            'crop': 0.0013 if camera.lens else 0.001, 'template': 0.0})
+
+    monkeypatch.setattr(estimator, 'estimate', slower)
+    _, figures = run(monkeypatch, root, estimator, '--repeats', '1')
+    assert figures['distorted']['crop_cost_ratio'] == pytest.approx(1.3)
+    assert figures['distorted']['calls'] == figures['warm']['calls'] == 2
+    assert sum(lens is not None for lens in lenses) == 4
+    assert 'crops of distorted images cost 1.30 times' in capsys.readouterr().out
 
 
 def test_what_was_measured_is_on_record(monkeypatch, root):
