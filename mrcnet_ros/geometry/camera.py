@@ -78,10 +78,11 @@ class Camera:
                 f'got {len(self.distortion)}'
             )
         if not np.isfinite(self.distortion).all():
-            raise CameraError(f'distortion must be finite, got {self.distortion}')
+            raise CameraError('distortion must be finite, got '
+                              f'{[float(v) for v in self.distortion]}')
         if any(abs(k) > LARGEST_COEFFICIENT for k in self.distortion):
             raise CameraError(f'distortion coefficients must be below {LARGEST_COEFFICIENT:g}, '
-                              f'got {self.distortion}')
+                              f'got {[float(v) for v in self.distortion]}')
         if lengths != (0,) and np.asarray(self.K)[0, 1] != 0:
             raise CameraError(
                 f'{self.distortion_model} has no skew, got K[0,1]={np.asarray(self.K)[0, 1]}; '

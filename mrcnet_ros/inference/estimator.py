@@ -95,8 +95,17 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
         """
         model = read_model_directory(model_dir, meshes_dir)
         backend = open_backend(model, RuntimeOptions(**runtime))
-        return cls(model, backend, TemplateStore(store_root), cache_bytes=cache_bytes,
-                   crops=crops, stage1_only=stage1_only, spreads=spreads, preload=preload)
+        try:
+            return cls(model, backend, TemplateStore(store_root), cache_bytes=cache_bytes,
+                       crops=crops, stage1_only=stage1_only, spreads=spreads, preload=preload)
+        except BaseException:
+            backend.close()
+            raise
+
+    def close(self) -> None:
+        """Let go of the template features, which may be on a device, and of the backend."""
+        self.features.cache.clear()
+        super().close()
 
     def _estimate(self, image: NDArray[np.uint8], camera: Camera,
                   detections: Sequence[Detection]) -> FrameResult:

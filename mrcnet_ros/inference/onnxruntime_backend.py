@@ -69,6 +69,10 @@ class OnnxRuntimeBackend(HostBackend):
         names = self._outputs[graph]
         return dict(zip(names, self._sessions[graph].run(names, dict(inputs)), strict=True))
 
+    def close(self) -> None:
+        """Let go of the sessions, whose memory may be on a GPU."""
+        self._sessions.clear()
+
 
 def _provider(device: str, available: Sequence[str]) -> str:
     """Return what runs on a device.

@@ -63,6 +63,10 @@ class OpenVinoBackend(HostBackend):
         found = self._requests[graph].infer(dict(inputs), share_inputs=True)
         return {name: found[i] for i, name in enumerate(self._outputs[graph])}
 
+    def close(self) -> None:
+        """Let go of the compiled graphs, whose memory may be on a GPU."""
+        self._requests.clear()
+
     def _check(self, compiled: Any, device: str) -> None:
         """Compare with what OpenVINO says it will do.
 

@@ -83,7 +83,12 @@ class PaperEstimator(BaseEstimator[PaperModel]):
         :raises BackendError: when the runtime cannot be used.
         """
         model = read_paper_model(model_dir, meshes_dir)
-        return cls(model, open_backend(model, RuntimeOptions(**runtime)))
+        backend = open_backend(model, RuntimeOptions(**runtime))
+        try:
+            return cls(model, backend)
+        except BaseException:
+            backend.close()
+            raise
 
     def close(self) -> None:
         """Free the renderer and let go of the backend's device."""
@@ -187,7 +192,7 @@ def straightened_box(box_xyxy: Array, camera: Camera, pinhole: Camera) -> Array:
     u, v = (x1 + x2) / 2.0, (y1 + y2) / 2.0
     rays = camera.unproject([(x1, v), (u, y1), (x2, v), (u, y2)])
     if not np.isfinite(rays).all():
-        raise BoxError(f"box {list(box_xyxy)} reaches where the camera's distortion has no "
-                       'viewing ray')
+        raise BoxError(f"box {np.asarray(box_xyxy).tolist()} reaches where the camera's "
+                       'distortion has no viewing ray')
     left, top, right, bottom = pinhole.project(rays)
     return np.array([left[0], top[1], right[0], bottom[1]])

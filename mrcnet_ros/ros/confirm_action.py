@@ -137,29 +137,29 @@ class ConfirmAction:
                 self._settle(request, refused)
                 self._wake.trigger()
                 continue
-            confirmed = request.confirmation.see(
-                messages.stamp_ns(answer.header), answer.scene.names, answer.measured, parameters)
-            if confirmed is not None:
-                self._settle(request, self._outcome(request, answer, confirmed,
-                                                    parameters.frame_prefix))
+            with self._lock:  # the executor's thread asks what was seen when time is up
+                confirmed = request.confirmation.see(
+                    messages.stamp_ns(answer.header), answer.scene.names, answer.measured,
+                    parameters)
+            if confirmed is not None and self._settle(request, messages.transform_stamped(
+                    answer.header, parameters.frame_prefix + confirmed.name, confirmed.estimate)):
+                self._publish(request, answer, confirmed)
                 self._wake.trigger()
 
-    def _settle(self, request: _Request, outcome: TransformStamped | _RefusedError) -> None:
-        """Answer a request, unless that has been done."""
+    def _settle(self, request: _Request, outcome: TransformStamped | _RefusedError) -> bool:
+        """Answer a request, unless that has been done; return whether it had not."""
         with self._lock:
-            if request.outcome is None:
-                request.outcome = outcome
+            if request.outcome is not None:
+                return False
+            request.outcome = outcome
+            return True
 
-    def _outcome(
-        self, request: _Request, answer: Answer, confirmed: Confirmed, frame_prefix: str,
-    ) -> TransformStamped:
-        """Publish a confirmed pose and return it."""
+    def _publish(self, request: _Request, answer: Answer, confirmed: Confirmed) -> None:
+        """Publish a confirmed pose as a detection with its covariance."""
         estimate = confirmed.estimate
         detection = messages.detection_3d(
             answer.header, confirmed.name, estimate, request.handler.bounds[estimate.label])
         self.publisher.publish(Detection3DArray(header=answer.header, detections=[detection]))
-        return messages.transform_stamped(
-            answer.header, frame_prefix + confirmed.name, estimate)
 
     # Executor thread
 

@@ -98,6 +98,7 @@ class Account:
     :param total: counts since the start.
     :param reasons: last message of each reason.
     :param percentiles_s: ``PERCENTILES`` of recent ages and stages [s].
+    :param busy_s: for how long one frame has been worked on, 0 while none is [s].
     """
 
     span_s: float
@@ -105,6 +106,7 @@ class Account:
     total: Mapping[str, int]
     reasons: Mapping[str, str]
     percentiles_s: Mapping[str, Sequence[float]]
+    busy_s: float = 0.0
 
 
 def pose_status(
@@ -118,6 +120,9 @@ def pose_status(
     """
     problems = [*_frame_problems(account, limits, why_unpaired),
                 *_detection_problems(account), *_age_problems(account, limits)]
+    if faults := account.recent.get('faults', 0):
+        problems.append(Problem(Level.WARN, f'{faults} faults of the node itself, the log has the '
+                                            f'traceback: {account.reasons.get("faults", "")}'))
     frames, poses = account.recent.get('frames', 0), account.recent.get('poses', 0)
     rate = frames / account.span_s if account.span_s > 0 else 0.0
     summary = f'{rate:.1f} frames/s with {poses} poses in {account.span_s:.0f} s'
@@ -164,6 +169,10 @@ def _detection_problems(account: Account) -> list[Problem]:
 
 
 def _age_problems(account: Account, limits: NodeParameters) -> list[Problem]:
+    if account.busy_s > limits.error_age_s:
+        return [Problem(Level.ERROR, f'one frame has been worked on for {account.busy_s:.0f} s; '
+                                     'if that does not end, the estimator or its device hangs: '
+                                     'look at the device, then start the node anew')]
     ages = account.percentiles_s.get('age')
     if not ages or ages[1] <= limits.warn_age_s:
         return []
@@ -177,6 +186,7 @@ def _values(account: Account) -> dict[str, str]:
         text = account.reasons.get(reason, '')
         count = account.total.get(reason, 0)
         values[f'dropped {reason}'] = f'{count} ({text})' if count and text else str(count)
+    values['faults of the node'] = str(account.total.get('faults', 0))
     for name, seconds in account.percentiles_s.items():
         for percent, value in zip(PERCENTILES, seconds, strict=True):
             values[f'{name} p{percent} [ms]'] = f'{1e3 * value:.2f}'

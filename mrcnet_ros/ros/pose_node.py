@@ -105,6 +105,7 @@ class PoseNode(LifecycleNode):
         self._swapping = False
         self._idle_state = 'unconfigured'
         self.add_on_set_parameters_callback(self._on_parameters)
+        self.add_post_set_parameters_callback(self._parameters_accepted)
         self.model_service = ModelService(self, self._load_beside, self._swap)
 
     # Transitions
@@ -281,12 +282,18 @@ class PoseNode(LifecycleNode):
 
     def _on_parameters(self, changed: list[Parameter]) -> SetParametersResult:
         try:
-            self.parameters = changed_parameters(
-                self.parameters, changed,
-                configured=self._worker is not None and not self._swapping)
+            self._changed(changed)
         except SpecError as error:
             return SetParametersResult(successful=False, reason=str(error))
         return SetParametersResult(successful=True)
+
+    def _parameters_accepted(self, changed: list[Parameter]) -> None:
+        """Use values that everybody who was asked has accepted."""
+        self.parameters = self._changed(changed)
+
+    def _changed(self, changed: list[Parameter]) -> NodeParameters:
+        return changed_parameters(self.parameters, changed,
+                                  configured=self._worker is not None and not self._swapping)
 
     def _log_drops(self) -> None:
         if news := self.tally.news():
@@ -306,6 +313,7 @@ class PoseNode(LifecycleNode):
     def _report(self, state: str) -> None:
         loading = state == 'configuring' or self.model_service.busy
         self._reporter.loading = self._package_log.last if loading else ''
+        self._reporter.busy_s = self._worker.busy_s if self._worker is not None else 0.0
         self._reporter.report(state, self.parameters, self._watch)
 
     # Worker thread
@@ -351,7 +359,7 @@ def main(args: list[str] | None = None, load: EstimatorLoader = load_estimator) 
         node.close()
         loading = node.is_loading
         node.destroy_node()
-        rclpy.shutdown()
+        rclpy.try_shutdown()
         if loading:
             leave_now()
 

@@ -34,7 +34,7 @@ class Reporter:
     :param outputs: publishers of rclpy whose subscribers are told.
 
     ``facts`` are about the estimator, ``error`` is why there is none, ``loading`` is what is being
-    done for another one, '' for nothing.
+    done for another one, '' for nothing, ``busy_s`` is for how long a frame has been worked on.
     """
 
     def __init__(self, node: Any, tally: Tally, timings: Timings,
@@ -46,6 +46,7 @@ class Reporter:
         self._publisher = node.create_publisher(DiagnosticArray, TOPIC, 10)
         self.facts: Mapping[str, str] = {}
         self.error = self.loading = ''
+        self.busy_s = 0.0
 
     def report(self, state: str, limits: NodeParameters, watch: InputWatch | None) -> None:
         """Publish how the node is doing.
@@ -56,7 +57,7 @@ class Reporter:
         total = self._tally.counts()
         span_s, recent = self._recent.update(time.monotonic(), total)
         account = Account(span_s, recent, total, self._tally.reasons(),
-                          self._timings.percentiles())
+                          self._timings.percentiles(), self.busy_s)
         statuses = [model_status(state, self.error, self.loading, self.facts, total)]
         if watch is None:
             statuses += [idle_status('inputs', state), idle_status('poses', state, account)]

@@ -7,14 +7,18 @@ import os
 import sys
 import threading
 import time
+import traceback
 from typing import Any, NoReturn
 
-from rclpy.executors import SingleThreadedExecutor
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import TransitionCallbackReturn
 
 # How long an ending process tries to tell clients that their goals are aborted, and how long it
 # goes on when all are: a client may ask for a result only after its goal was accepted.
 LAST_WORDS_S, LAST_TURNS_S = 2.0, 0.3
+
+# what the executors of rclpy call to take a message; callbacks are called elsewhere
+TAKE = '_take_subscription'
 
 
 def start(node: Any) -> bool:
@@ -24,19 +28,50 @@ def start(node: Any) -> bool:
 
 
 def spin(node: Any, stop: threading.Event) -> None:
-    """Handle what comes until the process is told to end.
+    """Handle what comes until the process is told to end, or others shut its context down.
 
-    :param node: its ``tally`` counts messages that cannot be handled.
+    :param node: its ``tally`` counts messages that cannot be read, and faults of our own.
     """
-    executor = SingleThreadedExecutor()
+    executor = SingleThreadedExecutor(context=node.context)
     executor.add_node(node)
-    while not stop.is_set():
+    told: set[str] = set()
+    while not stop.is_set() and node.context.ok():
         try:
             executor.spin_once(timeout_sec=0.2)
-        except Exception as error:  # a damaged message must not end the node
-            node.tally.drop('bad_message', f'{type(error).__name__}: {error}')
-    answer_who_waits(node, executor)
+        except ExternalShutdownException:
+            break
+        except Exception as error:  # neither a damaged message nor a fault may end the node
+            if node.context.ok():
+                _note(node, error, told)
+    if node.context.ok():
+        answer_who_waits(node, executor)
     executor.shutdown()
+
+
+def _note(node: Any, error: Exception, told: set[str]) -> None:
+    """Count an error as what it is; the traceback of a fault is logged once for each place.
+
+    :param told: places whose tracebacks have been logged.
+    """
+    text = f'{type(error).__name__}: {error}'
+    frames = traceback.extract_tb(error.__traceback__)
+    if any(frame.name == TAKE for frame in frames):
+        node.tally.drop('bad_message', text)
+        _release(node)
+        return
+    node.tally.fault(text)
+    place = f'{frames[-1].filename}:{frames[-1].lineno}' if frames else ''
+    if place not in told:
+        told.add(place)
+        where = ''.join(traceback.format_list(frames))
+        node.get_logger().error(f'a fault of the node itself, please report it ({text}) at\n'
+                                f'{where}')
+
+
+def _release(node: Any) -> None:
+    """Let subscriptions be asked again: rclpy leaves one aside whose message it could not take."""
+    for subscription in node.subscriptions:
+        subscription._executor_event = False
 
 
 def answer_who_waits(node: Any, executor: Any) -> None:

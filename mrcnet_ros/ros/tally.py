@@ -46,6 +46,12 @@ class Tally:
         if first:
             self._on_first(reason, message)
 
+    def fault(self, message: str) -> None:
+        """Count a fault of the node itself, which is neither a frame nor a detection."""
+        with self._lock:
+            self._counts['faults'] += 1
+            self._last_message['faults'] = shortened(message)
+
     def answer(self, poses: int, detections: int = 0, *, hits: int = 0, misses: int = 0) -> None:
         """Count an answered frame with its poses and detections.
 

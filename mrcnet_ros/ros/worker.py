@@ -30,6 +30,7 @@ class Worker:
         self._thread = ThreadPoolExecutor(1, 'estimator')
         self.loaded: Future[FrameHandler] = self._thread.submit(self._make)
         self.answering: Future[None] | None = None
+        self._since_s: float | None = None
 
     def start(self, queue: FrameQueue[Frame], before: Worker | None = None) -> None:
         """Answer the frames of a queue until it is closed or handed to another worker.
@@ -39,6 +40,12 @@ class Worker:
         queue.hand_to(self)
         earlier = before.answering if before is not None else None
         self.answering = self._thread.submit(self._answer_frames, queue, earlier)
+
+    @property
+    def busy_s(self) -> float:
+        """For how long it has worked on one frame, or waited for another worker's last [s]."""
+        since_s = self._since_s
+        return 0.0 if since_s is None else time.monotonic() - since_s
 
     def finish(self) -> None:
         """Wait for the last frame of a queue that was closed."""
@@ -68,10 +75,13 @@ class Worker:
             self.loaded.result().close()
 
     def _answer_frames(self, queue: FrameQueue[Frame], earlier: Future[None] | None) -> None:
+        self._since_s = time.monotonic()
         if earlier is not None:
             wait([earlier])
+        self._since_s = None
         handler = self.loaded.result()
         while (frame := queue.get(self)) is not None:
+            self._since_s = time.monotonic()
             try:
                 self._answer_frame(handler, frame)
             except FrameError as error:
@@ -82,6 +92,7 @@ class Worker:
                 self._node.get_logger().error(
                     f'a frame failed ({type(error).__name__}: {error}) at\n{where}',
                     throttle_duration_sec=60.0)
+            self._since_s = None
         assert self._pictures is not None
         self._pictures.take_back()
 

@@ -1,0 +1,126 @@
+"""Ends and faults of the process: what is told apart, and what is told at all."""
+
+import threading
+import time
+from unittest.mock import Mock
+
+import pytest
+
+pytest.importorskip('rclpy', reason='needs the ROS wheels or a ROS installation')
+pytest.importorskip('vision_msgs', reason='needs ros_pip/interfaces or a ROS installation')
+
+import rclpy
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.parameter import Parameter
+from ros_support import environment, frame, own_domain, ready_node
+from std_msgs.msg import Header
+
+from mrcnet_ros.ros import running
+from mrcnet_ros.ros.pose_node import PoseNode
+from mrcnet_ros.ros.tally import Tally
+
+
+@pytest.fixture
+def ros(monkeypatch):
+    """Start ROS in this process, with a context of its own."""
+    for name, value in environment(own_domain(70)).items():
+        monkeypatch.setenv(name, value)
+    rclpy.init()
+    yield
+    rclpy.try_shutdown()
+
+
+@pytest.fixture
+def node(ros):
+    """Return a node that is spun with nothing but a tally."""
+    node = rclpy.create_node('ends')
+    node.tally, node.confirm_action = Tally(Mock()), Mock(owes=False)
+    yield node
+    node.destroy_node()
+
+
+def spun(node, done, timeout_s=20.0):
+    """Spin a node until something is done, and return whether it is."""
+    stop = threading.Event()
+    thread = threading.Thread(target=running.spin, args=(node, stop))
+    thread.start()
+    end = time.monotonic() + timeout_s
+    while not done() and time.monotonic() < end:
+        time.sleep(0.01)
+    stop.set()
+    thread.join(10)
+    assert not thread.is_alive()
+    return bool(done())
+
+
+def test_a_context_that_others_shut_down_ends_the_loop(node):
+    """It would go round for ever, counting errors."""
+    thread = threading.Thread(target=running.spin, args=(node, threading.Event()))
+    thread.start()
+    rclpy.shutdown()
+    thread.join(10)
+    assert not thread.is_alive()
+    assert node.tally.counts() == {}
+
+
+def test_a_fault_of_ours_is_no_bad_message(node, monkeypatch):
+    """It is counted as what it is each time, and its traceback is told once."""
+    def fault():
+        raise ValueError('a slip of ours')
+
+    log = Mock()
+    monkeypatch.setattr(node, 'get_logger', lambda: log)
+    node.create_timer(0.01, fault)
+    assert spun(node, lambda: node.tally.counts().get('faults', 0) >= 3)
+    assert set(node.tally.counts()) == {'faults'}
+    text, = (call.args[0] for call in log.error.call_args_list)
+    assert 'a slip of ours' in text and 'in fault' in text
+
+
+def test_a_message_that_cannot_be_taken_is_a_bad_one(node, monkeypatch):
+    """It is counted as such, and the topic is not deaf afterwards."""
+    from mrcnet_ros.ros.pairing import Gate
+
+    got = []
+    subscription = node.create_subscription(
+        Header, 'topic', got.append, 10, callback_group=Gate(lambda: True))
+    publisher = node.create_publisher(Header, 'topic', 10)
+    node.create_timer(0.05, lambda: publisher.publish(Header()))
+    subscription.msg_type = object  # as if it could not be read
+    assert spun(node, lambda: node.tally.counts().get('bad_message'))
+    assert set(node.tally.counts()) == {'bad_message'}
+    subscription.msg_type = Header
+    assert spun(node, lambda: got)
+
+
+def test_parameters_that_another_refuses_do_not_take_effect(ros):
+    """Whichever callback is asked first."""
+    node = PoseNode(Mock())
+    try:
+        refuse = Mock(return_value=SetParametersResult(successful=False, reason='no'))
+        node.remove_on_set_parameters_callback(node._on_parameters)
+        node.add_on_set_parameters_callback(refuse)
+        node.add_on_set_parameters_callback(node._on_parameters)
+        change = [Parameter('max_detections', value=7)]
+        assert not node.set_parameters(change)[0].successful
+        assert refuse.called and node.parameters.max_detections == 100
+        node.remove_on_set_parameters_callback(refuse)
+        assert node.set_parameters(change)[0].successful
+        assert node.parameters.max_detections == 7
+    finally:
+        node.close()
+        node.destroy_node()
+
+
+@pytest.mark.parametrize(('number', 'parameters'), [
+    (71, ()), (72, ('policy:=lossless', 'input_reliability:=reliable', 'queue:=1'))])
+def test_over_dds_a_worker_that_hangs_is_told(number, parameters):
+    """While it hangs, and with more frames waiting than the queue holds."""
+    with ready_node(number, 'warn_age_s:=0.5', 'error_age_s:=0.5', *parameters) as (_, client):
+        client.send(*frame(1, *[('can',)] * 20))  # takes 6 s
+        for second in range(2, 8):
+            client.send(*frame(second, ('duck',)))
+        told = client.diagnosis('poses', 'one frame has been worked on for')
+        assert told.level == b'\x02'
+        assert not client.answers
+        assert client.spin(lambda: client.answers and client.answers[-1].header.stamp.sec == 7)
