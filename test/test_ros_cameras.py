@@ -39,7 +39,10 @@ def _seen_by(model, coefficients):
         xy = cv2.fisheye.undistortPoints(uv, K, np.array(coefficients))
     else:
         criteria = (cv2.TERM_CRITERIA_COUNT + cv2.TERM_CRITERIA_EPS, 100, 1e-10)
-        xy = cv2.undistortPoints(uv, K, np.array(coefficients), criteria=criteria)
+        if hasattr(cv2, 'undistortPointsIter'):  # OpenCV 4, of which 5 made one function
+            xy = cv2.undistortPointsIter(uv, K, np.array(coefficients), None, None, criteria)
+        else:
+            xy = cv2.undistortPoints(uv, K, np.array(coefficients), criteria=criteria)
     x, y = xy.reshape(*SIZE[::-1], 2).transpose(2, 0, 1)
     waves = [np.sin(19 * x + 7 * y), np.cos(8 * x - 23 * y), np.sin(13 * x) * np.cos(17 * y)]
     return np.rint(127.5 + 100 * np.stack(waves, -1)).astype(np.uint8)
