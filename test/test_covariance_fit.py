@@ -13,7 +13,9 @@ from mrcnet_ros.errors import DatasetError
 from mrcnet_ros.evaluation.bop import BopDataset, ResultRow
 from mrcnet_ros.evaluation.covariance_errors import PoseError, pose_errors
 from mrcnet_ros.evaluation.covariance_fit import MIN_IMAGES, MIN_POSES, fit_law
+from mrcnet_ros.evaluation.covariance_law import Images, law_of
 from mrcnet_ros.evaluation.covariance_report import left_out, report, table
+from mrcnet_ros.evaluation.covariance_widening import PHOTOGRAPHS, unknown, widened
 from mrcnet_ros.evaluation.runner import Run
 from mrcnet_ros.geometry.se3 import exp_so3, rotation_to_axis
 from mrcnet_ros.inference.poses import PoseEstimate
@@ -125,6 +127,48 @@ def test_too_few_poses_are_refused():
             left_out(errors)
 
 
+def test_few_images_widen_a_law_more_than_many():
+    """What is unknown falls with the number of images, not with that of poses on them."""
+    few, many = draw(9, 56), draw(9, 1400)
+    crowded = [dataclasses.replace(e, image=(1, e.image[1] % 8)) for e in many]
+    for name in PHOTOGRAPHS:
+        factors = [unknown(LAW, errors)[name] for errors in (few, many)]
+        assert 1.0 < factors[1] < 1.06 < factors[0] < 1.5
+    copies = [e for e in few for _ in range(25)]  # says no more than the few do
+    assert len({e.image for e in crowded}) == len({e.image for e in few}) == 8
+    assert unknown(LAW, copies) == pytest.approx(unknown(LAW, few), rel=0.1)
+
+
+def test_laws_of_few_images_hold_new_errors_more_often_when_widened():
+    """Over many sets of eight images the widened laws hold more, and about what they should."""
+    inside = {True: [], False: []}
+    fresh = draw(10, 700)
+    for seed in range(8):
+        errors = draw(100 + seed, 56)
+        law = fit_law(errors, LAW)
+        for wide in inside:
+            used = widened(law, unknown(law, errors)) if wide else law
+            groups = report(fresh, [(np.arange(len(fresh)), used)])
+            inside[wide].append([g.inside[1] for g in groups])
+    narrow, wide = (np.mean(inside[k]) for k in (False, True))
+    assert narrow < wide
+    assert wide == pytest.approx(0.92, abs=0.04)
+
+
+def test_a_law_of_renders_is_widened_for_photographs_and_says_so():
+    """Unless the model is used on renders too."""
+    errors = draw(11, 300)
+    plain, source = law_of(errors, Images('synthetic', 'detector', 2, for_photographs=False))
+    wide, marked = law_of(errors, Images('synthetic', 'detector', 2))
+    real, of_photographs = law_of(errors, Images('photographs', 'visib', 2))
+    assert (source.source, source.poses, source.images, source.boxes, source.crops) == (
+        'synthetic', 300, 43, 'detector', 2)
+    assert real == plain and of_photographs.source == 'photographs'
+    assert wide.lateral_gain / plain.lateral_gain == pytest.approx(PHOTOGRAPHS['lateral'])
+    assert wide.rotation_gain / plain.rotation_gain == pytest.approx(PHOTOGRAPHS['rotation'])
+    assert marked.widened[0] / source.widened[0] == pytest.approx(PHOTOGRAPHS['lateral'], rel=1e-2)
+
+
 @pytest.fixture(scope='module')
 def dataset(tmp_path_factory):
     """Return two frames; the first has each object once."""
@@ -180,5 +224,6 @@ def test_a_symmetric_view_is_no_error(dataset, objects):
 def test_no_law_is_made_of_too_little(dataset, objects, capsys, spread, told):
     """The command says why, and goes on with the sizes."""
     sizes = dict.fromkeys(objects, 1.0)
-    assert _measured_law(run_of(dataset, objects, spread=spread), objects, sizes) is None
+    assert _measured_law(run_of(dataset, objects, spread=spread), objects, sizes,
+                         Images('photographs', 'visib', 1)) is None
     assert told in capsys.readouterr().out

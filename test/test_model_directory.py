@@ -19,12 +19,14 @@ from mrcnet_ros.inference.model_directory import (
     write_covariance_law,
     write_size_ratios,
 )
-from mrcnet_ros.inference.uncertainty import CovarianceLaw
+from mrcnet_ros.inference.uncertainty import CovarianceLaw, LawSource
 from mrcnet_ros.meshes import mesh_digest
 
 EYE = [1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1]
 LAW = {'lateral_floor': 0.01, 'lateral_gain': 0.4, 'depth_floor': 0.02, 'depth_gain': 0.5,
        'rotation_floor_rad': 0.05, 'rotation_gain': 0.6, 'score_exponent': 0.3}
+SOURCE = {'source': 'synthetic', 'images': 40, 'poses': 300, 'boxes': 'detector', 'crops': 2,
+          'widened': [2.8, 1.1, 1.7]}
 
 
 @pytest.fixture
@@ -161,6 +163,9 @@ def test_another_format_is_refused(model, version):
     (lambda v: v.update(covariance={**LAW, 'depth_floor': 0.0}), 'depth_floor must be 1e-05 to 1'),
     (lambda v: v.update(covariance={**LAW, 'rotation_gain': 11}), 'rotation_gain must be 0 to 10'),
     (lambda v: v.update(covariance={**LAW, 'slope': 1.0}), r'covariance: unknown fields ..slope'),
+    (lambda v: v.update(covariance_source='photographs'), 'covariance_source must map names'),
+    (lambda v: v.update(covariance_source={**SOURCE, 'source': 'a guess'}), "got 'a guess'"),
+    (lambda v: v.update(covariance_source={**SOURCE, 'widened': [1.0]}), 'widened must be tuple'),
     (lambda v: v.update(covariance={'depth_gain': 1.0}), 'missing fields .*score_exponent'),
 ])
 def test_a_wrong_entry_of_the_description_is_named(model, edit, problem):
@@ -179,6 +184,11 @@ def test_the_law_of_covariances_is_kept_in_the_model_and_nothing_else_changes(mo
     after = json.loads((model / 'model.json').read_text())
     assert after.pop('covariance') == LAW
     assert after == before
+    source = LawSource.from_dict(SOURCE)
+    write_covariance_law(model, CovarianceLaw(**LAW), source)
+    assert read_model_directory(model).covariance_source == source
+    write_covariance_law(model, CovarianceLaw(**LAW))
+    assert read_model_directory(model).covariance_source is None
     change(model, lambda v: v.update(covariance=None))
     assert read_model_directory(model).covariance_law is None
 

@@ -1,4 +1,4 @@
-"""``mrcnet calibrate``: how large objects and errors are, from annotated photographs."""
+"""``mrcnet calibrate``: how large objects and errors are, from photographs or renders."""
 
 from __future__ import annotations
 
@@ -6,27 +6,44 @@ import argparse
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import DatasetError
+from ..errors import DatasetError, SpecError
 from .dataset_arguments import (
+    add_detection_arguments,
     add_estimation_arguments,
-    box_spec,
+    box_source,
     estimator_options,
     open_dataset,
+    positive,
     say,
 )
 
 if TYPE_CHECKING:
+    from ..evaluation.covariance_law import Images
     from ..evaluation.runner import Run
     from ..evaluation.size_calibration import SizeMeasurement
-    from ..inference.uncertainty import CovarianceLaw
+    from ..inference.uncertainty import CovarianceLaw, LawSource
     from ..objects import ObjectModel
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    add_estimation_arguments(parser)
+    add_estimation_arguments(parser, dataset=False)
+    parser.set_defaults(boxes='detector')
+    add_detection_arguments(parser)
+    rendered = parser.add_argument_group('without annotated photographs')
+    rendered.add_argument('--synthetic', action='store_true',
+                          help="measure errors on rendered images of the model's own meshes, "
+                               'instead of --bop-dir and --dataset; says nothing of sizes')
+    rendered.add_argument('--images', type=positive, metavar='N',
+                          help='so many of them (default: enough for 200 poses, at least 40)')
+    rendered.add_argument('--backgrounds', type=Path, nargs='+', default=[], metavar='DIR',
+                          help='folders of photographs and environment maps (default: noise)')
+    rendered.add_argument('--for-renders', action='store_true',
+                          help='the model is used on rendered images too: do not widen what '
+                               'they tell by how much larger errors are on photographs')
     parser.add_argument('--write', action='store_true',
                         help='write the sizes that differ beyond doubt, and what covariances are '
                              'computed from, into model.json; score the model again '
@@ -36,56 +53,101 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Estimate poses, compare them with the annotations, print and perhaps write what was found.
 
+    :return: 1 when there is not enough to tell a covariance from rendered images, else 0.
     :raises MrcnetError: when dataset, model or meshes cannot be used, or a size is not believable.
     """
+    if args.synthetic:
+        return _run_synthetic(args)
+    if args.bop_dir is None or args.dataset is None:
+        raise SpecError('give --bop-dir and --dataset, or --synthetic to do without photographs')
+    if args.images or args.backgrounds or args.for_renders:
+        raise SpecError('--images, --backgrounds and --for-renders belong to --synthetic')
+    from ..evaluation.covariance_law import Images
+    from ..evaluation.size_calibration import check_sizes, measure_sizes
+    from ..inference.model_directory import write_covariance_law, write_size_ratios
+
+    done, objects = _answer_photographs(args)
+    sizes = measure_sizes(done.frames, done.rows, objects)
+    print('\n'.join(_table(sizes)), end='\n\n')
+    check_sizes(sizes)
+    found = _measured_law(done, objects, {s.label: s.ratio for s in sizes},
+                          Images('photographs', _boxes(args), args.crops))
+    if args.write:
+        write_size_ratios(args.model, {s.label: s.ratio for s in sizes if s.significant})
+        if found is not None:
+            write_covariance_law(args.model, *found)
+        print(f'{args.model / "model.json"} is written: score the model again')
+    return 0
+
+
+def _answer_photographs(args: argparse.Namespace) -> tuple[Run, Mapping[str, ObjectModel]]:
     from tqdm import tqdm
 
     from ..evaluation.runner import Run, run_frames
-    from ..evaluation.size_calibration import check_sizes, measure_sizes
     from ..inference.loading import load_any_estimator
-    from ..inference.model_directory import write_covariance_law, write_size_ratios
 
-    boxes, dataset = box_spec(args), open_dataset(args)
+    boxes, dataset = box_source(args), open_dataset(args)
     dataset.frames[0].target_ground_truth()  # there is nothing to compare with without it
     estimator = load_any_estimator(args.model, args.meshes, **estimator_options(args), say=say,
                                    spreads=True)
     done = Run()
     frames = tqdm(dataset.frames[:args.limit], unit='image', disable=None)
     run_frames(frames, estimator, boxes, None, done)
-    sizes = measure_sizes(done.frames, done.rows, estimator.objects)
-    print('\n'.join(_table(sizes)), end='\n\n')
-    check_sizes(sizes)
-    law = _measured_law(done, estimator.objects, {s.label: s.ratio for s in sizes})
+    return done, estimator.objects
+
+
+def _run_synthetic(args: argparse.Namespace) -> int:
+    """Measure on rendered images, print and perhaps write what was found."""
+    if args.bop_dir is not None or args.dataset is not None or args.detections is not None:
+        raise SpecError('--synthetic renders its own images: leave out --bop-dir, --dataset and '
+                        '--detections')
+    from ..evaluation.covariance_law import Images
+    from ..inference.model_directory import write_covariance_law
+    from .answer_rendered import answer_rendered
+
+    done, objects = answer_rendered(
+        args.model, args.meshes, box_source(args), args.images, args.backgrounds,
+        {**estimator_options(args), 'say': say})
+    found = _measured_law(done, objects, dict.fromkeys(objects, 1.0), Images(
+        'synthetic', _boxes(args), args.crops, for_photographs=not args.for_renders))
+    if found is None:
+        return 1
     if args.write:
-        write_size_ratios(args.model, {s.label: s.ratio for s in sizes if s.significant})
-        if law is not None:
-            write_covariance_law(args.model, law)
-        print(f'{args.model / "model.json"} is written: score the model again')
+        write_covariance_law(args.model, *found)
+        print(f'{args.model / "model.json"} is written')
     return 0
 
 
-def _measured_law(done: Run, objects: Mapping[str, ObjectModel],
-                  sizes: Mapping[str, float]) -> CovarianceLaw | None:
+def _boxes(args: argparse.Namespace) -> str:
+    """Return in words which boxes were given."""
+    if args.detections is not None:
+        return f'{args.detection_boxes} of {args.detections.name}'
+    return f'{args.boxes}, moved by up to {args.box_jitter:g}' if args.box_jitter else \
+        str(args.boxes)
+
+
+def _measured_law(done: Run, objects: Mapping[str, ObjectModel], sizes: Mapping[str, float],
+                  images: Images) -> tuple[CovarianceLaw, LawSource] | None:
     """Print how well errors can be foretold; return what foretells them, None when it cannot be.
 
     :param sizes: by label, size ratios that the model is going to have.
     """
     from ..evaluation import covariance_report
-    from ..evaluation.covariance_errors import pose_errors
-    from ..evaluation.covariance_fit import fit_law
+    from ..evaluation.covariance_law import errors_of, law_of
 
-    if all(pose.spread is None for pose in done.poses):
-        print('no covariance: no pose came with a spread; only the default preset has them')
-        return None
-    errors = pose_errors(done.frames, done.rows, done.poses, objects, sizes)
     try:
+        errors = errors_of(done, objects, sizes)
         print('\n'.join(covariance_report.table(covariance_report.left_out(errors))))
-        law = fit_law(errors)
+        law, source = law_of(errors, images)
     except DatasetError as error:
         print(f'no covariance: {error}')
         return None
     print(', '.join(f'{name} {value:.3g}' for name, value in asdict(law).items()))
-    return law
+    across, along, rotation = source.widened
+    print(f'from {source.poses} poses on {source.images} {source.source} images, deviations '
+          f'widened by {across:.2f} across the ray, {along:.2f} along it, {rotation:.2f} of '
+          'rotation')
+    return law, source
 
 
 def _table(sizes: Iterable[SizeMeasurement]) -> Iterator[str]:

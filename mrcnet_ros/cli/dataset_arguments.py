@@ -12,14 +12,17 @@ from ..specs import DEFAULT_CROPS
 
 if TYPE_CHECKING:
     from ..evaluation.bop import BopDataset
-    from ..evaluation.boxes import BoxSpec
+    from ..evaluation.boxes import BoxSource, BoxSpec
 
 
-def add_dataset_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare which images to use."""
-    parser.add_argument('--bop-dir', type=Path, required=True, metavar='DIR',
+def add_dataset_arguments(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
+    """Declare which images to use.
+
+    :param required: otherwise there may be none.
+    """
+    parser.add_argument('--bop-dir', type=Path, required=required, metavar='DIR',
                         help='folder that contains BOP datasets')
-    parser.add_argument('--dataset', required=True, help='name of the dataset, such as lmo')
+    parser.add_argument('--dataset', required=required, help='name of the dataset, such as lmo')
     parser.add_argument('--split', help='split of the dataset (default: its test images, in test, '
                                         'or test_primesense of tless and hb)')
     parser.add_argument('--limit', type=positive, metavar='N', help='only the first N images')
@@ -27,13 +30,23 @@ def add_dataset_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_box_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare which boxes take the place of a detector's."""
-    parser.add_argument('--boxes', choices=('visib', 'amodal'), default='visib',
-                        help='boxes around the visible or around all of the object '
-                             '(default: visib)')
+    parser.add_argument('--boxes', choices=('visib', 'amodal', 'detector'),
+                        default='visib',
+                        help='boxes around the visible or around all of the object, or visible '
+                             "ones as inexact as a detector's (default: %(default)s)")
     parser.add_argument('--box-jitter', type=float, default=0.0, metavar='F',
                         help='shift and scale boxes at random by up to F of their side')
     parser.add_argument('--seed', type=int, default=0, metavar='N',
                         help='of what is drawn at random, such as the jitter')
+
+
+def add_detection_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare a detector's file that boxes are taken from."""
+    parser.add_argument('--detections', type=Path, metavar='FILE',
+                        help="take boxes from a detector's file in BOP's format, of each target "
+                             'object the best-scored ones, instead of the ground truth')
+    parser.add_argument('--detection-boxes', choices=('bbox', 'mask'), default='bbox',
+                        help="the file's boxes, or boxes around its masks (default: bbox)")
 
 
 def add_model_arguments(parser: argparse.ArgumentParser, *, required: bool = True,
@@ -76,13 +89,14 @@ def add_runtime_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_estimation_arguments(parser: argparse.ArgumentParser, *, backend: bool = True,
-                             crops: bool = True) -> None:
+                             crops: bool = True, dataset: bool = True) -> None:
     """Declare what poses on a dataset need: images, model and boxes.
 
     :param backend: whether one is to be chosen.
     :param crops: whether their number is to be chosen.
+    :param dataset: whether one has to be given.
     """
-    add_dataset_arguments(parser)
+    add_dataset_arguments(parser, required=dataset)
     add_model_arguments(parser, backend=backend, crops=crops)
     add_box_arguments(parser)
 
@@ -109,6 +123,22 @@ def box_spec(args: argparse.Namespace) -> BoxSpec:
     from ..evaluation.boxes import BoxSpec
 
     return BoxSpec(args.boxes, args.box_jitter, args.seed)
+
+
+def box_source(args: argparse.Namespace) -> BoxSource:
+    """Return where the boxes come from.
+
+    :raises MrcnetError: when the options do not fit together or the file cannot be used.
+    """
+    from ..errors import SpecError
+    from ..evaluation.detections import DetectionFile
+
+    if args.detections is None:
+        return box_spec(args)
+    if args.box_jitter:
+        raise SpecError('--box-jitter moves boxes of the ground truth; leave it out with '
+                        '--detections')
+    return DetectionFile(args.detections, args.detection_boxes)
 
 
 def runtime_options(args: argparse.Namespace) -> dict[str, Any]:

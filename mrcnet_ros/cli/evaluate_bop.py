@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from . import provenance
 from .dataset_arguments import (
+    add_detection_arguments,
     add_estimation_arguments,
-    box_spec,
+    box_source,
     estimator_options,
     open_dataset,
     say,
@@ -20,7 +21,6 @@ from .dataset_arguments import (
 
 if TYPE_CHECKING:
     from ..evaluation.bop import BopDataset
-    from ..evaluation.boxes import BoxSource
     from ..evaluation.runner import Estimator, FrameAction, Run
     from ..objects import ObjectModel
 
@@ -28,11 +28,7 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add_estimation_arguments(parser)
-    parser.add_argument('--detections', type=Path, metavar='FILE',
-                        help="take boxes from a detector's file in BOP's format, of each target "
-                             'object the best-scored ones, instead of the ground truth')
-    parser.add_argument('--detection-boxes', choices=('bbox', 'mask'), default='bbox',
-                        help="the file's boxes, or boxes around its masks (default: bbox)")
+    add_detection_arguments(parser)
     parser.add_argument('--csv', type=Path, required=True, metavar='FILE',
                         help="write the poses here, in the format of BOP'19")
     parser.add_argument('--json', type=Path, required=True, metavar='FILE',
@@ -101,22 +97,6 @@ def evaluate(args: argparse.Namespace, load: Callable[[argparse.Namespace], Esti
             frames.close()
             _report(args, dataset, labels, objects, done, failure)
     return 0
-
-
-def box_source(args: argparse.Namespace) -> BoxSource:
-    """Return where the boxes come from.
-
-    :raises MrcnetError: when the options do not fit together or the file cannot be used.
-    """
-    from ..errors import SpecError
-    from ..evaluation.detections import DetectionFile
-
-    if args.detections is None:
-        return box_spec(args)
-    if args.box_jitter:
-        raise SpecError('--box-jitter moves boxes of the ground truth; leave it out with '
-                        '--detections')
-    return DetectionFile(args.detections, args.detection_boxes)
 
 
 @contextlib.contextmanager

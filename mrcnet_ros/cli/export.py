@@ -62,9 +62,20 @@ def run(args: argparse.Namespace) -> int:
         checkpoint = args.checkpoint or config.output / 'checkpoint.pt'
         print(export_checkpoint(checkpoint, config, args.output, args.mean_with,
                                 say=say))
+        _hint(args.output)
     if args.backend is not None:
         _build(args)
     return 0
+
+
+def _hint(model: Path) -> None:
+    """Say what a model without a covariance needs."""
+    from ..inference.model_directory import read_model_json
+
+    if read_model_json(model)[1].get('covariance') is None:
+        say(f'{model} tells no covariance yet: mrcnet calibrate --synthetic --model {model} '
+            '--meshes DIR --write measures one on rendered images, with annotated photographs '
+            'it takes --bop-dir and --dataset instead of --synthetic')
 
 
 def _build(args: argparse.Namespace) -> None:

@@ -74,12 +74,22 @@ def _scaled(law: CovarianceLaw, groups: Sequence[GroupErrors]) -> CovarianceLaw:
     changes = {}
     for group in groups:
         squares, _ = group.squares(group.covariance(law))
-        logs = [0.5 * np.log(np.quantile(squares / chi2.ppf(level, group.dimensions), level))
-                for level in LEVELS]
+        factor = float(np.exp(log_scale(squares, group.dimensions)))
         for field in GROUPS[group.name]:
-            changes[field] = getattr(law, field) * float(np.exp(np.mean(logs)))
+            changes[field] = getattr(law, field) * factor
     _check_floors(changes)
-    return dataclasses.replace(law, **{f: _limited(f, v) for f, v in changes.items()})
+    return dataclasses.replace(law, **{f: limited(f, v) for f, v in changes.items()})
+
+
+def log_scale(squares: Array, dimensions: Array) -> float:
+    """Return the logarithm of the factor that deviations are too small by.
+
+    :param squares: (N,) squared Mahalanobis distances.
+    :param dimensions: (N,) of each.
+    """
+    return float(np.mean([
+        0.5 * np.log(np.quantile(squares / chi2.ppf(level, dimensions), level) + 1e-12)
+        for level in LEVELS]))
 
 
 def _check_floors(values: Mapping[str, float]) -> None:
@@ -111,9 +121,10 @@ def _packed(law: CovarianceLaw) -> Array:
 
 def _law(x: Array) -> CovarianceLaw:
     """Undo :func:`_packed`, within the limits of the law."""
-    values = {n: _limited(n, float(np.exp(v))) for n, v in zip(_NAMES, x, strict=False)}
+    values = {n: limited(n, float(np.exp(v))) for n, v in zip(_NAMES, x, strict=False)}
     return CovarianceLaw(**values, score_exponent=float(x[-1]))
 
 
-def _limited(name: str, value: float) -> float:
+def limited(name: str, value: float) -> float:
+    """Return the nearest value that a number of the law may have."""
     return float(np.clip(value, *LIMITS[name]))

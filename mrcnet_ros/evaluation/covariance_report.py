@@ -13,6 +13,7 @@ from ..geometry.se3 import Array
 from ..inference.uncertainty import CovarianceLaw
 from .covariance_errors import GroupErrors, PoseError, group_errors
 from .covariance_fit import fit_law
+from .covariance_widening import unknown, widened
 
 REPORTED_LEVELS = (0.5, 0.9, 0.99)
 MAX_PARTS = 20
@@ -39,7 +40,7 @@ class GroupReport:
 
 
 def left_out(errors: Sequence[PoseError]) -> list[GroupReport]:
-    """Report on each image with a law that was fitted to the others.
+    """Report on each image with a law that was fitted to the others, and widened.
 
     Of more than ``MAX_PARTS`` images, as many parts are left out in turn.
 
@@ -51,7 +52,8 @@ def left_out(errors: Sequence[PoseError]) -> list[GroupReport]:
     reports: list[tuple[NDArray[np.int64], CovarianceLaw]] = []
     for number in np.unique(part):
         others = [e for e, p in zip(errors, part, strict=True) if p != number]
-        reports.append((np.flatnonzero(part == number), fit_law(others, start)))
+        law = fit_law(others, start)
+        reports.append((np.flatnonzero(part == number), widened(law, unknown(law, others))))
     return report(errors, reports)
 
 

@@ -24,13 +24,13 @@ from ..reading import fields
 from ..reading.text import parse_json
 from ..specs import FORMAT_VERSION, ModelSpec, PaperSpec, ViewPrior, from_mapping
 from .backend import GRAPHS
-from .uncertainty import CovarianceLaw
+from .uncertainty import CovarianceLaw, LawSource
 
 MODEL_FILE = 'model.json'
 WEIGHTS_FILE = 'weights.pt'
 MESH_FOLDER = 'meshes'
 # entries of model.json that were measured with its graphs, and belong to them
-CALIBRATION = ('covariance',)
+CALIBRATION = ('covariance', 'covariance_source')
 SIZE_RATIOS = (0.5, 2.0)  # outside, mesh and photographs are of different units or objects
 
 
@@ -66,10 +66,12 @@ class ModelDirectory(CheckedModel[ModelSpec]):
 
     :param view_priors: by object id.
     :param covariance_law: how large errors are; None where ``mrcnet calibrate`` has not said.
+    :param covariance_source: what the law was fitted to; None where that is not told.
     """
 
     view_priors: dict[int, ViewPrior | None]
     covariance_law: CovarianceLaw | None = None
+    covariance_source: LawSource | None = None
 
 
 ModelT = TypeVar('ModelT', bound=CheckedModel[Any])
@@ -83,10 +85,11 @@ def read_model_directory(path: Path, meshes_dir: Path | None = None) -> ModelDir
     :raises MeshError: when a mesh is not in the folder.
     """
     def rest(values: Values) -> dict[str, Any]:
-        law = values.get('covariance')
+        law, source = values.get('covariance'), values.get('covariance_source')
         return {'view_priors': {int(entry['object_id']): _prior(entry['view_prior'])
                                 for entry in values['objects']},
-                'covariance_law': None if law is None else CovarianceLaw.from_dict(law)}
+                'covariance_law': None if law is None else CovarianceLaw.from_dict(law),
+                'covariance_source': None if source is None else LawSource.from_dict(source)}
 
     return read_checked(path, meshes_dir, ModelDirectory, ModelSpec, GRAPHS, rest)
 
@@ -177,14 +180,18 @@ def write_size_ratios(path: Path, ratios: Mapping[str, float]) -> None:
     replace_json(path / MODEL_FILE, values)
 
 
-def write_covariance_law(path: Path, law: CovarianceLaw) -> None:
-    """Write how large errors are into ``model.json``.
+def write_covariance_law(path: Path, law: CovarianceLaw, source: LawSource | None = None) -> None:
+    """Write how large errors are, and what tells that, into ``model.json``.
 
+    :param source: what the law was fitted to; None leaves that unsaid.
     :raises ModelError: when the file cannot be read or written.
     """
     values = json.loads(read_model_json(path)[0])
     values['covariance'] = {name: round(value, 6)
                             for name, value in dataclasses.asdict(law).items()}
+    values.pop('covariance_source', None)
+    if source is not None:
+        values['covariance_source'] = dataclasses.asdict(source)
     replace_json(path / MODEL_FILE, values)
 
 

@@ -64,6 +64,45 @@ class PoseSpread:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LawSource:
+    """What a law of covariances was fitted to.
+
+    :param source: ``synthetic`` or ``photographs``.
+    :param images: how many.
+    :param poses: on them.
+    :param boxes: which ones, in words.
+    :param crops: of each detection.
+    :param widened: factors of the deviations across the ray, along it and of rotation, for what
+        the images leave unknown.
+    :raises SpecError: when the source is another.
+    """
+
+    source: str
+    images: int
+    poses: int
+    boxes: str
+    crops: int
+    widened: tuple[float, float, float]
+
+    def __post_init__(self) -> None:
+        """Check the source."""
+        if self.source not in ('synthetic', 'photographs'):
+            raise SpecError('covariance_source: source must be synthetic or photographs, got '
+                            f'{self.source!r}')
+
+    @classmethod
+    def from_dict(cls, values: Any) -> LawSource:
+        """Restore a source from plain data.
+
+        :raises SpecError: when a field is unknown or missing, of another type or value.
+        """
+        if not isinstance(values, Mapping):
+            raise SpecError(f'covariance_source must map names to values, got {values!r}')
+        source: LawSource = from_mapping(cls, values, 'covariance_source')
+        return source
+
+
+@dataclass(frozen=True, kw_only=True)
 class CovarianceLaw:
     """How large errors are, given what stage 1 leaves open.
 

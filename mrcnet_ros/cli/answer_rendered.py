@@ -1,0 +1,45 @@
+"""A model's answers to rendered pictures of its own meshes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ..evaluation.boxes import BoxSource
+    from ..evaluation.runner import Run
+    from ..objects import ObjectModel
+
+
+def answer_rendered(model: Path, meshes: Path | None, boxes: BoxSource, images: int | None,
+                    backgrounds: Sequence[Path], options: Mapping[str, Any],
+                    ) -> tuple[Run, Mapping[str, ObjectModel]]:
+    """Answer pictures of a model's own meshes.
+
+    :param images: how many; None for enough.
+    :param backgrounds: folders of photographs and environment maps; none for noise.
+    :param options: of the estimator.
+    :return: the answers, and the objects by label.
+    :raises MrcnetError: when model, meshes or backgrounds cannot be used.
+    """
+    from tqdm import tqdm
+
+    from ..errors import DatasetError
+    from ..evaluation.runner import Run, run_frames
+    from ..inference.estimator import PoseEstimator
+    from ..inference.loading import load_any_estimator
+    from ..rendering.background_files import find_images
+    from ..synth.held_out import held_out_frames, image_count
+
+    estimator = load_any_estimator(model, meshes, **options, spreads=True)
+    if not isinstance(estimator, PoseEstimator):
+        raise DatasetError(f'{model} is of the paper preset, which tells no covariance')
+    objects, done = estimator.objects, Run()
+    count = images or image_count(len(objects))
+    upright = any(prior is not None for prior in estimator.model.view_priors.values())
+    frames = held_out_frames(list(objects.values()), count, upright=upright,
+                             backgrounds=find_images(backgrounds) if backgrounds else [])
+    run_frames(tqdm(frames, total=count, unit='image', disable=None), estimator, boxes, None,
+               done)
+    return done, objects

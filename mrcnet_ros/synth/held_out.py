@@ -1,0 +1,89 @@
+"""Annotated pictures of a model's objects that no training saw, kept in memory."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..evaluation.bop import MIN_VISIBLE_FRACTION, BopFrame, GroundTruth
+from ..evaluation.bop_writer import Instance
+from ..geometry.camera import Camera
+from ..geometry.se3 import Array
+from ..objects import ObjectModel
+from .scene_maker import AnnotatedPicture, SceneMaker, SynthSpec
+
+HELD_OUT_SEED = 1_000_003  # far from those that people give to a training
+MOST_OBJECTS = 8  # on a table at once, so that they hide one another as in clutter
+LEAST_IMAGES, LEAST_POSES = 40, 200
+VIEWS = 2  # of each arrangement
+WIDTH, HEIGHT, FOCAL_PX = 640, 480, 600.0  # of a usual camera
+
+
+@dataclass(frozen=True)
+class RenderedFrame(BopFrame):
+    """An annotated picture that is in no file.
+
+    :param image_rgb: (H, W, 3) uint8.
+    """
+
+    image_rgb: NDArray[np.uint8] = field(
+        default_factory=lambda: np.zeros((0, 0, 3), np.uint8), repr=False)
+
+    def load_image(self) -> NDArray[np.uint8]:
+        """Return the picture."""
+        return self.image_rgb
+
+
+def image_count(objects: int) -> int:
+    """Return how many pictures show enough poses of so many objects."""
+    return max(LEAST_IMAGES, -(-LEAST_POSES // min(objects, MOST_OBJECTS)))
+
+
+def held_out_frames(objects: Sequence[ObjectModel], images: int, *, upright: bool,
+                    backgrounds: Sequence[Path] = (), seed: int = HELD_OUT_SEED,
+                    ) -> Iterator[RenderedFrame]:
+    """Draw objects on tables, each kind at most once in a picture.
+
+    :param upright: stand objects with their z axis up; any orientation otherwise.
+    :param backgrounds: photographs and environment maps; none for noise.
+    :raises MeshError: when a mesh cannot be used.
+    :raises BackendError: when there is no headless OpenGL.
+    """
+    camera = Camera(np.array([[FOCAL_PX, 0, (WIDTH - 1) / 2], [0, FOCAL_PX, (HEIGHT - 1) / 2],
+                              [0, 0, 1]]), WIDTH, HEIGHT)
+    by_id: Mapping[int, ObjectModel] = {o.object_id: o for o in objects}
+    spec = SynthSpec(scenes=-(-images // VIEWS), images=VIEWS,
+                     objects=min(len(by_id), MOST_OBJECTS), camera=camera, upright=upright,
+                     seed=seed)
+    with SceneMaker(by_id, spec, backgrounds) as maker:
+        for number in range(images):
+            scene, view = number // VIEWS + 1, number % VIEWS
+            shot = maker.photograph(maker.arrange(scene), scene, view)
+            yield _frame(scene, view, camera, shot)
+
+
+def _frame(scene: int, view: int, camera: Camera, shot: AnnotatedPicture) -> RenderedFrame:
+    truths = tuple(_truth(number, item) for number, item in enumerate(shot.instances))
+    targets = Counter(t.object_id for t in truths if t.visible_fraction >= MIN_VISIBLE_FRACTION)
+    return RenderedFrame(
+        scene_id=scene, image_id=view, image_path=Path(f'{scene:06d}/{view:06d}'), camera=camera,
+        ground_truth=truths, targets=targets, depth_path=None, depth_unit_m=1.0,
+        image_rgb=shot.image_rgb)
+
+
+def _truth(number: int, item: Instance) -> GroundTruth:
+    return GroundTruth(item.object_id, number, item.T_camera_object, _box(item.visible),
+                       _box(item.mask), item.visible_fraction)
+
+
+def _box(mask: NDArray[np.bool_]) -> Array | None:
+    """Return the box to the far edge of the last pixel, (4,) [px]; None where there is none."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(rows):
+        return None
+    return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], np.float64)

@@ -1,0 +1,100 @@
+"""Covariances without photographs: a model is calibrated on renders of its own meshes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from mrcnet_ros.cli.main import main
+from mrcnet_ros.evaluation.boxes import BoxSpec, as_detected, target_boxes
+from mrcnet_ros.inference.model_directory import read_model_directory
+from mrcnet_ros.synth.held_out import held_out_frames, image_count
+
+
+@pytest.fixture
+def model(tiny_model, tmp_path, monkeypatch):
+    """Return a copy of a model without a covariance."""
+    monkeypatch.setenv('MRCNET_CACHE', str(tiny_model.store))
+    return shutil.copytree(tiny_model.path, tmp_path / 'model')
+
+
+def test_a_model_gets_a_covariance_without_photographs(model, tiny_model, capsys):
+    """It is marked as made of renders, with how many and which boxes; sizes stay unknown."""
+    command = ['calibrate', '--synthetic', '--model', str(model), '--meshes',
+               str(tiny_model.meshes), '--images', '30', '--write', '--threads', '1',
+               '--crops', '1']
+    assert read_model_directory(model, tiny_model.meshes).covariance_law is None
+    assert main(command) == 0
+    found = read_model_directory(model, tiny_model.meshes)
+    assert found.covariance_law is not None and found.covariance_source is not None
+    source = found.covariance_source
+    assert (source.source, source.boxes, source.crops) == ('synthetic', 'detector', 1)
+    assert source.images >= 25 and source.poses >= 50
+    assert min(source.widened[0], source.widened[2]) > 1.5
+    assert all(o.size_ratio == 1.0 for o in found.objects)
+    assert 'synthetic images, deviations widened by' in capsys.readouterr().out
+
+
+def test_too_few_renders_are_no_success(model, tiny_model, capsys):
+    """The exit code says that nothing was written."""
+    before = (model / 'model.json').read_bytes()
+    assert main(['calibrate', '--synthetic', '--model', str(model), '--meshes',
+                 str(tiny_model.meshes), '--images', '2', '--threads', '1', '--write']) == 1
+    assert 'too few to tell' in capsys.readouterr().out
+    assert (model / 'model.json').read_bytes() == before
+
+
+@pytest.mark.parametrize(('extra', 'problem'), [
+    ([], 'give --bop-dir and --dataset, or --synthetic'),
+    (['--synthetic', '--dataset', 'lmo'], 'leave out --bop-dir, --dataset and'),
+    (['--bop-dir', '.', '--dataset', 'lmo', '--images', '3'], 'belong to --synthetic')])
+def test_options_that_do_not_fit_together_are_told(model, capsys, extra, problem):
+    """Before anything is loaded."""
+    assert main(['calibrate', '--model', str(model), *extra]) == 2
+    assert problem in capsys.readouterr().err
+
+
+def test_held_out_pictures_are_annotated_and_always_the_same(tiny_model):
+    """Boxes are around the objects; each kind is there at most once."""
+    objects = tiny_model.config.load_objects()
+    first, again = (list(held_out_frames(objects, 2, upright=True)) for _ in range(2))
+    for one, other in zip(first, again, strict=True):
+        np.testing.assert_array_equal(one.load_image(), other.load_image())
+        assert sorted(one.targets) == sorted({t.object_id for t in one.target_ground_truth()})
+        assert len(one.ground_truth) == len(objects)
+        for truth in one.target_ground_truth():
+            t = truth.T_camera_object[:3, 3]
+            u, v = (one.camera.K @ t)[:2] / t[2]
+            x1, y1, x2, y2 = truth.box_amodal_xyxy
+            assert x1 - 5 < u < x2 + 5 and y1 - 5 < v < y2 + 5
+        assert all(len(b.box_xyxy) == 4 for b in target_boxes(one, BoxSpec('detector')))
+    assert not np.array_equal(first[0].load_image(), first[1].load_image())
+    assert image_count(1) == 200 and image_count(4) == 50 and image_count(30) == 40
+
+
+def test_boxes_of_a_detector_are_mostly_near_and_now_and_then_far_off():
+    """Some edges are cut off, some lie beyond; the same names give the same box."""
+    box = np.array([100.0, 50.0, 200.0, 250.0])
+    found = np.array([as_detected(box, (0, i)) for i in range(4000)])
+    np.testing.assert_array_equal(found[7], as_detected(box, (0, 7)))
+    side = np.array([100.0, 200.0])
+    inwards = np.concatenate([found[:, :2] - box[:2], box[2:] - found[:, 2:]], axis=1) / [*side,
+                                                                                         *side]
+    assert 0.02 < (inwards.max(axis=1) > 0.2).mean() < 0.1
+    assert 0.05 < (inwards.min(axis=1) < -0.25).mean() < 0.12
+    assert np.abs(np.median(inwards, axis=0)).max() < 0.01
+
+
+def test_the_export_says_how_a_model_gets_a_covariance(tiny_model, tmp_path, capsys,
+                                                       monkeypatch):
+    """Until it has one."""
+    monkeypatch.setattr('mrcnet_ros.training.config.read_config', lambda _: tiny_model.config)
+    command = ['export', 'any.yaml', '--output', str(tmp_path / 'model'), '--checkpoint',
+               str(tiny_model.checkpoint)]
+    assert main(command) == 0
+    assert 'mrcnet calibrate --synthetic --model' in capsys.readouterr().err
+    values = json.loads((tmp_path / 'model' / 'model.json').read_text())
+    assert 'covariance' not in values
