@@ -33,7 +33,7 @@ KERNEL, SMALLEST_KERNEL_M = 0.04, 0.004
 # Of the points that should be seen, the part that must agree on a distance before it is believed.
 LEAST_SUPPORT, LEAST_POINTS = 0.25, 25
 # Gates of the alignment in diameters, one for each step: what lies further off is not the object.
-GATES = (0.10, 0.10, 0.07, 0.05, 0.04, 0.03, 0.03, 0.03)
+GATES = (0.10, 0.08, 0.05, 0.04, 0.03, 0.03)
 # Error of a single measurement across the surface [m], at a metre; it grows with the square of
 # the distance, as that of structured light and stereo does.
 NOISE_M, NOISE_FLOOR_M = 0.003, 0.0015
@@ -131,10 +131,9 @@ def align(surface: Surface, T_camera_object: Array, depth_m: NDArray[np.float32]
     :param doubt: of the network's pose.
     """
     doubt = doubt or PoseDoubt()
-    start = _fit(surface, T_camera_object, depth_m, camera, 'none')
     T = _at_measured_distance(surface, T_camera_object, depth_m, camera, doubt)
     if T is None:
-        return start
+        return _fit(surface, T_camera_object, depth_m, camera, 'none')
     moved = _fit(surface, T, depth_m, camera, 'distance')
     T, information = _point_to_plane(surface, T, depth_m, camera, doubt)
     aligned = replace(_fit(surface, T, depth_m, camera, 'pose'), information=information)
