@@ -5,6 +5,9 @@ VENV ?= .venv
 TORCH ?= torch==2.13.0
 DEMO_ARGS ?=
 PYTEST_ARGS ?=
+GPU_ARGS ?=
+# results of gpu-check and gpu-train
+GPU_OUT ?= out/gpu
 
 BIN := $(VENV)/bin
 DONE := $(VENV)/.done
@@ -17,7 +20,7 @@ SYSTEM := libegl1 libgl1 libgl1-mesa-dri libxrender1 python3-venv python3-dev g+
 
 export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
 
-.PHONY: help demo docs test test-slow lint types clean
+.PHONY: help demo docs test test-slow lint types gpu-pack gpu-check gpu-train clean
 .DELETE_ON_ERROR:
 
 help:  ## what can be made
@@ -40,6 +43,15 @@ lint: $(DONE)/develop  ## style
 
 types: $(DONE)/develop  ## types, strict
 	$(BIN)/mypy
+
+gpu-pack: $(DONE)/develop  ## gather in .gpu/ what a bare GPU machine lacks, see docs/gpu.md
+	$(BIN)/python .ci/gpu/pack.py check train $(GPU_ARGS)
+
+gpu-check:  ## prove on an NVIDIA GPU what a CPU cannot, 8 minutes; needs Python and PyTorch only
+	$(PYTHON) .ci/gpu/check.py check --output $(GPU_OUT) --minutes 8 $(GPU_ARGS)
+
+gpu-train:  ## train on an NVIDIA GPU for 9 minutes, weights in small files
+	$(PYTHON) .ci/gpu/check.py train --output $(GPU_OUT) --minutes 9 $(GPU_ARGS)
 
 clean:  ## remove the environment and all that was built
 	rm -rf $(VENV) build install log out *.egg-info .mypy_cache .ruff_cache .pytest_cache

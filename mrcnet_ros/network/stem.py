@@ -29,6 +29,13 @@ _LAYERS: tuple[tuple[str, str, int, int, int, int, int], ...] = (
 )
 
 
+def stem_entries() -> set[str]:
+    """Return which entries of a published state dict :meth:`Stem.load_imagenet` reads."""
+    return {f'{name}.weight' for name, *_ in _LAYERS} | {
+        f'{norm}.{part}' for _, norm, *_ in _LAYERS
+        for part in ('weight', 'bias', 'running_mean', 'running_var')}
+
+
 class Stem(nn.Module):
     """RGB image to 24 feature channels at stride 4; never trained."""
 

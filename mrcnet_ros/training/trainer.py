@@ -170,7 +170,7 @@ class Run:
                 self._log({'rate': counted * self._at_once / (now - since), **means})
                 sums, since, counted = {}, now, 0
             over = self.step == end or self.spent >= 1
-            if self.step % self.config.validation == 0 or self.spent >= 1:
+            if self.step % self.config.validation == 0:
                 self._validate()
             if self.step % self.config.checkpoint == 0 or over:
                 self._save()

@@ -1,0 +1,201 @@
+"""Proves on a GPU what a CPU cannot, or trains there, within a given time.
+
+Called as ``python3 .ci/gpu/check.py check --output DIR --minutes 8``, or with ``train``. Works
+on a machine that has Python, PyTorch and CUDA and nothing of this project: what it lacks is taken
+from the folder that pack.py made. Every step has a time of its own; a step that fails is told in
+DIR/results.json and does not stop the others. See docs/gpu.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import shutil
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from steps import MINUTES, Step, run_steps
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+PYTHON = sys.executable
+MRCNET = [PYTHON, '-m', 'mrcnet_ros.cli.main']
+# what each runtime is asked for, where it can be had: precisions of the table of runtimes
+ON_CUDA = ('tensorrt:fp32', 'tensorrt:fp16', 'tensorrt_rtx:fp32', 'tensorrt_rtx:fp16',
+           'onnxruntime:fp32@cuda', 'torch:fp32@cuda')
+ON_CPU = ('onnxruntime:fp32', 'torch:fp32')
+# A rehearsal may have few and busy cores: times as long for each step.
+REHEARSAL = 10
+PACK = '@PACK@'  # stands in the packed configuration for the folder it is unpacked in
+# of the training, after its last step: checkpoint and pieces [s]
+TRAINING_ENDS_S = 25.0
+
+
+def main() -> int:
+    """Run the steps of one purpose.
+
+    :return: 0 when all passed, 1 otherwise.
+    """
+    args = _arguments()
+    deadline = time.monotonic() + 60.0 * args.minutes
+    args.work.mkdir(parents=True, exist_ok=True)
+    args.output.mkdir(parents=True, exist_ok=True)
+    _unpack(args.pack / f'{args.purpose}.tar.xz', args.work)
+    plan = _check if args.purpose == 'check' else _train
+    scale = 1 if args.device == 'cuda' else REHEARSAL
+    steps = [dataclasses.replace(s, limit_s=scale * s.limit_s)
+             for s in [*_install(args), *plan(args)]
+             if not args.only or s.name.split()[0] in args.only]
+    outcomes = run_steps(steps, args.output, deadline, {
+        'purpose': args.purpose, 'device': args.device, 'minutes': args.minutes})
+    failed = [o.name for o in outcomes if o.status != 'passed']
+    print(f'{len(outcomes) - len(failed)} of {len(outcomes)} steps passed; see '
+          f'{args.output}/results.json' + (f'\nnot passed: {", ".join(failed)}' if failed else ''))
+    return 1 if failed else 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('purpose', choices=('check', 'train'))
+    parser.add_argument('--output', type=Path, required=True, metavar='DIR',
+                        help='for results.json, log.txt and pieces of the trained weights')
+    parser.add_argument('--minutes', type=float, default=8.0, metavar='M',
+                        help='for everything (default: 8)')
+    parser.add_argument('--device', default='cuda', choices=('cuda', 'cpu'),
+                        help='cpu rehearses the steps (default: cuda)')
+    parser.add_argument('--pack', type=Path, default=ROOT / '.gpu', metavar='DIR',
+                        help='what pack.py made (default: .gpu)')
+    parser.add_argument('--model', type=Path, default=ROOT / 'models' / 'lmo', metavar='DIR')
+    parser.add_argument('--dataset', default='lmo', help='in the pack (default: lmo)')
+    parser.add_argument('--composers', type=int, default=15, metavar='N',
+                        help='processes that compose training images (default: 15)')
+    parser.add_argument('--set', action='append', default=[], metavar='NAME=VALUE',
+                        dest='changes', help='of the training, as for mrcnet train')
+    parser.add_argument('--only', nargs='+', metavar='STEP', help='run only these')
+    args = parser.parse_args()
+    args.work = args.pack.resolve() / 'work'
+    args.output = args.output.resolve()
+    return args
+
+
+def _unpack(archive: Path, folder: Path) -> None:
+    if archive.exists():
+        with tarfile.open(archive) as file:
+            file.extractall(folder, filter='data')
+    config = folder / 'train.yaml'
+    if config.exists():
+        config.write_text(config.read_text().replace(PACK, str(folder)))
+
+
+def _environment(args: argparse.Namespace) -> dict[str, str]:
+    return {'PYTHONPATH': f'{ROOT}:{args.work / "site"}', 'PYTHONUNBUFFERED': '1',
+            'MRCNET_CACHE': str(args.work / 'cache')}
+
+
+def _install(args: argparse.Namespace) -> Iterator[Step]:
+    """Install what was carried; a source package is compiled, which needs CUDA's headers."""
+    pip = [PYTHON, '-m', 'pip', 'install', '-q', '--no-index', '--no-deps', '--no-compile',
+           '--no-cache-dir', '--upgrade', '--target', str(args.work / 'site')]
+    wheels = sorted(str(p) for p in (args.pack / 'wheels').glob('*.whl'))
+    if wheels:
+        yield Step('install wheels', [*pip, *wheels], 60)
+    for source in sorted((args.pack / 'wheels').glob('*.tar.gz')):
+        yield Step(f'install {source.name}', [*pip, '--no-build-isolation', str(source)], 150)
+    yield Step('machine', ['nvidia-smi'] if args.device == 'cuda' else ['uname', '-a'], 20)
+
+
+def _check(args: argparse.Namespace) -> Iterator[Step]:
+    """Return the steps that prove; those that tell most come first."""
+    env, work = _environment(args), args.work
+    model = work / 'model'  # a copy: verifying writes into it
+    shutil.copytree(args.model, model, dirs_exist_ok=True)
+    data = ['--bop-dir', str(work), '--dataset', args.dataset, '--model', str(model)]
+    yield _render(args)
+    runtimes = _runtimes(args)
+    for words in runtimes:
+        if (words, args.device) != ('torch:fp32', 'cpu'):  # the reference itself
+            yield Step(f'verify {words}', [*MRCNET, 'verify', *data, *_options(words)], 90,
+                       model / 'verified.json', env)
+    tests = sorted(p for p in (ROOT / 'test').glob('test_*.py') if 'mark.gpu' in p.read_text())
+    yield Step('tests', [PYTHON, '-m', 'pytest', '-q', '-m', 'gpu', '-p', 'no:cacheprovider',
+                         *map(str, tests)], 120, env=env)
+    figures = work / 'backends.json'
+    batches = '1 2 4 8 16 32' if args.device == 'cuda' else '1 2'
+    yield Step('backends', [
+        *MRCNET, 'bench', 'backends', *data, '--backends', 'torch:fp32', *runtimes, '--batches',
+        *batches.split(), '--repeats', '2', '--limit', '4', '--json', str(figures)], 150,
+        figures, env)
+    meshes = model / 'meshes' if (model / 'meshes').is_dir() else work / args.dataset / 'models'
+    for words in runtimes:
+        figures = work / f'swaps_{words.replace(":", "_")}.json'
+        yield Step(f'swaps {words}', [
+            PYTHON, str(HERE / 'swaps.py'), '--model', str(model), '--meshes',
+            str(meshes), '--json', str(figures), *_options(words)], 60, figures, env)
+    figures = work / 'paper.json'
+    yield Step('paper', [
+        *MRCNET, 'bench', 'paper', '--backends', *(w for w in runtimes if 'torch' not in w),
+        '--repeats', '2', '--json', str(figures)], 150, figures, env)
+
+
+def _train(args: argparse.Namespace) -> Iterator[Step]:
+    """Return the steps of a training: is the step right, how fast, and then all the time left."""
+    env, work = _environment(args), args.work
+    fields = {
+        'device': args.device, 'processes': 1, 'composers': args.composers, 'batch_size': 512,
+        'cache': work / 'cache', 'output': work / 'run', 'steps': 1_000_000, 'warmup': 100,
+        'refresh': 50, 'checkpoint': 500, 'validation': 500, 'learning_rate': 0.002}
+    changes = [f'{k}={v}' for k, v in fields.items()] + args.changes
+    common = [str(work / 'train.yaml'), '--stem', str(work / 'stem.pt'),
+              *(word for change in changes for word in ('--set', change))]
+    figures = work / 'bench.json'
+    yield _render(args)
+    yield Step('speed', [*MRCNET, 'bench', 'train', *common, '--json', str(figures)], 200,
+               figures, env)
+    yield Step('train', [
+        *MRCNET, 'train', *common, '--minutes', MINUTES, '--pieces', str(args.output),
+        '--pieces-mib', '60'], 1e9, env=env, spare_s=TRAINING_ENDS_S,
+        leave_s=10)
+    yield Step('metrics', ['cp', str(work / 'run' / 'metrics.jsonl'), str(args.output)], 10)
+
+
+def _render(args: argparse.Namespace) -> Step:
+    figures = args.work / 'render.json'
+    models = args.work / args.dataset / 'models'
+    if not models.is_dir():  # a training's own are those of the dataset
+        models = args.work / 'train' / 'models'
+    return Step('render', [
+        PYTHON, str(HERE / 'render.py'), 'compare', str(args.work / 'software.npz'), '--models',
+        str(models), '--json', str(figures)], 60, figures,
+        _environment(args))
+
+
+def _runtimes(args: argparse.Namespace) -> list[str]:
+    """Return the runtimes that can be had here, as ``NAME:PRECISION[@DEVICE]``."""
+    asked = ON_CUDA if args.device == 'cuda' else ON_CPU
+    script = ('import sys\nfrom mrcnet_ros.inference.backends import RUNTIMES\n'
+              'import onnxruntime\n'
+              'gpu = "CUDAExecutionProvider" in onnxruntime.get_available_providers()\n'
+              'for word in sys.argv[1:]:\n'
+              '    name = word.split(":")[0]\n'
+              '    if not RUNTIMES[name].problem() and (gpu or word != "onnxruntime:fp32@cuda"):\n'
+              '        print(word)\n')
+    try:
+        found = subprocess.run([PYTHON, '-c', script, *asked], env=_environment(args), cwd=ROOT,
+                               capture_output=True, text=True, timeout=60, check=False)
+    except subprocess.TimeoutExpired:
+        return list(asked)
+    return found.stdout.split() if found.returncode == 0 else list(asked)
+
+
+def _options(words: str) -> list[str]:
+    runtime, _, device = words.partition('@')
+    name, _, precision = runtime.partition(':')
+    return ['--backend', name, '--precision', precision, *(['--device', device] if device else [])]
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,162 @@
+"""Gathers in one folder what a bare GPU machine lacks: packages, meshes, pictures.
+
+For example ``python .ci/gpu/pack.py check train --bop-dir ../shared/data``. See docs/gpu.md for
+what to carry. Nothing of it gets into git: /.gpu/ is ignored.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import shutil
+import subprocess
+import sys
+import tarfile
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from mrcnet_ros.cli.train import read_stem
+from mrcnet_ros.evaluation.bop import BopDataset
+from mrcnet_ros.network.stem import stem_entries
+from mrcnet_ros.training.config import read_config
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+# What PyTorch's images for GPUs do not hold. The releases are those that are installed here.
+WHEELS = ('pyrender2', 'PyOpenGL', 'trimesh', 'freetype-py', 'pyglet', 'embreex')
+PYTHON_THERE = '3.12'
+PLATFORMS = ('manylinux_2_28_x86_64', 'manylinux_2_27_x86_64', 'manylinux_2_17_x86_64',
+             'manylinux2014_x86_64', 'manylinux1_x86_64', 'manylinux_2_5_x86_64')
+# OpenGL's loaders: the driver's own libraries are behind them
+DEBS = ('libegl1', 'libglvnd0', 'libopengl0', 'libgl1', 'libglx0', 'libgles2')
+MIB = 2**20
+THERE = '@PACK@'  # where the pack is unpacked, which check.py knows
+
+
+def main() -> int:
+    """Fill the folder and say how much there is to carry."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('purposes', nargs='+', choices=('check', 'train'))
+    parser.add_argument('--output', type=Path, default=ROOT / '.gpu', metavar='DIR')
+    parser.add_argument('--bop-dir', type=Path, default=Path('../shared/data'),
+                        metavar='DIR', help='folder of the dataset (default: ../shared/data)')
+    parser.add_argument('--dataset', default='lmo', help='to verify on (default: lmo)')
+    parser.add_argument('--config', type=Path, default=ROOT / 'config' / 'train_lmo.yaml',
+                        help='of the training (default: config/train_lmo.yaml)')
+    parser.add_argument('--stem', type=Path, help='ImageNet weights, as for mrcnet train')
+    parser.add_argument('--no-packages', action='store_true', help='only the data')
+    parser.add_argument('--debs', action='store_true', help="OpenGL's loaders too")
+    args = parser.parse_args()
+    args.output.mkdir(parents=True, exist_ok=True)
+    reference = args.output / 'software.npz'
+    args.models = BopDataset(args.bop_dir, args.dataset).training_models_dir
+    subprocess.run([sys.executable, str(HERE / 'render.py'), 'draw', str(reference), '--models',
+                    str(args.models)], check=True)
+    for purpose in args.purposes:
+        with tarfile.open(args.output / f'{purpose}.tar.xz', 'w:xz', preset=6) as archive:
+            archive.add(reference, 'software.npz')
+            (_add_test if purpose == 'check' else _add_training)(archive, args)
+    reference.unlink()
+    if not args.no_packages:
+        _download_wheels(args.output / 'wheels')
+    if args.debs:
+        _download_debs(args.output / 'debs')
+    _report(args)
+    return 0
+
+
+def _add_test(archive: tarfile.TarFile, args: argparse.Namespace) -> None:
+    """Add the photographs that runtimes are verified on, with what is known of them."""
+    dataset = args.bop_dir / args.dataset
+    _add_models(archive, args.models, f'{args.dataset}/models')
+    for name in ('models_eval', 'camera.json', 'test_targets_bop19.json'):
+        if (dataset / name).exists():
+            archive.add(dataset / name, f'{args.dataset}/{name}')
+    for scene in sorted(p for p in (dataset / 'test').iterdir() if p.is_dir()):
+        for path in sorted(scene.glob('*.json')):
+            archive.add(path, f'{args.dataset}/test/{scene.name}/{path.name}')
+        for kind in ('rgb', 'gray'):
+            for path in sorted((scene / kind).glob('*')):
+                archive.add(path, f'{args.dataset}/test/{scene.name}/{kind}/{path.name}')
+
+
+def _add_training(archive: tarfile.TarFile, args: argparse.Namespace) -> None:
+    """Add all that a configuration names, and the configuration with the new paths."""
+    config = read_config(args.config)
+    values: dict[str, Any] = yaml.safe_load(args.config.read_text())
+    there = THERE
+    folder = config.models
+    list_name = ''
+    if folder.suffix in ('.yaml', '.yml'):  # a list of objects, in the folder of its meshes
+        folder, list_name = folder.parent, f'/{folder.name}'
+    _add_models(archive, folder, 'train/models', {o.object_id for o in config.load_objects()})
+    if args.models.resolve() != folder.resolve():  # the reference was drawn from these
+        _add_models(archive, args.models, f'{args.dataset}/models')
+    values['models'] = f'{there}/train/models{list_name}'
+    values['backgrounds'] = []
+    for number, background in enumerate(config.backgrounds):
+        archive.add(background, f'train/backgrounds{number}')
+        values['backgrounds'].append(f'{there}/train/backgrounds{number}')
+    disturbers = getattr(config, 'disturbers', None)
+    if disturbers is not None:
+        _add_models(archive, disturbers, 'train/disturbers')
+        values['disturbers'] = f'{there}/train/disturbers'
+    _add_bytes(archive, 'train.yaml', yaml.safe_dump(values).encode())
+    stem = io.BytesIO()
+    torch.save({k: v for k, v in read_stem(args.stem).items() if k in stem_entries()}, stem)
+    _add_bytes(archive, 'stem.pt', stem.getvalue())
+
+
+def _add_models(archive: tarfile.TarFile, folder: Path, name: str,
+                object_ids: set[int] | None = None) -> None:
+    """Add a folder of meshes; of a BOP folder only some objects."""
+    for path in sorted(p for p in folder.iterdir() if p.is_file()):
+        number = path.stem.removeprefix('obj_')
+        if object_ids is None or not number.isdigit() or int(number) in object_ids:
+            archive.add(path, f'{name}/{path.name}')
+
+
+def _add_bytes(archive: tarfile.TarFile, name: str, data: bytes) -> None:
+    entry = tarfile.TarInfo(name)
+    entry.size = len(data)
+    archive.addfile(entry, io.BytesIO(data))
+
+
+def _download_wheels(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    wanted = []
+    for name in WHEELS:
+        try:
+            wanted.append(f'{name}=={metadata.version(name)}')
+        except metadata.PackageNotFoundError:
+            print(f'{name} is not installed here and is left out')
+    subprocess.run([
+        sys.executable, '-m', 'pip', 'download', '-q', '--no-deps', '--only-binary=:all:',
+        '--python-version', PYTHON_THERE, '--implementation', 'cp',
+        *(word for p in PLATFORMS for word in ('--platform', p)), '-d', str(folder), *wanted],
+        check=True)
+
+
+def _download_debs(folder: Path) -> None:
+    folder.mkdir(exist_ok=True)
+    subprocess.run(['apt-get', 'download', *DEBS], cwd=folder, check=True)
+
+
+def _report(args: argparse.Namespace) -> None:
+    """Print the sizes of what is carried and of the files in git."""
+    for path in sorted(args.output.iterdir()):
+        if path.name != 'work':
+            files = [path] if path.is_file() else [p for p in path.rglob('*') if p.is_file()]
+            print(f'{sum(f.stat().st_size for f in files) / MIB:7.1f} MiB  {path}')
+    listed = subprocess.run(['git', 'ls-files', '-z'], cwd=ROOT, capture_output=True, check=False)
+    tracked = [ROOT / name for name in listed.stdout.decode().split('\0') if name]
+    size = sum(p.stat().st_size for p in tracked if p.is_file())
+    print(f'{size / MIB:7.1f} MiB  files in git, which travel as well')
+
+
+if __name__ == '__main__':
+    sys.exit(main())
