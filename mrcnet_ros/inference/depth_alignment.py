@@ -166,16 +166,18 @@ def _visible(surface: Surface, T: Array) -> NDArray[np.int64]:
 def _moved(surface: Surface, T: Array, rows: NDArray[np.int64] | slice = slice(None)
            ) -> tuple[Array, Array]:
     """Return points of the surface and their normals in the camera frame, (M, 3) each."""
-    return surface.points[rows] @ T[:3, :3].T + T[:3, 3], surface.normals[rows] @ T[:3, :3].T
+    points = cv2.transform(surface.points[rows][:, None], T[:3])[:, 0]
+    return points, cv2.transform(surface.normals[rows][:, None], T[:3, :3])[:, 0]
 
 
 def _measured(points: Array, depth_m: NDArray[np.float32], camera: Camera) -> Array:
     """Return the depth measured where points are seen, (N,) [m], nan where there is none."""
-    uv = np.rint(camera.project(points))
-    inside = np.all((uv >= 0) & (uv < [camera.width, camera.height]), axis=1).reshape(-1, 1)
-    u, v = np.where(inside, uv, 0).astype(np.int64).T
-    found = depth_m[v, u].astype(np.float64)
-    return np.asarray(np.where(inside[:, 0] & np.isfinite(found) & (found > 0), found, np.nan))
+    u, v = np.nan_to_num(camera.project(points) + 0.5, nan=-1.0).T
+    inside = (u >= 0) & (v >= 0) & (u < camera.width) & (v < camera.height)
+    pixel = (v * inside).astype(np.int64) * camera.width + (u * inside).astype(np.int64)
+    found: Array = depth_m.reshape(-1)[pixel].astype(np.float64)
+    found[~(inside & (found > 0) & (found < np.inf))] = np.nan
+    return found
 
 
 def _at_measured_distance(surface: Surface, T: Array, depth_m: NDArray[np.float32],
@@ -218,7 +220,7 @@ def _point_to_plane(surface: Surface, T: Array, depth_m: NDArray[np.float32], ca
             rows = _visible(surface, T)
         points, normals = _moved(surface, T, rows)
         measured = _measured(points, depth_m, camera)
-        known = np.isfinite(measured)
+        known = np.flatnonzero(measured > 0)
         points, normals, measured = points[known], normals[known], measured[known]
         if len(points) < LEAST_POINTS:
             return start, np.zeros((6, 6))
