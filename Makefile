@@ -36,7 +36,7 @@ test-slow: $(DONE)/develop  ## tests that take minutes each: engines of the larg
 	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
 
 docs: $(DONE)/develop  ## the pages of docs/ as a site in out/site
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 lint: $(DONE)/develop  ## style
 	$(BIN)/ruff check .
