@@ -171,7 +171,7 @@ def test_camera_messages_say_what_the_scene_is(scenes):
     """What the node reads from the camera's messages is the scene: pixels, intrinsics, boxes."""
     pytest.importorskip('rclpy', reason='needs ROS or its wheels')
     from mrcnet_ros.demo.camera_process import detections_message, image_message, info_message
-    from mrcnet_ros.ros import messages
+    from mrcnet_ros.ros import detection_reading, messages
 
     scene = scenes[0]
     np.testing.assert_array_equal(
@@ -180,7 +180,7 @@ def test_camera_messages_say_what_the_scene_is(scenes):
     np.testing.assert_array_equal(camera.K, scene.camera.K)
     assert (camera.width, camera.height) == (scene.camera.width, scene.camera.height)
     boxes = [(o.label, o.box_xyxy) for o in scene.objects]
-    found, _ = messages.detections_from_message(detections_message(boxes))
+    found, _ = detection_reading.detections_from_message(detections_message(boxes))
     assert [d.label for d in found] == [label for label, _ in boxes]
     np.testing.assert_allclose([d.box_xyxy for d in found], [box for _, box in boxes])
 

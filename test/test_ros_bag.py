@@ -28,7 +28,7 @@ from mrcnet_ros.geometry.camera import Camera
 from mrcnet_ros.geometry.se3 import make_transform
 from mrcnet_ros.inference.poses import Detection
 from mrcnet_ros.ros import bag as bag_module
-from mrcnet_ros.ros import messages
+from mrcnet_ros.ros import detection_reading, messages
 from mrcnet_ros.ros.bag import BagWriter, Truth, read_bag, restamped
 
 
@@ -57,7 +57,7 @@ def test_a_bag_holds_what_the_dataset_holds(dataset, storage):
         assert np.array_equal(recorded.camera().K, original.camera.K)
         assert [t.T_camera_object.tolist() for t in recorded.truths] == [
             pytest.approx(g.T_camera_object) for g in original.target_ground_truth()]
-        boxes, _ = messages.detections_from_message(
+        boxes, _ = detection_reading.detections_from_message(
             deserialize_message(recorded.inputs['/detections'], Detection2DArray))
         expected = target_boxes(original, BoxSpec('visib', 0.1, 5))
         assert np.allclose([b.box_xyxy for b in boxes], [b.box_xyxy for b in expected])

@@ -18,7 +18,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from mrcnet_ros.errors import CameraError, ImageError, UnknownLabelError
 from mrcnet_ros.geometry.se3 import exp_so3, make_transform, rotation_from_quat_wxyz
 from mrcnet_ros.inference.poses import PoseEstimate
-from mrcnet_ros.ros import messages
+from mrcnet_ros.ros import detection_reading, messages
 from mrcnet_ros.ros.frame_queue import FrameQueue
 from mrcnet_ros.ros.tally import Tally
 
@@ -262,7 +262,7 @@ def test_a_box_is_centre_and_size():
     """Class, score and id come along; a detection without a hypothesis is left out."""
     _, _, boxes = frame(1, ('duck', 10.0, 20.0, 6.0, 0.4, 'x'), ('can',))
     boxes.detections[1].results = []
-    detections, unlabelled = messages.detections_from_message(boxes)
+    detections, unlabelled = detection_reading.detections_from_message(boxes)
     assert unlabelled == 1
     assert detections[0].box_xyxy.tolist() == [7.0, 17.0, 13.0, 23.0]
     assert (detections[0].label, detections[0].score) == ('duck', 0.4)
@@ -278,7 +278,7 @@ def test_of_a_turned_box_the_upright_one_around_it_is_taken(theta, expected):
     boxes = frame(1, ('duck', 200.0, 150.0))[2]
     box = boxes.detections[0].bbox
     box.size_x, box.size_y, box.center.theta = 100.0, 20.0, float(theta)
-    x1, y1, x2, y2 = messages.detections_from_message(boxes)[0][0].box_xyxy
+    x1, y1, x2, y2 = detection_reading.detections_from_message(boxes)[0][0].box_xyxy
     assert (x2 - x1, y2 - y1) == pytest.approx(expected)
     assert ((x1 + x2) / 2, (y1 + y2) / 2) == pytest.approx((200.0, 150.0))
 

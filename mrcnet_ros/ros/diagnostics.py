@@ -99,6 +99,7 @@ class Account:
     :param reasons: last message of each reason.
     :param percentiles_s: ``PERCENTILES`` of recent ages and stages [s].
     :param busy_s: for how long one frame has been worked on, 0 while none is [s].
+    :param boxes: what is wrong with recent boxes.
     """
 
     span_s: float
@@ -107,6 +108,7 @@ class Account:
     reasons: Mapping[str, str]
     percentiles_s: Mapping[str, Sequence[float]]
     busy_s: float = 0.0
+    boxes: Problem | None = None
 
 
 def pose_status(
@@ -119,7 +121,7 @@ def pose_status(
         wrong.
     """
     problems = [*_frame_problems(account, limits, why_unpaired),
-                *_detection_problems(account), *_age_problems(account, limits)]
+                *_detection_problems(account, limits), *_age_problems(account, limits)]
     if faults := account.recent.get('faults', 0):
         problems.append(Problem(Level.WARN, f'{faults} faults of the node itself, the log has the '
                                             f'traceback: {account.reasons.get("faults", "")}'))
@@ -157,11 +159,15 @@ def _frame_problems(
     return found
 
 
-def _detection_problems(account: Account) -> list[Problem]:
+def _detection_problems(account: Account, limits: NodeParameters) -> list[Problem]:
     recent = account.recent
+    # who maps some classes of a detector wants no others, as long as the map leads to poses
+    chosen = ('unknown_label',) if limits.label_map and recent.get('poses', 0) else ()
     found = [Problem(Level.WARN, f'{recent[reason]} detections {reason}: '
                                  f'{account.reasons.get(reason, "")}')
-             for reason in WORRYING if recent.get(reason, 0)]
+             for reason in WORRYING if recent.get(reason, 0) and reason not in chosen]
+    if account.boxes:
+        found.append(account.boxes)
     if recent.get('detections', 0) and not recent.get('poses', 0) and not found:
         counts = ', '.join(f'{r} {recent[r]}' for r in DETECTION_REASONS if recent.get(r, 0))
         found.append(Problem(Level.WARN, f'no detection led to a pose: {counts}'))

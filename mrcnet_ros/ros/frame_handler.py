@@ -19,6 +19,8 @@ from ..geometry.se3 import Array
 from ..inference.poses import Detection, FrameResult, PoseEstimate
 from ..objects import ObjectModel
 from . import messages
+from .box_watch import BoxWatch
+from .detection_reading import detections_from_message, label_hint
 from .diagnostics import estimator_facts
 from .params import NodeParameters
 from .tally import Tally
@@ -132,6 +134,7 @@ class FrameHandler:
         self._rgb = messages.rgb_from_compressed if compressed else messages.rgb_from_image
         self._tracks = Tracks(estimator.objects)
         self.facts = estimator_facts(estimator)
+        self.box_watch = BoxWatch()
 
     def answer(self, frame: Frame, parameters: NodeParameters) -> Answer:
         """Estimate all poses of a frame.
@@ -148,10 +151,12 @@ class FrameHandler:
             messages.check_camera_fits(image, camera)
         except CameraError as error:
             raise FrameError('bad_camera_info', str(error)) from error
-        detections = self._detections(frame.detections, parameters)
+        detections = self._detections(
+            frame.detections, (camera.width, camera.height), parameters)
         result = (self._estimator.estimate(image, camera, detections) if detections
                   else FrameResult([], []))
         header = _header(frame)
+        self._tell_skipped(result, detections)
         measured = self._good_poses(result, parameters.min_pose_score)
         names, poses = self._tracks.update(messages.stamp_ns(header), measured, parameters)
         scene = Scene(image, camera, names, poses, len(frame.detections.detections))
@@ -161,9 +166,14 @@ class FrameHandler:
         """Let go of the estimator; nothing can be answered afterwards."""
         self._estimator.close()
 
-    def _detections(self, message: Any, parameters: NodeParameters) -> list[Detection]:
-        detections, unlabelled = messages.detections_from_message(message)
-        good = []
+    def _detections(
+        self, message: Any, image_size: tuple[int, int], parameters: NodeParameters,
+    ) -> list[Detection]:
+        settings, good = parameters.reading(), []
+        detections, unlabelled = detections_from_message(
+            message, settings, known=self.objects, image_size=image_size)
+        self.box_watch.see([d.box_xyxy for d in detections if np.isfinite(d.box_xyxy).all()],
+                           image_size, settings, nameless=not message.header.frame_id)
         for detection in detections:
             if not np.isfinite([*detection.box_xyxy, detection.score]).all():
                 self._tally.drop('non_finite', f'detection of {detection.label!r} is not finite')
@@ -185,9 +195,15 @@ class FrameHandler:
         left_out = set(known[most:])
         return [d for i, d in enumerate(detections) if i not in left_out]
 
-    def _good_poses(self, result: FrameResult, min_score: float) -> list[PoseEstimate]:
+    def _tell_skipped(self, result: FrameResult, detections: list[Detection]) -> None:
         for skipped in result.skipped:
-            self._tally.drop(skipped.reason, skipped.message)
+            text = skipped.message
+            if skipped.reason == 'unknown_label':
+                label = detections[skipped.detection_index].label
+                text += f'; {label_hint(label, self.objects)}'
+            self._tally.drop(skipped.reason, text)
+
+    def _good_poses(self, result: FrameResult, min_score: float) -> list[PoseEstimate]:
         finite = [p for p in result.poses
                   if np.isfinite(p.T_camera_object).all() and np.isfinite(p.score)]
         self._tally.drop('non_finite', 'an estimated pose is not finite',

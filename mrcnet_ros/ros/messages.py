@@ -15,7 +15,7 @@ from builtin_interfaces.msg import Time
 from geometry_msgs.msg import Point, Pose, PoseStamped, Quaternion, TransformStamped, Vector3
 from numpy.typing import NDArray
 from std_msgs.msg import Header
-from vision_msgs.msg import Detection2DArray, Detection3D, ObjectHypothesisWithPose
+from vision_msgs.msg import Detection3D, ObjectHypothesisWithPose
 
 from ..errors import CameraError, ImageError
 from ..geometry.camera import DISTORTION_LENGTHS, Camera
@@ -25,7 +25,7 @@ from ..geometry.se3 import (
     quat_wxyz_from_rotation,
     rotation_from_quat_wxyz,
 )
-from ..inference.poses import Detection, PoseEstimate
+from ..inference.poses import PoseEstimate
 from ..reading.picture import COLOUR, GREY, decode, eight_bits
 
 # Channels of an encoding, and OpenCV's way to RGB. OpenCV names a mosaic by the second and third
@@ -185,26 +185,6 @@ def check_camera_fits(image: NDArray[np.uint8], camera: Camera) -> None:
     if (width, height) != (camera.width, camera.height):
         raise CameraError(f'the image is {width}x{height} px, its camera_info is for '
                           f'{camera.width}x{camera.height} px')
-
-
-def detections_from_message(message: Detection2DArray) -> tuple[list[Detection], int]:
-    """Return the detections and how many had no hypothesis and therefore no label.
-
-    Convention: ``results[0]`` counts; it is the best of a detector that gives several. Of a
-    turned box the upright one around it is taken.
-    """
-    detections = [_detection(d) for d in message.detections if d.results]
-    return detections, len(message.detections) - len(detections)
-
-
-def _detection(message: Any) -> Detection:
-    centre, hypothesis = message.bbox.center.position, message.results[0].hypothesis
-    cos, sin = abs(np.cos(message.bbox.center.theta)), abs(np.sin(message.bbox.center.theta))
-    half_x = (cos * message.bbox.size_x + sin * message.bbox.size_y) / 2
-    half_y = (sin * message.bbox.size_x + cos * message.bbox.size_y) / 2
-    box_xyxy = np.array(
-        [centre.x - half_x, centre.y - half_y, centre.x + half_x, centre.y + half_y])
-    return Detection(str(hypothesis.class_id), box_xyxy, float(hypothesis.score), str(message.id))
 
 
 def pose_from_transform(T: Array) -> Pose:

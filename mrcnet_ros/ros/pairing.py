@@ -13,8 +13,8 @@ from rclpy.duration import Duration
 from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.qos import QoSProfile, qos_policy_name_from_kind
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
-from vision_msgs.msg import Detection2DArray
 
+from .detection_reading import message_type
 from .frame_handler import Frame
 from .input_watch import Expected, InputWatch
 from .messages import stamp_ns
@@ -83,7 +83,7 @@ class PairedInputs:
         self._on_frame, self._drop, self._watch = on_frame, drop, watch
         image_type = Image if parameters.image_transport == 'raw' else CompressedImage
         self._types = {'image': image_type, 'camera_info': CameraInfo,
-                       'detections': Detection2DArray}
+                       'detections': message_type(parameters.detections_type)}
         self._held: dict[str, dict[int, Any]] = {name: {} for name in self._types}
         self._latest_ns: dict[str, int] = {}
         self._back = dict.fromkeys(self._types, 0)

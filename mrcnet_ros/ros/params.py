@@ -17,14 +17,20 @@ from ..errors import SpecError
 from ..inference.backend import PRECISIONS
 from ..inference.backends import RUNTIMES
 from ..specs import DEFAULT_CROPS
+from .detection_reading import FITS, MESSAGES, DetectionSettings, settings_from
 
 
 def _parameter(
     default: Any, description: str, *, bounds: tuple[float, float] | None = None,
-    choices: tuple[str, ...] = (), live: bool = False,
+    choices: tuple[str, ...] = (), live: bool = False, items: type | None = None,
 ) -> Any:
-    """Describe a field of :class:`NodeParameters`; ``live``: may change while configured."""
-    meta = {'description': description, 'bounds': bounds, 'choices': choices, 'live': live}
+    """Describe a field of :class:`NodeParameters`.
+
+    :param live: it may change while the node is configured.
+    :param items: of what type the items are, when the parameter is a list.
+    """
+    meta = {'description': description, 'bounds': bounds, 'choices': choices, 'live': live,
+            'items': items}
     return field(default=default, metadata=meta)
 
 
@@ -64,6 +70,21 @@ class NodeParameters:
     image_rectified: bool = _parameter(
         False, 'images are already rectified (image_rect): use P of camera_info, not K and D',
         live=True)
+    detections_type: str = _parameter(
+        'vision_msgs', 'message type of the topic detections: vision_msgs: Detection2DArray, '
+        'yolo_msgs: DetectionArray of yolo_ros, whose package must be installed',
+        choices=tuple(MESSAGES))
+    label_map: tuple[str, ...] = _parameter(
+        (), "labels of the detector's classes, each as NAME=LABEL or NUMBER=LABEL, for instance "
+        "['0=can', 'Milk Carton=milk']; names that are not given count as they are", items=str,
+        live=True)
+    detections_size: tuple[int, ...] = _parameter(
+        (), "width and height of the picture that boxes are in [px], a network's input; empty: "
+        'boxes are in pixels of the image', items=int, live=True)
+    detections_fit: str = _parameter(
+        'stretch', 'how the image was fitted into detections_size: stretch: each side on its own, '
+        'letterbox: shape kept, centred between bars, pad: shape kept, bars at the bottom or on '
+        'the right only', choices=FITS, live=True)
     input_reliability: str = _parameter(
         'best_effort', 'QoS reliability of image, camera_info and detections',
         choices=('best_effort', 'reliable'))
@@ -152,13 +173,22 @@ class NodeParameters:
         if self.error_age_s < self.warn_age_s:
             raise SpecError(f'parameter error_age_s is {self.error_age_s}, below warn_age_s, '
                             f'which is {self.warn_age_s}; raise it or lower the other')
+        self.reading()
+
+    def reading(self) -> DetectionSettings:
+        """Return how detections are to be read.
+
+        :raises SpecError: when it contradicts itself.
+        """
+        return settings_from(self.label_map, self.detections_size, self.detections_fit)
 
 
 # What ~/set_model may change.
 RELOADABLE = ('model', 'meshes', 'backend', 'device', 'precision', 'allow_unverified', 'threads',
-              'crops', 'store', 'cache_mb', 'preload')
+              'crops', 'store', 'cache_mb', 'preload', 'label_map')
 
 _FIELDS = {f.name: f for f in dataclasses.fields(NodeParameters)}
+_LISTS = {str: Parameter.Type.STRING_ARRAY, int: Parameter.Type.INTEGER_ARRAY}
 
 
 def declare_parameters(node: Any) -> None:
@@ -168,11 +198,15 @@ def declare_parameters(node: Any) -> None:
     """
     for name, declared in _FIELDS.items():
         try:
-            value = node.declare_parameter(name, declared.default, _descriptor(declared)).value
+            value = node.declare_parameter(
+                name, _for_ros(declared.default), _descriptor(declared)).value
         except ParameterException as error:
             raise SpecError(f'parameter {name}: {error}') from error
+        value = _value(name, value)
         if problem := _problem(name, value):
             raise SpecError(problem)
+        if value == () and declared.metadata['items']:  # an empty list has no type in ROS
+            node.set_parameters([Parameter(name, _LISTS[declared.metadata['items']], [])])
 
 
 def is_parameter(name: str) -> bool:
@@ -202,7 +236,8 @@ def read_parameters(node: Any) -> NodeParameters:
 
     :raises SpecError: when they contradict each other.
     """
-    return NodeParameters(**{name: node.get_parameter(name).value for name in _FIELDS})
+    return NodeParameters(**{name: _value(name, node.get_parameter(name).value)
+                             for name in _FIELDS})
 
 
 def changed_parameters(
@@ -215,8 +250,11 @@ def changed_parameters(
     :param configured: whether the node has been configured; most values are used only then.
     :raises SpecError: when a change must be refused.
     """
-    changed = {p.name: p.value for p in changes
-               if p.name in _FIELDS and p.value != getattr(current, p.name)}
+    for parameter in changes:
+        if parameter.name in _FIELDS and parameter.value is None:
+            raise SpecError(f'parameter {parameter.name} cannot be removed; give it a value')
+    given = {p.name: _value(p.name, p.value) for p in changes if p.name in _FIELDS}
+    changed = {name: value for name, value in given.items() if value != getattr(current, name)}
     for name, value in changed.items():
         if problem := _problem(name, value):
             raise SpecError(problem)
@@ -232,20 +270,20 @@ def reloaded_parameters(current: NodeParameters, changes: list[Parameter]) -> No
     :param changes: of ``RELOADABLE`` parameters.
     :raises SpecError: when there is another among them, or a value cannot be used.
     """
-    changed: dict[str, Any] = {p.name: p.value for p in changes}
+    changed: dict[str, Any] = {p.name: _value(p.name, p.value) for p in changes}
     if not changed:
         raise SpecError(f'no parameters; give some of {", ".join(RELOADABLE)}')
     for name, value in changed.items():
         if name not in RELOADABLE:
             raise SpecError(f'parameter {name} is not about the model; '
                             f'give some of {", ".join(RELOADABLE)}')
+        if problem := _problem(name, value):
+            raise SpecError(problem)
         wanted, bounds = type(_FIELDS[name].default).__name__, _FIELDS[name].metadata['bounds']
         if type(value).__name__ != wanted:
             raise SpecError(f'parameter {name} is {value!r}; expected {wanted}')
         if bounds and not bounds[0] <= value <= bounds[1]:
             raise SpecError(f'parameter {name} is {value}; expected {bounds[0]} to {bounds[1]}')
-        if problem := _problem(name, value):
-            raise SpecError(problem)
     return dataclasses.replace(current, **changed)
 
 
@@ -254,10 +292,12 @@ def parameter_table() -> str:
     rows = ['| parameter | default | values | meaning |', '|---|---|---|---|']
     for name, declared in _FIELDS.items():
         meta, default = declared.metadata, declared.default
-        values = ', '.join(f'`{c}`' for c in meta['choices']) or type(default).__name__
+        values = ', '.join(f'`{c}`' for c in meta['choices']) or _kind(declared)
         if meta['bounds']:
             values += ' {:g} to {:g}'.format(*meta['bounds'])
         shown = str(default).lower() if isinstance(default, bool) else str(default)
+        if default == ():
+            shown = ''
         star = '*' if meta['live'] else ''
         rows.append(f"| `{name}`{star} | {shown or '(empty)'} | {values} | "
                     f"{meta['description']} |")
@@ -269,15 +309,37 @@ def parameter_list() -> str:
     lines = []
     for name, declared in _FIELDS.items():
         star = '*' if declared.metadata['live'] else ''
-        lines += [f'  {name}{star} ({declared.default!r})',
+        lines += [f'  {name}{star} ({_for_ros(declared.default)!r})',
                   *textwrap.wrap(declared.metadata['description'], 90,
                                  initial_indent=6 * ' ', subsequent_indent=6 * ' ')]
     return '\n'.join(lines)
 
 
+def _value(name: str, value: Any) -> Any:
+    """Return a value as :class:`NodeParameters` has it; ROS leaves an empty list without one."""
+    if name not in _FIELDS or not _FIELDS[name].metadata['items']:
+        return value
+    if value is None:
+        return ()
+    return value if isinstance(value, str | bytes) or not hasattr(value, '__iter__') else tuple(
+        value)
+
+
+def _for_ros(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _kind(declared: Any) -> str:
+    items = declared.metadata['items']
+    return f'list of {items.__name__}' if items else type(declared.default).__name__
+
+
 def _problem(name: str, value: Any) -> str:
     """Return what a descriptor cannot refuse, '' when there is nothing."""
-    choices = _FIELDS[name].metadata['choices']
+    choices, items = _FIELDS[name].metadata['choices'], _FIELDS[name].metadata['items']
+    if items and not (isinstance(value, tuple) and all(type(v) is items for v in value)):
+        shown = list(value) if isinstance(value, tuple) else value
+        return f'parameter {name} is {shown!r}; expected a {_kind(_FIELDS[name])}'
     if isinstance(value, float) and not math.isfinite(value):
         return f'parameter {name} is {value}; expected a finite number'
     if not choices or value in choices:
@@ -287,7 +349,8 @@ def _problem(name: str, value: Any) -> str:
 
 def _descriptor(declared: Any) -> ParameterDescriptor:
     choices, bounds = declared.metadata['choices'], declared.metadata['bounds']
-    descriptor = ParameterDescriptor(description=declared.metadata['description'])
+    descriptor = ParameterDescriptor(description=declared.metadata['description'],
+                                     dynamic_typing=declared.metadata['items'] is not None)
     if choices:
         descriptor.additional_constraints = f'one of {", ".join(choices)}'
     if bounds and isinstance(declared.default, float):

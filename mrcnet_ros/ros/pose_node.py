@@ -24,6 +24,7 @@ from . import qos
 from .command_line import check_command_line
 from .confirm_action import ConfirmAction
 from .context import RosError, start_ros
+from .detection_reading import check_labels, message_type
 from .estimator_loading import EstimatorLoader, load_estimator
 from .frame_handler import Frame, FrameError, FrameHandler
 from .frame_queue import FrameQueue
@@ -227,6 +228,8 @@ class PoseNode(LifecycleNode):
         old = self._worker
         if old is None or self._loading_for != self._configured:
             raise SpecError('the node was cleaned up while the model was being loaded')
+        check_labels(changed_parameters(self.parameters, changes, configured=False)
+                     .reading().label_map, worker.loaded.result().objects)
         self._swapping = True
         try:
             result = self.set_parameters_atomically(changes)
@@ -292,8 +295,12 @@ class PoseNode(LifecycleNode):
         self.parameters = self._changed(changed)
 
     def _changed(self, changed: list[Parameter]) -> NodeParameters:
-        return changed_parameters(self.parameters, changed,
-                                  configured=self._worker is not None and not self._swapping)
+        handled = self._worker if not self._swapping else None
+        parameters = changed_parameters(
+            self.parameters, changed, configured=handled is not None)
+        if handled is not None and parameters.label_map != self.parameters.label_map:
+            check_labels(parameters.reading().label_map, handled.loaded.result().objects)
+        return parameters
 
     def _log_drops(self) -> None:
         if news := self.tally.news():
@@ -314,12 +321,16 @@ class PoseNode(LifecycleNode):
         loading = state == 'configuring' or self.model_service.busy
         self._reporter.loading = self._package_log.last if loading else ''
         self._reporter.busy_s = self._worker.busy_s if self._worker is not None else 0.0
+        self._reporter.boxes = (
+            self._worker.loaded.result().box_watch.problem() if self._worker is not None else None)
         self._reporter.report(state, self.parameters, self._watch)
 
     # Worker thread
 
     def _make_handler(self, parameters: NodeParameters) -> FrameHandler:
+        message_type(parameters.detections_type)
         estimator = self._load(parameters)
+        check_labels(parameters.reading().label_map, estimator.objects)
         bounds = {label: model.bounds() for label, model in estimator.objects.items()}
         handler = FrameHandler(estimator, bounds, self.tally,
                                compressed=parameters.image_transport == 'compressed')

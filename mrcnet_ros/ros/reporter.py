@@ -12,6 +12,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from .connections import subscribers_text
 from .diagnostics import (
     Account,
+    Problem,
     RecentCounts,
     Status,
     diagnostic_array,
@@ -34,7 +35,8 @@ class Reporter:
     :param outputs: publishers of rclpy whose subscribers are told.
 
     ``facts`` are about the estimator, ``error`` is why there is none, ``loading`` is what is being
-    done for another one, '' for nothing, ``busy_s`` is for how long a frame has been worked on.
+    done for another one, '' for nothing, ``busy_s`` is for how long a frame has been worked on,
+    ``boxes`` is what is wrong with recent boxes.
     """
 
     def __init__(self, node: Any, tally: Tally, timings: Timings,
@@ -47,6 +49,7 @@ class Reporter:
         self.facts: Mapping[str, str] = {}
         self.error = self.loading = ''
         self.busy_s = 0.0
+        self.boxes: Problem | None = None
 
     def report(self, state: str, limits: NodeParameters, watch: InputWatch | None) -> None:
         """Publish how the node is doing.
@@ -57,7 +60,7 @@ class Reporter:
         total = self._tally.counts()
         span_s, recent = self._recent.update(time.monotonic(), total)
         account = Account(span_s, recent, total, self._tally.reasons(),
-                          self._timings.percentiles(), self.busy_s)
+                          self._timings.percentiles(), self.busy_s, self.boxes)
         statuses = [model_status(state, self.error, self.loading, self.facts, total)]
         if watch is None:
             statuses += [idle_status('inputs', state), idle_status('poses', state, account)]

@@ -16,7 +16,8 @@ from vision_msgs.msg import Detection2DArray
 from ..geometry.camera import Camera
 from ..inference.poses import Detection
 from .bag import BagFrame
-from .messages import detections_from_message, rgb_from_image, stamp_ns
+from .detection_reading import detections_from_message
+from .messages import rgb_from_image, stamp_ns
 from .peer import Peer
 
 

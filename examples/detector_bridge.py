@@ -1,0 +1,102 @@
+"""Make a detector node of a Python function.
+
+    python3 examples/detector_bridge.py my_detector:detect --ros-args -r image:=/camera/image_raw
+
+imports my_detector, from the working directory too, and calls detect(image_rgb) with each image,
+(height, width, 3) uint8. It returns a list of (name, score, x1, y1, x2, y2) [px], which are
+published on the topic detections with the stamp of the image. It needs rclpy, sensor_msgs,
+vision_msgs and numpy, and nothing of mrcnet_ros.
+"""
+
+import contextlib
+import importlib
+import os
+import sys
+
+import numpy as np
+import rclpy
+from rclpy.executors import ExternalShutdownException
+from rclpy.node import Node
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.utilities import remove_ros_args
+from sensor_msgs.msg import Image
+from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
+
+# Channels of the encodings that are read, and their order for RGB.
+ENCODINGS = {'rgb8': (3, [0, 1, 2]), 'bgr8': (3, [2, 1, 0]), 'rgba8': (4, [0, 1, 2]),
+             'bgra8': (4, [2, 1, 0]), 'mono8': (1, [0, 0, 0])}
+
+
+class DetectorBridge(Node):
+    """Calls a function with each image and publishes what it found."""
+
+    def __init__(self, detect):
+        """Subscribe to the newest images."""
+        super().__init__('detector_bridge')
+        self._detect = detect
+        self._publisher = self.create_publisher(Detection2DArray, 'detections', 10)
+        newest = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+        self.create_subscription(Image, 'image', self._on_image, newest)
+
+    def _on_image(self, message):
+        """Answer one image; a detector that fails on it does not end the node."""
+        try:
+            found = [detection(message.header, *f) for f in self._detect(pixels(message))]
+        except Exception as error:
+            self.get_logger().error(f'no detections: {type(error).__name__}: {error}',
+                                    throttle_duration_sec=5.0)
+            return
+        self._publisher.publish(Detection2DArray(header=message.header, detections=found))
+
+
+def pixels(message):
+    """Return the image, (height, width, 3) uint8 RGB.
+
+    :raises ValueError: when its encoding is not one of ``ENCODINGS``.
+    """
+    if message.encoding not in ENCODINGS:
+        raise ValueError(f'encoding {message.encoding!r}; expected one of {", ".join(ENCODINGS)}')
+    channels, order = ENCODINGS[message.encoding]
+    rows = np.frombuffer(message.data, np.uint8).reshape(message.height, message.step)
+    image = rows[:, :channels * message.width].reshape(message.height, message.width, channels)
+    return np.ascontiguousarray(image[..., order])
+
+
+def detection(header, name, score, x1, y1, x2, y2):
+    """Return one object of the message; numbers must be Python's own."""
+    hypothesis = ObjectHypothesisWithPose()
+    hypothesis.hypothesis.class_id, hypothesis.hypothesis.score = str(name), float(score)
+    message = Detection2D(header=header, results=[hypothesis])
+    message.bbox.center.position.x = float(x1 + x2) / 2
+    message.bbox.center.position.y = float(y1 + y2) / 2
+    message.bbox.size_x, message.bbox.size_y = float(x2 - x1), float(y2 - y1)
+    return message
+
+
+def function_named(name):
+    """Return the function that MODULE:FUNCTION names."""
+    module, _, function = name.partition(':')
+    sys.path.insert(0, os.getcwd())
+    return getattr(importlib.import_module(module), function)
+
+
+def main():
+    """Run until a signal comes; return 2 when there is no such function."""
+    words = remove_ros_args(sys.argv)[1:]
+    if len(words) != 1 or ':' not in words[0]:
+        print('usage: detector_bridge.py MODULE:FUNCTION [--ros-args ...]', file=sys.stderr)
+        return 2
+    try:
+        detect = function_named(words[0])
+    except (ImportError, AttributeError) as error:
+        print(f'detector_bridge.py: {words[0]} cannot be used: {error}', file=sys.stderr)
+        return 2
+    rclpy.init()
+    with contextlib.suppress(KeyboardInterrupt, ExternalShutdownException):
+        rclpy.spin(DetectorBridge(detect))
+    rclpy.try_shutdown()
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

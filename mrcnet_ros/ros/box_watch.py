@@ -1,0 +1,114 @@
+"""Notices boxes that look as if they were in pixels of another picture than the image."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..geometry.se3 import Array
+from .detection_reading import DetectionSettings
+from .diagnostics import Level, Problem
+from .timings import WINDOW_S
+
+# Fewer boxes are no evidence.
+FEWEST_BOXES = 10
+MOST_BOXES = 300
+# Boxes of a detector that works on a smaller picture end within this part of the image: 640 px of
+# 1280x720 with bars above and below reach 0.5 and 0.7 of it, 416 px of 640x480 0.65 and 0.76.
+CORNER = (0.7, 0.8)
+# Boxes at different places: together they are so many times larger than one of them.
+SPREAD = 2.0
+# A detector may give a box that reaches beyond the image, but hardly one whose centre is outside.
+MOST_OUTSIDE = 0.1
+# Usual inputs of networks [px], of which the smallest fitting one is proposed.
+USUAL_SIZES = (320, 416, 512, 640, 800, 960, 1024, 1280)
+
+
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    """A box, (4,) [px] of the image, and when it came.
+
+    :param nameless: whether its message names no frame, as those of some decoders that know
+        nothing of the camera's image.
+    """
+
+    at_s: float
+    box_xyxy: Array
+    nameless: bool
+
+
+class BoxWatch:
+    """Remembers recent boxes; may be asked by another thread.
+
+    :param clock: seconds that only grow.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """Start with nothing seen."""
+        self._clock, self._lock = clock, threading.Lock()
+        self._seen: deque[_Seen] = deque(maxlen=MOST_BOXES)
+        self._image_size, self._settings = (0, 0), DetectionSettings()
+
+    def see(
+        self, boxes: Sequence[Array], image_size: tuple[int, int], settings: DetectionSettings, *,
+        nameless: bool,
+    ) -> None:
+        """Note the boxes of a frame, in pixels of the image.
+
+        :param image_size: width and height [px]; when it or the settings change, what was seen
+            before is forgotten.
+        """
+        with self._lock:
+            if (image_size, settings) != (self._image_size, self._settings):
+                self._seen.clear()
+                self._image_size, self._settings = image_size, settings
+            self._seen.extend(_Seen(self._clock(), box, nameless) for box in boxes)
+
+    def problem(self) -> Problem | None:
+        """Return what is wrong with the boxes of the last ``WINDOW_S`` seconds."""
+        with self._lock:
+            since_s = self._clock() - WINDOW_S
+            seen = [s for s in self._seen if s.at_s >= since_s]
+            (width, height), settings = self._image_size, self._settings
+        if len(seen) < FEWEST_BOXES:
+            return None
+        boxes = np.array([s.box_xyxy for s in seen])
+        centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+        outside = int(((centres < 0) | (centres > (width, height))).any(axis=1).sum())
+        if outside > MOST_OUTSIDE * len(seen):
+            told = f'{outside} of {len(seen)} boxes are centred outside the {width}x{height} image'
+        elif settings.size is None and _in_a_corner(boxes, (width, height), seen[-1].nameless):
+            told = (f'all {len(seen)} boxes lie in the upper left {boxes[:, 2].max():.0f}x'
+                    f'{boxes[:, 3].max():.0f} pixels of the {width}x{height} image')
+        else:
+            return None
+        return Problem(Level.WARN, f'{told}; {_advice(boxes, settings)}')
+
+
+def _in_a_corner(boxes: Array, image_size: tuple[int, int], nameless: bool) -> bool:
+    """Tell whether boxes lie in the upper left as if the image were smaller.
+
+    One object that lies there is no evidence, unless the detector knows nothing of the image.
+
+    :param boxes: (N, 4) [px].
+    """
+    if (boxes[:, 2:].max(axis=0) > np.multiply(CORNER, image_size)).any():
+        return False
+    extent = boxes[:, 2:].max(axis=0) - boxes[:, :2].min(axis=0)
+    sizes = np.median(boxes[:, 2:] - boxes[:, :2], axis=0)
+    return nameless or bool((extent > SPREAD * sizes).any())
+
+
+def _advice(boxes: Array, settings: DetectionSettings) -> str:
+    if settings.size is not None:
+        return (f'detections_size {list(settings.size)} and detections_fit {settings.fit!r} may '
+                'not be those of the detector')
+    reach = boxes[:, 2:].max()
+    size = next((s for s in USUAL_SIZES if s >= reach), USUAL_SIZES[-1])
+    return ("if they are in pixels of the detector's network, set detections_size to its input, "
+            f'for instance [{size}, {size}], and detections_fit')
