@@ -1,6 +1,7 @@
 """Any detector: its names, numbers, pixels and messages; then as real messages over DDS."""
 
 import os
+import re
 import sys
 import textwrap
 from pathlib import Path
@@ -9,11 +10,16 @@ from types import ModuleType, SimpleNamespace
 import cv2
 import numpy as np
 import pytest
+import yaml
 
 pytest.importorskip('rclpy', reason='needs the ROS wheels or a ROS installation')
 pytest.importorskip('vision_msgs', reason='needs ros_pip/interfaces or a ROS installation')
 
+from rcl_interfaces.srv import SetParametersAtomically
+from rclpy.parameter import Parameter
+from rclpy.qos import QoSProfile
 from ros_support import NodeProcess, double_node, frame, node_fixture, own_domain, ready_node
+from stand_in_node import BoxEstimator
 from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
 
 from mrcnet_ros.errors import SpecError
@@ -27,7 +33,11 @@ from mrcnet_ros.ros.detection_reading import (
     message_type,
     settings_from,
 )
+from mrcnet_ros.ros.diagnostics import Account, pose_status
+from mrcnet_ros.ros.frame_handler import Frame, FrameHandler
+from mrcnet_ros.ros.input_watch import Expected, why_silent
 from mrcnet_ros.ros.params import NodeParameters
+from mrcnet_ros.ros.tally import Tally
 
 ROOT = Path(__file__).resolve().parent.parent
 KNOWN = ('can', 'duck')
@@ -170,12 +180,12 @@ def test_pixels_go_there_and_back(fit):
 
 
 def test_without_a_size_boxes_stay_as_they_are():
-    """To the bit, also with a size equal to the image's."""
+    """To the bit, also with a size that is the image's."""
     box = np.array([0.1, 0.2, 30.3, 40.4])
     assert (image_box(box, DetectionSettings(), (64, 48)) == box).all()
     for fit in FITS:
         same = image_box(box, DetectionSettings(size=(64, 48), fit=fit), (64, 48))
-        assert np.allclose(same, box, atol=1e-12)
+        assert (same == box).all()
 
 
 def test_a_turned_box_is_stretched_after_the_upright_one_around_it_was_taken():
@@ -257,6 +267,66 @@ def test_what_is_said_of_boxes_ends_with_them():
     assert watch.problem() is None
 
 
+def test_classes_that_a_map_leaves_out_are_no_warning_while_there_are_poses():
+    """A detector of eighty classes sees many that nobody wants; they are counted."""
+    mapped, limits = NodeParameters(label_map=('0=duck',)), NodeParameters()
+    for parameters, poses, warned in ((mapped, 3, False), (mapped, 0, True), (limits, 3, True)):
+        recent = {'frames': 5, 'detections': 9, 'unknown_label': 6, 'poses': poses}
+        status = pose_status(Account(10.0, recent, recent, {}, {}), parameters, None)
+        assert ('unknown_label' in status.message) == warned
+        assert status.values['dropped unknown_label'] == '6'
+
+
+def test_another_type_of_detections_is_told_with_the_parameter_that_takes_it():
+    """A node of yolo_ros in front of a node that expects the usual message."""
+    publisher = SimpleNamespace(topic_type='yolo_msgs/msg/DetectionArray')
+    expected = Expected('/boxes', Detection2DArray, QoSProfile(depth=1))
+    said = why_silent('detections', expected, [publisher])
+    assert 'yolo_msgs/msg/DetectionArray' in said and 'detections_type' in said
+
+
+def _rtdetr(stamp):
+    """Return what Isaac ROS's RT-DETR decoder publishes: numbers, in pixels of the image."""
+    message = _isaac(stamp, (1, 31.5, 23.5, 30.0, 30.0))
+    message.header.frame_id = message.detections[0].header.frame_id = 'camera_optical'
+    return message
+
+
+def _yolo_ros(stamp):
+    """Return a message like yolo_msgs/DetectionArray, with the header of the image."""
+    return SimpleNamespace(header=frame(stamp)[0].header, detections=[
+        _yolo(name='tin', x=31.5, y=23.5, size=(30.0, 30.0))])
+
+
+@pytest.mark.parametrize(('message', 'parameters'), [
+    (_isaac(1, (0, 63.5, 63.5, 60, 60)), {
+        'label_map': ('0=duck',), 'detections_size': (128, 128), 'detections_fit': 'letterbox'}),
+    (_rtdetr(1), {'label_map': ('1=duck',)}),
+    (_yolo_ros(1), {'label_map': ('tin=duck',), 'detections_type': 'yolo_msgs'}),
+], ids=['isaac_ros_yolov8', 'isaac_ros_rtdetr', 'yolo_ros'])
+def test_each_detector_of_the_page_gives_the_pose_that_our_own_labels_give(message, parameters):
+    """With the parameters of docs/detectors.md, to the last digits."""
+    estimator = BoxEstimator()
+    bounds = {label: np.stack([-np.ones(3), np.ones(3)]) for label in estimator.objects}
+    handler = FrameHandler(estimator, bounds, Tally(lambda *_: None), compressed=False)
+    own = frame(1, ('duck', 31.5, 23.5, 30.0, 0.8))
+    wanted, = handler.answer(Frame(*own), NodeParameters()).measured
+    found, = handler.answer(Frame(own[0], own[1], message), NodeParameters(**parameters)).measured
+    assert found.label == 'duck'
+    assert np.allclose(found.T_camera_object, wanted.T_camera_object, atol=1e-12)
+    assert np.allclose(found.box_xyxy, wanted.box_xyxy, atol=1e-12)
+
+
+def test_the_page_names_only_parameters_that_exist():
+    """Its examples are parameters of the node with values that can be used."""
+    page = (ROOT / 'docs/detectors.md').read_text(encoding='utf-8')
+    blocks = re.findall(r'```yaml\n(.*?)```', page, re.DOTALL)
+    assert len(blocks) == 3
+    for block in blocks:
+        given = yaml.safe_load(block)['/**']['ros__parameters']
+        NodeParameters(**{k: tuple(v) if isinstance(v, list) else v for k, v in given.items()})
+
+
 node = node_fixture(150, "label_map:=['0=duck']", 'detections_size:=[128, 128]',
                     'detections_fit:=letterbox')
 
@@ -301,6 +371,24 @@ def test_over_dds_the_map_may_change_while_the_node_runs(client):
     assert client.set_parameter('detections_size', []).successful
     assert _depths(client.answer(_isaac_frame(13, (0, 31.5, 23.5, 30, 30))))[0][0] == 'duck'
     assert client.set_parameter('detections_size', [128, 128]).successful
+
+
+def _set_model(client, **values):
+    parameters = [Parameter(name, value=value).to_parameter_msg()
+                  for name, value in values.items()]
+    return client.call(SetParametersAtomically, 'set_model',
+                       SetParametersAtomically.Request(parameters=parameters)).result
+
+
+def test_over_dds_model_and_map_change_together(client):
+    """Or neither, when the other model lacks a label of the map."""
+    refused = _set_model(client, model='far', label_map=['0=spoon'])
+    assert not refused.successful and 'brick, can, duck' in refused.reason
+    assert not _set_model(client, label_map=['duck']).successful
+    assert _set_model(client, model='far', label_map=['5=duck']).successful
+    answer = client.answer(_isaac_frame(31, (0, 63.5, 63.5, 60, 60), (5, 63.5, 63.5, 60, 60)))
+    assert _depths(answer) == [('duck', pytest.approx(2 * 0.1 * 600 / 30))]
+    assert _set_model(client, model='', label_map=['0=duck']).successful
 
 
 def test_over_dds_numbers_and_boxes_of_another_picture_are_told():

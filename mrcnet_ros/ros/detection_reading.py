@@ -88,7 +88,8 @@ def check_labels(label_map: Mapping[str, str], known: Iterable[str]) -> None:
     wrong = [f'{name}={label}' for name, label in label_map.items() if label not in labels]
     if wrong:
         raise SpecError(f'parameter label_map has {", ".join(map(repr, wrong))} but the model '
-                        f'does not know such a label; it knows: {", ".join(labels)}')
+                        f'does not know such a label; it knows: {", ".join(labels)}. '
+                        '~/set_model takes a model and its label_map together')
 
 
 def message_type(detections_type: str) -> type:
@@ -175,9 +176,9 @@ def image_box(box_xyxy: Array, settings: DetectionSettings, image_size: tuple[in
     :param box_xyxy: (4,) [px] in the picture that the settings describe.
     :param image_size: width and height of the image [px].
     """
-    if settings.size is None:
+    if settings.size in (None, image_size):
         return box_xyxy
-    image, picture = np.array(image_size, float), np.array(settings.size, float)
+    image, picture = np.asarray(image_size, float), np.asarray(settings.size, float)
     scale = picture / image
     if settings.fit != 'stretch':
         scale = np.full(2, scale.min())

@@ -16,6 +16,8 @@ from .messages import stamp_ns
 from .shared_memory import lost_images_hint
 
 _STAMPS = 100
+# What else to do when an input comes as messages of another type.
+_TYPE_HINTS = {'image': ', or set image_transport', 'detections': ', or set detections_type'}
 
 
 @dataclass
@@ -191,7 +193,7 @@ def why_silent(
         return f'nobody publishes {topic}; check its name and the remapping'
     fitting = [p for p in publishers if p.topic_type == wanted]
     if not fitting:
-        hint = ', or set image_transport' if name == 'image' else ''
+        hint = _TYPE_HINTS.get(name, '')
         kinds = ', '.join(sorted({p.topic_type for p in publishers}))
         return f'{topic} is {kinds}, expected {wanted}; remap another topic{hint}'
     checks = [qos_check_compatible(p.qos_profile, expected.qos) for p in fitting]
