@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import math
 import textwrap
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.exceptions import ParameterException
 from rclpy.parameter import Parameter
 
@@ -18,147 +16,134 @@ from ..inference.backend import PRECISIONS
 from ..inference.backends import RUNTIMES
 from ..specs import DEFAULT_CROPS
 from .detection_reading import FITS, MESSAGES, DetectionSettings, settings_from
-
-
-def _parameter(
-    default: Any, description: str, *, bounds: tuple[float, float] | None = None,
-    choices: tuple[str, ...] = (), live: bool = False, items: type | None = None,
-) -> Any:
-    """Describe a field of :class:`NodeParameters`.
-
-    :param live: it may change while the node is configured.
-    :param items: of what type the items are, when the parameter is a list.
-    """
-    meta = {'description': description, 'bounds': bounds, 'choices': choices, 'live': live,
-            'items': items}
-    return field(default=default, metadata=meta)
+from .parameter_values import LISTS, descriptor, for_ros, kind, parameter, problem, value_of
 
 
 @dataclass(frozen=True, kw_only=True)
 class NodeParameters:
     """The parameters of a configured node."""
 
-    model: str = _parameter('', 'model directory (with model.json); required')
-    meshes: str = _parameter(
+    model: str = parameter('', 'model directory (with model.json); required')
+    meshes: str = parameter(
         '', 'directory of the object meshes; empty: the folder meshes of the model')
-    backend: str = _parameter(
+    backend: str = parameter(
         'onnxruntime', 'runtime of the networks; auto: the best installed one; the log says which '
         'and why', choices=('auto', *RUNTIMES))
-    device: str = _parameter(
+    device: str = parameter(
         '', "device, by the runtime's own name; empty: its default device")
-    precision: str = _parameter(
+    precision: str = parameter(
         'auto', 'precision of the runtime; auto: the lowest one that passed mrcnet verify for '
         'this model on this machine, else fp32', choices=('auto', *PRECISIONS))
-    allow_unverified: bool = _parameter(
+    allow_unverified: bool = parameter(
         False, 'use the given precision even if it has not passed mrcnet verify')
-    threads: int = _parameter(
+    threads: int = parameter(
         0, 'CPU threads of the runtime; 0: one for each CPU that the process may use',
         bounds=(0, 256))
-    crops: int = _parameter(
+    crops: int = parameter(
         DEFAULT_CROPS, 'rotated crops of each detection whose poses are averaged; fewer crops are '
         'faster and less accurate; the paper preset always uses four', bounds=(1, 32))
-    store: str = _parameter(
+    store: str = parameter(
         '', 'directory that stores rendered templates; empty: the cache folder of the user')
-    cache_mb: int = _parameter(
+    cache_mb: int = parameter(
         512, 'memory for template features [MiB]', bounds=(1, 65536))
-    preload: bool = _parameter(
+    preload: bool = parameter(
         True, 'compute template features when the model is loaded, as many as fit into cache_mb, '
         'so that no frame waits for them')
-    image_transport: str = _parameter(
+    image_transport: str = parameter(
         'raw', 'message type of the topic image: raw: Image, compressed: CompressedImage',
         choices=('raw', 'compressed'))
-    image_rectified: bool = _parameter(
+    image_rectified: bool = parameter(
         False, 'images are already rectified (image_rect): use P of camera_info, not K and D',
         live=True)
-    detections_type: str = _parameter(
+    detections_type: str = parameter(
         'vision_msgs', 'message type of the topic detections: vision_msgs: Detection2DArray, '
         'yolo_msgs: DetectionArray of yolo_ros, whose package must be installed',
         choices=tuple(MESSAGES))
-    label_map: tuple[str, ...] = _parameter(
+    label_map: tuple[str, ...] = parameter(
         (), "labels of the detector's classes, each as NAME=LABEL or NUMBER=LABEL, for instance "
         "['0=can', 'Milk Carton=milk']; names that are not given count as they are", items=str,
         live=True)
-    detections_size: tuple[int, ...] = _parameter(
+    detections_size: tuple[int, ...] = parameter(
         (), "width and height of the picture that boxes are in [px], a network's input; empty: "
         'boxes are in pixels of the image', items=int, live=True)
-    detections_fit: str = _parameter(
+    detections_fit: str = parameter(
         'stretch', 'how the image was fitted into detections_size: stretch: each side on its own, '
         'letterbox: shape kept, centred between bars, pad: shape kept, bars at the bottom or on '
         'the right only', choices=FITS, live=True)
-    input_reliability: str = _parameter(
+    input_reliability: str = parameter(
         'best_effort', 'QoS reliability of image, camera_info and detections',
         choices=('best_effort', 'reliable'))
-    sync_slop_s: float = _parameter(
+    sync_slop_s: float = parameter(
         0.0, 'largest difference between the stamps of image, camera_info and detections [s]; '
         '0: stamps must be equal', bounds=(0.0, 10.0))
-    queue: int = _parameter(
+    queue: int = parameter(
         10, 'number of messages of each input that wait for their partners; with policy lossless '
         'also number of frames that wait for the estimator', bounds=(1, 1000))
-    policy: str = _parameter(
+    policy: str = parameter(
         'latest', 'latest: a newer frame replaces a waiting one; lossless: every frame is '
         'answered, in order', choices=('latest', 'lossless'))
-    publish_tf: bool = _parameter(True, 'send a transform for each object to /tf', live=True)
-    frame_prefix: str = _parameter(
+    publish_tf: bool = parameter(True, 'send a transform for each object to /tf', live=True)
+    frame_prefix: str = parameter(
         '', 'prefix of the frame names in /tf, for instance left/, if several nodes see the same '
         'objects', live=True)
-    publish_markers: bool = _parameter(
+    publish_markers: bool = parameter(
         True, 'publish object meshes on markers while somebody subscribes', live=True)
-    marker_lifetime_s: float = _parameter(
+    marker_lifetime_s: float = parameter(
         1.0, 'markers vanish after this time unless they are renewed [s]; 0: never',
         bounds=(0.0, 3600.0), live=True)
-    marker_mesh_folder: str = _parameter(
+    marker_mesh_folder: str = parameter(
         '', 'URI of the folder where RViz finds the meshes, for instance '
         "package://my_robot/meshes; empty: the node's own files", live=True)
-    publish_overlay: bool = _parameter(
+    publish_overlay: bool = parameter(
         True, 'draw the poses into the image on overlay while somebody subscribes', live=True)
-    overlay_rate_hz: float = _parameter(
+    overlay_rate_hz: float = parameter(
         10.0, 'highest rate of overlay [Hz]', bounds=(0.01, 1000.0), live=True)
-    stable_symmetry: bool = _parameter(
+    stable_symmetry: bool = parameter(
         True, 'of the equivalent poses of a symmetric object, publish the one nearest to its last '
         'pose', live=True)
-    smoothing_s: float = _parameter(
+    smoothing_s: float = parameter(
         0.0, 'time constant of pose smoothing [s]; 0: no smoothing', bounds=(0.0, 60.0), live=True)
-    track_gap_s: float = _parameter(
+    track_gap_s: float = parameter(
         1.0, 'an instance that is not seen for longer starts a new track [s]',
         bounds=(0.0, 60.0), live=True)
-    track_jump: float = _parameter(
+    track_jump: float = parameter(
         1.0, 'an instance that moves further between frames starts a new track [diameters]',
         bounds=(0.0, 1000.0), live=True)
-    confirm_frames: int = _parameter(
+    confirm_frames: int = parameter(
         5, 'number of frames in a row that must agree before ~/confirm_pose answers',
         bounds=(2, 100), live=True)
-    confirm_spread_m: float = _parameter(
+    confirm_spread_m: float = parameter(
         0.01, 'poses agree if they are at most this far from their mean [m]', bounds=(0.0, 10.0),
         live=True)
-    confirm_spread_rad: float = _parameter(
+    confirm_spread_rad: float = parameter(
         0.1, 'poses agree if they are rotated at most this far from their mean [rad]',
         bounds=(0.0, 3.2), live=True)
-    confirm_min_score: float = _parameter(
+    confirm_min_score: float = parameter(
         0.3, 'poses with a lower score do not count for ~/confirm_pose', bounds=(0.0, 1.0),
         live=True)
-    min_detection_score: float = _parameter(
+    min_detection_score: float = parameter(
         0.0, 'detections with a lower score are ignored', bounds=(0.0, 1.0), live=True)
-    max_detections: int = _parameter(
+    max_detections: int = parameter(
         100, 'if a frame has more known objects, only those with the best scores are estimated',
         bounds=(1, 10000), live=True)
-    min_pose_score: float = _parameter(
+    min_pose_score: float = parameter(
         0.0, 'poses with a lower score are not published', bounds=(0.0, 1.0), live=True)
-    warn_age_s: float = _parameter(
+    warn_age_s: float = parameter(
         0.5, '/diagnostics warns if the age of published poses (p95) is higher [s]',
         bounds=(0.0, 3600.0), live=True)
-    error_age_s: float = _parameter(
+    error_age_s: float = parameter(
         2.0, '/diagnostics reports an error if the age of published poses (p95) is higher [s]',
         bounds=(0.0, 3600.0), live=True)
-    warn_drop_ratio: float = _parameter(
+    warn_drop_ratio: float = parameter(
         0.8, '/diagnostics warns if a larger part of the frames is dropped as busy or unpaired',
         bounds=(0.0, 1.0), live=True)
-    input_timeout_s: float = _parameter(
+    input_timeout_s: float = parameter(
         2.0, '/diagnostics reports an error if an input is silent for longer [s]',
         bounds=(0.1, 3600.0), live=True)
-    stale_stamp_s: float = _parameter(
+    stale_stamp_s: float = parameter(
         1.0, "/diagnostics warns if stamps differ by more from the node's clock [s]",
         bounds=(0.0, 1e9), live=True)
-    autostart: bool = _parameter(True, 'configure and activate at start')
+    autostart: bool = parameter(True, 'configure and activate at start')
 
     def __post_init__(self) -> None:
         """Check what concerns several parameters.
@@ -188,7 +173,6 @@ RELOADABLE = ('model', 'meshes', 'backend', 'device', 'precision', 'allow_unveri
               'crops', 'store', 'cache_mb', 'preload', 'label_map')
 
 _FIELDS = {f.name: f for f in dataclasses.fields(NodeParameters)}
-_LISTS = {str: Parameter.Type.STRING_ARRAY, int: Parameter.Type.INTEGER_ARRAY}
 
 
 def declare_parameters(node: Any) -> None:
@@ -198,15 +182,15 @@ def declare_parameters(node: Any) -> None:
     """
     for name, declared in _FIELDS.items():
         try:
-            value = node.declare_parameter(
-                name, _for_ros(declared.default), _descriptor(declared)).value
+            value = node.declareparameter(
+                name, for_ros(declared.default), descriptor(declared)).value
         except ParameterException as error:
             raise SpecError(f'parameter {name}: {error}') from error
-        value = _value(name, value)
-        if problem := _problem(name, value):
-            raise SpecError(problem)
+        value = value_of(declared, value)
+        if wrong := problem(declared, value):
+            raise SpecError(wrong)
         if value == () and declared.metadata['items']:  # an empty list has no type in ROS
-            node.set_parameters([Parameter(name, _LISTS[declared.metadata['items']], [])])
+            node.set_parameters([Parameter(name, LISTS[declared.metadata['items']], [])])
 
 
 def is_parameter(name: str) -> bool:
@@ -236,8 +220,8 @@ def read_parameters(node: Any) -> NodeParameters:
 
     :raises SpecError: when they contradict each other.
     """
-    return NodeParameters(**{name: _value(name, node.get_parameter(name).value)
-                             for name in _FIELDS})
+    return NodeParameters(**{name: value_of(f, node.get_parameter(name).value)
+                             for name, f in _FIELDS.items()})
 
 
 def changed_parameters(
@@ -250,14 +234,14 @@ def changed_parameters(
     :param configured: whether the node has been configured; most values are used only then.
     :raises SpecError: when a change must be refused.
     """
-    for parameter in changes:
-        if parameter.name in _FIELDS and parameter.value is None:
-            raise SpecError(f'parameter {parameter.name} cannot be removed; give it a value')
-    given = {p.name: _value(p.name, p.value) for p in changes if p.name in _FIELDS}
+    for change in changes:
+        if change.name in _FIELDS and change.value is None:
+            raise SpecError(f'parameter {change.name} cannot be removed; give it a value')
+    given = {p.name: value_of(_FIELDS[p.name], p.value) for p in changes if p.name in _FIELDS}
     changed = {name: value for name, value in given.items() if value != getattr(current, name)}
     for name, value in changed.items():
-        if problem := _problem(name, value):
-            raise SpecError(problem)
+        if wrong := problem(_FIELDS[name], value):
+            raise SpecError(wrong)
         if configured and not _FIELDS[name].metadata['live']:
             way = 'call ~/set_model' if name in RELOADABLE else 'clean the node up first'
             raise SpecError(f'parameter {name} is read when the node is configured; {way}')
@@ -270,20 +254,23 @@ def reloaded_parameters(current: NodeParameters, changes: list[Parameter]) -> No
     :param changes: of ``RELOADABLE`` parameters.
     :raises SpecError: when there is another among them, or a value cannot be used.
     """
-    changed: dict[str, Any] = {p.name: _value(p.name, p.value) for p in changes}
-    if not changed:
+    if not changes:
         raise SpecError(f'no parameters; give some of {", ".join(RELOADABLE)}')
-    for name, value in changed.items():
+    changed: dict[str, Any] = {}
+    for change in changes:
+        name = change.name
         if name not in RELOADABLE:
             raise SpecError(f'parameter {name} is not about the model; '
                             f'give some of {", ".join(RELOADABLE)}')
-        if problem := _problem(name, value):
-            raise SpecError(problem)
-        wanted, bounds = type(_FIELDS[name].default).__name__, _FIELDS[name].metadata['bounds']
-        if type(value).__name__ != wanted:
-            raise SpecError(f'parameter {name} is {value!r}; expected {wanted}')
+        declared = _FIELDS[name]
+        value, bounds = value_of(declared, change.value), declared.metadata['bounds']
+        if type(value) is not type(declared.default):
+            raise SpecError(f'parameter {name} is {value!r}; expected {kind(declared)}')
         if bounds and not bounds[0] <= value <= bounds[1]:
             raise SpecError(f'parameter {name} is {value}; expected {bounds[0]} to {bounds[1]}')
+        if wrong := problem(declared, value):
+            raise SpecError(wrong)
+        changed[name] = value
     return dataclasses.replace(current, **changed)
 
 
@@ -292,7 +279,7 @@ def parameter_table() -> str:
     rows = ['| parameter | default | values | meaning |', '|---|---|---|---|']
     for name, declared in _FIELDS.items():
         meta, default = declared.metadata, declared.default
-        values = ', '.join(f'`{c}`' for c in meta['choices']) or _kind(declared)
+        values = ', '.join(f'`{c}`' for c in meta['choices']) or kind(declared)
         if meta['bounds']:
             values += ' {:g} to {:g}'.format(*meta['bounds'])
         shown = str(default).lower() if isinstance(default, bool) else str(default)
@@ -309,54 +296,7 @@ def parameter_list() -> str:
     lines = []
     for name, declared in _FIELDS.items():
         star = '*' if declared.metadata['live'] else ''
-        lines += [f'  {name}{star} ({_for_ros(declared.default)!r})',
+        lines += [f'  {name}{star} ({for_ros(declared.default)!r})',
                   *textwrap.wrap(declared.metadata['description'], 90,
                                  initial_indent=6 * ' ', subsequent_indent=6 * ' ')]
     return '\n'.join(lines)
-
-
-def _value(name: str, value: Any) -> Any:
-    """Return a value as :class:`NodeParameters` has it; ROS leaves an empty list without one."""
-    if name not in _FIELDS or not _FIELDS[name].metadata['items']:
-        return value
-    if value is None:
-        return ()
-    return value if isinstance(value, str | bytes) or not hasattr(value, '__iter__') else tuple(
-        value)
-
-
-def _for_ros(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
-
-
-def _kind(declared: Any) -> str:
-    items = declared.metadata['items']
-    return f'list of {items.__name__}' if items else type(declared.default).__name__
-
-
-def _problem(name: str, value: Any) -> str:
-    """Return what a descriptor cannot refuse, '' when there is nothing."""
-    choices, items = _FIELDS[name].metadata['choices'], _FIELDS[name].metadata['items']
-    if items and not (isinstance(value, tuple) and all(type(v) is items for v in value)):
-        shown = list(value) if isinstance(value, tuple) else value
-        return f'parameter {name} is {shown!r}; expected a {_kind(_FIELDS[name])}'
-    if isinstance(value, float) and not math.isfinite(value):
-        return f'parameter {name} is {value}; expected a finite number'
-    if not choices or value in choices:
-        return ''
-    return f'parameter {name} is {value!r}; expected one of {", ".join(choices)}'
-
-
-def _descriptor(declared: Any) -> ParameterDescriptor:
-    choices, bounds = declared.metadata['choices'], declared.metadata['bounds']
-    descriptor = ParameterDescriptor(description=declared.metadata['description'],
-                                     dynamic_typing=declared.metadata['items'] is not None)
-    if choices:
-        descriptor.additional_constraints = f'one of {", ".join(choices)}'
-    if bounds and isinstance(declared.default, float):
-        descriptor.floating_point_range = [
-            FloatingPointRange(from_value=float(bounds[0]), to_value=float(bounds[1]))]
-    elif bounds:
-        descriptor.integer_range = [
-            IntegerRange(from_value=int(bounds[0]), to_value=int(bounds[1]), step=1)]
-    return descriptor

@@ -1,0 +1,80 @@
+"""One parameter of the node: how it is declared to ROS, and which values it takes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import field
+from typing import Any
+
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rclpy.parameter import Parameter
+
+# Types of ROS of lists, by what Python has for their items.
+LISTS = {str: Parameter.Type.STRING_ARRAY, int: Parameter.Type.INTEGER_ARRAY}
+
+
+def parameter(
+    default: Any, description: str, *, bounds: tuple[float, float] | None = None,
+    choices: tuple[str, ...] = (), live: bool = False, items: type | None = None,
+) -> Any:
+    """Describe a field of :class:`.params.NodeParameters`.
+
+    :param live: it may change while the node is configured.
+    :param items: of what type the items are, when the parameter is a list.
+    """
+    meta = {'description': description, 'bounds': bounds, 'choices': choices, 'live': live,
+            'items': items}
+    return field(default=default, metadata=meta)
+
+
+def value_of(declared: Any, value: Any) -> Any:
+    """Return a value as the field has it: a list as a tuple, also one that ROS has no value for.
+
+    :param declared: the field.
+    """
+    if not declared.metadata['items']:
+        return value
+    if value is None:
+        return ()
+    return value if isinstance(value, str | bytes) or not hasattr(value, '__iter__') else tuple(
+        value)
+
+
+def for_ros(value: Any) -> Any:
+    """Return a value of a field as ROS takes it."""
+    return list(value) if isinstance(value, tuple) else value
+
+
+def kind(declared: Any) -> str:
+    """Return what a field holds, in words."""
+    items = declared.metadata['items']
+    return f'list of {items.__name__}' if items else type(declared.default).__name__
+
+
+def problem(declared: Any, value: Any) -> str:
+    """Return what a descriptor cannot refuse, '' when there is nothing."""
+    name, choices = declared.name, declared.metadata['choices']
+    items = declared.metadata['items']
+    if items and not (isinstance(value, tuple) and all(type(v) is items for v in value)):
+        return f'parameter {name} is {for_ros(value)!r}; expected a {kind(declared)}'
+    if isinstance(value, float) and not math.isfinite(value):
+        return f'parameter {name} is {value}; expected a finite number'
+    if not choices or value in choices:
+        return ''
+    return f'parameter {name} is {value!r}; expected one of {", ".join(choices)}'
+
+
+def descriptor(declared: Any) -> ParameterDescriptor:
+    """Return what ROS shall know of a field."""
+    choices, bounds = declared.metadata['choices'], declared.metadata['bounds']
+    told = ParameterDescriptor(description=declared.metadata['description'],
+                               dynamic_typing=declared.metadata['items'] is not None)
+    if choices:
+        told.additional_constraints = f'one of {", ".join(choices)}'
+    if bounds and isinstance(declared.default, float):
+        told.floating_point_range = [
+            FloatingPointRange(from_value=float(bounds[0]), to_value=float(bounds[1]))]
+    elif bounds:
+        told.integer_range = [
+            IntegerRange(from_value=int(bounds[0]), to_value=int(bounds[1]), step=1)]
+    return told
