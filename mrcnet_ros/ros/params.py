@@ -182,7 +182,7 @@ def declare_parameters(node: Any) -> None:
     """
     for name, declared in _FIELDS.items():
         try:
-            value = node.declareparameter(
+            value = node.declare_parameter(
                 name, for_ros(declared.default), descriptor(declared)).value
         except ParameterException as error:
             raise SpecError(f'parameter {name}: {error}') from error
