@@ -14,7 +14,7 @@ CONFIG = Path(get_package_share_directory('mrcnet_ros'), 'config')
 # Fast DDS 2 of Jazzy only knows the first, Fast DDS 3 prefers the second.
 PROFILES = ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE')
 PROFILE = PROFILES[os.environ.get('ROS_DISTRO') != 'jazzy']
-TOPICS = ('image', 'camera_info', 'detections')
+TOPICS = ('image', 'camera_info', 'detections', 'depth')
 SHOWN = ('image', 'overlay', 'markers', 'object_detections')  # in config/pose.rviz
 FOLDERS = ('model', 'meshes')
 # what YAML and ROS's own command line take for a boolean
@@ -23,6 +23,8 @@ ARGUMENTS = {
     'image': ('image', 'topic of the images'),
     'camera_info': ('camera_info', 'topic of their camera_info'),
     'detections': ('detections', 'topic of the detections (vision_msgs/Detection2DArray)'),
+    'depth': ('depth', 'topic of depth images registered to the images; used if the parameter '
+                       'depth is auto or required'),
     'model': ('', 'directory of the model; empty: as in params_file'),
     'meshes': ('', 'directory of the object meshes; empty: as in params_file'),
     'params_file': (str(CONFIG / 'pose_node.yaml'), 'parameters of the node'),

@@ -61,8 +61,8 @@ class BoxEstimator:
         self.backend = SimpleNamespace(name='none', device='cpu')
         self.depth_factor = 1.0
 
-    def estimate(self, image_rgb, camera, detections):
-        """Return a pose for each detection that can have one."""
+    def estimate(self, image_rgb, camera, detections, depth_m=None):
+        """Return a pose for each detection that can have one; depth, if any, sets its distance."""
         from mrcnet_ros.errors import UnknownLabelError
         from mrcnet_ros.inference.poses import FrameResult, Skipped
 
@@ -78,6 +78,8 @@ class BoxEstimator:
                 skipped.append(Skipped(index, 'box_outside', f'{detection.box_xyxy} is outside'))
             else:
                 poses.append(self._pose(camera, index, detection))
+        if depth_m is not None:
+            poses = [measured(pose, depth_m) for pose in poses]
         return FrameResult(poses, skipped, {'crop': 0.001, 'stage1': 0.002}, len(poses), 0)
 
     def close(self):
@@ -97,6 +99,20 @@ class BoxEstimator:
         covariance = {'sure': SURE, 'unsure': np.full((6, 6), np.nan)}.get(detection.detection_id)
         return PoseEstimate(detection.label, 9, T, np.float32(0.75), index,
                             detection.detection_id, detection.box_xyxy, covariance=covariance)
+
+
+def measured(pose, depth_m):
+    """Move a pose along its ray to the depth in the middle of its box."""
+    import dataclasses
+
+    from mrcnet_ros.inference.depth_alignment import DepthFit
+
+    x1, y1, x2, y2 = pose.box_xyxy
+    z = float(depth_m[int((y1 + y2) / 2), int((x1 + x2) / 2)])
+    T = pose.T_camera_object.copy()
+    T[:3, 3] *= z / T[2, 3]
+    fit = DepthFit(T, 'pose', 1.0, 0.0015, 100, np.eye(6))
+    return dataclasses.replace(pose, T_camera_object=T, depth=fit)
 
 
 class TruthEstimator:

@@ -33,7 +33,7 @@ def _table():
 def test_the_table_of_topics_is_what_the_node_has():
     """Every input and output with its type, and none that is not in the table."""
     domain = own_domain(40)
-    with double_node(domain) as process:
+    with double_node(domain, 'depth:=auto') as process:
         process.wait_for_log('ready')
         client = Client(domain)
         client.connect()

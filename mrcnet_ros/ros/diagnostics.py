@@ -146,6 +146,9 @@ def _frame_problems(
         if count := recent.get(reason, 0):
             found.append(Problem(severe, f'{count} of {received} frames {reason}: '
                                          f'{account.reasons.get(reason, "")}'))
+    if count := recent.get('no_depth', 0):
+        found.append(Problem(severe, f'{count} of {received} frames no_depth, which depth: '
+                                     f'required drops: {account.reasons.get("no_depth", "")}'))
     reasons = {'busy': 'the estimator is slower',
                'late': 'their stamps are before that of a frame that was answered already'}
     if why_unpaired is None or why_unpaired.level != Level.OK:

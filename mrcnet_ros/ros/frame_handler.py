@@ -20,6 +20,8 @@ from ..inference.poses import Detection, FrameResult, PoseEstimate
 from ..objects import ObjectModel
 from . import messages
 from .box_watch import BoxWatch
+from .depth_image import DepthError, usable_depth
+from .depth_input import DepthLookup, no_depth
 from .detection_reading import detections_from_message, label_hint
 from .diagnostics import estimator_facts
 from .params import NodeParameters
@@ -36,8 +38,12 @@ class Estimator(Protocol):
 
     def estimate(
         self, image_rgb: NDArray[np.uint8], camera: Camera, detections: list[Detection],
+        depth_m: NDArray[np.float32] | None = None,
     ) -> FrameResult:
-        """Return the poses of the detected objects."""
+        """Return the poses of the detected objects.
+
+        :param depth_m: (H, W) [m]; left out where there is none.
+        """
 
     def close(self) -> None:
         """Let go of what it runs on."""
@@ -48,6 +54,7 @@ class Frame:
     """Messages of one moment.
 
     :param era: how often time had begun anew, see :class:`.pairing.PairedInputs`.
+    :param depth: finds the depth image when the frame is answered.
     :param complete_s: time.perf_counter() when the last of them came.
     """
 
@@ -55,6 +62,7 @@ class Frame:
     camera_info: Any
     detections: Any
     era: int = 0
+    depth: DepthLookup = no_depth
     complete_s: float = field(default_factory=time.perf_counter)
 
     @property
@@ -153,14 +161,51 @@ class FrameHandler:
             raise FrameError('bad_camera_info', str(error)) from error
         detections = self._detections(
             frame.detections, (camera.width, camera.height), parameters)
-        result = (self._estimator.estimate(image, camera, detections) if detections
-                  else FrameResult([], []))
+        depth_m = self._depth(frame, camera, parameters)
+        result = self._estimate(image, camera, detections, depth_m)
         header = _header(frame)
         self._tell_skipped(result, detections)
         measured = self._good_poses(result, parameters.min_pose_score)
         names, poses = self._tracks.update(messages.stamp_ns(header), measured, parameters)
         scene = Scene(image, camera, names, poses, len(frame.detections.detections))
         return self._messages(header, scene, measured, result, parameters)
+
+    def _depth(
+        self, frame: Frame, camera: Camera, parameters: NodeParameters,
+    ) -> NDArray[np.float32] | None:
+        """Return the depth image of a frame, None without one that can be used.
+
+        :raises FrameError: when it is required and there is none.
+        """
+        if parameters.depth == 'off':
+            return None
+        try:
+            message = frame.depth()
+            if message is None:
+                raise DepthError('depth_late', 'no depth image with the stamp of the image had '
+                                 'come when its frame was answered; if stamps differ, set '
+                                 'sync_slop_s')
+            return usable_depth(
+                message, (camera.width, camera.height),
+                (frame.image.header.frame_id, frame.camera_info.header.frame_id),
+                compressed=parameters.depth_transport == 'compressed')
+        except DepthError as error:
+            self._tally.drop(error.reason, str(error))
+            if parameters.depth == 'required':
+                raise FrameError('no_depth', str(error)) from error
+            return None
+
+    def _estimate(
+        self, image: NDArray[np.uint8], camera: Camera, detections: list[Detection],
+        depth_m: NDArray[np.float32] | None,
+    ) -> FrameResult:
+        if not detections:
+            return FrameResult([], [])
+        if depth_m is None:
+            return self._estimator.estimate(image, camera, detections)
+        result = self._estimator.estimate(image, camera, detections, depth_m)
+        self._tally.depth((p.depth.used, p.depth.residual_m) for p in result.poses if p.depth)
+        return result
 
     def close(self) -> None:
         """Let go of the estimator; nothing can be answered afterwards."""

@@ -17,7 +17,8 @@ from .shared_memory import lost_images_hint
 
 _STAMPS = 100
 # What else to do when an input comes as messages of another type.
-_TYPE_HINTS = {'image': ', or set image_transport', 'detections': ', or set detections_type'}
+_TYPE_HINTS = {'image': ', or set image_transport', 'detections': ', or set detections_type',
+               'depth': ', or set depth_transport'}
 
 
 @dataclass
@@ -44,11 +45,13 @@ class Expected:
     """What the node subscribed to.
 
     :param topic: full name, remapped.
+    :param optional: frames are answered without it.
     """
 
     topic: str
     message_type: type
     qos: QoSProfile
+    optional: bool = False
 
 
 class InputWatch:
@@ -132,7 +135,8 @@ class InputWatch:
                 cause = why_silent(name, expected, publishers(expected.topic), seen.refused,
                                    came=seen.last_s is not None)
                 when = 'never came' if seen.last_s is None else f'stopped {silent_s:.0f} s ago'
-                found.append(Problem(Level.ERROR, f'{name} {when}: {cause}'))
+                level = Level.WARN if expected.optional else Level.ERROR
+                found.append(Problem(level, f'{name} {when}: {cause}'))
             elif seen.last_s is None:
                 found.append(Problem(Level.WARN, f'{name} has not come yet'))
             elif has_time and abs(seen.lag_s) > stale_s:
@@ -146,6 +150,14 @@ class InputWatch:
         told = ', '.join(f'{name} {frame_id!r}' for name, frame_id in frames.items())
         return [Problem(Level.WARN, f'frame_ids differ: {told}; are all of the same camera?')]
 
+    def _partners(self) -> list[str]:
+        return [n for n, e in self._expected.items() if n != 'image' and not e.optional]
+
+    def came_near(self, name: str, stamp: int, slop_s: float) -> bool:
+        """Tell whether a recent message of an input has nearly the stamp [ns]."""
+        stamps = self._inputs[name].stamps
+        return bool(stamps) and _nearest(stamp, stamps) <= slop_s * 1e9
+
     def why_unpaired(self, slop_s: float, *, answered: bool) -> Problem | None:
         """Return why recent images have no partners, None when that cannot be told.
 
@@ -158,7 +170,7 @@ class InputWatch:
         if not image:
             return None
         gaps, fewer = [], []
-        for name in ('camera_info', 'detections'):
+        for name in self._partners():
             stamps = self._inputs[name].stamps
             if not stamps:
                 return None
@@ -203,7 +215,7 @@ def why_silent(
                 f'({policy}); set input_reliability to best_effort, or make the publisher '
                 'reliable')
     silence = f'{fitting[0].node_name} has a publisher on {topic} but nothing arrives'
-    if name != 'image' or came:
+    if name not in ('image', 'depth') or came:
         return f'{silence}; see with ros2 topic hz whether it publishes'
     return f'{silence}; {lost_images_hint()}'
 

@@ -67,7 +67,7 @@ def rgb_from_image(message: Any) -> NDArray[np.uint8]:
         raise ImageError(
             f'image encoding {encoding!r} is not supported; use one of {", ".join(RGB_SOURCES)}')
     channels, conversion = _TO_RGB[encoding]
-    _check_size(message, encoding, channels)
+    check_size(message, encoding, channels)
     height, width, step = message.height, message.width, message.step
     rows = np.frombuffer(message.data, np.uint8, height * step).reshape(height, step)
     pixels = np.ascontiguousarray(rows[:, :width * channels]).reshape(height, width, channels)
@@ -79,7 +79,12 @@ def rgb_from_image(message: Any) -> NDArray[np.uint8]:
         raise ImageError(f'{encoding} image of {width}x{height} px: {error}') from error
 
 
-def _check_size(message: Any, encoding: str, channels: int) -> None:
+def check_size(message: Any, encoding: str, channels: int) -> None:
+    """Make sure that the data of a sensor_msgs/Image fill its rows.
+
+    :param channels: bytes of a pixel.
+    :raises ImageError: when they do not.
+    """
     row, have = message.width * channels, len(message.data)
     if message.width < 1 or message.height < 1 or message.step < row:
         raise ImageError(f'{encoding} image of {message.width}x{message.height} px has rows of '

@@ -16,6 +16,7 @@ from tf2_ros import TransformBroadcaster
 from vision_msgs.msg import Detection3DArray
 from visualization_msgs.msg import MarkerArray
 
+from ..inference.poses import PoseEstimate
 from ..objects import ObjectModel
 from ..rendering.pose_overlay import DrawnObject, PoseOverlay
 from . import qos
@@ -139,6 +140,13 @@ class Pictures:
 def _drawn(overlay: PoseOverlay, answer: Answer) -> Image:
     scene = answer.scene
     picture = overlay.draw(scene.image_rgb, scene.camera, [
-        DrawnObject(e.label, e.T_camera_object, f'{name} {e.score:.2f}')
+        DrawnObject(e.label, e.T_camera_object, _text(name, e))
         for name, e in zip(scene.names, scene.estimates, strict=True)])
     return CvBridge().cv2_to_imgmsg(picture, 'rgb8', answer.header)
+
+
+def _text(name: str, estimate: PoseEstimate) -> str:
+    """Return what stands at an object: name, score and how far measured depth is from it."""
+    fit = estimate.depth
+    residual = '' if fit is None or fit.used == 'none' else f' {1e3 * fit.residual_m:.1f} mm'
+    return f'{name} {estimate.score:.2f}{residual}'

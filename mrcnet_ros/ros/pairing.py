@@ -1,9 +1,10 @@
-"""Pair image, camera_info and detections, and notice images that stay without partners."""
+"""Pair image, camera_info, detections and depth, and notice images that stay without partners."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import message_filters
@@ -14,6 +15,7 @@ from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.qos import QoSProfile, qos_policy_name_from_kind
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
+from .depth_input import DepthBuffer
 from .detection_reading import message_type
 from .frame_handler import Frame
 from .input_watch import Expected, InputWatch
@@ -51,7 +53,10 @@ class Gate(CallbackGroup):
 
 
 class PairedInputs:
-    """The three subscriptions of the node.
+    """The subscriptions of the node.
+
+    Depth that is required is paired like the other inputs. Otherwise no frame waits for it: each
+    finds what has come by the time it is answered.
 
     Time is what the images say, for a camera sends them in order. It begins anew, with a bag that
     starts again or a clock that was set, when two images in a row are more than a second older
@@ -84,6 +89,13 @@ class PairedInputs:
         image_type = Image if parameters.image_transport == 'raw' else CompressedImage
         self._types = {'image': image_type, 'camera_info': CameraInfo,
                        'detections': message_type(parameters.detections_type)}
+        self._topics = dict(self._types)
+        if parameters.depth != 'off':
+            self._topics['depth'] = (
+                Image if parameters.depth_transport == 'raw' else CompressedImage)
+        if parameters.depth == 'required':
+            self._types['depth'] = self._topics['depth']
+        self._depths = DepthBuffer(parameters.queue, parameters.sync_slop_s)
         self._held: dict[str, dict[int, Any]] = {name: {} for name in self._types}
         self._latest_ns: dict[str, int] = {}
         self._back = dict.fromkeys(self._types, 0)
@@ -96,7 +108,7 @@ class PairedInputs:
         self._synchronize()
         self._subscribers: list[Any] = []
         try:
-            for name in self._types:
+            for name in self._topics:
                 self._subscribers.append(self._subscribe(name, qos))
         except BaseException:
             self.close()
@@ -113,9 +125,10 @@ class PairedInputs:
             incompatible_qos=lambda event: self._refused(name, event),
             matched=lambda event: self._matched(name, event))
         subscriber = message_filters.Subscriber(
-            self._node, self._types[name], name, qos_profile=qos, event_callbacks=events,
+            self._node, self._topics[name], name, qos_profile=qos, event_callbacks=events,
             callback_group=self._gate)
-        self._watch.expect(name, Expected(subscriber.sub.topic_name, self._types[name], qos))
+        self._watch.expect(name, Expected(subscriber.sub.topic_name, self._topics[name], qos,
+                                          optional=name not in self._types))
         subscriber.registerCallback(self._received, name)
         return subscriber
 
@@ -146,6 +159,9 @@ class PairedInputs:
         if time.sec < 0 or time.nanosec >= 10**9:
             self._drop('bad_message', f'{name} has the stamp {time.sec} s + {time.nanosec} ns; '
                                       'expected 0 s or more and less than 1e9 ns')
+            return
+        if name not in self._types:
+            self._depths.add(message)
             return
         stamp = stamp_ns(message.header)
         if self._jumped_back(name, stamp):
@@ -197,11 +213,22 @@ class PairedInputs:
 
     def _give_up(self, name: str, stamp: int) -> None:
         del self._held[name][stamp]
-        if name == 'image':
+        if name != 'image':
+            return
+        came = {n for n in self._types if self._watch.came_near(n, stamp, self._slop_s)}
+        if 'depth' in self._types and came == set(self._types) - {'depth'}:
+            self._drop('no_depth', 'no depth with the stamp of image, camera_info and detections; '
+                                   'set sync_slop_s, or depth to auto')
+        else:
             self._drop('unpaired', 'no camera_info or detections with its stamp')
 
-    def _paired(self, image: Any, camera_info: Any, detections: Any) -> None:
-        for name, message in (('image', image), ('camera_info', camera_info),
-                              ('detections', detections)):
+    def _paired(self, *partners: Any) -> None:
+        for name, message in zip(self._types, partners, strict=True):
             self._held[name].pop(stamp_ns(message.header), None)
-        self._on_frame(Frame(image, camera_info, detections, self._era))
+        image, camera_info, detections, *depth = partners
+        lookup = partial(_first, depth) if depth else self._depths.lookup(stamp_ns(image.header))
+        self._on_frame(Frame(image, camera_info, detections, self._era, lookup))
+
+
+def _first(messages: Sequence[Any]) -> Any:
+    return messages[0]

@@ -52,6 +52,12 @@ class NodeParameters:
     image_transport: str = parameter(
         'raw', 'message type of the topic image: raw: Image, compressed: CompressedImage',
         choices=('raw', 'compressed'))
+    depth: str = parameter(
+        'off', 'correct poses by the topic depth; auto: of frames that have a depth image, '
+        'required: frames without one are dropped', choices=('off', 'auto', 'required'))
+    depth_transport: str = parameter(
+        'raw', 'message type of the topic depth: raw: Image, compressed: CompressedImage of '
+        'compressedDepth', choices=('raw', 'compressed'))
     image_rectified: bool = parameter(
         False, 'images are already rectified (image_rect): use P of camera_info, not K and D',
         live=True)
@@ -71,11 +77,11 @@ class NodeParameters:
         'letterbox: shape kept, centred between bars, pad: shape kept, bars at the bottom or on '
         'the right only', choices=FITS, live=True)
     input_reliability: str = parameter(
-        'best_effort', 'QoS reliability of image, camera_info and detections',
+        'best_effort', 'QoS reliability of all inputs',
         choices=('best_effort', 'reliable'))
     sync_slop_s: float = parameter(
-        0.0, 'largest difference between the stamps of image, camera_info and detections [s]; '
-        '0: stamps must be equal', bounds=(0.0, 10.0))
+        0.0, 'largest difference between the stamps of image, camera_info, detections and '
+        'depth [s]; 0: stamps must be equal', bounds=(0.0, 10.0))
     queue: int = parameter(
         10, 'number of messages of each input that wait for their partners; with policy lossless '
         'also number of frames that wait for the estimator', bounds=(1, 1000))

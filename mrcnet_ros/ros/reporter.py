@@ -10,6 +10,7 @@ from typing import Any
 from diagnostic_msgs.msg import DiagnosticArray
 
 from .connections import subscribers_text
+from .depth_status import depth_status
 from .diagnostics import (
     Account,
     Problem,
@@ -63,14 +64,16 @@ class Reporter:
                           self._timings.percentiles(), self.busy_s, self.boxes)
         statuses = [model_status(state, self.error, self.loading, self.facts, total)]
         if watch is None:
-            statuses += [idle_status('inputs', state), idle_status('poses', state, account)]
+            statuses += [idle_status('inputs', state), idle_status('poses', state, account),
+                         idle_status('depth', state)]
         else:
             why_unpaired = watch.why_unpaired(
                 limits.sync_slop_s, answered=bool(recent.get('frames', 0))
             ) if recent.get('unpaired', 0) else None
             poses = pose_status(account, limits, why_unpaired)
             statuses += [self._inputs(limits, watch), dataclasses.replace(
-                poses, values={**poses.values, **self._subscribers()})]
+                poses, values={**poses.values, **self._subscribers()}),
+                         depth_status(account, limits.depth, self._tally.depth_residual_m())]
         self._publisher.publish(diagnostic_array(
             self._node.get_clock().now().to_msg(), self._node.get_fully_qualified_name()[1:],
             self.facts.get('model', ''), statuses))

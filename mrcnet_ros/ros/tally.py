@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import statistics
 import threading
-from collections import Counter
-from collections.abc import Callable
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
 
 FRAME_REASONS = ('busy', 'late', 'unpaired', 'bad_message', 'bad_image', 'bad_camera_info',
-                 'failed', 'stopped')
+                 'failed', 'stopped', 'no_depth')
 DETECTION_REASONS = ('no_label', 'unknown_label', 'low_score', 'low_pose_score', 'box_outside',
                      'non_finite', 'too_many', 'no_frame_id')
+# Depth images that were not used; their frames are answered unless depth is required.
+DEPTH_REASONS = ('depth_late', 'depth_bad', 'depth_unregistered', 'depth_scale', 'depth_empty')
+DEPTH_USES = ('pose', 'distance', 'none')
+_REASONS = FRAME_REASONS + DETECTION_REASONS + DEPTH_REASONS
 MOST_TEXT = 1000
+_RESIDUALS = 500
 
 
 class Tally:
@@ -26,16 +32,17 @@ class Tally:
         self._counts: Counter[str] = Counter()
         self._last_message: dict[str, str] = {}
         self._told: Counter[str] = Counter()
+        self._residuals_m: deque[float] = deque(maxlen=_RESIDUALS)
 
     def drop(self, reason: str, message: str = '', count: int = 1) -> None:
         """Count a drop.
 
-        :param reason: one of ``FRAME_REASONS`` or ``DETECTION_REASONS``.
+        :param reason: one of ``FRAME_REASONS``, ``DETECTION_REASONS`` or ``DEPTH_REASONS``.
         :param message: what exactly was wrong; of a very long one the middle is left out.
         :param count: how many at once; 0 counts nothing.
         :raises KeyError: for a reason that is not known.
         """
-        if reason not in FRAME_REASONS + DETECTION_REASONS:
+        if reason not in _REASONS:
             raise KeyError(reason)
         message = shortened(message)
         with self._lock:
@@ -62,6 +69,22 @@ class Tally:
             self._counts.update(frames=1, poses=poses, detections=detections, cache_hits=hits,
                                 cache_misses=misses)
 
+    def depth(self, fits: Iterable[tuple[str, float]]) -> None:
+        """Count what depth did for poses.
+
+        :param fits: for each pose one of ``DEPTH_USES`` and its residual [m].
+        """
+        with self._lock:
+            for used, residual_m in fits:
+                self._counts[f'depth_{used}'] += 1
+                if used != 'none':
+                    self._residuals_m.append(residual_m)
+
+    def depth_residual_m(self) -> float | None:
+        """Return the median residual of the last corrected poses, None without any."""
+        with self._lock:
+            return statistics.median(self._residuals_m) if self._residuals_m else None
+
     def reasons(self) -> dict[str, str]:
         """Return the last message of each reason that had one."""
         with self._lock:
@@ -75,7 +98,7 @@ class Tally:
     def summary(self) -> str:
         """Return one line for the log."""
         counts = self.counts()
-        drops = [f'{reason} {counts[reason]}' for reason in FRAME_REASONS + DETECTION_REASONS
+        drops = [f'{reason} {counts[reason]}' for reason in _REASONS
                  if reason in counts]
         return (f'answered {counts.get("frames", 0)} frames with {counts.get("poses", 0)} poses; '
                 f'dropped: {", ".join(drops) or "none"}')
@@ -86,7 +109,7 @@ class Tally:
         Some drops are daily business, and a log of weeks has no room for each.
         """
         with self._lock:
-            news = [reason for reason in FRAME_REASONS + DETECTION_REASONS
+            news = [reason for reason in _REASONS
                     if self._counts[reason] > 2 * self._told[reason]]
             self._told.update({r: self._counts[r] - self._told[r] for r in news})
             details = [f'{r}: {self._last_message[r]}' for r in news if r in self._last_message]

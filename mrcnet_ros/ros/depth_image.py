@@ -1,0 +1,133 @@
+"""From a message of a depth camera to metres, and whether they can be used; no topics here."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import ImageError
+from ..reading.picture import STORED, decode
+from .messages import check_size
+
+Depth = NDArray[np.float32]
+
+# REP 118: integers are millimetres and 0 is nothing, floats are metres and NaN is nothing.
+_MILLIMETRES, _METRES = ('16UC1', 'mono16'), '32FC1'
+# compressedDepth: an int32 and the two float32 of the inverse depth, in front of a PNG.
+_CONFIG = struct.Struct('<iff')
+_PNG = b'\x89PNG\r\n\x1a\n'
+# Median distances of scenes that no depth camera for grasping sees: the unit is another one.
+# Millimetres taken for metres are 100 and more; metres taken for millimetres are below 0.05.
+_NEAREST_M, _FARTHEST_M = 0.05, 100.0
+# A smaller part of measured pixels is noise: the lens is covered or the emitter is off.
+_LEAST_MEASURED = 0.001
+_REGISTER = ('publish depth that is registered to the colour image: aligned_depth_to_color '
+             '(align_depth.enable), or depth_image_proc register')
+
+
+class DepthError(Exception):
+    """A depth image cannot be used.
+
+    :param reason: one of ``tally.DEPTH_REASONS``.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        """Keep the reason apart from the text."""
+        self.reason = reason
+        super().__init__(message)
+
+
+def usable_depth(
+    message: Any, size: tuple[int, int], frame_ids: Collection[str], *, compressed: bool,
+) -> Depth:
+    """Return a depth image that fits a colour image, (H, W) float32 [m].
+
+    :param size: width and height of the colour image [px].
+    :param frame_ids: of image and camera_info; empty ones name no frame.
+    :param compressed: whether the message is a CompressedImage of compressedDepth.
+    :raises DepthError: when it cannot be used, with what to do.
+    """
+    try:
+        depth_m = depth_from_compressed(message) if compressed else depth_from_image(message)
+    except ImageError as error:
+        raise DepthError('depth_bad', str(error)) from error
+    height, width = depth_m.shape
+    if (width, height) != size:
+        raise DepthError('depth_unregistered', f'depth is {width}x{height} px, the image '
+                         f'{size[0]}x{size[1]} px; {_REGISTER}')
+    frames = {name.lstrip('/') for name in frame_ids if name}
+    own = str(message.header.frame_id).lstrip('/')
+    if own and frames and own not in frames:
+        raise DepthError('depth_unregistered', f'depth has the frame_id {own!r}, the image '
+                         f'{", ".join(map(repr, sorted(frames)))}; {_REGISTER}')
+    _check_distances(depth_m)
+    return depth_m
+
+
+def _check_distances(depth_m: Depth) -> None:
+    measured = depth_m[np.isfinite(depth_m) & (depth_m > 0)]
+    if measured.size <= _LEAST_MEASURED * depth_m.size:
+        raise DepthError('depth_empty', f'depth was measured in {measured.size} of {depth_m.size} '
+                         'pixels; look at the depth camera: its emitter, its lens, its range')
+    median_m = float(np.median(measured))
+    if not _NEAREST_M <= median_m <= _FARTHEST_M:
+        raise DepthError('depth_scale', f'the median depth is {median_m:.4g} m; publish 16UC1 in '
+                         'millimetres or 32FC1 in metres')
+
+
+def depth_from_image(message: Any) -> Depth:
+    """Return the distances of a sensor_msgs/Image, (H, W) float32 [m].
+
+    :raises ImageError: when the encoding is none of depth or the data do not fill the rows.
+    """
+    encoding = str(message.encoding)
+    kind = _kind(encoding).newbyteorder('>' if message.is_bigendian else '<')
+    row = message.width * kind.itemsize
+    check_size(message, encoding, kind.itemsize)
+    rows = np.frombuffer(message.data, np.uint8, message.height * message.step)
+    rows = np.ascontiguousarray(rows.reshape(message.height, message.step)[:, :row])
+    return _metres(rows.view(kind))
+
+
+def depth_from_compressed(message: Any) -> Depth:
+    """Return the distances of a CompressedImage of compressedDepth, (H, W) float32 [m].
+
+    :raises ImageError: when it is of another transport or cannot be decoded.
+    """
+    encoding, _, stored = (part.strip() for part in str(message.format).partition(';'))
+    _kind(encoding)
+    data = bytes(message.data)
+    if 'rvl' in stored.lower():
+        raise ImageError(f'depth {message.format!r} is not supported; set the format of the '
+                         "publisher's compressedDepth to png")
+    start = 0 if data.startswith(_PNG) and encoding != _METRES else _CONFIG.size
+    pixels = decode(data[start:], STORED) if data[start:].startswith(_PNG) else None
+    if pixels is None or pixels.dtype != np.uint16 or pixels.ndim != 2:
+        raise ImageError(f'depth {message.format!r} of {len(data)} bytes holds no PNG of 16 bits; '
+                         'remap depth to a topic that ends in /compressedDepth')
+    if encoding != _METRES:
+        return _metres(pixels)
+    _, a, b = _CONFIG.unpack_from(data)
+    with np.errstate(divide='ignore', invalid='ignore'):
+        depth_m = np.float32(a) / (pixels.astype(np.float32) - np.float32(b))
+    depth_m[pixels == 0] = np.nan
+    return np.asarray(depth_m, np.float32)
+
+
+def _kind(encoding: str) -> np.dtype[Any]:
+    if encoding in _MILLIMETRES:
+        return np.dtype(np.uint16)
+    if encoding == _METRES:
+        return np.dtype(np.float32)
+    raise ImageError(f'depth has the encoding {encoding!r}; expected 16UC1 or mono16 in '
+                     'millimetres, or 32FC1 in metres')
+
+
+def _metres(pixels: NDArray[Any]) -> Depth:
+    if pixels.dtype.kind == 'f':
+        return np.asarray(pixels, np.float32)
+    return np.asarray(pixels * np.float32(1e-3), np.float32)

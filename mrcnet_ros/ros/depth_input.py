@@ -1,0 +1,55 @@
+"""Depth images that wait for the frames they belong to; shared by two threads."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from .messages import stamp_ns
+
+# Asked by the worker: the depth image of a frame, None while none has come.
+DepthLookup = Callable[[], Any]
+
+
+def no_depth() -> None:
+    """Find no depth image."""
+
+
+class DepthBuffer:
+    """Keeps the last depth images; no frame waits for one.
+
+    :param length: how many.
+    :param slop_s: by how much stamps may differ.
+    """
+
+    def __init__(self, length: int, slop_s: float) -> None:
+        """Start empty."""
+        self._lock = threading.Lock()
+        self._messages: deque[Any] = deque(maxlen=length)
+        self._slop_ns = slop_s * 1e9
+
+    def add(self, message: Any) -> None:
+        """Keep a depth image; the one that came first makes room."""
+        with self._lock:
+            self._messages.append(message)
+
+    def nearest(self, stamp: int) -> Any:
+        """Return the depth image nearest to a stamp [ns], None when none is near enough.
+
+        Of several equally near ones, the one that came last: a bag may start again.
+        """
+        with self._lock:
+            near = [(abs(stamp_ns(m.header) - stamp), m) for m in reversed(self._messages)]
+        gap, message = min(near, key=lambda pair: pair[0], default=(0, None))
+        return message if gap <= self._slop_ns else None
+
+    def lookup(self, stamp: int) -> DepthLookup:
+        """Return what finds the depth image of a frame.
+
+        What has come already is kept for the frame, which may wait for its turn for longer than
+        the buffer keeps it. What comes while the frame waits is found as well.
+        """
+        found = self.nearest(stamp)
+        return (lambda: self.nearest(stamp)) if found is None else (lambda: found)
