@@ -37,6 +37,8 @@ def test_the_table_of_topics_is_what_the_node_has():
         process.wait_for_log('ready')
         client = Client(domain)
         client.connect()
+        # names of nodes come after the topics, in a message of their own
+        assert client.spin(lambda: 'pose_node' in client.node.get_node_names())
         named = {'in': client.node.get_subscriber_names_and_types_by_node,
                  'out': client.node.get_publisher_names_and_types_by_node}
         found = {(direction, topic): types[0] for direction, ask in named.items()
