@@ -251,7 +251,7 @@ def test_a_frame_waits_for_depth_that_is_required():
 
 
 def test_no_depth_is_subscribed_to_unless_it_is_asked_for():
-    """The default costs nothing."""
-    with ready_node(64) as (_, client):
+    """Off costs nothing, also where ROS takes the word for a boolean."""
+    with ready_node(64, 'depth:=off') as (_, client):
         assert not client.node.get_subscriptions_info_by_topic('/depth')
         client.diagnosis('depth', 'off')

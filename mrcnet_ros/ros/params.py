@@ -186,6 +186,7 @@ def declare_parameters(node: Any) -> None:
 
     :raises SpecError: naming the parameter, when a value has the wrong type or is out of bounds.
     """
+    _read_off(node)
     for name, declared in _FIELDS.items():
         try:
             value = node.declare_parameter(
@@ -197,6 +198,14 @@ def declare_parameters(node: Any) -> None:
             raise SpecError(wrong)
         if value == () and declared.metadata['items']:  # an empty list has no type in ROS
             node.set_parameters([Parameter(name, LISTS[declared.metadata['items']], [])])
+
+
+def _read_off(node: Any) -> None:
+    """Take ``off`` for the word where it is a choice; ROS reads it as a boolean unless quoted."""
+    given = getattr(node, '_parameter_overrides', {})
+    for name, declared in _FIELDS.items():
+        if 'off' in declared.metadata['choices'] and name in given and given[name].value is False:
+            given[name] = Parameter(name, Parameter.Type.STRING, 'off')
 
 
 def is_parameter(name: str) -> bool:
