@@ -23,7 +23,8 @@ from mrcnet_ros.objects import Mesh, ObjectModel
 from mrcnet_ros.specs import CropSpec, ViewPrior
 from mrcnet_ros.training import composer as composer_module
 from mrcnet_ros.training.backgrounds import irradiance_matrices
-from mrcnet_ros.training.composer import MIN_VISIBLE, Composer, ComposerSpec, Sample
+from mrcnet_ros.training.composer import MIN_VISIBLE, Composer, Sample
+from mrcnet_ros.training.painting import ComposerSpec
 from mrcnet_ros.training.view_bank import ViewBank, load_or_render
 
 MESHES: list[Mesh] = [bumpy_sphere(0.05, subdivisions=2), cube(0.08)]
@@ -128,7 +129,7 @@ def test_the_object_is_painted_where_the_labels_say(banks, lights, monkeypatch):
                         lambda rng, image, resolution: image.astype(np.uint8))
     composer = make_composer(banks, lights, occluded=0.0, distracted=0.0, cluttered=0.0,
                              on_table=0.0, border=0.0)
-    composer.patches = np.zeros_like(composer.patches)
+    composer.painter.patches = np.zeros_like(composer.painter.patches)
     for index in range(10):
         sample = composer.sample(3, index)
         painted = sample.image.max(axis=2) > 8
@@ -201,7 +202,8 @@ def test_classes_take_turns_as_targets(banks, lights):
     """Every class is drawn equally often by default, or as often as it is listed."""
     composer = make_composer(banks, lights)
     assert [composer.sample(0, i).class_index for i in range(4)] == [0, 1, 0, 1]
-    only = Composer(banks, [None, PRIOR], composer.patches, lights, composer.spec, [1, 1, 0])
+    only = Composer(banks, [None, PRIOR], composer.painter.patches, lights, composer.spec,
+                    [1, 1, 0])
     assert [only.sample(0, i).class_index for i in range(4)] == [1, 1, 0, 1]
 
 
@@ -251,7 +253,7 @@ def test_a_thin_object_does_not_blacken_its_images(banks, lights, width_px):
     thin[..., :63, :] = 0
     thin[..., 63 + width_px:, :] = 0
     bank = dataclasses.replace(banks[1], albedo=thin)
-    composer = Composer([bank], [None], make_composer(banks, lights).patches, lights,
+    composer = Composer([bank], [None], make_composer(banks, lights).painter.patches, lights,
                         ComposerSpec(crop=CropSpec(size_px=SIZE), cluttered=1.0))
     for index in range(6):
         assert composer.sample(0, index).image.std() > 5

@@ -18,8 +18,9 @@ from mrcnet_ros.objects import Mesh
 from mrcnet_ros.specs import CropSpec, ViewPrior
 from mrcnet_ros.training.augmentation import around, augment, photograph
 from mrcnet_ros.training.backgrounds import irradiance_matrices
-from mrcnet_ros.training.composer import Composer, ComposerSpec, _beyond_border
+from mrcnet_ros.training.composer import Composer
 from mrcnet_ros.training.occlusion import LONGEST_EDGE, bake_openness
+from mrcnet_ros.training.painting import ComposerSpec, beyond_border
 from mrcnet_ros.training.placing import Placer
 from mrcnet_ros.training.prints import PRINT_PX, draw_prints
 from mrcnet_ros.training.shapes import KINDS, draw_shapes
@@ -159,7 +160,7 @@ def test_beyond_the_border_is_black_and_nothing_is_visible():
     """Every pixel on the outer side of a line is black and has no opacity; no other changes."""
     image = np.full((96, 96, 3), 120, np.uint8)
     alpha = np.ones((96, 96), np.float32)
-    cut, open_part = _beyond_border([np.array([1.0, 0.0, -60.0])], np.eye(3), image, alpha)
+    cut, open_part = beyond_border([np.array([1.0, 0.0, -60.0])], np.eye(3), image, alpha)
     assert not cut[:, 61:].any() and not open_part[:, 61:].any()
     assert (cut[:, :60] == 120).all() and (open_part[:, :60] == 1).all()
 

@@ -15,18 +15,15 @@ from numpy.typing import NDArray
 from ..geometry.bins import encode_translation
 from ..geometry.crop import CropCamera, pinhole
 from ..geometry.se3 import Array, rotation_to_axis
-from ..specs import CropSpec, ViewPrior
-from .augmentation import augment, clutter, photograph, recolour, weather
-from .lighting import Light, draw_light
-from .placing import Placed, Placer, similarity
-from .prints import draw_prints
-from .table import Table, cast_shadow, lay_print, table_under
+from ..specs import ViewPrior
+from .augmentation import augment, photograph
+from .painting import ComposerSpec, Painter, Scene, beyond_border
+from .placing import Placer, similarity
+from .table import table_under
 from .view_bank import RELATIVE_SIZE, VIEW_PX, ViewBank
 
 LAYOUT_PX = VIEW_PX // 2
 MIN_VISIBLE = 0.15
-RECOLOURED = 0.6
-SHADED = 0.8
 # Focal lengths of cameras in pixels: from a webcam at 640x480 to a narrow lens at 1280x960.
 # They say how many pixels a distant object has, and so how blurred its enlarged crop is.
 CAMERA_FOCAL_PX = (450.0, 1300.0)
@@ -34,8 +31,6 @@ CAMERA_FOCAL_PX = (450.0, 1300.0)
 # visible box cut off, and largest gap between box and border, in sides of the box.
 BORDER_CUTS, BORDER_GAP = 0.25, 0.25
 BORDER_TURN_DEG = 15.0
-# As many as fit into 25 MB of each process.
-PRINTS = 320
 Matrix = NDArray[np.float64]
 
 
@@ -65,53 +60,6 @@ class Sample:
     visible_fraction: float
 
 
-@dataclass(frozen=True)
-class ComposerSpec:
-    """Chances and ranges of the composed images.
-
-    :param crop: the network's crops.
-    :param box_shift: largest shift of a box in parts of its side.
-    :param box_scale: largest change of the logarithm of a box's longer side.
-    :param occluded: chance that other objects lie in front.
-    :param distracted: chance that other objects lie behind.
-    :param cluttered: chance of hard-edged shapes in the background.
-    :param varied: chance that the object's surface differs from its scanned colours.
-    :param on_table: chance that a table with print is drawn under the object.
-    :param border: chance that the image ends within the crop.
-    :param photometric: how strongly colour, light and surface are changed, 0 to 1.
-    """
-
-    crop: CropSpec
-    box_shift: float = 0.12
-    box_scale: float = 0.15
-    occluded: float = 0.6
-    distracted: float = 0.7
-    cluttered: float = 0.75
-    varied: float = 0.8
-    on_table: float = 0.7
-    border: float = 0.12
-    photometric: float = 0.5
-
-
-@dataclass(frozen=True, eq=False)
-class _Scene:
-    """What one image shows: an object in the layout camera and what is around it.
-
-    :param A_layout_view: (3, 3) map of the object's view to the layout image.
-    :param K: (3, 3) of the layout camera [px].
-    :param R_layout_object: (3, 3), of the object on the layout's axis.
-    """
-
-    class_index: int
-    view: int
-    A_layout_view: Matrix
-    K: Array
-    R_layout_object: Array
-    table: Table | None
-    others: tuple[Placed, ...]
-    border: tuple[Array, ...]
-
-
 class Composer:
     """Makes samples from view banks, background patches and light."""
 
@@ -128,10 +76,9 @@ class Composer:
             only occluders and distractors.
         """
         self.targets = list(range(len(priors)) if targets is None else targets)
-        self.banks, self.priors, self.patches = banks, priors, patches
-        self.lights, self.spec = lights, spec
+        self.banks, self.priors, self.spec = banks, priors, spec
         upright = [c < len(priors) and priors[c] is not None for c in range(len(banks))]
-        self.prints = draw_prints(patches, PRINTS, 0)
+        self.painter = Painter(banks, len(priors), patches, lights, spec)
         self.placer = Placer(banks, upright, len(priors))
 
     def sample(self, seed: int, index: int) -> Sample:
@@ -142,11 +89,11 @@ class Composer:
         view = int(rng.integers(len(bank.albedo)))
         scene, visible, fraction = self._arrange(rng, class_index, view)
         crop, H_crop_layout = self._crop(rng, visible, scene)
-        image, alpha = self._paint(rng, scene, H_crop_layout)
+        image, alpha = self.painter.paint(rng, scene, H_crop_layout)
         camera_focal_px = np.exp(rng.uniform(*np.log(CAMERA_FOCAL_PX)))
         taken = photograph(rng, augment(rng, image, self.spec.photometric),
                            float(camera_focal_px / crop.K_crop[0, 0]))
-        taken, alpha = _beyond_border(scene.border, H_crop_layout, taken, alpha)
+        taken, alpha = beyond_border(scene.border, H_crop_layout, taken, alpha)
         R_crop_object = crop.R_crop_camera @ scene.R_layout_object
         t = crop.R_crop_camera @ np.array([0.0, 0.0, bank.distance_m[view]])
         code = encode_translation(t, crop.focal, bank.diameter_m)
@@ -156,7 +103,7 @@ class Composer:
                       float(code[2]), crop.focal, coordinates, cells, fraction)
 
     def _arrange(self, rng: np.random.Generator, class_index: int, view: int
-                 ) -> tuple[_Scene, NDArray[np.bool_], float]:
+                 ) -> tuple[Scene, NDArray[np.bool_], float]:
         """Stand the object somewhere, among others.
 
         :return: scene, visible part of the object in the layout image, and its fraction.
@@ -183,7 +130,7 @@ class Composer:
         fraction = float(visible.sum()) / max(int(whole.sum()), 1)
         if fraction < MIN_VISIBLE:
             others, visible, fraction, border = [], whole, 1.0, ()
-        return _Scene(class_index, view, A_layout_view, K, R, table, tuple(others),
+        return Scene(class_index, view, A_layout_view, K, R, table, tuple(others),
                       border), visible, fraction
 
     def _border(self, rng: np.random.Generator, visible: NDArray[np.bool_]
@@ -206,7 +153,7 @@ class Composer:
         return tuple(lines), inside
 
     def _crop(self, rng: np.random.Generator, visible: NDArray[np.bool_],
-              scene: _Scene) -> tuple[CropCamera, Matrix]:
+              scene: Scene) -> tuple[CropCamera, Matrix]:
         """Jitter the visible box and look at it."""
         columns, rows = np.flatnonzero(visible.any(0)), np.flatnonzero(visible.any(1))
         step = VIEW_PX / LAYOUT_PX
@@ -223,121 +170,9 @@ class Composer:
         crop = CropCamera(R, pinhole(focal, size), size)
         return crop, crop.K_crop @ R @ np.linalg.inv(K)
 
-    def _paint(self, rng: np.random.Generator, scene: _Scene, H_crop_layout: Matrix
-               ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Draw background and table, objects behind, the object, objects in front.
-
-        :return: (S, S, 3) float32 in 0..255, and (S, S) opacity of the object, 0 to 1.
-        """
-        size = self.spec.crop.size_px
-        image = self._surroundings(rng, scene, size)
-        light = draw_light(rng, self.lights[int(rng.integers(len(self.lights)))])
-        if scene.table is not None:
-            self._lay_table(rng, image, scene, H_crop_layout @ scene.K, light)
-        own = Placed(scene.class_index, scene.view, scene.A_layout_view, False)
-        layers = [o for o in scene.others if not o.in_front] + [own]
-        layers += [o for o in scene.others if o.in_front]
-        alpha = np.zeros((size, size), np.float32)
-        for layer in layers:
-            drawn = self._draw(rng, layer, H_crop_layout @ layer.A_layout_view, light,
-                               layer is own)
-            if drawn is None:
-                continue
-            window, colour, a = drawn
-            image[window] += a[..., None] * (colour - image[window])
-            alpha[window] = a if layer is own else alpha[window] * (1 - a)
-        return image, alpha
-
-    def _surroundings(self, rng: np.random.Generator, scene: _Scene,
-                      size: int) -> NDArray[np.float32]:
-        image = _background(rng, self._patch(rng), size)
-        if rng.random() < self.spec.cluttered:
-            albedo = self.banks[scene.class_index].albedo[scene.view]
-            near = albedo[albedo[..., 3] > 0][:, :3].mean(0)
-            clutter(rng, image, _background(rng, self._patch(rng), size), near)
-        return image
-
-    def _lay_table(self, rng: np.random.Generator, image: NDArray[np.float32], scene: _Scene,
-                   K_crop: Matrix, light: Light) -> None:
-        """Draw the table, what is printed on it, and the shadows of what stands there."""
-        table, bank = scene.table, self.banks[scene.class_index]
-        assert table is not None
-        for _ in range(int(rng.integers(1, 3))):
-            sheet = self.prints[int(rng.integers(len(self.prints)))]
-            lay_print(rng, image, table, K_crop, sheet, bank.diameter_m)
-        lamp = scene.R_layout_object @ light.lamp
-        lamp = lamp - 2 * min(0.0, float(lamp @ table.normal)) * table.normal
-        corners = bank.hull @ scene.R_layout_object.T
-        corners[:, 2] += bank.distance_m[scene.view]
-        for standing in [corners, *(o.corners_m for o in scene.others)]:
-            if standing is not None:
-                cast_shadow(rng, image, table, K_crop, standing, lamp)
-
-    def _patch(self, rng: np.random.Generator) -> NDArray[np.uint8]:
-        return np.asarray(self.patches[int(rng.integers(len(self.patches)))], np.uint8)
-
-    def _draw(self, rng: np.random.Generator, layer: Placed, H_crop_view: Matrix, light: Light,
-              target: bool) -> tuple[Window, NDArray[np.float32], NDArray[np.float32]] | None:
-        """Light a view in the crop; return where it is, its colours and its opacity.
-
-        :param target: whether it is the object of the sample, not one that only disturbs.
-        """
-        bank, view, strength = self.banks[layer.bank], layer.view, self.spec.photometric
-        size = (self.spec.crop.size_px,) * 2
-        flat = cv2.warpPerspective(bank.albedo[view], H_crop_view, size)
-        x, y, width, height = cv2.boundingRect(flat[..., 3])
-        if width == 0:
-            return None
-        window = (slice(y, y + height), slice(x, x + width))
-        opacity = flat[window][..., 3]
-        whole = np.float32(255) / np.maximum(opacity, 1)
-        albedo = _uint8(flat[window][..., :3] * whole[..., None])
-        codes = cv2.warpPerspective(bank.normals[view], H_crop_view, size,
-                                    flags=cv2.INTER_NEAREST)[window]
-        inside = cv2.warpPerspective(bank.albedo[view][..., 3], H_crop_view, size,
-                                     flags=cv2.INTER_NEAREST)[window] > 0
-        codes = np.where(inside, codes, cv2.dilate(codes * inside, np.ones((3, 3), np.uint8)))
-        varied = rng.random() < (self.spec.varied if target else RECOLOURED)
-        if varied:
-            albedo = recolour(rng, albedo, strength if target else 1.0)
-            if not target:
-                albedo = albedo[..., rng.permutation(3)]
-        shade = light.table(bank.R_camera_object[view], rng.uniform(8, 80)).take(codes, axis=0)
-        if layer.bank >= len(self.priors):  # CAD without colours, plain bodies: any paint
-            shade[..., :3] *= rng.uniform(0.15, 1.3, 3).astype(np.float32)
-        if rng.random() < SHADED:
-            openness = cv2.warpPerspective(bank.openness[view], H_crop_view, size)[window] * whole
-            closed = np.float32(1) - np.minimum(openness, 255) * np.float32(1 / 255)
-            shade *= (1 - np.float32(rng.uniform(0.2, 1)) * closed)[..., None]
-        colour = albedo * shade[..., :3]
-        colour += shade[..., 3:]
-        if varied and target:
-            weather(rng, colour, self._patch(rng), strength)
-        return window, np.clip(colour, 0, 255, out=colour), opacity * np.float32(1 / 255)
-
-
-Window = tuple[slice, slice]
-
-
-def _uint8(values: NDArray[np.float32]) -> NDArray[np.uint8]:
-    return np.asarray(np.clip(values, 0, 255), np.uint8)
-
-
 def _roll(angle: float) -> Matrix:
     c, s = np.cos(angle), np.sin(angle)
     return np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
-
-
-def _beyond_border(border: Sequence[Array], H_crop_layout: Matrix, image: NDArray[np.uint8],
-                   alpha: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Blacken what lies outside the image, as crops of the node are black there."""
-    v, u = np.indices(alpha.shape)
-    for line in border:
-        a, b, c = line @ np.linalg.inv(H_crop_layout)
-        outside = a * u + b * v + c > 0
-        image, alpha = np.where(outside[..., None], np.uint8(0), image), np.where(
-            outside, np.float32(0), alpha)
-    return image, alpha
 
 
 def _layout_mask(albedo: NDArray[np.uint8], A_layout_view: Matrix) -> NDArray[np.bool_]:
@@ -352,17 +187,6 @@ def _layout_mask(albedo: NDArray[np.uint8], A_layout_view: Matrix) -> NDArray[np
     if not mask.any():  # thinner than every second pixel, or out of the image
         mask = warp(albedo[..., 3].reshape(LAYOUT_PX, step, LAYOUT_PX, step).max((1, 3))) > 0
     return mask
-
-
-def _background(rng: np.random.Generator, patch: NDArray[np.uint8],
-                size: int) -> NDArray[np.float32]:
-    side = int(rng.integers(size // 2, patch.shape[0] + 1))
-    x, y = rng.integers(0, patch.shape[0] - side + 1, 2)
-    window = patch[y:y + side, x:x + side]
-    if rng.random() < 0.5:
-        window = window[:, ::-1]
-    flat = cv2.resize(np.ascontiguousarray(window), (size, size), interpolation=cv2.INTER_LINEAR)
-    return np.asarray(flat, np.float32)
 
 
 def _dense_targets(bank: ViewBank, view: int, H_view_crop: Matrix, alpha: NDArray[np.float32]

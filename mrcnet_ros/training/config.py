@@ -60,7 +60,7 @@ class TrainConfig:
     :param checkpoint: steps between checkpoints, a multiple of ``refresh``.
     :param validation: steps between validations on synthetic images.
     :param chances: of what happens to composed images, by name, where they differ from
-        :class:`~mrcnet_ros.training.composer.ComposerSpec`.
+        :class:`~mrcnet_ros.training.painting.ComposerSpec`.
     :param emphasis: how often an object is drawn for every draw of the others, by label; 1 for
         those not named.
     :param init: model directory to start from, or None to start from noise.

@@ -21,9 +21,10 @@ from ..geometry.se3 import make_transform, rotation_to_axis
 from ..objects import ObjectModel
 from ..specs import CropSpec
 from .backgrounds import check_images, find_images
-from .composer import Composer, ComposerSpec, Sample
+from .composer import Composer, Sample
 from .config import TrainConfig
 from .material import composer_spec, load_material, load_views
+from .painting import ComposerSpec
 
 # trainings count their samples up from a small seed, validation has 1 000 003
 HELD_OUT_SEED = 3_000_017
@@ -79,7 +80,8 @@ def rungs(config: TrainConfig, composer: Composer) -> dict[str, Composer]:
     around = {**config.chances, **dict.fromkeys(names & set(OF_SURFACE), 0.0)}
     specs = {'clean renders': clean, '+ occluders, clutter': around,
              '+ changed colours and light': config.chances}
-    return {name: Composer(composer.banks, composer.priors, composer.patches, composer.lights,
+    painter = composer.painter
+    return {name: Composer(composer.banks, composer.priors, painter.patches, painter.lights,
                            composer_spec(dataclasses.replace(config, chances=chances)),
                            composer.targets)
             for name, chances in specs.items()}

@@ -16,8 +16,9 @@ from ..objects import ObjectModel, load_bop_objects
 from ..rendering.coordinates import template_coordinates
 from ..rendering.template_store import TemplateStore
 from .backgrounds import background_patches, find_images, irradiance_matrices
-from .composer import Composer, ComposerSpec
+from .composer import Composer
 from .config import TrainConfig
+from .painting import ComposerSpec
 from .targets import ObjectShapes
 from .template_bank import TemplateBank
 from .view_bank import SharedViews, load_or_render, load_or_render_shapes

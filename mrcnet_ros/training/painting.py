@@ -1,0 +1,210 @@
+"""Draws the scene of a training image: background, table, objects and their light."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ..geometry.se3 import Array
+from ..specs import CropSpec
+from .augmentation import clutter, recolour, weather
+from .lighting import Light, draw_light
+from .placing import Placed
+from .prints import draw_prints
+from .table import Table, cast_shadow, lay_print
+from .view_bank import ViewBank
+
+# Part of the objects around that have other colours than their scans, and of all objects whose
+# holes and creases are darkened.
+RECOLOURED, SHADED = 0.6, 0.8
+# As many as fit into 25 MB of each process.
+PRINTS = 320
+Matrix = NDArray[np.float64]
+Window = tuple[slice, slice]
+
+
+@dataclass(frozen=True)
+class ComposerSpec:
+    """Chances and ranges of the composed images.
+
+    :param crop: the network's crops.
+    :param box_shift: largest shift of a box in parts of its side.
+    :param box_scale: largest change of the logarithm of a box's longer side.
+    :param occluded: chance that other objects lie in front.
+    :param distracted: chance that other objects lie behind.
+    :param cluttered: chance of hard-edged shapes in the background.
+    :param varied: chance that the object's surface differs from its scanned colours.
+    :param on_table: chance that a table with print is drawn under the object.
+    :param border: chance that the image ends within the crop.
+    :param photometric: how strongly colour, light and surface are changed, 0 to 1.
+    """
+
+    crop: CropSpec
+    box_shift: float = 0.12
+    box_scale: float = 0.15
+    occluded: float = 0.6
+    distracted: float = 0.7
+    cluttered: float = 0.75
+    varied: float = 0.8
+    on_table: float = 0.7
+    border: float = 0.12
+    photometric: float = 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """What one image shows: an object in the layout camera and what is around it.
+
+    :param A_layout_view: (3, 3) map of the object's view to the layout image.
+    :param K: (3, 3) of the layout camera [px].
+    :param R_layout_object: (3, 3), of the object on the layout's axis.
+    """
+
+    class_index: int
+    view: int
+    A_layout_view: Matrix
+    K: Array
+    R_layout_object: Array
+    table: Table | None
+    others: tuple[Placed, ...]
+    border: tuple[Array, ...]
+
+
+class Painter:
+    """Draws scenes into crops.
+
+    :param banks: one for each class, then those of bodies that only disturb.
+    :param classes: how many of the banks are classes.
+    :param patches: (P, B, B, 3) uint8 backgrounds.
+    :param lights: (M, 3, 4, 4) irradiance matrices.
+    """
+
+    def __init__(self, banks: Sequence[ViewBank], classes: int, patches: NDArray[np.uint8],
+                 lights: Array, spec: ComposerSpec) -> None:
+        """Keep the material, and draw what lies on tables."""
+        self.banks, self.classes, self.patches = banks, classes, patches
+        self.lights, self.spec = lights, spec
+        self.prints = draw_prints(patches, PRINTS, 0)
+
+    def paint(self, rng: np.random.Generator, scene: Scene, H_crop_layout: Matrix
+               ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Draw background and table, objects behind, the object, objects in front.
+
+        :return: (S, S, 3) float32 in 0..255, and (S, S) opacity of the object, 0 to 1.
+        """
+        size = self.spec.crop.size_px
+        image = self._surroundings(rng, scene, size)
+        light = draw_light(rng, self.lights[int(rng.integers(len(self.lights)))])
+        if scene.table is not None:
+            self._lay_table(rng, image, scene, H_crop_layout @ scene.K, light)
+        own = Placed(scene.class_index, scene.view, scene.A_layout_view, False)
+        layers = [o for o in scene.others if not o.in_front] + [own]
+        layers += [o for o in scene.others if o.in_front]
+        alpha = np.zeros((size, size), np.float32)
+        for layer in layers:
+            drawn = self._draw(rng, layer, H_crop_layout @ layer.A_layout_view, light,
+                               layer is own)
+            if drawn is None:
+                continue
+            window, colour, a = drawn
+            image[window] += a[..., None] * (colour - image[window])
+            alpha[window] = a if layer is own else alpha[window] * (1 - a)
+        return image, alpha
+
+    def _surroundings(self, rng: np.random.Generator, scene: Scene,
+                      size: int) -> NDArray[np.float32]:
+        image = _background(rng, self._patch(rng), size)
+        if rng.random() < self.spec.cluttered:
+            albedo = self.banks[scene.class_index].albedo[scene.view]
+            near = albedo[albedo[..., 3] > 0][:, :3].mean(0)
+            clutter(rng, image, _background(rng, self._patch(rng), size), near)
+        return image
+
+    def _lay_table(self, rng: np.random.Generator, image: NDArray[np.float32], scene: Scene,
+                   K_crop: Matrix, light: Light) -> None:
+        """Draw the table, what is printed on it, and the shadows of what stands there."""
+        table, bank = scene.table, self.banks[scene.class_index]
+        assert table is not None
+        for _ in range(int(rng.integers(1, 3))):
+            sheet = self.prints[int(rng.integers(len(self.prints)))]
+            lay_print(rng, image, table, K_crop, sheet, bank.diameter_m)
+        lamp = scene.R_layout_object @ light.lamp
+        lamp = lamp - 2 * min(0.0, float(lamp @ table.normal)) * table.normal
+        corners = bank.hull @ scene.R_layout_object.T
+        corners[:, 2] += bank.distance_m[scene.view]
+        for standing in [corners, *(o.corners_m for o in scene.others)]:
+            if standing is not None:
+                cast_shadow(rng, image, table, K_crop, standing, lamp)
+
+    def _patch(self, rng: np.random.Generator) -> NDArray[np.uint8]:
+        return np.asarray(self.patches[int(rng.integers(len(self.patches)))], np.uint8)
+
+    def _draw(self, rng: np.random.Generator, layer: Placed, H_crop_view: Matrix, light: Light,
+              target: bool) -> tuple[Window, NDArray[np.float32], NDArray[np.float32]] | None:
+        """Light a view in the crop; return where it is, its colours and its opacity.
+
+        :param target: whether it is the object of the sample, not one that only disturbs.
+        """
+        bank, view, strength = self.banks[layer.bank], layer.view, self.spec.photometric
+        size = (self.spec.crop.size_px,) * 2
+        flat = cv2.warpPerspective(bank.albedo[view], H_crop_view, size)
+        x, y, width, height = cv2.boundingRect(flat[..., 3])
+        if width == 0:
+            return None
+        window = (slice(y, y + height), slice(x, x + width))
+        opacity = flat[window][..., 3]
+        whole = np.float32(255) / np.maximum(opacity, 1)
+        albedo = _uint8(flat[window][..., :3] * whole[..., None])
+        codes = cv2.warpPerspective(bank.normals[view], H_crop_view, size,
+                                    flags=cv2.INTER_NEAREST)[window]
+        inside = cv2.warpPerspective(bank.albedo[view][..., 3], H_crop_view, size,
+                                     flags=cv2.INTER_NEAREST)[window] > 0
+        codes = np.where(inside, codes, cv2.dilate(codes * inside, np.ones((3, 3), np.uint8)))
+        varied = rng.random() < (self.spec.varied if target else RECOLOURED)
+        if varied:
+            albedo = recolour(rng, albedo, strength if target else 1.0)
+            if not target:
+                albedo = albedo[..., rng.permutation(3)]
+        shade = light.table(bank.R_camera_object[view], rng.uniform(8, 80)).take(codes, axis=0)
+        if layer.bank >= self.classes:  # CAD without colours, plain bodies: any paint
+            shade[..., :3] *= rng.uniform(0.15, 1.3, 3).astype(np.float32)
+        if rng.random() < SHADED:
+            openness = cv2.warpPerspective(bank.openness[view], H_crop_view, size)[window] * whole
+            closed = np.float32(1) - np.minimum(openness, 255) * np.float32(1 / 255)
+            shade *= (1 - np.float32(rng.uniform(0.2, 1)) * closed)[..., None]
+        colour = albedo * shade[..., :3]
+        colour += shade[..., 3:]
+        if varied and target:
+            weather(rng, colour, self._patch(rng), strength)
+        return window, np.clip(colour, 0, 255, out=colour), opacity * np.float32(1 / 255)
+
+
+def _uint8(values: NDArray[np.float32]) -> NDArray[np.uint8]:
+    return np.asarray(np.clip(values, 0, 255), np.uint8)
+
+
+def beyond_border(border: Sequence[Array], H_crop_layout: Matrix, image: NDArray[np.uint8],
+                   alpha: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """Blacken what lies outside the image, as crops of the node are black there."""
+    v, u = np.indices(alpha.shape)
+    for line in border:
+        a, b, c = line @ np.linalg.inv(H_crop_layout)
+        outside = a * u + b * v + c > 0
+        image, alpha = np.where(outside[..., None], np.uint8(0), image), np.where(
+            outside, np.float32(0), alpha)
+    return image, alpha
+
+
+def _background(rng: np.random.Generator, patch: NDArray[np.uint8],
+                size: int) -> NDArray[np.float32]:
+    side = int(rng.integers(size // 2, patch.shape[0] + 1))
+    x, y = rng.integers(0, patch.shape[0] - side + 1, 2)
+    window = patch[y:y + side, x:x + side]
+    if rng.random() < 0.5:
+        window = window[:, ::-1]
+    flat = cv2.resize(np.ascontiguousarray(window), (size, size), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(flat, np.float32)
