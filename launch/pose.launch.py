@@ -29,7 +29,7 @@ ARGUMENTS = {
     'meshes': ('', 'directory of the object meshes; empty: as in params_file'),
     'params_file': (str(CONFIG / 'pose_node.yaml'), 'parameters of the node'),
     'namespace': ('', 'namespace of the node and its topics'),
-    'use_sim_time': ('false', 'whether to take the time from /clock'),
+    'use_sim_time': ('', 'whether to take the time from /clock; empty: as in params_file'),
     'autostart': ('', 'whether the node configures and activates itself; empty: as in '
                       'params_file'),
     'rviz': ('false', 'whether to start RViz as well (package rviz2) with config/pose.rviz'),
@@ -63,9 +63,8 @@ def actions(context: LaunchContext) -> list:
     # as text: launch would turn model:=2026 into a number
     parameters = {name: ParameterValue(file_given(given, name), value_type=str)
                   for name in FOLDERS if given[name]}
-    parameters['use_sim_time'] = switch(given, 'use_sim_time')
-    if given['autostart']:
-        parameters['autostart'] = switch(given, 'autostart')
+    parameters |= {name: switch(given, name) for name in ('use_sim_time', 'autostart')
+                   if given[name]}
     # of these processes alone: what is started after this file keeps its own profile
     profile = {PROFILE: file_given(given, 'fastdds_profile')} if given['fastdds_profile'] else {}
     node = Node(
@@ -88,7 +87,8 @@ def rviz(given: dict, profile: dict) -> Node:
     return Node(
         package='rviz2', executable='rviz2', name='rviz_poses', namespace=given['namespace'],
         arguments=['-d', str(CONFIG / 'pose.rviz'), *frame],
-        parameters=[{'use_sim_time': switch(given, 'use_sim_time')}],
+        parameters=[{'use_sim_time': switch(given, 'use_sim_time')}] if given['use_sim_time']
+        else [],
         remappings=[(topic, name) for topic, name in topics.items() if topic != name],
         additional_env=profile,
     )

@@ -9,7 +9,13 @@ from meshes import cube, rasterise
 
 from mrcnet_ros.geometry.camera import Camera
 from mrcnet_ros.geometry.se3 import exp_so3, make_transform, rotation_angle
-from mrcnet_ros.inference.depth_alignment import DepthFit, PoseDoubt, Surface, align
+from mrcnet_ros.inference.depth_alignment import (
+    DepthFit,
+    PoseDoubt,
+    Surface,
+    _visible,
+    align,
+)
 from mrcnet_ros.objects import Mesh
 
 CAMERA = Camera(np.array([[570.0, 0.0, 159.5], [0.0, 570.0, 119.5], [0.0, 0.0, 1.0]]), 320, 240)
@@ -21,7 +27,7 @@ TABLE_M = 0.95
 
 def surface_of(mesh: Mesh, diameter_m: float) -> Surface:
     """Return the surface of a mesh in its true size."""
-    return Surface.sample(mesh.vertices, mesh.faces, diameter_m)
+    return Surface.sample(mesh.vertices, mesh.faces, diameter_m, mesh.normals)
 
 
 def depth_of(mesh: Mesh, T: np.ndarray, background_m: float = TABLE_M) -> np.ndarray:
@@ -157,3 +163,45 @@ def test_an_object_behind_the_image_border_is_left_alone():
     start = make_transform(TRUTH[:3, :3], [0.6, 0.0, 0.8])
     fit = align(surface_of(BOX, DIAMETER_M), start, depth_of(BOX, TRUTH), CAMERA)
     assert fit.used == 'none' and fit.points == 0
+
+
+@pytest.mark.parametrize(('hidden', 'in_front_m'), [(0.6, 0.05), (0.55, 0.03), (0.7, 0.1)])
+def test_an_object_is_not_pulled_onto_what_hides_most_of_it(hidden, in_front_m):
+    """A flat thing close in front covers more than half: what is left of the object decides."""
+    whole = depth_of(BOX, TRUTH)
+    columns = np.flatnonzero((whole < TABLE_M - 1e-3).any(axis=0))
+    depth = whole.copy()
+    depth[:, :columns[0] + int(hidden * len(columns))] = TRUTH[2, 3] - DIAMETER_M / 2 - in_front_m
+    fit = align(surface_of(BOX, DIAMETER_M), TRUTH, depth, CAMERA)
+    assert abs(errors(fit)[0]) < 0.006
+
+
+def test_a_mesh_that_is_wound_inwards_is_aligned_like_any_other():
+    """The winding of faces does not matter where vertex normals point outwards."""
+    inward = Mesh(BOX.vertices, BOX.faces[:, ::-1].copy(), BOX.normals, BOX.colors)
+    depth = depth_of(BOX, TRUTH)
+    expected = align(surface_of(BOX, DIAMETER_M), moved(0.05), depth, CAMERA)
+    fit = align(surface_of(inward, DIAMETER_M), moved(0.05), depth, CAMERA)
+    assert abs(errors(fit)[0]) < 0.002
+    assert abs(errors(expected)[0]) < 0.002
+
+
+def test_a_pose_counts_as_aligned_only_when_it_was():
+    """Where too few points are near the surface the distance alone was corrected, and says so."""
+    fit = align(surface_of(BOX, DIAMETER_M), moved(0.04), depth_of(BOX, TRUTH), CAMERA)
+    assert fit.used in ('pose', 'distance')
+    assert fit.information.any()
+
+
+def test_the_inside_of_a_tube_is_seen_only_where_nothing_hides_it():
+    """Of an open tube seen from the side few of the points that count as seen are hidden."""
+    tube = trimesh.creation.annulus(0.036, 0.04, 0.1)
+    surface = Surface.sample(np.asarray(tube.vertices), np.asarray(tube.faces, np.int32), 0.13,
+                             np.asarray(tube.vertex_normals))
+    T = make_transform(exp_so3([1.1, 0.0, 0.0]), [0.0, 0.0, 0.8])
+    rows = _visible(surface, T)
+    eye = -T[:3, :3].T @ T[:3, 3]
+    points = surface.points[rows] + 1e-4 * surface.normals[rows]
+    hidden = tube.ray.intersects_any(points, eye - points)
+    assert len(rows) > 100
+    assert hidden.mean() < 0.12

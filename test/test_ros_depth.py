@@ -155,6 +155,17 @@ def test_the_nearest_depth_image_is_found():
     assert early() is messages[3]
 
 
+def test_the_depth_of_its_own_moment_replaces_that_of_the_moment_before():
+    """In a wide slop the frame before is near, too; what comes later and fits better counts."""
+    buffer = DepthBuffer(10, 1.5)
+    before, own = (depth_message(stamp=stamp) for stamp in (10, 11))
+    buffer.add(before)
+    find = buffer.lookup(11 * 10**9)
+    assert find() is before
+    buffer.add(own)
+    assert find() is own
+
+
 def _status(mode='auto', residual_m=None, **recent):
     account = Account(10.0, recent, recent, {'depth_late': 'set sync_slop_s'}, {})
     return depth_status(account, mode, residual_m)

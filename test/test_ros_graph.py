@@ -182,7 +182,7 @@ def test_the_launch_file_hands_on_what_it_is_given(launched, monkeypatch):
                      'use_sim_time': True, 'autostart': False}
     assert given.keys() - {'use_sim_time'} <= vars(NodeParameters()).keys()
     node, = launched(fastdds_profile='')
-    assert node.parameters[1] == {'use_sim_time': False} and node.remappings == []
+    assert node.parameters[1] == {} and node.remappings == []
     assert node.additional_env == {}
 
 

@@ -91,6 +91,6 @@ def test_a_topic_without_another_end_is_named(node, wrong):
         client.readiness.publisher(CompressedImage, 'picture', RELIABLE)
     else:
         client.readiness.subscription(Detection3DArray, 'picture', print, RELIABLE)
-    with pytest.raises(PeerError, match=r'after 1 s: /picture has no \w+, pose_node is expected'):
+    with pytest.raises(PeerError, match=r'after 1 s: .*/picture has no \w+, pose_node is'):
         client.readiness.wait(client.spin, 1)
     client.close()

@@ -27,6 +27,8 @@ from .rle import decode_mask
 DetectionBoxKind = Literal['bbox', 'mask']
 _LARGEST_PART = 2.0  # of an image that a box in parts of it reaches to
 
+SCORE_ROUNDING = 1e-3
+
 
 @dataclass(frozen=True)
 class _Entry:
@@ -111,8 +113,8 @@ class DetectionFile:
         try:
             scene_id, image_id, object_id = (whole(values, k, self.path)
                                              for k in ('scene_id', 'image_id', 'category_id'))
-            score = number(values, 'score', self.path, 0.0, 1.0)
-            time_s = number(values, 'time', self.path) if 'time' in values else 0.0
+            score = number(_clipped(values), 'score', self.path, 0.0, 1.0)
+            time_s = number(values, 'time', self.path) if values.get('time') is not None else 0.0
             box = None
             if self.kind == 'bbox':
                 x, y, width, height = numbers(values, 'bbox', 4, self.path)
@@ -151,3 +153,11 @@ class DetectionFile:
             return None
         # as boxes of the ground truth: from the first pixel to the far edge of the last
         return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], np.float64)
+
+
+def _clipped(values: Any) -> Any:
+    """Clip a score that is a hair outside 0 to 1, as sums of float32 cosines are."""
+    score = values.get('score') if isinstance(values, dict) else None
+    if isinstance(score, float) and -SCORE_ROUNDING <= score <= 1 + SCORE_ROUNDING:
+        return {**values, 'score': min(max(score, 0.0), 1.0)}
+    return values

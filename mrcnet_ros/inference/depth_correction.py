@@ -59,7 +59,7 @@ class DepthCorrection:
             item = self._objects[label]
             mesh = item.load_mesh()
             self._surfaces[label] = Surface.sample(
-                mesh.vertices, mesh.faces, item.diameter_m).scaled(item.size_ratio)
+                mesh.vertices, mesh.faces, item.diameter_m, mesh.normals).scaled(item.size_ratio)
         return self._surfaces[label]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..errors import MeshError
 from .files import find_file, lines_of
-from .surface import Paint
+from .surface import ROUNDING, Paint
 
 # options that may stand before the name of a texture, and the most values each takes
 OPTIONS = {'-blendu': 1, '-blendv': 1, '-boost': 1, '-bm': 1, '-cc': 1, '-clamp': 1,
@@ -102,9 +102,10 @@ def _rgb(text: str) -> tuple[int, int, int]:
     with contextlib.suppress(ValueError):
         values = [float(word) for word in text.split('#')[0].split()]
     values = values * 3 if len(values) == 1 else values
-    if len(values) != 3 or not all(0.0 <= value <= 1.0 for value in values):
+    if len(values) != 3 or not all(
+            -ROUNDING <= value <= 1.0 + ROUNDING for value in values):
         raise ValueError(f'has the colour "Kd {text}", expected three numbers from 0 to 1')
-    r, g, b = (round(255 * value) for value in values)
+    r, g, b = (round(255 * min(max(value, 0.0), 1.0)) for value in values)
     return r, g, b
 
 

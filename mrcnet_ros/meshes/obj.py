@@ -18,7 +18,7 @@ from ..errors import MeshError
 from .files import find_file
 from .mtl import Material, merged, paint_of, read_library
 from .obj_text import BAD_FILE, Content, face_table, number_table, parse
-from .surface import Paint, Polygons, Rows, Surface
+from .surface import ROUNDING, Paint, Polygons, Rows, Surface
 
 # what exporters write for faces without a material
 NO_MATERIAL = ('', 'None', '(null)', 'null')
@@ -80,10 +80,11 @@ def _vertex_rgb(path: Path, v: NDArray[np.float64]) -> NDArray[np.uint8] | None:
     if v.shape[1] < 6:
         return None
     colours = v[:, 3:6]
-    if not np.isfinite(colours).all() or colours.min() < 0 or colours.max() > 255:
+    if not np.isfinite(colours).all() or colours.min() < -ROUNDING or colours.max() > 255:
         raise MeshError(path, 'has vertices with colours and others without, or colours outside '
                         '0 to 255', BAD_FILE)
-    return np.rint(colours * (255 if colours.max() <= 1 else 1)).astype(np.uint8)
+    fractions = colours.max() <= 1 + ROUNDING
+    return np.rint(np.clip(colours * (255 if fractions else 1), 0, 255)).astype(np.uint8)
 
 
 def _looks(path: Path, content: Content, sizes: Rows, table: Rows) -> _Looks:

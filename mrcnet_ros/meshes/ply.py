@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ..errors import MeshError
 from .files import find_file
 from .ply_elements import HEADER_BYTES, Column, Header, Lists, read_elements, read_header
-from .surface import Paint, Polygons, Rows, Surface
+from .surface import ROUNDING, Paint, Polygons, Rows, Surface
 
 INDICES = ('vertex_indices', 'vertex_index')
 # what programs call texture coordinates of vertices
@@ -125,17 +125,20 @@ def _coordinates(vertices: Table, faces: Table, polygons: Polygons, triangles: R
 
 
 def _rgb(table: Table) -> NDArray[np.uint8] | None:
-    """Return colours, (R, 3); floats are from 0 to 1, two bytes from 0 to 65535."""
+    """Return colours, (R, 3); floats are from 0 to 1, or to 255; two bytes to 65535, or to 255."""
     for names in COLOURS:
         values = _columns(table, names)
         if values is None or not len(values):
             continue
         kind = np.asarray(table[names[0]]).dtype
-        scale = 255.0 if kind.kind == 'f' and values.max() <= 1 else 1.0
-        scale = 255.0 / 65535.0 if kind.kind == 'u' and kind.itemsize == 2 else scale
-        if not np.isfinite(values).all() or values.min() < 0 or (values * scale).max() > 255:
+        scale = 255.0 if kind.kind == 'f' and values.max() <= 1 + ROUNDING else 1.0
+        if kind.kind == 'u' and kind.itemsize == 2 and values.max() > 255:
+            scale = 255.0 / 65535.0
+        limit = 255 * (1 + ROUNDING)
+        if not np.isfinite(values).all() or values.min() < -ROUNDING or (
+                values * scale).max() > limit:
             raise ValueError(f'it has colours from {values.min():g} to {values.max():g}')
-        return np.rint(values * scale).astype(np.uint8)
+        return np.rint(np.clip(values * scale, 0, 255)).astype(np.uint8)
     return None
 
 

@@ -81,7 +81,7 @@ def read_header(data: bytes) -> Header:
     if text[:3] != b'ply':
         raise ValueError('it does not begin with "ply"')
     end = text.find(b'end_header')
-    after = text[end + len(b'end_header'):][:2]
+    after = text[end + len(b'end_header'):][:64].lstrip(b' \t')
     if end < 0 or after[:1] not in (b'\n', b'\r'):
         raise ValueError('its header has no end')
     for line in decode(text[:end]).replace('\r', '\n').split('\n'):

@@ -10,6 +10,9 @@ Rows = NDArray[np.int64]
 
 # of the sine of a corner, below which it counts as straight
 STRAIGHT = 1e-9
+# Width of a polygon, relative to its coordinates, below which it is a line with the rounding of
+# float32 or of a few decimals.
+SLIVER = 3e-6
 # of a polygon that is not convex: cutting it takes a time in proportion to their square
 MOST_CORNERS = 3000
 
@@ -74,7 +77,7 @@ def _clip_ears(points: Array, polygon: int) -> Rows:
     :param points: (N, 3) corners.
     :return: (N - 2, 3) or fewer rows of ``points``.
     """
-    if np.linalg.matrix_rank(points - points[0]) < 2:  # corners in line have no surface
+    if _is_sliver(points):  # corners in line have no surface
         return np.empty((0, 3), np.int64)
     if len(points) > MOST_CORNERS:
         raise ValueError(f'face {polygon + 1} has {len(points)} corners and is not convex')
@@ -94,6 +97,12 @@ def _clip_ears(points: Array, polygon: int) -> Rows:
     if _cross(flat[left[1]] - flat[left[0]], flat[left[2]] - flat[left[1]]) < 0:
         raise ValueError(f'the outline of face {polygon + 1} crosses itself')
     return np.array([*triangles, left], np.int64)
+
+
+def _is_sliver(points: Array) -> bool:
+    """Tell whether corners, (N, 3), lie in a line as far as their file says it."""
+    spread = np.linalg.svd(points - points.mean(axis=0), compute_uv=False)
+    return bool(spread[1] <= SLIVER * max(float(spread[0]), float(np.abs(points).max())))
 
 
 def _flattened(points: Array, polygon: int) -> Array:

@@ -12,6 +12,9 @@ from .polygons import triangulate
 
 Rows = NDArray[np.int64]
 
+# Colours from 0 to 1 that were computed in float32 end a hair outside.
+ROUNDING = 1e-3
+
 
 @dataclass(frozen=True)
 class Paint:

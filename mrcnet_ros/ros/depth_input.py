@@ -51,5 +51,11 @@ class DepthBuffer:
         What has come already is kept for the frame, which may wait for its turn for longer than
         the buffer keeps it. What comes while the frame waits is found as well.
         """
-        found = self.nearest(stamp)
-        return (lambda: self.nearest(stamp)) if found is None else (lambda: found)
+        early = self.nearest(stamp)
+
+        def find() -> Any:
+            late = self.nearest(stamp)
+            known = [m for m in (early, late) if m is not None]
+            return min(known, key=lambda m: abs(stamp_ns(m.header) - stamp), default=None)
+
+        return find

@@ -68,7 +68,7 @@ class Readiness:
             values = {v.key: v.value for v in status.values}
             for key, text in values.items():
                 name, _, role = key.rpartition(' ')
-                if role == 'publishers':
+                if role == 'publishers' and f'{name} topic' in values:
                     self._told[values[f'{name} topic']] = text
                 elif role == 'subscribers':
                     self._told[name] = text

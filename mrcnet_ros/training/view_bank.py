@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.spatial import ConvexHull
+from scipy.spatial import ConvexHull, QhullError
 from tqdm import tqdm
 
 from ..geometry.crop import pinhole
@@ -156,6 +156,7 @@ def _poses(rng: np.random.Generator, prior: ViewPrior | None, distance_m: tuple[
 def _render(path: Path, source: Mesh | ObjectModel, diameter_m: float,
             poses: tuple[Array, Array]) -> None:
     mesh = source.load_mesh() if isinstance(source, ObjectModel) else source
+    hull = _hull(mesh.vertices)
     R, distance = poses
     views = len(distance)
     logging.getLogger(__name__).info('rendering %d views into %s', views, path)
@@ -179,6 +180,13 @@ def _render(path: Path, source: Mesh | ObjectModel, diameter_m: float,
     pixels: tuple[NDArray[np.generic], ...] = (albedo, normals, openness, depth)
     for name, array in zip(_PIXELS, pixels, strict=True):
         np.save(path / f'{name}.npy', array)
-    hull = mesh.vertices[ConvexHull(mesh.vertices).vertices]
     np.savez(path / 'views.npz', R=R, distance=distance, hull=hull)
     (path / 'done').write_text(str(os.getpid()))
+
+
+def _hull(vertices: Array) -> Array:
+    """Return the corners of the convex hull, (P, 3); of a flat object all vertices."""
+    try:
+        return np.asarray(vertices[ConvexHull(vertices).vertices])
+    except QhullError:
+        return np.unique(vertices, axis=0)
