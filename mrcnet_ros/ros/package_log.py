@@ -20,8 +20,10 @@ class PackageLog(logging.Handler):
         """Listen to the package, informational messages included."""
         super().__init__(logging.INFO)
         self._logger, self.last = logger, ''
-        logging.getLogger(PACKAGE).addHandler(self)
-        logging.getLogger(PACKAGE).setLevel(logging.INFO)
+        package = logging.getLogger(PACKAGE)
+        self._level_before = package.level
+        package.addHandler(self)
+        package.setLevel(logging.INFO)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Hand one message on; rclpy wants each severity to have a line of its own."""
@@ -34,6 +36,9 @@ class PackageLog(logging.Handler):
             self._logger.info(self.last)
 
     def close(self) -> None:
-        """Listen no longer."""
-        logging.getLogger(PACKAGE).removeHandler(self)
+        """Listen no longer; the package says as much as before. Harmless the second time."""
+        package = logging.getLogger(PACKAGE)
+        if self in package.handlers:
+            package.removeHandler(self)
+            package.setLevel(self._level_before)
         super().close()
