@@ -450,7 +450,7 @@ def test_the_command_imports_what_was_trained(whole_run, tmp_path, monkeypatch):
     path = write_config(tmp_path / 'train.yaml', whole_run, object_ids=[5, 2])
     asked = []
     monkeypatch.setattr(published, 'import_published',
-                        lambda *args: asked.append(args) or (args[-1], []))
+                        lambda *args, say: asked.append(args) or (args[-1], []))
     checkpoint = whole_run.output / 'checkpoint.pt'
     assert main(['import-checkpoint', str(checkpoint), '--config', str(path),
                  '--output', str(tmp_path / 'model')]) == 0
