@@ -174,7 +174,8 @@ def test_composed_samples_are_views_with_the_truth_of_the_sample() -> None:
     for size in (32, 96):
         spec = CropSpec(size_px=size)
         sample = Sample(rng.integers(0, 255, (size, size, 3), np.uint8), 0, exp_so3([1, 2, 0.5]),
-                        np.array([0.03, -0.02]), -0.4, 5.0, None, None, 0.7)  # type: ignore
+                        np.array([0.03, -0.02]), -0.4, 5.0, None, None,  # type: ignore[arg-type]
+                        0.7)
         view = known_view(sample, item, spec)
         crop = crop_camera(view.camera, view.box_xyxy, spec)
         np.testing.assert_allclose(crop.R_crop_camera, np.eye(3), atol=1e-9)

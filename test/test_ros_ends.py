@@ -12,7 +12,7 @@ pytest.importorskip('vision_msgs', reason='needs ros_pip/interfaces or a ROS ins
 import rclpy
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.parameter import Parameter
-from ros_support import environment, own_domain
+from ros_support import environment, frame, own_domain, ready_node
 from std_msgs.msg import Header
 
 from mrcnet_ros.ros import running
@@ -110,3 +110,17 @@ def test_parameters_that_another_refuses_do_not_take_effect(ros):
     finally:
         node.close()
         node.destroy_node()
+
+
+@pytest.mark.parametrize(('number', 'parameters'), [
+    (71, ()), (72, ('policy:=lossless', 'input_reliability:=reliable', 'queue:=1'))])
+def test_over_dds_a_worker_that_hangs_is_told(number, parameters):
+    """While it hangs, and the frames that wait behind it are answered afterwards."""
+    with ready_node(number, 'warn_age_s:=0.5', 'error_age_s:=0.5', *parameters) as (_, client):
+        client.send(*frame(1, *[('can',)] * 30))  # takes 9 s; alone, so that none replaces it
+        told = client.diagnosis('poses', 'one frame has been worked on for')
+        assert told.level == b'\x02'
+        assert not client.answers
+        for second in range(2, 8):
+            client.send(*frame(second, ('duck',)))
+        assert client.spin(lambda: client.answers and client.answers[-1].header.stamp.sec == 7)
