@@ -142,7 +142,7 @@ class Client:
         from tf2_msgs.msg import TFMessage
         from vision_msgs.msg import Detection2DArray, Detection3DArray
 
-        from mrcnet_ros.ros.readiness import Readiness
+        from mrcnet_ros.testbench.readiness import Readiness
 
         os.environ.update({k: v for k, v in environment(domain).items() if k.startswith('ROS_')})
         self.context = rclpy.Context()

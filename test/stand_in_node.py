@@ -127,8 +127,8 @@ class TruthEstimator:
         from sensor_msgs.msg import Image
 
         from mrcnet_ros.objects import load_bop_objects
-        from mrcnet_ros.ros.bag import read_bag
         from mrcnet_ros.ros.messages import rgb_from_image
+        from mrcnet_ros.testbench.bag import read_bag
 
         self.objects = {o.label: o for o in load_bop_objects(models_dir).values()}
         self._shift = np.array([0.0, 0.0, shift_m])

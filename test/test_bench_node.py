@@ -18,8 +18,8 @@ from vision_msgs.msg import Detection2DArray
 from mrcnet_ros.cli import bench_node
 from mrcnet_ros.evaluation.speed import Answer, ask_at_rate
 from mrcnet_ros.inference.poses import FrameResult
-from mrcnet_ros.ros.bag import BagFrame
-from mrcnet_ros.ros.traffic import first_detections
+from mrcnet_ros.testbench.bag import BagFrame
+from mrcnet_ros.testbench.traffic import first_detections
 
 TOPICS = ('/image', '/camera_info', '/detections')
 

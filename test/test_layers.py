@@ -31,10 +31,11 @@ ALLOWED = {
     'export': OBJECTS | {'network', 'rendering', 'training', 'inference'},
     'evaluation': OBJECTS | {'rendering', 'inference'},
     'ros': OBJECTS | {'rendering', 'inference'},
+    'testbench': OBJECTS | {'rendering', 'inference', 'ros'},
     'synth': OBJECTS | {'rendering', 'evaluation'},
-    'demo': OBJECTS | {'rendering', 'inference', 'evaluation', 'ros', 'synth'},
+    'demo': OBJECTS | {'rendering', 'inference', 'evaluation', 'ros', 'testbench', 'synth'},
     'cli': OBJECTS | {'', 'network', 'rendering', 'inference', 'training', 'export', 'evaluation',
-                      'ros', 'synth', 'demo'},
+                      'ros', 'testbench', 'synth', 'demo'},
     '': {'geometry', 'inference'},  # the public face, imported when first used
 }
 
@@ -46,8 +47,8 @@ CONFINED = {
     'torch': {'network', 'training', 'export', 'inference/torch_backend.py', 'cli/train.py'},
     'pyrender': {'rendering'},
     'OpenGL': {'rendering'},
-    'rclpy': {'ros', 'demo'},
-    'rosbags': {'ros', 'cli'},
+    'rclpy': {'ros', 'testbench', 'demo'},
+    'rosbags': {'testbench', 'cli'},
     'onnxruntime': {'inference', 'export'},
     'argparse': {'cli', 'demo', 'ros'},
 }

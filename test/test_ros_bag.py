@@ -27,9 +27,9 @@ from mrcnet_ros.evaluation.boxes import BoxSpec, target_boxes
 from mrcnet_ros.geometry.camera import Camera
 from mrcnet_ros.geometry.se3 import make_transform
 from mrcnet_ros.inference.poses import Detection
-from mrcnet_ros.ros import bag as bag_module
 from mrcnet_ros.ros import detection_reading, messages
-from mrcnet_ros.ros.bag import BagWriter, Truth, read_bag, restamped
+from mrcnet_ros.testbench import bag as bag_module
+from mrcnet_ros.testbench.bag import BagWriter, Truth, read_bag, restamped
 
 
 @pytest.fixture

@@ -26,10 +26,10 @@ from ros_support import (
 
 from mrcnet_ros.cli.fuzz import fuzz
 from mrcnet_ros.errors import MrcnetError
-from mrcnet_ros.ros.fuzz_messages import FRAME_ID, Fuzzer, good_frame
-from mrcnet_ros.ros.fuzzing import FuzzRun
-from mrcnet_ros.ros.peer import PeerError
-from mrcnet_ros.ros.process_usage import process_usage
+from mrcnet_ros.testbench.fuzz_messages import FRAME_ID, Fuzzer, good_frame
+from mrcnet_ros.testbench.fuzzing import FuzzRun
+from mrcnet_ros.testbench.peer import PeerError
+from mrcnet_ros.testbench.process_usage import process_usage
 
 DOUBLE = [STAND_IN, '--ros-args']
 

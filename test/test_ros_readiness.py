@@ -13,8 +13,8 @@ from sensor_msgs.msg import CompressedImage, Image
 from vision_msgs.msg import Detection3DArray
 
 from mrcnet_ros.ros.connections import connected_names, publishers_text, subscribers_text
-from mrcnet_ros.ros.peer import Peer
-from mrcnet_ros.ros.readiness import PeerError
+from mrcnet_ros.testbench.peer import Peer
+from mrcnet_ros.testbench.readiness import PeerError
 
 RELIABLE = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
 BEST_EFFORT = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)

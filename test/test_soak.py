@@ -124,7 +124,7 @@ def soak(tmp_path, monkeypatch):
     from ros_support import PATIENCE, environment, frame, own_domain
 
     from mrcnet_ros.cli import soak as command
-    from mrcnet_ros.ros.bag import BagFrame
+    from mrcnet_ros.testbench.bag import BagFrame
 
     for name, value in environment(own_domain(65)).items():
         monkeypatch.setenv(name, value)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ..evaluation.bop import BopFrame
     from ..evaluation.boxes import BoxSpec
     from ..inference.poses import Detection
-    from ..ros.bag import Truth
+    from ..testbench.bag import Truth
 
 # names of the objects, where a dataset has them, by object id from 1
 _LINEMOD = ('ape', 'benchvise', 'bowl', 'camera', 'can', 'cat', 'cup', 'driller', 'duck', 'eggbox',
@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     from ..errors import SpecError
     from ..evaluation.bop import BopDataset
     from ..evaluation.boxes import BoxSpec
-    from ..ros.bag import BagWriter
+    from ..testbench.bag import BagWriter
 
     if args.rate <= 0:
         raise SpecError(f'--rate must be positive, got {args.rate}')
@@ -96,7 +96,7 @@ def _detections(frame: BopFrame, boxes: BoxSpec, labels: dict[int, str]) -> list
 
 
 def _truths(frame: BopFrame, labels: dict[int, str]) -> list[Truth]:
-    from ..ros.bag import Truth
+    from ..testbench.bag import Truth
 
     return [Truth(labels.get(g.object_id, f'obj_{g.object_id:06d}'),
                   f'{frame.scene_id}/{frame.image_id}/{g.object_id}/{g.instance}',

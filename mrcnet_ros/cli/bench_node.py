@@ -17,8 +17,8 @@ from .traffic_arguments import add_traffic_arguments, positive_float, traffic_fr
 if TYPE_CHECKING:
     from ..evaluation.runner import Estimator
     from ..evaluation.speed import Answer
-    from ..ros.bag import BagFrame
-    from ..ros.traffic import Traffic
+    from ..testbench.bag import BagFrame
+    from ..testbench.traffic import Traffic
 
 WARM_UP_S = 2.0
 PERCENTILES = (50, 95, 99)
@@ -63,7 +63,7 @@ def bench(args: argparse.Namespace, estimator: Estimator, command: Sequence[str]
     from ..demo.processes import LoggedProcess, prepare_environment
     from ..evaluation.report import write_json
     from ..evaluation.speed import Question, ask_at_rate
-    from ..ros.traffic import Traffic, decoded
+    from ..testbench.traffic import Traffic, decoded
 
     prepare_environment()
     asked = [Question(*decoded(frame)) for frame in frames]

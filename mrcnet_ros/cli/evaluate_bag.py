@@ -19,8 +19,8 @@ from .node import model_parameters
 if TYPE_CHECKING:
     from ..evaluation.bop import BopFrame, ResultRow
     from ..objects import ObjectModel
-    from ..ros.bag import BagFrame, BagFrames, Truth
-    from ..ros.replay import Answer
+    from ..testbench.bag import BagFrame, BagFrames, Truth
+    from ..testbench.replay import Answer
 
 Answers = list['Answer | None']
 _NOWHERE = -1  # scene of an image in which nothing is to be found: no dataset has one
@@ -67,7 +67,7 @@ def evaluate(args: argparse.Namespace, node_command: Sequence[str]) -> int:
     :param node_command: arguments of the Python interpreter; ROS parameters are appended.
     """
     from ..evaluation.bop import write_results_csv
-    from ..ros.bag import read_bag
+    from ..testbench.bag import read_bag
 
     labels = model_labels(args.model)
     bag = read_bag(args.bag)
@@ -98,7 +98,7 @@ def _replay(
     from tqdm import tqdm
 
     from ..demo.processes import LoggedProcess, prepare_environment
-    from ..ros.replay import Replayer
+    from ..testbench.replay import Replayer
 
     prepare_environment()
     command = [*node_command, *_node_parameters(args)]

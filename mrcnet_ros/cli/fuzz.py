@@ -12,7 +12,7 @@ from .dataset_arguments import add_model_arguments, positive
 from .node import node_command
 
 if TYPE_CHECKING:
-    from ..ros.fuzzing import Findings
+    from ..testbench.fuzzing import Findings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,7 +58,7 @@ def fuzz(
     from tqdm import tqdm
 
     from ..demo.processes import LoggedProcess, prepare_environment
-    from ..ros.fuzzing import FuzzRun
+    from ..testbench.fuzzing import FuzzRun
 
     prepare_environment()
     log = args.log.with_name(f'{args.log.stem}.{transport}{args.log.suffix}')

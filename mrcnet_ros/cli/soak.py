@@ -17,8 +17,8 @@ from .traffic_arguments import add_traffic_arguments, positive_float, traffic_fr
 
 if TYPE_CHECKING:
     from ..evaluation.steadiness import Check
-    from ..ros.bag import BagFrame
-    from ..ros.soak import Sample
+    from ..testbench.bag import BagFrame
+    from ..testbench.soak import Sample
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -71,8 +71,8 @@ def soak(args: argparse.Namespace, command: Sequence[str], frames: Sequence[BagF
     from ..evaluation.report import write_json
     from ..evaluation.soak_charts import soak_charts
     from ..evaluation.steadiness import judge
-    from ..ros.soak import SampleFile, Soak, SoakPlan
-    from ..ros.traffic import Traffic
+    from ..testbench.soak import SampleFile, Soak, SoakPlan
+    from ..testbench.traffic import Traffic
 
     plan, limits = SoakPlan(60 * args.minutes, args.rate, args.period), _limits(args)
     prepare_environment()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from .dataset_arguments import positive
 
 if TYPE_CHECKING:
-    from ..ros.bag import BagFrame
+    from ..testbench.bag import BagFrame
 
 
 def add_traffic_arguments(parser: argparse.ArgumentParser, *, objects: int | None) -> None:
@@ -39,8 +39,8 @@ def traffic_frames(args: argparse.Namespace) -> list[BagFrame]:
     :raises DatasetError: when the bag cannot be read or the model has nothing to draw.
     """
     from ..demo.frames import demo_frames
-    from ..ros.bag import read_bag
-    from ..ros.traffic import first_detections
+    from ..testbench.bag import read_bag
+    from ..testbench.traffic import first_detections
 
     frames = (list(read_bag(args.bag))[:args.scenes] if args.bag
               else demo_frames(args.model, args.scenes, args.seed))

@@ -37,7 +37,7 @@ from ..geometry.camera import Camera
 from ..geometry.se3 import Array
 from ..ros.context import start_ros
 from ..ros.messages import stamp_ns
-from ..ros.readiness import PeerError, Readiness
+from ..testbench.readiness import PeerError, Readiness
 from .recording import load_scenes
 from .scenes import Scene
 

@@ -10,8 +10,8 @@ from rclpy.serialization import serialize_message
 from ..errors import DatasetError
 from ..evaluation.boxes import jittered
 from ..objects import ObjectModel, load_object_list
-from ..ros.bag import BagFrame
 from ..ros.messages import header_at
+from ..testbench.bag import BagFrame
 from .camera_process import FRAME_ID, detections_message, image_message, info_message
 from .scenes import Scene, SceneMaker
 from .surroundings import load_environments

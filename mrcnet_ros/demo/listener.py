@@ -19,7 +19,7 @@ from vision_msgs.msg import Detection3DArray
 from ..geometry.se3 import Array
 from ..ros.context import start_ros
 from ..ros.messages import stamp_ns, transform_from_pose
-from ..ros.readiness import Readiness
+from ..testbench.readiness import Readiness
 
 QOS = QoSProfile(depth=1000, reliability=ReliabilityPolicy.RELIABLE)
 

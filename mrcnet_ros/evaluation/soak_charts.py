@@ -11,7 +11,7 @@ from .steadiness import DROPPED, Samples
 def soak_charts(samples: Samples) -> list[LineChart]:
     """Return charts of memory, handles, ages, and rates of answers and drops over minutes.
 
-    :param samples: with the columns of :mod:`mrcnet_ros.ros.soak`.
+    :param samples: with the columns of :mod:`mrcnet_ros.testbench.soak`.
     """
     def chart(title: str, **names: str) -> LineChart:
         return LineChart(title, 'minutes', [

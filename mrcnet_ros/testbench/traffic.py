@@ -15,9 +15,9 @@ from vision_msgs.msg import Detection2DArray
 
 from ..geometry.camera import Camera
 from ..inference.poses import Detection
+from ..ros.detection_reading import detections_from_message
+from ..ros.messages import rgb_from_image, stamp_ns
 from .bag import BagFrame
-from .detection_reading import detections_from_message
-from .messages import rgb_from_image, stamp_ns
 from .peer import Peer
 
 

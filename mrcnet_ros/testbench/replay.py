@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from ..geometry.se3 import Array
-from . import messages
+from ..ros import messages
 from .bag import BagFrame
 from .peer import Peer
 

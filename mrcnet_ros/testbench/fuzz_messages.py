@@ -13,8 +13,8 @@ from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
 
+from ..ros.messages import RGB_SOURCES, header_at
 from .fuzz_compressed import compressed_image, spoil_compressed
-from .messages import RGB_SOURCES, header_at
 
 WIDTH, HEIGHT, FOCAL = 160, 120, 200.0
 FRAME_ID = 'camera_optical_frame'

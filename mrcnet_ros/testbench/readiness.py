@@ -14,7 +14,7 @@ from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.qos import QoSProfile
 
 from ..errors import MrcnetError
-from .connections import connected_names
+from ..ros.connections import connected_names
 
 Spin = Callable[[Callable[[], bool], float], bool]
 

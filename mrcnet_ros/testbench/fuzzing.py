@@ -13,8 +13,8 @@ from geometry_msgs.msg import PoseStamped
 from sensor_msgs.msg import CompressedImage, Image
 from tf2_msgs.msg import TFMessage
 
+from ..ros.messages import stamp_ns
 from .fuzz_messages import Fuzzer, good_frame
-from .messages import stamp_ns
 from .peer import Peer
 
 BURST = 40

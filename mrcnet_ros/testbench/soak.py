@@ -12,10 +12,10 @@ from types import TracebackType
 import numpy as np
 
 from ..errors import DatasetError
+from ..ros.tally import DETECTION_REASONS, FRAME_REASONS
+from ..ros.timings import PERCENTILES
 from .bag import BagFrame
 from .process_usage import Usage, process_usage
-from .tally import DETECTION_REASONS, FRAME_REASONS
-from .timings import PERCENTILES
 from .traffic import Traffic
 
 REASONS = FRAME_REASONS + DETECTION_REASONS

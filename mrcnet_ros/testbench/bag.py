@@ -36,8 +36,8 @@ from ..errors import DatasetError
 from ..geometry.camera import Camera
 from ..geometry.se3 import Array
 from ..inference.poses import Detection
-from . import messages
-from .diagnostics import type_name
+from ..ros import messages
+from ..ros.diagnostics import type_name
 
 INPUTS = {'/image': Image, '/camera_info': CameraInfo, '/detections': Detection2DArray}
 GROUND_TRUTH = '/ground_truth'

@@ -15,8 +15,8 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from vision_msgs.msg import Detection3DArray
 
+from ..ros.context import start_ros
 from .bag import INPUTS, BagFrame, restamped
-from .context import start_ros
 from .readiness import PeerError, Readiness
 
 if TYPE_CHECKING:
