@@ -29,13 +29,15 @@ class NoPoseError(Exception):
 class Planner:
     """What a grasp planner has of a node: a client of the action, a listener to /tf."""
 
-    def __init__(self, pose_node: str, discovery_s: float) -> None:
+    def __init__(self, pose_node: str, discovery_s: float, tf_timeout_s: float) -> None:
         """Join the network and find the pose node.
 
         :param pose_node: its full name, for instance /pose_node.
+        :param discovery_s: how long to look for it.
+        :param tf_timeout_s: how long a transform may be on its way.
         :raises NoPoseError: when it is not found in time.
         """
-        self._discovery_s = discovery_s
+        self._discovery_s, self._tf_timeout_s = discovery_s, tf_timeout_s
         self._node = rclpy.create_node('grasp_planner')
         self._action = ActionClient(self._node, LookupTransform, f'{pose_node}/confirm_pose')
         self._buffer = tf2_ros.Buffer()
@@ -59,12 +61,7 @@ class Planner:
         header = answer.transform.header
         detection = self._detection(header)
         T_camera_object = matrix(answer.transform.transform)
-        # at the time of the image: a camera on the arm has moved on since then
-        when = Time.from_msg(header.stamp)
-        self._wait(lambda: self._buffer.can_transform(base, header.frame_id, when), 2.0,
-                   f'tf knows no way from {header.frame_id} to {base} at the time of the image')
-        found = self._buffer.lookup_transform(base, header.frame_id, when)
-        T_base_camera = matrix(found.transform)
+        T_base_camera = self._camera_in(base, header)
         T_base_object = T_base_camera @ T_camera_object
         # rows are x, y, z, then the rotation about x, y, z, along the camera's axes
         turn = np.kron(np.eye(2), T_base_camera[:3, :3])
@@ -91,7 +88,7 @@ class Planner:
         self._wait(sent.done, self._discovery_s, 'the pose node did not take the request')
         finished = sent.result().get_result_async()
         # longer than the node itself waits, so that its reason arrives
-        self._wait(finished.done, timeout_s + 2.0, 'the pose node did not answer')
+        self._wait(finished.done, timeout_s + self._discovery_s, 'the pose node did not answer')
         result = finished.result().result
         if result.error.error != TF2Error.NO_ERROR:
             raise NoPoseError(result.error.error_string)
@@ -102,14 +99,36 @@ class Planner:
         def found():
             return [m for m in self._confirmed if m.header == header]
 
-        self._wait(found, 2.0, 'the covariance did not come on confirmed_detections')
+        self._wait(found, self._discovery_s, 'the covariance did not come on confirmed_detections')
         return found()[-1].detections[0]
+
+    def _camera_in(self, base: str, header) -> np.ndarray:
+        """Return T_base_camera (4, 4) [m] at the time of the image.
+
+        Not the latest one: a camera on the arm has moved on since then. Transforms may be on
+        their way: who publishes them may not have been found yet, and those of a moving arm come
+        after the image.
+        """
+        when, reason, found = Time.from_msg(header.stamp), '', None
+
+        def known() -> bool:
+            nonlocal reason, found
+            try:
+                found = self._buffer.lookup_transform(base, header.frame_id, when)
+            except tf2_ros.TransformException as error:
+                reason = str(error)
+            return found is not None
+
+        self._wait(known, self._tf_timeout_s, lambda: (
+            f'tf knows no way from {header.frame_id} to {base} at the time of the image: '
+            f'{reason}; is what publishes {base} running? --tf-timeout waits longer'))
+        return matrix(found.transform)
 
     def _wait(self, done, timeout_s: float, complaint: str) -> None:
         end = time.monotonic() + timeout_s
         while not done():
             if time.monotonic() > end:
-                raise NoPoseError(complaint)
+                raise NoPoseError(complaint() if callable(complaint) else complaint)
             rclpy.spin_once(self._node, timeout_sec=0.05)
 
 
@@ -131,7 +150,9 @@ def main() -> int:
     parser.add_argument('--timeout', type=float, default=5.0,
                         help='how long the node may wait for frames that agree [s]')
     parser.add_argument('--discovery', type=float, default=10.0,
-                        help='how long to look for the node [s]')
+                        help='how long to look for the node, and to wait for what it has sent [s]')
+    parser.add_argument('--tf-timeout', type=float, default=5.0,
+                        help='how long to wait for the transform of the camera [s]')
     parser.add_argument('--deviation-m', type=float, default=0.01,
                         help='most that the position may deviate in any direction [m]')
     parser.add_argument('--deviation-rad', type=float, default=0.2,
@@ -139,7 +160,7 @@ def main() -> int:
     options = parser.parse_args()
     rclpy.init()
     try:
-        planner = Planner(options.pose_node, options.discovery)
+        planner = Planner(options.pose_node, options.discovery, options.tf_timeout)
         found = planner.pose(options.object, options.base, options.timeout)
         for name in ('deviation_m', 'deviation_rad'):
             if found[name] > getattr(options, name):

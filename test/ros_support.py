@@ -215,13 +215,26 @@ class Client:
                      'Detection2DArray': 'detections'}[type(message).__name__]
             self.publishers[topic].publish(message)
 
-    def answer(self, frame, timeout_s: float = 10.0):
-        """Publish a frame and return the Detection3DArray with its stamp, None without one."""
+    def answer(self, frame, timeout_s: float = 30.0):
+        """Publish a frame and return the Detection3DArray with its stamp.
+
+        A frame that the node drops fails the test with what the node tells of it.
+        """
         self.send(*frame)
         stamp = frame[0].header.stamp
         found = lambda: [a for a in self.answers if a.header.stamp == stamp]  # noqa: E731
-        self.spin(found, timeout_s)
-        return found()[0] if found() else None
+        if not self.spin(found, timeout_s):
+            told = values(self.status['poses']) if 'poses' in self.status else {}
+            raise AssertionError(
+                f'the frame of {stamp.sec} s was not answered; the node dropped '
+                f'{ {k: v for k, v in told.items() if k.startswith("dropped ") and v != "0"} }')
+        return found()[0]
+
+    def is_answered(self, frame, timeout_s: float) -> bool:
+        """Publish a frame and tell whether it is answered in time."""
+        self.send(*frame)
+        stamp = frame[0].header.stamp
+        return self.spin(lambda: any(a.header.stamp == stamp for a in self.answers), timeout_s)
 
     def call_async(self, kind, name: str, request):
         """Call a service of the node and return the future."""

@@ -25,15 +25,20 @@ if not hasattr(tf2_ros, 'Buffer'):
 node = node_fixture(130, 'confirm_frames:=3', 'frame_prefix:=l/')
 
 
+# a busy machine takes its time to connect two processes
+PATIENT = ('--timeout', '60', '--discovery', '60', '--tf-timeout', '60')
+
+
 def _run_example(client, domain, *words, detections=(('duck', 31.5, 23.5, 30.0, 0.9, 'sure'),)):
     """Run the example while a camera sends frames; return what it printed and its exit code."""
     process = subprocess.Popen(
-        [sys.executable, str(ROOT / 'examples/grasp_pose.py'), *words], env=environment(domain),
+        [sys.executable, str(ROOT / 'examples/grasp_pose.py'), *PATIENT, *words],
+        env=environment(domain),
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     printed = []
     reader = threading.Thread(target=lambda: printed.extend(process.communicate()))
     reader.start()
-    end = time.monotonic() + 60 * PATIENCE
+    end = time.monotonic() + 120 * PATIENCE
     while reader.is_alive() and time.monotonic() < end:
         messages, now = frame(0, *detections), time.time_ns()
         for message in messages:
@@ -61,7 +66,7 @@ def mounted(client):
 def test_the_example_prints_a_pose_in_the_frame_of_the_base(mounted, node):
     """Position, orientation, instance and deviations; the covariance turns with the frame."""
     wide = ('--deviation-m', '0.1', '--deviation-rad', '1.0')
-    code, out, err = _run_example(mounted, node.domain, 'duck', '--timeout', '20', *wide)
+    code, out, err = _run_example(mounted, node.domain, 'duck', *wide)
     assert code == 0, err
     found = json.loads(out)
     # the duck is two metres in front of the camera, which looks down from three
@@ -75,9 +80,9 @@ def test_the_example_prints_a_pose_in_the_frame_of_the_base(mounted, node):
 @pytest.mark.parametrize(('words', 'said'), [
     (['teapot'], 'brick, can, duck'),
     (['brick', '--timeout', '1'], 'not confirmed in time'),
-    (['duck', '--base', 'nowhere', '--timeout', '20'], 'no way from camera_optical to nowhere'),
+    (['duck', '--base', 'nowhere', '--tf-timeout', '0.3'], 'does not exist'),
     (['duck', '--pose-node', '/other', '--discovery', '1'], 'the pose node is not there'),
-    (['duck', '--deviation-m', '-1', '--timeout', '20'], 'deviation_m is'),
+    (['duck', '--deviation-m', '-1'], 'deviation_m is'),
 ])
 def test_the_example_says_why_there_is_no_pose(mounted, node, words, said):
     """And ends with 1, so that no gripper moves."""

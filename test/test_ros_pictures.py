@@ -120,7 +120,7 @@ def test_markers_are_taken_back_when_the_node_stops(client):
     """Also those that were to stay for ever."""
     received = _listen(client, MarkerArray, 'markers')
     assert client.set_parameter('marker_lifetime_s', 0.0).successful
-    client.answer(frame(15, ('duck',), ('brick',)))
+    client.answer(frame(17, ('duck', 10.0), ('brick',)))
     assert client.spin(lambda: received)
     count = len(received)
     assert client.transition(Transition.TRANSITION_DEACTIVATE)
