@@ -8,15 +8,15 @@ import cv2
 import numpy as np
 import pytest
 
-from mrcnet_ros.errors import DatasetError, ImageError, SpecError
-from mrcnet_ros.evaluation.bop import (
+from mrcnet_ros.datasets.bop import (
     BopDataset,
     ResultRow,
     ResultsWriter,
     read_results_csv,
     write_results_csv,
 )
-from mrcnet_ros.evaluation.boxes import BoxSpec, jittered, target_boxes
+from mrcnet_ros.datasets.boxes import BoxSpec, jittered, target_boxes
+from mrcnet_ros.errors import DatasetError, ImageError, SpecError
 from mrcnet_ros.geometry.crop import outside
 
 SHARED = Path(__file__).parents[2] / 'shared' / 'data'

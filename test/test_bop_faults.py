@@ -7,9 +7,9 @@ import cv2
 import numpy as np
 import pytest
 
+from mrcnet_ros.datasets.bop import BopDataset, read_results_csv
+from mrcnet_ros.datasets.bop_writer import SceneWriter
 from mrcnet_ros.errors import DatasetError, ImageError, MrcnetError
-from mrcnet_ros.evaluation.bop import BopDataset, read_results_csv
-from mrcnet_ros.evaluation.bop_writer import SceneWriter
 from mrcnet_ros.evaluation.overlay import OverlayWriter
 from mrcnet_ros.evaluation.scores import score
 from mrcnet_ros.evaluation.vsd_scores import score_vsd
@@ -215,7 +215,7 @@ def two_sizes(root, scene):
 
 def test_images_of_two_sizes_are_drawn_and_scored(root, scene):
     """Outlines reach to where the objects are, and the truth has all of its surface right."""
-    from mrcnet_ros.evaluation.bop import ResultRow
+    from mrcnet_ros.datasets.bop import ResultRow
 
     two_sizes(root, scene)
     add_depth(scene, (320, 240), (4,))

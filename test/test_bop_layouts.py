@@ -12,9 +12,9 @@ from synth_folder import HEIGHT, WIDTH
 
 from mrcnet_ros.cli import evaluate_bop
 from mrcnet_ros.cli import main as mrcnet
+from mrcnet_ros.datasets.bop import BopDataset, read_results_csv
+from mrcnet_ros.datasets.bop_writer import write_models
 from mrcnet_ros.errors import DatasetError
-from mrcnet_ros.evaluation.bop import BopDataset, read_results_csv
-from mrcnet_ros.evaluation.bop_writer import write_models
 from mrcnet_ros.inference.poses import FrameResult, PoseEstimate
 from mrcnet_ros.objects import load_bop_objects
 from mrcnet_ros.synth.source import from_models

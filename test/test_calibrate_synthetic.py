@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mrcnet_ros.cli.main import main
-from mrcnet_ros.evaluation.boxes import BoxSpec, as_detected, target_boxes
+from mrcnet_ros.datasets.boxes import BoxSpec, as_detected, target_boxes
 from mrcnet_ros.inference.model_directory import read_model_directory
 from mrcnet_ros.synth.held_out import held_out_frames, image_count
 

@@ -9,8 +9,8 @@ import pytest
 from bop_folder import write_dataset
 
 from mrcnet_ros.cli.calibrate import _measured_law
+from mrcnet_ros.datasets.bop import BopDataset, ResultRow
 from mrcnet_ros.errors import DatasetError
-from mrcnet_ros.evaluation.bop import BopDataset, ResultRow
 from mrcnet_ros.evaluation.covariance_errors import PoseError, pose_errors
 from mrcnet_ros.evaluation.covariance_fit import MIN_IMAGES, MIN_POSES, fit_law
 from mrcnet_ros.evaluation.covariance_law import Images, law_of

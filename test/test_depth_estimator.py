@@ -13,8 +13,8 @@ import pytest
 from bop_folder import write_dataset as write_toy
 from synth_folder import write_dataset
 
+from mrcnet_ros.datasets.bop import BopDataset
 from mrcnet_ros.errors import DatasetError, ImageError
-from mrcnet_ros.evaluation.bop import BopDataset
 from mrcnet_ros.evaluation.depth_use import depth_figures, depth_line
 from mrcnet_ros.evaluation.runner import Run, run_frames
 from mrcnet_ros.geometry.camera import Camera

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from mrcnet_ros.cli import main as mrcnet
+from mrcnet_ros.datasets.bop import BopDataset
+from mrcnet_ros.datasets.detections import DetectionFile
+from mrcnet_ros.datasets.rle import decode_mask, uncompress
 from mrcnet_ros.errors import DatasetError, SpecError
-from mrcnet_ros.evaluation.bop import BopDataset
-from mrcnet_ros.evaluation.detections import DetectionFile
-from mrcnet_ros.evaluation.rle import decode_mask, uncompress
 
 Z_SHAPE = np.array([[0, 0, 0, 0, 0], [0, 0, 1, 0, 0], [0, 0, 1, 0, 0], [0, 0, 1, 1, 0],
                     [0, 0, 0, 1, 0], [0, 0, 0, 0, 0]], bool)

@@ -14,9 +14,9 @@ import pytest
 
 from mrcnet_ros.cli import evaluate_bop
 from mrcnet_ros.cli import main as mrcnet
+from mrcnet_ros.datasets.bop import BopDataset, ResultRow, read_results_csv, write_results_csv
 from mrcnet_ros.errors import ImageError
 from mrcnet_ros.evaluation import overlay
-from mrcnet_ros.evaluation.bop import BopDataset, ResultRow, read_results_csv, write_results_csv
 from mrcnet_ros.inference.poses import FrameResult, PoseEstimate, Skipped
 from mrcnet_ros.objects import load_bop_objects
 

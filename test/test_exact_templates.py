@@ -9,8 +9,8 @@ import synth_folder
 pytest.importorskip('torch', reason='needs the train extra')
 
 from mrcnet_ros.cli import main as mrcnet
-from mrcnet_ros.evaluation.bop import BopDataset
-from mrcnet_ros.evaluation.boxes import BoxSpec
+from mrcnet_ros.datasets.bop import BopDataset
+from mrcnet_ros.datasets.boxes import BoxSpec
 from mrcnet_ros.evaluation.runner import detections_of
 from mrcnet_ros.geometry.bins import encode_translation
 from mrcnet_ros.geometry.camera import Camera

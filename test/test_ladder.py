@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from bop_folder import MESHES, WIDTH, K, pose, write_dataset
 
-from mrcnet_ros.evaluation.bop import BopDataset, ResultRow
-from mrcnet_ros.evaluation.boxes import BoxSpec
+from mrcnet_ros.datasets.bop import BopDataset, ResultRow
+from mrcnet_ros.datasets.boxes import BoxSpec
+from mrcnet_ros.datasets.known_view import KnownView, photographed
 from mrcnet_ros.evaluation.carried_errors import PoseError, carried, pose_error, worth
-from mrcnet_ros.evaluation.known_view import KnownView, photographed
 from mrcnet_ros.evaluation.ladder import DRAWN, Answer, Judge, matching, rung
 from mrcnet_ros.evaluation.scores import ScoredObject, score
 from mrcnet_ros.geometry.se3 import exp_so3, make_transform

@@ -17,10 +17,11 @@ import measured_model
 from tiny_model import TinyModel
 
 from mrcnet_ros.cli import main as mrcnet
+from mrcnet_ros.datasets.bop import BopDataset
+from mrcnet_ros.datasets.boxes import BoxSpec
+from mrcnet_ros.datasets.known_view import KnownView, photographed
 from mrcnet_ros.evaluation import response, swap
-from mrcnet_ros.evaluation.bop import BopDataset
-from mrcnet_ros.evaluation.boxes import BoxSpec
-from mrcnet_ros.evaluation.known_view import KnownView, photographed
+from mrcnet_ros.evaluation.runner import estimate_view
 from mrcnet_ros.evaluation.stage2 import Stage2
 from mrcnet_ros.inference.estimator import PoseEstimator
 
@@ -161,7 +162,7 @@ def test_stage_two_started_as_the_estimator_starts_it_answers_the_same(
                            stage1_only=True)
     with Stage2(estimator) as stage:
         for view in views:
-            start, wanted = view.answer(coarse), view.answer(exact)
+            start, wanted = estimate_view(view, coarse), estimate_view(view, exact)
             assert start is not None and wanted is not None
             ends = stage.refine(view, [start, view.T_camera_object])
             np.testing.assert_allclose(ends[0], wanted, atol=2e-4)

@@ -14,9 +14,9 @@ import measured_model
 from tiny_model import SPEC, TinyModel
 
 from mrcnet_ros.cli import main as mrcnet
+from mrcnet_ros.datasets.bop import BopDataset
+from mrcnet_ros.datasets.boxes import BoxSpec, target_boxes
 from mrcnet_ros.evaluation import mosaic
-from mrcnet_ros.evaluation.bop import BopDataset
-from mrcnet_ros.evaluation.boxes import BoxSpec, target_boxes
 from mrcnet_ros.geometry.crop import crop_camera
 from mrcnet_ros.geometry.sampling import sample_crop
 from mrcnet_ros.training.config import TrainConfig, read_config

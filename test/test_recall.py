@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 import pytest
 
+from mrcnet_ros.datasets.bop import BopDataset, ResultRow
 from mrcnet_ros.evaluation import report
-from mrcnet_ros.evaluation.bop import BopDataset, ResultRow
 from mrcnet_ros.evaluation.recall import (
     MSPD_THRESHOLDS,
     MSSD_THRESHOLDS,

@@ -21,9 +21,9 @@ from vision_msgs.msg import Detection2DArray
 
 from mrcnet_ros.cli import evaluate_bag
 from mrcnet_ros.cli.main import main
+from mrcnet_ros.datasets.bop import BopDataset, read_results_csv
+from mrcnet_ros.datasets.boxes import BoxSpec, target_boxes
 from mrcnet_ros.errors import DatasetError
-from mrcnet_ros.evaluation.bop import BopDataset, read_results_csv
-from mrcnet_ros.evaluation.boxes import BoxSpec, target_boxes
 from mrcnet_ros.geometry.camera import Camera
 from mrcnet_ros.geometry.se3 import make_transform
 from mrcnet_ros.inference.poses import Detection

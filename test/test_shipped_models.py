@@ -13,9 +13,9 @@ import numpy as np
 import onnxruntime
 import pytest
 
+from mrcnet_ros.datasets.bop_writer import box_xywh
 from mrcnet_ros.demo.assets import shared_file
 from mrcnet_ros.demo.scoring import ObjectError, object_error
-from mrcnet_ros.evaluation.bop_writer import box_xywh
 from mrcnet_ros.evaluation.pose_errors import hull_vertices
 from mrcnet_ros.geometry.camera import Camera
 from mrcnet_ros.inference.backend import GRAPHS

@@ -12,9 +12,9 @@ from scipy.spatial.distance import pdist
 from synth_folder import CAMERA, HEIGHT, MESHES, WIDTH
 
 from mrcnet_ros.cli import main as mrcnet
+from mrcnet_ros.datasets.bop import BopDataset
+from mrcnet_ros.datasets.bop_writer import INVISIBLE, box_xywh, write_models
 from mrcnet_ros.errors import DatasetError, SpecError
-from mrcnet_ros.evaluation.bop import BopDataset
-from mrcnet_ros.evaluation.bop_writer import INVISIBLE, box_xywh, write_models
 from mrcnet_ros.objects import load_bop_objects
 from mrcnet_ros.rendering.renderer import Renderer
 from mrcnet_ros.synth.dataset import make_dataset

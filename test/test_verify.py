@@ -17,9 +17,9 @@ pytest.importorskip('torch', reason='needs the train extra')
 import onnx
 
 from mrcnet_ros.cli import main as mrcnet
+from mrcnet_ros.datasets.bop import BopDataset
+from mrcnet_ros.datasets.boxes import BoxSpec
 from mrcnet_ros.errors import SpecError
-from mrcnet_ros.evaluation.bop import BopDataset
-from mrcnet_ros.evaluation.boxes import BoxSpec
 from mrcnet_ros.evaluation.verification import Comparison, Limits, compare_answers, verdict
 from mrcnet_ros.inference import backends
 from mrcnet_ros.inference.estimator import PoseEstimator

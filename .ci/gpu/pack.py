@@ -20,7 +20,7 @@ import torch
 import yaml
 
 from mrcnet_ros.cli.train import read_stem
-from mrcnet_ros.evaluation.bop import BopDataset
+from mrcnet_ros.datasets.bop import BopDataset
 from mrcnet_ros.network.stem import stem_entries
 from mrcnet_ros.training.config import read_config
 

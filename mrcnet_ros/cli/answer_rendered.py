@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ..evaluation.boxes import BoxSource
+    from ..datasets.boxes import BoxSource
     from ..evaluation.runner import Run
     from ..objects import ObjectModel
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from .dataset_arguments import add_box_arguments, add_dataset_arguments
 
 if TYPE_CHECKING:
-    from ..evaluation.bop import BopFrame
-    from ..evaluation.boxes import BoxSpec
+    from ..datasets.bop import BopFrame
+    from ..datasets.boxes import BoxSpec
     from ..inference.poses import Detection
     from ..testbench.bag import Truth
 
@@ -45,9 +45,9 @@ def run(args: argparse.Namespace) -> int:
     """
     from tqdm import tqdm
 
+    from ..datasets.bop import BopDataset
+    from ..datasets.boxes import BoxSpec
     from ..errors import SpecError
-    from ..evaluation.bop import BopDataset
-    from ..evaluation.boxes import BoxSpec
     from ..testbench.bag import BagWriter
 
     if args.rate <= 0:
@@ -88,7 +88,7 @@ def model_labels(model: Path) -> dict[int, str]:
 
 
 def _detections(frame: BopFrame, boxes: BoxSpec, labels: dict[int, str]) -> list[Detection]:
-    from ..evaluation.boxes import target_boxes
+    from ..datasets.boxes import target_boxes
     from ..inference.poses import Detection
 
     return [Detection(labels[t.ground_truth.object_id], t.box_xyxy)

@@ -11,8 +11,8 @@ from ..cpus import usable_cpus
 from ..specs import DEFAULT_CROPS
 
 if TYPE_CHECKING:
-    from ..evaluation.bop import BopDataset
-    from ..evaluation.boxes import BoxSource, BoxSpec
+    from ..datasets.bop import BopDataset
+    from ..datasets.boxes import BoxSource, BoxSpec
 
 
 def add_dataset_arguments(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
@@ -106,7 +106,7 @@ def open_dataset(args: argparse.Namespace) -> BopDataset:
 
     :raises DatasetError: when it cannot be used.
     """
-    from ..evaluation.bop import BopDataset
+    from ..datasets.bop import BopDataset
     from ..inference.model_directory import MESH_FOLDER
 
     dataset = BopDataset(args.bop_dir, args.dataset, args.split)
@@ -120,7 +120,7 @@ def box_spec(args: argparse.Namespace) -> BoxSpec:
 
     :raises SpecError: when the jitter is out of range.
     """
-    from ..evaluation.boxes import BoxSpec
+    from ..datasets.boxes import BoxSpec
 
     return BoxSpec(args.boxes, args.box_jitter, args.seed)
 
@@ -130,8 +130,8 @@ def box_source(args: argparse.Namespace) -> BoxSource:
 
     :raises MrcnetError: when the options do not fit together or the file cannot be used.
     """
+    from ..datasets.detections import DetectionFile
     from ..errors import SpecError
-    from ..evaluation.detections import DetectionFile
 
     if args.detections is None:
         return box_spec(args)

@@ -17,7 +17,7 @@ from .dataset_arguments import add_model_arguments, positive
 from .node import model_parameters
 
 if TYPE_CHECKING:
-    from ..evaluation.bop import BopFrame, ResultRow
+    from ..datasets.bop import BopFrame, ResultRow
     from ..objects import ObjectModel
     from ..testbench.bag import BagFrame, BagFrames, Truth
     from ..testbench.replay import Answer
@@ -66,7 +66,7 @@ def evaluate(args: argparse.Namespace, node_command: Sequence[str]) -> int:
 
     :param node_command: arguments of the Python interpreter; ROS parameters are appended.
     """
-    from ..evaluation.bop import write_results_csv
+    from ..datasets.bop import write_results_csv
     from ..testbench.bag import read_bag
 
     labels = model_labels(args.model)
@@ -164,7 +164,7 @@ def _bop_frames(bag: Path, frames: Sequence[BagFrame], labels: Mapping[int, str]
 
 def _bop_frame(bag: Path, number: int, frame: BagFrame, labels: Mapping[int, str]) -> BopFrame:
     """Return the image as scoring knows it; its pixels stay in the bag."""
-    from ..evaluation.bop import BopFrame, GroundTruth
+    from ..datasets.bop import BopFrame, GroundTruth
 
     if frame.truths is None:
         raise DatasetError(f'bag {bag}: no /ground_truth at {frame.stamp_ns} ns; '
@@ -195,7 +195,7 @@ def _rows(
     images: Sequence[BopFrame], answers: Answers, object_ids: Mapping[str, int],
 ) -> list[ResultRow]:
     """Return the poses of the first answer to each image."""
-    from ..evaluation.bop import ResultRow
+    from ..datasets.bop import ResultRow
 
     rows = []
     for number, image in enumerate(images):

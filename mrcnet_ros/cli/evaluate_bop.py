@@ -20,7 +20,7 @@ from .dataset_arguments import (
 )
 
 if TYPE_CHECKING:
-    from ..evaluation.bop import BopDataset
+    from ..datasets.bop import BopDataset
     from ..evaluation.runner import Estimator, FrameAction, Run
     from ..objects import ObjectModel
 
@@ -71,7 +71,7 @@ def evaluate(args: argparse.Namespace, load: Callable[[argparse.Namespace], Esti
     """
     from tqdm import tqdm
 
-    from ..evaluation.bop import ResultsWriter
+    from ..datasets.bop import ResultsWriter
     from ..evaluation.runner import Run, run_frames
     from ..objects import load_bop_objects
 

@@ -21,8 +21,8 @@ def run(args: argparse.Namespace) -> int:
 
     :raises DatasetError: when the dataset or the file cannot be used.
     """
+    from ..datasets.bop import BopDataset, read_results_csv
     from ..evaluation import report
-    from ..evaluation.bop import BopDataset, read_results_csv
     from ..evaluation.scores import score
     from ..evaluation.vsd_scores import score_vsd
     from ..objects import load_bop_objects

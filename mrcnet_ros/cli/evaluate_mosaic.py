@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
     """
     import numpy as np
 
-    from ..evaluation.bop import BopDataset
+    from ..datasets.bop import BopDataset
     from ..evaluation.mosaic import Row, check_name, draw_mosaic, real_crops, write_picture
     from ..training.held_out import HELD_OUT_SEED, load_composer, samples_of
 

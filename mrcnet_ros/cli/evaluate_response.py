@@ -12,7 +12,7 @@ from .measuring import Setting, open_setting, source
 from .sample_arguments import add_sample_arguments, open_composer, sample_config
 
 if TYPE_CHECKING:
-    from ..evaluation.known_view import KnownView
+    from ..datasets.known_view import KnownView
     from ..evaluation.response import Refiner
 
 PHOTOGRAPHS, COMPOSED = 'photographs', 'training images'
@@ -70,9 +70,10 @@ def _measure(setting: Setting, stage: Refiner, views: list[KnownView],
     from tqdm import tqdm
 
     from ..evaluation import response
+    from ..evaluation.runner import estimate_view
 
     asked = tqdm(views, desc=kind, unit='image', disable=None)
     found = response.respond(asked, stage, setting.judge,
-                             lambda view: view.answer(setting.estimator))
+                             lambda view: estimate_view(view, setting.estimator))
     return response.figures(found, setting.targets, setting.judge,
                             photographs=kind == PHOTOGRAPHS)

@@ -11,8 +11,8 @@ from . import provenance
 from .dataset_arguments import box_spec, open_dataset, runtime_options, say
 
 if TYPE_CHECKING:
-    from ..evaluation.bop import BopDataset
-    from ..evaluation.known_view import KnownView
+    from ..datasets.bop import BopDataset
+    from ..datasets.known_view import KnownView
     from ..evaluation.ladder import Judge
     from ..inference.estimator import PoseEstimator
     from ..objects import ObjectModel
@@ -47,8 +47,8 @@ def open_setting(args: argparse.Namespace) -> Setting:
     :raises DatasetError: when the dataset has no target that the model knows.
     :raises MrcnetError: when model, meshes or dataset cannot be used.
     """
+    from ..datasets.known_view import photographed
     from ..errors import DatasetError
-    from ..evaluation.known_view import photographed
     from ..evaluation.ladder import Judge
     from ..objects import load_bop_objects
 

@@ -19,7 +19,7 @@ from .dataset_arguments import (
 )
 
 if TYPE_CHECKING:
-    from ..evaluation.bop import BopDataset
+    from ..datasets.bop import BopDataset
     from ..evaluation.runner import Estimator
     from ..evaluation.verification import Comparison
     from ..inference.backend import RuntimeOptions

@@ -31,8 +31,8 @@ from vision_msgs.msg import (
     ObjectHypothesisWithPose,
 )
 
+from ..datasets.boxes import jittered
 from ..errors import MrcnetError
-from ..evaluation.boxes import jittered
 from ..geometry.camera import Camera
 from ..geometry.se3 import Array
 from ..ros.context import start_ros
@@ -64,7 +64,7 @@ class SyntheticCamera:
     """Publishes scenes.
 
     :param scenes: to be published in turn.
-    :param jitter: of the detections, see :func:`mrcnet_ros.evaluation.boxes.jittered`.
+    :param jitter: of the detections, see :func:`mrcnet_ros.datasets.boxes.jittered`.
     :param seed: of the jitter.
     """
 

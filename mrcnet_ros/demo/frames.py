@@ -7,8 +7,8 @@ from pathlib import Path
 
 from rclpy.serialization import serialize_message
 
+from ..datasets.boxes import jittered
 from ..errors import DatasetError
-from ..evaluation.boxes import jittered
 from ..objects import ObjectModel, load_object_list
 from ..ros.messages import header_at
 from ..testbench.bag import BagFrame

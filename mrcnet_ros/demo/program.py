@@ -37,7 +37,7 @@ class DemoOptions:
     :param output: PNG file to write.
     :param scenes: how many different scenes.
     :param seed: of the scenes and of the detector's errors.
-    :param jitter: of the detections, see :func:`mrcnet_ros.evaluation.boxes.jittered`.
+    :param jitter: of the detections, see :func:`mrcnet_ros.datasets.boxes.jittered`.
     :param rate_hz: frames each second while speed is measured; before that, every scene is sent
         once, each after the answer to the one before.
     :param frames: frames sent at that rate, 0 to leave it out.

@@ -1,1 +1,1 @@
-"""BOP files, pose errors and reports; the only place where millimetres meet metres."""
+"""Pose errors, scores, calibration and reports."""

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from scipy.stats import chi2
 
+from ..datasets.bop import BopFrame, ResultRow
 from ..geometry.se3 import Array, log_so3
 from ..geometry.symmetry import Symmetries
 from ..inference.poses import PoseEstimate
 from ..inference.uncertainty import CovarianceLaw, PoseSpread, score_odds
 from ..objects import ObjectModel
-from .bop import BopFrame, ResultRow
 from .pose_errors import closest_equivalent, hull_vertices
 
 

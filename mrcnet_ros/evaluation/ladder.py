@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 
+from ..datasets.known_view import KnownView
 from ..geometry.crop import crop_camera
 from ..geometry.se3 import Array
 from ..objects import ObjectModel
 from ..specs import CropSpec
 from .carried_errors import MISSED, PoseError, Worth, carried, pose_error, worth
-from .known_view import KnownView
-from .runner import Estimator
+from .runner import Estimator, estimate_view
 from .scores import ScoredObject
 
 # Errors that each target is given. Their mean is steadier than one; 8 of 200 samples an object
@@ -85,7 +85,7 @@ class Judge:
 
 def answers_of(views: Iterable[KnownView], estimator: Estimator, judge: Judge) -> list[Answer]:
     """Ask an estimator about each view alone."""
-    return [judge.answer(view, view.answer(estimator)) for view in views]
+    return [judge.answer(view, estimate_view(view, estimator)) for view in views]
 
 
 def matching(answers: Sequence[Answer], targets: Sequence[KnownView]) -> list[list[Answer]]:

@@ -9,13 +9,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from ..datasets.bop import BopDataset, BopFrame
+from ..datasets.boxes import BoxSpec, TargetBox, target_boxes
 from ..errors import BoxError, DatasetError
 from ..geometry.crop import crop_camera
 from ..geometry.sampling import sample_crop
 from ..rendering.drawing import WHITE, Image, draw_text
 from ..specs import CropSpec
-from .bop import BopDataset, BopFrame
-from .boxes import BoxSpec, TargetBox, target_boxes
 
 ENLARGED = 2
 GAP_PX = 4

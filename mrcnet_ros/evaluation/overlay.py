@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ..datasets.bop import BopFrame, ResultRow
 from ..errors import DatasetError
 from ..geometry.se3 import Array
 from ..objects import ObjectModel
@@ -22,7 +23,6 @@ from ..rendering.drawing import (
     scaled_intrinsics,
 )
 from ..rendering.renderer import Renderer
-from .bop import BopFrame, ResultRow
 
 SCALE = 2
 

@@ -12,9 +12,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from ..datasets.known_view import KnownView
 from ..geometry.se3 import Array, exp_so3
 from .carried_errors import PoseError, carried
-from .known_view import KnownView
 from .ladder import WELL_VISIBLE, Answer, Judge, matching, rung
 
 TURNS_DEG = (5.0, 10.0, 15.0, 25.0)

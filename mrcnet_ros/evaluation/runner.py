@@ -11,12 +11,14 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ..datasets.bop import BopFrame, ResultRow, ResultsWriter
+from ..datasets.boxes import BoxSource
+from ..datasets.known_view import KnownView
 from ..errors import DatasetError
 from ..geometry.camera import Camera
+from ..geometry.se3 import Array
 from ..inference.poses import Detection, FrameResult, PoseEstimate
 from ..objects import ObjectModel
-from .bop import BopFrame, ResultRow, ResultsWriter
-from .boxes import BoxSource
 
 
 class Estimator(Protocol):
@@ -131,6 +133,13 @@ def detections_of(
     missing = Counter(not_in_model=len(found) - len(detections),
                       no_box=sum(frame.targets.values()) - len(found))
     return detections, +missing
+
+
+def estimate_view(view: KnownView, estimator: Estimator) -> Array | None:
+    """Return the pose that an estimator gives, (4, 4) [m]; None when it gives none."""
+    detection = Detection(view.label, view.box_xyxy)
+    poses = estimator.estimate(view.image, view.camera, [detection]).poses
+    return poses[0].T_camera_object if poses else None
 
 
 def _unscaled(row: ResultRow, size_ratio: float) -> ResultRow:

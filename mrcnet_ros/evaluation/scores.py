@@ -8,10 +8,10 @@ from functools import cached_property
 
 import numpy as np
 
+from ..datasets.bop import BopFrame, GroundTruth, ResultRow
 from ..geometry.se3 import Array
 from ..objects import ObjectModel
 from . import pose_errors
-from .bop import BopFrame, GroundTruth, ResultRow
 from .recall import (
     MSPD_REFERENCE_WIDTH_PX,
     MSPD_THRESHOLDS,

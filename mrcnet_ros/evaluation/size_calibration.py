@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..datasets.bop import BopFrame, GroundTruth, ResultRow
 from ..errors import DatasetError
 from ..objects import ObjectModel
-from .bop import BopFrame, GroundTruth, ResultRow
 from .pose_errors import closest_equivalent, hull_vertices, pose_difference
 
 MIN_VISIBLE = 0.8

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..datasets.bop import BopFrame
+from ..datasets.boxes import BoxSource
 from ..geometry.camera import Camera
 from ..inference.poses import Detection, FrameResult
-from .bop import BopFrame
-from .boxes import BoxSource
 from .report import stage_medians_ms
 from .runner import Estimator, detections_of
 

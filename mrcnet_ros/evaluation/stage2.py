@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..datasets.known_view import KnownView
 from ..geometry.bins import encode_translation
 from ..geometry.crop import CropCamera, crop_camera
 from ..geometry.sampling import sample_crop
@@ -18,7 +19,6 @@ from ..inference.exact_templates import template_intrinsics_at
 from ..objects import ObjectModel
 from ..rendering.coordinates import object_coordinates
 from ..rendering.renderer import Renderer
-from .known_view import KnownView
 
 
 class Stage2:

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ..datasets.known_view import KnownView
 from ..geometry.crop import crop_camera
 from ..geometry.sampling import sample_crop
 from ..geometry.se3 import Array
@@ -21,7 +22,6 @@ from ..objects import ObjectModel
 from ..rendering.drawing import Image, scaled_intrinsics
 from ..rendering.renderer import Renderer
 from ..specs import CropSpec
-from .known_view import KnownView
 from .mosaic import Row, draw_mosaic
 
 PHOTOGRAPH = 'photograph'

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from ..datasets.bop import BopFrame, ResultRow
+from ..datasets.boxes import BoxSource
 from ..geometry.se3 import Array
 from ..objects import ObjectModel
-from .bop import BopFrame, ResultRow
-from .boxes import BoxSource
 from .runner import Estimator, detections_of
 from .scores import ScoredObject, score
 from .speed import Answer, Question, ask_for

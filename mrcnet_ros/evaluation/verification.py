@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from ..datasets.bop import BopFrame
+from ..datasets.boxes import BoxSource
 from ..errors import SpecError
 from ..geometry.se3 import Array
 from ..inference.poses import FrameResult, PoseEstimate
 from ..objects import ObjectModel
-from .bop import BopFrame
-from .boxes import BoxSource
 from .pose_errors import closest_equivalent, hull_vertices, mssd, pose_difference
 from .runner import Estimator, detections_of
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..datasets.bop import BopFrame, ResultRow
 from ..errors import BackendError, ImageError
 from ..objects import ObjectModel
 from ..rendering.renderer import Renderer
-from .bop import BopFrame, ResultRow
 from .recall import VSD_THRESHOLDS, Recall, TargetErrors, ranked, recall
 from .scores import group_rows
 from .vsd import DELTA_M, DELTA_M_ITODD, TAUS, vsd

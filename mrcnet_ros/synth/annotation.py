@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ..evaluation.bop_writer import Instance, box_xywh
+from ..datasets.bop_writer import Instance, box_xywh
 from ..geometry.camera import Camera
 from ..geometry.se3 import Array
 from ..objects import Mesh

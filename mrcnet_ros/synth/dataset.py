@@ -8,10 +8,10 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from ..datasets.bop import MIN_VISIBLE_FRACTION
+from ..datasets.bop_scene import read_json
+from ..datasets.bop_writer import SceneWriter, camera_entry, write_json, write_models
 from ..errors import DatasetError
-from ..evaluation.bop import MIN_VISIBLE_FRACTION
-from ..evaluation.bop_scene import read_json
-from ..evaluation.bop_writer import SceneWriter, camera_entry, write_json, write_models
 from ..geometry.camera import Camera
 from .scene_maker import SceneMaker, SynthSpec
 from .source import Source

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..evaluation.bop import MIN_VISIBLE_FRACTION, BopFrame, GroundTruth
-from ..evaluation.bop_writer import Instance
+from ..datasets.bop import MIN_VISIBLE_FRACTION, BopFrame, GroundTruth
+from ..datasets.bop_writer import Instance
 from ..geometry.camera import Camera
 from ..geometry.se3 import Array
 from ..objects import ObjectModel

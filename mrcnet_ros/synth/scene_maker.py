@@ -10,8 +10,8 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
+from ..datasets.bop_writer import Instance
 from ..errors import SpecError
-from ..evaluation.bop_writer import Instance
 from ..geometry.camera import Camera
 from ..geometry.se3 import Array
 from ..objects import Mesh, ObjectModel

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..evaluation.known_view import KnownView
+from ..datasets.known_view import KnownView
 from ..geometry.bins import decode_translation
 from ..geometry.camera import Camera
 from ..geometry.crop import pinhole

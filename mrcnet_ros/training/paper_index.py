@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ..datasets.bop_scene import Scene, numbers, whole
+from ..datasets.bop_scene import number as number_of
 from ..errors import DatasetError, SpecError
-from ..evaluation.bop_scene import Scene, numbers, whole
-from ..evaluation.bop_scene import number as number_of
 from ..geometry.rotation_check import POSE_TOLERANCE, checked_rotation
 from ..geometry.se3 import Array
 from ..objects import DIAMETERS_M

@@ -10,10 +10,8 @@ from numpy.typing import NDArray
 
 from ..geometry.camera import Camera
 from ..geometry.se3 import Array
-from ..inference.poses import Detection
 from .bop import BopFrame
 from .boxes import BoxSpec, target_boxes
-from .runner import Estimator
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,12 +31,6 @@ class KnownView:
     box_xyxy: Array
     T_camera_object: Array
     visible_fraction: float
-
-    def answer(self, estimator: Estimator) -> Array | None:
-        """Return the pose that an estimator gives, (4, 4) [m]; None when it gives none."""
-        detection = Detection(self.label, self.box_xyxy)
-        poses = estimator.estimate(self.image, self.camera, [detection]).poses
-        return poses[0].T_camera_object if poses else None
 
 
 def photographed(frames: Iterable[BopFrame], labels: Mapping[int, str],
