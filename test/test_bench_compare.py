@@ -208,19 +208,35 @@ def test_the_published_network_is_compared_with_torch(tmp_path, no_rest):
     parser = argparse.ArgumentParser()
     bench_paper.add_arguments(parser)
     args = parser.parse_args([
-        '--repeats', '1', '--threads', '1', '--backends', 'onnxruntime',
+        '--repeats', '1', '--threads', '1', '--backends', 'onnxruntime', 'torch@cpu',
         '--json', str(tmp_path / 'out.json'), '--plot', str(tmp_path / 'out.png')])
     args.command_line = 'mrcnet bench paper'
     assert bench_paper.bench(args, SMALL) == 0
     figures = json.loads((tmp_path / 'out.json').read_text())
     assert finite(figures)
-    assert set(figures['backends']) == {'torch fp32', 'onnxruntime fp32'}
+    assert set(figures['backends']) == {'torch fp32', 'onnxruntime fp32', 'torch fp32 cpu'}
+    same = figures['backends']['torch fp32 cpu']['largest_relative_difference']
+    assert set(same.values()) == {0.0}
     own = figures['backends']['onnxruntime fp32']
     assert own['times_faster_than_baseline'] > 0
     assert set(own['stage_median_ms']) == {'stage1', 'template', 'stage2'}
     assert max(own['largest_relative_difference'].values()) < 1e-3
     assert set(figures['gemm_gflop_per_s']) == {'fp32', 'bf16'}
     assert (tmp_path / 'out.png').stat().st_size > 1000
+
+
+def test_pytorch_on_a_device_that_is_not_there_is_refused():
+    """The published network is run by PyTorch on the device that is named, or not at all."""
+    torch = pytest.importorskip('torch')
+    from paper_model import SMALL
+
+    from mrcnet_ros.export.paper_reference import PaperReference
+
+    with pytest.raises(BackendError, match='cpu or cuda'):
+        PaperReference(SMALL, 1, 'any', 'abacus')
+    if not torch.cuda.is_available():
+        with pytest.raises(BackendError, match='sees no GPU'):
+            PaperReference(SMALL, 1, 'any', 'cuda')
 
 
 def test_a_chart_has_room_for_any_values(tmp_path):

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import zipfile
 from pathlib import Path
 
 import bop_folder
@@ -62,7 +63,7 @@ def packed(tiny_model, tmp_path_factory: pytest.TempPathFactory) -> Path:
     said = script('pack', 'check', 'train', '--output', root / 'pack', '--bop-dir', root,
                   '--dataset', 'toy', '--config', root / 'train.yaml', '--stem',
                   root / 'stem.pt', '--no-packages')
-    assert 'MiB  files in git' in said
+    assert 'MiB  travel for train, without models/demo models/lmo/stage1.onnx' in said
     return root
 
 
@@ -113,6 +114,37 @@ def test_a_training_fills_the_time_and_comes_back_in_pieces(packed):
     state = load_checkpoint(packed / 'joined.pt', SPEC)
     rows = [json.loads(line) for line in (output / 'metrics.jsonl').read_text().splitlines()]
     assert 0 <= state['step'] - rows[-1]['step'] < 50  # a line for every fifty
+
+
+def test_a_wheel_for_another_python_does_not_keep_the_others_out(tmp_path):
+    """Each that depends on the release of Python is installed by a step of its own."""
+    (tmp_path / 'wheels').mkdir()
+    wheel(tmp_path / 'wheels', 'anywhere', 'py3-none-any')
+    wheel(tmp_path / 'wheels', 'elsewhere', 'cp21-cp21-any')
+    script('check', 'check', '--output', tmp_path / 'out', '--device', 'cpu', '--pack', tmp_path,
+           '--model', tmp_path / 'wheels', '--only', 'install', 'machine', code=1)
+    found = steps(tmp_path / 'out')
+    assert {name: s['status'] for name, s in found.items()} == {
+        'install wheels': 'passed', 'install elsewhere': 'failed', 'machine': 'passed'}
+    assert (tmp_path / 'work' / 'site' / 'anywhere.py').exists()
+    assert 'numpy==' in (tmp_path / 'out' / 'log.txt').read_text()
+
+
+def wheel(folder: Path, name: str, tag: str) -> None:
+    """Write a wheel of one empty module."""
+    about = f'{name}-1.dist-info'
+    with zipfile.ZipFile(folder / f'{name}-1-{tag}.whl', 'w') as file:
+        file.writestr(f'{name}.py', '')
+        file.writestr(f'{about}/METADATA', f'Metadata-Version: 2.1\nName: {name}\nVersion: 1\n')
+        file.writestr(f'{about}/WHEEL', f'Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: {tag}\n')
+        file.writestr(f'{about}/RECORD', f'{name}.py,,\n{about}/RECORD,,\n')
+
+
+def test_more_than_may_travel_is_an_error(packed):
+    """The pack says how much of what travels, and fails when it is too much."""
+    said = script('pack', 'check', '--output', packed / 'pack', '--bop-dir', packed, '--dataset',
+                  'toy', '--no-packages', '--most-mib', 0.1, code=1)
+    assert 'MiB  travel for check, without models/demo: more than 0.1' in said
 
 
 PLAN = '''

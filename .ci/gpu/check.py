@@ -31,6 +31,17 @@ ON_CPU = ('onnxruntime:fp32', 'torch:fp32')
 # A rehearsal may have few and busy cores: times as long for each step.
 REHEARSAL = 10
 PACK = '@PACK@'  # stands in the packed configuration for the folder it is unpacked in
+# Where the driver is mounted and not installed, OpenGL's loader does not look for it there.
+EGL_VENDOR = Path('/usr/local/nvidia/share/glvnd/egl_vendor.d/10_nvidia.json')
+# What somebody who reads the log later wants to know of the machine; %s says whether it will do.
+MACHINE = '''
+%s; code=$?
+python3 --version; nproc; uname -a
+free -m; df -h . /tmp /dev/shm
+ldconfig -p | grep -E 'libEGL|libGL|libOpenGL|libcuda'; ls /usr/share/glvnd/egl_vendor.d
+{python} -m pip list --format=freeze
+exit $code
+'''
 # of the training, after its last step: checkpoint and pieces [s]
 TRAINING_ENDS_S = 25.0
 
@@ -92,20 +103,33 @@ def _unpack(archive: Path, folder: Path) -> None:
 
 
 def _environment(args: argparse.Namespace) -> dict[str, str]:
-    return {'PYTHONPATH': f'{ROOT}:{args.work / "site"}', 'PYTHONUNBUFFERED': '1',
-            'MRCNET_CACHE': str(args.work / 'cache')}
+    env = {'PYTHONPATH': f'{ROOT}:{args.work / "site"}', 'PYTHONUNBUFFERED': '1',
+           'MRCNET_CACHE': str(args.work / 'cache')}
+    if EGL_VENDOR.exists() and not any(Path('/usr/share/glvnd/egl_vendor.d').glob('*nvidia*')):
+        env['__EGL_VENDOR_LIBRARY_FILENAMES'] = str(EGL_VENDOR)
+    return env
 
 
 def _install(args: argparse.Namespace) -> Iterator[Step]:
     """Install what was carried; a source package is compiled, which needs CUDA's headers."""
     pip = [PYTHON, '-m', 'pip', 'install', '-q', '--no-index', '--no-deps', '--no-compile',
            '--no-cache-dir', '--upgrade', '--target', str(args.work / 'site')]
-    wheels = sorted(str(p) for p in (args.pack / 'wheels').glob('*.whl'))
-    if wheels:
-        yield Step('install wheels', [*pip, *wheels], 60)
+    env = _environment(args)
+    found = sorted((args.pack / 'wheels').glob('*.whl'))
+    if args.purpose == 'train':
+        found += sorted((args.pack / 'wheels_train').glob('*.whl'))
+    # one that is for another Python must not keep the others out
+    portable = [str(p) for p in found if '-py3-' in p.name]
+    if portable:
+        yield Step('install wheels', [*pip, *portable], 60)
+    for path in found:
+        if str(path) not in portable:
+            yield Step(f'install {path.name.split("-")[0]}', [*pip, str(path)], 60)
     for source in sorted((args.pack / 'wheels').glob('*.tar.gz')):
         yield Step(f'install {source.name}', [*pip, '--no-build-isolation', str(source)], 150)
-    yield Step('machine', ['nvidia-smi'] if args.device == 'cuda' else ['uname', '-a'], 20)
+    proof = 'nvidia-smi' if args.device == 'cuda' else 'true'
+    yield Step('machine', ['sh', '-c', MACHINE.replace('%s', proof).replace('{python}', PYTHON)],
+               20, env=env)
 
 
 def _check(args: argparse.Namespace) -> Iterator[Step]:
@@ -126,9 +150,9 @@ def _check(args: argparse.Namespace) -> Iterator[Step]:
     figures = work / 'backends.json'
     batches = '1 2 4 8 16 32' if args.device == 'cuda' else '1 2'
     yield Step('backends', [
-        *MRCNET, 'bench', 'backends', *data, '--backends', 'torch:fp32', *runtimes, '--batches',
-        *batches.split(), '--repeats', '2', '--limit', '4', '--json', str(figures)], 150,
-        figures, env)
+        *MRCNET, 'bench', 'backends', *data, '--backends',
+        *dict.fromkeys(['torch:fp32', *runtimes]), '--batches', *batches.split(), '--repeats', '2',
+        '--limit', '4', '--json', str(figures)], 150, figures, env)
     meshes = model / 'meshes' if (model / 'meshes').is_dir() else work / args.dataset / 'models'
     for words in runtimes:
         figures = work / f'swaps_{words.replace(":", "_")}.json'
@@ -137,8 +161,8 @@ def _check(args: argparse.Namespace) -> Iterator[Step]:
             str(meshes), '--json', str(figures), *_options(words)], 60, figures, env)
     figures = work / 'paper.json'
     yield Step('paper', [
-        *MRCNET, 'bench', 'paper', '--backends', *(w for w in runtimes if 'torch' not in w),
-        '--repeats', '2', '--json', str(figures)], 150, figures, env)
+        *MRCNET, 'bench', 'paper', '--backends', *runtimes, '--repeats', '2', '--json',
+        str(figures)], 150, figures, env)
 
 
 def _train(args: argparse.Namespace) -> Iterator[Step]:

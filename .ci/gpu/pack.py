@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+from collections.abc import Iterable, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -27,18 +28,28 @@ from mrcnet_ros.training.config import read_config
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 # What PyTorch's images for GPUs do not hold. The releases are those that are installed here.
-WHEELS = ('pyrender2', 'PyOpenGL', 'trimesh', 'freetype-py', 'pyglet', 'embreex')
-PYTHON_THERE = '3.12'
+WHEELS = ('pyrender2', 'PyOpenGL', 'trimesh', 'freetype-py', 'pyglet', 'imageio')
+WHEELS_TRAIN = ('embreex',)  # larger than all others together
 PLATFORMS = ('manylinux_2_28_x86_64', 'manylinux_2_27_x86_64', 'manylinux_2_17_x86_64',
              'manylinux2014_x86_64', 'manylinux1_x86_64', 'manylinux_2_5_x86_64')
 # OpenGL's loaders: the driver's own libraries are behind them
 DEBS = ('libegl1', 'libglvnd0', 'libopengl0', 'libgl1', 'libglx0', 'libgles2')
 MIB = 2**20
+# Of the files in git, what each purpose can do without while it is carried.
+UNUSED = {'check': ('models/demo',),
+          'train': ('models/demo', *(f'models/lmo/{g}.onnx'
+                                     for g in ('stage1', 'stage2', 'template')))}
+# Of all that travels: git's files less the unused ones, and what is named below.
+CARRIED = {'check': ('wheels', 'debs', 'check.tar.xz'),
+           'train': ('wheels', 'wheels_train', 'debs', 'train.tar.xz')}
 THERE = '@PACK@'  # where the pack is unpacked, which check.py knows
 
 
 def main() -> int:
-    """Fill the folder and say how much there is to carry."""
+    """Fill the folder and say how much there is to carry.
+
+    :return: 1 when it is more than may travel.
+    """
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('purposes', nargs='+', choices=('check', 'train'))
     parser.add_argument('--output', type=Path, default=ROOT / '.gpu', metavar='DIR')
@@ -49,6 +60,10 @@ def main() -> int:
                         help='of the training (default: config/train_lmo.yaml)')
     parser.add_argument('--stem', type=Path, help='ImageNet weights, as for mrcnet train')
     parser.add_argument('--no-packages', action='store_true', help='only the data')
+    parser.add_argument('--python', default='3.12', metavar='X.Y',
+                        help='of the other machine (default: 3.12)')
+    parser.add_argument('--most-mib', type=float, default=64.0, metavar='N',
+                        help='that may travel in one call (default: 64)')
     parser.add_argument('--debs', action='store_true', help="OpenGL's loaders too")
     args = parser.parse_args()
     args.output.mkdir(parents=True, exist_ok=True)
@@ -62,11 +77,12 @@ def main() -> int:
             (_add_test if purpose == 'check' else _add_training)(archive, args)
     reference.unlink()
     if not args.no_packages:
-        _download_wheels(args.output / 'wheels')
+        _download_wheels(args.output / 'wheels', WHEELS, args.python)
+        if 'train' in args.purposes:
+            _download_wheels(args.output / 'wheels_train', WHEELS_TRAIN, args.python)
     if args.debs:
         _download_debs(args.output / 'debs')
-    _report(args)
-    return 0
+    return 0 if _report(args) else 1
 
 
 def _add_test(archive: tarfile.TarFile, args: argparse.Namespace) -> None:
@@ -126,17 +142,17 @@ def _add_bytes(archive: tarfile.TarFile, name: str, data: bytes) -> None:
     archive.addfile(entry, io.BytesIO(data))
 
 
-def _download_wheels(folder: Path) -> None:
+def _download_wheels(folder: Path, names: Sequence[str], python: str) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     wanted = []
-    for name in WHEELS:
+    for name in names:
         try:
             wanted.append(f'{name}=={metadata.version(name)}')
         except metadata.PackageNotFoundError:
             print(f'{name} is not installed here and is left out')
     subprocess.run([
         sys.executable, '-m', 'pip', 'download', '-q', '--no-deps', '--only-binary=:all:',
-        '--python-version', PYTHON_THERE, '--implementation', 'cp',
+        '--python-version', python, '--implementation', 'cp',
         *(word for p in PLATFORMS for word in ('--platform', p)), '-d', str(folder), *wanted],
         check=True)
 
@@ -146,16 +162,28 @@ def _download_debs(folder: Path) -> None:
     subprocess.run(['apt-get', 'download', *DEBS], cwd=folder, check=True)
 
 
-def _report(args: argparse.Namespace) -> None:
-    """Print the sizes of what is carried and of the files in git."""
+def _report(args: argparse.Namespace) -> bool:
+    """Print what is carried for each purpose; tell whether all of it may travel."""
+    listed = subprocess.run(['git', 'ls-files', '-z'], cwd=ROOT, capture_output=True, check=False)
+    tracked = [name for name in listed.stdout.decode().split('\0') if name]
+    print(f'{_mib(ROOT / n for n in tracked):7.1f} MiB  files in git')
     for path in sorted(args.output.iterdir()):
         if path.name != 'work':
-            files = [path] if path.is_file() else [p for p in path.rglob('*') if p.is_file()]
-            print(f'{sum(f.stat().st_size for f in files) / MIB:7.1f} MiB  {path}')
-    listed = subprocess.run(['git', 'ls-files', '-z'], cwd=ROOT, capture_output=True, check=False)
-    tracked = [ROOT / name for name in listed.stdout.decode().split('\0') if name]
-    size = sum(p.stat().st_size for p in tracked if p.is_file())
-    print(f'{size / MIB:7.1f} MiB  files in git, which travel as well')
+            print(f'{_mib([path]):7.1f} MiB  {path}')
+    fits = True
+    for purpose in args.purposes:
+        kept = [ROOT / n for n in tracked if not n.startswith(UNUSED[purpose])]
+        size = _mib([*kept, *(args.output / name for name in CARRIED[purpose])])
+        fits &= size <= args.most_mib
+        print(f'{size:7.1f} MiB  travel for {purpose}, without {" ".join(UNUSED[purpose])}'
+              + ('' if size <= args.most_mib else f': more than {args.most_mib:g}'))
+    return fits
+
+
+def _mib(paths: Iterable[Path]) -> float:
+    """Return the size of files and of all files in folders; those that are missing are none."""
+    files = (f for p in paths for f in ([p] if p.is_file() else p.rglob('*')) if f.is_file())
+    return sum(f.stat().st_size for f in files) / MIB
 
 
 if __name__ == '__main__':

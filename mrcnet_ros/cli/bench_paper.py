@@ -16,6 +16,7 @@ from .dataset_arguments import positive
 
 if TYPE_CHECKING:
     from ..evaluation.paper_speed import PaperInputs, RunGraph
+    from ..export.paper_reference import PaperReference
 
 SALT = 'bench'
 PLAIN = 'torch fp32'
@@ -61,7 +62,7 @@ def bench(args: argparse.Namespace, spec: PaperSpec) -> int:
 
     set_threads(args.threads)
     reference = PaperReference(spec, args.objects, SALT)
-    runs: dict[str, RunGraph] = {PLAIN: reference.run, **_runtimes(args, reference)}
+    runs: dict[str, RunGraph] = {PLAIN: reference.run, **_runtimes(args, spec, reference)}
     rates: list[dict[str, float]] = []
     with tqdm(total=args.repeats * len(runs), unit='turn', disable=None) as bar:
         def between() -> None:
@@ -96,8 +97,10 @@ def bench(args: argparse.Namespace, spec: PaperSpec) -> int:
     return 0
 
 
-def _runtimes(args: argparse.Namespace, reference: Any) -> dict[str, RunGraph]:
-    """Return how to run a graph in each runtime but PyTorch, which is the baseline."""
+def _runtimes(args: argparse.Namespace, spec: PaperSpec, reference: PaperReference
+              ) -> dict[str, RunGraph]:
+    """Return how to run a graph in each runtime; PyTorch only on a device that is named."""
+    from ..export.paper_reference import PaperReference
     from ..inference.backend import RuntimeOptions
     from ..inference.backends import load_backend
     from ..rendering.folders import temporary_folder
@@ -107,7 +110,11 @@ def _runtimes(args: argparse.Namespace, reference: Any) -> dict[str, RunGraph]:
     with temporary_folder('mrcnet_paper_') as folder:
         files = reference.export(folder)
         for choice in contenders(args.backends)[0]:
-            if choice.name != 'torch':
+            if choice.name == 'torch':
+                if choice.device:  # without one it is the baseline
+                    runs[choice.title] = PaperReference(
+                        spec, args.objects, SALT, choice.device).run
+            else:
                 options = RuntimeOptions(backend=choice.name, precision=choice.precision,
                                          device=choice.device, threads=args.threads)
                 runs[choice.title] = load_backend(files, options).run

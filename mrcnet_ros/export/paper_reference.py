@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..inference.paper_model import PAPER_GRAPHS
+from ..inference.torch_backend import torch_device
 from ..network.paper_graphs import CoarseGraph, EmbedGraph, ResidualGraph
 from ..specs import PaperSpec
 from .arithmetic import graph_flops
@@ -24,11 +25,14 @@ class PaperReference:
     :param spec: of the network.
     :param objects: number of its decoders.
     :param salt: of the weights.
+    :param device: ``cpu`` or ``cuda``, in full precision.
+    :raises BackendError: when PyTorch cannot compute there.
     """
 
-    def __init__(self, spec: PaperSpec, objects: int, salt: str) -> None:
+    def __init__(self, spec: PaperSpec, objects: int, salt: str, device: str = 'cpu') -> None:
         """Make the weights."""
-        self._spec, self._network = spec, seeded_network(salt, spec, objects)
+        self._where = torch_device(device)
+        self._spec, self._network = spec, seeded_network(salt, spec, objects).to(self._where)
         self._graphs: dict[str, Any] = dict(zip(PAPER_GRAPHS, (
             EmbedGraph(self._network), CoarseGraph(self._network),
             ResidualGraph(self._network)), strict=True))
@@ -40,10 +44,11 @@ class PaperReference:
     def run(self, graph: str, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Run one graph on a batch."""
         module = self._graphs[graph]
-        arguments = [torch.from_numpy(np.ascontiguousarray(inputs[n])) for n in module.inputs]
+        arguments = [torch.from_numpy(np.ascontiguousarray(inputs[n])).to(self._where)
+                     for n in module.inputs]
         with torch.inference_mode():
             found = module(*arguments)
-        return {name: t.numpy() for name, t in zip(module.outputs, found, strict=True)}
+        return {name: t.cpu().numpy() for name, t in zip(module.outputs, found, strict=True)}
 
     def flops(self) -> dict[str, int]:
         """Count the arithmetic of one detection by graph."""

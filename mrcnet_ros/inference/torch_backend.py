@@ -35,21 +35,13 @@ class TorchBackend(HostBackend):
 
     def __init__(self, graphs: Mapping[str, Path], options: RuntimeOptions) -> None:
         """Build the network and load its weights."""
-        if options.device not in ('', 'cpu', 'cuda'):
-            raise BackendError('backend torch runs on the device cpu or cuda, not on '
-                               f'{options.device!r}')
-        if options.device == 'cuda' and not torch.cuda.is_available():
-            raise BackendError(f'backend torch has no device cuda: PyTorch {torch.__version__} '
-                               'sees no GPU; install the driver and a PyTorch with CUDA')
+        self._where = torch_device(options.device)
         if tuple(graphs) != GRAPHS:
             raise BackendError('backend torch runs the default preset only; choose another one '
                                'for a model of the paper preset')
         self.version = str(torch.__version__)
         self.device = gpu_name() if options.device == 'cuda' else cpu_name()
-        self._where = torch.device(options.device or 'cpu')
         torch.set_num_threads(options.threads or usable_cpus())  # of the whole process
-        if self._where.type == 'cuda':  # fp32 means fp32, in the whole process
-            torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
         network = _load_network(next(iter(graphs.values())).parent).to(self._where)
         self._graphs: dict[str, nn.Module] = {
             'stage1': Stage1Graph(network), 'template': TemplateGraph(network),
@@ -63,6 +55,22 @@ class TorchBackend(HostBackend):
         with torch.inference_mode():
             found = module(*arguments)
         return {name: t.cpu().numpy() for name, t in zip(module.outputs, found, strict=True)}
+
+
+def torch_device(name: str) -> torch.device:
+    """Return the device of that name; on a GPU fp32 then means fp32, in the whole process.
+
+    :param name: ``cpu``, which '' means as well, or ``cuda``.
+    :raises BackendError: when it is another one, or PyTorch sees no GPU.
+    """
+    if name not in ('', 'cpu', 'cuda'):
+        raise BackendError(f'backend torch runs on the device cpu or cuda, not on {name!r}')
+    if name == 'cuda':
+        if not torch.cuda.is_available():
+            raise BackendError(f'backend torch has no device cuda: PyTorch {torch.__version__} '
+                               'sees no GPU; install the driver and a PyTorch with CUDA')
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    return torch.device(name or 'cpu')
 
 
 def _load_network(folder: Path) -> MrcNet:
