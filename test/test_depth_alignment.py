@@ -9,13 +9,8 @@ from meshes import cube, rasterise
 
 from mrcnet_ros.geometry.camera import Camera
 from mrcnet_ros.geometry.se3 import exp_so3, make_transform, rotation_angle
-from mrcnet_ros.inference.depth_alignment import (
-    DepthFit,
-    PoseDoubt,
-    Surface,
-    _visible,
-    align,
-)
+from mrcnet_ros.inference.depth_alignment import DepthFit, PoseDoubt, align, align_all
+from mrcnet_ros.inference.depth_surface import SEEN_POINTS, Surface
 from mrcnet_ros.objects import Mesh
 
 CAMERA = Camera(np.array([[570.0, 0.0, 159.5], [0.0, 570.0, 119.5], [0.0, 0.0, 1.0]]), 320, 240)
@@ -199,9 +194,36 @@ def test_the_inside_of_a_tube_is_seen_only_where_nothing_hides_it():
     surface = Surface.sample(np.asarray(tube.vertices), np.asarray(tube.faces, np.int32), 0.13,
                              np.asarray(tube.vertex_normals))
     T = make_transform(exp_so3([1.1, 0.0, 0.0]), [0.0, 0.0, 0.8])
-    rows = _visible(surface, T)
+    seen = surface.seen_from(T)
     eye = -T[:3, :3].T @ T[:3, 3]
-    points = surface.points[rows] + 1e-4 * surface.normals[rows]
+    points = seen.vectors[seen.real, 0] + 1e-4 * seen.vectors[seen.real, 1]
     hidden = tube.ray.intersects_any(points, eye - points)
-    assert len(rows) > 100
+    assert len(points) > 100
     assert hidden.mean() < 0.12
+
+
+def test_what_is_seen_is_remembered_and_never_more_than_there_is_room_for():
+    """From about the same direction the same points, however far away; from behind others."""
+    surface = surface_of(BOX, DIAMETER_M)
+    seen = surface.seen_from(TRUTH)
+    assert surface.seen_from(moved(0.1)) is seen
+    assert SEEN_POINTS // 2 < seen.real.sum() <= SEEN_POINTS
+    turned = surface.seen_from(moved(turn=(np.pi, 0, 0)))
+    assert not np.isin(turned.vectors[turned.real, 0], seen.vectors[seen.real, 0]).all()
+
+
+def test_objects_are_aligned_together_as_they_are_alone():
+    """One that depth sees, one that it does not, and one of another size, in one call."""
+    depth = depth_of(BOX, TRUTH)
+    small = surface_of(BOX, DIAMETER_M).scaled(0.6)
+    outside = make_transform(TRUTH[:3, :3], [0.6, 0.0, 0.8])
+    surfaces = [surface_of(BOX, DIAMETER_M), surface_of(BOX, DIAMETER_M), small]
+    T = np.array([moved(0.05, (0.05, 0.0, 0.1)), outside, moved(-0.04)])
+    doubts = [PoseDoubt(), PoseDoubt(), PoseDoubt(along=0.04)]
+    together = align_all(surfaces, T, depth, CAMERA, doubts)
+    assert together[0].used == 'pose' and together[1].used == 'none'
+    for fit, surface, pose, doubt in zip(together, surfaces, T, doubts, strict=True):
+        alone = align(surface, pose, depth, CAMERA, doubt)
+        assert (fit.used, fit.points) == (alone.used, alone.points)
+        np.testing.assert_allclose(fit.T_camera_object, alone.T_camera_object, atol=1e-9)
+    assert align_all([], np.zeros((0, 4, 4)), depth, CAMERA, []) == []

@@ -2,7 +2,8 @@
 
 A colour image tells size and distance as one number; a depth image tells the distance by itself.
 The alignment starts from the pose of the network and stays near it where depth says nothing: what
-it may change is bounded by how uncertain the network's pose is.
+it may change is bounded by how uncertain the network's pose is. All objects of a frame are aligned
+at once: a step costs as much for eight of them as for two.
 
 Convention: depth is z along the optical axis [m], of the pixels of the colour image, 0 or not
 finite where there is none.
@@ -10,6 +11,7 @@ finite where there is none.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import cv2
@@ -17,23 +19,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..geometry.camera import Camera
-from ..geometry.se3 import Array, exp_so3, make_transform, rotation_angle
+from ..geometry.se3 import Array, exp_so3, rotation_angle
+from .depth_surface import FLATTEST_COSINE, Surface
 
-# Points on the surface of an object. 800 leave about 270 on the side that is seen, more than
-# independent measurements of a small object.
-SURFACE_POINTS = 800
-# A cell of the visibility test, in diameters, and how far behind the nearest point of its cell a
-# point may lie and still be seen. The points are about 0.06 diameters apart, so that a cell holds
-# about one of each layer.
-CELL, HIDDEN_BEHIND = 0.06, 0.07
-# A surface seen at a flatter angle than this cosine is not measured well by any depth camera.
-FLATTEST_COSINE = 0.2
+Bools = NDArray[np.bool_]
+
 # The kernel of the search for the distance, in diameters, and its least width [m]: the noise of
 # a depth camera at a metre.
 KERNEL, SMALLEST_KERNEL_M = 0.04, 0.004
+# Trial distances of the search for each width of the kernel.
+TRIALS = 2
 # Of the points that should be seen, the part that must agree on a distance before it is believed:
 # with less, depth of another view moved poses on generated scenes by 0.02 to 0.06 diameters.
-LEAST_SUPPORT, LEAST_POINTS = 0.4, 25
+LEAST_SUPPORT, LEAST_POINTS = 0.4, 20
 # Gates of the alignment in diameters, one for each step: what lies further off is not the object.
 GATES = (0.10, 0.08, 0.05, 0.04, 0.03, 0.03)
 # Error of a single measurement across the surface [m], at a metre; it grows with the square of
@@ -51,48 +49,6 @@ AGREEMENT_LOST = 0.05
 # A corrected pose must agree at least so well: depth of another scene now and then has a surface
 # at a possible distance, but hardly one of the object's shape.
 LEAST_AGREEMENT = 0.85
-
-
-@dataclass(frozen=True, eq=False)
-class Surface:
-    """Points spread evenly over an object's surface.
-
-    :param points: (N, 3) [m], object frame.
-    :param normals: (N, 3) unit vectors, outwards, object frame.
-    :param diameter_m: of the object.
-    """
-
-    points: Array
-    normals: Array
-    diameter_m: float
-
-    @classmethod
-    def sample(cls, vertices: Array, faces: NDArray[np.int32], diameter_m: float,
-               vertex_normals: Array, count: int = SURFACE_POINTS) -> Surface:
-        """Spread points over a mesh, the same ones every time.
-
-        :param vertices: (V, 3) [m], object frame.
-        :param faces: (F, 3); their winding does not matter.
-        :param vertex_normals: (V, 3) pointing outwards.
-        """
-        corners = vertices[faces]
-        cross = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-        area = np.linalg.norm(cross, axis=1)
-        # systematic sampling: one point for every equal share of the area
-        total = np.cumsum(area)
-        at = (np.arange(count) + 0.5) / count * total[-1]
-        chosen = np.searchsorted(total, at).clip(0, len(faces) - 1)
-        u, v = np.random.default_rng(0).random((2, count, 1))
-        u, v = np.where(u + v > 1, 1 - u, u), np.where(u + v > 1, 1 - v, v)
-        a, b, c = np.moveaxis(corners[chosen], 1, 0)
-        normals = cross[chosen] / np.maximum(area[chosen], 1e-300)[:, None]
-        outwards = vertex_normals[faces[chosen]].sum(axis=1)
-        normals[np.einsum('ni,ni->n', normals, outwards) < 0] *= -1
-        return cls(a + u * (b - a) + v * (c - a), normals, diameter_m)
-
-    def scaled(self, ratio: float) -> Surface:
-        """Return that of an object so many times as large."""
-        return replace(self, points=self.points * ratio, diameter_m=self.diameter_m * ratio)
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,175 +88,253 @@ class DepthFit:
     information: Array
 
 
+@dataclass(frozen=True, eq=False)
+class _Look:
+    """What the depth image holds where poses say that objects are seen.
+
+    :param z_m: (N, K) of the points of the objects.
+    :param measured_m: (N, K) by the depth image.
+    :param facing_m: (N, K) distance of the camera from the plane of each point, negative.
+    :param J: (N, K, 6) how a motion of the object moves its points along their normals.
+    :param visible: (N, K) whether a point should be seen.
+    :param known: (N, K) whether it should and was measured.
+    """
+
+    z_m: Array
+    measured_m: Array
+    facing_m: Array
+    J: Array
+    visible: Bools
+    known: Bools
+
+    @property
+    def ahead_m(self) -> Array:
+        """Return how far behind the points the surface was measured, (N, K)."""
+        return self.measured_m - self.z_m
+
+    @property
+    def off_m(self) -> Array:
+        """Return how far outside of the points' planes the surface was measured, (N, K)."""
+        return (self.measured_m / self.z_m - 1.0) * self.facing_m
+
+
 def align(surface: Surface, T_camera_object: Array, depth_m: NDArray[np.float32],
           camera: Camera, doubt: PoseDoubt | None = None) -> DepthFit:
-    """Correct a pose by a depth image.
+    """Correct one pose by a depth image; see :func:`align_all`."""
+    return align_all([surface], T_camera_object[None], depth_m, camera,
+                     [doubt or PoseDoubt()])[0]
 
-    :param surface: of the object, in its true size.
-    :param T_camera_object: (4, 4) the network's pose [m].
+
+def align_all(surfaces: Sequence[Surface], T_camera_object: Array,
+              depth_m: NDArray[np.float32], camera: Camera,
+              doubts: Sequence[PoseDoubt]) -> list[DepthFit]:
+    """Correct the poses of a frame by its depth image.
+
+    :param surfaces: of each object, in its true size.
+    :param T_camera_object: (N, 4, 4) the network's poses [m].
     :param depth_m: (H, W) registered to the image of ``camera``.
-    :param doubt: of the network's pose.
+    :param doubts: of the network's poses.
     """
-    doubt = doubt or PoseDoubt()
-    start = _fit(surface, T_camera_object, depth_m, camera, 'none')
-    T = _at_measured_distance(surface, T_camera_object, depth_m, camera, doubt)
-    if T is None:
-        return start
-    moved = _fit(surface, T, depth_m, camera, 'distance')
-    T, information = _point_to_plane(surface, T, depth_m, camera, doubt)
-    aligned = replace(_fit(surface, T, depth_m, camera, 'pose'), information=information)
-    turned = rotation_angle(T[:3, :3] @ T_camera_object[:3, :3].T)
-    if information.any() and aligned.agreement >= moved.agreement and (
-            turned < 3 * doubt.rotation_rad):
+    if not len(surfaces):
+        return []
+    eyes = _Eyes(surfaces, depth_m, camera)
+    eyes.turn_to(T_camera_object)
+    start = eyes.look(T_camera_object)
+    fits = _fits(start, T_camera_object, eyes.diameter_m, 'none')
+    T, found = _at_measured_distance(eyes, T_camera_object, start, doubts)
+    if not found.any():
+        return fits
+    moved, look = T, eyes.look(T)
+    moved_fits = _fits(look, moved, eyes.diameter_m, 'distance')
+    T, information = _point_to_plane(eyes, moved, look, doubts)
+    aligned_fits = _fits(eyes.look(T), T, eyes.diameter_m, 'pose')
+    turned = rotation_angle(T[:, :3, :3] @ np.swapaxes(T_camera_object[:, :3, :3], 1, 2))
+    return [
+        _better(fits[i], moved_fits[i], replace(aligned_fits[i], information=information[i]),
+                float(turned[i]) < 3 * doubts[i].rotation_rad, float(eyes.diameter_m[i]))
+        if found[i] else fits[i] for i in range(len(fits))]
+
+
+def _better(start: DepthFit, moved: DepthFit, aligned: DepthFit, near: bool,
+            diameter_m: float) -> DepthFit:
+    """Choose among the pose of the network, the one with its distance corrected, and the last."""
+    if near and aligned.information.any() and aligned.agreement >= moved.agreement:
         best = aligned
     else:
-        best = replace(moved, information=_distance_information(moved, surface))
+        best = replace(moved, information=_distance_information(moved, diameter_m))
     lost = start.agreement - best.agreement if start.points >= LEAST_POINTS else 0.0
     return best if best.agreement >= LEAST_AGREEMENT and lost <= AGREEMENT_LOST else start
 
 
-def _visible(surface: Surface, T: Array) -> NDArray[np.int64]:
-    """Return which points of the surface the camera sees, (M,) rows."""
-    points, normals = _moved(surface, T)
-    facing = -np.einsum('ni,ni->n', points, normals)
-    facing_rows = np.flatnonzero((points[:, 2] > 1e-3) & (
-        facing > FLATTEST_COSINE * np.sqrt(np.einsum('ni,ni->n', points, points))))
-    if not len(facing_rows):
-        return facing_rows
-    points = points[facing_rows]
-    size = CELL * surface.diameter_m / T[2, 3]
-    cell = np.floor(points[:, :2] / points[:, 2:] / size).astype(np.int64)
-    _, cell_index = np.unique(cell[:, 0] * 100003 + cell[:, 1], return_inverse=True)
-    nearest = np.full(cell_index.max() + 1, np.inf)
-    np.minimum.at(nearest, cell_index, points[:, 2])
-    behind_m = np.asarray(points[:, 2] - nearest[cell_index])
-    return np.asarray(facing_rows[behind_m < HIDDEN_BEHIND * surface.diameter_m])
+class _Eyes:
+    """Looks up what a depth image holds where objects are.
 
-
-def _moved(surface: Surface, T: Array, rows: NDArray[np.int64] | slice = slice(None)
-           ) -> tuple[Array, Array]:
-    """Return points of the surface and their normals in the camera frame, (M, 3) each."""
-    points = cv2.transform(surface.points[rows][:, None], T[:3])[:, 0]
-    return points, cv2.transform(surface.normals[rows][:, None], T[:3, :3])[:, 0]
-
-
-def _measured(points: Array, depth_m: NDArray[np.float32], camera: Camera) -> Array:
-    """Return the depth measured where points are seen, (N,) [m], nan where there is none."""
-    u, v = np.nan_to_num(camera.project(points) + 0.5, nan=-1.0).T
-    inside = (u >= 0) & (v >= 0) & (u < camera.width) & (v < camera.height)
-    pixel = (v * inside).astype(np.int64) * camera.width + (u * inside).astype(np.int64)
-    found: Array = depth_m.reshape(-1)[pixel].astype(np.float64)
-    found[~(inside & (found > 0) & (found < np.inf))] = np.nan
-    return found
-
-
-def _at_measured_distance(surface: Surface, T: Array, depth_m: NDArray[np.float32],
-                          camera: Camera, doubt: PoseDoubt) -> Array | None:
-    """Move an object along its ray to where depth sees its surface; None when it does not."""
-    T = T.copy()
-    for _ in range(2):
-        points, _ = _moved(surface, T, _visible(surface, T))
-        if len(points) < LEAST_POINTS:
-            return None
-        ahead = _measured(points, depth_m, camera) - points[:, 2]
-        ahead = ahead[np.isfinite(ahead)]
-        sigma_m = doubt.along * T[2, 3]
-        width_m = max(KERNEL * surface.diameter_m, SMALLEST_KERNEL_M)
-        near = ahead[np.abs(ahead) < 3 * sigma_m + width_m]
-        if len(near) < LEAST_POINTS:
-            return None
-        trial = np.arange(-3 * sigma_m, 3 * sigma_m + width_m / 2, width_m / 2)
-        off = near[None] - trial[:, None]
-        # what lies in front of a trial hides it; what lies behind speaks against it
-        support = np.exp(-0.5 * (off / width_m) ** 2).sum(1) - np.sum(
-            off > max(CONTRADICTION * surface.diameter_m, 2 * width_m), axis=1)
-        support = np.maximum(support, 0) * np.exp(-0.5 * (trial / sigma_m) ** 2)
-        if not support.any():
-            return None
-        best = trial[np.argmax(support)]
-        at = near[np.abs(near - best) < 1.5 * width_m]
-        if len(at) < max(LEAST_POINTS, LEAST_SUPPORT * len(points)):
-            return None
-        T[:3, 3] *= 1 + float(np.median(at)) / T[2, 3]
-    return T
-
-
-def _point_to_plane(surface: Surface, T: Array, depth_m: NDArray[np.float32], camera: Camera,
-                    doubt: PoseDoubt) -> tuple[Array, Array]:
-    """Move the visible surface onto the measured one, staying near the network's pose.
-
-    :return: (4, 4) pose, and the (6, 6) information that depth has about it.
+    :param depth_m: (H, W) registered to the image of ``camera``.
     """
-    start = T.copy()
-    prior = _prior(T, doubt)
-    information = np.zeros((6, 6))
-    rows = _visible(surface, T)
-    for step_number, gate in enumerate(GATES):
-        if step_number == len(GATES) // 2:
-            rows = _visible(surface, T)
-        points, normals = _moved(surface, T, rows)
-        measured = _measured(points, depth_m, camera)
-        known = np.flatnonzero(measured > 0)
-        points, normals, measured = points[known], normals[known], measured[known]
-        if len(points) < LEAST_POINTS:
-            return start, np.zeros((6, 6))
-        # the measured point lies on the ray of the surface point
-        gap = points * (measured / points[:, 2] - 1)[:, None]
-        off_m = np.einsum('ni,ni->n', gap, normals)
-        gate_m = max(gate * surface.diameter_m, 2 * SMALLEST_KERNEL_M)
-        weight = np.clip(1 - (off_m / gate_m) ** 2, 0, None) ** 2  # Tukey's biweight
-        weight[np.abs(off_m) > gate_m] = 0
-        if np.count_nonzero(weight) < LEAST_POINTS:
-            return start, np.zeros((6, 6))
-        noise_m = NOISE_FLOOR_M + NOISE_M * T[2, 3] ** 2
-        weight *= min(1.0, INDEPENDENT_POINTS / weight.sum()) / noise_m**2
-        arm = np.cross(points - T[:3, 3], normals)
-        J = np.concatenate([normals, arm], axis=1)
-        information = J.T @ (weight[:, None] * J)
-        w = cv2.Rodrigues(T[:3, :3] @ start[:3, :3].T)[0][:, 0]  # ten times as fast as log_so3
-        here = np.concatenate([T[:3, 3] - start[:3, 3], w])
-        step = np.linalg.solve(information + prior, J.T @ (weight * off_m) - prior @ here)
-        T = make_transform(exp_so3(step[3:]) @ T[:3, :3], T[:3, 3] + step[:3])
+
+    def __init__(self, surfaces: Sequence[Surface], depth_m: NDArray[np.float32],
+                 camera: Camera) -> None:
+        """Keep all of it."""
+        self._surfaces, self._camera = surfaces, camera
+        self._depth_m = np.ravel(depth_m)
+        self.diameter_m = np.array([surface.diameter_m for surface in surfaces])
+
+    def turn_to(self, T: Array) -> None:
+        """Choose the points that are seen in poses, (N, 4, 4)."""
+        seen = [surface.seen_from(pose) for surface, pose in zip(self._surfaces, T, strict=True)]
+        self._vectors = np.stack([s.vectors for s in seen])
+        self._real = np.stack([s.real for s in seen])
+
+    def look(self, T: Array) -> _Look:
+        """Compare poses, (N, 4, 4), with the depth image."""
+        count, points = self._real.shape
+        Rt = np.swapaxes(T[:, :3, :3], 1, 2)
+        turned = (self._vectors.reshape(count, 3 * points, 3) @ Rt).reshape(count, points, 3, 3)
+        P = turned[:, :, 0] + T[:, None, :3, 3]
+        z = P[..., 2]
+        facing = (P * turned[:, :, 1]).sum(axis=-1)
+        visible = self._real & (z > 1e-3) & (
+            facing < -FLATTEST_COSINE * np.sqrt((P * P).sum(axis=-1)))
+        z = P[..., 2] = np.where(visible, z, 1.0)
+        measured = self._measured(P)
+        known = visible & (measured > 0) & (measured < np.inf)
+        measured = np.where(known, measured, 0.0)
+        return _Look(z, measured, facing, turned[:, :, 1:].reshape(count, points, 6), visible,
+                     known)
+
+    def _measured(self, P: Array) -> Array:
+        """Return the depth where points, (N, K, 3), are seen, (N, K) [m], 0 outside the image."""
+        camera = self._camera
+        uv = camera.project(P)
+        if camera.lens is not None:  # it may not see a point at all
+            uv = np.nan_to_num(uv, nan=-9.0)
+        pixel = np.rint(uv).astype(np.int64)
+        column, row = pixel[..., 0], pixel[..., 1]
+        inside = (column >= 0) & (row >= 0) & (column < camera.width) & (row < camera.height)
+        return np.where(inside, self._depth_m[(row * camera.width + column) * inside], 0.0)
+
+
+def _at_measured_distance(eyes: _Eyes, T: Array, look: _Look, doubts: Sequence[PoseDoubt]
+                          ) -> tuple[Array, Bools]:
+    """Move objects along their rays to where depth sees their surfaces.
+
+    :return: (N, 4, 4) poses, and for which objects there is such a distance, (N,).
+    """
+    T = T.copy()
+    along = np.array([doubt.along for doubt in doubts])
+    width_m = np.maximum(KERNEL * eyes.diameter_m, SMALLEST_KERNEL_M)
+    needed = np.maximum(LEAST_POINTS, LEAST_SUPPORT * look.visible.sum(axis=1))
+    found = look.visible.sum(axis=1) >= LEAST_POINTS
+    for again in range(2):
+        if again:
+            look = eyes.look(T)
+        ahead, sigma_m = look.ahead_m, along * T[:, 2, 3]
+        near = look.known & (np.abs(ahead) < (3 * sigma_m + width_m)[:, None])
+        best = _most_supported(ahead, near, sigma_m, width_m, eyes.diameter_m)
+        at = near & (np.abs(ahead - best[:, None]) < 1.5 * width_m[:, None])
+        found &= (near.sum(axis=1) >= LEAST_POINTS) & (at.sum(axis=1) >= needed)
+        step = np.where(found, _median(ahead, at), 0.0)
+        T[:, :3, 3] *= (1 + step / T[:, 2, 3])[:, None]
+    return T, found
+
+
+def _most_supported(ahead: Array, near: Bools, sigma_m: Array, width_m: Array,
+                    diameter_m: Array) -> Array:
+    """Return how far behind its pose most of each object's surface was measured, (N,) [m].
+
+    What lies in front of a trial distance hides it; what lies behind speaks against it.
+    """
+    step_m = width_m / TRIALS
+    half = int(np.ceil((3 * sigma_m + width_m).max() / step_m.min())) + 1
+    bins = 2 * half + 1
+    index = np.rint(ahead / step_m[:, None]).clip(-half, half).astype(np.int64) + half
+    index += bins * np.arange(len(ahead))[:, None]
+    votes = np.bincount(index[near], minlength=bins * len(ahead)).reshape(-1, bins)
+    reach = 3 * TRIALS
+    kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / TRIALS) ** 2)
+    support = cv2.filter2D(votes.astype(np.float32), -1, kernel[None],
+                           borderType=cv2.BORDER_CONSTANT)
+    behind = np.rint(np.maximum(CONTRADICTION * diameter_m, 2 * width_m) / step_m).astype(int)
+    beyond = votes.sum(axis=1, keepdims=True) - np.cumsum(votes, axis=1)
+    at = np.minimum(np.arange(bins) + behind[:, None], bins - 1)
+    support = support - np.take_along_axis(beyond, at, axis=1)
+    trial_m = (np.arange(bins) - half) * step_m[:, None]
+    support = np.maximum(support, 0) * np.exp(-0.5 * (trial_m / sigma_m[:, None]) ** 2)
+    return np.asarray(trial_m[np.arange(len(ahead)), support.argmax(axis=1)])
+
+
+def _median(values: Array, chosen: Bools) -> Array:
+    """Return the median of the chosen values of each row, (N,); nan where there are none."""
+    ordered = np.sort(np.where(chosen, values, np.inf), axis=1)
+    rows, count = np.arange(len(values)), chosen.sum(axis=1)
+    low, high = np.maximum(count - 1, 0) // 2, np.minimum(count // 2, values.shape[1] - 1)
+    middle = (ordered[rows, low] + ordered[rows, high]) / 2
+    return np.where(count > 0, middle, np.nan)
+
+
+def _point_to_plane(eyes: _Eyes, start: Array, look: _Look, doubts: Sequence[PoseDoubt]
+                    ) -> tuple[Array, Array]:
+    """Move the visible surfaces onto the measured ones, staying near the network's poses.
+
+    :return: (N, 4, 4) poses, and the (N, 6, 6) information that depth has about them; zero where
+        too little was measured near an object's surface.
+    """
+    T, prior = start.copy(), _priors(start, doubts)
+    noise_m = NOISE_FLOOR_M + NOISE_M * start[:, 2, 3] ** 2
+    here = np.zeros((len(T), 6))
+    information, enough = np.zeros((len(T), 6, 6)), np.ones(len(T), bool)
+    for number, gate in enumerate(GATES):
+        if number == len(GATES) // 2:
+            eyes.turn_to(T)
+        if number:
+            look = eyes.look(T)
+        off_m = look.off_m
+        gate_m = np.maximum(gate * eyes.diameter_m, 2 * SMALLEST_KERNEL_M)[:, None]
+        weight = np.maximum(1 - (off_m / gate_m) ** 2, 0) ** 2 * look.known  # Tukey's biweight
+        enough &= np.count_nonzero(weight, axis=1) >= LEAST_POINTS
+        total = np.maximum(weight.sum(axis=1), 1.0)
+        weight *= (np.minimum(1.0, INDEPENDENT_POINTS / total) / noise_m**2)[:, None]
+        weighted = np.swapaxes(look.J * weight[..., None], 1, 2)
+        information = weighted @ look.J
+        pull = (weighted @ off_m[..., None] - prior @ here[..., None])
+        step = np.linalg.solve(information + prior, pull)[..., 0] * enough[:, None]
+        here += step  # turns are small: their order hardly matters
+        T[:, :3, :3] = exp_so3(step[:, 3:]) @ T[:, :3, :3]
+        T[:, :3, 3] += step[:, :3]
+    T[~enough], information[~enough] = start[~enough], 0.0
     return T, information
 
 
-def _prior(T: Array, doubt: PoseDoubt) -> Array:
-    """Return the inverse covariance of the network's pose, its distance already measured."""
-    ray = T[:3, 3] / np.linalg.norm(T[:3, 3])
-    along, across = 0.25 * doubt.along * T[2, 3], doubt.across * T[2, 3]
-    prior = np.zeros((6, 6))
-    prior[:3, :3] = np.eye(3) / across**2 + np.outer(ray, ray) * (1 / along**2 - 1 / across**2)
-    prior[3:, 3:] = np.eye(3) / doubt.rotation_rad**2
+def _priors(T: Array, doubts: Sequence[PoseDoubt]) -> Array:
+    """Return the inverse covariances of the network's poses, their distances already measured."""
+    z = T[:, 2, 3]
+    along, across, rotation = np.array(
+        [(d.along, d.across, d.rotation_rad) for d in doubts]).T
+    along, across = 0.25 * along * z, across * z
+    ray = T[:, :3, 3] / np.linalg.norm(T[:, :3, 3], axis=1, keepdims=True)
+    prior = np.zeros((len(T), 6, 6))
+    prior[:, :3, :3] = np.eye(3) / across[:, None, None] ** 2 + (
+        ray[:, :, None] * ray[:, None] * (1 / along**2 - 1 / across**2)[:, None, None])
+    prior[:, 3:, 3:] = np.eye(3) / rotation[:, None, None] ** 2
     return prior
 
 
-def _distance_information(fit: DepthFit, surface: Surface) -> Array:
+def _distance_information(fit: DepthFit, diameter_m: float) -> Array:
     """Return what a measured distance alone says: the position along the ray."""
     t = fit.T_camera_object[:3, 3]
     ray = t / np.linalg.norm(t)
     information = np.zeros((6, 6))
-    information[:3, :3] = np.outer(ray, ray) / (AGREEMENT * surface.diameter_m) ** 2
+    information[:3, :3] = np.outer(ray, ray) / (AGREEMENT * diameter_m) ** 2
     return information
 
 
-def _fit(surface: Surface, T: Array, depth_m: NDArray[np.float32], camera: Camera,
-         used: str) -> DepthFit:
-    """Compare a pose with the depth image."""
-    points, normals = _moved(surface, T, _visible(surface, T))
-    nothing = DepthFit(T, used, 0.0, float('nan'), 0, np.zeros((6, 6)))
-    if not len(points):
-        return nothing
-    ahead = _measured(points, depth_m, camera) - points[:, 2]
-    known = np.isfinite(ahead)
-    if not known.any():
-        return nothing
-    cosine = np.abs(np.einsum('ni,ni->n', points, normals)) / np.linalg.norm(points, axis=1)
-    off_m = (ahead * cosine)[known]
-    limit_m = max(AGREEMENT * surface.diameter_m, SMALLEST_KERNEL_M)
-    on = np.abs(off_m) < limit_m
-    against = ahead[known] > CONTRADICTION * surface.diameter_m
-    count = int(on.sum())
-    agreement = count / max(count + int(against.sum()), 1)
-    residual = float(np.median(np.abs(off_m[on]))) if count else float('nan')
-    return DepthFit(T, used, agreement, residual, count, np.zeros((6, 6)))
-
+def _fits(look: _Look, T: Array, diameter_m: Array, used: str) -> list[DepthFit]:
+    """Say how well poses agree with the depth image."""
+    ahead, off_m = look.ahead_m, np.abs(look.off_m)
+    limit_m = np.maximum(AGREEMENT * diameter_m, SMALLEST_KERNEL_M)[:, None]
+    on = look.known & (off_m < limit_m)
+    against = look.known & (ahead > CONTRADICTION * diameter_m[:, None]) & ~on
+    count, residual_m = on.sum(axis=1), _median(off_m, on)
+    agreement = count / np.maximum(count + against.sum(axis=1), 1)
+    return [DepthFit(T[i], used, float(agreement[i]), float(residual_m[i]), int(count[i]),
+                     np.zeros((6, 6))) for i in range(len(T))]

@@ -12,7 +12,8 @@ from ..errors import ImageError
 from ..geometry.camera import Camera
 from ..geometry.se3 import Array
 from ..objects import ObjectModel
-from .depth_alignment import DepthFit, PoseDoubt, Surface, align
+from .depth_alignment import DepthFit, PoseDoubt, align_all
+from .depth_surface import Surface
 from .poses import PoseEstimate
 
 # Doubts that a covariance may lead to. Below the lower ones depth could not mend what covariances
@@ -45,14 +46,12 @@ class DepthCorrection:
         :raises ImageError: when the depth image has another type or size than the camera's image.
         """
         check_depth(depth_m, camera)
-        return [self._correct(pose, depth_m, camera) for pose in poses]
-
-    def _correct(self, pose: PoseEstimate, depth_m: NDArray[np.float32],
-                 camera: Camera) -> PoseEstimate:
-        fit = align(self._surface(pose.label), pose.T_camera_object, depth_m, camera,
-                    doubt_of(pose))
-        return dataclasses.replace(pose, T_camera_object=fit.T_camera_object, depth=fit,
-                                   covariance=_narrowed(pose.covariance, fit))
+        fits = align_all([self._surface(pose.label) for pose in poses],
+                         np.array([pose.T_camera_object for pose in poses]), depth_m, camera,
+                         [doubt_of(pose) for pose in poses])
+        return [dataclasses.replace(pose, T_camera_object=fit.T_camera_object, depth=fit,
+                                    covariance=_narrowed(pose.covariance, fit))
+                for pose, fit in zip(poses, fits, strict=True)]
 
     def _surface(self, label: str) -> Surface:
         if label not in self._surfaces:
