@@ -5,6 +5,7 @@ import json
 import time
 
 import bop_folder
+import cv2
 import numpy as np
 import pytest
 
@@ -26,14 +27,17 @@ class SlowWhenCold:
         self.remembered = set()
         self.calls = []
 
-    def estimate(self, image_rgb, camera, detections):
-        """Answer nothing, slowly."""
+    def estimate(self, image_rgb, camera, detections, depth_m=None):
+        """Answer nothing, slowly; depth takes as long as a template."""
         keys = {(d.label, *d.box_xyxy) for d in detections}
         new = keys - self.remembered
         self.remembered |= keys
         self.calls.append((len(keys), len(new)))
         time.sleep(PER_TEMPLATE_S * len(new))
         stages = {'crop': 0.001, 'template': PER_TEMPLATE_S * len(new)}
+        if depth_m is not None:
+            time.sleep(PER_TEMPLATE_S)
+            stages['depth'] = PER_TEMPLATE_S
         return FrameResult([], [], stages, len(keys) - len(new), len(new))
 
 
@@ -67,6 +71,23 @@ def test_cold_and_warm_differ_by_what_the_cache_saves(monkeypatch, root, capsys)
     assert cold['stage_median_ms']['template'] == pytest.approx(1e3 * PER_TEMPLATE_S * 2.5)
     printed = capsys.readouterr().out
     assert 'cold' in printed and 'single object' in printed and '100.0%' in printed
+
+
+def test_depth_is_timed_where_images_have_it(monkeypatch, root, capsys):
+    """Beside the same images without it; without depth images there is no such line."""
+    _, figures = run(monkeypatch, root, SlowWhenCold(root), '--repeats', '1')
+    assert 'depth' not in figures and 'depth' not in capsys.readouterr().out
+    for rgb in root.glob('toy/test/*/rgb/*.png'):
+        depth = rgb.parents[1] / 'depth' / rgb.name
+        depth.parent.mkdir(exist_ok=True)
+        height, width = cv2.imread(str(rgb)).shape[:2]
+        cv2.imwrite(str(depth), np.full((height, width), 800, np.uint16))
+    _, figures = run(monkeypatch, root, SlowWhenCold(root), '--repeats', '3')
+    assert figures['depth']['calls'] == figures['warm']['calls'] == 6
+    assert figures['depth']['stage_median_ms']['depth'] == pytest.approx(1e3 * PER_TEMPLATE_S)
+    assert figures['depth']['object_ms'] == pytest.approx(1e3 * PER_TEMPLATE_S)
+    assert figures['depth']['image_cost_ratio'] > 1.5
+    assert 'depth takes 4.00 ms an object' in capsys.readouterr().out
 
 
 def test_one_object_at_a_time_is_measured_warm(monkeypatch, root):

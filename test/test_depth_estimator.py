@@ -23,7 +23,7 @@ from mrcnet_ros.inference.depth_alignment import DepthFit
 from mrcnet_ros.inference.depth_correction import ACROSS, ALONG, DepthCorrection, doubt_of
 from mrcnet_ros.inference.estimator import PoseEstimator
 from mrcnet_ros.inference.poses import Detection, FrameResult, PoseEstimate
-from mrcnet_ros.objects import load_bop_objects
+from mrcnet_ros.objects import ObjectModel, load_bop_objects
 
 ROOT = Path(__file__).resolve().parent.parent
 LM = ROOT.parent / 'shared' / 'data' / 'lm' / 'test'
@@ -55,6 +55,23 @@ def test_empty_depth_leaves_every_number_as_it_is(estimator):
     fit = result.poses[0].depth
     assert isinstance(fit, DepthFit) and fit.used == 'none'
     assert result.stage_seconds['depth'] > 0
+
+
+def test_prepared_depth_reads_no_mesh_with_the_first_depth_image(tiny_model, monkeypatch):
+    """Meshes are read when it is prepared; no frame waits for the disk."""
+    prepared, lazy = (PoseEstimator.load(tiny_model.path, tiny_model.meshes,
+                                         store_root=tiny_model.store, threads=1, crops=1)
+                      for _ in range(2))
+    prepared.prepare_depth()
+
+    def unreadable(item: Any) -> None:
+        raise AssertionError(item.label)
+
+    monkeypatch.setattr(ObjectModel, 'load_mesh', unreadable)
+    depth = np.ones((180, 240), np.float32)
+    assert prepared(IMAGE, CAMERA, DETECTIONS, depth)[0].depth is not None
+    with pytest.raises(AssertionError, match='box'):
+        lazy(IMAGE, CAMERA, DETECTIONS, depth)
 
 
 @pytest.mark.parametrize(('depth', 'text'), [

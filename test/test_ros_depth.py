@@ -14,6 +14,7 @@ from ros_support import frame, ready_node
 from sensor_msgs.msg import CompressedImage, Image
 
 from mrcnet_ros.errors import ImageError
+from mrcnet_ros.inference.base_estimator import BaseEstimator
 from mrcnet_ros.ros.depth_image import (
     DepthError,
     depth_from_compressed,
@@ -23,6 +24,8 @@ from mrcnet_ros.ros.depth_image import (
 from mrcnet_ros.ros.depth_input import DepthBuffer
 from mrcnet_ros.ros.depth_status import depth_status
 from mrcnet_ros.ros.diagnostics import Account, Level
+from mrcnet_ros.ros.estimator_loading import load_estimator
+from mrcnet_ros.ros.params import NodeParameters
 
 SIZE = (64, 48)
 # distances that differ in every pixel, with one that was not measured
@@ -183,6 +186,18 @@ def test_diagnostics_tells_what_depth_does():
     assert 'set sync_slop_s' in late.message
     assert 'agrees with none of 30 poses' in _status(frames=30, depth_none=30).message
     assert _status('off').message == 'off'
+
+
+@pytest.mark.parametrize('depth', ['off', 'auto', 'required'])
+def test_the_node_prepares_for_depth_while_it_loads_the_model(tiny_model, monkeypatch, depth):
+    """With the parameter depth, so that the first depth image waits for no mesh."""
+    prepared = []
+    monkeypatch.setattr(BaseEstimator, 'prepare_depth', lambda self: prepared.append(self))
+    estimator = load_estimator(NodeParameters(
+        model=str(tiny_model.path), meshes=str(tiny_model.meshes), store=str(tiny_model.store),
+        depth=depth, threads=1, crops=1, preload=False))
+    assert prepared == ([] if depth == 'off' else [estimator])
+    estimator.close()
 
 
 QOS = QoSProfile(depth=50, reliability=ReliabilityPolicy.RELIABLE)

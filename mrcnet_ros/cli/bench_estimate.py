@@ -6,6 +6,7 @@ import argparse
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from . import provenance
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from ..evaluation.runner import Estimator
     from ..evaluation.speed import Measurements
 
-STATES = ('cold', 'rolling', 'warm', 'distorted', 'single_object')
+STATES = ('cold', 'rolling', 'warm', 'distorted', 'depth', 'single_object')
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -97,19 +98,27 @@ def bench(
 def _states(measured: Measurements) -> dict[str, Any]:
     from ..evaluation.speed import speed_summary
 
-    states = {name: speed_summary(getattr(measured, name)) for name in STATES}
+    states = {name: speed_summary(answers) for name in STATES
+              if (answers := getattr(measured, name))}
     crops = [states[name]['stage_median_ms']['crop'] for name in ('distorted', 'warm')]
     states['distorted']['crop_cost_ratio'] = crops[0] / crops[1]
+    if 'depth' in states:
+        states['depth']['object_ms'] = 1e3 * median(
+            a.stage_seconds.get('depth', 0.0) / max(a.poses, 1) for a in measured.depth)
+        states['depth']['image_cost_ratio'] = median(
+            a.seconds / b.seconds
+            for a, b in zip(measured.depth, measured.without_depth, strict=True))
     states['single_object']['rate_hz'] = states['single_object']['images_per_second_median']
     return states
 
 
 def table(figures: Mapping[str, Any]) -> str:
     """Return one line a state: rate, median and 95th percentile, stages, cache hits."""
-    stages = list(dict.fromkeys(s for name in STATES for s in figures[name]['stage_median_ms']))
+    states = [name for name in STATES if name in figures]
+    stages = list(dict.fromkeys(s for name in states for s in figures[name]['stage_median_ms']))
     heads = ['per second', 'median ms', 'p95 ms', *stages, 'cache hits']
     lines = [''.ljust(14) + ''.join(head.rjust(12) for head in heads)]
-    for name in STATES:
+    for name in states:
         state = figures[name]
         values = [state['images_per_second_median'], state['image_median_ms'],
                   state['image_p95_ms'], *(state['stage_median_ms'].get(s) for s in stages)]
@@ -119,6 +128,9 @@ def table(figures: Mapping[str, Any]) -> str:
         lines.append(name.replace('_', ' ').ljust(14) + ''.join(cell.rjust(12) for cell in cells))
     lines.append(f'crops of distorted images cost {figures["distorted"]["crop_cost_ratio"]:.2f} '
                  'times those of others')
+    if 'depth' in figures:
+        lines.append(f'depth takes {figures["depth"]["object_ms"]:.2f} ms an object; an image '
+                     f'with it takes {figures["depth"]["image_cost_ratio"]:.2f} times as long')
     lines.append(f'{figures["images"]} images with {figures["detections"]} detections, '
                  f'{figures["repeats"]} repeats, {figures["threads"]} threads, '
                  f'loaded in {figures["load_seconds"]:.1f} s')

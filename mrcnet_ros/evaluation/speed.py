@@ -24,21 +24,29 @@ PASSES = 4
 
 @dataclass(frozen=True, eq=False)
 class Question:
-    """An image, decoded, with its detections."""
+    """An image, decoded, with its detections.
+
+    :param depth_m: (H, W) its depth image [m]; None where there is none.
+    """
 
     image_rgb: NDArray[np.uint8]
     camera: Camera
     detections: list[Detection]
+    depth_m: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What one call took."""
+    """What one call took.
+
+    :param poses: how many it gave.
+    """
 
     seconds: float
     stage_seconds: dict[str, float]
     cache_hits: int
     cache_misses: int
+    poses: int = 0
 
 
 @dataclass
@@ -49,6 +57,8 @@ class Measurements:
     :param rolling: whole images one after the other from an empty cache on, as in use.
     :param warm: whole images seen before, the cache holding their templates.
     :param distorted: as warm, each image taken for one of a camera with :data:`DISTORTION`.
+    :param depth: as warm, of images that have a depth image, with it.
+    :param without_depth: of warm, those of the same images.
     :param single_object: calls with one detection of an image seen before.
     """
 
@@ -56,6 +66,8 @@ class Measurements:
     rolling: list[Answer] = field(default_factory=list)
     warm: list[Answer] = field(default_factory=list)
     distorted: list[Answer] = field(default_factory=list)
+    depth: list[Answer] = field(default_factory=list)
+    without_depth: list[Answer] = field(default_factory=list)
     single_object: list[Answer] = field(default_factory=list)
 
 
@@ -66,7 +78,8 @@ def questions(
 
     Images without a detection of a known object are left out.
     """
-    asked = [Question(frame.load_image(), frame.camera, detections_of(frame, estimator, boxes)[0])
+    asked = [Question(frame.load_image(), frame.camera,
+                      detections_of(frame, estimator, boxes)[0], frame.load_depth_m())
              for frame in frames]
     return [question for question in asked if question.detections]
 
@@ -97,6 +110,9 @@ def measure(
         for straight, raw in zip(asked, bent, strict=True):  # in turn: a busy moment hits both
             result.warm.append(ask(estimator, straight))
             result.distorted.append(ask(estimator, raw))
+            if straight.depth_m is not None:
+                result.without_depth.append(result.warm[-1])
+                result.depth.append(ask(estimator, straight, depth=True))
         progress()
         result.single_object += [
             ask(estimator, Question(question.image_rgb, question.camera, [detection]))
@@ -116,17 +132,23 @@ def distorted(question: Question) -> Question:
     return Question(question.image_rgb, raw, question.detections)
 
 
-def ask(estimator: Estimator, question: Question) -> Answer:
-    """Time one call."""
-    return ask_for(estimator, question)[0]
+def ask(estimator: Estimator, question: Question, *, depth: bool = False) -> Answer:
+    """Time one call.
+
+    :param depth: whether the depth image is given, too.
+    """
+    return ask_for(estimator, question, depth=depth)[0]
 
 
-def ask_for(estimator: Estimator, question: Question) -> tuple[Answer, FrameResult]:
+def ask_for(estimator: Estimator, question: Question, *, depth: bool = False
+            ) -> tuple[Answer, FrameResult]:
     """Time one call and return what it says as well."""
+    depths = [question.depth_m] if depth else []
     start = time.perf_counter()
-    result = estimator.estimate(question.image_rgb, question.camera, question.detections)
+    result = estimator.estimate(question.image_rgb, question.camera, question.detections, *depths)
     seconds = time.perf_counter() - start
-    return Answer(seconds, result.stage_seconds, result.cache_hits, result.cache_misses), result
+    return Answer(seconds, result.stage_seconds, result.cache_hits, result.cache_misses,
+                  len(result.poses)), result
 
 
 def speed_summary(answers: Sequence[Answer]) -> dict[str, Any]:

@@ -65,6 +65,13 @@ class BaseEstimator(ABC, Generic[ModelT]):
         seconds = {**result.stage_seconds, 'depth': time.perf_counter() - start}
         return dataclasses.replace(result, poses=poses, stage_seconds=seconds)
 
+    def prepare_depth(self) -> None:
+        """Read the meshes that depth needs now rather than with the first depth image.
+
+        :raises MeshError: when a mesh cannot be used.
+        """
+        self._depth.prepare()
+
     @abstractmethod
     def _estimate(self, image: NDArray[np.uint8], camera: Camera,
                   detections: Sequence[Detection]) -> FrameResult:

@@ -33,9 +33,17 @@ class DepthCorrection:
     """
 
     def __init__(self, objects: Mapping[str, ObjectModel]) -> None:
-        """Keep the objects; their surfaces are sampled when they are first seen."""
+        """Keep the objects; their surfaces are sampled when they are first needed."""
         self._objects = objects
         self._surfaces: dict[str, Surface] = {}
+
+    def prepare(self) -> None:
+        """Sample the surfaces of all objects now, so that no frame waits for their meshes.
+
+        :raises MeshError: when a mesh cannot be used.
+        """
+        for label in self._objects:
+            self._surface(label)
 
     def correct(self, poses: Sequence[PoseEstimate], depth_m: NDArray[np.float32],
                 camera: Camera) -> list[PoseEstimate]:

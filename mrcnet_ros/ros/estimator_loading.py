@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from ..errors import SpecError
+from ..errors import MrcnetError, SpecError
 from .frame_handler import Estimator
 from .params import NodeParameters
 
@@ -21,7 +21,7 @@ def load_estimator(parameters: NodeParameters) -> Estimator:
 
     if not parameters.model:
         raise SpecError('parameter model is empty; give the directory of a model')
-    return load_any_estimator(
+    estimator = load_any_estimator(
         home_expanded('model', parameters.model),
         home_expanded('meshes', parameters.meshes) if parameters.meshes else None,
         backend=parameters.backend, device=parameters.device, precision=parameters.precision,
@@ -29,6 +29,13 @@ def load_estimator(parameters: NodeParameters) -> Estimator:
         crops=parameters.crops, preload=parameters.preload, cache_bytes=parameters.cache_mb << 20,
         store_root=home_expanded('store', parameters.store) if parameters.store else None,
     )
+    try:
+        if parameters.depth != 'off':
+            estimator.prepare_depth()
+    except MrcnetError:
+        estimator.close()
+        raise
+    return estimator
 
 
 def home_expanded(name: str, folder: str) -> Path:
