@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import DatasetError, MeshError, SpecError
+from .geometry.se3 import Array
 from .geometry.symmetry import Symmetries
 from .meshes import Mesh, check_size, measure_diameter, mesh_digest, read_mesh
 from .reading.fields import label, number, only_known, whole, whole_text
@@ -23,12 +25,15 @@ DIAMETERS_M = (0.002, 20.0)  # what a camera can be expected to see; outside, th
 # A symmetry turns about a point of the object, so that it moves the origin no further.
 FARTHEST_DIAMETERS = 10.0
 SYMMETRY_FIELDS = ('symmetries_discrete', 'symmetries_continuous')
-LIST_FIELDS = ('id', 'label', 'mesh', 'unit_m', 'diameter', *SYMMETRY_FIELDS)
+LIST_FIELDS = ('id', 'label', 'mesh', 'unit_m', 'diameter', 'middle', *SYMMETRY_FIELDS)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ObjectModel:
     """One object that can be recognised.
+
+    Its frame is that of its mesh file; poses, bounds and symmetries are told in it. The network
+    works in the centred frame, which has the same axes and its origin at ``middle_m``.
 
     :param object_id: BOP number of the object.
     :param label: name used in detections.
@@ -40,6 +45,8 @@ class ObjectModel:
     :param bounds_m: (2, 3) lowest and highest vertex coordinates of the mesh, object frame; None
         where :meth:`mesh_bounds` has to read it.
     :param size_ratio: size of the real object over that of its mesh, see ``mrcnet calibrate``.
+    :param middle_m: (3,) origin of the centred frame [m], object frame.
+    :param is_centred: whether this is the object in its centred frame, see :meth:`centred`.
     """
 
     object_id: int
@@ -51,6 +58,32 @@ class ObjectModel:
     unit_m: float = 0.001
     bounds_m: NDArray[np.float64] | None = None
     size_ratio: float = 1.0
+    middle_m: Array = field(default_factory=lambda: np.zeros(3))
+    is_centred: bool = False
+
+    def centred(self) -> ObjectModel:
+        """Return the object in its centred frame, in which its mesh is loaded as well."""
+        if self.is_centred or not self.middle_m.any():
+            return self
+        bounds_m = None if self.bounds_m is None else self.bounds_m - self.middle_m
+        return dataclasses.replace(self, symmetries=self.symmetries.about(self.middle_m),
+                                   bounds_m=bounds_m, is_centred=True)
+
+    def to_centred(self, T_camera_object: Array) -> Array:
+        """Return the poses of the centred frame, (..., 4, 4) [m], of the real object.
+
+        :param T_camera_object: (..., 4, 4) [m].
+        """
+        return self._moved(T_camera_object, self.size_ratio)
+
+    def from_centred(self, T_camera_centred: Array) -> Array:
+        """Return the poses of the object frame, (..., 4, 4) [m]; undoes :meth:`to_centred`."""
+        return self._moved(T_camera_centred, -self.size_ratio)
+
+    def _moved(self, T: Array, factor: float) -> Array:
+        moved = np.array(T, np.float64)
+        moved[..., :3, 3] += moved[..., :3, :3] @ (factor * self.middle_m)
+        return moved
 
     def bounds(self) -> NDArray[np.float64]:
         """Return lowest and highest coordinates of the real object, (2, 3) [m], object frame.
@@ -79,6 +112,8 @@ class ObjectModel:
         self.checked_digest()
         mesh = read_mesh(self.mesh_path, self.unit_m)
         check_size(self.mesh_path, mesh.vertices, self.diameter_m, self.unit_m)
+        if self.is_centred:
+            return dataclasses.replace(mesh, vertices=mesh.vertices - self.middle_m)
         return mesh
 
     def checked_digest(self) -> str:
@@ -135,6 +170,7 @@ def load_object_list(path: Path | str) -> dict[int, ObjectModel]:
 
     Each entry has ``id``, ``label``, ``mesh`` (relative to the list), and optionally ``unit_m``
     (0.001 by default) and, in that unit, ``diameter`` (measured from the mesh by default),
+    ``middle`` (the point that the network works about, the origin by default),
     ``symmetries_discrete`` and ``symmetries_continuous`` as in BOP's models_info.json.
 
     :return: by object id, in the order of the list.
@@ -239,7 +275,9 @@ def _object_from_entry(
         diameter_m = number(entry['diameter'], 'diameter') * unit_m if 'diameter' in entry else \
             measure_diameter(read_mesh(mesh, unit_m).vertices)
         symmetries = Symmetries.from_bop(entry, unit_m)
-        farthest = float(np.linalg.norm(symmetries.transforms[:, :3, 3], axis=1).max())
+        middle_m = unit_m * read_point(entry.get('middle', (0.0, 0.0, 0.0)), 'middle')
+        moves = symmetries.about(middle_m).transforms[:, :3, 3]
+        farthest = float(np.linalg.norm(moves, axis=1).max())
         if farthest > FARTHEST_DIAMETERS * diameter_m:
             raise ValueError(f'a symmetry moves it by {farthest:.3g} m, its diameter is '
                              f'{diameter_m:.3g} m; lengths are read in units of {unit_m:g} m')
@@ -247,4 +285,15 @@ def _object_from_entry(
         raise DatasetError(f'{source}: object {object_id} ({name}) is malformed: {error}; '
                            'correct the file') from error
     return ObjectModel(object_id=object_id, label=name, mesh_path=mesh, mesh_sha256=digest,
-                       diameter_m=diameter_m, symmetries=symmetries, unit_m=unit_m)
+                       diameter_m=diameter_m, symmetries=symmetries, unit_m=unit_m,
+                       middle_m=middle_m)
+
+
+def read_point(values: Any, name: str) -> Array:
+    """Return three numbers of a file, (3,).
+
+    :raises ValueError: when they are not.
+    """
+    if not isinstance(values, list | tuple) or len(values) != 3:
+        raise ValueError(f'{name} must be three numbers, got {values!r}')
+    return np.array([number(value, name) for value in values])

@@ -295,7 +295,7 @@ def test_stl_files_have_their_shape(tmp_path: Path) -> None:
 
 def test_other_kinds_are_refused_with_those_that_are_read(tmp_path: Path) -> None:
     """Their axes, units or materials are not read right, so they are not read at all."""
-    for name in ('x.glb', 'x.dae', 'mesh'):
+    for name in ('x.gltf', 'x.dae', 'mesh'):
         (tmp_path / name).write_bytes(b'glTF')
         for call in (lambda path: read_mesh(path, 1.0), mesh_digest):
             with pytest.raises(MeshError, match=r'not read: .*convert it to one of \.ply, \.obj'):

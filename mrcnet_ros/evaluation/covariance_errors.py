@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -114,6 +115,8 @@ def pose_errors(
 ) -> list[PoseError]:
     """Compare estimates with the truth, as they are once the sizes of the objects are known.
 
+    Errors are those of the centred frames, in which covariances are told first.
+
     Left out are objects of which an image has several, and poses without a spread.
 
     :param rows: one for each of ``poses``.
@@ -121,7 +124,9 @@ def pose_errors(
     :param sizes: by label, size ratios that the model is going to have.
     """
     truths = {(f.scene_id, f.image_id): f.target_ground_truth() for f in frames}
-    hulls = {label: hull_vertices(m.load_mesh().vertices) for label, m in objects.items()}
+    real = {label: dataclasses.replace(m, size_ratio=sizes[label]) for label, m in objects.items()}
+    centred = {label: m.centred() for label, m in real.items()}
+    hulls = {label: hull_vertices(m.load_mesh().vertices) for label, m in centred.items()}
     errors = []
     for row, pose in zip(rows, poses, strict=True):
         same = [t for t in truths[row.scene_id, row.image_id] if t.object_id == row.object_id]
@@ -130,10 +135,12 @@ def pose_errors(
             factor = sizes[pose.label] / model.size_ratio
             T_est = pose.T_camera_object.copy()
             T_est[:3, 3] *= factor
-            T_gt = closest_equivalent(T_est, same[0].T_camera_object, hulls[pose.label],
-                                      model.symmetries)
+            T_est, T_gt = (real[pose.label].to_centred(T)
+                           for T in (T_est, same[0].T_camera_object))
+            symmetries = centred[pose.label].symmetries
+            T_gt = closest_equivalent(T_est, T_gt, hulls[pose.label], symmetries)
             errors.append(error_of((row.scene_id, row.image_id), pose.spread.scaled(factor), T_est,
-                                   T_gt, model.symmetries))
+                                   T_gt, symmetries))
     return errors
 
 

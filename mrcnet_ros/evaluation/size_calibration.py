@@ -105,7 +105,8 @@ def measure_sizes(frames: Sequence[BopFrame], rows: Sequence[ResultRow],
     :param rows: estimates on the frames.
     :param objects: of the model that made them, by label.
     """
-    hulls = {m.object_id: hull_vertices(m.load_mesh().vertices) for m in objects.values()}
+    hulls = {m.object_id: hull_vertices(m.centred().load_mesh().vertices)
+             for m in objects.values()}
     models = {m.object_id: m for m in objects.values()}
     found: dict[int, list[float]] = {i: [] for i in models}
     truths = {(f.scene_id, f.image_id): f.target_ground_truth() for f in frames}
@@ -123,8 +124,9 @@ def _log_ratio(row: ResultRow, truth: GroundTruth, model: ObjectModel,
     """Return the logarithm of true over estimated distance, None when the photograph is no use."""
     if truth.visible_fraction < MIN_VISIBLE:
         return None
-    T_gt = closest_equivalent(row.T_camera_object, truth.T_camera_object, hull, model.symmetries)
-    if pose_difference(row.T_camera_object, T_gt).rotation_rad > MAX_ROTATION_RAD:
+    T_est, T_gt = (model.to_centred(T) for T in (row.T_camera_object, truth.T_camera_object))
+    T_gt = closest_equivalent(T_est, T_gt, hull, model.centred().symmetries)
+    if pose_difference(T_est, T_gt).rotation_rad > MAX_ROTATION_RAD:
         return None
-    distances = (np.linalg.norm(T[:3, 3]) for T in (T_gt, row.T_camera_object))
+    distances = (np.linalg.norm(T[:3, 3]) for T in (T_gt, T_est))
     return float(np.log(next(distances) / next(distances)))

@@ -37,7 +37,7 @@ class Stage2:
         size = self._spec.template.size_px
         self._renderer = Renderer(size, size)
         for item in self._model.objects:
-            self._renderer.add_mesh(item.label, item.load_mesh())
+            self._renderer.add_mesh(item.label, item.centred().load_mesh())
 
     def __enter__(self) -> Stage2:
         """Return the stage itself."""
@@ -53,7 +53,7 @@ class Stage2:
         index, count = self._index[view.label], len(starts)
         item = self._model.objects[index]
         crop = crop_camera(view.camera, view.box_xyxy, self._spec.crop)
-        T = np.stack(starts)
+        T = item.to_centred(np.stack(starts))
         t = T[:, :3, 3] / item.size_ratio @ crop.R_crop_camera.T
         R = crop.R_crop_camera @ T[:, :3, :3]
         classes = np.full(count, index, np.int64)
@@ -69,7 +69,7 @@ class Stage2:
         ends = decode_poses(fine['six'], fine['fine_xy'], fine['fine_log_size'], R_ray,
                             [crop] * count, np.full(count, item.diameter_m))
         ends[:, :3, 3] *= item.size_ratio
-        return list(ends)
+        return list(item.from_centred(ends))
 
     def _templates(self, item: ObjectModel, crop: CropCamera, R: Array, t: Array,
                    classes: NDArray[np.int64]) -> dict[str, Any]:

@@ -99,6 +99,7 @@ def describe(name: str, spec: ModelSpec | PaperSpec, objects: Sequence[ObjectMod
             'bounds_m': o.mesh_bounds().tolist(),
             'symmetries': [T.ravel().tolist() for T in o.symmetries.transforms],
             'view_prior': asdict(prior) if prior else None,
+            **({'middle_m': o.middle_m.tolist()} if o.middle_m.any() else {}),
         } for o in objects],
         'files': files,
     }

@@ -72,6 +72,16 @@ class Symmetries:
                 entry['axis'], np.asarray(entry['offset'], dtype=np.float64) * unit_m)[1:])
         return cls(np.array([c @ d for c in continuous for d in discrete]))
 
+    def about(self, point_m: ArrayLike) -> Symmetries:
+        """Return the same motions in a frame moved to a point, its axes as they are.
+
+        :param point_m: (3,) in the frame of the symmetries.
+        """
+        point = np.asarray(point_m, np.float64)
+        T = np.array(self.transforms)
+        T[:, :3, 3] += T[:, :3, :3] @ point - point
+        return Symmetries(T)
+
     def seen_rotations(self) -> Array:
         """Return the projection onto the rotations that change how the object looks.
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ..errors import BoxError, ImageError, UnknownLabelError
 from ..geometry.camera import Camera
-from ..geometry.se3 import Array
+from ..geometry.se3 import Array, skew
 from ..objects import ObjectModel
 from .backend import Backend
 from .depth_correction import DepthCorrection, check_depth
@@ -34,8 +34,9 @@ class BaseEstimator(ABC, Generic[ModelT]):
         """Keep model and backend."""
         self.model, self.backend = model, backend
         self.objects: dict[str, ObjectModel] = {o.label: o for o in model.objects}
+        self.centred = [o.centred() for o in model.objects]
         self._index = {o.label: i for i, o in enumerate(model.objects)}
-        self._depth = DepthCorrection(self.objects)
+        self._depth = DepthCorrection({o.label: o for o in self.centred})
 
     def __call__(self, image_rgb: NDArray[np.uint8], camera: Camera,
                  detections: Sequence[Detection],
@@ -56,13 +57,15 @@ class BaseEstimator(ABC, Generic[ModelT]):
         :raises ImageError: when image or depth has another type or another size than the camera.
         """
         _check_image(image_rgb, camera)
-        if depth_m is None:
-            return self._estimate(image_rgb, camera, detections)
-        check_depth(depth_m, camera)
+        if depth_m is not None:
+            check_depth(depth_m, camera)
         result = self._estimate(image_rgb, camera, detections)
-        start = time.perf_counter()
-        poses = self._depth.correct(result.poses, depth_m, camera)
-        seconds = {**result.stage_seconds, 'depth': time.perf_counter() - start}
+        poses, seconds = result.poses, dict(result.stage_seconds)
+        if depth_m is not None:
+            start = time.perf_counter()
+            poses = self._depth.correct(poses, depth_m, camera)
+            seconds['depth'] = time.perf_counter() - start
+        poses = [_of_object_frame(pose, self.objects[pose.label]) for pose in poses]
         return dataclasses.replace(result, poses=poses, stage_seconds=seconds)
 
     def prepare_depth(self) -> None:
@@ -75,7 +78,10 @@ class BaseEstimator(ABC, Generic[ModelT]):
     @abstractmethod
     def _estimate(self, image: NDArray[np.uint8], camera: Camera,
                   detections: Sequence[Detection]) -> FrameResult:
-        """Do what :meth:`estimate` does, with an image that fits its camera."""
+        """Do what :meth:`estimate` does, with an image that fits its camera.
+
+        Poses and covariances are those of the objects' centred frames.
+        """
 
     def close(self) -> None:
         """Let go of the backend's device; nothing can be estimated afterwards."""
@@ -112,6 +118,24 @@ class BaseEstimator(ABC, Generic[ModelT]):
         return PoseEstimate(item.label, item.object_id, T, score, i,
                             detection.detection_id, np.asarray(detection.box_xyxy, np.float64),
                             bin_index)
+
+
+def _of_object_frame(pose: PoseEstimate, item: ObjectModel) -> PoseEstimate:
+    """Return a pose and its covariance for the object frame.
+
+    A wrong rotation moves the origin of the object, the farther the origin is from the middle.
+
+    :param pose: of the centred frame.
+    """
+    if not item.middle_m.any():
+        return pose
+    T = item.from_centred(pose.T_camera_object)
+    covariance = pose.covariance
+    if covariance is not None:
+        change = np.eye(6)
+        change[:3, 3:] = -skew(T[:3, 3] - pose.T_camera_object[:3, 3])
+        covariance = change @ covariance @ change.T
+    return dataclasses.replace(pose, T_camera_object=T, covariance=covariance)
 
 
 class StageClock:

@@ -75,7 +75,7 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
         self._allowed = np.array(allowed)
         templates = [store.load_or_build(o, self.spec, a)
                      for o, a in zip(model.objects, allowed, strict=True)]
-        self.features = TemplateFeatures(backend, model.objects, templates, cache_bytes)
+        self.features = TemplateFeatures(backend, self.centred, templates, cache_bytes)
         if preload:
             self.features.preload()
 
@@ -198,11 +198,11 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
         T = decode_poses(
             fine['six'], fine['fine_xy'], fine['fine_log_size'], self.grid[bins],
             [crop.camera for crop in crops],
-            np.array([self.model.objects[crop.class_index].diameter_m for crop in crops]))
+            np.array([self.centred[crop.class_index].diameter_m for crop in crops]))
         poses, chosen, count = [], [], len(self.turns_rad)
         for first in range(0, len(crops), count):
             crop, rows = crops[first], np.arange(first, first + count)
-            item = self.model.objects[crop.class_index]
+            item = self.centred[crop.class_index]
             good = rows[np.isfinite(T[rows]).all(axis=(1, 2)) & np.isfinite(scores[rows])]
             if not len(good):
                 skipped.append(Skipped(crop.detection_index, 'non_finite',
@@ -221,7 +221,7 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
         for pose, row in zip(poses, chosen, strict=True):
             crop = crops[row]
             posed.append(Posed(pose.T_camera_object, pose.score, crop.camera,
-                               self.model.objects[crop.class_index].symmetries,
+                               self.centred[crop.class_index].symmetries,
                                self._allowed[crop.class_index]))
         logits = {name: coarse[name][chosen]
                   for name in ('rotation_logits', 'cell_logits', 'scale_logits')}

@@ -42,7 +42,7 @@ class ExactPoseEstimator(PoseEstimator):
         super().__init__(model, backend, store, crops=crops, cache_bytes=0)
         size = self.spec.template.size_px
         self._renderer = Renderer(size, size)
-        for item in model.objects:
+        for item in self.centred:
             self._renderer.add_mesh(item.label, item.load_mesh())
 
     def close(self) -> None:
@@ -54,7 +54,7 @@ class ExactPoseEstimator(PoseEstimator):
         """Render and embed a template for every crop; all count as misses."""
         images, coordinates = [], []
         for i, (crop, bin_index) in enumerate(zip(crops, bins, strict=True)):
-            item = self.model.objects[crop.class_index]
+            item = self.centred[crop.class_index]
             t = decode_translation(coarse['xy'][i], coarse['log_size'][i], crop.camera.focal,
                                    item.diameter_m)
             K = template_intrinsics_at(t, crop.camera, self.spec.template, item.diameter_m)

@@ -19,7 +19,7 @@ import numpy as np
 
 from ..errors import DatasetError, MeshError, ModelError, SpecError
 from ..geometry.symmetry import Symmetries
-from ..objects import ObjectModel, check_objects
+from ..objects import ObjectModel, check_objects, read_point
 from ..reading import fields
 from ..reading.text import parse_json
 from ..specs import FORMAT_VERSION, ModelSpec, PaperSpec, ViewPrior, from_mapping
@@ -256,7 +256,8 @@ def read_object(entry: Mapping[str, Any], folder: Path) -> ObjectModel:
         diameter_m=fields.number(entry['diameter_m'], 'diameter_m'),
         symmetries=Symmetries(symmetries), unit_m=fields.number(entry['unit_m'], 'unit_m'),
         bounds_m=np.array(entry['bounds_m'], dtype=np.float64).reshape(2, 3),
-        size_ratio=fields.number(entry.get('size_ratio', 1.0), 'size_ratio', *SIZE_RATIOS))
+        size_ratio=fields.number(entry.get('size_ratio', 1.0), 'size_ratio', *SIZE_RATIOS),
+        middle_m=read_point(entry.get('middle_m', [0.0, 0.0, 0.0]), 'middle_m'))
 
 
 def _prior(values: Mapping[str, Any] | None) -> ViewPrior | None:

@@ -1,8 +1,8 @@
 """Mesh files: reading them in metres, telling whether one is the right one and the right size.
 
-``obj``, ``ply`` and ``off`` say what a file holds as a ``Surface``, ``stl`` files are read by
-trimesh; ``surface`` makes a ``Mesh`` of it; ``reading`` chooses among them and knows all files
-that belong to a mesh; ``checks`` compares sizes. What cannot be read right is a MeshError.
+``obj``, ``ply`` and ``off`` say what a file holds as a ``Surface``, ``stl`` and ``glb`` files are
+read by trimesh; ``surface`` makes a ``Mesh`` of it; ``reading`` chooses among them and knows all
+files that belong to a mesh; ``checks`` compares sizes. What cannot be read right is a MeshError.
 """
 
 from .checks import UNITS_M, check_origin, check_size, measure_diameter

@@ -81,5 +81,5 @@ def check_origin(path: Path | str, vertices: NDArray[np.float64], diameter_m: fl
         path,
         f'its origin is far from its middle: it reaches {reach:.2f} diameters from the origin, '
         f'expected at most {FARTHEST}, and would be cut off in training images and templates',
-        f'subtract ({x}, {y}, {z}) from the vertices in the file, state the symmetries about the '
-        'new origin, and train with that mesh')
+        f'give its middle in an object list, or subtract ({x}, {y}, {z}) from the vertices in '
+        'the file, state the symmetries about the new origin, and train with that mesh')

@@ -69,7 +69,7 @@ def companions_of_obj(path: Path) -> list[Path]:
     """
     content = parse(path)
     looks = _looks(path, content, *face_table(path, content))
-    images = [paint.image for paint in looks.paints if paint.image is not None]
+    images = [paint.image for paint in looks.paints if isinstance(paint.image, Path)]
     # a texture on all faces as it is looks the same whatever else its library says
     plain = len(looks.paints) == 1 and looks.paints[0].is_plain_image
     return list(dict.fromkeys(([] if plain else looks.libraries) + images))

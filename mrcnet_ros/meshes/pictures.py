@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,15 +14,28 @@ from ..errors import MeshError
 DEEP_MODES = ('I', 'F')
 
 
-def read_picture(mesh: Path, image: Path) -> NDArray[np.uint8]:
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A texture that is part of a mesh file.
+
+    :param pixels: (H, W, 3) uint8 RGB, first row on top.
+    """
+
+    pixels: NDArray[np.uint8]
+
+
+def read_picture(mesh: Path, image: Path | Picture) -> NDArray[np.uint8]:
     """Read a texture; transparency does not count.
 
     :param mesh: the file that uses it, for messages.
+    :param image: a file, or what the mesh file holds itself.
     :return: (H, W, 3) uint8 RGB, first row on top.
     :raises MeshError: when it cannot be read, or has more than 8 bits a channel.
     """
     from PIL import Image
 
+    if isinstance(image, Picture):
+        return image.pixels
     try:
         with Image.open(image) as opened:
             mode = opened.mode

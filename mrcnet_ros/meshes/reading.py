@@ -9,17 +9,18 @@ import numpy as np
 
 from ..errors import MeshError
 from .building import build_mesh
+from .gltf import read_glb
 from .mesh import Mesh
 from .obj import companions_of_obj, read_obj
 from .off import read_off
 from .ply import ply_textures, read_ply
 from .surface import Paint, Surface
 
-KINDS = ('.ply', '.obj', '.off', '.stl')
+KINDS = ('.ply', '.obj', '.off', '.stl', '.glb')
 
 
 def read_mesh(path: Path | str, unit_m: float) -> Mesh:
-    """Read a PLY, OBJ, OFF or STL file.
+    """Read a PLY, OBJ, OFF, STL or GLB file.
 
     Normals the file lacks are computed; a mesh without colours is a neutral grey.
 
@@ -79,7 +80,7 @@ def _read_surface(path: Path) -> Surface:
     if kind == '.off':
         return read_off(path)
     _check_kind(path)
-    return _read_stl(path)
+    return read_glb(path) if kind == '.glb' else _read_stl(path)
 
 
 def _read_stl(path: Path) -> Surface:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from .pictures import Picture
 from .polygons import triangulate
 
 Rows = NDArray[np.int64]
@@ -28,7 +29,7 @@ class Paint:
     """
 
     rgb: tuple[int, int, int] | None = None
-    image: Path | None = None
+    image: Path | Picture | None = None
     scale: tuple[float, float] = (1.0, 1.0)
     offset: tuple[float, float] = (0.0, 0.0)
     clamped: bool = False
@@ -66,7 +67,7 @@ class Surface:
     vertex_rgb: NDArray[np.uint8] | None = None
     face_rgb: NDArray[np.uint8] | None = None
 
-    def images(self) -> list[Path]:
+    def images(self) -> list[Path | Picture]:
         """Return the textures that faces use, each once."""
         used = [self.paints[row].image for row in np.unique(self.face_paints)]
         return list(dict.fromkeys(image for image in used if image is not None))

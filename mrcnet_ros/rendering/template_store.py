@@ -171,7 +171,9 @@ def template_key(model: ObjectModel, spec: ModelSpec, bins: NDArray[np.int64]) -
 
     :raises MeshError: when the mesh is missing or not the expected one.
     """
+    middle = {'middle_m': model.middle_m.tolist()} if model.middle_m.any() else {}
     return {
+        **middle,
         'store_version': STORE_VERSION,
         'renderer_version': RENDERER_VERSION,
         'mesh_sha256': model.checked_digest(),
@@ -188,7 +190,7 @@ def draw_templates(
     model: ObjectModel, spec: ModelSpec, bins: NDArray[np.int64],
     progress: Callable[[int], object] | None = None,
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Render an object at the centres of rotation bins.
+    """Render an object at the centres of rotation bins, about its middle.
 
     :param bins: (M,) rotation bins.
     :return: (M, S, S, 3) uint8 RGB and (M, S, S) float32 depth [m].
@@ -199,7 +201,7 @@ def draw_templates(
     K = template_intrinsics(spec.template)
     rgb = np.zeros((len(bins), size, size, 3), np.uint8)
     depth_m = np.zeros((len(bins), size, size), np.float32)
-    mesh = model.load_mesh()
+    mesh = model.centred().load_mesh()
     with Renderer(size, size) as renderer:
         renderer.add_mesh(model.label, mesh)
         for row, R in enumerate(grid[bins]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,7 +89,10 @@ class SceneMaker:
                  backgrounds: Sequence[Path] = ()) -> None:
         """Load meshes and open renderers; use a ``with`` block."""
         self._spec, self._rooms = spec, Rooms(backgrounds)
-        self._meshes = {_key(i): model.load_mesh() for i, model in objects.items()}
+        # drawn as large as their meshes
+        self._objects = {i: dataclasses.replace(model, size_ratio=1.0)
+                         for i, model in objects.items()}
+        self._meshes = {_key(i): model.centred().load_mesh() for i, model in objects.items()}
         self._layout = layout_spec([model.diameter_m for model in objects.values()], spec)
         self._painter = Painter(spec.camera, self._meshes)
         self._annotator = Annotator(spec.camera, self._meshes,
@@ -126,6 +130,8 @@ class SceneMaker:
             placed, Setting(T_camera_world, light, tint, room, side_m), rng)
         instances, depth_m = self._annotator.annotate(
             placed, T_camera_world, table_depth_m(camera, T_camera_world, side_m))
+        instances = [dataclasses.replace(item, T_camera_object=self._objects[
+            item.object_id].from_centred(item.T_camera_object)) for item in instances]
         return AnnotatedPicture(picture.image_rgb, depth_m, T_camera_world, instances)
 
 

@@ -85,7 +85,8 @@ def from_meshes(paths: Sequence[Path], unit_m: float) -> Source:
 def _checked(source: Source) -> Source:
     """Refuse meshes that training refuses: pictures would show them cut off, or not at all."""
     for model in source.objects.values():
-        check_origin(model.mesh_path, model.load_mesh().vertices, model.diameter_m, model.unit_m)
+        check_origin(model.mesh_path, model.centred().load_mesh().vertices, model.diameter_m,
+                     model.unit_m)
     return source
 
 

@@ -101,7 +101,8 @@ def known_view(sample: Sample, item: ObjectModel, spec: CropSpec) -> KnownView:
     box = np.array([middle - half, middle - half, middle + half, middle + half])
     t = decode_translation(sample.xy, sample.log_size, sample.focal, item.diameter_m)
     T = make_transform(rotation_to_axis(t).T @ sample.R_ray_object, item.size_ratio * t)
-    return KnownView(sample.image, camera, item.label, box, T, sample.visible_fraction)
+    return KnownView(sample.image, camera, item.label, box, item.from_centred(T),
+                     sample.visible_fraction)
 
 
 def known_views(composer: Composer, objects: list[ObjectModel], labels: Collection[str],

@@ -27,7 +27,8 @@ def identity_of(objects: Sequence[ObjectModel], view_prior: ViewPrior | None,
         'objects': [{
             'object_id': o.object_id, 'label': o.label, 'mesh_sha256': o.checked_digest(),
             'unit_m': o.unit_m, 'diameter_m': o.diameter_m,
-            'symmetries': len(o.symmetries.transforms)} for o in objects],
+            'symmetries': len(o.symmetries.transforms),
+            **({'middle_m': o.middle_m.tolist()} if o.middle_m.any() else {})} for o in objects],
         'view_prior': asdict(view_prior) if view_prior else None,
         'seed': seed,
     }

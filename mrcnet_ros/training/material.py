@@ -49,7 +49,7 @@ def load_views(config: TrainConfig, objects: list[ObjectModel]) -> list[SharedVi
     """
     composer_spec(config)  # a wrong name is told before hours of rendering
     for o in objects:
-        check_origin(o.mesh_path, o.load_mesh().vertices, o.diameter_m, o.unit_m)
+        check_origin(o.mesh_path, o.centred().load_mesh().vertices, o.diameter_m, o.unit_m)
     priors = {o.object_id: config.view_prior for o in objects}
     views = load_or_render(config.cache, objects, priors, config.distance_m, config.views,
                            config.seed)
@@ -79,9 +79,10 @@ def load_material(config: TrainConfig, objects: list[ObjectModel],
         [v.open() for v in views], [config.view_prior] * len(objects),
         background_patches(images, config.patches, config.seed), irradiance_matrices(images),
         composer_spec(config), targets)
+    centred = [o.centred() for o in objects]
     shapes = ObjectShapes.build(
-        [o.load_mesh().vertices for o in objects], [o.diameter_m for o in objects],
-        [o.symmetries.transforms for o in objects])
+        [o.load_mesh().vertices for o in centred], [o.diameter_m for o in centred],
+        [o.symmetries.transforms for o in centred])
     bins = config.spec.bins
     grid = torch.from_numpy(rotation_grid(bins.rotation_nside, bins.rotation_in_plane).copy())
     return Material(composer, shapes, grid.float())

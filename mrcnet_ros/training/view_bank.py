@@ -39,7 +39,7 @@ _PIXELS = ('albedo', 'normals', 'openness', 'depth')
 
 @dataclass(frozen=True, eq=False)
 class ViewBank:
-    """Views of one object, upright, the object's origin on the optical axis.
+    """Views of one object, upright, the object's middle on the optical axis.
 
     :param albedo: (V, S, S, 4) uint8 unlit RGB and mask (255 on the object).
     :param normals: (V, S, S) uint16 codes of object-frame normals, see :mod:`.lighting`.
@@ -101,11 +101,12 @@ def load_or_render(
     for model in objects:
         prior = priors.get(model.object_id)
         values = [model.object_id, model.checked_digest(), model.unit_m, model.diameter_m,
-                  repr(prior), distance_m, views, seed]
+                  repr(prior), distance_m, views, seed,
+                  *(model.middle_m.tolist() if model.middle_m.any() else [])]
         path = _path(folder, model.label, values)
         if not (path / 'done').exists():
             rng = np.random.default_rng([seed, model.object_id])
-            _render(path, model, model.diameter_m,
+            _render(path, model.centred(), model.diameter_m,
                     _poses(rng, prior, distance_m, views))
         banks.append(_load(path, model.diameter_m))
     return banks

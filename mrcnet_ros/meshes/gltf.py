@@ -1,0 +1,169 @@
+"""Reads GLB files, binary glTF 2.0: metres, y up, everything in one file.
+
+trimesh decodes them. Colours of vertices and materials are linear in glTF, those of textures are
+not; here all become what a screen shows. What trimesh leaves out or gets wrong is refused by
+:mod:`.gltf_checks`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import MeshError
+from .gltf_checks import check_header, read_header
+from .mesh import NEUTRAL_GREY
+from .pictures import Picture
+from .surface import Paint, Rows, Surface
+
+Array = NDArray[np.float64]
+
+
+def read_glb(path: Path) -> Surface:
+    """Read the triangles of the scene, each part where its node puts it.
+
+    :raises MeshError: when the file is damaged, or has what cannot be read right.
+    :raises OSError: when it cannot be opened.
+    """
+    import trimesh
+
+    header = read_header(path)
+    check_header(path, header)
+    try:
+        with path.open('rb') as file:
+            scene = trimesh.load_scene(file, file_type='glb', process=False)
+        parts = [_placed(scene, node) for node in scene.graph.nodes_geometry]
+    except OSError:
+        raise
+    except Exception as error:  # trimesh raises whatever its parsers meet
+        raise MeshError(path, f'cannot be read ({error})', 'export it again') from error
+    if not parts:
+        raise MeshError(path, 'has no triangles in its scene')
+    _check_pictures(path, header, parts)
+    return _joined(path, parts)
+
+
+def _placed(scene: Any, node: str) -> Any:
+    """Return the mesh of a node, a trimesh object in the frame of the file."""
+    T, name = scene.graph[node]
+    part = scene.geometry[name].copy()
+    part.apply_transform(T)
+    return part
+
+
+def _joined(path: Path, parts: list[Any]) -> Surface:
+    """Return the parts as one surface."""
+    starts = np.cumsum([0, *(len(p.vertices) for p in parts)])
+    corners = [np.asarray(p.faces, np.int64) + s for p, s in zip(parts, starts, strict=False)]
+    pictures: dict[int, Picture] = {}
+    paints = [_paint(part, pictures) for part in parts]
+    given = [_given_normals(part) for part in parts]
+    rows: list[Rows] = [c if n is not None else np.full_like(c, -1)
+                        for c, n in zip(corners, given, strict=True)]
+    uv = [_uv(path, part, paint) for part, paint in zip(parts, paints, strict=True)]
+    everything = np.concatenate(corners)
+    textured = any(paint.image is not None for paint in paints)
+    return Surface(
+        np.concatenate([np.asarray(p.vertices, np.float64) for p in parts]), everything,
+        tuple(paints),
+        np.repeat(np.arange(len(parts)), [len(c) for c in corners]),
+        normals=np.concatenate([np.zeros((len(p.vertices), 3)) if n is None else n
+                                for p, n in zip(parts, given, strict=True)]),
+        normal_rows=np.concatenate(rows),
+        uv=np.concatenate(uv) if textured else None,
+        uv_rows=everything if textured else None,
+        vertex_rgb=np.concatenate([_vertex_rgb(p, paint)
+                                   for p, paint in zip(parts, paints, strict=True)]))
+
+
+def _given_normals(part: Any) -> Array | None:
+    """Return the normals of a file, None where it has none."""
+    cached = part._cache.cache  # trimesh does not tell otherwise which normals it computed
+    return np.asarray(part.vertex_normals, np.float64) if 'vertex_normals' in cached else None
+
+
+def _paint(part: Any, pictures: dict[int, Picture]) -> Paint:
+    """Return how a part is painted.
+
+    :param pictures: those made so far, by the image and the tint that they are made of.
+    """
+    material = getattr(part.visual, 'material', None)
+    if material is None:
+        return Paint()
+    factor = _linear_factor(material)
+    image = material.baseColorTexture
+    if image is None:
+        return Paint(rgb=tuple(int(v) for v in shown(factor)))  # type: ignore[arg-type]
+    key = hash((image.tobytes(), factor.tobytes()))
+    if key not in pictures:
+        pixels = np.array(image.convert('RGB'), np.uint8)
+        if not np.allclose(factor, 1.0):
+            pixels = shown(linear(pixels) * factor)
+        pictures[key] = Picture(pixels)
+    return Paint(image=pictures[key])
+
+
+def _linear_factor(material: Any) -> Array:
+    """Return the tint of a material, (3,) linear, 0 to 1; trimesh has it in 0 to 255."""
+    factor = material.baseColorFactor
+    return np.ones(3) if factor is None else np.asarray(factor, np.float64)[:3] / 255.0
+
+
+def _uv(path: Path, part: Any, paint: Paint) -> Array:
+    found = getattr(part.visual, 'uv', None)
+    if paint.image is None:
+        return np.zeros((len(part.vertices), 2))
+    if found is None:
+        raise MeshError(path, 'has a texture and no texture coordinates', 'export it again')
+    return np.asarray(found, np.float64)
+
+
+def _vertex_rgb(part: Any, paint: Paint) -> NDArray[np.uint8]:
+    """Return what vertices look like without a texture, (V, 3)."""
+    count = len(part.vertices)
+    if part.visual.kind == 'vertex':
+        colours = part.visual.vertex_colors
+    else:
+        colours = getattr(part.visual, 'vertex_attributes', {}).get('color')
+    grey = (NEUTRAL_GREY,) * 3
+    plain = np.tile(np.array(paint.rgb or grey, np.uint8), (count, 1))
+    if colours is None:
+        return plain
+    rgb = np.asarray(colours)[:, :3]
+    part_of_one = rgb / 255.0 if np.issubdtype(rgb.dtype, np.integer) else rgb
+    tint = np.ones(3) if paint.rgb is None else linear(np.array(paint.rgb, np.uint8))
+    return shown(np.asarray(part_of_one, np.float64) * tint)
+
+
+def _check_pictures(path: Path, header: dict[str, Any], parts: list[Any]) -> None:
+    """Check that no texture was lost; trimesh goes on without those that it cannot decode.
+
+    :raises MeshError: when one was.
+    """
+    wanted = {name for name, material in enumerate(header.get('materials', []))
+              if 'baseColorTexture' in material.get('pbrMetallicRoughness', {})}
+    used = {p.get('material') for m in header['meshes'] for p in m['primitives']}
+    found = [part for part in parts
+             if getattr(getattr(part.visual, 'material', None), 'baseColorTexture', None)]
+    if wanted & used and not found:
+        raise MeshError(path, 'has a texture that cannot be decoded', 'save it as PNG or JPEG')
+    for part in found:
+        if part.visual.material.baseColorTexture.mode.startswith(('I', 'F')):
+            raise MeshError(path, 'has a texture of more than 8 bits a channel',
+                            'save it with 8 bits')
+
+
+def linear(rgb: NDArray[np.uint8]) -> Array:
+    """Return how much light colours of a screen are, 0 to 1 (the curve of sRGB)."""
+    part = np.asarray(rgb, np.float64) / 255.0
+    return np.asarray(np.where(part <= 0.04045, part / 12.92, ((part + 0.055) / 1.055) ** 2.4))
+
+
+def shown(light: Array) -> NDArray[np.uint8]:
+    """Return the colours of a screen for amounts of light from 0 to 1; undoes :func:`linear`."""
+    part = np.clip(light, 0.0, 1.0)
+    curve = np.where(part <= 0.0031308, 12.92 * part, 1.055 * part ** (1 / 2.4) - 0.055)
+    return np.asarray(np.rint(255.0 * curve), np.uint8)

@@ -1,0 +1,112 @@
+"""What a GLB file may hold: all else would be left out or shown otherwise, and is refused."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+from typing import Any
+
+from ..errors import MeshError
+from ..reading.text import parse_json
+
+MAGIC, VERSION, JSON_CHUNK = b'glTF', 2, 0x4E4F534A
+FLOAT, UBYTE = 5126, 5121
+TRIANGLES = 4
+# extensions that change neither the shape nor the plain colour of a surface
+HARMLESS = {'KHR_materials_unlit', 'KHR_materials_ior', 'KHR_materials_specular',
+            'KHR_materials_clearcoat', 'KHR_materials_sheen', 'KHR_materials_emissive_strength',
+            'KHR_lights_punctual', 'KHR_xmp_json_ld', 'KHR_materials_anisotropy'}
+EMBED = 'export it again as .glb with everything in the file'
+PLAIN = 'export it again as a plain triangle mesh'
+
+
+def read_header(path: Path) -> dict[str, Any]:
+    """Return the JSON of a GLB file.
+
+    :raises MeshError: when it is none, or is cut off.
+    :raises OSError: when it cannot be read.
+    """
+    data = path.read_bytes()
+    if len(data) < 20 or data[:4] != MAGIC:
+        raise MeshError(path, 'is no binary glTF file', EMBED)
+    version, length = struct.unpack('<II', data[4:12])
+    if version != VERSION:
+        raise MeshError(path, f'is of glTF version {version}, expected {VERSION}', EMBED)
+    size, kind = struct.unpack('<II', data[12:20])
+    if length > len(data) or kind != JSON_CHUNK or 20 + size > len(data):
+        raise MeshError(path, f'is cut off: it has {len(data)} bytes of {length}',
+                        'copy it again')
+    try:
+        header = parse_json(data[20:20 + size])
+        if not isinstance(header, dict) or not isinstance(header.get('meshes', []), list):
+            raise ValueError('it is no description of a scene')
+    except ValueError as error:
+        raise MeshError(path, f'cannot be read: {error}', 'export it again') from error
+    return header
+
+
+def check_header(path: Path, header: dict[str, Any]) -> None:
+    """Refuse what cannot be read right.
+
+    :raises MeshError: naming it.
+    """
+    try:
+        problem = next(_problems(header), None)
+    except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
+        raise MeshError(path, f'is malformed: {error!r}', 'export it again') from error
+    if problem is not None:
+        raise MeshError(path, *problem)
+
+
+def _problems(header: dict[str, Any]) -> Any:
+    """Give what is wrong and what to do, one after the other."""
+    unknown = sorted((set(header.get('extensionsUsed', [])) |
+                      set(header.get('extensionsRequired', []))) - HARMLESS)
+    if unknown:
+        yield f'uses {", ".join(unknown)}, which is not read', PLAIN
+    for name in ('skins', 'animations'):
+        if header.get(name):
+            yield f'has {name}, so that its shape is not one', PLAIN
+    if len(header.get('scenes', [])) > 1:
+        yield 'has several scenes', 'export one scene'
+    if not header.get('meshes'):
+        yield 'has no triangles', 'export it again, with its mesh'
+    for kind in ('buffers', 'images'):
+        for item in header.get(kind, []):
+            if not str(item.get('uri', 'data:')).startswith('data:'):
+                yield f'needs another file, {item["uri"]}', EMBED
+    for accessor in header.get('accessors', []):
+        if 'sparse' in accessor or 'bufferView' not in accessor:
+            yield 'has sparse accessors, which are not read', PLAIN
+    for mesh in header['meshes']:
+        for primitive in mesh['primitives']:
+            yield from _primitive_problems(header, primitive)
+    for material in header.get('materials', []):
+        yield from _material_problems(material)
+
+
+def _primitive_problems(header: dict[str, Any], primitive: dict[str, Any]) -> Any:
+    attributes = primitive['attributes']
+    if primitive.get('mode', TRIANGLES) != TRIANGLES:
+        yield 'has points, lines or strips beside its triangles', PLAIN
+    if primitive.get('targets'):
+        yield 'has morph targets, so that its shape is not one', PLAIN
+    kinds = {name: header['accessors'][index]['componentType']
+             for name, index in attributes.items()}
+    for name in ('POSITION', 'NORMAL', 'TEXCOORD_0'):
+        if kinds.get(name, FLOAT) != FLOAT:
+            yield f'has a {name} that is not float', PLAIN
+    if kinds.get('COLOR_0', FLOAT) not in (FLOAT, UBYTE):
+        yield 'has colours of vertices that are neither float nor 8 bits', PLAIN
+    if 'COLOR_0' in attributes and 'material' in primitive:
+        material = header['materials'][primitive['material']]
+        if 'baseColorTexture' in material.get('pbrMetallicRoughness', {}):
+            yield 'has a texture and colours of vertices on the same part', 'leave one out'
+
+
+def _material_problems(material: dict[str, Any]) -> Any:
+    texture = material.get('pbrMetallicRoughness', {}).get('baseColorTexture', {})
+    if texture.get('texCoord', 0) != 0:
+        yield 'has a texture that uses a second set of coordinates', 'use the first set'
+    if material.get('alphaMode') == 'MASK':
+        yield 'has a texture that cuts holes into faces', 'cut the mesh instead'

@@ -1,0 +1,160 @@
+"""GLB files are read as their maker meant them, or refused by name."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import trimesh
+from PIL import Image
+
+from mrcnet_ros.errors import MeshError
+from mrcnet_ros.geometry.se3 import exp_so3, make_transform
+from mrcnet_ros.meshes import Mesh, mesh_digest, read_mesh
+
+HALF_LIGHT = 188  # what a screen shows of half the light
+
+
+def write(path: Path, scene: Any,
+          change: Callable[[dict[str, Any]], object] | None = None) -> Path:
+    """Write a scene of trimesh, its JSON changed."""
+    data = scene.export(file_type='glb')
+    size = struct.unpack('<I', data[12:16])[0]
+    header = json.loads(data[20:20 + size])
+    if change is not None:
+        change(header)
+    text = json.dumps(header).encode()
+    text += b' ' * (-len(text) % 4)
+    rest = data[20 + size:]
+    path.write_bytes(struct.pack('<4sII', b'glTF', 2, 20 + len(text) + len(rest))
+                     + struct.pack('<I4s', len(text), b'JSON') + text + rest)
+    return path
+
+
+def box() -> Any:
+    """Return a box of 0.2 x 0.1 x 0.3 m."""
+    return trimesh.creation.box((0.2, 0.1, 0.3))
+
+
+def textured() -> Any:
+    """Return a square whose texture is red at the top left, green at the top right, then blue."""
+    pixels = np.zeros((32, 32, 3), np.uint8)
+    pixels[:16, :16], pixels[:16, 16:], pixels[16:] = (255, 0, 0), (0, 255, 0), (0, 0, 255)
+    uv = np.array([[0.0, 0], [1, 0], [1, 1], [0, 1]])
+    material = trimesh.visual.material.PBRMaterial(baseColorTexture=Image.fromarray(pixels))
+    return trimesh.Trimesh(
+        np.array([[0.0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]]), [[0, 1, 2], [0, 2, 3]],
+        visual=trimesh.visual.TextureVisuals(uv=uv, material=material), process=False)
+
+
+def tinted(mesh: Any, factor: list[int]) -> Any:
+    """Return a mesh whose material has a colour."""
+    material = getattr(mesh.visual, 'material', None) or trimesh.visual.material.PBRMaterial()
+    material.baseColorFactor = factor
+    uv = getattr(mesh.visual, 'uv', None)
+    mesh.visual = trimesh.visual.TextureVisuals(uv=uv, material=material)
+    return mesh
+
+
+def test_every_part_is_where_its_node_puts_it(tmp_path: Path) -> None:
+    """Two boxes of a scene, one of them turned and moved, are in metres in the file's frame."""
+    scene = trimesh.Scene()
+    scene.add_geometry(box())
+    T = make_transform(exp_so3([0.0, 0.0, np.pi / 2]), [1.0, 0.0, 0.0])
+    scene.add_geometry(box(), transform=T)
+    mesh = read_mesh(write(tmp_path / 'a.glb', scene), 1.0)
+    np.testing.assert_allclose(mesh.vertices.min(axis=0), [-0.1, -0.1, -0.15], atol=1e-6)
+    np.testing.assert_allclose(mesh.vertices.max(axis=0), [1.05, 0.1, 0.15], atol=1e-6)
+    assert len(mesh.faces) == 24 and mesh.texture is None
+
+
+def test_a_mirrored_node_keeps_its_faces_outside(tmp_path: Path) -> None:
+    """A negative scale turns the winding of the faces back."""
+    scene = trimesh.Scene()
+    scene.add_geometry(box(), transform=np.diag([-1.0, 1.0, 1.0, 1.0]))
+    mesh = read_mesh(write(tmp_path / 'a.glb', scene), 1.0)
+    assert trimesh.Trimesh(mesh.vertices, mesh.faces).volume > 0
+    assert (np.einsum('vi,vi->v', mesh.vertices, mesh.normals) > 0).all()
+
+
+def test_a_texture_stands_upright(tmp_path: Path) -> None:
+    """The coordinates of glTF, whose v points down, become those of the package."""
+    mesh = read_mesh(write(tmp_path / 'a.glb', textured().scene()), 1.0)
+    assert mesh.texture is not None and mesh.uv is not None
+    assert mesh.texture[0, 0].tolist() == [255, 0, 0]
+    at = {tuple(np.rint(v[:2]).astype(int)): tuple(uv)
+          for v, uv in zip(mesh.vertices, mesh.uv, strict=True)}
+    assert at[0, 1] == (0, 1) and at[1, 0] == (1, 0)
+
+
+def test_colours_of_materials_are_light_and_shown_as_such(tmp_path: Path) -> None:
+    """Half the light is 188 on a screen, for materials, vertices and the tint of a texture."""
+    def colour(scene: Any) -> Mesh:
+        return read_mesh(write(tmp_path / 'a.glb', scene), 1.0)
+
+    half = [128, 255, 0, 255]
+    assert np.abs(colour(tinted(box(), half).scene()).colors.astype(int)
+                  - [HALF_LIGHT, 255, 0]).max() <= 1
+    vertices = box()
+    vertices.visual = trimesh.visual.ColorVisuals(vertices, vertex_colors=half)
+    assert np.abs(colour(vertices.scene()).colors.astype(int) - [HALF_LIGHT, 255, 0]).max() <= 1
+    texture = colour(tinted(textured(), [128, 128, 128, 255]).scene()).texture
+    assert texture is not None and abs(int(texture[0, 0, 0]) - HALF_LIGHT) <= 1
+
+
+def test_a_file_is_its_own_digest(tmp_path: Path) -> None:
+    """Nothing else belongs to it."""
+    one = mesh_digest(write(tmp_path / 'a.glb', box().scene()))
+    assert one != mesh_digest(write(tmp_path / 'b.glb', textured().scene()))
+
+
+REFUSED: list[tuple[Callable[[dict[str, Any]], object], str]] = [
+    (lambda h: h.update(extensionsRequired=['KHR_draco_mesh_compression']), 'KHR_draco'),
+    (lambda h: h.update(extensionsUsed=['KHR_texture_transform']), 'KHR_texture_transform'),
+    (lambda h: h.update(skins=[{}]), 'skins'),
+    (lambda h: h.update(animations=[{}]), 'animations'),
+    (lambda h: h.update(scenes=[{'nodes': [0]}, {'nodes': [0]}]), 'several scenes'),
+    (lambda h: h.update(meshes=[]), 'no triangles'),
+    (lambda h: h['meshes'][0]['primitives'][0].update(mode=1), 'points, lines or strips'),
+    (lambda h: h['meshes'][0]['primitives'][0].update(targets=[{}]), 'morph targets'),
+    (lambda h: h['buffers'][0].update(uri='other.bin'), 'other.bin'),
+    (lambda h: h['accessors'][0].update(sparse={}), 'sparse'),
+    (lambda h: h.update(materials=[{'alphaMode': 'MASK'}]), 'cuts holes'),
+    (lambda h: h['meshes'][0]['primitives'][0].pop('attributes'), 'malformed'),
+    (lambda h: h['accessors'][0].update(count=10**6), 'cannot be read'),
+]
+
+
+@pytest.mark.parametrize(('change', 'told'), REFUSED, ids=[told for _, told in REFUSED])
+def test_what_would_be_shown_wrong_is_refused_by_name(
+        tmp_path: Path, change: Callable[[dict[str, Any]], object], told: str) -> None:
+    """The message names the file and what it has."""
+    path = write(tmp_path / 'part.glb', box().scene(), change)
+    with pytest.raises(MeshError, match=told) as error:
+        read_mesh(path, 1.0)
+    assert 'part.glb' in str(error.value)
+
+
+@pytest.mark.parametrize('keep', [0, 3, 30, 700])
+def test_a_file_that_is_cut_off_is_refused(tmp_path: Path, keep: int) -> None:
+    """Whatever is left of it."""
+    path = write(tmp_path / 'part.glb', box().scene())
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(MeshError, match=r'part\.glb'):
+        read_mesh(path, 1.0)
+
+
+def test_a_texture_that_cannot_be_decoded_is_refused(tmp_path: Path) -> None:
+    """Instead of a part that is white."""
+    def spoil(header: dict[str, Any]) -> None:
+        header['images'][0]['mimeType'] = 'image/png'
+        view = header['bufferViews'][header['images'][0]['bufferView']]
+        view['byteLength'] = 8
+
+    with pytest.raises(MeshError, match='texture'):
+        read_mesh(write(tmp_path / 'a.glb', textured().scene(), spoil), 1.0)
