@@ -19,6 +19,7 @@ from mrcnet_ros.geometry.se3 import make_transform, rotation_to_axis
 from mrcnet_ros.geometry.symmetry import Symmetries
 from mrcnet_ros.geometry.view_prior import elevation_and_tilt
 from mrcnet_ros.meshes import measure_diameter
+from mrcnet_ros.meshes.mesh import NEUTRAL_GREY
 from mrcnet_ros.objects import Mesh, ObjectModel
 from mrcnet_ros.specs import CropSpec, ViewPrior
 from mrcnet_ros.training import composer as composer_module
@@ -257,3 +258,21 @@ def test_a_thin_object_does_not_blacken_its_images(banks, lights, width_px):
                         ComposerSpec(crop=CropSpec(size_px=SIZE), cluttered=1.0))
     for index in range(6):
         assert composer.sample(0, index).image.std() > 5
+
+
+def test_objects_without_colours_are_painted_dark_to_white(banks, lights):
+    """A file without colours is drawn in one grey; the real part may be white or dark."""
+    def spread(grey: int) -> float:
+        plain = [dataclasses.replace(b, albedo=np.where(b.albedo[..., 3:] > 0, np.r_[
+            [grey] * 3, 0].astype(np.uint8) | (b.albedo & np.uint8([0, 0, 0, 255])), 0).astype(
+                np.uint8)) for b in banks]
+        composer = make_composer(plain, lights, occluded=0.0, varied=0.0, photometric=0.0,
+                                 border=0.0)
+        means = []
+        for index in range(30):
+            sample = composer.sample(0, index)
+            seen = sample.mask.repeat(4, 0).repeat(4, 1) > 0.99
+            means.append(np.log(sample.image[seen].mean()))
+        return float(np.std(means))
+
+    assert spread(NEUTRAL_GREY) > 1.3 * spread(NEUTRAL_GREY - 1)

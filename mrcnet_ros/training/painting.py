@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..geometry.se3 import Array
+from ..meshes.mesh import NEUTRAL_GREY
 from ..specs import CropSpec
 from .augmentation import clutter, recolour, weather
 from .lighting import Light, draw_light
@@ -21,6 +22,9 @@ from .view_bank import ViewBank
 # Part of the objects around that have other colours than their scans, and of all objects whose
 # holes and creases are darkened.
 RECOLOURED, SHADED = 0.6, 0.8
+# Brightness of objects whose files have no colours, relative to the neutral grey they are drawn
+# in: plastic is white (255 is 1.6 times the grey) as often as grey, rarely dark.
+PAINT = (0.5, 1.6)
 # As many as fit into 25 MB of each process.
 PRINTS = 320
 Matrix = NDArray[np.float64]
@@ -89,6 +93,7 @@ class Painter:
         self.banks, self.classes, self.patches = banks, classes, patches
         self.lights, self.spec = lights, spec
         self.prints = draw_prints(patches, PRINTS, 0)
+        self._unpainted = [_unpainted(bank) for bank in banks[:classes]]
 
     def paint(self, rng: np.random.Generator, scene: Scene, H_crop_layout: Matrix
                ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -172,6 +177,8 @@ class Painter:
         shade = light.table(bank.R_camera_object[view], rng.uniform(8, 80)).take(codes, axis=0)
         if layer.bank >= self.classes:  # CAD without colours, plain bodies: any paint
             shade[..., :3] *= rng.uniform(0.15, 1.3, 3).astype(np.float32)
+        elif self._unpainted[layer.bank]:
+            shade[..., :3] *= np.float32(rng.uniform(*PAINT))
         if rng.random() < SHADED:
             openness = cv2.warpPerspective(bank.openness[view], H_crop_view, size)[window] * whole
             closed = np.float32(1) - np.minimum(openness, 255) * np.float32(1 / 255)
@@ -181,6 +188,12 @@ class Painter:
         if varied and target:
             weather(rng, colour, self._patch(rng), strength)
         return window, np.clip(colour, 0, 255, out=colour), opacity * np.float32(1 / 255)
+
+
+def _unpainted(bank: ViewBank) -> bool:
+    """Whether all that is seen of an object has the grey of files without colours."""
+    seen = bank.albedo[0][bank.albedo[0][..., 3] == 255][:, :3]
+    return len(seen) > 0 and bool((seen == NEUTRAL_GREY).all())
 
 
 def _uint8(values: NDArray[np.float32]) -> NDArray[np.uint8]:
