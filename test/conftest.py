@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from ros_support import Client, NodeProcess
     from tiny_model import TinyModel
 
+    from mrcnet_ros.inference.estimator import PoseEstimator
+
 
 @pytest.fixture(scope='session')
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
@@ -21,6 +23,18 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
     from tiny_model import export_tiny
 
     return export_tiny(tmp_path_factory.mktemp('tiny'))
+
+
+@pytest.fixture(scope='session')
+def demo_estimator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PoseEstimator]:
+    """Load the model of the demo, whose templates are drawn once for all tests."""
+    from mrcnet_ros.demo.assets import shared_file
+    from mrcnet_ros.inference.estimator import PoseEstimator
+
+    estimator = PoseEstimator.load(shared_file('models/demo'), threads=1,
+                                   store_root=tmp_path_factory.mktemp('demo'))
+    yield estimator
+    estimator.close()
 
 
 @pytest.fixture

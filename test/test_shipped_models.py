@@ -14,7 +14,6 @@ import onnxruntime
 import pytest
 
 from mrcnet_ros.datasets.bop_writer import box_xywh
-from mrcnet_ros.demo.assets import shared_file
 from mrcnet_ros.demo.scoring import ObjectError, object_error
 from mrcnet_ros.evaluation.pose_errors import hull_vertices
 from mrcnet_ros.geometry.camera import Camera
@@ -59,10 +58,9 @@ def frames():
 
 
 @pytest.fixture(scope='module')
-def demo(tmp_path_factory) -> PoseEstimator:
-    """Load the model of the demo."""
-    return PoseEstimator.load(shared_file('models/demo'), threads=1,
-                              store_root=tmp_path_factory.mktemp('templates'))
+def demo(demo_estimator) -> PoseEstimator:
+    """Return the model of the demo."""
+    return demo_estimator
 
 
 def answers(estimator: PoseEstimator, frames: Any) -> tuple[list[ObjectError], list[float]]:

@@ -11,12 +11,13 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import BoxError, ImageError, UnknownLabelError
+from ..errors import BoxError, ImageError, SpecError, UnknownLabelError
 from ..geometry.camera import Camera
 from ..geometry.se3 import Array, skew
 from ..objects import ObjectModel
 from .backend import Backend
 from .depth_correction import DepthCorrection, check_depth
+from .known_start import KnownPose
 from .model_directory import ModelT
 from .poses import Detection, FrameResult, PoseEstimate, Skipped
 
@@ -56,10 +57,41 @@ class BaseEstimator(ABC, Generic[ModelT]):
         :return: poses in the order of the detections, and why others have none.
         :raises ImageError: when image or depth has another type or another size than the camera.
         """
-        _check_image(image_rgb, camera)
-        if depth_m is not None:
-            check_depth(depth_m, camera)
-        result = self._estimate(image_rgb, camera, detections)
+        check_inputs(image_rgb, camera, depth_m)
+        return self._finished(self._estimate(image_rgb, camera, detections), camera, depth_m)
+
+    def follow(self, image_rgb: NDArray[np.uint8], camera: Camera, starts: Sequence[KnownPose],
+               depth_m: NDArray[np.float32] | None = None) -> FrameResult:
+        """Estimate the poses of objects that are expected at about known poses.
+
+        No box is needed, and what stage 1 says of the pose does not count: stage 2 starts at each
+        known pose. It finds an object that is up to about ten degrees, 5 % of its distance and a
+        tenth of its width away from there, and answers something whatever the image shows; see
+        the score.
+
+        :param image_rgb: (H, W, 3) uint8 RGB.
+        :param camera: of the image.
+        :param starts: expected poses; ``detection_index`` of an answer is a position in this list,
+            and ``box_xyxy`` is what the mesh covers at the expected pose.
+        :param depth_m: as in :meth:`estimate`.
+        :return: poses in the order of the starts, of equivalent ones those nearest to them, and
+            why others have none: an object that is expected outside the image is ``box_outside``.
+        :raises ImageError: when image or depth has another type or another size than the camera.
+        :raises SpecError: when models of this preset cannot follow.
+        """
+        check_inputs(image_rgb, camera, depth_m)
+        centred = [
+            dataclasses.replace(start, T_camera_object=self.objects[start.label].to_centred(
+                start.T_camera_object)) if start.label in self.objects else start
+            for start in starts]
+        return self._finished(self._follow(image_rgb, camera, centred), camera, depth_m)
+
+    def _finished(self, result: FrameResult, camera: Camera,
+                  depth_m: NDArray[np.float32] | None) -> FrameResult:
+        """Correct poses by a depth image, if there is one, and tell them in the object frames.
+
+        :param result: whose poses are those of the centred frames.
+        """
         poses, seconds = result.poses, dict(result.stage_seconds)
         if depth_m is not None:
             start = time.perf_counter()
@@ -82,6 +114,15 @@ class BaseEstimator(ABC, Generic[ModelT]):
 
         Poses and covariances are those of the objects' centred frames.
         """
+
+    def _follow(self, image: NDArray[np.uint8], camera: Camera,
+                starts: Sequence[KnownPose]) -> FrameResult:
+        """Do what :meth:`follow` does, with an image that fits its camera.
+
+        :param starts: whose poses are those of the centred frames, as are the answers'.
+        """
+        raise SpecError(f'model {self.model.name!r} cannot follow objects between detections; '
+                        'only models of the default preset can')
 
     def close(self) -> None:
         """Let go of the backend's device; nothing can be estimated afterwards."""
@@ -160,6 +201,17 @@ def sigmoid(logits: NDArray[np.floating[Any]]) -> Array:
     """Return the scores, 0..1, of logits of any shape."""
     with np.errstate(over='ignore'):  # exp of a large number is inf, and the score 0
         return np.asarray(1.0 / (1.0 + np.exp(-np.asarray(logits, np.float64))))
+
+
+def check_inputs(image: NDArray[np.uint8], camera: Camera,
+                 depth_m: NDArray[np.float32] | None) -> None:
+    """Check that image and depth are of a camera.
+
+    :raises ImageError: when one has another type or another size.
+    """
+    _check_image(image, camera)
+    if depth_m is not None:
+        check_depth(depth_m, camera)
 
 
 def _check_image(image: NDArray[np.uint8], camera: Camera) -> None:

@@ -24,9 +24,11 @@ from ..specs import DEFAULT_CROPS
 from .backend import Backend, RuntimeOptions
 from .base_estimator import BaseEstimator, StageClock, sigmoid
 from .consensus import consensus
+from .known_start import KnownPose, moved_far, starts_at
 from .model_directory import ModelDirectory, read_model_directory
 from .opening import open_backend
-from .poses import Detection, FrameResult, PoseEstimate, Skipped
+from .poses import Detection, FrameResult, PoseEstimate, Skipped, add_seconds
+from .projected_box import ProjectedBoxes
 from .template_features import TemplateFeatures
 from .uncertainty import Posed, PoseSpread, pose_spreads
 
@@ -45,6 +47,7 @@ class _Crop:
     detection: Detection
     class_index: int
     camera: CropCamera
+    start: Array | None = None  # T_camera_object [m] to start stage 2 at, for stage 1's answer
 
 
 class PoseEstimator(BaseEstimator[ModelDirectory]):
@@ -76,6 +79,7 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
         templates = [store.load_or_build(o, self.spec, a)
                      for o, a in zip(model.objects, allowed, strict=True)]
         self.features = TemplateFeatures(backend, self.centred, templates, cache_bytes)
+        self._boxes = ProjectedBoxes({o.label: o for o in self.centred})
         if preload:
             self.features.preload()
 
@@ -109,11 +113,52 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
 
     def _estimate(self, image: NDArray[np.uint8], camera: Camera,
                   detections: Sequence[Detection]) -> FrameResult:
-        """Answer all detections, as many in one batch as memory should be taken for."""
+        """Answer all detections."""
         clock = StageClock()
         crops, skipped = self._crops(camera, detections)
+        return self._answer_all(image, camera, crops, skipped, clock)
+
+    def _follow(self, image: NDArray[np.uint8], camera: Camera,
+                starts: Sequence[KnownPose]) -> FrameResult:
+        """Answer all starts, and once more from there where an object was far from its start."""
+        first = self._follow_once(image, camera, starts)
+        far = [i for i, pose in enumerate(first.poses)
+               if moved_far(starts[pose.detection_index].T_camera_object, pose.T_camera_object,
+                            self.objects[pose.label].diameter_m)]
+        if not far:
+            return first
+        found = [first.poses[i] for i in far]
+        again = self._follow_once(image, camera, [
+            KnownPose(pose.label, pose.T_camera_object, pose.detection_id) for pose in found])
+        poses = list(first.poses)
+        for pose in again.poses:
+            before = found[pose.detection_index]
+            if pose.score > before.score:
+                poses[far[pose.detection_index]] = dataclasses.replace(
+                    pose, detection_index=before.detection_index)
+        return FrameResult(poses, first.skipped, add_seconds(first, again),
+                           first.cache_hits + again.cache_hits,
+                           first.cache_misses + again.cache_misses)
+
+    def _follow_once(self, image: NDArray[np.uint8], camera: Camera,
+                     starts: Sequence[KnownPose]) -> FrameResult:
+        """Answer all starts; the crops are around what the meshes cover there."""
+        clock = StageClock()
+        crops: list[_Crop] = []
+        skipped: list[Skipped] = []
+        for i, start in enumerate(starts):
+            found = self._started_crop(i, start, camera)
+            if isinstance(found, Skipped):
+                skipped.append(found)
+            else:
+                crops.append(found)
+        return self._answer_all(image, camera, crops, skipped, clock)
+
+    def _answer_all(self, image: NDArray[np.uint8], camera: Camera, crops: Sequence[_Crop],
+                    skipped: list[Skipped], clock: StageClock) -> FrameResult:
+        """Answer crops, as many in one batch as memory should be taken for."""
         poses: list[PoseEstimate] = []
-        count, hits, misses = len(self.turns_rad), 0, 0
+        count, hits, misses = _crops_each(crops), 0, 0
         size = max(MOST_CROPS // count, 1) * count
         for first in range(0, len(crops), size):
             part = self._answer(image, camera, crops[first:first + size], skipped, clock)
@@ -129,7 +174,7 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
         classes = np.array([c.class_index for c in crops], np.int64)
         clock.lap('crop')
         coarse = self.backend.run('stage1', {'image': pixels, 'class_index': classes})
-        bins = self._best_bins(coarse['rotation_logits'], classes)
+        bins, place = self._start(crops, coarse, classes)
         clock.lap('stage1')
         hits = misses = 0
         if self.stage1_only:
@@ -137,7 +182,7 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
         else:
             templates, hits, misses = self._templates(crops, coarse, bins)
             clock.lap('template')
-            fine = self._refine(coarse, templates, classes)
+            fine = self._refine({**coarse, **place}, templates, classes)
             clock.lap('stage2')
         poses, rows = self._decode(crops, bins, fine, skipped)
         if poses and not self.stage1_only and (self.spreads or self.model.covariance_law):
@@ -167,6 +212,30 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
                     for angle_rad in self.turns_rad]
 
         return self._locate(i, detection, locate)
+
+    def _started_crop(self, i: int, start: KnownPose, camera: Camera) -> _Crop | Skipped:
+        detection = Detection(start.label, np.full(4, np.nan), 1.0, start.detection_id)
+
+        def locate(index: int) -> _Crop:
+            box = self._boxes.box(start.label, start.T_camera_object, camera)
+            return _Crop(i, dataclasses.replace(detection, box_xyxy=box), index,
+                         crop_camera(camera, box, self.spec.crop), start.T_camera_object)
+
+        located = self._locate(i, detection, locate)
+        if isinstance(located, Skipped) and located.reason == 'non_finite':
+            return dataclasses.replace(located, reason='box_outside')
+        return located
+
+    def _start(self, crops: Sequence[_Crop], coarse: Outputs, classes: NDArray[np.int64]
+               ) -> tuple[NDArray[np.int64], Outputs]:
+        """Return the bins that stage 2 starts from, and the places where they are known."""
+        starts = [crop.start for crop in crops if crop.start is not None]
+        if not starts:
+            return self._best_bins(coarse['rotation_logits'], classes), {}
+        bins, code = starts_at(
+            starts, [crop.camera for crop in crops], [self.centred[c] for c in classes],
+            self._allowed[classes], self.grid, self.spec.bins)
+        return bins, {'xy': code[:, :2], 'log_size': code[:, 2]}
 
     def _best_bins(self, logits: NDArray[np.float32], classes: NDArray[np.int64]
                    ) -> NDArray[np.int64]:
@@ -199,7 +268,7 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
             fine['six'], fine['fine_xy'], fine['fine_log_size'], self.grid[bins],
             [crop.camera for crop in crops],
             np.array([self.centred[crop.class_index].diameter_m for crop in crops]))
-        poses, chosen, count = [], [], len(self.turns_rad)
+        poses, chosen, count = [], [], _crops_each(crops)
         for first in range(0, len(crops), count):
             crop, rows = crops[first], np.arange(first, first + count)
             item = self.centred[crop.class_index]
@@ -209,6 +278,10 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
                                        f'the pose of {item.label!r} is not finite'))
                 continue
             found = consensus(T[good], scores[good], item.symmetries, item.diameter_m)
+            if crop.start is not None:
+                found = found._replace(T_camera_object=item.symmetries.nearest(
+                    found.T_camera_object[:3, :3], found.T_camera_object[:3, 3],
+                    crop.start[:3, :3]))
             chosen.append(int(good[found.members[0]]))
             poses.append(self._posed(crop.detection_index, crop.detection, found.T_camera_object,
                                      found.score * len(good) / count, int(bins[chosen[-1]])))
@@ -237,6 +310,11 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
         covariances = self.model.covariance_law.covariances(spreads)
         finite = np.isfinite(covariances.sum(axis=(1, 2)))
         return [C if good else None for C, good in zip(covariances, finite, strict=True)]
+
+
+def _crops_each(crops: Sequence[_Crop]) -> int:
+    """Return how many crops there are of each detection, which stand together."""
+    return sum(crop.detection_index == crops[0].detection_index for crop in crops) or 1
 
 
 def crop_turns(count: int) -> Array:

@@ -82,3 +82,12 @@ class FrameResult:
     stage_seconds: dict[str, float] = field(default_factory=dict)
     cache_hits: int = 0
     cache_misses: int = 0
+
+
+def add_seconds(*results: FrameResult) -> dict[str, float]:
+    """Return the time that several answers to one image took together, by stage."""
+    seconds: dict[str, float] = {}
+    for result in results:
+        for stage, spent in result.stage_seconds.items():
+            seconds[stage] = seconds.get(stage, 0.0) + spent
+    return seconds
