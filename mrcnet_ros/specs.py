@@ -105,6 +105,11 @@ class ModelSpec:
     template: TemplateSpec = field(default_factory=TemplateSpec)
     network: NetworkSpec = field(default_factory=NetworkSpec)
 
+    @property
+    def rows_together(self) -> int:
+        """Number of rows of a batch that share statistics: each crop is on its own."""
+        return 1
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain data that JSON can hold and :meth:`from_dict` restores."""
         return dataclasses.asdict(self)
@@ -160,6 +165,11 @@ class PaperSpec:
     cells: int = 64
     radius: int = 5
     view_origin: str = 'principal_point'
+
+    @property
+    def rows_together(self) -> int:
+        """Number of rows of a batch that share statistics: the turns of a crop."""
+        return self.turns
 
     @property
     def rotations(self) -> int:

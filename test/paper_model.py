@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 from bop_folder import MESHES
 
-from mrcnet_ros.export.seeded import seeded_network
-from mrcnet_ros.network.paper import PaperNet
+from mrcnet_ros.presets.paper.network.mrcnet import PaperNet
+from mrcnet_ros.presets.paper.parity.seeded import seeded_network
 from mrcnet_ros.specs import PaperSpec
 
 # everything is as published but the size of the crops, which is what costs time

@@ -30,14 +30,25 @@ ALLOWED = {
     'inference': OBJECTS | {'rendering'},
     'training': OBJECTS | {'datasets', 'network', 'rendering'},
     'export': OBJECTS | {'network', 'rendering', 'training', 'inference'},
+    'presets/paper': OBJECTS | {'rendering', 'inference'},
+    'presets/paper/network': SHAPES | {'network', 'presets/paper'},
+    'presets/paper/training': OBJECTS | {'datasets', 'rendering', 'training', 'presets/paper',
+                                         'presets/paper/network'},
+    'presets/paper/parity': SHAPES | {'presets/paper', 'presets/paper/network'},
+    'presets/paper/export': OBJECTS | {
+        'inference', 'export', 'evaluation', 'presets/paper', 'presets/paper/network',
+        'presets/paper/parity'},
+    'presets': OBJECTS | {'inference', 'presets/paper'},
     'evaluation': OBJECTS | {'datasets', 'rendering', 'inference'},
-    'ros': OBJECTS | {'rendering', 'inference'},
+    'ros': OBJECTS | {'rendering', 'inference', 'presets'},
     'testbench': OBJECTS | {'rendering', 'inference', 'ros'},
     'synth': OBJECTS | {'datasets', 'rendering'},
     'demo': OBJECTS | {'datasets', 'rendering', 'inference', 'evaluation', 'ros', 'testbench',
                        'synth'},
     'cli': OBJECTS | {'', 'datasets', 'network', 'rendering', 'inference', 'training', 'export',
-                      'evaluation', 'ros', 'testbench', 'synth', 'demo'},
+                      'evaluation', 'presets', 'presets/paper', 'presets/paper/training',
+                      'presets/paper/parity', 'presets/paper/export', 'ros', 'testbench',
+                      'synth', 'demo'},
     '': {'geometry', 'inference'},  # the public face, imported when first used
 }
 
@@ -46,7 +57,9 @@ EXCEPTIONS = {('inference/torch_backend.py', 'network')}
 
 # third party: the rooms that may import it, anywhere in a file
 CONFINED = {
-    'torch': {'network', 'training', 'export', 'inference/torch_backend.py', 'cli/train.py'},
+    'torch': {'network', 'training', 'export', 'inference/torch_backend.py', 'cli/train.py',
+              'presets/paper/network', 'presets/paper/training', 'presets/paper/parity',
+              'presets/paper/export'},
     'pyrender': {'rendering'},
     'OpenGL': {'rendering'},
     'rclpy': {'ros', 'testbench', 'demo'},
@@ -59,7 +72,9 @@ CONFINED = {
 def room_of(path):
     """Return the room of a file: its folder, or its own name at the top."""
     parts = path.relative_to(PACKAGE).parts
-    return parts[0] if len(parts) > 1 else parts[0].removesuffix('.py').replace('__init__', '')
+    if len(parts) == 1:
+        return parts[0].removesuffix('.py').replace('__init__', '')
+    return '/'.join(parts[:-1])
 
 
 def imported_modules(path):
@@ -86,8 +101,11 @@ def rooms_reached(path):
         if parts[0] != 'mrcnet_ros' or len(parts) < 2:
             continue
         target = PACKAGE / parts[1]
-        is_room = target.is_dir() or target.with_suffix('.py').is_file()
-        rooms.add(parts[1] if is_room else '')
+        if not target.is_dir():
+            rooms.add(parts[1] if target.with_suffix('.py').is_file() else '')
+            continue
+        inner = [i for i in range(2, len(parts) + 1) if PACKAGE.joinpath(*parts[1:i]).is_dir()]
+        rooms.add('/'.join(parts[1:inner[-1]]))
     return rooms
 
 
@@ -141,7 +159,8 @@ def test_a_wrong_arrow_is_seen_in_every_spelling(tmp_path, monkeypatch):
     assert rooms_reached(source) == {'geometry'}
 
 
-LIGHT = ['mrcnet_ros', 'mrcnet_ros.objects', 'mrcnet_ros.inference.poses',
+LIGHT = ['mrcnet_ros', 'mrcnet_ros.presets.loading', 'mrcnet_ros.objects',
+         'mrcnet_ros.inference.poses',
          'mrcnet_ros.inference.estimator', 'mrcnet_ros.datasets.bop',
          'mrcnet_ros.evaluation.runner', 'mrcnet_ros.cli.main', 'mrcnet_ros.cli.evaluate',
          'mrcnet_ros.cli.bench']

@@ -7,7 +7,8 @@ import pytest
 
 from mrcnet_ros.errors import BoxError, SpecError
 from mrcnet_ros.geometry.camera import Camera
-from mrcnet_ros.geometry.paper_crop import (
+from mrcnet_ros.geometry.se3 import exp_so3
+from mrcnet_ros.presets.paper.crop import (
     box_map,
     box_rectangle,
     covered_fractions,
@@ -15,13 +16,12 @@ from mrcnet_ros.geometry.paper_crop import (
     paper_crops,
     warp_crops,
 )
-from mrcnet_ros.geometry.paper_decode import (
+from mrcnet_ros.presets.paper.decode import (
     cell_centres_xy,
     depth_centres,
     select_pose,
     translation,
 )
-from mrcnet_ros.geometry.se3 import exp_so3
 from mrcnet_ros.specs import PaperSpec
 
 SPEC = PaperSpec(depth_near=0.05, depth_far=1.7)

@@ -10,18 +10,21 @@ from bop_folder import HEIGHT, WIDTH, K, write_dataset  # noqa: E402
 from paper_model import OBJECT_IDS, SMALL, write_checkpoint  # noqa: E402
 
 from mrcnet_ros.errors import BackendError, ImageError  # noqa: E402
-from mrcnet_ros.export.published import import_published, load_published  # noqa: E402
 from mrcnet_ros.geometry.camera import Camera  # noqa: E402
-from mrcnet_ros.geometry.paper_crop import network_input, paper_crops  # noqa: E402
 from mrcnet_ros.geometry.se3 import exp_so3  # noqa: E402
-from mrcnet_ros.inference.loading import load_any_estimator  # noqa: E402
-from mrcnet_ros.inference.paper_estimator import (  # noqa: E402
+from mrcnet_ros.inference.poses import Detection  # noqa: E402
+from mrcnet_ros.presets.loading import load_any_estimator  # noqa: E402
+from mrcnet_ros.presets.paper.crop import network_input, paper_crops  # noqa: E402
+from mrcnet_ros.presets.paper.estimator import (  # noqa: E402
     PaperEstimator,
     straightened,
     straightened_box,
 )
-from mrcnet_ros.inference.poses import Detection  # noqa: E402
-from mrcnet_ros.network.paper_decode import PaperBins  # noqa: E402
+from mrcnet_ros.presets.paper.export.published import (  # noqa: E402
+    import_published,
+    load_published,
+)
+from mrcnet_ros.presets.paper.network.decode import PaperBins  # noqa: E402
 from mrcnet_ros.rendering.renderer import Renderer  # noqa: E402
 
 CAMERA = Camera(K, WIDTH, HEIGHT)
@@ -189,7 +192,7 @@ def test_distortion_is_taken_out_before_the_crop():
 
 def test_the_published_shading_of_a_plane_is_the_formula():
     """A surface facing the camera is brightest in the middle; turned away it follows Phong."""
-    from mrcnet_ros.rendering.paper_template import phong_brightness
+    from mrcnet_ros.presets.paper.template import phong_brightness
     from mrcnet_ros.rendering.renderer import Rendering
 
     tilt = 0.4

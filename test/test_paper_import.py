@@ -20,10 +20,14 @@ from paper_model import (  # noqa: E402
 
 from mrcnet_ros.cli.main import main  # noqa: E402
 from mrcnet_ros.errors import MeshError, ModelError  # noqa: E402
-from mrcnet_ros.export.paper_graphs import example_inputs  # noqa: E402
-from mrcnet_ros.export.published import import_published, load_published  # noqa: E402
 from mrcnet_ros.inference.onnxruntime_backend import OnnxRuntimeBackend  # noqa: E402
-from mrcnet_ros.inference.paper_model import has_paper_preset, read_paper_model  # noqa: E402
+from mrcnet_ros.presets.loading import preset_of  # noqa: E402
+from mrcnet_ros.presets.paper.export.graphs import example_inputs  # noqa: E402
+from mrcnet_ros.presets.paper.export.published import (  # noqa: E402
+    import_published,
+    load_published,
+)
+from mrcnet_ros.presets.paper.model import read_paper_model  # noqa: E402
 
 
 @pytest.fixture(scope='module')
@@ -45,7 +49,7 @@ def imported(tmp_path_factory, meshes):
 def test_an_imported_model_can_be_read_and_knows_its_objects(imported, meshes):
     """Spec, objects and classes come back, and every file has its hash."""
     model = read_paper_model(imported[0], meshes)
-    assert has_paper_preset(imported[0])
+    assert preset_of(imported[0]).name == 'paper'
     assert model.spec == SMALL
     assert [o.object_id for o in model.objects] == list(OBJECT_IDS)
     assert model.class_indices == [0, 1]

@@ -8,10 +8,12 @@ torch = pytest.importorskip('torch')
 from mrcnet_ros.geometry.rotation_grid import rotation_grid  # noqa: E402
 from mrcnet_ros.geometry.se3 import exp_so3, make_transform  # noqa: E402
 from mrcnet_ros.geometry.symmetry import continuous_symmetry  # noqa: E402
-from mrcnet_ros.network.paper import CoarseLogits, Residual  # noqa: E402
-from mrcnet_ros.network.paper_decode import PaperBins  # noqa: E402
-from mrcnet_ros.network.paper_labels import nearest_equivalent, rotation_soft_label  # noqa: E402
-from mrcnet_ros.network.paper_losses import (  # noqa: E402
+from mrcnet_ros.presets.paper.network.decode import PaperBins  # noqa: E402
+from mrcnet_ros.presets.paper.network.labels import (  # noqa: E402
+    nearest_equivalent,
+    rotation_soft_label,
+)
+from mrcnet_ros.presets.paper.network.losses import (  # noqa: E402
     PaperTargets,
     cell_label,
     depth_label,
@@ -21,6 +23,7 @@ from mrcnet_ros.network.paper_losses import (  # noqa: E402
     position_in_bins,
     smooth_norm,
 )
+from mrcnet_ros.presets.paper.network.mrcnet import CoarseLogits, Residual  # noqa: E402
 from mrcnet_ros.specs import PaperSpec  # noqa: E402
 
 SPEC = PaperSpec(depth_near=0.05, depth_far=1.7, rotation_nside=1, rotation_in_plane=4)

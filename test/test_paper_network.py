@@ -7,10 +7,14 @@ torch = pytest.importorskip('torch')
 
 from paper_model import SMALL, small_network  # noqa: E402
 
-from mrcnet_ros.geometry.paper_decode import translation as numpy_translation  # noqa: E402
-from mrcnet_ros.network.paper import PaperNet  # noqa: E402
-from mrcnet_ros.network.paper_blocks import BatchStatNorm, ObjectConv  # noqa: E402
-from mrcnet_ros.network.paper_decode import PaperBins, residual_view, translation  # noqa: E402
+from mrcnet_ros.presets.paper.decode import translation as numpy_translation  # noqa: E402
+from mrcnet_ros.presets.paper.network.blocks import BatchStatNorm, ObjectConv  # noqa: E402
+from mrcnet_ros.presets.paper.network.decode import (  # noqa: E402
+    PaperBins,
+    residual_view,
+    translation,
+)
+from mrcnet_ros.presets.paper.network.mrcnet import PaperNet  # noqa: E402
 
 TURNS = SMALL.turns
 

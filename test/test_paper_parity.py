@@ -12,10 +12,10 @@ torch = pytest.importorskip('torch')
 
 from mrcnet_ros.cli.main import main  # noqa: E402
 from mrcnet_ros.errors import DatasetError, MrcnetError  # noqa: E402
-from mrcnet_ros.export.parity import parity_rows  # noqa: E402
-from mrcnet_ros.export.parity_network import SeededRun, network_rows  # noqa: E402
-from mrcnet_ros.export.parity_parts import crop_rows, loss_rows  # noqa: E402
-from mrcnet_ros.export.parity_rows import Reference, compare, rounded_like  # noqa: E402
+from mrcnet_ros.presets.paper.parity.network import SeededRun, network_rows  # noqa: E402
+from mrcnet_ros.presets.paper.parity.parity import parity_rows  # noqa: E402
+from mrcnet_ros.presets.paper.parity.parts import crop_rows, loss_rows  # noqa: E402
+from mrcnet_ros.presets.paper.parity.rows import Reference, compare, rounded_like  # noqa: E402
 
 REFERENCE = Path(__file__).parents[2] / 'shared' / 'reference'
 needs_reference = pytest.mark.skipif(
@@ -191,7 +191,7 @@ def test_the_command_prints_every_difference_and_fails(tmp_path, capsys, monkeyp
     arrays = arrays_of('crop')
     arrays['Rz'] = arrays['Rz'] + 0.001
     write_copy(tmp_path, 'crop', arrays)
-    monkeypatch.setattr('mrcnet_ros.export.parity.network_rows', lambda *_: iter(()))
+    monkeypatch.setattr('mrcnet_ros.presets.paper.parity.parity.network_rows', lambda *_: iter(()))
     assert main(['parity', str(tmp_path)]) == 1
     printed = capsys.readouterr().out
     assert 'FAIL crop/Rz' in printed and 'ok   crop/K_crop' in printed
@@ -368,7 +368,7 @@ def test_classes_that_float32_cannot_tell_apart_may_be_chosen_either_way(tmp_pat
 @needs_reference
 def test_a_list_of_tensors_made_for_fewer_objects_is_compared_as_that(tmp_path, monkeypatch):
     """It says how many objects there are, unless it cannot know the classes of the images."""
-    from mrcnet_ros.export.parity_inputs import input_rows, seeded_case
+    from mrcnet_ros.presets.paper.parity.inputs import input_rows, seeded_case
 
     for path in REFERENCE.glob('state_dict.tsv'):
         (tmp_path / path.name).symlink_to(path)

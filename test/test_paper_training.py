@@ -25,33 +25,33 @@ from synth_folder import MESHES, write_dataset  # noqa: E402
 
 from mrcnet_ros.cli.main import main  # noqa: E402
 from mrcnet_ros.errors import DatasetError, ModelError, MrcnetError, SpecError  # noqa: E402
-from mrcnet_ros.export import published  # noqa: E402
 from mrcnet_ros.geometry.camera import Camera  # noqa: E402
-from mrcnet_ros.inference.paper_estimator import PaperEstimator  # noqa: E402
 from mrcnet_ros.inference.poses import Detection  # noqa: E402
-from mrcnet_ros.network.paper import PaperNet  # noqa: E402
-from mrcnet_ros.rendering.renderer import Renderer  # noqa: E402
-from mrcnet_ros.specs import PaperSpec, paper_spec  # noqa: E402
-from mrcnet_ros.training import paper_samples  # noqa: E402
-from mrcnet_ros.training.checkpoint import load_checkpoint  # noqa: E402
-from mrcnet_ros.training.paper_augmentation import photograph, vary_colours  # noqa: E402
-from mrcnet_ros.training.paper_config import (  # noqa: E402
+from mrcnet_ros.presets.paper.estimator import PaperEstimator  # noqa: E402
+from mrcnet_ros.presets.paper.export import published  # noqa: E402
+from mrcnet_ros.presets.paper.network.mrcnet import PaperNet  # noqa: E402
+from mrcnet_ros.presets.paper.training import samples as samples_module  # noqa: E402
+from mrcnet_ros.presets.paper.training.augmentation import photograph, vary_colours  # noqa: E402
+from mrcnet_ros.presets.paper.training.config import (  # noqa: E402
     PaperTrainConfig,
     is_paper_config,
     read_paper_config,
 )
-from mrcnet_ros.training.paper_index import read_index  # noqa: E402
-from mrcnet_ros.training.paper_ranks import Ranks  # noqa: E402
-from mrcnet_ros.training.paper_samples import PaperSamples, stack  # noqa: E402
-from mrcnet_ros.training.paper_start import starting_network  # noqa: E402
-from mrcnet_ros.training.paper_step import PaperShapes, PaperStep  # noqa: E402
-from mrcnet_ros.training.paper_trainer import (  # noqa: E402
+from mrcnet_ros.presets.paper.training.index import read_index  # noqa: E402
+from mrcnet_ros.presets.paper.training.ranks import Ranks  # noqa: E402
+from mrcnet_ros.presets.paper.training.samples import PaperSamples, stack  # noqa: E402
+from mrcnet_ros.presets.paper.training.start import starting_network  # noqa: E402
+from mrcnet_ros.presets.paper.training.step import PaperShapes, PaperStep  # noqa: E402
+from mrcnet_ros.presets.paper.training.trainer import (  # noqa: E402
     PaperRun,
     load_samples,
     paper_rate,
     parameter_groups,
     train_paper,
 )
+from mrcnet_ros.rendering.renderer import Renderer  # noqa: E402
+from mrcnet_ros.specs import PaperSpec, paper_spec  # noqa: E402
+from mrcnet_ros.training.checkpoint import load_checkpoint  # noqa: E402
 
 CONFIG = Path(__file__).parents[1] / 'config' / 'train_paper.yaml'
 # all is as published but the size of the crops, which is what costs time
@@ -226,9 +226,9 @@ def test_a_sample_depends_on_its_number_alone(config):
 WORKERS = '''
 import dataclasses, pickle, sys
 import torch
-from mrcnet_ros.training.paper_ranks import Ranks
-from mrcnet_ros.training.paper_samples import stack
-from mrcnet_ros.training.paper_trainer import batches, load_samples
+from mrcnet_ros.presets.paper.training.ranks import Ranks
+from mrcnet_ros.presets.paper.training.samples import stack
+from mrcnet_ros.presets.paper.training.trainer import batches, load_samples
 
 if __name__ == '__main__':
     with open(sys.argv[1], 'rb') as file:
@@ -270,7 +270,7 @@ def test_labels_can_do_with_fewer_vertices(config):
 
 def test_pose_intrinsics_and_mask_of_a_sample_fit_together(dataset, config, monkeypatch):
     """The object drawn at the sample's pose with its intrinsics covers the sample's mask."""
-    monkeypatch.setattr(paper_samples, 'COLOUR_CHANCE', 0.0)
+    monkeypatch.setattr(samples_module, 'COLOUR_CHANCE', 0.0)
     samples = PaperSamples(read_index(dataset, ['train_pbr'], [2, 5]), SHARP, [], 0)
     seen = annotations(dataset, 'gt_info')
     turns, compared = set(), 0
@@ -334,7 +334,7 @@ def test_nothing_but_the_object_is_left_of_an_image_that_shows_it_often(dataset,
                                                                         monkeypatch):
     """With three or more of a kind the background is another picture, in four of five samples."""
     cv2.imwrite(str(tmp_path / 'red.png'), np.full((50, 40, 3), (0, 0, 255), np.uint8))
-    monkeypatch.setattr(paper_samples, 'COLOUR_CHANCE', 0.0)
+    monkeypatch.setattr(samples_module, 'COLOUR_CHANCE', 0.0)
     index = read_index(dataset, ['train_pbr'], [2, 5])
     for alike, expected in ((2, 0.0), (3, 0.8)):
         crowd = dataclasses.replace(index, alike=np.full(len(index), alike, np.int32))

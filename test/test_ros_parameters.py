@@ -102,7 +102,7 @@ def test_the_home_directory_may_be_written_as_a_tilde(monkeypatch, tmp_path):
     def load(model, meshes, **options):
         loaded.update(options, model=model, meshes=meshes)
 
-    monkeypatch.setattr('mrcnet_ros.inference.loading.load_any_estimator', load)
+    monkeypatch.setattr('mrcnet_ros.presets.loading.load_any_estimator', load)
     estimator_loading.load_estimator(
         NodeParameters(model='~/model', meshes='~/meshes', store='~/store'))
     assert [loaded[name] for name in ('model', 'meshes', 'store_root')] == [

@@ -35,6 +35,7 @@ from mrcnet_ros.inference.onnxruntime_backend import OnnxRuntimeBackend
 from mrcnet_ros.inference.tensorrt_backend import load_tensorrt
 from mrcnet_ros.inference.tensorrt_build import EngineTarget, build_engine
 from mrcnet_ros.rendering.template_store import TemplateStore
+from mrcnet_ros.specs import ModelSpec, paper_spec
 
 onnx = pytest.importorskip('onnx', reason='needs the train or a TensorRT extra')
 FLOAT, HALF = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16
@@ -55,7 +56,7 @@ def paper_graphs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     pytest.importorskip('torch', reason='needs the train extra')
     from paper_model import SMALL, small_network
 
-    from mrcnet_ros.export.paper_graphs import export_paper_graphs
+    from mrcnet_ros.presets.paper.export.graphs import export_paper_graphs
 
     folder = tmp_path_factory.mktemp('paper')
     return export_paper_graphs(small_network(objects=2), SMALL, folder)
@@ -291,13 +292,12 @@ def test_a_library_that_is_missing_is_named(tmp_path: Path,
 
 def test_profiles_keep_what_belongs_together() -> None:
     """The paper preset runs four turns of a crop; the other preset any number of crops."""
-    default = dict.fromkeys(DEFAULT_GRAPHS, Path())
-    paper = dict.fromkeys(PAPER_GRAPHS, Path())
-    assert batch_profile(default, 16) == (1, 8, 16)
-    assert batch_profile(default, 3) == (1, 3, 3)
-    assert batch_profile(paper, 18) == (4, 4, 16)
+    default, paper = ModelSpec().rows_together, paper_spec('lmo').rows_together
+    assert batch_profile(16, default) == (1, 8, 16)
+    assert batch_profile(3, default) == (1, 3, 3)
+    assert batch_profile(18, paper) == (4, 4, 16)
     with pytest.raises(BackendError, match='largest batch is 3, expected 4 or more'):
-        batch_profile(paper, 3)
+        batch_profile(3, paper)
 
 
 @pytest.mark.skipif(not cuda_problem(), reason='there is a GPU')

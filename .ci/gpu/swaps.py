@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from mrcnet_ros import Camera, Detection
-from mrcnet_ros.inference.loading import load_any_estimator
+from mrcnet_ros.presets.loading import load_any_estimator
 
 MIB = 2**20
 # What is freed goes back to the system sooner or later, so single readings differ by 100 MiB: the

@@ -25,16 +25,12 @@ def answer_rendered(model: Path, meshes: Path | None, boxes: BoxSource, images: 
     """
     from tqdm import tqdm
 
-    from ..errors import DatasetError
     from ..evaluation.runner import Run, run_frames
-    from ..inference.estimator import PoseEstimator
-    from ..inference.loading import load_any_estimator
+    from ..presets.loading import load_pose_estimator
     from ..rendering.background_files import find_images
     from ..synth.held_out import held_out_frames, image_count
 
-    estimator = load_any_estimator(model, meshes, **options, spreads=True)
-    if not isinstance(estimator, PoseEstimator):
-        raise DatasetError(f'{model} is of the paper preset, which tells no covariance')
+    estimator = load_pose_estimator(model, meshes, **options, spreads=True)
     objects, done = estimator.objects, Run()
     count = images or image_count(len(objects))
     upright = any(prior is not None for prior in estimator.model.view_priors.values())

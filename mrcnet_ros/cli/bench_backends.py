@@ -47,11 +47,12 @@ def run(args: argparse.Namespace) -> int:
 
     :raises MrcnetError: when dataset, model, meshes or a backend cannot be used.
     """
-    from ..inference.paper_model import has_paper_preset
+    from ..presets.loading import preset_of
 
-    if has_paper_preset(args.model):
-        raise SpecError(f'{args.model} is of the paper preset, which has no features to keep in '
-                        'memory; see mrcnet bench paper')
+    preset = preset_of(args.model)
+    if not preset.templates_kept:
+        raise SpecError(f'{args.model} is of the {preset.name} preset, which has no features to '
+                        'keep in memory; see mrcnet bench paper')
     open_dataset(args)  # a wrong one is named before models are loaded for a minute
     chosen, absent = contenders(args.backends)
     loaded, load_seconds = _load(args, chosen)

@@ -49,9 +49,9 @@ def load_estimator(args: argparse.Namespace) -> tuple[Estimator, Callable[[], No
     :return: the estimator, and what makes it forget all template features.
     :raises MrcnetError: when model, meshes or backend cannot be used.
     """
-    from ..inference.estimator import PoseEstimator
+    from ..presets.loading import load_pose_estimator
 
-    estimator = PoseEstimator.load(
+    estimator = load_pose_estimator(
         args.model, args.meshes, **estimator_options(args), say=say)
     return estimator, estimator.features.cache.clear
 

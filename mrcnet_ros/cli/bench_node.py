@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     :raises MrcnetError: when the model cannot be used or the node ends.
     """
     from ..demo.assets import shared_file
-    from ..inference.loading import load_any_estimator
+    from ..presets.loading import load_any_estimator
 
     args.model = args.model or shared_file('models/demo')
     frames = traffic_frames(args)

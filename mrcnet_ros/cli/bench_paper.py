@@ -15,8 +15,8 @@ from . import provenance
 from .dataset_arguments import positive
 
 if TYPE_CHECKING:
-    from ..evaluation.paper_speed import PaperInputs, RunGraph
-    from ..export.paper_reference import PaperReference
+    from ..presets.paper.export.reference import PaperReference
+    from ..presets.paper.export.speed import PaperInputs, RunGraph
 
 SALT = 'bench'
 PLAIN = 'torch fp32'
@@ -54,11 +54,11 @@ def bench(args: argparse.Namespace, spec: PaperSpec) -> int:
     from tqdm import tqdm
 
     from ..evaluation.charts import BarChart, draw_charts
-    from ..evaluation.paper_speed import compare_paper, relative_difference
     from ..evaluation.report import write_json
     from ..evaluation.speed import speed_summary
     from ..export.arithmetic import gemm_flops_per_s
-    from ..export.paper_reference import PaperReference, set_threads
+    from ..presets.paper.export.reference import PaperReference, set_threads
+    from ..presets.paper.export.speed import compare_paper, relative_difference
 
     set_threads(args.threads)
     reference = PaperReference(spec, args.objects, SALT)
@@ -100,9 +100,9 @@ def bench(args: argparse.Namespace, spec: PaperSpec) -> int:
 def _runtimes(args: argparse.Namespace, spec: PaperSpec, reference: PaperReference
               ) -> dict[str, RunGraph]:
     """Return how to run a graph in each runtime; PyTorch only on a device that is named."""
-    from ..export.paper_reference import PaperReference
     from ..inference.backend import RuntimeOptions
     from ..inference.backends import load_backend
+    from ..presets.paper.export.reference import PaperReference
     from ..rendering.folders import temporary_folder
     from .bench_backends import contenders
 
@@ -116,14 +116,15 @@ def _runtimes(args: argparse.Namespace, spec: PaperSpec, reference: PaperReferen
                         spec, args.objects, SALT, choice.device).run
             else:
                 options = RuntimeOptions(backend=choice.name, precision=choice.precision,
-                                         device=choice.device, threads=args.threads)
+                                         device=choice.device, threads=args.threads,
+                                         rows_together=spec.rows_together)
                 runs[choice.title] = load_backend(files, options).run
     return runs
 
 
 def _inputs(spec: PaperSpec) -> PaperInputs:
     """Return noise of the right shapes: what is in the pictures does not change the time."""
-    from ..evaluation.paper_speed import PaperInputs
+    from ..presets.paper.export.speed import PaperInputs
 
     rng = np.random.default_rng(0)
     shape = (spec.turns, 4, spec.size_px, spec.size_px)

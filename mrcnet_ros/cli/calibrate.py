@@ -84,7 +84,7 @@ def _answer_photographs(args: argparse.Namespace) -> tuple[Run, Mapping[str, Obj
     from tqdm import tqdm
 
     from ..evaluation.runner import Run, run_frames
-    from ..inference.loading import load_any_estimator
+    from ..presets.loading import load_any_estimator
 
     boxes, dataset = box_source(args), open_dataset(args)
     dataset.frames[0].target_ground_truth()  # there is nothing to compare with without it

@@ -55,7 +55,7 @@ def load_estimator(args: argparse.Namespace) -> Estimator:
 
     :raises MrcnetError: when model, meshes or backend cannot be used.
     """
-    from ..inference.loading import load_any_estimator
+    from ..presets.loading import load_any_estimator
 
     return load_any_estimator(
         args.model, args.meshes, **estimator_options(args), say=say,

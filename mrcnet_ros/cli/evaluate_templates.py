@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from . import evaluate_bop, provenance
-from .dataset_arguments import add_estimation_arguments, box_spec, open_dataset
-
-if TYPE_CHECKING:
-    from ..inference.estimator import PoseEstimator
+from . import provenance
+from .dataset_arguments import (
+    add_estimation_arguments,
+    box_spec,
+    estimator_options,
+    open_dataset,
+    say,
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,7 +20,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_estimation_arguments(parser)
     parser.add_argument('--json', type=Path, required=True, metavar='FILE',
                         help='write the figures here')
-    parser.set_defaults(stage1_only=False)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -33,11 +34,13 @@ def run(args: argparse.Namespace) -> int:
     from ..evaluation import report, template_comparison
     from ..inference.exact_templates import ExactPoseEstimator
     from ..objects import load_bop_objects
+    from ..presets.loading import load_pose_estimator
     from ..rendering.template_store import TemplateStore
 
     boxes, dataset = box_spec(args), open_dataset(args)
     objects = load_bop_objects(dataset.models_dir, dataset.object_ids)
-    cached = _load(args)
+    cached = load_pose_estimator(
+        args.model, args.meshes, **estimator_options(args), say=say)
     exact = ExactPoseEstimator(cached.model, cached.backend, TemplateStore(),
                                crops=args.crops)
     with closing(exact):
@@ -52,18 +55,3 @@ def run(args: argparse.Namespace) -> int:
         'machine': provenance.machine(), 'versions': provenance.versions(), **figures})
     print(template_comparison.table(figures))
     return 0
-
-
-def _load(args: argparse.Namespace) -> PoseEstimator:
-    """Load the model.
-
-    :raises SpecError: when it is of the paper preset, whose templates are always exact.
-    """
-    from ..errors import SpecError
-    from ..inference.estimator import PoseEstimator
-
-    estimator = evaluate_bop.load_estimator(args)
-    if not isinstance(estimator, PoseEstimator):
-        raise SpecError(f'model {args.model} is of the paper preset, which renders a template '
-                        'for each detection anyway; give one of the default preset')
-    return estimator

@@ -81,9 +81,15 @@ def _hint(model: Path) -> None:
 def _build(args: argparse.Namespace) -> None:
     from ..inference.engine_store import EngineStore
     from ..inference.engines import get_engine, graph_files
+    from ..inference.model_directory import read_model_json
+    from ..presets.loading import preset_of
 
-    graphs = graph_files(args.model or args.output)
-    settings, store = _settings(args), EngineStore(args.engines)
+    model = args.model or args.output
+    preset = preset_of(model)
+    graphs = graph_files(model, preset.graphs)
+    spec = read_model_json(model)[1]['spec']
+    rows_together = preset.spec.from_dict(spec).rows_together
+    settings, store = _settings(args, rows_together), EngineStore(args.engines)
     for graph in graphs:
         _, key = get_engine(graph, graphs, settings, store, say)
         if store.load(key) is None:
@@ -92,7 +98,7 @@ def _build(args: argparse.Namespace) -> None:
         print(store.path(key))
 
 
-def _settings(args: argparse.Namespace) -> EngineSettings:
+def _settings(args: argparse.Namespace, rows_together: int) -> EngineSettings:
     """Return what to build with and for.
 
     :raises BackendError: when the library is missing, or the GPU that engines are for.
@@ -117,4 +123,5 @@ def _settings(args: argparse.Namespace) -> EngineSettings:
         raise BackendError(f'--capability is {capability!r}, expected two numbers such as 8.9')
     return EngineSettings(
         library=args.backend, version=library_version(args.backend), gpu=gpu,
-        capability=capability, precision=args.precision, max_batch=args.max_batch)
+        capability=capability, precision=args.precision, max_batch=args.max_batch,
+        rows_together=rows_together)

@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
 
     :raises MrcnetError: when checkpoint or meshes cannot be used.
     """
-    from ..export.published import import_published
+    from ..presets.paper.export.published import import_published
 
     spec, object_ids, meshes = _of_run(args) if args.config else _of_dataset(args)
     folder, left_out = import_published(args.checkpoint, spec, object_ids, meshes, args.output,
@@ -57,7 +57,7 @@ def _of_dataset(args: argparse.Namespace) -> tuple[PaperSpec, tuple[int, ...], P
 
 def _of_run(args: argparse.Namespace) -> tuple[PaperSpec, tuple[int, ...], Path]:
     """Return spec, objects in class order and meshes of a training run."""
-    from ..training.paper_config import read_paper_config
+    from ..presets.paper.training.config import read_paper_config
 
     config = read_paper_config(args.config)
     object_ids = tuple(item.object_id for item in config.load_objects())

@@ -43,7 +43,7 @@ def open_setting(args: argparse.Namespace) -> Setting:
 
     Crops that are turned would show the corners of composed images, which are empty.
 
-    :raises SpecError: when the model is of the paper preset.
+    :raises SpecError: when the model is not of the default preset.
     :raises DatasetError: when the dataset has no target that the model knows.
     :raises MrcnetError: when model, meshes or dataset cannot be used.
     """
@@ -51,10 +51,12 @@ def open_setting(args: argparse.Namespace) -> Setting:
     from ..errors import DatasetError
     from ..evaluation.ladder import Judge
     from ..objects import load_bop_objects
+    from ..presets.loading import load_pose_estimator
 
     boxes, dataset = box_spec(args), open_dataset(args)
     dataset.frames[0].target_ground_truth()  # nothing can be measured without it
-    estimator = _load(args)
+    estimator = load_pose_estimator(args.model, args.meshes, **runtime_options(args), say=say,
+                                    crops=1)
     labels = {item.object_id: label for label, item in estimator.objects.items()}
     targets = photographed(dataset.frames[:args.limit], labels, boxes)
     if not targets:
@@ -63,17 +65,6 @@ def open_setting(args: argparse.Namespace) -> Setting:
     known = load_bop_objects(dataset.models_dir, set(dataset.object_ids) & set(labels))
     objects = {labels[i]: item for i, item in known.items()}
     return Setting(estimator, dataset, objects, targets, Judge(objects, estimator.spec.crop))
-
-
-def _load(args: argparse.Namespace) -> PoseEstimator:
-    from ..errors import SpecError
-    from ..inference.estimator import PoseEstimator
-    from ..inference.paper_model import has_paper_preset
-
-    if has_paper_preset(args.model):
-        raise SpecError(f'model {args.model} is of the paper preset; this measures models of the '
-                        'default preset, give one of those')
-    return PoseEstimator.load(args.model, args.meshes, **runtime_options(args), say=say, crops=1)
 
 
 def source(args: argparse.Namespace, setting: Setting) -> dict[str, Any]:

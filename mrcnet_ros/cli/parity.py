@@ -20,7 +20,7 @@ def run(args: argparse.Namespace) -> int:
     :return: 0 when all are within their tolerance, else 1.
     :raises MrcnetError: when the folder cannot be read.
     """
-    from ..export.parity import parity_rows
+    from ..presets.paper.parity.parity import parity_rows
 
     count, wrong = 0, []
     for row in parity_rows(args.folder):

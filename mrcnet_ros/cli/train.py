@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train, going on from the last checkpoint in the output folder when there is one."""
-    from ..training.paper_config import is_paper_config
+    from ..presets.paper.training.config import is_paper_config
 
     logging.basicConfig(level=logging.INFO, format='%(message)s')
     train = _train_paper if is_paper_config(args.config) else _train_default
@@ -103,8 +103,8 @@ def _train_default(args: argparse.Namespace) -> Path:
 
 
 def _train_paper(args: argparse.Namespace) -> Path:
-    from ..training.paper_config import read_paper_config
-    from ..training.paper_trainer import train_paper
+    from ..presets.paper.training.config import read_paper_config
+    from ..presets.paper.training.trainer import train_paper
 
     for name in ('changes', 'minutes', 'stem', 'pieces'):
         if getattr(args, name):

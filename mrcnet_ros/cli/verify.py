@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ..evaluation.verification import Comparison
     from ..inference.backend import RuntimeOptions
     from ..inference.estimator import PoseEstimator
-    from ..inference.paper_estimator import PaperEstimator
+    from ..presets.paper.estimator import PaperEstimator
 
 MOVED = 1
 
@@ -89,7 +89,7 @@ def _reference_options(asked: RuntimeOptions, model: Path) -> RuntimeOptions:
 
 
 def _load(args: argparse.Namespace, options: RuntimeOptions) -> PoseEstimator | PaperEstimator:
-    from ..inference.loading import load_any_estimator
+    from ..presets.loading import load_any_estimator
 
     fields = {f.name: getattr(options, f.name) for f in dataclasses.fields(options)}
     return load_any_estimator(args.model, args.meshes, crops=1, **fields)

@@ -33,6 +33,7 @@ class RuntimeOptions:
         verified in, here and with this runtime, and fp32 when there is none.
     :param threads: processor threads, None for one on each CPU that this process may use.
     :param max_batch: largest batch that engines are built for; larger ones run in parts.
+    :param rows_together: rows that one detection takes in a batch; of the model's spec.
     :param allow_unverified: run in a precision that the model has not been verified in.
     :param say: is told what was chosen and why, and the progress of what takes long.
     """
@@ -42,6 +43,7 @@ class RuntimeOptions:
     precision: str = 'auto'
     threads: int | None = None
     max_batch: int = 32
+    rows_together: int = 1
     allow_unverified: bool = False
     say: Callable[[str], None] = field(
         default=logging.getLogger(__package__).info, compare=False, repr=False)

@@ -5,20 +5,17 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import BackendError
-from .backend import GRAPHS
 from .engine_store import EngineKey, EngineStore
 from .model_directory import check_file, read_model_json
-from .paper_model import PAPER_GRAPHS, has_paper_preset
 from .tensorrt_build import EngineTarget, build_engine
 
 CONVERTER = 1  # raise it when :mod:`.engine_graph` gives other graphs than before
 USUAL_BATCH = 8
-PAPER_TURNS = 4  # rows of a detection in the paper preset, whose statistics belong together
 RTX = 'tensorrt_rtx'
 
 
@@ -32,6 +29,7 @@ class EngineSettings:
     :param capability: its compute capability, such as ``8.9``.
     :param precision: ``fp32`` or ``fp16``.
     :param max_batch: largest batch.
+    :param rows_together: rows that one detection takes in a batch.
     """
 
     library: str
@@ -40,6 +38,7 @@ class EngineSettings:
     capability: str
     precision: str
     max_batch: int
+    rows_together: int = 1
 
     @property
     def tuned_for(self) -> str:
@@ -47,12 +46,12 @@ class EngineSettings:
         return '' if self.library == RTX else self.gpu
 
 
-def graph_files(model_dir: Path) -> dict[str, Path]:
-    """Return the graphs of a model directory of either preset; meshes are not needed.
+def graph_files(model_dir: Path, names: Sequence[str]) -> dict[str, Path]:
+    """Return checked files of the graphs of a model directory; meshes are not needed.
 
+    :param names: of the graphs.
     :raises ModelError: when one is missing, damaged, or of another model.
     """
-    names = PAPER_GRAPHS if has_paper_preset(model_dir) else GRAPHS
     files = read_model_json(model_dir)[1].get('files', {})
     graphs = {name: model_dir / f'{name}.onnx' for name in names}
     for file in graphs.values():
@@ -60,12 +59,13 @@ def graph_files(model_dir: Path) -> dict[str, Path]:
     return graphs
 
 
-def batch_profile(graphs: Mapping[str, Path], max_batch: int) -> tuple[int, int, int]:
+def batch_profile(max_batch: int, rows_together: int) -> tuple[int, int, int]:
     """Return the smallest, the usual and the largest batch of a model's graphs.
 
+    :param rows_together: rows that one detection takes; a batch holds whole detections.
     :raises BackendError: when the largest is below the smallest.
     """
-    least = PAPER_TURNS if set(graphs) == set(PAPER_GRAPHS) else 1
+    least = rows_together
     largest = max_batch // least * least
     if largest < least:
         raise BackendError(f'the largest batch is {max_batch}, expected {least} or more')
@@ -82,7 +82,7 @@ def get_engine(graph: str, graphs: Mapping[str, Path], settings: EngineSettings,
     """
     data = graphs[graph].read_bytes()
     library, precision, capability = settings.library, settings.precision, settings.capability
-    least, usual, largest = batch_profile(graphs, settings.max_batch)
+    least, usual, largest = batch_profile(settings.max_batch, settings.rows_together)
     key = EngineKey(
         graph=graph, graph_sha256=hashlib.sha256(data).hexdigest(), converter=CONVERTER,
         library=library, version=settings.version, gpu=settings.tuned_for, capability=capability,

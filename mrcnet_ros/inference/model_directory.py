@@ -59,6 +59,11 @@ class CheckedModel(Generic[SpecT]):
     objects: list[ObjectModel]
     graphs: dict[str, Path]
 
+    @property
+    def rows_together(self) -> int:
+        """Return how many rows one detection takes in a batch."""
+        return self.spec.rows_together
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ModelDirectory(CheckedModel[ModelSpec]):

@@ -33,6 +33,10 @@ class Model(Protocol):
     def graphs(self) -> Mapping[str, Path]:
         """File of each graph."""
 
+    @property
+    def rows_together(self) -> int:
+        """Rows that one detection takes in a batch."""
+
 
 def execution_of(model: Model, options: RuntimeOptions) -> Execution:
     """Return what decides about a model's numbers.
@@ -60,7 +64,7 @@ def open_backend(model: Model, options: RuntimeOptions) -> Backend:
         reason = _check_verified(model, options)
     # of the whole process; by itself OpenCV does not know of every limit
     cv2.setNumThreads(min(cv2.getNumThreads(), options.threads or usable_cpus()))
-    backend = load_backend(model.graphs, options)
+    backend = load_backend(model.graphs, replace(options, rows_together=model.rows_together))
     options.say(f'backend {name} {backend.version} ({why}) on {backend.device}, '
                 f'precision {backend.precision} ({reason})')
     return backend

@@ -65,10 +65,11 @@ class TensorRtBackend:
         self.version, self.device = str(library.__version__), gpu.name
         self._gpu, self._trt = gpu, library
         self._runtime = library.Runtime(_logger(library))
-        self._largest = batch_profile(graphs, options.max_batch)[2]
-        settings = EngineSettings(library=options.backend, version=self.version, gpu=gpu.name,
-                    capability=gpu.capability, precision=options.precision,
-                    max_batch=options.max_batch)
+        self._largest = batch_profile(options.max_batch, options.rows_together)[2]
+        settings = EngineSettings(
+            library=options.backend, version=self.version, gpu=gpu.name,
+            capability=gpu.capability, precision=options.precision, max_batch=options.max_batch,
+            rows_together=options.rows_together)
         self._engines = {graph: self._engine(graph, graphs, settings, store, options.say)
                          for graph in graphs}
 

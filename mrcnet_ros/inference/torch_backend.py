@@ -27,7 +27,7 @@ class TorchBackend(HostBackend):
 
     :param graphs: files of the graphs; only their directory and names are used.
     :raises BackendError: when the device is not ``cpu`` or ``cuda``, PyTorch sees no GPU, or the
-        model is of the paper preset.
+        model has other graphs than the default preset.
     :raises ModelError: when the weights are missing or not those of ``model.json``.
     """
 
@@ -37,8 +37,9 @@ class TorchBackend(HostBackend):
         """Build the network and load its weights."""
         self._where = torch_device(options.device)
         if tuple(graphs) != GRAPHS:
-            raise BackendError('backend torch runs the default preset only; choose another one '
-                               'for a model of the paper preset')
+            raise BackendError(f'backend torch runs the graphs {", ".join(GRAPHS)}, which are '
+                               f'those of the default preset, got {", ".join(graphs)}; choose '
+                               'another backend for this model')
         self.version = str(torch.__version__)
         self.device = gpu_name() if options.device == 'cuda' else cpu_name()
         torch.set_num_threads(options.threads or usable_cpus())  # of the whole process

@@ -17,7 +17,7 @@ def load_estimator(parameters: NodeParameters) -> Estimator:
 
     :raises MrcnetError: when model, meshes or backend cannot be used.
     """
-    from ..inference.loading import load_any_estimator
+    from ..presets.loading import load_any_estimator
 
     if not parameters.model:
         raise SpecError('parameter model is empty; give the directory of a model')

@@ -1,0 +1,91 @@
+"""The presets there are, and one way to load a model directory of any of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from ..errors import ModelError, SpecError
+from ..inference.backend import GRAPHS, RuntimeOptions
+from ..inference.estimator import PoseEstimator
+from ..inference.model_directory import MODEL_FILE, read_model_json
+from ..specs import ModelSpec, PaperSpec
+from .paper.estimator import PaperEstimator
+from .paper.model import PAPER_GRAPHS
+
+RUNTIME_FIELDS = frozenset(f.name for f in fields(RuntimeOptions))
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A kind of network and what goes with it.
+
+    :param name: in ``model.json``.
+    :param spec: its numbers, as ``model.json`` has them.
+    :param graphs: names of its ONNX files.
+    :param estimator: what answers with such a model.
+    :param templates_kept: whether features of templates are kept from one detection to the next;
+        otherwise one is drawn for each, and options about templates and crops mean nothing.
+    """
+
+    name: str
+    spec: type[ModelSpec] | type[PaperSpec]
+    graphs: tuple[str, ...]
+    estimator: type[PoseEstimator] | type[PaperEstimator]
+    templates_kept: bool
+
+
+PRESETS = {preset.name: preset for preset in (
+    Preset('default', ModelSpec, GRAPHS, PoseEstimator, templates_kept=True),
+    Preset('paper', PaperSpec, PAPER_GRAPHS, PaperEstimator, templates_kept=False),
+)}
+
+
+def preset_of(model_dir: Path) -> Preset:
+    """Return the preset of a model directory; nothing else of it is checked.
+
+    :raises ModelError: when ``model.json`` is not readable or names no known preset.
+    """
+    path = Path(model_dir)
+    spec = read_model_json(path)[1].get('spec')
+    name = spec.get('preset') if isinstance(spec, Mapping) else None
+    if not isinstance(name, str) or name not in PRESETS:
+        raise ModelError(path / MODEL_FILE, f'has preset {name!r}, expected one of '
+                         f'{", ".join(PRESETS)}', 'export the model again with this version')
+    return PRESETS[name]
+
+
+def load_any_estimator(model_dir: Path, meshes_dir: Path | None = None,
+                       **options: Any) -> PoseEstimator | PaperEstimator:
+    """Load a model directory into a runtime.
+
+    :param meshes_dir: folder of the meshes; ``meshes`` in the model directory by default.
+    :param options: of :meth:`PoseEstimator.load`; a preset that keeps no templates ignores what
+        is about them.
+    :raises ModelError: when the model directory is incomplete, damaged or of other specs.
+    :raises MeshError: when a mesh cannot be used.
+    :raises BackendError: when the runtime cannot be used.
+    """
+    preset = preset_of(model_dir)
+    if not preset.templates_kept:
+        options = {name: value for name, value in options.items() if name in RUNTIME_FIELDS}
+    return preset.estimator.load(model_dir, meshes_dir, **options)
+
+
+def load_pose_estimator(model_dir: Path, meshes_dir: Path | None = None,
+                        **options: Any) -> PoseEstimator:
+    """Load a model directory for what needs kept templates, several crops or covariances.
+
+    :param options: of :meth:`PoseEstimator.load`.
+    :raises SpecError: when the model is of a preset that has none of these.
+    :raises MrcnetError: when it cannot be loaded.
+    """
+    preset = preset_of(model_dir)
+    if not preset.templates_kept:
+        raise SpecError(
+            f'model {model_dir} is of the {preset.name} preset, which renders a template for each '
+            'detection, keeps no features and gives no covariance; give a model of the default '
+            'preset')
+    return PoseEstimator.load(model_dir, meshes_dir, **options)

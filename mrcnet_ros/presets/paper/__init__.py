@@ -1,0 +1,1 @@
+"""The published MRC-Net: crops, templates, decoding and the estimator, without PyTorch."""

@@ -1,0 +1,1 @@
+"""From a published checkpoint to ONNX graphs and a model directory."""

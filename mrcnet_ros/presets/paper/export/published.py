@@ -1,0 +1,157 @@
+"""Turns a published checkpoint into a model directory of the paper preset."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pickle
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ....errors import MeshError, ModelError
+from ....export.directory import describe
+from ....export.kept import Say, keep_calibration, log
+from ....inference.model_directory import MODEL_FILE
+from ....objects import ObjectModel, load_bop_objects
+from ....specs import PaperSpec
+from ..model import PAPER_GRAPHS
+from ..network.mrcnet import PaperNet
+from .graphs import export_paper_graphs
+
+NETWORK_KEY = 'network'
+_SHOWN = 8
+
+
+def import_published(checkpoint: Path, spec: PaperSpec, object_ids: Sequence[int],
+                     meshes_dir: Path, output: Path, *,
+                     say: Say = log) -> tuple[Path, list[int]]:
+    """Write a published checkpoint as a model directory.
+
+    Objects whose mesh is not in the folder are left out: without a mesh there is no template.
+    Sizes that were measured for a model in the directory are kept.
+
+    :param object_ids: of the network's classes, in class order.
+    :param meshes_dir: BOP models folder with ``models_info.json``.
+    :param say: told what is kept and what is dropped of the older model's calibration.
+    :return: the directory, and the objects that were left out.
+    :raises ModelError: when the checkpoint is not the network's.
+    :raises MeshError: when there is none of the meshes.
+    """
+    present = [i for i in object_ids if (meshes_dir / f'obj_{i:06d}.ply').is_file()]
+    if not present:
+        raise MeshError(meshes_dir, f'has none of the meshes obj_{object_ids[0]:06d}.ply ...',
+                        'give the BOP models folder of this dataset')
+    objects = load_bop_objects(meshes_dir, present)
+    network = load_published(checkpoint, spec, len(object_ids))
+    output.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=output, prefix='.import-') as name:
+        folder = Path(name)
+        export_paper_graphs(network, spec, folder)
+        classes = [object_ids.index(i) for i in objects]
+        values = _describe(folder, checkpoint, spec, list(objects.values()), classes)
+        for line in keep_calibration(output, values, PAPER_GRAPHS):
+            say(f'{output}: {line}')
+        (folder / MODEL_FILE).write_text(json.dumps(values, indent=1) + '\n')
+        for path in sorted(folder.iterdir(), key=lambda p: p.name == MODEL_FILE):
+            os.replace(path, output / path.name)
+    return output, [i for i in object_ids if i not in present]
+
+
+def load_published(path: Path, spec: PaperSpec, objects: int) -> PaperNet:
+    """Return the network with the weights of a published checkpoint, in evaluation mode.
+
+    The file is read without executing anything in it.
+
+    :param objects: number of its classes.
+    :raises ModelError: when it is missing, unsafe, or holds other entries than the network.
+    """
+    with torch.device('meta'):
+        network = PaperNet(spec=spec, objects=objects)
+    state = read_published(path)
+    check_entries(path, state, network)
+    first: dict[int, Tensor] = {}
+    weights = {name: first.setdefault(id(tensor), state[name].to(torch.float32))
+               for name, tensor in network.state_dict(keep_vars=True).items()}
+    network.load_state_dict(weights, assign=True)
+    return network.eval()
+
+
+def read_published(path: Path) -> Mapping[str, Tensor]:
+    """Return the state dict of a published checkpoint, read safely.
+
+    :raises ModelError: when it is missing, unsafe, or not a checkpoint.
+    """
+    try:
+        content = torch.load(path, map_location='cpu', weights_only=True)
+    except FileNotFoundError as error:
+        raise ModelError(path, 'there is no such checkpoint') from error
+    except pickle.UnpicklingError as error:
+        raise ModelError(
+            path, f'holds more than weights, which could be code: {str(error).splitlines()[0]}',
+            f'keep only its {NETWORK_KEY!r} entry, on a machine where you trust it') from error
+    except Exception as error:
+        raise ModelError(path, f'is not a readable checkpoint ({error})') from error
+    state = content.get(NETWORK_KEY) if isinstance(content, Mapping) else None
+    if not isinstance(state, Mapping):
+        raise ModelError(path, f'has no state dict under the key {NETWORK_KEY!r}')
+    for name, value in state.items():
+        if not isinstance(value, Tensor):
+            raise ModelError(path, f'entry {name!r} is no tensor but {type(value).__name__}')
+    return state
+
+
+def check_entries(path: Path, state: Mapping[str, Tensor], network: PaperNet) -> None:
+    """Compare the entries of a checkpoint with those of the network.
+
+    :raises ModelError: naming what is missing, extra, misshapen, not finite, or different from
+        the entry that should be the same tensor.
+    """
+    expected = network.state_dict(keep_vars=True)
+    shapes = {n: (tuple(state[n].shape), tuple(t.shape))
+              for n, t in expected.items() if n in state}
+    problems = [
+        *(f'{n} is missing' for n in expected if n not in state),
+        *(f'{n} is extra' for n in state if n not in expected),
+        *(f'{n} has shape {have}, expected {want}' for n, (have, want) in shapes.items()
+          if have != want)]
+    if not problems:
+        problems = _value_problems(state, expected)
+    if problems:
+        more = f' and {len(problems) - _SHOWN} more' if len(problems) > _SHOWN else ''
+        raise ModelError(path, f'is not this network: {"; ".join(problems[:_SHOWN])}{more}',
+                         'is it the checkpoint of this dataset?')
+
+
+def _value_problems(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> list[str]:
+    first: dict[int, str] = {}
+    problems = []
+    for name, tensor in expected.items():
+        if not state[name].is_floating_point():
+            problems.append(f'{name} holds {state[name].dtype}, expected floating point')
+        elif not bool(torch.isfinite(state[name]).all()):
+            problems.append(f'{name} is not finite')
+        same = first.setdefault(id(tensor), name)
+        if same != name and not torch.equal(state[same], state[name]):
+            problems.append(f'{name} differs from {same}, which is the same tensor')
+    return problems
+
+
+def _describe(folder: Path, checkpoint: Path, spec: PaperSpec, objects: list[ObjectModel],
+              classes: list[int]) -> dict[str, Any]:
+    """Return what ``model.json`` says."""
+    files = {p.name: _digest(p) for p in sorted(folder.iterdir())}
+    values: dict[str, Any] = describe(f'mrcnet-{spec.dataset}', spec, objects, None, files)
+    for entry, class_index in zip(values['objects'], classes, strict=True):
+        entry['class_index'] = class_index
+    values['checkpoint'] = {'file': checkpoint.name, 'sha256': _digest(checkpoint)}
+    return values
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

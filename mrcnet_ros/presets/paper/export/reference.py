@@ -1,0 +1,60 @@
+"""The published network with seeded weights: as files for runtimes, and plain in PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ....export.arithmetic import graph_flops
+from ....inference.torch_backend import torch_device
+from ....specs import PaperSpec
+from ..model import PAPER_GRAPHS
+from ..network.graphs import CoarseGraph, EmbedGraph, ResidualGraph
+from ..parity.seeded import seeded_network
+from .graphs import example_inputs, export_paper_graphs
+
+
+class PaperReference:
+    """Runs the network of the paper as PyTorch does, without any runtime.
+
+    :param spec: of the network.
+    :param objects: number of its decoders.
+    :param salt: of the weights.
+    :param device: ``cpu`` or ``cuda``, in full precision.
+    :raises BackendError: when PyTorch cannot compute there.
+    """
+
+    def __init__(self, spec: PaperSpec, objects: int, salt: str, device: str = 'cpu') -> None:
+        """Make the weights."""
+        self._where = torch_device(device)
+        self._spec, self._network = spec, seeded_network(salt, spec, objects).to(self._where)
+        self._graphs: dict[str, Any] = dict(zip(PAPER_GRAPHS, (
+            EmbedGraph(self._network), CoarseGraph(self._network),
+            ResidualGraph(self._network)), strict=True))
+
+    def export(self, folder: Path) -> dict[str, Path]:
+        """Write the graphs as ONNX and return the files."""
+        return export_paper_graphs(self._network, self._spec, folder)
+
+    def run(self, graph: str, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Run one graph on a batch."""
+        module = self._graphs[graph]
+        arguments = [torch.from_numpy(np.ascontiguousarray(inputs[n])).to(self._where)
+                     for n in module.inputs]
+        with torch.inference_mode():
+            found = module(*arguments)
+        return {name: t.cpu().numpy() for name, t in zip(module.outputs, found, strict=True)}
+
+    def flops(self) -> dict[str, int]:
+        """Count the arithmetic of one detection by graph."""
+        return graph_flops(self._graphs, example_inputs(self._network, self._spec, 1))
+
+
+def set_threads(count: int) -> None:
+    """Set how many threads PyTorch uses in this process."""
+    torch.set_num_threads(count)

@@ -1,0 +1,1 @@
+"""The published network in PyTorch, its labels and its losses."""

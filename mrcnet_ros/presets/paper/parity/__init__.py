@@ -1,0 +1,1 @@
+"""Comparing this implementation with reference values of the published one."""

@@ -1,0 +1,1 @@
+"""Training the published network on BOP images."""
