@@ -230,7 +230,7 @@ def test_pytorch_on_a_device_that_is_not_there_is_refused():
     torch = pytest.importorskip('torch')
     from paper_model import SMALL
 
-    from mrcnet_ros.export.paper_reference import PaperReference
+    from mrcnet_ros.presets.paper.export.reference import PaperReference
 
     with pytest.raises(BackendError, match='cpu or cuda'):
         PaperReference(SMALL, 1, 'any', 'abacus')
