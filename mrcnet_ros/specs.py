@@ -12,6 +12,9 @@ from .errors import SpecError
 
 FORMAT_VERSION = 1
 DEFAULT_CROPS = 2  # of each detection; no part of a model
+# Pixels between the cells of the detector's three levels.
+DETECTOR_STRIDES = (8, 16, 32)
+DETECTOR_BLOCKS = (11, 15)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,6 +132,44 @@ class ModelSpec:
         built = {name: from_mapping(kind, values[name], name) for name, kind in parts.items()}
         _same_preset(values['preset'], cls.preset)
         return cls(**built)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectorSpec:
+    """The detector's numbers.
+
+    :param focal_px: focal length that an image is scaled to before the network sees it; an object
+        then has the size it had in training, whatever the camera.
+    :param longest_px: a scaled image whose longer side is larger is made smaller still.
+    :param channels: of the feature maps that heads look at.
+    :param blocks: of EfficientNet-Lite0 that are used: 11 (to stride 16) or 15 (to stride 32).
+    """
+
+    preset: str = 'detector'
+    focal_px: float = 372.0
+    longest_px: int = 640
+    channels: int = 96
+    blocks: int = 11
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data that JSON can hold and :meth:`from_dict` restores."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> DetectorSpec:
+        """Restore a spec.
+
+        :raises SpecError: when a field is unknown, missing or wrong.
+        """
+        spec: DetectorSpec = from_mapping(cls, values, 'detector spec')
+        _same_preset(spec.preset, cls.preset)
+        if spec.blocks not in DETECTOR_BLOCKS:
+            raise SpecError(f'detector spec: blocks must be one of {DETECTOR_BLOCKS}, got '
+                            f'{spec.blocks}')
+        if spec.focal_px <= 0 or spec.longest_px < DETECTOR_STRIDES[-1] or spec.channels < 1:
+            raise SpecError('detector spec: focal_px and channels must be positive and longest_px '
+                            f'at least {DETECTOR_STRIDES[-1]}, got {spec}')
+        return spec
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,8 +28,9 @@ ALLOWED = {
     'network': SHAPES,
     'rendering': OBJECTS,
     'inference': OBJECTS | {'rendering'},
-    'training': OBJECTS | {'datasets', 'network', 'rendering'},
-    'export': OBJECTS | {'network', 'rendering', 'training', 'inference'},
+    'detector': OBJECTS | {'inference'},
+    'training': OBJECTS | {'datasets', 'network', 'rendering', 'detector'},
+    'export': OBJECTS | {'network', 'rendering', 'training', 'inference', 'detector'},
     'presets/paper': OBJECTS | {'rendering', 'inference'},
     'presets/paper/network': SHAPES | {'network', 'presets/paper'},
     'presets/paper/training': OBJECTS | {'datasets', 'rendering', 'training', 'presets/paper',
@@ -39,8 +40,8 @@ ALLOWED = {
         'inference', 'export', 'evaluation', 'presets/paper', 'presets/paper/network',
         'presets/paper/parity'},
     'presets': OBJECTS | {'inference', 'presets/paper'},
-    'evaluation': OBJECTS | {'datasets', 'rendering', 'inference'},
-    'ros': OBJECTS | {'rendering', 'inference', 'presets'},
+    'evaluation': OBJECTS | {'datasets', 'rendering', 'inference', 'detector'},
+    'ros': OBJECTS | {'rendering', 'inference', 'presets', 'detector'},
     'testbench': OBJECTS | {'rendering', 'inference', 'ros'},
     'synth': OBJECTS | {'datasets', 'rendering'},
     'demo': OBJECTS | {'datasets', 'rendering', 'inference', 'evaluation', 'ros', 'testbench',
@@ -48,8 +49,8 @@ ALLOWED = {
     'cli': OBJECTS | {'', 'datasets', 'network', 'rendering', 'inference', 'training', 'export',
                       'evaluation', 'presets', 'presets/paper', 'presets/paper/training',
                       'presets/paper/parity', 'presets/paper/export', 'ros', 'testbench',
-                      'synth', 'demo'},
-    '': {'geometry', 'inference'},  # the public face, imported when first used
+                      'synth', 'demo', 'detector'},
+    '': {'geometry', 'inference', 'detector'},  # the public face, imported when first used
 }
 
 # the one module that may reach where its room may not

@@ -17,8 +17,9 @@ MIB = 2**20
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument('config', type=Path, help='YAML file, such as config/train_demo.yaml, or '
-                        'config/train_paper.yaml for the published network')
+    parser.add_argument('config', type=Path, help='YAML file, such as config/train_demo.yaml; '
+                        'config/train_paper.yaml for the published network, '
+                        'config/train_lmo_detector.yaml for a detector')
     parser.add_argument('--stop-after', type=int, default=None, metavar='STEP',
                         help='stop at this step and leave a checkpoint')
     parser.add_argument('--set', action='append', default=[], metavar='NAME=VALUE', dest='changes',
@@ -40,10 +41,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train, going on from the last checkpoint in the output folder when there is one."""
-    from ..presets.paper.training.config import is_paper_config
+    from ..training.config import read_values
 
     logging.basicConfig(level=logging.INFO, format='%(message)s')
-    train = _train_paper if is_paper_config(args.config) else _train_default
+    presets = {'paper': _train_paper, 'detector': _train_detector}
+    train = presets.get(str(read_values(args.config).get('preset')), _train_default)
     print(train(args))
     return 0
 
@@ -100,6 +102,17 @@ def _train_default(args: argparse.Namespace) -> Path:
         for piece in write_pieces(last, args.pieces, int(args.pieces_mib * MIB)):
             print(piece)
     return last
+
+
+def _train_detector(args: argparse.Namespace) -> Path:
+    from ..training.detector_config import read_detector_config
+    from ..training.detector_trainer import train_detector
+
+    if args.pieces is not None:
+        raise SpecError('--pieces is for the default preset; the checkpoint of a detector is '
+                        'small')
+    config = read_detector_config(args.config, changes(args))
+    return train_detector(config, read_stem(args.stem), args.stop_after)
 
 
 def _train_paper(args: argparse.Namespace) -> Path:

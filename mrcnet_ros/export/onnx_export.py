@@ -41,7 +41,7 @@ def export_graphs(network: MrcNet, spec: ModelSpec, folder: Path) -> dict[str, P
         graph.eval()
         files[name] = folder / f'{name}.onnx'
         data = fit_for_cpu(trace_graph(graph, example_inputs(spec, 2)[name]))
-        files[name].write_bytes(_halve(data))
+        files[name].write_bytes(store_halves(data))
     _check(graphs, files, spec)
     return files
 
@@ -63,7 +63,7 @@ def trace_graph(graph: Any, example: dict[str, Tensor]) -> bytes:
     return bytes(buffer.getvalue())
 
 
-def _halve(data: bytes) -> bytes:
+def store_halves(data: bytes) -> bytes:
     """Store large weights in half precision; the runtime widens them once when it loads."""
     model = onnx.load_model_from_string(data)
     casts = []

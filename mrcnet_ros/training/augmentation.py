@@ -36,7 +36,7 @@ def weather(rng: np.random.Generator, colour: NDArray[np.float32],
     other things cast on them.
 
     :param colour: (H, W, 3) float32 in 0..255; changed in place.
-    :param texture: (B, B, 3) uint8 with B >= H, W.
+    :param texture: (B, B, 3) uint8; enlarged where it is smaller than the surface.
     :param strength: 0 for none to 1 for the widest ranges.
     """
     height, width = colour.shape[:2]
@@ -52,6 +52,8 @@ def weather(rng: np.random.Generator, colour: NDArray[np.float32],
             field = cv2.blur(field, (3, 3) if rng.random() < 0.5 else (7, 7))
         colour *= field[..., None]
     if rng.random() < 0.3 * strength:
+        if texture.shape[0] < height or texture.shape[1] < width:
+            texture = np.asarray(cv2.resize(texture, (max(height, width),) * 2), np.uint8)
         x, y = rng.integers(0, np.array(texture.shape[1::-1]) - (width, height) + 1)
         part = np.float32(strength * rng.uniform(0.05, 0.5))
         colour += part * (texture[y:y + height, x:x + width] - colour)
@@ -134,15 +136,35 @@ def augment(rng: np.random.Generator, image: NDArray[np.float32],
     :return: (S, S, 3) float32.
     """
     size = image.shape[0]
-    if rng.random() < SHADOWED:
-        cells = int(rng.integers(2, 7))
-        field = around(rng, 0.45, 1.3, strength, (cells, cells)).astype(np.float32)
-        image *= cv2.resize(field, (size, size), interpolation=cv2.INTER_CUBIC)[..., None]
+    cast_clouds(rng, image, strength)
     if rng.random() < 0.25 * strength:
         for _ in range(int(rng.integers(1, 4))):
             w, h = rng.integers(size // 16, size // 4, 2)
             x, y = rng.integers(0, size - w), rng.integers(0, size - h)
             image[y:y + h, x:x + w] = rng.uniform(0, 255, 3)
+    return expose(rng, image, strength)
+
+
+def cast_clouds(rng: np.random.Generator, image: NDArray[np.float32], strength: float) -> None:
+    """Cast soft shadows over most images.
+
+    :param image: (S, S, 3) float32 in 0..255; changed in place.
+    :param strength: 0 for none to 1 for the widest ranges.
+    """
+    if rng.random() < SHADOWED:
+        cells = int(rng.integers(2, 7))
+        field = around(rng, 0.45, 1.3, strength, (cells, cells)).astype(np.float32)
+        image *= cv2.resize(field, image.shape[1::-1], interpolation=cv2.INTER_CUBIC)[..., None]
+
+
+def expose(rng: np.random.Generator, image: NDArray[np.float32],
+           strength: float) -> NDArray[np.float32]:
+    """Change exposure, contrast and colour balance.
+
+    :param image: (S, S, 3) float32 in 0..255.
+    :param strength: 0 for none to 1 for the widest ranges.
+    :return: (S, S, 3) float32.
+    """
     gain = around(rng, 0.7, 1.3, strength) * around(rng, 0.85, 1.15, strength, 3)
     contrast, mean = around(rng, 0.7, 1.4, strength), float(image.mean())
     image = (image - mean) * (contrast * gain).astype(np.float32) + (

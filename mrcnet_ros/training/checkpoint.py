@@ -9,11 +9,12 @@ from typing import Any
 import torch
 
 from ..errors import ModelError
-from ..specs import FORMAT_VERSION, ModelSpec, PaperSpec
+from ..specs import FORMAT_VERSION, DetectorSpec, ModelSpec, PaperSpec
+
+Spec = ModelSpec | PaperSpec | DetectorSpec
 
 
-def save_checkpoint(path: Path, state: dict[str, Any],
-                    spec: ModelSpec | PaperSpec) -> None:
+def save_checkpoint(path: Path, state: dict[str, Any], spec: Spec) -> None:
     """Write a checkpoint whole or not at all.
 
     :param state: plain data and tensors.
@@ -23,7 +24,7 @@ def save_checkpoint(path: Path, state: dict[str, Any],
     os.replace(partial, path)
 
 
-def load_checkpoint(path: Path, spec: ModelSpec | PaperSpec | None = None) -> dict[str, Any]:
+def load_checkpoint(path: Path, spec: Spec | None = None) -> dict[str, Any]:
     """Read a checkpoint, safely (weights only).
 
     :param spec: that it must have been made with, or None to accept any.

@@ -129,8 +129,7 @@ def read_config(path: Path, changes: Mapping[str, Any] | None = None) -> TrainCo
     :raises SpecError: when the file is missing or a field is unknown or has a wrong value.
     """
     values = read_values(path)
-    for name, value in (changes or {}).items():
-        _change(values, name.split('.'), value, path)
+    change_values(values, changes or {}, path)
     if values.get('preset') == 'paper':
         raise SpecError(f'{path} is of the paper preset; its checkpoint becomes a model with '
                         f'mrcnet import-checkpoint FILE --config {path} --output DIR')
@@ -151,6 +150,16 @@ def read_values(path: Path) -> dict[str, Any]:
     if not isinstance(values, Mapping):
         raise SpecError(f'training configuration {path} must be a mapping of names to values')
     return dict(values)
+
+
+def change_values(values: dict[str, Any], changes: Mapping[str, Any], path: Path) -> None:
+    """Set fields that differ from the file; a dot leads into a field that is a mapping.
+
+    :param values: of the file; changed in place.
+    :raises SpecError: when a dot leads into a field that is no mapping.
+    """
+    for name, value in changes.items():
+        _change(values, name.split('.'), value, path)
 
 
 def _change(values: dict[str, Any], name: Sequence[str], value: Any, path: Path) -> None:
@@ -251,7 +260,7 @@ def _check_processes(config: TrainConfig, path: Path) -> None:
 
 def _convert(name: str, value: Any) -> Any:
     if name == 'view_prior':
-        return None if value is None else _view_prior(value)
+        return None if value is None else view_prior_of(value)
     parts = {'crop': CropSpec, 'bins': BinSpec, 'template': TemplateSpec, 'network': NetworkSpec}
     defaults = ModelSpec().to_dict()
     only_known(value, defaults, 'spec')
@@ -259,7 +268,11 @@ def _convert(name: str, value: Any) -> Any:
         k: {**defaults[k], **v} if k in parts else v for k, v in value.items()}})
 
 
-def _view_prior(value: Any) -> ViewPrior:
+def view_prior_of(value: Any) -> ViewPrior:
+    """Return a view prior of a configuration.
+
+    :raises SpecError: when it is none.
+    """
     prior: ViewPrior = from_mapping(ViewPrior, value, 'view_prior')
     low, high, tilt = prior.elevation_min_deg, prior.elevation_max_deg, prior.tilt_max_deg
     if not -90 <= low < high <= 90 or not 0 < tilt <= 180:

@@ -29,6 +29,7 @@ PAINT = (0.5, 1.6)
 PRINTS = 320
 Matrix = NDArray[np.float64]
 Window = tuple[slice, slice]
+Drawn = tuple[Window, NDArray[np.float32], NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -111,8 +112,8 @@ class Painter:
         layers += [o for o in scene.others if o.in_front]
         alpha = np.zeros((size, size), np.float32)
         for layer in layers:
-            drawn = self._draw(rng, layer, H_crop_layout @ layer.A_layout_view, light,
-                               layer is own)
+            drawn = self.draw(rng, layer, H_crop_layout @ layer.A_layout_view, light,
+                              layer is own, (size, size))
             if drawn is None:
                 continue
             window, colour, a = drawn
@@ -122,11 +123,11 @@ class Painter:
 
     def _surroundings(self, rng: np.random.Generator, scene: Scene,
                       size: int) -> NDArray[np.float32]:
-        image = _background(rng, self._patch(rng), size)
+        image = background(rng, self.patch(rng), size)
         if rng.random() < self.spec.cluttered:
             albedo = self.banks[scene.class_index].albedo[scene.view]
             near = albedo[albedo[..., 3] > 0][:, :3].mean(0)
-            clutter(rng, image, _background(rng, self._patch(rng), size), near)
+            clutter(rng, image, background(rng, self.patch(rng), size), near)
         return image
 
     def _lay_table(self, rng: np.random.Generator, image: NDArray[np.float32], scene: Scene,
@@ -145,17 +146,18 @@ class Painter:
             if standing is not None:
                 cast_shadow(rng, image, table, K_crop, standing, lamp)
 
-    def _patch(self, rng: np.random.Generator) -> NDArray[np.uint8]:
+    def patch(self, rng: np.random.Generator) -> NDArray[np.uint8]:
+        """Draw a background patch."""
         return np.asarray(self.patches[int(rng.integers(len(self.patches)))], np.uint8)
 
-    def _draw(self, rng: np.random.Generator, layer: Placed, H_crop_view: Matrix, light: Light,
-              target: bool) -> tuple[Window, NDArray[np.float32], NDArray[np.float32]] | None:
+    def draw(self, rng: np.random.Generator, layer: Placed, H_crop_view: Matrix, light: Light,
+             target: bool, size: tuple[int, int]) -> Drawn | None:
         """Light a view in the crop; return where it is, its colours and its opacity.
 
         :param target: whether it is the object of the sample, not one that only disturbs.
+        :param size: width and height of the crop.
         """
         bank, view, strength = self.banks[layer.bank], layer.view, self.spec.photometric
-        size = (self.spec.crop.size_px,) * 2
         flat = cv2.warpPerspective(bank.albedo[view], H_crop_view, size)
         x, y, width, height = cv2.boundingRect(flat[..., 3])
         if width == 0:
@@ -186,7 +188,7 @@ class Painter:
         colour = albedo * shade[..., :3]
         colour += shade[..., 3:]
         if varied and target:
-            weather(rng, colour, self._patch(rng), strength)
+            weather(rng, colour, self.patch(rng), strength)
         return window, np.clip(colour, 0, 255, out=colour), opacity * np.float32(1 / 255)
 
 
@@ -212,8 +214,9 @@ def beyond_border(border: Sequence[Array], H_crop_layout: Matrix, image: NDArray
     return image, alpha
 
 
-def _background(rng: np.random.Generator, patch: NDArray[np.uint8],
-                size: int) -> NDArray[np.float32]:
+def background(rng: np.random.Generator, patch: NDArray[np.uint8],
+               size: int) -> NDArray[np.float32]:
+    """Enlarge a random window of a patch to a square image, mirrored or not."""
     side = int(rng.integers(size // 2, patch.shape[0] + 1))
     x, y = rng.integers(0, patch.shape[0] - side + 1, 2)
     window = patch[y:y + side, x:x + side]

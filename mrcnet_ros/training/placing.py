@@ -105,7 +105,7 @@ class Placer:
         if origin[2] < 0.25 * table.point_m[2]:
             return 0.0, None
         sine = -float(origin @ table.normal) / float(np.linalg.norm(origin))
-        view = self._view(rng, bank, sine)
+        view = self.view_from(rng, bank, sine)
         tilt = float(np.arctan2(table.normal[0], -table.normal[1]))
         scale = K[0, 0] * other.diameter_m / origin[2] / FLAT_SIZE
         middle = (K @ origin)[:2] / origin[2] - (VIEW_PX - 1) / 2
@@ -114,7 +114,7 @@ class Placer:
         A = similarity(float(scale), tilt, float(middle[0]), float(middle[1]))
         return float(origin[2]), Placed(bank, view, A, in_front, corners)
 
-    def _view(self, rng: np.random.Generator, bank: int, sine: float) -> int:
+    def view_from(self, rng: np.random.Generator, bank: int, sine: float) -> int:
         """Draw a view of about the elevation from which the camera sees the object."""
         order, elevations = self._order[bank], self._sorted[bank]
         if not self.upright[bank]:

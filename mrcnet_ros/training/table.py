@@ -107,7 +107,7 @@ def cast_shadow(rng: np.random.Generator, image: NDArray[np.float32], table: Tab
     shadow = corners_m - np.outer(heights / float(lamp @ table.normal), lamp)
     for points, darkness, softness in ((shadow, rng.uniform(0.0, 0.55), rng.uniform(0.7, 5.0)),
                                        (foot, rng.uniform(0.2, 0.75), rng.uniform(1.0, 4.0))):
-        if points[:, 2].min() <= 0.05 * table.point_m[2] or len(points) < 3:
+        if len(points) < 3 or points[:, 2].min() <= 0.05 * table.point_m[2]:
             continue
         uvw = points @ K.T
         outline = cv2.convexHull((uvw[:, :2] / uvw[:, 2:]).astype(np.float32)).clip(-999, 999)

@@ -1,0 +1,1 @@
+"""The detector at run time: boxes of known objects in an image, without PyTorch."""

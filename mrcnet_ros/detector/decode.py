@@ -1,0 +1,94 @@
+"""From what the cells of the detector say to boxes, in NumPy.
+
+Convention: boxes have x1, y1, x2, y2 between pixels: the first pixel of an image reaches from 0 to
+1, as in BOP's boxes, whose width is the number of pixels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..geometry.se3 import Array
+from ..specs import DETECTOR_STRIDES
+
+# Boxes of one class that overlap more are of the same object.
+SAME_OBJECT_IOU = 0.6
+# Cells that are looked at in an image: an image full of objects has a few hundred that answer.
+MOST_CELLS = 1000
+
+
+@dataclass(frozen=True)
+class FoundObject:
+    """A box that the detector proposes.
+
+    :param class_index: row of the object in the model.
+    :param score: 0 to 1, the overlap that the box is expected to have with the visible object.
+    :param box_xyxy: (4,) [px] between pixels.
+    """
+
+    class_index: int
+    score: float
+    box_xyxy: Array
+
+
+def cell_grid(height: int, width: int) -> NDArray[np.float32]:
+    """Return middle x, y and stride [px] of the cells of an image, (A, 3).
+
+    :param height: of the network's input, a multiple of the largest stride.
+    :param width: likewise.
+    """
+    parts = []
+    for stride in DETECTOR_STRIDES:
+        v, u = np.indices((height // stride, width // stride), np.float32)
+        parts.append(np.stack([(u + 0.5) * stride, (v + 0.5) * stride,
+                               np.full_like(u, stride)], -1).reshape(-1, 3))
+    return np.concatenate(parts)
+
+
+def decode(logits: NDArray[np.float32], distances: NDArray[np.float32],
+           cells: NDArray[np.float32], least_score: float) -> list[FoundObject]:
+    """Return the objects that one image shows, best first.
+
+    :param logits: (A, C).
+    :param distances: (A, 4) from the cells' middles to left, upper, right and lower side [px].
+    :param cells: of :func:`cell_grid`.
+    :param least_score: boxes below are left out.
+    """
+    least = np.log(least_score / (1 - least_score))
+    cell, row = np.nonzero(logits >= least)
+    order = np.argsort(-logits[cell, row], kind='stable')[:MOST_CELLS]
+    cell, row = cell[order], row[order]
+    middle, reach = cells[cell, :2], distances[cell]
+    boxes = np.concatenate([middle - reach[:, :2], middle + reach[:, 2:]], 1).astype(np.float64)
+    scores = 1 / (1 + np.exp(-logits[cell, row].astype(np.float64)))
+    kept = suppress(boxes, row)
+    return [FoundObject(int(row[i]), float(scores[i]), boxes[i]) for i in kept]
+
+
+def suppress(boxes: Array, class_index: NDArray[np.intp],
+             most_iou: float = SAME_OBJECT_IOU) -> list[int]:
+    """Return the rows that stay when of overlapping boxes of a class only the first does.
+
+    :param boxes: (K, 4), best first.
+    :param class_index: (K,).
+    :param most_iou: boxes of a class that overlap more are of the same object.
+    """
+    kept: list[int] = []
+    left = np.arange(len(boxes))
+    while len(left):
+        first, left = int(left[0]), left[1:]
+        kept.append(first)
+        same = class_index[left] == class_index[first]
+        left = left[~(same & (ious(boxes[left], boxes[first]) > most_iou))]
+    return kept
+
+
+def ious(boxes: Array, other: Array) -> Array:
+    """Return the intersection over union of boxes (K, 4) with another (4,)."""
+    low, high = np.maximum(boxes[:, :2], other[:2]), np.minimum(boxes[:, 2:], other[2:])
+    common = np.prod(np.maximum(high - low, 0), 1)
+    areas = np.prod(boxes[:, 2:] - boxes[:, :2], 1) + np.prod(other[2:] - other[:2])
+    return np.asarray(common / np.maximum(areas - common, 1e-9))

@@ -1,0 +1,58 @@
+"""What ``model.json`` says of a detector, and the file of its graph."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import ModelError, SpecError
+from ..inference.model_directory import MODEL_FILE, check_file, read_model_json
+from ..reading import fields
+from ..specs import DetectorSpec
+
+DETECTOR = 'detector'  # name of the graph and of the entry
+DETECTOR_GRAPH = f'{DETECTOR}.onnx'
+
+
+@dataclass(frozen=True)
+class DetectorEntry:
+    """A checked detector of a model directory.
+
+    :param graph: its ONNX file.
+    :param labels: of the classes, in order.
+    """
+
+    path: Path
+    graph: Path
+    spec: DetectorSpec
+    labels: tuple[str, ...]
+
+
+def read_detector(path: Path) -> DetectorEntry:
+    """Read and check the detector of a model directory.
+
+    :raises ModelError: when the directory has none, or it is damaged.
+    """
+    path = Path(path)
+    values = read_model_json(path)[1]
+    entry = values.get(DETECTOR)
+    if entry is None:
+        raise ModelError(path, 'has no detector',
+                         'train one (mrcnet train, preset: detector) and export it into the '
+                         'directory, or give another detector by its topic')
+    try:
+        labels = tuple(fields.label(text, 'a label') for text in entry['labels'])
+        if not labels or len(set(labels)) < len(labels):
+            raise ValueError(f'labels must differ from each other, got {list(labels)}')
+        detector = DetectorEntry(path, path / DETECTOR_GRAPH,
+                                 DetectorSpec.from_dict(entry['spec']), labels)
+        files: Any = values['files']
+        if not isinstance(files, Mapping):
+            raise TypeError(f'files must map names to sha256, got {files!r}')
+    except (KeyError, TypeError, ValueError, AttributeError, SpecError) as error:
+        raise ModelError(path / MODEL_FILE, f'has a wrong or missing entry of its detector: '
+                                            f'{error}', 'export the detector again') from error
+    check_file(detector.graph, files.get(DETECTOR_GRAPH, ''))
+    return detector

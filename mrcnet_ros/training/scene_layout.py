@@ -1,0 +1,144 @@
+"""Where the objects of a whole scene stand: on a table in true perspective, or anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..geometry.se3 import Array
+from ..specs import ViewPrior
+from .placing import FLAT_SIZE, Placer, similarity
+from .table import Table
+from .view_bank import VIEW_PX, ViewBank
+
+# The table is seen from about here: lower, the objects behind are hidden; LM-O is between 25 and
+# 70 degrees.
+TABLE_ELEVATION_DEG = (12.0, 80.0)
+# Part of the largest tilt of an object by which the camera is rolled.
+ROLLED = 0.6
+# Part of the objects that stand on the table; others lie on something, hang, or come from outside.
+STANDING = 0.75
+LIFTED, HIGHEST_M = 0.25, 0.12
+# Spread of a heap of objects on the table [m].
+HEAP_M = (0.10, 0.24)
+# Two objects stand apart by at least this part of the sum of their half diameters.
+APART = 0.45
+ATTEMPTS = 6
+
+
+@dataclass(frozen=True, eq=False)
+class SceneObject:
+    """A view of a bank put into a scene.
+
+    :param bank: row of the bank.
+    :param view: row of the view.
+    :param A_image_view: (3, 3) map of the view to the image.
+    :param depth_m: of the origin; nearer objects hide those behind.
+    :param corners_m: (P, 3) of its hull in the camera when it stands on the table, else None.
+    """
+
+    bank: int
+    view: int
+    A_image_view: Array
+    depth_m: float
+    corners_m: Array | None
+
+
+class SceneLayout:
+    """Draws scenes: a table and what is on it."""
+
+    def __init__(self, banks: Sequence[ViewBank], priors: Sequence[ViewPrior | None],
+                 distance_m: tuple[float, float]) -> None:
+        """Sort the views by elevation.
+
+        :param banks: classes first, then bodies that only disturb.
+        :param priors: of the classes.
+        :param distance_m: nearest and farthest objects.
+        """
+        self.banks, self.priors, self.distance_m = banks, priors, distance_m
+        upright = [c < len(priors) and priors[c] is not None for c in range(len(banks))]
+        self.upright = upright
+        self.placer = Placer(banks, upright, len(priors))
+
+    def table(self, rng: np.random.Generator) -> Table:
+        """Draw the plane of a table."""
+        elevation = np.radians(rng.uniform(*TABLE_ELEVATION_DEG))
+        tilts = [p.tilt_max_deg for p in self.priors if p is not None]
+        tilt = np.radians(ROLLED * (max(tilts) if tilts else 30.0)) * rng.uniform(-1, 1)
+        normal = np.array([np.cos(elevation) * np.sin(tilt), -np.cos(elevation) * np.cos(tilt),
+                           -np.sin(elevation)])
+        near, far = self.distance_m
+        distance = np.exp(rng.uniform(*np.log([near + 0.15 * (far - near), 0.9 * far])))
+        first = np.cross(normal, rng.normal(size=3))
+        first /= np.linalg.norm(first)
+        return Table(np.array([0.0, 0.0, distance]), normal,
+                     np.column_stack([first, np.cross(normal, first)]))
+
+    def place(self, rng: np.random.Generator, table: Table, K: Array,
+              chosen: Sequence[int]) -> list[SceneObject]:
+        """Put objects into a scene, from back to front.
+
+        :param K: (3, 3) of the image.
+        :param chosen: banks of the objects.
+        """
+        spread = rng.uniform(*HEAP_M)
+        feet: list[tuple[Array, float]] = []
+        found = []
+        for bank in chosen:
+            placed = None
+            if rng.random() < STANDING:
+                placed = self._stand(rng, table, K, bank, spread, feet)
+            found.append(placed or self._anywhere(rng, K, bank))
+        return sorted(found, key=lambda o: -o.depth_m)
+
+    def _stand(self, rng: np.random.Generator, table: Table, K: Array, bank: int, spread: float,
+               feet: list[tuple[Array, float]]) -> SceneObject | None:
+        half = self.banks[bank].diameter_m / 2
+        for _ in range(ATTEMPTS):
+            place = rng.normal(0, spread, 2)
+            if all(np.linalg.norm(place - p) > APART * (half + h) for p, h in feet):
+                break
+        else:
+            return None
+        placed = self._on_table(rng, table, K, bank, place)
+        if placed is not None:
+            feet.append((place, half))
+        return placed
+
+    def _on_table(self, rng: np.random.Generator, table: Table, K: Array, bank: int,
+                  place: Array) -> SceneObject | None:
+        own, upright = self.banks[bank], self.upright[bank]
+        height = -float(own.hull[:, 2].min()) if upright else 0.4 * own.diameter_m
+        lift = rng.uniform(0, HIGHEST_M) if rng.random() < LIFTED else 0.0
+        origin = table.point_m + table.axes @ place + (height + lift) * table.normal
+        if not self.distance_m[0] <= origin[2] <= self.distance_m[1]:
+            return None
+        sine = -float(origin @ table.normal) / float(np.linalg.norm(origin))
+        view = self.placer.view_from(rng, bank, sine)
+        tilt = float(np.arctan2(table.normal[0], -table.normal[1]))
+        if not upright:
+            tilt = float(rng.uniform(-np.pi, np.pi))
+        corners = None
+        if upright:
+            c, s = np.cos(tilt), np.sin(tilt)
+            roll = np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
+            corners = own.hull @ (roll @ own.R_camera_object[view]).T + origin
+        return self._seen(bank, view, K, origin, tilt, corners)
+
+    def _anywhere(self, rng: np.random.Generator, K: Array, bank: int) -> SceneObject:
+        prior = self.priors[bank] if bank < len(self.priors) else None
+        view = int(rng.integers(len(self.banks[bank].albedo)))
+        tilt = float(rng.uniform(-1, 1) * np.radians(prior.tilt_max_deg if prior else 180.0))
+        depth = float(rng.uniform(*self.distance_m))
+        pixel = np.array([*(rng.uniform(-0.05, 1.05, 2) * 2 * K[:2, 2]), 1.0])
+        return self._seen(bank, view, K, depth * (np.linalg.inv(K) @ pixel), tilt, None)
+
+    def _seen(self, bank: int, view: int, K: Array, origin_m: Array, tilt: float,
+              corners_m: Array | None) -> SceneObject:
+        depth = float(origin_m[2])
+        scale = K[0, 0] * self.banks[bank].diameter_m / depth / FLAT_SIZE
+        shift = (K @ origin_m)[:2] / depth - (VIEW_PX - 1) / 2
+        A = similarity(float(scale), tilt, float(shift[0]), float(shift[1]))
+        return SceneObject(bank, view, A, depth, corners_m)
