@@ -272,7 +272,7 @@ def test_a_checkpoint_of_other_objects_is_refused(config, weights, tmp_path):
     ({'size_px': 32}, 'at least 64'),
     ({'spec': {'blocks': 12}}, r'blocks must be one of \(11, 15\), got 12'),
     ({'spec': {'focal_px': -1.0}}, 'must be positive'),
-    ({'spec': {'nose': 1}}, "nose"),
+    ({'spec': {'nose': 1}}, 'nose'),
     ({'chances': {'occluded': 0.5}}, 'occluded.*cluttered, varied, photometric'),
     ({'chances': {'varied': 2.0}}, 'varied: 2.0'),
     ({'distance_m': [0.5, 0.5]}, 'near < far'),

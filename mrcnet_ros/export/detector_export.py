@@ -18,11 +18,10 @@ from ..errors import ModelError
 from ..inference.model_directory import MODEL_FILE, read_model_json, replace_json
 from ..inference.onnxruntime_backend import OnnxRuntimeBackend
 from ..network.detector import DetectorNetwork
-from ..specs import FORMAT_VERSION, DetectorSpec
+from ..specs import FORMAT_VERSION
 from ..training.checkpoint import load_checkpoint
 from ..training.detector_config import DetectorConfig
 from ..training.identity import check_identity, identity_of
-from .cpu_layout import absorb_padding
 from .kept import Say, log
 from .onnx_export import OPSET, TOLERANCE, store_halves
 
@@ -119,5 +118,5 @@ def check_detector(network: DetectorNetwork, path: Path) -> None:
             difference = float(np.abs(found[name] - tensor.numpy()).max()) / scale \
                 if shapes else np.inf
             if not difference < TOLERANCE:
-                raise ModelError(path, f'output {name} differs from the network by '
-                                       f'{difference:.2g} of its largest value at {width}x{height}')
+                raise ModelError(path, f'output {name} is not that of the network, off by '
+                                       f'{difference:.2g} of the largest at {width}x{height}')
