@@ -10,16 +10,19 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .detector.object_detector import ObjectDetector
     from .geometry.camera import Camera
     from .inference.estimator import PoseEstimator
     from .inference.poses import Detection, FrameResult, PoseEstimate
 
 __version__ = '0.1.0'
-__all__ = ['Camera', 'Detection', 'FrameResult', 'PoseEstimate', 'PoseEstimator']
+__all__ = ['Camera', 'Detection', 'FrameResult', 'ObjectDetector', 'PoseEstimate',
+           'PoseEstimator']
 
 _MODULES = {
     'Camera': 'geometry.camera', 'Detection': 'inference.poses',
-    'FrameResult': 'inference.poses', 'PoseEstimate': 'inference.poses',
+    'FrameResult': 'inference.poses', 'ObjectDetector': 'detector.object_detector',
+    'PoseEstimate': 'inference.poses',
     'PoseEstimator': 'inference.estimator',
 }
 

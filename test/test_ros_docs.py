@@ -47,7 +47,7 @@ def test_the_table_of_topics_is_what_the_node_has():
         assert process.stop() == 0
     rosout = {'/rosout', '/parameter_events', '/pose_node/transition_event',
               '/pose_node/confirm_pose/_action/feedback', '/pose_node/confirm_pose/_action/status'}
-    expected = {(direction, '/' + topic.lstrip('/')): kind
+    expected = {(direction, '/' + topic.lstrip('/').replace('~', 'pose_node')): kind
                 for (direction, topic), kind in _table().items()}
     assert {key: kind for key, kind in found.items() if key[1] not in rosout} == expected
 

@@ -45,6 +45,9 @@ def add_detection_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--detections', type=Path, metavar='FILE',
                         help="take boxes from a detector's file in BOP's format, of each target "
                              'object the best-scored ones, instead of the ground truth')
+    parser.add_argument('--detector', type=Path, metavar='DIR',
+                        help='take boxes from the detector of this model directory, of each '
+                             'target object the best-scored ones')
     parser.add_argument('--detection-boxes', choices=('bbox', 'mask'), default='bbox',
                         help="the file's boxes, or boxes around its masks (default: bbox)")
 
@@ -128,17 +131,30 @@ def box_spec(args: argparse.Namespace) -> BoxSpec:
 def box_source(args: argparse.Namespace) -> BoxSource:
     """Return where the boxes come from.
 
-    :raises MrcnetError: when the options do not fit together or the file cannot be used.
+    :raises MrcnetError: when the options do not fit together, or file or detector cannot be used.
     """
     from ..datasets.detections import DetectionFile
     from ..errors import SpecError
 
-    if args.detections is None:
+    if args.detections is not None and args.detector is not None:
+        raise SpecError('--detections and --detector both say where boxes come from; give one')
+    if args.detections is None and args.detector is None:
         return box_spec(args)
     if args.box_jitter:
         raise SpecError('--box-jitter moves boxes of the ground truth; leave it out with '
-                        '--detections')
-    return DetectionFile(args.detections, args.detection_boxes)
+                        '--detections or --detector')
+    if args.detections is not None:
+        return DetectionFile(args.detections, args.detection_boxes)
+    return _detector_boxes(args)
+
+
+def _detector_boxes(args: argparse.Namespace) -> BoxSource:
+    from ..detector.object_detector import ObjectDetector
+    from ..evaluation.detector_boxes import LEAST_SCORE, DetectorBoxes
+
+    options = {k: v for k, v in runtime_options(args).items()
+               if k in ('backend', 'device', 'threads')}
+    return DetectorBoxes(ObjectDetector.load(args.detector, least_score=LEAST_SCORE, **options))
 
 
 def runtime_options(args: argparse.Namespace) -> dict[str, Any]:

@@ -77,7 +77,7 @@ def evaluate(args: argparse.Namespace, load: Callable[[argparse.Namespace], Esti
 
     boxes = box_source(args)
     dataset = open_dataset(args)
-    if args.detections is None:
+    if args.detections is None and args.detector is None:
         dataset.frames[0].target_ground_truth()  # no boxes without it: say so before all else
     objects = load_bop_objects(dataset.models_dir, dataset.object_ids)
     estimator = load(args)
@@ -164,6 +164,8 @@ def _scores(dataset: BopDataset, labels: Mapping[int, str],
 def _boxes(args: argparse.Namespace) -> dict[str, Any]:
     if args.detections is not None:
         return {'kind': args.detection_boxes, 'file': str(args.detections)}
+    if args.detector is not None:
+        return {'kind': 'own detector', 'model': provenance.model_identity(args.detector)}
     return {'kind': args.boxes, 'jitter': args.box_jitter, 'seed': args.seed}
 
 

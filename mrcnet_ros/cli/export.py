@@ -54,7 +54,14 @@ def run(args: argparse.Namespace) -> int:
     if not exporting and (not building or args.config or args.output):
         raise SpecError('give a configuration and --output DIR to export a checkpoint, or --model '
                         'DIR and --backend NAME to build engines of a model')
-    if exporting:
+    if exporting and _is_detector(args):
+        from ..export.detector_export import export_detector
+        from ..training.detector_config import read_detector_config
+
+        settings = read_detector_config(args.config)
+        print(export_detector(args.checkpoint or settings.output / 'checkpoint.pt', settings,
+                              args.output, say=say))
+    elif exporting:
         from ..export.directory import export_checkpoint
         from ..training.config import read_config
 
@@ -66,6 +73,20 @@ def run(args: argparse.Namespace) -> int:
     if args.backend is not None:
         _build(args)
     return 0
+
+
+def _is_detector(args: argparse.Namespace) -> bool:
+    """Tell whether the configuration is of a detector.
+
+    :raises SpecError: when it is, and an option is only for models of poses.
+    """
+    from ..training.config import read_values
+
+    if read_values(args.config).get('preset') != 'detector':
+        return False
+    if args.mean_with is not None or args.backend is not None:
+        raise SpecError('--mean-with and --backend are for models of poses, not for a detector')
+    return True
 
 
 def _hint(model: Path) -> None:

@@ -22,12 +22,14 @@ class DetectorEntry:
 
     :param graph: its ONNX file.
     :param labels: of the classes, in order.
+    :param object_ids: their BOP numbers.
     """
 
     path: Path
     graph: Path
     spec: DetectorSpec
     labels: tuple[str, ...]
+    object_ids: tuple[int, ...]
 
 
 def read_detector(path: Path) -> DetectorEntry:
@@ -46,8 +48,11 @@ def read_detector(path: Path) -> DetectorEntry:
         labels = tuple(fields.label(text, 'a label') for text in entry['labels'])
         if not labels or len(set(labels)) < len(labels):
             raise ValueError(f'labels must differ from each other, got {list(labels)}')
+        ids = tuple(int(number) for number in entry['object_ids'])
+        if len(ids) != len(labels):
+            raise ValueError(f'there are {len(labels)} labels and {len(ids)} object_ids')
         detector = DetectorEntry(path, path / DETECTOR_GRAPH,
-                                 DetectorSpec.from_dict(entry['spec']), labels)
+                                 DetectorSpec.from_dict(entry['spec']), labels, ids)
         files: Any = values['files']
         if not isinstance(files, Mapping):
             raise TypeError(f'files must map names to sha256, got {files!r}')

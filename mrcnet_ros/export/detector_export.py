@@ -61,6 +61,7 @@ def export_detector(checkpoint: Path, config: DetectorConfig, output: Path, *,
     finally:
         partial.unlink(missing_ok=True)
     values[DETECTOR] = {'spec': config.spec.to_dict(), 'labels': labels,
+                        'object_ids': [o.object_id for o in objects],
                         'distance_m': list(config.distance_m), 'samples': state['samples']}
     values['files'] = {**values['files'], DETECTOR_GRAPH: hashlib.sha256(data).hexdigest()}
     replace_json(output / MODEL_FILE, values)

@@ -252,6 +252,13 @@ def estimator_facts(estimator: Any) -> dict[str, str]:
     return {name: str(value) for name, value in facts.items() if value}
 
 
+def detector_facts(detector: Any) -> dict[str, str]:
+    """Return that the node finds the objects itself, and which; nothing without a detector."""
+    if detector is None:
+        return {}
+    return {'detector': f'own, of {getattr(detector, "path", "")}: {", ".join(detector.labels)}'}
+
+
 def _views(objects: Mapping[str, ObjectModel], priors: Mapping[int, ViewPrior | None]) -> str:
     """Return from where the model knows its objects."""
     labels: dict[str, list[str]] = {}

@@ -1,12 +1,13 @@
-"""The estimator that the node's parameters name."""
+"""The estimator and the detector that the node's parameters name."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container, Iterable
 from pathlib import Path
 
 from ..errors import MrcnetError, SpecError
 from .frame_handler import Estimator
+from .own_detector import Detector
 from .params import NodeParameters
 
 EstimatorLoader = Callable[[NodeParameters], Estimator]
@@ -36,6 +37,40 @@ def load_estimator(parameters: NodeParameters) -> Estimator:
         estimator.close()
         raise
     return estimator
+
+
+def load_detector(parameters: NodeParameters, known: Iterable[str]) -> Detector | None:
+    """Load the detector that the parameters name, None when boxes come on a topic.
+
+    :param known: labels of the model of poses.
+    :raises MrcnetError: when the directory has no detector, its runtime cannot be used, or it
+        finds objects that the model of poses does not know.
+    """
+    if not parameters.detector:
+        return None
+    from ..detector.object_detector import ObjectDetector
+
+    detector = ObjectDetector.load(
+        home_expanded('detector', parameters.detector), backend=parameters.backend,
+        device=parameters.device, threads=parameters.threads or None)
+    try:
+        check_detector_labels(parameters.detector, detector.labels, set(known))
+    except SpecError:
+        detector.close()
+        raise
+    return detector
+
+
+def check_detector_labels(directory: str, labels: Iterable[str], known: Container[str]) -> None:
+    """Make sure that the model of poses knows everything that a detector finds.
+
+    :raises SpecError: naming the labels that it does not know.
+    """
+    unknown = sorted(label for label in labels if label not in known)
+    if unknown:
+        raise SpecError(f'the detector of parameter detector, {directory!r}, finds '
+                        f'{", ".join(unknown)}, which the model does not know; give a detector '
+                        'and a model of the same objects')
 
 
 def home_expanded(name: str, folder: str) -> Path:

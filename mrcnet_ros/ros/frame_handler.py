@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
 from geometry_msgs.msg import PoseStamped, TransformStamped
 from numpy.typing import NDArray
 from std_msgs.msg import Header
-from vision_msgs.msg import Detection3DArray
+from vision_msgs.msg import Detection2DArray, Detection3DArray
 
 from ..errors import CameraError, ImageError
 from ..geometry.camera import Camera
@@ -22,8 +22,9 @@ from . import messages
 from .box_watch import BoxWatch
 from .depth_image import DepthError, usable_depth
 from .depth_input import DepthLookup, no_depth
-from .detection_reading import detections_from_message, label_hint
-from .diagnostics import estimator_facts
+from .detection_reading import DetectionSettings, detections_from_message, label_hint
+from .diagnostics import detector_facts, estimator_facts
+from .own_detector import Detector, detections_2d
 from .params import NodeParameters
 from .tally import Tally
 from .tracks import Tracks
@@ -53,6 +54,7 @@ class Estimator(Protocol):
 class Frame:
     """Messages of one moment.
 
+    :param detections: None where the node finds the objects itself.
     :param era: how often time had begun anew, see :class:`.pairing.PairedInputs`.
     :param depth: finds the depth image when the frame is answered.
     :param complete_s: time.perf_counter() when the last of them came.
@@ -96,6 +98,7 @@ class Answer:
     :param measured: poses as they were estimated, in the order of the scene, without smoothing.
     :param result: what the estimator said of the frame.
     :param handler: that answered it.
+    :param found: what the node's own detector says, None without one.
     """
 
     poses: list[PoseStamped]
@@ -105,6 +108,7 @@ class Answer:
     measured: list[PoseEstimate]
     result: FrameResult
     handler: FrameHandler
+    found: Detection2DArray | None = None
 
     @property
     def header(self) -> Header:
@@ -130,18 +134,20 @@ class FrameHandler:
     :param bounds: by label, (2, 3) [m] lowest and highest mesh coordinates.
     :param compressed: whether images are sensor_msgs/CompressedImage.
     :param tally: counts the detections that got no pose.
+    :param detector: finds the objects; None where detections come with the frames.
     """
 
     def __init__(
         self, estimator: Estimator, bounds: Mapping[str, Array], tally: Tally, *,
-        compressed: bool,
+        compressed: bool, detector: Detector | None = None,
     ) -> None:
         """Keep the parts."""
+        self._detector = detector
         self._estimator, self.bounds, self._tally = estimator, bounds, tally
         self.objects = estimator.objects
         self._rgb = messages.rgb_from_compressed if compressed else messages.rgb_from_image
         self._tracks = Tracks(estimator.objects)
-        self.facts = estimator_facts(estimator)
+        self.facts = {**estimator_facts(estimator), **detector_facts(detector)}
         self.box_watch = BoxWatch()
 
     def answer(self, frame: Frame, parameters: NodeParameters) -> Answer:
@@ -159,16 +165,23 @@ class FrameHandler:
             messages.check_camera_fits(image, camera)
         except CameraError as error:
             raise FrameError('bad_camera_info', str(error)) from error
-        detections = self._detections(
-            frame.detections, (camera.width, camera.height), parameters)
+        header = _header(frame)
+        start = time.perf_counter()
+        found = None if self._detector is None else detections_2d(
+            header, self._detector.detect(image, camera))
+        detection_s = time.perf_counter() - start
+        boxes = frame.detections if found is None else found
+        detections = self._detections(boxes, (camera.width, camera.height), parameters)
         depth_m = self._depth(frame, camera, parameters)
         result = self._estimate(image, camera, detections, depth_m)
-        header = _header(frame)
+        if found is not None:
+            result = replace(
+                result, stage_seconds={'detection': detection_s, **result.stage_seconds})
         self._tell_skipped(result, detections)
         measured = self._good_poses(result, parameters.min_pose_score)
         names, poses = self._tracks.update(messages.stamp_ns(header), measured, parameters)
-        scene = Scene(image, camera, names, poses, len(frame.detections.detections))
-        return self._messages(header, scene, measured, result, parameters)
+        scene = Scene(image, camera, names, poses, len(boxes.detections))
+        return replace(self._messages(header, scene, measured, result, parameters), found=found)
 
     def _depth(
         self, frame: Frame, camera: Camera, parameters: NodeParameters,
@@ -208,13 +221,16 @@ class FrameHandler:
         return result
 
     def close(self) -> None:
-        """Let go of the estimator; nothing can be answered afterwards."""
+        """Let go of estimator and detector; nothing can be answered afterwards."""
         self._estimator.close()
+        if self._detector is not None:
+            self._detector.close()
 
     def _detections(
         self, message: Any, image_size: tuple[int, int], parameters: NodeParameters,
     ) -> list[Detection]:
-        settings, good = parameters.reading(), []
+        good = []
+        settings = parameters.reading() if self._detector is None else DetectionSettings()
         detections, unlabelled = detections_from_message(
             message, settings, known=self.objects, image_size=image_size)
         self.box_watch.see([d.box_xyxy for d in detections if np.isfinite(d.box_xyxy).all()],

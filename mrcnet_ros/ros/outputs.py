@@ -13,7 +13,7 @@ from rclpy.event_handler import PublisherEventCallbacks
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import Image
 from tf2_ros import TransformBroadcaster
-from vision_msgs.msg import Detection3DArray
+from vision_msgs.msg import Detection2DArray, Detection3DArray
 from visualization_msgs.msg import MarkerArray
 
 from ..inference.poses import PoseEstimate
@@ -43,14 +43,17 @@ class Outputs:
 
         self._poses = publisher(PoseStamped, 'object_poses', qos.OUTPUT)
         self._detections = publisher(Detection3DArray, 'object_detections', qos.OUTPUT)
+        self._found = publisher(Detection2DArray, '~/detections', qos.OUTPUT)
         self._broadcaster = TransformBroadcaster(node)
         self._markers = publisher(MarkerArray, 'markers', qos.PICTURE)
         self._overlay = publisher(Image, 'overlay', qos.PICTURE)
-        self.publishers = (self._poses, self._detections, self._broadcaster.pub_tf,
-                           self._markers, self._overlay)
+        self.publishers = (self._poses, self._detections, self._found,
+                           self._broadcaster.pub_tf, self._markers, self._overlay)
 
     def publish(self, answer: Answer) -> None:
         """Publish what other nodes work with."""
+        if answer.found is not None:
+            self._found.publish(answer.found)
         for pose in answer.poses:
             self._poses.publish(pose)
         if answer.transforms:

@@ -87,8 +87,9 @@ class PairedInputs:
         self._node, self._queue, self._slop_s = node, parameters.queue, parameters.sync_slop_s
         self._on_frame, self._drop, self._watch = on_frame, drop, watch
         image_type = Image if parameters.image_transport == 'raw' else CompressedImage
-        self._types = {'image': image_type, 'camera_info': CameraInfo,
-                       'detections': message_type(parameters.detections_type)}
+        self._types = {'image': image_type, 'camera_info': CameraInfo}
+        if not parameters.detector:  # else the node finds the objects itself
+            self._types['detections'] = message_type(parameters.detections_type)
         self._topics = dict(self._types)
         if parameters.depth != 'off':
             self._topics['depth'] = (
@@ -216,19 +217,20 @@ class PairedInputs:
         if name != 'image':
             return
         came = {n for n in self._types if self._watch.came_near(n, stamp, self._slop_s)}
+        others = [n for n in self._types if n not in ('image', 'depth')]
         if 'depth' in self._types and came == set(self._types) - {'depth'}:
-            self._drop('no_depth', 'no depth with the stamp of image, camera_info and detections; '
-                                   'set sync_slop_s, or depth to auto')
+            told = ' and '.join([', '.join(['image', *others[:-1]]), others[-1]])
+            self._drop('no_depth', f'no depth with the stamp of {told}; set sync_slop_s, or '
+                                   'depth to auto')
         else:
-            self._drop('unpaired', 'no camera_info or detections with its stamp')
+            self._drop('unpaired', f'no {" or ".join(others)} with its stamp')
 
     def _paired(self, *partners: Any) -> None:
-        for name, message in zip(self._types, partners, strict=True):
+        named = dict(zip(self._types, partners, strict=True))
+        for name, message in named.items():
             self._held[name].pop(stamp_ns(message.header), None)
-        image, camera_info, detections, *depth = partners
-        lookup = partial(_first, depth) if depth else self._depths.lookup(stamp_ns(image.header))
-        self._on_frame(Frame(image, camera_info, detections, self._era, lookup))
-
-
-def _first(messages: Sequence[Any]) -> Any:
-    return messages[0]
+        image = named['image']
+        lookup = (partial(named.get, 'depth') if 'depth' in named
+                  else self._depths.lookup(stamp_ns(image.header)))
+        self._on_frame(Frame(image, named['camera_info'], named.get('detections'), self._era,
+                             lookup))

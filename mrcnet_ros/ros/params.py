@@ -26,6 +26,9 @@ class NodeParameters:
     model: str = parameter('', 'model directory (with model.json); required')
     meshes: str = parameter(
         '', 'directory of the object meshes; empty: the folder meshes of the model')
+    detector: str = parameter(
+        '', 'directory of a model with a detector; empty: detections come on the topic '
+        'detections, else the node finds the objects itself and publishes them on ~/detections')
     backend: str = parameter(
         'onnxruntime', 'runtime of the networks; auto: the best installed one; the log says which '
         'and why', choices=('auto', *RUNTIMES))
@@ -175,8 +178,8 @@ class NodeParameters:
 
 
 # What ~/set_model may change.
-RELOADABLE = ('model', 'meshes', 'backend', 'device', 'precision', 'allow_unverified', 'threads',
-              'crops', 'store', 'cache_mb', 'preload', 'label_map')
+RELOADABLE = ('model', 'meshes', 'detector', 'backend', 'device', 'precision', 'allow_unverified',
+              'threads', 'crops', 'store', 'cache_mb', 'preload', 'label_map')
 
 _FIELDS = {f.name: f for f in dataclasses.fields(NodeParameters)}
 
@@ -286,6 +289,10 @@ def reloaded_parameters(current: NodeParameters, changes: list[Parameter]) -> No
         if wrong := problem(declared, value):
             raise SpecError(wrong)
         changed[name] = value
+    if bool(changed.get('detector', current.detector)) != bool(current.detector):
+        raise SpecError('parameter detector cannot become empty, nor get a value when it is '
+                        'empty, while the node is configured: it decides which topics the node '
+                        'listens to; clean the node up first')
     return dataclasses.replace(current, **changed)
 
 

@@ -25,7 +25,7 @@ from .command_line import check_command_line
 from .confirm_action import ConfirmAction
 from .context import RosError, start_ros
 from .detection_reading import check_labels, message_type
-from .estimator_loading import EstimatorLoader, load_estimator
+from .estimator_loading import EstimatorLoader, load_detector, load_estimator
 from .frame_handler import Frame, FrameError, FrameHandler
 from .frame_queue import FrameQueue
 from .input_watch import InputWatch
@@ -331,8 +331,13 @@ class PoseNode(LifecycleNode):
         message_type(parameters.detections_type)
         estimator = self._load(parameters)
         check_labels(parameters.reading().label_map, estimator.objects)
+        try:
+            detector = load_detector(parameters, estimator.objects)
+        except MrcnetError:
+            estimator.close()
+            raise
         bounds = {label: model.bounds() for label, model in estimator.objects.items()}
-        handler = FrameHandler(estimator, bounds, self.tally,
+        handler = FrameHandler(estimator, bounds, self.tally, detector=detector,
                                compressed=parameters.image_transport == 'compressed')
         self.get_logger().info(
             f'the model knows {handler.facts["objects"]}; {handler.facts["views"]}')

@@ -37,7 +37,7 @@ def load_scene_views(config: DetectorConfig, objects: Sequence[ObjectModel]) -> 
     :raises MeshError: when a mesh cannot be used, or its origin is far from its middle.
     """
     for o in objects:
-        check_origin(o.mesh_path, o.load_mesh().vertices, o.diameter_m, o.unit_m)
+        check_origin(o.mesh_path, o.centred().load_mesh().vertices, o.diameter_m, o.unit_m)
     priors = {o.object_id: config.view_prior for o in objects}
     views = load_or_render(config.cache, objects, priors, config.distance_m, config.views,
                            config.seed)

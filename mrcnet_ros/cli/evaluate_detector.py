@@ -1,0 +1,61 @@
+"""``mrcnet evaluate detector``: how well a detector finds the objects of a BOP dataset."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ..cpus import usable_cpus
+from . import provenance
+from .dataset_arguments import add_dataset_arguments, positive
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    add_dataset_arguments(parser)
+    parser.add_argument('--model', type=Path, required=True, metavar='DIR',
+                        help='model directory with a detector')
+    parser.add_argument('--backend', default='onnxruntime', metavar='NAME',
+                        help='what runs the network: onnxruntime, openvino, ... or auto '
+                             '(default: onnxruntime)')
+    parser.add_argument('--threads', type=positive, default=usable_cpus(), metavar='N',
+                        help='of the backend (default: one for each CPU that may be used)')
+    parser.add_argument('--json', type=Path, metavar='FILE', help='write the figures here')
+
+
+def run(args: argparse.Namespace) -> int:
+    """Look at every image, write JSON and print the table.
+
+    :raises MrcnetError: when dataset or detector cannot be used.
+    """
+    from tqdm import tqdm
+
+    from ..datasets.bop import BopDataset
+    from ..detector.object_detector import ObjectDetector
+    from ..errors import DatasetError
+    from ..evaluation import detector_scores, report
+    from ..evaluation.detector_boxes import LEAST_SCORE, DetectorBoxes
+
+    dataset = BopDataset(args.bop_dir, args.dataset, args.split)
+    if not dataset.annotated:
+        raise DatasetError(f'{dataset.split_path} has no ground truth, so there are no scores')
+    detector = ObjectDetector.load(args.model, least_score=LEAST_SCORE, backend=args.backend,
+                                   threads=args.threads)
+    boxes = DetectorBoxes(detector)
+    scores = detector_scores.DetectorScores(detector.object_ids)
+    for frame in tqdm(dataset.frames[:args.limit], unit='image', disable=None):
+        found = boxes.look(frame)
+        scores.add(frame, found, boxes.seconds(frame))
+    figures = scores.figures(dict(zip(detector.object_ids, detector.labels, strict=True)))
+    backend = detector.backend
+    if args.json is not None:
+        report.write_json(args.json, {
+            'command': args.command_line, 'dataset': dataset.name, 'split': dataset.split,
+            'model': provenance.model_identity(args.model), 'threads': args.threads,
+            'backend': {'name': backend.name, 'version': backend.version,
+                        'device': backend.device, 'precision': backend.precision},
+            'machine': provenance.machine(), 'versions': provenance.versions(), **figures})
+    print(detector_scores.table(figures))
+    if figures['ms_median'] is not None:
+        print(f'{figures["ms_median"]:.1f} ms an image (median)')
+    return 0

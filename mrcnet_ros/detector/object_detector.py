@@ -1,0 +1,141 @@
+"""From an image to the boxes of known objects: scale, network, boxes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import ImageError, SpecError
+from ..geometry.camera import Camera
+from ..inference.backend import Backend, RuntimeOptions
+from ..inference.backends import choose_runtime, load_backend
+from ..inference.poses import Detection
+from ..specs import DETECTOR_STRIDES
+from .decode import FoundObject, cell_grid, decode
+from .entry import DETECTOR, DetectorEntry, read_detector
+
+# Of the boxes of LM-O photographs above this score, most are right.
+LEAST_SCORE = 0.3
+MOST_DETECTIONS = 64
+# Image sizes whose cells are remembered: cameras come in few.
+_REMEMBERED = 4
+
+
+class ObjectDetector:
+    """Finds the objects of a model in an image, each with the box of what is visible.
+
+    :param entry: a checked detector.
+    :param backend: with its graph loaded.
+    :param least_score: boxes below are left out.
+    :param most: of an image so many of the best boxes are returned.
+    :raises SpecError: when a number cannot be used.
+    """
+
+    def __init__(self, entry: DetectorEntry, backend: Backend, *,
+                 least_score: float = LEAST_SCORE, most: int = MOST_DETECTIONS) -> None:
+        """Keep what is needed."""
+        if not 0 < least_score < 1 or most < 1:
+            raise SpecError(f'least_score must be between 0 and 1 and most at least 1, got '
+                            f'{least_score} and {most}')
+        self.labels, self.object_ids = entry.labels, entry.object_ids
+        self.spec, self.path = entry.spec, entry.path
+        self.backend, self.least_score, self.most = backend, least_score, most
+        self._cells: dict[tuple[int, int], NDArray[np.float32]] = {}
+
+    @classmethod
+    def load(cls, model_dir: Path | str, *, least_score: float = LEAST_SCORE,
+             most: int = MOST_DETECTIONS, **runtime: Any) -> ObjectDetector:
+        """Load the detector of a model directory.
+
+        It computes in fp32, in the same runtimes as the poses.
+
+        :param model_dir: directory whose ``model.json`` names a detector.
+        :param least_score: boxes below are left out.
+        :param most: of an image so many of the best boxes are returned.
+        :param runtime: of :class:`~mrcnet_ros.inference.backend.RuntimeOptions`, such as
+            ``backend`` and ``threads``.
+        :raises ModelError: when the directory has no detector, or it is damaged.
+        :raises BackendError: when the runtime cannot be used.
+        """
+        entry = read_detector(Path(model_dir))
+        options = RuntimeOptions(**{**runtime, 'precision': 'fp32'})
+        name, _ = choose_runtime(options.backend)
+        backend = load_backend({DETECTOR: entry.graph}, replace(options, backend=name))
+        return cls(entry, backend, least_score=least_score, most=most)
+
+    def detect(self, image_rgb: NDArray[np.uint8], camera: Camera) -> list[Detection]:
+        """Return the objects that an image shows, best first.
+
+        :param image_rgb: (H, W, 3) uint8.
+        :param camera: of the image; its focal length says how large objects can be.
+        :return: boxes in pixels of the image, clipped to it.
+        :raises ImageError: when the image is of another kind, or of another size than the
+            camera's.
+        """
+        return [Detection(self.labels[f.class_index], f.box_xyxy, f.score)
+                for f in self.find(image_rgb, camera)]
+
+    def find(self, image_rgb: NDArray[np.uint8], camera: Camera) -> list[FoundObject]:
+        """Return what :meth:`detect` does, with class rows in place of labels."""
+        _check_image(image_rgb, camera)
+        pixels, scale = self._scaled(image_rgb, camera)
+        outputs = self.backend.run(DETECTOR, {'image': pixels})
+        found = decode(np.asarray(outputs['logits'])[0], np.asarray(outputs['distances'])[0],
+                       self._grid(pixels.shape[2:4]), self.least_score)
+        boxes = []
+        for f in found:
+            box = f.box_xyxy / np.tile(scale, 2)
+            box = np.clip(box, 0, np.tile([camera.width, camera.height], 2))
+            if (box[2:] - box[:2]).min() >= 1 and np.isfinite(box).all():
+                boxes.append(FoundObject(f.class_index, f.score, box))
+        return boxes[:self.most]
+
+    def close(self) -> None:
+        """Let go of the device; nothing can be found afterwards."""
+        self.backend.close()
+
+    def _scaled(self, image: NDArray[np.uint8], camera: Camera
+                ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        """Return the network's input (1, 3, h, w), and its pixels for one of the image, x and y.
+
+        It is filled up to the right and below, to a multiple of the largest stride.
+        """
+        focal = float(np.sqrt(camera.K[0, 0] * camera.K[1, 1]))
+        longest = max(camera.width, camera.height)
+        wanted = min(self.spec.focal_px / focal, self.spec.longest_px / longest)
+        width = max(1, round(wanted * camera.width))
+        height = max(1, round(wanted * camera.height))
+        how = cv2.INTER_AREA if wanted < 1 else cv2.INTER_LINEAR
+        small = cv2.resize(image, (width, height), interpolation=how)
+        step = DETECTOR_STRIDES[-1]
+        filled = np.zeros((1, 3, -(-height // step) * step, -(-width // step) * step), np.float32)
+        filled[0, :, :height, :width] = small.transpose(2, 0, 1)
+        return filled, np.array([width / camera.width, height / camera.height])
+
+    def _grid(self, size: tuple[int, ...]) -> NDArray[np.float32]:
+        height, width = size
+        if (height, width) not in self._cells:
+            if len(self._cells) >= _REMEMBERED:
+                self._cells.clear()
+            self._cells[height, width] = cell_grid(height, width)
+        return self._cells[height, width]
+
+
+def _check_image(image: NDArray[np.uint8], camera: Camera) -> None:
+    """Check that an image is one, and of its camera.
+
+    :raises ImageError: when it is not.
+    """
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 \
+            or image.shape[2] != 3:
+        kind = getattr(image, 'dtype', type(image).__name__)
+        raise ImageError(f'image must be (height, width, 3) uint8 RGB, got {kind} of shape '
+                         f'{getattr(image, "shape", ())}')
+    if image.shape[:2] != (camera.height, camera.width):
+        raise ImageError(f'image is {image.shape[1]}x{image.shape[0]}, its camera '
+                         f'{camera.width}x{camera.height}')

@@ -1,0 +1,58 @@
+"""Boxes of a detector of our own in place of boxes made from ground truth or of a file."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections import Counter
+
+from ..datasets.bop import BopFrame
+from ..datasets.boxes import FoundBox
+from ..detector.decode import FoundObject
+from ..detector.object_detector import ObjectDetector
+
+# The best boxes of each target count, however low their scores; below this they are noise.
+LEAST_SCORE = 0.02
+
+
+class DetectorBoxes:
+    """Runs a detector over the images, of each target object taking the best-scored boxes.
+
+    :param detector: whose model names the BOP numbers of its objects.
+    """
+
+    def __init__(self, detector: ObjectDetector) -> None:
+        """Start with no image seen."""
+        self.detector = detector
+        self._image: tuple[int, int] | None = None
+        self._found: list[FoundObject] = []
+        self._seconds = 0.0
+
+    def find(self, frame: BopFrame) -> list[FoundBox]:
+        """Return as many boxes of each target object as there are instances, best first.
+
+        Where nobody says what is to be found, all boxes of the image.
+        """
+        found, ids = self.look(frame), self.detector.object_ids
+        targets = (Counter(ids[f.class_index] for f in found) if frame.targets_unknown
+                   else frame.targets)
+        boxes = []
+        for object_id, count in sorted(targets.items()):
+            own = (f for f in found if ids[f.class_index] == object_id)
+            boxes += [FoundBox(object_id, f.box_xyxy) for f in itertools.islice(own, count)]
+        return boxes
+
+    def seconds(self, frame: BopFrame) -> float:
+        """Return how long the detector took for an image."""
+        self.look(frame)
+        return self._seconds
+
+    def look(self, frame: BopFrame) -> list[FoundObject]:
+        """Return all that the detector finds in an image, best first; it looks once."""
+        key = frame.scene_id, frame.image_id
+        if key != self._image:
+            image = frame.load_image()
+            start = time.perf_counter()
+            self._found = self.detector.find(image, frame.camera)
+            self._seconds, self._image = time.perf_counter() - start, key
+        return self._found

@@ -1,0 +1,136 @@
+"""How well a detector finds the visible objects of annotated images."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ..datasets.bop import BopFrame
+from ..detector.decode import FoundObject, ious
+from ..detector.top_boxes import FITS_IOU
+from ..geometry.se3 import Array
+
+# Targets of which less is visible are no targets, as in BOP.
+LEAST_VISIBLE = 0.1
+
+
+@dataclass
+class _Counts:
+    """What was said of one object.
+
+    :param said: score and whether it is right, of every box that is not of a hidden instance.
+    """
+
+    targets: int = 0
+    hits: int = 0
+    overlaps: list[float] = field(default_factory=list)
+    said: list[tuple[float, bool]] = field(default_factory=list)
+
+
+class DetectorScores:
+    """Adds up images.
+
+    ``recall`` is the part of the targets that the best box of their class fits, of a class that
+    is there n times the n best ones; ``ap50`` is the area under precision over recall of all
+    boxes, each target counting once. A box fits that overlaps the visible one by half.
+
+    :param object_ids: of the classes of the detector, in order.
+    """
+
+    def __init__(self, object_ids: Sequence[int]) -> None:
+        """Start with no images."""
+        self.object_ids = list(object_ids)
+        self._counts = {i: _Counts() for i in self.object_ids}
+        self._seconds: list[float] = []
+
+    def add(self, frame: BopFrame, found: Sequence[FoundObject], seconds: float) -> None:
+        """Count an image.
+
+        :param found: best first.
+        :param seconds: that the detector took.
+        """
+        self._seconds.append(seconds)
+        for row, object_id in enumerate(self.object_ids):
+            seen = [g for g in frame.ground_truth
+                    if g.object_id == object_id and g.box_visib_xyxy is not None]
+            wanted = [g.box_visib_xyxy for g in seen if g.visible_fraction >= LEAST_VISIBLE]
+            hidden = [g.box_visib_xyxy for g in seen if g.visible_fraction < LEAST_VISIBLE]
+            own = [f for f in found if f.class_index == row]
+            self._count(self._counts[object_id], _stacked(wanted), _stacked(hidden), own)
+
+    def figures(self, labels: Mapping[int, str]) -> dict[str, Any]:
+        """Return all scores as plain data.
+
+        :param labels: by object id.
+        """
+        objects = {labels.get(i, str(i)): _scores(c)
+                   for i, c in self._counts.items() if c.targets}
+        total = sum(c.targets for c in self._counts.values())
+        overlaps = [o for c in self._counts.values() for o in c.overlaps]
+        return {
+            'images': len(self._seconds), 'targets': total,
+            'recall': sum(c.hits for c in self._counts.values()) / total if total else None,
+            'ap50': float(np.mean([o['ap50'] for o in objects.values()])) if objects else None,
+            'iou_of_hits': statistics.mean(overlaps) if overlaps else None,
+            'ms_median': 1e3 * statistics.median(self._seconds) if self._seconds else None,
+            'objects': objects,
+        }
+
+    def _count(self, counts: _Counts, wanted: Array, hidden: Array,
+               found: Sequence[FoundObject]) -> None:
+        counts.targets += len(wanted)
+        top = found[:len(wanted)]
+        for box in wanted:
+            best = max((float(ious(f.box_xyxy[None], box)[0]) for f in top), default=0.0)
+            counts.hits += best >= FITS_IOU
+            counts.overlaps += [best] if best >= FITS_IOU else []
+        left = list(range(len(wanted)))
+        for f in found:
+            fits = ious(wanted[left], f.box_xyxy) if left else np.zeros(0)
+            right = bool(len(fits)) and float(fits.max()) >= FITS_IOU
+            if right:
+                left.pop(int(fits.argmax()))
+            elif len(hidden) and float(ious(hidden, f.box_xyxy).max()) >= FITS_IOU:
+                continue
+            counts.said.append((f.score, right))
+
+
+def _stacked(boxes: Sequence[Array | None]) -> Array:
+    return np.array([b for b in boxes if b is not None], np.float64).reshape(-1, 4)
+
+
+def _scores(counts: _Counts) -> dict[str, Any]:
+    return {'targets': counts.targets, 'recall': counts.hits / counts.targets,
+            'ap50': average_precision(counts.said, counts.targets)}
+
+
+def average_precision(said: Sequence[tuple[float, bool]], targets: int) -> float:
+    """Return the area under precision over recall.
+
+    Convention: the precision at a recall is the best at that recall or a higher one.
+
+    :param said: score and whether it is right, of every box.
+    :param targets: how many there were.
+    """
+    if not targets or not said:
+        return 0.0
+    right = np.array([r for _, r in sorted(said, key=lambda s: -s[0])], float)
+    found = np.cumsum(right)
+    precision = found / np.arange(1, len(right) + 1)
+    best = np.maximum.accumulate(precision[::-1])[::-1]
+    return float((best * right).sum() / targets)
+
+
+def table(figures: Mapping[str, Any]) -> str:
+    """Return the scores as text for a terminal."""
+    lines = [f'{"object":16}{"targets":>8}{"recall":>8}{"AP50":>8}']
+    lines += [f'{label:16}{o["targets"]:8}{o["recall"]:8.3f}{o["ap50"]:8.3f}'
+              for label, o in figures['objects'].items()]
+    if figures['targets']:
+        lines.append(f'{"all":16}{figures["targets"]:8}{figures["recall"]:8.3f}'
+                     f'{figures["ap50"]:8.3f}')
+    return '\n'.join(lines)
