@@ -129,10 +129,11 @@ class Client:
 
     :param namespace: of the node that it talks to.
     :param topics: of inputs that are remapped.
+    :param detections: whether it sends detections to the node.
     """
 
     def __init__(self, domain: int, *, compressed: bool = False, namespace: str = '',
-                 topics: Mapping[str, str] = MappingProxyType({})):
+                 topics: Mapping[str, str] = MappingProxyType({}), detections: bool = True):
         import rclpy
         from diagnostic_msgs.msg import DiagnosticArray
         from geometry_msgs.msg import PoseStamped
@@ -158,7 +159,8 @@ class Client:
             topic: self.readiness.publisher(kind, topics.get(topic, topic), qos)
             for topic, kind in {'image': CompressedImage if compressed else Image,
                                 'camera_info': CameraInfo,
-                                'detections': Detection2DArray}.items()}
+                                **({'detections': Detection2DArray} if detections else {}),
+                                }.items()}
         self.answers, self.poses, self.transforms = [], [], []
         self.status, self.reports, self.clock = {}, 0, None
         self.node.create_subscription(DiagnosticArray, '/diagnostics', self._diagnosed, qos)

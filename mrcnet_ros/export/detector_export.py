@@ -84,10 +84,11 @@ def _values(output: Path, name: str, labels: list[str]) -> dict[str, Any]:
     return values
 
 
-def trace_detector(network: DetectorNetwork) -> bytes:
-    """Return the network as ONNX, for one image of any size that is a multiple of 32.
+def trace_detector(network: Any) -> bytes:
+    """Return a network as ONNX, for one image of any size that is a multiple of 32.
 
-    :param network: in evaluation mode.
+    :param network: :class:`~mrcnet_ros.network.detector.DetectorNetwork`, or a module with the
+        same ``inputs`` and ``outputs``, in evaluation mode.
     """
     buffer: Any = io.BytesIO()
     image = torch.zeros(1, 3, 64, 96)

@@ -1,0 +1,50 @@
+"""A detector that is known to the pixel: it finds red and blue squares on its coarsest cells."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mrcnet_ros.export.detector_export import trace_detector
+from mrcnet_ros.specs import DETECTOR_STRIDES, DetectorSpec
+
+NO = -20.0
+SPEC = DetectorSpec(focal_px=300.0)
+
+
+class SquareFinder(nn.Module):
+    """Says of each cell of 32 pixels how red (first class) and how blue (second class) it is."""
+
+    inputs, outputs = ('image',), ('logits', 'distances')
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Return logits and distances, all boxes being the cells themselves."""
+        logits, distances = [], []
+        for stride in DETECTOR_STRIDES:
+            mean = functional.avg_pool2d(image, stride).flatten(2).transpose(1, 2)
+            colour = torch.stack([mean[..., 0] - mean[..., 2], mean[..., 2] - mean[..., 0]], -1)
+            said = (colour - 128) / 16
+            logits.append(said if stride == DETECTOR_STRIDES[-1] else said * 0 + NO)
+            distances.append(torch.cat([mean, mean[..., :1]], -1) * 0 + stride / 2)
+        return torch.cat(logits, 1), torch.cat(distances, 1)
+
+
+def write_red_detector(folder: Path, labels: tuple[str, str] = ('duck', 'can')) -> Path:
+    """Write the detector as a model directory without a model of poses.
+
+    :param labels: of what is red and of what is blue.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    data = trace_detector(SquareFinder().eval())
+    (folder / 'detector.onnx').write_bytes(data)
+    (folder / 'model.json').write_text(json.dumps({
+        'format_version': 1, 'name': 'squares',
+        'detector': {'spec': SPEC.to_dict(), 'labels': list(labels), 'object_ids': [9, 5],
+                     'distance_m': [0.4, 1.5], 'samples': 0},
+        'files': {'detector.onnx': hashlib.sha256(data).hexdigest()}}))
+    return folder

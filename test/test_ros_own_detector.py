@@ -1,0 +1,135 @@
+"""The node with a detector of its own: image and camera_info in, detections and poses out."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+pytest.importorskip('rclpy', reason='needs the ROS wheels or a ROS installation')
+pytest.importorskip('vision_msgs', reason='needs ros_pip/interfaces or a ROS installation')
+pytest.importorskip('torch', reason='needs the train extra')
+pytest.importorskip('onnx', reason='needs the train extra')
+
+from rclpy.parameter import Parameter
+from red_detector import write_red_detector
+from ros_support import Client, double_node, frame, own_domain, values
+from stand_in_node import BoxEstimator
+from vision_msgs.msg import Detection2DArray
+
+from mrcnet_ros.detector.object_detector import ObjectDetector
+from mrcnet_ros.errors import SpecError
+from mrcnet_ros.ros.frame_handler import Frame, FrameHandler
+from mrcnet_ros.ros.params import NodeParameters, reloaded_parameters
+from mrcnet_ros.ros.tally import Tally
+
+SIZE = (256, 192)
+# a cell of the detector, which sees the image at half its resolution
+RED, BLUE = (64, 64, 128, 128), (128, 0, 192, 64)
+
+
+@pytest.fixture(scope='module')
+def squares(tmp_path_factory):
+    """Write the detector that finds squares."""
+    return write_red_detector(tmp_path_factory.mktemp('squares') / 'model')
+
+
+def picture(number, *channels):
+    """Return image and camera_info; a red and a blue square are there as asked for.
+
+    :param channels: 0 for the red square, 2 for the blue one.
+    """
+    image, info, _ = frame(number, size=SIZE)
+    pixels = np.zeros((SIZE[1], SIZE[0], 3), np.uint8)
+    for channel in channels:
+        x1, y1, x2, y2 = RED if channel == 0 else BLUE
+        pixels[y1:y2, x1:x2, channel] = 230 if channel else 255  # red scores higher
+    image.data = pixels.tobytes()
+    return image, info
+
+
+def test_over_dds_image_and_camera_info_are_enough(squares):
+    """Poses and detections are of the squares; a frame without any is answered with none."""
+    with double_node(own_domain(160), f'detector:={squares}') as process:
+        process.wait_for_log('ready')
+        client = Client(process.domain, detections=False)
+        found = []
+        client.subscribe(Detection2DArray, 'pose_node/detections', found.append)
+        answer = client.answer(picture(1, 0, 2))
+        assert {d.results[0].hypothesis.class_id for d in answer.detections} == {'duck', 'can'}
+        duck, = (d for d in answer.detections if d.results[0].hypothesis.class_id == 'duck')
+        assert duck.results[0].pose.pose.position.z == pytest.approx(0.1 * 600 / 64, rel=0.02)
+        assert client.spin(lambda: found)
+        message = found[-1]
+        assert message.header == answer.header
+        assert [d.results[0].hypothesis.class_id for d in message.detections] == ['duck', 'can']
+        box = message.detections[0].bbox
+        assert (box.center.position.x, box.center.position.y) == pytest.approx((96, 96), abs=1)
+        assert (box.size_x, box.size_y) == pytest.approx((64, 64), abs=1)
+        assert 0.9 < message.detections[0].results[0].hypothesis.score <= 1
+        assert client.answer(picture(2)).detections == []
+        assert client.spin(lambda: len(found) == 2) and found[-1].detections == []
+        assert 'own, of' in values(client.diagnosis('model', ''))['detector']
+        inputs = values(client.diagnosis('inputs', ''))
+        assert 'image topic' in inputs and 'detections topic' not in inputs
+        client.close()
+        assert process.stop() == 0
+        assert 'Traceback' not in process.log()
+
+
+def handled(squares, parameters, *channels):
+    """Answer a picture in this process; return the answer and the tally."""
+    tally = Tally(lambda *_: None)
+    estimator = BoxEstimator()
+    detector = ObjectDetector.load(squares)
+    handler = FrameHandler(estimator, {label: model.bounds()
+                                       for label, model in estimator.objects.items()},
+                           tally, compressed=False, detector=detector)
+    answer = handler.answer(Frame(*picture(1, *channels), None), parameters)
+    handler.close()
+    return answer, tally
+
+
+def test_what_is_found_is_read_as_any_detections(squares):
+    """Thresholds hold for it; what is said of the boxes of others does not."""
+    parameters = NodeParameters(detector=str(squares))
+    answer, _ = handled(squares, parameters, 0, 2)
+    assert [p.label for p in answer.measured] == ['duck', 'can']
+    assert answer.scene.detections == 2 and answer.result.stage_seconds['detection'] > 0
+    strict, tally = handled(
+        squares, dataclasses.replace(parameters, min_detection_score=1.0), 0, 2)
+    assert strict.measured == [] and tally.counts()['low_score'] == 2
+    assert len(strict.found.detections) == 2
+    few, tally = handled(squares, dataclasses.replace(parameters, max_detections=1), 0, 2)
+    assert len(few.measured) == 1 and tally.counts()['too_many'] == 1
+    others = dataclasses.replace(parameters, label_map=('duck=can',), detections_size=(64, 64))
+    same, _ = handled(squares, others, 0, 2)
+    np.testing.assert_allclose([p.T_camera_object for p in same.measured],
+                               [p.T_camera_object for p in answer.measured])
+
+
+@pytest.mark.parametrize(('labels', 'said'), [
+    (('duck', 'teapot'), 'teapot, which the model does not know'),
+    (None, 'has no detector')])
+def test_over_dds_a_detector_that_cannot_be_used_is_told_at_configure(tmp_path, labels, said):
+    """Labels that the model lacks, and a directory without a detector, are named."""
+    model = tmp_path / 'model'
+    if labels is None:
+        model.mkdir()
+        (model / 'model.json').write_text('{"format_version": 1, "name": "poses", "files": {}}')
+    else:
+        write_red_detector(model, labels)
+    with double_node(own_domain(161), f'detector:={model}') as process:
+        assert said in process.wait_for_log(str(model))
+        process.wait_for_log('the node has not started')
+        assert process.stop() == 0
+
+
+def test_whether_the_node_has_a_detector_does_not_change_under_way():
+    """Another detector may take its place with ~/set_model, none may not."""
+    own = NodeParameters(detector='a')
+    assert reloaded_parameters(own, [Parameter('detector', value='b')]).detector == 'b'
+    for current, value in ((own, ''), (NodeParameters(), 'b')):
+        with pytest.raises(SpecError, match='parameter detector cannot become empty'):
+            reloaded_parameters(current, [Parameter('detector', value=value)])
