@@ -11,6 +11,7 @@ import bop_folder
 import cv2
 import numpy as np
 import pytest
+from test_evaluation_page import check_html
 
 from mrcnet_ros.cli import evaluate_bop
 from mrcnet_ros.cli import main as mrcnet
@@ -210,6 +211,39 @@ def test_overlays_show_truth_and_estimate_where_they_are(monkeypatch, root):
     window = changed[row - 3:row + 4, column - 2:column + 4]
     assert window.any()
     assert 0.005 < changed.mean() < 0.2
+
+
+def test_the_report_is_one_page_with_pictures(monkeypatch, root, capsys):
+    """Scores, latency and the poses with outlines, without any other file."""
+    code, figures = evaluate(monkeypatch, root, KnowsTheTruth(root, shift_m=0.01), '--report',
+                             str(root / 'report'))
+    assert code == 0
+    assert f'report: {root}/report/index.html' in capsys.readouterr().out
+    assert [p.name for p in (root / 'report').iterdir()] == ['index.html']
+    page = (root / 'report' / 'index.html').read_text()
+    check_html(page)
+    assert page.count('data:image/jpeg;base64,') == figures['overall']['estimates']
+    assert f'{figures["overall"]["ar_mssd"]:.3f}' in page
+    for told in ('1 blob', '3 die', 'median of each stage', 'SHA-256', 'Best', 'non_finite'):
+        assert told in page
+
+
+def test_the_report_of_images_before_an_error_says_so(monkeypatch, root):
+    """Nothing that was measured is lost."""
+    code, _ = evaluate(monkeypatch, root, KnowsTheTruth(root, fails_at=17), '--report',
+                       str(root / 'report'))
+    assert code == 2
+    assert 'Not complete: ImageError: image went bad' in (
+        root / 'report' / 'index.html').read_text()
+
+
+def test_a_report_that_cannot_be_written_is_told_before_the_work(monkeypatch, root, capsys):
+    """No image is answered first."""
+    (root / 'taken').write_text('')
+    estimator = KnowsTheTruth(root)
+    code, figures = evaluate(monkeypatch, root, estimator, '--report', str(root / 'taken'))
+    assert (code, figures, estimator.boxes) == (2, {}, [])
+    assert 'cannot be written' in capsys.readouterr().err
 
 
 def test_an_enlarged_image_keeps_points_where_they_are():

@@ -207,7 +207,10 @@ def replay(dataset, monkeypatch):
 
 def test_true_poses_through_the_node_score_fully_and_repeatably(replay, dataset):
     """Every frame is answered, poses survive the way, and the files of two runs are equal."""
-    csv, figures = replay('first')
+    csv, figures = replay('first', options=['--report', dataset / 'report'])
+    page = (dataset / 'report' / 'index.html').read_text()
+    assert 'age of the poses' in page
+    assert page.count('data:image/jpeg;base64,') == figures['overall']['estimates']
     assert (figures['sent'], figures['answered']) == (2, 2)
     assert figures['overall']['ar_mssd'] == figures['overall']['ar_mspd'] == 1.0
     assert csv.read_bytes() == replay('second')[0].read_bytes()

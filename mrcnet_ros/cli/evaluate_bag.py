@@ -14,10 +14,13 @@ from ..errors import DatasetError, SpecError
 from . import provenance
 from .bag import model_labels
 from .dataset_arguments import add_model_arguments, positive
+from .evaluation_page import Evaluated, add_report_argument, check_report, write_report
 from .node import model_parameters
 
 if TYPE_CHECKING:
     from ..datasets.bop import BopFrame, ResultRow
+    from ..evaluation.scores import Scores
+    from ..geometry.se3 import Array
     from ..objects import ObjectModel
     from ..testbench.bag import BagFrame, BagFrames, Truth
     from ..testbench.replay import Answer
@@ -50,6 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="write the poses here, in the format of BOP'19")
     parser.add_argument('--json', type=Path, required=True, metavar='FILE',
                         help='write the figures here')
+    add_report_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -69,6 +73,7 @@ def evaluate(args: argparse.Namespace, node_command: Sequence[str]) -> int:
     from ..datasets.bop import write_results_csv
     from ..testbench.bag import read_bag
 
+    check_report(args)
     labels = model_labels(args.model)
     bag = read_bag(args.bag)
     frames = bag[:args.limit]
@@ -83,11 +88,13 @@ def evaluate(args: argparse.Namespace, node_command: Sequence[str]) -> int:
     log = args.json.with_suffix('.node.log')
     answers = _replay(args, node_command, played, log)
     _report_incomplete(bag)
-    rows = _rows(images, answers, {label: i for i, label in labels.items()})
+    covariances = _rows(images, answers, {label: i for i, label in labels.items()})
+    rows = [row for row, _ in covariances]
     args.csv.parent.mkdir(parents=True, exist_ok=True)
     write_results_csv(args.csv, rows)
-    figures = _figures(images, rows, objects, labels)
+    scores, figures = _figures(images, rows, objects, labels)
     _report(args, played, answers, {'incomplete': bag.incomplete, **figures}, log)
+    _write_page(args, frames, images, answers, (scores, figures, covariances, objects, labels))
     unanswered = sum(answer is None for answer in answers)
     return 1 if args.mode == 'lossless' and unanswered else 0
 
@@ -193,28 +200,49 @@ def _numbers(bag: Path, truth: Truth) -> tuple[int, int, int, int]:
 
 def _rows(
     images: Sequence[BopFrame], answers: Answers, object_ids: Mapping[str, int],
-) -> list[ResultRow]:
-    """Return the poses of the first answer to each image."""
+) -> list[tuple[ResultRow, Array | None]]:
+    """Return the poses of the first answer to each image, with their covariances."""
     from ..datasets.bop import ResultRow
 
-    rows = []
+    rows: list[tuple[ResultRow, Array | None]] = []
     for number, image in enumerate(images):
         answer = next((a for a in answers[number::len(images)] if a is not None), None)
-        rows += [ResultRow(image.scene_id, image.image_id, object_ids[pose.label], pose.score,
-                           pose.T_camera_object) for pose in (answer.poses if answer else [])]
+        rows += [(ResultRow(image.scene_id, image.image_id, object_ids[pose.label], pose.score,
+                            pose.T_camera_object), pose.covariance)
+                 for pose in (answer.poses if answer else [])]
     return rows
 
 
 def _figures(
     images: Sequence[BopFrame], rows: Sequence[ResultRow], objects: Mapping[int, ObjectModel],
     labels: Mapping[int, str],
-) -> dict[str, Any]:
+) -> tuple[Scores, dict[str, Any]]:
     from ..evaluation import report
     from ..evaluation.scores import score
     from ..evaluation.vsd_scores import score_vsd
 
     wanted = {i: objects[i] for image in images for i in image.targets}
-    return report.summary(score(images, rows, wanted), score_vsd(images, rows, wanted, ''), labels)
+    scores = score(images, rows, wanted)
+    return scores, report.summary(scores, score_vsd(images, rows, wanted, ''), labels)
+
+
+def _write_page(
+    args: argparse.Namespace, frames: Sequence[BagFrame], images: Sequence[BopFrame],
+    answers: Answers, outcome: tuple[Scores, dict[str, Any], Any, Any, Mapping[int, str]],
+) -> None:
+    from ..evaluation.page import Latency
+
+    scores, figures, covariances, objects, labels = outcome
+    photographs = {(image.scene_id, image.image_id): frame
+                   for image, frame in zip(images, frames, strict=True)}
+    ages_ms = [1e3 * answer.age_s for answer in answers if answer is not None]
+    write_report(args, Evaluated(
+        title=f'{args.bag.name}: poses of {args.model.name} as the node publishes them',
+        frames=images, figures=figures, scores=scores, objects=objects, labels=labels,
+        covariances=covariances, latency=Latency('age of the poses', ages_ms),
+        load=lambda image: photographs[image.scene_id, image.image_id].image(),
+        facts={'bag': str(args.bag), 'mode': args.mode,
+               'images': f'{len(answers)} sent, {len(ages_ms)} answered'}))
 
 
 def _report(

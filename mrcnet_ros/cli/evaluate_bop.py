@@ -18,10 +18,12 @@ from .dataset_arguments import (
     open_dataset,
     say,
 )
+from .evaluation_page import Evaluated, add_report_argument, check_report, write_report
 
 if TYPE_CHECKING:
     from ..datasets.bop import BopDataset
     from ..evaluation.runner import Estimator, FrameAction, Run
+    from ..evaluation.scores import Scores
     from ..objects import ObjectModel
 
 
@@ -35,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help='write the figures here')
     parser.add_argument('--overlays', type=Path, metavar='DIR',
                         help='write a picture of each image with projected outlines here')
+    add_report_argument(parser)
     parser.add_argument('--depth', choices=('off', 'auto', 'required'), default='off',
                         help='correct the poses by the depth images of the dataset: never, where '
                              'there is one, or always (default: off)')
@@ -75,6 +78,7 @@ def evaluate(args: argparse.Namespace, load: Callable[[argparse.Namespace], Esti
     from ..evaluation.runner import Run, run_frames
     from ..objects import load_bop_objects
 
+    check_report(args)
     boxes = box_source(args)
     dataset = open_dataset(args)
     if args.detections is None and args.detector is None:
@@ -124,7 +128,7 @@ def _report(
     from ..evaluation import report
     from ..evaluation.depth_use import depth_figures, depth_line
 
-    figures = _scores(dataset, labels, objects, done)
+    scores, figures = _scores(dataset, labels, objects, done)
     report.write_json(args.json, {
         'command': args.command_line, 'complete': not failure, 'failure': failure or None,
         'dataset': dataset.name, 'split': dataset.split, 'images': len(done.frames),
@@ -143,22 +147,48 @@ def _report(
     print(depth_line(done.poses), end='')
     if done.seconds:
         print(f'{1e3 * statistics.median(done.seconds):.0f} ms an image (median)')
+    _write_page(args, dataset, labels, objects, (done, failure, scores, figures))
 
 
-def _scores(dataset: BopDataset, labels: Mapping[int, str],
-            objects: Mapping[int, ObjectModel], done: Run) -> dict[str, Any]:
-    """Return the figures, or that there are none without ground truth."""
+def _scores(dataset: BopDataset, labels: Mapping[int, str], objects: Mapping[int, ObjectModel],
+            done: Run) -> tuple[Scores | None, dict[str, Any]]:
+    """Return scores and figures, or that there are none without ground truth."""
     from ..evaluation import report
     from ..evaluation.scores import score
     from ..evaluation.vsd_scores import score_vsd
 
     if not dataset.annotated:
-        return {'overall': None}
+        return None, {'overall': None}
     unscaled = done.unscaled_rows()
-    return report.summary(
-        score(done.frames, done.rows, objects),
-        score_vsd(done.frames, done.rows, objects, dataset.name), labels,
+    scores = score(done.frames, done.rows, objects)
+    return scores, report.summary(
+        scores, score_vsd(done.frames, done.rows, objects, dataset.name), labels,
         None if unscaled is None else score(done.frames, unscaled, objects))
+
+
+def _write_page(
+    args: argparse.Namespace, dataset: BopDataset, labels: Mapping[int, str],
+    objects: Mapping[int, ObjectModel],
+    outcome: tuple[Run, str, Scores | None, dict[str, Any]],
+) -> None:
+    from ..datasets.bop import BopFrame
+    from ..evaluation.page import Latency
+    from ..evaluation.report import stage_medians_ms
+
+    done, failure, scores, figures = outcome
+    notes = [f'Not complete: {failure}'] if failure else []
+    if scores is None:
+        notes.append(f'There are no scores: {dataset.split_path} has no ground truth.')
+    boxes = ', '.join(f'{k} {v}' for k, v in _boxes(args).items())
+    write_report(args, Evaluated(
+        title=f'{dataset.name} {dataset.split}: poses of {args.model.name}', frames=done.frames,
+        figures=figures, scores=scores, objects=objects, labels=labels,
+        covariances=[(r, p.covariance) for r, p in zip(done.rows, done.poses, strict=True)],
+        load=BopFrame.load_image, skipped=done.skipped, notes=notes,
+        latency=Latency('time for an image', [1e3 * s for s in done.seconds],
+                        stage_medians_ms(done.stage_seconds)),
+        facts={'images': str(len(done.frames)), 'boxes': boxes, 'crops': str(args.crops),
+               'depth': args.depth, 'runtime': ' '.join(done.runtime.values())}))
 
 
 def _boxes(args: argparse.Namespace) -> dict[str, Any]:

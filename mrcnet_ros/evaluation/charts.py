@@ -1,8 +1,9 @@
-"""Lines and bars as a PNG, drawn with Pillow, which is there for the textures of meshes anyway."""
+"""Lines and bars, drawn with Pillow, which is there for the textures of meshes, or as SVG."""
 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -106,13 +107,8 @@ class BarChart:
             canvas.text((_scaled(start, axis, left, right) + 4, middle), f'{start:.4g}', 'lm')
 
 
-class Canvas:
-    """A part of a picture, with its own origin."""
-
-    def __init__(self, image: Image.Image, origin: tuple[int, int]) -> None:
-        """Remember where it is."""
-        self._draw, self._origin = ImageDraw.Draw(image), origin
-        self._font = ImageFont.load_default(13 * SUPERSAMPLING)
+class Canvas(ABC):
+    """What a chart is drawn on; a point is (u, v) from the upper left corner."""
 
     def title(self, text: str) -> None:
         """Write the heading."""
@@ -125,10 +121,43 @@ class Canvas:
             colour = COLOURS[number % len(COLOURS)]
             self.box((u, 34, u + 12, 44), colour)
             self.text((u + 17, 39), name, 'lm')
-            u += 33 + self._font.getlength(name) / SUPERSAMPLING
+            u += 33 + self.length(name)
 
+    @abstractmethod
+    def length(self, text: str) -> float:
+        """Return the width of a text."""
+
+    @abstractmethod
     def text(self, at: tuple[float, float], text: str, anchor: str) -> None:
         """Write at a point, which the text has at the place that Pillow calls ``anchor``."""
+
+    @abstractmethod
+    def line(self, points: Sequence[tuple[float, float]], colour: str, width: int) -> None:
+        """Connect points."""
+
+    @abstractmethod
+    def dot(self, at: tuple[float, float], colour: str) -> None:
+        """Mark a point."""
+
+    @abstractmethod
+    def box(self, corners: tuple[float, float, float, float], colour: str) -> None:
+        """Fill a rectangle."""
+
+
+class PictureCanvas(Canvas):
+    """A part of a picture, with its own origin."""
+
+    def __init__(self, image: Image.Image, origin: tuple[int, int]) -> None:
+        """Remember where it is."""
+        self._draw, self._origin = ImageDraw.Draw(image), origin
+        self._font = ImageFont.load_default(13 * SUPERSAMPLING)
+
+    def length(self, text: str) -> float:
+        """Return the width of a text."""
+        return float(self._font.getlength(text)) / SUPERSAMPLING
+
+    def text(self, at: tuple[float, float], text: str, anchor: str) -> None:
+        """Write at a point."""
         self._draw.text(self._at(at), text, fill=INK, font=self._font, anchor=anchor)
 
     def line(self, points: Sequence[tuple[float, float]], colour: str, width: int) -> None:
@@ -158,7 +187,8 @@ def draw_charts(path: Path, charts: Sequence[LineChart | BarChart], columns: int
     size = (WIDTH * min(columns, len(charts)), HEIGHT * math.ceil(len(charts) / columns))
     image = Image.new('RGB', (size[0] * SUPERSAMPLING, size[1] * SUPERSAMPLING), 'white')
     for number, chart in enumerate(charts):
-        chart.draw(Canvas(image, (WIDTH * (number % columns), HEIGHT * (number // columns))))
+        chart.draw(PictureCanvas(
+            image, (WIDTH * (number % columns), HEIGHT * (number // columns))))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         image.resize(size, Image.Resampling.LANCZOS).save(path)
@@ -174,7 +204,7 @@ def _axis(values: Sequence[float]) -> list[float]:
     span = high - low or abs(high) or 1.0
     step = 10.0 ** math.floor(math.log10(span / 4))
     step *= next(f for f in (1, 2, 5, 10) if span / (f * step) <= 6)
-    first, last = math.floor(low / step), math.ceil((high + 1e-9 * span) / step)
+    first, last = math.floor(low / step), math.ceil(high / step - 1e-9)
     return [round(i * step, 12) for i in range(first, max(last, first + 1) + 1)]
 
 

@@ -166,11 +166,23 @@ def _median(values: Sequence[float]) -> float | None:
     return float(np.median(values)) if values else None
 
 
+def headings() -> list[str]:
+    """Return the headings of the table, without that of the first column."""
+    return [heading for heading, _, _, _ in _COLUMNS]
+
+
+def cells(entry: Mapping[str, Any]) -> list[str]:
+    """Return a line of the table, without its name.
+
+    :param entry: figures of an object, of all objects or of a range of visible fractions.
+    """
+    return ['-' if entry[key] is None else format(entry[key], style)
+            for _, key, _, style in _COLUMNS]
+
+
 def _line(name: str, entry: Mapping[str, Any]) -> str:
-    cells = ('-' if entry[key] is None else format(entry[key], style)
-             for _, key, _, style in _COLUMNS)
     return name + ''.join(cell.rjust(width) for cell, (_, _, width, _) in
-                          zip(cells, _COLUMNS, strict=True))
+                          zip(cells(entry), _COLUMNS, strict=True))
 
 
 def _target(t: TargetScore) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -39,6 +39,8 @@ class TargetScore:
     :param depth_part: estimated over true distance along the optical axis, less one.
     :param near: whether the origin is off by less than a tenth of the diameter and the rotation
         by less than 15 degrees.
+    :param estimate: that was scored.
+    :param truth: that it was scored against.
     """
 
     scene_id: int
@@ -54,6 +56,8 @@ class TargetScore:
     mspd_met: float = 0.0
     depth_part: float | None = None
     near: bool = False
+    estimate: ResultRow | None = field(default=None, compare=False, repr=False)
+    truth: GroundTruth | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -178,7 +182,7 @@ def _target_scores(
             float(np.mean(mssd.errors[partner[index], index] < MSSD_THRESHOLDS)),
             float(np.mean(mspd.errors[partner[index], index] < MSPD_THRESHOLDS)),
             difference.depth_m / (row.T_camera_object[2, 3] - difference.depth_m),
-            is_near(difference, scored.model.diameter_m)))
+            is_near(difference, scored.model.diameter_m), row, g))
     return result
 
 

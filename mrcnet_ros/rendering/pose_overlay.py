@@ -34,12 +34,16 @@ class DrawnObject:
 
     :param label: of its model.
     :param T_camera_object: (4, 4) [m].
-    :param text: written above it.
+    :param text: written above it, '' for nothing.
+    :param color: of the outline and the text.
+    :param axes: whether they are drawn.
     """
 
     label: str
     T_camera_object: Array
     text: str
+    color: Color = GREEN
+    axes: bool = True
 
 
 class PoseOverlay:
@@ -75,13 +79,14 @@ class PoseOverlay:
             if corners[:, 2].min() < _NEAREST_M:
                 continue
             lines = [camera.project(rays) for rays in self._outline(item, corners)]
-            draw_lines(picture, lines, GREEN)
-            self._draw_axes(picture, camera, item)
+            draw_lines(picture, lines, item.color)
+            if item.axes:
+                self._draw_axes(picture, camera, item)
             seen = np.concatenate([*lines, np.empty((0, 2))])
             seen = seen[np.isfinite(seen).all(axis=1)]
-            if len(seen):
+            if len(seen) and item.text:
                 left, top = np.clip(seen.min(axis=0), -1e6, 1e6)
-                draw_text(picture, (int(left), int(top)), item.text, GREEN)
+                draw_text(picture, (int(left), int(top)), item.text, item.color)
         return picture
 
     def _outline(self, item: DrawnObject, corners: Array) -> list[Array]:

@@ -249,6 +249,15 @@ def _covariance(covariance: Array | None) -> list[float]:
     return [float(value) for value in covariance.ravel()]
 
 
+def covariance_from_pose(pose: Any) -> Array | None:
+    """Return the covariance of a PoseWithCovariance, (6, 6) float64; None where none is given."""
+    covariance = np.array(pose.covariance, np.float64)
+    # nothing but zeros is what a publisher leaves that knows none
+    if covariance[0] == COVARIANCE_UNKNOWN or not covariance.any():
+        return None
+    return covariance.reshape(6, 6)
+
+
 def _quaternion(T: Array) -> Quaternion:
     w, x, y, z = (float(v) for v in quat_wxyz_from_rotation(T[:3, :3]))
     return Quaternion(x=x, y=y, z=z, w=w)

@@ -83,6 +83,13 @@ class BagFrame:
         info = deserialize_message(self.inputs['/camera_info'], CameraInfo)
         return messages.camera_from_info(info)
 
+    def image(self) -> NDArray[np.uint8]:
+        """Return the photograph, (H, W, 3) uint8 RGB.
+
+        :raises ImageError: when its encoding or size cannot be used.
+        """
+        return messages.rgb_from_image(deserialize_message(self.inputs['/image'], Image))
+
 
 class BagWriter:
     """Writes a new bag.

@@ -19,11 +19,13 @@ class PublishedPose:
     """A pose that the node published.
 
     :param T_camera_object: (4, 4) float64 [m].
+    :param covariance: (6, 6) float64, as of an estimate; None where the node gives none.
     """
 
     label: str
     score: float
     T_camera_object: Array
+    covariance: Array | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +93,8 @@ class Replayer(Peer):
         now, stamp = time.perf_counter(), messages.stamp_ns(message.header)
         poses = [PublishedPose(str(d.results[0].hypothesis.class_id),
                                float(d.results[0].hypothesis.score),
-                               messages.transform_from_pose(d.results[0].pose.pose))
+                               messages.transform_from_pose(d.results[0].pose.pose),
+                               messages.covariance_from_pose(d.results[0].pose))
                  for d in message.detections]
         if stamp in self._sent:
             self._answers[stamp] = Answer(poses, now - self._sent.pop(stamp))

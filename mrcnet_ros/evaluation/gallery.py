@@ -1,0 +1,131 @@
+"""The best, the median and the worst poses of an evaluation, as small pictures with outlines."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from ..datasets.bop import BopFrame
+from ..errors import DatasetError
+from ..geometry.camera import Camera
+from ..geometry.se3 import Array
+from ..objects import ObjectModel
+from ..rendering.drawing import GREEN, WHITE, Image
+from ..rendering.pose_overlay import DrawnObject, PoseOverlay
+from .scores import TargetScore
+
+TILE_PX = 320
+TILES = 6
+# of the side of a picture to that of the square around both outlines
+MARGIN = 1.5
+SMALLEST_PX, LARGEST_PX = 48.0, 4000.0
+JPEG_QUALITY = 85
+
+LoadImage = Callable[[BopFrame], Image]
+
+
+@dataclass(frozen=True, eq=False)
+class Tile:
+    """One pose.
+
+    :param jpeg: square picture: the truth in white, the estimate in green with its axes.
+    :param title: object and image.
+    :param lines: errors and score in words.
+    """
+
+    jpeg: bytes
+    title: str
+    lines: tuple[str, ...]
+
+
+def chosen(targets: Sequence[TargetScore], objects: Mapping[int, ObjectModel],
+           count: int = TILES) -> dict[str, list[TargetScore]]:
+    """Return the best, the median and the worst poses by MSSD in diameters, none of them twice.
+
+    :param count: most of each.
+    """
+    found = sorted((t for t in targets if t.mssd_m is not None),
+                   key=lambda t: (t.mssd_m or 0.0) / objects[t.object_id].diameter_m)
+    total = len(found)
+    best = min(count, math.ceil(total / 3))
+    worst = min(count, math.ceil((total - best) / 2))
+    median = min(count, total - best - worst)
+    first = max(best, (total - median) // 2)
+    groups = {'best': found[:best], 'median': found[first:first + median],
+              'worst': found[total - worst:][::-1]}
+    return {name: group for name, group in groups.items() if group}
+
+
+def draw_galleries(
+    targets: Sequence[TargetScore], frames: Sequence[BopFrame], load: LoadImage,
+    objects: Mapping[int, ObjectModel], labels: Mapping[int, str],
+) -> dict[str, list[Tile]]:
+    """Draw the best, the median and the worst poses.
+
+    :param load: returns the photograph of an image.
+    :param objects: by object id, as the targets were scored with.
+    :raises BackendError: when there is no headless OpenGL.
+    :raises MrcnetError: when a photograph or a mesh cannot be read.
+    """
+    by_name = {(f.scene_id, f.image_id): f for f in frames}
+    overlay = PoseOverlay({str(i): model for i, model in objects.items()})
+    try:
+        return {name: [_tile(overlay, t, by_name[t.scene_id, t.image_id], load,
+                             (objects[t.object_id], labels.get(t.object_id, '')))
+                       for t in group]
+                for name, group in chosen(targets, objects).items()}
+    finally:
+        overlay.close()
+
+
+def _tile(overlay: PoseOverlay, target: TargetScore, frame: BopFrame, load: LoadImage,
+          known: tuple[ObjectModel, str]) -> Tile:
+    model, label = known
+    if target.estimate is None or target.truth is None or target.difference is None:
+        raise DatasetError('a target without an estimate cannot be drawn')
+    poses = [target.truth.T_camera_object, target.estimate.T_camera_object]
+    picture, camera = close_up(load(frame), frame.camera, poses, model)
+    name = str(target.object_id)
+    picture = overlay.draw(picture, camera, [
+        DrawnObject(name, poses[0], '', WHITE, axes=False),
+        DrawnObject(name, poses[1], '', GREEN)])
+    data = cv2.imencode('.jpg', cv2.cvtColor(picture, cv2.COLOR_RGB2BGR),
+                        [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
+    mssd_m = target.mssd_m or 0.0
+    return Tile(data.tobytes(), f'{label or name}, {target.scene_id}/{target.image_id}', (
+        f'MSSD {1e3 * mssd_m:.1f} mm, {mssd_m / model.diameter_m:.1%} of the diameter',
+        f'turned {np.degrees(target.difference.rotation_rad):.1f}°, '
+        f'depth {1e3 * target.difference.depth_m:+.1f} mm',
+        f'score {target.score:.2f}, {target.visible_fraction:.0%} visible'))
+
+
+def close_up(image: Image, camera: Camera, poses: Sequence[Array], model: ObjectModel
+             ) -> tuple[Image, Camera]:
+    """Return a square part of a photograph around an object, enlarged, and its camera.
+
+    :param image: (H, W, 3) uint8.
+    :param poses: (4, 4) T_camera_object [m] each; those in front of the camera are in the square.
+    """
+    low, high = model.bounds()
+    corners = np.array([[x, y, z] for x in (low[0], high[0]) for y in (low[1], high[1])
+                        for z in (low[2], high[2])])
+    points = np.concatenate([corners @ T[:3, :3].T + T[:3, 3] for T in poses])
+    points = points[points[:, 2] > 1e-3]
+    uv = camera.project(points / points[:, 2:])
+    uv = uv[np.isfinite(uv).all(axis=1)]
+    if not len(uv):
+        uv = np.array([[0.0, 0.0], [image.shape[1], image.shape[0]]])
+    middle = (uv.min(axis=0) + uv.max(axis=0)) / 2
+    side = float(np.clip(MARGIN * np.ptp(uv, axis=0).max(), SMALLEST_PX, LARGEST_PX))
+    scale = TILE_PX / side
+    # integer coordinates are pixel centres, before and after
+    shift = (TILE_PX - 1) / 2 - scale * middle
+    move = np.array([[scale, 0.0, shift[0]], [0.0, scale, shift[1]], [0.0, 0.0, 1.0]])
+    picture = cv2.warpAffine(image, move[:2], (TILE_PX, TILE_PX), flags=cv2.INTER_LINEAR,
+                             borderMode=cv2.BORDER_CONSTANT, borderValue=(40, 40, 40))
+    return np.asarray(picture, np.uint8), Camera(
+        move @ camera.K, TILE_PX, TILE_PX, camera.distortion_model, camera.distortion)
