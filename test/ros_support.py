@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
+import functools
 import itertools
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -18,14 +21,34 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 STAND_IN = str(Path(__file__).with_name('stand_in_node.py'))
-# for machines that have other things to do: all time limits of the tests are so much longer
+# domains of a block, and blocks; ports of domains above 101 may be in use by anybody
+_DOMAINS, _BLOCKS = 20, 5
 _NUMBERS = itertools.count(1)  # of the clients of this process
+# for machines that have other things to do: all time limits of the tests are so much longer
 PATIENCE = float(os.environ.get('MRCNET_TEST_PATIENCE', '1'))
 
 
 def own_domain(number: int = 0) -> int:
-    """Return a ROS domain that another test run on this machine hardly uses, 1..100."""
-    return 1 + (7 * os.getpid() + number) % 100
+    """Return a ROS domain, 1..100, that no other test run on this machine uses at the time."""
+    return 1 + _DOMAINS * _block() + number % _DOMAINS
+
+
+@functools.cache
+def _block() -> int:
+    """Return the first block of domains that no process holds; this one holds it until it ends.
+
+    Of more test runs than there are blocks, the last ones share one.
+    """
+    for block in range(_BLOCKS):
+        path = Path(tempfile.gettempdir(), f'mrcnet_test_domains_{block}')
+        file = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(file)
+        else:
+            return block
+    return os.getpid() % _BLOCKS
 
 
 def environment(domain: int) -> dict[str, str]:
