@@ -24,8 +24,11 @@ STAND_IN = str(Path(__file__).with_name('stand_in_node.py'))
 # domains of a block, and blocks; ports of domains above 101 may be in use by anybody
 _DOMAINS, _BLOCKS = 20, 5
 _NUMBERS = itertools.count(1)  # of the clients of this process
-# for machines that have other things to do: all time limits of the tests are so much longer
+# For machines that have other things to do: all time limits of the tests are so much longer.
 PATIENCE = float(os.environ.get('MRCNET_TEST_PATIENCE', '1'))
+# How long to wait for what must come [s]. No test that passes waits so long, however busy the
+# machine is: a process of Python with ROS may take half a minute to start there.
+WAIT_S = 120.0 * PATIENCE
 
 
 def own_domain(number: int = 0) -> int:
@@ -76,9 +79,9 @@ class NodeProcess:
     def _read(self):
         self.lines.extend(iter(self.process.stdout.readline, ''))
 
-    def wait_for_log(self, text: str, timeout_s: float = 30.0) -> str:
+    def wait_for_log(self, text: str, timeout_s: float = WAIT_S) -> str:
         """Return the first log line with ``text``."""
-        end = time.monotonic() + PATIENCE * timeout_s
+        end = time.monotonic() + timeout_s
         while time.monotonic() < end:
             ended = self.process.poll() is not None and not self._reader.is_alive()
             for line in list(self.lines):
@@ -94,8 +97,12 @@ class NodeProcess:
         for _ in range(times):
             if self.process.poll() is None:
                 self.process.send_signal(number)
-        code = self.process.wait(PATIENCE * 20)
-        self._reader.join(5)
+        return self.wait()
+
+    def wait(self) -> int:
+        """Return the exit code, when the process has ended and all it said is in the log."""
+        code = self.process.wait(WAIT_S)
+        self._reader.join(WAIT_S)
         return code
 
     def log(self) -> str:
@@ -209,23 +216,23 @@ class Client:
             self.reports, self.clock = self.reports + 1, message.header.stamp
             self.status.update(statuses)
 
-    def diagnosis(self, part: str, text: str, timeout_s: float = 15.0):
+    def diagnosis(self, part: str, text: str):
         """Wait for the status of a part of the node that says ``text``, and return it."""
         said = lambda: self.status.get(part) and text in self.status[part].message  # noqa: E731
-        assert self.spin(said, timeout_s), (
+        assert self.spin(said), (
             f'{part} never said {text!r}, but {getattr(self.status.get(part), "message", "")!r}')
         return self.status[part]
 
-    def spin(self, until, timeout_s: float = 10.0) -> bool:
+    def spin(self, until, timeout_s: float = WAIT_S) -> bool:
         """Handle messages until ``until()`` holds; return whether it does."""
-        end = time.monotonic() + (timeout_s if timeout_s < 1 else PATIENCE * timeout_s)
+        end = time.monotonic() + timeout_s
         while not until() and time.monotonic() < end:
             self.executor.spin_once(timeout_sec=0.05)
         return bool(until())
 
     def connect(self):
         """Wait until node and client have found one another on every topic."""
-        self.readiness.wait(self.spin, 20)
+        self.readiness.wait(self.spin, WAIT_S)
 
     def forget(self):
         """Drop everything received so far."""
@@ -240,7 +247,7 @@ class Client:
                      'Detection2DArray': 'detections'}[type(message).__name__]
             self.publishers[topic].publish(message)
 
-    def answer(self, frame, timeout_s: float = 30.0):
+    def answer(self, frame):
         """Publish a frame and return the Detection3DArray with its stamp.
 
         A frame that the node drops fails the test with what the node tells of it.
@@ -248,12 +255,20 @@ class Client:
         self.send(*frame)
         stamp = frame[0].header.stamp
         found = lambda: [a for a in self.answers if a.header.stamp == stamp]  # noqa: E731
-        if not self.spin(found, timeout_s):
+        if not self.spin(found):
             told = values(self.status['poses']) if 'poses' in self.status else {}
             raise AssertionError(
                 f'the frame of {stamp.sec} s was not answered; the node dropped '
                 f'{ {k: v for k, v in told.items() if k.startswith("dropped ") and v != "0"} }')
         return found()[0]
+
+    def wait_for_inputs(self, count: int, *names: str):
+        """Wait until the node has taken so many messages of some inputs since it was activated."""
+        def have_come():
+            told = values(self.status['inputs']) if 'inputs' in self.status else {}
+            return all(int(told.get(f'{name} messages', 0)) >= count for name in names)
+
+        assert self.spin(have_come), f'{names} never came {count} times'
 
     def is_answered(self, frame, timeout_s: float) -> bool:
         """Publish a frame and tell whether it is answered in time."""
@@ -264,12 +279,12 @@ class Client:
     def call_async(self, kind, name: str, request):
         """Call a service of the node and return the future."""
         service = self.node.create_client(kind, f'pose_node/{name}')
-        assert service.wait_for_service(PATIENCE * 20), f'there is no service {name}'
+        assert service.wait_for_service(WAIT_S), f'there is no service {name}'
         return service.call_async(request)
 
-    def result(self, future, timeout_s: float = 20.0):
+    def result(self, future):
         """Wait for the result of a future."""
-        assert self.spin(future.done, timeout_s)
+        assert self.spin(future.done)
         return future.result()
 
     def call(self, kind, name: str, request):
@@ -291,7 +306,15 @@ class Client:
         from lifecycle_msgs.srv import ChangeState
 
         request = ChangeState.Request(transition=Transition(id=number))
-        return self.call(ChangeState, 'change_state', request).success
+        if not self.call(ChangeState, 'change_state', request).success:
+            return False
+        # whom the node had found before counts no more
+        state = {Transition.TRANSITION_CONFIGURE: 'inactive',
+                 Transition.TRANSITION_ACTIVATE: 'active',
+                 Transition.TRANSITION_DEACTIVATE: 'inactive',
+                 Transition.TRANSITION_CLEANUP: 'unconfigured'}.get(number, 'finalized')
+        return self.spin(lambda: self.status.get('model') is not None
+                         and values(self.status['model'])['state'] == state)
 
     def close(self):
         """Leave the network."""

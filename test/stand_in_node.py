@@ -50,7 +50,8 @@ class BoxEstimator:
     Knows ``DIAMETERS_M``; a frame that has a can takes ``SLOW_LABEL_S`` longer. A duck with the
     id ``nan`` gets a pose that is not finite, one with the id ``boom`` raises; R = I, or half a
     turn about z with the id ``flip``. One with the id ``sure`` gets the covariance ``SURE``, one
-    with the id ``unsure`` one that is not finite.
+    with the id ``unsure`` one that is not finite. One with the id ``hold:PATH`` makes the file
+    PATH and waits until that is gone again.
     """
 
     def __init__(self):
@@ -69,6 +70,8 @@ class BoxEstimator:
         poses, skipped = [], []
         for index, detection in enumerate(detections):
             time.sleep(SLOW_LABEL_S.get(detection.label, 0.0))
+            if detection.detection_id.startswith('hold:'):
+                hold(detection.detection_id.removeprefix('hold:'))
             if detection.detection_id == 'boom':
                 raise RuntimeError('this estimator was told to fail')
             if detection.label not in DIAMETERS_M:
@@ -99,6 +102,14 @@ class BoxEstimator:
         covariance = {'sure': SURE, 'unsure': np.full((6, 6), np.nan)}.get(detection.detection_id)
         return PoseEstimate(detection.label, 9, T, np.float32(0.75), index,
                             detection.detection_id, detection.box_xyxy, covariance=covariance)
+
+
+def hold(path):
+    """Make a file and wait until somebody removes it."""
+    gate = Path(path)
+    gate.touch()
+    while gate.exists():
+        time.sleep(0.01)
 
 
 def measured(pose, depth_m):
@@ -167,8 +178,9 @@ if __name__ == '__main__':
     def load(parameters):
         """Make the estimator that the program's own arguments, or the name of a model, ask for.
 
-        ``far`` takes a while to load and doubles all depths; ``bad`` cannot be loaded; ``endless``
-        takes too long. What it does meanwhile is logged.
+        ``far`` doubles all depths; ``far:PATH`` does so, and makes the file PATH and waits until
+        that is gone before it is loaded; ``bad`` cannot be loaded; ``endless`` takes too long.
+        What it does meanwhile is logged.
         """
         if own == ['slow']:
             print('loading', flush=True)
@@ -179,9 +191,10 @@ if __name__ == '__main__':
         if parameters.model == 'bad':
             raise ModelError(parameters.model, 'it is damaged')
         weakref.finalize(estimator, print, 'the estimator was freed', flush=True)
-        if parameters.model == 'far':
+        if parameters.model.startswith('far'):
             log.info('drawing the far ducks')
-            time.sleep(1.5)
+            if ':' in parameters.model:
+                hold(parameters.model.removeprefix('far:'))
             estimator.model.name, estimator.depth_factor = 'far', 2.0
         if parameters.model == 'endless':
             log.info('loading the ducks one by one')

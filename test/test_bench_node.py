@@ -11,7 +11,7 @@ pytest.importorskip('rclpy', reason='needs the ROS wheels or a ROS installation'
 pytest.importorskip('vision_msgs', reason='needs ros_pip/interfaces or a ROS installation')
 
 from rclpy.serialization import deserialize_message, serialize_message
-from ros_support import PATIENCE, STAND_IN, environment, frame, own_domain
+from ros_support import STAND_IN, WAIT_S, environment, frame, own_domain
 from stand_in_node import BoxEstimator
 from vision_msgs.msg import Detection2DArray
 
@@ -37,7 +37,7 @@ def test_node_and_estimator_are_measured_on_the_same_frames(tmp_path, monkeypatc
     parser = argparse.ArgumentParser()
     bench_node.add_arguments(parser)
     args = parser.parse_args([
-        '--seconds', '3', '--repeats', '2', '--rate', '20', '--timeout', str(30 * PATIENCE),
+        '--seconds', '3', '--repeats', '2', '--rate', '20', '--timeout', str(WAIT_S),
         '--model', str(tmp_path), '--json', str(tmp_path / 'node.json')])
     args.command_line = 'mrcnet bench node'
     frames = [bag_frame(1, ('duck',)), bag_frame(2, ('brick',))]

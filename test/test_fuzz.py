@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip('rclpy', reason='needs the ROS wheels or a ROS installation')
 pytest.importorskip('vision_msgs', reason='needs ros_pip/interfaces or a ROS installation')
 
-from ros_support import PATIENCE, STAND_IN, environment, own_domain
+from ros_support import STAND_IN, WAIT_S, environment, own_domain
 from sensor_msgs.msg import CompressedImage
 
 from mrcnet_ros.cli.fuzz import fuzz
@@ -22,7 +22,7 @@ def test_the_node_outlives_absurd_compressed_images(tmp_path, monkeypatch, capsy
     """Good frames between them are answered, and images that cannot be decoded are counted."""
     for name, value in environment(own_domain(64)).items():
         monkeypatch.setenv(name, value)
-    args = argparse.Namespace(messages=1500, seed=1, timeout=30.0 * PATIENCE,
+    args = argparse.Namespace(messages=1500, seed=1, timeout=WAIT_S,
                               log=tmp_path / 'node.log')
     assert fuzz(args, [STAND_IN, '--ros-args'], ['duck', 'brick'], 'compressed') == 0
     told = capsys.readouterr().out

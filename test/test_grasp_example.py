@@ -16,7 +16,7 @@ pytest.importorskip('tf2_ros', reason='needs ros_pip/modules or a ROS installati
 
 import tf2_ros
 from geometry_msgs.msg import TransformStamped
-from ros_support import PATIENCE, environment, frame, node_fixture
+from ros_support import WAIT_S, environment, frame, node_fixture
 
 ROOT = Path(__file__).parents[1]
 if not hasattr(tf2_ros, 'Buffer'):
@@ -26,7 +26,7 @@ node = node_fixture(130, 'confirm_frames:=3', 'frame_prefix:=l/')
 
 
 # a busy machine takes its time to connect two processes
-PATIENT = ('--timeout', '60', '--discovery', '60', '--tf-timeout', '60')
+PATIENT = ('--timeout', '90', '--discovery', '90', '--tf-timeout', '90')
 
 
 def _run_example(client, domain, *words, detections=(('duck', 31.5, 23.5, 30.0, 0.9, 'sure'),)):
@@ -38,7 +38,7 @@ def _run_example(client, domain, *words, detections=(('duck', 31.5, 23.5, 30.0, 
     printed = []
     reader = threading.Thread(target=lambda: printed.extend(process.communicate()))
     reader.start()
-    end = time.monotonic() + 120 * PATIENCE
+    end = time.monotonic() + 2 * WAIT_S
     while reader.is_alive() and time.monotonic() < end:
         messages, now = frame(0, *detections), time.time_ns()
         for message in messages:

@@ -16,7 +16,7 @@ from lifecycle_msgs.msg import Transition
 from rcl_interfaces.srv import SetParametersAtomically
 from rclpy.action import ActionClient
 from rclpy.parameter import Parameter
-from ros_support import Client, double_node, frame, node_fixture, own_domain
+from ros_support import WAIT_S, Client, double_node, frame, node_fixture, own_domain
 from stand_in_node import SURE, box_object
 from tf2_msgs.action import LookupTransform
 from tf2_msgs.msg import TF2Error
@@ -194,10 +194,10 @@ def test_what_can_never_come_is_refused(objects, wanted):
         Confirmation(wanted, 0, objects)
 
 
-def _ask(client, source_frame='duck', timeout_s=20.0, **fields):
+def _ask(client, source_frame='duck', timeout_s=WAIT_S, **fields):
     """Send a goal and return its handle."""
     action = ActionClient(client.node, LookupTransform, '/pose_node/confirm_pose')
-    assert client.spin(action.server_is_ready, 20)
+    assert client.spin(action.server_is_ready)
     timeout = Duration(sec=int(timeout_s), nanosec=round(timeout_s % 1 * 1e9))
     goal = LookupTransform.Goal(source_frame=source_frame, timeout=timeout, **fields)
     handle = client.result(action.send_goal_async(goal))
@@ -205,15 +205,16 @@ def _ask(client, source_frame='duck', timeout_s=20.0, **fields):
     return handle
 
 
-def _answer(client, handle, frames=lambda number: None, timeout_s=20.0):
+def _answer(client, handle, frames=lambda number: None):
     """Send frames until a goal is finished and return its status and result."""
     future = handle.get_result_async()
     for number in range(1, 200):
-        if messages := frames(number):
-            client.send(*messages)
-        if client.spin(future.done, 0.1 if messages else timeout_s):
+        if not (messages := frames(number)):
             break
-    answer = client.result(future, timeout_s)
+        client.answer(messages)
+        if client.spin(future.done, 0.1):
+            break
+    answer = client.result(future)
     return answer.status, answer.result
 
 
@@ -267,7 +268,11 @@ def test_over_dds_a_confirmed_pose_is_answered_with_its_spread(client):
 def test_over_dds_poses_that_jump_are_not_confirmed(client, smoothing_s, words):
     """In the time given; smoothing does not hide how far they lie apart."""
     assert client.set_parameter('smoothing_s', smoothing_s).successful
-    status, result = _answer(client, _ask(client, timeout_s=4.0), _ducks(-6.0, 6.0))
+    frames = _ducks(-6.0, 6.0)
+    for timeout_s in (2.0, 8.0, 32.0):  # in which enough frames come, on most machines
+        status, result = _answer(client, _ask(client, timeout_s=timeout_s), frames)
+        if 'in a row' not in result.error.error_string:
+            break
     assert client.set_parameter('smoothing_s', 0.0).successful
     assert status == GoalStatus.STATUS_ABORTED
     assert result.error.error == TF2Error.TIMEOUT_ERROR
@@ -329,8 +334,8 @@ def test_over_dds_the_id_of_a_detection_asks_for_its_instance(client):
         messages = frame(1, ('duck', 10.0, 23.5, 30.0, 0.9, '5'),
                          ('duck', 50.0, 23.5, 30.0, 0.9, '777'))
         for message in messages:
-            message.header.stamp.sec = 500
-            message.header.stamp.nanosec = number * 10**8
+            message.header.stamp.sec = 500 + number // 10
+            message.header.stamp.nanosec = number % 10 * 10**8
         return messages
 
     def named(answer):
@@ -342,11 +347,11 @@ def test_over_dds_the_id_of_a_detection_asks_for_its_instance(client):
 
     answer = client.answer(ducks(0))
     assert named(answer) == {'5': 'duck', '777': 'duck_2'}
-    seen = []
+    seen, numbers = [], itertools.count(1)
     client.subscribe(Detection3DArray, 'confirmed_detections', seen.append)
     for wanted in ('777', 'duck_2'):
         handle = _ask(client, wanted)
-        _, result = _answer(client, handle, lambda number: ducks(number % 10))
+        _, result = _answer(client, handle, lambda _: ducks(next(numbers)))
         assert result.transform.child_frame_id == 'duck_2', result.error.error_string
         assert client.spin(lambda: seen)
         assert seen.pop().detections[0].id == '777'
@@ -422,7 +427,8 @@ def test_over_dds_a_signal_does_not_wait_for_requests(number):
         client.connect()
         goals = [_ask(client, timeout_s=600.0) for _ in range(2)]
         futures = [goal.get_result_async() for goal in goals]
-        client.spin(lambda: False, 0.5)  # the requests for results are on their way
+        # the requests for results were sent before this one, which is answered
+        assert client.set_parameter('warn_age_s', 0.4).successful
         process.process.send_signal(number)
         for future in futures:
             answer = client.result(future)
@@ -446,7 +452,7 @@ def test_over_dds_tf2_has_a_client_for_this(client):
     asker = Client(client.node.context.get_domain_id())
     threading.Thread(target=asker.executor.spin, daemon=True).start()
     buffer = tf2_ros.BufferClient(asker.node, '/pose_node/confirm_pose')
-    assert client.spin(buffer.action_client.server_is_ready, 20)
+    assert client.spin(buffer.action_client.server_is_ready)
     with pytest.raises(tf2_ros.LookupException, match='teapot'):
         buffer.lookup_transform('', 'teapot', rclpy.time.Time(), RclpyDuration(seconds=5))
     asker.close()

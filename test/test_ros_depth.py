@@ -228,7 +228,7 @@ def wait_for_inputs(client, count, *names):
         values = {v.key: v.value for v in status.values} if status else {}
         return all(values.get(f'{name} messages') == str(count) for name in names)
 
-    assert client.spin(has_come, 20)
+    assert client.spin(has_come)
 
 
 def _distance(answer):

@@ -12,7 +12,7 @@ pytest.importorskip('vision_msgs', reason='needs ros_pip/interfaces or a ROS ins
 import rclpy
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.parameter import Parameter
-from ros_support import environment, frame, own_domain, ready_node
+from ros_support import WAIT_S, environment, frame, own_domain, ready_node
 from std_msgs.msg import Header
 
 from mrcnet_ros.ros import running
@@ -39,16 +39,16 @@ def node(ros):
     node.destroy_node()
 
 
-def spun(node, done, timeout_s=20.0):
+def spun(node, done):
     """Spin a node until something is done, and return whether it is."""
     stop = threading.Event()
     thread = threading.Thread(target=running.spin, args=(node, stop))
     thread.start()
-    end = time.monotonic() + timeout_s
+    end = time.monotonic() + WAIT_S
     while not done() and time.monotonic() < end:
         time.sleep(0.01)
     stop.set()
-    thread.join(10)
+    thread.join(WAIT_S)
     assert not thread.is_alive()
     return bool(done())
 
@@ -58,7 +58,7 @@ def test_a_context_that_others_shut_down_ends_the_loop(node):
     thread = threading.Thread(target=running.spin, args=(node, threading.Event()))
     thread.start()
     rclpy.shutdown()
-    thread.join(10)
+    thread.join(WAIT_S)
     assert not thread.is_alive()
     assert node.tally.counts() == {}
 
@@ -114,13 +114,16 @@ def test_parameters_that_another_refuses_do_not_take_effect(ros):
 
 @pytest.mark.parametrize(('number', 'parameters'), [
     (71, ()), (72, ('policy:=lossless', 'input_reliability:=reliable', 'queue:=1'))])
-def test_over_dds_a_worker_that_hangs_is_told(number, parameters):
+def test_over_dds_a_worker_that_hangs_is_told(tmp_path, number, parameters):
     """While it hangs, and the frames that wait behind it are answered afterwards."""
     with ready_node(number, 'warn_age_s:=0.5', 'error_age_s:=0.5', *parameters) as (_, client):
-        client.send(*frame(1, *[('can',)] * 30))  # takes 9 s; alone, so that none replaces it
+        gate = tmp_path / 'gate'
+        client.send(*frame(1, ('duck', 31.5, 23.5, 30.0, 0.9, f'hold:{gate}')))
+        assert client.spin(gate.exists)
         told = client.diagnosis('poses', 'one frame has been worked on for')
         assert told.level == b'\x02'
         assert not client.answers
         for second in range(2, 8):
             client.send(*frame(second, ('duck',)))
+        gate.unlink()
         assert client.spin(lambda: client.answers and client.answers[-1].header.stamp.sec == 7)

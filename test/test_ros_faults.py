@@ -14,8 +14,8 @@ pytest.importorskip('vision_msgs', reason='needs ros_pip/interfaces or a ROS ins
 from lifecycle_msgs.msg import Transition
 from rclpy.serialization import serialize_message
 from ros_support import (
-    PATIENCE,
     STAND_IN,
+    WAIT_S,
     Client,
     environment,
     frame,
@@ -51,7 +51,7 @@ def test_the_same_seed_sends_the_same_messages():
 def _fuzz(tmp_path, monkeypatch, domain, command, messages):
     for name, value in environment(domain).items():
         monkeypatch.setenv(name, value)
-    args = argparse.Namespace(messages=messages, seed=1, timeout=30.0 * PATIENCE,
+    args = argparse.Namespace(messages=messages, seed=1, timeout=WAIT_S,
                               log=tmp_path / 'node.log')
     return fuzz(args, command, ['duck', 'brick'])
 
@@ -141,17 +141,23 @@ def test_stray_stamps_do_not_make_the_node_deaf(client):
         assert client.answer(frame(21 + 2 * number, ('duck',))) is not None
 
 
-def test_a_burst_is_survived_and_accounted_for(client):
-    """200 Hz into an estimator that takes 0.3 s: the last is answered, the rest are busy."""
-    for number in range(200):
-        messages = frame(60, ('can',))
+def test_a_burst_is_survived_and_accounted_for(client, tmp_path):
+    """200 Hz while the estimator is busy: the last is answered, the rest are counted."""
+    client.spin(lambda: 'poses' in client.status)
+    busy = lambda: int(values(client.status['poses'])['dropped busy'].split(' ')[0])  # noqa: E731
+    before, gate = busy(), tmp_path / 'gate'
+    client.send(*frame(60, ('duck', 31.5, 23.5, 30.0, 0.9, f'hold:{gate}')))
+    assert client.spin(gate.exists)
+    for number in range(1, 200):
+        messages = frame(60, ('duck',))
         for message in messages:
             message.header.stamp.nanosec = number * 5_000_000
         client.send(*messages)
         time.sleep(0.005)
-    assert client.answer(frame(62, ('duck',))) is not None
-    dropped = values(client.diagnosis('poses', 'poses'))['dropped busy']
-    assert int(dropped.split(' ')[0]) > 10
+    # some may be lost on the way to a node that is not quick enough: inputs are best effort
+    assert client.spin(lambda: busy() > before + 10)
+    gate.unlink()
+    client.answer(frame(62, ('duck',)))
 
 
 def test_the_node_may_be_stopped_and_started_under_traffic(client, node):
@@ -181,8 +187,12 @@ def test_the_node_may_be_stopped_and_started_under_traffic(client, node):
     thread.join()
     client.connect()
     assert client.answer(frame(66, ('duck',))) is not None
-    after = process_usage(node.process.pid)
-    assert after.threads <= before.threads + 1 and after.handles <= before.handles + 2
+
+    def left_behind():
+        after = process_usage(node.process.pid)
+        return after.threads > before.threads + 1 or after.handles > before.handles + 2
+
+    assert client.spin(lambda: not left_behind()), (before, process_usage(node.process.pid))
     client.status.clear()
     assert values(client.diagnosis('poses', 'poses'))['dropped failed'] == '0'
 

@@ -19,7 +19,7 @@ from rcl_interfaces.srv import (
     SetParametersAtomically,
 )
 from ros_support import (
-    PATIENCE,
+    WAIT_S,
     Client,
     double_node,
     environment,
@@ -144,7 +144,7 @@ def test_over_dds_every_status_comes_in_every_state():
 def _run(*words):
     """Run the node's program to its end."""
     return subprocess.run(
-        [sys.executable, '-m', 'mrcnet_ros.ros.pose_node', *words], timeout=PATIENCE * 60,
+        [sys.executable, '-m', 'mrcnet_ros.ros.pose_node', *words], timeout=WAIT_S,
         capture_output=True, text=True, env=environment(own_domain(113)))
 
 

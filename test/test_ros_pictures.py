@@ -44,7 +44,7 @@ def test_nothing_is_drawn_while_nobody_looks(client):
     assert not {'markers p50 [ms]', 'overlay p50 [ms]'} & set(before)
     pictures = _listen(client, Image, 'overlay')
     client.send(*frame(2, ('duck',)))
-    assert client.spin(lambda: pictures, 30)
+    assert client.spin(lambda: pictures)
     # a report may have been made between the picture and the note of its time
     told = lambda: 'overlay p50 [ms]' in values(client.status['poses'])  # noqa: E731
     assert client.spin(told)
@@ -138,7 +138,7 @@ def test_the_overlay_is_the_image_with_the_objects_in_it(client):
     pixels = np.full((240, 320, 3), 90, np.uint8)
     messages[0].data = pixels.tobytes()
     answer = client.answer(messages)
-    assert client.spin(lambda: received, 30)
+    assert client.spin(lambda: received)
     picture = rgb_from_image(received[-1])
     assert received[-1].header == answer.header
     assert picture.shape == pixels.shape
@@ -175,4 +175,4 @@ def test_a_mesh_that_cannot_be_drawn_costs_the_overlay_only(client, node):
     assert len(client.answer(frame(29, ('brick',))).detections) == 1
     assert 'brick.ply' in node.wait_for_log('no markers or overlay')
     assert len(client.answer(frame(30, ('duck',))).detections) == 1
-    assert client.spin(lambda: pictures, 30)
+    assert client.spin(lambda: pictures)

@@ -7,14 +7,16 @@ import pytest
 pytest.importorskip('rclpy', reason='needs the ROS wheels or a ROS installation')
 pytest.importorskip('vision_msgs', reason='needs ros_pip/interfaces or a ROS installation')
 
+from builtin_interfaces.msg import Time
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from ros_support import Client, environment, frame, node_fixture, own_domain, values
 from sensor_msgs.msg import CompressedImage, Image
 from vision_msgs.msg import Detection3DArray
 
 from mrcnet_ros.ros.connections import connected_names, publishers_text, subscribers_text
+from mrcnet_ros.ros.diagnostics import Status, diagnostic_array, idle_status
 from mrcnet_ros.testbench.peer import Peer
-from mrcnet_ros.testbench.readiness import PeerError
+from mrcnet_ros.testbench.readiness import PeerError, Readiness
 
 RELIABLE = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
 BEST_EFFORT = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
@@ -39,12 +41,52 @@ def test_an_end_counts_once_the_middleware_has_connected_it():
     ends = [end('b'), end('a'), end('c', 'sensor_msgs/msg/CompressedImage'),
             end('d', qos=BEST_EFFORT)]
     early, late = (publishers_text(SUBSCRIPTION, ends, count) for count in (1, 2))
-    assert connected_names(early) == set() and 'a' in early
-    assert connected_names(late) == {'/a', '/b'}
-    assert connected_names(publishers_text(SUBSCRIPTION, [], 0)) == set()
+    assert not connected_names(early) and 'a' in early
+    assert connected_names(late) == {'/a': 1, '/b': 1}
+    assert not connected_names(publishers_text(SUBSCRIPTION, [], 0))
     readers = [end('a', qos=BEST_EFFORT), end('b', qos=RELIABLE)]  # b wants more than is offered
-    assert connected_names(subscribers_text(publisher(0), readers)) == set()
-    assert connected_names(subscribers_text(publisher(1), readers)) == {'/a'}
+    assert not connected_names(subscribers_text(publisher(0), readers))
+    assert connected_names(subscribers_text(publisher(1), readers)) == {'/a': 1}
+    twice = [end('a', qos=BEST_EFFORT)] * 2
+    assert connected_names(subscribers_text(publisher(2), twice)) == {'/a': 2}
+
+
+class Graph:
+    """A node of rclpy as far as readiness needs one; all its ends have found another."""
+
+    def create_publisher(self, kind, topic, qos):
+        return SimpleNamespace(topic_name=f'/{topic}', get_subscription_count=lambda: 1)
+
+    def get_fully_qualified_name(self):
+        return '/me'
+
+
+def told(readiness, publishers, node='pose_node', state='active'):
+    """Take in what a node tells of the publishers of image; return what is missing then."""
+    values = {'image topic': '/image', 'image publishers': publishers}
+    status = Status('inputs', (), '', values) if state == 'active' else idle_status(
+        'inputs', state)
+    readiness.see(diagnostic_array(Time(), node, '', [status]))
+    return readiness.missing()
+
+
+def test_only_the_last_words_of_the_right_node_count():
+    """Not those of another node, nor those from before it was stopped."""
+    readiness = Readiness(Graph(), 'pose_node')
+    readiness.publisher(Image, 'image', RELIABLE)
+    assert told(readiness, '/me', node='left/pose_node')
+    assert told(readiness, 'nobody')
+    assert told(readiness, '/me, /other') == []
+    assert told(readiness, '/me', state='inactive')
+
+
+def test_each_end_has_to_be_found():
+    """One that was connected before does not stand for a new one on the same topic."""
+    readiness = Readiness(Graph(), 'pose_node')
+    for _ in range(2):
+        readiness.publisher(Image, 'image', RELIABLE)
+    assert 'has not found /image of /me' in told(readiness, '/me')[0]
+    assert told(readiness, '/me, /me') == []
 
 
 def test_without_a_node_the_error_names_topics_and_node(monkeypatch):
@@ -55,7 +97,7 @@ def test_without_a_node_the_error_names_topics_and_node(monkeypatch):
         peer.wait_for_node(0.3)
     for topic in ('/image', '/camera_info', '/detections', '/object_detections'):
         assert f'{topic} has no' in str(raised.value)
-    assert 'the node is expected' in str(raised.value)
+    assert 'pose_node is expected' in str(raised.value)
 
 
 node = node_fixture(68)

@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip('rclpy', reason='needs the ROS wheels or a ROS installation')
 pytest.importorskip('vision_msgs', reason='needs ros_pip/interfaces or a ROS installation')
 
-from ros_support import PATIENCE, STAND_IN, Client, NodeProcess, environment, own_domain
+from ros_support import STAND_IN, WAIT_S, Client, NodeProcess, environment, own_domain
 
 from mrcnet_ros.ros.shared_memory import PROFILE_VARIABLES, lost_images_hint
 
@@ -49,7 +49,7 @@ def _answered_in_this_namespace(domain, count):
         node.wait_for_log('ready')
         client = Client(domain)
         with NodeProcess(['-c', CAMERA.format(here=str(Path(__file__).parent))], domain, profile):
-            answered = client.spin(lambda: len(client.answers) >= count, 20)
+            answered = client.spin(lambda: len(client.answers) >= count)
         client.close()
         return answered and node.stop() == 0
 
@@ -62,7 +62,7 @@ def test_large_images_arrive_where_a_container_has_the_usual_shared_memory():
                            capture_output=True, text=True, check=False)
     if tried.returncode != 0:
         pytest.skip(f'cannot mount another /dev/shm: {tried.stderr.strip()}')
-    done = subprocess.run(['unshare', '--mount', 'sh', '-c', script], timeout=120 * PATIENCE,
+    done = subprocess.run(['unshare', '--mount', 'sh', '-c', script], timeout=4 * WAIT_S,
                           env=environment(own_domain(120)), capture_output=True, text=True,
                           check=False)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -39,7 +39,7 @@ def _node(tiny_model, folder, number, disk, store):
 
 def _answers(process):
     """Make sure that a node answers a frame, and ends well."""
-    process.wait_for_log('ready', 60)
+    process.wait_for_log('ready')
     client = Client(process.domain)
     client.connect()
     assert client.answer(frame(1, ('blob', 80.0, 60.0, 50.0), size=(160, 120))) is not None
@@ -52,7 +52,7 @@ def test_a_node_that_was_killed_while_it_wrote_templates_starts_again(tiny_model
     """What it left is not taken for templates; they are drawn and stored, and then found."""
     store = tmp_path / 'store'
     with _node(tiny_model, tmp_path, 90, 'slow', store) as process:
-        process.wait_for_log('writing', 60)
+        process.wait_for_log('writing')
         assert process.stop(signal.SIGKILL) == -signal.SIGKILL
     assert list(store.iterdir()), 'it was not writing yet'
     assert not list(store.glob('*.templates'))
@@ -72,5 +72,5 @@ def test_a_folder_that_cannot_be_written_costs_time_only(tiny_model, tmp_path, d
         pytest.skip('needs /proc, where nobody can make a folder')
     store, program = ('/proc/templates', 'good') if disk == 'read-only' else (tmp_path, 'full')
     with _node(tiny_model, tmp_path, 93, program, store) as process:
-        assert str(store) in process.wait_for_log('they are kept in memory', 60)
+        assert str(store) in process.wait_for_log('they are kept in memory')
         _answers(process)

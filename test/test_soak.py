@@ -121,7 +121,7 @@ def soak(tmp_path, monkeypatch):
     pytest.importorskip('rclpy', reason='needs the ROS wheels or a ROS installation')
     pytest.importorskip('vision_msgs', reason='needs ros_pip/interfaces or a ROS installation')
     from rclpy.serialization import serialize_message
-    from ros_support import PATIENCE, environment, frame, own_domain
+    from ros_support import WAIT_S, environment, frame, own_domain
 
     from mrcnet_ros.cli import soak as command
     from mrcnet_ros.testbench.bag import BagFrame
@@ -140,8 +140,8 @@ def soak(tmp_path, monkeypatch):
         command.add_arguments(parser)
         args = parser.parse_args([
             '--minutes', str(minutes), '--warm-up', '2', '--period', '0.5', '--rate', '20',
-            '--memory-limit', '20000', '--silence-limit', str(5 * PATIENCE), '--timeout',
-            str(30 * PATIENCE), '--output', str(tmp_path / 'out'), '--model', str(tmp_path)])
+            '--memory-limit', '20000', '--silence-limit', str(WAIT_S), '--timeout',
+            str(WAIT_S), '--output', str(tmp_path / 'out'), '--model', str(tmp_path)])
         args.command_line = 'mrcnet soak'
         code = command.soak(args, [str(program), '--ros-args'], frames)
         return code, json.loads((tmp_path / 'out' / 'soak.json').read_text()), tmp_path / 'out'

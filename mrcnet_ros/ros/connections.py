@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -37,12 +38,14 @@ def subscribers_text(publisher: Any, endpoints: Sequence[Any]) -> str:
     return _text(fitting, publisher.get_subscription_count())
 
 
-def connected_names(text: str) -> set[str]:
-    """Return the nodes, with their namespaces, that are certainly connected.
+def connected_names(text: str) -> Counter[str]:
+    """Return how many ends the nodes, with their namespaces, have certainly connected.
 
     :param text: from :func:`publishers_text` or :func:`subscribers_text`.
     """
-    return set() if text.startswith(WAITING) else set(text.split(', ')) - {NOBODY}
+    if not text or text == NOBODY or text.startswith(WAITING):
+        return Counter()
+    return Counter(text.split(', '))
 
 
 def full_name(namespace: str, name: str) -> str:
@@ -61,7 +64,7 @@ def _fit(publisher_qos: Any, subscription_qos: Any) -> bool:
 
 
 def _text(endpoints: Sequence[Any], connected: int) -> str:
-    names = sorted({full_name(e.node_namespace, e.node_name) for e in endpoints})
+    names = sorted(full_name(e.node_namespace, e.node_name) for e in endpoints)
     if not names:
         return NOBODY
     # The graph knows an end a moment before it is connected.

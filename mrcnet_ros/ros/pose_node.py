@@ -121,9 +121,11 @@ class PoseNode(LifecycleNode):
             self._reporter.error = str(error) if known else traceback.format_exc()
             self.get_logger().error(self._reporter.error)
             worker.close(patient=False)
+            self._diagnose()
             return FAILURE
         self._worker, self._configured = worker, self._configured + 1
         self._reporter.error, self._reporter.facts = '', handler.facts
+        self._diagnose()
         return SUCCESS
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -135,12 +137,14 @@ class PoseNode(LifecycleNode):
             self.get_logger().error(traceback.format_exc())
             return TransitionCallbackReturn.ERROR
         self.get_logger().info('ready')
+        self._diagnose()
         return super().on_activate(state)
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Let go of everything after a transition that failed half way; configure begins anew."""
         self._stop()
         self._release()
+        self._diagnose()
         return SUCCESS
 
     def _listen(self) -> None:
@@ -162,17 +166,20 @@ class PoseNode(LifecycleNode):
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stop listening; the frame being answered is answered first."""
         self._stop()
+        self._diagnose()
         return super().on_deactivate(state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Let go of the model."""
         self._release()
+        self._diagnose()
         return SUCCESS
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stop and let go of the model, from any state."""
         self.close()
         self._idle_state = 'finalized'
+        self._diagnose()
         return SUCCESS
 
     def close(self) -> None:

@@ -37,13 +37,16 @@ class Peer:
     :param name: of this end in the ROS graph.
     :param alive: called while waiting; raises when the node has ended.
     :param image_type: of the topic image, sensor_msgs/Image by default.
+    :param pose_node: name of the node with its namespace, without a slash in front; what other
+        nodes tell of themselves is not listened to.
     """
 
     def __init__(
         self, name: str, alive: Callable[[], None], image_type: type = INPUTS['/image'],
+        pose_node: str = 'pose_node',
     ) -> None:
         """Join the network; leave it again, or use a ``with`` block."""
-        self._alive = alive
+        self._alive, self._pose_node = alive, pose_node
         self.pose_status: dict[str, str] = {}
         self.model_status: dict[str, str] = {}
         self.model_message = ''
@@ -53,7 +56,7 @@ class Peer:
         self._node: Any = rclpy.create_node(unique, context=self._context)
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self._node)
-        self._readiness = Readiness(self._node)
+        self._readiness = Readiness(self._node, pose_node)
         self._publishers = {topic: self._readiness.publisher(kind, topic, QOS)
                             for topic, kind in {**INPUTS, '/image': image_type}.items()}
         self.subscribe(Detection3DArray, '/object_detections', self.on_detections)
@@ -112,8 +115,11 @@ class Peer:
         self._readiness.wait(spin, timeout_s)
 
     def _is_configured(self) -> bool:
-        if self.model_status.get('state') == 'unconfigured':
+        state = self.model_status.get('state')
+        if state == 'unconfigured':
             raise PeerError(f'the node could not be configured: {self.model_message}')
+        if state == 'finalized':
+            raise PeerError('the node was shut down')
         return bool(self.model_status)
 
     def spin(self, done: Callable[[], bool], timeout_s: float) -> bool:
@@ -134,8 +140,11 @@ class Peer:
     def _on_diagnostics(self, message: Any) -> None:
         self._readiness.see(message)
         for status in message.status:
+            node, _, part = status.name.rpartition(': ')
+            if node != self._pose_node:
+                continue
             values = {v.key: v.value for v in status.values}
-            if status.name.endswith(': poses'):
+            if part == 'poses':
                 self.pose_status = values
-            elif status.name.endswith(': model'):
+            elif part == 'model':
                 self.model_status, self.model_message = values, status.message

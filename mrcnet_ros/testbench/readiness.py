@@ -7,6 +7,7 @@ lost. The node tells on /diagnostics whom it has found, and so each side knows b
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -27,21 +28,22 @@ class Readiness:
     """The topics that one peer counts on, and whether node and peer have found one another there.
 
     :param node: of the peer, of rclpy.
-    :param pose_node: the other side's name with its namespace, without a slash in front; '' for
-        any.
+    :param pose_node: the other side's name with its namespace, without a slash in front.
     """
 
-    def __init__(self, node: Any, pose_node: str = '') -> None:
+    def __init__(self, node: Any, pose_node: str) -> None:
         """Start without topics."""
         self._node, self._pose_node = node, pose_node
         self._publishers: dict[str, Any] = {}
         self._found: dict[str, int] = {}
-        self._told: dict[str, str] = {}
+        self._ends: Counter[str] = Counter()
+        self._told: dict[str, dict[str, str]] = {}
 
     def publisher(self, kind: type, topic: str, qos: QoSProfile) -> Any:
         """Create a publisher of an input of the node."""
         made = self._node.create_publisher(kind, topic, qos)
         self._publishers[made.topic_name] = made
+        self._ends[made.topic_name] += 1
         return made
 
     def subscription(self, kind: type, topic: str, receive: Callable[[Any], object],
@@ -49,6 +51,7 @@ class Readiness:
         """Subscribe to an output of the node."""
         name = self._node.resolve_topic_name(topic)
         self._found[name] = 0
+        self._ends[name] += 1
 
         def matched(info: Any) -> None:
             self._found[name] = info.current_count
@@ -57,35 +60,39 @@ class Readiness:
             kind, topic, receive, qos, event_callbacks=SubscriptionEventCallbacks(matched=matched))
 
     def see(self, diagnostics: Any) -> None:
-        """Take in what a node tells of its connections.
+        """Take in what a node tells of its connections; only its last words on a part count.
 
         :param diagnostics: a diagnostic_msgs/DiagnosticArray.
         """
         for status in diagnostics.status:
             node, _, part = status.name.rpartition(': ')
-            if part not in ('inputs', 'poses') or self._pose_node not in ('', node):
+            if part not in ('inputs', 'poses') or node != self._pose_node:
                 continue
+            told = self._told[part] = {}  # a node that stopped listening has lost everybody
             values = {v.key: v.value for v in status.values}
             for key, text in values.items():
                 name, _, role = key.rpartition(' ')
                 if role == 'publishers' and f'{name} topic' in values:
-                    self._told[values[f'{name} topic']] = text
+                    told[values[f'{name} topic']] = text
                 elif role == 'subscribers':
-                    self._told[name] = text
+                    told[name] = text
 
     def missing(self) -> list[str]:
         """Return who has not found whom, nothing when all is connected."""
-        other, me = self._pose_node or 'the node', self._node.get_fully_qualified_name()
+        other, me = self._pose_node, self._node.get_fully_qualified_name()
+        told = {topic: text for part in self._told.values() for topic, text in part.items()}
+        unknown = {topic for topic, count in self._ends.items()
+                   if connected_names(told.get(topic, ''))[me] < count}
         found = []
         for topic, publisher in self._publishers.items():
             if not publisher.get_subscription_count():
                 found.append(f'{topic} has no subscriber, {other} is expected')
-            elif me not in connected_names(self._told.get(topic, '')):
+            elif topic in unknown:
                 found.append(f'{other} has not found {topic} of {me}')
         for topic, count in self._found.items():
             if not count:
                 found.append(f'{topic} has no publisher, {other} is expected')
-            elif me not in connected_names(self._told.get(topic, '')):
+            elif topic in unknown:
                 found.append(f'{other} has not found that {me} receives {topic}')
         return found
 
