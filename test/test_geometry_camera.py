@@ -207,3 +207,14 @@ def test_nothing_is_seen_behind_a_camera_with_a_lens():
     for name in FOLDING:
         seen = np.isfinite(FOLDING[name].project(points)[:, 0])
         assert seen.tolist() == [True, False, False]
+
+
+@pytest.mark.parametrize(('model', 'coefficients'), [
+    ('plumb_bob', (0.0, 0.0, 0.0, 0.0, 1e-300)), ('plumb_bob', (1e-300, 0.0, 0.0, 0.0)),
+    ('rational_polynomial', (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 5e-324))])
+def test_a_coefficient_that_is_next_to_nothing_bends_nothing(model, coefficients):
+    """The search for the fold divides by the last one."""
+    uv = np.array([[0.0, 0.0], [320.0, 100.0], [639.0, 479.0]])
+    K = np.array([[600.0, 0, 320], [0, 600, 240], [0, 0, 1]])
+    np.testing.assert_allclose(Camera(K, 640, 480, model, coefficients).unproject(uv),
+                               Camera(K, 640, 480).unproject(uv), atol=1e-9)

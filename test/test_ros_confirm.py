@@ -330,11 +330,13 @@ def test_over_dds_the_answer_says_where_its_covariance_is(client):
 
 def test_over_dds_the_id_of_a_detection_asks_for_its_instance(client):
     """An object's id in object_detections, its frame in /tf and the answer belong together."""
+    start = next(STARTS)
+
     def ducks(number):
         messages = frame(1, ('duck', 10.0, 23.5, 30.0, 0.9, '5'),
                          ('duck', 50.0, 23.5, 30.0, 0.9, '777'))
         for message in messages:
-            message.header.stamp.sec = 500 + number // 10
+            message.header.stamp.sec = start + number // 10
             message.header.stamp.nanosec = number % 10 * 10**8
         return messages
 
@@ -361,7 +363,7 @@ def test_over_dds_the_id_of_a_detection_asks_for_its_instance(client):
 
 def test_over_dds_an_id_that_two_objects_have_is_refused(client):
     """It would be a guess which of them is meant."""
-    assert client.answer(frame(600, ('duck', 10.0, 23.5, 30.0, 0.9, '9'),
+    assert client.answer(frame(next(STARTS), ('duck', 10.0, 23.5, 30.0, 0.9, '9'),
                                ('brick', 50.0, 23.5, 30.0, 0.9, '9'))) is not None
     _, result = _answer(client, _ask(client, '9'))
     assert result.error.error == TF2Error.LOOKUP_ERROR

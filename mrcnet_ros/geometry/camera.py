@@ -83,6 +83,12 @@ class Camera:
         if any(abs(k) > LARGEST_COEFFICIENT for k in self.distortion):
             raise CameraError(f'distortion coefficients must be below {LARGEST_COEFFICIENT:g}, '
                               f'got {[float(v) for v in self.distortion]}')
+        try:
+            find_lens(self.distortion_model, self.distortion)
+        except (ArithmeticError, ValueError) as error:  # LinAlgError is a ValueError
+            raise CameraError(f'{self.distortion_model} with the coefficients '
+                              f'{[float(v) for v in self.distortion]} is no lens ({error})'
+                              ) from error
         if lengths != (0,) and np.asarray(self.K)[0, 1] != 0:
             raise CameraError(
                 f'{self.distortion_model} has no skew, got K[0,1]={np.asarray(self.K)[0, 1]}; '

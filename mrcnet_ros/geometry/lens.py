@@ -30,6 +30,7 @@ _NEWTON_STOP = 1e-5  # Newton squares it: what is left is about 1e-10
 _REACHED = 1e-9  # in focal lengths: a millionth of a pixel
 _FEW = 16  # points for which floats are faster than arrays
 _DIRECTIONS, _RADII = 64, 512
+_NOTHING = 1e-14  # of the largest term of a polynomial: float64 has 16 digits
 
 
 class Lens(ABC):
@@ -103,7 +104,8 @@ class PolynomialLens(Lens):
         above, below, s = (Polynomial(c) for c in (
             (1.0, k1, k2, k3), (1.0, k4, k5, k6), (0.0, 1.0)))
         slope = above * below + 2.0 * s * (above.deriv() * below - above * below.deriv())
-        return math.sqrt(min(_first_root(slope), _first_root(below)))
+        most = self.reach**2
+        return math.sqrt(min(_first_root(slope, most), _first_root(below, most)))
 
     def _tilted_fold(self) -> float:
         """Return the reach when the tangential terms bend the fold, a little too small."""
@@ -161,7 +163,8 @@ class FisheyeLens(Lens):
         """Find the fold, and tabulate angles as a start of the inverse."""
         self._k = tuple(map(float, coefficients))
         slope = Polynomial([1.0, *((2 * i + 3) * k for i, k in enumerate(self._k))])
-        self._largest_rad = min(math.sqrt(_first_root(slope)), _LARGEST_ANGLE_RAD)
+        self._largest_rad = min(math.sqrt(_first_root(slope, _LARGEST_ANGLE_RAD**2)),
+                                _LARGEST_ANGLE_RAD)
         self.reach = math.tan(self._largest_rad)
         self._angles = self._largest_rad * np.sin(np.linspace(0.0, np.pi / 2, _KNOTS))
         self._seen = self._of_angle(self._angles)[0]
@@ -255,8 +258,14 @@ def _newton(k: tuple[float, ...], x: Value, y: Value, u: Value, v: Value
     return x - dx, y - dy, abs(dx) + abs(dy)
 
 
-def _first_root(polynomial: Polynomial) -> float:
-    """Return the smallest positive real root, inf when there is none."""
-    roots = polynomial.trim().roots()
+def _first_root(polynomial: Polynomial, most: float) -> float:
+    """Return the smallest positive real root, inf when there is none.
+
+    :param most: larger roots do not matter; terms that are nothing up to there are left out, for
+        the search divides by the last one.
+    """
+    terms = polynomial.coef * most ** np.arange(len(polynomial.coef))
+    count = np.flatnonzero(np.abs(terms) > _NOTHING * np.abs(terms).max())[-1] + 1
+    roots = Polynomial(terms[:count]).roots()
     real = roots.real[(np.abs(roots.imag) < 1e-9 * np.abs(roots)) & (roots.real > 0.0)]
-    return float(real.min()) if len(real) else math.inf
+    return most * float(real.min()) if len(real) else math.inf
