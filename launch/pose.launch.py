@@ -77,19 +77,19 @@ def actions(context: LaunchContext) -> list:
 
 
 def rviz(given: dict, profile: dict) -> Node:
-    """Return RViz, which shows the topics of the node in its namespace."""
-    namespace = given['namespace'].strip('/')
-    prefix = f'/{namespace}/' if namespace else '/'
+    """Return RViz, which shows the topics of the node.
+
+    It has the node's namespace, also one that PushRosNamespace adds to both, and its topics, which
+    config/pose.rviz names from the root, become relative to that.
+    """
     shown = {topic: topic for topic in SHOWN} | {'image': given['image']}
-    topics = {f'/{topic}': name if name.startswith('/') else prefix + name
-              for topic, name in shown.items()}
     frame = ['-f', given['rviz_frame']] if given['rviz_frame'] else []
     return Node(
         package='rviz2', executable='rviz2', name='rviz_poses', namespace=given['namespace'],
         arguments=['-d', str(CONFIG / 'pose.rviz'), *frame],
         parameters=[{'use_sim_time': switch(given, 'use_sim_time')}] if given['use_sim_time']
         else [],
-        remappings=[(topic, name) for topic, name in topics.items() if topic != name],
+        remappings=[(f'/{topic}', name) for topic, name in shown.items()],
         additional_env=profile,
     )
 

@@ -463,6 +463,13 @@ def test_the_example_makes_a_detector_of_a_python_function(tmp_path):
         assert bridge.stop() == 0
 
 
+def test_a_fit_into_no_picture_is_refused():
+    """It would be ignored without detections_size, and every box be wrong."""
+    with pytest.raises(SpecError, match=r"detections_fit is 'letterbox' but detections_size"):
+        NodeParameters(detections_fit='letterbox')
+    assert NodeParameters(detections_fit='letterbox', detections_size=(640, 640)).reading().size
+
+
 def test_the_example_says_what_it_cannot_use():
     """A function that is not there."""
     with NodeProcess([str(ROOT / 'examples/detector_bridge.py'), 'json:nothing'], 1) as bridge:

@@ -199,6 +199,37 @@ def test_a_detector_that_is_slower_than_the_camera_is_no_problem(watch):
     assert '50 poses' in status.message and 'detections come for 15' in status.message
 
 
+def test_the_second_camera_of_a_stereo_pair_is_told(watch):
+    """Its P is of the first camera's frame, while its poses are in its own."""
+    info = CameraInfo()
+    info.header.frame_id = 'left_optical'
+    info.p = [500.0, 0.0, 320.0, 0.0, 0.0, 500.0, 240.0, 0.0, 0.0, 0.0, 1.0, 0.0]
+    watch.saw(info, 'camera_info')
+    assert watch.second_camera() == ''
+    info.p[3] = -60.0
+    watch.saw(info, 'camera_info')
+    assert '(0.12, 0) m from the first one' in watch.second_camera()
+    assert "'left_optical'" in watch.second_camera()
+    info.p = [float('nan')] * 12
+    watch.saw(info, 'camera_info')
+    assert watch.second_camera() == ''
+
+
+def test_over_dds_rectified_images_of_a_second_camera_are_told(node):
+    """And their poses are in the frame of the camera itself, from its own optical centre."""
+    client = Client(node.domain)
+    client.connect()
+    image, info, boxes = _now_frame(('duck',))
+    info.p = [300.0, 0.0, 31.5, -60.0, 0.0, 300.0, 23.5, 0.0, 0.0, 0.0, 1.0, 0.0]
+    assert client.set_parameter('image_rectified', True).successful
+    position = client.answer((image, info, boxes)).detections[0].results[0].pose.pose.position
+    assert (position.x, position.y, position.z) == pytest.approx((0.0, 0.0, 1.0))
+    assert '(0.2, 0) m from the first one' in client.diagnosis(
+        'inputs', 'second camera').message
+    assert client.set_parameter('image_rectified', False).successful
+    client.close()
+
+
 def test_a_detector_that_answers_too_late_needs_a_longer_queue(watch):
     """Its stamps are right, so another sync_slop_s would pair its boxes with wrong images."""
     _watch_camera(watch, every=6, late=20)

@@ -4,6 +4,7 @@ import threading
 import time
 from unittest.mock import Mock
 
+import numpy as np
 import pytest
 
 pytest.importorskip('rclpy', reason='needs the ROS wheels or a ROS installation')
@@ -13,11 +14,19 @@ import rclpy
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.parameter import Parameter
 from ros_support import WAIT_S, environment, frame, own_domain, ready_node
+from stand_in_node import DIAMETERS_M, BoxEstimator
 from std_msgs.msg import Header
+from tf2_msgs.action import LookupTransform
 
 from mrcnet_ros.ros import running
+from mrcnet_ros.ros.confirm_action import ConfirmAction, _Request
+from mrcnet_ros.ros.confirmation import Confirmation
+from mrcnet_ros.ros.frame_handler import Frame, FrameHandler
+from mrcnet_ros.ros.frame_queue import FrameQueue
+from mrcnet_ros.ros.params import NodeParameters
 from mrcnet_ros.ros.pose_node import PoseNode
 from mrcnet_ros.ros.tally import Tally
+from mrcnet_ros.ros.worker import Worker
 
 
 @pytest.fixture
@@ -127,3 +136,35 @@ def test_over_dds_a_worker_that_hangs_is_told(tmp_path, number, parameters):
             client.send(*frame(second, ('duck',)))
         gate.unlink()
         assert client.spin(lambda: client.answers and client.answers[-1].header.stamp.sec == 7)
+
+
+def test_markers_that_cannot_be_taken_back_do_not_spoil_the_end():
+    """The context may be gone already; the exit code is about more than markers."""
+    worker = Worker(Mock(), Mock(), Mock(return_value=Mock(objects={})))
+    worker.loaded.result()
+    worker._pictures.close()
+    worker._pictures = Mock(take_back=Mock(side_effect=RuntimeError('the context is invalid')))
+    queue = FrameQueue(1, replace=True)
+    worker.start(queue)
+    queue.close()
+    worker.finish()
+    worker._pictures.take_back.assert_called_once_with()
+    worker.close()
+
+
+def test_a_confirmed_pose_is_published_before_it_is_answered(ros, monkeypatch):
+    """Who has the answer can rely on the covariance being on its way."""
+    node, handler = rclpy.create_node('confirms'), FrameHandler(
+        BoxEstimator(), dict.fromkeys(DIAMETERS_M, np.zeros((2, 3))), Mock(), compressed=False)
+    action, parameters = ConfirmAction(node), NodeParameters(confirm_frames=2)
+    action.start(handler)
+    goal = Mock(request=LookupTransform.Goal(source_frame='duck'), is_cancel_requested=False)
+    request = _Request(goal, handler, Confirmation('duck', 0, handler.objects), float('inf'))
+    action._waiting.append(request)
+    answered = []
+    monkeypatch.setattr(
+        action, 'publisher', Mock(publish=lambda _: answered.append(request.outcome)))
+    for second in (1, 2):
+        action.see(handler.answer(Frame(*frame(second, ('duck',))), parameters), parameters)
+    assert answered == [None] and request.outcome.child_frame_id == 'duck'
+    node.destroy_node()

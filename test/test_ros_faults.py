@@ -3,9 +3,12 @@
 import argparse
 import itertools
 import math
+import re
 import threading
 import time
+from unittest.mock import Mock
 
+import numpy as np
 import pytest
 
 pytest.importorskip('rclpy', reason='needs the ROS wheels or a ROS installation')
@@ -23,9 +26,15 @@ from ros_support import (
     own_domain,
     values,
 )
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from stand_in_node import DIAMETERS_M, BoxEstimator
+from vision_msgs.msg import Detection2DArray
 
 from mrcnet_ros.cli.fuzz import fuzz
 from mrcnet_ros.errors import MrcnetError
+from mrcnet_ros.ros.frame_handler import Frame, FrameError, FrameHandler
+from mrcnet_ros.ros.params import NodeParameters
+from mrcnet_ros.ros.tally import Tally
 from mrcnet_ros.testbench.fuzz_messages import FRAME_ID, Fuzzer, good_frame
 from mrcnet_ros.testbench.fuzzing import FuzzRun
 from mrcnet_ros.testbench.peer import PeerError
@@ -92,6 +101,27 @@ def test_numbers_that_are_not_finite_are_a_finding(monkeypatch):
         assert not run._findings.failures
         run._check_numbers([0.0, math.nan])
         assert 'nan' in run._findings.failures[0]
+
+
+@pytest.mark.parametrize('compressed', [False, True])
+def test_what_is_said_of_bad_messages_has_numbers_and_not_their_types(compressed):
+    """np.float64(550.0) is 550.0 to whoever reads it in a log."""
+    fuzzer, said, tally = Fuzzer(5, ['duck'], compressed=compressed), [], Tally(Mock())
+    handler = FrameHandler(BoxEstimator(), dict.fromkeys(DIAMETERS_M, np.zeros((2, 3))), tally,
+                           compressed=compressed)
+    kinds = {'image': CompressedImage if compressed else Image, 'camera_info': CameraInfo,
+             'detections': Detection2DArray}
+    for number in range(600):
+        messages = good_frame(number, 'duck', compressed=compressed)
+        messages |= {topic: m for topic, m in fuzzer.messages(number)
+                     if isinstance(m, kinds[topic])}
+        try:
+            handler.answer(Frame(*messages.values()), NodeParameters())
+        except FrameError as error:
+            said.append(str(error))
+        said += tally.reasons().values()
+    assert len(set(said)) > 50
+    assert not [text for text in said if re.search(r'\bnp\.|float\d|array\(', text)]
 
 
 node = node_fixture(60)

@@ -213,7 +213,8 @@ def test_rviz_is_started_with_the_topics_of_the_node(launched):
               if line.strip().startswith('Value: /')]
     assert [action.executable for action in launched()] == ['pose_node']
     _, rviz = launched(rviz='true')
-    assert (rviz.package, rviz.arguments, rviz.remappings) == ('rviz2', ['-d', str(shown)], [])
+    assert (rviz.package, rviz.arguments) == ('rviz2', ['-d', str(shown)])
+    assert dict(rviz.remappings) == {topic: topic[1:] for topic in topics}
     _, rviz = launched(rviz='true', rviz_frame='base_link', namespace='left',
                        image='/front/image_raw', use_sim_time='yes')
     assert rviz.arguments[2:] == ['-f', 'base_link']
@@ -221,7 +222,23 @@ def test_rviz_is_started_with_the_topics_of_the_node(launched):
     remapped = dict(rviz.remappings)
     assert set(topics) == set(remapped)
     assert remapped['/image'] == '/front/image_raw'
-    assert remapped['/overlay'] == '/left/overlay'
+    assert (rviz.namespace, remapped['/overlay']) == ('left', 'overlay')
+
+
+def test_topics_of_rviz_are_relative_to_the_namespace_that_is_pushed_on_it(launched):
+    """As PushRosNamespace does to the node and to RViz alike, around an included launch file."""
+    import rclpy
+
+    _, rviz = launched(rviz='true', namespace='left')
+    words = [word for pair in rviz.remappings for word in ('-r', ':='.join(pair))]
+    context = rclpy.Context()
+    rclpy.init(context=context, args=['--ros-args', '-r', '__ns:=/robot/left', *words],
+               domain_id=own_domain(106))
+    shown = rclpy.create_node('rviz', context=context)
+    assert shown.resolve_topic_name('/overlay') == '/robot/left/overlay'
+    assert shown.resolve_topic_name('/image') == '/robot/left/image'
+    shown.destroy_node()
+    context.shutdown()
 
 
 @pytest.mark.parametrize('name', PROFILES.values())

@@ -96,3 +96,30 @@ def test_inputs_that_cannot_all_be_subscribed_leave_none(monkeypatch):
         pairing.PairedInputs(node, NodeParameters(), QoSProfile(depth=5), Mock(), Mock(), Mock())
     assert [call.args[0] for call in node.destroy_subscription.call_args_list] == [
         m.sub for m in made]
+
+
+def came(inputs, drop, *seconds, label='duck', names=('image', 'camera_info', 'detections')):
+    """Let messages come, and return how many detections were counted as repeated since."""
+    drop.reset_mock()
+    for second in seconds:
+        for message, name in zip(frame(second, (label,), (label,)),
+                                 ('image', 'camera_info', 'detections'), strict=True):
+            if name in names:
+                inputs._received(message, name)
+    return sum(call.args[2] for call in drop.call_args_list if call.args[0] == 'repeated')
+
+
+def test_detections_that_come_twice_for_a_moment_are_counted():
+    """As of two detectors on one topic: a frame takes one message, be it paired already or not."""
+    inputs, frames, drop = paired_inputs()
+    assert came(inputs, drop, 1, 2) == 0
+    assert came(inputs, drop, 2, names=('detections',)) == 2
+    assert came(inputs, drop, 3, 3, names=('detections',)) == 2
+    assert 'two detectors' in drop.call_args.args[1]
+    assert came(inputs, drop, 4) == 0 and len(frames) == 3
+
+
+def test_detections_of_a_bag_that_starts_again_are_no_repetition():
+    """Their images have come again as well."""
+    inputs, _, drop = paired_inputs()
+    assert came(inputs, drop, 1, 2, 3, 1, 2, 3, 1, 2, 3) == 0

@@ -1,5 +1,6 @@
 """Node and peers know that they have found one another, in both directions."""
 
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -9,14 +10,21 @@ pytest.importorskip('vision_msgs', reason='needs ros_pip/interfaces or a ROS ins
 
 from builtin_interfaces.msg import Time
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from ros_support import Client, environment, frame, node_fixture, own_domain, values
+from ros_support import WAIT_S, Client, environment, frame, node_fixture, own_domain, values
 from sensor_msgs.msg import CompressedImage, Image
 from vision_msgs.msg import Detection3DArray
 
 from mrcnet_ros.ros.connections import connected_names, publishers_text, subscribers_text
-from mrcnet_ros.ros.diagnostics import Status, diagnostic_array, idle_status
+from mrcnet_ros.ros.diagnostics import (
+    Status,
+    diagnostic_array,
+    idle_status,
+    model_status,
+)
+from mrcnet_ros.ros.messages import header_at
 from mrcnet_ros.testbench.peer import Peer
 from mrcnet_ros.testbench.readiness import PeerError, Readiness
+from mrcnet_ros.testbench.replay import Replayer
 
 RELIABLE = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
 BEST_EFFORT = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
@@ -89,6 +97,22 @@ def test_each_end_has_to_be_found():
     assert told(readiness, '/me, /me') == []
 
 
+@pytest.mark.parametrize(('state', 'words'), [
+    ('unconfigured', 'could not be configured: it is damaged'), ('finalized', 'was shut down')])
+def test_a_node_that_will_not_answer_is_not_waited_for(monkeypatch, state, words):
+    """The reason is told; what other nodes tell of themselves is nobody's business."""
+    for name, value in environment(own_domain(67)).items():
+        monkeypatch.setenv(name, value)
+    with Peer('robot', lambda: None) as peer:
+        for node, said in (('left/pose_node', 'active'), ('pose_node', state)):
+            peer._on_diagnostics(diagnostic_array(Time(), node, '', [
+                model_status(said, 'it is damaged', '', {}, {}),
+                Status('poses', (), '', {'dropped late': 'a dozen'} if said == 'active' else {})]))
+            assert peer.dropped() == {}
+        with pytest.raises(PeerError, match=words):
+            peer.wait_for_node(WAIT_S)
+
+
 def test_without_a_node_the_error_names_topics_and_node(monkeypatch):
     """After a bounded time."""
     for name, value in environment(own_domain(67)).items():
@@ -136,3 +160,39 @@ def test_a_topic_without_another_end_is_named(node, wrong):
     with pytest.raises(PeerError, match=r'after 1 s: .*/picture has no \w+, pose_node is'):
         client.readiness.wait(client.spin, 1)
     client.close()
+
+
+@pytest.fixture
+def replayer(monkeypatch):
+    """Return a replayer in a domain of its own."""
+    for name, value in environment(own_domain(69)).items():
+        monkeypatch.setenv(name, value)
+    with Replayer(lambda: None) as made:
+        yield made
+
+
+FRAMES = [SimpleNamespace(stamp_ns=stamp) for stamp in (1, 2, 3)]
+
+
+def test_a_dropped_frame_is_not_waited_for(replayer, monkeypatch):
+    """The node tells of it; the next one is sent."""
+    def send(frame, stamp):
+        if stamp == 2:
+            replayer.on_detections(Detection3DArray(header=header_at(stamp, '')))
+        else:
+            dropped = replayer.dropped_frames() + 1
+            replayer.pose_status['dropped late'] = f'{dropped} (its stamp is before ...)'
+
+    monkeypatch.setattr(replayer, 'send', send)
+    start = time.monotonic()
+    answers = replayer.lossless(FRAMES, WAIT_S)
+    assert [answer is None for answer in answers] == [True, False, True]
+    assert time.monotonic() - start < WAIT_S
+
+
+def test_a_node_that_answers_no_more_is_waited_for_once(replayer, monkeypatch):
+    """Not for each frame that is left of a bag."""
+    sent = []
+    monkeypatch.setattr(replayer, 'send', lambda frame, stamp: sent.append(stamp))
+    assert replayer.lossless(FRAMES, 0.2) == [None] * 3
+    assert sent == [1]

@@ -1,20 +1,37 @@
 """~/set_model: another model while the node runs, all or nothing."""
 
+import itertools
 import signal
 import threading
+import time
 
 import pytest
 
 pytest.importorskip('rclpy', reason='needs the ROS wheels or a ROS installation')
 pytest.importorskip('vision_msgs', reason='needs ros_pip/interfaces or a ROS installation')
 
+import rclpy
 from lifecycle_msgs.msg import Transition
 from rcl_interfaces.msg import Parameter as ParameterMessage
 from rcl_interfaces.srv import GetParameters, SetParametersAtomically
 from rclpy.parameter import Parameter
-from ros_support import WAIT_S, Client, double_node, frame, node_fixture, own_domain, values
+from ros_support import (
+    WAIT_S,
+    Client,
+    double_node,
+    environment,
+    frame,
+    node_fixture,
+    own_domain,
+    values,
+)
+from stand_in_node import BoxEstimator
 
+from mrcnet_ros.ros.frame_handler import Frame
 from mrcnet_ros.ros.frame_queue import FrameQueue
+from mrcnet_ros.ros.params import reloaded_parameters
+from mrcnet_ros.ros.pose_node import PoseNode
+from mrcnet_ros.ros.running import start
 
 node = node_fixture(70, 'policy:=lossless', 'input_reliability:=reliable', scope='function')
 
@@ -75,6 +92,40 @@ def test_what_cannot_be_used_is_refused_and_nothing_changes(client, name, value,
     assert not result.successful
     assert all(word in result.reason for word in words), result.reason
     assert _depth(client.answer(frame(3, ('duck',)))) == pytest.approx(2.0)
+
+
+def test_the_old_model_never_meets_the_new_label_map(monkeypatch):
+    """Not even in the moment when the parameters have changed and the workers have not."""
+    for name, text in environment(own_domain(73)).items():
+        monkeypatch.setenv(name, text)
+    rclpy.init()
+    node = PoseNode(lambda parameters: BoxEstimator())
+    node.set_parameters([Parameter('label_map', value=['thing=duck'])])
+    answers, seconds = [], itertools.count(1)
+    monkeypatch.setattr(node._outputs, 'publish', answers.append)
+
+    def answer(_=None):
+        count = len(answers)
+        node._queue.put(Frame(*frame(next(seconds), ('thing',))))
+        end = time.monotonic() + WAIT_S
+        while len(answers) == count and time.monotonic() < end:
+            time.sleep(0.01)
+
+    try:
+        assert start(node)
+        node.add_post_set_parameters_callback(answer)
+        changes = [Parameter('label_map', value=['thing=can'])]
+        worker = node._load_beside(reloaded_parameters(node.parameters, changes))
+        worker.loaded.result()
+        node._swap(worker, changes)
+        answer()
+        labels = [[e.label for e in a.scene.estimates] for a in answers]
+        assert labels == [['duck'], ['can']]
+        assert answers[0].handler is not answers[1].handler
+    finally:
+        node.close()
+        node.destroy_node()
+        rclpy.shutdown()
 
 
 def test_two_requests_at_once_do_not_meet(client):

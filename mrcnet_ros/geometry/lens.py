@@ -264,7 +264,7 @@ def _first_root(polynomial: Polynomial, most: float) -> float:
     :param most: larger roots do not matter; terms that are nothing up to there are left out, for
         the search divides by the last one.
     """
-    terms = polynomial.coef * most ** np.arange(len(polynomial.coef))
+    terms = np.asarray(polynomial.coef, np.float64) * most ** np.arange(len(polynomial.coef))
     count = np.flatnonzero(np.abs(terms) > _NOTHING * np.abs(terms).max())[-1] + 1
     roots = Polynomial(terms[:count]).roots()
     real = roots.real[(np.abs(roots.imag) < 1e-9 * np.abs(roots)) & (roots.real > 0.0)]

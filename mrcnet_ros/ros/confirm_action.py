@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from geometry_msgs.msg import TransformStamped
@@ -141,18 +143,24 @@ class ConfirmAction:
                 confirmed = request.confirmation.see(
                     messages.stamp_ns(answer.header), answer.scene.names, answer.measured,
                     parameters)
-            if confirmed is not None and self._settle(request, messages.transform_stamped(
-                    answer.header, parameters.frame_prefix + confirmed.name, confirmed.estimate)):
-                self._publish(request, answer, confirmed)
+            if confirmed is not None:
+                self._settle(request, messages.transform_stamped(
+                    answer.header, parameters.frame_prefix + confirmed.name, confirmed.estimate),
+                    partial(self._publish, request, answer, confirmed))
                 self._wake.trigger()
 
-    def _settle(self, request: _Request, outcome: TransformStamped | _RefusedError) -> bool:
-        """Answer a request, unless that has been done; return whether it had not."""
+    def _settle(
+        self, request: _Request, outcome: TransformStamped | _RefusedError,
+        first: Callable[[], object] = lambda: None,
+    ) -> None:
+        """Answer a request, unless that has been done.
+
+        :param first: called before the executor's thread can send the answer.
+        """
         with self._lock:
-            if request.outcome is not None:
-                return False
-            request.outcome = outcome
-            return True
+            if request.outcome is None:
+                first()
+                request.outcome = outcome
 
     def _publish(self, request: _Request, answer: Answer, confirmed: Confirmed) -> None:
         """Publish a confirmed pose as a detection with its covariance."""

@@ -162,9 +162,11 @@ def _upright_box(bbox: Any) -> Array:
     width, height = ((bbox.size_x, bbox.size_y) if hasattr(bbox, 'size_x')
                      else (bbox.size.x, bbox.size.y))
     centre = bbox.center.position
-    cos, sin = abs(np.cos(bbox.center.theta)), abs(np.sin(bbox.center.theta))
-    half_x, half_y = (cos * width + sin * height) / 2, (sin * width + cos * height) / 2
-    return np.array([centre.x - half_x, centre.y - half_y, centre.x + half_x, centre.y + half_y])
+    with np.errstate(all='ignore'):  # what is not finite is counted later
+        cos, sin = abs(np.cos(bbox.center.theta)), abs(np.sin(bbox.center.theta))
+        half_x, half_y = (cos * width + sin * height) / 2, (sin * width + cos * height) / 2
+        return np.array([centre.x - half_x, centre.y - half_y,
+                         centre.x + half_x, centre.y + half_y])
 
 
 def image_box(box_xyxy: Array, settings: DetectionSettings, image_size: tuple[int, int]) -> Array:

@@ -17,7 +17,7 @@ from .tally import DETECTION_REASONS, FRAME_REASONS
 from .timings import PERCENTILES, WINDOW_S
 
 # Detections without a pose that an operator should look into; the rest is daily business.
-WORRYING = ('unknown_label', 'no_label', 'non_finite', 'too_many', 'no_frame_id')
+WORRYING = ('unknown_label', 'no_label', 'non_finite', 'too_many', 'no_frame_id', 'repeated')
 # hardware_id while no model is loaded; diagnostic tools complain of an empty one
 NO_HARDWARE = 'none'
 BAD_FRAMES = ('bad_message', 'bad_image', 'bad_camera_info', 'failed')

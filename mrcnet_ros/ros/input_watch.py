@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -9,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rclpy.qos import QoSCompatibility, QoSProfile, qos_check_compatible
+from sensor_msgs.msg import CameraInfo
 
 from .connections import publishers_text
 from .diagnostics import Level, Problem, type_name
@@ -29,8 +31,11 @@ class _Input:
     :param refused: QoS policy because of which a publisher was not connected.
     :param frame_id: of the last header.
     :param connected: publishers that the middleware has connected.
+    :param offset_m: of a camera_info, where the optical centre is as its P says, right of and
+        below that of the first camera of a stereo pair.
     """
 
+    offset_m: tuple[float, float] = (0.0, 0.0)
     count: int = 0
     connected: int = 0
     last_s: float | None = None
@@ -82,6 +87,8 @@ class InputWatch:
         seen.lag_s = (self._now_ns() - stamp) * 1e-9
         seen.stamps.append(stamp)
         seen.frame_id = str(message.header.frame_id)
+        if isinstance(message, CameraInfo):
+            seen.offset_m = _offset_m(message.p)
 
     def refused(self, name: str, policy: str) -> None:
         """Note that a publisher was not connected because of a QoS policy."""
@@ -149,6 +156,20 @@ class InputWatch:
             return []
         told = ', '.join(f'{name} {frame_id!r}' for name, frame_id in frames.items())
         return [Problem(Level.WARN, f'frame_ids differ: {told}; are all of the same camera?')]
+
+    def second_camera(self) -> str:
+        """Return what to know of rectified images of the second camera of a stereo pair, else ''.
+
+        P of its camera_info takes points of the first camera's frame. The message asks for a
+        frame_id of its own, but some drivers name the first camera's.
+        """
+        seen = self._inputs['camera_info']
+        if not any(seen.offset_m):
+            return ''
+        x, y = seen.offset_m
+        return (f'P of camera_info is that of a second camera, ({x:.3g}, {y:.3g}) m from the '
+                'first one; poses are in its own frame, from its own optical centre: make sure '
+                f'that {seen.frame_id!r} is that and not the frame of the first camera')
 
     def _partners(self) -> list[str]:
         return [n for n, e in self._expected.items() if n != 'image' and not e.optional]
@@ -233,6 +254,13 @@ def _misfit(image: Sequence[int], stamps: Sequence[int], slop_ns: float) -> int:
     distances = [_nearest(s, image) for s in judged]
     misfits = [d for d in distances if d > slop_ns]
     return min(misfits) if 2 * len(misfits) > len(distances) else 0
+
+
+def _offset_m(p: Sequence[float]) -> tuple[float, float]:
+    """Return where the optical centre is, from a projection matrix, 12 numbers row by row."""
+    found = [-shift / focal if focal else 0.0 for focal, shift in ((p[0], p[3]), (p[5], p[7]))]
+    x, y = (float(v) if math.isfinite(v) else 0.0 for v in found)
+    return x, y
 
 
 def _stale(name: str, lag_s: float) -> str:

@@ -71,7 +71,8 @@ class PairedInputs:
     of a lock when they meet one.
 
     :param on_frame: receives each complete frame.
-    :param drop: told reason and text of each bad message and each image that gave up waiting.
+    :param drop: told reason and text of each bad message and each image that gave up waiting, and
+        how many there are when it is not one.
     :param watch: notes every message that comes.
     :param on_peers: told that a publisher has come or gone.
     :param is_open: messages stay with the middleware while it is False.
@@ -79,7 +80,7 @@ class PairedInputs:
 
     def __init__(
         self, node: Any, parameters: NodeParameters, qos: QoSProfile,
-        on_frame: Callable[[Frame], None], drop: Callable[[str, str], None], watch: InputWatch,
+        on_frame: Callable[[Frame], None], drop: Callable[..., None], watch: InputWatch,
         on_peers: Callable[[], None] = lambda: None, is_open: Callable[[], bool] = lambda: True,
     ) -> None:
         """Subscribe."""
@@ -101,6 +102,7 @@ class PairedInputs:
         self._latest_ns: dict[str, int] = {}
         self._back = dict.fromkeys(self._types, 0)
         self._stamps: deque[int] = deque(maxlen=REMEMBERED_STAMPS)
+        self._detected: deque[int] = deque(maxlen=REMEMBERED_STAMPS)
         self._era = 0
         self._gate = Gate(is_open)
         self._jumps = node.get_clock().create_jump_callback(
@@ -170,6 +172,8 @@ class PairedInputs:
             self._forget_after(stamp + JUMP_NS, list(self._types) if is_image else [name])
             if is_image:
                 self._begin_era()
+        if name == 'detections':
+            self._note_repeated(stamp, len(message.detections))
         self._latest_ns[name] = max(self._latest_ns.get(name, stamp), stamp)
         held = self._held[name]
         if stamp in held and name == 'image':
@@ -178,6 +182,19 @@ class PairedInputs:
         while len(held) > self._queue:
             self._give_up(name, min(held))  # as the synchronizers do
         self._sources[name].signalMessage(message)
+
+    def _note_repeated(self, stamp: int, count: int) -> None:
+        """Count detections that came once more for a moment, unless its image did so, too.
+
+        :param stamp: of their message [ns].
+        :param count: how many they are.
+        """
+        before = self._detected.count(stamp)
+        self._detected.append(stamp)
+        if before and before >= self._stamps.count(stamp):
+            self._drop('repeated', 'another message of detections came with the stamp of one '
+                       'before, and a frame takes one; do two detectors publish on the topic?',
+                       count)
 
     def _jumped_back(self, name: str, stamp: int) -> bool:
         """Tell whether stamps of a topic have jumped back and stay there.

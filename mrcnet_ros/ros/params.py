@@ -167,6 +167,10 @@ class NodeParameters:
         if self.error_age_s < self.warn_age_s:
             raise SpecError(f'parameter error_age_s is {self.error_age_s}, below warn_age_s, '
                             f'which is {self.warn_age_s}; raise it or lower the other')
+        if self.detections_fit != FITS[0] and not self.reading().size:
+            raise SpecError(f'parameter detections_fit is {self.detections_fit!r} but '
+                            'detections_size is empty; give the width and height of the picture '
+                            f'that boxes are in, or leave detections_fit at {FITS[0]!r}')
         self.reading()
 
     def reading(self) -> DetectionSettings:

@@ -237,12 +237,13 @@ class PoseNode(LifecycleNode):
             raise SpecError('the node was cleaned up while the model was being loaded')
         check_labels(changed_parameters(self.parameters, changes, configured=False)
                      .reading().label_map, worker.loaded.result().objects)
-        self._swapping = True
+        old.frozen, self._swapping = self.parameters, True
         try:
             result = self.set_parameters_atomically(changes)
         finally:
             self._swapping = False
         if not result.successful:
+            old.frozen = None
             raise SpecError(result.reason)
         self._worker, self._reporter.facts = worker, worker.loaded.result().facts
         if self._queue is not None:

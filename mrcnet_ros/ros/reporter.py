@@ -81,7 +81,11 @@ class Reporter:
     def _inputs(self, limits: NodeParameters, watch: InputWatch) -> Status:
         ends = self._node.get_publishers_info_by_topic
         problems = watch.problems(limits.input_timeout_s, limits.stale_stamp_s, ends)
-        return Status('inputs', problems, 'all inputs come',
+        summary = 'all inputs come'
+        if limits.image_rectified and (remark := watch.second_camera()):
+            self._node.get_logger().warning(remark, once=True)
+            summary += f'; {remark}'
+        return Status('inputs', problems, summary,
                       {**watch.values(), **watch.publishers(ends)})
 
     def _subscribers(self) -> dict[str, str]:

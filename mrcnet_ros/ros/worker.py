@@ -21,6 +21,9 @@ class Worker:
     :param node: its ``parameters`` are used as they are at each frame, its ``tally`` and
         ``timings`` are kept, its ``confirm_action`` is shown each answer.
     :param load: makes the handler, in the worker's thread.
+
+    ``frozen`` are parameters to be used instead of the node's: those of a worker that another one
+    replaces, for they are about the model as well.
     """
 
     def __init__(self, node: Any, outputs: Outputs, load: Callable[[], FrameHandler]) -> None:
@@ -30,6 +33,7 @@ class Worker:
         self._thread = ThreadPoolExecutor(1, 'estimator')
         self.loaded: Future[FrameHandler] = self._thread.submit(self._make)
         self.answering: Future[None] | None = None
+        self.frozen: NodeParameters | None = None
         self._since_s: float | None = None
 
     def start(self, queue: FrameQueue[Frame], before: Worker | None = None) -> None:
@@ -94,10 +98,13 @@ class Worker:
                     throttle_duration_sec=60.0)
             self._since_s = None
         assert self._pictures is not None
-        self._pictures.take_back()
+        try:
+            self._pictures.take_back()
+        except Exception as error:  # the end of the node must not fail because of markers
+            self._cannot_draw(error)
 
     def _answer_frame(self, handler: FrameHandler, frame: Frame) -> None:
-        parameters, start = self._node.parameters, time.perf_counter()
+        parameters, start = self.frozen or self._node.parameters, time.perf_counter()
         check_order(frame, self._node.last_answered)
         answer = handler.answer(frame, parameters)
         self._node.last_answered = frame.moment

@@ -16,6 +16,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from vision_msgs.msg import Detection3DArray
 
 from ..ros.context import start_ros
+from ..ros.tally import FRAME_REASONS
 from .bag import INPUTS, BagFrame, restamped
 from .readiness import PeerError, Readiness
 
@@ -87,6 +88,10 @@ class Peer:
         """Return how much the node has dropped so far, by reason, as it last told."""
         return {name.removeprefix('dropped '): int(text.split(' ')[0])
                 for name, text in self.pose_status.items() if name.startswith('dropped ')}
+
+    def dropped_frames(self) -> int:
+        """Return how many frames the node has dropped so far, as it last told."""
+        return sum(count for name, count in self.dropped().items() if name in FRAME_REASONS)
 
     def publish(self, topic: str, message: Any) -> None:
         """Send a message, or bytes that stand for one.

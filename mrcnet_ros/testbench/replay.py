@@ -55,17 +55,30 @@ class Replayer(Peer):
         self, frames: Sequence[BagFrame], timeout_s: float,
         after_frame: Callable[[], object] = lambda: None,
     ) -> list[Answer | None]:
-        """Send frame after frame, each once the one before is answered.
+        """Send frame after frame, each once the one before is answered or dropped.
 
-        :return: for each frame its answer, None when there was none in time.
+        :param timeout_s: for each frame; once one is neither answered nor dropped in that time,
+            no other is sent.
+        :return: for each frame its answer, None when it was dropped or there was none in time.
         """
         answers: list[Answer | None] = []
         for frame in frames:
+            dropped = self.dropped_frames()
             self._send(frame, frame.stamp_ns)
-            self.spin(partial(self._answers.__contains__, frame.stamp_ns), timeout_s)
+            settled = self.spin(
+                partial(self._is_settled, frame.stamp_ns, dropped), timeout_s)
             answers.append(self._answers.pop(frame.stamp_ns, None))
             after_frame()
-        return answers
+            if not settled:
+                break
+        return answers + [None] * (len(frames) - len(answers))
+
+    def _is_settled(self, stamp: int, dropped: int) -> bool:
+        """Tell whether a frame is answered, or the node tells that it has dropped one more.
+
+        :param dropped: how many it had dropped when the frame was sent.
+        """
+        return stamp in self._answers or self.dropped_frames() > dropped
 
     def realtime(
         self, frames: Sequence[BagFrame], rate_hz: float, rest_s: float = 3.0,
