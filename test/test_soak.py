@@ -181,7 +181,7 @@ def test_a_leak_is_found(soak, capsys, leak, name):
 
 def test_the_end_of_the_node_is_a_failure(soak, capsys):
     """What was recorded until then is kept."""
-    dying = ("import os, time; kept.append(time.monotonic()); "
+    dying = ('import os, time; kept.append(time.monotonic()); '
              'kept[-1] - kept[0] > 2 and os._exit(7)')
     code, figures, folder = soak(dying, minutes=2)
     assert code == 1
