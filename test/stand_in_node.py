@@ -30,18 +30,29 @@ def box_object(folder: Path, label: str):
 
     A brick looks the same after half a turn about z.
     """
-    import trimesh
-
     from mrcnet_ros.geometry.symmetry import Symmetries
     from mrcnet_ros.objects import ObjectModel
 
     bounds = np.stack([-HALF_SIZE_M, 2 * HALF_SIZE_M])
     path = folder / f'{label}.ply'
-    trimesh.creation.box(bounds=1000 * bounds).export(path)
+    path.write_text(box_ply(1000 * bounds))
     turns = [np.eye(4), np.diag([-1.0, -1.0, 1.0, 1.0])] if label == 'brick' else [np.eye(4)]
     return ObjectModel(
         object_id=9, label=label, mesh_path=path, symmetries=Symmetries(np.array(turns)),
         diameter_m=float(np.linalg.norm(bounds[1] - bounds[0])), bounds_m=bounds)
+
+
+def box_ply(bounds):
+    """Return the text of a PLY of a box, made without a library: the node is to start quickly."""
+    corners = [(x, y, z) for x in bounds[:, 0] for y in bounds[:, 1] for z in bounds[:, 2]]
+    sides = [(0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3)]
+    triangles = [t for a, b, c, d in sides for t in ((a, b, c), (a, c, d))]
+    return '\n'.join([
+        'ply', 'format ascii 1.0', 'element vertex 8',
+        *(f'property float {axis}' for axis in 'xyz'), 'element face 12',
+        'property list uchar int vertex_indices', 'end_header',
+        *('{:g} {:g} {:g}'.format(*corner) for corner in corners),
+        *('3 {} {} {}'.format(*triangle) for triangle in triangles), ''])
 
 
 class BoxEstimator:

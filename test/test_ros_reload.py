@@ -33,7 +33,18 @@ from mrcnet_ros.ros.params import reloaded_parameters
 from mrcnet_ros.ros.pose_node import PoseNode
 from mrcnet_ros.ros.running import start
 
-node = node_fixture(70, 'policy:=lossless', 'input_reliability:=reliable', scope='function')
+node = node_fixture(70, 'policy:=lossless', 'input_reliability:=reliable')
+SECONDS = itertools.count(1)  # time never goes back
+
+
+@pytest.fixture
+def client(node):
+    """Connect to the node, and give it its first model back afterwards."""
+    client = Client(node.domain)
+    client.connect()
+    yield client
+    assert _result(client, _set_model(client, value='boxes')).successful
+    client.close()
 
 
 def _set_model(client, name='model', value=None):
@@ -58,19 +69,22 @@ def test_no_frame_is_lost_while_models_are_swapped(client, tmp_path):
     gate = tmp_path / 'gate'
     future, number = _set_model(client, value=f'far:{gate}'), 3
     assert client.spin(gate.exists)
-    for second in range(1, number + 1):  # loading does not hold them up
-        client.answer(frame(second, ('can',)))
+    start = next(SECONDS)
+    for second in range(number):  # loading does not hold them up
+        client.answer(frame(start + second, ('can',)))
     told = lambda: values(client.status['model']).get('loading')  # noqa: E731
     assert client.spin(lambda: told() == 'drawing the far ducks'), '/diagnostics is silent'
     gate.unlink()
     while not future.done():
+        client.send(*frame(start + number, ('can',)))
         number += 1
-        client.send(*frame(number, ('can',)))
         client.spin(lambda count=number: len(client.answers) > count - 4)
     assert future.result().result.successful
-    client.send(*frame(number + 1, ('can',)))
+    client.send(*frame(start + number, ('can',)))
     assert client.spin(lambda: len(client.answers) == number + 1)
-    assert [a.header.stamp.sec for a in client.answers] == list(range(1, number + 2))
+    assert [a.header.stamp.sec - start for a in client.answers] == list(range(number + 1))
+    for _ in range(number):
+        next(SECONDS)
     depths = [round(_depth(a), 6) for a in client.answers]
     assert (depths[0], depths[-1]) == (4.0, 8.0)
     assert depths == sorted(depths) and set(depths) == {4.0, 8.0}
@@ -91,7 +105,7 @@ def test_what_cannot_be_used_is_refused_and_nothing_changes(client, name, value,
     result = _result(client, _set_model(client, name, value))
     assert not result.successful
     assert all(word in result.reason for word in words), result.reason
-    assert _depth(client.answer(frame(3, ('duck',)))) == pytest.approx(2.0)
+    assert _depth(client.answer(frame(next(SECONDS), ('duck',)))) == pytest.approx(2.0)
 
 
 def test_the_old_model_never_meets_the_new_label_map(monkeypatch):
@@ -128,12 +142,17 @@ def test_the_old_model_never_meets_the_new_label_map(monkeypatch):
         rclpy.shutdown()
 
 
-def test_two_requests_at_once_do_not_meet(client):
+def test_two_requests_at_once_do_not_meet(client, tmp_path):
     """The second waits for the first; its failure does not undo it."""
-    first, second = _set_model(client, value='far'), _set_model(client, value='bad')
+    gate = tmp_path / 'gate'
+    first = _set_model(client, value=f'far:{gate}')
+    assert client.spin(gate.exists)
+    second = _set_model(client, value='bad')
+    assert not client.spin(second.done, 0.3)
+    gate.unlink()
     assert 'damaged' in _result(client, second).reason
     assert _result(client, first).successful
-    assert _depth(client.answer(frame(3, ('duck',)))) == pytest.approx(4.0)
+    assert _depth(client.answer(frame(next(SECONDS), ('duck',)))) == pytest.approx(4.0)
 
 
 def test_the_parameter_itself_is_refused_with_the_way_to_go(client):

@@ -258,7 +258,8 @@ def _misfit(image: Sequence[int], stamps: Sequence[int], slop_ns: float) -> int:
 
 def _offset_m(p: Sequence[float]) -> tuple[float, float]:
     """Return where the optical centre is, from a projection matrix, 12 numbers row by row."""
-    found = [-shift / focal if focal else 0.0 for focal, shift in ((p[0], p[3]), (p[5], p[7]))]
+    found = [-shift / focal if focal and shift else 0.0
+             for focal, shift in ((p[0], p[3]), (p[5], p[7]))]
     x, y = (float(v) if math.isfinite(v) else 0.0 for v in found)
     return x, y
 
