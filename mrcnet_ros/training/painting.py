@@ -151,11 +151,14 @@ class Painter:
         return np.asarray(self.patches[int(rng.integers(len(self.patches)))], np.uint8)
 
     def draw(self, rng: np.random.Generator, layer: Placed, H_crop_view: Matrix, light: Light,
-             target: bool, size: tuple[int, int]) -> Drawn | None:
+             target: bool, size: tuple[int, int],
+             paint: NDArray[np.float32] | None = None) -> Drawn | None:
         """Light a view in the crop; return where it is, its colours and its opacity.
 
         :param target: whether it is the object of the sample, not one that only disturbs.
         :param size: width and height of the crop.
+        :param paint: (3,) float32, of a body that only disturbs, relative to its own colour; None
+            draws any.
         """
         bank, view, strength = self.banks[layer.bank], layer.view, self.spec.photometric
         flat = cv2.warpPerspective(bank.albedo[view], H_crop_view, size)
@@ -178,7 +181,8 @@ class Painter:
                 albedo = albedo[..., rng.permutation(3)]
         shade = light.table(bank.R_camera_object[view], rng.uniform(8, 80)).take(codes, axis=0)
         if layer.bank >= self.classes:  # CAD without colours, plain bodies: any paint
-            shade[..., :3] *= rng.uniform(0.15, 1.3, 3).astype(np.float32)
+            shade[..., :3] *= rng.uniform(0.15, 1.3, 3).astype(np.float32) if paint is None \
+                else paint
         elif self._unpainted[layer.bank]:
             shade[..., :3] *= np.float32(rng.uniform(*PAINT))
         if rng.random() < SHADED:

@@ -26,7 +26,12 @@ from .table import Table, cast_shadow, lay_print
 from .view_bank import ViewBank
 
 # How many objects and other bodies a scene holds.
-OBJECTS, BODIES = (3, 9), (1, 10)
+OBJECTS, BODIES = (3, 9), (3, 12)
+# Part of the bodies that have a colour of one of the objects, which alone must not tell it.
+LIKE_OBJECTS = 0.6
+# Part of the backgrounds that are put together of four patches, as sharp as the camera sees them;
+# one patch alone is enlarged.
+QUARTERED = 0.6
 # Objects of which less is visible are not asked for, and no error is made by finding them.
 LEAST_VISIBLE = 0.1
 # So small a visible part says nothing [px of the longer side].
@@ -103,6 +108,10 @@ class SceneComposer:
     def _surroundings(self, rng: np.random.Generator) -> NDArray[np.float32]:
         painter = self.painter
         image = background(rng, painter.patch(rng), self.size_px)
+        if rng.random() < QUARTERED:
+            half = self.size_px // 2
+            for y, x in ((0, 0), (0, half), (half, 0), (half, half)):
+                image[y:y + half, x:x + half] = background(rng, painter.patch(rng), half)
         for _ in range(2):
             if rng.random() < painter.spec.cluttered:
                 bank = self.banks[int(rng.integers(self.classes))]
@@ -139,8 +148,9 @@ class SceneComposer:
             x, y, width, height = window
             H = np.array([[1.0, 0, -x], [0, 1, -y], [0, 0, 1]]) @ placed.A_image_view
             layer = Placed(placed.bank, placed.view, placed.A_image_view, True)
-            drawn = self.painter.draw(rng, layer, H, light, placed.bank < self.classes,
-                                      (width, height))
+            of_class = placed.bank < self.classes
+            paint = None if of_class or rng.random() >= LIKE_OBJECTS else self._paint(rng, placed)
+            drawn = self.painter.draw(rng, layer, H, light, of_class, (width, height), paint)
             if drawn is None:
                 continue
             (rows, columns), colour, alpha = drawn
@@ -148,6 +158,16 @@ class SceneComposer:
             image[at] += alpha[..., None] * (colour - image[at])
             owner[at][alpha > 0.5] = number
         return owner
+
+    def _paint(self, rng: np.random.Generator, body: SceneObject) -> NDArray[np.float32]:
+        """Draw a colour that some object has somewhere, relative to that of a body."""
+        bank = self.banks[int(rng.integers(self.classes))]
+        albedo = bank.albedo[int(rng.integers(len(bank.albedo)))].reshape(-1, 4)
+        seen = np.flatnonzero(albedo[:, 3] == 255)
+        colour = albedo[seen[int(rng.integers(len(seen)))], :3] if len(seen) else np.full(3, 127)
+        own = self.banks[body.bank].albedo[body.view].reshape(-1, 4)
+        mean = own[own[:, 3] == 255][:, :3].mean() if (own[:, 3] == 255).any() else 127.0
+        return np.asarray(colour * rng.uniform(0.7, 1.3) / max(mean, 1.0), np.float32)
 
     def _window(self, placed: SceneObject) -> tuple[int, int, int, int] | None:
         """Return x, y, width and height [px] of where an object may be seen in the image."""
