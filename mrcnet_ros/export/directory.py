@@ -23,7 +23,7 @@ from ..training.checkpoint import load_checkpoint, save_checkpoint
 from ..training.config import TrainConfig
 from ..training.identity import IDENTITY, check_identity, identity_of
 from ..training.warm_start import read_start
-from .kept import Say, keep_calibration, log
+from .kept import Say, keep_calibration, keep_detector, log
 from .onnx_export import export_graphs
 
 
@@ -64,7 +64,8 @@ def export_checkpoint(checkpoint: Path, config: TrainConfig, output: Path,
         files = {p.name: hashlib.sha256(p.read_bytes()).hexdigest()
                  for p in sorted(folder.iterdir())}
         values = describe(config.name, config.spec, objects, config.view_prior, files)
-        for line in keep_calibration(output, values, GRAPHS):
+        kept = keep_calibration(output, values, GRAPHS) + keep_detector(output, values)
+        for line in kept:
             say(f'{output}: {line}')
         (folder / MODEL_FILE).write_text(json.dumps(values, indent=1) + '\n')
         for path in folder.iterdir():

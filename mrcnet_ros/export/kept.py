@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..detector.entry import DETECTOR, DETECTOR_GRAPH, read_detector
+from ..errors import ModelError
 from ..inference.model_directory import CALIBRATION, MODEL_FILE, graphs_digest
 from ..reading.text import parse_json
 
@@ -38,6 +40,27 @@ def keep_calibration(output: Path, values: dict[str, Any], graphs: Sequence[str]
         return [*said, f'kept {", ".join(measured)}: the graphs are the same']
     return [*said, f'dropped {", ".join(measured)}: measured with other graphs; run mrcnet '
                    'calibrate --write for these']
+
+
+def keep_detector(output: Path, values: dict[str, Any]) -> list[str]:
+    """Take over the detector of a directory, where it still finds objects of the model.
+
+    :param output: the directory, which may hold an older model, something else or nothing.
+    :param values: of the new ``model.json``; the entries of the detector are added to them.
+    :return: lines that say whether it was kept.
+    """
+    try:
+        detector = read_detector(output)
+    except ModelError:
+        return []
+    unknown = set(detector.labels) - {entry['label'] for entry in values['objects']}
+    if unknown:
+        return [f'dropped the detector: it finds {", ".join(sorted(unknown))}, which the model '
+                'does not know']
+    old = _old_values(output / MODEL_FILE)
+    values[DETECTOR] = old[DETECTOR]
+    values['files'][DETECTOR_GRAPH] = old['files'][DETECTOR_GRAPH]
+    return ['kept the detector']
 
 
 def _keep_sizes(old: Mapping[str, Any], values: Mapping[str, Any]) -> list[str]:

@@ -1,0 +1,315 @@
+"""ObjectDetector: boxes in pixels of the image, in every runtime; its export and its scores."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip('torch', reason='needs the train extra')
+pytest.importorskip('onnx', reason='needs the train extra')
+
+import numpy as np
+import torch
+import yaml
+from red_detector import SPEC, write_red_detector
+from tiny_model import TinyModel, write_material
+
+from mrcnet_ros import Camera, ObjectDetector
+from mrcnet_ros.cli.main import main
+from mrcnet_ros.datasets.bop import BopFrame
+from mrcnet_ros.datasets.bop_frame import GroundTruth
+from mrcnet_ros.detector.decode import FoundObject
+from mrcnet_ros.detector.entry import read_detector
+from mrcnet_ros.errors import ImageError, ModelError, SpecError
+from mrcnet_ros.evaluation.detector_boxes import DetectorBoxes
+from mrcnet_ros.evaluation.detector_scores import DetectorScores, average_precision, table
+from mrcnet_ros.export import detector_export
+from mrcnet_ros.export.detector_export import check_detector, export_detector
+from mrcnet_ros.export.directory import export_checkpoint
+from mrcnet_ros.inference.backends import RUNTIMES
+from mrcnet_ros.network.detector import DetectorNetwork
+from mrcnet_ros.specs import DetectorSpec
+from mrcnet_ros.training.checkpoint import save_checkpoint
+from mrcnet_ros.training.detector_config import DetectorConfig
+from mrcnet_ros.training.identity import IDENTITY, identity_of
+
+RED, BLUE = (64, 64, 96, 96), (128, 0, 160, 32)  # cells of 32 pixels of the network's input
+
+
+@pytest.fixture(scope='module')
+def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write the detector that finds squares."""
+    return write_red_detector(tmp_path_factory.mktemp('squares') / 'model')
+
+
+def picture(scale: float = 1.0, size: tuple[int, int] = (192, 160)
+            ) -> tuple[np.ndarray, Camera]:
+    """Return an image with a red and a blue square, and its camera.
+
+    :param scale: pixels of the image for one of the network's input.
+    :param size: of the network's input.
+    """
+    width, height = (round(scale * s) for s in size)
+    image = np.zeros((height, width, 3), np.uint8)
+    for (x1, y1, x2, y2), channel, value in ((RED, 0, 255), (BLUE, 2, 230)):
+        image[round(scale * y1):round(scale * y2), round(scale * x1):round(scale * x2),
+              channel] = value
+    focal = scale * SPEC.focal_px
+    K = np.array([[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1]])
+    return image, Camera(K, width, height)
+
+
+@pytest.mark.parametrize('scale', [0.5, 1.0, 2.0, 2.5])
+def test_boxes_are_in_pixels_of_the_image(squares, scale):
+    """Whatever the resolution is: with its focal length the object is as large as in training."""
+    found = ObjectDetector.load(squares).detect(*picture(scale))
+    assert [d.label for d in found] == ['duck', 'can']
+    for detection, box in zip(found, (RED, BLUE), strict=True):
+        np.testing.assert_allclose(detection.box_xyxy, scale * np.array(box), atol=0.02 * scale)
+        assert 0.9 < detection.score <= 1
+
+
+def test_an_image_need_not_be_a_multiple_of_the_cells(squares):
+    """It is filled up, and no box reaches beyond it."""
+    image, camera = picture(size=(150, 85))
+    found = ObjectDetector.load(squares).detect(image, camera)
+    assert found and all((d.box_xyxy >= 0).all() for d in found)
+    assert all(d.box_xyxy[2] <= 150 and d.box_xyxy[3] <= 85 for d in found)
+
+
+def test_a_large_image_is_made_smaller_than_its_focal_length_asks(squares):
+    """A wide camera with many pixels takes bounded time."""
+    detector = ObjectDetector.load(squares)
+    image, _ = picture(10.0)
+    camera = Camera(np.array([[300.0, 0, 960], [0, 300.0, 800], [0, 0, 1]]), 1920, 1600)
+    pixels, scale = detector._scaled(image, camera)
+    assert max(pixels.shape[2:]) == SPEC.longest_px and scale[0] == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize('backend', [
+    pytest.param(name, marks=pytest.mark.skipif(bool(RUNTIMES[name].problem()), reason='missing'))
+    for name in ('onnxruntime', 'openvino')])
+def test_every_runtime_finds_the_same(squares, backend):
+    """Boxes and scores agree with those of ONNX Runtime."""
+    a = ObjectDetector.load(squares).detect(*picture())
+    b = ObjectDetector.load(squares, backend=backend, threads=1).detect(*picture())
+    assert [d.label for d in a] == [d.label for d in b]
+    for x, y in zip(a, b, strict=True):
+        np.testing.assert_allclose(x.box_xyxy, y.box_xyxy, atol=1e-3)
+        assert x.score == pytest.approx(y.score, abs=1e-4)
+
+
+@pytest.mark.parametrize(('image', 'said'), [
+    (np.zeros((160, 192), np.uint8), r'\(160, 192\)'),
+    (np.zeros((160, 192, 3), np.float32), 'float32'),
+    (np.zeros((96, 192, 3), np.uint8), '192x96, its camera 192x160'),
+    (None, 'NoneType')])
+def test_an_image_that_cannot_be_used_is_told(squares, image, said):
+    """With what it is and what is expected."""
+    with pytest.raises(ImageError, match=said):
+        ObjectDetector.load(squares).detect(image, picture()[1])
+
+
+@pytest.mark.parametrize('options', [{'least_score': 0.0}, {'least_score': 1.0}, {'most': 0}])
+def test_options_that_cannot_be_used_are_told(squares, options):
+    """Before anything is looked at."""
+    with pytest.raises(SpecError, match='least_score'):
+        ObjectDetector.load(squares, **options)
+
+
+def test_the_best_ones_are_returned(squares):
+    """As many as asked for, above the score that is asked for."""
+    assert [d.label for d in ObjectDetector.load(squares, most=1).detect(*picture())] == ['duck']
+    found = ObjectDetector.load(squares, least_score=0.999).detect(*picture())
+    assert [d.label for d in found] == ['duck']
+
+
+@pytest.mark.parametrize(('edit', 'said'), [
+    (lambda v: v.pop('detector'), 'has no detector'),
+    (lambda v: v['detector'].pop('labels'), 'labels'),
+    (lambda v: v['detector'].update(labels=['duck', 'duck']), 'must differ'),
+    (lambda v: v['detector'].update(object_ids=[1]), '2 labels and 1 object_ids'),
+    (lambda v: v['detector']['spec'].update(blocks=3), 'blocks must be'),
+    (lambda v: v['detector']['spec'].update(preset='paper'), "preset is 'paper'"),
+    (lambda v: v['files'].clear(), 'damaged or of another model'),
+    (lambda v: v.update(files=3), 'files must map')])
+def test_a_damaged_entry_is_named(tmp_path, edit, said):
+    """The message has the directory and what to do."""
+    folder = write_red_detector(tmp_path / 'model')
+    values = json.loads((folder / 'model.json').read_text())
+    edit(values)
+    (folder / 'model.json').write_text(json.dumps(values))
+    with pytest.raises(ModelError, match=said) as caught:
+        read_detector(folder)
+    assert str(folder) in str(caught.value)
+
+
+def test_one_wrong_byte_in_the_graph_is_noticed(tmp_path):
+    """The file is checked against its hash."""
+    folder = write_red_detector(tmp_path / 'model')
+    data = bytearray((folder / 'detector.onnx').read_bytes())
+    data[len(data) // 2] ^= 1
+    (folder / 'detector.onnx').write_bytes(data)
+    with pytest.raises(ModelError, match='damaged'):
+        ObjectDetector.load(folder)
+
+
+def random_network(spec: DetectorSpec, seed: int) -> DetectorNetwork:
+    """Return a network whose outputs depend on its weights, in evaluation mode."""
+    torch.manual_seed(seed)
+    network = DetectorNetwork(spec=spec, objects=2)
+    for name, buffer in network.named_buffers():
+        if name.endswith('running_var'):
+            buffer.uniform_(0.5, 2.0)
+    for head in network.heads:
+        for layer in (head.logits, head.reach):
+            torch.nn.init.normal_(layer.weight, std=0.3)
+    return network.eval()
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[DetectorConfig, Path]:
+    """Return a configuration, and a checkpoint of random weights that fits it."""
+    tiny = write_material(tmp_path_factory.mktemp('trained'))
+    config = DetectorConfig(name='tiny', output=tiny.output, cache=tiny.cache, models=tiny.models,
+                            spec=DetectorSpec(focal_px=120.0, channels=8))
+    network = random_network(config.spec, 4)
+    path = tmp_path_factory.mktemp('checkpoint') / 'checkpoint.pt'
+    save_checkpoint(path, {
+        'average': network.state_dict(), 'samples': 7,
+        IDENTITY: identity_of(config.load_objects(), None, 0)}, config.spec)
+    return config, path
+
+
+def test_the_exported_graph_computes_what_the_network_does(trained, tmp_path):
+    """For sizes that the tracer has not seen; another graph is refused."""
+    config, checkpoint = trained
+    folder = export_detector(checkpoint, config, tmp_path / 'model')
+    entry = read_detector(folder)
+    assert entry.labels == ('blob', 'box') and entry.object_ids == (2, 7)
+    assert entry.spec == config.spec
+    check_detector(random_network(config.spec, 4), entry.graph)
+    with pytest.raises(ModelError, match='is not that of the network'):
+        check_detector(random_network(config.spec, 5), entry.graph)
+    found = ObjectDetector.load(folder, least_score=0.001).detect(*picture())
+    assert {d.label for d in found} <= {'blob', 'box'}
+
+
+def test_a_model_keeps_its_detector_and_a_detector_its_model(trained, tiny_model: TinyModel,
+                                                             tmp_path):
+    """Whichever is exported last, both are there; nothing else in model.json changes."""
+    config, checkpoint = trained
+    folder, said = tmp_path / 'model', []
+    export_checkpoint(tiny_model.checkpoint, tiny_model.config, folder)
+    before = json.loads((folder / 'model.json').read_text())
+    export_detector(checkpoint, config, folder)
+    both = json.loads((folder / 'model.json').read_text())
+    assert {k: v for k, v in both.items() if k not in ('detector', 'files')} == {
+        k: v for k, v in before.items() if k != 'files'}
+    export_checkpoint(tiny_model.checkpoint, tiny_model.config, folder, say=said.append)
+    again = json.loads((folder / 'model.json').read_text())
+    assert again['detector'] == both['detector'] and again['files'] == both['files']
+    assert any('kept the detector' in line for line in said)
+    assert read_detector(folder).labels == ('blob', 'box')
+
+
+def test_a_detector_of_other_objects_is_not_put_into_a_model(trained, tmp_path):
+    """The objects that the model lacks are named, and it stays as it was."""
+    config, checkpoint = trained
+    folder = tmp_path / 'model'
+    folder.mkdir()
+    text = json.dumps({'format_version': 1, 'name': 'a', 'objects': [{'label': 'box'}],
+                       'files': {}})
+    (folder / 'model.json').write_text(text)
+    with pytest.raises(ModelError, match=r"knows no \['blob'\]"):
+        export_detector(checkpoint, config, folder)
+    assert (folder / 'model.json').read_text() == text
+    assert [p.name for p in folder.iterdir()] == ['model.json']
+
+
+def test_a_graph_that_differs_leaves_the_directory_as_it_was(trained, tmp_path, monkeypatch):
+    """Nothing is written unless it was checked."""
+    config, checkpoint = trained
+
+    def wrong(network: Any, path: Path) -> None:
+        raise ModelError(path, 'differs')
+
+    monkeypatch.setattr(detector_export, 'check_detector', wrong)
+    with pytest.raises(ModelError, match='differs'):
+        export_detector(checkpoint, config, tmp_path / 'model')
+    assert list((tmp_path / 'model').iterdir()) == []
+
+
+def test_the_command_exports_a_detector(trained, tmp_path, capsys):
+    """From the configuration that it was trained with; options of poses are refused."""
+    config, checkpoint = trained
+    values = {'preset': 'detector', 'name': 'tiny', 'output': str(config.output), 'cache': 'c',
+              'models': str(config.models), 'spec': {'focal_px': 120.0, 'channels': 8}}
+    path = tmp_path / 'detector.yaml'
+    path.write_text(yaml.safe_dump(values))
+    words = ['export', str(path), '--checkpoint', str(checkpoint), '--output',
+             str(tmp_path / 'model')]
+    assert main(words) == 0
+    assert read_detector(tmp_path / 'model').labels == ('blob', 'box')
+    assert main([*words, '--mean-with', 'x']) == 2
+    assert '--mean-with' in capsys.readouterr().err
+
+
+def frame(folder: Path, image_id: int, *truths: tuple[int, tuple[float, ...], float],
+          scale: float = 1.0) -> BopFrame:
+    """Return an annotated image.
+
+    :param truths: object id, visible box, visible fraction.
+    """
+    import cv2
+
+    image, camera = picture(scale)
+    path = folder / 'rgb' / f'{image_id:06d}.png'
+    path.parent.mkdir(exist_ok=True)
+    cv2.imwrite(str(path), image[..., ::-1])
+    seen = tuple(GroundTruth(object_id, i, np.eye(4), np.array(box, float), None, fraction)
+                 for i, (object_id, box, fraction) in enumerate(truths))
+    ids = [t[0] for t in truths]
+    return BopFrame(1, image_id, path, camera, seen, {i: ids.count(i) for i in ids}, None, 1.0)
+
+
+def test_boxes_of_the_detector_are_those_of_the_targets(squares, tmp_path):
+    """Each target object gets its best ones, and the time of the detector is told."""
+    boxes = DetectorBoxes(ObjectDetector.load(squares))
+    wanted = frame(tmp_path, 1, (9, RED, 1.0), scale=2.0)
+    found = boxes.find(wanted)
+    assert [f.object_id for f in found] == [9]
+    np.testing.assert_allclose(found[0].box_xyxy, 2 * np.array(RED), atol=0.1)
+    assert boxes.seconds(wanted) > 0
+    anything = dataclasses.replace(wanted, image_id=2, targets={}, targets_unknown=True)
+    assert [f.object_id for f in boxes.find(anything)] == [5, 9]
+
+
+def test_scores_count_visible_targets(tmp_path):
+    """Hidden ones neither count nor make a box wrong; every target is found once."""
+    scores = DetectorScores([9, 5])
+    one = frame(tmp_path, 1, (9, RED, 1.0), (9, BLUE, 0.05), (5, BLUE, 0.5))
+    right = [FoundObject(0, 0.9, np.array(RED, float)), FoundObject(0, 0.8, np.array(BLUE, float)),
+             FoundObject(0, 0.7, np.array(RED, float)), FoundObject(1, 0.6, np.array(RED, float))]
+    scores.add(one, right, 0.010)
+    figures = scores.figures({9: 'duck', 5: 'can'})
+    assert figures['targets'] == 2 and figures['recall'] == 0.5 and figures['images'] == 1
+    assert figures['objects']['duck'] == {'targets': 1, 'recall': 1.0, 'ap50': 1.0}
+    assert figures['objects']['can'] == {'targets': 1, 'recall': 0.0, 'ap50': 0.0}
+    assert figures['ms_median'] == pytest.approx(10.0) and figures['iou_of_hits'] == 1.0
+    assert 'duck' in table(figures)
+    scores.add(one, [], 0.020)
+    assert scores.figures({})['recall'] == 0.25
+
+
+@pytest.mark.parametrize(('said', 'targets', 'expected'), [
+    ([(0.9, True)], 1, 1.0), ([(0.9, False), (0.8, True)], 1, 0.5), ([(0.9, True)], 2, 0.5),
+    ([(0.9, True), (0.8, False), (0.7, True)], 2, 0.5 * (1 + 2 / 3)), ([], 3, 0.0)])
+def test_the_average_precision_is_an_area(said, targets, expected):
+    """Whatever order the boxes come in."""
+    assert average_precision(said, targets) == pytest.approx(expected)
+    assert average_precision(said[::-1], targets) == pytest.approx(expected)
