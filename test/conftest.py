@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,6 +14,16 @@ if TYPE_CHECKING:
     from tiny_model import TinyModel
 
     from mrcnet_ros.inference.estimator import PoseEstimator
+
+
+SYSTEM = Path(__file__).parent / 'system'
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of one folder, so that they can be chosen or left out."""
+    for item in items:
+        if SYSTEM in item.path.parents:
+            item.add_marker('system')
 
 
 @pytest.fixture(scope='session')

@@ -144,7 +144,7 @@ def _check(args: argparse.Namespace) -> Iterator[Step]:
         if (words, args.device) != ('torch:fp32', 'cpu'):  # the reference itself
             yield Step(f'verify {words}', [*MRCNET, 'verify', *data, *_options(words)], 90,
                        model / 'verified.json', env)
-    tests = sorted(p for p in (ROOT / 'test').glob('test_*.py') if 'mark.gpu' in p.read_text())
+    tests = sorted(p for p in (ROOT / 'test').rglob('test_*.py') if 'mark.gpu' in p.read_text())
     yield Step('tests', [PYTHON, '-m', 'pytest', '-q', '-m', 'gpu', '-p', 'no:cacheprovider',
                          *map(str, tests)], 120, env=env)
     figures = work / 'backends.json'

