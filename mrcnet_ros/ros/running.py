@@ -13,9 +13,11 @@ from typing import Any, NoReturn
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import TransitionCallbackReturn
 
-# How long an ending process tries to tell clients that their goals are aborted, and how long it
-# goes on when all are: a client may ask for a result only after its goal was accepted.
-LAST_WORDS_S, LAST_TURNS_S = 2.0, 0.3
+# How long an ending process tries to tell clients that their goals are aborted, below the five
+# seconds that ros2 launch waits for it; and how often it goes on when all are, each time handling
+# one thing or waiting TURN_S for one: a client may ask for a result only after its goal was
+# accepted. Counted, not timed: on a busy machine a turn takes longer.
+LAST_WORDS_S, LAST_TURNS, TURN_S = 4.0, 8, 0.05
 
 # what the executors of rclpy call to take a message; callbacks are called elsewhere
 TAKE = '_take_subscription'
@@ -84,12 +86,12 @@ def answer_who_waits(node: Any, executor: Any) -> None:
     waiting.stop()
     if not waiting.owes:
         return
-    end_s = time.monotonic() + LAST_WORDS_S
-    while time.monotonic() < end_s:
+    end_s, left = time.monotonic() + LAST_WORDS_S, LAST_TURNS
+    while time.monotonic() < end_s and left:
         with contextlib.suppress(Exception):  # a damaged message is no reason to hold up the end
-            executor.spin_once(timeout_sec=0.05)
+            executor.spin_once(timeout_sec=TURN_S)
         if not waiting.owes:  # a result is sent in the turns after the one that makes it
-            end_s = min(end_s, time.monotonic() + LAST_TURNS_S)
+            left -= 1
 
 
 def leave_now() -> NoReturn:
