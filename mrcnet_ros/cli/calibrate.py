@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import DatasetError, SpecError
 from .dataset_arguments import (
@@ -24,8 +24,12 @@ if TYPE_CHECKING:
     from ..evaluation.covariance_law import Images
     from ..evaluation.runner import Run
     from ..evaluation.size_calibration import SizeMeasurement
+    from ..inference.scoring import ScoreLaw, ScoreSource
     from ..inference.uncertainty import CovarianceLaw, LawSource
     from ..objects import ObjectModel
+
+
+MEASURES = ('sizes', 'covariance', 'score')
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,15 +49,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                           help='the model is used on rendered images too: do not widen what '
                                'they tell by how much larger errors are on photographs')
     parser.add_argument('--write', action='store_true',
-                        help='write the sizes that differ beyond doubt, and what covariances are '
-                             'computed from, into model.json; score the model again '
+                        help='write the sizes that differ beyond doubt, and what covariances and '
+                             'scores are computed from, into model.json; score the model again '
                              'afterwards')
+    parser.add_argument('--only', choices=MEASURES, nargs='+', default=list(MEASURES),
+                        help='write no more than these (default: all)')
 
 
 def run(args: argparse.Namespace) -> int:
     """Estimate poses, compare them with the annotations, print and perhaps write what was found.
 
-    :return: 1 when there is not enough to tell a covariance from rendered images, else 0.
+    :return: 1 when rendered images are not enough to tell covariances and scores, else 0.
     :raises MrcnetError: when dataset, model or meshes cannot be used, or a size is not believable.
     """
     if args.synthetic:
@@ -64,18 +70,18 @@ def run(args: argparse.Namespace) -> int:
         raise SpecError('--images, --backgrounds and --for-renders belong to --synthetic')
     from ..evaluation.covariance_law import Images
     from ..evaluation.size_calibration import check_sizes, measure_sizes
-    from ..inference.model_directory import write_covariance_law, write_size_ratios
+    from ..inference.model_directory import write_size_ratios
 
     done, objects = _answer_photographs(args)
     sizes = measure_sizes(done.frames, done.rows, objects)
     print('\n'.join(_table(sizes)), end='\n\n')
     check_sizes(sizes)
-    found = _measured_law(done, objects, {s.label: s.ratio for s in sizes},
-                          Images('photographs', _boxes(args), args.crops))
+    laws = _laws(done, objects, {s.label: s.ratio for s in sizes},
+                 Images('photographs', _boxes(args), args.crops))
     if args.write:
-        write_size_ratios(args.model, {s.label: s.ratio for s in sizes if s.significant})
-        if found is not None:
-            write_covariance_law(args.model, *found)
+        if 'sizes' in args.only:
+            write_size_ratios(args.model, {s.label: s.ratio for s in sizes if s.significant})
+        _write(args, laws)
         print(f'{args.model / "model.json"} is written: score the model again')
     return 0
 
@@ -102,20 +108,47 @@ def _run_synthetic(args: argparse.Namespace) -> int:
         raise SpecError('--synthetic renders its own images: leave out --bop-dir, --dataset and '
                         '--detections')
     from ..evaluation.covariance_law import Images
-    from ..inference.model_directory import write_covariance_law
     from .answer_rendered import answer_rendered
 
     done, objects = answer_rendered(
         args.model, args.meshes, box_source(args), args.images, args.backgrounds,
         {**estimator_options(args), 'say': say})
-    found = _measured_law(done, objects, dict.fromkeys(objects, 1.0), Images(
+    laws = _laws(done, objects, dict.fromkeys(objects, 1.0), Images(
         'synthetic', _boxes(args), args.crops, for_photographs=not args.for_renders))
-    if found is None:
+    if any(getattr(laws, name) is None for name in args.only if name != 'sizes'):
         return 1
     if args.write:
-        write_covariance_law(args.model, *found)
+        _write(args, laws)
         print(f'{args.model / "model.json"} is written')
     return 0
+
+
+class _Laws(NamedTuple):
+    """What errors and scores follow, and what tells that; None where it cannot be told."""
+
+    covariance: tuple[CovarianceLaw, LawSource] | None
+    score: tuple[ScoreLaw, ScoreSource] | None
+
+
+def _laws(done: Run, objects: Mapping[str, ObjectModel], sizes: Mapping[str, float],
+          images: Images) -> _Laws:
+    """Print and return what can be told.
+
+    :param sizes: by label, size ratios that the model is going to have.
+    """
+    covariance = _measured_law(done, objects, sizes, images)
+    print()
+    return _Laws(covariance, _measured_score(done, objects, sizes, images))
+
+
+def _write(args: argparse.Namespace, laws: _Laws) -> None:
+    """Write what was told and is wanted into the model."""
+    from ..inference.model_directory import write_covariance_law, write_score_law
+
+    if laws.covariance is not None and 'covariance' in args.only:
+        write_covariance_law(args.model, *laws.covariance)
+    if laws.score is not None and 'score' in args.only:
+        write_score_law(args.model, *laws.score)
 
 
 def _boxes(args: argparse.Namespace) -> str:
@@ -147,6 +180,28 @@ def _measured_law(done: Run, objects: Mapping[str, ObjectModel], sizes: Mapping[
     print(f'from {source.poses} poses on {source.images} {source.source} images, deviations '
           f'widened by {across:.2f} across the ray, {along:.2f} along it, {rotation:.2f} of '
           'rotation')
+    return law, source
+
+
+def _measured_score(done: Run, objects: Mapping[str, ObjectModel], sizes: Mapping[str, float],
+                    images: Images) -> tuple[ScoreLaw, ScoreSource] | None:
+    """Print how well scores foretell right poses; return what makes them probabilities.
+
+    :param sizes: by label, size ratios that the model is going to have.
+    :return: None when it cannot be told.
+    """
+    from ..evaluation import score_report
+    from ..evaluation.score_errors import judged_poses
+    from ..evaluation.score_law import score_law_of
+
+    judged = judged_poses(done.frames, done.rows, done.poses, objects, sizes)
+    try:
+        law, source = score_law_of(judged, images)
+        print('\n'.join(score_report.table(judged)))
+    except DatasetError as error:
+        print(f'no law of scores: {error}')
+        return None
+    print(', '.join(f'{name} {value:.3g}' for name, value in asdict(law).items()))
     return law, source
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -123,25 +123,50 @@ def pose_errors(
     :param objects: of the model that made them, by label.
     :param sizes: by label, size ratios that the model is going to have.
     """
-    truths = {(f.scene_id, f.image_id): f.target_ground_truth() for f in frames}
     real = {label: dataclasses.replace(m, size_ratio=sizes[label]) for label, m in objects.items()}
     centred = {label: m.centred() for label, m in real.items()}
     hulls = {label: hull_vertices(m.load_mesh().vertices) for label, m in centred.items()}
     errors = []
+    for pair in paired(frames, rows, poses, objects, sizes):
+        label, spread = pair.pose.label, pair.pose.spread
+        if spread is not None:
+            T_est, T_gt = (real[label].to_centred(T) for T in (pair.T_est, pair.T_gt))
+            symmetries = centred[label].symmetries
+            T_gt = closest_equivalent(T_est, T_gt, hulls[label], symmetries)
+            errors.append(error_of(pair.image, spread.scaled(pair.factor), T_est, T_gt,
+                                   symmetries))
+    return errors
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """An estimate and the truth about it.
+
+    :param image: scene and image.
+    :param factor: by which the size that the model is going to have changes the distance.
+    :param T_est: (4, 4) T_camera_object [m], with that size.
+    :param T_gt: (4, 4) T_camera_object [m].
+    """
+
+    image: tuple[int, int]
+    pose: PoseEstimate
+    factor: float
+    T_est: Array
+    T_gt: Array
+
+
+def paired(frames: Sequence[BopFrame], rows: Sequence[ResultRow], poses: Sequence[PoseEstimate],
+           objects: Mapping[str, ObjectModel], sizes: Mapping[str, float]) -> Iterator[Pair]:
+    """Give each estimate and its truth; see :func:`pose_errors` for what is left out."""
+    truths = {(f.scene_id, f.image_id): f.target_ground_truth() for f in frames}
     for row, pose in zip(rows, poses, strict=True):
-        same = [t for t in truths[row.scene_id, row.image_id] if t.object_id == row.object_id]
-        if len(same) == 1 and pose.spread is not None:
-            model = objects[pose.label]
-            factor = sizes[pose.label] / model.size_ratio
+        image = (row.scene_id, row.image_id)
+        same = [t for t in truths[image] if t.object_id == row.object_id]
+        if len(same) == 1:
+            factor = sizes[pose.label] / objects[pose.label].size_ratio
             T_est = pose.T_camera_object.copy()
             T_est[:3, 3] *= factor
-            T_est, T_gt = (real[pose.label].to_centred(T)
-                           for T in (T_est, same[0].T_camera_object))
-            symmetries = centred[pose.label].symmetries
-            T_gt = closest_equivalent(T_est, T_gt, hulls[pose.label], symmetries)
-            errors.append(error_of((row.scene_id, row.image_id), pose.spread.scaled(factor), T_est,
-                                   T_gt, symmetries))
-    return errors
+            yield Pair(image, pose, factor, T_est, same[0].T_camera_object)
 
 
 def error_of(image: tuple[int, int], spread: PoseSpread, T_est: Array, T_gt: Array,

@@ -29,6 +29,7 @@ from .model_directory import ModelDirectory, read_model_directory
 from .opening import open_backend
 from .poses import Detection, FrameResult, PoseEstimate, Skipped, add_seconds
 from .projected_box import ProjectedBoxes
+from .scoring import Evidence
 from .template_features import TemplateFeatures
 from .uncertainty import Posed, PoseSpread, pose_spreads
 
@@ -283,17 +284,25 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
                     found.T_camera_object[:3, :3], found.T_camera_object[:3, 3],
                     crop.start[:3, :3]))
             chosen.append(int(good[found.members[0]]))
-            poses.append(self._posed(crop.detection_index, crop.detection, found.T_camera_object,
-                                     found.score * len(good) / count, int(bins[chosen[-1]])))
+            evidence = Evidence(found.score * len(good) / count, found.apart)
+            pose = self._posed(crop.detection_index, crop.detection, found.T_camera_object,
+                               self._score(evidence), int(bins[chosen[-1]]))
+            poses.append(dataclasses.replace(pose, evidence=evidence))
         return poses, chosen
+
+    def _score(self, evidence: Evidence) -> float:
+        """Return a probability; what the network thinks where there is no law for it."""
+        law = None if self.stage1_only else self.model.score_law
+        return evidence.quality if law is None else law.probability(evidence)
 
     def _with_covariance(self, poses: list[PoseEstimate], chosen: list[int],
                          crops: Sequence[_Crop], coarse: Outputs) -> list[PoseEstimate]:
         """Add to each pose what stage 1 leaves open about it, in the crop chosen for it."""
         posed = []
         for pose, row in zip(poses, chosen, strict=True):
-            crop = crops[row]
-            posed.append(Posed(pose.T_camera_object, pose.score, crop.camera,
+            crop, evidence = crops[row], pose.evidence
+            assert evidence is not None
+            posed.append(Posed(pose.T_camera_object, evidence.quality, crop.camera,
                                self.centred[crop.class_index].symmetries,
                                self._allowed[crop.class_index]))
         logits = {name: coarse[name][chosen]

@@ -24,13 +24,14 @@ from ..reading import fields
 from ..reading.text import parse_json
 from ..specs import FORMAT_VERSION, ModelSpec, PaperSpec, ViewPrior, from_mapping
 from .backend import GRAPHS
+from .scoring import ScoreLaw, ScoreSource
 from .uncertainty import CovarianceLaw, LawSource
 
 MODEL_FILE = 'model.json'
 WEIGHTS_FILE = 'weights.pt'
 MESH_FOLDER = 'meshes'
 # entries of model.json that were measured with its graphs, and belong to them
-CALIBRATION = ('covariance', 'covariance_source')
+CALIBRATION = ('covariance', 'covariance_source', 'score', 'score_source')
 SIZE_RATIOS = (0.5, 2.0)  # outside, mesh and photographs are of different units or objects
 
 
@@ -72,11 +73,16 @@ class ModelDirectory(CheckedModel[ModelSpec]):
     :param view_priors: by object id.
     :param covariance_law: how large errors are; None where ``mrcnet calibrate`` has not said.
     :param covariance_source: what the law was fitted to; None where that is not told.
+    :param score_law: what scores are probabilities by; None where ``mrcnet calibrate`` has not
+        said.
+    :param score_source: what that law was fitted to; None where that is not told.
     """
 
     view_priors: dict[int, ViewPrior | None]
     covariance_law: CovarianceLaw | None = None
     covariance_source: LawSource | None = None
+    score_law: ScoreLaw | None = None
+    score_source: ScoreSource | None = None
 
 
 ModelT = TypeVar('ModelT', bound=CheckedModel[Any])
@@ -90,11 +96,15 @@ def read_model_directory(path: Path, meshes_dir: Path | None = None) -> ModelDir
     :raises MeshError: when a mesh is not in the folder.
     """
     def rest(values: Values) -> dict[str, Any]:
-        law, source = values.get('covariance'), values.get('covariance_source')
+        def optional(name: str, kind: Callable[[Any], Any]) -> Any:
+            return None if values.get(name) is None else kind(values[name])
+
         return {'view_priors': {int(entry['object_id']): _prior(entry['view_prior'])
                                 for entry in values['objects']},
-                'covariance_law': None if law is None else CovarianceLaw.from_dict(law),
-                'covariance_source': None if source is None else LawSource.from_dict(source)}
+                'covariance_law': optional('covariance', CovarianceLaw.from_dict),
+                'covariance_source': optional('covariance_source', LawSource.from_dict),
+                'score_law': optional('score', ScoreLaw.from_dict),
+                'score_source': optional('score_source', ScoreSource.from_dict)}
 
     return read_checked(path, meshes_dir, ModelDirectory, ModelSpec, GRAPHS, rest)
 
@@ -191,12 +201,25 @@ def write_covariance_law(path: Path, law: CovarianceLaw, source: LawSource | Non
     :param source: what the law was fitted to; None leaves that unsaid.
     :raises ModelError: when the file cannot be read or written.
     """
+    _write_law(path, 'covariance', law, source)
+
+
+def write_score_law(path: Path, law: ScoreLaw, source: ScoreSource | None = None) -> None:
+    """Write what scores are probabilities by, and what tells that, into ``model.json``.
+
+    :param source: what the law was fitted to; None leaves that unsaid.
+    :raises ModelError: when the file cannot be read or written.
+    """
+    _write_law(path, 'score', law, source)
+
+
+def _write_law(path: Path, name: str, law: CovarianceLaw | ScoreLaw,
+               source: LawSource | ScoreSource | None) -> None:
     values = json.loads(read_model_json(path)[0])
-    values['covariance'] = {name: round(value, 6)
-                            for name, value in dataclasses.asdict(law).items()}
-    values.pop('covariance_source', None)
+    values[name] = {n: round(value, 6) for n, value in dataclasses.asdict(law).items()}
+    values.pop(f'{name}_source', None)
     if source is not None:
-        values['covariance_source'] = dataclasses.asdict(source)
+        values[f'{name}_source'] = dataclasses.asdict(source)
     replace_json(path / MODEL_FILE, values)
 
 

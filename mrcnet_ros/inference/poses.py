@@ -7,6 +7,7 @@ from typing import Literal
 
 from ..geometry.se3 import Array
 from .depth_alignment import DepthFit
+from .scoring import Evidence
 from .uncertainty import PoseSpread
 
 SkipReason = Literal['unknown_label', 'low_score', 'box_outside', 'non_finite']
@@ -34,7 +35,8 @@ class PoseEstimate:
 
     :param object_id: BOP number of the object.
     :param T_camera_object: (4, 4) float64 [m].
-    :param score: confidence in the pose, 0..1.
+    :param score: confidence in the pose, 0..1: the probability that the object's surface is in
+        mean less than a tenth of its diameter off, where the model has a law of scores.
     :param detection_index: position of its detection in the list given to the estimator.
     :param box_xyxy: (4,) float64 [px], of the detection.
     :param bin_index: rotation bin of stage 1 that it was refined from, -1 when there is none; of
@@ -44,6 +46,7 @@ class PoseEstimate:
         the model has no law for it.
     :param spread: what the covariance comes from; only where it was asked for.
     :param depth: how the pose agrees with the depth image; None without one.
+    :param evidence: what the score comes from; None of the paper preset.
     """
 
     label: str
@@ -57,6 +60,7 @@ class PoseEstimate:
     covariance: Array | None = None
     spread: PoseSpread | None = None
     depth: DepthFit | None = None
+    evidence: Evidence | None = None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,83 @@
+"""Fits the law of scores: a logistic regression that never lets a better sign lower a score."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+
+from ..errors import DatasetError
+from ..geometry.se3 import Array
+from ..inference.scoring import LEAST_APART, LIMITS, ScoreLaw, terms
+from .covariance_fit import MIN_IMAGES, MIN_POSES
+from .score_errors import Judged
+
+# Pulls the gains towards 0 as one pose would: a law stays finite where all right poses have better
+# signs than all wrong ones.
+RIDGE = 1.0
+
+
+def fit_score_law(judged: Sequence[Judged]) -> ScoreLaw:
+    """Return the law that makes what happened likeliest.
+
+    One right and one wrong pose with usual signs are added to what happened, so that no score is
+    0 or 1.
+
+    :raises DatasetError: when there are too few poses to tell.
+    """
+    check_enough(judged)
+    right = np.array([j.right for j in judged], bool)
+    apart = np.array([j.evidence.apart for j in judged], np.float64)
+    known = np.isfinite(apart)
+    usual = typical_apart(apart[known])
+    quality, agreement = terms(np.array([j.evidence.quality for j in judged]),
+                               np.where(known, apart, usual))
+    offset, gains = _logistic(np.stack([quality, agreement], axis=1), right)
+    low, high = np.array([LIMITS[n] for n in ('offset', 'quality_gain', 'apart_gain')]).T
+    a, b, c = np.clip([offset, *gains], low, high).tolist()
+    return ScoreLaw(offset=a, quality_gain=b, apart_gain=c if known.any() else 0.0,
+                    usual_apart=usual)
+
+
+def typical_apart(apart: Array) -> float:
+    """Return the agreement that stands in for all [diameters]: the law sees its logarithm."""
+    if not len(apart):
+        return 0.0
+    return float(np.clip(np.exp(terms(0.5, apart)[1].mean()) - LEAST_APART,
+                         *LIMITS['usual_apart']))
+
+
+def check_enough(judged: Sequence[Judged]) -> None:
+    """Make sure that poses are enough to fit a law to.
+
+    :raises DatasetError: when they are not.
+    """
+    images = len({j.image for j in judged})
+    if len(judged) < MIN_POSES or images < MIN_IMAGES:
+        raise DatasetError(
+            f'{len(judged)} poses on {images} images are too few to tell how probable a right one '
+            f'is: it takes {MIN_POSES} on {MIN_IMAGES}, of objects of which an image has one')
+
+
+def _logistic(x: Array, right: NDArray[np.bool_]) -> tuple[float, Array]:
+    """Return offset and gains, the first gain not negative and the second not positive.
+
+    :param x: (N, 2).
+    """
+    middle, scale = x.mean(axis=0), x.std(axis=0) + 1e-6
+    z = np.column_stack([np.ones(len(x)), (x - middle) / scale])
+    z = np.concatenate([z, [[1.0, 0.0, 0.0]] * 2])
+    right = np.concatenate([right, [True, False]])
+
+    def loss(w: Array) -> tuple[float, Array]:
+        odds = z @ w
+        slope = z.T @ (1.0 / (1.0 + np.exp(-odds)) - right) + RIDGE * np.array([0.0, *w[1:]])
+        likelihood = np.sum(np.logaddexp(0.0, odds) - right * odds)
+        return float(likelihood + RIDGE / 2.0 * w[1:] @ w[1:]), slope
+
+    w = minimize(loss, np.zeros(3), jac=True, method='L-BFGS-B',
+                 bounds=[(-30, 30), (0, 30), (-30, 0)]).x
+    gains = w[1:] / scale
+    return float(w[0] - middle @ gains), np.asarray(gains, np.float64)

@@ -1,0 +1,132 @@
+"""From what speaks for a pose to the probability that it is right; numpy only.
+
+The network guesses how good its answer to a crop is, and several crops agree or do not. Both rank
+poses, but they are no probabilities: the network's guess is of a recall on training images. What
+turns them into a probability is a law of four numbers that ``mrcnet calibrate`` measures.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..errors import SpecError
+from ..geometry.se3 import Array
+from ..specs import from_mapping
+
+RIGHT_DIAMETERS = 0.1  # a pose is right whose surface is less than this from the true one, in mean
+LARGEST_LOG_ODDS = 6.0  # of the network's guess: 0.9975
+# Crops that differ less than this [diameters] agree as well as can be told.
+LEAST_APART = 0.01
+LIMITS = {'offset': (-20.0, 20.0), 'quality_gain': (0.0, 20.0), 'apart_gain': (-20.0, 0.0),
+          'usual_apart': (0.0, 100.0)}
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What speaks for a pose.
+
+    :param quality: what the network thinks of it, 0..1; of several crops the sum over those that
+        agree, divided by the number of all.
+    :param apart: mean distance between the surfaces that the crops see [diameters]; nan where
+        there is one crop alone.
+    """
+
+    quality: float
+    apart: float = math.nan
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreSource:
+    """What a law of scores was fitted to.
+
+    :param source: ``synthetic`` or ``photographs``.
+    :param images: how many.
+    :param poses: on them.
+    :param right: part of the poses that were right.
+    :param boxes: which ones, in words.
+    :param crops: of each detection.
+    :raises SpecError: when the source is another.
+    """
+
+    source: str
+    images: int
+    poses: int
+    right: float
+    boxes: str
+    crops: int
+
+    def __post_init__(self) -> None:
+        """Check the source."""
+        if self.source not in ('synthetic', 'photographs'):
+            raise SpecError('score_source: source must be synthetic or photographs, got '
+                            f'{self.source!r}')
+
+    @classmethod
+    def from_dict(cls, values: Any) -> ScoreSource:
+        """Restore a source from plain data.
+
+        :raises SpecError: when a field is unknown or missing, of another type or value.
+        """
+        if not isinstance(values, Mapping):
+            raise SpecError(f'score_source must map names to values, got {values!r}')
+        source: ScoreSource = from_mapping(cls, values, 'score_source')
+        return source
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreLaw:
+    """How probable it is that a pose is right, given what speaks for it.
+
+    The log odds are ``offset + quality_gain * log odds of the quality + apart_gain *
+    log(apart + 0.01)``. A better quality and better agreement never lower them.
+
+    :param usual_apart: stands in for the agreement of crops where there is one crop alone.
+    :raises SpecError: when a value is out of range; the error names it.
+    """
+
+    offset: float
+    quality_gain: float
+    apart_gain: float
+    usual_apart: float
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        for name, (low, high) in LIMITS.items():
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise SpecError(f'score: {name} must be {low:g} to {high:g}, got {value:g}')
+
+    @classmethod
+    def from_dict(cls, values: Any) -> ScoreLaw:
+        """Restore a law from plain data.
+
+        :raises SpecError: when a field is unknown or missing, of another type or out of range.
+        """
+        if not isinstance(values, Mapping):
+            raise SpecError(f'score must map names to numbers, got {values!r}')
+        law: ScoreLaw = from_mapping(cls, values, 'score')
+        return law
+
+    def probability(self, evidence: Evidence) -> float:
+        """Return the probability that a pose is right, 0..1."""
+        apart = self.usual_apart if math.isnan(evidence.apart) else evidence.apart
+        quality, agreement = terms(evidence.quality, apart)
+        odds = self.offset + self.quality_gain * quality + self.apart_gain * agreement
+        return 1.0 / (1.0 + math.exp(-float(odds)))
+
+
+def terms(quality: float | Array, apart: float | Array) -> tuple[Array, Array]:
+    """Return what the log odds are linear in.
+
+    :param quality: 0..1.
+    :param apart: [diameters].
+    """
+    q = np.clip(quality, 1e-9, 1.0 - 1e-9)
+    log_odds = np.clip(np.log(q / (1.0 - q)), -LARGEST_LOG_ODDS, LARGEST_LOG_ODDS)
+    return (np.asarray(log_odds, np.float64),
+            np.asarray(np.log(np.asarray(apart) + LEAST_APART), np.float64))
