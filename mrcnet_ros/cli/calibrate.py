@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -53,7 +53,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                              'scores are computed from, into model.json; score the model again '
                              'afterwards')
     parser.add_argument('--only', choices=MEASURES, nargs='+', default=list(MEASURES),
-                        help='write no more than these (default: all)')
+                        help='measure and write no more than these (default: all); sizes are '
+                             'measured in any case')
 
 
 def run(args: argparse.Namespace) -> int:
@@ -76,12 +77,12 @@ def run(args: argparse.Namespace) -> int:
     sizes = measure_sizes(done.frames, done.rows, objects)
     print('\n'.join(_table(sizes)), end='\n\n')
     check_sizes(sizes)
-    laws = _laws(done, objects, {s.label: s.ratio for s in sizes},
+    laws = _laws(args.only, done, objects, {s.label: s.ratio for s in sizes},
                  Images('photographs', _boxes(args), args.crops))
     if args.write:
         if 'sizes' in args.only:
             write_size_ratios(args.model, {s.label: s.ratio for s in sizes if s.significant})
-        _write(args, laws)
+        _write(args.model, laws)
         print(f'{args.model / "model.json"} is written: score the model again')
     return 0
 
@@ -113,12 +114,12 @@ def _run_synthetic(args: argparse.Namespace) -> int:
     done, objects = answer_rendered(
         args.model, args.meshes, box_source(args), args.images, args.backgrounds,
         {**estimator_options(args), 'say': say})
-    laws = _laws(done, objects, dict.fromkeys(objects, 1.0), Images(
+    laws = _laws(args.only, done, objects, dict.fromkeys(objects, 1.0), Images(
         'synthetic', _boxes(args), args.crops, for_photographs=not args.for_renders))
     if any(getattr(laws, name) is None for name in args.only if name != 'sizes'):
         return 1
     if args.write:
-        _write(args, laws)
+        _write(args.model, laws)
         print(f'{args.model / "model.json"} is written')
     return 0
 
@@ -130,25 +131,30 @@ class _Laws(NamedTuple):
     score: tuple[ScoreLaw, ScoreSource] | None
 
 
-def _laws(done: Run, objects: Mapping[str, ObjectModel], sizes: Mapping[str, float],
-          images: Images) -> _Laws:
-    """Print and return what can be told.
+def _laws(wanted: Collection[str], done: Run, objects: Mapping[str, ObjectModel],
+          sizes: Mapping[str, float], images: Images) -> _Laws:
+    """Print and return what can be told of what is wanted.
 
+    :param wanted: of :data:`MEASURES`.
     :param sizes: by label, size ratios that the model is going to have.
     """
-    covariance = _measured_law(done, objects, sizes, images)
-    print()
-    return _Laws(covariance, _measured_score(done, objects, sizes, images))
+    covariance = score = None
+    if 'covariance' in wanted:
+        covariance = _measured_law(done, objects, sizes, images)
+        print()
+    if 'score' in wanted:
+        score = _measured_score(done, objects, sizes, images)
+    return _Laws(covariance, score)
 
 
-def _write(args: argparse.Namespace, laws: _Laws) -> None:
-    """Write what was told and is wanted into the model."""
+def _write(path: Path, laws: _Laws) -> None:
+    """Write what was told into a model."""
     from ..inference.model_directory import write_covariance_law, write_score_law
 
-    if laws.covariance is not None and 'covariance' in args.only:
-        write_covariance_law(args.model, *laws.covariance)
-    if laws.score is not None and 'score' in args.only:
-        write_score_law(args.model, *laws.score)
+    if laws.covariance is not None:
+        write_covariance_law(path, *laws.covariance)
+    if laws.score is not None:
+        write_score_law(path, *laws.score)
 
 
 def _boxes(args: argparse.Namespace) -> str:

@@ -123,3 +123,25 @@ def test_the_crops_that_took_part_are_named():
     poses[3, :3, 3] += DIAMETER_M
     found = consensus(poses, np.array([0.6, 0.5, 0.5, 0.6]), NONE, DIAMETER_M)
     assert found.members.tolist() == [1, 2]
+
+
+def test_how_far_crops_are_apart_is_that_of_their_surfaces():
+    """Of a ball with all points at 0.3 diameters: a turn moves as much of it as it really does."""
+    rng = np.random.default_rng(5)
+    points = rng.normal(size=(20000, 3))
+    points *= 0.3 * DIAMETER_M / np.linalg.norm(points, axis=1)[:, None]
+    other = make_transform(exp_so3([0.2, -0.3, 0.1]) @ T[:3, :3], T[:3, 3] + [0.01, 0.0, 0.02])
+    moved = points @ (other - T)[:3, :3].T + (other - T)[:3, 3]
+    apart = np.sqrt((moved**2).sum(axis=1).mean()) / DIAMETER_M
+    found = consensus(np.stack([T, other]), np.array([0.5, 0.6]), NONE, DIAMETER_M)
+    assert found.apart == pytest.approx(apart, rel=0.01)
+    assert np.isnan(consensus(T[None], np.array([0.4]), NONE, DIAMETER_M).apart)
+
+
+@pytest.mark.parametrize('symmetries', [TWO_FOLD, ROUND], ids=['two-fold', 'round'])
+def test_symmetric_equivalents_are_not_apart(symmetries):
+    """They look the same; the same turn of another object is far."""
+    poses = T @ symmetries.transforms[[0, len(symmetries.transforms) // 2, 0]]
+    scores = np.full(3, 0.5)
+    assert consensus(poses, scores, symmetries, DIAMETER_M).apart < 1e-6
+    assert consensus(poses, scores, NONE, DIAMETER_M).apart > 0.2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
 import subprocess
@@ -26,8 +27,9 @@ from mrcnet_ros.geometry.se3 import (
 from mrcnet_ros.geometry.view_prior import allowed_bins
 from mrcnet_ros.inference.backend import Arrays
 from mrcnet_ros.inference.estimator import PoseEstimator
-from mrcnet_ros.inference.model_directory import write_covariance_law
+from mrcnet_ros.inference.model_directory import write_covariance_law, write_score_law
 from mrcnet_ros.inference.poses import Detection, PoseEstimate
+from mrcnet_ros.inference.scoring import ScoreLaw
 from mrcnet_ros.inference.template_features import PRELOADED_AT_ONCE, TemplateFeatures
 from mrcnet_ros.inference.uncertainty import CovarianceLaw
 from mrcnet_ros.specs import CropSpec, ViewPrior
@@ -119,6 +121,29 @@ def test_a_calibrated_model_tells_the_covariance_of_every_pose(tiny_model, estim
         assert pose.spread is None
     assert len({p.covariance.tobytes() for p in poses}) == len(DETECTIONS)
     assert all(p.covariance is None for p in coarse)
+
+
+def test_a_law_of_scores_changes_scores_alone(tiny_model, estimator, tmp_path):
+    """Poses and covariances stay, and so do scores of the coarse stage, which it is not for."""
+    path = shutil.copytree(tiny_model.path, tmp_path / 'model')
+    write_covariance_law(path, LAW)
+    before = PoseEstimator.load(path, tiny_model.meshes, store_root=tiny_model.store, threads=1,
+                                crops=2)(IMAGE, CAMERA, DETECTIONS)
+    law = ScoreLaw(offset=-3.0, quality_gain=2.0, apart_gain=-0.7, usual_apart=0.2)
+    write_score_law(path, law)
+    poses, coarse = (PoseEstimator.load(path, tiny_model.meshes, store_root=tiny_model.store,
+                                        threads=1, crops=2, stage1_only=only)(
+                         IMAGE, CAMERA, DETECTIONS)
+                     for only in (False, True))
+    for pose, plain in zip(poses, before, strict=True):
+        np.testing.assert_array_equal(pose.T_camera_object, plain.T_camera_object)
+        np.testing.assert_array_equal(pose.covariance, plain.covariance)
+        assert pose.evidence.apart > 0 and pose.evidence == plain.evidence
+        assert plain.score == plain.evidence.quality
+        assert pose.score == law.probability(pose.evidence) != plain.score
+    assert all(p.score == p.evidence.quality for p in coarse)
+    alone = estimator(IMAGE, CAMERA, DETECTIONS)
+    assert all(math.isnan(p.evidence.apart) for p in alone)
 
 
 def test_without_a_law_there_is_no_covariance(tiny_model, estimator):

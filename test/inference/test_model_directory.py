@@ -17,8 +17,10 @@ from mrcnet_ros.inference.estimator import PoseEstimator
 from mrcnet_ros.inference.model_directory import (
     read_model_directory,
     write_covariance_law,
+    write_score_law,
     write_size_ratios,
 )
+from mrcnet_ros.inference.scoring import ScoreLaw, ScoreSource
 from mrcnet_ros.inference.uncertainty import CovarianceLaw, LawSource
 from mrcnet_ros.meshes import mesh_digest
 
@@ -27,6 +29,9 @@ LAW = {'lateral_floor': 0.01, 'lateral_gain': 0.4, 'depth_floor': 0.02, 'depth_g
        'rotation_floor_rad': 0.05, 'rotation_gain': 0.6, 'score_exponent': 0.3}
 SOURCE = {'source': 'synthetic', 'images': 40, 'poses': 300, 'boxes': 'detector', 'crops': 2,
           'widened': [2.8, 1.1, 1.7]}
+SCORE = {'offset': -2.0, 'quality_gain': 1.5, 'apart_gain': -0.8, 'usual_apart': 0.1}
+SCORE_SOURCE = {'source': 'synthetic', 'images': 40, 'poses': 300, 'right': 0.4,
+                'boxes': 'detector', 'crops': 2}
 
 
 @pytest.fixture
@@ -167,6 +172,11 @@ def test_another_format_is_refused(model, version):
     (lambda v: v.update(covariance_source={**SOURCE, 'source': 'a guess'}), "got 'a guess'"),
     (lambda v: v.update(covariance_source={**SOURCE, 'widened': [1.0]}), 'widened must be tuple'),
     (lambda v: v.update(covariance={'depth_gain': 1.0}), 'missing fields .*score_exponent'),
+    (lambda v: v.update(score=0.5), 'score must map names to numbers'),
+    (lambda v: v.update(score={**SCORE, 'quality_gain': -1.0}), 'quality_gain must be 0 to 20'),
+    (lambda v: v.update(score={'offset': 1.0}), 'score: .*missing fields .*usual_apart'),
+    (lambda v: v.update(score_source={**SCORE_SOURCE, 'source': 'a guess'}), "got 'a guess'"),
+    (lambda v: v.update(score_source=[]), 'score_source must map names'),
 ])
 def test_a_wrong_entry_of_the_description_is_named(model, edit, problem):
     """Fields of another version, and lacking ones, are told by their names."""
@@ -191,6 +201,19 @@ def test_the_law_of_covariances_is_kept_in_the_model_and_nothing_else_changes(mo
     assert read_model_directory(model).covariance_source is None
     change(model, lambda v: v.update(covariance=None))
     assert read_model_directory(model).covariance_law is None
+
+
+def test_the_law_of_scores_is_kept_in_the_model_and_belongs_to_its_graphs(model):
+    """It changes nothing else; what is written is read again, with what it was fitted to."""
+    before = read_model_directory(model)
+    assert (before.score_law, before.score_source) == (None, None)
+    law, source = ScoreLaw(**SCORE), ScoreSource(**SCORE_SOURCE)
+    write_score_law(model, law, source)
+    after = read_model_directory(model)
+    assert (after.score_law, after.score_source) == (law, source)
+    assert after.graphs_digest == before.graphs_digest and after.covariance_law is None
+    write_score_law(model, law)
+    assert read_model_directory(model).score_source is None
 
 
 @pytest.mark.parametrize('text', ['', '{"format_version": 1', '[]', 'null'])
