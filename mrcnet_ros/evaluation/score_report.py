@@ -47,7 +47,7 @@ def left_out(judged: Sequence[Judged]) -> Array:
     scores = np.zeros(len(judged))
     for number in np.unique(part):
         law = fit_score_law([j for j, p in zip(judged, part, strict=True) if p != number])
-        for i in np.flatnonzero(part == number):
+        for i in np.flatnonzero(part == number).tolist():
             scores[i] = law.probability(judged[i].evidence)
     return scores
 
