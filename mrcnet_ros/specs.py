@@ -6,9 +6,12 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from .errors import SpecError
+
+if TYPE_CHECKING:
+    from typing import Self
 
 FORMAT_VERSION = 1
 DEFAULT_CROPS = 2  # of each detection; no part of a model
@@ -98,6 +101,33 @@ class ViewPrior:
     tilt_max_deg: float
 
 
+class Spec(Protocol):
+    """What the specs of all networks share."""
+
+    @property
+    def preset(self) -> str:
+        """Return the preset's name."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data that JSON can hold and :meth:`from_dict` restores."""
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Restore a spec.
+
+        :raises SpecError: when a field is unknown or missing or has a value of another type, or
+            the preset is another.
+        """
+
+
+class EstimatorSpec(Spec, Protocol):
+    """What the specs of all networks that give poses share."""
+
+    @property
+    def rows_together(self) -> int:
+        """Return how many rows of a batch share statistics."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ModelSpec:
     """Everything that must agree between training, export and inference."""
@@ -118,7 +148,7 @@ class ModelSpec:
         return dataclasses.asdict(self)
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> ModelSpec:
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Restore a spec.
 
         :raises SpecError: when a field is unknown or missing or has a value of another type, or
@@ -130,7 +160,7 @@ class ModelSpec:
         expected = {f.name for f in dataclasses.fields(cls)}
         _same_names('model spec', set(values), expected)
         built = {name: from_mapping(kind, values[name], name) for name, kind in parts.items()}
-        _same_preset(values['preset'], cls.preset)
+        same_preset(values['preset'], cls.preset)
         return cls(**built)
 
 
@@ -162,7 +192,7 @@ class DetectorSpec:
         :raises SpecError: when a field is unknown, missing or wrong.
         """
         spec: DetectorSpec = from_mapping(cls, values, 'detector spec')
-        _same_preset(spec.preset, cls.preset)
+        same_preset(spec.preset, cls.preset)
         if spec.blocks not in DETECTOR_BLOCKS:
             raise SpecError(f'detector spec: blocks must be one of {DETECTOR_BLOCKS}, got '
                             f'{spec.blocks}')
@@ -170,102 +200,6 @@ class DetectorSpec:
             raise SpecError('detector spec: focal_px and channels must be positive and longest_px '
                             f'at least {DETECTOR_STRIDES[-1]}, got {spec}')
         return spec
-
-
-@dataclass(frozen=True, kw_only=True)
-class PaperSpec:
-    """The published network's numbers, in the published units.
-
-    :param dataset: whose depth range and objects it is for, '' for none of the known ones.
-    :param depth_near: smallest depth over the crop's focal length [mm/px].
-    :param depth_far: largest depth over the crop's focal length [mm/px].
-    :param size_px: side of the square crop.
-    :param padding: crop side as a multiple of the longer box side.
-    :param box_margin: by how much of its width and height the box map grows on each side.
-    :param turns: in-plane quarter turns of a crop, whose batch statistics are shared.
-    :param rotation_nside: HEALPix nside of the viewing directions.
-    :param rotation_in_plane: in-plane angles for each direction.
-    :param depth_bins: uniform bins of depth over focal length.
-    :param cells: xy cells on each side of the crop.
-    :param radius: of the correlation at strides 4, 8 and 16.
-    :param view_origin: where a crop's viewing direction is measured from, ``principal_point`` as
-        the paper and the training code do, or ``box_centre`` as the published script does.
-    """
-
-    preset: str = 'paper'
-    dataset: str = ''
-    depth_near: float
-    depth_far: float
-    size_px: int = 256
-    padding: float = 1.5
-    box_margin: float = 0.125
-    turns: int = 4
-    rotation_nside: int = 4
-    rotation_in_plane: int = 24
-    depth_bins: int = 1000
-    cells: int = 64
-    radius: int = 5
-    view_origin: str = 'principal_point'
-
-    @property
-    def rows_together(self) -> int:
-        """Number of rows of a batch that share statistics: the turns of a crop."""
-        return self.turns
-
-    @property
-    def rotations(self) -> int:
-        """Number of rotation bins."""
-        return 12 * self.rotation_nside**2 * self.rotation_in_plane
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain data that JSON can hold and :meth:`from_dict` restores."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> PaperSpec:
-        """Restore a spec.
-
-        :raises SpecError: when a field is unknown or missing or has a value of another type, or
-            the preset is another.
-        """
-        spec: PaperSpec = from_mapping(cls, values, 'paper spec')
-        _same_preset(spec.preset, cls.preset)
-        return spec
-
-
-@dataclass(frozen=True, kw_only=True)
-class PaperDataset:
-    """What the published networks of one dataset are for.
-
-    :param depth_range: near and far of depth over the crop's focal length [mm/px].
-    :param object_ids: BOP numbers in class order.
-    :param models: BOP folder of the meshes they were trained with.
-    """
-
-    depth_range: tuple[float, float]
-    object_ids: tuple[int, ...]
-    models: str = 'models'
-
-
-PAPER_DATASETS = {
-    'tless': PaperDataset(depth_range=(0.05, 1.7), object_ids=tuple(range(1, 31)),
-                          models='models_cad'),
-    'itodd': PaperDataset(depth_range=(0.01, 1.85), object_ids=tuple(range(1, 29))),
-    'ycbv': PaperDataset(depth_range=(0.03, 2.0), object_ids=tuple(range(1, 22))),
-    'lmo': PaperDataset(depth_range=(0.01, 2.15), object_ids=(1, 5, 6, 8, 9, 10, 11, 12)),
-}
-
-
-def paper_spec(dataset: str, *, view_origin: str = 'principal_point') -> PaperSpec:
-    """Return the spec of the published network of a dataset.
-
-    :raises SpecError: when the dataset is not one of :data:`PAPER_DATASETS`.
-    """
-    if dataset not in PAPER_DATASETS:
-        raise SpecError(
-            f'no published network for dataset {dataset!r}; there are {sorted(PAPER_DATASETS)}')
-    near, far = PAPER_DATASETS[dataset].depth_range
-    return PaperSpec(dataset=dataset, depth_near=near, depth_far=far, view_origin=view_origin)
 
 
 def from_mapping(kind: type[Any], values: Mapping[str, Any], where: str) -> Any:
@@ -291,7 +225,11 @@ def _fits(value: Any, wanted: str) -> bool:
     return type(value) in kinds and (wanted != 'float' or math.isfinite(value))
 
 
-def _same_preset(given: object, expected: str) -> None:
+def same_preset(given: object, expected: str) -> None:
+    """Compare the preset of plain data with the one that reads it.
+
+    :raises SpecError: when it is another.
+    """
     if given != expected:
         raise SpecError(f'preset is {given!r}, expected {expected!r}')
 

@@ -11,7 +11,7 @@ import mrcnet_ros
 
 PACKAGE = Path(mrcnet_ros.__file__).parent
 
-GROUND = {'cpus', 'errors', 'specs', 'reading'}
+GROUND = {'cpus', 'errors', 'specs', 'reading', 'store'}
 SHAPES = GROUND | {'geometry'}
 OBJECTS = SHAPES | {'meshes', 'objects'}
 
@@ -21,6 +21,7 @@ ALLOWED = {
     'errors': set(),
     'specs': {'errors'},
     'reading': {'errors'},
+    'store': {'errors'},
     'geometry': GROUND,
     'meshes': SHAPES,
     'objects': SHAPES | {'meshes'},
@@ -31,7 +32,7 @@ ALLOWED = {
     'detector': OBJECTS | {'inference'},
     'training': OBJECTS | {'datasets', 'network', 'rendering', 'detector'},
     'export': OBJECTS | {'network', 'rendering', 'training', 'inference', 'detector'},
-    'presets/paper': OBJECTS | {'rendering', 'inference'},
+    'presets/paper': OBJECTS | {'datasets', 'rendering', 'inference'},
     'presets/paper/network': SHAPES | {'network', 'presets/paper'},
     'presets/paper/training': OBJECTS | {'datasets', 'rendering', 'training', 'presets/paper',
                                          'presets/paper/network'},

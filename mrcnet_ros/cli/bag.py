@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..datasets.catalogue import facts_of
 from .dataset_arguments import add_box_arguments, add_dataset_arguments
 
 if TYPE_CHECKING:
@@ -14,11 +15,6 @@ if TYPE_CHECKING:
     from ..datasets.boxes import BoxSpec
     from ..inference.poses import Detection
     from ..testbench.bag import Truth
-
-# names of the objects, where a dataset has them, by object id from 1
-_LINEMOD = ('ape', 'benchvise', 'bowl', 'camera', 'can', 'cat', 'cup', 'driller', 'duck', 'eggbox',
-            'glue', 'holepuncher', 'iron', 'lamp', 'phone')
-DATASET_LABELS = {'lm': _LINEMOD, 'lmo': _LINEMOD}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -71,7 +67,7 @@ def bag_labels(dataset: str, object_ids: Iterable[int], model: Path | None) -> d
     """
     if model is not None:
         return model_labels(model)
-    names = DATASET_LABELS.get(dataset, ())
+    names = facts_of(dataset).names
     return {i: names[i - 1] if i <= len(names) else f'obj_{i:06d}' for i in object_ids}
 
 

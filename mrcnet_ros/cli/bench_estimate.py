@@ -20,8 +20,8 @@ from .dataset_arguments import (
 )
 
 if TYPE_CHECKING:
-    from ..evaluation.runner import Estimator
     from ..evaluation.speed import Measurements
+    from ..inference.poses import Estimator
 
 STATES = ('cold', 'rolling', 'warm', 'distorted', 'depth', 'single_object')
 

@@ -15,8 +15,8 @@ from .node import node_command
 from .traffic_arguments import add_traffic_arguments, positive_float, traffic_frames
 
 if TYPE_CHECKING:
-    from ..evaluation.runner import Estimator
-    from ..evaluation.speed import Answer
+    from ..evaluation.speed import TimedAnswer
+    from ..inference.poses import Estimator
     from ..testbench.bag import BagFrame
     from ..testbench.traffic import Traffic
 
@@ -67,7 +67,7 @@ def bench(args: argparse.Namespace, estimator: Estimator, command: Sequence[str]
 
     prepare_environment()
     asked = [Question(*decoded(frame)) for frame in frames]
-    bare: list[Answer] = []
+    bare: list[TimedAnswer] = []
     turns = []
     with (LoggedProcess('node', command, args.json.with_suffix('.node.log')) as node,
           Traffic(node.check_runs) as traffic,
@@ -115,7 +115,7 @@ def _percentiles(values: Any) -> dict[str, float] | None:
     return {f'p{p}': float(np.percentile(values, p)) for p in PERCENTILES}
 
 
-def summary(bare: Sequence[Answer], turns: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def summary(bare: Sequence[TimedAnswer], turns: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the estimator's percentiles, the node's (medians over turns), and what it adds.
 
     :param bare: calls of the estimator.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..cpus import usable_cpus
-from ..specs import PAPER_DATASETS, PaperSpec, paper_spec
+from ..presets.paper.spec import PUBLISHED, PaperSpec, paper_spec
 from . import provenance
 from .dataset_arguments import positive
 
@@ -24,7 +24,7 @@ PLAIN = 'torch fp32'
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument('--dataset', choices=sorted(PAPER_DATASETS), default='tless',
+    parser.add_argument('--dataset', choices=PUBLISHED, default='tless',
                         help='whose network; its weights are seeded (default: tless)')
     parser.add_argument('--objects', type=positive, default=1, metavar='N',
                         help='decoders in the network; each takes memory, and one is used '
@@ -103,7 +103,7 @@ def _runtimes(args: argparse.Namespace, spec: PaperSpec, reference: PaperReferen
     from ..inference.backend import RuntimeOptions
     from ..inference.backends import load_backend
     from ..presets.paper.export.reference import PaperReference
-    from ..rendering.folders import temporary_folder
+    from ..store.folders import temporary_folder
     from .bench_backends import contenders
 
     runs: dict[str, RunGraph] = {}

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from ..geometry.se3 import Array
     from ..objects import ObjectModel
     from ..testbench.bag import BagFrame, BagFrames, Truth
-    from ..testbench.replay import Answer
+    from ..testbench.replay import ReceivedPoses
 
-Answers = list['Answer | None']
+Answers = list['ReceivedPoses | None']
 _NOWHERE = -1  # scene of an image in which nothing is to be found: no dataset has one
 
 

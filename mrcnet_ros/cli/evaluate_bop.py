@@ -22,8 +22,9 @@ from .evaluation_page import Evaluated, add_report_argument, check_report, write
 
 if TYPE_CHECKING:
     from ..datasets.bop import BopDataset
-    from ..evaluation.runner import Estimator, FrameAction, Run
+    from ..evaluation.runner import FrameAction, Run
     from ..evaluation.scores import Scores
+    from ..inference.poses import Estimator
     from ..objects import ObjectModel
 
 

@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     if not targets:
         raise DatasetError(f'{setting.dataset.split_path}: no target is visible by more than '
                            f'{swap.MIN_VISIBLE:.0%}; give a dataset that shows objects whole')
-    answers: dict[str, list[list[ladder.Answer]]] = {name: [] for name in swap.WAYS}
+    answers: dict[str, list[list[ladder.GradedPose]]] = {name: [] for name in swap.WAYS}
     shown = []
     with closing(setting.estimator), swap.Swapper(setting.estimator.objects) as swapper:
         for target in tqdm(targets, unit='object', disable=None):

@@ -6,8 +6,9 @@ import argparse
 import sys
 from pathlib import Path
 
+from ..datasets.catalogue import facts_of
 from ..errors import SpecError
-from ..specs import PAPER_DATASETS, PaperSpec, paper_spec
+from ..presets.paper.spec import PUBLISHED, PaperSpec, paper_spec
 from .dataset_arguments import say
 
 
@@ -17,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help='a published checkpoint, or one of mrcnet train; read without '
                              'executing anything in it')
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument('--dataset', choices=sorted(PAPER_DATASETS), help='that it was trained for')
+    what.add_argument('--dataset', choices=PUBLISHED, help='that it was trained for')
     what.add_argument('--config', type=Path, metavar='FILE',
                       help='configuration that mrcnet train made it with')
     parser.add_argument('--meshes', type=Path, metavar='DIR',
@@ -52,7 +53,7 @@ def _of_dataset(args: argparse.Namespace) -> tuple[PaperSpec, tuple[int, ...], P
     if args.meshes is None:
         raise SpecError('--dataset needs --meshes, the BOP models folder of the dataset')
     spec = paper_spec(args.dataset, view_origin=args.view_origin)
-    return spec, PAPER_DATASETS[args.dataset].object_ids, args.meshes
+    return spec, facts_of(args.dataset).network_object_ids, args.meshes
 
 
 def _of_run(args: argparse.Namespace) -> tuple[PaperSpec, tuple[int, ...], Path]:

@@ -20,10 +20,10 @@ from .dataset_arguments import (
 
 if TYPE_CHECKING:
     from ..datasets.bop import BopDataset
-    from ..evaluation.runner import Estimator
     from ..evaluation.verification import Comparison
     from ..inference.backend import RuntimeOptions
     from ..inference.estimator import PoseEstimator
+    from ..inference.poses import Estimator
     from ..presets.paper.estimator import PaperEstimator
 
 MOVED = 1

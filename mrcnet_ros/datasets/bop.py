@@ -18,10 +18,9 @@ from ..geometry.camera import Camera
 from ..geometry.rotation_check import POSE_TOLERANCE, checked_rotation
 from ..geometry.se3 import Array, make_transform
 from ..objects import read_models_info
-from ..specs import PAPER_DATASETS
 from .bop_frame import BopFrame, GroundTruth
 from .bop_results import ResultRow, ResultsWriter, read_results_csv, write_results_csv
-from .bop_scene import MM, Scene, number, numbers, read_json, whole
+from .bop_scene import MM, BopScene, number, numbers, read_json, whole
 from .bop_targets import (
     MIN_VISIBLE_FRACTION,
     Targets,
@@ -31,14 +30,13 @@ from .bop_targets import (
     visible_targets,
 )
 from .bop_units import check_units
+from .catalogue import facts_of
 
 __all__ = [
     'MIN_VISIBLE_FRACTION', 'BopDataset', 'BopFrame', 'GroundTruth',
     'ResultRow', 'ResultsWriter', 'read_results_csv', 'write_results_csv',
 ]
 
-# where the images of the test set are, when not in ``test``
-TEST_SPLITS = {'tless': 'test_primesense', 'hb': 'test_primesense'}
 EVALUATION_MODELS = ('models_eval', 'models', 'models_cad')
 
 
@@ -63,7 +61,7 @@ class BopDataset:
         test images.
         """
         self.path = Path(root) / dataset
-        self.name, self.split = dataset, split or TEST_SPLITS.get(dataset, 'test')
+        self.name, self.split = dataset, split or facts_of(dataset).test_split
         self._require_folders()
         folders = self._scene_folders()
         self.annotated = any((folder / name).exists() for folder in folders.values()
@@ -73,7 +71,7 @@ class BopDataset:
             raise DatasetError(f'{self.split_path}: has neither scene_gt.json nor '
                                f'{self._targets_path.name}; extract one of them')
         scene_ids, size = {scene_id for scene_id, _ in wanted}, self._image_size()
-        scenes = {number_: Scene(folder, size, annotated=self.annotated)
+        scenes = {number_: BopScene(folder, size, annotated=self.annotated)
                   for number_, folder in folders.items() if not wanted or number_ in scene_ids}
         targets = wanted or all_visible(scenes.values())
         on_disk = {key: counts for key, counts in targets.items()
@@ -121,8 +119,7 @@ class BopDataset:
     @property
     def training_models_dir(self) -> Path:
         """Return the folder of the meshes that networks are trained with: T-LESS's models_cad."""
-        known = PAPER_DATASETS.get(self.name)
-        return self.path / ('models' if known is None else known.models)
+        return self.path / facts_of(self.name).training_models
 
     def _require_folders(self) -> None:
         if not self.path.is_dir():
@@ -173,7 +170,7 @@ class BopDataset:
         return {}
 
 
-def _frame(scene: Scene, image_id: int, wanted: Targets | None) -> BopFrame:
+def _frame(scene: BopScene, image_id: int, wanted: Targets | None) -> BopFrame:
     """Return an image.
 
     :param wanted: None for all that are visible.
@@ -204,7 +201,7 @@ def _frame(scene: Scene, image_id: int, wanted: Targets | None) -> BopFrame:
 
 
 def _ground_truth(
-    scene: Scene, instance: int, entry: Mapping[str, Any], info: Mapping[str, Any],
+    scene: BopScene, instance: int, entry: Mapping[str, Any], info: Mapping[str, Any],
 ) -> GroundTruth:
     try:
         R = checked_rotation(scene.matrix(entry, 'cam_R_m2c', 9).reshape(3, 3), POSE_TOLERANCE,

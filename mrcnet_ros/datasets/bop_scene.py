@@ -22,7 +22,7 @@ _IMAGE_FOLDERS = ('rgb', 'gray')
 _IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.tif', '.tiff', '.bmp')
 
 
-class Scene:
+class BopScene:
     """One scene folder, read once.
 
     :param folder: such as ``lmo/test/000002``.

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ..errors import DatasetError
-from .bop_scene import Scene, number, read_json, whole
+from .bop_scene import BopScene, number, read_json, whole
 
 MIN_VISIBLE_FRACTION = 0.1
 YEARS = ('bop19', 'bop24')
@@ -48,7 +48,7 @@ def read_targets(path: Path) -> dict[ImageKey, Targets | None]:
     return targets
 
 
-def all_visible(scenes: Iterable[Scene]) -> dict[ImageKey, Targets | None]:
+def all_visible(scenes: Iterable[BopScene]) -> dict[ImageKey, Targets | None]:
     """Return every instance that is at least 10 % visible, where there is no file of targets."""
     found: dict[ImageKey, Targets | None] = {}
     for scene in scenes:
@@ -58,7 +58,7 @@ def all_visible(scenes: Iterable[Scene]) -> dict[ImageKey, Targets | None]:
     return found
 
 
-def visible_targets(scene: Scene, image_id: int) -> Targets:
+def visible_targets(scene: BopScene, image_id: int) -> Targets:
     """Return how many instances of which object are at least 10 % visible in an image."""
     counts: Targets = {}
     for entry, info in scene.annotations(image_id):

@@ -39,7 +39,7 @@ from ..ros.context import start_ros
 from ..ros.messages import stamp_ns
 from ..testbench.readiness import PeerError, Readiness
 from .recording import load_scenes
-from .scenes import Scene
+from .scenes import DemoScene
 
 FRAME_ID = 'camera_color_optical_frame'
 QOS = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
@@ -68,7 +68,7 @@ class SyntheticCamera:
     :param seed: of the jitter.
     """
 
-    def __init__(self, scenes: Sequence[Scene], jitter: float, seed: int) -> None:
+    def __init__(self, scenes: Sequence[DemoScene], jitter: float, seed: int) -> None:
         """Make the topics, and all messages but their stamps."""
         self._scenes, self._jitter, self._seed = scenes, jitter, seed
         self._node: Any = rclpy.create_node('camera')
@@ -135,7 +135,7 @@ class SyntheticCamera:
         return int(now.nanoseconds)
 
 
-def image_message(scene: Scene) -> Image:
+def image_message(scene: DemoScene) -> Image:
     """Return the picture of a scene, rgb8."""
     height, width = scene.image_rgb.shape[:2]
     message = Image(height=height, width=width, encoding='rgb8', step=3 * width)

@@ -13,7 +13,7 @@ from ..objects import ObjectModel, load_object_list
 from ..ros.messages import header_at
 from ..testbench.bag import BagFrame
 from .camera_process import FRAME_ID, detections_message, image_message, info_message
-from .scenes import Scene, SceneMaker
+from .scenes import DemoScene, DemoSceneMaker
 from .surroundings import load_environments
 
 BOX_JITTER = 0.08
@@ -36,14 +36,14 @@ def demo_frames(model: Path, count: int, seed: int) -> list[BagFrame]:
 
 def draw_scenes(
     model: Path, objects: Mapping[str, ObjectModel], count: int, seed: int,
-) -> list[Scene]:
+) -> list[DemoScene]:
     """Draw scenes of some objects before the backgrounds of a model."""
     meshes = {label: o.load_mesh() for label, o in objects.items()}
-    with SceneMaker(meshes, load_environments(model / 'backgrounds'), seed) as maker:
+    with DemoSceneMaker(meshes, load_environments(model / 'backgrounds'), seed) as maker:
         return [maker.make(number) for number in range(count)]
 
 
-def _frame(number: int, scene: Scene, seed: int) -> BagFrame:
+def _frame(number: int, scene: DemoScene, seed: int) -> BagFrame:
     boxes = [(o.label, jittered(o.box_xyxy, BOX_JITTER, (seed, number, i)))
              for i, o in enumerate(scene.objects)]
     messages = {'/image': image_message(scene), '/camera_info': info_message(scene.camera),

@@ -25,7 +25,7 @@ QOS = QoSProfile(depth=1000, reliability=ReliabilityPolicy.RELIABLE)
 
 
 @dataclass(frozen=True, eq=False)
-class Answer:
+class ListenedPoses:
     """The answer to one frame.
 
     :param stamp_ns: of the image.
@@ -53,7 +53,7 @@ class Listener:
 
     def __init__(self, namespace: str) -> None:
         """Open a context of its own, and subscribe."""
-        self.answers: dict[int, Answer] = {}
+        self.answers: dict[int, ListenedPoses] = {}
         self.problem = ''
         self._namespace = namespace
         self.counts: Counter[str] = Counter()
@@ -117,4 +117,4 @@ class Listener:
                  for d in message.detections}
         stamp = stamp_ns(message.header)
         self.counts.update(object_detections=len(message.detections))
-        self.answers[stamp] = Answer(stamp, received_ns, poses)
+        self.answers[stamp] = ListenedPoses(stamp, received_ns, poses)

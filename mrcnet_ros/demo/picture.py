@@ -15,7 +15,7 @@ from ..geometry.se3 import Array
 from ..objects import Mesh
 from ..rendering.drawing import draw_label, draw_outline, scaled_intrinsics
 from ..rendering.renderer import Renderer
-from .scenes import Scene
+from .scenes import DemoScene
 
 TRUTH_RGB, ESTIMATE_RGB = (40, 255, 40), (255, 40, 255)
 COLUMNS = 2
@@ -23,7 +23,7 @@ COLUMNS = 2
 Pixels = NDArray[np.uint8]
 
 
-def write_picture(path: Path, scenes: Sequence[Scene], answers: Sequence[Mapping[str, Array]],
+def write_picture(path: Path, scenes: Sequence[DemoScene], answers: Sequence[Mapping[str, Array]],
                   meshes: Mapping[str, Mesh]) -> None:
     """Write a grid of scenes with outlines, truth green and estimate magenta.
 
@@ -46,7 +46,7 @@ def write_picture(path: Path, scenes: Sequence[Scene], answers: Sequence[Mapping
         raise DatasetError(f'{path}: cannot be written; give another file with --output')
 
 
-def _tile(scene: Scene, answer: Mapping[str, Array], renderer: Renderer) -> Pixels:
+def _tile(scene: DemoScene, answer: Mapping[str, Array], renderer: Renderer) -> Pixels:
     large = np.asarray(cv2.resize(scene.image_rgb, None, fx=SCALE, fy=SCALE), np.uint8)
     K = scaled_intrinsics(scene.camera.K, SCALE)
     masks = {o.label: renderer.render(o.label, o.T_camera_object, K).mask for o in scene.objects}

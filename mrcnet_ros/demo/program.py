@@ -13,7 +13,7 @@ import numpy as np
 
 from ..geometry.se3 import Array
 from ..objects import ObjectModel, load_object_list
-from ..rendering.folders import temporary_folder
+from ..store.folders import temporary_folder
 from .assets import shared_file
 from .camera_process import GO
 from .frames import draw_scenes
@@ -21,7 +21,7 @@ from .listener import Listener
 from .picture import write_picture
 from .processes import LoggedProcess, ProcessError, prepare_environment
 from .recording import save_scenes
-from .scenes import Scene
+from .scenes import DemoScene
 from .scoring import Limits, Score, score_scenes
 
 NAMESPACE = 'demo'
@@ -91,7 +91,7 @@ def run_demo(options: DemoOptions) -> int:
 
 
 def _play(options: DemoOptions, objects: Mapping[str, ObjectModel]
-          ) -> tuple[list[Scene], list[Sent], Listener]:
+          ) -> tuple[list[DemoScene], list[Sent], Listener]:
     """Run all processes once; return the scenes, what was sent, and what came back."""
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(temporary_folder('mrcnet_demo_'))

@@ -13,12 +13,12 @@ from ..errors import DatasetError
 from ..geometry.camera import Camera
 from ..reading.picture import read_rgb
 from ..reading.text import parse_json
-from .scenes import Scene, TrueObject
+from .scenes import DemoScene, TrueObject
 
 INDEX = 'scenes.json'
 
 
-def save_scenes(folder: Path, scenes: Sequence[Scene]) -> None:
+def save_scenes(folder: Path, scenes: Sequence[DemoScene]) -> None:
     """Write pictures as PNG and everything else as JSON."""
     folder.mkdir(parents=True, exist_ok=True)
     entries = []
@@ -32,7 +32,7 @@ def save_scenes(folder: Path, scenes: Sequence[Scene]) -> None:
     (folder / INDEX).write_text(json.dumps(entries), encoding='utf-8')
 
 
-def load_scenes(folder: Path) -> list[Scene]:
+def load_scenes(folder: Path) -> list[DemoScene]:
     """Read what :func:`save_scenes` wrote.
 
     :raises DatasetError: when something is missing.
@@ -48,5 +48,5 @@ def load_scenes(folder: Path) -> list[Scene]:
         objects = tuple(TrueObject(o['label'], np.array(o['T_camera_object']),
                                    np.array(o['box_xyxy']), float(o['visible_fraction']))
                         for o in entry['objects'])
-        scenes.append(Scene(image_rgb, camera, objects))
+        scenes.append(DemoScene(image_rgb, camera, objects))
     return scenes

@@ -37,7 +37,7 @@ class TrueObject:
 
 
 @dataclass(frozen=True, eq=False)
-class Scene:
+class DemoScene:
     """A picture and what is in it.
 
     :param image_rgb: (H, W, 3) uint8.
@@ -49,7 +49,7 @@ class Scene:
     objects: tuple[TrueObject, ...]
 
 
-class SceneMaker:
+class DemoSceneMaker:
     """Draws scenes; the same seed and number give the same scene.
 
     :param meshes: by label.
@@ -64,7 +64,7 @@ class SceneMaker:
         self._meshes, self._environments, self._seed = dict(meshes), list(environments), seed
         self._painter = Painter(self.camera, self._meshes)
 
-    def __enter__(self) -> SceneMaker:
+    def __enter__(self) -> DemoSceneMaker:
         """Return the maker itself."""
         return self
 
@@ -77,7 +77,7 @@ class SceneMaker:
         """Free the renderer."""
         self._painter.close()
 
-    def make(self, number: int) -> Scene:
+    def make(self, number: int) -> DemoScene:
         """Draw one scene.
 
         :param number: which one.
@@ -91,7 +91,7 @@ class SceneMaker:
         picture = self._painter.paint(layout.placed, Setting(
             layout.T_camera_world, light, tint_of(environment), room, TABLE_SIDE_M), rng)
         objects = zip(layout.placed, picture.visible, picture.visible_fraction, strict=True)
-        return Scene(picture.image_rgb, self.camera, tuple(
+        return DemoScene(picture.image_rgb, self.camera, tuple(
             TrueObject(p.key, layout.T_camera_world @ p.T_world_object, _box(mask), fraction)
             for p, mask, fraction in objects if fraction >= LEAST_VISIBLE))
 

@@ -10,7 +10,7 @@ import numpy as np
 from ..evaluation.pose_errors import closest_equivalent, hull_vertices, mssd, pose_difference
 from ..geometry.se3 import Array
 from ..objects import ObjectModel
-from .scenes import Scene
+from .scenes import DemoScene
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Score:
         return '\n'.join([*lines, _row('all', self.errors, sum(self.expected.values()))])
 
 
-def score_scenes(scenes: Iterable[Scene], answers: Iterable[Mapping[str, Array]],
+def score_scenes(scenes: Iterable[DemoScene], answers: Iterable[Mapping[str, Array]],
                  objects: Mapping[str, ObjectModel]) -> Score:
     """Compare answers with the scenes they belong to.
 

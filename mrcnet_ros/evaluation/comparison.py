@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from itertools import cycle, islice
 from typing import Any
 
-from .runner import Estimator
-from .speed import Answer, Question, ask, speed_summary
+from ..inference.poses import Estimator
+from .speed import Question, TimedAnswer, ask, speed_summary
 
 # after another one has run, whose threads may still spin
 SETTLE_S = 0.3
@@ -39,9 +39,9 @@ class Times:
     :param batches: by number of detections, all in memory.
     """
 
-    cold: list[Answer] = field(default_factory=list)
-    warm: list[Answer] = field(default_factory=list)
-    batches: dict[int, list[Answer]] = field(default_factory=dict)
+    cold: list[TimedAnswer] = field(default_factory=list)
+    warm: list[TimedAnswer] = field(default_factory=list)
+    batches: dict[int, list[TimedAnswer]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

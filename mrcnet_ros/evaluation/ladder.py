@@ -17,10 +17,11 @@ import numpy as np
 from ..datasets.known_view import KnownView
 from ..geometry.crop import crop_camera
 from ..geometry.se3 import Array
+from ..inference.poses import Estimator
 from ..objects import ObjectModel
 from ..specs import CropSpec
 from .carried_errors import MISSED, PoseError, Worth, carried, pose_error, worth
-from .runner import Estimator, estimate_view
+from .runner import estimate_view
 from .scores import ScoredObject
 
 # Errors that each target is given. Their mean is steadier than one; 8 of 200 samples an object
@@ -31,7 +32,7 @@ SEED = 6
 
 
 @dataclass(frozen=True, eq=False)
-class Answer:
+class GradedPose:
     """What a network said to a view.
 
     :param error: None when it gave no pose.
@@ -56,7 +57,7 @@ class Judge:
         self.items = {label: ScoredObject(model) for label, model in objects.items()}
         self.spec = spec
 
-    def answer(self, view: KnownView, T_est: Array | None) -> Answer:
+    def answer(self, view: KnownView, T_est: Array | None) -> GradedPose:
         """Return the error of an answer.
 
         :param T_est: (4, 4) T_camera_object [m], None when there is none.
@@ -64,9 +65,9 @@ class Judge:
         item = self.items[view.label]
         error = None if T_est is None else pose_error(T_est, view.T_camera_object, item)
         if error is None:
-            return Answer(view.label, view.visible_fraction, None)
+            return GradedPose(view.label, view.visible_fraction, None)
         lateral_px = float(np.linalg.norm(error.lateral)) * self.diameter_px(view)
-        return Answer(view.label, view.visible_fraction, error, lateral_px)
+        return GradedPose(view.label, view.visible_fraction, error, lateral_px)
 
     def diameter_px(self, view: KnownView) -> float:
         """Return how large an object is in the network's crop, which looks straight at it."""
@@ -74,7 +75,7 @@ class Judge:
         distance_m = float(np.linalg.norm(view.T_camera_object[:3, 3]))
         return crop.focal_px * self.items[view.label].model.diameter_m / distance_m
 
-    def worth(self, answer: Answer, target: KnownView) -> Worth:
+    def worth(self, answer: GradedPose, target: KnownView) -> Worth:
         """Score an answer as if it had been given to a target."""
         if answer.error is None:
             return MISSED
@@ -83,18 +84,19 @@ class Judge:
         return worth(T, target.T_camera_object, item, target.camera.K, target.camera.width)
 
 
-def answers_of(views: Iterable[KnownView], estimator: Estimator, judge: Judge) -> list[Answer]:
+def answers_of(views: Iterable[KnownView], estimator: Estimator, judge: Judge) -> list[GradedPose]:
     """Ask an estimator about each view alone."""
     return [judge.answer(view, estimate_view(view, estimator)) for view in views]
 
 
-def matching(answers: Sequence[Answer], targets: Sequence[KnownView]) -> list[list[Answer]]:
+def matching(answers: Sequence[GradedPose], targets: Sequence[KnownView]
+             ) -> list[list[GradedPose]]:
     """Return for each target answers to the same object, about as visible; equal ones by lot.
 
     :raises KeyError: when an object of a target was not asked about.
     """
     rng = np.random.default_rng(SEED)
-    by_label: dict[str, list[Answer]] = {}
+    by_label: dict[str, list[GradedPose]] = {}
     for answer in answers:
         by_label.setdefault(answer.label, []).append(answer)
     found = []
@@ -106,7 +108,7 @@ def matching(answers: Sequence[Answer], targets: Sequence[KnownView]) -> list[li
     return found
 
 
-def rung(answers: Sequence[Sequence[Answer]], targets: Sequence[KnownView],
+def rung(answers: Sequence[Sequence[GradedPose]], targets: Sequence[KnownView],
          judge: Judge) -> dict[str, Any]:
     """Return the figures of one row: of all targets, of those that are well visible, by object.
 
@@ -125,7 +127,7 @@ def rung(answers: Sequence[Sequence[Answer]], targets: Sequence[KnownView],
                         for label in sorted({t.label for t in targets})}}
 
 
-def _figures(answers: Sequence[Sequence[Answer]],
+def _figures(answers: Sequence[Sequence[GradedPose]],
              worths: Sequence[Sequence[Worth]]) -> dict[str, Any]:
     """Return recalls and median errors; None where there is nothing to tell."""
     found = [a for given in answers for a in given if a.error is not None]

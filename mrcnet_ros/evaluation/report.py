@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import DatasetError
+from ..store.atomic import write_atomically
 from .scores import Scores, TargetScore
 from .vsd_scores import VsdScores
 
@@ -112,11 +112,9 @@ def write_json(path: Path | str, values: Mapping[str, Any]) -> None:
     """
     path = Path(path)
     text = json.dumps(values, indent=1, allow_nan=False) + '\n'
-    part = path.with_name(path.name + '.part')
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(text, encoding='utf-8')
-        os.replace(part, path)
+        write_atomically(path, text.encode())
     except OSError as error:
         raise DatasetError(f'{path}: cannot be written ({error.strerror})') from error
 

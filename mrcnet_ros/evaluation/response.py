@@ -15,7 +15,7 @@ import numpy as np
 from ..datasets.known_view import KnownView
 from ..geometry.se3 import Array, exp_so3
 from .carried_errors import PoseError, carried
-from .ladder import WELL_VISIBLE, Answer, Judge, matching, rung
+from .ladder import WELL_VISIBLE, GradedPose, Judge, matching, rung
 
 TURNS_DEG = (5.0, 10.0, 15.0, 25.0)
 SHIFT_PX = 3.0
@@ -35,8 +35,8 @@ class Refiner(Protocol):
 class Response:
     """Where one start was, and where it ended."""
 
-    start: Answer
-    end: Answer
+    start: GradedPose
+    end: GradedPose
 
 
 def known_errors(diameter_px: float, rng: np.random.Generator) -> dict[str, PoseError]:

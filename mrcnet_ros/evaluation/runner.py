@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,25 +15,8 @@ from ..datasets.bop import BopFrame, ResultRow, ResultsWriter
 from ..datasets.boxes import BoxSource
 from ..datasets.known_view import KnownView
 from ..errors import DatasetError
-from ..geometry.camera import Camera
 from ..geometry.se3 import Array
-from ..inference.poses import Detection, FrameResult, PoseEstimate
-from ..objects import ObjectModel
-
-
-class Estimator(Protocol):
-    """What is needed of :class:`mrcnet_ros.inference.estimator.PoseEstimator`."""
-
-    @property
-    def objects(self) -> Mapping[str, ObjectModel]:
-        """Return the known objects by label."""
-
-    def estimate(
-        self, image_rgb: NDArray[np.uint8], camera: Camera, detections: list[Detection],
-        depth_m: NDArray[np.float32] | None = None,
-    ) -> FrameResult:
-        """Return the poses of the detected objects."""
-
+from ..inference.poses import Detection, Estimator, FrameResult, PoseEstimate
 
 DepthUse = Literal['off', 'auto', 'required']
 

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from ..datasets.bop import BopFrame
 from ..datasets.boxes import BoxSource
 from ..geometry.camera import Camera
-from ..inference.poses import Detection, FrameResult
+from ..inference.poses import Detection, Estimator, FrameResult
 from .report import stage_medians_ms
-from .runner import Estimator, detections_of
+from .runner import detections_of
 
 # Of a usual lens of a usual camera. What its raw images cost is measured on the same pixels.
 DISTORTION = ('plumb_bob', (-0.2, 0.05, 0.001, -0.0007, 0.0))
@@ -36,7 +36,7 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Answer:
+class TimedAnswer:
     """What one call took.
 
     :param poses: how many it gave.
@@ -62,13 +62,13 @@ class Measurements:
     :param single_object: calls with one detection of an image seen before.
     """
 
-    cold: list[Answer] = field(default_factory=list)
-    rolling: list[Answer] = field(default_factory=list)
-    warm: list[Answer] = field(default_factory=list)
-    distorted: list[Answer] = field(default_factory=list)
-    depth: list[Answer] = field(default_factory=list)
-    without_depth: list[Answer] = field(default_factory=list)
-    single_object: list[Answer] = field(default_factory=list)
+    cold: list[TimedAnswer] = field(default_factory=list)
+    rolling: list[TimedAnswer] = field(default_factory=list)
+    warm: list[TimedAnswer] = field(default_factory=list)
+    distorted: list[TimedAnswer] = field(default_factory=list)
+    depth: list[TimedAnswer] = field(default_factory=list)
+    without_depth: list[TimedAnswer] = field(default_factory=list)
+    single_object: list[TimedAnswer] = field(default_factory=list)
 
 
 def questions(
@@ -132,7 +132,7 @@ def distorted(question: Question) -> Question:
     return Question(question.image_rgb, raw, question.detections)
 
 
-def ask(estimator: Estimator, question: Question, *, depth: bool = False) -> Answer:
+def ask(estimator: Estimator, question: Question, *, depth: bool = False) -> TimedAnswer:
     """Time one call.
 
     :param depth: whether the depth image is given, too.
@@ -141,17 +141,17 @@ def ask(estimator: Estimator, question: Question, *, depth: bool = False) -> Ans
 
 
 def ask_for(estimator: Estimator, question: Question, *, depth: bool = False
-            ) -> tuple[Answer, FrameResult]:
+            ) -> tuple[TimedAnswer, FrameResult]:
     """Time one call and return what it says as well."""
     depths = [question.depth_m] if depth else []
     start = time.perf_counter()
     result = estimator.estimate(question.image_rgb, question.camera, question.detections, *depths)
     seconds = time.perf_counter() - start
-    return Answer(seconds, result.stage_seconds, result.cache_hits, result.cache_misses,
+    return TimedAnswer(seconds, result.stage_seconds, result.cache_hits, result.cache_misses,
                   len(result.poses)), result
 
 
-def speed_summary(answers: Sequence[Answer]) -> dict[str, Any]:
+def speed_summary(answers: Sequence[TimedAnswer]) -> dict[str, Any]:
     """Return medians over calls; rates are those of the median call."""
     seconds = [a.seconds for a in answers]
     hits, misses = sum(a.cache_hits for a in answers), sum(a.cache_misses for a in answers)
@@ -168,9 +168,9 @@ def speed_summary(answers: Sequence[Answer]) -> dict[str, Any]:
 
 def ask_at_rate(
     estimator: Estimator, asked: Sequence[Question], rate_hz: float, duration_s: float,
-) -> list[Answer]:
+) -> list[TimedAnswer]:
     """Ask in turn at the rate of a camera; a question that comes too late is left out."""
-    answers: list[Answer] = []
+    answers: list[TimedAnswer] = []
     start, number = time.perf_counter(), 0
     while number / rate_hz < duration_s:
         time.sleep(max(0.0, start + number / rate_hz - time.perf_counter()))

@@ -11,10 +11,11 @@ import numpy as np
 from ..datasets.bop import BopFrame, ResultRow
 from ..datasets.boxes import BoxSource
 from ..geometry.se3 import Array
+from ..inference.poses import Estimator
 from ..objects import ObjectModel
-from .runner import Estimator, detections_of
+from .runner import detections_of
 from .scores import ScoredObject, score
-from .speed import Answer, Question, ask_for
+from .speed import Question, TimedAnswer, ask_for
 
 WAYS = ('cached, in memory', 'cached, not in memory', 'exact')
 MOVEMENTS = ('rotation [deg]', 'translation [mm]', 'depth [mm]', 'surface [% of diameter]')
@@ -34,7 +35,7 @@ class Comparison:
     frames: list[BopFrame] = field(default_factory=list)
     moved: list[tuple[float, float, float, float]] = field(default_factory=list)
     rows: dict[str, list[ResultRow]] = field(default_factory=lambda: {w: [] for w in WAYS})
-    answers: dict[str, list[Answer]] = field(default_factory=lambda: {w: [] for w in WAYS})
+    answers: dict[str, list[TimedAnswer]] = field(default_factory=lambda: {w: [] for w in WAYS})
     detections: list[int] = field(default_factory=list)
 
 

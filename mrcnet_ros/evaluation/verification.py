@@ -13,10 +13,10 @@ from ..datasets.bop import BopFrame
 from ..datasets.boxes import BoxSource
 from ..errors import SpecError
 from ..geometry.se3 import Array
-from ..inference.poses import FrameResult, PoseEstimate
+from ..inference.poses import Estimator, FrameResult, PoseEstimate
 from ..objects import ObjectModel
 from .pose_errors import closest_equivalent, hull_vertices, mssd, pose_difference
-from .runner import Estimator, detections_of
+from .runner import detections_of
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,23 +9,18 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from ..datasets.catalogue import DatasetFacts
 from ..geometry.se3 import Array
 
 # fractions of the object's diameter
 TAUS: Array = 0.05 * np.arange(1.0, 11.0)
-
-# tolerance of the visibility test
-DELTA_M = 0.015
-
-# the same for the ITODD dataset, whose objects are small and sensor precise
-DELTA_M_ITODD = 0.005
 
 Depth = NDArray[np.float32]
 
 
 def vsd(
     depth_est_m: Depth, depth_gt_m: Depth, depth_test_m: Depth, K: Array, diameter_m: float,
-    delta_m: float = DELTA_M,
+    delta_m: float = DatasetFacts.vsd_tolerance_m,
 ) -> Array:
     """Return the visible surface discrepancy for each tolerance of :data:`TAUS`.
 

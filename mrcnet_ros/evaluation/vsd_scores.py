@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..datasets.bop import BopFrame, ResultRow
+from ..datasets.catalogue import facts_of
 from ..errors import BackendError, ImageError
 from ..objects import ObjectModel
 from ..rendering.renderer import Renderer
 from .recall import VSD_THRESHOLDS, Recall, TargetErrors, ranked, recall
 from .scores import group_rows
-from .vsd import DELTA_M, DELTA_M_ITODD, TAUS, vsd
+from .vsd import TAUS, vsd
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def score_vsd(
         with Renderer(max(c.width for c in cameras), max(c.height for c in cameras)) as renderer:
             for object_id, model in objects.items():
                 renderer.add_mesh(object_id, model.load_mesh())
-            delta_m = DELTA_M_ITODD if dataset == 'itodd' else DELTA_M
+            delta_m = facts_of(dataset).vsd_tolerance_m
             targets = _discrepancies(frames, rows, objects, renderer, delta_m)
     except (BackendError, ImageError) as error:
         return VsdScores(missing=str(error))

@@ -18,7 +18,7 @@ from ..inference.backend import GRAPHS
 from ..inference.model_directory import MODEL_FILE, WEIGHTS_FILE
 from ..network.mrcnet import MrcNet
 from ..objects import ObjectModel
-from ..specs import FORMAT_VERSION, ModelSpec, PaperSpec, ViewPrior
+from ..specs import FORMAT_VERSION, ModelSpec, Spec, ViewPrior
 from ..training.checkpoint import load_checkpoint, save_checkpoint
 from ..training.config import TrainConfig
 from ..training.identity import IDENTITY, check_identity, identity_of
@@ -89,7 +89,7 @@ def _mean(weights: dict[str, Tensor], model_dir: Path, spec: ModelSpec,
             for k, v in weights.items()}
 
 
-def describe(name: str, spec: ModelSpec | PaperSpec, objects: Sequence[ObjectModel],
+def describe(name: str, spec: Spec, objects: Sequence[ObjectModel],
              prior: ViewPrior | None, files: dict[str, str]) -> dict[str, Any]:
     """Return what ``model.json`` says."""
     return {

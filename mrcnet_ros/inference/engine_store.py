@@ -6,7 +6,6 @@ import fcntl
 import hashlib
 import json
 import logging
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,8 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
 
-from ..rendering.folders import user_cache_folder
-from ..rendering.template_file import remove_stale, write_atomically
+from ..store.content_store import ContentStore, default_root
 
 log = logging.getLogger(__name__)
 
@@ -56,9 +54,9 @@ class EngineKey:
 class EngineStore:
     """A folder of engines, shared by any number of processes.
 
-    Files are named by their key, hold it, appear whole or not at all, and are verified when read.
-    Of several processes that want the same engine one builds it and the others wait. When the
-    folder cannot be written, engines are built in memory each time.
+    Files are named by their key and hold it; see
+    :class:`mrcnet_ros.store.content_store.ContentStore`. Of several processes that want the same
+    engine one builds it and the others wait.
 
     :param root: the folder, made when needed; :func:`default_engine_root` by default.
     """
@@ -66,22 +64,16 @@ class EngineStore:
     def __init__(self, root: Path | str | None = None) -> None:
         """Remember the folder; nothing is touched yet."""
         self.root = default_engine_root() if root is None else Path(root)
+        self._files = ContentStore(self.root, 'engines', making='it is built anew',
+                                   again='built again')
 
     def path(self, key: EngineKey) -> Path:
         """Return where the engine of a key is kept."""
-        digest = hashlib.sha256(key.text().encode()).hexdigest()[:32]
-        return self.root / f'{key.graph}-{key.precision}-{digest}.engine'
+        return self._files.path(key.text(), '.engine', f'{key.graph}-{key.precision}-')
 
     def load(self, key: EngineKey) -> bytes | None:
         """Return a stored engine; None when there is none, or none that can be used."""
-        path = self.path(key)
-        try:
-            return _decode(path.read_bytes(), key)
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError) as error:
-            log.warning('engine %s cannot be used (%s); it is built anew', path, error)
-            return None
+        return self._files.read(self.path(key), lambda data: _decode(data, key))
 
     def load_or_build(self, key: EngineKey, build: Callable[[], bytes],
                       say: Callable[[str], None] = log.info) -> bytes:
@@ -97,7 +89,7 @@ class EngineStore:
             engine = self.load(key)  # another process may have been quicker
             if engine is None:
                 engine = build()
-                self._save(key, engine)
+                self._files.write(self.path(key), _encode(engine, key))
         return engine
 
     def discard(self, key: EngineKey) -> None:
@@ -123,21 +115,10 @@ class EngineStore:
             _wait_for_lock(file, key, say)
             yield
 
-    def _save(self, key: EngineKey, engine: bytes) -> None:
-        try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            remove_stale(self.root)
-            write_atomically(self.path(key), _encode(engine, key))
-        except OSError as error:
-            log.warning('the engine of %s cannot be stored in %s (%s); it is kept in memory only '
-                        'and built again next time', key.graph, self.root, error)
-
 
 def default_engine_root() -> Path:
     """Return engines in $MRCNET_CACHE, or mrcnet_ros/engines in $XDG_CACHE_HOME or ~/.cache."""
-    if os.environ.get('MRCNET_CACHE'):
-        return Path(os.environ['MRCNET_CACHE']) / 'engines'
-    return user_cache_folder() / 'engines'
+    return default_root('engines')
 
 
 def _wait_for_lock(file: IO[bytes], key: EngineKey, say: Callable[[str], None]) -> None:

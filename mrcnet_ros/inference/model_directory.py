@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,8 @@ from ..geometry.symmetry import Symmetries
 from ..objects import ObjectModel, check_objects, read_point
 from ..reading import fields
 from ..reading.text import parse_json
-from ..specs import FORMAT_VERSION, ModelSpec, PaperSpec, ViewPrior, from_mapping
+from ..specs import FORMAT_VERSION, EstimatorSpec, ModelSpec, ViewPrior, from_mapping
+from ..store.atomic import write_atomically
 from .backend import GRAPHS
 from .scoring import ScoreLaw, ScoreSource
 from .uncertainty import CovarianceLaw, LawSource
@@ -35,7 +35,7 @@ CALIBRATION = ('covariance', 'covariance_source', 'score', 'score_source')
 SIZE_RATIOS = (0.5, 2.0)  # outside, mesh and photographs are of different units or objects
 
 
-SpecT = TypeVar('SpecT', ModelSpec, PaperSpec)
+SpecT = TypeVar('SpecT', bound=EstimatorSpec)
 Values = Mapping[str, Any]
 
 
@@ -110,7 +110,7 @@ def read_model_directory(path: Path, meshes_dir: Path | None = None) -> ModelDir
 
 
 def read_checked(path: Path, meshes_dir: Path | None, kind: type[ModelT],
-                 spec: type[ModelSpec] | type[PaperSpec], graphs: Sequence[str],
+                 spec: type[EstimatorSpec], graphs: Sequence[str],
                  rest: Callable[[Values], dict[str, Any]]) -> ModelT:
     """Read and check what a model directory of one preset holds.
 
@@ -228,13 +228,10 @@ def replace_json(path: Path, values: Any) -> None:
 
     :raises ModelError: when it cannot be written.
     """
-    partial = path.with_name(f'.{path.name}.{os.getpid()}')
+    text = json.dumps(values, indent=1, allow_nan=False) + '\n'
     try:
-        partial.write_text(json.dumps(values, indent=1, allow_nan=False) + '\n',
-                           encoding='utf-8')
-        os.replace(partial, path)
+        write_atomically(path, text.encode())
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise ModelError(path, f'cannot be written: {error.strerror}',
                          'use a copy of the model directory that is yours') from error
 

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
+from ..geometry.camera import Camera
 from ..geometry.se3 import Array
+from ..objects import ObjectModel
 from .depth_alignment import DepthFit
 from .scoring import Evidence
 from .uncertainty import PoseSpread
@@ -95,3 +101,23 @@ def add_seconds(*results: FrameResult) -> dict[str, float]:
         for stage, spent in result.stage_seconds.items():
             seconds[stage] = seconds.get(stage, 0.0) + spent
     return seconds
+
+
+class Estimator(Protocol):
+    """What node, evaluation and demo need of the estimators of all presets."""
+
+    @property
+    def objects(self) -> Mapping[str, ObjectModel]:
+        """Return the known objects by label."""
+
+    def estimate(
+        self, image_rgb: NDArray[np.uint8], camera: Camera, detections: list[Detection],
+        depth_m: NDArray[np.float32] | None = None,
+    ) -> FrameResult:
+        """Return the poses of the detected objects.
+
+        :param depth_m: (H, W) [m]; left out where there is none.
+        """
+
+    def close(self) -> None:
+        """Let go of what it runs on."""

@@ -11,9 +11,10 @@ from ..errors import ModelError, SpecError
 from ..inference.backend import GRAPHS, RuntimeOptions
 from ..inference.estimator import PoseEstimator
 from ..inference.model_directory import MODEL_FILE, read_model_json
-from ..specs import ModelSpec, PaperSpec
+from ..specs import EstimatorSpec, ModelSpec
 from .paper.estimator import PaperEstimator
 from .paper.model import PAPER_GRAPHS
+from .paper.spec import PaperSpec
 
 RUNTIME_FIELDS = frozenset(f.name for f in fields(RuntimeOptions))
 
@@ -31,7 +32,7 @@ class Preset:
     """
 
     name: str
-    spec: type[ModelSpec] | type[PaperSpec]
+    spec: type[EstimatorSpec]
     graphs: tuple[str, ...]
     estimator: type[PoseEstimator] | type[PaperEstimator]
     templates_kept: bool

@@ -1,21 +1,16 @@
-"""The file format of stored templates; a file appears whole or not at all."""
+"""The file format of stored templates."""
 
 from __future__ import annotations
 
 import hashlib
 import io
 import json
-import os
-import tempfile
-import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 MAGIC = b'mrcnet templates\n'
-STALE_SECONDS = 24 * 3600
 
 
 def encode(key: dict[str, Any], rgb: NDArray[np.uint8], depth_m: NDArray[np.float32]) -> bytes:
@@ -60,30 +55,3 @@ def decode(data: bytes, key: dict[str, Any], shape: tuple[int, int]
         depth_m = np.zeros(count * size * size, np.float32)
         rgb[mask], depth_m[mask] = file['rgb'], file['depth']
     return rgb.reshape(count, size, size, 3), depth_m.reshape(count, size, size)
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Make a file appear with all its bytes on the disk, or not at all."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.stem}.', suffix='.partial')
-    try:
-        with os.fdopen(handle, 'wb') as file:
-            file.write(data)
-            file.flush()
-            os.fchmod(file.fileno(), 0o644)  # other users may read the store
-            os.fsync(file.fileno())
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
-def remove_stale(folder: Path) -> None:
-    """Remove what writers that were killed have left in a folder."""
-    for file in folder.glob('.*.partial'):
-        if time.time() - file.stat().st_mtime > STALE_SECONDS:
-            file.unlink(missing_ok=True)

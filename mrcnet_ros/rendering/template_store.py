@@ -20,9 +20,10 @@ from ..geometry.rotation_grid import rotation_grid
 from ..geometry.se3 import make_transform
 from ..objects import ObjectModel
 from ..specs import ModelSpec, TemplateSpec
-from .folders import user_cache_folder
+from ..store.content_store import ContentStore
+from ..store.folders import user_cache_folder
 from .renderer import RENDERER_VERSION, Renderer
-from .template_file import decode, encode, remove_stale, write_atomically
+from .template_file import decode, encode
 
 log = logging.getLogger(__name__)
 
@@ -74,8 +75,7 @@ class TemplateStore:
     """A folder of templates, shared by any number of processes.
 
     Files are named by what they were made from: the mesh's bytes, the specs, the bins and the
-    renderer's version. They appear whole or not at all, are verified when read, and are drawn
-    anew when damaged. When the folder cannot be written, templates are made in memory each time.
+    renderer's version. See :class:`mrcnet_ros.store.content_store.ContentStore`.
 
     :param root: the folder, made when needed; :func:`default_store_root` by default.
     """
@@ -83,6 +83,8 @@ class TemplateStore:
     def __init__(self, root: Path | str | None = None) -> None:
         """Remember the folder; nothing is touched yet."""
         self.root = default_store_root() if root is None else Path(root)
+        self._files = ContentStore(self.root, 'templates', making='drawing them anew',
+                                   again='drawn again')
 
     def load_or_build(self, model: ObjectModel, spec: ModelSpec,
                       allowed: ArrayLike | None = None,
@@ -100,10 +102,11 @@ class TemplateStore:
         bins = _allowed_indices(allowed, spec)
         key = template_key(model, spec, bins)
         path = self.path(key)
-        pixels = self._load(path, key, (len(bins), spec.template.size_px))
+        shape = (len(bins), spec.template.size_px)
+        pixels = self._files.read(path, lambda data: decode(data, key, shape))
         if pixels is None:
             pixels = draw_templates(model, spec, bins, progress)
-            self._save(path, key, *pixels)
+            self._files.write(path, encode(key, *pixels))
         elif progress is not None:
             progress(len(bins))
         grid = rotation_grid(spec.bins.rotation_nside, spec.bins.rotation_in_plane)
@@ -123,28 +126,7 @@ class TemplateStore:
 
     def path(self, key: dict[str, Any]) -> Path:
         """Return where the templates made from ``key`` are kept."""
-        text = json.dumps(key, sort_keys=True)
-        return self.root / f'{hashlib.sha256(text.encode()).hexdigest()[:32]}.templates'
-
-    def _load(self, path: Path, key: dict[str, Any], shape: tuple[int, int]
-              ) -> tuple[NDArray[np.uint8], NDArray[np.float32]] | None:
-        try:
-            return decode(path.read_bytes(), key, shape)
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError, KeyError) as error:
-            log.warning('templates %s cannot be used (%s); drawing them anew', path, error)
-            return None
-
-    def _save(self, path: Path, key: dict[str, Any], rgb: NDArray[np.uint8],
-              depth_m: NDArray[np.float32]) -> None:
-        try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            remove_stale(self.root)
-            write_atomically(path, encode(key, rgb, depth_m))
-        except OSError as error:
-            log.warning('templates cannot be stored in %s (%s); they are kept in memory only and '
-                        'drawn again next time', self.root, error)
+        return self._files.path(json.dumps(key, sort_keys=True), '.templates')
 
 
 def default_store_root() -> Path:

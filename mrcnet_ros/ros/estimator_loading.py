@@ -6,7 +6,7 @@ from collections.abc import Callable, Container, Iterable
 from pathlib import Path
 
 from ..errors import MrcnetError, SpecError
-from .frame_handler import Estimator
+from ..inference.poses import Estimator
 from .own_detector import Detector
 from .params import NodeParameters
 

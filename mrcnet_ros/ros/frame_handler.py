@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from geometry_msgs.msg import PoseStamped, TransformStamped
@@ -16,8 +16,7 @@ from vision_msgs.msg import Detection2DArray, Detection3DArray
 from ..errors import CameraError, ImageError
 from ..geometry.camera import Camera
 from ..geometry.se3 import Array
-from ..inference.poses import Detection, FrameResult, PoseEstimate
-from ..objects import ObjectModel
+from ..inference.poses import Detection, Estimator, FrameResult, PoseEstimate
 from . import messages
 from .box_watch import BoxWatch
 from .depth_image import DepthError, usable_depth
@@ -28,26 +27,6 @@ from .own_detector import Detector, detections_2d
 from .params import NodeParameters
 from .tally import Tally
 from .tracks import Tracks
-
-
-class Estimator(Protocol):
-    """What the node needs of :class:`mrcnet_ros.inference.estimator.PoseEstimator`."""
-
-    @property
-    def objects(self) -> Mapping[str, ObjectModel]:
-        """Return the known objects by label."""
-
-    def estimate(
-        self, image_rgb: NDArray[np.uint8], camera: Camera, detections: list[Detection],
-        depth_m: NDArray[np.float32] | None = None,
-    ) -> FrameResult:
-        """Return the poses of the detected objects.
-
-        :param depth_m: (H, W) [m]; left out where there is none.
-        """
-
-    def close(self) -> None:
-        """Let go of what it runs on."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -45,7 +45,7 @@ from .running import leave_now, spin, start
 from .services import answer_always
 from .tally import Tally
 from .timings import Timings
-from .worker import Worker, check_order
+from .worker import FrameServices, Worker, check_order
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 REPORT_PERIOD_S, DIAGNOSTICS_PERIOD_S = 5.0, 1.0
@@ -61,7 +61,6 @@ class PoseNode(LifecycleNode):
     """Wires topics to a :class:`Worker`.
 
     Two threads: the executor's receives and pairs messages; the worker's estimates and publishes.
-    ``last_answered`` is the moment of the frame that the worker answered last.
 
     :param load: makes the estimator, called by the worker when the node is configured.
     :param stop: set when the process is to end, which may be while the model is being loaded.
@@ -87,7 +86,6 @@ class PoseNode(LifecycleNode):
             self.get_logger().warning(f'parameter {name} was given but is not declared; {remark}')
         self.tally, self.timings = Tally(self._warn_of_drop), Timings()
         self._worker: Worker | None = None
-        self.last_answered = (0, 0)
         self._wake = self.create_guard_condition(lambda: None)
         self._loads: set[Future[FrameHandler]] = set()
         self._inputs: PairedInputs | None = None
@@ -95,6 +93,9 @@ class PoseNode(LifecycleNode):
         self._watch: InputWatch | None = None
         self._outputs = Outputs(self, self._on_peers)
         self.confirm_action = ConfirmAction(self)
+        self._frame_services = FrameServices(
+            parameters=lambda: self.parameters, tally=self.tally, timings=self.timings,
+            see=self.confirm_action.see, now_ns=self._now_ns, logger=self.get_logger())
         self._reporter = Reporter(self, self.tally, self.timings, (
             *self._outputs.publishers, self.confirm_action.publisher))
         steady = Clock(clock_type=ClockType.STEADY_TIME)
@@ -150,13 +151,13 @@ class PoseNode(LifecycleNode):
     def _listen(self) -> None:
         assert self._worker is not None
         latest = self.parameters.policy == 'latest'
-        self.last_answered = (0, 0)
+        self._frame_services.last_answered = (0, 0)
         queue: FrameQueue[Frame] = FrameQueue(
             1 if latest else self.parameters.queue, replace=latest,
             order=attrgetter('moment'), on_room=self._wake.trigger)
         self._queue = queue
         self._worker.start(queue)
-        self._watch = InputWatch(lambda: int(self.get_clock().now().nanoseconds))
+        self._watch = InputWatch(self._now_ns)
         self._inputs = PairedInputs(
             self, self.parameters, qos.inputs(self.parameters), self._on_frame, self.tally.drop,
             self._watch, self._on_peers,
@@ -205,7 +206,8 @@ class PoseNode(LifecycleNode):
 
     def _make_worker(self, parameters: NodeParameters) -> Worker:
         self._package_log.last = f'model {parameters.model}'
-        worker = Worker(self, self._outputs, partial(self._make_handler, parameters))
+        worker = Worker(self._frame_services, self._outputs,
+                        partial(self._make_handler, parameters))
         self._loads.add(worker.loaded)
         worker.loaded.add_done_callback(self._loads.discard)
         return worker
@@ -285,7 +287,7 @@ class PoseNode(LifecycleNode):
     def _on_frame(self, frame: Frame) -> None:
         assert self._queue is not None
         try:
-            check_order(frame, self.last_answered)
+            check_order(frame, self._frame_services.last_answered)
         except FrameError as error:
             self.tally.drop(error.reason, str(error))
             return
@@ -350,6 +352,9 @@ class PoseNode(LifecycleNode):
         self.get_logger().info(
             f'the model knows {handler.facts["objects"]}; {handler.facts["views"]}')
         return handler
+
+    def _now_ns(self) -> int:
+        return int(self.get_clock().now().nanoseconds)
 
     def _warn_of_drop(self, reason: str, message: str) -> None:
         self.get_logger().warning(f'dropped ({reason}): {message}')

@@ -6,29 +6,52 @@ import time
 import traceback
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import Any
+from dataclasses import dataclass
+
+from rclpy.impl.rcutils_logger import RcutilsLogger
 
 from .frame_handler import Answer, Frame, FrameError, FrameHandler
 from .frame_queue import FrameQueue
 from .messages import stamp_ns
 from .outputs import Outputs, Pictures
 from .params import NodeParameters
+from .tally import Tally
+from .timings import Timings
+
+
+@dataclass(kw_only=True)
+class FrameServices:
+    """What workers need of the node, and share with it.
+
+    :param parameters: returns them as they are at each frame.
+    :param see: is shown each answer and the parameters it was given with.
+    :param now_ns: returns the time of the node's clock [ns].
+    :param logger: of the node.
+    :param last_answered: moment of the frame that was answered last.
+    """
+
+    parameters: Callable[[], NodeParameters]
+    tally: Tally
+    timings: Timings
+    see: Callable[[Answer, NodeParameters], object]
+    now_ns: Callable[[], int]
+    logger: RcutilsLogger
+    last_answered: tuple[int, int] = (0, 0)
 
 
 class Worker:
     """Owns an estimator, and with it a renderer's context, from loading to the last frame.
 
-    :param node: its ``parameters`` are used as they are at each frame, its ``tally`` and
-        ``timings`` are kept, its ``confirm_action`` is shown each answer.
     :param load: makes the handler, in the worker's thread.
 
     ``frozen`` are parameters to be used instead of the node's: those of a worker that another one
     replaces, for they are about the model as well.
     """
 
-    def __init__(self, node: Any, outputs: Outputs, load: Callable[[], FrameHandler]) -> None:
+    def __init__(self, services: FrameServices, outputs: Outputs,
+                 load: Callable[[], FrameHandler]) -> None:
         """Begin to load; ``loaded`` tells how it went."""
-        self._node, self._outputs, self._load = node, outputs, load
+        self._services, self._outputs, self._load = services, outputs, load
         self._pictures: Pictures | None = None
         self._thread = ThreadPoolExecutor(1, 'estimator')
         self.loaded: Future[FrameHandler] = self._thread.submit(self._make)
@@ -68,7 +91,7 @@ class Worker:
     def _make(self) -> FrameHandler:
         handler = self._load()
         self._pictures = Pictures(
-            self._outputs, handler.objects, self._node.timings, self._cannot_draw)
+            self._outputs, handler.objects, self._services.timings, self._cannot_draw)
         return handler
 
     def _free(self) -> None:
@@ -89,11 +112,11 @@ class Worker:
             try:
                 self._answer_frame(handler, frame)
             except FrameError as error:
-                self._node.tally.drop(error.reason, str(error))
+                self._services.tally.drop(error.reason, str(error))
             except Exception as error:  # one frame must not end the node
-                self._node.tally.drop('failed', f'{type(error).__name__}: {error}')
+                self._services.tally.drop('failed', f'{type(error).__name__}: {error}')
                 where = ''.join(traceback.format_tb(error.__traceback__))
-                self._node.get_logger().error(
+                self._services.logger.error(
                     f'a frame failed ({type(error).__name__}: {error}) at\n{where}',
                     throttle_duration_sec=60.0)
             self._since_s = None
@@ -104,21 +127,22 @@ class Worker:
             self._cannot_draw(error)
 
     def _answer_frame(self, handler: FrameHandler, frame: Frame) -> None:
-        parameters, start = self.frozen or self._node.parameters, time.perf_counter()
-        check_order(frame, self._node.last_answered)
+        services, start = self._services, time.perf_counter()
+        parameters = self.frozen or services.parameters()
+        check_order(frame, services.last_answered)
         answer = handler.answer(frame, parameters)
-        self._node.last_answered = frame.moment
+        services.last_answered = frame.moment
         estimated = time.perf_counter()
         self._outputs.publish(answer)
-        published, now_ns = time.perf_counter(), int(self._node.get_clock().now().nanoseconds)
+        published, now_ns = time.perf_counter(), services.now_ns()
         result = answer.result
-        self._node.tally.answer(len(answer.poses), answer.scene.detections,
-                                hits=result.cache_hits, misses=result.cache_misses)
-        self._node.timings.add({
+        services.tally.answer(len(answer.poses), answer.scene.detections,
+                              hits=result.cache_hits, misses=result.cache_misses)
+        services.timings.add({
             'age': (now_ns - stamp_ns(answer.header)) * 1e-9,
             'waiting': start - frame.complete_s, 'answering': estimated - start,
             'publishing': published - estimated, **result.stage_seconds})
-        self._node.confirm_action.see(answer, parameters)
+        services.see(answer, parameters)
         self._show(answer, parameters)
 
     def _show(self, answer: Answer, parameters: NodeParameters) -> None:
@@ -130,7 +154,7 @@ class Worker:
             self._cannot_draw(error)
 
     def _cannot_draw(self, error: Exception) -> None:
-        self._node.get_logger().error(
+        self._services.logger.error(
             f'no markers or overlay: {type(error).__name__}: {error}',
             throttle_duration_sec=60.0)
 

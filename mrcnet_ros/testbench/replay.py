@@ -29,7 +29,7 @@ class PublishedPose:
 
 
 @dataclass(frozen=True, eq=False)
-class Answer:
+class ReceivedPoses:
     """What the node published for one frame.
 
     :param age_s: from publishing the frame to receiving its poses.
@@ -49,19 +49,19 @@ class Replayer(Peer):
         """Join the network."""
         super().__init__('replay', alive)
         self._sent: dict[int, float] = {}
-        self._answers: dict[int, Answer] = {}
+        self._answers: dict[int, ReceivedPoses] = {}
 
     def lossless(
         self, frames: Sequence[BagFrame], timeout_s: float,
         after_frame: Callable[[], object] = lambda: None,
-    ) -> list[Answer | None]:
+    ) -> list[ReceivedPoses | None]:
         """Send frame after frame, each once the one before is answered or dropped.
 
         :param timeout_s: for each frame; once one is neither answered nor dropped in that time,
             no other is sent.
         :return: for each frame its answer, None when it was dropped or there was none in time.
         """
-        answers: list[Answer | None] = []
+        answers: list[ReceivedPoses | None] = []
         for frame in frames:
             dropped = self.dropped_frames()
             self._send(frame, frame.stamp_ns)
@@ -82,7 +82,7 @@ class Replayer(Peer):
 
     def realtime(
         self, frames: Sequence[BagFrame], rate_hz: float, rest_s: float = 3.0,
-    ) -> list[Answer | None]:
+    ) -> list[ReceivedPoses | None]:
         """Send frames at a rate, stamped with the time they are sent, as a camera does.
 
         :param rest_s: how long to wait for answers after the last frame.
@@ -110,4 +110,4 @@ class Replayer(Peer):
                                messages.covariance_from_pose(d.results[0].pose))
                  for d in message.detections]
         if stamp in self._sent:
-            self._answers[stamp] = Answer(poses, now - self._sent.pop(stamp))
+            self._answers[stamp] = ReceivedPoses(poses, now - self._sent.pop(stamp))

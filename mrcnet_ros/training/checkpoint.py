@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ..errors import ModelError
-from ..specs import FORMAT_VERSION, DetectorSpec, ModelSpec, PaperSpec
-
-Spec = ModelSpec | PaperSpec | DetectorSpec
+from ..specs import FORMAT_VERSION, Spec
+from ..store.atomic import atomic_file, remove_stale
 
 
 def save_checkpoint(path: Path, state: dict[str, Any], spec: Spec) -> None:
@@ -19,9 +17,9 @@ def save_checkpoint(path: Path, state: dict[str, Any], spec: Spec) -> None:
 
     :param state: plain data and tensors.
     """
-    partial = path.with_suffix('.partial')
-    torch.save({'format_version': FORMAT_VERSION, 'spec': spec.to_dict(), **state}, partial)
-    os.replace(partial, path)
+    remove_stale(path.parent)
+    with atomic_file(path) as file:
+        torch.save({'format_version': FORMAT_VERSION, 'spec': spec.to_dict(), **state}, file)
 
 
 def load_checkpoint(path: Path, spec: Spec | None = None) -> dict[str, Any]:

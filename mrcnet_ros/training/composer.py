@@ -17,7 +17,7 @@ from ..geometry.crop import CropCamera, pinhole
 from ..geometry.se3 import Array, rotation_to_axis
 from ..specs import ViewPrior
 from .augmentation import augment, photograph
-from .painting import ComposerSpec, Painter, Scene, beyond_border
+from .painting import ComposedScene, ComposerSpec, Painter, beyond_border
 from .placing import Placer, similarity
 from .table import table_under
 from .view_bank import RELATIVE_SIZE, VIEW_PX, ViewBank
@@ -103,7 +103,7 @@ class Composer:
                       float(code[2]), crop.focal, coordinates, cells, fraction)
 
     def _arrange(self, rng: np.random.Generator, class_index: int, view: int
-                 ) -> tuple[Scene, NDArray[np.bool_], float]:
+                 ) -> tuple[ComposedScene, NDArray[np.bool_], float]:
         """Stand the object somewhere, among others.
 
         :return: scene, visible part of the object in the layout image, and its fraction.
@@ -130,7 +130,7 @@ class Composer:
         fraction = float(visible.sum()) / max(int(whole.sum()), 1)
         if fraction < MIN_VISIBLE:
             others, visible, fraction, border = [], whole, 1.0, ()
-        return Scene(class_index, view, A_layout_view, K, R, table, tuple(others),
+        return ComposedScene(class_index, view, A_layout_view, K, R, table, tuple(others),
                       border), visible, fraction
 
     def _border(self, rng: np.random.Generator, visible: NDArray[np.bool_]
@@ -153,7 +153,7 @@ class Composer:
         return tuple(lines), inside
 
     def _crop(self, rng: np.random.Generator, visible: NDArray[np.bool_],
-              scene: Scene) -> tuple[CropCamera, Matrix]:
+              scene: ComposedScene) -> tuple[CropCamera, Matrix]:
         """Jitter the visible box and look at it."""
         columns, rows = np.flatnonzero(visible.any(0)), np.flatnonzero(visible.any(1))
         step = VIEW_PX / LAYOUT_PX

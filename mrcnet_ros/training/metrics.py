@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Mapping
 from pathlib import Path
+
+from ..store.atomic import write_atomically
 
 METRICS_FILE = 'metrics.jsonl'
 
@@ -32,6 +33,4 @@ def drop_metrics(folder: Path, step: int) -> None:
             continue
         if not late:
             kept.append(line)
-    partial = path.with_suffix('.partial')
-    partial.write_text(''.join(kept))
-    os.replace(partial, path)
+    write_atomically(path, ''.join(kept).encode())

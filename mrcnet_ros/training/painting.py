@@ -61,7 +61,7 @@ class ComposerSpec:
 
 
 @dataclass(frozen=True, eq=False)
-class Scene:
+class ComposedScene:
     """What one image shows: an object in the layout camera and what is around it.
 
     :param A_layout_view: (3, 3) map of the object's view to the layout image.
@@ -96,7 +96,7 @@ class Painter:
         self.prints = draw_prints(patches, PRINTS, 0)
         self._unpainted = [_unpainted(bank) for bank in banks[:classes]]
 
-    def paint(self, rng: np.random.Generator, scene: Scene, H_crop_layout: Matrix
+    def paint(self, rng: np.random.Generator, scene: ComposedScene, H_crop_layout: Matrix
                ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Draw background and table, objects behind, the object, objects in front.
 
@@ -121,7 +121,7 @@ class Painter:
             alpha[window] = a if layer is own else alpha[window] * (1 - a)
         return image, alpha
 
-    def _surroundings(self, rng: np.random.Generator, scene: Scene,
+    def _surroundings(self, rng: np.random.Generator, scene: ComposedScene,
                       size: int) -> NDArray[np.float32]:
         image = background(rng, self.patch(rng), size)
         if rng.random() < self.spec.cluttered:
@@ -130,8 +130,8 @@ class Painter:
             clutter(rng, image, background(rng, self.patch(rng), size), near)
         return image
 
-    def _lay_table(self, rng: np.random.Generator, image: NDArray[np.float32], scene: Scene,
-                   K_crop: Matrix, light: Light) -> None:
+    def _lay_table(self, rng: np.random.Generator, image: NDArray[np.float32],
+                   scene: ComposedScene, K_crop: Matrix, light: Light) -> None:
         """Draw the table, what is printed on it, and the shadows of what stands there."""
         table, bank = scene.table, self.banks[scene.class_index]
         assert table is not None

@@ -152,7 +152,7 @@ def test_a_dataset_without_known_objects_cannot_be_measured(monkeypatch, root, c
 
 def test_medians_are_over_calls_and_rates_are_of_the_median_call():
     """Rates are not means of rates: one slow call in three changes nothing."""
-    answers = [speed.Answer(s, {'crop': s / 2}, 1, 3) for s in (0.1, 0.1, 2.0)]
+    answers = [speed.TimedAnswer(s, {'crop': s / 2}, 1, 3) for s in (0.1, 0.1, 2.0)]
     summary = speed.speed_summary(answers)
     assert summary['images_per_second_median'] == pytest.approx(10.0)
     assert summary['stage_median_ms'] == {'crop': pytest.approx(50.0)}

@@ -16,7 +16,7 @@ from mrcnet_ros.errors import BackendError
 from mrcnet_ros.evaluation import comparison
 from mrcnet_ros.evaluation.charts import BarChart, Line, LineChart, draw_charts
 from mrcnet_ros.evaluation.comparison import Arithmetic, Contender, Times
-from mrcnet_ros.evaluation.speed import Answer, Question
+from mrcnet_ros.evaluation.speed import Question, TimedAnswer
 from mrcnet_ros.geometry.camera import Camera
 from mrcnet_ros.inference.poses import Detection, FrameResult
 from mrcnet_ros.objects import load_bop_objects
@@ -92,7 +92,7 @@ def test_every_repeat_begins_with_another(no_rest):
 def test_ratios_are_of_medians():
     """Twice as fast is 2, and what was not measured has no ratio."""
     def figures(seconds, cold=True):
-        answers = [Answer(seconds, {'stage1': seconds}, 0, 0)]
+        answers = [TimedAnswer(seconds, {'stage1': seconds}, 0, 0)]
         return comparison.contender_figures(
             Times(answers if cold else [], answers, {4: answers}), None, 'fp32')
 

@@ -112,7 +112,7 @@ def test_after_an_error_the_rows_done_are_kept(
 
     ask, done = ladder.answers_of, []
 
-    def interrupted(*question: Any) -> list[ladder.Answer]:
+    def interrupted(*question: Any) -> list[ladder.GradedPose]:
         if done:
             raise KeyboardInterrupt
         done.append(question)

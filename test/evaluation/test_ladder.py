@@ -12,7 +12,7 @@ from mrcnet_ros.datasets.bop import BopDataset, ResultRow
 from mrcnet_ros.datasets.boxes import BoxSpec
 from mrcnet_ros.datasets.known_view import KnownView, photographed
 from mrcnet_ros.evaluation.carried_errors import PoseError, carried, pose_error, worth
-from mrcnet_ros.evaluation.ladder import DRAWN, Answer, Judge, matching, rung
+from mrcnet_ros.evaluation.ladder import DRAWN, GradedPose, Judge, matching, rung
 from mrcnet_ros.evaluation.scores import ScoredObject, score
 from mrcnet_ros.geometry.se3 import exp_so3, make_transform
 from mrcnet_ros.objects import ObjectModel, load_bop_objects
@@ -137,9 +137,9 @@ def test_xy_is_in_pixels_of_the_crop(targets: list[KnownView], judge: Judge) -> 
 def test_targets_get_answers_to_the_same_object_as_visible_as_they_are(
         targets: list[KnownView]) -> None:
     """And of many equally visible ones not always the same."""
-    answers = [Answer(label, visible / 100, None) for label in LABELS.values()
+    answers = [GradedPose(label, visible / 100, None) for label in LABELS.values()
                for visible in range(101)]
-    answers += [Answer('blob', 0.5, None) for _ in range(100)]
+    answers += [GradedPose('blob', 0.5, None) for _ in range(100)]
     for target, given in zip(targets, matching(answers, targets), strict=True):
         assert len(given) == DRAWN and {a.label for a in given} == {target.label}
         assert all(abs(a.visible_fraction - target.visible_fraction) < 0.05 for a in given)

@@ -227,7 +227,7 @@ def test_the_report_has_every_figure_and_the_table_every_object(dataset, objects
     scores = score(dataset.frames, truth(dataset, 0.012)[:-1], objects)
     figures = report.summary(scores, score_vsd(dataset.frames, [], objects), {1: 'blob', 3: 'die'})
     report.write_json(tmp_path / 'deep' / 'out.json', figures)
-    assert not list((tmp_path / 'deep').glob('*.part'))
+    assert not list((tmp_path / 'deep').glob('.*.partial'))
     overall = figures['overall']
     assert overall['targets'] == 5 and overall['estimates'] == 4
     assert overall['ar_mean'] == pytest.approx((overall['ar_mssd'] + overall['ar_mspd']) / 2)

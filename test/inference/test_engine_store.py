@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from mrcnet_ros.inference.engine_store import EngineKey, EngineStore, default_engine_root
-from mrcnet_ros.rendering.template_file import STALE_SECONDS
+from mrcnet_ros.store.atomic import STALE_SECONDS
 
 KEY = EngineKey(
     graph='stage1', graph_sha256='ab' * 32, converter=1, library='tensorrt', version='10.9.0',

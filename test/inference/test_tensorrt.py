@@ -34,8 +34,9 @@ from mrcnet_ros.inference.model_directory import read_model_directory
 from mrcnet_ros.inference.onnxruntime_backend import OnnxRuntimeBackend
 from mrcnet_ros.inference.tensorrt_backend import load_tensorrt
 from mrcnet_ros.inference.tensorrt_build import EngineTarget, build_engine
+from mrcnet_ros.presets.paper.spec import paper_spec
 from mrcnet_ros.rendering.template_store import TemplateStore
-from mrcnet_ros.specs import ModelSpec, paper_spec
+from mrcnet_ros.specs import ModelSpec
 
 onnx = pytest.importorskip('onnx', reason='needs the train or a TensorRT extra')
 FLOAT, HALF = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16

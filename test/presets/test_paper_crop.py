@@ -22,7 +22,7 @@ from mrcnet_ros.presets.paper.decode import (
     select_pose,
     translation,
 )
-from mrcnet_ros.specs import PaperSpec
+from mrcnet_ros.presets.paper.spec import PaperSpec
 
 SPEC = PaperSpec(depth_near=0.05, depth_far=1.7)
 CAMERA = Camera(np.array([[572.0, 0, 325.0], [0, 573.5, 242.0], [0, 0, 1]]), 640, 480)

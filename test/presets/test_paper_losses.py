@@ -24,7 +24,7 @@ from mrcnet_ros.presets.paper.network.losses import (  # noqa: E402
     smooth_norm,
 )
 from mrcnet_ros.presets.paper.network.mrcnet import CoarseLogits, Residual  # noqa: E402
-from mrcnet_ros.specs import PaperSpec  # noqa: E402
+from mrcnet_ros.presets.paper.spec import PaperSpec  # noqa: E402
 
 SPEC = PaperSpec(depth_near=0.05, depth_far=1.7, rotation_nside=1, rotation_in_plane=4)
 TWOFOLD = np.stack([np.eye(4), np.diag([-1.0, -1.0, 1.0, 1.0])])

@@ -138,7 +138,7 @@ def test_a_translation_projects_back_to_its_cell():
 def test_a_spec_survives_json():
     """A spec equals what is read back from plain data, and unknown fields are refused."""
     from mrcnet_ros.errors import SpecError
-    from mrcnet_ros.specs import PaperSpec, paper_spec
+    from mrcnet_ros.presets.paper.spec import PaperSpec, paper_spec
 
     spec = paper_spec('tless')
     assert PaperSpec.from_dict(spec.to_dict()) == spec

@@ -30,6 +30,7 @@ from mrcnet_ros.inference.poses import Detection  # noqa: E402
 from mrcnet_ros.presets.paper.estimator import PaperEstimator  # noqa: E402
 from mrcnet_ros.presets.paper.export import published  # noqa: E402
 from mrcnet_ros.presets.paper.network.mrcnet import PaperNet  # noqa: E402
+from mrcnet_ros.presets.paper.spec import PaperSpec, paper_spec  # noqa: E402
 from mrcnet_ros.presets.paper.training import samples as samples_module  # noqa: E402
 from mrcnet_ros.presets.paper.training.augmentation import photograph, vary_colours  # noqa: E402
 from mrcnet_ros.presets.paper.training.config import (  # noqa: E402
@@ -50,7 +51,6 @@ from mrcnet_ros.presets.paper.training.trainer import (  # noqa: E402
     train_paper,
 )
 from mrcnet_ros.rendering.renderer import Renderer  # noqa: E402
-from mrcnet_ros.specs import PaperSpec, paper_spec  # noqa: E402
 from mrcnet_ros.training.checkpoint import load_checkpoint  # noqa: E402
 
 CONFIG = Path(__file__).parents[2] / 'config' / 'train_paper.yaml'

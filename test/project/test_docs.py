@@ -35,3 +35,17 @@ def test_commands_that_pages_name_exist(page: Path):
     from mrcnet_ros.cli.main import COMMANDS
     named = set(re.findall(r'\bmrcnet ([a-z][a-z-]+)', page.read_text(encoding='utf-8')))
     assert named <= set(COMMANDS)
+
+
+def test_files_that_the_development_page_names_exist_with_what_it_names_in_them():
+    """Rooms, files, and the functions and classes that follow a file in its cell."""
+    text = (ROOT / 'docs/development.md').read_text(encoding='utf-8')
+    package = ROOT / 'mrcnet_ros'
+    places = re.findall(r'`([a-z_0-9/]+(?:/|\.py))`(?:: ((?:`\w+`(?:, )?)+))?', text)
+    assert sum(bool(names) for _, names in places) >= 10  # five files of each preset
+    for place, names in places:
+        path = next((r / place for r in (package, ROOT) if (r / place).exists()), None)
+        assert path is not None, f'{place} does not exist'
+        for name in re.findall(r'\w+', names):
+            assert re.search(rf'^(class|def) {name}\b', path.read_text(encoding='utf-8'), re.M), \
+                f'{place} defines no {name}'

@@ -9,7 +9,7 @@ from bop_folder import MESHES
 
 from mrcnet_ros.presets.paper.network.mrcnet import PaperNet
 from mrcnet_ros.presets.paper.parity.seeded import seeded_network
-from mrcnet_ros.specs import PaperSpec
+from mrcnet_ros.presets.paper.spec import PaperSpec
 
 # everything is as published but the size of the crops, which is what costs time
 SMALL = PaperSpec(dataset='toy', depth_near=0.1, depth_far=4.0, size_px=64)

@@ -16,7 +16,7 @@ from stand_in_node import BoxEstimator
 from vision_msgs.msg import Detection2DArray
 
 from mrcnet_ros.cli import bench_node
-from mrcnet_ros.evaluation.speed import Answer, ask_at_rate
+from mrcnet_ros.evaluation.speed import TimedAnswer, ask_at_rate
 from mrcnet_ros.inference.poses import FrameResult
 from mrcnet_ros.testbench.bag import BagFrame
 from mrcnet_ros.testbench.traffic import first_detections
@@ -56,7 +56,7 @@ def test_node_and_estimator_are_measured_on_the_same_frames(tmp_path, monkeypatc
 
 def test_what_is_added_is_the_difference_of_percentiles():
     """Of all calls of the estimator, and of the node's medians over turns."""
-    bare = [Answer(0.010, {}, 0, 0)] * 99 + [Answer(0.110, {}, 0, 0)]
+    bare = [TimedAnswer(0.010, {}, 0, 0)] * 99 + [TimedAnswer(0.110, {}, 0, 0)]
     turns = [{'node_ms': {'age p50': a, 'age p95': 20.0, 'age p99': 26.0}} for a in (12, 13, 99)]
     found = bench_node.summary(bare, turns)
     assert found['estimator_ms']['p50'] == pytest.approx(10.0)

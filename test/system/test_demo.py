@@ -10,7 +10,7 @@ import pytest
 from mrcnet_ros.demo.assets import shared_file
 from mrcnet_ros.demo.layout import draw_layout
 from mrcnet_ros.demo.recording import load_scenes, save_scenes
-from mrcnet_ros.demo.scenes import Scene, SceneMaker, TrueObject
+from mrcnet_ros.demo.scenes import DemoScene, DemoSceneMaker, TrueObject
 from mrcnet_ros.demo.scoring import Limits, score_scenes
 from mrcnet_ros.demo.surroundings import load_environments
 from mrcnet_ros.errors import DatasetError
@@ -35,7 +35,7 @@ def meshes(objects):
 @pytest.fixture(scope='module')
 def make_scene(meshes):
     environments = load_environments(shared_file('models/demo/backgrounds'))
-    with SceneMaker(meshes, environments, SEED) as maker:
+    with DemoSceneMaker(meshes, environments, SEED) as maker:
         yield maker.make
 
 
@@ -124,7 +124,7 @@ def test_half_a_turn_is_an_error_of_the_can_only(objects):
     T = make_transform(exp_so3(np.array([0.3, -0.2, 0.1])), np.array([0.0, 0.05, 0.7]))
     for label, model in objects.items():
         truth = TrueObject(label, T, np.array([0.0, 0.0, 9.0, 9.0]), 1.0)
-        scene = Scene(np.zeros((4, 4, 3), np.uint8), None, (truth,))
+        scene = DemoScene(np.zeros((4, 4, 3), np.uint8), None, (truth,))
         error, = score_scenes([scene], [{label: T @ HALF_TURN}], {label: model}).errors
         assert (error.rotation_rad > 3.1) == (label == 'can')
         assert (error.mssd_diameters > 0.3) == (label == 'can')

@@ -15,7 +15,7 @@ from ...errors import BoxError, SpecError
 from ...geometry.camera import Camera
 from ...geometry.crop import check_box
 from ...geometry.se3 import Array
-from ...specs import PaperSpec
+from .spec import PaperSpec
 
 VIEW_ORIGINS = ('principal_point', 'box_centre')
 

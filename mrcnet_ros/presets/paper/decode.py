@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ...geometry.se3 import Array, make_transform
-from ...specs import PaperSpec
+from .spec import PaperSpec
 
 
 def depth_centres(spec: PaperSpec) -> Array:

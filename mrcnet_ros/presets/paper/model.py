@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ...inference.model_directory import CheckedModel, Values, read_checked
-from ...specs import PaperSpec
+from .spec import PaperSpec
 
 # what embeds crops and templates alike, and the heads of the two stages
 PAPER_GRAPHS = ('embed', 'stage1', 'stage2')

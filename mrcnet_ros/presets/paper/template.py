@@ -13,8 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from ...geometry.se3 import Array, make_transform
 from ...rendering.renderer import Renderer, Rendering
-from ...specs import PaperSpec
 from .crop import box_map, box_rectangle, covered_fractions
+from .spec import PaperSpec
 
 GREY = 0.6
 AMBIENT, DIFFUSE, SPECULAR, SHININESS = 0.8, 0.5 * 0.6, 0.1 * 0.6, 10

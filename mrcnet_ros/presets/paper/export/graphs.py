@@ -16,11 +16,11 @@ from torch import Tensor
 from ....errors import ModelError
 from ....export.onnx_export import trace_graph
 from ....inference.onnxruntime_backend import OnnxRuntimeBackend
-from ....specs import PaperSpec
 from ..model import PAPER_GRAPHS
 from ..network.blocks import ObjectConv
 from ..network.graphs import CoarseGraph, EmbedGraph, ResidualGraph
 from ..network.mrcnet import EMBEDDING, PaperNet
+from ..spec import PaperSpec
 
 TOLERANCE = 1e-3
 TRACED, CHECKED = 1, 2

@@ -19,9 +19,9 @@ from ....export.directory import describe
 from ....export.kept import Say, keep_calibration, log
 from ....inference.model_directory import MODEL_FILE
 from ....objects import ObjectModel, load_bop_objects
-from ....specs import PaperSpec
 from ..model import PAPER_GRAPHS
 from ..network.mrcnet import PaperNet
+from ..spec import PaperSpec
 from .graphs import export_paper_graphs
 
 NETWORK_KEY = 'network'

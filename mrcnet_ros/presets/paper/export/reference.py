@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from ....export.arithmetic import graph_flops
 from ....inference.torch_backend import torch_device
-from ....specs import PaperSpec
 from ..model import PAPER_GRAPHS
 from ..network.graphs import CoarseGraph, EmbedGraph, ResidualGraph
 from ..parity.seeded import seeded_network
+from ..spec import PaperSpec
 from .graphs import example_inputs, export_paper_graphs
 
 

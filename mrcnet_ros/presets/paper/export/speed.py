@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ....evaluation.comparison import SETTLE_S
-from ....evaluation.speed import Answer
+from ....evaluation.speed import TimedAnswer
 
 Arrays = Mapping[str, NDArray[Any]]
 RunGraph = Callable[[str, Arrays], Mapping[str, NDArray[Any]]]
@@ -31,7 +31,7 @@ class PaperInputs:
     view: NDArray[np.float32]
 
 
-def one_object(run: RunGraph, inputs: PaperInputs) -> tuple[Answer, dict[str, NDArray[Any]]]:
+def one_object(run: RunGraph, inputs: PaperInputs) -> tuple[TimedAnswer, dict[str, NDArray[Any]]]:
     """Run all graphs as the estimator does; nothing is cropped and nothing drawn.
 
     :return: the times, and rotation logits and residual pose.
@@ -48,20 +48,20 @@ def one_object(run: RunGraph, inputs: PaperInputs) -> tuple[Answer, dict[str, ND
     laps.append(time.perf_counter())
     stages = dict(zip(('stage1', 'template', 'stage2'), np.diff(laps).tolist(), strict=True))
     decisive = {'rotation_logits': coarse['rotation_logits'], **fine}
-    return Answer(laps[-1] - laps[0], stages, 0, 0), decisive
+    return TimedAnswer(laps[-1] - laps[0], stages, 0, 0), decisive
 
 
 def compare_paper(
     runs: Mapping[str, RunGraph], inputs: PaperInputs, repeats: int,
     between: Callable[[], object] = lambda: None,
-) -> tuple[dict[str, list[Answer]], dict[str, dict[str, NDArray[Any]]]]:
+) -> tuple[dict[str, list[TimedAnswer]], dict[str, dict[str, NDArray[Any]]]]:
     """Time all runtimes in turns, each time beginning with another.
 
     :param repeats: timed calls of each, after one that is not.
     :param between: called after each turn.
     :return: times and outputs by runtime.
     """
-    times: dict[str, list[Answer]] = {name: [] for name in runs}
+    times: dict[str, list[TimedAnswer]] = {name: [] for name in runs}
     outputs, names = {}, list(runs)
     for repeat in range(repeats):
         for name in names[repeat % len(names):] + names[:repeat % len(names)]:

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from ....geometry.rotation_grid import rotation_grid
 from ....network.losses import rotation_from_6d
-from ....specs import PaperSpec
 from ..decode import cell_centres_xy, depth_centres
+from ..spec import PaperSpec
 from .mrcnet import CoarseLogits, Residual
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ....specs import PaperSpec
+from ..spec import PaperSpec
 from .blocks import (
     BatchStatNorm,
     ConvGroupNorm,

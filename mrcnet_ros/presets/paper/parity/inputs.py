@@ -14,9 +14,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from ....errors import DatasetError
 from ....geometry.rotation_grid import quaternion_grid
-from ....specs import PaperSpec
 from ..crop import box_rectangle, grown_box
 from ..network.mrcnet import PaperNet
+from ..spec import PaperSpec
 from .rows import HALF, ParityRow, Reference, compare, failed
 
 NAMES_FILE = 'state_dict.tsv'

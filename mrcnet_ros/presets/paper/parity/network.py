@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ....specs import PaperSpec
 from ..crop import box_map, box_rectangle, covered_fractions
 from ..network.decode import CoarsePose, PaperBins, residual_view
 from ..network.mrcnet import CoarseLogits, Features, PaperNet, Residual
+from ..spec import PaperSpec
 from .inputs import SeededCase, input_rows, seeded_case
 from .rows import ParityRow, Reference, compare, failed
 from .seeded import seeded_image, seeded_network, seeded_template

@@ -15,7 +15,6 @@ from ....errors import DatasetError
 from ....geometry.camera import Camera
 from ....geometry.se3 import rotation_from_quat_wxyz
 from ....geometry.symmetry import continuous_symmetry
-from ....specs import PaperSpec
 from ..crop import PaperCrops, grown_box, paper_crops, warp_crops
 from ..network.decode import PaperBins
 from ..network.labels import (
@@ -27,6 +26,7 @@ from ..network.labels import (
 )
 from ..network.losses import PaperLosses, PaperTargets, paper_losses
 from ..network.mrcnet import CoarseLogits, Residual
+from ..spec import PaperSpec
 from .inputs import pinhole_part
 from .rows import ParityRow, Reference, compare, rounded_like
 from .seeded import seeded_normal, seeded_uniform

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from ....specs import PaperSpec
 from ..network.mrcnet import PaperNet
+from ..spec import PaperSpec
 
 Floats = NDArray[np.float32]
 # rows and columns of the seeded template that are empty: first and last

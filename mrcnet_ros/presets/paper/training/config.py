@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from ....cpus import usable_cpus
+from ....datasets.catalogue import facts_of
 from ....errors import SpecError
 from ....objects import ObjectModel, load_bop_objects
 from ....reading.fields import only_known
-from ....specs import PAPER_DATASETS, PaperSpec
 from ....training.config import at_least_one, build_config, read_values
+from ..spec import PaperSpec
 
 PAPER_FIELDS = tuple(f.name for f in dataclasses.fields(PaperSpec))
 PRECISIONS = ('float32', 'bfloat16', 'float16')
@@ -76,8 +77,7 @@ class PaperTrainConfig:
     @property
     def models_dir(self) -> Path:
         """Return the folder of the meshes."""
-        published = PAPER_DATASETS.get(self.dataset.name)
-        return self.dataset / (self.models or (published.models if published else 'models'))
+        return self.dataset / (self.models or facts_of(self.dataset.name).training_models)
 
     def load_objects(self) -> list[ObjectModel]:
         """Return the objects in class order.
@@ -85,8 +85,7 @@ class PaperTrainConfig:
         :raises DatasetError: when the models folder cannot be used or lacks one of them.
         :raises MeshError: when a mesh is missing.
         """
-        published = PAPER_DATASETS.get(self.dataset.name)
-        ids = self.object_ids or (published.object_ids if published else None)
+        ids = self.object_ids or facts_of(self.dataset.name).network_object_ids or None
         objects = load_bop_objects(self.models_dir, ids)
         return [objects[i] for i in ids or objects]
 
@@ -116,9 +115,9 @@ def read_paper_config(path: Path) -> PaperTrainConfig:
 
 def _spec(dataset: str, given: Mapping[str, Any]) -> dict[str, Any]:
     values: dict[str, Any] = {'dataset': dataset}
-    if dataset in PAPER_DATASETS:
-        near, far = PAPER_DATASETS[dataset].depth_range
-        values |= {'depth_near': near, 'depth_far': far}
+    depth_range = facts_of(dataset).network_depth_range
+    if depth_range is not None:
+        values |= dict(zip(('depth_near', 'depth_far'), depth_range, strict=True))
     return values | dict(given)
 
 

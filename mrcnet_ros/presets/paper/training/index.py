@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ....datasets.bop_scene import Scene, numbers, whole
+from ....datasets.bop_scene import BopScene, numbers, whole
 from ....datasets.bop_scene import number as number_of
 from ....errors import DatasetError, SpecError
 from ....geometry.rotation_check import POSE_TOLERANCE, checked_rotation
@@ -73,7 +73,7 @@ class _Rows:
         self.t_mm: list[Array] = []
         self.boxes: list[tuple[float, ...]] = []
 
-    def add(self, scene: Scene, image_id: int) -> None:
+    def add(self, scene: BopScene, image_id: int) -> None:
         """Take the usable instances of an image."""
         path = scene.image_path(image_id)
         if path is None:
@@ -124,7 +124,7 @@ def read_index(dataset: Path, splits: Sequence[str], object_ids: Sequence[int]) 
             raise DatasetError(f'{dataset / split}: no scene folder such as 000000; extract the '
                                'split there, or correct splits in the training configuration')
         for folder in folders:
-            scene = Scene(folder, None)
+            scene = BopScene(folder, None)
             for image_id in scene.image_ids:
                 rows.add(scene, image_id)
     if not rows.numbers:

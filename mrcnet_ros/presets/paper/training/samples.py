@@ -18,8 +18,8 @@ from torch import Tensor
 from ....errors import DatasetError
 from ....geometry.camera import Camera
 from ....reading.picture import read_mask, read_rgb
-from ....specs import PaperSpec
 from ..crop import PaperCrops, network_input, square_crops
+from ..spec import PaperSpec
 from .augmentation import COLOUR_CHANCE, photograph, vary_colours
 from .index import PaperIndex
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from ....errors import ModelError
-from ....specs import PaperSpec
 from ..network.blocks import ObjectConv
 from ..network.mrcnet import PaperNet
+from ..spec import PaperSpec
 
 # torchvision's names of ResNet's parts, and the places they have in the published backbone
 _PARTS = {'conv1': '0', 'bn1': '1', 'layer1': '4', 'layer2': '5', 'layer3': '6', 'layer4': '7'}

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from ....objects import ObjectModel
 from ....rendering.renderer import Renderer
-from ....specs import PaperSpec
 from ..network.decode import PaperBins, residual_view
 from ..network.labels import rotation_soft_label
 from ..network.losses import PaperTargets, paper_losses
 from ..network.mrcnet import Features, PaperNet
+from ..spec import PaperSpec
 from ..template import draw_template
 from .samples import PaperBatch
 

@@ -1,0 +1,91 @@
+"""The numbers of the published networks."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ...datasets.catalogue import DATASETS, facts_of
+from ...errors import SpecError
+from ...specs import from_mapping, same_preset
+
+if TYPE_CHECKING:
+    from typing import Self
+
+PUBLISHED = tuple(sorted(name for name, facts in DATASETS.items() if facts.network_depth_range))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PaperSpec:
+    """The published network's numbers, in the published units.
+
+    :param dataset: whose depth range and objects it is for, '' for none of the known ones.
+    :param depth_near: smallest depth over the crop's focal length [mm/px].
+    :param depth_far: largest depth over the crop's focal length [mm/px].
+    :param size_px: side of the square crop.
+    :param padding: crop side as a multiple of the longer box side.
+    :param box_margin: by how much of its width and height the box map grows on each side.
+    :param turns: in-plane quarter turns of a crop, whose batch statistics are shared.
+    :param rotation_nside: HEALPix nside of the viewing directions.
+    :param rotation_in_plane: in-plane angles for each direction.
+    :param depth_bins: uniform bins of depth over focal length.
+    :param cells: xy cells on each side of the crop.
+    :param radius: of the correlation at strides 4, 8 and 16.
+    :param view_origin: where a crop's viewing direction is measured from, ``principal_point`` as
+        the paper and the training code do, or ``box_centre`` as the published script does.
+    """
+
+    preset: str = 'paper'
+    dataset: str = ''
+    depth_near: float
+    depth_far: float
+    size_px: int = 256
+    padding: float = 1.5
+    box_margin: float = 0.125
+    turns: int = 4
+    rotation_nside: int = 4
+    rotation_in_plane: int = 24
+    depth_bins: int = 1000
+    cells: int = 64
+    radius: int = 5
+    view_origin: str = 'principal_point'
+
+    @property
+    def rows_together(self) -> int:
+        """Number of rows of a batch that share statistics: the turns of a crop."""
+        return self.turns
+
+    @property
+    def rotations(self) -> int:
+        """Number of rotation bins."""
+        return 12 * self.rotation_nside**2 * self.rotation_in_plane
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data that JSON can hold and :meth:`from_dict` restores."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Restore a spec.
+
+        :raises SpecError: when a field is unknown or missing or has a value of another type, or
+            the preset is another.
+        """
+        spec: Self = from_mapping(cls, values, 'paper spec')
+        same_preset(spec.preset, cls.preset)
+        return spec
+
+
+def paper_spec(dataset: str, *, view_origin: str = 'principal_point') -> PaperSpec:
+    """Return the spec of the published network of a dataset.
+
+    :raises SpecError: when the dataset is not one of :data:`PUBLISHED`.
+    """
+    depth_range = facts_of(dataset).network_depth_range
+    if depth_range is None:
+        raise SpecError(
+            f'no published network for dataset {dataset!r}; there are {list(PUBLISHED)}')
+    near, far = depth_range
+    return PaperSpec(dataset=dataset, depth_near=near, depth_far=far, view_origin=view_origin)

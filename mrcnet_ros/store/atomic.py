@@ -1,0 +1,47 @@
+"""Writing a file so that it is either the old or the new one, never a part."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+STALE_SECONDS = 24 * 3600  # no write takes a day: its process was killed
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[IO[bytes]]:
+    """Give a file to write to, which replaces another once all its bytes are on the disk."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.stem}.', suffix='.partial')
+    try:
+        with os.fdopen(handle, 'wb') as file:
+            yield file
+            file.flush()
+            os.fchmod(file.fileno(), 0o644)  # other users may read it
+            os.fsync(file.fileno())
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Make a file appear with all its bytes on the disk, or not at all."""
+    with atomic_file(path) as file:
+        file.write(data)
+
+
+def remove_stale(folder: Path) -> None:
+    """Remove what writers that were killed have left in a folder."""
+    for file in folder.glob('.*.partial'):
+        if time.time() - file.stat().st_mtime > STALE_SECONDS:
+            file.unlink(missing_ok=True)

@@ -1,0 +1,70 @@
+"""A folder of files that are named by what they were made from."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from .atomic import remove_stale, write_atomically
+from .folders import user_cache_folder
+
+T = TypeVar('T')
+
+
+class ContentStore:
+    """A folder of files, shared by any number of processes.
+
+    Files appear whole or not at all, are verified when read, and are made anew when damaged.
+    When the folder cannot be written, its users keep what they made in memory.
+
+    :param root: the folder, made when needed.
+    :param what: its files hold, for the log, such as ``templates``.
+    :param making: what is done when a file cannot be used, such as ``drawing them anew``.
+    :param again: what is done next time when none can be stored, such as ``drawn again``.
+    """
+
+    def __init__(self, root: Path, what: str, *, making: str, again: str) -> None:
+        """Remember the folder; nothing is touched yet."""
+        self.root, self._what, self._making, self._again = root, what, making, again
+        self._log = logging.getLogger(f'{__name__}.{what}')
+
+    def path(self, key: str, ending: str, prefix: str = '') -> Path:
+        """Return where what was made from a key is kept.
+
+        :param key: text of everything it depends on.
+        """
+        return self.root / f'{prefix}{hashlib.sha256(key.encode()).hexdigest()[:32]}{ending}'
+
+    def read(self, path: Path, decode: Callable[[bytes], T]) -> T | None:
+        """Return the content of a file; None when there is none, or none that can be used.
+
+        :param decode: may raise ValueError or KeyError when the bytes are damaged.
+        """
+        try:
+            return decode(path.read_bytes())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError) as error:
+            self._log.warning('%s %s cannot be used (%s); %s', self._what, path, error,
+                              self._making)
+            return None
+
+    def write(self, path: Path, data: bytes) -> None:
+        """Store a file; a folder that cannot be written is told in the log."""
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            remove_stale(self.root)
+            write_atomically(path, data)
+        except OSError as error:
+            self._log.warning('%s cannot be stored in %s (%s); kept in memory only and %s next '
+                              'time', self._what, self.root, error, self._again)
+
+
+def default_root(folder: str) -> Path:
+    """Return a folder below $MRCNET_CACHE or the user's cache folder; nothing is created."""
+    cache = os.environ.get('MRCNET_CACHE')
+    return (Path(cache) if cache else user_cache_folder()) / folder
