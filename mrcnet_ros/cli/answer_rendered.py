@@ -13,13 +13,15 @@ if TYPE_CHECKING:
 
 
 def answer_rendered(model: Path, meshes: Path | None, boxes: BoxSource, images: int | None,
-                    backgrounds: Sequence[Path], options: Mapping[str, Any],
-                    ) -> tuple[Run, Mapping[str, ObjectModel]]:
+                    backgrounds: Sequence[Path], options: Mapping[str, Any], *,
+                    depth: bool = False) -> tuple[Run, Mapping[str, ObjectModel]]:
     """Answer pictures of a model's own meshes.
 
     :param images: how many; None for enough.
     :param backgrounds: folders of photographs and environment maps; none for noise.
     :param options: of the estimator.
+    :param depth: correct the poses by what a depth camera would measure. Objects count as large
+        as their meshes then, as they are in the pictures.
     :return: the answers, and the objects by label.
     :raises MrcnetError: when model, meshes or backgrounds cannot be used.
     """
@@ -31,11 +33,13 @@ def answer_rendered(model: Path, meshes: Path | None, boxes: BoxSource, images: 
     from ..synth.held_out import held_out_frames, image_count
 
     estimator = load_pose_estimator(model, meshes, **options, spreads=True)
+    if depth:
+        estimator.assume_sizes_of_meshes()
     objects, done = estimator.objects, Run()
     count = images or image_count(len(objects))
     upright = any(prior is not None for prior in estimator.model.view_priors.values())
     frames = held_out_frames(list(objects.values()), count, upright=upright,
                              backgrounds=find_images(backgrounds) if backgrounds else [])
     run_frames(tqdm(frames, total=count, unit='image', disable=None), estimator, boxes, None,
-               done)
+               done, depth='required' if depth else 'off')
     return done, objects

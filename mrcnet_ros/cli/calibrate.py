@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import DatasetError, SpecError
+from .calibrate_depth import calibrate_depth
+from .calibrate_laws import print_law
 from .dataset_arguments import (
     add_detection_arguments,
     add_estimation_arguments,
@@ -48,6 +50,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     rendered.add_argument('--for-renders', action='store_true',
                           help='the model is used on rendered images too: do not widen what '
                                'they tell by how much larger errors are on photographs')
+    parser.add_argument('--depth', action='store_true',
+                        help='measure the errors of poses that depth has corrected, from the '
+                             'depth images of the dataset or, of rendered images, from what a '
+                             'depth camera would measure; says nothing of sizes')
     parser.add_argument('--write', action='store_true',
                         help='write the sizes that differ beyond doubt, and what covariances and '
                              'scores are computed from, into model.json; score the model again '
@@ -74,6 +80,9 @@ def run(args: argparse.Namespace) -> int:
     from ..inference.model_directory import write_size_ratios
 
     done, objects = _answer_photographs(args)
+    if args.depth:
+        return calibrate_depth(args.model, done, objects, Images(
+            'photographs', f'{_boxes(args)}, with depth', args.crops, depth=True), args.write)
     sizes = measure_sizes(done.frames, done.rows, objects)
     print('\n'.join(_table(sizes)), end='\n\n')
     check_sizes(sizes)
@@ -99,7 +108,7 @@ def _answer_photographs(args: argparse.Namespace) -> tuple[Run, Mapping[str, Obj
                                    spreads=True)
     done = Run()
     frames = tqdm(dataset.frames[:args.limit], unit='image', disable=None)
-    run_frames(frames, estimator, boxes, None, done)
+    run_frames(frames, estimator, boxes, None, done, depth='required' if args.depth else 'off')
     return done, estimator.objects
 
 
@@ -113,7 +122,11 @@ def _run_synthetic(args: argparse.Namespace) -> int:
 
     done, objects = answer_rendered(
         args.model, args.meshes, box_source(args), args.images, args.backgrounds,
-        {**estimator_options(args), 'say': say})
+        {**estimator_options(args), 'say': say}, depth=args.depth)
+    if args.depth:
+        return calibrate_depth(args.model, done, objects, Images(
+            'synthetic', f'{_boxes(args)}, with simulated depth', args.crops,
+            for_photographs=not args.for_renders, depth=True), args.write)
     laws = _laws(args.only, done, objects, dict.fromkeys(objects, 1.0), Images(
         'synthetic', _boxes(args), args.crops, for_photographs=not args.for_renders))
     if any(getattr(laws, name) is None for name in args.only if name != 'sizes'):
@@ -181,11 +194,7 @@ def _measured_law(done: Run, objects: Mapping[str, ObjectModel], sizes: Mapping[
     except DatasetError as error:
         print(f'no covariance: {error}')
         return None
-    print(', '.join(f'{name} {value:.3g}' for name, value in asdict(law).items()))
-    across, along, rotation = source.widened
-    print(f'from {source.poses} poses on {source.images} {source.source} images, deviations '
-          f'widened by {across:.2f} across the ray, {along:.2f} along it, {rotation:.2f} of '
-          'rotation')
+    print_law(law, source)
     return law, source
 
 

@@ -57,6 +57,11 @@ class BopFrame:
     annotated: bool = True
     targets_unknown: bool = False
 
+    @property
+    def has_depth(self) -> bool:
+        """Whether there is a depth image."""
+        return self.depth_path is not None
+
     def load_image(self) -> NDArray[np.uint8]:
         """Return the photograph, (H, W, 3) uint8 RGB; grey images are repeated.
 

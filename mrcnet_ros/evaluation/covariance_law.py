@@ -10,7 +10,7 @@ from ..inference.uncertainty import GROUPS, CovarianceLaw, LawSource
 from ..objects import ObjectModel
 from .covariance_errors import PoseError, pose_errors
 from .covariance_fit import fit_law
-from .covariance_widening import PHOTOGRAPHS, unknown, widened
+from .covariance_widening import PHOTOGRAPHS, PHOTOGRAPHS_DEPTH, unknown, widened
 from .runner import Run
 
 
@@ -23,12 +23,14 @@ class Images:
     :param crops: of each detection.
     :param for_photographs: widen a law of synthetic images by how much larger errors are on
         photographs.
+    :param depth: whether depth has corrected the poses.
     """
 
     source: str
     boxes: str
     crops: int
     for_photographs: bool = True
+    depth: bool = False
 
 
 def errors_of(done: Run, objects: Mapping[str, ObjectModel],
@@ -51,7 +53,8 @@ def law_of(errors: list[PoseError], images: Images) -> tuple[CovarianceLaw, LawS
     law = fit_law(errors)
     factors = unknown(law, errors)
     if images.source == 'synthetic' and images.for_photographs:
-        factors = {name: factors[name] * PHOTOGRAPHS[name] for name in GROUPS}
+        larger = PHOTOGRAPHS_DEPTH if images.depth else PHOTOGRAPHS
+        factors = {name: factors[name] * larger[name] for name in GROUPS}
     lateral, depth, rotation = (round(factors[name], 3) for name in GROUPS)
     return widened(law, factors), LawSource(
         source=images.source, images=len({e.image for e in errors}), poses=len(errors),

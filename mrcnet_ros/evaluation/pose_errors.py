@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from scipy.spatial import ConvexHull, QhullError
 
+from ..geometry.hull import hull_vertices as hull_vertices
 from ..geometry.se3 import Array, rotation_angle
 from ..geometry.symmetry import Symmetries
 
@@ -94,18 +94,6 @@ def pose_difference(T_est: Array, T_gt: Array) -> PoseDifference:
         float(rotation_angle(T_est[:3, :3].T @ T_gt[:3, :3])),
         float(np.linalg.norm(shift)), float(shift[2]),
     )
-
-
-def hull_vertices(vertices: Array) -> Array:
-    """Return the vertices on the convex hull; all of them when the points lie in a plane.
-
-    :param vertices: (V, 3).
-    :return: (H, 3).
-    """
-    try:
-        return np.asarray(vertices[np.sort(ConvexHull(vertices).vertices)], dtype=np.float64)
-    except QhullError:
-        return vertices
 
 
 def _surface_distances(

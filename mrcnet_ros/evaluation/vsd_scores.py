@@ -49,7 +49,7 @@ def score_vsd(
         the same size.
     :param dataset: BOP's name; it decides the tolerance of the visibility test.
     """
-    without = sum(frame.depth_path is None for frame in frames)
+    without = sum(not frame.has_depth for frame in frames)
     if without:
         return VsdScores(missing=f'{without} of {len(frames)} images have no depth image')
     if not frames:

@@ -9,17 +9,19 @@ from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from ..errors import BoxError, ImageError, SpecError, UnknownLabelError
 from ..geometry.camera import Camera
 from ..geometry.se3 import Array, skew
 from ..objects import ObjectModel
 from .backend import Backend
-from .depth_correction import DepthCorrection, check_depth
+from .depth_correction import DepthCorrection, DepthLaws, check_depth
 from .known_start import KnownPose
 from .model_directory import ModelT
 from .poses import Detection, FrameResult, PoseEstimate, Skipped
+from .support_correction import SupportCorrection
+from .support_plane import checked_plane
 
 TaskT = TypeVar('TaskT')
 
@@ -37,7 +39,19 @@ class BaseEstimator(ABC, Generic[ModelT]):
         self.objects: dict[str, ObjectModel] = {o.label: o for o in model.objects}
         self.centred = [o.centred() for o in model.objects]
         self._index = {o.label: i for i, o in enumerate(model.objects)}
-        self._depth = DepthCorrection({o.label: o for o in self.centred})
+        self._correct_as_large()
+
+    def _correct_as_large(self) -> None:
+        centred = {o.label: o for o in self.centred}
+        self._depth = DepthCorrection(centred, self._depth_laws())
+        self._support = SupportCorrection(centred)
+
+    def assume_sizes_of_meshes(self) -> None:
+        """Take all objects to be as large as their meshes, as they are in rendered pictures."""
+        for label, item in self.objects.items():
+            self.objects[label] = dataclasses.replace(item, size_ratio=1.0)
+        self.centred = [item.centred() for item in self.objects.values()]
+        self._correct_as_large()
 
     def __call__(self, image_rgb: NDArray[np.uint8], camera: Camera,
                  detections: Sequence[Detection],
@@ -47,18 +61,25 @@ class BaseEstimator(ABC, Generic[ModelT]):
 
     def estimate(self, image_rgb: NDArray[np.uint8], camera: Camera,
                  detections: Sequence[Detection],
-                 depth_m: NDArray[np.float32] | None = None) -> FrameResult:
+                 depth_m: NDArray[np.float32] | None = None,
+                 support_plane: ArrayLike | None = None) -> FrameResult:
         """Estimate the pose of every detection that can be answered.
 
         :param image_rgb: (H, W, 3) uint8 RGB.
         :param camera: of the image.
         :param depth_m: (H, W) float32 depth registered to the image [m], 0 or not finite where
             nothing was measured; corrects the poses of objects that it sees.
+        :param support_plane: (4,) a, b, c, d of the plane ``a x + b y + c z + d = 0`` [m] in the
+            camera frame that objects may stand on, (a, b, c) towards them; corrects the distances
+            of those that stand on it where depth does not.
         :return: poses in the order of the detections, and why others have none.
         :raises ImageError: when image or depth has another type or another size than the camera.
+        :raises SpecError: when the plane is none, or does not face the camera.
         """
         check_inputs(image_rgb, camera, depth_m)
-        return self._finished(self._estimate(image_rgb, camera, detections), camera, depth_m)
+        plane = None if support_plane is None else checked_plane(support_plane)
+        result = self._estimate(image_rgb, camera, detections)
+        return self._finished(result, camera, depth_m, plane)
 
     def follow(self, image_rgb: NDArray[np.uint8], camera: Camera, starts: Sequence[KnownPose],
                depth_m: NDArray[np.float32] | None = None) -> FrameResult:
@@ -87,18 +108,21 @@ class BaseEstimator(ABC, Generic[ModelT]):
         return self._finished(self._follow(image_rgb, camera, centred), camera, depth_m)
 
     def _finished(self, result: FrameResult, camera: Camera,
-                  depth_m: NDArray[np.float32] | None) -> FrameResult:
-        """Correct poses by a depth image, if there is one, and tell them in the object frames.
+                  depth_m: NDArray[np.float32] | None, plane: Array | None = None) -> FrameResult:
+        """Correct poses by depth image and plane, if any, and tell them in the object frames.
 
         :param result: whose poses are those of the centred frames.
         """
-        poses, seconds = result.poses, dict(result.stage_seconds)
+        clock, poses = StageClock(), result.poses
         if depth_m is not None:
-            start = time.perf_counter()
             poses = self._depth.correct(poses, depth_m, camera)
-            seconds['depth'] = time.perf_counter() - start
+            clock.lap('depth')
+        if plane is not None:
+            poses = self._support.correct(poses, plane)
+            clock.lap('plane')
         poses = [_of_object_frame(pose, self.objects[pose.label]) for pose in poses]
-        return dataclasses.replace(result, poses=poses, stage_seconds=seconds)
+        return dataclasses.replace(result, poses=poses,
+                                   stage_seconds={**result.stage_seconds, **clock.seconds})
 
     def prepare_depth(self) -> None:
         """Read the meshes that depth needs now rather than with the first depth image.
@@ -106,6 +130,17 @@ class BaseEstimator(ABC, Generic[ModelT]):
         :raises MeshError: when a mesh cannot be used.
         """
         self._depth.prepare()
+
+    def prepare_support_plane(self) -> None:
+        """Read the meshes that a support plane needs now rather than with the first image.
+
+        :raises MeshError: when a mesh cannot be used.
+        """
+        self._support.prepare()
+
+    def _depth_laws(self) -> DepthLaws:
+        """Return what the model knows of poses that depth has corrected."""
+        return DepthLaws()
 
     @abstractmethod
     def _estimate(self, image: NDArray[np.uint8], camera: Camera,

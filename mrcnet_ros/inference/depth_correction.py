@@ -4,37 +4,46 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ImageError
 from ..geometry.camera import Camera
-from ..geometry.se3 import Array
 from ..objects import ObjectModel
 from .depth_alignment import DepthFit, PoseDoubt, align_all
+from .depth_law import DepthScoreLaw, joint_covariance, joint_spread
 from .depth_surface import Surface
 from .poses import PoseEstimate
+from .uncertainty import CovarianceLaw
 
 # Doubts that a covariance may lead to. Below the lower ones depth could not mend what covariances
 # miss in their tails; above the upper ones it would find other things than the object.
 ALONG = (0.03, 0.12)
 ACROSS = (0.003, 0.02)
 ROTATION_RAD = (0.1, 0.5)
-# What all pixels of a depth image share, as a part of the distance: its scale, and its
-# registration to the colour image. On five photographs of LM it was 0.3 % and 0.2 %.
-SENSOR_ALONG, SENSOR_ACROSS = 0.003, 0.002
+
+@dataclass(frozen=True)
+class DepthLaws:
+    """How sure poses are that depth has corrected; None where that was not measured."""
+
+    covariance: CovarianceLaw | None = None
+    score: DepthScoreLaw | None = None
 
 
 class DepthCorrection:
     """Aligns poses with depth images.
 
     :param objects: by label.
+    :param laws: of covariance and score with depth; without one the covariance is what network
+        and depth tell together, and the score that of the network.
     """
 
-    def __init__(self, objects: Mapping[str, ObjectModel]) -> None:
+    def __init__(self, objects: Mapping[str, ObjectModel],
+                 laws: DepthLaws | None = None) -> None:
         """Keep the objects; their surfaces are sampled when they are first needed."""
-        self._objects = objects
+        self._objects, self._laws = objects, laws or DepthLaws()
         self._surfaces: dict[str, Surface] = {}
 
     def prepare(self) -> None:
@@ -57,9 +66,23 @@ class DepthCorrection:
         fits = align_all([self._surface(pose.label) for pose in poses],
                          np.array([pose.T_camera_object for pose in poses]), depth_m, camera,
                          [doubt_of(pose) for pose in poses])
-        return [dataclasses.replace(pose, T_camera_object=fit.T_camera_object, depth=fit,
-                                    covariance=_narrowed(pose.covariance, fit))
-                for pose, fit in zip(poses, fits, strict=True)]
+        return [self._corrected(pose, fit) for pose, fit in zip(poses, fits, strict=True)]
+
+    def _corrected(self, pose: PoseEstimate, fit: DepthFit) -> PoseEstimate:
+        if fit.used == 'none':
+            return dataclasses.replace(pose, depth=fit)
+        score, C, spread = pose.score, pose.covariance, pose.spread
+        if self._laws.score is not None:
+            quality = score if pose.evidence is None else pose.evidence.quality
+            score = self._laws.score.score(quality, fit, self._surface(pose.label).diameter_m)
+        if C is not None:
+            C = joint_covariance(C, fit)
+            if spread is not None:
+                spread = joint_spread(spread, C, fit.T_camera_object[:3, 3])
+                if self._laws.covariance is not None:
+                    C = self._laws.covariance.covariances([spread])[0]
+        return dataclasses.replace(pose, T_camera_object=fit.T_camera_object, score=score,
+                                   covariance=C, spread=spread, depth=fit)
 
     def _surface(self, label: str) -> Surface:
         if label not in self._surfaces:
@@ -98,15 +121,3 @@ def doubt_of(pose: PoseEstimate) -> PoseDoubt:
         float(np.clip(np.sqrt(max(along, 0.0)) / distance_m, *ALONG)),
         float(np.clip(np.sqrt(max(across, 0.0)) / distance_m, *ACROSS)),
         float(np.clip(np.sqrt(rotation), *ROTATION_RAD)))
-
-
-def _narrowed(covariance: Array | None, fit: DepthFit) -> Array | None:
-    """Return the covariance of a pose that the network and depth tell together."""
-    if covariance is None or not fit.information.any():
-        return covariance
-    joint = np.linalg.inv(np.linalg.inv(covariance) + fit.information)
-    t = fit.T_camera_object[:3, 3]
-    along_m, across_m = SENSOR_ALONG * np.linalg.norm(t), SENSOR_ACROSS * np.linalg.norm(t)
-    ray = t / np.linalg.norm(t)
-    joint[:3, :3] += across_m**2 * np.eye(3) + (along_m**2 - across_m**2) * np.outer(ray, ray)
-    return np.asarray((joint + joint.T) / 2)

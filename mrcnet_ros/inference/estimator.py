@@ -24,6 +24,7 @@ from ..specs import DEFAULT_CROPS
 from .backend import Backend, RuntimeOptions
 from .base_estimator import BaseEstimator, StageClock, sigmoid
 from .consensus import consensus
+from .depth_correction import DepthLaws
 from .known_start import KnownPose, moved_far, starts_at
 from .model_directory import ModelDirectory, read_model_directory
 from .opening import open_backend
@@ -106,6 +107,9 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
         except BaseException:
             backend.close()
             raise
+
+    def _depth_laws(self) -> DepthLaws:
+        return self.model.depth_laws
 
     def close(self) -> None:
         """Let go of the template features, which may be on a device, and of the backend."""
@@ -309,7 +313,8 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
                   for name in ('rotation_logits', 'cell_logits', 'scale_logits')}
         spreads = pose_spreads(logits, posed, self.spec.bins)
         covariances = self._covariances(spreads)
-        return [dataclasses.replace(pose, covariance=C, spread=s if self.spreads else None)
+        kept = self.spreads or self.model.depth_laws.covariance is not None
+        return [dataclasses.replace(pose, covariance=C, spread=s if kept else None)
                 for pose, C, s in zip(poses, covariances, spreads, strict=True)]
 
     def _covariances(self, spreads: Sequence[PoseSpread]) -> list[Array | None]:

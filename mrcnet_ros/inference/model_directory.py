@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -24,6 +24,8 @@ from ..reading.text import parse_json
 from ..specs import FORMAT_VERSION, EstimatorSpec, ModelSpec, ViewPrior, from_mapping
 from ..store.atomic import write_atomically
 from .backend import GRAPHS
+from .depth_correction import DepthLaws
+from .depth_law import DepthScoreLaw
 from .scoring import ScoreLaw, ScoreSource
 from .uncertainty import CovarianceLaw, LawSource
 
@@ -31,7 +33,8 @@ MODEL_FILE = 'model.json'
 WEIGHTS_FILE = 'weights.pt'
 MESH_FOLDER = 'meshes'
 # entries of model.json that were measured with its graphs, and belong to them
-CALIBRATION = ('covariance', 'covariance_source', 'score', 'score_source')
+CALIBRATION = ('covariance', 'covariance_source', 'score', 'score_source', 'covariance_depth',
+               'covariance_depth_source', 'score_depth')
 SIZE_RATIOS = (0.5, 2.0)  # outside, mesh and photographs are of different units or objects
 
 
@@ -76,6 +79,8 @@ class ModelDirectory(CheckedModel[ModelSpec]):
     :param score_law: what scores are probabilities by; None where ``mrcnet calibrate`` has not
         said.
     :param score_source: what that law was fitted to; None where that is not told.
+    :param depth_laws: the same for poses that depth has corrected.
+    :param covariance_depth_source: what those were fitted to; None where that is not told.
     """
 
     view_priors: dict[int, ViewPrior | None]
@@ -83,6 +88,8 @@ class ModelDirectory(CheckedModel[ModelSpec]):
     covariance_source: LawSource | None = None
     score_law: ScoreLaw | None = None
     score_source: ScoreSource | None = None
+    depth_laws: DepthLaws = field(default_factory=DepthLaws)
+    covariance_depth_source: LawSource | None = None
 
 
 ModelT = TypeVar('ModelT', bound=CheckedModel[Any])
@@ -104,7 +111,11 @@ def read_model_directory(path: Path, meshes_dir: Path | None = None) -> ModelDir
                 'covariance_law': optional('covariance', CovarianceLaw.from_dict),
                 'covariance_source': optional('covariance_source', LawSource.from_dict),
                 'score_law': optional('score', ScoreLaw.from_dict),
-                'score_source': optional('score_source', ScoreSource.from_dict)}
+                'score_source': optional('score_source', ScoreSource.from_dict),
+                'depth_laws': DepthLaws(optional('covariance_depth', CovarianceLaw.from_dict),
+                                        optional('score_depth', DepthScoreLaw.from_dict)),
+                'covariance_depth_source': optional('covariance_depth_source',
+                                                    LawSource.from_dict)}
 
     return read_checked(path, meshes_dir, ModelDirectory, ModelSpec, GRAPHS, rest)
 
@@ -213,10 +224,22 @@ def write_score_law(path: Path, law: ScoreLaw, source: ScoreSource | None = None
     _write_law(path, 'score', law, source)
 
 
-def _write_law(path: Path, name: str, law: CovarianceLaw | ScoreLaw,
+def write_depth_laws(path: Path, laws: DepthLaws, source: LawSource | None = None) -> None:
+    """Write how large errors of poses with depth are, and their score, into ``model.json``.
+
+    :param source: what the laws were fitted to; None leaves that unsaid.
+    :raises ModelError: when the file cannot be read or written.
+    """
+    _write_law(path, 'covariance_depth', laws.covariance, source)
+    _write_law(path, 'score_depth', laws.score, None)
+
+
+def _write_law(path: Path, name: str, law: CovarianceLaw | ScoreLaw | DepthScoreLaw | None,
                source: LawSource | ScoreSource | None) -> None:
     values = json.loads(read_model_json(path)[0])
-    values[name] = {n: round(value, 6) for n, value in dataclasses.asdict(law).items()}
+    values.pop(name, None)
+    if law is not None:
+        values[name] = {n: round(value, 6) for n, value in dataclasses.asdict(law).items()}
     values.pop(f'{name}_source', None)
     if source is not None:
         values[f'{name}_source'] = dataclasses.asdict(source)

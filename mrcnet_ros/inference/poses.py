@@ -50,8 +50,11 @@ class PoseEstimate:
     :param covariance: (6, 6) float64, symmetric positive definite: x, y, z [m], then the rotation
         vector about the camera's axes [rad] that turns the estimate into the truth; None where
         the model has no law for it.
-    :param spread: what the covariance comes from; only where it was asked for.
-    :param depth: how the pose agrees with the depth image; None without one.
+    :param spread: what the covariance comes from; only where it was asked for, or where the law
+        for poses with depth needs it.
+    :param depth: how the pose agrees with the depth image; None without one. Where it says that
+        depth was used, covariance and score are those of the laws with depth.
+    :param stands: whether the distance was corrected because the object stands on a known plane.
     :param evidence: what the score comes from; None of the paper preset.
     """
 
@@ -67,6 +70,7 @@ class PoseEstimate:
     spread: PoseSpread | None = None
     depth: DepthFit | None = None
     evidence: Evidence | None = None
+    stands: bool = False
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,7 @@ class Skipped:
 class FrameResult:
     """All answers for one image.
 
-    :param stage_seconds: time by stage: crop, stage1, template, stage2, decode, depth.
+    :param stage_seconds: time by stage: crop, stage1, template, stage2, decode, depth, plane.
     :param cache_hits: templates whose features were in memory.
     :param cache_misses: templates whose features had to be computed.
     """

@@ -33,6 +33,8 @@ def load_estimator(parameters: NodeParameters) -> Estimator:
     try:
         if parameters.depth != 'off':
             estimator.prepare_depth()
+        if parameters.support_plane:
+            estimator.prepare_support_plane()
     except MrcnetError:
         estimator.close()
         raise

@@ -25,6 +25,7 @@ from .detection_reading import DetectionSettings, detections_from_message, label
 from .diagnostics import detector_facts, estimator_facts
 from .own_detector import Detector, detections_2d
 from .params import NodeParameters
+from .support_frame import PlaneError, PlaneLookup
 from .tally import Tally
 from .tracks import Tracks
 
@@ -114,14 +115,17 @@ class FrameHandler:
     :param compressed: whether images are sensor_msgs/CompressedImage.
     :param tally: counts the detections that got no pose.
     :param detector: finds the objects; None where detections come with the frames.
+    :param plane: that objects stand on; None for none.
     """
 
     def __init__(
         self, estimator: Estimator, bounds: Mapping[str, Array], tally: Tally, *,
         compressed: bool, detector: Detector | None = None,
+        plane: PlaneLookup | None = None,
     ) -> None:
         """Keep the parts."""
         self._detector = detector
+        self._plane_of = plane
         self._estimator, self.bounds, self._tally = estimator, bounds, tally
         self.objects = estimator.objects
         self._rgb = messages.rgb_from_compressed if compressed else messages.rgb_from_image
@@ -152,7 +156,7 @@ class FrameHandler:
         boxes = frame.detections if found is None else found
         detections = self._detections(boxes, (camera.width, camera.height), parameters)
         depth_m = self._depth(frame, camera, parameters)
-        result = self._estimate(image, camera, detections, depth_m)
+        result = self._estimate(image, camera, detections, depth_m, self._plane(header))
         if found is not None:
             result = replace(
                 result, stage_seconds={'detection': detection_s, **result.stage_seconds})
@@ -187,16 +191,30 @@ class FrameHandler:
                 raise FrameError('no_depth', str(error)) from error
             return None
 
+    def _plane(self, header: Header) -> Array | None:
+        """Return the plane that objects stand on, None without one that is known."""
+        if self._plane_of is None:
+            return None
+        try:
+            return self._plane_of(header)
+        except PlaneError as error:
+            self._tally.drop('plane_missing', str(error))
+            return None
+
     def _estimate(
         self, image: NDArray[np.uint8], camera: Camera, detections: list[Detection],
-        depth_m: NDArray[np.float32] | None,
+        depth_m: NDArray[np.float32] | None, plane: Array | None,
     ) -> FrameResult:
         if not detections:
             return FrameResult([], [])
-        if depth_m is None:
-            return self._estimator.estimate(image, camera, detections)
-        result = self._estimator.estimate(image, camera, detections, depth_m)
-        self._tally.depth((p.depth.used, p.depth.residual_m) for p in result.poses if p.depth)
+        given: dict[str, Any] = {
+            name: value for name, value in (('depth_m', depth_m), ('support_plane', plane))
+            if value is not None}
+        result = self._estimator.estimate(image, camera, detections, **given)
+        if depth_m is not None:
+            self._tally.depth((p.depth.used, p.depth.residual_m) for p in result.poses if p.depth)
+        if plane is not None:
+            self._tally.plane(p.stands for p in result.poses)
         return result
 
     def close(self) -> None:

@@ -204,6 +204,12 @@ def transform_from_pose(pose: Any) -> Array:
     return make_transform(rotation_from_quat_wxyz([q.w, q.x, q.y, q.z]), [p.x, p.y, p.z])
 
 
+def transform_from_message(transform: Any) -> Array:
+    """Return T_parent_child, (4, 4) float64 [m], of a geometry_msgs/Transform."""
+    t, q = transform.translation, transform.rotation
+    return make_transform(rotation_from_quat_wxyz([q.w, q.x, q.y, q.z]), [t.x, t.y, t.z])
+
+
 def pose_stamped(header: Any, estimate: PoseEstimate) -> PoseStamped:
     """Return the pose of one object in the frame of the header, the camera's optical frame."""
     return PoseStamped(header=header, pose=pose_from_transform(estimate.T_camera_object))

@@ -61,6 +61,9 @@ class NodeParameters:
     depth_transport: str = parameter(
         'raw', 'message type of the topic depth: raw: Image, compressed: CompressedImage of '
         'compressedDepth', choices=('raw', 'compressed'))
+    support_plane: str = parameter(
+        '', 'frame of /tf whose plane z = 0 objects stand on, its z axis up; corrects the '
+        'distances of those that stand on it where depth does not; empty: no plane')
     image_rectified: bool = parameter(
         False, 'images are already rectified (image_rect): use P of camera_info, not K and D',
         live=True)

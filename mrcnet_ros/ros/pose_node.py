@@ -43,6 +43,7 @@ from .params import (
 from .reporter import Reporter
 from .running import leave_now, spin, start
 from .services import answer_always
+from .support_frame import SupportFrame
 from .tally import Tally
 from .timings import Timings
 from .worker import FrameServices, Worker, check_order
@@ -91,6 +92,7 @@ class PoseNode(LifecycleNode):
         self._inputs: PairedInputs | None = None
         self._queue: FrameQueue[Frame] | None = None
         self._watch: InputWatch | None = None
+        self._support: SupportFrame | None = None
         self._outputs = Outputs(self, self._on_peers)
         self.confirm_action = ConfirmAction(self)
         self._frame_services = FrameServices(
@@ -114,10 +116,13 @@ class PoseNode(LifecycleNode):
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load and check everything that can be wrong."""
+        if self.parameters.support_plane:
+            self._support = SupportFrame(self, self.parameters.support_plane)
         worker = self._make_worker(self.parameters)
         try:
             handler = self._wait_for(worker.loaded)
         except Exception as error:  # rclpy would swallow it
+            self._release()
             known = isinstance(error, MrcnetError)
             self._reporter.error = str(error) if known else traceback.format_exc()
             self.get_logger().error(self._reporter.error)
@@ -200,6 +205,9 @@ class PoseNode(LifecycleNode):
         self.confirm_action.stop()
 
     def _release(self) -> None:
+        if self._support is not None:
+            self._support.close()
+            self._support = None
         if self._worker is not None:
             self._worker.close()
             self._worker, self._reporter.facts = None, {}
@@ -347,8 +355,10 @@ class PoseNode(LifecycleNode):
             estimator.close()
             raise
         bounds = {label: model.bounds() for label, model in estimator.objects.items()}
+        support = self._support
         handler = FrameHandler(estimator, bounds, self.tally, detector=detector,
-                               compressed=parameters.image_transport == 'compressed')
+                               compressed=parameters.image_transport == 'compressed',
+                               plane=support.plane if support is not None else None)
         self.get_logger().info(
             f'the model knows {handler.facts["objects"]}; {handler.facts["views"]}')
         return handler

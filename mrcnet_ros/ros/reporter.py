@@ -23,6 +23,7 @@ from .diagnostics import (
 )
 from .input_watch import InputWatch
 from .params import NodeParameters
+from .support_frame import support_status
 from .tally import Tally
 from .timings import Timings
 
@@ -74,6 +75,8 @@ class Reporter:
             statuses += [self._inputs(limits, watch), dataclasses.replace(
                 poses, values={**poses.values, **self._subscribers()}),
                          depth_status(account, limits.depth, self._tally.depth_residual_m())]
+            if limits.support_plane:
+                statuses.append(support_status(account, limits.support_plane))
         self._publisher.publish(diagnostic_array(
             self._node.get_clock().now().to_msg(), self._node.get_fully_qualified_name()[1:],
             self.facts.get('model', ''), statuses))

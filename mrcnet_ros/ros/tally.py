@@ -13,8 +13,10 @@ DETECTION_REASONS = ('no_label', 'unknown_label', 'low_score', 'low_pose_score',
                      'non_finite', 'too_many', 'no_frame_id', 'repeated')
 # Depth images that were not used; their frames are answered unless depth is required.
 DEPTH_REASONS = ('depth_late', 'depth_bad', 'depth_unregistered', 'depth_scale', 'depth_empty')
+# Frames whose support plane is not known; they are answered without it.
+PLANE_REASONS = ('plane_missing',)
 DEPTH_USES = ('pose', 'distance', 'none')
-_REASONS = FRAME_REASONS + DETECTION_REASONS + DEPTH_REASONS
+_REASONS = FRAME_REASONS + DETECTION_REASONS + DEPTH_REASONS + PLANE_REASONS
 MOST_TEXT = 1000
 _RESIDUALS = 500
 
@@ -37,7 +39,8 @@ class Tally:
     def drop(self, reason: str, message: str = '', count: int = 1) -> None:
         """Count a drop.
 
-        :param reason: one of ``FRAME_REASONS``, ``DETECTION_REASONS`` or ``DEPTH_REASONS``.
+        :param reason: one of ``FRAME_REASONS``, ``DETECTION_REASONS``, ``DEPTH_REASONS`` or
+            ``PLANE_REASONS``.
         :param message: what exactly was wrong; of a very long one the middle is left out.
         :param count: how many at once; 0 counts nothing.
         :raises KeyError: for a reason that is not known.
@@ -79,6 +82,11 @@ class Tally:
                 self._counts[f'depth_{used}'] += 1
                 if used != 'none':
                     self._residuals_m.append(residual_m)
+
+    def plane(self, stands: Iterable[bool]) -> None:
+        """Count which poses of a frame a support plane has corrected."""
+        with self._lock:
+            self._counts.update('plane_stands' if one else 'plane_left' for one in stands)
 
     def depth_residual_m(self) -> float | None:
         """Return the median residual of the last corrected poses, None without any."""

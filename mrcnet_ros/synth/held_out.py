@@ -15,6 +15,7 @@ from ..datasets.bop_writer import Instance
 from ..geometry.camera import Camera
 from ..geometry.se3 import Array
 from ..objects import ObjectModel
+from .depth_sensor import measured_depth
 from .scene_maker import AnnotatedPicture, SceneMaker, SynthSpec
 
 HELD_OUT_SEED = 1_000_003  # far from those that people give to a training
@@ -29,10 +30,22 @@ class RenderedFrame(BopFrame):
     """An annotated picture that is in no file.
 
     :param image_rgb: (H, W, 3) uint8.
+    :param depth_m: (H, W) float32 [m], as a depth camera measures it.
     """
 
     image_rgb: NDArray[np.uint8] = field(
         default_factory=lambda: np.zeros((0, 0, 3), np.uint8), repr=False)
+    depth_m: NDArray[np.float32] = field(
+        default_factory=lambda: np.zeros((0, 0), np.float32), repr=False)
+
+    @property
+    def has_depth(self) -> bool:
+        """Every picture has a depth image."""
+        return True
+
+    def load_depth_m(self) -> NDArray[np.float32]:
+        """Return what a depth camera measures."""
+        return self.depth_m
 
     def load_image(self) -> NDArray[np.uint8]:
         """Return the picture."""
@@ -73,7 +86,8 @@ def _frame(scene: int, view: int, camera: Camera, shot: AnnotatedPicture) -> Ren
     return RenderedFrame(
         scene_id=scene, image_id=view, image_path=Path(f'{scene:06d}/{view:06d}'), camera=camera,
         ground_truth=truths, targets=targets, depth_path=None, depth_unit_m=1.0,
-        image_rgb=shot.image_rgb)
+        image_rgb=shot.image_rgb, depth_m=measured_depth(
+            shot.depth_m, FOCAL_PX, np.random.default_rng([HELD_OUT_SEED, scene, view])))
 
 
 def _truth(number: int, item: Instance) -> GroundTruth:

@@ -1,0 +1,76 @@
+"""``mrcnet calibrate --depth``: how sure poses are that depth has corrected."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import DatasetError
+
+if TYPE_CHECKING:
+    from ..evaluation.covariance_law import Images
+    from ..evaluation.runner import Run
+    from ..inference.depth_law import DepthScoreLaw
+    from ..objects import ObjectModel
+
+
+def calibrate_depth(model: Path, done: Run, objects: Mapping[str, ObjectModel], images: Images,
+                    write: bool) -> int:
+    """Print how well errors and scores of corrected poses can be foretold; perhaps write it.
+
+    :param done: answers with depth, with their spreads.
+    :return: 1 when there is not enough to tell a covariance, else 0.
+    :raises DatasetError: when the model has no covariance for poses without depth.
+    """
+    from ..evaluation import covariance_report
+    from ..evaluation.covariance_law import errors_of, law_of
+    from ..inference.depth_correction import DepthLaws
+    from ..inference.model_directory import write_depth_laws
+    from .calibrate_laws import print_law
+
+    if done.poses and all(pose.covariance is None for pose in done.poses):
+        raise DatasetError(f'{model} has no covariance for poses without depth, which that with '
+                           'depth comes from; run mrcnet calibrate --write without --depth first')
+    corrected = _corrected(done)
+    print(f'depth has corrected {len(corrected.poses)} of {len(done.poses)} poses')
+    score = _score_law(corrected, objects)
+    try:
+        errors = errors_of(corrected, objects, {o.label: o.size_ratio for o in objects.values()})
+        print('\n'.join(covariance_report.table(covariance_report.left_out(errors))))
+        law, source = law_of(errors, images)
+    except DatasetError as error:
+        print(f'no covariance: {error}')
+        return 1
+    print_law(law, source)
+    if write:
+        write_depth_laws(model, DepthLaws(law, score), source)
+        print(f'{model / "model.json"} is written')
+    return 0
+
+
+def _corrected(done: Run) -> Run:
+    """Return the answers that depth has corrected."""
+    kept = [(row, pose) for row, pose in zip(done.rows, done.poses, strict=True)
+            if pose.depth is not None and pose.depth.used != 'none']
+    return replace(done, rows=[row for row, _ in kept], poses=[pose for _, pose in kept])
+
+
+def _score_law(done: Run, objects: Mapping[str, ObjectModel]) -> DepthScoreLaw | None:
+    """Print how good a score with depth is; return its law, None when it cannot be told."""
+    from ..evaluation import depth_score_fit as fit
+
+    inputs, right = fit.score_inputs(done.frames, done.rows, done.poses, objects)
+    try:
+        law = fit.fit_score_law(inputs, right)
+    except DatasetError as error:
+        print(f'no score with depth: {error}')
+        return None
+    report = fit.score_report(inputs, right)
+    print(f'score with depth: {right.mean():.0%} of {len(right)} poses are right (within '
+          f'{fit.RIGHT:g} diameters); AUROC {report.auroc:.2f}, of the network alone '
+          f'{report.auroc_network:.2f}; mean score {report.mean_right:.2f} of right and '
+          f'{report.mean_wrong:.2f} of wrong poses, those left out in turn')
+    print(', '.join(f'{name} {value:.3g}' for name, value in asdict(law).items()))
+    return law

@@ -1,0 +1,116 @@
+"""Fits the score of poses that depth has corrected to which of them were right."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from scipy.stats import rankdata
+
+from ..datasets.bop import BopFrame, ResultRow
+from ..errors import DatasetError
+from ..geometry.se3 import Array
+from ..inference.depth_law import DepthScoreLaw, features
+from ..inference.poses import PoseEstimate
+from ..objects import ObjectModel
+from .pose_errors import hull_vertices, mssd
+
+RIGHT = 0.1  # diameters: the largest error of the surface of a pose that counts as right
+LEAST_OF_A_KIND = 10  # right and wrong poses each: fewer tell no probability
+PARTS = 5  # of the poses, left out in turn
+# Signs of the law: a better agreement is never worse. The bias is free.
+_BOUNDS = ((-50.0, 50.0), (0.0, 10.0), (0.0, 50.0), (-10.0, 0.0))
+_PENALTY = 0.01  # of squared gains: keeps them finite where right and wrong poses can be divided
+
+
+def fit_score_law(inputs: Array, right: NDArray[np.bool_], *, least: int = LEAST_OF_A_KIND
+                  ) -> DepthScoreLaw:
+    """Return the likeliest law.
+
+    :param inputs: (N, 4) of :func:`mrcnet_ros.inference.depth_law.features`.
+    :param right: (N,).
+    :param least: number of right, and of wrong poses that it takes.
+    :raises DatasetError: when there are fewer.
+    """
+    if min(right.sum(), (~right).sum()) < least:
+        raise DatasetError(f'{right.sum()} right and {(~right).sum()} wrong poses with depth are '
+                           f'too few to tell a score: it takes {least} of each')
+    sign = np.where(right, 1.0, -1.0)
+
+    def loss(x: Array) -> float:
+        return float(np.logaddexp(0.0, -sign * (inputs @ x)).mean()
+                     + _PENALTY * np.sum(x[1:] ** 2) / len(inputs))
+
+    found = minimize(loss, (0.0, 1.0, 1.0, -0.1), method='L-BFGS-B', bounds=_BOUNDS)
+    bias, score, agreement, residual = map(float, found.x)
+    return DepthScoreLaw(bias=bias, score_gain=score, agreement_gain=agreement,
+                         residual_gain=residual)
+
+
+def score_inputs(
+    frames: Sequence[BopFrame], rows: Sequence[ResultRow], poses: Sequence[PoseEstimate],
+    objects: Mapping[str, ObjectModel],
+) -> tuple[Array, NDArray[np.bool_]]:
+    """Return what the scores of poses with depth depend on, and which of the poses are right.
+
+    Left out are poses that depth has not corrected, poses without a spread, which knows the score
+    of the network, and objects of which an image has several.
+    """
+    truths = {(f.scene_id, f.image_id): f.target_ground_truth() for f in frames}
+    hulls = {label: item.size_ratio * hull_vertices(item.load_mesh().vertices)
+             for label, item in objects.items()}
+    inputs, right = [], []
+    for row, pose in zip(rows, poses, strict=True):
+        same = [t for t in truths[row.scene_id, row.image_id] if t.object_id == row.object_id]
+        corrected = pose.depth is not None and pose.depth.used != 'none'
+        if len(same) == 1 and corrected and pose.spread is not None:
+            assert pose.depth is not None
+            item = objects[pose.label]
+            inputs.append(features(pose.spread.score, pose.depth,
+                                   item.diameter_m * item.size_ratio))
+            error_m = mssd(pose.T_camera_object, same[0].T_camera_object, hulls[pose.label],
+                           item.symmetries)
+            right.append(error_m < RIGHT * item.diameter_m)
+    return np.array(inputs).reshape(-1, 4), np.array(right, bool)
+
+
+@dataclass(frozen=True)
+class ScoreReport:
+    """How good scores with depth are on poses that their law was not fitted to.
+
+    :param auroc: the probability that a right pose has a higher score than a wrong one.
+    :param auroc_network: the same of the network's own scores.
+    :param mean_right: mean score of right poses.
+    :param mean_wrong: mean score of wrong poses.
+    """
+
+    auroc: float
+    auroc_network: float
+    mean_right: float
+    mean_wrong: float
+
+
+def score_report(inputs: Array, right: NDArray[np.bool_]) -> ScoreReport:
+    """Score each fifth of the poses by a law that was fitted to the others.
+
+    :raises DatasetError: when too few poses are right, or wrong, to tell.
+    """
+    part, scores = np.arange(len(right)) % PARTS, np.zeros(len(right))
+    for number in range(PARTS):
+        kept = part != number
+        law = fit_score_law(inputs[kept], right[kept], least=1)
+        odds = inputs[~kept] @ dataclasses.astuple(law)
+        scores[~kept] = 1.0 / (1.0 + np.exp(-odds))
+    return ScoreReport(_auroc(scores, right), _auroc(inputs[:, 1], right),
+                       float(scores[right].mean()), float(scores[~right].mean()))
+
+
+def _auroc(scores: Array, right: NDArray[np.bool_]) -> float:
+    ranks = rankdata(scores)
+    count = int(right.sum())
+    above = ranks[right].sum() - count * (count + 1) / 2
+    return float(above / (count * (len(right) - count)))

@@ -1,0 +1,83 @@
+"""The plane that objects stand on, from /tf."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from rclpy.duration import Duration
+from rclpy.time import Time
+from tf2_ros import Buffer, TransformException, TransformListener
+
+from ..errors import SpecError
+from ..geometry.se3 import Array
+from ..inference.support_plane import checked_plane, plane_of_frame
+from .diagnostics import Account, Level, Problem, Status
+from .messages import transform_from_message
+
+# A transform of the moment of the image may come a little later than the detections; the worker
+# waits no longer for it.
+PATIENCE = Duration(nanoseconds=30_000_000)
+
+# Asked by the worker with the header of a frame: the plane, (4,), camera frame.
+PlaneLookup = Callable[[Any], Array]
+
+
+class PlaneError(Exception):
+    """The plane of a frame is not known."""
+
+
+class SupportFrame:
+    """Looks up where the plane z = 0 of a frame is.
+
+    :param node: whose executor receives /tf.
+    :param frame: whose z axis points up.
+    """
+
+    def __init__(self, node: Any, frame: str) -> None:
+        """Listen to /tf."""
+        self._node, self._frame = node, frame.lstrip('/')
+        self._buffer = Buffer()
+        self._listener: Any = TransformListener(self._buffer, node)
+
+    def plane(self, header: Any) -> Array:
+        """Return the plane at the moment of an image, (4,), in its camera's frame.
+
+        :param header: of the image.
+        :raises PlaneError: when there is no such transform, or the camera is below the plane.
+        """
+        if not header.frame_id:
+            raise PlaneError('the headers of image and camera_info name no frame; set frame_id in '
+                             'the camera driver')
+        try:
+            found = self._buffer.lookup_transform(
+                header.frame_id, self._frame, Time.from_msg(header.stamp), PATIENCE)
+            return checked_plane(plane_of_frame(transform_from_message(found.transform)))
+        except TransformException as error:
+            raise PlaneError(f'no transform from {self._frame!r} to {header.frame_id!r} at the '
+                             f'moment of the image: {error}') from error
+        except SpecError as error:
+            raise PlaneError(f'the camera is not above the plane z = 0 of {self._frame!r}; its z '
+                             'axis must point up, to the objects') from error
+
+    def close(self) -> None:
+        """Stop listening."""
+        for subscription in (self._listener.tf_sub, self._listener.tf_static_sub):
+            self._node.destroy_subscription(subscription)
+
+
+def support_status(account: Account, frame: str) -> Status:
+    """Tell what the support plane does for the poses, and what keeps it from it.
+
+    :param frame: the parameter ``support_plane``.
+    """
+    recent, total = account.recent, account.total
+    missing, text = recent.get('plane_missing', 0), account.reasons.get('plane_missing', '')
+    problems = [Problem(Level.WARN, f'no support plane for {missing} frames: {text}')
+                ] if missing else []
+    counts = {'poses corrected: plane': 'plane_stands', 'poses left alone': 'plane_left',
+              'frames without the plane': 'plane_missing'}
+    return Status('support_plane', problems,
+                  f'{frame}; {recent.get("plane_stands", 0)} poses stand on it, '
+                  f'{recent.get("plane_left", 0)} do not or depth knows better',
+                  {name: str(total.get(count, 0)) for name, count in counts.items()})

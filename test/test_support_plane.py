@@ -1,0 +1,112 @@
+"""Objects that stand on a known plane get their distance from it, and no others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from meshes import cube
+
+from mrcnet_ros.errors import SpecError
+from mrcnet_ros.geometry.camera import Camera
+from mrcnet_ros.geometry.se3 import exp_so3, make_transform
+from mrcnet_ros.inference.depth_alignment import PoseDoubt
+from mrcnet_ros.inference.estimator import PoseEstimator
+from mrcnet_ros.inference.poses import Detection
+from mrcnet_ros.inference.support_plane import (
+    Body,
+    checked_plane,
+    plane_information,
+    plane_of_frame,
+    standing,
+)
+
+CAMERA = Camera(np.array([[250.0, 0, 119.5], [0, 250.0, 89.5], [0, 0, 1]]), 240, 180)
+IMAGE = np.random.default_rng(0).integers(0, 255, (180, 240, 3), np.uint8)
+SIDE_M = 0.08
+BOX = Body(cube(SIDE_M).vertices, np.zeros(3), SIDE_M * 3**0.5)
+# a camera 0.7 m away that looks down at 45 degrees
+T_CAMERA_TABLE = make_transform(exp_so3([0.75 * np.pi, 0.0, 0.0]), [0.0, 0.05, 0.7])
+PLANE = checked_plane(plane_of_frame(T_CAMERA_TABLE))
+DOUBT = PoseDoubt(along=0.04, rotation_rad=0.1)
+
+
+def on_table(height_m: float = 0.0, tilt: tuple[float, float, float] = (0, 0, 0),
+             away: float = 1.0) -> np.ndarray:
+    """Return a box on the table, its lowest face so high, seen so many times as far away."""
+    T = T_CAMERA_TABLE @ make_transform(
+        exp_so3(tilt) @ exp_so3([0, 0, 0.4]), [0.05, 0.02, SIDE_M / 2 + height_m])
+    T[:3, 3] *= away
+    return T
+
+
+@pytest.mark.parametrize('away', [0.965, 0.98, 1.0, 1.02, 1.035])
+def test_a_box_on_the_table_comes_to_its_true_distance(away):
+    """Along its ray; rotation and direction stay as they are."""
+    T = standing(BOX, on_table(away=away), PLANE, DOUBT)
+    assert T is not None
+    np.testing.assert_allclose(T, on_table(), atol=1e-9)
+
+
+def test_a_tilted_pose_touches_the_plane_with_its_lowest_point():
+    """The network's rotation is wrong by five degrees: nothing is below the table."""
+    T = standing(BOX, on_table(tilt=(0.09, 0, 0), away=1.03), PLANE, DOUBT)
+    assert T is not None
+    heights = (BOX.corners @ T[:3, :3].T + T[:3, 3]) @ PLANE[:3] + PLANE[3]
+    assert heights.min() == pytest.approx(0.0, abs=1e-9)
+
+
+@pytest.mark.parametrize('pose', [
+    on_table(0.05), on_table(0.3), on_table(-0.05), on_table(away=1.2),
+    on_table(0.005, tilt=(0.7, 0, 0)), on_table(0.005, tilt=(np.pi / 4, 0, 0)),
+], ids=['on another', 'held', 'below', 'far off', 'falling over', 'on its edge'])
+def test_what_does_not_stand_is_left_alone(pose):
+    """Things on others, in the air, or in a rotation in which they would fall over."""
+    assert standing(BOX, pose, PLANE, DOUBT) is None
+
+
+def test_a_plane_seen_from_the_side_says_nothing_of_the_distance():
+    """A small error of height would be a large one of distance."""
+    T_camera_table = make_transform(exp_so3([0.52 * np.pi, 0.0, 0.0]), [0.0, 0.05, 0.7])
+    pose = T_camera_table @ make_transform(np.eye(3), [0, 0, SIDE_M / 2])
+    pose[:3, 3] *= 1.02
+    assert standing(BOX, pose, checked_plane(plane_of_frame(T_camera_table)), DOUBT) is None
+
+
+@pytest.mark.parametrize('plane', [
+    [0.0, 0.0, 0.0, 1.0], [0.0, -1.0, np.nan, 0.5], [0.0, -1.0, 0.5], [0.0, 1.0, 0.0, -0.5]])
+def test_what_is_no_plane_before_the_camera_is_refused(plane):
+    """With what was given and what is expected."""
+    with pytest.raises(SpecError, match='support_plane must'):
+        checked_plane(plane)
+
+
+def test_the_plane_narrows_the_covariance_along_the_ray_only():
+    """What it tells is of rank one: the position along the ray to the object."""
+    T = on_table()
+    told = plane_information(T, PLANE, DOUBT, BOX.diameter_m)
+    ray = T[:3, 3] / np.linalg.norm(T[:3, 3])
+    assert np.linalg.matrix_rank(told) == 1
+    assert 0.002 < 1 / np.sqrt(ray @ told[:3, :3] @ ray) < 0.02
+
+
+def test_the_estimator_takes_a_plane(tiny_model: Any) -> None:
+    """An object that its plane touches after a small change of distance stands on it."""
+    estimator = PoseEstimator.load(tiny_model.path, tiny_model.meshes,
+                                   store_root=tiny_model.store, threads=1, crops=1)
+    detections = [Detection('box', np.array([100.0, 60, 160, 110]))]
+    plain = estimator.estimate(IMAGE, CAMERA, detections)
+    pose = plain.poses[0]
+    assert not pose.stands and 'plane' not in plain.stage_seconds
+    T, body = pose.T_camera_object, estimator._support._body('box')
+    # of the box's own faces, the plane below the one that looks up most
+    axis = int(np.argmax(np.abs(T[2, :3])))
+    up = -np.sign(T[2, axis]) * T[:3, axis]
+    lowest = float((body.corners @ T[:3, :3].T @ up).min())
+    plane = np.append(up, -1.01 * float(up @ T[:3, 3]) - lowest)
+    result = estimator.estimate(IMAGE, CAMERA, detections, support_plane=plane)
+    assert result.poses[0].stands and result.stage_seconds['plane'] > 0
+    np.testing.assert_allclose(result.poses[0].T_camera_object[:3, 3], 1.01 * T[:3, 3])
+    with pytest.raises(SpecError, match='four finite numbers'):
+        estimator.estimate(IMAGE, CAMERA, detections, support_plane=[1.0])
