@@ -22,6 +22,7 @@ from ..specs import FORMAT_VERSION
 from ..training.checkpoint import load_checkpoint
 from ..training.detector_config import DetectorConfig
 from ..training.identity import check_identity, identity_of
+from .cpu_layout import fit_for_cpu
 from .kept import Say, log
 from .onnx_export import OPSET, TOLERANCE, store_halves
 
@@ -99,7 +100,7 @@ def trace_detector(network: Any) -> bytes:
             input_names=list(network.inputs), output_names=list(network.outputs),
             dynamic_axes={'image': {2: 'height', 3: 'width'},
                           **{name: {1: 'cells'} for name in network.outputs}})
-    return store_halves(bytes(buffer.getvalue()))
+    return store_halves(fit_for_cpu(bytes(buffer.getvalue())))
 
 
 def check_detector(network: DetectorNetwork, path: Path) -> None:
