@@ -16,7 +16,7 @@ PROFILES = ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE')
 PROFILE = PROFILES[os.environ.get('ROS_DISTRO') != 'jazzy']
 TOPICS = ('image', 'camera_info', 'detections', 'depth')
 SHOWN = ('image', 'overlay', 'markers', 'object_detections')  # in config/pose.rviz
-FOLDERS = ('model', 'meshes')
+FOLDERS = ('model', 'meshes', 'detector')
 # what YAML and ROS's own command line take for a boolean
 YES, NO = ('true', 'yes', 'on', '1'), ('false', 'no', 'off', '0')
 ARGUMENTS = {
@@ -27,6 +27,8 @@ ARGUMENTS = {
                        'depth is auto or required'),
     'model': ('', 'directory of the model; empty: as in params_file'),
     'meshes': ('', 'directory of the object meshes; empty: as in params_file'),
+    'detector': ('', 'directory of a model whose detector finds the objects; no detections are '
+                     'needed then; empty: as in params_file'),
     'params_file': (str(CONFIG / 'pose_node.yaml'), 'parameters of the node'),
     'namespace': ('', 'namespace of the node and its topics'),
     'use_sim_time': ('', 'whether to take the time from /clock; empty: as in params_file'),
