@@ -190,15 +190,17 @@ def test_camera_messages_say_what_the_scene_is(scenes):
 def run(tmp_path, monkeypatch):
     """Run the demo against a node that answers with the truth, moved along the axis."""
     pytest.importorskip('rclpy', reason='needs ROS or its wheels')
+    from ros_support import WAIT_S, own_domain
+
     from mrcnet_ros.demo.program import DemoOptions, run_demo
 
-    monkeypatch.delenv('ROS_DOMAIN_ID', raising=False)
+    monkeypatch.setenv('ROS_DOMAIN_ID', str(own_domain(140)))
     oracle = str(Path(__file__).parents[1] / 'support' / 'oracle_node.py')
 
     def run_with(*arguments):
         options = DemoOptions(
             output=tmp_path / 'demo.png', scenes=3, seed=SEED, rate_hz=10.0, frames=10,
-            node_command=(oracle, *arguments), timeout_s=60.0)
+            node_command=(oracle, *arguments), timeout_s=WAIT_S)
         return run_demo(options), tmp_path / 'demo.png'
 
     return run_with
