@@ -13,6 +13,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 
 import mrcnet_ros
 from mrcnet_ros.cli import main
@@ -110,6 +111,24 @@ def test_version_and_licence_stand_in_both_descriptions(package_xml, wheel):
     assert f'\nVersion: {mrcnet_ros.__version__}\n' in text
     assert package_xml.findtext('license') == 'Apache-2.0'
     assert '\nLicense: Apache-2.0\n' in text or '\nLicense-Expression: Apache-2.0\n' in text
+
+
+def test_the_citation_is_of_this_version():
+    """Whoever cites names the version, the licence and the authors of the method."""
+    values = yaml.safe_load((ROOT / 'CITATION.cff').read_text(encoding='utf-8'))
+    assert values['version'] == mrcnet_ros.__version__
+    assert values['license'] == 'Apache-2.0'
+    assert [a['family-names'] for a in values['preferred-citation']['authors']] == [
+        'Li', 'Mao', 'Bala', 'Hadap']
+
+
+def test_public_hosting_runs_the_tests_with_every_release_of_python():
+    """The workflow runs make test, from the oldest release that setup.py allows."""
+    text = (ROOT / '.github' / 'workflows' / 'test.yml').read_text(encoding='utf-8')
+    job = yaml.safe_load(text)['jobs']['test']
+    assert any('make test' in step.get('run', '') for step in job['steps'])
+    assert {row['python'] for row in job['strategy']['matrix']['include']} == {
+        '3.10', '3.11', '3.12', '3.13'}
 
 
 def test_package_xml_names_every_ros_package_in_use(package_xml):
