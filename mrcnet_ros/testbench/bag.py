@@ -37,10 +37,12 @@ from ..geometry.camera import Camera
 from ..geometry.se3 import Array
 from ..inference.poses import Detection
 from ..ros import messages
+from ..ros.depth_image import DepthError, usable_depth
 from ..ros.diagnostics import type_name
 
 INPUTS = {'/image': Image, '/camera_info': CameraInfo, '/detections': Detection2DArray}
 GROUND_TRUTH = '/ground_truth'
+DEPTH = '/depth'  # a bag need not have it
 TOPICS = {**INPUTS, GROUND_TRUTH: Detection3DArray}
 STORAGES = {'mcap': StoragePlugin.MCAP, 'sqlite3': StoragePlugin.SQLITE3}
 OPTICAL_FRAME = 'camera_optical_frame'
@@ -106,10 +108,9 @@ class BagWriter:
             self._writer.open()
         except WriterError as error:
             raise DatasetError(f'bag {path}: {error}; remove it or choose another') from error
-        store = _type_store()
-        self._connections = {
-            topic: self._writer.add_connection(topic, type_name(kind), typestore=store)
-            for topic, kind in TOPICS.items()}
+        self._store = _type_store()
+        self._connections = {topic: self._connection(topic, kind)
+                             for topic, kind in TOPICS.items()}
 
     def __enter__(self) -> BagWriter:
         """Return the writer itself."""
@@ -121,6 +122,22 @@ class BagWriter:
     ) -> None:
         """Finish the bag."""
         self._writer.close()
+
+    def _connection(self, topic: str, kind: type) -> Any:
+        return self._writer.add_connection(topic, type_name(kind), typestore=self._store)
+
+    def write_depth(self, stamp: int, depth_m: NDArray[np.float32]) -> None:
+        """Append the depth image of a moment, as 32FC1 in metres, which keeps every step.
+
+        :param stamp: [ns].
+        :param depth_m: (H, W) float32, registered to the image, 0 where nothing was measured.
+        """
+        if DEPTH not in self._connections:
+            self._connections[DEPTH] = self._connection(DEPTH, Image)
+        header = messages.header_at(stamp, OPTICAL_FRAME)
+        measured = np.where(depth_m > 0, depth_m, np.nan).astype(np.float32)
+        message = CvBridge().cv2_to_imgmsg(measured, '32FC1', header)
+        self._writer.write(self._connections[DEPTH], stamp, serialize_message(message))
 
     def write(
         self, stamp: int, image_rgb: NDArray[np.uint8], camera: Camera,
@@ -220,7 +237,8 @@ def _require_topics(path: Path | str, present: dict[str, str]) -> None:
 def _group(path: Path | str, reader: Any) -> dict[int, dict[str, bytes]]:
     """Return the messages of each stamp by topic."""
     groups: dict[int, dict[str, bytes]] = {}
-    connections = [c for c in reader.connections if c.topic in TOPICS]
+    connections = [c for c in reader.connections if c.topic in TOPICS or (
+        c.topic == DEPTH and c.msgtype == type_name(Image))]
     for connection, _, data in reader.messages(connections):
         stamp = _stamp(data)
         group = groups.setdefault(stamp, {})
@@ -234,7 +252,24 @@ def _group(path: Path | str, reader: Any) -> dict[int, dict[str, bytes]]:
 
 def _frame(path: Path | str, stamp: int, group: dict[str, bytes]) -> BagFrame:
     truths = group.pop(GROUND_TRUTH, None)
+    if DEPTH in group:
+        _check_depth(path, stamp, group)
     return BagFrame(stamp, group, None if truths is None else _truths(path, truths))
+
+
+def _check_depth(path: Path | str, stamp: int, group: Mapping[str, bytes]) -> None:
+    """Make sure that a depth image fits its image.
+
+    :raises DatasetError: when its size, frame or unit is another.
+    """
+    depth, image = (deserialize_message(group[topic], Image) for topic in (DEPTH, '/image'))
+    try:
+        usable_depth(depth, (image.width, image.height), (image.header.frame_id,),
+                     compressed=False)
+    except DepthError as error:
+        if error.reason == 'depth_empty':
+            return  # a camera may see nothing for a moment
+        raise DatasetError(f'bag {path}: {DEPTH} at {stamp} ns: {error}') from error
 
 
 def _stamp(message: bytes) -> int:
