@@ -40,12 +40,11 @@ def run(args: argparse.Namespace) -> int:
 
     :raises MrcnetError: when the dataset cannot be used or the bag exists.
     """
-    from tqdm import tqdm
-
     from ..datasets.bop import BopDataset
     from ..datasets.boxes import BoxSpec
     from ..errors import SpecError
     from ..testbench.bag import BagWriter
+    from .progress import progress_bar
 
     if args.rate <= 0:
         raise SpecError(f'--rate must be positive, got {args.rate}')
@@ -53,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     dataset = BopDataset(args.bop_dir, args.dataset, args.split)
     labels = bag_labels(args.dataset, dataset.object_ids, args.model)
     with BagWriter(args.output, args.storage) as writer:
-        for number, frame in enumerate(tqdm(dataset.frames[:args.limit], unit='image',
+        for number, frame in enumerate(progress_bar(dataset.frames[:args.limit], unit='image',
                                             disable=None), start=1):
             stamp, depth_m = round(number / args.rate * 1e9), frame.load_depth_m()
             if depth_m is not None:

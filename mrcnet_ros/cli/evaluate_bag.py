@@ -106,10 +106,9 @@ def evaluate(args: argparse.Namespace, node_command: Sequence[str]) -> int:
 def _replay(
     args: argparse.Namespace, node_command: Sequence[str], frames: list[BagFrame], log: Path,
 ) -> Answers:
-    from tqdm import tqdm
-
     from ..demo.processes import LoggedProcess, prepare_environment
     from ..testbench.replay import Replayer
+    from .progress import progress_bar
 
     prepare_environment()
     command = [*node_command, *_node_parameters(args)]
@@ -118,7 +117,7 @@ def _replay(
         replayer.wait_for_node(args.timeout)
         if args.mode == 'realtime':
             return replayer.realtime(frames, args.rate or _rate(frames))
-        with tqdm(total=len(frames), unit='image', disable=None) as progress:
+        with progress_bar(total=len(frames), unit='image', disable=None) as progress:
             return replayer.lossless(frames, args.timeout, progress.update)
 
 

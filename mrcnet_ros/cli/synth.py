@@ -62,11 +62,10 @@ def run(args: argparse.Namespace) -> int:
 
     :raises MrcnetError: when an input cannot be used or the split exists.
     """
-    from tqdm import tqdm
-
     from ..rendering.background_files import find_images
     from ..synth.dataset import make_dataset
     from ..synth.scene_maker import SynthSpec
+    from .progress import progress_bar
 
     source = _source(args)
     spec = SynthSpec(
@@ -75,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
         camera=_camera(args), distance_m=tuple(args.distance) if args.distance else None,
         upright=args.upright, seed=args.seed)
     backgrounds = find_images(args.backgrounds) if args.backgrounds else []
-    with tqdm(total=args.scenes * args.images, unit='image', disable=None) as bar:
+    with progress_bar(total=args.scenes * args.images, unit='image', disable=None) as bar:
         make_dataset(args.output, args.split, source, spec, backgrounds=backgrounds,
                      grey=args.grey, progress=bar.update)
     print(f'{args.output / args.split}: {args.scenes} scenes, {args.scenes * args.images} images '

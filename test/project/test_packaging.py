@@ -157,7 +157,7 @@ def test_every_requirement_has_a_range(wheel):
 
 # what apt installs on Ubuntu 24.04, the system of ROS 2 Jazzy and Kilted
 UBUNTU = {'numpy': '1.26.4', 'scipy': '1.11.4', 'opencv-python-headless': '4.6.0',
-          'pillow': '10.2.0', 'pyyaml': '6.0.1', 'tqdm': '4.66.2'}
+          'pillow': '10.2.0', 'pyyaml': '6.0.1'}
 
 
 def test_the_python_packages_of_ubuntu_are_enough(wheel):
@@ -208,6 +208,14 @@ def test_wheel_holds_what_the_node_and_the_demo_read(wheel):
         'share/mrcnet_ros/models/demo/meshes/LICENSE.robosuite',
         'share/mrcnet_ros/models/demo/backgrounds/LICENSE.CC0',
     } <= names
+
+
+def test_what_only_training_reads_stays_in_the_sources(wheel):
+    """A robot installs graphs and parameters: no weights of PyTorch, no tqdm."""
+    names = {re.sub(r'^[^/]+\.data/data/', '', name) for name in wheel.namelist()}
+    assert 'share/mrcnet_ros/models/lmo/stage1.onnx' in names
+    assert not [n for n in names if n.endswith(('.pt', '.jsonl')) or 'config/train_' in n]
+    assert 'tqdm' not in _requirements(wheel)['']
 
 
 def test_wheel_has_executables_for_the_shell_and_for_ros2_run(wheel):
