@@ -30,6 +30,9 @@ UNKNOWN_DIAMETERS, UNKNOWN_RAD = 0.05, 0.15
 HISTORY_S = 2.0
 # A detection is of an instance that is expected so near to its pose.
 SAME_DIAMETERS = 0.6
+# Why an instance is followed no longer: a poor answer, one far from where it was expected, another
+# instance in its place, no detection of it, the border of the image.
+LOSSES = ('score', 'gate', 'contested', 'unseen', 'outside')
 
 
 class Follows(Protocol):
@@ -40,7 +43,8 @@ class Follows(Protocol):
         """Return the known objects by label."""
 
     def follow(self, image_rgb: NDArray[np.uint8], camera: Camera, starts: Sequence[KnownPose],
-               depth_m: NDArray[np.float32] | None = None) -> FrameResult:
+               depth_m: NDArray[np.float32] | None = None,
+               support_plane: Array | None = None) -> FrameResult:
         """Return the poses of objects that are expected at about known poses."""
 
 
@@ -68,6 +72,7 @@ class View:
     :param image_rgb: (H, W, 3) uint8.
     :param time_s: when.
     :param T_fixed_camera: (4, 4) [m]; the identity where the camera's motion is not known.
+    :param support_plane: (4,) in the camera frame, that objects stand on; None for none.
     """
 
     image_rgb: NDArray[np.uint8]
@@ -75,6 +80,7 @@ class View:
     time_s: float
     T_fixed_camera: Array = field(default_factory=lambda: np.eye(4))
     depth_m: NDArray[np.float32] | None = None
+    support_plane: Array | None = None
 
 
 @dataclass(frozen=True)
@@ -82,7 +88,7 @@ class Lost:
     """An instance that is followed no longer.
 
     :param track: its number.
-    :param reason: score, gate, contested, unseen, outside or full.
+    :param reason: one of ``LOSSES``.
     """
 
     track: int
@@ -197,7 +203,8 @@ class Tracker:
         starts = [KnownPose(t.label, self._object_frame(t.label, T_camera_fixed
                                                         @ m.T_fixed_object), t.detection_id)
                   for t, m in zip(tracks, expected, strict=True)]
-        result = self._estimator.follow(view.image_rgb, view.camera, starts, view.depth_m)
+        result = self._estimator.follow(view.image_rgb, view.camera, starts, view.depth_m,
+                                        view.support_plane)
         answers: list[PoseEstimate | None] = [None] * len(tracks)
         for pose in result.poses:
             answers[pose.detection_index] = pose
@@ -207,16 +214,24 @@ class Tracker:
             if motion is not None:
                 moved[track.number] = motion
         self._settle(tracks, expected, answers, moved, view)
-        poses, numbers = [], []
+        return self._taken_over(tracks, expected, answers, moved,
+                                self._give_up(tracks, moved, view, limits), result)
+
+    def _taken_over(self, tracks: list[_Track], expected: list[Motion],
+                    answers: list[PoseEstimate | None], moved: Mapping[int, Motion],
+                    lost: list[Lost], result: FrameResult) -> Followed:
+        """Move the instances, those without an answer as they moved before."""
+        poses: list[PoseEstimate] = []
+        numbers: list[int] = []
         for i, track in enumerate(tracks):
-            pose, motion = answers[i], moved.get(track.number)
-            if pose is None or motion is None:
-                track.motion = expected[i]  # goes on as it did
+            answer, motion = answers[i], moved.get(track.number)
+            if answer is None or motion is None:
+                track.motion = expected[i]
                 continue
-            track.go_on(motion, pose.score)
-            poses.append(dataclasses.replace(pose, detection_index=len(poses)))
+            track.go_on(motion, answer.score)
+            poses.append(dataclasses.replace(answer, detection_index=len(poses)))
             numbers.append(track.number)
-        return Followed(poses, numbers, self._give_up(view, limits), result)
+        return Followed(poses, numbers, lost, result)
 
     def _judged(self, track: _Track, expected: Motion, pose: PoseEstimate | None, view: View,
                 limits: TrackLimits) -> tuple[Motion | None, str]:
@@ -313,9 +328,10 @@ class Tracker:
                 lost.append(self._drop(track, 'unseen'))
         return lost
 
-    def _give_up(self, view: View, limits: TrackLimits) -> list[Lost]:
-        late = [t for t in self._tracks.values()
-                if t.refused and view.time_s - t.found_s > limits.lost_s]
+    def _give_up(self, tracks: list[_Track], moved: Mapping[int, Motion], view: View,
+                 limits: TrackLimits) -> list[Lost]:
+        late = [t for t in tracks
+                if t.number not in moved and view.time_s - t.found_s > limits.lost_s]
         return [self._drop(track, track.refused) for track in late]
 
     def _drop(self, track: _Track, reason: str) -> Lost:
@@ -323,16 +339,20 @@ class Tracker:
         return Lost(track.number, track.label, reason)
 
     def _centred(self, pose: PoseEstimate) -> Array:
-        return self._estimator.objects[pose.label].to_centred(pose.T_camera_object)
+        T: Array = self._estimator.objects[pose.label].to_centred(pose.T_camera_object)
+        return T
 
     def _object_frame(self, label: str, T_camera_centred: Array) -> Array:
-        return self._estimator.objects[label].from_centred(T_camera_centred)
+        T: Array = self._estimator.objects[label].from_centred(T_camera_centred)
+        return T
 
     def _near(self, label: str, T_camera_object: Array, view: View, expected: Motion) -> Array:
         """Return the equivalent of a pose that is nearest to the expected one."""
         R = (inverse(view.T_fixed_camera) @ expected.T_fixed_object)[:3, :3]
-        return self._estimator.objects[label].centred().symmetries.nearest(
-            T_camera_object[:3, :3], T_camera_object[:3, 3], R)
+        item = self._estimator.objects[label].centred()
+        nearest: Array = item.symmetries.nearest(T_camera_object[:3, :3], T_camera_object[:3, 3],
+                                                 R)
+        return nearest
 
     def _fixed(self, view: View, pose: PoseEstimate, T_camera_object: Array
                ) -> tuple[Array, Array]:
@@ -342,7 +362,8 @@ class Tracker:
             diameter_m = self._estimator.objects[pose.label].diameter_m
             C = np.diag([(UNKNOWN_DIAMETERS * diameter_m)**2] * 3 + [UNKNOWN_RAD**2] * 3)
         turn = np.kron(np.eye(2), view.T_fixed_camera[:3, :3])
-        return view.T_fixed_camera @ T_camera_object, turn @ C @ turn.T
+        T: Array = view.T_fixed_camera @ T_camera_object
+        return T, turn @ C @ turn.T
 
     def _loose(self, label: str, covariance: Array) -> Array:
         """Return a covariance with room for what it leaves out."""
