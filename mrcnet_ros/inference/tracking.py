@@ -368,4 +368,5 @@ class Tracker:
     def _loose(self, label: str, covariance: Array) -> Array:
         """Return a covariance with room for what it leaves out."""
         diameter_m = self._estimator.objects[label].diameter_m
-        return covariance + np.diag([(GATE_DIAMETERS * diameter_m)**2] * 3 + [GATE_RAD**2] * 3)
+        room: Array = np.diag([(GATE_DIAMETERS * diameter_m)**2] * 3 + [GATE_RAD**2] * 3)
+        return covariance + room

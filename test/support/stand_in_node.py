@@ -98,7 +98,7 @@ class BoxEstimator:
             poses = [measured(pose, depth_m) for pose in poses]
         return FrameResult(poses, skipped, {'crop': 0.001, 'stage1': 0.002}, len(poses), 0)
 
-    def follow(self, image_rgb, camera, starts, depth_m=None):
+    def follow(self, image_rgb, camera, starts, depth_m=None, support_plane=None):
         """Answer each start with itself, a millimetre to the right; a white image has nothing."""
         from mrcnet_ros.inference.poses import FrameResult, PoseEstimate
 

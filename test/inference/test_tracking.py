@@ -56,7 +56,7 @@ class World:
         return [PoseEstimate(label, 1, T, score, i, ids[i] if ids else '', np.zeros(4),
                              covariance=SURE) for i, (label, T) in enumerate(seen)]
 
-    def follow(self, image, camera, starts, depth_m=None):
+    def follow(self, image, camera, starts, depth_m=None, support_plane=None):
         """Answer starts."""
         self.started.append(len(starts))
         poses = []
@@ -107,7 +107,7 @@ def test_the_next_pose_is_expected_where_steady_motion_leads():
     world = World(('can', moving))
     tracker = begun(world, steps=30)
     starts = []
-    world.follow = lambda image, camera, known, depth_m=None: (
+    world.follow = lambda image, camera, known, *_: (
         starts.append(known[0].T_camera_object), FrameResult([], []))[1]
     tracker.follow(world.view(31), LIMITS)
     truth = moving(31 / HZ)
