@@ -10,7 +10,7 @@ import pytest
 import trimesh
 
 from mrcnet_ros.cli.main import main
-from mrcnet_ros.datasets.bop_scene import Scene
+from mrcnet_ros.datasets.bop_scene import BopScene
 from mrcnet_ros.geometry.se3 import inverse, make_transform, rotation_angle
 from mrcnet_ros.synth.layout import LayoutSpec, Placed
 from mrcnet_ros.synth.motion import (
@@ -55,7 +55,7 @@ def test_a_sequence_is_a_scene_whose_images_are_steps_in_time(tmp_path):
                  '1', '--images', '3', '--objects', '2', '--size', '96', '72', '--sequence',
                  '10']) == 0
     folder = tmp_path / 'set' / 'test' / '000001'
-    scene = Scene(folder, None)
+    scene = BopScene(folder, None)
     assert [scene.timestamp_s(i) for i in scene.image_ids] == [0.0, 0.1, 0.2]
     views = [scene.T_camera_world(i) for i in scene.image_ids]
     assert 0.0 < rotation_angle(views[0][:3, :3] @ views[1][:3, :3].T) < 0.1
