@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import struct
-from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,14 +17,12 @@ from typing import Any, overload
 
 import numpy as np
 import vision_msgs
-from cv_bridge import CvBridge
 from numpy.typing import NDArray
 from rclpy.serialization import deserialize_message, serialize_message
 from rosbags.rosbag2 import Reader, StoragePlugin, Writer, WriterError
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from sensor_msgs.msg import CameraInfo, Image
 from vision_msgs.msg import (
-    Detection2D,
     Detection2DArray,
     Detection3D,
     Detection3DArray,
@@ -39,6 +36,7 @@ from ..inference.poses import Detection
 from ..ros import messages
 from ..ros.depth_image import DepthError, usable_depth
 from ..ros.diagnostics import type_name
+from .input_messages import detections_message, image_message, info_message
 
 INPUTS = {'/image': Image, '/camera_info': CameraInfo, '/detections': Detection2DArray}
 GROUND_TRUTH = '/ground_truth'
@@ -149,13 +147,12 @@ class BagWriter:
         :param image_rgb: (H, W, 3) uint8.
         """
         header = messages.header_at(stamp, OPTICAL_FRAME)
-        image = CvBridge().cv2_to_imgmsg(image_rgb, 'rgb8', header)
-        boxes = Detection2DArray(header=header)
-        boxes.detections = [_box_message(header, d) for d in detections]
         known = Detection3DArray(header=header)
         known.detections = [_truth_message(header, t) for t in truths]
-        for topic, message in ((GROUND_TRUTH, known), ('/camera_info', _info(header, camera)),
-                               ('/detections', boxes), ('/image', image)):
+        for topic, message in ((GROUND_TRUTH, known),
+                               ('/camera_info', info_message(header, camera)),
+                               ('/detections', detections_message(header, detections)),
+                               ('/image', image_message(header, image_rgb))):
             self._writer.write(self._connections[topic], stamp, serialize_message(message))
 
 
@@ -309,26 +306,6 @@ def _truth_message(header: Any, truth: Truth) -> Detection3D:
     result.hypothesis.score = float(truth.visible_fraction)
     result.pose.pose = messages.pose_from_transform(truth.T_camera_object)
     return Detection3D(header=header, results=[result], id=truth.names)
-
-
-def _box_message(header: Any, detection: Detection) -> Detection2D:
-    x1, y1, x2, y2 = (float(v) for v in detection.box_xyxy)
-    result = ObjectHypothesisWithPose()
-    result.hypothesis.class_id = detection.label
-    result.hypothesis.score = float(detection.score)
-    message = Detection2D(header=header, results=[result], id=detection.detection_id)
-    message.bbox.center.position.x, message.bbox.center.position.y = (x1 + x2) / 2, (y1 + y2) / 2
-    message.bbox.size_x, message.bbox.size_y = x2 - x1, y2 - y1
-    return message
-
-
-def _info(header: Any, camera: Camera) -> CameraInfo:
-    K = [float(v) for v in camera.K.ravel()]
-    model = 'plumb_bob' if camera.distortion_model == 'none' else camera.distortion_model
-    return CameraInfo(
-        header=header, width=camera.width, height=camera.height, distortion_model=model,
-        d=array('d', camera.distortion or (0.0,) * 5), k=K, r=np.eye(3).ravel().tolist(),
-        p=[*K[:3], 0.0, *K[3:6], 0.0, *K[6:], 0.0])
 
 
 def _type_store() -> Any:
