@@ -17,6 +17,7 @@ from typing import Any, overload
 
 import numpy as np
 import vision_msgs
+from cv_bridge import CvBridge
 from numpy.typing import NDArray
 from rclpy.serialization import deserialize_message, serialize_message
 from rosbags.rosbag2 import Reader, StoragePlugin, Writer, WriterError
