@@ -45,12 +45,14 @@ ALLOWED = {
     'ros': OBJECTS | {'rendering', 'inference', 'presets', 'detector'},
     'testbench': OBJECTS | {'rendering', 'inference', 'ros'},
     'synth': OBJECTS | {'datasets', 'rendering'},
+    'new_model': OBJECTS | {'datasets', 'rendering', 'inference', 'training', 'export',
+                            'evaluation', 'synth'},
     'demo': OBJECTS | {'datasets', 'rendering', 'inference', 'evaluation', 'ros', 'testbench',
                        'synth'},
     'cli': OBJECTS | {'', 'datasets', 'network', 'rendering', 'inference', 'training', 'export',
                       'evaluation', 'presets', 'presets/paper', 'presets/paper/training',
                       'presets/paper/parity', 'presets/paper/export', 'ros', 'testbench',
-                      'synth', 'demo', 'detector'},
+                      'synth', 'demo', 'detector', 'new_model'},
     '': {'geometry', 'inference', 'detector'},  # the public face, imported when first used
 }
 

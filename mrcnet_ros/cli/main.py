@@ -30,6 +30,7 @@ COMMANDS = {
     'bag': ('bag', 'make rosbags from BOP datasets'),
     'synth': ('synth', 'make a small BOP dataset of any objects'),
     'templates': ('templates', "render and store a model's templates"),
+    'new': ('new', 'make a model of your own meshes, from mesh files to a running robot'),
     'train': ('train', 'train a model from a configuration file'),
     'export': ('export', 'turn a checkpoint into a model directory'),
     'import-checkpoint': ('import_checkpoint', 'turn a published checkpoint into a model'),

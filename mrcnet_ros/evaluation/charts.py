@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -184,16 +185,28 @@ def draw_charts(path: Path, charts: Sequence[LineChart | BarChart], columns: int
 
     :raises DatasetError: when it cannot be written.
     """
+    picture = _drawn(charts, columns)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture.save(path)
+    except (OSError, ValueError) as error:
+        raise DatasetError(f'{path}: cannot be written ({error})') from error
+
+
+def png_of(charts: Sequence[LineChart | BarChart], columns: int = 2) -> bytes:
+    """Return what :func:`draw_charts` draws as the bytes of a PNG file."""
+    data = io.BytesIO()
+    _drawn(charts, columns).save(data, 'png')
+    return data.getvalue()
+
+
+def _drawn(charts: Sequence[LineChart | BarChart], columns: int) -> Image.Image:
     size = (WIDTH * min(columns, len(charts)), HEIGHT * math.ceil(len(charts) / columns))
     image = Image.new('RGB', (size[0] * SUPERSAMPLING, size[1] * SUPERSAMPLING), 'white')
     for number, chart in enumerate(charts):
         chart.draw(PictureCanvas(
             image, (WIDTH * (number % columns), HEIGHT * (number // columns))))
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        image.resize(size, Image.Resampling.LANCZOS).save(path)
-    except (OSError, ValueError) as error:
-        raise DatasetError(f'{path}: cannot be written ({error})') from error
+    return image.resize(size, Image.Resampling.LANCZOS)
 
 
 def _axis(values: Sequence[float]) -> list[float]:

@@ -43,12 +43,11 @@ class Replayer(Peer):
     """Sends frames of a bag.
 
     :param alive: called while waiting; raises when the node has ended.
-    :param depth: whether the node listens to depth images.
     """
 
-    def __init__(self, alive: Callable[[], None], *, depth: bool = False) -> None:
+    def __init__(self, alive: Callable[[], None]) -> None:
         """Join the network."""
-        super().__init__('replay', alive, depth=depth)
+        super().__init__('replay', alive)
         self._sent: dict[int, float] = {}
         self._answers: dict[int, ReceivedPoses] = {}
 

@@ -64,6 +64,10 @@ class TrainConfig:
     :param emphasis: how often an object is drawn for every draw of the others, by label; 1 for
         those not named.
     :param init: model directory to start from, or None to start from noise.
+    :param init_knows: whether an object of ``init`` with the same label is the same object; where
+        not, its row is not used.
+    :param shared_minutes: whether ``minutes`` are those of all starts together, from first step to
+        last: one that goes on from a checkpoint has what the earlier ones left of them.
     :param freeze_shared: train only the rows of objects that ``init`` does not know; its answers
         for the objects it knows stay the same to the bit.
     :param seed: of everything that is drawn.
@@ -97,6 +101,8 @@ class TrainConfig:
     chances: dict[str, float] = field(default_factory=dict)
     emphasis: dict[str, int] = field(default_factory=dict)
     init: Path | None = None
+    init_knows: bool = True
+    shared_minutes: bool = False
     freeze_shared: bool = False
     seed: int = 0
     spec: ModelSpec = field(default_factory=ModelSpec)

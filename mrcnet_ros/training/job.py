@@ -24,6 +24,7 @@ class Job:
     :param bank: in shared memory.
     :param stem: ImageNet weights for the frozen layers.
     :param deadline: of the last step on the monotonic clock [s], or None.
+    :param spent: part of the time that earlier starts have spent, 0 to 1.
     """
 
     config: TrainConfig
@@ -31,6 +32,7 @@ class Job:
     bank: TemplateBank
     stem: dict[str, Tensor]
     deadline: float | None
+    spent: float = 0.0
 
 
 def build_network(config: TrainConfig, objects: list[ObjectModel],
@@ -40,7 +42,8 @@ def build_network(config: TrainConfig, objects: list[ObjectModel],
     network = MrcNet(spec=config.spec, objects=len(objects))
     network.backbone.stem.load_imagenet(stem)
     if config.init is not None:
-        warm_start(network, read_start(config.init, config.spec), [o.label for o in objects])
+        warm_start(network, read_start(config.init, config.spec), [o.label for o in objects],
+                   knows=config.init_knows)
     if config.freeze_shared:
         freeze_shared(network)
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
@@ -60,7 +63,7 @@ def check_device(config: TrainConfig) -> None:
 
 def known_classes(config: TrainConfig) -> list[int]:
     """Return the classes whose rows must not move: those that a frozen model knows already."""
-    if not config.freeze_shared or config.init is None:
+    if not config.freeze_shared or config.init is None or not config.init_knows:
         return []
     labels = read_start(config.init, config.spec).labels
     return [i for i, o in enumerate(config.load_objects()) if o.label in labels]

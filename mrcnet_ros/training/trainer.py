@@ -67,11 +67,14 @@ def train(config: TrainConfig, stem: dict[str, Tensor], stop_after: int | None =
     objects = config.load_objects()
     target_classes(config, objects, known_classes(config))
     identity = identity_of(objects, config.view_prior, config.seed)
-    if config.freeze_shared and config.init is not None:
+    if config.freeze_shared and config.init is not None and config.init_knows:
         check_known(config.init, read_start(config.init, config.spec).objects, identity)
-    last = config.output / 'checkpoint.pt'
+    last, spent = config.output / 'checkpoint.pt', 0.0
     if last.exists():
-        check_identity(last, load_checkpoint(last, config.spec), identity)
+        state = load_checkpoint(last, config.spec)
+        check_identity(last, state, identity)
+        if config.shared_minutes:
+            spent = float(state.get('spent', 0.0))
     config.output.mkdir(parents=True, exist_ok=True)
     draw_ahead(config, objects, config.composers)
     views = load_views(config, objects)
@@ -82,7 +85,7 @@ def train(config: TrainConfig, stem: dict[str, Tensor], stop_after: int | None =
     slots = torch.zeros((config.processes, numbers)).share_memory_()
     context = multiprocessing.get_context('spawn')
     barrier = context.Barrier(config.processes)
-    arguments = (Job(config, views, bank, stem, deadline), slots, barrier, stop_after)
+    arguments = (Job(config, views, bank, stem, deadline, spent), slots, barrier, stop_after)
     others = [context.Process(target=_worker, args=(rank, *arguments), daemon=True)
               for rank in range(1, config.processes)]
     for process in others:
@@ -138,8 +141,10 @@ class Run:
             {'params': plain, 'weight_decay': 0.0}], betas=(0.9, 0.98), fused=True)
         self.average = {k: v.detach().clone() for k, v in network.state_dict().items()}
         self.step, self.samples, self.seconds = 0, 0, 0.0
-        self.started, self.spent = time.monotonic(), 0.0
-        if job.deadline is not None and job.deadline <= self.started:
+        self.started, self.spent, self.spent_before = time.monotonic(), job.spent, job.spent
+        if config.shared_minutes and config.minutes is not None:  # rendering does not count
+            self.deadline = self.started + 60.0 * config.minutes * (1 - job.spent)
+        elif job.deadline is not None and job.deadline <= self.started:
             raise SpecError(f'the {config.minutes} minutes are over before the first step: views '
                             'and templates had to be drawn; they are kept, so try again')
         self.identity = identity_of(config.load_objects(), config.view_prior, config.seed)
@@ -217,9 +222,9 @@ class Run:
             self.exchange.average(gradients)
             return
         left = max(self.deadline - self.started, 1e-9)
-        spent = torch.tensor([(time.monotonic() - self.started) / left])
-        self.exchange.average([*gradients, spent])
-        self.spent = float(spent)
+        here = torch.tensor([(time.monotonic() - self.started) / left])
+        self.exchange.average([*gradients, here])
+        self.spent = self.spent_before + (1 - self.spent_before) * float(here)
 
     def _update_average(self) -> None:
         decay = min(EMA_DECAY, (1 + self.step) / (20 + self.step))
@@ -270,7 +275,7 @@ class Run:
         if self.exchange.rank == 0:
             save_checkpoint(self.path, {
                 'step': self.step, 'samples': self.samples, 'seconds': self.seconds,
-                'network': self.network.state_dict(),
+                'spent': min(self.spent, 1.0), 'network': self.network.state_dict(),
                 'average': self.average, 'optimizer': self.optimizer.state_dict(),
                 'config': plain(self.config), IDENTITY: self.identity,
             }, self.config.spec)

@@ -68,21 +68,24 @@ def object_parameters(network: nn.Module) -> dict[str, nn.Parameter]:
     }
 
 
-def warm_start(network: MrcNet, start: Start, labels: Sequence[str]) -> list[int]:
+def warm_start(network: MrcNet, start: Start, labels: Sequence[str], *,
+               knows: bool = True) -> list[int]:
     """Copy a trained model into a network; rows of unknown objects start from the mean row.
 
     :param labels: of the network's objects, in class order.
+    :param knows: whether objects of the same label are the same; if not, all are unknown.
     :return: classes that the trained model knows.
     """
     rows = object_parameters(network)
+    known = start.labels if knows else ()
     state = {}
     for name, value in start.weights.items():
         if name in rows:
-            value = torch.stack([value[start.labels.index(label)] if label in start.labels
+            value = torch.stack([value[known.index(label)] if label in known
                                  else value.mean(0) for label in labels])
         state[name] = value
     network.load_state_dict(state)
-    return [i for i, label in enumerate(labels) if label in start.labels]
+    return [i for i, label in enumerate(labels) if label in known]
 
 
 def freeze_shared(network: MrcNet) -> None:

@@ -1,0 +1,107 @@
+"""``mrcnet new``: from mesh files to a model that a robot can use."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import SpecError
+from .dataset_arguments import positive
+from .train import changes, read_stem
+
+if TYPE_CHECKING:
+    from ..new_model.request import Request
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument('meshes', type=Path, nargs='*', metavar='MESH',
+                        help='STL, OBJ, PLY, OFF or GLB files; their names become the labels')
+    parser.add_argument('--output', type=Path, required=True, metavar='DIR',
+                        help='the model directory; started again, the command goes on in it')
+    parser.add_argument('--bop-dir', type=Path, metavar='DIR',
+                        help='folder that contains BOP datasets, for the meshes of one')
+    parser.add_argument('--dataset', help='name of the dataset, such as ycbv or itodd')
+    parser.add_argument('--ids', type=positive, nargs='+', default=[], metavar='N',
+                        help='only these objects of the dataset')
+    parser.add_argument('--unit', choices=('auto', 'mm', 'm', 'cm', 'inch'), default='auto',
+                        help='of the meshes (default: found from their size, or asked for)')
+    parser.add_argument('--symmetry', action='append', default=[], metavar='NAME=KIND',
+                        help='of an object, in place of what is found: none, z2 to z6, '
+                             'continuous_z; may be repeated')
+    parser.add_argument('--views', choices=('any', 'table'), default='any',
+                        help='from where objects are seen: from anywhere, or standing on a table '
+                             'with their z axis up, which is easier to learn (default: any)')
+    parser.add_argument('--backgrounds', type=Path, nargs='+', default=[], metavar='DIR',
+                        help='folders of photographs and environment maps (default: those of '
+                             'the demo)')
+    parser.add_argument('--fast', action='store_true',
+                        help='train only the rows of these objects; the layers that all objects '
+                             'share stay as they are')
+    parser.add_argument('--minutes', type=float, metavar='M',
+                        help='for everything (default: 60, with --fast 15)')
+    parser.add_argument('--start', type=Path, metavar='DIR',
+                        help='model whose weights the training starts from (default: models/lmo)')
+    parser.add_argument('--images', type=positive, metavar='N',
+                        help='held-out images to measure errors on (default: as the time allows)')
+    parser.add_argument('--set', action='append', default=[], metavar='NAME=VALUE',
+                        dest='changes', help='another value for a field of the training '
+                        'configuration, such as views=500 or device=cuda; may be repeated')
+    parser.add_argument('--stem', type=Path, metavar='FILE',
+                        help='ImageNet weights of the first layers (default: those installed)')
+
+
+def run(args: argparse.Namespace) -> int:
+    """Make the model and print where its page is.
+
+    :return: 1 when the model is there, but its errors could not be told, else 0.
+    :raises MrcnetError: when a mesh, the start or an option cannot be used.
+    """
+    from tqdm import tqdm
+
+    from ..new_model.steps import Maker
+
+    maker = Maker(_request(args), lambda: read_stem(args.stem), tqdm.write)
+    page = maker.run()
+    print(f'{args.output} is ready; open {page}')
+    if maker.problem:
+        print(f'its poses have no covariance or score law: {maker.problem}')
+    return 1 if maker.problem else 0
+
+
+def _request(args: argparse.Namespace) -> Request:
+    """Return what the options ask for.
+
+    :raises SpecError: when they do not fit together.
+    """
+    from ..demo.assets import shared_file
+    from ..new_model.request import FAST_MINUTES, MINUTES, Request, parse_symmetries
+
+    if bool(args.meshes) == (args.bop_dir is not None) or \
+            (args.bop_dir is None) != (args.dataset is None):
+        raise SpecError('give mesh files, or --bop-dir and --dataset')
+    if args.ids and args.bop_dir is None:
+        raise SpecError('--ids chooses from a dataset; leave out the meshes that are not wanted')
+    usual = FAST_MINUTES if args.fast else MINUTES
+    minutes = usual if args.minutes is None else args.minutes
+    if not 0 < minutes < float('inf'):
+        raise SpecError(f'--minutes must be positive, got {args.minutes}')
+    args_without_minutes = argparse.Namespace(changes=args.changes)
+    return Request(
+        output=args.output, meshes=tuple(args.meshes), bop_models=_models(args),
+        object_ids=tuple(args.ids), unit=args.unit, symmetries=parse_symmetries(args.symmetry),
+        views=args.views, start=args.start or shared_file('models/lmo'),
+        backgrounds=tuple(args.backgrounds) or (shared_file('models/demo/backgrounds'),),
+        fast=args.fast, minutes=minutes, images=args.images,
+        changes=changes(args_without_minutes))
+
+
+def _models(args: argparse.Namespace) -> Path | None:
+    """Return the folder of the meshes that networks of a dataset are trained with."""
+    from ..datasets.catalogue import facts_of
+
+    if args.bop_dir is None:
+        return None
+    folder: Path = args.bop_dir / args.dataset / facts_of(args.dataset).training_models
+    return folder

@@ -1,0 +1,181 @@
+"""Takes meshes in: their names, units, middles, and what is worth a note about them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import DatasetError, MeshError, SpecError
+from ..geometry.se3 import Array
+from ..meshes import Mesh, copy_ply, measure_diameter, read_mesh, write_ply
+from ..objects import SYMMETRY_FIELDS, load_bop_objects, read_models_info
+from ..reading.fields import label
+from .request import UNITS_M, Request
+from .sizes import find_unit, in_words, unusual
+
+# Parts of the diameter. A middle that is nearer to the origin than this stays there.
+OFF_CENTRE, THIN = 0.01, 0.02
+# part of all edges that may be open before a mesh counts as one with holes
+OPEN_EDGES = 0.002
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Part:
+    """An object as it was taken in.
+
+    :param source: the file it came from.
+    :param unit: of the file.
+    :param size: in words.
+    :param middle_m: (3,) that the network works about, in the frame of the file.
+    :param symmetries: as models_info.json has them, in the unit; None where they are to be found.
+    :param notes: what whoever uses it should know.
+    """
+
+    object_id: int
+    label: str
+    source: Path
+    unit: str
+    size: str
+    diameter_m: float
+    middle_m: Array
+    symmetries: dict[str, Any] | None = None
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def unit_m(self) -> float:
+        """Return the length of the unit [m]."""
+        return UNITS_M[self.unit]
+
+    @property
+    def mesh_name(self) -> str:
+        """Return the name of its mesh in the model directory."""
+        return f'{self.label}.ply'
+
+
+def take_in(request: Request) -> list[Part]:
+    """Read all meshes and say what they are.
+
+    :raises MeshError: when one cannot be used.
+    :raises DatasetError: when a BOP folder cannot be read.
+    :raises SpecError: when two have the same name.
+    """
+    if request.bop_models is not None:
+        return _from_bop(request, request.bop_models)
+    _check_names(request.meshes)
+    return [_from_file(number, path, request.unit)
+            for number, path in enumerate(request.meshes, start=1)]
+
+
+def _check_names(paths: Sequence[Path]) -> None:
+    known: dict[str, Path] = {}
+    for path in paths:
+        try:
+            name = label(path.stem)
+        except ValueError as error:
+            raise SpecError(f'mesh {path}: its name becomes the label: {error}') from error
+        if name in known:
+            raise SpecError(f'two meshes have the name {name!r}: {known[name]} and {path}; '
+                            'rename one, names become the labels of detections')
+        known[name] = path
+
+
+def _from_file(number: int, path: Path, unit: str) -> Part:
+    mesh = read_mesh(path, 1.0)
+    diameter = measure_diameter(mesh.vertices)
+    if diameter <= 0:
+        raise MeshError(path, 'has all its vertices in one point', 'export it again')
+    name = find_unit(path, mesh.vertices, diameter, unit)
+    scale = UNITS_M[name]
+    middle, notes = _middle(mesh, diameter)
+    return Part(object_id=number, label=path.stem, source=path, unit=name,
+                size=in_words(mesh.vertices, name), diameter_m=diameter * scale,
+                middle_m=scale * middle,
+                notes=_told(middle, scale) + notes + notes_about(mesh, diameter, scale))
+
+
+def _from_bop(request: Request, folder: Path) -> list[Part]:
+    if request.meshes or request.unit not in ('auto', 'mm'):
+        raise SpecError('a BOP folder has meshes of its own, in millimetres: leave out other '
+                        'meshes and --unit')
+    objects = load_bop_objects(folder, request.object_ids or None)
+    info, parts = read_models_info(folder / 'models_info.json'), []
+    for object_id, item in objects.items():
+        mesh = item.load_mesh()  # checks that it has the stated diameter
+        middle, notes = _middle(mesh, item.diameter_m)
+        symmetries = {k: info[object_id][k] for k in SYMMETRY_FIELDS if k in info[object_id]}
+        parts.append(Part(
+            object_id=object_id, label=item.label, source=item.mesh_path, unit='mm',
+            size=in_words(mesh.vertices / UNITS_M['mm'], 'mm'), diameter_m=item.diameter_m,
+            middle_m=middle, symmetries=symmetries,
+            notes=_told(middle, 1.0) + notes + notes_about(mesh, item.diameter_m, 1.0)))
+    return parts
+
+
+def _middle(mesh: Mesh, diameter: float) -> tuple[Array, list[str]]:
+    """Return the middle of the bounding box, or the origin where that is as good."""
+    low, high = mesh.vertices.min(axis=0), mesh.vertices.max(axis=0)
+    middle = (low + high) / 2
+    if np.linalg.norm(middle) <= OFF_CENTRE * diameter:
+        return np.zeros(3), []
+    return middle, []
+
+
+def _told(middle: Array, scale: float) -> list[str]:
+    if not middle.any():
+        return []
+    x, y, z = (f'{1000 * scale * v:.1f}' for v in middle)
+    return [f'The origin of the file is not in the middle of the object, which is at ({x}, {y}, '
+            f'{z}) mm. Published poses are those of the frame of the file.']
+
+
+def notes_about(mesh: Mesh, diameter: float, scale: float) -> list[str]:
+    """Return what a mesh is that makes poses less sure.
+
+    :param diameter: in the unit of the mesh.
+    :param scale: of that unit [m].
+    """
+    import trimesh
+
+    notes = []
+    joined = trimesh.Trimesh(mesh.vertices, mesh.faces, process=True)
+    counts = np.unique(joined.edges_sorted, axis=0, return_counts=True)[1]
+    open_edges = int((counts == 1).sum())
+    if open_edges > OPEN_EDGES * len(counts):
+        notes.append(f'The mesh has holes: {open_edges} of its {len(counts)} edges belong to one '
+                     'face only. Cameras see its inside through them, unlike that of the object. '
+                     'Close them if the object is closed.')
+    thickness = _thickness(mesh.vertices)
+    if thickness < THIN * diameter:
+        notes.append(f'The object is a flat plate, {1000 * scale * thickness:.2g} mm thick. Seen '
+                     'edge-on it is a line, and its pose there is unsure.')
+    if unusual(diameter * scale):
+        notes.append(f'The object is {diameter * scale:.3g} m across. Make sure that the unit is '
+                     'right.')
+    return notes
+
+
+def _thickness(vertices: Array) -> float:
+    """Return the extent along the direction in which the object is thinnest."""
+    axes = np.linalg.svd(vertices - vertices.mean(axis=0), full_matrices=False)[2]
+    return float(np.ptp(vertices @ axes.T, axis=0).min())
+
+
+def copy_meshes(parts: Sequence[Part], folder: Path) -> None:
+    """Write the meshes into the model directory, as PLY files in their units and frames.
+
+    :raises DatasetError: when one cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for part in parts:
+            if part.source.suffix.lower() == '.ply':
+                copy_ply(part.source, folder / part.mesh_name)
+            else:
+                write_ply(folder / part.mesh_name, read_mesh(part.source, part.unit_m),
+                          part.unit_m)
+    except OSError as error:
+        raise DatasetError(f'{folder}: cannot be written ({error.strerror})') from error

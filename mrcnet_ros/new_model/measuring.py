@@ -1,0 +1,190 @@
+"""Answers on held-out images: the covariance law, errors by viewing angle, and pictures."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from ..datasets.boxes import BoxKind, BoxSpec
+from ..errors import DatasetError
+from ..evaluation.covariance_law import Images, errors_of, law_of
+from ..evaluation.pose_errors import closest_equivalent, hull_vertices, mssd, pose_difference
+from ..evaluation.runner import Run, run_frames
+from ..evaluation.score_errors import judged_poses
+from ..evaluation.score_law import score_law_of
+from ..geometry.camera import Camera
+from ..geometry.crop import crop_camera
+from ..geometry.sampling import sample_crop
+from ..geometry.se3 import Array, log_so3
+from ..inference.estimator import PoseEstimator
+from ..inference.model_directory import write_covariance_law, write_score_law
+from ..objects import ObjectModel
+from ..rendering.background_files import find_images
+from ..rendering.drawing import Image
+from ..rendering.pose_overlay import DrawnObject, PoseOverlay
+from ..specs import DEFAULT_CROPS, CropSpec
+from ..synth.held_out import held_out_frames
+from .symmetry_picture import png
+
+BOXES: BoxKind = 'detector'
+# of a picture around an object, and how much of it the object fills
+PICTURE_PX, FILLED = 280, 0.6
+ELEVATIONS_DEG = (-90, -60, -30, 0, 30, 60, 90)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One object on one held-out image, plain numbers.
+
+    :param elevation_deg: of the camera above the object's xy plane.
+    :param mssd_part: largest distance of the surface from where it is, in diameters.
+    """
+
+    label: str
+    scene: int
+    image: int
+    elevation_deg: float
+    rotation_deg: float
+    position_mm: float
+    across_mm: float
+    depth_percent: float
+    mssd_part: float
+    score: float
+
+
+def measure(model: Path, images: int, backgrounds: Sequence[Path], *, upright: bool,
+            ) -> tuple[list[Answer], dict[str, bytes], str]:
+    """Answer held-out images, write the laws, and draw the best and worst.
+
+    :param model: directory, whose ``model.json`` is changed.
+    :return: the answers; PNG files by ``label/name``; why there is no law, '' where there is.
+    :raises MrcnetError: when the model cannot be used.
+    """
+    estimator = PoseEstimator.load(model, spreads=True)
+    try:
+        done = Run()
+        frames = held_out_frames(list(estimator.objects.values()), images, upright=upright,
+                                 backgrounds=find_images(backgrounds))
+        run_frames(tqdm(frames, total=images, unit='image', disable=None, leave=False),
+                   estimator, BoxSpec(BOXES), None, done)
+        answers = answers_of(done, estimator.objects)
+        pictures = draw_examples(done, answers, estimator.objects)
+        return answers, pictures, _write_laws(model, done, estimator.objects)
+    finally:
+        estimator.close()
+
+
+def _write_laws(model: Path, done: Run, objects: Mapping[str, ObjectModel]) -> str:
+    """Write the laws of covariances and scores; return why one is missing, '' when none is."""
+    sizes, images = dict.fromkeys(objects, 1.0), Images('synthetic', BOXES, DEFAULT_CROPS)
+    problems = []
+    try:
+        write_covariance_law(model, *law_of(errors_of(done, objects, sizes), images))
+    except DatasetError as error:
+        problems.append(str(error))
+    try:
+        judged = judged_poses(done.frames, done.rows, done.poses, objects, sizes)
+        write_score_law(model, *score_law_of(judged, images))
+    except DatasetError as error:
+        problems.append(str(error))
+    return '; '.join(problems)
+
+
+def answers_of(done: Run, objects: Mapping[str, ObjectModel]) -> list[Answer]:
+    """Return how far each answer is from the truth, about the middles of the objects."""
+    truths = {(f.scene_id, f.image_id): f.target_ground_truth() for f in done.frames}
+    centred = {label: item.centred() for label, item in objects.items()}
+    hulls = {label: hull_vertices(item.load_mesh().vertices) for label, item in centred.items()}
+    found = []
+    for row, pose in zip(done.rows, done.poses, strict=True):
+        same = [t for t in truths[row.scene_id, row.image_id] if t.object_id == row.object_id]
+        if len(same) == 1:
+            item = objects[pose.label]
+            T_est, T_true = (item.to_centred(T) for T in (row.T_camera_object,
+                                                          same[0].T_camera_object))
+            found.append(_answer(row.scene_id, row.image_id, centred[pose.label],
+                                 hulls[pose.label], T_est, T_true, row.score))
+    return found
+
+
+def _answer(scene: int, image: int, item: ObjectModel, hull: Array, T_est: Array, T_true: Array,
+            score: float) -> Answer:
+    nearest = closest_equivalent(T_est, T_true, hull, item.symmetries)
+    difference = pose_difference(T_est, nearest)
+    turned = item.symmetries.seen_rotations() @ _turn(T_est, nearest)
+    ray = nearest[:3, 3] / np.linalg.norm(nearest[:3, 3])
+    shift = T_est[:3, 3] - nearest[:3, 3]
+    along = float(ray @ shift)
+    # of the truth as it was drawn: an equivalent may be upside down
+    seen_along_ray = T_true[:3, :3].T @ -ray
+    return Answer(
+        item.label, scene, image, float(np.degrees(np.arcsin(np.clip(seen_along_ray[2], -1, 1)))),
+        float(np.degrees(np.linalg.norm(turned))), 1000 * difference.translation_m,
+        1000 * float(np.linalg.norm(shift - along * ray)),
+        100 * abs(along) / float(np.linalg.norm(nearest[:3, 3])),
+        mssd(T_est, T_true, hull, item.symmetries) / item.diameter_m, float(score))
+
+
+def _turn(T_est: Array, T_true: Array) -> Array:
+    """Return the rotation vector between two poses about the object's axes [rad]."""
+    return log_so3(T_est[:3, :3].T @ T_true[:3, :3])
+
+
+def draw_examples(done: Run, answers: Sequence[Answer], objects: Mapping[str, ObjectModel],
+                  ) -> dict[str, bytes]:
+    """Draw the best, the median and the worst answer of each object, outlines on the images."""
+    frames = {(f.scene_id, f.image_id): f for f in done.frames}
+    poses = {(row.scene_id, row.image_id, pose.label): pose
+             for row, pose in zip(done.rows, done.poses, strict=True)}
+    pictures: dict[str, bytes] = {}
+    overlay = PoseOverlay(objects)
+    try:
+        for label in objects:
+            own = sorted((a for a in answers if a.label == label), key=lambda a: a.mssd_part)
+            for name, a in _chosen(own).items():
+                frame, pose = frames[a.scene, a.image], poses[a.scene, a.image, label]
+                drawn = overlay.draw(frame.load_image(), frame.camera,
+                                     [DrawnObject(label, pose.T_camera_object, '')])
+                pictures[f'{label}/{name}'] = png(_around(drawn, frame.camera, pose.box_xyxy))
+    finally:
+        overlay.close()
+    return pictures
+
+
+def _chosen(own: Sequence[Answer]) -> dict[str, Answer]:
+    if not own:
+        return {}
+    return {'best': own[0], 'median': own[len(own) // 2], 'worst': own[-1]}
+
+
+def _around(picture: Image, camera: Camera, box_xyxy: Array) -> Image:
+    """Return a square of a picture around a box, of one size."""
+    view = crop_camera(camera, box_xyxy, CropSpec(size_px=PICTURE_PX, padding=1 / FILLED))
+    return np.asarray(sample_crop(picture, camera, view))
+
+
+def by_elevation(answers: Sequence[Answer]) -> list[dict[str, Any]]:
+    """Return medians of errors in bands of elevation, those without answers left out."""
+    bands = []
+    for low, high in itertools.pairwise(ELEVATIONS_DEG):
+        here = [a for a in answers if low <= a.elevation_deg < high or
+                (high == 90 and a.elevation_deg == 90)]
+        if here:
+            bands.append({'low': low, 'high': high, 'count': len(here), **medians(here)})
+    return bands
+
+
+def medians(answers: Sequence[Answer]) -> dict[str, float]:
+    """Return the median of each error, and how many are near enough for most grippers."""
+    def median(name: str) -> float:
+        return float(np.median([getattr(a, name) for a in answers]))
+
+    return {**{name: median(name) for name in ('rotation_deg', 'across_mm', 'depth_percent',
+                                               'mssd_part')},
+            'good': float(np.mean([a.mssd_part < 0.1 for a in answers]))}

@@ -1,0 +1,161 @@
+"""The page about a new model: one HTML file that needs nothing else."""
+
+from __future__ import annotations
+
+import base64
+import html
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import DatasetError
+from ..evaluation.charts import Line, LineChart, png_of
+from .intake import Part
+from .measuring import Answer, by_elevation, medians
+from .request import Request
+from .training_plan import Plan
+
+STYLE = '''
+body { font: 16px/1.5 sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem;
+       color: #222; }
+h1, h2 { line-height: 1.2 } h2 { margin-top: 2.5rem; border-bottom: 1px solid #ccc }
+table { border-collapse: collapse; margin: 1rem 0 } td, th { padding: .25rem .8rem;
+        border-bottom: 1px solid #ddd; text-align: right } td:first-child, th:first-child {
+        text-align: left }
+img { max-width: 100%; border: 1px solid #ddd } figure { display: inline-block; margin: .3rem;
+      max-width: 32% } figcaption { font-size: .85rem; color: #555 }
+pre { background: #f3f3f3; padding: .8rem; overflow-x: auto } .note { background: #fff4d6;
+      padding: .5rem .8rem; margin: .5rem 0 }
+'''
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Page:
+    """What the page shows.
+
+    :param looks: symmetries in words and notes, by label.
+    :param symmetry_pictures: PNG files by label.
+    :param problem: why there is no law of covariances or scores, '' where there is.
+    :param examples: PNG files by ``label/name``.
+    """
+
+    request: Request
+    parts: Sequence[Part]
+    looks: Mapping[str, Mapping[str, Any]]
+    symmetry_pictures: Mapping[str, bytes]
+    answers: Sequence[Answer]
+    problem: str
+    examples: Mapping[str, bytes]
+    plan: Plan
+
+
+def write_page(path: Path, page: Page) -> None:
+    """Write the page.
+
+    :raises DatasetError: when it cannot be written.
+    """
+    name = html.escape(page.request.output.name)
+    body = '\n'.join([
+        f'<h1>Model {name}</h1>', _start(page), _summary(page),
+        *(_object(page, part) for part in page.parts), _how(page)])
+    text = ('<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+            f'<title>{name}</title><style>{STYLE}</style></head>\n<body>\n{body}\n</body></html>\n')
+    try:
+        path.write_text(text, encoding='utf-8')
+    except OSError as error:
+        raise DatasetError(f'{path}: cannot be written ({error.strerror})') from error
+
+
+def start_lines(output: Path) -> list[str]:
+    """Return the two lines that start a model on the robot."""
+    return ['source install/setup.bash',
+            f'ros2 launch mrcnet_ros pose.launch.py model:={output.resolve()} \\\n'
+            '    image:=/camera/image_raw camera_info:=/camera/camera_info '
+            'detections:=/detector/detections']
+
+
+def _start(page: Page) -> str:
+    lines = html.escape('\n'.join(start_lines(page.request.output)))
+    labels = ', '.join(html.escape(p.label) for p in page.parts)
+    return (f'<h2>Start it on the robot</h2>\n<pre>{lines}</pre>\n<p>The detector must call the '
+            f'objects: {labels}.</p>')
+
+
+def _summary(page: Page) -> str:
+    rows = ''.join(_row(html.escape(part.label), medians(own)) for part in page.parts
+                   if (own := [a for a in page.answers if a.label == part.label]))
+    note = ''
+    if page.problem:
+        note = ('<p class="note">What poses say of their errors is not calibrated: '
+                f'{html.escape(page.problem)}.</p>')
+    return ('<h2>Expected errors</h2>\n<p>Medians on rendered images that training never drew, '
+            'with boxes as inexact as those of a detector. Photographs are harder: measure with '
+            'your own camera before a gripper relies on a pose.</p>\n'
+            f'{_head("object")}{rows}</table>\n{note}')
+
+
+def _head(first: str) -> str:
+    return (f'<table><tr><th>{first}</th><th>rotation</th><th>across the ray</th>'
+            '<th>distance</th><th>within a tenth of the diameter</th></tr>')
+
+
+def _row(name: str, values: Mapping[str, Any]) -> str:
+    return (f'<tr><td>{name}</td><td>{values["rotation_deg"]:.1f}&deg;</td>'
+            f'<td>{values["across_mm"]:.1f} mm</td><td>{values["depth_percent"]:.1f} %</td>'
+            f'<td>{100 * values["good"]:.0f} %</td></tr>')
+
+
+def _object(page: Page, part: Part) -> str:
+    own = [a for a in page.answers if a.label == part.label]
+    looks = page.looks[part.label]
+    notes = ''.join(f'<p class="note">{html.escape(note)}</p>' for note in looks['notes'])
+    examples = ''.join(
+        f'<figure>{_image(data, f"{part.label}, {name}")}<figcaption>{name}</figcaption></figure>'
+        for key, data in page.examples.items() for label, _, name in [key.rpartition('/')]
+        if label == part.label)
+    return '\n'.join([
+        f'<h2>{html.escape(part.label)}</h2>',
+        f'<p>{html.escape(part.source.name)}: {html.escape(part.size)}. '
+        f'Symmetries: {html.escape(looks["words"])}.</p>', notes,
+        _image(page.symmetry_pictures[part.label], f'{part.label} and its symmetries'),
+        '<p>Red, green and blue are x, y and z of the object. Green lines are axes of symmetry; '
+        'turned by a symmetry, the object must look as it is. If it does not, start again with '
+        f'<code>--symmetry {html.escape(part.label)}=none</code> or another kind.</p>',
+        _angles(part.label, own), f'<div>{examples}</div>' if examples else
+        '<p class="note">No held-out image gave a pose of this object.</p>'])
+
+
+def _angles(label: str, own: Sequence[Answer]) -> str:
+    """Return table and chart of errors by elevation."""
+    bands = by_elevation(own)
+    if not bands:
+        return ''
+    rows = ''.join(_row(f'{b["low"]} to {b["high"]}&deg; ({b["count"]})', b) for b in bands)
+    middles = [(b['low'] + b['high']) / 2 for b in bands]
+    chart = LineChart(f'{label}: median errors by viewing angle',
+                      'elevation of the camera above the xy plane of the object [degrees]',
+                      [Line('rotation [degrees]', middles, [b['rotation_deg'] for b in bands]),
+                       Line('distance [%]', middles, [b['depth_percent'] for b in bands]),
+                       Line('across the ray [mm]', middles, [b['across_mm'] for b in bands])])
+    drawn = _image(png_of([chart], columns=1), 'chart of errors')
+    return (f'<h3>By viewing angle</h3>{_head("elevation (poses)")}{rows}</table>{drawn}'
+            '<h3>Best, median and worst</h3>')
+
+
+def _how(page: Page) -> str:
+    request = page.request
+    way = 'only the rows of these objects, on the shared layers of' if request.fast else \
+        'all weights, starting from'
+    seen = 'on a table, z up' if request.view_prior else 'from everywhere'
+    return (f'<h2>How it was made</h2><p>Trained {html.escape(way)} '
+            f'{html.escape(str(request.start))} for {page.plan.train_minutes:g} minutes, with '
+            f'{page.plan.views} rendered views of each object, seen {seen}. Measured on '
+            f'{page.plan.images} rendered images. Objects and symmetries are in '
+            '<code>objects.yaml</code>, the training configuration in '
+            '<code>work/train.yaml</code>. The work folder may be removed.</p>')
+
+
+def _image(data: bytes, text: str) -> str:
+    return (f'<img alt="{html.escape(text)}" '
+            f'src="data:image/png;base64,{base64.b64encode(data).decode()}">')

@@ -1,0 +1,88 @@
+"""What ``mrcnet new`` is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..errors import SpecError
+from ..specs import ViewPrior
+
+UNITS_M = {'mm': 0.001, 'm': 1.0, 'cm': 0.01, 'inch': 0.0254}
+UNIT_NAMES = {'m': 'metres', 'cm': 'centimetres', 'mm': 'millimetres', 'inch': 'inches'}
+# Objects stand with their z axis up, and the camera is above and hardly rolled. As models/lmo.
+TABLE = ViewPrior(elevation_min_deg=0.0, elevation_max_deg=90.0, tilt_max_deg=50.0)
+VIEWS = ('table', 'any')
+SYMMETRIES = ('none', 'z2', 'z3', 'z4', 'z5', 'z6', 'continuous_z', 'found')
+MINUTES, FAST_MINUTES = 60.0, 15.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What to make, and how long that may take.
+
+    :param output: the model directory.
+    :param meshes: files of the objects.
+    :param bop_models: BOP models folder instead of meshes.
+    :param object_ids: objects of the folder; all by default.
+    :param unit: of :data:`UNITS_M`, or ``auto``.
+    :param symmetries: of :data:`SYMMETRIES` by label, in place of what is found.
+    :param views: ``table`` or ``any``.
+    :param start: model directory whose weights the training starts from.
+    :param backgrounds: folders of photographs and environment maps.
+    :param fast: train only the rows of the objects.
+    :param minutes: for everything.
+    :param images: held-out images to measure on; None for what the time allows.
+    :param changes: fields of the training configuration.
+    """
+
+    output: Path
+    meshes: tuple[Path, ...] = ()
+    bop_models: Path | None = None
+    object_ids: tuple[int, ...] = ()
+    unit: str = 'auto'
+    symmetries: Mapping[str, str] = field(default_factory=dict)
+    views: str = 'any'
+    start: Path
+    backgrounds: tuple[Path, ...]
+    fast: bool = False
+    minutes: float
+    images: int | None = None
+    changes: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def work(self) -> Path:
+        """Return the folder of what steps leave behind."""
+        return self.output / 'work'
+
+    @property
+    def view_prior(self) -> ViewPrior | None:
+        """Return from where objects are seen."""
+        return TABLE if self.views == 'table' else None
+
+
+def parse_symmetries(texts: list[str]) -> dict[str, str]:
+    """Return symmetries by label from arguments such as ``part=z2``.
+
+    :raises SpecError: when one is written otherwise.
+    """
+    found: dict[str, str] = {}
+    for text in texts:
+        label, equals, kind = text.rpartition('=')
+        if not equals or not label or kind not in SYMMETRIES:
+            raise SpecError(f'--symmetry {text}: expected NAME=KIND, KIND one of '
+                            f'{", ".join(SYMMETRIES)}')
+        found[label] = kind
+    return found
+
+
+def check_labels(symmetries: Mapping[str, str], labels: list[str]) -> None:
+    """Check that symmetries are of objects that there are.
+
+    :raises SpecError: naming those that are not.
+    """
+    unknown = sorted(set(symmetries) - set(labels))
+    if unknown:
+        raise SpecError(f'--symmetry is of {unknown}, but the objects are {labels}')

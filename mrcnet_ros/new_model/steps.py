@@ -1,0 +1,205 @@
+"""The steps from meshes to a model; what an earlier start has done is not done again."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..export.directory import export_checkpoint
+from ..geometry.rotation_grid import rotation_grid
+from ..geometry.view_prior import allowed_bins
+from ..inference.model_directory import MESH_FOLDER
+from ..meshes import read_mesh
+from ..objects import load_object_list
+from ..rendering.background_files import check_images, find_images
+from ..rendering.template_store import TemplateStore
+from ..synth.held_out import MOST_OBJECTS, image_count
+from ..training.config import TrainConfig
+from ..training.material import load_templates, load_views
+from ..training.trainer import train
+from .bar import Bar
+from .intake import Part, copy_meshes, take_in
+from .measuring import Answer, measure
+from .page import Page, write_page
+from .request import Request, check_labels
+from .seen_surface import VIEWS, look_at
+from .symmetry_picture import axes_of, draw_object, png, z_symmetry
+from .symmetry_search import find_symmetries
+from .training_plan import Plan, divide, read_spec, write_config
+from .work import Work
+
+OBJECTS_FILE = 'objects.yaml'
+PAGE_FILE = 'report.html'
+# poses that a covariance needs, and some more for those without an answer
+LEAST_ANSWERS = 60
+# parts of the whole time that the bar starts from
+FIRST_PLAN = {'looking at the meshes': 0.03, 'rendering views and templates': 0.14,
+              'training': 0.7, 'exporting': 0.02, 'measuring on held-out images': 0.1,
+              'writing the page': 0.01}
+Say = Callable[[str], object]
+
+
+class Maker:
+    """Makes a model, going on from what earlier starts left.
+
+    :param request: what to make.
+    :param stem: gives ImageNet weights for the frozen layers.
+    :param say: told what was found.
+    """
+
+    def __init__(self, request: Request, stem: Callable[[], dict[str, Any]], say: Say) -> None:
+        """Check what can be checked before anything is written."""
+        self._request, self._stem, self._say = request, stem, say
+        self._began = time.monotonic()
+        read_spec(request.start)
+        check_images(find_images(request.backgrounds))
+        self._parts = take_in(request)
+        labels = [p.label for p in self._parts]
+        check_labels(request.symmetries, labels)
+        self._work = Work(request)
+        self._bar = Bar({name: 60.0 * request.minutes * part
+                         for name, part in FIRST_PLAN.items()})
+
+    def run(self) -> Path:
+        """Do what is not done yet; return the page.
+
+        :raises MrcnetError: when a mesh, a background or the start cannot be used.
+        """
+        if self._work.resumed:
+            self._say(f'going on in {self._request.output}')
+        steps: dict[str, tuple[str, Callable[[], Any]]] = {
+            'looking at the meshes': ('looks', self._look),
+            'rendering views and templates': ('rendered', self._render),
+            'training': ('trained', self._train),
+            'exporting': ('exported', self._export),
+            'measuring on held-out images': ('measured', self._measure),
+            'writing the page': ('page', self._page)}
+        try:
+            for part in self._parts:
+                self._say(f'{part.source.name}: {part.size}')
+            for name, (key, do) in steps.items():
+                if key in self._work and key != 'page':
+                    self._bar.skip(name)
+                    continue
+                with self._bar.step(name):
+                    self._work[key] = do()
+        finally:
+            self._bar.close()
+        return self._request.output / PAGE_FILE
+
+    @property
+    def problem(self) -> str:
+        """Return why the model cannot tell its errors, '' where it can."""
+        return str(self._work['measured']['problem'])
+
+    def _look(self) -> dict[str, Any]:
+        """Find symmetries and write meshes and the object list."""
+        request, looks = self._request, dict(self._work.get('found', {}))
+        copy_meshes(self._parts, request.output / MESH_FOLDER)
+        for part in self._parts:
+            if part.label not in looks:
+                looks[part.label] = self._symmetries(part)
+                self._work['found'] = looks
+            self._say(f'{part.label}: symmetries: {looks[part.label]["words"]}')
+        entries = [_entry(part, looks[part.label]['entry']) for part in self._parts]
+        text = '# Written by mrcnet new. Lengths are in units of unit_m, in the frame of the ' \
+               'mesh.\n' + yaml.safe_dump(entries, sort_keys=False)
+        (request.output / OBJECTS_FILE).write_text(text, encoding='utf-8')
+        return looks
+
+    def _symmetries(self, part: Part) -> dict[str, Any]:
+        """Return what is said of an object's symmetries, and its picture later."""
+        stated = self._request.symmetries.get(part.label, '')
+        point = part.middle_m / part.unit_m
+        started = time.monotonic()
+        notes: list[str] = []
+        if stated and stated != 'found':
+            entry, words = z_symmetry(stated, point), f'{stated}, as stated'
+        elif part.symmetries is not None:
+            entry, words = part.symmetries, 'those of models_info.json'
+        else:
+            mesh = read_mesh(self._request.output / MESH_FOLDER / part.mesh_name, part.unit_m)
+            seen = look_at(mesh, part.middle_m, part.diameter_m)
+            self._work['view_s'] = (time.monotonic() - started) / VIEWS
+            found = find_symmetries(seen, mesh.vertices, part.middle_m, part.diameter_m)
+            entry, words = found.entry(part.unit_m), found.words()
+            if found.by_colour:
+                notes.append('Its shape has more symmetries than its colours. If the colours of '
+                             f'the real object differ, say --symmetry {part.label}=KIND.')
+            if found.is_ball:
+                notes.append('It is a ball: its position can be found, its rotation cannot. The '
+                             'rotation that is published means nothing.')
+        return {'entry': entry, 'words': words, 'notes': [*part.notes, *notes]}
+
+    def _plan(self) -> Plan:
+        if 'plan' not in self._work:
+            count = len(self._parts)
+            least = -(-LEAST_ANSWERS // min(count, MOST_OBJECTS))
+            plan = divide(self._request, self._parts, float(self._work.get('view_s', 0.05)),
+                          time.monotonic() - self._began, image_count(count), least)
+            self._work['plan'] = dataclasses.asdict(plan)
+        return Plan(**self._work['plan'])
+
+    def _config(self) -> TrainConfig:
+        return write_config(self._request, self._parts, self._plan())
+
+    def _render(self) -> bool:
+        """Render views and templates into the work folder."""
+        config = self._config()
+        self._bar.replan('training', 60.0 * self._plan().train_minutes)
+        objects = config.load_objects()
+        load_views(config, objects)
+        load_templates(config, objects)
+        return True
+
+    def _train(self) -> str:
+        self._bar.replan('training', 60.0 * self._plan().train_minutes)
+        return str(train(self._config(), self._stem()))
+
+    def _export(self) -> bool:
+        """Write the graphs, and templates to where the node looks for them."""
+        config, output = self._config(), self._request.output
+        export_checkpoint(Path(self._work['trained']), config, output, say=self._say)
+        grid = rotation_grid(config.spec.bins.rotation_nside, config.spec.bins.rotation_in_plane)
+        store = TemplateStore()
+        for item in config.load_objects():
+            store.load_or_build(item, config.spec, allowed_bins(config.view_prior, grid))
+        return True
+
+    def _measure(self) -> dict[str, Any]:
+        request = self._request
+        answers, pictures, problem = measure(
+            request.output, self._plan().images, request.backgrounds,
+            upright=request.view_prior is not None)
+        if problem:
+            self._say(f'errors cannot be told: {problem}')
+        return {'answers': [dataclasses.asdict(a) for a in answers], 'problem': problem,
+                'pictures': {k: base64.b64encode(v).decode() for k, v in pictures.items()}}
+
+    def _page(self) -> bool:
+        request, looks = self._request, self._work['looks']
+        objects = load_object_list(request.output / OBJECTS_FILE)
+        pictures = {o.label: png(draw_object(o, axes_of(o.centred().symmetries.transforms)))
+                    for o in objects.values()}
+        measured = self._work['measured']
+        write_page(request.output / PAGE_FILE, Page(
+            request=request, parts=self._parts, looks=looks, symmetry_pictures=pictures,
+            answers=[Answer(**a) for a in measured['answers']], problem=measured['problem'],
+            examples={k: base64.b64decode(v) for k, v in measured['pictures'].items()},
+            plan=self._plan()))
+        return True
+
+
+def _entry(part: Part, symmetries: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an entry of the object list."""
+    middle = {'middle': [round(float(v), 6) for v in part.middle_m / part.unit_m]} \
+        if part.middle_m.any() else {}
+    return {'id': part.object_id, 'label': part.label, 'mesh': f'{MESH_FOLDER}/{part.mesh_name}',
+            'unit_m': part.unit_m, 'diameter': round(part.diameter_m / part.unit_m, 9),
+            **middle, **symmetries}

@@ -1,0 +1,110 @@
+"""How the time is divided, and the training configuration that follows."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..errors import ModelError, SpecError
+from ..inference.model_directory import read_model_json
+from ..specs import ModelSpec
+from ..training.config import TrainConfig, read_config
+from .intake import Part
+from .request import Request
+
+# Parts of the whole time. What rendering and measuring leave is for the training.
+RENDERING, MEASURING = 0.15, 0.1
+LEAST_TRAINING = 0.3
+# of each object; more than config/train_lmo.yaml has are of no use
+VIEWS = (40, 3000)
+# plain bodies and templates cost about so many views
+BODIES = 24
+TEMPLATES = 576
+# seconds for an image of held-out scenes, in those for a view
+IMAGE_VIEWS = 12.0
+# as near and far as the objects of LM-O are, in diameters of theirs
+NEAREST, FARTHEST = 3.0, 9.0
+# models/lmo goes on from its own weights with 0.0008; new rows on frozen layers can take more
+RATE, FAST_RATE = 0.0012, 0.004
+# the time ends a training, not its steps
+STEPS = 1_000_000
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How the time is divided.
+
+    :param views: rendered of each object.
+    :param train_minutes: for the training.
+    :param images: to measure on.
+    """
+
+    views: int
+    train_minutes: float
+    images: int
+
+
+def divide(request: Request, parts: Sequence[Part], view_s: float, spent_s: float,
+           most_images: int, least_images: int) -> Plan:
+    """Divide the time.
+
+    :param view_s: how long a view takes to render.
+    :param spent_s: since the start.
+    :param most_images: that are enough to measure on.
+    :param least_images: that are needed to measure at all.
+    """
+    whole_s = 60.0 * request.minutes
+    templates_s = 2 * TEMPLATES * view_s / 4 * len(parts)  # they are smaller than views
+    views = int((RENDERING * whole_s - templates_s) / (view_s * (len(parts) + BODIES / 60)))
+    views = min(max(views, VIEWS[0]), VIEWS[1])
+    image_s = IMAGE_VIEWS * view_s
+    images = min(max(int(MEASURING * whole_s / image_s), least_images), most_images)
+    left_s = (whole_s - spent_s - images * image_s - templates_s
+              - views * view_s * (len(parts) + BODIES / 60))
+    train_s = max(left_s, LEAST_TRAINING * whole_s)
+    return Plan(views, round(train_s / 60.0, 3), request.images or images)
+
+
+def read_spec(start: Path) -> ModelSpec:
+    """Return the spec of the model that the training starts from.
+
+    :raises ModelError: when it is no model of the default preset.
+    """
+    values = read_model_json(start)[1]
+    try:
+        return ModelSpec.from_dict(values['spec'])
+    except (KeyError, TypeError, SpecError) as error:
+        raise ModelError(start, f'cannot be started from: {error}',
+                         'give a model of the default preset') from error
+
+
+def write_config(request: Request, parts: Sequence[Part], plan: Plan) -> TrainConfig:
+    """Write the training configuration into the work folder and return it.
+
+    :raises SpecError: when a changed field cannot be used.
+    """
+    path = request.work / 'train.yaml'
+    largest, smallest = (f(p.diameter_m for p in parts) for f in (max, min))
+    prior = request.view_prior
+    values: dict[str, Any] = {
+        'name': request.output.name, 'output': str(request.work / 'run'),
+        'cache': str(request.work / 'views'), 'models': str(request.output / 'objects.yaml'),
+        'backgrounds': [str(b) for b in request.backgrounds],
+        'distance_m': [round(NEAREST * largest, 4),
+                       round(max(FARTHEST * smallest, 1.5 * NEAREST * largest), 4)],
+        'view_prior': dataclasses.asdict(prior) if prior else None,
+        'views': plan.views, 'bodies': BODIES, 'patches': 800 if plan.views > 400 else 120,
+        'steps': STEPS, 'minutes': plan.train_minutes, 'shared_minutes': True,
+        'learning_rate': FAST_RATE if request.fast else RATE, 'warmup': 50,
+        'refresh': 50, 'checkpoint': 50, 'validation': STEPS, 'chances': {'occluded': 0.85},
+        'init': str(request.start), 'init_knows': False, 'freeze_shared': request.fast,
+        'spec': json.loads(json.dumps(read_spec(request.start).to_dict()))}
+    path.write_text('# written by mrcnet new\n' + yaml.safe_dump(values, sort_keys=False),
+                    encoding='utf-8')
+    return read_config(path, request.changes)

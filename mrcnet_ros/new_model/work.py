@@ -1,0 +1,94 @@
+"""What is done already, kept in the work folder of an output, so that a second start goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..errors import DatasetError, SpecError
+from ..meshes import mesh_digest
+from ..reading.text import parse_json
+from .request import Request
+
+STATE = 'state.json'
+
+
+class Work:
+    """The state of one output, in ``work/state.json``.
+
+    :param request: that it is for.
+    :raises SpecError: when the output was begun for another request.
+    :raises DatasetError: when the folder cannot be read or written.
+    """
+
+    def __init__(self, request: Request) -> None:
+        """Read the state, or begin one."""
+        self._path = request.work / STATE
+        self._values: dict[str, Any] = {}
+        asked = _asked(request)
+        if self._path.exists():
+            self._values = _read(self._path)
+            _compare(self._values.get('asked'), asked, request.output)
+        elif (request.output / 'model.json').exists():
+            raise SpecError(f'{request.output} is a model already, which mrcnet new did not '
+                            'begin; give another --output')
+        self.resumed = bool(self._values)
+        self['asked'] = asked
+
+    def __contains__(self, key: str) -> bool:
+        """Tell whether something was done."""
+        return key in self._values
+
+    def __getitem__(self, key: str) -> Any:
+        """Return what a step left."""
+        return self._values[key]
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        """Keep what a step leaves; on disk before the next one begins."""
+        self._values[key] = value
+        partial = self._path.with_suffix('.partial')
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            partial.write_text(json.dumps(self._values, indent=1) + '\n', encoding='utf-8')
+            os.replace(partial, self._path)
+        except OSError as error:
+            raise DatasetError(f'{self._path}: cannot be written ({error.strerror}); give an '
+                               '--output that can') from error
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """Return what a step left, or something else."""
+        return self._values.get(key, default)
+
+
+def _asked(request: Request) -> dict[str, Any]:
+    """Return what must be the same in a second start, as plain data."""
+    return {
+        'meshes': {str(p): mesh_digest(p) for p in request.meshes},
+        'bop_models': str(request.bop_models or ''), 'object_ids': list(request.object_ids),
+        'unit': request.unit, 'symmetries': dict(request.symmetries), 'views': request.views,
+        'start': str(request.start), 'backgrounds': [str(b) for b in request.backgrounds],
+        'fast': request.fast, 'minutes': request.minutes, 'images': request.images,
+        'changes': json.loads(json.dumps(dict(request.changes), default=str))}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        values = parse_json(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise DatasetError(f'{path} cannot be read ({error}); remove the work folder to begin '
+                           'anew') from error
+    if not isinstance(values, dict):
+        raise DatasetError(f'{path} holds no state; remove the work folder to begin anew')
+    return values
+
+
+def _compare(found: Any, asked: Mapping[str, Any], output: Path) -> None:
+    if not isinstance(found, Mapping):
+        raise DatasetError(f'{output / "work"} holds no state; remove it to begin anew')
+    different = [name for name in asked if found.get(name) != asked[name]]
+    if different:
+        raise SpecError(f'{output} was begun with other {", ".join(different)}; give what was '
+                        'given then to go on, another --output, or remove its work folder')

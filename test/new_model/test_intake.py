@@ -1,0 +1,144 @@
+"""Meshes are taken in with their unit, middle and notes, or refused with what to do."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import trimesh
+from new_model.shapes import write
+
+from mrcnet_ros.errors import MeshError, MrcnetError, SpecError
+from mrcnet_ros.meshes import read_mesh
+from mrcnet_ros.new_model.intake import Part, copy_meshes, take_in
+from mrcnet_ros.new_model.request import Request, check_labels, parse_symmetries
+
+PART = trimesh.creation.box((84, 52, 30))
+
+
+def request(folder: Path, *meshes: Path, **options: Any) -> Request:
+    """Return a request for meshes."""
+    return Request(output=folder / 'out', meshes=meshes, start=folder, backgrounds=(), minutes=1.0,
+                   **options)
+
+
+def only(folder: Path, path: Path, **options: Any) -> Part:
+    """Take in one mesh."""
+    return take_in(request(folder, path, **options))[0]
+
+
+@pytest.mark.parametrize('kind', ['stl', 'obj', 'ply'])
+def test_millimetres_are_found_from_the_size(tmp_path: Path, kind: str) -> None:
+    """And told in words."""
+    part = only(tmp_path, write(tmp_path / f'part.{kind}', PART))
+    assert part.size == '84 x 52 x 30 mm, read as millimetres'
+    assert part.diameter_m == pytest.approx(np.linalg.norm([84, 52, 30]) / 1000, rel=1e-5)
+
+
+def test_metres_are_found_from_the_size(tmp_path: Path) -> None:
+    """The same part in metres is as large; a GLB file is in metres by definition."""
+    for name in ('part.stl', 'part.glb'):
+        part = only(tmp_path, write(tmp_path / name, PART, 0.001))
+        assert part.size == '84 x 52 x 30 mm, read as metres'
+
+
+@pytest.mark.parametrize(('scale', 'unit', 'told'), [
+    (0.001, 'mm', r'0\.084 x 0\.052 x 0\.03 mm.*too small.*--unit m$'),
+    (1.0, 'm', r'84 x 52 x 30 m.*too large.*--unit mm$'),
+    (0.03, 'auto', r'no size that tells its unit.*2\.52 x .* mm.*or .*--unit mm, --unit m'),
+])
+def test_nonsense_is_refused_with_the_remedy(tmp_path: Path, scale: float, unit: str,
+                                             told: str) -> None:
+    """The message says what it takes the size to be."""
+    with pytest.raises(MeshError, match=told):
+        only(tmp_path, write(tmp_path / 'part.stl', PART, scale), unit=unit)
+
+
+def test_two_meshes_with_one_name_are_refused(tmp_path: Path) -> None:
+    """Labels of detections could not tell them apart."""
+    (tmp_path / 'other').mkdir()
+    paths = (write(tmp_path / 'part.stl', PART), write(tmp_path / 'other' / 'part.ply', PART))
+    with pytest.raises(SpecError, match=r"'part'.*part\.stl and .*part\.ply; rename one"):
+        take_in(request(tmp_path, *paths))
+
+
+@pytest.mark.parametrize('name', ['a.stl', 'a.ply', 'a.obj', 'a.glb'])
+def test_an_empty_file_is_refused_by_name(tmp_path: Path, name: str) -> None:
+    """Of every kind."""
+    (tmp_path / name).write_bytes(b'')
+    with pytest.raises(MrcnetError, match=name):
+        only(tmp_path, tmp_path / name)
+
+
+def test_a_far_origin_becomes_a_middle_and_a_note(tmp_path: Path) -> None:
+    """The mesh that is kept has the frame of the file."""
+    moved = PART.copy()
+    moved.apply_translation([200, 0, 15])
+    part = only(tmp_path, write(tmp_path / 'part.stl', moved))
+    np.testing.assert_allclose(part.middle_m, [0.2, 0, 0.015], atol=1e-6)
+    assert '(200.0, 0.0, 15.0) mm' in part.notes[0] and 'frame of the file' in part.notes[0]
+    copy_meshes([part], tmp_path / 'meshes')
+    kept = read_mesh(tmp_path / 'meshes' / 'part.ply', part.unit_m).vertices
+    np.testing.assert_allclose(kept.mean(axis=0), [0.2, 0, 0.015], atol=1e-6)
+
+
+def test_a_mesh_in_its_middle_needs_none(tmp_path: Path) -> None:
+    """And gets no note."""
+    part = only(tmp_path, write(tmp_path / 'part.stl', PART))
+    assert not part.middle_m.any() and not part.notes
+
+
+def test_holes_and_plates_are_noted(tmp_path: Path) -> None:
+    """They can be learned, but whoever uses them should know."""
+    sphere = trimesh.creation.icosphere(subdivisions=3, radius=50)
+    scan = trimesh.Trimesh(sphere.vertices, sphere.faces[40:], process=False)
+    holes = only(tmp_path, write(tmp_path / 'scan.ply', scan)).notes
+    assert len(holes) >= 1 and any('has holes' in note for note in holes)
+    plate = only(tmp_path, write(tmp_path / 'plate.stl', trimesh.creation.box((100, 60, 0.5))))
+    assert any('flat plate, 0.5 mm thick' in note for note in plate.notes)
+
+
+def test_a_texture_is_kept_with_the_mesh(tmp_path: Path) -> None:
+    """A GLB file becomes a PLY file with a picture beside it that looks the same."""
+    from PIL import Image
+
+    pixels = np.zeros((8, 8, 3), np.uint8)
+    pixels[:4], pixels[4:] = (250, 10, 10), (10, 10, 250)
+    material = trimesh.visual.material.PBRMaterial(baseColorTexture=Image.fromarray(pixels))
+    box = trimesh.creation.box((0.1, 0.1, 0.1))
+    uv = np.random.default_rng(0).uniform(size=(len(box.vertices), 2))
+    box.visual = trimesh.visual.TextureVisuals(uv=uv, material=material)
+    path = write(tmp_path / 'part.glb', box)
+    part = only(tmp_path, path)
+    copy_meshes([part], tmp_path / 'meshes')
+    source, kept = read_mesh(path, 1.0), read_mesh(tmp_path / 'meshes' / 'part.ply', 1.0)
+    assert kept.texture is not None and source.texture is not None
+    np.testing.assert_array_equal(kept.texture, source.texture)
+    np.testing.assert_allclose(kept.vertices[kept.faces], source.vertices[source.faces],
+                               atol=1e-6)
+
+
+def test_symmetries_are_stated_by_name() -> None:
+    """A label may have an equals sign; unknown kinds and objects are refused."""
+    assert parse_symmetries(['part=z2', 'a=b=none']) == {'part': 'z2', 'a=b': 'none'}
+    for wrong in ('part', 'part=z9', '=z2'):
+        with pytest.raises(SpecError, match='expected NAME=KIND'):
+            parse_symmetries([wrong])
+    with pytest.raises(SpecError, match='pin'):
+        check_labels({'pin': 'z2'}, ['part'])
+
+
+def test_a_bop_folder_brings_units_and_symmetries(tmp_path: Path) -> None:
+    """Millimetres, and what models_info.json says, is not searched for again."""
+    PART.export(tmp_path / 'obj_000005.ply')
+    entry = {'diameter': float(np.linalg.norm([84, 52, 30])),
+             'symmetries_continuous': [{'axis': [0, 0, 1], 'offset': [0, 0, 0]}]}
+    (tmp_path / 'models_info.json').write_text(json.dumps({'5': entry}))
+    part = take_in(request(tmp_path, bop_models=tmp_path))[0]
+    assert (part.object_id, part.label, part.unit) == (5, 'obj_000005', 'mm')
+    assert part.symmetries == {'symmetries_continuous': entry['symmetries_continuous']}
+    with pytest.raises(SpecError, match='meshes of its own'):
+        take_in(request(tmp_path, tmp_path / 'x.stl', bop_models=tmp_path))

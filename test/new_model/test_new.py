@@ -1,0 +1,193 @@
+"""mrcnet new, from a mesh to a model that answers, as the page about an own object has it."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import trimesh
+import yaml
+from bop_folder import write_models
+from new_model.shapes import write
+from tiny_model import TinyModel, random_stem
+
+from mrcnet_ros.cli.main import main
+from mrcnet_ros.inference.estimator import PoseEstimator
+from mrcnet_ros.new_model.steps import Maker
+
+PAGE = Path(__file__).parents[2] / 'docs' / 'own_object.md'
+# as little of everything as there can be, so that the test is over in seconds
+SMALL = ('--set', 'views=8', '--set', 'patches=8', '--set', 'bodies=2', '--set', 'processes=1',
+         '--set', 'minutes=0.05', '--set', 'batch_size=8', '--images', '3')
+
+
+@dataclass(frozen=True)
+class Made:
+    """A model and the command that made it."""
+
+    output: Path
+    command: list[str]
+    printed: str
+    code: int
+
+
+def command_of_the_page() -> list[str]:
+    """Return the first command of the tutorial."""
+    found = re.search(r'^    (mrcnet new part.*)$', PAGE.read_text(), re.MULTILINE)
+    assert found is not None
+    return shlex.split(found[1])[1:]
+
+
+@pytest.fixture(scope='module')
+def made(tiny_model: TinyModel, tmp_path_factory: pytest.TempPathFactory,
+         ) -> Iterator[Made]:
+    """Run the command of the tutorial on a box whose origin is far away."""
+    folder = tmp_path_factory.mktemp('own')
+    box = trimesh.creation.box((84, 52, 30))
+    box.apply_translation([200, 0, 15])
+    write(folder / 'part.stl', box)
+    torch.save(random_stem(), folder / 'stem.pt')
+    command = [*command_of_the_page(), '--start', str(tiny_model.path), '--stem',
+               str(folder / 'stem.pt'), '--backgrounds', str(tiny_model.config.backgrounds[0]),
+               *SMALL]
+    with pytest.MonkeyPatch.context() as patch, Captured() as captured:
+        patch.chdir(folder)
+        patch.setenv('MRCNET_CACHE', str(folder / 'store'))
+        code = main(command)
+        yield Made(folder / 'models' / 'parts', command, captured.text(), code)
+
+
+class Captured:
+    """Keeps what is printed, for a fixture that lives longer than capsys."""
+
+    def __enter__(self) -> Captured:
+        """Start."""
+        import contextlib
+        import io
+
+        self._out = io.StringIO()
+        self._stack = contextlib.ExitStack()
+        self._stack.enter_context(contextlib.redirect_stdout(self._out))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop."""
+        self._stack.close()
+
+    def text(self) -> str:
+        """Return what was printed."""
+        return self._out.getvalue()
+
+
+def test_the_command_of_the_page_makes_a_model(made: Made) -> None:
+    """It says the size, and with too few images that it cannot tell errors."""
+    assert 'part.stl: 84 x 52 x 30 mm, read as millimetres' in made.printed
+    assert 'part: symmetries: 3 turns' in made.printed
+    assert 'report.html' in made.printed
+    assert made.code == 1 and 'too few' in made.printed
+
+
+def test_the_model_answers_in_the_frame_of_the_file(made: Made) -> None:
+    """Its box is where the file has the object; it needs nothing but its folder."""
+    entry = json.loads((made.output / 'model.json').read_text())['objects'][0]
+    np.testing.assert_allclose(entry['middle_m'], [0.2, 0, 0.015], atol=1e-6)
+    assert len(entry['symmetries']) == 4
+    estimator = PoseEstimator.load(made.output)
+    try:
+        bounds = estimator.objects['part'].bounds()
+    finally:
+        estimator.close()
+    np.testing.assert_allclose(bounds.mean(axis=0), [0.2, 0, 0.015], atol=1e-6)
+
+
+def test_the_page_needs_nothing_else(made: Made) -> None:
+    """Pictures are in it; it shows the object, its note, and how to start the model."""
+    text = (made.output / 'report.html').read_text()
+    assert not re.findall(r'(?:src|href)="(?!data:)', text) and 'http' not in text
+    assert text.count('data:image/png;base64,') >= 2
+    for part in ('84 x 52 x 30 mm', '3 turns', 'frame of the file', 'pose.launch.py model:=',
+                 'too few'):
+        assert part in text, part
+
+
+def test_a_second_start_does_nothing_twice(made: Made, monkeypatch: pytest.MonkeyPatch,
+                                           capsys: pytest.CaptureFixture[str]) -> None:
+    """What is done is kept; only the page is written again."""
+    monkeypatch.chdir(made.output.parents[1])
+
+    def never(*_: object) -> Any:
+        raise AssertionError('done already')
+
+    for step in ('_look', '_render', '_train', '_export', '_measure'):
+        monkeypatch.setattr(Maker, step, never)
+    (made.output / 'report.html').unlink()
+    assert main(made.command) == 1
+    assert 'going on in' in capsys.readouterr().out
+    assert (made.output / 'report.html').is_file()
+
+
+@pytest.mark.parametrize(('change', 'told'), [
+    (['--views', 'table'], 'was begun with other views'),
+    (['--symmetry', 'part=none'], 'was begun with other symmetries'),
+    (['--symmetry', 'pin=none'], "is of \\['pin'\\]"),
+])
+def test_another_request_in_the_same_output_is_refused(
+        made: Made, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+        change: list[str], told: str) -> None:
+    """It says what differs and what to do, and leaves the model as it is."""
+    monkeypatch.chdir(made.output.parents[1])
+    before = (made.output / 'model.json').read_bytes()
+    assert main([*made.command, *change]) == 2
+    assert re.search(told, capsys.readouterr().err)
+    assert (made.output / 'model.json').read_bytes() == before
+
+
+def test_a_bop_folder_is_taken_with_its_symmetries(
+        tiny_model: TinyModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str]) -> None:
+    """A generated copy of ycbv: objects and symmetries are those of models_info.json."""
+    write_models(tmp_path / 'ycbv' / 'models')
+    monkeypatch.setattr(Maker, '_render', stop)
+    command = ['new', '--bop-dir', str(tmp_path), '--dataset', 'ycbv', '--output',
+               str(tmp_path / 'out'), '--start', str(tiny_model.path), '--backgrounds',
+               str(tiny_model.config.backgrounds[0]), '--minutes', '1']
+    with pytest.raises(Stopped):
+        main(command)
+    entries = {e['id']: e for e in yaml.safe_load((tmp_path / 'out/objects.yaml').read_text())}
+    assert sorted(entries) == [1, 3]
+    assert len(entries[3]['symmetries_discrete']) == 3
+    assert 'those of models_info.json' in capsys.readouterr().out
+
+
+class Stopped(Exception):
+    """Ends a command before its long steps."""
+
+
+def stop(*_: object) -> None:
+    """End the command here."""
+    raise Stopped
+
+
+@pytest.mark.parametrize(('words', 'told'), [
+    ([], 'give mesh files, or --bop-dir'),
+    (['a.stl', '--bop-dir', 'x', '--dataset', 'ycbv'], 'give mesh files, or --bop-dir'),
+    (['--bop-dir', 'x'], 'give mesh files, or --bop-dir'),
+    (['a.stl', '--ids', '1'], '--ids chooses from a dataset'),
+    (['a.stl', '--minutes', '-1'], '--minutes must be positive'),
+    (['a.stl', '--symmetry', 'a'], 'expected NAME=KIND'),
+    (['gone.stl'], 'gone.stl'),
+])
+def test_options_that_do_not_fit_are_refused(tmp_path: Path, words: list[str], told: str,
+                                             capsys: pytest.CaptureFixture[str]) -> None:
+    """Before anything is written."""
+    assert main(['new', *words, '--output', str(tmp_path / 'out')]) == 2
+    assert told in capsys.readouterr().err
+    assert not (tmp_path / 'out').exists()
