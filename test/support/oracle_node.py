@@ -8,7 +8,7 @@ import sys
 import numpy as np
 
 from mrcnet_ros.demo.assets import shared_file
-from mrcnet_ros.demo.scenes import SceneMaker
+from mrcnet_ros.demo.scenes import DemoSceneMaker
 from mrcnet_ros.demo.surroundings import load_environments
 from mrcnet_ros.inference.poses import FrameResult, PoseEstimate
 from mrcnet_ros.objects import load_object_list
@@ -23,7 +23,7 @@ class Oracle:
         self.objects = {o.label: o for o in load_object_list(folder / 'objects.yaml').values()}
         meshes = {label: o.load_mesh() for label, o in self.objects.items()}
         self._shift = np.array([0.0, 0.0, error_m])
-        with SceneMaker(meshes, load_environments(folder / 'backgrounds'), seed) as maker:
+        with DemoSceneMaker(meshes, load_environments(folder / 'backgrounds'), seed) as maker:
             self._scenes = [maker.make(number) for number in range(count)]
 
     def estimate(self, image_rgb, camera, detections):
