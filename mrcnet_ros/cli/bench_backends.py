@@ -65,10 +65,9 @@ def bench(args: argparse.Namespace, loaded: Mapping[str, Contender], facts: Mapp
 
     :param facts: about them: ``load_seconds`` of each, and why others are ``absent``.
     """
-    from tqdm import tqdm
-
     from ..evaluation.comparison import compare
     from ..evaluation.speed import questions
+    from .progress import progress_bar
 
     dataset = open_dataset(args)
     first = next(iter(loaded.values())).estimator
@@ -77,7 +76,7 @@ def bench(args: argparse.Namespace, loaded: Mapping[str, Contender], facts: Mapp
         raise DatasetError(f'{dataset.split_path}: no target is known to the model; it knows '
                            f'{sorted(first.objects)}')
     rates: list[Mapping[str, float]] = []
-    with tqdm(total=args.repeats * len(loaded), unit='turn', disable=None) as bar:
+    with progress_bar(total=args.repeats * len(loaded), unit='turn', disable=None) as bar:
         def between() -> None:
             bar.update()
             if bar.n % len(loaded) == 0 and 'torch' not in facts['absent']:

@@ -64,10 +64,9 @@ def bench(
 
     :raises DatasetError: when no image shows an object the model knows.
     """
-    from tqdm import tqdm
-
     from ..errors import DatasetError
     from ..evaluation import report, speed
+    from .progress import progress_bar
 
     boxes, dataset = box_spec(args), open_dataset(args)
     start = time.perf_counter()
@@ -78,7 +77,7 @@ def bench(
         raise DatasetError(
             f'{dataset.split_path}: no target is known to the model; it knows '
             f'{sorted(estimator.objects)}')
-    with tqdm(total=speed.PASSES * args.repeats, unit='pass', disable=None) as bar:
+    with progress_bar(total=speed.PASSES * args.repeats, unit='pass', disable=None) as bar:
         measured = speed.measure(estimator, forget, asked, args.repeats, bar.update)
     figures = {
         'command': args.command_line, 'model': provenance.model_identity(args.model),

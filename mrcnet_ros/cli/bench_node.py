@@ -58,12 +58,11 @@ def bench(args: argparse.Namespace, estimator: Estimator, command: Sequence[str]
 
     :param command: arguments of the Python interpreter.
     """
-    from tqdm import tqdm
-
     from ..demo.processes import LoggedProcess, prepare_environment
     from ..evaluation.report import write_json
     from ..evaluation.speed import Question, ask_at_rate
     from ..testbench.traffic import Traffic, decoded
+    from .progress import progress_bar
 
     prepare_environment()
     asked = [Question(*decoded(frame)) for frame in frames]
@@ -71,7 +70,7 @@ def bench(args: argparse.Namespace, estimator: Estimator, command: Sequence[str]
     turns = []
     with (LoggedProcess('node', command, args.json.with_suffix('.node.log')) as node,
           Traffic(node.check_runs) as traffic,
-          tqdm(total=2 * args.repeats, unit='turn', disable=None) as bar):
+          progress_bar(total=2 * args.repeats, unit='turn', disable=None) as bar):
         traffic.wait_for_node(args.timeout)
         ask_at_rate(estimator, asked, args.rate, WARM_UP_S)
         traffic.run(frames, args.rate, WARM_UP_S)

@@ -51,20 +51,19 @@ def run(args: argparse.Namespace) -> int:
 
 def bench(args: argparse.Namespace, spec: PaperSpec) -> int:
     """Do what ``run`` does, with a network of any size."""
-    from tqdm import tqdm
-
     from ..evaluation.charts import BarChart, draw_charts
     from ..evaluation.report import write_json
     from ..evaluation.speed import speed_summary
     from ..export.arithmetic import gemm_flops_per_s
     from ..presets.paper.export.reference import PaperReference, set_threads
     from ..presets.paper.export.speed import compare_paper, relative_difference
+    from .progress import progress_bar
 
     set_threads(args.threads)
     reference = PaperReference(spec, args.objects, SALT)
     runs: dict[str, RunGraph] = {PLAIN: reference.run, **_runtimes(args, spec, reference)}
     rates: list[dict[str, float]] = []
-    with tqdm(total=args.repeats * len(runs), unit='turn', disable=None) as bar:
+    with progress_bar(total=args.repeats * len(runs), unit='turn', disable=None) as bar:
         def between() -> None:
             bar.update()
             if bar.n % len(runs) == 0:

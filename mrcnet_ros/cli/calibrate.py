@@ -97,17 +97,16 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _answer_photographs(args: argparse.Namespace) -> tuple[Run, Mapping[str, ObjectModel]]:
-    from tqdm import tqdm
-
     from ..evaluation.runner import Run, run_frames
     from ..presets.loading import load_any_estimator
+    from .progress import progress_bar
 
     boxes, dataset = box_source(args), open_dataset(args)
     dataset.frames[0].target_ground_truth()  # there is nothing to compare with without it
     estimator = load_any_estimator(args.model, args.meshes, **estimator_options(args), say=say,
                                    spreads=True)
     done = Run()
-    frames = tqdm(dataset.frames[:args.limit], unit='image', disable=None)
+    frames = progress_bar(dataset.frames[:args.limit], unit='image', disable=None)
     run_frames(frames, estimator, boxes, None, done, depth='required' if args.depth else 'off')
     return done, estimator.objects
 

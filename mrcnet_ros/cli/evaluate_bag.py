@@ -41,6 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--mode', choices=('lossless', 'realtime'), default='lossless',
                         help='lossless: each frame waits for the answer to the one before; '
                              'realtime: at the rate of a camera (default: lossless)')
+    parser.add_argument('--depth', choices=('off', 'auto', 'required'), default='off',
+                        help='correct the poses by the depth images of the bag: never, where '
+                             'there is one, or always (default: off)')
     parser.add_argument('--rate', type=float, metavar='HZ',
                         help='images a second in real time (default: as in the bag)')
     parser.add_argument('--loops', type=positive, default=1, metavar='N',
@@ -78,6 +81,7 @@ def evaluate(args: argparse.Namespace, node_command: Sequence[str]) -> int:
     bag = read_bag(args.bag)
     frames = bag[:args.limit]
     objects = _scored_objects(args)
+    args.depth = _depth_use(args.bag, frames, args.depth)
     images = _bop_frames(args.bag, frames, labels)
     unknown = sorted({i for image in images for i in image.targets} - set(objects))
     if unknown:
@@ -102,25 +106,44 @@ def evaluate(args: argparse.Namespace, node_command: Sequence[str]) -> int:
 def _replay(
     args: argparse.Namespace, node_command: Sequence[str], frames: list[BagFrame], log: Path,
 ) -> Answers:
-    from tqdm import tqdm
-
     from ..demo.processes import LoggedProcess, prepare_environment
     from ..testbench.replay import Replayer
+    from .progress import progress_bar
 
     prepare_environment()
     command = [*node_command, *_node_parameters(args)]
-    with LoggedProcess('node', command, log) as node, Replayer(node.check_runs) as replayer:
+    with LoggedProcess('node', command, log) as node, Replayer(
+            node.check_runs, depth=args.depth != 'off') as replayer:
         replayer.wait_for_node(args.timeout)
         if args.mode == 'realtime':
             return replayer.realtime(frames, args.rate or _rate(frames))
-        with tqdm(total=len(frames), unit='image', disable=None) as progress:
+        with progress_bar(total=len(frames), unit='image', disable=None) as progress:
             return replayer.lossless(frames, args.timeout, progress.update)
 
 
 def _node_parameters(args: argparse.Namespace) -> list[str]:
     lossless: dict[str, Any] = {'policy': 'lossless', 'input_reliability': 'reliable',
                                 'stable_symmetry': False}  # frames may be unrelated photographs
-    return model_parameters(args, **(lossless if args.mode == 'lossless' else {}))
+    return model_parameters(args, depth=args.depth,
+                            **(lossless if args.mode == 'lossless' else {}))
+
+
+def _depth_use(bag: Path, frames: Sequence[BagFrame], wanted: str) -> str:
+    """Return what the node is to do with depth.
+
+    Where all frames have it, they wait for it: it is on a topic of its own and may come last.
+
+    :raises DatasetError: when it is required and missing.
+    """
+    from ..testbench.bag import DEPTH
+
+    missing = sum(DEPTH not in frame.inputs for frame in frames)
+    if wanted == 'required' and missing:
+        raise DatasetError(f'bag {bag}: {missing} of {len(frames)} images have no {DEPTH} of '
+                           'their stamp; give --depth auto')
+    if wanted == 'auto':
+        return {0: 'required', len(frames): 'off'}.get(missing, 'auto')
+    return wanted
 
 
 def _rate(frames: Sequence[BagFrame]) -> float:
@@ -259,6 +282,7 @@ def _report(
     account = summaries[-1].split(']: ')[-1] if summaries else None
     report.write_json(args.json, {
         'command': args.command_line, 'mode': args.mode, 'bag': str(args.bag),
+        'depth': args.depth,
         'sent': len(played), 'answered': len(ages_ms), 'unanswered': len(played) - len(ages_ms),
         'sent_hz': rate, 'answered_hz': rate and rate * len(ages_ms) / len(played),
         'age_ms': ages, 'node': account,

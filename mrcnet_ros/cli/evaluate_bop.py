@@ -73,11 +73,10 @@ def evaluate(args: argparse.Namespace, load: Callable[[argparse.Namespace], Esti
 
     :param load: called once dataset and options are known to be usable.
     """
-    from tqdm import tqdm
-
     from ..datasets.bop import ResultsWriter
     from ..evaluation.runner import Run, run_frames
     from ..objects import load_bop_objects
+    from .progress import progress_bar
 
     check_report(args)
     boxes = box_source(args)
@@ -91,7 +90,7 @@ def evaluate(args: argparse.Namespace, load: Callable[[argparse.Namespace], Esti
     done = Run(runtime=provenance.runtime(estimator), size_ratios=ratios)
     failure = 'interrupted'
     with ResultsWriter(args.csv) as writer, _overlays(args, dataset, objects, labels) as draw:
-        frames = tqdm(dataset.frames[:args.limit], unit='image', disable=None)
+        frames = progress_bar(dataset.frames[:args.limit], unit='image', disable=None)
         try:
             run_frames(frames, estimator, boxes, writer, done, draw, depth=args.depth)
             failure = ''

@@ -28,13 +28,12 @@ def run(args: argparse.Namespace) -> int:
 
     :raises MrcnetError: when dataset or detector cannot be used.
     """
-    from tqdm import tqdm
-
     from ..datasets.bop import BopDataset
     from ..detector.object_detector import ObjectDetector
     from ..errors import DatasetError
     from ..evaluation import detector_scores, report
     from ..evaluation.detector_boxes import LEAST_SCORE, DetectorBoxes
+    from .progress import progress_bar
 
     dataset = BopDataset(args.bop_dir, args.dataset, args.split)
     if not dataset.annotated:
@@ -43,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
                                    threads=args.threads)
     boxes = DetectorBoxes(detector)
     scores = detector_scores.DetectorScores(detector.object_ids)
-    for frame in tqdm(dataset.frames[:args.limit], unit='image', disable=None):
+    for frame in progress_bar(dataset.frames[:args.limit], unit='image', disable=None):
         found = boxes.look(frame)
         scores.add(frame, found, boxes.seconds(frame))
     figures = scores.figures(dict(zip(detector.object_ids, detector.labels, strict=True)))

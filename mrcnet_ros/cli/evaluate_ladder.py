@@ -58,19 +58,18 @@ def run(args: argparse.Namespace) -> int:
 def _rows(args: argparse.Namespace, setting: Setting,
           config: TrainConfig) -> Iterator[tuple[str, dict[str, Any]]]:
     """Give name and figures of each row, when it is complete."""
-    from tqdm import tqdm
-
     from ..evaluation import ladder
     from ..training.held_out import known_views, rungs
+    from .progress import progress_bar
 
     composer, objects = open_composer(config, setting)
     total = args.samples * len(setting.labels)
     for name, harder in rungs(config, composer).items():
         views = known_views(harder, objects, setting.labels, args.samples, args.seed)
-        asked = tqdm(views, desc=name, total=total, unit='image', disable=None)
+        asked = progress_bar(views, desc=name, total=total, unit='image', disable=None)
         answers = ladder.answers_of(asked, setting.estimator, setting.judge)
         given = ladder.matching(answers, setting.targets)
         yield name, ladder.rung(given, setting.targets, setting.judge)
-    asked = tqdm(setting.targets, desc=PHOTOGRAPHS, unit='image', disable=None)
+    asked = progress_bar(setting.targets, desc=PHOTOGRAPHS, unit='image', disable=None)
     answers = ladder.answers_of(asked, setting.estimator, setting.judge)
     yield PHOTOGRAPHS, ladder.rung([[a] for a in answers], setting.targets, setting.judge)

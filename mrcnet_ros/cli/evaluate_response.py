@@ -67,12 +67,11 @@ def _composed(args: argparse.Namespace, setting: Setting) -> list[KnownView]:
 def _measure(setting: Setting, stage: Refiner, views: list[KnownView],
              kind: str) -> dict[str, Any]:
     """Return the figures of all starts on one kind of images."""
-    from tqdm import tqdm
-
     from ..evaluation import response
     from ..evaluation.runner import estimate_view
+    from .progress import progress_bar
 
-    asked = tqdm(views, desc=kind, unit='image', disable=None)
+    asked = progress_bar(views, desc=kind, unit='image', disable=None)
     found = response.respond(asked, stage, setting.judge,
                              lambda view: estimate_view(view, setting.estimator))
     return response.figures(found, setting.targets, setting.judge,

@@ -25,11 +25,10 @@ def run(args: argparse.Namespace) -> int:
     :raises DatasetError: when the dataset shows no object whole.
     :raises MrcnetError: when model, meshes or dataset cannot be used.
     """
-    from tqdm import tqdm
-
     from ..errors import DatasetError
     from ..evaluation import ladder, report, swap
     from ..evaluation.mosaic import check_name, write_picture
+    from .progress import progress_bar
 
     if args.picture is not None:
         check_name(args.picture)
@@ -42,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     answers: dict[str, list[list[ladder.GradedPose]]] = {name: [] for name in swap.WAYS}
     shown = []
     with closing(setting.estimator), swap.Swapper(setting.estimator.objects) as swapper:
-        for target in tqdm(targets, unit='object', disable=None):
+        for target in progress_bar(targets, unit='object', disable=None):
             views = swapper.views(target)
             for name, view in views.items():
                 answers[name] += [ladder.answers_of([view], setting.estimator, setting.judge)]

@@ -29,13 +29,12 @@ def run(args: argparse.Namespace) -> int:
     """
     from contextlib import closing
 
-    from tqdm import tqdm
-
     from ..evaluation import report, template_comparison
     from ..inference.exact_templates import ExactPoseEstimator
     from ..objects import load_bop_objects
     from ..presets.loading import load_pose_estimator
     from ..rendering.template_store import TemplateStore
+    from .progress import progress_bar
 
     boxes, dataset = box_spec(args), open_dataset(args)
     objects = load_bop_objects(dataset.models_dir, dataset.object_ids)
@@ -44,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     exact = ExactPoseEstimator(cached.model, cached.backend, TemplateStore(),
                                crops=args.crops)
     with closing(exact):
-        frames = tqdm(dataset.frames[:args.limit], unit='image', disable=None)
+        frames = progress_bar(dataset.frames[:args.limit], unit='image', disable=None)
         done = template_comparison.compare(frames, cached, cached.features.cache.clear, exact,
                                            boxes, objects)
     figures = template_comparison.summary(done, objects)

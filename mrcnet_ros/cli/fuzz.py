@@ -55,17 +55,16 @@ def fuzz(
     :param labels: that the node knows.
     :param transport: ``raw`` or ``compressed``.
     """
-    from tqdm import tqdm
-
     from ..demo.processes import LoggedProcess, prepare_environment
     from ..testbench.fuzzing import FuzzRun
+    from .progress import progress_bar
 
     prepare_environment()
     log = args.log.with_name(f'{args.log.stem}.{transport}{args.log.suffix}')
     command = [*node_command, '-p', f'image_transport:={transport}']
     with LoggedProcess('node', command, log) as node:
         with (FuzzRun(labels, node.check_runs, compressed=transport == 'compressed') as fuzzer,
-              tqdm(total=args.messages, unit='message', disable=None) as progress):
+              progress_bar(total=args.messages, unit='message', disable=None) as progress):
             findings = fuzzer.run(args.messages, args.seed, args.timeout,
                                   lambda sent: progress.update(sent - progress.n))
         if problem := node.bad_end():

@@ -64,8 +64,6 @@ def soak(args: argparse.Namespace, command: Sequence[str], frames: Sequence[BagF
     :param command: arguments of the Python interpreter.
     :param frames: sent in turn.
     """
-    from tqdm import tqdm
-
     from ..demo.processes import LoggedProcess, ProcessError, prepare_environment
     from ..evaluation.charts import draw_charts
     from ..evaluation.report import write_json
@@ -73,6 +71,7 @@ def soak(args: argparse.Namespace, command: Sequence[str], frames: Sequence[BagF
     from ..evaluation.steadiness import judge
     from ..testbench.soak import SampleFile, Soak, SoakPlan
     from ..testbench.traffic import Traffic
+    from .progress import progress_bar
 
     plan, limits = SoakPlan(60 * args.minutes, args.rate, args.period), _limits(args)
     prepare_environment()
@@ -83,7 +82,8 @@ def soak(args: argparse.Namespace, command: Sequence[str], frames: Sequence[BagF
         traffic = stack.enter_context(Traffic(node.check_runs))
         traffic.wait_for_node(args.timeout)
         file = stack.enter_context(SampleFile(args.output / 'soak.csv'))
-        bar = stack.enter_context(tqdm(total=round(plan.duration_s), unit='s', disable=None))
+        bar = stack.enter_context(
+            progress_bar(total=round(plan.duration_s), unit='s', disable=None))
 
         def keep(sample: Sample) -> None:
             samples.append(sample)

@@ -16,6 +16,7 @@ UNITS_M = {'m': 1.0, 'cm': 0.01, 'mm': 0.001, 'inch': 0.0254}
 # as of a camera with a field of view of 56 degrees
 FOCAL_WIDTHS = 0.9375
 MOST_OBJECTS = 8
+SEQUENCE_HZ = 30.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,6 +39,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help='arrangements of objects on a table (default: 2)')
     parser.add_argument('--images', type=positive, default=10, metavar='N',
                         help='views of each scene (default: 10)')
+    parser.add_argument('--sequence', type=float, nargs='?', const=SEQUENCE_HZ, metavar='HZ',
+                        help='the images of a scene are steps in time: the camera and most '
+                             'objects move, some cross in front of others (default rate: '
+                             f'{SEQUENCE_HZ:g} Hz); scene_camera.json holds timestamps')
     parser.add_argument('--objects', type=positive, metavar='N',
                         help=f'objects on the table (default: one of each, or {MOST_OBJECTS}); '
                              'more than there are models means several of a kind')
@@ -62,20 +67,19 @@ def run(args: argparse.Namespace) -> int:
 
     :raises MrcnetError: when an input cannot be used or the split exists.
     """
-    from tqdm import tqdm
-
     from ..rendering.background_files import find_images
     from ..synth.dataset import make_dataset
     from ..synth.scene_maker import SynthSpec
+    from .progress import progress_bar
 
     source = _source(args)
     spec = SynthSpec(
         scenes=args.scenes, images=args.images,
         objects=args.objects or min(len(source.objects), MOST_OBJECTS),
         camera=_camera(args), distance_m=tuple(args.distance) if args.distance else None,
-        upright=args.upright, seed=args.seed)
+        upright=args.upright, seed=args.seed, rate_hz=args.sequence)
     backgrounds = find_images(args.backgrounds) if args.backgrounds else []
-    with tqdm(total=args.scenes * args.images, unit='image', disable=None) as bar:
+    with progress_bar(total=args.scenes * args.images, unit='image', disable=None) as bar:
         make_dataset(args.output, args.split, source, spec, backgrounds=backgrounds,
                      grey=args.grey, progress=bar.update)
     print(f'{args.output / args.split}: {args.scenes} scenes, {args.scenes * args.images} images '

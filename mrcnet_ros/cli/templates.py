@@ -24,12 +24,11 @@ def run(args: argparse.Namespace) -> int:
     :return: 1 when the store could not be written, else 0.
     :raises MrcnetError: when the model or a mesh cannot be used.
     """
-    from tqdm import tqdm
-
     from ..geometry.rotation_grid import rotation_grid
     from ..geometry.view_prior import allowed_bins
     from ..inference.model_directory import read_model_directory
     from ..rendering.template_store import TemplateStore
+    from .progress import progress_bar
 
     directory = read_model_directory(args.model, args.meshes)
     store = TemplateStore(args.store)
@@ -37,7 +36,8 @@ def run(args: argparse.Namespace) -> int:
     grid = rotation_grid(spec.bins.rotation_nside, spec.bins.rotation_in_plane)
     allowed = {model.object_id: allowed_bins(directory.view_priors.get(model.object_id), grid)
                for model in directory.objects}
-    with tqdm(total=sum(int(mask.sum()) for mask in allowed.values()), unit='template') as bar:
+    count = sum(int(mask.sum()) for mask in allowed.values())
+    with progress_bar(total=count, unit='template') as bar:
         for model in directory.objects:
             bar.set_description(model.label)
             store.load_or_build(model, spec, allowed[model.object_id], bar.update)

@@ -98,12 +98,11 @@ def _load(args: argparse.Namespace, options: RuntimeOptions) -> PoseEstimator | 
 def _compare(args: argparse.Namespace, dataset: BopDataset, reference: Estimator,
              candidate: Estimator) -> tuple[list[Comparison], dict[str, Any]]:
     """Return all comparisons, and which images they are of."""
-    from tqdm import tqdm
-
     from ..evaluation.verification import compare_answers
+    from .progress import progress_bar
 
     frames, boxes = dataset.frames[:args.limit], box_spec(args)
-    with tqdm(total=len(frames), unit='image', disable=None) as bar:
+    with progress_bar(total=len(frames), unit='image', disable=None) as bar:
         comparisons = compare_answers(frames, boxes, reference, candidate, bar.update)
     return comparisons, {'dataset': dataset.name, 'split': dataset.split, 'count': len(frames),
                          'boxes': dataclasses.asdict(boxes)}

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import DatasetError
-from ..geometry.se3 import Array
+from ..geometry.se3 import Array, make_transform
 from ..reading import fields
 from ..reading.picture import image_size
 from ..reading.text import parse_json
@@ -93,6 +93,19 @@ class BopScene:
         if 'depth_scale' not in camera:
             return 1.0
         return number(camera, 'depth_scale', self.camera_path, low=1e-9)
+
+    def timestamp_s(self, image_id: int) -> float | None:
+        """Return when an image of a sequence was taken [s], None when not stated."""
+        camera = value(self._camera, str(image_id), self.camera_path)
+        return number(camera, 'timestamp', self.camera_path) if 'timestamp' in camera else None
+
+    def T_camera_world(self, image_id: int) -> Array | None:
+        """Return where the world is from the camera, (4, 4) [m], None when not stated."""
+        camera = value(self._camera, str(image_id), self.camera_path)
+        if 'cam_R_w2c' not in camera or 'cam_t_w2c' not in camera:
+            return None
+        R = numbers(camera, 'cam_R_w2c', 9, self.camera_path).reshape(3, 3)
+        return make_transform(R, MM * numbers(camera, 'cam_t_w2c', 3, self.camera_path))
 
     def matrix(self, entry: Mapping[str, Any], key: str, count: int) -> Array:
         """Return ``count`` numbers of an annotation."""

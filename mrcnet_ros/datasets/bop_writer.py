@@ -97,11 +97,14 @@ class SceneWriter:
         self._cameras: dict[str, Any] = {}
 
     def write(self, image_id: int, image_rgb: NDArray[np.uint8], depth_m: NDArray[np.float32],
-              T_camera_world: Array, instances: Sequence[Instance]) -> None:
+              T_camera_world: Array, instances: Sequence[Instance],
+              timestamp_s: float | None = None) -> None:
         """Write one image.
 
         :param image_rgb: (H, W, 3) uint8.
         :param depth_m: (H, W) float32 [m], 0 where unknown.
+        :param timestamp_s: of an image of a sequence; the entry ``timestamp`` of scene_camera,
+            in seconds.
         :raises DatasetError: when a file cannot be written.
         """
         name = f'{image_id:06d}'
@@ -123,6 +126,8 @@ class SceneWriter:
         self._info[key] = [_info_entry(i, steps > 0) for i in instances]
         self._cameras[key] = {'cam_K': self._camera.K.ravel().tolist(),
                               'depth_scale': step_mm, **_pose_entry(T_camera_world, 'w2c')}
+        if timestamp_s is not None:
+            self._cameras[key]['timestamp'] = timestamp_s
 
     def close(self) -> None:
         """Write the annotations of all images written so far."""

@@ -8,7 +8,6 @@ stamp.
 from __future__ import annotations
 
 import argparse
-import array
 import json
 import sys
 import time
@@ -17,26 +16,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
-from vision_msgs.msg import (
-    Detection2D,
-    Detection2DArray,
-    Detection3DArray,
-    ObjectHypothesisWithPose,
-)
+from vision_msgs.msg import Detection2DArray, Detection3DArray
 
 from ..datasets.boxes import jittered
 from ..errors import MrcnetError
-from ..geometry.camera import Camera
-from ..geometry.se3 import Array
+from ..inference.poses import Detection
 from ..ros.context import start_ros
 from ..ros.messages import stamp_ns
+from ..testbench.input_messages import detections_message, image_message, info_message
 from ..testbench.readiness import PeerError, Readiness
 from .recording import load_scenes
 from .scenes import DemoScene
@@ -45,7 +38,7 @@ FRAME_ID = 'camera_color_optical_frame'
 QOS = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
 GO = 'go'
 NOBODY_LISTENS, NOT_TOLD = 3, 4
-ANSWER_TIMEOUT_S = 5.0
+ANSWER_TIMEOUT_S = 20.0  # of a machine that has other things to do
 
 
 @dataclass(frozen=True)
@@ -74,8 +67,8 @@ class SyntheticCamera:
         self._node: Any = rclpy.create_node('camera')
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self._node)
-        self._images = [image_message(scene) for scene in scenes]
-        self._infos = [info_message(scene.camera) for scene in scenes]
+        self._images = [image_message(Header(), scene.image_rgb) for scene in scenes]
+        self._infos = [info_message(Header(), scene.camera) for scene in scenes]
         self._readiness = Readiness(
             self._node, f'{self._node.get_namespace()}/pose_node'.lstrip('/'))
         self._publishers = [self._readiness.publisher(kind, topic, QOS) for kind, topic in (
@@ -125,48 +118,15 @@ class SyntheticCamera:
     def _publish(self, scene: int) -> int:
         now = self._node.get_clock().now()
         header = Header(stamp=now.to_msg(), frame_id=FRAME_ID)
-        boxes = [(o.label, jittered(o.box_xyxy, self._jitter, (self._seed, self._sent, i)))
-                 for i, o in enumerate(self._scenes[scene].objects)]
+        boxes = [
+            Detection(o.label, jittered(o.box_xyxy, self._jitter, (self._seed, self._sent, i)))
+            for i, o in enumerate(self._scenes[scene].objects)]
         self._sent += 1
-        messages = (self._images[scene], self._infos[scene], detections_message(boxes))
+        messages = (self._images[scene], self._infos[scene], detections_message(header, boxes))
         for publisher, message in zip(self._publishers, messages, strict=True):
             message.header = header
             publisher.publish(message)
         return int(now.nanoseconds)
-
-
-def image_message(scene: DemoScene) -> Image:
-    """Return the picture of a scene, rgb8."""
-    height, width = scene.image_rgb.shape[:2]
-    message = Image(height=height, width=width, encoding='rgb8', step=3 * width)
-    message.data = array.array('B', scene.image_rgb.tobytes())
-    return message
-
-
-def info_message(camera: Camera) -> CameraInfo:
-    """Return the intrinsics of an undistorted camera."""
-    message = CameraInfo(width=camera.width, height=camera.height, distortion_model='plumb_bob')
-    message.d, message.k = [0.0] * 5, camera.K.ravel().tolist()
-    message.r = np.eye(3).ravel().tolist()
-    message.p = np.hstack([camera.K, np.zeros((3, 1))]).ravel().tolist()
-    return message
-
-
-def detections_message(boxes: Sequence[tuple[str, Array]]) -> Detection2DArray:
-    """Return detections as a detector publishes them.
-
-    :param boxes: label and (4,) box_xyxy [px] each.
-    """
-    message = Detection2DArray()
-    for label, box in boxes:
-        detection = Detection2D(results=[ObjectHypothesisWithPose()])
-        detection.results[0].hypothesis.class_id = label
-        detection.results[0].hypothesis.score = 1.0
-        x1, y1, x2, y2 = (float(v) for v in box)
-        detection.bbox.center.position.x, detection.bbox.size_x = (x1 + x2) / 2, x2 - x1
-        detection.bbox.center.position.y, detection.bbox.size_y = (y1 + y2) / 2, y2 - y1
-        message.detections.append(detection)
-    return message
 
 
 def main(argv: Sequence[str] | None = None) -> int:

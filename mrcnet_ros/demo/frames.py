@@ -9,10 +9,12 @@ from rclpy.serialization import serialize_message
 
 from ..datasets.boxes import jittered
 from ..errors import DatasetError
+from ..inference.poses import Detection
 from ..objects import ObjectModel, load_object_list
 from ..ros.messages import header_at
 from ..testbench.bag import BagFrame
-from .camera_process import FRAME_ID, detections_message, image_message, info_message
+from ..testbench.input_messages import detections_message, image_message, info_message
+from .camera_process import FRAME_ID
 from .scenes import DemoScene, DemoSceneMaker
 from .surroundings import load_environments
 
@@ -44,10 +46,10 @@ def draw_scenes(
 
 
 def _frame(number: int, scene: DemoScene, seed: int) -> BagFrame:
-    boxes = [(o.label, jittered(o.box_xyxy, BOX_JITTER, (seed, number, i)))
+    boxes = [Detection(o.label, jittered(o.box_xyxy, BOX_JITTER, (seed, number, i)))
              for i, o in enumerate(scene.objects)]
-    messages = {'/image': image_message(scene), '/camera_info': info_message(scene.camera),
-                '/detections': detections_message(boxes)}
-    for message in messages.values():
-        message.header = header_at(number, FRAME_ID)
+    header = header_at(number, FRAME_ID)
+    messages = {'/image': image_message(header, scene.image_rgb),
+                '/camera_info': info_message(header, scene.camera),
+                '/detections': detections_message(header, boxes)}
     return BagFrame(number, {t: serialize_message(m) for t, m in messages.items()}, None)

@@ -33,6 +33,8 @@ class BaseEstimator(ABC, Generic[ModelT]):
     :param backend: with the model's graphs loaded; closed with the estimator.
     """
 
+    can_follow = False  # whether models of this preset can :meth:`follow`
+
     def __init__(self, model: ModelT, backend: Backend) -> None:
         """Keep model and backend."""
         self.model, self.backend = model, backend
@@ -82,7 +84,8 @@ class BaseEstimator(ABC, Generic[ModelT]):
         return self._finished(result, camera, depth_m, plane)
 
     def follow(self, image_rgb: NDArray[np.uint8], camera: Camera, starts: Sequence[KnownPose],
-               depth_m: NDArray[np.float32] | None = None) -> FrameResult:
+               depth_m: NDArray[np.float32] | None = None,
+               support_plane: ArrayLike | None = None) -> FrameResult:
         """Estimate the poses of objects that are expected at about known poses.
 
         No box is needed, and what stage 1 says of the pose does not count: stage 2 starts at each
@@ -95,6 +98,7 @@ class BaseEstimator(ABC, Generic[ModelT]):
         :param starts: expected poses; ``detection_index`` of an answer is a position in this list,
             and ``box_xyxy`` is what the mesh covers at the expected pose.
         :param depth_m: as in :meth:`estimate`.
+        :param support_plane: as in :meth:`estimate`.
         :return: poses in the order of the starts, of equivalent ones those nearest to them, and
             why others have none: an object that is expected outside the image is ``box_outside``.
         :raises ImageError: when image or depth has another type or another size than the camera.
@@ -105,7 +109,8 @@ class BaseEstimator(ABC, Generic[ModelT]):
             dataclasses.replace(start, T_camera_object=self.objects[start.label].to_centred(
                 start.T_camera_object)) if start.label in self.objects else start
             for start in starts]
-        return self._finished(self._follow(image_rgb, camera, centred), camera, depth_m)
+        plane = None if support_plane is None else checked_plane(support_plane)
+        return self._finished(self._follow(image_rgb, camera, centred), camera, depth_m, plane)
 
     def _finished(self, result: FrameResult, camera: Camera,
                   depth_m: NDArray[np.float32] | None, plane: Array | None = None) -> FrameResult:

@@ -67,6 +67,8 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
     :raises MeshError: when a mesh is missing, in another unit, or another one than the model's.
     """
 
+    can_follow = True
+
     def __init__(self, model: ModelDirectory, backend: Backend, store: TemplateStore, *,
                  cache_bytes: int = DEFAULT_CACHE_BYTES, crops: int = DEFAULT_CROPS,
                  stage1_only: bool = False, spreads: bool = False,

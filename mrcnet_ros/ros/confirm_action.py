@@ -141,8 +141,8 @@ class ConfirmAction:
                 continue
             with self._lock:  # the executor's thread asks what was seen when time is up
                 confirmed = request.confirmation.see(
-                    messages.stamp_ns(answer.header), answer.scene.names, answer.measured,
-                    parameters)
+                    messages.stamp_ns(answer.header), answer.scene.names[:answer.detected],
+                    answer.measured[:answer.detected], parameters)
             if confirmed is not None:
                 self._settle(request, messages.transform_stamped(
                     answer.header, parameters.frame_prefix + confirmed.name, confirmed.estimate),

@@ -10,6 +10,7 @@ from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
+from ..inference.tracking import LOSSES
 from ..objects import ObjectModel
 from ..specs import ViewPrior
 from .params import NodeParameters
@@ -100,6 +101,7 @@ class Account:
     :param percentiles_s: ``PERCENTILES`` of recent ages and stages [s].
     :param busy_s: for how long one frame has been worked on, 0 while none is [s].
     :param boxes: what is wrong with recent boxes.
+    :param following: instances that are followed now, None without ``track``.
     """
 
     span_s: float
@@ -109,6 +111,7 @@ class Account:
     percentiles_s: Mapping[str, Sequence[float]]
     busy_s: float = 0.0
     boxes: Problem | None = None
+    following: int | None = None
 
 
 def pose_status(
@@ -195,6 +198,14 @@ def _values(account: Account) -> dict[str, str]:
         text = account.reasons.get(reason, '')
         count = account.total.get(reason, 0)
         values[f'dropped {reason}'] = f'{count} ({text})' if count and text else str(count)
+    if account.following is not None:
+        values['followed now'] = str(account.following)
+        values['poses followed'] = str(account.total.get('followed', 0))
+        for name in ('lost', *(f'lost {reason}' for reason in LOSSES)):
+            values[name] = str(account.total.get(name, 0))
+        if count := account.total.get('no_camera_motion', 0):
+            values['images without camera motion'] = (
+                f'{count} ({account.reasons.get("no_camera_motion", "")})')
     values['faults of the node'] = str(account.total.get('faults', 0))
     for name, seconds in account.percentiles_s.items():
         for percent, value in zip(PERCENTILES, seconds, strict=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable
 from pathlib import Path
+from typing import Any
 
 from ..errors import MrcnetError, SpecError
 from ..inference.poses import Estimator
@@ -39,6 +40,16 @@ def load_estimator(parameters: NodeParameters) -> Estimator:
         estimator.close()
         raise
     return estimator
+
+
+def check_can_follow(estimator: Any, parameters: NodeParameters) -> None:
+    """Make sure that a model can do what ``track`` asks for.
+
+    :raises SpecError: when it cannot.
+    """
+    if parameters.track and not getattr(estimator, 'can_follow', False):
+        raise SpecError('parameter track is true, but this model cannot follow objects between '
+                        'detections; only models of the default preset can')
 
 
 def load_detector(parameters: NodeParameters, known: Iterable[str]) -> Detector | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from geometry_msgs.msg import PoseStamped, TransformStamped
@@ -17,12 +17,14 @@ from ..errors import CameraError, ImageError
 from ..geometry.camera import Camera
 from ..geometry.se3 import Array
 from ..inference.poses import Detection, Estimator, FrameResult, PoseEstimate
+from ..inference.tracking import Follows, View
 from . import messages
 from .box_watch import BoxWatch
 from .depth_image import DepthError, usable_depth
 from .depth_input import DepthLookup, no_depth
 from .detection_reading import DetectionSettings, detections_from_message, label_hint
 from .diagnostics import detector_facts, estimator_facts
+from .following import CameraMotion, Following, Instances, limits_of, seconds
 from .own_detector import Detector, detections_2d
 from .params import NodeParameters
 from .support_frame import PlaneError, PlaneLookup
@@ -34,7 +36,8 @@ from .tracks import Tracks
 class Frame:
     """Messages of one moment.
 
-    :param detections: None where the node finds the objects itself.
+    :param detections: None where the node finds the objects itself, and in an image that
+        instances are only followed in.
     :param era: how often time had begun anew, see :class:`.pairing.PairedInputs`.
     :param depth: finds the depth image when the frame is answered.
     :param complete_s: time.perf_counter() when the last of them came.
@@ -51,6 +54,16 @@ class Frame:
     def moment(self) -> tuple[int, int]:
         """Era and stamp [ns] of the image; an earlier moment has a lower value."""
         return self.era, messages.stamp_ns(self.image.header)
+
+    @property
+    def turn(self) -> tuple[tuple[int, int], bool]:
+        """Order in which frames are answered: of one moment that with detections first."""
+        return self.moment, self.detections is None
+
+    @property
+    def has_detections(self) -> bool:
+        """Whether it came with detections."""
+        return self.detections is not None
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +91,8 @@ class Answer:
     :param measured: poses as they were estimated, in the order of the scene, without smoothing.
     :param result: what the estimator said of the frame.
     :param handler: that answered it.
-    :param found: what the node's own detector says, None without one.
+    :param found: what the node's own detector says, None where it did not look.
+    :param detected: how many of the objects, the first ones, were detected in this very image.
     """
 
     poses: list[PoseStamped]
@@ -89,6 +103,7 @@ class Answer:
     result: FrameResult
     handler: FrameHandler
     found: Detection2DArray | None = None
+    detected: int = 0
 
     @property
     def header(self) -> Header:
@@ -108,6 +123,24 @@ class FrameError(Exception):
         super().__init__(message)
 
 
+@dataclass(frozen=True, eq=False)
+class _Picture:
+    """A decoded frame.
+
+    :param image: (H, W, 3) uint8 RGB.
+    :param depth_m: (H, W) float32 [m], None without.
+    """
+
+    image: NDArray[np.uint8]
+    camera: Camera
+    header: Header
+    depth_m: NDArray[np.float32] | None
+
+
+def _no_motion(header: Header, fixed_frame: str) -> Array | None:
+    return None
+
+
 class FrameHandler:
     """Answers frames with an estimator; used by one thread.
 
@@ -116,16 +149,18 @@ class FrameHandler:
     :param tally: counts the detections that got no pose.
     :param detector: finds the objects; None where detections come with the frames.
     :param plane: that objects stand on; None for none.
+    :param camera_motion: tells where the camera is in a fixed frame.
     """
 
     def __init__(
         self, estimator: Estimator, bounds: Mapping[str, Array], tally: Tally, *,
         compressed: bool, detector: Detector | None = None,
-        plane: PlaneLookup | None = None,
+        plane: PlaneLookup | None = None, camera_motion: CameraMotion = _no_motion,
     ) -> None:
         """Keep the parts."""
-        self._detector = detector
+        self._detector, self._camera_motion = detector, camera_motion
         self._plane_of = plane
+        self._following: Following | None = None
         self._estimator, self.bounds, self._tally = estimator, bounds, tally
         self.objects = estimator.objects
         self._rgb = messages.rgb_from_compressed if compressed else messages.rgb_from_image
@@ -135,6 +170,57 @@ class FrameHandler:
 
     def answer(self, frame: Frame, parameters: NodeParameters) -> Answer:
         """Estimate all poses of a frame.
+
+        :raises FrameError: when image or camera_info cannot be used.
+        """
+        answer = self.answer_if_wanted(frame, parameters, (0, 0))
+        assert answer is not None
+        return answer
+
+    def answer_if_wanted(self, frame: Frame, parameters: NodeParameters,
+                         last_answered: tuple[int, int]) -> Answer | None:
+        """Estimate all poses of a frame, and with ``track`` look for instances that it followed.
+
+        :param last_answered: moment of the last answered frame. Detections of an earlier one
+            correct what is followed; their answer is not to be published.
+        :return: None when there are no detections and nothing is followed.
+        :raises FrameError: when image or camera_info cannot be used.
+        """
+        following = self._begin_following(frame, parameters)
+        stamp = frame.moment[1]
+        detects = self._detector is not None and (following is None or following.detector_is_due(
+            stamp, parameters.detector_rate_hz))
+        if (following is not None and not detects and not frame.has_detections
+                and not following.wants(stamp)):
+            return None
+        picture = self._picture(frame, parameters)
+        start = time.perf_counter()
+        found = None
+        if detects:
+            assert self._detector is not None
+            found = detections_2d(picture.header, self._detector.detect(
+                picture.image, picture.camera))
+        detection_s = time.perf_counter() - start
+        boxes = frame.detections if found is None else found
+        instances = self._instances(picture, boxes, following, parameters,
+                                    last_answered[1] if frame.moment < last_answered else None)
+        if found is not None:
+            instances = replace(instances, result=replace(instances.result, stage_seconds={
+                'detection': detection_s, **instances.result.stage_seconds}))
+        answer = self._answer_with(picture, instances, len(boxes.detections) if boxes else 0,
+                                   parameters)
+        return replace(answer, found=found)
+
+    def _begin_following(self, frame: Frame, parameters: NodeParameters) -> Following | None:
+        if not parameters.track:
+            self._following = None
+            return None
+        self._following = self._following or Following(cast(Follows, self._estimator))
+        self._following.begin(frame)
+        return self._following
+
+    def _picture(self, frame: Frame, parameters: NodeParameters) -> _Picture:
+        """Decode a frame.
 
         :raises FrameError: when image or camera_info cannot be used.
         """
@@ -148,23 +234,61 @@ class FrameHandler:
             messages.check_camera_fits(image, camera)
         except CameraError as error:
             raise FrameError('bad_camera_info', str(error)) from error
-        header = _header(frame)
-        start = time.perf_counter()
-        found = None if self._detector is None else detections_2d(
-            header, self._detector.detect(image, camera))
-        detection_s = time.perf_counter() - start
-        boxes = frame.detections if found is None else found
-        detections = self._detections(boxes, (camera.width, camera.height), parameters)
-        depth_m = self._depth(frame, camera, parameters)
-        result = self._estimate(image, camera, detections, depth_m, self._plane(header))
-        if found is not None:
-            result = replace(
-                result, stage_seconds={'detection': detection_s, **result.stage_seconds})
-        self._tell_skipped(result, detections)
-        measured = self._good_poses(result, parameters.min_pose_score)
-        names, poses = self._tracks.update(messages.stamp_ns(header), measured, parameters)
-        scene = Scene(image, camera, names, poses, len(boxes.detections))
-        return replace(self._messages(header, scene, measured, result, parameters), found=found)
+        return _Picture(image, camera, _header(frame), self._depth(frame, camera, parameters))
+
+    def _instances(self, picture: _Picture, boxes: Any, following: Following | None,
+                   parameters: NodeParameters, correct_until: int | None) -> Instances:
+        """Estimate what was detected, and follow what was not.
+
+        :param boxes: message of detections, None in an image without.
+        :param correct_until: stamp of the last answered image where this is an earlier one [ns].
+        """
+        estimated = None
+        if boxes is not None:
+            size = picture.camera.width, picture.camera.height
+            detections = self._detections(boxes, size, parameters)
+            result = self._estimate(picture.image, picture.camera, detections, picture.depth_m,
+                                    self._plane(picture.header))
+            self._tell_skipped(result, detections)
+            estimated = result, self._good_poses(result, parameters.min_pose_score)
+        if following is None:
+            assert estimated is not None
+            result, good = estimated
+            return Instances(good, [''] * len(good), len(good), [], result)
+        view, limits = self._view(picture, parameters), limits_of(parameters)
+        if correct_until is None or estimated is None:
+            instances = following.answer(view, estimated, limits)
+        else:
+            instances = following.correct(
+                view, estimated[1], limits, lambda frame: self._later_view(frame, parameters),
+                correct_until)
+        self._tally.follow(len(following.tracker), len(instances.poses) - instances.detected,
+                           [lost.reason for lost in instances.lost])
+        return instances
+
+    def _view(self, picture: _Picture, parameters: NodeParameters) -> View:
+        fixed = parameters.track_frame.lstrip('/')
+        T = self._camera_motion(picture.header, fixed) if fixed else np.eye(4)
+        if T is None:
+            self._tally.drop('no_camera_motion', f'/tf does not tell where '
+                             f'{picture.header.frame_id!r} is in track_frame {fixed!r}')
+            T = np.eye(4)
+        return View(picture.image, picture.camera, seconds(messages.stamp_ns(picture.header)), T,
+                    picture.depth_m, self._plane(picture.header))
+
+    def _later_view(self, frame: Frame, parameters: NodeParameters) -> View | None:
+        try:
+            return self._view(self._picture(frame, parameters), parameters)
+        except FrameError:
+            return None  # it was told when it was to be answered
+
+    def _answer_with(self, picture: _Picture, instances: Instances, detections: int,
+                     parameters: NodeParameters) -> Answer:
+        names, poses = self._tracks.update(messages.stamp_ns(picture.header), instances.poses,
+                                           parameters, instances.keys)
+        scene = Scene(picture.image, picture.camera, names, poses, detections)
+        return replace(self._messages(picture.header, scene, instances.poses, instances.result,
+                                      parameters), detected=instances.detected)
 
     def _depth(
         self, frame: Frame, camera: Camera, parameters: NodeParameters,

@@ -20,16 +20,18 @@ class FrameQueue(Generic[Item]):
     :param replace: when more would wait, drop the first ones.
     :param order: of two waiting frames, the one with the lower value is first; that which came
         first by default.
+    :param kind: frames of one kind do not push out those of another.
     :param on_room: told that the queue is not full any more, by the thread that reads.
     """
 
     def __init__(
         self, capacity: int, *, replace: bool, order: Callable[[Item], Any] = lambda _: 0,
         on_room: Callable[[], object] = lambda: None,
+        kind: Callable[[Item], Any] = lambda _: None,
     ) -> None:
         """Start empty and open."""
         self._capacity, self._replace, self._order = capacity, replace, order
-        self._on_room = on_room
+        self._on_room, self._kind = on_room, kind
         self._items: list[Item] = []
         self._closed = False
         self._reader: object = None
@@ -49,10 +51,13 @@ class FrameQueue(Generic[Item]):
             if self._closed:
                 return 1
             bisect.insort_right(self._items, item, key=self._order)
-            surplus = max(0, len(self._items) - self._capacity) if self._replace else 0
-            del self._items[:surplus]
+            alike = [i for i, other in enumerate(self._items)
+                     if self._kind(other) == self._kind(item)]
+            surplus = alike[:max(0, len(alike) - self._capacity)] if self._replace else []
+            for i in reversed(surplus):
+                del self._items[i]
             self._changed.notify_all()
-            return surplus
+            return len(surplus)
 
     def hand_to(self, reader: object) -> None:
         """Give the frames to another reader from now on."""

@@ -12,6 +12,7 @@ from geometry_msgs.msg import PoseStamped
 from rclpy.event_handler import PublisherEventCallbacks
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import Image
+from std_msgs.msg import String
 from tf2_ros import TransformBroadcaster
 from vision_msgs.msg import Detection2DArray, Detection3DArray
 from visualization_msgs.msg import MarkerArray
@@ -24,6 +25,7 @@ from .frame_handler import Answer
 from .frame_queue import FrameQueue
 from .markers import Markers
 from .params import NodeParameters
+from .pose_topics import PoseTopics, symmetries_message
 from .timings import Timings
 
 
@@ -45,13 +47,25 @@ class Outputs:
         self._detections = publisher(Detection3DArray, 'object_detections', qos.OUTPUT)
         self._found = publisher(Detection2DArray, '~/detections', qos.OUTPUT)
         self._broadcaster = TransformBroadcaster(node)
+        self._pose_topics = PoseTopics(node)
+        self._symmetries = node.create_publisher(String, '~/object_symmetries', qos.LATCHED)
         self._markers = publisher(MarkerArray, 'markers', qos.PICTURE)
         self._overlay = publisher(Image, 'overlay', qos.PICTURE)
         self.publishers = (self._poses, self._detections, self._found,
                            self._broadcaster.pub_tf, self._markers, self._overlay)
 
-    def publish(self, answer: Answer) -> None:
-        """Publish what other nodes work with."""
+    def publish_symmetries(self, objects: Mapping[str, ObjectModel]) -> None:
+        """Publish the symmetries of a model's objects, also for those who come later."""
+        self._symmetries.publish(symmetries_message(objects))
+
+    def publish(self, answer: Answer, *, with_covariance: bool = False) -> None:
+        """Publish what other nodes work with.
+
+        :param with_covariance: also on a topic for each instance.
+        """
+        if with_covariance:
+            self._pose_topics.publish(answer.header, dict(zip(
+                answer.scene.names, answer.scene.estimates, strict=True)))
         if answer.found is not None:
             self._found.publish(answer.found)
         for pose in answer.poses:

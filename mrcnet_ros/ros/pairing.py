@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -25,6 +25,8 @@ from .params import NodeParameters
 # So many messages of one topic in a row that are so much older than one before: a bag that starts
 # again, a clock that was set.
 JUMP_MESSAGES, JUMP_NS = 2, 10**9
+# With ``track`` so many images at least wait for detections: those of a second at 30 Hz.
+TRACK_QUEUE = 30
 # Stamps of images that are remembered, to recognise a bag shorter than JUMP_NS that starts again.
 REMEMBERED_STAMPS = 1000
 
@@ -64,6 +66,9 @@ class PairedInputs:
     A new era begins: what is older than the last answered frame is late no longer. One stray image
     does not begin an era, nor do detections, however late or out of order.
 
+    With ``track`` each image is a frame as soon as its camera_info is there, without detections;
+    when these come for one of the last images, that is a frame once more.
+
     When stamps of a topic jump back and stay there, messages with later ones are forgotten: they
     would wait for ever, and new ones would be given up as the oldest.
 
@@ -87,6 +92,10 @@ class PairedInputs:
         self._on_peers = on_peers
         self._node, self._queue, self._slop_s = node, parameters.queue, parameters.sync_slop_s
         self._on_frame, self._drop, self._watch = on_frame, drop, watch
+        self._follows = parameters.track and not parameters.detector
+        if self._follows:
+            self._queue = max(self._queue, TRACK_QUEUE)
+        self._framed: deque[int] = deque(maxlen=REMEMBERED_STAMPS)
         image_type = Image if parameters.image_transport == 'raw' else CompressedImage
         self._types = {'image': image_type, 'camera_info': CameraInfo}
         if not parameters.detector:  # else the node finds the objects itself
@@ -155,6 +164,24 @@ class PairedInputs:
             synchronizer = message_filters.ApproximateTimeSynchronizer(
                 sources, self._queue, self._slop_s)
         synchronizer.registerCallback(self._paired)
+        if self._follows:
+            self._synchronize_images()
+
+    def _synchronize_images(self) -> None:
+        """Pair images also without detections; after the pairing with them, which comes first."""
+        names = [name for name in self._types if name != 'detections']
+        sources = [self._sources[name] for name in names]
+        synchronizer = (
+            message_filters.TimeSynchronizer(sources, self._queue) if self._slop_s == 0.0 else
+            message_filters.ApproximateTimeSynchronizer(sources, self._queue, self._slop_s))
+        synchronizer.registerCallback(partial(self._image_paired, names))
+
+    def _image_paired(self, names: Sequence[str], *partners: Any) -> None:
+        named = dict(zip(names, partners, strict=True))
+        stamp = stamp_ns(named['image'].header)
+        if stamp not in self._framed:
+            self._framed.append(stamp)
+            self._on_frame(self._frame(named))
 
     def _received(self, message: Any, name: str) -> None:
         self._watch.saw(message, name)
@@ -214,6 +241,7 @@ class PairedInputs:
 
     def _begin_era(self) -> None:
         self._era += 1
+        self._framed.clear()
 
     def _forget_after(self, latest: int, names: Sequence[str]) -> None:
         """Pair anew what waits, without messages of some topics whose stamp is later [ns]."""
@@ -231,7 +259,10 @@ class PairedInputs:
 
     def _give_up(self, name: str, stamp: int) -> None:
         del self._held[name][stamp]
-        if name != 'image':
+        if self._follows and name == 'detections':
+            self._drop('unpaired', 'no image or camera_info with the stamp of detections, or they '
+                       'came too late for it; raise queue')
+        if name != 'image' or stamp in self._framed:
             return
         came = {n for n in self._types if self._watch.came_near(n, stamp, self._slop_s)}
         others = [n for n in self._types if n not in ('image', 'depth')]
@@ -246,8 +277,11 @@ class PairedInputs:
         named = dict(zip(self._types, partners, strict=True))
         for name, message in named.items():
             self._held[name].pop(stamp_ns(message.header), None)
+        self._framed.append(stamp_ns(named['image'].header))
+        self._on_frame(self._frame(named))
+
+    def _frame(self, named: Mapping[str, Any]) -> Frame:
         image = named['image']
         lookup = (partial(named.get, 'depth') if 'depth' in named
                   else self._depths.lookup(stamp_ns(image.header)))
-        self._on_frame(Frame(image, named['camera_info'], named.get('detections'), self._era,
-                             lookup))
+        return Frame(image, named['camera_info'], named.get('detections'), self._era, lookup)

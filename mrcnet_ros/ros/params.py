@@ -95,6 +95,9 @@ class NodeParameters:
         'latest', 'latest: a newer frame replaces a waiting one; lossless: every frame is '
         'answered, in order', choices=('latest', 'lossless'))
     publish_tf: bool = parameter(True, 'send a transform for each object to /tf', live=True)
+    publish_pose_with_covariance: bool = parameter(
+        False, 'publish each pose with its covariance on a topic of its own, ~/pose/<label>, '
+        '~/pose/<label>_2 and so on', live=True)
     frame_prefix: str = parameter(
         '', 'prefix of the frame names in /tf, for instance left/, if several nodes see the same '
         'objects', live=True)
@@ -121,6 +124,23 @@ class NodeParameters:
     track_jump: float = parameter(
         1.0, 'an instance that moves further between frames starts a new track [diameters]',
         bounds=(0.0, 1000.0), live=True)
+    track: bool = parameter(
+        False, 'follow instances in every image, between those that have detections')
+    track_frame: str = parameter(
+        '', 'frame of /tf in which objects rest or move steadily while the camera moves, such as '
+        'base_link; empty: the frame of the camera', live=True)
+    track_min_score: float = parameter(
+        0.2, 'an instance whose pose has a lower score is not followed any more',
+        bounds=(0.0, 1.0), live=True)
+    track_lost_s: float = parameter(
+        0.15, 'an instance that was not found for longer is lost, until it is detected again [s]',
+        bounds=(0.0, 10.0), live=True)
+    track_unseen: int = parameter(
+        4, 'an instance that is not among the detections so often in a row is lost; 0: never',
+        bounds=(0, 1000), live=True)
+    detector_rate_hz: float = parameter(
+        2.0, "how often the node's own detector looks at an image while instances are followed "
+        '[Hz]; without track it looks at each', bounds=(0.01, 1000.0), live=True)
     confirm_frames: int = parameter(
         5, 'number of frames in a row that must agree before ~/confirm_pose answers',
         bounds=(2, 100), live=True)

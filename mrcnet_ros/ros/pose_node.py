@@ -10,6 +10,7 @@ import traceback
 from concurrent.futures import Future, wait
 from functools import partial
 from operator import attrgetter
+from typing import Any
 
 import rclpy
 from rcl_interfaces.msg import SetParametersResult
@@ -20,12 +21,14 @@ from rclpy.parameter import Parameter
 from rclpy.signals import SignalHandlerOptions
 
 from ..errors import MrcnetError, SpecError
+from ..geometry.se3 import Array
 from . import qos
+from .camera_motion import CameraMotion
 from .command_line import check_command_line
 from .confirm_action import ConfirmAction
 from .context import RosError, start_ros
 from .detection_reading import check_labels, message_type
-from .estimator_loading import EstimatorLoader, load_detector, load_estimator
+from .estimator_loading import EstimatorLoader, check_can_follow, load_detector, load_estimator
 from .frame_handler import Frame, FrameError, FrameHandler
 from .frame_queue import FrameQueue
 from .input_watch import InputWatch
@@ -90,6 +93,7 @@ class PoseNode(LifecycleNode):
         self._wake = self.create_guard_condition(lambda: None)
         self._loads: set[Future[FrameHandler]] = set()
         self._inputs: PairedInputs | None = None
+        self._camera_motion: CameraMotion | None = None
         self._queue: FrameQueue[Frame] | None = None
         self._watch: InputWatch | None = None
         self._support: SupportFrame | None = None
@@ -159,9 +163,13 @@ class PoseNode(LifecycleNode):
         self._frame_services.last_answered = (0, 0)
         queue: FrameQueue[Frame] = FrameQueue(
             1 if latest else self.parameters.queue, replace=latest,
-            order=attrgetter('moment'), on_room=self._wake.trigger)
+            order=attrgetter('turn'), on_room=self._wake.trigger,
+            kind=attrgetter('has_detections'))
         self._queue = queue
+        if self.parameters.track and self._camera_motion is None:
+            self._camera_motion = CameraMotion(self)
         self._worker.start(queue)
+        self._outputs.publish_symmetries(self._worker.loaded.result().objects)
         self._watch = InputWatch(self._now_ns)
         self._inputs = PairedInputs(
             self, self.parameters, qos.inputs(self.parameters), self._on_frame, self.tally.drop,
@@ -258,6 +266,7 @@ class PoseNode(LifecycleNode):
         self._worker, self._reporter.facts = worker, worker.loaded.result().facts
         if self._queue is not None:
             worker.start(self._queue, old)
+            self._outputs.publish_symmetries(worker.loaded.result().objects)
             self.confirm_action.start(worker.loaded.result())
         old.close(patient=False)
         self.get_logger().info(f'the model is now {self.parameters.model}')
@@ -295,7 +304,8 @@ class PoseNode(LifecycleNode):
     def _on_frame(self, frame: Frame) -> None:
         assert self._queue is not None
         try:
-            check_order(frame, self._frame_services.last_answered)
+            check_order(frame, self._frame_services.last_answered,
+                        corrects=self.parameters.track)
         except FrameError as error:
             self.tally.drop(error.reason, str(error))
             return
@@ -350,6 +360,7 @@ class PoseNode(LifecycleNode):
         estimator = self._load(parameters)
         check_labels(parameters.reading().label_map, estimator.objects)
         try:
+            check_can_follow(estimator, parameters)
             detector = load_detector(parameters, estimator.objects)
         except MrcnetError:
             estimator.close()
@@ -358,13 +369,18 @@ class PoseNode(LifecycleNode):
         support = self._support
         handler = FrameHandler(estimator, bounds, self.tally, detector=detector,
                                compressed=parameters.image_transport == 'compressed',
-                               plane=support.plane if support is not None else None)
+                               plane=support.plane if support is not None else None,
+                               camera_motion=self._camera_in)
         self.get_logger().info(
             f'the model knows {handler.facts["objects"]}; {handler.facts["views"]}')
         return handler
 
     def _now_ns(self) -> int:
         return int(self.get_clock().now().nanoseconds)
+
+    def _camera_in(self, header: Any, fixed_frame: str) -> Array | None:
+        motion = self._camera_motion
+        return None if motion is None else motion.look_up(header, fixed_frame)
 
     def _warn_of_drop(self, reason: str, message: str) -> None:
         self.get_logger().warning(f'dropped ({reason}): {message}')

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 
 from .params import NodeParameters
 
 # Poses and detections: the answers to several frames fit.
 OUTPUT = QoSProfile(depth=50, reliability=ReliabilityPolicy.RELIABLE)
+# What is published once and holds until it is published again.
+LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE,
+                     durability=DurabilityPolicy.TRANSIENT_LOCAL)
 # Markers and overlay: only the newest is of interest.
 PICTURE = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
 

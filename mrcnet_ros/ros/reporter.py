@@ -62,7 +62,8 @@ class Reporter:
         total = self._tally.counts()
         span_s, recent = self._recent.update(time.monotonic(), total)
         account = Account(span_s, recent, total, self._tally.reasons(),
-                          self._timings.percentiles(), self.busy_s, self.boxes)
+                          self._timings.percentiles(), self.busy_s, self.boxes,
+                          self._tally.followed_now if limits.track else None)
         statuses = [model_status(state, self.error, self.loading, self.facts, total)]
         if watch is None:
             statuses += [idle_status('inputs', state), idle_status('poses', state, account),

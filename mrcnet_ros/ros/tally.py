@@ -16,7 +16,10 @@ DEPTH_REASONS = ('depth_late', 'depth_bad', 'depth_unregistered', 'depth_scale',
 # Frames whose support plane is not known; they are answered without it.
 PLANE_REASONS = ('plane_missing',)
 DEPTH_USES = ('pose', 'distance', 'none')
-_REASONS = FRAME_REASONS + DETECTION_REASONS + DEPTH_REASONS + PLANE_REASONS
+# What following goes on without.
+TRACK_REASONS = ('no_camera_motion',)
+_REASONS = (FRAME_REASONS + DETECTION_REASONS + DEPTH_REASONS + PLANE_REASONS
+            + TRACK_REASONS)
 MOST_TEXT = 1000
 _RESIDUALS = 500
 
@@ -31,6 +34,7 @@ class Tally:
         """Start at zero."""
         self._on_first = on_first
         self._lock = threading.Lock()
+        self.followed_now = 0
         self._counts: Counter[str] = Counter()
         self._last_message: dict[str, str] = {}
         self._told: Counter[str] = Counter()
@@ -39,8 +43,8 @@ class Tally:
     def drop(self, reason: str, message: str = '', count: int = 1) -> None:
         """Count a drop.
 
-        :param reason: one of ``FRAME_REASONS``, ``DETECTION_REASONS``, ``DEPTH_REASONS`` or
-            ``PLANE_REASONS``.
+        :param reason: one of ``FRAME_REASONS``, ``DETECTION_REASONS``, ``DEPTH_REASONS``,
+            ``PLANE_REASONS`` or ``TRACK_REASONS``.
         :param message: what exactly was wrong; of a very long one the middle is left out.
         :param count: how many at once; 0 counts nothing.
         :raises KeyError: for a reason that is not known.
@@ -71,6 +75,20 @@ class Tally:
         with self._lock:
             self._counts.update(frames=1, poses=poses, detections=detections, cache_hits=hits,
                                 cache_misses=misses)
+
+    def follow(self, instances: int, poses: int, lost: Iterable[str]) -> None:
+        """Count what was followed through an image.
+
+        :param instances: that are followed now.
+        :param poses: that were found without a detection.
+        :param lost: why each instance that was given up was.
+        """
+        with self._lock:
+            self.followed_now = instances
+            self._counts['followed'] += poses
+            for reason in lost:
+                self._counts['lost'] += 1
+                self._counts[f'lost {reason}'] += 1
 
     def depth(self, fits: Iterable[tuple[str, float]]) -> None:
         """Count what depth did for poses.

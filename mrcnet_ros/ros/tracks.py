@@ -59,10 +59,13 @@ class Tracks:
 
     def update(
         self, stamp_ns: int, estimates: Sequence[PoseEstimate], parameters: NodeParameters,
+        keys: Sequence[str] = (),
     ) -> tuple[list[str], list[PoseEstimate]]:
         """Return names, all different, and poses of the instances of a frame.
 
         :param estimates: of the frame, in the order of detection.
+        :param keys: of the estimates, what tells an instance that is followed from all others,
+            '' for one that is not.
         """
         gap_ns = parameters.track_gap_s * 1e9
         self._tracks = {key: track for key, track in self._tracks.items()
@@ -70,7 +73,7 @@ class Tracks:
         reach_m = {e.label: parameters.track_jump * self._objects[e.label].diameter_m
                    for e in estimates}
         places = {key: track.T_camera_object[:3, 3] for key, track in self._tracks.items()}
-        numbers = self._numbers.assign(estimates, places, reach_m)
+        numbers = self._numbers.assign(estimates, places, reach_m, keys)
         joined = []
         for estimate, number in zip(estimates, numbers, strict=True):
             key = estimate.label, number
@@ -126,7 +129,8 @@ def blend(T_old: Array, T_new: Array, weight: float) -> Array:
 class InstanceNumbers:
     """Numbers the instances of each label from 1.
 
-    An instance with a detection id gets the number it had before, when it is still free; others
+    An instance that is followed keeps its number. One with a detection id gets the number it had
+    before, when it is still free; others
     that of the nearest place; the rest are numbered in the order of detection. Ids are forgotten
     after ``REMEMBERED_FRAMES`` frames without them, and one that several instances of a label have
     in a frame tells nothing, as when a detector writes the class there. A number that would give
@@ -142,12 +146,13 @@ class InstanceNumbers:
 
     def assign(
         self, estimates: Sequence[PoseEstimate], places: Mapping[Key, Array],
-        reach_m: Mapping[str, float],
+        reach_m: Mapping[str, float], keys: Sequence[str] = (),
     ) -> list[int]:
         """Return the numbers of the instances of one frame, different for each label.
 
         :param places: where instances were, (3,) [m] in the camera frame.
         :param reach_m: by label, how far from its place an instance can be.
+        :param keys: of the estimates, which count more than ids and places; '' tells nothing.
         """
         self._frame += 1
         numbers: dict[int, int] = {}
@@ -159,6 +164,9 @@ class InstanceNumbers:
                 numbers[index] = number
                 taken.add(key)
 
+        followed = {i: (estimates[i].label, f'\0{key}') for i, key in enumerate(keys) if key}
+        for index, identity in followed.items():
+            take(index, self._known.get(identity, (0, 0))[0])
         identities = _identities(estimates)
         for index, identity in identities.items():
             take(index, self._known.get(identity, (0, 0))[0])
@@ -168,7 +176,7 @@ class InstanceNumbers:
             free = (n for n in itertools.count(1) if (estimate.label, n) not in taken
                     and (n == 1 or instance_name(estimate.label, n) not in self._labels))
             take(index, next(free))
-        for index, identity in identities.items():
+        for index, identity in [*identities.items(), *followed.items()]:
             self._known[identity] = (numbers[index], self._frame)
         oldest = self._frame - REMEMBERED_FRAMES
         self._known = {key: entry for key, entry in self._known.items() if entry[1] > oldest}

@@ -128,12 +128,17 @@ class Worker:
 
     def _answer_frame(self, handler: FrameHandler, frame: Frame) -> None:
         services, start = self._services, time.perf_counter()
-        parameters = self.frozen or services.parameters()
-        check_order(frame, services.last_answered)
-        answer = handler.answer(frame, parameters)
+        parameters, last = self.frozen or services.parameters(), services.last_answered
+        check_order(frame, last, corrects=parameters.track)
+        answer = handler.answer_if_wanted(frame, parameters, last)
+        if answer is None:
+            return
+        if frame.moment < last:  # it corrects what is followed; poses never go back in time
+            services.see(answer, parameters)
+            return
         services.last_answered = frame.moment
         estimated = time.perf_counter()
-        self._outputs.publish(answer)
+        self._outputs.publish(answer, with_covariance=parameters.publish_pose_with_covariance)
         published, now_ns = time.perf_counter(), services.now_ns()
         result = answer.result
         services.tally.answer(len(answer.poses), answer.scene.detections,
@@ -142,7 +147,8 @@ class Worker:
             'age': (now_ns - stamp_ns(answer.header)) * 1e-9,
             'waiting': start - frame.complete_s, 'answering': estimated - start,
             'publishing': published - estimated, **result.stage_seconds})
-        services.see(answer, parameters)
+        if answer.detected or answer.scene.detections or not parameters.track:
+            services.see(answer, parameters)
         self._show(answer, parameters)
 
     def _show(self, answer: Answer, parameters: NodeParameters) -> None:
@@ -159,12 +165,15 @@ class Worker:
             throttle_duration_sec=60.0)
 
 
-def check_order(frame: Frame, last_answered: tuple[int, int]) -> None:
+def check_order(frame: Frame, last_answered: tuple[int, int], *, corrects: bool = False) -> None:
     """Make sure that poses never go back in time.
 
     :param last_answered: moment of the last answered frame.
+    :param corrects: detections of an earlier image correct what is followed.
     :raises FrameError: when the frame is older.
     """
+    if corrects and frame.has_detections and frame.era == last_answered[0]:
+        return
     if frame.moment < last_answered:
         age_s = (last_answered[1] - frame.moment[1]) * 1e-9
         raise FrameError('late', f'its stamp is {age_s:.3g} s before that of the last answered '

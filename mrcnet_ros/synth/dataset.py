@@ -14,6 +14,7 @@ from ..datasets.bop_writer import SceneWriter, camera_entry, write_json, write_m
 from ..errors import DatasetError
 from ..geometry.camera import Camera
 from .scene_maker import SceneMaker, SynthSpec
+from .sequence import SequenceMaker
 from .source import Source
 
 
@@ -42,7 +43,7 @@ def make_dataset(folder: Path, split: str, source: Source, spec: SynthSpec, *,
         part = folder / f'{split}.part'
         shutil.rmtree(part, ignore_errors=True)
         targets: list[dict[str, int]] = []
-        with SceneMaker(source.objects, spec, backgrounds) as maker:
+        with _maker(source, spec, backgrounds) as maker:
             for scene in range(1, spec.scenes + 1):
                 targets += _write_scene(part, scene, maker, spec, grey, progress)
         kind = split.split('_')[0]
@@ -53,6 +54,11 @@ def make_dataset(folder: Path, split: str, source: Source, spec: SynthSpec, *,
         raise DatasetError(f'{folder}: cannot be written ({error.strerror})') from error
 
 
+def _maker(source: Source, spec: SynthSpec, backgrounds: Sequence[Path]) -> SceneMaker:
+    kind = SceneMaker if spec.rate_hz is None else SequenceMaker
+    return kind(source.objects, spec, backgrounds)
+
+
 def _write_scene(part: Path, scene: int, maker: SceneMaker, spec: SynthSpec, grey: bool,
                  progress: Callable[[int], object] | None) -> list[dict[str, int]]:
     """Write a scene and return its targets: what is visible by a tenth or more."""
@@ -61,7 +67,8 @@ def _write_scene(part: Path, scene: int, maker: SceneMaker, spec: SynthSpec, gre
     with contextlib.closing(writer):
         for image in range(spec.images):
             shot = maker.photograph(placed, scene, image)
-            writer.write(image, shot.image_rgb, shot.depth_m, shot.T_camera_world, shot.instances)
+            writer.write(image, shot.image_rgb, shot.depth_m, shot.T_camera_world, shot.instances,
+                         image / spec.rate_hz if spec.rate_hz else None)
             counts = Counter(i.object_id for i in shot.instances
                              if i.visible_fraction >= MIN_VISIBLE_FRACTION)
             targets += [{'scene_id': scene, 'im_id': image, 'obj_id': object_id,

@@ -90,15 +90,19 @@ class Painter:
         """Free the renderer."""
         self._renderer.close()
 
-    def paint(self, placed: Sequence[Placed], setting: Setting,
-              rng: np.random.Generator) -> Picture:
-        """Paint one picture; ``rng`` draws the table, its shadows' softness and the exposure."""
+    def paint(self, placed: Sequence[Placed], setting: Setting, rng: np.random.Generator,
+              noise: np.random.Generator | None = None) -> Picture:
+        """Paint one picture.
+
+        :param rng: draws the table, its shadows' softness and the exposure.
+        :param noise: draws the sensor's noise; ``rng`` by default.
+        """
         shadows = [_shadow(self._meshes[p.key], p.T_world_object, setting.light) for p in placed]
         table = draw_table(shadows, rng, setting.table_side_m)
         scenery = draw_surroundings(self.camera, setting.T_camera_world, table,
                                     setting.table_side_m, setting.room)
         image, visible, fractions = _compose(scenery, [self._layer(p, setting) for p in placed])
-        return Picture(_expose(image, rng), tuple(visible), tuple(fractions))
+        return Picture(_expose(image, rng, noise or rng), tuple(visible), tuple(fractions))
 
     def _layer(self, placed: Placed, setting: Setting) -> _Layer:
         T = setting.T_camera_world @ placed.T_world_object
@@ -151,10 +155,11 @@ def _shrink(image: Image) -> Image:
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), dtype=np.float32)
 
 
-def _expose(image: Image, rng: np.random.Generator) -> NDArray[np.uint8]:
+def _expose(image: Image, rng: np.random.Generator, noise: np.random.Generator
+            ) -> NDArray[np.uint8]:
     """Apply lens blur, exposure and sensor noise."""
     blurred = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.3, 0.7)) * rng.uniform(0.85, 1.15)
-    noisy = blurred + rng.normal(0, rng.uniform(1.0, 4.0), image.shape)
+    noisy = blurred + noise.normal(0, rng.uniform(1.0, 4.0), image.shape)
     return np.asarray(np.rint(np.clip(noisy, 0, 255)), dtype=np.uint8)
 
 

@@ -38,6 +38,7 @@ class SynthSpec:
     :param distance_m: of the camera; None for one in proportion to the objects.
     :param upright: stand objects with their z axis up; any orientation otherwise.
     :param seed: of all random choices.
+    :param rate_hz: images of a second, of scenes that are sequences; None for unrelated views.
     :raises SpecError: when a number cannot be used.
     """
 
@@ -48,6 +49,7 @@ class SynthSpec:
     distance_m: tuple[float, float] | None = None
     upright: bool = False
     seed: int = 0
+    rate_hz: float | None = None
 
     def __post_init__(self) -> None:
         """Check the numbers."""
@@ -56,6 +58,8 @@ class SynthSpec:
                 raise SpecError(f'{name} must be at least 1, got {getattr(self, name)}')
         if self.seed < 0:
             raise SpecError(f'seed must not be negative, got {self.seed}')
+        if self.rate_hz is not None and not 0.0 < self.rate_hz < np.inf:
+            raise SpecError(f'rate must be above 0 [Hz], got {self.rate_hz}')
         near, far = self.distance_m or (1.0, 1.0)
         if not 0 < near <= far < np.inf:
             raise SpecError(f'distance must be 0 < near <= far [m], got {near} and {far}')
@@ -121,13 +125,24 @@ class SceneMaker:
 
         :raises DatasetError: when a background cannot be read.
         """
-        camera = self._spec.camera
         rng = np.random.default_rng([self._spec.seed, scene, image])
         T_camera_world, light = draw_view(rng, self._layout), draw_light(rng)
-        room, tint = self._rooms.draw(camera, T_camera_world, rng)
+        return self._shoot(placed, T_camera_world, light, rng, (rng, rng))
+
+    def _shoot(self, placed: Sequence[Placed], T_camera_world: Array, light: Array,
+               room_rng: np.random.Generator,
+               paint_rngs: tuple[np.random.Generator, np.random.Generator]) -> AnnotatedPicture:
+        """Look at objects.
+
+        :param light: (3,) unit vector of the world towards the lamp.
+        :param room_rng: draws what is behind the table.
+        :param paint_rngs: draw table and exposure, and the sensor's noise.
+        """
+        camera = self._spec.camera
+        room, tint = self._rooms.draw(camera, T_camera_world, room_rng)
         side_m = _table_side_m(placed, self._meshes)
         picture = self._painter.paint(
-            placed, Setting(T_camera_world, light, tint, room, side_m), rng)
+            placed, Setting(T_camera_world, light, tint, room, side_m), *paint_rngs)
         instances, depth_m = self._annotator.annotate(
             placed, T_camera_world, table_depth_m(camera, T_camera_world, side_m))
         instances = [dataclasses.replace(item, T_camera_object=self._objects[

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import struct
-from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +24,6 @@ from rosbags.rosbag2 import Reader, StoragePlugin, Writer, WriterError
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from sensor_msgs.msg import CameraInfo, Image
 from vision_msgs.msg import (
-    Detection2D,
     Detection2DArray,
     Detection3D,
     Detection3DArray,
@@ -37,10 +35,13 @@ from ..geometry.camera import Camera
 from ..geometry.se3 import Array
 from ..inference.poses import Detection
 from ..ros import messages
+from ..ros.depth_image import DepthError, usable_depth
 from ..ros.diagnostics import type_name
+from .input_messages import detections_message, image_message, info_message
 
 INPUTS = {'/image': Image, '/camera_info': CameraInfo, '/detections': Detection2DArray}
 GROUND_TRUTH = '/ground_truth'
+DEPTH = '/depth'  # a bag need not have it
 TOPICS = {**INPUTS, GROUND_TRUTH: Detection3DArray}
 STORAGES = {'mcap': StoragePlugin.MCAP, 'sqlite3': StoragePlugin.SQLITE3}
 OPTICAL_FRAME = 'camera_optical_frame'
@@ -106,10 +107,9 @@ class BagWriter:
             self._writer.open()
         except WriterError as error:
             raise DatasetError(f'bag {path}: {error}; remove it or choose another') from error
-        store = _type_store()
-        self._connections = {
-            topic: self._writer.add_connection(topic, type_name(kind), typestore=store)
-            for topic, kind in TOPICS.items()}
+        self._store = _type_store()
+        self._connections = {topic: self._connection(topic, kind)
+                             for topic, kind in TOPICS.items()}
 
     def __enter__(self) -> BagWriter:
         """Return the writer itself."""
@@ -122,6 +122,22 @@ class BagWriter:
         """Finish the bag."""
         self._writer.close()
 
+    def _connection(self, topic: str, kind: type) -> Any:
+        return self._writer.add_connection(topic, type_name(kind), typestore=self._store)
+
+    def write_depth(self, stamp: int, depth_m: NDArray[np.float32]) -> None:
+        """Append the depth image of a moment, as 32FC1 in metres, which keeps every step.
+
+        :param stamp: [ns].
+        :param depth_m: (H, W) float32, registered to the image, 0 where nothing was measured.
+        """
+        if DEPTH not in self._connections:
+            self._connections[DEPTH] = self._connection(DEPTH, Image)
+        header = messages.header_at(stamp, OPTICAL_FRAME)
+        measured = np.where(depth_m > 0, depth_m, np.nan).astype(np.float32)
+        message = CvBridge().cv2_to_imgmsg(measured, '32FC1', header)
+        self._writer.write(self._connections[DEPTH], stamp, serialize_message(message))
+
     def write(
         self, stamp: int, image_rgb: NDArray[np.uint8], camera: Camera,
         detections: Sequence[Detection], truths: Sequence[Truth],
@@ -132,13 +148,12 @@ class BagWriter:
         :param image_rgb: (H, W, 3) uint8.
         """
         header = messages.header_at(stamp, OPTICAL_FRAME)
-        image = CvBridge().cv2_to_imgmsg(image_rgb, 'rgb8', header)
-        boxes = Detection2DArray(header=header)
-        boxes.detections = [_box_message(header, d) for d in detections]
         known = Detection3DArray(header=header)
         known.detections = [_truth_message(header, t) for t in truths]
-        for topic, message in ((GROUND_TRUTH, known), ('/camera_info', _info(header, camera)),
-                               ('/detections', boxes), ('/image', image)):
+        for topic, message in ((GROUND_TRUTH, known),
+                               ('/camera_info', info_message(header, camera)),
+                               ('/detections', detections_message(header, detections)),
+                               ('/image', image_message(header, image_rgb))):
             self._writer.write(self._connections[topic], stamp, serialize_message(message))
 
 
@@ -220,7 +235,8 @@ def _require_topics(path: Path | str, present: dict[str, str]) -> None:
 def _group(path: Path | str, reader: Any) -> dict[int, dict[str, bytes]]:
     """Return the messages of each stamp by topic."""
     groups: dict[int, dict[str, bytes]] = {}
-    connections = [c for c in reader.connections if c.topic in TOPICS]
+    connections = [c for c in reader.connections if c.topic in TOPICS or (
+        c.topic == DEPTH and c.msgtype == type_name(Image))]
     for connection, _, data in reader.messages(connections):
         stamp = _stamp(data)
         group = groups.setdefault(stamp, {})
@@ -234,7 +250,24 @@ def _group(path: Path | str, reader: Any) -> dict[int, dict[str, bytes]]:
 
 def _frame(path: Path | str, stamp: int, group: dict[str, bytes]) -> BagFrame:
     truths = group.pop(GROUND_TRUTH, None)
+    if DEPTH in group:
+        _check_depth(path, stamp, group)
     return BagFrame(stamp, group, None if truths is None else _truths(path, truths))
+
+
+def _check_depth(path: Path | str, stamp: int, group: Mapping[str, bytes]) -> None:
+    """Make sure that a depth image fits its image.
+
+    :raises DatasetError: when its size, frame or unit is another.
+    """
+    depth, image = (deserialize_message(group[topic], Image) for topic in (DEPTH, '/image'))
+    try:
+        usable_depth(depth, (image.width, image.height), (image.header.frame_id,),
+                     compressed=False)
+    except DepthError as error:
+        if error.reason == 'depth_empty':
+            return  # a camera may see nothing for a moment
+        raise DatasetError(f'bag {path}: {DEPTH} at {stamp} ns: {error}') from error
 
 
 def _stamp(message: bytes) -> int:
@@ -274,26 +307,6 @@ def _truth_message(header: Any, truth: Truth) -> Detection3D:
     result.hypothesis.score = float(truth.visible_fraction)
     result.pose.pose = messages.pose_from_transform(truth.T_camera_object)
     return Detection3D(header=header, results=[result], id=truth.names)
-
-
-def _box_message(header: Any, detection: Detection) -> Detection2D:
-    x1, y1, x2, y2 = (float(v) for v in detection.box_xyxy)
-    result = ObjectHypothesisWithPose()
-    result.hypothesis.class_id = detection.label
-    result.hypothesis.score = float(detection.score)
-    message = Detection2D(header=header, results=[result], id=detection.detection_id)
-    message.bbox.center.position.x, message.bbox.center.position.y = (x1 + x2) / 2, (y1 + y2) / 2
-    message.bbox.size_x, message.bbox.size_y = x2 - x1, y2 - y1
-    return message
-
-
-def _info(header: Any, camera: Camera) -> CameraInfo:
-    K = [float(v) for v in camera.K.ravel()]
-    model = 'plumb_bob' if camera.distortion_model == 'none' else camera.distortion_model
-    return CameraInfo(
-        header=header, width=camera.width, height=camera.height, distortion_model=model,
-        d=array('d', camera.distortion or (0.0,) * 5), k=K, r=np.eye(3).ravel().tolist(),
-        p=[*K[:3], 0.0, *K[3:6], 0.0, *K[6:], 0.0])
 
 
 def _type_store() -> Any:

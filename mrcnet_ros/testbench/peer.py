@@ -13,11 +13,12 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import Image
 from vision_msgs.msg import Detection3DArray
 
 from ..ros.context import start_ros
 from ..ros.tally import FRAME_REASONS
-from .bag import INPUTS, BagFrame, restamped
+from .bag import DEPTH, INPUTS, BagFrame, restamped
 from .readiness import PeerError, Readiness
 
 if TYPE_CHECKING:
@@ -38,12 +39,14 @@ class Peer:
     :param name: of this end in the ROS graph.
     :param alive: called while waiting; raises when the node has ended.
     :param image_type: of the topic image, sensor_msgs/Image by default.
+    :param depth: whether depth images are sent, too.
     :param pose_node: name of the node with its namespace, without a slash in front; what other
         nodes tell of themselves is not listened to.
     """
 
     def __init__(
         self, name: str, alive: Callable[[], None], image_type: type = INPUTS['/image'],
+        *, depth: bool = False,
         pose_node: str = 'pose_node',
     ) -> None:
         """Join the network; leave it again, or use a ``with`` block."""
@@ -59,7 +62,8 @@ class Peer:
         self._executor.add_node(self._node)
         self._readiness = Readiness(self._node, pose_node)
         self._publishers = {topic: self._readiness.publisher(kind, topic, QOS)
-                            for topic, kind in {**INPUTS, '/image': image_type}.items()}
+                            for topic, kind in {**INPUTS, '/image': image_type,
+                                                **({DEPTH: Image} if depth else {})}.items()}
         self.subscribe(Detection3DArray, '/object_detections', self.on_detections)
         self._node.create_subscription(
             DiagnosticArray, '/diagnostics', self._on_diagnostics, QOS)
@@ -102,6 +106,8 @@ class Peer:
 
     def send(self, frame: BagFrame, stamp: int) -> None:
         """Publish all inputs of a moment with another stamp [ns]."""
+        if DEPTH in self._publishers and DEPTH in frame.inputs:
+            self.publish(DEPTH, restamped(frame.inputs[DEPTH], stamp))
         for topic in INPUTS:
             self.publish(topic, restamped(frame.inputs[topic], stamp))
 

@@ -43,11 +43,12 @@ class Replayer(Peer):
     """Sends frames of a bag.
 
     :param alive: called while waiting; raises when the node has ended.
+    :param depth: whether the node listens to depth images.
     """
 
-    def __init__(self, alive: Callable[[], None]) -> None:
+    def __init__(self, alive: Callable[[], None], *, depth: bool = False) -> None:
         """Join the network."""
-        super().__init__('replay', alive)
+        super().__init__('replay', alive, depth=depth)
         self._sent: dict[int, float] = {}
         self._answers: dict[int, ReceivedPoses] = {}
 

@@ -92,7 +92,9 @@ def test_the_export_says_how_a_model_gets_a_covariance(tiny_model, tmp_path, cap
                                                        monkeypatch):
     """Until it has one."""
     monkeypatch.setattr('mrcnet_ros.training.config.read_config', lambda _: tiny_model.config)
-    command = ['export', 'any.yaml', '--output', str(tmp_path / 'model'), '--checkpoint',
+    config = tmp_path / 'any.yaml'
+    config.write_text('name: any')
+    command = ['export', str(config), '--output', str(tmp_path / 'model'), '--checkpoint',
                str(tiny_model.checkpoint)]
     assert main(command) == 0
     assert 'mrcnet calibrate --synthetic --model' in capsys.readouterr().err

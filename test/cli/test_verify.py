@@ -135,7 +135,7 @@ def test_a_read_only_model_is_named(root, tiny_model, monkeypatch, capsys):
     def refuse(*args: object, **options: object) -> None:
         raise PermissionError(13, 'Permission denied')
 
-    monkeypatch.setattr('mrcnet_ros.inference.model_directory.os.replace', refuse)
+    monkeypatch.setattr('mrcnet_ros.store.atomic.os.replace', refuse)
     assert verify(root, tiny_model) == 2
     said = capsys.readouterr().err
     assert 'verified.json: cannot be written: Permission denied; use a copy' in said

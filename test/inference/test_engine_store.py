@@ -159,7 +159,7 @@ def test_of_two_processes_one_builds_and_the_other_waits(tmp_path: Path) -> None
         assert process.stdin
         process.stdin.write('go\n')
         process.stdin.flush()
-    said = {name: process.communicate(timeout=120)[0].splitlines()
+    said = {name: process.communicate(timeout=600)[0].splitlines()
             for name, process in racers.items()}
     assert [p.returncode for p in racers.values()] == [0, 0]
     builder = (tmp_path / 'builds').read_text().split()
@@ -173,7 +173,7 @@ def test_who_waits_takes_over_when_the_builder_is_killed(tmp_path: Path) -> None
     assert builder.stdin
     builder.stdin.write('go\n')
     builder.stdin.flush()
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while not (tmp_path / 'building').exists():
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -185,7 +185,7 @@ def test_who_waits_takes_over_when_the_builder_is_killed(tmp_path: Path) -> None
         'another process builds the engine of stage1; waited 0 s\n')
     builder.send_signal(signal.SIGKILL)
     builder.communicate()
-    assert waiter.communicate(timeout=120)[0].splitlines()[-1] == 'heir'
+    assert waiter.communicate(timeout=600)[0].splitlines()[-1] == 'heir'
     assert EngineStore(tmp_path / 'engines').load_or_build(KEY, never) == ENGINE + b'heir'
 
 

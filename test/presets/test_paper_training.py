@@ -251,7 +251,7 @@ def test_workers_make_the_samples_of_their_process(config, tmp_path):
     (tmp_path / 'workers.py').write_text(WORKERS)
     (tmp_path / 'config').write_bytes(pickle.dumps(config))
     done = subprocess.run([sys.executable, tmp_path / 'workers.py', tmp_path / 'config'],
-                          capture_output=True, text=True, timeout=300)
+                          capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
     assert done.stdout == 'the same\n'
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md'))]
+PAGES = [ROOT / 'README.md', ROOT / 'CONTRIBUTING.md', ROOT / 'examples' / 'README.md',
+         *sorted((ROOT / 'docs').glob('*.md'))]
 
 
 def test_the_pages_build_without_a_warning(tmp_path: Path):
@@ -21,7 +22,7 @@ def test_the_pages_build_without_a_warning(tmp_path: Path):
     assert (tmp_path / 'site' / 'ros_api.html').is_file()
 
 
-@pytest.mark.parametrize('page', PAGES, ids=lambda p: p.name)
+@pytest.mark.parametrize('page', PAGES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_links_to_files_of_the_repository_exist(page: Path):
     """Every relative link of a page leads to a file."""
     links = re.findall(r'\]\(([^)#\s]+)', page.read_text(encoding='utf-8'))
@@ -49,3 +50,10 @@ def test_files_that_the_development_page_names_exist_with_what_it_names_in_them(
         for name in re.findall(r'\w+', names):
             assert re.search(rf'^(class|def) {name}\b', path.read_text(encoding='utf-8'), re.M), \
                 f'{place} defines no {name}'
+
+
+def test_every_example_is_described():
+    """The page of the examples has each program."""
+    page = (ROOT / 'examples' / 'README.md').read_text(encoding='utf-8')
+    programs = [path.name for path in (ROOT / 'examples').glob('*.py')]
+    assert programs and all(f'`{name}`' in page for name in programs)

@@ -123,7 +123,7 @@ def test_a_log_that_cannot_be_written_is_told_with_the_remedy(change):
     found = subprocess.run(
         [sys.executable, '-m', 'mrcnet_ros.cli.main', 'node', '--ros-args', '-p',
          'autostart:=false'], env=env | change, cwd=ROOT, capture_output=True, text=True,
-        timeout=120, check=False)
+        timeout=600, check=False)
     assert found.returncode == 2 and 'Traceback' not in found.stderr
     assert 'set ROS_LOG_DIR' in found.stderr
 

@@ -22,7 +22,7 @@ pytest.importorskip('torch', reason='needs the train extra')
 import torch
 from tiny_model import SPEC, random_stem
 
-from mrcnet_ros.training.checkpoint import load_checkpoint
+from mrcnet_ros.training.checkpoint import load_checkpoint, save_checkpoint
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = ROOT / '.ci' / 'gpu'
@@ -98,6 +98,22 @@ def test_the_check_runs_on_a_processor(packed):
     assert set(found['backends']['figures']['backends']) == {'torch fp32', 'onnxruntime fp32'}
     assert len(found['swaps torch:fp32']['figures']['mib']) == 21
     assert sorted(p.name for p in output.iterdir()) == ['log.txt', 'results.json']
+
+
+def test_what_a_killed_training_kept_comes_back_in_pieces(packed, tiny_model):
+    """Its last checkpoint is cut where the training itself could not do it."""
+    output, run = packed / 'killed', packed / 'pack' / 'work' / 'run'
+    run.mkdir(parents=True)
+    output.mkdir()
+    (output / 'checkpoint.pt.07').write_bytes(b'of another training')
+    state = load_checkpoint(tiny_model.path / 'weights.pt', SPEC)
+    save_checkpoint(run / 'checkpoint.pt', {**state, 'network': state['average'], 'step': 500},
+                    SPEC)
+    script('check', 'train', '--output', output, '--device', 'cpu', '--pack', packed / 'pack',
+           '--only', 'pieces')
+    assert [p.name for p in output.glob('checkpoint.pt.*')] == ['checkpoint.pt.00']
+    assert load_checkpoint(output / 'checkpoint.pt.00', SPEC)['step'] == 500
+    shutil.rmtree(run)
 
 
 @pytest.mark.slow

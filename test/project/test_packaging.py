@@ -13,6 +13,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 
 import mrcnet_ros
 from mrcnet_ros.cli import main
@@ -112,6 +113,24 @@ def test_version_and_licence_stand_in_both_descriptions(package_xml, wheel):
     assert '\nLicense: Apache-2.0\n' in text or '\nLicense-Expression: Apache-2.0\n' in text
 
 
+def test_the_citation_is_of_this_version():
+    """Whoever cites names the version, the licence and the authors of the method."""
+    values = yaml.safe_load((ROOT / 'CITATION.cff').read_text(encoding='utf-8'))
+    assert values['version'] == mrcnet_ros.__version__
+    assert values['license'] == 'Apache-2.0'
+    assert [a['family-names'] for a in values['preferred-citation']['authors']] == [
+        'Li', 'Mao', 'Bala', 'Hadap']
+
+
+def test_public_hosting_runs_the_tests_with_every_release_of_python():
+    """The workflow runs make test, from the oldest release that setup.py allows."""
+    text = (ROOT / '.github' / 'workflows' / 'test.yml').read_text(encoding='utf-8')
+    job = yaml.safe_load(text)['jobs']['test']
+    assert any('make test' in step.get('run', '') for step in job['steps'])
+    assert {row['python'] for row in job['strategy']['matrix']['include']} == {
+        '3.10', '3.11', '3.12', '3.13'}
+
+
 def test_package_xml_names_every_ros_package_in_use(package_xml):
     """Each ROS module that the node, the demo or the launch file imports is a dependency."""
     named = {element.text for element in package_xml if element.tag.endswith('depend')}
@@ -138,7 +157,7 @@ def test_every_requirement_has_a_range(wheel):
 
 # what apt installs on Ubuntu 24.04, the system of ROS 2 Jazzy and Kilted
 UBUNTU = {'numpy': '1.26.4', 'scipy': '1.11.4', 'opencv-python-headless': '4.6.0',
-          'pillow': '10.2.0', 'pyyaml': '6.0.1', 'tqdm': '4.66.2'}
+          'pillow': '10.2.0', 'pyyaml': '6.0.1'}
 
 
 def test_the_python_packages_of_ubuntu_are_enough(wheel):
@@ -189,6 +208,14 @@ def test_wheel_holds_what_the_node_and_the_demo_read(wheel):
         'share/mrcnet_ros/models/demo/meshes/LICENSE.robosuite',
         'share/mrcnet_ros/models/demo/backgrounds/LICENSE.CC0',
     } <= names
+
+
+def test_what_only_training_reads_stays_in_the_sources(wheel):
+    """A robot installs graphs and parameters: no weights of PyTorch, no tqdm."""
+    names = {re.sub(r'^[^/]+\.data/data/', '', name) for name in wheel.namelist()}
+    assert 'share/mrcnet_ros/models/lmo/stage1.onnx' in names
+    assert not [n for n in names if n.endswith(('.pt', '.jsonl')) or 'config/train_' in n]
+    assert 'tqdm' not in _requirements(wheel)['']
 
 
 def test_wheel_has_executables_for_the_shell_and_for_ros2_run(wheel):

@@ -374,7 +374,7 @@ def test_closing_a_queue_ends_all_waiting():
     reader = threading.Thread(target=lambda: found.append(queue.get()))
     reader.start()
     assert queue.close() == 0
-    reader.join(5)
+    reader.join(60)
     assert found == [None]
     assert queue.put(1) == 1
 

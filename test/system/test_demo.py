@@ -171,34 +171,42 @@ def test_table_lists_every_object(scenes, objects):
 def test_camera_messages_say_what_the_scene_is(scenes):
     """What the node reads from the camera's messages is the scene: pixels, intrinsics, boxes."""
     pytest.importorskip('rclpy', reason='needs ROS or its wheels')
-    from mrcnet_ros.demo.camera_process import detections_message, image_message, info_message
+    from mrcnet_ros.inference.poses import Detection
     from mrcnet_ros.ros import detection_reading, messages
+    from mrcnet_ros.testbench.input_messages import (
+        detections_message,
+        image_message,
+        info_message,
+    )
 
-    scene = scenes[0]
+    scene, header = scenes[0], messages.header_at(1, 'camera')
     np.testing.assert_array_equal(
-        messages.rgb_from_image(image_message(scene)), scene.image_rgb)
-    camera = messages.camera_from_info(info_message(scene.camera))
+        messages.rgb_from_image(image_message(header, scene.image_rgb)), scene.image_rgb)
+    camera = messages.camera_from_info(info_message(header, scene.camera))
     np.testing.assert_array_equal(camera.K, scene.camera.K)
     assert (camera.width, camera.height) == (scene.camera.width, scene.camera.height)
-    boxes = [(o.label, o.box_xyxy) for o in scene.objects]
-    found, _ = detection_reading.detections_from_message(detections_message(boxes))
-    assert [d.label for d in found] == [label for label, _ in boxes]
-    np.testing.assert_allclose([d.box_xyxy for d in found], [box for _, box in boxes])
+    boxes = [Detection(o.label, o.box_xyxy, 0.5, str(i)) for i, o in enumerate(scene.objects)]
+    found, _ = detection_reading.detections_from_message(detections_message(header, boxes))
+    assert [(d.label, d.score, d.detection_id) for d in found] == [
+        (d.label, d.score, d.detection_id) for d in boxes]
+    np.testing.assert_allclose([d.box_xyxy for d in found], [d.box_xyxy for d in boxes])
 
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
     """Run the demo against a node that answers with the truth, moved along the axis."""
     pytest.importorskip('rclpy', reason='needs ROS or its wheels')
+    from ros_support import WAIT_S, own_domain
+
     from mrcnet_ros.demo.program import DemoOptions, run_demo
 
-    monkeypatch.delenv('ROS_DOMAIN_ID', raising=False)
+    monkeypatch.setenv('ROS_DOMAIN_ID', str(own_domain(140)))
     oracle = str(Path(__file__).parents[1] / 'support' / 'oracle_node.py')
 
     def run_with(*arguments):
         options = DemoOptions(
             output=tmp_path / 'demo.png', scenes=3, seed=SEED, rate_hz=10.0, frames=10,
-            node_command=(oracle, *arguments), timeout_s=60.0)
+            node_command=(oracle, *arguments), timeout_s=WAIT_S)
         return run_demo(options), tmp_path / 'demo.png'
 
     return run_with

@@ -428,7 +428,7 @@ def test_lists_that_cannot_be_used_end_the_start_with_their_name(parameter):
     """Before a model is loaded."""
     with double_node(own_domain(153), parameter) as process:
         process.wait_for_log(f'parameter {parameter.split(":")[0]}')
-        assert process.process.wait(60) == 2
+        assert process.wait() == 2
 
 
 def test_the_example_makes_a_detector_of_a_python_function(tmp_path):
@@ -477,4 +477,4 @@ def test_the_example_says_what_it_cannot_use():
     """A function that is not there."""
     with NodeProcess([str(ROOT / 'examples/detector_bridge.py'), 'json:nothing'], 1) as bridge:
         bridge.wait_for_log('json:nothing cannot be used')
-        assert bridge.process.wait(60) == 2
+        assert bridge.wait() == 2

@@ -205,7 +205,8 @@ def test_images_without_partners_are_counted():
     with ready_node(1, 'queue:=2') as (process, client):
         for second in range(4):
             client.send(frame(second)[0])
-            client.wait_for_inputs(second + 1, 'image')
+            if second % 2:  # the middleware keeps two
+                client.wait_for_inputs(second + 1, 'image')
         assert client.answer(frame(9, ('duck',))) is not None
     assert 'unpaired 3' in process.log()
 

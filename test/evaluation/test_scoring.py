@@ -127,7 +127,8 @@ def test_surface_distance_is_the_mean_over_the_surface_and_up_to_symmetry():
     """A shift moves every point alike; a symmetric turn moves none."""
     corners = np.array([[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]], np.float64) - [0.5, 0.5, 0]
     faces = np.array([[0, 1, 2], [0, 2, 3]], np.int32)
-    points = surface_points(Mesh(corners, faces, np.zeros((4, 3), np.uint8)), 20000)
+    square = Mesh(corners, faces, np.tile([0.0, 0.0, 1.0], (4, 1)), np.zeros((4, 3), np.uint8))
+    points = surface_points(square, 20000)
     np.testing.assert_allclose(points.mean(axis=0), 0, atol=0.01)
     assert np.abs(points).max() <= 0.5
     T = make_transform(exp_so3([0.3, 0.2, -0.5]), [0.1, 0.0, 2.0])

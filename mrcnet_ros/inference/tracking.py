@@ -1,0 +1,372 @@
+"""Follows instances from image to image, between the frames that a detector has looked at."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..geometry.camera import Camera
+from ..geometry.se3 import Array, inverse
+from ..objects import ObjectModel
+from .exclusion import contested
+from .known_start import KnownPose
+from .motion import Motion
+from .poses import FrameResult, PoseEstimate
+
+# An answer is refused that is farther from the expected pose than so many deviations of both.
+GATE = 5.0
+# What the covariances leave out: sudden motion, and errors that a law of the mean does not know.
+GATE_DIAMETERS, GATE_RAD = 0.05, np.radians(6.0)
+# Where a model has no law of covariances.
+UNKNOWN_DIAMETERS, UNKNOWN_RAD = 0.05, 0.15
+# Expected poses this long are kept, to recognise detections of earlier images.
+HISTORY_S = 2.0
+# A detection is of an instance that is expected so near to its pose.
+SAME_DIAMETERS = 0.6
+# Why an instance is followed no longer: a poor answer, one far from where it was expected, another
+# instance in its place, no detection of it, the border of the image.
+LOSSES = ('score', 'gate', 'contested', 'unseen', 'outside')
+
+
+class Follows(Protocol):
+    """What is needed of :class:`.estimator.PoseEstimator`."""
+
+    @property
+    def objects(self) -> Mapping[str, ObjectModel]:
+        """Return the known objects by label."""
+
+    def follow(self, image_rgb: NDArray[np.uint8], camera: Camera, starts: Sequence[KnownPose],
+               depth_m: NDArray[np.float32] | None = None,
+               support_plane: Array | None = None) -> FrameResult:
+        """Return the poses of objects that are expected at about known poses."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrackLimits:
+    """When an instance counts as lost.
+
+    :param min_score: answers with a lower score do not count.
+    :param lost_s: an instance without an answer that counts is given up after this time.
+    :param unseen: after so many frames in a row in which the detector found nothing where an
+        instance was, it is given up; 0: never.
+    :param most: instances that are followed at once.
+    """
+
+    min_score: float = 0.2
+    lost_s: float = 0.15
+    unseen: int = 4
+    most: int = 100
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """One image and from where it was taken.
+
+    :param image_rgb: (H, W, 3) uint8.
+    :param time_s: when.
+    :param T_fixed_camera: (4, 4) [m]; the identity where the camera's motion is not known.
+    :param support_plane: (4,) in the camera frame, that objects stand on; None for none.
+    """
+
+    image_rgb: NDArray[np.uint8]
+    camera: Camera
+    time_s: float
+    T_fixed_camera: Array = field(default_factory=lambda: np.eye(4))
+    depth_m: NDArray[np.float32] | None = None
+    support_plane: Array | None = None
+
+
+@dataclass(frozen=True)
+class Lost:
+    """An instance that is followed no longer.
+
+    :param track: its number.
+    :param reason: one of ``LOSSES``.
+    """
+
+    track: int
+    label: str
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class Followed:
+    """What became of the instances in one image.
+
+    :param poses: of those that were found; ``detection_index`` is a position in this list.
+    :param tracks: their numbers.
+    :param lost: those that were given up.
+    :param result: of the estimator.
+    """
+
+    poses: list[PoseEstimate]
+    tracks: list[int]
+    lost: list[Lost]
+    result: FrameResult
+
+
+@dataclass(eq=False)
+class _Track:
+    """One instance; its poses are those of the centred frame."""
+
+    number: int
+    label: str
+    detection_id: str
+    motion: Motion
+    score: float
+    found_s: float
+    refused: str = ''
+    unseen: int = 0
+    history: deque[Motion] = field(default_factory=lambda: deque(maxlen=200))
+
+    def at(self, time_s: float) -> Motion:
+        """Return where the instance is expected, or was, at a time."""
+        earlier = [m for m in self.history if m.time_s <= time_s]
+        return (earlier[-1] if earlier else self.motion).ahead(time_s)
+
+    def go_on(self, motion: Motion, score: float) -> None:
+        """Take over an answer."""
+        self.motion, self.score, self.found_s, self.refused = motion, score, motion.time_s, ''
+        while self.history and (self.history[-1].time_s >= motion.time_s):
+            self.history.pop()
+        self.history.append(motion)
+        while self.history[0].time_s < motion.time_s - HISTORY_S:
+            self.history.popleft()
+
+
+class Tracker:
+    """Follows instances that were answered well; used by one thread.
+
+    Times only grow, but for :meth:`observe`, which also takes what a slow detector found in an
+    earlier image: :meth:`follow` then catches up with such instances, best in a few images of the
+    time between.
+
+    :param estimator: that answers.
+    """
+
+    def __init__(self, estimator: Follows) -> None:
+        """Start with nothing to follow."""
+        self._estimator = estimator
+        self._tracks: dict[int, _Track] = {}
+        self._numbers = itertools.count(1)
+
+    def __len__(self) -> int:
+        """Return how many instances are followed."""
+        return len(self._tracks)
+
+    def clear(self) -> None:
+        """Follow nothing any more."""
+        self._tracks.clear()
+
+    def behind(self, time_s: float) -> bool:
+        """Tell whether an instance has not been looked for in the image of a time."""
+        return any(track.motion.time_s < time_s for track in self._tracks.values())
+
+    def observe(self, view: View, estimates: Sequence[PoseEstimate], limits: TrackLimits,
+                ) -> tuple[list[int | None], list[Lost]]:
+        """Take over the answers to the detections of an image, which may be an earlier one.
+
+        An answer to an instance that is followed corrects it, unless it is far from where that
+        was expected and scores less; others begin to be followed.
+
+        :param estimates: answers to detections.
+        :return: for each the number of its instance; None for one that is not followed, which is
+            poor, or the same object as a better one. And what was given up.
+        """
+        numbers: list[int | None] = [None] * len(estimates)
+        good = [i for i in np.argsort([-e.score for e in estimates], kind='stable')
+                if estimates[i].score >= limits.min_score]
+        T = {i: self._centred(estimates[i]) for i in good}
+        good = self._distinct(good, estimates, T, view)
+        for i, track in self._matches(good, estimates, T, view):
+            numbers[i] = track.number
+            self._confirm(track, view, estimates[i], T[i])
+        for i in good:
+            if numbers[i] is None and len(self._tracks) < limits.most:
+                numbers[i] = self._begin(view, estimates[i], T[i])
+        return numbers, self._unseen(view, {n for n in numbers if n is not None}, limits)
+
+    def follow(self, view: View, limits: TrackLimits) -> Followed:
+        """Look for the instances that have not been looked for in an image yet."""
+        tracks = [t for t in self._tracks.values() if t.motion.time_s < view.time_s]
+        if not tracks:
+            return Followed([], [], [], FrameResult([], []))
+        T_camera_fixed = inverse(view.T_fixed_camera)
+        expected = [track.motion.ahead(view.time_s) for track in tracks]
+        starts = [KnownPose(t.label, self._object_frame(t.label, T_camera_fixed
+                                                        @ m.T_fixed_object), t.detection_id)
+                  for t, m in zip(tracks, expected, strict=True)]
+        result = self._estimator.follow(view.image_rgb, view.camera, starts, view.depth_m,
+                                        view.support_plane)
+        answers: list[PoseEstimate | None] = [None] * len(tracks)
+        for pose in result.poses:
+            answers[pose.detection_index] = pose
+        moved: dict[int, Motion] = {}
+        for i, track in enumerate(tracks):
+            motion, track.refused = self._judged(track, expected[i], answers[i], view, limits)
+            if motion is not None:
+                moved[track.number] = motion
+        self._settle(tracks, expected, answers, moved, view)
+        return self._taken_over(tracks, expected, answers, moved,
+                                self._give_up(tracks, moved, view, limits), result)
+
+    def _taken_over(self, tracks: list[_Track], expected: list[Motion],
+                    answers: list[PoseEstimate | None], moved: Mapping[int, Motion],
+                    lost: list[Lost], result: FrameResult) -> Followed:
+        """Move the instances, those without an answer as they moved before."""
+        poses: list[PoseEstimate] = []
+        numbers: list[int] = []
+        for i, track in enumerate(tracks):
+            answer, motion = answers[i], moved.get(track.number)
+            if answer is None or motion is None:
+                track.motion = expected[i]
+                continue
+            track.go_on(motion, answer.score)
+            poses.append(dataclasses.replace(answer, detection_index=len(poses)))
+            numbers.append(track.number)
+        return Followed(poses, numbers, lost, result)
+
+    def _judged(self, track: _Track, expected: Motion, pose: PoseEstimate | None, view: View,
+                limits: TrackLimits) -> tuple[Motion | None, str]:
+        """Return the motion that an answer leads to, or why it does not count."""
+        if pose is None:
+            return None, 'outside'
+        if pose.score < limits.min_score:
+            return None, 'score'
+        T, C = self._fixed(view, pose, self._centred(pose))
+        if max(expected.surprises(T, self._loose(track.label, C))) > GATE:
+            return None, 'gate'
+        return expected.corrected(T, C), ''
+
+    def _settle(self, tracks: list[_Track], expected: list[Motion],
+                answers: list[PoseEstimate | None], moved: dict[int, Motion], view: View) -> None:
+        """Of instances of a label that have come to the same place leave one."""
+        T_camera_fixed = inverse(view.T_fixed_camera)
+        others = [t for t in self._tracks.values() if t not in tracks]
+        labels = [t.label for t in tracks if t.number in moved] + [t.label for t in others]
+        numbers = [t.number for t in tracks if t.number in moved]
+        places, cost = [], []
+        for i, track in enumerate(tracks):
+            if track.number in moved:
+                answer = answers[i]
+                assert answer is not None
+                T = self._centred(answer)
+                places.append(T)
+                before = T_camera_fixed @ expected[i].T_fixed_object
+                cost.append((self._strayed(track.label, before, T), -answer.score))
+        places += [T_camera_fixed @ t.at(view.time_s).T_fixed_object for t in others]
+        cost += [(0.0, -t.score) for t in others]
+        for loser in contested(labels, places, cost, self._estimator.objects):
+            if loser < len(numbers):
+                del moved[numbers[loser]]
+                next(t for t in tracks if t.number == numbers[loser]).refused = 'contested'
+
+    def _strayed(self, label: str, T_before: Array, T_after: Array) -> float:
+        """Return how far an answer is from where it was expected, in tenths of a diameter."""
+        diameter_m = self._estimator.objects[label].diameter_m
+        return float(round(10.0 * np.linalg.norm(T_after[:3, 3] - T_before[:3, 3]) / diameter_m))
+
+    def _distinct(self, good: list[int], estimates: Sequence[PoseEstimate],
+                  T: Mapping[int, Array], view: View) -> list[int]:
+        """Leave out answers that are the same object as one with a better score."""
+        rows = contested([estimates[i].label for i in good], [T[i] for i in good],
+                         [(0.0, -estimates[i].score) for i in good], self._estimator.objects)
+        return [i for row, i in enumerate(good) if row not in rows]
+
+    def _matches(self, good: list[int], estimates: Sequence[PoseEstimate],
+                 T: Mapping[int, Array], view: View) -> list[tuple[int, _Track]]:
+        """Return answers and the instances that they are of, the nearest pairs first."""
+        T_camera_fixed = inverse(view.T_fixed_camera)
+        pairs = []
+        for track in self._tracks.values():
+            t = (T_camera_fixed @ track.at(view.time_s).T_fixed_object)[:3, 3]
+            reach_m = SAME_DIAMETERS * self._estimator.objects[track.label].diameter_m
+            for i in good:
+                if estimates[i].label == track.label:
+                    apart_m = float(np.linalg.norm(T[i][:3, 3] - t))
+                    if apart_m <= reach_m:
+                        pairs.append((apart_m, i, track.number))
+        found: list[tuple[int, _Track]] = []
+        for _, i, number in sorted(pairs):
+            if all(i != j and number != track.number for j, track in found):
+                found.append((i, self._tracks[number]))
+        return found
+
+    def _confirm(self, track: _Track, view: View, estimate: PoseEstimate, T: Array) -> None:
+        """Correct an instance by the answer to a detection of it."""
+        track.unseen, track.detection_id = 0, estimate.detection_id or track.detection_id
+        expected = track.at(view.time_s)
+        T_fixed, C = self._fixed(view, estimate, self._near(track.label, T, view, expected))
+        far = max(expected.surprises(T_fixed, self._loose(track.label, C))) > GATE
+        if far and estimate.score > track.score:
+            track.go_on(Motion.begin(view.time_s, T_fixed, C), estimate.score)
+        elif not far and view.time_s > track.motion.time_s:
+            track.go_on(expected.corrected(T_fixed, C), estimate.score)
+
+    def _begin(self, view: View, estimate: PoseEstimate, T: Array) -> int:
+        T_fixed, C = self._fixed(view, estimate, T)
+        motion, number = Motion.begin(view.time_s, T_fixed, C), next(self._numbers)
+        track = _Track(number, estimate.label, estimate.detection_id, motion, estimate.score,
+                       view.time_s)
+        track.history.append(motion)
+        self._tracks[number] = track
+        return number
+
+    def _unseen(self, view: View, seen: set[int], limits: TrackLimits) -> list[Lost]:
+        """Count who was not among the detections of an image, and give up whom nobody sees."""
+        lost = []
+        for track in [t for t in self._tracks.values() if t.number not in seen]:
+            track.unseen += 1
+            if limits.unseen and track.unseen >= limits.unseen:
+                lost.append(self._drop(track, 'unseen'))
+        return lost
+
+    def _give_up(self, tracks: list[_Track], moved: Mapping[int, Motion], view: View,
+                 limits: TrackLimits) -> list[Lost]:
+        late = [t for t in tracks
+                if t.number not in moved and view.time_s - t.found_s > limits.lost_s]
+        return [self._drop(track, track.refused) for track in late]
+
+    def _drop(self, track: _Track, reason: str) -> Lost:
+        del self._tracks[track.number]
+        return Lost(track.number, track.label, reason)
+
+    def _centred(self, pose: PoseEstimate) -> Array:
+        T: Array = self._estimator.objects[pose.label].to_centred(pose.T_camera_object)
+        return T
+
+    def _object_frame(self, label: str, T_camera_centred: Array) -> Array:
+        T: Array = self._estimator.objects[label].from_centred(T_camera_centred)
+        return T
+
+    def _near(self, label: str, T_camera_object: Array, view: View, expected: Motion) -> Array:
+        """Return the equivalent of a pose that is nearest to the expected one."""
+        R = (inverse(view.T_fixed_camera) @ expected.T_fixed_object)[:3, :3]
+        item = self._estimator.objects[label].centred()
+        nearest: Array = item.symmetries.nearest(T_camera_object[:3, :3], T_camera_object[:3, 3],
+                                                 R)
+        return nearest
+
+    def _fixed(self, view: View, pose: PoseEstimate, T_camera_object: Array
+               ) -> tuple[Array, Array]:
+        """Return a pose and its covariance in the fixed frame."""
+        C = pose.covariance
+        if C is None:
+            diameter_m = self._estimator.objects[pose.label].diameter_m
+            C = np.diag([(UNKNOWN_DIAMETERS * diameter_m)**2] * 3 + [UNKNOWN_RAD**2] * 3)
+        turn = np.kron(np.eye(2), view.T_fixed_camera[:3, :3])
+        T: Array = view.T_fixed_camera @ T_camera_object
+        return T, turn @ C @ turn.T
+
+    def _loose(self, label: str, covariance: Array) -> Array:
+        """Return a covariance with room for what it leaves out."""
+        diameter_m = self._estimator.objects[label].diameter_m
+        room: Array = np.diag([(GATE_DIAMETERS * diameter_m)**2] * 3 + [GATE_RAD**2] * 3)
+        return covariance + room

@@ -1,0 +1,151 @@
+"""Instances between detections: which images they are looked for in, and what to publish."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..geometry.se3 import Array
+from ..inference.poses import FrameResult, PoseEstimate, add_seconds
+from ..inference.tracking import Followed, Follows, Lost, Tracker, TrackLimits, View
+from .params import NodeParameters
+
+# Images of the last moments are kept, to catch up with what a slow detector found in an earlier
+# one. So many of them, spread over the time since then, are looked at.
+KEPT_NS, CATCH_UP = 1_000_000_000, 6
+MOST_KEPT = 40
+
+
+@dataclass(frozen=True, eq=False)
+class Instances:
+    """What is to be published of one image.
+
+    :param poses: of detected instances, then of those that were followed.
+    :param keys: what tells each instance from others for as long as it is followed; '' for one
+        that is not.
+    :param detected: how many were detected in this very image.
+    :param lost: instances that were given up.
+    :param result: of the estimator, with the time that following took.
+    """
+
+    poses: list[PoseEstimate]
+    keys: list[str]
+    detected: int
+    lost: list[Lost]
+    result: FrameResult
+
+
+class Following:
+    """Follows the instances of one camera; used by one thread.
+
+    :param estimator: that can follow.
+    """
+
+    def __init__(self, estimator: Follows) -> None:
+        """Start with nothing to follow."""
+        self.tracker = Tracker(estimator)
+        self._recent: deque[Any] = deque(maxlen=MOST_KEPT)
+        self._era = -1
+        self._detected_ns: int | None = None
+
+    def begin(self, frame: Any) -> None:
+        """Take note of a frame; what was followed before time began anew is forgotten.
+
+        :param frame: :class:`.frame_handler.Frame`.
+        """
+        era, stamp = frame.moment
+        if era != self._era:
+            self.tracker.clear()
+            self._recent.clear()
+            self._era, self._detected_ns = era, None
+        while self._recent and self._recent[0].moment[1] < stamp - KEPT_NS:
+            self._recent.popleft()
+        if not any(kept.moment == frame.moment for kept in self._recent):
+            self._recent.append(frame)
+
+    def wants(self, stamp_ns: int) -> bool:
+        """Tell whether something is to be looked for in an image without detections."""
+        return self.tracker.behind(seconds(stamp_ns))
+
+    def detector_is_due(self, stamp_ns: int, rate_hz: float) -> bool:
+        """Tell whether the node's own detector should look at an image.
+
+        While nothing is followed, it looks at each.
+        """
+        before = self._detected_ns
+        due = (not len(self.tracker) or before is None or stamp_ns < before
+               or (stamp_ns - before) * 1e-9 * rate_hz > 0.999)
+        if due:
+            self._detected_ns = stamp_ns
+        return due
+
+    def answer(self, view: View, estimated: tuple[FrameResult, Sequence[PoseEstimate]] | None,
+               limits: TrackLimits) -> Instances:
+        """Return what to publish of an image.
+
+        :param estimated: what the estimator says of the detections of the image, and which of
+            its poses are good; None without detections.
+        """
+        if estimated is None:
+            return self._join(Instances([], [], 0, [], FrameResult([], [])),
+                              self.tracker.follow(view, limits))
+        result, good = estimated
+        numbers, lost = self.tracker.observe(view, good, limits)
+        followed = self.tracker.follow(view, limits)
+        kept = [(pose, number) for pose, number in zip(good, numbers, strict=True)
+                if (pose.score < limits.min_score if number is None
+                    else number not in followed.tracks)]
+        poses = [pose for pose, _ in kept]
+        return self._join(Instances(poses, [_key(n) for _, n in kept], len(poses), lost, result),
+                          followed)
+
+    def correct(self, view: View, good: Sequence[PoseEstimate], limits: TrackLimits,
+                look: Callable[[Any], View | None], until: int) -> Instances:
+        """Take over what a slow detector found in an earlier image, and catch up with it.
+
+        :param good: poses of the detections.
+        :param look: makes a view of a frame.
+        :param until: stamp of the newest image that was answered [ns].
+        """
+        numbers, lost = self.tracker.observe(view, good, limits)
+        between = [frame for frame in self._recent
+                   if view.time_s < seconds(frame.moment[1]) <= seconds(until)]
+        step = max(1, -(-len(between) // CATCH_UP))
+        for frame in between[::-1][::step][::-1]:
+            if self.tracker.behind(seconds(frame.moment[1])):
+                later = look(frame)
+                if later is not None:
+                    lost += self.tracker.follow(later, limits).lost
+        return Instances(list(good), [_key(n) for n in numbers], len(good), lost,
+                         FrameResult([], []))
+
+    def _join(self, own: Instances, followed: Followed) -> Instances:
+        result = FrameResult(
+            own.result.poses, own.result.skipped, add_seconds(own.result, followed.result),
+            own.result.cache_hits + followed.result.cache_hits,
+            own.result.cache_misses + followed.result.cache_misses)
+        return Instances(own.poses + followed.poses,
+                         own.keys + [_key(n) for n in followed.tracks], own.detected,
+                         own.lost + followed.lost, result)
+
+
+def limits_of(parameters: NodeParameters) -> TrackLimits:
+    """Return when an instance counts as lost."""
+    return TrackLimits(
+        min_score=max(parameters.track_min_score, parameters.min_pose_score),
+        lost_s=parameters.track_lost_s, unseen=parameters.track_unseen,
+        most=parameters.max_detections)
+
+
+def seconds(stamp_ns: int) -> float:
+    """Return a stamp in seconds; doubles tell microseconds apart for centuries."""
+    return stamp_ns * 1e-9
+
+
+def _key(number: int | None) -> str:
+    return '' if number is None else f'track {number}'
+
+
+CameraMotion = Callable[[Any, str], Array | None]

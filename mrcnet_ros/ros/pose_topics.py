@@ -1,0 +1,85 @@
+"""A topic for the pose of each instance, with its covariance; made when it is first needed."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from geometry_msgs.msg import PoseWithCovariance, PoseWithCovarianceStamped
+from std_msgs.msg import String
+
+from ..inference.poses import PoseEstimate
+from ..objects import ObjectModel
+from . import qos
+from .messages import pose_from_transform
+
+# Names of instances are bounded by what was ever seen at once; a detector gone wild is not.
+MOST_TOPICS = 200
+
+
+class PoseTopics:
+    """Publishes PoseWithCovarianceStamped on ``~/pose/<instance>``; used by one thread.
+
+    :param node: that publishes.
+    """
+
+    def __init__(self, node: Any) -> None:
+        """Start without topics."""
+        self._node = node
+        self._publishers: dict[str, Any] = {}
+
+    def publish(self, header: Any, poses: Mapping[str, PoseEstimate]) -> None:
+        """Publish poses that have a covariance; zeros would count as perfectly sure.
+
+        :param poses: by name of the instance, as in /tf.
+        """
+        for name, pose in poses.items():
+            message = pose_with_covariance(header, pose)
+            publisher = self._publisher(topic_token(name))
+            if message is not None and publisher is not None:
+                publisher.publish(message)
+
+    def _publisher(self, token: str) -> Any:
+        if token not in self._publishers:
+            if len(self._publishers) >= MOST_TOPICS:
+                return None
+            self._publishers[token] = self._node.create_publisher(
+                PoseWithCovarianceStamped, f'~/pose/{token}', qos.OUTPUT)
+        return self._publishers[token]
+
+
+def topic_token(name: str) -> str:
+    """Return a name as a part of a topic: letters, digits and underscores, no digit in front."""
+    token = re.sub('_+', '_', re.sub('[^A-Za-z0-9_]', '_', name)).strip('_') or 'object'
+    return f'object_{token}' if token[0].isdigit() else token
+
+
+def pose_with_covariance(header: Any, pose: PoseEstimate) -> PoseWithCovarianceStamped | None:
+    """Return the pose of one object in the frame of the header, None without a covariance.
+
+    Convention: the covariance is about the axes of that frame, as geometry_msgs says.
+    """
+    C = pose.covariance
+    if C is None or not np.isfinite(C).all():
+        return None
+    return PoseWithCovarianceStamped(header=header, pose=PoseWithCovariance(
+        pose=pose_from_transform(pose.T_camera_object),
+        covariance=[float(value) for value in C.ravel()]))
+
+
+def symmetries_message(objects: Mapping[str, ObjectModel]) -> String:
+    """Return the symmetries of all objects as JSON.
+
+    ``{"version": 1, "objects": [{"label", "object_id", "diameter_m", "transforms"}]}``:
+    transforms are 4x4 matrices, row by row, lengths in metres, in the object frame; the pose
+    ``T`` and ``T @ S`` look the same for each of them, the identity among them. A continuous
+    symmetry is given by many of them.
+    """
+    listed = [{'label': label, 'object_id': item.object_id, 'diameter_m': item.diameter_m,
+               'transforms': [np.round(S, 9).ravel().tolist() for S in
+                              item.symmetries.transforms]}
+              for label, item in sorted(objects.items())]
+    return String(data=json.dumps({'version': 1, 'objects': listed}, allow_nan=False))

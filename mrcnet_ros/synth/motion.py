@@ -1,0 +1,137 @@
+"""Smooth motions of objects and camera over a table, for sequences of images.
+
+World frame: the table is z = 0, z points up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..geometry.se3 import Array, exp_so3, make_transform
+from ..geometry.view_prior import rotation_from_angles
+from ..objects import Mesh
+from .layout import LayoutSpec, Placed
+
+# One object in so many rests; the others take turns in sliding over the table and in being carried
+# above it, which brings them in front of the rest.
+RESTS = 3
+# Highest speeds: of a slow conveyor or a hand that puts things down, and of a camera on an arm.
+OBJECT_M_S, OBJECT_RAD_S = 0.12, 0.7
+CAMERA_RAD_S, CAMERA_PART_S = 0.25, 0.08  # about the scene, and of its distance towards it
+LIFT_DIAMETERS = 1.1  # of the mean diameter, carried objects pass above the others
+
+
+@dataclass(frozen=True, eq=False)
+class Swing:
+    """A number that goes to and fro.
+
+    :param amplitude: how far from its middle it goes.
+    :param speed: its highest change per second.
+    :param phase_rad: where it begins.
+    """
+
+    amplitude: float
+    speed: float
+    phase_rad: float
+
+    def at(self, time_s: float) -> float:
+        """Return the number at a time."""
+        return float(self.amplitude * np.sin(
+            self.speed / max(self.amplitude, 1e-9) * time_s + self.phase_rad))
+
+
+@dataclass(frozen=True, eq=False)
+class ObjectMotion:
+    """How one object moves.
+
+    :param start: where it would be without its motion.
+    :param along: (2,) unit vector of the table.
+    :param shift: [m] along it.
+    :param turn: [rad] about the vertical axis.
+    :param lift_m: above the table.
+    """
+
+    start: Placed
+    along: Array
+    shift: Swing
+    turn: Swing
+    lift_m: float
+
+    def at(self, time_s: float) -> Placed:
+        """Return where the object is at a time."""
+        T = self.start.T_world_object
+        shift_m = self.shift.at(time_s)
+        R = exp_so3(np.array([0.0, 0.0, self.turn.at(time_s)])) @ T[:3, :3]
+        return Placed(self.start.key, make_transform(
+            R, T[:3, 3] + np.array([*(shift_m * self.along), self.lift_m])))
+
+
+@dataclass(frozen=True, eq=False)
+class CameraMotion:
+    """How the camera goes around what it looks at.
+
+    :param target_m: (3,) what it looks at.
+    :param middle: azimuth, elevation, tilt [rad] and distance [m] that it goes to and fro about.
+    :param swings: of these four; that of the distance as a part of it.
+    """
+
+    target_m: Array
+    middle: tuple[float, float, float, float]
+    swings: tuple[Swing, Swing, Swing, Swing]
+
+    def at(self, time_s: float) -> Array:
+        """Return T_camera_world, (4, 4) [m], at a time."""
+        azimuth, elevation, tilt, part = (swing.at(time_s) for swing in self.swings)
+        R = rotation_from_angles(self.middle[0] + azimuth, self.middle[1] + elevation,
+                                 self.middle[2] + tilt)
+        ahead = np.array([0.0, 0.0, self.middle[3] * (1.0 + part)])
+        return make_transform(R, ahead - R @ self.target_m)
+
+
+def draw_object_motions(placed: Sequence[Placed], meshes: Mapping[str, Mesh],
+                        rng: np.random.Generator) -> list[ObjectMotion]:
+    """Draw a motion for each object of an arrangement.
+
+    Moving objects swing through the middle of the table, so that their ways cross.
+
+    :param meshes: by key.
+    """
+    diameters_m = [float(np.ptp(meshes[p.key].vertices, axis=0).max()) for p in placed]
+    motions = []
+    for number, p in enumerate(placed):
+        kind = number % RESTS  # 0 rests, 1 slides, 2 is carried
+        place = p.T_world_object[:2, 3]
+        away_m = float(np.linalg.norm(place))
+        along = place / away_m if away_m > 1e-6 else np.array([1.0, 0.0])
+        centre = Placed(p.key, p.T_world_object.copy())
+        if kind:
+            centre.T_world_object[:2, 3] = rng.uniform(-0.3, 0.3, 2) * diameters_m[number]
+        motions.append(ObjectMotion(
+            centre, along,
+            Swing(max(away_m, diameters_m[number]) if kind else 0.0,
+                  OBJECT_M_S * rng.uniform(0.6, 1.0), rng.uniform(-np.pi, np.pi)),
+            Swing(rng.uniform(0.3, 1.2) if kind else 0.0, OBJECT_RAD_S * rng.uniform(0.3, 1.0),
+                  rng.uniform(-np.pi, np.pi)),
+            LIFT_DIAMETERS * float(np.mean(diameters_m)) if kind == 2 else 0.0))
+    return motions
+
+
+def draw_camera_motion(rng: np.random.Generator, spec: LayoutSpec) -> CameraMotion:
+    """Draw how the camera moves; it stays as high and as far as for single images."""
+    low, high = np.radians(spec.elevation_deg)
+    middle = (rng.uniform(-np.pi, np.pi), rng.uniform(0.7 * low + 0.3 * high, 0.4 * low
+                                                      + 0.6 * high),
+              np.radians(rng.normal(0, 0.5 * spec.tilt_deg)), rng.uniform(*spec.distance_m))
+    reach = 0.25 * (high - low)
+
+    def swing(amplitude: float, speed: float) -> Swing:
+        return Swing(amplitude * rng.uniform(0.5, 1.0), speed * rng.uniform(0.4, 1.0),
+                     rng.uniform(-np.pi, np.pi))
+
+    return CameraMotion(
+        np.array([0.0, 0.0, spec.target_m[1]]), middle,
+        (swing(0.6, CAMERA_RAD_S), swing(reach, 0.5 * CAMERA_RAD_S),
+         swing(0.1, 0.3 * CAMERA_RAD_S), swing(0.15, CAMERA_PART_S)))

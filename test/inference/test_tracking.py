@@ -1,0 +1,289 @@
+"""Tracking: instances between detections, in a world that is known to the digit."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mrcnet_ros.geometry.camera import Camera
+from mrcnet_ros.geometry.se3 import exp_so3, inverse, make_transform, rotation_angle
+from mrcnet_ros.geometry.symmetry import Symmetries
+from mrcnet_ros.inference.exclusion import contested
+from mrcnet_ros.inference.motion import Motion
+from mrcnet_ros.inference.poses import FrameResult, PoseEstimate
+from mrcnet_ros.inference.tracking import Tracker, TrackLimits, View
+from mrcnet_ros.objects import ObjectModel
+
+HZ = 30.0
+SURE = np.diag([1e-6, 1e-6, 1e-5, 1e-3, 1e-3, 1e-3])
+CAMERA = Camera(np.array([[80.0, 0, 15], [0, 80, 11], [0, 0, 1]]), 32, 24)
+IMAGE = np.zeros((24, 32, 3), np.uint8)
+LIMITS = TrackLimits()
+
+
+class World:
+    """Objects with known ways; answers a start with the nearest object of its label.
+
+    The answer is the truth where the start is near it, and scores badly elsewhere.
+
+    :param ways: label and function of time that returns T_world_object, None while it is hidden.
+    """
+
+    def __init__(self, *ways, camera=lambda t: np.eye(4)):
+        """Start at time zero."""
+        self.ways, self.camera, self.time_s, self.started = ways, camera, 0.0, []
+        self.objects = {label: ObjectModel(
+            object_id=1, label=label, mesh_path=Path('none'), mesh_sha256='', diameter_m=0.1,
+            symmetries=Symmetries.none()) for label, _ in ways}
+
+    def view(self, step: int, *, known_camera: bool = True) -> View:
+        """Go to a step in time and look."""
+        self.time_s = step / HZ
+        T = self.camera(self.time_s) if known_camera else np.eye(4)
+        return View(IMAGE, CAMERA, self.time_s, T)
+
+    def poses(self, time_s: float):
+        """Return label and T_camera_object of what can be seen."""
+        return [(label, inverse(self.camera(time_s)) @ T) for label, way in self.ways
+                if (T := way(time_s)) is not None]
+
+    def estimates(self, time_s: float | None = None, score: float = 0.8, ids=()):
+        """Return what a perfect detector and estimator say."""
+        seen = self.poses(self.time_s if time_s is None else time_s)
+        return [PoseEstimate(label, 1, T, score, i, ids[i] if ids else '', np.zeros(4),
+                             covariance=SURE) for i, (label, T) in enumerate(seen)]
+
+    def follow(self, image, camera, starts, depth_m=None, support_plane=None):
+        """Answer starts."""
+        self.started.append(len(starts))
+        poses = []
+        for i, start in enumerate(starts):
+            near = [T for label, T in self.poses(self.time_s) if label == start.label]
+            near.sort(key=lambda T: np.linalg.norm(T[:3, 3] - start.T_camera_object[:3, 3]))
+            good = near and np.linalg.norm(
+                near[0][:3, 3] - start.T_camera_object[:3, 3]) < 0.03
+            poses.append(PoseEstimate(
+                start.label, 1, near[0] if good else start.T_camera_object, 0.8 if good else 0.05,
+                i, start.detection_id, np.zeros(4), covariance=SURE))
+        return FrameResult(poses, [])
+
+
+def at(x: float, y: float = 0.0, z: float = 0.8, turn: float = 0.0) -> np.ndarray:
+    """Return a pose in front of the camera."""
+    return make_transform(exp_so3([0.0, turn, 0.0]), [x, y, z])
+
+
+def moving(time_s: float) -> np.ndarray:
+    """Return where a thing on a conveyor is: half a metre per second, half a turn in three."""
+    return at(-0.3 + 0.5 * time_s, turn=time_s)
+
+
+def begun(world: World, *, steps: int = 0, ids=()) -> Tracker:
+    """Return a tracker that has seen detections at step 0 and was used in some more images."""
+    tracker = Tracker(world)
+    tracker.observe(world.view(0), world.estimates(ids=ids), LIMITS)
+    for step in range(1, steps + 1):
+        tracker.follow(world.view(step), LIMITS)
+    return tracker
+
+
+def test_an_instance_is_followed_through_images_without_detections():
+    """One detection is enough for seconds; each image has one pose, of the same instance."""
+    world = World(('can', moving))
+    tracker = Tracker(world)
+    (number,), _ = tracker.observe(world.view(0), world.estimates(ids=['7']), LIMITS)
+    for step in range(1, 61):
+        found = tracker.follow(world.view(step), LIMITS)
+        assert found.tracks == [number] and found.lost == []
+        np.testing.assert_allclose(found.poses[0].T_camera_object, moving(step / HZ), atol=1e-9)
+        assert found.poses[0].detection_id == '7'
+
+
+def test_the_next_pose_is_expected_where_steady_motion_leads():
+    """After a second the start is within a millimetre of a thing on a conveyor."""
+    world = World(('can', moving))
+    tracker = begun(world, steps=30)
+    starts = []
+    world.follow = lambda image, camera, known, *_: (
+        starts.append(known[0].T_camera_object), FrameResult([], []))[1]
+    tracker.follow(world.view(31), LIMITS)
+    truth = moving(31 / HZ)
+    assert np.linalg.norm(starts[0][:3, 3] - truth[:3, 3]) < 1e-3
+    assert rotation_angle(starts[0][:3, :3].T @ truth[:3, :3]) < np.radians(1.0)
+
+
+def test_the_motion_of_the_camera_is_taken_off():
+    """A thing that rests is found through a sudden turn of the camera only where that is known."""
+    def camera(time_s):
+        return make_transform(exp_so3([0.0, 0.1 * (time_s > 0.5), 0.0]), np.zeros(3))
+
+    for known_camera in (True, False):
+        world = World(('can', lambda t: at(0.0)), camera=camera)
+        tracker = Tracker(world)
+        tracker.observe(world.view(0), world.estimates(), LIMITS)
+        found = [tracker.follow(world.view(step, known_camera=known_camera), LIMITS).tracks
+                 for step in range(1, 30)]
+        assert all(found[:14]) and all(map(bool, found[15:])) == known_camera
+
+
+@pytest.mark.parametrize('rate_hz', [30.0, 5.0])
+def test_a_lost_object_is_withdrawn_in_time(rate_hz):
+    """No pose in any image after it vanished, and within 0.2 s or one image it is told once."""
+    world = World(('can', lambda t: at(0.0) if t < 1.0 else None))
+    tracker = begun(world)
+    lost_s = []
+    for step in np.arange(1, 60) * HZ / rate_hz:
+        found = tracker.follow(world.view(step), LIMITS)
+        assert bool(found.tracks) == (world.time_s < 1.0)
+        lost_s += [world.time_s] * len(found.lost)
+        assert {lost.reason for lost in found.lost} <= {'score'}
+        if world.time_s > 3.0:
+            break
+    assert len(lost_s) == 1 and lost_s[0] - 1.0 < 0.2 + 1e-6 and len(tracker) == 0
+
+
+def test_a_short_occlusion_does_not_lose_an_instance():
+    """Hidden for a tenth of a second it has no pose, then it is the same instance again."""
+    world = World(('can', lambda t: moving(t) if not 0.5 < t < 0.6 else None))
+    tracker = begun(world, steps=15)
+    found = [tracker.follow(world.view(step), LIMITS) for step in range(16, 25)]
+    assert not found[0].tracks and found[-1].tracks == [1]
+    assert not any(f.lost for f in found)
+
+
+def test_two_instances_never_become_one():
+    """One that is hidden while another passes gives way; the other keeps its number."""
+    def still(time_s):
+        return at(0.0) if time_s < 0.9 else None
+
+    def passing(time_s):
+        return at(-0.5 + 0.5 * time_s, z=0.79)
+
+    world = World(('can', still), ('can', passing))
+    tracker = begun(world)
+    for step in range(1, 60):
+        found = tracker.follow(world.view(step), LIMITS)
+        assert len(set(found.tracks)) == len(found.tracks)
+        places = [p.T_camera_object[0, 3] for p in found.poses]
+        assert len(places) < 2 or abs(places[0] - places[1]) > 0.02
+        assert 2 in found.tracks
+        np.testing.assert_allclose(found.poses[found.tracks.index(2)].T_camera_object,
+                                   passing(world.time_s), atol=1e-6)
+    assert len(tracker) == 1
+
+
+def test_two_detections_of_one_object_are_one_instance():
+    """Of a repeated box the better answer is followed."""
+    world = World(('can', lambda t: at(0.0)))
+    once = world.estimates()[0]
+    again = dataclasses.replace(once, score=0.6, detection_index=1)
+    tracker = Tracker(world)
+    numbers, _ = tracker.observe(world.view(0), [again, once], LIMITS)
+    assert numbers == [None, 1] and len(tracker) == 1
+
+
+def test_a_detection_of_an_earlier_image_is_caught_up_with():
+    """What a slow detector found is looked for in the images since, then in the newest one."""
+    world = World(('can', moving))
+    tracker = Tracker(world)
+    for step in (3, 6, 9):
+        assert not tracker.behind(world.view(step).time_s)
+    tracker.observe(world.view(0), world.estimates(0.0), LIMITS)
+    for step in range(1, 10):
+        assert tracker.behind(step / HZ)
+        found = tracker.follow(world.view(step), LIMITS)
+    np.testing.assert_allclose(found.poses[0].T_camera_object, moving(9 / HZ), atol=1e-9)
+
+
+def test_a_late_detection_of_a_followed_instance_changes_no_number():
+    """It is recognised where the instance was then, however far it has gone since."""
+    world = World(('can', moving))
+    tracker = begun(world, steps=30)
+    numbers, _ = tracker.observe(View(IMAGE, CAMERA, 10 / HZ), world.estimates(10 / HZ), LIMITS)
+    assert numbers == [1] and len(tracker) == 1
+    assert tracker.follow(world.view(31), LIMITS).tracks == [1]
+
+
+def test_what_no_detector_sees_is_given_up():
+    """A few frames of detections without it end an instance, however well it scores."""
+    world = World(('can', lambda t: at(0.0)))
+    tracker = begun(world)
+    lost = []
+    for step in range(1, 6):
+        lost += tracker.observe(world.view(step), [], LIMITS)[1]
+        tracker.follow(world.view(step), LIMITS)
+        assert len(lost) == (step >= LIMITS.unseen)
+    assert lost[0].reason == 'unseen' and len(tracker) == 0
+    tracker = begun(world)
+    for step in range(1, 20):
+        assert not tracker.observe(world.view(step), [], TrackLimits(unseen=0))[1]
+
+
+def test_a_poor_answer_to_a_detection_is_not_followed():
+    """Nor does it count as a sighting of an instance."""
+    world = World(('can', lambda t: at(0.0)))
+    tracker = Tracker(world)
+    assert tracker.observe(world.view(0), world.estimates(score=0.1), LIMITS)[0] == [None]
+    assert len(tracker) == 0
+
+
+def test_a_better_answer_elsewhere_moves_an_instance_and_a_worse_one_does_not():
+    """Where detection and expectation differ the score decides."""
+    for score, x in ((0.9, 0.05), (0.5, 0.0)):
+        world = World(('can', lambda t: at(0.0)))
+        tracker = begun(world, steps=3)
+        other = [dataclasses.replace(e, T_camera_object=at(0.05), score=score)
+                 for e in world.estimates()]
+        numbers, _ = tracker.observe(world.view(4), other, LIMITS)
+        assert numbers == [1]
+        history = next(iter(tracker._tracks.values())).motion
+        assert history.T_fixed_object[0, 3] == pytest.approx(x, abs=5e-3)
+
+
+def test_no_more_instances_are_followed_than_wanted():
+    """Those with the best scores are."""
+    world = World(*[('can', lambda t, x=x: at(x)) for x in (-0.4, -0.1, 0.2, 0.5)])
+    tracker = Tracker(world)
+    numbers, _ = tracker.observe(world.view(0), world.estimates(), TrackLimits(most=2))
+    assert numbers == [1, 2, None, None]
+
+
+def test_contested_places_go_to_the_cheaper_one():
+    """Objects of other kinds, beside one another, or far behind do not matter."""
+    objects = {label: World((label, moving)).objects[label] for label in ('can', 'box')}
+
+    def gone(labels, places, costs=(0.0, 1.0)):
+        return contested(labels, places, [(c, 0.0) for c in costs], objects)
+
+    near = [at(0.0), at(0.02)]
+    assert gone(['can', 'can'], near) == {1}
+    assert gone(['can', 'can'], near, (1.0, 0.0)) == {0}
+    assert gone(['can', 'box'], near) == set()
+    assert gone(['can', 'can'], [at(0.0), at(0.06)]) == set()
+    assert gone(['can', 'can'], [at(0.0), at(0.0, z=0.88)]) == {1}  # along the ray
+    assert gone(['can', 'can'], [at(0.0), at(0.0, z=1.0)]) == set()
+
+
+def test_a_steady_motion_is_learned_from_noisy_poses():
+    """The filter's speed is right, and it expects the next pose better than the last one does."""
+    rng = np.random.default_rng(1)
+    C = np.diag([1e-6] * 2 + [25e-6] + [1e-4] * 3)
+    motion, errors = None, []
+    for step in range(90):
+        T = moving(step / HZ)
+        noise = rng.multivariate_normal(np.zeros(6), C)
+        seen = make_transform(exp_so3(noise[3:]) @ T[:3, :3], T[:3, 3] + noise[:3])
+        if motion is None:
+            motion = Motion.begin(0.0, seen, C)
+            continue
+        expected = motion.ahead(step / HZ)
+        if step > 30:
+            errors.append([np.linalg.norm(expected.T_fixed_object[:3, 3] - T[:3, 3]),
+                           np.linalg.norm(motion.T_fixed_object[:3, 3] - T[:3, 3])])
+        motion = expected.corrected(seen, C)
+    assert motion.position.speed == pytest.approx([0.5, 0.0, 0.0], abs=0.08)
+    expected_m, last_m = np.median(errors, axis=0)
+    assert expected_m < 0.5 * last_m

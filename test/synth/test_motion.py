@@ -1,0 +1,66 @@
+"""Sequences: objects and camera move smoothly, and files say when."""
+
+from __future__ import annotations
+
+import itertools
+import json
+
+import numpy as np
+import pytest
+import trimesh
+
+from mrcnet_ros.cli.main import main
+from mrcnet_ros.datasets.bop_scene import BopScene
+from mrcnet_ros.geometry.se3 import inverse, make_transform, rotation_angle
+from mrcnet_ros.synth.layout import LayoutSpec, Placed
+from mrcnet_ros.synth.motion import (
+    CAMERA_RAD_S,
+    OBJECT_M_S,
+    OBJECT_RAD_S,
+    draw_camera_motion,
+    draw_object_motions,
+)
+
+LAYOUT = LayoutSpec(spread_m=0.2, gap_m=0.01, distance_m=(0.7, 1.1), target_m=(0.02, 0.03),
+                    elevation_deg=(20.0, 70.0))
+
+
+@pytest.mark.parametrize('seed', range(5))
+def test_nothing_is_faster_than_it_should_be_and_some_things_rest(seed):
+    """Between images of 30 Hz nothing jumps; one object in three does not move at all."""
+    rng = np.random.default_rng(seed)
+    mesh = trimesh.creation.box((0.1, 0.08, 0.06))
+    placed = [Placed('a', make_transform(np.eye(3), [*rng.uniform(-0.2, 0.2, 2), 0.03]))
+              for _ in range(6)]
+    motions = draw_object_motions(placed, {'a': mesh}, rng)
+    camera = draw_camera_motion(rng, LAYOUT)
+    ways = [np.array([m.at(k / 30).T_world_object for k in range(90)]) for m in motions]
+    for number, way in enumerate(ways):
+        speeds = np.linalg.norm(np.diff(way[:, :3, 3], axis=0), axis=1) * 30
+        turns = [rotation_angle(a[:3, :3].T @ b[:3, :3]) * 30
+                 for a, b in itertools.pairwise(way)]
+        assert speeds.max() <= OBJECT_M_S + 1e-9 and max(turns) <= OBJECT_RAD_S + 1e-9
+        assert (speeds.max() < 1e-9) == (number % 3 == 0)
+    views = np.array([camera.at(k / 30) for k in range(90)])
+    turns = [rotation_angle(a[:3, :3] @ b[:3, :3].T) * 30
+             for a, b in itertools.pairwise(views)]
+    assert 0.0 < max(turns) < 2 * CAMERA_RAD_S
+
+
+def test_a_sequence_is_a_scene_whose_images_are_steps_in_time(tmp_path):
+    """Timestamps and camera poses are in scene_camera.json, and poses change a little each."""
+    mesh = tmp_path / 'box.ply'
+    trimesh.creation.box((100, 80, 60)).export(mesh)
+    assert main(['synth', '--meshes', str(mesh), '--output', str(tmp_path / 'set'), '--scenes',
+                 '1', '--images', '3', '--objects', '2', '--size', '96', '72', '--sequence',
+                 '10']) == 0
+    folder = tmp_path / 'set' / 'test' / '000001'
+    scene = BopScene(folder, None)
+    assert [scene.timestamp_s(i) for i in scene.image_ids] == [0.0, 0.1, 0.2]
+    views = [scene.T_camera_world(i) for i in scene.image_ids]
+    assert 0.0 < rotation_angle(views[0][:3, :3] @ views[1][:3, :3].T) < 0.1
+    truth = json.loads((folder / 'scene_gt.json').read_text())
+    resting = [inverse(view) @ make_transform(
+        np.reshape(truth[str(i)][0]['cam_R_m2c'], (3, 3)),
+        0.001 * np.array(truth[str(i)][0]['cam_t_m2c'])) for i, view in enumerate(views)]
+    np.testing.assert_allclose(resting[0], resting[2], atol=1e-6)

@@ -1,0 +1,286 @@
+"""Following in the node: images without detections, late detections, what is published."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+from unittest.mock import Mock
+
+import numpy as np
+import pytest
+
+pytest.importorskip('rclpy', reason='needs the ROS wheels or a ROS installation')
+pytest.importorskip('vision_msgs', reason='needs ros_pip/interfaces or a ROS installation')
+
+import dataclasses
+
+from rclpy.qos import QoSProfile
+from ros_support import frame, node_fixture, values
+from stand_in_node import DIAMETERS_M, SURE, BoxEstimator
+
+from mrcnet_ros.errors import SpecError
+from mrcnet_ros.inference.poses import PoseEstimate
+from mrcnet_ros.ros import pairing
+from mrcnet_ros.ros.diagnostics import Account, pose_status
+from mrcnet_ros.ros.estimator_loading import check_can_follow
+from mrcnet_ros.ros.frame_handler import Frame, FrameError, FrameHandler
+from mrcnet_ros.ros.frame_queue import FrameQueue
+from mrcnet_ros.ros.params import NodeParameters
+from mrcnet_ros.ros.pose_topics import pose_with_covariance, symmetries_message, topic_token
+from mrcnet_ros.ros.tally import Tally
+from mrcnet_ros.ros.tracks import InstanceNumbers
+from mrcnet_ros.ros.worker import check_order
+
+TRACK = NodeParameters(track=True)
+NAMES = ('image', 'camera_info', 'detections')
+NEVER = (0, 0)
+
+
+def moment(step: int, *objects):
+    """Return messages of a step of a camera of 20 Hz."""
+    found = frame(7, *objects)
+    for message in found:
+        message.header.stamp.nanosec = 50_000_000 * step
+    return found
+
+
+def framed(step: int, *objects, white: bool = False) -> Frame:
+    """Return a frame, without detections when no objects are given."""
+    image, info, boxes = moment(step, *objects)
+    if white:
+        image.data = b'\xff' * len(image.data)
+    return Frame(image, info, boxes if objects else None)
+
+
+@pytest.fixture
+def handler():
+    """Return a handler that follows what it is told to, and its tally."""
+    tally = Tally(lambda *_: None)
+    made = FrameHandler(BoxEstimator(), dict.fromkeys(DIAMETERS_M, np.zeros((2, 3))), tally,
+                        compressed=False)
+    return SimpleNamespace(answer=made.answer_if_wanted, tally=tally)
+
+
+def paired(parameters):
+    """Return inputs that no topic feeds, the frames they complete, and what they drop."""
+    frames, drop = [], Mock()
+    return pairing.PairedInputs(Mock(), parameters, QoSProfile(depth=5), frames.append, drop,
+                                Mock()), frames, drop
+
+
+def steps(frames):
+    """Return the step of each frame, and whether it has detections."""
+    return [(f.image.header.stamp.nanosec // 50_000_000, f.has_detections) for f in frames]
+
+
+def feed(inputs, messages, *names):
+    """Hand messages to inputs, in the order of the names."""
+    for name in names:
+        inputs._received(messages[NAMES.index(name)], name)
+
+
+def test_images_are_frames_at_once_and_once_more_when_detections_come():
+    """Under track an image waits for nothing; its detections may come much later."""
+    inputs, frames, drop = paired(TRACK)
+    everything = [moment(step, ('duck',)) for step in range(12)]
+    for messages in everything:
+        feed(inputs, messages, 'image', 'camera_info')
+    feed(inputs, everything[2], 'detections')
+    assert steps(frames) == [*[(step, False) for step in range(12)], (2, True)]
+    drop.assert_not_called()
+
+
+@pytest.mark.parametrize('order', [NAMES, NAMES[::-1], ('camera_info', 'detections', 'image')])
+def test_an_image_is_no_second_frame_when_its_detections_are_there_already(order):
+    """In whatever order they come, with all of them there it is one frame at most without."""
+    inputs, frames, _ = paired(TRACK)
+    feed(inputs, moment(1, ('duck',)), *order)
+    assert steps(frames) == ([(1, False), (1, True)] if order == NAMES else [(1, True)])
+
+
+def test_without_track_images_wait_for_detections():
+    """Nothing changes where nobody asked for it."""
+    inputs, frames, drop = paired(NodeParameters())
+    for step in range(12):
+        feed(inputs, moment(step), 'image', 'camera_info')
+    assert frames == [] and drop.call_count == 2
+    assert drop.call_args.args[0] == 'unpaired'
+
+
+def test_detections_of_no_image_are_told():
+    """A detector whose stamps are not those of the images is found out."""
+    inputs, frames, drop = paired(TRACK)
+    for step in range(20):
+        feed(inputs, frame(100 + step), 'detections')
+        feed(inputs, moment(step), 'image', 'camera_info')
+    assert len(frames) == 20
+    drop.assert_not_called()
+    for step in range(20, 40):
+        feed(inputs, frame(100 + step), 'detections')
+    assert drop.call_count == 10 and 'detections' in drop.call_args.args[1]
+
+
+def test_newer_images_do_not_push_out_detections():
+    """Of each kind the newest frame waits; that with detections is answered in its turn."""
+    queue = FrameQueue(1, replace=True, order=lambda f: f.turn, kind=lambda f: f.has_detections)
+    dropped = [queue.put(framed(step)) for step in (1, 2, 3)]
+    dropped.append(queue.put(framed(2, ('duck',))))
+    dropped.append(queue.put(framed(4)))
+    assert dropped == [0, 1, 1, 0, 1]
+    assert steps([queue.get(), queue.get()]) == [(2, True), (4, False)]
+    queue.put(framed(5))
+    queue.put(framed(5, ('duck',)))
+    assert steps([queue.get(), queue.get()]) == [(5, True), (5, False)]
+
+
+def test_detections_of_earlier_images_are_not_late_under_track():
+    """They correct what is followed, but for those from before time began anew."""
+    late, last = framed(2, ('duck',)), framed(9).moment
+    check_order(late, last, corrects=True)
+    for wrong, corrects in ((late, False), (framed(2), True),
+                            (dataclasses.replace(late, era=-1), True)):
+        with pytest.raises(FrameError) as error:
+            check_order(wrong, last, corrects=corrects)
+        assert error.value.reason == 'late'
+
+
+def test_an_instance_is_published_in_every_image_until_it_is_lost(handler):
+    """It keeps its name and the detector's id, and the loss is told."""
+    assert handler.answer(framed(0), TRACK, NEVER) is None
+    first = handler.answer(framed(1, ('duck', 20, 20, 20, 0.9, '17')), TRACK, NEVER)
+    assert first.scene.names == ['duck'] and first.detected == 1
+    for step in (2, 3, 4):
+        answer = handler.answer(framed(step), TRACK, NEVER)
+        (found,) = answer.detections.detections
+        assert answer.scene.names == ['duck'] and found.id == '17' and answer.detected == 0
+        assert answer.header.stamp.nanosec == 50_000_000 * step
+        assert [t.child_frame_id for t in answer.transforms] == ['duck']
+    soon = dataclasses.replace(TRACK, track_lost_s=0.12)
+    for step in (5, 6, 7):
+        answer = handler.answer(framed(step, white=True), soon, NEVER)
+        assert answer.detections.detections == [] and answer.transforms == []
+    assert handler.answer(framed(8), soon, NEVER) is None
+    counts = handler.tally.counts()
+    assert (counts['followed'], counts['lost'], counts['lost score']) == (3, 1, 1)
+    status = pose_status(Account(1.0, {}, counts, {}, {}, following=0), TRACK, None)
+    assert status.values['lost score'] == '1' and status.values['poses followed'] == '3'
+
+
+def test_instances_that_are_not_detected_are_followed_beside_those_that_are(handler):
+    """A frame with detections has the poses of both, the detected ones first."""
+    handler.answer(framed(1, ('duck', 20), ('can', 40)), TRACK, NEVER)
+    answer = handler.answer(framed(2, ('can', 40)), TRACK, NEVER)
+    assert answer.scene.names == ['can', 'duck'] and answer.detected == 1
+    assert len(answer.poses) == len(answer.detections.detections) == 2
+
+
+def test_detections_of_an_earlier_image_begin_an_instance_that_is_then_followed(handler):
+    """A slow detector's object is published with the next image."""
+    handler.answer(framed(1, ('can', 40)), TRACK, NEVER)
+    for step in range(2, 8):
+        assert handler.answer(framed(step), TRACK, NEVER).scene.names == ['can']
+    late = handler.answer(framed(3, ('duck', 20), ('can', 40)), TRACK, framed(7).moment)
+    assert late.scene.names == ['duck', 'can'] and late.detected == 2
+    answer = handler.answer(framed(8), TRACK, framed(7).moment)
+    assert sorted(answer.scene.names) == ['can', 'duck']
+
+
+def test_time_that_begins_anew_ends_what_was_followed(handler):
+    """A bag that starts again is another world."""
+    handler.answer(framed(5, ('duck', 20)), TRACK, NEVER)
+    assert handler.answer(framed(6), TRACK, NEVER) is not None
+    again = dataclasses.replace(framed(1), era=1)
+    assert handler.answer(again, TRACK, NEVER) is None
+
+
+def test_the_own_detector_looks_at_its_rate_while_something_is_followed():
+    """And at every image while nothing is."""
+    from mrcnet_ros.ros.following import Following
+
+    following = Following(BoxEstimator())
+    assert all(following.detector_is_due(step * 50_000_000, 2.0) for step in range(3))
+    following.tracker = [1]  # one instance
+    due = [step for step in range(3, 33) if following.detector_is_due(step * 50_000_000, 2.0)]
+    assert due == [12, 22, 32]
+
+
+def test_names_follow_instances_and_not_places():
+    """Two that change places keep their names while they are followed."""
+    def pose(x):
+        T = np.eye(4)
+        T[:3, 3] = x, 0, 1
+        return PoseEstimate('can', 1, T, 0.9, 0, '', np.zeros(4))
+
+    numbers = InstanceNumbers({'can'})
+    assert numbers.assign([pose(0.0), pose(0.1)], {}, {'can': 1.0}, ['a', 'b']) == [1, 2]
+    places = {('can', 1): np.array([0.0, 0, 1]), ('can', 2): np.array([0.1, 0, 1])}
+    assert numbers.assign([pose(0.1), pose(0.0)], places, {'can': 1.0}, ['a', 'b']) == [1, 2]
+    assert numbers.assign([pose(0.1), pose(0.0)], places, {'can': 1.0}) == [2, 1]
+
+
+def test_a_model_that_cannot_follow_is_refused_when_the_node_is_configured():
+    """The error names the parameter."""
+    check_can_follow(BoxEstimator(), TRACK)
+    check_can_follow(SimpleNamespace(), NodeParameters())
+    with pytest.raises(SpecError, match='parameter track'):
+        check_can_follow(SimpleNamespace(), TRACK)
+
+
+@pytest.mark.parametrize(('name', 'token'), [
+    ('can', 'can'), ('can_2', 'can_2'), ('Milk Carton', 'Milk_Carton'),
+    ('6d/box', 'object_6d_box'), ('__x__y', 'x_y'), ('é', 'object')])
+def test_names_become_parts_of_topics(name, token):
+    """Whatever a label is, the topic is one that ROS takes."""
+    assert topic_token(name) == token
+
+
+def test_a_pose_without_covariance_is_not_said_to_be_sure():
+    """Zeros would count as certain, so there is no message."""
+    T = np.eye(4)
+    T[:3, 3] = 0.1, 0.2, 0.9
+    pose = PoseEstimate('can', 1, T, 0.9, 0, '', np.zeros(4), covariance=SURE)
+    header = moment(3)[0].header
+    message = pose_with_covariance(header, pose)
+    assert message.header == header and message.pose.pose.position.z == 0.9
+    np.testing.assert_allclose(np.reshape(message.pose.covariance, (6, 6)), SURE)
+    for covariance in (None, np.full((6, 6), np.nan)):
+        assert pose_with_covariance(header, dataclasses.replace(pose, covariance=covariance)
+                                    ) is None
+
+
+def test_symmetries_are_told_in_the_object_frame():
+    """Each object has its transforms, the identity among them."""
+    told = json.loads(symmetries_message(BoxEstimator().objects).data)
+    assert told['version'] == 1
+    by_label = {o['label']: np.reshape(o['transforms'], (-1, 4, 4)) for o in told['objects']}
+    assert set(by_label) == set(DIAMETERS_M)
+    np.testing.assert_allclose(by_label['brick'], [np.eye(4), np.diag([-1.0, -1, 1, 1])])
+    assert len(by_label['duck']) == 1
+
+
+node = node_fixture(7, 'track:=true', 'publish_pose_with_covariance:=true',
+                    'input_reliability:=reliable')
+
+
+def test_a_node_publishes_poses_of_images_without_detections(client):
+    """Real messages: one detection, then images alone; symmetries also for who comes later."""
+    from geometry_msgs.msg import PoseWithCovarianceStamped
+    from rclpy.qos import DurabilityPolicy
+    from std_msgs.msg import String
+
+    told = []
+    client.node.create_subscription(
+        String, 'pose_node/object_symmetries', told.append,
+        QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL))
+    client.answer(moment(1, ('duck', 20, 20, 20, 0.9, 'sure')))
+    poses = []
+    client.node.create_subscription(PoseWithCovarianceStamped, 'pose_node/pose/duck',
+                                    poses.append, 10)
+    step = 2
+    while not poses and step < 200:
+        image, info, _ = moment(step)
+        assert [d.id for d in client.answer((image, info)).detections] == ['sure']
+        step += 1
+    assert poses and np.reshape(poses[0].pose.covariance, (6, 6)) == pytest.approx(SURE)
+    assert client.spin(lambda: told) and 'brick' in told[0].data
+    assert client.spin(lambda: int(values(client.status['poses'])['poses followed']) >= step - 2)
