@@ -1,0 +1,100 @@
+"""Modules that have moved are still found in their former places, with a warning.
+
+Programs of users import them by name. The former names stay for one release.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import warnings
+from collections.abc import Sequence
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+
+PLACES = {
+    'evaluation.bop': 'datasets.bop',
+    'evaluation.bop_frame': 'datasets.bop_frame',
+    'evaluation.bop_results': 'datasets.bop_results',
+    'evaluation.bop_scene': 'datasets.bop_scene',
+    'evaluation.bop_targets': 'datasets.bop_targets',
+    'evaluation.bop_units': 'datasets.bop_units',
+    'evaluation.bop_writer': 'datasets.bop_writer',
+    'evaluation.boxes': 'datasets.boxes',
+    'evaluation.detections': 'datasets.detections',
+    'evaluation.known_view': 'datasets.known_view',
+    'evaluation.paper_speed': 'presets.paper.export.speed',
+    'evaluation.rle': 'datasets.rle',
+    'export.paper_graphs': 'presets.paper.export.graphs',
+    'export.paper_reference': 'presets.paper.export.reference',
+    'export.parity': 'presets.paper.parity.parity',
+    'export.parity_inputs': 'presets.paper.parity.inputs',
+    'export.parity_network': 'presets.paper.parity.network',
+    'export.parity_parts': 'presets.paper.parity.parts',
+    'export.parity_rows': 'presets.paper.parity.rows',
+    'export.published': 'presets.paper.export.published',
+    'export.seeded': 'presets.paper.parity.seeded',
+    'geometry.paper_crop': 'presets.paper.crop',
+    'geometry.paper_decode': 'presets.paper.decode',
+    'inference.loading': 'presets.loading',
+    'inference.paper_estimator': 'presets.paper.estimator',
+    'inference.paper_model': 'presets.paper.model',
+    'network.paper': 'presets.paper.network.mrcnet',
+    'network.paper_blocks': 'presets.paper.network.blocks',
+    'network.paper_decode': 'presets.paper.network.decode',
+    'network.paper_graphs': 'presets.paper.network.graphs',
+    'network.paper_labels': 'presets.paper.network.labels',
+    'network.paper_losses': 'presets.paper.network.losses',
+    'rendering.folders': 'store.folders',
+    'rendering.paper_template': 'presets.paper.template',
+    'ros.bag': 'testbench.bag',
+    'ros.fuzz_compressed': 'testbench.fuzz_compressed',
+    'ros.fuzz_messages': 'testbench.fuzz_messages',
+    'ros.fuzzing': 'testbench.fuzzing',
+    'ros.peer': 'testbench.peer',
+    'ros.process_usage': 'testbench.process_usage',
+    'ros.readiness': 'testbench.readiness',
+    'ros.replay': 'testbench.replay',
+    'ros.soak': 'testbench.soak',
+    'ros.traffic': 'testbench.traffic',
+    'training.paper_augmentation': 'presets.paper.training.augmentation',
+    'training.paper_config': 'presets.paper.training.config',
+    'training.paper_index': 'presets.paper.training.index',
+    'training.paper_ranks': 'presets.paper.training.ranks',
+    'training.paper_samples': 'presets.paper.training.samples',
+    'training.paper_start': 'presets.paper.training.start',
+    'training.paper_step': 'presets.paper.training.step',
+    'training.paper_trainer': 'presets.paper.training.trainer',
+}
+
+
+class _Alias(Loader):
+    """Puts a module under its former name."""
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        return None
+
+    def exec_module(self, module: ModuleType) -> None:
+        package, _, former = module.__name__.partition('.')
+        present = f'{package}.{PLACES[former]}'
+        warnings.warn(f'{module.__name__} is {present} now; the former name goes with the next '
+                      'release', DeprecationWarning, stacklevel=2)
+        sys.modules[module.__name__] = importlib.import_module(present)
+
+
+class _Finder(MetaPathFinder):
+    """Knows the former places."""
+
+    def find_spec(self, fullname: str, path: Sequence[str] | None = None,
+                  target: ModuleType | None = None) -> ModuleSpec | None:
+        package, _, former = fullname.partition('.')
+        if package != __package__ or former not in PLACES:
+            return None
+        return ModuleSpec(fullname, _Alias())
+
+
+def find_former_places() -> None:
+    """Let imports find the modules that have moved."""
+    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
+        sys.meta_path.append(_Finder())
