@@ -12,6 +12,7 @@ from . import (
     evaluate_ladder,
     evaluate_mosaic,
     evaluate_response,
+    evaluate_sequence,
     evaluate_swap,
     evaluate_templates,
 )
@@ -30,6 +31,8 @@ TASKS = {
              "swap photographed and rendered objects on one another's background"),
     'mosaic': (evaluate_mosaic,
                'draw training images beside crops of photographs, to look at'),
+    'sequence': (evaluate_sequence,
+                 'follow instances through sequences and compare with an estimate in each image'),
     'bag': (evaluate_bag, 'replay a rosbag through the node and score what it publishes'),
 }
 

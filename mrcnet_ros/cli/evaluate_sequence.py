@@ -1,0 +1,92 @@
+"""``mrcnet evaluate sequence``: how well instances are followed between detections."""
+
+from __future__ import annotations
+
+import argparse
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from . import provenance
+from .dataset_arguments import (
+    add_estimation_arguments,
+    box_spec,
+    estimator_options,
+    open_dataset,
+    positive,
+    say,
+)
+
+if TYPE_CHECKING:
+    from ..inference.estimator import PoseEstimator
+
+# At 30 Hz this is a detector that answers twice a second.
+EVERY = 15
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    add_estimation_arguments(parser)
+    parser.add_argument('--every', type=positive, default=EVERY, metavar='K',
+                        help='detections come in every K-th image of a scene, and instances are '
+                             'followed in the images between (default: %(default)s)')
+    parser.add_argument('--json', type=Path, required=True, metavar='FILE',
+                        help='write the figures here')
+
+
+def run(args: argparse.Namespace) -> int:
+    """Follow instances through all scenes, write JSON and print the table.
+
+    After an error the figures of the images done are still written.
+
+    :raises SpecError: when the model is not of the default preset.
+    :raises DatasetError: when the images are not sequences with ground truth, or show no object
+        that the model knows.
+    :raises MrcnetError: when model or meshes cannot be used.
+    """
+    from ..evaluation import report, sequence
+    from .progress import progress_bar
+
+    report.check_writable(args.json)
+    boxes, dataset = box_spec(args), open_dataset(args)
+    dataset.frames[0].target_ground_truth()  # nothing can be measured without it
+    steps = sequence.steps(dataset.frames[:args.limit])
+    done = 0
+    with closing(load_estimator(args, dataset.object_ids)) as estimator:
+        scores = sequence.SequenceScores(estimator, boxes, args.every)
+        try:
+            for step in progress_bar(steps, unit='image', disable=None):
+                scores.add(step)
+                done += 1
+        finally:
+            if done:
+                figures = scores.figures()
+                report.write_json(args.json, {
+                    'command': args.command_line, 'dataset': dataset.name,
+                    'split': dataset.split, 'complete': done == len(steps),
+                    'images_without_file': dataset.images_without_file,
+                    'boxes': {'kind': args.boxes, 'jitter': args.box_jitter}, 'seed': args.seed,
+                    'crops': args.crops, 'model': provenance.model_identity(args.model),
+                    'backend': provenance.runtime(estimator), 'threads': args.threads,
+                    'machine': provenance.machine(), 'versions': provenance.versions(),
+                    **figures})
+                print(sequence.table(figures))
+    return 0
+
+
+def load_estimator(args: argparse.Namespace, object_ids: tuple[int, ...]) -> PoseEstimator:
+    """Load the model that the options name.
+
+    :param object_ids: of the dataset.
+    :raises DatasetError: when the model knows none of them.
+    """
+    from ..errors import DatasetError
+    from ..presets.loading import load_pose_estimator
+
+    estimator = load_pose_estimator(args.model, args.meshes, **estimator_options(args), say=say)
+    known = {item.object_id: label for label, item in estimator.objects.items()}
+    if not set(known) & set(object_ids):
+        estimator.close()
+        raise DatasetError(f'{args.bop_dir / args.dataset}: shows the objects '
+                           f'{list(object_ids)}, and the model knows none of them: {known}')
+    return estimator

@@ -1,0 +1,329 @@
+"""How well instances are followed through a sequence, beside an estimate in every image."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from ..datasets.bop import BopFrame, GroundTruth
+from ..datasets.bop_scene import BopScene
+from ..datasets.boxes import BoxSpec, TargetBox, target_boxes
+from ..errors import DatasetError, SpecError
+from ..geometry.se3 import Array, inverse, rotation_angle
+from ..inference.poses import Detection, Estimator, FrameResult, PoseEstimate
+from ..inference.tracking import Followed, Follows, Lost, Tracker, TrackLimits, View
+from ..objects import ObjectModel
+
+PER_IMAGE, FOLLOWED = 'in each image', 'followed'
+# A pose farther from its object than this part of the diameter is of no use to anybody.
+WRONG_PERCENT = 50.0
+# Detectors rarely find an object of which less is visible.
+DETECTABLE = 0.3
+# An object of which less is visible cannot be followed; BOP does not ask for it either.
+HIDDEN = 0.1
+
+
+class Answers(Estimator, Follows, Protocol):
+    """An estimator that answers detections and also follows."""
+
+
+class Errors(NamedTuple):
+    """How far a pose is from the truth, of equivalent ones the nearest rotation.
+
+    :param depth_percent: of the distance.
+    :param position_percent: of the diameter.
+    """
+
+    rotation_deg: float
+    depth_percent: float
+    position_percent: float
+
+    @property
+    def wrong(self) -> bool:
+        """Whether the pose is not at the object."""
+        return self.position_percent > WRONG_PERCENT
+
+
+def errors(T_est: Array, T_gt: Array, model: ObjectModel) -> Errors:
+    """Compare an estimated T_camera_object with the true one.
+
+    :param T_est: (4, 4) [m].
+    :param T_gt: (4, 4) [m].
+    """
+    T = model.symmetries.nearest(T_gt[:3, :3], T_gt[:3, 3], T_est[:3, :3])
+    ratio = np.linalg.norm(T_est[:3, 3]) / np.linalg.norm(T[:3, 3])
+    offset_m = float(np.linalg.norm(T_est[:3, 3] - T[:3, 3]))
+    return Errors(float(np.degrees(rotation_angle(T[:3, :3].T @ T_est[:3, :3]))),
+                  100.0 * float(abs(ratio - 1.0)), 100.0 * offset_m / model.diameter_m)
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One image of a sequence.
+
+    :param time_s: when it was taken.
+    :param T_fixed_camera: (4, 4) [m]; the identity where the dataset does not tell.
+    """
+
+    frame: BopFrame
+    time_s: float
+    T_fixed_camera: Array
+
+
+def steps(frames: Iterable[BopFrame]) -> list[Step]:
+    """Return the images of a dataset as steps in time, scene after scene.
+
+    :param frames: in the order of scenes and images.
+    :raises DatasetError: when an image has no timestamp or one that is not after the last, or the
+        images of a scene do not list the same instances.
+    """
+    found: list[Step] = []
+    scene: BopScene | None = None
+    for frame in frames:
+        before = found[-1] if found and found[-1].frame.scene_id == frame.scene_id else None
+        if scene is None or before is None:
+            scene = BopScene(frame.image_path.parents[1], None)
+        time_s, T = scene.timestamp_s(frame.image_id), scene.T_camera_world(frame.image_id)
+        if time_s is None:
+            raise DatasetError(f'{scene.camera_path}: image {frame.image_id} has no timestamp; '
+                               'give a sequence, such as one made by mrcnet synth --sequence')
+        if before is not None:
+            _check_order(scene, before, frame, time_s)
+        found.append(Step(frame, time_s, np.eye(4) if T is None else inverse(T)))
+    return found
+
+
+def _check_order(scene: BopScene, before: Step, frame: BopFrame, time_s: float) -> None:
+    if time_s <= before.time_s:
+        raise DatasetError(f'{scene.camera_path}: image {frame.image_id} has timestamp '
+                           f'{time_s:g}, which is not after {before.time_s:g} of image '
+                           f'{before.frame.image_id}; number the images in the order of time')
+    first, second = ([g.object_id for g in f.ground_truth] for f in (before.frame, frame))
+    if first != second:
+        raise DatasetError(f'{scene.gt_path}: image {frame.image_id} lists the objects {second}, '
+                           f'image {before.frame.image_id} {first}; each image of a sequence must '
+                           'list the same instances in the same order, also hidden ones')
+
+
+@dataclass(eq=False)
+class _Traced:
+    """An instance that is followed, as the truth has it.
+
+    :param instance: of the ground truth, that its poses are of.
+    :param gone: whether it was hidden or its pose wrong since its last good pose.
+    """
+
+    instance: int
+    gone: bool
+
+
+@dataclass(eq=False)
+class _Row:
+    """What one way to get poses has given.
+
+    :param answered: poses that the network was asked for, also those that did not count.
+    :param covered: poses of visible instances.
+    """
+
+    poses: int = 0
+    wrong: int = 0
+    covered: int = 0
+    answered: int = 0
+    cpu_s: float = 0.0
+    compared: list[Errors] = field(default_factory=list)
+
+    def add(self, result: FrameResult, found: Mapping[int, Errors], visible: set[int],
+            cpu_s: float) -> None:
+        """Count the poses of an image.
+
+        :param found: errors by instance.
+        """
+        self.poses += len(found)
+        self.wrong += sum(e.wrong for e in found.values())
+        self.covered += len(visible & set(found))
+        self.answered += len(result.poses)
+        self.cpu_s += cpu_s
+
+    def figures(self, images: int, visible: int) -> dict[str, Any]:
+        """Return what the table shows; None where there is nothing to tell."""
+        values: dict[str, Any] = {
+            'poses': self.poses, 'poses_per_image': self.poses / images if images else None,
+            'covered': self.covered / visible if visible else None}
+        columns = np.array(self.compared).reshape(-1, len(Errors._fields)).T
+        for name, column in zip(Errors._fields, columns, strict=True):
+            known = len(column) > 0
+            values[f'{name}_median'] = float(np.median(column)) if known else None
+            values[f'{name}_p90'] = float(np.quantile(column, 0.9)) if known else None
+        cpu_ms = 1e3 * self.cpu_s / self.answered if self.answered else None
+        return {**values, 'wrong': self.wrong, 'cpu_ms_per_object': cpu_ms}
+
+
+class SequenceScores:
+    """Follows instances through sequences and compares with an estimate in every image.
+
+    Detections are boxes of the ground truth. The tracker gets those of every ``every``-th image
+    of a scene; the figures are of the images between.
+
+    :param estimator: that answers.
+    :param boxes: which boxes.
+    :param every: images from one with detections to the next, at least 2.
+    :param limits: of the tracker.
+    :raises SpecError: when there would be no image to follow in.
+    """
+
+    def __init__(self, estimator: Answers, boxes: BoxSpec, every: int,
+                 limits: TrackLimits | None = None) -> None:
+        """Start with no image seen."""
+        if every < 2:
+            raise SpecError(f'with detections in every image nothing is followed; detections must '
+                            f'come every 2 images or less often, got every {every}')
+        self._estimator, self._boxes, self._every = estimator, boxes, every
+        self._limits = TrackLimits() if limits is None else limits
+        self._labels = {item.object_id: label for label, item in estimator.objects.items()}
+        self._scene_id: int | None = None
+        self._rows = {PER_IMAGE: _Row(), FOLLOWED: _Row()}
+        self._losses: dict[str, Counter[str]] = {}
+        self._images = self._visible = self._switches = self._of_hidden = 0
+
+    def add(self, step: Step) -> None:
+        """Estimate and follow in the next image.
+
+        :raises MrcnetError: when the image cannot be read.
+        """
+        frame = step.frame
+        if frame.scene_id != self._scene_id:
+            self._scene_id, self._position = frame.scene_id, 0
+            self._tracker, self._traced = Tracker(self._estimator), dict[int, _Traced]()
+        view = View(frame.load_image(), frame.camera, step.time_s, step.T_fixed_camera)
+        targets = self._targets(frame)
+        start_s = time.process_time()
+        result = self._estimator.estimate(view.image_rgb, view.camera, [
+            Detection(self._labels[t.ground_truth.object_id], t.box_xyxy) for t in targets])
+        estimate_s = time.process_time() - start_s
+        detected = self._position % self._every == 0
+        self._position += 1
+        if detected:
+            self._observe(view, frame, result.poses, targets)
+        start_s = time.process_time()
+        followed = self._tracker.follow(view, self._limits)
+        follow_s = time.process_time() - start_s
+        found = self._trace(frame, followed)
+        if not detected:
+            own = {targets[p.detection_index].ground_truth.instance:
+                   self._errors(p, targets[p.detection_index].ground_truth) for p in result.poses}
+            visible = {t.ground_truth.instance for t in targets}
+            self._rows[PER_IMAGE].add(result, own, visible, estimate_s)
+            self._rows[FOLLOWED].add(followed.result, found, visible, follow_s)
+            self._compare(frame, own, found, visible)
+
+    def _compare(self, frame: BopFrame, own: Mapping[int, Errors], found: Mapping[int, Errors],
+                 visible: set[int]) -> None:
+        """Keep the errors of instances that both ways have a pose of."""
+        self._images += 1
+        self._visible += len(visible)
+        self._of_hidden += sum(g.visible_fraction < HIDDEN and g.instance in found
+                               for g in frame.ground_truth)
+        for instance in sorted(set(own) & set(found) & visible):
+            self._rows[PER_IMAGE].compared.append(own[instance])
+            self._rows[FOLLOWED].compared.append(found[instance])
+
+    def figures(self) -> dict[str, Any]:
+        """Return all figures of the images so far.
+
+        Of the losses, ``right`` are those of instances that were hidden, or whose pose was wrong.
+        """
+        return {
+            'every': self._every, 'images': self._images, 'visible': self._visible,
+            'compared': len(self._rows[FOLLOWED].compared),
+            'rows': {n: row.figures(self._images, self._visible)
+                     for n, row in self._rows.items()},
+            'losses': {reason: {'right': n['right'], 'needless': n['needless']}
+                       for reason, n in sorted(self._losses.items())},
+            'id_switches': self._switches, 'poses_of_hidden': self._of_hidden}
+
+    def _targets(self, frame: BopFrame) -> list[TargetBox]:
+        return [t for t in target_boxes(frame, self._boxes)
+                if t.ground_truth.object_id in self._labels
+                and t.ground_truth.visible_fraction >= DETECTABLE]
+
+    def _errors(self, pose: PoseEstimate, truth: GroundTruth) -> Errors:
+        return errors(pose.T_camera_object, truth.T_camera_object,
+                      self._estimator.objects[pose.label])
+
+    def _observe(self, view: View, frame: BopFrame, poses: Sequence[PoseEstimate],
+                 targets: Sequence[TargetBox]) -> None:
+        """Give the tracker the answers to detections."""
+        numbers, lost = self._tracker.observe(view, poses, self._limits)
+        for number, pose in zip(numbers, poses, strict=True):
+            if number is None:
+                continue
+            instance = targets[pose.detection_index].ground_truth.instance
+            traced = self._traced.setdefault(number, _Traced(instance, False))
+            traced.gone = self._at(traced, pose, frame).wrong
+        self._lose(lost)
+
+    def _trace(self, frame: BopFrame, followed: Followed) -> dict[int, Errors]:
+        """Return the errors of poses by instance, and note what happened to the others."""
+        found = {}
+        for number, pose in zip(followed.tracks, followed.poses, strict=True):
+            traced = self._traced[number]
+            error = self._at(traced, pose, frame)
+            found[traced.instance], traced.gone = error, error.wrong
+        hidden = {g.instance for g in frame.ground_truth if g.visible_fraction < HIDDEN}
+        for number, traced in self._traced.items():
+            if number not in followed.tracks and traced.instance in hidden:
+                traced.gone = True
+        self._lose(followed.lost)
+        return found
+
+    def _at(self, traced: _Traced, pose: PoseEstimate, frame: BopFrame) -> Errors:
+        """Return the error of a pose, after noting whether it is at another instance now."""
+        of = {g.instance: self._errors(pose, g) for g in frame.ground_truth
+              if g.object_id == pose.object_id}
+        nearest = min(of, key=lambda i: of[i].position_percent)
+        if of[traced.instance].wrong and not of[nearest].wrong:
+            self._switches += 1
+            traced.instance = nearest
+        return of[traced.instance]
+
+    def _lose(self, lost: Sequence[Lost]) -> None:
+        for loss in lost:
+            kind = 'right' if self._traced.pop(loss.track).gone else 'needless'
+            self._losses.setdefault(loss.reason, Counter())[kind] += 1
+
+
+_COLUMNS = (
+    # heading, key, width, format
+    ('poses/image', 'poses_per_image', 13, '.2f'), ('covered', 'covered', 9, '.1%'),
+    ('rot [deg]', 'rotation_deg_median', 11, '.2f'), ('p90', 'rotation_deg_p90', 7, '.1f'),
+    ('depth [%]', 'depth_percent_median', 11, '.2f'), ('p90', 'depth_percent_p90', 7, '.2f'),
+    ('pos [%]', 'position_percent_median', 9, '.2f'), ('p90', 'position_percent_p90', 7, '.1f'),
+    ('wrong', 'wrong', 7, 'd'), ('CPU [ms]', 'cpu_ms_per_object', 10, '.1f'),
+)
+
+
+def table(figures: Mapping[str, Any]) -> str:
+    """Return the table of :meth:`SequenceScores.figures`, with what it means below."""
+    width = max(map(len, figures['rows']))
+    heading = ' ' * width + ''.join(h.rjust(w) for h, _, w, _ in _COLUMNS)
+    lines = [heading, '-' * len(heading)]
+    for name, row in figures['rows'].items():
+        lines.append(name.ljust(width) + ''.join(
+            ('-' if row[key] is None else format(row[key], style)).rjust(w)
+            for _, key, w, style in _COLUMNS))
+    losses = ', '.join(f'{reason} {n["right"] + n["needless"]} ({n["needless"]} needless)'
+                       for reason, n in figures['losses'].items())
+    return '\n'.join([
+        *lines,
+        f'{figures["images"]} images between those with detections (every {figures["every"]}); '
+        f'errors: median and p90 of the {figures["compared"]} poses that both have;',
+        'pos: of the diameter; wrong: farther than half a diameter from the object; CPU: of an '
+        'object',
+        f'lost: {losses or "none"}; needless: the object was visible and its last pose not wrong',
+        f'id switches: {figures["id_switches"]}; poses of hidden objects: '
+        f'{figures["poses_of_hidden"]}'])

@@ -1,0 +1,243 @@
+"""Scores of tracking, of followers whose errors are known, and the command on a real sequence."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import synth_folder
+
+from mrcnet_ros.cli import evaluate_sequence
+from mrcnet_ros.cli import main as mrcnet
+from mrcnet_ros.datasets.bop import BopDataset, BopFrame, GroundTruth
+from mrcnet_ros.datasets.boxes import BoxSpec
+from mrcnet_ros.errors import DatasetError, ImageError, SpecError
+from mrcnet_ros.evaluation import sequence
+from mrcnet_ros.evaluation.sequence import FOLLOWED, PER_IMAGE, SequenceScores, Step
+from mrcnet_ros.geometry.camera import Camera
+from mrcnet_ros.geometry.se3 import make_transform
+from mrcnet_ros.geometry.symmetry import Symmetries
+from mrcnet_ros.inference.poses import FrameResult, PoseEstimate
+from mrcnet_ros.objects import ObjectModel, load_bop_objects
+
+HZ = 30.0
+DIAMETER_M = 0.1
+CAN = ObjectModel(object_id=1, label='can', mesh_path=Path('none'), mesh_sha256='',
+                  diameter_m=DIAMETER_M, symmetries=Symmetries.none())
+CAMERA = Camera(np.array([[80.0, 0, 15], [0, 80, 11], [0, 0, 1]]), 32, 24)
+BOX = np.array([2.0, 2.0, 12.0, 12.0])
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    path = tmp_path / 'picture.png'
+    cv2.imwrite(str(path), np.zeros((24, 32, 3), np.uint8))
+    return path
+
+
+def step(picture: Path, image_id: int, *cans: tuple[float, float]) -> Step:
+    """Return an image of cans: how far to the right each is [m], and its visible fraction."""
+    truths = tuple(GroundTruth(1, i, make_transform(np.eye(3), [x, 0.0, 0.8]), BOX, BOX, seen)
+                   for i, (x, seen) in enumerate(cans))
+    frame = BopFrame(1, image_id, picture, CAMERA, truths, {1: len(cans)}, None, 1.0)
+    return Step(frame, image_id / HZ, np.eye(4))
+
+
+class Follower:
+    """Answers detections with the truth, and starts as it is told.
+
+    :param follow_at: given image id, truths and the start's T, returns T_camera_object and score.
+    """
+
+    def __init__(self, follow_at=None, objects=None):
+        """Look at no image yet."""
+        self.objects = objects or {'can': CAN}
+        self.follow_at = follow_at or nearest_truth
+        self.frames, self.fails_at = [], None
+
+    def close(self):
+        """Hold nothing."""
+
+    def estimate(self, image_rgb, camera, detections, depth_m=None):
+        """Answer with the truth: boxes come in the order of the instances that are visible."""
+        self.frame = self.frames.pop(0)
+        if self.frame.image_id == self.fails_at:
+            raise ImageError('image went bad')
+        seen = [g for g in self.frame.target_ground_truth()
+                if g.visible_fraction >= sequence.DETECTABLE]
+        assert len(seen) == len(detections)
+        return FrameResult([
+            PoseEstimate(d.label, g.object_id, g.T_camera_object, 0.8, i, '', d.box_xyxy)
+            for i, (d, g) in enumerate(zip(detections, seen, strict=True))], [])
+
+    def follow(self, image_rgb, camera, starts, depth_m=None, support_plane=None):
+        """Answer starts as told."""
+        poses = []
+        for i, start in enumerate(starts):
+            object_id = self.objects[start.label].object_id
+            own = [g for g in self.frame.ground_truth if g.object_id == object_id]
+            T, score = self.follow_at(self.frame.image_id, own, start.T_camera_object)
+            poses.append(PoseEstimate(start.label, object_id, T, score, i, '', BOX))
+        return FrameResult(poses, [])
+
+
+def nearest_truth(image_id, truths, T_start):
+    """Answer with the nearest object of the label."""
+    near = min(truths, key=lambda g: np.linalg.norm(
+        g.T_camera_object[:3, 3] - T_start[:3, 3]))
+    return near.T_camera_object, 0.8
+
+
+def scored(follower: Follower, steps: list[Step], every: int = 100):
+    """Return the figures of a follower that sees all steps."""
+    follower.frames = [s.frame for s in steps]
+    scores = SequenceScores(follower, BoxSpec(), every)
+    for each in steps:
+        scores.add(each)
+    return scores.figures()
+
+
+def test_a_perfect_follower_has_each_pose_and_no_error(picture):
+    """Figures are of the images between those with detections, and both rows agree."""
+    steps = [step(picture, i, (0.01 * i, 1.0), (-0.3, 1.0)) for i in range(7)]
+    figures = scored(Follower(), steps, every=3)
+    assert figures['images'] == 4 and figures['visible'] == figures['compared'] == 8
+    for row in figures['rows'].values():
+        assert row['poses_per_image'] == 2.0 and row['covered'] == 1.0 and row['wrong'] == 0
+        assert row['rotation_deg_p90'] == pytest.approx(0.0, abs=1e-5)
+        assert row['position_percent_p90'] == pytest.approx(0.0, abs=1e-9)
+    assert figures['losses'] == {} and figures['id_switches'] == figures['poses_of_hidden'] == 0
+
+
+def test_errors_of_followed_poses_are_measured_beside_those_of_estimates(picture):
+    """Poses 8 mm too far at 0.8 m are 1 % of the distance and 8 % of the diameter off."""
+    def too_far(image_id, truths, T_start):
+        T = truths[0].T_camera_object.copy()
+        T[2, 3] += 0.008
+        return T, 0.8
+
+    rows = scored(Follower(too_far), [step(picture, i, (0.0, 1.0)) for i in range(5)])['rows']
+    assert rows[FOLLOWED]['depth_percent_median'] == pytest.approx(1.0)
+    assert rows[FOLLOWED]['position_percent_p90'] == pytest.approx(8.0)
+    assert rows[PER_IMAGE]['depth_percent_median'] == pytest.approx(0.0)
+
+
+@pytest.mark.parametrize(('seen', 'kind'), [(0.0, 'right'), (1.0, 'needless')])
+def test_the_loss_of_a_hidden_object_is_right_and_of_a_visible_one_needless(picture, seen, kind):
+    """Answers score badly from image 3 on, and the instance is given up 0.15 s later."""
+    steps = [step(picture, i, (0.0, 1.0 if i < 3 else seen)) for i in range(10)]
+    figures = scored(Follower(lambda image_id, truths, T: (T, 0.8 if image_id < 3 else 0.05)),
+                     steps)
+    other = {'right': 'needless', 'needless': 'right'}[kind]
+    assert figures['losses'] == {'score': {kind: 1, other: 0}}
+    assert figures['rows'][FOLLOWED]['poses'] == 2
+
+
+def test_poses_that_are_kept_far_from_the_object_are_counted(picture):
+    """A pose that creeps away is wrong from half a diameter on, and its loss is right then."""
+    def creeps(image_id, truths, T_start):
+        T = truths[0].T_camera_object.copy()
+        T[1, 3] += 0.011 * image_id
+        return T, 0.8 if image_id <= 8 else 0.05
+
+    figures = scored(Follower(creeps), [step(picture, i, (0.0, 1.0)) for i in range(15)])
+    assert figures['rows'][FOLLOWED]['poses'] == 8
+    assert figures['rows'][FOLLOWED]['wrong'] == 4  # of images 5 to 8
+    assert figures['losses'] == {'score': {'right': 1, 'needless': 0}}
+
+
+def test_a_number_that_goes_over_to_another_object_is_one_switch(picture):
+    """Two cans pass one another; after that the follower goes with the other one."""
+    steps = [step(picture, i, (0.01 * (i - 5), 1.0), (-0.01 * (i - 5), 1.0 if i else 0.2))
+             for i in range(16)]
+    figures = scored(Follower(lambda i, truths, T: (truths[i > 5].T_camera_object, 0.8)), steps)
+    assert figures['id_switches'] == 1
+    assert figures['rows'][FOLLOWED]['covered'] == pytest.approx(0.5)
+
+
+def test_a_pose_of_a_hidden_object_is_counted(picture):
+    """The follower goes on although nothing is to be seen."""
+    steps = [step(picture, i, (0.0, 1.0 if i < 3 else 0.05)) for i in range(6)]
+    assert scored(Follower(), steps)['poses_of_hidden'] == 3
+
+
+def test_detections_in_every_image_leave_nothing_to_follow():
+    """The message says what is possible."""
+    with pytest.raises(SpecError, match='every 2 images or less often, got every 1'):
+        SequenceScores(Follower(), BoxSpec(), 1)
+
+
+@pytest.fixture(scope='module')
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write a rendered sequence of six images."""
+    root = tmp_path_factory.mktemp('sequences')
+    synth_folder.write_dataset(root, images=6, objects=2, rate_hz=HZ)
+    (root / 'model').mkdir()
+    (root / 'model' / 'model.json').write_text('{}')
+    return root
+
+
+def evaluate(root: Path, monkeypatch, follower: Follower, *extra: str):
+    """Run the real command with a follower in place of a trained model."""
+    follower.frames = list(BopDataset(root, 'made').frames)
+    monkeypatch.setattr(evaluate_sequence, 'load_estimator', lambda args, object_ids: follower)
+    file = root / 'out.json'
+    file.unlink(missing_ok=True)
+    code = mrcnet.main(['evaluate', 'sequence', '--bop-dir', str(root), '--dataset', 'made',
+                        '--model', str(root / 'model'), '--json', str(file), *extra])
+    return code, json.loads(file.read_text()) if file.exists() else {}
+
+
+def follower_of(root: Path, follow_at=None) -> Follower:
+    items = load_bop_objects(root / 'made' / 'models', synth_folder.MESHES).values()
+    return Follower(follow_at, {item.label: item for item in items})
+
+
+def test_the_command_measures_a_rendered_sequence(root, monkeypatch, capsys):
+    """The moving camera and the times of the dataset reach the tracker; table and file agree."""
+    code, figures = evaluate(root, monkeypatch, follower_of(root), '--every', '3')
+    assert code == 0 and figures['complete'] and figures['images'] == 4
+    assert figures['rows'][FOLLOWED]['covered'] == 1.0 and figures['compared'] > 0
+    assert figures['rows'][FOLLOWED]['position_percent_p90'] == pytest.approx(0.0, abs=1e-6)
+    assert figures['command'].startswith('mrcnet evaluate sequence')
+    printed = capsys.readouterr().out
+    assert FOLLOWED in printed and PER_IMAGE in printed and 'lost: none' in printed
+
+
+def test_after_an_error_the_figures_of_the_images_done_are_kept(root, monkeypatch, capsys):
+    """The file says that it is not complete."""
+    follower = follower_of(root)
+    follower.fails_at = BopDataset(root, 'made').frames[4].image_id
+    code, figures = evaluate(root, monkeypatch, follower)
+    assert code == 2 and 'image went bad' in capsys.readouterr().err
+    assert figures['complete'] is False and figures['images'] == 3
+
+
+def test_images_that_are_no_sequence_are_refused(root):
+    """Missing or falling times and changed lists of instances are told with file and image."""
+    frames = BopDataset(root, 'made').frames
+    found = sequence.steps(frames)
+    assert [s.time_s for s in found] == pytest.approx([f.image_id / HZ for f in frames])
+    assert not np.allclose(found[0].T_fixed_camera, found[-1].T_fixed_camera)
+    with pytest.raises(DatasetError, match='not after'):
+        sequence.steps(frames[::-1])
+    fewer = dataclasses.replace(frames[1], ground_truth=frames[1].ground_truth[:1])
+    with pytest.raises(DatasetError, match='same instances in the same order'):
+        sequence.steps([frames[0], fewer])
+
+
+def test_a_dataset_without_times_is_refused_with_advice(root, tmp_path):
+    """Views of a scene that are no steps in time name the way to make some."""
+    shutil.copytree(root / 'made', tmp_path / 'made')
+    path = next(tmp_path.glob('made/test/*/scene_camera.json'))
+    cameras = json.loads(path.read_text())
+    for camera in cameras.values():
+        del camera['timestamp']
+    path.write_text(json.dumps(cameras))
+    with pytest.raises(DatasetError, match=r'no timestamp; .*mrcnet synth --sequence'):
+        sequence.steps(BopDataset(tmp_path, 'made').frames)
