@@ -72,5 +72,5 @@ def test_a_folder_that_cannot_be_written_costs_time_only(tiny_model, tmp_path, d
         pytest.skip('needs /proc, where nobody can make a folder')
     store, program = ('/proc/templates', 'good') if disk == 'read-only' else (tmp_path, 'full')
     with _node(tiny_model, tmp_path, 93, program, store) as process:
-        assert str(store) in process.wait_for_log('they are kept in memory')
+        assert str(store) in process.wait_for_log('kept in memory only')
         _answers(process)
