@@ -36,8 +36,8 @@ PLATFORMS = ('manylinux_2_28_x86_64', 'manylinux_2_27_x86_64', 'manylinux_2_17_x
 DEBS = ('libegl1', 'libglvnd0', 'libopengl0', 'libgl1', 'libglx0', 'libgles2')
 MIB = 2**20
 # Of the files in git, what each purpose can do without while it is carried.
-UNUSED = {'check': ('models/demo',),
-          'train': ('models/demo', *(f'models/lmo/{g}.onnx'
+UNUSED = {'check': ('models/demo', 'models/tless'),
+          'train': ('models/demo', 'models/tless', *(f'models/lmo/{g}.onnx'
                                      for g in ('stage1', 'stage2', 'template')))}
 # Of all that travels: git's files less the unused ones, and what is named below.
 CARRIED = {'check': ('wheels', 'debs', 'check.tar.xz'),
