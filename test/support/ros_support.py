@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # what processes that a test starts import beside the package
 SUPPORT = str(Path(__file__).resolve().parent)
 STAND_IN = str(Path(__file__).with_name('stand_in_node.py'))
+LARGE_CAMERA = str(Path(__file__).with_name('large_camera.py'))
 # domains of a block, and blocks; ports of domains above 101 may be in use by anybody
 _DOMAINS, _BLOCKS = 20, 5
 _NUMBERS = itertools.count(1)  # of the clients of this process

@@ -12,8 +12,8 @@ pytest.importorskip('rclpy', reason='needs the ROS wheels or a ROS installation'
 pytest.importorskip('vision_msgs', reason='needs ros_pip/interfaces or a ROS installation')
 
 from ros_support import (
+    LARGE_CAMERA,
     STAND_IN,
-    SUPPORT,
     Client,
     NodeProcess,
     double_node,
@@ -340,35 +340,15 @@ def test_intrinsics_may_change_from_frame_to_frame(talk):
     assert depths == pytest.approx([2.0, 1.0, 1.0, 2.0])
 
 
-def test_large_best_effort_images_arrive_with_the_profile_for_fast_dds(tmp_path):
+def test_large_best_effort_images_arrive_with_the_profile_for_fast_dds():
     """A camera and the node in processes of their own, each with config/fastdds.xml."""
     root = Path(__file__).parents[2]
-    camera = tmp_path / 'camera.py'
-    camera.write_text(f'''
-import sys, time
-sys.path.insert(0, {SUPPORT!r})
-import rclpy
-from rclpy.qos import QoSProfile, ReliabilityPolicy
-from ros_support import frame
-
-rclpy.init()
-node = rclpy.create_node('camera')
-qos = QoSProfile(depth=2, reliability=ReliabilityPolicy.BEST_EFFORT)
-messages = frame(1, ('duck', 640.0, 360.0, 30.0), size=(1280, 720))
-publishers = [node.create_publisher(type(m), n, qos)
-              for m, n in zip(messages, ('image', 'camera_info', 'detections'))]
-for second in range(1, 1000):
-    for message, publisher in zip(messages, publishers):
-        message.header.stamp.sec = second
-        publisher.publish(message)
-    time.sleep(0.2)
-''')
     profile = {'FASTDDS_DEFAULT_PROFILES_FILE': str(root / 'config/fastdds.xml')}
     domain = own_domain(8)
     with NodeProcess([STAND_IN, '--ros-args'], domain, profile) as process:
         process.wait_for_log('ready')
         client = Client(domain)
-        with NodeProcess([str(camera)], domain, profile):
+        with NodeProcess([LARGE_CAMERA, '1280', '720'], domain, profile):
             assert client.spin(lambda: len(client.answers) >= 5)
         client.close()
         assert process.stop() == 0

@@ -11,32 +11,22 @@ import pytest
 pytest.importorskip('rclpy', reason='needs the ROS wheels or a ROS installation')
 pytest.importorskip('vision_msgs', reason='needs ros_pip/interfaces or a ROS installation')
 
-from ros_support import STAND_IN, SUPPORT, WAIT_S, Client, NodeProcess, environment, own_domain
+from ros_support import (
+    LARGE_CAMERA,
+    STAND_IN,
+    SUPPORT,
+    WAIT_S,
+    Client,
+    NodeProcess,
+    environment,
+    own_domain,
+)
 
 from mrcnet_ros.ros.shared_memory import PROFILE_VARIABLES, lost_images_hint
 
 PROFILE = Path(__file__).parents[2] / 'config/fastdds.xml'
 MIB = 2**20
 CONTAINER_MIB = 64  # size of /dev/shm in a container that was not given another
-CAMERA = '''
-import sys, time
-sys.path.insert(0, {here!r})
-import rclpy
-from rclpy.qos import QoSProfile, ReliabilityPolicy
-from ros_support import frame
-
-rclpy.init()
-node = rclpy.create_node('camera')
-qos = QoSProfile(depth=2, reliability=ReliabilityPolicy.BEST_EFFORT)
-messages = frame(1, ('duck', 320.0, 240.0, 30.0), size=(640, 480))
-publishers = [node.create_publisher(type(m), n, qos)
-              for m, n in zip(messages, ('image', 'camera_info', 'detections'))]
-for second in range(1, 1000):
-    for message, publisher in zip(messages, publishers):
-        message.header.stamp.sec = second
-        publisher.publish(message)
-    time.sleep(0.2)
-'''
 
 
 def _answered_in_this_namespace(domain, count):
@@ -48,7 +38,7 @@ def _answered_in_this_namespace(domain, count):
           NodeProcess([STAND_IN, '--ros-args'], domain, profile) as node):
         node.wait_for_log('ready')
         client = Client(domain)
-        with NodeProcess(['-c', CAMERA.format(here=SUPPORT)], domain, profile):
+        with NodeProcess([LARGE_CAMERA, '640', '480'], domain, profile):
             answered = client.spin(lambda: len(client.answers) >= count)
         client.close()
         return answered and node.stop() == 0
