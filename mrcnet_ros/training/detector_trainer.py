@@ -5,19 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from multiprocessing.synchronize import Barrier
+from functools import partial
 from pathlib import Path
-from threading import BrokenBarrierError
 from typing import Any
 
-import cv2
 import torch
-import torch.multiprocessing as multiprocessing
 from torch import Tensor
 
 from ..detector.decode import cell_grid, decode
 from ..detector.top_boxes import TopBoxes
-from ..errors import ModelError, MrcnetError, SpecError
+from ..errors import ModelError, SpecError
 from ..network.detector import DetectorNetwork
 from ..network.detector_losses import WANTED, detection_loss
 from .backgrounds import check_images, find_images
@@ -25,9 +22,10 @@ from .checkpoint import load_checkpoint, save_checkpoint
 from .config import plain
 from .detector_config import DetectorConfig
 from .detector_feed import load_scene_composer, load_scene_views, stack_scenes
-from .exchange import Exchange, end_with_parent, watch
+from .exchange import Exchange
 from .identity import IDENTITY, check_identity, identity_of
 from .metrics import append_metrics, drop_metrics
+from .processes import train_together
 from .scenes import SceneComposer
 from .schedule import half_cosine
 from .view_bank import SharedViews
@@ -88,38 +86,12 @@ def train_detector(config: DetectorConfig, weights: dict[str, Tensor],
     config.output.mkdir(parents=True, exist_ok=True)
     job = DetectorJob(config, load_scene_views(config, objects), weights, deadline)
     network = build_detector(config, len(objects), weights)
-    numbers = sum(p.numel() for p in network.parameters() if p.requires_grad)
-    numbers = max(numbers + 1, sum(b.numel() for b in network.buffers()))  # and the time spent
-    slots = torch.zeros((config.processes, numbers)).share_memory_()
-    context = multiprocessing.get_context('spawn')
-    barrier = context.Barrier(config.processes)
-    others = [context.Process(target=_worker, args=(rank, job, slots, barrier, stop_after),
-                              daemon=True) for rank in range(1, config.processes)]
-    for process in others:
-        process.start()
-    watcher = watch(others, barrier)
-    try:
-        _worker(0, job, slots, barrier, stop_after)
-    except BrokenBarrierError as error:
-        raise MrcnetError('a training process died; what it said is above') from error
-    watcher.join()
-    for process in others:
-        if process.exitcode:
-            raise MrcnetError(f'a training process ended with exit code {process.exitcode}')
+    train_together(partial(_run, job, stop_after), network, config.processes)
     return last
 
 
-def _worker(rank: int, job: DetectorJob, slots: Tensor, barrier: Barrier,
-            stop_after: int | None) -> None:
-    if rank:
-        end_with_parent()
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
-    try:
-        DetectorRun(job, Exchange(rank, slots, barrier)).go(stop_after)
-    except BaseException:
-        barrier.abort()  # or the others would wait for this process
-        raise
+def _run(job: DetectorJob, stop_after: int | None, exchange: Exchange) -> None:
+    DetectorRun(job, exchange).go(stop_after)
 
 
 class DetectorRun:

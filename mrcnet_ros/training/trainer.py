@@ -7,29 +7,27 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from multiprocessing.synchronize import Barrier
+from functools import partial
 from pathlib import Path
-from threading import BrokenBarrierError
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
-import torch.multiprocessing as multiprocessing
 from torch import Tensor
 
-from ..errors import ModelError, MrcnetError, SpecError
+from ..errors import ModelError, SpecError
 from ..network.mrcnet import MrcNet
 from .backgrounds import check_images, find_images
 from .checkpoint import load_checkpoint, save_checkpoint
 from .config import TrainConfig, plain
-from .exchange import Exchange, end_with_parent, watch
+from .exchange import Exchange
 from .feed import Compositions, batches
 from .identity import IDENTITY, check_identity, check_known, identity_of
 from .job import Job, build_network, check_device, known_classes
 from .material import Material, load_material, load_templates, load_views, target_classes
 from .metrics import append_metrics, drop_metrics
 from .preparation import draw_ahead
+from .processes import train_together
 from .schedule import half_cosine
 from .step import train_step
 from .targets import Batch, stack_samples
@@ -80,42 +78,16 @@ def train(config: TrainConfig, stem: dict[str, Tensor], stop_after: int | None =
     views = load_views(config, objects)
     bank = load_templates(config, objects)
     network = build_network(config, objects, stem)
-    numbers = sum(p.numel() for p in network.parameters() if p.requires_grad)
-    numbers = max(numbers + 1, sum(b.numel() for b in network.buffers()))  # and the time spent
-    slots = torch.zeros((config.processes, numbers)).share_memory_()
-    context = multiprocessing.get_context('spawn')
-    barrier = context.Barrier(config.processes)
-    arguments = (Job(config, views, bank, stem, deadline, spent), slots, barrier, stop_after)
-    others = [context.Process(target=_worker, args=(rank, *arguments), daemon=True)
-              for rank in range(1, config.processes)]
-    for process in others:
-        process.start()
-    watcher = watch(others, barrier)
-    try:
-        _worker(0, *arguments)
-    except BrokenBarrierError as error:
-        raise MrcnetError('a training process died; what it said is above') from error
-    watcher.join()
-    for process in others:
-        if process.exitcode:
-            raise MrcnetError(f'a training process ended with exit code {process.exitcode}')
+    job = Job(config, views, bank, stem, deadline, spent)
+    train_together(partial(_run, job, stop_after), network, config.processes)
     return last
 
 
-def _worker(rank: int, job: Job, slots: Tensor, barrier: Barrier,
-            stop_after: int | None) -> None:
-    if rank:
-        end_with_parent()
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
-    try:
-        objects = job.config.load_objects()
-        material = load_material(job.config, objects, job.views, known_classes(job.config))
-        network = build_network(job.config, objects, job.stem)
-        Run(job, material, network, Exchange(rank, slots, barrier)).go(stop_after)
-    except BaseException:
-        barrier.abort()  # or the others would wait for this process
-        raise
+def _run(job: Job, stop_after: int | None, exchange: Exchange) -> None:
+    objects = job.config.load_objects()
+    material = load_material(job.config, objects, job.views, known_classes(job.config))
+    network = build_network(job.config, objects, job.stem)
+    Run(job, material, network, exchange).go(stop_after)
 
 
 class Run:
