@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ..errors import SpecError
-from ..objects import ObjectModel, load_bop_objects, load_object_list
+from ..objects import ObjectModel
 from ..reading.fields import only_known
 from ..reading.text import parse_yaml
 from ..specs import (
@@ -24,43 +24,19 @@ from ..specs import (
     from_mapping,
 )
 from .config_values import UnknownKindError, fitted
+from .scene_config import SceneConfig, at_least_one, check_scenes
 
 Config = TypeVar('Config')
-FARTHEST_M = 100.0  # beyond, distances are in another unit
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig:
-    """A training run of the default preset.
+class TrainConfig(SceneConfig):
+    """A training run of the default preset; ``checkpoint`` is a multiple of ``refresh``.
 
-    Relative paths are taken from the working directory.
-
-    :param name: of the model.
-    :param output: folder of checkpoints and metrics.
-    :param cache: folder of rendered views, which runs can share.
-    :param models: BOP models folder, or YAML object list.
-    :param labels: label by BOP object id, for a BOP folder; also chooses the objects.
-    :param backgrounds: folders of photographs and environment maps.
-    :param bodies: plain bodies that lie about and hide things.
-    :param disturbers: BOP models folder of other objects that do so too, or None.
-    :param view_prior: the same for all objects, or None for all of SO(3).
-    :param distance_m: nearest and farthest distance of the objects.
-    :param views: rendered views of each object.
-    :param patches: background patches.
     :param device: that trains, as PyTorch calls it: ``cpu``, or ``cuda`` for the first GPU.
-    :param processes: training processes, one thread each; 1 on a GPU.
     :param composers: processes that compose images for one training process; 0 when it composes
         them itself, which is faster on a processor.
-    :param batch_size: samples of each process in a step.
-    :param steps: length of the schedule.
-    :param minutes: from the start of the command to its last step, rendering counted; the
-        learning rate falls to 0 by then. None when only ``steps`` ends the training.
-    :param learning_rate: highest rate, reached after ``warmup`` steps, then a half cosine to 0.
     :param refresh: steps between refreshes of the template features.
-    :param checkpoint: steps between checkpoints, a multiple of ``refresh``.
-    :param validation: steps between validations on synthetic images.
-    :param chances: of what happens to composed images, by name, where they differ from
-        :class:`~mrcnet_ros.training.painting.ComposerSpec`.
     :param emphasis: how often an object is drawn for every draw of the others, by label; 1 for
         those not named.
     :param init: model directory to start from, or None to start from noise.
@@ -70,41 +46,25 @@ class TrainConfig:
         last: one that goes on from a checkpoint has what the earlier ones left of them.
     :param freeze_shared: train only the rows of objects that ``init`` does not know; its answers
         for the objects it knows stay the same to the bit.
-    :param seed: of everything that is drawn.
     :param spec: of the model.
     """
 
-    name: str
-    output: Path
-    cache: Path
-    models: Path
-    labels: dict[int, str] = field(default_factory=dict)
-    backgrounds: tuple[Path, ...] = ()
-    bodies: int = 24
-    disturbers: Path | None = None
-    view_prior: ViewPrior | None = None
-    distance_m: tuple[float, float] = (0.4, 1.5)
     views: int = 2000
-    patches: int = 800
     device: str = 'cpu'
-    processes: int = 2
     composers: int = 0
     batch_size: int = 32
     steps: int = 10000
-    minutes: float | None = None
     learning_rate: float = 2e-3
     weight_decay: float = 0.01
     warmup: int = 300
     refresh: int = 100
     checkpoint: int = 500
     validation: int = 1000
-    chances: dict[str, float] = field(default_factory=dict)
     emphasis: dict[str, int] = field(default_factory=dict)
     init: Path | None = None
     init_knows: bool = True
     shared_minutes: bool = False
     freeze_shared: bool = False
-    seed: int = 0
     spec: ModelSpec = field(default_factory=ModelSpec)
 
     def load_objects(self) -> list[ObjectModel]:
@@ -112,19 +72,12 @@ class TrainConfig:
 
         :raises SpecError: when labels or emphasis are of other objects.
         """
-        if self.models.suffix in ('.yaml', '.yml'):
-            if self.labels:
-                raise SpecError(f'labels are for a BOP folder; {self.models} has its own: leave '
-                                'labels out')
-            objects = load_object_list(self.models)
-        else:
-            objects = load_bop_objects(self.models, ids=sorted(self.labels) or None,
-                                       labels=self.labels)
+        objects = super().load_objects()
         try:
-            only_known(self.emphasis, [o.label for o in objects.values()], 'emphasis')
+            only_known(self.emphasis, [o.label for o in objects], 'emphasis')
         except ValueError as error:
             raise SpecError(str(error)) from error
-        return list(objects.values())
+        return objects
 
 
 def read_config(path: Path, changes: Mapping[str, Any] | None = None) -> TrainConfig:
@@ -212,46 +165,18 @@ def plain(config: Any) -> dict[str, Any]:
     return values
 
 
-def at_least_one(config: object, names: Sequence[str], path: Path) -> None:
-    """Refuse counts below one.
-
-    :raises SpecError: naming the field.
-    """
-    for name in names:
-        if getattr(config, name) < 1:
-            raise SpecError(f'{path}: {name} must be at least 1, got {getattr(config, name)}')
-
-
 def _check(config: TrainConfig, path: Path) -> None:
-    at_least_one(config, ('views', 'patches', 'processes', 'batch_size', 'steps', 'refresh',
-                          'checkpoint', 'validation'), path)
+    check_scenes(config, path)
+    at_least_one(config, ('refresh',), path)
     if config.checkpoint % config.refresh:
         raise SpecError(f'{path}: checkpoint ({config.checkpoint}) must be a multiple of refresh '
                         f'({config.refresh}), so that a resumed run sees the same templates')
-    if config.minutes is not None and config.minutes <= 0:
-        raise SpecError(f'{path}: minutes must be positive, got {config.minutes}')
     _check_processes(config, path)
     if config.freeze_shared and config.init is None:
         raise SpecError(f'{path}: freeze_shared needs init, the model to be extended')
-    _check_ranges(config, path)
-
-
-def _check_ranges(config: TrainConfig, path: Path) -> None:
-    near, far = config.distance_m
-    if not 0 < near <= far <= FARTHEST_M:
-        raise SpecError(f'{path}: distance_m must be 0 < near <= far <= {FARTHEST_M:g} in metres, '
-                        f'got {near} and {far}')
-    for name, value in config.chances.items():
-        if not 0 <= value <= 1:
-            raise SpecError(f'{path}: chances: {name} must be 0 to 1, got {value}')
     for label, count in config.emphasis.items():
         if count < 0:
             raise SpecError(f'{path}: emphasis: {label} must not be negative, got {count}')
-    if config.learning_rate <= 0:
-        raise SpecError(f'{path}: learning_rate must be above 0, got {config.learning_rate}')
-    if config.warmup < 0 or config.seed < 0:
-        raise SpecError(f'{path}: warmup ({config.warmup}) and seed ({config.seed}) must not be '
-                        'negative')
 
 
 def _check_processes(config: TrainConfig, path: Path) -> None:

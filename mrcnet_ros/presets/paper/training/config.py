@@ -13,7 +13,8 @@ from ....datasets.catalogue import facts_of
 from ....errors import SpecError
 from ....objects import ObjectModel, load_bop_objects
 from ....reading.fields import only_known
-from ....training.config import at_least_one, build_config, read_values
+from ....training.config import build_config, read_values
+from ....training.scene_config import at_least_one
 from ..spec import PaperSpec
 
 PAPER_FIELDS = tuple(f.name for f in dataclasses.fields(PaperSpec))
