@@ -10,6 +10,7 @@ from .dataset_arguments import positive
 
 if TYPE_CHECKING:
     from ..geometry.camera import Camera
+    from ..synth.depth_sensor import DepthSensor
     from ..synth.source import Source
 
 UNITS_M = {'m': 1.0, 'cm': 0.01, 'mm': 0.001, 'inch': 0.0254}
@@ -57,9 +58,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help='stand objects with their z axis up (default: any orientation)')
     parser.add_argument('--grey', action='store_true',
                         help='write gray/*.tif, as ITODD has them, instead of rgb/*.png')
+    _add_depth_arguments(parser)
     parser.add_argument('--backgrounds', type=Path, nargs='+', default=[], metavar='DIR',
                         help='folders of photographs and environment maps (default: noise)')
     parser.add_argument('--seed', type=int, default=0, metavar='N', help='of all random choices')
+
+
+def _add_depth_arguments(parser: argparse.ArgumentParser) -> None:
+    depth = parser.add_argument_group('depth images', 'They hold exact distances, unless a depth '
+                                      'camera is simulated. Each number implies --depth-camera.')
+    depth.add_argument('--depth-camera', action='store_true',
+                       help='write what a depth camera measures, as the Kinect and the RealSense '
+                            'do: noise, steps, holes, errors of scale and registration')
+    depth.add_argument('--depth-noise', type=float, metavar='MM',
+                       help='deviation of a pixel at a metre (default: 1.5); it grows with the '
+                            'square of the distance')
+    depth.add_argument('--depth-step', type=float, metavar='MM',
+                       help='step of the distances at a metre (default: 2.8); it grows likewise')
+    depth.add_argument('--depth-holes', type=float, metavar='F',
+                       help='part of the image without a measurement (default: 0.02); more is '
+                            'missing at edges')
+    depth.add_argument('--depth-offset', type=float, metavar='MM',
+                       help='added to all distances (default: 0)')
 
 
 def run(args: argparse.Namespace) -> int:
@@ -77,7 +97,7 @@ def run(args: argparse.Namespace) -> int:
         scenes=args.scenes, images=args.images,
         objects=args.objects or min(len(source.objects), MOST_OBJECTS),
         camera=_camera(args), distance_m=tuple(args.distance) if args.distance else None,
-        upright=args.upright, seed=args.seed, rate_hz=args.sequence)
+        upright=args.upright, seed=args.seed, rate_hz=args.sequence, sensor=_sensor(args))
     backgrounds = find_images(args.backgrounds) if args.backgrounds else []
     with progress_bar(total=args.scenes * args.images, unit='image', disable=None) as bar:
         make_dataset(args.output, args.split, source, spec, backgrounds=backgrounds,
@@ -96,6 +116,17 @@ def _source(args: argparse.Namespace) -> Source:
     if args.ids:
         raise SpecError('--ids chooses from --models; leave out what is not wanted of --meshes')
     return from_meshes(args.meshes, UNITS_M[args.unit])
+
+
+def _sensor(args: argparse.Namespace) -> DepthSensor | None:
+    from ..synth.depth_sensor import DepthSensor
+
+    given = {'noise_m': args.depth_noise, 'step_m': args.depth_step,
+             'offset_m': args.depth_offset}
+    changes = {name: 1e-3 * value for name, value in given.items() if value is not None}
+    if args.depth_holes is not None:
+        changes['holes'] = args.depth_holes
+    return DepthSensor(**changes) if args.depth_camera or changes else None
 
 
 def _camera(args: argparse.Namespace) -> Camera:

@@ -8,14 +8,20 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ..datasets.bop import MIN_VISIBLE_FRACTION
 from ..datasets.bop_scene import read_json
 from ..datasets.bop_writer import SceneWriter, camera_entry, write_json, write_models
 from ..errors import DatasetError
 from ..geometry.camera import Camera
-from .scene_maker import SceneMaker, SynthSpec
+from .depth_sensor import measured_depth
+from .scene_maker import AnnotatedPicture, SceneMaker, SynthSpec
 from .sequence import SequenceMaker
 from .source import Source
+
+DEPTH, ONE_CAMERA = 1_000_011, 1_000_012  # far from the numbers of images
 
 
 def make_dataset(folder: Path, split: str, source: Source, spec: SynthSpec, *,
@@ -67,7 +73,8 @@ def _write_scene(part: Path, scene: int, maker: SceneMaker, spec: SynthSpec, gre
     with contextlib.closing(writer):
         for image in range(spec.images):
             shot = maker.photograph(placed, scene, image)
-            writer.write(image, shot.image_rgb, shot.depth_m, shot.T_camera_world, shot.instances,
+            writer.write(image, shot.image_rgb, _depth_m(shot, spec, scene, image),
+                         shot.T_camera_world, shot.instances,
                          image / spec.rate_hz if spec.rate_hz else None)
             counts = Counter(i.object_id for i in shot.instances
                              if i.visible_fraction >= MIN_VISIBLE_FRACTION)
@@ -76,6 +83,17 @@ def _write_scene(part: Path, scene: int, maker: SceneMaker, spec: SynthSpec, gre
             if progress is not None:
                 progress(1)
     return targets
+
+
+def _depth_m(shot: AnnotatedPicture, spec: SynthSpec, scene: int,
+             image: int) -> NDArray[np.float32]:
+    """Return the depth image, (H, W) [m]; the images of a sequence are of one camera."""
+    if spec.sensor is None:
+        return shot.depth_m
+    rng, shared_rng = (np.random.default_rng([spec.seed, scene, DEPTH, number])
+                       for number in (image, ONE_CAMERA))
+    return measured_depth(shot.depth_m, float(spec.camera.K[0, 0]), rng, spec.sensor,
+                          shared_rng if spec.rate_hz else None)
 
 
 def _write_models(folder: Path, source: Source) -> None:

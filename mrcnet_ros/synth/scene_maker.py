@@ -17,6 +17,7 @@ from ..geometry.camera import Camera
 from ..geometry.se3 import Array
 from ..objects import Mesh, ObjectModel
 from .annotation import Annotator
+from .depth_sensor import DepthSensor
 from .layout import LayoutSpec, Placed, draw_view, place_objects
 from .painter import Painter, Setting, draw_light
 from .rooms import Rooms
@@ -39,6 +40,7 @@ class SynthSpec:
     :param upright: stand objects with their z axis up; any orientation otherwise.
     :param seed: of all random choices.
     :param rate_hz: images of a second, of scenes that are sequences; None for unrelated views.
+    :param sensor: whose errors the depth images have; None for exact distances.
     :raises SpecError: when a number cannot be used.
     """
 
@@ -50,6 +52,7 @@ class SynthSpec:
     upright: bool = False
     seed: int = 0
     rate_hz: float | None = None
+    sensor: DepthSensor | None = None
 
     def __post_init__(self) -> None:
         """Check the numbers."""
