@@ -12,7 +12,7 @@ from ..errors import MeshError
 from .mesh import NEUTRAL_GREY, Mesh, sample_texture
 from .normals import normals_of, unit
 from .pictures import read_picture
-from .surface import Rows, Surface
+from .surface import ROUNDING, Rows, Surface
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,6 +109,7 @@ def _check_coordinates(path: Path, surface: Surface, uv: NDArray[np.float64],
     if not np.isfinite(uv).all():
         raise MeshError(path, 'has texture coordinates that are not finite')
     clamped = np.array([p.clamped for p in surface.paints])[paints]
-    if clamped.any() and (uv[clamped].min() < 0 or uv[clamped].max() > 1):
-        raise MeshError(path, 'has a texture with "-clamp on", which is not supported where it '
-                        'ends inside a face', 'remove the option')
+    if clamped.any() and (uv[clamped].min() < -ROUNDING or uv[clamped].max() > 1 + ROUNDING):
+        raise MeshError(path, 'has a texture that does not repeat ("-clamp on", or a sampler of '
+                        'glTF), which is not supported where it ends inside a face',
+                        'let the texture repeat, or keep its coordinates within 0 to 1')

@@ -7,6 +7,7 @@ not; here all become what a screen shows. What trimesh leaves out or gets wrong 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import MeshError
-from .gltf_checks import check_header, read_header
+from .gltf_checks import check_header, read_header, textured_parts, textures_end
 from .mesh import NEUTRAL_GREY
 from .pictures import Picture
 from .surface import Paint, Rows, Surface
@@ -36,14 +37,15 @@ def read_glb(path: Path) -> Surface:
         with path.open('rb') as file:
             scene = trimesh.load_scene(file, file_type='glb', process=False)
         parts = [_placed(scene, node) for node in scene.graph.nodes_geometry]
+        textured, ends = textured_parts(header), textures_end(header)
     except OSError:
         raise
     except Exception as error:  # trimesh raises whatever its parsers meet
         raise MeshError(path, f'cannot be read ({error})', 'export it again') from error
     if not parts:
         raise MeshError(path, 'has no triangles in its scene')
-    _check_pictures(path, header, parts)
-    return _joined(path, parts)
+    _check_pictures(path, parts, textured)
+    return _joined(path, parts, ends=ends)
 
 
 def _placed(scene: Any, node: str) -> Any:
@@ -54,12 +56,15 @@ def _placed(scene: Any, node: str) -> Any:
     return part
 
 
-def _joined(path: Path, parts: list[Any]) -> Surface:
-    """Return the parts as one surface."""
+def _joined(path: Path, parts: list[Any], *, ends: bool) -> Surface:
+    """Return the parts as one surface.
+
+    :param ends: whether a texture ends at its borders; trimesh does not tell which.
+    """
     starts = np.cumsum([0, *(len(p.vertices) for p in parts)])
     corners = [np.asarray(p.faces, np.int64) + s for p, s in zip(parts, starts, strict=False)]
     pictures: dict[int, Picture] = {}
-    paints = [_paint(part, pictures) for part in parts]
+    paints = [replace(_paint(part, pictures), clamped=ends) for part in parts]
     given = [_given_normals(part) for part in parts]
     rows: list[Rows] = [c if n is not None else np.full_like(c, -1)
                         for c, n in zip(corners, given, strict=True)]
@@ -138,17 +143,15 @@ def _vertex_rgb(part: Any, paint: Paint) -> NDArray[np.uint8]:
     return shown(np.asarray(part_of_one, np.float64) * tint)
 
 
-def _check_pictures(path: Path, header: dict[str, Any], parts: list[Any]) -> None:
+def _check_pictures(path: Path, parts: list[Any], textured: int) -> None:
     """Check that no texture was lost; trimesh goes on without those that it cannot decode.
 
+    :param textured: how many parts have one.
     :raises MeshError: when one was.
     """
-    wanted = {name for name, material in enumerate(header.get('materials', []))
-              if 'baseColorTexture' in material.get('pbrMetallicRoughness', {})}
-    used = {p.get('material') for m in header['meshes'] for p in m['primitives']}
     found = [part for part in parts
              if getattr(getattr(part.visual, 'material', None), 'baseColorTexture', None)]
-    if wanted & used and not found:
+    if len(found) < textured:
         raise MeshError(path, 'has a texture that cannot be decoded', 'save it as PNG or JPEG')
     for part in found:
         if part.visual.material.baseColorTexture.mode.startswith(('I', 'F')):

@@ -12,6 +12,7 @@ from ..reading.text import parse_json
 MAGIC, VERSION, JSON_CHUNK = b'glTF', 2, 0x4E4F534A
 FLOAT, UBYTE = 5126, 5121
 TRIANGLES = 4
+REPEAT = 10497  # how a sampler goes on beyond the borders of a texture, if it does not say
 # extensions that change neither the shape nor the plain colour of a surface
 HARMLESS = {'KHR_materials_unlit', 'KHR_materials_ior', 'KHR_materials_specular',
             'KHR_materials_clearcoat', 'KHR_materials_sheen', 'KHR_materials_emissive_strength',
@@ -56,6 +57,43 @@ def check_header(path: Path, header: dict[str, Any]) -> None:
         raise MeshError(path, f'is malformed: {error!r}', 'export it again') from error
     if problem is not None:
         raise MeshError(path, *problem)
+
+
+def textured_parts(header: dict[str, Any]) -> int:
+    """Return how many parts of the scene have a texture, each as often as nodes show it.
+
+    :param header: that has passed :func:`check_header`.
+    """
+    materials = header.get('materials', [])
+    each = [sum('baseColorTexture' in materials[p['material']].get('pbrMetallicRoughness', {})
+                for p in mesh['primitives'] if 'material' in p) for mesh in header['meshes']]
+    return sum(each[node['mesh']] for node in _shown(header) if 'mesh' in node)
+
+
+def textures_end(header: dict[str, Any]) -> bool:
+    """Tell whether a texture ends at its borders, or is mirrored there, instead of repeating."""
+    used = [material['pbrMetallicRoughness']['baseColorTexture']['index']
+            for material in header.get('materials', [])
+            if 'baseColorTexture' in material.get('pbrMetallicRoughness', {})]
+    samplers = [header['samplers'][header['textures'][index]['sampler']] for index in used
+                if 'sampler' in header['textures'][index]]
+    return any(sampler.get(axis, REPEAT) != REPEAT
+               for sampler in samplers for axis in ('wrapS', 'wrapT'))
+
+
+def _shown(header: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the nodes of the scene; all where there is none."""
+    nodes = header.get('nodes', [])
+    if not header.get('scenes'):
+        return list(nodes)
+    found, left = [], list(header['scenes'][0].get('nodes', []))
+    while left:
+        node = nodes[left.pop()]
+        found.append(node)
+        left += node.get('children', [])
+        if len(found) > len(nodes):
+            raise ValueError('a node is its own parent')
+    return found
 
 
 def _problems(header: dict[str, Any]) -> Any:
@@ -108,5 +146,7 @@ def _material_problems(material: dict[str, Any]) -> Any:
     texture = material.get('pbrMetallicRoughness', {}).get('baseColorTexture', {})
     if texture.get('texCoord', 0) != 0:
         yield 'has a texture that uses a second set of coordinates', 'use the first set'
+    if not texture and 'emissiveTexture' in material and any(material.get('emissiveFactor', ())):
+        yield 'has a picture of light alone (emissiveTexture)', 'make it the base colour'
     if material.get('alphaMode') == 'MASK':
         yield 'has a texture that cuts holes into faces', 'cut the mesh instead'

@@ -47,6 +47,8 @@ def read_obj(path: Path) -> Surface:
     sizes, table = face_table(path, content)
     v, vt, vn = (number_table(path, content.tables[key], key, least, table[:, place])
                  for place, (key, least) in enumerate((('v', 3), ('vt', 1), ('vn', 3))))
+    if v.shape[1] == 4 and (np.nan_to_num(v[:, 3], nan=1.0) != 1.0).any():
+        raise MeshError(path, 'has vertices "v x y z w" whose w is not 1', BAD_FILE)
     try:
         triangles, owners = Polygons(sizes, table[:, 0]).triangles(v[:, :3])
     except ValueError as error:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ..errors import MeshError
 from .files import lines_of
 from .mesh import NEUTRAL_GREY
-from .surface import Paint, Polygons, Surface
+from .surface import ROUNDING, Paint, Polygons, Surface
 
 Words = list[list[str]]
 
@@ -56,15 +56,21 @@ def _surface(kind: str, vertices: Words, faces: Words) -> Surface:
 
 
 def _rgb(colours: Words) -> NDArray[np.uint8] | None:
-    """Return colours, (R, 3): whole numbers from 0 to 255, or fractions from 0 to 1."""
+    """Return colours, (R, 3): whole numbers from 0 to 255, or fractions from 0 to 1.
+
+    Whole numbers of which none is above 1 are fractions too: a mesh with 1 of 255 is black.
+    """
     given = [words for words in colours if words]
     if not given:
         return None
     if any(len(words) not in (3, 4) for words in given):
         raise ValueError('it has colours that are not three or four numbers')
-    scale = 255.0 if any('.' in word for words in given for word in words) else 1.0
-    values = np.array([[float(w) * scale for w in words[:3]] if words else [NEUTRAL_GREY] * 3
-                       for words in colours])
-    if not (values >= 0).all() or values.max() > 255:
-        raise ValueError(f'it has colours from {values.min():g} to {values.max():g}')
+    numbers = np.array([[float(word) for word in words[:3]] for words in given])
+    scale = 1.0 if numbers.max() > 1 and all(
+        word.isdigit() for words in given for word in words) else 255.0
+    low, high = numbers.min(), numbers.max()
+    if not low >= 0 or high * scale > 255 * (1 + ROUNDING):
+        raise ValueError(f'it has colours from {low:g} to {high:g}')
+    values = np.full((len(colours), 3), float(NEUTRAL_GREY))
+    values[[bool(words) for words in colours]] = np.minimum(numbers * scale, 255)
     return np.asarray(np.rint(values), np.uint8)

@@ -42,6 +42,8 @@ def read_ply(path: Path) -> Surface:
         corners = polygons.corners[triangles]
         uv, uv_rows = _coordinates(vertices, faces, polygons, triangles)
         normals = _columns(vertices, ('nx', 'ny', 'nz'))
+        if 'material_index' in faces and 'material' in tables:
+            raise ValueError('its faces have materials ("element material"), which are not read')
         paints, face_paints = _paints(path, read_header(data), faces, owners, uv is not None)
         face_rgb = _rgb(faces)
         return Surface(

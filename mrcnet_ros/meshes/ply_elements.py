@@ -96,6 +96,9 @@ def read_header(data: bytes) -> Header:
             textures.append(line.split(maxsplit=2)[2].strip() if len(words) > 2 else '')
     if not order:
         raise ValueError('its header states no format that is known')
+    for names in ([e.name for e in elements], *([p.name for p in e.properties] for e in elements)):
+        if len(set(names)) < len(names):
+            raise ValueError(f'its header names something twice: {", ".join(names)}')
     return Header(order, elements, textures,
                   end + len(b'end_header') + (2 if after == b'\r\n' else 1))
 
@@ -233,10 +236,26 @@ class _Binary:
 def _column(p: Property, numbers: NDArray[np.float64], starts: NDArray[np.int64],
             widths: NDArray[np.int64]) -> Column:
     if not p.count_kind:
-        return numbers[starts].astype(p.kind)
+        return _as_kind(p, numbers[starts])
     begin = np.cumsum(widths) - widths
     rows = np.repeat(starts - begin, widths) + np.arange(int(widths.sum()))
-    return Lists(widths, numbers[rows].astype(p.kind))
+    return Lists(widths, _as_kind(p, numbers[rows]))
+
+
+def _as_kind(p: Property, numbers: NDArray[np.float64]) -> NDArray[np.generic]:
+    """Return numbers of a text as what the header says that they are.
+
+    :raises ValueError: when whole numbers are not, or do not fit; the rest of 300 / 256 is no 300.
+    """
+    if p.kind[0] == 'f':
+        return numbers.astype(p.kind)
+    limits = np.iinfo(p.kind)
+    wrong = numbers[~((numbers >= limits.min) & (numbers <= limits.max)
+                      & (numbers == np.floor(numbers)))]
+    if len(wrong):
+        raise ValueError(f'its "{p.name}" are whole numbers from {limits.min} to {limits.max} by '
+                         f'its header, but one is {wrong[0]:g}')
+    return numbers.astype(p.kind)
 
 
 def _joined(p: Property, values: list[NDArray[np.generic]], order: str) -> Column:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-import numpy as np
-
 from ..errors import MeshError
 from .building import build_mesh
 from .gltf import read_glb
@@ -14,7 +12,8 @@ from .mesh import Mesh
 from .obj import companions_of_obj, read_obj
 from .off import read_off
 from .ply import ply_textures, read_ply
-from .surface import Paint, Surface
+from .stl import read_stl
+from .surface import Surface
 
 KINDS = ('.ply', '.obj', '.off', '.stl', '.glb')
 
@@ -80,23 +79,7 @@ def _read_surface(path: Path) -> Surface:
     if kind == '.off':
         return read_off(path)
     _check_kind(path)
-    return read_glb(path) if kind == '.glb' else _read_stl(path)
-
-
-def _read_stl(path: Path) -> Surface:
-    """Read an STL file; it has no colours that programs agree on."""
-    import trimesh
-
-    try:
-        with path.open('rb') as file:
-            loaded = trimesh.load_mesh(file, file_type='stl', process=False)
-        corners = np.asarray(loaded.faces, np.int64)
-        return Surface(np.asarray(loaded.vertices, np.float64), corners, (Paint(),),
-                       np.zeros(len(corners), np.int64))
-    except OSError:
-        raise
-    except Exception as error:  # trimesh raises whatever its parsers meet
-        raise MeshError(path, f'cannot be read ({error})', 'export it again') from error
+    return read_glb(path) if kind == '.glb' else read_stl(path)
 
 
 def _check_kind(path: Path) -> None:

@@ -13,7 +13,7 @@ from .polygons import triangulate
 
 Rows = NDArray[np.int64]
 
-# Colours from 0 to 1 that were computed in float32 end a hair outside.
+# Colours and texture coordinates from 0 to 1 that were computed in float32 end a hair outside.
 ROUNDING = 1e-3
 
 
@@ -25,7 +25,8 @@ class Paint:
     :param image: texture, None for none.
     :param scale: of the texture coordinates (u, v).
     :param offset: added to the scaled texture coordinates.
-    :param clamped: whether the texture ends at its borders instead of repeating.
+    :param clamped: whether the texture ends at its borders, or is mirrored there, instead of
+        repeating.
     """
 
     rgb: tuple[int, int, int] | None = None

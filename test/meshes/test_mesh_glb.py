@@ -125,6 +125,9 @@ REFUSED: list[tuple[Callable[[dict[str, Any]], object], str]] = [
     (lambda h: h['buffers'][0].update(uri='other.bin'), 'other.bin'),
     (lambda h: h['accessors'][0].update(sparse={}), 'sparse'),
     (lambda h: h.update(materials=[{'alphaMode': 'MASK'}]), 'cuts holes'),
+    (lambda h: h.update(materials=[{'emissiveTexture': {'index': 0},
+                                    'emissiveFactor': [1, 1, 1]}]), 'emissiveTexture'),
+    (lambda h: h['nodes'][0].update(children=[0]), 'cannot be read'),
     (lambda h: h['meshes'][0]['primitives'][0].pop('attributes'), 'malformed'),
     (lambda h: h['accessors'][0].update(count=10**6), 'cannot be read'),
 ]
@@ -158,3 +161,34 @@ def test_a_texture_that_cannot_be_decoded_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(MeshError, match='texture'):
         read_mesh(write(tmp_path / 'a.glb', textured().scene(), spoil), 1.0)
+
+
+def test_one_of_two_textures_that_is_lost_is_told(tmp_path: Path) -> None:
+    """The other one does not make up for it; neither does a part that nobody sees."""
+    second = textured().apply_translation([2.0, 0.0, 0.0])
+    second.visual.material.baseColorTexture = Image.fromarray(np.full((8, 8, 3), 200, np.uint8))
+    scene = trimesh.Scene([textured(), second])
+    assert len(read_mesh(write(tmp_path / 'a.glb', scene), 1.0).textures) == 2
+
+    def spoil(header: dict[str, Any]) -> None:
+        header['bufferViews'][header['images'][1]['bufferView']]['byteLength'] = 8
+
+    with pytest.raises(MeshError, match='texture that cannot be decoded'):
+        read_mesh(write(tmp_path / 'a.glb', scene, spoil), 1.0)
+
+
+@pytest.mark.parametrize('mode', [33071, 33648], ids=['clamp', 'mirror'])
+def test_a_texture_that_does_not_repeat_is_not_repeated(tmp_path: Path, mode: int) -> None:
+    """Within its borders it makes no difference; beyond them it would be another picture."""
+    def sample(header: dict[str, Any]) -> None:
+        header['samplers'] = [{'wrapS': 10497, 'wrapT': mode}]
+        header['textures'][0]['sampler'] = 0
+
+    square = textured()
+    plain = read_mesh(write(tmp_path / 'a.glb', square.scene()), 1.0)
+    same = read_mesh(write(tmp_path / 'a.glb', square.scene(), sample), 1.0)
+    assert plain.uv is not None and same.uv is not None and (plain.uv == same.uv).all()
+    square.visual.uv = 2.0 * square.visual.uv
+    assert read_mesh(write(tmp_path / 'a.glb', square.scene()), 1.0).texture is not None
+    with pytest.raises(MeshError, match='does not repeat'):
+        read_mesh(write(tmp_path / 'a.glb', square.scene(), sample), 1.0)
