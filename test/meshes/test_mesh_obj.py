@@ -124,7 +124,7 @@ def test_a_material_that_cannot_be_drawn_is_refused(
 def test_a_texture_that_ends_inside_a_face_is_refused(tmp_path: Path) -> None:
     """Textures repeat here; told not to, they are used where that makes no difference."""
     path = write(tmp_path, box='newmtl used\nmap_Kd -s 2 2 -clamp on atlas.png\n')
-    with pytest.raises(MeshError, match='"-clamp on".*not supported where it ends'):
+    with pytest.raises(MeshError, match=r'"-clamp on".*not supported where it ends'):
         read_mesh(path, 0.001)
 
 
