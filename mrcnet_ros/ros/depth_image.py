@@ -15,8 +15,10 @@ from .messages import check_size
 
 Depth = NDArray[np.float32]
 
-# REP 118: integers are millimetres and 0 is nothing, floats are metres and NaN is nothing.
+# REP 118: integers are millimetres and 0 is nothing, floats are metres and NaN is nothing. The
+# largest integer is what a camera writes that cannot count further.
 _MILLIMETRES, _METRES = ('16UC1', 'mono16'), '32FC1'
+_SATURATED = 65535
 # compressedDepth: an int32 and the two float32 of the inverse depth, in front of a PNG.
 _CONFIG = struct.Struct('<iff')
 _PNG = b'\x89PNG\r\n\x1a\n'
@@ -130,4 +132,4 @@ def _kind(encoding: str) -> np.dtype[Any]:
 def _metres(pixels: NDArray[Any]) -> Depth:
     if pixels.dtype.kind == 'f':
         return np.asarray(pixels, np.float32)
-    return np.asarray(pixels * np.float32(1e-3), np.float32)
+    return np.where(pixels == _SATURATED, np.float32(0.0), pixels * np.float32(1e-3))

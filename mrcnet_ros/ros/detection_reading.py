@@ -23,6 +23,8 @@ MESSAGES = {'vision_msgs': ('vision_msgs.msg', 'Detection2DArray'),
 # with equal bars on both sides (Isaac ROS's image encoder, Ultralytics); or with bars at the
 # bottom or on the right only (Isaac ROS's RT-DETR).
 FITS = ('stretch', 'letterbox', 'pad')
+# theta of a box is in radians; what is beyond a full turn is in degrees.
+LARGEST_TURN_RAD = 2.001 * math.pi
 
 
 @dataclass(frozen=True)
@@ -158,12 +160,16 @@ def _label(names: tuple[str, ...], label_map: Mapping[str, str]) -> str:
 
 
 def _upright_box(bbox: Any) -> Array:
-    """Return the upright box around one that may be turned, (4,) float64 [px] x1, y1, x2, y2."""
+    """Return the upright box around one that may be turned, (4,) float64 [px] x1, y1, x2, y2.
+
+    It is nan when the box is turned by more than radians can mean.
+    """
     width, height = ((bbox.size_x, bbox.size_y) if hasattr(bbox, 'size_x')
                      else (bbox.size.x, bbox.size.y))
     centre = bbox.center.position
+    theta = bbox.center.theta if abs(bbox.center.theta) <= LARGEST_TURN_RAD else math.nan
     with np.errstate(all='ignore'):  # what is not finite is counted later
-        cos, sin = abs(np.cos(bbox.center.theta)), abs(np.sin(bbox.center.theta))
+        cos, sin = abs(np.cos(theta)), abs(np.sin(theta))
         half_x, half_y = (cos * width + sin * height) / 2, (sin * width + cos * height) / 2
         return np.array([centre.x - half_x, centre.y - half_y,
                          centre.x + half_x, centre.y + half_y])

@@ -358,7 +358,9 @@ class FrameHandler:
                            image_size, settings, nameless=not message.header.frame_id)
         for detection in detections:
             if not np.isfinite([*detection.box_xyxy, detection.score]).all():
-                self._tally.drop('non_finite', f'detection of {detection.label!r} is not finite')
+                self._tally.drop(
+                    'non_finite', f'detection of {detection.label!r} is not finite, or its theta '
+                                  'is beyond a full turn; it is in radians')
             elif detection.score < parameters.min_detection_score:
                 self._tally.drop('low_score', f'{detection.label!r} has score {detection.score}')
             else:
@@ -400,14 +402,19 @@ class FrameHandler:
         parameters: NodeParameters,
     ) -> Answer:
         named = list(zip(scene.names, scene.estimates, strict=True))
-        in_tf = named if parameters.publish_tf and header.frame_id else []
+        in_tf = [((parameters.frame_prefix + name).lstrip('/'), pose) for name, pose in named
+                 if parameters.publish_tf and header.frame_id]
         if parameters.publish_tf and not header.frame_id:
             self._tally.drop('no_frame_id', 'the headers of image and camera_info name no frame, '
                              'so nothing is sent to /tf', len(named))
+        for frame_id, _ in in_tf:
+            if frame_id == header.frame_id:
+                self._tally.drop('no_frame_id', f'the object {frame_id!r} is called as the frame '
+                                 'of the camera is, so it is not sent to /tf; set frame_prefix')
         answer = Answer(
             poses=[messages.pose_stamped(header, pose) for _, pose in named],
-            transforms=[messages.transform_stamped(header, parameters.frame_prefix + name, pose)
-                        for name, pose in in_tf],
+            transforms=[messages.transform_stamped(header, frame_id, pose)
+                        for frame_id, pose in in_tf if frame_id != header.frame_id],
             detections=Detection3DArray(header=header),
             scene=scene, measured=measured, result=result, handler=self)
         answer.detections.detections = [

@@ -12,6 +12,7 @@ from typing import Any
 from rclpy.qos import QoSCompatibility, QoSProfile, qos_check_compatible
 from sensor_msgs.msg import CameraInfo
 
+from .camera_doubts import camera_doubts
 from .connections import publishers_text
 from .diagnostics import Level, Problem, type_name
 from .messages import stamp_ns
@@ -31,11 +32,13 @@ class _Input:
     :param refused: QoS policy because of which a publisher was not connected.
     :param frame_id: of the last header.
     :param connected: publishers that the middleware has connected.
+    :param info: of a camera_info, the message itself.
     :param offset_m: of a camera_info, where the optical centre is as its P says, right of and
         below that of the first camera of a stereo pair.
     """
 
     offset_m: tuple[float, float] = (0.0, 0.0)
+    info: CameraInfo | None = None
     count: int = 0
     connected: int = 0
     last_s: float | None = None
@@ -88,7 +91,7 @@ class InputWatch:
         seen.stamps.append(stamp)
         seen.frame_id = str(message.header.frame_id)
         if isinstance(message, CameraInfo):
-            seen.offset_m = _offset_m(message.p)
+            seen.info, seen.offset_m = message, _offset_m(message.p)
 
     def refused(self, name: str, policy: str) -> None:
         """Note that a publisher was not connected because of a QoS policy."""
@@ -156,6 +159,18 @@ class InputWatch:
             return []
         told = ', '.join(f'{name} {frame_id!r}' for name, frame_id in frames.items())
         return [Problem(Level.WARN, f'frame_ids differ: {told}; are all of the same camera?')]
+
+    def doubtful_camera(self, *, rectified: bool) -> list[Problem]:
+        """Return what makes camera_info doubtful.
+
+        :param rectified: the parameter ``image_rectified``.
+        """
+        info = self._inputs['camera_info'].info
+        if info is None:
+            return []
+        topic = self._expected['image'].topic
+        return [Problem(Level.WARN, doubt)
+                for doubt in camera_doubts(info, topic, rectified=rectified)]
 
     def second_camera(self) -> str:
         """Return what to know of rectified images of the second camera of a stereo pair, else ''.

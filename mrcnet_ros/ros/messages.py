@@ -42,6 +42,9 @@ RGB_SOURCES = tuple(_TO_RGB)
 _MORE_BITS = re.compile(r'(?:[a-z]16$)|(?:^(?:16|32|64)[USF]C)')
 # First element of a pose covariance that is not given, as sensor_msgs/Imu marks it.
 COVARIANCE_UNKNOWN = -1.0
+# Of the image's side: a pinhole with a shorter focal length sees more than 168 degrees, a fisheye
+# more than all around.
+_SHORTEST_FOCAL = 0.05
 
 
 def stamp_ns(header: Any) -> int:
@@ -89,9 +92,19 @@ def check_size(message: Any, encoding: str, channels: int) -> None:
     if message.width < 1 or message.height < 1 or message.step < row:
         raise ImageError(f'{encoding} image of {message.width}x{message.height} px has rows of '
                          f'{message.step} bytes; expected {row} or more')
+    if channels == len('rgb') and message.step == 4 * message.width and not _is_padded(
+            row, message.step):
+        raise ImageError(f'{encoding} image of {message.width}x{message.height} px has rows of '
+                         f'{message.step} bytes, which is 4 a pixel, as rgba8 and bgra8 have; '
+                         f'expected {row}')
     if have < message.height * message.step:
         raise ImageError(f'{encoding} image of {message.width}x{message.height} px has {have} '
                          f'bytes; expected {message.height * message.step}')
+
+
+def _is_padded(row: int, step: int) -> bool:
+    """Tell whether ``step`` is ``row`` rounded up as memory is: to 4, 8, ... 512 bytes."""
+    return any(-(-row // unit) * unit == step for unit in (4, 8, 16, 32, 64, 128, 256, 512))
 
 
 def rgb_from_compressed(message: Any) -> NDArray[np.uint8]:
@@ -138,7 +151,11 @@ def camera_from_info(info: Any, *, rectified: bool = False) -> Camera:
     width, height = (size // bins).tolist()
     model, coefficients = ('none', ()) if rectified else _distortion(
         str(info.distortion_model), tuple(map(float, info.d)))
-    return Camera(K, width, height, model, coefficients)
+    camera = Camera(K, width, height, model, coefficients)
+    if K[0, 0] < _SHORTEST_FOCAL * width or K[1, 1] < _SHORTEST_FOCAL * height:
+        raise CameraError(f'focal lengths of {K[0, 0]:.4g} and {K[1, 1]:.4g} px are too short for '
+                          f'{width}x{height} px; K and P of camera_info are in pixels')
+    return camera
 
 
 def _region(info: Any) -> tuple[Array, Array]:

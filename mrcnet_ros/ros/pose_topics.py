@@ -30,6 +30,7 @@ class PoseTopics:
         """Start without topics."""
         self._node = node
         self._publishers: dict[str, Any] = {}
+        self._names: dict[str, str] = {}
 
     def publish(self, header: Any, poses: Mapping[str, PoseEstimate]) -> None:
         """Publish poses that have a covariance; zeros would count as perfectly sure.
@@ -37,8 +38,13 @@ class PoseTopics:
         :param poses: by name of the instance, as in /tf.
         """
         for name, pose in poses.items():
-            message = pose_with_covariance(header, pose)
-            publisher = self._publisher(topic_token(name))
+            message, token = pose_with_covariance(header, pose), topic_token(name)
+            if (owner := self._names.setdefault(token, name)) != name:
+                self._node.get_logger().error(
+                    f'{name!r} has no topic of its own, ~/pose/{token} is that of {owner!r}; '
+                    'give one of them another label', throttle_duration_sec=60.0)
+                continue
+            publisher = self._publisher(token)
             if message is not None and publisher is not None:
                 publisher.publish(message)
 
@@ -52,7 +58,11 @@ class PoseTopics:
 
 
 def topic_token(name: str) -> str:
-    """Return a name as a part of a topic: letters, digits and underscores, no digit in front."""
+    """Return a name as a part of a topic: letters, digits and underscores, no digit in front.
+
+    Letters that topics cannot have are told by their numbers: labels in Greek stay different.
+    """
+    name = re.sub(r'[^\x00-\x7f]', lambda letter: f'_u{ord(letter[0]):x}_', name)
     token = re.sub('_+', '_', re.sub('[^A-Za-z0-9_]', '_', name)).strip('_') or 'object'
     return f'object_{token}' if token[0].isdigit() else token
 

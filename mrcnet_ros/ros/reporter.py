@@ -85,11 +85,14 @@ class Reporter:
     def _inputs(self, limits: NodeParameters, watch: InputWatch) -> Status:
         ends = self._node.get_publishers_info_by_topic
         problems = watch.problems(limits.input_timeout_s, limits.stale_stamp_s, ends)
+        doubts = watch.doubtful_camera(rectified=limits.image_rectified)
+        if doubts:
+            self._node.get_logger().warning('; '.join(d.text for d in doubts), once=True)
         summary = 'all inputs come'
         if limits.image_rectified and (remark := watch.second_camera()):
             self._node.get_logger().warning(remark, once=True)
             summary += f'; {remark}'
-        return Status('inputs', problems, summary,
+        return Status('inputs', [*problems, *doubts], summary,
                       {**watch.values(), **watch.publishers(ends)})
 
     def _subscribers(self) -> dict[str, str]:

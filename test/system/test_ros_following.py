@@ -231,7 +231,8 @@ def test_a_model_that_cannot_follow_is_refused_when_the_node_is_configured():
 
 @pytest.mark.parametrize(('name', 'token'), [
     ('can', 'can'), ('can_2', 'can_2'), ('Milk Carton', 'Milk_Carton'),
-    ('6d/box', 'object_6d_box'), ('__x__y', 'x_y'), ('é', 'object')])
+    ('6d/box', 'object_6d_box'), ('__x__y', 'x_y'), ('é', 'ue9'),
+    ('ω', 'u3c9'), ('Dose ä', 'Dose_ue4')])
 def test_names_become_parts_of_topics(name, token):
     """Whatever a label is, the topic is one that ROS takes."""
     assert topic_token(name) == token

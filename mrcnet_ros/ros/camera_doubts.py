@@ -1,0 +1,43 @@
+"""What looks wrong about a camera_info although it can be used; no topics here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..errors import CameraError
+from .messages import camera_from_info
+
+# Lenses sit within a few percent of the middle of their sensor. K of another resolution is off by
+# a sixth of the image or more: 1920x1080 for 1280x720 by a quarter, 640x480 for 1280x960 as well.
+FARTHEST_FROM_MIDDLE = 0.15
+
+
+def camera_doubts(info: Any, image_topic: str, *, rectified: bool) -> list[str]:
+    """Return what makes poses doubtful, each with what to do; nothing of one that is refused.
+
+    :param info: sensor_msgs/CameraInfo.
+    :param image_topic: of the images, remapped.
+    :param rectified: the parameter ``image_rectified``.
+    """
+    try:
+        camera = camera_from_info(info, rectified=rectified)
+    except CameraError:
+        return []
+    doubts = []
+    x, y = float(camera.K[0, 2]), float(camera.K[1, 2])
+    width, height = camera.width, camera.height
+    off = max(abs((x + 0.5) / width - 0.5), abs((y + 0.5) / height - 0.5))
+    if off > FARTHEST_FROM_MIDDLE and not (info.roi.width or info.roi.height):
+        doubts.append(
+            f'the principal point of camera_info, ({x:.0f}, {y:.0f}), is far from the middle of '
+            f'{width}x{height} px; if its K or P is that of another resolution, all poses are '
+            'wrong: calibrate at the resolution that is used (roi tells that an image is a part '
+            'of another)')
+    name = image_topic.rsplit('/', 1)[-1]
+    if rectified and 'raw' in name and 'rect' not in name and any(info.d):
+        doubts.append(f'image_rectified is set, but {image_topic} is named as raw images are, and '
+                      'D of camera_info is not zero; unset it, or remap image')
+    if not rectified and 'rect' in name and any(info.d):
+        doubts.append(f'{image_topic} is named as rectified images are, but image_rectified is '
+                      'not set, and D of camera_info is not zero; set it, or remap image')
+    return doubts

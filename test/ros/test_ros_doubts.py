@@ -1,0 +1,146 @@
+"""What can be used but looks wrong is told, and names of objects never break others' names."""
+
+from __future__ import annotations
+
+from unittest.mock import Mock
+
+import numpy as np
+import pytest
+
+pytest.importorskip('rclpy', reason='needs the ROS wheels or a ROS installation')
+pytest.importorskip('vision_msgs', reason='needs ros_pip/interfaces or a ROS installation')
+
+from rclpy.qos import QoSProfile
+from ros_support import frame
+from sensor_msgs.msg import CameraInfo, Image
+from stand_in_node import DIAMETERS_M, BoxEstimator
+
+from mrcnet_ros.errors import CameraError, ImageError
+from mrcnet_ros.inference.poses import PoseEstimate
+from mrcnet_ros.ros import messages
+from mrcnet_ros.ros.camera_doubts import camera_doubts
+from mrcnet_ros.ros.depth_image import depth_from_image
+from mrcnet_ros.ros.detection_reading import detections_from_message
+from mrcnet_ros.ros.diagnostics import Level
+from mrcnet_ros.ros.frame_handler import Frame, FrameHandler
+from mrcnet_ros.ros.input_watch import Expected, InputWatch
+from mrcnet_ros.ros.params import NodeParameters
+from mrcnet_ros.ros.pose_topics import PoseTopics
+from mrcnet_ros.ros.tally import Tally
+
+D = [0.1, -0.2, 0.0, 0.0, 0.0]
+
+
+def info(width=640, height=480, fx=600.0, cx=320.0, cy=240.0, **fields):
+    """Return a camera_info."""
+    return CameraInfo(width=width, height=height, k=[fx, 0.0, cx, 0.0, fx, cy, 0.0, 0.0, 1.0],
+                      distortion_model='plumb_bob', **fields)
+
+
+@pytest.mark.parametrize('given', [
+    info(3840, 2160, 13489.9, 11447.9, 6276.5),  # as a driver of a depth camera sent it
+    info(640, 480, 920.0, 640.0, 360.0), info(1280, 960),
+    info(2064, 1544, 299.5, 254.1, 183.9, binning_x=4, binning_y=4)])
+def test_a_matrix_of_another_resolution_is_told(given):
+    """Focal lengths would be as wrong as the principal point, and with them all distances."""
+    doubt, = camera_doubts(given, '/image', rectified=False)
+    assert 'principal point' in doubt and f'{messages.camera_from_info(given).width}x' in doubt
+
+
+def test_a_usual_camera_and_a_part_of_its_image_are_not_doubted():
+    """Nor is what is refused anyway."""
+    part = info()
+    part.roi.x_offset, part.roi.y_offset, part.roi.width, part.roi.height = 0, 0, 200, 100
+    for given in (info(), info(cx=345.0, cy=220.0), part, CameraInfo()):
+        assert camera_doubts(given, '/image', rectified=False) == []
+
+
+@pytest.mark.parametrize(('topic', 'rectified', 'd', 'said'), [
+    ('/camera/image_rect', False, D, 'image_rectified is not set'),
+    ('/camera/image_rect_color', False, D, 'image_rectified is not set'),
+    ('/camera/image_raw', True, D, 'image_rectified is set'),
+    ('/camera/image_rect_raw', True, D, ''), ('/rect/image', False, D, ''),
+    ('/camera/image_rect', True, D, ''), ('/camera/image_raw', False, D, ''),
+    ('/camera/image_rect', False, [0.0] * 5, '')])
+def test_a_lens_that_is_corrected_twice_or_not_at_all_is_told(topic, rectified, d, said):
+    """By the name of the topic; without a distortion it makes no difference."""
+    doubts = camera_doubts(info(d=d), topic, rectified=rectified)
+    assert bool(doubts) == bool(said) and all(said in doubt for doubt in doubts)
+
+
+def test_doubts_are_problems_of_the_inputs():
+    """Once a camera_info has come."""
+    watch = InputWatch(lambda: 0)
+    for name, kind in (('image', Image), ('camera_info', CameraInfo)):
+        watch.expect(name, Expected(f'/{name}_rect', kind, QoSProfile(depth=1)))
+    assert watch.doubtful_camera(rectified=False) == []
+    watch.saw(info(d=D, cx=10.0), 'camera_info')
+    problems = watch.doubtful_camera(rectified=False)
+    assert [p.level for p in problems] == [Level.WARN] * 2
+
+
+def test_focal_lengths_in_parts_of_the_image_are_refused():
+    """No lens sees so much."""
+    with pytest.raises(CameraError, match='too short for 640x480 px'):
+        messages.camera_from_info(info(fx=0.94, cx=0.5, cy=0.5))
+
+
+def test_four_bytes_a_pixel_are_no_rgb8():
+    """They would come out as stripes; rows that are padded as memory is are no obstacle."""
+    for width, refused in ((640, True), (60, True), (6, False)):
+        image = Image(width=width, height=2, step=4 * width, encoding='rgb8',
+                      data=bytes(8 * width))
+        if refused:
+            with pytest.raises(ImageError, match=r'4 a pixel, as rgba8'):
+                messages.rgb_from_image(image)
+        else:
+            assert messages.rgb_from_image(image).shape == (2, width, 3)
+
+
+@pytest.mark.parametrize('theta', [45.0, 90.0, -180.0])
+def test_a_box_turned_by_degrees_is_left_out_and_told(theta):
+    """90 radians are another angle than 90 degrees."""
+    tally = Tally(lambda *_: None)
+    handler = FrameHandler(BoxEstimator(), dict.fromkeys(DIAMETERS_M, np.zeros((2, 3))), tally,
+                           compressed=False)
+    found = frame(1, ('duck', 30.0, 20.0))
+    found[2].detections[0].bbox.center.theta = theta
+    assert handler.answer(Frame(*found), NodeParameters()).poses == []
+    assert 'theta' in tally.reasons()['non_finite'] and 'radians' in tally.reasons()['non_finite']
+    found[2].detections[0].bbox.center.theta = -2.0 * np.pi
+    assert np.isfinite(detections_from_message(found[2])[0][0].box_xyxy).all()
+
+
+def test_an_object_named_as_the_frame_of_the_camera_is_not_sent_to_tf():
+    """It would be its own parent; a prefix keeps both apart. tf2 knows no leading slash."""
+    tally = Tally(lambda *_: None)
+    handler = FrameHandler(BoxEstimator(), dict.fromkeys(DIAMETERS_M, np.zeros((2, 3))), tally,
+                           compressed=False)
+    found = frame(1, ('duck', 30.0, 20.0))
+    for message in found:
+        message.header.frame_id = 'duck'
+    answer = handler.answer(Frame(*found), NodeParameters())
+    assert len(answer.poses) == 1 and answer.transforms == []
+    assert "'duck' is called as the frame" in tally.reasons()['no_frame_id']
+    sent, = handler.answer(Frame(*found), NodeParameters(frame_prefix='/seen/')).transforms
+    assert sent.child_frame_id == 'seen/duck'
+
+
+def test_two_names_that_are_one_topic_do_not_share_it():
+    """The second one is told; labels of other alphabets have topics of their own."""
+    node = Mock()
+    topics = PoseTopics(node)
+    pose = PoseEstimate('x', 1, np.eye(4), 0.5, 0, '', np.zeros(4), covariance=np.eye(6))
+    header = frame(1)[0].header
+    topics.publish(header, {'a b': pose, 'a_b': pose, 'α': pose, 'β': pose})
+    made = [call.args[1] for call in node.create_publisher.call_args_list]
+    assert made == ['~/pose/a_b', '~/pose/u3b1', '~/pose/u3b2']
+    error, = node.get_logger().error.call_args_list
+    assert "'a_b' has no topic of its own" in error.args[0] and "'a b'" in error.args[0]
+
+
+def test_the_largest_depth_of_sixteen_bits_is_none():
+    """Cameras write it where they cannot count further; 65.5 m would be a surface."""
+    image = Image(width=2, height=1, step=4, encoding='16UC1',
+                  data=np.array([800, 65535], np.uint16).tobytes())
+    assert depth_from_image(image).tolist() == [[pytest.approx(0.8), 0.0]]
