@@ -14,6 +14,8 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 
 PLACES = {
+    'demo.assets': 'store.shared_files',
+    'demo.processes': 'testbench.processes',
     'evaluation.bop': 'datasets.bop',
     'evaluation.bop_frame': 'datasets.bop_frame',
     'evaluation.bop_results': 'datasets.bop_results',

@@ -39,8 +39,8 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
 @pytest.fixture(scope='session')
 def demo_estimator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PoseEstimator]:
     """Load the model of the demo, whose templates are drawn once for all tests."""
-    from mrcnet_ros.demo.assets import shared_file
     from mrcnet_ros.inference.estimator import PoseEstimator
+    from mrcnet_ros.store.shared_files import shared_file
 
     estimator = PoseEstimator.load(shared_file('models/demo'), threads=1,
                                    store_root=tmp_path_factory.mktemp('demo'))

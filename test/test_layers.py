@@ -44,12 +44,11 @@ ALLOWED = {
     'presets': OBJECTS | {'inference', 'presets/paper'},
     'evaluation': OBJECTS | {'datasets', 'rendering', 'inference', 'detector'},
     'ros': OBJECTS | {'rendering', 'inference', 'presets', 'detector'},
-    'testbench': OBJECTS | {'rendering', 'inference', 'ros'},
     'synth': OBJECTS | {'datasets', 'rendering'},
+    'testbench': OBJECTS | {'datasets', 'rendering', 'inference', 'ros', 'synth'},
     'new_model': OBJECTS | {'datasets', 'rendering', 'inference', 'training', 'export',
                             'evaluation', 'synth'},
-    'demo': OBJECTS | {'datasets', 'rendering', 'inference', 'evaluation', 'ros', 'testbench',
-                       'synth'},
+    'demo': OBJECTS | {'datasets', 'rendering', 'evaluation', 'testbench', 'synth'},
     'cli': OBJECTS | {'', 'datasets', 'network', 'rendering', 'inference', 'training', 'export',
                       'evaluation', 'presets', 'presets/paper', 'presets/paper/training',
                       'presets/paper/parity', 'presets/paper/export', 'ros', 'testbench',
@@ -68,10 +67,10 @@ CONFINED = {
               'presets/paper/export'},
     'pyrender': {'rendering'},
     'OpenGL': {'rendering'},
-    'rclpy': {'ros', 'testbench', 'demo'},
+    'rclpy': {'ros', 'testbench'},
     'rosbags': {'testbench', 'cli'},
     'onnxruntime': {'inference', 'export'},
-    'argparse': {'cli', 'demo', 'ros'},
+    'argparse': {'cli', 'ros'},
 }
 
 

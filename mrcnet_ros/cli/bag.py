@@ -11,10 +11,7 @@ from ..datasets.catalogue import facts_of
 from .dataset_arguments import add_box_arguments, add_dataset_arguments
 
 if TYPE_CHECKING:
-    from ..datasets.bop import BopFrame
-    from ..datasets.boxes import BoxSpec
-    from ..inference.poses import Detection
-    from ..testbench.bag import Truth
+    pass
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,6 +41,7 @@ def run(args: argparse.Namespace) -> int:
     from ..datasets.boxes import BoxSpec
     from ..errors import SpecError
     from ..testbench.bag import BagWriter
+    from ..testbench.bop_bag import detections_of, truths_of
     from .progress import progress_bar
 
     if args.rate <= 0:
@@ -58,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
             if depth_m is not None:
                 writer.write_depth(stamp, depth_m)
             writer.write(stamp, frame.load_image(), frame.camera,
-                         _detections(frame, boxes, labels), _truths(frame, labels))
+                         detections_of(frame, boxes, labels), truths_of(frame, labels))
     print(f'{args.output}: {len(dataset.frames[:args.limit])} images')
     return 0
 
@@ -84,20 +82,3 @@ def model_labels(model: Path) -> dict[int, str]:
         return {whole(entry['object_id'], 'object_id'): label(entry['label']) for entry in objects}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(model, f'model.json cannot be read ({error!r})') from error
-
-
-def _detections(frame: BopFrame, boxes: BoxSpec, labels: dict[int, str]) -> list[Detection]:
-    from ..datasets.boxes import target_boxes
-    from ..inference.poses import Detection
-
-    return [Detection(labels[t.ground_truth.object_id], t.box_xyxy)
-            for t in target_boxes(frame, boxes) if t.ground_truth.object_id in labels]
-
-
-def _truths(frame: BopFrame, labels: dict[int, str]) -> list[Truth]:
-    from ..testbench.bag import Truth
-
-    return [Truth(labels.get(g.object_id, f'obj_{g.object_id:06d}'),
-                  f'{frame.scene_id}/{frame.image_id}/{g.object_id}/{g.instance}',
-                  g.T_camera_object, g.visible_fraction)
-            for g in frame.target_ground_truth()]

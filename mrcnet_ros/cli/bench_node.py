@@ -42,8 +42,8 @@ def run(args: argparse.Namespace) -> int:
 
     :raises MrcnetError: when the model cannot be used or the node ends.
     """
-    from ..demo.assets import shared_file
     from ..presets.loading import load_any_estimator
+    from ..store.shared_files import shared_file
 
     args.model = args.model or shared_file('models/demo')
     frames = traffic_frames(args)
@@ -58,9 +58,9 @@ def bench(args: argparse.Namespace, estimator: Estimator, command: Sequence[str]
 
     :param command: arguments of the Python interpreter.
     """
-    from ..demo.processes import LoggedProcess, prepare_environment
     from ..evaluation.report import write_json
     from ..evaluation.speed import Question, ask_at_rate
+    from ..testbench.processes import LoggedProcess, prepare_environment
     from ..testbench.traffic import Traffic, decoded
     from .progress import progress_bar
 

@@ -23,8 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the demo; 1 when poses are missing or too far from the truth."""
-    from ..demo.assets import shared_file
     from ..demo.program import DemoOptions, run_demo
+    from ..store.shared_files import shared_file
 
     return run_demo(DemoOptions(
         output=args.output, scenes=args.scenes, seed=args.seed, rate_hz=args.rate,

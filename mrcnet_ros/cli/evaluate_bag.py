@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,13 +19,11 @@ from .node import model_parameters
 if TYPE_CHECKING:
     from ..datasets.bop import BopFrame, ResultRow
     from ..evaluation.scores import Scores
-    from ..geometry.se3 import Array
     from ..objects import ObjectModel
-    from ..testbench.bag import BagFrame, BagFrames, Truth
+    from ..testbench.bag import BagFrame, BagFrames
     from ..testbench.replay import ReceivedPoses
 
 Answers = list['ReceivedPoses | None']
-_NOWHERE = -1  # scene of an image in which nothing is to be found: no dataset has one
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -75,6 +72,7 @@ def evaluate(args: argparse.Namespace, node_command: Sequence[str]) -> int:
     """
     from ..datasets.bop import write_results_csv
     from ..testbench.bag import read_bag
+    from ..testbench.bop_bag import bop_frames, result_rows
 
     check_report(args)
     labels = model_labels(args.model)
@@ -82,7 +80,7 @@ def evaluate(args: argparse.Namespace, node_command: Sequence[str]) -> int:
     frames = bag[:args.limit]
     objects = _scored_objects(args)
     args.depth = _depth_use(args.bag, frames, args.depth)
-    images = _bop_frames(args.bag, frames, labels)
+    images = bop_frames(args.bag, frames)
     unknown = sorted({i for image in images for i in image.targets} - set(objects))
     if unknown:
         raise DatasetError(f'bag {args.bag}: has ground truth of the objects {unknown}, there are '
@@ -92,7 +90,7 @@ def evaluate(args: argparse.Namespace, node_command: Sequence[str]) -> int:
     log = args.json.with_suffix('.node.log')
     answers = _replay(args, node_command, played, log)
     _report_incomplete(bag)
-    covariances = _rows(images, answers, {label: i for i, label in labels.items()})
+    covariances = result_rows(images, answers, {label: i for i, label in labels.items()})
     rows = [row for row, _ in covariances]
     args.csv.parent.mkdir(parents=True, exist_ok=True)
     write_results_csv(args.csv, rows)
@@ -106,7 +104,7 @@ def evaluate(args: argparse.Namespace, node_command: Sequence[str]) -> int:
 def _replay(
     args: argparse.Namespace, node_command: Sequence[str], frames: list[BagFrame], log: Path,
 ) -> Answers:
-    from ..demo.processes import LoggedProcess, prepare_environment
+    from ..testbench.processes import LoggedProcess, prepare_environment
     from ..testbench.replay import Replayer
     from .progress import progress_bar
 
@@ -173,67 +171,6 @@ def _scored_objects(args: argparse.Namespace) -> dict[int, ObjectModel]:
 def _report_incomplete(bag: BagFrames) -> None:
     for topic, count in bag.incomplete.items():
         print(f'{count} images of the bag have no {topic} of their stamp and are left out')
-
-
-def _bop_frames(bag: Path, frames: Sequence[BagFrame], labels: Mapping[int, str]
-                ) -> list[BopFrame]:
-    """Return the images as scoring knows them.
-
-    :raises DatasetError: when one has no ground truth, or two are the same.
-    """
-    images = [_bop_frame(bag, number, frame, labels) for number, frame in enumerate(frames)]
-    seen: set[tuple[int, int]] = set()
-    for image in images:
-        key = image.scene_id, image.image_id
-        if key in seen:
-            raise DatasetError(f'bag {bag}: image {key[1]} of scene {key[0]} is there twice; was '
-                               'it recorded from a bag that was looped?')
-        seen.add(key)
-    return images
-
-
-def _bop_frame(bag: Path, number: int, frame: BagFrame, labels: Mapping[int, str]) -> BopFrame:
-    """Return the image as scoring knows it; its pixels stay in the bag."""
-    from ..datasets.bop import BopFrame, GroundTruth
-
-    if frame.truths is None:
-        raise DatasetError(f'bag {bag}: no /ground_truth at {frame.stamp_ns} ns; '
-                           'only bags with ground truth can be scored')
-    scene, image, truths = _NOWHERE, number, []
-    for truth in frame.truths:
-        scene, image, object_id, instance = _numbers(bag, truth)
-        truths.append(GroundTruth(
-            object_id=object_id, instance=instance, T_camera_object=truth.T_camera_object,
-            box_visib_xyxy=None, box_amodal_xyxy=None, visible_fraction=truth.visible_fraction))
-    return BopFrame(
-        scene_id=scene, image_id=image, image_path=bag, camera=frame.camera(),
-        ground_truth=tuple(truths), targets=dict(Counter(t.object_id for t in truths)),
-        depth_path=None, depth_unit_m=1.0)
-
-
-def _numbers(bag: Path, truth: Truth) -> tuple[int, int, int, int]:
-    try:
-        scene, image, object_id, instance = map(int, truth.names.split('/'))
-    except ValueError as error:
-        raise DatasetError(
-            f'bag {bag}: ground truth with id {truth.names!r}; expected scene/image/object/'
-            'instance, as mrcnet bag from-bop writes it') from error
-    return scene, image, object_id, instance
-
-
-def _rows(
-    images: Sequence[BopFrame], answers: Answers, object_ids: Mapping[str, int],
-) -> list[tuple[ResultRow, Array | None]]:
-    """Return the poses of the first answer to each image, with their covariances."""
-    from ..datasets.bop import ResultRow
-
-    rows: list[tuple[ResultRow, Array | None]] = []
-    for number, image in enumerate(images):
-        answer = next((a for a in answers[number::len(images)] if a is not None), None)
-        rows += [(ResultRow(image.scene_id, image.image_id, object_ids[pose.label], pose.score,
-                            pose.T_camera_object), pose.covariance)
-                 for pose in (answer.poses if answer else [])]
-    return rows
 
 
 def _figures(

@@ -55,8 +55,8 @@ def fuzz(
     :param labels: that the node knows.
     :param transport: ``raw`` or ``compressed``.
     """
-    from ..demo.processes import LoggedProcess, prepare_environment
     from ..testbench.fuzzing import FuzzRun
+    from ..testbench.processes import LoggedProcess, prepare_environment
     from .progress import progress_bar
 
     prepare_environment()

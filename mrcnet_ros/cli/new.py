@@ -75,8 +75,8 @@ def _request(args: argparse.Namespace) -> Request:
 
     :raises SpecError: when they do not fit together.
     """
-    from ..demo.assets import shared_file
     from ..new_model.request import FAST_MINUTES, MINUTES, Request, parse_symmetries
+    from ..store.shared_files import shared_file
 
     if bool(args.meshes) == (args.bop_dir is not None) or \
             (args.bop_dir is None) != (args.dataset is None):

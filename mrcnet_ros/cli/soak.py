@@ -50,8 +50,8 @@ def run(args: argparse.Namespace) -> int:
     :return: 1 when a limit was passed or the node ended.
     :raises MrcnetError: when the model cannot be used, or the time is too short to judge.
     """
-    from ..demo.assets import shared_file
     from ..evaluation.steadiness import check_duration
+    from ..store.shared_files import shared_file
 
     check_duration(60 * args.minutes, args.period, _limits(args))
     args.model = args.model or shared_file('models/demo')
@@ -64,11 +64,11 @@ def soak(args: argparse.Namespace, command: Sequence[str], frames: Sequence[BagF
     :param command: arguments of the Python interpreter.
     :param frames: sent in turn.
     """
-    from ..demo.processes import LoggedProcess, ProcessError, prepare_environment
     from ..evaluation.charts import draw_charts
     from ..evaluation.report import write_json
     from ..evaluation.soak_charts import soak_charts
     from ..evaluation.steadiness import judge
+    from ..testbench.processes import LoggedProcess, ProcessError, prepare_environment
     from ..testbench.soak import SampleFile, Soak, SoakPlan
     from ..testbench.traffic import Traffic
     from .progress import progress_bar

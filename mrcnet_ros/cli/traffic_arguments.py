@@ -38,12 +38,12 @@ def traffic_frames(args: argparse.Namespace) -> list[BagFrame]:
 
     :raises DatasetError: when the bag cannot be read or the model has nothing to draw.
     """
-    from ..demo.frames import demo_frames
     from ..testbench.bag import read_bag
+    from ..testbench.drawn_scenes import drawn_frames
     from ..testbench.traffic import first_detections
 
     frames = (list(read_bag(args.bag))[:args.scenes] if args.bag
-              else demo_frames(args.model, args.scenes, args.seed))
+              else drawn_frames(args.model, args.scenes, args.seed))
     return [first_detections(f, args.objects) for f in frames] if args.objects else frames
 
 

@@ -37,6 +37,7 @@ class DrawnObject:
     :param text: written above it, '' for nothing.
     :param color: of the outline and the text.
     :param axes: whether they are drawn.
+    :param thickness: of the outline [px].
     """
 
     label: str
@@ -44,6 +45,7 @@ class DrawnObject:
     text: str
     color: Color = GREEN
     axes: bool = True
+    thickness: int = 1
 
 
 class PoseOverlay:
@@ -79,7 +81,7 @@ class PoseOverlay:
             if corners[:, 2].min() < _NEAREST_M:
                 continue
             lines = [camera.project(rays) for rays in self._outline(item, corners)]
-            draw_lines(picture, lines, item.color)
+            draw_lines(picture, lines, item.color, item.thickness)
             if item.axes:
                 self._draw_axes(picture, camera, item)
             seen = np.concatenate([*lines, np.empty((0, 2))])

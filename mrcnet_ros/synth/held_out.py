@@ -30,12 +30,12 @@ class RenderedFrame(BopFrame):
     """An annotated picture that is in no file.
 
     :param image_rgb: (H, W, 3) uint8.
-    :param depth_m: (H, W) float32 [m], as a depth camera measures it.
+    :param exact_depth_m: (H, W) float32 [m], 0 where unknown.
     """
 
     image_rgb: NDArray[np.uint8] = field(
         default_factory=lambda: np.zeros((0, 0, 3), np.uint8), repr=False)
-    depth_m: NDArray[np.float32] = field(
+    exact_depth_m: NDArray[np.float32] = field(
         default_factory=lambda: np.zeros((0, 0), np.float32), repr=False)
 
     @property
@@ -44,8 +44,9 @@ class RenderedFrame(BopFrame):
         return True
 
     def load_depth_m(self) -> NDArray[np.float32]:
-        """Return what a depth camera measures."""
-        return self.depth_m
+        """Return what a depth camera measures, (H, W) float32 [m], 0 where that is nothing."""
+        rng = np.random.default_rng([HELD_OUT_SEED, self.scene_id, self.image_id])
+        return measured_depth(self.exact_depth_m, FOCAL_PX, rng)
 
     def load_image(self) -> NDArray[np.uint8]:
         """Return the picture."""
@@ -59,23 +60,24 @@ def image_count(objects: int) -> int:
 
 def held_out_frames(objects: Sequence[ObjectModel], images: int, *, upright: bool,
                     backgrounds: Sequence[Path] = (), seed: int = HELD_OUT_SEED,
-                    ) -> Iterator[RenderedFrame]:
+                    views: int = VIEWS) -> Iterator[RenderedFrame]:
     """Draw objects on tables, each kind at most once in a picture.
 
     :param upright: stand objects with their z axis up; any orientation otherwise.
     :param backgrounds: photographs and environment maps; none for noise.
+    :param views: pictures of each arrangement.
     :raises MeshError: when a mesh cannot be used.
     :raises BackendError: when there is no headless OpenGL.
     """
     camera = Camera(np.array([[FOCAL_PX, 0, (WIDTH - 1) / 2], [0, FOCAL_PX, (HEIGHT - 1) / 2],
                               [0, 0, 1]]), WIDTH, HEIGHT)
     by_id: Mapping[int, ObjectModel] = {o.object_id: o for o in objects}
-    spec = SynthSpec(scenes=-(-images // VIEWS), images=VIEWS,
+    spec = SynthSpec(scenes=-(-images // views), images=views,
                      objects=min(len(by_id), MOST_OBJECTS), camera=camera, upright=upright,
                      seed=seed)
     with SceneMaker(by_id, spec, backgrounds) as maker:
         for number in range(images):
-            scene, view = number // VIEWS + 1, number % VIEWS
+            scene, view = number // views + 1, number % views
             shot = maker.photograph(maker.arrange(scene), scene, view)
             yield _frame(scene, view, camera, shot)
 
@@ -86,8 +88,7 @@ def _frame(scene: int, view: int, camera: Camera, shot: AnnotatedPicture) -> Ren
     return RenderedFrame(
         scene_id=scene, image_id=view, image_path=Path(f'{scene:06d}/{view:06d}'), camera=camera,
         ground_truth=truths, targets=targets, depth_path=None, depth_unit_m=1.0,
-        image_rgb=shot.image_rgb, depth_m=measured_depth(
-            shot.depth_m, FOCAL_PX, np.random.default_rng([HELD_OUT_SEED, scene, view])))
+        image_rgb=shot.image_rgb, exact_depth_m=shot.depth_m)
 
 
 def _truth(number: int, item: Instance) -> GroundTruth:

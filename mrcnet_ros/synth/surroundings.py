@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 
 import cv2
@@ -94,6 +95,14 @@ def _meet_table(camera: Camera, T_camera_world: Array,
 
 def _rays(camera: Camera, T_camera_world: Array) -> Array:
     """Return the rays of all pixels in the world frame, (H, W, 3), of depth 1."""
-    v, u = np.mgrid[:camera.height, :camera.width]
     R_world_camera = inverse(T_camera_world)[:3, :3]
-    return np.asarray(camera.unproject(np.stack([u, v], axis=-1)) @ R_world_camera.T)
+    return np.asarray(_camera_rays(camera) @ R_world_camera.T)
+
+
+@functools.lru_cache(maxsize=1)  # all pictures of a dataset are of one camera
+def _camera_rays(camera: Camera) -> Array:
+    """Return the rays of all pixels in the camera's frame, (H, W, 3), of depth 1."""
+    v, u = np.mgrid[:camera.height, :camera.width]
+    rays = camera.unproject(np.stack([u, v], axis=-1))
+    rays.setflags(write=False)
+    return rays

@@ -37,7 +37,7 @@ from ..inference.poses import Detection
 from ..ros import messages
 from ..ros.depth_image import DepthError, usable_depth
 from ..ros.diagnostics import type_name
-from .input_messages import detections_message, image_message, info_message
+from .input_messages import frame_messages
 
 INPUTS = {'/image': Image, '/camera_info': CameraInfo, '/detections': Detection2DArray}
 GROUND_TRUTH = '/ground_truth'
@@ -150,10 +150,8 @@ class BagWriter:
         header = messages.header_at(stamp, OPTICAL_FRAME)
         known = Detection3DArray(header=header)
         known.detections = [_truth_message(header, t) for t in truths]
-        for topic, message in ((GROUND_TRUTH, known),
-                               ('/camera_info', info_message(header, camera)),
-                               ('/detections', detections_message(header, detections)),
-                               ('/image', image_message(header, image_rgb))):
+        moment = {GROUND_TRUTH: known, **frame_messages(header, image_rgb, camera, detections)}
+        for topic, message in moment.items():
             self._writer.write(self._connections[topic], stamp, serialize_message(message))
 
 

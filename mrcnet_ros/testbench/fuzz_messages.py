@@ -8,15 +8,21 @@ from array import array
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 from rclpy.serialization import serialize_message
-from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
-from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
+from vision_msgs.msg import Detection2D, ObjectHypothesisWithPose
 
+from ..geometry.camera import Camera
+from ..inference.poses import Detection
 from ..ros.messages import RGB_SOURCES, header_at
+from ..ros.own_detector import detections_2d
 from .fuzz_compressed import compressed_image, spoil_compressed
+from .input_messages import image_message, info_message
 
 WIDTH, HEIGHT, FOCAL = 160, 120, 200.0
+CAMERA = Camera(np.array([[FOCAL, 0.0, WIDTH / 2], [0.0, FOCAL, HEIGHT / 2], [0.0, 0.0, 1.0]]),
+                WIDTH, HEIGHT)
 FRAME_ID = 'camera_optical_frame'
 TOPICS = ('image', 'camera_info', 'detections')
 
@@ -37,18 +43,12 @@ def good_frame(stamp: int, label: str, *, compressed: bool = False) -> Messages:
     :param compressed: with a sensor_msgs/CompressedImage.
     """
     header = header_at(stamp, FRAME_ID)
-    image = Image(header=header, width=WIDTH, height=HEIGHT, encoding='rgb8', step=3 * WIDTH)
-    image.data = array('B', bytes(range(256)) * (3 * WIDTH * HEIGHT // 256 + 1))[
-        :3 * WIDTH * HEIGHT]
-    info = CameraInfo(header=header, width=WIDTH, height=HEIGHT, distortion_model='plumb_bob',
-                      d=[0.0] * 5)
-    info.k = [FOCAL, 0.0, WIDTH / 2, 0.0, FOCAL, HEIGHT / 2, 0.0, 0.0, 1.0]
-    box = Detection2D(header=header)
-    box.bbox.center.position.x, box.bbox.center.position.y = WIDTH / 2, HEIGHT / 2
-    box.bbox.size_x = box.bbox.size_y = HEIGHT / 2
-    box.results = [_hypothesis(label, 0.9)]
-    return {'image': compressed_image(image) if compressed else image, 'camera_info': info,
-            'detections': Detection2DArray(header=header, detections=[box])}
+    pixels = (np.arange(3 * WIDTH * HEIGHT) % 256).astype(np.uint8).reshape(HEIGHT, WIDTH, 3)
+    image = image_message(header, pixels)
+    box_xyxy = np.array([WIDTH - HEIGHT / 2, HEIGHT / 2, WIDTH + HEIGHT / 2, HEIGHT * 1.5]) / 2
+    return {'image': compressed_image(image) if compressed else image,
+            'camera_info': info_message(header, CAMERA),
+            'detections': detections_2d(header, [Detection(label, box_xyxy, 0.9)])}
 
 
 class Fuzzer:

@@ -56,7 +56,7 @@ class FuzzRun(Peer):
         self._labels, self._compressed = labels, compressed
         self._findings = Findings()
         self._answered: set[int] = set()
-        self.subscribe(PoseStamped, '/object_poses', lambda m: self._check([m.pose]))
+        self.subscribe(PoseStamped, 'object_poses', lambda m: self._check([m.pose]))
         self.subscribe(TFMessage, '/tf', self._on_transforms)
 
     def run(

@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
-from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
+from vision_msgs.msg import Detection2DArray
 
 from ..geometry.camera import Camera
 from ..inference.poses import Detection
+from ..ros.own_detector import detections_2d
 
 
 def image_message(header: Header, image_rgb: NDArray[np.uint8]) -> Image:
@@ -36,19 +37,13 @@ def info_message(header: Header, camera: Camera) -> CameraInfo:
         p=[*K[:3], 0.0, *K[3:6], 0.0, *K[6:], 0.0])
 
 
-def detections_message(header: Header, detections: Sequence[Detection]) -> Detection2DArray:
-    """Return detections as a detector publishes them."""
-    message = Detection2DArray(header=header)
-    message.detections = [_detection_message(header, detection) for detection in detections]
-    return message
+def frame_messages(
+    header: Header, image_rgb: NDArray[np.uint8], camera: Camera, detections: Sequence[Detection],
+) -> dict[str, CameraInfo | Detection2DArray | Image]:
+    """Return what camera and detector publish of one moment, by topic.
 
-
-def _detection_message(header: Header, detection: Detection) -> Detection2D:
-    x1, y1, x2, y2 = (float(v) for v in detection.box_xyxy)
-    result = ObjectHypothesisWithPose()
-    result.hypothesis.class_id = detection.label
-    result.hypothesis.score = float(detection.score)
-    message = Detection2D(header=header, results=[result], id=detection.detection_id)
-    message.bbox.center.position.x, message.bbox.center.position.y = (x1 + x2) / 2, (y1 + y2) / 2
-    message.bbox.size_x, message.bbox.size_y = x2 - x1, y2 - y1
-    return message
+    :param image_rgb: (H, W, 3) uint8.
+    """
+    return {'/camera_info': info_message(header, camera),
+            '/detections': detections_2d(header, detections),
+            '/image': image_message(header, image_rgb)}

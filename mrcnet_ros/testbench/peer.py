@@ -40,31 +40,31 @@ class Peer:
     :param alive: called while waiting; raises when the node has ended.
     :param image_type: of the topic image, sensor_msgs/Image by default.
     :param depth: whether depth images are sent, too.
-    :param pose_node: name of the node with its namespace, without a slash in front; what other
-        nodes tell of themselves is not listened to.
+    :param namespace: of the node, which is called pose_node, and of its topics; what other nodes
+        tell of themselves is not listened to.
     """
 
     def __init__(
         self, name: str, alive: Callable[[], None], image_type: type = INPUTS['/image'],
-        *, depth: bool = False,
-        pose_node: str = 'pose_node',
+        *, depth: bool = False, namespace: str = '',
     ) -> None:
         """Join the network; leave it again, or use a ``with`` block."""
-        self._alive, self._pose_node = alive, pose_node
+        self._alive, self._pose_node = alive, f'{namespace}/pose_node'.lstrip('/')
         self.pose_status: dict[str, str] = {}
         self.model_status: dict[str, str] = {}
         self.model_message = ''
         self._context: Any = rclpy.Context()
         start_ros(context=self._context)
         unique = f'{name}_{os.getpid()}_{next(_NUMBERS)}'
-        self._node: Any = rclpy.create_node(unique, context=self._context)
+        self._node: Any = rclpy.create_node(
+            unique, namespace=namespace, context=self._context)
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self._node)
-        self._readiness = Readiness(self._node, pose_node)
-        self._publishers = {topic: self._readiness.publisher(kind, topic, QOS)
+        self._readiness = Readiness(self._node, self._pose_node)
+        self._publishers = {topic: self._readiness.publisher(kind, topic[1:], QOS)
                             for topic, kind in {**INPUTS, '/image': image_type,
                                                 **({DEPTH: Image} if depth else {})}.items()}
-        self.subscribe(Detection3DArray, '/object_detections', self.on_detections)
+        self.subscribe(Detection3DArray, 'object_detections', self.on_detections)
         self._node.create_subscription(
             DiagnosticArray, '/diagnostics', self._on_diagnostics, QOS)
 
@@ -85,7 +85,10 @@ class Peer:
         """Receive the answer to a frame, a vision_msgs/Detection3DArray."""
 
     def subscribe(self, kind: type, topic: str, receive: Callable[[Any], object]) -> None:
-        """Receive another output of the node."""
+        """Receive another output of the node.
+
+        :param topic: in the namespace of the node, unless it begins with a slash.
+        """
         self._readiness.subscription(kind, topic, receive, QOS)
 
     def dropped(self) -> dict[str, int]:

@@ -33,10 +33,12 @@ class ReceivedPoses:
     """What the node published for one frame.
 
     :param age_s: from publishing the frame to receiving its poses.
+    :param received_s: when they were received, by ``time.perf_counter()``.
     """
 
     poses: list[PublishedPose]
     age_s: float
+    received_s: float
 
 
 class Replayer(Peer):
@@ -44,31 +46,33 @@ class Replayer(Peer):
 
     :param alive: called while waiting; raises when the node has ended.
     :param depth: whether the node listens to depth images.
+    :param namespace: of the node.
     """
 
-    def __init__(self, alive: Callable[[], None], *, depth: bool = False) -> None:
+    def __init__(self, alive: Callable[[], None], *, depth: bool = False,
+                 namespace: str = '') -> None:
         """Join the network."""
-        super().__init__('replay', alive, depth=depth)
+        super().__init__('replay', alive, depth=depth, namespace=namespace)
         self._sent: dict[int, float] = {}
         self._answers: dict[int, ReceivedPoses] = {}
 
     def lossless(
         self, frames: Sequence[BagFrame], timeout_s: float,
-        after_frame: Callable[[], object] = lambda: None,
+        after_frame: Callable[[], object] = lambda: None, *, live: bool = False,
     ) -> list[ReceivedPoses | None]:
         """Send frame after frame, each once the one before is answered or dropped.
 
         :param timeout_s: for each frame; once one is neither answered nor dropped in that time,
             no other is sent.
+        :param live: stamp each with the time it is sent, as a camera does.
         :return: for each frame its answer, None when it was dropped or there was none in time.
         """
         answers: list[ReceivedPoses | None] = []
         for frame in frames:
-            dropped = self.dropped_frames()
-            self._send(frame, frame.stamp_ns)
-            settled = self.spin(
-                partial(self._is_settled, frame.stamp_ns, dropped), timeout_s)
-            answers.append(self._answers.pop(frame.stamp_ns, None))
+            dropped, stamp = self.dropped_frames(), self.now_ns() if live else frame.stamp_ns
+            self._send(frame, stamp)
+            settled = self.spin(partial(self._is_settled, stamp, dropped), timeout_s)
+            answers.append(self._answers.pop(stamp, None))
             after_frame()
             if not settled:
                 break
@@ -111,4 +115,5 @@ class Replayer(Peer):
                                messages.covariance_from_pose(d.results[0].pose))
                  for d in message.detections]
         if stamp in self._sent:
-            self._answers[stamp] = ReceivedPoses(poses, now - self._sent.pop(stamp))
+            self._answers[stamp] = ReceivedPoses(
+                poses, now - self._sent.pop(stamp), now)

@@ -251,7 +251,7 @@ def test_colcon_builds_the_package(source, tmp_path):
 
 @pytest.mark.parametrize('module', [
     'mrcnet_ros', 'mrcnet_ros.inference.estimator', 'mrcnet_ros.ros.pose_node',
-    'mrcnet_ros.demo.program', 'mrcnet_ros.demo.camera_process', 'mrcnet_ros.cli.main',
+    'mrcnet_ros.demo.program', 'mrcnet_ros.cli.main',
 ])
 def test_runs_without_torch(module):
     """What runs on a robot can be imported where torch is not installed."""

@@ -7,12 +7,10 @@ import sys
 
 import numpy as np
 
-from mrcnet_ros.demo.assets import shared_file
-from mrcnet_ros.demo.scenes import DemoSceneMaker
-from mrcnet_ros.demo.surroundings import load_environments
 from mrcnet_ros.inference.poses import FrameResult, PoseEstimate
-from mrcnet_ros.objects import load_object_list
 from mrcnet_ros.ros.pose_node import main
+from mrcnet_ros.store.shared_files import shared_file
+from mrcnet_ros.testbench.drawn_scenes import draw_scenes, scene_objects
 
 
 class Oracle:
@@ -20,25 +18,24 @@ class Oracle:
 
     def __init__(self, seed, count, error_m):
         folder = shared_file('models/demo')
-        self.objects = {o.label: o for o in load_object_list(folder / 'objects.yaml').values()}
-        meshes = {label: o.load_mesh() for label, o in self.objects.items()}
+        self.objects = {o.label: o for o in scene_objects(folder).values()}
         self._shift = np.array([0.0, 0.0, error_m])
-        with DemoSceneMaker(meshes, load_environments(folder / 'backgrounds'), seed) as maker:
-            self._scenes = [maker.make(number) for number in range(count)]
+        self._scenes = draw_scenes(folder, count, seed)
 
     def estimate(self, image_rgb, camera, detections):
         scene = next(s for s in self._scenes if np.array_equal(s.image_rgb, image_rgb))
-        truth = {o.label: o.T_camera_object for o in scene.objects}
+        truth = {t.object_id: t.T_camera_object for t in scene.ground_truth}
         return FrameResult([self._pose(truth, d, i) for i, d in enumerate(detections)], [])
 
     def close(self):
         pass
 
     def _pose(self, truth, detection, index):
-        T = truth[detection.label] @ self.objects[detection.label].symmetries.transforms[-1]
+        item = self.objects[detection.label]
+        T = truth[item.object_id] @ item.symmetries.transforms[-1]
         T[:3, 3] += self._shift
-        return PoseEstimate(detection.label, self.objects[detection.label].object_id, T, 1.0,
-                            index, detection.detection_id, detection.box_xyxy)
+        return PoseEstimate(detection.label, item.object_id, T, 1.0, index,
+                            detection.detection_id, detection.box_xyxy)
 
 
 if __name__ == '__main__':

@@ -1,4 +1,4 @@
-"""Where the files of the demo are, however the package was installed."""
+"""Where the files that come with the package are, however it was installed."""
 
 from __future__ import annotations
 

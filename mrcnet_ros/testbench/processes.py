@@ -1,8 +1,7 @@
-"""The processes of the demo: the node and the camera, on a ROS domain of their own."""
+"""The node as a child process, on a ROS domain of its own."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import random
 import signal
@@ -14,14 +13,14 @@ from types import TracebackType
 
 from ..errors import MrcnetError
 from ..ros.shared_memory import PROFILE_VARIABLES
-from .assets import shared_file
+from ..store.shared_files import shared_file
 
 STOP_TIMEOUT_S = 60.0  # of a machine that has other things to do
 LOG_TAIL_LINES = 25
 
 
 class ProcessError(MrcnetError):
-    """A process of the demo ended too early or in the wrong way."""
+    """A child process ended too early or in the wrong way."""
 
 
 def prepare_environment() -> None:
@@ -41,18 +40,15 @@ class LoggedProcess:
 
     :param command: arguments; a Python module is run as ``['-m', name, ...]``.
     :param log: file for stdout and stderr.
-    :param spoken_to: whether it reads lines from its standard input, see :meth:`say`.
     """
 
-    def __init__(self, name: str, command: Sequence[str], log: Path, *,
-                 spoken_to: bool = False) -> None:
+    def __init__(self, name: str, command: Sequence[str], log: Path) -> None:
         """Start it."""
         self.name, self.log = name, log
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open('wb') as output:
             self._process = subprocess.Popen(
-                [sys.executable, *command], stdout=output, stderr=subprocess.STDOUT,
-                stdin=subprocess.PIPE if spoken_to else None)
+                [sys.executable, *command], stdout=output, stderr=subprocess.STDOUT)
 
     def __enter__(self) -> LoggedProcess:
         """Return the process itself."""
@@ -68,13 +64,6 @@ class LoggedProcess:
         """Its process id."""
         return self._process.pid
 
-    def say(self, line: str) -> None:
-        """Send a line to its standard input, in vain when it has ended."""
-        assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.write(f'{line}\n'.encode())
-            self._process.stdin.flush()
-
     def check_runs(self) -> None:
         """Make sure that it has not ended.
 
@@ -82,16 +71,6 @@ class LoggedProcess:
         """
         if self._process.poll() is not None:
             raise ProcessError(self._ending())
-
-    def finished(self) -> bool:
-        """Tell whether it has ended as it should.
-
-        :raises ProcessError: with the end of its output, when it has failed.
-        """
-        code = self._process.poll()
-        if code:
-            raise ProcessError(self._ending())
-        return code is not None
 
     def stop(self) -> int:
         """Ask it to end, kill it if it does not.
@@ -104,8 +83,6 @@ class LoggedProcess:
                 self._process.wait(STOP_TIMEOUT_S)
             except subprocess.TimeoutExpired:
                 self._process.kill()
-        if self._process.stdin is not None:
-            self._process.stdin.close()
         return self._process.wait()
 
     def bad_end(self) -> str:
