@@ -30,6 +30,7 @@ from mrcnet_ros.inference.poses import Detection
 from mrcnet_ros.ros import detection_reading, messages
 from mrcnet_ros.testbench import bag as bag_module
 from mrcnet_ros.testbench.bag import BagWriter, Truth, read_bag, restamped
+from mrcnet_ros.testbench.bop_bag import bop_frames
 
 
 @pytest.fixture
@@ -147,7 +148,7 @@ def test_an_image_that_is_in_a_bag_twice_is_not_scored_twice(dataset):
     """As in a bag that was recorded while another one looped."""
     frames = list(read_bag(_from_bop(dataset)[1]))
     with pytest.raises(DatasetError, match='image 4 of scene 7 is there twice'):
-        evaluate_bag._bop_frames(dataset / 'bag', [*frames, frames[0]], {})
+        bop_frames(dataset / 'bag', [*frames, frames[0]])
 
 
 def test_labels_can_be_those_of_a_model(dataset):
