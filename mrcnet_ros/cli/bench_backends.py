@@ -189,11 +189,11 @@ def _figures(loaded: Mapping[str, Contender], times: Mapping[str, Times],
 
 def _write(args: argparse.Namespace, figures: Mapping[str, Any]) -> None:
     from ..evaluation.charts import draw_charts
-    from ..evaluation.comparison_report import charts, table
+    from ..evaluation.comparison_report import charts, runtime_table
     from ..evaluation.report import write_json
 
     write_json(args.json, figures)
-    print(table(figures))
+    print(runtime_table(figures))
     if args.plot:
         draw_charts(args.plot, charts(figures))
         print(f'charts: {args.plot}')

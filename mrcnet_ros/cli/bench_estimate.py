@@ -90,7 +90,7 @@ def bench(
         'machine': provenance.machine(), 'versions': provenance.versions(),
     }
     report.write_json(args.json, figures)
-    print(table(figures))
+    print(estimate_table(figures))
     return 0
 
 
@@ -111,7 +111,7 @@ def _states(measured: Measurements) -> dict[str, Any]:
     return states
 
 
-def table(figures: Mapping[str, Any]) -> str:
+def estimate_table(figures: Mapping[str, Any]) -> str:
     """Return one line a state: rate, median and 95th percentile, stages, cache hits."""
     states = [name for name in STATES if name in figures]
     stages = list(dict.fromkeys(s for name in states for s in figures[name]['stage_median_ms']))

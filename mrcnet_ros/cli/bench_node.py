@@ -87,7 +87,7 @@ def bench(args: argparse.Namespace, estimator: Estimator, command: Sequence[str]
         'machine': provenance.machine(), 'versions': provenance.versions(),
     }
     write_json(args.json, figures)
-    print(table(figures))
+    print(node_table(figures))
     return 0
 
 
@@ -129,7 +129,7 @@ def summary(bare: Sequence[TimedAnswer], turns: Sequence[Mapping[str, Any]]) -> 
     }
 
 
-def table(figures: Mapping[str, Any]) -> str:
+def node_table(figures: Mapping[str, Any]) -> str:
     """Return the percentiles of estimator and node, what the node adds, and what was dropped."""
     lines = ['ms'.ljust(28) + ''.join(f'p{p}'.rjust(9) for p in PERCENTILES)]
     rows = {'bare estimator': figures['estimator_ms'],

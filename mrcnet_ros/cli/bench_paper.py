@@ -87,7 +87,7 @@ def bench(args: argparse.Namespace, spec: PaperSpec) -> int:
         'machine': provenance.machine(), 'versions': provenance.versions(),
     }
     write_json(args.json, figures)
-    print(table(figures))
+    print(paper_speed_table(figures))
     if args.plot:
         draw_charts(args.plot, [BarChart(
             'one object through the published network, without drawing its template', 'ms',
@@ -131,7 +131,7 @@ def _inputs(spec: PaperSpec) -> PaperInputs:
                        rng.random((spec.turns, 3), np.float32))
 
 
-def table(figures: Mapping[str, Any]) -> str:
+def paper_speed_table(figures: Mapping[str, Any]) -> str:
     """Return one line a runtime: time, times faster than PyTorch, stages, largest difference."""
     heads = ['median ms', 'faster', 'stage1', 'template', 'stage2', 'differs by']
     lines = ['one object'.ljust(20) + ''.join(head.rjust(12) for head in heads)]

@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
 
     bench = load_bench(read_config(args.config, changes(args)), read_stem(args.stem))
     figures = _measure(args, bench)
-    print(table(figures))
+    print(training_speed_table(figures))
     wrong = figures['compared']['largest_relative_difference'] > args.max_difference
     if wrong:
         print(f'FAILED: the step differs by more than {args.max_difference}')
@@ -73,7 +73,7 @@ def _measure(args: argparse.Namespace, bench: Bench) -> dict[str, Any]:
     return figures
 
 
-def table(figures: dict[str, Any]) -> str:
+def training_speed_table(figures: dict[str, Any]) -> str:
     """Return the figures as lines for people."""
     compared = figures['compared']
     lines = ['one step with {} samples, {} against {}: loss {:.5f} {:.5f}, '.format(

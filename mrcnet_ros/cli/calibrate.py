@@ -188,7 +188,7 @@ def _measured_law(done: Run, objects: Mapping[str, ObjectModel], sizes: Mapping[
 
     try:
         errors = errors_of(done, objects, sizes)
-        print('\n'.join(covariance_report.table(covariance_report.left_out(errors))))
+        print('\n'.join(covariance_report.covariance_table(covariance_report.left_out(errors))))
         law, source = law_of(errors, images)
     except DatasetError as error:
         print(f'no covariance: {error}')
@@ -211,7 +211,7 @@ def _measured_score(done: Run, objects: Mapping[str, ObjectModel], sizes: Mappin
     judged = judged_poses(done.frames, done.rows, done.poses, objects, sizes)
     try:
         law, source = score_law_of(judged, images)
-        print('\n'.join(score_report.table(judged)))
+        print('\n'.join(score_report.score_table(judged)))
     except DatasetError as error:
         print(f'no law of scores: {error}')
         return None

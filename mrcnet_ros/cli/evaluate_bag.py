@@ -225,7 +225,7 @@ def _report(
         'age_ms': ages, 'node': account,
         'model': provenance.model_identity(args.model),
         'machine': provenance.machine(), 'versions': provenance.versions(), **figures})
-    print(report.table(figures))
+    print(report.recall_table(figures))
     print(f'{len(ages_ms)} of {len(played)} frames answered'
           + (f', sent at {rate:.1f} Hz' if rate else ''))
     if ages_ms:

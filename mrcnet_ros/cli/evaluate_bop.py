@@ -140,7 +140,7 @@ def _report(
         'machine': provenance.machine(), 'versions': provenance.versions(),
         'timings': _timings(done), 'skipped': dict(done.skipped), **figures,
     })
-    print(report.table(figures) if dataset.annotated else
+    print(report.recall_table(figures) if dataset.annotated else
           f'no scores: {dataset.split_path} has no ground truth; {args.csv} holds the poses')
     for reason, count in sorted(done.skipped.items()):
         print(f'{count} without a pose: {reason}')

@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
     labels = {i: model.label for i, model in objects.items()}
     figures = report.summary(score(frames, rows, objects),
                              score_vsd(frames, rows, objects, dataset.name), labels)
-    print(report.table(figures))
+    print(report.recall_table(figures))
     if args.json is not None:
         report.write_json(args.json, {
             'command': args.command_line, 'dataset': dataset.name, 'split': dataset.split,

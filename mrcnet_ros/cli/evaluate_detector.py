@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
             'backend': {'name': backend.name, 'version': backend.version,
                         'device': backend.device, 'precision': backend.precision},
             'machine': provenance.machine(), 'versions': provenance.versions(), **figures})
-    print(detector_scores.table(figures))
+    print(detector_scores.detector_table(figures))
     if figures['ms_median'] is not None:
         print(f'{figures["ms_median"]:.1f} ms an image (median)')
     return 0

@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
             report.write_json(args.json, {
                 **source(args, setting), 'samples_of_each_object': args.samples,
                 'config': plain(config), 'complete': PHOTOGRAPHS in rows, 'rows': rows})
-            print(ladder.table(rows, 'images'))
+            print(ladder.ladder_table(rows, 'images'))
     return 0
 
 

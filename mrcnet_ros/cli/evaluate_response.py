@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
             report.write_json(args.json, {
                 **source(args, setting), 'stage': 'stage2', 'complete': list(parts) == kinds,
                 'starts': parts})
-            print('\n\n'.join(response.table(rows, kind) for kind, rows in parts.items()))
+            print('\n\n'.join(response.response_table(rows, kind) for kind, rows in parts.items()))
     return 0
 
 

@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
                     'backend': provenance.runtime(estimator), 'threads': args.threads,
                     'machine': provenance.machine(), 'versions': provenance.versions(),
                     **figures})
-                print(sequence.table(figures))
+                print(sequence.sequence_table(figures))
     return 0
 
 

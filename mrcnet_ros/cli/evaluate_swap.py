@@ -51,5 +51,5 @@ def run(args: argparse.Namespace) -> int:
                                   swap.MIN_VISIBLE, 'rows': rows})
     if args.picture is not None:
         write_picture(args.picture, swap.picture(shown, setting.judge.spec))
-    print(ladder.table(rows, 'images'))
+    print(ladder.ladder_table(rows, 'images'))
     return 0

@@ -52,5 +52,5 @@ def run(args: argparse.Namespace) -> int:
         'model': provenance.model_identity(args.model), 'backend': provenance.runtime(cached),
         'threads': args.threads, 'crops': args.crops,
         'machine': provenance.machine(), 'versions': provenance.versions(), **figures})
-    print(template_comparison.table(figures))
+    print(template_comparison.template_table(figures))
     return 0

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import MrcnetError
-from ..evaluation.steadiness import Limits, steady_figures
+from ..evaluation.steadiness import SteadinessLimits, steady_figures
 from . import provenance
 from .dataset_arguments import add_model_arguments, estimator_options
 from .node import node_command
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    limits = Limits()
+    limits = SteadinessLimits()
     parser.add_argument('--minutes', type=positive_float, default=30.0, metavar='N',
                         help='how long (default: 30)')
     parser.add_argument('--period', type=positive_float, default=5.0, metavar='S',
@@ -110,9 +110,9 @@ def soak(args: argparse.Namespace, command: Sequence[str], frames: Sequence[BagF
     return 0 if checks and all(check.passed for check in checks) else 1
 
 
-def _limits(args: argparse.Namespace) -> Limits:
-    return Limits(warm_up_s=args.warm_up, memory_mb_per_h=args.memory_limit,
-                  handles=args.handle_limit, silence_s=args.silence_limit)
+def _limits(args: argparse.Namespace) -> SteadinessLimits:
+    return SteadinessLimits(warm_up_s=args.warm_up, memory_mb_per_h=args.memory_limit,
+                            handles=args.handle_limit, silence_s=args.silence_limit)
 
 
 def _figures(args: argparse.Namespace, frames: Sequence[BagFrame], samples: Sequence[Sample],

@@ -45,13 +45,14 @@ def run(args: argparse.Namespace) -> int:
     :return: 0 when all poses are within the limits, else 1.
     :raises MrcnetError: when dataset, model, meshes or runtime cannot be used.
     """
-    from ..evaluation.verification import Limits, verdict
+    from ..evaluation.verification import VerificationLimits, verdict
     from ..inference.backend import RuntimeOptions
     from ..inference.backends import lowest_precision
     from ..inference.opening import execution_of
     from ..inference.verified import store_result
 
-    limits, dataset = Limits(move=args.max_move, flips=args.max_flips), open_dataset(args)
+    limits = VerificationLimits(move=args.max_move, flips=args.max_flips)
+    dataset = open_dataset(args)
     asked = lowest_precision(RuntimeOptions(
         **{**runtime_options(args), 'allow_unverified': True}, say=say))
     reference = _load(args, _reference_options(asked, args.model))
@@ -61,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     file = store_result(args.model, execution_of(candidate.model, asked), {
         **result, 'images': images, 'command': args.command_line,
         'reference': {'backend': reference.backend.name, 'version': reference.backend.version}})
-    print(table(result['figures']))
+    print(verification_table(result['figures']))
     print('\n'.join([*result['reasons'], 'passed' if result['passed'] else 'FAILED']))
     print(f'kept in {file}')
     return 0 if result['passed'] else MOVED
@@ -108,7 +109,7 @@ def _compare(args: argparse.Namespace, dataset: BopDataset, reference: Estimator
                          'boxes': dataclasses.asdict(boxes)}
 
 
-def table(figures: Mapping[str, Any]) -> str:
+def verification_table(figures: Mapping[str, Any]) -> str:
     """Return the figures as lines for people."""
     lines = [f'{figures["detections"]} detections, {figures["flips"]} from another rotation bin; '
              'the others:', f'{"":20}{"median":>10}{"p95":>10}{"max":>10}']

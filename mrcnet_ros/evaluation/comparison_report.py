@@ -10,7 +10,7 @@ from .charts import BarChart, Line, LineChart
 Figures = Mapping[str, Any]
 
 
-def table(figures: Figures) -> str:
+def runtime_table(figures: Figures) -> str:
     """Return one line a backend: times, times faster than the baseline, part of the machine.
 
     :param figures: as ``mrcnet bench backends`` writes them.

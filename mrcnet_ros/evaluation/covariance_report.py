@@ -86,7 +86,7 @@ def _rank(sigma: Array, size: Array) -> float:
     return float(spearmanr(sigma, size).statistic)
 
 
-def table(reports: Sequence[GroupReport]) -> Iterator[str]:
+def covariance_table(reports: Sequence[GroupReport]) -> Iterator[str]:
     """Yield the lines of a table."""
     heads = ''.join(f'{f"in {level:.0%}":>9}' for level in REPORTED_LEVELS)
     yield f'{"covariance":<16}{"poses":>6}{heads}{"sigma":>11}{"error":>11}{"rank":>7}'

@@ -125,7 +125,7 @@ def average_precision(said: Sequence[tuple[float, bool]], targets: int) -> float
     return float((best * right).sum() / targets)
 
 
-def table(figures: Mapping[str, Any]) -> str:
+def detector_table(figures: Mapping[str, Any]) -> str:
     """Return the scores as text for a terminal."""
     lines = [f'{"object":16}{"targets":>8}{"recall":>8}{"AP50":>8}']
     lines += [f'{label:16}{o["targets"]:8}{o["recall"]:8.3f}{o["ap50"]:8.3f}'

@@ -165,7 +165,7 @@ _COLUMNS = (
 )
 
 
-def table(rows: Mapping[str, Mapping[str, Any]], title: str) -> str:
+def ladder_table(rows: Mapping[str, Mapping[str, Any]], title: str) -> str:
     """Return rows of :func:`rung` as a table, those of visible targets on the right.
 
     :param rows: by name.

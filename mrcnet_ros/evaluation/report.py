@@ -69,7 +69,7 @@ def summary(scores: Scores, vsd: VsdScores, labels: Mapping[int, str],
     }
 
 
-def table(figures: Mapping[str, Any]) -> str:
+def recall_table(figures: Mapping[str, Any]) -> str:
     """Return the table of a :func:`summary`, one line an object and one for all."""
     names = {i: f'{i} {entry["label"]}'.strip() for i, entry in figures['objects'].items()}
     width = max(map(len, ['visible 0.0-0.5', *names.values()]))

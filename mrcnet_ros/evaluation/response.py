@@ -106,7 +106,7 @@ _COLUMNS = (
     ('depth [%]', 'depth_percent', 11, '.2f'), ('xy [px]', 'xy_px', 9, '.2f'))
 
 
-def table(rows: Mapping[str, Any], title: str) -> str:
+def response_table(rows: Mapping[str, Any], title: str) -> str:
     """Return the figures of well visible targets: the start on the left, the end on the right.
 
     :param rows: of :func:`figures`.

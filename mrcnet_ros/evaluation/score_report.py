@@ -78,7 +78,7 @@ def auroc(scores: Array, right: NDArray[np.bool_]) -> float:
     return float((ranks[right].sum() - good * (good + 1) / 2) / (good * bad))
 
 
-def table(judged: Sequence[Judged]) -> Iterator[str]:
+def score_table(judged: Sequence[Judged]) -> Iterator[str]:
     """Yield the lines of a table: the scores that the model gave, and those of a new law.
 
     :raises DatasetError: when there are too few poses to tell.

@@ -307,7 +307,7 @@ _COLUMNS = (
 )
 
 
-def table(figures: Mapping[str, Any]) -> str:
+def sequence_table(figures: Mapping[str, Any]) -> str:
     """Return the table of :meth:`SequenceScores.figures`, with what it means below."""
     width = max(map(len, figures['rows']))
     heading = ' ' * width + ''.join(h.rjust(w) for h, _, w, _ in _COLUMNS)

@@ -18,7 +18,7 @@ _MOST_POINTS = 400
 
 
 @dataclass(frozen=True)
-class Limits:
+class SteadinessLimits:
     """What is tolerated after the warm-up.
 
     :param warm_up_s: samples of this time at the start are not judged.
@@ -62,7 +62,7 @@ class Check:
                 f'at most {self.limit:.4g}')
 
 
-def check_duration(duration_s: float, period_s: float, limits: Limits) -> None:
+def check_duration(duration_s: float, period_s: float, limits: SteadinessLimits) -> None:
     """Make sure that there will be enough samples to judge.
 
     :raises SpecError: when there will not.
@@ -74,7 +74,7 @@ def check_duration(duration_s: float, period_s: float, limits: Limits) -> None:
                         'shorter warm-up or a shorter period')
 
 
-def judge(samples: Samples, limits: Limits) -> list[Check]:
+def judge(samples: Samples, limits: SteadinessLimits) -> list[Check]:
     """Judge the samples that were taken after the warm-up.
 
     :param samples: in the order of ``time_s``, with ``rss_mb``, ``handles``, ``threads``,
@@ -99,7 +99,7 @@ def judge(samples: Samples, limits: Limits) -> list[Check]:
     ]
 
 
-def steady_figures(samples: Samples, limits: Limits) -> dict[str, Any]:
+def steady_figures(samples: Samples, limits: SteadinessLimits) -> dict[str, Any]:
     """Return medians and extremes after the warm-up, and rates; {} without samples.
 
     :param samples: as for :func:`judge`, with ``age_p50_ms``, ``age_p99_ms``, ``cpu_percent`` and
@@ -120,7 +120,7 @@ def steady_figures(samples: Samples, limits: Limits) -> dict[str, Any]:
     }
 
 
-def _after_warm_up(samples: Samples, limits: Limits) -> list[Mapping[str, float | None]]:
+def _after_warm_up(samples: Samples, limits: SteadinessLimits) -> list[Mapping[str, float | None]]:
     return [s for s in samples if (s['time_s'] or 0.0) > limits.warm_up_s]
 
 

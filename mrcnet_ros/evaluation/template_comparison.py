@@ -97,7 +97,7 @@ def summary(result: Comparison, objects: Mapping[int, ObjectModel]) -> dict[str,
                   for name, column in zip(MOVEMENTS, moved.T, strict=True)}}
 
 
-def table(figures: Mapping[str, Any]) -> str:
+def template_table(figures: Mapping[str, Any]) -> str:
     """Return two tables in Markdown: the ways, and how far poses move between them."""
     heads = ('templates', 'AR_MSSD', 'AR_MSPD', 'template, ms a detection', 'ms an image')
     styles = {'ar_mssd': '.3f', 'ar_mspd': '.3f', 'template_ms_a_detection': '.2f',

@@ -20,7 +20,7 @@ from .runner import detections_of
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limits:
+class VerificationLimits:
     """How far a runtime may be from the reference.
 
     :param move: largest distance between an object's surface at both poses, in its diameters;
@@ -107,7 +107,7 @@ def _differences(
             difference.translation_m)
 
 
-def verdict(comparisons: Sequence[Comparison], limits: Limits) -> dict[str, Any]:
+def verdict(comparisons: Sequence[Comparison], limits: VerificationLimits) -> dict[str, Any]:
     """Return whether all is within the limits, and the figures that tell.
 
     :return: ``passed``, ``limits``, ``figures``, and ``reasons`` when it failed.

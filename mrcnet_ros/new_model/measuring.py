@@ -39,7 +39,7 @@ ELEVATIONS_DEG = (-90, -60, -30, 0, 30, 60, 90)
 
 
 @dataclass(frozen=True)
-class Answer:
+class MeasuredPose:
     """One object on one held-out image, plain numbers.
 
     :param elevation_deg: of the camera above the object's xy plane.
@@ -59,7 +59,7 @@ class Answer:
 
 
 def measure(model: Path, images: int, backgrounds: Sequence[Path], *, upright: bool,
-            ) -> tuple[list[Answer], dict[str, bytes], str]:
+            ) -> tuple[list[MeasuredPose], dict[str, bytes], str]:
     """Answer held-out images, write the laws, and draw the best and worst.
 
     :param model: directory, whose ``model.json`` is changed.
@@ -96,7 +96,7 @@ def _write_laws(model: Path, done: Run, objects: Mapping[str, ObjectModel]) -> s
     return '; '.join(problems)
 
 
-def answers_of(done: Run, objects: Mapping[str, ObjectModel]) -> list[Answer]:
+def answers_of(done: Run, objects: Mapping[str, ObjectModel]) -> list[MeasuredPose]:
     """Return how far each answer is from the truth, about the middles of the objects."""
     truths = {(f.scene_id, f.image_id): f.target_ground_truth() for f in done.frames}
     centred = {label: item.centred() for label, item in objects.items()}
@@ -114,7 +114,7 @@ def answers_of(done: Run, objects: Mapping[str, ObjectModel]) -> list[Answer]:
 
 
 def _answer(scene: int, image: int, item: ObjectModel, hull: Array, T_est: Array, T_true: Array,
-            score: float) -> Answer:
+            score: float) -> MeasuredPose:
     nearest = closest_equivalent(T_est, T_true, hull, item.symmetries)
     difference = pose_difference(T_est, nearest)
     turned = item.symmetries.seen_rotations() @ _turn(T_est, nearest)
@@ -123,7 +123,7 @@ def _answer(scene: int, image: int, item: ObjectModel, hull: Array, T_est: Array
     along = float(ray @ shift)
     # of the truth as it was drawn: an equivalent may be upside down
     seen_along_ray = T_true[:3, :3].T @ -ray
-    return Answer(
+    return MeasuredPose(
         item.label, scene, image, float(np.degrees(np.arcsin(np.clip(seen_along_ray[2], -1, 1)))),
         float(np.degrees(np.linalg.norm(turned))), 1000 * difference.translation_m,
         1000 * float(np.linalg.norm(shift - along * ray)),
@@ -136,7 +136,7 @@ def _turn(T_est: Array, T_true: Array) -> Array:
     return log_so3(T_est[:3, :3].T @ T_true[:3, :3])
 
 
-def draw_examples(done: Run, answers: Sequence[Answer], objects: Mapping[str, ObjectModel],
+def draw_examples(done: Run, answers: Sequence[MeasuredPose], objects: Mapping[str, ObjectModel],
                   ) -> dict[str, bytes]:
     """Draw the best, the median and the worst answer of each object, outlines on the images."""
     frames = {(f.scene_id, f.image_id): f for f in done.frames}
@@ -157,7 +157,7 @@ def draw_examples(done: Run, answers: Sequence[Answer], objects: Mapping[str, Ob
     return pictures
 
 
-def _chosen(own: Sequence[Answer]) -> dict[str, Answer]:
+def _chosen(own: Sequence[MeasuredPose]) -> dict[str, MeasuredPose]:
     if not own:
         return {}
     return {'best': own[0], 'median': own[len(own) // 2], 'worst': own[-1]}
@@ -169,7 +169,7 @@ def _around(picture: Image, camera: Camera, box_xyxy: Array) -> Image:
     return np.asarray(sample_crop(picture, camera, view))
 
 
-def by_elevation(answers: Sequence[Answer]) -> list[dict[str, Any]]:
+def by_elevation(answers: Sequence[MeasuredPose]) -> list[dict[str, Any]]:
     """Return medians of errors in bands of elevation, those without answers left out."""
     bands = []
     for low, high in itertools.pairwise(ELEVATIONS_DEG):
@@ -180,7 +180,7 @@ def by_elevation(answers: Sequence[Answer]) -> list[dict[str, Any]]:
     return bands
 
 
-def medians(answers: Sequence[Answer]) -> dict[str, float]:
+def medians(answers: Sequence[MeasuredPose]) -> dict[str, float]:
     """Return the median of each error, and how many are near enough for most grippers."""
     def median(name: str) -> float:
         return float(np.median([getattr(a, name) for a in answers]))

@@ -12,7 +12,7 @@ from typing import Any
 from ..errors import DatasetError
 from ..evaluation.charts import Line, LineChart, png_of
 from .intake import Part
-from .measuring import Answer, by_elevation, medians
+from .measuring import MeasuredPose, by_elevation, medians
 from .request import Request
 from .training_plan import Plan
 
@@ -44,7 +44,7 @@ class Page:
     parts: Sequence[Part]
     looks: Mapping[str, Mapping[str, Any]]
     symmetry_pictures: Mapping[str, bytes]
-    answers: Sequence[Answer]
+    answers: Sequence[MeasuredPose]
     problem: str
     examples: Mapping[str, bytes]
     plan: Plan
@@ -126,7 +126,7 @@ def _object(page: Page, part: Part) -> str:
         '<p class="note">No held-out image gave a pose of this object.</p>'])
 
 
-def _angles(label: str, own: Sequence[Answer]) -> str:
+def _angles(label: str, own: Sequence[MeasuredPose]) -> str:
     """Return table and chart of errors by elevation."""
     bands = by_elevation(own)
     if not bands:

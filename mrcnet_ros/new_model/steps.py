@@ -25,7 +25,7 @@ from ..training.material import load_templates, load_views
 from ..training.trainer import train
 from .bar import Bar
 from .intake import Part, copy_meshes, take_in
-from .measuring import Answer, measure
+from .measuring import MeasuredPose, measure
 from .page import Page, write_page
 from .request import Request, check_labels
 from .seen_surface import VIEWS, look_at
@@ -190,7 +190,7 @@ class Maker:
         measured = self._work['measured']
         write_page(request.output / PAGE_FILE, Page(
             request=request, parts=self._parts, looks=looks, symmetry_pictures=pictures,
-            answers=[Answer(**a) for a in measured['answers']], problem=measured['problem'],
+            answers=[MeasuredPose(**a) for a in measured['answers']], problem=measured['problem'],
             examples={k: base64.b64decode(v) for k, v in measured['pictures'].items()},
             plan=self._plan()))
         return True

@@ -34,7 +34,7 @@ _REGISTER = ('publish depth that is registered to the colour image: aligned_dept
 class DepthError(Exception):
     """A depth image cannot be used.
 
-    :param reason: one of ``tally.DEPTH_REASONS``.
+    :param reason: one of ``drop_counters.DEPTH_REASONS``.
     """
 
     def __init__(self, reason: str, message: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .diagnostics import Account, Level, Problem, Status
-from .tally import DEPTH_REASONS, DEPTH_USES
+from .drop_counters import DEPTH_REASONS, DEPTH_USES
 
 # So many poses, none of which agrees with the depth image, are no accident.
 _ENOUGH_POSES = 10

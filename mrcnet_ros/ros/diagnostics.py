@@ -13,8 +13,8 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from ..inference.tracking import LOSSES
 from ..objects import ObjectModel
 from ..specs import ViewPrior
+from .drop_counters import DETECTION_REASONS, FRAME_REASONS
 from .params import NodeParameters
-from .tally import DETECTION_REASONS, FRAME_REASONS
 from .timings import PERCENTILES, WINDOW_S
 
 # Detections without a pose that an operator should look into; the rest is daily business.
@@ -95,7 +95,7 @@ class Account:
     """What became of frames and detections.
 
     :param span_s: over how many seconds ``recent`` counts.
-    :param recent: counts of that time by name, those of :class:`Tally`.
+    :param recent: counts of that time by name, those of :class:`DropCounters`.
     :param total: counts since the start.
     :param reasons: last message of each reason.
     :param percentiles_s: ``PERCENTILES`` of recent ages and stages [s].

@@ -24,11 +24,11 @@ from .depth_image import DepthError, usable_depth
 from .depth_input import DepthLookup, no_depth
 from .detection_reading import DetectionSettings, detections_from_message, label_hint
 from .diagnostics import detector_facts, estimator_facts
+from .drop_counters import DropCounters
 from .following import CameraMotion, Following, Instances, limits_of, seconds
 from .own_detector import Detector, detections_2d
 from .params import NodeParameters
 from .support_frame import PlaneError, PlaneLookup
-from .tally import Tally
 from .tracks import Tracks
 
 
@@ -38,7 +38,7 @@ class Frame:
 
     :param detections: None where the node finds the objects itself, and in an image that
         instances are only followed in.
-    :param era: how often time had begun anew, see :class:`.pairing.PairedInputs`.
+    :param era: how often time had begun anew, see :class:`.synchronizer.InputSynchronizer`.
     :param depth: finds the depth image when the frame is answered.
     :param complete_s: time.perf_counter() when the last of them came.
     """
@@ -114,7 +114,7 @@ class Answer:
 class FrameError(Exception):
     """A frame cannot be answered.
 
-    :param reason: one of ``tally.FRAME_REASONS``.
+    :param reason: one of ``drop_counters.FRAME_REASONS``.
     """
 
     def __init__(self, reason: str, message: str) -> None:
@@ -146,14 +146,14 @@ class FrameHandler:
 
     :param bounds: by label, (2, 3) [m] lowest and highest mesh coordinates.
     :param compressed: whether images are sensor_msgs/CompressedImage.
-    :param tally: counts the detections that got no pose.
+    :param counters: counts the detections that got no pose.
     :param detector: finds the objects; None where detections come with the frames.
     :param plane: that objects stand on; None for none.
     :param camera_motion: tells where the camera is in a fixed frame.
     """
 
     def __init__(
-        self, estimator: Estimator, bounds: Mapping[str, Array], tally: Tally, *,
+        self, estimator: Estimator, bounds: Mapping[str, Array], counters: DropCounters, *,
         compressed: bool, detector: Detector | None = None,
         plane: PlaneLookup | None = None, camera_motion: CameraMotion = _no_motion,
     ) -> None:
@@ -161,7 +161,7 @@ class FrameHandler:
         self._detector, self._camera_motion = detector, camera_motion
         self._plane_of = plane
         self._following: Following | None = None
-        self._estimator, self.bounds, self._tally = estimator, bounds, tally
+        self._estimator, self.bounds, self._drops = estimator, bounds, counters
         self.objects = estimator.objects
         self._rgb = messages.rgb_from_compressed if compressed else messages.rgb_from_image
         self._tracks = Tracks(estimator.objects)
@@ -262,7 +262,7 @@ class FrameHandler:
             instances = following.correct(
                 view, estimated[1], limits, lambda frame: self._later_view(frame, parameters),
                 correct_until)
-        self._tally.follow(len(following.tracker), len(instances.poses) - instances.detected,
+        self._drops.follow(len(following.tracker), len(instances.poses) - instances.detected,
                            [lost.reason for lost in instances.lost])
         return instances
 
@@ -270,7 +270,7 @@ class FrameHandler:
         fixed = parameters.track_frame.lstrip('/')
         T = self._camera_motion(picture.header, fixed) if fixed else np.eye(4)
         if T is None:
-            self._tally.drop('no_camera_motion', f'/tf does not tell where '
+            self._drops.drop('no_camera_motion', f'/tf does not tell where '
                              f'{picture.header.frame_id!r} is in track_frame {fixed!r}')
             T = np.eye(4)
         return View(picture.image, picture.camera, seconds(messages.stamp_ns(picture.header)), T,
@@ -310,7 +310,7 @@ class FrameHandler:
                 (frame.image.header.frame_id, frame.camera_info.header.frame_id),
                 compressed=parameters.depth_transport == 'compressed')
         except DepthError as error:
-            self._tally.drop(error.reason, str(error))
+            self._drops.drop(error.reason, str(error))
             if parameters.depth == 'required':
                 raise FrameError('no_depth', str(error)) from error
             return None
@@ -322,7 +322,7 @@ class FrameHandler:
         try:
             return self._plane_of(header)
         except PlaneError as error:
-            self._tally.drop('plane_missing', str(error))
+            self._drops.drop('plane_missing', str(error))
             return None
 
     def _estimate(
@@ -336,9 +336,9 @@ class FrameHandler:
             if value is not None}
         result = self._estimator.estimate(image, camera, detections, **given)
         if depth_m is not None:
-            self._tally.depth((p.depth.used, p.depth.residual_m) for p in result.poses if p.depth)
+            self._drops.depth((p.depth.used, p.depth.residual_m) for p in result.poses if p.depth)
         if plane is not None:
-            self._tally.plane(p.stands for p in result.poses)
+            self._drops.plane(p.stands for p in result.poses)
         return result
 
     def close(self) -> None:
@@ -358,14 +358,14 @@ class FrameHandler:
                            image_size, settings, nameless=not message.header.frame_id)
         for detection in detections:
             if not np.isfinite([*detection.box_xyxy, detection.score]).all():
-                self._tally.drop(
+                self._drops.drop(
                     'non_finite', f'detection of {detection.label!r} is not finite, or its theta '
                                   'is beyond a full turn; it is in radians')
             elif detection.score < parameters.min_detection_score:
-                self._tally.drop('low_score', f'{detection.label!r} has score {detection.score}')
+                self._drops.drop('low_score', f'{detection.label!r} has score {detection.score}')
             else:
                 good.append(detection)
-        self._tally.drop('no_label', 'a detection without results', unlabelled)
+        self._drops.drop('no_label', 'a detection without results', unlabelled)
         return self._best(good, parameters.max_detections)
 
     def _best(self, detections: list[Detection], most: int) -> list[Detection]:
@@ -374,7 +374,7 @@ class FrameHandler:
         if len(known) <= most:
             return detections
         known.sort(key=lambda i: -detections[i].score)
-        self._tally.drop('too_many', f'{len(known)} known objects in a frame; max_detections is '
+        self._drops.drop('too_many', f'{len(known)} known objects in a frame; max_detections is '
                                      f'{most}', len(known) - most)
         left_out = set(known[most:])
         return [d for i, d in enumerate(detections) if i not in left_out]
@@ -385,15 +385,15 @@ class FrameHandler:
             if skipped.reason == 'unknown_label':
                 label = detections[skipped.detection_index].label
                 text += f'; {label_hint(label, self.objects)}'
-            self._tally.drop(skipped.reason, text)
+            self._drops.drop(skipped.reason, text)
 
     def _good_poses(self, result: FrameResult, min_score: float) -> list[PoseEstimate]:
         finite = [p for p in result.poses
                   if np.isfinite(p.T_camera_object).all() and np.isfinite(p.score)]
-        self._tally.drop('non_finite', 'an estimated pose is not finite',
+        self._drops.drop('non_finite', 'an estimated pose is not finite',
                          len(result.poses) - len(finite))
         for poor in (p for p in finite if p.score < min_score):
-            self._tally.drop(
+            self._drops.drop(
                 'low_pose_score', f'the pose of {poor.label!r} has score {poor.score:.2g}')
         return [p for p in finite if p.score >= min_score]
 
@@ -405,11 +405,11 @@ class FrameHandler:
         in_tf = [((parameters.frame_prefix + name).lstrip('/'), pose) for name, pose in named
                  if parameters.publish_tf and header.frame_id]
         if parameters.publish_tf and not header.frame_id:
-            self._tally.drop('no_frame_id', 'the headers of image and camera_info name no frame, '
+            self._drops.drop('no_frame_id', 'the headers of image and camera_info name no frame, '
                              'so nothing is sent to /tf', len(named))
         for frame_id, _ in in_tf:
             if frame_id == header.frame_id:
-                self._tally.drop('no_frame_id', f'the object {frame_id!r} is called as the frame '
+                self._drops.drop('no_frame_id', f'the object {frame_id!r} is called as the frame '
                                  'of the camera is, so it is not sent to /tf; set frame_prefix')
         answer = Answer(
             poses=[messages.pose_stamped(header, pose) for _, pose in named],

@@ -28,14 +28,13 @@ from .command_line import check_command_line
 from .confirm_action import ConfirmAction
 from .context import RosError, start_ros
 from .detection_reading import check_labels, message_type
+from .drop_counters import DropCounters
 from .estimator_loading import EstimatorLoader, check_can_follow, load_detector, load_estimator
 from .frame_handler import Frame, FrameError, FrameHandler
 from .frame_queue import FrameQueue
 from .input_watch import InputWatch
 from .model_service import ModelService
-from .outputs import Outputs
 from .package_log import PackageLog
-from .pairing import PairedInputs
 from .params import (
     NodeParameters,
     changed_parameters,
@@ -43,11 +42,12 @@ from .params import (
     read_parameters,
     undeclared_parameters,
 )
+from .publishers import Publishers
 from .reporter import Reporter
 from .running import leave_now, spin, start
 from .services import answer_always
 from .support_frame import SupportFrame
-from .tally import Tally
+from .synchronizer import InputSynchronizer
 from .timings import Timings
 from .worker import FrameServices, Worker, check_order
 
@@ -88,22 +88,23 @@ class PoseNode(LifecycleNode):
         self.parameters = read_parameters(self)
         for name, remark in undeclared_parameters(self).items():
             self.get_logger().warning(f'parameter {name} was given but is not declared; {remark}')
-        self.tally, self.timings = Tally(self._warn_of_drop), Timings()
+        self.drop_counters, self.timings = DropCounters(self._warn_of_drop), Timings()
         self._worker: Worker | None = None
         self._wake = self.create_guard_condition(lambda: None)
         self._loads: set[Future[FrameHandler]] = set()
-        self._inputs: PairedInputs | None = None
+        self._inputs: InputSynchronizer | None = None
         self._camera_motion: CameraMotion | None = None
         self._queue: FrameQueue[Frame] | None = None
         self._watch: InputWatch | None = None
         self._support: SupportFrame | None = None
-        self._outputs = Outputs(self, self._on_peers)
+        self._frame_publishers = Publishers(self, self._on_peers)
         self.confirm_action = ConfirmAction(self)
         self._frame_services = FrameServices(
-            parameters=lambda: self.parameters, tally=self.tally, timings=self.timings,
-            see=self.confirm_action.see, now_ns=self._now_ns, logger=self.get_logger())
-        self._reporter = Reporter(self, self.tally, self.timings, (
-            *self._outputs.publishers, self.confirm_action.publisher))
+            parameters=lambda: self.parameters, drop_counters=self.drop_counters,
+            timings=self.timings, see=self.confirm_action.see, now_ns=self._now_ns,
+            logger=self.get_logger())
+        self._reporter = Reporter(self, self.drop_counters, self.timings, (
+            *self._frame_publishers.publishers, self.confirm_action.publisher))
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(REPORT_PERIOD_S, self._log_drops, clock=steady)
         self.create_timer(DIAGNOSTICS_PERIOD_S, self._diagnose, clock=steady)
@@ -169,12 +170,11 @@ class PoseNode(LifecycleNode):
         if self.parameters.track and self._camera_motion is None:
             self._camera_motion = CameraMotion(self)
         self._worker.start(queue)
-        self._outputs.publish_symmetries(self._worker.loaded.result().objects)
+        self._frame_publishers.publish_symmetries(self._worker.loaded.result().objects)
         self._watch = InputWatch(self._now_ns)
-        self._inputs = PairedInputs(
-            self, self.parameters, qos.inputs(self.parameters), self._on_frame, self.tally.drop,
-            self._watch, self._on_peers,
-            lambda: not queue.full)
+        self._inputs = InputSynchronizer(
+            self, self.parameters, qos.inputs(self.parameters), self._on_frame,
+            self.drop_counters.drop, self._watch, self._on_peers, lambda: not queue.full)
         self.confirm_action.start(self._worker.loaded.result())
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -206,9 +206,9 @@ class PoseNode(LifecycleNode):
         if self._inputs is not None:
             self._inputs.close()
         if self._queue is not None and self._worker is not None:
-            self.tally.drop('stopped', 'the node was deactivated', self._queue.close())
+            self.drop_counters.drop('stopped', 'the node was deactivated', self._queue.close())
             self._worker.finish()
-            self.get_logger().info(self.tally.summary())
+            self.get_logger().info(self.drop_counters.summary())
         self._inputs = self._queue = self._watch = None
         self.confirm_action.stop()
 
@@ -222,7 +222,7 @@ class PoseNode(LifecycleNode):
 
     def _make_worker(self, parameters: NodeParameters) -> Worker:
         self._package_log.last = f'model {parameters.model}'
-        worker = Worker(self._frame_services, self._outputs,
+        worker = Worker(self._frame_services, self._frame_publishers,
                         partial(self._make_handler, parameters))
         self._loads.add(worker.loaded)
         worker.loaded.add_done_callback(self._loads.discard)
@@ -266,7 +266,7 @@ class PoseNode(LifecycleNode):
         self._worker, self._reporter.facts = worker, worker.loaded.result().facts
         if self._queue is not None:
             worker.start(self._queue, old)
-            self._outputs.publish_symmetries(worker.loaded.result().objects)
+            self._frame_publishers.publish_symmetries(worker.loaded.result().objects)
             self.confirm_action.start(worker.loaded.result())
         old.close(patient=False)
         self.get_logger().info(f'the model is now {self.parameters.model}')
@@ -307,9 +307,9 @@ class PoseNode(LifecycleNode):
             check_order(frame, self._frame_services.last_answered,
                         corrects=self.parameters.track)
         except FrameError as error:
-            self.tally.drop(error.reason, str(error))
+            self.drop_counters.drop(error.reason, str(error))
             return
-        self.tally.drop('busy', 'a newer frame came first', self._queue.put(frame))
+        self.drop_counters.drop('busy', 'a newer frame came first', self._queue.put(frame))
 
     def _on_parameters(self, changed: list[Parameter]) -> SetParametersResult:
         try:
@@ -331,7 +331,7 @@ class PoseNode(LifecycleNode):
         return parameters
 
     def _log_drops(self) -> None:
-        if news := self.tally.news():
+        if news := self.drop_counters.news():
             self.get_logger().warning(news)
 
     def _diagnose(self) -> None:
@@ -367,7 +367,7 @@ class PoseNode(LifecycleNode):
             raise
         bounds = {label: model.bounds() for label, model in estimator.objects.items()}
         support = self._support
-        handler = FrameHandler(estimator, bounds, self.tally, detector=detector,
+        handler = FrameHandler(estimator, bounds, self.drop_counters, detector=detector,
                                compressed=parameters.image_transport == 'compressed',
                                plane=support.plane if support is not None else None,
                                camera_motion=self._camera_in)

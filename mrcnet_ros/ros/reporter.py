@@ -21,10 +21,10 @@ from .diagnostics import (
     model_status,
     pose_status,
 )
+from .drop_counters import DropCounters
 from .input_watch import InputWatch
 from .params import NodeParameters
 from .support_frame import support_status
-from .tally import Tally
 from .timings import Timings
 
 TOPIC = '/diagnostics'
@@ -34,18 +34,18 @@ class Reporter:
     """Collects what the statuses are made of.
 
     :param node: that publishes, and asks the graph who is at the other end of its topics.
-    :param outputs: publishers of rclpy whose subscribers are told.
+    :param publishers: those of rclpy whose subscribers are told.
 
     ``facts`` are about the estimator, ``error`` is why there is none, ``loading`` is what is being
     done for another one, '' for nothing, ``busy_s`` is for how long a frame has been worked on,
     ``boxes`` is what is wrong with recent boxes.
     """
 
-    def __init__(self, node: Any, tally: Tally, timings: Timings,
-                 outputs: Sequence[Any]) -> None:
+    def __init__(self, node: Any, counters: DropCounters, timings: Timings,
+                 publishers: Sequence[Any]) -> None:
         """Create the publisher."""
-        self._outputs = outputs
-        self._node, self._tally, self._timings = node, tally, timings
+        self._publishers = publishers
+        self._node, self._drops, self._timings = node, counters, timings
         self._recent = RecentCounts(time.monotonic())
         self._publisher = node.create_publisher(DiagnosticArray, TOPIC, 10)
         self.facts: Mapping[str, str] = {}
@@ -59,11 +59,11 @@ class Reporter:
         :param state: of the lifecycle.
         :param watch: of the inputs, None while the node does not listen.
         """
-        total = self._tally.counts()
+        total = self._drops.counts()
         span_s, recent = self._recent.update(time.monotonic(), total)
-        account = Account(span_s, recent, total, self._tally.reasons(),
+        account = Account(span_s, recent, total, self._drops.reasons(),
                           self._timings.percentiles(), self.busy_s, self.boxes,
-                          self._tally.followed_now if limits.track else None)
+                          self._drops.followed_now if limits.track else None)
         statuses = [model_status(state, self.error, self.loading, self.facts, total)]
         if watch is None:
             statuses += [idle_status('inputs', state), idle_status('poses', state, account),
@@ -75,7 +75,7 @@ class Reporter:
             poses = pose_status(account, limits, why_unpaired)
             statuses += [self._inputs(limits, watch), dataclasses.replace(
                 poses, values={**poses.values, **self._subscribers()}),
-                         depth_status(account, limits.depth, self._tally.depth_residual_m())]
+                         depth_status(account, limits.depth, self._drops.depth_residual_m())]
             if limits.support_plane:
                 statuses.append(support_status(account, limits.support_plane))
         self._publisher.publish(diagnostic_array(
@@ -98,4 +98,4 @@ class Reporter:
     def _subscribers(self) -> dict[str, str]:
         return {f'{publisher.topic_name} subscribers': subscribers_text(
                     publisher, self._node.get_subscriptions_info_by_topic(publisher.topic_name))
-                for publisher in self._outputs}
+                for publisher in self._publishers}

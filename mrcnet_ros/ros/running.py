@@ -32,7 +32,7 @@ def start(node: Any) -> bool:
 def spin(node: Any, stop: threading.Event) -> None:
     """Handle what comes until the process is told to end, or others shut its context down.
 
-    :param node: its ``tally`` counts messages that cannot be read, and faults of our own.
+    :param node: its ``drop_counters`` counts messages that cannot be read, and faults of our own.
     """
     executor = SingleThreadedExecutor(context=node.context)
     executor.add_node(node)
@@ -58,10 +58,10 @@ def _note(node: Any, error: Exception, told: set[str]) -> None:
     text = f'{type(error).__name__}: {error}'
     frames = traceback.extract_tb(error.__traceback__)
     if any(frame.name == TAKE for frame in frames):
-        node.tally.drop('bad_message', text)
+        node.drop_counters.drop('bad_message', text)
         _release(node)
         return
-    node.tally.fault(text)
+    node.drop_counters.fault(text)
     place = f'{frames[-1].filename}:{frames[-1].lineno}' if frames else ''
     if place not in told:
         told.add(place)

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 from rclpy.impl.rcutils_logger import RcutilsLogger
 
+from .drop_counters import DropCounters
 from .frame_handler import Answer, Frame, FrameError, FrameHandler
 from .frame_queue import FrameQueue
 from .messages import stamp_ns
-from .outputs import Outputs, Pictures
 from .params import NodeParameters
-from .tally import Tally
+from .publishers import Pictures, Publishers
 from .timings import Timings
 
 
@@ -31,7 +31,7 @@ class FrameServices:
     """
 
     parameters: Callable[[], NodeParameters]
-    tally: Tally
+    drop_counters: DropCounters
     timings: Timings
     see: Callable[[Answer, NodeParameters], object]
     now_ns: Callable[[], int]
@@ -48,10 +48,10 @@ class Worker:
     replaces, for they are about the model as well.
     """
 
-    def __init__(self, services: FrameServices, outputs: Outputs,
+    def __init__(self, services: FrameServices, publishers: Publishers,
                  load: Callable[[], FrameHandler]) -> None:
         """Begin to load; ``loaded`` tells how it went."""
-        self._services, self._outputs, self._load = services, outputs, load
+        self._services, self._publishers, self._load = services, publishers, load
         self._pictures: Pictures | None = None
         self._thread = ThreadPoolExecutor(1, 'estimator')
         self.loaded: Future[FrameHandler] = self._thread.submit(self._make)
@@ -91,7 +91,7 @@ class Worker:
     def _make(self) -> FrameHandler:
         handler = self._load()
         self._pictures = Pictures(
-            self._outputs, handler.objects, self._services.timings, self._cannot_draw)
+            self._publishers, handler.objects, self._services.timings, self._cannot_draw)
         return handler
 
     def _free(self) -> None:
@@ -112,9 +112,9 @@ class Worker:
             try:
                 self._answer_frame(handler, frame)
             except FrameError as error:
-                self._services.tally.drop(error.reason, str(error))
+                self._services.drop_counters.drop(error.reason, str(error))
             except Exception as error:  # one frame must not end the node
-                self._services.tally.drop('failed', f'{type(error).__name__}: {error}')
+                self._services.drop_counters.drop('failed', f'{type(error).__name__}: {error}')
                 where = ''.join(traceback.format_tb(error.__traceback__))
                 self._services.logger.error(
                     f'a frame failed ({type(error).__name__}: {error}) at\n{where}',
@@ -138,10 +138,10 @@ class Worker:
             return
         services.last_answered = frame.moment
         estimated = time.perf_counter()
-        self._outputs.publish(answer, with_covariance=parameters.publish_pose_with_covariance)
+        self._publishers.publish(answer, with_covariance=parameters.publish_pose_with_covariance)
         published, now_ns = time.perf_counter(), services.now_ns()
         result = answer.result
-        services.tally.answer(len(answer.poses), answer.scene.detections,
+        services.drop_counters.answer(len(answer.poses), answer.scene.detections,
                               hits=result.cache_hits, misses=result.cache_misses)
         services.timings.add({
             'age': (now_ns - stamp_ns(answer.header)) * 1e-9,

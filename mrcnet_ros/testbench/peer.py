@@ -17,7 +17,7 @@ from sensor_msgs.msg import Image
 from vision_msgs.msg import Detection3DArray
 
 from ..ros.context import start_ros
-from ..ros.tally import FRAME_REASONS
+from ..ros.drop_counters import FRAME_REASONS
 from .bag import DEPTH, INPUTS, BagFrame, restamped
 from .readiness import PeerError, Readiness
 

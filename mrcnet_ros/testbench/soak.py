@@ -12,7 +12,7 @@ from types import TracebackType
 import numpy as np
 
 from ..errors import DatasetError
-from ..ros.tally import DETECTION_REASONS, FRAME_REASONS
+from ..ros.drop_counters import DETECTION_REASONS, FRAME_REASONS
 from ..ros.timings import PERCENTILES
 from .bag import BagFrame
 from .process_usage import Usage, process_usage

@@ -20,7 +20,12 @@ from mrcnet_ros.cli import main as mrcnet
 from mrcnet_ros.datasets.bop import BopDataset
 from mrcnet_ros.datasets.boxes import BoxSpec
 from mrcnet_ros.errors import SpecError
-from mrcnet_ros.evaluation.verification import Comparison, Limits, compare_answers, verdict
+from mrcnet_ros.evaluation.verification import (
+    Comparison,
+    VerificationLimits,
+    compare_answers,
+    verdict,
+)
 from mrcnet_ros.inference import backends
 from mrcnet_ros.inference.estimator import PoseEstimator
 from mrcnet_ros.inference.model_directory import read_model_directory
@@ -210,23 +215,24 @@ def comparison(flipped: bool, move: float) -> Comparison:
 def test_moves_of_flipped_detections_are_not_counted_twice():
     """Another bin gives another pose; how many there may be has a limit of its own."""
     found = verdict([comparison(False, 0.01)] * 9 + [comparison(True, 0.9)],
-                    Limits(move=0.02, flips=0.1))
+                    VerificationLimits(move=0.02, flips=0.1))
     assert found['passed'] and found['figures']['flips'] == 1
     assert found['figures']['move_diameters']['max'] == 0.01
     assert not verdict([comparison(False, 0.01)] * 9 + [comparison(True, 0.9)],
-                       Limits(move=0.02, flips=0.09))['passed']
+                       VerificationLimits(move=0.02, flips=0.09))['passed']
 
 
 def test_the_worst_detection_is_named():
     """So that one can look at it."""
-    (reason,) = verdict([comparison(False, 0.01), comparison(False, np.nan)], Limits())['reasons']
+    compared = [comparison(False, 0.01), comparison(False, np.nan)]
+    (reason,) = verdict(compared, VerificationLimits())['reasons']
     assert 'duck in image 17 of scene 2 moves by nan diameters' in reason
 
 
 def test_nothing_to_compare_is_no_pass():
     """Images without known objects verify nothing."""
     with pytest.raises(SpecError, match='not one detection to compare'):
-        verdict([], Limits())
+        verdict([], VerificationLimits())
 
 
 def test_the_bin_of_a_pose_is_told(root, tiny_model):

@@ -26,7 +26,7 @@ from mrcnet_ros.detector.decode import FoundObject
 from mrcnet_ros.detector.entry import read_detector
 from mrcnet_ros.errors import ImageError, ModelError, SpecError
 from mrcnet_ros.evaluation.detector_boxes import DetectorBoxes
-from mrcnet_ros.evaluation.detector_scores import DetectorScores, average_precision, table
+from mrcnet_ros.evaluation.detector_scores import DetectorScores, average_precision, detector_table
 from mrcnet_ros.export import detector_export
 from mrcnet_ros.export.detector_export import check_detector, export_detector
 from mrcnet_ros.export.directory import export_checkpoint
@@ -301,7 +301,7 @@ def test_scores_count_visible_targets(tmp_path):
     assert figures['objects']['duck'] == {'targets': 1, 'recall': 1.0, 'ap50': 1.0}
     assert figures['objects']['can'] == {'targets': 1, 'recall': 0.0, 'ap50': 0.0}
     assert figures['ms_median'] == pytest.approx(10.0) and figures['iou_of_hits'] == 1.0
-    assert 'duck' in table(figures)
+    assert 'duck' in detector_table(figures)
     scores.add(one, [], 0.020)
     assert scores.figures({})['recall'] == 0.25
 

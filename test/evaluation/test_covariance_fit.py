@@ -14,7 +14,7 @@ from mrcnet_ros.errors import DatasetError
 from mrcnet_ros.evaluation.covariance_errors import PoseError, pose_errors
 from mrcnet_ros.evaluation.covariance_fit import MIN_IMAGES, MIN_POSES, fit_law
 from mrcnet_ros.evaluation.covariance_law import Images, law_of
-from mrcnet_ros.evaluation.covariance_report import left_out, report, table
+from mrcnet_ros.evaluation.covariance_report import covariance_table, left_out, report
 from mrcnet_ros.evaluation.covariance_widening import PHOTOGRAPHS, unknown, widened
 from mrcnet_ros.evaluation.runner import Run
 from mrcnet_ros.geometry.se3 import exp_so3, rotation_to_axis
@@ -89,7 +89,7 @@ def test_left_out_images_are_covered_as_well():
         assert group.poses == 210
         assert group.inside[0] == pytest.approx(0.5, abs=0.1)
         assert group.inside[1] == pytest.approx(0.9, abs=0.06)
-    lines = list(table(groups))
+    lines = list(covariance_table(groups))
     assert 'in 50%' in lines[0]
     assert 'deg' in lines[3]
 

@@ -196,7 +196,7 @@ def test_without_depth_images_there_is_no_vsd_but_a_reason(dataset, objects):
     figures = report.summary(score(dataset.frames, truth(dataset), objects), vsd, {1: 'blob'})
     assert figures['overall']['ar_vsd'] is None
     assert 'no depth image' in figures['vsd_missing']
-    assert 'no depth image' in report.table(figures)
+    assert 'no depth image' in report.recall_table(figures)
 
 
 def test_with_depth_images_vsd_is_rendered_and_scored(tmp_path):
@@ -234,7 +234,7 @@ def test_the_report_has_every_figure_and_the_table_every_object(dataset, objects
     assert overall['median_depth_mm'] == pytest.approx(12.0)
     assert overall['median_rotation_deg'] == pytest.approx(0.0, abs=1e-5)
     assert [t['mssd_mm'] is None for t in figures['targets']].count(True) == 1
-    lines = report.table(figures).splitlines()
+    lines = report.recall_table(figures).splitlines()
     assert any(line.startswith('1 blob') for line in lines)
     assert any(line.startswith('3 die') for line in lines)
     assert next(line for line in lines if line.startswith('overall')).split()[1:3] == ['5', '4']
@@ -273,7 +273,7 @@ def test_figures_are_split_by_how_much_is_visible(dataset, objects):
     assert part['ar_mspd'] == pytest.approx(figures['overall']['ar_mspd'])
     empty = report.summary(score(dataset.frames, [], objects), vsd, {})
     assert empty['by_visible_fraction']['0.8-1.0']['ar_mssd'] == 0.0
-    assert 'visible 0.8-1.0' in report.table(figures)
+    assert 'visible 0.8-1.0' in report.recall_table(figures)
 
 
 def test_an_object_that_was_never_found_has_no_medians(dataset, objects):
@@ -284,4 +284,4 @@ def test_an_object_that_was_never_found_has_no_medians(dataset, objects):
     assert figures['objects']['1']['ar_mssd'] == 0.0
     assert figures['objects']['1']['median_rotation_deg'] is None
     assert '-' in next(
-        line for line in report.table(figures).splitlines() if line.startswith('1')).split()
+        line for line in report.recall_table(figures).splitlines() if line.startswith('1')).split()

@@ -12,7 +12,7 @@ from mrcnet_ros.evaluation.covariance_law import Images
 from mrcnet_ros.evaluation.score_errors import Judged, surface_distance, surface_points
 from mrcnet_ros.evaluation.score_fit import fit_score_law
 from mrcnet_ros.evaluation.score_law import score_law_of
-from mrcnet_ros.evaluation.score_report import auroc, left_out, report, table
+from mrcnet_ros.evaluation.score_report import auroc, left_out, report, score_table
 from mrcnet_ros.geometry.se3 import exp_so3, make_transform
 from mrcnet_ros.inference.scoring import Evidence, ScoreLaw
 from mrcnet_ros.meshes.mesh import Mesh
@@ -119,7 +119,7 @@ def test_ranking_and_calibration_are_told_apart():
     assert report(np.full(1000, 0.5), right).calibration_error < 0.02
     assert report(np.full(1000, 0.05), right).calibration_error == pytest.approx(0.45, abs=0.02)
     assert math.isnan(report(perfect, np.ones(1000, bool)).auroc)
-    lines = list(table(draw(7, 140)))
+    lines = list(score_table(draw(7, 140)))
     assert 'as they are' in lines[1] and 'left out' in lines[2]
 
 

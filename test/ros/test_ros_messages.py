@@ -19,8 +19,8 @@ from mrcnet_ros.errors import CameraError, ImageError, UnknownLabelError
 from mrcnet_ros.geometry.se3 import exp_so3, make_transform, rotation_from_quat_wxyz
 from mrcnet_ros.inference.poses import PoseEstimate
 from mrcnet_ros.ros import detection_reading, messages
+from mrcnet_ros.ros.drop_counters import DropCounters
 from mrcnet_ros.ros.frame_queue import FrameQueue
-from mrcnet_ros.ros.tally import Tally
 
 NAN = float('nan')
 
@@ -379,39 +379,39 @@ def test_closing_a_queue_ends_all_waiting():
     assert queue.put(1) == 1
 
 
-def test_the_tally_tells_of_the_first_drop_and_then_of_news():
+def test_the_counters_tell_of_the_first_drop_and_then_of_news():
     """Nothing is repeated while nothing happens."""
     told = []
-    tally = Tally(lambda reason, message: told.append(reason))
-    tally.drop('busy', 'x', 0)
-    assert tally.news() == ''
-    tally.drop('busy', 'x')
-    tally.drop('busy', 'y', 2)
-    tally.answer(4)
+    counters = DropCounters(lambda reason, message: told.append(reason))
+    counters.drop('busy', 'x', 0)
+    assert counters.news() == ''
+    counters.drop('busy', 'x')
+    counters.drop('busy', 'y', 2)
+    counters.answer(4)
     assert told == ['busy']
-    assert tally.summary() == 'answered 1 frames with 4 poses; dropped: busy 3'
-    assert 'y' in tally.news()
-    assert tally.news() == ''
+    assert counters.summary() == 'answered 1 frames with 4 poses; dropped: busy 3'
+    assert 'y' in counters.news()
+    assert counters.news() == ''
     with pytest.raises(KeyError):
-        tally.drop('mood')
+        counters.drop('mood')
 
 
 def test_a_drop_that_goes_on_for_weeks_does_not_fill_the_log():
     """It is told each time that its number has doubled; one of another kind at once."""
-    tally = Tally(lambda reason, message: None)
+    counters = DropCounters(lambda reason, message: None)
     told = 0
     for number in range(1000):
-        tally.drop('busy', f'frame {number}')
-        told += bool(tally.news())
+        counters.drop('busy', f'frame {number}')
+        told += bool(counters.news())
     assert 8 <= told <= 11
-    tally.drop('bad_image', 'torn')
-    assert 'torn' in tally.news()
+    counters.drop('bad_image', 'torn')
+    assert 'torn' in counters.news()
 
 
 def test_a_label_without_end_is_told_in_short():
     """With the end of the message, which lists what is known."""
-    tally = Tally(lambda reason, message: None)
-    tally.drop('unknown_label', str(UnknownLabelError('x' * 10**6, ['can', 'duck'])))
-    text = tally.reasons()['unknown_label']
+    counters = DropCounters(lambda reason, message: None)
+    counters.drop('unknown_label', str(UnknownLabelError('x' * 10**6, ['can', 'duck'])))
+    text = counters.reasons()['unknown_label']
     assert len(text) < 1100
     assert text.startswith('unknown object label') and text.endswith('knows: can, duck')

@@ -1,4 +1,4 @@
-"""The input depth: encodings, pairing, and depth images that cannot be used."""
+"""The input depth: encodings, synchronizer, and depth images that cannot be used."""
 
 import struct
 

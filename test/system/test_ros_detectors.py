@@ -34,10 +34,10 @@ from mrcnet_ros.ros.detection_reading import (
     settings_from,
 )
 from mrcnet_ros.ros.diagnostics import Account, pose_status
+from mrcnet_ros.ros.drop_counters import DropCounters
 from mrcnet_ros.ros.frame_handler import Frame, FrameHandler
 from mrcnet_ros.ros.input_watch import Expected, why_silent
 from mrcnet_ros.ros.params import NodeParameters
-from mrcnet_ros.ros.tally import Tally
 
 ROOT = Path(__file__).resolve().parents[2]
 KNOWN = ('can', 'duck')
@@ -308,7 +308,7 @@ def test_each_detector_of_the_page_gives_the_pose_that_our_own_labels_give(messa
     """With the parameters of docs/detectors.md, to the last digits."""
     estimator = BoxEstimator()
     bounds = {label: np.stack([-np.ones(3), np.ones(3)]) for label in estimator.objects}
-    handler = FrameHandler(estimator, bounds, Tally(lambda *_: None), compressed=False)
+    handler = FrameHandler(estimator, bounds, DropCounters(lambda *_: None), compressed=False)
     own = frame(1, ('duck', 31.5, 23.5, 30.0, 0.8))
     wanted, = handler.answer(Frame(*own), NodeParameters()).measured
     found, = handler.answer(Frame(own[0], own[1], message), NodeParameters(**parameters)).measured

@@ -21,11 +21,11 @@ from tf2_msgs.action import LookupTransform
 from mrcnet_ros.ros import running
 from mrcnet_ros.ros.confirm_action import ConfirmAction, _Request
 from mrcnet_ros.ros.confirmation import Confirmation
+from mrcnet_ros.ros.drop_counters import DropCounters
 from mrcnet_ros.ros.frame_handler import Frame, FrameHandler
 from mrcnet_ros.ros.frame_queue import FrameQueue
 from mrcnet_ros.ros.params import NodeParameters
 from mrcnet_ros.ros.pose_node import PoseNode
-from mrcnet_ros.ros.tally import Tally
 from mrcnet_ros.ros.worker import Worker
 
 
@@ -41,9 +41,9 @@ def ros(monkeypatch):
 
 @pytest.fixture
 def node(ros):
-    """Return a node that is spun with nothing but a tally."""
+    """Return a node that is spun with nothing but counters."""
     node = rclpy.create_node('ends')
-    node.tally, node.confirm_action = Tally(Mock()), Mock(owes=False)
+    node.drop_counters, node.confirm_action = DropCounters(Mock()), Mock(owes=False)
     yield node
     node.destroy_node()
 
@@ -69,7 +69,7 @@ def test_a_context_that_others_shut_down_ends_the_loop(node):
     rclpy.shutdown()
     thread.join(WAIT_S)
     assert not thread.is_alive()
-    assert node.tally.counts() == {}
+    assert node.drop_counters.counts() == {}
 
 
 def test_a_fault_of_ours_is_no_bad_message(node, monkeypatch):
@@ -80,15 +80,15 @@ def test_a_fault_of_ours_is_no_bad_message(node, monkeypatch):
     log = Mock()
     monkeypatch.setattr(node, 'get_logger', lambda: log)
     node.create_timer(0.01, fault)
-    assert spun(node, lambda: node.tally.counts().get('faults', 0) >= 3)
-    assert set(node.tally.counts()) == {'faults'}
+    assert spun(node, lambda: node.drop_counters.counts().get('faults', 0) >= 3)
+    assert set(node.drop_counters.counts()) == {'faults'}
     text, = (call.args[0] for call in log.error.call_args_list)
     assert 'a slip of ours' in text and 'in fault' in text
 
 
 def test_a_message_that_cannot_be_taken_is_a_bad_one(node, monkeypatch):
     """It is counted as such, and the topic is not deaf afterwards."""
-    from mrcnet_ros.ros.pairing import Gate
+    from mrcnet_ros.ros.synchronizer import Gate
 
     got = []
     subscription = node.create_subscription(
@@ -96,8 +96,8 @@ def test_a_message_that_cannot_be_taken_is_a_bad_one(node, monkeypatch):
     publisher = node.create_publisher(Header, 'topic', 10)
     node.create_timer(0.05, lambda: publisher.publish(Header()))
     subscription.msg_type = object  # as if it could not be read
-    assert spun(node, lambda: node.tally.counts().get('bad_message'))
-    assert set(node.tally.counts()) == {'bad_message'}
+    assert spun(node, lambda: node.drop_counters.counts().get('bad_message'))
+    assert set(node.drop_counters.counts()) == {'bad_message'}
     subscription.msg_type = Header
     assert spun(node, lambda: got)
 

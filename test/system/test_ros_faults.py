@@ -32,9 +32,9 @@ from vision_msgs.msg import Detection2DArray
 
 from mrcnet_ros.cli.fuzz import fuzz
 from mrcnet_ros.errors import MrcnetError
+from mrcnet_ros.ros.drop_counters import DropCounters
 from mrcnet_ros.ros.frame_handler import Frame, FrameError, FrameHandler
 from mrcnet_ros.ros.params import NodeParameters
-from mrcnet_ros.ros.tally import Tally
 from mrcnet_ros.testbench.fuzz_messages import FRAME_ID, Fuzzer, good_frame
 from mrcnet_ros.testbench.fuzzing import FuzzRun
 from mrcnet_ros.testbench.peer import PeerError
@@ -106,8 +106,8 @@ def test_numbers_that_are_not_finite_are_a_finding(monkeypatch):
 @pytest.mark.parametrize('compressed', [False, True])
 def test_what_is_said_of_bad_messages_has_numbers_and_not_their_types(compressed):
     """np.float64(550.0) is 550.0 to whoever reads it in a log."""
-    fuzzer, said, tally = Fuzzer(5, ['duck'], compressed=compressed), [], Tally(Mock())
-    handler = FrameHandler(BoxEstimator(), dict.fromkeys(DIAMETERS_M, np.zeros((2, 3))), tally,
+    fuzzer, said, counters = Fuzzer(5, ['duck'], compressed=compressed), [], DropCounters(Mock())
+    handler = FrameHandler(BoxEstimator(), dict.fromkeys(DIAMETERS_M, np.zeros((2, 3))), counters,
                            compressed=compressed)
     kinds = {'image': CompressedImage if compressed else Image, 'camera_info': CameraInfo,
              'detections': Detection2DArray}
@@ -119,7 +119,7 @@ def test_what_is_said_of_bad_messages_has_numbers_and_not_their_types(compressed
             handler.answer(Frame(*messages.values()), NodeParameters())
         except FrameError as error:
             said.append(str(error))
-        said += tally.reasons().values()
+        said += counters.reasons().values()
     assert len(set(said)) > 50
     assert not [text for text in said if re.search(r'\bnp\.|float\d|array\(', text)]
 

@@ -20,14 +20,14 @@ from stand_in_node import DIAMETERS_M, SURE, BoxEstimator
 
 from mrcnet_ros.errors import SpecError
 from mrcnet_ros.inference.poses import PoseEstimate
-from mrcnet_ros.ros import pairing
+from mrcnet_ros.ros import synchronizer
 from mrcnet_ros.ros.diagnostics import Account, pose_status
+from mrcnet_ros.ros.drop_counters import DropCounters
 from mrcnet_ros.ros.estimator_loading import check_can_follow
 from mrcnet_ros.ros.frame_handler import Frame, FrameError, FrameHandler
 from mrcnet_ros.ros.frame_queue import FrameQueue
 from mrcnet_ros.ros.params import NodeParameters
 from mrcnet_ros.ros.pose_topics import pose_with_covariance, symmetries_message, topic_token
-from mrcnet_ros.ros.tally import Tally
 from mrcnet_ros.ros.tracks import InstanceNumbers
 from mrcnet_ros.ros.worker import check_order
 
@@ -55,18 +55,18 @@ def framed(step: int, *objects, white: bool = False) -> Frame:
 
 @pytest.fixture
 def handler():
-    """Return a handler that follows what it is told to, and its tally."""
-    tally = Tally(lambda *_: None)
-    made = FrameHandler(BoxEstimator(), dict.fromkeys(DIAMETERS_M, np.zeros((2, 3))), tally,
+    """Return a handler that follows what it is told to, and its counters."""
+    counters = DropCounters(lambda *_: None)
+    made = FrameHandler(BoxEstimator(), dict.fromkeys(DIAMETERS_M, np.zeros((2, 3))), counters,
                         compressed=False)
-    return SimpleNamespace(answer=made.answer_if_wanted, tally=tally)
+    return SimpleNamespace(answer=made.answer_if_wanted, drop_counters=counters)
 
 
 def paired(parameters):
     """Return inputs that no topic feeds, the frames they complete, and what they drop."""
     frames, drop = [], Mock()
-    return pairing.PairedInputs(Mock(), parameters, QoSProfile(depth=5), frames.append, drop,
-                                Mock()), frames, drop
+    return synchronizer.InputSynchronizer(
+        Mock(), parameters, QoSProfile(depth=5), frames.append, drop, Mock()), frames, drop
 
 
 def steps(frames):
@@ -163,7 +163,7 @@ def test_an_instance_is_published_in_every_image_until_it_is_lost(handler):
         answer = handler.answer(framed(step, white=True), soon, NEVER)
         assert answer.detections.detections == [] and answer.transforms == []
     assert handler.answer(framed(8), soon, NEVER) is None
-    counts = handler.tally.counts()
+    counts = handler.drop_counters.counts()
     assert (counts['followed'], counts['lost'], counts['lost score']) == (3, 1, 1)
     status = pose_status(Account(1.0, {}, counts, {}, {}, following=0), TRACK, None)
     assert status.values['lost score'] == '1' and status.values['poses followed'] == '3'

@@ -304,13 +304,13 @@ def test_a_node_recovers_from_a_transition_that_failed_half_way(tmp_path):
 import runpy, sys
 from mrcnet_ros.ros import pose_node
 
-original = pose_node.PairedInputs
+original = pose_node.InputSynchronizer
 
 def fail_once(*args):
-    pose_node.PairedInputs = original
+    pose_node.InputSynchronizer = original
     raise RuntimeError('the middleware had a bad day')
 
-pose_node.PairedInputs = fail_once
+pose_node.InputSynchronizer = fail_once
 runpy.run_path({STAND_IN!r}, run_name='__main__')
 ''')
     domain = own_domain(7)

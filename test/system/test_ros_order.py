@@ -14,8 +14,8 @@ from stand_in_node import BoxEstimator
 
 from mrcnet_ros.inference.poses import PoseEstimate
 from mrcnet_ros.ros.frame_handler import Frame, FrameError
-from mrcnet_ros.ros.pairing import PairedInputs
 from mrcnet_ros.ros.params import NodeParameters
+from mrcnet_ros.ros.synchronizer import InputSynchronizer
 from mrcnet_ros.ros.tracks import Tracks
 from mrcnet_ros.ros.worker import check_order
 
@@ -26,7 +26,8 @@ NAMES = ('image', 'camera_info', 'detections')
 def inputs():
     """Return inputs that no topic feeds; ``frames`` are those they complete."""
     frames, node = [], Mock()
-    made = PairedInputs(node, NodeParameters(), QoSProfile(depth=5), frames.append, Mock(), Mock())
+    made = InputSynchronizer(
+        node, NodeParameters(), QoSProfile(depth=5), frames.append, Mock(), Mock())
     made.frames, made.node = frames, node
     return made
 

@@ -20,9 +20,9 @@ from vision_msgs.msg import Detection2DArray
 
 from mrcnet_ros.detector.object_detector import ObjectDetector
 from mrcnet_ros.errors import SpecError
+from mrcnet_ros.ros.drop_counters import DropCounters
 from mrcnet_ros.ros.frame_handler import Frame, FrameHandler
 from mrcnet_ros.ros.params import NodeParameters, reloaded_parameters
-from mrcnet_ros.ros.tally import Tally
 
 SIZE = (256, 192)
 # a cell of the detector, which sees the image at half its resolution
@@ -79,16 +79,16 @@ def test_over_dds_image_and_camera_info_are_enough(squares):
 
 
 def handled(squares, parameters, *channels):
-    """Answer a picture in this process; return the answer and the tally."""
-    tally = Tally(lambda *_: None)
+    """Answer a picture in this process; return the answer and the counters."""
+    counters = DropCounters(lambda *_: None)
     estimator = BoxEstimator()
     detector = ObjectDetector.load(squares)
     handler = FrameHandler(estimator, {label: model.bounds()
                                        for label, model in estimator.objects.items()},
-                           tally, compressed=False, detector=detector)
+                           counters, compressed=False, detector=detector)
     answer = handler.answer(Frame(*picture(1, *channels), None), parameters)
     handler.close()
-    return answer, tally
+    return answer, counters
 
 
 def test_what_is_found_is_read_as_any_detections(squares):
@@ -97,12 +97,12 @@ def test_what_is_found_is_read_as_any_detections(squares):
     answer, _ = handled(squares, parameters, 0, 2)
     assert [p.label for p in answer.measured] == ['duck', 'can']
     assert answer.scene.detections == 2 and answer.result.stage_seconds['detection'] > 0
-    strict, tally = handled(
+    strict, counters = handled(
         squares, dataclasses.replace(parameters, min_detection_score=1.0), 0, 2)
-    assert strict.measured == [] and tally.counts()['low_score'] == 2
+    assert strict.measured == [] and counters.counts()['low_score'] == 2
     assert len(strict.found.detections) == 2
-    few, tally = handled(squares, dataclasses.replace(parameters, max_detections=1), 0, 2)
-    assert len(few.measured) == 1 and tally.counts()['too_many'] == 1
+    few, counters = handled(squares, dataclasses.replace(parameters, max_detections=1), 0, 2)
+    assert len(few.measured) == 1 and counters.counts()['too_many'] == 1
     others = dataclasses.replace(parameters, label_map=('duck=can',), detections_size=(64, 64))
     same, _ = handled(squares, others, 0, 2)
     np.testing.assert_allclose([p.T_camera_object for p in same.measured],

@@ -116,7 +116,8 @@ def test_the_old_model_never_meets_the_new_label_map(monkeypatch):
     node = PoseNode(lambda parameters: BoxEstimator())
     node.set_parameters([Parameter('label_map', value=['thing=duck'])])
     answers, seconds = [], itertools.count(1)
-    monkeypatch.setattr(node._outputs, 'publish', lambda answer, **_: answers.append(answer))
+    monkeypatch.setattr(
+        node._frame_publishers, 'publish', lambda answer, **_: answers.append(answer))
 
     def answer(_=None):
         count = len(answers)

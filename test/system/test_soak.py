@@ -12,10 +12,11 @@ from PIL import Image as Picture
 from mrcnet_ros.cli.main import main
 from mrcnet_ros.errors import SpecError
 from mrcnet_ros.evaluation.soak_charts import soak_charts
-from mrcnet_ros.evaluation.steadiness import Limits, judge, slope, steady_figures
+from mrcnet_ros.evaluation.steadiness import SteadinessLimits, judge, slope, steady_figures
 
 SUPPORT = Path(__file__).parents[1] / 'support'
-LIMITS = Limits(warm_up_s=60, memory_mb_per_h=20, memory_slack_mb=5, handles=2, silence_s=5)
+LIMITS = SteadinessLimits(
+    warm_up_s=60, memory_mb_per_h=20, memory_slack_mb=5, handles=2, silence_s=5)
 
 
 def samples(minutes=30, **changes):

@@ -24,7 +24,7 @@ MOST_TEXT = 1000
 _RESIDUALS = 500
 
 
-class Tally:
+class DropCounters:
     """Counts answers, and drops by reason.
 
     :param on_first: told reason and message of the first drop of each reason.

@@ -29,7 +29,7 @@ from .pose_topics import PoseTopics, symmetries_message
 from .timings import Timings
 
 
-class Outputs:
+class Publishers:
     """Publishes answers; used by the worker's thread.
 
     :param node: that publishes.
@@ -103,11 +103,11 @@ class Pictures:
     """
 
     def __init__(
-        self, outputs: Outputs, objects: Mapping[str, ObjectModel], timings: Timings,
+        self, publishers: Publishers, objects: Mapping[str, ObjectModel], timings: Timings,
         failed: Callable[[Exception], None],
     ) -> None:
         """Start without a renderer, which only an overlay needs."""
-        self._outputs, self._objects = outputs, objects
+        self._publishers, self._objects = publishers, objects
         self._timings, self._failed = timings, failed
         self._markers = Markers()
         self._waiting: FrameQueue[Answer] = FrameQueue(1, replace=True)
@@ -118,14 +118,14 @@ class Pictures:
     def publish(self, answer: Answer, parameters: NodeParameters) -> None:
         """Publish markers and have the overlay drawn, as far as they are wanted."""
         start = time.perf_counter()
-        if self._outputs.markers_wanted(parameters):
-            self._outputs.publish_markers(self._markers.message(
+        if self._publishers.markers_wanted(parameters):
+            self._publishers.publish_markers(self._markers.message(
                 answer.header, answer.scene, self._objects,
                 lifetime_s=parameters.marker_lifetime_s,
                 mesh_folder=parameters.marker_mesh_folder))
             self._timings.add({'markers': time.perf_counter() - start})
         due = start - self._drawn_s >= 1.0 / parameters.overlay_rate_hz
-        if due and self._outputs.overlay_wanted(parameters):
+        if due and self._publishers.overlay_wanted(parameters):
             self._drawn_s = start
             self._waiting.put(answer)
 
@@ -133,7 +133,7 @@ class Pictures:
         """Take all markers back, which may have been meant to stay for ever."""
         message = self._markers.farewell()
         if message.markers:
-            self._outputs.publish_markers(message)
+            self._publishers.publish_markers(message)
 
     def close(self) -> None:
         """Free the renderer, when the picture being drawn is done."""
@@ -146,7 +146,7 @@ class Pictures:
             start = time.perf_counter()
             try:
                 overlay = overlay or PoseOverlay(self._objects)
-                self._outputs.publish_overlay(_drawn(overlay, answer))
+                self._publishers.publish_overlay(_drawn(overlay, answer))
                 self._timings.add({'overlay': time.perf_counter() - start})
             except Exception as error:  # the next picture may be possible
                 self._failed(error)

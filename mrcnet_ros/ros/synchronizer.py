@@ -54,7 +54,7 @@ class Gate(CallbackGroup):
         """Take note of nothing."""
 
 
-class PairedInputs:
+class InputSynchronizer:
     """The subscriptions of the node.
 
     Depth that is required is paired like the other inputs. Otherwise no frame waits for it: each
@@ -168,7 +168,7 @@ class PairedInputs:
             self._synchronize_images()
 
     def _synchronize_images(self) -> None:
-        """Pair images also without detections; after the pairing with them, which comes first."""
+        """Pair images also without detections; the callback with them comes first."""
         names = [name for name in self._types if name != 'detections']
         sources = [self._sources[name] for name in names]
         synchronizer = (

@@ -11,11 +11,11 @@ from rclpy.qos import QoSProfile
 from rclpy.time import Time
 from ros_support import frame
 
-from mrcnet_ros.ros import pairing
+from mrcnet_ros.ros import synchronizer
 from mrcnet_ros.ros.params import NodeParameters
 
 
-class UnforgivingFilter(pairing.message_filters.SimpleFilter):
+class UnforgivingFilter(synchronizer.message_filters.SimpleFilter):
     """Like the synchronizers of a ROS installation, useless after a stamp that is no time."""
 
     locked = False
@@ -33,10 +33,10 @@ class UnforgivingFilter(pairing.message_filters.SimpleFilter):
 @pytest.mark.parametrize(('sec', 'nanosec'), [(-1, 0), (-2**31, 5), (7, 10**9), (7, 2**32 - 1)])
 def test_a_stamp_that_is_no_time_reaches_no_filter(monkeypatch, name, sec, nanosec):
     """It is dropped and told, and the next frame is paired."""
-    monkeypatch.setattr(pairing.message_filters, 'SimpleFilter', UnforgivingFilter)
+    monkeypatch.setattr(synchronizer.message_filters, 'SimpleFilter', UnforgivingFilter)
     monkeypatch.setattr(UnforgivingFilter, 'locked', False)
     frames, drop = [], Mock()
-    inputs = pairing.PairedInputs(
+    inputs = synchronizer.InputSynchronizer(
         Mock(), NodeParameters(), QoSProfile(depth=5), frames.append, drop, Mock())
     names = ('image', 'camera_info', 'detections')
     bad = frame(sec)[names.index(name)]
@@ -53,7 +53,7 @@ def test_a_stamp_that_is_no_time_reaches_no_filter(monkeypatch, name, sec, nanos
 def paired_inputs(queue=10):
     """Return inputs that no topic feeds, the frames they complete, and what they drop."""
     frames, drop = [], Mock()
-    return pairing.PairedInputs(Mock(), NodeParameters(queue=queue), QoSProfile(depth=5),
+    return synchronizer.InputSynchronizer(Mock(), NodeParameters(queue=queue), QoSProfile(depth=5),
                                 frames.append, drop, Mock()), frames, drop
 
 
@@ -90,10 +90,11 @@ def test_inputs_that_cannot_all_be_subscribed_leave_none(monkeypatch):
         made.append(Mock())
         return made[-1]
 
-    monkeypatch.setattr(pairing.message_filters, 'Subscriber', subscriber)
+    monkeypatch.setattr(synchronizer.message_filters, 'Subscriber', subscriber)
     node = Mock()
     with pytest.raises(RuntimeError, match='no more'):
-        pairing.PairedInputs(node, NodeParameters(), QoSProfile(depth=5), Mock(), Mock(), Mock())
+        synchronizer.InputSynchronizer(
+            node, NodeParameters(), QoSProfile(depth=5), Mock(), Mock(), Mock())
     assert [call.args[0] for call in node.destroy_subscription.call_args_list] == [
         m.sub for m in made]
 
