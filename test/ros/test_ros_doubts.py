@@ -22,11 +22,11 @@ from mrcnet_ros.ros.camera_doubts import camera_doubts
 from mrcnet_ros.ros.depth_image import depth_from_image
 from mrcnet_ros.ros.detection_reading import detections_from_message
 from mrcnet_ros.ros.diagnostics import Level
+from mrcnet_ros.ros.drop_counters import DropCounters
 from mrcnet_ros.ros.frame_handler import Frame, FrameHandler
 from mrcnet_ros.ros.input_watch import Expected, InputWatch
 from mrcnet_ros.ros.params import NodeParameters
 from mrcnet_ros.ros.pose_topics import PoseTopics
-from mrcnet_ros.ros.tally import Tally
 
 D = [0.1, -0.2, 0.0, 0.0, 0.0]
 
@@ -100,28 +100,29 @@ def test_four_bytes_a_pixel_are_no_rgb8():
 @pytest.mark.parametrize('theta', [45.0, 90.0, -180.0])
 def test_a_box_turned_by_degrees_is_left_out_and_told(theta):
     """90 radians are another angle than 90 degrees."""
-    tally = Tally(lambda *_: None)
-    handler = FrameHandler(BoxEstimator(), dict.fromkeys(DIAMETERS_M, np.zeros((2, 3))), tally,
+    counters = DropCounters(lambda *_: None)
+    handler = FrameHandler(BoxEstimator(), dict.fromkeys(DIAMETERS_M, np.zeros((2, 3))), counters,
                            compressed=False)
     found = frame(1, ('duck', 30.0, 20.0))
     found[2].detections[0].bbox.center.theta = theta
     assert handler.answer(Frame(*found), NodeParameters()).poses == []
-    assert 'theta' in tally.reasons()['non_finite'] and 'radians' in tally.reasons()['non_finite']
+    reason = counters.reasons()['non_finite']
+    assert 'theta' in reason and 'radians' in reason
     found[2].detections[0].bbox.center.theta = -2.0 * np.pi
     assert np.isfinite(detections_from_message(found[2])[0][0].box_xyxy).all()
 
 
 def test_an_object_named_as_the_frame_of_the_camera_is_not_sent_to_tf():
     """It would be its own parent; a prefix keeps both apart. tf2 knows no leading slash."""
-    tally = Tally(lambda *_: None)
-    handler = FrameHandler(BoxEstimator(), dict.fromkeys(DIAMETERS_M, np.zeros((2, 3))), tally,
+    counters = DropCounters(lambda *_: None)
+    handler = FrameHandler(BoxEstimator(), dict.fromkeys(DIAMETERS_M, np.zeros((2, 3))), counters,
                            compressed=False)
     found = frame(1, ('duck', 30.0, 20.0))
     for message in found:
         message.header.frame_id = 'duck'
     answer = handler.answer(Frame(*found), NodeParameters())
     assert len(answer.poses) == 1 and answer.transforms == []
-    assert "'duck' is called as the frame" in tally.reasons()['no_frame_id']
+    assert "'duck' is called as the frame" in counters.reasons()['no_frame_id']
     sent, = handler.answer(Frame(*found), NodeParameters(frame_prefix='/seen/')).transforms
     assert sent.child_frame_id == 'seen/duck'
 
