@@ -8,6 +8,7 @@ from . import (
     evaluate_bag,
     evaluate_bop,
     evaluate_csv,
+    evaluate_depth,
     evaluate_detector,
     evaluate_ladder,
     evaluate_mosaic,
@@ -20,6 +21,9 @@ from . import (
 TASKS = {
     'bop': (evaluate_bop, 'estimate the poses in the images of a BOP dataset and score them'),
     'csv': (evaluate_csv, "score a file of poses in the format of BOP'19"),
+    'depth': (evaluate_depth,
+              'compare poses from colour alone with those that depth corrects, and see what '
+              'wrong depth does'),
     'detector': (evaluate_detector, 'score the boxes of a detector on a BOP dataset'),
     'templates': (evaluate_templates,
                   'compare poses with cached templates and with templates of each detection'),

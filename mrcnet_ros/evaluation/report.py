@@ -23,7 +23,7 @@ _COLUMNS = (
     # heading, key, width, format
     ('targets', 'targets', 8, 'd'), ('found', 'estimates', 7, 'd'),
     ('AR_MSSD', 'ar_mssd', 9, '.3f'), ('AR_MSPD', 'ar_mspd', 9, '.3f'),
-    ('mean', 'ar_mean', 7, '.3f'),
+    ('mean', 'ar_mean', 7, '.3f'), ('AR_VSD', 'ar_vsd', 8, '.3f'),
     ('near', 'near', 7, '.1%'), ('rot [deg]', 'median_rotation_deg', 11, '.2f'),
     ('xy [mm]', 'median_xy_mm', 9, '.1f'), ('depth [mm]', 'median_depth_mm', 12, '.1f'),
     ('depth [%]', 'median_depth_percent', 11, '.2f'),
@@ -57,7 +57,7 @@ def summary(scores: Scores, vsd: VsdScores, labels: Mapping[int, str],
             unscaled.mssd.average, unscaled.mspd.average, None, unscaled.targets),
         'mean_over_objects': means,
         'objects': objects,
-        'by_visible_fraction': _by_visible_fraction(scores.targets),
+        'by_visible_fraction': _by_visible_fraction(scores.targets, vsd),
         'vsd_missing': vsd.missing or None,
         'recalls': {
             'mssd_thresholds_diameters': scores.mssd.thresholds.tolist(),
@@ -126,7 +126,7 @@ def stage_medians_ms(stage_seconds: Sequence[Mapping[str, float]]) -> dict[str, 
             for name in names}
 
 
-def _by_visible_fraction(targets: Iterable[TargetScore]) -> dict[str, Any]:
+def _by_visible_fraction(targets: Iterable[TargetScore], vsd: VsdScores) -> dict[str, Any]:
     """Return figures for targets much, partly and hardly hidden."""
     result = {}
     for low, high in itertools.pairwise(VISIBILITY_EDGES):
@@ -135,7 +135,7 @@ def _by_visible_fraction(targets: Iterable[TargetScore]) -> dict[str, Any]:
         if own:
             result[f'{low:.1f}-{high:.1f}'] = _figures(
                 float(np.mean([t.mssd_met for t in own])),
-                float(np.mean([t.mspd_met for t in own])), None, own)
+                float(np.mean([t.mspd_met for t in own])), vsd.average_over(own), own)
     return result
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -12,9 +12,12 @@ from ..datasets.catalogue import facts_of
 from ..errors import BackendError, ImageError
 from ..objects import ObjectModel
 from ..rendering.renderer import Renderer
-from .recall import VSD_THRESHOLDS, Recall, TargetErrors, ranked, recall
-from .scores import group_rows
+from .recall import VSD_THRESHOLDS, Recall, TargetErrors, match, ranked, recall
+from .scores import TargetScore, group_rows
 from .vsd import TAUS, vsd
+
+# scene, image, object and instance
+TargetKey = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
@@ -23,10 +26,13 @@ class VsdScores:
 
     :param recalls: one for each of the ten tolerances, empty when VSD cannot be computed.
     :param missing: the reason then, '' otherwise.
+    :param met: part of all tolerances and thresholds that an estimate of a target meets, by
+        :data:`TargetKey`.
     """
 
     recalls: tuple[Recall, ...] = ()
     missing: str = ''
+    met: Mapping[TargetKey, float] = field(default_factory=dict)
 
     @property
     def average(self) -> float | None:
@@ -36,6 +42,12 @@ class VsdScores:
     def average_of(self, object_id: int) -> float | None:
         """Return the average recall of one object."""
         values = [r.average_of(object_id) for r in self.recalls]
+        return float(np.mean(values)) if values else None
+
+    def average_over(self, targets: Iterable[TargetScore]) -> float | None:
+        """Return the average recall of some targets, None without any."""
+        values = [self.met[t.scene_id, t.image_id, t.object_id, t.instance]
+                  for t in targets] if self.recalls else []
         return float(np.mean(values)) if values else None
 
 
@@ -60,24 +72,28 @@ def score_vsd(
             for object_id, model in objects.items():
                 renderer.add_mesh(object_id, model.load_mesh())
             delta_m = facts_of(dataset).vsd_tolerance_m
-            targets = _discrepancies(frames, rows, objects, renderer, delta_m)
+            targets, keys = _discrepancies(frames, rows, objects, renderer, delta_m)
     except (BackendError, ImageError) as error:
         return VsdScores(missing=str(error))
-    return VsdScores(tuple(recall(per_tau, VSD_THRESHOLDS) for per_tau in targets))
+    return VsdScores(tuple(recall(per_tau, VSD_THRESHOLDS) for per_tau in targets),
+                     met=_met(targets, keys))
 
 
 def _discrepancies(
     frames: Sequence[BopFrame], rows: Iterable[ResultRow], objects: Mapping[int, ObjectModel],
     renderer: Renderer, delta_m: float,
-) -> list[list[TargetErrors]]:
-    """Return the errors of each target, once for each tolerance."""
+) -> tuple[list[list[TargetErrors]], list[list[TargetKey]]]:
+    """Return the errors of each target, once for each tolerance, and which targets they are."""
     estimates = group_rows(rows)
     result: list[list[TargetErrors]] = [[] for _ in TAUS]
+    keys: list[list[TargetKey]] = []
     for frame in frames:
         test, truths = frame.load_depth_m(), frame.target_ground_truth()
         assert test is not None
         for object_id in sorted(frame.targets):
-            wanted = [g.T_camera_object for g in truths if g.object_id == object_id]
+            own = [g for g in truths if g.object_id == object_id]
+            keys.append([(frame.scene_id, frame.image_id, object_id, g.instance) for g in own])
+            wanted = [g.T_camera_object for g in own]
             found = estimates.get((frame.scene_id, frame.image_id, object_id), [])
             best = [found[i] for i in ranked(np.array([r.score for r in found]))[:len(wanted)]]
             height, width = test.shape
@@ -91,4 +107,17 @@ def _discrepancies(
             scores = np.array([row.score for row in best])
             for index, per_tau in enumerate(result):
                 per_tau.append(TargetErrors(object_id, scores, errors[..., index]))
-    return result
+    return result, keys
+
+
+def _met(targets: Sequence[Sequence[TargetErrors]], keys: Sequence[Sequence[TargetKey]]
+         ) -> dict[TargetKey, float]:
+    """Return the part of tolerances and thresholds that is met, by target."""
+    met = {key: 0.0 for group in keys for key in group}
+    part = 1.0 / (len(TAUS) * len(VSD_THRESHOLDS))
+    for per_tau in targets:
+        for target, group in zip(per_tau, keys, strict=True):
+            for threshold in VSD_THRESHOLDS:
+                for _, instance in match(target, float(threshold)):
+                    met[group[instance]] += part
+    return met

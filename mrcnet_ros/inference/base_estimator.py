@@ -19,7 +19,7 @@ from .backend import Backend
 from .depth_correction import DepthCorrection, DepthLaws, check_depth
 from .known_start import KnownPose
 from .model_directory import ModelT
-from .poses import Detection, FrameResult, PoseEstimate, Skipped
+from .poses import Detection, FrameResult, Measured, PoseEstimate, Skipped
 from .support_correction import SupportCorrection
 from .support_plane import checked_plane
 
@@ -82,6 +82,24 @@ class BaseEstimator(ABC, Generic[ModelT]):
         plane = None if support_plane is None else checked_plane(support_plane)
         result = self._estimate(image_rgb, camera, detections)
         return self._finished(result, camera, depth_m, plane)
+
+    def estimate_with_each(self, image_rgb: NDArray[np.uint8], camera: Camera,
+                           detections: Sequence[Detection], known: Sequence[Measured],
+                           ) -> list[FrameResult]:
+        """Return what :meth:`estimate` returns with each of several depth images and planes.
+
+        The network, which takes nearly all of the time, runs once.
+
+        :raises ImageError: when image or a depth image has another type or size than the camera.
+        :raises SpecError: when a plane is none, or does not face the camera.
+        """
+        for item in known:
+            check_inputs(image_rgb, camera, item.depth_m)
+        planes = [None if item.support_plane is None else checked_plane(item.support_plane)
+                  for item in known]
+        result = self._estimate(image_rgb, camera, detections)
+        return [self._finished(result, camera, item.depth_m, plane)
+                for item, plane in zip(known, planes, strict=True)]
 
     def follow(self, image_rgb: NDArray[np.uint8], camera: Camera, starts: Sequence[KnownPose],
                depth_m: NDArray[np.float32] | None = None,

@@ -24,6 +24,12 @@ ALONG = (0.03, 0.12)
 ACROSS = (0.003, 0.02)
 ROTATION_RAD = (0.1, 0.5)
 
+# Of the poses of a frame, the part that depth must correct before it is believed at all. On 40
+# generated images of eight objects that hide one another, depth corrected half of them or more,
+# and depth of another scene or camera at most one.
+LEAST_OF_FRAME = 1 / 3
+
+
 @dataclass(frozen=True)
 class DepthLaws:
     """How sure poses are that depth has corrected; None where that was not measured."""
@@ -58,6 +64,8 @@ class DepthCorrection:
                 camera: Camera) -> list[PoseEstimate]:
         """Return the poses, corrected where depth sees their objects.
 
+        Depth that agrees with hardly any object of a frame is of something else, and not used.
+
         :param depth_m: (H, W) float32 [m], registered to the image of ``camera``; 0 or not finite
             where nothing was measured.
         :raises ImageError: when the depth image has another type or size than the camera's image.
@@ -66,6 +74,10 @@ class DepthCorrection:
         fits = align_all([self._surface(pose.label) for pose in poses],
                          np.array([pose.T_camera_object for pose in poses]), depth_m, camera,
                          [doubt_of(pose) for pose in poses])
+        if sum(fit.used != 'none' for fit in fits) < LEAST_OF_FRAME * len(fits):
+            fits = [dataclasses.replace(
+                fit, T_camera_object=pose.T_camera_object, used='none',
+                information=np.zeros((6, 6))) for pose, fit in zip(poses, fits, strict=True)]
         return [self._corrected(pose, fit) for pose, fit in zip(poses, fits, strict=True)]
 
     def _corrected(self, pose: PoseEstimate, fit: DepthFit) -> PoseEstimate:

@@ -107,6 +107,20 @@ def add_seconds(*results: FrameResult) -> dict[str, float]:
     return seconds
 
 
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """What is known of a scene beside its colour image; None where it is not.
+
+    :param depth_m: (H, W) float32 depth registered to the image [m], 0 or not finite where
+        nothing was measured.
+    :param support_plane: (4,) a, b, c, d of the plane ``a x + b y + c z + d = 0`` [m] in the
+        camera frame that objects may stand on, (a, b, c) towards them.
+    """
+
+    depth_m: NDArray[np.float32] | None = None
+    support_plane: Array | None = None
+
+
 class Estimator(Protocol):
     """What node, evaluation and demo need of the estimators of all presets."""
 

@@ -220,6 +220,9 @@ def test_with_depth_images_vsd_is_rendered_and_scored(tmp_path):
     half = score_vsd(dataset.frames, [r for r in rows if r.object_id == 3], objects)
     assert half.average_of(1) == 0.0 and half.average_of(3) == 1.0
     assert half.average == pytest.approx(3 / 5)
+    targets = score(dataset.frames, rows, objects).targets
+    assert back.average_over(targets) == pytest.approx(back.average)
+    assert half.average_over([t for t in targets if t.object_id == 3]) == pytest.approx(1.0)
 
 
 def test_the_report_has_every_figure_and_the_table_every_object(dataset, objects, tmp_path):

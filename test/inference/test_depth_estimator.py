@@ -214,6 +214,24 @@ def test_wrong_depth_makes_no_pose_much_worse(made, wrong):
     assert np.mean(after) < np.mean(before) + 0.02
 
 
+def test_depth_that_agrees_with_one_of_four_objects_is_of_something_else(made):
+    """It corrects none of them; two of four are enough."""
+    frame = made.frames[0]
+    objects = load_bop_objects(made.models_dir)
+    right = [pose for _, pose in wrong_poses(frame, objects, 0)]
+    correction = DepthCorrection({o.label: o for o in objects.values()})
+    depth = frame.load_depth_m()
+    good = [p for p, c in zip(right, correction.correct(right, depth, frame.camera), strict=True)
+            if c.depth.used != 'none'][:2]
+    behind = make_transform(np.eye(3), [0.0, 0.0, 5.0])
+    others = [dataclasses.replace(good[0], T_camera_object=behind)] * 3
+    few = correction.correct([good[0], *others], depth, frame.camera)
+    assert [p.depth.used for p in few] == ['none'] * 4
+    np.testing.assert_array_equal(few[0].T_camera_object, good[0].T_camera_object)
+    enough = correction.correct([*good, *others[:2]], depth, frame.camera)
+    assert [p.depth.used != 'none' for p in enough] == [True, True, False, False]
+
+
 def test_depth_that_is_required_and_missing_is_told(tmp_path):
     """The image is named, and what to do."""
     write_toy(tmp_path)

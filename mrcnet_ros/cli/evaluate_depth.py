@@ -1,0 +1,83 @@
+"""``mrcnet evaluate depth``: what depth is worth, and what wrong depth does."""
+
+from __future__ import annotations
+
+import argparse
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from . import provenance
+from .dataset_arguments import (
+    add_detection_arguments,
+    add_estimation_arguments,
+    box_source,
+    estimator_options,
+    open_dataset,
+    say,
+)
+
+if TYPE_CHECKING:
+    from ..evaluation.depth_scores import Answers
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    add_estimation_arguments(parser)
+    add_detection_arguments(parser)
+    parser.add_argument('--support-plane', action='store_true',
+                        help='also correct by the plane z = 0 of the world, which objects stand '
+                             'on in datasets of mrcnet synth')
+    parser.add_argument('--json', type=Path, required=True, metavar='FILE',
+                        help='write the figures here')
+
+
+def run(args: argparse.Namespace) -> int:
+    """Answer every image with each kind of depth, write JSON and print the table.
+
+    After an error the figures of the images done are still written.
+
+    :raises DatasetError: when an image has no depth image.
+    :raises MrcnetError: when dataset, model or meshes cannot be used.
+    """
+    from ..evaluation import depth_scores, report
+    from ..evaluation.known_scenes import KnownScenes
+    from ..objects import load_bop_objects
+    from .progress import progress_bar
+
+    report.check_writable(args.json)
+    boxes, dataset = box_source(args), open_dataset(args)
+    frames = dataset.frames[:args.limit]
+    frames[0].target_ground_truth()  # nothing can be measured without it
+    scenes = KnownScenes(frames, plane=args.support_plane)
+    objects, done = load_bop_objects(dataset.models_dir, dataset.object_ids), 0
+    with closing(load_estimator(args)) as estimator:
+        labels = {i: o.label for i, o in objects.items()} | {
+            o.object_id: label for label, o in estimator.objects.items()}
+        scores = depth_scores.DepthScores(estimator, boxes, frames, scenes)
+        try:
+            for number in progress_bar(range(len(frames)), unit='image', disable=None):
+                scores.add(number)
+                done += 1
+        finally:
+            if done:
+                figures = scores.figures(objects, labels, dataset.name)
+                report.write_json(args.json, {
+                    'command': args.command_line, 'complete': done == len(frames),
+                    'dataset': dataset.name, 'split': dataset.split,
+                    'images_without_file': dataset.images_without_file, 'crops': args.crops,
+                    'model': provenance.model_identity(args.model), 'threads': args.threads,
+                    'machine': provenance.machine(), 'versions': provenance.versions(),
+                    'skipped': dict(scores.runs['colour alone'].skipped), **figures})
+                print(depth_scores.table(figures))
+    return 0
+
+
+def load_estimator(args: argparse.Namespace) -> Answers:
+    """Load the model that the options name.
+
+    :raises MrcnetError: when model, meshes or backend cannot be used.
+    """
+    from ..presets.loading import load_any_estimator
+
+    return load_any_estimator(args.model, args.meshes, **estimator_options(args), say=say)
