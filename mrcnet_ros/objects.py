@@ -14,7 +14,14 @@ from numpy.typing import NDArray
 from .errors import DatasetError, MeshError, SpecError
 from .geometry.se3 import Array
 from .geometry.symmetry import Symmetries
-from .meshes import Mesh, check_size, measure_diameter, mesh_digest, read_mesh
+from .meshes import (
+    Mesh,
+    check_size,
+    check_symmetries,
+    measure_diameter,
+    mesh_digest,
+    read_mesh,
+)
 from .reading.fields import label, number, only_known, whole, whole_text
 from .reading.text import parse_json, parse_yaml
 
@@ -24,6 +31,8 @@ __all__ = ['Mesh', 'ObjectModel', 'check_objects', 'load_bop_objects', 'load_obj
 DIAMETERS_M = (0.002, 20.0)  # what a camera can be expected to see; outside, the unit is wrong
 # A symmetry turns about a point of the object, so that it moves the origin no further.
 FARTHEST_DIAMETERS = 10.0
+FARTHEST_MIDDLE = 0.1  # of the longest side, outside of the bounding box
+SHORTEST_UNIT_M = 1e-6
 SYMMETRY_FIELDS = ('symmetries_discrete', 'symmetries_continuous')
 LIST_FIELDS = ('id', 'label', 'mesh', 'unit_m', 'diameter', 'middle', *SYMMETRY_FIELDS)
 
@@ -106,15 +115,29 @@ class ObjectModel:
         """Read the mesh and check that it is the right one, in the right unit.
 
         :return: the mesh in metres.
-        :raises MeshError: when it is missing, unreadable, not the one of ``mesh_sha256``, or of
-            another size than ``diameter_m``.
+        :raises MeshError: when it is missing, unreadable, not the one of ``mesh_sha256``, of
+            another size than ``diameter_m``, not as symmetric as ``symmetries``, or not around
+            ``middle_m``.
         """
         self.checked_digest()
         mesh = read_mesh(self.mesh_path, self.unit_m)
         check_size(self.mesh_path, mesh.vertices, self.diameter_m, self.unit_m)
         if self.is_centred:
-            return dataclasses.replace(mesh, vertices=mesh.vertices - self.middle_m)
+            mesh = dataclasses.replace(mesh, vertices=mesh.vertices - self.middle_m)
+        check_symmetries(self.mesh_path, mesh.vertices, self.symmetries.transforms,
+                         self.diameter_m)
+        self._check_middle(mesh)
         return mesh
+
+    def _check_middle(self, mesh: Mesh) -> None:
+        low, high = mesh.vertices.min(axis=0), mesh.vertices.max(axis=0)
+        middle, room = 0.0 * low if self.is_centred else self.middle_m, FARTHEST_MIDDLE * (
+            high - low).max()
+        if self.middle_m.any() and not ((low - room <= middle) & (middle <= high + room)).all():
+            raise MeshError(
+                self.mesh_path, f'has its middle outside of itself: it is said to be at '
+                f'{np.round(self.middle_m, 4).tolist()} m in the frame of the file',
+                'give the middle of its bounding box, in the frame and the unit of the file')
 
     def checked_digest(self) -> str:
         """Return :func:`mesh_digest` of the mesh as it is on disk now.
@@ -211,12 +234,14 @@ def read_object_list(path: Path) -> dict[int, dict[str, Any]]:
             object_id = whole(entry['id'], f'{where}: id')
             label(entry['label'], f'{where}: label')
             label(entry['mesh'], f'{where}: mesh')
-            number(entry.get('unit_m', 0.001), f'{where}: unit_m')
+            number(entry.get('unit_m', 0.001), f'{where}: unit_m', SHORTEST_UNIT_M)
         except ValueError as error:
             raise DatasetError(str(error)) from error
         if object_id in found:
             raise DatasetError(f'object list {path}: id {object_id} appears twice')
         found[object_id] = entry
+    if not found:
+        raise DatasetError(f'object list {path}: it names no objects')
     return found
 
 
@@ -227,6 +252,14 @@ def check_objects(objects: Iterable[ObjectModel], where: str) -> None:
     :raises DatasetError: naming the object.
     """
     low, high = DIAMETERS_M
+    objects = list(objects)
+    for model in objects:
+        if model.label != model.label.strip() or model.label[:1] == '/' or any(
+                not letter.isprintable() for letter in model.label):
+            raise DatasetError(
+                f'{where}: object {model.object_id} has the label {model.label!r}; it is a name '
+                'in messages and in /tf, so that it must not begin or end with a blank, begin '
+                'with a slash, or hold characters that cannot be printed')
     known: dict[str, int] = {}
     for model in objects:
         if not low <= model.diameter_m <= high:

@@ -171,13 +171,13 @@ def test_a_missing_texture_is_an_error_that_names_it(tmp_path: Path) -> None:
 
 def test_bop_objects_are_in_metres_with_their_symmetries(tmp_path: Path) -> None:
     """models_info.json is in millimetres; symmetries and diameters come out in metres."""
-    turn = [-1, 0, 0, 10, 0, -1, 0, 20, 0, 0, 1, 0, 0, 0, 0, 1]
+    turn = [-1, 0, 0, 1, 0, -1, 0, 2, 0, 0, 1, 0, 0, 0, 0, 1]
     objects = load_bop_objects(bop_folder(tmp_path, symmetries_discrete=[turn]),
                                labels={3: 'blob'})
     blob = objects[3]
     assert list(objects) == [3] and blob.label == 'blob' and blob.unit_m == 0.001
     assert blob.diameter_m == pytest.approx(measure_diameter(bumpy_sphere().vertices))
-    np.testing.assert_allclose(blob.symmetries.transforms[1][:3, 3], [0.01, 0.02, 0])
+    np.testing.assert_allclose(blob.symmetries.transforms[1][:3, 3], [0.001, 0.002, 0])
     np.testing.assert_allclose(blob.load_mesh().vertices, bumpy_sphere().vertices, atol=1e-8)
 
 

@@ -101,7 +101,8 @@ def _answer_photographs(args: argparse.Namespace) -> tuple[Run, Mapping[str, Obj
     from ..presets.loading import load_any_estimator
     from .progress import progress_bar
 
-    boxes, dataset = box_source(args), open_dataset(args)
+    dataset = open_dataset(args)
+    boxes = box_source(args, dataset)
     dataset.frames[0].target_ground_truth()  # there is nothing to compare with without it
     estimator = load_any_estimator(args.model, args.meshes, **estimator_options(args), say=say,
                                    spreads=True)

@@ -79,8 +79,8 @@ def evaluate(args: argparse.Namespace, load: Callable[[argparse.Namespace], Esti
     from .progress import progress_bar
 
     check_report(args)
-    boxes = box_source(args)
     dataset = open_dataset(args)
+    boxes = box_source(args, dataset)
     if args.detections is None and args.detector is None:
         dataset.frames[0].target_ground_truth()  # no boxes without it: say so before all else
     objects = load_bop_objects(dataset.models_dir, dataset.object_ids)

@@ -29,7 +29,7 @@ from .bop_targets import (
     targets_path,
     visible_targets,
 )
-from .bop_units import check_units
+from .bop_units import check_places, check_units
 from .catalogue import facts_of
 
 __all__ = [
@@ -89,6 +89,7 @@ class BopDataset:
         self.frames = tuple(_frame(scenes[scene_id], image_id, on_disk[scene_id, image_id])
                             for scene_id, image_id in sorted(on_disk))
         check_units(self.frames, self._diameters_m(), self.split_path)
+        check_places(self.frames, self._middles_m(), self.split_path)
 
     @property
     def split_path(self) -> Path:
@@ -101,6 +102,12 @@ class BopDataset:
         if any(frame.targets_unknown for frame in self.frames):
             return tuple(sorted(self._diameters_m()))
         return tuple(sorted({i for frame in self.frames for i in frame.targets}))
+
+    @property
+    def known_object_ids(self) -> tuple[int, ...]:
+        """Return all objects that there are models of, or that are in an image, sorted."""
+        seen = {truth.object_id for frame in self.frames for truth in frame.ground_truth}
+        return tuple(sorted({*self.object_ids, *self._models_info()[1], *seen}))
 
     @property
     def models_dir(self) -> Path:
@@ -162,12 +169,24 @@ class BopDataset:
 
     def _diameters_m(self) -> dict[int, float]:
         """Return the diameters of the models by object id; none where there are no models."""
+        return {i: float(entry['diameter']) * MM
+                for i, entry in self._models_info()[1].items() if 'diameter' in entry}
+
+    def _middles_m(self) -> dict[int, Array]:
+        """Return the middles of the models' bounding boxes by object id, as far as known."""
+        path, info = self._models_info()
+        return {i: MM * np.array([number(entry, f'min_{axis}', path)
+                                  + number(entry, f'size_{axis}', path) / 2 for axis in 'xyz'])
+                for i, entry in info.items()
+                if all(f'{part}_{axis}' in entry for part in ('min', 'size') for axis in 'xyz')}
+
+    def _models_info(self) -> tuple[Path, dict[int, dict[str, Any]]]:
+        """Return what is said of the models by object id, and where; nothing without models."""
         for name in EVALUATION_MODELS:
             path = self.path / name / 'models_info.json'
             if path.is_file():
-                return {i: float(entry['diameter']) * MM
-                        for i, entry in read_models_info(path).items() if 'diameter' in entry}
-        return {}
+                return path, read_models_info(path)
+        return self.path, {}
 
 
 def _frame(scene: BopScene, image_id: int, wanted: Targets | None) -> BopFrame:

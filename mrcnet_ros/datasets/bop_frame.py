@@ -14,6 +14,10 @@ from ..geometry.camera import Camera
 from ..geometry.se3 import Array
 from ..reading.picture import read_depth, read_mask, read_rgb
 
+# Of depth over the truth, for the middle of objects that are hardly hidden. The surface is in
+# front of the origin and a ring shows what is behind it, but units differ by factors of ten.
+DEPTH_RATIO, PLAIN_SIGHT, ENOUGH_PIXELS = 4.0, 0.7, 10
+
 
 @dataclass(frozen=True)
 class GroundTruth:
@@ -88,7 +92,31 @@ class BopFrame:
         self._require_size(f'depth image {self.depth_path}', depth.shape,
                            'register it to the image, or remove the depth folder')
         depth = np.where(np.isfinite(depth) & (depth > 0), depth, 0)
-        return np.asarray(depth * np.float64(self.depth_unit_m), dtype=np.float32)
+        depth_m = np.asarray(depth * np.float64(self.depth_unit_m), dtype=np.float32)
+        self._check_depth_unit(depth_m)
+        return depth_m
+
+    def _check_depth_unit(self, depth_m: NDArray[np.float32]) -> None:
+        """Compare the depth of objects in plain sight with their distance.
+
+        :raises ImageError: when it is of another unit.
+        """
+        ratios = []
+        for truth in self.ground_truth:
+            if truth.box_visib_xyxy is None or truth.visible_fraction < PLAIN_SIGHT:
+                continue
+            x1, y1, x2, y2 = truth.box_visib_xyxy
+            w, h = (x2 - x1) / 4, (y2 - y1) / 4
+            (u1, v1), (u2, v2) = np.maximum([[x1 + w, y1 + h], [x2 - w, y2 - h]], 0).astype(int)
+            inner = depth_m[v1:v2 + 1, u1:u2 + 1]
+            if (inner > 0).sum() >= ENOUGH_PIXELS:
+                ratios.append(np.median(inner[inner > 0]) / truth.T_camera_object[2, 3])
+        ratio = float(np.median(ratios)) if ratios else 1.0
+        if not 1 / DEPTH_RATIO <= ratio <= DEPTH_RATIO:
+            raise ImageError(
+                f'depth image {self.depth_path}: where objects are it is {ratio:.3g} times as far '
+                'as scene_gt.json says; depth_scale of scene_camera.json is the millimetres of '
+                f'one step, and here {1e3 * self.depth_unit_m:g}')
 
     def load_mask(self, instance: int, *, visible: bool) -> NDArray[np.bool_] | None:
         """Return where an annotated object is, (H, W) bool; None without a file.

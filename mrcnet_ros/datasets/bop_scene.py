@@ -20,6 +20,7 @@ MM = 1e-3
 # where a dataset has both, colour counts: it is what networks are trained with
 _IMAGE_FOLDERS = ('rgb', 'gray')
 _IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.tif', '.tiff', '.bmp')
+_DEPTH_SUFFIXES = ('.png', '.tif', '.tiff')
 
 
 class BopScene:
@@ -43,6 +44,7 @@ class BopScene:
         self._info = _by_image(self.info_path) if annotated else {}
         self._camera = _by_image(self.camera_path)
         self._images = _list_images(folder)
+        self._depths = _numbered(folder / 'depth', _DEPTH_SUFFIXES)
 
     @property
     def image_ids(self) -> tuple[int, ...]:
@@ -59,11 +61,7 @@ class BopScene:
 
     def depth_path(self, image_id: int) -> Path | None:
         """Return the depth image's file, None when it is not on disk."""
-        for suffix in ('.png', '.tif'):
-            path = self.folder / 'depth' / f'{image_id:06d}{suffix}'
-            if path.is_file():
-                return path
-        return None
+        return self._depths.get(image_id)
 
     def annotations(self, image_id: int) -> list[tuple[dict[str, Any], dict[str, Any]]]:
         """Return the image's entries of scene_gt and scene_gt_info, one pair an instance."""
@@ -134,17 +132,25 @@ def _list_images(folder: Path) -> dict[int, Path]:
     """
     images: dict[int, Path] = {}
     for name in _IMAGE_FOLDERS:
-        found: dict[int, Path] = {}
-        for path in sorted((folder / name).glob('*')):
-            if path.suffix.lower() not in _IMAGE_SUFFIXES or not path.stem.isdigit():
-                continue
-            number_ = int(path.stem)
-            if number_ in found:
-                raise DatasetError(f'{folder / name}: {found[number_].name} and {path.name} are '
-                                   f'both image {number_}; remove one of them')
-            found[number_] = path
-        images = {**found, **images}
+        images = {**_numbered(folder / name, _IMAGE_SUFFIXES), **images}
     return images
+
+
+def _numbered(folder: Path, suffixes: tuple[str, ...]) -> dict[int, Path]:
+    """Return the files of a folder whose names are numbers, by number.
+
+    :raises DatasetError: when two are of one image.
+    """
+    found: dict[int, Path] = {}
+    for path in sorted(folder.glob('*')):
+        if path.suffix.lower() not in suffixes or not path.stem.isdigit():
+            continue
+        number_ = int(path.stem)
+        if number_ in found:
+            raise DatasetError(f'{folder}: {found[number_].name} and {path.name} are both image '
+                               f'{number_}; remove one of them')
+        found[number_] = path
+    return found
 
 
 def read_json(path: Path) -> Any:

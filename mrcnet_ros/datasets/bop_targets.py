@@ -45,6 +45,9 @@ def read_targets(path: Path) -> dict[ImageKey, Targets | None]:
             raise DatasetError(f'{path}: object {object_id} of image {key[1]} of scene {key[0]} '
                                'is named twice; extract the file again')
         counts[object_id] = whole(entry, 'inst_count', path)
+        if not counts[object_id]:
+            raise DatasetError(f'{path}: inst_count of object {object_id} of image {key[1]} of '
+                               f'scene {key[0]} is 0; a target is there at least once')
     return targets
 
 

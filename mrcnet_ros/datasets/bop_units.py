@@ -12,6 +12,7 @@ import numpy as np
 
 from ..errors import DatasetError
 from ..geometry.camera import Camera
+from ..geometry.se3 import Array
 from ..objects import DIAMETERS_M
 from .bop_frame import BopFrame, GroundTruth
 from .bop_targets import MIN_VISIBLE_FRACTION
@@ -22,6 +23,34 @@ ONE = (0.01, 10.0)
 # Of the median of several, which tells centimetres from millimetres as well.
 MEDIAN = (0.15, 4.0)
 ENOUGH = 4
+
+
+def check_places(frames: Iterable[BopFrame], middles_m: Mapping[int, Array], path: Path) -> None:
+    """Refuse ground truth that is not of the images, as with cam_K of another resolution.
+
+    :param middles_m: (3,) of the bounding box by object id, object frame, as far as known.
+    :param path: of the split, for the message.
+    :raises DatasetError: when most objects are not in their boxes.
+    """
+    seen = [(frame, truth) for frame in frames for truth in frame.ground_truth
+            if truth.visible_fraction >= MIN_VISIBLE_FRACTION and truth.object_id in middles_m
+            and truth.box_amodal_xyxy is not None]
+    outside = sum(not _in_its_box(truth, frame.camera, middles_m[truth.object_id])
+                  for frame, truth in seen)
+    if len(seen) >= ENOUGH and 2 * outside > len(seen):
+        raise DatasetError(
+            f'{path}: by pose and cam_K, {outside} of {len(seen)} objects are not in their boxes; '
+            'cam_K must be that of the images as they are, and scene_gt.json and '
+            'scene_gt_info.json of the same images')
+
+
+def _in_its_box(truth: GroundTruth, camera: Camera, middle_m: Array) -> bool:
+    """Tell whether the middle of an object is in its box, or not further out than half of it."""
+    assert truth.box_amodal_xyxy is not None
+    corners = truth.box_amodal_xyxy.reshape(2, 2)
+    u, v, w = camera.K @ (truth.T_camera_object[:3, :3] @ middle_m + truth.T_camera_object[:3, 3])
+    off = np.abs(np.array([u / w, v / w]) - corners.mean(axis=0))
+    return bool((off <= corners[1] - corners[0]).all())
 
 
 def check_units(frames: Iterable[BopFrame], diameters_m: Mapping[int, float],

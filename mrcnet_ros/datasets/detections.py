@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import logging
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +17,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ..errors import DatasetError, SpecError
+from ..geometry.camera import Camera
 from ..geometry.crop import outside
 from ..geometry.se3 import Array
 from .bop_frame import BopFrame
@@ -26,6 +27,8 @@ from .rle import decode_mask
 
 DetectionBoxKind = Literal['bbox', 'mask']
 _LARGEST_PART = 2.0  # of an image that a box in parts of it reaches to
+# Boxes that tell corners from sizes: so many, of which this part ends that far beyond the image.
+_ENOUGH, _MANY, _BEYOND = 5, 0.2, 1.05
 
 SCORE_ROUNDING = 1e-3
 
@@ -78,6 +81,47 @@ class DetectionFile:
             logging.getLogger(__name__).warning(
                 '%s: %d of %d boxes have no area and are left out', path, self.empty,
                 len(entries))
+
+    def check(self, frames: Sequence[BopFrame], object_ids: Collection[int]) -> None:
+        """Make sure that the file is of a dataset, and its boxes are what BOP says they are.
+
+        :param frames: all of the dataset.
+        :param object_ids: of all its objects.
+        :raises DatasetError: when no detection is of an image of the dataset, one has category 0,
+            none is of an object, or boxes are x1, y1, x2, y2.
+        """
+        images = {(f.scene_id, f.image_id): f for f in frames}
+        here = [(frame, e) for key, frame in images.items() for e in self._by_image.get(key, [])]
+        if not here:
+            raise DatasetError(
+                f'{self.path}: none of its {sum(map(len, self._by_image.values()))} detections is '
+                f'of one of the {len(frames)} images, such as image {frames[0].image_id} of scene '
+                f'{frames[0].scene_id}; give the file of this dataset and split')
+        unknown = Counter(e.object_id for _, e in here if e.object_id not in object_ids)
+        if 0 in unknown or sum(unknown.values()) == len(here):
+            raise DatasetError(
+                f'{self.path}: {sum(unknown.values())} of {len(here)} detections are of the '
+                f'categories {sorted(unknown)}, the objects of the dataset are '
+                f'{sorted(object_ids)}; category_id is the number of the object in BOP, which '
+                'counts from 1')
+        if unknown:
+            logging.getLogger(__name__).warning(
+                '%s: %d of %d detections are of objects %s, which the dataset does not have; they '
+                'are left out', self.path, sum(unknown.values()), len(here), sorted(unknown))
+        self._check_corners([(f.camera, e.box_xyxy) for f, e in here if e.box_xyxy is not None])
+
+    def _check_corners(self, boxes: Sequence[tuple[Camera, Array]]) -> None:
+        """Refuse boxes that are all within their images when read as x1, y1, x2, y2 alone."""
+        if len(boxes) < _ENOUGH:
+            return
+        given = np.array([[*b[:2], *(b[2:] - b[:2])] for _, b in boxes])
+        size = np.array([(c.width, c.height) for c, _ in boxes])
+        are_corners = ((given[:, :2] < given[:, 2:]) & (given[:, 2:] <= size + 1)).all()
+        beyond = (given[:, :2] + given[:, 2:] > _BEYOND * size).any(axis=1)
+        if are_corners and beyond.mean() > _MANY:
+            raise DatasetError(f'{self.path}: {beyond.sum()} of {len(boxes)} boxes reach beyond '
+                               'their images, and all would be within as x1, y1, x2, y2; bbox '
+                               'must be x, y, width, height')
 
     def find(self, frame: BopFrame) -> list[FoundBox]:
         """Return as many boxes of each target object as there are instances, best first.

@@ -18,7 +18,8 @@ import numpy as np
 
 from ..errors import DatasetError, MeshError, ModelError, SpecError
 from ..geometry.symmetry import Symmetries
-from ..objects import ObjectModel, check_objects, read_point
+from ..meshes import fits_diameter
+from ..objects import SHORTEST_UNIT_M, ObjectModel, check_objects, read_point
 from ..reading import fields
 from ..reading.text import parse_json
 from ..specs import FORMAT_VERSION, EstimatorSpec, ModelSpec, ViewPrior, from_mapping
@@ -35,6 +36,8 @@ MESH_FOLDER = 'meshes'
 # entries of model.json that were measured with its graphs, and belong to them
 CALIBRATION = ('covariance', 'covariance_source', 'score', 'score_source', 'covariance_depth',
                'covariance_depth_source', 'score_depth')
+OBJECT_FIELDS = ('object_id', 'label', 'mesh', 'mesh_sha256', 'unit_m', 'diameter_m', 'bounds_m',
+                 'symmetries', 'view_prior', 'size_ratio', 'middle_m')
 SIZE_RATIOS = (0.5, 2.0)  # outside, mesh and photographs are of different units or objects
 
 
@@ -149,6 +152,7 @@ def read_checked(path: Path, meshes_dir: Path | None, kind: type[ModelT],
         if not model.objects:
             raise ValueError('it names no objects')
         check_objects(model.objects, 'its entry objects')
+        _check_bounds(model.objects)
     except (KeyError, TypeError, ValueError, AttributeError, SpecError, DatasetError) as error:
         raise ModelError(path / MODEL_FILE, f'has a wrong or missing entry: {error}',
                          'export the model again, or import its checkpoint again') from error
@@ -296,16 +300,26 @@ def read_object(entry: Mapping[str, Any], folder: Path) -> ObjectModel:
     if not mesh.is_file():
         raise MeshError(mesh, f'is missing; {entry["label"]!r} needs it',
                         'give the folder of the meshes the model was made with')
+    fields.only_known(entry, OBJECT_FIELDS, f'object {entry["label"]!r}')
     symmetries = np.array(entry['symmetries'], dtype=np.float64).reshape(-1, 4, 4)
     return ObjectModel(
         object_id=fields.whole(entry['object_id'], 'object_id'),
         label=fields.label(entry['label']), mesh_path=mesh,
         mesh_sha256=str(entry['mesh_sha256']),
         diameter_m=fields.number(entry['diameter_m'], 'diameter_m'),
-        symmetries=Symmetries(symmetries), unit_m=fields.number(entry['unit_m'], 'unit_m'),
+        symmetries=Symmetries(symmetries), unit_m=fields.number(
+            entry['unit_m'], 'unit_m', SHORTEST_UNIT_M),
         bounds_m=np.array(entry['bounds_m'], dtype=np.float64).reshape(2, 3),
         size_ratio=fields.number(entry.get('size_ratio', 1.0), 'size_ratio', *SIZE_RATIOS),
         middle_m=read_point(entry.get('middle_m', [0.0, 0.0, 0.0]), 'middle_m'))
+
+
+def _check_bounds(objects: Sequence[ObjectModel]) -> None:
+    for item in objects:
+        low, high = item.mesh_bounds()
+        if not (low <= high).all() or not fits_diameter(high - low, item.diameter_m):
+            raise ValueError(f'bounds_m of {item.label!r}, {low.tolist()} to {high.tolist()}, do '
+                             f'not fit its diameter_m {item.diameter_m:g}')
 
 
 def _prior(values: Mapping[str, Any] | None) -> ViewPrior | None:

@@ -34,27 +34,31 @@ def measure_diameter(vertices: NDArray[np.float64]) -> float:
                for row in range(0, len(points), BLOCK))
 
 
+def fits_diameter(size: NDArray[np.float64], diameter: float) -> bool:
+    """Tell whether what has a bounding box can have a diameter.
+
+    It lies between the longest side and the diagonal.
+
+    :param size: (3,) of the bounding box, in the unit of the diameter.
+    """
+    low, high = size.max(), float(np.linalg.norm(size))
+    return bool(low * (1 - DIAMETER_TOLERANCE) <= diameter <= high * (1 + DIAMETER_TOLERANCE))
+
+
 def check_size(
     path: Path | str, vertices: NDArray[np.float64], diameter_m: float, unit_m: float
 ) -> None:
     """Check that a mesh can have the stated diameter.
-
-    The diameter lies between the longest side and the diagonal of the bounding box.
 
     :param vertices: (V, 3) [m].
     :param unit_m: the unit the vertices were read in, for the message.
     :raises MeshError: when it cannot.
     """
     size = np.ptp(vertices, axis=0)
-
-    def fits(scale: float) -> bool:
-        low, high = size.max() * scale, float(np.linalg.norm(size)) * scale
-        return bool(low * (1 - DIAMETER_TOLERANCE) <= diameter_m
-                    <= high * (1 + DIAMETER_TOLERANCE))
-
-    if fits(1.0):
+    if fits_diameter(size, diameter_m):
         return
-    likely = [name for name, unit in UNITS_M.items() if unit != unit_m and fits(unit / unit_m)]
+    likely = [name for name, unit in UNITS_M.items()
+              if unit != unit_m and fits_diameter(size * unit / unit_m, diameter_m)]
     raise MeshError(
         path,
         f'read in units of {unit_m:g} m its bounding box has a diagonal of '

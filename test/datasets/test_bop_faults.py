@@ -6,10 +6,11 @@ import bop_folder
 import cv2
 import numpy as np
 import pytest
+from bop_folder import HEIGHT, WIDTH
 
 from mrcnet_ros.datasets.bop import BopDataset, read_results_csv
 from mrcnet_ros.datasets.bop_writer import SceneWriter
-from mrcnet_ros.errors import DatasetError, ImageError, MrcnetError
+from mrcnet_ros.errors import DatasetError, ImageError, MeshError, MrcnetError
 from mrcnet_ros.evaluation.overlay import OverlayWriter
 from mrcnet_ros.evaluation.scores import score
 from mrcnet_ros.evaluation.vsd_scores import score_vsd
@@ -279,7 +280,10 @@ IDENTITY = [1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1]
     ('label: x, id: true', 'id must be a whole number'), ('label: x, id: -1', 'id must be'),
     ('label: x, lable: y', r"unknown fields \['lable'\].*is 'label' meant"),
     ('label: x, symmetry_discrete: []', r"is 'symmetries_discrete' meant"),
-    ('label: x, unit_m: mm', "unit_m must be a finite number, got 'mm'"),
+    ('label: x, unit_m: mm', "unit_m must be a finite number from 1e-06, got 'mm'"),
+    ('label: x, unit_m: -0.001', 'unit_m must be a finite number from 1e-06, got -0.001'),
+    ('label: "x "', 'begin or end with a blank'), ('label: /x', 'begin with a slash'),
+    ('label: "x\\ny"', 'cannot be printed'), ('label: "x\\u200by"', 'cannot be printed'),
     ('label: x, diameter: 1_00', "diameter must be .*'1_00'"),
     ('label: x, label: y', "the key 'label' stands twice"),
     ('label: x, symmetries_continuous: [{axis: [0, 0, 0], offset: [0, 0, 0]}]', 'an axis that is'),
@@ -300,6 +304,80 @@ def test_fields_of_an_object_list_mean_what_they_say(root, entry, problem):
     else:
         with pytest.raises(MrcnetError, match=rf'list\.yaml.*(.|\n)*{problem}'):
             load_object_list(path)
+
+
+def test_a_list_without_objects_is_refused(root):
+    """Nothing could be trained with it or found by it."""
+    (root / 'list.yaml').write_text('[]')
+    with pytest.raises(DatasetError, match='names no objects'):
+        load_object_list(root / 'list.yaml')
+
+
+@pytest.mark.parametrize('motion', [
+    {'symmetries_continuous': [{'axis': [0, 0, 1], 'offset': [40, 0, 0]}]},
+    {'symmetries_discrete': [[1, 0, 0, 30, 0, -1, 0, 0, 0, 0, -1, 0, 0, 0, 0, 1]]}])
+def test_a_symmetry_that_the_mesh_does_not_have_is_refused(root, motion):
+    """About another axis than its own; true ones are kept."""
+    path = root / 'toy/models_eval/models_info.json'
+    assert load_bop_objects(path.parent)[3].load_mesh()
+    edit(path, lambda v: v['3'].update(motion))
+    with pytest.raises(MeshError, match=r'obj_000003\.ply: is not as symmetric as it is said'):
+        load_bop_objects(path.parent)[3].load_mesh()
+
+
+def write_depth(scene, name, value, dtype=np.uint16):
+    """Write a depth image of one value."""
+    (scene / 'depth').mkdir(exist_ok=True)
+    cv2.imwrite(str(scene / 'depth' / name), np.full((HEIGHT, WIDTH), value, dtype))
+
+
+@pytest.mark.parametrize('name', ['000004.png', '4.png', '000004.PNG', '000004.tiff', '4.tif'])
+def test_depth_images_are_found_as_colour_images_are(root, scene, name):
+    """By their number, whatever their suffix is called; two of one number are refused."""
+    write_depth(scene, name, 1500)
+    depth_m = read(root).frames[0].load_depth_m()
+    assert depth_m is not None and np.allclose(depth_m, 0.75)
+    write_depth(scene, '0004.tif', 1500)
+    with pytest.raises(DatasetError, match='are both image 4'):
+        read(root)
+
+
+@pytest.mark.parametrize(('value', 'dtype', 'ratio'), [
+    (0.75, np.float32, '0.0005'), (15000, np.uint16, '10')])
+def test_depth_of_another_unit_than_the_truth_is_refused(root, scene, value, dtype, ratio):
+    """Metres, or a step that depth_scale does not state: scores and corrections would be wrong."""
+    write_depth(scene, '000004.tif', value, dtype)
+    frame = read(root).frames[0]
+    with pytest.raises(ImageError, match=rf'it is {ratio}.* times as far .*depth_scale'):
+        frame.load_depth_m()
+
+
+def with_sizes(root):
+    """Say in models_info.json where the models are, which are around their origins."""
+    edit(root / 'toy/models_eval/models_info.json', lambda v: [
+        e.update({f'min_{a}': -40.0 for a in 'xyz'} | {f'size_{a}': 80.0 for a in 'xyz'})
+        for e in v.values()] and None)
+
+
+@pytest.mark.parametrize('change', [
+    lambda v: [c.update(cam_K=[2 * k for k in c['cam_K'][:6]] + [0, 0, 1]) for c in v.values()],
+    lambda v: [c.update(cam_K=[300, 0, 20, 0, 300, 230, 0, 0, 1]) for c in v.values()]])
+def test_truth_beside_its_boxes_is_refused(root, scene, change):
+    """As with cam_K of another resolution; a few boxes that are off do not matter."""
+    with_sizes(root)
+    assert len(read(root).frames) == 2
+    edit(scene / 'scene_gt_info.json', lambda v: v['4'][0]['bbox_obj'].__setitem__(0, 270))
+    assert len(read(root).frames) == 2
+    edit(scene / 'scene_camera.json', lambda v: change(v) and None)
+    with pytest.raises(DatasetError, match='are not in their boxes; cam_K must be'):
+        read(root)
+
+
+def test_a_target_that_is_there_no_times_is_refused(root):
+    """The image would count as one without targets."""
+    edit(root / 'toy/test_targets_bop19.json', lambda v: v[0].update(inst_count=0))
+    with pytest.raises(DatasetError, match=r'inst_count of object .* is 0'):
+        read(root)
 
 
 def test_a_symmetry_of_models_info_that_is_none_names_file_and_object(root):

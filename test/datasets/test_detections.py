@@ -176,3 +176,54 @@ def test_jitter_is_for_ground_truth_only(tmp_path, capsys):
                         str(tmp_path / 'o.json'), '--detections', str(write(tmp_path)),
                         '--box-jitter', '0.1'])
     assert code == 2 and '--box-jitter' in capsys.readouterr().err
+
+
+@pytest.fixture
+def whole(tmp_path):
+    """Return a dataset and the detections of its truth, x, y, width and height."""
+    bop_folder.write_dataset(tmp_path)
+    dataset = BopDataset(tmp_path, 'toy', 'test')
+    seen = [(frame.image_id, truth.object_id, truth.box_visib_xyxy.reshape(2, 2))
+            for frame in dataset.frames for truth in frame.ground_truth]
+    return dataset, [entry(image_id=image_id, category_id=object_id, bbox=[
+        *corners[0].tolist(), *(corners[1] - corners[0]).tolist()])
+        for image_id, object_id, corners in seen]
+
+
+def check(tmp_path, dataset, entries):
+    DetectionFile(write(tmp_path, *entries)).check(dataset.frames, dataset.known_object_ids)
+
+
+@pytest.mark.parametrize(('change', 'named'), [
+    (lambda e: {'scene_id': 8}, 'none of its 5 detections is of one of the 2 images.*scene 7'),
+    (lambda e: {'image_id': e['image_id'] + 1}, 'none of its 5'),
+    (lambda e: {'category_id': e['category_id'] - 1}, 'categories .0, 2.*objects .* are .1, 3.'),
+    (lambda e: {'category_id': e['category_id'] + 20}, '5 of 5 .*categories .21, 23.'),
+    (lambda e: {'bbox': [*e['bbox'][:2], e['bbox'][0] + e['bbox'][2],
+                         e['bbox'][1] + e['bbox'][3]]}, 'bbox must be x, y, width, height')])
+def test_detections_of_another_dataset_or_convention_are_refused(tmp_path, whole, change, named):
+    """Every target would count as not detected, or get a box that is too large."""
+    dataset, entries = whole
+    check(tmp_path, dataset, entries)
+    with pytest.raises(DatasetError, match=named):
+        check(tmp_path, dataset, [e | change(e) for e in entries])
+
+
+def test_detections_of_more_objects_than_there_are_models_of_are_told(tmp_path, whole, caplog):
+    """A detector may know more; large boxes that reach beyond the image are no corners."""
+    dataset, entries = whole
+    check(tmp_path, dataset, [*entries, entry(category_id=9)])
+    assert 'of objects [9], which the dataset does not have' in caplog.text
+    check(tmp_path, dataset, [e | {'bbox': [30.0, 30.0, 310.0, 230.0]} for e in entries] + [
+        entry(bbox=[200.0, 100.0, 50.0, 50.0])])
+
+
+def test_a_command_refuses_detections_of_another_dataset_before_it_works(tmp_path, capsys):
+    """It would answer nothing and end with 0."""
+    bop_folder.write_dataset(tmp_path)
+    path = write(tmp_path, entry(scene_id=8))
+    words = ['evaluate', 'bop', '--bop-dir', tmp_path, '--dataset', 'toy', '--model', tmp_path,
+             '--csv', tmp_path / 'p.csv', '--json', tmp_path / 's.json', '--detections', path]
+    assert mrcnet.main([str(word) for word in words]) == 2
+    assert 'none of its 1 detections' in capsys.readouterr().err
+    assert not (tmp_path / 'p.csv').exists()

@@ -116,6 +116,18 @@ def test_a_graph_that_the_description_does_not_hold_is_refused(model):
         read_model_directory(model)
 
 
+def test_a_middle_outside_of_the_mesh_is_refused(model):
+    """Templates would be drawn around another point than the poses are told of."""
+    change(model, lambda v: v['objects'][1].update(middle_m=[0.0, 0.0, 0.02]))
+    known = read_model_directory(model).objects[1]
+    assert known.load_mesh() and known.centred().load_mesh()
+    change(model, lambda v: v['objects'][1].update(middle_m=[0.0, 0.0, 20.0]))
+    moved = read_model_directory(model).objects[1]
+    for item in (moved, moved.centred()):
+        with pytest.raises(MeshError, match=r'box\.ply: has its middle outside of itself.*20'):
+            item.load_mesh()
+
+
 def test_a_graph_that_the_runtime_cannot_load_is_named(model):
     """A file with the right hash that is no graph is told by the runtime, with its name."""
     (model / 'stage1.onnx').write_bytes(b'no graph')
@@ -159,6 +171,11 @@ def test_another_format_is_refused(model, version):
     (lambda v: v['objects'][0].update(diameter_m=0.0), 'blob.* has a diameter of 0 m'),
     (lambda v: v['objects'][0].update(diameter_m=float('nan')), r'\[0\]\.diameter_m is NaN'),
     (lambda v: v['objects'][1].update(label='blob'), "are both called 'blob'"),
+    (lambda v: v['objects'][1].update(size_ratoi=0.9), "fields ..size_ratoi.*is 'size_ratio' me"),
+    (lambda v: v['objects'][1].update(unit_m=-0.001), 'unit_m must be a finite number from 1e-06'),
+    (lambda v: v['objects'][1].update(bounds_m=[[0, 0, 0], [80, 80, 80]]), "bounds_m of 'box'"),
+    (lambda v: v['objects'][1]['bounds_m'].reverse(), "bounds_m of 'box'"),
+    (lambda v: v['objects'][1].update(label='/box'), 'begin with a slash'),
     (lambda v: v.update(objects=[]), 'names no objects'),
     (lambda v: v.update(objects=5), 'not iterable'),
     (lambda v: v.update(files=[]), 'files must map names'),

@@ -135,10 +135,10 @@ def test_a_bop_folder_brings_units_and_symmetries(tmp_path: Path) -> None:
     """Millimetres, and what models_info.json says, is not searched for again."""
     PART.export(tmp_path / 'obj_000005.ply')
     entry = {'diameter': float(np.linalg.norm([84, 52, 30])),
-             'symmetries_continuous': [{'axis': [0, 0, 1], 'offset': [0, 0, 0]}]}
+             'symmetries_discrete': [[-1, 0, 0, 0, 0, -1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1]]}
     (tmp_path / 'models_info.json').write_text(json.dumps({'5': entry}))
     part = take_in(request(tmp_path, bop_models=tmp_path))[0]
     assert (part.object_id, part.label, part.unit) == (5, 'obj_000005', 'mm')
-    assert part.symmetries == {'symmetries_continuous': entry['symmetries_continuous']}
+    assert part.symmetries == {'symmetries_discrete': entry['symmetries_discrete']}
     with pytest.raises(SpecError, match='meshes of its own'):
         take_in(request(tmp_path, tmp_path / 'x.stl', bop_models=tmp_path))

@@ -144,19 +144,19 @@ def test_models_are_in_millimetres_with_measured_sizes_and_given_symmetries(fold
 def test_symmetries_in_metres_become_millimetres(tmp_path):
     """Offsets of axes and translations are lengths, rotations are not."""
     synth_folder.source(tmp_path)
-    half_turn = [-1.0, 0, 0, 0.02, 0, -1.0, 0, 0, 0, 0, 1.0, 0, 0, 0, 0, 1.0]
-    entries = [{'id': 2, 'label': 'thing', 'mesh': '2.ply', 'unit_m': 1.0,
+    half_turn = [-1.0, 0, 0, 0.002, 0, -1.0, 0, 0, 0, 0, 1.0, 0, 0, 0, 0, 1.0]
+    entries = [{'id': 5, 'label': 'thing', 'mesh': '5.ply', 'unit_m': 1.0,
                 'symmetries_discrete': [half_turn],
-                'symmetries_continuous': [{'axis': [0, 0, 1], 'offset': [0.01, 0, -0.03]}]}]
+                'symmetries_continuous': [{'axis': [0, 0, 1], 'offset': [0.0005, 0, -0.03]}]}]
     (tmp_path / 'one.yaml').write_text(yaml.safe_dump(entries))
     source = from_models(tmp_path / 'one.yaml')
     write_models(tmp_path / 'models', source.objects, source.symmetries)
-    info = json.loads((tmp_path / 'models' / 'models_info.json').read_text())['2']
-    assert info['symmetries_continuous'] == [{'axis': [0, 0, 1], 'offset': [10, 0, -30]}]
-    assert info['symmetries_discrete'] == [half_turn[:3] + [20.0] + half_turn[4:]]
+    info = json.loads((tmp_path / 'models' / 'models_info.json').read_text())['5']
+    assert info['symmetries_continuous'] == [{'axis': [0, 0, 1], 'offset': [0.5, 0, -30]}]
+    assert info['symmetries_discrete'] == [half_turn[:3] + [2.0] + half_turn[4:]]
     np.testing.assert_allclose(
-        load_bop_objects(tmp_path / 'models')[2].symmetries.transforms,
-        source.objects[2].symmetries.transforms, atol=1e-12)
+        load_bop_objects(tmp_path / 'models')[5].symmetries.transforms,
+        source.objects[5].symmetries.transforms, atol=1e-12)
 
 
 def test_targets_are_what_is_visible_by_a_tenth(folder, frames):
