@@ -62,6 +62,9 @@ def file_given(given: dict, name: str) -> str:
 def actions(context: LaunchContext) -> list:
     """Return what to start, an empty argument leaving the default in place."""
     given = context.launch_configurations
+    if given['depth'] in ('off', 'auto', 'required'):
+        raise ValueError(f'launch argument depth is a topic, got {given["depth"]!r}; the '
+                         'parameter depth is set in params_file')
     # as text: launch would turn model:=2026 into a number
     parameters = {name: ParameterValue(file_given(given, name), value_type=str)
                   for name in FOLDERS if given[name]}

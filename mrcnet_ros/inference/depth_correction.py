@@ -28,6 +28,9 @@ ROTATION_RAD = (0.1, 0.5)
 # generated images of eight objects that hide one another, depth corrected half of them or more,
 # and depth of another scene or camera at most one.
 LEAST_OF_FRAME = 1 / 3
+# Median distance of scenes that no depth camera sees; millimetres are 100 and more. It is told
+# from every so many rows and columns.
+FARTHEST_M, SPARSE = 100.0, 8
 
 
 @dataclass(frozen=True)
@@ -108,7 +111,7 @@ class DepthCorrection:
 def check_depth(depth_m: NDArray[np.float32], camera: Camera) -> None:
     """Check that a depth image fits the camera's image.
 
-    :raises ImageError: when it does not.
+    :raises ImageError: when it does not, or cannot be in metres.
     """
     if depth_m.dtype != np.float32 or depth_m.ndim != 2:
         raise ImageError(f'depth must be (H, W) float32 in metres, got {depth_m.shape} '
@@ -117,6 +120,12 @@ def check_depth(depth_m: NDArray[np.float32], camera: Camera) -> None:
         raise ImageError(
             f'depth is {depth_m.shape[1]}x{depth_m.shape[0]}, but the image is '
             f'{camera.width}x{camera.height}; register the depth to the colour image')
+    some = depth_m[::SPARSE, ::SPARSE]
+    measured = some[np.isfinite(some) & (some > 0)]
+    median_m = float(np.median(measured)) if measured.size else 0.0
+    if median_m > FARTHEST_M:
+        raise ImageError(f'the median depth is {median_m:.4g} m, expected at most {FARTHEST_M:g}; '
+                         'depth_m is in metres')
 
 
 def doubt_of(pose: PoseEstimate) -> PoseDoubt:

@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from ..geometry.se3 import make_transform
 from ..objects import ObjectModel
 from ..specs import ModelSpec, TemplateSpec
 from ..store.content_store import ContentStore
-from ..store.folders import user_cache_folder
+from ..store.folders import chosen_cache_folder, user_cache_folder
 from .renderer import RENDERER_VERSION, Renderer
 from .template_file import decode, encode
 
@@ -131,9 +130,7 @@ class TemplateStore:
 
 def default_store_root() -> Path:
     """Return $MRCNET_CACHE, or mrcnet_ros/templates in $XDG_CACHE_HOME or ~/.cache."""
-    if os.environ.get('MRCNET_CACHE'):
-        return Path(os.environ['MRCNET_CACHE'])
-    return user_cache_folder() / 'templates'
+    return chosen_cache_folder() or user_cache_folder() / 'templates'
 
 
 def template_intrinsics(spec: TemplateSpec) -> NDArray[np.float64]:

@@ -6,7 +6,7 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -43,5 +43,6 @@ def write_atomically(path: Path, data: bytes) -> None:
 def remove_stale(folder: Path) -> None:
     """Remove what writers that were killed have left in a folder."""
     for file in folder.glob('.*.partial'):
-        if time.time() - file.stat().st_mtime > STALE_SECONDS:
-            file.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):  # its writer has finished by now
+            if time.time() - file.stat().st_mtime > STALE_SECONDS:
+                file.unlink()

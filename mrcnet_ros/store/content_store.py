@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
 from .atomic import remove_stale, write_atomically
-from .folders import user_cache_folder
+from .folders import chosen_cache_folder, user_cache_folder
 
 T = TypeVar('T')
 
@@ -66,5 +65,4 @@ class ContentStore:
 
 def default_root(folder: str) -> Path:
     """Return a folder below $MRCNET_CACHE or the user's cache folder; nothing is created."""
-    cache = os.environ.get('MRCNET_CACHE')
-    return (Path(cache) if cache else user_cache_folder()) / folder
+    return (chosen_cache_folder() or user_cache_folder()) / folder

@@ -23,6 +23,15 @@ def user_cache_folder() -> Path:
     return Path(tempfile.gettempdir()) / f'mrcnet_ros-{os.getuid()}'
 
 
+def chosen_cache_folder() -> Path | None:
+    """Return $MRCNET_CACHE, None without it; nothing is created.
+
+    A ~ in it is replaced, which no shell does in a file of variables or in quotes.
+    """
+    chosen = os.environ.get('MRCNET_CACHE')
+    return Path(os.path.expanduser(chosen)) if chosen else None
+
+
 @contextmanager
 def temporary_folder(prefix: str) -> Iterator[Path]:
     """Make a folder that is removed at the end.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import struct
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -233,6 +234,7 @@ def _require_topics(path: Path | str, present: dict[str, str]) -> None:
 def _group(path: Path | str, reader: Any) -> dict[int, dict[str, bytes]]:
     """Return the messages of each stamp by topic."""
     groups: dict[int, dict[str, bytes]] = {}
+    found: Counter[str] = Counter()
     connections = [c for c in reader.connections if c.topic in TOPICS or (
         c.topic == DEPTH and c.msgtype == type_name(Image))]
     for connection, _, data in reader.messages(connections):
@@ -243,6 +245,12 @@ def _group(path: Path | str, reader: Any) -> dict[int, dict[str, bytes]]:
                                f'with the stamp {stamp} ns; play what belongs together into a '
                                'bag of its own')
         group[connection.topic] = bytes(data)
+        found[connection.topic] += 1
+    for connection in connections:
+        if found[connection.topic] < connection.msgcount:
+            logging.getLogger(__name__).warning(
+                'bag %s: %d messages of %s are counted in its metadata, %d are there; the others '
+                'are lost', path, connection.msgcount, connection.topic, found[connection.topic])
     return groups
 
 

@@ -78,6 +78,7 @@ def test_prepared_depth_reads_no_mesh_with_the_first_depth_image(tiny_model, mon
     (np.zeros((180, 240), np.uint16), 'float32 in metres'),
     (np.zeros((180, 240, 1), np.float32), 'float32 in metres'),
     (np.zeros((90, 120), np.float32), 'register the depth'),
+    (np.full((180, 240), 800.0, np.float32), 'median depth is 800 m.*depth_m is in metres'),
 ])
 def test_depth_of_another_type_or_size_is_refused(estimator, depth, text):
     """The error says what was given and what to do."""

@@ -28,7 +28,8 @@ from mrcnet_ros.rendering.template_store import (
     template_intrinsics,
 )
 from mrcnet_ros.specs import BinSpec, ModelSpec, TemplateSpec
-from mrcnet_ros.store.atomic import STALE_SECONDS, write_atomically
+from mrcnet_ros.store.atomic import STALE_SECONDS, remove_stale, write_atomically
+from mrcnet_ros.store.content_store import default_root
 
 SPEC = ModelSpec(bins=BinSpec(rotation_nside=1, rotation_in_plane=4),
                  template=TemplateSpec(size_px=48))
@@ -291,12 +292,21 @@ def test_an_interrupted_write_leaves_the_old_file(
     assert path.read_bytes() == b'old' and list(tmp_path.iterdir()) == [path]
 
 
+def test_a_writer_that_finishes_meanwhile_does_not_disturb(tmp_path: Path) -> None:
+    """Its partial file is gone between the listing and the look at it, as with two processes."""
+    gone = tmp_path / '.a.1.partial'
+    gone.symlink_to(tmp_path / 'nothing')
+    remove_stale(tmp_path)
+
+
 def test_the_default_root_follows_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """$MRCNET_CACHE wins over $XDG_CACHE_HOME, which wins over the home folder."""
     monkeypatch.setenv('HOME', '/home/u')
     monkeypatch.setenv('XDG_CACHE_HOME', '/x')
     monkeypatch.setenv('MRCNET_CACHE', '/m')
     assert default_store_root() == Path('/m')
+    monkeypatch.setenv('MRCNET_CACHE', '~/m')
+    assert default_store_root() == Path('/home/u/m') == default_root('engines').parent
     monkeypatch.delenv('MRCNET_CACHE')
     assert default_store_root() == Path('/x/mrcnet_ros/templates')
     monkeypatch.delenv('XDG_CACHE_HOME')

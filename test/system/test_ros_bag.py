@@ -130,6 +130,16 @@ def test_images_without_camera_info_are_counted_and_told(dataset, tmp_path, capl
         read_bag(none)
 
 
+def test_messages_that_a_bag_has_lost_are_told(dataset, tmp_path, caplog):
+    """Its metadata counts more than there are, as of a database that was copied while written."""
+    _, bag = _from_bop(dataset)
+    path = bag / 'metadata.yaml'
+    assert len(read_bag(bag)) == 2 and not caplog.text
+    path.write_text(path.read_text().replace('message_count: 2', 'message_count: 7'))
+    assert len(read_bag(bag)) == 2
+    assert '7 messages of /image are counted in its metadata, 2 are there' in caplog.text
+
+
 @pytest.mark.parametrize(('T', 'problem'), [
     (make_transform(np.eye(3), [0, 0, 700.0]), r'z = 700 m.*in metres'),
     (make_transform(np.eye(3), [0, 0, 0.0007]), r'z = 0\.0007 m'),
