@@ -14,6 +14,10 @@ from .rotation_check import SYMMETRY_TOLERANCE, checked_rotation
 from .se3 import Array, exp_so3, log_so3, make_transform
 
 CONTINUOUS_STEP = 0.01
+BOP_STEPS = int(np.ceil(np.pi / CONTINUOUS_STEP))
+# Steps of a turn that are fine enough to train with: every 5 degrees, less than a network's error.
+# With BOP's 315 a step of training takes longer and ends with the same network.
+TRAINING_STEPS = 72
 # A motion that turns by less is a step of a continuous symmetry.
 _SMALL_TURN_RAD = 0.05
 # Shorter ones are left over from rounding and point nowhere.
@@ -25,11 +29,19 @@ class Symmetries:
     """A finite set of symmetry motions.
 
     :param transforms: (S, 4, 4) float64 [m] in the object frame; the first is the identity.
+    :param coarse: (C, 4, 4) the same with fewer steps of continuous symmetries, for training; None
+        where there are none.
     :raises SpecError: when the shape is wrong, the first is not the identity, or one is no rigid
         motion.
     """
 
     transforms: Array
+    coarse: Array | None = None
+
+    @property
+    def for_training(self) -> Array:
+        """Return the motions with as many steps as a training needs, (C, 4, 4) [m]."""
+        return self.transforms if self.coarse is None else self.coarse
 
     def __post_init__(self) -> None:
         """Check the shape and that the identity comes first."""
@@ -63,14 +75,20 @@ class Symmetries:
         discrete = [np.eye(4)]
         for number, values in enumerate(info.get('symmetries_discrete', [])):
             discrete.append(_discrete(values, unit_m, f'symmetries_discrete[{number}]'))
-        continuous = [np.eye(4)]
-        for entry in info.get('symmetries_continuous', []):
+        entries = info.get('symmetries_continuous', [])
+        for entry in entries:
             if set(entry) != {'axis', 'offset'}:
                 raise SpecError(
                     f'a continuous symmetry needs axis and offset, got {sorted(entry)}')
-            continuous.extend(continuous_symmetry(
-                entry['axis'], np.asarray(entry['offset'], dtype=np.float64) * unit_m)[1:])
-        return cls(np.array([c @ d for c in continuous for d in discrete]))
+
+        def motions(steps: int) -> Array:
+            continuous = [np.eye(4)]
+            for entry in entries:
+                offset = np.asarray(entry['offset'], dtype=np.float64) * unit_m
+                continuous.extend(continuous_symmetry(entry['axis'], offset, steps)[1:])
+            return np.array([c @ d for c in continuous for d in discrete])
+
+        return cls(motions(BOP_STEPS), motions(TRAINING_STEPS) if entries else None)
 
     def about(self, point_m: ArrayLike) -> Symmetries:
         """Return the same motions in a frame moved to a point, its axes as they are.
@@ -78,9 +96,14 @@ class Symmetries:
         :param point_m: (3,) in the frame of the symmetries.
         """
         point = np.asarray(point_m, np.float64)
-        T = np.array(self.transforms)
-        T[:, :3, 3] += T[:, :3, :3] @ point - point
-        return Symmetries(T)
+
+        def moved(transforms: Array) -> Array:
+            T = np.array(transforms)
+            T[:, :3, 3] += T[:, :3, :3] @ point - point
+            return T
+
+        return Symmetries(moved(self.transforms),
+                          None if self.coarse is None else moved(self.coarse))
 
     def seen_rotations(self) -> Array:
         """Return the projection onto the rotations that change how the object looks.
@@ -130,12 +153,12 @@ def _discrete(values: Any, unit_m: float, name: str) -> Array:
     return make_transform(R, matrix[:3, 3] * unit_m)
 
 
-def continuous_symmetry(axis: ArrayLike, offset: ArrayLike) -> Array:
+def continuous_symmetry(axis: ArrayLike, offset: ArrayLike, steps: int = BOP_STEPS) -> Array:
     """Discretise a rotational symmetry.
 
     :param axis: (3,) direction in the object frame, any length but zero.
     :param offset: (3,) a point on the axis [m].
-    :return: (315, 4, 4) [m], the identity first.
+    :return: (steps, 4, 4) [m], the identity first.
     :raises SpecError: when the axis is zero or a number is not finite.
     """
     axis, offset = np.asarray(axis, dtype=np.float64), np.asarray(offset, dtype=np.float64)
@@ -144,6 +167,5 @@ def continuous_symmetry(axis: ArrayLike, offset: ArrayLike) -> Array:
             or not np.isfinite(offset).all():
         raise SpecError('a continuous symmetry needs an axis that is not zero and an offset, got '
                         f'{axis.tolist()} and {offset.tolist()}')
-    steps = int(np.ceil(np.pi / CONTINUOUS_STEP))
     R = exp_so3(2.0 * np.pi * np.arange(steps)[:, None] / steps * axis / length)
     return make_transform(R, offset - R @ offset)

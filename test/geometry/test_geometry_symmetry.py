@@ -185,3 +185,22 @@ def test_a_prior_leaves_the_bins_of_its_views_and_drops_the_others():
     inside = sample_rotations(prior, 3000, np.random.default_rng(8))
     seen = np.argmax(inside.reshape(-1, 9) @ grid.reshape(-1, 9).T, axis=1)
     assert allowed[seen].mean() > 0.999
+
+
+def test_a_training_takes_every_fifth_degree_of_a_round_object():
+    """72 steps, in a moved frame too; discrete symmetries are all there, and scores keep 315."""
+    info = {'symmetries_continuous': [{'axis': [0, 0, 1], 'offset': [4, 0, 0]}],
+            'symmetries_discrete': [about((1, 0, 0), np.pi)]}
+    for found in (Symmetries.from_bop(info, MM),
+                  Symmetries.from_bop(info, MM).about([0.01, 0.0, 0.02])):
+        fine, coarse = found.transforms, found.for_training
+        assert (len(fine), len(coarse)) == (2 * 315, 2 * 72)
+        np.testing.assert_allclose(coarse[0], np.eye(4), atol=1e-15)
+        turned = np.swapaxes(fine[:, None, :3, :3], 2, 3) @ coarse[None, :, :3, :3]
+        nearest = se3.rotation_angle(turned).min(axis=1)
+        assert np.degrees(nearest).max() < 2.6
+        p = np.array([0.03, 0.02, 0.01, 1.0])
+        apart = np.linalg.norm((fine @ p)[:, None] - (coarse @ p)[None], axis=-1).min(axis=1)
+        assert apart.max() < 0.05 * np.linalg.norm(p)
+    plain = Symmetries.from_bop({'symmetries_discrete': [about((1, 0, 0), np.pi)]}, MM)
+    assert plain.for_training is plain.transforms
