@@ -31,6 +31,14 @@ class CropSpec:
     size_px: int = 96
     padding: float = 1.5
 
+    def __post_init__(self) -> None:
+        """Check the values.
+
+        :raises SpecError: when a crop has no pixels or cuts its box off.
+        """
+        if self.size_px < 1 or self.padding < 1.0:
+            raise SpecError(f'crop: size_px and padding must be at least 1, got {self}')
+
 
 @dataclass(frozen=True, kw_only=True)
 class BinSpec:
@@ -51,6 +59,16 @@ class BinSpec:
     scale_min: float = 0.35
     scale_max: float = 2.8
 
+    def __post_init__(self) -> None:
+        """Check the values.
+
+        :raises SpecError: when there are no bins or sizes do not grow.
+        """
+        counts = self.rotation_nside, self.rotation_in_plane, self.cells, self.scale_bins
+        if min(counts) < 1 or not 0 < self.scale_min < self.scale_max:
+            raise SpecError('bins: counts must be at least 1 and scales 0 < scale_min < '
+                            f'scale_max, got {self}')
+
     @property
     def rotations(self) -> int:
         """Number of rotation bins."""
@@ -69,6 +87,15 @@ class TemplateSpec:
     size_px: int = 96
     relative_size: float = 0.8
     distance_diameters: float = 7.0
+
+    def __post_init__(self) -> None:
+        """Check the values.
+
+        :raises SpecError: when nothing would be seen, or the camera is within the object.
+        """
+        if self.size_px < 1 or self.relative_size <= 0 or self.distance_diameters <= 1:
+            raise SpecError('template: size_px must be at least 1, relative_size positive and '
+                            f'distance_diameters above 1, got {self}')
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from .dataset_arguments import add_dataset_arguments
+from ..errors import DatasetError
+from .dataset_arguments import add_dataset_arguments, say
+
+if TYPE_CHECKING:
+    from ..datasets.bop import BopDataset, ResultRow
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,6 +37,7 @@ def run(args: argparse.Namespace) -> int:
     frames = dataset.frames[:args.limit]
     objects = load_bop_objects(dataset.models_dir, dataset.object_ids)
     rows = read_results_csv(args.results)
+    _check_rows(args.results, rows, dataset)
     labels = {i: model.label for i, model in objects.items()}
     figures = report.summary(score(frames, rows, objects),
                              score_vsd(frames, rows, objects, dataset.name), labels)
@@ -41,3 +48,22 @@ def run(args: argparse.Namespace) -> int:
             'images': len(frames), 'images_without_file': dataset.images_without_file,
             'results': str(args.results), **figures})
     return 0
+
+
+def _check_rows(path: Path, rows: Sequence[ResultRow], dataset: BopDataset) -> None:
+    """Make sure that results are of a dataset.
+
+    :raises DatasetError: when none is of one of its images and objects.
+    """
+    images = {(frame.scene_id, frame.image_id) for frame in dataset.frames}
+    found = sum((row.scene_id, row.image_id) in images and row.object_id in dataset.object_ids
+                for row in rows)
+    if not found:
+        raise DatasetError(
+            f'{path}: none of its {len(rows)} poses is of one of the {len(images)} images and of '
+            f'the objects {list(dataset.object_ids)}, such as those of image '
+            f'{dataset.frames[0].image_id} of scene {dataset.frames[0].scene_id}; give the '
+            'results of this dataset and split')
+    if found < len(rows):
+        say(f'{len(rows) - found} of {len(rows)} poses are of other images or objects and do not '
+            'count')

@@ -194,6 +194,10 @@ class InputSynchronizer:
             self._depths.add(message)
             return
         stamp = stamp_ns(message.header)
+        if name == 'image' and stamp == 0 == self._latest_ns.get(name):
+            self._drop('bad_message', 'images have no stamp, it is 0 s in all of them; the driver '
+                                      'must stamp them, or nobody knows whose detections come')
+            return
         if self._jumped_back(name, stamp):
             is_image = name == 'image'
             self._forget_after(stamp + JUMP_NS, list(self._types) if is_image else [name])

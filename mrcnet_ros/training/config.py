@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -209,4 +210,7 @@ def view_prior_of(value: Any) -> ViewPrior:
     if not -90 <= low < high <= 90 or not 0 < tilt <= 180:
         raise SpecError(f'view_prior must have -90 <= elevation_min_deg < elevation_max_deg <= 90 '
                         f'and 0 < tilt_max_deg <= 180, got {low}, {high} and {tilt}')
+    if max(-low, high, tilt) <= math.pi:
+        raise SpecError(f'view_prior is in degrees; elevations of {low} to {high} and a tilt of '
+                        f'{tilt} look like radians')
     return prior

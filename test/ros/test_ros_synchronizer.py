@@ -68,6 +68,18 @@ def test_an_image_that_replaces_another_is_counted():
     assert [call.args[0] for call in drop.call_args_list] == ['unpaired']
 
 
+def test_images_without_stamps_are_not_answered_with_boxes_of_one_another():
+    """Boxes of any image would fit any other; a simulation may begin at 0 s all the same."""
+    inputs, frames, drop = paired_inputs()
+    for second in (0, 0, 0, 1):
+        for message, name in zip(frame(second), ('image', 'camera_info', 'detections'),
+                                 strict=True):
+            inputs._received(message, name)
+    assert [f.image.header.stamp.sec for f in frames] == [0, 1]
+    told = [call.args for call in drop.call_args_list if call.args[0] == 'bad_message']
+    assert len(told) == 2 and 'images have no stamp' in told[0][1]
+
+
 def test_of_images_out_of_order_the_oldest_is_given_up():
     """What is counted as unpaired is not answered as well."""
     inputs, frames, drop = paired_inputs(queue=2)
