@@ -198,6 +198,7 @@ class FrameHandler:
         found = None
         if detects:
             assert self._detector is not None
+            self._detector.least_score = parameters.detector_threshold
             found = detections_2d(picture.header, self._detector.detect(
                 picture.image, picture.camera))
         detection_s = time.perf_counter() - start

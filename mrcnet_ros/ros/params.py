@@ -141,6 +141,9 @@ class NodeParameters:
     detector_rate_hz: float = parameter(
         2.0, "how often the node's own detector looks at an image while instances are followed "
         '[Hz]; without track it looks at each', bounds=(0.01, 1000.0), live=True)
+    detector_threshold: float = parameter(
+        0.4, "boxes of the node's own detector with a lower score do not count; lower finds more "
+        'objects and more that are none', bounds=(0.01, 0.99), live=True)
     confirm_frames: int = parameter(
         5, 'number of frames in a row that must agree before ~/confirm_pose answers',
         bounds=(2, 100), live=True)

@@ -18,7 +18,7 @@ from ros_support import Client, double_node, frame, own_domain, values
 from stand_in_node import BoxEstimator
 from vision_msgs.msg import Detection2DArray
 
-from mrcnet_ros.detector.object_detector import ObjectDetector
+from mrcnet_ros.detector.object_detector import LEAST_SCORE, ObjectDetector
 from mrcnet_ros.errors import SpecError
 from mrcnet_ros.ros.drop_counters import DropCounters
 from mrcnet_ros.ros.frame_handler import Frame, FrameHandler
@@ -107,6 +107,27 @@ def test_what_is_found_is_read_as_any_detections(squares):
     same, _ = handled(squares, others, 0, 2)
     np.testing.assert_allclose([p.T_camera_object for p in same.measured],
                                [p.T_camera_object for p in answer.measured])
+
+
+def test_the_threshold_of_the_detector_is_a_parameter(squares):
+    """A faint square is found from a lower score on; it may change while the node runs."""
+    image, info = picture(1)
+    pixels = np.zeros((SIZE[1], SIZE[0], 3), np.uint8)
+    x1, y1, x2, y2 = RED
+    pixels[y1:y2, x1:x2, 0] = 116  # a score of 0.32
+    image.data = pixels.tobytes()
+    estimator = BoxEstimator()
+    handler = FrameHandler(estimator, {label: model.bounds()
+                                       for label, model in estimator.objects.items()},
+                           DropCounters(lambda *_: None), compressed=False,
+                           detector=ObjectDetector.load(squares))
+    usual = NodeParameters(detector=str(squares))
+    assert usual.detector_threshold == LEAST_SCORE
+    for threshold, found in ((LEAST_SCORE, 0), (0.25, 1), (0.35, 0)):
+        answer = handler.answer(Frame(image, info, None), dataclasses.replace(
+            usual, detector_threshold=threshold))
+        assert len(answer.measured) == len(answer.found.detections) == found
+    handler.close()
 
 
 @pytest.mark.parametrize(('labels', 'said'), [

@@ -1,0 +1,142 @@
+"""Where the camera is comes from /tf, and an object that rests is expected where it rests."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip('rclpy', reason='needs the ROS wheels or a ROS installation')
+pytest.importorskip('vision_msgs', reason='needs ros_pip/interfaces or a ROS installation')
+
+import rclpy
+from geometry_msgs.msg import TransformStamped
+from ros_support import frame
+from stand_in_node import DIAMETERS_M, BoxEstimator
+from std_msgs.msg import Header
+from tf2_ros import Buffer
+
+from mrcnet_ros.geometry.se3 import exp_so3, inverse, make_transform, quat_wxyz_from_rotation
+from mrcnet_ros.inference.poses import FrameResult, PoseEstimate
+from mrcnet_ros.ros.camera_motion import CameraMotion
+from mrcnet_ros.ros.drop_counters import DropCounters
+from mrcnet_ros.ros.frame_handler import Frame, FrameHandler
+from mrcnet_ros.ros.params import NodeParameters
+
+CAMERA_FRAME = 'camera_optical'
+STEP_S = 0.05
+MOVING = NodeParameters(track=True, track_frame='/world')
+
+
+def T_world_camera(step: float) -> np.ndarray:
+    """Return a camera that moves at 0.5 m/s and turns at 40 degrees a second."""
+    return make_transform(exp_so3([0.0, 0.035 * step, 0.2]), [0.025 * step, 0.1, 1.0])
+
+
+def stamp(message, step: float):
+    """Give a message the moment of a step."""
+    ns = round(7e9 + 1e9 * STEP_S * step)
+    message.header.stamp.sec, message.header.stamp.nanosec = divmod(ns, 10**9)
+    return message
+
+
+def transform(step: float) -> TransformStamped:
+    """Return where the camera is at a step, as a message."""
+    message = stamp(TransformStamped(child_frame_id=CAMERA_FRAME), step)
+    message.header.frame_id = 'world'
+    T = T_world_camera(step)
+    t, q = message.transform.translation, message.transform.rotation
+    t.x, t.y, t.z = map(float, T[:3, 3])
+    q.w, q.x, q.y, q.z = map(float, quat_wxyz_from_rotation(T[:3, :3]))
+    return message
+
+
+def header(step: float) -> Header:
+    """Return the header of an image."""
+    return stamp(frame(7)[0], step).header
+
+
+@pytest.fixture
+def motion():
+    """Return what looks up the camera."""
+    context = rclpy.Context()
+    rclpy.init(context=context)
+    node = rclpy.create_node('motion', context=context)
+    found = CameraMotion(node)
+    yield found
+    found.close()
+    node.destroy_node()
+    context.try_shutdown()
+
+
+def test_the_camera_is_where_it_was_at_the_stamp(motion):
+    """Between two transforms it is in the middle; before any comes there is no answer."""
+    assert motion.look_up(header(0), 'world') is None
+    for step in (0, 1):
+        motion._buffer.set_transform(transform(step), '')
+    np.testing.assert_allclose(motion.look_up(header(1), 'world'), T_world_camera(1), atol=1e-6)
+    np.testing.assert_allclose(motion.look_up(header(0.5), 'world'), T_world_camera(0.5),
+                               atol=1e-4)
+    assert motion.look_up(header(0), 'map') is None
+
+
+def test_a_transform_that_is_not_there_yet_is_replaced_by_the_newest(motion):
+    """The image came before the transform of its moment; a frame that is gone keeps its last."""
+    for step in (0, 1):
+        motion._buffer.set_transform(transform(step), '')
+    np.testing.assert_allclose(motion.look_up(header(2), 'world'), T_world_camera(1), atol=1e-6)
+    motion._buffer = Buffer()  # as after everything in it has grown old
+    np.testing.assert_allclose(motion.look_up(header(3), 'world'), T_world_camera(1), atol=1e-6)
+
+
+class Still(BoxEstimator):
+    """Finds whatever it looks for where it is expected, and remembers where that was."""
+
+    def __init__(self) -> None:
+        """Look for nothing yet."""
+        super().__init__()
+        self.expected: list[np.ndarray] = []
+
+    def follow(self, image_rgb, camera, starts, depth_m=None, support_plane=None):
+        """Answer each start with itself."""
+        self.expected += [s.T_camera_object for s in starts]
+        return FrameResult([PoseEstimate(s.label, 9, s.T_camera_object, 0.7, i, s.detection_id,
+                                         np.zeros(4)) for i, s in enumerate(starts)], [])
+
+
+def follow(motion: CameraMotion, parameters: NodeParameters, steps: int):
+    """Detect a duck in the first of some images; return where it was and is expected, and drops.
+
+    /tf is known up to the moment of each image.
+    """
+    counters, estimator = DropCounters(lambda *_: None), Still()
+    handler = FrameHandler(estimator, dict.fromkeys(DIAMETERS_M, np.zeros((2, 3))), counters,
+                           compressed=False, camera_motion=motion.look_up)
+    first = None
+    for step in range(steps):
+        motion._buffer.set_transform(transform(step), '')
+        image, info, boxes = (stamp(m, step) for m in frame(7, ('duck',)))
+        answer = handler.answer_if_wanted(Frame(image, info, None if step else boxes), parameters,
+                                          (0, 0))
+        first = answer.measured[0].T_camera_object if first is None else first
+    return first, estimator.expected, counters.counts()
+
+
+def test_an_object_that_rests_is_expected_where_the_camera_now_sees_it(motion):
+    """To a tenth of a millimetre over a second of motion, from the second image on."""
+    first, expected, counts = follow(motion, MOVING, 20)
+    assert len(expected) == 19 and not counts.get('no_camera_motion')
+    T_world_object = T_world_camera(0) @ first
+    for step, T in enumerate(expected, start=1):
+        np.testing.assert_allclose(T, inverse(T_world_camera(step)) @ T_world_object, atol=1e-4)
+    assert np.linalg.norm(expected[-1][:3, 3] - first[:3, 3]) > 0.3
+
+
+@pytest.mark.parametrize(('parameters', 'told'), [
+    (NodeParameters(track=True), 0), (NodeParameters(track=True, track_frame='map'), 3)],
+    ids=['no track_frame', 'a frame that /tf does not know'])
+def test_without_its_motion_the_camera_is_taken_to_rest(motion, parameters, told):
+    """What it sees is expected where it was; a frame that is missing is counted."""
+    first, expected, counts = follow(motion, parameters, 3)
+    for T in expected:
+        np.testing.assert_allclose(T, first, atol=1e-6)
+    assert counts.get('no_camera_motion', 0) == told
