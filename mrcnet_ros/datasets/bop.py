@@ -71,7 +71,8 @@ class BopDataset:
             raise DatasetError(f'{self.split_path}: has neither scene_gt.json nor '
                                f'{self._targets_path.name}; extract one of them')
         scene_ids, size = {scene_id for scene_id, _ in wanted}, self._image_size()
-        scenes = {number_: BopScene(folder, size, annotated=self.annotated)
+        scenes = {number_: BopScene(folder, size, annotated=self.annotated,
+                                    depth_scale=self._depth_scale())
                   for number_, folder in folders.items() if not wanted or number_ in scene_ids}
         targets = wanted or all_visible(scenes.values())
         on_disk = {key: counts for key, counts in targets.items()
@@ -162,6 +163,12 @@ class BopDataset:
             return None
         camera = read_json(path)
         return whole(camera, 'width', path), whole(camera, 'height', path)
+
+    def _depth_scale(self) -> float:
+        """Return the millimetres of one step of depth images, 1 when not stated."""
+        path = self.path / 'camera.json'
+        camera = read_json(path) if path.is_file() else {}
+        return number(camera, 'depth_scale', path, low=1e-9) if 'depth_scale' in camera else 1.0
 
     @property
     def _targets_path(self) -> Path:

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import DatasetError
+from ..errors import DatasetError, SpecError
+from ..geometry.rotation_check import POSE_TOLERANCE, checked_rotation
 from ..geometry.se3 import Array, make_transform
 from ..reading import fields
 from ..reading.picture import image_size
@@ -29,13 +30,15 @@ class BopScene:
     :param folder: such as ``lmo/test/000002``.
     :param size: width and height [px] of all images; None asks each image.
     :param annotated: whether there is ground truth.
+    :param depth_scale: millimetres of one step of depth images that do not say so themselves.
     :raises DatasetError: when a JSON file is missing or damaged, or two files are of one image.
     """
 
     def __init__(self, folder: Path, size: tuple[int, int] | None, *,
-                 annotated: bool = True) -> None:
+                 annotated: bool = True, depth_scale: float = 1.0) -> None:
         """Read the JSON files and list the images."""
         self.folder, self._size, self.annotated = folder, size, annotated
+        self._depth_scale = depth_scale
         self.scene_id = int(folder.name)
         self.gt_path = folder / 'scene_gt.json'
         self.info_path = folder / 'scene_gt_info.json'
@@ -86,10 +89,10 @@ class BopScene:
         return numbers(camera, 'cam_K', 9, self.camera_path).reshape(3, 3)
 
     def depth_scale(self, image_id: int) -> float:
-        """Return the millimetres of one step of the depth image, 1 when not stated."""
+        """Return the millimetres of one step of the depth image, the dataset's if not stated."""
         camera = value(self._camera, str(image_id), self.camera_path)
         if 'depth_scale' not in camera:
-            return 1.0
+            return self._depth_scale
         return number(camera, 'depth_scale', self.camera_path, low=1e-9)
 
     def timestamp_s(self, image_id: int) -> float | None:
@@ -102,7 +105,11 @@ class BopScene:
         camera = value(self._camera, str(image_id), self.camera_path)
         if 'cam_R_w2c' not in camera or 'cam_t_w2c' not in camera:
             return None
-        R = numbers(camera, 'cam_R_w2c', 9, self.camera_path).reshape(3, 3)
+        try:
+            R = checked_rotation(numbers(camera, 'cam_R_w2c', 9, self.camera_path).reshape(3, 3),
+                                 POSE_TOLERANCE, 'cam_R_w2c')
+        except SpecError as error:
+            raise DatasetError(f'{self.camera_path}: image {image_id}: {error}') from error
         return make_transform(R, MM * numbers(camera, 'cam_t_w2c', 3, self.camera_path))
 
     def matrix(self, entry: Mapping[str, Any], key: str, count: int) -> Array:

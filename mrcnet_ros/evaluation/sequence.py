@@ -19,6 +19,8 @@ from ..inference.poses import Detection, Estimator, FrameResult, PoseEstimate
 from ..inference.tracking import Followed, Follows, Lost, Tracker, TrackLimits, View
 from ..objects import ObjectModel
 
+# Of a sequence; milliseconds at 30 Hz are 33 apart.
+LONGEST_GAP_S = 10.0
 PER_IMAGE, FOLLOWED = 'in each image', 'followed'
 # A pose farther from its object than this part of the diameter is of no use to anybody.
 WRONG_PERCENT = 50.0
@@ -103,6 +105,11 @@ def _check_order(scene: BopScene, before: Step, frame: BopFrame, time_s: float) 
         raise DatasetError(f'{scene.camera_path}: image {frame.image_id} has timestamp '
                            f'{time_s:g}, which is not after {before.time_s:g} of image '
                            f'{before.frame.image_id}; number the images in the order of time')
+    if time_s - before.time_s > LONGEST_GAP_S:
+        raise DatasetError(f'{scene.camera_path}: image {frame.image_id} is '
+                           f'{time_s - before.time_s:g} s after image {before.frame.image_id}; '
+                           'timestamps are in seconds, and those of a sequence at most '
+                           f'{LONGEST_GAP_S:g} s apart')
     first, second = ([g.object_id for g in f.ground_truth] for f in (before.frame, frame))
     if first != second:
         raise DatasetError(f'{scene.gt_path}: image {frame.image_id} lists the objects {second}, '

@@ -342,6 +342,16 @@ def test_depth_images_are_found_as_colour_images_are(root, scene, name):
         read(root)
 
 
+def test_the_step_of_depth_is_that_of_the_dataset_where_images_do_not_state_it(root, scene):
+    """A millimetre would be ten times as far."""
+    write_depth(scene, '000004.png', 7500)
+    edit(scene / 'scene_camera.json',
+         lambda v: {key: {'cam_K': camera['cam_K']} for key, camera in v.items()})
+    edit(root / 'toy/camera.json', lambda v: v.update(depth_scale=0.1))
+    depth_m = read(root).frames[0].load_depth_m()
+    assert depth_m is not None and np.allclose(depth_m, 0.75)
+
+
 @pytest.mark.parametrize(('value', 'dtype', 'ratio'), [
     (0.75, np.float32, '0.0005'), (15000, np.uint16, '10')])
 def test_depth_of_another_unit_than_the_truth_is_refused(root, scene, value, dtype, ratio):

@@ -231,6 +231,22 @@ def test_images_that_are_no_sequence_are_refused(root):
         sequence.steps([frames[0], fewer])
 
 
+@pytest.mark.parametrize(('change', 'told'), [
+    (lambda c: c.update(timestamp=1000 * c['timestamp']), 'timestamps are in seconds'),
+    (lambda c: c.update(cam_R_w2c=[-k for k in c['cam_R_w2c']]), 'cam_R_w2c is no rotation'),
+    (lambda c: c.update(cam_R_w2c=[2 * k for k in c['cam_R_w2c']]), 'cam_R_w2c is no rotation')])
+def test_milliseconds_and_mirrors_are_refused(root, tmp_path, change, told):
+    """Nothing could be followed, or the camera would move as it never did."""
+    shutil.copytree(root / 'made', tmp_path / 'made')
+    path = next(tmp_path.glob('made/test/*/scene_camera.json'))
+    cameras = json.loads(path.read_text())
+    for camera in cameras.values():
+        change(camera)
+    path.write_text(json.dumps(cameras))
+    with pytest.raises(DatasetError, match=told):
+        sequence.steps(BopDataset(tmp_path, 'made').frames)
+
+
 def test_a_dataset_without_times_is_refused_with_advice(root, tmp_path):
     """Views of a scene that are no steps in time name the way to make some."""
     shutil.copytree(root / 'made', tmp_path / 'made')
