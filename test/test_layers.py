@@ -46,7 +46,7 @@ ALLOWED = {
     'ros': OBJECTS | {'rendering', 'inference', 'presets', 'detector'},
     'synth': OBJECTS | {'datasets', 'rendering'},
     'testbench': OBJECTS | {'datasets', 'rendering', 'inference', 'ros', 'synth'},
-    'new_model': OBJECTS | {'datasets', 'rendering', 'inference', 'training', 'export',
+    'new_model': OBJECTS | {'datasets', 'rendering', 'inference', 'training', 'export', 'detector',
                             'evaluation', 'synth'},
     'demo': OBJECTS | {'datasets', 'rendering', 'evaluation', 'testbench', 'synth'},
     'cli': OBJECTS | {'', 'datasets', 'network', 'rendering', 'inference', 'training', 'export',

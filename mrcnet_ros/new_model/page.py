@@ -38,6 +38,7 @@ class Page:
     :param symmetry_pictures: PNG files by label.
     :param problem: why there is no law of covariances or scores, '' where there is.
     :param examples: PNG files by ``label/name``.
+    :param detector: what the model's own detector finds in held-out images; None without one.
     """
 
     request: Request
@@ -48,6 +49,7 @@ class Page:
     problem: str
     examples: Mapping[str, bytes]
     plan: Plan
+    detector: Mapping[str, Any] | None = None
 
 
 def write_page(path: Path, page: Page) -> None:
@@ -57,7 +59,7 @@ def write_page(path: Path, page: Page) -> None:
     """
     name = html.escape(page.request.output.name)
     body = '\n'.join([
-        f'<h1>Model {name}</h1>', _start(page), _summary(page),
+        f'<h1>Model {name}</h1>', _start(page), _summary(page), _detector(page),
         *(_object(page, part) for part in page.parts), _how(page)])
     text = ('<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
             f'<title>{name}</title><style>{STYLE}</style></head>\n<body>\n{body}\n</body></html>\n')
@@ -67,19 +69,38 @@ def write_page(path: Path, page: Page) -> None:
         raise DatasetError(f'{path}: cannot be written ({error.strerror})') from error
 
 
-def start_lines(output: Path) -> list[str]:
-    """Return the two lines that start a model on the robot."""
+def start_lines(output: Path, *, detector: bool = False) -> list[str]:
+    """Return the two lines that start a model on the robot.
+
+    :param detector: whether it has a detector of its own.
+    """
+    boxes = f'detector:={output.resolve()}' if detector else 'detections:=/detector/detections'
     return ['source install/setup.bash',
             f'ros2 launch mrcnet_ros pose.launch.py model:={output.resolve()} \\\n'
-            '    image:=/camera/image_raw camera_info:=/camera/camera_info '
-            'detections:=/detector/detections']
+            f'    image:=/camera/image_raw camera_info:=/camera/camera_info {boxes}']
 
 
 def _start(page: Page) -> str:
-    lines = html.escape('\n'.join(start_lines(page.request.output)))
+    own = page.detector is not None
+    lines = html.escape('\n'.join(start_lines(page.request.output, detector=own)))
     labels = ', '.join(html.escape(p.label) for p in page.parts)
-    return (f'<h2>Start it on the robot</h2>\n<pre>{lines}</pre>\n<p>The detector must call the '
-            f'objects: {labels}.</p>')
+    said = 'The model finds the objects itself; they are called' if own else \
+        'The detector must call the objects'
+    return f'<h2>Start it on the robot</h2>\n<pre>{lines}</pre>\n<p>{said}: {labels}.</p>'
+
+
+def _detector(page: Page) -> str:
+    if page.detector is None:
+        return ''
+    rows = ''.join(
+        f'<tr><td>{html.escape(label)}</td><td>{values["targets"]}</td>'
+        f'<td>{100 * values["recall"]:.0f} %</td><td>{values["ap50"]:.2f}</td></tr>'
+        for label, values in page.detector['objects'].items())
+    return ('<h2>Detector</h2>\n<p>On rendered images that training never drew: the part of the '
+            'objects (visible by a tenth or more) whose best box overlaps them by half, and the '
+            'average precision. Lower <code>detector_threshold</code> when objects are missed.'
+            '</p>\n<table><tr><th>object</th><th>to be found</th><th>found</th><th>AP50</th></tr>'
+            f'{rows}</table>')
 
 
 def _summary(page: Page) -> str:

@@ -17,6 +17,9 @@ TABLE = ViewPrior(elevation_min_deg=0.0, elevation_max_deg=90.0, tilt_max_deg=50
 VIEWS = ('table', 'any')
 SYMMETRIES = ('none', 'z2', 'z3', 'z4', 'z5', 'z6', 'continuous_z', 'found')
 MINUTES, FAST_MINUTES = 60.0, 15.0
+# Part of the minutes for a detector: it learns faster than poses are learned.
+DETECTOR_PART = 0.3
+OF_DETECTOR = 'detector.'
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +38,9 @@ class Request:
     :param fast: train only the rows of the objects.
     :param minutes: for everything.
     :param images: held-out images to measure on; None for what the time allows.
-    :param changes: fields of the training configuration.
+    :param changes: fields of the training configuration; ``detector.NAME`` are those of the
+        detector's.
+    :param detector: train a detector too.
     """
 
     output: Path
@@ -51,6 +56,32 @@ class Request:
     minutes: float
     images: int | None = None
     changes: Mapping[str, Any] = field(default_factory=dict)
+    detector: bool = False
+
+    def __post_init__(self) -> None:
+        """Check that nothing is asked of a detector that is not made.
+
+        :raises SpecError: when it is.
+        """
+        if self.detector_changes and not self.detector:
+            raise SpecError(f'--set {OF_DETECTOR}{next(iter(self.detector_changes))} is of the '
+                            'detector; give --detector too')
+
+    @property
+    def pose_changes(self) -> dict[str, Any]:
+        """Return the changed fields of the training of poses."""
+        return {k: v for k, v in self.changes.items() if not k.startswith(OF_DETECTOR)}
+
+    @property
+    def detector_changes(self) -> dict[str, Any]:
+        """Return the changed fields of the training of the detector."""
+        return {k.removeprefix(OF_DETECTOR): v for k, v in self.changes.items()
+                if k.startswith(OF_DETECTOR)}
+
+    @property
+    def detector_minutes(self) -> float:
+        """Return the part of the time that is for the detector."""
+        return DETECTOR_PART * self.minutes if self.detector else 0.0
 
     @property
     def work(self) -> Path:

@@ -21,9 +21,11 @@ from ..rendering.background_files import check_images, find_images
 from ..rendering.template_store import TemplateStore
 from ..synth.held_out import MOST_OBJECTS, image_count
 from ..training.config import TrainConfig
+from ..training.detector_feed import load_scene_views
 from ..training.material import load_templates, load_views
 from ..training.trainer import train
 from .bar import Bar
+from .detector_steps import add_detector, detector_config, measure_detector
 from .intake import Part, copy_meshes, take_in
 from .measuring import MeasuredPose, measure
 from .page import Page, write_page
@@ -42,6 +44,7 @@ LEAST_ANSWERS = 60
 FIRST_PLAN = {'looking at the meshes': 0.03, 'rendering views and templates': 0.14,
               'training': 0.7, 'exporting': 0.02, 'measuring on held-out images': 0.1,
               'writing the page': 0.01}
+DETECTOR = 'training a detector'
 Say = Callable[[str], object]
 
 
@@ -63,8 +66,11 @@ class Maker:
         labels = [p.label for p in self._parts]
         check_labels(request.symmetries, labels)
         self._work = Work(request)
-        self._bar = Bar({name: 60.0 * request.minutes * part
-                         for name, part in FIRST_PLAN.items()})
+        minutes = request.minutes - request.detector_minutes
+        plan = {name: 60.0 * minutes * part for name, part in FIRST_PLAN.items()}
+        if request.detector:
+            plan[DETECTOR] = 60.0 * request.detector_minutes
+        self._bar = Bar(plan)
 
     def run(self) -> Path:
         """Do what is not done yet; return the page.
@@ -79,6 +85,7 @@ class Maker:
             'training': ('trained', self._train),
             'exporting': ('exported', self._export),
             'measuring on held-out images': ('measured', self._measure),
+            **({DETECTOR: ('detector', self._detector)} if self._request.detector else {}),
             'writing the page': ('page', self._page)}
         try:
             for part in self._parts:
@@ -156,6 +163,8 @@ class Maker:
         objects = config.load_objects()
         load_views(config, objects)
         load_templates(config, objects)
+        if self._request.detector:
+            load_scene_views(detector_config(self._request, config), objects)
         return True
 
     def _train(self) -> str:
@@ -182,6 +191,12 @@ class Maker:
         return {'answers': [dataclasses.asdict(a) for a in answers], 'problem': problem,
                 'pictures': {k: base64.b64encode(v).decode() for k, v in pictures.items()}}
 
+    def _detector(self) -> dict[str, Any]:
+        """Train and export a detector; return what it finds in held-out images."""
+        add_detector(self._request, detector_config(self._request, self._config()), self._stem(),
+                     self._say)
+        return measure_detector(self._request, self._plan().images)
+
     def _page(self) -> bool:
         request, looks = self._request, self._work['looks']
         objects = load_object_list(request.output / OBJECTS_FILE)
@@ -192,7 +207,7 @@ class Maker:
             request=request, parts=self._parts, looks=looks, symmetry_pictures=pictures,
             answers=[MeasuredPose(**a) for a in measured['answers']], problem=measured['problem'],
             examples={k: base64.b64decode(v) for k, v in measured['pictures'].items()},
-            plan=self._plan()))
+            plan=self._plan(), detector=self._work.get('detector')))
         return True
 
 

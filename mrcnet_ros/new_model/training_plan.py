@@ -59,7 +59,7 @@ def divide(request: Request, parts: Sequence[Part], view_s: float, spent_s: floa
     :param most_images: that are enough to measure on.
     :param least_images: that are needed to measure at all.
     """
-    whole_s = 60.0 * request.minutes
+    whole_s = 60.0 * (request.minutes - request.detector_minutes)
     templates_s = 2 * TEMPLATES * view_s / 4 * len(parts)  # they are smaller than views
     views = int((RENDERING * whole_s - templates_s) / (view_s * (len(parts) + BODIES / 60)))
     views = min(max(views, VIEWS[0]), VIEWS[1])
@@ -107,4 +107,4 @@ def write_config(request: Request, parts: Sequence[Part], plan: Plan) -> TrainCo
         'spec': json.loads(json.dumps(read_spec(request.start).to_dict()))}
     path.write_text('# written by mrcnet new\n' + yaml.safe_dump(values, sort_keys=False),
                     encoding='utf-8')
-    return read_config(path, request.changes)
+    return read_config(path, request.pose_changes)

@@ -71,6 +71,7 @@ def _asked(request: Request) -> dict[str, Any]:
         'unit': request.unit, 'symmetries': dict(request.symmetries), 'views': request.views,
         'start': str(request.start), 'backgrounds': [str(b) for b in request.backgrounds],
         'fast': request.fast, 'minutes': request.minutes, 'images': request.images,
+        **({'detector': True} if request.detector else {}),
         'changes': json.loads(json.dumps(dict(request.changes), default=str))}
 
 

@@ -1,0 +1,79 @@
+"""The detector of a new model: its training, and what it finds in held-out images."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import yaml
+
+from ..detector.object_detector import ObjectDetector
+from ..evaluation.detector_boxes import LEAST_SCORE, DetectorBoxes
+from ..evaluation.detector_scores import DetectorScores
+from ..export.detector_export import export_detector
+from ..objects import load_object_list
+from ..rendering.background_files import find_images
+from ..synth.held_out import held_out_frames
+from ..training.config import TrainConfig
+from ..training.detector_config import DetectorConfig, read_detector_config
+from ..training.detector_trainer import train_detector
+from .request import Request
+
+# Part of the detector's minutes for its training; export and measuring take the rest.
+TRAINING = 0.8
+MOST_IMAGES = 40
+# the time ends a training, not its steps
+STEPS = 1_000_000
+
+
+def detector_config(request: Request, poses: TrainConfig) -> DetectorConfig:
+    """Write the detector's training configuration into the work folder and return it.
+
+    :param poses: of the training of poses, whose rendered views it shares.
+    :raises SpecError: when a changed field cannot be used.
+    """
+    path = request.work / 'detector.yaml'
+    prior = poses.view_prior
+    values: dict[str, Any] = {
+        'preset': 'detector', 'name': poses.name, 'output': str(request.work / 'detector'),
+        'cache': str(poses.cache), 'models': str(poses.models),
+        'backgrounds': [str(b) for b in poses.backgrounds],
+        'distance_m': list(poses.distance_m),
+        'view_prior': dataclasses.asdict(prior) if prior else None, 'views': poses.views,
+        'bodies': poses.bodies, 'patches': poses.patches, 'processes': poses.processes,
+        'seed': poses.seed, 'steps': STEPS, 'checkpoint': 50, 'validation': STEPS,
+        'minutes': round(TRAINING * request.detector_minutes, 3)}
+    path.write_text('# written by mrcnet new\n' + yaml.safe_dump(values, sort_keys=False),
+                    encoding='utf-8')
+    return read_detector_config(path, request.detector_changes)
+
+
+def add_detector(request: Request, config: DetectorConfig, weights: dict[str, Any],
+                 say: Callable[[str], object]) -> None:
+    """Train a detector and put it into the model directory.
+
+    :param weights: ImageNet weights of EfficientNet-Lite0.
+    :raises MrcnetError: when it cannot be trained or written.
+    """
+    export_detector(train_detector(config, weights), config, request.output, say=say)
+
+
+def measure_detector(request: Request, images: int) -> dict[str, Any]:
+    """Return what the detector finds in images that no training drew.
+
+    :return: figures of :class:`~mrcnet_ros.evaluation.detector_scores.DetectorScores`.
+    """
+    objects = list(load_object_list(request.output / 'objects.yaml').values())
+    boxes = DetectorBoxes(ObjectDetector.load(request.output, least_score=LEAST_SCORE))
+    scores = DetectorScores(boxes.detector.object_ids)
+    try:
+        for frame in held_out_frames(objects, min(images, MOST_IMAGES),
+                                     upright=request.view_prior is not None,
+                                     backgrounds=find_images(request.backgrounds)):
+            scores.add(frame, boxes.look(frame), boxes.seconds(frame))
+    finally:
+        boxes.detector.close()
+    return scores.figures(dict(zip(boxes.detector.object_ids, boxes.detector.labels,
+                                   strict=True)))
+
