@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from .errors import DatasetError, MeshError, SpecError
 from .geometry.se3 import Array
-from .geometry.symmetry import Symmetries
+from .geometry.symmetry import Symmetries, unlisted_product
 from .meshes import (
     Mesh,
     check_size,
@@ -308,6 +309,7 @@ def _object_from_entry(
         diameter_m = number(entry['diameter'], 'diameter') * unit_m if 'diameter' in entry else \
             measure_diameter(read_mesh(mesh, unit_m).vertices)
         symmetries = Symmetries.from_bop(entry, unit_m)
+        _tell_unlisted(f'{source}: object {object_id} ({name})', unlisted_product(entry, unit_m))
         middle_m = unit_m * read_point(entry.get('middle', (0.0, 0.0, 0.0)), 'middle')
         moves = symmetries.about(middle_m).transforms[:, :3, 3]
         farthest = float(np.linalg.norm(moves, axis=1).max())
@@ -320,6 +322,15 @@ def _object_from_entry(
     return ObjectModel(object_id=object_id, label=name, mesh_path=mesh, mesh_sha256=digest,
                        diameter_m=diameter_m, symmetries=symmetries, unit_m=unit_m,
                        middle_m=middle_m)
+
+
+def _tell_unlisted(where: str, number: int | None) -> None:
+    """Warn of symmetries of which some are missing; true poses would count as wrong ones."""
+    if number is not None:
+        logging.getLogger(__name__).warning(
+            '%s: symmetries_discrete[%d] followed by itself or another one is a symmetry that is '
+            'not listed; list all of them, as a quarter, a half and three quarters of a turn',
+            where, number)
 
 
 def read_point(values: Any, name: str) -> Array:

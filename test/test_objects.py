@@ -181,6 +181,24 @@ def test_bop_objects_are_in_metres_with_their_symmetries(tmp_path: Path) -> None
     np.testing.assert_allclose(blob.load_mesh().vertices, bumpy_sphere().vertices, atol=1e-8)
 
 
+def test_symmetries_of_which_some_are_missing_are_told(
+        tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A quarter turn alone; with the two that it implies, or rounded thirds, nothing lacks."""
+    def turns(*angles_deg: float, digits: int = 9) -> dict[str, object]:
+        angles = np.deg2rad(angles_deg)
+        return {'symmetries_discrete': [np.round(
+            [c, -s, 0, 0, s, c, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1], digits).tolist()
+            for c, s in zip(np.cos(angles), np.sin(angles), strict=True)]}
+
+    for good in (turns(90, 180, 270), turns(120, 240, digits=2), turns(180), {}):
+        load_bop_objects(bop_folder(tmp_path, **good))
+    assert not caplog.text
+    for bad in (turns(90), turns(180, 90), turns(120)):
+        load_bop_objects(bop_folder(tmp_path, **bad))
+        assert 'object 3 (obj_000003): symmetries_discrete[0]' in caplog.text
+        caplog.clear()
+
+
 def test_labels_default_to_the_names_of_the_files(tmp_path: Path) -> None:
     """Without labels an object is called as BOP calls its mesh."""
     assert load_bop_objects(bop_folder(tmp_path))[3].label == 'obj_000003'

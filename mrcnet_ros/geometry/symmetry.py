@@ -20,6 +20,8 @@ BOP_STEPS = int(np.ceil(np.pi / CONTINUOUS_STEP))
 TRAINING_STEPS = 72
 # A motion that turns by less is a step of a continuous symmetry.
 _SMALL_TURN_RAD = 0.05
+# Turns that differ by less are the same one with the rounding of a few digits.
+_SAME_TURN_RAD = 0.1
 # Shorter ones are left over from rounding and point nowhere.
 _SHORTEST_AXIS = 1e-6
 
@@ -132,6 +134,29 @@ class Symmetries:
         trace = np.einsum('sij,ij->s', candidates[:, :3, :3], np.asarray(R_reference))
         result: Array = candidates[int(np.argmax(trace))]
         return result
+
+
+def unlisted_product(info: Mapping[str, Any], unit_m: float) -> int | None:
+    """Return which discrete symmetry is followed by another to one that is not listed.
+
+    Where two motions are symmetries, so is one after the other: a list of a quarter turn alone
+    lacks the half turn. Beside a continuous symmetry nothing is looked at.
+
+    :param info: an entry that :meth:`Symmetries.from_bop` takes.
+    :return: its number from 0, None when nothing is missing.
+    """
+    if info.get('symmetries_continuous'):
+        return None
+    R = np.array([_discrete(values, unit_m, '')[:3, :3]
+                  for values in info.get('symmetries_discrete', [])]).reshape(-1, 3, 3)
+    listed = np.concatenate([np.eye(3)[None], R])
+    for number, first in enumerate(R):
+        products = first @ R
+        # the cosine of the angle between each product and the nearest one of the list
+        nearest = (np.einsum('pij,lij->pl', products, listed).max(axis=1) - 1.0) / 2.0
+        if (nearest < np.cos(_SAME_TURN_RAD)).any():
+            return number
+    return None
 
 
 def _discrete(values: Any, unit_m: float, name: str) -> Array:

@@ -14,6 +14,9 @@ from .normals import normals_of, unit
 from .pictures import read_picture
 from .surface import ROUNDING, Rows, Surface
 
+# of the bounding box with loose vertices over that without them; sizes may be off by 3 % elsewhere
+STRAY = 1.03
+
 
 @dataclass(frozen=True, eq=False)
 class _Vertices:
@@ -46,11 +49,25 @@ def build_mesh(path: Path, surface: Surface, unit_m: float) -> Mesh:
         raise MeshError(path, 'has vertices that are not finite')
     if not len(surface.corners):
         raise MeshError(path, f'has {len(surface.positions)} vertices and no usable triangles')
+    _check_strays(path, surface)
     table, normal_rows = normals_of(surface)
     rows = _vertices(surface, normal_rows)
     mesh = Mesh(surface.positions[rows.positions] * unit_m, rows.corners.astype(np.int32),
                 unit(table[rows.normals]), _plain_colors(surface, rows))
     return _textured(path, surface, rows, mesh)
+
+
+def _check_strays(path: Path, surface: Surface) -> None:
+    """Refuse vertices that no face uses where they make the object larger than its surface is."""
+    used = np.unique(surface.corners)
+    if len(used) == len(surface.positions):
+        return
+    whole, seen = (float(np.linalg.norm(np.ptp(p, axis=0)))
+                   for p in (surface.positions, surface.positions[used]))
+    if whole > STRAY * seen:
+        raise MeshError(
+            path, f'has {len(surface.positions) - len(used)} vertices that no face uses, and with '
+            f'them its bounding box is {whole / seen:.3g} times as large', 'remove loose vertices')
 
 
 def _vertices(surface: Surface, normal_rows: Rows) -> _Vertices:

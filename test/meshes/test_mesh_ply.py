@@ -258,6 +258,18 @@ def test_a_file_that_is_cut_or_goes_on_is_refused(
             read_mesh(path, 0.001)
 
 
+def test_loose_vertices_that_enlarge_an_object_are_refused(tmp_path: Path) -> None:
+    """Its diameter and its box would be those of something else; others do no harm."""
+    for far, refused in ((0.0, False), (500.0, True)):
+        points = np.vstack([CORNERS, [[far, 0.0, 0.0]]])
+        path = ply(tmp_path / 'x.ply', columns(('x', 'y', 'z'), 'float', points), [faces()])
+        if refused:
+            with pytest.raises(MeshError, match=r'1 vertices that no face uses.*remove loose'):
+                read_mesh(path, 0.001)
+        else:
+            assert len(read_mesh(path, 0.001).faces) == 12
+
+
 def off(path: Path, head: str, vertices: list[str], rows: list[str]) -> Path:
     """Write an OFF file."""
     path.write_text('\n'.join([head, f'{len(vertices)} {len(rows)} 0', *vertices, *rows]))
