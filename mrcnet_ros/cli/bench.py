@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from . import bench_backends, bench_estimate, bench_node, bench_paper, bench_train
+from . import bench_backends, bench_estimate, bench_node, bench_paper, bench_track, bench_train
 
 TASKS = {
     'estimate': (bench_estimate,
@@ -14,6 +14,8 @@ TASKS = {
                  'against PyTorch and against the matrix products of this machine'),
     'node': (bench_node, 'compare the age of poses when the node publishes them with the time '
                          'of the bare estimator'),
+    'track': (bench_track, 'compare the processor time of the node with detections in each image, '
+                           'with a slow detector, and with a slow detector and track'),
     'paper': (bench_paper, 'time one object through the published network in all runtimes'),
     'train': (bench_train, 'time steps of a training on a device, and compare one with the '
                            'processor'),

@@ -108,10 +108,10 @@ class Peer:
         self._publishers[topic].publish(message)
 
     def send(self, frame: BagFrame, stamp: int) -> None:
-        """Publish all inputs of a moment with another stamp [ns]."""
+        """Publish all inputs that a moment has, with another stamp [ns]."""
         if DEPTH in self._publishers and DEPTH in frame.inputs:
             self.publish(DEPTH, restamped(frame.inputs[DEPTH], stamp))
-        for topic in INPUTS:
+        for topic in (t for t in INPUTS if t in frame.inputs):
             self.publish(topic, restamped(frame.inputs[topic], stamp))
 
     def now_ns(self) -> int:

@@ -15,7 +15,7 @@ from ros_support import STAND_IN, WAIT_S, environment, frame, own_domain
 from stand_in_node import BoxEstimator
 from vision_msgs.msg import Detection2DArray
 
-from mrcnet_ros.cli import bench_node
+from mrcnet_ros.cli import bench_node, bench_track
 from mrcnet_ros.evaluation.speed import TimedAnswer, ask_at_rate
 from mrcnet_ros.inference.poses import FrameResult
 from mrcnet_ros.testbench.bag import BagFrame
@@ -52,6 +52,39 @@ def test_node_and_estimator_are_measured_on_the_same_frames(tmp_path, monkeypatc
     assert {'waiting p50', 'answering p50', 'publishing p50'} <= set(
         figures['turns'][0]['node_ms'])
     assert 'bare estimator' in capsys.readouterr().out
+
+
+def test_following_is_measured_beside_estimating(tmp_path, monkeypatch, capsys):
+    """With few detections poses are few, and as many as images with track."""
+    for name, value in environment(own_domain(66)).items():
+        monkeypatch.setenv(name, value)
+    (tmp_path / 'model.json').write_text('{}')
+    parser = argparse.ArgumentParser()
+    bench_track.add_arguments(parser)
+    args = parser.parse_args([
+        '--seconds', '2', '--rate', '20', '--timeout', str(WAIT_S), '--model', str(tmp_path),
+        '--json', str(tmp_path / 'track.json')])
+    args.command_line = 'mrcnet bench track'
+    assert bench_track.bench(
+        args, lambda track: [STAND_IN, '--ros-args', '-p', f'track:={str(track).lower()}'],
+        [bag_frame(1, ('duck',))]) == 0
+    rows = json.loads((tmp_path / 'track.json').read_text())['rows']
+    each, seldom, followed = (rows[n] for n in (
+        bench_track.EACH, bench_track.SELDOM, bench_track.FOLLOWED))
+    assert all(row['cpu_percent'] > 0 for row in rows.values())
+    assert 0 < seldom['poses_per_s'] < 0.5 * each['poses_per_s']
+    assert followed['poses_per_s'] > 1.5 * seldom['poses_per_s']
+    assert 'CPU [% of a core]' in capsys.readouterr().out
+
+
+def test_only_each_so_manyth_frame_has_detections():
+    """All frames come with detections in turn; the others keep image and camera_info."""
+    first, second = bag_frame(1, ('duck',)), bag_frame(2, ('brick',))
+    frames = bench_track.with_gaps([first, second], 3)
+    assert [('/detections' in f.inputs, f.inputs['/image'] == first.inputs['/image'])
+            for f in frames] == [(True, True), (False, False), (False, True), (True, False),
+                                 (False, True), (False, False)]
+    assert bench_track.with_gaps([first], 1) == [first]
 
 
 def test_what_is_added_is_the_difference_of_percentiles():

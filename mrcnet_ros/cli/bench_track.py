@@ -1,0 +1,120 @@
+"""``mrcnet bench track``: what following between detections costs the processor."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import provenance
+from .dataset_arguments import add_model_arguments, estimator_options
+from .node import node_command
+from .traffic_arguments import add_traffic_arguments, positive_float, traffic_frames
+
+if TYPE_CHECKING:
+    from ..testbench.bag import BagFrame
+
+WARM_UP_S = 3.0
+EACH, SELDOM, FOLLOWED = 'estimated in each image', 'estimated, slow detector', \
+    'followed, slow detector'
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    add_traffic_arguments(parser, objects=None)
+    parser.set_defaults(scenes=1)  # following needs a picture in which objects stay
+    add_model_arguments(parser, required=False)
+    parser.add_argument('--detections-rate', type=positive_float, default=2.0, metavar='HZ',
+                        help='of the slow detector (default: 2)')
+    parser.add_argument('--seconds', type=positive_float, default=20.0, metavar='S',
+                        help='of each of the three measurements (default: 20)')
+    parser.add_argument('--json', type=Path, required=True, metavar='FILE',
+                        help="write the figures here; the nodes' output goes beside it")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure the node with detections in each image, with few, and with few and ``track``.
+
+    :raises MrcnetError: when the model cannot be used or a node ends.
+    """
+    from ..evaluation.report import check_writable
+    from ..store.shared_files import shared_file
+
+    args.model = args.model or shared_file('models/demo')
+    check_writable(args.json)
+    return bench(args, lambda track: node_command(args, track=track), traffic_frames(args))
+
+
+def bench(args: argparse.Namespace, command: Callable[[bool], Sequence[str]],
+          frames: Sequence[BagFrame]) -> int:
+    """Do what ``run`` does, with any program as the node.
+
+    :param command: returns arguments of the Python interpreter, with ``track`` or without.
+    """
+    from ..evaluation.report import write_json
+    from ..testbench.processes import prepare_environment
+    from .progress import progress_bar
+
+    prepare_environment()
+    every = max(1, round(args.rate / args.detections_rate))
+    ways = {EACH: (False, 1), SELDOM: (False, every), FOLLOWED: (True, every)}
+    rows = {}
+    for name, (track, step) in progress_bar(ways.items(), unit='node', disable=None):
+        rows[name] = _measure(args, command(track), with_gaps(frames, step), name)
+    figures = {
+        'command': args.command_line, 'model': provenance.model_identity(args.model),
+        'rate_hz': args.rate, 'detections_rate_hz': args.rate / every, 'seconds': args.seconds,
+        'objects_at_most': args.objects, **estimator_options(args), 'rows': rows,
+        'machine': provenance.machine(), 'versions': provenance.versions()}
+    write_json(args.json, figures)
+    print(table(figures))
+    return 0
+
+
+def with_gaps(frames: Sequence[BagFrame], every: int) -> list[BagFrame]:
+    """Return frames of which only each so manyth has detections, as long as it takes to repeat."""
+    repeated = [frames[i % len(frames)] for i in range(every * len(frames))]
+    return [frame if i % every == 0 else dataclasses.replace(frame, inputs={
+        topic: data for topic, data in frame.inputs.items() if topic != '/detections'})
+        for i, frame in enumerate(repeated)]
+
+
+def _measure(args: argparse.Namespace, command: Sequence[str], frames: Sequence[BagFrame],
+             name: str) -> dict[str, float | None]:
+    """Start a node, send frames, and return what it took and gave."""
+    from ..testbench.process_usage import process_usage
+    from ..testbench.processes import LoggedProcess
+    from ..testbench.traffic import Traffic
+
+    log = args.json.with_suffix(f'.{name.replace(", ", "_").replace(" ", "_")}.log')
+    with (LoggedProcess('node', command, log) as node, Traffic(node.check_runs) as traffic):
+        traffic.wait_for_node(args.timeout)
+        traffic.run(frames, args.rate, WARM_UP_S)
+        before, start = process_usage(node.pid), traffic.now_ns()
+        poses, answered = traffic.poses, traffic.answered
+        traffic.run(frames, args.rate, args.seconds)
+        seconds = 1e-9 * (traffic.now_ns() - start)
+        cpu_s = process_usage(node.pid).cpu_s - before.cpu_s
+    poses, answered = traffic.poses - poses, traffic.answered - answered
+    return {'cpu_percent': 100 * cpu_s / seconds, 'poses_per_s': poses / seconds,
+            'answers_per_s': answered / seconds,
+            'cpu_ms_per_pose': 1e3 * cpu_s / poses if poses else None}
+
+
+def table(figures: Mapping[str, Any]) -> str:
+    """Return the three measurements as a table, the processor time as a ratio to the first."""
+    rows = figures['rows']
+    width = max(map(len, rows))
+    lines = [' ' * width + f'{"CPU [% of a core]":>19}{"ratio":>8}{"answers/s":>11}'
+             f'{"poses/s":>9}{"CPU ms/pose":>13}']
+    for name, row in rows.items():
+        each = row['cpu_ms_per_pose']
+        ratio = row['cpu_percent'] / max(rows[EACH]['cpu_percent'], 1e-9)
+        lines.append(f'{name:<{width}}{row["cpu_percent"]:>19.1f}{ratio:>8.2f}'
+                     f'{row["answers_per_s"]:>11.1f}{row["poses_per_s"]:>9.1f}'
+                     + ('-' if each is None else f'{each:.1f}').rjust(13))
+    lines.append(f'images at {figures["rate_hz"]:g} Hz; the slow detector answers at '
+                 f'{figures["detections_rate_hz"]:.2g} Hz')
+    return '\n'.join(lines)
