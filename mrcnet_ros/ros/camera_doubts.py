@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from ..errors import CameraError
+from .message_types import CameraInfoMessage
 from .messages import camera_from_info
 
 # Lenses sit within a few percent of the middle of their sensor. K of another resolution is off by
@@ -12,7 +11,7 @@ from .messages import camera_from_info
 FARTHEST_FROM_MIDDLE = 0.15
 
 
-def camera_doubts(info: Any, image_topic: str, *, rectified: bool) -> list[str]:
+def camera_doubts(info: CameraInfoMessage, image_topic: str, *, rectified: bool) -> list[str]:
     """Return what makes poses doubtful, each with what to do; nothing of one that is refused.
 
     :param info: sensor_msgs/CameraInfo.

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from rclpy.time import Time
 from tf2_ros import Buffer, TransformException, TransformListener
 
 from ..geometry.se3 import Array, make_transform, rotation_from_quat_wxyz
+from .message_types import HeaderMessage, NodeHandle
 
 
 class CameraMotion:
@@ -16,7 +15,7 @@ class CameraMotion:
     :param node: that listens.
     """
 
-    def __init__(self, node: Any) -> None:
+    def __init__(self, node: NodeHandle) -> None:
         """Start to listen to /tf and /tf_static."""
         self._node, self._buffer = node, Buffer(node=node)
         self._listener = TransformListener(self._buffer, node)
@@ -27,7 +26,7 @@ class CameraMotion:
         for subscription in (self._listener.tf_sub, self._listener.tf_static_sub):
             self._node.destroy_subscription(subscription)
 
-    def look_up(self, header: Any, fixed_frame: str) -> Array | None:
+    def look_up(self, header: HeaderMessage, fixed_frame: str) -> Array | None:
         """Return T_fixed_camera, (4, 4) [m], at the stamp of a header.
 
         A transform of that very moment often comes after the image; then the newest one counts.

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 from geometry_msgs.msg import TransformStamped
 from rclpy.action import ActionServer, CancelResponse
@@ -22,7 +21,9 @@ from vision_msgs.msg import Detection3DArray
 from ..errors import UnknownLabelError
 from . import messages, qos
 from .confirmation import Confirmation, Confirmed
-from .frame_handler import Answer, FrameHandler
+from .frame_handler import FrameHandler
+from .frames import Answer
+from .message_types import GoalHandle, LookupRequest, NodeHandle
 from .params import NodeParameters
 from .tracks import REMEMBERED_FRAMES
 
@@ -49,7 +50,7 @@ class _Request:
     :param outcome: the answer, once it is known.
     """
 
-    goal: Any
+    goal: GoalHandle
     handler: FrameHandler
     confirmation: Confirmation
     deadline_s: float
@@ -87,12 +88,15 @@ class ConfirmAction:
 
     :meth:`see` is used by the worker's thread, all else by the executor's.
 
+    :param node: that offers the action.
+    :param parameters: returns those of the node as they are now.
+
     ``publisher`` is that of confirmed_detections.
     """
 
-    def __init__(self, node: Any) -> None:
+    def __init__(self, node: NodeHandle, parameters: Callable[[], NodeParameters]) -> None:
         """Offer the action; until :meth:`start` every goal is refused."""
-        self._node: Any = node
+        self._parameters = parameters
         self._handler: FrameHandler | None = None
         self._lock = threading.Lock()
         self._waiting: list[_Request] = []
@@ -104,7 +108,7 @@ class ConfirmAction:
             CHECK_PERIOD_S, self._check, clock=Clock(clock_type=ClockType.STEADY_TIME))
         self._timer.cancel()
         self._wake = node.create_guard_condition(self._check)
-        self._server: Any = ActionServer(
+        self._server = ActionServer(
             node, LookupTransform, '~/confirm_pose', self._finish,
             handle_accepted_callback=self._accepted,
             cancel_callback=lambda goal: CancelResponse.ACCEPT)
@@ -171,7 +175,7 @@ class ConfirmAction:
 
     # Executor thread
 
-    def _accepted(self, goal: Any) -> None:
+    def _accepted(self, goal: GoalHandle) -> None:
         try:
             request = self._request(goal)
         except _RefusedError as error:
@@ -182,7 +186,7 @@ class ConfirmAction:
             self._waiting.append(request)
         self._timer.reset()
 
-    def _request(self, goal: Any) -> _Request:
+    def _request(self, goal: GoalHandle) -> _Request:
         """Check what is asked for.
 
         :raises _RefusedError: when that cannot be answered.
@@ -202,7 +206,7 @@ class ConfirmAction:
             frame_id, named = self._seen.frame_id, self._seen.instance(asked.source_frame)
         if frame_id and (refused := _wrong_frame(asked, frame_id)):
             raise refused
-        wanted = asked.source_frame.removeprefix(self._node.parameters.frame_prefix)
+        wanted = asked.source_frame.removeprefix(self._parameters().frame_prefix)
         not_before_ns = asked.source_time.sec * 10**9 + asked.source_time.nanosec or -2**63
         try:
             confirmation = Confirmation(wanted, not_before_ns, self._handler.objects)
@@ -237,7 +241,7 @@ class ConfirmAction:
         if not self._waiting:
             self._timer.cancel()
 
-    def _finish(self, goal: Any) -> Any:
+    def _finish(self, goal: GoalHandle) -> LookupTransform.Result:
         outcome = self._outcomes.pop(bytes(goal.goal_id.uuid))
         result = LookupTransform.Result()
         if isinstance(outcome, _RefusedError):
@@ -251,7 +255,7 @@ class ConfirmAction:
         return result
 
 
-def _wrong_frame(asked: Any, frame_id: str) -> _RefusedError | None:
+def _wrong_frame(asked: LookupRequest, frame_id: str) -> _RefusedError | None:
     """Return why a request cannot be answered in the frame it asks for, None when it can."""
     if asked.target_frame.lstrip('/') in ('', frame_id):
         return None

@@ -4,21 +4,35 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import Protocol
 
 from rclpy.qos import QoSCompatibility, QoSProfile, qos_check_compatible
 
 from .diagnostics import type_name
+from .message_types import Endpoint, PublisherHandle
 
 NOBODY = 'nobody'
 # ends of this topic are known, but the middleware has not connected all of them yet
 WAITING = 'connecting: '
 
 
-def publishers_text(subscription: Any, endpoints: Sequence[Any], connected: int) -> str:
+class Subscribed(Protocol):
+    """What is known of a subscription."""
+
+    @property
+    def qos(self) -> QoSProfile:
+        """Return its quality of service."""
+
+    @property
+    def message_type(self) -> type:
+        """Return the type of its messages."""
+
+
+def publishers_text(
+    subscription: Subscribed, endpoints: Sequence[Endpoint], connected: int,
+) -> str:
     """Return who publishes what a subscription receives, see :func:`connected_names`.
 
-    :param subscription: has the attributes ``qos`` and ``message_type``.
     :param endpoints: rclpy's TopicEndpointInfo of the topic's publishers.
     :param connected: how many of them the middleware has connected.
     """
@@ -27,7 +41,7 @@ def publishers_text(subscription: Any, endpoints: Sequence[Any], connected: int)
     return _text(fitting, connected)
 
 
-def subscribers_text(publisher: Any, endpoints: Sequence[Any]) -> str:
+def subscribers_text(publisher: PublisherHandle, endpoints: Sequence[Endpoint]) -> str:
     """Return who receives what a publisher sends, see :func:`connected_names`.
 
     :param publisher: of rclpy.
@@ -53,7 +67,7 @@ def full_name(namespace: str, name: str) -> str:
     return f'{namespace.rstrip("/")}/{name}'
 
 
-def _fit(publisher_qos: Any, subscription_qos: Any) -> bool:
+def _fit(publisher_qos: QoSProfile, subscription_qos: QoSProfile) -> bool:
     """Tell whether reliability and durability fit.
 
     Times are left out: the graph gives them filled in, an end of our own has them unset.
@@ -63,7 +77,7 @@ def _fit(publisher_qos: Any, subscription_qos: Any) -> bool:
     return bool(qos_check_compatible(*ends)[0] != QoSCompatibility.ERROR)
 
 
-def _text(endpoints: Sequence[Any], connected: int) -> str:
+def _text(endpoints: Sequence[Endpoint], connected: int) -> str:
     names = sorted(full_name(e.node_namespace, e.node_name) for e in endpoints)
     if not names:
         return NOBODY

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from typing import Any
 
 import rclpy
 
@@ -14,7 +13,7 @@ class RosError(MrcnetError):
     """ROS cannot be started here."""
 
 
-def start_ros(**options: Any) -> None:
+def start_ros(**options: object) -> None:
     """Do what ``rclpy.init`` does.
 
     :param options: those of ``rclpy.init``.

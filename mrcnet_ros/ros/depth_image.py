@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ..errors import ImageError
 from ..reading.picture import STORED, decode
+from .message_types import CompressedImageMessage, ImageMessage
 from .messages import check_size
 
 Depth = NDArray[np.float32]
@@ -81,7 +82,7 @@ def _check_distances(depth_m: Depth) -> None:
                          'millimetres or 32FC1 in metres')
 
 
-def depth_from_image(message: Any) -> Depth:
+def depth_from_image(message: ImageMessage) -> Depth:
     """Return the distances of a sensor_msgs/Image, (H, W) float32 [m].
 
     :raises ImageError: when the encoding is none of depth or the data do not fill the rows.
@@ -95,7 +96,7 @@ def depth_from_image(message: Any) -> Depth:
     return _metres(rows.view(kind))
 
 
-def depth_from_compressed(message: Any) -> Depth:
+def depth_from_compressed(message: CompressedImageMessage) -> Depth:
     """Return the distances of a CompressedImage of compressedDepth, (H, W) float32 [m].
 
     :raises ImageError: when it is of another transport or cannot be decoded.
@@ -120,7 +121,7 @@ def depth_from_compressed(message: Any) -> Depth:
     return np.asarray(depth_m, np.float32)
 
 
-def _kind(encoding: str) -> np.dtype[Any]:
+def _kind(encoding: str) -> np.dtype[np.uint16] | np.dtype[np.float32]:
     if encoding in _MILLIMETRES:
         return np.dtype(np.uint16)
     if encoding == _METRES:
@@ -129,7 +130,7 @@ def _kind(encoding: str) -> np.dtype[Any]:
                      'millimetres, or 32FC1 in metres')
 
 
-def _metres(pixels: NDArray[Any]) -> Depth:
+def _metres(pixels: NDArray[np.uint16 | np.float32]) -> Depth:
     if pixels.dtype.kind == 'f':
         return np.asarray(pixels, np.float32)
     return np.where(pixels == _SATURATED, np.float32(0.0), pixels * np.float32(1e-3))

@@ -5,12 +5,12 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Any
 
+from .message_types import StampedMessage
 from .messages import stamp_ns
 
 # Asked by the worker: the depth image of a frame, None while none has come.
-DepthLookup = Callable[[], Any]
+DepthLookup = Callable[[], StampedMessage | None]
 
 
 def no_depth() -> None:
@@ -27,15 +27,15 @@ class DepthBuffer:
     def __init__(self, length: int, slop_s: float) -> None:
         """Start empty."""
         self._lock = threading.Lock()
-        self._messages: deque[Any] = deque(maxlen=length)
+        self._messages: deque[StampedMessage] = deque(maxlen=length)
         self._slop_ns = slop_s * 1e9
 
-    def add(self, message: Any) -> None:
+    def add(self, message: StampedMessage) -> None:
         """Keep a depth image; the one that came first makes room."""
         with self._lock:
             self._messages.append(message)
 
-    def nearest(self, stamp: int) -> Any:
+    def nearest(self, stamp: int) -> StampedMessage | None:
         """Return the depth image nearest to a stamp [ns], None when none is near enough.
 
         Of several equally near ones, the one that came last: a bag may start again.
@@ -53,7 +53,7 @@ class DepthBuffer:
         """
         early = self.nearest(stamp)
 
-        def find() -> Any:
+        def find() -> StampedMessage | None:
             late = self.nearest(stamp)
             known = [m for m in (early, late) if m is not None]
             return min(known, key=lambda m: abs(stamp_ns(m.header) - stamp), default=None)

@@ -15,6 +15,7 @@ import numpy as np
 from ..errors import SpecError
 from ..geometry.se3 import Array
 from ..inference.poses import Detection
+from .message_types import DetectionsMessage
 
 # the parameter detections_type: module and class of the message
 MESSAGES = {'vision_msgs': ('vision_msgs.msg', 'Detection2DArray'),
@@ -112,7 +113,7 @@ def message_type(detections_type: str) -> type:
 
 
 def detections_from_message(
-    message: Any, settings: DetectionSettings | None = None, *,
+    message: DetectionsMessage, settings: DetectionSettings | None = None, *,
     known: Container[str] | None = None, image_size: tuple[int, int] = (0, 0),
 ) -> tuple[list[Detection], int]:
     """Return the detections and how many had no hypothesis and therefore no label.

@@ -6,14 +6,16 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
+from ..inference.poses import Estimator
 from ..inference.tracking import LOSSES
 from ..objects import ObjectModel
 from ..specs import ViewPrior
 from .drop_counters import DETECTION_REASONS, FRAME_REASONS
+from .message_types import TimeMessage
+from .own_detector import Detector
 from .params import NodeParameters
 from .timings import PERCENTILES, WINDOW_S
 
@@ -252,7 +254,7 @@ def idle_status(name: str, state: str, account: Account | None = None) -> Status
                   _values(account) if account else {})
 
 
-def estimator_facts(estimator: Any) -> dict[str, str]:
+def estimator_facts(estimator: Estimator) -> dict[str, str]:
     """Return model, objects, views, backend, device and precision, as far as they are known."""
     model, backend = getattr(estimator, 'model', None), getattr(estimator, 'backend', None)
     facts = {'model': getattr(model, 'name', ''), 'directory': getattr(model, 'path', ''),
@@ -263,7 +265,7 @@ def estimator_facts(estimator: Any) -> dict[str, str]:
     return {name: str(value) for name, value in facts.items() if value}
 
 
-def detector_facts(detector: Any) -> dict[str, str]:
+def detector_facts(detector: Detector | None) -> dict[str, str]:
     """Return that the node finds the objects itself, and which; nothing without a detector."""
     if detector is None:
         return {}
@@ -286,7 +288,7 @@ def _views(objects: Mapping[str, ObjectModel], priors: Mapping[int, ViewPrior | 
 
 
 def diagnostic_array(
-    stamp: Any, node_name: str, hardware_id: str, statuses: Sequence[Status],
+    stamp: TimeMessage, node_name: str, hardware_id: str, statuses: Sequence[Status],
 ) -> DiagnosticArray:
     """Return the message for /diagnostics.
 

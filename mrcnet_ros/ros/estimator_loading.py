@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable
 from pathlib import Path
-from typing import Any
 
 from ..errors import MrcnetError, SpecError
 from ..inference.poses import Estimator
@@ -42,7 +41,7 @@ def load_estimator(parameters: NodeParameters) -> Estimator:
     return estimator
 
 
-def check_can_follow(estimator: Any, parameters: NodeParameters) -> None:
+def check_can_follow(estimator: Estimator, parameters: NodeParameters) -> None:
     """Make sure that a model can do what ``track`` asks for.
 
     :raises SpecError: when it cannot.

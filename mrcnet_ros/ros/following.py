@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from ..geometry.se3 import Array
 from ..inference.poses import FrameResult, PoseEstimate, add_seconds
 from ..inference.tracking import Followed, Follows, Lost, Tracker, TrackLimits, View
+from .frames import Frame
+from .message_types import HeaderMessage
 from .params import NodeParameters
 
 # Images of the last moments are kept, to catch up with what a slow detector found in an earlier
@@ -46,15 +47,12 @@ class Following:
     def __init__(self, estimator: Follows) -> None:
         """Start with nothing to follow."""
         self.tracker = Tracker(estimator)
-        self._recent: deque[Any] = deque(maxlen=MOST_KEPT)
+        self._recent: deque[Frame] = deque(maxlen=MOST_KEPT)
         self._era = -1
         self._detected_ns: int | None = None
 
-    def begin(self, frame: Any) -> None:
-        """Take note of a frame; what was followed before time began anew is forgotten.
-
-        :param frame: :class:`.frame_handler.Frame`.
-        """
+    def begin(self, frame: Frame) -> None:
+        """Take note of a frame; what was followed before time began anew is forgotten."""
         era, stamp = frame.moment
         if era != self._era:
             self.tracker.clear()
@@ -102,7 +100,7 @@ class Following:
                           followed)
 
     def correct(self, view: View, good: Sequence[PoseEstimate], limits: TrackLimits,
-                look: Callable[[Any], View | None], until: int) -> Instances:
+                look: Callable[[Frame], View | None], until: int) -> Instances:
         """Take over what a slow detector found in an earlier image, and catch up with it.
 
         :param good: poses of the detections.
@@ -148,4 +146,4 @@ def _key(number: int | None) -> str:
     return '' if number is None else f'track {number}'
 
 
-CameraMotion = Callable[[Any, str], Array | None]
+CameraMotion = Callable[[HeaderMessage, str], Array | None]

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
-from geometry_msgs.msg import PoseStamped, TransformStamped
 from numpy.typing import NDArray
 from std_msgs.msg import Header
-from vision_msgs.msg import Detection2DArray, Detection3DArray
+from vision_msgs.msg import Detection3DArray
 
 from ..errors import CameraError, ImageError
 from ..geometry.camera import Camera
@@ -21,106 +20,16 @@ from ..inference.tracking import Follows, View
 from . import messages
 from .box_watch import BoxWatch
 from .depth_image import DepthError, usable_depth
-from .depth_input import DepthLookup, no_depth
 from .detection_reading import DetectionSettings, detections_from_message, label_hint
 from .diagnostics import detector_facts, estimator_facts
 from .drop_counters import DropCounters
 from .following import CameraMotion, Following, Instances, limits_of, seconds
+from .frames import Answer, Frame, FrameError, Scene
+from .message_types import DetectionsMessage
 from .own_detector import Detector, detections_2d
 from .params import NodeParameters
 from .support_frame import PlaneError, PlaneLookup
 from .tracks import Tracks
-
-
-@dataclass(frozen=True, eq=False)
-class Frame:
-    """Messages of one moment.
-
-    :param detections: None where the node finds the objects itself, and in an image that
-        instances are only followed in.
-    :param era: how often time had begun anew, see :class:`.synchronizer.InputSynchronizer`.
-    :param depth: finds the depth image when the frame is answered.
-    :param complete_s: time.perf_counter() when the last of them came.
-    """
-
-    image: Any
-    camera_info: Any
-    detections: Any
-    era: int = 0
-    depth: DepthLookup = no_depth
-    complete_s: float = field(default_factory=time.perf_counter)
-
-    @property
-    def moment(self) -> tuple[int, int]:
-        """Era and stamp [ns] of the image; an earlier moment has a lower value."""
-        return self.era, messages.stamp_ns(self.image.header)
-
-    @property
-    def turn(self) -> tuple[tuple[int, int], bool]:
-        """Order in which frames are answered: of one moment that with detections first."""
-        return self.moment, self.detections is None
-
-    @property
-    def has_detections(self) -> bool:
-        """Whether it came with detections."""
-        return self.detections is not None
-
-
-@dataclass(frozen=True, eq=False)
-class Scene:
-    """An image and the objects found in it, for those who draw them.
-
-    :param image_rgb: (H, W, 3) uint8.
-    :param names: of the instances, as in /tf.
-    :param estimates: in the same order.
-    :param detections: how many there were, with and without a pose.
-    """
-
-    image_rgb: NDArray[np.uint8]
-    camera: Camera
-    names: list[str]
-    estimates: list[PoseEstimate]
-    detections: int
-
-
-@dataclass(frozen=True, eq=False)
-class Answer:
-    """Messages that answer one frame, all with the stamp and frame of its image.
-
-    :param transforms: empty where none are wanted or no frame is named.
-    :param measured: poses as they were estimated, in the order of the scene, without smoothing.
-    :param result: what the estimator said of the frame.
-    :param handler: that answered it.
-    :param found: what the node's own detector says, None where it did not look.
-    :param detected: how many of the objects, the first ones, were detected in this very image.
-    """
-
-    poses: list[PoseStamped]
-    transforms: list[TransformStamped]
-    detections: Detection3DArray
-    scene: Scene
-    measured: list[PoseEstimate]
-    result: FrameResult
-    handler: FrameHandler
-    found: Detection2DArray | None = None
-    detected: int = 0
-
-    @property
-    def header(self) -> Header:
-        """Stamp of the image and the camera's optical frame."""
-        return self.detections.header
-
-
-class FrameError(Exception):
-    """A frame cannot be answered.
-
-    :param reason: one of ``drop_counters.FRAME_REASONS``.
-    """
-
-    def __init__(self, reason: str, message: str) -> None:
-        """Keep the reason apart from the text."""
-        self.reason = reason
-        super().__init__(message)
 
 
 @dataclass(frozen=True, eq=False)
@@ -237,8 +146,9 @@ class FrameHandler:
             raise FrameError('bad_camera_info', str(error)) from error
         return _Picture(image, camera, _header(frame), self._depth(frame, camera, parameters))
 
-    def _instances(self, picture: _Picture, boxes: Any, following: Following | None,
-                   parameters: NodeParameters, correct_until: int | None) -> Instances:
+    def _instances(self, picture: _Picture, boxes: DetectionsMessage | None,
+                   following: Following | None, parameters: NodeParameters,
+                   correct_until: int | None) -> Instances:
         """Estimate what was detected, and follow what was not.
 
         :param boxes: message of detections, None in an image without.
@@ -349,7 +259,7 @@ class FrameHandler:
             self._detector.close()
 
     def _detections(
-        self, message: Any, image_size: tuple[int, int], parameters: NodeParameters,
+        self, message: DetectionsMessage, image_size: tuple[int, int], parameters: NodeParameters,
     ) -> list[Detection]:
         good = []
         settings = parameters.reading() if self._detector is None else DetectionSettings()

@@ -27,7 +27,7 @@ class FrameQueue(Generic[Item]):
     def __init__(
         self, capacity: int, *, replace: bool, order: Callable[[Item], Any] = lambda _: 0,
         on_room: Callable[[], object] = lambda: None,
-        kind: Callable[[Item], Any] = lambda _: None,
+        kind: Callable[[Item], object] = lambda _: None,
     ) -> None:
         """Start empty and open."""
         self._capacity, self._replace, self._order = capacity, replace, order

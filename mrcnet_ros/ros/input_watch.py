@@ -7,7 +7,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from rclpy.qos import QoSCompatibility, QoSProfile, qos_check_compatible
 from sensor_msgs.msg import CameraInfo
@@ -15,6 +14,7 @@ from sensor_msgs.msg import CameraInfo
 from .camera_doubts import camera_doubts
 from .connections import publishers_text
 from .diagnostics import Level, Problem, type_name
+from .message_types import Endpoint, StampedMessage
 from .messages import stamp_ns
 from .shared_memory import lost_images_hint
 
@@ -82,7 +82,7 @@ class InputWatch:
         """Start to watch an input, called ``name`` by the node."""
         self._inputs[name], self._expected[name] = _Input(), expected
 
-    def saw(self, message: Any, name: str) -> None:
+    def saw(self, message: StampedMessage, name: str) -> None:
         """Note a message that arrived."""
         seen, stamp = self._inputs[name], stamp_ns(message.header)
         seen.count += 1
@@ -101,7 +101,7 @@ class InputWatch:
         """Note how many publishers of an input the middleware has connected."""
         self._inputs[name].connected = count
 
-    def publishers(self, endpoints: Callable[[str], Sequence[Any]]) -> dict[str, str]:
+    def publishers(self, endpoints: Callable[[str], Sequence[Endpoint]]) -> dict[str, str]:
         """Return who publishes each input.
 
         :param endpoints: returns rclpy's TopicEndpointInfo of a topic's publishers.
@@ -125,7 +125,7 @@ class InputWatch:
 
     def problems(
         self, timeout_s: float, stale_s: float,
-        publishers: Callable[[str], Sequence[Any]],
+        publishers: Callable[[str], Sequence[Endpoint]],
     ) -> list[Problem]:
         """Return what keeps frames from being complete, or makes their poses doubtful.
 
@@ -227,7 +227,7 @@ class InputWatch:
 
 
 def why_silent(
-    name: str, expected: Expected, publishers: Sequence[Any], refused: str = '', *,
+    name: str, expected: Expected, publishers: Sequence[Endpoint], refused: str = '', *,
     came: bool = False,
 ) -> str:
     """Return why no message of an input comes, and what to do.

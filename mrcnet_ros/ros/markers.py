@@ -6,7 +6,6 @@ import colorsys
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from builtin_interfaces.msg import Duration
 from geometry_msgs.msg import Vector3
@@ -15,7 +14,8 @@ from visualization_msgs.msg import Marker, MarkerArray
 
 from ..inference.poses import PoseEstimate
 from ..objects import ObjectModel
-from .frame_handler import Scene
+from .frames import Scene
+from .message_types import HeaderMessage
 from .messages import pose_from_transform
 
 # formats that hold their materials in the file itself
@@ -35,7 +35,7 @@ class Markers:
         self._plain: dict[Path, bool] = {}
 
     def message(
-        self, header: Any, scene: Scene, objects: Mapping[str, ObjectModel], *,
+        self, header: HeaderMessage, scene: Scene, objects: Mapping[str, ObjectModel], *,
         lifetime_s: float, mesh_folder: str,
     ) -> MarkerArray:
         """Return a marker for each object; its namespace is the name of the instance.
@@ -112,12 +112,12 @@ def label_colour(label: str) -> ColorRGBA:
     return ColorRGBA(r=r, g=g, b=b, a=1.0)
 
 
-def _gone(header: Any, name: str) -> Marker:
+def _gone(header: HeaderMessage, name: str) -> Marker:
     return Marker(header=header, ns=name, action=Marker.DELETE)
 
 
 def _mesh(
-    header: Any, name: str, estimate: PoseEstimate, model: ObjectModel, mesh_folder: str,
+    header: HeaderMessage, name: str, estimate: PoseEstimate, model: ObjectModel, mesh_folder: str,
 ) -> Marker:
     """Return a mesh in its own colours, which RViz shows when the marker's are all zero."""
     marker = Marker(header=header, ns=name, type=Marker.MESH_RESOURCE, action=Marker.ADD)

@@ -7,7 +7,6 @@ scalars are not checked by rclpy and can arrive as other numbers.
 from __future__ import annotations
 
 import re
-from typing import Any
 
 import cv2
 import numpy as np
@@ -27,6 +26,15 @@ from ..geometry.se3 import (
 )
 from ..inference.poses import PoseEstimate
 from ..reading.picture import COLOUR, GREY, decode, eight_bits
+from .message_types import (
+    CameraInfoMessage,
+    CompressedImageMessage,
+    HeaderMessage,
+    ImageMessage,
+    PoseMessage,
+    PoseWithCovarianceMessage,
+    TransformMessage,
+)
 
 # Channels of an encoding, and OpenCV's way to RGB. OpenCV names a mosaic by the second and third
 # pixel of the second row, the message by the first four.
@@ -47,7 +55,7 @@ COVARIANCE_UNKNOWN = -1.0
 _SHORTEST_FOCAL = 0.05
 
 
-def stamp_ns(header: Any) -> int:
+def stamp_ns(header: HeaderMessage) -> int:
     """Return the stamp of a header [ns]."""
     return int(header.stamp.sec) * 1_000_000_000 + int(header.stamp.nanosec)
 
@@ -57,7 +65,7 @@ def header_at(stamp: int, frame_id: str) -> Header:
     return Header(stamp=Time(sec=stamp // 10**9, nanosec=stamp % 10**9), frame_id=frame_id)
 
 
-def rgb_from_image(message: Any) -> NDArray[np.uint8]:
+def rgb_from_image(message: ImageMessage) -> NDArray[np.uint8]:
     """Return the pixels of a sensor_msgs/Image, (H, W, 3) uint8 RGB.
 
     Convention: 8UC3 names no order of channels; it is read as BGR, OpenCV's order. cv_bridge is
@@ -82,7 +90,7 @@ def rgb_from_image(message: Any) -> NDArray[np.uint8]:
         raise ImageError(f'{encoding} image of {width}x{height} px: {error}') from error
 
 
-def check_size(message: Any, encoding: str, channels: int) -> None:
+def check_size(message: ImageMessage, encoding: str, channels: int) -> None:
     """Make sure that the data of a sensor_msgs/Image fill its rows.
 
     :param channels: bytes of a pixel.
@@ -107,7 +115,7 @@ def _is_padded(row: int, step: int) -> bool:
     return any(-(-row // unit) * unit == step for unit in (4, 8, 16, 32, 64, 128, 256, 512))
 
 
-def rgb_from_compressed(message: Any) -> NDArray[np.uint8]:
+def rgb_from_compressed(message: CompressedImageMessage) -> NDArray[np.uint8]:
     """Return the pixels of a sensor_msgs/CompressedImage, (H, W, 3) uint8 RGB.
 
     Convention: pixels stay where camera_info has them, whatever way up EXIF says they are. The
@@ -134,7 +142,7 @@ def rgb_from_compressed(message: Any) -> NDArray[np.uint8]:
     return np.asarray(cv2.cvtColor(pixels, conversion or cv2.COLOR_BGR2RGB), np.uint8)
 
 
-def camera_from_info(info: Any, *, rectified: bool = False) -> Camera:
+def camera_from_info(info: CameraInfoMessage, *, rectified: bool = False) -> Camera:
     """Return the camera that took the image, region of interest and binning applied.
 
     :param rectified: the image was rectified by image_proc, as whose ``P`` says (``K`` when that
@@ -158,7 +166,7 @@ def camera_from_info(info: Any, *, rectified: bool = False) -> Camera:
     return camera
 
 
-def _region(info: Any) -> tuple[Array, Array]:
+def _region(info: CameraInfoMessage) -> tuple[Array, Array]:
     """Return the region of interest: its first pixel and its size, (2,) [px] before binning.
 
     :raises CameraError: when it reaches beyond the sensor, or only a part of it is given.
@@ -215,24 +223,26 @@ def pose_from_transform(T: Array) -> Pose:
     return Pose(position=Point(x=x, y=y, z=z), orientation=_quaternion(T))
 
 
-def transform_from_pose(pose: Any) -> Array:
+def transform_from_pose(pose: PoseMessage) -> Array:
     """Return T_frame_object, (4, 4) float64 [m], of a geometry_msgs/Pose."""
     p, q = pose.position, pose.orientation
     return make_transform(rotation_from_quat_wxyz([q.w, q.x, q.y, q.z]), [p.x, p.y, p.z])
 
 
-def transform_from_message(transform: Any) -> Array:
+def transform_from_message(transform: TransformMessage) -> Array:
     """Return T_parent_child, (4, 4) float64 [m], of a geometry_msgs/Transform."""
     t, q = transform.translation, transform.rotation
     return make_transform(rotation_from_quat_wxyz([q.w, q.x, q.y, q.z]), [t.x, t.y, t.z])
 
 
-def pose_stamped(header: Any, estimate: PoseEstimate) -> PoseStamped:
+def pose_stamped(header: HeaderMessage, estimate: PoseEstimate) -> PoseStamped:
     """Return the pose of one object in the frame of the header, the camera's optical frame."""
     return PoseStamped(header=header, pose=pose_from_transform(estimate.T_camera_object))
 
 
-def transform_stamped(header: Any, child: str, estimate: PoseEstimate) -> TransformStamped:
+def transform_stamped(
+    header: HeaderMessage, child: str, estimate: PoseEstimate,
+) -> TransformStamped:
     """Return the transform from the camera's optical frame to the frame ``child`` of an object."""
     message = TransformStamped(header=header, child_frame_id=child)
     x, y, z = (float(v) for v in estimate.T_camera_object[:3, 3])
@@ -242,7 +252,7 @@ def transform_stamped(header: Any, child: str, estimate: PoseEstimate) -> Transf
 
 
 def detection_3d(
-    header: Any, instance: str, estimate: PoseEstimate, bounds: Array,
+    header: HeaderMessage, instance: str, estimate: PoseEstimate, bounds: Array,
 ) -> Detection3D:
     """Return one object with its class, score, pose and bounding box.
 
@@ -272,7 +282,7 @@ def _covariance(covariance: Array | None) -> list[float]:
     return [float(value) for value in covariance.ravel()]
 
 
-def covariance_from_pose(pose: Any) -> Array | None:
+def covariance_from_pose(pose: PoseWithCovarianceMessage) -> Array | None:
     """Return the covariance of a PoseWithCovariance, (6, 6) float64; None where none is given."""
     covariance = np.array(pose.covariance, np.float64)
     # nothing but zeros is what a publisher leaves that knows none

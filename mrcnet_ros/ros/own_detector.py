@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,7 @@ from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithP
 
 from ..geometry.camera import Camera
 from ..inference.poses import Detection
+from .message_types import HeaderMessage
 
 
 class Detector(Protocol):
@@ -32,7 +33,7 @@ class Detector(Protocol):
         """Let go of what it runs on."""
 
 
-def detections_2d(header: Any, detections: Iterable[Detection]) -> Detection2DArray:
+def detections_2d(header: HeaderMessage, detections: Iterable[Detection]) -> Detection2DArray:
     """Return detections as a message; class ids are the model's labels.
 
     :param header: of the image.
@@ -41,7 +42,7 @@ def detections_2d(header: Any, detections: Iterable[Detection]) -> Detection2DAr
                                                        for d in detections])
 
 
-def _detection_2d(header: Any, detection: Detection) -> Detection2D:
+def _detection_2d(header: HeaderMessage, detection: Detection) -> Detection2D:
     hypothesis = ObjectHypothesisWithPose()
     hypothesis.hypothesis.class_id = detection.label
     hypothesis.hypothesis.score = float(detection.score)

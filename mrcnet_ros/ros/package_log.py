@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+
+from .message_types import Logger
 
 PACKAGE = __name__.partition('.')[0]
 
@@ -16,7 +17,7 @@ class PackageLog(logging.Handler):
     ``last`` is the last message; while a model is loaded it tells what takes so long.
     """
 
-    def __init__(self, logger: Any) -> None:
+    def __init__(self, logger: Logger) -> None:
         """Listen to the package, informational messages included."""
         super().__init__(logging.INFO)
         self._logger, self.last = logger, ''

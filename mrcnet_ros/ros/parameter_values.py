@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
-from dataclasses import field
+from dataclasses import Field, field
 from typing import Any
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.parameter import Parameter
+
+Value = bool | int | float | str | tuple[str, ...] | tuple[int, ...]
+Declared = Field[Any]  # a field of NodeParameters
 
 # Types of ROS of lists, by what Python has for their items.
 LISTS = {str: Parameter.Type.STRING_ARRAY, int: Parameter.Type.INTEGER_ARRAY}
 
 
 def parameter(
-    default: Any, description: str, *, bounds: tuple[float, float] | None = None,
+    default: Value, description: str, *, bounds: tuple[float, float] | None = None,
     choices: tuple[str, ...] = (), live: bool = False, items: type | None = None,
 ) -> Any:
     """Describe a field of :class:`.params.NodeParameters`.
@@ -27,7 +30,7 @@ def parameter(
     return field(default=default, metadata=meta)
 
 
-def value_of(declared: Any, value: Any) -> Any:
+def value_of(declared: Declared, value: object) -> Any:
     """Return a value as the field has it: a list as a tuple, also one that ROS has no value for.
 
     :param declared: the field.
@@ -40,18 +43,18 @@ def value_of(declared: Any, value: Any) -> Any:
         value)
 
 
-def for_ros(value: Any) -> Any:
+def for_ros(value: object) -> object:
     """Return a value of a field as ROS takes it."""
     return list(value) if isinstance(value, tuple) else value
 
 
-def kind(declared: Any) -> str:
+def kind(declared: Declared) -> str:
     """Return what a field holds, in words."""
     items = declared.metadata['items']
     return f'list of {items.__name__}' if items else type(declared.default).__name__
 
 
-def problem(declared: Any, value: Any) -> str:
+def problem(declared: Declared, value: object) -> str:
     """Return what a descriptor cannot refuse, '' when there is nothing."""
     name, choices = declared.name, declared.metadata['choices']
     items = declared.metadata['items']
@@ -64,7 +67,7 @@ def problem(declared: Any, value: Any) -> str:
     return f'parameter {name} is {value!r}; expected one of {", ".join(choices)}'
 
 
-def descriptor(declared: Any) -> ParameterDescriptor:
+def descriptor(declared: Declared) -> ParameterDescriptor:
     """Return what ROS shall know of a field."""
     choices, bounds = declared.metadata['choices'], declared.metadata['bounds']
     told = ParameterDescriptor(description=declared.metadata['description'],

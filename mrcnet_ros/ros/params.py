@@ -16,6 +16,7 @@ from ..inference.backend import PRECISIONS
 from ..inference.backends import RUNTIMES
 from ..specs import DEFAULT_CROPS
 from .detection_reading import FITS, MESSAGES, DetectionSettings, settings_from
+from .message_types import NodeHandle
 from .parameter_values import LISTS, descriptor, for_ros, kind, parameter, problem, value_of
 
 
@@ -214,7 +215,7 @@ RELOADABLE = ('model', 'meshes', 'detector', 'backend', 'device', 'precision', '
 _FIELDS = {f.name: f for f in dataclasses.fields(NodeParameters)}
 
 
-def declare_parameters(node: Any) -> None:
+def declare_parameters(node: NodeHandle) -> None:
     """Declare all parameters of a node, which takes over the values it was started with.
 
     :raises SpecError: naming the parameter, when a value has the wrong type or is out of bounds.
@@ -233,7 +234,7 @@ def declare_parameters(node: Any) -> None:
             node.set_parameters([Parameter(name, LISTS[declared.metadata['items']], [])])
 
 
-def _read_off(node: Any) -> None:
+def _read_off(node: NodeHandle) -> None:
     """Take ``off`` for the word where it is a choice; ROS reads it as a boolean unless quoted."""
     given = getattr(node, '_parameter_overrides', {})
     for name, declared in _FIELDS.items():
@@ -246,7 +247,7 @@ def is_parameter(name: str) -> bool:
     return name in _FIELDS
 
 
-def undeclared_parameters(node: Any) -> dict[str, str]:
+def undeclared_parameters(node: NodeHandle) -> dict[str, str]:
     """Return names that the node was given a value for but does not have, each with a remark.
 
     A file for several nodes may hold names of others, so they are no error.
@@ -263,7 +264,7 @@ def _remark(name: str) -> str:
     return f'did you mean {near[0]}?' if near else 'the node has no such parameter'
 
 
-def read_parameters(node: Any) -> NodeParameters:
+def read_parameters(node: NodeHandle) -> NodeParameters:
     """Return the values that the node's parameters have now.
 
     :raises SpecError: when they contradict each other.

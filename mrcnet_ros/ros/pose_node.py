@@ -10,7 +10,6 @@ import traceback
 from concurrent.futures import Future, wait
 from functools import partial
 from operator import attrgetter
-from typing import Any
 
 import rclpy
 from rcl_interfaces.msg import SetParametersResult
@@ -30,9 +29,11 @@ from .context import RosError, start_ros
 from .detection_reading import check_labels, message_type
 from .drop_counters import DropCounters
 from .estimator_loading import EstimatorLoader, check_can_follow, load_detector, load_estimator
-from .frame_handler import Frame, FrameError, FrameHandler
+from .frame_handler import FrameHandler
 from .frame_queue import FrameQueue
+from .frames import Frame, FrameError
 from .input_watch import InputWatch
+from .message_types import HeaderMessage
 from .model_service import ModelService
 from .package_log import PackageLog
 from .params import (
@@ -98,7 +99,7 @@ class PoseNode(LifecycleNode):
         self._watch: InputWatch | None = None
         self._support: SupportFrame | None = None
         self._frame_publishers = Publishers(self, self._on_peers)
-        self.confirm_action = ConfirmAction(self)
+        self.confirm_action = ConfirmAction(self, lambda: self.parameters)
         self._frame_services = FrameServices(
             parameters=lambda: self.parameters, drop_counters=self.drop_counters,
             timings=self.timings, see=self.confirm_action.see, now_ns=self._now_ns,
@@ -115,7 +116,8 @@ class PoseNode(LifecycleNode):
         self._idle_state = 'unconfigured'
         self.add_on_set_parameters_callback(self._on_parameters)
         self.add_post_set_parameters_callback(self._parameters_accepted)
-        self.model_service = ModelService(self, self._load_beside, self._swap)
+        self.model_service = ModelService(
+            self, lambda: self.parameters, self._load_beside, self._swap)
 
     # Transitions
 
@@ -378,7 +380,7 @@ class PoseNode(LifecycleNode):
     def _now_ns(self) -> int:
         return int(self.get_clock().now().nanoseconds)
 
-    def _camera_in(self, header: Any, fixed_frame: str) -> Array | None:
+    def _camera_in(self, header: HeaderMessage, fixed_frame: str) -> Array | None:
         motion = self._camera_motion
         return None if motion is None else motion.look_up(header, fixed_frame)
 
@@ -408,7 +410,7 @@ def main(args: list[str] | None = None, load: EstimatorLoader = load_estimator) 
         if node.get_parameter('autostart').value and not start(node) and not stop.is_set():
             node.get_logger().error('the node has not started; mend the cause or set parameters, '
                                     'then configure and activate it')
-        spin(node, stop)
+        spin(node, stop, node.drop_counters, node.confirm_action)
         return 0
     finally:
         node.close()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from geometry_msgs.msg import PoseWithCovariance, PoseWithCovarianceStamped
@@ -14,6 +13,7 @@ from std_msgs.msg import String
 from ..inference.poses import PoseEstimate
 from ..objects import ObjectModel
 from . import qos
+from .message_types import HeaderMessage, NodeHandle, PublisherHandle
 from .messages import pose_from_transform
 
 # Names of instances are bounded by what was ever seen at once; a detector gone wild is not.
@@ -26,13 +26,13 @@ class PoseTopics:
     :param node: that publishes.
     """
 
-    def __init__(self, node: Any) -> None:
+    def __init__(self, node: NodeHandle) -> None:
         """Start without topics."""
         self._node = node
-        self._publishers: dict[str, Any] = {}
+        self._publishers: dict[str, PublisherHandle] = {}
         self._names: dict[str, str] = {}
 
-    def publish(self, header: Any, poses: Mapping[str, PoseEstimate]) -> None:
+    def publish(self, header: HeaderMessage, poses: Mapping[str, PoseEstimate]) -> None:
         """Publish poses that have a covariance; zeros would count as perfectly sure.
 
         :param poses: by name of the instance, as in /tf.
@@ -48,7 +48,7 @@ class PoseTopics:
             if message is not None and publisher is not None:
                 publisher.publish(message)
 
-    def _publisher(self, token: str) -> Any:
+    def _publisher(self, token: str) -> PublisherHandle | None:
         if token not in self._publishers:
             if len(self._publishers) >= MOST_TOPICS:
                 return None
@@ -67,7 +67,9 @@ def topic_token(name: str) -> str:
     return f'object_{token}' if token[0].isdigit() else token
 
 
-def pose_with_covariance(header: Any, pose: PoseEstimate) -> PoseWithCovarianceStamped | None:
+def pose_with_covariance(
+    header: HeaderMessage, pose: PoseEstimate,
+) -> PoseWithCovarianceStamped | None:
     """Return the pose of one object in the frame of the header, None without a covariance.
 
     Convention: the covariance is about the axes of that frame, as geometry_msgs says.

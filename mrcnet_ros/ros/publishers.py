@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from cv_bridge import CvBridge
 from geometry_msgs.msg import PoseStamped
@@ -21,9 +20,10 @@ from ..inference.poses import PoseEstimate
 from ..objects import ObjectModel
 from ..rendering.pose_overlay import DrawnObject, PoseOverlay
 from . import qos
-from .frame_handler import Answer
 from .frame_queue import FrameQueue
+from .frames import Answer
 from .markers import Markers
+from .message_types import NodeHandle, PublisherHandle
 from .params import NodeParameters
 from .pose_topics import PoseTopics, symmetries_message
 from .timings import Timings
@@ -36,9 +36,9 @@ class Publishers:
     :param on_peers: told that a subscriber has come or gone.
     """
 
-    def __init__(self, node: Any, on_peers: Callable[[], None]) -> None:
+    def __init__(self, node: NodeHandle, on_peers: Callable[[], None]) -> None:
         """Create the publishers."""
-        def publisher(kind: type, topic: str, profile: QoSProfile) -> Any:
+        def publisher(kind: type, topic: str, profile: QoSProfile) -> PublisherHandle:
             return node.create_publisher(
                 kind, topic, profile,
                 event_callbacks=PublisherEventCallbacks(matched=lambda _: on_peers()))

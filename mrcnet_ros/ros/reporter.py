@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
 
@@ -23,6 +22,7 @@ from .diagnostics import (
 )
 from .drop_counters import DropCounters
 from .input_watch import InputWatch
+from .message_types import NodeHandle, PublisherHandle
 from .params import NodeParameters
 from .support_frame import support_status
 from .timings import Timings
@@ -41,8 +41,8 @@ class Reporter:
     ``boxes`` is what is wrong with recent boxes.
     """
 
-    def __init__(self, node: Any, counters: DropCounters, timings: Timings,
-                 publishers: Sequence[Any]) -> None:
+    def __init__(self, node: NodeHandle, counters: DropCounters, timings: Timings,
+                 publishers: Sequence[PublisherHandle]) -> None:
         """Create the publisher."""
         self._publishers = publishers
         self._node, self._drops, self._timings = node, counters, timings

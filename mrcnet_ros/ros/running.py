@@ -8,10 +8,13 @@ import sys
 import threading
 import time
 import traceback
-from typing import Any, NoReturn
+from typing import NoReturn, Protocol
 
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import TransitionCallbackReturn
+
+from .drop_counters import DropCounters
+from .message_types import ExecutorHandle, LifecycleHandle, NodeHandle
 
 # How long an ending process tries to tell clients that their goals are aborted, below the five
 # seconds that ros2 launch waits for it; and how often it goes on when all are, each time handling
@@ -23,16 +26,30 @@ LAST_WORDS_S, LAST_TURNS, TURN_S = 4.0, 8, 0.05
 TAKE = '_take_subscription'
 
 
-def start(node: Any) -> bool:
+class Owing(Protocol):
+    """What the end of the process needs of :class:`.confirm_action.ConfirmAction`."""
+
+    @property
+    def owes(self) -> bool:
+        """Whether an answer is known that its client does not have yet."""
+
+    def stop(self) -> None:
+        """Refuse what waits."""
+
+
+def start(node: LifecycleHandle) -> bool:
     """Configure and activate a lifecycle node, and tell whether both succeeded."""
     return bool(node.trigger_configure() == TransitionCallbackReturn.SUCCESS
                 and node.trigger_activate() == TransitionCallbackReturn.SUCCESS)
 
 
-def spin(node: Any, stop: threading.Event) -> None:
+def spin(node: NodeHandle, stop: threading.Event, drop_counters: DropCounters,
+         confirm_action: Owing) -> None:
     """Handle what comes until the process is told to end, or others shut its context down.
 
-    :param node: its ``drop_counters`` counts messages that cannot be read, and faults of our own.
+    :param stop: set when the process is to end.
+    :param drop_counters: of messages that cannot be read, and of faults of our own.
+    :param confirm_action: that may owe answers in the end.
     """
     executor = SingleThreadedExecutor(context=node.context)
     executor.add_node(node)
@@ -44,13 +61,14 @@ def spin(node: Any, stop: threading.Event) -> None:
             break
         except Exception as error:  # neither a damaged message nor a fault may end the node
             if node.context.ok():
-                _note(node, error, told)
+                _note(node, drop_counters, error, told)
     if node.context.ok():
-        answer_who_waits(node, executor)
+        answer_who_waits(confirm_action, executor)
     executor.shutdown()
 
 
-def _note(node: Any, error: Exception, told: set[str]) -> None:
+def _note(node: NodeHandle, drop_counters: DropCounters, error: Exception, told: set[str]
+          ) -> None:
     """Count an error as what it is; the traceback of a fault is logged once for each place.
 
     :param told: places whose tracebacks have been logged.
@@ -58,10 +76,10 @@ def _note(node: Any, error: Exception, told: set[str]) -> None:
     text = f'{type(error).__name__}: {error}'
     frames = traceback.extract_tb(error.__traceback__)
     if any(frame.name == TAKE for frame in frames):
-        node.drop_counters.drop('bad_message', text)
+        drop_counters.drop('bad_message', text)
         _release(node)
         return
-    node.drop_counters.fault(text)
+    drop_counters.fault(text)
     place = f'{frames[-1].filename}:{frames[-1].lineno}' if frames else ''
     if place not in told:
         told.add(place)
@@ -70,28 +88,24 @@ def _note(node: Any, error: Exception, told: set[str]) -> None:
                                 f'{where}')
 
 
-def _release(node: Any) -> None:
+def _release(node: NodeHandle) -> None:
     """Let subscriptions be asked again: rclpy leaves one aside whose message it could not take."""
     for subscription in node.subscriptions:
         subscription._executor_event = False
 
 
-def answer_who_waits(node: Any, executor: Any) -> None:
+def answer_who_waits(waiting: Owing, executor: ExecutorHandle) -> None:
     """Refuse the goals that wait for frames, and see the refusals off.
 
-    :param node: its ``confirm_action`` has the goals.
+    :param waiting: has the goals.
     :param executor: of the node, which is not spinning any more.
     """
-    waiting = node.confirm_action
     waiting.stop()
-    if not waiting.owes:
-        return
-    end_s, left = time.monotonic() + LAST_WORDS_S, LAST_TURNS
+    end_s, left = time.monotonic() + LAST_WORDS_S, LAST_TURNS if waiting.owes else 0
     while time.monotonic() < end_s and left:
         with contextlib.suppress(Exception):  # a damaged message is no reason to hold up the end
             executor.spin_once(timeout_sec=TURN_S)
-        if not waiting.owes:  # a result is sent in the turns after the one that makes it
-            left -= 1
+        left -= not waiting.owes  # a result is sent in the turns after the one that makes it
 
 
 def leave_now() -> NoReturn:

@@ -9,8 +9,10 @@ from typing import Any
 
 from rcl_interfaces.msg import SetParametersResult
 
+from .message_types import NodeHandle
 
-def answer_always(node: Any) -> None:
+
+def answer_always(node: NodeHandle) -> None:
     """Have the services that a node offers by now answered also where their handler raises.
 
     rclpy's own handlers raise for some requests (Jazzy: a transition that the state forbids; a
@@ -25,9 +27,9 @@ def answer_always(node: Any) -> None:
 
 
 def _answering(
-    node: Any, name: str, handle: Callable[[Any, Any], Any],
-) -> Callable[[Any, Any], Any]:
-    def answer(request: Any, response: Any) -> Any:
+    node: NodeHandle, name: str, handle: Callable[..., object],
+) -> Callable[[object, object], object]:
+    def answer(request: object, response: object) -> object:
         try:
             return handle(request, response)
         except Exception as error:  # whatever a request provokes

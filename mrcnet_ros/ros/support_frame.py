@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from rclpy.duration import Duration
 from rclpy.time import Time
@@ -13,6 +12,7 @@ from ..errors import SpecError
 from ..geometry.se3 import Array
 from ..inference.support_plane import checked_plane, plane_of_frame
 from .diagnostics import Account, Level, Problem, Status
+from .message_types import HeaderMessage, NodeHandle
 from .messages import transform_from_message
 
 # A transform of the moment of the image may come a little later than the detections; the worker
@@ -20,7 +20,7 @@ from .messages import transform_from_message
 PATIENCE = Duration(nanoseconds=30_000_000)
 
 # Asked by the worker with the header of a frame: the plane, (4,), camera frame.
-PlaneLookup = Callable[[Any], Array]
+PlaneLookup = Callable[[HeaderMessage], Array]
 
 
 class PlaneError(Exception):
@@ -34,13 +34,13 @@ class SupportFrame:
     :param frame: whose z axis points up.
     """
 
-    def __init__(self, node: Any, frame: str) -> None:
+    def __init__(self, node: NodeHandle, frame: str) -> None:
         """Listen to /tf."""
         self._node, self._frame = node, frame.lstrip('/')
         self._buffer = Buffer()
-        self._listener: Any = TransformListener(self._buffer, node)
+        self._listener = TransformListener(self._buffer, node)
 
-    def plane(self, header: Any) -> Array:
+    def plane(self, header: HeaderMessage) -> Array:
         """Return the plane at the moment of an image, (4,), in its camera's frame.
 
         :param header: of the image.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import message_filters
 from rclpy.callback_groups import CallbackGroup
@@ -17,8 +17,9 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from .depth_input import DepthBuffer
 from .detection_reading import message_type
-from .frame_handler import Frame
+from .frames import Frame
 from .input_watch import Expected, InputWatch
+from .message_types import DetectionsMessage, MatchedEvent, NodeHandle, QosEvent, StampedMessage
 from .messages import stamp_ns
 from .params import NodeParameters
 
@@ -42,15 +43,15 @@ class Gate(CallbackGroup):
         super().__init__()
         self._is_open = is_open
 
-    def can_execute(self, entity: Any) -> bool:
+    def can_execute(self, entity: object) -> bool:
         """Tell whether a message may be taken."""
         return self._is_open()
 
-    def beginning_execution(self, entity: Any) -> bool:
+    def beginning_execution(self, entity: object) -> bool:
         """Agree: one thread executes everything."""
         return True
 
-    def ending_execution(self, entity: Any) -> None:
+    def ending_execution(self, entity: object) -> None:
         """Take note of nothing."""
 
 
@@ -84,7 +85,7 @@ class InputSynchronizer:
     """
 
     def __init__(
-        self, node: Any, parameters: NodeParameters, qos: QoSProfile,
+        self, node: NodeHandle, parameters: NodeParameters, qos: QoSProfile,
         on_frame: Callable[[Frame], None], drop: Callable[..., None], watch: InputWatch,
         on_peers: Callable[[], None] = lambda: None, is_open: Callable[[], bool] = lambda: True,
     ) -> None:
@@ -107,7 +108,7 @@ class InputSynchronizer:
         if parameters.depth == 'required':
             self._types['depth'] = self._topics['depth']
         self._depths = DepthBuffer(parameters.queue, parameters.sync_slop_s)
-        self._held: dict[str, dict[int, Any]] = {name: {} for name in self._types}
+        self._held: dict[str, dict[int, StampedMessage]] = {name: {} for name in self._types}
         self._latest_ns: dict[str, int] = {}
         self._back = dict.fromkeys(self._types, 0)
         self._stamps: deque[int] = deque(maxlen=REMEMBERED_STAMPS)
@@ -118,7 +119,7 @@ class InputSynchronizer:
             JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-JUMP_NS)),
             post_callback=lambda _: self._begin_era())
         self._synchronize()
-        self._subscribers: list[Any] = []
+        self._subscribers: list[message_filters.Subscriber] = []
         try:
             for name in self._topics:
                 self._subscribers.append(self._subscribe(name, qos))
@@ -132,7 +133,7 @@ class InputSynchronizer:
         for subscriber in self._subscribers:
             self._node.destroy_subscription(subscriber.sub)
 
-    def _subscribe(self, name: str, qos: QoSProfile) -> Any:
+    def _subscribe(self, name: str, qos: QoSProfile) -> message_filters.Subscriber:
         events = SubscriptionEventCallbacks(
             incompatible_qos=lambda event: self._refused(name, event),
             matched=lambda event: self._matched(name, event))
@@ -144,11 +145,11 @@ class InputSynchronizer:
         subscriber.registerCallback(self._received, name)
         return subscriber
 
-    def _matched(self, name: str, event: Any) -> None:
+    def _matched(self, name: str, event: MatchedEvent) -> None:
         self._watch.connected(name, int(event.current_count))
         self._on_peers()
 
-    def _refused(self, name: str, event: Any) -> None:
+    def _refused(self, name: str, event: QosEvent) -> None:
         policy = qos_policy_name_from_kind(event.last_policy_kind)
         self._watch.refused(name, policy)
         self._node.get_logger().warning(
@@ -176,14 +177,14 @@ class InputSynchronizer:
             message_filters.ApproximateTimeSynchronizer(sources, self._queue, self._slop_s))
         synchronizer.registerCallback(partial(self._image_paired, names))
 
-    def _image_paired(self, names: Sequence[str], *partners: Any) -> None:
+    def _image_paired(self, names: Sequence[str], *partners: StampedMessage) -> None:
         named = dict(zip(names, partners, strict=True))
         stamp = stamp_ns(named['image'].header)
         if stamp not in self._framed:
             self._framed.append(stamp)
             self._on_frame(self._frame(named))
 
-    def _received(self, message: Any, name: str) -> None:
+    def _received(self, message: StampedMessage, name: str) -> None:
         self._watch.saw(message, name)
         time = message.header.stamp
         if time.sec < 0 or time.nanosec >= 10**9:
@@ -204,7 +205,7 @@ class InputSynchronizer:
             if is_image:
                 self._begin_era()
         if name == 'detections':
-            self._note_repeated(stamp, len(message.detections))
+            self._note_repeated(stamp, len(cast(DetectionsMessage, message).detections))
         self._latest_ns[name] = max(self._latest_ns.get(name, stamp), stamp)
         held = self._held[name]
         if stamp in held and name == 'image':
@@ -277,7 +278,7 @@ class InputSynchronizer:
         else:
             self._drop('unpaired', f'no {" or ".join(others)} with its stamp')
 
-    def _paired(self, *partners: Any) -> None:
+    def _paired(self, *partners: StampedMessage) -> None:
         named = dict(zip(self._types, partners, strict=True))
         for name, message in named.items():
             self._held[name].pop(stamp_ns(message.header), None)

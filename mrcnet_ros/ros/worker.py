@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from rclpy.impl.rcutils_logger import RcutilsLogger
 
 from .drop_counters import DropCounters
-from .frame_handler import Answer, Frame, FrameError, FrameHandler
+from .frame_handler import FrameHandler
 from .frame_queue import FrameQueue
+from .frames import Answer, Frame, FrameError
 from .messages import stamp_ns
 from .params import NodeParameters
 from .publishers import Pictures, Publishers

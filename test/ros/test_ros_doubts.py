@@ -23,7 +23,8 @@ from mrcnet_ros.ros.depth_image import depth_from_image
 from mrcnet_ros.ros.detection_reading import detections_from_message
 from mrcnet_ros.ros.diagnostics import Level
 from mrcnet_ros.ros.drop_counters import DropCounters
-from mrcnet_ros.ros.frame_handler import Frame, FrameHandler
+from mrcnet_ros.ros.frame_handler import FrameHandler
+from mrcnet_ros.ros.frames import Frame
 from mrcnet_ros.ros.input_watch import Expected, InputWatch
 from mrcnet_ros.ros.params import NodeParameters
 from mrcnet_ros.ros.pose_topics import PoseTopics

@@ -35,7 +35,8 @@ from mrcnet_ros.ros.detection_reading import (
 )
 from mrcnet_ros.ros.diagnostics import Account, pose_status
 from mrcnet_ros.ros.drop_counters import DropCounters
-from mrcnet_ros.ros.frame_handler import Frame, FrameHandler
+from mrcnet_ros.ros.frame_handler import FrameHandler
+from mrcnet_ros.ros.frames import Frame
 from mrcnet_ros.ros.input_watch import Expected, why_silent
 from mrcnet_ros.ros.params import NodeParameters
 

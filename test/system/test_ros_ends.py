@@ -22,8 +22,9 @@ from mrcnet_ros.ros import running
 from mrcnet_ros.ros.confirm_action import ConfirmAction, _Request
 from mrcnet_ros.ros.confirmation import Confirmation
 from mrcnet_ros.ros.drop_counters import DropCounters
-from mrcnet_ros.ros.frame_handler import Frame, FrameHandler
+from mrcnet_ros.ros.frame_handler import FrameHandler
 from mrcnet_ros.ros.frame_queue import FrameQueue
+from mrcnet_ros.ros.frames import Frame
 from mrcnet_ros.ros.params import NodeParameters
 from mrcnet_ros.ros.pose_node import PoseNode
 from mrcnet_ros.ros.worker import Worker
@@ -51,7 +52,8 @@ def node(ros):
 def spun(node, done):
     """Spin a node until something is done, and return whether it is."""
     stop = threading.Event()
-    thread = threading.Thread(target=running.spin, args=(node, stop))
+    thread = threading.Thread(target=running.spin, args=(
+        node, stop, node.drop_counters, node.confirm_action))
     thread.start()
     end = time.monotonic() + WAIT_S
     while not done() and time.monotonic() < end:
@@ -64,7 +66,8 @@ def spun(node, done):
 
 def test_a_context_that_others_shut_down_ends_the_loop(node):
     """It would go round for ever, counting errors."""
-    thread = threading.Thread(target=running.spin, args=(node, threading.Event()))
+    thread = threading.Thread(target=running.spin, args=(
+        node, threading.Event(), node.drop_counters, node.confirm_action))
     thread.start()
     rclpy.shutdown()
     thread.join(WAIT_S)
@@ -156,7 +159,8 @@ def test_a_confirmed_pose_is_published_before_it_is_answered(ros, monkeypatch):
     """Who has the answer can rely on the covariance being on its way."""
     node, handler = rclpy.create_node('confirms'), FrameHandler(
         BoxEstimator(), dict.fromkeys(DIAMETERS_M, np.zeros((2, 3))), Mock(), compressed=False)
-    action, parameters = ConfirmAction(node), NodeParameters(confirm_frames=2)
+    parameters = NodeParameters(confirm_frames=2)
+    action = ConfirmAction(node, lambda: parameters)
     action.start(handler)
     goal = Mock(request=LookupTransform.Goal(source_frame='duck'), is_cancel_requested=False)
     request = _Request(goal, handler, Confirmation('duck', 0, handler.objects), float('inf'))

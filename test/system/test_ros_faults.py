@@ -33,7 +33,8 @@ from vision_msgs.msg import Detection2DArray
 from mrcnet_ros.cli.fuzz import fuzz
 from mrcnet_ros.errors import MrcnetError
 from mrcnet_ros.ros.drop_counters import DropCounters
-from mrcnet_ros.ros.frame_handler import Frame, FrameError, FrameHandler
+from mrcnet_ros.ros.frame_handler import FrameHandler
+from mrcnet_ros.ros.frames import Frame, FrameError
 from mrcnet_ros.ros.params import NodeParameters
 from mrcnet_ros.testbench.fuzz_messages import FRAME_ID, Fuzzer, good_frame
 from mrcnet_ros.testbench.fuzzing import FuzzRun

@@ -24,8 +24,9 @@ from mrcnet_ros.ros import synchronizer
 from mrcnet_ros.ros.diagnostics import Account, pose_status
 from mrcnet_ros.ros.drop_counters import DropCounters
 from mrcnet_ros.ros.estimator_loading import check_can_follow
-from mrcnet_ros.ros.frame_handler import Frame, FrameError, FrameHandler
+from mrcnet_ros.ros.frame_handler import FrameHandler
 from mrcnet_ros.ros.frame_queue import FrameQueue
+from mrcnet_ros.ros.frames import Frame, FrameError
 from mrcnet_ros.ros.params import NodeParameters
 from mrcnet_ros.ros.pose_topics import pose_with_covariance, symmetries_message, topic_token
 from mrcnet_ros.ros.tracks import InstanceNumbers

@@ -13,7 +13,7 @@ from ros_support import frame, node_fixture, ready_node, values
 from stand_in_node import BoxEstimator
 
 from mrcnet_ros.inference.poses import PoseEstimate
-from mrcnet_ros.ros.frame_handler import Frame, FrameError
+from mrcnet_ros.ros.frames import Frame, FrameError
 from mrcnet_ros.ros.params import NodeParameters
 from mrcnet_ros.ros.synchronizer import InputSynchronizer
 from mrcnet_ros.ros.tracks import Tracks

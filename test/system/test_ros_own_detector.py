@@ -21,7 +21,8 @@ from vision_msgs.msg import Detection2DArray
 from mrcnet_ros.detector.object_detector import LEAST_SCORE, ObjectDetector
 from mrcnet_ros.errors import SpecError
 from mrcnet_ros.ros.drop_counters import DropCounters
-from mrcnet_ros.ros.frame_handler import Frame, FrameHandler
+from mrcnet_ros.ros.frame_handler import FrameHandler
+from mrcnet_ros.ros.frames import Frame
 from mrcnet_ros.ros.params import NodeParameters, reloaded_parameters
 
 SIZE = (256, 192)

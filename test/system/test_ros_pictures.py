@@ -21,7 +21,7 @@ from mrcnet_ros.geometry.camera import Camera
 from mrcnet_ros.geometry.se3 import make_transform
 from mrcnet_ros.inference.poses import PoseEstimate
 from mrcnet_ros.meshes import read_mesh
-from mrcnet_ros.ros.frame_handler import Scene
+from mrcnet_ros.ros.frames import Scene
 from mrcnet_ros.ros.markers import Markers, has_materials
 from mrcnet_ros.ros.messages import detection_3d, rgb_from_image, transform_from_pose
 

@@ -27,8 +27,8 @@ from ros_support import (
 )
 from stand_in_node import BoxEstimator
 
-from mrcnet_ros.ros.frame_handler import Frame
 from mrcnet_ros.ros.frame_queue import FrameQueue
+from mrcnet_ros.ros.frames import Frame
 from mrcnet_ros.ros.params import reloaded_parameters
 from mrcnet_ros.ros.pose_node import PoseNode
 from mrcnet_ros.ros.running import start
