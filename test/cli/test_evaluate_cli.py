@@ -24,10 +24,7 @@ from mrcnet_ros.objects import load_bop_objects
 LABELS = {1: 'blob', 3: 'die'}
 
 
-@pytest.fixture
-def root(tmp_path):
-    bop_folder.write_dataset(tmp_path)
-    return tmp_path
+root = bop_folder.root_fixture()
 
 
 class KnowsTheTruth:

@@ -1,12 +1,12 @@
 """Reading BOP datasets, their boxes and result files."""
 
-import json
 from pathlib import Path
 
 import bop_folder
 import cv2
 import numpy as np
 import pytest
+from bop_folder import edit
 
 from mrcnet_ros.datasets.bop import (
     BopDataset,
@@ -22,25 +22,11 @@ from mrcnet_ros.geometry.crop import outside
 SHARED = Path(__file__).parents[3] / 'shared' / 'data'
 
 
-@pytest.fixture
-def root(tmp_path):
-    bop_folder.write_dataset(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
-def scene(root):
-    return root / 'toy' / 'test' / '000007'
+root, scene = bop_folder.root_fixture(), bop_folder.scene_fixture()
 
 
 def read(root):
     return BopDataset(root, 'toy', 'test')
-
-
-def edit(path, change):
-    values = json.loads(path.read_text())
-    change(values)
-    path.write_text(json.dumps(values))
 
 
 def test_millimetres_become_metres_and_names_are_kept(root):

@@ -21,10 +21,11 @@ from mrcnet_ros.objects import load_bop_objects
 DEVIATIONS = np.array([2e-3, 1e-3, 9e-3, 0.05, 0.1, 0.02])  # m, rad
 
 
+root = bop_folder.root_fixture(scope='module')
+
+
 @pytest.fixture(scope='module')
-def objects(tmp_path_factory):
-    root = tmp_path_factory.mktemp('page')
-    bop_folder.write_dataset(root)
+def objects(root):
     return load_bop_objects(BopDataset(root, 'toy', 'test').models_dir)
 
 

@@ -97,10 +97,11 @@ def test_instances_count_one_by_one():
     assert result.target_counts == {3: 2}
 
 
+root = bop_folder.root_fixture(scope='module')
+
+
 @pytest.fixture(scope='module')
-def dataset(tmp_path_factory):
-    root = tmp_path_factory.mktemp('bop')
-    bop_folder.write_dataset(root)
+def dataset(root):
     return BopDataset(root, 'toy', 'test')
 
 

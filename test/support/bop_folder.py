@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
+import pytest
 from meshes import bumpy_sphere, cube, write_ply
 from scipy.spatial.distance import pdist
 
@@ -60,6 +63,31 @@ def write_dataset(root: Path, *, name: str = 'toy', targets: bool = True) -> Pat
         (folder / 'test_targets_bop19.json').write_text(json.dumps(wanted))
     write_models(folder / 'models_eval')
     return folder
+
+
+def root_fixture(scope: str = 'function'):
+    """Return a fixture, to be called ``root``, that is a folder with the dataset toy."""
+    @pytest.fixture(scope=scope)
+    def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+        return write_dataset(tmp_path_factory.mktemp('bop')).parent
+
+    return root
+
+
+def scene_fixture():
+    """Return a fixture, to be called ``scene``, that is the scene's folder below ``root``."""
+    @pytest.fixture
+    def scene(root: Path) -> Path:
+        return root / 'toy' / 'test' / '000007'
+
+    return scene
+
+
+def edit(path: Path, change: Callable[[Any], Any]) -> None:
+    """Change the values of a JSON file."""
+    values = json.loads(path.read_text())
+    change(values)
+    path.write_text(json.dumps(values))
 
 
 def write_models(folder: Path) -> None:
