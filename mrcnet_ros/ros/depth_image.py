@@ -1,9 +1,11 @@
-"""From a message of a depth camera to metres, and whether they can be used; no topics here."""
+"""Depth images: which one belongs to a frame, its metres, and whether they can be used."""
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Collection
+import threading
+from collections import deque
+from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
@@ -11,8 +13,8 @@ from numpy.typing import NDArray
 
 from ..errors import ImageError
 from ..reading.picture import STORED, decode
-from .message_types import CompressedImageMessage, ImageMessage
-from .messages import check_size
+from .message_types import CompressedImageMessage, ImageMessage, StampedMessage
+from .messages import check_size, stamp_ns
 
 Depth = NDArray[np.float32]
 
@@ -30,6 +32,56 @@ _NEAREST_M, _FARTHEST_M = 0.05, 100.0
 _LEAST_MEASURED = 0.001
 _REGISTER = ('publish depth that is registered to the colour image: aligned_depth_to_color '
              '(align_depth.enable), or depth_image_proc register')
+# Asked by the worker: the depth image of a frame, None while none has come.
+DepthLookup = Callable[[], StampedMessage | None]
+
+
+def no_depth() -> None:
+    """Find no depth image."""
+
+
+class DepthBuffer:
+    """Keeps the last depth images; no frame waits for one.
+
+    :param length: how many.
+    :param slop_s: by how much stamps may differ.
+    """
+
+    def __init__(self, length: int, slop_s: float) -> None:
+        """Start empty."""
+        self._lock = threading.Lock()
+        self._messages: deque[StampedMessage] = deque(maxlen=length)
+        self._slop_ns = slop_s * 1e9
+
+    def add(self, message: StampedMessage) -> None:
+        """Keep a depth image; the one that came first makes room."""
+        with self._lock:
+            self._messages.append(message)
+
+    def nearest(self, stamp: int) -> StampedMessage | None:
+        """Return the depth image nearest to a stamp [ns], None when none is near enough.
+
+        Of several equally near ones, the one that came last: a bag may start again.
+        """
+        with self._lock:
+            near = [(abs(stamp_ns(m.header) - stamp), m) for m in reversed(self._messages)]
+        gap, message = min(near, key=lambda pair: pair[0], default=(0, None))
+        return message if gap <= self._slop_ns else None
+
+    def lookup(self, stamp: int) -> DepthLookup:
+        """Return what finds the depth image of a frame.
+
+        What has come already is kept for the frame, which may wait for its turn for longer than
+        the buffer keeps it. What comes while the frame waits is found as well.
+        """
+        early = self.nearest(stamp)
+
+        def find() -> StampedMessage | None:
+            late = self.nearest(stamp)
+            known = [m for m in (early, late) if m is not None]
+            return min(known, key=lambda m: abs(stamp_ns(m.header) - stamp), default=None)
+
+        return find
 
 
 class DepthError(Exception):

@@ -1,4 +1,4 @@
-"""From the messages of any detector to detections in pixels of the image, with our labels."""
+"""From the messages of any detector to detections in pixels of the image, and back."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
 
 from ..errors import SpecError
 from ..geometry.se3 import Array
 from ..inference.poses import Detection
-from .message_types import DetectionsMessage
+from .message_types import DetectionsMessage, HeaderMessage
 
 # the parameter detections_type: module and class of the message
 MESSAGES = {'vision_msgs': ('vision_msgs.msg', 'Detection2DArray'),
@@ -206,3 +207,23 @@ def label_hint(label: str, known: Iterable[str]) -> str:
         return ('the detector sends numbers of classes; say in label_map which labels they '
                 f'mean, for instance [{example!r}]')
     return f'if it is one of these, say so in label_map, for instance [{example!r}]'
+
+
+def detections_2d(header: HeaderMessage, detections: Iterable[Detection]) -> Detection2DArray:
+    """Return detections as a message; class ids are the model's labels.
+
+    :param header: of the image.
+    """
+    return Detection2DArray(header=header, detections=[_detection_2d(header, d)
+                                                       for d in detections])
+
+
+def _detection_2d(header: HeaderMessage, detection: Detection) -> Detection2D:
+    hypothesis = ObjectHypothesisWithPose()
+    hypothesis.hypothesis.class_id = detection.label
+    hypothesis.hypothesis.score = float(detection.score)
+    message = Detection2D(header=header, results=[hypothesis], id=detection.detection_id)
+    x1, y1, x2, y2 = map(float, detection.box_xyxy)
+    message.bbox.center.position.x, message.bbox.center.position.y = (x1 + x2) / 2, (y1 + y2) / 2
+    message.bbox.size_x, message.bbox.size_y = x2 - x1, y2 - y1
+    return message

@@ -1,4 +1,4 @@
-"""How the node is doing, as /diagnostics tells it; from numbers to messages, no topics here."""
+"""What statuses are made of, and /diagnostics made of statuses; no topics here."""
 
 from __future__ import annotations
 
@@ -9,21 +9,11 @@ from enum import IntEnum
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
-from ..inference.poses import Estimator
-from ..inference.tracking import LOSSES
-from ..objects import ObjectModel
-from ..specs import ViewPrior
-from .drop_counters import DETECTION_REASONS, FRAME_REASONS
 from .message_types import TimeMessage
-from .own_detector import Detector
-from .params import NodeParameters
-from .timings import PERCENTILES, WINDOW_S
+from .timings import WINDOW_S
 
-# Detections without a pose that an operator should look into; the rest is daily business.
-WORRYING = ('unknown_label', 'no_label', 'non_finite', 'too_many', 'no_frame_id', 'repeated')
 # hardware_id while no model is loaded; diagnostic tools complain of an empty one
 NO_HARDWARE = 'none'
-BAD_FRAMES = ('bad_message', 'bad_image', 'bad_camera_info', 'failed')
 
 
 class Level(IntEnum):
@@ -90,201 +80,6 @@ class RecentCounts:
         start_s, start = self._past[0]
         return now_s - start_s, {
             name: count - start.get(name, 0) for name, count in counts.items()}
-
-
-@dataclass(frozen=True)
-class Account:
-    """What became of frames and detections.
-
-    :param span_s: over how many seconds ``recent`` counts.
-    :param recent: counts of that time by name, those of :class:`DropCounters`.
-    :param total: counts since the start.
-    :param reasons: last message of each reason.
-    :param percentiles_s: ``PERCENTILES`` of recent ages and stages [s].
-    :param busy_s: for how long one frame has been worked on, 0 while none is [s].
-    :param boxes: what is wrong with recent boxes.
-    :param following: instances that are followed now, None without ``track``.
-    """
-
-    span_s: float
-    recent: Mapping[str, int]
-    total: Mapping[str, int]
-    reasons: Mapping[str, str]
-    percentiles_s: Mapping[str, Sequence[float]]
-    busy_s: float = 0.0
-    boxes: Problem | None = None
-    following: int | None = None
-
-
-def pose_status(
-    account: Account, limits: NodeParameters, why_unpaired: Problem | None,
-) -> Status:
-    """Judge what comes out.
-
-    :param limits: the thresholds.
-    :param why_unpaired: what is known of images without partners; of level OK when nothing is
-        wrong.
-    """
-    problems = [*_frame_problems(account, limits, why_unpaired),
-                *_detection_problems(account, limits), *_age_problems(account, limits)]
-    if faults := account.recent.get('faults', 0):
-        problems.append(Problem(Level.WARN, f'{faults} faults of the node itself, the log has the '
-                                            f'traceback: {account.reasons.get("faults", "")}'))
-    frames, poses = account.recent.get('frames', 0), account.recent.get('poses', 0)
-    rate = frames / account.span_s if account.span_s > 0 else 0.0
-    summary = f'{rate:.1f} frames/s with {poses} poses in {account.span_s:.0f} s'
-    if frames and not account.recent.get('detections', 0):
-        summary = f'{rate:.1f} frames/s, in which the detector found nothing'
-    if account.recent.get('unpaired', 0) and why_unpaired and why_unpaired.level == Level.OK:
-        summary += f'; {why_unpaired.text}'
-    return Status('poses', problems, summary, {'rate [Hz]': f'{rate:.2f}', **_values(account)})
-
-
-def _frame_problems(
-    account: Account, limits: NodeParameters, why_unpaired: Problem | None,
-) -> list[Problem]:
-    recent, found = account.recent, []
-    frames = recent.get('frames', 0)
-    received = frames + sum(recent.get(r, 0) for r in FRAME_REASONS if r != 'stopped')
-    severe = Level.WARN if frames else Level.ERROR
-    for reason in BAD_FRAMES:
-        if count := recent.get(reason, 0):
-            found.append(Problem(severe, f'{count} of {received} frames {reason}: '
-                                         f'{account.reasons.get(reason, "")}'))
-    if count := recent.get('no_depth', 0):
-        found.append(Problem(severe, f'{count} of {received} frames no_depth, which depth: '
-                                     f'required drops: {account.reasons.get("no_depth", "")}'))
-    reasons = {'busy': 'the estimator is slower',
-               'late': 'their stamps are before that of a frame that was answered already'}
-    if why_unpaired is None or why_unpaired.level != Level.OK:
-        reasons['unpaired'] = why_unpaired.text if why_unpaired else ''
-    for reason, why in reasons.items():
-        count = recent.get(reason, 0)
-        ratio = count / received if received else 0.0
-        if (reason == 'unpaired' and count and not frames) or ratio > limits.warn_drop_ratio:
-            found.append(Problem(severe, f'{count} of {received} frames {reason}'
-                                 + (f': {why}' if why else '')))
-    return found
-
-
-def _detection_problems(account: Account, limits: NodeParameters) -> list[Problem]:
-    recent = account.recent
-    # who maps some classes of a detector wants no others, as long as the map leads to poses
-    chosen = ('unknown_label',) if limits.label_map and recent.get('poses', 0) else ()
-    found = [Problem(Level.WARN, f'{recent[reason]} detections {reason}: '
-                                 f'{account.reasons.get(reason, "")}')
-             for reason in WORRYING if recent.get(reason, 0) and reason not in chosen]
-    if account.boxes:
-        found.append(account.boxes)
-    if recent.get('detections', 0) and not recent.get('poses', 0) and not found:
-        counts = ', '.join(f'{r} {recent[r]}' for r in DETECTION_REASONS if recent.get(r, 0))
-        found.append(Problem(Level.WARN, f'no detection led to a pose: {counts}'))
-    return found
-
-
-def _age_problems(account: Account, limits: NodeParameters) -> list[Problem]:
-    if account.busy_s > limits.error_age_s:
-        return [Problem(Level.ERROR, f'one frame has been worked on for {account.busy_s:.0f} s; '
-                                     'if that does not end, the estimator or its device hangs: '
-                                     'look at the device, then start the node anew')]
-    ages = account.percentiles_s.get('age')
-    if not ages or ages[1] <= limits.warn_age_s:
-        return []
-    level = Level.ERROR if ages[1] > limits.error_age_s else Level.WARN
-    return [Problem(level, f'poses are {ages[1]:.3g} s old when published (p95)')]
-
-
-def _values(account: Account) -> dict[str, str]:
-    values = {name: str(account.total.get(name, 0)) for name in ('frames', 'detections', 'poses')}
-    for reason in FRAME_REASONS + DETECTION_REASONS:
-        text = account.reasons.get(reason, '')
-        count = account.total.get(reason, 0)
-        values[f'dropped {reason}'] = f'{count} ({text})' if count and text else str(count)
-    if account.following is not None:
-        values['followed now'] = str(account.following)
-        values['poses followed'] = str(account.total.get('followed', 0))
-        for name in ('lost', *(f'lost {reason}' for reason in LOSSES)):
-            values[name] = str(account.total.get(name, 0))
-        if count := account.total.get('no_camera_motion', 0):
-            values['images without camera motion'] = (
-                f'{count} ({account.reasons.get("no_camera_motion", "")})')
-    values['faults of the node'] = str(account.total.get('faults', 0))
-    for name, seconds in account.percentiles_s.items():
-        for percent, value in zip(PERCENTILES, seconds, strict=True):
-            values[f'{name} p{percent} [ms]'] = f'{1e3 * value:.2f}'
-    return values
-
-
-def model_status(
-    state: str, error: str, loading: str, facts: Mapping[str, str], total: Mapping[str, int],
-) -> Status:
-    """Tell which model is loaded and how often its templates were in memory.
-
-    :param state: of the lifecycle.
-    :param error: of the last attempt to configure, '' when it succeeded.
-    :param loading: what is being done to get a model, '' when none is being loaded.
-    :param facts: about the estimator.
-    """
-    hits, misses = total.get('cache_hits', 0), total.get('cache_misses', 0)
-    problems = []
-    if state == 'configuring':
-        problems.append(Problem(Level.WARN, f'the node is configuring: {loading}'))
-    elif error:
-        problems.append(Problem(Level.ERROR, error))
-    elif state != 'active':
-        problems.append(Problem(Level.WARN, f'the node is {state}; nothing is answered'))
-    values = {'state': state, **facts, 'template cache hits': str(hits),
-              'template cache misses': str(misses),
-              'template cache hit rate': f'{hits / max(1, hits + misses):.3f}'}
-    if loading:
-        values['loading'] = loading
-    return Status('model', problems, f'active with {facts.get("model", "a model")}', values)
-
-
-def idle_status(name: str, state: str, account: Account | None = None) -> Status:
-    """Return a part's status while the node does not listen.
-
-    An aggregator takes a status that no longer comes for an error, so each is always published.
-    That the node does not answer is told by the status ``model``.
-
-    :param state: of the lifecycle.
-    :param account: whose numbers are to be told all the same.
-    """
-    return Status(name, (), f'the node is {state} and does not listen',
-                  _values(account) if account else {})
-
-
-def estimator_facts(estimator: Estimator) -> dict[str, str]:
-    """Return model, objects, views, backend, device and precision, as far as they are known."""
-    model, backend = getattr(estimator, 'model', None), getattr(estimator, 'backend', None)
-    facts = {'model': getattr(model, 'name', ''), 'directory': getattr(model, 'path', ''),
-             'backend': getattr(backend, 'name', ''), 'device': getattr(backend, 'device', ''),
-             'precision': getattr(backend, 'precision', ''),
-             'objects': ', '.join(sorted(estimator.objects)),
-             'views': _views(estimator.objects, getattr(model, 'view_priors', {}))}
-    return {name: str(value) for name, value in facts.items() if value}
-
-
-def detector_facts(detector: Detector | None) -> dict[str, str]:
-    """Return that the node finds the objects itself, and which; nothing without a detector."""
-    if detector is None:
-        return {}
-    return {'detector': f'own, of {getattr(detector, "path", "")}: {", ".join(detector.labels)}'}
-
-
-def _views(objects: Mapping[str, ObjectModel], priors: Mapping[int, ViewPrior | None]) -> str:
-    """Return from where the model knows its objects."""
-    labels: dict[str, list[str]] = {}
-    for label, known in sorted(objects.items()):
-        prior = priors.get(known.object_id)
-        text = 'from all sides' if prior is None else (
-            f'camera {prior.elevation_min_deg:g} to {prior.elevation_max_deg:g} degrees above the '
-            f"object's xy plane, its z axis within {prior.tilt_max_deg:g} degrees of the image's "
-            'up')
-        labels.setdefault(text, []).append(label)
-    if len(labels) == 1:
-        return next(iter(labels))
-    return '; '.join(f'{", ".join(names)}: {text}' for text, names in labels.items())
 
 
 def diagnostic_array(

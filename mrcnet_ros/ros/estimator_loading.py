@@ -1,4 +1,4 @@
-"""The estimator and the detector that the node's parameters name."""
+"""The estimator and the detector that the node's parameters name, and the handler made of them."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ from pathlib import Path
 
 from ..errors import MrcnetError, SpecError
 from ..inference.poses import Estimator
-from .own_detector import Detector
+from .detection_reading import check_labels, message_type
+from .drop_counters import DropCounters
+from .frame_handler import Detector, FrameHandler
 from .params import NodeParameters
+from .transforms import CameraLookup, PlaneLookup
 
 EstimatorLoader = Callable[[NodeParameters], Estimator]
 
@@ -39,6 +42,32 @@ def load_estimator(parameters: NodeParameters) -> Estimator:
         estimator.close()
         raise
     return estimator
+
+
+def load_handler(
+    load: EstimatorLoader, parameters: NodeParameters, drops: DropCounters,
+    camera_motion: CameraLookup, plane: PlaneLookup | None,
+) -> FrameHandler:
+    """Load everything that answering frames takes; runs in the worker's thread.
+
+    :param load: makes the estimator.
+    :param drops: counts what cannot be answered.
+    :param plane: tells the plane that objects stand on; None for none.
+    :raises MrcnetError: when something cannot be used.
+    """
+    message_type(parameters.detections_type)
+    estimator = load(parameters)
+    check_labels(parameters.reading().label_map, estimator.objects)
+    try:
+        check_can_follow(estimator, parameters)
+        detector = load_detector(parameters, estimator.objects)
+    except MrcnetError:
+        estimator.close()
+        raise
+    bounds = {label: model.bounds() for label, model in estimator.objects.items()}
+    return FrameHandler(estimator, bounds, drops, detector=detector, plane=plane,
+                        compressed=parameters.image_transport == 'compressed',
+                        camera_motion=camera_motion)
 
 
 def check_can_follow(estimator: Estimator, parameters: NodeParameters) -> None:

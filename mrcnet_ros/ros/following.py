@@ -6,11 +6,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ..geometry.se3 import Array
 from ..inference.poses import FrameResult, PoseEstimate, add_seconds
 from ..inference.tracking import Followed, Follows, Lost, Tracker, TrackLimits, View
 from .frames import Frame
-from .message_types import HeaderMessage
 from .params import NodeParameters
 
 # Images of the last moments are kept, to catch up with what a slow detector found in an earlier
@@ -144,6 +142,3 @@ def seconds(stamp_ns: int) -> float:
 
 def _key(number: int | None) -> str:
     return '' if number is None else f'track {number}'
-
-
-CameraMotion = Callable[[HeaderMessage, str], Array | None]

@@ -3,50 +3,48 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any, cast
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection3DArray
 
-from ..errors import CameraError, ImageError
 from ..geometry.camera import Camera
 from ..geometry.se3 import Array
 from ..inference.poses import Detection, Estimator, FrameResult, PoseEstimate
 from ..inference.tracking import Follows, View
 from . import messages
-from .box_watch import BoxWatch
-from .depth_image import DepthError, usable_depth
-from .detection_reading import DetectionSettings, detections_from_message, label_hint
-from .diagnostics import detector_facts, estimator_facts
+from .detection_filter import DetectionFilter
+from .detection_reading import detections_2d
 from .drop_counters import DropCounters
-from .following import CameraMotion, Following, Instances, limits_of, seconds
+from .following import Following, Instances, limits_of, seconds
+from .frame_decoding import FrameDecoder, Picture
 from .frames import Answer, Frame, FrameError, Scene
-from .message_types import DetectionsMessage
-from .own_detector import Detector, detections_2d
+from .message_types import DetectionsMessage, HeaderMessage
 from .params import NodeParameters
-from .support_frame import PlaneError, PlaneLookup
+from .statuses import detector_facts, estimator_facts
 from .tracks import Tracks
+from .transforms import CameraLookup, PlaneLookup
 
 
-@dataclass(frozen=True, eq=False)
-class _Picture:
-    """A decoded frame.
+class Detector(Protocol):
+    """What the node needs of :class:`mrcnet_ros.detector.object_detector.ObjectDetector`."""
 
-    :param image: (H, W, 3) uint8 RGB.
-    :param depth_m: (H, W) float32 [m], None without.
-    """
+    @property
+    def labels(self) -> Sequence[str]:
+        """Return the labels that it can find."""
 
-    image: NDArray[np.uint8]
-    camera: Camera
-    header: Header
-    depth_m: NDArray[np.float32] | None
+    def detect(self, image_rgb: NDArray[np.uint8], camera: Camera) -> list[Detection]:
+        """Return what an image shows, best first."""
+
+    def close(self) -> None:
+        """Let go of what it runs on."""
 
 
-def _no_motion(header: Header, fixed_frame: str) -> Array | None:
+def _no_motion(header: HeaderMessage, fixed_frame: str) -> Array | None:
     return None
 
 
@@ -55,27 +53,28 @@ class FrameHandler:
 
     :param bounds: by label, (2, 3) [m] lowest and highest mesh coordinates.
     :param compressed: whether images are sensor_msgs/CompressedImage.
-    :param counters: counts the detections that got no pose.
+    :param drops: counts the detections that got no pose.
     :param detector: finds the objects; None where detections come with the frames.
     :param plane: that objects stand on; None for none.
     :param camera_motion: tells where the camera is in a fixed frame.
     """
 
     def __init__(
-        self, estimator: Estimator, bounds: Mapping[str, Array], counters: DropCounters, *,
+        self, estimator: Estimator, bounds: Mapping[str, Array], drops: DropCounters, *,
         compressed: bool, detector: Detector | None = None,
-        plane: PlaneLookup | None = None, camera_motion: CameraMotion = _no_motion,
+        plane: PlaneLookup | None = None, camera_motion: CameraLookup = _no_motion,
     ) -> None:
         """Keep the parts."""
         self._detector, self._camera_motion = detector, camera_motion
-        self._plane_of = plane
         self._following: Following | None = None
-        self._estimator, self.bounds, self._drops = estimator, bounds, counters
+        self._estimator, self.bounds, self._drops = estimator, bounds, drops
         self.objects = estimator.objects
-        self._rgb = messages.rgb_from_compressed if compressed else messages.rgb_from_image
+        self._decoder = FrameDecoder(drops, compressed=compressed, plane_of=plane)
+        self._filter = DetectionFilter(
+            drops, estimator.objects, own_detector=detector is not None)
         self._tracks = Tracks(estimator.objects)
         self.facts = {**estimator_facts(estimator), **detector_facts(detector)}
-        self.box_watch = BoxWatch()
+        self.box_watch = self._filter.box_watch
 
     def answer(self, frame: Frame, parameters: NodeParameters) -> Answer:
         """Estimate all poses of a frame.
@@ -102,7 +101,7 @@ class FrameHandler:
         if (following is not None and not detects and not frame.has_detections
                 and not following.wants(stamp)):
             return None
-        picture = self._picture(frame, parameters)
+        picture = self._decoder.decode(frame, parameters)
         start = time.perf_counter()
         found = None
         if detects:
@@ -129,24 +128,7 @@ class FrameHandler:
         self._following.begin(frame)
         return self._following
 
-    def _picture(self, frame: Frame, parameters: NodeParameters) -> _Picture:
-        """Decode a frame.
-
-        :raises FrameError: when image or camera_info cannot be used.
-        """
-        try:
-            image = self._rgb(frame.image)
-        except ImageError as error:
-            raise FrameError('bad_image', str(error)) from error
-        try:
-            camera = messages.camera_from_info(
-                frame.camera_info, rectified=parameters.image_rectified)
-            messages.check_camera_fits(image, camera)
-        except CameraError as error:
-            raise FrameError('bad_camera_info', str(error)) from error
-        return _Picture(image, camera, _header(frame), self._depth(frame, camera, parameters))
-
-    def _instances(self, picture: _Picture, boxes: DetectionsMessage | None,
+    def _instances(self, picture: Picture, boxes: DetectionsMessage | None,
                    following: Following | None, parameters: NodeParameters,
                    correct_until: int | None) -> Instances:
         """Estimate what was detected, and follow what was not.
@@ -157,11 +139,11 @@ class FrameHandler:
         estimated = None
         if boxes is not None:
             size = picture.camera.width, picture.camera.height
-            detections = self._detections(boxes, size, parameters)
+            detections = self._filter.detections(boxes, size, parameters)
             result = self._estimate(picture.image, picture.camera, detections, picture.depth_m,
-                                    self._plane(picture.header))
-            self._tell_skipped(result, detections)
-            estimated = result, self._good_poses(result, parameters.min_pose_score)
+                                    self._decoder.plane(picture.header))
+            self._filter.tell_skipped(result, detections)
+            estimated = result, self._filter.good_poses(result, parameters.min_pose_score)
         if following is None:
             assert estimated is not None
             result, good = estimated
@@ -177,7 +159,7 @@ class FrameHandler:
                            [lost.reason for lost in instances.lost])
         return instances
 
-    def _view(self, picture: _Picture, parameters: NodeParameters) -> View:
+    def _view(self, picture: Picture, parameters: NodeParameters) -> View:
         fixed = parameters.track_frame.lstrip('/')
         T = self._camera_motion(picture.header, fixed) if fixed else np.eye(4)
         if T is None:
@@ -185,56 +167,21 @@ class FrameHandler:
                              f'{picture.header.frame_id!r} is in track_frame {fixed!r}')
             T = np.eye(4)
         return View(picture.image, picture.camera, seconds(messages.stamp_ns(picture.header)), T,
-                    picture.depth_m, self._plane(picture.header))
+                    picture.depth_m, self._decoder.plane(picture.header))
 
     def _later_view(self, frame: Frame, parameters: NodeParameters) -> View | None:
         try:
-            return self._view(self._picture(frame, parameters), parameters)
+            return self._view(self._decoder.decode(frame, parameters), parameters)
         except FrameError:
             return None  # it was told when it was to be answered
 
-    def _answer_with(self, picture: _Picture, instances: Instances, detections: int,
+    def _answer_with(self, picture: Picture, instances: Instances, detections: int,
                      parameters: NodeParameters) -> Answer:
         names, poses = self._tracks.update(messages.stamp_ns(picture.header), instances.poses,
                                            parameters, instances.keys)
         scene = Scene(picture.image, picture.camera, names, poses, detections)
         return replace(self._messages(picture.header, scene, instances.poses, instances.result,
                                       parameters), detected=instances.detected)
-
-    def _depth(
-        self, frame: Frame, camera: Camera, parameters: NodeParameters,
-    ) -> NDArray[np.float32] | None:
-        """Return the depth image of a frame, None without one that can be used.
-
-        :raises FrameError: when it is required and there is none.
-        """
-        if parameters.depth == 'off':
-            return None
-        try:
-            message = frame.depth()
-            if message is None:
-                raise DepthError('depth_late', 'no depth image with the stamp of the image had '
-                                 'come when its frame was answered; if stamps differ, set '
-                                 'sync_slop_s')
-            return usable_depth(
-                message, (camera.width, camera.height),
-                (frame.image.header.frame_id, frame.camera_info.header.frame_id),
-                compressed=parameters.depth_transport == 'compressed')
-        except DepthError as error:
-            self._drops.drop(error.reason, str(error))
-            if parameters.depth == 'required':
-                raise FrameError('no_depth', str(error)) from error
-            return None
-
-    def _plane(self, header: Header) -> Array | None:
-        """Return the plane that objects stand on, None without one that is known."""
-        if self._plane_of is None:
-            return None
-        try:
-            return self._plane_of(header)
-        except PlaneError as error:
-            self._drops.drop('plane_missing', str(error))
-            return None
 
     def _estimate(
         self, image: NDArray[np.uint8], camera: Camera, detections: list[Detection],
@@ -257,56 +204,6 @@ class FrameHandler:
         self._estimator.close()
         if self._detector is not None:
             self._detector.close()
-
-    def _detections(
-        self, message: DetectionsMessage, image_size: tuple[int, int], parameters: NodeParameters,
-    ) -> list[Detection]:
-        good = []
-        settings = parameters.reading() if self._detector is None else DetectionSettings()
-        detections, unlabelled = detections_from_message(
-            message, settings, known=self.objects, image_size=image_size)
-        self.box_watch.see([d.box_xyxy for d in detections if np.isfinite(d.box_xyxy).all()],
-                           image_size, settings, nameless=not message.header.frame_id)
-        for detection in detections:
-            if not np.isfinite([*detection.box_xyxy, detection.score]).all():
-                self._drops.drop(
-                    'non_finite', f'detection of {detection.label!r} is not finite, or its theta '
-                                  'is beyond a full turn; it is in radians')
-            elif detection.score < parameters.min_detection_score:
-                self._drops.drop('low_score', f'{detection.label!r} has score {detection.score}')
-            else:
-                good.append(detection)
-        self._drops.drop('no_label', 'a detection without results', unlabelled)
-        return self._best(good, parameters.max_detections)
-
-    def _best(self, detections: list[Detection], most: int) -> list[Detection]:
-        """Leave out known objects beyond a number, those with the lowest scores."""
-        known = [i for i, d in enumerate(detections) if d.label in self.objects]
-        if len(known) <= most:
-            return detections
-        known.sort(key=lambda i: -detections[i].score)
-        self._drops.drop('too_many', f'{len(known)} known objects in a frame; max_detections is '
-                                     f'{most}', len(known) - most)
-        left_out = set(known[most:])
-        return [d for i, d in enumerate(detections) if i not in left_out]
-
-    def _tell_skipped(self, result: FrameResult, detections: list[Detection]) -> None:
-        for skipped in result.skipped:
-            text = skipped.message
-            if skipped.reason == 'unknown_label':
-                label = detections[skipped.detection_index].label
-                text += f'; {label_hint(label, self.objects)}'
-            self._drops.drop(skipped.reason, text)
-
-    def _good_poses(self, result: FrameResult, min_score: float) -> list[PoseEstimate]:
-        finite = [p for p in result.poses
-                  if np.isfinite(p.T_camera_object).all() and np.isfinite(p.score)]
-        self._drops.drop('non_finite', 'an estimated pose is not finite',
-                         len(result.poses) - len(finite))
-        for poor in (p for p in finite if p.score < min_score):
-            self._drops.drop(
-                'low_pose_score', f'the pose of {poor.label!r} has score {poor.score:.2g}')
-        return [p for p in finite if p.score >= min_score]
 
     def _messages(
         self, header: Header, scene: Scene, measured: list[PoseEstimate], result: FrameResult,
@@ -332,13 +229,3 @@ class FrameHandler:
             messages.detection_3d(header, name, pose, self.bounds[pose.label])
             for name, pose in named]
         return answer
-
-
-def _header(frame: Frame) -> Header:
-    """Return the image's header; a driver may name the frame in camera_info only.
-
-    A slash in front, as in ROS 1, is left out: tf2 looks up no such frame.
-    """
-    header = frame.image.header
-    frame_id = header.frame_id or frame.camera_info.header.frame_id
-    return Header(stamp=header.stamp, frame_id=frame_id.lstrip('/'))

@@ -15,7 +15,7 @@ from vision_msgs.msg import Detection2DArray, Detection3DArray
 from ..geometry.camera import Camera
 from ..inference.poses import FrameResult, PoseEstimate
 from . import messages
-from .depth_input import DepthLookup, no_depth
+from .depth_image import DepthLookup, no_depth
 from .message_types import CameraInfoMessage, DetectionsMessage
 
 if TYPE_CHECKING:

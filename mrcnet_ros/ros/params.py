@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import textwrap
 from dataclasses import dataclass
-from typing import Any
 
 from rclpy.exceptions import ParameterException
 from rclpy.parameter import Parameter
@@ -17,7 +15,7 @@ from ..inference.backends import RUNTIMES
 from ..specs import DEFAULT_CROPS
 from .detection_reading import FITS, MESSAGES, DetectionSettings, settings_from
 from .message_types import NodeHandle
-from .parameter_values import LISTS, descriptor, for_ros, kind, parameter, problem, value_of
+from .parameter_values import LISTS, descriptor, for_ros, parameter, problem, value_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,11 +206,8 @@ class NodeParameters:
         return settings_from(self.label_map, self.detections_size, self.detections_fit)
 
 
-# What ~/set_model may change.
-RELOADABLE = ('model', 'meshes', 'detector', 'backend', 'device', 'precision', 'allow_unverified',
-              'threads', 'crops', 'store', 'cache_mb', 'preload', 'label_map')
-
-_FIELDS = {f.name: f for f in dataclasses.fields(NodeParameters)}
+# the declarations by name
+FIELDS = {f.name: f for f in dataclasses.fields(NodeParameters)}
 
 
 def declare_parameters(node: NodeHandle) -> None:
@@ -221,7 +216,7 @@ def declare_parameters(node: NodeHandle) -> None:
     :raises SpecError: naming the parameter, when a value has the wrong type or is out of bounds.
     """
     _read_off(node)
-    for name, declared in _FIELDS.items():
+    for name, declared in FIELDS.items():
         try:
             value = node.declare_parameter(
                 name, for_ros(declared.default), descriptor(declared)).value
@@ -237,14 +232,14 @@ def declare_parameters(node: NodeHandle) -> None:
 def _read_off(node: NodeHandle) -> None:
     """Take ``off`` for the word where it is a choice; ROS reads it as a boolean unless quoted."""
     given = getattr(node, '_parameter_overrides', {})
-    for name, declared in _FIELDS.items():
+    for name, declared in FIELDS.items():
         if 'off' in declared.metadata['choices'] and name in given and given[name].value is False:
             given[name] = Parameter(name, Parameter.Type.STRING, 'off')
 
 
 def is_parameter(name: str) -> bool:
     """Tell whether the node has a parameter of that name."""
-    return name in _FIELDS
+    return name in FIELDS
 
 
 def undeclared_parameters(node: NodeHandle) -> dict[str, str]:
@@ -260,7 +255,7 @@ def undeclared_parameters(node: NodeHandle) -> dict[str, str]:
 
 
 def _remark(name: str) -> str:
-    near = difflib.get_close_matches(name, _FIELDS, n=1)
+    near = difflib.get_close_matches(name, FIELDS, n=1)
     return f'did you mean {near[0]}?' if near else 'the node has no such parameter'
 
 
@@ -270,86 +265,4 @@ def read_parameters(node: NodeHandle) -> NodeParameters:
     :raises SpecError: when they contradict each other.
     """
     return NodeParameters(**{name: value_of(f, node.get_parameter(name).value)
-                             for name, f in _FIELDS.items()})
-
-
-def changed_parameters(
-    current: NodeParameters, changes: list[Parameter], *, configured: bool,
-) -> NodeParameters:
-    """Return all values after a change.
-
-    :param changes: may name parameters that are not the node's own; those are left out. A value
-        that a parameter has already is no change.
-    :param configured: whether the node has been configured; most values are used only then.
-    :raises SpecError: when a change must be refused.
-    """
-    for change in changes:
-        if change.name in _FIELDS and change.value is None:
-            raise SpecError(f'parameter {change.name} cannot be removed; give it a value')
-    given = {p.name: value_of(_FIELDS[p.name], p.value) for p in changes if p.name in _FIELDS}
-    changed = {name: value for name, value in given.items() if value != getattr(current, name)}
-    for name, value in changed.items():
-        if wrong := problem(_FIELDS[name], value):
-            raise SpecError(wrong)
-        if configured and not _FIELDS[name].metadata['live']:
-            way = 'call ~/set_model' if name in RELOADABLE else 'clean the node up first'
-            raise SpecError(f'parameter {name} is read when the node is configured; {way}')
-    return dataclasses.replace(current, **changed)
-
-
-def reloaded_parameters(current: NodeParameters, changes: list[Parameter]) -> NodeParameters:
-    """Return all values after a change of the model.
-
-    :param changes: of ``RELOADABLE`` parameters.
-    :raises SpecError: when there is another among them, or a value cannot be used.
-    """
-    if not changes:
-        raise SpecError(f'no parameters; give some of {", ".join(RELOADABLE)}')
-    changed: dict[str, Any] = {}
-    for change in changes:
-        name = change.name
-        if name not in RELOADABLE:
-            raise SpecError(f'parameter {name} is not about the model; '
-                            f'give some of {", ".join(RELOADABLE)}')
-        declared = _FIELDS[name]
-        value, bounds = value_of(declared, change.value), declared.metadata['bounds']
-        if type(value) is not type(declared.default):
-            raise SpecError(f'parameter {name} is {value!r}; expected {kind(declared)}')
-        if bounds and not bounds[0] <= value <= bounds[1]:
-            raise SpecError(f'parameter {name} is {value}; expected {bounds[0]} to {bounds[1]}')
-        if wrong := problem(declared, value):
-            raise SpecError(wrong)
-        changed[name] = value
-    if bool(changed.get('detector', current.detector)) != bool(current.detector):
-        raise SpecError('parameter detector cannot become empty, nor get a value when it is '
-                        'empty, while the node is configured: it decides which topics the node '
-                        'listens to; clean the node up first')
-    return dataclasses.replace(current, **changed)
-
-
-def parameter_table() -> str:
-    """Return all parameters as the table of docs/ros_api.md."""
-    rows = ['| parameter | default | values | meaning |', '|---|---|---|---|']
-    for name, declared in _FIELDS.items():
-        meta, default = declared.metadata, declared.default
-        values = ', '.join(f'`{c}`' for c in meta['choices']) or kind(declared)
-        if meta['bounds']:
-            values += ' {:g} to {:g}'.format(*meta['bounds'])
-        shown = str(default).lower() if isinstance(default, bool) else str(default)
-        if default == ():
-            shown = ''
-        star = '*' if meta['live'] else ''
-        rows.append(f"| `{name}`{star} | {shown or '(empty)'} | {values} | "
-                    f"{meta['description']} |")
-    return '\n'.join(rows)
-
-
-def parameter_list() -> str:
-    """Return all parameters with defaults and meanings, for a terminal."""
-    lines = []
-    for name, declared in _FIELDS.items():
-        star = '*' if declared.metadata['live'] else ''
-        lines += [f'  {name}{star} ({for_ros(declared.default)!r})',
-                  *textwrap.wrap(declared.metadata['description'], 90,
-                                 initial_indent=6 * ' ', subsequent_indent=6 * ' ')]
-    return '\n'.join(lines)
+                             for name, f in FIELDS.items()})

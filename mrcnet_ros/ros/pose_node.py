@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 import threading
 import time
@@ -11,45 +10,34 @@ from concurrent.futures import Future, wait
 from functools import partial
 from operator import attrgetter
 
-import rclpy
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
 from rclpy.exceptions import ParameterException
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
-from rclpy.signals import SignalHandlerOptions
 
 from ..errors import MrcnetError, SpecError
 from ..geometry.se3 import Array
 from . import qos
-from .camera_motion import CameraMotion
-from .command_line import check_command_line
 from .confirm_action import ConfirmAction
-from .context import RosError, start_ros
-from .detection_reading import check_labels, message_type
+from .detection_reading import check_labels
 from .drop_counters import DropCounters
-from .estimator_loading import EstimatorLoader, check_can_follow, load_detector, load_estimator
+from .estimator_loading import EstimatorLoader, load_estimator, load_handler
 from .frame_handler import FrameHandler
 from .frame_queue import FrameQueue
 from .frames import Frame, FrameError
 from .input_watch import InputWatch
 from .message_types import HeaderMessage
-from .model_service import ModelService
 from .package_log import PackageLog
-from .params import (
-    NodeParameters,
-    changed_parameters,
-    declare_parameters,
-    read_parameters,
-    undeclared_parameters,
-)
+from .parameter_changes import changed_parameters
+from .params import NodeParameters, declare_parameters, read_parameters, undeclared_parameters
 from .publishers import Publishers
 from .reporter import Reporter
-from .running import leave_now, spin, start
-from .services import answer_always
-from .support_frame import SupportFrame
+from .running import run_node
+from .services import ModelService, answer_always
 from .synchronizer import InputSynchronizer
 from .timings import Timings
+from .transforms import CameraMotion, SupportFrame
 from .worker import FrameServices, Worker, check_order
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
@@ -358,21 +346,10 @@ class PoseNode(LifecycleNode):
     # Worker thread
 
     def _make_handler(self, parameters: NodeParameters) -> FrameHandler:
-        message_type(parameters.detections_type)
-        estimator = self._load(parameters)
-        check_labels(parameters.reading().label_map, estimator.objects)
-        try:
-            check_can_follow(estimator, parameters)
-            detector = load_detector(parameters, estimator.objects)
-        except MrcnetError:
-            estimator.close()
-            raise
-        bounds = {label: model.bounds() for label, model in estimator.objects.items()}
         support = self._support
-        handler = FrameHandler(estimator, bounds, self.drop_counters, detector=detector,
-                               compressed=parameters.image_transport == 'compressed',
-                               plane=support.plane if support is not None else None,
-                               camera_motion=self._camera_in)
+        handler = load_handler(
+            self._load, parameters, self.drop_counters, self._camera_in,
+            support.plane if support is not None else None)
         self.get_logger().info(
             f'the model knows {handler.facts["objects"]}; {handler.facts["views"]}')
         return handler
@@ -395,30 +372,7 @@ def main(args: list[str] | None = None, load: EstimatorLoader = load_estimator) 
     :return: 0 after a signal, 2 when ROS cannot be started or a parameter cannot be used. A
         node that cannot be configured goes on, and /diagnostics tells why.
     """
-    check_command_line(args)
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    try:
-        start_ros(args=args, signal_handler_options=SignalHandlerOptions.NO)
-        node = PoseNode(load, stop)
-    except (RosError, SpecError) as error:
-        print(f'pose_node: {error}', file=sys.stderr)
-        rclpy.try_shutdown()
-        return 2
-    try:
-        if node.get_parameter('autostart').value and not start(node) and not stop.is_set():
-            node.get_logger().error('the node has not started; mend the cause or set parameters, '
-                                    'then configure and activate it')
-        spin(node, stop, node.drop_counters, node.confirm_action)
-        return 0
-    finally:
-        node.close()
-        loading = node.is_loading
-        node.destroy_node()
-        rclpy.try_shutdown()
-        if loading:
-            leave_now()
+    return run_node(args, lambda stop: PoseNode(load, stop))
 
 
 if __name__ == '__main__':

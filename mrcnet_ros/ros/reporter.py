@@ -9,22 +9,19 @@ from collections.abc import Mapping, Sequence
 from diagnostic_msgs.msg import DiagnosticArray
 
 from .connections import subscribers_text
-from .depth_status import depth_status
-from .diagnostics import (
-    Account,
-    Problem,
-    RecentCounts,
-    Status,
-    diagnostic_array,
-    idle_status,
-    model_status,
-    pose_status,
-)
+from .diagnostics import Problem, RecentCounts, Status, diagnostic_array
 from .drop_counters import DropCounters
 from .input_watch import InputWatch
 from .message_types import NodeHandle, PublisherHandle
 from .params import NodeParameters
-from .support_frame import support_status
+from .statuses import (
+    Account,
+    depth_status,
+    idle_status,
+    model_status,
+    pose_status,
+    support_status,
+)
 from .timings import Timings
 
 TOPIC = '/diagnostics'

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from typing import NoReturn, Protocol
 
+import rclpy
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import TransitionCallbackReturn
+from rclpy.signals import SignalHandlerOptions
 
+from ..errors import MrcnetError, SpecError
 from .drop_counters import DropCounters
 from .message_types import ExecutorHandle, LifecycleHandle, NodeHandle
+from .parameter_help import check_command_line
 
 # How long an ending process tries to tell clients that their goals are aborted, below the five
 # seconds that ros2 launch waits for it; and how often it goes on when all are, each time handling
@@ -26,6 +32,31 @@ LAST_WORDS_S, LAST_TURNS, TURN_S = 4.0, 8, 0.05
 TAKE = '_take_subscription'
 
 
+class RosError(MrcnetError):
+    """ROS cannot be started here."""
+
+
+def start_ros(**options: object) -> None:
+    """Do what ``rclpy.init`` does.
+
+    :param options: those of ``rclpy.init``.
+    :raises RosError: when ROS cannot keep its log, or refuses an argument.
+    """
+    try:
+        rclpy.init(**options)
+    except Exception as error:  # rclpy has several, some without a common base
+        raise RosError(_explained(str(error))) from error
+
+
+def _explained(text: str) -> str:
+    if 'logging' in text:
+        places = ', '.join(f'{name}={os.environ.get(name, "(unset)")}'
+                           for name in ('ROS_LOG_DIR', 'ROS_HOME', 'HOME'))
+        return (f'ROS cannot write its log ({text}); set ROS_LOG_DIR to a folder that can be '
+                f'written; now {places}')
+    return f'ROS cannot be started: {text}'
+
+
 class Owing(Protocol):
     """What the end of the process needs of :class:`.confirm_action.ConfirmAction`."""
 
@@ -35,6 +66,60 @@ class Owing(Protocol):
 
     def stop(self) -> None:
         """Refuse what waits."""
+
+
+class RunnableNode(NodeHandle, LifecycleHandle, Protocol):
+    """What the process needs of :class:`.pose_node.PoseNode`."""
+
+    drop_counters: DropCounters
+
+    @property
+    def confirm_action(self) -> Owing:
+        """What may owe answers in the end."""
+
+    @property
+    def is_loading(self) -> bool:
+        """Whether a thread is loading a model."""
+
+    def close(self) -> None:
+        """Let go of everything."""
+
+    def destroy_node(self) -> None:
+        """Leave the graph."""
+
+
+def run_node(args: list[str] | None, make: Callable[[threading.Event], RunnableNode]) -> int:
+    """Run a node until SIGINT or SIGTERM.
+
+    :param args: ROS arguments, those of the command line by default.
+    :param make: makes the node; it is given what is set when the process is to end.
+    :return: 0 after a signal, 2 when ROS cannot be started or a parameter cannot be used. A
+        node that cannot be configured goes on, and /diagnostics tells why.
+    """
+    check_command_line(args)
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        start_ros(args=args, signal_handler_options=SignalHandlerOptions.NO)
+        node = make(stop)
+    except (RosError, SpecError) as error:
+        print(f'pose_node: {error}', file=sys.stderr)
+        rclpy.try_shutdown()
+        return 2
+    try:
+        if node.get_parameter('autostart').value and not start(node) and not stop.is_set():
+            node.get_logger().error('the node has not started; mend the cause or set parameters, '
+                                    'then configure and activate it')
+        spin(node, stop, node.drop_counters, node.confirm_action)
+        return 0
+    finally:
+        node.close()
+        loading = node.is_loading
+        node.destroy_node()
+        rclpy.try_shutdown()
+        if loading:
+            leave_now()
 
 
 def start(node: LifecycleHandle) -> bool:

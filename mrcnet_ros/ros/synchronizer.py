@@ -15,7 +15,7 @@ from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.qos import QoSProfile, qos_policy_name_from_kind
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
-from .depth_input import DepthBuffer
+from .depth_image import DepthBuffer
 from .detection_reading import message_type
 from .frames import Frame
 from .input_watch import Expected, InputWatch

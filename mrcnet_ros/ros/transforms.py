@@ -1,4 +1,4 @@
-"""The plane that objects stand on, from /tf."""
+"""What /tf tells: the plane that objects stand on, and where the camera is in a fixed frame."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from tf2_ros import Buffer, TransformException, TransformListener
 from ..errors import SpecError
 from ..geometry.se3 import Array
 from ..inference.support_plane import checked_plane, plane_of_frame
-from .diagnostics import Account, Level, Problem, Status
 from .message_types import HeaderMessage, NodeHandle
 from .messages import transform_from_message
 
@@ -21,6 +20,8 @@ PATIENCE = Duration(nanoseconds=30_000_000)
 
 # Asked by the worker with the header of a frame: the plane, (4,), camera frame.
 PlaneLookup = Callable[[HeaderMessage], Array]
+# Asked with the header of a frame and a fixed frame: T_fixed_camera, (4, 4) [m], None if unknown.
+CameraLookup = Callable[[HeaderMessage, str], Array | None]
 
 
 class PlaneError(Exception):
@@ -66,18 +67,35 @@ class SupportFrame:
             self._node.destroy_subscription(subscription)
 
 
-def support_status(account: Account, frame: str) -> Status:
-    """Tell what the support plane does for the poses, and what keeps it from it.
+class CameraMotion:
+    """Looks up the camera; while /tf does not tell, it is taken to rest.
 
-    :param frame: the parameter ``support_plane``.
+    :param node: that listens.
     """
-    recent, total = account.recent, account.total
-    missing, text = recent.get('plane_missing', 0), account.reasons.get('plane_missing', '')
-    problems = [Problem(Level.WARN, f'no support plane for {missing} frames: {text}')
-                ] if missing else []
-    counts = {'poses corrected: plane': 'plane_stands', 'poses left alone': 'plane_left',
-              'frames without the plane': 'plane_missing'}
-    return Status('support_plane', problems,
-                  f'{frame}; {recent.get("plane_stands", 0)} poses stand on it, '
-                  f'{recent.get("plane_left", 0)} do not or depth knows better',
-                  {name: str(total.get(count, 0)) for name, count in counts.items()})
+
+    def __init__(self, node: NodeHandle) -> None:
+        """Start to listen to /tf and /tf_static."""
+        self._buffer = Buffer(node=node)
+        self._listener = TransformListener(self._buffer, node)
+        self._last: dict[tuple[str, str], Array] = {}
+
+    def close(self) -> None:
+        """Stop to listen."""
+        self._listener.unregister()
+
+    def look_up(self, header: HeaderMessage, fixed_frame: str) -> Array | None:
+        """Return T_fixed_camera, (4, 4) [m], at the stamp of a header.
+
+        A transform of that very moment often comes after the image; then the newest one counts.
+
+        :return: None when /tf has never told where the camera is in that frame.
+        """
+        key = fixed_frame, header.frame_id
+        for moment in (Time.from_msg(header.stamp), Time()):
+            try:
+                found = self._buffer.lookup_transform(fixed_frame, header.frame_id, moment)
+            except TransformException:
+                continue
+            self._last[key] = transform_from_message(found.transform)
+            break
+        return self._last.get(key)

@@ -15,8 +15,8 @@ from vision_msgs.msg import Detection2D, ObjectHypothesisWithPose
 
 from ..geometry.camera import Camera
 from ..inference.poses import Detection
+from ..ros.detection_reading import detections_2d
 from ..ros.messages import RGB_SOURCES, header_at
-from ..ros.own_detector import detections_2d
 from .fuzz_compressed import compressed_image, spoil_compressed
 from .input_messages import image_message, info_message
 

@@ -13,7 +13,7 @@ from vision_msgs.msg import Detection2DArray
 
 from ..geometry.camera import Camera
 from ..inference.poses import Detection
-from ..ros.own_detector import detections_2d
+from ..ros.detection_reading import detections_2d
 
 
 def image_message(header: Header, image_rgb: NDArray[np.uint8]) -> Image:

@@ -16,8 +16,8 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 from vision_msgs.msg import Detection3DArray
 
-from ..ros.context import start_ros
 from ..ros.drop_counters import FRAME_REASONS
+from ..ros.running import start_ros
 from .bag import DEPTH, INPUTS, BagFrame, restamped
 from .readiness import PeerError, Readiness
 

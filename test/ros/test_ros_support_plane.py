@@ -11,8 +11,9 @@ from geometry_msgs.msg import TransformStamped
 from std_msgs.msg import Header
 
 from mrcnet_ros.geometry.se3 import exp_so3, make_transform, quat_wxyz_from_rotation
-from mrcnet_ros.ros.diagnostics import Account, Level
-from mrcnet_ros.ros.support_frame import PlaneError, SupportFrame, support_status
+from mrcnet_ros.ros.diagnostics import Level
+from mrcnet_ros.ros.statuses import Account, support_status
+from mrcnet_ros.ros.transforms import PlaneError, SupportFrame
 
 T_CAMERA_TABLE = make_transform(exp_so3([0.75 * np.pi, 0.0, 0.0]), [0.0, 0.05, 0.7])
 

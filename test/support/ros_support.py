@@ -303,6 +303,20 @@ class Client:
         return self.call(SetParameters, 'set_parameters',
                          SetParameters.Request(parameters=[message])).results[0]
 
+    def set_model_async(self, **values):
+        """Ask for another model; None removes a parameter."""
+        from rcl_interfaces.srv import SetParametersAtomically
+        from rclpy.parameter import Parameter
+
+        messages = [Parameter(name, value=value).to_parameter_msg()
+                    for name, value in values.items()]
+        return self.call_async(SetParametersAtomically, 'set_model',
+                               SetParametersAtomically.Request(parameters=messages))
+
+    def set_model(self, **values):
+        """Return what the node says to another model."""
+        return self.result(self.set_model_async(**values)).result
+
     def transition(self, number: int) -> bool:
         """Ask for a transition of the lifecycle and return whether it succeeded."""
         from lifecycle_msgs.msg import Transition

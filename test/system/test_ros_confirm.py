@@ -13,9 +13,7 @@ pytest.importorskip('vision_msgs', reason='needs ros_pip/interfaces or a ROS ins
 from action_msgs.msg import GoalStatus
 from builtin_interfaces.msg import Duration
 from lifecycle_msgs.msg import Transition
-from rcl_interfaces.srv import SetParametersAtomically
 from rclpy.action import ActionClient
-from rclpy.parameter import Parameter
 from ros_support import WAIT_S, Client, double_node, frame, node_fixture, own_domain
 from stand_in_node import SURE, box_object
 from tf2_msgs.action import LookupTransform
@@ -386,9 +384,7 @@ def test_over_dds_a_request_does_not_mix_two_models(client):
     waiting = _ask(client, timeout_s=600.0)
     client.send(*_ducks(0.0)(1))
     for model, depth_m in (('far', 4.0), ('boxes', 2.0)):
-        request = SetParametersAtomically.Request(
-            parameters=[Parameter('model', value=model).to_parameter_msg()])
-        assert client.call(SetParametersAtomically, 'set_model', request).result.successful
+        assert client.set_model(model=model).successful
         status, result = _answer(client, waiting)
         assert status == GoalStatus.STATUS_ABORTED
         assert 'another model' in result.error.error_string

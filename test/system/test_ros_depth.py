@@ -16,16 +16,16 @@ from sensor_msgs.msg import CompressedImage, Image
 from mrcnet_ros.errors import ImageError
 from mrcnet_ros.inference.base_estimator import BaseEstimator
 from mrcnet_ros.ros.depth_image import (
+    DepthBuffer,
     DepthError,
     depth_from_compressed,
     depth_from_image,
     usable_depth,
 )
-from mrcnet_ros.ros.depth_input import DepthBuffer
-from mrcnet_ros.ros.depth_status import depth_status
-from mrcnet_ros.ros.diagnostics import Account, Level
+from mrcnet_ros.ros.diagnostics import Level
 from mrcnet_ros.ros.estimator_loading import load_estimator
 from mrcnet_ros.ros.params import NodeParameters
+from mrcnet_ros.ros.statuses import Account, depth_status
 
 SIZE = (64, 48)
 # distances that differ in every pixel, with one that was not measured

@@ -15,8 +15,6 @@ import yaml
 pytest.importorskip('rclpy', reason='needs the ROS wheels or a ROS installation')
 pytest.importorskip('vision_msgs', reason='needs ros_pip/interfaces or a ROS installation')
 
-from rcl_interfaces.srv import SetParametersAtomically
-from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile
 from ros_support import NodeProcess, double_node, frame, node_fixture, own_domain, ready_node
 from stand_in_node import BoxEstimator
@@ -33,12 +31,12 @@ from mrcnet_ros.ros.detection_reading import (
     message_type,
     settings_from,
 )
-from mrcnet_ros.ros.diagnostics import Account, pose_status
 from mrcnet_ros.ros.drop_counters import DropCounters
 from mrcnet_ros.ros.frame_handler import FrameHandler
 from mrcnet_ros.ros.frames import Frame
 from mrcnet_ros.ros.input_watch import Expected, why_silent
 from mrcnet_ros.ros.params import NodeParameters
+from mrcnet_ros.ros.statuses import Account, pose_status
 
 ROOT = Path(__file__).resolve().parents[2]
 KNOWN = ('can', 'duck')
@@ -377,22 +375,15 @@ def test_over_dds_the_map_may_change_while_the_node_runs(client):
     assert client.set_parameter('detections_fit', 'letterbox').successful
 
 
-def _set_model(client, **values):
-    parameters = [Parameter(name, value=value).to_parameter_msg()
-                  for name, value in values.items()]
-    return client.call(SetParametersAtomically, 'set_model',
-                       SetParametersAtomically.Request(parameters=parameters)).result
-
-
 def test_over_dds_model_and_map_change_together(client):
     """Or neither, when the other model lacks a label of the map."""
-    refused = _set_model(client, model='far', label_map=['0=spoon'])
+    refused = client.set_model(model='far', label_map=['0=spoon'])
     assert not refused.successful and 'brick, can, duck' in refused.reason
-    assert not _set_model(client, label_map=['duck']).successful
-    assert _set_model(client, model='far', label_map=['5=duck']).successful
+    assert not client.set_model(label_map=['duck']).successful
+    assert client.set_model(model='far', label_map=['5=duck']).successful
     answer = client.answer(_isaac_frame(31, (0, 63.5, 63.5, 60, 60), (5, 63.5, 63.5, 60, 60)))
     assert _depths(answer) == [('duck', pytest.approx(2 * 0.1 * 600 / 30))]
-    assert _set_model(client, model='', label_map=['0=duck']).successful
+    assert client.set_model(model='', label_map=['0=duck']).successful
 
 
 def test_over_dds_numbers_and_boxes_of_another_picture_are_told():

@@ -15,18 +15,10 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from ros_support import Client, double_node, frame, node_fixture, own_domain, values
 from sensor_msgs.msg import CameraInfo, Image
 
-from mrcnet_ros.ros.diagnostics import (
-    Account,
-    Level,
-    Problem,
-    RecentCounts,
-    diagnostic_array,
-    estimator_facts,
-    model_status,
-    pose_status,
-)
+from mrcnet_ros.ros.diagnostics import Level, Problem, RecentCounts, diagnostic_array
 from mrcnet_ros.ros.input_watch import Expected, InputWatch, why_silent
 from mrcnet_ros.ros.params import NodeParameters
+from mrcnet_ros.ros.statuses import Account, estimator_facts, model_status, pose_status
 from mrcnet_ros.ros.timings import Timings
 from mrcnet_ros.specs import ViewPrior
 

@@ -11,7 +11,7 @@ pytest.importorskip('vision_msgs', reason='needs ros_pip/interfaces or a ROS ins
 
 from ros_support import Client, double_node, own_domain
 
-from mrcnet_ros.ros.params import parameter_table
+from mrcnet_ros.ros.parameter_help import parameter_table
 
 TESTS = Path(__file__).parents[1]
 API = (TESTS.parent / 'docs' / 'ros_api.md').read_text(encoding='utf-8')

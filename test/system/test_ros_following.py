@@ -21,7 +21,6 @@ from stand_in_node import DIAMETERS_M, SURE, BoxEstimator
 from mrcnet_ros.errors import SpecError
 from mrcnet_ros.inference.poses import PoseEstimate
 from mrcnet_ros.ros import synchronizer
-from mrcnet_ros.ros.diagnostics import Account, pose_status
 from mrcnet_ros.ros.drop_counters import DropCounters
 from mrcnet_ros.ros.estimator_loading import check_can_follow
 from mrcnet_ros.ros.frame_handler import FrameHandler
@@ -29,6 +28,7 @@ from mrcnet_ros.ros.frame_queue import FrameQueue
 from mrcnet_ros.ros.frames import Frame, FrameError
 from mrcnet_ros.ros.params import NodeParameters
 from mrcnet_ros.ros.pose_topics import pose_with_covariance, symmetries_message, topic_token
+from mrcnet_ros.ros.statuses import Account, pose_status
 from mrcnet_ros.ros.tracks import InstanceNumbers
 from mrcnet_ros.ros.worker import check_order
 

@@ -23,7 +23,8 @@ from mrcnet_ros.errors import SpecError
 from mrcnet_ros.ros.drop_counters import DropCounters
 from mrcnet_ros.ros.frame_handler import FrameHandler
 from mrcnet_ros.ros.frames import Frame
-from mrcnet_ros.ros.params import NodeParameters, reloaded_parameters
+from mrcnet_ros.ros.parameter_changes import reloaded_parameters
+from mrcnet_ros.ros.params import NodeParameters
 
 SIZE = (256, 192)
 # a cell of the detector, which sees the image at half its resolution

@@ -15,13 +15,9 @@ from sensor_msgs.msg import CompressedImage, Image
 from vision_msgs.msg import Detection3DArray
 
 from mrcnet_ros.ros.connections import connected_names, publishers_text, subscribers_text
-from mrcnet_ros.ros.diagnostics import (
-    Status,
-    diagnostic_array,
-    idle_status,
-    model_status,
-)
+from mrcnet_ros.ros.diagnostics import Status, diagnostic_array
 from mrcnet_ros.ros.messages import header_at
+from mrcnet_ros.ros.statuses import idle_status, model_status
 from mrcnet_ros.testbench.peer import Peer
 from mrcnet_ros.testbench.readiness import PeerError, Readiness
 from mrcnet_ros.testbench.replay import Replayer

@@ -29,7 +29,7 @@ from stand_in_node import BoxEstimator
 
 from mrcnet_ros.ros.frame_queue import FrameQueue
 from mrcnet_ros.ros.frames import Frame
-from mrcnet_ros.ros.params import reloaded_parameters
+from mrcnet_ros.ros.parameter_changes import reloaded_parameters
 from mrcnet_ros.ros.pose_node import PoseNode
 from mrcnet_ros.ros.running import start
 
@@ -43,18 +43,8 @@ def client(node):
     client = Client(node.domain)
     client.connect()
     yield client
-    assert _result(client, _set_model(client, value='boxes')).successful
+    assert client.set_model(model='boxes').successful
     client.close()
-
-
-def _set_model(client, name='model', value=None):
-    message = Parameter(name, value=value).to_parameter_msg()
-    return client.call_async(SetParametersAtomically, 'set_model',
-                             SetParametersAtomically.Request(parameters=[message]))
-
-
-def _result(client, future):
-    return client.result(future).result
 
 
 def _depth(answer):
@@ -67,7 +57,7 @@ def test_no_frame_is_lost_while_models_are_swapped(client, tmp_path):
     Frames are waiting when the models change places: the estimator needs 0.3 s for a can.
     """
     gate = tmp_path / 'gate'
-    future, number = _set_model(client, value=f'far:{gate}'), 3
+    future, number = client.set_model_async(model=f'far:{gate}'), 3
     assert client.spin(gate.exists)
     start = next(SECONDS)
     for second in range(number):  # loading does not hold them up
@@ -102,7 +92,7 @@ def test_no_frame_is_lost_while_models_are_swapped(client, tmp_path):
 ])
 def test_what_cannot_be_used_is_refused_and_nothing_changes(client, name, value, words):
     """The reason comes as the answer; frames go on being answered by the old model."""
-    result = _result(client, _set_model(client, name, value))
+    result = client.set_model(**{name: value})
     assert not result.successful
     assert all(word in result.reason for word in words), result.reason
     assert _depth(client.answer(frame(next(SECONDS), ('duck',)))) == pytest.approx(2.0)
@@ -146,13 +136,13 @@ def test_the_old_model_never_meets_the_new_label_map(monkeypatch):
 def test_two_requests_at_once_do_not_meet(client, tmp_path):
     """The second waits for the first; its failure does not undo it."""
     gate = tmp_path / 'gate'
-    first = _set_model(client, value=f'far:{gate}')
+    first = client.set_model_async(model=f'far:{gate}')
     assert client.spin(gate.exists)
-    second = _set_model(client, value='bad')
+    second = client.set_model_async(model='bad')
     assert not client.spin(second.done, 0.3)
     gate.unlink()
-    assert 'damaged' in _result(client, second).reason
-    assert _result(client, first).successful
+    assert 'damaged' in client.result(second).result.reason
+    assert client.result(first).result.successful
     assert _depth(client.answer(frame(next(SECONDS), ('duck',)))) == pytest.approx(4.0)
 
 
@@ -166,7 +156,7 @@ def test_a_node_that_is_not_configured_has_no_model_to_replace():
     domain = own_domain(71)
     with double_node(domain, 'autostart:=false') as process:
         client = Client(domain)
-        assert 'not configured' in _result(client, _set_model(client, value='far')).reason
+        assert 'not configured' in client.set_model(model='far').reason
         client.close()
         assert process.stop() == 0
 
@@ -175,7 +165,7 @@ def test_a_request_that_cannot_be_read_is_answered(client):
     """With the reason; a client would wait for ever, and so would those after it."""
     request = SetParametersAtomically.Request(parameters=[ParameterMessage(name='model')])
     request.parameters[0].value.type = 99
-    result = _result(client, client.call_async(SetParametersAtomically, 'set_model', request))
+    result = client.call(SetParametersAtomically, 'set_model', request).result
     assert not result.successful
     assert '99' in result.reason
 
@@ -187,13 +177,13 @@ def test_a_node_that_was_configured_anew_meanwhile_keeps_its_model(tmp_path):
         process.wait_for_log('ready')
         client = Client(domain)
         gate = tmp_path / 'gate'
-        future = _set_model(client, value=f'far:{gate}')
+        future = client.set_model_async(model=f'far:{gate}')
         assert client.spin(gate.exists)
         for number in (Transition.TRANSITION_DEACTIVATE, Transition.TRANSITION_CLEANUP,
                        Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE):
             assert client.transition(number)
         gate.unlink()
-        assert 'cleaned up' in _result(client, future).reason
+        assert 'cleaned up' in client.result(future).result.reason
         client.connect()
         assert _depth(client.answer(frame(1, ('duck',)))) == pytest.approx(2.0)
         client.close()
@@ -206,7 +196,7 @@ def test_a_signal_ends_a_node_that_is_loading_another_model():
     with double_node(domain) as process:
         process.wait_for_log('ready')
         client = Client(domain)
-        _set_model(client, value='endless')
+        client.set_model_async(model='endless')
         process.wait_for_log('loading the ducks')
         assert process.stop(signal.SIGTERM) == 0
         client.close()

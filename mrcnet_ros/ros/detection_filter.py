@@ -1,0 +1,82 @@
+"""Which detections are estimated and which poses are published; the others are counted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from ..inference.poses import Detection, FrameResult, PoseEstimate
+from ..objects import ObjectModel
+from .box_watch import BoxWatch
+from .detection_reading import DetectionSettings, detections_from_message, label_hint
+from .drop_counters import DropCounters
+from .message_types import DetectionsMessage
+from .params import NodeParameters
+
+
+class DetectionFilter:
+    """Leaves out what cannot be used or is not wanted; used by one thread.
+
+    :param drops: counts what is left out.
+    :param objects: those of the model, by label.
+    :param own_detector: whether the node finds the objects itself, in pixels of the image.
+
+    ``box_watch`` sees all boxes.
+    """
+
+    def __init__(self, drops: DropCounters, objects: Mapping[str, ObjectModel], *,
+                 own_detector: bool) -> None:
+        """Keep the parts."""
+        self._drops, self._objects, self._own_detector = drops, objects, own_detector
+        self.box_watch = BoxWatch()
+
+    def detections(
+        self, message: DetectionsMessage, image_size: tuple[int, int], parameters: NodeParameters,
+    ) -> list[Detection]:
+        good = []
+        settings = parameters.reading() if not self._own_detector else DetectionSettings()
+        detections, unlabelled = detections_from_message(
+            message, settings, known=self._objects, image_size=image_size)
+        self.box_watch.see([d.box_xyxy for d in detections if np.isfinite(d.box_xyxy).all()],
+                           image_size, settings, nameless=not message.header.frame_id)
+        for detection in detections:
+            if not np.isfinite([*detection.box_xyxy, detection.score]).all():
+                self._drops.drop(
+                    'non_finite', f'detection of {detection.label!r} is not finite, or its theta '
+                                  'is beyond a full turn; it is in radians')
+            elif detection.score < parameters.min_detection_score:
+                self._drops.drop('low_score', f'{detection.label!r} has score {detection.score}')
+            else:
+                good.append(detection)
+        self._drops.drop('no_label', 'a detection without results', unlabelled)
+        return self._best(good, parameters.max_detections)
+
+    def _best(self, detections: list[Detection], most: int) -> list[Detection]:
+        """Leave out known objects beyond a number, those with the lowest scores."""
+        known = [i for i, d in enumerate(detections) if d.label in self._objects]
+        if len(known) <= most:
+            return detections
+        known.sort(key=lambda i: -detections[i].score)
+        self._drops.drop('too_many', f'{len(known)} known objects in a frame; max_detections is '
+                                     f'{most}', len(known) - most)
+        left_out = set(known[most:])
+        return [d for i, d in enumerate(detections) if i not in left_out]
+
+    def tell_skipped(self, result: FrameResult, detections: list[Detection]) -> None:
+        for skipped in result.skipped:
+            text = skipped.message
+            if skipped.reason == 'unknown_label':
+                label = detections[skipped.detection_index].label
+                text += f'; {label_hint(label, self._objects)}'
+            self._drops.drop(skipped.reason, text)
+
+    def good_poses(self, result: FrameResult, min_score: float) -> list[PoseEstimate]:
+        finite = [p for p in result.poses
+                  if np.isfinite(p.T_camera_object).all() and np.isfinite(p.score)]
+        self._drops.drop('non_finite', 'an estimated pose is not finite',
+                         len(result.poses) - len(finite))
+        for poor in (p for p in finite if p.score < min_score):
+            self._drops.drop(
+                'low_pose_score', f'the pose of {poor.label!r} has score {poor.score:.2g}')
+        return [p for p in finite if p.score >= min_score]

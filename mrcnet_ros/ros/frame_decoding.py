@@ -1,0 +1,110 @@
+"""From the messages of a frame to pixels, camera, depth and plane; no topics here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from std_msgs.msg import Header
+
+from ..errors import CameraError, ImageError
+from ..geometry.camera import Camera
+from ..geometry.se3 import Array
+from . import messages
+from .depth_image import DepthError, usable_depth
+from .drop_counters import DropCounters
+from .frames import Frame, FrameError
+from .params import NodeParameters
+from .transforms import PlaneError, PlaneLookup
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A decoded frame.
+
+    :param image: (H, W, 3) uint8 RGB.
+    :param depth_m: (H, W) float32 [m], None without.
+    """
+
+    image: NDArray[np.uint8]
+    camera: Camera
+    header: Header
+    depth_m: NDArray[np.float32] | None
+
+
+class FrameDecoder:
+    """Decodes frames; used by one thread.
+
+    :param drops: counts depth images and planes that cannot be used.
+    :param compressed: whether images are sensor_msgs/CompressedImage.
+    :param plane_of: tells the plane that objects stand on; None for none.
+    """
+
+    def __init__(self, drops: DropCounters, *, compressed: bool,
+                 plane_of: PlaneLookup | None) -> None:
+        """Keep the parts."""
+        self._drops, self._plane_of = drops, plane_of
+        self._rgb = messages.rgb_from_compressed if compressed else messages.rgb_from_image
+
+    def decode(self, frame: Frame, parameters: NodeParameters) -> Picture:
+        """Decode a frame.
+
+        :raises FrameError: when image or camera_info cannot be used.
+        """
+        try:
+            image = self._rgb(frame.image)
+        except ImageError as error:
+            raise FrameError('bad_image', str(error)) from error
+        try:
+            camera = messages.camera_from_info(
+                frame.camera_info, rectified=parameters.image_rectified)
+            messages.check_camera_fits(image, camera)
+        except CameraError as error:
+            raise FrameError('bad_camera_info', str(error)) from error
+        return Picture(image, camera, _header(frame), self._depth(frame, camera, parameters))
+
+    def _depth(
+        self, frame: Frame, camera: Camera, parameters: NodeParameters,
+    ) -> NDArray[np.float32] | None:
+        """Return the depth image of a frame, None without one that can be used.
+
+        :raises FrameError: when it is required and there is none.
+        """
+        if parameters.depth == 'off':
+            return None
+        try:
+            message = frame.depth()
+            if message is None:
+                raise DepthError('depth_late', 'no depth image with the stamp of the image had '
+                                 'come when its frame was answered; if stamps differ, set '
+                                 'sync_slop_s')
+            return usable_depth(
+                message, (camera.width, camera.height),
+                (frame.image.header.frame_id, frame.camera_info.header.frame_id),
+                compressed=parameters.depth_transport == 'compressed')
+        except DepthError as error:
+            self._drops.drop(error.reason, str(error))
+            if parameters.depth == 'required':
+                raise FrameError('no_depth', str(error)) from error
+            return None
+
+    def plane(self, header: Header) -> Array | None:
+        """Return the plane that objects stand on, None without one that is known."""
+        if self._plane_of is None:
+            return None
+        try:
+            return self._plane_of(header)
+        except PlaneError as error:
+            self._drops.drop('plane_missing', str(error))
+            return None
+
+
+def _header(frame: Frame) -> Header:
+    """Return the image's header; a driver may name the frame in camera_info only.
+
+    A slash in front, as in ROS 1, is left out: tf2 looks up no such frame.
+    """
+    header = frame.image.header
+    frame_id = header.frame_id or frame.camera_info.header.frame_id
+    return Header(stamp=header.stamp, frame_id=frame_id.lstrip('/'))
