@@ -118,9 +118,42 @@ class PoseWithCovarianceMessage(Protocol):
 
 
 class DetectionsMessage(StampedMessage, Protocol):
-    """vision_msgs/Detection2DArray and yolo_msgs/DetectionArray, whose detections differ."""
+    """A message of vision_msgs or yolo_msgs with detections, which differ."""
 
     detections: Sequence[Any]
+
+
+class KeyValueMessage(Protocol):
+    """diagnostic_msgs/KeyValue."""
+
+    key: str
+    value: str
+
+
+class StatusMessage(Protocol):
+    """diagnostic_msgs/DiagnosticStatus."""
+
+    name: str
+    message: str
+    values: Sequence[KeyValueMessage]
+
+
+class DiagnosticsMessage(Protocol):
+    """diagnostic_msgs/DiagnosticArray."""
+
+    status: Sequence[StatusMessage]
+
+
+class TransformStampedMessage(StampedMessage, Protocol):
+    """geometry_msgs/TransformStamped."""
+
+    transform: TransformMessage
+
+
+class TransformsMessage(Protocol):
+    """tf2_msgs/TFMessage."""
+
+    transforms: Sequence[TransformStampedMessage]
 
 
 class LookupRequest(Protocol):
@@ -263,6 +296,17 @@ class NodeHandle(Protocol):
     def create_publisher(self, msg_type: type, topic: str, qos_profile: QoSProfile | int, *,
                          event_callbacks: object = None) -> PublisherHandle:
         """Publish on a topic."""
+
+    def create_subscription(self, msg_type: type, topic: str, callback: Callable[[Any], object],
+                            qos_profile: QoSProfile | int, *, event_callbacks: object = None,
+                            ) -> SubscriptionHandle:
+        """Subscribe to a topic."""
+
+    def resolve_topic_name(self, topic: str) -> str:
+        """Return the full name of a topic."""
+
+    def destroy_node(self) -> None:
+        """Leave the graph."""
 
     def create_timer(self, timer_period_sec: float, callback: Callable[[], object], *,
                      clock: Clock) -> TimerHandle:

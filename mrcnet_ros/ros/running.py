@@ -84,9 +84,6 @@ class RunnableNode(NodeHandle, LifecycleHandle, Protocol):
     def close(self) -> None:
         """Let go of everything."""
 
-    def destroy_node(self) -> None:
-        """Leave the graph."""
-
 
 def run_node(args: list[str] | None, make: Callable[[threading.Event], RunnableNode]) -> int:
     """Run a node until SIGINT or SIGTERM.

@@ -21,8 +21,10 @@ import vision_msgs
 from cv_bridge import CvBridge
 from numpy.typing import NDArray
 from rclpy.serialization import deserialize_message, serialize_message
+from rosbags.interfaces import Connection
 from rosbags.rosbag2 import Reader, StoragePlugin, Writer, WriterError
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+from rosbags.typesys.store import Typestore
 from sensor_msgs.msg import CameraInfo, Image
 from vision_msgs.msg import (
     Detection2DArray,
@@ -38,6 +40,7 @@ from ..inference.poses import Detection
 from ..ros import messages
 from ..ros.depth_image import DepthError, usable_depth
 from ..ros.diagnostics import type_name
+from ..ros.message_types import HeaderMessage
 from .input_messages import frame_messages
 
 INPUTS = {'/image': Image, '/camera_info': CameraInfo, '/detections': Detection2DArray}
@@ -123,7 +126,7 @@ class BagWriter:
         """Finish the bag."""
         self._writer.close()
 
-    def _connection(self, topic: str, kind: type) -> Any:
+    def _connection(self, topic: str, kind: type) -> Connection:
         return self._writer.add_connection(topic, type_name(kind), typestore=self._store)
 
     def write_depth(self, stamp: int, depth_m: NDArray[np.float32]) -> None:
@@ -231,7 +234,7 @@ def _require_topics(path: Path | str, present: dict[str, str]) -> None:
                 + (', '.join(f'{t} ({k})' for t, k in sorted(present.items())) or 'none'))
 
 
-def _group(path: Path | str, reader: Any) -> dict[int, dict[str, bytes]]:
+def _group(path: Path | str, reader: Reader) -> dict[int, dict[str, bytes]]:
     """Return the messages of each stamp by topic."""
     groups: dict[int, dict[str, bytes]] = {}
     found: Counter[str] = Counter()
@@ -307,7 +310,7 @@ def _truths(path: Path | str, data: bytes) -> list[Truth]:
     return truths
 
 
-def _truth_message(header: Any, truth: Truth) -> Detection3D:
+def _truth_message(header: HeaderMessage, truth: Truth) -> Detection3D:
     result = ObjectHypothesisWithPose()
     result.hypothesis.class_id = truth.label
     result.hypothesis.score = float(truth.visible_fraction)
@@ -315,7 +318,7 @@ def _truth_message(header: Any, truth: Truth) -> Detection3D:
     return Detection3D(header=header, results=[result], id=truth.names)
 
 
-def _type_store() -> Any:
+def _type_store() -> Typestore:
     """Return the definitions of all messages in a bag; vision_msgs as it is installed here."""
     store = get_typestore(Stores.ROS2_KILTED)
     prefix = next(p for p in Path(vision_msgs.__file__).parents if (p / 'share').is_dir())

@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sensor_msgs.msg import CompressedImage
 
+from ..ros.message_types import ImageMessage
+
 _FORMATS = ('', 'jpeg', 'png', 'rgb8; jpeg compressed bgr8', 'bgr8; png compressed ',
             '16UC1; compressedDepth', 'h264', 'é漢🙂', '%s%n', 'x' * 5000)
 _SIDES = (0, 1, 4096, 2**15 - 1, 2**20, 2**31 - 1, 2**32 - 1)
@@ -20,14 +22,14 @@ _PNG_START = b'\x89PNG\r\n\x1a\n'
 _JPEG_START = b'\xff\xd8\xff\xe0\x00\x10JFIF\x00'
 
 
-def compressed_image(image: Any) -> CompressedImage:
+def compressed_image(image: ImageMessage) -> CompressedImage:
     """Return a sensor_msgs/Image of encoding rgb8 as JPEG."""
     rgb = np.frombuffer(image.data, np.uint8).reshape(image.height, image.width, 3)
     return CompressedImage(header=image.header, format='rgb8; jpeg compressed bgr8',
                            data=_encoded('.jpg', rgb[..., ::-1]))
 
 
-def spoil_compressed(image: Any, draw: random.Random) -> None:
+def spoil_compressed(image: CompressedImage, draw: random.Random) -> None:
     """Damage a sensor_msgs/CompressedImage in one of many ways, or make it another image."""
     match draw.randrange(7):
         case 0:

@@ -63,7 +63,7 @@ class Fuzzer:
         self._random, self._labels = random.Random(seed), list(labels)
         self._compressed = compressed
 
-    def messages(self, stamp: int) -> list[tuple[str, Any]]:
+    def messages(self, stamp: int) -> list[tuple[str, object]]:
         """Return topics and messages to send, from none to all of a frame.
 
         A message is a ROS message, or bytes that are a damaged one.
@@ -147,7 +147,7 @@ class Fuzzer:
             header.stamp.nanosec = draw.choice((0, 10**9, 2**32 - 1))
             frame[topic].header = header
 
-    def _damaged(self, message: Any) -> bytes:
+    def _damaged(self, message: object) -> bytes:
         """Return a serialized message with bytes missing or changed, its encapsulation kept."""
         draw, data = self._random, bytearray(serialize_message(message))
         if draw.random() < 0.5:

@@ -7,12 +7,12 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 from geometry_msgs.msg import PoseStamped
 from sensor_msgs.msg import CompressedImage, Image
 from tf2_msgs.msg import TFMessage
 
+from ..ros.message_types import DetectionsMessage, PoseMessage, TransformsMessage
 from ..ros.messages import stamp_ns
 from .fuzz_messages import Fuzzer, good_frame
 from .peer import Peer
@@ -108,19 +108,19 @@ class FuzzRun(Peer):
             f'a good frame stayed without an answer after {self._findings.sent} messages')
         return stamp
 
-    def on_detections(self, message: Any) -> None:
+    def on_detections(self, message: DetectionsMessage) -> None:
         """Check an answer."""
         self._check(d.results[0].pose.pose for d in message.detections)
         self._check(d.bbox.center for d in message.detections)
         if message.detections:
             self._answered.add(stamp_ns(message.header))
 
-    def _on_transforms(self, message: Any) -> None:
+    def _on_transforms(self, message: TransformsMessage) -> None:
         for transform in message.transforms:
             t, q = transform.transform.translation, transform.transform.rotation
             self._check_numbers([t.x, t.y, t.z, q.x, q.y, q.z, q.w])
 
-    def _check(self, poses: Iterable[Any]) -> None:
+    def _check(self, poses: Iterable[PoseMessage]) -> None:
         for pose in poses:
             p, q = pose.position, pose.orientation
             self._check_numbers([p.x, p.y, p.z, q.x, q.y, q.z, q.w])

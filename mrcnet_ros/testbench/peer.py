@@ -17,6 +17,7 @@ from sensor_msgs.msg import Image
 from vision_msgs.msg import Detection3DArray
 
 from ..ros.drop_counters import FRAME_REASONS
+from ..ros.message_types import DetectionsMessage, DiagnosticsMessage, NodeHandle
 from ..ros.running import start_ros
 from .bag import DEPTH, INPUTS, BagFrame, restamped
 from .readiness import PeerError, Readiness
@@ -53,10 +54,10 @@ class Peer:
         self.pose_status: dict[str, str] = {}
         self.model_status: dict[str, str] = {}
         self.model_message = ''
-        self._context: Any = rclpy.Context()
+        self._context = rclpy.Context()
         start_ros(context=self._context)
         unique = f'{name}_{os.getpid()}_{next(_NUMBERS)}'
-        self._node: Any = rclpy.create_node(
+        self._node: NodeHandle = rclpy.create_node(
             unique, namespace=namespace, context=self._context)
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self._node)
@@ -81,7 +82,7 @@ class Peer:
         self._node.destroy_node()
         self._context.try_shutdown()
 
-    def on_detections(self, message: Any) -> None:
+    def on_detections(self, message: DetectionsMessage) -> None:
         """Receive the answer to a frame, a vision_msgs/Detection3DArray."""
 
     def subscribe(self, kind: type, topic: str, receive: Callable[[Any], object]) -> None:
@@ -100,7 +101,7 @@ class Peer:
         """Return how many frames the node has dropped so far, as it last told."""
         return sum(count for name, count in self.dropped().items() if name in FRAME_REASONS)
 
-    def publish(self, topic: str, message: Any) -> None:
+    def publish(self, topic: str, message: object) -> None:
         """Send a message, or bytes that stand for one.
 
         :param topic: one of ``INPUTS``.
@@ -151,7 +152,7 @@ class Peer:
             if time.perf_counter() >= end:
                 return False
 
-    def _on_diagnostics(self, message: Any) -> None:
+    def _on_diagnostics(self, message: DiagnosticsMessage) -> None:
         self._readiness.see(message)
         for status in message.status:
             node, _, part = status.name.rpartition(': ')

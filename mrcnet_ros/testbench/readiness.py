@@ -16,6 +16,13 @@ from rclpy.qos import QoSProfile
 
 from ..errors import MrcnetError
 from ..ros.connections import connected_names
+from ..ros.message_types import (
+    DiagnosticsMessage,
+    MatchedEvent,
+    NodeHandle,
+    PublisherHandle,
+    SubscriptionHandle,
+)
 
 Spin = Callable[[Callable[[], bool], float], bool]
 
@@ -31,15 +38,15 @@ class Readiness:
     :param pose_node: the other side's name with its namespace, without a slash in front.
     """
 
-    def __init__(self, node: Any, pose_node: str) -> None:
+    def __init__(self, node: NodeHandle, pose_node: str) -> None:
         """Start without topics."""
         self._node, self._pose_node = node, pose_node
-        self._publishers: dict[str, Any] = {}
+        self._publishers: dict[str, PublisherHandle] = {}
         self._found: dict[str, int] = {}
         self._ends: Counter[str] = Counter()
         self._told: dict[str, dict[str, str]] = {}
 
-    def publisher(self, kind: type, topic: str, qos: QoSProfile) -> Any:
+    def publisher(self, kind: type, topic: str, qos: QoSProfile) -> PublisherHandle:
         """Create a publisher of an input of the node."""
         made = self._node.create_publisher(kind, topic, qos)
         self._publishers[made.topic_name] = made
@@ -47,23 +54,20 @@ class Readiness:
         return made
 
     def subscription(self, kind: type, topic: str, receive: Callable[[Any], object],
-                     qos: QoSProfile) -> Any:
+                     qos: QoSProfile) -> SubscriptionHandle:
         """Subscribe to an output of the node."""
         name = self._node.resolve_topic_name(topic)
         self._found[name] = 0
         self._ends[name] += 1
 
-        def matched(info: Any) -> None:
+        def matched(info: MatchedEvent) -> None:
             self._found[name] = info.current_count
 
         return self._node.create_subscription(
             kind, topic, receive, qos, event_callbacks=SubscriptionEventCallbacks(matched=matched))
 
-    def see(self, diagnostics: Any) -> None:
-        """Take in what a node tells of its connections; only its last words on a part count.
-
-        :param diagnostics: a diagnostic_msgs/DiagnosticArray.
-        """
+    def see(self, diagnostics: DiagnosticsMessage) -> None:
+        """Take in what a node tells of its connections; only its last words on a part count."""
         for status in diagnostics.status:
             node, _, part = status.name.rpartition(': ')
             if part not in ('inputs', 'poses') or node != self._pose_node:

@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from ..geometry.se3 import Array
 from ..ros import messages
+from ..ros.message_types import DetectionsMessage
 from .bag import BagFrame
 from .peer import Peer
 
@@ -106,7 +106,7 @@ class Replayer(Peer):
         self._sent[stamp] = time.perf_counter()
         self.send(frame, stamp)
 
-    def on_detections(self, message: Any) -> None:
+    def on_detections(self, message: DetectionsMessage) -> None:
         """Keep the answer to a frame."""
         now, stamp = time.perf_counter(), messages.stamp_ns(message.header)
         poses = [PublishedPose(str(d.results[0].hypothesis.class_id),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +15,7 @@ from vision_msgs.msg import Detection2DArray
 from ..geometry.camera import Camera
 from ..inference.poses import Detection
 from ..ros.detection_reading import detections_from_message
+from ..ros.message_types import DetectionsMessage
 from ..ros.messages import rgb_from_image, stamp_ns
 from .bag import BagFrame
 from .peer import Peer
@@ -62,7 +62,7 @@ class Traffic(Peer):
         self._silence_s = 0.0
         return longest
 
-    def on_detections(self, message: Any) -> None:
+    def on_detections(self, message: DetectionsMessage) -> None:
         """Count an answer."""
         now = time.perf_counter()
         self._ages_s.append((self.now_ns() - stamp_ns(message.header)) * 1e-9)
