@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     from ..datasets.boxes import BoxSpec
     from ..errors import SpecError
     from ..testbench.bag import BagWriter
-    from ..testbench.bop_bag import detections_of, truths_of
+    from ..testbench.bop_bag import bag_detections, bag_truths
     from .progress import progress_bar
 
     if args.rate <= 0:
@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
             if depth_m is not None:
                 writer.write_depth(stamp, depth_m)
             writer.write(stamp, frame.load_image(), frame.camera,
-                         detections_of(frame, boxes, labels), truths_of(frame, labels))
+                         bag_detections(frame, boxes, labels), bag_truths(frame, labels))
     print(f'{args.output}: {len(dataset.frames[:args.limit])} images')
     return 0
 

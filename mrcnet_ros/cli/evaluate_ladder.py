@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .dataset_arguments import add_estimation_arguments, positive
-from .measuring import Setting, open_setting, source
+from .measuring import MeasuringSetting, open_setting, source
 from .sample_arguments import add_sample_arguments, open_composer, sample_config
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _rows(args: argparse.Namespace, setting: Setting,
+def _rows(args: argparse.Namespace, setting: MeasuringSetting,
           config: TrainConfig) -> Iterator[tuple[str, dict[str, Any]]]:
     """Give name and figures of each row, when it is complete."""
     from ..evaluation import ladder

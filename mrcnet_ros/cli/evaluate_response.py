@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .dataset_arguments import add_estimation_arguments, positive
-from .measuring import Setting, open_setting, source
+from .measuring import MeasuringSetting, open_setting, source
 from .sample_arguments import add_sample_arguments, open_composer, sample_config
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _composed(args: argparse.Namespace, setting: Setting) -> list[KnownView]:
+def _composed(args: argparse.Namespace, setting: MeasuringSetting) -> list[KnownView]:
     """Return training images that training does not draw."""
     from ..training.held_out import known_views
 
@@ -64,7 +64,7 @@ def _composed(args: argparse.Namespace, setting: Setting) -> list[KnownView]:
     return list(known_views(composer, objects, setting.labels, args.samples, args.seed))
 
 
-def _measure(setting: Setting, stage: Refiner, views: list[KnownView],
+def _measure(setting: MeasuringSetting, stage: Refiner, views: list[KnownView],
              kind: str) -> dict[str, Any]:
     """Return the figures of all starts on one kind of images."""
     from ..evaluation import response

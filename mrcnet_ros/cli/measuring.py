@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class Setting:
+class MeasuringSetting:
     """What is measured, and on what.
 
     :param objects: of the dataset, by the labels of the model.
@@ -38,7 +38,7 @@ class Setting:
         return sorted({target.label for target in self.targets})
 
 
-def open_setting(args: argparse.Namespace) -> Setting:
+def open_setting(args: argparse.Namespace) -> MeasuringSetting:
     """Load the model and the dataset that the options name; one crop for each detection.
 
     Crops that are turned would show the corners of composed images, which are empty.
@@ -64,10 +64,11 @@ def open_setting(args: argparse.Namespace) -> Setting:
                            f'the model: {sorted(estimator.objects)}')
     known = load_bop_objects(dataset.models_dir, set(dataset.object_ids) & set(labels))
     objects = {labels[i]: item for i, item in known.items()}
-    return Setting(estimator, dataset, objects, targets, Judge(objects, estimator.spec.crop))
+    return MeasuringSetting(
+        estimator, dataset, objects, targets, Judge(objects, estimator.spec.crop))
 
 
-def source(args: argparse.Namespace, setting: Setting) -> dict[str, Any]:
+def source(args: argparse.Namespace, setting: MeasuringSetting) -> dict[str, Any]:
     """Return what figures were measured with, for the head of a JSON file."""
     return {
         'command': args.command_line, 'dataset': setting.dataset.name,

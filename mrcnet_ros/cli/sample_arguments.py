@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ..specs import ModelSpec
     from ..training.composer import Composer
     from ..training.config import TrainConfig
-    from .measuring import Setting
+    from .measuring import MeasuringSetting
 
 
 def add_sample_arguments(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
@@ -48,7 +48,9 @@ def sample_config(args: argparse.Namespace, spec: ModelSpec | None = None) -> Tr
     return config if spec is None else dataclasses.replace(config, spec=spec)
 
 
-def open_composer(config: TrainConfig, setting: Setting) -> tuple[Composer, list[ObjectModel]]:
+def open_composer(
+    config: TrainConfig, setting: MeasuringSetting,
+) -> tuple[Composer, list[ObjectModel]]:
     """Return what composes images, and its objects as the model has them, in class order.
 
     :param config: of :func:`sample_config`.

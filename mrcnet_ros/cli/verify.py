@@ -20,7 +20,7 @@ from .dataset_arguments import (
 
 if TYPE_CHECKING:
     from ..datasets.bop import BopDataset
-    from ..evaluation.verification import Comparison
+    from ..evaluation.verification import AnswerComparison
     from ..inference.backend import RuntimeOptions
     from ..inference.estimator import PoseEstimator
     from ..inference.poses import Estimator
@@ -97,7 +97,7 @@ def _load(args: argparse.Namespace, options: RuntimeOptions) -> PoseEstimator | 
 
 
 def _compare(args: argparse.Namespace, dataset: BopDataset, reference: Estimator,
-             candidate: Estimator) -> tuple[list[Comparison], dict[str, Any]]:
+             candidate: Estimator) -> tuple[list[AnswerComparison], dict[str, Any]]:
     """Return all comparisons, and which images they are of."""
     from ..evaluation.verification import compare_answers
     from .progress import progress_bar

@@ -19,7 +19,7 @@ from .scores import ScoredObject, is_near
 
 
 @dataclass(frozen=True, eq=False)
-class PoseError:
+class CarriedError:
     """How an estimate differs from the nearest symmetric equivalent of the truth.
 
     :param R: (3, 3) that turns the true rotation into the estimated one, in a frame whose z axis
@@ -43,7 +43,7 @@ class PoseError:
         return float(100 * abs(np.expm1(self.log_distance)))
 
 
-def pose_error(T_est: Array, T_true: Array, item: ScoredObject) -> PoseError | None:
+def pose_error(T_est: Array, T_true: Array, item: ScoredObject) -> CarriedError | None:
     """Return the error of an estimate; None when it lies behind the camera.
 
     :param T_est: (4, 4) T_camera_object [m].
@@ -57,10 +57,10 @@ def pose_error(T_est: Array, T_true: Array, item: ScoredObject) -> PoseError | N
         return None
     lateral = np.array([x, y]) / z * distance_m / item.model.diameter_m
     R = R_ray @ T_est[:3, :3] @ T_near[:3, :3].T @ R_ray.T
-    return PoseError(R, lateral, float(np.log(z / distance_m)))
+    return CarriedError(R, lateral, float(np.log(z / distance_m)))
 
 
-def carried(error: PoseError, T_true: Array, diameter_m: float) -> Array:
+def carried(error: CarriedError, T_true: Array, diameter_m: float) -> Array:
     """Return the estimate that makes an error at another pose, (4, 4) [m].
 
     :param T_true: (4, 4) T_camera_object [m].

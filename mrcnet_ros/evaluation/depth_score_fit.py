@@ -79,7 +79,7 @@ def score_inputs(
 
 
 @dataclass(frozen=True)
-class ScoreReport:
+class DepthScoreReport:
     """How good scores with depth are on poses that their law was not fitted to.
 
     :param auroc: the probability that a right pose has a higher score than a wrong one.
@@ -94,7 +94,7 @@ class ScoreReport:
     mean_wrong: float
 
 
-def score_report(inputs: Array, right: NDArray[np.bool_]) -> ScoreReport:
+def score_report(inputs: Array, right: NDArray[np.bool_]) -> DepthScoreReport:
     """Score each fifth of the poses by a law that was fitted to the others.
 
     :raises DatasetError: when too few poses are right, or wrong, to tell.
@@ -105,8 +105,8 @@ def score_report(inputs: Array, right: NDArray[np.bool_]) -> ScoreReport:
         law = fit_score_law(inputs[kept], right[kept], least=1)
         odds = inputs[~kept] @ dataclasses.astuple(law)
         scores[~kept] = 1.0 / (1.0 + np.exp(-odds))
-    return ScoreReport(_auroc(scores, right), _auroc(inputs[:, 1], right),
-                       float(scores[right].mean()), float(scores[~right].mean()))
+    return DepthScoreReport(_auroc(scores, right), _auroc(inputs[:, 1], right),
+                            float(scores[right].mean()), float(scores[~right].mean()))
 
 
 def _auroc(scores: Array, right: NDArray[np.bool_]) -> float:

@@ -20,7 +20,7 @@ from ..geometry.se3 import Array
 from ..inference.poses import Estimator
 from ..objects import ObjectModel
 from ..specs import CropSpec
-from .carried_errors import MISSED, PoseError, Worth, carried, pose_error, worth
+from .carried_errors import MISSED, CarriedError, Worth, carried, pose_error, worth
 from .runner import estimate_view
 from .scores import ScoredObject
 
@@ -41,7 +41,7 @@ class GradedPose:
 
     label: str
     visible_fraction: float
-    error: PoseError | None
+    error: CarriedError | None
     lateral_px: float = 0.0
 
 

@@ -68,7 +68,7 @@ class Latency:
 
 
 @dataclass(frozen=True, eq=False)
-class Page:
+class EvaluationPage:
     """What is shown.
 
     :param title: of the page.
@@ -90,7 +90,7 @@ class Page:
     notes: Sequence[str] = ()
 
 
-def write_page(folder: Path, page: Page) -> Path:
+def write_page(folder: Path, page: EvaluationPage) -> Path:
     """Write the page and return its file.
 
     :raises DatasetError: when it cannot be written.
@@ -104,7 +104,7 @@ def write_page(folder: Path, page: Page) -> Path:
     return path
 
 
-def html(page: Page) -> str:
+def html(page: EvaluationPage) -> str:
     """Return the page as text."""
     parts = [f'<h1>{escape(page.title)}</h1>',
              *(f'<p class="warning">{escape(note)}</p>' for note in page.notes), *_cards(page)]
@@ -117,7 +117,7 @@ def html(page: Page) -> str:
             + '\n'.join(parts) + '\n</body></html>\n')
 
 
-def _cards(page: Page) -> Iterator[str]:
+def _cards(page: EvaluationPage) -> Iterator[str]:
     """Yield the figures that most people look for, in large type."""
     overall, cards = page.figures['overall'], {}
     if overall is not None:
@@ -149,7 +149,7 @@ def _recall(figures: Mapping[str, Any]) -> Iterator[str]:
             Line('all targets', recalls['mspd_thresholds_px_at_640'], recalls['mspd'])])])
 
 
-def _tables(page: Page) -> Iterator[str]:
+def _tables(page: EvaluationPage) -> Iterator[str]:
     figures = page.figures
     yield '<h2>Objects</h2>'
     rows = [(f'{i} {entry["label"]}', entry, '') for i, entry in figures['objects'].items()]
@@ -171,7 +171,7 @@ def _tables(page: Page) -> Iterator[str]:
             f'{count} {reason}' for reason, count in sorted(page.skipped.items()))) + '.</p>'
 
 
-def _confidence(page: Page) -> Iterator[str]:
+def _confidence(page: EvaluationPage) -> Iterator[str]:
     """Yield what scores and covariances are worth."""
     charts = []
     if page.curves is not None:
@@ -217,7 +217,7 @@ def _latency(latency: Latency) -> Iterator[str]:
     yield _charts(charts)
 
 
-def _galleries(page: Page) -> Iterator[str]:
+def _galleries(page: EvaluationPage) -> Iterator[str]:
     if not page.galleries:
         return
     yield '<h2>Poses</h2>'
@@ -232,7 +232,7 @@ def _galleries(page: Page) -> Iterator[str]:
             for t in tiles) + '</div>'
 
 
-def _facts(page: Page) -> Iterator[str]:
+def _facts(page: EvaluationPage) -> Iterator[str]:
     yield '<h2>How it was measured</h2><table class="facts">' + ''.join(
         f'<tr><td class="name">{escape(name)}</td><td class="fact">{escape(text)}</td></tr>'
         for name, text in page.facts.items()) + '</table>'

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..datasets.known_view import KnownView
 from ..geometry.se3 import Array, exp_so3
-from .carried_errors import PoseError, carried
+from .carried_errors import CarriedError, carried
 from .ladder import WELL_VISIBLE, GradedPose, Judge, matching, rung
 
 TURNS_DEG = (5.0, 10.0, 15.0, 25.0)
@@ -39,22 +39,22 @@ class Response:
     end: GradedPose
 
 
-def known_errors(diameter_px: float, rng: np.random.Generator) -> dict[str, PoseError]:
+def known_errors(diameter_px: float, rng: np.random.Generator) -> dict[str, CarriedError]:
     """Return errors to start with by name, in random directions.
 
     :param diameter_px: of the object in the network's crop.
     """
-    none = PoseError(np.eye(3), np.zeros(2), 0.0)
+    none = CarriedError(np.eye(3), np.zeros(2), 0.0)
     errors = {'true pose': none}
     for turn_deg in TURNS_DEG:
         axis = rng.standard_normal(3)
         R = exp_so3(np.radians(turn_deg) * axis / np.linalg.norm(axis))
-        errors[f'{turn_deg:g} degrees off'] = PoseError(R, none.lateral, 0.0)
+        errors[f'{turn_deg:g} degrees off'] = CarriedError(R, none.lateral, 0.0)
     angle = rng.uniform(-np.pi, np.pi)
     shift = SHIFT_PX / diameter_px * np.array([np.cos(angle), np.sin(angle)])
-    errors[f'{SHIFT_PX:g} px off'] = PoseError(none.R, shift, 0.0)
+    errors[f'{SHIFT_PX:g} px off'] = CarriedError(none.R, shift, 0.0)
     size = np.log(LARGER) * rng.choice([-1.0, 1.0])
-    errors[f'{LARGER - 1:.0%} of size off'] = PoseError(none.R, none.lateral, float(size))
+    errors[f'{LARGER - 1:.0%} of size off'] = CarriedError(none.R, none.lateral, float(size))
     return errors
 
 

@@ -22,7 +22,7 @@ MOVEMENTS = ('rotation [deg]', 'translation [mm]', 'depth [mm]', 'surface [% of 
 
 
 @dataclass
-class Comparison:
+class TemplateComparison:
     """All answers.
 
     :param moved: of each detection, the difference of the exact pose from the cached one, as
@@ -42,7 +42,7 @@ class Comparison:
 def compare(
     frames: Iterable[BopFrame], cached: Estimator, forget: Callable[[], None], exact: Estimator,
     boxes: BoxSource, objects: Mapping[int, ObjectModel],
-) -> Comparison:
+) -> TemplateComparison:
     """Answer each image with empty memory, again with full memory, and with exact templates.
 
     Images without a detection of a known object are left out of the times.
@@ -50,7 +50,7 @@ def compare(
     :param forget: empties the memory of template features.
     :param objects: by object id, to measure movements with.
     """
-    result = Comparison()
+    result = TemplateComparison()
     scored = {i: ScoredObject(model) for i, model in objects.items()}
     for frame in frames:
         result.frames.append(frame)
@@ -78,7 +78,7 @@ def compare(
     return result
 
 
-def summary(result: Comparison, objects: Mapping[int, ObjectModel]) -> dict[str, Any]:
+def summary(result: TemplateComparison, objects: Mapping[int, ObjectModel]) -> dict[str, Any]:
     """Return all figures as plain data."""
     ways = {}
     for way in WAYS:

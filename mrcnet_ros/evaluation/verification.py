@@ -43,7 +43,7 @@ class VerificationLimits:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class AnswerComparison:
     """The answers to one detection.
 
     :param flipped: whether they come from different rotation bins, or one is missing.
@@ -64,7 +64,7 @@ class Comparison:
 def compare_answers(
     frames: Iterable[BopFrame], boxes: BoxSource, reference: Estimator, candidate: Estimator,
     progress: Callable[[], object] = lambda: None,
-) -> list[Comparison]:
+) -> list[AnswerComparison]:
     """Ask two estimators of one model the same and compare what they say.
 
     Detections that neither answers are left out.
@@ -81,7 +81,7 @@ def compare_answers(
                 for estimator in (reference, candidate)]
         for i in sorted(set(pair[0]) | set(pair[1])):
             label = detections[i].label
-            comparisons.append(Comparison(
+            comparisons.append(AnswerComparison(
                 frame.scene_id, frame.image_id, label,
                 *_differences(pair[0].get(i), pair[1].get(i), reference.objects[label],
                               hulls[label])))
@@ -107,7 +107,7 @@ def _differences(
             difference.translation_m)
 
 
-def verdict(comparisons: Sequence[Comparison], limits: VerificationLimits) -> dict[str, Any]:
+def verdict(comparisons: Sequence[AnswerComparison], limits: VerificationLimits) -> dict[str, Any]:
     """Return whether all is within the limits, and the figures that tell.
 
     :return: ``passed``, ``limits``, ``figures``, and ``reasons`` when it failed.

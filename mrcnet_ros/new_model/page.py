@@ -31,7 +31,7 @@ pre { background: #f3f3f3; padding: .8rem; overflow-x: auto } .note { background
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Page:
+class ModelPage:
     """What the page shows.
 
     :param looks: symmetries in words and notes, by label.
@@ -52,7 +52,7 @@ class Page:
     detector: Mapping[str, Any] | None = None
 
 
-def write_page(path: Path, page: Page) -> None:
+def write_page(path: Path, page: ModelPage) -> None:
     """Write the page.
 
     :raises DatasetError: when it cannot be written.
@@ -80,7 +80,7 @@ def start_lines(output: Path, *, detector: bool = False) -> list[str]:
             f'    image:=/camera/image_raw camera_info:=/camera/camera_info {boxes}']
 
 
-def _start(page: Page) -> str:
+def _start(page: ModelPage) -> str:
     own = page.detector is not None
     lines = html.escape('\n'.join(start_lines(page.request.output, detector=own)))
     labels = ', '.join(html.escape(p.label) for p in page.parts)
@@ -89,7 +89,7 @@ def _start(page: Page) -> str:
     return f'<h2>Start it on the robot</h2>\n<pre>{lines}</pre>\n<p>{said}: {labels}.</p>'
 
 
-def _detector(page: Page) -> str:
+def _detector(page: ModelPage) -> str:
     if page.detector is None:
         return ''
     rows = ''.join(
@@ -103,7 +103,7 @@ def _detector(page: Page) -> str:
             f'{rows}</table>')
 
 
-def _summary(page: Page) -> str:
+def _summary(page: ModelPage) -> str:
     rows = ''.join(_row(html.escape(part.label), medians(own)) for part in page.parts
                    if (own := [a for a in page.answers if a.label == part.label]))
     note = ''
@@ -127,7 +127,7 @@ def _row(name: str, values: Mapping[str, Any]) -> str:
             f'<td>{100 * values["good"]:.0f} %</td></tr>')
 
 
-def _object(page: Page, part: Part) -> str:
+def _object(page: ModelPage, part: Part) -> str:
     own = [a for a in page.answers if a.label == part.label]
     looks = page.looks[part.label]
     notes = ''.join(f'<p class="note">{html.escape(note)}</p>' for note in looks['notes'])
@@ -164,7 +164,7 @@ def _angles(label: str, own: Sequence[MeasuredPose]) -> str:
             '<h3>Best, median and worst</h3>')
 
 
-def _how(page: Page) -> str:
+def _how(page: ModelPage) -> str:
     request = page.request
     way = 'only the rows of these objects, on the shared layers of' if request.fast else \
         'all weights, starting from'

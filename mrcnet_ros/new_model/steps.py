@@ -28,7 +28,7 @@ from .bar import Bar
 from .detector_steps import add_detector, detector_config, measure_detector
 from .intake import Part, copy_meshes, take_in
 from .measuring import MeasuredPose, measure
-from .page import Page, write_page
+from .page import ModelPage, write_page
 from .request import Request, check_labels
 from .seen_surface import VIEWS, look_at
 from .symmetry_picture import axes_of, draw_object, png, z_symmetry
@@ -203,7 +203,7 @@ class Maker:
         pictures = {o.label: png(draw_object(o, axes_of(o.centred().symmetries.transforms)))
                     for o in objects.values()}
         measured = self._work['measured']
-        write_page(request.output / PAGE_FILE, Page(
+        write_page(request.output / PAGE_FILE, ModelPage(
             request=request, parts=self._parts, looks=looks, symmetry_pictures=pictures,
             answers=[MeasuredPose(**a) for a in measured['answers']], problem=measured['problem'],
             examples={k: base64.b64decode(v) for k, v in measured['pictures'].items()},

@@ -20,7 +20,7 @@ from .transforms import PlaneError, PlaneLookup
 
 
 @dataclass(frozen=True, eq=False)
-class Picture:
+class DecodedFrame:
     """A decoded frame.
 
     :param image: (H, W, 3) uint8 RGB.
@@ -47,7 +47,7 @@ class FrameDecoder:
         self._drops, self._plane_of = drops, plane_of
         self._rgb = messages.rgb_from_compressed if compressed else messages.rgb_from_image
 
-    def decode(self, frame: Frame, parameters: NodeParameters) -> Picture:
+    def decode(self, frame: Frame, parameters: NodeParameters) -> DecodedFrame:
         """Decode a frame.
 
         :raises FrameError: when image or camera_info cannot be used.
@@ -62,7 +62,7 @@ class FrameDecoder:
             messages.check_camera_fits(image, camera)
         except CameraError as error:
             raise FrameError('bad_camera_info', str(error)) from error
-        return Picture(image, camera, _header(frame), self._depth(frame, camera, parameters))
+        return DecodedFrame(image, camera, _header(frame), self._depth(frame, camera, parameters))
 
     def _depth(
         self, frame: Frame, camera: Camera, parameters: NodeParameters,

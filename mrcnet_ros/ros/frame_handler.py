@@ -21,7 +21,7 @@ from .detection_filter import DetectionFilter
 from .detection_reading import detections_2d
 from .drop_counters import DropCounters
 from .following import Following, Instances, limits_of, seconds
-from .frame_decoding import FrameDecoder, Picture
+from .frame_decoding import DecodedFrame, FrameDecoder
 from .frames import Answer, Frame, FrameError, Scene
 from .message_types import DetectionsMessage, HeaderMessage
 from .params import NodeParameters
@@ -128,7 +128,7 @@ class FrameHandler:
         self._following.begin(frame)
         return self._following
 
-    def _instances(self, picture: Picture, boxes: DetectionsMessage | None,
+    def _instances(self, picture: DecodedFrame, boxes: DetectionsMessage | None,
                    following: Following | None, parameters: NodeParameters,
                    correct_until: int | None) -> Instances:
         """Estimate what was detected, and follow what was not.
@@ -159,7 +159,7 @@ class FrameHandler:
                            [lost.reason for lost in instances.lost])
         return instances
 
-    def _view(self, picture: Picture, parameters: NodeParameters) -> View:
+    def _view(self, picture: DecodedFrame, parameters: NodeParameters) -> View:
         fixed = parameters.track_frame.lstrip('/')
         T = self._camera_motion(picture.header, fixed) if fixed else np.eye(4)
         if T is None:
@@ -175,7 +175,7 @@ class FrameHandler:
         except FrameError:
             return None  # it was told when it was to be answered
 
-    def _answer_with(self, picture: Picture, instances: Instances, detections: int,
+    def _answer_with(self, picture: DecodedFrame, instances: Instances, detections: int,
                      parameters: NodeParameters) -> Answer:
         names, poses = self._tracks.update(messages.stamp_ns(picture.header), instances.poses,
                                            parameters, instances.keys)

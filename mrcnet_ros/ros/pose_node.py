@@ -37,7 +37,7 @@ from .running import run_node
 from .services import ModelService, answer_always
 from .synchronizer import InputSynchronizer
 from .timings import Timings
-from .transforms import CameraMotion, SupportFrame
+from .transforms import CameraTransforms, SupportFrame
 from .worker import FrameServices, Worker, check_order
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
@@ -82,7 +82,7 @@ class PoseNode(LifecycleNode):
         self._wake = self.create_guard_condition(lambda: None)
         self._loads: set[Future[FrameHandler]] = set()
         self._inputs: InputSynchronizer | None = None
-        self._camera_motion: CameraMotion | None = None
+        self._camera_motion: CameraTransforms | None = None
         self._queue: FrameQueue[Frame] | None = None
         self._watch: InputWatch | None = None
         self._support: SupportFrame | None = None
@@ -158,7 +158,7 @@ class PoseNode(LifecycleNode):
             kind=attrgetter('has_detections'))
         self._queue = queue
         if self.parameters.track and self._camera_motion is None:
-            self._camera_motion = CameraMotion(self)
+            self._camera_motion = CameraTransforms(self)
         self._worker.start(queue)
         self._frame_publishers.publish_symmetries(self._worker.loaded.result().objects)
         self._watch = InputWatch(self._now_ns)

@@ -67,7 +67,7 @@ class SupportFrame:
             self._node.destroy_subscription(subscription)
 
 
-class CameraMotion:
+class CameraTransforms:
     """Looks up the camera; while /tf does not tell, it is taken to rest.
 
     :param node: that listens.

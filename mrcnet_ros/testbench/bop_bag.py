@@ -22,7 +22,7 @@ Answers = Sequence[ReceivedPoses | None]
 NOWHERE = -1  # scene of an image in which nothing is to be found: no dataset has one
 
 
-def detections_of(frame: BopFrame, boxes: BoxSpec, labels: Mapping[int, str]) -> list[Detection]:
+def bag_detections(frame: BopFrame, boxes: BoxSpec, labels: Mapping[int, str]) -> list[Detection]:
     """Return what a detector finds in an image.
 
     :param labels: by object id; others are not detected.
@@ -31,7 +31,7 @@ def detections_of(frame: BopFrame, boxes: BoxSpec, labels: Mapping[int, str]) ->
             for t in target_boxes(frame, boxes) if t.ground_truth.object_id in labels]
 
 
-def truths_of(frame: BopFrame, labels: Mapping[int, str]) -> list[Truth]:
+def bag_truths(frame: BopFrame, labels: Mapping[int, str]) -> list[Truth]:
     """Return what is to be found in an image.
 
     :param labels: by object id; others get their number as a label.
@@ -49,9 +49,9 @@ def bag_frame(frame: BopFrame, stamp: int, boxes: BoxSpec, labels: Mapping[int, 
     :param labels: by object id.
     """
     inputs = frame_messages(header_at(stamp, OPTICAL_FRAME), frame.load_image(), frame.camera,
-                            detections_of(frame, boxes, labels))
+                            bag_detections(frame, boxes, labels))
     return BagFrame(stamp, {topic: serialize_message(m) for topic, m in inputs.items()},
-                    truths_of(frame, labels))
+                    bag_truths(frame, labels))
 
 
 def bop_frames(bag: Path, frames: Sequence[BagFrame]) -> list[BopFrame]:

@@ -17,7 +17,7 @@ from ..geometry.crop import CropCamera, pinhole
 from ..geometry.se3 import Array, rotation_to_axis
 from ..specs import ViewPrior
 from .augmentation import augment, photograph
-from .painting import ComposedScene, ComposerSpec, Painter, beyond_border
+from .painting import ComposedScene, ComposerSpec, TrainingPainter, beyond_border
 from .placing import Placer, similarity
 from .table import table_under
 from .view_bank import RELATIVE_SIZE, VIEW_PX, ViewBank
@@ -78,7 +78,7 @@ class Composer:
         self.targets = list(range(len(priors)) if targets is None else targets)
         self.banks, self.priors, self.spec = banks, priors, spec
         upright = [c < len(priors) and priors[c] is not None for c in range(len(banks))]
-        self.painter = Painter(banks, len(priors), patches, lights, spec)
+        self.painter = TrainingPainter(banks, len(priors), patches, lights, spec)
         self.placer = Placer(banks, upright, len(priors))
 
     def sample(self, seed: int, index: int) -> Sample:

@@ -14,7 +14,7 @@ from ..network.detector_losses import BoxTargets
 from ..objects import ObjectModel, load_bop_objects
 from .backgrounds import background_patches, find_images, irradiance_matrices
 from .detector_config import DetectorConfig
-from .painting import Painter
+from .painting import TrainingPainter
 from .scenes import SceneComposer, TrainingScene
 from .view_bank import SharedViews, load_or_render, load_or_render_shapes
 
@@ -59,8 +59,9 @@ def load_scene_composer(config: DetectorConfig, classes: int,
     """
     images = find_images(config.backgrounds)
     banks = [v.open() for v in views]
-    painter = Painter(banks, classes, background_patches(images, config.patches, config.seed),
-                      irradiance_matrices(images), config.painting())
+    painter = TrainingPainter(
+        banks, classes, background_patches(images, config.patches, config.seed),
+        irradiance_matrices(images), config.painting())
     return SceneComposer(banks, [config.view_prior] * classes, painter,
                          (config.spec.focal_px, config.size_px), config.distance_m)
 

@@ -79,7 +79,7 @@ class ComposedScene:
     border: tuple[Array, ...]
 
 
-class Painter:
+class TrainingPainter:
     """Draws scenes into crops.
 
     :param banks: one for each class, then those of bodies that only disturb.

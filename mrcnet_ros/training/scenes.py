@@ -19,7 +19,7 @@ from ..network.detector_losses import IGNORED, WANTED
 from ..specs import ViewPrior
 from .augmentation import cast_clouds, clutter, expose, photograph
 from .lighting import Light, draw_light
-from .painting import Painter, background
+from .painting import TrainingPainter, background
 from .placing import Placed
 from .scene_layout import SceneLayout, SceneObject
 from .table import Table, cast_shadow, lay_print
@@ -63,7 +63,7 @@ class SceneComposer:
     """Makes scenes from view banks, background patches and light."""
 
     def __init__(self, banks: Sequence[ViewBank], priors: Sequence[ViewPrior | None],
-                 painter: Painter, camera: tuple[float, int],
+                 painter: TrainingPainter, camera: tuple[float, int],
                  distance_m: tuple[float, float]) -> None:
         """Keep the material.
 

@@ -87,10 +87,10 @@ def _run(job: Job, stop_after: int | None, exchange: Exchange) -> None:
     objects = job.config.load_objects()
     material = load_material(job.config, objects, job.views, known_classes(job.config))
     network = build_network(job.config, objects, job.stem)
-    Run(job, material, network, exchange).go(stop_after)
+    TrainingRun(job, material, network, exchange).go(stop_after)
 
 
-class Run:
+class TrainingRun:
     """The state of one training process."""
 
     def __init__(self, job: Job, material: Material, network: MrcNet,

@@ -21,7 +21,7 @@ from mrcnet_ros.datasets.bop import BopDataset
 from mrcnet_ros.datasets.boxes import BoxSpec
 from mrcnet_ros.errors import SpecError
 from mrcnet_ros.evaluation.verification import (
-    Comparison,
+    AnswerComparison,
     VerificationLimits,
     compare_answers,
     verdict,
@@ -208,8 +208,8 @@ def test_an_answer_of_only_one_is_a_flip(frames, tmp_path):
     assert compare_answers(frames, BoxSpec(), Answers(tmp_path, {}), Answers(tmp_path, {})) == []
 
 
-def comparison(flipped: bool, move: float) -> Comparison:
-    return Comparison(2, 17, 'duck', flipped, move, 0.1 * move, 0.01 * move)
+def comparison(flipped: bool, move: float) -> AnswerComparison:
+    return AnswerComparison(2, 17, 'duck', flipped, move, 0.1 * move, 0.01 * move)
 
 
 def test_moves_of_flipped_detections_are_not_counted_twice():

@@ -11,7 +11,7 @@ from mrcnet_ros.datasets.bop import BopDataset, GroundTruth, ResultRow
 from mrcnet_ros.evaluation.calibration import coverage, score_curves
 from mrcnet_ros.evaluation.charts import Line, LineChart
 from mrcnet_ros.evaluation.gallery import TILE_PX, chosen, close_up
-from mrcnet_ros.evaluation.page import Latency, Page, write_page
+from mrcnet_ros.evaluation.page import EvaluationPage, Latency, write_page
 from mrcnet_ros.evaluation.scores import TargetScore
 from mrcnet_ros.evaluation.svg import svg_of
 from mrcnet_ros.geometry.camera import Camera
@@ -111,8 +111,9 @@ def test_a_close_up_keeps_points_on_their_pixels(objects, lens):
 
 def test_a_page_of_nothing_is_a_page(tmp_path):
     """Without truth, poses or time it says what was measured, and escapes what it is told."""
-    path = write_page(tmp_path / 'deep', Page('<b>', {'command': 'a & b'}, {'overall': None},
-                                              Latency('time', []), notes=['went <wrong>']))
+    path = write_page(tmp_path / 'deep', EvaluationPage(
+        '<b>', {'command': 'a & b'}, {'overall': None}, Latency('time', []),
+        notes=['went <wrong>']))
     text = path.read_text()
     assert '&lt;b&gt;' in text and 'a &amp; b' in text and 'went &lt;wrong&gt;' in text
     check_html(text)

@@ -11,7 +11,7 @@ from bop_folder import MESHES, WIDTH, K, pose, write_dataset
 from mrcnet_ros.datasets.bop import BopDataset, ResultRow
 from mrcnet_ros.datasets.boxes import BoxSpec
 from mrcnet_ros.datasets.known_view import KnownView, photographed
-from mrcnet_ros.evaluation.carried_errors import PoseError, carried, pose_error, worth
+from mrcnet_ros.evaluation.carried_errors import CarriedError, carried, pose_error, worth
 from mrcnet_ros.evaluation.ladder import DRAWN, GradedPose, Judge, matching, rung
 from mrcnet_ros.evaluation.scores import ScoredObject, score
 from mrcnet_ros.geometry.se3 import exp_so3, make_transform
@@ -86,7 +86,7 @@ def test_an_error_does_not_depend_on_where_the_object_is(objects: dict[int, Obje
 def test_errors_have_the_units_they_say(objects: dict[int, ObjectModel]) -> None:
     """Half a diameter aside, a tenth farther, ten degrees."""
     item = ScoredObject(objects[1])
-    error = PoseError(exp_so3([0, 0, np.radians(10)]), np.array([0.5, 0]), float(np.log(1.1)))
+    error = CarriedError(exp_so3([0, 0, np.radians(10)]), np.array([0.5, 0]), float(np.log(1.1)))
     assert error.rotation_deg == pytest.approx(10) and error.depth_percent == pytest.approx(10)
     T = carried(error, pose(0, 0, 2.0), item.model.diameter_m)
     np.testing.assert_allclose(T[:3, 3], [1.1 * 0.5 * item.model.diameter_m, 0, 2.2], atol=1e-12)
@@ -125,7 +125,7 @@ def test_xy_is_in_pixels_of_the_crop(targets: list[KnownView], judge: Judge) -> 
     target = targets[0]
     part = 2 / judge.diameter_px(target)
     diameter_m = judge.items[target.label].model.diameter_m
-    T = carried(PoseError(np.eye(3), np.array([part, 0]), 0.0), target.T_camera_object,
+    T = carried(CarriedError(np.eye(3), np.array([part, 0]), 0.0), target.T_camera_object,
                 diameter_m)
     assert judge.answer(target, T).lateral_px == pytest.approx(2)
     box_px = (target.box_xyxy[2:] - target.box_xyxy[:2]).max()
