@@ -8,7 +8,6 @@ import time
 import traceback
 from concurrent.futures import Future, wait
 from functools import partial
-from operator import attrgetter
 
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
@@ -18,15 +17,12 @@ from rclpy.parameter import Parameter
 
 from ..errors import MrcnetError, SpecError
 from ..geometry.se3 import Array
-from . import qos
 from .confirm_action import ConfirmAction
 from .detection_reading import check_labels
 from .drop_counters import DropCounters
 from .estimator_loading import EstimatorLoader, load_estimator, load_handler
 from .frame_handler import FrameHandler
-from .frame_queue import FrameQueue
-from .frames import Frame, FrameError
-from .input_watch import InputWatch
+from .listening import Listening
 from .message_types import HeaderMessage
 from .package_log import PackageLog
 from .parameter_changes import changed_parameters
@@ -35,10 +31,9 @@ from .publishers import Publishers
 from .reporter import Reporter
 from .running import run_node
 from .services import ModelService, answer_always
-from .synchronizer import InputSynchronizer
 from .timings import Timings
 from .transforms import CameraTransforms, SupportFrame
-from .worker import FrameServices, Worker, check_order
+from .worker import FrameServices, Worker
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 REPORT_PERIOD_S, DIAGNOSTICS_PERIOD_S = 5.0, 1.0
@@ -81,10 +76,8 @@ class PoseNode(LifecycleNode):
         self._worker: Worker | None = None
         self._wake = self.create_guard_condition(lambda: None)
         self._loads: set[Future[FrameHandler]] = set()
-        self._inputs: InputSynchronizer | None = None
+        self._listening: Listening | None = None
         self._camera_motion: CameraTransforms | None = None
-        self._queue: FrameQueue[Frame] | None = None
-        self._watch: InputWatch | None = None
         self._support: SupportFrame | None = None
         self._frame_publishers = Publishers(self, self._on_peers)
         self.confirm_action = ConfirmAction(self, lambda: self.parameters)
@@ -150,21 +143,12 @@ class PoseNode(LifecycleNode):
 
     def _listen(self) -> None:
         assert self._worker is not None
-        latest = self.parameters.policy == 'latest'
-        self._frame_services.last_answered = (0, 0)
-        queue: FrameQueue[Frame] = FrameQueue(
-            1 if latest else self.parameters.queue, replace=latest,
-            order=attrgetter('turn'), on_room=self._wake.trigger,
-            kind=attrgetter('has_detections'))
-        self._queue = queue
+        self._listening = Listening(self.parameters, self._frame_services, self._wake.trigger)
         if self.parameters.track and self._camera_motion is None:
             self._camera_motion = CameraTransforms(self)
-        self._worker.start(queue)
+        self._worker.start(self._listening.queue)
         self._frame_publishers.publish_symmetries(self._worker.loaded.result().objects)
-        self._watch = InputWatch(self._now_ns)
-        self._inputs = InputSynchronizer(
-            self, self.parameters, qos.inputs(self.parameters), self._on_frame,
-            self.drop_counters.drop, self._watch, self._on_peers, lambda: not queue.full)
+        self._listening.subscribe(self, self._on_peers)
         self.confirm_action.start(self._worker.loaded.result())
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -193,13 +177,11 @@ class PoseNode(LifecycleNode):
         self._package_log.close()
 
     def _stop(self) -> None:
-        if self._inputs is not None:
-            self._inputs.close()
-        if self._queue is not None and self._worker is not None:
-            self.drop_counters.drop('stopped', 'the node was deactivated', self._queue.close())
+        if self._listening is not None and self._worker is not None:
+            self._listening.close()
             self._worker.finish()
             self.get_logger().info(self.drop_counters.summary())
-        self._inputs = self._queue = self._watch = None
+        self._listening = None
         self.confirm_action.stop()
 
     def _release(self) -> None:
@@ -254,8 +236,8 @@ class PoseNode(LifecycleNode):
             old.frozen = None
             raise SpecError(result.reason)
         self._worker, self._reporter.facts = worker, worker.loaded.result().facts
-        if self._queue is not None:
-            worker.start(self._queue, old)
+        if self._listening is not None:
+            worker.start(self._listening.queue, old)
             self._frame_publishers.publish_symmetries(worker.loaded.result().objects)
             self.confirm_action.start(worker.loaded.result())
         old.close(patient=False)
@@ -291,16 +273,6 @@ class PoseNode(LifecycleNode):
 
     # Executor thread
 
-    def _on_frame(self, frame: Frame) -> None:
-        assert self._queue is not None
-        try:
-            check_order(frame, self._frame_services.last_answered,
-                        corrects=self.parameters.track)
-        except FrameError as error:
-            self.drop_counters.drop(error.reason, str(error))
-            return
-        self.drop_counters.drop('busy', 'a newer frame came first', self._queue.put(frame))
-
     def _on_parameters(self, changed: list[Parameter]) -> SetParametersResult:
         try:
             self._changed(changed)
@@ -326,7 +298,7 @@ class PoseNode(LifecycleNode):
 
     def _diagnose(self) -> None:
         state = self._idle_state if self._worker is None else 'inactive'
-        self._report(state if self._watch is None else 'active')
+        self._report(state if self._listening is None else 'active')
 
     def _on_peers(self) -> None:
         self._peers_timer.reset()
@@ -341,7 +313,8 @@ class PoseNode(LifecycleNode):
         self._reporter.busy_s = self._worker.busy_s if self._worker is not None else 0.0
         self._reporter.boxes = (
             self._worker.loaded.result().box_watch.problem() if self._worker is not None else None)
-        self._reporter.report(state, self.parameters, self._watch)
+        self._reporter.report(state, self.parameters,
+                              None if self._listening is None else self._listening.watch)
 
     # Worker thread
 

@@ -302,15 +302,15 @@ def test_a_node_recovers_from_a_transition_that_failed_half_way(tmp_path):
     program = tmp_path / 'fails_once.py'
     program.write_text(f'''
 import runpy, sys
-from mrcnet_ros.ros import pose_node
+from mrcnet_ros.ros import listening
 
-original = pose_node.InputSynchronizer
+original = listening.InputSynchronizer
 
 def fail_once(*args):
-    pose_node.InputSynchronizer = original
+    listening.InputSynchronizer = original
     raise RuntimeError('the middleware had a bad day')
 
-pose_node.InputSynchronizer = fail_once
+listening.InputSynchronizer = fail_once
 runpy.run_path({STAND_IN!r}, run_name='__main__')
 ''')
     domain = own_domain(7)

@@ -111,7 +111,7 @@ def test_the_old_model_never_meets_the_new_label_map(monkeypatch):
 
     def answer(_=None):
         count = len(answers)
-        node._queue.put(Frame(*frame(next(seconds), ('thing',))))
+        node._listening.queue.put(Frame(*frame(next(seconds), ('thing',))))
         end = time.monotonic() + WAIT_S
         while len(answers) == count and time.monotonic() < end:
             time.sleep(0.01)
