@@ -31,7 +31,12 @@ from .transforms import CameraLookup, PlaneLookup
 
 
 class Detector(Protocol):
-    """What the node needs of :class:`mrcnet_ros.detector.object_detector.ObjectDetector`."""
+    """What the node needs of :class:`mrcnet_ros.detector.object_detector.ObjectDetector`.
+
+    :param least_score: boxes below are left out.
+    """
+
+    least_score: float
 
     @property
     def labels(self) -> Sequence[str]:

@@ -75,13 +75,14 @@ class CameraTransforms:
 
     def __init__(self, node: NodeHandle) -> None:
         """Start to listen to /tf and /tf_static."""
-        self._buffer = Buffer(node=node)
+        self._node, self._buffer = node, Buffer(node=node)
         self._listener = TransformListener(self._buffer, node)
         self._last: dict[tuple[str, str], Array] = {}
 
     def close(self) -> None:
         """Stop to listen."""
-        self._listener.unregister()
+        for subscription in (self._listener.tf_sub, self._listener.tf_static_sub):
+            self._node.destroy_subscription(subscription)
 
     def look_up(self, header: HeaderMessage, fixed_frame: str) -> Array | None:
         """Return T_fixed_camera, (4, 4) [m], at the stamp of a header.

@@ -339,7 +339,7 @@ def test_the_step_of_depth_is_that_of_the_dataset_where_images_do_not_state_it(r
     """A millimetre would be ten times as far."""
     write_depth(scene, '000004.png', 7500)
     edit(scene / 'scene_camera.json',
-         lambda v: {key: {'cam_K': camera['cam_K']} for key, camera in v.items()})
+         lambda v: [camera.pop('depth_scale') for camera in v.values()])
     edit(root / 'toy/camera.json', lambda v: v.update(depth_scale=0.1))
     depth_m = read(root).frames[0].load_depth_m()
     assert depth_m is not None and np.allclose(depth_m, 0.75)
@@ -371,7 +371,7 @@ def test_truth_beside_its_boxes_is_refused(root, scene, change):
     assert len(read(root).frames) == 2
     edit(scene / 'scene_gt_info.json', lambda v: v['4'][0]['bbox_obj'].__setitem__(0, 270))
     assert len(read(root).frames) == 2
-    edit(scene / 'scene_camera.json', lambda v: change(v) and None)
+    edit(scene / 'scene_camera.json', change)
     with pytest.raises(DatasetError, match='are not in their boxes; cam_K must be'):
         read(root)
 

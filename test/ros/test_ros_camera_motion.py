@@ -17,10 +17,11 @@ from tf2_ros import Buffer
 
 from mrcnet_ros.geometry.se3 import exp_so3, inverse, make_transform, quat_wxyz_from_rotation
 from mrcnet_ros.inference.poses import FrameResult, PoseEstimate
-from mrcnet_ros.ros.camera_motion import CameraMotion
 from mrcnet_ros.ros.drop_counters import DropCounters
-from mrcnet_ros.ros.frame_handler import Frame, FrameHandler
+from mrcnet_ros.ros.frame_handler import FrameHandler
+from mrcnet_ros.ros.frames import Frame
 from mrcnet_ros.ros.params import NodeParameters
+from mrcnet_ros.ros.transforms import CameraTransforms
 
 CAMERA_FRAME = 'camera_optical'
 STEP_S = 0.05
@@ -61,7 +62,7 @@ def motion():
     context = rclpy.Context()
     rclpy.init(context=context)
     node = rclpy.create_node('motion', context=context)
-    found = CameraMotion(node)
+    found = CameraTransforms(node)
     yield found
     found.close()
     node.destroy_node()
@@ -103,7 +104,7 @@ class Still(BoxEstimator):
                                          np.zeros(4)) for i, s in enumerate(starts)], [])
 
 
-def follow(motion: CameraMotion, parameters: NodeParameters, steps: int):
+def follow(motion: CameraTransforms, parameters: NodeParameters, steps: int):
     """Detect a duck in the first of some images; return where it was and is expected, and drops.
 
     /tf is known up to the moment of each image.
