@@ -43,8 +43,6 @@ class TrainConfig(SceneConfig):
     :param init: model directory to start from, or None to start from noise.
     :param init_knows: whether an object of ``init`` with the same label is the same object; where
         not, its row is not used.
-    :param shared_minutes: whether ``minutes`` are those of all starts together, from first step to
-        last: one that goes on from a checkpoint has what the earlier ones left of them.
     :param freeze_shared: train only the rows of objects that ``init`` does not know; its answers
         for the objects it knows stay the same to the bit.
     :param spec: of the model.
@@ -64,7 +62,6 @@ class TrainConfig(SceneConfig):
     emphasis: dict[str, int] = field(default_factory=dict)
     init: Path | None = None
     init_knows: bool = True
-    shared_minutes: bool = False
     freeze_shared: bool = False
     spec: ModelSpec = field(default_factory=ModelSpec)
 

@@ -5,7 +5,8 @@ Sample ``i`` is the same whoever composes it, so both ways give the same trainin
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
 import cv2
 import torch
@@ -20,6 +21,8 @@ from .view_bank import SharedViews
 
 # Batches that each composer has ready or in work: one to hand over while it makes the next.
 AHEAD = 2
+SampleT = TypeVar('SampleT')
+BatchT = TypeVar('BatchT')
 
 
 class Compositions(Dataset[Sample]):
@@ -57,20 +60,29 @@ def batches(samples: Compositions, numbers: Iterator[Sequence[int]],
     :param numbers: of the samples of each batch.
     :raises MrcnetError: when a composer died or raised an error.
     """
-    if samples.config.composers:
-        stacks = _composed_ahead(samples, numbers, pin=device.type == 'cuda')
-    else:
-        stacks = (stack_samples([samples[i] for i in few]) for few in numbers)
-    for stack in stacks:
+    for stack in made_ahead(samples, numbers, stack_samples, samples.config.composers,
+                            pin=device.type == 'cuda'):
         yield stack.ready(device)
 
 
-def _composed_ahead(samples: Compositions, numbers: Iterator[Sequence[int]],
-                    pin: bool) -> Iterator[Batch]:
-    loader: DataLoader[Sample] = DataLoader(
+def made_ahead(samples: Dataset[SampleT], numbers: Iterator[Sequence[int]],
+               join: Callable[[Sequence[SampleT]], BatchT], workers: int, *,
+               pin: bool) -> Iterator[BatchT]:
+    """Return batches of samples.
+
+    :param numbers: of the samples of each batch.
+    :param join: makes a batch of samples.
+    :param workers: processes that make them ahead; 0 makes each when it is asked for.
+    :param pin: workers keep them in memory that a GPU can read.
+    :raises MrcnetError: when a worker died or raised an error.
+    """
+    if not workers:
+        yield from (join([samples[i] for i in few]) for few in numbers)
+        return
+    loader: DataLoader[SampleT] = DataLoader(
         samples, batch_sampler=numbers,  # type: ignore[arg-type]
-        collate_fn=stack_samples, num_workers=samples.config.composers,
-        worker_init_fn=_start_composer, prefetch_factor=AHEAD, pin_memory=pin,
+        collate_fn=join, num_workers=workers, worker_init_fn=_start_worker,
+        prefetch_factor=AHEAD, pin_memory=pin,
         # a fork of a process with threads of its own may wait for a lock for ever
         multiprocessing_context='spawn',
         generator=torch.Generator())  # or it would draw from the one that weights start from
@@ -80,5 +92,5 @@ def _composed_ahead(samples: Compositions, numbers: Iterator[Sequence[int]],
         raise MrcnetError(f'a process that composes images failed: {error}') from error
 
 
-def _start_composer(_: int) -> None:
+def _start_worker(_: int) -> None:
     cv2.setNumThreads(1)

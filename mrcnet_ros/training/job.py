@@ -1,8 +1,6 @@
-"""What a training starts from: the network at its first step, and what processes are told."""
+"""What a training of the default preset starts from: device, network and known classes."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -11,28 +9,7 @@ from ..errors import SpecError
 from ..network.mrcnet import MrcNet
 from ..objects import ObjectModel
 from .config import TrainConfig
-from .template_bank import TemplateBank
-from .view_bank import SharedViews
 from .warm_start import freeze_shared, read_start, warm_start
-
-
-@dataclass(frozen=True, eq=False)
-class Job:
-    """What all training processes are told.
-
-    :param views: of all classes, in shared memory.
-    :param bank: in shared memory.
-    :param stem: ImageNet weights for the frozen layers.
-    :param deadline: of the last step on the monotonic clock [s], or None.
-    :param spent: part of the time that earlier starts have spent, 0 to 1.
-    """
-
-    config: TrainConfig
-    views: list[SharedViews]
-    bank: TemplateBank
-    stem: dict[str, Tensor]
-    deadline: float | None
-    spent: float = 0.0
 
 
 def build_network(config: TrainConfig, objects: list[ObjectModel],

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..errors import SpecError
 from ..objects import ObjectModel, load_bop_objects, load_object_list
-from ..specs import ViewPrior
+from ..specs import Spec, ViewPrior
 
 FARTHEST_M = 100.0  # beyond, distances are in another unit
 
@@ -36,9 +36,12 @@ class SceneConfig:
     :param steps: length of the schedule.
     :param minutes: from the start of the command to its last step, rendering counted; the
         learning rate falls to 0 by then. None when only ``steps`` ends the training.
+    :param shared_minutes: whether ``minutes`` are those of all starts together, from first step to
+        last: one that goes on from a checkpoint has what the earlier ones left of them.
     :param learning_rate: highest rate, reached after ``warmup`` steps, then a half cosine to 0.
     :param checkpoint: steps between checkpoints.
     :param validation: steps between validations on synthetic images.
+    :param spec: of the network.
     :param chances: of what happens to composed images, by name, where they differ from
         :class:`~mrcnet_ros.training.painting.ComposerSpec`.
     :param seed: of everything that is drawn.
@@ -60,11 +63,13 @@ class SceneConfig:
     batch_size: int
     steps: int
     minutes: float | None = None
+    shared_minutes: bool = False
     learning_rate: float
     weight_decay: float
     warmup: int
     checkpoint: int
     validation: int
+    spec: Spec
     chances: dict[str, float] = field(default_factory=dict)
     seed: int = 0
 

@@ -45,13 +45,14 @@ from mrcnet_ros.presets.paper.training.start import starting_network  # noqa: E4
 from mrcnet_ros.presets.paper.training.step import PaperShapes, PaperStep  # noqa: E402
 from mrcnet_ros.presets.paper.training.trainer import (  # noqa: E402
     PaperRun,
+    is_plain,
     load_samples,
     paper_rate,
-    parameter_groups,
     train_paper,
 )
 from mrcnet_ros.rendering.renderer import Renderer  # noqa: E402
 from mrcnet_ros.training.checkpoint import load_checkpoint  # noqa: E402
+from mrcnet_ros.training.loop import decay_groups  # noqa: E402
 
 CONFIG = Path(__file__).parents[2] / 'config' / 'train_paper.yaml'
 # all is as published but the size of the crops, which is what costs time
@@ -224,11 +225,18 @@ def test_a_sample_depends_on_its_number_alone(config):
 
 
 WORKERS = '''
-import dataclasses, pickle, sys
+import pickle, sys
+from types import SimpleNamespace
 import torch
-from mrcnet_ros.presets.paper.training.ranks import Ranks
 from mrcnet_ros.presets.paper.training.samples import stack
-from mrcnet_ros.presets.paper.training.trainer import batches, load_samples
+from mrcnet_ros.presets.paper.training.trainer import load_samples
+from mrcnet_ros.training.feed import made_ahead
+from mrcnet_ros.training.loop import TrainingLoop
+
+def numbers(rank):
+    group = SimpleNamespace(rank=rank, world=2)
+    return TrainingLoop.numbers(SimpleNamespace(
+        config=config, group=group, samples=4, step=1, at_once=4), 3)
 
 if __name__ == '__main__':
     with open(sys.argv[1], 'rb') as file:
@@ -236,9 +244,8 @@ if __name__ == '__main__':
     samples = load_samples(config)
     wanted = [stack([samples[n], samples[n + 1]]) for n in range(4, 12, 2)]
     for workers in (0, 2):
-        some = dataclasses.replace(config, workers=workers)
-        ranks = [Ranks(rank, 2, torch.device('cpu')) for rank in (0, 1)]
-        found = [list(batches(some, r, samples, 1, 3)) for r in ranks]
+        found = [list(made_ahead(samples, numbers(rank), stack, workers, pin=False))
+                 for rank in (0, 1)]
         row = [found[rank][step] for step in (0, 1) for rank in (0, 1)]
         for a, b in zip(row, wanted, strict=True):
             assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True)), workers
@@ -368,7 +375,7 @@ def test_the_learning_rate_goes_from_the_lowest_to_the_highest_and_back(config):
 
 def test_only_kernels_and_matrices_decay(network):
     """Biases, those of the objects included, and norms do not; nothing is left out or twice."""
-    decayed, plain = parameter_groups(network, 1e-3)
+    decayed, plain = decay_groups(network.named_parameters(), 1e-3, is_plain)
     assert (decayed['weight_decay'], plain['weight_decay']) == (1e-3, 0.0)
     names = {id(p): name for name, p in network.named_parameters()}
     for p in decayed['params']:
@@ -486,7 +493,7 @@ def test_damaged_weights_do_not_replace_a_checkpoint(whole_run):
     before = (whole_run.output / 'checkpoint.pt').stat()
     run.network.decoder.corr_x4.proj_in.bias.data[3] = torch.nan
     with pytest.raises(MrcnetError, match=r'step 4: the weights are not finite.*is kept'):
-        run._save()
+        run.save()
     assert (whole_run.output / 'checkpoint.pt').stat() == before
 
 
@@ -494,7 +501,7 @@ def test_a_batch_that_is_seen_again_and_again_is_learnt(config):
     """The loss falls on samples that do not change, all class losses and the mask with it."""
     run = PaperRun(dataclasses.replace(config, output=config.output.with_name('none'), steps=30),
                    ALONE)
-    batch = stack([run.samples[n] for n in range(2)])
+    batch = stack([run.dataset[n] for n in range(2)])
     first, last = repeated_losses(run, batch)
     assert last.sum() < 0.8 * first.sum()
     assert all(last[i] < 0.95 * first[i] for i in (0, 2, 3, 6))
@@ -505,7 +512,7 @@ def repeated_losses(run: PaperRun, batch) -> tuple[torch.Tensor, torch.Tensor]:
     rows = []
     for _ in range(8):
         run.sums.zero_()
-        run._one_step(batch)
+        run.one_step(batch)
         run.step += 1
         rows.append(run.sums.clone())
     return rows[0], rows[-1]
@@ -564,7 +571,7 @@ def test_a_gpu_trains_in_every_precision(config, precision):
                                        output=config.output.with_name('none')),
                    Ranks(0, 1, torch.device('cuda', 0)))
     assert run.scaler.is_enabled() == (precision == 'float16')
-    batch = stack([run.samples[n] for n in range(2)]).to(run.ranks.device)
+    batch = stack([run.dataset[n] for n in range(2)]).to(run.device)
     first, last = repeated_losses(run, batch)
     assert last.sum() < 0.8 * first.sum()
 
@@ -598,7 +605,7 @@ def test_two_processes_share_every_step(config, tmp_path):
     torchrun(write_config(tmp_path / 'stopped.yaml', stopped), '--stop-after', '1')
     state = load_checkpoint(stopped.output / 'checkpoint.pt', SPEC)
     alone = PaperRun(dataclasses.replace(base, output=config.output.with_name('none')), ALONE)
-    losses = [alone.forward(alone.samples[n]) for n in range(2)]
+    losses = [alone.forward(alone.dataset[n]) for n in range(2)]
     (sum(x.sum() for x in losses) / 2).backward()
     alone.optimizer.step()
     found, expected = (s['state'] for s in (state['optimizer'], alone.optimizer.state_dict()))

@@ -41,7 +41,8 @@ from mrcnet_ros.training.job import check_device
 from mrcnet_ros.training.metrics import append_metrics, drop_metrics
 from mrcnet_ros.training.pieces import MIB, write_pieces
 from mrcnet_ros.training.preparation import draw_ahead
-from mrcnet_ros.training.trainer import learning_rate, train
+from mrcnet_ros.training.schedule import learning_rate
+from mrcnet_ros.training.trainer import train
 from mrcnet_ros.training.warm_start import object_parameters, read_start
 
 LOG_EVERY, VALIDATION_SAMPLES = 4, 8
@@ -49,18 +50,18 @@ LOG_EVERY, VALIDATION_SAMPLES = 4, 8
 # a training whose processes are all killed in the middle of step 12, after the checkpoint of 8
 KILLED = f'''
 import os, pickle, signal, sys
-from mrcnet_ros.training import targets, trainer
+from mrcnet_ros.training import composed_run, targets, trainer
 
 config, stem = pickle.load(open(sys.argv[1], 'rb'))
 trainer.LOG_EVERY, trainer.VALIDATION_SAMPLES = {LOG_EVERY}, {VALIDATION_SAMPLES}
-rate = trainer.learning_rate
+rate = composed_run.learning_rate
 
 def fatal(config, step):
     if step == 12:
         os.killpg(0, signal.SIGKILL)
     return rate(config, step)
 
-trainer.learning_rate = fatal
+composed_run.learning_rate = fatal
 trainer.train(config, stem)
 '''
 

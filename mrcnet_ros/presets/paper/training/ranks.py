@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -27,11 +27,12 @@ class Ranks:
     world: int
     device: torch.device
 
-    def average(self, values: Tensor) -> Tensor:
-        """Return the mean of a tensor over the processes."""
+    def average(self, tensors: Sequence[Tensor]) -> None:
+        """Replace float tensors by their mean over the processes."""
         if self.world > 1:
-            torch.distributed.all_reduce(values)
-        return values / self.world
+            for tensor in tensors:
+                torch.distributed.all_reduce(tensor)
+                tensor /= self.world
 
     def wait(self) -> None:
         """Wait for all others."""

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils.data import Dataset
 
 from ....errors import DatasetError
 from ....geometry.camera import Camera
@@ -54,7 +55,7 @@ class PaperBatch(NamedTuple):
         return PaperBatch(*(tensor.to(device, non_blocking=True) for tensor in self))
 
 
-class PaperSamples:
+class PaperSamples(Dataset[PaperBatch]):
     """Samples by number, the same whoever draws them and when.
 
     Every instance comes once in an epoch, in an order of the epoch's own.

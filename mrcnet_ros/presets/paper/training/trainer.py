@@ -1,28 +1,23 @@
-"""The training loop of the paper preset: one process for each GPU."""
+"""The training of the paper preset: one process for each GPU."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import cv2
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.data import DataLoader
 
 from ....cpus import usable_cpus
-from ....errors import ModelError, MrcnetError, SpecError
+from ....errors import MrcnetError, SpecError
 from ....rendering.background_files import PHOTO_SUFFIXES, find_images
-from ....training.checkpoint import load_checkpoint, save_checkpoint
-from ....training.config import plain
-from ....training.identity import IDENTITY, check_identity, identity_of
-from ....training.metrics import append_metrics
+from ....training.feed import made_ahead
+from ....training.identity import identity_of
+from ....training.loop import TrainingLoop, decay_groups
 from ....training.schedule import half_cosine
 from ..network.losses import PaperLosses
-from ..network.mrcnet import PaperNet
 from .config import PaperTrainConfig
 from .index import read_index
 from .ranks import Ranks, joined_ranks
@@ -54,56 +49,42 @@ def train_paper(config: PaperTrainConfig, stop_after: int | None = None) -> Path
     return run.path
 
 
-class PaperRun:
-    """The state of one training process."""
+class PaperRun(TrainingLoop[PaperTrainConfig, PaperBatch]):
+    """One process of a training of the paper preset."""
 
     def __init__(self, config: PaperTrainConfig, ranks: Ranks) -> None:
         """Prepare everything, or restore it from the last checkpoint."""
-        self.config, self.ranks = config, ranks
-        objects = config.load_objects()
-        self.samples = load_samples(config)
-        per_epoch = len(self.samples.index) // (config.batch_size * ranks.world)
-        self.steps = config.steps or max(1, config.epochs * per_epoch)
-        network = starting_network(config.spec, len(objects), config.imagenet, config.seed)
-        self.network = network.to(ranks.device)
-        groups = parameter_groups(network, config.weight_decay)
-        self.optimizer = torch.optim.AdamW(groups, lr=config.final_rate, fused=True)
+        objects, self.device = config.load_objects(), ranks.device
+        self.dataset = load_samples(config)
+        per_epoch = len(self.dataset.index) // (config.batch_size * ranks.world)
+        self.net = starting_network(config.spec, len(objects), config.imagenet, config.seed)
+        self.net.to(ranks.device)
+        super().__init__(
+            config, ranks, self.net, steps=config.steps or max(1, config.epochs * per_epoch),
+            log_every=config.log, identity=identity_of(objects, None, config.seed),
+            optimizer=torch.optim.AdamW(
+                decay_groups(self.net.named_parameters(), config.weight_decay, is_plain),
+                lr=config.final_rate, fused=True))
         self.scaler = torch.amp.GradScaler(ranks.device.type,
                                            enabled=config.precision == 'float16')
-        self.step, self.seconds, self.counted = 0, 0.0, 0
         self.sums = torch.zeros(len(PaperLosses._fields), device=ranks.device)
-        self.identity = identity_of(objects, None, config.seed)
-        self.path = config.output / 'checkpoint.pt'
-        if self.path.exists():
-            self._restore(load_checkpoint(self.path, config.spec))
+        self.restore()
         shapes = PaperShapes.build(objects, config.label_vertices, ranks.device)
         self.artist = TemplateArtist(objects, config.spec)
-        self.forward: nn.Module = PaperStep(network, config.spec, shapes, self.artist,
+        self.forward: nn.Module = PaperStep(self.net, config.spec, shapes, self.artist,
                                             getattr(torch, config.precision)).to(ranks.device)
         if ranks.world > 1:
             self.forward = DistributedDataParallel(self.forward, broadcast_buffers=False,
                                                    gradient_as_bucket_view=True)
 
-    def go(self, stop_after: int | None) -> None:
-        """Run the rest of the schedule."""
-        config, end = self.config, min(self.steps, stop_after or self.steps)
-        if self.step >= end:
-            return
-        config.output.mkdir(parents=True, exist_ok=True)
-        since = time.monotonic()
-        for batch in batches(config, self.ranks, self.samples, self.step, end):
-            self._one_step(batch.to(self.ranks.device))
-            self.step, self.counted = self.step + 1, self.counted + 1
-            logs, saves = self.step % config.log == 0, self.step % config.checkpoint == 0
-            if logs or saves or self.step == end:
-                now = time.monotonic()
-                self.seconds, since = self.seconds + now - since, now
-            if logs:
-                self._log()
-            if saves or self.step == end:
-                self._save()
+    def feed(self, numbers: Iterator[range]) -> Iterator[PaperBatch]:
+        """Return samples of the dataset, made ahead by ``workers``."""
+        pin = self.device.type == 'cuda'
+        for batch in made_ahead(self.dataset, numbers, stack, self.config.workers, pin=pin):
+            yield batch.to(self.device)
 
-    def _one_step(self, batch: PaperBatch) -> None:
+    def one_step(self, batch: PaperBatch) -> None:
+        """Train on a batch."""
         for group in self.optimizer.param_groups:
             group['lr'] = paper_rate(self.config, self.steps, self.step)
         losses = self.forward(batch)
@@ -113,58 +94,31 @@ class PaperRun:
         self.scaler.update()
         self.sums += losses.detach()
 
-    def _log(self) -> None:
-        means = self.ranks.average(self.sums / self.counted).tolist()
-        self.sums, self.counted = torch.zeros_like(self.sums), 0
-        if self.ranks.rank == 0:
-            samples = self.step * self.ranks.world * self.config.batch_size
-            append_metrics(self.config.output, {
-                'step': self.step, 'samples': samples, 'hours': self.seconds / 3600,
-                'rate': samples / max(self.seconds, 1e-9), 'loss': sum(means),
-                **dict(zip(PaperLosses._fields, means, strict=True))})
+    def means(self) -> dict[str, float]:
+        """Return the means of the seven losses, over all processes, and begin anew."""
+        means = self.sums / self.counted
+        self.group.average([means])
+        self.sums = torch.zeros_like(self.sums)
+        values = means.tolist()
+        return {'loss': sum(values), **dict(zip(PaperLosses._fields, values, strict=True))}
 
-    def _save(self) -> None:
-        if not all(bool(torch.isfinite(p).all()) for p in self.network.parameters()):
+    def own_state(self) -> dict[str, Any]:
+        """Return the scale of gradients, and what the next line of metrics begins with.
+
+        :raises MrcnetError: when the weights are not finite any more.
+        """
+        if not all(bool(torch.isfinite(p).all()) for p in self.net.parameters()):
             raise MrcnetError(
                 f'step {self.step}: the weights are not finite any more; {self.path} is kept as '
                 'it was: go on from it with a lower learning_rate or in float32')
-        self.sums = self.ranks.average(self.sums)
-        if self.ranks.rank == 0:
-            save_checkpoint(self.path, {
-                'step': self.step, 'seconds': self.seconds, 'network': self.network.state_dict(),
-                'optimizer': self.optimizer.state_dict(), 'scaler': self.scaler.state_dict(),
-                'sums': self.sums, 'counted': self.counted, 'config': plain(self.config),
-                IDENTITY: self.identity,
-            }, self.config.spec)
-        self.ranks.wait()
+        self.group.average([self.sums])
+        return {'scaler': self.scaler.state_dict(), 'sums': self.sums, 'counted': self.counted}
 
-    def _restore(self, state: dict[str, Any]) -> None:
-        check_identity(self.path, state, self.identity)
-        try:
-            self.network.load_state_dict(state['network'])
-            self.optimizer.load_state_dict(state['optimizer'])
-            self.scaler.load_state_dict(state['scaler'])
-            self.sums.copy_(state['sums'])
-            self.step, self.counted = int(state['step']), int(state['counted'])
-            self.seconds = float(state['seconds'])
-        except (RuntimeError, ValueError, KeyError) as error:
-            raise ModelError(self.path, f'does not fit the objects of this run ({error})',
-                             'train in another output folder, or remove it') from error
-
-
-def batches(config: PaperTrainConfig, ranks: Ranks, samples: PaperSamples, step: int,
-            end: int) -> Iterator[PaperBatch]:
-    """Return what a process sees from a step to another, made ahead by ``workers``."""
-    size = config.batch_size
-    firsts = ((s * ranks.world + ranks.rank) * size for s in range(step, end))
-    loader: DataLoader[PaperBatch] = DataLoader(
-        samples,  # type: ignore[arg-type]
-        batch_sampler=(list(range(first, first + size)) for first in firsts),
-        collate_fn=stack, num_workers=config.workers, worker_init_fn=_start_worker,
-        # a fork of a process with threads of its own may wait for a lock for ever
-        multiprocessing_context='spawn' if config.workers else None,
-        pin_memory=ranks.device.type == 'cuda')
-    return iter(loader)
+    def restore_own(self, state: dict[str, Any]) -> None:
+        """Take over what a checkpoint holds."""
+        self.scaler.load_state_dict(state['scaler'])
+        self.sums.copy_(state['sums'])
+        self.counted = int(state['counted'])
 
 
 def load_samples(config: PaperTrainConfig) -> PaperSamples:
@@ -178,13 +132,9 @@ def load_samples(config: PaperTrainConfig) -> PaperSamples:
     return PaperSamples(index, config.spec, photos, config.seed)
 
 
-def parameter_groups(network: PaperNet, weight_decay: float) -> list[dict[str, Any]]:
-    """Return the optimiser's groups: kernels and matrices decay, biases and norms do not."""
-    trained = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
-    plain_ = [p for name, p in trained if name.endswith('bias') or p.ndim == 1]
-    kept = {id(p) for p in plain_}
-    return [{'params': [p for _, p in trained if id(p) not in kept],
-             'weight_decay': weight_decay}, {'params': plain_, 'weight_decay': 0.0}]
+def is_plain(name: str, parameter: nn.Parameter) -> bool:
+    """Tell whether a parameter does not decay, as biases and norms do not."""
+    return name.endswith('bias') or parameter.ndim == 1
 
 
 def paper_rate(config: PaperTrainConfig, steps: int, step: int) -> float:
@@ -193,7 +143,3 @@ def paper_rate(config: PaperTrainConfig, steps: int, step: int) -> float:
     if step < config.warmup:
         return low + (high - low) * step / config.warmup
     return half_cosine((step - config.warmup) / max(steps - config.warmup, 1), high, low)
-
-
-def _start_worker(_: int) -> None:
-    cv2.setNumThreads(1)

@@ -1,0 +1,251 @@
+"""The loop of every training: steps, metrics, validation, checkpoints, and going on from one."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
+
+from torch import Tensor, nn, optim
+
+from ..errors import ModelError
+from ..specs import Spec
+from .checkpoint import load_checkpoint, save_checkpoint
+from .config import plain
+from .identity import IDENTITY, check_identity
+from .metrics import append_metrics, drop_metrics
+
+CHECKPOINT = 'checkpoint.pt'
+
+
+class Group(Protocol):
+    """The processes that share each step.
+
+    :param rank: of this process; 0 writes the files.
+    :param world: number of processes.
+    """
+
+    @property
+    def rank(self) -> int:
+        """Return the number of this process."""
+
+    @property
+    def world(self) -> int:
+        """Return the number of processes."""
+
+    def wait(self) -> None:
+        """Wait for the others."""
+
+    def average(self, tensors: Sequence[Tensor]) -> None:
+        """Replace float tensors by their mean over the processes."""
+
+
+class LoopConfig(Protocol):
+    """What the loop reads of a training configuration."""
+
+    @property
+    def output(self) -> Path:
+        """Return the folder of checkpoints and metrics."""
+
+    @property
+    def batch_size(self) -> int:
+        """Return the samples of each process in a step."""
+
+    @property
+    def checkpoint(self) -> int:
+        """Return the steps between checkpoints."""
+
+    @property
+    def spec(self) -> Spec:
+        """Return the spec of the network."""
+
+
+ConfigT = TypeVar('ConfigT', bound=LoopConfig)
+BatchT = TypeVar('BatchT')
+
+
+class TrainingLoop(ABC, Generic[ConfigT, BatchT]):
+    """One process of a training.
+
+    A training says how batches come, what a step is, and what else belongs to its state. It calls
+    :meth:`restore` when it is built.
+
+    :param group: the processes of the training.
+    :param network: on its device.
+    :param steps: length of the schedule.
+    :param log_every: steps between lines of metrics.
+    :param identity: :func:`~mrcnet_ros.training.identity.identity_of` the objects.
+    """
+
+    spent = 0.0  # part of the time limit, 0 to 1; stays 0 where there is none
+
+    def __init__(self, config: ConfigT, group: Group, network: nn.Module, *,
+                 optimizer: optim.Optimizer, steps: int, log_every: int,
+                 identity: dict[str, Any]) -> None:
+        """Stand at the first step."""
+        self.config, self.group, self.network, self.optimizer = config, group, network, optimizer
+        self.steps, self.log_every, self.identity = steps, log_every, identity
+        self.step, self.samples, self.seconds = 0, 0, 0.0
+        self.counted = 0  # steps since the last line of metrics
+        self.path = config.output / CHECKPOINT
+
+    @abstractmethod
+    def feed(self, numbers: Iterator[range]) -> Iterator[BatchT]:
+        """Return the batches of this process.
+
+        :param numbers: of the samples of each.
+        """
+
+    @abstractmethod
+    def one_step(self, batch: BatchT) -> None:
+        """Train on a batch."""
+
+    @abstractmethod
+    def means(self) -> dict[str, float]:
+        """Return the means of what was measured in ``counted`` steps, and begin anew."""
+
+    @abstractmethod
+    def own_state(self) -> dict[str, Any]:
+        """Return what a checkpoint holds besides step, network and optimiser.
+
+        All processes call it together before each checkpoint.
+        """
+
+    @abstractmethod
+    def restore_own(self, state: dict[str, Any]) -> None:
+        """Take over what :meth:`own_state` returned."""
+
+    def train_mode(self) -> None:
+        """Bring the network into the mode of training."""
+        self.network.train()
+
+    def before_step(self, first: bool) -> None:
+        """Do what is due before a step.
+
+        :param first: whether it is the first one since the start of the process.
+        """
+
+    def validates(self, over: bool) -> bool:
+        """Tell whether a validation is due.
+
+        :param over: whether this was the last step.
+        """
+        return False
+
+    def validate(self) -> None:
+        """Measure the network."""
+
+    @property
+    def at_once(self) -> int:
+        """Return the number of samples of a step, of all processes."""
+        return self.config.batch_size * self.group.world
+
+    def numbers(self, end: int) -> Iterator[range]:
+        """Return the numbers of this process's samples in each step up to another."""
+        size = self.config.batch_size
+        first = self.samples + self.group.rank * size
+        return (range(first + number * self.at_once, first + number * self.at_once + size)
+                for number in range(end - self.step))
+
+    def go(self, stop_after: int | None) -> None:
+        """Run the rest of the schedule.
+
+        :param stop_after: stop at this step instead, leaving a checkpoint.
+        :raises MrcnetError: when a batch or a checkpoint cannot be made.
+        """
+        end = min(self.steps, stop_after or self.steps)
+        if self.step >= end or self.spent >= 1:
+            return
+        self.config.output.mkdir(parents=True, exist_ok=True)
+        self.train_mode()
+        feed, first = self.feed(self.numbers(end)), self.step
+        timed = logged = time.monotonic()
+        before = self.samples
+        while self.step < end and self.spent < 1:
+            self.before_step(self.step == first)
+            self.one_step(next(feed))
+            self.step, self.counted = self.step + 1, self.counted + 1
+            self.samples += self.at_once
+            over = self.step == end or self.spent >= 1
+            saves = over or self.step % self.config.checkpoint == 0
+            if self.step % self.log_every == 0 or saves:
+                now = time.monotonic()
+                self.seconds, timed = self.seconds + now - timed, now
+            if self.step % self.log_every == 0:
+                self.log({'rate': (self.samples - before) / (timed - logged), **self.means()})
+                before, logged, self.counted = self.samples, timed, 0
+            if self.validates(over):
+                self.validate()
+            if saves:
+                self.save()
+
+    def log(self, values: dict[str, float]) -> None:
+        """Write a line of metrics; the first process does."""
+        if self.group.rank == 0:
+            append_metrics(self.config.output, {
+                'step': self.step, 'samples': self.samples,
+                'hours': round(self.seconds / 3600, 4), **values})
+
+    def save(self) -> None:
+        """Write a checkpoint; the first process does."""
+        own = self.own_state()
+        if self.group.rank == 0:
+            save_checkpoint(self.path, {
+                'step': self.step, 'samples': self.samples, 'seconds': self.seconds,
+                'network': self.network.state_dict(), 'optimizer': self.optimizer.state_dict(),
+                'config': plain(self.config), IDENTITY: self.identity, **own}, self.config.spec)
+        self.group.wait()
+
+    def restore(self) -> None:
+        """Go on from the last checkpoint, where there is one.
+
+        :raises ModelError: when it is damaged, or of another run.
+        """
+        state = last_checkpoint(self.config, self.identity)
+        if state is None:
+            return
+        try:
+            self.network.load_state_dict(state['network'])
+            if 'optimizer' in state:  # a checkpoint in pieces may have been cut down
+                self.optimizer.load_state_dict(state['optimizer'])
+            self.restore_own(state)
+            self.step, self.seconds = int(state['step']), float(state['seconds'])
+        except (RuntimeError, ValueError, KeyError) as error:
+            raise ModelError(self.path, f'does not fit the objects of this run ({error})',
+                             'train in another output folder, or remove it') from error
+        # older checkpoints count steps alone
+        self.samples = int(state.get('samples', self.step * self.at_once))
+        if self.group.rank == 0:
+            drop_metrics(self.config.output, self.step)
+
+
+def last_checkpoint(config: LoopConfig, identity: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the checkpoint that a training goes on from; None where it begins.
+
+    :param identity: what the configuration names.
+    :raises ModelError: when it is damaged, or of another run.
+    """
+    path = config.output / CHECKPOINT
+    if not path.exists():
+        return None
+    state = load_checkpoint(path, config.spec)
+    check_identity(path, state, identity)
+    return state
+
+
+def decay_groups(parameters: Iterable[tuple[str, nn.Parameter]], weight_decay: float,
+                 plain: Callable[[str, nn.Parameter], bool] = lambda _, p: p.ndim <= 1,
+                 ) -> list[dict[str, Any]]:
+    """Return the optimiser's groups of what is trained: what decays, and what does not.
+
+    :param parameters: by name.
+    :param plain: tells what does not decay; biases and norms by default.
+    """
+    groups: tuple[list[nn.Parameter], list[nn.Parameter]] = ([], [])
+    for name, parameter in parameters:
+        if parameter.requires_grad:
+            groups[plain(name, parameter)].append(parameter)
+    return [{'params': group, 'weight_decay': decay}
+            for group, decay in zip(groups, (weight_decay, 0.0), strict=True)]
