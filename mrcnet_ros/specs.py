@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from typing import Self
 
 FORMAT_VERSION = 1
+GRAPHS = ('stage1', 'template', 'stage2')  # of the default preset
 DEFAULT_CROPS = 2  # of each detection; no part of a model
 # Pixels between the cells of the detector's three levels.
 DETECTOR_STRIDES = (8, 16, 32)
@@ -154,6 +155,10 @@ class EstimatorSpec(Spec, Protocol):
     def rows_together(self) -> int:
         """Return how many rows of a batch share statistics."""
 
+    @property
+    def graphs(self) -> tuple[str, ...]:
+        """Return the names of its ONNX files."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSpec:
@@ -169,6 +174,11 @@ class ModelSpec:
     def rows_together(self) -> int:
         """Number of rows of a batch that share statistics: each crop is on its own."""
         return 1
+
+    @property
+    def graphs(self) -> tuple[str, ...]:
+        """Names of its ONNX files."""
+        return GRAPHS
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data that JSON can hold and :meth:`from_dict` restores."""

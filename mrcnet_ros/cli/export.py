@@ -106,11 +106,9 @@ def _build(args: argparse.Namespace) -> None:
     from ..presets.loading import preset_of
 
     model = args.model or args.output
-    preset = preset_of(model)
-    graphs = graph_files(model, preset.graphs)
-    spec = read_model_json(model)[1]['spec']
-    rows_together = preset.spec.from_dict(spec).rows_together
-    settings, store = _settings(args, rows_together), EngineStore(args.engines)
+    spec = preset_of(model).spec.from_dict(read_model_json(model)[1]['spec'])
+    graphs = graph_files(model, spec.graphs)
+    settings, store = _settings(args, spec.rows_together), EngineStore(args.engines)
     for graph in graphs:
         _, key = get_engine(graph, graphs, settings, store, say)
         if store.load(key) is None:

@@ -12,7 +12,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..inference.model_directory import read_model_json
-from ..network.graphs import Stage1Graph, Stage2Graph, TemplateGraph
+from ..network.graphs import graphs_of
 from ..network.mrcnet import MrcNet
 from ..specs import ModelSpec
 from .graphs import example_inputs
@@ -30,8 +30,7 @@ def stage_flops(model_dir: Path) -> dict[str, int]:
     values = read_model_json(model_dir)[1]
     spec = ModelSpec.from_dict(values['spec'])
     network = MrcNet(spec=spec, objects=len(values['objects'])).eval()
-    return graph_flops({'stage1': Stage1Graph(network), 'template': TemplateGraph(network),
-                        'stage2': Stage2Graph(network)}, example_inputs(spec, 1))
+    return graph_flops(graphs_of(network), example_inputs(spec, 1))
 
 
 def graph_flops(graphs: Mapping[str, Any], inputs: Mapping[str, Mapping[str, torch.Tensor]]

@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 import json
 import os
-import warnings
+import tempfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
+from torch import nn
 
 from ..detector.entry import DETECTOR, DETECTOR_GRAPH
 from ..errors import ModelError
 from ..inference.model_directory import MODEL_FILE, read_model_json, replace_json
-from ..inference.onnxruntime_backend import OnnxRuntimeBackend
 from ..network.detector import DetectorNetwork
 from ..specs import FORMAT_VERSION
 from ..training.checkpoint import load_checkpoint
 from ..training.detector_config import DetectorConfig
 from ..training.identity import check_identity, identity_of
-from .cpu_layout import fit_for_cpu
+from .directory import sha256_of
 from .kept import Say, log
-from .onnx_export import OPSET, TOLERANCE, store_halves
+from .onnx_export import check_graphs, small_and_fast, write_graphs
 
 # sizes that the tracer does not see
 CHECKED_PX = ((96, 160), (320, 416))
@@ -52,19 +49,16 @@ def export_detector(checkpoint: Path, config: DetectorConfig, output: Path, *,
     values = _values(output, config.name, labels)
     network = DetectorNetwork(spec=config.spec, objects=len(objects))
     network.load_state_dict(state['average'])
-    data = trace_detector(network.eval())
     output.mkdir(parents=True, exist_ok=True)
-    partial = output / f'.{DETECTOR_GRAPH}.{os.getpid()}'
-    try:
-        partial.write_bytes(data)
-        check_detector(network, partial)
-        os.replace(partial, output / DETECTOR_GRAPH)
-    finally:
-        partial.unlink(missing_ok=True)
+    with tempfile.TemporaryDirectory(dir=output, prefix='.export-') as folder:
+        graph = write_detector(network, Path(folder))
+        check_detector(network, graph)
+        digest = sha256_of(graph)
+        os.replace(graph, output / DETECTOR_GRAPH)
     values[DETECTOR] = {'spec': config.spec.to_dict(), 'labels': labels,
                         'object_ids': [o.object_id for o in objects],
                         'distance_m': list(config.distance_m), 'samples': state['samples']}
-    values['files'] = {**values['files'], DETECTOR_GRAPH: hashlib.sha256(data).hexdigest()}
+    values['files'] = {**values['files'], DETECTOR_GRAPH: digest}
     replace_json(output / MODEL_FILE, values)
     say(f'{output}: a detector of {", ".join(labels)}')
     return output
@@ -85,22 +79,16 @@ def _values(output: Path, name: str, labels: list[str]) -> dict[str, Any]:
     return values
 
 
-def trace_detector(network: Any) -> bytes:
-    """Return a network as ONNX, for one image of any size that is a multiple of 32.
+def write_detector(network: nn.Module, folder: Path) -> Path:
+    """Write a network as ONNX, for one image of any size that is a multiple of 32.
 
     :param network: :class:`~mrcnet_ros.network.detector.DetectorNetwork`, or a module with the
-        same ``inputs`` and ``outputs``, in evaluation mode.
+        same ``inputs`` and ``outputs``.
     """
-    buffer: Any = io.BytesIO()
-    image = torch.zeros(1, 3, 64, 96)
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter('ignore')
-        torch.onnx.export(
-            network, (image,), buffer, opset_version=OPSET, dynamo=False,
-            input_names=list(network.inputs), output_names=list(network.outputs),
-            dynamic_axes={'image': {2: 'height', 3: 'width'},
-                          **{name: {1: 'cells'} for name in network.outputs}})
-    return store_halves(fit_for_cpu(bytes(buffer.getvalue())))
+    axes = {'image': {2: 'height', 3: 'width'},
+            **{name: {1: 'cells'} for name in DetectorNetwork.outputs}}
+    example = {DETECTOR: {'image': torch.zeros(1, 3, 64, 96)}}
+    return write_graphs({DETECTOR: network}, example, folder, small_and_fast, axes)[DETECTOR]
 
 
 def check_detector(network: DetectorNetwork, path: Path) -> None:
@@ -108,18 +96,7 @@ def check_detector(network: DetectorNetwork, path: Path) -> None:
 
     :raises ModelError: when an output differs.
     """
-    backend = OnnxRuntimeBackend({DETECTOR: path}, threads=1)
-    for seed, (height, width) in enumerate(CHECKED_PX):
+    for seed, size in enumerate(CHECKED_PX):
         generator = torch.Generator().manual_seed(seed)
-        image = 255 * torch.rand(1, 3, height, width, generator=generator)
-        with torch.no_grad():
-            expected = network(image)
-        found = backend.run(DETECTOR, {'image': image.numpy()})
-        for name, tensor in zip(network.outputs, expected, strict=True):
-            scale = max(1.0, float(tensor.abs().max()))
-            shapes = found[name].shape == tuple(tensor.shape)
-            difference = float(np.abs(found[name] - tensor.numpy()).max()) / scale \
-                if shapes else np.inf
-            if not difference < TOLERANCE:
-                raise ModelError(path, f'output {name} is not that of the network, off by '
-                                       f'{difference:.2g} of the largest at {width}x{height}')
+        image = 255 * torch.rand(1, 3, *size, generator=generator)
+        check_graphs({DETECTOR: network}, {DETECTOR: path}, {DETECTOR: {'image': image}})

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,10 @@ from typing import Any
 from torch import Tensor
 
 from ..errors import ModelError
-from ..inference.backend import GRAPHS
 from ..inference.model_directory import MODEL_FILE, WEIGHTS_FILE
 from ..network.mrcnet import MrcNet
 from ..objects import ObjectModel
-from ..specs import FORMAT_VERSION, ModelSpec, Spec, ViewPrior
+from ..specs import FORMAT_VERSION, EstimatorSpec, ModelSpec, Spec, ViewPrior
 from ..training.checkpoint import load_checkpoint, save_checkpoint
 from ..training.config import TrainConfig
 from ..training.identity import IDENTITY, check_identity, identity_of
@@ -54,25 +53,42 @@ def export_checkpoint(checkpoint: Path, config: TrainConfig, output: Path,
     weights = {k: v.half() if v.is_floating_point() else v for k, v in weights.items()}
     network.load_state_dict(weights)
     network.eval()
-    output.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=output, prefix='.export-') as name:
-        folder = Path(name)
+
+    def fill(folder: Path) -> None:
         export_graphs(network, config.spec, folder)
         save_checkpoint(folder / WEIGHTS_FILE, {
             'average': weights, 'step': state['step'], 'config': state['config'],
             IDENTITY: identity}, config.spec)
-        files = {p.name: hashlib.sha256(p.read_bytes()).hexdigest()
-                 for p in sorted(folder.iterdir())}
-        values = describe(config.name, config.spec, objects, config.view_prior, files)
-        kept = keep_calibration(output, values, GRAPHS) + keep_detector(output, values)
-        for line in kept:
+
+    return write_model(output, config.spec, fill, lambda files: describe(
+        config.name, config.spec, objects, config.view_prior, files), say)
+
+
+def write_model(output: Path, spec: EstimatorSpec, fill: Callable[[Path], object],
+                description: Callable[[dict[str, str]], dict[str, Any]], say: Say) -> Path:
+    """Write a model directory; the files in place of older ones only when all are written.
+
+    :param fill: writes the graphs and what goes with them into a folder.
+    :param description: returns what ``model.json`` says, given the sha256 of files by name.
+    :param say: told what is kept and what is dropped of an older model's calibration.
+    :return: the directory.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=output, prefix='.export-') as name:
+        folder = Path(name)
+        fill(folder)
+        values = description({p.name: sha256_of(p) for p in sorted(folder.iterdir())})
+        for line in keep_calibration(output, values, spec.graphs) + keep_detector(output, values):
             say(f'{output}: {line}')
         (folder / MODEL_FILE).write_text(json.dumps(values, indent=1) + '\n')
-        for path in folder.iterdir():
-            if path.name != MODEL_FILE:
-                os.replace(path, output / path.name)
-        os.replace(folder / MODEL_FILE, output / MODEL_FILE)
+        for path in sorted(folder.iterdir(), key=lambda p: p.name == MODEL_FILE):
+            os.replace(path, output / path.name)
     return output
+
+
+def sha256_of(path: Path) -> str:
+    """Return the sha256 of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _mean(weights: dict[str, Tensor], model_dir: Path, spec: ModelSpec,

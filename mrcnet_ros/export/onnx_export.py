@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 from ..errors import ModelError
 from ..inference.onnxruntime_backend import OnnxRuntimeBackend
-from ..network.graphs import Stage1Graph, Stage2Graph, TemplateGraph
+from ..network.graphs import graphs_of
 from ..network.mrcnet import MrcNet
 from ..specs import ModelSpec
 from .cpu_layout import fit_for_cpu
@@ -24,6 +25,7 @@ OPSET = 17
 LARGE = 1024
 TOLERANCE = 2e-2  # of the largest value; weights in half precision alone make up to 6e-3
 CHECK_COUNTS = (1, 3)
+Inputs = Mapping[str, Mapping[str, Tensor]]  # of graphs by name, and there by name
 
 
 def export_graphs(network: MrcNet, spec: ModelSpec, folder: Path) -> dict[str, Path]:
@@ -33,34 +35,80 @@ def export_graphs(network: MrcNet, spec: ModelSpec, folder: Path) -> dict[str, P
     :return: the files by graph.
     :raises ModelError: when a written graph computes something else than the network.
     """
-    graphs: dict[str, nn.Module] = {
-        'stage1': Stage1Graph(network), 'template': TemplateGraph(network),
-        'stage2': Stage2Graph(network)}
-    files = {}
-    for name, graph in graphs.items():
-        graph.eval()
-        files[name] = folder / f'{name}.onnx'
-        data = fit_for_cpu(trace_graph(graph, example_inputs(spec, 2)[name]))
-        files[name].write_bytes(store_halves(data))
-    _check(graphs, files, spec)
+    graphs = graphs_of(network)
+    files = write_graphs(graphs, example_inputs(spec, 2), folder, small_and_fast)
+    for count in CHECK_COUNTS:
+        torch.manual_seed(count)
+        check_graphs(graphs, files, example_inputs(spec, count))
     return files
 
 
-def trace_graph(graph: Any, example: dict[str, Tensor]) -> bytes:
-    """Return a module as ONNX, for batches of any size.
+def write_graphs(graphs: Mapping[str, nn.Module], examples: Inputs, folder: Path,
+                 finish: Callable[[bytes], bytes] = bytes,
+                 axes: Mapping[str, Mapping[int, str]] | None = None) -> dict[str, Path]:
+    """Write modules as ONNX, each as a file with its name.
+
+    :param graphs: modules with the names of their ``inputs`` and ``outputs``.
+    :param finish: changes each graph after it was traced.
+    :param axes: as :func:`trace_graph` takes them.
+    :return: the files by graph.
+    """
+    files = {}
+    for name, graph in graphs.items():
+        files[name] = folder / f'{name}.onnx'
+        files[name].write_bytes(finish(trace_graph(graph.eval(), examples[name], axes)))
+    return files
+
+
+def trace_graph(graph: Any, example: Mapping[str, Tensor],
+                axes: Mapping[str, Mapping[int, str]] | None = None) -> bytes:
+    """Return a module as ONNX.
 
     :param graph: a module with the names of its ``inputs`` and ``outputs``.
     :param example: its arguments by name.
+    :param axes: names of axes that may have any length; by default the first one of all, which is
+        the batch.
     """
     buffer: Any = io.BytesIO()
-    names = [*graph.inputs, *graph.outputs]
+    if axes is None:
+        axes = {name: {0: 'batch'} for name in (*graph.inputs, *graph.outputs)}
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter('ignore')
         torch.onnx.export(
             graph, tuple(example.values()), buffer, opset_version=OPSET, dynamo=False,
             input_names=list(graph.inputs), output_names=list(graph.outputs),
-            dynamic_axes={n: {0: 'batch'} for n in names})
+            dynamic_axes=dict(axes))
     return bytes(buffer.getvalue())
+
+
+def check_graphs(graphs: Mapping[str, Any], files: Mapping[str, Path], inputs: Inputs,
+                 tolerance: float = TOLERANCE, smallest: float = 1.0) -> None:
+    """Compare written graphs with the modules, with inputs that the tracer did not see.
+
+    :param tolerance: largest difference, as a part of the largest value of an output.
+    :param smallest: outputs with smaller values are compared as if their largest were this.
+    :raises ModelError: when a graph computes something else.
+    """
+    backend = OnnxRuntimeBackend(files, threads=torch.get_num_threads())
+    for name, example in inputs.items():
+        with torch.no_grad():
+            expected = graphs[name](*example.values())
+        found = backend.run(name, {k: v.numpy() for k, v in example.items()})
+        for (output, array), tensor in zip(found.items(), expected, strict=True):
+            if array.shape != tuple(tensor.shape):
+                raise ModelError(files[name], f'output {output} has shape {array.shape}, '
+                                              f'expected {tuple(tensor.shape)}')
+            scale = max(smallest, float(tensor.abs().max()))
+            difference = float(np.abs(array - tensor.numpy()).max()) / scale
+            if not difference < tolerance:
+                shapes = [tuple(v.shape) for v in example.values()]
+                raise ModelError(files[name], f'output {output} differs from the network by '
+                                              f'{difference:.2g} for inputs of {shapes}')
+
+
+def small_and_fast(data: bytes) -> bytes:
+    """Return a graph in the layout that processors like, its weights in half precision."""
+    return store_halves(fit_for_cpu(data))
 
 
 def store_halves(data: bytes) -> bytes:
@@ -80,20 +128,3 @@ def store_halves(data: bytes) -> bytes:
     model.graph.node.extend(nodes)
     onnx.checker.check_model(model)
     return bytes(model.SerializeToString())
-
-
-def _check(graphs: dict[str, nn.Module], files: dict[str, Path], spec: ModelSpec) -> None:
-    """Compare with the network at batch sizes the tracer did not see."""
-    backend = OnnxRuntimeBackend(files, threads=1)
-    for count in CHECK_COUNTS:
-        torch.manual_seed(count)
-        for name, example in example_inputs(spec, count).items():
-            with torch.no_grad():
-                expected = graphs[name](*example.values())
-            found = backend.run(name, {k: v.numpy() for k, v in example.items()})
-            for (output, array), tensor in zip(found.items(), expected, strict=True):
-                scale = max(1.0, float(tensor.abs().max()))
-                difference = float(np.abs(array - tensor.numpy()).max()) / scale
-                if array.shape != tuple(tensor.shape) or not difference < TOLERANCE:
-                    raise ModelError(files[name], f'output {output} differs from the network by '
-                                                  f'{difference:.2g} at batch size {count}')

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from ..errors import BackendError
 
 Arrays = Mapping[str, NDArray[Any]]
-GRAPHS = ('stage1', 'template', 'stage2')
 PRECISIONS = ('fp32', 'bf16', 'fp16')
 
 # What only goes back into the same backend. The estimator takes rows of these arrays, keeps single

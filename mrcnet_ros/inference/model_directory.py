@@ -24,7 +24,6 @@ from ..reading import fields
 from ..reading.text import parse_json
 from ..specs import FORMAT_VERSION, EstimatorSpec, ModelSpec, ViewPrior, from_mapping
 from ..store.atomic import write_atomically
-from .backend import GRAPHS
 from .depth_correction import DepthLaws
 from .depth_law import DepthScoreLaw
 from .scoring import ScoreLaw, ScoreSource
@@ -120,16 +119,15 @@ def read_model_directory(path: Path, meshes_dir: Path | None = None) -> ModelDir
                 'covariance_depth_source': optional('covariance_depth_source',
                                                     LawSource.from_dict)}
 
-    return read_checked(path, meshes_dir, ModelDirectory, ModelSpec, GRAPHS, rest)
+    return read_checked(path, meshes_dir, ModelDirectory, ModelSpec, rest)
 
 
 def read_checked(path: Path, meshes_dir: Path | None, kind: type[ModelT],
-                 spec: type[EstimatorSpec], graphs: Sequence[str],
+                 spec: type[EstimatorSpec],
                  rest: Callable[[Values], dict[str, Any]]) -> ModelT:
     """Read and check what a model directory of one preset holds.
 
     :param kind: of the result.
-    :param graphs: names of the graphs that it must have.
     :param rest: reads what only this kind has from the values of ``model.json``, by field.
     :raises ModelError: when a file is missing, damaged, or of another format.
     :raises MeshError: when a mesh is not in the folder.
@@ -142,11 +140,11 @@ def read_checked(path: Path, meshes_dir: Path | None, kind: type[ModelT],
         files = values['files']
         if not isinstance(files, Mapping):
             raise TypeError(f'files must map names to sha256, got {files!r}')
-        graph_files = {graph: path / f'{graph}.onnx' for graph in graphs}
+        graph_files = {graph: path / f'{graph}.onnx' for graph in read_spec.graphs}
         hashes = {file: files.get(file.name, '') for file in graph_files.values()}
         model = kind(
             path=path, name=str(values['name']), digest=hashlib.sha256(text).hexdigest(),
-            graphs_digest=graphs_digest(files, graphs), spec=read_spec,
+            graphs_digest=graphs_digest(files, read_spec.graphs), spec=read_spec,
             objects=[read_object(entry, meshes) for entry in entries], graphs=graph_files,
             **rest(values))
         if not model.objects:

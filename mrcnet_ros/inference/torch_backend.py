@@ -9,14 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from ..cpus import usable_cpus
 from ..errors import BackendError, ModelError
-from ..network.graphs import Stage1Graph, Stage2Graph, TemplateGraph
+from ..network.graphs import graphs_of
 from ..network.mrcnet import MrcNet
-from ..specs import ModelSpec
-from .backend import GRAPHS, Arrays, HostBackend, RuntimeOptions
+from ..specs import GRAPHS, ModelSpec
+from .backend import Arrays, HostBackend, RuntimeOptions
 from .cpu import cpu_name
 from .cuda_driver import gpu_name
 from .model_directory import WEIGHTS_FILE, check_file, read_model_json
@@ -44,18 +43,20 @@ class TorchBackend(HostBackend):
         self.device = gpu_name() if options.device == 'cuda' else cpu_name()
         torch.set_num_threads(options.threads or usable_cpus())  # of the whole process
         network = _load_network(next(iter(graphs.values())).parent).to(self._where)
-        self._graphs: dict[str, nn.Module] = {
-            'stage1': Stage1Graph(network), 'template': TemplateGraph(network),
-            'stage2': Stage2Graph(network)}
+        self._graphs = graphs_of(network)
 
     def run(self, graph: str, inputs: Arrays) -> dict[str, NDArray[Any]]:
         """Run one graph on a batch."""
-        module: Any = self._graphs[graph]
-        arguments = [torch.from_numpy(np.ascontiguousarray(inputs[n])).to(self._where)
-                     for n in module.inputs]
-        with torch.inference_mode():
-            found = module(*arguments)
-        return {name: t.cpu().numpy() for name, t in zip(module.outputs, found, strict=True)}
+        return run_module(self._graphs[graph], inputs, self._where)
+
+
+def run_module(module: Any, inputs: Arrays, device: torch.device) -> dict[str, NDArray[Any]]:
+    """Run a module with the names of its ``inputs`` and ``outputs`` on a batch."""
+    arguments = [torch.from_numpy(np.ascontiguousarray(inputs[n])).to(device)
+                 for n in module.inputs]
+    with torch.inference_mode():
+        found = module(*arguments)
+    return {name: t.cpu().numpy() for name, t in zip(module.outputs, found, strict=True)}
 
 
 def torch_device(name: str) -> torch.device:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from ..specs import GRAPHS
 from .mrcnet import MrcNet, Pyramid, masked_coordinates
 
 
@@ -61,3 +62,9 @@ class Stage2Graph(nn.Module):
         """Map the outputs of the other graphs to the outputs."""
         crop, template = Pyramid(x4, x8, x16, dense), Pyramid(t4, t8, t16, coordinates)
         return tuple(self.residual.compare(crop, template, xy, log_size, class_index))
+
+
+def graphs_of(network: MrcNet) -> dict[str, nn.Module]:
+    """Return the graphs of a network in evaluation mode, by name."""
+    return dict(zip(GRAPHS, (Stage1Graph(network), TemplateGraph(network), Stage2Graph(network)),
+                    strict=True))

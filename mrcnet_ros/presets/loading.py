@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ModelError, SpecError
-from ..inference.backend import GRAPHS, RuntimeOptions
+from ..inference.backend import RuntimeOptions
 from ..inference.estimator import PoseEstimator
 from ..inference.model_directory import MODEL_FILE, read_model_json
 from ..specs import EstimatorSpec, ModelSpec
 from .paper.estimator import PaperEstimator
-from .paper.model import PAPER_GRAPHS
 from .paper.spec import PaperSpec
 
 RUNTIME_FIELDS = frozenset(f.name for f in fields(RuntimeOptions))
@@ -25,7 +24,6 @@ class Preset:
 
     :param name: in ``model.json``.
     :param spec: its numbers, as ``model.json`` has them.
-    :param graphs: names of its ONNX files.
     :param estimator: what answers with such a model.
     :param templates_kept: whether features of templates are kept from one detection to the next;
         otherwise one is drawn for each, and options about templates and crops mean nothing.
@@ -33,14 +31,13 @@ class Preset:
 
     name: str
     spec: type[EstimatorSpec]
-    graphs: tuple[str, ...]
     estimator: type[PoseEstimator] | type[PaperEstimator]
     templates_kept: bool
 
 
 PRESETS = {preset.name: preset for preset in (
-    Preset('default', ModelSpec, GRAPHS, PoseEstimator, templates_kept=True),
-    Preset('paper', PaperSpec, PAPER_GRAPHS, PaperEstimator, templates_kept=False),
+    Preset('default', ModelSpec, PoseEstimator, templates_kept=True),
+    Preset('paper', PaperSpec, PaperEstimator, templates_kept=False),
 )}
 
 

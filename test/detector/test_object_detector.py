@@ -193,7 +193,7 @@ def test_the_exported_graph_computes_what_the_network_does(trained, tmp_path):
     assert entry.labels == ('blob', 'box') and entry.object_ids == (2, 7)
     assert entry.spec == config.spec
     check_detector(random_network(config.spec, 4), entry.graph)
-    with pytest.raises(ModelError, match='is not that of the network'):
+    with pytest.raises(ModelError, match='differs from the network'):
         check_detector(random_network(config.spec, 5), entry.graph)
     found = ObjectDetector.load(folder, least_score=0.001).detect(*picture())
     assert {d.label for d in found} <= {'blob', 'box'}

@@ -112,14 +112,14 @@ def test_a_graph_that_computes_something_else_is_not_written(network, tmp_path, 
     """An export that is not equal to the network is an error that names the graph."""
     trace = onnx_export.trace_graph
 
-    def wrong(graph: nn.Module, example: dict[str, torch.Tensor]) -> bytes:
+    def wrong(graph: nn.Module, example: dict[str, torch.Tensor], axes: None) -> bytes:
         if isinstance(graph, Stage2Graph):
             kept = graph.residual.output.bias.detach().clone()
             graph.residual.output.bias.data += 1.0
-            data = trace(graph, example)
+            data = trace(graph, example, axes)
             graph.residual.output.bias.data.copy_(kept)
             return data
-        return trace(graph, example)
+        return trace(graph, example, axes)
 
     monkeypatch.setattr(onnx_export, 'trace_graph', wrong)
     with pytest.raises(ModelError, match=r'stage2\.onnx.*output six differs from the network'):

@@ -20,12 +20,13 @@ from mrcnet_ros.errors import BackendError, ModelError
 from mrcnet_ros.export.graphs import example_inputs
 from mrcnet_ros.export.onnx_export import TOLERANCE
 from mrcnet_ros.inference import backends, cuda_driver, onnxruntime_backend
-from mrcnet_ros.inference.backend import GRAPHS, Arrays, HostBackend, RuntimeOptions
+from mrcnet_ros.inference.backend import Arrays, HostBackend, RuntimeOptions
 from mrcnet_ros.inference.backends import RUNTIMES, choose_runtime, load_backend
 from mrcnet_ros.inference.cpu import has_bf16
 from mrcnet_ros.inference.estimator import PoseEstimator
 from mrcnet_ros.inference.opening import execution_of, open_backend
 from mrcnet_ros.inference.verified import VERIFIED_FILE, find_result, store_result
+from mrcnet_ros.specs import GRAPHS
 
 openvino = pytest.mark.skipif(importlib.util.find_spec('openvino') is None,
                               reason='needs the extra openvino')

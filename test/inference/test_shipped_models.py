@@ -17,12 +17,11 @@ from mrcnet_ros.datasets.bop_writer import box_xywh
 from mrcnet_ros.evaluation.pose_errors import PoseDifference
 from mrcnet_ros.evaluation.scores import ScoredObject
 from mrcnet_ros.geometry.camera import Camera
-from mrcnet_ros.inference.backend import GRAPHS
 from mrcnet_ros.inference.estimator import PoseEstimator
 from mrcnet_ros.inference.poses import Detection
 from mrcnet_ros.inference.uncertainty import CovarianceLaw
 from mrcnet_ros.rendering.feature_cache import FeatureCache
-from mrcnet_ros.specs import ModelSpec
+from mrcnet_ros.specs import GRAPHS, ModelSpec
 from mrcnet_ros.synth.scene_maker import SceneMaker, SynthSpec
 
 GOLDEN = Path(__file__).parent / 'golden'

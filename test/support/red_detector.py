@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mrcnet_ros.export.detector_export import trace_detector
+from mrcnet_ros.export.detector_export import write_detector
 from mrcnet_ros.specs import DETECTOR_STRIDES, DetectorSpec
 
 NO = -20.0
@@ -40,8 +40,7 @@ def write_red_detector(folder: Path, labels: tuple[str, str] = ('duck', 'can')) 
     :param labels: of what is red and of what is blue.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    data = trace_detector(SquareFinder().eval())
-    (folder / 'detector.onnx').write_bytes(data)
+    data = write_detector(SquareFinder(), folder).read_bytes()
     (folder / 'model.json').write_text(json.dumps({
         'format_version': 1, 'name': 'squares',
         'detector': {'spec': SPEC.to_dict(), 'labels': list(labels), 'object_ids': [9, 5],

@@ -252,7 +252,7 @@ def test_a_composer_that_dies_is_an_error(own, tmp_path):
 def test_a_training_ends_when_its_time_is_over(material, tmp_path, small_logs):
     """All processes stop at the same step, with hardly any rate left, and leave a checkpoint."""
     config = dataclasses.replace(material, output=tmp_path / 'run', steps=1_000_000, warmup=1,
-                                 minutes=0.4, learning_rate=0.01)
+                                 minutes=0.4, shared_minutes=True, learning_rate=0.01)
     began = time.monotonic()
     state = load_checkpoint(train(config, random_stem()), SPEC)
     assert time.monotonic() - began > 24

@@ -9,9 +9,6 @@ from typing import Any
 from ...inference.model_directory import CheckedModel, Values, read_checked
 from .spec import PaperSpec
 
-# what embeds crops and templates alike, and the heads of the two stages
-PAPER_GRAPHS = ('embed', 'stage1', 'stage2')
-
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class PaperModel(CheckedModel[PaperSpec]):
@@ -33,4 +30,4 @@ def read_paper_model(path: Path, meshes_dir: Path | None = None) -> PaperModel:
     def class_indices(values: Values) -> dict[str, Any]:
         return {'class_indices': [int(entry['class_index']) for entry in values['objects']]}
 
-    return read_checked(path, meshes_dir, PaperModel, PaperSpec, PAPER_GRAPHS, class_indices)
+    return read_checked(path, meshes_dir, PaperModel, PaperSpec, class_indices)

@@ -14,6 +14,7 @@ from ...specs import from_mapping, same_preset
 if TYPE_CHECKING:
     from typing import Self
 
+PAPER_GRAPHS = ('embed', 'stage1', 'stage2')
 PUBLISHED = tuple(sorted(name for name, facts in DATASETS.items() if facts.network_depth_range))
 
 
@@ -56,6 +57,11 @@ class PaperSpec:
     def rows_together(self) -> int:
         """Number of rows of a batch that share statistics: the turns of a crop."""
         return self.turns
+
+    @property
+    def graphs(self) -> tuple[str, ...]:
+        """Names of its ONNX files: what embeds crops and templates alike, and two heads."""
+        return PAPER_GRAPHS
 
     @property
     def rotations(self) -> int:

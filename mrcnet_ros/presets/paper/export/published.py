@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 import pickle
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,11 +11,9 @@ import torch
 from torch import Tensor
 
 from ....errors import MeshError, ModelError
-from ....export.directory import describe
-from ....export.kept import Say, keep_calibration, log
-from ....inference.model_directory import MODEL_FILE
-from ....objects import ObjectModel, load_bop_objects
-from ..model import PAPER_GRAPHS
+from ....export.directory import describe, sha256_of, write_model
+from ....export.kept import Say, log
+from ....objects import load_bop_objects
 from ..network.mrcnet import PaperNet
 from ..spec import PaperSpec
 from .graphs import export_paper_graphs
@@ -49,17 +43,15 @@ def import_published(checkpoint: Path, spec: PaperSpec, object_ids: Sequence[int
                         'give the BOP models folder of this dataset')
     objects = load_bop_objects(meshes_dir, present)
     network = load_published(checkpoint, spec, len(object_ids))
-    output.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=output, prefix='.import-') as name:
-        folder = Path(name)
-        export_paper_graphs(network, spec, folder)
-        classes = [object_ids.index(i) for i in objects]
-        values = _describe(folder, checkpoint, spec, list(objects.values()), classes)
-        for line in keep_calibration(output, values, PAPER_GRAPHS):
-            say(f'{output}: {line}')
-        (folder / MODEL_FILE).write_text(json.dumps(values, indent=1) + '\n')
-        for path in sorted(folder.iterdir(), key=lambda p: p.name == MODEL_FILE):
-            os.replace(path, output / path.name)
+
+    def description(files: dict[str, str]) -> dict[str, Any]:
+        values = describe(f'mrcnet-{spec.dataset}', spec, list(objects.values()), None, files)
+        for entry, object_id in zip(values['objects'], objects, strict=True):
+            entry['class_index'] = object_ids.index(object_id)
+        return {**values, 'checkpoint': {'file': checkpoint.name, 'sha256': sha256_of(checkpoint)}}
+
+    write_model(output, spec, lambda folder: export_paper_graphs(network, spec, folder),
+                description, say)
     return output, [i for i in object_ids if i not in present]
 
 
@@ -140,18 +132,3 @@ def _value_problems(state: Mapping[str, Tensor], expected: Mapping[str, Tensor])
         if same != name and not torch.equal(state[same], state[name]):
             problems.append(f'{name} differs from {same}, which is the same tensor')
     return problems
-
-
-def _describe(folder: Path, checkpoint: Path, spec: PaperSpec, objects: list[ObjectModel],
-              classes: list[int]) -> dict[str, Any]:
-    """Return what ``model.json`` says."""
-    files = {p.name: _digest(p) for p in sorted(folder.iterdir())}
-    values: dict[str, Any] = describe(f'mrcnet-{spec.dataset}', spec, objects, None, files)
-    for entry, class_index in zip(values['objects'], classes, strict=True):
-        entry['class_index'] = class_index
-    values['checkpoint'] = {'file': checkpoint.name, 'sha256': _digest(checkpoint)}
-    return values
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

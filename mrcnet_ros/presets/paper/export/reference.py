@@ -6,14 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from ....export.arithmetic import graph_flops
-from ....inference.torch_backend import torch_device
-from ..model import PAPER_GRAPHS
-from ..network.graphs import CoarseGraph, EmbedGraph, ResidualGraph
+from ....inference.torch_backend import run_module, torch_device
+from ..network.graphs import graphs_of
 from ..parity.seeded import seeded_network
 from ..spec import PaperSpec
 from .graphs import example_inputs, export_paper_graphs
@@ -33,9 +31,7 @@ class PaperReference:
         """Make the weights."""
         self._where = torch_device(device)
         self._spec, self._network = spec, seeded_network(salt, spec, objects).to(self._where)
-        self._graphs: dict[str, Any] = dict(zip(PAPER_GRAPHS, (
-            EmbedGraph(self._network), CoarseGraph(self._network),
-            ResidualGraph(self._network)), strict=True))
+        self._graphs = graphs_of(self._network)
 
     def export(self, folder: Path) -> dict[str, Path]:
         """Write the graphs as ONNX and return the files."""
@@ -43,12 +39,7 @@ class PaperReference:
 
     def run(self, graph: str, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Run one graph on a batch."""
-        module = self._graphs[graph]
-        arguments = [torch.from_numpy(np.ascontiguousarray(inputs[n])).to(self._where)
-                     for n in module.inputs]
-        with torch.inference_mode():
-            found = module(*arguments)
-        return {name: t.cpu().numpy() for name, t in zip(module.outputs, found, strict=True)}
+        return run_module(self._graphs[graph], inputs, self._where)
 
     def flops(self) -> dict[str, int]:
         """Count the arithmetic of one detection by graph."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from ..spec import PAPER_GRAPHS
 from .mrcnet import Features, PaperNet
 
 
@@ -55,3 +56,9 @@ class ResidualGraph(nn.Module):
         """Map the features of both and (N, 3) to the outputs."""
         crop, template = Features(x4, x8, x16, x4), Features(t4, t8, t16, t4)
         return tuple(self.regressor(self.decoder.compare(crop, template), view))
+
+
+def graphs_of(network: PaperNet) -> dict[str, nn.Module]:
+    """Return the graphs of a network in evaluation mode, by name."""
+    return dict(zip(PAPER_GRAPHS, (
+        EmbedGraph(network), CoarseGraph(network), ResidualGraph(network)), strict=True))
