@@ -42,11 +42,12 @@ def run(args: argparse.Namespace) -> int:
     :return: 0, or 1 when the device computes something else than the processor.
     :raises MrcnetError: when configuration, device, meshes or backgrounds cannot be used.
     """
-    from ..training.config import read_config
+    from ..training.config import TrainConfig
+    from ..training.run_config import read_config
     from ..training.throughput import load_bench
     from .train import changes, read_stem
 
-    bench = load_bench(read_config(args.config, changes(args)), read_stem(args.stem))
+    bench = load_bench(read_config(TrainConfig, args.config, changes(args)), read_stem(args.stem))
     figures = _measure(args, bench)
     print(training_speed_table(figures))
     wrong = figures['compared']['largest_relative_difference'] > args.max_difference

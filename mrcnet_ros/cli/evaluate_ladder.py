@@ -36,7 +36,6 @@ def run(args: argparse.Namespace) -> int:
     :raises MrcnetError: when model, configuration, meshes or dataset cannot be used.
     """
     from ..evaluation import ladder, report
-    from ..training.config import plain
 
     report.check_writable(args.json)
     setting = open_setting(args)
@@ -50,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
         if rows:
             report.write_json(args.json, {
                 **source(args, setting), 'samples_of_each_object': args.samples,
-                'config': plain(config), 'complete': PHOTOGRAPHS in rows, 'rows': rows})
+                'config': config.plain(), 'complete': PHOTOGRAPHS in rows, 'rows': rows})
             print(ladder.ladder_table(rows, 'images'))
     return 0
 

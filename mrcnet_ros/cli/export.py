@@ -56,16 +56,18 @@ def run(args: argparse.Namespace) -> int:
                         'DIR and --backend NAME to build engines of a model')
     if exporting and _is_detector(args):
         from ..export.detector_export import export_detector
-        from ..training.detector_config import read_detector_config
+        from ..training.detector_config import DetectorConfig
+        from ..training.run_config import read_config
 
-        settings = read_detector_config(args.config)
+        settings = read_config(DetectorConfig, args.config)
         print(export_detector(args.checkpoint or settings.output / 'checkpoint.pt', settings,
                               args.output, say=say))
     elif exporting:
         from ..export.directory import export_checkpoint
-        from ..training.config import read_config
+        from ..training.config import TrainConfig
+        from ..training.run_config import read_config
 
-        config = read_config(args.config)
+        config = read_config(TrainConfig, args.config)
         checkpoint = args.checkpoint or config.output / 'checkpoint.pt'
         print(export_checkpoint(checkpoint, config, args.output, args.mean_with,
                                 say=say))
@@ -80,9 +82,13 @@ def _is_detector(args: argparse.Namespace) -> bool:
 
     :raises SpecError: when it is, and an option is only for models of poses.
     """
-    from ..training.config import read_values
+    from ..training.run_config import read_values
 
-    if read_values(args.config).get('preset') != 'detector':
+    preset = read_values(args.config).get('preset')
+    if preset == 'paper':
+        raise SpecError(f'{args.config} is of the paper preset; its checkpoint becomes a model '
+                        f'with mrcnet import-checkpoint FILE --config {args.config} --output DIR')
+    if preset != 'detector':
         return False
     if args.mean_with is not None or args.backend is not None:
         raise SpecError('--mean-with and --backend are for models of poses, not for a detector')

@@ -58,8 +58,9 @@ def _of_dataset(args: argparse.Namespace) -> tuple[PaperSpec, tuple[int, ...], P
 
 def _of_run(args: argparse.Namespace) -> tuple[PaperSpec, tuple[int, ...], Path]:
     """Return spec, objects in class order and meshes of a training run."""
-    from ..presets.paper.training.config import read_paper_config
+    from ..presets.paper.training.config import PaperTrainConfig
+    from ..training.run_config import read_config
 
-    config = read_paper_config(args.config)
+    config = read_config(PaperTrainConfig, args.config)
     object_ids = tuple(item.object_id for item in config.load_objects())
     return config.spec, object_ids, args.meshes or config.models_dir

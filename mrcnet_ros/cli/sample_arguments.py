@@ -41,10 +41,11 @@ def sample_config(args: argparse.Namespace, spec: ModelSpec | None = None) -> Tr
     """
     import dataclasses
 
-    from ..training.config import read_config
+    from ..training.config import TrainConfig
     from ..training.held_out import held_out
+    from ..training.run_config import read_config
 
-    config = held_out(read_config(args.config), views=args.views, cache=args.cache)
+    config = held_out(read_config(TrainConfig, args.config), views=args.views, cache=args.cache)
     return config if spec is None else dataclasses.replace(config, spec=spec)
 
 

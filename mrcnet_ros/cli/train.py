@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train, going on from the last checkpoint in the output folder when there is one."""
-    from ..training.config import read_values
+    from ..training.run_config import read_values
 
     logging.basicConfig(level=logging.INFO, format='%(message)s')
     presets = {'paper': _train_paper, 'detector': _train_detector}
@@ -92,11 +92,12 @@ def read_stem(path: Path | None) -> dict[str, Tensor]:
 
 
 def _train_default(args: argparse.Namespace) -> Path:
-    from ..training.config import read_config
+    from ..training.config import TrainConfig
     from ..training.pieces import write_pieces
+    from ..training.run_config import read_config
     from ..training.trainer import train
 
-    config = read_config(args.config, changes(args))
+    config = read_config(TrainConfig, args.config, changes(args))
     last = train(config, read_stem(args.stem), args.stop_after)
     if args.pieces is not None:
         for piece in write_pieces(last, args.pieces, int(args.pieces_mib * MIB)):
@@ -105,22 +106,24 @@ def _train_default(args: argparse.Namespace) -> Path:
 
 
 def _train_detector(args: argparse.Namespace) -> Path:
-    from ..training.detector_config import read_detector_config
+    from ..training.detector_config import DetectorConfig
     from ..training.detector_trainer import train_detector
+    from ..training.run_config import read_config
 
     if args.pieces is not None:
         raise SpecError('--pieces is for the default preset; the checkpoint of a detector is '
                         'small')
-    config = read_detector_config(args.config, changes(args))
+    config = read_config(DetectorConfig, args.config, changes(args))
     return train_detector(config, read_stem(args.stem), args.stop_after)
 
 
 def _train_paper(args: argparse.Namespace) -> Path:
-    from ..presets.paper.training.config import read_paper_config
+    from ..presets.paper.training.config import PaperTrainConfig
     from ..presets.paper.training.trainer import train_paper
+    from ..training.run_config import read_config
 
     for name in ('changes', 'minutes', 'stem', 'pieces'):
         if getattr(args, name):
             option = 'set' if name == 'changes' else name
             raise SpecError(f'--{option} is for the default preset; edit {args.config} instead')
-    return train_paper(read_paper_config(args.config), args.stop_after)
+    return train_paper(read_config(PaperTrainConfig, args.config), args.stop_after)

@@ -16,8 +16,9 @@ from ..objects import load_object_list
 from ..rendering.background_files import find_images
 from ..synth.held_out import held_out_frames
 from ..training.config import TrainConfig
-from ..training.detector_config import DetectorConfig, read_detector_config
+from ..training.detector_config import DetectorConfig
 from ..training.detector_trainer import train_detector
+from ..training.run_config import read_config
 from .request import Request
 
 # Part of the detector's minutes for its training; export and measuring take the rest.
@@ -46,7 +47,7 @@ def detector_config(request: Request, poses: TrainConfig) -> DetectorConfig:
         'minutes': round(TRAINING * request.detector_minutes, 3)}
     path.write_text('# written by mrcnet new\n' + yaml.safe_dump(values, sort_keys=False),
                     encoding='utf-8')
-    return read_detector_config(path, request.detector_changes)
+    return read_config(DetectorConfig, path, request.detector_changes)
 
 
 def add_detector(request: Request, config: DetectorConfig, weights: dict[str, Any],

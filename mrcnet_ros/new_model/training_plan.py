@@ -14,7 +14,8 @@ import yaml
 from ..errors import ModelError, SpecError
 from ..inference.model_directory import read_model_json
 from ..specs import ModelSpec
-from ..training.config import TrainConfig, read_config
+from ..training.config import TrainConfig
+from ..training.run_config import read_config
 from .intake import Part
 from .request import Request
 
@@ -107,4 +108,4 @@ def write_config(request: Request, parts: Sequence[Part], plan: Plan) -> TrainCo
         'spec': json.loads(json.dumps(read_spec(request.start).to_dict()))}
     path.write_text('# written by mrcnet new\n' + yaml.safe_dump(values, sort_keys=False),
                     encoding='utf-8')
-    return read_config(path, request.pose_changes)
+    return read_config(TrainConfig, path, request.pose_changes)

@@ -1,20 +1,15 @@
-"""What a training run of the detector is made of, read from a YAML file, ``preset: detector``."""
+"""What a training run of the detector is made of."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
 from ..errors import SpecError
-from ..reading.fields import only_known
-from ..specs import DETECTOR_STRIDES, CropSpec, DetectorSpec
-from .config import build_config, change_values, read_values, view_prior_of
+from ..specs import DETECTOR_STRIDES, CropSpec, DetectorSpec, Spec
 from .painting import ComposerSpec
-from .scene_config import SceneConfig, at_least_one, check_scenes
+from .scene_config import SceneConfig
 
-PRESET = 'detector'
 CHANCES = ('cluttered', 'varied', 'photometric')
 
 
@@ -29,8 +24,10 @@ class DetectorConfig(SceneConfig):
     :param size_px: side of the square scenes, a multiple of 32.
     :param backbone_rate: part of ``learning_rate`` for the layers that start from ImageNet
         weights.
-    :param spec: of the detector.
     """
+
+    preset: ClassVar[str] = 'detector'
+    usual_spec: ClassVar[Spec] = DetectorSpec()
 
     disturber_views: int = 16
     views: int = 1000
@@ -49,45 +46,20 @@ class DetectorConfig(SceneConfig):
         """Return the chances of what happens to scenes."""
         return ComposerSpec(crop=CropSpec(size_px=self.size_px), **self.chances)
 
-
-
-
-def read_detector_config(path: Path, changes: Mapping[str, Any] | None = None) -> DetectorConfig:
-    """Read a training configuration, ``preset: detector``.
-
-    :param changes: fields that differ from the file; a dot leads into a field that is a mapping.
-    :raises SpecError: when the file is missing or a field is unknown or has a wrong value.
-    """
-    values = read_values(path)
-    change_values(values, changes or {}, path)
-    if values.pop('preset', None) != PRESET:
-        raise SpecError(f'{path} has no preset: {PRESET}')
-    config = build_config(DetectorConfig, values, _convert, path)
-    _check(config, path)
-    return config
-
-
-def _convert(name: str, value: Any) -> Any:
-    if name == 'view_prior':
-        return None if value is None else view_prior_of(value)
-    defaults = DetectorSpec().to_dict()
-    only_known(value, defaults, 'spec')
-    return DetectorSpec.from_dict({**defaults, **value})
-
-
-def _check(config: DetectorConfig, path: Path) -> None:
-    check_scenes(config, path)
-    at_least_one(config, ('disturber_views',), path)
-    coarsest = DETECTOR_STRIDES[-1]
-    if config.size_px < 2 * coarsest or config.size_px % coarsest:
-        raise SpecError(f'{path}: size_px must be a multiple of {coarsest} and at least '
-                        f'{2 * coarsest}, got {config.size_px}')
-    near, far = config.distance_m
-    if near == far:
-        raise SpecError(f'{path}: distance_m must have near < far, got {near} and {far}')
-    unusable = sorted(set(config.chances) - set(CHANCES))
-    if unusable:
-        raise SpecError(f'{path}: chances: {", ".join(unusable)} cannot be used; there are '
-                        f'{", ".join(CHANCES)}')
-    if not 0 <= config.backbone_rate <= 1:
-        raise SpecError(f'{path}: backbone_rate must be 0 to 1, got {config.backbone_rate}')
+    def check(self) -> None:
+        """Refuse values with which nothing can be trained."""
+        super().check()
+        self.at_least_one('disturber_views')
+        coarsest = DETECTOR_STRIDES[-1]
+        if self.size_px < 2 * coarsest or self.size_px % coarsest:
+            raise SpecError(f'size_px must be a multiple of {coarsest} and at least '
+                            f'{2 * coarsest}, got {self.size_px}')
+        near, far = self.distance_m
+        if near == far:
+            raise SpecError(f'distance_m must have near < far, got {near} and {far}')
+        unusable = sorted(set(self.chances) - set(CHANCES))
+        if unusable:
+            raise SpecError(f'chances: {", ".join(unusable)} cannot be used; there are '
+                            f'{", ".join(CHANCES)}')
+        if not 0 <= self.backbone_rate <= 1:
+            raise SpecError(f'backbone_rate must be 0 to 1, got {self.backbone_rate}')

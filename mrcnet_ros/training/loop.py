@@ -5,17 +5,15 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 from torch import Tensor, nn, optim
 
 from ..errors import ModelError
-from ..specs import Spec
 from .checkpoint import load_checkpoint, save_checkpoint
-from .config import plain
 from .identity import IDENTITY, check_identity
 from .metrics import append_metrics, drop_metrics
+from .run_config import ConfigT, RunConfig
 
 CHECKPOINT = 'checkpoint.pt'
 
@@ -42,27 +40,6 @@ class Group(Protocol):
         """Replace float tensors by their mean over the processes."""
 
 
-class LoopConfig(Protocol):
-    """What the loop reads of a training configuration."""
-
-    @property
-    def output(self) -> Path:
-        """Return the folder of checkpoints and metrics."""
-
-    @property
-    def batch_size(self) -> int:
-        """Return the samples of each process in a step."""
-
-    @property
-    def checkpoint(self) -> int:
-        """Return the steps between checkpoints."""
-
-    @property
-    def spec(self) -> Spec:
-        """Return the spec of the network."""
-
-
-ConfigT = TypeVar('ConfigT', bound=LoopConfig)
 BatchT = TypeVar('BatchT')
 
 
@@ -195,7 +172,7 @@ class TrainingLoop(ABC, Generic[ConfigT, BatchT]):
             save_checkpoint(self.path, {
                 'step': self.step, 'samples': self.samples, 'seconds': self.seconds,
                 'network': self.network.state_dict(), 'optimizer': self.optimizer.state_dict(),
-                'config': plain(self.config), IDENTITY: self.identity, **own}, self.config.spec)
+                'config': self.config.plain(), IDENTITY: self.identity, **own}, self.config.spec)
         self.group.wait()
 
     def restore(self) -> None:
@@ -221,7 +198,7 @@ class TrainingLoop(ABC, Generic[ConfigT, BatchT]):
             drop_metrics(self.config.output, self.step)
 
 
-def last_checkpoint(config: LoopConfig, identity: dict[str, Any]) -> dict[str, Any] | None:
+def last_checkpoint(config: RunConfig, identity: dict[str, Any]) -> dict[str, Any] | None:
     """Return the checkpoint that a training goes on from; None where it begins.
 
     :param identity: what the configuration names.

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, ClassVar
 
 from ..errors import SpecError
 from ..objects import ObjectModel, load_bop_objects, load_object_list
-from ..specs import Spec, ViewPrior
+from ..reading.fields import only_known
+from ..specs import Spec, ViewPrior, from_mapping
+from .run_config import RunConfig
 
 FARTHEST_M = 100.0  # beyond, distances are in another unit
 
 
 @dataclass(frozen=True, kw_only=True)
-class SceneConfig:
+class SceneConfig(RunConfig):
     """Fields that the trainings for poses and for the detector share.
 
-    Relative paths are taken from the working directory.
-
     :param name: of the model.
-    :param output: folder of checkpoints and metrics.
     :param cache: folder of rendered views, which runs can share.
     :param models: BOP models folder, or YAML object list.
     :param labels: label by BOP object id, for a BOP folder; also chooses the objects.
@@ -32,23 +33,19 @@ class SceneConfig:
     :param views: rendered views of each object.
     :param patches: background patches.
     :param processes: training processes, one thread each; 1 on a GPU.
-    :param batch_size: samples of each process in a step.
     :param steps: length of the schedule.
     :param minutes: from the start of the command to its last step, rendering counted; the
         learning rate falls to 0 by then. None when only ``steps`` ends the training.
     :param shared_minutes: whether ``minutes`` are those of all starts together, from first step to
         last: one that goes on from a checkpoint has what the earlier ones left of them.
-    :param learning_rate: highest rate, reached after ``warmup`` steps, then a half cosine to 0.
-    :param checkpoint: steps between checkpoints.
     :param validation: steps between validations on synthetic images.
-    :param spec: of the network.
     :param chances: of what happens to composed images, by name, where they differ from
         :class:`~mrcnet_ros.training.painting.ComposerSpec`.
-    :param seed: of everything that is drawn.
     """
 
+    usual_spec: ClassVar[Spec]
+
     name: str
-    output: Path
     cache: Path
     models: Path
     labels: dict[int, str] = field(default_factory=dict)
@@ -60,18 +57,22 @@ class SceneConfig:
     views: int
     patches: int = 800
     processes: int = 2
-    batch_size: int
     steps: int
     minutes: float | None = None
     shared_minutes: bool = False
-    learning_rate: float
-    weight_decay: float
-    warmup: int
-    checkpoint: int
     validation: int
-    spec: Spec
     chances: dict[str, float] = field(default_factory=dict)
-    seed: int = 0
+
+    @classmethod
+    def converted(cls, name: str, value: Any, values: Mapping[str, Any]) -> Any:
+        """Return ``view_prior`` or ``spec``, of which the file has what differs."""
+        if name == 'view_prior':
+            return None if value is None else view_prior_of(value)
+        defaults = cls.usual_spec.to_dict()
+        only_known(value, defaults, name)
+        return cls.usual_spec.from_dict({**defaults, **{
+            k: {**defaults[k], **v} if isinstance(defaults[k], Mapping) else v
+            for k, v in value.items()}})
 
     def load_objects(self) -> list[ObjectModel]:
         """Return the objects in class order.
@@ -86,38 +87,38 @@ class SceneConfig:
                             'labels out')
         return list(load_object_list(self.models).values())
 
+    def check(self) -> None:
+        """Refuse values with which nothing can be trained."""
+        super().check()
+        if not self.name.strip():
+            raise SpecError('name must not be empty')
+        self.at_least_one('views', 'patches', 'processes', 'steps', 'validation')
+        near, far = self.distance_m
+        if not 0 < near <= far <= FARTHEST_M:
+            raise SpecError(f'distance_m must be 0 < near <= far <= {FARTHEST_M:g} in metres, '
+                            f'got {near} and {far}')
+        for name, value in self.chances.items():
+            if not 0 <= value <= 1:
+                raise SpecError(f'chances: {name} must be 0 to 1, got {value}')
+        if self.minutes is not None and self.minutes <= 0:
+            raise SpecError(f'minutes must be positive, got {self.minutes}')
+        if self.learning_rate <= 0:
+            raise SpecError(f'learning_rate must be above 0, got {self.learning_rate}')
+        if self.bodies < 0:
+            raise SpecError(f'bodies must not be negative, got {self.bodies}')
 
-def check_scenes(config: SceneConfig, path: Path) -> None:
-    """Refuse values with which nothing can be trained.
 
-    :param path: of the file, for messages.
-    :raises SpecError: naming the field.
+def view_prior_of(value: Any) -> ViewPrior:
+    """Return a view prior of a configuration.
+
+    :raises SpecError: when it is none.
     """
-    if not config.name.strip():
-        raise SpecError(f'{path}: name must not be empty')
-    at_least_one(config, ('views', 'patches', 'processes', 'batch_size', 'steps', 'checkpoint',
-                          'validation'), path)
-    near, far = config.distance_m
-    if not 0 < near <= far <= FARTHEST_M:
-        raise SpecError(f'{path}: distance_m must be 0 < near <= far <= {FARTHEST_M:g} in metres, '
-                        f'got {near} and {far}')
-    for name, value in config.chances.items():
-        if not 0 <= value <= 1:
-            raise SpecError(f'{path}: chances: {name} must be 0 to 1, got {value}')
-    if config.minutes is not None and config.minutes <= 0:
-        raise SpecError(f'{path}: minutes must be positive, got {config.minutes}')
-    if config.learning_rate <= 0:
-        raise SpecError(f'{path}: learning_rate must be above 0, got {config.learning_rate}')
-    for name in ('warmup', 'seed', 'bodies', 'weight_decay'):
-        if getattr(config, name) < 0:
-            raise SpecError(f'{path}: {name} must not be negative, got {getattr(config, name)}')
-
-
-def at_least_one(config: object, names: Sequence[str], path: Path) -> None:
-    """Refuse counts below one.
-
-    :raises SpecError: naming the field.
-    """
-    for name in names:
-        if getattr(config, name) < 1:
-            raise SpecError(f'{path}: {name} must be at least 1, got {getattr(config, name)}')
+    prior: ViewPrior = from_mapping(ViewPrior, value, 'view_prior')
+    low, high, tilt = prior.elevation_min_deg, prior.elevation_max_deg, prior.tilt_max_deg
+    if not -90 <= low < high <= 90 or not 0 < tilt <= 180:
+        raise SpecError(f'view_prior must have -90 <= elevation_min_deg < elevation_max_deg <= 90 '
+                        f'and 0 < tilt_max_deg <= 180, got {low}, {high} and {tilt}')
+    if max(-low, high, tilt) <= math.pi:
+        raise SpecError(f'view_prior is in degrees; elevations of {low} to {high} and a tilt of '
+                        f'{tilt} look like radians')
+    return prior

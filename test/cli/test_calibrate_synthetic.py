@@ -91,7 +91,7 @@ def test_boxes_of_a_detector_are_mostly_near_and_now_and_then_far_off():
 def test_the_export_says_how_a_model_gets_a_covariance(tiny_model, tmp_path, capsys,
                                                        monkeypatch):
     """Until it has one."""
-    monkeypatch.setattr('mrcnet_ros.training.config.read_config', lambda _: tiny_model.config)
+    monkeypatch.setattr('mrcnet_ros.training.run_config.read_config', lambda *_: tiny_model.config)
     config = tmp_path / 'any.yaml'
     config.write_text('name: any')
     command = ['export', str(config), '--output', str(tmp_path / 'model'), '--checkpoint',

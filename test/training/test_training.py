@@ -34,13 +34,14 @@ from mrcnet_ros.rendering.background_files import read_linear
 from mrcnet_ros.specs import ModelSpec, ViewPrior
 from mrcnet_ros.training import targets, trainer
 from mrcnet_ros.training.checkpoint import load_checkpoint, save_checkpoint
-from mrcnet_ros.training.config import TrainConfig, read_config
+from mrcnet_ros.training.config import TrainConfig
 from mrcnet_ros.training.exchange import WAIT_S
 from mrcnet_ros.training.identity import check_identity
 from mrcnet_ros.training.job import check_device
 from mrcnet_ros.training.metrics import append_metrics, drop_metrics
 from mrcnet_ros.training.pieces import MIB, write_pieces
 from mrcnet_ros.training.preparation import draw_ahead
+from mrcnet_ros.training.run_config import read_config
 from mrcnet_ros.training.schedule import learning_rate
 from mrcnet_ros.training.trainer import train
 from mrcnet_ros.training.warm_start import object_parameters, read_start
@@ -638,7 +639,7 @@ def write_config(folder: Path, **changes: Any) -> Path:
 
 def test_a_configuration_is_read_whole(tmp_path):
     """Fields become what the trainer takes; what is left out has its default."""
-    config = read_config(write_config(
+    config = read_config(TrainConfig, write_config(
         tmp_path, backgrounds=['a', 'b'], labels={3: 'cup'}, distance_m=[1, 2],
         spec={'network': {'hidden': 64}},
         view_prior={'elevation_min_deg': 0, 'elevation_max_deg': 90, 'tilt_max_deg': 10}))
@@ -690,7 +691,7 @@ def test_a_configuration_is_read_whole(tmp_path):
 def test_a_wrong_configuration_is_named(tmp_path, changes, problem):
     """The error names the field at fault."""
     with pytest.raises(SpecError, match=problem):
-        read_config(write_config(tmp_path, **changes))
+        read_config(TrainConfig, write_config(tmp_path, **changes))
 
 
 @pytest.mark.parametrize('text', ['- a\n- b\n', 'steps: [1\n', None])
@@ -700,4 +701,4 @@ def test_a_file_that_is_no_configuration_is_named(tmp_path, text):
     if text is not None:
         path.write_text(text)
     with pytest.raises(SpecError, match=r'some\.yaml'):
-        read_config(path)
+        read_config(TrainConfig, path)

@@ -1,4 +1,4 @@
-"""A training run of the paper preset, read from a YAML file."""
+"""What a training run of the paper preset is made of."""
 
 from __future__ import annotations
 
@@ -6,28 +6,25 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from ....cpus import usable_cpus
 from ....datasets.catalogue import facts_of
 from ....errors import SpecError
 from ....objects import ObjectModel, load_bop_objects
 from ....reading.fields import only_known
-from ....training.config import build_config, read_values
-from ....training.scene_config import at_least_one
+from ....training.run_config import RunConfig
 from ..spec import PaperSpec
 
 PAPER_FIELDS = tuple(f.name for f in dataclasses.fields(PaperSpec))
+DEPTHS = ('depth_near', 'depth_far')
 PRECISIONS = ('float32', 'bfloat16', 'float16')
 
 
 @dataclass(frozen=True, kw_only=True)
-class PaperTrainConfig:
+class PaperTrainConfig(RunConfig):
     """A training run of the paper preset on a BOP dataset; the defaults are the published ones.
 
-    Relative paths are taken from the working directory.
-
-    :param output: folder of checkpoints and metrics.
     :param dataset: BOP dataset folder, which holds the splits and the models.
     :param spec: of the network; in the file only what differs from the published numbers of the
         dataset, and for other datasets at least ``depth_near`` and ``depth_far``.
@@ -37,10 +34,8 @@ class PaperTrainConfig:
         all that there are.
     :param backgrounds: folders of photographs for images with several instances of an object.
     :param imagenet: state dict of an ImageNet ResNet-34 in torchvision's names to start from.
-    :param batch_size: samples of each process in a step.
     :param epochs: length of the schedule.
     :param steps: length of the schedule instead of ``epochs``.
-    :param learning_rate: highest rate, reached after ``warmup`` steps from the lowest.
     :param final_rate: lowest rate, at both ends of the schedule.
     :param precision: of the convolutions: ``float32``, or autocast to ``bfloat16`` or, on a GPU
         and with scaled gradients, ``float16``. Heads, poses and losses are float32.
@@ -48,12 +43,11 @@ class PaperTrainConfig:
         the default is one for each CPU that may be used, but not more than eight.
     :param label_vertices: how many vertices of each mesh labels and losses use, evenly taken;
         None for all, as published.
-    :param checkpoint: steps between checkpoints.
     :param log: steps between lines of metrics.
-    :param seed: of everything that is drawn.
     """
 
-    output: Path
+    preset: ClassVar[str] = 'paper'
+
     dataset: Path
     spec: PaperSpec
     splits: tuple[str, ...] = ('train_pbr',)
@@ -73,7 +67,6 @@ class PaperTrainConfig:
     label_vertices: int | None = None
     checkpoint: int = 1000
     log: int = 50
-    seed: int = 0
 
     @property
     def models_dir(self) -> Path:
@@ -90,63 +83,35 @@ class PaperTrainConfig:
         objects = load_bop_objects(self.models_dir, ids)
         return [objects[i] for i in ids or objects]
 
+    @classmethod
+    def converted(cls, name: str, value: Any, values: Mapping[str, Any]) -> Any:
+        """Return the field ``spec``, the only one that is not plain."""
+        if not isinstance(value, Mapping):
+            raise SpecError(f'spec must be a mapping of names to values, got {value!r}')
+        only_known(value, PAPER_FIELDS, name)
+        dataset = Path(str(values.get('dataset', ''))).name
+        known = facts_of(dataset).network_depth_range
+        depths = {} if known is None else dict(zip(DEPTHS, known, strict=True))
+        given = {'dataset': dataset, **depths, **value}
+        missing = [n for n in DEPTHS if n not in given]
+        if missing:
+            raise SpecError(f'{name} lacks {" and ".join(missing)}')
+        return PaperSpec.from_dict({**PaperSpec(depth_near=0.1, depth_far=1.0).to_dict(), **given})
 
-def is_paper_config(path: Path) -> bool:
-    """Tell whether a training configuration is one of the paper preset.
-
-    :raises SpecError: when the file cannot be read.
-    """
-    return read_values(path).get('preset') == 'paper'
-
-
-def read_paper_config(path: Path) -> PaperTrainConfig:
-    """Read a training configuration, ``preset: paper``.
-
-    :raises SpecError: when the file is missing or a field is unknown or has a wrong value.
-    """
-    values = {k: v for k, v in read_values(path).items() if k != 'preset'}
-    spec = values.get('spec', {})
-    if not isinstance(spec, Mapping):
-        raise SpecError(f'{path}: spec must be a mapping of names to values, got {spec!r}')
-    values['spec'] = _spec(Path(str(values.get('dataset', ''))).name, spec)
-    config = build_config(PaperTrainConfig, values, _convert, path)
-    _check(config, path)
-    return config
-
-
-def _spec(dataset: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    values: dict[str, Any] = {'dataset': dataset}
-    depth_range = facts_of(dataset).network_depth_range
-    if depth_range is not None:
-        values |= dict(zip(('depth_near', 'depth_far'), depth_range, strict=True))
-    return values | dict(given)
-
-
-def _convert(name: str, value: Any) -> Any:
-    """Return the field ``spec``, the only one that is not plain."""
-    only_known(value, PAPER_FIELDS, name)
-    missing = [n for n in ('depth_near', 'depth_far') if n not in value]
-    if missing:
-        raise SpecError(f'{name} lacks {" and ".join(missing)}')
-    return PaperSpec.from_dict({**PaperSpec(depth_near=0.1, depth_far=1.0).to_dict(), **value})
-
-
-def _check(config: PaperTrainConfig, path: Path) -> None:
-    at_least_one(config, ('batch_size', 'epochs', 'checkpoint', 'log'), path)
-    for name in ('steps', 'label_vertices'):
-        if getattr(config, name) is not None:
-            at_least_one(config, (name,), path)
-    if config.workers < 0 or config.warmup < 0:
-        raise SpecError(f'{path}: workers ({config.workers}) and warmup ({config.warmup}) must '
-                        'not be negative')
-    if config.precision not in PRECISIONS:
-        raise SpecError(f'{path}: precision must be one of {PRECISIONS}, got '
-                        f'{config.precision!r}')
-    if len(set(config.object_ids)) < len(config.object_ids):
-        raise SpecError(f'{path}: object_ids names an object twice: {config.object_ids}')
-    spec = config.spec
-    if not 0 < spec.depth_near < spec.depth_far:
-        raise SpecError(f'{path}: depth_near ({spec.depth_near}) must be positive and below '
-                        f'depth_far ({spec.depth_far})')
-    if spec.size_px < 32 or spec.size_px % 32:
-        raise SpecError(f'{path}: size_px must be a multiple of 32, got {spec.size_px}')
+    def check(self) -> None:
+        """Refuse values with which nothing can be trained."""
+        super().check()
+        self.at_least_one('epochs', 'log', *(
+            name for name in ('steps', 'label_vertices') if getattr(self, name) is not None))
+        if self.workers < 0:
+            raise SpecError(f'workers must not be negative, got {self.workers}')
+        if self.precision not in PRECISIONS:
+            raise SpecError(f'precision must be one of {PRECISIONS}, got {self.precision!r}')
+        if len(set(self.object_ids)) < len(self.object_ids):
+            raise SpecError(f'object_ids names an object twice: {self.object_ids}')
+        spec = self.spec
+        if not 0 < spec.depth_near < spec.depth_far:
+            raise SpecError(f'depth_near ({spec.depth_near}) must be positive and below '
+                            f'depth_far ({spec.depth_far})')
+        if spec.size_px < 32 or spec.size_px % 32:
+            raise SpecError(f'size_px must be a multiple of 32, got {spec.size_px}')

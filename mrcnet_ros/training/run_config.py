@@ -1,0 +1,141 @@
+"""What every training is told, and how it is read from a YAML file."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+from ..errors import SpecError
+from ..reading.fields import only_known
+from ..reading.text import parse_yaml
+from ..specs import Spec
+from .config_values import UnknownKindError, fitted
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Fields that all trainings share.
+
+    Relative paths are taken from the working directory.
+
+    :param output: folder of checkpoints and metrics.
+    :param spec: of the network; in the file only what differs from the usual numbers.
+    :param batch_size: samples of each process in a step.
+    :param learning_rate: highest rate, reached after ``warmup`` steps, then half a cosine down.
+    :param checkpoint: steps between checkpoints.
+    :param seed: of everything that is drawn.
+    """
+
+    preset: ClassVar[str] = 'default'
+
+    output: Path
+    spec: Spec
+    batch_size: int
+    learning_rate: float
+    weight_decay: float
+    warmup: int
+    checkpoint: int
+    seed: int = 0
+
+    @classmethod
+    def converted(cls, name: str, value: Any, values: Mapping[str, Any]) -> Any:
+        """Return a field that is not of a plain kind.
+
+        :param value: of the file.
+        :param values: of all fields.
+        :raises SpecError: when it cannot be that field's.
+        """
+        raise NotImplementedError(name)
+
+    def check(self) -> None:
+        """Refuse values with which nothing can be trained.
+
+        :raises SpecError: naming the field.
+        """
+        self.at_least_one('batch_size', 'checkpoint')
+        for name in ('warmup', 'seed', 'weight_decay'):
+            if getattr(self, name) < 0:
+                raise SpecError(f'{name} must not be negative, got {getattr(self, name)}')
+
+    def at_least_one(self, *names: str) -> None:
+        """Refuse counts below one.
+
+        :raises SpecError: naming the field.
+        """
+        for name in names:
+            if getattr(self, name) < 1:
+                raise SpecError(f'{name} must be at least 1, got {getattr(self, name)}')
+
+    def plain(self) -> dict[str, Any]:
+        """Return the fields as plain data, for checkpoints."""
+        values: dict[str, Any] = json.loads(json.dumps(vars(self), default=str))
+        return values
+
+
+ConfigT = TypeVar('ConfigT', bound=RunConfig)
+
+
+def read_config(kind: type[ConfigT], path: Path,
+                changes: Mapping[str, Any] | None = None) -> ConfigT:
+    """Read a training configuration.
+
+    :param kind: of the training.
+    :param changes: fields that differ from the file; a dot leads into a field that is a mapping,
+        as in ``chances.occluded``.
+    :raises SpecError: when the file is missing or of another preset, or a field is unknown or
+        missing or has a wrong value.
+    """
+    values = read_values(path)
+    try:
+        for name, value in (changes or {}).items():
+            _change(values, name.split('.'), value)
+        preset = values.pop('preset', RunConfig.preset)
+        if preset != kind.preset:
+            raise SpecError(f'its preset is {preset!r}; expected preset: {kind.preset}')
+        config = _built(kind, {'spec': {}, **values})
+        config.check()
+    except (TypeError, ValueError, IndexError, AttributeError, SpecError) as error:
+        raise SpecError(f'{path}: {error}') from error
+    return config
+
+
+def read_values(path: Path) -> dict[str, Any]:
+    """Return the fields of a training configuration as they are written.
+
+    :raises SpecError: when the file cannot be read or holds no mapping.
+    """
+    try:
+        values = parse_yaml(Path(path).read_bytes())
+    except (OSError, ValueError) as error:
+        raise SpecError(f'training configuration {path} cannot be read: {error}') from error
+    if not isinstance(values, Mapping):
+        raise SpecError(f'training configuration {path} must be a mapping of names to values')
+    return dict(values)
+
+
+def _change(values: dict[str, Any], name: Sequence[str], value: Any) -> None:
+    """Set a field of nested mappings; the mappings that are not there yet are made."""
+    if len(name) == 1:
+        values[name[0]] = value
+        return
+    inner = values.setdefault(name[0], {})
+    if not isinstance(inner, dict):
+        raise SpecError(f'{name[0]} is {inner!r} and has no field {".".join(name[1:])}')
+    _change(inner, name[1:], value)
+
+
+def _built(kind: type[ConfigT], values: Mapping[str, Any]) -> ConfigT:
+    kinds = {f.name: str(f.type) for f in dataclasses.fields(kind)}
+    only_known(values, kinds, 'the configuration')
+
+    def field_value(name: str, value: Any) -> Any:
+        try:
+            return fitted(value, kinds[name], name)
+        except UnknownKindError:
+            return kind.converted(name, value, values)
+
+    return kind(**{name: field_value(name, value) for name, value in values.items()})
