@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ..errors import DatasetError, SpecError
+from ..errors import DatasetError
 from . import provenance
 from .dataset_arguments import (
     add_estimation_arguments,
@@ -49,10 +49,7 @@ def run(args: argparse.Namespace) -> int:
     """
     from ..presets.loading import preset_of
 
-    preset = preset_of(args.model)
-    if not preset.templates_kept:
-        raise SpecError(f'{args.model} is of the {preset.name} preset, which has no features to '
-                        'keep in memory; see mrcnet bench paper')
+    preset_of(args.model).require_templates(args.model)
     open_dataset(args)  # a wrong one is named before models are loaded for a minute
     chosen, absent = contenders(args.backends)
     loaded, load_seconds = _load(args, chosen)

@@ -22,9 +22,8 @@ if TYPE_CHECKING:
     from ..datasets.bop import BopDataset
     from ..evaluation.verification import AnswerComparison
     from ..inference.backend import RuntimeOptions
-    from ..inference.estimator import PoseEstimator
+    from ..inference.base_estimator import BaseEstimator
     from ..inference.poses import Estimator
-    from ..presets.paper.estimator import PaperEstimator
 
 MOVED = 1
 
@@ -89,7 +88,7 @@ def _reference_options(asked: RuntimeOptions, model: Path) -> RuntimeOptions:
     return RuntimeOptions(backend=name, precision='fp32', threads=asked.threads, say=asked.say)
 
 
-def _load(args: argparse.Namespace, options: RuntimeOptions) -> PoseEstimator | PaperEstimator:
+def _load(args: argparse.Namespace, options: RuntimeOptions) -> BaseEstimator[Any]:
     from ..presets.loading import load_any_estimator
 
     fields = {f.name: getattr(options, f.name) for f in dataclasses.fields(options)}

@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,13 +16,17 @@ from ..errors import BoxError, ImageError, SpecError, UnknownLabelError
 from ..geometry.camera import Camera
 from ..geometry.se3 import Array, skew
 from ..objects import ObjectModel
-from .backend import Backend
+from .backend import Backend, RuntimeOptions
 from .depth_correction import DepthCorrection, DepthLaws, check_depth
 from .known_start import KnownPose
 from .model_directory import ModelT
+from .opening import open_backend
 from .poses import Detection, FrameResult, Measured, PoseEstimate, Skipped
 from .support_correction import SupportCorrection
 from .support_plane import checked_plane
+
+if TYPE_CHECKING:
+    from typing import Self
 
 TaskT = TypeVar('TaskT')
 
@@ -34,6 +39,25 @@ class BaseEstimator(ABC, Generic[ModelT]):
     """
 
     can_follow = False  # whether models of this preset can :meth:`follow`
+
+    @classmethod
+    def load(cls, model_dir: Path, meshes_dir: Path | None = None, **options: Any) -> Self:
+        """Load a model directory into a runtime; each preset does."""
+        raise NotImplementedError
+
+    @classmethod
+    def _opened(cls, model: ModelT, runtime: Mapping[str, Any], **options: Any) -> Self:
+        """Load a model into a runtime; close that again where no estimator can be built.
+
+        :param runtime: fields of :class:`RuntimeOptions`.
+        :param options: of the constructor.
+        """
+        backend = open_backend(model, RuntimeOptions(**runtime))
+        try:
+            return cls(model, backend, **options)
+        except BaseException:
+            backend.close()
+            raise
 
     def __init__(self, model: ModelT, backend: Backend) -> None:
         """Keep model and backend."""

@@ -21,13 +21,12 @@ from ..geometry.se3 import Array, make_transform, rotation_from_6d, rotation_to_
 from ..geometry.view_prior import allowed_bins
 from ..rendering.template_store import TemplateStore
 from ..specs import DEFAULT_CROPS
-from .backend import Backend, RuntimeOptions
+from .backend import Backend
 from .base_estimator import BaseEstimator, StageClock, sigmoid
 from .consensus import consensus
 from .depth_correction import DepthLaws
 from .known_start import KnownPose, moved_far, starts_at
 from .model_directory import ModelDirectory, read_model_directory
-from .opening import open_backend
 from .poses import Detection, FrameResult, PoseEstimate, Skipped, add_seconds
 from .projected_box import ProjectedBoxes
 from .scoring import Evidence
@@ -101,14 +100,10 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
         :raises MeshError: when a mesh cannot be used.
         :raises BackendError: when the runtime cannot be used.
         """
-        model = read_model_directory(model_dir, meshes_dir)
-        backend = open_backend(model, RuntimeOptions(**runtime))
-        try:
-            return cls(model, backend, TemplateStore(store_root), cache_bytes=cache_bytes,
-                       crops=crops, stage1_only=stage1_only, spreads=spreads, preload=preload)
-        except BaseException:
-            backend.close()
-            raise
+        return cls._opened(
+            read_model_directory(model_dir, meshes_dir), runtime, store=TemplateStore(store_root),
+            cache_bytes=cache_bytes, crops=crops, stage1_only=stage1_only, spreads=spreads,
+            preload=preload)
 
     def _depth_laws(self) -> DepthLaws:
         return self.model.depth_laws

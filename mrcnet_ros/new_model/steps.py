@@ -21,8 +21,7 @@ from ..rendering.background_files import check_images, find_images
 from ..rendering.template_store import TemplateStore
 from ..synth.held_out import MOST_OBJECTS, image_count
 from ..training.config import TrainConfig
-from ..training.detector_feed import load_scene_views
-from ..training.material import load_templates, load_views
+from ..training.material import load_disturbers, load_object_views, load_templates, load_views
 from ..training.trainer import train
 from .bar import Bar
 from .detector_steps import add_detector, detector_config, measure_detector
@@ -164,7 +163,9 @@ class Maker:
         load_views(config, objects)
         load_templates(config, objects)
         if self._request.detector:
-            load_scene_views(detector_config(self._request, config), objects)
+            detector = detector_config(self._request, config)
+            load_object_views(detector, objects)
+            load_disturbers(detector)
         return True
 
     def _train(self) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..errors import ModelError, SpecError
 from ..inference.backend import RuntimeOptions
+from ..inference.base_estimator import BaseEstimator
 from ..inference.estimator import PoseEstimator
 from ..inference.model_directory import MODEL_FILE, read_model_json
 from ..specs import EstimatorSpec, ModelSpec
@@ -31,8 +32,19 @@ class Preset:
 
     name: str
     spec: type[EstimatorSpec]
-    estimator: type[PoseEstimator] | type[PaperEstimator]
+    estimator: type[BaseEstimator[Any]]
     templates_kept: bool
+
+    def require_templates(self, model_dir: Path) -> None:
+        """Refuse a model for what needs kept templates, several crops or covariances.
+
+        :raises SpecError: when its preset has none of these.
+        """
+        if not self.templates_kept:
+            raise SpecError(
+                f'model {model_dir} is of the {self.name} preset, which renders a template for '
+                'each detection, keeps no features and gives no covariance; give a model of '
+                'another preset')
 
 
 PRESETS = {preset.name: preset for preset in (
@@ -56,7 +68,7 @@ def preset_of(model_dir: Path) -> Preset:
 
 
 def load_any_estimator(model_dir: Path, meshes_dir: Path | None = None,
-                       **options: Any) -> PoseEstimator | PaperEstimator:
+                       **options: Any) -> BaseEstimator[Any]:
     """Load a model directory into a runtime.
 
     :param meshes_dir: folder of the meshes; ``meshes`` in the model directory by default.
@@ -80,10 +92,5 @@ def load_pose_estimator(model_dir: Path, meshes_dir: Path | None = None,
     :raises SpecError: when the model is of a preset that has none of these.
     :raises MrcnetError: when it cannot be loaded.
     """
-    preset = preset_of(model_dir)
-    if not preset.templates_kept:
-        raise SpecError(
-            f'model {model_dir} is of the {preset.name} preset, which renders a template for each '
-            'detection, keeps no features and gives no covariance; give a model of the default '
-            'preset')
+    preset_of(model_dir).require_templates(model_dir)
     return PoseEstimator.load(model_dir, meshes_dir, **options)

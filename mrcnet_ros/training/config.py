@@ -13,6 +13,9 @@ from ..reading.fields import only_known
 from ..specs import ModelSpec, Spec
 from .scene_config import SceneConfig
 
+# A body that only disturbs is seen in part and once in many images: it needs few views.
+VIEWS_FOR_DISTURBER = 60
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig(SceneConfig):
@@ -49,6 +52,11 @@ class TrainConfig(SceneConfig):
     init_knows: bool = True
     freeze_shared: bool = False
     spec: ModelSpec = field(default_factory=ModelSpec)
+
+    @property
+    def views_of_disturbers(self) -> int:
+        """Return the rendered views of what only disturbs."""
+        return max(1, self.views // VIEWS_FOR_DISTURBER)
 
     def load_objects(self) -> list[ObjectModel]:
         """Return the objects in class order.

@@ -42,6 +42,11 @@ class DetectorConfig(SceneConfig):
     validation: int = 500
     spec: DetectorSpec = field(default_factory=DetectorSpec)
 
+    @property
+    def views_of_disturbers(self) -> int:
+        """Return the rendered views of what only disturbs."""
+        return self.disturber_views
+
     def painting(self) -> ComposerSpec:
         """Return the chances of what happens to scenes."""
         return ComposerSpec(crop=CropSpec(size_px=self.size_px), **self.chances)

@@ -9,14 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..meshes import check_origin
 from ..network.detector_losses import BoxTargets
-from ..objects import ObjectModel, load_bop_objects
 from .backgrounds import background_patches, find_images, irradiance_matrices
 from .detector_config import DetectorConfig
 from .painting import TrainingPainter
 from .scenes import SceneComposer, TrainingScene
-from .view_bank import SharedViews, load_or_render, load_or_render_shapes
+from .view_bank import SharedViews
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,25 +27,6 @@ class SceneBatch:
 
     image: Tensor
     targets: BoxTargets
-
-
-def load_scene_views(config: DetectorConfig, objects: Sequence[ObjectModel]) -> list[SharedViews]:
-    """Render or load the views of all classes, then of the bodies that only disturb.
-
-    :raises MeshError: when a mesh cannot be used, or its origin is far from its middle.
-    """
-    for o in objects:
-        check_origin(o.mesh_path, o.centred().load_mesh().vertices, o.diameter_m, o.unit_m)
-    priors = {o.object_id: config.view_prior for o in objects}
-    views = load_or_render(config.cache, objects, priors, config.distance_m, config.views,
-                           config.seed)
-    views += load_or_render_shapes(config.cache, config.bodies, config.distance_m,
-                                   config.disturber_views, config.seed)
-    if config.disturbers is not None:
-        others = list(load_bop_objects(config.disturbers).values())
-        views += load_or_render(config.cache, others, {}, config.distance_m,
-                                config.disturber_views, config.seed)
-    return views
 
 
 def load_scene_composer(config: DetectorConfig, classes: int,

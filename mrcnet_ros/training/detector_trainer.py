@@ -17,9 +17,10 @@ from ..network.detector import DetectorNetwork
 from ..network.detector_losses import WANTED, detection_loss
 from .composed_run import ComposedRun, Job, check_start, deadline_of
 from .detector_config import DetectorConfig
-from .detector_feed import SceneBatch, load_scene_composer, load_scene_views, stack_scenes
+from .detector_feed import SceneBatch, load_scene_composer, stack_scenes
 from .exchange import Exchange
 from .loop import CHECKPOINT, decay_groups
+from .material import load_disturbers, load_object_views
 from .processes import train_together
 
 LOG_EVERY = 20
@@ -54,7 +55,8 @@ def train_detector(config: DetectorConfig, weights: dict[str, Tensor],
         raise SpecError(f'stop_after must be positive, got {stop_after}')
     deadline, objects = deadline_of(config), config.load_objects()
     spent = check_start(config, objects)
-    job = Job(config, load_scene_views(config, objects), weights, deadline, spent)
+    views = load_object_views(config, objects) + load_disturbers(config)
+    job = Job(config, views, weights, deadline, spent)
     train_together(partial(_run, job, stop_after), build_detector(config, len(objects), weights),
                    config.processes)
     return config.output / CHECKPOINT

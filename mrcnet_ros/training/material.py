@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,12 +20,10 @@ from .backgrounds import background_patches, find_images, irradiance_matrices
 from .composer import Composer
 from .config import TrainConfig
 from .painting import ComposerSpec
+from .scene_config import SceneConfig
 from .targets import ObjectShapes
 from .template_bank import TemplateBank
 from .view_bank import SharedViews, load_or_render, load_or_render_shapes
-
-# A body that only disturbs is seen in part and once in many images: it needs few views.
-VIEWS_FOR_DISTURBER = 60
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,17 +47,24 @@ def load_views(config: TrainConfig, objects: list[ObjectModel]) -> list[SharedVi
     :raises SpecError: when the configuration names an unknown chance.
     """
     composer_spec(config)  # a wrong name is told before hours of rendering
+    return load_object_views(config, objects) + load_disturbers(config)
+
+
+def load_object_views(config: SceneConfig, objects: Sequence[ObjectModel]) -> list[SharedViews]:
+    """Render or load the views of all classes.
+
+    :raises MeshError: when a mesh cannot be used, or its origin is far from its middle.
+    """
     for o in objects:
         check_origin(o.mesh_path, o.centred().load_mesh().vertices, o.diameter_m, o.unit_m)
     priors = {o.object_id: config.view_prior for o in objects}
-    views = load_or_render(config.cache, objects, priors, config.distance_m, config.views,
-                           config.seed)
-    return views + load_disturbers(config)
+    return load_or_render(config.cache, objects, priors, config.distance_m, config.views,
+                          config.seed)
 
 
-def load_disturbers(config: TrainConfig) -> list[SharedViews]:
+def load_disturbers(config: SceneConfig) -> list[SharedViews]:
     """Render or load the views of plain bodies and of other objects, seen from anywhere."""
-    views = max(1, config.views // VIEWS_FOR_DISTURBER)
+    views = config.views_of_disturbers
     found = load_or_render_shapes(config.cache, config.bodies, config.distance_m, views,
                                   config.seed)
     if config.disturbers is not None:

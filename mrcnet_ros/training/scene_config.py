@@ -63,6 +63,11 @@ class SceneConfig(RunConfig):
     validation: int
     chances: dict[str, float] = field(default_factory=dict)
 
+    @property
+    def views_of_disturbers(self) -> int:
+        """Return the rendered views of each body and each of the ``disturbers``."""
+        raise NotImplementedError
+
     @classmethod
     def converted(cls, name: str, value: Any, values: Mapping[str, Any]) -> Any:
         """Return ``view_prior`` or ``spec``, of which the file has what differs."""

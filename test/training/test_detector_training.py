@@ -38,8 +38,9 @@ from mrcnet_ros.specs import DetectorSpec
 from mrcnet_ros.training import detector_trainer
 from mrcnet_ros.training.checkpoint import load_checkpoint
 from mrcnet_ros.training.detector_config import DetectorConfig
-from mrcnet_ros.training.detector_feed import load_scene_composer, load_scene_views, stack_scenes
+from mrcnet_ros.training.detector_feed import load_scene_composer, stack_scenes
 from mrcnet_ros.training.detector_trainer import train_detector
+from mrcnet_ros.training.material import load_disturbers, load_object_views
 from mrcnet_ros.training.run_config import read_config
 from mrcnet_ros.training.scenes import SceneComposer
 
@@ -60,7 +61,8 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> DetectorConfig:
 @pytest.fixture(scope='module')
 def composer(config: DetectorConfig) -> SceneComposer:
     """Draw the views that scenes are made from."""
-    return load_scene_composer(config, 2, load_scene_views(config, config.load_objects()))
+    views = load_object_views(config, config.load_objects()) + load_disturbers(config)
+    return load_scene_composer(config, 2, views)
 
 
 @pytest.fixture(scope='module')

@@ -18,9 +18,8 @@ from ...errors import BoxError
 from ...geometry.camera import Camera
 from ...geometry.rotation_grid import rotation_grid
 from ...geometry.se3 import Array, rotation_from_6d
-from ...inference.backend import Backend, RuntimeOptions
+from ...inference.backend import Backend
 from ...inference.base_estimator import BaseEstimator, StageClock, sigmoid
-from ...inference.opening import open_backend
 from ...inference.poses import Detection, FrameResult, PoseEstimate, Skipped
 from ...rendering.renderer import Renderer
 from .crop import PaperCrops, network_input, paper_crops
@@ -82,13 +81,7 @@ class PaperEstimator(BaseEstimator[PaperModel]):
         :raises MeshError: when a mesh cannot be used.
         :raises BackendError: when the runtime cannot be used.
         """
-        model = read_paper_model(model_dir, meshes_dir)
-        backend = open_backend(model, RuntimeOptions(**runtime))
-        try:
-            return cls(model, backend)
-        except BaseException:
-            backend.close()
-            raise
+        return cls._opened(read_paper_model(model_dir, meshes_dir), runtime)
 
     def close(self) -> None:
         """Free the renderer and let go of the backend's device."""
