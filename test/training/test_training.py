@@ -151,7 +151,7 @@ def go(self, stop_after):
         time.sleep(10_000)
     self.exchange.wait()
 
-trainer.Run.go = go
+trainer.TrainingRun.go = go
 if __name__ == '__main__':
     trainer.train(*pickle.load(open(sys.argv[1], 'rb')))
 '''
