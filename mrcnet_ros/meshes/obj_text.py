@@ -112,6 +112,9 @@ def face_table(path: Path, content: Content) -> tuple[Rows, Rows]:
             raise MeshError(path, f'cannot be read: "f {text[:60]}" is no face whose corners '
                             'have the same parts', BAD_FILE)
     sizes = np.array([len(text.split()) for text in content.faces], np.int64)
+    if sizes[-1] < 3:
+        raise MeshError(path, f'is cut off: it ends with the face "f {content.faces[-1]}"',
+                        'copy or export it again')
     table = np.full((int(sizes.sum()), 3), -1, np.int64)
     owners = np.repeat(np.arange(len(sizes)), sizes)
     counts = np.array(content.counts, np.int64)

@@ -233,6 +233,7 @@ def test_indices_that_count_back_mean_the_lines_above_them(tmp_path: Path) -> No
     ('v 0 0 0\nv 1 0 0\nv 1 1 0\nv 0 1 0\nf 1 3 2 4\n', 'crosses itself'),
     ('v 0 0 0 1 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n', 'colours and others without'),
     ('v 0 0 0\nv 1 0 0 2\nv 0 1 0\nf 1 2 3\n', 'whose w is not 1'),
+    ('v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\nf 3 2', 'is cut off: it ends with the face "f 3 2"'),
 ])
 def test_a_file_that_cannot_be_read_right_says_why(tmp_path: Path, text: str, said: str) -> None:
     """With the statement or number at fault."""
