@@ -44,8 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                              'the node then needs no other')
     parser.add_argument('--minutes', type=float, metavar='M',
                         help='for everything (default: 60, with --fast 15)')
-    parser.add_argument('--start', type=Path, metavar='DIR',
-                        help='model whose weights the training starts from (default: models/lmo)')
+    parser.add_argument('--start', '--init', type=Path, metavar='DIR',
+                        help='model directory, or its weights.pt, that the training starts from '
+                             '(default: models/lmo of the sources)')
     parser.add_argument('--images', type=positive, metavar='N',
                         help='held-out images to measure errors on (default: as the time allows)')
     parser.add_argument('--set', action='append', default=[], metavar='NAME=VALUE',
@@ -94,10 +95,20 @@ def _request(args: argparse.Namespace) -> Request:
     return Request(
         output=args.output, meshes=tuple(args.meshes), bop_models=_models(args),
         object_ids=tuple(args.ids), unit=args.unit, symmetries=parse_symmetries(args.symmetry),
-        views=args.views, start=args.start or shared_file('models/lmo'),
+        views=args.views, start=_start(args.start),
         backgrounds=tuple(args.backgrounds) or (shared_file('models/demo/backgrounds'),),
         fast=args.fast, minutes=minutes, images=args.images,
         changes=changes(args_without_minutes), detector=args.detector)
+
+
+def _start(given: Path | None) -> Path:
+    """Return the model directory to start from; its weights stand for it."""
+    from ..inference.model_directory import WEIGHTS_FILE
+    from ..store.shared_files import shared_file
+
+    if given is None:
+        return shared_file('models/lmo')
+    return given.parent if given.name == WEIGHTS_FILE else given
 
 
 def _models(args: argparse.Namespace) -> Path | None:

@@ -32,7 +32,7 @@ from .request import Request, check_labels
 from .seen_surface import VIEWS, look_at
 from .symmetry_picture import axes_of, draw_object, png, z_symmetry
 from .symmetry_search import find_symmetries
-from .training_plan import Plan, divide, read_spec, write_config
+from .training_plan import Plan, check_start, divide, write_config
 from .work import Work
 
 OBJECTS_FILE = 'objects.yaml'
@@ -59,7 +59,7 @@ class Maker:
         """Check what can be checked before anything is written."""
         self._request, self._stem, self._say = request, stem, say
         self._began = time.monotonic()
-        read_spec(request.start)
+        check_start(request.start)
         check_images(find_images(request.backgrounds))
         self._parts = take_in(request)
         labels = [p.label for p in self._parts]

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from ..errors import ModelError, SpecError
-from ..inference.model_directory import read_model_json
+from ..inference.model_directory import WEIGHTS_FILE, read_model_json
 from ..specs import ModelSpec
 from ..training.config import TrainConfig
 from ..training.run_config import read_config
@@ -83,6 +83,19 @@ def read_spec(start: Path) -> ModelSpec:
     except (KeyError, TypeError, SpecError) as error:
         raise ModelError(start, f'cannot be started from: {error}',
                          'give a model of the default preset') from error
+
+
+def check_start(start: Path) -> None:
+    """Check that a training can start from a model, before anything is rendered.
+
+    :raises ModelError: when it is no model of the default preset, or has no weights.
+    """
+    read_spec(start)
+    if not (start / WEIGHTS_FILE).is_file():
+        raise ModelError(
+            start, f'has no {WEIGHTS_FILE}, which a training starts from; an installed package '
+            'leaves it out', f'get the sources of mrcnet_ros and give --start SOURCES/models/'
+            f'{start.name}, or another model directory that has one')
 
 
 def write_config(request: Request, parts: Sequence[Part], plan: Plan) -> TrainConfig:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -165,6 +166,37 @@ def test_a_bop_folder_is_taken_with_its_symmetries(
     assert sorted(entries) == [1, 3]
     assert len(entries[3]['symmetries_discrete']) == 3
     assert 'those of models_info.json' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('dataset', ['ycbv', 'itodd'])
+def test_both_datasets_go_as_far_as_the_views(
+        tiny_model: TinyModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+        dataset: str) -> None:
+    """The same command trains a generated copy of YCB-V and of ITODD; the weights stand for it."""
+    write_models(tmp_path / dataset / 'models')
+    monkeypatch.setattr(Maker, '_train', stop)
+    command = ['new', '--bop-dir', str(tmp_path), '--dataset', dataset, '--ids', '3', '--output',
+               str(tmp_path / 'out'), '--init', str(tiny_model.path / 'weights.pt'),
+               '--backgrounds', str(tiny_model.config.backgrounds[0]), '--minutes', '1', *SMALL]
+    with pytest.raises(Stopped):
+        main(command)
+    assert [e['id'] for e in yaml.safe_load((tmp_path / 'out/objects.yaml').read_text())] == [3]
+    config = yaml.safe_load((tmp_path / 'out/work/train.yaml').read_text())
+    assert config['init'] == str(tiny_model.path)
+    assert any((tmp_path / 'out/work/views').iterdir())
+
+
+def test_a_start_without_weights_is_told_before_anything_is_written(
+        tiny_model: TinyModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As models/lmo of an installed package; the error says where to get them."""
+    start = tmp_path / 'lmo'
+    shutil.copytree(tiny_model.path, start, ignore=shutil.ignore_patterns('weights.pt'))
+    write(tmp_path / 'part.stl', trimesh.creation.box((84, 52, 30)))
+    assert main(['new', str(tmp_path / 'part.stl'), '--output', str(tmp_path / 'out'), '--start',
+                 str(start)]) == 2
+    told = capsys.readouterr().err
+    assert 'has no weights.pt' in told and '--start SOURCES/models/lmo' in told
+    assert not (tmp_path / 'out').exists()
 
 
 class Stopped(Exception):
