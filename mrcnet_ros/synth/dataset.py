@@ -52,6 +52,9 @@ def make_dataset(folder: Path, split: str, source: Source, spec: SynthSpec, *,
         with _maker(source, spec, backgrounds) as maker:
             for scene in range(1, spec.scenes + 1):
                 targets += _write_scene(part, scene, maker, spec, grey, progress)
+        if not targets:
+            raise DatasetError(f'{part}: no object is visible by a tenth in any image; give '
+                               'another distance, or larger images')
         kind = split.split('_')[0]
         if kind != 'train':
             write_json(folder / f'{kind}_targets_bop19.json', targets)

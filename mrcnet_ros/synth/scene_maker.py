@@ -25,6 +25,7 @@ from .surroundings import table_depth_m
 
 # parts of the image's height that an object of mean diameter, nearest to the camera, covers
 RELATIVE_HEIGHT = (0.2, 0.45)
+FARTHEST_M = 100.0  # of a camera; beyond, distances are in another unit
 ELEVATION_DEG = (10.0, 80.0)
 
 
@@ -64,8 +65,9 @@ class SynthSpec:
         if self.rate_hz is not None and not 0.0 < self.rate_hz < np.inf:
             raise SpecError(f'rate must be above 0 [Hz], got {self.rate_hz}')
         near, far = self.distance_m or (1.0, 1.0)
-        if not 0 < near <= far < np.inf:
-            raise SpecError(f'distance must be 0 < near <= far [m], got {near} and {far}')
+        if not 0 < near <= far <= FARTHEST_M:
+            raise SpecError(f'distance must be 0 < near <= far <= {FARTHEST_M:g} [m], got {near} '
+                            f'and {far}')
 
 
 @dataclass(frozen=True, eq=False)

@@ -286,3 +286,14 @@ def test_the_command_says_what_cannot_be_used(tmp_path, capsys):
                         '--output', str(tmp_path / 'out')]) == 2
     assert 'no objects [3]; there are [2, 5]' in capsys.readouterr().err
     assert not (tmp_path / 'out').exists()
+
+
+def test_a_dataset_in_which_nothing_is_visible_is_not_made(tmp_path):
+    """As with objects too far away to cover a pixel; millimetres are no distance of a camera."""
+    source = synth_folder.source(tmp_path)
+    with pytest.raises(DatasetError, match='no object is visible by a tenth in any image'):
+        make_dataset(tmp_path / 'made', 'test', source,
+                     synth_folder.spec(images=1, distance_m=(99.0, 99.0)))
+    assert not (tmp_path / 'made' / 'test').exists()
+    with pytest.raises(SpecError, match='near <= far <= 100'):
+        synth_folder.spec(distance_m=(400.0, 900.0))
