@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from .errors import SpecError
 
@@ -129,15 +129,18 @@ class ViewPrior:
     tilt_max_deg: float
 
 
-class Spec(Protocol):
-    """What the specs of all networks share."""
+@dataclass(frozen=True, kw_only=True)
+class Spec:
+    """What the specs of all networks share.
 
-    @property
-    def preset(self) -> str:
-        """Return the preset's name."""
+    :param preset: name of the kind of network.
+    """
+
+    preset: str = ''
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data that JSON can hold and :meth:`from_dict` restores."""
+        return dataclasses.asdict(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -146,43 +149,34 @@ class Spec(Protocol):
         :raises SpecError: when a field is unknown or missing or has a value of another type, or
             the preset is another.
         """
-
-
-class EstimatorSpec(Spec, Protocol):
-    """What the specs of all networks that give poses share."""
-
-    @property
-    def rows_together(self) -> int:
-        """Return how many rows of a batch share statistics."""
-
-    @property
-    def graphs(self) -> tuple[str, ...]:
-        """Return the names of its ONNX files."""
+        spec: Self = from_mapping(cls, values, f'{cls.preset} spec')
+        _same_preset(spec.preset, cls.preset)
+        return spec
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelSpec:
-    """Everything that must agree between training, export and inference."""
+class EstimatorSpec(Spec):
+    """What the specs of all networks that give poses share."""
 
-    preset: str = 'default'
-    crop: CropSpec = field(default_factory=CropSpec)
-    bins: BinSpec = field(default_factory=BinSpec)
-    template: TemplateSpec = field(default_factory=TemplateSpec)
-    network: NetworkSpec = field(default_factory=NetworkSpec)
+    graphs: ClassVar[tuple[str, ...]]  # names of its ONNX files
 
     @property
     def rows_together(self) -> int:
         """Number of rows of a batch that share statistics: each crop is on its own."""
         return 1
 
-    @property
-    def graphs(self) -> tuple[str, ...]:
-        """Names of its ONNX files."""
-        return GRAPHS
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain data that JSON can hold and :meth:`from_dict` restores."""
-        return dataclasses.asdict(self)
+@dataclass(frozen=True, kw_only=True)
+class ModelSpec(EstimatorSpec):
+    """Everything that must agree between training, export and inference."""
+
+    graphs: ClassVar[tuple[str, ...]] = GRAPHS
+
+    preset: str = 'default'
+    crop: CropSpec = field(default_factory=CropSpec)
+    bins: BinSpec = field(default_factory=BinSpec)
+    template: TemplateSpec = field(default_factory=TemplateSpec)
+    network: NetworkSpec = field(default_factory=NetworkSpec)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -197,12 +191,12 @@ class ModelSpec:
         expected = {f.name for f in dataclasses.fields(cls)}
         _same_names('model spec', set(values), expected)
         built = {name: from_mapping(kind, values[name], name) for name, kind in parts.items()}
-        same_preset(values['preset'], cls.preset)
+        _same_preset(values['preset'], cls.preset)
         return cls(**built)
 
 
 @dataclass(frozen=True, kw_only=True)
-class DetectorSpec:
+class DetectorSpec(Spec):
     """The detector's numbers.
 
     :param focal_px: focal length that an image is scaled to before the network sees it; an object
@@ -218,25 +212,17 @@ class DetectorSpec:
     channels: int = 96
     blocks: int = 11
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain data that JSON can hold and :meth:`from_dict` restores."""
-        return dataclasses.asdict(self)
+    def __post_init__(self) -> None:
+        """Check the values.
 
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> DetectorSpec:
-        """Restore a spec.
-
-        :raises SpecError: when a field is unknown, missing or wrong.
+        :raises SpecError: when there is no such network.
         """
-        spec: DetectorSpec = from_mapping(cls, values, 'detector spec')
-        same_preset(spec.preset, cls.preset)
-        if spec.blocks not in DETECTOR_BLOCKS:
+        if self.blocks not in DETECTOR_BLOCKS:
             raise SpecError(f'detector spec: blocks must be one of {DETECTOR_BLOCKS}, got '
-                            f'{spec.blocks}')
-        if spec.focal_px <= 0 or spec.longest_px < DETECTOR_STRIDES[-1] or spec.channels < 1:
+                            f'{self.blocks}')
+        if self.focal_px <= 0 or self.longest_px < DETECTOR_STRIDES[-1] or self.channels < 1:
             raise SpecError('detector spec: focal_px and channels must be positive and longest_px '
-                            f'at least {DETECTOR_STRIDES[-1]}, got {spec}')
-        return spec
+                            f'at least {DETECTOR_STRIDES[-1]}, got {self}')
 
 
 def from_mapping(kind: type[Any], values: Mapping[str, Any], where: str) -> Any:
@@ -262,7 +248,7 @@ def _fits(value: Any, wanted: str) -> bool:
     return type(value) in kinds and (wanted != 'float' or math.isfinite(value))
 
 
-def same_preset(given: object, expected: str) -> None:
+def _same_preset(given: object, expected: str) -> None:
     """Compare the preset of plain data with the one that reads it.
 
     :raises SpecError: when it is another.

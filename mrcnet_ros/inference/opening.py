@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
-from typing import Protocol
+from typing import Any
 
 import cv2
 
@@ -13,32 +11,13 @@ from ..cpus import usable_cpus
 from ..errors import BackendError
 from .backend import Backend, RuntimeOptions
 from .backends import RUNTIMES, choose_runtime, load_backend
+from .model_directory import CheckedModel
 from .verified import Execution, find_result
 
 FULL = 'fp32'  # what the exported graphs are checked in; others need a verification
 
 
-class Model(Protocol):
-    """What is needed of a model directory of either preset."""
-
-    @property
-    def path(self) -> Path:
-        """The directory."""
-
-    @property
-    def graphs_digest(self) -> str:
-        """The sha256 of all its graphs."""
-
-    @property
-    def graphs(self) -> Mapping[str, Path]:
-        """File of each graph."""
-
-    @property
-    def rows_together(self) -> int:
-        """Rows that one detection takes in a batch."""
-
-
-def execution_of(model: Model, options: RuntimeOptions) -> Execution:
+def execution_of(model: CheckedModel[Any], options: RuntimeOptions) -> Execution:
     """Return what decides about a model's numbers.
 
     :param options: with a runtime that can be used and a precision.
@@ -48,7 +27,7 @@ def execution_of(model: Model, options: RuntimeOptions) -> Execution:
                      precision=options.precision, version=version, device=device)
 
 
-def open_backend(model: Model, options: RuntimeOptions) -> Backend:
+def open_backend(model: CheckedModel[Any], options: RuntimeOptions) -> Backend:
     """Load a model into the runtime asked for, or into the best one, and say which and why.
 
     :raises BackendError: when runtime, device or precision cannot be had, or the model has not
@@ -70,7 +49,7 @@ def open_backend(model: Model, options: RuntimeOptions) -> Backend:
     return backend
 
 
-def _verified_precision(model: Model, options: RuntimeOptions) -> tuple[str, str]:
+def _verified_precision(model: CheckedModel[Any], options: RuntimeOptions) -> tuple[str, str]:
     """Return the lowest precision that the model was verified in, and why it is that."""
     lower = [p for p in RUNTIMES[options.backend].precisions(options.device) if p != FULL]
     for precision in lower:
@@ -80,7 +59,7 @@ def _verified_precision(model: Model, options: RuntimeOptions) -> tuple[str, str
     return FULL, f'not verified here in {" or ".join(lower)}' if lower else 'there is no other'
 
 
-def _check_verified(model: Model, options: RuntimeOptions) -> str:
+def _check_verified(model: CheckedModel[Any], options: RuntimeOptions) -> str:
     """Return why a precision may be used.
 
     :raises BackendError: when it may not.

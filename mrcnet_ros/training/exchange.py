@@ -25,11 +25,7 @@ class Exchange:
     def __init__(self, rank: int, slots: Tensor, barrier: Barrier) -> None:
         """Join the other processes."""
         self.rank, self.slots, self.barrier = rank, slots, barrier
-
-    @property
-    def world(self) -> int:
-        """Number of processes."""
-        return len(self.slots)
+        self.world = len(slots)  # number of processes
 
     def wait(self) -> None:
         """Wait for the others.

@@ -25,13 +25,8 @@ class Group(Protocol):
     :param world: number of processes.
     """
 
-    @property
-    def rank(self) -> int:
-        """Return the number of this process."""
-
-    @property
-    def world(self) -> int:
-        """Return the number of processes."""
+    rank: int
+    world: int
 
     def wait(self) -> None:
         """Wait for the others."""

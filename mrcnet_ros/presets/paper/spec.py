@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import ClassVar
 
 from ...datasets.catalogue import DATASETS, facts_of
 from ...errors import SpecError
-from ...specs import from_mapping, same_preset
+from ...specs import EstimatorSpec
 
-if TYPE_CHECKING:
-    from typing import Self
-
+# what embeds crops and templates alike, and the heads of the two stages
 PAPER_GRAPHS = ('embed', 'stage1', 'stage2')
 PUBLISHED = tuple(sorted(name for name, facts in DATASETS.items() if facts.network_depth_range))
 
 
 @dataclass(frozen=True, kw_only=True)
-class PaperSpec:
+class PaperSpec(EstimatorSpec):
     """The published network's numbers, in the published units.
 
     :param dataset: whose depth range and objects it is for, '' for none of the known ones.
@@ -37,6 +33,8 @@ class PaperSpec:
     :param view_origin: where a crop's viewing direction is measured from, ``principal_point`` as
         the paper and the training code do, or ``box_centre`` as the published script does.
     """
+
+    graphs: ClassVar[tuple[str, ...]] = PAPER_GRAPHS
 
     preset: str = 'paper'
     dataset: str = ''
@@ -59,29 +57,9 @@ class PaperSpec:
         return self.turns
 
     @property
-    def graphs(self) -> tuple[str, ...]:
-        """Names of its ONNX files: what embeds crops and templates alike, and two heads."""
-        return PAPER_GRAPHS
-
-    @property
     def rotations(self) -> int:
         """Number of rotation bins."""
         return 12 * self.rotation_nside**2 * self.rotation_in_plane
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain data that JSON can hold and :meth:`from_dict` restores."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Restore a spec.
-
-        :raises SpecError: when a field is unknown or missing or has a value of another type, or
-            the preset is another.
-        """
-        spec: Self = from_mapping(cls, values, 'paper spec')
-        same_preset(spec.preset, cls.preset)
-        return spec
 
 
 def paper_spec(dataset: str, *, view_origin: str = 'principal_point') -> PaperSpec:

@@ -14,7 +14,7 @@ from torch import Tensor
 from ....errors import SpecError
 
 
-@dataclass(frozen=True)
+@dataclass
 class Ranks:
     """Which of the processes this one is.
 
