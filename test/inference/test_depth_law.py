@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -108,3 +109,14 @@ def test_a_simulated_sensor_is_as_wrong_as_it_says():
     for part, true_m in ((inner, 0.8), (wall, 1.0)):
         off = part[part > 0] - true_m
         assert 0.0005 < off.std() < 0.004 and abs(off.mean()) < 0.012
+
+
+def test_the_model_of_the_demo_scores_poses_with_depth():
+    """Its law was measured, and a pose that agrees badly is half as sure at most."""
+    folder = Path(__file__).parents[2] / 'models' / 'demo'
+    found = read_model_directory(folder, folder / 'meshes')
+    law = found.depth_laws.score
+    assert law is not None and found.depth_laws.covariance is not None
+    assert found.covariance_depth_source.poses > 300
+    good, bad = law.score(0.8, fit(1.0, 0.0005), 0.1), law.score(0.8, fit(0.85, 0.003), 0.1)
+    assert good > 0.9 and bad < 0.5 * good
