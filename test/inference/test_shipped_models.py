@@ -208,4 +208,4 @@ def test_the_lmo_model_finds_its_objects_in_renders(tmp_path):
                 [i.T_camera_object for i in seen])])[0]
     assert len(errors) >= 12
     assert np.median([np.degrees(e.rotation_rad) for _, e, _ in errors]) < 12.0
-    assert np.median([e.mssd_diameters for e in errors]) < 0.2
+    assert np.median([mssd for _, _, mssd in errors]) < 0.2
