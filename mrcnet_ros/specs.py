@@ -159,6 +159,8 @@ class EstimatorSpec(Spec):
     """What the specs of all networks that give poses share."""
 
     graphs: ClassVar[tuple[str, ...]]  # names of its ONNX files
+    # what an object in model.json has with this preset only
+    object_fields: ClassVar[tuple[str, ...]] = ()
 
     @property
     def rows_together(self) -> int:

@@ -145,7 +145,8 @@ def read_checked(path: Path, meshes_dir: Path | None, kind: type[ModelT],
         model = kind(
             path=path, name=str(values['name']), digest=hashlib.sha256(text).hexdigest(),
             graphs_digest=graphs_digest(files, read_spec.graphs), spec=read_spec,
-            objects=[read_object(entry, meshes) for entry in entries], graphs=graph_files,
+            objects=[read_object(entry, meshes, read_spec.object_fields) for entry in entries],
+            graphs=graph_files,
             **rest(values))
         if not model.objects:
             raise ValueError('it names no objects')
@@ -288,17 +289,19 @@ def mesh_folder(path: Path, meshes_dir: Path | None) -> Path:
     return folder
 
 
-def read_object(entry: Mapping[str, Any], folder: Path) -> ObjectModel:
+def read_object(entry: Mapping[str, Any], folder: Path,
+                further: Sequence[str] = ()) -> ObjectModel:
     """Return an object of ``model.json``.
 
     :param folder: of the meshes.
+    :param further: fields that an entry may have with this preset.
     :raises MeshError: when its mesh is not there.
     """
     mesh = folder / entry['mesh']
     if not mesh.is_file():
         raise MeshError(mesh, f'is missing; {entry["label"]!r} needs it',
                         'give the folder of the meshes the model was made with')
-    fields.only_known(entry, OBJECT_FIELDS, f'object {entry["label"]!r}')
+    fields.only_known(entry, (*OBJECT_FIELDS, *further), f'object {entry["label"]!r}')
     symmetries = np.array(entry['symmetries'], dtype=np.float64).reshape(-1, 4, 4)
     return ObjectModel(
         object_id=fields.whole(entry['object_id'], 'object_id'),

@@ -35,6 +35,7 @@ class PaperSpec(EstimatorSpec):
     """
 
     graphs: ClassVar[tuple[str, ...]] = PAPER_GRAPHS
+    object_fields: ClassVar[tuple[str, ...]] = ('class_index',)
 
     preset: str = 'paper'
     dataset: str = ''
