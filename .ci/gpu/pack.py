@@ -23,7 +23,8 @@ import yaml
 from mrcnet_ros.cli.train import read_stem
 from mrcnet_ros.datasets.bop import BopDataset
 from mrcnet_ros.network.stem import stem_entries
-from mrcnet_ros.training.config import read_config
+from mrcnet_ros.training.config import TrainConfig
+from mrcnet_ros.training.run_config import read_config
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -102,7 +103,7 @@ def _add_test(archive: tarfile.TarFile, args: argparse.Namespace) -> None:
 
 def _add_training(archive: tarfile.TarFile, args: argparse.Namespace) -> None:
     """Add all that a configuration names, and the configuration with the new paths."""
-    config = read_config(args.config)
+    config = read_config(TrainConfig, args.config)
     values: dict[str, Any] = yaml.safe_load(args.config.read_text())
     there = THERE
     folder = config.models
