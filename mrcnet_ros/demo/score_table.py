@@ -23,8 +23,9 @@ class DemoLimits:
     """
 
     answered: float = 0.95
-    median_mssd: float = 0.15
-    object_median_mssd: float = 0.25
+    # models/demo has 0.097 over all and 0.107 at worst; nothing in the demo is random
+    median_mssd: float = 0.12
+    object_median_mssd: float = 0.15
 
 
 def complaints(targets: Sequence[TargetScore], objects: Mapping[int, ObjectModel],
