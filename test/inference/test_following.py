@@ -83,7 +83,10 @@ def test_it_ends_as_close_as_the_full_pipeline_does(demo_estimator, frames):
 
 
 def test_the_score_tells_where_there_is_no_such_object(demo_estimator, frames):
-    """Started half a diameter aside, every pose scores lower than from the truth."""
+    """Started half a diameter aside, every pose scores less than half of what the true one has.
+
+    The ratio, because the values move with the law of the score that a model was calibrated to.
+    """
     image, camera, detections, truths = frames[0]
     scores = []
     for aside in (0.0, 0.5):
@@ -92,7 +95,7 @@ def test_the_score_tells_where_there_is_no_such_object(demo_estimator, frames):
             T[0, 3] += aside * demo_estimator.objects[detection.label].diameter_m
         result = demo_estimator.follow(image, camera, known(detections, moved))
         scores.append(np.array([p.score for p in result.poses]))
-    assert (scores[1] < scores[0]).all() and np.median(scores[1]) < 0.15 < np.median(scores[0])
+    assert (scores[1] < 0.5 * scores[0]).all()
 
 
 def test_answers_come_in_the_order_of_the_starts_with_their_ids(demo_estimator, frames):
