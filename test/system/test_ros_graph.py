@@ -145,6 +145,8 @@ def launched(monkeypatch):
     module('launch', LaunchContext=object, LaunchDescription=list)
     module('launch.actions', **{kind: plain(kind) for kind in (
         'DeclareLaunchArgument', 'GroupAction', 'OpaqueFunction')})
+    warnings = []
+    module('launch.logging', get_logger=lambda name: SimpleNamespace(warning=warnings.append))
     module('launch_ros')
     module('launch_ros.actions', Node=plain('Node'))
     module('launch_ros.parameter_descriptions',
@@ -154,17 +156,21 @@ def launched(monkeypatch):
     for name in ('ROS_DISTRO', *PROFILES.values()):
         monkeypatch.delenv(name, raising=False)
 
-    def start(**arguments):
+    def start(given=(), includer=None, **arguments):
+        monkeypatch.setattr(sys, 'argv', ['ros2', 'launch', *(
+            ['mrcnet_ros', 'pose.launch.py'] if includer is None else includer), *given])
         file = runpy.run_path(str(ROOT / 'launch/pose.launch.py'))
         group, = file['generate_launch_description']()  # keeps its arguments to itself
         assert group.kind == 'GroupAction' and getattr(group, 'scoped', True)
         described, = group.args
         declared = {a.args[0]: a.default_value for a in described
                     if a.kind == 'DeclareLaunchArgument'}
-        assert arguments.keys() <= declared.keys()
-        context = SimpleNamespace(launch_configurations={**declared, **arguments})
+        assert includer is not None or arguments.keys() <= declared.keys()
+        context = SimpleNamespace(launch_configurations={**declared, **arguments},
+                                  argv=list(given))
         return described[-1].function(context)
 
+    start.warnings = warnings
     return start
 
 
@@ -204,6 +210,42 @@ def test_a_switch_that_is_no_boolean_is_refused(launched, name):
     """With the name of the argument; it must not count as false."""
     with pytest.raises(ValueError, match=f"launch argument {name} is 'maybe'.* true or false"):
         launched(**{name: 'maybe'})
+
+
+@pytest.mark.parametrize(('given', 'words'), [
+    (('modle:=/m',), ('no argument modle; did you mean model?', 'params_file')),
+    (('model:=/m', 'ns:=left', 'camera-info:=/c'), ('no argument ns', 'mean camera_info?')),
+    (('sync_slop_s:=0.1',), ('sync_slop_s is a parameter of the node', 'params_file'))])
+def test_an_argument_that_is_not_known_is_refused(launched, given, words):
+    """Launch itself takes any name without a word; the model would be that of params_file."""
+    with pytest.raises(ValueError, match=words[0].replace('?', r'\?')) as caught:
+        launched(given)
+    assert all(word in str(caught.value) for word in words)
+    assert launched(('model:=/m', 'namespace:=left'), model='/m', namespace='left')
+
+
+def test_arguments_of_a_file_that_includes_this_one_are_its_own(launched):
+    """Only what looks misspelt is told: launch hands all names on."""
+    outer = ['my_robot', 'robot.launch.py']
+    assert launched(('robot:=ur5',), outer, robot='ur5', modle='/m', use_rviz='true')
+    warning, = launched.warnings
+    assert 'no argument modle; did you mean model?' in warning
+    launched.warnings.clear()
+    assert launched((), outer, models='/all', model='/m')
+    assert launched((), ['my_robot', 'pose.launch.py'], world='table') and not launched.warnings
+    with pytest.raises(ValueError, match='no argument world'):
+        launched(('world:=table',), [str(ROOT / 'launch/pose.launch.py')])
+
+
+@pytest.mark.parametrize(('name', 'value', 'said'), [
+    ('params_file', '/nowhere/my.yaml', 'no such file'), ('params_file', '', 'no such file'),
+    ('fastdds_profile', '/nowhere/my.xml', 'no such file'), ('image', '', 'is empty'),
+    ('detections', ' ', 'is empty')])
+def test_a_file_that_is_not_there_or_a_topic_without_a_name_is_refused(
+        launched, name, value, said):
+    """The node would start with its defaults, or listen elsewhere."""
+    with pytest.raises(ValueError, match=f'launch argument {name} is .*{said}|{name} {said}'):
+        launched(**{name: value})
 
 
 def test_rviz_is_started_with_the_topics_of_the_node(launched):
@@ -246,8 +288,9 @@ def test_the_launch_file_leaves_a_profile_of_the_user_alone(launched, monkeypatc
     """It may hold a discovery server or a list of interfaces; an argument is stronger."""
     monkeypatch.setenv(name, '/mine.xml')
     assert [node.additional_env for node in launched()] == [{}]
-    node, = launched(fastdds_profile='/other.xml')
-    assert node.additional_env == {PROFILES['kilted']: '/other.xml'}
+    other = str(ROOT / 'config/fastdds.xml')
+    node, = launched(fastdds_profile=other)
+    assert node.additional_env == {PROFILES['kilted']: other}
 
 
 @pytest.mark.parametrize('distro', PROFILES)
