@@ -23,8 +23,9 @@ from . import messages, qos
 from .confirmation import Confirmation, Confirmed
 from .frame_handler import FrameHandler
 from .frames import Answer
-from .message_types import GoalHandle, LookupRequest, NodeHandle
+from .message_types import LookupRequest
 from .params import NodeParameters
+from .rclpy_types import GoalHandle, NodeHandle
 from .tracks import REMEMBERED_FRAMES
 
 CHECK_PERIOD_S = 0.1

@@ -9,7 +9,7 @@ from typing import Protocol
 from rclpy.qos import QoSCompatibility, QoSProfile, qos_check_compatible
 
 from .diagnostics import type_name
-from .message_types import Endpoint, PublisherHandle
+from .rclpy_types import Endpoint, PublisherHandle
 
 NOBODY = 'nobody'
 # ends of this topic are known, but the middleware has not connected all of them yet

@@ -14,8 +14,9 @@ from sensor_msgs.msg import CameraInfo
 from .camera_doubts import camera_doubts
 from .connections import publishers_text
 from .diagnostics import Level, Problem, type_name
-from .message_types import Endpoint, StampedMessage
+from .message_types import StampedMessage
 from .messages import stamp_ns
+from .rclpy_types import Endpoint
 from .shared_memory import lost_images_hint
 
 _STAMPS = 100

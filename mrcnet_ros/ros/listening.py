@@ -9,8 +9,8 @@ from . import qos
 from .frame_queue import FrameQueue
 from .frames import Frame, FrameError
 from .input_watch import InputWatch
-from .message_types import NodeHandle
 from .params import NodeParameters
+from .rclpy_types import NodeHandle
 from .synchronizer import InputSynchronizer
 from .worker import FrameServices, check_order
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from .message_types import Logger
+from .rclpy_types import Logger
 
 PACKAGE = __name__.partition('.')[0]
 

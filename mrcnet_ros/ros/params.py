@@ -14,8 +14,8 @@ from ..inference.backend import PRECISIONS
 from ..inference.backends import RUNTIMES
 from ..specs import DEFAULT_CROPS
 from .detection_reading import FITS, MESSAGES, DetectionSettings, settings_from
-from .message_types import NodeHandle
 from .parameter_values import LISTS, descriptor, for_ros, parameter, problem, value_of
+from .rclpy_types import NodeHandle
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,8 +13,9 @@ from std_msgs.msg import String
 from ..inference.poses import PoseEstimate
 from ..objects import ObjectModel
 from . import qos
-from .message_types import HeaderMessage, NodeHandle, PublisherHandle
+from .message_types import HeaderMessage
 from .messages import pose_from_transform
+from .rclpy_types import NodeHandle, PublisherHandle
 
 # Names of instances are bounded by what was ever seen at once; a detector gone wild is not.
 MOST_TOPICS = 200

@@ -23,9 +23,9 @@ from . import qos
 from .frame_queue import FrameQueue
 from .frames import Answer
 from .markers import Markers
-from .message_types import NodeHandle, PublisherHandle
 from .params import NodeParameters
 from .pose_topics import PoseTopics, symmetries_message
+from .rclpy_types import NodeHandle, PublisherHandle
 from .timings import Timings
 
 

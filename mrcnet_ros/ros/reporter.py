@@ -12,8 +12,8 @@ from .connections import subscribers_text
 from .diagnostics import Problem, RecentCounts, Status, diagnostic_array
 from .drop_counters import DropCounters
 from .input_watch import InputWatch
-from .message_types import NodeHandle, PublisherHandle
 from .params import NodeParameters
+from .rclpy_types import NodeHandle, PublisherHandle
 from .statuses import (
     Account,
     depth_status,

@@ -19,8 +19,8 @@ from rclpy.signals import SignalHandlerOptions
 
 from ..errors import MrcnetError, SpecError
 from .drop_counters import DropCounters
-from .message_types import ExecutorHandle, LifecycleHandle, NodeHandle
 from .parameter_help import check_command_line
+from .rclpy_types import ExecutorHandle, LifecycleHandle, NodeHandle
 
 # How long an ending process tries to tell clients that their goals are aborted, below the five
 # seconds that ros2 launch waits for it; and how often it goes on when all are, each time handling

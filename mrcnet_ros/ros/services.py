@@ -18,9 +18,9 @@ from rclpy.parameter import Parameter
 
 from ..errors import MrcnetError
 from .frame_handler import FrameHandler
-from .message_types import NodeHandle
 from .parameter_changes import reloaded_parameters
 from .params import NodeParameters
+from .rclpy_types import NodeHandle
 from .worker import Worker
 
 

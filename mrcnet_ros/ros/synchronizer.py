@@ -19,9 +19,10 @@ from .depth_image import DepthBuffer
 from .detection_reading import message_type
 from .frames import Frame
 from .input_watch import Expected, InputWatch
-from .message_types import DetectionsMessage, MatchedEvent, NodeHandle, QosEvent, StampedMessage
+from .message_types import DetectionsMessage, StampedMessage
 from .messages import stamp_ns
 from .params import NodeParameters
+from .rclpy_types import MatchedEvent, NodeHandle, QosEvent
 
 # So many messages of one topic in a row that are so much older than one before: a bag that starts
 # again, a clock that was set.

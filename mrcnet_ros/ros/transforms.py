@@ -11,8 +11,9 @@ from tf2_ros import Buffer, TransformException, TransformListener
 from ..errors import SpecError
 from ..geometry.se3 import Array
 from ..inference.support_plane import checked_plane, plane_of_frame
-from .message_types import HeaderMessage, NodeHandle
+from .message_types import HeaderMessage
 from .messages import transform_from_message
+from .rclpy_types import NodeHandle
 
 # A transform of the moment of the image may come a little later than the detections; the worker
 # waits no longer for it.

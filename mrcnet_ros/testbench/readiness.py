@@ -16,13 +16,8 @@ from rclpy.qos import QoSProfile
 
 from ..errors import MrcnetError
 from ..ros.connections import connected_names
-from ..ros.message_types import (
-    DiagnosticsMessage,
-    MatchedEvent,
-    NodeHandle,
-    PublisherHandle,
-    SubscriptionHandle,
-)
+from ..ros.message_types import DiagnosticsMessage
+from ..ros.rclpy_types import MatchedEvent, NodeHandle, PublisherHandle, SubscriptionHandle
 
 Spin = Callable[[Callable[[], bool], float], bool]
 
