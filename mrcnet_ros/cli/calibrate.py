@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
         raise SpecError('--images, --backgrounds and --for-renders belong to --synthetic')
     from ..evaluation.covariance_law import Images
     from ..evaluation.size_calibration import check_sizes, measure_sizes
-    from ..inference.model_directory import write_size_ratios
+    from ..inference.model_json import write_size_ratios
 
     done, objects = _answer_photographs(args)
     if args.depth:
@@ -162,7 +162,7 @@ def _laws(wanted: Collection[str], done: Run, objects: Mapping[str, ObjectModel]
 
 def _write(path: Path, laws: _Laws) -> None:
     """Write what was told into a model."""
-    from ..inference.model_directory import write_covariance_law, write_score_law
+    from ..inference.model_json import write_covariance_law, write_score_law
 
     if laws.covariance is not None:
         write_covariance_law(path, *laws.covariance)

@@ -27,7 +27,7 @@ def calibrate_depth(model: Path, done: Run, objects: Mapping[str, ObjectModel], 
     from ..evaluation import covariance_report
     from ..evaluation.covariance_law import errors_of, law_of
     from ..inference.depth_correction import DepthLaws
-    from ..inference.model_directory import write_depth_laws
+    from ..inference.model_json import write_depth_laws
     from .calibrate_laws import print_law
 
     if done.poses and all(pose.covariance is None for pose in done.poses):

@@ -97,7 +97,7 @@ def _is_detector(args: argparse.Namespace) -> bool:
 
 def _hint(model: Path) -> None:
     """Say what a model without a covariance needs."""
-    from ..inference.model_directory import read_model_json
+    from ..inference.model_json import read_model_json
 
     if read_model_json(model)[1].get('covariance') is None:
         say(f'{model} tells no covariance yet: mrcnet calibrate --synthetic --model {model} '
@@ -108,7 +108,7 @@ def _hint(model: Path) -> None:
 def _build(args: argparse.Namespace) -> None:
     from ..inference.engine_store import EngineStore
     from ..inference.engines import get_engine, graph_files
-    from ..inference.model_directory import read_model_json
+    from ..inference.model_json import read_model_json
     from ..presets.loading import preset_of
 
     model = args.model or args.output

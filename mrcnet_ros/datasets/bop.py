@@ -17,7 +17,7 @@ from ..errors import DatasetError, SpecError
 from ..geometry.camera import Camera
 from ..geometry.rotation_check import POSE_TOLERANCE, checked_rotation
 from ..geometry.se3 import Array, make_transform
-from ..objects import read_models_info
+from ..objects.object_files import read_models_info
 from .bop_frame import BopFrame, GroundTruth
 from .bop_results import ResultRow, ResultsWriter, read_results_csv, write_results_csv
 from .bop_scene import MM, BopScene, number, numbers, read_json, whole

@@ -13,7 +13,7 @@ import numpy as np
 from ..errors import DatasetError
 from ..geometry.camera import Camera
 from ..geometry.se3 import Array
-from ..objects import DIAMETERS_M
+from ..objects.object_model import DIAMETERS_M
 from .bop_frame import BopFrame, GroundTruth
 from .bop_targets import MIN_VISIBLE_FRACTION
 

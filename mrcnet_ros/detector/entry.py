@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ModelError, SpecError
-from ..inference.model_directory import MODEL_FILE, check_file, read_model_json
+from ..inference.model_json import MODEL_FILE, check_file, read_model_json
 from ..reading import fields
 from ..specs import DetectorSpec
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..inference.model_directory import read_model_json
+from ..inference.model_json import read_model_json
 from ..network.graphs import graphs_of
 from ..network.mrcnet import MrcNet
 from ..specs import ModelSpec

@@ -13,7 +13,7 @@ from torch import nn
 
 from ..detector.entry import DETECTOR, DETECTOR_GRAPH
 from ..errors import ModelError
-from ..inference.model_directory import MODEL_FILE, read_model_json, replace_json
+from ..inference.model_json import MODEL_FILE, read_model_json, replace_json
 from ..network.detector import DetectorNetwork
 from ..specs import FORMAT_VERSION
 from ..training.checkpoint import load_checkpoint

@@ -14,7 +14,8 @@ from typing import Any
 from torch import Tensor
 
 from ..errors import ModelError
-from ..inference.model_directory import MODEL_FILE, WEIGHTS_FILE
+from ..inference.model_directory import WEIGHTS_FILE
+from ..inference.model_json import MODEL_FILE
 from ..network.mrcnet import MrcNet
 from ..objects import ObjectModel
 from ..specs import FORMAT_VERSION, EstimatorSpec, ModelSpec, Spec, ViewPrior

@@ -9,7 +9,8 @@ from typing import Any
 
 from ..detector.entry import DETECTOR, DETECTOR_GRAPH, read_detector
 from ..errors import ModelError
-from ..inference.model_directory import CALIBRATION, MODEL_FILE, graphs_digest
+from ..inference.model_directory import graphs_digest
+from ..inference.model_json import CALIBRATION, MODEL_FILE
 from ..reading.text import parse_json
 
 Say = Callable[[str], object]

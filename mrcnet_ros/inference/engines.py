@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..errors import BackendError
 from .engine_store import EngineKey, EngineStore
-from .model_directory import check_file, read_model_json
+from .model_json import check_file, read_model_json
 from .tensorrt_build import EngineTarget, build_engine
 
 CONVERTER = 1  # raise it when :mod:`.engine_graph` gives other graphs than before

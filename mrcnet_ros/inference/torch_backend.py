@@ -18,7 +18,8 @@ from ..specs import GRAPHS, ModelSpec
 from .backend import Arrays, HostBackend, RuntimeOptions
 from .cpu import cpu_name
 from .cuda_driver import gpu_name
-from .model_directory import WEIGHTS_FILE, check_file, read_model_json
+from .model_directory import WEIGHTS_FILE
+from .model_json import check_file, read_model_json
 
 
 class TorchBackend(HostBackend):

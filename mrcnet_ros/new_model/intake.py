@@ -12,7 +12,8 @@ import numpy as np
 from ..errors import DatasetError, MeshError, SpecError
 from ..geometry.se3 import Array
 from ..meshes import Mesh, copy_ply, measure_diameter, read_mesh, write_ply
-from ..objects import SYMMETRY_FIELDS, load_bop_objects, read_models_info
+from ..objects import load_bop_objects
+from ..objects.object_files import SYMMETRY_FIELDS, read_models_info
 from ..reading.fields import label
 from .request import UNITS_M, Request
 from .sizes import find_unit, in_words, unusual

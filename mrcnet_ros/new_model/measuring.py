@@ -23,7 +23,7 @@ from ..geometry.crop import crop_camera
 from ..geometry.sampling import sample_crop
 from ..geometry.se3 import Array, log_so3
 from ..inference.estimator import PoseEstimator
-from ..inference.model_directory import write_covariance_law, write_score_law
+from ..inference.model_json import write_covariance_law, write_score_law
 from ..objects import ObjectModel
 from ..rendering.background_files import find_images
 from ..rendering.drawing import Image

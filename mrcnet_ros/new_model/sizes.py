@@ -8,7 +8,7 @@ import numpy as np
 
 from ..errors import MeshError
 from ..geometry.se3 import Array
-from ..objects import DIAMETERS_M
+from ..objects.object_model import DIAMETERS_M
 from .request import UNIT_NAMES, UNITS_M
 
 # Diameters that things for a gripper have; what is read otherwise is asked about.

@@ -12,7 +12,8 @@ from typing import Any
 import yaml
 
 from ..errors import ModelError, SpecError
-from ..inference.model_directory import WEIGHTS_FILE, read_model_json
+from ..inference.model_directory import WEIGHTS_FILE
+from ..inference.model_json import read_model_json
 from ..specs import ModelSpec
 from ..training.config import TrainConfig
 from ..training.run_config import read_config

@@ -11,7 +11,7 @@ from ..errors import ModelError, SpecError
 from ..inference.backend import RuntimeOptions
 from ..inference.base_estimator import BaseEstimator
 from ..inference.estimator import PoseEstimator
-from ..inference.model_directory import MODEL_FILE, read_model_json
+from ..inference.model_json import MODEL_FILE, read_model_json
 from ..specs import EstimatorSpec, ModelSpec
 from .paper.estimator import PaperEstimator
 from .paper.spec import PaperSpec

@@ -12,14 +12,9 @@ import numpy as np
 from ..errors import DatasetError, MeshError
 from ..geometry.symmetry import Symmetries
 from ..meshes import check_origin, measure_diameter, mesh_digest, read_mesh
-from ..objects import (
-    DIAMETERS_M,
-    ObjectModel,
-    load_bop_objects,
-    load_object_list,
-    read_models_info,
-    read_object_list,
-)
+from ..objects import ObjectModel, load_bop_objects, load_object_list
+from ..objects.object_files import read_models_info, read_object_list
+from ..objects.object_model import DIAMETERS_M
 
 KINDS = ('symmetries_discrete', 'symmetries_continuous')
 MM = 0.001

@@ -10,7 +10,7 @@ from mrcnet_ros.datasets.bop import BopDataset
 from mrcnet_ros.detector.object_detector import ObjectDetector
 from mrcnet_ros.evaluation.detector_boxes import LEAST_SCORE, DetectorBoxes
 from mrcnet_ros.evaluation.detector_scores import DetectorScores
-from mrcnet_ros.inference.model_directory import read_model_json
+from mrcnet_ros.inference.model_json import read_model_json
 
 LMO = Path(__file__).parents[2] / 'models' / 'lmo'
 DATA = Path(__file__).parents[3] / 'shared' / 'data'

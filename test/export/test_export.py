@@ -22,11 +22,8 @@ from mrcnet_ros.export import directory, onnx_export
 from mrcnet_ros.export.directory import export_checkpoint
 from mrcnet_ros.export.graphs import example_inputs
 from mrcnet_ros.export.onnx_export import export_graphs
-from mrcnet_ros.inference.model_directory import (
-    read_model_directory,
-    write_covariance_law,
-    write_size_ratios,
-)
+from mrcnet_ros.inference.model_directory import read_model_directory
+from mrcnet_ros.inference.model_json import write_covariance_law, write_size_ratios
 from mrcnet_ros.inference.onnxruntime_backend import OnnxRuntimeBackend
 from mrcnet_ros.inference.uncertainty import CovarianceLaw
 from mrcnet_ros.network.graphs import Stage1Graph, Stage2Graph, TemplateGraph

@@ -20,7 +20,8 @@ from mrcnet_ros.inference.depth_law import (
     joint_covariance,
     joint_spread,
 )
-from mrcnet_ros.inference.model_directory import read_model_directory, write_depth_laws
+from mrcnet_ros.inference.model_directory import read_model_directory
+from mrcnet_ros.inference.model_json import write_depth_laws
 from mrcnet_ros.inference.uncertainty import CovarianceLaw, LawSource, PoseSpread
 from mrcnet_ros.synth.depth_sensor import measured_depth
 

@@ -27,7 +27,7 @@ from mrcnet_ros.geometry.se3 import (
 from mrcnet_ros.geometry.view_prior import allowed_bins
 from mrcnet_ros.inference.backend import Arrays
 from mrcnet_ros.inference.estimator import PoseEstimator
-from mrcnet_ros.inference.model_directory import write_covariance_law, write_score_law
+from mrcnet_ros.inference.model_json import write_covariance_law, write_score_law
 from mrcnet_ros.inference.poses import Detection, PoseEstimate
 from mrcnet_ros.inference.scoring import ScoreLaw
 from mrcnet_ros.inference.template_features import PRELOADED_AT_ONCE, TemplateFeatures

@@ -21,7 +21,8 @@ from mrcnet_ros.evaluation.runner import ResultRow
 from mrcnet_ros.export.directory import export_checkpoint
 from mrcnet_ros.geometry.se3 import exp_so3, make_transform
 from mrcnet_ros.inference.estimator import PoseEstimator
-from mrcnet_ros.inference.model_directory import read_model_directory, write_covariance_law
+from mrcnet_ros.inference.model_directory import read_model_directory
+from mrcnet_ros.inference.model_json import write_covariance_law
 from mrcnet_ros.meshes import Mesh, read_mesh
 from mrcnet_ros.objects import ObjectModel, load_object_list
 from mrcnet_ros.rendering.template_store import draw_templates

@@ -14,8 +14,8 @@ from meshes import bumpy_sphere, cube, write_ply
 
 from mrcnet_ros.errors import BackendError, MeshError, ModelError
 from mrcnet_ros.inference.estimator import PoseEstimator
-from mrcnet_ros.inference.model_directory import (
-    read_model_directory,
+from mrcnet_ros.inference.model_directory import read_model_directory
+from mrcnet_ros.inference.model_json import (
     write_covariance_law,
     write_score_law,
     write_size_ratios,

@@ -15,7 +15,7 @@ from ....datasets.bop_scene import number as number_of
 from ....errors import DatasetError, SpecError
 from ....geometry.rotation_check import POSE_TOLERANCE, checked_rotation
 from ....geometry.se3 import Array
-from ....objects import DIAMETERS_M
+from ....objects.object_model import DIAMETERS_M
 
 MIN_BOX_PX = 10
 MIN_VISIBLE_FRACTION = 0.1

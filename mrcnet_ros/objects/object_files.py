@@ -1,159 +1,27 @@
-"""The objects that can be recognised, read from a BOP folder or a YAML list."""
+"""Objects read from a BOP folder or a YAML list."""
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from .errors import DatasetError, MeshError, SpecError
-from .geometry.se3 import Array
-from .geometry.symmetry import Symmetries, unlisted_product
-from .meshes import (
-    Mesh,
-    check_size,
-    check_symmetries,
-    measure_diameter,
-    mesh_digest,
-    read_mesh,
-)
-from .reading.fields import label, number, only_known, whole, whole_text
-from .reading.text import parse_json, parse_yaml
+from ..errors import DatasetError, SpecError
+from ..geometry.se3 import Array
+from ..geometry.symmetry import Symmetries, unlisted_product
+from ..meshes import measure_diameter, mesh_digest, read_mesh
+from ..reading.fields import label, number, only_known, whole, whole_text
+from ..reading.text import parse_json, parse_yaml
+from .object_model import ObjectModel, check_objects
 
-__all__ = ['Mesh', 'ObjectModel', 'check_objects', 'load_bop_objects', 'load_object_list',
-           'mesh_digest']
-
-DIAMETERS_M = (0.002, 20.0)  # what a camera can be expected to see; outside, the unit is wrong
 # A symmetry turns about a point of the object, so that it moves the origin no further.
 FARTHEST_DIAMETERS = 10.0
-FARTHEST_MIDDLE = 0.1  # of the longest side, outside of the bounding box
 SHORTEST_UNIT_M = 1e-6
 SYMMETRY_FIELDS = ('symmetries_discrete', 'symmetries_continuous')
 LIST_FIELDS = ('id', 'label', 'mesh', 'unit_m', 'diameter', 'middle', *SYMMETRY_FIELDS)
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class ObjectModel:
-    """One object that can be recognised.
-
-    Its frame is that of its mesh file; poses, bounds and symmetries are told in it. The network
-    works in the centred frame, which has the same axes and its origin at ``middle_m``.
-
-    :param object_id: BOP number of the object.
-    :param label: name used in detections.
-    :param mesh_path: PLY, OBJ, OFF or STL file.
-    :param mesh_sha256: :func:`mesh_digest` the file must have, '' to accept any.
-    :param diameter_m: largest distance between two vertices.
-    :param symmetries: motions that leave the object looking the same [m].
-    :param unit_m: length of the mesh file's unit, 0.001 for millimetres.
-    :param bounds_m: (2, 3) lowest and highest vertex coordinates of the mesh, object frame; None
-        where :meth:`mesh_bounds` has to read it.
-    :param size_ratio: size of the real object over that of its mesh, see ``mrcnet calibrate``.
-    :param middle_m: (3,) origin of the centred frame [m], object frame.
-    :param is_centred: whether this is the object in its centred frame, see :meth:`centred`.
-    """
-
-    object_id: int
-    label: str
-    mesh_path: Path
-    mesh_sha256: str = ''
-    diameter_m: float
-    symmetries: Symmetries
-    unit_m: float = 0.001
-    bounds_m: NDArray[np.float64] | None = None
-    size_ratio: float = 1.0
-    middle_m: Array = field(default_factory=lambda: np.zeros(3))
-    is_centred: bool = False
-
-    def centred(self) -> ObjectModel:
-        """Return the object in its centred frame, in which its mesh is loaded as well."""
-        if self.is_centred or not self.middle_m.any():
-            return self
-        bounds_m = None if self.bounds_m is None else self.bounds_m - self.middle_m
-        return dataclasses.replace(self, symmetries=self.symmetries.about(self.middle_m),
-                                   bounds_m=bounds_m, is_centred=True)
-
-    def to_centred(self, T_camera_object: Array) -> Array:
-        """Return the poses of the centred frame, (..., 4, 4) [m], of the real object.
-
-        :param T_camera_object: (..., 4, 4) [m].
-        """
-        return self._moved(T_camera_object, self.size_ratio)
-
-    def from_centred(self, T_camera_centred: Array) -> Array:
-        """Return the poses of the object frame, (..., 4, 4) [m]; undoes :meth:`to_centred`."""
-        return self._moved(T_camera_centred, -self.size_ratio)
-
-    def _moved(self, T: Array, factor: float) -> Array:
-        moved = np.array(T, np.float64)
-        moved[..., :3, 3] += moved[..., :3, :3] @ (factor * self.middle_m)
-        return moved
-
-    def bounds(self) -> NDArray[np.float64]:
-        """Return lowest and highest coordinates of the real object, (2, 3) [m], object frame.
-
-        :raises MeshError: when the mesh has to be read for it and cannot be used.
-        """
-        return self.size_ratio * self.mesh_bounds()
-
-    def mesh_bounds(self) -> NDArray[np.float64]:
-        """Return lowest and highest vertex coordinates of the mesh, (2, 3) [m], object frame.
-
-        :raises MeshError: when the mesh has to be read for it and cannot be used.
-        """
-        if self.bounds_m is not None:
-            return self.bounds_m
-        vertices = self.load_mesh().vertices
-        return np.stack([vertices.min(axis=0), vertices.max(axis=0)])
-
-    def load_mesh(self) -> Mesh:
-        """Read the mesh and check that it is the right one, in the right unit.
-
-        :return: the mesh in metres.
-        :raises MeshError: when it is missing, unreadable, not the one of ``mesh_sha256``, of
-            another size than ``diameter_m``, not as symmetric as ``symmetries``, or not around
-            ``middle_m``.
-        """
-        self.checked_digest()
-        mesh = read_mesh(self.mesh_path, self.unit_m)
-        check_size(self.mesh_path, mesh.vertices, self.diameter_m, self.unit_m)
-        if self.is_centred:
-            mesh = dataclasses.replace(mesh, vertices=mesh.vertices - self.middle_m)
-        check_symmetries(self.mesh_path, mesh.vertices, self.symmetries.transforms,
-                         self.diameter_m)
-        self._check_middle(mesh)
-        return mesh
-
-    def _check_middle(self, mesh: Mesh) -> None:
-        low, high = mesh.vertices.min(axis=0), mesh.vertices.max(axis=0)
-        middle, room = 0.0 * low if self.is_centred else self.middle_m, FARTHEST_MIDDLE * (
-            high - low).max()
-        if self.middle_m.any() and not ((low - room <= middle) & (middle <= high + room)).all():
-            raise MeshError(
-                self.mesh_path, f'has its middle outside of itself: it is said to be at '
-                f'{np.round(self.middle_m, 4).tolist()} m in the frame of the file',
-                'give the middle of its bounding box, in the frame and the unit of the file')
-
-    def checked_digest(self) -> str:
-        """Return :func:`mesh_digest` of the mesh as it is on disk now.
-
-        :raises MeshError: when it is missing or not the one of ``mesh_sha256``.
-        """
-        digest = mesh_digest(self.mesh_path)
-        if self.mesh_sha256 and digest != self.mesh_sha256:
-            raise MeshError(
-                self.mesh_path,
-                f'is not the mesh known as {self.label!r}: its sha256 is {digest[:12]}..., '
-                f'expected {self.mesh_sha256[:12]}...',
-                'give the mesh the model was made with',
-            )
-        return digest
 
 
 def load_bop_objects(
@@ -244,35 +112,6 @@ def read_object_list(path: Path) -> dict[int, dict[str, Any]]:
     if not found:
         raise DatasetError(f'object list {path}: it names no objects')
     return found
-
-
-def check_objects(objects: Iterable[ObjectModel], where: str) -> None:
-    """Refuse objects that cannot be told apart by their label, or cannot be so small or large.
-
-    :param where: they come from, for the message.
-    :raises DatasetError: naming the object.
-    """
-    low, high = DIAMETERS_M
-    objects = list(objects)
-    for model in objects:
-        if model.label != model.label.strip() or model.label[:1] == '/' or any(
-                not letter.isprintable() for letter in model.label):
-            raise DatasetError(
-                f'{where}: object {model.object_id} has the label {model.label!r}; it is a name '
-                'in messages and in /tf, so that it must not begin or end with a blank, begin '
-                'with a slash, or hold characters that cannot be printed')
-    known: dict[str, int] = {}
-    for model in objects:
-        if not low <= model.diameter_m <= high:
-            raise DatasetError(
-                f'{where}: object {model.object_id} ({model.label}) has a diameter of '
-                f'{model.diameter_m:.3g} m, expected {low:g} to {high:g} m; lengths are read in '
-                f'units of {model.unit_m:g} m: give the right unit_m and diameter')
-        if model.label in known:
-            raise DatasetError(
-                f'{where}: the objects {known[model.label]} and {model.object_id} are both called '
-                f'{model.label!r}; give each a label of its own')
-        known[model.label] = model.object_id
 
 
 def read_models_info(path: Path) -> dict[int, dict[str, Any]]:

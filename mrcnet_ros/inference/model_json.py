@@ -1,0 +1,131 @@
+"""``model.json``: read, written, and the measurements that are put into it later."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..errors import ModelError
+from ..reading.text import parse_json
+from ..specs import FORMAT_VERSION
+from ..store.atomic import write_atomically
+from .depth_correction import DepthLaws
+from .depth_law import DepthScoreLaw
+from .scoring import ScoreLaw, ScoreSource
+from .uncertainty import CovarianceLaw, LawSource
+
+MODEL_FILE = 'model.json'
+# entries of model.json that were measured with its graphs, and belong to them
+CALIBRATION = ('covariance', 'covariance_source', 'score', 'score_source', 'covariance_depth',
+               'covariance_depth_source', 'score_depth')
+
+
+def read_model_json(path: Path) -> tuple[bytes, Mapping[str, Any]]:
+    """Return the bytes and the values of a directory's ``model.json``.
+
+    :raises ModelError: when it is missing, damaged, or of another format.
+    """
+    if not path.is_dir():
+        raise ModelError(path, 'there is no such directory', 'give the directory of a model')
+    try:
+        text = (path / MODEL_FILE).read_bytes()
+        values = parse_json(text)
+    except OSError as error:
+        raise ModelError(path, f'has no readable {MODEL_FILE}: {error.strerror}',
+                         'is this a model directory?') from error
+    except ValueError as error:
+        raise ModelError(path / MODEL_FILE, f'is no valid JSON: {error}',
+                         'export the model again') from error
+    version = values.get('format_version') if isinstance(values, Mapping) else None
+    if version != FORMAT_VERSION:
+        raise ModelError(path, f'has format version {version!r}, expected {FORMAT_VERSION}',
+                         'export the model again with this version')
+    return text, values
+
+
+def write_size_ratios(path: Path, ratios: Mapping[str, float]) -> None:
+    """Write sizes of real objects over those of their meshes into ``model.json``.
+
+    :param ratios: by label; objects not named keep theirs.
+    :raises ModelError: when the file cannot be read or written, or lacks an object.
+    """
+    values = json.loads(read_model_json(path)[0])
+    entries = {entry['label']: entry for entry in values['objects']}
+    unknown = sorted(set(ratios) - set(entries))
+    if unknown:
+        raise ModelError(path, f'knows no {unknown}, only {sorted(entries)}')
+    for label, ratio in ratios.items():
+        entries[label]['size_ratio'] = round(ratio, 4)
+    replace_json(path / MODEL_FILE, values)
+
+
+def write_covariance_law(path: Path, law: CovarianceLaw, source: LawSource | None = None) -> None:
+    """Write how large errors are, and what tells that, into ``model.json``.
+
+    :param source: what the law was fitted to; None leaves that unsaid.
+    :raises ModelError: when the file cannot be read or written.
+    """
+    _write_law(path, 'covariance', law, source)
+
+
+def write_score_law(path: Path, law: ScoreLaw, source: ScoreSource | None = None) -> None:
+    """Write what scores are probabilities by, and what tells that, into ``model.json``.
+
+    :param source: what the law was fitted to; None leaves that unsaid.
+    :raises ModelError: when the file cannot be read or written.
+    """
+    _write_law(path, 'score', law, source)
+
+
+def write_depth_laws(path: Path, laws: DepthLaws, source: LawSource | None = None) -> None:
+    """Write how large errors of poses with depth are, and their score, into ``model.json``.
+
+    :param source: what the laws were fitted to; None leaves that unsaid.
+    :raises ModelError: when the file cannot be read or written.
+    """
+    _write_law(path, 'covariance_depth', laws.covariance, source)
+    _write_law(path, 'score_depth', laws.score, None)
+
+
+def _write_law(path: Path, name: str, law: CovarianceLaw | ScoreLaw | DepthScoreLaw | None,
+               source: LawSource | ScoreSource | None) -> None:
+    values = json.loads(read_model_json(path)[0])
+    values.pop(name, None)
+    if law is not None:
+        values[name] = {n: round(value, 6) for n, value in dataclasses.asdict(law).items()}
+    values.pop(f'{name}_source', None)
+    if source is not None:
+        values[f'{name}_source'] = dataclasses.asdict(source)
+    replace_json(path / MODEL_FILE, values)
+
+
+def replace_json(path: Path, values: Any) -> None:
+    """Replace a JSON file of a model directory in one step: whole or not at all.
+
+    :raises ModelError: when it cannot be written.
+    """
+    text = json.dumps(values, indent=1, allow_nan=False) + '\n'
+    try:
+        write_atomically(path, text.encode())
+    except OSError as error:
+        raise ModelError(path, f'cannot be written: {error.strerror}',
+                         'use a copy of the model directory that is yours') from error
+
+
+def check_file(path: Path, digest: str) -> None:
+    """Check a file of a model directory.
+
+    :param digest: its sha256 in ``model.json``.
+    :raises ModelError: when it is missing or another one.
+    """
+    if not path.is_file():
+        raise ModelError(path.parent, f'lacks {path.name}', 'export the model again')
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    if found != digest:
+        raise ModelError(
+            path, f'is damaged or of another model: sha256 {found[:12]}..., model.json says '
+                  f'{digest[:12] or "nothing"}...', 'copy or export the model again')
