@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     from ..datasets.bop import BopDataset
     from ..datasets.boxes import BoxSpec
     from ..errors import SpecError
-    from ..testbench.bag import BagWriter
+    from ..testbench.bag_writer import BagWriter
     from ..testbench.bop_bag import bag_detections, bag_truths
     from .progress import progress_bar
 

@@ -45,12 +45,14 @@ def run(args: argparse.Namespace) -> int:
     :raises MrcnetError: when model or meshes cannot be used.
     """
     from ..evaluation import report, sequence
+    from ..evaluation.sequence_figures import sequence_table
+    from ..evaluation.sequence_steps import steps_in_time
     from .progress import progress_bar
 
     report.check_writable(args.json)
     boxes, dataset = box_spec(args), open_dataset(args)
     dataset.frames[0].target_ground_truth()  # nothing can be measured without it
-    steps = sequence.steps(dataset.frames[:args.limit])
+    steps = steps_in_time(dataset.frames[:args.limit])
     done = 0
     with closing(load_estimator(args, dataset.object_ids)) as estimator:
         scores = sequence.SequenceScores(estimator, boxes, args.every)
@@ -70,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
                     'backend': provenance.runtime(estimator), 'threads': args.threads,
                     'machine': provenance.machine(), 'versions': provenance.versions(),
                     **figures})
-                print(sequence.sequence_table(figures))
+                print(sequence_table(figures))
     return 0
 
 

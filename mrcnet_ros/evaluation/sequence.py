@@ -4,117 +4,27 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
-
-import numpy as np
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from ..datasets.bop import BopFrame, GroundTruth
-from ..datasets.bop_scene import BopScene
 from ..datasets.boxes import BoxSpec, TargetBox, target_boxes
-from ..errors import DatasetError, SpecError
-from ..geometry.se3 import Array, inverse, rotation_angle
-from ..inference.poses import Detection, Estimator, FrameResult, PoseEstimate
+from ..errors import SpecError
+from ..inference.poses import Detection, Estimator, PoseEstimate
 from ..inference.tracking import Followed, Follows, Lost, Tracker, TrackLimits, View
-from ..objects import ObjectModel
+from .sequence_figures import Errors, Row, errors
+from .sequence_steps import Step
 
-# Of a sequence; milliseconds at 30 Hz are 33 apart.
-LONGEST_GAP_S = 10.0
 PER_IMAGE, FOLLOWED = 'in each image', 'followed'
-# A pose farther from its object than this part of the diameter is of no use to anybody.
-WRONG_PERCENT = 50.0
 # Detectors rarely find an object of which less is visible.
 DETECTABLE = 0.3
 # An object of which less is visible cannot be followed; BOP does not ask for it either.
 HIDDEN = 0.1
 
 
-class Answers(Estimator, Follows, Protocol):
+class FollowingEstimator(Estimator, Follows, Protocol):
     """An estimator that answers detections and also follows."""
-
-
-class Errors(NamedTuple):
-    """How far a pose is from the truth, of equivalent ones the nearest rotation.
-
-    :param depth_percent: of the distance.
-    :param position_percent: of the diameter.
-    """
-
-    rotation_deg: float
-    depth_percent: float
-    position_percent: float
-
-    @property
-    def wrong(self) -> bool:
-        """Whether the pose is not at the object."""
-        return self.position_percent > WRONG_PERCENT
-
-
-def errors(T_est: Array, T_gt: Array, model: ObjectModel) -> Errors:
-    """Compare an estimated T_camera_object with the true one.
-
-    :param T_est: (4, 4) [m].
-    :param T_gt: (4, 4) [m].
-    """
-    T = model.symmetries.nearest(T_gt[:3, :3], T_gt[:3, 3], T_est[:3, :3])
-    ratio = np.linalg.norm(T_est[:3, 3]) / np.linalg.norm(T[:3, 3])
-    offset_m = float(np.linalg.norm(T_est[:3, 3] - T[:3, 3]))
-    return Errors(float(np.degrees(rotation_angle(T[:3, :3].T @ T_est[:3, :3]))),
-                  100.0 * float(abs(ratio - 1.0)), 100.0 * offset_m / model.diameter_m)
-
-
-@dataclass(frozen=True, eq=False)
-class Step:
-    """One image of a sequence.
-
-    :param time_s: when it was taken.
-    :param T_fixed_camera: (4, 4) [m]; the identity where the dataset does not tell.
-    """
-
-    frame: BopFrame
-    time_s: float
-    T_fixed_camera: Array
-
-
-def steps(frames: Iterable[BopFrame]) -> list[Step]:
-    """Return the images of a dataset as steps in time, scene after scene.
-
-    :param frames: in the order of scenes and images.
-    :raises DatasetError: when an image has no timestamp or one that is not after the last, or the
-        images of a scene do not list the same instances.
-    """
-    found: list[Step] = []
-    scene: BopScene | None = None
-    for frame in frames:
-        before = found[-1] if found and found[-1].frame.scene_id == frame.scene_id else None
-        if scene is None or before is None:
-            scene = BopScene(frame.image_path.parents[1], None)
-        time_s, T = scene.timestamp_s(frame.image_id), scene.T_camera_world(frame.image_id)
-        if time_s is None:
-            raise DatasetError(f'{scene.camera_path}: image {frame.image_id} has no timestamp; '
-                               'give a sequence, such as one made by mrcnet synth --sequence')
-        if before is not None:
-            _check_order(scene, before, frame, time_s)
-        found.append(Step(frame, time_s, np.eye(4) if T is None else inverse(T)))
-    return found
-
-
-def _check_order(scene: BopScene, before: Step, frame: BopFrame, time_s: float) -> None:
-    if time_s <= before.time_s:
-        raise DatasetError(f'{scene.camera_path}: image {frame.image_id} has timestamp '
-                           f'{time_s:g}, which is not after {before.time_s:g} of image '
-                           f'{before.frame.image_id}; number the images in the order of time')
-    if time_s - before.time_s > LONGEST_GAP_S:
-        raise DatasetError(f'{scene.camera_path}: image {frame.image_id} is '
-                           f'{time_s - before.time_s:g} s after image {before.frame.image_id}; '
-                           'timestamps are in seconds, and those of a sequence at most '
-                           f'{LONGEST_GAP_S:g} s apart')
-    first, second = ([g.object_id for g in f.ground_truth] for f in (before.frame, frame))
-    if first != second:
-        raise DatasetError(f'{scene.gt_path}: image {frame.image_id} lists the objects {second}, '
-                           f'image {before.frame.image_id} {first}; each image of a sequence must '
-                           'list the same instances in the same order, also hidden ones')
 
 
 @dataclass(eq=False)
@@ -127,47 +37,6 @@ class _Traced:
 
     instance: int
     gone: bool
-
-
-@dataclass(eq=False)
-class _Row:
-    """What one way to get poses has given.
-
-    :param answered: poses that the network was asked for, also those that did not count.
-    :param covered: poses of visible instances.
-    """
-
-    poses: int = 0
-    wrong: int = 0
-    covered: int = 0
-    answered: int = 0
-    cpu_s: float = 0.0
-    compared: list[Errors] = field(default_factory=list)
-
-    def add(self, result: FrameResult, found: Mapping[int, Errors], visible: set[int],
-            cpu_s: float) -> None:
-        """Count the poses of an image.
-
-        :param found: errors by instance.
-        """
-        self.poses += len(found)
-        self.wrong += sum(e.wrong for e in found.values())
-        self.covered += len(visible & set(found))
-        self.answered += len(result.poses)
-        self.cpu_s += cpu_s
-
-    def figures(self, images: int, visible: int) -> dict[str, Any]:
-        """Return what the table shows; None where there is nothing to tell."""
-        values: dict[str, Any] = {
-            'poses': self.poses, 'poses_per_image': self.poses / images if images else None,
-            'covered': self.covered / visible if visible else None}
-        columns = np.array(self.compared).reshape(-1, len(Errors._fields)).T
-        for name, column in zip(Errors._fields, columns, strict=True):
-            known = len(column) > 0
-            values[f'{name}_median'] = float(np.median(column)) if known else None
-            values[f'{name}_p90'] = float(np.quantile(column, 0.9)) if known else None
-        cpu_ms = 1e3 * self.cpu_s / self.answered if self.answered else None
-        return {**values, 'wrong': self.wrong, 'cpu_ms_per_object': cpu_ms}
 
 
 class SequenceScores:
@@ -183,7 +52,7 @@ class SequenceScores:
     :raises SpecError: when there would be no image to follow in.
     """
 
-    def __init__(self, estimator: Answers, boxes: BoxSpec, every: int,
+    def __init__(self, estimator: FollowingEstimator, boxes: BoxSpec, every: int,
                  limits: TrackLimits | None = None) -> None:
         """Start with no image seen."""
         if every < 2:
@@ -193,7 +62,7 @@ class SequenceScores:
         self._limits = TrackLimits() if limits is None else limits
         self._labels = {item.object_id: label for label, item in estimator.objects.items()}
         self._scene_id: int | None = None
-        self._rows = {PER_IMAGE: _Row(), FOLLOWED: _Row()}
+        self._rows = {PER_IMAGE: Row(), FOLLOWED: Row()}
         self._losses: dict[str, Counter[str]] = {}
         self._images = self._visible = self._switches = self._of_hidden = 0
 
@@ -302,35 +171,3 @@ class SequenceScores:
         for loss in lost:
             kind = 'right' if self._traced.pop(loss.track).gone else 'needless'
             self._losses.setdefault(loss.reason, Counter())[kind] += 1
-
-
-_COLUMNS = (
-    # heading, key, width, format
-    ('poses/image', 'poses_per_image', 13, '.2f'), ('covered', 'covered', 9, '.1%'),
-    ('rot [deg]', 'rotation_deg_median', 11, '.2f'), ('p90', 'rotation_deg_p90', 7, '.1f'),
-    ('depth [%]', 'depth_percent_median', 11, '.2f'), ('p90', 'depth_percent_p90', 7, '.2f'),
-    ('pos [%]', 'position_percent_median', 9, '.2f'), ('p90', 'position_percent_p90', 7, '.1f'),
-    ('wrong', 'wrong', 7, 'd'), ('CPU [ms]', 'cpu_ms_per_object', 10, '.1f'),
-)
-
-
-def sequence_table(figures: Mapping[str, Any]) -> str:
-    """Return the table of :meth:`SequenceScores.figures`, with what it means below."""
-    width = max(map(len, figures['rows']))
-    heading = ' ' * width + ''.join(h.rjust(w) for h, _, w, _ in _COLUMNS)
-    lines = [heading, '-' * len(heading)]
-    for name, row in figures['rows'].items():
-        lines.append(name.ljust(width) + ''.join(
-            ('-' if row[key] is None else format(row[key], style)).rjust(w)
-            for _, key, w, style in _COLUMNS))
-    losses = ', '.join(f'{reason} {n["right"] + n["needless"]} ({n["needless"]} needless)'
-                       for reason, n in figures['losses'].items())
-    return '\n'.join([
-        *lines,
-        f'{figures["images"]} images between those with detections (every {figures["every"]}); '
-        f'errors: median and p90 of the {figures["compared"]} poses that both have;',
-        'pos: of the diameter; wrong: farther than half a diameter from the object; CPU: of an '
-        'object',
-        f'lost: {losses or "none"}; needless: the object was visible and its last pose not wrong',
-        f'id switches: {figures["id_switches"]}; poses of hidden objects: '
-        f'{figures["poses_of_hidden"]}'])

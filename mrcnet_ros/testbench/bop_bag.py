@@ -14,7 +14,8 @@ from ..errors import DatasetError
 from ..geometry.se3 import Array
 from ..inference.poses import Detection
 from ..ros.messages import header_at
-from .bag import OPTICAL_FRAME, BagFrame, Truth
+from .bag import BagFrame, Truth
+from .bag_writer import OPTICAL_FRAME
 from .input_messages import frame_messages
 from .replay import ReceivedPoses
 

@@ -18,7 +18,8 @@ from mrcnet_ros.datasets.bop import BopDataset, BopFrame, GroundTruth
 from mrcnet_ros.datasets.boxes import BoxSpec
 from mrcnet_ros.errors import DatasetError, ImageError, SpecError
 from mrcnet_ros.evaluation import sequence
-from mrcnet_ros.evaluation.sequence import FOLLOWED, PER_IMAGE, SequenceScores, Step
+from mrcnet_ros.evaluation.sequence import FOLLOWED, PER_IMAGE, SequenceScores
+from mrcnet_ros.evaluation.sequence_steps import Step, steps_in_time
 from mrcnet_ros.geometry.camera import Camera
 from mrcnet_ros.geometry.se3 import make_transform
 from mrcnet_ros.geometry.symmetry import Symmetries
@@ -221,14 +222,14 @@ def test_after_an_error_the_figures_of_the_images_done_are_kept(root, monkeypatc
 def test_images_that_are_no_sequence_are_refused(root):
     """Missing or falling times and changed lists of instances are told with file and image."""
     frames = BopDataset(root, 'made').frames
-    found = sequence.steps(frames)
+    found = steps_in_time(frames)
     assert [s.time_s for s in found] == pytest.approx([f.image_id / HZ for f in frames])
     assert not np.allclose(found[0].T_fixed_camera, found[-1].T_fixed_camera)
     with pytest.raises(DatasetError, match='not after'):
-        sequence.steps(frames[::-1])
+        steps_in_time(frames[::-1])
     fewer = dataclasses.replace(frames[1], ground_truth=frames[1].ground_truth[:1])
     with pytest.raises(DatasetError, match='same instances in the same order'):
-        sequence.steps([frames[0], fewer])
+        steps_in_time([frames[0], fewer])
 
 
 @pytest.mark.parametrize(('change', 'told'), [
@@ -244,7 +245,7 @@ def test_milliseconds_and_mirrors_are_refused(root, tmp_path, change, told):
         change(camera)
     path.write_text(json.dumps(cameras))
     with pytest.raises(DatasetError, match=told):
-        sequence.steps(BopDataset(tmp_path, 'made').frames)
+        steps_in_time(BopDataset(tmp_path, 'made').frames)
 
 
 def test_a_dataset_without_times_is_refused_with_advice(root, tmp_path):
@@ -256,4 +257,4 @@ def test_a_dataset_without_times_is_refused_with_advice(root, tmp_path):
         del camera['timestamp']
     path.write_text(json.dumps(cameras))
     with pytest.raises(DatasetError, match=r'no timestamp; .*mrcnet synth --sequence'):
-        sequence.steps(BopDataset(tmp_path, 'made').frames)
+        steps_in_time(BopDataset(tmp_path, 'made').frames)

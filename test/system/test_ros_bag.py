@@ -29,7 +29,8 @@ from mrcnet_ros.geometry.se3 import make_transform
 from mrcnet_ros.inference.poses import Detection
 from mrcnet_ros.ros import detection_reading, messages
 from mrcnet_ros.testbench import bag as bag_module
-from mrcnet_ros.testbench.bag import BagWriter, Truth, read_bag, restamped
+from mrcnet_ros.testbench.bag import Truth, read_bag, restamped
+from mrcnet_ros.testbench.bag_writer import BagWriter
 from mrcnet_ros.testbench.bop_bag import bop_frames
 
 

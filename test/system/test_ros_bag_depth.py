@@ -15,7 +15,8 @@ from mrcnet_ros.cli.evaluate_bag import _depth_use
 from mrcnet_ros.errors import DatasetError
 from mrcnet_ros.geometry.camera import Camera
 from mrcnet_ros.ros.depth_image import depth_from_image
-from mrcnet_ros.testbench.bag import DEPTH, BagWriter, read_bag
+from mrcnet_ros.testbench.bag import DEPTH, read_bag
+from mrcnet_ros.testbench.bag_writer import BagWriter
 
 CAMERA = Camera(np.array([[60.0, 0, 31.5], [0, 60.0, 23.5], [0, 0, 1]]), 64, 48)
 DEPTH_M = np.linspace(0.5, 1.5, 64 * 48, dtype=np.float32).reshape(48, 64)

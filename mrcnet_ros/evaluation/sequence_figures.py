@@ -1,0 +1,119 @@
+"""Errors of poses in a sequence, and the table of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..geometry.se3 import Array, rotation_angle
+from ..inference.poses import FrameResult
+from ..objects import ObjectModel
+
+# A pose farther from its object than this part of the diameter is of no use to anybody.
+WRONG_PERCENT = 50.0
+
+
+class Errors(NamedTuple):
+    """How far a pose is from the truth, of equivalent ones the nearest rotation.
+
+    :param depth_percent: of the distance.
+    :param position_percent: of the diameter.
+    """
+
+    rotation_deg: float
+    depth_percent: float
+    position_percent: float
+
+    @property
+    def wrong(self) -> bool:
+        """Whether the pose is not at the object."""
+        return self.position_percent > WRONG_PERCENT
+
+
+def errors(T_est: Array, T_gt: Array, model: ObjectModel) -> Errors:
+    """Compare an estimated T_camera_object with the true one.
+
+    :param T_est: (4, 4) [m].
+    :param T_gt: (4, 4) [m].
+    """
+    T = model.symmetries.nearest(T_gt[:3, :3], T_gt[:3, 3], T_est[:3, :3])
+    ratio = np.linalg.norm(T_est[:3, 3]) / np.linalg.norm(T[:3, 3])
+    offset_m = float(np.linalg.norm(T_est[:3, 3] - T[:3, 3]))
+    return Errors(float(np.degrees(rotation_angle(T[:3, :3].T @ T_est[:3, :3]))),
+                  100.0 * float(abs(ratio - 1.0)), 100.0 * offset_m / model.diameter_m)
+
+
+@dataclass(eq=False)
+class Row:
+    """What one way to get poses has given.
+
+    :param answered: poses that the network was asked for, also those that did not count.
+    :param covered: poses of visible instances.
+    """
+
+    poses: int = 0
+    wrong: int = 0
+    covered: int = 0
+    answered: int = 0
+    cpu_s: float = 0.0
+    compared: list[Errors] = field(default_factory=list)
+
+    def add(self, result: FrameResult, found: Mapping[int, Errors], visible: set[int],
+            cpu_s: float) -> None:
+        """Count the poses of an image.
+
+        :param found: errors by instance.
+        """
+        self.poses += len(found)
+        self.wrong += sum(e.wrong for e in found.values())
+        self.covered += len(visible & set(found))
+        self.answered += len(result.poses)
+        self.cpu_s += cpu_s
+
+    def figures(self, images: int, visible: int) -> dict[str, Any]:
+        """Return what the table shows; None where there is nothing to tell."""
+        values: dict[str, Any] = {
+            'poses': self.poses, 'poses_per_image': self.poses / images if images else None,
+            'covered': self.covered / visible if visible else None}
+        columns = np.array(self.compared).reshape(-1, len(Errors._fields)).T
+        for name, column in zip(Errors._fields, columns, strict=True):
+            known = len(column) > 0
+            values[f'{name}_median'] = float(np.median(column)) if known else None
+            values[f'{name}_p90'] = float(np.quantile(column, 0.9)) if known else None
+        cpu_ms = 1e3 * self.cpu_s / self.answered if self.answered else None
+        return {**values, 'wrong': self.wrong, 'cpu_ms_per_object': cpu_ms}
+
+
+_COLUMNS = (
+    # heading, key, width, format
+    ('poses/image', 'poses_per_image', 13, '.2f'), ('covered', 'covered', 9, '.1%'),
+    ('rot [deg]', 'rotation_deg_median', 11, '.2f'), ('p90', 'rotation_deg_p90', 7, '.1f'),
+    ('depth [%]', 'depth_percent_median', 11, '.2f'), ('p90', 'depth_percent_p90', 7, '.2f'),
+    ('pos [%]', 'position_percent_median', 9, '.2f'), ('p90', 'position_percent_p90', 7, '.1f'),
+    ('wrong', 'wrong', 7, 'd'), ('CPU [ms]', 'cpu_ms_per_object', 10, '.1f'),
+)
+
+
+def sequence_table(figures: Mapping[str, Any]) -> str:
+    """Return the table of :meth:`SequenceScores.figures`, with what it means below."""
+    width = max(map(len, figures['rows']))
+    heading = ' ' * width + ''.join(h.rjust(w) for h, _, w, _ in _COLUMNS)
+    lines = [heading, '-' * len(heading)]
+    for name, row in figures['rows'].items():
+        lines.append(name.ljust(width) + ''.join(
+            ('-' if row[key] is None else format(row[key], style)).rjust(w)
+            for _, key, w, style in _COLUMNS))
+    losses = ', '.join(f'{reason} {n["right"] + n["needless"]} ({n["needless"]} needless)'
+                       for reason, n in figures['losses'].items())
+    return '\n'.join([
+        *lines,
+        f'{figures["images"]} images between those with detections (every {figures["every"]}); '
+        f'errors: median and p90 of the {figures["compared"]} poses that both have;',
+        'pos: of the diameter; wrong: farther than half a diameter from the object; CPU: of an '
+        'object',
+        f'lost: {losses or "none"}; needless: the object was visible and its last pose not wrong',
+        f'id switches: {figures["id_switches"]}; poses of hidden objects: '
+        f'{figures["poses_of_hidden"]}'])

@@ -1,0 +1,99 @@
+"""Writes rosbags of moments; see :mod:`.bag` for what is in them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+from cv_bridge import CvBridge
+from numpy.typing import NDArray
+from rclpy.serialization import serialize_message
+from rosbags.interfaces import Connection
+from rosbags.rosbag2 import StoragePlugin, Writer, WriterError
+from sensor_msgs.msg import Image
+from vision_msgs.msg import Detection3D, Detection3DArray, ObjectHypothesisWithPose
+
+from ..errors import DatasetError
+from ..geometry.camera import Camera
+from ..inference.poses import Detection
+from ..ros import messages
+from ..ros.diagnostics import type_name
+from ..ros.message_types import HeaderMessage
+from .bag import DEPTH, GROUND_TRUTH, TOPICS, Truth, _type_store
+from .input_messages import frame_messages
+
+STORAGES = {'mcap': StoragePlugin.MCAP, 'sqlite3': StoragePlugin.SQLITE3}
+OPTICAL_FRAME = 'camera_optical_frame'
+
+
+class BagWriter:
+    """Writes a new bag.
+
+    :param path: folder to create.
+    :param storage: ``mcap`` or ``sqlite3``.
+    :raises DatasetError: when the folder exists.
+    """
+
+    def __init__(self, path: Path | str, storage: str = 'mcap') -> None:
+        """Create the bag and its topics."""
+        try:
+            self._writer = Writer(Path(path), version=9, storage_plugin=STORAGES[storage])
+            self._writer.open()
+        except WriterError as error:
+            raise DatasetError(f'bag {path}: {error}; remove it or choose another') from error
+        self._store = _type_store()
+        self._connections = {topic: self._connection(topic, kind)
+                             for topic, kind in TOPICS.items()}
+
+    def __enter__(self) -> BagWriter:
+        """Return the writer itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Finish the bag."""
+        self._writer.close()
+
+    def _connection(self, topic: str, kind: type) -> Connection:
+        return self._writer.add_connection(topic, type_name(kind), typestore=self._store)
+
+    def write_depth(self, stamp: int, depth_m: NDArray[np.float32]) -> None:
+        """Append the depth image of a moment, as 32FC1 in metres, which keeps every step.
+
+        :param stamp: [ns].
+        :param depth_m: (H, W) float32, registered to the image, 0 where nothing was measured.
+        """
+        if DEPTH not in self._connections:
+            self._connections[DEPTH] = self._connection(DEPTH, Image)
+        header = messages.header_at(stamp, OPTICAL_FRAME)
+        measured = np.where(depth_m > 0, depth_m, np.nan).astype(np.float32)
+        message = CvBridge().cv2_to_imgmsg(measured, '32FC1', header)
+        self._writer.write(self._connections[DEPTH], stamp, serialize_message(message))
+
+    def write(
+        self, stamp: int, image_rgb: NDArray[np.uint8], camera: Camera,
+        detections: Sequence[Detection], truths: Sequence[Truth],
+    ) -> None:
+        """Append one moment.
+
+        :param stamp: [ns].
+        :param image_rgb: (H, W, 3) uint8.
+        """
+        header = messages.header_at(stamp, OPTICAL_FRAME)
+        known = Detection3DArray(header=header)
+        known.detections = [_truth_message(header, t) for t in truths]
+        moment = {GROUND_TRUTH: known, **frame_messages(header, image_rgb, camera, detections)}
+        for topic, message in moment.items():
+            self._writer.write(self._connections[topic], stamp, serialize_message(message))
+
+
+def _truth_message(header: HeaderMessage, truth: Truth) -> Detection3D:
+    result = ObjectHypothesisWithPose()
+    result.hypothesis.class_id = truth.label
+    result.hypothesis.score = float(truth.visible_fraction)
+    result.pose.pose = messages.pose_from_transform(truth.T_camera_object)
+    return Detection3D(header=header, results=[result], id=truth.names)
