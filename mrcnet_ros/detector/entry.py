@@ -14,6 +14,7 @@ from ..specs import DetectorSpec
 
 DETECTOR = 'detector'  # name of the graph and of the entry
 DETECTOR_GRAPH = f'{DETECTOR}.onnx'
+DETECTOR_WEIGHTS = f'{DETECTOR}_weights.pt'  # the same weights, for a training to start from
 
 
 @dataclass(frozen=True)

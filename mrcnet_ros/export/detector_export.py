@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..detector.entry import DETECTOR, DETECTOR_GRAPH
+from ..detector.entry import DETECTOR, DETECTOR_GRAPH, DETECTOR_WEIGHTS
 from ..errors import ModelError
 from ..inference.model_json import MODEL_FILE, read_model_json, replace_json
 from ..network.detector import DetectorNetwork
 from ..specs import FORMAT_VERSION
-from ..training.checkpoint import load_checkpoint
+from ..training.checkpoint import load_checkpoint, save_checkpoint
 from ..training.detector_config import DetectorConfig
 from ..training.identity import check_identity, identity_of
 from .directory import sha256_of
@@ -53,12 +53,17 @@ def export_detector(checkpoint: Path, config: DetectorConfig, output: Path, *,
     with tempfile.TemporaryDirectory(dir=output, prefix='.export-') as folder:
         graph = write_detector(network, Path(folder))
         check_detector(network, graph)
-        digest = sha256_of(graph)
-        os.replace(graph, output / DETECTOR_GRAPH)
+        kept = Path(folder) / DETECTOR_WEIGHTS
+        save_checkpoint(kept, {'labels': labels, 'samples': state['samples'], 'average': {
+            k: v.half() if v.is_floating_point() else v for k, v in state['average'].items()}},
+            config.spec)
+        digests = {file.name: sha256_of(file) for file in (graph, kept)}
+        for file in (graph, kept):
+            os.replace(file, output / file.name)
     values[DETECTOR] = {'spec': config.spec.to_dict(), 'labels': labels,
                         'object_ids': [o.object_id for o in objects],
                         'distance_m': list(config.distance_m), 'samples': state['samples']}
-    values['files'] = {**values['files'], DETECTOR_GRAPH: digest}
+    values['files'] = {**values['files'], **digests}
     replace_json(output / MODEL_FILE, values)
     say(f'{output}: a detector of {", ".join(labels)}')
     return output

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import ClassVar
 
 from ..errors import SpecError
@@ -21,6 +22,8 @@ class DetectorConfig(SceneConfig):
     of a validation are never trained on.
 
     :param disturber_views: rendered views of each body and each of the ``disturbers``.
+    :param init: model directory with the weights of a detector to start from, or None to start
+        from ImageNet.
     :param size_px: side of the square scenes, a multiple of 32.
     :param backbone_rate: part of ``learning_rate`` for the layers that start from ImageNet
         weights.
@@ -29,6 +32,7 @@ class DetectorConfig(SceneConfig):
     preset: ClassVar[str] = 'detector'
     usual_spec: ClassVar[Spec] = DetectorSpec()
 
+    init: Path | None = None
     disturber_views: int = 16
     views: int = 1000
     size_px: int = 320

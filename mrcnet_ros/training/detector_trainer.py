@@ -22,6 +22,7 @@ from .exchange import Exchange
 from .loop import CHECKPOINT, decay_groups
 from .material import load_disturbers, load_object_views
 from .processes import train_together
+from .warm_start import read_detector_start, warm_start_detector
 
 LOG_EVERY = 20
 EMA_DECAY = 0.998
@@ -36,6 +37,9 @@ def build_detector(config: DetectorConfig, classes: int,
     torch.manual_seed(config.seed)
     network = DetectorNetwork(spec=config.spec, objects=classes)
     network.backbone.load_imagenet(weights)
+    if config.init is not None:
+        warm_start_detector(network, read_detector_start(config.init, config.spec),
+                            [o.label for o in config.load_objects()])
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 

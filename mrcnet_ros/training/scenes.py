@@ -29,6 +29,11 @@ from .view_bank import ViewBank
 OBJECTS, BODIES = (3, 9), (3, 12)
 # Part of the bodies that have a colour of one of the objects, which alone must not tell it.
 LIKE_OBJECTS = 0.6
+# Part of the bodies that are printed with a piece of a photograph: packages, toys, tins.
+PRINTED = 0.3
+# Environment maps give coloured light, most of which a camera's white balance removes: part of the
+# colour that is left.
+LEFT_COLOUR = (0.2, 1.0)
 # Part of the backgrounds that are put together of four patches, as sharp as the camera sees them;
 # one patch alone is enlarged.
 QUARTERED = 0.6
@@ -81,7 +86,7 @@ class SceneComposer:
         K = pinhole(self.focal_px, self.size_px)
         table = self.layout.table(rng)
         objects = self.layout.place(rng, table, K, self._choose(rng))
-        light = draw_light(rng, self.painter.lights[int(rng.integers(len(self.painter.lights)))])
+        light = draw_light(rng, self._environment(rng))
         image = self._surroundings(rng)
         if rng.random() < ON_TABLE:
             self._lay_table(rng, image, table, K, objects, light)
@@ -104,6 +109,12 @@ class SceneComposer:
             chosen += (self.classes + rng.integers(0, others, int(rng.integers(
                 *BODIES, endpoint=True)))).tolist()
         return [int(c) for c in rng.permutation(chosen)]
+
+    def _environment(self, rng: np.random.Generator) -> Array:
+        """Draw the light of an environment as a camera balances it, (3, 4, 4)."""
+        environment = self.painter.lights[int(rng.integers(len(self.painter.lights)))]
+        white = environment.mean(0, keepdims=True)
+        return np.asarray(white + rng.uniform(*LEFT_COLOUR) * (environment - white))
 
     def _surroundings(self, rng: np.random.Generator) -> NDArray[np.float32]:
         painter = self.painter
@@ -150,7 +161,9 @@ class SceneComposer:
             layer = Placed(placed.bank, placed.view, placed.A_image_view, True)
             of_class = placed.bank < self.classes
             paint = None if of_class or rng.random() >= LIKE_OBJECTS else self._paint(rng, placed)
-            drawn = self.painter.draw(rng, layer, H, light, of_class, (width, height), paint)
+            print_ = None if of_class or rng.random() >= PRINTED else self._print(rng)
+            drawn = self.painter.draw(rng, layer, H, light, of_class, (width, height), paint,
+                                      print_)
             if drawn is None:
                 continue
             (rows, columns), colour, alpha = drawn
@@ -158,6 +171,13 @@ class SceneComposer:
             image[at] += alpha[..., None] * (colour - image[at])
             owner[at][alpha > 0.5] = number
         return owner
+
+    def _print(self, rng: np.random.Generator) -> NDArray[np.uint8]:
+        """Cut a piece out of a background, (B, B, 3)."""
+        patch = self.painter.patch(rng)
+        side = int(rng.integers(patch.shape[0] // 4, patch.shape[0] + 1))
+        x, y = rng.integers(0, patch.shape[0] - side + 1, 2)
+        return np.ascontiguousarray(patch[y:y + side, x:x + side])
 
     def _paint(self, rng: np.random.Generator, body: SceneObject) -> NDArray[np.float32]:
         """Draw a colour that some object has somewhere, relative to that of a body."""

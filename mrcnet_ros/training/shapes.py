@@ -1,4 +1,4 @@
-"""Plain bodies that lie about and hide things: boxes, bars, cans, cones, lumps."""
+"""Plain bodies that lie about and hide things: boxes, bars, cans, cones, lumps, vessels."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from ..geometry.se3 import Array
 from ..objects import Mesh
 
 # Raise whenever the bodies of a seed change: their views are then drawn anew.
-SHAPES_VERSION = 1
-KINDS = ('box', 'bar', 'cylinder', 'cone', 'ring', 'lump')
+SHAPES_VERSION = 2
+KINDS = ('box', 'bar', 'cylinder', 'cone', 'ring', 'lump', 'bowl', 'bottle')
 
 
 def draw_shapes(count: int, seed: int) -> list[Mesh]:
@@ -50,7 +50,40 @@ def _shape(kind: str, rng: np.random.Generator) -> trimesh.Trimesh:
     if kind == 'ring':
         return trimesh.creation.torus(size[0] / 2 + 0.01, rng.uniform(0.2, 0.45) * size[0] / 2,
                                       major_sections=24, minor_sections=10)
+    if kind == 'bowl':
+        return _turned(_bowl_profile(rng, size))
+    if kind == 'bottle':
+        return _turned(_bottle_profile(rng, size))
     return trimesh.Trimesh(rng.normal(size=(14, 3)) * size / 2).convex_hull
+
+
+def _turned(profile: Array) -> trimesh.Trimesh:
+    """Turn a closed profile (P, 2) of radii and heights [m] around the z axis."""
+    return trimesh.creation.revolve(profile, sections=28)
+
+
+def _bowl_profile(rng: np.random.Generator, size: Array) -> Array:
+    """Return a bowl, cup or pot: outside from the foot to the rim, back inside."""
+    foot, rim, height = size[0] * rng.uniform(0.2, 0.5), size[0] / 2, size[1] * rng.uniform(0.4, 1)
+    wall = rng.uniform(0.03, 0.1) * size[0]
+    at = np.linspace(0, 1, 7)
+    outer = foot + (rim - foot) * at ** rng.uniform(0.3, 2.0)
+    outside = np.column_stack([outer, at * height])
+    inside = np.column_stack([np.maximum(outer - wall, 0.3 * foot),
+                              wall + at * (height - wall)])[::-1]
+    return np.concatenate([[[0.0, 0.0]], outside, inside, [[0.0, wall]]])
+
+
+def _bottle_profile(rng: np.random.Generator, size: Array) -> Array:
+    """Return a bottle, vase, ball or turned leg: a smooth random outline."""
+    height = size[1] * rng.uniform(0.8, 2.0)
+    at = np.linspace(0, 1, 14)
+    rough = np.interp(at, np.linspace(0, 1, 5), rng.uniform(0.3, 1.0, 5))
+    if rng.random() < 0.3:
+        rough = np.sqrt(np.maximum(1e-3, 1 - (2 * at - 1) ** 2))  # a ball
+    radius = size[0] / 2 * rough
+    middle = np.column_stack([radius, at * height])
+    return np.concatenate([[[0.0, 0.0]], middle, [[0.0, height]]])
 
 
 def _colours(vertices: Array, rng: np.random.Generator) -> NDArray[np.uint8]:

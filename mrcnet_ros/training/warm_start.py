@@ -14,11 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..detector.entry import DETECTOR_WEIGHTS
 from ..errors import ModelError
 from ..network.blocks import Hidden, ObjectConvNorm, ObjectLinear
+from ..network.detector import DetectorNetwork
 from ..network.mrcnet import MrcNet
 from ..reading.text import parse_json
-from ..specs import ModelSpec
+from ..specs import DetectorSpec, ModelSpec
 from .checkpoint import load_checkpoint
 
 ROWS: dict[type[nn.Module], tuple[str, ...]] = {
@@ -57,6 +59,30 @@ def read_start(model_dir: Path, spec: ModelSpec) -> Start:
                                     for entry in values['objects']))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(model_dir, f'has no usable model.json: {error}') from error
+
+
+def read_detector_start(model_dir: Path, spec: DetectorSpec) -> Start:
+    """Read the weights of the detector of a model directory.
+
+    :raises ModelError: when there are none, or they are of another spec.
+    """
+    state = load_checkpoint(Path(model_dir) / DETECTOR_WEIGHTS, spec)
+    weights = {k: v.float() if v.is_floating_point() else v for k, v in state['average'].items()}
+    return Start(weights, tuple({'label': label} for label in state['labels']))
+
+
+def warm_start_detector(network: DetectorNetwork, start: Start, labels: Sequence[str]) -> None:
+    """Copy a trained detector into a network; rows of unknown classes start from the mean row.
+
+    :param labels: of the network's classes, in order.
+    """
+    state = dict(start.weights)
+    for name in state:
+        if name.split('.')[-2] == 'logits':
+            rows = start.weights[name]
+            state[name] = torch.stack([rows[start.labels.index(label)] if label in start.labels
+                                       else rows.mean(0) for label in labels])
+    network.load_state_dict(state)
 
 
 def object_parameters(network: nn.Module) -> dict[str, nn.Parameter]:
