@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..detector.entry import DETECTOR, DETECTOR_GRAPH, read_detector
+from ..detector.entry import DETECTOR, DETECTOR_GRAPH, DETECTOR_WEIGHTS, read_detector
 from ..errors import ModelError
 from ..inference.model_directory import graphs_digest
 from ..inference.model_json import CALIBRATION, MODEL_FILE
@@ -60,7 +60,8 @@ def keep_detector(output: Path, values: dict[str, Any]) -> list[str]:
                 'does not know']
     old = _old_values(output / MODEL_FILE)
     values[DETECTOR] = old[DETECTOR]
-    values['files'][DETECTOR_GRAPH] = old['files'][DETECTOR_GRAPH]
+    values['files'] |= {name: old['files'][name] for name in (DETECTOR_GRAPH, DETECTOR_WEIGHTS)
+                        if name in old['files']}
     return ['kept the detector']
 
 

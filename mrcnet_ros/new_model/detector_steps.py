@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from ..detector.entry import DETECTOR_WEIGHTS
 from ..detector.object_detector import ObjectDetector
 from ..evaluation.detector_boxes import LEAST_SCORE, DetectorBoxes
 from ..evaluation.detector_scores import DetectorScores
@@ -43,7 +44,8 @@ def detector_config(request: Request, poses: TrainConfig) -> DetectorConfig:
         'distance_m': list(poses.distance_m),
         'view_prior': dataclasses.asdict(prior) if prior else None, 'views': poses.views,
         'bodies': poses.bodies, 'patches': poses.patches, 'processes': poses.processes,
-        'seed': poses.seed, 'steps': STEPS, 'checkpoint': 50, 'validation': STEPS,
+        'init': str(request.start) if (request.start / DETECTOR_WEIGHTS).is_file() else None,
+        'init_knows': False, 'seed': poses.seed, 'steps': STEPS, 'checkpoint': 50, 'validation': STEPS,
         'minutes': round(TRAINING * request.detector_minutes, 3)}
     path.write_text('# written by mrcnet new\n' + yaml.safe_dump(values, sort_keys=False),
                     encoding='utf-8')

@@ -24,6 +24,7 @@ class DetectorConfig(SceneConfig):
     :param disturber_views: rendered views of each body and each of the ``disturbers``.
     :param init: model directory with the weights of a detector to start from, or None to start
         from ImageNet.
+    :param init_knows: whether an object of ``init`` with the same label is the same object.
     :param size_px: side of the square scenes, a multiple of 32.
     :param backbone_rate: part of ``learning_rate`` for the layers that start from ImageNet
         weights.
@@ -33,6 +34,7 @@ class DetectorConfig(SceneConfig):
     usual_spec: ClassVar[Spec] = DetectorSpec()
 
     init: Path | None = None
+    init_knows: bool = True
     disturber_views: int = 16
     views: int = 1000
     size_px: int = 320

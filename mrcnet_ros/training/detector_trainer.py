@@ -39,7 +39,7 @@ def build_detector(config: DetectorConfig, classes: int,
     network.backbone.load_imagenet(weights)
     if config.init is not None:
         warm_start_detector(network, read_detector_start(config.init, config.spec),
-                            [o.label for o in config.load_objects()])
+                            [o.label for o in config.load_objects()], knows=config.init_knows)
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 

@@ -71,16 +71,18 @@ def read_detector_start(model_dir: Path, spec: DetectorSpec) -> Start:
     return Start(weights, tuple({'label': label} for label in state['labels']))
 
 
-def warm_start_detector(network: DetectorNetwork, start: Start, labels: Sequence[str]) -> None:
+def warm_start_detector(network: DetectorNetwork, start: Start, labels: Sequence[str], *,
+                        knows: bool = True) -> None:
     """Copy a trained detector into a network; rows of unknown classes start from the mean row.
 
     :param labels: of the network's classes, in order.
+    :param knows: whether objects of the same label are the same; if not, all are unknown.
     """
+    known = start.labels if knows else ()
     state = dict(start.weights)
-    for name in state:
+    for name, rows in start.weights.items():
         if name.split('.')[-2] == 'logits':
-            rows = start.weights[name]
-            state[name] = torch.stack([rows[start.labels.index(label)] if label in start.labels
+            state[name] = torch.stack([rows[known.index(label)] if label in known
                                        else rows.mean(0) for label in labels])
     network.load_state_dict(state)
 

@@ -21,6 +21,7 @@ from mrcnet_ros.cli.main import main
 from mrcnet_ros.cli.train import read_stem
 from mrcnet_ros.detector.decode import cell_grid
 from mrcnet_ros.errors import ModelError, SpecError
+from mrcnet_ros.export.detector_export import export_detector
 from mrcnet_ros.network.detector import DetectorNetwork
 from mrcnet_ros.network.detector_losses import (
     IGNORED,
@@ -43,6 +44,7 @@ from mrcnet_ros.training.detector_trainer import train_detector
 from mrcnet_ros.training.material import load_disturbers, load_object_views
 from mrcnet_ros.training.run_config import read_config
 from mrcnet_ros.training.scenes import SceneComposer
+from mrcnet_ros.training.warm_start import read_detector_start, warm_start_detector
 
 SPEC = DetectorSpec(focal_px=120.0, channels=8)
 
@@ -258,6 +260,49 @@ def test_two_processes_train_the_same_network(config, weights, tmp_path):
     assert main(['train', str(path)]) == 0
     state = load_checkpoint(tmp_path / 'run' / 'checkpoint.pt', SPEC)
     assert state['samples'] == 8
+
+
+def test_a_training_starts_from_the_detector_of_a_model(config, weights, tmp_path):
+    """What is known is taken over by its label; what is unknown starts from the mean."""
+    own = dataclasses.replace(config, output=tmp_path / 'run', steps=2)
+    model = export_detector(train_detector(own, weights), own, tmp_path / 'model')
+    start = read_detector_start(model, SPEC)
+    assert start.labels == tuple(o.label for o in config.load_objects())
+    first, second = start.labels
+    network = DetectorNetwork(spec=SPEC, objects=3)
+    warm_start_detector(network, start, [second, 'other', first])
+    a = start.weights['heads.0.logits.bias']
+    b = network.state_dict()['heads.0.logits.bias']
+    assert torch.equal(b, torch.stack([a[1], a.mean(), a[0]]))
+    assert torch.equal(network.state_dict()['lateral.0.weight'], start.weights['lateral.0.weight'])
+    same = detector_trainer.build_detector(dataclasses.replace(own, init=model), 2, weights)
+    assert torch.equal(same.state_dict()['heads.1.logits.bias'],
+                       start.weights['heads.1.logits.bias'])
+    strangers = dataclasses.replace(own, init=model, init_knows=False)
+    strange = detector_trainer.build_detector(strangers, 2, weights)
+    assert torch.equal(strange.state_dict()['heads.0.logits.bias'], a.mean().expand(2))
+
+
+def test_a_start_that_cannot_be_used_is_refused(config, weights, tmp_path):
+    """A directory without weights of a detector, and one of another spec, are named."""
+    own = dataclasses.replace(config, output=tmp_path / 'run', steps=1)
+    missing = dataclasses.replace(own, init=tmp_path)
+    with pytest.raises(ModelError, match=r'detector_weights.pt: there is no such checkpoint'):
+        detector_trainer.build_detector(missing, 2, weights)
+    model = export_detector(train_detector(own, weights), own, tmp_path / 'model')
+    with pytest.raises(ModelError, match='another model spec'):
+        read_detector_start(model, DetectorSpec(channels=16))
+
+
+def test_a_camera_takes_most_of_the_colour_out_of_the_light(composer):
+    """The light of a scene is never more coloured than its environment, and as bright."""
+    rng = np.random.default_rng(0)
+    lights = composer.painter.lights
+    for _ in range(10):
+        balanced = composer._environment(rng)
+        spread = np.abs(balanced - balanced.mean(0)).max()
+        assert spread <= np.abs(lights - lights.mean(1, keepdims=True)).max() + 1e-9
+        assert any(np.allclose(balanced.mean(0), light.mean(0)) for light in lights)
 
 
 def test_a_checkpoint_of_other_objects_is_refused(config, weights, tmp_path):
