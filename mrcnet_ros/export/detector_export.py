@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..detector.entry import DETECTOR, DETECTOR_GRAPH, DETECTOR_WEIGHTS
+from ..detector.entry import DETECTOR, DETECTOR_WEIGHTS
 from ..errors import ModelError
 from ..inference.model_json import MODEL_FILE, read_model_json, replace_json
 from ..network.detector import DetectorNetwork

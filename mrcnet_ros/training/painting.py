@@ -153,14 +153,14 @@ class TrainingPainter:
     def draw(self, rng: np.random.Generator, layer: Placed, H_crop_view: Matrix, light: Light,
              target: bool, size: tuple[int, int],
              paint: NDArray[np.float32] | None = None,
-             print_: NDArray[np.uint8] | None = None) -> Drawn | None:
+             printed: NDArray[np.uint8] | None = None) -> Drawn | None:
         """Light a view in the crop; return where it is, its colours and its opacity.
 
         :param target: whether it is the object of the sample, not one that only disturbs.
         :param size: width and height of the crop.
         :param paint: (3,) float32, of a body that only disturbs, relative to its own colour; None
             draws any.
-        :param print_: (B, B, 3) uint8 that replaces the body's own colours, or None.
+        :param printed: (B, B, 3) uint8 that replaces the body's own colours, or None.
         """
         bank, view, strength = self.banks[layer.bank], layer.view, self.spec.photometric
         flat = cv2.warpPerspective(bank.albedo[view], H_crop_view, size)
@@ -182,8 +182,8 @@ class TrainingPainter:
             if not target:
                 albedo = albedo[..., rng.permutation(3)]
         shade = light.table(bank.R_camera_object[view], rng.uniform(8, 80)).take(codes, axis=0)
-        if print_ is not None:
-            albedo = np.asarray(cv2.resize(print_, (width, height), interpolation=cv2.INTER_AREA))
+        if printed is not None:
+            albedo = np.asarray(cv2.resize(printed, (width, height), interpolation=cv2.INTER_AREA))
         elif layer.bank >= self.classes:  # CAD without colours, plain bodies: any paint
             shade[..., :3] *= rng.uniform(0.15, 1.3, 3).astype(np.float32) if paint is None \
                 else paint

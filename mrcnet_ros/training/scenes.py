@@ -161,9 +161,9 @@ class SceneComposer:
             layer = Placed(placed.bank, placed.view, placed.A_image_view, True)
             of_class = placed.bank < self.classes
             paint = None if of_class or rng.random() >= LIKE_OBJECTS else self._paint(rng, placed)
-            print_ = None if of_class or rng.random() >= PRINTED else self._print(rng)
+            printed = None if of_class or rng.random() >= PRINTED else self._piece(rng)
             drawn = self.painter.draw(rng, layer, H, light, of_class, (width, height), paint,
-                                      print_)
+                                      printed)
             if drawn is None:
                 continue
             (rows, columns), colour, alpha = drawn
@@ -172,7 +172,7 @@ class SceneComposer:
             owner[at][alpha > 0.5] = number
         return owner
 
-    def _print(self, rng: np.random.Generator) -> NDArray[np.uint8]:
+    def _piece(self, rng: np.random.Generator) -> NDArray[np.uint8]:
         """Cut a piece out of a background, (B, B, 3)."""
         patch = self.painter.patch(rng)
         side = int(rng.integers(patch.shape[0] // 4, patch.shape[0] + 1))
