@@ -11,7 +11,7 @@ from .detection_reading import check_labels, message_type
 from .drop_counters import DropCounters
 from .frame_handler import Detector, FrameHandler
 from .params import NodeParameters
-from .transforms import CameraLookup, PlaneLookup
+from .transforms import Tree
 
 EstimatorLoader = Callable[[NodeParameters], Estimator]
 
@@ -45,14 +45,13 @@ def load_estimator(parameters: NodeParameters) -> Estimator:
 
 
 def load_handler(
-    load: EstimatorLoader, parameters: NodeParameters, drops: DropCounters,
-    camera_motion: CameraLookup, plane: PlaneLookup | None,
+    load: EstimatorLoader, parameters: NodeParameters, drops: DropCounters, tree: Tree,
 ) -> FrameHandler:
     """Load everything that answering frames takes; runs in the worker's thread.
 
     :param load: makes the estimator.
     :param drops: counts what cannot be answered.
-    :param plane: tells the plane that objects stand on; None for none.
+    :param tree: tells what /tf knows.
     :raises MrcnetError: when something cannot be used.
     """
     message_type(parameters.detections_type)
@@ -65,9 +64,8 @@ def load_handler(
         estimator.close()
         raise
     bounds = {label: model.bounds() for label, model in estimator.objects.items()}
-    return FrameHandler(estimator, bounds, drops, detector=detector, plane=plane,
-                        compressed=parameters.image_transport == 'compressed',
-                        camera_motion=camera_motion)
+    return FrameHandler(estimator, bounds, drops, detector=detector, tree=tree,
+                        compressed=parameters.image_transport == 'compressed')
 
 
 def check_can_follow(estimator: Estimator, parameters: NodeParameters) -> None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any, Protocol, cast
 
 import numpy as np
+from geometry_msgs.msg import TransformStamped
 from numpy.typing import NDArray
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection3DArray
@@ -23,11 +24,11 @@ from .drop_counters import DropCounters
 from .following import Following, Instances, limits_of, seconds
 from .frame_decoding import DecodedFrame, FrameDecoder
 from .frames import Answer, Frame, FrameError, Scene
-from .message_types import DetectionsMessage, HeaderMessage
+from .message_types import DetectionsMessage
 from .params import NodeParameters
 from .statuses import detector_facts, estimator_facts
 from .tracks import Tracks
-from .transforms import CameraLookup, PlaneLookup
+from .transforms import Tree
 
 
 class Detector(Protocol):
@@ -49,10 +50,6 @@ class Detector(Protocol):
         """Let go of what it runs on."""
 
 
-def _no_motion(header: HeaderMessage, fixed_frame: str) -> Array | None:
-    return None
-
-
 class FrameHandler:
     """Answers frames with an estimator; used by one thread.
 
@@ -60,21 +57,20 @@ class FrameHandler:
     :param compressed: whether images are sensor_msgs/CompressedImage.
     :param drops: counts the detections that got no pose.
     :param detector: finds the objects; None where detections come with the frames.
-    :param plane: that objects stand on; None for none.
-    :param camera_motion: tells where the camera is in a fixed frame.
+    :param tree: tells what /tf knows.
     """
 
     def __init__(
         self, estimator: Estimator, bounds: Mapping[str, Array], drops: DropCounters, *,
-        compressed: bool, detector: Detector | None = None,
-        plane: PlaneLookup | None = None, camera_motion: CameraLookup = _no_motion,
+        compressed: bool, detector: Detector | None = None, tree: Tree | None = None,
     ) -> None:
         """Keep the parts."""
-        self._detector, self._camera_motion = detector, camera_motion
+        self._detector, self._tree = detector, tree or Tree()
         self._following: Following | None = None
         self._estimator, self.bounds, self._drops = estimator, bounds, drops
         self.objects = estimator.objects
-        self._decoder = FrameDecoder(drops, compressed=compressed, plane_of=plane)
+        self._decoder = FrameDecoder(drops, compressed=compressed,
+                                     plane_of=self._tree.plane)
         self._filter = DetectionFilter(
             drops, estimator.objects, own_detector=detector is not None)
         self._tracks = Tracks(estimator.objects)
@@ -166,7 +162,7 @@ class FrameHandler:
 
     def _view(self, picture: DecodedFrame, parameters: NodeParameters) -> View:
         fixed = parameters.track_frame.lstrip('/')
-        T = self._camera_motion(picture.header, fixed) if fixed else np.eye(4)
+        T = self._tree.camera(picture.header, fixed) if fixed else np.eye(4)
         if T is None:
             self._drops.drop('no_camera_motion', f'/tf does not tell where '
                              f'{picture.header.frame_id!r} is in track_frame {fixed!r}')
@@ -215,22 +211,47 @@ class FrameHandler:
         parameters: NodeParameters,
     ) -> Answer:
         named = list(zip(scene.names, scene.estimates, strict=True))
-        in_tf = [((parameters.frame_prefix + name).lstrip('/'), pose) for name, pose in named
-                 if parameters.publish_tf and header.frame_id]
-        if parameters.publish_tf and not header.frame_id:
-            self._drops.drop('no_frame_id', 'the headers of image and camera_info name no frame, '
-                             'so nothing is sent to /tf', len(named))
-        for frame_id, _ in in_tf:
-            if frame_id == header.frame_id:
-                self._drops.drop('no_frame_id', f'the object {frame_id!r} is called as the frame '
-                                 'of the camera is, so it is not sent to /tf; set frame_prefix')
         answer = Answer(
             poses=[messages.pose_stamped(header, pose) for _, pose in named],
-            transforms=[messages.transform_stamped(header, frame_id, pose)
-                        for frame_id, pose in in_tf if frame_id != header.frame_id],
+            transforms=(self._transforms(header, named, parameters)
+                        if parameters.publish_tf else []),
             detections=Detection3DArray(header=header),
             scene=scene, measured=measured, result=result, handler=self)
         answer.detections.detections = [
             messages.detection_3d(header, name, pose, self.bounds[pose.label])
             for name, pose in named]
         return answer
+
+    def _transforms(
+        self, header: Header, named: Sequence[tuple[str, PoseEstimate]],
+        parameters: NodeParameters,
+    ) -> list[TransformStamped]:
+        """Return the transforms of instances, without those that would break the tree of /tf.
+
+        :param named: instances by name, as without a prefix.
+        """
+        if not header.frame_id:
+            self._drops.drop('no_frame_id', 'the headers of image and camera_info name no frame, '
+                             'so nothing is sent to /tf', len(named))
+            return []
+        sent = []
+        for name, pose in named:
+            child = (parameters.frame_prefix + name).lstrip('/')
+            refusal = (_own_refusal(child, header, parameters)
+                       or self._tree.refusal(child, header.frame_id))
+            if refusal:
+                self._drops.drop('frame_taken', f'the object {refusal}, so it is not sent to /tf; '
+                                 'set frame_prefix')
+            else:
+                sent.append(messages.transform_stamped(header, child, pose))
+        return sent
+
+
+def _own_refusal(child: str, header: Header, parameters: NodeParameters) -> str:
+    """Return why an object's frame cannot be in /tf by what the node itself is told, else ''."""
+    if child == header.frame_id:
+        return f'{child!r} is called as the frame of the camera is'
+    for name in ('track_frame', 'support_plane'):
+        if child == getattr(parameters, name).lstrip('/'):
+            return f'{child!r} is called as the frame of the parameter {name} is'
+    return ''

@@ -139,6 +139,7 @@ class DiagnosticsMessage(Protocol):
 class TransformStampedMessage(StampedMessage, Protocol):
     """geometry_msgs/TransformStamped."""
 
+    child_frame_id: str
     transform: TransformMessage
 
 

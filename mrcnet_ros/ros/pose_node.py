@@ -22,6 +22,7 @@ from .detection_reading import check_labels
 from .drop_counters import DropCounters
 from .estimator_loading import EstimatorLoader, load_estimator, load_handler
 from .frame_handler import FrameHandler
+from .frame_names import FrameNames
 from .listening import Listening
 from .message_types import HeaderMessage
 from .package_log import PackageLog
@@ -32,7 +33,7 @@ from .reporter import Reporter
 from .running import run_node
 from .services import ModelService, answer_always
 from .timings import Timings
-from .transforms import CameraTransforms, SupportFrame
+from .transforms import CameraTransforms, SupportFrame, Tree
 from .worker import FrameServices, Worker
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
@@ -79,6 +80,7 @@ class PoseNode(LifecycleNode):
         self._listening: Listening | None = None
         self._camera_motion: CameraTransforms | None = None
         self._support: SupportFrame | None = None
+        self._frame_names = FrameNames()
         self._frame_publishers = Publishers(self, self._on_peers)
         self.confirm_action = ConfirmAction(self, lambda: self.parameters)
         self._frame_services = FrameServices(
@@ -146,6 +148,7 @@ class PoseNode(LifecycleNode):
         self._listening = Listening(self.parameters, self._frame_services, self._wake.trigger)
         if self.parameters.track and self._camera_motion is None:
             self._camera_motion = CameraTransforms(self)
+        self._frame_names.listen(self)
         self._worker.start(self._listening.queue)
         self._frame_publishers.publish_symmetries(self._worker.loaded.result().objects)
         self._listening.subscribe(self, self._on_peers)
@@ -182,6 +185,7 @@ class PoseNode(LifecycleNode):
             self._worker.finish()
             self.get_logger().info(self.drop_counters.summary())
         self._listening = None
+        self._frame_names.close()
         self.confirm_action.stop()
 
     def _release(self) -> None:
@@ -320,9 +324,9 @@ class PoseNode(LifecycleNode):
 
     def _make_handler(self, parameters: NodeParameters) -> FrameHandler:
         support = self._support
-        handler = load_handler(
-            self._load, parameters, self.drop_counters, self._camera_in,
-            support.plane if support is not None else None)
+        tree = Tree(support.plane if support is not None else None, self._camera_in,
+                    self._frame_names.refusal)
+        handler = load_handler(self._load, parameters, self.drop_counters, tree)
         self.get_logger().info(
             f'the model knows {handler.facts["objects"]}; {handler.facts["views"]}')
         return handler

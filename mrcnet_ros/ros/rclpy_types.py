@@ -143,7 +143,7 @@ class NodeHandle(Protocol):
 
     def create_subscription(self, msg_type: type, topic: str, callback: Callable[[Any], object],
                             qos_profile: QoSProfile | int, *, event_callbacks: object = None,
-                            ) -> SubscriptionHandle:
+                            callback_group: CallbackGroup | None = None) -> SubscriptionHandle:
         """Subscribe to a topic."""
 
     def resolve_topic_name(self, topic: str) -> str:

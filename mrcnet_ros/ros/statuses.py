@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from .frame_handler import Detector
 
 # Detections without a pose that an operator should look into; the rest is daily business.
-WORRYING = ('unknown_label', 'no_label', 'non_finite', 'too_many', 'no_frame_id', 'repeated')
+WORRYING = ('unknown_label', 'no_label', 'non_finite', 'too_many', 'no_frame_id', 'frame_taken',
+            'repeated')
 BAD_FRAMES = ('bad_message', 'bad_image', 'bad_camera_info', 'failed')
 # So many poses, none of which agrees with the depth image, are no accident.
 _ENOUGH_POSES = 10

@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any, cast
 
 import message_filters
-from rclpy.callback_groups import CallbackGroup
 from rclpy.clock import JumpThreshold
 from rclpy.duration import Duration
 from rclpy.event_handler import SubscriptionEventCallbacks
@@ -18,6 +17,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from .depth_image import DepthBuffer
 from .detection_reading import message_type
 from .frames import Frame
+from .gate import Gate
 from .input_watch import Expected, InputWatch
 from .message_types import DetectionsMessage, StampedMessage
 from .messages import stamp_ns
@@ -31,29 +31,6 @@ JUMP_MESSAGES, JUMP_NS = 2, 10**9
 TRACK_QUEUE = 30
 # Stamps of images that are remembered, to recognise a bag shorter than JUMP_NS that starts again.
 REMEMBERED_STAMPS = 1000
-
-
-class Gate(CallbackGroup):
-    """Leaves messages with the middleware while it is shut; everything else goes on.
-
-    :param is_open: asked before each message is taken.
-    """
-
-    def __init__(self, is_open: Callable[[], bool]) -> None:
-        """Start without subscriptions."""
-        super().__init__()
-        self._is_open = is_open
-
-    def can_execute(self, entity: object) -> bool:
-        """Tell whether a message may be taken."""
-        return self._is_open()
-
-    def beginning_execution(self, entity: object) -> bool:
-        """Agree: one thread executes everything."""
-        return True
-
-    def ending_execution(self, entity: object) -> None:
-        """Take note of nothing."""
 
 
 class InputSynchronizer:

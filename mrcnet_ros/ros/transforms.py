@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from rclpy.duration import Duration
 from rclpy.time import Time
@@ -23,6 +24,31 @@ PATIENCE = Duration(nanoseconds=30_000_000)
 PlaneLookup = Callable[[HeaderMessage], Array]
 # Asked with the header of a frame and a fixed frame: T_fixed_camera, (4, 4) [m], None if unknown.
 CameraLookup = Callable[[HeaderMessage, str], Array | None]
+# Asked with the frame of an object and that of the camera: why /tf must not have the former, ''
+# where it may.
+NameCheck = Callable[[str, str], str]
+
+
+def _no_motion(header: HeaderMessage, fixed_frame: str) -> Array | None:
+    return None
+
+
+def _all_free(child: str, parent: str) -> str:
+    return ''
+
+
+@dataclass(frozen=True, eq=False)
+class Tree:
+    """What a handler asks /tf.
+
+    :param plane: that objects stand on; None for none.
+    :param camera: tells where the camera is in a fixed frame.
+    :param refusal: tells which frames objects must not have.
+    """
+
+    plane: PlaneLookup | None = None
+    camera: CameraLookup = _no_motion
+    refusal: NameCheck = _all_free
 
 
 class PlaneError(Exception):

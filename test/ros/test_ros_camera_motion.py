@@ -21,7 +21,7 @@ from mrcnet_ros.ros.drop_counters import DropCounters
 from mrcnet_ros.ros.frame_handler import FrameHandler
 from mrcnet_ros.ros.frames import Frame
 from mrcnet_ros.ros.params import NodeParameters
-from mrcnet_ros.ros.transforms import CameraTransforms
+from mrcnet_ros.ros.transforms import CameraTransforms, Tree
 
 CAMERA_FRAME = 'camera_optical'
 STEP_S = 0.05
@@ -111,7 +111,7 @@ def follow(motion: CameraTransforms, parameters: NodeParameters, steps: int):
     """
     counters, estimator = DropCounters(lambda *_: None), Still()
     handler = FrameHandler(estimator, dict.fromkeys(DIAMETERS_M, np.zeros((2, 3))), counters,
-                           compressed=False, camera_motion=motion.look_up)
+                           compressed=False, tree=Tree(camera=motion.look_up))
     first = None
     for step in range(steps):
         motion._buffer.set_transform(transform(step), '')

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from unittest.mock import Mock
 
 import numpy as np
@@ -10,10 +11,12 @@ import pytest
 pytest.importorskip('rclpy', reason='needs the ROS wheels or a ROS installation')
 pytest.importorskip('vision_msgs', reason='needs ros_pip/interfaces or a ROS installation')
 
+from geometry_msgs.msg import TransformStamped
 from rclpy.qos import QoSProfile
 from ros_support import frame
 from sensor_msgs.msg import CameraInfo, Image
 from stand_in_node import DIAMETERS_M, BoxEstimator
+from tf2_msgs.msg import TFMessage
 
 from mrcnet_ros.errors import CameraError, ImageError
 from mrcnet_ros.inference.poses import PoseEstimate
@@ -24,10 +27,12 @@ from mrcnet_ros.ros.detection_reading import detections_from_message
 from mrcnet_ros.ros.diagnostics import Level
 from mrcnet_ros.ros.drop_counters import DropCounters
 from mrcnet_ros.ros.frame_handler import FrameHandler
+from mrcnet_ros.ros.frame_names import LOOK_MESSAGES, PAUSE_S, ROBOT_FRAMES, FrameNames
 from mrcnet_ros.ros.frames import Frame
 from mrcnet_ros.ros.input_watch import Expected, InputWatch
 from mrcnet_ros.ros.params import NodeParameters
 from mrcnet_ros.ros.pose_topics import PoseTopics
+from mrcnet_ros.ros.transforms import Tree
 
 D = [0.1, -0.2, 0.0, 0.0, 0.0]
 
@@ -123,9 +128,85 @@ def test_an_object_named_as_the_frame_of_the_camera_is_not_sent_to_tf():
         message.header.frame_id = 'duck'
     answer = handler.answer(Frame(*found), NodeParameters())
     assert len(answer.poses) == 1 and answer.transforms == []
-    assert "'duck' is called as the frame" in counters.reasons()['no_frame_id']
+    assert "'duck' is called as the frame" in counters.reasons()['frame_taken']
     sent, = handler.answer(Frame(*found), NodeParameters(frame_prefix='/seen/')).transforms
     assert sent.child_frame_id == 'seen/duck'
+
+
+def tree(*edges: str) -> TFMessage:
+    """Return a message of /tf; an edge is ``parent child``."""
+    message = TFMessage()
+    for edge in edges:
+        parent, child = edge.split()
+        message.transforms.append(TransformStamped(child_frame_id=child))
+        message.transforms[-1].header.frame_id = parent
+    return message
+
+
+@pytest.mark.parametrize(('edges', 'child', 'said'), [
+    (('odom base_link', 'base_link tool', 'tool camera'), 'tool', "else publishes.*'base"),
+    (('/table /duck',), 'duck', "somebody else publishes.*'table'"),
+    (('other_camera duck',), 'duck', "'other_camera'"),
+    (('cell robot', 'robot camera'), 'cell', 'the camera is fixed to'),
+    (('cell robot', 'robot cell', 'cell camera'), 'cell', 'somebody else publishes'),
+    (('duck duck_grasp', 'camera can', 'camera duck'), 'duck', ''), ((), 'duck', ''),
+    *(((), name, 'a frame of robots') for name in ROBOT_FRAMES)])
+def test_an_object_never_takes_a_frame_of_the_robot(edges, child, said):
+    """Its transform would tear the tree apart, or close a loop; a loop of others is survived."""
+    names = FrameNames()
+    names.note(tree(*edges))
+    refusal = names.refusal(child, 'camera')
+    assert bool(refusal) == bool(said) and (not said or re.search(said, refusal))
+    assert names.refusal(f'seen/{child}', 'camera') == ''
+
+
+def test_what_the_node_itself_sent_is_no_frame_of_others():
+    """Also when the driver names its camera anew: the old transforms may still be on their way."""
+    names = FrameNames()
+    assert names.refusal('duck', 'camera') == ''
+    names.note(tree('camera duck'))
+    assert names.refusal('duck', 'camera_2') == ''
+    names.note(tree('camera duck', 'camera_2 duck'))
+    assert names.refusal('duck', 'camera_2') == ''
+    names.note(tree('table duck'))
+    assert "'table'" in names.refusal('duck', 'camera_2')
+
+
+def test_of_a_busy_tf_little_is_looked_at():
+    """Names change seldom, and robots send hundreds of messages a second."""
+    now, node = [0.0], Mock()
+    names = FrameNames(lambda: now[0])
+    names.listen(node)
+    moved, gate = (node.create_subscription.call_args_list[0].args[2],
+                   node.create_subscription.call_args_list[0].kwargs['callback_group'])
+    taken = 0
+    for step in range(1000):
+        now[0] = step * 0.01
+        if gate.can_execute(None):
+            moved(tree('odom base'))
+            taken += 1
+    assert taken <= LOOK_MESSAGES * (1 + 10.0 / PAUSE_S)
+    assert names.refusal('base', 'camera')
+    names.close()
+    assert node.destroy_subscription.call_count == 2
+
+
+def test_a_frame_that_is_taken_is_not_sent_to_tf_and_told():
+    """The poses are published all the same; frames of parameters are taken, too."""
+    counters, names = DropCounters(lambda *_: None), FrameNames()
+    handler = FrameHandler(BoxEstimator(), dict.fromkeys(DIAMETERS_M, np.zeros((2, 3))), counters,
+                           compressed=False, tree=Tree(refusal=names.refusal))
+    names.note(tree('table duck'))
+    found = Frame(*frame(1, ('duck', 30.0, 20.0), ('can', 20.0, 20.0)))
+    answer = handler.answer(found, NodeParameters())
+    assert len(answer.poses) == 2
+    assert [t.child_frame_id for t in answer.transforms] == ['can']
+    assert counters.counts()['frame_taken'] == 1
+    assert "below 'table'" in counters.reasons()['frame_taken']
+    found = Frame(*frame(1, ('can', 20.0, 20.0)))
+    for name in ('support_plane', 'track_frame'):
+        assert handler.answer(found, NodeParameters(**{name: '/can'})).transforms == []
+        assert f'parameter {name}' in counters.reasons()['frame_taken']
 
 
 def test_two_names_that_are_one_topic_do_not_share_it():

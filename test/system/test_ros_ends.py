@@ -91,7 +91,7 @@ def test_a_fault_of_ours_is_no_bad_message(node, monkeypatch):
 
 def test_a_message_that_cannot_be_taken_is_a_bad_one(node, monkeypatch):
     """It is counted as such, and the topic is not deaf afterwards."""
-    from mrcnet_ros.ros.synchronizer import Gate
+    from mrcnet_ros.ros.gate import Gate
 
     got = []
     subscription = node.create_subscription(

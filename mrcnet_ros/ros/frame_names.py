@@ -1,0 +1,103 @@
+"""Frames that others have in /tf: an object that took one of them would break their tree."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from tf2_msgs.msg import TFMessage
+
+from .gate import Gate
+from .message_types import TransformsMessage
+from .rclpy_types import NodeHandle, SubscriptionHandle
+
+# Those of REP 105, and the usual root of an arm's tree: no object may have them, even while
+# nobody else is there yet.
+ROBOT_FRAMES = ('base_footprint', 'base_link', 'earth', 'map', 'odom', 'world')
+# Robots send hundreds of messages a second to /tf, and names seldom change: so many are looked
+# at, then none for a while.
+LOOK_MESSAGES, PAUSE_S = 20, 2.0
+
+
+class FrameNames:
+    """Knows the frames that others publish.
+
+    The executor's thread notes them, the worker's asks.
+
+    :param clock: seconds that only grow.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """Start knowing none."""
+        self._clock, self._lock = clock, threading.Lock()
+        self._parents: dict[str, str] = {}
+        self._own: set[tuple[str, str]] = set()
+        self._left, self._shut_s = LOOK_MESSAGES, 0.0
+        self._node: NodeHandle | None = None
+        self._subscriptions: list[SubscriptionHandle] = []
+
+    def listen(self, node: NodeHandle) -> None:
+        """Begin to listen to /tf and /tf_static, with nothing known."""
+        with self._lock:
+            self._parents.clear()
+        self._node, self._left = node, LOOK_MESSAGES
+        moving = QoSProfile(depth=LOOK_MESSAGES, reliability=ReliabilityPolicy.BEST_EFFORT)
+        fixed = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        self._subscriptions = [
+            node.create_subscription(TFMessage, '/tf', self._moved, moving,
+                                     callback_group=Gate(self._looks)),
+            node.create_subscription(TFMessage, '/tf_static', self.note, fixed)]
+
+    def close(self) -> None:
+        """Listen no longer."""
+        for subscription in self._subscriptions:
+            assert self._node is not None
+            self._node.destroy_subscription(subscription)
+        self._subscriptions = []
+
+    def _looks(self) -> bool:
+        if not self._left and self._clock() - self._shut_s >= PAUSE_S:
+            self._left = LOOK_MESSAGES
+        return self._left > 0
+
+    def _moved(self, message: TransformsMessage) -> None:
+        self.note(message)
+        self._left -= 1
+        if not self._left:
+            self._shut_s = self._clock()
+
+    def note(self, message: TransformsMessage) -> None:
+        """Take in a message of /tf or /tf_static; what the node itself has sent is left out."""
+        with self._lock:
+            for transform in message.transforms:
+                child = str(transform.child_frame_id).lstrip('/')
+                parent = str(transform.header.frame_id).lstrip('/')
+                if (child, parent) not in self._own:
+                    self._parents[child] = parent
+
+    def refusal(self, child: str, parent: str) -> str:
+        """Return why /tf must not have an object's frame, '' where it may.
+
+        :param child: frame of the object.
+        :param parent: frame of the camera.
+        """
+        with self._lock:
+            other = self._parents.get(child, parent)
+            if other != parent:
+                return (f'{child!r} has the name of a frame that somebody else publishes, below '
+                        f'{other!r}')
+            if child in self._above(parent):
+                return f'{child!r} has the name of a frame that the camera is fixed to'
+            if child in ROBOT_FRAMES:
+                return f'{child!r} has the name of a frame of robots'
+            self._own.add((child, parent))
+            return ''
+
+    def _above(self, frame: str) -> set[str]:
+        """Return the frames from that of the camera up to the root; a loop ends the search."""
+        found: set[str] = set()
+        while (frame := self._parents.get(frame, '')) and frame not in found:
+            found.add(frame)
+        return found
