@@ -1,4 +1,4 @@
-"""Notices boxes that look as if they were in pixels of another picture than the image."""
+"""Notices boxes that look as if they were not in pixels of the image."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..geometry.se3 import Array
+from .box_conventions import other_convention
 from .detection_reading import DetectionSettings
 from .diagnostics import Level, Problem
 from .timings import WINDOW_S
@@ -79,6 +80,8 @@ class BoxWatch:
             return None
         boxes = np.array([s.box_xyxy for s in seen])
         centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+        if settings.size is None and (said := other_convention(boxes, (width, height))):
+            return Problem(Level.WARN, said)
         outside = int(((centres < 0) | (centres > (width, height))).any(axis=1).sum())
         if outside > MOST_OUTSIDE * len(seen):
             told = f'{outside} of {len(seen)} boxes are centred outside the {width}x{height} image'

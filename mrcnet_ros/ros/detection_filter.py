@@ -10,9 +10,11 @@ from ..inference.poses import Detection, FrameResult, PoseEstimate
 from ..objects import ObjectModel
 from .box_watch import BoxWatch
 from .detection_reading import DetectionSettings, detections_from_message, label_hint
+from .diagnostics import Problem
 from .drop_counters import DropCounters
 from .message_types import DetectionsMessage
 from .params import NodeParameters
+from .score_watch import ScoreWatch
 
 
 class DetectionFilter:
@@ -21,15 +23,20 @@ class DetectionFilter:
     :param drops: counts what is left out.
     :param objects: those of the model, by label.
     :param own_detector: whether the node finds the objects itself, in pixels of the image.
-
-    ``box_watch`` sees all boxes.
+    :param probable: whether scores are probabilities.
     """
 
     def __init__(self, drops: DropCounters, objects: Mapping[str, ObjectModel], *,
-                 own_detector: bool) -> None:
+                 own_detector: bool, probable: bool = False) -> None:
         """Keep the parts."""
         self._drops, self._objects, self._own_detector = drops, objects, own_detector
-        self.box_watch = BoxWatch()
+        self._box_watch, self._score_watch = BoxWatch(), ScoreWatch() if probable else None
+
+    def doubts(self) -> list[Problem]:
+        """Return what looks wrong of recent boxes and poses; may be asked by another thread."""
+        watches = self._box_watch, self._score_watch
+        found = [watch.problem() for watch in watches if watch is not None]
+        return [problem for problem in found if problem is not None]
 
     def detections(
         self, message: DetectionsMessage, image_size: tuple[int, int], parameters: NodeParameters,
@@ -38,7 +45,7 @@ class DetectionFilter:
         settings = parameters.reading() if not self._own_detector else DetectionSettings()
         detections, unlabelled = detections_from_message(
             message, settings, known=self._objects, image_size=image_size)
-        self.box_watch.see([d.box_xyxy for d in detections if np.isfinite(d.box_xyxy).all()],
+        self._box_watch.see([d.box_xyxy for d in detections if np.isfinite(d.box_xyxy).all()],
                            image_size, settings, nameless=not message.header.frame_id)
         for detection in detections:
             if not np.isfinite([*detection.box_xyxy, detection.score]).all():
@@ -76,6 +83,8 @@ class DetectionFilter:
                   if np.isfinite(p.T_camera_object).all() and np.isfinite(p.score)]
         self._drops.drop('non_finite', 'an estimated pose is not finite',
                          len(result.poses) - len(finite))
+        if self._score_watch is not None:
+            self._score_watch.see([p.score for p in finite])
         for poor in (p for p in finite if p.score < min_score):
             self._drops.drop(
                 'low_pose_score', f'the pose of {poor.label!r} has score {poor.score:.2g}')

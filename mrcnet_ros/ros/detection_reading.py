@@ -25,6 +25,8 @@ MESSAGES = {'vision_msgs': ('vision_msgs.msg', 'Detection2DArray'),
 # with equal bars on both sides (Isaac ROS's image encoder, Ultralytics); or with bars at the
 # bottom or on the right only (Isaac ROS's RT-DETR).
 FITS = ('stretch', 'letterbox', 'pad')
+# detections_size of boxes in parts of the image, from 0 to 1
+PARTS = (1, 1)
 # theta of a box is in radians; what is beyond a full turn is in degrees.
 LARGEST_TURN_RAD = 2.001 * math.pi
 
@@ -34,7 +36,8 @@ class DetectionSettings:
     """How the boxes and names of a detector are read.
 
     :param label_map: from the detector's name or number of a class to our label.
-    :param size: width and height [px] of the picture that the boxes are in; None: the image.
+    :param size: width and height [px] of the picture that the boxes are in; None: the image,
+        ``PARTS``: parts of the image.
     :param fit: how the image was fitted into it, one of ``FITS``.
     """
 
@@ -77,9 +80,10 @@ def parsed_label_map(entries: tuple[str, ...]) -> Mapping[str, str]:
 def _parsed_size(size: tuple[int, ...]) -> tuple[int, int] | None:
     if not size or size == (0, 0):
         return None
-    if len(size) != 2 or min(size) < 1:
+    if len(size) != 2 or min(size) < (1 if size == PARTS else 2):
         raise SpecError(f'parameter detections_size is {list(size)}; expected width and height '
-                        'in pixels, for instance [640, 640], or [] for those of the image')
+                        'in pixels, for instance [640, 640], [] for those of the image, or '
+                        '[1, 1] for boxes in parts of it')
     return size[0], size[1]
 
 
@@ -181,7 +185,7 @@ def image_box(box_xyxy: Array, settings: DetectionSettings, image_size: tuple[in
     """Return a box in pixels of the image.
 
     Pixel (0, 0) has its centre at (0, 0) in both pictures, so that their upper left corners are
-    at (-0.5, -0.5).
+    at (-0.5, -0.5). Parts of the image begin at its upper left corner.
 
     :param box_xyxy: (4,) [px] in the picture that the settings describe.
     :param image_size: width and height of the image [px].
@@ -193,7 +197,8 @@ def image_box(box_xyxy: Array, settings: DetectionSettings, image_size: tuple[in
     if settings.fit != 'stretch':
         scale = np.full(2, scale.min())
     bars = (picture - scale * image) / 2 if settings.fit == 'letterbox' else np.zeros(2)
-    corners: Array = (box_xyxy.reshape(2, 2) + 0.5 - bars) / scale - 0.5
+    first = 0.0 if settings.size == PARTS else 0.5  # from the border to where 0 is
+    corners: Array = (box_xyxy.reshape(2, 2) + first - bars) / scale - 0.5
     return corners.ravel()
 
 

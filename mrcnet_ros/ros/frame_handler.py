@@ -72,10 +72,11 @@ class FrameHandler:
         self._decoder = FrameDecoder(drops, compressed=compressed,
                                      plane_of=self._tree.plane)
         self._filter = DetectionFilter(
-            drops, estimator.objects, own_detector=detector is not None)
+            drops, estimator.objects, own_detector=detector is not None,
+            probable=getattr(getattr(estimator, 'model', None), 'score_law', None) is not None)
         self._tracks = Tracks(estimator.objects)
         self.facts = {**estimator_facts(estimator), **detector_facts(detector)}
-        self.box_watch = self._filter.box_watch
+        self.doubts = self._filter.doubts
 
     def answer(self, frame: Frame, parameters: NodeParameters) -> Answer:
         """Estimate all poses of a frame.

@@ -75,8 +75,9 @@ class NodeParameters:
         "['0=can', 'Milk Carton=milk']; names that are not given count as they are", items=str,
         live=True)
     detections_size: tuple[int, ...] = parameter(
-        (), "width and height of the picture that boxes are in [px], a network's input; empty: "
-        'boxes are in pixels of the image', items=int, live=True)
+        (), "width and height of the picture that boxes are in [px], a network's input; "
+        '[1, 1]: boxes are in parts of the image, 0 to 1; empty: boxes are in pixels of the image',
+        items=int, live=True)
     detections_fit: str = parameter(
         'stretch', 'how the image was fitted into detections_size: stretch: each side on its own, '
         'letterbox: shape kept, centred between bars, pad: shape kept, bars at the bottom or on '

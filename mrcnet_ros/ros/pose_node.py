@@ -315,8 +315,8 @@ class PoseNode(LifecycleNode):
         loading = state == 'configuring' or self.model_service.busy
         self._reporter.loading = self._package_log.last if loading else ''
         self._reporter.busy_s = self._worker.busy_s if self._worker is not None else 0.0
-        self._reporter.boxes = (
-            self._worker.loaded.result().box_watch.problem() if self._worker is not None else None)
+        self._reporter.doubts = (
+            self._worker.loaded.result().doubts() if self._worker is not None else [])
         self._reporter.report(state, self.parameters,
                               None if self._listening is None else self._listening.watch)
 

@@ -35,7 +35,7 @@ class Reporter:
 
     ``facts`` are about the estimator, ``error`` is why there is none, ``loading`` is what is being
     done for another one, '' for nothing, ``busy_s`` is for how long a frame has been worked on,
-    ``boxes`` is what is wrong with recent boxes.
+    ``doubts`` are what looks wrong of recent boxes and poses.
     """
 
     def __init__(self, node: NodeHandle, counters: DropCounters, timings: Timings,
@@ -48,7 +48,7 @@ class Reporter:
         self.facts: Mapping[str, str] = {}
         self.error = self.loading = ''
         self.busy_s = 0.0
-        self.boxes: Problem | None = None
+        self.doubts: Sequence[Problem] = ()
 
     def report(self, state: str, limits: NodeParameters, watch: InputWatch | None) -> None:
         """Publish how the node is doing.
@@ -59,7 +59,7 @@ class Reporter:
         total = self._drops.counts()
         span_s, recent = self._recent.update(time.monotonic(), total)
         account = Account(span_s, recent, total, self._drops.reasons(),
-                          self._timings.percentiles(), self.busy_s, self.boxes,
+                          self._timings.percentiles(), self.busy_s, self.doubts,
                           self._drops.followed_now if limits.track else None)
         statuses = [model_status(state, self.error, self.loading, self.facts, total)]
         if watch is None:

@@ -36,7 +36,7 @@ class Account:
     :param reasons: last message of each reason.
     :param percentiles_s: ``PERCENTILES`` of recent ages and stages [s].
     :param busy_s: for how long one frame has been worked on, 0 while none is [s].
-    :param boxes: what is wrong with recent boxes.
+    :param doubts: what looks wrong of recent boxes and poses.
     :param following: instances that are followed now, None without ``track``.
     """
 
@@ -46,7 +46,7 @@ class Account:
     reasons: Mapping[str, str]
     percentiles_s: Mapping[str, Sequence[float]]
     busy_s: float = 0.0
-    boxes: Problem | None = None
+    doubts: Sequence[Problem] = ()
     following: int | None = None
 
 
@@ -108,10 +108,11 @@ def _detection_problems(account: Account, limits: NodeParameters) -> list[Proble
     found = [Problem(Level.WARN, f'{recent[reason]} detections {reason}: '
                                  f'{account.reasons.get(reason, "")}')
              for reason in WORRYING if recent.get(reason, 0) and reason not in chosen]
-    if account.boxes:
-        found.append(account.boxes)
+    found += account.doubts
     if recent.get('detections', 0) and not recent.get('poses', 0) and not found:
-        counts = ', '.join(f'{r} {recent[r]}' for r in DETECTION_REASONS if recent.get(r, 0))
+        counts = ', '.join(
+            f'{r} {recent[r]}' + (f' ({account.reasons[r]})' if account.reasons.get(r) else '')
+            for r in DETECTION_REASONS if recent.get(r, 0))
         found.append(Problem(Level.WARN, f'no detection led to a pose: {counts}'))
     return found
 
