@@ -25,10 +25,12 @@ class FoundBox:
     """What a detector says of one object.
 
     :param box_xyxy: (4,) [px], may reach beyond the image.
+    :param score: how sure it is, 0 to 1.
     """
 
     object_id: int
     box_xyxy: Array
+    score: float = 1.0
 
 
 class BoxSource(Protocol):

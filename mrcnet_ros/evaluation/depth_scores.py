@@ -15,7 +15,7 @@ from ..inference.poses import Detection, Estimator, FrameResult, Measured, PoseE
 from ..objects import ObjectModel
 from . import report
 from .known_scenes import COLOUR, DEPTH, PLANE, WRONG, KnownScenes
-from .runner import Run, detections_of
+from .runner import Run, detections_of, of_targets
 from .scores import Scores, score
 from .vsd_scores import score_vsd
 
@@ -55,7 +55,8 @@ class DepthScores:
         detections, missing = detections_of(frame, self._estimator, self._boxes)
         results = self._estimator.estimate_with_each(
             frame.load_image(), frame.camera, detections, self._scenes.known(number))
-        for run, result in zip(self.runs.values(), results, strict=True):
+        for run, answer in zip(self.runs.values(), results, strict=True):
+            result = of_targets(answer, frame, self._estimator, detections)
             run.frames.append(frame)
             run.poses += result.poses
             run.rows += [ResultRow(frame.scene_id, frame.image_id, p.object_id, p.score,

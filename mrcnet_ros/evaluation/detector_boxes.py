@@ -10,6 +10,7 @@ from ..datasets.bop import BopFrame
 from ..datasets.boxes import FoundBox
 from ..detector.decode import FoundObject
 from ..detector.object_detector import ObjectDetector
+from ..inference.choice import SPARE
 
 # The best boxes of each target count, however low their scores; below this they are noise.
 LEAST_SCORE = 0.02
@@ -17,6 +18,8 @@ LEAST_SCORE = 0.02
 
 class DetectorBoxes:
     """Runs a detector over the images, of each target object taking the best-scored boxes.
+
+    There are a few more than instances, among which the poses choose.
 
     :param detector: whose model names the BOP numbers of its objects.
     """
@@ -29,7 +32,7 @@ class DetectorBoxes:
         self._seconds = 0.0
 
     def find(self, frame: BopFrame) -> list[FoundBox]:
-        """Return as many boxes of each target object as there are instances, best first.
+        """Return a few more boxes of each target object than there are instances, best first.
 
         Where nobody says what is to be found, all boxes of the image.
         """
@@ -39,7 +42,8 @@ class DetectorBoxes:
         boxes = []
         for object_id, count in sorted(targets.items()):
             own = (f for f in found if ids[f.class_index] == object_id)
-            boxes += [FoundBox(object_id, f.box_xyxy) for f in itertools.islice(own, count)]
+            boxes += [FoundBox(object_id, f.box_xyxy, f.score)
+                      for f in itertools.islice(own, count + SPARE)]
         return boxes
 
     def seconds(self, frame: BopFrame) -> float:

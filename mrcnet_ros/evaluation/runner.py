@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -16,6 +16,7 @@ from ..datasets.boxes import BoxSource
 from ..datasets.known_view import KnownView
 from ..errors import DatasetError
 from ..geometry.se3 import Array
+from ..inference.choice import candidates, choose
 from ..inference.poses import Detection, Estimator, FrameResult, PoseEstimate
 
 DepthUse = Literal['off', 'auto', 'required']
@@ -82,6 +83,7 @@ def run_frames(
         depths = _depths(frame, depth)
         start = time.perf_counter()
         result = estimator.estimate(image, frame.camera, detections, *depths)
+        result = of_targets(result, frame, estimator, detections)
         seconds = time.perf_counter() - start
         whole = seconds + boxes.seconds(frame)
         rows = [ResultRow(frame.scene_id, frame.image_id, pose.object_id, pose.score,
@@ -111,11 +113,26 @@ def detections_of(
     """Return a detection of each target the estimator knows, and why others have none."""
     labels = {model.object_id: label for label, model in estimator.objects.items()}
     found = boxes.find(frame)
-    detections = [Detection(labels[f.object_id], f.box_xyxy)
-                  for f in found if f.object_id in labels]
-    missing = Counter(not_in_model=len(found) - len(detections),
-                      no_box=sum(frame.targets.values()) - len(found))
+    known = [Detection(labels[f.object_id], f.box_xyxy, f.score)
+             for f in found if f.object_id in labels]
+    unfound = Counter(frame.targets) - Counter(f.object_id for f in found)
+    missing = Counter(not_in_model=len(found) - len(known), no_box=unfound.total())
+    detections = [known[i] for i in candidates(known, _counts(frame, labels))]
     return detections, +missing
+
+
+def of_targets(result: FrameResult, frame: BopFrame, estimator: Estimator,
+               detections: Sequence[Detection]) -> FrameResult:
+    """Leave out the poses of those detections that are more than the instances in the image."""
+    labels = {model.object_id: label for label, model in estimator.objects.items()}
+    return replace(result, poses=choose(result.poses, detections, _counts(frame, labels)))
+
+
+def _counts(frame: BopFrame, labels: Mapping[int, str]) -> dict[str, int]:
+    """Return how often each target object is in an image, by label; nothing where unknown."""
+    if frame.targets_unknown:
+        return {}
+    return {labels[i]: count for i, count in frame.targets.items() if i in labels}
 
 
 def estimate_view(view: KnownView, estimator: Estimator) -> Array | None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from ..inference.choice import candidates, choose
 from ..inference.poses import Detection, FrameResult, PoseEstimate
 from ..objects import ObjectModel
 from .box_watch import BoxWatch
@@ -57,7 +58,21 @@ class DetectionFilter:
             else:
                 good.append(detection)
         self._drops.drop('no_label', 'a detection without results', unlabelled)
-        return self._best(good, parameters.max_detections)
+        return self._best(self._worth_a_pose(good, parameters.max_instances),
+                          parameters.max_detections)
+
+    def _worth_a_pose(self, detections: list[Detection], most: int) -> list[Detection]:
+        kept = candidates(detections, self._most(most))
+        self._outranked(len(detections) - len(kept))
+        return [detections[i] for i in kept]
+
+    def _most(self, most: int) -> dict[str, int]:
+        """Return how often each known object is there at most."""
+        return dict.fromkeys(self._objects, most) if most else {}
+
+    def _outranked(self, count: int) -> None:
+        self._drops.drop('outranked', 'more detections of an object than max_instances; those '
+                                      'with the best scores count', count)
 
     def _best(self, detections: list[Detection], most: int) -> list[Detection]:
         """Leave out known objects beyond a number, those with the lowest scores."""
@@ -78,7 +93,9 @@ class DetectionFilter:
                 text += f'; {label_hint(label, self._objects)}'
             self._drops.drop(skipped.reason, text)
 
-    def good_poses(self, result: FrameResult, min_score: float) -> list[PoseEstimate]:
+    def good_poses(self, result: FrameResult, detections: list[Detection],
+                   parameters: NodeParameters) -> list[PoseEstimate]:
+        min_score = parameters.min_pose_score
         finite = [p for p in result.poses
                   if np.isfinite(p.T_camera_object).all() and np.isfinite(p.score)]
         self._drops.drop('non_finite', 'an estimated pose is not finite',
@@ -88,4 +105,7 @@ class DetectionFilter:
         for poor in (p for p in finite if p.score < min_score):
             self._drops.drop(
                 'low_pose_score', f'the pose of {poor.label!r} has score {poor.score:.2g}')
-        return [p for p in finite if p.score >= min_score]
+        good = [p for p in finite if p.score >= min_score]
+        chosen = choose(good, detections, self._most(parameters.max_instances))
+        self._outranked(len(good) - len(chosen))
+        return chosen

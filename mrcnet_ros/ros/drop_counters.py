@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterable
 
 FRAME_REASONS = ('busy', 'late', 'unpaired', 'bad_message', 'bad_image', 'bad_camera_info',
                  'failed', 'stopped', 'no_depth')
-DETECTION_REASONS = ('no_label', 'unknown_label', 'low_score', 'low_pose_score', 'box_outside',
-                     'non_finite', 'too_many', 'no_frame_id', 'frame_taken', 'repeated')
+DETECTION_REASONS = ('no_label', 'unknown_label', 'low_score', 'low_pose_score', 'outranked',
+                     'box_outside', 'non_finite', 'too_many', 'no_frame_id', 'frame_taken',
+                     'repeated')
 # Depth images that were not used; their frames are answered unless depth is required.
 DEPTH_REASONS = ('depth_late', 'depth_bad', 'depth_unregistered', 'depth_scale', 'depth_empty')
 # Frames whose support plane is not known; they are answered without it.

@@ -145,7 +145,7 @@ class FrameHandler:
             result = self._estimate(picture.image, picture.camera, detections, picture.depth_m,
                                     self._decoder.plane(picture.header))
             self._filter.tell_skipped(result, detections)
-            estimated = result, self._filter.good_poses(result, parameters.min_pose_score)
+            estimated = result, self._filter.good_poses(result, detections, parameters)
         if following is None:
             assert estimated is not None
             result, good = estimated

@@ -161,6 +161,10 @@ class NodeParameters:
     max_detections: int = parameter(
         100, 'if a frame has more known objects, only those with the best scores are estimated',
         bounds=(1, 10000), live=True)
+    max_instances: int = parameter(
+        0, 'most instances of each object in a frame; of more detections those count whose '
+        'detection and pose have the best scores; 1: each object is there once, 0: any number',
+        bounds=(0, 10000), live=True)
     min_pose_score: float = parameter(
         0.0, 'poses with a lower score are not published', bounds=(0.0, 1.0), live=True)
     warn_age_s: float = parameter(

@@ -16,10 +16,15 @@ from rclpy.parameter import Parameter
 from red_detector import write_red_detector
 from ros_support import Client, double_node, frame, own_domain, values
 from stand_in_node import BoxEstimator
+from std_msgs.msg import Header
 from vision_msgs.msg import Detection2DArray
 
 from mrcnet_ros.detector.object_detector import LEAST_SCORE, ObjectDetector
 from mrcnet_ros.errors import SpecError
+from mrcnet_ros.geometry.camera import Camera
+from mrcnet_ros.inference.poses import Detection
+from mrcnet_ros.ros.detection_filter import DetectionFilter
+from mrcnet_ros.ros.detection_reading import detections_2d
 from mrcnet_ros.ros.drop_counters import DropCounters
 from mrcnet_ros.ros.frame_handler import FrameHandler
 from mrcnet_ros.ros.frames import Frame
@@ -105,10 +110,33 @@ def test_what_is_found_is_read_as_any_detections(squares):
     assert len(strict.found.detections) == 2
     few, counters = handled(squares, dataclasses.replace(parameters, max_detections=1), 0, 2)
     assert len(few.measured) == 1 and counters.counts()['too_many'] == 1
+    single = dataclasses.replace(parameters, max_instances=1)
+    each, counters = handled(squares, single, 0, 2)
+    assert len(each.measured) == 2 and 'outranked' not in counters.counts()
     others = dataclasses.replace(parameters, label_map=('duck=can',), detections_size=(64, 64))
     same, _ = handled(squares, others, 0, 2)
     np.testing.assert_allclose([p.T_camera_object for p in same.measured],
                                [p.T_camera_object for p in answer.measured])
+
+
+def test_where_an_object_is_there_once_one_detection_of_it_counts():
+    """Any detector's: the others are counted, and those far below the best get no pose at all."""
+    counters = DropCounters(lambda *_: None)
+    estimator = BoxEstimator()
+    filter_ = DetectionFilter(counters, estimator.objects, own_detector=False)
+    message = detections_2d(Header(frame_id='camera'), [
+        Detection('duck', np.array([10.0, 10, 40, 50]), 0.5), Detection(
+            'duck', np.array([60.0, 10, 90, 50]), 0.8), Detection(
+            'duck', np.array([60.0, 60, 90, 90]), 0.1), Detection(
+            'can', np.array([10.0, 60, 40, 90]), 0.3)])
+    size = SIZE[0], SIZE[1]
+    parameters = NodeParameters(max_instances=1)
+    wanted = filter_.detections(message, size, parameters)
+    assert [(d.label, d.score) for d in wanted] == [('duck', 0.5), ('duck', 0.8), ('can', 0.3)]
+    result = estimator.estimate(None, Camera(np.diag([600.0, 600, 1]), *SIZE), wanted)
+    good = filter_.good_poses(result, wanted, parameters)
+    assert [p.label for p in good] == ['duck', 'can'] and counters.counts()['outranked'] == 2
+    assert len(filter_.good_poses(result, wanted, NodeParameters())) == 3
 
 
 def test_the_threshold_of_the_detector_is_a_parameter(squares):
