@@ -36,14 +36,14 @@ def run(args: argparse.Namespace) -> int:
     :raises MrcnetError: when model, configuration, meshes or dataset cannot be used.
     """
     from ..evaluation import report, response
-    from ..evaluation.stage2 import Stage2
+    from ..evaluation.stage2 import Stage2Alone
 
     report.check_writable(args.json)
     setting = open_setting(args)
     parts: dict[str, Any] = {}
     kinds = [PHOTOGRAPHS, *([] if args.config is None else [COMPOSED])]
     try:
-        with closing(setting.estimator), Stage2(setting.estimator) as stage:
+        with closing(setting.estimator), Stage2Alone(setting.estimator) as stage:
             for kind in kinds:
                 views = setting.targets if kind == PHOTOGRAPHS else _composed(args, setting)
                 parts[kind] = _measure(setting, stage, views, kind)

@@ -4,24 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..datasets.known_view import KnownView
 from ..geometry.bins import encode_translation
-from ..geometry.crop import CropCamera, crop_camera
+from ..geometry.crop import crop_camera
 from ..geometry.sampling import sample_crop
 from ..geometry.se3 import Array, make_transform, rotation_to_axis
-from ..inference.estimator import PoseEstimator, decode_poses
-from ..inference.exact_templates import template_intrinsics_at
-from ..objects import ObjectModel
-from ..rendering.coordinates import object_coordinates
-from ..rendering.renderer import Renderer
+from ..inference.decoding import decode_poses
+from ..inference.estimator import PoseEstimator
+from ..inference.exact_templates import ExactTemplates
 
 
-class Stage2:
+class Stage2Alone:
     """Starts stage 2 with an exact render of the start in place of a cached template.
 
     :param estimator: with the model; stays open.
@@ -34,19 +30,17 @@ class Stage2:
         self._model, self._backend = estimator.model, estimator.backend
         self._spec = estimator.spec
         self._index = {item.label: i for i, item in enumerate(self._model.objects)}
-        size = self._spec.template.size_px
-        self._renderer = Renderer(size, size)
-        for item in self._model.objects:
-            self._renderer.add_mesh(item.label, item.centred().load_mesh())
+        self._exact = ExactTemplates(self._backend, self._spec.template,
+                                     [item.centred() for item in self._model.objects])
 
-    def __enter__(self) -> Stage2:
+    def __enter__(self) -> Stage2Alone:
         """Return the stage itself."""
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  traceback: TracebackType | None) -> None:
         """Free the renderer."""
-        self._renderer.close()
+        self._exact.close()
 
     def refine(self, view: KnownView, starts: Sequence[Array]) -> list[Array]:
         """Return where each start ends, (4, 4) T_camera_object [m]."""
@@ -64,29 +58,9 @@ class Stage2:
         fine = self._backend.run('stage2', {
             **{name: coarse[name] for name in ('x4', 'x8', 'x16', 'dense')},
             'xy': code[:, :2], 'log_size': code[:, 2], 'class_index': classes,
-            **self._templates(item, crop, R, t, classes)})
+            **self._exact.features(classes, make_transform(R, t), [crop] * count)})
         R_ray = rotation_to_axis(t) @ R
         ends = decode_poses(fine['six'], fine['fine_xy'], fine['fine_log_size'], R_ray,
                             [crop] * count, np.full(count, item.diameter_m))
         ends[:, :3, 3] *= item.size_ratio
         return list(item.from_centred(ends))
-
-    def _templates(self, item: ObjectModel, crop: CropCamera, R: Array, t: Array,
-                   classes: NDArray[np.int64]) -> dict[str, Any]:
-        """Render and embed every start.
-
-        :param R: (N, 3, 3) R_crop_object.
-        :param t: (N, 3) [m].
-        """
-        images, coordinates = [], []
-        for R_start, t_start in zip(R, t, strict=True):
-            K = template_intrinsics_at(t_start, crop, self._spec.template, item.diameter_m)
-            drawn = self._renderer.render(item.label, make_transform(R_start, t_start), K,
-                                          shading='template')
-            images.append(drawn.rgb)
-            coordinates.append(object_coordinates(drawn.depth_m[None], K, R_start[None], t_start,
-                                                  item.diameter_m)[0])
-        features = self._backend.run('template', {'image': np.stack(images),
-                                                  'class_index': classes})
-        kept = self._backend.stack([self._backend.keep(c) for c in coordinates])
-        return {**features, 'coordinates': kept}

@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from ..errors import SpecError
-from ..geometry.bins import decode_translation
 from ..geometry.camera import Camera
-from ..geometry.crop import CropCamera, box_rays, crop_camera, turned
+from ..geometry.crop import box_rays, crop_camera
 from ..geometry.rotation_grid import rotation_grid
 from ..geometry.sampling import sample_crops
-from ..geometry.se3 import Array, make_transform, rotation_from_6d, rotation_to_axis
+from ..geometry.se3 import Array
 from ..geometry.view_prior import allowed_bins
 from ..rendering.template_store import TemplateStore
 from ..specs import DEFAULT_CROPS
 from .backend import Backend
 from .base_estimator import BaseEstimator, StageClock, sigmoid
-from .consensus import consensus
+from .decoding import Outputs, agreed_poses, coarse_answer, decode_poses
 from .depth_correction import DepthLaws
+from .detection_crops import DetectionCrop, crop_turns, crops_each
 from .known_start import KnownPose, moved_far, starts_at
 from .model_directory import ModelDirectory, read_model_directory
 from .poses import Detection, FrameResult, PoseEstimate, Skipped, add_seconds
@@ -35,20 +33,6 @@ from .uncertainty import Posed, PoseSpread, pose_spreads
 
 DEFAULT_CACHE_BYTES = 256 << 20
 MOST_CROPS = 32  # in one batch, which takes about 4 MB of memory for each
-LARGEST_TURN_RAD = np.radians(12.0)
-IDENTITY_6D = np.array([1.0, 0.0, 0.0, 0.0, 1.0, 0.0])
-Outputs = dict[str, NDArray[Any]]
-
-
-@dataclass(frozen=True, eq=False)
-class _Crop:
-    """A detection that can be answered, and one of its crops."""
-
-    detection_index: int
-    detection: Detection
-    class_index: int
-    camera: CropCamera
-    start: Array | None = None  # T_camera_object [m] to start stage 2 at, for stage 1's answer
 
 
 class PoseEstimator(BaseEstimator[ModelDirectory]):
@@ -146,7 +130,7 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
                      starts: Sequence[KnownPose]) -> FrameResult:
         """Answer all starts; the crops are around what the meshes cover there."""
         clock = StageClock()
-        crops: list[_Crop] = []
+        crops: list[DetectionCrop] = []
         skipped: list[Skipped] = []
         for i, start in enumerate(starts):
             found = self._started_crop(i, start, camera)
@@ -156,11 +140,11 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
                 crops.append(found)
         return self._answer_all(image, camera, crops, skipped, clock)
 
-    def _answer_all(self, image: NDArray[np.uint8], camera: Camera, crops: Sequence[_Crop],
+    def _answer_all(self, image: NDArray[np.uint8], camera: Camera, crops: Sequence[DetectionCrop],
                     skipped: list[Skipped], clock: StageClock) -> FrameResult:
         """Answer crops, as many in one batch as memory should be taken for."""
         poses: list[PoseEstimate] = []
-        count, hits, misses = _crops_each(crops), 0, 0
+        count, hits, misses = crops_each(crops), 0, 0
         size = max(MOST_CROPS // count, 1) * count
         for first in range(0, len(crops), size):
             part = self._answer(image, camera, crops[first:first + size], skipped, clock)
@@ -169,7 +153,7 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
         skipped.sort(key=lambda s: s.detection_index)
         return FrameResult(poses, skipped, clock.seconds, hits, misses)
 
-    def _answer(self, image: NDArray[np.uint8], camera: Camera, crops: Sequence[_Crop],
+    def _answer(self, image: NDArray[np.uint8], camera: Camera, crops: Sequence[DetectionCrop],
                 skipped: list[Skipped], clock: StageClock) -> FrameResult:
         """Answer a batch."""
         pixels = sample_crops(image, camera, [c.camera for c in crops])
@@ -180,7 +164,7 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
         clock.lap('stage1')
         hits = misses = 0
         if self.stage1_only:
-            fine = _coarse_answer(coarse)
+            fine = coarse_answer(coarse)
         else:
             templates, hits, misses = self._templates(crops, coarse, bins)
             clock.lap('template')
@@ -193,9 +177,9 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
         return FrameResult(poses, skipped, clock.seconds, hits, misses)
 
     def _crops(self, camera: Camera, detections: Sequence[Detection],
-               ) -> tuple[list[_Crop], list[Skipped]]:
+               ) -> tuple[list[DetectionCrop], list[Skipped]]:
         """Return all crops, those of one detection together."""
-        crops: list[_Crop] = []
+        crops: list[DetectionCrop] = []
         skipped: list[Skipped] = []
         rays = box_rays(camera, [detection.box_xyxy for detection in detections])
         for i, detection in enumerate(detections):
@@ -207,20 +191,19 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
         return crops, skipped
 
     def _turned_crops(self, i: int, detection: Detection, camera: Camera, rays: Array
-                      ) -> list[_Crop] | Skipped:
-        def locate(index: int) -> list[_Crop]:
+                      ) -> list[DetectionCrop] | Skipped:
+        def locate(index: int) -> list[DetectionCrop]:
             upright = crop_camera(camera, detection.box_xyxy, self.spec.crop, rays)
-            return [_Crop(i, detection, index, turned(upright, angle_rad))
-                    for angle_rad in self.turns_rad]
+            return DetectionCrop(i, detection, index, upright).in_turns(self.turns_rad)
 
         return self._locate(i, detection, locate)
 
-    def _started_crop(self, i: int, start: KnownPose, camera: Camera) -> _Crop | Skipped:
+    def _started_crop(self, i: int, start: KnownPose, camera: Camera) -> DetectionCrop | Skipped:
         detection = Detection(start.label, np.full(4, np.nan), 1.0, start.detection_id)
 
-        def locate(index: int) -> _Crop:
+        def locate(index: int) -> DetectionCrop:
             box = self._boxes.box(start.label, start.T_camera_object, camera)
-            return _Crop(i, dataclasses.replace(detection, box_xyxy=box), index,
+            return DetectionCrop(i, dataclasses.replace(detection, box_xyxy=box), index,
                          crop_camera(camera, box, self.spec.crop), start.T_camera_object)
 
         located = self._locate(i, detection, locate)
@@ -228,7 +211,7 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
             return dataclasses.replace(located, reason='box_outside')
         return located
 
-    def _start(self, crops: Sequence[_Crop], coarse: Outputs, classes: NDArray[np.int64]
+    def _start(self, crops: Sequence[DetectionCrop], coarse: Outputs, classes: NDArray[np.int64]
                ) -> tuple[NDArray[np.int64], Outputs]:
         """Return the bins that stage 2 starts from, and the places where they are known."""
         starts = [crop.start for crop in crops if crop.start is not None]
@@ -245,7 +228,7 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
         allowed = np.where(self._allowed[classes], logits, -np.inf)
         return np.asarray(np.argmax(allowed, axis=1), np.int64)
 
-    def _templates(self, crops: Sequence[_Crop], coarse: Outputs, bins: NDArray[np.int64]
+    def _templates(self, crops: Sequence[DetectionCrop], coarse: Outputs, bins: NDArray[np.int64]
                    ) -> tuple[Outputs, int, int]:
         """Return what stage 2 compares every crop with: cached features of its bin.
 
@@ -259,7 +242,7 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
         crop = {name: coarse[name] for name in ('x4', 'x8', 'x16', 'dense', 'xy', 'log_size')}
         return self.backend.run('stage2', {**crop, **templates, 'class_index': classes})
 
-    def _decode(self, crops: Sequence[_Crop], bins: NDArray[np.int64], fine: Outputs,
+    def _decode(self, crops: Sequence[DetectionCrop], bins: NDArray[np.int64], fine: Outputs,
                 skipped: list[Skipped]) -> tuple[list[PoseEstimate], list[int]]:
         """Turn the network's numbers into poses, and those of one detection into one.
 
@@ -270,25 +253,17 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
             fine['six'], fine['fine_xy'], fine['fine_log_size'], self.grid[bins],
             [crop.camera for crop in crops],
             np.array([self.centred[crop.class_index].diameter_m for crop in crops]))
-        poses, chosen, count = [], [], _crops_each(crops)
-        for first in range(0, len(crops), count):
-            crop, rows = crops[first], np.arange(first, first + count)
-            item = self.centred[crop.class_index]
-            good = rows[np.isfinite(T[rows]).all(axis=(1, 2)) & np.isfinite(scores[rows])]
-            if not len(good):
+        poses, chosen = [], []
+        for agreed in agreed_poses(T, scores, crops, self.centred):
+            crop = agreed.crop
+            if agreed.evidence is None:
                 skipped.append(Skipped(crop.detection_index, 'non_finite',
-                                       f'the pose of {item.label!r} is not finite'))
+                                       f'the pose of {crop.detection.label!r} is not finite'))
                 continue
-            found = consensus(T[good], scores[good], item.symmetries, item.diameter_m)
-            if crop.start is not None:
-                found = found._replace(T_camera_object=item.symmetries.nearest(
-                    found.T_camera_object[:3, :3], found.T_camera_object[:3, 3],
-                    crop.start[:3, :3]))
-            chosen.append(int(good[found.members[0]]))
-            evidence = Evidence(found.score * len(good) / count, found.apart)
-            pose = self._posed(crop.detection_index, crop.detection, found.T_camera_object,
-                               self._score(evidence), int(bins[chosen[-1]]))
-            poses.append(dataclasses.replace(pose, evidence=evidence))
+            chosen.append(agreed.row)
+            pose = self._posed(crop.detection_index, crop.detection, agreed.T_camera_object,
+                               self._score(agreed.evidence), int(bins[agreed.row]))
+            poses.append(dataclasses.replace(pose, evidence=agreed.evidence))
         return poses, chosen
 
     def _score(self, evidence: Evidence) -> float:
@@ -297,7 +272,7 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
         return evidence.quality if law is None else law.probability(evidence)
 
     def _with_covariance(self, poses: list[PoseEstimate], chosen: list[int],
-                         crops: Sequence[_Crop], coarse: Outputs) -> list[PoseEstimate]:
+                         crops: Sequence[DetectionCrop], coarse: Outputs) -> list[PoseEstimate]:
         """Add to each pose what stage 1 leaves open about it, in the crop chosen for it."""
         posed = []
         for pose, row in zip(poses, chosen, strict=True):
@@ -321,47 +296,3 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
         covariances = self.model.covariance_law.covariances(spreads)
         finite = np.isfinite(covariances.sum(axis=(1, 2)))
         return [C if good else None for C, good in zip(covariances, finite, strict=True)]
-
-
-def _crops_each(crops: Sequence[_Crop]) -> int:
-    """Return how many crops there are of each detection, which stand together."""
-    return sum(crop.detection_index == crops[0].detection_index for crop in crops) or 1
-
-
-def crop_turns(count: int) -> Array:
-    """Return how far each crop of a detection is turned [rad], (count,), the least one first.
-
-    :raises SpecError: when there is to be no crop.
-    """
-    if count < 1:
-        raise SpecError(f'crops must be at least 1, got {count}')
-    turns = np.linspace(-LARGEST_TURN_RAD, LARGEST_TURN_RAD, count) if count > 1 else np.zeros(1)
-    return turns[np.argsort(np.abs(turns), kind='stable')]
-
-
-def decode_poses(six: ArrayLike, xy: ArrayLike, log_size: ArrayLike, R_bin: Array,
-                 crops: Sequence[CropCamera], diameter_m: Array) -> Array:
-    """Turn the network's numbers into poses in the full camera's frame.
-
-    :param six: (N, 6) residual rotations.
-    :param xy: (N, 2) offsets of the objects' origins from the crops' centres in crop widths.
-    :param log_size: (N,) log relative sizes.
-    :param R_bin: (N, 3, 3) rotation bins, seen along the rays to the objects' origins.
-    :param crops: (N,) cameras of the crops.
-    :param diameter_m: (N,) of the objects.
-    :return: (N, 4, 4) T_camera_object [m].
-    """
-    t_crop = decode_translation(xy, log_size, [crop.focal for crop in crops], diameter_m)
-    R_ray_object = rotation_from_6d(six) @ R_bin
-    R_crop_object = np.swapaxes(rotation_to_axis(t_crop), 1, 2) @ R_ray_object
-    R_camera_crop = np.stack([crop.R_crop_camera.T for crop in crops])
-    t_camera = (R_camera_crop @ t_crop[..., None])[..., 0]
-    return make_transform(R_camera_crop @ R_crop_object, t_camera)
-
-
-def _coarse_answer(coarse: Outputs) -> Outputs:
-    """Shape the coarse pose like an answer of stage 2 that changes nothing."""
-    count = len(coarse['xy'])
-    peak = coarse['rotation_logits'].max(axis=1)
-    return {'six': np.tile(IDENTITY_6D, (count, 1)), 'fine_xy': coarse['xy'],
-            'fine_log_size': coarse['log_size'], 'quality': peak}

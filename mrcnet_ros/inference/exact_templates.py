@@ -16,12 +16,15 @@ from numpy.typing import NDArray
 from ..geometry.bins import decode_translation
 from ..geometry.crop import CropCamera
 from ..geometry.se3 import Array, make_transform, rotation_to_axis
+from ..objects import ObjectModel
 from ..rendering.coordinates import object_coordinates
 from ..rendering.renderer import Renderer
 from ..rendering.template_store import TemplateStore
 from ..specs import DEFAULT_CROPS, TemplateSpec
 from .backend import Backend
-from .estimator import Outputs, PoseEstimator, _Crop
+from .decoding import Outputs
+from .detection_crops import DetectionCrop
+from .estimator import PoseEstimator
 from .model_directory import ModelDirectory
 
 
@@ -40,34 +43,63 @@ class ExactPoseEstimator(PoseEstimator):
                  crops: int = DEFAULT_CROPS) -> None:
         """Upload all meshes."""
         super().__init__(model, backend, store, crops=crops, cache_bytes=0)
-        size = self.spec.template.size_px
-        self._renderer = Renderer(size, size)
-        for item in self.centred:
-            self._renderer.add_mesh(item.label, item.load_mesh())
+        self._exact = ExactTemplates(backend, self.spec.template, self.centred)
 
     def close(self) -> None:
         """Free the renderer; the backend stays open for whoever gave it."""
+        self._exact.close()
+
+    def _templates(self, crops: Sequence[DetectionCrop], coarse: Outputs,
+                   bins: NDArray[np.int64]) -> tuple[Outputs, int, int]:
+        """Render and embed a template for every crop; all count as misses."""
+        diameter_m = np.array([self.centred[crop.class_index].diameter_m for crop in crops])
+        cameras = [crop.camera for crop in crops]
+        t = decode_translation(coarse['xy'], coarse['log_size'], [c.focal for c in cameras],
+                               diameter_m)
+        R = np.swapaxes(rotation_to_axis(t), 1, 2) @ self.grid[bins]
+        classes = np.array([crop.class_index for crop in crops], np.int64)
+        return self._exact.features(classes, make_transform(R, t), cameras), 0, len(crops)
+
+
+class ExactTemplates:
+    """Renders and embeds objects at poses in crops.
+
+    :param spec: of the model's templates.
+    :param objects: by class index, in their centred frames.
+    :raises MeshError: when a mesh cannot be read.
+    :raises BackendError: when there is no headless OpenGL.
+    """
+
+    def __init__(self, backend: Backend, spec: TemplateSpec,
+                 objects: Sequence[ObjectModel]) -> None:
+        """Upload all meshes."""
+        self._backend, self._spec, self._objects = backend, spec, objects
+        self._renderer = Renderer(spec.size_px, spec.size_px)
+        for item in objects:
+            self._renderer.add_mesh(item.label, item.load_mesh())
+
+    def close(self) -> None:
+        """Free the renderer."""
         self._renderer.close()
 
-    def _templates(self, crops: Sequence[_Crop], coarse: Outputs, bins: NDArray[np.int64]
-                   ) -> tuple[Outputs, int, int]:
-        """Render and embed a template for every crop; all count as misses."""
+    def features(self, classes: NDArray[np.int64], T_crop_object: Array,
+                 crops: Sequence[CropCamera]) -> Outputs:
+        """Return what stage 2 takes of templates, (N, ...) by name.
+
+        :param classes: (N,) class indices.
+        :param T_crop_object: (N, 4, 4) [m].
+        """
         images, coordinates = [], []
-        for i, (crop, bin_index) in enumerate(zip(crops, bins, strict=True)):
-            item = self.centred[crop.class_index]
-            t = decode_translation(coarse['xy'][i], coarse['log_size'][i], crop.camera.focal,
-                                   item.diameter_m)
-            K = template_intrinsics_at(t, crop.camera, self.spec.template, item.diameter_m)
-            R = rotation_to_axis(t).T @ self.grid[bin_index]
-            drawn = self._renderer.render(item.label, make_transform(R, t), K, shading='template')
+        for index, T, crop in zip(classes, T_crop_object, crops, strict=True):
+            item, (R, t) = self._objects[index], (T[:3, :3], T[:3, 3])
+            K = template_intrinsics_at(t, crop, self._spec, item.diameter_m)
+            drawn = self._renderer.render(item.label, T, K, shading='template')
             images.append(drawn.rgb)
             coordinates.append(object_coordinates(
                 drawn.depth_m[None], K, R[None], t, item.diameter_m)[0])
-        classes = np.array([c.class_index for c in crops], np.int64)
-        features = self.backend.run('template', {'image': np.stack(images),
-                                                 'class_index': classes})
-        kept = self.backend.stack([self.backend.keep(c) for c in coordinates])
-        return {**features, 'coordinates': kept}, 0, len(images)
+        found = self._backend.run('template', {'image': np.stack(images), 'class_index': classes})
+        kept = self._backend.stack([self._backend.keep(c) for c in coordinates])
+        return {**found, 'coordinates': kept}
 
 
 def template_intrinsics_at(t_crop_object: Array, crop: CropCamera, spec: TemplateSpec,

@@ -22,7 +22,7 @@ from mrcnet_ros.datasets.boxes import BoxSpec
 from mrcnet_ros.datasets.known_view import KnownView, photographed
 from mrcnet_ros.evaluation import response, swap
 from mrcnet_ros.evaluation.runner import estimate_view
-from mrcnet_ros.evaluation.stage2 import Stage2
+from mrcnet_ros.evaluation.stage2 import Stage2Alone
 from mrcnet_ros.inference.estimator import PoseEstimator
 
 RUNGS = ['clean renders', '+ occluders, clutter', '+ changed colours and light', 'photographs']
@@ -160,7 +160,7 @@ def test_stage_two_started_as_the_estimator_starts_it_answers_the_same(
     exact = ExactPoseEstimator(estimator.model, estimator.backend, TemplateStore(), crops=1)
     coarse = PoseEstimator(estimator.model, estimator.backend, TemplateStore(), crops=1,
                            stage1_only=True)
-    with Stage2(estimator) as stage:
+    with Stage2Alone(estimator) as stage:
         for view in views:
             start, wanted = estimate_view(view, coarse), estimate_view(view, exact)
             assert start is not None and wanted is not None

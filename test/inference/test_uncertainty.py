@@ -14,7 +14,7 @@ from mrcnet_ros.geometry.crop import CropCamera, pinhole
 from mrcnet_ros.geometry.rotation_grid import rotation_grid
 from mrcnet_ros.geometry.se3 import exp_so3, make_transform, rotation_to_axis
 from mrcnet_ros.geometry.symmetry import Symmetries, continuous_symmetry
-from mrcnet_ros.inference.estimator import IDENTITY_6D
+from mrcnet_ros.inference.decoding import IDENTITY_6D
 from mrcnet_ros.inference.uncertainty import CovarianceLaw, Posed, pose_spreads, score_odds
 from mrcnet_ros.specs import BinSpec
 

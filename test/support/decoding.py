@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from mrcnet_ros.geometry.crop import CropCamera
-from mrcnet_ros.inference.estimator import decode_poses
+from mrcnet_ros.inference.decoding import decode_poses
 
 
 def decode_pose(six: Any, xy: Any, log_size: Any, R_bin: Any, crop: CropCamera,

@@ -1,0 +1,89 @@
+"""From what stage 2 says of crops to the poses of detections."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..geometry.bins import decode_translation
+from ..geometry.crop import CropCamera
+from ..geometry.se3 import Array, make_transform, rotation_from_6d, rotation_to_axis
+from ..objects import ObjectModel
+from .consensus import consensus
+from .detection_crops import DetectionCrop, crops_each
+from .scoring import Evidence
+
+IDENTITY_6D = np.array([1.0, 0.0, 0.0, 0.0, 1.0, 0.0])
+Outputs = dict[str, NDArray[Any]]
+
+
+class AgreedPose(NamedTuple):
+    """What the crops of one detection say together.
+
+    :param crop: the first of them.
+    :param row: position of the crop that is turned least of those that agree.
+    :param T_camera_object: (4, 4) [m], of the centred frame.
+    :param evidence: None where no crop has a finite pose.
+    """
+
+    crop: DetectionCrop
+    row: int
+    T_camera_object: Array
+    evidence: Evidence | None
+
+
+def agreed_poses(T: Array, quality: Array, crops: Sequence[DetectionCrop],
+                 objects: Sequence[ObjectModel]) -> Iterator[AgreedPose]:
+    """Turn the poses of crops into one of each detection.
+
+    :param T: (N, 4, 4) T_camera_object of each crop [m].
+    :param quality: (N,) what the network thinks of them, 0..1.
+    :param crops: those of one detection stand together.
+    :param objects: by class index, centred.
+    """
+    count = crops_each(crops)
+    for first in range(0, len(crops), count):
+        crop, rows = crops[first], np.arange(first, first + count)
+        good = rows[np.isfinite(T[rows]).all(axis=(1, 2)) & np.isfinite(quality[rows])]
+        if not len(good):
+            yield AgreedPose(crop, first, T[first], None)
+            continue
+        item = objects[crop.class_index]
+        found = consensus(T[good], quality[good], item.symmetries, item.diameter_m)
+        T_agreed = found.T_camera_object
+        if crop.start is not None:
+            T_agreed = item.symmetries.nearest(T_agreed[:3, :3], T_agreed[:3, 3],
+                                               crop.start[:3, :3])
+        yield AgreedPose(crop, int(good[found.members[0]]), T_agreed,
+                         Evidence(found.score * len(good) / count, found.apart))
+
+
+def decode_poses(six: ArrayLike, xy: ArrayLike, log_size: ArrayLike, R_bin: Array,
+                 crops: Sequence[CropCamera], diameter_m: Array) -> Array:
+    """Turn the network's numbers into poses in the full camera's frame.
+
+    :param six: (N, 6) residual rotations.
+    :param xy: (N, 2) offsets of the objects' origins from the crops' centres in crop widths.
+    :param log_size: (N,) log relative sizes.
+    :param R_bin: (N, 3, 3) rotation bins, seen along the rays to the objects' origins.
+    :param crops: (N,) cameras of the crops.
+    :param diameter_m: (N,) of the objects.
+    :return: (N, 4, 4) T_camera_object [m].
+    """
+    t_crop = decode_translation(xy, log_size, [crop.focal for crop in crops], diameter_m)
+    R_ray_object = rotation_from_6d(six) @ R_bin
+    R_crop_object = np.swapaxes(rotation_to_axis(t_crop), 1, 2) @ R_ray_object
+    R_camera_crop = np.stack([crop.R_crop_camera.T for crop in crops])
+    t_camera = (R_camera_crop @ t_crop[..., None])[..., 0]
+    return make_transform(R_camera_crop @ R_crop_object, t_camera)
+
+
+def coarse_answer(coarse: Outputs) -> Outputs:
+    """Shape the coarse pose like an answer of stage 2 that changes nothing."""
+    count = len(coarse['xy'])
+    peak = coarse['rotation_logits'].max(axis=1)
+    return {'six': np.tile(IDENTITY_6D, (count, 1)), 'fine_xy': coarse['xy'],
+            'fine_log_size': coarse['log_size'], 'quality': peak}

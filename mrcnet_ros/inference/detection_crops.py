@@ -1,0 +1,49 @@
+"""The crops of a detection: one, or several that are turned against one another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ..errors import SpecError
+from ..geometry.crop import CropCamera, turned
+from ..geometry.se3 import Array
+from .poses import Detection
+
+LARGEST_TURN_RAD = np.radians(12.0)
+
+
+@dataclass(frozen=True, eq=False)
+class DetectionCrop:
+    """A detection that can be answered, and one of its crops."""
+
+    detection_index: int
+    detection: Detection
+    class_index: int
+    camera: CropCamera
+    start: Array | None = None  # T_camera_object [m] to start stage 2 at, for stage 1's answer
+
+    def in_turns(self, turns_rad: Array) -> list[DetectionCrop]:
+        """Return the same crop in several turns about its axis.
+
+        :param turns_rad: (N,) of each.
+        """
+        return [replace(self, camera=turned(self.camera, angle)) for angle in turns_rad]
+
+
+def crops_each(crops: Sequence[DetectionCrop]) -> int:
+    """Return how many crops there are of each detection, which stand together."""
+    return sum(crop.detection_index == crops[0].detection_index for crop in crops) or 1
+
+
+def crop_turns(count: int) -> Array:
+    """Return how far each crop of a detection is turned [rad], (count,), the least one first.
+
+    :raises SpecError: when there is to be no crop.
+    """
+    if count < 1:
+        raise SpecError(f'crops must be at least 1, got {count}')
+    turns = np.linspace(-LARGEST_TURN_RAD, LARGEST_TURN_RAD, count) if count > 1 else np.zeros(1)
+    return turns[np.argsort(np.abs(turns), kind='stable')]
