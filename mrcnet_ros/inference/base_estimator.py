@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -21,7 +20,7 @@ from .depth_correction import DepthCorrection, DepthLaws, check_depth
 from .known_start import KnownPose
 from .model_directory import ModelT
 from .opening import open_backend
-from .poses import Detection, FrameResult, Measured, PoseEstimate, Skipped
+from .poses import Detection, FrameResult, Measured, PoseEstimate, Skipped, StageClock
 from .support_correction import SupportCorrection
 from .support_plane import checked_plane
 
@@ -41,9 +40,9 @@ class BaseEstimator(ABC, Generic[ModelT]):
     can_follow = False  # whether models of this preset can :meth:`follow`
 
     @classmethod
+    @abstractmethod
     def load(cls, model_dir: Path, meshes_dir: Path | None = None, **options: Any) -> Self:
         """Load a model directory into a runtime; each preset does."""
-        raise NotImplementedError
 
     @classmethod
     def _opened(cls, model: ModelT, runtime: Mapping[str, Any], **options: Any) -> Self:
@@ -259,30 +258,6 @@ def _of_object_frame(pose: PoseEstimate, item: ObjectModel) -> PoseEstimate:
         change[:3, 3:] = -skew(T[:3, 3] - pose.T_camera_object[:3, 3])
         covariance = change @ covariance @ change.T
     return dataclasses.replace(pose, T_camera_object=T, covariance=covariance)
-
-
-class StageClock:
-    """Adds up time by stage.
-
-    :param seconds: by stage.
-    """
-
-    def __init__(self) -> None:
-        """Start."""
-        self.seconds: dict[str, float] = {}
-        self._last = time.perf_counter()
-
-    def lap(self, stage: str) -> None:
-        """Count the time since the last lap for a stage."""
-        now = time.perf_counter()
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._last
-        self._last = now
-
-
-def sigmoid(logits: NDArray[np.floating[Any]]) -> Array:
-    """Return the scores, 0..1, of logits of any shape."""
-    with np.errstate(over='ignore'):  # exp of a large number is inf, and the score 0
-        return np.asarray(1.0 / (1.0 + np.exp(-np.asarray(logits, np.float64))))
 
 
 def check_inputs(image: NDArray[np.uint8], camera: Camera,

@@ -19,15 +19,15 @@ from ..geometry.view_prior import allowed_bins
 from ..rendering.template_store import TemplateStore
 from ..specs import DEFAULT_CROPS
 from .backend import Backend
-from .base_estimator import BaseEstimator, StageClock, sigmoid
+from .base_estimator import BaseEstimator
 from .decoding import Outputs, agreed_poses, coarse_answer, decode_poses
 from .depth_correction import DepthLaws
 from .detection_crops import DetectionCrop, crop_turns, crops_each
 from .known_start import KnownPose, moved_far, starts_at
 from .model_directory import ModelDirectory, read_model_directory
-from .poses import Detection, FrameResult, PoseEstimate, Skipped, add_seconds
+from .poses import Detection, FrameResult, PoseEstimate, Skipped, StageClock, add_seconds
 from .projected_box import ProjectedBoxes
-from .scoring import Evidence
+from .scoring import Evidence, sigmoid
 from .template_features import TemplateFeatures
 from .uncertainty import Posed, PoseSpread, pose_spreads
 

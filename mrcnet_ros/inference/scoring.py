@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import SpecError
 from ..geometry.se3 import Array
@@ -130,3 +131,9 @@ def terms(quality: float | Array, apart: float | Array) -> tuple[Array, Array]:
     log_odds = np.clip(np.log(q / (1.0 - q)), -LARGEST_LOG_ODDS, LARGEST_LOG_ODDS)
     return (np.asarray(log_odds, np.float64),
             np.asarray(np.log(np.asarray(apart) + LEAST_APART), np.float64))
+
+
+def sigmoid(logits: NDArray[np.floating[Any]]) -> Array:
+    """Return the scores, 0..1, of logits of any shape."""
+    with np.errstate(over='ignore'):  # exp of a large number is inf, and the score 0
+        return np.asarray(1.0 / (1.0 + np.exp(-np.asarray(logits, np.float64))))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from .config_values import UnknownKindError, fitted
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunConfig:
+class RunConfig(ABC):
     """Fields that all trainings share.
 
     Relative paths are taken from the working directory.
@@ -42,6 +43,7 @@ class RunConfig:
     seed: int = 0
 
     @classmethod
+    @abstractmethod
     def converted(cls, name: str, value: Any, values: Mapping[str, Any]) -> Any:
         """Return a field that is not of a plain kind.
 
@@ -49,7 +51,6 @@ class RunConfig:
         :param values: of all fields.
         :raises SpecError: when it cannot be that field's.
         """
-        raise NotImplementedError(name)
 
     def check(self) -> None:
         """Refuse values with which nothing can be trained.

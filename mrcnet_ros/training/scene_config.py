@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -64,9 +65,9 @@ class SceneConfig(RunConfig):
     chances: dict[str, float] = field(default_factory=dict)
 
     @property
+    @abstractmethod
     def views_of_disturbers(self) -> int:
         """Return the rendered views of each body and each of the ``disturbers``."""
-        raise NotImplementedError
 
     @classmethod
     def converted(cls, name: str, value: Any, values: Mapping[str, Any]) -> Any:

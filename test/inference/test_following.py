@@ -152,6 +152,10 @@ def test_a_wrong_image_is_refused(demo_estimator, frames):
 def test_a_preset_that_cannot_follow_says_so():
     """The paper preset has no templates that are kept."""
     class Other(BaseEstimator):
+        @classmethod
+        def load(cls, model_dir, meshes_dir=None, **options):
+            pytest.fail('no model is loaded here')
+
         def _estimate(self, image, camera, detections):
             pytest.fail('a preset that cannot follow was asked for poses')
 

@@ -19,8 +19,9 @@ from ...geometry.camera import Camera
 from ...geometry.rotation_grid import rotation_grid
 from ...geometry.se3 import Array, rotation_from_6d
 from ...inference.backend import Backend
-from ...inference.base_estimator import BaseEstimator, StageClock, sigmoid
-from ...inference.poses import Detection, FrameResult, PoseEstimate, Skipped
+from ...inference.base_estimator import BaseEstimator
+from ...inference.poses import Detection, FrameResult, PoseEstimate, Skipped, StageClock
+from ...inference.scoring import sigmoid
 from ...rendering.renderer import Renderer
 from .crop import PaperCrops, network_input, paper_crops
 from .decode import cell_centres_xy, depth_centres, select_pose, translation
