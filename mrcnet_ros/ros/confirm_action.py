@@ -26,7 +26,7 @@ from .frames import Answer
 from .message_types import LookupRequest
 from .params import NodeParameters
 from .rclpy_types import GoalHandle, NodeHandle
-from .tracks import REMEMBERED_FRAMES
+from .tracks import REMEMBERED_FRAMES, object_frame
 
 CHECK_PERIOD_S = 0.1
 
@@ -74,6 +74,8 @@ class _Seen:
         self.frame_id, self._frames = answer.header.frame_id, self._frames + 1
         ids = [e.detection_id for e in answer.scene.estimates]
         for identity, name in zip(ids, answer.scene.names, strict=True):
+            if not identity:
+                continue
             # an id that several have in a frame tells nothing
             self._named[identity] = (name if ids.count(identity) == 1 else '', self._frames)
         oldest = self._frames - REMEMBERED_FRAMES
@@ -150,7 +152,8 @@ class ConfirmAction:
                     answer.measured[:answer.detected], parameters)
             if confirmed is not None:
                 self._settle(request, messages.transform_stamped(
-                    answer.header, parameters.frame_prefix + confirmed.name, confirmed.estimate),
+                    answer.header, object_frame(parameters.frame_prefix, confirmed.name),
+                    confirmed.estimate),
                     partial(self._publish, request, answer, confirmed))
                 self._wake.trigger()
 
@@ -207,7 +210,8 @@ class ConfirmAction:
             frame_id, named = self._seen.frame_id, self._seen.instance(asked.source_frame)
         if frame_id and (refused := _wrong_frame(asked, frame_id)):
             raise refused
-        wanted = asked.source_frame.removeprefix(self._parameters().frame_prefix)
+        wanted = asked.source_frame.lstrip('/').removeprefix(
+            self._parameters().frame_prefix.lstrip('/'))
         not_before_ns = asked.source_time.sec * 10**9 + asked.source_time.nanosec or -2**63
         try:
             confirmation = Confirmation(wanted, not_before_ns, self._handler.objects)

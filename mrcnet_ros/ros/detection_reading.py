@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import math
+import unicodedata
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -207,11 +209,28 @@ def label_hint(label: str, known: Iterable[str]) -> str:
 
     :param label: as the detector sent it.
     """
-    example = f'{label[:40]}={min(known, default="LABEL")}'
+    return _label_hint(label[:40], tuple(sorted(known)))
+
+
+@lru_cache(maxsize=256)  # a detector sends the same names again and again
+def _label_hint(label: str, known: tuple[str, ...]) -> str:
+    if not label.strip():
+        return 'the detector names no class; it must fill class_id'
+    if alike := [name for name in known if _folded(name) == _folded(label)]:
+        return (f'it is {alike[0]!r} but for case, spaces or the form of its letters; say so in '
+                f'label_map, for instance [{f"{label}={alike[0]}"!r}]')
+    near = [*difflib.get_close_matches(label, known, n=1), *known, 'LABEL']
+    example = f'{label}={near[0]}'
     if label.strip().isdecimal():
         return ('the detector sends numbers of classes; say in label_map which labels they '
                 f'mean, for instance [{example!r}]')
     return f'if it is one of these, say so in label_map, for instance [{example!r}]'
+
+
+def _folded(name: str) -> str:
+    """Return a name without what is hard to see: case, spaces, dashes, composed letters."""
+    folded = unicodedata.normalize('NFKC', name).casefold()
+    return ''.join(letter for letter in folded if not letter.isspace() and letter not in '-_')
 
 
 def detections_2d(header: HeaderMessage, detections: Iterable[Detection]) -> Detection2DArray:

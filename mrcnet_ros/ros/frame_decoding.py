@@ -106,5 +106,5 @@ def _header(frame: Frame) -> Header:
     A slash in front, as in ROS 1, is left out: tf2 looks up no such frame.
     """
     header = frame.image.header
-    frame_id = header.frame_id or frame.camera_info.header.frame_id
-    return Header(stamp=header.stamp, frame_id=frame_id.lstrip('/'))
+    names = [h.frame_id.lstrip('/') for h in (header, frame.camera_info.header)]
+    return Header(stamp=header.stamp, frame_id=names[0] or names[1])

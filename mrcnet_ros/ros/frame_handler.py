@@ -27,7 +27,7 @@ from .frames import Answer, Frame, FrameError, Scene
 from .message_types import DetectionsMessage
 from .params import NodeParameters
 from .statuses import detector_facts, estimator_facts
-from .tracks import Tracks
+from .tracks import Tracks, object_frame
 from .transforms import Tree
 
 
@@ -237,9 +237,11 @@ class FrameHandler:
             return []
         sent = []
         for name, pose in named:
-            child = (parameters.frame_prefix + name).lstrip('/')
+            child = object_frame(parameters.frame_prefix, name)
             refusal = (_own_refusal(child, header, parameters)
                        or self._tree.refusal(child, header.frame_id))
+            if child in {transform.child_frame_id for transform in sent}:
+                refusal = f'{name!r} has the frame {child!r}, as another one'
             if refusal:
                 self._drops.drop('frame_taken', f'the object {refusal}, so it is not sent to /tf; '
                                  'set frame_prefix')

@@ -201,6 +201,10 @@ class NodeParameters:
             raise SpecError(f'parameter detections_fit is {self.detections_fit!r} but '
                             'detections_size is empty; give the width and height of the picture '
                             f'that boxes are in, or leave detections_fit at {FITS[0]!r}')
+        if self.marker_mesh_folder and '://' not in self.marker_mesh_folder:
+            raise SpecError(f'parameter marker_mesh_folder is {self.marker_mesh_folder!r}; RViz '
+                            "finds meshes by URI, for instance 'file:///home/robot/meshes' or "
+                            "'package://my_robot/meshes'")
         self.reading()
 
     def reading(self) -> DetectionSettings:

@@ -45,13 +45,20 @@ class PoseTopics:
                     f'{name!r} has no topic of its own, ~/pose/{token} is that of {owner!r}; '
                     'give one of them another label', throttle_duration_sec=60.0)
                 continue
-            publisher = self._publisher(token)
-            if message is not None and publisher is not None:
+            if message is None:
+                self._node.get_logger().error(
+                    f'the pose of {name!r} has no covariance and is not published on '
+                    f'~/pose/{token}; mrcnet calibrate gives a model its law',
+                    throttle_duration_sec=60.0)
+            elif publisher := self._publisher(token):
                 publisher.publish(message)
 
     def _publisher(self, token: str) -> PublisherHandle | None:
         if token not in self._publishers:
             if len(self._publishers) >= MOST_TOPICS:
+                self._node.get_logger().error(
+                    f'there are {MOST_TOPICS} topics ~/pose/... and no more; {token} has none',
+                    throttle_duration_sec=60.0)
                 return None
             self._publishers[token] = self._node.create_publisher(
                 PoseWithCovarianceStamped, f'~/pose/{token}', qos.OUTPUT)

@@ -65,6 +65,8 @@ class Reporter:
         if watch is None:
             statuses += [idle_status('inputs', state), idle_status('poses', state, account),
                          idle_status('depth', state)]
+            if limits.support_plane:
+                statuses.append(idle_status('support_plane', state))
         else:
             why_unpaired = watch.why_unpaired(
                 limits.sync_slop_s, answered=bool(recent.get('frames', 0))

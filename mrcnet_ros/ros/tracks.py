@@ -29,6 +29,11 @@ def instance_name(label: str, number: int) -> str:
     return label if number == 1 else f'{label}_{number}'
 
 
+def object_frame(prefix: str, name: str) -> str:
+    """Return the frame of an instance in /tf, whose names have no slash in front."""
+    return (prefix + name).lstrip('/')
+
+
 @dataclass(frozen=True, eq=False)
 class _Track:
     """Where an instance was last.
