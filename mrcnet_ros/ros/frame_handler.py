@@ -235,7 +235,7 @@ class FrameHandler:
             self._drops.drop('no_frame_id', 'the headers of image and camera_info name no frame, '
                              'so nothing is sent to /tf', len(named))
             return []
-        sent = []
+        sent: list[TransformStamped] = []
         for name, pose in named:
             child = object_frame(parameters.frame_prefix, name)
             refusal = (_own_refusal(child, header, parameters)
