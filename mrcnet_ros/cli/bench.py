@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from . import bench_backends, bench_estimate, bench_node, bench_paper, bench_track, bench_train
+from .tasks import add_tasks, run_task
 
 TASKS = {
     'estimate': (bench_estimate,
@@ -24,13 +25,7 @@ TASKS = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the tasks and their options."""
-    tasks = parser.add_subparsers(dest='task', required=True, metavar='TASK')
-    for name, (module, text) in TASKS.items():
-        task = tasks.add_parser(name, help=text, description=text)
-        module.add_arguments(task)
-        task.set_defaults(run_task=module.run)
+    add_tasks(parser, TASKS)
 
 
-def run(args: argparse.Namespace) -> int:
-    """Run the chosen task."""
-    return int(args.run_task(args))
+run = run_task

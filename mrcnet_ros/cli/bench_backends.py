@@ -11,17 +11,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ..errors import DatasetError
-from . import provenance
 from .dataset_arguments import (
     add_estimation_arguments,
     box_spec,
     open_dataset,
     positive,
 )
+from .tasks import add_json_argument, measured_with
 
 if TYPE_CHECKING:
     from ..evaluation.comparison import Arithmetic, Contender, Times
-    from ..evaluation.speed import Question
 
 BASELINE = 'torch fp32'
 
@@ -37,8 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         metavar='N', help='numbers of detections (default: 1 to 8)')
     parser.add_argument('--repeats', type=positive, default=5, metavar='N',
                         help='turns of each runtime (default: 5)')
-    parser.add_argument('--json', type=Path, required=True, metavar='FILE',
-                        help='write the figures here')
+    add_json_argument(parser)
     parser.add_argument('--plot', type=Path, metavar='PNG', help='draw them here')
 
 
@@ -80,8 +78,9 @@ def bench(args: argparse.Namespace, loaded: Mapping[str, Contender], facts: Mapp
                 rates.append(_gemm(args.threads))
 
         times = compare(loaded, asked, sorted(set(args.batches)), args.repeats, between)
-    figures = {**_head(args, asked), 'dataset': dataset.name, 'split': dataset.split, **facts,
-               **_figures(loaded, times, _arithmetic(args.model, rates))}
+    figures = {**measured_with(args, dataset=dataset), 'images': len(asked),
+               'detections': sum(len(q.detections) for q in asked), 'repeats': args.repeats,
+               **facts, **_figures(loaded, times, _arithmetic(args.model, rates))}
     _write(args, figures)
     return 0
 
@@ -154,15 +153,6 @@ def _arithmetic(model: Path, rates: Sequence[Mapping[str, float]]) -> Arithmetic
 
     medians = {name: float(np.median([rate[name] for rate in rates])) for name in rates[0]}
     return Arithmetic(stage_flops(model), medians)
-
-
-def _head(args: argparse.Namespace, asked: Sequence[Question]) -> dict[str, Any]:
-    return {
-        'command': args.command_line, 'model': provenance.model_identity(args.model),
-        'images': len(asked), 'detections': sum(len(q.detections) for q in asked),
-        'repeats': args.repeats, 'threads': args.threads, 'crops': args.crops,
-        'machine': provenance.machine(), 'versions': provenance.versions(),
-    }
 
 
 def _figures(loaded: Mapping[str, Contender], times: Mapping[str, Times],

@@ -5,11 +5,9 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from . import provenance
 from .dataset_arguments import (
     add_estimation_arguments,
     box_spec,
@@ -18,6 +16,7 @@ from .dataset_arguments import (
     positive,
     say,
 )
+from .tasks import add_json_argument, measured_with
 
 if TYPE_CHECKING:
     from ..evaluation.speed import Measurements
@@ -31,8 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_estimation_arguments(parser)
     parser.add_argument('--repeats', type=positive, default=5, metavar='N',
                         help='passes over the images for each state (default: 5)')
-    parser.add_argument('--json', type=Path, required=True, metavar='FILE',
-                        help='write the figures here')
+    add_json_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -80,15 +78,9 @@ def bench(
     with progress_bar(total=speed.PASSES * args.repeats, unit='pass', disable=None) as bar:
         measured = speed.measure(estimator, forget, asked, args.repeats, bar.update)
     figures = {
-        'command': args.command_line, 'model': provenance.model_identity(args.model),
-        'dataset': dataset.name, 'split': dataset.split, 'images': len(asked),
+        **measured_with(args, estimator, dataset), 'images': len(asked),
         'detections': sum(len(q.detections) for q in asked), 'repeats': args.repeats,
-        'backend': provenance.runtime(estimator), 'threads': args.threads,
-        'crops': args.crops,
-        'load_seconds': load_seconds,
-        **_states(measured),
-        'machine': provenance.machine(), 'versions': provenance.versions(),
-    }
+        'load_seconds': load_seconds, **_states(measured)}
     report.write_json(args.json, figures)
     print(estimate_table(figures))
     return 0

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import provenance
 from .dataset_arguments import add_model_arguments, estimator_options, positive, say
 from .node import node_command
+from .tasks import add_json_argument, measured_with
 from .traffic_arguments import add_traffic_arguments, positive_float, traffic_frames
 
 if TYPE_CHECKING:
@@ -33,8 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                              '(default: 15)')
     parser.add_argument('--repeats', type=positive, default=3, metavar='N',
                         help='turns of estimator and node (default: 3)')
-    parser.add_argument('--json', type=Path, required=True, metavar='FILE',
-                        help="write the figures here; the node's output goes beside it")
+    add_json_argument(parser, "the node's output")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -80,12 +78,9 @@ def bench(args: argparse.Namespace, estimator: Estimator, command: Sequence[str]
             turns.append(_turn(traffic, frames, args))
             bar.update()
     figures = {
-        'command': args.command_line, 'model': provenance.model_identity(args.model),
-        'rate_hz': args.rate, 'objects_at_most': args.objects, 'frames': len(frames),
-        'backend': provenance.runtime(estimator), 'threads': args.threads, 'seconds': args.seconds,
-        'repeats': args.repeats, **summary(bare, turns), 'turns': turns,
-        'machine': provenance.machine(), 'versions': provenance.versions(),
-    }
+        **measured_with(args, estimator), 'rate_hz': args.rate, 'objects_at_most': args.objects,
+        'frames': len(frames), 'seconds': args.seconds, 'repeats': args.repeats,
+        **summary(bare, turns), 'turns': turns}
     write_json(args.json, figures)
     print(node_table(figures))
     return 0

@@ -11,8 +11,8 @@ import numpy as np
 
 from ..cpus import usable_cpus
 from ..presets.paper.spec import PUBLISHED, PaperSpec, paper_spec
-from . import provenance
 from .dataset_arguments import positive
+from .tasks import add_json_argument, measured_with
 
 if TYPE_CHECKING:
     from ..presets.paper.export.reference import PaperReference
@@ -36,8 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                              'may be used)')
     parser.add_argument('--repeats', type=positive, default=5, metavar='N',
                         help='timed calls of each runtime (default: 5)')
-    parser.add_argument('--json', type=Path, required=True, metavar='FILE',
-                        help='write the figures here')
+    add_json_argument(parser)
     parser.add_argument('--plot', type=Path, metavar='PNG', help='draw them here')
 
 
@@ -77,15 +76,12 @@ def bench(args: argparse.Namespace, spec: PaperSpec) -> int:
         summary['largest_relative_difference'] = relative_difference(
             outputs[name], outputs[PLAIN])
     figures = {
-        'command': args.command_line, 'dataset': spec.dataset, 'size_px': spec.size_px,
-        'objects': args.objects, 'repeats': args.repeats, 'threads': args.threads,
-        'baseline': PLAIN,
+        **measured_with(args), 'dataset': spec.dataset, 'size_px': spec.size_px,
+        'objects': args.objects, 'repeats': args.repeats, 'baseline': PLAIN,
         'graph_gflop': {name: count / 1e9 for name, count in reference.flops().items()},
         'gemm_gflop_per_s': {name: float(np.median([rate[name] for rate in rates])) / 1e9
                              for name in rates[0]},
-        'backends': summaries,
-        'machine': provenance.machine(), 'versions': provenance.versions(),
-    }
+        'backends': summaries}
     write_json(args.json, figures)
     print(paper_speed_table(figures))
     if args.plot:

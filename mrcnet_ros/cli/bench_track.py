@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import provenance
 from .dataset_arguments import add_model_arguments, estimator_options
 from .node import node_command
+from .tasks import add_json_argument, measured_with
 from .traffic_arguments import add_traffic_arguments, positive_float, traffic_frames
 
 if TYPE_CHECKING:
@@ -30,8 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help='of the slow detector (default: 2)')
     parser.add_argument('--seconds', type=positive_float, default=20.0, metavar='S',
                         help='of each of the three measurements (default: 20)')
-    parser.add_argument('--json', type=Path, required=True, metavar='FILE',
-                        help="write the figures here; the nodes' output goes beside it")
+    add_json_argument(parser, "the nodes' output")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -39,11 +37,9 @@ def run(args: argparse.Namespace) -> int:
 
     :raises MrcnetError: when the model cannot be used or a node ends.
     """
-    from ..evaluation.report import check_writable
     from ..store.shared_files import shared_file
 
     args.model = args.model or shared_file('models/demo')
-    check_writable(args.json)
     return bench(args, lambda track: node_command(args, track=track), traffic_frames(args))
 
 
@@ -64,10 +60,9 @@ def bench(args: argparse.Namespace, command: Callable[[bool], Sequence[str]],
     for name, (track, step) in progress_bar(ways.items(), unit='node', disable=None):
         rows[name] = _measure(args, command(track), with_gaps(frames, step), name)
     figures = {
-        'command': args.command_line, 'model': provenance.model_identity(args.model),
-        'rate_hz': args.rate, 'detections_rate_hz': args.rate / every, 'seconds': args.seconds,
-        'objects_at_most': args.objects, **estimator_options(args), 'rows': rows,
-        'machine': provenance.machine(), 'versions': provenance.versions()}
+        **measured_with(args), **estimator_options(args), 'rate_hz': args.rate,
+        'detections_rate_hz': args.rate / every, 'seconds': args.seconds,
+        'objects_at_most': args.objects, 'rows': rows}
     write_json(args.json, figures)
     print(table(figures))
     return 0

@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import provenance
 from .dataset_arguments import positive
+from .tasks import add_json_argument, measured_with
 
 if TYPE_CHECKING:
     from ..training.throughput import Bench
@@ -32,8 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--max-difference', type=float, default=0.05, metavar='F',
                         help='largest relative difference of a term of the loss from the '
                              'processor (default: 0.05, bfloat16 on both)')
-    parser.add_argument('--json', type=Path, required=True, metavar='FILE',
-                        help='write the figures here')
+    add_json_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -62,8 +61,7 @@ def _measure(args: argparse.Namespace, bench: Bench) -> dict[str, Any]:
     from ..training.throughput import compare_devices, feed_rate, step_rate
 
     figures: dict[str, Any] = {
-        'command': args.command_line, 'device': bench.config.device,
-        'machine': provenance.machine(), 'versions': provenance.versions(),
+        **measured_with(args), 'device': bench.config.device,
         'compared': compare_devices(bench, args.compared), 'widths': []}
     write_json(args.json, figures)
     for factor in args.widths:

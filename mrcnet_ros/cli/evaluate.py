@@ -17,6 +17,7 @@ from . import (
     evaluate_swap,
     evaluate_templates,
 )
+from .tasks import add_tasks, run_task
 
 TASKS = {
     'bop': (evaluate_bop, 'estimate the poses in the images of a BOP dataset and score them'),
@@ -43,13 +44,7 @@ TASKS = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the tasks and their options."""
-    tasks = parser.add_subparsers(dest='task', required=True, metavar='TASK')
-    for name, (module, text) in TASKS.items():
-        task = tasks.add_parser(name, help=text, description=text)
-        module.add_arguments(task)
-        task.set_defaults(run_task=module.run)
+    add_tasks(parser, TASKS)
 
 
-def run(args: argparse.Namespace) -> int:
-    """Run the chosen task."""
-    return int(args.run_task(args))
+run = run_task

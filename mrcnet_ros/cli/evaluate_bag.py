@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import DatasetError, SpecError
-from . import provenance
 from .bag import model_labels
 from .dataset_arguments import add_model_arguments, positive
 from .evaluation_page import Evaluated, add_report_argument, check_report, write_report
 from .node import model_parameters
+from .tasks import add_json_argument, measured_with
 
 if TYPE_CHECKING:
     from ..datasets.bop import BopFrame, ResultRow
@@ -51,8 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help='for the start of the node, which may have to render templates')
     parser.add_argument('--csv', type=Path, required=True, metavar='FILE',
                         help="write the poses here, in the format of BOP'19")
-    parser.add_argument('--json', type=Path, required=True, metavar='FILE',
-                        help='write the figures here')
+    add_json_argument(parser)
     add_report_argument(parser)
 
 
@@ -218,13 +217,11 @@ def _report(
                  if 'dropped:' in line]
     account = summaries[-1].split(']: ')[-1] if summaries else None
     report.write_json(args.json, {
-        'command': args.command_line, 'mode': args.mode, 'bag': str(args.bag),
+        **measured_with(args), 'mode': args.mode, 'bag': str(args.bag),
         'depth': args.depth,
         'sent': len(played), 'answered': len(ages_ms), 'unanswered': len(played) - len(ages_ms),
         'sent_hz': rate, 'answered_hz': rate and rate * len(ages_ms) / len(played),
-        'age_ms': ages, 'node': account,
-        'model': provenance.model_identity(args.model),
-        'machine': provenance.machine(), 'versions': provenance.versions(), **figures})
+        'age_ms': ages, 'node': account, **figures})
     print(report.recall_table(figures))
     print(f'{len(ages_ms)} of {len(played)} frames answered'
           + (f', sent at {rate:.1f} Hz' if rate else ''))

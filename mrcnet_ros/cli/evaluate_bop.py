@@ -19,6 +19,7 @@ from .dataset_arguments import (
     say,
 )
 from .evaluation_page import Evaluated, add_report_argument, check_report, write_report
+from .tasks import add_json_argument, measured_with
 
 if TYPE_CHECKING:
     from ..datasets.bop import BopDataset
@@ -34,8 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_detection_arguments(parser)
     parser.add_argument('--csv', type=Path, required=True, metavar='FILE',
                         help="write the poses here, in the format of BOP'19")
-    parser.add_argument('--json', type=Path, required=True, metavar='FILE',
-                        help='write the figures here')
+    add_json_argument(parser)
     parser.add_argument('--overlays', type=Path, metavar='DIR',
                         help='write a picture of each image with projected outlines here')
     add_report_argument(parser)
@@ -130,14 +130,10 @@ def _report(
 
     scores, figures = _scores(dataset, labels, objects, done)
     report.write_json(args.json, {
-        'command': args.command_line, 'complete': not failure, 'failure': failure or None,
-        'dataset': dataset.name, 'split': dataset.split, 'images': len(done.frames),
-        'images_without_file': dataset.images_without_file, 'boxes': _boxes(args),
-        'stage1_only': args.stage1_only, 'crops': args.crops,
+        **measured_with(args, dataset=dataset), 'backend': done.runtime,
+        'complete': not failure, 'failure': failure or None, 'images': len(done.frames),
+        'boxes': _boxes(args), 'stage1_only': args.stage1_only,
         'depth': {'use': args.depth, **depth_figures(done.poses)},
-        'backend': done.runtime, 'threads': args.threads,
-        'model': provenance.model_identity(args.model),
-        'machine': provenance.machine(), 'versions': provenance.versions(),
         'timings': _timings(done), 'skipped': dict(done.skipped), **figures,
     })
     print(report.recall_table(figures) if dataset.annotated else

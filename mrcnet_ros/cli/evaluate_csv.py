@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import DatasetError
 from .dataset_arguments import add_dataset_arguments, say
+from .tasks import add_json_argument
 
 if TYPE_CHECKING:
     from ..datasets.bop import BopDataset, ResultRow
@@ -19,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_dataset_arguments(parser)
     parser.add_argument('--results', type=Path, required=True, metavar='CSV',
                         help="poses in the format of BOP'19")
-    parser.add_argument('--json', type=Path, metavar='FILE', help='write the figures here')
+    add_json_argument(parser, required=False)
 
 
 def run(args: argparse.Namespace) -> int:

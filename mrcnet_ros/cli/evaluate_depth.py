@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import argparse
 from contextlib import closing
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import provenance
 from .dataset_arguments import (
     add_detection_arguments,
     add_estimation_arguments,
@@ -16,6 +14,7 @@ from .dataset_arguments import (
     open_dataset,
     say,
 )
+from .tasks import add_json_argument, measured_with
 
 if TYPE_CHECKING:
     from ..evaluation.depth_scores import Answers
@@ -28,8 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--support-plane', action='store_true',
                         help='also correct by the plane z = 0 of the world, which objects stand '
                              'on in datasets of mrcnet synth')
-    parser.add_argument('--json', type=Path, required=True, metavar='FILE',
-                        help='write the figures here')
+    add_json_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -45,7 +43,6 @@ def run(args: argparse.Namespace) -> int:
     from ..objects import load_bop_objects
     from .progress import progress_bar
 
-    report.check_writable(args.json)
     boxes, dataset = box_source(args), open_dataset(args)
     frames = dataset.frames[:args.limit]
     frames[0].target_ground_truth()  # nothing can be measured without it
@@ -63,11 +60,7 @@ def run(args: argparse.Namespace) -> int:
             if done:
                 figures = scores.figures(objects, labels, dataset.name)
                 report.write_json(args.json, {
-                    'command': args.command_line, 'complete': done == len(frames),
-                    'dataset': dataset.name, 'split': dataset.split,
-                    'images_without_file': dataset.images_without_file, 'crops': args.crops,
-                    'model': provenance.model_identity(args.model), 'threads': args.threads,
-                    'machine': provenance.machine(), 'versions': provenance.versions(),
+                    **measured_with(args, dataset=dataset), 'complete': done == len(frames),
                     'skipped': dict(scores.runs['colour alone'].skipped), **figures})
                 print(depth_scores.table(figures))
     return 0

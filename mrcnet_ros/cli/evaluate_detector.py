@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 
 from ..cpus import usable_cpus
-from . import provenance
 from .dataset_arguments import add_dataset_arguments, positive
+from .tasks import add_json_argument, measured_with
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                              '(default: onnxruntime)')
     parser.add_argument('--threads', type=positive, default=usable_cpus(), metavar='N',
                         help='of the backend (default: one for each CPU that may be used)')
-    parser.add_argument('--json', type=Path, metavar='FILE', help='write the figures here')
+    add_json_argument(parser, required=False)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -46,14 +46,9 @@ def run(args: argparse.Namespace) -> int:
         found = boxes.look(frame)
         scores.add(frame, found, boxes.seconds(frame))
     figures = scores.figures(dict(zip(detector.object_ids, detector.labels, strict=True)))
-    backend = detector.backend
     if args.json is not None:
         report.write_json(args.json, {
-            'command': args.command_line, 'dataset': dataset.name, 'split': dataset.split,
-            'model': provenance.model_identity(args.model), 'threads': args.threads,
-            'backend': {'name': backend.name, 'version': backend.version,
-                        'device': backend.device, 'precision': backend.precision},
-            'machine': provenance.machine(), 'versions': provenance.versions(), **figures})
+            **measured_with(args, detector, dataset), **figures})
     print(detector_scores.detector_table(figures))
     if figures['ms_median'] is not None:
         print(f'{figures["ms_median"]:.1f} ms an image (median)')

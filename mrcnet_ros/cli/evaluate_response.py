@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 from contextlib import closing
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .dataset_arguments import add_estimation_arguments, positive
 from .measuring import MeasuringSetting, open_setting, source
 from .sample_arguments import add_sample_arguments, open_composer, sample_config
+from .tasks import add_json_argument
 
 if TYPE_CHECKING:
     from ..datasets.known_view import KnownView
@@ -24,8 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_estimation_arguments(parser, crops=False)
     parser.add_argument('--samples', type=positive, default=24, metavar='N',
                         help='composed images of each object (default: %(default)s)')
-    parser.add_argument('--json', type=Path, required=True, metavar='FILE',
-                        help='write the figures here')
+    add_json_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -38,7 +37,6 @@ def run(args: argparse.Namespace) -> int:
     from ..evaluation import report, response
     from ..evaluation.stage2 import Stage2Alone
 
-    report.check_writable(args.json)
     setting = open_setting(args)
     parts: dict[str, Any] = {}
     kinds = [PHOTOGRAPHS, *([] if args.config is None else [COMPOSED])]

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import argparse
 from contextlib import closing
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import provenance
 from .dataset_arguments import (
     add_estimation_arguments,
     box_spec,
@@ -16,6 +14,7 @@ from .dataset_arguments import (
     positive,
     say,
 )
+from .tasks import add_json_argument, measured_with
 
 if TYPE_CHECKING:
     from ..inference.estimator import PoseEstimator
@@ -30,8 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--every', type=positive, default=EVERY, metavar='K',
                         help='detections come in every K-th image of a scene, and instances are '
                              'followed in the images between (default: %(default)s)')
-    parser.add_argument('--json', type=Path, required=True, metavar='FILE',
-                        help='write the figures here')
+    add_json_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -49,7 +47,6 @@ def run(args: argparse.Namespace) -> int:
     from ..evaluation.sequence_steps import steps_in_time
     from .progress import progress_bar
 
-    report.check_writable(args.json)
     boxes, dataset = box_spec(args), open_dataset(args)
     dataset.frames[0].target_ground_truth()  # nothing can be measured without it
     steps = steps_in_time(dataset.frames[:args.limit])
@@ -64,13 +61,8 @@ def run(args: argparse.Namespace) -> int:
             if done:
                 figures = scores.figures()
                 report.write_json(args.json, {
-                    'command': args.command_line, 'dataset': dataset.name,
-                    'split': dataset.split, 'complete': done == len(steps),
-                    'images_without_file': dataset.images_without_file,
+                    **measured_with(args, estimator, dataset), 'complete': done == len(steps),
                     'boxes': {'kind': args.boxes, 'jitter': args.box_jitter}, 'seed': args.seed,
-                    'crops': args.crops, 'model': provenance.model_identity(args.model),
-                    'backend': provenance.runtime(estimator), 'threads': args.threads,
-                    'machine': provenance.machine(), 'versions': provenance.versions(),
                     **figures})
                 print(sequence_table(figures))
     return 0

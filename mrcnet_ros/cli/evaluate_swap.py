@@ -8,13 +8,13 @@ from pathlib import Path
 
 from .dataset_arguments import add_estimation_arguments
 from .measuring import open_setting, source
+from .tasks import add_json_argument
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add_estimation_arguments(parser, crops=False)
-    parser.add_argument('--json', type=Path, required=True, metavar='FILE',
-                        help='write the figures here')
+    add_json_argument(parser)
     parser.add_argument('--picture', type=Path, metavar='FILE',
                         help='draw some of the swapped crops here, as PNG')
 
@@ -32,7 +32,6 @@ def run(args: argparse.Namespace) -> int:
 
     if args.picture is not None:
         check_name(args.picture)
-    report.check_writable(args.json)
     setting = open_setting(args)
     targets = swap.whole(setting.targets)
     if not targets:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from . import provenance
 from .dataset_arguments import (
     add_estimation_arguments,
     box_spec,
@@ -13,13 +11,13 @@ from .dataset_arguments import (
     open_dataset,
     say,
 )
+from .tasks import add_json_argument, measured_with
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add_estimation_arguments(parser)
-    parser.add_argument('--json', type=Path, required=True, metavar='FILE',
-                        help='write the figures here')
+    add_json_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -48,9 +46,6 @@ def run(args: argparse.Namespace) -> int:
                                            boxes, objects)
     figures = template_comparison.summary(done, objects)
     report.write_json(args.json, {
-        'command': args.command_line, 'dataset': dataset.name, 'split': dataset.split,
-        'model': provenance.model_identity(args.model), 'backend': provenance.runtime(cached),
-        'threads': args.threads, 'crops': args.crops,
-        'machine': provenance.machine(), 'versions': provenance.versions(), **figures})
+        **measured_with(args, cached, dataset), **figures})
     print(template_comparison.template_table(figures))
     return 0

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from . import provenance
 from .dataset_arguments import box_spec, open_dataset, runtime_options, say
+from .tasks import measured_with
 
 if TYPE_CHECKING:
     from ..datasets.bop import BopDataset
@@ -71,10 +71,6 @@ def open_setting(args: argparse.Namespace) -> MeasuringSetting:
 def source(args: argparse.Namespace, setting: MeasuringSetting) -> dict[str, Any]:
     """Return what figures were measured with, for the head of a JSON file."""
     return {
-        'command': args.command_line, 'dataset': setting.dataset.name,
-        'split': setting.dataset.split, 'targets': len(setting.targets),
-        'images_without_file': setting.dataset.images_without_file,
-        'boxes': {'kind': args.boxes, 'jitter': args.box_jitter}, 'seed': args.seed, 'crops': 1,
-        'model': provenance.model_identity(args.model),
-        'backend': provenance.runtime(setting.estimator), 'threads': args.threads,
-        'machine': provenance.machine(), 'versions': provenance.versions()}
+        **measured_with(args, setting.estimator, setting.dataset), 'crops': 1,
+        'targets': len(setting.targets), 'seed': args.seed,
+        'boxes': {'kind': args.boxes, 'jitter': args.box_jitter}}

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import MrcnetError
 from ..evaluation.steadiness import SteadinessLimits, steady_figures
-from . import provenance
 from .dataset_arguments import add_model_arguments, estimator_options
 from .node import node_command
+from .tasks import measured_with
 from .traffic_arguments import add_traffic_arguments, positive_float, traffic_frames
 
 if TYPE_CHECKING:
@@ -119,13 +119,10 @@ def _figures(args: argparse.Namespace, frames: Sequence[BagFrame], samples: Sequ
              checks: Sequence[Check], failure: str, node_model: Mapping[str, str]
              ) -> dict[str, Any]:
     return {
-        'command': args.command_line, 'rate_hz': args.rate, 'frames': len(frames),
+        **measured_with(args), 'rate_hz': args.rate, 'frames': len(frames),
         'objects_at_most': args.objects, **estimator_options(args), 'node': dict(node_model),
         'passed': bool(checks) and all(check.passed for check in checks), 'failure': failure,
         'checks': [{'name': c.name, 'unit': c.unit, 'value': c.value, 'limit': c.limit,
                     'passed': c.passed} for c in checks],
         'after_warm_up': steady_figures(samples, _limits(args)),
-        'last': samples[-1] if samples else None,
-        'model': provenance.model_identity(args.model),
-        'machine': provenance.machine(), 'versions': provenance.versions(),
-    }
+        'last': samples[-1] if samples else None}

@@ -1,0 +1,68 @@
+"""What tasks of ``mrcnet bench`` and ``mrcnet evaluate`` share: most write figures to a file."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from . import provenance
+
+if TYPE_CHECKING:
+    from ..datasets.bop import BopDataset
+
+
+def add_tasks(parser: argparse.ArgumentParser,
+              tasks: Mapping[str, tuple[ModuleType, str]]) -> None:
+    """Declare tasks and their options.
+
+    :param tasks: module and help by name.
+    """
+    subparsers = parser.add_subparsers(dest='task', required=True, metavar='TASK')
+    for name, (module, text) in tasks.items():
+        task = subparsers.add_parser(name, help=text, description=text)
+        module.add_arguments(task)
+        task.set_defaults(run_task=module.run)
+
+
+def run_task(args: argparse.Namespace) -> int:
+    """Run the chosen task, if its figures can be written.
+
+    :raises DatasetError: when they cannot.
+    """
+    from ..evaluation.report import check_writable
+
+    if getattr(args, 'json', None) is not None:
+        check_writable(args.json)
+    return int(args.run_task(args))
+
+
+def add_json_argument(parser: argparse.ArgumentParser, beside: str = '', *,
+                      required: bool = True) -> None:
+    """Declare the file of figures.
+
+    :param beside: what is written next to it.
+    """
+    parser.add_argument('--json', type=Path, required=required, metavar='FILE',
+                        help='write the figures here' + (beside and f'; {beside} goes beside it'))
+
+
+def measured_with(args: argparse.Namespace, estimator: Any = None,
+                  dataset: BopDataset | None = None) -> dict[str, Any]:
+    """Return what figures were measured with, for their file.
+
+    :param args: with ``command_line``; ``model``, ``threads`` and ``crops`` where there are any.
+    :param estimator: or detector; None where the figures are of no single one.
+    """
+    found: dict[str, Any] = {'command': args.command_line}
+    if dataset is not None:
+        found |= {'dataset': dataset.name, 'split': dataset.split,
+                  'images_without_file': dataset.images_without_file}
+    if hasattr(args, 'model'):
+        found['model'] = provenance.model_identity(args.model)
+    if estimator is not None:
+        found['backend'] = provenance.runtime(estimator)
+    found |= {name: getattr(args, name) for name in ('threads', 'crops') if hasattr(args, name)}
+    return {**found, 'machine': provenance.machine(), 'versions': provenance.versions()}
