@@ -89,7 +89,7 @@ def evaluate(args: argparse.Namespace, load: Callable[[argparse.Namespace], Esti
     ratios = {item.object_id: item.size_ratio for item in estimator.objects.values()}
     done = Run(runtime=provenance.runtime(estimator), size_ratios=ratios)
     failure = 'interrupted'
-    with ResultsWriter(args.csv) as writer, _overlays(args, dataset, objects, labels) as draw:
+    with ResultsWriter(args.csv) as writer, _overlays(args, objects, labels) as draw:
         frames = progress_bar(dataset.frames[:args.limit], unit='image', disable=None)
         try:
             run_frames(frames, estimator, boxes, writer, done, draw, depth=args.depth)
@@ -105,8 +105,7 @@ def evaluate(args: argparse.Namespace, load: Callable[[argparse.Namespace], Esti
 
 @contextlib.contextmanager
 def _overlays(
-    args: argparse.Namespace, dataset: BopDataset, objects: Mapping[int, ObjectModel],
-    labels: Mapping[int, str],
+    args: argparse.Namespace, objects: Mapping[int, ObjectModel], labels: Mapping[int, str],
 ) -> Iterator[FrameAction | None]:
     """Give what draws each image, None when no pictures are wanted."""
     if args.overlays is None:
@@ -114,9 +113,7 @@ def _overlays(
         return
     from ..evaluation.overlay import OverlayWriter
 
-    cameras = [frame.camera for frame in dataset.frames[:args.limit]]
-    size = max(c.width for c in cameras), max(c.height for c in cameras)
-    with OverlayWriter(args.overlays, objects, labels, size) as writer:
+    with OverlayWriter(args.overlays, objects, labels) as writer:
         yield writer.write
 
 

@@ -1,4 +1,4 @@
-"""Projected outlines of objects on a photograph."""
+"""Photographs of a dataset with the outlines of what is in them and of what was found."""
 
 from __future__ import annotations
 
@@ -7,22 +7,13 @@ from pathlib import Path
 from types import TracebackType
 
 import cv2
-import numpy as np
-from numpy.typing import NDArray
 
 from ..datasets.bop import BopFrame, ResultRow
 from ..errors import DatasetError
-from ..geometry.se3 import Array
+from ..geometry.camera import Camera
 from ..objects import ObjectModel
-from ..rendering.drawing import (
-    GREEN,
-    WHITE,
-    Image,
-    draw_label,
-    draw_outline,
-    scaled_intrinsics,
-)
-from ..rendering.renderer import Renderer
+from ..rendering.drawing import WHITE, Image, scaled_intrinsics
+from ..rendering.pose_overlay import DrawnObject, PoseOverlay
 
 SCALE = 2
 
@@ -34,20 +25,18 @@ class OverlayWriter:
 
     :param folder: where to, made when missing.
     :param objects: by object id.
-    :param size: largest width and height of the photographs [px], which may differ in size.
     :raises BackendError: when there is no headless OpenGL.
+    :raises MeshError: when a mesh cannot be read.
     """
 
-    def __init__(
-        self, folder: Path, objects: Mapping[int, ObjectModel], labels: Mapping[int, str],
-        size: tuple[int, int],
-    ) -> None:
-        """Make the folder and upload the meshes."""
+    def __init__(self, folder: Path, objects: Mapping[int, ObjectModel],
+                 labels: Mapping[int, str]) -> None:
+        """Make the folder and read the meshes."""
         folder.mkdir(parents=True, exist_ok=True)
         self._folder, self._labels = folder, labels
-        self._renderer = Renderer(SCALE * size[0], SCALE * size[1])
-        for object_id, model in objects.items():
-            self._renderer.add_mesh(object_id, model.load_mesh())
+        self._overlay = PoseOverlay({str(i): model for i, model in objects.items()})
+        for i in objects:
+            self._overlay.upload(str(i))
 
     def __enter__(self) -> OverlayWriter:
         """Return the writer itself."""
@@ -58,7 +47,7 @@ class OverlayWriter:
         traceback: TracebackType | None,
     ) -> None:
         """Free the renderer."""
-        self._renderer.close()
+        self._overlay.close()
 
     def write(self, frame: BopFrame, image: Image, rows: Sequence[ResultRow]) -> Path:
         """Draw and save one picture.
@@ -68,22 +57,16 @@ class OverlayWriter:
         :return: the file.
         :raises DatasetError: when it cannot be written.
         """
-        picture = cv2.resize(image, None, fx=SCALE, fy=SCALE, interpolation=cv2.INTER_LINEAR)
-        K = scaled_intrinsics(frame.camera.K, SCALE)
-        for truth in frame.target_ground_truth() if frame.annotated else ():
-            mask = self._mask(truth.object_id, truth.T_camera_object, K, picture)
-            draw_outline(picture, mask, WHITE)
-        for row in rows:
-            mask = self._mask(row.object_id, row.T_camera_object, K, picture)
-            draw_outline(picture, mask, GREEN)
-            draw_label(picture, mask, f'{self._labels[row.object_id]} {row.score:.2f}', GREEN)
+        large = cv2.resize(image, None, fx=SCALE, fy=SCALE, interpolation=cv2.INTER_LINEAR)
+        camera = Camera(scaled_intrinsics(frame.camera.K, SCALE), large.shape[1], large.shape[0])
+        truths = frame.target_ground_truth() if frame.annotated else ()
+        drawn = [DrawnObject(str(t.object_id), t.T_camera_object, '', WHITE, axes=False)
+                 for t in truths]
+        drawn += [DrawnObject(str(row.object_id), row.T_camera_object,
+                              f'{self._labels[row.object_id]} {row.score:.2f}', axes=False)
+                  for row in rows]
+        picture = self._overlay.draw(large, camera, drawn)
         path = self._folder / f'{frame.scene_id:06d}_{frame.image_id:06d}.png'
         if not cv2.imwrite(str(path), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)):
             raise DatasetError(f'{path}: cannot be written; check the folder given to --overlays')
         return path
-
-    def _mask(self, object_id: int, T_camera_object: Array, K: Array,
-              picture: Image) -> NDArray[np.bool_]:
-        """Return where an object is in a picture, (H, W) bool."""
-        height, width = picture.shape[:2]
-        return self._renderer.render(object_id, T_camera_object, K).mask[:height, :width]

@@ -31,17 +31,6 @@ def scaled_intrinsics(K: Array, scale: float) -> Array:
     return np.array([[scale, 0.0, half], [0.0, scale, half], [0.0, 0.0, 1.0]]) @ K
 
 
-def draw_outline(image: Image, mask: NDArray[np.bool_], color: Color, thickness: int = 1) -> None:
-    """Draw the border of a silhouette, holes included, into the image.
-
-    :param image: (H, W, 3) uint8, changed.
-    :param mask: (H, W) bool.
-    """
-    contours, _ = cv2.findContours(
-        mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-    cv2.drawContours(image, contours, -1, color, thickness, cv2.LINE_AA)
-
-
 def draw_lines(image: Image, lines: Sequence[Array], color: Color, thickness: int = 1) -> None:
     """Draw lines through points between pixels into the image.
 
@@ -57,17 +46,6 @@ def draw_lines(image: Image, lines: Sequence[Array], color: Color, thickness: in
         pieces += [np.rint(line[run] * scale).astype(np.int32) for run in runs
                    if len(run) > 1 and seen[run[0]]]
     cv2.polylines(image, pieces, False, color, thickness, cv2.LINE_AA, _SUBPIXEL_BITS)
-
-
-def draw_label(image: Image, mask: NDArray[np.bool_], text: str, color: Color) -> None:
-    """Write text on a dark plate above a silhouette, inside the image.
-
-    :param image: (H, W, 3) uint8, changed.
-    :param mask: (H, W) bool; nothing is written when it is empty.
-    """
-    if mask.any():
-        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-        draw_text(image, (int(columns[0]), int(rows[0])), text, color)
 
 
 def draw_text(image: Image, corner_uv: tuple[int, int], text: str, color: Color) -> None:

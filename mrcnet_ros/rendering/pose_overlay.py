@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from ..geometry.camera import Camera
 from ..geometry.se3 import Array
-from ..meshes import Mesh
 from ..objects import ObjectModel
 from .drawing import GREEN, Color, Image, draw_lines, draw_text
 from .renderer import Renderer
@@ -54,13 +53,14 @@ class PoseOverlay:
     Photographs may be distorted and of any size: silhouettes are found as straight views of each
     object and bent like the photograph.
 
-    :param objects: by label; a mesh is read when its object is drawn for the first time.
+    :param objects: by label; a mesh is read once, when its object is drawn for the first time.
     :raises BackendError: when there is no headless OpenGL.
     """
 
     def __init__(self, objects: Mapping[str, ObjectModel]) -> None:
         """Open a renderer."""
         self._objects = objects
+        self._corners: dict[str, Array] = {}
         self._renderer = Renderer(SILHOUETTE_PX, SILHOUETTE_PX)
 
     def close(self) -> None:
@@ -77,7 +77,9 @@ class PoseOverlay:
         """
         picture = image_rgb.copy()
         for item in objects:
-            corners = _box_corners(item.T_camera_object, self._objects[item.label].bounds())
+            self.upload(item.label)
+            T = item.T_camera_object
+            corners = self._corners[item.label] @ T[:3, :3].T + T[:3, 3]
             if corners[:, 2].min() < _NEAREST_M:
                 continue
             lines = [camera.project(rays) for rays in self._outline(item, corners)]
@@ -91,20 +93,25 @@ class PoseOverlay:
                 draw_text(picture, (int(left), int(top)), item.text, item.color)
         return picture
 
+    def upload(self, label: str) -> None:
+        """Read the mesh of an object that is to be drawn, unless that has been done.
+
+        :raises MeshError: when it cannot be read.
+        """
+        if label in self._corners:
+            return
+        mesh = self._objects[label].load_mesh()
+        # poses are of the real object
+        vertices = self._objects[label].size_ratio * mesh.vertices
+        self._renderer.add_mesh(label, dataclasses.replace(mesh, vertices=vertices))
+        self._corners[label] = _box_corners(vertices)
+
     def _outline(self, item: DrawnObject, corners: Array) -> list[Array]:
         """Return closed lines around the silhouette, (N, 3) rays with z = 1 each."""
-        if item.label not in self._renderer:
-            self._renderer.add_mesh(item.label, self._real_mesh(item.label))
         K = _close_up(corners)
         mask = self._renderer.render(item.label, item.T_camera_object, K, shading='flat').mask
         view = Camera(K, SILHOUETTE_PX, SILHOUETTE_PX)
         return [view.unproject(np.concatenate([line, line[:1]])) for line in _borders(mask)]
-
-    def _real_mesh(self, label: str) -> Mesh:
-        """Return the mesh in the size of the real object, for which poses are."""
-        model = self._objects[label]
-        mesh = model.load_mesh()
-        return dataclasses.replace(mesh, vertices=model.size_ratio * mesh.vertices)
 
     def _draw_axes(self, picture: Image, camera: Camera, item: DrawnObject) -> None:
         model = self._objects[item.label]
@@ -124,11 +131,10 @@ def _borders(mask: NDArray[np.bool_]) -> list[Array]:
     return [contour[:, 0].astype(np.float64) for contour in contours]
 
 
-def _box_corners(T_camera_object: Array, bounds: Array) -> Array:
-    """Return the corners of the object's bounding box, (8, 3) [m] in the camera frame."""
-    corners = np.array([[bounds[i, 0], bounds[j, 1], bounds[k, 2]]
-                        for i in (0, 1) for j in (0, 1) for k in (0, 1)])
-    return np.asarray(corners @ T_camera_object[:3, :3].T + T_camera_object[:3, 3])
+def _box_corners(vertices: Array) -> Array:
+    """Return the corners of the box around vertices, (8, 3)."""
+    bounds = vertices.min(axis=0), vertices.max(axis=0)
+    return np.array([[x[0], y[1], z[2]] for x in bounds for y in bounds for z in bounds])
 
 
 def _close_up(corners: Array) -> Array:

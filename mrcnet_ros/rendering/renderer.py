@@ -90,10 +90,6 @@ class Renderer:
         """Close the renderer."""
         self.close()
 
-    def __contains__(self, key: Hashable) -> bool:
-        """Tell whether a mesh was added under a key."""
-        return key in self._meshes
-
     def close(self) -> None:
         """Free the context; harmless when already closed."""
         self._context.close()

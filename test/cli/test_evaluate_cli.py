@@ -17,9 +17,9 @@ from mrcnet_ros.cli import evaluate_bop
 from mrcnet_ros.cli import main as mrcnet
 from mrcnet_ros.datasets.bop import BopDataset, ResultRow, read_results_csv, write_results_csv
 from mrcnet_ros.errors import ImageError
-from mrcnet_ros.evaluation import overlay
 from mrcnet_ros.inference.poses import FrameResult, PoseEstimate, Skipped
 from mrcnet_ros.objects import load_bop_objects
+from mrcnet_ros.rendering.drawing import GREEN, draw_text, scaled_intrinsics
 
 LABELS = {1: 'blob', 3: 'die'}
 
@@ -200,7 +200,7 @@ def test_overlays_show_truth_and_estimate_where_they_are(monkeypatch, root):
     plain = cv2.resize(photo, None, fx=2, fy=2, interpolation=cv2.INTER_LINEAR)
     changed = (picture != plain).any(axis=2)
     T = bop_folder.SCENE[4][0][1]
-    K = overlay.scaled_intrinsics(bop_folder.K, 2)
+    K = scaled_intrinsics(bop_folder.K, 2)
     points = bop_folder.MESHES[1].vertices @ T[:3, :3].T + T[:3, 3]
     uv = points @ K.T
     u, v = (uv[:, :2] / uv[:, 2:]).T
@@ -245,32 +245,15 @@ def test_a_report_that_cannot_be_written_is_told_before_the_work(monkeypatch, ro
 
 def test_an_enlarged_image_keeps_points_where_they_are():
     """The centre of pixel 0 of the photograph is between pixels 0 and 1 of the double."""
-    K = overlay.scaled_intrinsics(np.eye(3), 2)
+    K = scaled_intrinsics(np.eye(3), 2)
     np.testing.assert_allclose(K @ [0.0, 0.0, 1.0], [0.5, 0.5, 1.0])
     np.testing.assert_allclose(K @ [-0.5, 10.0, 1.0], [-0.5, 20.5, 1.0])
 
 
-def test_an_outline_is_the_border_of_a_mask_and_of_its_holes():
-    """Inside and outside stay as they were."""
-    image = np.zeros((60, 60, 3), np.uint8)
-    mask = np.zeros((60, 60), bool)
-    mask[10:50, 10:50] = True
-    mask[25:35, 25:35] = False
-    overlay.draw_outline(image, mask, overlay.WHITE)
-    drawn = image.any(axis=2)
-    assert drawn[10, 10:50].all() and drawn[10:50, 49].all() and drawn[24, 26:34].all()
-    assert not drawn[13:22, 13:47].any() and not drawn[28:32, 28:32].any()
-    assert not drawn[:8].any()
-
-
 def test_a_label_stays_inside_the_picture():
-    """Also for an object at the upper right corner; an empty mask gets none."""
+    """Also for an object at the upper right corner."""
     image = np.full((60, 200, 3), 128, np.uint8)
-    overlay.draw_label(image, np.zeros((60, 200), bool), 'nothing', overlay.GREEN)
-    assert (image == 128).all()
-    mask = np.zeros((60, 200), bool)
-    mask[0:5, 195:200] = True
-    overlay.draw_label(image, mask, 'duck 0.93', overlay.GREEN)
+    draw_text(image, (195, 0), 'duck 0.93', GREEN)
     green = (image[..., 1] > 200) & (image[..., 0] < 100)
     assert green.sum() > 60
     assert not green[:, 199].any()

@@ -218,7 +218,7 @@ def test_images_of_two_sizes_are_drawn_and_scored(root, scene):
     rows = [ResultRow(7, f.image_id, g.object_id, 0.9, g.T_camera_object)
             for f in frames for g in f.target_ground_truth()]
     assert score_vsd(frames, rows, objects).average == 1.0
-    with OverlayWriter(root / 'drawn', objects, {1: 'a', 3: 'b'}, (640, 480)) as writer:
+    with OverlayWriter(root / 'drawn', objects, {1: 'a', 3: 'b'}) as writer:
         for frame in frames:
             own = [r for r in rows if r.image_id == frame.image_id]
             black = np.zeros((frame.camera.height, frame.camera.width, 3), np.uint8)

@@ -9,7 +9,7 @@ from meshes import cube, write_ply
 from mrcnet_ros.geometry.camera import Camera
 from mrcnet_ros.geometry.se3 import exp_so3, make_transform
 from mrcnet_ros.geometry.symmetry import Symmetries
-from mrcnet_ros.objects import ObjectModel
+from mrcnet_ros.objects import Mesh, ObjectModel
 from mrcnet_ros.rendering.drawing import GREEN, draw_lines
 from mrcnet_ros.rendering.pose_overlay import DrawnObject, PoseOverlay
 
@@ -79,6 +79,28 @@ def test_an_object_smaller_than_its_mesh_is_drawn_that_small(tmp_path):
         widths.append(np.ptp(columns))
     assert widths[0] == pytest.approx(500 * SIDE_M / 0.5, abs=4)
     assert widths[1] == pytest.approx(ratio * widths[0], abs=4)
+
+
+def test_the_outline_of_a_hole_is_drawn_too(tmp_path):
+    """A square frame has an inner border; what is seen through it stays as it was."""
+    part = cube(SIDE_M)
+    places = [(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1) if (i, j) != (0, 0)]
+    frame = Mesh(np.concatenate([part.vertices + SIDE_M * np.array([i, j, 0]) for i, j in places]),
+                 np.concatenate([part.faces + n * len(part.vertices) for n in range(8)]),
+                 np.tile(part.normals, (8, 1)), np.tile(part.colors, (8, 1)))
+    model = ObjectModel(
+        object_id=1, label='frame', mesh_path=write_ply(tmp_path / 'frame.ply', frame),
+        diameter_m=SIDE_M * 19**0.5, symmetries=Symmetries.none())
+    overlay = PoseOverlay({'frame': model})
+    picture = overlay.draw(np.zeros((480, 640, 3), np.uint8), CAMERAS['straight'], [
+        DrawnObject('frame', make_transform(np.eye(3), [0.0, 0.0, 1.0]), '', axes=False)])
+    overlay.close()
+    drawn = picture[240, :, 1] > 100
+    inner, outer = 500 * SIDE_M / 2 / 1.05, 500 * 1.5 * SIDE_M / 0.95
+    for distance in (inner, -inner, outer, -outer):
+        at = round(320 + distance)
+        assert drawn[at - 3:at + 4].any(), distance
+    assert not drawn[300:340].any() and drawn.sum() < 16
 
 
 def test_axes_are_red_green_and_blue_from_the_origin(overlay):
