@@ -11,6 +11,7 @@ from ..inference.poses import Detection, FrameResult, PoseEstimate
 from ..objects import ObjectModel
 from .box_watch import BoxWatch
 from .detection_reading import DetectionSettings, detections_from_message, label_hint
+from .detection_watch import DetectionWatch
 from .diagnostics import Problem
 from .drop_counters import DropCounters
 from .message_types import DetectionsMessage
@@ -32,12 +33,14 @@ class DetectionFilter:
         """Keep the parts."""
         self._drops, self._objects, self._own_detector = drops, objects, own_detector
         self._box_watch, self._score_watch = BoxWatch(), ScoreWatch() if probable else None
+        self._detection_watch = DetectionWatch()
 
     def doubts(self) -> list[Problem]:
         """Return what looks wrong of recent boxes and poses; may be asked by another thread."""
         watches = self._box_watch, self._score_watch
         found = [watch.problem() for watch in watches if watch is not None]
-        return [problem for problem in found if problem is not None]
+        return [*(problem for problem in found if problem is not None),
+                *self._detection_watch.problems()]
 
     def detections(
         self, message: DetectionsMessage, image_size: tuple[int, int], parameters: NodeParameters,
@@ -57,6 +60,7 @@ class DetectionFilter:
                 self._drops.drop('low_score', f'{detection.label!r} has score {detection.score}')
             else:
                 good.append(detection)
+        self._detection_watch.see([d for d in good if d.label in self._objects])
         self._drops.drop('no_label', 'a detection without results', unlabelled)
         return self._best(self._worth_a_pose(good, parameters.max_instances),
                           parameters.max_detections)

@@ -14,6 +14,7 @@ from sensor_msgs.msg import CameraInfo
 from .camera_doubts import camera_doubts
 from .connections import publishers_text
 from .diagnostics import Level, Problem, type_name
+from .input_doubts import InputDoubts
 from .message_types import StampedMessage
 from .messages import stamp_ns
 from .rclpy_types import Endpoint
@@ -78,6 +79,7 @@ class InputWatch:
         self._since_s = clock()
         self._inputs: dict[str, _Input] = {}
         self._expected: dict[str, Expected] = {}
+        self._doubts = InputDoubts(clock)
 
     def expect(self, name: str, expected: Expected) -> None:
         """Start to watch an input, called ``name`` by the node."""
@@ -86,6 +88,7 @@ class InputWatch:
     def saw(self, message: StampedMessage, name: str) -> None:
         """Note a message that arrived."""
         seen, stamp = self._inputs[name], stamp_ns(message.header)
+        self._doubts.saw(message, name)
         seen.count += 1
         seen.last_s = self._clock()
         seen.lag_s = (self._now_ns() - stamp) * 1e-9
@@ -160,6 +163,14 @@ class InputWatch:
             return []
         told = ', '.join(f'{name} {frame_id!r}' for name, frame_id in frames.items())
         return [Problem(Level.WARN, f'frame_ids differ: {told}; are all of the same camera?')]
+
+    def doubtful_inputs(self, slop_s: float) -> list[Problem]:
+        """Return what makes inputs doubtful that can be paired.
+
+        :param slop_s: by how much stamps may differ.
+        """
+        topics = {name: expected.topic for name, expected in self._expected.items()}
+        return [Problem(Level.WARN, text) for text in self._doubts.texts(slop_s, topics)]
 
     def doubtful_camera(self, *, rectified: bool) -> list[Problem]:
         """Return what makes camera_info doubtful.

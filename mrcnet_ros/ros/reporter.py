@@ -7,9 +7,10 @@ import time
 from collections.abc import Mapping, Sequence
 
 from diagnostic_msgs.msg import DiagnosticArray
+from vision_msgs.msg import Detection3DArray
 
-from .connections import subscribers_text
-from .diagnostics import Problem, RecentCounts, Status, diagnostic_array
+from .connections import full_name, subscribers_text
+from .diagnostics import Level, Problem, RecentCounts, Status, diagnostic_array
 from .drop_counters import DropCounters
 from .input_watch import InputWatch
 from .params import NodeParameters
@@ -73,7 +74,8 @@ class Reporter:
             ) if recent.get('unpaired', 0) else None
             poses = pose_status(account, limits, why_unpaired)
             statuses += [self._inputs(limits, watch), dataclasses.replace(
-                poses, values={**poses.values, **self._subscribers()}),
+                poses, problems=[*poses.problems, *self._doubles()],
+                values={**poses.values, **self._subscribers()}),
                          depth_status(account, limits.depth, self._drops.depth_residual_m())]
             if limits.support_plane:
                 statuses.append(support_status(account, limits.support_plane))
@@ -84,6 +86,7 @@ class Reporter:
     def _inputs(self, limits: NodeParameters, watch: InputWatch) -> Status:
         ends = self._node.get_publishers_info_by_topic
         problems = watch.problems(limits.input_timeout_s, limits.stale_stamp_s, ends)
+        problems += watch.doubtful_inputs(limits.sync_slop_s)
         doubts = watch.doubtful_camera(rectified=limits.image_rectified)
         if doubts:
             self._node.get_logger().warning('; '.join(d.text for d in doubts), once=True)
@@ -93,6 +96,20 @@ class Reporter:
             summary += f'; {remark}'
         return Status('inputs', [*problems, *doubts], summary,
                       {**watch.values(), **watch.publishers(ends)})
+
+    def _doubles(self) -> list[Problem]:
+        """Return that others publish poses where the node does, as when it was started twice."""
+        own, found = self._node.get_fully_qualified_name(), []
+        for topic in (p.topic_name for p in self._publishers if p.msg_type is Detection3DArray):
+            names = [full_name(e.node_namespace, e.node_name)
+                     for e in self._node.get_publishers_info_by_topic(topic)]
+            if own in names:
+                names.remove(own)
+            if names:
+                found.append(Problem(Level.WARN, f'{", ".join(names)} publishes on {topic}, too; '
+                                     'was the node started twice, or is a bag played that holds '
+                                     'poses?'))
+        return found
 
     def _subscribers(self) -> dict[str, str]:
         return {f'{publisher.topic_name} subscribers': subscribers_text(

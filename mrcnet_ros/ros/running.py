@@ -19,6 +19,7 @@ from rclpy.signals import SignalHandlerOptions
 
 from ..errors import MrcnetError, SpecError
 from .drop_counters import DropCounters
+from .parameter_files import unused_files
 from .parameter_help import check_command_line
 from .rclpy_types import ExecutorHandle, LifecycleHandle, NodeHandle
 
@@ -104,6 +105,9 @@ def run_node(args: list[str] | None, make: Callable[[threading.Event], RunnableN
         print(f'pose_node: {error}', file=sys.stderr)
         rclpy.try_shutdown()
         return 2
+    for remark in unused_files(sys.argv if args is None else args,
+                               node.get_fully_qualified_name()):
+        node.get_logger().warning(remark)
     try:
         if node.get_parameter('autostart').value and not start(node) and not stop.is_set():
             node.get_logger().error('the node has not started; mend the cause or set parameters, '

@@ -1,0 +1,87 @@
+"""What looks wrong of inputs although frames are complete; used by the executor's thread."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from sensor_msgs.msg import CameraInfo
+
+from .message_types import CameraInfoMessage, StampedMessage
+from .messages import stamp_ns
+from .timings import WINDOW_S
+
+# Messages that are remembered; a driver that starts anew may name another frame once.
+_REMEMBERED, _MOST_CHANGES = 100, 3
+# Fewer stamps tell nothing of rates.
+_FEWEST_IMAGES, _FEWEST_DETECTIONS = 10, 3
+
+
+class InputDoubts:
+    """Remembers the headers and cameras of recent messages.
+
+    :param clock: seconds that only grow.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """Start with nothing seen."""
+        self._clock = clock
+        self._frames: defaultdict[str, deque[str]] = defaultdict(
+            lambda: deque(maxlen=_REMEMBERED))
+        self._stamps: defaultdict[str, deque[int]] = defaultdict(
+            lambda: deque(maxlen=_REMEMBERED))
+        self._last_info: tuple[int, tuple[object, ...]] = -1, ()
+        self._contradicted_s: float | None = None
+
+    def saw(self, message: StampedMessage, name: str) -> None:
+        """Note a message of an input."""
+        if frame_id := str(message.header.frame_id).lstrip('/'):
+            self._frames[name].append(frame_id)
+        stamp = stamp_ns(message.header)
+        self._stamps[name].append(stamp)
+        if isinstance(message, CameraInfo):
+            content = _content(message)
+            if self._last_info[0] == stamp and self._last_info[1] != content:
+                self._contradicted_s = self._clock()
+            self._last_info = stamp, content
+
+    def texts(self, slop_s: float, topics: Mapping[str, str]) -> list[str]:
+        """Return what looks wrong, with what to do.
+
+        :param slop_s: by how much stamps may differ.
+        :param topics: of the inputs by name, remapped.
+        """
+        found = []
+        for name, frames in self._frames.items():
+            kinds, listed = sorted(set(frames)), list(frames)
+            changes = sum(a != b for a, b in itertools.pairwise(listed))
+            if changes >= _MOST_CHANGES:
+                found.append(f'{name} has the frames {", ".join(map(repr, kinds[:4]))} in turn; '
+                             f'do two cameras publish on {topics[name]}?')
+        contradicted_s = self._contradicted_s
+        if contradicted_s is not None and self._clock() - contradicted_s <= WINDOW_S:
+            found.append('camera_info comes with different numbers for one stamp; do two nodes '
+                         f'publish on {topics["camera_info"]}?')
+        if slop_s > 0.0 and (text := self._loosely_paired(slop_s)):
+            found.append(text)
+        return found
+
+    def _loosely_paired(self, slop_s: float) -> str:
+        """Return that detections may be paired with another image than theirs, else ''."""
+        images, detections = np.unique(self._stamps['image']), list(self._stamps['detections'])
+        if len(images) < _FEWEST_IMAGES or len(detections) < _FEWEST_DETECTIONS:
+            return ''
+        period_s = float(np.median(np.diff(images))) * 1e-9
+        if slop_s <= period_s / 2 or 2 * np.isin(detections, images).sum() >= len(detections):
+            return ''
+        return (f'sync_slop_s is {slop_s:g} s, images come each {period_s:.3g} s, and detections '
+                'do not have their stamps: boxes may be of another image; give detections the '
+                "stamp of their image, or set sync_slop_s below half the camera's period")
+
+
+def _content(info: CameraInfoMessage) -> tuple[object, ...]:
+    return (info.width, info.height, str(info.distortion_model), tuple(info.d), tuple(info.k),
+            tuple(info.p))

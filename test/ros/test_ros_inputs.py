@@ -1,0 +1,154 @@
+"""Inputs that can be paired and answered, and are wrong all the same, are told."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from unittest.mock import Mock
+
+import numpy as np
+import pytest
+
+pytest.importorskip('rclpy', reason='needs the ROS wheels or a ROS installation')
+pytest.importorskip('vision_msgs', reason='needs ros_pip/interfaces or a ROS installation')
+
+from ros_support import frame
+from sensor_msgs.msg import CameraInfo, Image
+from stand_in_node import DIAMETERS_M, BoxEstimator
+from vision_msgs.msg import Detection2DArray, Detection3DArray
+
+from mrcnet_ros.inference.poses import Detection
+from mrcnet_ros.ros import reporter
+from mrcnet_ros.ros.detection_watch import DetectionWatch
+from mrcnet_ros.ros.drop_counters import DropCounters
+from mrcnet_ros.ros.frame_handler import FrameHandler
+from mrcnet_ros.ros.frames import Frame
+from mrcnet_ros.ros.input_doubts import InputDoubts
+from mrcnet_ros.ros.parameter_files import is_meant, unused_files
+from mrcnet_ros.ros.params import NodeParameters
+from mrcnet_ros.ros.timings import Timings
+
+TOPICS = {'image': '/image', 'camera_info': '/info', 'detections': '/boxes'}
+PERIOD_NS = 33_000_000
+
+
+def header(message, frame_id='camera', stamp=0):
+    """Give a message a header."""
+    message.header.frame_id = frame_id
+    message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamp, 10**9)
+    return message
+
+
+@pytest.mark.parametrize(('frames', 'said'), [
+    (['left', 'right'] * 5, True), (['left'] * 9, False), (['left'] * 5 + ['right'] * 5, False),
+    (['left', '', '/left', ''] * 3, False)])
+def test_two_cameras_on_one_topic_are_told(frames, said):
+    """A driver that starts anew with another name is one camera, a missing name is none."""
+    doubts = InputDoubts()
+    for stamp, name in enumerate(frames):
+        doubts.saw(header(Image(), name, stamp), 'image')
+    texts = doubts.texts(0.0, TOPICS)
+    assert bool(texts) == said
+    assert all('do two cameras publish on /image?' in text for text in texts)
+
+
+def test_two_contents_of_camera_info_for_one_stamp_are_told():
+    """Which of them counted would be chance; the same content twice is harmless."""
+    now = [0.0]
+    doubts = InputDoubts(lambda: now[0])
+    infos = [CameraInfo(width=64, height=48, k=[f, 0.0, 32.0, 0.0, f, 24.0, 0.0, 0.0, 1.0])
+             for f in (600.0, 600.0, 300.0)]
+    doubts.saw(header(infos[0], stamp=5), 'camera_info')
+    doubts.saw(header(infos[1], stamp=5), 'camera_info')
+    doubts.saw(header(infos[1], stamp=6), 'camera_info')
+    assert doubts.texts(0.0, TOPICS) == []
+    doubts.saw(header(infos[2], stamp=6), 'camera_info')
+    text, = doubts.texts(0.0, TOPICS)
+    assert 'for one stamp' in text and '/info' in text
+    now[0] = 100.0
+    assert doubts.texts(0.0, TOPICS) == []
+
+
+@pytest.mark.parametrize(('slop_s', 'late_ns', 'said'), [
+    (0.1, 80_000_000, True), (0.1, 5_000_000, True), (0.01, 5_000_000, False), (0.1, 0, False),
+    (0.0, 0, False)])
+def test_a_slop_that_reaches_another_image_is_told(slop_s, late_ns, said):
+    """Boxes with the time of their publication are paired with a later image than theirs."""
+    doubts = InputDoubts()
+    for number in range(20):
+        doubts.saw(header(Image(), stamp=number * PERIOD_NS), 'image')
+        doubts.saw(header(Detection2DArray(), stamp=number * PERIOD_NS + late_ns), 'detections')
+    texts = doubts.texts(slop_s, TOPICS)
+    assert bool(texts) == said
+    assert all('may be of another image' in t and '0.033 s' in t for t in texts)
+
+
+def answered(*objects, frames=12):
+    """Return what a handler doubts after some frames with the same objects."""
+    handler = FrameHandler(BoxEstimator(), dict.fromkeys(DIAMETERS_M, np.zeros((2, 3))),
+                           DropCounters(lambda *_: None), compressed=False)
+    for second in range(frames):
+        handler.answer(Frame(*frame(second, *objects)), NodeParameters())
+    return ' '.join(problem.text for problem in handler.doubts())
+
+
+def test_scores_that_are_percentages_are_told():
+    """No threshold between 0 and 1 leaves any of them out."""
+    assert 'scores of detections reach 87' in answered(('duck', 30, 20, 10, 87.0))
+    assert answered(('duck', 30, 20, 10, 1.0)) == ''
+
+
+def test_boxes_that_lie_on_one_another_are_told():
+    """Each would be an object; other labels, other places and a single frame are no fault."""
+    twice = ('duck', 30, 20, 20), ('duck', 30.3, 20, 20)
+    assert 'non-maximum suppression' in answered(*twice)
+    assert answered(*twice, frames=9) == ''
+    assert answered(('duck', 30, 20, 20), ('can', 30, 20, 20), ('duck', 40, 20, 20)) == ''
+    watch = DetectionWatch()
+    for _ in range(20):
+        watch.see([Detection('duck', np.array([30.0, 20.0, 30.0, 20.0]), 0.5, '')] * 2)
+    assert watch.problems() == []
+
+
+@pytest.mark.parametrize(('names', 'told'), [
+    (['pose_node'], ''), (['pose_node', 'pose_node'], '/left/pose_node publishes'),
+    (['rosbag2', 'pose_node'], '/left/rosbag2 publishes'), ([], '')])
+def test_a_node_that_was_started_twice_is_told(names, told):
+    """Every answer and every transform would come twice, from two estimators."""
+    node = Mock()
+    node.get_fully_qualified_name.return_value = '/left/pose_node'
+    node.get_publishers_info_by_topic.return_value = [
+        SimpleNamespace(node_name=name, node_namespace='/left') for name in names]
+    publisher = SimpleNamespace(topic_name='/object_detections', msg_type=Detection3DArray)
+    made = reporter.Reporter(node, DropCounters(lambda *_: None), Timings(), (publisher,))
+    problems = made._doubles()
+    assert [told in p.text and '/object_detections' in p.text for p in problems] == (
+        [True] if told else [])
+
+
+@pytest.mark.parametrize(('pattern', 'node', 'meant'), [
+    ('/pose_node', '/pose_node', True), ('/pose_node', '/left/pose_node', False),
+    ('/left/pose_node', '/left/pose_node', True), ('/**', '/left/pose_node', True),
+    ('/**/pose_node', '/pose_node', True), ('/**/pose_node', '/a/b/pose_node', True),
+    ('/*/pose_node', '/pose_node', False), ('/*/pose_node', '/a/pose_node', True),
+    ('/*', '/left/pose_node', False), ('/left/**', '/left/pose_node', True),
+    ('/pose.node', '/pose_node', False)])
+def test_names_of_parameter_files_are_those_of_ros(pattern, node, meant):
+    """As rcl reads them; each case was tried with it."""
+    assert is_meant(pattern, node) == meant
+
+
+@pytest.mark.parametrize(('text', 'unused'), [
+    ('pose_node: {ros__parameters: {queue: 7}}', True),
+    ('left: {pose_node: {ros__parameters: {queue: 7}}}', False),
+    ('/**: {ros__parameters: {queue: 7}}', False),
+    ('a: {ros__parameters: {}}\nleft/pose_node: {ros__parameters: {}}', False),
+    ('camera: {ros__parameters: {fps: 7}}', True), ('', True), ('{{{', False)])
+def test_a_parameter_file_for_another_node_is_told(tmp_path, text, unused):
+    """ROS leaves it aside without a word, as where the node was given a namespace."""
+    file = tmp_path / 'my.yaml'
+    file.write_text(text, encoding='utf-8')
+    words = ['pose_node', '--ros-args', '--params-file', str(file), '-r', '__ns:=/left']
+    remarks = unused_files(words, '/left/pose_node')
+    assert bool(remarks) == unused
+    assert all(str(file) in r and 'none for /left/pose_node' in r for r in remarks)
+    assert unused_files([*words[:3], str(tmp_path / 'none.yaml')], '/pose_node') == []
