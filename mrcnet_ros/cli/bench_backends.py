@@ -60,7 +60,7 @@ def bench(args: argparse.Namespace, loaded: Mapping[str, Contender], facts: Mapp
 
     :param facts: about them: ``load_seconds`` of each, and why others are ``absent``.
     """
-    from ..evaluation.comparison import compare
+    from ..evaluation.comparison import compare_runtimes
     from ..evaluation.speed import questions
     from .progress import progress_bar
 
@@ -77,7 +77,7 @@ def bench(args: argparse.Namespace, loaded: Mapping[str, Contender], facts: Mapp
             if bar.n % len(loaded) == 0 and 'torch' not in facts['absent']:
                 rates.append(_gemm(args.threads))
 
-        times = compare(loaded, asked, sorted(set(args.batches)), args.repeats, between)
+        times = compare_runtimes(loaded, asked, sorted(set(args.batches)), args.repeats, between)
     figures = {**measured_with(args, dataset=dataset), 'images': len(asked),
                'detections': sum(len(q.detections) for q in asked), 'repeats': args.repeats,
                **facts, **_figures(loaded, times, _arithmetic(args.model, rates))}

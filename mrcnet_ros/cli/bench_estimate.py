@@ -76,7 +76,7 @@ def bench(
             f'{dataset.split_path}: no target is known to the model; it knows '
             f'{sorted(estimator.objects)}')
     with progress_bar(total=speed.PASSES * args.repeats, unit='pass', disable=None) as bar:
-        measured = speed.measure(estimator, forget, asked, args.repeats, bar.update)
+        measured = speed.measure_speed(estimator, forget, asked, args.repeats, bar.update)
     figures = {
         **measured_with(args, estimator, dataset), 'images': len(asked),
         'detections': sum(len(q.detections) for q in asked), 'repeats': args.repeats,

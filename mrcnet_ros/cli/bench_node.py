@@ -80,7 +80,7 @@ def bench(args: argparse.Namespace, estimator: Estimator, command: Sequence[str]
     figures = {
         **measured_with(args, estimator), 'rate_hz': args.rate, 'objects_at_most': args.objects,
         'frames': len(frames), 'seconds': args.seconds, 'repeats': args.repeats,
-        **summary(bare, turns), 'turns': turns}
+        **added_time(bare, turns), 'turns': turns}
     write_json(args.json, figures)
     print(node_table(figures))
     return 0
@@ -109,7 +109,7 @@ def _percentiles(values: Any) -> dict[str, float] | None:
     return {f'p{p}': float(np.percentile(values, p)) for p in PERCENTILES}
 
 
-def summary(bare: Sequence[TimedAnswer], turns: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def added_time(bare: Sequence[TimedAnswer], turns: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the estimator's percentiles, the node's (medians over turns), and what it adds.
 
     :param bare: calls of the estimator.

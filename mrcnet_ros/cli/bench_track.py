@@ -64,7 +64,7 @@ def bench(args: argparse.Namespace, command: Callable[[bool], Sequence[str]],
         'detections_rate_hz': args.rate / every, 'seconds': args.seconds,
         'objects_at_most': args.objects, 'rows': rows}
     write_json(args.json, figures)
-    print(table(figures))
+    print(track_table(figures))
     return 0
 
 
@@ -98,7 +98,7 @@ def _measure(args: argparse.Namespace, command: Sequence[str], frames: Sequence[
             'cpu_ms_per_pose': 1e3 * cpu_s / poses if poses else None}
 
 
-def table(figures: Mapping[str, Any]) -> str:
+def track_table(figures: Mapping[str, Any]) -> str:
     """Return the three measurements as a table, the processor time as a ratio to the first."""
     rows = figures['rows']
     width = max(map(len, rows))

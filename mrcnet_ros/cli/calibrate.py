@@ -189,7 +189,7 @@ def _measured_law(done: Run, objects: Mapping[str, ObjectModel], sizes: Mapping[
 
     try:
         errors = errors_of(done, objects, sizes)
-        print('\n'.join(covariance_report.covariance_table(covariance_report.left_out(errors))))
+        print('\n'.join(covariance_report.covariance_table(covariance_report.left_out_reports(errors))))
         law, source = law_of(errors, images)
     except DatasetError as error:
         print(f'no covariance: {error}')

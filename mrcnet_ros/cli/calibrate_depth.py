@@ -38,7 +38,7 @@ def calibrate_depth(model: Path, done: Run, objects: Mapping[str, ObjectModel], 
     score = _score_law(corrected, objects)
     try:
         errors = errors_of(corrected, objects, {o.label: o.size_ratio for o in objects.values()})
-        print('\n'.join(covariance_report.covariance_table(covariance_report.left_out(errors))))
+        print('\n'.join(covariance_report.covariance_table(covariance_report.left_out_reports(errors))))
         law, source = law_of(errors, images)
     except DatasetError as error:
         print(f'no covariance: {error}')
@@ -63,7 +63,7 @@ def _score_law(done: Run, objects: Mapping[str, ObjectModel]) -> DepthScoreLaw |
 
     inputs, right = fit.score_inputs(done.frames, done.rows, done.poses, objects)
     try:
-        law = fit.fit_score_law(inputs, right)
+        law = fit.fit_depth_score_law(inputs, right)
     except DatasetError as error:
         print(f'no score with depth: {error}')
         return None

@@ -182,7 +182,7 @@ def _figures(
 
     wanted = {i: objects[i] for image in images for i in image.targets}
     scores = score(images, rows, wanted)
-    return scores, report.summary(scores, score_vsd(images, rows, wanted, ''), labels)
+    return scores, report.recall_figures(scores, score_vsd(images, rows, wanted, ''), labels)
 
 
 def _write_page(

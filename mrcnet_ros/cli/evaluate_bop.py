@@ -154,7 +154,7 @@ def _scores(dataset: BopDataset, labels: Mapping[int, str], objects: Mapping[int
         return None, {'overall': None}
     unscaled = done.unscaled_rows()
     scores = score(done.frames, done.rows, objects)
-    return scores, report.summary(
+    return scores, report.recall_figures(
         scores, score_vsd(done.frames, done.rows, objects, dataset.name), labels,
         None if unscaled is None else score(done.frames, unscaled, objects))
 

@@ -40,8 +40,8 @@ def run(args: argparse.Namespace) -> int:
     rows = read_results_csv(args.results)
     _check_rows(args.results, rows, dataset)
     labels = {i: model.label for i, model in objects.items()}
-    figures = report.summary(score(frames, rows, objects),
-                             score_vsd(frames, rows, objects, dataset.name), labels)
+    figures = report.recall_figures(score(frames, rows, objects),
+                                    score_vsd(frames, rows, objects, dataset.name), labels)
     print(report.recall_table(figures))
     if args.json is not None:
         report.write_json(args.json, {

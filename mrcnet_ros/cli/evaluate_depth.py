@@ -17,7 +17,7 @@ from .dataset_arguments import (
 from .tasks import add_json_argument, measured_with
 
 if TYPE_CHECKING:
-    from ..evaluation.depth_scores import Answers
+    from ..evaluation.depth_scores import CorrectingEstimator
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -62,11 +62,11 @@ def run(args: argparse.Namespace) -> int:
                 report.write_json(args.json, {
                     **measured_with(args, dataset=dataset), 'complete': done == len(frames),
                     'skipped': dict(scores.runs['colour alone'].skipped), **figures})
-                print(depth_scores.table(figures))
+                print(depth_scores.depth_table(figures))
     return 0
 
 
-def load_estimator(args: argparse.Namespace) -> Answers:
+def load_estimator(args: argparse.Namespace) -> CorrectingEstimator:
     """Load the model that the options name.
 
     :raises MrcnetError: when model, meshes or backend cannot be used.

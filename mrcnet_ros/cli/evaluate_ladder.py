@@ -64,9 +64,9 @@ def _rows(args: argparse.Namespace, setting: MeasuringSetting,
     for name, harder in rungs(config, composer).items():
         views = known_views(harder, objects, setting.labels, args.samples, args.seed)
         asked = progress_bar(views, desc=name, total=total, unit='image', disable=None)
-        answers = ladder.answers_of(asked, setting.estimator, setting.judge)
+        answers = ladder.graded_answers(asked, setting.estimator, setting.judge)
         given = ladder.matching(answers, setting.targets)
         yield name, ladder.rung(given, setting.targets, setting.judge)
     asked = progress_bar(setting.targets, desc=PHOTOGRAPHS, unit='image', disable=None)
-    answers = ladder.answers_of(asked, setting.estimator, setting.judge)
+    answers = ladder.graded_answers(asked, setting.estimator, setting.judge)
     yield PHOTOGRAPHS, ladder.rung([[a] for a in answers], setting.targets, setting.judge)

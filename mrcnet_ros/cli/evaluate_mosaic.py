@@ -7,7 +7,7 @@ import itertools
 from pathlib import Path
 
 from .dataset_arguments import add_dataset_arguments, positive
-from .sample_arguments import add_sample_arguments, chosen, sample_config
+from .sample_arguments import add_sample_arguments, sample_config, wanted_labels
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     config = sample_config(args)
     dataset = BopDataset(args.bop_dir, args.dataset, args.split)
     objects = config.load_objects()
-    shown = chosen((o.label for o in objects), args.objects)
+    shown = wanted_labels((o.label for o in objects), args.objects)
     composer, rows = load_composer(config, objects), []
     for class_index, item in enumerate(objects):
         if item.label not in shown:

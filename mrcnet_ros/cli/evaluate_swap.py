@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
     if args.picture is not None:
         check_name(args.picture)
     setting = open_setting(args)
-    targets = swap.whole(setting.targets)
+    targets = swap.nearly_whole(setting.targets)
     if not targets:
         raise DatasetError(f'{setting.dataset.split_path}: no target is visible by more than '
                            f'{swap.MIN_VISIBLE:.0%}; give a dataset that shows objects whole')
@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
         for target in progress_bar(targets, unit='object', disable=None):
             views = swapper.views(target)
             for name, view in views.items():
-                answers[name] += [ladder.answers_of([view], setting.estimator, setting.judge)]
+                answers[name] += [ladder.graded_answers([view], setting.estimator, setting.judge)]
             shown.append(views)
     rows = {name: ladder.rung(given, targets, setting.judge) for name, given in answers.items()}
     report.write_json(args.json, {**source(args, setting), 'visible_by_more_than':

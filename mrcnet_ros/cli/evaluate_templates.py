@@ -42,9 +42,9 @@ def run(args: argparse.Namespace) -> int:
                                crops=args.crops)
     with closing(exact):
         frames = progress_bar(dataset.frames[:args.limit], unit='image', disable=None)
-        done = template_comparison.compare(frames, cached, cached.features.cache.clear, exact,
-                                           boxes, objects)
-    figures = template_comparison.summary(done, objects)
+        done = template_comparison.compare_templates(
+            frames, cached, cached.features.cache.clear, exact, boxes, objects)
+    figures = template_comparison.template_figures(done, objects)
     report.write_json(args.json, {
         **measured_with(args, cached, dataset), **figures})
     print(template_comparison.template_table(figures))

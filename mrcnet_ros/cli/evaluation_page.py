@@ -74,7 +74,7 @@ def write_report(args: argparse.Namespace, done: Evaluated) -> None:
         return
     from ..evaluation.calibration import coverage, score_curves
     from ..evaluation.gallery import draw_galleries
-    from ..evaluation.page import EvaluationPage, write_page
+    from ..evaluation.page import EvaluationPage, write_report_page
 
     targets = done.scores.targets if done.scores is not None else ()
     galleries, notes = {}, list(done.notes)
@@ -82,7 +82,7 @@ def write_report(args: argparse.Namespace, done: Evaluated) -> None:
         galleries = draw_galleries(targets, done.frames, done.load, done.objects, done.labels)
     except MrcnetError as error:
         notes.append(f'There are no pictures of poses: {error}')
-    path = write_page(args.report, EvaluationPage(
+    path = write_report_page(args.report, EvaluationPage(
         title=done.title, facts={**done.facts, **_provenance(args)}, figures=done.figures,
         latency=done.latency, curves=score_curves(targets),
         coverage=coverage(targets, done.covariances, done.objects), galleries=galleries,

@@ -72,7 +72,7 @@ def open_composer(
             [setting.estimator.objects.get(item.label, item) for item in objects])
 
 
-def chosen(labels: Iterable[str], wanted: Iterable[str] | None) -> list[str]:
+def wanted_labels(labels: Iterable[str], wanted: Iterable[str] | None) -> list[str]:
     """Return the labels that are asked for, all by default.
 
     :raises SpecError: when one is unknown.

@@ -20,7 +20,7 @@ from ..geometry.se3 import Array, make_transform
 from ..objects.object_files import read_models_info
 from .bop_frame import BopFrame, GroundTruth
 from .bop_results import ResultRow, ResultsWriter, read_results_csv, write_results_csv
-from .bop_scene import MM, BopScene, number, numbers, read_json, whole
+from .bop_scene import MM, BopScene, json_number, json_whole, numbers, read_json
 from .bop_targets import (
     MIN_VISIBLE_FRACTION,
     Targets,
@@ -162,13 +162,14 @@ class BopDataset:
         if not path.is_file():
             return None
         camera = read_json(path)
-        return whole(camera, 'width', path), whole(camera, 'height', path)
+        return json_whole(camera, 'width', path), json_whole(camera, 'height', path)
 
     def _depth_scale(self) -> float:
         """Return the millimetres of one step of depth images, 1 when not stated."""
         path = self.path / 'camera.json'
         camera = read_json(path) if path.is_file() else {}
-        return number(camera, 'depth_scale', path, low=1e-9) if 'depth_scale' in camera else 1.0
+        return (json_number(camera, 'depth_scale', path, low=1e-9) if 'depth_scale' in camera
+                else 1.0)
 
     @property
     def _targets_path(self) -> Path:
@@ -182,8 +183,9 @@ class BopDataset:
     def _middles_m(self) -> dict[int, Array]:
         """Return the middles of the models' bounding boxes by object id, as far as known."""
         path, info = self._models_info()
-        return {i: MM * np.array([number(entry, f'min_{axis}', path)
-                                  + number(entry, f'size_{axis}', path) / 2 for axis in 'xyz'])
+        return {i: MM * np.array([
+                    json_number(entry, f'min_{axis}', path)
+                    + json_number(entry, f'size_{axis}', path) / 2 for axis in 'xyz'])
                 for i, entry in info.items()
                 if all(f'{part}_{axis}' in entry for part in ('min', 'size') for axis in 'xyz')}
 
@@ -206,7 +208,7 @@ def _frame(scene: BopScene, image_id: int, wanted: Targets | None) -> BopFrame:
     image_path = scene.image_path(image_id)
     assert image_path is not None
     annotations = scene.annotations(image_id)
-    present = [whole(entry, 'obj_id', scene.gt_path) for entry, _ in annotations]
+    present = [json_whole(entry, 'obj_id', scene.gt_path) for entry, _ in annotations]
     for object_id, count in targets.items():
         if scene.annotated and present.count(object_id) < count:
             raise DatasetError(
@@ -236,12 +238,12 @@ def _ground_truth(
         raise DatasetError(f'{scene.gt_path}: annotation {instance} of object '
                            f'{entry.get("obj_id")}: {error}') from error
     return GroundTruth(
-        object_id=whole(entry, 'obj_id', scene.gt_path), instance=instance,
+        object_id=json_whole(entry, 'obj_id', scene.gt_path), instance=instance,
         T_camera_object=make_transform(R, scene.matrix(entry, 'cam_t_m2c', 3) * MM),
         box_visib_xyxy=_box_xyxy(numbers(info, 'bbox_visib', 4, scene.info_path)),
         box_amodal_xyxy=_box_xyxy(numbers(info, 'bbox_obj', 4, scene.info_path)),
         # now and then one is a little above 1, where the two counts of pixels differ
-        visible_fraction=number(info, 'visib_fract', scene.info_path, 0.0, 1.1),
+        visible_fraction=json_number(info, 'visib_fract', scene.info_path, 0.0, 1.1),
     )
 
 

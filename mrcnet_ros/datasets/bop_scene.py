@@ -93,12 +93,13 @@ class BopScene:
         camera = value(self._camera, str(image_id), self.camera_path)
         if 'depth_scale' not in camera:
             return self._depth_scale
-        return number(camera, 'depth_scale', self.camera_path, low=1e-9)
+        return json_number(camera, 'depth_scale', self.camera_path, low=1e-9)
 
     def timestamp_s(self, image_id: int) -> float | None:
         """Return when an image of a sequence was taken [s], None when not stated."""
         camera = value(self._camera, str(image_id), self.camera_path)
-        return number(camera, 'timestamp', self.camera_path) if 'timestamp' in camera else None
+        return (json_number(camera, 'timestamp', self.camera_path) if 'timestamp' in camera
+                else None)
 
     def T_camera_world(self, image_id: int) -> Array | None:
         """Return where the world is from the camera, (4, 4) [m], None when not stated."""
@@ -191,7 +192,7 @@ def value(entry: Mapping[str, Any], key: str, path: Path) -> Any:
         ) from None
 
 
-def whole(entry: Mapping[str, Any], key: str, path: Path) -> int:
+def json_whole(entry: Mapping[str, Any], key: str, path: Path) -> int:
     """Return a whole number of a JSON object, not negative.
 
     :raises DatasetError: when it is absent or something else.
@@ -202,8 +203,8 @@ def whole(entry: Mapping[str, Any], key: str, path: Path) -> int:
         raise DatasetError(f'{path}: {error}') from error
 
 
-def number(entry: Mapping[str, Any], key: str, path: Path, low: float = -np.inf,
-           high: float = np.inf) -> float:
+def json_number(entry: Mapping[str, Any], key: str, path: Path, low: float = -np.inf,
+                high: float = np.inf) -> float:
     """Return a finite number of a JSON object.
 
     :raises DatasetError: when it is absent, something else, or out of bounds.

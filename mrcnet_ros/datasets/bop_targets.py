@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ..errors import DatasetError
-from .bop_scene import BopScene, number, read_json, whole
+from .bop_scene import BopScene, json_number, json_whole, read_json
 
 MIN_VISIBLE_FRACTION = 0.1
 YEARS = ('bop19', 'bop24')
@@ -36,15 +36,15 @@ def read_targets(path: Path) -> dict[ImageKey, Targets | None]:
         raise DatasetError(f'{path}: expected a list of targets, found {type(entries).__name__}')
     targets: dict[ImageKey, Targets | None] = {}
     for entry in entries:
-        key = (whole(entry, 'scene_id', path), whole(entry, 'im_id', path))
+        key = (json_whole(entry, 'scene_id', path), json_whole(entry, 'im_id', path))
         if YEARS[1] in path.name and 'obj_id' not in entry:
             targets[key] = None
             continue
-        object_id, counts = whole(entry, 'obj_id', path), targets.setdefault(key, {})
+        object_id, counts = json_whole(entry, 'obj_id', path), targets.setdefault(key, {})
         if counts is None or object_id in counts:
             raise DatasetError(f'{path}: object {object_id} of image {key[1]} of scene {key[0]} '
                                'is named twice; extract the file again')
-        counts[object_id] = whole(entry, 'inst_count', path)
+        counts[object_id] = json_whole(entry, 'inst_count', path)
         if not counts[object_id]:
             raise DatasetError(f'{path}: inst_count of object {object_id} of image {key[1]} of '
                                f'scene {key[0]} is 0; a target is there at least once')
@@ -65,7 +65,7 @@ def visible_targets(scene: BopScene, image_id: int) -> Targets:
     """Return how many instances of which object are at least 10 % visible in an image."""
     counts: Targets = {}
     for entry, info in scene.annotations(image_id):
-        if number(info, 'visib_fract', scene.info_path) >= MIN_VISIBLE_FRACTION:
-            object_id = whole(entry, 'obj_id', scene.gt_path)
+        if json_number(info, 'visib_fract', scene.info_path) >= MIN_VISIBLE_FRACTION:
+            object_id = json_whole(entry, 'obj_id', scene.gt_path)
             counts[object_id] = counts.get(object_id, 0) + 1
     return counts

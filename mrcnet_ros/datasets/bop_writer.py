@@ -133,7 +133,7 @@ class SceneWriter:
         """Write the annotations of all images written so far."""
         for name, values in (('gt', self._gt), ('gt_info', self._info),
                              ('camera', self._cameras)):
-            write_json(self.folder / f'scene_{name}.json', values)
+            write_bop_json(self.folder / f'scene_{name}.json', values)
 
 
 def write_models(folder: Path, objects: Mapping[int, ObjectModel],
@@ -162,7 +162,7 @@ def write_models(folder: Path, objects: Mapping[int, ObjectModel],
             copy_ply(model.mesh_path, path)
         else:
             write_ply(path, mesh, MM)
-    write_json(folder / 'models_info.json', info)
+    write_bop_json(folder / 'models_info.json', info)
 
 
 def camera_entry(camera: Camera) -> dict[str, float]:
@@ -176,7 +176,7 @@ def camera_entry(camera: Camera) -> dict[str, float]:
             'width': camera.width}
 
 
-def write_json(path: Path, values: Any) -> None:
+def write_bop_json(path: Path, values: Any) -> None:
     """Write plain data as JSON."""
     path.write_text(json.dumps(values, indent=1, allow_nan=False) + '\n', encoding='utf-8')
 

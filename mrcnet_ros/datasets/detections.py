@@ -21,7 +21,7 @@ from ..geometry.camera import Camera
 from ..geometry.crop import outside
 from ..geometry.se3 import Array
 from .bop_frame import BopFrame
-from .bop_scene import number, numbers, read_json, value, whole
+from .bop_scene import json_number, json_whole, numbers, read_json, value
 from .boxes import FoundBox
 from .rle import decode_mask
 
@@ -155,10 +155,12 @@ class DetectionFile:
         :raises DatasetError: naming its position.
         """
         try:
-            scene_id, image_id, object_id = (whole(values, k, self.path)
+            scene_id, image_id, object_id = (json_whole(values, k, self.path)
                                              for k in ('scene_id', 'image_id', 'category_id'))
-            score = number(_clipped(values), 'score', self.path, 0.0, 1.0)
-            time_s = number(values, 'time', self.path) if values.get('time') is not None else 0.0
+            score = json_number(_clipped(values), 'score', self.path, 0.0, 1.0)
+            time_s = 0.0
+            if values.get('time') is not None:
+                time_s = json_number(values, 'time', self.path)
             box = None
             if self.kind == 'bbox':
                 x, y, width, height = numbers(values, 'bbox', 4, self.path)

@@ -48,8 +48,8 @@ def cell_grid(height: int, width: int) -> NDArray[np.float32]:
     return np.concatenate(parts)
 
 
-def decode(logits: NDArray[np.float32], distances: NDArray[np.float32],
-           cells: NDArray[np.float32], least_score: float) -> list[FoundObject]:
+def decode_detections(logits: NDArray[np.float32], distances: NDArray[np.float32],
+                      cells: NDArray[np.float32], least_score: float) -> list[FoundObject]:
     """Return the objects that one image shows, best first.
 
     :param logits: (A, C).

@@ -16,7 +16,7 @@ from ..inference.backend import Backend, RuntimeOptions
 from ..inference.backends import choose_runtime, load_backend
 from ..inference.poses import Detection
 from ..specs import DETECTOR_STRIDES
-from .decode import FoundObject, cell_grid, decode
+from .decode import FoundObject, cell_grid, decode_detections
 from .entry import DETECTOR, DetectorEntry, read_detector
 
 # Six in ten boxes on the LM-O photographs are right above this score, where F1 is highest.
@@ -85,8 +85,9 @@ class ObjectDetector:
         _check_image(image_rgb, camera)
         pixels, scale = self._scaled(image_rgb, camera)
         outputs = self.backend.run(DETECTOR, {'image': pixels})
-        found = decode(np.asarray(outputs['logits'])[0], np.asarray(outputs['distances'])[0],
-                       self._grid(pixels.shape[2:4]), self.least_score)
+        found = decode_detections(
+            np.asarray(outputs['logits'])[0], np.asarray(outputs['distances'])[0],
+            self._grid(pixels.shape[2:4]), self.least_score)
         boxes = []
         for f in found:
             box = f.box_xyxy / np.tile(scale, 2)

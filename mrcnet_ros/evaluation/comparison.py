@@ -63,7 +63,7 @@ def batch_question(asked: Sequence[Question], count: int) -> Question:
         richest, detections=list(islice(cycle(richest.detections), count)))
 
 
-def compare(
+def compare_runtimes(
     contenders: Mapping[str, Contender], asked: Sequence[Question], batches: Sequence[int],
     repeats: int, between: Callable[[], object] = lambda: None,
 ) -> dict[str, Times]:

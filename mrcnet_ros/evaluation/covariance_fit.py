@@ -37,7 +37,7 @@ def fit_law(errors: Sequence[PoseError], start: CovarianceLaw | None = None) -> 
     :raises DatasetError: when there are too few errors to tell, or they are absurdly large.
     """
     groups = group_errors(errors) if errors else []
-    check_enough(errors)
+    check_enough_errors(errors)
     bounds = np.array([*(b for g in groups for b in _bounds(g)), (0.0, 1.5)])
     x0 = bounds @ (0.6, 0.4) if start is None else np.clip(_packed(start), *bounds.T)
     found = minimize(lambda x: sum(_loss(g, _law(x)) for g in groups), x0, method='L-BFGS-B',
@@ -45,7 +45,7 @@ def fit_law(errors: Sequence[PoseError], start: CovarianceLaw | None = None) -> 
     return _scaled(_law(found.x), groups)
 
 
-def check_enough(errors: Sequence[PoseError]) -> None:
+def check_enough_errors(errors: Sequence[PoseError]) -> None:
     """Make sure that errors are enough to fit a law to.
 
     :raises DatasetError: when they are not.

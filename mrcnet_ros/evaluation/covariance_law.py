@@ -10,7 +10,7 @@ from ..inference.uncertainty import GROUPS, CovarianceLaw, LawSource
 from ..objects import ObjectModel
 from .covariance_errors import PoseError, pose_errors
 from .covariance_fit import fit_law
-from .covariance_widening import PHOTOGRAPHS, PHOTOGRAPHS_DEPTH, unknown, widened
+from .covariance_widening import PHOTOGRAPHS, PHOTOGRAPHS_DEPTH, unknown, widened_law
 from .runner import Run
 
 
@@ -56,6 +56,6 @@ def law_of(errors: list[PoseError], images: Images) -> tuple[CovarianceLaw, LawS
         larger = PHOTOGRAPHS_DEPTH if images.depth else PHOTOGRAPHS
         factors = {name: factors[name] * larger[name] for name in GROUPS}
     lateral, depth, rotation = (round(factors[name], 3) for name in GROUPS)
-    return widened(law, factors), LawSource(
+    return widened_law(law, factors), LawSource(
         source=images.source, images=len({e.image for e in errors}), poses=len(errors),
         boxes=images.boxes, crops=images.crops, widened=(lateral, depth, rotation))

@@ -13,7 +13,7 @@ from ..geometry.se3 import Array
 from ..inference.uncertainty import CovarianceLaw
 from .covariance_errors import GroupErrors, PoseError, group_errors
 from .covariance_fit import fit_law
-from .covariance_widening import unknown, widened
+from .covariance_widening import unknown, widened_law
 
 REPORTED_LEVELS = (0.5, 0.9, 0.99)
 MAX_PARTS = 20
@@ -39,7 +39,7 @@ class GroupReport:
     rank: float
 
 
-def left_out(errors: Sequence[PoseError]) -> list[GroupReport]:
+def left_out_reports(errors: Sequence[PoseError]) -> list[GroupReport]:
     """Report on each image with a law that was fitted to the others, and widened.
 
     Of more than ``MAX_PARTS`` images, as many parts are left out in turn.
@@ -53,12 +53,12 @@ def left_out(errors: Sequence[PoseError]) -> list[GroupReport]:
     for number in np.unique(part):
         others = [e for e, p in zip(errors, part, strict=True) if p != number]
         law = fit_law(others, start)
-        reports.append((np.flatnonzero(part == number), widened(law, unknown(law, others))))
-    return report(errors, reports)
+        reports.append((np.flatnonzero(part == number), widened_law(law, unknown(law, others))))
+    return report_errors(errors, reports)
 
 
-def report(errors: Sequence[PoseError],
-           laws: Sequence[tuple[NDArray[np.int64], CovarianceLaw]]) -> list[GroupReport]:
+def report_errors(errors: Sequence[PoseError],
+                  laws: Sequence[tuple[NDArray[np.int64], CovarianceLaw]]) -> list[GroupReport]:
     """Report how well laws foretell errors.
 
     :param laws: and the indices of the errors that each is for.

@@ -50,7 +50,7 @@ def unknown(law: CovarianceLaw, errors: Sequence[PoseError], seed: int = 0) -> d
     return factors
 
 
-def widened(law: CovarianceLaw, factors: Mapping[str, float]) -> CovarianceLaw:
+def widened_law(law: CovarianceLaw, factors: Mapping[str, float]) -> CovarianceLaw:
     """Return a law whose deviations are multiplied, group by group.
 
     :param factors: by group.

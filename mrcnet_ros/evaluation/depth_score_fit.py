@@ -27,8 +27,8 @@ _BOUNDS = ((-50.0, 50.0), (0.0, 10.0), (0.0, 50.0), (-10.0, 0.0))
 _PENALTY = 0.01  # of squared gains: keeps them finite where right and wrong poses can be divided
 
 
-def fit_score_law(inputs: Array, right: NDArray[np.bool_], *, least: int = LEAST_OF_A_KIND
-                  ) -> DepthScoreLaw:
+def fit_depth_score_law(inputs: Array, right: NDArray[np.bool_], *, least: int = LEAST_OF_A_KIND
+                        ) -> DepthScoreLaw:
     """Return the likeliest law.
 
     :param inputs: (N, 4) of :func:`mrcnet_ros.inference.depth_law.features`.
@@ -102,7 +102,7 @@ def score_report(inputs: Array, right: NDArray[np.bool_]) -> DepthScoreReport:
     part, scores = np.arange(len(right)) % PARTS, np.zeros(len(right))
     for number in range(PARTS):
         kept = part != number
-        law = fit_score_law(inputs[kept], right[kept], least=1)
+        law = fit_depth_score_law(inputs[kept], right[kept], least=1)
         odds = inputs[~kept] @ dataclasses.astuple(law)
         scores[~kept] = 1.0 / (1.0 + np.exp(-odds))
     return DepthScoreReport(_auroc(scores, right), _auroc(inputs[:, 1], right),

@@ -24,7 +24,7 @@ MOST_LOST = 0.02
 _RATES = ('ar_mssd', 'ar_mspd', 'ar_vsd')
 
 
-class Answers(Estimator, Protocol):
+class CorrectingEstimator(Estimator, Protocol):
     """An estimator that can correct the same answer in several ways."""
 
     def estimate_with_each(self, image_rgb: NDArray[np.uint8], camera: Camera,
@@ -39,8 +39,8 @@ class DepthScores:
     :param scenes: of all images of ``frames``.
     """
 
-    def __init__(self, estimator: Answers, boxes: BoxSource, frames: Sequence[BopFrame],
-                 scenes: KnownScenes) -> None:
+    def __init__(self, estimator: CorrectingEstimator, boxes: BoxSource,
+                 frames: Sequence[BopFrame], scenes: KnownScenes) -> None:
         """Answer nothing yet."""
         self._estimator, self._boxes, self._scenes = estimator, boxes, scenes
         self._frames = list(frames)
@@ -76,7 +76,7 @@ class DepthScores:
         for name, run in self.runs.items():
             scores = score(run.frames, run.rows, objects)
             vsd = score_vsd(run.frames, run.rows, objects, dataset)
-            figures = report.summary(scores, vsd, labels)
+            figures = report.recall_figures(scores, vsd, labels)
             plain = plain or scores
             ways[name] = {
                 **{k: figures[k] for k in ('overall', 'objects', 'by_visible_fraction',
@@ -127,7 +127,7 @@ _COLUMNS = (
 )
 
 
-def table(figures: Mapping[str, Any]) -> str:
+def depth_table(figures: Mapping[str, Any]) -> str:
     """Return the table of :meth:`DepthScores.figures`: all targets, and by visible fraction."""
     ways = figures['ways']
     width = max(map(len, ways)) + 2

@@ -42,8 +42,8 @@ class Tile:
     lines: tuple[str, ...]
 
 
-def chosen(targets: Sequence[TargetScore], objects: Mapping[int, ObjectModel],
-           count: int = TILES) -> dict[str, list[TargetScore]]:
+def best_median_worst(targets: Sequence[TargetScore], objects: Mapping[int, ObjectModel],
+                      count: int = TILES) -> dict[str, list[TargetScore]]:
     """Return the best, the median and the worst poses by MSSD in diameters, none of them twice.
 
     :param count: most of each.
@@ -77,7 +77,7 @@ def draw_galleries(
         return {name: [_tile(overlay, t, by_name[t.scene_id, t.image_id], load,
                              (objects[t.object_id], labels.get(t.object_id, '')))
                        for t in group]
-                for name, group in chosen(targets, objects).items()}
+                for name, group in best_median_worst(targets, objects).items()}
     finally:
         overlay.close()
 

@@ -84,7 +84,8 @@ class Judge:
         return worth(T, target.T_camera_object, item, target.camera.K, target.camera.width)
 
 
-def answers_of(views: Iterable[KnownView], estimator: Estimator, judge: Judge) -> list[GradedPose]:
+def graded_answers(views: Iterable[KnownView], estimator: Estimator,
+                   judge: Judge) -> list[GradedPose]:
     """Ask an estimator about each view alone."""
     return [judge.answer(view, estimate_view(view, estimator)) for view in views]
 

@@ -90,7 +90,7 @@ class EvaluationPage:
     notes: Sequence[str] = ()
 
 
-def write_page(folder: Path, page: EvaluationPage) -> Path:
+def write_report_page(folder: Path, page: EvaluationPage) -> Path:
     """Write the page and return its file.
 
     :raises DatasetError: when it cannot be written.

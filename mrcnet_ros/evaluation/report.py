@@ -30,8 +30,8 @@ _COLUMNS = (
 )
 
 
-def summary(scores: Scores, vsd: VsdScores, labels: Mapping[int, str],
-            unscaled: Scores | None = None) -> dict[str, Any]:
+def recall_figures(scores: Scores, vsd: VsdScores, labels: Mapping[int, str],
+                   unscaled: Scores | None = None) -> dict[str, Any]:
     """Return all figures under their names.
 
     ``ar_mean`` is the mean of ``ar_mssd`` and ``ar_mspd``, ``near`` the share of the targets
@@ -70,7 +70,7 @@ def summary(scores: Scores, vsd: VsdScores, labels: Mapping[int, str],
 
 
 def recall_table(figures: Mapping[str, Any]) -> str:
-    """Return the table of a :func:`summary`, one line an object and one for all."""
+    """Return the table of a :func:`recall_figures`, one line an object and one for all."""
     names = {i: f'{i} {entry["label"]}'.strip() for i, entry in figures['objects'].items()}
     width = max(map(len, ['visible 0.0-0.5', *names.values()]))
     unscaled = figures['without_size_ratios']

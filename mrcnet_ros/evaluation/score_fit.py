@@ -27,7 +27,7 @@ def fit_score_law(judged: Sequence[Judged]) -> ScoreLaw:
 
     :raises DatasetError: when there are too few poses to tell.
     """
-    check_enough(judged)
+    check_enough_poses(judged)
     right = np.array([j.right for j in judged], bool)
     apart = np.array([j.evidence.apart for j in judged], np.float64)
     known = np.isfinite(apart)
@@ -49,7 +49,7 @@ def typical_apart(apart: Array) -> float:
                          *LIMITS['usual_apart']))
 
 
-def check_enough(judged: Sequence[Judged]) -> None:
+def check_enough_poses(judged: Sequence[Judged]) -> None:
     """Make sure that poses are enough to fit a law to.
 
     :raises DatasetError: when they are not.

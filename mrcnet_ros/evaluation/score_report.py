@@ -37,7 +37,7 @@ class ScoreReport:
     steps: tuple[tuple[float, float], ...]
 
 
-def left_out(judged: Sequence[Judged]) -> Array:
+def left_out_scores(judged: Sequence[Judged]) -> Array:
     """Return the score of each pose by a law that was fitted to other images, (N,).
 
     :raises DatasetError: when the others are too few to tell.
@@ -52,7 +52,7 @@ def left_out(judged: Sequence[Judged]) -> Array:
     return scores
 
 
-def report(scores: Array, right: NDArray[np.bool_]) -> ScoreReport:
+def report_scores(scores: Array, right: NDArray[np.bool_]) -> ScoreReport:
     """Compare scores with what happened.
 
     :param scores: (N,) 0..1.
@@ -84,8 +84,8 @@ def score_table(judged: Sequence[Judged]) -> Iterator[str]:
     :raises DatasetError: when there are too few poses to tell.
     """
     right = np.array([j.right for j in judged], bool)
-    rows = {'as they are': report(np.array([j.score for j in judged]), right),
-            'fitted, left out': report(left_out(judged), right)}
+    rows = {'as they are': report_scores(np.array([j.score for j in judged]), right),
+            'fitted, left out': report_scores(left_out_scores(judged), right)}
     yield f'{"score":<18}{"poses":>6}{"right":>7}{"AUROC":>7}{"off by":>8}   score: right'
     for name, r in rows.items():
         steps = '  '.join(f'{score:.2f}: {part:.2f}' for score, part in r.steps)

@@ -13,7 +13,7 @@ from ..datasets.boxes import BoxSpec, TargetBox, target_boxes
 from ..errors import SpecError
 from ..inference.poses import Detection, Estimator, PoseEstimate
 from ..inference.tracking import Followed, Follows, Lost, Tracker, TrackLimits, View
-from .sequence_figures import Errors, Row, errors
+from .sequence_figures import Errors, SequenceRow, errors
 from .sequence_steps import Step
 
 PER_IMAGE, FOLLOWED = 'in each image', 'followed'
@@ -62,7 +62,7 @@ class SequenceScores:
         self._limits = TrackLimits() if limits is None else limits
         self._labels = {item.object_id: label for label, item in estimator.objects.items()}
         self._scene_id: int | None = None
-        self._rows = {PER_IMAGE: Row(), FOLLOWED: Row()}
+        self._rows = {PER_IMAGE: SequenceRow(), FOLLOWED: SequenceRow()}
         self._losses: dict[str, Counter[str]] = {}
         self._images = self._visible = self._switches = self._of_hidden = 0
 

@@ -47,7 +47,7 @@ def errors(T_est: Array, T_gt: Array, model: ObjectModel) -> Errors:
 
 
 @dataclass(eq=False)
-class Row:
+class SequenceRow:
     """What one way to get poses has given.
 
     :param answered: poses that the network was asked for, also those that did not count.

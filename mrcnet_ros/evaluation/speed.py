@@ -84,7 +84,7 @@ def questions(
     return [question for question in asked if question.detections]
 
 
-def measure(
+def measure_speed(
     estimator: Estimator, forget: Callable[[], None], asked: Sequence[Question], repeats: int,
     progress: Callable[[], object] = lambda: None,
 ) -> Measurements:

@@ -115,7 +115,7 @@ def smooth_background(image: NDArray[np.float32], mask: NDArray[np.bool_],
     return np.asarray(blurred / weight[..., None], np.float32)
 
 
-def whole(views: Iterable[KnownView]) -> list[KnownView]:
+def nearly_whole(views: Iterable[KnownView]) -> list[KnownView]:
     """Return the views of objects that are nearly all visible."""
     return [view for view in views if view.visible_fraction > MIN_VISIBLE]
 

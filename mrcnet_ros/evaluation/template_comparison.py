@@ -39,7 +39,7 @@ class TemplateComparison:
     detections: list[int] = field(default_factory=list)
 
 
-def compare(
+def compare_templates(
     frames: Iterable[BopFrame], cached: Estimator, forget: Callable[[], None], exact: Estimator,
     boxes: BoxSource, objects: Mapping[int, ObjectModel],
 ) -> TemplateComparison:
@@ -78,7 +78,8 @@ def compare(
     return result
 
 
-def summary(result: TemplateComparison, objects: Mapping[int, ObjectModel]) -> dict[str, Any]:
+def template_figures(result: TemplateComparison,
+                     objects: Mapping[int, ObjectModel]) -> dict[str, Any]:
     """Return all figures as plain data."""
     ways = {}
     for way in WAYS:

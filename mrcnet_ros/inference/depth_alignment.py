@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from ..geometry.camera import Camera
 from ..geometry.se3 import Array, exp_so3, rotation_angle
-from .depth_surface import FLATTEST_COSINE, Surface
+from .depth_surface import FLATTEST_COSINE, SampledSurface
 
 Bools = NDArray[np.bool_]
 
@@ -118,14 +118,14 @@ class _Look:
         return (self.measured_m / self.z_m - 1.0) * self.facing_m
 
 
-def align(surface: Surface, T_camera_object: Array, depth_m: NDArray[np.float32],
+def align(surface: SampledSurface, T_camera_object: Array, depth_m: NDArray[np.float32],
           camera: Camera, doubt: PoseDoubt | None = None) -> DepthFit:
     """Correct one pose by a depth image; see :func:`align_all`."""
     return align_all([surface], T_camera_object[None], depth_m, camera,
                      [doubt or PoseDoubt()])[0]
 
 
-def align_all(surfaces: Sequence[Surface], T_camera_object: Array,
+def align_all(surfaces: Sequence[SampledSurface], T_camera_object: Array,
               depth_m: NDArray[np.float32], camera: Camera,
               doubts: Sequence[PoseDoubt]) -> list[DepthFit]:
     """Correct the poses of a frame by its depth image.
@@ -172,7 +172,7 @@ class _Eyes:
     :param depth_m: (H, W) registered to the image of ``camera``.
     """
 
-    def __init__(self, surfaces: Sequence[Surface], depth_m: NDArray[np.float32],
+    def __init__(self, surfaces: Sequence[SampledSurface], depth_m: NDArray[np.float32],
                  camera: Camera) -> None:
         """Keep all of it."""
         self._surfaces, self._camera = surfaces, camera

@@ -14,7 +14,7 @@ from ..geometry.camera import Camera
 from ..objects import ObjectModel
 from .depth_alignment import DepthFit, PoseDoubt, align_all
 from .depth_law import DepthScoreLaw, joint_covariance, joint_spread
-from .depth_surface import Surface
+from .depth_surface import SampledSurface
 from .poses import PoseEstimate
 from .uncertainty import CovarianceLaw
 
@@ -53,7 +53,7 @@ class DepthCorrection:
                  laws: DepthLaws | None = None) -> None:
         """Keep the objects; their surfaces are sampled when they are first needed."""
         self._objects, self._laws = objects, laws or DepthLaws()
-        self._surfaces: dict[str, Surface] = {}
+        self._surfaces: dict[str, SampledSurface] = {}
 
     def prepare(self) -> None:
         """Sample the surfaces of all objects now, so that no frame waits for their meshes.
@@ -99,11 +99,11 @@ class DepthCorrection:
         return dataclasses.replace(pose, T_camera_object=fit.T_camera_object, score=score,
                                    covariance=C, spread=spread, depth=fit)
 
-    def _surface(self, label: str) -> Surface:
+    def _surface(self, label: str) -> SampledSurface:
         if label not in self._surfaces:
             item = self._objects[label]
             mesh = item.load_mesh()
-            self._surfaces[label] = Surface.sample(
+            self._surfaces[label] = SampledSurface.sample(
                 mesh.vertices, mesh.faces, item.diameter_m, mesh.normals).scaled(item.size_ratio)
         return self._surfaces[label]
 

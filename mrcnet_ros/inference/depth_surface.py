@@ -27,7 +27,7 @@ FLATTEST_COSINE = 0.2
 
 
 @dataclass(frozen=True, eq=False)
-class Surface:
+class SampledSurface:
     """Points spread evenly over an object's surface.
 
     :param points: (N, 3) [m], object frame.
@@ -42,7 +42,7 @@ class Surface:
 
     @classmethod
     def sample(cls, vertices: Array, faces: NDArray[np.int32], diameter_m: float,
-               vertex_normals: Array, count: int = SURFACE_POINTS) -> Surface:
+               vertex_normals: Array, count: int = SURFACE_POINTS) -> SampledSurface:
         """Spread points over a mesh, the same ones every time.
 
         :param vertices: (V, 3) [m], object frame.
@@ -64,9 +64,9 @@ class Surface:
         normals[np.einsum('ni,ni->n', normals, outwards) < 0] *= -1
         return cls(a + u * (b - a) + v * (c - a), normals, diameter_m)
 
-    def scaled(self, ratio: float) -> Surface:
+    def scaled(self, ratio: float) -> SampledSurface:
         """Return that of an object so many times as large."""
-        return Surface(self.points * ratio, self.normals, self.diameter_m * ratio)
+        return SampledSurface(self.points * ratio, self.normals, self.diameter_m * ratio)
 
     def seen_from(self, T_camera_object: Array) -> Seen:
         """Return what a camera sees of the object; remembered by the nearest known direction.

@@ -12,7 +12,7 @@ from ..errors import MeshError
 from .mesh import NEUTRAL_GREY, Mesh, sample_texture
 from .normals import normals_of, unit
 from .pictures import read_picture
-from .surface import ROUNDING, Rows, Surface
+from .surface import ROUNDING, IndexedSurface, Rows
 
 # of the bounding box with loose vertices over that without them; sizes may be off by 3 % elsewhere
 STRAY = 1.03
@@ -35,7 +35,7 @@ class _Vertices:
     corners: Rows
 
 
-def build_mesh(path: Path, surface: Surface, unit_m: float) -> Mesh:
+def build_mesh(path: Path, surface: IndexedSurface, unit_m: float) -> Mesh:
     """Return the mesh of a file.
 
     A vertex of the file becomes several where its corners differ in normal, texture coordinates
@@ -57,7 +57,7 @@ def build_mesh(path: Path, surface: Surface, unit_m: float) -> Mesh:
     return _textured(path, surface, rows, mesh)
 
 
-def _check_strays(path: Path, surface: Surface) -> None:
+def _check_strays(path: Path, surface: IndexedSurface) -> None:
     """Refuse vertices that no face uses where they make the object larger than its surface is."""
     used = np.unique(surface.corners)
     if len(used) == len(surface.positions):
@@ -70,7 +70,7 @@ def _check_strays(path: Path, surface: Surface) -> None:
             f'them its bounding box is {whole / seen:.3g} times as large', 'remove loose vertices')
 
 
-def _vertices(surface: Surface, normal_rows: Rows) -> _Vertices:
+def _vertices(surface: IndexedSurface, normal_rows: Rows) -> _Vertices:
     corners, count = surface.corners, len(surface.positions)
     drawn = surface.uv_rows if surface.uv is not None and surface.images() else None
     given = [rows for rows in (normal_rows, drawn) if rows is not None]
@@ -91,7 +91,7 @@ def _vertices(surface: Surface, normal_rows: Rows) -> _Vertices:
                      surface.face_paints[faces[first]], faces[first], inverse.reshape(-1, 3))
 
 
-def _plain_colors(surface: Surface, rows: _Vertices) -> NDArray[np.uint8]:
+def _plain_colors(surface: IndexedSurface, rows: _Vertices) -> NDArray[np.uint8]:
     """Return the colours of vertices, faces or materials, in this order, without textures."""
     if surface.vertex_rgb is not None:
         return surface.vertex_rgb[rows.positions]
@@ -102,7 +102,7 @@ def _plain_colors(surface: Surface, rows: _Vertices) -> NDArray[np.uint8]:
     return np.asarray(plain[rows.paints])
 
 
-def _textured(path: Path, surface: Surface, rows: _Vertices, mesh: Mesh) -> Mesh:
+def _textured(path: Path, surface: IndexedSurface, rows: _Vertices, mesh: Mesh) -> Mesh:
     """Return the mesh with the textures that its faces use."""
     images = surface.images()
     if surface.uv is None or not images:
@@ -121,7 +121,7 @@ def _textured(path: Path, surface: Surface, rows: _Vertices, mesh: Mesh) -> Mesh
                 np.where((here >= 0)[:, None], uv, 0.0), image_rows[surface.face_paints])
 
 
-def _check_coordinates(path: Path, surface: Surface, uv: NDArray[np.float64],
+def _check_coordinates(path: Path, surface: IndexedSurface, uv: NDArray[np.float64],
                        paints: Rows) -> None:
     if not np.isfinite(uv).all():
         raise MeshError(path, 'has texture coordinates that are not finite')

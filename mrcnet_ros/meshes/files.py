@@ -11,7 +11,7 @@ MARKS = {codecs.BOM_UTF8: 'utf-8-sig', codecs.BOM_UTF16_LE: 'utf-16',
          codecs.BOM_UTF16_BE: 'utf-16'}
 
 
-def decode(data: bytes) -> str:
+def decoded_text(data: bytes) -> str:
     """Return the text of a file in UTF-8, UTF-16 with a mark, or else Windows' western encoding.
 
     Any bytes give a text; the characters that matter for numbers are the same in all of these.
@@ -27,7 +27,7 @@ def decode(data: bytes) -> str:
 
 def lines_of(data: bytes) -> list[str]:
     """Return the lines of a text; unlike ``str.splitlines``, only CR and LF end one."""
-    return re.split(r'\r\n|\n|\r', decode(data))
+    return re.split(r'\r\n|\n|\r', decoded_text(data))
 
 
 def find_file(name: str, *folders: Path) -> Path | None:

@@ -15,15 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import MeshError
-from .gltf_checks import check_header, read_header, textured_parts, textures_end
+from .gltf_checks import check_header, read_glb_header, textured_parts, textures_end
 from .mesh import NEUTRAL_GREY
-from .pictures import Picture
-from .surface import Paint, Rows, Surface
+from .pictures import EmbeddedPicture
+from .surface import IndexedSurface, Paint, Rows
 
 Array = NDArray[np.float64]
 
 
-def read_glb(path: Path) -> Surface:
+def read_glb(path: Path) -> IndexedSurface:
     """Read the triangles of the scene, each part where its node puts it.
 
     :raises MeshError: when the file is damaged, or has what cannot be read right.
@@ -31,7 +31,7 @@ def read_glb(path: Path) -> Surface:
     """
     import trimesh
 
-    header = read_header(path)
+    header = read_glb_header(path)
     check_header(path, header)
     try:
         with path.open('rb') as file:
@@ -56,14 +56,14 @@ def _placed(scene: Any, node: str) -> Any:
     return part
 
 
-def _joined(path: Path, parts: list[Any], *, ends: bool) -> Surface:
+def _joined(path: Path, parts: list[Any], *, ends: bool) -> IndexedSurface:
     """Return the parts as one surface.
 
     :param ends: whether a texture ends at its borders; trimesh does not tell which.
     """
     starts = np.cumsum([0, *(len(p.vertices) for p in parts)])
     corners = [np.asarray(p.faces, np.int64) + s for p, s in zip(parts, starts, strict=False)]
-    pictures: dict[int, Picture] = {}
+    pictures: dict[int, EmbeddedPicture] = {}
     paints = [replace(_paint(part, pictures), clamped=ends) for part in parts]
     given = [_given_normals(part) for part in parts]
     rows: list[Rows] = [c if n is not None else np.full_like(c, -1)
@@ -71,7 +71,7 @@ def _joined(path: Path, parts: list[Any], *, ends: bool) -> Surface:
     uv = [_uv(path, part, paint) for part, paint in zip(parts, paints, strict=True)]
     everything = np.concatenate(corners)
     textured = any(paint.image is not None for paint in paints)
-    return Surface(
+    return IndexedSurface(
         np.concatenate([np.asarray(p.vertices, np.float64) for p in parts]), everything,
         tuple(paints),
         np.repeat(np.arange(len(parts)), [len(c) for c in corners]),
@@ -90,7 +90,7 @@ def _given_normals(part: Any) -> Array | None:
     return np.asarray(part.vertex_normals, np.float64) if 'vertex_normals' in cached else None
 
 
-def _paint(part: Any, pictures: dict[int, Picture]) -> Paint:
+def _paint(part: Any, pictures: dict[int, EmbeddedPicture]) -> Paint:
     """Return how a part is painted.
 
     :param pictures: those made so far, by the image and the tint that they are made of.
@@ -107,7 +107,7 @@ def _paint(part: Any, pictures: dict[int, Picture]) -> Paint:
         pixels = np.array(image.convert('RGB'), np.uint8)
         if not np.allclose(factor, 1.0):
             pixels = shown(linear(pixels) * factor)
-        pictures[key] = Picture(pixels)
+        pictures[key] = EmbeddedPicture(pixels)
     return Paint(image=pictures[key])
 
 

@@ -21,7 +21,7 @@ EMBED = 'export it again as .glb with everything in the file'
 PLAIN = 'export it again as a plain triangle mesh'
 
 
-def read_header(path: Path) -> dict[str, Any]:
+def read_glb_header(path: Path) -> dict[str, Any]:
     """Return the JSON of a GLB file.
 
     :raises MeshError: when it is none, or is cut off.

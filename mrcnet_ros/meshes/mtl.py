@@ -18,7 +18,7 @@ Options = dict[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True)
-class Material:
+class MtlMaterial:
     """A material as its library has it; what cannot be drawn is an error once a face needs it.
 
     :param library: the file.
@@ -33,27 +33,27 @@ class Material:
     problem: str = ''
 
 
-def read_library(path: Path) -> dict[str, Material]:
+def read_library(path: Path) -> dict[str, MtlMaterial]:
     """Read the materials of a library by name.
 
     :raises OSError: when it cannot be read.
     """
-    found: list[tuple[str, Material]] = []
+    found: list[tuple[str, MtlMaterial]] = []
     for line in lines_of(path.read_bytes()):
         words = line.split(maxsplit=1)
         keyword, rest = words[0].lower() if words else '', words[1].strip() if words[1:] else ''
         if keyword == 'newmtl':
-            found.append((rest, Material(path)))
+            found.append((rest, MtlMaterial(path)))
         elif keyword in ('kd', 'map_kd') and found:
             name, material = found[-1]
             found[-1] = (name, _with(material, 'colour' if keyword == 'kd' else 'picture', rest))
-    materials: dict[str, Material] = {}
+    materials: dict[str, MtlMaterial] = {}
     for name, material in found:
         materials[name] = merged(materials.get(name), material)
     return materials
 
 
-def merged(first: Material | None, second: Material) -> Material:
+def merged(first: MtlMaterial | None, second: MtlMaterial) -> MtlMaterial:
     """Return the one of two materials of the same name; when they differ, it cannot be used."""
     if first is None:
         return second
@@ -63,7 +63,7 @@ def merged(first: Material | None, second: Material) -> Material:
                    f'{second.library.name}')
 
 
-def paint_of(mesh: Path, name: str, material: Material, textured: bool) -> Paint:
+def paint_of(mesh: Path, name: str, material: MtlMaterial, textured: bool) -> Paint:
     """Return how a material looks. A texture counts as it is: ``Kd`` does not tint it.
 
     :param mesh: the OBJ file.
@@ -89,7 +89,7 @@ def paint_of(mesh: Path, name: str, material: Material, textured: bool) -> Paint
                  clamped=options.get('-clamp', ('off',))[0].lower() == 'on')
 
 
-def _with(material: Material, field: str, value: str) -> Material:
+def _with(material: MtlMaterial, field: str, value: str) -> MtlMaterial:
     before = material.colour if field == 'colour' else material.picture
     if before not in (None, value):
         return replace(material, problem=f'has both "{before}" and "{value}" as its {field}')

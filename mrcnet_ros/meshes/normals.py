@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .surface import Rows, Surface
+from .surface import IndexedSurface, Rows
 
 Array = NDArray[np.float64]
 SHORTEST = 1e-9
 
 
-def normals_of(surface: Surface) -> tuple[Array, Rows]:
+def normals_of(surface: IndexedSurface) -> tuple[Array, Rows]:
     """Return the normals of all corners; where the file has none that can be used, computed ones.
 
     :return: (N, 3) normals of any length, and (F, 3) their rows.

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from ..errors import MeshError
 from .files import find_file
-from .mtl import Material, merged, paint_of, read_library
+from .mtl import MtlMaterial, merged, paint_of, read_library
 from .obj_text import BAD_FILE, Content, face_table, number_table, parse
-from .surface import ROUNDING, Paint, Polygons, Rows, Surface
+from .surface import ROUNDING, IndexedSurface, Paint, Polygons, Rows
 
 # what exporters write for faces without a material
 NO_MATERIAL = ('', 'None', '(null)', 'null')
@@ -37,7 +37,7 @@ class _Looks:
     libraries: list[Path]
 
 
-def read_obj(path: Path) -> Surface:
+def read_obj(path: Path) -> IndexedSurface:
     """Read an OBJ file.
 
     :raises MeshError: when it, a library or a texture that it needs cannot be used.
@@ -56,7 +56,7 @@ def read_obj(path: Path) -> Surface:
     corners, uv_rows, normal_rows = np.moveaxis(table[triangles], 2, 0)
     looks, rgb = _looks(path, content, sizes, table), _vertex_rgb(path, v)
     used, rows = np.unique(corners, return_inverse=True)
-    return Surface(
+    return IndexedSurface(
         v[used, :3], rows.reshape(-1, 3), looks.paints, looks.face_paints[owners],
         vertex_rgb=None if rgb is None else rgb[used],
         normals=vn if (normal_rows >= 0).any() else None, normal_rows=normal_rows,
@@ -115,7 +115,7 @@ def _looks(path: Path, content: Content, sizes: Rows, table: Rows) -> _Looks:
     return _Looks(paints, np.array([ways[key] for key in keys], np.int64), list(libraries))
 
 
-def _paint(path: Path, known: dict[str, Material], missing: list[str], name: str,
+def _paint(path: Path, known: dict[str, MtlMaterial], missing: list[str], name: str,
            textured: bool) -> Paint:
     if name in known:
         return paint_of(path, name, known[name], textured)
@@ -127,12 +127,12 @@ def _paint(path: Path, known: dict[str, Material], missing: list[str], name: str
                     'remove the line "usemtl"')
 
 
-def _libraries(path: Path, lines: list[str]) -> tuple[dict[str, Material], list[str]]:
+def _libraries(path: Path, lines: list[str]) -> tuple[dict[str, MtlMaterial], list[str]]:
     """Return the materials of all libraries that are there, and the names of those that are not.
 
     A line may name several, and a name may have blanks in it.
     """
-    known: dict[str, Material] = {}
+    known: dict[str, MtlMaterial] = {}
     missing: list[str] = []
     for line in dict.fromkeys(lines):
         ways = ([line], re.findall(r'\S.*?\.mtl(?=\s|$)', line, re.IGNORECASE), line.split())

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from ..errors import MeshError
 from .files import lines_of
 from .mesh import NEUTRAL_GREY
-from .surface import ROUNDING, Paint, Polygons, Surface
+from .surface import ROUNDING, IndexedSurface, Paint, Polygons
 
 Words = list[list[str]]
 
 
-def read_off(path: Path) -> Surface:
+def read_off(path: Path) -> IndexedSurface:
     """Read an OFF or COFF file in text.
 
     :raises MeshError: when it cannot be read.
@@ -36,7 +36,7 @@ def read_off(path: Path) -> Surface:
         raise MeshError(path, f'cannot be read: {error}', 'export it as OBJ or PLY') from error
 
 
-def _surface(kind: str, vertices: Words, faces: Words) -> Surface:
+def _surface(kind: str, vertices: Words, faces: Words) -> IndexedSurface:
     widths = (3,) if kind == 'OFF' else (6, 7)
     if {len(words) for words in vertices} - set(widths):
         raise ValueError(f'a vertex has not {widths[0]} numbers')
@@ -49,7 +49,7 @@ def _surface(kind: str, vertices: Words, faces: Words) -> Surface:
     polygons = Polygons(np.array(sizes), np.array(corners))
     triangles, owners = polygons.triangles(positions)
     face_rgb = _rgb([words[1 + size:] for words, size in zip(faces, sizes, strict=True)])
-    return Surface(
+    return IndexedSurface(
         positions, polygons.corners[triangles], (Paint(),), np.zeros(len(owners), np.int64),
         vertex_rgb=_rgb([words[3:] for words in vertices]),
         face_rgb=None if face_rgb is None else face_rgb[owners])

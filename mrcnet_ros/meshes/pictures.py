@@ -15,7 +15,7 @@ DEEP_MODES = ('I', 'F')
 
 
 @dataclass(frozen=True, eq=False)
-class Picture:
+class EmbeddedPicture:
     """A texture that is part of a mesh file.
 
     :param pixels: (H, W, 3) uint8 RGB, first row on top.
@@ -24,7 +24,7 @@ class Picture:
     pixels: NDArray[np.uint8]
 
 
-def read_picture(mesh: Path, image: Path | Picture) -> NDArray[np.uint8]:
+def read_picture(mesh: Path, image: Path | EmbeddedPicture) -> NDArray[np.uint8]:
     """Read a texture; transparency does not count.
 
     :param mesh: the file that uses it, for messages.
@@ -34,7 +34,7 @@ def read_picture(mesh: Path, image: Path | Picture) -> NDArray[np.uint8]:
     """
     from PIL import Image
 
-    if isinstance(image, Picture):
+    if isinstance(image, EmbeddedPicture):
         return image.pixels
     try:
         with Image.open(image) as opened:

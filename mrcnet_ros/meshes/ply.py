@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from ..errors import MeshError
 from .files import find_file
-from .ply_elements import HEADER_BYTES, Column, Header, Lists, read_elements, read_header
-from .surface import ROUNDING, Paint, Polygons, Rows, Surface
+from .ply_elements import HEADER_BYTES, Column, Header, Lists, read_elements, read_ply_header
+from .surface import ROUNDING, IndexedSurface, Paint, Polygons, Rows
 
 INDICES = ('vertex_indices', 'vertex_index')
 # what programs call texture coordinates of vertices
@@ -22,7 +22,7 @@ BAD_FILE = 'export it again as PLY or OBJ'
 Table = dict[str, Column]
 
 
-def read_ply(path: Path) -> Surface:
+def read_ply(path: Path) -> IndexedSurface:
     """Read a PLY file.
 
     :raises MeshError: when it cannot be read, has no faces, or its textures cannot be told apart.
@@ -44,9 +44,9 @@ def read_ply(path: Path) -> Surface:
         normals = _columns(vertices, ('nx', 'ny', 'nz'))
         if 'material_index' in faces and 'material' in tables:
             raise ValueError('its faces have materials ("element material"), which are not read')
-        paints, face_paints = _paints(path, read_header(data), faces, owners, uv is not None)
+        paints, face_paints = _paints(path, read_ply_header(data), faces, owners, uv is not None)
         face_rgb = _rgb(faces)
-        return Surface(
+        return IndexedSurface(
             positions, corners, paints, face_paints, normals, None if normals is None else corners,
             uv, corners if uv_rows is None else uv_rows, _rgb(vertices),
             None if face_rgb is None else face_rgb[owners])
@@ -63,7 +63,7 @@ def ply_textures(path: Path) -> list[Path]:
     with path.open('rb') as file:
         data = file.read(HEADER_BYTES)
     try:
-        header = read_header(data)
+        header = read_ply_header(data)
     except ValueError as error:
         raise MeshError(path, f'cannot be read: {error}', BAD_FILE) from error
     return _textures(path, header) if _has_coordinates(header) else []

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from .files import decode
+from .files import decoded_text
 
 TYPES = {'char': 'i1', 'int8': 'i1', 'uchar': 'u1', 'uint8': 'u1', 'short': 'i2', 'int16': 'i2',
          'ushort': 'u2', 'uint16': 'u2', 'int': 'i4', 'int32': 'i4', 'uint': 'u4', 'uint32': 'u4',
@@ -71,7 +71,7 @@ class Header:
     size: int
 
 
-def read_header(data: bytes) -> Header:
+def read_ply_header(data: bytes) -> Header:
     """Read the header.
 
     :param data: the file, or as much of its beginning.
@@ -84,7 +84,7 @@ def read_header(data: bytes) -> Header:
     after = text[end + len(b'end_header'):][:64].lstrip(b' \t')
     if end < 0 or after[:1] not in (b'\n', b'\r'):
         raise ValueError('its header has no end')
-    for line in decode(text[:end]).replace('\r', '\n').split('\n'):
+    for line in decoded_text(text[:end]).replace('\r', '\n').split('\n'):
         words = line.split()
         if words[:1] == ['format'] and len(words) == 3:
             order = ORDERS.get(words[1], '')
@@ -108,7 +108,7 @@ def read_elements(data: bytes) -> dict[str, dict[str, Column]]:
 
     :raises ValueError: when there are fewer or more data than the header says.
     """
-    header = read_header(data)
+    header = read_ply_header(data)
     source = _Text(data[header.size:]) if header.order == '=' else _Binary(
         data, header.size, header.order)
     for element in header.elements:

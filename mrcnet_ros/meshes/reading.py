@@ -13,7 +13,7 @@ from .obj import companions_of_obj, read_obj
 from .off import read_off
 from .ply import ply_textures, read_ply
 from .stl import read_stl
-from .surface import Surface
+from .surface import IndexedSurface
 
 KINDS = ('.ply', '.obj', '.off', '.stl', '.glb')
 
@@ -70,7 +70,7 @@ def mesh_digest(path: Path | str) -> str:
     return digest.hexdigest()
 
 
-def _read_surface(path: Path) -> Surface:
+def _read_surface(path: Path) -> IndexedSurface:
     kind = path.suffix.lower()
     if kind == '.ply':
         return read_ply(path)

@@ -15,13 +15,13 @@ import numpy as np
 
 from ..errors import MeshError
 from .files import lines_of
-from .surface import Paint, Surface
+from .surface import IndexedSurface, Paint
 
 HEADER, TRIANGLE = 84, 50  # bytes
 _FACET = re.compile(r'^\s*facet\b', re.IGNORECASE)
 
 
-def read_stl(path: Path) -> Surface:
+def read_stl(path: Path) -> IndexedSurface:
     """Read an STL file, text or binary.
 
     :raises MeshError: when it is cut off or cannot be read.
@@ -38,8 +38,8 @@ def read_stl(path: Path) -> Surface:
     try:
         loaded = trimesh.load_mesh(io.BytesIO(data), file_type='stl', process=False)
         corners = np.asarray(loaded.faces, np.int64)
-        surface = Surface(np.asarray(loaded.vertices, np.float64), corners, (Paint(),),
-                          np.zeros(len(corners), np.int64))
+        surface = IndexedSurface(np.asarray(loaded.vertices, np.float64), corners, (Paint(),),
+                                 np.zeros(len(corners), np.int64))
     except Exception as error:  # trimesh raises whatever its parsers meet
         raise MeshError(path, f'cannot be read ({error})', 'export it again') from error
     if len(corners) != count:

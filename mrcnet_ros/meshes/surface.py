@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from .pictures import Picture
+from .pictures import EmbeddedPicture
 from .polygons import triangulate
 
 Rows = NDArray[np.int64]
@@ -30,7 +30,7 @@ class Paint:
     """
 
     rgb: tuple[int, int, int] | None = None
-    image: Path | Picture | None = None
+    image: Path | EmbeddedPicture | None = None
     scale: tuple[float, float] = (1.0, 1.0)
     offset: tuple[float, float] = (0.0, 0.0)
     clamped: bool = False
@@ -42,7 +42,7 @@ class Paint:
 
 
 @dataclass(frozen=True, eq=False)
-class Surface:
+class IndexedSurface:
     """Triangles whose corners refer to tables of positions, normals and texture coordinates.
 
     :param positions: (P, 3) float64, in the unit of the file.
@@ -68,7 +68,7 @@ class Surface:
     vertex_rgb: NDArray[np.uint8] | None = None
     face_rgb: NDArray[np.uint8] | None = None
 
-    def images(self) -> list[Path | Picture]:
+    def images(self) -> list[Path | EmbeddedPicture]:
         """Return the textures that faces use, each once."""
         used = [self.paints[row].image for row in np.unique(self.face_paints)]
         return list(dict.fromkeys(image for image in used if image is not None))

@@ -10,7 +10,7 @@ import numpy as np
 from ..errors import MeshError
 from .mesh import Mesh
 from .ply import ply_textures
-from .ply_elements import read_header
+from .ply_elements import read_ply_header
 
 TEXTURE_LINE = re.compile(rb'(?im)^(comment[ \t]+texturefile)[ \t]+[^\r\n]*')
 
@@ -27,7 +27,7 @@ def copy_ply(source: Path, target: Path) -> None:
         target.with_name(name).write_bytes(image.read_bytes())
     data = source.read_bytes()
     try:
-        size = read_header(data).size
+        size = read_ply_header(data).size
     except ValueError as error:
         raise MeshError(source, f'cannot be read: {error}') from error
     left = iter(names)

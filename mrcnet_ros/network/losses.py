@@ -22,7 +22,7 @@ def soft_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
     return entropy - (target * torch.log_softmax(logits, 1)).sum(1)
 
 
-def rotation_from_6d(six: Tensor) -> Tensor:
+def torch_rotation_from_6d(six: Tensor) -> Tensor:
     """Orthonormalise (N, 6) into rotations (N, 3, 3) with columns x, y and z = x cross y."""
     x = functional.normalize(six[:, :3], dim=1)
     y = functional.normalize(six[:, 3:] - (x * six[:, 3:]).sum(1, keepdim=True) * x, dim=1)

@@ -58,8 +58,8 @@ class MeasuredPose:
     score: float
 
 
-def measure(model: Path, images: int, backgrounds: Sequence[Path], *, upright: bool,
-            ) -> tuple[list[MeasuredPose], dict[str, bytes], str]:
+def measure_model(model: Path, images: int, backgrounds: Sequence[Path], *, upright: bool,
+                  ) -> tuple[list[MeasuredPose], dict[str, bytes], str]:
     """Answer held-out images, write the laws, and draw the best and worst.
 
     :param model: directory, whose ``model.json`` is changed.
@@ -73,7 +73,7 @@ def measure(model: Path, images: int, backgrounds: Sequence[Path], *, upright: b
                                  backgrounds=find_images(backgrounds))
         run_frames(tqdm(frames, total=images, unit='image', disable=None, leave=False),
                    estimator, BoxSpec(BOXES), None, done)
-        answers = answers_of(done, estimator.objects)
+        answers = measured_answers(done, estimator.objects)
         pictures = draw_examples(done, answers, estimator.objects)
         return answers, pictures, _write_laws(model, done, estimator.objects)
     finally:
@@ -96,7 +96,7 @@ def _write_laws(model: Path, done: Run, objects: Mapping[str, ObjectModel]) -> s
     return '; '.join(problems)
 
 
-def answers_of(done: Run, objects: Mapping[str, ObjectModel]) -> list[MeasuredPose]:
+def measured_answers(done: Run, objects: Mapping[str, ObjectModel]) -> list[MeasuredPose]:
     """Return how far each answer is from the truth, about the middles of the objects."""
     truths = {(f.scene_id, f.image_id): f.target_ground_truth() for f in done.frames}
     centred = {label: item.centred() for label, item in objects.items()}

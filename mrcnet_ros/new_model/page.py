@@ -52,7 +52,7 @@ class ModelPage:
     detector: Mapping[str, Any] | None = None
 
 
-def write_page(path: Path, page: ModelPage) -> None:
+def write_model_page(path: Path, page: ModelPage) -> None:
     """Write the page.
 
     :raises DatasetError: when it cannot be written.

@@ -109,7 +109,7 @@ def parse_symmetries(texts: list[str]) -> dict[str, str]:
     return found
 
 
-def check_labels(symmetries: Mapping[str, str], labels: list[str]) -> None:
+def check_symmetry_labels(symmetries: Mapping[str, str], labels: list[str]) -> None:
     """Check that symmetries are of objects that there are.
 
     :raises SpecError: naming those that are not.

@@ -26,13 +26,13 @@ from ..training.trainer import train
 from .bar import Bar
 from .detector_steps import add_detector, detector_config, measure_detector
 from .intake import Part, copy_meshes, take_in
-from .measuring import MeasuredPose, measure
-from .page import ModelPage, write_page
-from .request import Request, check_labels
+from .measuring import MeasuredPose, measure_model
+from .page import ModelPage, write_model_page
+from .request import Request, check_symmetry_labels
 from .seen_surface import VIEWS, look_at
 from .symmetry_picture import axes_of, draw_object, png, z_symmetry
 from .symmetry_search import find_symmetries
-from .training_plan import Plan, check_start, divide, write_config
+from .training_plan import Plan, check_start_model, divide, write_config
 from .work import Work
 
 OBJECTS_FILE = 'objects.yaml'
@@ -59,11 +59,11 @@ class Maker:
         """Check what can be checked before anything is written."""
         self._request, self._stem, self._say = request, stem, say
         self._began = time.monotonic()
-        check_start(request.start)
+        check_start_model(request.start)
         check_images(find_images(request.backgrounds))
         self._parts = take_in(request)
         labels = [p.label for p in self._parts]
-        check_labels(request.symmetries, labels)
+        check_symmetry_labels(request.symmetries, labels)
         self._work = Work(request)
         minutes = request.minutes - request.detector_minutes
         plan = {name: 60.0 * minutes * part for name, part in FIRST_PLAN.items()}
@@ -184,7 +184,7 @@ class Maker:
 
     def _measure(self) -> dict[str, Any]:
         request = self._request
-        answers, pictures, problem = measure(
+        answers, pictures, problem = measure_model(
             request.output, self._plan().images, request.backgrounds,
             upright=request.view_prior is not None)
         if problem:
@@ -204,7 +204,7 @@ class Maker:
         pictures = {o.label: png(draw_object(o, axes_of(o.centred().symmetries.transforms)))
                     for o in objects.values()}
         measured = self._work['measured']
-        write_page(request.output / PAGE_FILE, ModelPage(
+        write_model_page(request.output / PAGE_FILE, ModelPage(
             request=request, parts=self._parts, looks=looks, symmetry_pictures=pictures,
             answers=[MeasuredPose(**a) for a in measured['answers']], problem=measured['problem'],
             examples={k: base64.b64decode(v) for k, v in measured['pictures'].items()},

@@ -86,7 +86,7 @@ def read_spec(start: Path) -> ModelSpec:
                          'give a model of the default preset') from error
 
 
-def check_start(start: Path) -> None:
+def check_start_model(start: Path) -> None:
     """Check that a training can start from a model, before anything is rendered.
 
     :raises ModelError: when it is no model of the default preset, or has no weights.

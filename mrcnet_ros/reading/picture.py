@@ -68,7 +68,7 @@ def image_size(path: Path | str) -> tuple[int, int]:
         raise ImageError(f'image {path}: cannot be decoded; {REMEDY}') from error
 
 
-def decode(data: bytes, kind: int) -> NDArray[Any] | None:
+def decoded_pixels(data: bytes, kind: int) -> NDArray[Any] | None:
     """Return the pixels of a compressed image, None when it is none or is cut off.
 
     :param kind: ``COLOUR`` for three channels, blue first, ``GREY`` for one, or ``STORED``.
@@ -101,7 +101,7 @@ def _read(path: Path | str, kind: int) -> NDArray[Any]:
         data = Path(path).read_bytes()
     except OSError as error:
         raise ImageError(f'image {path}: cannot be read ({error.strerror}); {REMEDY}') from error
-    pixels = decode(data, kind)
+    pixels = decoded_pixels(data, kind)
     if pixels is None:
         raise ImageError(f'image {path}: cannot be decoded, it is damaged or cut off; {REMEDY}')
     return pixels

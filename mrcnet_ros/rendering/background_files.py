@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DatasetError
-from ..reading.picture import STORED, decode
+from ..reading.picture import STORED, decoded_pixels
 
 ENVIRONMENT_SUFFIXES = ('.hdr', '.exr')
 PHOTO_SUFFIXES = ('.jpg', '.jpeg', '.png')
@@ -52,7 +52,7 @@ def read_linear(path: Path) -> NDArray[np.float32]:
     :raises DatasetError: when it cannot be read.
     """
     try:  # None as well for a format that this OpenCV was built without
-        pixels = decode(path.read_bytes(), STORED)
+        pixels = decoded_pixels(path.read_bytes(), STORED)
     except OSError as error:
         raise DatasetError(f'{path} cannot be read ({error.strerror})') from error
     if pixels is None:

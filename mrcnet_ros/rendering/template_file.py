@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 MAGIC = b'mrcnet templates\n'
 
 
-def encode(key: dict[str, Any], rgb: NDArray[np.uint8], depth_m: NDArray[np.float32]) -> bytes:
+def encode_template(key: dict[str, Any], rgb: NDArray[np.uint8],
+                    depth_m: NDArray[np.float32]) -> bytes:
     """Pack the foreground pixels of templates behind a checksum.
 
     :param key: plain data, what they were made from.
@@ -30,9 +31,9 @@ def encode(key: dict[str, Any], rgb: NDArray[np.uint8], depth_m: NDArray[np.floa
     return MAGIC + hashlib.sha256(data).digest() + data
 
 
-def decode(data: bytes, key: dict[str, Any], shape: tuple[int, int]
-            ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Undo :func:`encode`.
+def decode_template(data: bytes, key: dict[str, Any], shape: tuple[int, int]
+                     ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """Undo :func:`encode_template`.
 
     :param key: what the templates must have been made from.
     :param shape: M and S they must have.

@@ -22,7 +22,7 @@ from ..specs import ModelSpec, TemplateSpec
 from ..store.content_store import ContentStore
 from ..store.folders import chosen_cache_folder, user_cache_folder
 from .renderer import RENDERER_VERSION, Renderer
-from .template_file import decode, encode
+from .template_file import decode_template, encode_template
 
 log = logging.getLogger(__name__)
 
@@ -102,10 +102,10 @@ class TemplateStore:
         key = template_key(model, spec, bins)
         path = self.path(key)
         shape = (len(bins), spec.template.size_px)
-        pixels = self._files.read(path, lambda data: decode(data, key, shape))
+        pixels = self._files.read(path, lambda data: decode_template(data, key, shape))
         if pixels is None:
             pixels = draw_templates(model, spec, bins, progress)
-            self._files.write(path, encode(key, *pixels))
+            self._files.write(path, encode_template(key, *pixels))
         elif progress is not None:
             progress(len(bins))
         grid = rotation_grid(spec.bins.rotation_nside, spec.bins.rotation_in_plane)

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ImageError
-from ..reading.picture import STORED, decode
+from ..reading.picture import STORED, decoded_pixels
 from .message_types import CompressedImageMessage, ImageMessage, StampedMessage
-from .messages import check_size, stamp_ns
+from .messages import check_image_data, stamp_ns
 
 Depth = NDArray[np.float32]
 
@@ -142,7 +142,7 @@ def depth_from_image(message: ImageMessage) -> Depth:
     encoding = str(message.encoding)
     kind = _kind(encoding).newbyteorder('>' if message.is_bigendian else '<')
     row = message.width * kind.itemsize
-    check_size(message, encoding, kind.itemsize)
+    check_image_data(message, encoding, kind.itemsize)
     rows = np.frombuffer(message.data, np.uint8, message.height * message.step)
     rows = np.ascontiguousarray(rows.reshape(message.height, message.step)[:, :row])
     return _metres(rows.view(kind))
@@ -160,7 +160,7 @@ def depth_from_compressed(message: CompressedImageMessage) -> Depth:
         raise ImageError(f'depth {message.format!r} is not supported; set the format of the '
                          "publisher's compressedDepth to png")
     start = 0 if data.startswith(_PNG) and encoding != _METRES else _CONFIG.size
-    pixels = decode(data[start:], STORED) if data[start:].startswith(_PNG) else None
+    pixels = decoded_pixels(data[start:], STORED) if data[start:].startswith(_PNG) else None
     if pixels is None or pixels.dtype != np.uint16 or pixels.ndim != 2:
         raise ImageError(f'depth {message.format!r} of {len(data)} bytes holds no PNG of 16 bits; '
                          'remap depth to a topic that ends in /compressedDepth')

@@ -25,7 +25,7 @@ from ..geometry.se3 import (
     rotation_from_quat_wxyz,
 )
 from ..inference.poses import PoseEstimate
-from ..reading.picture import COLOUR, GREY, decode, eight_bits
+from ..reading.picture import COLOUR, GREY, decoded_pixels, eight_bits
 from .message_types import (
     CameraInfoMessage,
     CompressedImageMessage,
@@ -78,7 +78,7 @@ def rgb_from_image(message: ImageMessage) -> NDArray[np.uint8]:
         raise ImageError(
             f'image encoding {encoding!r} is not supported; use one of {", ".join(RGB_SOURCES)}')
     channels, conversion = _TO_RGB[encoding]
-    check_size(message, encoding, channels)
+    check_image_data(message, encoding, channels)
     height, width, step = message.height, message.width, message.step
     rows = np.frombuffer(message.data, np.uint8, height * step).reshape(height, step)
     pixels = np.ascontiguousarray(rows[:, :width * channels]).reshape(height, width, channels)
@@ -90,7 +90,7 @@ def rgb_from_image(message: ImageMessage) -> NDArray[np.uint8]:
         raise ImageError(f'{encoding} image of {width}x{height} px: {error}') from error
 
 
-def check_size(message: ImageMessage, encoding: str, channels: int) -> None:
+def check_image_data(message: ImageMessage, encoding: str, channels: int) -> None:
     """Make sure that the data of a sensor_msgs/Image fill its rows.
 
     :param channels: bytes of a pixel.
@@ -133,7 +133,7 @@ def rgb_from_compressed(message: CompressedImageMessage) -> NDArray[np.uint8]:
     if _MORE_BITS.search(encoding.strip()):
         raise ImageError(f'compressed image {message.format!r} is not supported; use an encoding '
                          'of 8 bits, such as rgb8, bgr8 or mono8')
-    pixels = decode(bytes(message.data), GREY if mosaic else COLOUR)
+    pixels = decoded_pixels(bytes(message.data), GREY if mosaic else COLOUR)
     if pixels is None:
         raise ImageError(f'{len(message.data)} bytes of a compressed image, said to be '
                          f'{message.format!r}, are no image or a part of one')

@@ -12,7 +12,7 @@ from ..geometry.camera import Camera
 from ..geometry.se3 import Array
 from ..objects import Mesh
 from ..rendering.renderer import Renderer
-from .layout import Placed
+from .layout import PlacedObject
 
 
 class Annotator:
@@ -44,7 +44,7 @@ class Annotator:
         self._renderer.close()
         self._wide.close()
 
-    def annotate(self, placed: Sequence[Placed], T_camera_world: Array,
+    def annotate(self, placed: Sequence[PlacedObject], T_camera_world: Array,
                  behind_m: NDArray[np.float32]) -> tuple[list[Instance], NDArray[np.float32]]:
         """Say where each object is.
 

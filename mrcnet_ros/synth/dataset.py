@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ..datasets.bop import MIN_VISIBLE_FRACTION
 from ..datasets.bop_scene import read_json
-from ..datasets.bop_writer import SceneWriter, camera_entry, write_json, write_models
+from ..datasets.bop_writer import SceneWriter, camera_entry, write_bop_json, write_models
 from ..errors import DatasetError
 from ..geometry.camera import Camera
 from .depth_sensor import measured_depth
@@ -57,7 +57,7 @@ def make_dataset(folder: Path, split: str, source: Source, spec: SynthSpec, *,
                                'another distance, or larger images')
         kind = split.split('_')[0]
         if kind != 'train':
-            write_json(folder / f'{kind}_targets_bop19.json', targets)
+            write_bop_json(folder / f'{kind}_targets_bop19.json', targets)
         part.rename(folder / split)
     except OSError as error:
         raise DatasetError(f'{folder}: cannot be written ({error.strerror})') from error
@@ -117,7 +117,7 @@ def _write_camera(path: Path, camera: Camera) -> None:
     """Write the camera, or check that an earlier split's is the same."""
     entry = camera_entry(camera)
     if not path.exists():
-        write_json(path, entry)
+        write_bop_json(path, entry)
     elif {key: read_json(path).get(key) for key in entry} != entry:
         raise DatasetError(f'{path} is of another camera; choose another output, or the same '
                            'size and intrinsics')

@@ -40,7 +40,7 @@ class LayoutSpec:
 
 
 @dataclass(frozen=True, eq=False)
-class Placed:
+class PlacedObject:
     """One object on the table.
 
     :param key: of its mesh.
@@ -52,7 +52,7 @@ class Placed:
 
 
 def place_objects(keys: Sequence[str], meshes: Mapping[str, Mesh], rng: np.random.Generator,
-                  spec: LayoutSpec) -> list[Placed]:
+                  spec: LayoutSpec) -> list[PlacedObject]:
     """Put objects on the table, close but apart, their lowest points on it.
 
     :param keys: of their meshes, one for each object.
@@ -66,7 +66,7 @@ def place_objects(keys: Sequence[str], meshes: Mapping[str, Mesh], rng: np.rando
         place = _free_place(circles, radius_m, rng, spec)
         circles.append((place, radius_m))
         turn = exp_so3(np.array([0.0, 0.0, rng.uniform(-np.pi, np.pi)]))
-        placed.append(Placed(key, make_transform(turn @ R, [*place, -vertices[:, 2].min()])))
+        placed.append(PlacedObject(key, make_transform(turn @ R, [*place, -vertices[:, 2].min()])))
     return placed
 
 

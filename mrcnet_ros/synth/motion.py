@@ -13,7 +13,7 @@ import numpy as np
 from ..geometry.se3 import Array, exp_so3, make_transform
 from ..geometry.view_prior import rotation_from_angles
 from ..objects import Mesh
-from .layout import LayoutSpec, Placed
+from .layout import LayoutSpec, PlacedObject
 
 # One object in so many rests; the others take turns in sliding over the table and in being carried
 # above it, which brings them in front of the rest.
@@ -54,18 +54,18 @@ class ObjectMotion:
     :param lift_m: above the table.
     """
 
-    start: Placed
+    start: PlacedObject
     along: Array
     shift: Swing
     turn: Swing
     lift_m: float
 
-    def at(self, time_s: float) -> Placed:
+    def at(self, time_s: float) -> PlacedObject:
         """Return where the object is at a time."""
         T = self.start.T_world_object
         shift_m = self.shift.at(time_s)
         R = exp_so3(np.array([0.0, 0.0, self.turn.at(time_s)])) @ T[:3, :3]
-        return Placed(self.start.key, make_transform(
+        return PlacedObject(self.start.key, make_transform(
             R, T[:3, 3] + np.array([*(shift_m * self.along), self.lift_m])))
 
 
@@ -91,7 +91,7 @@ class CameraMotion:
         return make_transform(R, ahead - R @ self.target_m)
 
 
-def draw_object_motions(placed: Sequence[Placed], meshes: Mapping[str, Mesh],
+def draw_object_motions(placed: Sequence[PlacedObject], meshes: Mapping[str, Mesh],
                         rng: np.random.Generator) -> list[ObjectMotion]:
     """Draw a motion for each object of an arrangement.
 
@@ -106,7 +106,7 @@ def draw_object_motions(placed: Sequence[Placed], meshes: Mapping[str, Mesh],
         place = p.T_world_object[:2, 3]
         away_m = float(np.linalg.norm(place))
         along = place / away_m if away_m > 1e-6 else np.array([1.0, 0.0])
-        centre = Placed(p.key, p.T_world_object.copy())
+        centre = PlacedObject(p.key, p.T_world_object.copy())
         if kind:
             centre.T_world_object[:2, 3] = rng.uniform(-0.3, 0.3, 2) * diameters_m[number]
         motions.append(ObjectMotion(

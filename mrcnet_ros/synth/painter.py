@@ -15,7 +15,7 @@ from ..geometry.se3 import Array
 from ..objects import Mesh
 from ..rendering.drawing import scaled_intrinsics
 from ..rendering.renderer import Renderer
-from .layout import Placed
+from .layout import PlacedObject
 from .surroundings import Image, draw_surroundings, draw_table
 
 SUPERSAMPLING = 2
@@ -41,7 +41,7 @@ class Setting:
 
 
 @dataclass(frozen=True, eq=False)
-class Picture:
+class PaintedImage:
     """What the camera sees.
 
     :param image_rgb: (H, W, 3) uint8.
@@ -90,8 +90,8 @@ class Painter:
         """Free the renderer."""
         self._renderer.close()
 
-    def paint(self, placed: Sequence[Placed], setting: Setting, rng: np.random.Generator,
-              noise: np.random.Generator | None = None) -> Picture:
+    def paint(self, placed: Sequence[PlacedObject], setting: Setting, rng: np.random.Generator,
+              noise: np.random.Generator | None = None) -> PaintedImage:
         """Paint one picture.
 
         :param rng: draws the table, its shadows' softness and the exposure.
@@ -102,9 +102,9 @@ class Painter:
         scenery = draw_surroundings(self.camera, setting.T_camera_world, table,
                                     setting.table_side_m, setting.room)
         image, visible, fractions = _compose(scenery, [self._layer(p, setting) for p in placed])
-        return Picture(_expose(image, rng, noise or rng), tuple(visible), tuple(fractions))
+        return PaintedImage(_expose(image, rng, noise or rng), tuple(visible), tuple(fractions))
 
-    def _layer(self, placed: Placed, setting: Setting) -> _Layer:
+    def _layer(self, placed: PlacedObject, setting: Setting) -> _Layer:
         T = setting.T_camera_world @ placed.T_world_object
         K = scaled_intrinsics(self.camera.K, SUPERSAMPLING)
         albedo = self._renderer.render(placed.key, T, K, shading='flat')
@@ -117,7 +117,7 @@ class Painter:
         return _Layer(np.clip(rgb, 0, 255).astype(np.float32), albedo.depth_m)
 
 
-def draw_light(rng: np.random.Generator) -> Array:
+def lamp_direction(rng: np.random.Generator) -> Array:
     """Return a unit vector of the world towards the lamp, above the table."""
     azimuth = rng.uniform(-np.pi, np.pi)
     direction = np.array([np.cos(azimuth), np.sin(azimuth), LIGHT_HEIGHT * rng.uniform(0.6, 1.5)])

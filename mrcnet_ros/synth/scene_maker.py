@@ -18,8 +18,8 @@ from ..geometry.se3 import Array
 from ..objects import Mesh, ObjectModel
 from .annotation import Annotator
 from .depth_sensor import DepthSensor
-from .layout import LayoutSpec, Placed, draw_view, place_objects
-from .painter import Painter, Setting, draw_light
+from .layout import LayoutSpec, PlacedObject, draw_view, place_objects
+from .painter import Painter, Setting, lamp_direction
 from .rooms import Rooms
 from .surroundings import table_depth_m
 
@@ -117,7 +117,7 @@ class SceneMaker:
         self._painter.close()
         self._annotator.close()
 
-    def arrange(self, scene: int) -> list[Placed]:
+    def arrange(self, scene: int) -> list[PlacedObject]:
         """Put objects on the table; all kinds are there before one is there again."""
         rng = np.random.default_rng([self._spec.seed, scene])
         keys: list[str] = []
@@ -125,16 +125,17 @@ class SceneMaker:
             keys += [str(key) for key in rng.permutation(sorted(self._meshes))]
         return place_objects(keys[:self._spec.objects], self._meshes, rng, self._layout)
 
-    def photograph(self, placed: Sequence[Placed], scene: int, image: int) -> AnnotatedPicture:
+    def photograph(self, placed: Sequence[PlacedObject], scene: int,
+                   image: int) -> AnnotatedPicture:
         """Look at a scene's objects from somewhere.
 
         :raises DatasetError: when a background cannot be read.
         """
         rng = np.random.default_rng([self._spec.seed, scene, image])
-        T_camera_world, light = draw_view(rng, self._layout), draw_light(rng)
+        T_camera_world, light = draw_view(rng, self._layout), lamp_direction(rng)
         return self._shoot(placed, T_camera_world, light, rng, (rng, rng))
 
-    def _shoot(self, placed: Sequence[Placed], T_camera_world: Array, light: Array,
+    def _shoot(self, placed: Sequence[PlacedObject], T_camera_world: Array, light: Array,
                room_rng: np.random.Generator,
                paint_rngs: tuple[np.random.Generator, np.random.Generator]) -> AnnotatedPicture:
         """Look at objects.
@@ -173,7 +174,7 @@ def _key(object_id: int) -> str:
     return f'{object_id:06d}'
 
 
-def _table_side_m(placed: Sequence[Placed], meshes: Mapping[str, Mesh]) -> float:
+def _table_side_m(placed: Sequence[PlacedObject], meshes: Mapping[str, Mesh]) -> float:
     """Return the side of a table with room for all objects and some more."""
     reach_m = max(float(np.linalg.norm(p.T_world_object[:2, 3]))
                   + float(np.linalg.norm(meshes[p.key].vertices, axis=1).max()) for p in placed)

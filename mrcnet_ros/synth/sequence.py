@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .layout import Placed
+from .layout import PlacedObject
 from .motion import draw_camera_motion, draw_object_motions
-from .painter import draw_light
+from .painter import lamp_direction
 from .scene_maker import AnnotatedPicture, SceneMaker
 
 LIGHT, ROOM, TABLE, NOISE = range(1_000_001, 1_000_005)  # far from the numbers of images
@@ -21,7 +21,8 @@ class SequenceMaker(SceneMaker):
     The first objects of a scene rest, slide over the table and are carried above it, in turns.
     """
 
-    def photograph(self, placed: Sequence[Placed], scene: int, image: int) -> AnnotatedPicture:
+    def photograph(self, placed: Sequence[PlacedObject], scene: int,
+                   image: int) -> AnnotatedPicture:
         """Look at a scene at the time of an image.
 
         :param placed: of :meth:`arrange`.
@@ -31,8 +32,8 @@ class SequenceMaker(SceneMaker):
         moving = [motion.at(time_s) for motion in draw_object_motions(placed, self._meshes, rng)]
         T_camera_world = draw_camera_motion(rng, self._layout).at(time_s)
         return self._shoot(
-            moving, T_camera_world, draw_light(self._rng(scene, LIGHT)), self._rng(scene, ROOM),
-            (self._rng(scene, TABLE), self._rng(scene, NOISE, image)))
+            moving, T_camera_world, lamp_direction(self._rng(scene, LIGHT)),
+            self._rng(scene, ROOM), (self._rng(scene, TABLE), self._rng(scene, NOISE, image)))
 
     def _rng(self, *numbers: int) -> np.random.Generator:
         return np.random.default_rng([self._spec.seed, *numbers])

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..detector.decode import cell_grid, decode
+from ..detector.decode import cell_grid, decode_detections
 from ..detector.top_boxes import TopBoxes
 from ..errors import SpecError
 from ..network.detector import DetectorNetwork
@@ -106,8 +106,8 @@ class DetectorRun(ComposedRun[DetectorConfig, SceneBatch]):
         for index in range(VALIDATION_SCENES):
             scene = self.composer.scene(VALIDATION_SEED, index)
             logits, distances = self.detector(stack_scenes([scene]).image)
-            found = decode(logits[0].numpy(), distances[0].numpy(), self.cells.numpy(),
-                           VALIDATION_SCORE)
+            found = decode_detections(logits[0].numpy(), distances[0].numpy(), self.cells.numpy(),
+                                      VALIDATION_SCORE)
             wanted = scene.kind == WANTED
             top.add(scene.class_index[wanted], scene.boxes[wanted], found)
         return {f'recall_{k}': v for k, v in top.recalls(self.labels).items()}

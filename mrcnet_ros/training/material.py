@@ -27,7 +27,7 @@ from .view_bank import SharedViews, load_or_render, load_or_render_shapes
 
 
 @dataclass(frozen=True, eq=False)
-class Material:
+class TrainingMaterial:
     """What samples and losses are made from.
 
     :param composer: of training images.
@@ -74,7 +74,7 @@ def load_disturbers(config: SceneConfig) -> list[SharedViews]:
 
 
 def load_material(config: TrainConfig, objects: list[ObjectModel],
-                  views: list[SharedViews], known: list[int]) -> Material:
+                  views: list[SharedViews], known: list[int]) -> TrainingMaterial:
     """Gather what a training process needs.
 
     :param known: classes to be drawn only as occluders and distractors.
@@ -91,7 +91,7 @@ def load_material(config: TrainConfig, objects: list[ObjectModel],
         [o.symmetries.for_training for o in centred])
     bins = config.spec.bins
     grid = torch.from_numpy(rotation_grid(bins.rotation_nside, bins.rotation_in_plane).copy())
-    return Material(composer, shapes, grid.float())
+    return TrainingMaterial(composer, shapes, grid.float())
 
 
 def target_classes(config: TrainConfig, objects: list[ObjectModel], known: list[int]) -> list[int]:

@@ -14,7 +14,7 @@ from ..meshes.mesh import NEUTRAL_GREY
 from ..specs import CropSpec
 from .augmentation import clutter, recolour, weather
 from .lighting import Light, draw_light
-from .placing import Placed
+from .placing import PlacedView
 from .prints import draw_prints
 from .table import Table, cast_shadow, lay_print
 from .view_bank import ViewBank
@@ -75,7 +75,7 @@ class ComposedScene:
     K: Array
     R_layout_object: Array
     table: Table | None
-    others: tuple[Placed, ...]
+    others: tuple[PlacedView, ...]
     border: tuple[Array, ...]
 
 
@@ -107,7 +107,7 @@ class TrainingPainter:
         light = draw_light(rng, self.lights[int(rng.integers(len(self.lights)))])
         if scene.table is not None:
             self._lay_table(rng, image, scene, H_crop_layout @ scene.K, light)
-        own = Placed(scene.class_index, scene.view, scene.A_layout_view, False)
+        own = PlacedView(scene.class_index, scene.view, scene.A_layout_view, False)
         layers = [o for o in scene.others if not o.in_front] + [own]
         layers += [o for o in scene.others if o.in_front]
         alpha = np.zeros((size, size), np.float32)
@@ -150,7 +150,7 @@ class TrainingPainter:
         """Draw a background patch."""
         return np.asarray(self.patches[int(rng.integers(len(self.patches)))], np.uint8)
 
-    def draw(self, rng: np.random.Generator, layer: Placed, H_crop_view: Matrix, light: Light,
+    def draw(self, rng: np.random.Generator, layer: PlacedView, H_crop_view: Matrix, light: Light,
              target: bool, size: tuple[int, int],
              paint: NDArray[np.float32] | None = None,
              printed: NDArray[np.uint8] | None = None) -> Drawn | None:

@@ -24,7 +24,7 @@ FLAT_SIZE = RELATIVE_SIZE * VIEW_PX
 
 
 @dataclass(frozen=True, eq=False)
-class Placed:
+class PlacedView:
     """A view of an object put into the layout image.
 
     :param bank: row of the bank it is taken from.
@@ -57,7 +57,7 @@ class Placer:
         self._sorted = [e[o] for e, o in zip(elevations, self._order, strict=True)]
 
     def place(self, rng: np.random.Generator, table: Table | None, K: Array, diameter_m: float,
-              numbers: tuple[int, int]) -> list[Placed]:
+              numbers: tuple[int, int]) -> list[PlacedView]:
         """Draw other objects, from back to front.
 
         :param table: that the object stands on, in the layout's camera, or None.
@@ -66,7 +66,7 @@ class Placer:
         :param numbers: how many behind it, how many in front.
         """
         behind, front = numbers
-        found: list[tuple[float, Placed]] = []
+        found: list[tuple[float, PlacedView]] = []
         for in_front in [False] * behind + [True] * front:
             bank = self._draw_bank(rng)
             if table is not None and rng.random() < STANDING:
@@ -82,16 +82,16 @@ class Placer:
             return int(rng.integers(self.classes, len(self.banks)))
         return int(rng.integers(self.classes))
 
-    def _anywhere(self, rng: np.random.Generator, bank: int, in_front: bool) -> Placed:
+    def _anywhere(self, rng: np.random.Generator, bank: int, in_front: bool) -> PlacedView:
         view = int(rng.integers(len(self.banks[bank].albedo)))
         direction = rng.uniform(-np.pi, np.pi)
         radius = rng.uniform(0.25 if in_front else 0.1, 0.7 if in_front else 0.75) * VIEW_PX
         A = similarity(rng.uniform(0.6, 1.6), rng.uniform(-0.9, 0.9),
                        radius * np.cos(direction), radius * np.sin(direction))
-        return Placed(bank, view, A, in_front)
+        return PlacedView(bank, view, A, in_front)
 
     def _standing(self, rng: np.random.Generator, bank: int, table: Table, K: Array,
-                  diameter_m: float, in_front: bool) -> tuple[float, Placed | None]:
+                  diameter_m: float, in_front: bool) -> tuple[float, PlacedView | None]:
         """Stand an object on the table, nearer to the camera when it is to be in front."""
         other = self.banks[bank]
         toward = table.axes.T @ -table.point_m
@@ -112,7 +112,7 @@ class Placer:
         R = _roll(tilt) @ other.R_camera_object[view]
         corners = other.hull @ R.T + origin if self.upright[bank] else None
         A = similarity(float(scale), tilt, float(middle[0]), float(middle[1]))
-        return float(origin[2]), Placed(bank, view, A, in_front, corners)
+        return float(origin[2]), PlacedView(bank, view, A, in_front, corners)
 
     def view_from(self, rng: np.random.Generator, bank: int, sine: float) -> int:
         """Draw a view of about the elevation from which the camera sees the object."""

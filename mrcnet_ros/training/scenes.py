@@ -20,7 +20,7 @@ from ..specs import ViewPrior
 from .augmentation import cast_clouds, clutter, expose, photograph
 from .lighting import Light, draw_light
 from .painting import TrainingPainter, background
-from .placing import Placed
+from .placing import PlacedView
 from .scene_layout import SceneLayout, SceneObject
 from .table import Table, cast_shadow, lay_print
 from .view_bank import ViewBank
@@ -158,7 +158,7 @@ class SceneComposer:
                 continue
             x, y, width, height = window
             H = np.array([[1.0, 0, -x], [0, 1, -y], [0, 0, 1]]) @ placed.A_image_view
-            layer = Placed(placed.bank, placed.view, placed.A_image_view, True)
+            layer = PlacedView(placed.bank, placed.view, placed.A_image_view, True)
             of_class = placed.bank < self.classes
             paint = None if of_class or rng.random() >= LIKE_OBJECTS else self._paint(rng, placed)
             printed = None if of_class or rng.random() >= PRINTED else self._piece(rng)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..network.losses import displacement, masked_l1, rotation_from_6d, soft_cross_entropy
+from ..network.losses import displacement, masked_l1, soft_cross_entropy, torch_rotation_from_6d
 from ..network.mrcnet import MrcNet, Stage1, Stage2
 from ..specs import ModelSpec
 from .targets import (
@@ -17,7 +17,7 @@ from .targets import (
     ObjectShapes,
     Poses,
     cell_targets,
-    nearest_equivalent,
+    nearest_true_poses,
     rotation_targets,
     scale_targets,
     symmetric_equivalents,
@@ -137,9 +137,9 @@ def fine_losses(fine: Stage2, R_bin: Tensor, batch: Batch,
     :param R_bin: (N, 3, 3) rotations of the templates.
     :return: each (N,).
     """
-    R = rotation_from_6d(fine.six) @ R_bin
+    R = torch_rotation_from_6d(fine.six) @ R_bin
     points = shapes.points[batch.class_index]
-    target = nearest_equivalent(batch, shapes, R_bin)
+    target = nearest_true_poses(batch, shapes, R_bin)
     rotation = displacement(R, target.rotation, points)
     lateral = _lateral(fine.xy, target)
     depth = DIAMETERS_AWAY * (fine.log_size - target.log_size).abs()

@@ -152,7 +152,7 @@ def symmetric_equivalents(batch: Batch, shapes: ObjectShapes) -> Poses:
                  torch.log(focal / moved[..., 2]))
 
 
-def nearest_equivalent(batch: Batch, shapes: ObjectShapes, reference: Tensor) -> Poses:
+def nearest_true_poses(batch: Batch, shapes: ObjectShapes, reference: Tensor) -> Poses:
     """Return the symmetric equivalents of the true poses whose rotation is nearest to others.
 
     Nearest by the mean squared displacement of the vertices.

@@ -17,7 +17,7 @@ from ..objects import ObjectModel
 from .config import TrainConfig
 from .feed import Compositions, batches
 from .job import build_network, check_device
-from .material import Material, load_material, load_templates, load_views
+from .material import TrainingMaterial, load_material, load_templates, load_views
 from .preparation import draw_ahead
 from .step import StepResult, train_step
 from .targets import Batch, stack_samples
@@ -39,7 +39,7 @@ class Bench:
     config: TrainConfig
     objects: list[ObjectModel]
     views: list[SharedViews]
-    material: Material
+    material: TrainingMaterial
     bank: TemplateBank
     stem: dict[str, Tensor]
 
@@ -58,7 +58,7 @@ def load_bench(config: TrainConfig, stem: dict[str, Tensor]) -> Bench:
     return Bench(config, objects, views, material, load_templates(config, objects), stem)
 
 
-def widened(config: TrainConfig, factor: float) -> TrainConfig:
+def widened_network(config: TrainConfig, factor: float) -> TrainConfig:
     """Return a configuration whose network is wider, and starts from noise.
 
     :param factor: of all its channels; 1 changes nothing.
@@ -120,7 +120,7 @@ def step_rate(bench: Bench, factor: float, steps: int) -> dict[str, Any]:
     :param factor: of the width of the network.
     :return: ``samples_per_s``, ``parameters`` and, on a GPU, ``memory_gib`` at its highest.
     """
-    config = widened(bench.config, factor)
+    config = widened_network(bench.config, factor)
     device = torch.device(config.device)
     network = build_network(config, bench.objects, bench.stem).to(device)
     bank = load_templates(config, bench.objects).to(device)

@@ -64,7 +64,7 @@ def finite(value):
 def test_states_are_what_they_are_called(no_rest):
     """Cold calls remember nothing, warm calls and batches everything, whoever comes first."""
     estimators = {name: Counting(0.0) for name in 'ab'}
-    times = comparison.compare(
+    times = comparison.compare_runtimes(
         {n: Contender(e, e.remembered.clear, 'fp32') for n, e in estimators.items()},
         [question(1), question(2, 3, 4)], (1, 5), repeats=2)
     for own in times.values():
@@ -85,7 +85,7 @@ def test_every_repeat_begins_with_another(no_rest):
             return super().estimate(*frame)
 
     contenders = {str(i): Contender(Noting(1e-6 * i), None, 'fp32') for i in (1, 2, 3)}
-    comparison.compare(contenders, [question(1)], (1,), repeats=3)
+    comparison.compare_runtimes(contenders, [question(1)], (1,), repeats=3)
     assert [round(1e6 * each) for each in order] == [1, 2, 3, 2, 3, 1, 3, 1, 2]
 
 
@@ -173,7 +173,7 @@ def test_real_runtimes_are_compared_with_torch(tiny_model, no_rest):
     camera = Camera(np.array([[200.0, 0, 80], [0, 200, 60], [0, 0, 1]]), 160, 120)
     asked = [Question(image, camera, [Detection('blob', np.array([30.0, 20, 90, 80])),
                                       Detection('box', np.array([70.0, 30, 130, 90]))])]
-    times = comparison.compare(loaded, asked, (1, 3), repeats=1)
+    times = comparison.compare_runtimes(loaded, asked, (1, 3), repeats=1)
     arithmetic = Arithmetic(stage_flops(tiny_model.path), gemm_flops_per_s(1))
     assert all(count > 0 for count in arithmetic.graph_flops.values())
     figures = {name: comparison.contender_figures(times[name], arithmetic, loaded[name].precision)

@@ -110,7 +110,7 @@ def test_after_an_error_the_rows_done_are_kept(
     """Control-C in the second row leaves the first, in the table and in the file."""
     from mrcnet_ros.evaluation import ladder
 
-    ask, done = ladder.answers_of, []
+    ask, done = ladder.graded_answers, []
 
     def interrupted(*question: Any) -> list[ladder.GradedPose]:
         if done:
@@ -118,7 +118,7 @@ def test_after_an_error_the_rows_done_are_kept(
         done.append(question)
         return ask(*question)
 
-    monkeypatch.setattr(ladder, 'answers_of', interrupted)
+    monkeypatch.setattr(ladder, 'graded_answers', interrupted)
     code, figures = run(folder, tiny_model, 'ladder', *composed(folder))
     assert code == 130
     assert figures['complete'] is False and list(figures['rows']) == RUNGS[:1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mrcnet_ros.detector.decode import FoundObject, cell_grid, decode, ious, suppress
+from mrcnet_ros.detector.decode import FoundObject, cell_grid, decode_detections, ious, suppress
 from mrcnet_ros.detector.top_boxes import TopBoxes
 
 NO = -12.0
@@ -46,7 +46,8 @@ def test_a_box_is_where_its_cell_says():
     """Class, score and box come back, the best first; quiet cells say nothing."""
     cells = cell_grid(64, 64)
     boxes = [[10.5, 3.0, 40.0, 33.0], [2.0, 20.0, 30.0, 62.0]]
-    found = decode(*answers(cells, [(20, 2, 1.0, boxes[0]), (66, 0, 3.0, boxes[1])]), cells, 0.1)
+    given = answers(cells, [(20, 2, 1.0, boxes[0]), (66, 0, 3.0, boxes[1])])
+    found = decode_detections(*given, cells, 0.1)
     assert [f.class_index for f in found] == [0, 2]
     assert found[0].score == pytest.approx(1 / (1 + np.exp(-3.0)))
     np.testing.assert_allclose(found[0].box_xyxy, boxes[1], atol=1e-4)
@@ -58,7 +59,7 @@ def test_a_cell_may_propose_one_box_for_two_classes():
     cells = cell_grid(64, 64)
     logits, distances = answers(cells, [(5, 0, 1.0, [0.0, 0.0, 20.0, 20.0])])
     logits[5, 1] = 0.5
-    assert [f.class_index for f in decode(logits, distances, cells, 0.3)] == [0, 1]
+    assert [f.class_index for f in decode_detections(logits, distances, cells, 0.3)] == [0, 1]
 
 
 @pytest.mark.parametrize('least', [0.05, 0.5, 0.9])
@@ -68,7 +69,7 @@ def test_no_box_below_the_least_score_is_returned(least):
     rng = np.random.default_rng(1)
     logits = rng.normal(0, 2, (len(cells), 1)).astype(np.float32)
     distances = np.full((len(cells), 4), 0.1, np.float32)
-    found = decode(logits, distances, cells, least)
+    found = decode_detections(logits, distances, cells, least)
     expected = int((1 / (1 + np.exp(-logits.astype(float))) >= least).sum())
     assert len(found) == expected and all(f.score >= least - 1e-9 for f in found)
     assert [f.score for f in found] == sorted((f.score for f in found), reverse=True)

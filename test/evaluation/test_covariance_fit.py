@@ -14,8 +14,12 @@ from mrcnet_ros.errors import DatasetError
 from mrcnet_ros.evaluation.covariance_errors import PoseError, pose_errors
 from mrcnet_ros.evaluation.covariance_fit import MIN_IMAGES, MIN_POSES, fit_law
 from mrcnet_ros.evaluation.covariance_law import Images, law_of
-from mrcnet_ros.evaluation.covariance_report import covariance_table, left_out, report
-from mrcnet_ros.evaluation.covariance_widening import PHOTOGRAPHS, unknown, widened
+from mrcnet_ros.evaluation.covariance_report import (
+    covariance_table,
+    left_out_reports,
+    report_errors,
+)
+from mrcnet_ros.evaluation.covariance_widening import PHOTOGRAPHS, unknown, widened_law
 from mrcnet_ros.evaluation.runner import Run
 from mrcnet_ros.geometry.se3 import exp_so3, rotation_to_axis
 from mrcnet_ros.inference.poses import PoseEstimate
@@ -66,7 +70,7 @@ def test_the_law_is_found_again_in_errors_drawn_from_it():
 def test_new_errors_lie_within_the_ellipsoids_that_should_hold_them():
     """50, 90 and 99 % of draws that the law was not fitted to, for each group."""
     law, fresh = fit_law(draw(1, 300)), draw(2, 3000)
-    for group in report(fresh, [(np.arange(len(fresh)), law)]):
+    for group in report_errors(fresh, [(np.arange(len(fresh)), law)]):
         assert group.inside == tuple(pytest.approx(level, abs=far) for level, far in
                                      ((0.5, 0.08), (0.9, 0.05), (0.99, 0.015)))
         assert group.rank > 0.2
@@ -76,14 +80,14 @@ def test_a_law_that_is_twice_too_sure_is_told_by_the_report():
     """Far fewer errors lie inside than should."""
     half = {n: v / 2 for n, v in dataclasses.asdict(LAW).items() if n != 'score_exponent'}
     fresh = draw(3, 1000)
-    for group in report(fresh, [(np.arange(len(fresh)), dataclasses.replace(LAW, **half))]):
+    for group in report_errors(fresh, [(np.arange(len(fresh)), dataclasses.replace(LAW, **half))]):
         assert group.inside[0] < 0.3
         assert group.inside[1] < 0.75
 
 
 def test_left_out_images_are_covered_as_well():
     """Each image with a law fitted to the others: no more than chance is missing."""
-    groups = left_out(draw(4, 210))
+    groups = left_out_reports(draw(4, 210))
     assert [g.name for g in groups] == ['lateral', 'depth', 'rotation']
     for group in groups:
         assert group.poses == 210
@@ -99,7 +103,7 @@ def test_rotations_that_flip_widen_the_rest_but_little():
     law = fit_law(draw(5, 1500, flips=0.05))
     assert 1.0 < law.rotation_gain / LAW.rotation_gain < 1.5
     fresh = draw(6, 1500, flips=0.05)
-    rotation = report(fresh, [(np.arange(len(fresh)), law)])[2]
+    rotation = report_errors(fresh, [(np.arange(len(fresh)), law)])[2]
     assert rotation.inside[0] == pytest.approx(0.5, abs=0.12)
     assert rotation.inside[1] == pytest.approx(0.9, abs=0.05)
     assert rotation.inside[2] < 0.975, 'ellipsoids of 99 % do not hold flips'
@@ -124,7 +128,7 @@ def test_too_few_poses_are_refused():
     for errors in ([], draw(8, MIN_POSES - 1), draw(8, 200, per_image=200 // (MIN_IMAGES - 1) + 1),
                    [dataclasses.replace(e, seen=np.zeros((3, 3))) for e in draw(8, 200)]):
         with pytest.raises(DatasetError, match='too few to tell how large errors are'):
-            left_out(errors)
+            left_out_reports(errors)
 
 
 def test_few_images_widen_a_law_more_than_many():
@@ -147,8 +151,8 @@ def test_laws_of_few_images_hold_new_errors_more_often_when_widened():
         errors = draw(100 + seed, 56)
         law = fit_law(errors, LAW)
         for wide in inside:
-            used = widened(law, unknown(law, errors)) if wide else law
-            groups = report(fresh, [(np.arange(len(fresh)), used)])
+            used = widened_law(law, unknown(law, errors)) if wide else law
+            groups = report_errors(fresh, [(np.arange(len(fresh)), used)])
             inside[wide].append([g.inside[1] for g in groups])
     narrow, wide = (np.mean(inside[k]) for k in (False, True))
     assert narrow < wide

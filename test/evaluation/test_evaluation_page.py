@@ -10,8 +10,8 @@ from html_check import check_html
 from mrcnet_ros.datasets.bop import BopDataset, GroundTruth, ResultRow
 from mrcnet_ros.evaluation.calibration import coverage, score_curves
 from mrcnet_ros.evaluation.charts import Line, LineChart
-from mrcnet_ros.evaluation.gallery import TILE_PX, chosen, close_up
-from mrcnet_ros.evaluation.page import EvaluationPage, Latency, write_page
+from mrcnet_ros.evaluation.gallery import TILE_PX, best_median_worst, close_up
+from mrcnet_ros.evaluation.page import EvaluationPage, Latency, write_report_page
 from mrcnet_ros.evaluation.scores import TargetScore
 from mrcnet_ros.evaluation.svg import svg_of
 from mrcnet_ros.geometry.camera import Camera
@@ -84,7 +84,7 @@ def test_equal_scores_are_accepted_together():
 def test_galleries_hold_each_pose_once(objects, count):
     """The best first, the worst last, however few there are."""
     targets = [target(i, 1e-3 * (i + 1) * np.ones(6)) for i in range(count)]
-    groups = chosen(targets[::-1], objects)
+    groups = best_median_worst(targets[::-1], objects)
     shown = [t.image_id for group in groups.values() for t in group]
     assert len(shown) == len(set(shown)) == min(count, 18)
     if count:
@@ -111,7 +111,7 @@ def test_a_close_up_keeps_points_on_their_pixels(objects, lens):
 
 def test_a_page_of_nothing_is_a_page(tmp_path):
     """Without truth, poses or time it says what was measured, and escapes what it is told."""
-    path = write_page(tmp_path / 'deep', EvaluationPage(
+    path = write_report_page(tmp_path / 'deep', EvaluationPage(
         '<b>', {'command': 'a & b'}, {'overall': None}, Latency('time', []),
         notes=['went <wrong>']))
     text = path.read_text()

@@ -194,7 +194,8 @@ def test_without_depth_images_there_is_no_vsd_but_a_reason(dataset, objects):
     vsd = score_vsd(dataset.frames, truth(dataset), objects)
     assert vsd.average is None and vsd.average_of(1) is None
     assert '2 of 2 images have no depth image' in vsd.missing
-    figures = report.summary(score(dataset.frames, truth(dataset), objects), vsd, {1: 'blob'})
+    scores = score(dataset.frames, truth(dataset), objects)
+    figures = report.recall_figures(scores, vsd, {1: 'blob'})
     assert figures['overall']['ar_vsd'] is None
     assert 'no depth image' in figures['vsd_missing']
     assert 'no depth image' in report.recall_table(figures)
@@ -229,7 +230,8 @@ def test_with_depth_images_vsd_is_rendered_and_scored(tmp_path):
 def test_the_report_has_every_figure_and_the_table_every_object(dataset, objects, tmp_path):
     """JSON is plain data without nan, the table has one line an object and one for all."""
     scores = score(dataset.frames, truth(dataset, 0.012)[:-1], objects)
-    figures = report.summary(scores, score_vsd(dataset.frames, [], objects), {1: 'blob', 3: 'die'})
+    figures = report.recall_figures(scores, score_vsd(dataset.frames, [], objects),
+                                    {1: 'blob', 3: 'die'})
     report.write_json(tmp_path / 'deep' / 'out.json', figures)
     assert not list((tmp_path / 'deep').glob('.*.partial'))
     overall = figures['overall']
@@ -257,7 +259,7 @@ def test_near_is_a_tenth_of_the_diameter_and_fifteen_degrees(
     blobs = [t for t in scores.targets if t.object_id == 1]
     assert [t.near for t in blobs] == [near] * 2
     assert not any(t.near for t in scores.targets if t.object_id == 3)
-    figures = report.summary(scores, score_vsd(dataset.frames, [], objects), {})
+    figures = report.recall_figures(scores, score_vsd(dataset.frames, [], objects), {})
     assert figures['overall']['near'] == pytest.approx(2 / 5 if near else 0.0)
     assert figures['objects']['1']['near'] == float(near)
     depths = [row.T_camera_object[2, 3] for row in rows if row.object_id == 1]
@@ -269,13 +271,13 @@ def test_near_is_a_tenth_of_the_diameter_and_fifteen_degrees(
 def test_figures_are_split_by_how_much_is_visible(dataset, objects):
     """Objects of these images are 87 and 89 % visible; without estimates nothing is met."""
     vsd = score_vsd(dataset.frames, [], objects)
-    figures = report.summary(score(dataset.frames, truth(dataset, 0.012), objects), vsd, {})
+    figures = report.recall_figures(score(dataset.frames, truth(dataset, 0.012), objects), vsd, {})
     assert list(figures['by_visible_fraction']) == ['0.8-1.0']
     part = figures['by_visible_fraction']['0.8-1.0']
     assert part['targets'] == 5
     assert part['ar_mssd'] == pytest.approx(figures['overall']['ar_mssd'])
     assert part['ar_mspd'] == pytest.approx(figures['overall']['ar_mspd'])
-    empty = report.summary(score(dataset.frames, [], objects), vsd, {})
+    empty = report.recall_figures(score(dataset.frames, [], objects), vsd, {})
     assert empty['by_visible_fraction']['0.8-1.0']['ar_mssd'] == 0.0
     assert 'visible 0.8-1.0' in report.recall_table(figures)
 
@@ -283,7 +285,7 @@ def test_figures_are_split_by_how_much_is_visible(dataset, objects):
 def test_an_object_that_was_never_found_has_no_medians(dataset, objects):
     """Its recall is zero and its errors are unknown, not zero."""
     rows = [r for r in truth(dataset) if r.object_id == 3]
-    figures = report.summary(
+    figures = report.recall_figures(
         score(dataset.frames, rows, objects), score_vsd(dataset.frames, rows, objects), {})
     assert figures['objects']['1']['ar_mssd'] == 0.0
     assert figures['objects']['1']['median_rotation_deg'] is None

@@ -12,7 +12,7 @@ from mrcnet_ros.evaluation.covariance_law import Images
 from mrcnet_ros.evaluation.score_errors import Judged, surface_distance, surface_points
 from mrcnet_ros.evaluation.score_fit import fit_score_law
 from mrcnet_ros.evaluation.score_law import score_law_of
-from mrcnet_ros.evaluation.score_report import auroc, left_out, report, score_table
+from mrcnet_ros.evaluation.score_report import auroc, left_out_scores, report_scores, score_table
 from mrcnet_ros.geometry.se3 import exp_so3, make_transform
 from mrcnet_ros.inference.scoring import Evidence, ScoreLaw
 from mrcnet_ros.meshes.mesh import Mesh
@@ -57,7 +57,7 @@ def test_fitted_scores_are_how_often_poses_are_right():
     """On poses that the law was not fitted to, in every group of like scores."""
     law, fresh = fit_score_law(draw(0, 3000)), draw(1, 6000)
     scores = np.array([law.probability(j.evidence) for j in fresh])
-    found = report(scores, np.array([j.right for j in fresh]))
+    found = report_scores(scores, np.array([j.right for j in fresh]))
     assert found.calibration_error < 0.03
     assert all(abs(score - part) < 0.06 for score, part in found.steps)
     ideal = np.array([LAW.probability(j.evidence) for j in fresh])
@@ -104,7 +104,7 @@ def test_what_is_left_out_does_not_shape_its_own_score():
     changed = [Judged(j.image, j.evidence, j.score, j.right != (j.image == (1, 3)))
                for j in judged]
     own = [i for i, j in enumerate(judged) if j.image == (1, 3)]
-    before, after = left_out(judged), left_out(changed)
+    before, after = left_out_scores(judged), left_out_scores(changed)
     np.testing.assert_array_equal(before[own], after[own])
     assert not np.array_equal(before, after)
 
@@ -114,11 +114,12 @@ def test_ranking_and_calibration_are_told_apart():
     right = np.arange(1000) % 2 == 0
     perfect = np.where(right, 0.9, 0.1)
     for scores in (perfect, perfect / 10):
-        assert report(scores, right).auroc == 1.0
-    assert report(np.full(1000, 0.5), right).auroc == 0.5
-    assert report(np.full(1000, 0.5), right).calibration_error < 0.02
-    assert report(np.full(1000, 0.05), right).calibration_error == pytest.approx(0.45, abs=0.02)
-    assert math.isnan(report(perfect, np.ones(1000, bool)).auroc)
+        assert report_scores(scores, right).auroc == 1.0
+    assert report_scores(np.full(1000, 0.5), right).auroc == 0.5
+    assert report_scores(np.full(1000, 0.5), right).calibration_error < 0.02
+    confident = report_scores(np.full(1000, 0.05), right)
+    assert confident.calibration_error == pytest.approx(0.45, abs=0.02)
+    assert math.isnan(report_scores(perfect, np.ones(1000, bool)).auroc)
     lines = list(score_table(draw(7, 140)))
     assert 'as they are' in lines[1] and 'left out' in lines[2]
 

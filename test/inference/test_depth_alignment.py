@@ -10,7 +10,7 @@ from meshes import cube, rasterise
 from mrcnet_ros.geometry.camera import Camera
 from mrcnet_ros.geometry.se3 import exp_so3, make_transform, rotation_angle
 from mrcnet_ros.inference.depth_alignment import DepthFit, PoseDoubt, align, align_all
-from mrcnet_ros.inference.depth_surface import SEEN_POINTS, Surface
+from mrcnet_ros.inference.depth_surface import SEEN_POINTS, SampledSurface
 from mrcnet_ros.objects import Mesh
 
 CAMERA = Camera(np.array([[570.0, 0.0, 159.5], [0.0, 570.0, 119.5], [0.0, 0.0, 1.0]]), 320, 240)
@@ -20,9 +20,9 @@ TRUTH = make_transform(exp_so3([0.5, 0.6, 0.2]), [0.02, -0.01, 0.8])
 TABLE_M = 0.95
 
 
-def surface_of(mesh: Mesh, diameter_m: float) -> Surface:
+def surface_of(mesh: Mesh, diameter_m: float) -> SampledSurface:
     """Return the surface of a mesh in its true size."""
-    return Surface.sample(mesh.vertices, mesh.faces, diameter_m, mesh.normals)
+    return SampledSurface.sample(mesh.vertices, mesh.faces, diameter_m, mesh.normals)
 
 
 def depth_of(mesh: Mesh, T: np.ndarray, background_m: float = TABLE_M) -> np.ndarray:
@@ -191,8 +191,9 @@ def test_a_pose_counts_as_aligned_only_when_it_was():
 def test_the_inside_of_a_tube_is_seen_only_where_nothing_hides_it():
     """Of an open tube seen from the side few of the points that count as seen are hidden."""
     tube = trimesh.creation.annulus(0.036, 0.04, 0.1)
-    surface = Surface.sample(np.asarray(tube.vertices), np.asarray(tube.faces, np.int32), 0.13,
-                             np.asarray(tube.vertex_normals))
+    surface = SampledSurface.sample(
+        np.asarray(tube.vertices), np.asarray(tube.faces, np.int32), 0.13,
+        np.asarray(tube.vertex_normals))
     T = make_transform(exp_so3([1.1, 0.0, 0.0]), [0.0, 0.0, 0.8])
     seen = surface.seen_from(T)
     eye = -T[:3, :3].T @ T[:3, 3]

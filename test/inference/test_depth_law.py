@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from mrcnet_ros.errors import DatasetError, ModelError
-from mrcnet_ros.evaluation.depth_score_fit import fit_score_law, score_report
+from mrcnet_ros.evaluation.depth_score_fit import fit_depth_score_law, score_report
 from mrcnet_ros.geometry.se3 import make_transform
 from mrcnet_ros.inference.depth_alignment import DepthFit
 from mrcnet_ros.inference.depth_correction import DepthLaws
@@ -57,14 +57,14 @@ def test_a_score_law_is_found_again_and_ranks_poses_it_was_not_fitted_to():
                        rng.gamma(2.0, 0.7, 3000)], axis=1)
     odds = inputs @ (-16.0, 0.5, 20.0, -1.0)
     right = rng.random(3000) < 1 / (1 + np.exp(-odds))
-    law = fit_score_law(inputs, right)
+    law = fit_depth_score_law(inputs, right)
     assert law.residual_gain == pytest.approx(-1.0, abs=0.2)
     assert law.agreement_gain == pytest.approx(20.0, abs=5.0)
     report = score_report(inputs, right)
     assert report.auroc > report.auroc_network + 0.1
     assert report.mean_right > report.mean_wrong + 0.1
     with pytest.raises(DatasetError, match='too few to tell a score'):
-        fit_score_law(inputs[:30], np.ones(30, bool))
+        fit_depth_score_law(inputs[:30], np.ones(30, bool))
 
 
 def test_a_joint_covariance_is_said_in_the_terms_of_the_law():

@@ -18,8 +18,8 @@ from mrcnet_ros.network.correlation import local_correlation, warp_template
 from mrcnet_ros.network.losses import (
     displacement,
     masked_l1,
-    rotation_from_6d,
     soft_cross_entropy,
+    torch_rotation_from_6d,
 )
 from mrcnet_ros.network.mrcnet import MrcNet, Pyramid
 from mrcnet_ros.network.stem import Stem
@@ -237,7 +237,7 @@ def test_maps_have_the_strides_they_are_named_by(size):
 def test_rotations_from_six_numbers_agree_with_the_geometry():
     """Training and inference orthonormalise alike."""
     six = np.random.default_rng(0).normal(size=(20, 6))
-    np.testing.assert_allclose(rotation_from_6d(torch.tensor(six)).numpy(),
+    np.testing.assert_allclose(torch_rotation_from_6d(torch.tensor(six)).numpy(),
                                rotation_from_6d_numpy(six), atol=1e-12)
 
 

@@ -14,7 +14,7 @@ from new_model.shapes import write
 from mrcnet_ros.errors import MeshError, MrcnetError, SpecError
 from mrcnet_ros.meshes import read_mesh
 from mrcnet_ros.new_model.intake import Part, copy_meshes, take_in
-from mrcnet_ros.new_model.request import Request, check_labels, parse_symmetries
+from mrcnet_ros.new_model.request import Request, check_symmetry_labels, parse_symmetries
 
 PART = trimesh.creation.box((84, 52, 30))
 
@@ -128,7 +128,7 @@ def test_symmetries_are_stated_by_name() -> None:
         with pytest.raises(SpecError, match='expected NAME=KIND'):
             parse_symmetries([wrong])
     with pytest.raises(SpecError, match='pin'):
-        check_labels({'pin': 'z2'}, ['part'])
+        check_symmetry_labels({'pin': 'z2'}, ['part'])
 
 
 def test_a_bop_folder_brings_units_and_symmetries(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from mrcnet_ros.presets.paper.network.blocks import BatchStatNorm, ObjectConv  #
 from mrcnet_ros.presets.paper.network.decode import (  # noqa: E402
     PaperBins,
     residual_view,
-    translation,
+    torch_translation,
 )
 from mrcnet_ros.presets.paper.network.mrcnet import PaperNet  # noqa: E402
 
@@ -122,7 +122,7 @@ def test_torch_and_numpy_decode_alike():
     rng = np.random.default_rng(0)
     K = np.tile([[400.0, 0, 20], [0, 410, 40], [0, 0, 1]], (6, 1, 1))
     xy, depth = rng.uniform(-0.5, 0.5, (6, 2)), rng.uniform(0.1, 2.0, 6)
-    t = translation(*(torch.tensor(x) for x in (xy, depth, K)), SMALL.size_px)
+    t = torch_translation(*(torch.tensor(x) for x in (xy, depth, K)), SMALL.size_px)
     np.testing.assert_allclose(t.numpy(), numpy_translation(xy, depth, K, SMALL.size_px))
 
 

@@ -15,7 +15,7 @@ from mrcnet_ros.errors import DatasetError, MrcnetError  # noqa: E402
 from mrcnet_ros.presets.paper.parity.network import SeededRun, network_rows  # noqa: E402
 from mrcnet_ros.presets.paper.parity.parity import parity_rows  # noqa: E402
 from mrcnet_ros.presets.paper.parity.parts import crop_rows, loss_rows  # noqa: E402
-from mrcnet_ros.presets.paper.parity.rows import Reference, compare, rounded_like  # noqa: E402
+from mrcnet_ros.presets.paper.parity.rows import Reference, compare_array, rounded_like  # noqa: E402
 
 REFERENCE = Path(__file__).parents[3] / 'shared' / 'reference'
 needs_reference = pytest.mark.skipif(
@@ -216,7 +216,7 @@ def test_a_folder_without_reference_values_is_refused(tmp_path, capsys):
 ])
 def test_a_comparison_measures_against_the_largest_number(reference, found, passed):
     """Differences are relative to the reference's magnitude; nan never passes."""
-    assert compare('x', reference, found, 1e-4).passed is passed
+    assert compare_array('x', reference, found, 1e-4).passed is passed
 
 
 def settled(folder, file, arrays, monkeypatch):

@@ -32,7 +32,7 @@ from mrcnet_ros.presets.paper.export import published  # noqa: E402
 from mrcnet_ros.presets.paper.network.mrcnet import PaperNet  # noqa: E402
 from mrcnet_ros.presets.paper.spec import PaperSpec, paper_spec  # noqa: E402
 from mrcnet_ros.presets.paper.training import samples as samples_module  # noqa: E402
-from mrcnet_ros.presets.paper.training.augmentation import photograph, vary_colours  # noqa: E402
+from mrcnet_ros.presets.paper.training.augmentation import cut_background, vary_colours  # noqa: E402
 from mrcnet_ros.presets.paper.training.config import (  # noqa: E402
     PaperTrainConfig,
 )
@@ -361,7 +361,7 @@ def test_a_background_keeps_its_aspect():
     """The middle of the picture fills the image."""
     picture = np.zeros((40, 200, 3), np.uint8)
     picture[:, 80:120] = 255
-    result = photograph(picture, 20, 20)
+    result = cut_background(picture, 20, 20)
     assert result.shape == (20, 20, 3) and result.min() == 255
 
 

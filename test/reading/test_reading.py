@@ -178,9 +178,9 @@ def test_the_end_of_a_preview_is_not_that_of_the_picture():
     Image.fromarray(PHOTO).save(file, 'jpeg')
     whole = file.getvalue()
     preview = b'\xff\xe1' + (len(whole) + 2).to_bytes(2, 'big') + whole
-    assert picture.decode(whole[:2] + preview + whole[2:], picture.COLOUR) is not None
-    assert picture.decode(whole[:2] + preview + whole[2:-2], picture.COLOUR) is None
-    assert picture.decode(whole + b'\x00' * 9, picture.COLOUR) is not None
+    assert picture.decoded_pixels(whole[:2] + preview + whole[2:], picture.COLOUR) is not None
+    assert picture.decoded_pixels(whole[:2] + preview + whole[2:-2], picture.COLOUR) is None
+    assert picture.decoded_pixels(whole + b'\x00' * 9, picture.COLOUR) is not None
 
 
 def test_masks_are_where_any_channel_is_not_black(tmp_path):

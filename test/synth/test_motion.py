@@ -12,7 +12,7 @@ import trimesh
 from mrcnet_ros.cli.main import main
 from mrcnet_ros.datasets.bop_scene import BopScene
 from mrcnet_ros.geometry.se3 import inverse, make_transform, rotation_angle
-from mrcnet_ros.synth.layout import LayoutSpec, Placed
+from mrcnet_ros.synth.layout import LayoutSpec, PlacedObject
 from mrcnet_ros.synth.motion import (
     CAMERA_RAD_S,
     OBJECT_M_S,
@@ -30,7 +30,7 @@ def test_nothing_is_faster_than_it_should_be_and_some_things_rest(seed):
     """Between images of 30 Hz nothing jumps; one object in three does not move at all."""
     rng = np.random.default_rng(seed)
     mesh = trimesh.creation.box((0.1, 0.08, 0.06))
-    placed = [Placed('a', make_transform(np.eye(3), [*rng.uniform(-0.2, 0.2, 2), 0.03]))
+    placed = [PlacedObject('a', make_transform(np.eye(3), [*rng.uniform(-0.2, 0.2, 2), 0.03]))
               for _ in range(6)]
     motions = draw_object_motions(placed, {'a': mesh}, rng)
     camera = draw_camera_motion(rng, LAYOUT)

@@ -91,7 +91,7 @@ def test_what_is_added_is_the_difference_of_percentiles():
     """Of all calls of the estimator, and of the node's medians over turns."""
     bare = [TimedAnswer(0.010, {}, 0, 0)] * 99 + [TimedAnswer(0.110, {}, 0, 0)]
     turns = [{'node_ms': {'age p50': a, 'age p95': 20.0, 'age p99': 26.0}} for a in (12, 13, 99)]
-    found = bench_node.summary(bare, turns)
+    found = bench_node.added_time(bare, turns)
     assert found['estimator_ms']['p50'] == pytest.approx(10.0)
     assert found['age_at_publish_ms']['p50'] == 13.0
     assert found['added_ms']['p50'] == pytest.approx(3.0)

@@ -26,7 +26,7 @@ from mrcnet_ros.training.targets import (
     Poses,
     cell_targets,
     collate,
-    nearest_equivalent,
+    nearest_true_poses,
     rotation_targets,
     scale_targets,
 )
@@ -107,10 +107,10 @@ def test_the_equivalent_to_aim_for_is_the_nearest_one(shapes):
     R = random_rotations(8)
     nudge = exp_so3(0.2 * np.random.default_rng(1).normal(size=(8, 3)))
     reference = R @ HALF_TURN[:3, :3] @ nudge
-    found = nearest_equivalent(batch_of(R, 1), shapes,
+    found = nearest_true_poses(batch_of(R, 1), shapes,
                                torch.tensor(reference, dtype=torch.float32)).rotation
     np.testing.assert_allclose(found, R @ HALF_TURN[:3, :3], atol=1e-6)
-    near = nearest_equivalent(batch_of(R, 1), shapes,
+    near = nearest_true_poses(batch_of(R, 1), shapes,
                               torch.tensor(R @ nudge, dtype=torch.float32)).rotation
     np.testing.assert_allclose(near, R, atol=1e-6)
 
@@ -119,7 +119,7 @@ def test_an_object_without_symmetries_keeps_its_truth(shapes):
     """Padding of the symmetries to a common number adds no equivalent."""
     R = random_rotations(8)
     reference = torch.tensor(R @ HALF_TURN[:3, :3], dtype=torch.float32)
-    found = nearest_equivalent(batch_of(R, 0), shapes, reference).rotation.numpy()
+    found = nearest_true_poses(batch_of(R, 0), shapes, reference).rotation.numpy()
     assert rotation_angle(np.swapaxes(found, -1, -2).astype(float) @ R).max() < 1e-3
 
 
@@ -129,7 +129,7 @@ def test_nearest_is_by_the_vertices_not_by_the_angle():
                                     for axis in np.eye(3)])
     R, reference = random_rotations(64), exp_so3(
         2 * np.random.default_rng(2).normal(size=(64, 3)))
-    found = nearest_equivalent(batch_of(R, 0), shapes_of(group),
+    found = nearest_true_poses(batch_of(R, 0), shapes_of(group),
                                torch.tensor(reference, dtype=torch.float32)).rotation
     candidates = R[:, None] @ group[None, :, :3, :3]
     moved = np.einsum('nsij,pj->nspi', candidates - reference[:, None], BOX)
@@ -162,7 +162,7 @@ def test_a_symmetry_about_an_axis_off_the_origin_moves_the_target(off_axis):
     batch, shapes, turned = off_axis
     assert (turned.xy - batch.xy).abs().min() > 0.001
     for reference, expected in ((turned.rotation, turned), (batch.rotation, batch)):
-        found = nearest_equivalent(batch, shapes, reference)
+        found = nearest_true_poses(batch, shapes, reference)
         for name in Poses._fields:
             np.testing.assert_allclose(getattr(found, name), getattr(expected, name), atol=2e-6)
 

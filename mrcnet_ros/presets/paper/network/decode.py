@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ....geometry.rotation_grid import rotation_grid
-from ....network.losses import rotation_from_6d
+from ....network.losses import torch_rotation_from_6d
 from ..decode import cell_centres_xy, depth_centres
 from ..spec import PaperSpec
 from .mrcnet import CoarseLogits, Residual
@@ -57,17 +57,17 @@ class PaperBins(nn.Module):
         """
         xy, depth = self.cells[logits.cell.argmax(1)], self.depths[logits.depth.argmax(1)]
         R = self.rotations[logits.rotation.argmax(1)]
-        return CoarsePose(R, xy, depth, translation(xy, depth, K_crop, self.size_px))
+        return CoarsePose(R, xy, depth, torch_translation(xy, depth, K_crop, self.size_px))
 
     def refine(self, coarse: CoarsePose, residual: Residual,
                K_crop: Tensor) -> tuple[Tensor, Tensor]:
         """Return R (N, 3, 3) and t (N, 3) [mm] of the final pose."""
-        R = rotation_from_6d(residual.six) @ coarse.R
+        R = torch_rotation_from_6d(residual.six) @ coarse.R
         xy, depth = coarse.xy + residual.xy, coarse.depth + residual.depth[:, 0]
-        return R, translation(xy, depth, K_crop, self.size_px)
+        return R, torch_translation(xy, depth, K_crop, self.size_px)
 
 
-def translation(xy: Tensor, depth: Tensor, K_crop: Tensor, size_px: int) -> Tensor:
+def torch_translation(xy: Tensor, depth: Tensor, K_crop: Tensor, size_px: int) -> Tensor:
     """Return where object origins are.
 
     :param xy: (N, 2) offset from the crop's centre in crop widths.

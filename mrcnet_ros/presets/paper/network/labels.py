@@ -38,7 +38,7 @@ def symmetric_nearness(C: Tensor, R_reference: Tensor, R_gt: Tensor, R_sym: Tens
     return torch.einsum('kij,sji->ks', M, R_sym.double())
 
 
-def second_moment(vertices: Tensor) -> Tensor:
+def vertex_moment(vertices: Tensor) -> Tensor:
     """Return the mean of ``v v^T`` over vertices (P, 3), not centred, (3, 3)."""
     return vertices.T @ vertices / len(vertices)
 
@@ -54,7 +54,7 @@ def rotation_soft_label(R_gt: Tensor, R_bins: Tensor, vertices: Tensor, T_symmet
     :param diameter: of the object.
     :return: (K,) in 0..1, ``exp(-mean displacement / (0.03 diameter))``.
     """
-    chosen = symmetric_choice(second_moment(vertices), R_bins, R_gt, T_symmetries[:, :3, :3])
+    chosen = symmetric_choice(vertex_moment(vertices), R_bins, R_gt, T_symmetries[:, :3, :3])
     return label_of_choice(R_gt, R_bins, vertices, T_symmetries[chosen], diameter)
 
 
@@ -86,6 +86,6 @@ def nearest_equivalent(R_gt: Tensor, t_gt: Tensor, R_reference: Tensor, vertices
     :param T_symmetries: (S, 4, 4).
     :return: R (3, 3) and t (3,).
     """
-    C, R_sym = second_moment(vertices), T_symmetries[:, :3, :3]
+    C, R_sym = vertex_moment(vertices), T_symmetries[:, :3, :3]
     s = int(symmetric_choice(C, R_reference[None], R_gt, R_sym)[0])
     return R_gt @ R_sym[s], t_gt + R_gt @ T_symmetries[s, :3, 3]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ....network.losses import rotation_from_6d
+from ....network.losses import torch_rotation_from_6d
 from .decode import CoarsePose, PaperBins, sideways
 from .labels import nearest_equivalent
 from .mrcnet import CoarseLogits, Residual
@@ -65,7 +65,7 @@ def paper_losses(logits: CoarseLogits, residual: Residual, mask_logit: Tensor, K
     :param K_crop: (N, 3, 3) [px].
     """
     coarse = bins.coarse(logits, K_crop)
-    R = rotation_from_6d(residual.six) @ coarse.R
+    R = torch_rotation_from_6d(residual.six) @ coarse.R
     depth, cell = position_in_bins(targets.t, K_crop, bins.size_px)
     R_near, t_near = _nearest(R, targets)
     xy, z = _residual_errors(coarse, residual, t_near, K_crop, bins.size_px)

@@ -17,7 +17,7 @@ from ....geometry.rotation_grid import quaternion_grid
 from ..crop import box_rectangle, grown_box
 from ..network.mrcnet import PaperNet
 from ..spec import PaperSpec
-from .rows import HALF, ParityRow, Reference, compare, failed
+from .rows import HALF, ParityRow, Reference, compare_array, failed
 
 NAMES_FILE = 'state_dict.tsv'
 PROTOTYPES_FILE = 'rotation_prototypes.npy'
@@ -152,5 +152,5 @@ def _prototype_row(path: Path, spec: PaperSpec) -> ParityRow:
         prototypes = np.load(path, allow_pickle=False)
     except Exception as error:
         raise DatasetError(f'{path} is not a readable array: {error}') from error
-    return compare(path.name, prototypes,
-                   quaternion_grid(spec.rotation_nside, spec.rotation_in_plane), PROTOTYPES)
+    return compare_array(path.name, prototypes,
+                         quaternion_grid(spec.rotation_nside, spec.rotation_in_plane), PROTOTYPES)

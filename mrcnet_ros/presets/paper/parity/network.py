@@ -14,7 +14,7 @@ from ..network.decode import CoarsePose, PaperBins, residual_view
 from ..network.mrcnet import CoarseLogits, Features, PaperNet, Residual
 from ..spec import PaperSpec
 from .inputs import SeededCase, input_rows, seeded_case
-from .rows import ParityRow, Reference, compare, failed
+from .rows import ParityRow, Reference, compare_array, failed
 from .seeded import seeded_image, seeded_network, seeded_template
 
 # largest difference over largest magnitude; float32 leaves a twentieth of each
@@ -154,8 +154,8 @@ def _decision_row(reference: Reference, name: str, ours: Tensor, decided: Tensor
     if expected is None:
         return failed(row, 'no such classes')
     ties = int((ours.argmax(1) != decided.argmax(1)).sum())
-    return compare(row, expected.argmax(1), decided.argmax(1), 0.0,
-                   f'decision, {ties} tied in the reference' if ties else 'decision')
+    return compare_array(row, expected.argmax(1), decided.argmax(1), 0.0,
+                         f'decision, {ties} tied in the reference' if ties else 'decision')
 
 
 def _stage2_rows(reference: Reference, mask: Tensor, residual: Residual, coarse: CoarsePose,

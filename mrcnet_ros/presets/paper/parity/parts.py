@@ -21,14 +21,14 @@ from ..network.labels import (
     SHARPNESS,
     label_of_choice,
     rotation_soft_label,
-    second_moment,
     symmetric_nearness,
+    vertex_moment,
 )
 from ..network.losses import PaperLosses, PaperTargets, paper_losses
 from ..network.mrcnet import CoarseLogits, Residual
 from ..spec import PaperSpec
 from .inputs import pinhole_part
-from .rows import ParityRow, Reference, compare, rounded_like
+from .rows import ParityRow, Reference, compare_array, rounded_like
 from .seeded import seeded_normal, seeded_uniform
 
 # largest difference over largest magnitude; float32 leaves about a tenth of each
@@ -168,8 +168,8 @@ def _label_rows(reference: Reference, bins: PaperBins, R_gt: Tensor) -> Iterator
         yield reference.row(f'nsym_{name}', len(T_symmetries), 0.0)
         yield reference.row(f'soft_{name}', np.stack(labels), LABELS, note)
         if expected is not None:
-            yield compare(f'losses/soft_{name} displacement', _displacement(expected),
-                          _displacement(np.stack(labels)), DISPLACEMENTS, 'in diameters')
+            yield compare_array(f'losses/soft_{name} displacement', _displacement(expected),
+                                _displacement(np.stack(labels)), DISPLACEMENTS, 'in diameters')
 
 
 def _label_like(expected: NDArray[np.float64] | None, R_gt: Tensor, bins: PaperBins,
@@ -185,7 +185,7 @@ def _label_like(expected: NDArray[np.float64] | None, R_gt: Tensor, bins: PaperB
     label = rotation_soft_label(R_gt, bins.rotations, vertices, T_symmetries, diameter).numpy()
     if expected is None:
         return label, 0
-    C = second_moment(vertices)
+    C = vertex_moment(vertices)
     nearness = symmetric_nearness(C, bins.rotations, R_gt, T_symmetries[:, :3, :3])
     tied = nearness >= nearness.max(1, keepdim=True).values - TIE * C.trace()
     row, choice = (tied & (tied.sum(1, keepdim=True) > 1)).nonzero(as_tuple=True)

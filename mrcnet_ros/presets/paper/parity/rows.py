@@ -45,8 +45,8 @@ class ParityRow:
                 f'tolerance {self.tolerance:7.1g}  {self.note}').rstrip()
 
 
-def compare(name: str, reference: ArrayLike, found: ArrayLike, tolerance: float,
-            note: str = '') -> ParityRow:
+def compare_array(name: str, reference: ArrayLike, found: ArrayLike, tolerance: float,
+                  note: str = '') -> ParityRow:
     """Compare an array with its reference.
 
     Shapes must be equal, and both must be finite; text must be the same.
@@ -164,7 +164,7 @@ class Reference:
         """Compare an array of the file, which then counts as compared."""
         self._compared.add(key)
         expected = self[key] if np.ndim(found) else self._single(key)
-        return compare(f'{self.name}/{key}', expected, found, tolerance, note)
+        return compare_array(f'{self.name}/{key}', expected, found, tolerance, note)
 
     def rest(self) -> list[ParityRow]:
         """Return failing rows for the arrays that were not compared."""

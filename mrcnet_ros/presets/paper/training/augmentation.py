@@ -46,7 +46,7 @@ def vary_colours(rng: np.random.Generator, image: Image, mask: Mask) -> tuple[Im
     return np.clip(image, 0, 255).astype(np.float32), mask
 
 
-def photograph(picture: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
+def cut_background(picture: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
     """Return the middle of a picture as a background of another size, its aspect kept.
 
     :param picture: (h, w, 3) uint8.

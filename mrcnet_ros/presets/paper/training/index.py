@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ....datasets.bop_scene import BopScene, numbers, whole
-from ....datasets.bop_scene import number as number_of
+from ....datasets.bop_scene import BopScene, json_whole, numbers
+from ....datasets.bop_scene import json_number as number_of
 from ....errors import DatasetError, SpecError
 from ....geometry.rotation_check import POSE_TOLERANCE, checked_rotation
 from ....geometry.se3 import Array
@@ -80,7 +80,7 @@ class _Rows:
             return
         usable = []
         for number, (entry, info) in enumerate(scene.annotations(image_id)):
-            object_id = whole(entry, 'obj_id', scene.gt_path)
+            object_id = json_whole(entry, 'obj_id', scene.gt_path)
             box = tuple(float(x) for x in numbers(info, 'bbox_visib', 4, scene.info_path))
             seen = number_of(info, 'visib_fract', scene.info_path)
             if object_id in self.classes and min(box[2:]) > MIN_BOX_PX \

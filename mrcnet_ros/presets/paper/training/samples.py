@@ -21,7 +21,7 @@ from ....geometry.camera import Camera
 from ....reading.picture import read_mask, read_rgb
 from ..crop import PaperCrops, network_input, square_crops
 from ..spec import PaperSpec
-from .augmentation import COLOUR_CHANCE, photograph, vary_colours
+from .augmentation import COLOUR_CHANCE, cut_background, vary_colours
 from .index import PaperIndex
 
 SHIFT, SCALE = 0.25, 0.25
@@ -110,7 +110,7 @@ class PaperSamples(Dataset[PaperBatch]):
     def _background(self, rng: np.random.Generator,
                     image: NDArray[np.float32]) -> NDArray[np.uint8]:
         path = self.backgrounds[int(rng.integers(len(self.backgrounds)))]
-        return photograph(_read(path), image.shape[1], image.shape[0])
+        return cut_background(_read(path), image.shape[1], image.shape[0])
 
     def _crops(self, rng: np.random.Generator, row: int, width: int, height: int) -> PaperCrops:
         """Return the view of a box that is moved and scaled by chance, turned by chance."""
