@@ -9,6 +9,10 @@ from .messages import camera_from_info
 # Lenses sit within a few percent of the middle of their sensor. K of another resolution is off by
 # a sixth of the image or more: 1920x1080 for 1280x720 by a quarter, 640x480 for 1280x960 as well.
 FARTHEST_FROM_MIDDLE = 0.15
+# Of the image's longer side; a lens that sees less than 2 degrees is a telescope.
+LONGEST_FOCAL = 30.0
+# Pixels of cameras are square; only old video formats reach 1.5.
+MOST_ASPECT = 1.2
 
 
 def camera_doubts(info: CameraInfoMessage, image_topic: str, *, rectified: bool) -> list[str]:
@@ -32,6 +36,17 @@ def camera_doubts(info: CameraInfoMessage, image_topic: str, *, rectified: bool)
             f'{width}x{height} px; if its K or P is that of another resolution, all poses are '
             'wrong: calibrate at the resolution that is used (roi tells that an image is a part '
             'of another)')
+    fx, fy = float(camera.K[0, 0]), float(camera.K[1, 1])
+    if max(fx, fy) > LONGEST_FOCAL * max(width, height):
+        doubts.append(f'focal lengths of camera_info, {fx:.4g} and {fy:.4g} px, are those of a '
+                      f'telescope for {width}x{height} px; K and P are in pixels')
+    if max(fx / fy, fy / fx) > MOST_ASPECT:
+        doubts.append(f'focal lengths of camera_info, {fx:.4g} and {fy:.4g} px, differ as if '
+                      'pixels were not square; if the image was scaled by different factors in '
+                      'width and height, K must be, too')
+    if rectified and not any(info.p) and any(info.d):
+        doubts.append('image_rectified is set, but P of camera_info is zero, so K counts, which '
+                      'is of the raw images: fill P, or give raw images and unset it')
     name = image_topic.rsplit('/', 1)[-1]
     if rectified and 'raw' in name and 'rect' not in name and any(info.d):
         doubts.append(f'image_rectified is set, but {image_topic} is named as raw images are, and '

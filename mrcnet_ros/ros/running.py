@@ -21,7 +21,9 @@ from ..errors import MrcnetError, SpecError
 from .drop_counters import DropCounters
 from .parameter_files import unused_files
 from .parameter_help import check_command_line
+from .params import NodeParameters
 from .rclpy_types import ExecutorHandle, LifecycleHandle, NodeHandle
+from .remaps import remap_remarks
 
 # How long an ending process tries to tell clients that their goals are aborted, below the five
 # seconds that ros2 launch waits for it; and how often it goes on when all are, each time handling
@@ -73,6 +75,7 @@ class RunnableNode(NodeHandle, LifecycleHandle, Protocol):
     """What the process needs of :class:`.pose_node.PoseNode`."""
 
     drop_counters: DropCounters
+    parameters: NodeParameters
 
     @property
     def confirm_action(self) -> Owing:
@@ -105,8 +108,8 @@ def run_node(args: list[str] | None, make: Callable[[threading.Event], RunnableN
         print(f'pose_node: {error}', file=sys.stderr)
         rclpy.try_shutdown()
         return 2
-    for remark in unused_files(sys.argv if args is None else args,
-                               node.get_fully_qualified_name()):
+    words, name = sys.argv if args is None else args, node.get_fully_qualified_name()
+    for remark in (*unused_files(words, name), *remap_remarks(words, name, node.parameters)):
         node.get_logger().warning(remark)
     try:
         if node.get_parameter('autostart').value and not start(node) and not stop.is_set():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 from rclpy.duration import Duration
 from rclpy.time import Time
 from tf2_ros import Buffer, TransformException, TransformListener
@@ -124,6 +125,8 @@ class CameraTransforms:
                 found = self._buffer.lookup_transform(fixed_frame, header.frame_id, moment)
             except TransformException:
                 continue
-            self._last[key] = transform_from_message(found.transform)
-            break
+            T = transform_from_message(found.transform)
+            if np.isfinite(T).all():
+                self._last[key] = T
+                break
         return self._last.get(key)

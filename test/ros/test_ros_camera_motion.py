@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest.mock import Mock
+
 import numpy as np
 import pytest
 
@@ -141,3 +143,14 @@ def test_without_its_motion_the_camera_is_taken_to_rest(motion, parameters, told
     for T in expected:
         np.testing.assert_allclose(T, first, atol=1e-6)
     assert counts.get('no_camera_motion', 0) == told
+
+
+def test_a_transform_that_is_not_finite_is_none(motion):
+    """Where the camera was before counts; following with it would lose every instance."""
+    motion._buffer.set_transform(transform(0), '')
+    known = motion.look_up(header(0), 'world')
+    found = transform(0)
+    found.transform.translation.x = float('nan')
+    motion._buffer = Mock(lookup_transform=lambda *_: found)
+    np.testing.assert_array_equal(motion.look_up(header(1), 'world'), known)
+    assert motion.look_up(header(1), 'odom') is None

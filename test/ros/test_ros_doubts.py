@@ -61,6 +61,24 @@ def test_a_usual_camera_and_a_part_of_its_image_are_not_doubted():
         assert camera_doubts(given, '/image', rectified=False) == []
 
 
+@pytest.mark.parametrize(('change', 'rectified', 'said'), [
+    ({'fx': 600_000.0}, False, 'telescope'), ({'fx': 15_000.0}, False, ''),
+    ({'d': D}, True, 'P of camera_info is zero'), ({'d': D}, False, ''), ({}, True, '')])
+def test_focal_lengths_and_projections_that_cannot_be_are_told(change, rectified, said):
+    """Other units, and a rectified image without its own K; lenses with a long reach are none."""
+    doubts = camera_doubts(info(**change), '/image', rectified=rectified)
+    assert bool(doubts) == bool(said) and all(said in doubt for doubt in doubts)
+
+
+@pytest.mark.parametrize(('fy', 'told'), [(600.0, False), (650.0, False), (300.0, True)])
+def test_pixels_that_are_not_square_are_told(fy, told):
+    """An image that was halved in one direction, with the K of both."""
+    given = info()
+    given.k[4] = fy
+    assert any('square' in doubt for doubt in camera_doubts(
+        given, '/image', rectified=False)) == told
+
+
 @pytest.mark.parametrize(('topic', 'rectified', 'd', 'said'), [
     ('/camera/image_rect', False, D, 'image_rectified is not set'),
     ('/camera/image_rect_color', False, D, 'image_rectified is not set'),
@@ -70,7 +88,8 @@ def test_a_usual_camera_and_a_part_of_its_image_are_not_doubted():
     ('/camera/image_rect', False, [0.0] * 5, '')])
 def test_a_lens_that_is_corrected_twice_or_not_at_all_is_told(topic, rectified, d, said):
     """By the name of the topic; without a distortion it makes no difference."""
-    doubts = camera_doubts(info(d=d), topic, rectified=rectified)
+    P = [600.0, 0.0, 320.0, 0.0, 0.0, 600.0, 240.0, 0.0, 0.0, 0.0, 1.0, 0.0]
+    doubts = camera_doubts(info(d=d, p=P), topic, rectified=rectified)
     assert bool(doubts) == bool(said) and all(said in doubt for doubt in doubts)
 
 

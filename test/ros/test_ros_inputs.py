@@ -25,6 +25,7 @@ from mrcnet_ros.ros.frames import Frame
 from mrcnet_ros.ros.input_doubts import InputDoubts
 from mrcnet_ros.ros.parameter_files import is_meant, unused_files
 from mrcnet_ros.ros.params import NodeParameters
+from mrcnet_ros.ros.remaps import remap_remarks
 from mrcnet_ros.ros.timings import Timings
 
 TOPICS = {'image': '/image', 'camera_info': '/info', 'detections': '/boxes'}
@@ -135,6 +136,29 @@ def test_a_node_that_was_started_twice_is_told(names, told):
 def test_names_of_parameter_files_are_those_of_ros(pattern, node, meant):
     """As rcl reads them; each case was tried with it."""
     assert is_meant(pattern, node) == meant
+
+
+@pytest.mark.parametrize(('rule', 'said'), [
+    ('imgae:=/camera/image', 'none of that name; did you mean image?'),
+    ('/image:=/camera/image', '/image was given another name'), ('image:=/camera/image', ''),
+    ('/left/image:=/camera/image', ''), ('pose_node:image:=/a', ''),
+    ('pose_node:imge:=/a', 'image?'),
+    ('rviz:overlay_:=/a', ''), ('__ns:=/left', ''), ('~/detections:=/a', ''), ('/tf:=tf', ''),
+    ('pose_node/confirm_pose:=/a', ''), ('overlay:=/a', ''), ('detections:=/a', ''),
+    ('depth:=/a', 'parameter depth is off'), ('rgb:=/a', 'none of that name')])
+def test_a_new_name_for_a_topic_that_is_not_there_is_told(rule, said):
+    """ROS takes any, and the node would wait for the topic with its old name."""
+    words = ['pose_node', '--ros-args', '-r', rule]
+    remarks = remap_remarks(words, '/left/pose_node', NodeParameters())
+    assert [said in remark for remark in remarks] == ([True] if said else [])
+
+
+def test_new_names_of_inputs_that_a_parameter_takes_or_does_not_are_told():
+    """With a detector of its own the node listens to no other; depth must be asked for."""
+    words = ['--remap', 'detections:=/boxes', '-r', 'depth:=/depth']
+    remark, = remap_remarks(words, '/pose_node', NodeParameters(detector='d', depth='auto'))
+    assert 'does not listen' in remark
+    assert remap_remarks(words, '/pose_node', NodeParameters(depth='required')) == []
 
 
 @pytest.mark.parametrize(('text', 'unused'), [

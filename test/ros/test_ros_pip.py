@@ -257,3 +257,30 @@ def test_what_a_buffer_cannot_know_is_an_error_of_tf2(buffer, frames, second, er
     assert not buffer.can_transform(*frames, Time(seconds=second))
     with pytest.raises(getattr(tf2_ros, error)):
         buffer.lookup_transform(*frames, Time(seconds=second))
+
+
+@pytest.mark.parametrize(('parent', 'child', 'x', 'quat_xyzw', 'taken'), [
+    ('map', 'camera', 1.0, (0.0, 0.0, 0.0, 1.0), True),
+    ('/map', '/camera', 1.0, (0.0, 0.0, 0.0, 1.0), True),
+    ('map', 'camera', 1.0, (0.0, 0.0, 0.0, 0.0), False),
+    ('map', 'camera', 1.0, (0.0, 0.0, 0.0, 1.2), False),
+    ('map', 'camera', float('nan'), (0.0, 0.0, 0.0, 1.0), False),
+    ('camera', 'camera', 1.0, (0.0, 0.0, 0.0, 1.0), False),
+    ('', 'camera', 1.0, (0.0, 0.0, 0.0, 1.0), False)])
+def test_a_transform_that_is_none_is_left_out(parent, child, x, quat_xyzw, taken):
+    """As tf2 does, which then says that there is no transform; a slash in front is no name."""
+    import importlib.util
+
+    from geometry_msgs.msg import TransformStamped
+
+    path = Path(__file__).parents[2] / 'ros_pip/modules/tf2_ros/buffer.py'
+    spec = importlib.util.spec_from_file_location('buffer_of_this_tree', path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    buffer, message = module.Buffer(), TransformStamped(child_frame_id=child)
+    message.header.frame_id, message.header.stamp.sec = parent, 1
+    message.transform.translation.x = x
+    for axis, value in zip('xyzw', quat_xyzw, strict=True):
+        setattr(message.transform.rotation, axis, value)
+    buffer.set_transform(message, '')
+    assert buffer.can_transform('map', 'camera', message.header.stamp) == taken

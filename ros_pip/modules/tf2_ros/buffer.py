@@ -12,6 +12,8 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 from tf2_msgs.msg import TFMessage
 
 CACHE_NS = 10 * 10**9
+# Quaternions whose squared norm differs more from 1 are left out.
+DENORMALISED = 1e-2
 STATIC = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
@@ -32,7 +34,11 @@ class ExtrapolationException(TransformException):
 
 
 class Buffer:
-    """Keeps ten seconds of each transform; between two stamps it interpolates."""
+    """Keeps ten seconds of each transform; between two stamps it interpolates.
+
+    Transforms that are none are left out: of a frame to itself, without a name, with a number that
+    is not finite, or with a quaternion that is no rotation.
+    """
 
     def __init__(self, cache_time: Any = None, node: Any = None) -> None:
         """Start without any; ``node`` is not used."""
@@ -78,10 +84,15 @@ class Buffer:
         return True
 
     def _set(self, message: TransformStamped, *, static: bool) -> None:
-        child, t, q = message.child_frame_id, *_parts(message.transform)
-        if self._parents.get(child) != message.header.frame_id:
+        child, parent = (name.lstrip('/')
+                         for name in (message.child_frame_id, message.header.frame_id))
+        t, q = _parts(message.transform)
+        if child == parent or not (child and parent) or not np.isfinite([*t, *q]).all() or (
+                abs(q @ q - 1.0) > DENORMALISED):
+            return
+        if self._parents.get(child) != parent:
             self._history[child] = []
-        self._parents[child] = message.header.frame_id
+        self._parents[child] = parent
         if static:
             self._static.add(child)
             self._history[child] = [(0, t, q)]
