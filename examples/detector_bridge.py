@@ -5,13 +5,15 @@
 imports my_detector, from the working directory too, and calls detect(image_rgb) with each image,
 (height, width, 3) uint8. It returns a list of (name, score, x1, y1, x2, y2) [px], which are
 published on the topic detections with the stamp of the image. It needs rclpy, sensor_msgs,
-vision_msgs and numpy, and nothing of mrcnet_ros.
+std_msgs, vision_msgs and numpy, and nothing of mrcnet_ros.
 """
 
 import contextlib
 import importlib
 import os
 import sys
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 import rclpy
@@ -20,17 +22,20 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.utilities import remove_ros_args
 from sensor_msgs.msg import Image
+from std_msgs.msg import Header
 from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
 
 # Channels of the encodings that are read, and their order for RGB.
 ENCODINGS = {'rgb8': (3, [0, 1, 2]), 'bgr8': (3, [2, 1, 0]), 'rgba8': (4, [0, 1, 2]),
              'bgra8': (4, [2, 1, 0]), 'mono8': (1, [0, 0, 0])}
 
+Detector = Callable[[np.ndarray], Iterable[tuple[str, float, float, float, float, float]]]
+
 
 class DetectorBridge(Node):
     """Calls a function with each image and publishes what it found."""
 
-    def __init__(self, detect):
+    def __init__(self, detect: Detector) -> None:
         """Subscribe to the newest images."""
         super().__init__('detector_bridge')
         self._detect = detect
@@ -38,7 +43,7 @@ class DetectorBridge(Node):
         newest = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
         self.create_subscription(Image, 'image', self._on_image, newest)
 
-    def _on_image(self, message):
+    def _on_image(self, message: Image) -> None:
         """Answer one image; a detector that fails on it does not end the node."""
         try:
             found = [detection(message.header, *f) for f in self._detect(pixels(message))]
@@ -49,7 +54,7 @@ class DetectorBridge(Node):
         self._publisher.publish(Detection2DArray(header=message.header, detections=found))
 
 
-def pixels(message):
+def pixels(message: Image) -> np.ndarray:
     """Return the image, (height, width, 3) uint8 RGB.
 
     :raises ValueError: when its encoding is not one of ``ENCODINGS``.
@@ -62,8 +67,9 @@ def pixels(message):
     return np.ascontiguousarray(image[..., order])
 
 
-def detection(header, name, score, x1, y1, x2, y2):
+def detection(header: Header, name: str, score: float, *box_xyxy: float) -> Detection2D:
     """Return one object of the message; numbers must be Python's own."""
+    x1, y1, x2, y2 = box_xyxy
     hypothesis = ObjectHypothesisWithPose()
     hypothesis.hypothesis.class_id, hypothesis.hypothesis.score = str(name), float(score)
     message = Detection2D(header=header, results=[hypothesis])
@@ -73,14 +79,14 @@ def detection(header, name, score, x1, y1, x2, y2):
     return message
 
 
-def function_named(name):
+def function_named(name: str) -> Any:
     """Return the function that MODULE:FUNCTION names."""
     module, _, function = name.partition(':')
     sys.path.insert(0, os.getcwd())
     return getattr(importlib.import_module(module), function)
 
 
-def main():
+def main() -> int:
     """Run until a signal comes; return 2 when there is no such function."""
     words = remove_ros_args(sys.argv)[1:]
     if len(words) != 1 or ':' not in words[0]:

@@ -3,23 +3,27 @@
     python3 examples/grasp_pose.py can --base base_link --timeout 5
 
 prints a line of JSON and ends with 0, or says on stderr why there is no pose to rely on and ends
-with 1. It needs rclpy, tf2_ros, tf2_msgs and vision_msgs, and nothing of mrcnet_ros.
+with 1. It needs rclpy, tf2_ros, messages that come with them and vision_msgs, nothing of mrcnet_ros.
 """
 
 import argparse
 import json
 import sys
 import time
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import rclpy
 import tf2_ros
+from geometry_msgs.msg import Transform
 from rclpy.action import ActionClient
 from rclpy.time import Time
 from scipy.spatial.transform import Rotation
+from std_msgs.msg import Header
 from tf2_msgs.action import LookupTransform
 from tf2_msgs.msg import TF2Error
-from vision_msgs.msg import Detection3DArray
+from vision_msgs.msg import Detection3D, Detection3DArray
 
 
 class NoPoseError(Exception):
@@ -50,7 +54,7 @@ class Planner:
         self._wait(lambda: self._action.server_is_ready() and detections.get_publisher_count(),
                    discovery_s, 'the pose node is not there')
 
-    def pose(self, label: str, base: str, timeout_s: float) -> dict:
+    def pose(self, label: str, base: str, timeout_s: float) -> dict[str, Any]:
         """Return the pose of an object in the robot's frame.
 
         :param label: of the object, or an instance as in /tf, or the detector's id.
@@ -94,22 +98,23 @@ class Planner:
             raise NoPoseError(result.error.error_string)
         return result
 
-    def _detection(self, header):
+    def _detection(self, header: Header) -> Detection3D:
         """Return the detection that belongs to an answer: the one with its stamp."""
-        def found():
+        def found() -> list[Detection3DArray]:
             return [m for m in self._confirmed if m.header == header]
 
         self._wait(found, self._discovery_s, 'the covariance did not come on confirmed_detections')
         return found()[-1].detections[0]
 
-    def _camera_in(self, base: str, header) -> np.ndarray:
+    def _camera_in(self, base: str, header: Header) -> np.ndarray:
         """Return T_base_camera (4, 4) [m] at the time of the image.
 
         Not the latest one: a camera on the arm has moved on since then. Transforms may be on
         their way: who publishes them may not have been found yet, and those of a moving arm come
         after the image.
         """
-        when, reason, found = Time.from_msg(header.stamp), '', None
+        when, reason = Time.from_msg(header.stamp), ''
+        found: Any = None
 
         def known() -> bool:
             nonlocal reason, found
@@ -124,7 +129,8 @@ class Planner:
             f'{reason}; is what publishes {base} running? --tf-timeout waits longer'))
         return matrix(found.transform)
 
-    def _wait(self, done, timeout_s: float, complaint: str) -> None:
+    def _wait(self, done: Callable[[], object], timeout_s: float,
+              complaint: str | Callable[[], str]) -> None:
         end = time.monotonic() + timeout_s
         while not done():
             if time.monotonic() > end:
@@ -132,7 +138,7 @@ class Planner:
             rclpy.spin_once(self._node, timeout_sec=0.05)
 
 
-def matrix(transform) -> np.ndarray:
+def matrix(transform: Transform) -> np.ndarray:
     """Return a geometry_msgs/Transform as (4, 4) [m]."""
     t, q = transform.translation, transform.rotation
     T = np.eye(4)

@@ -78,7 +78,8 @@ def main() -> int:
     args = parser.parse_args()
     pictures, driver, ms = draw(args.models)
     if args.task == 'draw':
-        np.savez_compressed(args.file, driver=driver, **pictures)
+        kept_arrays: dict[str, Any] = {'driver': driver, **pictures}
+        np.savez_compressed(args.file, **kept_arrays)
         print(f'{driver}: {ms:.1f} ms each')
         return 0
     with np.load(args.file) as kept:
