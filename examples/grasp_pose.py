@@ -3,7 +3,8 @@
     python3 examples/grasp_pose.py can --base base_link --timeout 5
 
 prints a line of JSON and ends with 0, or says on stderr why there is no pose to rely on and ends
-with 1. It needs rclpy, tf2_ros, messages that come with them and vision_msgs, nothing of mrcnet_ros.
+with 1. It needs rclpy, tf2_ros and vision_msgs with the messages that these come with, and nothing
+of mrcnet_ros.
 """
 
 import argparse

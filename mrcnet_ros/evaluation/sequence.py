@@ -11,8 +11,9 @@ from typing import Any, Protocol
 from ..datasets.bop import BopFrame, GroundTruth
 from ..datasets.boxes import BoxSpec, TargetBox, target_boxes
 from ..errors import SpecError
+from ..inference.followed import Followed, Lost, TrackLimits, View
 from ..inference.poses import Detection, Estimator, PoseEstimate
-from ..inference.tracking import Followed, Follows, Lost, Tracker, TrackLimits, View
+from ..inference.tracking import Follows, Tracker
 from .sequence_figures import Errors, SequenceRow, errors
 from .sequence_steps import Step
 

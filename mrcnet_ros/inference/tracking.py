@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -16,6 +14,7 @@ from ..geometry.camera import Camera
 from ..geometry.se3 import Array, inverse
 from ..objects import ObjectModel
 from .exclusion import contested
+from .followed import Followed, Lost, Track, TrackLimits, View
 from .known_start import KnownPose
 from .motion import Motion
 from .poses import FrameResult, PoseEstimate
@@ -26,13 +25,8 @@ GATE = 5.0
 GATE_DIAMETERS, GATE_RAD = 0.05, np.radians(6.0)
 # Where a model has no law of covariances.
 UNKNOWN_DIAMETERS, UNKNOWN_RAD = 0.05, 0.15
-# Expected poses this long are kept, to recognise detections of earlier images.
-HISTORY_S = 2.0
 # A detection is of an instance that is expected so near to its pose.
 SAME_DIAMETERS = 0.6
-# Why an instance is followed no longer: a poor answer, one far from where it was expected, another
-# instance in its place, no detection of it, the border of the image.
-LOSSES = ('score', 'gate', 'contested', 'unseen', 'outside')
 
 
 class Follows(Protocol):
@@ -48,99 +42,6 @@ class Follows(Protocol):
         """Return the poses of objects that are expected at about known poses."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class TrackLimits:
-    """When an instance counts as lost.
-
-    :param min_score: answers with a lower score do not count.
-    :param lost_s: an instance without an answer that counts is given up after this time.
-    :param unseen: after so many frames in a row in which the detector found nothing where an
-        instance was, it is given up; 0: never.
-    :param most: instances that are followed at once.
-    """
-
-    min_score: float = 0.2
-    lost_s: float = 0.15
-    unseen: int = 4
-    most: int = 100
-
-
-@dataclass(frozen=True, eq=False)
-class View:
-    """One image and from where it was taken.
-
-    :param image_rgb: (H, W, 3) uint8.
-    :param time_s: when.
-    :param T_fixed_camera: (4, 4) [m]; the identity where the camera's motion is not known.
-    :param support_plane: (4,) in the camera frame, that objects stand on; None for none.
-    """
-
-    image_rgb: NDArray[np.uint8]
-    camera: Camera
-    time_s: float
-    T_fixed_camera: Array = field(default_factory=lambda: np.eye(4))
-    depth_m: NDArray[np.float32] | None = None
-    support_plane: Array | None = None
-
-
-@dataclass(frozen=True)
-class Lost:
-    """An instance that is followed no longer.
-
-    :param track: its number.
-    :param reason: one of ``LOSSES``.
-    """
-
-    track: int
-    label: str
-    reason: str
-
-
-@dataclass(frozen=True, eq=False)
-class Followed:
-    """What became of the instances in one image.
-
-    :param poses: of those that were found; ``detection_index`` is a position in this list.
-    :param tracks: their numbers.
-    :param lost: those that were given up.
-    :param result: of the estimator.
-    """
-
-    poses: list[PoseEstimate]
-    tracks: list[int]
-    lost: list[Lost]
-    result: FrameResult
-
-
-@dataclass(eq=False)
-class _Track:
-    """One instance; its poses are those of the centred frame."""
-
-    number: int
-    label: str
-    detection_id: str
-    motion: Motion
-    score: float
-    found_s: float
-    refused: str = ''
-    unseen: int = 0
-    history: deque[Motion] = field(default_factory=lambda: deque(maxlen=200))
-
-    def at(self, time_s: float) -> Motion:
-        """Return where the instance is expected, or was, at a time."""
-        earlier = [m for m in self.history if m.time_s <= time_s]
-        return (earlier[-1] if earlier else self.motion).ahead(time_s)
-
-    def go_on(self, motion: Motion, score: float) -> None:
-        """Take over an answer."""
-        self.motion, self.score, self.found_s, self.refused = motion, score, motion.time_s, ''
-        while self.history and (self.history[-1].time_s >= motion.time_s):
-            self.history.pop()
-        self.history.append(motion)
-        while self.history[0].time_s < motion.time_s - HISTORY_S:
-            self.history.popleft()
-
-
 class Tracker:
     """Follows instances that were answered well; used by one thread.
 
@@ -154,7 +55,7 @@ class Tracker:
     def __init__(self, estimator: Follows) -> None:
         """Start with nothing to follow."""
         self._estimator = estimator
-        self._tracks: dict[int, _Track] = {}
+        self._tracks: dict[int, Track] = {}
         self._numbers = itertools.count(1)
 
     def __len__(self) -> int:
@@ -217,7 +118,7 @@ class Tracker:
         return self._taken_over(tracks, expected, answers, moved,
                                 self._give_up(tracks, moved, view, limits), result)
 
-    def _taken_over(self, tracks: list[_Track], expected: list[Motion],
+    def _taken_over(self, tracks: list[Track], expected: list[Motion],
                     answers: list[PoseEstimate | None], moved: Mapping[int, Motion],
                     lost: list[Lost], result: FrameResult) -> Followed:
         """Move the instances, those without an answer as they moved before."""
@@ -233,7 +134,7 @@ class Tracker:
             numbers.append(track.number)
         return Followed(poses, numbers, lost, result)
 
-    def _judged(self, track: _Track, expected: Motion, pose: PoseEstimate | None, view: View,
+    def _judged(self, track: Track, expected: Motion, pose: PoseEstimate | None, view: View,
                 limits: TrackLimits) -> tuple[Motion | None, str]:
         """Return the motion that an answer leads to, or why it does not count."""
         if pose is None:
@@ -245,7 +146,7 @@ class Tracker:
             return None, 'gate'
         return expected.corrected(T, C), ''
 
-    def _settle(self, tracks: list[_Track], expected: list[Motion],
+    def _settle(self, tracks: list[Track], expected: list[Motion],
                 answers: list[PoseEstimate | None], moved: dict[int, Motion], view: View) -> None:
         """Of instances of a label that have come to the same place leave one."""
         T_camera_fixed = inverse(view.T_fixed_camera)
@@ -281,7 +182,7 @@ class Tracker:
         return [i for row, i in enumerate(good) if row not in rows]
 
     def _matches(self, good: list[int], estimates: Sequence[PoseEstimate],
-                 T: Mapping[int, Array], view: View) -> list[tuple[int, _Track]]:
+                 T: Mapping[int, Array], view: View) -> list[tuple[int, Track]]:
         """Return answers and the instances that they are of, the nearest pairs first."""
         T_camera_fixed = inverse(view.T_fixed_camera)
         pairs = []
@@ -293,13 +194,13 @@ class Tracker:
                     apart_m = float(np.linalg.norm(T[i][:3, 3] - t))
                     if apart_m <= reach_m:
                         pairs.append((apart_m, i, track.number))
-        found: list[tuple[int, _Track]] = []
+        found: list[tuple[int, Track]] = []
         for _, i, number in sorted(pairs):
             if all(i != j and number != track.number for j, track in found):
                 found.append((i, self._tracks[number]))
         return found
 
-    def _confirm(self, track: _Track, view: View, estimate: PoseEstimate, T: Array) -> None:
+    def _confirm(self, track: Track, view: View, estimate: PoseEstimate, T: Array) -> None:
         """Correct an instance by the answer to a detection of it."""
         track.unseen, track.detection_id = 0, estimate.detection_id or track.detection_id
         expected = track.at(view.time_s)
@@ -313,7 +214,7 @@ class Tracker:
     def _begin(self, view: View, estimate: PoseEstimate, T: Array) -> int:
         T_fixed, C = self._fixed(view, estimate, T)
         motion, number = Motion.begin(view.time_s, T_fixed, C), next(self._numbers)
-        track = _Track(number, estimate.label, estimate.detection_id, motion, estimate.score,
+        track = Track(number, estimate.label, estimate.detection_id, motion, estimate.score,
                        view.time_s)
         track.history.append(motion)
         self._tracks[number] = track
@@ -328,13 +229,13 @@ class Tracker:
                 lost.append(self._drop(track, 'unseen'))
         return lost
 
-    def _give_up(self, tracks: list[_Track], moved: Mapping[int, Motion], view: View,
+    def _give_up(self, tracks: list[Track], moved: Mapping[int, Motion], view: View,
                  limits: TrackLimits) -> list[Lost]:
         late = [t for t in tracks
                 if t.number not in moved and view.time_s - t.found_s > limits.lost_s]
         return [self._drop(track, track.refused) for track in late]
 
-    def _drop(self, track: _Track, reason: str) -> Lost:
+    def _drop(self, track: Track, reason: str) -> Lost:
         del self._tracks[track.number]
         return Lost(track.number, track.label, reason)
 

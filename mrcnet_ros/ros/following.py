@@ -6,8 +6,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from ..inference.followed import Followed, Lost, TrackLimits, View
 from ..inference.poses import FrameResult, PoseEstimate, add_seconds
-from ..inference.tracking import Followed, Follows, Lost, Tracker, TrackLimits, View
+from ..inference.tracking import Follows, Tracker
 from .frames import Frame
 from .params import NodeParameters
 

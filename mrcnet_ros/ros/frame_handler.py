@@ -15,8 +15,9 @@ from vision_msgs.msg import Detection3DArray
 
 from ..geometry.camera import Camera
 from ..geometry.se3 import Array
+from ..inference.followed import View
 from ..inference.poses import Detection, Estimator, FrameResult, PoseEstimate
-from ..inference.tracking import Follows, View
+from ..inference.tracking import Follows
 from . import messages
 from .detection_filter import DetectionFilter
 from .detection_reading import detections_2d

@@ -9,10 +9,8 @@ import traceback
 from concurrent.futures import Future, wait
 from functools import partial
 
-from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
-from rclpy.exceptions import ParameterException
-from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 
 from ..errors import MrcnetError, SpecError
@@ -27,11 +25,12 @@ from .listening import Listening
 from .message_types import HeaderMessage
 from .package_log import PackageLog
 from .parameter_changes import changed_parameters
-from .params import NodeParameters, declare_parameters, read_parameters, undeclared_parameters
+from .parameter_node import ParameterNode
+from .params import NodeParameters
 from .publishers import Publishers
 from .reporter import Reporter
 from .running import run_node
-from .services import ModelService, answer_always
+from .services import ModelService
 from .timings import Timings
 from .transforms import CameraTransforms, SupportFrame, Tree
 from .worker import FrameServices, Worker
@@ -46,7 +45,7 @@ class InterruptedLoading(MrcnetError):
     """The process was told to end before the node was configured."""
 
 
-class PoseNode(LifecycleNode):
+class PoseNode(ParameterNode):
     """Wires topics to a :class:`Worker`.
 
     Two threads: the executor's receives and pairs messages; the worker's estimates and publishes.
@@ -62,17 +61,9 @@ class PoseNode(LifecycleNode):
 
         :raises SpecError: when a parameter has a value that cannot be used.
         """
-        try:
-            super().__init__('pose_node')
-        except ParameterException as error:  # of one that rclpy itself declares
-            raise SpecError(str(error)) from error
-        answer_always(self)
-        declare_parameters(self)
+        super().__init__('pose_node')
         self._package_log = PackageLog(self.get_logger())
         self._load, self._stop_asked = load, stop or threading.Event()
-        self.parameters = read_parameters(self)
-        for name, remark in undeclared_parameters(self).items():
-            self.get_logger().warning(f'parameter {name} was given but is not declared; {remark}')
         self.drop_counters, self.timings = DropCounters(self._warn_of_drop), Timings()
         self._worker: Worker | None = None
         self._wake = self.create_guard_condition(lambda: None)
@@ -97,8 +88,7 @@ class PoseNode(LifecycleNode):
         self._configured = self._loading_for = 0  # how often
         self._swapping = False
         self._idle_state = 'unconfigured'
-        self.add_on_set_parameters_callback(self._on_parameters)
-        self.add_post_set_parameters_callback(self._parameters_accepted)
+        self.take_changes(self._change)
         self.model_service = ModelService(
             self, lambda: self.parameters, self._load_beside, self._swap)
 
@@ -259,36 +249,9 @@ class PoseNode(LifecycleNode):
                 raise InterruptedLoading('interrupted while the model was being loaded')
         return handler.result()
 
-    def set_parameters_atomically(self, parameter_list: list[Parameter]) -> SetParametersResult:
-        """Set parameters; one that has its value already is no change, be it read-only.
-
-        So the node takes its own dump (``ros2 param load``).
-        """
-        changes = [p for p in parameter_list if not self._has_value(p)]
-        if parameter_list and not changes:
-            return SetParametersResult(successful=True)
-        return super().set_parameters_atomically(changes)
-
-    def _has_value(self, parameter: Parameter) -> bool:
-        if not self.has_parameter(parameter.name):
-            return False
-        present = self.get_parameter(parameter.name)
-        return bool(present.type_ == parameter.type_ and present.value == parameter.value)
-
     # Executor thread
 
-    def _on_parameters(self, changed: list[Parameter]) -> SetParametersResult:
-        try:
-            self._changed(changed)
-        except SpecError as error:
-            return SetParametersResult(successful=False, reason=str(error))
-        return SetParametersResult(successful=True)
-
-    def _parameters_accepted(self, changed: list[Parameter]) -> None:
-        """Use values that everybody who was asked has accepted."""
-        self.parameters = self._changed(changed)
-
-    def _changed(self, changed: list[Parameter]) -> NodeParameters:
+    def _change(self, changed: list[Parameter]) -> NodeParameters:
         handled = self._worker if not self._swapping else None
         parameters = changed_parameters(
             self.parameters, changed, configured=handled is not None)

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ..inference.followed import LOSSES
 from ..inference.poses import Estimator
-from ..inference.tracking import LOSSES
 from ..objects import ObjectModel
 from ..specs import ViewPrior
 from .diagnostics import Level, Problem, Status

@@ -1,0 +1,113 @@
+"""An instance that is followed, the images it is looked for in, and what became of it."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..geometry.camera import Camera
+from ..geometry.se3 import Array
+from .motion import Motion
+from .poses import FrameResult, PoseEstimate
+
+# Expected poses this long are kept, to recognise detections of earlier images.
+HISTORY_S = 2.0
+# Why an instance is followed no longer: a poor answer, one far from where it was expected, another
+# instance in its place, no detection of it, the border of the image.
+LOSSES = ('score', 'gate', 'contested', 'unseen', 'outside')
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrackLimits:
+    """When an instance counts as lost.
+
+    :param min_score: answers with a lower score do not count.
+    :param lost_s: an instance without an answer that counts is given up after this time.
+    :param unseen: after so many frames in a row in which the detector found nothing where an
+        instance was, it is given up; 0: never.
+    :param most: instances that are followed at once.
+    """
+
+    min_score: float = 0.2
+    lost_s: float = 0.15
+    unseen: int = 4
+    most: int = 100
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """One image and from where it was taken.
+
+    :param image_rgb: (H, W, 3) uint8.
+    :param time_s: when.
+    :param T_fixed_camera: (4, 4) [m]; the identity where the camera's motion is not known.
+    :param support_plane: (4,) in the camera frame, that objects stand on; None for none.
+    """
+
+    image_rgb: NDArray[np.uint8]
+    camera: Camera
+    time_s: float
+    T_fixed_camera: Array = field(default_factory=lambda: np.eye(4))
+    depth_m: NDArray[np.float32] | None = None
+    support_plane: Array | None = None
+
+
+@dataclass(frozen=True)
+class Lost:
+    """An instance that is followed no longer.
+
+    :param track: its number.
+    :param reason: one of ``LOSSES``.
+    """
+
+    track: int
+    label: str
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class Followed:
+    """What became of the instances in one image.
+
+    :param poses: of those that were found; ``detection_index`` is a position in this list.
+    :param tracks: their numbers.
+    :param lost: those that were given up.
+    :param result: of the estimator.
+    """
+
+    poses: list[PoseEstimate]
+    tracks: list[int]
+    lost: list[Lost]
+    result: FrameResult
+
+
+@dataclass(eq=False)
+class Track:
+    """One instance; its poses are those of the centred frame."""
+
+    number: int
+    label: str
+    detection_id: str
+    motion: Motion
+    score: float
+    found_s: float
+    refused: str = ''
+    unseen: int = 0
+    history: deque[Motion] = field(default_factory=lambda: deque(maxlen=200))
+
+    def at(self, time_s: float) -> Motion:
+        """Return where the instance is expected, or was, at a time."""
+        earlier = [m for m in self.history if m.time_s <= time_s]
+        return (earlier[-1] if earlier else self.motion).ahead(time_s)
+
+    def go_on(self, motion: Motion, score: float) -> None:
+        """Take over an answer."""
+        self.motion, self.score, self.found_s, self.refused = motion, score, motion.time_s, ''
+        while self.history and (self.history[-1].time_s >= motion.time_s):
+            self.history.pop()
+        self.history.append(motion)
+        while self.history[0].time_s < motion.time_s - HISTORY_S:
+            self.history.popleft()
