@@ -19,21 +19,18 @@ import pytest
 
 pytest.importorskip('torch', reason='needs the train extra')
 
-import cv2
-import numpy as np
 import torch
 import yaml
-from meshes import cube, write_ply
+from same_states import assert_same
 from tiny_model import SPEC, TinyModel, random_stem, write_material
 
 from mrcnet_ros.cli.main import main
-from mrcnet_ros.errors import DatasetError, MeshError, ModelError, SpecError
+from mrcnet_ros.errors import ModelError, SpecError
 from mrcnet_ros.export.directory import export_checkpoint
 from mrcnet_ros.network.mrcnet import MrcNet
-from mrcnet_ros.rendering.background_files import read_linear
-from mrcnet_ros.specs import ModelSpec, ViewPrior
+from mrcnet_ros.specs import ViewPrior
 from mrcnet_ros.training import targets, trainer
-from mrcnet_ros.training.checkpoint import load_checkpoint, save_checkpoint
+from mrcnet_ros.training.checkpoint import load_checkpoint
 from mrcnet_ros.training.config import TrainConfig
 from mrcnet_ros.training.exchange import WAIT_S
 from mrcnet_ros.training.identity import check_identity
@@ -41,7 +38,6 @@ from mrcnet_ros.training.job import check_device
 from mrcnet_ros.training.metrics import append_metrics, drop_metrics
 from mrcnet_ros.training.pieces import MIB, write_pieces
 from mrcnet_ros.training.preparation import draw_ahead
-from mrcnet_ros.training.run_config import read_config
 from mrcnet_ros.training.schedule import learning_rate
 from mrcnet_ros.training.trainer import train
 from mrcnet_ros.training.warm_start import object_parameters, read_start
@@ -99,22 +95,6 @@ def metrics(config: TrainConfig) -> dict[tuple[int, bool], dict[str, float]]:
         assert key not in rows
         rows[key] = values
     return rows
-
-
-def assert_same(a: Any, b: Any, where: str = '') -> None:
-    """Compare nested states to the bit."""
-    if isinstance(a, torch.Tensor):
-        assert torch.equal(a, b), where
-    elif isinstance(a, dict):
-        assert a.keys() == b.keys(), where
-        for key in a:
-            assert_same(a[key], b[key], f'{where}.{key}')
-    elif isinstance(a, list | tuple):
-        assert len(a) == len(b), where
-        for number, pair in enumerate(zip(a, b, strict=True)):
-            assert_same(*pair, f'{where}[{number}]')
-    else:
-        assert a == b, where
 
 
 def assert_same_training(config: TrainConfig, other: TrainConfig) -> None:
@@ -396,19 +376,6 @@ def test_views_that_cannot_be_drawn_ahead_are_told_where_they_are_needed(tmp_pat
     assert not list(config.cache.glob('box-*/done'))
 
 
-@pytest.mark.parametrize(('words', 'said'), [
-    (['--set', 'steps'], '--set steps: expected NAME=VALUE'),
-    (['--set', 'steps=[1'], 'the value cannot be read'),
-    (['--set', 'stepz=1'], "unknown fields ['stepz']"),
-    (['--set', 'name.first=1'], "name is 'x' and has no field first"),
-    (['--minutes', '0'], 'minutes must be positive, got 0.0'),
-    (['--stem', 'absent.pt'], 'absent.pt, cannot be read')])
-def test_a_wrong_option_of_the_command_is_told(tmp_path, capsys, words, said):
-    """Misspelt fields and files that are missing are named."""
-    assert main(['train', str(write_config(tmp_path)), *words]) == 2
-    assert said in capsys.readouterr().err
-
-
 def test_training_lowers_the_loss(whole_run):
     """The losses of the last steps are below those of the first."""
     rows = metrics(whole_run)
@@ -451,24 +418,6 @@ def test_frozen_shared_layers_leave_known_objects_as_they_were(tiny_model: TinyM
     assert moved >= len(rows)
 
 
-@pytest.mark.parametrize(('edit', 'changes', 'problem'), [
-    (None, {'view_prior': ViewPrior(elevation_min_deg=0, elevation_max_deg=90, tilt_max_deg=30)},
-     'blob.view_prior None, the configuration has'),
-    (lambda entry: entry.update(mesh='box.ply'), {}, 'blob.mesh_sha256')])
-def test_frozen_objects_must_stay_what_they_were(tiny_model, tmp_path, edit, changes, problem):
-    """Another mesh or view prior would change the answers that freezing promises to keep."""
-    entries = yaml.safe_load(tiny_model.config.models.read_text())
-    entries.append({**entries[1], 'id': 9, 'label': 'newcomer'})
-    if edit is not None:
-        edit(entries[0])
-    more = tiny_model.meshes / 'changed.yaml'
-    more.write_text(yaml.safe_dump(entries))
-    config = dataclasses.replace(tiny_model.config, output=tmp_path / 'run', models=more,
-                                 init=tiny_model.path, freeze_shared=True, **changes)
-    with pytest.raises(ModelError, match=rf'{problem}.*must stay as they are'):
-        train(config, random_stem())
-
-
 def test_the_learning_rate_warms_up_and_falls_to_nothing(material):
     """It rises linearly to its highest at the end of the warm-up, then falls like a cosine."""
     rates = [learning_rate(material, step) for step in range(material.steps + 1)]
@@ -477,25 +426,6 @@ def test_the_learning_rate_warms_up_and_falls_to_nothing(material):
     assert rates[14] == pytest.approx(material.learning_rate / 2)
     assert rates[24] == pytest.approx(0.0)
     assert all(a > b for a, b in pairwise(rates[4:]))
-
-
-def test_a_checkpoint_of_another_spec_is_refused(material, tmp_path):
-    """The error names the checkpoint and the remedy."""
-    config = dataclasses.replace(material, output=tmp_path, processes=1)
-    save_checkpoint(tmp_path / 'checkpoint.pt', {'step': 1}, ModelSpec())
-    with pytest.raises(ModelError, match=r'checkpoint\.pt.*another model spec.*restore the spec'):
-        train(config, random_stem())
-
-
-def test_a_checkpoint_of_other_objects_is_refused(material, tiny_model, tmp_path):
-    """A checkpoint of three objects does not fit two, and is named."""
-    config = dataclasses.replace(material, output=tmp_path, processes=1)
-    network = MrcNet(spec=SPEC, objects=3)
-    save_checkpoint(tmp_path / 'checkpoint.pt', {
-        'step': 1, 'seconds': 0.0, 'network': network.state_dict(), 'average': {},
-        'optimizer': {}}, SPEC)
-    with pytest.raises(ModelError, match=r'checkpoint\.pt.*does not fit the objects'):
-        train(config, random_stem())
 
 
 @pytest.fixture(scope='module')
@@ -543,72 +473,6 @@ def test_a_checkpoint_that_does_not_say_its_objects_is_warned_of(own, caplog):
     assert 'does not say which objects it was trained on' in caplog.text
 
 
-@pytest.mark.parametrize('data', [b'', b'no checkpoint', None])
-def test_a_damaged_checkpoint_is_named(tmp_path, data):
-    """An empty, foreign or missing file is no checkpoint."""
-    path = tmp_path / 'checkpoint.pt'
-    if data is not None:
-        path.write_bytes(data)
-    with pytest.raises(ModelError, match=r'checkpoint\.pt'):
-        load_checkpoint(path, SPEC)
-
-
-def test_a_file_of_something_else_is_no_checkpoint(tmp_path):
-    """Tensors that torch can read are not enough."""
-    torch.save({'weight': torch.zeros(3)}, tmp_path / 'other.pt')
-    with pytest.raises(ModelError, match=r'other\.pt.*is not a checkpoint'):
-        load_checkpoint(tmp_path / 'other.pt')
-
-
-@pytest.mark.parametrize(('folders', 'problem'), [
-    (('absent',), 'absent does not exist'), (('empty',), r'empty holds no \.hdr'),
-    ((), 'no background folders')])
-def test_missing_backgrounds_are_named_before_anything_is_rendered(material, tmp_path, folders,
-                                                                   problem):
-    """A wrong background folder is told at once, with its name."""
-    (tmp_path / 'empty').mkdir()
-    config = dataclasses.replace(material, cache=tmp_path / 'cache', output=tmp_path / 'run',
-                                 backgrounds=tuple(tmp_path / f for f in folders))
-    with pytest.raises(DatasetError, match=problem):
-        train(config, random_stem())
-    assert not config.cache.exists()
-
-
-def test_an_origin_far_from_the_middle_is_told_before_anything_is_rendered(tmp_path):
-    """Such an object would be cut off in every image: the error says what to do."""
-    config = write_material(tmp_path / 'moved', processes=1)
-    mesh = cube(0.08)
-    write_ply(config.models.parent / 'box.ply',
-              dataclasses.replace(mesh, vertices=mesh.vertices + [0.0, 0.0, 0.08]))
-    with pytest.raises(MeshError, match=r'box\.ply.*far from its middle.*subtract'):
-        train(config, random_stem())
-    assert not config.cache.exists()
-
-
-def test_a_background_that_cannot_be_read_is_told_before_anything_is_rendered(material, tmp_path):
-    """One image of each kind is read first; grey ones are as good as any."""
-    folder = tmp_path / 'photos'
-    folder.mkdir()
-    cv2.imwrite(str(folder / 'grey.jpg'), np.full((64, 80), 90, np.uint8))
-    assert read_linear(folder / 'grey.jpg').shape == (64, 80, 3)
-    (folder / 'sky.exr').write_bytes(b'no image')
-    config = dataclasses.replace(material, cache=tmp_path / 'cache', output=tmp_path / 'run',
-                                 backgrounds=(folder,))
-    with pytest.raises(DatasetError, match=r'sky\.exr cannot be read.*to \.hdr'):
-        train(config, random_stem())
-    assert not config.cache.exists()
-
-
-@pytest.mark.parametrize(('emphasis', 'problem'), [
-    ({'blub': 2}, r"emphasis: .*\['blub'\].*\['blob', 'box'\]"),
-    ({'blob': 0, 'box': 0}, 'no object to train')])
-def test_a_wrong_emphasis_is_told(material, tmp_path, emphasis, problem):
-    """A misspelt label does not go unnoticed, and some object must be drawn."""
-    config = dataclasses.replace(material, output=tmp_path / 'run', emphasis=emphasis)
-    with pytest.raises(SpecError, match=problem):
-        train(config, random_stem())
-
-
 def test_metrics_of_steps_that_are_done_again_are_dropped(tmp_path):
     """A run that goes on from step 8 leaves one line for each step, also after a torn one."""
     for step in (4, 8, 12):
@@ -619,86 +483,3 @@ def test_metrics_of_steps_that_are_done_again_are_dropped(tmp_path):
     append_metrics(tmp_path, {'step': 12, 'loss': 2.0})
     rows = [json.loads(line) for line in (tmp_path / 'metrics.jsonl').read_text().splitlines()]
     assert rows == [{'step': 4, 'loss': 1.0}, {'step': 8, 'loss': 1.0}, {'step': 12, 'loss': 2.0}]
-
-
-@pytest.mark.parametrize('stop_after', [0, 3, 12])
-def test_a_run_cannot_be_stopped_where_it_could_not_go_on(material, tmp_path, stop_after):
-    """Between two refreshes of the template features a stop would change the run."""
-    config = dataclasses.replace(material, output=tmp_path / 'run')
-    with pytest.raises(SpecError, match=r'stop_after .* multiple of refresh \(8\)'):
-        train(config, random_stem(), stop_after=stop_after)
-
-
-def write_config(folder: Path, **changes: Any) -> Path:
-    """Write a configuration file with all that is needed, changed."""
-    values: dict[str, Any] = {'name': 'x', 'output': 'o', 'cache': 'c', 'models': 'm', **changes}
-    path = folder / 'train.yaml'
-    path.write_text(yaml.safe_dump({k: v for k, v in values.items() if v != 'LEFT OUT'}))
-    return path
-
-
-def test_a_configuration_is_read_whole(tmp_path):
-    """Fields become what the trainer takes; what is left out has its default."""
-    config = read_config(TrainConfig, write_config(
-        tmp_path, backgrounds=['a', 'b'], labels={3: 'cup'}, distance_m=[1, 2],
-        spec={'network': {'hidden': 64}},
-        view_prior={'elevation_min_deg': 0, 'elevation_max_deg': 90, 'tilt_max_deg': 10}))
-    assert config.backgrounds == (Path('a'), Path('b'))
-    assert config.labels == {3: 'cup'}
-    assert config.distance_m == (1.0, 2.0)
-    assert config.spec.network.hidden == 64
-    assert config.spec.crop == ModelSpec().crop
-    assert config.view_prior is not None
-    assert config.view_prior.tilt_max_deg == 10
-    assert config.steps == TrainConfig.steps
-
-
-@pytest.mark.parametrize(('changes', 'problem'), [
-    ({'stepz': 3}, r"unknown fields \['stepz'\]; known: .*'steps'"),
-    ({'models': 'LEFT OUT'}, "'models'"),
-    ({'spec': {'network': {'hiden': 3}}}, r"network: unknown fields \['hiden'\]"),
-    ({'spec': {'crops': {}}}, r"unknown fields \['crops'\].*is 'crop' meant"),
-    ({'spec': 3}, 'train.yaml'),
-    ({'view_prior': {'tilt_max_deg': 3}}, r'view_prior: .*missing fields'),
-    ({'steps': 'many'}, "steps must be a number .*'many'"),
-    ({'learning_rate': 'fast'}, r"learning_rate must be a number .*'fast'"),
-    ({'learning_rate': float('nan')}, 'learning_rate must be a number .*nan'),
-    ({'learning_rate': -1.0}, 'learning_rate must be above 0'),
-    ({'freeze_shared': 'off'}, "freeze_shared must be true or false, got 'off'"),
-    ({'backgrounds': 'photos'}, "backgrounds must be a list, got 'photos'"),
-    ({'labels': {1: True}}, 'labels: 1 must be text, got True; put it in quotes'),
-    ({'labels': {'1_0': 'cup'}}, "a key of labels must be a number .*'1_0'"),
-    ({'emphasis': {'cup': 1.5}}, r'emphasis: cup must be a number \(int\), got 1\.5'),
-    ({'chances': {'occluded': 85}}, 'occluded must be 0 to 1, got 85'),
-    ({'distance_m': [450, 1500]}, 'in metres, got 450 and 1500'),
-    ({'view_prior': {'elevation_min_deg': 50, 'elevation_max_deg': 0, 'tilt_max_deg': 10}},
-     'elevation_min_deg < elevation_max_deg'),
-    ({'view_prior': {'elevation_min_deg': 0, 'elevation_max_deg': 1.57, 'tilt_max_deg': 0.8}},
-     'in degrees; .* look like radians'),
-    ({'spec': {'crop': {'padding': 0.5}}}, 'crop: size_px and padding must be at least 1'),
-    ({'spec': {'bins': {'scale_min': 3.0}}}, '0 < scale_min < scale_max'),
-    ({'spec': {'bins': {'cells': 0}}}, 'bins: counts must be at least 1'),
-    ({'spec': {'template': {'distance_diameters': 0.2}}}, 'distance_diameters above 1'),
-    ({'spec': {'network': {'hidden': '1_0'}}}, "hidden must be int, got '1_0'"),
-    ({'batch_size': 0}, 'batch_size must be at least 1'),
-    ({'distance_m': [1]}, 'train.yaml'),
-    ({'checkpoint': 150}, r'checkpoint \(150\) must be a multiple of refresh \(100\)'),
-    ({'device': 'gpu'}, "device must be cpu, cuda or cuda:N, got 'gpu'"),
-    ({'device': 'cuda'}, 'device cuda needs processes 1, got 2'),
-    ({'composers': 3}, 'composers needs processes 1, got 2'),
-    ({'composers': -1}, 'composers must not be negative'),
-    ({'freeze_shared': True}, 'freeze_shared needs init')])
-def test_a_wrong_configuration_is_named(tmp_path, changes, problem):
-    """The error names the field at fault."""
-    with pytest.raises(SpecError, match=problem):
-        read_config(TrainConfig, write_config(tmp_path, **changes))
-
-
-@pytest.mark.parametrize('text', ['- a\n- b\n', 'steps: [1\n', None])
-def test_a_file_that_is_no_configuration_is_named(tmp_path, text):
-    """A list, broken YAML or a missing file is told by its name."""
-    path = tmp_path / 'some.yaml'
-    if text is not None:
-        path.write_text(text)
-    with pytest.raises(SpecError, match=r'some\.yaml'):
-        read_config(TrainConfig, path)

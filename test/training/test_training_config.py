@@ -1,0 +1,106 @@
+"""Configuration files of trainings: read whole, and what is wrong is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip('torch', reason='needs the train extra')
+
+import yaml
+
+from mrcnet_ros.cli.main import main
+from mrcnet_ros.errors import SpecError
+from mrcnet_ros.specs import ModelSpec
+from mrcnet_ros.training.config import TrainConfig
+from mrcnet_ros.training.run_config import read_config
+
+
+def write_config(folder: Path, **changes: Any) -> Path:
+    """Write a configuration file with all that is needed, changed."""
+    values: dict[str, Any] = {'name': 'x', 'output': 'o', 'cache': 'c', 'models': 'm', **changes}
+    path = folder / 'train.yaml'
+    path.write_text(yaml.safe_dump({k: v for k, v in values.items() if v != 'LEFT OUT'}))
+    return path
+
+
+def test_a_configuration_is_read_whole(tmp_path):
+    """Fields become what the trainer takes; what is left out has its default."""
+    config = read_config(TrainConfig, write_config(
+        tmp_path, backgrounds=['a', 'b'], labels={3: 'cup'}, distance_m=[1, 2],
+        spec={'network': {'hidden': 64}},
+        view_prior={'elevation_min_deg': 0, 'elevation_max_deg': 90, 'tilt_max_deg': 10}))
+    assert config.backgrounds == (Path('a'), Path('b'))
+    assert config.labels == {3: 'cup'}
+    assert config.distance_m == (1.0, 2.0)
+    assert config.spec.network.hidden == 64
+    assert config.spec.crop == ModelSpec().crop
+    assert config.view_prior is not None
+    assert config.view_prior.tilt_max_deg == 10
+    assert config.steps == TrainConfig.steps
+
+
+@pytest.mark.parametrize(('changes', 'problem'), [
+    ({'stepz': 3}, r"unknown fields \['stepz'\]; known: .*'steps'"),
+    ({'models': 'LEFT OUT'}, "'models'"),
+    ({'spec': {'network': {'hiden': 3}}}, r"network: unknown fields \['hiden'\]"),
+    ({'spec': {'crops': {}}}, r"unknown fields \['crops'\].*is 'crop' meant"),
+    ({'spec': 3}, 'train.yaml'),
+    ({'view_prior': {'tilt_max_deg': 3}}, r'view_prior: .*missing fields'),
+    ({'steps': 'many'}, "steps must be a number .*'many'"),
+    ({'learning_rate': 'fast'}, r"learning_rate must be a number .*'fast'"),
+    ({'learning_rate': float('nan')}, 'learning_rate must be a number .*nan'),
+    ({'learning_rate': -1.0}, 'learning_rate must be above 0'),
+    ({'freeze_shared': 'off'}, "freeze_shared must be true or false, got 'off'"),
+    ({'backgrounds': 'photos'}, "backgrounds must be a list, got 'photos'"),
+    ({'labels': {1: True}}, 'labels: 1 must be text, got True; put it in quotes'),
+    ({'labels': {'1_0': 'cup'}}, "a key of labels must be a number .*'1_0'"),
+    ({'emphasis': {'cup': 1.5}}, r'emphasis: cup must be a number \(int\), got 1\.5'),
+    ({'chances': {'occluded': 85}}, 'occluded must be 0 to 1, got 85'),
+    ({'distance_m': [450, 1500]}, 'in metres, got 450 and 1500'),
+    ({'view_prior': {'elevation_min_deg': 50, 'elevation_max_deg': 0, 'tilt_max_deg': 10}},
+     'elevation_min_deg < elevation_max_deg'),
+    ({'view_prior': {'elevation_min_deg': 0, 'elevation_max_deg': 1.57, 'tilt_max_deg': 0.8}},
+     'in degrees; .* look like radians'),
+    ({'spec': {'crop': {'padding': 0.5}}}, 'crop: size_px and padding must be at least 1'),
+    ({'spec': {'bins': {'scale_min': 3.0}}}, '0 < scale_min < scale_max'),
+    ({'spec': {'bins': {'cells': 0}}}, 'bins: counts must be at least 1'),
+    ({'spec': {'template': {'distance_diameters': 0.2}}}, 'distance_diameters above 1'),
+    ({'spec': {'network': {'hidden': '1_0'}}}, "hidden must be int, got '1_0'"),
+    ({'batch_size': 0}, 'batch_size must be at least 1'),
+    ({'distance_m': [1]}, 'train.yaml'),
+    ({'checkpoint': 150}, r'checkpoint \(150\) must be a multiple of refresh \(100\)'),
+    ({'device': 'gpu'}, "device must be cpu, cuda or cuda:N, got 'gpu'"),
+    ({'device': 'cuda'}, 'device cuda needs processes 1, got 2'),
+    ({'composers': 3}, 'composers needs processes 1, got 2'),
+    ({'composers': -1}, 'composers must not be negative'),
+    ({'freeze_shared': True}, 'freeze_shared needs init')])
+def test_a_wrong_configuration_is_named(tmp_path, changes, problem):
+    """The error names the field at fault."""
+    with pytest.raises(SpecError, match=problem):
+        read_config(TrainConfig, write_config(tmp_path, **changes))
+
+
+@pytest.mark.parametrize('text', ['- a\n- b\n', 'steps: [1\n', None])
+def test_a_file_that_is_no_configuration_is_named(tmp_path, text):
+    """A list, broken YAML or a missing file is told by its name."""
+    path = tmp_path / 'some.yaml'
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(SpecError, match=r'some\.yaml'):
+        read_config(TrainConfig, path)
+
+
+@pytest.mark.parametrize(('words', 'said'), [
+    (['--set', 'steps'], '--set steps: expected NAME=VALUE'),
+    (['--set', 'steps=[1'], 'the value cannot be read'),
+    (['--set', 'stepz=1'], "unknown fields ['stepz']"),
+    (['--set', 'name.first=1'], "name is 'x' and has no field first"),
+    (['--minutes', '0'], 'minutes must be positive, got 0.0'),
+    (['--stem', 'absent.pt'], 'absent.pt, cannot be read')])
+def test_a_wrong_option_of_the_command_is_told(tmp_path, capsys, words, said):
+    """Misspelt fields and files that are missing are named."""
+    assert main(['train', str(write_config(tmp_path)), *words]) == 2
+    assert said in capsys.readouterr().err

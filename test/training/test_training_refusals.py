@@ -1,0 +1,141 @@
+"""What a training refuses before it renders or trains anything, and says so."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+pytest.importorskip('torch', reason='needs the train extra')
+
+import cv2
+import numpy as np
+import torch
+import yaml
+from meshes import cube, write_ply
+from tiny_model import SPEC, random_stem, write_material
+
+from mrcnet_ros.errors import DatasetError, MeshError, ModelError, SpecError
+from mrcnet_ros.network.mrcnet import MrcNet
+from mrcnet_ros.rendering.background_files import read_linear
+from mrcnet_ros.specs import ModelSpec, ViewPrior
+from mrcnet_ros.training.checkpoint import load_checkpoint, save_checkpoint
+from mrcnet_ros.training.config import TrainConfig
+from mrcnet_ros.training.trainer import train
+
+
+@pytest.fixture(scope='module')
+def material(tmp_path_factory: pytest.TempPathFactory) -> TrainConfig:
+    """Configure a training of 24 steps in two processes."""
+    return write_material(tmp_path_factory.mktemp('training'))
+
+
+@pytest.mark.parametrize(('edit', 'changes', 'problem'), [
+    (None, {'view_prior': ViewPrior(elevation_min_deg=0, elevation_max_deg=90, tilt_max_deg=30)},
+     'blob.view_prior None, the configuration has'),
+    (lambda entry: entry.update(mesh='box.ply'), {}, 'blob.mesh_sha256')])
+def test_frozen_objects_must_stay_what_they_were(tiny_model, tmp_path, edit, changes, problem):
+    """Another mesh or view prior would change the answers that freezing promises to keep."""
+    entries = yaml.safe_load(tiny_model.config.models.read_text())
+    entries.append({**entries[1], 'id': 9, 'label': 'newcomer'})
+    if edit is not None:
+        edit(entries[0])
+    more = tiny_model.meshes / 'changed.yaml'
+    more.write_text(yaml.safe_dump(entries))
+    config = dataclasses.replace(tiny_model.config, output=tmp_path / 'run', models=more,
+                                 init=tiny_model.path, freeze_shared=True, **changes)
+    with pytest.raises(ModelError, match=rf'{problem}.*must stay as they are'):
+        train(config, random_stem())
+
+
+def test_a_checkpoint_of_another_spec_is_refused(material, tmp_path):
+    """The error names the checkpoint and the remedy."""
+    config = dataclasses.replace(material, output=tmp_path, processes=1)
+    save_checkpoint(tmp_path / 'checkpoint.pt', {'step': 1}, ModelSpec())
+    with pytest.raises(ModelError, match=r'checkpoint\.pt.*another model spec.*restore the spec'):
+        train(config, random_stem())
+
+
+def test_a_checkpoint_of_other_objects_is_refused(material, tiny_model, tmp_path):
+    """A checkpoint of three objects does not fit two, and is named."""
+    config = dataclasses.replace(material, output=tmp_path, processes=1)
+    network = MrcNet(spec=SPEC, objects=3)
+    save_checkpoint(tmp_path / 'checkpoint.pt', {
+        'step': 1, 'seconds': 0.0, 'network': network.state_dict(), 'average': {},
+        'optimizer': {}}, SPEC)
+    with pytest.raises(ModelError, match=r'checkpoint\.pt.*does not fit the objects'):
+        train(config, random_stem())
+
+
+@pytest.mark.parametrize('data', [b'', b'no checkpoint', None])
+def test_a_damaged_checkpoint_is_named(tmp_path, data):
+    """An empty, foreign or missing file is no checkpoint."""
+    path = tmp_path / 'checkpoint.pt'
+    if data is not None:
+        path.write_bytes(data)
+    with pytest.raises(ModelError, match=r'checkpoint\.pt'):
+        load_checkpoint(path, SPEC)
+
+
+def test_a_file_of_something_else_is_no_checkpoint(tmp_path):
+    """Tensors that torch can read are not enough."""
+    torch.save({'weight': torch.zeros(3)}, tmp_path / 'other.pt')
+    with pytest.raises(ModelError, match=r'other\.pt.*is not a checkpoint'):
+        load_checkpoint(tmp_path / 'other.pt')
+
+
+@pytest.mark.parametrize(('folders', 'problem'), [
+    (('absent',), 'absent does not exist'), (('empty',), r'empty holds no \.hdr'),
+    ((), 'no background folders')])
+def test_missing_backgrounds_are_named_before_anything_is_rendered(material, tmp_path, folders,
+                                                                   problem):
+    """A wrong background folder is told at once, with its name."""
+    (tmp_path / 'empty').mkdir()
+    config = dataclasses.replace(material, cache=tmp_path / 'cache', output=tmp_path / 'run',
+                                 backgrounds=tuple(tmp_path / f for f in folders))
+    with pytest.raises(DatasetError, match=problem):
+        train(config, random_stem())
+    assert not config.cache.exists()
+
+
+def test_an_origin_far_from_the_middle_is_told_before_anything_is_rendered(tmp_path):
+    """Such an object would be cut off in every image: the error says what to do."""
+    config = write_material(tmp_path / 'moved', processes=1)
+    mesh = cube(0.08)
+    write_ply(config.models.parent / 'box.ply',
+              dataclasses.replace(mesh, vertices=mesh.vertices + [0.0, 0.0, 0.08]))
+    with pytest.raises(MeshError, match=r'box\.ply.*far from its middle.*subtract'):
+        train(config, random_stem())
+    assert not config.cache.exists()
+
+
+def test_a_background_that_cannot_be_read_is_told_before_anything_is_rendered(material, tmp_path):
+    """One image of each kind is read first; grey ones are as good as any."""
+    folder = tmp_path / 'photos'
+    folder.mkdir()
+    cv2.imwrite(str(folder / 'grey.jpg'), np.full((64, 80), 90, np.uint8))
+    assert read_linear(folder / 'grey.jpg').shape == (64, 80, 3)
+    (folder / 'sky.exr').write_bytes(b'no image')
+    config = dataclasses.replace(material, cache=tmp_path / 'cache', output=tmp_path / 'run',
+                                 backgrounds=(folder,))
+    with pytest.raises(DatasetError, match=r'sky\.exr cannot be read.*to \.hdr'):
+        train(config, random_stem())
+    assert not config.cache.exists()
+
+
+@pytest.mark.parametrize(('emphasis', 'problem'), [
+    ({'blub': 2}, r"emphasis: .*\['blub'\].*\['blob', 'box'\]"),
+    ({'blob': 0, 'box': 0}, 'no object to train')])
+def test_a_wrong_emphasis_is_told(material, tmp_path, emphasis, problem):
+    """A misspelt label does not go unnoticed, and some object must be drawn."""
+    config = dataclasses.replace(material, output=tmp_path / 'run', emphasis=emphasis)
+    with pytest.raises(SpecError, match=problem):
+        train(config, random_stem())
+
+
+@pytest.mark.parametrize('stop_after', [0, 3, 12])
+def test_a_run_cannot_be_stopped_where_it_could_not_go_on(material, tmp_path, stop_after):
+    """Between two refreshes of the template features a stop would change the run."""
+    config = dataclasses.replace(material, output=tmp_path / 'run')
+    with pytest.raises(SpecError, match=r'stop_after .* multiple of refresh \(8\)'):
+        train(config, random_stem(), stop_after=stop_after)
