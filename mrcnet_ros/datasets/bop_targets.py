@@ -13,7 +13,7 @@ from pathlib import Path
 from ..errors import DatasetError
 from .bop_scene import BopScene, json_number, json_whole, read_json
 
-MIN_VISIBLE_FRACTION = 0.1
+MIN_VISIBLE_FRACTION = 0.1  # BOP asks for no object of which less is visible
 YEARS = ('bop19', 'bop24')
 ImageKey = tuple[int, int]
 Targets = dict[int, int]

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from .decode import FoundObject, ious
 
-FITS_IOU = 0.5
+FITS_IOU = 0.5  # the usual limit of detection scores
 
 
 class TopBoxes:

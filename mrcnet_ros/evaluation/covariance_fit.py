@@ -21,7 +21,8 @@ from ..geometry.se3 import Array
 from ..inference.uncertainty import GROUPS, LIMITS, CovarianceLaw
 from .covariance_errors import GroupErrors, PoseError, group_errors
 
-LEVELS = (0.5, 0.9)
+LEVELS = (0.5, 0.9)  # parts of the errors that the ellipsoids of these parts are made to hold
+# Errors of one image are much alike, so that poses alone do not tell how much there is to fit to.
 MIN_POSES = 50
 MIN_IMAGES = 8
 _FREEDOM = 4.0  # of the Student distribution

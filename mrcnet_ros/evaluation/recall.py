@@ -18,7 +18,7 @@ MSSD_THRESHOLDS: Array = 0.05 * np.arange(1.0, 11.0)
 # pixels of an image that is 640 px wide
 MSPD_THRESHOLDS: Array = 5.0 * np.arange(1.0, 11.0)
 
-MSPD_REFERENCE_WIDTH_PX = 640
+MSPD_REFERENCE_WIDTH_PX = 640  # BOP's thresholds are for images of this width
 
 # fractions of the visible surface
 VSD_THRESHOLDS: Array = 0.05 * np.arange(1.0, 11.0)

@@ -17,10 +17,10 @@ from ..errors import DatasetError
 from ..objects import ObjectModel
 from .pose_errors import closest_equivalent, hull_vertices, pose_difference
 
-MIN_VISIBLE = 0.8
-MAX_ROTATION_RAD = np.radians(30.0)
+MIN_VISIBLE = 0.8  # of an object that is partly hidden the distance is less sure
+MAX_ROTATION_RAD = np.radians(30.0)  # beyond, the pose is wrong, and so is its distance
 MIN_PHOTOGRAPHS = 8  # the spread of fewer says little
-DEVIATIONS = 3.0
+DEVIATIONS = 3.0  # from 1 that a size must be, or the mesh counts as right
 SIZES = (0.85, 1.15)  # over that of the mesh, that a scan of the right object can have
 ABSURD = 0.7  # one that no uncertainty explains: twice or half the size
 

@@ -18,7 +18,7 @@ from ..specs import CropSpec
 from .camera import Camera
 from .se3 import Array, rotation_to_axis
 
-MIN_BOX_PX = 2.0
+MIN_BOX_PX = 2.0  # a smaller box shows nothing
 # Through a lens: how far, in parts of its side, the middle of what a box shows may be from the
 # ray of its middle. Perspective alone makes 2 or 3 %, and training knows boxes that are 12 % off.
 OFF_CENTRE = 0.05

@@ -13,7 +13,7 @@ from ..errors import SpecError
 from .rotation_check import SYMMETRY_TOLERANCE, checked_rotation
 from .se3 import Array, exp_so3, log_so3, make_transform
 
-CONTINUOUS_STEP = 0.01
+CONTINUOUS_STEP = 0.01  # of half a turn, as in BOP's own evaluation
 BOP_STEPS = int(np.ceil(np.pi / CONTINUOUS_STEP))
 # Steps of a turn that are fine enough to train with: every 5 degrees, less than a network's error.
 # With BOP's 315 a step of training takes longer and ends with the same network.

@@ -9,6 +9,8 @@ from ..specs import ViewPrior
 from .rotation_grid import nearest_bin
 from .se3 import Array, exp_so3
 
+# Views that are drawn to find the bins in which an object can be seen, and how much further than
+# the prior says they reach: bins are wide, and objects hardly stand as exactly as a prior.
 SAMPLES = 40000
 MARGIN_DEG = 8.0
 

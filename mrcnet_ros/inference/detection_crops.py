@@ -12,6 +12,8 @@ from ..geometry.crop import CropCamera, turned
 from ..geometry.se3 import Array
 from .poses import Detection
 
+# On the LM-O photographs two crops turned by 6, 18 or 25 degrees to both sides score less; see
+# docs/accuracy.md.
 LARGEST_TURN_RAD = np.radians(12.0)
 
 

@@ -15,7 +15,7 @@ from .model_json import check_file, read_model_json
 from .tensorrt_build import EngineTarget, build_engine
 
 CONVERTER = 1  # raise it when :mod:`.engine_graph` gives other graphs than before
-USUAL_BATCH = 8
+USUAL_BATCH = 8  # rows that an engine is made fast for; it takes others, too
 RTX = 'tensorrt_rtx'
 
 

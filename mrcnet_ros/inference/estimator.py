@@ -31,7 +31,7 @@ from .scoring import Evidence, sigmoid
 from .template_features import TemplateFeatures
 from .uncertainty import Posed, PoseSpread, pose_spreads
 
-DEFAULT_CACHE_BYTES = 256 << 20
+DEFAULT_CACHE_BYTES = 256 << 20  # of template features, beside the network itself
 MOST_CROPS = 32  # in one batch, which takes about 4 MB of memory for each
 
 

@@ -15,7 +15,7 @@ from ..rendering.feature_cache import FeatureCache, Features
 from ..rendering.template_store import Templates
 from .backend import Backend
 
-PRELOADED_AT_ONCE = 32
+PRELOADED_AT_ONCE = 32  # templates in one call of the network
 log = logging.getLogger(__name__)
 
 

@@ -23,7 +23,7 @@ from .table import table_under
 from .view_bank import RELATIVE_SIZE, VIEW_PX, ViewBank
 
 LAYOUT_PX = VIEW_PX // 2
-MIN_VISIBLE = 0.15
+MIN_VISIBLE = 0.15  # of the sample's object; when less is left, nothing hides it
 # Focal lengths of cameras in pixels: from a webcam at 640x480 to a narrow lens at 1280x960.
 # They say how many pixels a distant object has, and so how blurred its enlarged crop is.
 CAMERA_FOCAL_PX = (450.0, 1300.0)
@@ -131,7 +131,7 @@ class Composer:
         if fraction < MIN_VISIBLE:
             others, visible, fraction, border = [], whole, 1.0, ()
         return ComposedScene(class_index, view, A_layout_view, K, R, table, tuple(others),
-                      border), visible, fraction
+                             border), visible, fraction
 
     def _border(self, rng: np.random.Generator, visible: NDArray[np.bool_]
                 ) -> tuple[tuple[Array, ...], NDArray[np.bool_]]:

@@ -24,10 +24,12 @@ from .targets import (
 )
 from .template_bank import TemplateBank
 
-LABEL_SHARPNESS = 0.03
+LABEL_SHARPNESS = 0.03  # of the labels of rotation bins, in diameters; see rotation_targets
+# Stage 2 starts from the best bin in half of the samples, in 30 % from one that is drawn by stage
+# 1's probabilities, and in the others from one near the truth.
 FROM_BEST, FROM_GUESSES = 0.5, 0.8
-NOISE_XY, NOISE_SIZE = 0.01, 0.02
-DIAMETERS_AWAY = 7.0
+NOISE_XY, NOISE_SIZE = 0.01, 0.02  # of the starts of stage 2: in crop widths, and of the log size
+DIAMETERS_AWAY = 7.0  # a usual distance: makes diameters of an error of the log size
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,7 +16,7 @@ from ..geometry.se3 import Array
 from ..specs import ModelSpec
 from .composer import Sample
 
-POINTS = 96
+POINTS = 96  # of each surface, that the losses compare poses by
 
 
 class Batch(NamedTuple):

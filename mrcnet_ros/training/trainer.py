@@ -27,8 +27,10 @@ from .template_bank import TemplateBank
 from .warm_start import clear_gradients, freeze_norms, read_start
 
 LOG_EVERY = 50
-EMA_DECAY = 0.999
+EMA_DECAY = 0.999  # the exported weights are about the mean of the last 1000 steps
 VALIDATION_SAMPLES = 512
+# Primes that no seed of a configuration is likely to be: of images that are validated on, and of
+# the templates that stage 2 starts from.
 VALIDATION_SEED = 1_000_003
 TEMPLATE_CHOICE = 2_000_003
 
