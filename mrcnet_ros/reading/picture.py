@@ -21,6 +21,9 @@ from ..errors import ImageError
 COLOUR, GREY, STORED = cv2.IMREAD_COLOR, cv2.IMREAD_GRAYSCALE, cv2.IMREAD_UNCHANGED
 REMEDY = 'copy it again from where it came from'
 
+# Below what Pillow warns of.
+MOST_PIXELS = 80_000_000
+
 _PNG, _JPEG = b'\x89PNG\r\n\x1a\n', b'\xff\xd8\xff'
 _TIFF = {b'II*\x00': '<', b'MM\x00*': '>'}
 _ORIENTATION = 0x0112  # the tag of TIFF and EXIF
@@ -81,6 +84,24 @@ def decoded_pixels(data: bytes, kind: int) -> NDArray[Any] | None:
         return cv2.imdecode(np.frombuffer(_untagged(data), np.uint8), flags)
     except cv2.error:
         return None
+
+
+def check_pixel_count(data: bytes, name: str) -> None:
+    """Refuse a compressed image whose pixels would fill the memory; a few kB may hold billions.
+
+    :param name: of the image, for the error.
+    :raises ImageError: when it has more than ``MOST_PIXELS``; nothing of one that is none.
+    """
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            count = image.size[0] * image.size[1]
+    except Image.DecompressionBombError:
+        count = MOST_PIXELS + 1
+    except Exception:  # Pillow has many for data that are no image, which are told elsewhere
+        return
+    if count > MOST_PIXELS:
+        raise ImageError(f'{name} of {len(data)} bytes has more than {MOST_PIXELS // 10**6} '
+                         'million pixels, which no camera sends')
 
 
 def eight_bits(pixels: NDArray[Any], name: str) -> NDArray[np.uint8]:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ImageError
-from ..reading.picture import STORED, decoded_pixels
+from ..reading.picture import STORED, check_pixel_count, decoded_pixels
 from .message_types import CompressedImageMessage, ImageMessage, StampedMessage
 from .messages import check_image_data, stamp_ns
 
@@ -160,6 +160,7 @@ def depth_from_compressed(message: CompressedImageMessage) -> Depth:
         raise ImageError(f'depth {message.format!r} is not supported; set the format of the '
                          "publisher's compressedDepth to png")
     start = 0 if data.startswith(_PNG) and encoding != _METRES else _CONFIG.size
+    check_pixel_count(data[start:], f'depth {message.format!r}')
     pixels = decoded_pixels(data[start:], STORED) if data[start:].startswith(_PNG) else None
     if pixels is None or pixels.dtype != np.uint16 or pixels.ndim != 2:
         raise ImageError(f'depth {message.format!r} of {len(data)} bytes holds no PNG of 16 bits; '

@@ -75,7 +75,7 @@ class FrameHandler:
         self._filter = DetectionFilter(
             drops, estimator.objects, own_detector=detector is not None,
             probable=getattr(getattr(estimator, 'model', None), 'score_law', None) is not None)
-        self._tracks = Tracks(estimator.objects)
+        self._tracks, self._era = Tracks(estimator.objects), 0
         self.facts = {**estimator_facts(estimator), **detector_facts(detector)}
         self.doubts = self._filter.doubts
 
@@ -97,6 +97,9 @@ class FrameHandler:
         :return: None when there are no detections and nothing is followed.
         :raises FrameError: when image or camera_info cannot be used.
         """
+        if frame.era != self._era:  # a bag that is shorter than a gap starts again
+            self._era = frame.era
+            self._tracks.forget_places()
         following = self._begin_following(frame, parameters)
         stamp = frame.moment[1]
         detects = self._detector is not None and (following is None or following.detector_is_due(

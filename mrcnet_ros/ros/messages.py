@@ -25,7 +25,7 @@ from ..geometry.se3 import (
     rotation_from_quat_wxyz,
 )
 from ..inference.poses import PoseEstimate
-from ..reading.picture import COLOUR, GREY, decoded_pixels, eight_bits
+from ..reading.picture import COLOUR, GREY, check_pixel_count, decoded_pixels, eight_bits
 from .message_types import (
     CameraInfoMessage,
     CompressedImageMessage,
@@ -133,6 +133,7 @@ def rgb_from_compressed(message: CompressedImageMessage) -> NDArray[np.uint8]:
     if _MORE_BITS.search(encoding.strip()):
         raise ImageError(f'compressed image {message.format!r} is not supported; use an encoding '
                          'of 8 bits, such as rgb8, bgr8 or mono8')
+    check_pixel_count(bytes(message.data), f'compressed image {message.format!r}')
     pixels = decoded_pixels(bytes(message.data), GREY if mosaic else COLOUR)
     if pixels is None:
         raise ImageError(f'{len(message.data)} bytes of a compressed image, said to be '

@@ -31,6 +31,7 @@ JUMP_MESSAGES, JUMP_NS = 2, 10**9
 TRACK_QUEUE = 30
 # Stamps of images that are remembered, to recognise a bag shorter than JUMP_NS that starts again.
 REMEMBERED_STAMPS = 1000
+_TWO_DETECTORS = 'and a frame takes one; do two detectors publish on the topic?'
 
 
 class InputSynchronizer:
@@ -203,8 +204,12 @@ class InputSynchronizer:
         self._detected.append(stamp)
         if before and before >= self._stamps.count(stamp):
             self._drop('repeated', 'another message of detections came with the stamp of one '
-                       'before, and a frame takes one; do two detectors publish on the topic?',
-                       count)
+                       f'before, {_TWO_DETECTORS}', count)
+
+    def _drop_repeated(self, message: StampedMessage) -> None:
+        """Count detections whose image was answered with others that are near enough."""
+        self._drop('repeated', 'another message of detections was within sync_slop_s of an image, '
+                   f'{_TWO_DETECTORS}', len(cast(DetectionsMessage, message).detections))
 
     def _jumped_back(self, name: str, stamp: int) -> bool:
         """Tell whether stamps of a topic have jumped back and stay there.
@@ -241,7 +246,10 @@ class InputSynchronizer:
                 self._sources[name].signalMessage(message)
 
     def _give_up(self, name: str, stamp: int) -> None:
-        del self._held[name][stamp]
+        message = self._held[name].pop(stamp)
+        if name == 'detections' and self._slop_s > 0.0 and not self._follows and any(
+                abs(stamp - framed) <= self._slop_s * 1e9 for framed in self._framed):
+            self._drop_repeated(message)
         if self._follows and name == 'detections':
             self._drop('unpaired', 'no image or camera_info with the stamp of detections, or they '
                        'came too late for it; raise queue')

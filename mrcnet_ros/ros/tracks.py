@@ -92,6 +92,10 @@ class Tracks:
         names = [instance_name(e.label, n) for e, n in zip(estimates, numbers, strict=True)]
         return names, joined
 
+    def forget_places(self) -> None:
+        """Begin all tracks anew; ids keep their instances."""
+        self._tracks = {}
+
     def _joined(
         self, last: _Track | None, stamp_ns: int, estimate: PoseEstimate,
         parameters: NodeParameters,
@@ -135,7 +139,7 @@ class InstanceNumbers:
     """Numbers the instances of each label from 1.
 
     An instance that is followed keeps its number. One with a detection id gets the number it had
-    before, when it is still free; others
+    before, when it is still free and the id has not come to the place of another one; others get
     that of the nearest place; the rest are numbered in the order of detection. Ids are forgotten
     after ``REMEMBERED_FRAMES`` frames without them, and one that several instances of a label have
     in a frame tells nothing, as when a detector writes the class there. A number that would give
@@ -174,7 +178,9 @@ class InstanceNumbers:
             take(index, self._known.get(identity, (0, 0))[0])
         identities = _identities(estimates)
         for index, identity in identities.items():
-            take(index, self._known.get(identity, (0, 0))[0])
+            number = self._known.get(identity, (0, 0))[0]
+            if not _is_another_place(estimates[index], number, places, reach_m):
+                take(index, number)
         for index, number in _nearest_first(estimates, places, reach_m):
             take(index, number)
         for index, estimate in enumerate(estimates):
@@ -193,6 +199,21 @@ def _identities(estimates: Sequence[PoseEstimate]) -> dict[int, tuple[str, str]]
     named = {i: (e.label, e.detection_id) for i, e in enumerate(estimates) if e.detection_id}
     times = Counter(named.values())
     return {index: identity for index, identity in named.items() if times[identity] == 1}
+
+
+def _is_another_place(
+    estimate: PoseEstimate, number: int, places: Mapping[Key, Array], reach_m: Mapping[str, float],
+) -> bool:
+    """Tell whether an id that was that of one instance has come to the place of another one.
+
+    A detector may number the boxes of each image; two that change their order have not changed
+    their places.
+    """
+    away_m = {key: float(np.linalg.norm(estimate.T_camera_object[:3, 3] - place))
+              for key, place in places.items() if key[0] == estimate.label}
+    own_m = away_m.pop((estimate.label, number), None)
+    return own_m is not None and bool(away_m) and (
+        own_m - min(away_m.values()) > reach_m[estimate.label] / 2)
 
 
 def _nearest_first(

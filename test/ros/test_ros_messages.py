@@ -1,9 +1,11 @@
 """Conversions between messages and what the estimator knows; no node runs."""
 
 import dataclasses
+import struct
 import subprocess
 import sys
 import threading
+import zlib
 
 import cv2
 import numpy as np
@@ -19,6 +21,7 @@ from mrcnet_ros.errors import CameraError, ImageError, UnknownLabelError
 from mrcnet_ros.geometry.se3 import exp_so3, make_transform, rotation_from_quat_wxyz
 from mrcnet_ros.inference.poses import PoseEstimate
 from mrcnet_ros.ros import detection_reading, messages
+from mrcnet_ros.ros.depth_image import depth_from_compressed
 from mrcnet_ros.ros.drop_counters import DropCounters
 from mrcnet_ros.ros.frame_queue import FrameQueue
 
@@ -415,3 +418,18 @@ def test_a_label_without_end_is_told_in_short():
     text = counters.reasons()['unknown_label']
     assert len(text) < 1100
     assert text.startswith('unknown object label') and text.endswith('knows: can, duck')
+
+
+@pytest.mark.parametrize('side', [9_000, 20_000])
+def test_a_compressed_image_that_would_fill_the_memory_is_refused(side):
+    """Before a pixel of it is decoded: 20 kB of PNG hold hundreds of megapixels of nothing."""
+    header = b'IHDR' + struct.pack('>IIBBBBB', side, side, 1, 0, 0, 0, 0)
+    body = b'IDAT' + zlib.compress(bytes((1 + side // 8) * side), 9)
+    data = b'\x89PNG\r\n\x1a\n' + b''.join(
+        struct.pack('>I', len(part) - 4) + part + struct.pack('>I', zlib.crc32(part))
+        for part in (header, body, b'IEND'))
+    with pytest.raises(ImageError, match='million pixels, which no camera sends'):
+        messages.rgb_from_compressed(CompressedImage(format='png', data=data))
+    depth = CompressedImage(format='16UC1; compressedDepth png', data=bytes(12) + data)
+    with pytest.raises(ImageError, match='million pixels'):
+        depth_from_compressed(depth)

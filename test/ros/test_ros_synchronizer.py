@@ -136,3 +136,21 @@ def test_detections_of_a_bag_that_starts_again_are_no_repetition():
     """Their images have come again as well."""
     inputs, _, drop = paired_inputs()
     assert came(inputs, drop, 1, 2, 3, 1, 2, 3, 1, 2, 3) == 0
+
+
+def test_a_second_detector_within_the_slop_is_counted():
+    """Its boxes have a stamp of their own, and a frame takes those of the first."""
+    frames, drop = [], Mock()
+    inputs = synchronizer.InputSynchronizer(
+        Mock(), NodeParameters(sync_slop_s=0.01, queue=2), QoSProfile(depth=5), frames.append,
+        drop, Mock())
+    for second in range(1, 8):
+        image, info, boxes = frame(second, ('duck',), ('can',))
+        other = frame(second, ('brick',))[2]
+        other.header.stamp.nanosec = 2_000_000
+        for message, name in ((image, 'image'), (info, 'camera_info'), (boxes, 'detections'),
+                              (other, 'detections')):
+            inputs._received(message, name)
+    told = [call.args for call in drop.call_args_list]
+    assert len(frames) == 7 and [reason for reason, _, _ in told] == ['repeated'] * 5
+    assert all('two detectors' in text and count == 1 for _, text, count in told)

@@ -9,11 +9,14 @@ pytest.importorskip('rclpy', reason='needs the ROS wheels or a ROS installation'
 pytest.importorskip('vision_msgs', reason='needs ros_pip/interfaces or a ROS installation')
 
 from ros_support import frame, ready_node
-from stand_in_node import box_object
+from stand_in_node import DIAMETERS_M, BoxEstimator, box_object
 
 from mrcnet_ros.geometry.se3 import exp_so3, make_transform, rotation_angle
 from mrcnet_ros.geometry.symmetry import Symmetries
 from mrcnet_ros.inference.poses import PoseEstimate
+from mrcnet_ros.ros.drop_counters import DropCounters
+from mrcnet_ros.ros.frame_handler import FrameHandler
+from mrcnet_ros.ros.frames import Frame
 from mrcnet_ros.ros.params import NodeParameters
 from mrcnet_ros.ros.tracks import Tracks, blend
 
@@ -72,6 +75,36 @@ def test_an_id_that_several_have_is_none(tracks):
     for at_ms in (0, 30, 60, 90):
         assert _names(tracks, left, right, at_ms=at_ms) == ['duck', 'duck_2']
     assert _names(tracks, right, left, at_ms=120) == ['duck_2', 'duck']
+
+
+def test_ids_that_number_the_boxes_of_an_image_do_not_exchange_names(tracks):
+    """The order of scores changes, the places do not; two that are moved keep their ids."""
+    def seen(first_x, second_x, at_ms):
+        return _names(tracks, _estimate(name='0', x=first_x), _estimate(name='1', x=second_x),
+                      at_ms=at_ms)
+
+    assert seen(-0.3, 0.3, 0) == ['duck', 'duck_2']
+    assert seen(0.3, -0.3, 30) == ['duck_2', 'duck']
+    assert seen(-0.3, 0.3, 60) == ['duck', 'duck_2']
+    assert seen(-0.27, 0.27, 90) == ['duck', 'duck_2']
+    assert _names(tracks, _estimate(name='1', x=0.9), at_ms=120) == ['duck_2']
+
+
+def test_a_symmetric_object_is_steady_in_a_bag_that_loops_fast():
+    """Frames of a loop shorter than track_gap_s are no late ones; a new era begins with it."""
+    made = FrameHandler(BoxEstimator(), dict.fromkeys(DIAMETERS_M, np.zeros((2, 3))),
+                        DropCounters(lambda *_: None), compressed=False)
+
+    def seen(era, at_ms, name):
+        messages = frame(0, ('brick', 31.5, 23.5, 30.0, 0.9, name))
+        for message in messages:
+            message.header.stamp.nanosec = at_ms * MS
+        answer = made.answer(Frame(*messages, era=era), NodeParameters())
+        return answer.scene.estimates[0].T_camera_object
+
+    for era, at_ms in ((0, 600), (0, 900), (1, 100), (1, 400), (2, 100)):
+        first, second = seen(era, at_ms, ''), seen(era, at_ms + 50, 'flip')
+        np.testing.assert_allclose(first, second, atol=1e-9)
 
 
 def test_an_instance_never_has_the_name_of_another_object(objects):
