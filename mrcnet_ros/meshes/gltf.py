@@ -15,7 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import MeshError
-from .gltf_checks import check_header, read_glb_header, textured_parts, textures_end
+from .gltf_checks import (
+    check_header,
+    check_pictures,
+    read_glb_header,
+    textured_parts,
+    textures_end,
+)
 from .mesh import NEUTRAL_GREY
 from .pictures import EmbeddedPicture
 from .surface import IndexedSurface, Paint, Rows
@@ -38,7 +44,8 @@ def read_glb(path: Path) -> IndexedSurface:
             scene = trimesh.load_scene(file, file_type='glb', process=False)
         parts = [_placed(scene, node) for node in scene.graph.nodes_geometry]
         textured, ends = textured_parts(header), textures_end(header)
-    except OSError:
+        check_pictures(path, header)
+    except (OSError, MeshError):
         raise
     except Exception as error:  # trimesh raises whatever its parsers meet
         raise MeshError(path, f'cannot be read ({error})', 'export it again') from error

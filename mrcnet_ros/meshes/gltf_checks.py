@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import MeshError
+from ..reading import jpeg
 from ..reading.text import parse_json
 
 MAGIC, VERSION, JSON_CHUNK = b'glTF', 2, 0x4E4F534A
@@ -57,6 +58,25 @@ def check_header(path: Path, header: dict[str, Any]) -> None:
         raise MeshError(path, f'is malformed: {error!r}', 'export it again') from error
     if problem is not None:
         raise MeshError(path, *problem)
+
+
+def check_pictures(path: Path, header: dict[str, Any]) -> None:
+    """Refuse pictures with holes in their data, which decoders fill.
+
+    :param header: that has passed :func:`check_header`.
+    :raises MeshError: naming the picture.
+    """
+    data = path.read_bytes()
+    start = 28 + struct.unpack_from('<I', data, 12)[0]  # after the two heads, JSON and its head
+    for number, image in enumerate(header.get('images', [])):
+        if 'bufferView' not in image:
+            continue
+        view = header['bufferViews'][image['bufferView']]
+        first = start + view.get('byteOffset', 0)
+        picture = data[first:first + view['byteLength']]
+        if picture.startswith(jpeg.MAGIC) and jpeg.has_hole(picture):
+            raise MeshError(path, f'has a damaged texture (picture {number} of the file)',
+                            'export it again')
 
 
 def textured_parts(header: dict[str, Any]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import MeshError
+from ..reading import jpeg
 
 # Pillow clips the values of these to 8 bits instead of scaling them
 DEEP_MODES = ('I', 'F')
@@ -37,7 +39,10 @@ def read_picture(mesh: Path, image: Path | EmbeddedPicture) -> NDArray[np.uint8]
     if isinstance(image, EmbeddedPicture):
         return image.pixels
     try:
-        with Image.open(image) as opened:
+        data = image.read_bytes()
+        if data.startswith(jpeg.MAGIC) and jpeg.has_hole(data):
+            raise ValueError('it is damaged: data of it are missing')
+        with Image.open(io.BytesIO(data)) as opened:
             mode = opened.mode
             pixels = np.array(opened.convert('RGB'), dtype=np.uint8)
     except Exception as error:  # Pillow raises whatever its decoders meet

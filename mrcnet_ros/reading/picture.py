@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from ..errors import ImageError
+from . import jpeg
 
 COLOUR, GREY, STORED = cv2.IMREAD_COLOR, cv2.IMREAD_GRAYSCALE, cv2.IMREAD_UNCHANGED
 REMEDY = 'copy it again from where it came from'
@@ -24,7 +25,7 @@ REMEDY = 'copy it again from where it came from'
 # Below what Pillow warns of.
 MOST_PIXELS = 80_000_000
 
-_PNG, _JPEG = b'\x89PNG\r\n\x1a\n', b'\xff\xd8\xff'
+_PNG = b'\x89PNG\r\n\x1a\n'
 _TIFF = {b'II*\x00': '<', b'MM\x00*': '>'}
 _ORIENTATION = 0x0112  # the tag of TIFF and EXIF
 
@@ -71,12 +72,15 @@ def image_size(path: Path | str) -> tuple[int, int]:
         raise ImageError(f'image {path}: cannot be decoded; {REMEDY}') from error
 
 
-def decoded_pixels(data: bytes, kind: int) -> NDArray[Any] | None:
-    """Return the pixels of a compressed image, None when it is none or is cut off.
+def decoded_pixels(data: bytes, kind: int, *, in_time: bool = False
+                   ) -> NDArray[Any] | None:
+    """Return the pixels of a compressed image, None when it is none, is cut off or has a hole.
 
     :param kind: ``COLOUR`` for three channels, blue first, ``GREY`` for one, or ``STORED``.
+    :param in_time: whether holes count only that are found in less time than decoding takes.
     """
-    if _is_cut_off(data):
+    if _is_cut_off(data) or (data.startswith(jpeg.MAGIC)
+                             and jpeg.has_hole(data, in_parts=not in_time)):
         return None
     flags = kind if kind == STORED else (
         kind | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION)
@@ -135,7 +139,7 @@ def _is_cut_off(data: bytes) -> bool:
     """
     if data.startswith(_PNG):
         return b'IEND' not in data
-    return data.startswith(_JPEG) and data.rfind(b'\xff\xd9') < data.rfind(b'\xff\xda')
+    return data.startswith(jpeg.MAGIC) and data.rfind(b'\xff\xd9') < data.rfind(b'\xff\xda')
 
 
 def _untagged(data: bytes) -> bytes:

@@ -177,6 +177,22 @@ def test_one_of_two_textures_that_is_lost_is_told(tmp_path: Path) -> None:
         read_mesh(write(tmp_path / 'a.glb', scene, spoil), 1.0)
 
 
+def test_a_texture_with_a_hole_in_its_data_is_refused(tmp_path: Path) -> None:
+    """Instead of a part of which a half is grey; so is one beside an OBJ file."""
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8))
+    image.save(tmp_path / 'photo.jpg')
+    mesh = textured()
+    mesh.visual.material.baseColorTexture = Image.open(tmp_path / 'photo.jpg')
+    path = write(tmp_path / 'a.glb', mesh.scene())
+    assert len(read_mesh(path, 1.0).textures) == 1
+    data = bytearray(path.read_bytes())
+    start = data.index((tmp_path / 'photo.jpg').read_bytes()[:64]) + 2000
+    data[start:start + 300] = bytes(300)
+    path.write_bytes(data)
+    with pytest.raises(MeshError, match='damaged texture'):
+        read_mesh(path, 1.0)
+
+
 @pytest.mark.parametrize('mode', [33071, 33648], ids=['clamp', 'mirror'])
 def test_a_texture_that_does_not_repeat_is_not_repeated(tmp_path: Path, mode: int) -> None:
     """Within its borders it makes no difference; beyond them it would be another picture."""

@@ -16,6 +16,7 @@ from mesh_texts import (
     obj_text,
     plain,
 )
+from PIL import Image
 
 from mrcnet_ros.errors import MeshError
 from mrcnet_ros.meshes import NEUTRAL_GREY, companion_files, mesh_digest, read_mesh
@@ -119,6 +120,18 @@ def test_a_material_that_cannot_be_drawn_is_refused(
     for call in (lambda: read_mesh(path, 0.001), lambda: mesh_digest(path)):
         with pytest.raises(MeshError, match=said):
             call()
+
+
+def test_a_texture_with_a_hole_in_its_data_is_refused(tmp_path: Path) -> None:
+    """Instead of faces that are grey."""
+    path = write(tmp_path, box=TEXTURED.replace('atlas.png', 'photo.jpg'))
+    photo = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
+    Image.fromarray(photo).save(tmp_path / 'photo.jpg')
+    read_mesh(path, 1.0)
+    data = (tmp_path / 'photo.jpg').read_bytes()
+    (tmp_path / 'photo.jpg').write_bytes(data[:2000] + data[2500:])
+    with pytest.raises(MeshError, match=r'photo\.jpg cannot be read'):
+        read_mesh(path, 1.0)
 
 
 def test_a_texture_that_ends_inside_a_face_is_refused(tmp_path: Path) -> None:

@@ -172,6 +172,49 @@ def test_a_picture_that_is_cut_off_is_refused(tmp_path, suffix, part):
         picture.read_rgb(path)
 
 
+def noisy_jpeg(**options):
+    """Return a JPEG of a picture without flat parts, 320x240."""
+    blurred = cv2.GaussianBlur(np.random.default_rng(1).integers(0, 255, (240, 320, 3), np.uint8),
+                               (0, 0), 2.0)
+    file = io.BytesIO()
+    Image.fromarray(cv2.normalize(blurred, None, 0, 255, cv2.NORM_MINMAX)).save(
+        file, 'jpeg', **options)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize('options', [
+    {}, {'optimize': True}, {'subsampling': 0, 'quality': 95}, {'restart_marker_rows': 1},
+    {'restart_marker_blocks': 7}])
+@pytest.mark.parametrize('hole', ['zeros', 'missing', 'noise', 'ones'])
+def test_a_jpeg_with_a_hole_in_its_data_is_refused(tmp_path, options, hole):
+    """Decoders fill what is missing with grey, or go on with the rest in another place."""
+    data = noisy_jpeg(**options)
+    path = tmp_path / 'picture.jpg'
+    path.write_bytes(data)
+    picture.read_rgb(path)
+    at, size = len(data) // 2, 1024
+    filling = {'zeros': bytes(size), 'missing': b'', 'ones': b'\xff' * size,
+               'noise': np.random.default_rng(2).bytes(size)}[hole]
+    path.write_bytes(data[:at] + filling + data[at + size:])
+    with pytest.raises(ImageError, match=r'picture\.jpg: cannot be decoded'):
+        picture.read_rgb(path)
+
+
+@pytest.mark.parametrize('size', [(1, 1), (8, 8), (53, 37), (320, 240)])
+@pytest.mark.parametrize('mode', ['L', 'RGB', 'CMYK'])
+@pytest.mark.parametrize('options', [
+    {}, {'optimize': True}, {'restart_marker_blocks': 3}, {'progressive': True},
+    {'quality': 100, 'subsampling': 1}])
+def test_whole_jpegs_are_read(size, mode, options):
+    """No picture of any size and kind is taken for damaged, nor what cameras put at its end."""
+    file = io.BytesIO()
+    Image.new(mode, size).save(file, 'jpeg', **options)
+    data = file.getvalue()
+    assert picture.decoded_pixels(data, picture.COLOUR) is not None
+    assert picture.decoded_pixels(data[:-2] + bytes(4) + data[-2:], picture.COLOUR) is not None
+    assert picture.decoded_pixels(data + data, picture.COLOUR) is not None
+
+
 def test_the_end_of_a_preview_is_not_that_of_the_picture():
     """A JPEG with a preview that lacks its own end is cut off; bytes behind the end are not."""
     file = io.BytesIO()
