@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 
@@ -41,7 +41,7 @@ class ResultRow:
     time_s: float = -1.0
 
 
-class ResultsWriter:
+class ResultsWriter(AbstractContextManager['ResultsWriter']):
     """A CSV file that holds everything written so far, whatever happens next.
 
     :param path: file to create; an existing one is replaced.
@@ -67,14 +67,7 @@ class ResultsWriter:
         """Close the file."""
         self._file.close()
 
-    def __enter__(self) -> ResultsWriter:
-        """Return the writer itself."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close the file, also after an error."""
         self.close()
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from types import TracebackType
 
 import cv2
 
@@ -18,7 +18,7 @@ from ..rendering.pose_overlay import DrawnObject, PoseOverlay
 SCALE = 2
 
 
-class OverlayWriter:
+class OverlayWriter(AbstractContextManager['OverlayWriter']):
     """Writes one picture an image: truth in white, estimates in green with label and score.
 
     Pictures are twice as large as the photographs, so that outlines stay thin.
@@ -38,14 +38,7 @@ class OverlayWriter:
         for i in objects:
             self._overlay.upload(str(i))
 
-    def __enter__(self) -> OverlayWriter:
-        """Return the writer itself."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Free the renderer."""
         self._overlay.close()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import TracebackType
+from contextlib import AbstractContextManager
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from ..inference.estimator import PoseEstimator
 from ..inference.exact_templates import ExactTemplates
 
 
-class Stage2Alone:
+class Stage2Alone(AbstractContextManager['Stage2Alone']):
     """Starts stage 2 with an exact render of the start in place of a cached template.
 
     :param estimator: with the model; stays open.
@@ -33,12 +33,7 @@ class Stage2Alone:
         self._exact = ExactTemplates(self._backend, self._spec.template,
                                      [item.centred() for item in self._model.objects])
 
-    def __enter__(self) -> Stage2Alone:
-        """Return the stage itself."""
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 traceback: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         """Free the renderer."""
         self._exact.close()
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from types import TracebackType
+from contextlib import AbstractContextManager
 
 import cv2
 import numpy as np
@@ -40,7 +40,7 @@ MARGIN_PX = 3
 COLUMNS = 10
 
 
-class Swapper:
+class Swapper(AbstractContextManager['Swapper']):
     """Makes the four images of a view.
 
     :param objects: by label, with coloured meshes, as the model was trained with.
@@ -52,12 +52,7 @@ class Swapper:
         self._objects = objects
         self._renderers: dict[tuple[int, int], Renderer] = {}
 
-    def __enter__(self) -> Swapper:
-        """Return the swapper itself."""
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 traceback: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         """Free the renderers."""
         for renderer in self._renderers.values():
             renderer.close()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -55,7 +55,7 @@ class _Uploaded:
     radius_m: float
 
 
-class Renderer:
+class Renderer(AbstractContextManager['Renderer']):
     """Draws uploaded meshes, one at a time, into images of a fixed size.
 
     Convention: pixel centres are at integer coordinates, so that the image spans
@@ -81,12 +81,7 @@ class Renderer:
         }
         self._meshes: dict[Hashable, _Uploaded] = {}
 
-    def __enter__(self) -> Renderer:
-        """Return the renderer itself."""
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 traceback: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close the renderer."""
         self.close()
 

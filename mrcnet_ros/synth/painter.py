@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from types import TracebackType
 
 import cv2
 import numpy as np
@@ -62,7 +62,7 @@ class _Layer:
     depth_m: NDArray[np.float32]
 
 
-class Painter:
+class Painter(AbstractContextManager['Painter']):
     """Paints pictures of one camera.
 
     :param camera: without distortion.
@@ -77,12 +77,7 @@ class Painter:
         for key, mesh in self._meshes.items():
             self._renderer.add_mesh(key, mesh)
 
-    def __enter__(self) -> Painter:
-        """Return the painter itself."""
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 traceback: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close the renderer."""
         self.close()
 

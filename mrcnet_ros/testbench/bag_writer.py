@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 from cv_bridge import CvBridge
@@ -28,7 +28,7 @@ STORAGES = {'mcap': StoragePlugin.MCAP, 'sqlite3': StoragePlugin.SQLITE3}
 OPTICAL_FRAME = 'camera_optical_frame'
 
 
-class BagWriter:
+class BagWriter(AbstractContextManager['BagWriter']):
     """Writes a new bag.
 
     :param path: folder to create.
@@ -47,14 +47,7 @@ class BagWriter:
         self._connections = {topic: self._connection(topic, kind)
                              for topic, kind in TOPICS.items()}
 
-    def __enter__(self) -> BagWriter:
-        """Return the writer itself."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Finish the bag."""
         self._writer.close()
 

@@ -6,7 +6,6 @@ import itertools
 import os
 import time
 from collections.abc import Callable
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import rclpy
@@ -74,10 +73,7 @@ class Peer:
         """Return the peer itself."""
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Leave the network."""
         self._executor.shutdown()
         self._node.destroy_node()

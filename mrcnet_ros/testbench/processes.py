@@ -8,8 +8,8 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from types import TracebackType
 
 from ..errors import MrcnetError
 from ..ros.shared_memory import PROFILE_VARIABLES
@@ -35,7 +35,7 @@ def prepare_environment() -> None:
         os.environ[name] = str(shared_file('config/fastdds.xml'))
 
 
-class LoggedProcess:
+class LoggedProcess(AbstractContextManager['LoggedProcess']):
     """A child process whose output goes into a file.
 
     :param command: arguments; a Python module is run as ``['-m', name, ...]``.
@@ -50,12 +50,7 @@ class LoggedProcess:
             self._process = subprocess.Popen(
                 [sys.executable, *command], stdout=output, stderr=subprocess.STDOUT)
 
-    def __enter__(self) -> LoggedProcess:
-        """Return the process itself."""
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 traceback: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         """Stop it."""
         self.stop()
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import csv
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 
@@ -95,7 +95,7 @@ class Soak:
         return 100 * (usage.cpu_s - self._usage.cpu_s) / (now - self._last_s)
 
 
-class SampleFile:
+class SampleFile(AbstractContextManager['SampleFile']):
     """A CSV file that holds every sample as soon as it is taken.
 
     :param path: written anew.
@@ -113,14 +113,7 @@ class SampleFile:
         self._writer.writeheader()
         self._file.flush()
 
-    def __enter__(self) -> SampleFile:
-        """Return the file itself."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close the file."""
         self._file.close()
 
