@@ -5,57 +5,41 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import ClassVar
 
 import numpy as np
 
-from ..errors import SpecError
 from ..geometry.se3 import Array
-from ..specs import from_mapping
 from .depth_alignment import DepthFit
+from .measured_law import Law
 from .uncertainty import PoseSpread, score_odds
 
 # What all pixels of a depth image share, as a part of the distance: its scale, and its
 # registration to the colour image. On five photographs of LM it was 0.3 % and 0.2 %.
 SENSOR_ALONG, SENSOR_ACROSS = 0.003, 0.002
 RESIDUAL_UNIT = 0.01  # diameters: of the residual in the law of scores
+# the signs make the law monotone
 _LIMITS = {'bias': (-50.0, 50.0), 'score_gain': (0.0, 10.0), 'agreement_gain': (0.0, 50.0),
            'residual_gain': (-10.0, 0.0)}
 
 
 @dataclass(frozen=True, kw_only=True)
-class DepthScoreLaw:
+class DepthScoreLaw(Law):
     """The probability that a corrected pose is right, given how well it agrees with depth.
 
     Its log odds are ``bias + score_gain * log(odds of the network's score) + agreement_gain *
     agreement + residual_gain * residual`` with the residual in hundredths of the diameter. A
     larger residual never raises the score, a larger agreement never lowers it.
 
-    :raises SpecError: when a value is out of range; the error names it.
     """
+
+    entry: ClassVar[str] = 'score_depth'
+    limits: ClassVar[Mapping[str, tuple[float, float]]] = _LIMITS
 
     bias: float
     score_gain: float
     agreement_gain: float
     residual_gain: float
-
-    def __post_init__(self) -> None:
-        """Check the ranges, of which the signs make the law monotone."""
-        for name, (low, high) in _LIMITS.items():
-            value = getattr(self, name)
-            if not low <= value <= high:
-                raise SpecError(f'score_depth: {name} must be {low:g} to {high:g}, got {value:g}')
-
-    @classmethod
-    def from_dict(cls, values: Any) -> DepthScoreLaw:
-        """Restore a law from plain data.
-
-        :raises SpecError: when a field is unknown or missing, of another type or out of range.
-        """
-        if not isinstance(values, Mapping):
-            raise SpecError(f'score_depth must map names to numbers, got {values!r}')
-        law: DepthScoreLaw = from_mapping(cls, values, 'score_depth')
-        return law
 
     def score(self, score: float, fit: DepthFit, diameter_m: float) -> float:
         """Return the score of a pose that depth has corrected, 0..1.

@@ -10,14 +10,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import SpecError
 from ..geometry.se3 import Array
-from ..specs import from_mapping
+from .measured_law import FittedTo, Law
 
 RIGHT_DIAMETERS = 0.1  # a pose is right whose surface is less than this from the true one, in mean
 LARGEST_LOG_ODDS = 6.0  # of the network's guess: 0.9975
@@ -42,76 +41,38 @@ class Evidence:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScoreSource:
+class ScoreSource(FittedTo):
     """What a law of scores was fitted to.
 
-    :param source: ``synthetic`` or ``photographs``.
-    :param images: how many.
-    :param poses: on them.
     :param right: part of the poses that were right.
     :param boxes: which ones, in words.
     :param crops: of each detection.
-    :raises SpecError: when the source is another.
     """
 
-    source: str
-    images: int
-    poses: int
+    entry: ClassVar[str] = 'score_source'
+
     right: float
     boxes: str
     crops: int
 
-    def __post_init__(self) -> None:
-        """Check the source."""
-        if self.source not in ('synthetic', 'photographs'):
-            raise SpecError('score_source: source must be synthetic or photographs, got '
-                            f'{self.source!r}')
-
-    @classmethod
-    def from_dict(cls, values: Any) -> ScoreSource:
-        """Restore a source from plain data.
-
-        :raises SpecError: when a field is unknown or missing, of another type or value.
-        """
-        if not isinstance(values, Mapping):
-            raise SpecError(f'score_source must map names to values, got {values!r}')
-        source: ScoreSource = from_mapping(cls, values, 'score_source')
-        return source
-
 
 @dataclass(frozen=True, kw_only=True)
-class ScoreLaw:
+class ScoreLaw(Law):
     """How probable it is that a pose is right, given what speaks for it.
 
     The log odds are ``offset + quality_gain * log odds of the quality + apart_gain *
     log(apart + 0.01)``. A better quality and better agreement never lower them.
 
     :param usual_apart: stands in for the agreement of crops where there is one crop alone.
-    :raises SpecError: when a value is out of range; the error names it.
     """
+
+    entry: ClassVar[str] = 'score'
+    limits: ClassVar[Mapping[str, tuple[float, float]]] = LIMITS
 
     offset: float
     quality_gain: float
     apart_gain: float
     usual_apart: float
-
-    def __post_init__(self) -> None:
-        """Check the ranges."""
-        for name, (low, high) in LIMITS.items():
-            value = getattr(self, name)
-            if not low <= value <= high:
-                raise SpecError(f'score: {name} must be {low:g} to {high:g}, got {value:g}')
-
-    @classmethod
-    def from_dict(cls, values: Any) -> ScoreLaw:
-        """Restore a law from plain data.
-
-        :raises SpecError: when a field is unknown or missing, of another type or out of range.
-        """
-        if not isinstance(values, Mapping):
-            raise SpecError(f'score must map names to numbers, got {values!r}')
-        law: ScoreLaw = from_mapping(cls, values, 'score')
-        return law
 
     def probability(self, evidence: Evidence) -> float:
         """Return the probability that a pose is right, 0..1."""

@@ -12,18 +12,18 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from ..errors import SpecError
 from ..geometry.bins import cell_centres, scale_centres
 from ..geometry.crop import CropCamera
 from ..geometry.rotation_grid import rotation_grid
 from ..geometry.se3 import Array, rotation_to_axis
 from ..geometry.spread import rotation_spread, softmax, spread_about_mean
 from ..geometry.symmetry import Symmetries
-from ..specs import BinSpec, from_mapping
+from ..specs import BinSpec
+from .measured_law import FittedTo, Law
 
 # The most probable bins, which the spread is taken of. On 114 objects of LM-O photographs they
 # hold 98 % of the probability in the median, and 73 % or more in nine of ten; 48 would hold 99.6
@@ -33,6 +33,7 @@ LARGEST_ODDS = 50.0  # of a score of 0.98
 # group: its floor and its gain in the law
 GROUPS = {'lateral': ('lateral_floor', 'lateral_gain'), 'depth': ('depth_floor', 'depth_gain'),
           'rotation': ('rotation_floor_rad', 'rotation_gain')}
+# floors above zero make every covariance positive definite
 LIMITS = {
     'lateral_floor': (1e-5, 1.0), 'lateral_gain': (0.0, 10.0),
     'depth_floor': (1e-5, 1.0), 'depth_gain': (0.0, 10.0),
@@ -67,46 +68,24 @@ class PoseSpread:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LawSource:
+class LawSource(FittedTo):
     """What a law of covariances was fitted to.
 
-    :param source: ``synthetic`` or ``photographs``.
-    :param images: how many.
-    :param poses: on them.
     :param boxes: which ones, in words.
     :param crops: of each detection.
     :param widened: factors of the deviations across the ray, along it and of rotation, for what
         the images leave unknown.
-    :raises SpecError: when the source is another.
     """
 
-    source: str
-    images: int
-    poses: int
+    entry: ClassVar[str] = 'covariance_source'
+
     boxes: str
     crops: int
     widened: tuple[float, float, float]
 
-    def __post_init__(self) -> None:
-        """Check the source."""
-        if self.source not in ('synthetic', 'photographs'):
-            raise SpecError('covariance_source: source must be synthetic or photographs, got '
-                            f'{self.source!r}')
-
-    @classmethod
-    def from_dict(cls, values: Any) -> LawSource:
-        """Restore a source from plain data.
-
-        :raises SpecError: when a field is unknown or missing, of another type or value.
-        """
-        if not isinstance(values, Mapping):
-            raise SpecError(f'covariance_source must map names to values, got {values!r}')
-        source: LawSource = from_mapping(cls, values, 'covariance_source')
-        return source
-
 
 @dataclass(frozen=True, kw_only=True)
-class CovarianceLaw:
+class CovarianceLaw(Law):
     """How large errors are, given what stage 1 leaves open.
 
     Each of three groups, position across the ray, along it, and rotation, has the covariance
@@ -117,8 +96,10 @@ class CovarianceLaw:
     :param depth_floor: part of the distance.
     :param rotation_floor_rad: about each axis.
     :param score_exponent: 0 for a score that says nothing.
-    :raises SpecError: when a value is out of range; the error names it.
     """
+
+    entry: ClassVar[str] = 'covariance'
+    limits: ClassVar[Mapping[str, tuple[float, float]]] = LIMITS
 
     lateral_floor: float
     lateral_gain: float
@@ -127,24 +108,6 @@ class CovarianceLaw:
     rotation_floor_rad: float
     rotation_gain: float
     score_exponent: float
-
-    def __post_init__(self) -> None:
-        """Check the ranges; floors above zero make every covariance positive definite."""
-        for name, (low, high) in LIMITS.items():
-            value = getattr(self, name)
-            if not low <= value <= high:
-                raise SpecError(f'covariance: {name} must be {low:g} to {high:g}, got {value:g}')
-
-    @classmethod
-    def from_dict(cls, values: Any) -> CovarianceLaw:
-        """Restore a law from plain data.
-
-        :raises SpecError: when a field is unknown or missing, of another type or out of range.
-        """
-        if not isinstance(values, Mapping):
-            raise SpecError(f'covariance must map names to numbers, got {values!r}')
-        law: CovarianceLaw = from_mapping(cls, values, 'covariance')
-        return law
 
     def covariances(self, spreads: Sequence[PoseSpread]) -> Array:
         """Return the covariances of poses.
