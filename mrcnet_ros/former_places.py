@@ -28,6 +28,7 @@ PLACES = {
     'evaluation.known_view': 'datasets.known_view',
     'evaluation.paper_speed': 'presets.paper.export.speed',
     'evaluation.rle': 'datasets.rle',
+    'evaluation.score_law': 'evaluation.score_fit',
     'export.paper_graphs': 'presets.paper.export.graphs',
     'export.paper_reference': 'presets.paper.export.reference',
     'export.parity': 'presets.paper.parity.parity',

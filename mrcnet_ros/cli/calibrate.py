@@ -207,7 +207,7 @@ def _measured_score(done: Run, objects: Mapping[str, ObjectModel], sizes: Mappin
     """
     from ..evaluation import score_report
     from ..evaluation.score_errors import judged_poses
-    from ..evaluation.score_law import score_law_of
+    from ..evaluation.score_fit import score_law_of
 
     judged = judged_poses(done.frames, done.rows, done.poses, objects, sizes)
     try:

@@ -10,8 +10,9 @@ from scipy.optimize import minimize
 
 from ..errors import DatasetError
 from ..geometry.se3 import Array
-from ..inference.scoring import LEAST_APART, LIMITS, ScoreLaw, terms
+from ..inference.scoring import LEAST_APART, LIMITS, ScoreLaw, ScoreSource, terms
 from .covariance_fit import MIN_IMAGES, MIN_POSES
+from .covariance_law import Images
 from .score_errors import Judged
 
 # Pulls the gains towards 0 as one pose would: a law stays finite where all right poses have better
@@ -81,3 +82,15 @@ def _logistic(x: Array, right: NDArray[np.bool_]) -> tuple[float, Array]:
                  bounds=[(-30, 30), (0, 30), (-30, 0)]).x
     gains = w[1:] / scale
     return float(w[0] - middle @ gains), np.asarray(gains, np.float64)
+
+
+def score_law_of(judged: Sequence[Judged], images: Images) -> tuple[ScoreLaw, ScoreSource]:
+    """Return the law that answers tell, and its source.
+
+    :raises DatasetError: when there are too few poses to tell.
+    """
+    law = fit_score_law(judged)
+    right = sum(j.right for j in judged) / len(judged)
+    return law, ScoreSource(
+        source=images.source, images=len({j.image for j in judged}), poses=len(judged),
+        right=round(right, 3), boxes=images.boxes, crops=images.crops)

@@ -17,7 +17,7 @@ from ..evaluation.covariance_law import Images, errors_of, law_of
 from ..evaluation.pose_errors import closest_equivalent, hull_vertices, mssd, pose_difference
 from ..evaluation.runner import Run, run_frames
 from ..evaluation.score_errors import judged_poses
-from ..evaluation.score_law import score_law_of
+from ..evaluation.score_fit import score_law_of
 from ..geometry.camera import Camera
 from ..geometry.crop import crop_camera
 from ..geometry.sampling import sample_crop
