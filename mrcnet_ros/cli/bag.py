@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..datasets.catalogue import facts_of
 from .dataset_arguments import add_box_arguments, add_dataset_arguments
+from .traffic_arguments import positive_float
 
 if TYPE_CHECKING:
     pass
@@ -25,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     task.add_argument('--output', type=Path, required=True, metavar='BAG', help='bag to write')
     task.add_argument('--storage', choices=('mcap', 'sqlite3'), default='mcap',
                       help='file format (default: mcap)')
-    task.add_argument('--rate', type=float, default=10.0, metavar='HZ',
+    task.add_argument('--rate', type=positive_float, default=10.0, metavar='HZ',
                       help='images a second by their stamps (default: 10)')
     task.add_argument('--model', type=Path, metavar='DIR',
                       help='take the labels from this model (default: known names of lm and lmo, '
@@ -39,13 +40,10 @@ def run(args: argparse.Namespace) -> int:
     """
     from ..datasets.bop import BopDataset
     from ..datasets.boxes import BoxSpec
-    from ..errors import SpecError
     from ..testbench.bag_writer import BagWriter
     from ..testbench.bop_bag import bag_detections, bag_truths
     from .progress import progress_bar
 
-    if args.rate <= 0:
-        raise SpecError(f'--rate must be positive, got {args.rate}')
     boxes = BoxSpec(args.boxes, args.box_jitter, args.seed)
     dataset = BopDataset(args.bop_dir, args.dataset, args.split)
     labels = bag_labels(args.dataset, dataset.object_ids, args.model)

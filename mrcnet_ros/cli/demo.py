@@ -5,16 +5,19 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from .dataset_arguments import positive
+from .traffic_arguments import positive_float
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the subcommand."""
     parser.add_argument('--output', type=Path, default=Path('out/demo.png'), metavar='PNG',
                         help='picture to write; logs go beside it (default: %(default)s)')
-    parser.add_argument('--scenes', type=int, default=24, help='different scenes to show')
+    parser.add_argument('--scenes', type=positive, default=24, help='different scenes to show')
     parser.add_argument('--seed', type=int, default=20260, help='of scenes and detections')
-    parser.add_argument('--rate', type=float, default=30.0, metavar='HZ',
+    parser.add_argument('--rate', type=positive_float, default=30.0, metavar='HZ',
                         help='camera rate while speed is measured')
-    parser.add_argument('--frames', type=int, default=150, metavar='N',
+    parser.add_argument('--frames', type=positive, default=150, metavar='N',
                         help='frames sent at that rate')
     parser.add_argument('--model', type=Path, default=None, metavar='DIR',
                         help='model directory with objects.yaml, meshes and backgrounds '

@@ -15,6 +15,7 @@ from .dataset_arguments import add_model_arguments, positive
 from .evaluation_page import Evaluated, add_report_argument, check_report, write_report
 from .node import model_parameters
 from .tasks import add_json_argument, measured_with
+from .traffic_arguments import positive_float
 
 if TYPE_CHECKING:
     from ..datasets.bop import BopFrame, ResultRow
@@ -41,13 +42,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--depth', choices=('off', 'auto', 'required'), default='off',
                         help='correct the poses by the depth images of the bag: never, where '
                              'there is one, or always (default: off)')
-    parser.add_argument('--rate', type=float, metavar='HZ',
+    parser.add_argument('--rate', type=positive_float, metavar='HZ',
                         help='images a second in real time (default: as in the bag)')
     parser.add_argument('--loops', type=positive, default=1, metavar='N',
                         help='times the bag is played in real time; the first answer to an '
                              'image is scored')
     parser.add_argument('--limit', type=positive, metavar='N', help='only the first N images')
-    parser.add_argument('--timeout', type=float, default=600.0, metavar='S',
+    parser.add_argument('--timeout', type=positive_float, default=600.0, metavar='S',
                         help='for the start of the node, which may have to render templates')
     parser.add_argument('--csv', type=Path, required=True, metavar='FILE',
                         help="write the poses here, in the format of BOP'19")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from .bag import model_labels
 from .dataset_arguments import add_model_arguments, positive
 from .node import node_command
+from .traffic_arguments import positive_float
 
 if TYPE_CHECKING:
     from ..testbench.fuzzing import Findings
@@ -25,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         default='both', help='type of the images; both: to one node after the '
                         'other (default: both)')
     add_model_arguments(parser)
-    parser.add_argument('--timeout', type=float, default=120.0, metavar='S',
+    parser.add_argument('--timeout', type=positive_float, default=120.0, metavar='S',
                         help='for the start of the node and for each good frame (default: 120)')
     parser.add_argument('--log', type=Path, default=Path('out/fuzz.node.log'), metavar='FILE',
                         help="the node's output; the transport becomes part of the name "

@@ -13,7 +13,7 @@ from ..evaluation.steadiness import SteadinessLimits, steady_figures
 from .dataset_arguments import add_model_arguments, estimator_options
 from .node import node_command
 from .tasks import measured_with
-from .traffic_arguments import add_traffic_arguments, positive_float, traffic_frames
+from .traffic_arguments import add_traffic_arguments, limit, positive_float, traffic_frames
 
 if TYPE_CHECKING:
     from ..evaluation.steadiness import Check
@@ -30,15 +30,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help='between samples (default: 5)')
     add_traffic_arguments(parser, objects=None)
     add_model_arguments(parser, required=False)
-    parser.add_argument('--warm-up', type=float, default=limits.warm_up_s, metavar='S',
+    parser.add_argument('--warm-up', type=limit, default=limits.warm_up_s, metavar='S',
                         help='time that is not judged (default: %(default)g)')
-    parser.add_argument('--memory-limit', type=float, default=limits.memory_mb_per_h,
+    parser.add_argument('--memory-limit', type=limit, default=limits.memory_mb_per_h,
                         metavar='MIB', help='growth of the memory that passes [MiB/h] (default: '
                         '%(default)g)')
     parser.add_argument('--handle-limit', type=int, default=limits.handles, metavar='N',
                         help='growth of the open handles that passes (default: %(default)s)')
-    parser.add_argument('--silence-limit', type=float, default=limits.silence_s, metavar='S',
-                        help='longest time without an answer that passes (default: %(default)g)')
+    parser.add_argument('--silence-limit', type=positive_float, default=limits.silence_s,
+                        metavar='S', help='longest time without an answer that passes (default: '
+                        '%(default)g)')
     parser.add_argument('--output', type=Path, default=Path('out/soak'), metavar='DIR',
                         help='for soak.csv, soak.json, soak.png and node.log (default: '
                              '%(default)s)')

@@ -47,6 +47,14 @@ def traffic_frames(args: argparse.Namespace) -> list[BagFrame]:
     return [first_detections(f, args.objects) for f in frames] if args.objects else frames
 
 
+def limit(text: str) -> float:
+    """Return a number that is not negative, for argparse; nan would pass every comparison."""
+    number = float(text)
+    if not 0 <= number < float('inf'):
+        raise argparse.ArgumentTypeError(f'must be 0 or more, got {number}')
+    return number
+
+
 def positive_float(text: str) -> float:
     """Return a number above zero, for argparse."""
     number = float(text)

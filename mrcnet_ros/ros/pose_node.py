@@ -185,6 +185,9 @@ class PoseNode(ParameterNode):
         if self._worker is not None:
             self._worker.close()
             self._worker, self._reporter.facts = None, {}
+        if self._camera_motion is not None:  # the worker asks it no more
+            self._camera_motion.close()
+            self._camera_motion = None
 
     def _make_worker(self, parameters: NodeParameters) -> Worker:
         self._package_log.last = f'model {parameters.model}'

@@ -172,3 +172,21 @@ def test_a_confirmed_pose_is_published_before_it_is_answered(ros, monkeypatch):
         action.see(handler.answer(Frame(*frame(second, ('duck',))), parameters), parameters)
     assert answered == [None] and request.outcome.child_frame_id == 'duck'
     node.destroy_node()
+
+
+def test_a_node_that_is_cleaned_up_listens_to_nothing(ros):
+    """Neither to its inputs nor to /tf, however often it was started and with what."""
+    node = PoseNode(lambda _: BoxEstimator())
+    try:
+        before = len(list(node.subscriptions))
+        for changes in ({'track': True, 'track_frame': 'map', 'support_plane': 'table'},
+                        {'track': False}):
+            assert node.set_parameters_atomically(
+                [Parameter(name, value=value) for name, value in changes.items()]).successful
+            for step in ('configure', 'activate', 'deactivate', 'activate', 'deactivate',
+                         'cleanup'):
+                getattr(node, f'trigger_{step}')()
+            assert len(list(node.subscriptions)) == before
+    finally:
+        node.close()
+        node.destroy_node()
