@@ -90,7 +90,7 @@ class BopDataset:
         self.frames = tuple(_frame(scenes[scene_id], image_id, on_disk[scene_id, image_id])
                             for scene_id, image_id in sorted(on_disk))
         check_units(self.frames, self._diameters_m(), self.split_path)
-        check_places(self.frames, self._middles_m(), self.split_path)
+        check_places(self.frames, self._extents_m(), self.split_path)
 
     @property
     def split_path(self) -> Path:
@@ -180,14 +180,14 @@ class BopDataset:
         return {i: float(entry['diameter']) * MM
                 for i, entry in self._models_info()[1].items() if 'diameter' in entry}
 
-    def _middles_m(self) -> dict[int, Array]:
-        """Return the middles of the models' bounding boxes by object id, as far as known."""
+    def _extents_m(self) -> dict[int, Array]:
+        """Return the bounding boxes of the models by object id, (2, 3), as far as known."""
         path, info = self._models_info()
-        return {i: MM * np.array([
-                    json_number(entry, f'min_{axis}', path)
-                    + json_number(entry, f'size_{axis}', path) / 2 for axis in 'xyz'])
-                for i, entry in info.items()
-                if all(f'{part}_{axis}' in entry for part in ('min', 'size') for axis in 'xyz')}
+        found = {i: MM * np.array([[json_number(entry, f'{part}_{axis}', path) for axis in 'xyz']
+                                   for part in ('min', 'size')])
+                 for i, entry in info.items()
+                 if all(f'{part}_{axis}' in entry for part in ('min', 'size') for axis in 'xyz')}
+        return {i: np.array([low, low + size]) for i, (low, size) in found.items()}
 
     def _models_info(self) -> tuple[Path, dict[int, dict[str, Any]]]:
         """Return what is said of the models by object id, and where; nothing without models."""

@@ -30,6 +30,9 @@ _LARGEST_PART = 2.0  # of an image that a box in parts of it reaches to
 # Boxes that tell corners from sizes: so many, of which this part ends that far beyond the image.
 _ENOUGH, _MANY, _BEYOND = 5, 0.2, 1.05
 
+# The overlap (intersection over union) with detections that half of the objects reach.
+_OVERLAP = 0.4
+
 SCORE_ROUNDING = 1e-3
 
 
@@ -88,7 +91,7 @@ class DetectionFile:
         :param frames: all of the dataset.
         :param object_ids: of all its objects.
         :raises DatasetError: when no detection is of an image of the dataset, one has category 0,
-            none is of an object, or boxes are x1, y1, x2, y2.
+            none is of an object, or boxes are x1, y1, x2, y2 or have a centre.
         """
         images = {(f.scene_id, f.image_id): f for f in frames}
         here = [(frame, e) for key, frame in images.items() for e in self._by_image.get(key, [])]
@@ -108,7 +111,34 @@ class DetectionFile:
             logging.getLogger(__name__).warning(
                 '%s: %d of %d detections are of objects %s, which the dataset does not have; they '
                 'are left out', self.path, sum(unknown.values()), len(here), sorted(unknown))
-        self._check_corners([(f.camera, e.box_xyxy) for f, e in here if e.box_xyxy is not None])
+        boxes = [(frame, e, e.box_xyxy) for frame, e in here if e.box_xyxy is not None]
+        self._check_corners([(frame.camera, box) for frame, _, box in boxes])
+        self._check_centres(boxes)
+
+    def _check_centres(self, found: Sequence[tuple[BopFrame, _Entry, Array]]) -> None:
+        """Refuse boxes that are of the objects only when read as centre, width, height.
+
+        Where ground truth is known it tells. Elsewhere boxes do that reach beyond their images
+        when all would be within as centre, width, height.
+        """
+        if len(found) < _ENOUGH:
+            return
+        boxes = np.array([box for _, _, box in found])
+        half = np.tile((boxes[:, 2:] - boxes[:, :2]) / 2, 2)
+        overlaps = _best_overlaps([(frame, entry.object_id) for frame, entry, _ in found],
+                                  np.stack([boxes, boxes - half], axis=1))
+        if len(overlaps):
+            given, as_centres = np.median(overlaps, axis=0)
+            wrong = given < _OVERLAP <= as_centres
+        else:
+            size = np.array([(f.camera.width, f.camera.height) for f, _, _ in found])
+            within = ((boxes - half)[:, :2] > -1).all() and (
+                (boxes - half)[:, 2:] < size + 1).all()
+            wrong = within and (boxes[:, 2:] > size + 2).any(axis=1).mean() > _MANY / 2
+        if wrong:
+            raise DatasetError(f'{self.path}: bbox must be x, y, width, height with x, y of the '
+                               'upper left corner; here they seem to be those of the centre, for '
+                               f'as such the {len(found)} boxes fit their images')
 
     def _check_corners(self, boxes: Sequence[tuple[Camera, Array]]) -> None:
         """Refuse boxes that are all within their images when read as x1, y1, x2, y2 alone."""
@@ -199,6 +229,30 @@ class DetectionFile:
             return None
         # as boxes of the ground truth: from the first pixel to the far edge of the last
         return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], np.float64)
+
+
+def _best_overlaps(found: Sequence[tuple[BopFrame, int]], boxes: Array) -> Array:
+    """Return the largest overlaps of each object of the truth that something was detected of.
+
+    :param found: the image and the object of each detection.
+    :param boxes: (N, K, 4) in K readings [px].
+    :return: (objects, K).
+    """
+    rows: dict[tuple[int, int, int], list[int]] = {}
+    for row, (frame, object_id) in enumerate(found):
+        rows.setdefault((frame.scene_id, frame.image_id, object_id), []).append(row)
+    frames = {(frame.scene_id, frame.image_id): frame for frame, _ in found}
+    truths = [(truth.box_visib_xyxy, rows[(*key, truth.object_id)])
+              for key, frame in frames.items() for truth in frame.ground_truth
+              if truth.box_visib_xyxy is not None and (*key, truth.object_id) in rows]
+    return np.array([[max(_overlap(boxes[row, k], box) for row in own)
+                      for k in range(boxes.shape[1])] for box, own in truths])
+
+
+def _overlap(a: Array, b: Array) -> float:
+    """Return the intersection over the union of two boxes (4,) [px]."""
+    shared = np.prod(np.maximum(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0.0))
+    return float(shared / (np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2]) - shared))
 
 
 def _clipped(values: Any) -> Any:

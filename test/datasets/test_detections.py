@@ -200,13 +200,30 @@ def check(tmp_path, dataset, entries):
     (lambda e: {'category_id': e['category_id'] - 1}, 'categories .0, 2.*objects .* are .1, 3.'),
     (lambda e: {'category_id': e['category_id'] + 20}, '5 of 5 .*categories .21, 23.'),
     (lambda e: {'bbox': [*e['bbox'][:2], e['bbox'][0] + e['bbox'][2],
-                         e['bbox'][1] + e['bbox'][3]]}, 'bbox must be x, y, width, height')])
+                         e['bbox'][1] + e['bbox'][3]]}, 'bbox must be x, y, width, height'),
+    (lambda e: {'bbox': [e['bbox'][0] + e['bbox'][2] / 2, e['bbox'][1] + e['bbox'][3] / 2,
+                         *e['bbox'][2:]]}, 'upper left corner; .* those of the centre')])
 def test_detections_of_another_dataset_or_convention_are_refused(tmp_path, whole, change, named):
     """Every target would count as not detected, or get a box that is too large."""
     dataset, entries = whole
     check(tmp_path, dataset, entries)
     with pytest.raises(DatasetError, match=named):
         check(tmp_path, dataset, [e | change(e) for e in entries])
+
+
+def test_centres_are_told_without_ground_truth_by_the_borders_of_images(tmp_path, whole):
+    """Boxes at the right border end beyond it when their centre is taken for a corner."""
+    dataset, _ = whole
+    frames = [dataclasses.replace(f, ground_truth=(), annotated=False) for f in dataset.frames]
+    dataset.frames = tuple(frames)
+    width, height = frames[0].camera.width, frames[0].camera.height
+    places = [(30, 40), (width - 25, 60), (90, height - 25), (70, 50), (width - 30, height - 30)]
+    entries = [entry(image_id=frames[0].image_id, bbox=[x - 20, y - 20, 40, 40])
+               for x, y in places]
+    check(tmp_path, dataset, entries)
+    with pytest.raises(DatasetError, match='those of the centre'):
+        check(tmp_path, dataset, [e | {'bbox': [*xy, 40, 40]}
+                                  for e, xy in zip(entries, places, strict=True)])
 
 
 def test_detections_of_more_objects_than_there_are_models_of_are_told(tmp_path, whole, caplog):

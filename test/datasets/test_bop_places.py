@@ -1,0 +1,66 @@
+"""Ground truth whose boxes and poses contradict each other is refused."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mrcnet_ros.datasets.bop_frame import BopFrame, GroundTruth
+from mrcnet_ros.datasets.bop_units import check_places
+from mrcnet_ros.errors import DatasetError
+from mrcnet_ros.geometry.camera import Camera
+from mrcnet_ros.geometry.se3 import exp_so3, make_transform
+
+CAMERA = Camera(np.array([[570.0, 0, 320], [0, 570, 240], [0, 0, 1]]), 640, 480)
+EXTENTS_M = {1: np.array([[-0.10, -0.02, -0.01], [0.10, 0.02, 0.03]]),
+             2: np.array([[-0.03, -0.03, -0.05], [0.03, 0.03, 0.05]])}
+
+
+def scene(count=60):
+    """Return objects as BOP annotates them, spheroids in bounding boxes that are not centred."""
+    rng = np.random.default_rng(4)
+    ball = rng.normal(size=(400, 3))
+    ball /= np.linalg.norm(ball, axis=1, keepdims=True)
+    truths = []
+    for i in range(count):
+        low, high = EXTENTS_M[1 + i % 2]
+        T = make_transform(exp_so3(2.0 * rng.uniform(-1.0, 1.0, 3)),
+                           np.array([*rng.uniform(-0.15, 0.15, 2), rng.uniform(0.6, 1.0)]))
+        uv = CAMERA.project(((low + high) / 2 + ball * (high - low) / 2) @ T[:3, :3].T + T[:3, 3])
+        truths.append((1 + i % 2, T, np.concatenate([uv.min(axis=0), uv.max(axis=0)])))
+    return truths
+
+
+def check(truths):
+    """Check them as one image."""
+    truth = tuple(GroundTruth(object_id, i, T, box, box, 1.0)
+                  for i, (object_id, T, box) in enumerate(truths))
+    check_places([BopFrame(1, 7, Path('7.png'), CAMERA, truth, {}, None, 0.001)], EXTENTS_M,
+                 Path('toy/test'))
+
+
+def test_objects_that_are_where_their_poses_say_are_taken():
+    """Two boxes that are wrong are no fault of the whole."""
+    truths = scene()
+    check(truths)
+    check([(i, T, box + 40.0 * (k < 2)) for k, (i, T, box) in enumerate(truths)])
+
+
+def test_inverse_rotations_are_told():
+    """They keep every object in its box, and turn it wrongly."""
+    wrong = [(i, make_transform(T[:3, :3].T, T[:3, 3]), box) for i, T, box in scene()]
+    with pytest.raises(DatasetError, match='cam_R_m2c transposed fewer would be'):
+        check(wrong)
+
+
+@pytest.mark.parametrize('fault', ['places', 'objects'])
+def test_poses_of_another_object_are_told(fault):
+    """Translations, or numbers of objects, that are one row off."""
+    truths = scene()
+    others = truths[1:] + truths[:1]
+    wrong = [(i, T, box) if k % 4 else
+             (i, make_transform(T[:3, :3], T[:3, 3] + np.array([0.0, 0.06, 0.0])), box)
+             if fault == 'places' else (other, T, box)
+             for k, ((i, T, box), (other, _, _)) in enumerate(zip(truths, others, strict=True))]
+    with pytest.raises(DatasetError, match='must be of the same objects'):
+        check(wrong)
