@@ -9,6 +9,7 @@ from typing import Any
 from ..errors import MeshError
 from ..reading import jpeg
 from ..reading.text import parse_json
+from .mtl import LEAST_OPACITY
 
 MAGIC, VERSION, JSON_CHUNK = b'glTF', 2, 0x4E4F534A
 FLOAT, UBYTE = 5126, 5121
@@ -168,5 +169,9 @@ def _material_problems(material: dict[str, Any]) -> Any:
         yield 'has a texture that uses a second set of coordinates', 'use the first set'
     if not texture and 'emissiveTexture' in material and any(material.get('emissiveFactor', ())):
         yield 'has a picture of light alone (emissiveTexture)', 'make it the base colour'
+    factor = material.get('pbrMetallicRoughness', {}).get('baseColorFactor', [1.0] * 4)
+    if material.get('alphaMode') == 'BLEND' and factor[3] < LEAST_OPACITY:
+        yield (f'has the transparent material {material.get("name", "without a name")!r}, and '
+               'faces are drawn opaque', 'leave out what a camera does not see')
     if material.get('alphaMode') == 'MASK':
         yield 'has a texture that cuts holes into faces', 'cut the mesh instead'

@@ -14,6 +14,9 @@ from .surface import ROUNDING, Paint
 OPTIONS = {'-blendu': 1, '-blendv': 1, '-boost': 1, '-bm': 1, '-cc': 1, '-clamp': 1,
            '-imfchan': 1, '-mm': 2, '-o': 3, '-s': 3, '-t': 3, '-texres': 1, '-type': 1}
 NUMBERS = {'-boost', '-bm', '-mm', '-o', '-s', '-t', '-texres'}
+# Below it a camera sees more of what is behind a face than of the face. Of ``Tr`` nothing is
+# taken: programs write "Tr 1" both for what is transparent and for what is opaque.
+LEAST_OPACITY = 0.5
 Options = dict[str, tuple[str, ...]]
 
 
@@ -47,6 +50,11 @@ def read_library(path: Path) -> dict[str, MtlMaterial]:
         elif keyword in ('kd', 'map_kd') and found:
             name, material = found[-1]
             found[-1] = (name, _with(material, 'colour' if keyword == 'kd' else 'picture', rest))
+        elif keyword == 'd' and found and _opacity(rest) < LEAST_OPACITY:
+            name, material = found[-1]
+            found[-1] = (name, replace(material, problem=f'is transparent ("d {rest}"), and faces '
+                                       'are drawn opaque; leave out those that a camera does not '
+                                       'see, or give "d 1"'))
     materials: dict[str, MtlMaterial] = {}
     for name, material in found:
         materials[name] = merged(materials.get(name), material)
@@ -95,6 +103,13 @@ def _with(material: MtlMaterial, field: str, value: str) -> MtlMaterial:
         return replace(material, problem=f'has both "{before}" and "{value}" as its {field}')
     return (replace(material, colour=value) if field == 'colour' else
             replace(material, picture=value))
+
+
+def _opacity(text: str) -> float:
+    """Return the last number of ``d``, 1 when there is none."""
+    with contextlib.suppress(ValueError, IndexError):
+        return float(text.split('#')[0].split()[-1])
+    return 1.0
 
 
 def _rgb(text: str) -> tuple[int, int, int]:

@@ -51,6 +51,8 @@ def write(folder: Path, head: str = 'mtllib box.mtl', before: tuple[str, ...] = 
     ('mtllib BOX.MTL', {'box': TEXTURED}),
     ('mtllib .\\box.mtl', {'box': TEXTURED}),
     ('mtllib box.mtl', {'box': TEXTURED + TEXTURED}),
+    ('mtllib box.mtl', {'box': TEXTURED + 'd 1.0\nTr 1.0\n'}),
+    ('mtllib box.mtl', {'box': 'newmtl glass\nd 0\n' + TEXTURED}),
     ('\ufeffmtllib box.mtl', {'box': '\ufeff' + TEXTURED}),
     ('# made in C:\\boxes\\\nmtllib box.mtl', {'box': TEXTURED}),
     ('mtllib \\\nbox.mtl', {'box': TEXTURED}),
@@ -110,6 +112,8 @@ def test_scale_and_offset_move_the_texture(tmp_path: Path) -> None:
     ('newmtl used\nmap_Kd -t 1 1 1 atlas.png\n', 'options that are not supported'),
     ('newmtl used\nmap_Kd -mm 0.2 1 atlas.png\n', 'options that are not supported'),
     ('newmtl used\nmap_Kd\n', 'names no file'),
+    ('newmtl used\nKd 1 0 0\nd 0.0\n', r'is transparent \("d 0\.0"\)'),
+    ('newmtl used\nd -halo 0.1\nKd 1 0 0\n', 'is transparent'),
     (OTHER, "use the material 'used', which no material library"),
     ('', "use the material 'used', which no material library"),
 ])
