@@ -106,8 +106,7 @@ class ObjectModel:
         check_size(self.mesh_path, mesh.vertices, self.diameter_m, self.unit_m)
         if self.is_centred:
             mesh = dataclasses.replace(mesh, vertices=mesh.vertices - self.middle_m)
-        check_symmetries(self.mesh_path, mesh.vertices, self.symmetries.transforms,
-                         self.diameter_m)
+        check_symmetries(self.mesh_path, mesh, self.symmetries.transforms, self.diameter_m)
         self._check_middle(mesh)
         return mesh
 

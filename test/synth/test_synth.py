@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 import synth_folder
+import trimesh
 import yaml
 from meshes import rasterise
 from scipy.spatial.distance import pdist
@@ -15,6 +16,7 @@ from mrcnet_ros.cli import main as mrcnet
 from mrcnet_ros.datasets.bop import BopDataset
 from mrcnet_ros.datasets.bop_writer import INVISIBLE, box_xywh, write_models
 from mrcnet_ros.errors import DatasetError, SpecError
+from mrcnet_ros.meshes import Mesh, write_ply
 from mrcnet_ros.objects import load_bop_objects
 from mrcnet_ros.rendering.renderer import Renderer
 from mrcnet_ros.synth.dataset import make_dataset
@@ -144,6 +146,11 @@ def test_models_are_in_millimetres_with_measured_sizes_and_given_symmetries(fold
 def test_symmetries_in_metres_become_millimetres(tmp_path):
     """Offsets of axes and translations are lengths, rotations are not."""
     synth_folder.source(tmp_path)
+    round_part = trimesh.creation.cylinder(radius=0.05, height=0.1, sections=64)
+    write_ply(tmp_path / '5.ply', Mesh(
+        np.asarray(round_part.vertices), np.asarray(round_part.faces, np.int32),
+        np.asarray(round_part.vertex_normals),
+        np.full(round_part.vertices.shape, 99, np.uint8)), unit_m=1.0)
     half_turn = [-1.0, 0, 0, 0.002, 0, -1.0, 0, 0, 0, 0, 1.0, 0, 0, 0, 0, 1.0]
     entries = [{'id': 5, 'label': 'thing', 'mesh': '5.ply', 'unit_m': 1.0,
                 'symmetries_discrete': [half_turn],
