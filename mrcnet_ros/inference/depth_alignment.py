@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from ..geometry.camera import Camera
 from ..geometry.se3 import Array, exp_so3, rotation_angle
+from .depth_registration import without_shift
 from .depth_surface import FLATTEST_COSINE, SampledSurface
 
 Bools = NDArray[np.bool_]
@@ -146,8 +147,8 @@ def align_all(surfaces: Sequence[SampledSurface], T_camera_object: Array,
         return fits
     moved, look = T, eyes.look(T)
     moved_fits = _fits(look, moved, eyes.diameter_m, 'distance')
-    T, information = _point_to_plane(eyes, moved, look, doubts)
-    aligned_fits = _fits(eyes.look(T), T, eyes.diameter_m, 'pose')
+    seen, T, information = _point_to_plane(eyes, moved, look, doubts)
+    aligned_fits = _fits(eyes.look(seen), T, eyes.diameter_m, 'pose')
     turned = rotation_angle(T[:, :3, :3] @ np.swapaxes(T_camera_object[:, :3, :3], 1, 2))
     return [
         _better(fits[i], moved_fits[i], replace(aligned_fits[i], information=information[i]),
@@ -273,11 +274,12 @@ def _median(values: Array, chosen: Bools) -> Array:
 
 
 def _point_to_plane(eyes: _Eyes, start: Array, look: _Look, doubts: Sequence[PoseDoubt]
-                    ) -> tuple[Array, Array]:
+                    ) -> tuple[Array, Array, Array]:
     """Move the visible surfaces onto the measured ones, staying near the network's poses.
 
-    :return: (N, 4, 4) poses, and the (N, 6, 6) information that depth has about them; zero where
-        too little was measured near an object's surface.
+    :return: (N, 4, 4) poses as depth sees them, (N, 4, 4) poses of network and depth together, and
+        the (N, 6, 6) information that depth has about them; zero where too little was measured
+        near an object's surface.
     """
     T, prior = start.copy(), _priors(start, doubts)
     noise_m = NOISE_FLOOR_M + NOISE_M * start[:, 2, 3] ** 2
@@ -299,10 +301,19 @@ def _point_to_plane(eyes: _Eyes, start: Array, look: _Look, doubts: Sequence[Pos
         pull = (weighted @ off_m[..., None] - prior @ here[..., None])
         step = np.linalg.solve(information + prior, pull)[..., 0] * enough[:, None]
         here += step  # turns are small: their order hardly matters
-        T[:, :3, :3] = exp_so3(step[:, 3:]) @ T[:, :3, :3]
-        T[:, :3, 3] += step[:, :3]
+        T = _moved(T, step)
     T[~enough], information[~enough] = start[~enough], 0.0
-    return T, information
+    known, change = without_shift(T, information, prior, here)
+    information = np.where(enough[:, None, None], known, 0.0)
+    return T, _moved(start, change * enough[:, None]), information
+
+
+def _moved(T: Array, change: Array) -> Array:
+    """Return poses, (N, 4, 4), after small motions, (N, 6): shift [m] and turn [rad]."""
+    moved = T.copy()
+    moved[:, :3, :3] = exp_so3(change[:, 3:]) @ T[:, :3, :3]
+    moved[:, :3, 3] += change[:, :3]
+    return moved
 
 
 def _priors(T: Array, doubts: Sequence[PoseDoubt]) -> Array:

@@ -119,6 +119,18 @@ def test_what_a_symmetry_leaves_open_is_not_turned():
     assert rotation_angle(fit.T_camera_object[:3, :3] @ start[:3, :3].T) < np.radians(4)
 
 
+def test_depth_beside_the_colours_moves_little_across_the_ray():
+    """Depth that is four pixels aside, as of a moment before, corrects the distance only."""
+    aside = np.roll(depth_of(BOX, TRUTH), 4, axis=1)
+    fit = align(surface_of(BOX, DIAMETER_M), moved(0.05), aside, CAMERA,
+                PoseDoubt(across=0.003))
+    t = fit.T_camera_object[:3, 3]
+    ray = TRUTH[:3, 3] / np.linalg.norm(TRUTH[:3, 3])
+    assert fit.used == 'pose'
+    assert abs(ray @ t - np.linalg.norm(TRUTH[:3, 3])) < 0.003
+    assert np.linalg.norm(t - (ray @ t) * ray) < 0.4 * 4 * 0.8 / 570.0
+
+
 def test_doubt_bounds_what_depth_may_change():
     """A pose that is sure of its distance is not pulled to a surface three times as far off."""
     start = moved(0.09)
