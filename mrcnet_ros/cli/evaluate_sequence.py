@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 # At 30 Hz this is a detector that answers twice a second.
 EVERY = 15
+MIN_SCORE = 0.2  # of the parameter track_min_score
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,7 +30,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--every', type=positive, default=EVERY, metavar='K',
                         help='detections come in every K-th image of a scene, and instances are '
                              'followed in the images between (default: %(default)s)')
+    parser.add_argument('--min-score', type=_score, default=MIN_SCORE, metavar='S',
+                        help='track_min_score: instances with a lower score are not followed '
+                             '(default: %(default)s)')
     add_json_argument(parser)
+
+
+def _score(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f'must be 0 to 1, got {text}')
+    return value
 
 
 def run(args: argparse.Namespace) -> int:
@@ -45,6 +56,7 @@ def run(args: argparse.Namespace) -> int:
     from ..evaluation import report, sequence
     from ..evaluation.sequence_figures import sequence_table
     from ..evaluation.sequence_steps import steps_in_time
+    from ..inference.followed import TrackLimits
     from .progress import progress_bar
 
     boxes, dataset = box_spec(args), open_dataset(args)
@@ -52,7 +64,8 @@ def run(args: argparse.Namespace) -> int:
     steps = steps_in_time(dataset.frames[:args.limit])
     done = 0
     with closing(load_estimator(args, dataset.object_ids)) as estimator:
-        scores = sequence.SequenceScores(estimator, boxes, args.every)
+        scores = sequence.SequenceScores(
+            estimator, boxes, args.every, TrackLimits(min_score=args.min_score))
         try:
             for step in progress_bar(steps, unit='image', disable=None):
                 scores.add(step)
@@ -62,6 +75,7 @@ def run(args: argparse.Namespace) -> int:
                 figures = scores.figures()
                 report.write_json(args.json, {
                     **measured_with(args, estimator, dataset), 'complete': done == len(steps),
+                    'min_score': args.min_score,
                     'boxes': {'kind': args.boxes, 'jitter': args.box_jitter}, 'seed': args.seed,
                     **figures})
                 print(sequence_table(figures))

@@ -15,6 +15,10 @@ from .poses import FrameResult, PoseEstimate
 
 # Expected poses this long are kept, to recognise detections of earlier images.
 HISTORY_S = 2.0
+# Scores of one model are not those of another: of objects that were not there, 92 % scored above
+# 0.2 with models/demo, 1 % with models/lmo. Half of the score of the last detection kept all right
+# answers of models/demo and 99 % of models/lmo; more would lose those of models/lmo.
+MIN_PART = 0.5
 # Why an instance is followed no longer: a poor answer, one far from where it was expected, another
 # instance in its place, no detection of it, the border of the image.
 LOSSES = ('score', 'gate', 'contested', 'unseen', 'outside')
@@ -25,6 +29,8 @@ class TrackLimits:
     """When an instance counts as lost.
 
     :param min_score: answers with a lower score do not count.
+    :param min_part: nor do those with a score below this part of that of the instance's last
+        answer to a detection.
     :param lost_s: an instance without an answer that counts is given up after this time.
     :param unseen: after so many frames in a row in which the detector found nothing where an
         instance was, it is given up; 0: never.
@@ -32,6 +38,7 @@ class TrackLimits:
     """
 
     min_score: float = 0.2
+    min_part: float = MIN_PART
     lost_s: float = 0.15
     unseen: int = 4
     most: int = 100
@@ -86,7 +93,10 @@ class Followed:
 
 @dataclass(eq=False)
 class Track:
-    """One instance; its poses are those of the centred frame."""
+    """One instance; its poses are those of the centred frame.
+
+    :param detected_score: of its last answer to a detection.
+    """
 
     number: int
     label: str
@@ -94,6 +104,7 @@ class Track:
     motion: Motion
     score: float
     found_s: float
+    detected_score: float
     refused: str = ''
     unseen: int = 0
     history: deque[Motion] = field(default_factory=lambda: deque(maxlen=200))

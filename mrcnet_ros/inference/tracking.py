@@ -139,7 +139,7 @@ class Tracker:
         """Return the motion that an answer leads to, or why it does not count."""
         if pose is None:
             return None, 'outside'
-        if pose.score < limits.min_score:
+        if pose.score < max(limits.min_score, limits.min_part * track.detected_score):
             return None, 'score'
         T, C = self._fixed(view, pose, self._centred(pose))
         if max(expected.surprises(T, self._loose(track.label, C))) > GATE:
@@ -206,6 +206,8 @@ class Tracker:
         expected = track.at(view.time_s)
         T_fixed, C = self._fixed(view, estimate, self._near(track.label, T, view, expected))
         far = max(expected.surprises(T_fixed, self._loose(track.label, C))) > GATE
+        if estimate.score > track.score or not far:
+            track.detected_score = estimate.score
         if far and estimate.score > track.score:
             track.go_on(Motion.begin(view.time_s, T_fixed, C), estimate.score)
         elif not far and view.time_s > track.motion.time_s:
@@ -215,7 +217,7 @@ class Tracker:
         T_fixed, C = self._fixed(view, estimate, T)
         motion, number = Motion.begin(view.time_s, T_fixed, C), next(self._numbers)
         track = Track(number, estimate.label, estimate.detection_id, motion, estimate.score,
-                       view.time_s)
+                       view.time_s, estimate.score)
         track.history.append(motion)
         self._tracks[number] = track
         return number

@@ -231,6 +231,24 @@ def test_a_poor_answer_to_a_detection_is_not_followed():
     assert len(tracker) == 0
 
 
+@pytest.mark.parametrize('score, counts', [(0.45, True), (0.35, False)])
+def test_an_answer_far_below_that_of_the_detection_does_not_count(score, counts):
+    """Each model has scores of its own; less than half of what an instance had means lost."""
+    world = World(('can', lambda t: at(0.0)))
+    tracker = begun(world, steps=3)
+    answer = world.follow
+
+    def poorer(*args):
+        result = answer(*args)
+        return dataclasses.replace(result, poses=[
+            dataclasses.replace(pose, score=score) for pose in result.poses])
+
+    world.follow = poorer
+    found = [tracker.follow(world.view(step), LIMITS) for step in range(4, 10)]
+    assert all(bool(f.tracks) == counts for f in found)
+    assert [lost.reason for f in found for lost in f.lost] == ([] if counts else ['score'])
+
+
 def test_a_better_answer_elsewhere_moves_an_instance_and_a_worse_one_does_not():
     """Where detection and expectation differ the score decides."""
     for score, x in ((0.9, 0.05), (0.5, 0.0)):
