@@ -39,4 +39,5 @@ def without_shift(T: Array, information: Array, prior: Array, here: Array
     pull = (information + prior) @ here[..., None]
     pull = pull - unknown @ pull[:, :3]
     known = information - unknown @ information[:, :3]
-    return known, np.linalg.solve(known + prior, pull)[..., 0]
+    change = np.linalg.solve(known + prior, pull)[..., 0]
+    return known, np.asarray(change, np.float64)
