@@ -83,7 +83,11 @@ def _statements(path: Path) -> list[str]:
     """
     statements: list[str] = []
     joined = ''
-    for line in lines_of(path.read_bytes()):
+    lines = lines_of(path.read_bytes())
+    if any('\0' in line for line in lines):
+        raise MeshError(path, 'has bytes of zero in its text: a part of it is lost',
+                        'copy or export it again')
+    for line in lines:
         text = joined + line
         if line.rstrip().endswith('\\') and not text.lstrip().startswith('#'):
             joined = text.rstrip()[:-1] + ' '

@@ -236,6 +236,7 @@ def test_indices_that_count_back_mean_the_lines_above_them(tmp_path: Path) -> No
 @pytest.mark.parametrize(('text', 'said'), [
     ('v 0 0 0\nf -1 -2 -3\nv 1 0 0\nv 0 1 0\n', 'face "f -1 -2 -3" after .1, 0, 0. lines'),
     ('v 0 0 0\nv 1 0 0\nv 0 1 0\nf 0 1 2\n', 'face "f 0 1 2" after'),
+    ('v 0 0 0\nv 1 0 0\nv 0 1 0\n\0\0\0\0f 1 2 3\nf 1 3 2\n', 'bytes of zero in its text'),
     ('v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 4\n', 'index 4 of "v", but there are 3'),
     ('v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1/1 2/1 3/1\n', 'index 1 of "vt", but there are 0'),
     ('v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1/1 2 3\n', 'is no face whose corners have the same parts'),
