@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_traffic_arguments(parser, objects=1)
     add_model_arguments(parser, required=False)
     parser.add_argument('--seconds', type=positive_float, default=15.0, metavar='S',
-                        help='of each turn; the node tells the percentiles of its last 10 s '
+                        help='time of each turn; the node reports percentiles of its last 10 s '
                              '(default: 15)')
     parser.add_argument('--repeats', type=positive, default=3, metavar='N',
                         help='turns of estimator and node (default: 3)')

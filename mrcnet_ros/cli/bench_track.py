@@ -26,9 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(scenes=1)  # following needs a picture in which objects stay
     add_model_arguments(parser, required=False)
     parser.add_argument('--detections-rate', type=positive_float, default=2.0, metavar='HZ',
-                        help='of the slow detector (default: 2)')
+                        help='rate of the slow detector (default: 2)')
     parser.add_argument('--seconds', type=positive_float, default=20.0, metavar='S',
-                        help='of each of the three measurements (default: 20)')
+                        help='time of each of the three measurements (default: 20)')
     add_json_argument(parser, "the nodes' output")
 
 

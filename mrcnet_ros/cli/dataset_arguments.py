@@ -32,12 +32,12 @@ def add_box_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare which boxes take the place of a detector's."""
     parser.add_argument('--boxes', choices=('visib', 'amodal', 'detector'),
                         default='visib',
-                        help='boxes around the visible or around all of the object, or visible '
+                        help='boxes around the visible part or the whole object, or visible '
                              "ones as inexact as a detector's (default: %(default)s)")
     parser.add_argument('--box-jitter', type=float, default=0.0, metavar='F',
                         help='shift and scale boxes at random by up to F of their side')
     parser.add_argument('--seed', type=int, default=0, metavar='N',
-                        help='of what is drawn at random, such as the jitter')
+                        help='seed of all random choices, such as the jitter')
 
 
 def add_detection_arguments(parser: argparse.ArgumentParser) -> None:
@@ -71,7 +71,7 @@ def add_model_arguments(parser: argparse.ArgumentParser, *, required: bool = Tru
                         help='threads of the backend (default: one for each CPU that may be used)')
     if crops:
         parser.add_argument('--crops', type=positive, default=DEFAULT_CROPS, metavar='N',
-                            help='crops of each detection, turned against one another, whose '
+                            help='rotated crops of each detection, whose '
                                  'poses are averaged (default: %(default)s; the paper preset '
                                  'has its own)')
 
@@ -80,15 +80,15 @@ def add_runtime_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what runs the model, and how."""
     parser.add_argument('--backend', default='onnxruntime', metavar='NAME',
                         help='what runs the network: onnxruntime, openvino, tensorrt, '
-                             'tensorrt_rtx, torch, or auto for the best one present '
+                             'tensorrt_rtx, torch, or auto for the best one installed '
                              '(default: onnxruntime)')
     parser.add_argument('--device', default='', metavar='NAME',
-                        help='of the backend, as it calls it (default: its usual one)')
+                        help='device, by the name that the backend uses (default: its usual one)')
     parser.add_argument('--precision', default='auto', metavar='NAME',
                         help='fp32, bf16 or fp16 (default: auto, the lowest that mrcnet verify '
-                             'found good here, else fp32)')
+                             'accepted on this machine, else fp32)')
     parser.add_argument('--allow-unverified', action='store_true',
-                        help='run in a precision that the model was not verified in')
+                        help='allow a precision that mrcnet verify has not accepted')
 
 
 def add_estimation_arguments(parser: argparse.ArgumentParser, *, backend: bool = True,

@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help='lossless: each frame waits for the answer to the one before; '
                              'realtime: at the rate of a camera (default: lossless)')
     parser.add_argument('--depth', choices=('off', 'auto', 'required'), default='off',
-                        help='correct the poses by the depth images of the bag: never, where '
+                        help='correct the poses with the depth images of the bag: never, where '
                              'there is one, or always (default: off)')
     parser.add_argument('--rate', type=positive_float, metavar='HZ',
                         help='images a second in real time (default: as in the bag)')
@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                              'image is scored')
     parser.add_argument('--limit', type=positive, metavar='N', help='only the first N images')
     parser.add_argument('--timeout', type=positive_float, default=600.0, metavar='S',
-                        help='for the start of the node, which may have to render templates')
+                        help='time limit for the start of the node, which may render templates')
     parser.add_argument('--csv', type=Path, required=True, metavar='FILE',
                         help="write the poses here, in the format of BOP'19")
     add_json_argument(parser)

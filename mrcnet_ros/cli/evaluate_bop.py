@@ -40,10 +40,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help='write a picture of each image with projected outlines here')
     add_report_argument(parser)
     parser.add_argument('--depth', choices=('off', 'auto', 'required'), default='off',
-                        help='correct the poses by the depth images of the dataset: never, where '
+                        help='correct the poses with depth images of the dataset: never, where '
                              'there is one, or always (default: off)')
     parser.add_argument('--stage1-only', action='store_true',
-                        help='leave out stage 2, to see what it is worth')
+                        help='leave out stage 2, to measure its effect')
 
 
 def run(args: argparse.Namespace) -> int:

@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help='what runs the network: onnxruntime, openvino, ... or auto '
                              '(default: onnxruntime)')
     parser.add_argument('--threads', type=positive, default=usable_cpus(), metavar='N',
-                        help='of the backend (default: one for each CPU that may be used)')
+                        help='threads of the backend (default: one for each CPU that may be used)')
     add_json_argument(parser, required=False)
 
 

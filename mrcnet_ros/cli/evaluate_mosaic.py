@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--output', type=Path, required=True, metavar='FILE',
                         help='write the picture here, as PNG')
     parser.add_argument('--seed', type=int, default=0, metavar='N',
-                        help='of the choice of samples and photographs')
+                        help='seed of the choice of samples and photographs')
     parser.add_argument('--columns', type=positive, default=10, metavar='N',
                         help='crops in a row (default: %(default)s)')
     parser.add_argument('--objects', nargs='+', metavar='LABEL',

@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument('config', type=Path, nargs='?', help='the training configuration')
     parser.add_argument('--output', type=Path, metavar='DIR',
-                        help='the model directory, made when needed')
+                        help='the model directory; it is created if missing')
     parser.add_argument('--checkpoint', type=Path, default=None, metavar='FILE',
                         help='default: checkpoint.pt in the output folder of the configuration')
     parser.add_argument('--mean-with', type=Path, metavar='DIR',
@@ -29,15 +29,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                              'directory, which the training started from')
     parser.add_argument('--model', type=Path, metavar='DIR',
                         help='build engines of this model directory, without a configuration')
-    engines = parser.add_argument_group('engines, built ahead of the first start')
-    engines.add_argument('--backend', choices=LIBRARIES, help='build engines for it')
+    engines = parser.add_argument_group('engines, built before the first start')
+    engines.add_argument('--backend', choices=LIBRARIES, help='build engines for this runtime')
     engines.add_argument('--precision', choices=('fp32', 'fp16'), default='fp32',
-                         help='of their products (default: fp32)')
+                         help='precision of the engines (default: fp32)')
     engines.add_argument('--max-batch', type=positive, metavar='N',
                          default=RuntimeOptions.max_batch,
                          help='largest batch (default: %(default)s, what the node asks for)')
     engines.add_argument('--capability', default='', metavar='X.Y',
-                         help='compute capability of another GPU than the one here, such as 8.9; '
+                         help='build for a GPU with this compute capability, such as 8.9; '
                               'tensorrt_rtx only')
     engines.add_argument('--engines', type=Path, metavar='DIR',
                          help="folder of the engines (default: in the user's cache)")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument('--messages', type=positive, default=5000, metavar='N',
-                        help='how many to send to each node (default: 5000)')
+                        help='number of messages to each node (default: 5000)')
     parser.add_argument('--seed', type=int, default=0, metavar='S',
                         help='the same seed sends the same messages (default: 0)')
     parser.add_argument('--image-transport', choices=('raw', 'compressed', 'both'),
@@ -27,7 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         'other (default: both)')
     add_model_arguments(parser)
     parser.add_argument('--timeout', type=positive_float, default=120.0, metavar='S',
-                        help='for the start of the node and for each good frame (default: 120)')
+                        help='time limit for the start of the node and each good frame '
+                             '(default: 120)')
     parser.add_argument('--log', type=Path, default=Path('out/fuzz.node.log'), metavar='FILE',
                         help="the node's output; the transport becomes part of the name "
                              '(default: %(default)s)')

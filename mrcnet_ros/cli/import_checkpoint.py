@@ -18,14 +18,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help='a published checkpoint, or one of mrcnet train; read without '
                              'executing anything in it')
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument('--dataset', choices=PUBLISHED, help='that it was trained for')
+    what.add_argument('--dataset', choices=PUBLISHED, help='dataset of the training')
     what.add_argument('--config', type=Path, metavar='FILE',
-                      help='configuration that mrcnet train made it with')
+                      help='configuration of the training')
     parser.add_argument('--meshes', type=Path, metavar='DIR',
                         help='BOP models folder of the dataset (models_cad for tless); with '
                              '--config its own by default')
     parser.add_argument('--output', type=Path, required=True, metavar='DIR',
-                        help='the model directory, made when needed')
+                        help='the model directory; it is created if missing')
     parser.add_argument('--view-origin', choices=('principal_point', 'box_centre'),
                         default='principal_point',
                         help='from where viewing directions are measured: as in the paper and '

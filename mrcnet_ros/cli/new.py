@@ -19,19 +19,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('meshes', type=Path, nargs='*', metavar='MESH',
                         help='STL, OBJ, PLY, OFF or GLB files; their names become the labels')
     parser.add_argument('--output', type=Path, required=True, metavar='DIR',
-                        help='the model directory; started again, the command goes on in it')
+                        help='the model directory; run the command again to continue in it')
     parser.add_argument('--bop-dir', type=Path, metavar='DIR',
-                        help='folder that contains BOP datasets, for the meshes of one')
+                        help='folder that contains BOP datasets; takes the meshes of --dataset')
     parser.add_argument('--dataset', help='name of the dataset, such as ycbv or itodd')
     parser.add_argument('--ids', type=positive, nargs='+', default=[], metavar='N',
                         help='only these objects of the dataset')
     parser.add_argument('--unit', choices=('auto', 'mm', 'm', 'cm', 'inch'), default='auto',
-                        help='of the meshes (default: found from their size, or asked for)')
+                        help='unit of the meshes (default: found from their size)')
     parser.add_argument('--symmetry', action='append', default=[], metavar='NAME=KIND',
-                        help='of an object, in place of what is found: none, z2 to z6, '
+                        help='symmetry of an object, overrides the one found: none, z2 to z6, '
                              'continuous_z; may be repeated')
     parser.add_argument('--views', choices=('any', 'table'), default='any',
-                        help='from where objects are seen: from anywhere, or standing on a table '
+                        help='how objects are seen: from any direction, or standing on a table '
                              'with their z axis up, which is easier to learn (default: any)')
     parser.add_argument('--backgrounds', type=Path, nargs='+', default=[], metavar='DIR',
                         help='folders of photographs and environment maps (default: those of '
@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help='train a detector of the objects too, in three tenths of the time; '
                              'the node then needs no other')
     parser.add_argument('--minutes', type=float, metavar='M',
-                        help='for everything (default: 60, with --fast 15)')
+                        help='time for the whole command (default: 60, with --fast 15)')
     parser.add_argument('--start', '--init', type=Path, metavar='DIR',
                         help='model directory, or its weights.pt, that the training starts from '
                              '(default: models/lmo of the sources)')

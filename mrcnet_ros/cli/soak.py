@@ -25,23 +25,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     limits = SteadinessLimits()
     parser.add_argument('--minutes', type=positive_float, default=30.0, metavar='N',
-                        help='how long (default: 30)')
+                        help='length of the run (default: 30)')
     parser.add_argument('--period', type=positive_float, default=5.0, metavar='S',
-                        help='between samples (default: 5)')
+                        help='time between samples (default: 5)')
     add_traffic_arguments(parser, objects=None)
     add_model_arguments(parser, required=False)
     parser.add_argument('--warm-up', type=limit, default=limits.warm_up_s, metavar='S',
-                        help='time that is not judged (default: %(default)g)')
+                        help='time at the start that is not judged (default: %(default)g)')
     parser.add_argument('--memory-limit', type=limit, default=limits.memory_mb_per_h,
-                        metavar='MIB', help='growth of the memory that passes [MiB/h] (default: '
+                        metavar='MIB', help='largest growth of the memory [MiB/h] (default: '
                         '%(default)g)')
     parser.add_argument('--handle-limit', type=int, default=limits.handles, metavar='N',
-                        help='growth of the open handles that passes (default: %(default)s)')
+                        help='largest growth of the open handles (default: %(default)s)')
     parser.add_argument('--silence-limit', type=positive_float, default=limits.silence_s,
-                        metavar='S', help='longest time without an answer that passes (default: '
+                        metavar='S', help='longest time without an answer (default: '
                         '%(default)g)')
     parser.add_argument('--output', type=Path, default=Path('out/soak'), metavar='DIR',
-                        help='for soak.csv, soak.json, soak.png and node.log (default: '
+                        help='folder for soak.csv, soak.json, soak.png and node.log (default: '
                              '%(default)s)')
 
 

@@ -26,13 +26,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument('--models', type=Path, metavar='PATH',
                       help='BOP models folder, with models_info.json, or YAML list of objects')
     what.add_argument('--meshes', type=Path, nargs='+', metavar='FILE',
-                      help='PLY, OBJ, OFF or STL files, numbered from 1 in this order')
+                      help='PLY, OBJ, OFF, STL or GLB files, numbered from 1 in this order')
     parser.add_argument('--unit', choices=UNITS_M, default='mm',
                         help='unit of the files given with --meshes (default: mm)')
     parser.add_argument('--ids', type=positive, nargs='+', metavar='N',
                         help='only these objects of --models')
     parser.add_argument('--output', type=Path, required=True, metavar='DIR',
-                        help='folder of the dataset, made when missing; its name is the '
+                        help='folder of the dataset, created if missing; its name is the '
                              "dataset's")
     parser.add_argument('--split', default='test',
                         help='folder of the scenes, such as test or train_pbr (default: test)')
@@ -48,11 +48,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help=f'objects on the table (default: one of each, or {MOST_OBJECTS}); '
                              'more than there are models means several of a kind')
     parser.add_argument('--size', type=positive, nargs=2, default=(640, 480),
-                        metavar=('WIDTH', 'HEIGHT'), help='of the images (default: 640 480)')
+                        metavar=('WIDTH', 'HEIGHT'), help='size of the images (default: 640 480)')
     parser.add_argument('--K', type=float, nargs=4, metavar=('FX', 'FY', 'CX', 'CY'), dest='K',
                         help=f'intrinsics in pixels (default: fx = fy = {FOCAL_WIDTHS} widths)')
     parser.add_argument('--distance', type=float, nargs=2, metavar=('NEAR', 'FAR'),
-                        help='of the camera, in metres (default: near objects cover 0.2 to 0.45 '
+                        help='distance of the camera [m] (default: near objects cover 0.2 to 0.45 '
                              "of the image's height)")
     parser.add_argument('--upright', action='store_true',
                         help='stand objects with their z axis up (default: any orientation)')
@@ -61,7 +61,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_depth_arguments(parser)
     parser.add_argument('--backgrounds', type=Path, nargs='+', default=[], metavar='DIR',
                         help='folders of photographs and environment maps (default: noise)')
-    parser.add_argument('--seed', type=int, default=0, metavar='N', help='of all random choices')
+    parser.add_argument('--seed', type=int, default=0, metavar='N',
+                        help='seed of all random choices')
 
 
 def _add_depth_arguments(parser: argparse.ArgumentParser) -> None:

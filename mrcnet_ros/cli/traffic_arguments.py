@@ -28,9 +28,10 @@ def add_traffic_arguments(parser: argparse.ArgumentParser, *, objects: int | Non
     parser.add_argument('--scenes', type=positive, default=8, metavar='N',
                         help='how many scenes are drawn, or frames taken from the bag, and sent '
                              'in turn (default: 8)')
-    parser.add_argument('--seed', type=int, default=0, metavar='N', help='of the scenes drawn')
+    parser.add_argument('--seed', type=int, default=0, metavar='N',
+                        help='seed of the drawn scenes')
     parser.add_argument('--timeout', type=positive_float, default=600.0, metavar='S',
-                        help='for the start of the node, which may have to render templates')
+                        help='time limit for the start of the node, which may render templates')
 
 
 def traffic_frames(args: argparse.Namespace) -> list[BagFrame]:

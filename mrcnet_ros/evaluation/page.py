@@ -177,20 +177,20 @@ def _confidence(page: EvaluationPage) -> Iterator[str]:
     if page.curves is not None:
         c = page.curves
         charts += [
-            LineChart('poses accepted from a score on', 'least score', [
-                Line('precision: right ones of the accepted', c.thresholds, c.precision),
-                Line('recall: right ones of all targets', c.thresholds, c.recall)]),
+            LineChart('poses with at least this score', 'score threshold', [
+                Line('precision: share of accepted poses that are right', c.thresholds, c.precision),
+                Line('recall: share of targets with a right pose', c.thresholds, c.recall)]),
             LineChart('precision over recall', 'recall', [
-                Line('least score from high to low', c.recall[::-1], c.precision[::-1])]),
+                Line('score threshold from high to low', c.recall[::-1], c.precision[::-1])]),
             LineChart('share of right poses by score', 'score', [
                 Line('measured', c.bin_scores, c.bin_right),
-                Line('a score that is the share', [0.0, 1.0], [0.0, 1.0])])]
+                Line('perfect calibration', [0.0, 1.0], [0.0, 1.0])])]
     if page.coverage is not None:
         v = page.coverage
         charts.append(LineChart(
-            f'errors inside the ellipsoids of {v.poses} covariances', 'share that should be', [
+            f'errors inside the ellipsoids of {v.poses} covariances', 'expected share', [
                 Line('position', v.levels, v.position), Line('rotation', v.levels, v.rotation),
-                Line('as it should be', [0.0, 1.0], [0.0, 1.0])]))
+                Line('perfect calibration', [0.0, 1.0], [0.0, 1.0])]))
     if charts:
         yield '<h2>Score and covariance</h2>'
         yield ('<p class="soft">A pose is right if it is within 0.1 diameters and 15 degrees. '
