@@ -178,7 +178,7 @@ def _confidence(page: EvaluationPage) -> Iterator[str]:
         c = page.curves
         charts += [
             LineChart('poses with at least this score', 'score threshold', [
-                Line('precision: share of accepted poses that are right', c.thresholds, c.precision),
+                Line('precision: right share of the poses', c.thresholds, c.precision),
                 Line('recall: share of targets with a right pose', c.thresholds, c.recall)]),
             LineChart('precision over recall', 'recall', [
                 Line('score threshold from high to low', c.recall[::-1], c.precision[::-1])]),
@@ -194,8 +194,8 @@ def _confidence(page: EvaluationPage) -> Iterator[str]:
     if charts:
         yield '<h2>Score and covariance</h2>'
         yield ('<p class="soft">A pose is right if it is within 0.1 diameters and 15 degrees. '
-               'Only targets count here: what a false detection gets is not measured. A curve of '
-               'the covariance below the diagonal means that errors are larger than it says.</p>')
+               'Only targets count here: poses of false detections are not measured. A curve of '
+               'the covariance below the diagonal means that errors are larger than predicted.</p>')
         yield _charts(charts)
 
 
