@@ -68,8 +68,8 @@ def bench(args: argparse.Namespace, loaded: Mapping[str, Contender], facts: Mapp
     first = next(iter(loaded.values())).estimator
     asked = questions(dataset.frames[:args.limit], first, box_spec(args))
     if not asked:
-        raise DatasetError(f'{dataset.split_path}: no target is known to the model; it knows '
-                           f'{sorted(first.objects)}')
+        raise DatasetError(f'{dataset.split_path}: none of the targets is an object of the '
+                           f'model; its objects are {sorted(first.objects)}')
     rates: list[Mapping[str, float]] = []
     with progress_bar(total=args.repeats * len(loaded), unit='turn', disable=None) as bar:
         def between() -> None:

@@ -73,8 +73,8 @@ def bench(
     asked = speed.questions(dataset.frames[:args.limit], estimator, boxes)
     if not asked:
         raise DatasetError(
-            f'{dataset.split_path}: no target is known to the model; it knows '
-            f'{sorted(estimator.objects)}')
+            f'{dataset.split_path}: none of the targets is an object of the model; '
+            f'its objects are {sorted(estimator.objects)}')
     with progress_bar(total=speed.PASSES * args.repeats, unit='pass', disable=None) as bar:
         measured = speed.measure_speed(estimator, forget, asked, args.repeats, bar.update)
     figures = {

@@ -31,8 +31,9 @@ def calibrate_depth(model: Path, done: Run, objects: Mapping[str, ObjectModel], 
     from .calibrate_laws import print_law
 
     if done.poses and all(pose.covariance is None for pose in done.poses):
-        raise DatasetError(f'{model} has no covariance for poses without depth, which that with '
-                           'depth comes from; run mrcnet calibrate --write without --depth first')
+        raise DatasetError(f'{model} has no covariance for poses without depth, on which the '
+                           'covariance with depth depends; run mrcnet calibrate --write without '
+                           '--depth first')
     corrected = _corrected(done)
     print(f'depth has corrected {len(corrected.poses)} of {len(done.poses)} poses')
     score = _score_law(corrected, objects)

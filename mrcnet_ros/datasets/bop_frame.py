@@ -114,9 +114,9 @@ class BopFrame:
         ratio = float(np.median(ratios)) if ratios else 1.0
         if not 1 / DEPTH_RATIO <= ratio <= DEPTH_RATIO:
             raise ImageError(
-                f'depth image {self.depth_path}: where objects are it is {ratio:.3g} times as far '
-                'as scene_gt.json says; depth_scale of scene_camera.json is the millimetres of '
-                f'one step, and here {1e3 * self.depth_unit_m:g}')
+                f'depth image {self.depth_path}: the depth of objects is {ratio:.3g} times '
+                'that of scene_gt.json; depth_scale of scene_camera.json must be the millimetres '
+                f'of one step, and is {1e3 * self.depth_unit_m:g}')
 
     def load_mask(self, instance: int, *, visible: bool) -> NDArray[np.bool_] | None:
         """Return where an annotated object is, (H, W) bool; None without a file.

@@ -195,7 +195,7 @@ def _confidence(page: EvaluationPage) -> Iterator[str]:
         yield '<h2>Score and covariance</h2>'
         yield ('<p class="soft">A pose is right if it is within 0.1 diameters and 15 degrees. '
                'Only targets count here: poses of false detections are not measured. A curve of '
-               'the covariance below the diagonal means that errors are larger than predicted.</p>')
+               'the covariance below the diagonal means that errors exceed it.</p>')
         yield _charts(charts)
 
 

@@ -173,7 +173,7 @@ def mesh_folder(path: Path, meshes_dir: Path | None) -> Path:
     folder = path / MESH_FOLDER if meshes_dir is None else Path(meshes_dir)
     if not folder.is_dir():
         raise MeshError(folder, 'there is no such folder',
-                        'say where the meshes are (--meshes, or the parameter meshes)')
+                        'give the folder of the meshes (--meshes, or the parameter meshes)')
     return folder
 
 

@@ -32,8 +32,8 @@ def find_unit(path: Path, vertices: Array, diameter: float, asked: str) -> str:
     if len(fitting) == 1:
         return fitting[0]
     readings = ' or '.join(in_words(vertices, name) for name in ('mm', 'm'))
-    raise MeshError(path, f'has no size that tells its unit: it is {readings}',
-                    'say it with --unit mm, --unit m, --unit cm or --unit inch')
+    raise MeshError(path, f'could be in more than one unit, or in none: it is {readings}',
+                    'give --unit mm, --unit m, --unit cm or --unit inch')
 
 
 def _checked(path: Path, vertices: Array, diameter: float, name: str) -> str:

@@ -82,7 +82,7 @@ def read_spec(start: Path) -> ModelSpec:
     try:
         return ModelSpec.from_dict(values['spec'])
     except (KeyError, TypeError, SpecError) as error:
-        raise ModelError(start, f'cannot be started from: {error}',
+        raise ModelError(start, f'cannot be the start of a training: {error}',
                          'give a model of the default preset') from error
 
 
@@ -94,7 +94,7 @@ def check_start_model(start: Path) -> None:
     read_spec(start)
     if not (start / WEIGHTS_FILE).is_file():
         raise ModelError(
-            start, f'has no {WEIGHTS_FILE}, which a training starts from; an installed package '
+            start, f'has no {WEIGHTS_FILE}, from which a training starts; an installed package '
             'leaves it out', f'get the sources of mrcnet_ros and give --start SOURCES/models/'
             f'{start.name}, or another model directory that has one')
 

@@ -33,8 +33,8 @@ class Work:
             self._values = _read(self._path)
             _compare(self._values.get('asked'), asked, request.output)
         elif (request.output / 'model.json').exists():
-            raise SpecError(f'{request.output} is a model already, which mrcnet new did not '
-                            'begin; give another --output')
+            raise SpecError(f'{request.output} already holds a model that mrcnet new did not '
+                            'make; give another --output')
         self.resumed = bool(self._values)
         self['asked'] = asked
 
@@ -79,17 +79,20 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         values = parse_json(path.read_bytes())
     except (OSError, ValueError) as error:
-        raise DatasetError(f'{path} cannot be read ({error}); remove the work folder to begin '
-                           'anew') from error
+        raise DatasetError(f'{path} cannot be read ({error}); remove the work folder to start '
+                           'again') from error
     if not isinstance(values, dict):
-        raise DatasetError(f'{path} holds no state; remove the work folder to begin anew')
+        raise DatasetError(f'{path} holds no state of mrcnet new; remove the work '
+                           'folder to start again')
     return values
 
 
 def _compare(found: Any, asked: Mapping[str, Any], output: Path) -> None:
     if not isinstance(found, Mapping):
-        raise DatasetError(f'{output / "work"} holds no state; remove it to begin anew')
+        raise DatasetError(f'{output / "work"} holds no state of mrcnet new; remove it to '
+                           'start again')
     different = [name for name in asked if found.get(name) != asked[name]]
     if different:
-        raise SpecError(f'{output} was begun with other {", ".join(different)}; give what was '
-                        'given then to go on, another --output, or remove its work folder')
+        raise SpecError(f'{output} was begun with other {", ".join(different)}; give the '
+                        'same values to continue, or another --output, or remove its work '
+                        'folder')

@@ -148,9 +148,9 @@ def check_objects(objects: Iterable[ObjectModel], where: str) -> None:
         if model.label != model.label.strip() or model.label[:1] == '/' or any(
                 not letter.isprintable() for letter in model.label):
             raise DatasetError(
-                f'{where}: object {model.object_id} has the label {model.label!r}; it is a name '
-                'in messages and in /tf, so that it must not begin or end with a blank, begin '
-                'with a slash, or hold characters that cannot be printed')
+                f'{where}: object {model.object_id} has the label {model.label!r}; labels are '
+                'names in messages and in /tf: they must not begin or end with a blank, begin '
+                'with a slash, or contain characters that cannot be printed')
     known: dict[str, int] = {}
     for model in objects:
         if not low <= model.diameter_m <= high:

@@ -199,11 +199,11 @@ class ConfirmAction:
         timeout_s = asked.timeout.sec + asked.timeout.nanosec * 1e-9
         if asked.advanced or asked.fixed_frame:
             raise _RefusedError(TF2Error.INVALID_ARGUMENT_ERROR,
-                                'there is no fixed_frame here; leave advanced false')
+                                'fixed_frame is not supported; leave advanced false')
         if timeout_s <= 0.0:
             raise _RefusedError(
                 TF2Error.INVALID_ARGUMENT_ERROR,
-                f'timeout is {timeout_s:g} s; give the time that several frames take')
+                f'timeout is {timeout_s:g} s; give a time in which several frames arrive')
         if self._handler is None:
             raise _inactive()
         with self._lock:
@@ -218,8 +218,8 @@ class ConfirmAction:
         except UnknownLabelError as error:
             if not named:
                 raise _RefusedError(
-                    TF2Error.LOOKUP_ERROR, f'{error}; nor is it the id of one detection that was '
-                    'answered lately') from error
+                    TF2Error.LOOKUP_ERROR, f'{error}; it is not the id of a recent '
+                    'detection either') from error
             confirmation = Confirmation(named, not_before_ns, self._handler.objects)
         return _Request(goal, self._handler, confirmation, time.monotonic() + timeout_s)
 

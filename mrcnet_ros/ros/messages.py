@@ -137,8 +137,8 @@ def rgb_from_compressed(message: CompressedImageMessage) -> NDArray[np.uint8]:
     pixels = decoded_pixels(bytes(message.data), GREY if mosaic else COLOUR,
                             in_time=True)
     if pixels is None:
-        raise ImageError(f'{len(message.data)} bytes of a compressed image, said to be '
-                         f'{message.format!r}, are no image or a part of one')
+        raise ImageError(f'{len(message.data)} bytes of a compressed image with format '
+                         f'{message.format!r} are not an image, or only a part of one')
     pixels = eight_bits(pixels, f'compressed image {message.format!r}')
     conversion = _TO_RGB[encoding][1] if mosaic else None
     return np.asarray(cv2.cvtColor(pixels, conversion or cv2.COLOR_BGR2RGB), np.uint8)
@@ -180,8 +180,8 @@ def _region(info: CameraInfoMessage) -> tuple[Array, Array]:
     if not size.all() or (corner + size > full).any():
         raise CameraError(
             f'roi of camera_info is {size[0]}x{size[1]} px at ({corner[0]}, {corner[1]}), which '
-            f'is no part of {full[0]}x{full[1]} px; width and height of camera_info are those of '
-            'the sensor, and a roi of zeros means all of it')
+            f'is not inside {full[0]}x{full[1]} px; width and height of camera_info are those of '
+            'the sensor, and a roi of zeros means the whole sensor')
     return corner, size
 
 

@@ -36,7 +36,7 @@ def changed_parameters(
             raise SpecError(wrong)
         if configured and not FIELDS[name].metadata['live']:
             way = 'call ~/set_model' if name in RELOADABLE else 'clean the node up first'
-            raise SpecError(f'parameter {name} is read when the node is configured; {way}')
+            raise SpecError(f'parameter {name} is only read when the node is configured; {way}')
     return dataclasses.replace(current, **changed)
 
 
@@ -52,7 +52,7 @@ def reloaded_parameters(current: NodeParameters, changes: list[Parameter]) -> No
     for change in changes:
         name = change.name
         if name not in RELOADABLE:
-            raise SpecError(f'parameter {name} is not about the model; '
+            raise SpecError(f'parameter {name} does not belong to the model; '
                             f'give some of {", ".join(RELOADABLE)}')
         declared = FIELDS[name]
         value, bounds = value_of(declared, change.value), declared.metadata['bounds']

@@ -192,15 +192,15 @@ class NodeParameters:
         if self.policy == 'lossless' and self.input_reliability != 'reliable':
             raise SpecError(
                 f'parameter input_reliability is {self.input_reliability!r} but policy '
-                "'lossless' can only answer every frame over 'reliable' inputs; set it so"
+                "'lossless' needs 'reliable' inputs to answer every frame; set it to 'reliable'"
             )
         if self.error_age_s < self.warn_age_s:
             raise SpecError(f'parameter error_age_s is {self.error_age_s}, below warn_age_s, '
-                            f'which is {self.warn_age_s}; raise it or lower the other')
+                            f'which is {self.warn_age_s}; raise error_age_s or lower warn_age_s')
         if self.detections_fit != FITS[0] and not self.reading().size:
             raise SpecError(f'parameter detections_fit is {self.detections_fit!r} but '
                             'detections_size is empty; give the width and height of the picture '
-                            f'that boxes are in, or leave detections_fit at {FITS[0]!r}')
+                            f'that the boxes belong to, or set detections_fit to {FITS[0]!r}')
         if self.marker_mesh_folder and '://' not in self.marker_mesh_folder:
             raise SpecError(f'parameter marker_mesh_folder is {self.marker_mesh_folder!r}; RViz '
                             "finds meshes by URI, for instance 'file:///home/robot/meshes' or "

@@ -179,4 +179,4 @@ def check_order(frame: Frame, last_answered: tuple[int, int], *, corrects: bool 
         age_s = (last_answered[1] - frame.moment[1]) * 1e-9
         raise FrameError('late', f'its stamp is {age_s:.3g} s before that of the last answered '
                                  'frame' if frame.era == last_answered[0] else
-                         'it is from before the time when stamps began anew')
+                         'its stamp is from before the stamps jumped back')
