@@ -114,8 +114,8 @@ class BopFrame:
         ratio = float(np.median(ratios)) if ratios else 1.0
         if not 1 / DEPTH_RATIO <= ratio <= DEPTH_RATIO:
             raise ImageError(
-                f'depth image {self.depth_path}: the depth of objects is {ratio:.3g} times '
-                'that of scene_gt.json; depth_scale of scene_camera.json must be the millimetres '
+                f'depth image {self.depth_path}: at the objects it is {ratio:.3g} times as far '
+                'as in scene_gt.json; depth_scale of scene_camera.json must be the millimetres '
                 f'of one step, and is {1e3 * self.depth_unit_m:g}')
 
     def load_mask(self, instance: int, *, visible: bool) -> NDArray[np.bool_] | None:

@@ -138,7 +138,7 @@ def rgb_from_compressed(message: CompressedImageMessage) -> NDArray[np.uint8]:
                             in_time=True)
     if pixels is None:
         raise ImageError(f'{len(message.data)} bytes of a compressed image with format '
-                         f'{message.format!r} are not an image, or only a part of one')
+                         f'{message.format!r} are no image or a part of one')
     pixels = eight_bits(pixels, f'compressed image {message.format!r}')
     conversion = _TO_RGB[encoding][1] if mosaic else None
     return np.asarray(cv2.cvtColor(pixels, conversion or cv2.COLOR_BGR2RGB), np.uint8)

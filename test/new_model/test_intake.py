@@ -48,7 +48,7 @@ def test_metres_are_found_from_the_size(tmp_path: Path) -> None:
 @pytest.mark.parametrize(('scale', 'unit', 'told'), [
     (0.001, 'mm', r'0\.084 x 0\.052 x 0\.03 mm.*too small.*--unit m$'),
     (1.0, 'm', r'84 x 52 x 30 m.*too large.*--unit mm$'),
-    (0.03, 'auto', r'no size that tells its unit.*2\.52 x .* mm.*or .*--unit mm, --unit m'),
+    (0.03, 'auto', r'an unclear unit.*2\.52 x .* mm.*or .*--unit mm, --unit m'),
 ])
 def test_nonsense_is_refused_with_the_remedy(tmp_path: Path, scale: float, unit: str,
                                              told: str) -> None:

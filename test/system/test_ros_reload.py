@@ -86,7 +86,7 @@ def test_no_frame_is_lost_while_models_are_swapped(client, tmp_path):
 
 @pytest.mark.parametrize(('name', 'value', 'words'), [
     ('model', 'bad', ['bad', 'it is damaged']),
-    ('policy', 'latest', ['policy', 'not about the model', 'meshes']),
+    ('policy', 'latest', ['policy', 'does not belong to the model', 'meshes']),
     ('model', 3, ['model', '3', 'str']),
     ('cache_mb', -3, ['cache_mb', '-3', '65536']),
 ])
