@@ -59,7 +59,7 @@ def choose(poses: Sequence[PoseEstimate], detections: Sequence[Detection],
 
 def _rank(pose: PoseEstimate, detection: Detection) -> float:
     """Return how good a detection and its pose are: the pose counts twice as much."""
-    return float(max(detection.score, 0.0)**0.5 * pose.score)
+    return max(float(detection.score), 0.0) ** 0.5 * float(pose.score)
 
 
 def _by_label(detections: Sequence[Detection]) -> dict[str, list[int]]:
