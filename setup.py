@@ -10,7 +10,7 @@ PACKAGE = 'mrcnet_ros'
 HERE = Path(__file__).resolve().parent
 SHARE = f'share/{PACKAGE}'
 # What only training and its reference read; whoever trains has the sources.
-FOR_TRAINING = ('config/train_*.yaml', 'models/*/weights.pt', 'models/*/*training.jsonl')
+FOR_TRAINING = ('config/train_*.yaml', 'models/*/*weights.pt', 'models/*/*training.jsonl')
 
 # Each range: from the oldest release whose interface this code uses to before the next major.
 CORE = [
