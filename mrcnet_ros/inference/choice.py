@@ -7,6 +7,7 @@ more detections than that are answered, and those are kept whose detection and p
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
@@ -59,7 +60,7 @@ def choose(poses: Sequence[PoseEstimate], detections: Sequence[Detection],
 
 def _rank(pose: PoseEstimate, detection: Detection) -> float:
     """Return how good a detection and its pose are: the pose counts twice as much."""
-    return max(float(detection.score), 0.0) ** 0.5 * float(pose.score)
+    return math.sqrt(max(float(detection.score), 0.0)) * float(pose.score)
 
 
 def _by_label(detections: Sequence[Detection]) -> dict[str, list[int]]:
