@@ -380,7 +380,8 @@ def test_training_lowers_the_loss(whole_run):
     """The losses of the last steps are below those of the first."""
     rows = metrics(whole_run)
     first, last = rows[LOG_EVERY, False], rows[24, False]
-    assert last['loss'] < 0.95 * first['loss']
+    late = [rows[step, False]['loss'] for step in (16, 20, 24)]  # one row is of few samples
+    assert sum(late) / len(late) < 0.85 * first['loss']
     assert last['mask'] < first['mask']
     assert set(rows) == {(s, False) for s in range(4, 25, 4)} | {(8, True), (16, True), (24, True)}
 
