@@ -26,24 +26,25 @@ class NodeParameters:
     meshes: str = parameter(
         '', 'directory of the object meshes; empty: the folder meshes of the model')
     detector: str = parameter(
-        '', 'directory of a model with a detector; empty: detections come on the topic '
-        'detections, else the node finds the objects itself and publishes them on ~/detections')
+        '', 'directory of a model that has a detector: the node then finds the objects itself and '
+        'publishes them on ~/detections; empty: detections come on the topic detections')
     backend: str = parameter(
-        'onnxruntime', 'runtime of the networks; auto: the best installed one; the log says which '
-        'and why', choices=('auto', *RUNTIMES))
+        'onnxruntime', 'runtime of the networks; auto: the best installed one, and the log says '
+        'which one and why', choices=('auto', *RUNTIMES))
     device: str = parameter(
-        '', "device, by the runtime's own name; empty: its default device")
+        '', "device, named as the runtime names it; empty: the runtime's default device")
     precision: str = parameter(
-        'auto', 'precision of the runtime; auto: the lowest one that passed mrcnet verify for '
-        'this model on this machine, else fp32', choices=('auto', *PRECISIONS))
+        'auto', 'numerical precision of the runtime; auto: the lowest one that passed mrcnet '
+        'verify for this model on this machine, else fp32', choices=('auto', *PRECISIONS))
     allow_unverified: bool = parameter(
         False, 'use the given precision even if it has not passed mrcnet verify')
     threads: int = parameter(
         0, 'CPU threads of the runtime; 0: one for each CPU that the process may use',
         bounds=(0, 256))
     crops: int = parameter(
-        DEFAULT_CROPS, 'rotated crops of each detection whose poses are averaged; fewer crops are '
-        'faster and less accurate; the paper preset always uses four', bounds=(1, 32))
+        DEFAULT_CROPS, 'number of rotated crops of each detection; their poses are averaged; '
+        'fewer crops are faster and less accurate; the paper preset always uses four',
+        bounds=(1, 32))
     store: str = parameter(
         '', 'directory that stores rendered templates; empty: the cache folder of the user')
     cache_mb: int = parameter(
@@ -55,14 +56,16 @@ class NodeParameters:
         'raw', 'message type of the topic image: raw: Image, compressed: CompressedImage',
         choices=('raw', 'compressed'))
     depth: str = parameter(
-        'off', 'correct poses by the topic depth; auto: of frames that have a depth image, '
-        'required: frames without one are dropped', choices=('off', 'auto', 'required'))
+        'off', 'whether the topic depth corrects poses; auto: in frames that have a depth image, '
+        'required: in all frames, and frames without a depth image are dropped',
+        choices=('off', 'auto', 'required'))
     depth_transport: str = parameter(
         'raw', 'message type of the topic depth: raw: Image, compressed: CompressedImage of '
         'compressedDepth', choices=('raw', 'compressed'))
     support_plane: str = parameter(
-        '', 'frame of /tf whose plane z = 0 objects stand on, its z axis up; corrects the '
-        'distances of those that stand on it where depth does not; empty: no plane')
+        '', 'frame of /tf whose plane z = 0 is the surface that objects stand on, with z up; '
+        'corrects the distance of objects that stand on it, unless depth has corrected it; '
+        'empty: no plane')
     image_rectified: bool = parameter(
         False, 'images are already rectified (image_rect): use P of camera_info, not K and D',
         live=True)
@@ -71,17 +74,18 @@ class NodeParameters:
         'yolo_msgs: DetectionArray of yolo_ros, whose package must be installed',
         choices=tuple(MESSAGES))
     label_map: tuple[str, ...] = parameter(
-        (), "labels of the detector's classes, each as NAME=LABEL or NUMBER=LABEL, for instance "
-        "['0=can', 'Milk Carton=milk']; names that are not given count as they are", items=str,
-        live=True)
+        (), "label of the model for each class of the detector, as NAME=LABEL or NUMBER=LABEL, "
+        "for instance ['0=can', 'Milk Carton=milk']; names that are not listed are used as they "
+        'are', items=str, live=True)
     detections_size: tuple[int, ...] = parameter(
-        (), "width and height of the picture that boxes are in [px], a network's input; "
-        '[1, 1]: boxes are in parts of the image, 0 to 1; empty: boxes are in pixels of the image',
+        (), "width and height of the picture that the boxes refer to [px], such as the input of "
+        "the detector's network; [1, 1]: boxes are fractions of the image, 0 to 1; empty: boxes "
+        'are in pixels of the image',
         items=int, live=True)
     detections_fit: str = parameter(
-        'stretch', 'how the image was fitted into detections_size: stretch: each side on its own, '
-        'letterbox: shape kept, centred between bars, pad: shape kept, bars at the bottom or on '
-        'the right only', choices=FITS, live=True)
+        'stretch', 'how the image was resized to detections_size; stretch: each side on its own, '
+        'letterbox: shape kept, centred between two bars, pad: shape kept, one bar at the bottom '
+        'or on the right', choices=FITS, live=True)
     input_reliability: str = parameter(
         'best_effort', 'QoS reliability of all inputs',
         choices=('best_effort', 'reliable'))
@@ -90,13 +94,13 @@ class NodeParameters:
         'depth [s]; 0: stamps must be equal', bounds=(0.0, 10.0))
     queue: int = parameter(
         10, 'number of messages of each input that wait for their partners; with policy lossless '
-        'also number of frames that wait for the estimator', bounds=(1, 1000))
+        'also the number of frames that wait for the estimator', bounds=(1, 1000))
     policy: str = parameter(
         'latest', 'latest: a newer frame replaces a waiting one; lossless: every frame is '
         'answered, in order', choices=('latest', 'lossless'))
     publish_tf: bool = parameter(True, 'send a transform for each object to /tf', live=True)
     publish_pose_with_covariance: bool = parameter(
-        False, 'publish each pose with its covariance on a topic of its own, ~/pose/<label>, '
+        False, 'publish each instance with its covariance on its own topic, ~/pose/<label>, '
         '~/pose/<label>_2 and so on', live=True)
     frame_prefix: str = parameter(
         '', 'prefix of the frame names in /tf, for instance left/, if several nodes see the same '
@@ -107,43 +111,45 @@ class NodeParameters:
         1.0, 'markers vanish after this time unless they are renewed [s]; 0: never',
         bounds=(0.0, 3600.0), live=True)
     marker_mesh_folder: str = parameter(
-        '', 'URI of the folder where RViz finds the meshes, for instance '
+        '', 'URI of the folder in which RViz finds the meshes, for instance '
         "package://my_robot/meshes; empty: the node's own files", live=True)
     publish_overlay: bool = parameter(
         True, 'draw the poses into the image on overlay while somebody subscribes', live=True)
     overlay_rate_hz: float = parameter(
         10.0, 'highest rate of overlay [Hz]', bounds=(0.01, 1000.0), live=True)
     stable_symmetry: bool = parameter(
-        True, 'of the equivalent poses of a symmetric object, publish the one nearest to its last '
+        True, 'if an object is symmetric, publish the equivalent pose that is nearest to its last '
         'pose', live=True)
     smoothing_s: float = parameter(
         0.0, 'time constant of pose smoothing [s]; 0: no smoothing', bounds=(0.0, 60.0), live=True)
     track_gap_s: float = parameter(
-        1.0, 'an instance that is not seen for longer starts a new track [s]',
+        1.0, 'an instance that was not seen for longer than this starts a new track [s]',
         bounds=(0.0, 60.0), live=True)
     track_jump: float = parameter(
-        1.0, 'an instance that moves further between frames starts a new track [diameters]',
+        1.0, 'an instance that moves further than this between two frames starts a new track '
+        '[diameters]',
         bounds=(0.0, 1000.0), live=True)
     track: bool = parameter(
-        False, 'follow instances in every image, between those that have detections')
+        False, 'follow instances in the images between detections')
     track_frame: str = parameter(
         '', 'frame of /tf in which objects rest or move steadily while the camera moves, such as '
         'base_link; empty: the frame of the camera', live=True)
     track_min_score: float = parameter(
-        0.2, 'an instance whose pose has a lower score is not followed any more',
+        0.2, 'a followed instance needs poses with at least this score',
         bounds=(0.0, 1.0), live=True)
     track_lost_s: float = parameter(
-        0.15, 'an instance that was not found for longer is lost, until it is detected again [s]',
+        0.15, 'an instance without such a pose for longer than this is lost until it is detected '
+        'again [s]',
         bounds=(0.0, 10.0), live=True)
     track_unseen: int = parameter(
-        4, 'an instance that is not among the detections so often in a row is lost; 0: never',
+        4, 'an instance that the detector misses this many times in a row is lost; 0: never',
         bounds=(0, 1000), live=True)
     detector_rate_hz: float = parameter(
-        2.0, "how often the node's own detector looks at an image while instances are followed "
-        '[Hz]; without track it looks at each', bounds=(0.01, 1000.0), live=True)
+        2.0, "how often the node's own detector runs while instances are followed [Hz]; without "
+        'track it runs on each image', bounds=(0.01, 1000.0), live=True)
     detector_threshold: float = parameter(
-        0.4, "boxes of the node's own detector with a lower score do not count; lower finds more "
-        'objects and more that are none', bounds=(0.01, 0.99), live=True)
+        0.4, "boxes of the node's own detector with a lower score are ignored; a lower threshold "
+        'finds more objects and more false ones', bounds=(0.01, 0.99), live=True)
     confirm_frames: int = parameter(
         5, 'number of frames in a row that must agree before ~/confirm_pose answers',
         bounds=(2, 100), live=True)
@@ -159,11 +165,13 @@ class NodeParameters:
     min_detection_score: float = parameter(
         0.0, 'detections with a lower score are ignored', bounds=(0.0, 1.0), live=True)
     max_detections: int = parameter(
-        100, 'if a frame has more known objects, only those with the best scores are estimated',
+        100, 'largest number of objects that are estimated in a frame; if there are more, those '
+        'with the best scores are used',
         bounds=(1, 10000), live=True)
     max_instances: int = parameter(
-        0, 'most instances of each object in a frame; of more detections those count whose '
-        'detection and pose have the best scores; 1: each object is there once, 0: any number',
+        0, 'largest number of instances of each object in a frame; if there are more, those with '
+        'the best scores of detection and pose are used; 1: each object is there once, 0: any '
+        'number',
         bounds=(0, 10000), live=True)
     min_pose_score: float = parameter(
         0.0, 'poses with a lower score are not published', bounds=(0.0, 1.0), live=True)
@@ -174,15 +182,15 @@ class NodeParameters:
         2.0, '/diagnostics reports an error if the age of published poses (p95) is higher [s]',
         bounds=(0.0, 3600.0), live=True)
     warn_drop_ratio: float = parameter(
-        0.8, '/diagnostics warns if a larger part of the frames is dropped as busy or unpaired',
+        0.8, '/diagnostics warns if a larger share of the frames is dropped as busy or unpaired',
         bounds=(0.0, 1.0), live=True)
     input_timeout_s: float = parameter(
         2.0, '/diagnostics reports an error if an input is silent for longer [s]',
         bounds=(0.1, 3600.0), live=True)
     stale_stamp_s: float = parameter(
-        1.0, "/diagnostics warns if stamps differ by more from the node's clock [s]",
+        1.0, "/diagnostics warns if stamps and the node's clock differ by more [s]",
         bounds=(0.0, 1e9), live=True)
-    autostart: bool = parameter(True, 'configure and activate at start')
+    autostart: bool = parameter(True, 'configure and activate the node at start')
 
     def __post_init__(self) -> None:
         """Check what concerns several parameters.
