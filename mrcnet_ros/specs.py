@@ -13,11 +13,12 @@ from .errors import SpecError
 if TYPE_CHECKING:
     from typing import Self
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 1  # of model.json; a model of another version is refused
 GRAPHS = ('stage1', 'template', 'stage2')  # of the default preset
 DEFAULT_CROPS = 2  # of each detection; no part of a model
 # Pixels between the cells of the detector's three levels.
 DETECTOR_STRIDES = (8, 16, 32)
+# Blocks of EfficientNet-Lite0 that the backbone may have: up to stride 16 or 32.
 DETECTOR_BLOCKS = (11, 15)
 
 

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from ..testbench.bag import BagFrame
     from ..testbench.traffic import Traffic
 
+# Time before measuring starts [s]. A shorter one may put the slow first frames into p99.
 WARM_UP_S = 2.0
+# The percentiles that /diagnostics has too, so that both can be compared.
 PERCENTILES = (50, 95, 99)
 
 

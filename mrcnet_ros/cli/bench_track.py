@@ -15,6 +15,7 @@ from .traffic_arguments import add_traffic_arguments, positive_float, traffic_fr
 if TYPE_CHECKING:
     from ..testbench.bag import BagFrame
 
+# Time before measuring starts [s]: with detections at 2 Hz, six detections begin the instances.
 WARM_UP_S = 3.0
 EACH, SELDOM, FOLLOWED = 'estimated in each image', 'estimated, slow detector', \
     'followed, slow detector'

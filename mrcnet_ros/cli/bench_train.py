@@ -12,7 +12,7 @@ from .tasks import add_json_argument, measured_with
 if TYPE_CHECKING:
     from ..training.throughput import Bench
 
-WRONG = 1
+WRONG = 1  # exit code: the device computes something else than the CPU
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

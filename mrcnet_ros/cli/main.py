@@ -47,7 +47,7 @@ EXTRAS = {
 # what comes with ROS; the extra 'ros' over an installed ROS would hide it
 OF_ROS = ('rclpy', 'sensor_msgs', 'vision_msgs')
 
-FAILED, INTERRUPTED = 2, 130
+FAILED, INTERRUPTED = 2, 130  # exit codes: 2 as argparse has for wrong arguments, 128 + SIGINT
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-DIFFERENT = 1
+DIFFERENT = 1  # exit code: a difference is above its tolerance
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -13,11 +13,14 @@ if TYPE_CHECKING:
     from ..synth.depth_sensor import DepthSensor
     from ..synth.source import Source
 
+# Metres of each unit that a mesh may be in.
 UNITS_M = {'m': 1.0, 'cm': 0.01, 'mm': 0.001, 'inch': 0.0254}
 # as of a camera with a field of view of 56 degrees
 FOCAL_WIDTHS = 0.9375
+# Objects on a table by default; more hide one another, as in clutter, and need more attempts to be
+# placed.
 MOST_OBJECTS = 8
-SEQUENCE_HZ = 30.0
+SEQUENCE_HZ = 30.0  # the rate of most cameras
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -12,7 +12,7 @@ from ..errors import SpecError
 if TYPE_CHECKING:
     from torch import Tensor
 
-MIB = 2**20
+MIB = 2**20  # bytes
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ..inference.base_estimator import BaseEstimator
     from ..inference.poses import Estimator
 
-MOVED = 1
+MOVED = 1  # exit code: poses are beyond the limits
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

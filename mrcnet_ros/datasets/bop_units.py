@@ -23,12 +23,13 @@ from .bop_targets import MIN_VISIBLE_FRACTION
 ONE = (0.01, 10.0)
 # Of the median of several, which tells centimetres from millimetres as well.
 MEDIAN = (0.15, 4.0)
+# Fewer ratios than this give no median to judge by.
 ENOUGH = 4
 # BOP renders bbox_obj from the pose, so that it is within the image of the model's bounding box:
 # to 3 % of its side on LM-O and T-LESS. With transposed rotations 6 and 9 % of their objects reach
 # further out than this; the others are about as wide as high.
 BEYOND, BEYOND_PX, LEAST_PART, FEWEST = 0.1, 2.0, 0.03, 3
-CORNERS = np.array([*itertools.product((0.0, 1.0), repeat=3)])
+CORNERS = np.array([*itertools.product((0.0, 1.0), repeat=3)])  # of a unit cube
 
 
 def check_places(frames: Iterable[BopFrame], extents_m: Mapping[int, Array], path: Path) -> None:

@@ -26,8 +26,8 @@ from .bop_scene import MM
 # Millimetres of one step of a depth image, the finest that reaches to the farthest point: 16 bits
 # hold 65535 steps, of a tenth of a millimetre 6.5 m.
 DEPTH_STEPS_MM = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
-MOST_STEPS = 65535
-INVISIBLE = (-1, -1, -1, -1)
+MOST_STEPS = 65535  # the largest number of 16 bits
+INVISIBLE = (-1, -1, -1, -1)  # BOP's box of an object that is not seen
 Mask = NDArray[np.bool_]
 
 

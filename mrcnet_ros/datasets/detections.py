@@ -33,6 +33,7 @@ _ENOUGH, _MANY, _BEYOND = 5, 0.2, 1.05
 # The overlap (intersection over union) with detections that half of the objects reach.
 _OVERLAP = 0.4
 
+# So far beyond 0 to 1 a score counts as rounded and is clipped; beyond, the file is refused.
 SCORE_ROUNDING = 1e-3
 
 

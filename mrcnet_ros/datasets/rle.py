@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from ..errors import DatasetError
 
+# COCO's compressed runs: five bits a character from '0' on, a bit that says that more follow, and
+# the sign bit of the last five.
 FIRST, MORE, SIGN = 48, 32, 16
 
 

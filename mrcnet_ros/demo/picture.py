@@ -13,10 +13,11 @@ from ..rendering.drawing import Color, Image, draw_text
 from ..rendering.pose_overlay import DrawnObject, PoseOverlay
 from ..synth.held_out import RenderedFrame
 
+# Bright colours that the objects of the demo do not have.
 TRUTH_RGB: Color = (40, 255, 40)
 ESTIMATE_RGB: Color = (255, 40, 255)
-COLUMNS = 2
-LEGEND_CORNER, LINE_PX = (8, 24), 20
+COLUMNS = 2  # four scenes make a square picture
+LEGEND_CORNER, LINE_PX = (8, 24), 20  # pixels: upper left, one line of text
 
 
 def draw_picture(scenes: Sequence[RenderedFrame], targets: Sequence[TargetScore],

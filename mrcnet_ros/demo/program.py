@@ -29,7 +29,7 @@ from .score_table import DemoLimits, complaints, error_table
 
 NAMESPACE = 'demo'
 NODE_COMMAND = ('-m', 'mrcnet_ros.ros.pose_node')
-PICTURED = 4
+PICTURED = 4  # scenes in the picture; more make it taller
 ANSWER_TIMEOUT_S = 60.0  # of a machine that has other things to do
 
 Answers = Sequence[ReceivedPoses | None]

@@ -15,7 +15,9 @@ from .scores import ScoredObject, TargetScore
 
 # Fewer poses make a curve that only shows chance.
 FEWEST_POSES = 8
+# Points of the reliability curve at most, each of four poses or more; more points vary more.
 MOST_BINS = 8
+# Every 5 %, and 99 % for the tails.
 COVERAGE_LEVELS: Array = np.concatenate([np.arange(0.05, 1.0, 0.05), [0.99]])
 
 

@@ -92,7 +92,7 @@ class Worth:
         return (self.mssd_met + self.mspd_met) / 2
 
 
-MISSED = Worth(0.0, 0.0, False)
+MISSED = Worth(0.0, 0.0, False)  # of a target without a pose
 
 
 def worth(T_est: Array, T_true: Array, item: ScoredObject, K: Array, width_px: int) -> Worth:

@@ -14,6 +14,7 @@ from .speed import Question, TimedAnswer, ask, speed_summary
 
 # after another one has run, whose threads may still spin
 SETTLE_S = 0.3
+# Timed calls in a row of each batch; the table has the median. More take longer and vary less.
 CALLS = 3
 
 

@@ -24,7 +24,7 @@ from .covariance_errors import GroupErrors, PoseError, group_errors
 LEVELS = (0.5, 0.9)  # parts of the errors that the ellipsoids of these parts are made to hold
 # Errors of one image are much alike, so that poses alone do not tell how much there is to fit to.
 MIN_POSES = 50
-MIN_IMAGES = 8
+MIN_IMAGES = 8  # with fewer, the law is one of these images
 _FREEDOM = 4.0  # of the Student distribution
 _FLOORS = (0.1, 3.0)  # smallest and largest floor, in typical errors
 _GAINS = (0.01, 10.0)  # smallest and largest gain, in typical errors over typical spreads

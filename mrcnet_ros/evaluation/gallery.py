@@ -18,12 +18,16 @@ from ..rendering.drawing import GREEN, WHITE, Image
 from ..rendering.pose_overlay import DrawnObject, PoseOverlay
 from .scores import TargetScore
 
+# Side of a picture [px] and pictures of a gallery at most. Larger or more of them show more and
+# make the page larger: it holds them all.
 TILE_PX = 320
 TILES = 6
 # of the side of a picture to that of the square around both outlines
 MARGIN = 1.5
+# Side of the cut in the photograph [px]: smaller ones show no surroundings, larger ones are of
+# poses that nearly touch the camera.
 SMALLEST_PX, LARGEST_PX = 48.0, 4000.0
-JPEG_QUALITY = 85
+JPEG_QUALITY = 85  # higher makes the page larger, lower blurs outlines
 
 LoadImage = Callable[[BopFrame], Image]
 

@@ -22,6 +22,7 @@ COLOUR, PLANE, DEPTH = 'colour alone', 'support plane', 'depth'
 EMPTY, TEN_TIMES, LATE = 'nothing measured', 'ten times as far', '100 ms off'
 OTHER_IMAGE, UNREGISTERED = 'of another image', 'not registered'
 WRONG = (EMPTY, TEN_TIMES, LATE, OTHER_IMAGE, UNREGISTERED)
+# Depth that is three images of a camera at 30 Hz late; images this near to that time are taken.
 LATE_S, LATE_SLOP_S = 0.1, 0.02
 # A depth camera beside the colour camera, with a wider lens, as the RealSense has them.
 BASELINE_M, WIDER = 0.05, 0.65

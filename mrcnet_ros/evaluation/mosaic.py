@@ -17,12 +17,12 @@ from ..geometry.sampling import sample_crop
 from ..rendering.drawing import WHITE, Image, draw_text
 from ..specs import CropSpec
 
-ENLARGED = 2
-GAP_PX = 4
+ENLARGED = 2  # crops of 96 px are small on a screen
+GAP_PX = 4  # between crops
 # wide enough for the longest label of LM-O and 'training' below it
 LABEL_PX = 110
-HEADING_PX = 28
-BACKGROUND = 64
+HEADING_PX = 28  # one line of text
+BACKGROUND = 64  # dark grey, on which dark and bright crops stand out
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,7 +15,7 @@ from ..objects import ObjectModel
 from ..rendering.drawing import WHITE, Image, scaled_intrinsics
 from ..rendering.pose_overlay import DrawnObject, PoseOverlay
 
-SCALE = 2
+SCALE = 2  # pictures are this many times larger than photographs: outlines stay thin
 
 
 class OverlayWriter(AbstractContextManager['OverlayWriter']):

@@ -15,7 +15,8 @@ from ..store.atomic import write_atomically
 from .scores import Scores, TargetScore
 from .vsd_scores import VsdScores
 
-MM = 1e3
+MM = 1e3  # millimetres in a metre
+# Hidden by half, partly, and hardly hidden, as in the ladder.
 VISIBILITY_EDGES = (0.0, 0.5, 0.8, 1.0)
 UNSCALED = 'without size ratios'
 

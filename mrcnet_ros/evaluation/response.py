@@ -17,10 +17,12 @@ from ..geometry.se3 import Array, exp_so3
 from .carried_errors import CarriedError, carried
 from .ladder import WELL_VISIBLE, GradedPose, Judge, matching, rung
 
+# Errors of the starts, from less than the errors of the answers on photographs (7 to 8 degrees, 2
+# px, 1.5 % of the distance) to several times as much.
 TURNS_DEG = (5.0, 10.0, 15.0, 25.0)
 SHIFT_PX = 3.0
 LARGER = 1.1
-SEED = 7
+SEED = 7  # any number; all models get the same starts
 OWN = "the model's answer"
 
 

@@ -19,6 +19,7 @@ from .runner import detections_of
 
 # Of a usual lens of a usual camera. What its raw images cost is measured on the same pixels.
 DISTORTION = ('plumb_bob', (-0.2, 0.05, 0.001, -0.0007, 0.0))
+# Passes of a repeat: cold, rolling, warm (rectified and raw), single objects.
 PASSES = 4
 
 

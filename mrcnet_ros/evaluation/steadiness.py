@@ -12,8 +12,9 @@ from ..errors import SpecError
 from ..geometry.se3 import Array
 
 Samples = Sequence[Mapping[str, float | None]]
-LEAST_SAMPLES = 4
+LEAST_SAMPLES = 4  # a slope through fewer points is chance
 DROPPED = 'dropped_'
+# Points for the slope at most: its time and memory grow with their square.
 _MOST_POINTS = 400
 
 

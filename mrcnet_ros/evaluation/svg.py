@@ -7,7 +7,7 @@ from html import escape
 
 from .charts import HEIGHT, INK, WIDTH, BarChart, Canvas, LineChart
 
-FONT_PX = 15
+FONT_PX = 15  # in units of the chart, which is 760 wide
 # of a letter of the page's sans serif; only the legend depends on it
 LETTER_PX = 0.53 * FONT_PX
 ACROSS = {'l': 'start', 'm': 'middle', 'r': 'end'}

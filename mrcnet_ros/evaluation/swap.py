@@ -30,14 +30,14 @@ RENDERED = 'rendered object, smooth background'
 PASTED = 'rendered object, photographed background'
 WAYS = (PHOTOGRAPH, CUT_OUT, RENDERED, PASTED)
 
-MIN_VISIBLE = 0.9
+MIN_VISIBLE = 0.9  # what is hidden cannot be cut out of the photograph
 # renders are so many times larger than photographs and then averaged, so that edges are soft
 FINER = 3
 # the background's blur in sides of the box: nothing the size of the object is left in it
 BLUR_SIDES = 0.5
 # of the object's edge, which annotations miss by a pixel or two, kept out of the background
 MARGIN_PX = 3
-COLUMNS = 10
+COLUMNS = 10  # examples in the picture; more make it too wide for a screen
 
 
 class Swapper(AbstractContextManager['Swapper']):

@@ -19,7 +19,7 @@ from .graphs import example_inputs
 
 # large enough to be limited by arithmetic, small enough for a laptop's cache and patience
 SIDES = (768, 1536)
-TRIALS = 3
+TRIALS = 3  # the best one counts: others are disturbed by other processes
 
 
 def stage_flops(model_dir: Path) -> dict[str, int]:

@@ -17,6 +17,7 @@ from onnx.reference import ReferenceEvaluator
 
 from ..inference.engine_graph import drop_unused
 
+# The larger block: channels that fill blocks of 16 fill those of 8 too.
 BLOCK = 16
 
 

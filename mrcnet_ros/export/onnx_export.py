@@ -21,9 +21,13 @@ from ..specs import ModelSpec
 from .cpu_layout import fit_for_cpu
 from .graphs import example_inputs
 
+# Runtimes of all supported releases read it; a later one would exclude the older of them.
 OPSET = 17
+# Numbers of a tensor; smaller ones (biases, gains) keep full precision, as halving them saves
+# nothing.
 LARGE = 1024
 TOLERANCE = 2e-2  # of the largest value; weights in half precision alone make up to 6e-3
+# One detection and several: a batch size that was fixed by tracing fails here.
 CHECK_COUNTS = (1, 3)
 Inputs = Mapping[str, Mapping[str, Tensor]]  # of graphs by name, and there by name
 

@@ -11,6 +11,7 @@ from ..errors import CameraError
 from .lens import Lens, find_lens
 from .se3 import Array
 
+# Number of coefficients of each model, in the order of sensor_msgs/CameraInfo.
 DISTORTION_LENGTHS = {
     'none': (0,),
     'plumb_bob': (4, 5),

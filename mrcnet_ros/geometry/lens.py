@@ -24,11 +24,13 @@ Value = TypeVar('Value', float, Array)
 _WIDEST_RAD = math.radians(89.0)
 # A ray at a right angle to the axis has no x and y at z = 1.
 _LARGEST_ANGLE_RAD = math.pi / 2 - 1e-6
+# Entries of the table that Newton starts from: more save steps and take longer to make.
 _KNOTS = 1024
-_NEWTON_STEPS = 20
+_NEWTON_STEPS = 20  # at most; what has not arrived then has no ray
 _NEWTON_STOP = 1e-5  # Newton squares it: what is left is about 1e-10
 _REACHED = 1e-9  # in focal lengths: a millionth of a pixel
 _FEW = 16  # points for which floats are faster than arrays
+# Where the fold of a tilted lens is searched; the reach is at most one radius too small.
 _DIRECTIONS, _RADII = 64, 512
 _NOTHING = 1e-14  # of the largest term of a polynomial: float64 has 16 digits
 

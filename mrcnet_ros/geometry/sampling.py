@@ -30,9 +30,11 @@ REDUCED_FROM = 3.0
 # Rays are put this near to their exact pixels; OpenCV samples at multiples of 1/32 px.
 TOLERANCE_PX = 1.0 / 64.0
 
+# Nodes and checked points of a side. More nodes follow stronger lenses and take more time. A crop
+# that is off at a checked point by more than TOLERANCE_PX is mapped ray by ray.
 _NODES, _CHECKS = 9, 4
 _NOWHERE_PX = -1e4  # outside every photograph: black
-_LARGEST_PX = 3e4
+_LARGEST_PX = 3e4  # OpenCV's maps hold 16 bits
 # A corner of a crop this near to a right angle to the camera's axis is taken to be behind it.
 _BEHIND = 1e-6
 

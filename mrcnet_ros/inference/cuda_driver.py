@@ -9,7 +9,7 @@ import ctypes
 from collections.abc import Callable
 from typing import Any
 
-CUDA_SUCCESS = 0
+CUDA_SUCCESS = 0  # of the type CUresult
 REMEDY = 'install the NVIDIA driver, or choose a backend that runs on the processor'
 
 

@@ -16,6 +16,7 @@ from .consensus import consensus
 from .detection_crops import DetectionCrop, crops_each
 from .scoring import Evidence
 
+# The first two columns of the identity: no rotation.
 IDENTITY_6D = np.array([1.0, 0.0, 0.0, 0.0, 1.0, 0.0])
 Outputs = dict[str, NDArray[Any]]
 

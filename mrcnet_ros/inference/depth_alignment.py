@@ -43,6 +43,8 @@ INDEPENDENT_POINTS = 40.0
 # A point that should be seen but lies further behind than this many diameters contradicts the
 # pose; one further in front is hidden by something else and says nothing.
 CONTRADICTION = 0.06
+# A measured point agrees with the pose if it is this near to the surface, in diameters. The same
+# value is the deviation of a distance that was found without the whole pose.
 AGREEMENT = 0.03
 # A corrected pose may agree so much less with the depth image than the network's own: that of a
 # pose which is nearly right varies by this much from noise.

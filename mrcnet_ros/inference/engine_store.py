@@ -18,6 +18,8 @@ from ..store.content_store import ContentStore, default_root
 log = logging.getLogger(__name__)
 
 MAGIC = b'mrcnet engine\n'
+# How often a lock is tried and how often the wait is logged [s]: building takes seconds to
+# minutes.
 POLL_S, SAY_EVERY_S = 0.1, 10.0
 
 

@@ -22,6 +22,8 @@ RIGHT_DIAMETERS = 0.1  # a pose is right whose surface is less than this from th
 LARGEST_LOG_ODDS = 6.0  # of the network's guess: 0.9975
 # Crops that differ less than this [diameters] agree as well as can be told.
 LEAST_APART = 0.01
+# Ranges of the numbers of a law. A file with others is damaged: scores would be 0 or 1 for all
+# poses, or rise with the disagreement of the crops.
 LIMITS = {'offset': (-20.0, 20.0), 'quality_gain': (0.0, 20.0), 'apart_gain': (-20.0, 0.0),
           'usual_apart': (0.0, 100.0)}
 

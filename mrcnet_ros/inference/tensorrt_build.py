@@ -22,8 +22,8 @@ from typing import IO, Any
 from ..errors import BackendError
 
 PROGRESS = 'progress: '
-TAIL_LINES = 12
-SAY_EVERY_S = 5.0
+TAIL_LINES = 12  # of the builder's output in an error: the last ones have the cause
+SAY_EVERY_S = 5.0  # a build takes up to minutes; its progress is logged this often
 HERE = 'CURRENT'  # the GPU of this machine, as the library calls it
 
 

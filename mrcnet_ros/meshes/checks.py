@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from ..errors import MeshError
 
+# Diameters in files are rounded or measured on other meshes; a wrong unit is off by a factor of
+# 2.5 at least.
 DIAMETER_TOLERANCE = 0.03
 # Of vertices from the origin, in diameters. Templates and training views reach about 0.6; around
 # the middle of its bounding box hardly any object reaches further.

@@ -11,6 +11,8 @@ from ..reading import jpeg
 from ..reading.text import parse_json
 from .mtl import LEAST_OPACITY
 
+# Numbers of the glTF 2.0 specification, here and below: start of a binary file, component types,
+# mode of a primitive.
 MAGIC, VERSION, JSON_CHUNK = b'glTF', 2, 0x4E4F534A
 FLOAT, UBYTE = 5126, 5121
 TRIANGLES = 4

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+# The colour of a mesh without colours, 0 to 255: neither dark nor burnt out when lit.
 NEUTRAL_GREY = 160
 
 

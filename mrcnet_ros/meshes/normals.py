@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from .surface import IndexedSurface, Rows
 
 Array = NDArray[np.float64]
-SHORTEST = 1e-9
+SHORTEST = 1e-9  # a shorter normal is a rounding error and points nowhere
 
 
 def normals_of(surface: IndexedSurface) -> tuple[Array, Rows]:

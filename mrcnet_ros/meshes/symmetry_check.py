@@ -16,7 +16,7 @@ Array = NDArray[np.float64]
 # How far a symmetry may move the outline of an object. BOP calls motions symmetries that move no
 # point of the surface by more than 15 mm or a tenth of the diameter; a wrong axis moves far more.
 LARGEST_M, LARGEST = 0.015, 0.15
-DIRECTIONS = 64
+DIRECTIONS = 64  # in which the outline is measured, even on a sphere
 # Of the hundreds of a continuous symmetry, and of the corners of a round hull, so many tell as
 # much.
 MOST_MOTIONS, MOST_POINTS = 24, 2000
@@ -24,6 +24,8 @@ MOST_MOTIONS, MOST_POINTS = 24, 2000
 # declare move theirs by up to 0.009; a quarter or half turn that is none by 0.014 to 0.1. The
 # outline of a small object alone would let all turns of less than 15 mm pass.
 LARGEST_MEAN = 0.02
+# Points of the surface, points that are moved and compared with them, and motions: more of them
+# take longer and measure the mean more finely than LARGEST_MEAN needs.
 SURFACE_POINTS, MOVED_POINTS, SURFACE_MOTIONS = 10_000, 1000, 12
 
 

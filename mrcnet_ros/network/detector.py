@@ -17,6 +17,7 @@ from .lite import LEVELS, LiteBackbone, filter_channels
 FIRST_LOGIT = -4.6
 # Half a side of the boxes that an untrained network proposes, in strides.
 FIRST_REACH = 2.5
+# Of half a side over FIRST_REACH: a factor of 55 either way, so that exp stays finite.
 LARGEST_LOG = 4.0
 
 

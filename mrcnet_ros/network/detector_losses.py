@@ -15,9 +15,11 @@ from torch.nn import functional
 
 # cells that answer for one object
 ANSWERING = 10
+# The powers of TOOD, which writes them as alpha and beta.
 SCORE_POWER, FIT_POWER = 0.5, 6.0
+# Weight of the boxes against the scores; a larger one gives tighter boxes and poorer scores.
 BOX_WEIGHT = 2.0
-NOTHING, WANTED, IGNORED = 0, 1, 2
+NOTHING, WANTED, IGNORED = 0, 1, 2  # kinds of targets
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,10 +22,10 @@ _BLOCKS = (
     (80, 112, 6, 5, 1), (112, 112, 6, 5, 1), (112, 112, 6, 5, 1),
     (112, 192, 6, 5, 2), (192, 192, 6, 5, 1), (192, 192, 6, 5, 1), (192, 192, 6, 5, 1),
 )
-_FIRST = 3
+_FIRST = 3  # number of the first block after the stem
 # Block 3 works at stride 4, where gradients cost most, and its features are general still.
 _TRAINED_FROM = 4
-EPSILON = 1e-3
+EPSILON = 1e-3  # of the published batch norms
 # The last block of each stride, and its channels.
 LEVELS = {4: 40, 10: 112, 14: 192}
 

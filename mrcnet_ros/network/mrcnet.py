@@ -20,7 +20,7 @@ from .blocks import ConvNorm, Hidden, ObjectConvNorm, ObjectLinear, ResidualBloc
 from .correlation import local_correlation, warp_template
 from .stem import CHANNELS, STRIDE, Stem
 
-DENSE = 4
+DENSE = 4  # channels: object coordinates x, y, z and the logit of the mask
 
 
 class Pyramid(NamedTuple):

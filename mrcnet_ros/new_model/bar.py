@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from tqdm import tqdm
 
-TICK_S = 0.5
+TICK_S = 0.5  # often enough to look alive
 # a step that takes longer than planned stays just below its end
 ALMOST = 0.98
 

@@ -13,8 +13,9 @@ EQUAL = 0.03
 FAN = 60
 # corners and faces of the hull that are tried; objects with more are round
 MOST_FEATURES = 150
+# Candidates nearer than 1.5 degrees are one; they are refined later.
 SAME_AXIS = np.cos(np.radians(1.5))
-THIN = 1e-4
+THIN = 1e-4  # half the thickness that a flat object is given, of its size: a hull needs a volume
 
 
 def hull_of(points: Array) -> ConvexHull:

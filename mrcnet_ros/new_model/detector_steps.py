@@ -24,6 +24,7 @@ from .request import Request
 
 # Part of the detector's minutes for its training; export and measuring take the rest.
 TRAINING = 0.8
+# Images that the detector is measured on at most: more take time from the training.
 MOST_IMAGES = 40
 # the time ends a training, not its steps
 STEPS = 1_000_000

@@ -35,6 +35,7 @@ from .symmetry_picture import png
 BOXES: BoxKind = 'detector'
 # of a picture around an object, and how much of it the object fills
 PICTURE_PX, FILLED = 280, 0.6
+# Edges of the rows of the page by viewing angle: narrower ones hold too few poses.
 ELEVATIONS_DEG = (-90, -60, -30, 0, 30, 60, 90)
 
 

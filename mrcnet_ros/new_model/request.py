@@ -10,12 +10,14 @@ from typing import Any
 from ..errors import SpecError
 from ..specs import ViewPrior
 
-UNITS_M = {'mm': 0.001, 'm': 1.0, 'cm': 0.01, 'inch': 0.0254}
+UNITS_M = {'mm': 0.001, 'm': 1.0, 'cm': 0.01, 'inch': 0.0254}  # metres
 UNIT_NAMES = {'m': 'metres', 'cm': 'centimetres', 'mm': 'millimetres', 'inch': 'inches'}
 # Objects stand with their z axis up, and the camera is above and hardly rolled. As models/lmo.
 TABLE = ViewPrior(elevation_min_deg=0.0, elevation_max_deg=90.0, tilt_max_deg=50.0)
 VIEWS = ('table', 'any')
 SYMMETRIES = ('none', 'z2', 'z3', 'z4', 'z5', 'z6', 'continuous_z', 'found')
+# Time of a training by default, and with --fast, which trains only the rows of the new objects.
+# More time gives better poses.
 MINUTES, FAST_MINUTES = 60.0, 15.0
 # Part of the minutes for a detector: it learns faster than poses are learned.
 DETECTOR_PART = 0.3

@@ -20,13 +20,13 @@ from ..rendering.renderer import Renderer
 
 # so many that a hole or a rib is seen by some of them
 VIEWS = 48
-VIEW_PX = 128
+VIEW_PX = 128  # a pixel is a little less than one percent of the diameter
 # far away, so that perspective hides little
 DISTANCE_DIAMETERS = 8.0
-RELATIVE_SIZE = 0.85
+RELATIVE_SIZE = 0.85  # diameter over the side of the view: room for a border
 # points that others are compared with; they lie about half a percent of the diameter apart
 POINTS = 60000
-GOLDEN_ANGLE = np.pi * (3 - np.sqrt(5))
+GOLDEN_ANGLE = np.pi * (3 - np.sqrt(5))  # steps of azimuth that spread views evenly over a sphere
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,13 +14,14 @@ from ..objects import ObjectModel
 from ..rendering.drawing import GREEN, Image, draw_lines, draw_text
 from ..rendering.renderer import Renderer
 
-SIDE_PX = 240
+SIDE_PX = 240  # side of a picture [px]
+# Far enough for little perspective; the rest of the side is room for the axes.
 DISTANCE_DIAMETERS, RELATIVE_SIZE = 6.0, 0.7
 # from the side and above, and from below, so that a mark on either side is seen
 LOOKS = ((0.6, 0.45), (0.6 + np.pi / 2, 0.45), (0.6, -0.6))
-BACKGROUND = 235
-AXES = ((230, 30, 30), (20, 150, 20), (50, 50, 240))
-MOST_TURNED = 3
+BACKGROUND = 235  # light grey, on a white page
+AXES = ((230, 30, 30), (20, 150, 20), (50, 50, 240))  # RGB of x, y, z, as in RViz
+MOST_TURNED = 3  # motions that are drawn; a circle has hundreds
 
 
 def draw_object(item: ObjectModel, axes: Sequence[Array]) -> Image:

@@ -14,6 +14,7 @@ from ..geometry.se3 import Array, exp_so3, make_transform, rotation_angle
 from .candidate_axes import centre_and_axes
 from .seen_surface import SeenSurface
 
+# Turns by a part of the circle that are tried about each axis.
 FOLDS = (2, 3, 4, 5, 6)
 # The steps of more can still be seen: a nut of 8 sides moves its corners by 4 % of its diameter.
 MORE_FOLDS = (8, 10, 12)
@@ -25,10 +26,13 @@ NEAR = 0.015
 STRAY = 0.003
 # The same for colours: how far a colour may be from all those within reach, 0 to 255 a channel.
 COLOUR, COLOUR_REACH, COLOUR_STRAY = 40.0, 0.02, 0.01
+# A first look at a few points sorts out most turns in little time: its limits are wide enough for
+# all that the closer look with FINE_POINTS would accept.
 COARSE_POINTS, COARSE_TREE, FINE_POINTS = 250, 8000, 4000
 COARSE_NEAR, COARSE_STRAY = 0.05, 0.1
-SAME_TURN_RAD = np.radians(4.0)
-MOST_TURNS = 60
+SAME_TURN_RAD = np.radians(4.0)  # turns nearer than this are one; refined axes are exact to less
+MOST_TURNS = 60  # the rotations of an icosahedron, the largest finite group
+# An axis this near to the mesh's x, y or z is taken for it, if it fits as well.
 SNAP = np.cos(np.radians(0.7))
 
 

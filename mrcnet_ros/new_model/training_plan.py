@@ -22,12 +22,13 @@ from .request import Request
 
 # Parts of the whole time. What rendering and measuring leave is for the training.
 RENDERING, MEASURING = 0.15, 0.1
+# Part of the time that is left for training even where rendering is slow.
 LEAST_TRAINING = 0.3
 # of each object; more than config/train_lmo.yaml has are of no use
 VIEWS = (40, 3000)
 # plain bodies and templates cost about so many views
 BODIES = 24
-TEMPLATES = 576
+TEMPLATES = 576  # rotation bins of the default preset
 # seconds for an image of held-out scenes, in those for a view
 IMAGE_VIEWS = 12.0
 # as near and far as the objects of LM-O are, in diameters of theirs

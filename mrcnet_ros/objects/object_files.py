@@ -19,7 +19,7 @@ from .object_model import ObjectModel, check_objects
 
 # A symmetry turns about a point of the object, so that it moves the origin no further.
 FARTHEST_DIAMETERS = 10.0
-SHORTEST_UNIT_M = 1e-6
+SHORTEST_UNIT_M = 1e-6  # a micrometre: the smallest unit that a mesh may be in
 SYMMETRY_FIELDS = ('symmetries_discrete', 'symmetries_continuous')
 LIST_FIELDS = ('id', 'label', 'mesh', 'unit_m', 'diameter', 'middle', *SYMMETRY_FIELDS)
 

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from PIL import Image
 
 MAGIC = b'\xff\xd8\xff'
+# Markers of ITU T.81: start of scan, RST0 to RST7, restart interval, Huffman tables.
 _SCAN, _RESTARTS, _INTERVAL, _TABLES = 0xDA, range(0xD0, 0xD8), 0xDD, 0xC4
 _REMARKS = {*range(0xE0, 0xF0), 0xFE}  # of applications, and comments
 _END = b'\xff\xd9'
@@ -22,6 +23,7 @@ _FIRST_AC = 0x10  # the table of brightness
 # Frames of which blocks are coded one after the other, by Huffman's codes and in one scan. Others,
 # progressive ones, come from programs and not from cameras, and only their end is looked at.
 _SEQUENTIAL = (0xC0, 0xC1)
+# SOF markers: all of this range but tables (C4, CC) and JPG (C8).
 _FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 # Decoders read this far ahead, into a buffer of 64 bits; the bits are those that fill a last byte.
 _AHEAD = b'\xff\x00' * 8

@@ -13,12 +13,13 @@ from ..geometry.se3 import Array
 Image = NDArray[np.uint8]
 Color = tuple[int, int, int]
 
+# Bright ones, which photographs rarely have; text has a black box.
 GREEN: Color = (60, 255, 60)
 WHITE: Color = (255, 255, 255)
 BLACK: Color = (0, 0, 0)
 
-_SUBPIXEL_BITS = 4
-_FARTHEST_PX = 30000.0
+_SUBPIXEL_BITS = 4  # lines are drawn at sixteenths of a pixel
+_FARTHEST_PX = 30000.0  # points beyond are left out: OpenCV's fixed-point coordinates overflow
 
 
 def scaled_intrinsics(K: Array, scale: float) -> Array:

@@ -18,11 +18,11 @@ from .renderer import Renderer
 
 # An object is drawn alone, filling a square of this size, whatever its size in the photograph.
 SILHOUETTE_PX = 384
-AXES_RGB: tuple[Color, ...] = ((255, 40, 40), (0, 160, 0), (60, 60, 255))
+AXES_RGB: tuple[Color, ...] = ((255, 40, 40), (0, 160, 0), (60, 60, 255))  # x, y, z as in RViz
 
-_MARGIN = 1.05
-_AXIS_POINTS = 9
-_NEAREST_M = 1e-3
+_MARGIN = 1.05  # around the object, so that its outline is inside the picture
+_AXIS_POINTS = 9  # of a drawn axis, which a lens bends
+_NEAREST_M = 1e-3  # what reaches nearer to the camera, or behind it, has no outline
 # tangent of the widest half angle of view that silhouettes are drawn for
 _WIDEST = 5.0
 

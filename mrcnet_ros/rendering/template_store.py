@@ -26,8 +26,8 @@ from .template_file import decode_template, encode_template
 
 log = logging.getLogger(__name__)
 
-STORE_VERSION = 1
-PROGRESS_TEMPLATES = 500
+STORE_VERSION = 1  # part of each key: a change makes all stored templates invalid
+PROGRESS_TEMPLATES = 500  # templates between two lines of progress
 
 
 @dataclass(frozen=True, eq=False)

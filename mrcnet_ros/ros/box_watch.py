@@ -18,6 +18,7 @@ from .timings import WINDOW_S
 
 # Fewer boxes are no evidence.
 FEWEST_BOXES = 10
+# Boxes that are remembered at most; the oldest are forgotten first.
 MOST_BOXES = 300
 # Boxes of a detector that works on a smaller picture end within this part of the image: 640 px of
 # 1280x720 with bars above and below reach 0.5 and 0.7 of it, 416 px of 640x480 0.65 and 0.76.

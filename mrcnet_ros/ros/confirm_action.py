@@ -28,6 +28,8 @@ from .params import NodeParameters
 from .rclpy_types import GoalHandle, NodeHandle
 from .tracks import REMEMBERED_FRAMES, object_frame
 
+# How often time limits and cancellations are looked at: the longest that these are late. Confirmed
+# goals are answered at once.
 CHECK_PERIOD_S = 0.1
 
 

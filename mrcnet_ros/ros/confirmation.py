@@ -17,7 +17,7 @@ from ..objects import ObjectModel
 from .params import NodeParameters
 from .tracks import instance_name
 
-_MEAN_STEPS = 10
+_MEAN_STEPS = 10  # of the mean rotation; it converges in a few for poses near one another
 
 
 @dataclass(frozen=True, eq=False)

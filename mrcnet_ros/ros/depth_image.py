@@ -21,7 +21,7 @@ Depth = NDArray[np.float32]
 # REP 118: integers are millimetres and 0 is nothing, floats are metres and NaN is nothing. The
 # largest integer is what a camera writes that cannot count further.
 _MILLIMETRES, _METRES = ('16UC1', 'mono16'), '32FC1'
-_SATURATED = 65535
+_SATURATED = 65535  # the largest integer of 16 bits
 # compressedDepth: an int32 and the two float32 of the inverse depth, in front of a PNG.
 _CONFIG = struct.Struct('<iff')
 _PNG = b'\x89PNG\r\n\x1a\n'

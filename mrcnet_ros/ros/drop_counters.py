@@ -21,8 +21,8 @@ DEPTH_USES = ('pose', 'distance', 'none')
 TRACK_REASONS = ('no_camera_motion',)
 _REASONS = (FRAME_REASONS + DETECTION_REASONS + DEPTH_REASONS + PLANE_REASONS
             + TRACK_REASONS)
-MOST_TEXT = 1000
-_RESIDUALS = 500
+MOST_TEXT = 1000  # characters of a message in /diagnostics and the log
+_RESIDUALS = 500  # of the last poses, for a median: seconds to a minute
 
 
 class DropCounters:

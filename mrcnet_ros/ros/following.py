@@ -15,7 +15,7 @@ from .params import NodeParameters
 # Images of the last moments are kept, to catch up with what a slow detector found in an earlier
 # one. So many of them, spread over the time since then, are looked at.
 KEPT_NS, CATCH_UP = 1_000_000_000, 6
-MOST_KEPT = 40
+MOST_KEPT = 40  # the images of one second at 30 Hz and some more; they bound the memory
 
 
 @dataclass(frozen=True, eq=False)

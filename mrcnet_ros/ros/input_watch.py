@@ -20,7 +20,7 @@ from .messages import stamp_ns
 from .rclpy_types import Endpoint
 from .shared_memory import lost_images_hint
 
-_STAMPS = 100
+_STAMPS = 100  # of each input, to compare with those of the others
 # What else to do when an input comes as messages of another type.
 _TYPE_HINTS = {'image': ', or set image_transport', 'detections': ', or set detections_type',
                'depth': ', or set depth_transport'}

@@ -36,6 +36,7 @@ from .transforms import CameraTransforms, SupportFrame, Tree
 from .worker import FrameServices, Worker
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
+# Drops are logged at most this often; /diagnostics comes once a second, as usual in ROS.
 REPORT_PERIOD_S, DIAGNOSTICS_PERIOD_S = 5.0, 1.0
 # A newcomer connects to one topic after the other; all of them are told at once.
 PEERS_DELAY_S = 0.1

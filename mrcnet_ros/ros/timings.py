@@ -9,9 +9,10 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+# Time that /diagnostics is about [s]: a longer one shows a fault later and keeps it longer.
 WINDOW_S = 10.0
-PERCENTILES = (50, 95, 99)
-_MOST_SAMPLES = 2000
+PERCENTILES = (50, 95, 99)  # the usual, a bad and the worst moments
+_MOST_SAMPLES = 2000  # 200 a second fill the window; of more, the last are kept
 
 
 class Timings:

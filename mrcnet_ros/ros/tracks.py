@@ -16,6 +16,8 @@ from ..inference.poses import PoseEstimate
 from ..objects import ObjectModel
 from .params import NodeParameters
 
+# Frames after which an unseen id is forgotten: ten seconds at 30 Hz. Longer ones keep a name
+# through a longer absence, and the table grows.
 REMEMBERED_FRAMES = 300
 # A pose that has turned further since the last frame is not smoothed.
 JUMP_RAD = np.deg2rad(45.0)

@@ -17,6 +17,7 @@ NOISE_PX = 1.5  # neighbouring pixels are wrong together
 # Beside an edge of the depth image one of the sensor's two eyes sees something else.
 EDGE_M, EDGE_PX, EDGE_HOLES = 0.03, 5, 0.6
 HOLES_PX = 4.0  # size of the other spots without a measurement
+# Ranges of the options: beyond, hardly anything is measured or an option is in another unit.
 _LIMITS = {'noise_m': (0.0, 0.1), 'step_m': (0.0, 0.1), 'holes': (0.0, 0.9),
            'offset_m': (-0.5, 0.5), 'scale': (0.0, 0.2), 'shift': (0.0, 0.1)}
 

@@ -14,7 +14,7 @@ from ..geometry.se3 import Array, exp_so3, make_transform
 from ..geometry.view_prior import rotation_from_angles, sample_rotations
 from ..objects import Mesh
 
-LARGEST_TILT_RAD = 0.4
+LARGEST_TILT_RAD = 0.4  # 23 degrees; cameras are rarely rolled further
 
 
 @dataclass(frozen=True)

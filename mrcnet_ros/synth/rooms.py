@@ -15,7 +15,7 @@ from ..rendering.background_files import is_environment, read_linear
 from .painter import tint_of
 from .surroundings import Image, look_around
 
-LONGEST_PX = 2048
+LONGEST_PX = 2048  # of a photograph of a room, to save memory: sixteen are kept
 
 
 class Rooms:

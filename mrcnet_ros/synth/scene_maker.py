@@ -25,6 +25,7 @@ from .surroundings import table_depth_m
 # parts of the image's height that an object of mean diameter, nearest to the camera, covers
 RELATIVE_HEIGHT = (0.2, 0.45)
 FARTHEST_M = 100.0  # of a camera; beyond, distances are in another unit
+# Of the camera above the table: lower, objects hide one another; 90 is straight down.
 ELEVATION_DEG = (10.0, 80.0)
 
 

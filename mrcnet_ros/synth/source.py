@@ -17,7 +17,7 @@ from ..objects.object_files import read_models_info, read_object_list
 from ..objects.object_model import DIAMETERS_M
 
 KINDS = ('symmetries_discrete', 'symmetries_continuous')
-MM = 0.001
+MM = 0.001  # metres
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,7 +14,7 @@ from ..geometry.se3 import Array, inverse
 
 Image = NDArray[np.float32]
 
-TABLE_PX = 1024
+TABLE_PX = 1024  # side of the texture of a table; larger is sharper and takes longer
 
 
 def draw_table(shadows: Iterable[Array], rng: np.random.Generator, side_m: float) -> Image:

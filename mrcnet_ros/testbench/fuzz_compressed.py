@@ -15,8 +15,10 @@ from sensor_msgs.msg import CompressedImage
 
 from ..ros.message_types import ImageMessage
 
+# What image_transport writes, formats that it has not, and hostile text.
 _FORMATS = ('', 'jpeg', 'png', 'rgb8; jpeg compressed bgr8', 'bgr8; png compressed ',
             '16UC1; compressedDepth', 'h264', 'é漢🙂', '%s%n', 'x' * 5000)
+# Nothing, large, and the limits of 15 to 32 bits.
 _SIDES = (0, 1, 4096, 2**15 - 1, 2**20, 2**31 - 1, 2**32 - 1)
 _PNG_START = b'\x89PNG\r\n\x1a\n'
 _JPEG_START = b'\xff\xd8\xff\xe0\x00\x10JFIF\x00'

@@ -20,12 +20,14 @@ from ..ros.messages import RGB_SOURCES, header_at
 from .fuzz_compressed import compressed_image, spoil_compressed
 from .input_messages import image_message, info_message
 
+# A small image, so that many messages are sent and answered in little time.
 WIDTH, HEIGHT, FOCAL = 160, 120, 200.0
 CAMERA = Camera(np.array([[FOCAL, 0.0, WIDTH / 2], [0.0, FOCAL, HEIGHT / 2], [0.0, 0.0, 1.0]]),
                 WIDTH, HEIGHT)
 FRAME_ID = 'camera_optical_frame'
 TOPICS = ('image', 'camera_info', 'detections')
 
+# What breaks careless arithmetic: signs, limits, and what is not finite or no text.
 _FLOATS = (0.0, -0.0, -1.0, 1e-300, 1e9, -1e9, 1e308, -1e308, math.nan, math.inf, -math.inf)
 _NUMBERS = (0, 1, 7, 65535, 2**31 - 1, 2**31, 2**32 - 1)
 _TEXTS = ('', ' ', '\n', '/', 'é漢🙂', '%s%n', 'x' * 5000, "'; --", '../..')

@@ -17,9 +17,10 @@ from ..ros.messages import stamp_ns
 from .fuzz_messages import Fuzzer, good_frame
 from .peer import Peer
 
+# Bad messages between two good frames: fewer take longer, more hide which one did harm.
 BURST = 40
-RESEND_S = 3.0
-STEP_NS = 10**7
+RESEND_S = 3.0  # an input may be best effort and lose a frame: then another good one is sent
+STEP_NS = 10**7  # between stamps, 10 ms: a camera at 100 Hz
 
 
 @dataclass

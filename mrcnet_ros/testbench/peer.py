@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ['QOS', 'Peer', 'PeerError']
 
 _NUMBERS = itertools.count(1)  # of the peers of this process
+# Reliable and deep enough for bursts: nothing that the node sends is missed.
 QOS = QoSProfile(depth=200, reliability=ReliabilityPolicy.RELIABLE)
 
 

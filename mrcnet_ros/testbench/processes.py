@@ -16,7 +16,7 @@ from ..ros.shared_memory import PROFILE_VARIABLES
 from ..store.shared_files import shared_file
 
 STOP_TIMEOUT_S = 60.0  # of a machine that has other things to do
-LOG_TAIL_LINES = 25
+LOG_TAIL_LINES = 25  # in an error: a traceback fits
 
 
 class ProcessError(MrcnetError):

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-SHADOWED = 0.6
+SHADOWED = 0.6  # part of the crops with a shadow across
 # white noise, of which images take windows: drawing it anew would be a tenth of the work
 _NOISE = np.random.default_rng(0).standard_normal(1 << 20, np.float32)
 

@@ -20,7 +20,7 @@ from ..rendering.background_files import (
 
 __all__ = ['background_patches', 'check_images', 'find_images', 'irradiance_matrices']
 
-PATCH_PX = 192
+PATCH_PX = 192  # larger than a view (128 px), so that windows of it are moved and turned
 # zonal factors of a clamped cosine over pi, bands 0 to 2 (Ramamoorthi and Hanrahan 2001)
 _COSINE = (1.0, 2.0 / 3.0, 0.25)
 

@@ -22,6 +22,7 @@ from .placing import Placer, similarity
 from .table import table_under
 from .view_bank import RELATIVE_SIZE, VIEW_PX, ViewBank
 
+# Where things lie is computed at half the resolution, in a quarter of the time.
 LAYOUT_PX = VIEW_PX // 2
 MIN_VISIBLE = 0.15  # of the sample's object; when less is left, nothing hides it
 # Focal lengths of cameras in pixels: from a webcam at 640x480 to a narrow lens at 1280x960.
@@ -30,7 +31,7 @@ CAMERA_FOCAL_PX = (450.0, 1300.0)
 # Of what lies outside the image when its border runs through the crop: largest part of the
 # visible box cut off, and largest gap between box and border, in sides of the box.
 BORDER_CUTS, BORDER_GAP = 0.25, 0.25
-BORDER_TURN_DEG = 15.0
+BORDER_TURN_DEG = 15.0  # cameras are rolled a little, so that borders are not quite upright
 Matrix = NDArray[np.float64]
 
 

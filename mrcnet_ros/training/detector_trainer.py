@@ -24,11 +24,12 @@ from .material import load_disturbers, load_object_views
 from .processes import train_together
 from .warm_start import read_detector_start, warm_start_detector
 
-LOG_EVERY = 20
-EMA_DECAY = 0.998
+LOG_EVERY = 20  # steps between two lines of the log
+EMA_DECAY = 0.998  # the exported weights are about the mean of the last 500 steps
+# More give steadier figures and take longer; they are drawn again each time.
 VALIDATION_SCENES = 96
-VALIDATION_SEED = 1_000_003
-VALIDATION_SCORE = 0.01
+VALIDATION_SEED = 1_000_003  # a prime that no seed of a configuration is likely to be
+VALIDATION_SCORE = 0.01  # so low that recall at any threshold is seen
 
 
 def build_detector(config: DetectorConfig, classes: int,

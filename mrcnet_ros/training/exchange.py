@@ -11,7 +11,7 @@ from multiprocessing.synchronize import Barrier
 
 from torch import Tensor
 
-WAIT_S = 600.0
+WAIT_S = 600.0  # for the other processes, some of which may be reading files; then one has died
 
 
 class Exchange:

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from ..geometry.se3 import Array
 
-SIDE = 64
+SIDE = 64  # of the table of directions: normals are at most 4 degrees off
+# Of a symmetric 4x4 form, each once.
 _PAIRS = ((0, 0), (1, 1), (2, 2), (3, 3), (0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3))
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from ..errors import SpecError
 from .checkpoint import load_checkpoint
 
-MIB = 2**20
+MIB = 2**20  # bytes
 PIECE_BYTES = 15 * MIB  # files of 16 MiB are refused by some who should carry them
 
 

@@ -20,12 +20,13 @@ TABLE_ELEVATION_DEG = (12.0, 80.0)
 ROLLED = 0.6
 # Part of the objects that stand on the table; others lie on something, hang, or come from outside.
 STANDING = 0.75
+# Part of the standing objects that stand on something else, and how high that is at most.
 LIFTED, HIGHEST_M = 0.25, 0.12
 # Spread of a heap of objects on the table [m].
 HEAP_M = (0.10, 0.24)
 # Two objects stand apart by at least this part of the sum of their half diameters.
 APART = 0.45
-ATTEMPTS = 6
+ATTEMPTS = 6  # at a free place; then the object is left out
 
 
 @dataclass(frozen=True, eq=False)

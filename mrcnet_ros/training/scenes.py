@@ -48,7 +48,7 @@ LEAST_VISIBLE = 0.1
 SMALLEST_PX = 5
 # Part of the scenes with a table, size of its prints [m], pixels of the camera for one of a scene.
 ON_TABLE, PRINT_M = 0.85, 0.2
-CAMERA_PIXELS = (0.7, 1.5)
+CAMERA_PIXELS = (0.7, 1.5)  # for one of the scene; below 1 the scene looks enlarged
 # Shadows are drawn at half the resolution: they are soft.
 SHADOW_STEP = 2
 

@@ -71,6 +71,9 @@ def train_step(network: MrcNet, batch: Batch, bank: TemplateBank, shapes: Object
     return StepResult(loss, dict(zip(parts, means.tolist(), strict=True)))
 
 
+# Weights of the terms of the loss, which have different units (nats, crop widths, log sizes). A
+# larger weight makes one term better at the cost of the others; those of stage 2, which make the
+# pose, are the largest.
 WEIGHTS = {
     'rotation_bin': 1.0, 'cell': 0.5, 'scale_bin': 0.5, 'coarse_xy': 2.0, 'coarse_depth': 0.5,
     'coordinates': 1.5, 'mask': 1.0, 'rotation': 10.0, 'xy': 10.0, 'depth': 4.0, 'quality': 0.5,

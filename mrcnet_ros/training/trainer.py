@@ -26,8 +26,9 @@ from .targets import Batch, stack_samples
 from .template_bank import TemplateBank
 from .warm_start import clear_gradients, freeze_norms, read_start
 
-LOG_EVERY = 50
+LOG_EVERY = 50  # steps between two lines of the log
 EMA_DECAY = 0.999  # the exported weights are about the mean of the last 1000 steps
+# More give steadier figures and take longer.
 VALIDATION_SAMPLES = 512
 # Primes that no seed of a configuration is likely to be: of images that are validated on, and of
 # the templates that stage 2 starts from.

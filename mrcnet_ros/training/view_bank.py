@@ -31,9 +31,9 @@ from .lighting import normal_codes
 from .occlusion import bake_openness
 from .shapes import SHAPES_VERSION, draw_shapes
 
-VIEW_PX = 128
-RELATIVE_SIZE = 0.85
-BANK_VERSION = 3
+VIEW_PX = 128  # side of a stored view, a third more than that of the crops (96) it is warped into
+RELATIVE_SIZE = 0.85  # diameter over the side: room for a border
+BANK_VERSION = 3  # part of the key: a change makes all stored views invalid
 _PIXELS = ('albedo', 'normals', 'openness', 'depth')
 
 

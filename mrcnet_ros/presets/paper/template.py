@@ -16,6 +16,7 @@ from ...rendering.renderer import Renderer, Rendering
 from .crop import box_map, box_rectangle, covered_fractions
 from .spec import PaperSpec
 
+# As published: grey of the object, Phong shading with a light at the camera.
 GREY = 0.6
 AMBIENT, DIFFUSE, SPECULAR, SHININESS = 0.8, 0.5 * 0.6, 0.1 * 0.6, 10
 

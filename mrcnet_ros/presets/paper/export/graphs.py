@@ -19,7 +19,7 @@ from ..spec import PaperSpec
 
 # published weights stay in single precision, so that only the order of sums differs
 TOLERANCE = 1e-3
-TRACED, CHECKED = 1, 2
+TRACED, CHECKED = 1, 2  # detections: a size that tracing fixed fails with another number
 
 
 def export_paper_graphs(network: PaperNet, spec: PaperSpec, folder: Path) -> dict[str, Path]:

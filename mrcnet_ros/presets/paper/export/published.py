@@ -19,7 +19,7 @@ from ..spec import PaperSpec
 from .graphs import export_paper_graphs
 
 NETWORK_KEY = 'network'
-_SHOWN = 8
+_SHOWN = 8  # problems in a message; they are alike
 
 
 def import_published(checkpoint: Path, spec: PaperSpec, object_ids: Sequence[int],

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from ....network.correlation import local_correlation
 
+# As published: dilations of the pyramid, groups of all norms.
 DILATIONS = (2, 3, 4, 6, 8, 12)
 NORM_GROUPS = 32
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+# As published: displacement in diameters at which a label falls to 1/e.
 SHARPNESS = 0.03
-_CHUNK = 1 << 22
+_CHUNK = 1 << 22  # numbers at once: 16 MiB of float32
 
 
 def symmetric_choice(C: Tensor, R_reference: Tensor, R_gt: Tensor, R_sym: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from .decode import CoarsePose, PaperBins, sideways
 from .labels import nearest_equivalent
 from .mrcnet import CoarseLogits, Residual
 
+# As published: how narrow the soft labels of cells and depth bins are.
 CELL_SHARPNESS = 4.0
 DEPTH_WIDTH = 0.5
 
@@ -34,6 +35,7 @@ class PaperLosses(NamedTuple):
     mask: Tensor
 
 
+# As published, in the order of the fields.
 WEIGHTS = PaperLosses(*map(torch.tensor, (0.5, 1.0, 2.0, 2.0, 1.0, 0.2, 10.0)))
 
 

@@ -23,6 +23,7 @@ from .blocks import (
     residual_stage,
 )
 
+# As published: channels of the embedding, numbers of the geometry input.
 EMBEDDING = 64
 GEOMETRY = 3
 

@@ -19,8 +19,8 @@ from .seeded import seeded_image, seeded_network, seeded_template
 
 # largest difference over largest magnitude; float32 leaves a twentieth of each
 LOGITS, BINS, RESIDUALS, POSES = 3e-4, 1e-5, 2e-4, 2e-5
-VIEWS = 3e-3
-VIEW_STEP = 1e-2
+VIEWS = 3e-3  # the geometry input is solved from logits, which makes their error larger
+VIEW_STEP = 1e-2  # of the geometry input, for finite differences
 LOGIT_NAMES = ('rotation_logits', 'depth_logits', 'xy_logits')
 
 

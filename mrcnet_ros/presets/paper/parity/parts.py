@@ -36,7 +36,7 @@ GEOMETRY, MEANS, PIXELS = 2e-5, 1e-5, 5e-4
 LABELS, DISPLACEMENTS, LOSSES = 2e-5, 2e-5, 1e-4
 # in float32, symmetries are equally near that differ by this part of the vertices' mean square
 TIE = 5e-7
-SMALLEST_LABEL = 1e-30
+SMALLEST_LABEL = 1e-30  # the logarithm of a label must be finite
 # names in the file, in the order of PaperLosses
 LOSS_NAMES = ('quat_clf', 'quat_reg', 'depth_clf', 'txty_clf', 'txty_reg', 'tz_reg',
               'mask_visib')

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 Image = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
+# As published: part of the samples with other colours, part and size of the dropped rectangles,
+# centre of the contrast.
 COLOUR_CHANCE = 0.8
 DROPOUT_SHARE, DROPOUT_SIZE = 0.2, 0.05
 GREY = np.float32(127.0)

@@ -17,6 +17,7 @@ from ....geometry.rotation_check import POSE_TOLERANCE, checked_rotation
 from ....geometry.se3 import Array
 from ....objects.object_model import DIAMETERS_M
 
+# As published: smaller boxes and more hidden objects are not trained on.
 MIN_BOX_PX = 10
 MIN_VISIBLE_FRACTION = 0.1
 

@@ -24,10 +24,13 @@ from ..spec import PaperSpec
 from .augmentation import COLOUR_CHANCE, cut_background, vary_colours
 from .index import PaperIndex
 
+# As published: how far boxes are moved and scaled, in sides of the box.
 SHIFT, SCALE = 0.25, 0.25
+# As published: part of the images with MANY or more instances of the object that get another
+# background, so that the others do not show.
 BACKGROUND_CHANCE, MANY = 0.8, 3
-MASK_STRIDE = 4
-ORDER, DRAW = 1, 2
+MASK_STRIDE = 4  # pixels of the crop for one of the predicted mask
+ORDER, DRAW = 1, 2  # streams of random numbers: order of an epoch, one sample
 
 
 class PaperBatch(NamedTuple):

@@ -20,7 +20,7 @@ from ..spec import PaperSpec
 from ..template import draw_template
 from .samples import PaperBatch
 
-MM = 1e-3
+MM = 1e-3  # metres
 
 # class indices (N,), R (N, 3, 3), t (N, 3) [mm] and K_crop (N, 3, 3) to templates (N, 4, S, S)
 Draw = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
