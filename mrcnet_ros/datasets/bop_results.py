@@ -17,7 +17,7 @@ import numpy as np
 from ..errors import DatasetError, SpecError
 from ..geometry.rotation_check import POSE_TOLERANCE, checked_rotation
 from ..geometry.se3 import Array, make_transform
-from ..reading.fields import whole_text
+from ..reading.fields import numbers_of, whole_text
 from .bop_scene import MM
 
 # Nothing that a camera sees is nearer or farther on average; outside, the unit is wrong.
@@ -144,12 +144,12 @@ def _parse(fields: list[str], where: str) -> ResultRow:
             f'{where}: {len(fields)} columns, expected {len(COLUMNS)}: {",".join(COLUMNS)}'
         )
     try:
-        R = np.array(fields[4].split(), dtype=np.float64).reshape(3, 3)
-        t = np.array(fields[5].split(), dtype=np.float64).reshape(3)
+        R = numbers_of(fields[4].split()).reshape(3, 3)
+        t = numbers_of(fields[5].split()).reshape(3)
         ids = [whole_text(text.strip(), name)
                for text, name in zip(fields, COLUMNS[:3], strict=False)]
-        row = ResultRow(ids[0], ids[1], ids[2], float(fields[3]), make_transform(R, t * MM),
-                        float(fields[6]))
+        score, time_s = numbers_of([fields[3].strip(), fields[6].strip()]).tolist()
+        row = ResultRow(ids[0], ids[1], ids[2], score, make_transform(R, t * MM), time_s)
     except ValueError as error:
         raise DatasetError(f'{where}: {error}; expected {",".join(COLUMNS)}') from error
     if not np.isfinite(row.T_camera_object).all():

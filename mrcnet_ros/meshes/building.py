@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ..errors import MeshError
 from .mesh import NEUTRAL_GREY, Mesh, sample_texture
 from .normals import normals_of, unit
+from .opacity import areas, check_opaque
 from .pictures import read_picture
 from .surface import ROUNDING, IndexedSurface, Rows
 
@@ -115,6 +116,10 @@ def _textured(path: Path, surface: IndexedSurface, rows: _Vertices, mesh: Mesh) 
     here = image_rows[rows.paints]
     _check_coordinates(path, surface, uv[here >= 0], rows.paints[here >= 0])
     textures = tuple(read_picture(path, image) for image in images)
+    corner_uv, area = uv[rows.corners], areas(mesh.vertices[rows.corners])
+    for row in np.unique(surface.face_paints):
+        own = surface.face_paints == row
+        check_opaque(path, surface.paints[row], corner_uv[own], area[own])
     for row, texture in enumerate(textures):
         mesh.colors[here == row] = sample_texture(texture, uv[here == row])
     return Mesh(mesh.vertices, mesh.faces, mesh.normals, mesh.colors, textures,

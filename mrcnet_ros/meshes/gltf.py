@@ -109,12 +109,14 @@ def _paint(part: Any, pictures: dict[int, EmbeddedPicture]) -> Paint:
     image = material.baseColorTexture
     if image is None:
         return Paint(rgb=tuple(int(v) for v in shown(factor)))  # type: ignore[arg-type]
-    key = hash((image.tobytes(), factor.tobytes()))
+    key = hash((image.tobytes(), factor.tobytes(), material.alphaMode))
     if key not in pictures:
         pixels = np.array(image.convert('RGB'), np.uint8)
         if not np.allclose(factor, 1.0):
             pixels = shown(linear(pixels) * factor)
-        pictures[key] = EmbeddedPicture(pixels)
+        blended = material.alphaMode == 'BLEND' and image.mode != 'RGB'
+        opacity = np.array(image.convert('RGBA'))[..., 3] if blended else None
+        pictures[key] = EmbeddedPicture(pixels, opacity)
     return Paint(image=pictures[key])
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import MeshError
+from ..reading.fields import numbers_of
 from .files import find_file, lines_of
 from .surface import ROUNDING, Paint
 
@@ -14,9 +15,13 @@ from .surface import ROUNDING, Paint
 OPTIONS = {'-blendu': 1, '-blendv': 1, '-boost': 1, '-bm': 1, '-cc': 1, '-clamp': 1,
            '-imfchan': 1, '-mm': 2, '-o': 3, '-s': 3, '-t': 3, '-texres': 1, '-type': 1}
 NUMBERS = {'-boost', '-bm', '-mm', '-o', '-s', '-t', '-texres'}
-# Below it a camera sees more of what is behind a face than of the face. Of ``Tr`` nothing is
-# taken: programs write "Tr 1" both for what is transparent and for what is opaque.
+# Below it a camera sees more of what is behind a face than of the face.
 LEAST_OPACITY = 0.5
+# Without ``d``, ``Tr`` says how opaque a material is or how transparent; programs differ. At its
+# ends it mostly means opaque: they write "Tr 1" as well as "Tr 0" for it.
+UNCLEAR = (0.02, 0.98)
+FIELDS = {'kd': 'colour', 'map_kd': 'picture', 'd': 'opacity', 'tr': 'transparency',
+          'map_d': 'opacity_picture'}
 Options = dict[str, tuple[str, ...]]
 
 
@@ -27,12 +32,17 @@ class MtlMaterial:
     :param library: the file.
     :param colour: values of ``Kd``, None without it.
     :param picture: options and file name of ``map_Kd``, None without it.
+    :param opacity: value of ``d``, None without it; ``transparency`` is that of ``Tr``.
+    :param opacity_picture: options and file name of ``map_d``, None without it.
     :param problem: why the library does not say how it looks, '' when it does.
     """
 
     library: Path
     colour: str | None = None
     picture: str | None = None
+    opacity: str | None = None
+    transparency: str | None = None
+    opacity_picture: str | None = None
     problem: str = ''
 
 
@@ -47,14 +57,9 @@ def read_library(path: Path) -> dict[str, MtlMaterial]:
         keyword, rest = words[0].lower() if words else '', words[1].strip() if words[1:] else ''
         if keyword == 'newmtl':
             found.append((rest, MtlMaterial(path)))
-        elif keyword in ('kd', 'map_kd') and found:
+        elif keyword in FIELDS and found:
             name, material = found[-1]
-            found[-1] = (name, _with(material, 'colour' if keyword == 'kd' else 'picture', rest))
-        elif keyword == 'd' and found and _opacity(rest) < LEAST_OPACITY:
-            name, material = found[-1]
-            found[-1] = (name, replace(material, problem=f'is transparent ("d {rest}"), and faces '
-                                       'are drawn opaque; leave out those that a camera does not '
-                                       'see, or give "d 1"'))
+            found[-1] = (name, _with(material, FIELDS[keyword], rest))
     materials: dict[str, MtlMaterial] = {}
     for name, material in found:
         materials[name] = merged(materials.get(name), material)
@@ -81,41 +86,70 @@ def paint_of(mesh: Path, name: str, material: MtlMaterial, textured: bool) -> Pa
     try:
         if material.problem:
             raise ValueError(material.problem)
+        _check_opaque(material)
+        if textured and material.picture is None and material.opacity_picture is not None:
+            raise ValueError('has "map_d" and no "map_Kd", and faces are drawn opaque')
         if material.picture is None or not textured:
             return Paint(None if material.colour is None else _rgb(material.colour))
         options, file = _split_options(material.picture)
+        mask = (file if material.opacity_picture is None
+                else _split_options(material.opacity_picture)[1])
     except ValueError as error:
         raise MeshError(mesh, f'its material {name!r} {error}',
                         f'correct it in {material.library}') from error
+    image, opacity = (_found(mesh, name, material, f) for f in (file, mask))
+    return Paint(None, image, None if opacity == image else opacity,
+                 scale=_pair(options.get('-s', ()), 1.0), offset=_pair(options.get('-o', ()), 0.0),
+                 clamped=options.get('-clamp', ('off',))[0].lower() == 'on')
+
+
+def _found(mesh: Path, name: str, material: MtlMaterial, file: str) -> Path:
+    """Return a picture of a material.
+
+    :raises MeshError: when it is missing.
+    """
     folder = material.library.parent
     image = find_file(file, folder, mesh.parent)
     if image is None:
         raise MeshError(mesh, f'its texture {folder / file} is missing, which the material '
                         f'{name!r} needs', 'put it beside the mesh')
-    return Paint(None, image, scale=_pair(options.get('-s', ()), 1.0),
-                 offset=_pair(options.get('-o', ()), 0.0),
-                 clamped=options.get('-clamp', ('off',))[0].lower() == 'on')
+    return image
 
 
 def _with(material: MtlMaterial, field: str, value: str) -> MtlMaterial:
-    before = material.colour if field == 'colour' else material.picture
+    before = getattr(material, field)
     if before not in (None, value):
         return replace(material, problem=f'has both "{before}" and "{value}" as its {field}')
-    return (replace(material, colour=value) if field == 'colour' else
-            replace(material, picture=value))
+    return replace(material, **{field: value})
 
 
-def _opacity(text: str) -> float:
-    """Return the last number of ``d``, 1 when there is none."""
+def _check_opaque(material: MtlMaterial) -> None:
+    """Refuse a material through which a camera sees.
+
+    :raises ValueError: when it is one, or may be.
+    """
+    if material.opacity is not None and _last(material.opacity) < LEAST_OPACITY:
+        raise ValueError(f'is transparent ("d {material.opacity}"), and faces are drawn opaque; '
+                         'leave out those that a camera does not see, or give "d 1"')
+    least, most = UNCLEAR
+    if material.opacity is None and material.transparency is not None and (
+            least < _last(material.transparency) < most):
+        raise ValueError(f'has "Tr {material.transparency}", which some programs write for '
+                         'transparent faces and some for opaque ones; give "d" in its place, 1 '
+                         'for opaque')
+
+
+def _last(text: str) -> float:
+    """Return the last number of ``d`` or ``Tr``, 1 when there is none."""
     with contextlib.suppress(ValueError, IndexError):
-        return float(text.split('#')[0].split()[-1])
+        return float(numbers_of(text.split('#')[0].split()[-1:])[-1])
     return 1.0
 
 
 def _rgb(text: str) -> tuple[int, int, int]:
     values: list[float] = []
     with contextlib.suppress(ValueError):
-        values = [float(word) for word in text.split('#')[0].split()]
+        values = numbers_of(text.split('#')[0].split()).tolist()
     values = values * 3 if len(values) == 1 else values
     if len(values) != 3 or not all(
             -ROUNDING <= value <= 1.0 + ROUNDING for value in values):
@@ -164,7 +198,7 @@ def _pair(values: tuple[str, ...], default: float) -> tuple[float, float]:
 
 def _is_number(word: str) -> bool:
     try:
-        float(word)
+        numbers_of([word])
     except ValueError:
         return False
     return True

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import MeshError
+from ..reading.fields import numbers_of
 from .files import lines_of
 from .surface import Rows
 
@@ -159,7 +160,7 @@ def number_table(path: Path, lines: list[str], key: str, least: int, used: Rows
     try:
         for length in np.unique(lengths):
             which = np.flatnonzero(lengths == length)
-            table[which, :length] = np.array([rows[i] for i in which]).astype(np.float64)
+            table[which, :length] = numbers_of([rows[i] for i in which])
     except ValueError as error:
         raise MeshError(path, f'has a line "{key}" that cannot be read ({error})',
                         BAD_FILE) from error

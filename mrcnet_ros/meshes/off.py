@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import MeshError
+from ..reading.fields import numbers_of, whole_text
 from .files import lines_of
 from .mesh import NEUTRAL_GREY
 from .surface import ROUNDING, IndexedSurface, Paint, Polygons
@@ -27,7 +28,7 @@ def read_off(path: Path) -> IndexedSurface:
         if not rows or rows[0][0] not in ('OFF', 'COFF'):
             raise ValueError('it does not begin with OFF or COFF')
         kind, rows = rows[0][0], ([rows[0][1:]] if rows[0][1:] else []) + rows[1:]
-        vertices, faces = (int(word) for word in rows[0][:2])
+        vertices, faces = (whole_text(word, 'a count') for word in rows[0][:2])
         if len(rows) != 1 + vertices + faces or not faces:
             raise ValueError(f'it has {len(rows) - 1} lines for {vertices} vertices and {faces} '
                              'faces')
@@ -40,9 +41,9 @@ def _surface(kind: str, vertices: Words, faces: Words) -> IndexedSurface:
     widths = (3,) if kind == 'OFF' else (6, 7)
     if {len(words) for words in vertices} - set(widths):
         raise ValueError(f'a vertex has not {widths[0]} numbers')
-    positions = np.array([words[:3] for words in vertices]).astype(np.float64)
-    sizes = [int(words[0]) for words in faces]
-    corners = [int(word) for words, size in zip(faces, sizes, strict=True)
+    positions = numbers_of([words[:3] for words in vertices])
+    sizes = [whole_text(words[0], 'the size of a face') for words in faces]
+    corners = [whole_text(word, 'a corner') for words, size in zip(faces, sizes, strict=True)
                for word in words[1:1 + size]]
     if len(corners) != sum(sizes):
         raise ValueError('a face has fewer corners than it says')
@@ -65,7 +66,7 @@ def _rgb(colours: Words) -> NDArray[np.uint8] | None:
         return None
     if any(len(words) not in (3, 4) for words in given):
         raise ValueError('it has colours that are not three or four numbers')
-    numbers = np.array([[float(word) for word in words[:3]] for words in given])
+    numbers = numbers_of([words[:3] for words in given])
     scale = 1.0 if numbers.max() > 1 and all(
         word.isdigit() for words in given for word in words) else 255.0
     low, high = numbers.min(), numbers.max()

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from ..reading.fields import numbers_of, whole_text
 from .files import decoded_text
 
 TYPES = {'char': 'i1', 'int8': 'i1', 'uchar': 'u1', 'uint8': 'u1', 'short': 'i2', 'int16': 'i2',
@@ -89,7 +90,7 @@ def read_ply_header(data: bytes) -> Header:
         if words[:1] == ['format'] and len(words) == 3:
             order = ORDERS.get(words[1], '')
         elif words[:1] == ['element'] and len(words) == 3:
-            elements.append(Element(words[1], int(words[2])))
+            elements.append(Element(words[1], whole_text(words[2], 'a count')))
         elif words[:1] == ['property'] and elements:
             elements[-1].properties.append(_property(words))
         elif [word.lower() for word in words[:2]] == ['comment', 'texturefile']:
@@ -135,7 +136,7 @@ class _Text:
     """Data as numbers in text, divided by blanks."""
 
     def __init__(self, data: bytes) -> None:
-        self._numbers = np.array(data.split()).astype(np.float64)
+        self._numbers = numbers_of(data.split())
         self._place = 0
 
     def read(self, element: Element) -> dict[str, Column]:

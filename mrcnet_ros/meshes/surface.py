@@ -22,7 +22,8 @@ class Paint:
     """How faces are coloured where neither the vertices nor the faces say so themselves.
 
     :param rgb: plain colour, None for none.
-    :param image: texture, None for none.
+    :param image: texture, None for none; where it has an alpha channel, that counts, too.
+    :param opacity: another picture of how opaque the texture is, None for none.
     :param scale: of the texture coordinates (u, v).
     :param offset: added to the scaled texture coordinates.
     :param clamped: whether the texture ends at its borders, or is mirrored there, instead of
@@ -31,6 +32,7 @@ class Paint:
 
     rgb: tuple[int, int, int] | None = None
     image: Path | EmbeddedPicture | None = None
+    opacity: Path | None = None
     scale: tuple[float, float] = (1.0, 1.0)
     offset: tuple[float, float] = (0.0, 0.0)
     clamped: bool = False

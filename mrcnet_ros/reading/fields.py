@@ -7,6 +7,9 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 
 def whole(value: Any, name: str) -> int:
     """Return a whole number that is not negative; neither text nor true nor 1.5 is one.
@@ -46,6 +49,25 @@ def number(value: Any, name: str, low: float = -math.inf, high: float = math.inf
             f' from {low:g}' + ('' if math.isinf(high) else f' to {high:g}')
         raise ValueError(f'{name} must be a finite number{bounds}, got {value!r}')
     return found
+
+
+def numbers_of(words: Iterable[Any]) -> NDArray[np.float64]:
+    """Return the numbers of a text file, as C and Fortran write them; inf and nan are left in.
+
+    Python reads more, such as 1_0 and digits of other scripts, which is a slip of a program or of
+    a hand in such a file.
+
+    :param words: text or bytes, also in rows of the same length.
+    :return: float64 of the same shape.
+    :raises ValueError: when one is none.
+    """
+    given = np.array(words)
+    codes = given.ravel().view(np.uint8 if given.dtype.kind == 'S' else np.uint32)
+    if ((codes > 127) | (codes == ord('_'))).any():
+        bad = next(word for word in given.ravel().tolist()
+                   if not word.isascii() or str(word).count('_'))
+        raise ValueError(f'could not convert string to float: {bad!r}')
+    return given.astype(np.float64)
 
 
 def label(value: Any, name: str = 'label') -> str:

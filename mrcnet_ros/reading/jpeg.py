@@ -14,14 +14,15 @@ from typing import NamedTuple
 
 from PIL import Image
 
+from . import progressive
+
 MAGIC = b'\xff\xd8\xff'
 # Markers of ITU T.81: start of scan, RST0 to RST7, restart interval, Huffman tables.
 _SCAN, _RESTARTS, _INTERVAL, _TABLES = 0xDA, range(0xD0, 0xD8), 0xDD, 0xC4
 _REMARKS = {*range(0xE0, 0xF0), 0xFE}  # of applications, and comments
 _END = b'\xff\xd9'
 _FIRST_AC = 0x10  # the table of brightness
-# Frames of which blocks are coded one after the other, by Huffman's codes and in one scan. Others,
-# progressive ones, come from programs and not from cameras, and only their end is looked at.
+# Frames of which blocks are coded one after the other, by Huffman's codes and in one scan.
 _SEQUENTIAL = (0xC0, 0xC1)
 # SOF markers: all of this range but tables (C4, CC) and JPG (C8).
 _FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
@@ -68,12 +69,15 @@ def has_hole(data: bytes, *, in_parts: bool = True) -> bool:
 
     A hole of few bytes may leave as many blocks as there were; most larger ones do not.
 
-    :param data: a JPEG; of one that is not sequential, or malformed before its data, nothing is
-        told.
-    :param in_parts: whether the data between restart marks are counted too. That takes as long
-        as decoding, and several times as long where the marks are many.
+    :param data: a JPEG; of one that is neither sequential nor progressive, or malformed before
+        its data, nothing is told.
+    :param in_parts: whether the data between restart marks are counted too, and too many data of
+        progressive pictures. That takes as long as decoding, and several times as long where the
+        marks are many or the picture is progressive.
     """
     try:
+        if _kind_of(data) == progressive.FRAME:
+            return progressive.has_hole(data, thorough=in_parts)
         frame = _frame_of(data)
     except (struct.error, IndexError):
         return False
@@ -152,6 +156,17 @@ def _parts(frame: _Frame) -> Iterator[tuple[bytes, bytes]]:
             raise _WrongMarks
         yield heads[count], coded[:end]
         coded = coded[end + 2:]
+
+
+def _kind_of(data: bytes) -> int:
+    """Return the mark of the frame, 0 where something else stands before it.
+
+    :raises struct.error, IndexError: when segments are cut off.
+    """
+    at = 2
+    while data[at] == 0xFF and data[at + 1] not in _FRAMES:
+        at += 1 if data[at + 1] == 0xFF else 2 + struct.unpack_from('>H', data, at + 2)[0]
+    return data[at + 1] if data[at] == 0xFF else 0
 
 
 def _frame_of(data: bytes) -> _Frame | None:

@@ -180,6 +180,21 @@ def test_one_of_two_textures_that_is_lost_is_told(tmp_path: Path) -> None:
         read_mesh(write(tmp_path / 'a.glb', scene, spoil), 1.0)
 
 
+@pytest.mark.parametrize(('mode', 'refused'), [('BLEND', True), ('OPAQUE', False)])
+def test_a_transparent_texture_counts_where_it_is_blended(
+        tmp_path: Path, mode: str, refused: bool) -> None:
+    """By glTF, the alpha channel of an opaque material counts for nothing."""
+    mesh = textured()
+    mesh.visual.material.alphaMode = mode
+    mesh.visual.material.baseColorTexture.putalpha(0)
+    path = write(tmp_path / 'a.glb', mesh.scene())
+    if refused:
+        with pytest.raises(MeshError, match='transparent in 100 % of the area'):
+            read_mesh(path, 1.0)
+    else:
+        assert len(read_mesh(path, 1.0).textures) == 1
+
+
 def test_a_texture_with_a_hole_in_its_data_is_refused(tmp_path: Path) -> None:
     """Instead of a part of which a half is grey; so is one beside an OBJ file."""
     image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8))

@@ -52,6 +52,8 @@ def write(folder: Path, head: str = 'mtllib box.mtl', before: tuple[str, ...] = 
     ('mtllib .\\box.mtl', {'box': TEXTURED}),
     ('mtllib box.mtl', {'box': TEXTURED + TEXTURED}),
     ('mtllib box.mtl', {'box': TEXTURED + 'd 1.0\nTr 1.0\n'}),
+    ('mtllib box.mtl', {'box': TEXTURED + 'd 0.9\nTr 0.1\n'}),
+    ('mtllib box.mtl', {'box': TEXTURED + 'map_d atlas.png\n'}),
     ('mtllib box.mtl', {'box': 'newmtl glass\nd 0\n' + TEXTURED}),
     ('\ufeffmtllib box.mtl', {'box': '\ufeff' + TEXTURED}),
     ('# made in C:\\boxes\\\nmtllib box.mtl', {'box': TEXTURED}),
@@ -114,6 +116,10 @@ def test_scale_and_offset_move_the_texture(tmp_path: Path) -> None:
     ('newmtl used\nmap_Kd\n', 'names no file'),
     ('newmtl used\nKd 1 0 0\nd 0.0\n', r'is transparent \("d 0\.0"\)'),
     ('newmtl used\nd -halo 0.1\nKd 1 0 0\n', 'is transparent'),
+    ('newmtl used\nTr 0.9\nKd 1 0 0\n', 'has "Tr 0.9", which some programs write for'),
+    ('newmtl used\nKd 1 0_1 0\n', 'has the colour "Kd 1 0_1 0", expected three numbers'),
+    (TEXTURED + 'map_d gone.png\n', r'gone\.png is missing'),
+    ('newmtl used\nmap_d atlas.png\n', 'has "map_d" and no "map_Kd"'),
     (OTHER, "use the material 'used', which no material library"),
     ('', "use the material 'used', which no material library"),
 ])
@@ -136,6 +142,30 @@ def test_a_texture_with_a_hole_in_its_data_is_refused(tmp_path: Path) -> None:
     (tmp_path / 'photo.jpg').write_bytes(data[:2000] + data[2500:])
     with pytest.raises(MeshError, match=r'photo\.jpg cannot be read'):
         read_mesh(path, 1.0)
+
+
+@pytest.mark.parametrize(('picture', 'mask', 'refused'), [
+    ('RGBA', '', True), ('RGB', 'map_d mask.png\n', True), ('unused', '', False)])
+def test_a_texture_through_which_a_camera_sees_is_refused(
+        tmp_path: Path, picture: str, mask: str, refused: bool) -> None:
+    """Be it by its alpha channel or by another picture; what no face shows may be clear."""
+    path = write(tmp_path, box=TEXTURED + mask)
+    clear = np.zeros((60, 60), np.uint8)
+    clear[:30] = 255
+    if picture == 'unused':
+        clear[:] = 255
+        clear[0, 0] = 0
+    Image.fromarray(clear).save(tmp_path / 'mask.png')
+    with Image.open(tmp_path / 'atlas.png') as opened:
+        atlas_ = opened.convert('RGB').resize((60, 60), Image.Resampling.NEAREST)
+    if picture != 'RGB':
+        atlas_.putalpha(Image.fromarray(clear))
+    atlas_.save(tmp_path / 'atlas.png')
+    if refused:
+        with pytest.raises(MeshError, match=r'a texture that is transparent in [3-7]. % of'):
+            read_mesh(path, 0.001)
+    else:
+        assert_looks_like(path, read_mesh(path, 0.001))
 
 
 def test_a_texture_that_ends_inside_a_face_is_refused(tmp_path: Path) -> None:
@@ -245,6 +275,9 @@ def test_indices_that_count_back_mean_the_lines_above_them(tmp_path: Path) -> No
     ('v 0 0 0\nv 1 0 0\nv 0 1 0\np 1 2 3\nl 1 2 3\n', 'has 3 vertices and no faces'),
     ('v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 2\n', 'no usable triangles'),
     ('v 0,5 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n', 'line "v" that cannot be read.*0,5'),
+    ('v 1_0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n', "line .v. that cannot be read.*'1_0'"),
+    ('v 0 0 0\nv １ 0 0\nv 0 1 0\nf 1 2 3\n', "line .v. that cannot be read.*'１'"),
+    ('v 0 0 0\nv 1e400 0 0\nv 0 1 0\nf 1 2 3\n', 'not finite'),
     ('v 0 0 0\nv nan 0 0\nv 0 1 0\nf 1 2 3\n', 'not finite'),
     ('v 0 0\nv 1 0\nv 0 1\nf 1 2 3\n', 'fewer than 3 numbers'),
     ('call other.obj\nv 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n', '"call" in statement 1 is not'),

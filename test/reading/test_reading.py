@@ -184,7 +184,8 @@ def noisy_jpeg(**options):
 
 @pytest.mark.parametrize('options', [
     {}, {'optimize': True}, {'subsampling': 0, 'quality': 95}, {'restart_marker_rows': 1},
-    {'restart_marker_blocks': 7}])
+    {'restart_marker_blocks': 7}, {'progressive': True},
+    {'progressive': True, 'restart_marker_rows': 2}])
 @pytest.mark.parametrize('hole', ['zeros', 'missing', 'noise', 'ones'])
 def test_a_jpeg_with_a_hole_in_its_data_is_refused(tmp_path, options, hole):
     """Decoders fill what is missing with grey, or go on with the rest in another place."""
@@ -213,6 +214,18 @@ def test_whole_jpegs_are_read(size, mode, options):
     assert picture.decoded_pixels(data, picture.COLOUR) is not None
     assert picture.decoded_pixels(data[:-2] + bytes(4) + data[-2:], picture.COLOUR) is not None
     assert picture.decoded_pixels(data + data, picture.COLOUR) is not None
+
+
+@pytest.mark.parametrize('scans', [1, 4, 8])
+def test_a_progressive_jpeg_that_ends_early_is_refused(scans):
+    """Some programs put an end behind what they got; a coarse picture would be left."""
+    data = noisy_jpeg(progressive=True)
+    parts = data.split(b'\xff\xda')
+    assert len(parts) > 9
+    early = b'\xff\xda'.join(parts[:1 + scans]) + b'\xff\xd9'
+    for in_time in (False, True):
+        assert picture.decoded_pixels(data, picture.COLOUR, in_time=in_time) is not None
+        assert picture.decoded_pixels(early, picture.COLOUR, in_time=in_time) is None
 
 
 def test_the_end_of_a_preview_is_not_that_of_the_picture():
