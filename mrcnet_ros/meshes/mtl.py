@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from ..errors import MeshError
 from ..reading.fields import numbers_of
@@ -120,7 +121,8 @@ def _with(material: MtlMaterial, field: str, value: str) -> MtlMaterial:
     before = getattr(material, field)
     if before not in (None, value):
         return replace(material, problem=f'has both "{before}" and "{value}" as its {field}')
-    return replace(material, **{field: value})
+    change: dict[str, Any] = {field: value}
+    return replace(material, **change)
 
 
 def _check_opaque(material: MtlMaterial) -> None:

@@ -62,7 +62,7 @@ def numbers_of(words: Iterable[Any]) -> NDArray[np.float64]:
     :raises ValueError: when one is none.
     """
     given = np.array(words)
-    codes = given.ravel().view(np.uint8 if given.dtype.kind == 'S' else np.uint32)
+    codes: NDArray[Any] = given.ravel().view(np.uint8 if given.dtype.kind == 'S' else np.uint32)
     if ((codes > 127) | (codes == ord('_'))).any():
         bad = next(word for word in given.ravel().tolist()
                    if not word.isascii() or str(word).count('_'))
