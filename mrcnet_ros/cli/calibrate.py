@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import DatasetError, SpecError
 from .calibrate_depth import calibrate_depth
-from .calibrate_laws import print_law
+from .calibrate_laws import print_law, print_written
 from .dataset_arguments import (
     add_detection_arguments,
     add_estimation_arguments,
@@ -58,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help='write the sizes that differ beyond doubt, and what covariances and '
                              'scores are computed from, into model.json; score the model again '
                              'afterwards')
-    parser.add_argument('--only', choices=MEASURES, nargs='+', default=list(MEASURES),
+    parser.add_argument('--only', choices=MEASURES, nargs='+', default=MEASURES,
                         help='measure and write no more than these (default: all); sizes are '
                              'measured in any case')
 
@@ -66,9 +66,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Estimate poses, compare them with the annotations, print and perhaps write what was found.
 
-    :return: 1 when rendered images are not enough to tell covariances and scores, else 0.
+    :return: 1 when the images are not enough to tell what was asked for, else 0.
     :raises MrcnetError: when dataset, model or meshes cannot be used, or a size is not believable.
     """
+    if args.only is not MEASURES and 'sizes' in args.only and (args.synthetic or args.depth):
+        raise SpecError('--only sizes is for photographs without --depth: neither rendered images '
+                        'nor poses that depth has corrected tell sizes')
     if args.synthetic:
         return _run_synthetic(args)
     if args.bop_dir is None or args.dataset is None:
@@ -77,23 +80,32 @@ def run(args: argparse.Namespace) -> int:
         raise SpecError('--images, --backgrounds and --for-renders belong to --synthetic')
     from ..evaluation.covariance_law import Images
     from ..evaluation.size_calibration import check_sizes, measure_sizes
-    from ..inference.model_json import write_size_ratios
 
     done, objects = _answer_photographs(args)
     if args.depth:
         return calibrate_depth(args.model, done, objects, Images(
-            'photographs', f'{_boxes(args)}, with depth', args.crops, depth=True), args.write)
+            'photographs', f'{_boxes(args)}, with depth', args.crops, depth=True),
+            args.only, args.write)
     sizes = measure_sizes(done.frames, done.rows, objects)
     print('\n'.join(_table(sizes)), end='\n\n')
     check_sizes(sizes)
-    laws = _laws(args.only, done, objects, {s.label: s.ratio for s in sizes},
+    resized = 'sizes' in args.only
+    laws = _laws(_of_preset(args), done, objects,
+                 {s.label: s.ratio if resized else s.known for s in sizes},
                  Images('photographs', _boxes(args), args.crops))
     if args.write:
-        if 'sizes' in args.only:
-            write_size_ratios(args.model, {s.label: s.ratio for s in sizes if s.significant})
-        _write(args.model, laws)
-        print(f'{args.model / "model.json"} is written: score the model again')
-    return 0
+        _write(args.model, laws, {s.label: s.ratio for s in sizes if resized and s.significant})
+    return laws.missing
+
+
+def _of_preset(args: argparse.Namespace) -> Collection[str]:
+    """Return what is to be measured; of a preset without spreads only what is asked for."""
+    from ..presets.loading import preset_of
+
+    if args.only is MEASURES and not preset_of(args.model).templates_kept:
+        print('no covariance and no score: only the default preset has them')
+        return ('sizes',)
+    return list(args.only)
 
 
 def _answer_photographs(args: argparse.Namespace) -> tuple[Run, Mapping[str, ObjectModel]]:
@@ -126,22 +138,23 @@ def _run_synthetic(args: argparse.Namespace) -> int:
     if args.depth:
         return calibrate_depth(args.model, done, objects, Images(
             'synthetic', f'{_boxes(args)}, with simulated depth', args.crops,
-            for_photographs=not args.for_renders, depth=True), args.write)
+            for_photographs=not args.for_renders, depth=True), args.only, args.write)
     laws = _laws(args.only, done, objects, dict.fromkeys(objects, 1.0), Images(
         'synthetic', _boxes(args), args.crops, for_photographs=not args.for_renders))
-    if any(getattr(laws, name) is None for name in args.only if name != 'sizes'):
-        return 1
     if args.write:
-        _write(args.model, laws)
-        print(f'{args.model / "model.json"} is written')
-    return 0
+        _write(args.model, laws, {})
+    return laws.missing
 
 
 class _Laws(NamedTuple):
-    """What errors and scores follow, and what tells that; None where it cannot be told."""
+    """What errors and scores follow, and what tells that; None where it cannot be told.
+
+    :param missing: whether one that was wanted cannot be told.
+    """
 
     covariance: tuple[CovarianceLaw, LawSource] | None
     score: tuple[ScoreLaw, ScoreSource] | None
+    missing: bool
 
 
 def _laws(wanted: Collection[str], done: Run, objects: Mapping[str, ObjectModel],
@@ -157,23 +170,41 @@ def _laws(wanted: Collection[str], done: Run, objects: Mapping[str, ObjectModel]
         print()
     if 'score' in wanted:
         score = _measured_score(done, objects, sizes, images)
-    return _Laws(covariance, score)
+    return _Laws(covariance, score, ('covariance' in wanted and covariance is None)
+                 or ('score' in wanted and score is None))
 
 
-def _write(path: Path, laws: _Laws) -> None:
-    """Write what was told into a model."""
-    from ..inference.model_json import write_covariance_law, write_score_law
+def _write(path: Path, laws: _Laws, sizes: Mapping[str, float]) -> None:
+    """Write what was told into a model.
 
+    :param sizes: by label, new size ratios.
+    """
+    from ..inference.model_json import (
+        SIZES,
+        write_covariance_law,
+        write_score_law,
+        write_size_ratios,
+    )
+
+    written = []
+    if sizes:
+        write_size_ratios(path, sizes)
+        written.append(SIZES)
     if laws.covariance is not None:
         write_covariance_law(path, *laws.covariance)
+        written.append('covariance')
     if laws.score is not None:
         write_score_law(path, *laws.score)
+        written.append('score')
+    print_written(path, written)
 
 
 def _boxes(args: argparse.Namespace) -> str:
     """Return in words which boxes were given."""
     if args.detections is not None:
         return f'{args.detection_boxes} of {args.detections.name}'
+    if args.detector is not None:
+        return f'those of the detector of {args.detector.resolve().name}'
     return f'{args.boxes}, moved by up to {args.box_jitter:g}' if args.box_jitter else \
         str(args.boxes)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,22 +13,22 @@ if TYPE_CHECKING:
     from ..evaluation.covariance_law import Images
     from ..evaluation.runner import Run
     from ..inference.depth_law import DepthScoreLaw
+    from ..inference.uncertainty import CovarianceLaw, LawSource
     from ..objects import ObjectModel
 
 
 def calibrate_depth(model: Path, done: Run, objects: Mapping[str, ObjectModel], images: Images,
-                    write: bool) -> int:
+                    wanted: Collection[str], write: bool) -> int:
     """Print how well errors and scores of corrected poses can be foretold; perhaps write it.
 
     :param done: answers with depth, with their spreads.
-    :return: 1 when there is not enough to tell a covariance, else 0.
+    :param wanted: of ``covariance`` and ``score``, as without depth.
+    :return: 1 when there is not enough to tell what is wanted, else 0.
     :raises DatasetError: when the model has no covariance for poses without depth.
     """
-    from ..evaluation import covariance_report
-    from ..evaluation.covariance_law import errors_of, law_of
     from ..inference.depth_correction import DepthLaws
     from ..inference.model_json import write_depth_laws
-    from .calibrate_laws import print_law
+    from .calibrate_laws import print_written
 
     if done.poses and all(pose.covariance is None for pose in done.poses):
         raise DatasetError(f'{model} has no covariance for poses without depth, on which the '
@@ -36,19 +36,33 @@ def calibrate_depth(model: Path, done: Run, objects: Mapping[str, ObjectModel], 
                            '--depth first')
     corrected = _corrected(done)
     print(f'depth has corrected {len(corrected.poses)} of {len(done.poses)} poses')
-    score = _score_law(corrected, objects)
+    score = _score_law(corrected, objects) if 'score' in wanted else None
+    law, source = _covariance_law(corrected, objects, images) if 'covariance' in wanted else (
+        None, None)
+    found = {'covariance': law, 'score': score}
+    if write:
+        write_depth_laws(model, DepthLaws(law, score), source)
+        print_written(model, [f'{name}_depth' for name, found_law in found.items()
+                              if found_law is not None])
+    return any(name in wanted and found_law is None for name, found_law in found.items())
+
+
+def _covariance_law(done: Run, objects: Mapping[str, ObjectModel], images: Images
+                    ) -> tuple[CovarianceLaw, LawSource] | tuple[None, None]:
+    """Print how well errors can be foretold; return what foretells them, None without."""
+    from ..evaluation import covariance_report
+    from ..evaluation.covariance_law import errors_of, law_of
+    from .calibrate_laws import print_law
+
     try:
-        errors = errors_of(corrected, objects, {o.label: o.size_ratio for o in objects.values()})
+        errors = errors_of(done, objects, {o.label: o.size_ratio for o in objects.values()})
         print('\n'.join(covariance_report.covariance_table(covariance_report.left_out_reports(errors))))
         law, source = law_of(errors, images)
     except DatasetError as error:
-        print(f'no covariance: {error}')
-        return 1
+        print(f'no covariance with depth: {error}')
+        return None, None
     print_law(law, source)
-    if write:
-        write_depth_laws(model, DepthLaws(law, score), source)
-        print(f'{model / "model.json"} is written')
-    return 0
+    return law, source
 
 
 def _corrected(done: Run) -> Run:

@@ -1,8 +1,10 @@
-"""What ``mrcnet calibrate`` prints of a law of covariances."""
+"""What ``mrcnet calibrate`` prints of laws, and of what it has written."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -16,3 +18,21 @@ def print_law(law: CovarianceLaw, source: LawSource) -> None:
     print(f'from {source.poses} poses on {source.images} {source.source} images, deviations '
           f'widened by {across:.2f} across the ray, {along:.2f} along it, {rotation:.2f} of '
           'rotation')
+
+
+def print_written(model: Path, written: Collection[str]) -> None:
+    """Say what is new in ``model.json``, and which of its laws that makes old.
+
+    :param written: names of the entries.
+    """
+    from ..inference.model_json import MODEL_FILE, outdated
+
+    file = model / MODEL_FILE
+    if not written:
+        print(f'{file} stays as it was')
+        return
+    print(f'{file} has a new {", ".join(written)}: score the model again')
+    for law, changed in outdated(model, written).items():
+        depth = ' --depth' if law.endswith('_depth') else ''
+        print(f'{law} stays as it was and was measured with another {" and ".join(changed)}: '
+              f'run mrcnet calibrate{depth} --write for it')

@@ -58,11 +58,11 @@ def run(args: argparse.Namespace) -> int:
     candidate = _load(args, asked)
     comparisons, images = _compare(args, dataset, reference, candidate)
     result = verdict(comparisons, limits)
+    print(verification_table(result['figures']))
+    print('\n'.join([*result['reasons'], 'passed' if result['passed'] else 'FAILED']))
     file = store_result(args.model, execution_of(candidate.model, asked), {
         **result, 'images': images, 'command': args.command_line,
         'reference': {'backend': reference.backend.name, 'version': reference.backend.version}})
-    print(verification_table(result['figures']))
-    print('\n'.join([*result['reasons'], 'passed' if result['passed'] else 'FAILED']))
     print(f'kept in {file}')
     return 0 if result['passed'] else MOVED
 

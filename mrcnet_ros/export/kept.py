@@ -50,15 +50,17 @@ def keep_detector(output: Path, values: dict[str, Any]) -> list[str]:
     :param values: of the new ``model.json``; the entries of the detector are added to them.
     :return: lines that say whether it was kept.
     """
+    old = _old_values(output / MODEL_FILE)
+    if old.get(DETECTOR) is None:
+        return []
     try:
         detector = read_detector(output)
-    except ModelError:
-        return []
+    except ModelError as error:
+        return [f'dropped the detector: {error}']
     unknown = set(detector.labels) - {entry['label'] for entry in values['objects']}
     if unknown:
         return [f'dropped the detector: it finds {", ".join(sorted(unknown))}, which the model '
                 'does not know']
-    old = _old_values(output / MODEL_FILE)
     values[DETECTOR] = old[DETECTOR]
     values['files'] |= {name: old['files'][name] for name in (DETECTOR_GRAPH, DETECTOR_WEIGHTS)
                         if name in old['files']}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,10 @@ MODEL_FILE = 'model.json'
 # entries of model.json that were measured with its graphs, and belong to them
 CALIBRATION = ('covariance', 'covariance_source', 'score', 'score_source', 'covariance_depth',
                'covariance_depth_source', 'score_depth')
+SIZES = 'size_ratio'
+# what each law was measured with, besides the graphs
+MEASURED_WITH = {'covariance': (SIZES,), 'score': (SIZES,),
+                 'covariance_depth': (SIZES, 'covariance'), 'score_depth': (SIZES, 'covariance')}
 
 
 def read_model_json(path: Path) -> tuple[bytes, Mapping[str, Any]]:
@@ -47,6 +51,20 @@ def read_model_json(path: Path) -> tuple[bytes, Mapping[str, Any]]:
     return text, values
 
 
+def outdated(path: Path, written: Collection[str]) -> dict[str, list[str]]:
+    """Return the laws in ``model.json`` that were measured with former values of others.
+
+    :param written: names of laws that are new, and :data:`SIZES` where a size is.
+    :return: for each such law what has changed since it was measured.
+    :raises ModelError: when the file cannot be read.
+    """
+    values = read_model_json(path)[1]
+    changed = {law: [name for name in others if name in written]
+               for law, others in MEASURED_WITH.items()
+               if law not in written and values.get(law) is not None}
+    return {law: names for law, names in changed.items() if names}
+
+
 def write_size_ratios(path: Path, ratios: Mapping[str, float]) -> None:
     """Write sizes of real objects over those of their meshes into ``model.json``.
 
@@ -59,7 +77,7 @@ def write_size_ratios(path: Path, ratios: Mapping[str, float]) -> None:
     if unknown:
         raise ModelError(path, f'knows no {unknown}, only {sorted(entries)}')
     for label, ratio in ratios.items():
-        entries[label]['size_ratio'] = round(ratio, 4)
+        entries[label][SIZES] = round(ratio, 4)
     replace_json(path / MODEL_FILE, values)
 
 
@@ -84,19 +102,20 @@ def write_score_law(path: Path, law: ScoreLaw, source: ScoreSource | None = None
 def write_depth_laws(path: Path, laws: DepthLaws, source: LawSource | None = None) -> None:
     """Write how large errors of poses with depth are, and their score, into ``model.json``.
 
-    :param source: what the laws were fitted to; None leaves that unsaid.
+    :param laws: one that is None stays what it is in the file.
+    :param source: what the covariance was fitted to; None leaves that unsaid.
     :raises ModelError: when the file cannot be read or written.
     """
-    _write_law(path, 'covariance_depth', laws.covariance, source)
-    _write_law(path, 'score_depth', laws.score, None)
+    if laws.covariance is not None:
+        _write_law(path, 'covariance_depth', laws.covariance, source)
+    if laws.score is not None:
+        _write_law(path, 'score_depth', laws.score, None)
 
 
-def _write_law(path: Path, name: str, law: CovarianceLaw | ScoreLaw | DepthScoreLaw | None,
+def _write_law(path: Path, name: str, law: CovarianceLaw | ScoreLaw | DepthScoreLaw,
                source: LawSource | ScoreSource | None) -> None:
     values = json.loads(read_model_json(path)[0])
-    values.pop(name, None)
-    if law is not None:
-        values[name] = {n: round(value, 6) for n, value in dataclasses.asdict(law).items()}
+    values[name] = {n: round(value, 6) for n, value in dataclasses.asdict(law).items()}
     values.pop(f'{name}_source', None)
     if source is not None:
         values[f'{name}_source'] = dataclasses.asdict(source)

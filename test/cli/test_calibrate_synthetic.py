@@ -5,13 +5,23 @@ from __future__ import annotations
 import json
 import shutil
 
+import measured_model
 import numpy as np
 import pytest
 
 from mrcnet_ros.cli.main import main
 from mrcnet_ros.datasets.boxes import BoxSpec, as_detected, target_boxes
+from mrcnet_ros.inference.depth_correction import DepthLaws
+from mrcnet_ros.inference.depth_law import DepthScoreLaw
 from mrcnet_ros.inference.model_directory import read_model_directory
+from mrcnet_ros.inference.model_json import write_covariance_law, write_depth_laws
+from mrcnet_ros.inference.uncertainty import CovarianceLaw
 from mrcnet_ros.synth.held_out import held_out_frames, image_count
+
+LAW = CovarianceLaw(lateral_floor=0.001, lateral_gain=1.0, depth_floor=0.001, depth_gain=1.0,
+                    rotation_floor_rad=0.01, rotation_gain=1.0, score_exponent=0.1)
+DEPTH = DepthLaws(LAW, DepthScoreLaw(bias=-3.0, score_gain=0.5, agreement_gain=5.0,
+                                     residual_gain=-0.8))
 
 
 @pytest.fixture
@@ -27,30 +37,48 @@ def test_a_model_gets_a_covariance_without_photographs(model, tiny_model, capsys
                str(tiny_model.meshes), '--images', '30', '--write', '--threads', '1',
                '--crops', '1']
     assert read_model_directory(model, tiny_model.meshes).covariance_law is None
+    write_depth_laws(model, DEPTH)
     assert main(command) == 0
     found = read_model_directory(model, tiny_model.meshes)
+    assert found.depth_laws == DEPTH
     assert found.covariance_law is not None and found.covariance_source is not None
     source = found.covariance_source
     assert (source.source, source.boxes, source.crops) == ('synthetic', 'detector', 1)
     assert source.images >= 25 and source.poses >= 50
     assert min(source.widened[0], source.widened[2]) > 1.5
     assert all(o.size_ratio == 1.0 for o in found.objects)
-    assert 'synthetic images, deviations widened by' in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert 'synthetic images, deviations widened by' in said
+    for law in ('covariance_depth', 'score_depth'):
+        assert (f'{law} stays as it was and was measured with another covariance: run mrcnet '
+                'calibrate --depth --write') in said
 
 
-def test_too_few_renders_are_no_success(model, tiny_model, capsys):
-    """The exit code says that nothing was written."""
+@pytest.mark.parametrize('extra', [
+    ['--synthetic', '--images', '2'], ['--synthetic', '--images', '2', '--depth'], ['photographs'],
+    ['photographs', '--only', 'covariance']])
+def test_too_few_images_are_no_success(model, tiny_model, tmp_path, capsys, extra):
+    """The exit code says that nothing was written, and what was measured before stays."""
+    write_covariance_law(model, LAW)
+    write_depth_laws(model, DEPTH)
     before = (model / 'model.json').read_bytes()
-    assert main(['calibrate', '--synthetic', '--model', str(model), '--meshes',
-                 str(tiny_model.meshes), '--images', '2', '--threads', '1', '--write']) == 1
-    assert 'too few to tell' in capsys.readouterr().out
+    if extra[0] == 'photographs':
+        folder = measured_model.write_dataset(tmp_path, tiny_model)
+        extra = ['--bop-dir', str(folder.parent), '--dataset', folder.name, *extra[1:]]
+    assert main(['calibrate', '--model', str(model), '--meshes', str(tiny_model.meshes),
+                 '--threads', '1', '--write', *extra]) == 1
+    said = capsys.readouterr().out
+    assert 'too few to tell' in said and 'model.json stays as it was' in said
     assert (model / 'model.json').read_bytes() == before
 
 
 @pytest.mark.parametrize(('extra', 'problem'), [
     ([], 'give --bop-dir and --dataset, or --synthetic'),
     (['--synthetic', '--dataset', 'lmo'], 'leave out --bop-dir, --dataset and'),
-    (['--bop-dir', '.', '--dataset', 'lmo', '--images', '3'], 'belong to --synthetic')])
+    (['--bop-dir', '.', '--dataset', 'lmo', '--images', '3'], 'belong to --synthetic'),
+    (['--synthetic', '--only', 'sizes', 'score'], '--only sizes is for photographs'),
+    (['--bop-dir', '.', '--dataset', 'lmo', '--depth', '--only', 'sizes'],
+     '--only sizes is for photographs')])
 def test_options_that_do_not_fit_together_are_told(model, capsys, extra, problem):
     """Before anything is loaded."""
     assert main(['calibrate', '--model', str(model), *extra]) == 2

@@ -215,6 +215,9 @@ def test_a_model_keeps_its_detector_and_a_detector_its_model(trained, tiny_model
     assert again['detector'] == both['detector'] and again['files'] == both['files']
     assert any('kept the detector' in line for line in said)
     assert read_detector(folder).labels == ('blob', 'box')
+    (folder / 'detector.onnx').write_bytes(b'damaged')
+    export_checkpoint(tiny_model.checkpoint, tiny_model.config, folder, say=said.append)
+    assert 'dropped the detector' in said[-1] and 'detector.onnx: is damaged' in said[-1]
 
 
 def test_a_detector_of_other_objects_is_not_put_into_a_model(trained, tmp_path):

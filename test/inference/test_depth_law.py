@@ -63,6 +63,8 @@ def test_a_score_law_is_found_again_and_ranks_poses_it_was_not_fitted_to():
     report = score_report(inputs, right)
     assert report.auroc > report.auroc_network + 0.1
     assert report.mean_right > report.mean_wrong + 0.1
+    every_fifth = np.arange(60) % 5 != 2  # one object of five is always wrong
+    assert 0 < score_report(inputs[:60], every_fifth).mean_wrong < 1
     with pytest.raises(DatasetError, match='too few to tell a score'):
         fit_depth_score_law(inputs[:30], np.ones(30, bool))
 
@@ -83,12 +85,14 @@ def test_a_joint_covariance_is_said_in_the_terms_of_the_law():
 
 
 def test_laws_with_depth_are_kept_beside_those_of_colour(tiny_model: Any, tmp_path: Any) -> None:
-    """Each under its own key; what is malformed is told."""
+    """Each under its own key; one that was not measured again stays; what is malformed is told."""
     path = shutil.copytree(tiny_model.path, tmp_path / 'model')
     write_depth_laws(path, DepthLaws(COVARIANCE, SCORE), SOURCE)
     found = read_model_directory(path, tiny_model.meshes)
     assert found.depth_laws == DepthLaws(COVARIANCE, SCORE)
     assert found.covariance_depth_source == SOURCE and found.covariance_law is None
+    write_depth_laws(path, DepthLaws(COVARIANCE, None), SOURCE)
+    assert read_model_directory(path, tiny_model.meshes).depth_laws == DepthLaws(COVARIANCE, SCORE)
     values = json.loads((path / 'model.json').read_text())
     values['score_depth']['residual_gain'] = 0.5
     (path / 'model.json').write_text(json.dumps(values))
