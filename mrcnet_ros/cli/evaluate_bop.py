@@ -147,11 +147,14 @@ def _scores(dataset: BopDataset, labels: Mapping[int, str], objects: Mapping[int
             done: Run) -> tuple[Scores | None, dict[str, Any]]:
     """Return scores and figures, or that there are none without ground truth."""
     from ..evaluation import report
+    from ..evaluation.conventions import other_convention
     from ..evaluation.scores import score
     from ..evaluation.vsd_scores import score_vsd
 
     if not dataset.annotated:
         return None, {'overall': None}
+    if found := other_convention(done.frames, done.rows, objects):
+        say(f'look at the ground truth and the meshes: {found}')
     unscaled = done.unscaled_rows()
     scores = score(done.frames, done.rows, objects)
     return scores, report.recall_figures(

@@ -30,6 +30,7 @@ def run(args: argparse.Namespace) -> int:
     """
     from ..datasets.bop import BopDataset, read_results_csv
     from ..evaluation import report
+    from ..evaluation.conventions import other_convention
     from ..evaluation.scores import score
     from ..evaluation.vsd_scores import score_vsd
     from ..objects import load_bop_objects
@@ -39,6 +40,10 @@ def run(args: argparse.Namespace) -> int:
     objects = load_bop_objects(dataset.models_dir, dataset.object_ids)
     rows = read_results_csv(args.results)
     _check_rows(args.results, rows, dataset)
+    if found := other_convention(frames, rows, objects):
+        raise DatasetError(
+            f'{args.results}: {found}. R must turn the model into the camera, row by row, with x '
+            'to the right, y down and z forward, and t must be in millimetres: write them so')
     labels = {i: model.label for i, model in objects.items()}
     figures = report.recall_figures(score(frames, rows, objects),
                                     score_vsd(frames, rows, objects, dataset.name), labels)
@@ -68,3 +73,6 @@ def _check_rows(path: Path, rows: Sequence[ResultRow], dataset: BopDataset) -> N
     if found < len(rows):
         say(f'{len(rows) - found} of {len(rows)} poses are of other images or objects and do not '
             'count')
+    if empty := images - {(row.scene_id, row.image_id) for row in rows}:
+        say(f'{len(empty)} of {len(images)} images have no pose, such as image '
+            f'{min(empty)[1]} of scene {min(empty)[0]}')

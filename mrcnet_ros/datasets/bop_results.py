@@ -7,7 +7,7 @@ Source: BOP Challenge 2019, format of results.
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,7 +82,8 @@ def read_results_csv(path: Path | str) -> list[ResultRow]:
     """Read a file of pose estimates.
 
     :raises DatasetError: when the file is missing, or a line cannot be understood, or the rows
-        of one image state different times, or translations cannot be in millimetres.
+        of one image state different times, or translations cannot be in millimetres or are mostly
+        behind the camera.
     """
     path = Path(path)
     if not path.is_file():
@@ -97,7 +98,7 @@ def read_results_csv(path: Path | str) -> list[ResultRow]:
                 f'with different times; BOP asks for one time an image'
             )
         rows.append(row)
-    _check_unit(path, rows)
+    _check_translations(path, rows)
     return rows
 
 
@@ -119,10 +120,16 @@ def _lines(path: Path) -> list[tuple[int, list[str]]]:
     return lines
 
 
-def _check_unit(path: Path, rows: Iterable[ResultRow]) -> None:
-    """Refuse translations of another unit, of whatever accuracy the poses are."""
-    distances = [float(np.linalg.norm(row.T_camera_object[:3, 3])) for row in rows]
-    median = float(np.median(distances)) if distances else 1.0
+def _check_translations(path: Path, rows: Sequence[ResultRow]) -> None:
+    """Refuse translations of another unit or convention, of whatever accuracy the poses are."""
+    t = np.array([row.T_camera_object[:3, 3] for row in rows]).reshape(-1, 3)
+    if 2 * (behind := int((t[:, 2] < 0).sum())) > len(t):
+        raise DatasetError(
+            f'{path}: {behind} of {len(t)} objects are behind the camera by their translations; '
+            'z must point forward, not back as in OpenGL, and poses must be those of the model '
+            'in the frame of the camera')
+    distances = np.linalg.norm(t, axis=1)
+    median = float(np.median(distances)) if len(distances) else 1.0
     if not DISTANCES_M[0] <= median <= DISTANCES_M[1]:
         raise DatasetError(
             f'{path}: by their translations objects are {median:.3g} m away (median), expected '

@@ -116,11 +116,14 @@ def check_units(frames: Iterable[BopFrame], diameters_m: Mapping[int, float],
             if not low * least <= size_m <= high * most:
                 expected = f'{diameter_m:.3g} m' if diameter_m else 'about {:g} to {:g} m'.format(
                     *DIAMETERS_M)
+                advice = ('It is behind the camera: cam_t_m2c must have z forward, not back as in '
+                          'OpenGL, and be that of the model in the frame of the camera'
+                          if size_m < 0 else 'Lengths of scene_gt.json and models_info.json are '
+                          'in millimetres: correct the file that has others')
                 raise DatasetError(
                     f'{path}: in image {frame.image_id} of scene {frame.scene_id} object '
                     f'{truth.object_id} is {truth.T_camera_object[2, 3]:.3g} m away, and by its '
-                    f'box {size_m:.3g} m large; expected {expected}. Lengths of scene_gt.json '
-                    'and models_info.json are in millimetres: correct the file that has others')
+                    f'box {abs(size_m):.3g} m large; expected {expected}. {advice}')
             if diameter_m:
                 ratios.append(size_m / diameter_m)
     median = float(np.median(ratios)) if ratios else 1.0

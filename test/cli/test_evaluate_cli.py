@@ -17,6 +17,12 @@ from mrcnet_ros.cli import evaluate_bop
 from mrcnet_ros.cli import main as mrcnet
 from mrcnet_ros.datasets.bop import BopDataset, ResultRow, read_results_csv, write_results_csv
 from mrcnet_ros.errors import ImageError
+from mrcnet_ros.geometry.se3 import (
+    exp_so3,
+    make_transform,
+    quat_wxyz_from_rotation,
+    rotation_from_quat_wxyz,
+)
 from mrcnet_ros.inference.poses import FrameResult, PoseEstimate, Skipped
 from mrcnet_ros.objects import load_bop_objects
 from mrcnet_ros.rendering.drawing import GREEN, draw_text, scaled_intrinsics
@@ -283,6 +289,25 @@ def test_results_of_another_dataset_are_refused(root, capsys, scene_id, object_i
                         '--results', str(root / 'in.csv')])
     told = '1 of 5 poses are of other images' if kept else 'none of its 5 poses is of one of'
     assert code == (0 if kept else 2) and told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(('change', 'told'), [
+    (lambda R, t: (R.T, t), '5 would if R is transposed'),
+    (lambda R, t: (np.diag([1.0, -1, -1]) @ R, t), 'R alone is in the camera axes of OpenGL'),
+    (lambda R, t: (np.diag([1.0, -1, -1]) @ R, np.diag([1.0, -1, -1]) @ t), 'behind the camera'),
+    (lambda R, t: (R @ exp_so3([np.pi / 2, 0, 0]), t), 'z is up instead of y'),
+    (lambda R, t: (rotation_from_quat_wxyz(np.roll(quat_wxyz_from_rotation(R), 1)), t),
+     'quaternions were taken as'),
+    (lambda R, t: (R, t / 10.0), 't is in centimetres')])
+def test_results_of_another_convention_are_refused(root, capsys, change, told):
+    """They would score nearly 0, as bad poses do."""
+    rows = [ResultRow(7, f.image_id, g.object_id, 1.0, make_transform(
+                *change(g.T_camera_object[:3, :3], g.T_camera_object[:3, 3])))
+            for f in BopDataset(root, 'toy', 'test').frames for g in f.target_ground_truth()]
+    write_results_csv(root / 'in.csv', rows)
+    code = mrcnet.main(['evaluate', 'csv', '--bop-dir', str(root), '--dataset', 'toy',
+                        '--results', str(root / 'in.csv')])
+    assert code == 2 and told in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(('extra', 'named'), [

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mrcnet_ros.datasets.bop_frame import BopFrame, GroundTruth
-from mrcnet_ros.datasets.bop_units import check_places
+from mrcnet_ros.datasets.bop_units import check_places, check_units
 from mrcnet_ros.errors import DatasetError
 from mrcnet_ros.geometry.camera import Camera
 from mrcnet_ros.geometry.se3 import exp_so3, make_transform
@@ -51,6 +51,16 @@ def test_inverse_rotations_are_told():
     wrong = [(i, make_transform(T[:3, :3].T, T[:3, 3]), box) for i, T, box in scene()]
     with pytest.raises(DatasetError, match='cam_R_m2c transposed fewer would be'):
         check(wrong)
+
+
+def test_objects_behind_the_camera_are_told():
+    """As of a program whose camera looks along -z; nothing is said of units."""
+    box = np.array([300.0, 200, 340, 240])
+    T = make_transform(np.eye(3), [0.0, 0, -0.8])
+    frame = BopFrame(1, 7, Path('7.png'), CAMERA, (GroundTruth(1, 0, T, box, box, 1.0),), {},
+                     None, 0.001)
+    with pytest.raises(DatasetError, match='z forward, not back as in OpenGL'):
+        check_units([frame], {}, Path('toy/test'))
 
 
 @pytest.mark.parametrize('fault', ['places', 'objects'])
