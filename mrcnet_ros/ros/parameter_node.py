@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import yaml
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.exceptions import ParameterException
 from rclpy.lifecycle import LifecycleNode
-from rclpy.parameter import Parameter
+from rclpy.parameter import Parameter, get_parameter_value
 
 from ..errors import SpecError
-from .params import NodeParameters, declare_parameters, read_parameters, undeclared_parameters
+from .parameter_values import for_ros
+from .params import (
+    NodeParameters,
+    declare_parameters,
+    read_parameters,
+    said_off,
+    undeclared_parameters,
+)
 from .services import answer_always
 
 
@@ -49,7 +57,7 @@ class ParameterNode(LifecycleNode):
 
         So the node takes its own dump (``ros2 param load``).
         """
-        changes = [p for p in parameter_list if not self._has_value(p)]
+        changes = [p for p in map(said_off, parameter_list) if not self._has_value(p)]
         if parameter_list and not changes:
             return SetParametersResult(successful=True)
         return super().set_parameters_atomically(changes)
@@ -58,7 +66,14 @@ class ParameterNode(LifecycleNode):
         if not self.has_parameter(parameter.name):
             return False
         present = self.get_parameter(parameter.name)
-        return bool(present.type_ == parameter.type_ and present.value == parameter.value)
+        if present.type_ == parameter.type_:
+            return bool(present.value == parameter.value)
+        # ros2 param reads text without its quotes: a model '2026' as a number, 1e-05 as text
+        try:
+            as_read = get_parameter_value(str(for_ros(present.value)))
+        except yaml.YAMLError:  # no value of YAML at all
+            return False
+        return bool(as_read == parameter.get_parameter_value())
 
     def _on_parameters(self, changes: list[Parameter]) -> SetParametersResult:
         try:

@@ -246,12 +246,18 @@ def declare_parameters(node: NodeHandle) -> None:
             node.set_parameters([Parameter(name, LISTS[declared.metadata['items']], [])])
 
 
+def said_off(given: Parameter) -> Parameter:
+    """Return a parameter with the word ``off`` where that is a choice and ROS has read false."""
+    if (given.name in FIELDS and 'off' in FIELDS[given.name].metadata['choices']
+            and given.value is False):
+        return Parameter(given.name, Parameter.Type.STRING, 'off')
+    return given
+
+
 def _read_off(node: NodeHandle) -> None:
     """Take ``off`` for the word where it is a choice; ROS reads it as a boolean unless quoted."""
     given = getattr(node, '_parameter_overrides', {})
-    for name, declared in FIELDS.items():
-        if 'off' in declared.metadata['choices'] and name in given and given[name].value is False:
-            given[name] = Parameter(name, Parameter.Type.STRING, 'off')
+    given.update({name: said_off(given[name]) for name in FIELDS if name in given})
 
 
 def is_parameter(name: str) -> bool:
@@ -272,7 +278,7 @@ def undeclared_parameters(node: NodeHandle) -> dict[str, str]:
 
 
 def _remark(name: str) -> str:
-    near = difflib.get_close_matches(name, FIELDS, n=1)
+    near = difflib.get_close_matches(name, [*FIELDS, 'use_sim_time'], n=1)
     return f'did you mean {near[0]}?' if near else 'the node has no such parameter'
 
 

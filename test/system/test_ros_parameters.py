@@ -1,9 +1,11 @@
 """Parameters and services as the tools of ROS use them: dumps, misspelt names, absurd requests."""
 
+import array
 import subprocess
 import sys
 
 import pytest
+import yaml
 
 pytest.importorskip('rclpy', reason='needs the ROS wheels or a ROS installation')
 pytest.importorskip('vision_msgs', reason='needs ros_pip/interfaces or a ROS installation')
@@ -11,13 +13,14 @@ pytest.importorskip('vision_msgs', reason='needs ros_pip/interfaces or a ROS ins
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from rcl_interfaces.msg import Parameter as ParameterMessage
-from rcl_interfaces.msg import ParameterValue
+from rcl_interfaces.msg import ParameterType, ParameterValue
 from rcl_interfaces.srv import (
     GetParameters,
     ListParameters,
     SetParameters,
     SetParametersAtomically,
 )
+from rclpy.parameter import parameter_dict_from_yaml_file, parameter_value_to_python
 from ros_support import (
     WAIT_S,
     Client,
@@ -57,6 +60,23 @@ def test_over_dds_a_node_takes_its_own_dump(client):
     assert result.successful, result.reason
 
 
+def test_over_dds_a_node_takes_its_own_dump_as_the_tool_reads_it(client, tmp_path):
+    """It reads text without its quotes: off as false, and 1e-05 as text."""
+    assert client.set_parameter('confirm_spread_m', 1e-5).successful
+    told = {p.name: parameter_value_to_python(p.value) for p in _dump(client)}
+    file = tmp_path / 'dump.yaml'
+    file.write_text(yaml.safe_dump({'/pose_node': {'ros__parameters': {
+        name: value.tolist() if isinstance(value, array.array) else value
+        for name, value in told.items()}}}))
+    loaded = [*parameter_dict_from_yaml_file(str(file), target_nodes=['/pose_node']).values()]
+    assert {p.name: p.value.type for p in loaded}['depth'] == ParameterType.PARAMETER_BOOL
+    results = client.call(SetParameters, 'set_parameters',
+                          SetParameters.Request(parameters=loaded)).results
+    refused = {p.name: r.reason for p, r in zip(loaded, results, strict=True) if not r.successful}
+    assert refused == {}
+    assert {p.name: parameter_value_to_python(p.value) for p in _dump(client)} == told
+
+
 def test_over_dds_another_value_is_refused_as_before(client):
     """That the present value is taken does not open what is read at configuration."""
     assert client.set_parameter('queue', 10).successful
@@ -85,11 +105,13 @@ def test_over_dds_a_request_that_makes_a_handler_fail_is_answered(client):
 
 def test_names_that_are_not_declared_are_told():
     """With the name that was probably meant; a file for several nodes is no error."""
-    with double_node(own_domain(111), 'sync_slop:=0.1', 'arm_speed:=3', 'queue:=5') as process:
+    with double_node(own_domain(111), 'sync_slop:=0.1', 'arm_speed:=3', 'queue:=5',
+                     'use_simtime:=true') as process:
         process.wait_for_log('ready')
         assert process.stop() == 0
         told = [line for line in process.lines if 'not declared' in line]
-    assert len(told) == 2
+    assert len(told) == 3
+    assert 'did you mean use_sim_time?' in told[2]
     assert 'sync_slop was given' in told[1] and 'did you mean sync_slop_s?' in told[1]
     assert 'arm_speed' in told[0] and 'no such parameter' in told[0]
 
