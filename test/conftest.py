@@ -10,7 +10,8 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ros_support import Client, NodeProcess
+    from ros_client import Client
+    from ros_process import NodeProcess
     from tiny_model import TinyModel
 
     from mrcnet_ros.inference.estimator import PoseEstimator
@@ -51,7 +52,7 @@ def demo_estimator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PoseEst
 @pytest.fixture
 def client(node: NodeProcess) -> Iterator[Client]:
     """Connect to the module's node, a ``node_fixture``."""
-    from ros_support import Client
+    from ros_client import Client
 
     client = Client(node.domain)
     client.connect()

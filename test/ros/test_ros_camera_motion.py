@@ -12,7 +12,7 @@ pytest.importorskip('vision_msgs', reason='needs ros_pip/interfaces or a ROS ins
 
 import rclpy
 from geometry_msgs.msg import TransformStamped
-from ros_support import frame
+from ros_frames import frame
 from stand_in_node import DIAMETERS_M, BoxEstimator
 from std_msgs.msg import Header
 from tf2_ros import Buffer

@@ -13,7 +13,7 @@ pytest.importorskip('vision_msgs', reason='needs ros_pip/interfaces or a ROS ins
 
 from geometry_msgs.msg import TransformStamped
 from rclpy.qos import QoSProfile
-from ros_support import frame
+from ros_frames import frame
 from sensor_msgs.msg import CameraInfo, Image
 from stand_in_node import DIAMETERS_M, BoxEstimator
 from tf2_msgs.msg import TFMessage

@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip('rclpy', reason='needs the ROS wheels or a ROS installation')
 pytest.importorskip('vision_msgs', reason='needs ros_pip/interfaces or a ROS installation')
 
-from ros_support import frame
+from ros_frames import frame
 from sensor_msgs.msg import CameraInfo, Image
 from stand_in_node import DIAMETERS_M, BoxEstimator
 from vision_msgs.msg import Detection2DArray, Detection3DArray

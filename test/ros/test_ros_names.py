@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip('rclpy', reason='needs the ROS wheels or a ROS installation')
 pytest.importorskip('vision_msgs', reason='needs ros_pip/interfaces or a ROS installation')
 
-from ros_support import frame
+from ros_frames import frame
 from stand_in_node import DIAMETERS_M, BoxEstimator
 from tf2_msgs.action import LookupTransform
 

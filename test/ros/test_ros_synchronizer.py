@@ -9,7 +9,7 @@ pytest.importorskip('vision_msgs', reason='needs ros_pip/interfaces or a ROS ins
 
 from rclpy.qos import QoSProfile
 from rclpy.time import Time
-from ros_support import frame
+from ros_frames import frame
 
 from mrcnet_ros.ros import synchronizer
 from mrcnet_ros.ros.params import NodeParameters

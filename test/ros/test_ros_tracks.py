@@ -8,7 +8,8 @@ import pytest
 pytest.importorskip('rclpy', reason='needs the ROS wheels or a ROS installation')
 pytest.importorskip('vision_msgs', reason='needs ros_pip/interfaces or a ROS installation')
 
-from ros_support import frame, ready_node
+from ros_client import ready_node
+from ros_frames import frame
 from stand_in_node import DIAMETERS_M, BoxEstimator, box_object
 
 from mrcnet_ros.geometry.se3 import exp_so3, make_transform, rotation_angle

@@ -5,7 +5,7 @@ import time
 
 import rclpy
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from ros_support import frame
+from ros_frames import frame
 
 width, height = (int(word) for word in sys.argv[1:3])
 rclpy.init()

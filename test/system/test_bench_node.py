@@ -11,7 +11,8 @@ pytest.importorskip('rclpy', reason='needs the ROS wheels or a ROS installation'
 pytest.importorskip('vision_msgs', reason='needs ros_pip/interfaces or a ROS installation')
 
 from rclpy.serialization import deserialize_message, serialize_message
-from ros_support import STAND_IN, WAIT_S, environment, frame, own_domain
+from ros_frames import frame
+from ros_process import STAND_IN, WAIT_S, environment, own_domain
 from stand_in_node import BoxEstimator
 from vision_msgs.msg import Detection2DArray
 

@@ -146,7 +146,7 @@ def test_camera_messages_say_what_the_scene_is(scenes, objects):
 def run(tmp_path, monkeypatch):
     """Run the demo against a node that answers with the truth, moved along the axis."""
     pytest.importorskip('rclpy', reason='needs ROS or its wheels')
-    from ros_support import WAIT_S, own_domain
+    from ros_process import WAIT_S, own_domain
 
     from mrcnet_ros.demo.program import DemoOptions, run_demo
 

@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip('rclpy', reason='needs the ROS wheels or a ROS installation')
 pytest.importorskip('vision_msgs', reason='needs ros_pip/interfaces or a ROS installation')
 
-from ros_support import STAND_IN, WAIT_S, environment, own_domain
+from ros_process import STAND_IN, WAIT_S, environment, own_domain
 from sensor_msgs.msg import CompressedImage
 
 from mrcnet_ros.cli.fuzz import fuzz

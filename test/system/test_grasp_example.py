@@ -16,7 +16,9 @@ pytest.importorskip('tf2_ros', reason='needs ros_pip/modules or a ROS installati
 
 import tf2_ros
 from geometry_msgs.msg import TransformStamped
-from ros_support import WAIT_S, environment, frame, node_fixture
+from ros_client import node_fixture
+from ros_frames import frame
+from ros_process import WAIT_S, environment
 
 ROOT = Path(__file__).parents[2]
 if not hasattr(tf2_ros, 'Buffer'):

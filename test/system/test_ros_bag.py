@@ -13,7 +13,7 @@ pytest.importorskip('rosbags')
 
 from bop_folder import write_dataset
 from rclpy.serialization import deserialize_message
-from ros_support import STAND_IN, environment, own_domain
+from ros_process import STAND_IN, environment, own_domain
 from rosbags.highlevel import AnyReader
 from rosbags.rosbag2 import Reader, StoragePlugin, Writer
 from sensor_msgs.msg import CameraInfo, Image

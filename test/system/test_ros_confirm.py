@@ -14,7 +14,9 @@ from action_msgs.msg import GoalStatus
 from builtin_interfaces.msg import Duration
 from lifecycle_msgs.msg import Transition
 from rclpy.action import ActionClient
-from ros_support import WAIT_S, Client, double_node, frame, node_fixture, own_domain
+from ros_client import Client, node_fixture
+from ros_frames import frame
+from ros_process import WAIT_S, double_node, own_domain
 from stand_in_node import SURE, box_object
 from tf2_msgs.action import LookupTransform
 from tf2_msgs.msg import TF2Error

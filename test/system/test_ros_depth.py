@@ -10,7 +10,8 @@ pytest.importorskip('rclpy', reason='needs the ROS wheels or a ROS installation'
 pytest.importorskip('vision_msgs', reason='needs ros_pip/interfaces or a ROS installation')
 
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from ros_support import frame, ready_node
+from ros_client import ready_node
+from ros_frames import frame
 from sensor_msgs.msg import CompressedImage, Image
 
 from mrcnet_ros.errors import ImageError

@@ -16,7 +16,9 @@ pytest.importorskip('rclpy', reason='needs the ROS wheels or a ROS installation'
 pytest.importorskip('vision_msgs', reason='needs ros_pip/interfaces or a ROS installation')
 
 from rclpy.qos import QoSProfile
-from ros_support import NodeProcess, double_node, frame, node_fixture, own_domain, ready_node
+from ros_client import node_fixture, ready_node
+from ros_frames import frame
+from ros_process import NodeProcess, double_node, own_domain
 from stand_in_node import BoxEstimator
 from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
 

@@ -12,7 +12,9 @@ pytest.importorskip('vision_msgs', reason='needs ros_pip/interfaces or a ROS ins
 
 from lifecycle_msgs.msg import Transition
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from ros_support import Client, double_node, frame, node_fixture, own_domain, values
+from ros_client import Client, node_fixture, values
+from ros_frames import frame
+from ros_process import double_node, own_domain
 from sensor_msgs.msg import CameraInfo, Image
 
 from mrcnet_ros.ros.diagnostics import Level, Problem, RecentCounts, diagnostic_array

@@ -9,7 +9,8 @@ import pytest
 pytest.importorskip('rclpy', reason='needs the ROS wheels or a ROS installation')
 pytest.importorskip('vision_msgs', reason='needs ros_pip/interfaces or a ROS installation')
 
-from ros_support import Client, double_node, own_domain
+from ros_client import Client
+from ros_process import double_node, own_domain
 
 from mrcnet_ros.ros.parameter_help import parameter_table
 

@@ -13,7 +13,9 @@ pytest.importorskip('vision_msgs', reason='needs ros_pip/interfaces or a ROS ins
 import rclpy
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.parameter import Parameter
-from ros_support import WAIT_S, environment, frame, own_domain, ready_node
+from ros_client import ready_node
+from ros_frames import frame
+from ros_process import WAIT_S, environment, own_domain
 from stand_in_node import DIAMETERS_M, BoxEstimator
 from std_msgs.msg import Header
 from tf2_msgs.action import LookupTransform

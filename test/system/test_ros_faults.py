@@ -16,16 +16,9 @@ pytest.importorskip('vision_msgs', reason='needs ros_pip/interfaces or a ROS ins
 
 from lifecycle_msgs.msg import Transition
 from rclpy.serialization import serialize_message
-from ros_support import (
-    STAND_IN,
-    WAIT_S,
-    Client,
-    environment,
-    frame,
-    node_fixture,
-    own_domain,
-    values,
-)
+from ros_client import Client, node_fixture, values
+from ros_frames import frame
+from ros_process import STAND_IN, WAIT_S, environment, own_domain
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from stand_in_node import DIAMETERS_M, BoxEstimator
 from vision_msgs.msg import Detection2DArray

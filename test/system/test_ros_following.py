@@ -15,7 +15,8 @@ pytest.importorskip('vision_msgs', reason='needs ros_pip/interfaces or a ROS ins
 import dataclasses
 
 from rclpy.qos import QoSProfile
-from ros_support import frame, node_fixture, values
+from ros_client import node_fixture, values
+from ros_frames import frame
 from stand_in_node import DIAMETERS_M, SURE, BoxEstimator
 
 from mrcnet_ros.errors import SpecError

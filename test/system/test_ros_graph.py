@@ -14,7 +14,9 @@ pytest.importorskip('vision_msgs', reason='needs ros_pip/interfaces or a ROS ins
 
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import TransformStamped
-from ros_support import Client, double_node, frame, own_domain, ready_node, values
+from ros_client import Client, ready_node, values
+from ros_frames import frame
+from ros_process import double_node, own_domain
 from rosgraph_msgs.msg import Clock
 from tf2_msgs.action import LookupTransform
 

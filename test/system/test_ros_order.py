@@ -9,7 +9,8 @@ pytest.importorskip('rclpy', reason='needs the ROS wheels or a ROS installation'
 pytest.importorskip('vision_msgs', reason='needs ros_pip/interfaces or a ROS installation')
 
 from rclpy.qos import QoSProfile
-from ros_support import frame, node_fixture, ready_node, values
+from ros_client import node_fixture, ready_node, values
+from ros_frames import frame
 from stand_in_node import BoxEstimator
 
 from mrcnet_ros.inference.poses import PoseEstimate

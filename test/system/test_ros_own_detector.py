@@ -14,7 +14,9 @@ pytest.importorskip('onnx', reason='needs the train extra')
 
 from rclpy.parameter import Parameter
 from red_detector import write_red_detector
-from ros_support import Client, double_node, frame, own_domain, values
+from ros_client import Client, values
+from ros_frames import frame
+from ros_process import double_node, own_domain
 from stand_in_node import BoxEstimator
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection2DArray

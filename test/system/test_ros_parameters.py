@@ -21,16 +21,9 @@ from rcl_interfaces.srv import (
     SetParametersAtomically,
 )
 from rclpy.parameter import parameter_dict_from_yaml_file, parameter_value_to_python
-from ros_support import (
-    WAIT_S,
-    Client,
-    double_node,
-    environment,
-    frame,
-    node_fixture,
-    own_domain,
-    values,
-)
+from ros_client import Client, node_fixture, values
+from ros_frames import frame
+from ros_process import WAIT_S, double_node, environment, own_domain
 
 from mrcnet_ros.errors import SpecError
 from mrcnet_ros.ros import estimator_loading

@@ -11,7 +11,8 @@ pytest.importorskip('rclpy', reason='needs the ROS wheels or a ROS installation'
 pytest.importorskip('vision_msgs', reason='needs ros_pip/interfaces or a ROS installation')
 
 from lifecycle_msgs.msg import Transition
-from ros_support import frame, node_fixture, values
+from ros_client import node_fixture, values
+from ros_frames import frame
 from sensor_msgs.msg import Image
 from stand_in_node import HALF_SIZE_M, box_object
 from std_msgs.msg import Header

@@ -10,7 +10,9 @@ pytest.importorskip('vision_msgs', reason='needs ros_pip/interfaces or a ROS ins
 
 from builtin_interfaces.msg import Time
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from ros_support import WAIT_S, Client, environment, frame, node_fixture, own_domain, values
+from ros_client import Client, node_fixture, values
+from ros_frames import frame
+from ros_process import WAIT_S, environment, own_domain
 from sensor_msgs.msg import CompressedImage, Image
 from vision_msgs.msg import Detection3DArray
 

@@ -15,16 +15,9 @@ from lifecycle_msgs.msg import Transition
 from rcl_interfaces.msg import Parameter as ParameterMessage
 from rcl_interfaces.srv import GetParameters, SetParametersAtomically
 from rclpy.parameter import Parameter
-from ros_support import (
-    WAIT_S,
-    Client,
-    double_node,
-    environment,
-    frame,
-    node_fixture,
-    own_domain,
-    values,
-)
+from ros_client import Client, node_fixture, values
+from ros_frames import frame
+from ros_process import WAIT_S, double_node, environment, own_domain
 from stand_in_node import BoxEstimator
 
 from mrcnet_ros.ros.frame_queue import FrameQueue

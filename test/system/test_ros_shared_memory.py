@@ -11,12 +11,12 @@ import pytest
 pytest.importorskip('rclpy', reason='needs the ROS wheels or a ROS installation')
 pytest.importorskip('vision_msgs', reason='needs ros_pip/interfaces or a ROS installation')
 
-from ros_support import (
+from ros_client import Client
+from ros_process import (
     LARGE_CAMERA,
     STAND_IN,
     SUPPORT,
     WAIT_S,
-    Client,
     NodeProcess,
     environment,
     own_domain,

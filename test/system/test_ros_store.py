@@ -8,7 +8,9 @@ import pytest
 pytest.importorskip('rclpy', reason='needs the ROS wheels or a ROS installation')
 pytest.importorskip('vision_msgs', reason='needs ros_pip/interfaces or a ROS installation')
 
-from ros_support import Client, NodeProcess, frame, own_domain
+from ros_client import Client
+from ros_frames import frame
+from ros_process import NodeProcess, own_domain
 
 # What a disk does when data are written to it, before the node starts.
 DISKS = {

@@ -122,7 +122,8 @@ def soak(tmp_path, monkeypatch):
     pytest.importorskip('rclpy', reason='needs the ROS wheels or a ROS installation')
     pytest.importorskip('vision_msgs', reason='needs ros_pip/interfaces or a ROS installation')
     from rclpy.serialization import serialize_message
-    from ros_support import WAIT_S, environment, frame, own_domain
+    from ros_frames import frame
+    from ros_process import WAIT_S, environment, own_domain
 
     from mrcnet_ros.cli import soak as command
     from mrcnet_ros.testbench.bag import BagFrame

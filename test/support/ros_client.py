@@ -1,134 +1,18 @@
-"""Run the real node in its own process, over real DDS, and talk to it."""
+"""The other end of a node in another process: it sends inputs and collects outputs."""
 
 from __future__ import annotations
 
-import fcntl
-import functools
 import itertools
 import os
-import signal
-import subprocess
-import sys
-import tempfile
-import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from types import MappingProxyType
 
 import pytest
+from ros_process import WAIT_S, double_node, environment, own_domain
 
-ROOT = Path(__file__).resolve().parents[2]
-# what processes that a test starts import beside the package
-SUPPORT = str(Path(__file__).resolve().parent)
-STAND_IN = str(Path(__file__).with_name('stand_in_node.py'))
-LARGE_CAMERA = str(Path(__file__).with_name('large_camera.py'))
-# domains of a block, and blocks; ports of domains above 101 may be in use by anybody
-_DOMAINS, _BLOCKS = 20, 5
 _NUMBERS = itertools.count(1)  # of the clients of this process
-# For machines that have other things to do: all time limits of the tests are so much longer.
-PATIENCE = float(os.environ.get('MRCNET_TEST_PATIENCE', '1'))
-# How long to wait for what must come [s]. No test that passes waits so long, however busy the
-# machine is: a process of Python with ROS may take half a minute to start there.
-WAIT_S = 120.0 * PATIENCE
-
-
-def own_domain(number: int = 0) -> int:
-    """Return a ROS domain, 1..100, that no other test run on this machine uses at the time."""
-    return 1 + _DOMAINS * _block() + number % _DOMAINS
-
-
-@functools.cache
-def _block() -> int:
-    """Return the first block of domains that no process holds; this one holds it until it ends.
-
-    Of more test runs than there are blocks, the last ones share one.
-    """
-    for block in range(_BLOCKS):
-        path = Path(tempfile.gettempdir(), f'mrcnet_test_domains_{block}')
-        file = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(file)
-        else:
-            return block
-    return os.getpid() % _BLOCKS
-
-
-def environment(domain: int) -> dict[str, str]:
-    """Return the environment of a process that only talks to this machine's ``domain``."""
-    path = os.pathsep.join([str(ROOT), os.environ.get('PYTHONPATH', '')])
-    return {**os.environ, 'PYTHONPATH': path, 'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST',
-            'ROS_DOMAIN_ID': str(domain), 'ROS_PYTHON_CHECK_FIELDS': '1',
-            'RCUTILS_COLORIZED_OUTPUT': '0', 'OMP_NUM_THREADS': '1'}
-
-
-class NodeProcess:
-    """A node in its own process whose log can be read while it runs."""
-
-    def __init__(
-        self, command: list[str], domain: int, variables: Mapping[str, str] | None = None,
-    ):
-        self.domain = domain
-        self.process = subprocess.Popen(
-            [sys.executable, *command], env={**environment(domain), **(variables or {})},
-            text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
-        self.lines: list[str] = []
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def _read(self):
-        self.lines.extend(iter(self.process.stdout.readline, ''))
-
-    def wait_for_log(self, text: str, timeout_s: float = WAIT_S) -> str:
-        """Return the first log line with ``text``."""
-        end = time.monotonic() + timeout_s
-        while time.monotonic() < end:
-            ended = self.process.poll() is not None and not self._reader.is_alive()
-            for line in list(self.lines):
-                if text in line:
-                    return line
-            if ended:
-                break
-            time.sleep(0.02)
-        raise AssertionError(f'no {text!r} in the log:\n{"".join(self.lines)}')
-
-    def stop(self, number: int = signal.SIGINT, times: int = 1) -> int:
-        """Send a signal and return the exit code."""
-        for _ in range(times):
-            if self.process.poll() is None:
-                self.process.send_signal(number)
-        return self.wait()
-
-    def wait(self) -> int:
-        """Return the exit code, when the process has ended and all it said is in the log."""
-        code = self.process.wait(WAIT_S)
-        self._reader.join(WAIT_S)
-        return code
-
-    def log(self) -> str:
-        """Return all that was logged so far."""
-        return ''.join(self.lines)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
-
-
-def double_node(
-    domain: int, *parameters: str, slow: bool = False, remaps: Sequence[str] = (),
-) -> NodeProcess:
-    """Start the node with ``BoxEstimator``; parameters and remaps as ``name:=value``."""
-    arguments = [word for parameter in parameters for word in ('-p', parameter)]
-    arguments += [word for remap in remaps for word in ('-r', remap)]
-    own = ['slow'] if slow else []
-    return NodeProcess([STAND_IN, *own, '--ros-args', *arguments], domain)
 
 
 @contextmanager
@@ -343,37 +227,3 @@ class Client:
 def values(status) -> dict[str, str]:
     """Return the values of a DiagnosticStatus."""
     return {pair.key: pair.value for pair in status.values}
-
-
-def frame(number: int, *objects, encoding='rgb8', focal=600.0, size=(64, 48)):
-    """Return image, camera_info and detections of one moment.
-
-    :param number: stamp [s].
-    :param focal: [px]; 0 leaves camera_info all zero, as an uncalibrated driver does.
-    :param objects: (label, centre x, centre y, height, score, id) from the left, rest default.
-    """
-    from sensor_msgs.msg import CameraInfo, Image
-    from vision_msgs.msg import Detection2DArray
-
-    width, height = size
-    image = Image(width=width, height=height, encoding=encoding, step=3 * width)
-    image.data = bytes(3 * width * height)
-    info = CameraInfo(width=width, height=height, distortion_model='plumb_bob', d=[0.0] * 5)
-    if focal:
-        info.k = [focal, 0.0, (width - 1) / 2, 0.0, focal, (height - 1) / 2, 0.0, 0.0, 1.0]
-    boxes = Detection2DArray(detections=[_detection(*values) for values in objects])
-    for message in (image, info, boxes):
-        message.header.stamp.sec, message.header.frame_id = number, 'camera_optical'
-    return image, info, boxes
-
-
-def _detection(label, x=31.5, y=23.5, height=30.0, score=0.9, name=''):
-    from vision_msgs.msg import Detection2D, ObjectHypothesisWithPose
-
-    detection = Detection2D(id=name)
-    detection.bbox.center.position.x, detection.bbox.center.position.y = float(x), float(y)
-    detection.bbox.size_x = detection.bbox.size_y = float(height)
-    hypothesis = ObjectHypothesisWithPose()
-    hypothesis.hypothesis.class_id, hypothesis.hypothesis.score = label, float(score)
-    detection.results = [hypothesis]
-    return detection
