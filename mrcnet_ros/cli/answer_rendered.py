@@ -23,7 +23,6 @@ def answer_rendered(model: Path, meshes: Path | None, boxes: BoxSource, images: 
     :param depth: correct the poses by what a depth camera would measure. Objects count as large
         as their meshes then, as they are in the pictures.
     :return: the answers, and the objects by label.
-    :raises MrcnetError: when model, meshes or backgrounds cannot be used.
     """
     from ..evaluation.runner import Run, run_frames
     from ..presets.loading import load_pose_estimator

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the tasks and their options."""
     tasks = parser.add_subparsers(dest='task', required=True, metavar='TASK')
     text = 'photographs, depth images if any, camera_info, detections and ground truth of a ' \
            'BOP dataset'
@@ -34,10 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write the bag.
-
-    :raises MrcnetError: when the dataset cannot be used or the bag exists.
-    """
+    """Write the bag."""
     from ..datasets.bop import BopDataset
     from ..datasets.boxes import BoxSpec
     from ..testbench.bag_writer import BagWriter

@@ -24,7 +24,6 @@ TASKS = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the tasks and their options."""
     add_tasks(parser, TASKS)
 
 

@@ -26,7 +26,6 @@ BASELINE = 'torch fp32'
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
     add_estimation_arguments(parser, backend=False)
     parser.add_argument('--backends', nargs='+', metavar='NAME[:PRECISION][@DEVICE]',
                         help='what to compare, such as onnxruntime@cuda (default: all runtimes '
@@ -41,10 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure, write the figures, print a table, draw.
-
-    :raises MrcnetError: when dataset, model, meshes or a backend cannot be used.
-    """
+    """Measure, write the figures, print a table, draw."""
     from ..presets.loading import preset_of
 
     preset_of(args.model).require_templates(args.model)
@@ -176,7 +172,7 @@ def _figures(loaded: Mapping[str, Contender], times: Mapping[str, Times],
 
 def _write(args: argparse.Namespace, figures: Mapping[str, Any]) -> None:
     from ..evaluation.charts import draw_charts
-    from ..evaluation.comparison_report import charts, runtime_table
+    from ..evaluation.comparison import charts, runtime_table
     from ..evaluation.report import write_json
 
     write_json(args.json, figures)

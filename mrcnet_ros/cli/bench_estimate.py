@@ -26,7 +26,6 @@ STATES = ('cold', 'rolling', 'warm', 'distorted', 'depth', 'single_object')
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
     add_estimation_arguments(parser)
     parser.add_argument('--repeats', type=positive, default=5, metavar='N',
                         help='passes over the images for each state (default: 5)')
@@ -34,10 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure, write the figures and print a table.
-
-    :raises MrcnetError: when dataset, model or meshes cannot be used.
-    """
+    """Measure, write the figures and print a table."""
     return bench(args, load_estimator)
 
 
@@ -45,7 +41,6 @@ def load_estimator(args: argparse.Namespace) -> tuple[Estimator, Callable[[], No
     """Load the model that the options name.
 
     :return: the estimator, and what makes it forget all template features.
-    :raises MrcnetError: when model, meshes or backend cannot be used.
     """
     from ..presets.loading import load_pose_estimator
 

@@ -26,7 +26,6 @@ PERCENTILES = (50, 95, 99)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
     add_traffic_arguments(parser, objects=1)
     add_model_arguments(parser, required=False)
     parser.add_argument('--seconds', type=positive_float, default=15.0, metavar='S',
@@ -38,10 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure estimator and node in turns, write the figures, print them.
-
-    :raises MrcnetError: when the model cannot be used or the node ends.
-    """
+    """Measure estimator and node in turns, write the figures, print them."""
     from ..presets.loading import load_any_estimator
     from ..store.shared_files import shared_file
 

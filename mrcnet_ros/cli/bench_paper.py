@@ -23,7 +23,6 @@ PLAIN = 'torch fp32'
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
     parser.add_argument('--dataset', choices=PUBLISHED, default='tless',
                         help='whose network; its weights are seeded (default: tless)')
     parser.add_argument('--objects', type=positive, default=1, metavar='N',
@@ -41,10 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Export the network, load it into all runtimes, time them in turns.
-
-    :raises MrcnetError: when a backend cannot be used.
-    """
+    """Export the network, load it into all runtimes, time them in turns."""
     return bench(args, paper_spec(args.dataset))
 
 
@@ -98,7 +94,7 @@ def _runtimes(args: argparse.Namespace, spec: PaperSpec, reference: PaperReferen
     from ..inference.backend import RuntimeOptions
     from ..inference.backends import load_backend
     from ..presets.paper.export.reference import PaperReference
-    from ..store.folders import temporary_folder
+    from ..store.content_store import temporary_folder
     from .bench_backends import contenders
 
     runs: dict[str, RunGraph] = {}

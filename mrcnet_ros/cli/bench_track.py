@@ -22,7 +22,6 @@ EACH, SELDOM, FOLLOWED = 'estimated in each image', 'estimated, slow detector', 
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
     add_traffic_arguments(parser, objects=None)
     parser.set_defaults(scenes=1)  # following needs a picture in which objects stay
     add_model_arguments(parser, required=False)
@@ -34,10 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure the node with detections in each image, with few, and with few and ``track``.
-
-    :raises MrcnetError: when the model cannot be used or a node ends.
-    """
+    """Measure the node with detections in each image, with few, and with few and ``track``."""
     from ..store.shared_files import shared_file
 
     args.model = args.model or shared_file('models/demo')
@@ -80,8 +76,7 @@ def with_gaps(frames: Sequence[BagFrame], every: int) -> list[BagFrame]:
 def _measure(args: argparse.Namespace, command: Sequence[str], frames: Sequence[BagFrame],
              name: str) -> dict[str, float | None]:
     """Start a node, send frames, and return what it took and gave."""
-    from ..testbench.process_usage import process_usage
-    from ..testbench.processes import LoggedProcess
+    from ..testbench.processes import LoggedProcess, process_usage
     from ..testbench.traffic import Traffic
 
     log = args.json.with_suffix(f'.{name.replace(", ", "_").replace(" ", "_")}.log')

@@ -16,7 +16,6 @@ WRONG = 1  # exit code: the device computes something else than the CPU
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
     parser.add_argument('config', type=Path, help='YAML file, as for mrcnet train')
     parser.add_argument('--set', action='append', default=[], metavar='NAME=VALUE', dest='changes',
                         help='use another value than the file for a field, such as device=cuda')
@@ -39,7 +38,6 @@ def run(args: argparse.Namespace) -> int:
     """Compare one step with the processor, time steps and composers, write the figures.
 
     :return: 0, or 1 when the device computes something else than the processor.
-    :raises MrcnetError: when configuration, device, meshes or backgrounds cannot be used.
     """
     from ..training.config import TrainConfig
     from ..training.run_config import read_config

@@ -35,7 +35,6 @@ MEASURES = ('sizes', 'covariance', 'score')
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
     add_estimation_arguments(parser, dataset=False)
     parser.set_defaults(boxes='detector')
     add_detection_arguments(parser)
@@ -67,7 +66,6 @@ def run(args: argparse.Namespace) -> int:
     """Estimate poses, compare them with the annotations, print and perhaps write what was found.
 
     :return: 1 when the images are not enough to tell what was asked for, else 0.
-    :raises MrcnetError: when dataset, model or meshes cannot be used, or a size is not believable.
     """
     if args.only is not MEASURES and 'sizes' in args.only and (args.synthetic or args.depth):
         raise SpecError('--only sizes is for photographs without --depth: neither rendered images '

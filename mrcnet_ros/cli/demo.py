@@ -10,7 +10,6 @@ from .traffic_arguments import positive_float
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments of the subcommand."""
     parser.add_argument('--output', type=Path, default=Path('out/demo.png'), metavar='PNG',
                         help='picture to write; logs go beside it (default: %(default)s)')
     parser.add_argument('--scenes', type=positive, default=24, help='different scenes to show')

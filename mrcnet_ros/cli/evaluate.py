@@ -43,7 +43,6 @@ TASKS = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the tasks and their options."""
     add_tasks(parser, TASKS)
 
 

@@ -28,7 +28,6 @@ Answers = list['ReceivedPoses | None']
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
     parser.add_argument('--bag', type=Path, required=True, metavar='BAG',
                         help='bag with /image, /camera_info, /detections and /ground_truth, as '
                              'mrcnet bag from-bop writes it')
@@ -60,7 +59,6 @@ def run(args: argparse.Namespace) -> int:
     """Replay, write CSV and JSON, print the table.
 
     :return: 1 when a frame stayed without an answer in lossless mode.
-    :raises MrcnetError: when bag, model or meshes cannot be used, or the node fails.
     """
     return evaluate(args, ['-m', 'mrcnet_ros.cli.main', 'node', '--ros-args'])
 

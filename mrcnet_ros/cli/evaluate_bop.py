@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
     add_estimation_arguments(parser)
     add_detection_arguments(parser)
     parser.add_argument('--csv', type=Path, required=True, metavar='FILE',
@@ -47,18 +46,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Answer every image with the model, write CSV and JSON and print the table.
-
-    :raises MrcnetError: when dataset, model or meshes cannot be used.
-    """
+    """Answer every image with the model, write CSV and JSON and print the table."""
     return evaluate(args, load_estimator)
 
 
 def load_estimator(args: argparse.Namespace) -> Estimator:
-    """Load the model that the options name.
-
-    :raises MrcnetError: when model, meshes or backend cannot be used.
-    """
+    """Load the model that the options name."""
     from ..presets.loading import load_any_estimator
 
     return load_any_estimator(

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
     add_dataset_arguments(parser)
     parser.add_argument('--results', type=Path, required=True, metavar='CSV',
                         help="poses in the format of BOP'19")

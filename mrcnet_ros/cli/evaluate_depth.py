@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
     add_estimation_arguments(parser)
     add_detection_arguments(parser)
     parser.add_argument('--support-plane', action='store_true',
@@ -36,7 +35,6 @@ def run(args: argparse.Namespace) -> int:
     After an error the figures of the images done are still written.
 
     :raises DatasetError: when an image has no depth image.
-    :raises MrcnetError: when dataset, model or meshes cannot be used.
     """
     from ..evaluation import depth_scores, report
     from ..evaluation.known_scenes import KnownScenes
@@ -67,10 +65,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def load_estimator(args: argparse.Namespace) -> CorrectingEstimator:
-    """Load the model that the options name.
-
-    :raises MrcnetError: when model, meshes or backend cannot be used.
-    """
+    """Load the model that the options name."""
     from ..presets.loading import load_any_estimator
 
     return load_any_estimator(args.model, args.meshes, **estimator_options(args), say=say)

@@ -11,7 +11,6 @@ from .tasks import add_json_argument, measured_with
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
     add_dataset_arguments(parser)
     parser.add_argument('--model', type=Path, required=True, metavar='DIR',
                         help='model directory with a detector')
@@ -24,10 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Look at every image, write JSON and print the table.
-
-    :raises MrcnetError: when dataset or detector cannot be used.
-    """
+    """Look at every image, write JSON and print the table."""
     from ..datasets.bop import BopDataset
     from ..detector.object_detector import ObjectDetector
     from ..errors import DatasetError

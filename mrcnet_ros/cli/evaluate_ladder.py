@@ -19,7 +19,6 @@ PHOTOGRAPHS = 'photographs'
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
     add_sample_arguments(parser)
     add_estimation_arguments(parser, crops=False)
     parser.add_argument('--samples', type=positive, default=64, metavar='N',
@@ -31,8 +30,6 @@ def run(args: argparse.Namespace) -> int:
     """Measure the network on ever harder images and on the photographs, and print the table.
 
     After an error the rows that are complete are still written.
-
-    :raises MrcnetError: when model, configuration, meshes or dataset cannot be used.
     """
     from ..evaluation import ladder, report
 

@@ -11,7 +11,6 @@ from .sample_arguments import add_sample_arguments, sample_config, wanted_labels
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
     add_sample_arguments(parser)
     add_dataset_arguments(parser)
     parser.add_argument('--output', type=Path, required=True, metavar='FILE',
@@ -25,10 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write a picture with two rows for each object: training crops, and real ones.
-
-    :raises MrcnetError: when configuration, meshes or dataset cannot be used.
-    """
+    """Write a picture with two rows for each object: training crops, and real ones."""
     import numpy as np
 
     from ..datasets.bop import BopDataset

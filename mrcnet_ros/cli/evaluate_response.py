@@ -19,7 +19,6 @@ PHOTOGRAPHS, COMPOSED = 'photographs', 'training images'
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
     add_sample_arguments(parser, required=False)
     add_estimation_arguments(parser, crops=False)
     parser.add_argument('--samples', type=positive, default=24, metavar='N',
@@ -31,11 +30,9 @@ def run(args: argparse.Namespace) -> int:
     """Start stage 2 at known poses on photographs and on training images, and print tables.
 
     After an error on the training images the figures of the photographs are still written.
-
-    :raises MrcnetError: when model, configuration, meshes or dataset cannot be used.
     """
     from ..evaluation import report, response
-    from ..evaluation.stage2 import Stage2Alone
+    from ..evaluation.response import Stage2Alone
 
     setting = open_setting(args)
     parts: dict[str, Any] = {}

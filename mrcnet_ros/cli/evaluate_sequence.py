@@ -25,7 +25,6 @@ MIN_SCORE = 0.2  # of the parameter track_min_score
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
     add_estimation_arguments(parser)
     parser.add_argument('--every', type=positive, default=EVERY, metavar='K',
                         help='detections come in every K-th image of a scene, and instances are '
@@ -51,7 +50,6 @@ def run(args: argparse.Namespace) -> int:
     :raises SpecError: when the model is not of the default preset.
     :raises DatasetError: when the images are not sequences with ground truth, or show no object
         that the model knows.
-    :raises MrcnetError: when model or meshes cannot be used.
     """
     from ..evaluation import report, sequence
     from ..evaluation.sequence_figures import sequence_table

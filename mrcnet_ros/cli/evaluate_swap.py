@@ -12,7 +12,6 @@ from .tasks import add_json_argument
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
     add_estimation_arguments(parser, crops=False)
     add_json_argument(parser)
     parser.add_argument('--picture', type=Path, metavar='FILE',
@@ -23,7 +22,6 @@ def run(args: argparse.Namespace) -> int:
     """Answer all four images of each object that is nearly all visible, and print the table.
 
     :raises DatasetError: when the dataset shows no object whole.
-    :raises MrcnetError: when model, meshes or dataset cannot be used.
     """
     from ..errors import DatasetError
     from ..evaluation import ladder, report, swap

@@ -15,16 +15,12 @@ from .tasks import add_json_argument, measured_with
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
     add_estimation_arguments(parser)
     add_json_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Answer every image with cached and with exact templates, and print the tables.
-
-    :raises MrcnetError: when dataset, model or meshes cannot be used.
-    """
+    """Answer every image with cached and with exact templates, and print the tables."""
     from contextlib import closing
 
     from ..evaluation import report, template_comparison

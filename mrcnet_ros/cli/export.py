@@ -18,7 +18,6 @@ LIBRARIES = ('tensorrt', 'tensorrt_rtx')
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's arguments."""
     parser.add_argument('config', type=Path, nargs='?', help='the training configuration')
     parser.add_argument('--output', type=Path, metavar='DIR',
                         help='the model directory; it is created if missing')
@@ -44,11 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write the model directory, build the engines, and print where they are.
-
-    :raises MrcnetError: when configuration, checkpoint or model cannot be used, or an engine
-        cannot be built.
-    """
+    """Write the model directory, build the engines, and print where they are."""
     exporting = args.config is not None and args.output is not None and args.model is None
     building = args.model is not None and args.backend is not None
     if not exporting and (not building or args.config or args.output):

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
     parser.add_argument('--messages', type=positive, default=5000, metavar='N',
                         help='number of messages to each node (default: 5000)')
     parser.add_argument('--seed', type=int, default=0, metavar='S',
@@ -38,7 +37,6 @@ def run(args: argparse.Namespace) -> int:
     """Start the node, send messages, say what became of them.
 
     :return: 1 when something was found.
-    :raises MrcnetError: when the model cannot be used or the node ends.
     """
     command = node_command(args)
     chosen = args.image_transport

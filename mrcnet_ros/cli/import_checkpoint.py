@@ -13,7 +13,6 @@ from .dataset_arguments import say
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's arguments."""
     parser.add_argument('checkpoint', type=Path, metavar='FILE',
                         help='a published checkpoint, or one of mrcnet train; read without '
                              'executing anything in it')
@@ -33,10 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write the model directory.
-
-    :raises MrcnetError: when checkpoint or meshes cannot be used.
-    """
+    """Write the model directory."""
     from ..presets.paper.export.published import import_published
 
     spec, object_ids, meshes = _of_run(args) if args.config else _of_dataset(args)

@@ -1,6 +1,7 @@
 """The ``mrcnet`` command: finds the subcommand, imports only that one, reports errors.
 
-A subcommand is a module of this package with ``add_arguments(parser)`` and ``run(args) -> int``;
+A subcommand is a module of this package. Its ``add_arguments(parser)`` declares the options; its
+``run(args) -> int`` raises MrcnetError when something that was given cannot be used.
 ``args.command_line`` is what it was called with.
 """
 

@@ -45,7 +45,6 @@ def open_setting(args: argparse.Namespace) -> MeasuringSetting:
 
     :raises SpecError: when the model is not of the default preset.
     :raises DatasetError: when the dataset has no target that the model knows.
-    :raises MrcnetError: when model, meshes or dataset cannot be used.
     """
     from ..datasets.known_view import photographed
     from ..errors import DatasetError

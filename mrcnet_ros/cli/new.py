@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
     parser.add_argument('meshes', type=Path, nargs='*', metavar='MESH',
                         help='STL, OBJ, PLY, OFF or GLB files; their names become the labels')
     parser.add_argument('--output', type=Path, required=True, metavar='DIR',
@@ -60,7 +59,6 @@ def run(args: argparse.Namespace) -> int:
     """Make the model and print where its page is.
 
     :return: 1 when the model is there, but its errors could not be told, else 0.
-    :raises MrcnetError: when a mesh, the start or an option cannot be used.
     """
     from tqdm import tqdm
 

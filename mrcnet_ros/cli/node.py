@@ -9,7 +9,6 @@ from .dataset_arguments import estimator_options
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments of the subcommand."""
     parser.add_argument(
         '--ros-args', nargs=argparse.REMAINDER, default=[], metavar='...',
         help='ROS arguments, for instance --params-file config/pose_node.yaml '

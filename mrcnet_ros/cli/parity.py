@@ -9,7 +9,6 @@ DIFFERENT = 1  # exit code: a difference is above its tolerance
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's arguments."""
     parser.add_argument('folder', type=Path, metavar='DIR',
                         help='reference values: network.npz, crop.npz and losses.npz')
 
@@ -18,7 +17,6 @@ def run(args: argparse.Namespace) -> int:
     """Print one line per array.
 
     :return: 0 when all are within their tolerance, else 1.
-    :raises MrcnetError: when the folder cannot be read.
     """
     from ..presets.paper.parity.parity import parity_rows
 

@@ -23,15 +23,12 @@ class SilentBar:
     """What the commands use of tqdm."""
 
     def __init__(self, items: Iterable[Any] | None = None) -> None:
-        """Remember what to go through."""
         self._items, self.n = items if items is not None else (), 0
 
     def __iter__(self) -> Iterator[Any]:
-        """Go through the items."""
         yield from self._items
 
     def __enter__(self) -> SilentBar:
-        """Return the bar itself."""
         return self
 
     def __exit__(self, *_: object) -> None:

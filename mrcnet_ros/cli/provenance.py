@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
-from ..inference.cpu import cpu_name
+from ..cpus import cpu_name
 
 PACKAGES = ('numpy', 'opencv-python-headless', 'onnxruntime', 'openvino', 'torch')
 

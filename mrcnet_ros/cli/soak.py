@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
     limits = SteadinessLimits()
     parser.add_argument('--minutes', type=positive_float, default=30.0, metavar='N',
                         help='length of the run (default: 30)')
@@ -49,7 +48,6 @@ def run(args: argparse.Namespace) -> int:
     """Start the node, send frames, take samples, judge.
 
     :return: 1 when a limit was passed or the node ended.
-    :raises MrcnetError: when the model cannot be used, or the time is too short to judge.
     """
     from ..evaluation.steadiness import check_duration
     from ..store.shared_files import shared_file
@@ -67,8 +65,7 @@ def soak(args: argparse.Namespace, command: Sequence[str], frames: Sequence[BagF
     """
     from ..evaluation.charts import draw_charts
     from ..evaluation.report import write_json
-    from ..evaluation.soak_charts import soak_charts
-    from ..evaluation.steadiness import judge
+    from ..evaluation.steadiness import judge, soak_charts
     from ..testbench.processes import LoggedProcess, ProcessError, prepare_environment
     from ..testbench.soak import SampleFile, Soak, SoakPlan
     from ..testbench.traffic import Traffic

@@ -24,7 +24,6 @@ SEQUENCE_HZ = 30.0  # the rate of most cameras
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument('--models', type=Path, metavar='PATH',
                       help='BOP models folder, with models_info.json, or YAML list of objects')
@@ -87,10 +86,7 @@ def _add_depth_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Make the dataset.
-
-    :raises MrcnetError: when an input cannot be used or the split exists.
-    """
+    """Make the dataset."""
     from ..rendering.background_files import find_images
     from ..synth.dataset import make_dataset
     from ..synth.scene_maker import SynthSpec

@@ -8,7 +8,6 @@ from pathlib import Path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options of ``mrcnet templates``."""
     parser.add_argument('--model', type=Path, required=True, metavar='DIR',
                         help='model directory, with model.json')
     parser.add_argument('--meshes', type=Path, metavar='DIR',
@@ -22,7 +21,6 @@ def run(args: argparse.Namespace) -> int:
     """Build what is missing or wrong in the store and say where everything is.
 
     :return: 1 when the store could not be written, else 0.
-    :raises MrcnetError: when the model or a mesh cannot be used.
     """
     from ..geometry.rotation_grid import rotation_grid
     from ..geometry.view_prior import allowed_bins

@@ -16,7 +16,6 @@ MIB = 2**20  # bytes
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's arguments."""
     parser.add_argument('config', type=Path, help='YAML file, such as config/train_demo.yaml; '
                         'config/train_paper.yaml for the published network, '
                         'config/train_lmo_detector.yaml for a detector')

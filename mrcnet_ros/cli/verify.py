@@ -29,7 +29,6 @@ MOVED = 1  # exit code: poses are beyond the limits
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
     add_estimation_arguments(parser, crops=False)  # each answer of the network counts
     parser.add_argument('--max-move', type=float, default=0.05, metavar='F',
                         help='how far a surface may move, in diameters (default: 0.05)')
@@ -42,7 +41,6 @@ def run(args: argparse.Namespace) -> int:
     """Compare with the reference, keep the result in the model directory and print it.
 
     :return: 0 when all poses are within the limits, else 1.
-    :raises MrcnetError: when dataset, model, meshes or runtime cannot be used.
     """
     from ..evaluation.verification import VerificationLimits, verdict
     from ..inference.backend import RuntimeOptions

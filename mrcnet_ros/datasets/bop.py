@@ -15,8 +15,7 @@ import numpy as np
 
 from ..errors import DatasetError, SpecError
 from ..geometry.camera import Camera
-from ..geometry.rotation_check import POSE_TOLERANCE, checked_rotation
-from ..geometry.se3 import Array, make_transform
+from ..geometry.se3 import POSE_TOLERANCE, Array, checked_rotation, make_transform
 from ..objects.object_files import read_models_info
 from .bop_frame import BopFrame, GroundTruth
 from .bop_results import ResultRow, ResultsWriter, read_results_csv, write_results_csv

@@ -15,8 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import DatasetError, SpecError
-from ..geometry.rotation_check import POSE_TOLERANCE, checked_rotation
-from ..geometry.se3 import Array, make_transform
+from ..geometry.se3 import POSE_TOLERANCE, Array, checked_rotation, make_transform
 from ..reading.fields import numbers_of, whole_text
 from .bop_scene import MM
 
@@ -49,7 +48,6 @@ class ResultsWriter(AbstractContextManager['ResultsWriter']):
     """
 
     def __init__(self, path: Path | str) -> None:
-        """Create the file and its parents and write the header."""
         self.path = Path(path)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -64,11 +62,9 @@ class ResultsWriter(AbstractContextManager['ResultsWriter']):
         self._file.flush()
 
     def close(self) -> None:
-        """Close the file."""
         self._file.close()
 
     def __exit__(self, *_: object) -> None:
-        """Close the file, also after an error."""
         self.close()
 
 

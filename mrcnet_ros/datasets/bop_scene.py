@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import DatasetError, SpecError
-from ..geometry.rotation_check import POSE_TOLERANCE, checked_rotation
-from ..geometry.se3 import Array, make_transform
+from ..geometry.se3 import POSE_TOLERANCE, Array, checked_rotation, make_transform
 from ..reading import fields
 from ..reading.picture import image_size
 from ..reading.text import parse_json
@@ -36,7 +35,6 @@ class BopScene:
 
     def __init__(self, folder: Path, size: tuple[int, int] | None, *,
                  annotated: bool = True, depth_scale: float = 1.0) -> None:
-        """Read the JSON files and list the images."""
         self.folder, self._size, self.annotated = folder, size, annotated
         self._depth_scale = depth_scale
         self.scene_id = int(folder.name)

@@ -39,7 +39,6 @@ class ObjectDetector:
 
     def __init__(self, entry: DetectorEntry, backend: Backend, *,
                  least_score: float = LEAST_SCORE, most: int = MOST_DETECTIONS) -> None:
-        """Keep what is needed."""
         if not 0 < least_score < 1 or most < 1:
             raise SpecError(f'least_score must be between 0 and 1 and most at least 1, got '
                             f'{least_score} and {most}')

@@ -151,7 +151,6 @@ class PictureCanvas(Canvas):
     """A part of a picture, with its own origin."""
 
     def __init__(self, image: Image.Image, origin: tuple[int, int]) -> None:
-        """Remember where it is."""
         self._draw, self._origin = ImageDraw.Draw(image), origin
         self._font = ImageFont.load_default(13 * SUPERSAMPLING)
 

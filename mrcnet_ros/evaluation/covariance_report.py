@@ -13,7 +13,7 @@ from ..geometry.se3 import Array
 from ..inference.uncertainty import CovarianceLaw
 from .covariance_errors import GroupErrors, PoseError, group_errors
 from .covariance_fit import fit_law
-from .covariance_widening import unknown, widened_law
+from .covariance_law import unknown, widened_law
 
 REPORTED_LEVELS = (0.5, 0.9, 0.99)  # the two that laws are fitted to, and the tails
 MAX_PARTS = 20  # each part needs a fit of its own

@@ -41,7 +41,6 @@ class DepthScores:
 
     def __init__(self, estimator: CorrectingEstimator, boxes: BoxSource,
                  frames: Sequence[BopFrame], scenes: KnownScenes) -> None:
-        """Answer nothing yet."""
         self._estimator, self._boxes, self._scenes = estimator, boxes, scenes
         self._frames = list(frames)
         self.runs = {name: Run() for name in scenes.names}

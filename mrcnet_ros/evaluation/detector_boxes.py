@@ -25,7 +25,6 @@ class DetectorBoxes:
     """
 
     def __init__(self, detector: ObjectDetector) -> None:
-        """Start with no image seen."""
         self.detector = detector
         self._image: tuple[int, int] | None = None
         self._found: list[FoundObject] = []

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..datasets.bop import BopFrame
-from ..detector.decode import FoundObject, ious
-from ..detector.top_boxes import FITS_IOU
+from ..detector.decode import FITS_IOU, FoundObject, ious
 from ..geometry.se3 import Array
 
 # Targets of which less is visible are no targets, as in BOP.
@@ -42,7 +41,6 @@ class DetectorScores:
     """
 
     def __init__(self, object_ids: Sequence[int]) -> None:
-        """Start with no images."""
         self.object_ids = list(object_ids)
         self._counts = {i: _Counts() for i in self.object_ids}
         self._seconds: list[float] = []

@@ -53,7 +53,6 @@ class Judge:
     """
 
     def __init__(self, objects: Mapping[str, ObjectModel], spec: CropSpec) -> None:
-        """Read no mesh yet."""
         self.items = {label: ScoredObject(model) for label, model in objects.items()}
         self.spec = spec
 

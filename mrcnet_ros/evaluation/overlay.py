@@ -39,7 +39,6 @@ class OverlayWriter(AbstractContextManager['OverlayWriter']):
             self._overlay.upload(str(i))
 
     def __exit__(self, *_: object) -> None:
-        """Free the renderer."""
         self._overlay.close()
 
     def write(self, frame: BopFrame, image: Image, rows: Sequence[ResultRow]) -> Path:

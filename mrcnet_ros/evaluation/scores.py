@@ -81,7 +81,6 @@ class ScoredObject:
     """
 
     def __init__(self, model: ObjectModel) -> None:
-        """Remember the model."""
         self.model = model
 
     @cached_property

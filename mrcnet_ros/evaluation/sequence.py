@@ -55,7 +55,6 @@ class SequenceScores:
 
     def __init__(self, estimator: FollowingEstimator, boxes: BoxSpec, every: int,
                  limits: TrackLimits | None = None) -> None:
-        """Start with no image seen."""
         if every < 2:
             raise SpecError(f'with detections in every image nothing is followed; detections must '
                             f'come every 2 images or less often, got every {every}')

@@ -27,7 +27,6 @@ class SvgCanvas(Canvas):
     """Collects the elements of one chart."""
 
     def __init__(self) -> None:
-        """Begin with nothing."""
         self.parts: list[str] = []
 
     def length(self, text: str) -> float:

@@ -53,7 +53,6 @@ class Swapper(AbstractContextManager['Swapper']):
         self._renderers: dict[tuple[int, int], Renderer] = {}
 
     def __exit__(self, *_: object) -> None:
-        """Free the renderers."""
         for renderer in self._renderers.values():
             renderer.close()
 

@@ -18,8 +18,8 @@ from ..inference.onnxruntime_backend import OnnxRuntimeBackend
 from ..network.graphs import graphs_of
 from ..network.mrcnet import MrcNet
 from ..specs import ModelSpec
+from .arithmetic import example_inputs
 from .cpu_layout import fit_for_cpu
-from .graphs import example_inputs
 
 # Runtimes of all supported releases read it; a later one would exclude the older of them.
 OPSET = 17

@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..errors import SpecError
-from .rotation_check import SYMMETRY_TOLERANCE, checked_rotation
-from .se3 import Array, exp_so3, log_so3, make_transform
+from .se3 import SYMMETRY_TOLERANCE, Array, checked_rotation, exp_so3, log_so3, make_transform
 
 CONTINUOUS_STEP = 0.01  # of half a turn, as in BOP's own evaluation
 BOP_STEPS = int(np.ceil(np.pi / CONTINUOUS_STEP))

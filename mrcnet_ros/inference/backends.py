@@ -9,9 +9,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from ..cpus import cpu_name, has_bf16
 from ..errors import BackendError
 from .backend import Backend, RuntimeOptions
-from .cpu import cpu_name, has_bf16
 from .cuda_driver import cuda_problem, gpu_name
 
 Loader = Callable[[Mapping[str, Path], RuntimeOptions], Backend]

@@ -59,7 +59,6 @@ class BaseEstimator(ABC, Generic[ModelT]):
             raise
 
     def __init__(self, model: ModelT, backend: Backend) -> None:
-        """Keep model and backend."""
         self.model, self.backend = model, backend
         self.objects: dict[str, ObjectModel] = {o.label: o for o in model.objects}
         self.centred = [o.centred() for o in model.objects]

@@ -177,7 +177,6 @@ class _Eyes:
 
     def __init__(self, surfaces: Sequence[SampledSurface], depth_m: NDArray[np.float32],
                  camera: Camera) -> None:
-        """Keep all of it."""
         self._surfaces, self._camera = surfaces, camera
         self._depth_m = np.ravel(depth_m)
         self.diameter_m = np.array([surface.diameter_m for surface in surfaces])

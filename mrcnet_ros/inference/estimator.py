@@ -56,7 +56,6 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
                  cache_bytes: int = DEFAULT_CACHE_BYTES, crops: int = DEFAULT_CROPS,
                  stage1_only: bool = False, spreads: bool = False,
                  preload: bool = False) -> None:
-        """Load or render the templates of all objects."""
         super().__init__(model, backend)
         self.spec, self.stage1_only, self.spreads = model.spec, stage1_only, spreads
         self.turns_rad = crop_turns(crops)

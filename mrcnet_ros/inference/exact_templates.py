@@ -41,7 +41,6 @@ class ExactPoseEstimator(PoseEstimator):
 
     def __init__(self, model: ModelDirectory, backend: Backend, store: TemplateStore, *,
                  crops: int = DEFAULT_CROPS) -> None:
-        """Upload all meshes."""
         super().__init__(model, backend, store, crops=crops, cache_bytes=0)
         self._exact = ExactTemplates(backend, self.spec.template, self.centred)
 
@@ -72,14 +71,12 @@ class ExactTemplates:
 
     def __init__(self, backend: Backend, spec: TemplateSpec,
                  objects: Sequence[ObjectModel]) -> None:
-        """Upload all meshes."""
         self._backend, self._spec, self._objects = backend, spec, objects
         self._renderer = Renderer(spec.size_px, spec.size_px)
         for item in objects:
             self._renderer.add_mesh(item.label, item.load_mesh())
 
     def close(self) -> None:
-        """Free the renderer."""
         self._renderer.close()
 
     def features(self, classes: NDArray[np.int64], T_crop_object: Array,

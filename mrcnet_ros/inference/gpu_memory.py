@@ -39,7 +39,6 @@ class GpuArray:
         return math.prod(self.shape) * self.dtype.itemsize
 
     def __len__(self) -> int:
-        """Return the number of rows."""
         return self.shape[0]
 
     def __getitem__(self, index: int | slice | NDArray[np.int64]) -> GpuArray:

@@ -8,10 +8,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from ..cpus import usable_cpus
+from ..cpus import cpu_name, usable_cpus
 from ..errors import BackendError, ModelError
 from .backend import Arrays, Backend, HostBackend, RuntimeOptions
-from .cpu import cpu_name
 from .cuda_driver import cuda_problem, gpu_name
 
 PROVIDERS = {'cpu': 'CPUExecutionProvider', 'cuda': 'CUDAExecutionProvider'}
@@ -37,7 +36,6 @@ class OnnxRuntimeBackend(HostBackend):
 
     def __init__(self, graphs: Mapping[str, Path], threads: int | None = None,
                  device: str = '') -> None:
-        """Load every graph."""
         try:
             import onnxruntime
         except ModuleNotFoundError as error:
@@ -65,7 +63,6 @@ class OnnxRuntimeBackend(HostBackend):
         self._outputs = {g: [o.name for o in s.get_outputs()] for g, s in self._sessions.items()}
 
     def run(self, graph: str, inputs: Arrays) -> dict[str, NDArray[Any]]:
-        """Run one graph on a batch."""
         names = self._outputs[graph]
         return dict(zip(names, self._sessions[graph].run(names, dict(inputs)), strict=True))
 

@@ -8,10 +8,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from ..cpus import usable_cpus
+from ..cpus import cpu_name, usable_cpus
 from ..errors import BackendError, ModelError
 from .backend import Arrays, HostBackend, RuntimeOptions
-from .cpu import cpu_name
 
 CPU = 'CPU'
 PRECISION_HINTS = {'fp32': 'f32', 'bf16': 'bf16', 'fp16': 'f16'}
@@ -29,7 +28,6 @@ class OpenVinoBackend(HostBackend):
     name = 'openvino'
 
     def __init__(self, graphs: Mapping[str, Path], options: RuntimeOptions) -> None:
-        """Compile every graph."""
         import openvino
 
         core = openvino.Core()
@@ -59,7 +57,6 @@ class OpenVinoBackend(HostBackend):
                 result.friendly_name.split('/')[0] for result in model.get_results()]
 
     def run(self, graph: str, inputs: Arrays) -> dict[str, NDArray[Any]]:
-        """Run one graph on a batch."""
         found = self._requests[graph].infer(dict(inputs), share_inputs=True)
         return {name: found[i] for i, name in enumerate(self._outputs[graph])}
 

@@ -106,7 +106,6 @@ class StageClock:
     """
 
     def __init__(self) -> None:
-        """Start."""
         self.seconds: dict[str, float] = {}
         self._last = time.perf_counter()
 

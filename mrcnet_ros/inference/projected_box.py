@@ -25,7 +25,6 @@ class ProjectedBoxes:
     """
 
     def __init__(self, objects: Mapping[str, ObjectModel]) -> None:
-        """Start with no mesh read."""
         self._objects = objects
         self._points: dict[str, Array] = {}
 

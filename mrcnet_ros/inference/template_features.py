@@ -30,7 +30,6 @@ class TemplateFeatures:
 
     def __init__(self, backend: Backend, objects: Sequence[ObjectModel],
                  templates: Sequence[Templates], capacity_bytes: int) -> None:
-        """Start with nothing in memory."""
         self._backend, self._objects, self._templates = backend, objects, templates
         self.cache = FeatureCache(capacity_bytes)
 

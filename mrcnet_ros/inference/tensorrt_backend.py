@@ -60,7 +60,6 @@ class TensorRtBackend:
 
     def __init__(self, graphs: Mapping[str, Path], options: RuntimeOptions, library: Any,
                  gpu: Gpu, store: EngineStore) -> None:
-        """Load or build every engine."""
         self.name, self.precision = options.backend, options.precision
         self.version, self.device = str(library.__version__), gpu.name
         self._gpu, self._trt = gpu, library

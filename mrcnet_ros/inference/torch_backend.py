@@ -10,13 +10,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..cpus import usable_cpus
+from ..cpus import cpu_name, usable_cpus
 from ..errors import BackendError, ModelError
 from ..network.graphs import graphs_of
 from ..network.mrcnet import MrcNet
 from ..specs import GRAPHS, ModelSpec
 from .backend import Arrays, HostBackend, RuntimeOptions
-from .cpu import cpu_name
 from .cuda_driver import gpu_name
 from .model_directory import WEIGHTS_FILE
 from .model_json import check_file, read_model_json
@@ -34,7 +33,6 @@ class TorchBackend(HostBackend):
     name, precision = 'torch', 'fp32'
 
     def __init__(self, graphs: Mapping[str, Path], options: RuntimeOptions) -> None:
-        """Build the network and load its weights."""
         self._where = torch_device(options.device)
         if tuple(graphs) != GRAPHS:
             raise BackendError(f'backend torch runs the graphs {", ".join(GRAPHS)}, which are '
@@ -47,7 +45,6 @@ class TorchBackend(HostBackend):
         self._graphs = graphs_of(network)
 
     def run(self, graph: str, inputs: Arrays) -> dict[str, NDArray[Any]]:
-        """Run one graph on a batch."""
         return run_module(self._graphs[graph], inputs, self._where)
 
 

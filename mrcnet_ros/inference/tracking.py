@@ -53,13 +53,11 @@ class Tracker:
     """
 
     def __init__(self, estimator: Follows) -> None:
-        """Start with nothing to follow."""
         self._estimator = estimator
         self._tracks: dict[int, Track] = {}
         self._numbers = itertools.count(1)
 
     def __len__(self) -> int:
-        """Return how many instances are followed."""
         return len(self._tracks)
 
     def clear(self) -> None:

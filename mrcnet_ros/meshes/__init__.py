@@ -6,10 +6,16 @@ files that belong to a mesh; ``checks`` compares sizes, ``symmetry_check`` symme
 be read right is a MeshError.
 """
 
-from .checks import UNITS_M, check_origin, check_size, fits_diameter, measure_diameter
+from .checks import (
+           UNITS_M,
+           check_origin,
+           check_size,
+           check_symmetries,
+           fits_diameter,
+           measure_diameter,
+)
 from .mesh import NEUTRAL_GREY, Mesh, sample_texture
 from .reading import companion_files, mesh_digest, read_mesh
-from .symmetry_check import check_symmetries
 from .writing import copy_ply, write_ply
 
 __all__ = ['NEUTRAL_GREY', 'UNITS_M', 'Mesh', 'check_origin', 'check_size', 'check_symmetries',

@@ -1,4 +1,4 @@
-"""Whether a mesh has the size and the origin that it should have."""
+"""Whether a mesh has the size, the origin and the symmetries that it should have."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import MeshError
+from .mesh import Mesh
 
 # Diameters in files are rounded or measured on other meshes; a wrong unit is off by a factor of
 # 2.5 at least.
@@ -89,3 +90,101 @@ def check_origin(path: Path | str, vertices: NDArray[np.float64], diameter_m: fl
         f'expected at most {FARTHEST}, and would be cut off in training images and templates',
         f'give its middle in an object list, or subtract ({x}, {y}, {z}) from the vertices in '
         'the file, state the symmetries about the new origin, and train with that mesh')
+
+
+Array = NDArray[np.float64]
+
+# How far a symmetry may move the outline of an object. BOP calls motions symmetries that move no
+# point of the surface by more than 15 mm or a tenth of the diameter; a wrong axis moves far more.
+LARGEST_M, LARGEST = 0.015, 0.15
+DIRECTIONS = 64  # in which the outline is measured, even on a sphere
+# Of the hundreds of a continuous symmetry, and of the corners of a round hull, so many tell as
+# much.
+MOST_MOTIONS, MOST_POINTS = 24, 2000
+# How far a symmetry may move the surface, in diameters and on average. Those that T-LESS and LM-O
+# declare move theirs by up to 0.009; a quarter or half turn that is none by 0.014 to 0.1. The
+# outline of a small object alone would let all turns of less than 15 mm pass.
+LARGEST_MEAN = 0.02
+# Points of the surface, points that are moved and compared with them, and motions: more of them
+# take longer and measure the mean more finely than LARGEST_MEAN needs.
+SURFACE_POINTS, MOVED_POINTS, SURFACE_MOTIONS = 10_000, 1000, 12
+
+
+def check_symmetries(path: Path | str, mesh: Mesh, transforms: Array, diameter_m: float) -> None:
+    """Check that symmetries leave the outline and the surface of a mesh about where they are.
+
+    Colours are not looked at.
+
+    :param transforms: (S, 4, 4) [m], in the frame of the vertices.
+    :raises MeshError: when one does not.
+    """
+    if len(transforms) < 2:
+        return
+    vertices = mesh.vertices
+    chosen = transforms[np.unique(np.linspace(0, len(transforms) - 1, MOST_MOTIONS).astype(int))]
+    points, directions = _hull(vertices), _directions()
+    reach = (points @ directions.T).max(axis=0)
+    turned = np.einsum('di,sij->sdj', directions, chosen[:, :3, :3])
+    moved = np.stack([(points @ d.T).max(axis=0) for d in turned]) + np.einsum(
+        'di,si->sd', directions, chosen[:, :3, 3])
+    off_m = float(np.abs(moved - reach).max())
+    if off_m > max(LARGEST_M, LARGEST * diameter_m):
+        raise MeshError(
+            path, f'is not as symmetric as it is said to be: a symmetry moves its outline by '
+            f'{off_m:.3g} m, its diameter is {diameter_m:.3g} m',
+            'give axis, offset and matrices in the frame and the unit of the mesh file')
+
+
+    mean = _surface_moves_by(mesh, transforms) / diameter_m
+    if mean > LARGEST_MEAN:
+        raise MeshError(
+            path, f'is not as symmetric as it is said to be: a symmetry moves its surface by '
+            f'{mean:.1%} of the diameter on average; {LARGEST_MEAN:.1%} would be much',
+            'give axis, offset and matrices in the frame and the unit of the mesh file, and leave '
+            'out those that are none')
+
+
+def _surface_moves_by(mesh: Mesh, transforms: Array) -> float:
+    """Return how far from the surface the worst symmetry puts it, on average over the surface.
+
+    :return: [m], less what the distance between the points that stand for the surface makes.
+    """
+    from scipy.spatial import cKDTree
+
+    rng = np.random.default_rng(0)
+    tree = cKDTree(_on_surface(mesh, SURFACE_POINTS, rng))
+    points = _on_surface(mesh, MOVED_POINTS, rng)
+    chosen = np.unique(np.linspace(0, len(transforms) - 1, SURFACE_MOTIONS).astype(int))
+    moved = np.concatenate([points[None], points @ transforms[chosen, :3, :3].transpose(0, 2, 1)
+                            + transforms[chosen, None, :3, 3]])
+    still, *means = tree.query(moved)[0].mean(axis=1).tolist()
+    return float(max(means) - still)
+
+
+def _on_surface(mesh: Mesh, count: int, rng: np.random.Generator) -> Array:
+    """Return points that are spread evenly over the faces, (count, 3)."""
+    a, b, c = mesh.vertices[mesh.faces].transpose(1, 0, 2)
+    areas = np.linalg.norm(np.cross(b - a, c - a), axis=1)
+    row = np.searchsorted(np.cumsum(areas), rng.uniform(0.0, areas.sum(), count))
+    row = row.clip(max=len(a) - 1)
+    s, t = rng.random((2, count, 1))
+    s, t = np.where(s + t > 1.0, 1.0 - s, s), np.where(s + t > 1.0, 1.0 - t, t)
+    return np.asarray(a[row] + s * (b - a)[row] + t * (c - a)[row], np.float64)
+
+
+def _hull(vertices: Array) -> Array:
+    """Return points that reach as far as all vertices do, or nearly so."""
+    from scipy.spatial import ConvexHull, QhullError
+
+    points = vertices
+    with contextlib.suppress(QhullError):  # flat meshes have no hull
+        points = vertices[ConvexHull(vertices).vertices]
+    return points[::len(points) // MOST_POINTS + 1]
+
+
+def _directions() -> Array:
+    """Return unit vectors to all sides, (D, 3), on a spiral from pole to pole."""
+    n = np.arange(DIRECTIONS) + 0.5
+    z, turn = 1.0 - 2.0 * n / DIRECTIONS, np.pi * (1.0 + 5.0**0.5) * n
+    radius = np.sqrt(1.0 - z * z)
+    return np.stack([radius * np.cos(turn), radius * np.sin(turn), z], axis=1)

@@ -25,7 +25,6 @@ class SeparableConv(nn.Module):
     """Filter each channel over 5x5 pixels, mix the channels, normalise, ReLU."""
 
     def __init__(self, inputs: int, outputs: int, *, stride: int = 1) -> None:
-        """Build it."""
         super().__init__()
         self.filter = nn.Conv2d(inputs, inputs, 5, stride, 2, groups=inputs, bias=False)
         self.mix = nn.Conv2d(inputs, outputs, 1, bias=False)
@@ -42,7 +41,6 @@ class LevelHead(nn.Module):
     """What the cells of one level say."""
 
     def __init__(self, channels: int, classes: int, stride: int) -> None:
-        """Build it."""
         super().__init__()
         self.trunk = nn.Sequential(SeparableConv(channels, channels),
                                    SeparableConv(channels, channels))

@@ -16,7 +16,6 @@ class Stage1Graph(nn.Module):
                'log_size')
 
     def __init__(self, network: MrcNet) -> None:
-        """Wrap a network in evaluation mode."""
         super().__init__()
         self.network = network
 
@@ -34,7 +33,6 @@ class TemplateGraph(nn.Module):
     outputs = ('t4', 't8', 't16')
 
     def __init__(self, network: MrcNet) -> None:
-        """Wrap a network in evaluation mode."""
         super().__init__()
         self.network = network
 
@@ -52,7 +50,6 @@ class Stage2Graph(nn.Module):
     outputs = ('six', 'fine_xy', 'fine_log_size', 'quality')
 
     def __init__(self, network: MrcNet) -> None:
-        """Wrap a network in evaluation mode."""
         super().__init__()
         self.residual = network.residual
 

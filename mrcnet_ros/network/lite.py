@@ -83,7 +83,6 @@ class InvertedResidual(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, expansion: int, kernel: int,
                  stride: int) -> None:
-        """Build it with random weights."""
         super().__init__()
         hidden = inputs * expansion
         self.expand = NormedConv(inputs, hidden)

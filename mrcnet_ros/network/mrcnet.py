@@ -74,7 +74,6 @@ class Backbone(nn.Module):
     """Shared encoder, decoder with rows for each object, and the way down again."""
 
     def __init__(self, *, spec: ModelSpec, objects: int) -> None:
-        """Build it for a number of objects."""
         super().__init__()
         c4, c8, c16, c32 = spec.network.channels
         e4, e8, e16 = spec.network.embedding
@@ -117,7 +116,6 @@ class CoarseHead(nn.Module):
     scales: Tensor
 
     def __init__(self, *, spec: ModelSpec, objects: int) -> None:
-        """Build it for a number of objects."""
         super().__init__()
         side = spec.crop.size_px // (4 * STRIDE)
         hidden, e16 = spec.network.hidden, spec.network.embedding[2]
@@ -147,7 +145,6 @@ class ResidualHead(nn.Module):
     """Stage 2: multiscale residual correlation and regression."""
 
     def __init__(self, *, spec: ModelSpec, objects: int) -> None:
-        """Build it for a number of objects."""
         super().__init__()
         e4, e8, e16 = spec.network.embedding
         self.radii = spec.network.radii
@@ -208,7 +205,6 @@ class MrcNet(nn.Module):
     """The three parts of the default preset."""
 
     def __init__(self, *, spec: ModelSpec, objects: int) -> None:
-        """Build it for a number of objects."""
         super().__init__()
         self.backbone = Backbone(spec=spec, objects=objects)
         self.coarse = CoarseHead(spec=spec, objects=objects)

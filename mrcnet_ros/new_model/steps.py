@@ -23,7 +23,6 @@ from ..synth.held_out import MOST_OBJECTS, image_count
 from ..training.config import TrainConfig
 from ..training.material import load_disturbers, load_object_views, load_templates, load_views
 from ..training.trainer import train
-from .bar import Bar
 from .detector_steps import add_detector, detector_config, measure_detector
 from .intake import Part, copy_meshes, take_in
 from .measuring import MeasuredPose, measure_model
@@ -33,7 +32,7 @@ from .seen_surface import VIEWS, look_at
 from .symmetry_picture import axes_of, draw_object, png, z_symmetry
 from .symmetry_search import find_symmetries
 from .training_plan import Plan, check_start_model, divide, write_config
-from .work import Work
+from .work import Bar, Work
 
 OBJECTS_FILE = 'objects.yaml'
 PAGE_FILE = 'report.html'

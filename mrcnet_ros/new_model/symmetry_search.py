@@ -100,7 +100,6 @@ class Matcher:
     """
 
     def __init__(self, seen: SeenSurface, centre: Array) -> None:
-        """Draw the points that are compared."""
         self._seen, self.centre = seen, centre
         self._coarse, self._fine = seen.some(COARSE_POINTS), seen.some(FINE_POINTS, 1)
         self._sketch = cKDTree(seen.points[seen.some(COARSE_TREE, 2)])

@@ -1,12 +1,17 @@
-"""What is done already, kept in the work folder of an output, so that a second start goes on."""
+"""What is done already, so that a second start goes on, and the bar that shows what is left."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from tqdm import tqdm
 
 from ..errors import DatasetError, SpecError
 from ..meshes import mesh_digest
@@ -25,7 +30,6 @@ class Work:
     """
 
     def __init__(self, request: Request) -> None:
-        """Read the state, or begin one."""
         self._path = request.work / STATE
         self._values: dict[str, Any] = {}
         asked = _asked(request)
@@ -96,3 +100,61 @@ def _compare(found: Any, asked: Mapping[str, Any], output: Path) -> None:
         raise SpecError(f'{output} was begun with other {", ".join(different)}; give the '
                         'same values to continue, or another --output, or remove its work '
                         'folder')
+
+
+TICK_S = 0.5  # often enough to look alive
+# a step that takes longer than planned stays just below its end
+ALMOST = 0.98
+
+
+class Bar:
+    """Shows how much of a plan is done; a line for each step, and a bar on a terminal.
+
+    :param plan: seconds that each step takes, by name, in order; corrected as steps end.
+    """
+
+    def __init__(self, plan: Mapping[str, float]) -> None:
+        self._plan, self._done = dict(plan), 0.0
+        self._bar = tqdm(total=100, bar_format='{l_bar}{bar}| {postfix}', disable=None)
+
+    def replan(self, step: str, seconds: float) -> None:
+        """Change how long a step will take."""
+        self._plan[step] = seconds
+
+    def skip(self, step: str) -> None:
+        """Leave out a step that is done already."""
+        self._plan.pop(step, None)
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Show a step while it runs."""
+        started, over = time.monotonic(), threading.Event()
+        tqdm.write(f'{name} ({_clock(sum(self._plan.values()))} left)')
+        ticker = threading.Thread(target=self._tick, args=(name, started, over), daemon=True)
+        ticker.start()
+        try:
+            yield
+        finally:
+            over.set()
+            ticker.join()
+        self._done += time.monotonic() - started
+        self._plan.pop(name, None)
+
+    def close(self) -> None:
+        self._bar.close()
+
+    def _tick(self, name: str, started: float, over: threading.Event) -> None:
+        while not over.wait(TICK_S):
+            spent = time.monotonic() - started
+            planned = self._plan.get(name, 0.0)
+            here = min(spent, ALMOST * planned)
+            rest = sum(self._plan.values()) - here
+            self._bar.n = 100 * (self._done + spent) / max(self._done + spent + rest, 1e-9)
+            self._bar.set_description_str(name)
+            self._bar.set_postfix_str(f'{_clock(rest)} left')
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(int(max(seconds, 0.0)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f'{hours}:{minutes:02d}:{rest:02d}' if hours else f'{minutes}:{rest:02d}'

@@ -39,7 +39,6 @@ class FeatureCache:
     """
 
     def __init__(self, capacity_bytes: int) -> None:
-        """Start empty."""
         if capacity_bytes < 0:
             raise ValueError(f'capacity must not be negative, got {capacity_bytes} bytes')
         self.capacity_bytes = capacity_bytes

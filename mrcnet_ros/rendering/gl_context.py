@@ -26,7 +26,6 @@ class GlContext:
     """
 
     def __init__(self, width: int, height: int) -> None:
-        """Open the context and make it current."""
         self.width, self.height = width, height
         self._owner = (os.getpid(), threading.get_ident())
         self._platform: Any = _open_platform(width, height)

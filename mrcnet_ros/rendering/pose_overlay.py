@@ -58,13 +58,11 @@ class PoseOverlay:
     """
 
     def __init__(self, objects: Mapping[str, ObjectModel]) -> None:
-        """Open a renderer."""
         self._objects = objects
         self._corners: dict[str, Array] = {}
         self._renderer = Renderer(SILHOUETTE_PX, SILHOUETTE_PX)
 
     def close(self) -> None:
-        """Free the renderer."""
         self._renderer.close()
 
     def draw(self, image_rgb: Image, camera: Camera, objects: Sequence[DrawnObject]) -> Image:

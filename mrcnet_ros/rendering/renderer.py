@@ -82,7 +82,6 @@ class Renderer(AbstractContextManager['Renderer']):
         self._meshes: dict[Hashable, _Uploaded] = {}
 
     def __exit__(self, *_: object) -> None:
-        """Close the renderer."""
         self.close()
 
     def close(self) -> None:

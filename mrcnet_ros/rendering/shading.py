@@ -53,7 +53,6 @@ class SurfaceProgram:
     """
 
     def __init__(self, gl: Any, *, textured: bool) -> None:
-        """Compile the program."""
         from OpenGL.GL import shaders
 
         self._gl = gl

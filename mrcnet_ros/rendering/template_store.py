@@ -19,8 +19,7 @@ from ..geometry.rotation_grid import rotation_grid
 from ..geometry.se3 import make_transform
 from ..objects import ObjectModel
 from ..specs import ModelSpec, TemplateSpec
-from ..store.content_store import ContentStore
-from ..store.folders import chosen_cache_folder, user_cache_folder
+from ..store.content_store import ContentStore, chosen_cache_folder, user_cache_folder
 from .renderer import RENDERER_VERSION, Renderer
 from .template_file import decode_template, encode_template
 
@@ -52,7 +51,6 @@ class Templates:
     distance_m: float
 
     def __len__(self) -> int:
-        """Return the number of templates."""
         return len(self.bin_indices)
 
     def rows(self, bins: ArrayLike) -> NDArray[np.int64]:

@@ -83,7 +83,6 @@ class Confirmation:
     def __init__(
         self, wanted: str, not_before_ns: int, objects: Mapping[str, ObjectModel],
     ) -> None:
-        """Start with no frame seen."""
         self._wanted, self._not_before_ns = wanted, not_before_ns
         label = wanted if wanted in objects else wanted.rpartition('_')[0]
         if label not in objects or not _names_instance(wanted, label):

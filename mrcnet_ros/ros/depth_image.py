@@ -48,7 +48,6 @@ class DepthBuffer:
     """
 
     def __init__(self, length: int, slop_s: float) -> None:
-        """Start empty."""
         self._lock = threading.Lock()
         self._messages: deque[StampedMessage] = deque(maxlen=length)
         self._slop_ns = slop_s * 1e9
@@ -91,7 +90,6 @@ class DepthError(Exception):
     """
 
     def __init__(self, reason: str, message: str) -> None:
-        """Keep the reason apart from the text."""
         self.reason = reason
         super().__init__(message)
 

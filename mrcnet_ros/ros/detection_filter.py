@@ -30,7 +30,6 @@ class DetectionFilter:
 
     def __init__(self, drops: DropCounters, objects: Mapping[str, ObjectModel], *,
                  own_detector: bool, probable: bool = False) -> None:
-        """Keep the parts."""
         self._drops, self._objects, self._own_detector = drops, objects, own_detector
         self._box_watch, self._score_watch = BoxWatch(), ScoreWatch() if probable else None
         self._detection_watch = DetectionWatch()

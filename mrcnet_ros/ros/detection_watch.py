@@ -28,7 +28,6 @@ class DetectionWatch:
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        """Start with nothing seen."""
         self._clock, self._lock = clock, threading.Lock()
         self._seen: deque[tuple[float, float, bool]] = deque(maxlen=MOST_FRAMES)
 

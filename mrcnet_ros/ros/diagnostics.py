@@ -65,7 +65,6 @@ class RecentCounts:
     """
 
     def __init__(self, now_s: float) -> None:
-        """Start without a past."""
         self._past: deque[tuple[float, dict[str, int]]] = deque([(now_s, {})])
 
     def update(self, now_s: float, counts: Mapping[str, int]) -> tuple[float, dict[str, int]]:

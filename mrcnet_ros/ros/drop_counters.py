@@ -32,7 +32,6 @@ class DropCounters:
     """
 
     def __init__(self, on_first: Callable[[str, str], None]) -> None:
-        """Start at zero."""
         self._on_first = on_first
         self._lock = threading.Lock()
         self.followed_now = 0

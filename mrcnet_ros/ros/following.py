@@ -44,7 +44,6 @@ class Following:
     """
 
     def __init__(self, estimator: Follows) -> None:
-        """Start with nothing to follow."""
         self.tracker = Tracker(estimator)
         self._recent: deque[Frame] = deque(maxlen=MOST_KEPT)
         self._era = -1

@@ -43,7 +43,6 @@ class FrameDecoder:
 
     def __init__(self, drops: DropCounters, *, compressed: bool,
                  plane_of: PlaneLookup | None) -> None:
-        """Keep the parts."""
         self._drops, self._plane_of = drops, plane_of
         self._rgb = messages.rgb_from_compressed if compressed else messages.rgb_from_image
 

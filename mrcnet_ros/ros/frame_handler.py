@@ -65,7 +65,6 @@ class FrameHandler:
         self, estimator: Estimator, bounds: Mapping[str, Array], drops: DropCounters, *,
         compressed: bool, detector: Detector | None = None, tree: Tree | None = None,
     ) -> None:
-        """Keep the parts."""
         self._detector, self._tree = detector, tree or Tree()
         self._following: Following | None = None
         self._estimator, self.bounds, self._drops = estimator, bounds, drops

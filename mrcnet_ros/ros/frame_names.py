@@ -30,7 +30,6 @@ class FrameNames:
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        """Start knowing none."""
         self._clock, self._lock = clock, threading.Lock()
         self._parents: dict[str, str] = {}
         self._own: set[tuple[str, str]] = set()
@@ -51,7 +50,6 @@ class FrameNames:
             node.create_subscription(TFMessage, '/tf_static', self.note, fixed)]
 
     def close(self) -> None:
-        """Listen no longer."""
         for subscription in self._subscriptions:
             assert self._node is not None
             self._node.destroy_subscription(subscription)

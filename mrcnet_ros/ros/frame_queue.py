@@ -29,7 +29,6 @@ class FrameQueue(Generic[Item]):
         on_room: Callable[[], object] = lambda: None,
         kind: Callable[[Item], object] = lambda _: None,
     ) -> None:
-        """Start empty and open."""
         self._capacity, self._replace, self._order = capacity, replace, order
         self._on_room, self._kind = on_room, kind
         self._items: list[Item] = []

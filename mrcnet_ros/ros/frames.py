@@ -108,6 +108,5 @@ class FrameError(Exception):
     """
 
     def __init__(self, reason: str, message: str) -> None:
-        """Keep the reason apart from the text."""
         self.reason = reason
         super().__init__(message)

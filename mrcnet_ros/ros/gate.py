@@ -14,7 +14,6 @@ class Gate(CallbackGroup):
     """
 
     def __init__(self, is_open: Callable[[], bool]) -> None:
-        """Start without subscriptions."""
         super().__init__()
         self._is_open = is_open
 

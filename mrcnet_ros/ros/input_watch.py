@@ -11,10 +11,9 @@ from dataclasses import dataclass, field
 from rclpy.qos import QoSCompatibility, QoSProfile, qos_check_compatible
 from sensor_msgs.msg import CameraInfo
 
-from .camera_doubts import camera_doubts
 from .connections import publishers_text
 from .diagnostics import Level, Problem, type_name
-from .input_doubts import InputDoubts
+from .input_doubts import InputDoubts, camera_doubts
 from .message_types import StampedMessage
 from .messages import stamp_ns
 from .rclpy_types import Endpoint
@@ -74,7 +73,6 @@ class InputWatch:
     def __init__(
         self, now_ns: Callable[[], int], clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Start with nothing seen."""
         self._now_ns, self._clock = now_ns, clock
         self._since_s = clock()
         self._inputs: dict[str, _Input] = {}

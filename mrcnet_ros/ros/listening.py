@@ -26,7 +26,6 @@ class Listening:
 
     def __init__(self, parameters: NodeParameters, services: FrameServices,
                  on_room: Callable[[], object]) -> None:
-        """Start with an empty queue and without subscriptions."""
         latest = parameters.policy == 'latest'
         services.last_answered = (0, 0)
         self._parameters, self._services = parameters, services

@@ -29,7 +29,6 @@ class Markers:
     """Makes the markers of a scene, and takes back those of objects that are gone."""
 
     def __init__(self) -> None:
-        """Start with nothing shown."""
         self._shown: set[str] = set()
         self._header = Header()
         self._plain: dict[Path, bool] = {}

@@ -28,7 +28,6 @@ class PoseTopics:
     """
 
     def __init__(self, node: NodeHandle) -> None:
-        """Start without topics."""
         self._node = node
         self._publishers: dict[str, PublisherHandle] = {}
         self._names: dict[str, str] = {}

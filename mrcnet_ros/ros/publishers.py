@@ -37,7 +37,6 @@ class Publishers:
     """
 
     def __init__(self, node: NodeHandle, on_peers: Callable[[], None]) -> None:
-        """Create the publishers."""
         def publisher(kind: type, topic: str, profile: QoSProfile) -> PublisherHandle:
             return node.create_publisher(
                 kind, topic, profile,
@@ -106,7 +105,6 @@ class Pictures:
         self, publishers: Publishers, objects: Mapping[str, ObjectModel], timings: Timings,
         failed: Callable[[Exception], None],
     ) -> None:
-        """Start without a renderer, which only an overlay needs."""
         self._publishers, self._objects = publishers, objects
         self._timings, self._failed = timings, failed
         self._markers = Markers()

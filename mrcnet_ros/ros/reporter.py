@@ -41,7 +41,6 @@ class Reporter:
 
     def __init__(self, node: NodeHandle, counters: DropCounters, timings: Timings,
                  publishers: Sequence[PublisherHandle]) -> None:
-        """Create the publisher."""
         self._publishers = publishers
         self._node, self._drops, self._timings = node, counters, timings
         self._recent = RecentCounts(time.monotonic())

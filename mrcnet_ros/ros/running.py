@@ -19,11 +19,10 @@ from rclpy.signals import SignalHandlerOptions
 
 from ..errors import MrcnetError, SpecError
 from .drop_counters import DropCounters
-from .parameter_files import unused_files
 from .parameter_help import check_command_line
 from .params import NodeParameters
 from .rclpy_types import ExecutorHandle, LifecycleHandle, NodeHandle
-from .remaps import remap_remarks
+from .remaps import remap_remarks, unused_files
 
 # How long an ending process tries to tell clients that their goals are aborted, below the five
 # seconds that ros2 launch waits for it; and how often it goes on when all are, each time handling

@@ -26,7 +26,6 @@ class ScoreWatch:
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        """Start with nothing seen."""
         self._clock, self._lock = clock, threading.Lock()
         self._seen: deque[tuple[float, float]] = deque(maxlen=MOST_POSES)
 

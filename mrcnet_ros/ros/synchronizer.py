@@ -68,7 +68,6 @@ class InputSynchronizer:
         on_frame: Callable[[Frame], None], drop: Callable[..., None], watch: InputWatch,
         on_peers: Callable[[], None] = lambda: None, is_open: Callable[[], bool] = lambda: True,
     ) -> None:
-        """Subscribe."""
         self._on_peers = on_peers
         self._node, self._queue, self._slop_s = node, parameters.queue, parameters.sync_slop_s
         self._on_frame, self._drop, self._watch = on_frame, drop, watch
@@ -107,7 +106,6 @@ class InputSynchronizer:
             raise
 
     def close(self) -> None:
-        """Unsubscribe."""
         self._jumps.unregister()
         for subscriber in self._subscribers:
             self._node.destroy_subscription(subscriber.sub)

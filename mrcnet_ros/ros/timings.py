@@ -22,7 +22,6 @@ class Timings:
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        """Start without any."""
         self._clock, self._lock = clock, threading.Lock()
         self._samples: defaultdict[str, deque[tuple[float, float]]] = defaultdict(
             lambda: deque(maxlen=_MOST_SAMPLES))

@@ -59,7 +59,6 @@ class Tracks:
     """
 
     def __init__(self, objects: Mapping[str, ObjectModel]) -> None:
-        """Start knowing none."""
         self._objects = objects
         self._numbers = InstanceNumbers(objects)
         self._tracks: dict[Key, _Track] = {}
@@ -151,7 +150,6 @@ class InstanceNumbers:
     """
 
     def __init__(self, labels: Collection[str]) -> None:
-        """Start knowing none."""
         self._labels, self._frame = labels, 0
         self._known: dict[tuple[str, str], tuple[int, int]] = {}
 

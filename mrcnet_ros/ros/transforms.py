@@ -90,7 +90,6 @@ class SupportFrame:
                              'axis must point up, to the objects') from error
 
     def close(self) -> None:
-        """Stop listening."""
         for subscription in (self._listener.tf_sub, self._listener.tf_static_sub):
             self._node.destroy_subscription(subscription)
 
@@ -108,7 +107,6 @@ class CameraTransforms:
         self._last: dict[tuple[str, str], Array] = {}
 
     def close(self) -> None:
-        """Stop to listen."""
         for subscription in (self._listener.tf_sub, self._listener.tf_static_sub):
             self._node.destroy_subscription(subscription)
 

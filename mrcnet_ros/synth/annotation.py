@@ -40,7 +40,6 @@ class Annotator:
             self._wide.add_mesh(key, mesh)
 
     def close(self) -> None:
-        """Free the renderers."""
         self._renderer.close()
         self._wide.close()
 

@@ -17,8 +17,7 @@ from ..datasets.bop_writer import SceneWriter, camera_entry, write_bop_json, wri
 from ..errors import DatasetError
 from ..geometry.camera import Camera
 from .depth_sensor import measured_depth
-from .scene_maker import AnnotatedPicture, SceneMaker, SynthSpec
-from .sequence import SequenceMaker
+from .scene_maker import AnnotatedPicture, SceneMaker, SequenceMaker, SynthSpec
 from .source import Source
 
 DEPTH, ONE_CAMERA = 1_000_011, 1_000_012  # far from the numbers of images

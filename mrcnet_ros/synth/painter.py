@@ -79,11 +79,9 @@ class Painter(AbstractContextManager['Painter']):
             self._renderer.add_mesh(key, mesh)
 
     def __exit__(self, *_: object) -> None:
-        """Close the renderer."""
         self.close()
 
     def close(self) -> None:
-        """Free the renderer."""
         self._renderer.close()
 
     def paint(self, placed: Sequence[PlacedObject], setting: Setting, rng: np.random.Generator,

@@ -18,6 +18,7 @@ from ..objects import Mesh, ObjectModel
 from .annotation import Annotator
 from .depth_sensor import DepthSensor
 from .layout import LayoutSpec, PlacedObject, draw_view, place_objects
+from .motion import draw_camera_motion, draw_object_motions
 from .painter import Painter, Setting, lamp_direction
 from .rooms import Rooms
 from .surroundings import table_depth_m
@@ -108,11 +109,9 @@ class SceneMaker:
                                     {_key(i): i for i in objects})
 
     def __enter__(self) -> SceneMaker:
-        """Return the maker itself."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Free the renderers."""
         self._painter.close()
         self._annotator.close()
 
@@ -178,3 +177,31 @@ def _table_side_m(placed: Sequence[PlacedObject], meshes: Mapping[str, Mesh]) ->
     reach_m = max(float(np.linalg.norm(p.T_world_object[:2, 3]))
                   + float(np.linalg.norm(meshes[p.key].vertices, axis=1).max()) for p in placed)
     return 3.0 * reach_m
+
+
+LIGHT, ROOM, TABLE, NOISE = range(1_000_001, 1_000_005)  # far from the numbers of images
+
+
+class SequenceMaker(SceneMaker):
+    """Makes scenes whose images are steps in time; see :class:`.SceneMaker`.
+
+    Light, room, table and exposure stay as they are through a scene; noise is new in each image.
+    The first objects of a scene rest, slide over the table and are carried above it, in turns.
+    """
+
+    def photograph(self, placed: Sequence[PlacedObject], scene: int,
+                   image: int) -> AnnotatedPicture:
+        """Look at a scene at the time of an image.
+
+        :param placed: of :meth:`arrange`.
+        """
+        time_s = image / self._spec.rate_hz if self._spec.rate_hz else 0.0
+        rng = self._rng(scene)
+        moving = [motion.at(time_s) for motion in draw_object_motions(placed, self._meshes, rng)]
+        T_camera_world = draw_camera_motion(rng, self._layout).at(time_s)
+        return self._shoot(
+            moving, T_camera_world, lamp_direction(self._rng(scene, LIGHT)),
+            self._rng(scene, ROOM), (self._rng(scene, TABLE), self._rng(scene, NOISE, image)))
+
+    def _rng(self, *numbers: int) -> np.random.Generator:
+        return np.random.default_rng([self._spec.seed, *numbers])

@@ -90,11 +90,9 @@ class BagFrames(Sequence[BagFrame]):
     """
 
     def __init__(self, frames: Iterable[BagFrame], incomplete: Mapping[str, int]) -> None:
-        """Keep both."""
         self._frames, self.incomplete = tuple(frames), dict(incomplete)
 
     def __len__(self) -> int:
-        """Return the number of complete moments."""
         return len(self._frames)
 
     @overload

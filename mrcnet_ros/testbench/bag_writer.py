@@ -37,7 +37,6 @@ class BagWriter(AbstractContextManager['BagWriter']):
     """
 
     def __init__(self, path: Path | str, storage: str = 'mcap') -> None:
-        """Create the bag and its topics."""
         try:
             self._writer = Writer(Path(path), version=9, storage_plugin=STORAGES[storage])
             self._writer.open()
@@ -48,7 +47,6 @@ class BagWriter(AbstractContextManager['BagWriter']):
                              for topic, kind in TOPICS.items()}
 
     def __exit__(self, *_: object) -> None:
-        """Finish the bag."""
         self._writer.close()
 
     def _connection(self, topic: str, kind: type) -> Connection:

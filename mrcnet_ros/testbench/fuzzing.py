@@ -52,7 +52,6 @@ class FuzzRun(Peer):
     def __init__(
         self, labels: Sequence[str], alive: Callable[[], None], *, compressed: bool = False,
     ) -> None:
-        """Join the network."""
         super().__init__('fuzz', alive, CompressedImage if compressed else Image)
         self._labels, self._compressed = labels, compressed
         self._findings = Findings()

@@ -71,11 +71,9 @@ class Peer:
             DiagnosticArray, '/diagnostics', self._on_diagnostics, QOS)
 
     def __enter__(self) -> Self:
-        """Return the peer itself."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Leave the network."""
         self._executor.shutdown()
         self._node.destroy_node()
         self._context.try_shutdown()

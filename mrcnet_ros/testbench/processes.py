@@ -1,4 +1,4 @@
-"""The node as a child process, on a ROS domain of its own."""
+"""The node as a child process, on a ROS domain of its own, and what it takes of the machine."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import MrcnetError
@@ -43,7 +44,6 @@ class LoggedProcess(AbstractContextManager['LoggedProcess']):
     """
 
     def __init__(self, name: str, command: Sequence[str], log: Path) -> None:
-        """Start it."""
         self.name, self.log = name, log
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open('wb') as output:
@@ -51,7 +51,6 @@ class LoggedProcess(AbstractContextManager['LoggedProcess']):
                 [sys.executable, *command], stdout=output, stderr=subprocess.STDOUT)
 
     def __exit__(self, *_: object) -> None:
-        """Stop it."""
         self.stop()
 
     @property
@@ -94,3 +93,38 @@ class LoggedProcess(AbstractContextManager['LoggedProcess']):
         shown = '\n  '.join(tail[-LOG_TAIL_LINES:])
         return (f'the {self.name} process ended with status {self._process.returncode}; '
                 f'its output, {self.log}, ends with\n  {shown}')
+
+
+@dataclass(frozen=True)
+class Usage:
+    """At one moment.
+
+    :param rss_mb: resident memory, shared pages included [MiB].
+    :param handles: open files, sockets and the like.
+    :param threads: of the process.
+    :param cpu_s: processor time so far [s].
+    """
+
+    rss_mb: float
+    handles: int
+    threads: int
+    cpu_s: float
+
+
+def process_usage(pid: int) -> Usage:
+    """Return what a process of this user takes now; Linux only.
+
+    :raises MrcnetError: when there is no such process or no /proc.
+    """
+    folder = Path('/proc') / str(pid)
+    try:
+        status = dict(line.split(':', 1) for line in (folder / 'status').read_text().splitlines())
+        # the name in parentheses may hold anything; utime and stime are fields 14 and 15
+        fields = (folder / 'stat').read_text().rpartition(')')[2].split()
+        ticks = int(fields[11]) + int(fields[12])
+        handles = len(os.listdir(folder / 'fd'))
+        return Usage(int(status['VmRSS'].split()[0]) / 1024, handles, int(status['Threads']),
+                     ticks / os.sysconf('SC_CLK_TCK'))
+    except (OSError, KeyError) as error:
+        raise MrcnetError(f'process {pid}: its memory and handles cannot be read from {folder} '
+                          f'({error}); has it ended?') from error

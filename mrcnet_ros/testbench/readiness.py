@@ -34,7 +34,6 @@ class Readiness:
     """
 
     def __init__(self, node: NodeHandle, pose_node: str) -> None:
-        """Start without topics."""
         self._node, self._pose_node = node, pose_node
         self._publishers: dict[str, PublisherHandle] = {}
         self._found: dict[str, int] = {}

@@ -51,7 +51,6 @@ class Replayer(Peer):
 
     def __init__(self, alive: Callable[[], None], *, depth: bool = False,
                  namespace: str = '') -> None:
-        """Join the network."""
         super().__init__('replay', alive, depth=depth, namespace=namespace)
         self._sent: dict[int, float] = {}
         self._answers: dict[int, ReceivedPoses] = {}

@@ -15,7 +15,7 @@ from ..errors import DatasetError
 from ..ros.drop_counters import DETECTION_REASONS, FRAME_REASONS
 from ..ros.timings import PERCENTILES
 from .bag import BagFrame
-from .process_usage import Usage, process_usage
+from .processes import Usage, process_usage
 from .traffic import Traffic
 
 REASONS = FRAME_REASONS + DETECTION_REASONS
@@ -50,7 +50,6 @@ class Soak:
     """
 
     def __init__(self, traffic: Traffic, pid: int) -> None:
-        """Take the first look at the process."""
         self._traffic, self._pid = traffic, pid
         self._start_s = self._last_s = time.perf_counter()
         self._usage = process_usage(pid)
@@ -103,7 +102,6 @@ class SampleFile(AbstractContextManager['SampleFile']):
     """
 
     def __init__(self, path: Path) -> None:
-        """Write the names of the columns."""
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path.open('w', newline='', encoding='utf-8')
@@ -114,7 +112,6 @@ class SampleFile(AbstractContextManager['SampleFile']):
         self._file.flush()
 
     def __exit__(self, *_: object) -> None:
-        """Close the file."""
         self._file.close()
 
     def write(self, sample: Sample) -> None:

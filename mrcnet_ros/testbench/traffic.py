@@ -28,7 +28,6 @@ class Traffic(Peer):
     """
 
     def __init__(self, alive: Callable[[], None]) -> None:
-        """Join the network."""
         super().__init__('camera', alive)
         self.sent = self.answered = self.poses = 0
         self._ages_s: list[float] = []

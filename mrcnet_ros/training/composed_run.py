@@ -19,9 +19,8 @@ from ..objects import ObjectModel
 from .backgrounds import check_images, find_images
 from .exchange import Exchange
 from .identity import identity_of
-from .loop import BatchT, TrainingLoop, last_checkpoint
+from .loop import BatchT, TrainingLoop, half_cosine, last_checkpoint, learning_rate
 from .scene_config import SceneConfig
-from .schedule import half_cosine, learning_rate
 from .view_bank import SharedViews
 
 # cuts the few gradients that a strange image makes ten times as large as usual

@@ -71,7 +71,6 @@ class TrainConfig(SceneConfig):
         return objects
 
     def check(self) -> None:
-        """Refuse values with which nothing can be trained."""
         super().check()
         self.at_least_one('refresh')
         if self.checkpoint % self.refresh:

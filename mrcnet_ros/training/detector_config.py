@@ -58,7 +58,6 @@ class DetectorConfig(SceneConfig):
         return ComposerSpec(crop=CropSpec(size_px=self.size_px), **self.chances)
 
     def check(self) -> None:
-        """Refuse values with which nothing can be trained."""
         super().check()
         self.at_least_one('disturber_views')
         coarsest = DETECTOR_STRIDES[-1]

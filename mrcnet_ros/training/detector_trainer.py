@@ -10,18 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..detector.decode import cell_grid, decode_detections
-from ..detector.top_boxes import TopBoxes
+from ..detector.decode import TopBoxes, cell_grid, decode_detections
 from ..errors import SpecError
 from ..network.detector import DetectorNetwork
 from ..network.detector_losses import WANTED, detection_loss
 from .composed_run import ComposedRun, Job, check_start, deadline_of
 from .detector_config import DetectorConfig
 from .detector_feed import SceneBatch, load_scene_composer, stack_scenes
-from .exchange import Exchange
+from .exchange import Exchange, train_together
 from .loop import CHECKPOINT, decay_groups
 from .material import load_disturbers, load_object_views
-from .processes import train_together
 from .warm_start import read_detector_start, warm_start_detector
 
 LOG_EVERY = 20  # steps between two lines of the log
@@ -75,7 +73,6 @@ class DetectorRun(ComposedRun[DetectorConfig, SceneBatch]):
     """One process of a training of the detector."""
 
     def __init__(self, job: Job[DetectorConfig], exchange: Exchange) -> None:
-        """Prepare everything, or restore it from the last checkpoint."""
         config = job.config
         self.labels = [o.label for o in config.load_objects()]
         self.composer = load_scene_composer(config, len(self.labels), job.views)

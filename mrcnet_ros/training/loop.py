@@ -1,19 +1,40 @@
-"""The loop of every training: steps, metrics, validation, checkpoints, and going on from one."""
+"""The loop of every training: steps, rates, metrics, checkpoints, and going on from one."""
 
 from __future__ import annotations
 
+import json
+import logging
+import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Generic, Protocol, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from torch import Tensor, nn, optim
 
 from ..errors import ModelError
+from ..store.atomic import write_atomically
 from .checkpoint import load_checkpoint, save_checkpoint
 from .identity import IDENTITY, check_identity
-from .metrics import append_metrics, drop_metrics
 from .run_config import ConfigT, RunConfig
+
+if TYPE_CHECKING:
+    from .scene_config import SceneConfig
+
+
+def half_cosine(part: float, highest: float, lowest: float = 0.0) -> float:
+    """Return the rate after a part of the way (0 to 1) from the highest to the lowest."""
+    return lowest + (highest - lowest) * 0.5 * (1 + math.cos(math.pi * min(part, 1.0)))
+
+
+def learning_rate(config: SceneConfig, step: int) -> float:
+    """Return the rate of a step: linear warm-up, then half a cosine down to nothing."""
+    if step < config.warmup:
+        return config.learning_rate * (step + 1) / config.warmup
+    part = (step - config.warmup) / max(config.steps - config.warmup, 1)
+    return half_cosine(part, config.learning_rate)
+
 
 CHECKPOINT = 'checkpoint.pt'
 
@@ -56,7 +77,6 @@ class TrainingLoop(ABC, Generic[ConfigT, BatchT]):
     def __init__(self, config: ConfigT, group: Group, network: nn.Module, *,
                  optimizer: optim.Optimizer, steps: int, log_every: int,
                  identity: dict[str, Any]) -> None:
-        """Stand at the first step."""
         self.config, self.group, self.network, self.optimizer = config, group, network, optimizer
         self.steps, self.log_every, self.identity = steps, log_every, identity
         self.step, self.samples, self.seconds = 0, 0, 0.0
@@ -221,3 +241,30 @@ def decay_groups(parameters: Iterable[tuple[str, nn.Parameter]], weight_decay: f
             groups[plain(name, parameter)].append(parameter)
     return [{'params': group, 'weight_decay': decay}
             for group, decay in zip(groups, (weight_decay, 0.0), strict=True)]
+
+
+METRICS_FILE = 'metrics.jsonl'
+
+
+def append_metrics(folder: Path, values: Mapping[str, float]) -> None:
+    """Write values, rounded, to the metrics file of a run and to the log."""
+    text = json.dumps({k: round(v, 5) if isinstance(v, float) else v for k, v in values.items()})
+    with (folder / METRICS_FILE).open('a') as file:
+        file.write(text + '\n')
+    logging.getLogger(__name__).info(text)
+
+
+def drop_metrics(folder: Path, step: int) -> None:
+    """Drop the lines after a step, from which a run goes on and writes them anew."""
+    path = folder / METRICS_FILE
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text().splitlines(keepends=True):
+        try:
+            late = json.loads(line)['step'] > step
+        except ValueError:  # the run was killed while it wrote
+            continue
+        if not late:
+            kept.append(line)
+    write_atomically(path, ''.join(kept).encode())

@@ -90,7 +90,6 @@ class TrainingPainter:
 
     def __init__(self, banks: Sequence[ViewBank], classes: int, patches: NDArray[np.uint8],
                  lights: Array, spec: ComposerSpec) -> None:
-        """Keep the material, and draw what lies on tables."""
         self.banks, self.classes, self.patches = banks, classes, patches
         self.lights, self.spec = lights, spec
         self.prints = draw_prints(patches, PRINTS, 0)

@@ -16,9 +16,8 @@ from torch import Tensor
 from ..objects import ObjectModel
 from .config import TrainConfig
 from .feed import Compositions, batches
-from .job import build_network, check_device
+from .job import build_network, check_device, draw_ahead
 from .material import TrainingMaterial, load_material, load_templates, load_views
-from .preparation import draw_ahead
 from .step import StepResult, train_step
 from .targets import Batch, stack_samples
 from .template_bank import TemplateBank

@@ -13,14 +13,12 @@ from torch import Tensor
 from ..errors import SpecError
 from .composed_run import ComposedRun, Job, check_start, deadline_of
 from .config import TrainConfig
-from .exchange import Exchange
+from .exchange import Exchange, train_together
 from .feed import Compositions, batches
 from .identity import check_known, identity_of
-from .job import build_network, check_device, known_classes
+from .job import build_network, check_device, draw_ahead, known_classes
 from .loop import CHECKPOINT, decay_groups
 from .material import load_material, load_templates, load_views, target_classes
-from .preparation import draw_ahead
-from .processes import train_together
 from .step import StepResult, train_step
 from .targets import Batch, stack_samples
 from .template_bank import TemplateBank
@@ -82,7 +80,6 @@ class TrainingRun(ComposedRun[TrainConfig, Batch]):
     """
 
     def __init__(self, job: Job[TrainConfig], bank: TemplateBank, exchange: Exchange) -> None:
-        """Prepare everything, or restore it from the last checkpoint."""
         config, self.device = job.config, torch.device(job.config.device)
         objects, self.known = config.load_objects(), known_classes(config)
         material = load_material(config, objects, job.views, self.known)

@@ -21,8 +21,8 @@ from mrcnet_ros.datasets.bop import BopDataset
 from mrcnet_ros.datasets.boxes import BoxSpec
 from mrcnet_ros.datasets.known_view import KnownView, photographed
 from mrcnet_ros.evaluation import response, swap
+from mrcnet_ros.evaluation.response import Stage2Alone
 from mrcnet_ros.evaluation.runner import estimate_view
-from mrcnet_ros.evaluation.stage2 import Stage2Alone
 from mrcnet_ros.inference.estimator import PoseEstimator
 
 RUNGS = ['clean renders', '+ occluders, clutter', '+ changed colours and light', 'photographs']

@@ -5,8 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mrcnet_ros.detector.decode import FoundObject, cell_grid, decode_detections, ious, suppress
-from mrcnet_ros.detector.top_boxes import TopBoxes
+from mrcnet_ros.detector.decode import (
+    FoundObject,
+    TopBoxes,
+    cell_grid,
+    decode_detections,
+    ious,
+    suppress,
+)
 
 NO = -12.0
 

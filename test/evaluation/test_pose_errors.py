@@ -5,7 +5,7 @@ import pytest
 from meshes import bumpy_sphere, cube, rasterise
 
 from mrcnet_ros.evaluation import pose_errors
-from mrcnet_ros.evaluation.vsd import TAUS, vsd
+from mrcnet_ros.evaluation.vsd_scores import TAUS, vsd
 from mrcnet_ros.geometry import se3
 from mrcnet_ros.geometry.symmetry import Symmetries, continuous_symmetry
 

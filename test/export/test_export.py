@@ -19,8 +19,8 @@ from torch import nn
 
 from mrcnet_ros.errors import ModelError, SpecError
 from mrcnet_ros.export import directory, onnx_export
+from mrcnet_ros.export.arithmetic import example_inputs
 from mrcnet_ros.export.directory import export_checkpoint
-from mrcnet_ros.export.graphs import example_inputs
 from mrcnet_ros.export.onnx_export import export_graphs
 from mrcnet_ros.inference.model_directory import read_model_directory
 from mrcnet_ros.inference.model_json import write_covariance_law, write_size_ratios

@@ -16,13 +16,13 @@ pytest.importorskip('onnx', reason='needs the train extra')
 
 from tiny_model import SPEC, TinyModel
 
+from mrcnet_ros.cpus import has_bf16
 from mrcnet_ros.errors import BackendError, ModelError
-from mrcnet_ros.export.graphs import example_inputs
+from mrcnet_ros.export.arithmetic import example_inputs
 from mrcnet_ros.export.onnx_export import TOLERANCE
 from mrcnet_ros.inference import backends, cuda_driver, onnxruntime_backend
 from mrcnet_ros.inference.backend import Arrays, HostBackend, RuntimeOptions
 from mrcnet_ros.inference.backends import RUNTIMES, choose_runtime, load_backend
-from mrcnet_ros.inference.cpu import has_bf16
 from mrcnet_ros.inference.estimator import PoseEstimator
 from mrcnet_ros.inference.opening import execution_of, open_backend
 from mrcnet_ros.inference.verified import VERIFIED_FILE, find_result, store_result

@@ -45,7 +45,7 @@ def paper_graphs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     pytest.importorskip('torch', reason='needs the train extra')
     from paper_model import SMALL, small_network
 
-    from mrcnet_ros.presets.paper.export.graphs import export_paper_graphs
+    from mrcnet_ros.presets.paper.export.reference import export_paper_graphs
 
     folder = tmp_path_factory.mktemp('paper')
     return export_paper_graphs(small_network(objects=2), SMALL, folder)

@@ -22,12 +22,12 @@ from mrcnet_ros.cli.main import main  # noqa: E402
 from mrcnet_ros.errors import MeshError, ModelError  # noqa: E402
 from mrcnet_ros.inference.onnxruntime_backend import OnnxRuntimeBackend  # noqa: E402
 from mrcnet_ros.presets.loading import preset_of  # noqa: E402
-from mrcnet_ros.presets.paper.export.graphs import example_inputs  # noqa: E402
 from mrcnet_ros.presets.paper.export.published import (  # noqa: E402
     import_published,
     load_published,
 )
-from mrcnet_ros.presets.paper.model import read_paper_model  # noqa: E402
+from mrcnet_ros.presets.paper.export.reference import example_inputs  # noqa: E402
+from mrcnet_ros.presets.paper.spec import read_paper_model  # noqa: E402
 
 
 @pytest.fixture(scope='module')

@@ -12,7 +12,7 @@ from mrcnet_ros import cpus
 from mrcnet_ros.cpus import cpu_quota, usable_cpus
 from mrcnet_ros.errors import DatasetError
 from mrcnet_ros.rendering.template_store import TemplateStore
-from mrcnet_ros.store.folders import temporary_folder, user_cache_folder
+from mrcnet_ros.store.content_store import temporary_folder, user_cache_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -21,7 +21,6 @@ from tf2_msgs.msg import TFMessage
 from mrcnet_ros.errors import CameraError, ImageError
 from mrcnet_ros.inference.poses import PoseEstimate
 from mrcnet_ros.ros import messages
-from mrcnet_ros.ros.camera_doubts import camera_doubts
 from mrcnet_ros.ros.depth_image import depth_from_image
 from mrcnet_ros.ros.detection_reading import detections_from_message
 from mrcnet_ros.ros.diagnostics import Level
@@ -29,6 +28,7 @@ from mrcnet_ros.ros.drop_counters import DropCounters
 from mrcnet_ros.ros.frame_handler import FrameHandler
 from mrcnet_ros.ros.frame_names import LOOK_MESSAGES, PAUSE_S, ROBOT_FRAMES, FrameNames
 from mrcnet_ros.ros.frames import Frame
+from mrcnet_ros.ros.input_doubts import camera_doubts
 from mrcnet_ros.ros.input_watch import Expected, InputWatch
 from mrcnet_ros.ros.params import NodeParameters
 from mrcnet_ros.ros.pose_topics import PoseTopics

@@ -23,9 +23,8 @@ from mrcnet_ros.ros.drop_counters import DropCounters
 from mrcnet_ros.ros.frame_handler import FrameHandler
 from mrcnet_ros.ros.frames import Frame
 from mrcnet_ros.ros.input_doubts import InputDoubts
-from mrcnet_ros.ros.parameter_files import is_meant, unused_files
 from mrcnet_ros.ros.params import NodeParameters
-from mrcnet_ros.ros.remaps import remap_remarks
+from mrcnet_ros.ros.remaps import is_meant, remap_remarks, unused_files
 from mrcnet_ros.ros.timings import Timings
 
 TOPICS = {'image': '/image', 'camera_info': '/info', 'detections': '/boxes'}

@@ -14,8 +14,7 @@ from sensor_msgs.msg import CompressedImage
 from mrcnet_ros.cli.fuzz import fuzz
 from mrcnet_ros.errors import ImageError
 from mrcnet_ros.ros.messages import rgb_from_compressed
-from mrcnet_ros.testbench.fuzz_compressed import spoil_compressed
-from mrcnet_ros.testbench.fuzz_messages import HEIGHT, WIDTH, Fuzzer, good_frame
+from mrcnet_ros.testbench.fuzz_messages import HEIGHT, WIDTH, Fuzzer, good_frame, spoil_compressed
 
 
 def test_the_node_outlives_absurd_compressed_images(tmp_path, monkeypatch, capsys):

@@ -32,7 +32,7 @@ from mrcnet_ros.ros.params import NodeParameters
 from mrcnet_ros.testbench.fuzz_messages import FRAME_ID, Fuzzer, good_frame
 from mrcnet_ros.testbench.fuzzing import FuzzRun
 from mrcnet_ros.testbench.peer import PeerError
-from mrcnet_ros.testbench.process_usage import process_usage
+from mrcnet_ros.testbench.processes import process_usage
 
 DOUBLE = [STAND_IN, '--ros-args']
 

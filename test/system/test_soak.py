@@ -11,8 +11,13 @@ from PIL import Image as Picture
 
 from mrcnet_ros.cli.main import main
 from mrcnet_ros.errors import SpecError
-from mrcnet_ros.evaluation.soak_charts import soak_charts
-from mrcnet_ros.evaluation.steadiness import SteadinessLimits, judge, slope, steady_figures
+from mrcnet_ros.evaluation.steadiness import (
+    SteadinessLimits,
+    judge,
+    slope,
+    soak_charts,
+    steady_figures,
+)
 
 SUPPORT = Path(__file__).parents[1] / 'support'
 LIMITS = SteadinessLimits(

@@ -34,11 +34,9 @@ from mrcnet_ros.training.checkpoint import load_checkpoint
 from mrcnet_ros.training.config import TrainConfig
 from mrcnet_ros.training.exchange import WAIT_S
 from mrcnet_ros.training.identity import check_identity
-from mrcnet_ros.training.job import check_device
-from mrcnet_ros.training.metrics import append_metrics, drop_metrics
+from mrcnet_ros.training.job import check_device, draw_ahead
+from mrcnet_ros.training.loop import append_metrics, drop_metrics, learning_rate
 from mrcnet_ros.training.pieces import MIB, write_pieces
-from mrcnet_ros.training.preparation import draw_ahead
-from mrcnet_ros.training.schedule import learning_rate
 from mrcnet_ros.training.trainer import train
 from mrcnet_ros.training.warm_start import object_parameters, read_start
 

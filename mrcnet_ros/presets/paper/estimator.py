@@ -25,7 +25,7 @@ from ...inference.scoring import sigmoid
 from ...rendering.renderer import Renderer
 from .crop import PaperCrops, network_input, paper_crops
 from .decode import cell_centres_xy, depth_centres, select_pose, translation
-from .model import PaperModel, read_paper_model
+from .spec import PaperModel, read_paper_model
 from .template import draw_template
 
 # published depths are in millimetres
@@ -62,7 +62,6 @@ class PaperEstimator(BaseEstimator[PaperModel]):
     """
 
     def __init__(self, model: PaperModel, backend: Backend) -> None:
-        """Load all meshes."""
         super().__init__(model, backend)
         self.spec = model.spec
         self._rotations = rotation_grid(self.spec.rotation_nside, self.spec.rotation_in_plane)

@@ -1,12 +1,14 @@
-"""The numbers of the published networks."""
+"""The numbers of the published networks, and model directories that hold them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from pathlib import Path
+from typing import Any, ClassVar
 
 from ...datasets.catalogue import DATASETS, facts_of
 from ...errors import SpecError
+from ...inference.model_directory import CheckedModel, Values, read_checked
 from ...specs import EstimatorSpec
 
 # what embeds crops and templates alike, and the heads of the two stages
@@ -74,3 +76,26 @@ def paper_spec(dataset: str, *, view_origin: str = 'principal_point') -> PaperSp
             f'no published network for dataset {dataset!r}; there are {list(PUBLISHED)}')
     near, far = depth_range
     return PaperSpec(dataset=dataset, depth_near=near, depth_far=far, view_origin=view_origin)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class PaperModel(CheckedModel[PaperSpec]):
+    """A checked model directory of the paper preset.
+
+    :param class_indices: of the objects, in the same order.
+    """
+
+    class_indices: list[int]
+
+
+def read_paper_model(path: Path, meshes_dir: Path | None = None) -> PaperModel:
+    """Read and check a model directory.
+
+    :param meshes_dir: folder of the meshes; ``meshes`` in the model directory by default.
+    :raises ModelError: when a file is missing, damaged, or of another format.
+    :raises MeshError: when a mesh is not in the folder.
+    """
+    def class_indices(values: Values) -> dict[str, Any]:
+        return {'class_indices': [int(entry['class_index']) for entry in values['objects']]}
+
+    return read_checked(path, meshes_dir, PaperModel, PaperSpec, class_indices)

@@ -16,7 +16,7 @@ from ....export.kept import Say, log
 from ....objects import load_bop_objects
 from ..network.mrcnet import PaperNet
 from ..spec import PaperSpec
-from .graphs import export_paper_graphs
+from .reference import export_paper_graphs
 
 NETWORK_KEY = 'network'
 _SHOWN = 8  # problems in a message; they are alike

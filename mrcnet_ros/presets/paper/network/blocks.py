@@ -25,7 +25,6 @@ class BatchStatNorm(nn.Module):
     """
 
     def __init__(self, channels: int, *, group: int, eps: float = 1e-5) -> None:
-        """Build it."""
         super().__init__()
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
@@ -94,7 +93,6 @@ class DilatedPyramid(nn.Module):
     """The input, its mean, and looks at it over six distances, side by side."""
 
     def __init__(self, channels: int) -> None:
-        """Build it."""
         super().__init__()
         self.convs = nn.ModuleList(
             ConvGroupNorm(channels, channels, dilation=d) for d in DILATIONS)
@@ -169,7 +167,6 @@ class ResidualCorrelation(nn.Module):
     """Compares a template with a crop at one scale, both projected alike."""
 
     def __init__(self, inputs: int, outputs: int, *, radius: int) -> None:
-        """Build it."""
         super().__init__()
         self.proj_in = nn.Conv2d(inputs, outputs, 1)
         self.radius = radius

@@ -41,7 +41,6 @@ class PaperBins(nn.Module):
     depths: Tensor
 
     def __init__(self, spec: PaperSpec) -> None:
-        """Compute them."""
         super().__init__()
         self.size_px = spec.size_px
         grid = rotation_grid(spec.rotation_nside, spec.rotation_in_plane)

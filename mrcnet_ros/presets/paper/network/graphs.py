@@ -15,7 +15,6 @@ class EmbedGraph(nn.Module):
     outputs = ('x4', 'x8', 'x16')
 
     def __init__(self, network: PaperNet) -> None:
-        """Wrap a network in evaluation mode."""
         super().__init__()
         self.network = network
 
@@ -31,7 +30,6 @@ class CoarseGraph(nn.Module):
     outputs = ('rotation_logits', 'depth_logits', 'cell_logits')
 
     def __init__(self, network: PaperNet) -> None:
-        """Wrap a network in evaluation mode."""
         super().__init__()
         self.pool, self.classifier = network.decoder.clf_pool, network.classifier
 
@@ -47,7 +45,6 @@ class ResidualGraph(nn.Module):
     outputs = ('six', 'depth', 'xy')
 
     def __init__(self, network: PaperNet) -> None:
-        """Wrap a network in evaluation mode."""
         super().__init__()
         self.decoder, self.regressor = network.decoder, network.regressor
 

@@ -73,7 +73,6 @@ class PerObjectDecoder(nn.Module):
     """From the encoder's maps up to stride 4, with kernels of each object's own."""
 
     def __init__(self, *, objects: int) -> None:
-        """Build it for a number of objects."""
         super().__init__()
         self.layer2_1x1 = ObjectConv(128, 128, kernel=1, objects=objects)
         self.layer3_1x1 = ObjectConv(256, 256, kernel=1, objects=objects)
@@ -129,7 +128,6 @@ class PaperDecoder(nn.Module):
     """The way down from stride 4, and the correlation of crop and template."""
 
     def __init__(self, *, radius: int) -> None:
-        """Build it for a correlation radius."""
         super().__init__()
         c4, volume = EMBEDDING + 1, (2 * radius + 1) ** 2
         self.conv_down_x8 = ConvGroupNorm(c4, 128, stride=2)
@@ -163,7 +161,6 @@ class PaperClassifier(nn.Module):
     """The heads of stage 1."""
 
     def __init__(self, *, spec: PaperSpec) -> None:
-        """Build it."""
         super().__init__()
         side = spec.size_px // 16
         self.pose_clf = GeometryHead(8 * 128, spec.rotations, side=side)
@@ -180,7 +177,6 @@ class PaperRegressor(nn.Module):
     """The heads of stage 2."""
 
     def __init__(self, *, spec: PaperSpec) -> None:
-        """Build it."""
         super().__init__()
         side = spec.size_px // 16
         self.pose_reg = GeometryHead(8 * 256, 6, side=side)
@@ -200,7 +196,6 @@ class PaperNet(nn.Module):
     """
 
     def __init__(self, *, spec: PaperSpec, objects: int) -> None:
-        """Build it for a number of objects."""
         super().__init__()
         self.backbone = PaperBackbone(objects=objects, group=spec.turns)
         self.decoder = PaperDecoder(radius=spec.radius)

@@ -28,7 +28,6 @@ class SeededRun:
     """Runs the seeded network on the seeded images, one step at a time."""
 
     def __init__(self, case: SeededCase, spec: PaperSpec) -> None:
-        """Make weights and embed the crops: nearly all of the first step's time."""
         self._case, self._size = case, spec.size_px
         self._network: PaperNet = seeded_network(case.salt, spec, case.objects)
         self._classes = torch.tensor(case.classes)

@@ -95,7 +95,6 @@ class Reference:
     """
 
     def __init__(self, path: Path) -> None:
-        """Read all arrays."""
         self.name = path.stem
         self._compared: set[str] = set()
         try:

@@ -99,7 +99,6 @@ class PaperTrainConfig(RunConfig):
         return PaperSpec.from_dict({**PaperSpec(depth_near=0.1, depth_far=1.0).to_dict(), **given})
 
     def check(self) -> None:
-        """Refuse values with which nothing can be trained."""
         super().check()
         self.at_least_one('epochs', 'log', *(
             name for name in ('steps', 'label_vertices') if getattr(self, name) is not None))

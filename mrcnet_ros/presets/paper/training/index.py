@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from ....datasets.bop_scene import BopScene, json_whole, numbers
 from ....datasets.bop_scene import json_number as number_of
 from ....errors import DatasetError, SpecError
-from ....geometry.rotation_check import POSE_TOLERANCE, checked_rotation
-from ....geometry.se3 import Array
+from ....geometry.se3 import POSE_TOLERANCE, Array, checked_rotation
 from ....objects.object_model import DIAMETERS_M
 
 # As published: smaller boxes and more hidden objects are not trained on.
@@ -48,7 +47,6 @@ class PaperIndex:
     alike: NDArray[np.int32]
 
     def __len__(self) -> int:
-        """Return the number of instances."""
         return len(self.image)
 
     def image_path(self, row: int) -> Path:

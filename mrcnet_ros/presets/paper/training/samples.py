@@ -70,7 +70,6 @@ class PaperSamples(Dataset[PaperBatch]):
 
     def __init__(self, index: PaperIndex, spec: PaperSpec, backgrounds: Sequence[Path],
                  seed: int) -> None:
-        """Read nothing yet."""
         self.index, self.spec, self.seed = index, spec, seed
         self.backgrounds = list(backgrounds)
         self._epoch, self._order = -1, np.empty(0, np.int64)

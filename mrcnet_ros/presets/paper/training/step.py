@@ -90,7 +90,6 @@ class PaperStep(nn.Module):
 
     def __init__(self, network: PaperNet, spec: PaperSpec, shapes: PaperShapes, draw: Draw,
                  precision: torch.dtype) -> None:
-        """Build it around a network."""
         super().__init__()
         self.network, self.bins = network, PaperBins(spec)
         self._shapes, self._draw, self._precision = shapes, draw, precision

@@ -15,8 +15,7 @@ from ....errors import MrcnetError, SpecError
 from ....rendering.background_files import PHOTO_SUFFIXES, find_images
 from ....training.feed import made_ahead
 from ....training.identity import identity_of
-from ....training.loop import TrainingLoop, decay_groups
-from ....training.schedule import half_cosine
+from ....training.loop import TrainingLoop, decay_groups, half_cosine
 from ..network.losses import PaperLosses
 from .config import PaperTrainConfig
 from .index import read_index
@@ -53,7 +52,6 @@ class PaperRun(TrainingLoop[PaperTrainConfig, PaperBatch]):
     """One process of a training of the paper preset."""
 
     def __init__(self, config: PaperTrainConfig, ranks: Ranks) -> None:
-        """Prepare everything, or restore it from the last checkpoint."""
         objects, self.device = config.load_objects(), ranks.device
         self.dataset = load_samples(config)
         per_epoch = len(self.dataset.index) // (config.batch_size * ranks.world)
