@@ -20,9 +20,11 @@ from .dataset_arguments import (
     open_dataset,
     positive,
     say,
+    take_sizes,
 )
 
 if TYPE_CHECKING:
+    from ..datasets.bop import BopDataset
     from ..evaluation.covariance_law import Images
     from ..evaluation.runner import Run
     from ..evaluation.size_calibration import SizeMeasurement
@@ -79,18 +81,20 @@ def run(args: argparse.Namespace) -> int:
     from ..evaluation.covariance_law import Images
     from ..evaluation.size_calibration import check_sizes, measure_sizes
 
-    done, objects = _answer_photographs(args)
+    dataset = open_dataset(args)
+    source = 'synthetic' if dataset.rendered else 'photographs'
+    done, objects = _answer_photographs(args, dataset)
     if args.depth:
         return calibrate_depth(args.model, done, objects, Images(
-            'photographs', f'{_boxes(args)}, with depth', args.crops, depth=True),
+            source, f'{_boxes(args)}, with depth', args.crops, depth=True),
             args.only, args.write)
     sizes = measure_sizes(done.frames, done.rows, objects)
     print('\n'.join(_table(sizes)), end='\n\n')
     check_sizes(sizes)
-    resized = 'sizes' in args.only
+    resized = 'sizes' in args.only and not dataset.rendered  # those show the meshes
     laws = _laws(_of_preset(args), done, objects,
                  {s.label: s.ratio if resized else s.known for s in sizes},
-                 Images('photographs', _boxes(args), args.crops))
+                 Images(source, _boxes(args), args.crops))
     if args.write:
         _write(args.model, laws, {s.label: s.ratio for s in sizes if resized and s.significant})
     return laws.missing
@@ -106,16 +110,17 @@ def _of_preset(args: argparse.Namespace) -> Collection[str]:
     return list(args.only)
 
 
-def _answer_photographs(args: argparse.Namespace) -> tuple[Run, Mapping[str, ObjectModel]]:
+def _answer_photographs(args: argparse.Namespace, dataset: BopDataset
+                        ) -> tuple[Run, Mapping[str, ObjectModel]]:
     from ..evaluation.runner import Run, run_frames
     from ..presets.loading import load_any_estimator
     from .progress import progress_bar
 
-    dataset = open_dataset(args)
     boxes = box_source(args, dataset)
     dataset.frames[0].target_ground_truth()  # there is nothing to compare with without it
     estimator = load_any_estimator(args.model, args.meshes, **estimator_options(args), say=say,
                                    spreads=True)
+    take_sizes(estimator, dataset)
     done = Run()
     frames = progress_bar(dataset.frames[:args.limit], unit='image', disable=None)
     run_frames(frames, estimator, boxes, None, done, depth='required' if args.depth else 'off')

@@ -13,6 +13,7 @@ from ..specs import DEFAULT_CROPS
 if TYPE_CHECKING:
     from ..datasets.bop import BopDataset
     from ..datasets.boxes import BoxSource, BoxSpec
+    from ..inference.poses import Estimator
 
 
 def add_dataset_arguments(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
@@ -116,6 +117,20 @@ def open_dataset(args: argparse.Namespace) -> BopDataset:
     if args.meshes is None and not (args.model / MESH_FOLDER).is_dir():
         args.meshes = dataset.training_models_dir
     return dataset
+
+
+def take_sizes(estimator: Estimator, dataset: BopDataset) -> None:
+    """Let objects be as large as they are in the images.
+
+    Rendered images show the meshes; a size that the model has from photographs is wrong there.
+    """
+    if dataset.rendered:
+        estimator.assume_sizes_of_meshes()
+
+
+def sizes_taken(dataset: BopDataset) -> dict[str, str]:
+    """Return what :func:`take_sizes` did, for a file of figures."""
+    return {'sizes': 'of the meshes' if dataset.rendered else 'of the model'}
 
 
 def box_spec(args: argparse.Namespace) -> BoxSpec:

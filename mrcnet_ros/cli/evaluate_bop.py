@@ -17,6 +17,8 @@ from .dataset_arguments import (
     estimator_options,
     open_dataset,
     say,
+    sizes_taken,
+    take_sizes,
 )
 from .evaluation_page import Evaluated, add_report_argument, check_report, write_report
 from .tasks import add_json_argument, measured_with
@@ -78,6 +80,7 @@ def evaluate(args: argparse.Namespace, load: Callable[[argparse.Namespace], Esti
         dataset.frames[0].target_ground_truth()  # no boxes without it: say so before all else
     objects = load_bop_objects(dataset.models_dir, dataset.object_ids)
     estimator = load(args)
+    take_sizes(estimator, dataset)
     labels = _labels(objects, estimator)
     ratios = {item.object_id: item.size_ratio for item in estimator.objects.values()}
     done = Run(runtime=provenance.runtime(estimator), size_ratios=ratios)
@@ -120,7 +123,7 @@ def _report(
 
     scores, figures = _scores(dataset, labels, objects, done)
     report.write_json(args.json, {
-        **measured_with(args, dataset=dataset), 'backend': done.runtime,
+        **measured_with(args, dataset=dataset), **sizes_taken(dataset), 'backend': done.runtime,
         'complete': not failure, 'failure': failure or None, 'images': len(done.frames),
         'boxes': _boxes(args), 'stage1_only': args.stage1_only,
         'depth': {'use': args.depth, **depth_figures(done.poses)},

@@ -13,6 +13,8 @@ from .dataset_arguments import (
     estimator_options,
     open_dataset,
     say,
+    sizes_taken,
+    take_sizes,
 )
 from .tasks import add_json_argument, measured_with
 
@@ -47,6 +49,7 @@ def run(args: argparse.Namespace) -> int:
     scenes = KnownScenes(frames, plane=args.support_plane)
     objects, done = load_bop_objects(dataset.models_dir, dataset.object_ids), 0
     with closing(load_estimator(args)) as estimator:
+        take_sizes(estimator, dataset)
         labels = {i: o.label for i, o in objects.items()} | {
             o.object_id: label for label, o in estimator.objects.items()}
         scores = depth_scores.DepthScores(estimator, boxes, frames, scenes)
@@ -58,7 +61,8 @@ def run(args: argparse.Namespace) -> int:
             if done:
                 figures = scores.figures(objects, labels, dataset.name)
                 report.write_json(args.json, {
-                    **measured_with(args, dataset=dataset), 'complete': done == len(frames),
+                    **measured_with(args, dataset=dataset), **sizes_taken(dataset),
+                    'complete': done == len(frames),
                     'skipped': dict(scores.runs['colour alone'].skipped), **figures})
                 print(depth_scores.depth_table(figures))
     return 0

@@ -13,6 +13,8 @@ from .dataset_arguments import (
     open_dataset,
     positive,
     say,
+    sizes_taken,
+    take_sizes,
 )
 from .tasks import add_json_argument, measured_with
 
@@ -62,6 +64,7 @@ def run(args: argparse.Namespace) -> int:
     steps = steps_in_time(dataset.frames[:args.limit])
     done = 0
     with closing(load_estimator(args, dataset.object_ids)) as estimator:
+        take_sizes(estimator, dataset)
         scores = sequence.SequenceScores(
             estimator, boxes, args.every, TrackLimits(min_score=args.min_score))
         try:
@@ -72,7 +75,8 @@ def run(args: argparse.Namespace) -> int:
             if done:
                 figures = scores.figures()
                 report.write_json(args.json, {
-                    **measured_with(args, estimator, dataset), 'complete': done == len(steps),
+                    **measured_with(args, estimator, dataset), **sizes_taken(dataset),
+                    'complete': done == len(steps),
                     'min_score': args.min_score,
                     'boxes': {'kind': args.boxes, 'jitter': args.box_jitter}, 'seed': args.seed,
                     **figures})

@@ -7,7 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .dataset_arguments import box_spec, open_dataset, runtime_options, say
+from .dataset_arguments import (
+    box_spec,
+    open_dataset,
+    runtime_options,
+    say,
+    sizes_taken,
+    take_sizes,
+)
 from .tasks import measured_with
 
 if TYPE_CHECKING:
@@ -56,6 +63,7 @@ def open_setting(args: argparse.Namespace) -> MeasuringSetting:
     dataset.frames[0].target_ground_truth()  # nothing can be measured without it
     estimator = load_pose_estimator(args.model, args.meshes, **runtime_options(args), say=say,
                                     crops=1)
+    take_sizes(estimator, dataset)
     labels = {item.object_id: label for label, item in estimator.objects.items()}
     targets = photographed(dataset.frames[:args.limit], labels, boxes)
     if not targets:
@@ -70,6 +78,7 @@ def open_setting(args: argparse.Namespace) -> MeasuringSetting:
 def source(args: argparse.Namespace, setting: MeasuringSetting) -> dict[str, Any]:
     """Return what figures were measured with, for the head of a JSON file."""
     return {
-        **measured_with(args, setting.estimator, setting.dataset), 'crops': 1,
+        **measured_with(args, setting.estimator, setting.dataset),
+        **sizes_taken(setting.dataset), 'crops': 1,
         'targets': len(setting.targets), 'seed': args.seed,
         'boxes': {'kind': args.boxes, 'jitter': args.box_jitter}}

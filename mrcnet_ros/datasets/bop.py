@@ -37,6 +37,8 @@ __all__ = [
 ]
 
 EVALUATION_MODELS = ('models_eval', 'models', 'models_cad')
+# In the folder of a split whose images mrcnet synth rendered; BOP tells its own by their names.
+RENDERED_FILE, RENDERED_SPLITS = 'rendered.json', {'pbr', 'render', 'synt'}
 
 
 class BopDataset:
@@ -95,6 +97,12 @@ class BopDataset:
     def split_path(self) -> Path:
         """Return the folder of the split's scenes."""
         return self.path / self.split
+
+    @property
+    def rendered(self) -> bool:
+        """Return whether the images are rendered, so that objects are as large as their meshes."""
+        return (self.split_path / RENDERED_FILE).is_file() or not RENDERED_SPLITS.isdisjoint(
+            self.split.split('_'))
 
     @property
     def object_ids(self) -> tuple[int, ...]:

@@ -63,9 +63,9 @@ class BaseEstimator(ABC, Generic[ModelT]):
         self.objects: dict[str, ObjectModel] = {o.label: o for o in model.objects}
         self.centred = [o.centred() for o in model.objects]
         self._index = {o.label: i for i, o in enumerate(model.objects)}
-        self._correct_as_large()
+        self._use_sizes()
 
-    def _correct_as_large(self) -> None:
+    def _use_sizes(self) -> None:
         centred = {o.label: o for o in self.centred}
         self._depth = DepthCorrection(centred, self._depth_laws())
         self._support = SupportCorrection(centred)
@@ -75,7 +75,7 @@ class BaseEstimator(ABC, Generic[ModelT]):
         for label, item in self.objects.items():
             self.objects[label] = dataclasses.replace(item, size_ratio=1.0)
         self.centred = [item.centred() for item in self.objects.values()]
-        self._correct_as_large()
+        self._use_sizes()
 
     def __call__(self, image_rgb: NDArray[np.uint8], camera: Camera,
                  detections: Sequence[Detection],

@@ -65,7 +65,6 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
         templates = [store.load_or_build(o, self.spec, a)
                      for o, a in zip(model.objects, allowed, strict=True)]
         self.features = TemplateFeatures(backend, self.centred, templates, cache_bytes)
-        self._boxes = ProjectedBoxes({o.label: o for o in self.centred})
         if preload:
             self.features.preload()
 
@@ -87,6 +86,10 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
             read_model_directory(model_dir, meshes_dir), runtime, store=TemplateStore(store_root),
             cache_bytes=cache_bytes, crops=crops, stage1_only=stage1_only, spreads=spreads,
             preload=preload)
+
+    def _use_sizes(self) -> None:
+        super()._use_sizes()
+        self._boxes = ProjectedBoxes({o.label: o for o in self.centred})
 
     def _depth_laws(self) -> DepthLaws:
         return self.model.depth_laws

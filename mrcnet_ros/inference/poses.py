@@ -155,5 +155,8 @@ class Estimator(Protocol):
         :param depth_m: (H, W) [m]; left out where there is none.
         """
 
+    def assume_sizes_of_meshes(self) -> None:
+        """Take all objects to be as large as their meshes, as they are in rendered images."""
+
     def close(self) -> None:
         """Let go of what it runs on."""

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..datasets.bop import MIN_VISIBLE_FRACTION
+from ..datasets.bop import MIN_VISIBLE_FRACTION, RENDERED_FILE
 from ..datasets.bop_scene import read_json
 from ..datasets.bop_writer import SceneWriter, camera_entry, write_bop_json, write_models
 from ..errors import DatasetError
@@ -57,6 +57,7 @@ def make_dataset(folder: Path, split: str, source: Source, spec: SynthSpec, *,
         kind = split.split('_')[0]
         if kind != 'train':
             write_bop_json(folder / f'{kind}_targets_bop19.json', targets)
+        write_bop_json(part / RENDERED_FILE, {'made_by': 'mrcnet synth'})
         part.rename(folder / split)
     except OSError as error:
         raise DatasetError(f'{folder}: cannot be written ({error.strerror})') from error

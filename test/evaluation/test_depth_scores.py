@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -47,14 +48,26 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Errs:
-    """Finds all objects, about as wrong as a network; depth and plane correct its poses."""
+    """Finds all objects, about as wrong as a network; depth and plane correct its poses.
+
+    Like a model that was calibrated on photographs, it takes objects to be larger than their
+    meshes.
+    """
 
     def __init__(self, root: Path) -> None:
         """Know the truth."""
         dataset = BopDataset(root, 'made', 'test')
-        models = load_bop_objects(dataset.models_dir)
-        self.objects = {item.label: item for item in models.values()}
+        self._meshes = load_bop_objects(dataset.models_dir)
         self._frames = {f.load_image().tobytes(): f for f in dataset.frames}
+        self._take(1.15)
+
+    def assume_sizes_of_meshes(self) -> None:
+        """Take objects to be as large as their meshes."""
+        self._take(1.0)
+
+    def _take(self, size_ratio: float) -> None:
+        self.objects = {item.label: dataclasses.replace(item, size_ratio=size_ratio)
+                        for item in self._meshes.values()}
         self._depth = DepthCorrection(self.objects)
         self._support = SupportCorrection(self.objects)
 
@@ -127,6 +140,18 @@ def test_the_table_brings_those_that_stand_to_their_distance(figures):
     told = figures['ways'][PLANE]['corrected']
     assert 0 < told['targets'] < figures['ways'][COLOUR]['overall']['targets']
     assert told['median_depth_mm_after'] < 0.6 * told['median_depth_mm_before']
+
+
+def test_objects_on_rendered_images_are_as_large_as_their_meshes(root, figures):
+    """What a model measured on photographs does not count there, and the figures say so."""
+    assert figures['sizes'] == 'of the meshes'
+    made = BopDataset(root, 'made', 'test')
+    assert made.rendered
+    (made.split_path / 'rendered.json').rename(root / 'elsewhere.json')
+    try:
+        assert not made.rendered
+    finally:
+        (root / 'elsewhere.json').rename(made.split_path / 'rendered.json')
 
 
 @pytest.mark.parametrize('name', WRONG)

@@ -61,6 +61,9 @@ class Follower:
         self.follow_at = follow_at or nearest_truth
         self.frames, self.fails_at = [], None
 
+    def assume_sizes_of_meshes(self):
+        """They are that large."""
+
     def close(self):
         """Hold nothing."""
 
