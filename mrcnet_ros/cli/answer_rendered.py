@@ -19,7 +19,6 @@ def answer_rendered(model: Path, meshes: Path | None, boxes: BoxSource, images: 
 
     :param images: how many; None for enough.
     :param backgrounds: folders of photographs and environment maps; none for noise.
-    :param options: of the estimator.
     :param depth: correct the poses by what a depth camera would measure. Objects count as large
         as their meshes then, as they are in the pictures.
     :return: the answers, and the objects by label.

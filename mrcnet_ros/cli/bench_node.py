@@ -108,10 +108,7 @@ def _percentiles(values: Any) -> dict[str, float] | None:
 
 
 def added_time(bare: Sequence[TimedAnswer], turns: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the estimator's percentiles, the node's (medians over turns), and what it adds.
-
-    :param bare: calls of the estimator.
-    """
+    """Return the estimator's percentiles, the node's (medians over turns), and what it adds."""
     estimator = _percentiles(1e3 * np.array([answer.seconds for answer in bare])) or {}
     ages = {f'p{p}': float(np.median([turn['node_ms'][f'age p{p}'] for turn in turns]))
             for p in PERCENTILES}

@@ -21,10 +21,7 @@ def print_law(law: CovarianceLaw, source: LawSource) -> None:
 
 
 def print_written(model: Path, written: Collection[str]) -> None:
-    """Say what is new in ``model.json``, and which of its laws that makes old.
-
-    :param written: names of the entries.
-    """
+    """Say what is new in ``model.json``, and which of its laws that makes old."""
     from ..inference.model_json import MODEL_FILE, outdated
 
     file = model / MODEL_FILE

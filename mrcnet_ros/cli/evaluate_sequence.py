@@ -87,7 +87,6 @@ def run(args: argparse.Namespace) -> int:
 def load_estimator(args: argparse.Namespace, object_ids: tuple[int, ...]) -> PoseEstimator:
     """Load the model that the options name.
 
-    :param object_ids: of the dataset.
     :raises DatasetError: when the model knows none of them.
     """
     from ..errors import DatasetError

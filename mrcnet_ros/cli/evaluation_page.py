@@ -29,7 +29,6 @@ class Evaluated:
     :param covariances: of each estimate, None where it has none.
     :param load: returns the photograph of an image.
     :param facts: by name, beside model, machine, versions and command.
-    :param notes: what went wrong.
     """
 
     title: str

@@ -52,7 +52,6 @@ def fuzz(
     """Do what ``run`` does for one type of images, with any program as the node.
 
     :param node_command: arguments of the Python interpreter; a ROS parameter is appended.
-    :param labels: that the node knows.
     :param transport: ``raw`` or ``compressed``.
     """
     from ..testbench.fuzzing import FuzzRun

@@ -10,7 +10,6 @@ def progress_bar(items: Iterable[Any] | None = None, **options: Any) -> Any:
     """Return tqdm's bar, or one that shows nothing where tqdm is not installed.
 
     :param items: to go through, if the bar is to be looped over.
-    :param options: of tqdm.
     """
     try:
         from tqdm import tqdm

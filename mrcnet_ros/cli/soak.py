@@ -61,7 +61,6 @@ def soak(args: argparse.Namespace, command: Sequence[str], frames: Sequence[BagF
     """Do what ``run`` does, with any program as the node.
 
     :param command: arguments of the Python interpreter.
-    :param frames: sent in turn.
     """
     from ..evaluation.charts import draw_charts
     from ..evaluation.report import write_json

@@ -82,7 +82,6 @@ class SceneWriter:
     """Writes the images of one scene, and with :meth:`close` what is in them.
 
     :param folder: of the scene, named by its number; made with its parents.
-    :param camera: of all images.
     :param grey: write ``gray/*.tif`` of one channel instead of ``rgb/*.png``.
     """
 

@@ -89,8 +89,6 @@ class DetectionFile:
     def check(self, frames: Sequence[BopFrame], object_ids: Collection[int]) -> None:
         """Make sure that the file is of a dataset, and its boxes are what BOP says they are.
 
-        :param frames: all of the dataset.
-        :param object_ids: of all its objects.
         :raises DatasetError: when no detection is of an image of the dataset, one has category 0,
             none is of an object, or boxes are x1, y1, x2, y2 or have a centre.
         """

@@ -19,7 +19,6 @@ class KnownView:
     """A detection of an object and the truth about it.
 
     :param image: (H, W, 3) uint8 RGB.
-    :param label: of the object.
     :param box_xyxy: (4,) [px].
     :param T_camera_object: (4, 4) [m].
     :param visible_fraction: of the silhouette, 0..1.

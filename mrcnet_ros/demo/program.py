@@ -40,8 +40,6 @@ Answers = Sequence[ReceivedPoses | None]
 class DemoOptions:
     """What to show.
 
-    :param output: PNG file to write.
-    :param scenes: how many different scenes.
     :param seed: of the scenes and of the detector's errors.
     :param jitter: of the detections, see :func:`mrcnet_ros.datasets.boxes.jittered`.
     :param rate_hz: frames each second while speed is measured; before that, every scene is sent
@@ -68,7 +66,6 @@ class DemoOptions:
 class Played:
     """What was sent and what came back.
 
-    :param scenes: that were drawn.
     :param one_by_one: the answer to each scene, sent after the answer to the one before.
     :param at_rate: the answers to the frames sent at a rate.
     :param counts: of what was received, by topic.

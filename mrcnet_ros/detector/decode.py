@@ -105,10 +105,7 @@ class TopBoxes:
     """
 
     def __init__(self, classes: int) -> None:
-        """Start with no images.
-
-        :param classes: number of classes.
-        """
+        """Start with no images."""
         self.hits, self.targets = np.zeros(classes, int), np.zeros(classes, int)
 
     def add(self, class_index: NDArray[np.int64], boxes: NDArray[np.floating],
@@ -132,10 +129,7 @@ class TopBoxes:
         return hits
 
     def recalls(self, labels: Sequence[str]) -> dict[str, float]:
-        """Return the part that is found of every object that was there, and of all together.
-
-        :param labels: of the classes.
-        """
+        """Return the part that is found of every object that was there, and of all together."""
         found = {label: float(h / t) for label, h, t in
                  zip(labels, self.hits, self.targets, strict=True) if t}
         return {**found, 'all': float(self.hits.sum() / max(self.targets.sum(), 1))}

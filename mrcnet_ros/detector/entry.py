@@ -21,7 +21,6 @@ DETECTOR_WEIGHTS = f'{DETECTOR}_weights.pt'  # the same weights, for a training 
 class DetectorEntry:
     """A checked detector of a model directory.
 
-    :param graph: its ONNX file.
     :param labels: of the classes, in order.
     :param object_ids: their BOP numbers.
     """

@@ -30,8 +30,6 @@ _REMEMBERED = 4
 class ObjectDetector:
     """Finds the objects of a model in an image, each with the box of what is visible.
 
-    :param entry: a checked detector.
-    :param backend: with its graph loaded.
     :param least_score: boxes below are left out.
     :param most: of an image so many of the best boxes are returned.
     :raises SpecError: when a number cannot be used.

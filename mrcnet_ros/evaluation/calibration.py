@@ -45,8 +45,6 @@ class Coverage:
 
     :param levels: part of the errors that should be inside.
     :param position: part of the errors of position that is, for each level.
-    :param rotation: the same of rotation.
-    :param poses: how many were counted.
     """
 
     levels: list[float]

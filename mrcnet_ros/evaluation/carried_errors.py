@@ -99,7 +99,6 @@ def worth(T_est: Array, T_true: Array, item: ScoredObject, K: Array, width_px: i
     """Score one estimate of the only instance of an object, as BOP does.
 
     :param K: (3, 3) of the image [px].
-    :param width_px: of the image.
     """
     model: ObjectModel = item.model
     surface = item.mssd(T_est, T_true) / model.diameter_m

@@ -71,7 +71,6 @@ def compare_runtimes(
 ) -> dict[str, Times]:
     """Measure all contenders in each repeat, each time beginning with another.
 
-    :param batches: numbers of detections.
     :param between: called after each contender's turn.
     """
     times = {name: Times(batches={n: [] for n in batches}) for name in contenders}

@@ -24,7 +24,6 @@ class PoseError:
     """The truth against an estimate.
 
     :param image: scene and image.
-    :param spread: of the estimate.
     :param t_error_m: (3,) from the estimated position to the true one, camera frame.
     :param rotation_error_rad: (3,) rotation vector about the camera's axes that turns the estimate
         into the nearest symmetric equivalent of the truth.

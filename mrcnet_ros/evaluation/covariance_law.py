@@ -22,7 +22,6 @@ class Images:
 
     :param source: ``synthetic`` or ``photographs``.
     :param boxes: which ones, in words.
-    :param crops: of each detection.
     :param for_photographs: widen a law of synthetic images by how much larger errors are on
         photographs.
     :param depth: whether depth has corrected the poses.

@@ -23,8 +23,6 @@ MAX_PARTS = 20  # each part needs a fit of its own
 class GroupReport:
     """What became of the covariances of one group.
 
-    :param name: of the group.
-    :param poses: how many there were.
     :param inside: part of the errors within the ellipsoids of each of ``REPORTED_LEVELS``.
     :param sigma: median standard deviation along one axis [m], or [rad] of rotation.
     :param error: median size of the errors, in the same unit.

@@ -49,7 +49,6 @@ class DetectorScores:
         """Count an image.
 
         :param found: best first.
-        :param seconds: that the detector took.
         """
         self._seconds.append(seconds)
         for row, object_id in enumerate(self.object_ids):
@@ -112,7 +111,6 @@ def average_precision(said: Sequence[tuple[float, bool]], targets: int) -> float
     Convention: the precision at a recall is the best at that recall or a higher one.
 
     :param said: score and whether it is right, of every box.
-    :param targets: how many there were.
     """
     if not targets or not said:
         return 0.0

@@ -37,7 +37,6 @@ class Tile:
     """One pose.
 
     :param jpeg: square picture: the truth in white, the estimate in green with its axes.
-    :param title: object and image.
     :param lines: errors and score in words.
     """
 

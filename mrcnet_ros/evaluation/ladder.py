@@ -49,7 +49,6 @@ class Judge:
     """Compares answers with the truth, and scores them at the targets of a dataset.
 
     :param objects: by label, with the meshes that the dataset is scored with.
-    :param spec: of the network's crops.
     """
 
     def __init__(self, objects: Mapping[str, ObjectModel], spec: CropSpec) -> None:

@@ -29,7 +29,6 @@ BACKGROUND = 64  # dark grey, on which dark and bright crops stand out
 class Row:
     """A row of a mosaic.
 
-    :param lines: of its label.
     :param images: (S, S, 3) uint8 RGB each, of one size in all rows.
     """
 
@@ -39,10 +38,7 @@ class Row:
 
 def real_crops(dataset: BopDataset, object_id: int, spec: CropSpec,
                rng: np.random.Generator) -> Iterator[Image]:
-    """Give crops of photographs as the estimator cuts them, in random order, each once.
-
-    :param spec: of the network's crops.
-    """
+    """Give crops of photographs as the estimator cuts them, in random order, each once."""
     places = [(frame, box) for frame in dataset.frames if object_id in frame.targets
               for box in target_boxes(frame, BoxSpec()) if box.ground_truth.object_id == object_id]
     for i in rng.permutation(len(places)):

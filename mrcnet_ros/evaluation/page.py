@@ -58,7 +58,6 @@ class Latency:
     """How long answers took.
 
     :param what: was measured, in words.
-    :param values_ms: of each image.
     :param stages_ms: median of each stage, where it is known.
     """
 
@@ -71,7 +70,6 @@ class Latency:
 class EvaluationPage:
     """What is shown.
 
-    :param title: of the page.
     :param facts: by name, such as model, machine and command.
     :param figures: a summary of :func:`.report.summary`, or ``{'overall': None}`` without truth.
     :param galleries: by name.

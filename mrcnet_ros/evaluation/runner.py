@@ -26,7 +26,6 @@ DepthUse = Literal['off', 'auto', 'required']
 class Run:
     """What was done so far.
 
-    :param frames: images that were answered.
     :param rows: estimates, also in the CSV file.
     :param poses: the same ones, with all that the estimator says of them.
     :param seconds: time for each image, from decoded pixels to poses.
@@ -71,7 +70,6 @@ def run_frames(
     those of detector and poses, times in ``run`` those of the poses alone.
 
     :param writer: None when no file is wanted.
-    :param run: filled as it goes.
     :param after_frame: called with each image done and its rows.
     :param depth: whether depth images correct the poses: never, where there is one, or always.
     :raises DatasetError: when depth is required and an image has none.

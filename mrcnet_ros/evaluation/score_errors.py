@@ -24,7 +24,6 @@ class Judged:
 
     :param image: scene and image.
     :param score: that the model gave it.
-    :param right: whether it is.
     """
 
     image: tuple[int, int]

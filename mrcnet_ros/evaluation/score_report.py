@@ -21,7 +21,6 @@ STEPS = 5  # of the table, with as many poses in each
 class ScoreReport:
     """What became of scores.
 
-    :param poses: how many there were.
     :param right: part of them that were right.
     :param auroc: how often of a right and a wrong pose the right one has the better score; nan
         where there are none of one kind.

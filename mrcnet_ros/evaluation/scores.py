@@ -30,7 +30,6 @@ NEAR_DIAMETERS, NEAR_RAD = 0.1, np.radians(15.0)
 class TargetScore:
     """What became of one instance that was to be found; None where it has no estimate.
 
-    :param score: confidence of the estimate.
     :param mssd_m: maximum symmetry-aware surface distance.
     :param mspd_px: maximum symmetry-aware projection distance, in pixels of the image.
     :param difference: from the symmetric equivalent of the truth that is nearest in MSSD.
@@ -39,7 +38,6 @@ class TargetScore:
     :param depth_part: estimated over true distance along the optical axis, less one.
     :param near: whether the origin is off by less than a tenth of the diameter and the rotation
         by less than 15 degrees.
-    :param estimate: that was scored.
     :param truth: that it was scored against.
     """
 

@@ -46,10 +46,7 @@ class SequenceScores:
     Detections are boxes of the ground truth. The tracker gets those of every ``every``-th image
     of a scene; the figures are of the images between.
 
-    :param estimator: that answers.
-    :param boxes: which boxes.
     :param every: images from one with detections to the next, at least 2.
-    :param limits: of the tracker.
     :raises SpecError: when there would be no image to follow in.
     """
 

@@ -51,7 +51,6 @@ class SequenceRow:
     """What one way to get poses has given.
 
     :param answered: poses that the network was asked for, also those that did not count.
-    :param covered: poses of visible instances.
     """
 
     poses: int = 0

@@ -29,7 +29,6 @@ ABSURD = 0.7  # one that no uncertainty explains: twice or half the size
 class SizeMeasurement:
     """What photographs say of one object's size.
 
-    :param label: of the object.
     :param log_ratios: logarithm of true over estimated distance, one for each usable photograph.
     :param known: size ratio that the estimates were made with.
     """

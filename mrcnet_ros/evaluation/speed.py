@@ -38,10 +38,7 @@ class Question:
 
 @dataclass(frozen=True)
 class TimedAnswer:
-    """What one call took.
-
-    :param poses: how many it gave.
-    """
+    """What one call took."""
 
     seconds: float
     stage_seconds: dict[str, float]

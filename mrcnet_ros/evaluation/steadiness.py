@@ -45,7 +45,6 @@ class SteadinessLimits:
 class Check:
     """One thing that was judged.
 
-    :param value: measured.
     :param limit: the largest that passes, in the same unit.
     """
 

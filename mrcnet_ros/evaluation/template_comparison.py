@@ -29,7 +29,6 @@ class TemplateComparison:
         :data:`MOVEMENTS` names it.
     :param rows: estimates by way; those with cached templates are the same for both.
     :param answers: how long each image took, by way.
-    :param detections: in each image.
     """
 
     frames: list[BopFrame] = field(default_factory=list)

@@ -19,10 +19,7 @@ from ..specs import ModelSpec
 
 
 def example_inputs(spec: ModelSpec, count: int) -> dict[str, dict[str, Tensor]]:
-    """Return inputs of the right shapes for every graph.
-
-    :param count: size of the batch.
-    """
+    """Return inputs of the right shapes for every graph."""
     size, (e4, e8, e16) = spec.crop.size_px, spec.network.embedding
     image = torch.randint(0, 255, (count, size, size, 3), dtype=torch.uint8)
     classes = torch.zeros(count, dtype=torch.int64)
@@ -60,7 +57,6 @@ def graph_flops(graphs: Mapping[str, Any], inputs: Mapping[str, Mapping[str, tor
     Convolutions and matrix products count, a multiplication with its addition as two.
 
     :param graphs: modules by name.
-    :param inputs: arguments of each.
     """
     counts = {}
     for name, graph in graphs.items():
@@ -82,10 +78,7 @@ def _as_exported() -> Iterator[None]:
 
 
 def gemm_flops_per_s(threads: int) -> dict[str, float]:
-    """Time products of square matrices in PyTorch and return the best rate of each precision.
-
-    :param threads: of the processor.
-    """
+    """Time products of square matrices in PyTorch and return the best rate of each precision."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:

@@ -25,7 +25,6 @@ def keep_calibration(output: Path, values: dict[str, Any], graphs: Sequence[str]
 
     :param output: the directory, which may hold an older model, something else or nothing.
     :param values: of the new ``model.json``; what is kept is added to them.
-    :param graphs: names of the graphs.
     :return: lines that say what was kept and what was dropped.
     """
     old = _old_values(output / MODEL_FILE)

@@ -17,7 +17,6 @@ from .se3 import Array, rotation_from_quat_wxyz
 def quaternion_grid(nside: int, in_plane: int) -> Array:
     """Return the bin centres as quaternions in class order, in-plane angle outer.
 
-    :param nside: HEALPix nside.
     :param in_plane: number of in-plane angles.
     :return: (12 * nside**2 * in_plane, 4) quaternions w x y z of R_camera_object.
     :raises SpecError: when a number is not positive.

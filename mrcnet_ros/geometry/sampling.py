@@ -88,7 +88,6 @@ def sample_crops(image: Image, camera: Camera, crops: Sequence[CropCamera]) -> I
     What is outside the photograph, behind the camera or beyond the reach of the lens is black.
 
     :param image: (H, W, 3) uint8.
-    :param crops: of one size.
     :return: (N, size_px, size_px, 3) uint8.
     """
     if not crops:

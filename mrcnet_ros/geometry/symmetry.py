@@ -69,7 +69,6 @@ class Symmetries:
         A continuous symmetry turns about ``axis`` through ``offset``; it is discretised so that
         no point moves more than 1 % of the object's diameter between steps, as BOP does.
 
-        :param info: one object's entry.
         :param unit_m: length of the file's unit [m], 0.001 for BOP.
         :raises SpecError: when an entry is malformed.
         """

@@ -63,7 +63,6 @@ class Backend(Protocol):
     :param name: of the runtime, as in the registry.
     :param device: name of the processor where it really runs.
     :param precision: in which it computes, of :data:`PRECISIONS`.
-    :param version: of the runtime.
     """
 
     name: str

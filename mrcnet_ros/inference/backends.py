@@ -126,7 +126,6 @@ def choose_runtime(name: str) -> tuple[str, str]:
 def load_backend(graphs: Mapping[str, Path], options: RuntimeOptions) -> Backend:
     """Load the graphs of a model into a runtime.
 
-    :param graphs: file of each graph.
     :param options: precision ``auto`` is fp32.
     :raises BackendError: when the runtime, the device or the precision cannot be had.
     :raises ModelError: when a graph cannot be loaded.

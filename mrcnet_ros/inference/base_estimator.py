@@ -33,7 +33,6 @@ TaskT = TypeVar('TaskT')
 class BaseEstimator(ABC, Generic[ModelT]):
     """Estimates the poses of known objects in detection boxes.
 
-    :param model: a checked model directory.
     :param backend: with the model's graphs loaded; closed with the estimator.
     """
 
@@ -49,7 +48,6 @@ class BaseEstimator(ABC, Generic[ModelT]):
         """Load a model into a runtime; close that again where no estimator can be built.
 
         :param runtime: fields of :class:`RuntimeOptions`.
-        :param options: of the constructor.
         """
         backend = open_backend(model, RuntimeOptions(**runtime))
         try:
@@ -90,7 +88,6 @@ class BaseEstimator(ABC, Generic[ModelT]):
         """Estimate the pose of every detection that can be answered.
 
         :param image_rgb: (H, W, 3) uint8 RGB.
-        :param camera: of the image.
         :param depth_m: (H, W) float32 depth registered to the image [m], 0 or not finite where
             nothing was measured; corrects the poses of objects that it sees.
         :param support_plane: (4,) a, b, c, d of the plane ``a x + b y + c z + d = 0`` [m] in the
@@ -134,7 +131,6 @@ class BaseEstimator(ABC, Generic[ModelT]):
         the score.
 
         :param image_rgb: (H, W, 3) uint8 RGB.
-        :param camera: of the image.
         :param starts: expected poses; ``detection_index`` of an answer is a position in this list,
             and ``box_xyxy`` is what the mesh covers at the expected pose.
         :param depth_m: as in :meth:`estimate`.
@@ -212,7 +208,6 @@ class BaseEstimator(ABC, Generic[ModelT]):
                 locate: Callable[[int], TaskT]) -> TaskT | Skipped:
         """Return what a detection's box shows, or why there is no answer to it.
 
-        :param i: position of the detection.
         :param locate: given the object's position in the model; may raise BoxError.
         """
         index = self._index.get(detection.label)

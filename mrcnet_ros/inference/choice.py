@@ -25,7 +25,6 @@ LEAST_OF_LAST = 0.5
 def candidates(detections: Sequence[Detection], most: Mapping[str, int]) -> list[int]:
     """Return the positions of the detections that are worth a pose, in their order.
 
-    :param detections: of one image.
     :param most: how often an object is there at most, by label; other labels stay.
     """
     kept = []

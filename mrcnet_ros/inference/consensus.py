@@ -50,7 +50,6 @@ def consensus(T_camera_object: Array, scores: Array, symmetries: Symmetries,
 
     :param T_camera_object: (N, 4, 4) [m], finite, one for each crop.
     :param scores: (N,) 0..1.
-    :param diameter_m: of the object.
     """
     if len(scores) == 1:
         return Consensus(T_camera_object[0], float(scores[0]), np.zeros(1, np.int64), np.nan)

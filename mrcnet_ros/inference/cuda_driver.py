@@ -37,10 +37,7 @@ def cuda_problem(load: Callable[[], Any] = _load_driver) -> str:
 
 
 def gpu_name(load: Callable[[], Any] = _load_driver) -> str:
-    """Return the name of the first GPU; only where :func:`cuda_problem` finds none.
-
-    :param load: gives the driver's library.
-    """
+    """Return the name of the first GPU; only where :func:`cuda_problem` finds none."""
     driver, name, device = load(), ctypes.create_string_buffer(256), ctypes.c_int()
     driver.cuInit(0)
     driver.cuDeviceGet(ctypes.byref(device), 0)

@@ -136,7 +136,6 @@ def align_all(surfaces: Sequence[SampledSurface], T_camera_object: Array,
     :param surfaces: of each object, in its true size.
     :param T_camera_object: (N, 4, 4) the network's poses [m].
     :param depth_m: (H, W) registered to the image of ``camera``.
-    :param doubts: of the network's poses.
     """
     if not len(surfaces):
         return []

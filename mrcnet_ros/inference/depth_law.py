@@ -42,10 +42,7 @@ class DepthScoreLaw(Law):
     residual_gain: float
 
     def score(self, score: float, fit: DepthFit, diameter_m: float) -> float:
-        """Return the score of a pose that depth has corrected, 0..1.
-
-        :param score: of the network.
-        """
+        """Return the score of a pose that depth has corrected, 0..1."""
         log_odds = features(score, fit, diameter_m) @ dataclasses.astuple(self)
         return float(1.0 / (1.0 + np.exp(-log_odds)))
 
@@ -72,7 +69,6 @@ def joint_covariance(covariance: Array, fit: DepthFit) -> Array:
 def joint_spread(spread: PoseSpread, joint: Array, t_camera_object: Array) -> PoseSpread:
     """Return a joint covariance in the terms of a law of covariances.
 
-    :param spread: of the network's pose.
     :param joint: (6, 6) of :func:`joint_covariance`.
     :param t_camera_object: (3,) of the corrected pose [m].
     """

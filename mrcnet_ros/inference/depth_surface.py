@@ -32,7 +32,6 @@ class SampledSurface:
 
     :param points: (N, 3) [m], object frame.
     :param normals: (N, 3) unit vectors, outwards, object frame.
-    :param diameter_m: of the object.
     """
 
     points: Array

@@ -24,8 +24,6 @@ class EngineSettings:
     """What engines are built with and for.
 
     :param library: ``tensorrt`` or ``tensorrt_rtx``.
-    :param version: of it.
-    :param gpu: name of the GPU.
     :param capability: its compute capability, such as ``8.9``.
     :param precision: ``fp32`` or ``fp16``.
     :param max_batch: largest batch.
@@ -49,7 +47,6 @@ class EngineSettings:
 def graph_files(model_dir: Path, names: Sequence[str]) -> dict[str, Path]:
     """Return checked files of the graphs of a model directory; meshes are not needed.
 
-    :param names: of the graphs.
     :raises ModelError: when one is missing, damaged, or of another model.
     """
     files = read_model_json(model_dir)[1].get('files', {})

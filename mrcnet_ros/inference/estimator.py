@@ -38,10 +38,7 @@ MOST_CROPS = 32  # in one batch, which takes about 4 MB of memory for each
 class PoseEstimator(BaseEstimator[ModelDirectory]):
     """Estimates the poses of known objects in detection boxes.
 
-    :param model: a checked model directory.
     :param backend: with the model's graphs loaded.
-    :param store: of templates.
-    :param cache_bytes: memory for template features.
     :param crops: crops of each detection, turned against one another; their poses are averaged.
     :param stage1_only: answer with the coarse pose, to see what stage 2 is worth; without a
         covariance, whose law is for both stages.

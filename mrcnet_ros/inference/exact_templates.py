@@ -31,10 +31,8 @@ from .model_directory import ModelDirectory
 class ExactPoseEstimator(PoseEstimator):
     """Estimates poses as :class:`PoseEstimator` does, with a template of each detection's own.
 
-    :param model: a checked model directory.
     :param backend: with the model's graphs loaded.
     :param store: of templates, which only say here which bins there are.
-    :param crops: crops of each detection.
     :raises MeshError: when a mesh is missing, in another unit, or another one than the model's.
     :raises BackendError: when there is no headless OpenGL.
     """
@@ -63,7 +61,6 @@ class ExactPoseEstimator(PoseEstimator):
 class ExactTemplates:
     """Renders and embeds objects at poses in crops.
 
-    :param spec: of the model's templates.
     :param objects: by class index, in their centred frames.
     :raises MeshError: when a mesh cannot be read.
     :raises BackendError: when there is no headless OpenGL.

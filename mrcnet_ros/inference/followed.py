@@ -66,7 +66,6 @@ class View:
 class Lost:
     """An instance that is followed no longer.
 
-    :param track: its number.
     :param reason: one of ``LOSSES``.
     """
 
@@ -80,9 +79,7 @@ class Followed:
     """What became of the instances in one image.
 
     :param poses: of those that were found; ``detection_index`` is a position in this list.
-    :param tracks: their numbers.
     :param lost: those that were given up.
-    :param result: of the estimator.
     """
 
     poses: list[PoseEstimate]

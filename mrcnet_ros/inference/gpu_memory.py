@@ -17,7 +17,6 @@ from ..errors import BackendError
 class GpuArray:
     """Numbers on the GPU; what is asked of a ``RESIDENT`` array in :mod:`.backend`.
 
-    :param gpu: that holds it.
     :param memory: allocation that the numbers are in; several arrays may share one.
     :param offset: of the first number in it [bytes].
     """

@@ -24,7 +24,6 @@ FAR_DIAMETERS, FAR_PART, FAR_RAD = 0.04, 0.025, np.radians(8.0)
 class KnownPose:
     """About where an object is expected in an image.
 
-    :param label: of the object.
     :param T_camera_object: (4, 4) float64 [m].
     :param detection_id: handed on to the answer.
     """

@@ -58,8 +58,6 @@ class FittedTo(MeasuredEntry):
     """What a law was fitted to.
 
     :param source: ``synthetic`` or ``photographs``.
-    :param images: how many.
-    :param poses: on them.
     :raises SpecError: when the source is another.
     """
 

@@ -43,13 +43,9 @@ Values = Mapping[str, Any]
 class CheckedModel(Generic[SpecT]):
     """What is checked of a model directory of either preset.
 
-    :param path: the directory.
-    :param name: of the model.
     :param digest: sha256 of ``model.json``, which holds the hashes of all other files.
     :param graphs_digest: sha256 of all graphs, whatever else ``model.json`` says.
     :param spec: of the network and its inputs.
-    :param objects: that it can recognise.
-    :param graphs: file of each graph.
     """
 
     path: Path
@@ -122,7 +118,6 @@ def read_checked(path: Path, meshes_dir: Path | None, kind: type[ModelT],
                  rest: Callable[[Values], dict[str, Any]]) -> ModelT:
     """Read and check what a model directory of one preset holds.
 
-    :param kind: of the result.
     :param rest: reads what only this kind has from the values of ``model.json``, by field.
     :raises ModelError: when a file is missing, damaged, or of another format.
     :raises MeshError: when a mesh is not in the folder.
@@ -159,7 +154,6 @@ def graphs_digest(files: Mapping[str, Any], graphs: Sequence[str]) -> str:
     """Return one sha256 for all graphs of a model.
 
     :param files: sha256 by file name, as ``model.json`` has them.
-    :param graphs: their names.
     """
     text = json.dumps([[graph, files.get(f'{graph}.onnx', '')] for graph in sorted(graphs)])
     return hashlib.sha256(text.encode()).hexdigest()
@@ -181,7 +175,6 @@ def read_object(entry: Mapping[str, Any], folder: Path,
                 further: Sequence[str] = ()) -> ObjectModel:
     """Return an object of ``model.json``.
 
-    :param folder: of the meshes.
     :param further: fields that an entry may have with this preset.
     :raises MeshError: when its mesh is not there.
     """

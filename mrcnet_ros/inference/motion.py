@@ -51,7 +51,6 @@ class Motion:
     Errors of one camera repeat from image to image, so that the filter is surer than it should be;
     its covariance says where the next answer is expected, not how far the truth is away.
 
-    :param time_s: of the pose.
     :param T_fixed_object: (4, 4) [m].
     """
 

@@ -24,7 +24,6 @@ SkipReason = Literal['unknown_label', 'low_score', 'box_outside', 'non_finite']
 class Detection:
     """A known object seen in an image.
 
-    :param label: name of the object.
     :param box_xyxy: (4,) float64 [px] x1, y1, x2, y2; may reach beyond the image.
     :param score: confidence of the detector, 0..1.
     :param detection_id: the detector's or tracker's name of this instance, '' if it has none.

@@ -48,7 +48,6 @@ class ScoreSource(FittedTo):
 
     :param right: part of the poses that were right.
     :param boxes: which ones, in words.
-    :param crops: of each detection.
     """
 
     entry: ClassVar[str] = 'score_source'

@@ -38,7 +38,6 @@ class Body:
 
     :param corners: (V, 3) vertices of the convex hull [m], object frame.
     :param middle: (3,) of the surface [m], object frame; about the centre of mass.
-    :param diameter_m: of the object.
     """
 
     corners: Array
@@ -78,7 +77,6 @@ def standing(body: Body, T_camera_object: Array, plane: Array, doubt: PoseDoubt)
 
     :param T_camera_object: (4, 4) [m].
     :param plane: (4,) of :func:`checked_plane`.
-    :param doubt: of the pose.
     """
     t, up = T_camera_object[:3, 3], plane[:3]
     distance_m = float(np.linalg.norm(t))

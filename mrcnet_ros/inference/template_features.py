@@ -22,9 +22,7 @@ log = logging.getLogger(__name__)
 class TemplateFeatures:
     """The features that stage 2 compares a crop with.
 
-    :param backend: runs the template graph.
     :param objects: in class order.
-    :param templates: of each object.
     :param capacity_bytes: of the memory for features.
     """
 

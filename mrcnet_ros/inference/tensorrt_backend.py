@@ -54,7 +54,6 @@ class TensorRtBackend:
     :param options: with the precision and the largest batch.
     :param library: the module tensorrt or tensorrt_rtx.
     :param gpu: to run on; closed with the backend.
-    :param store: of engines.
     :raises BackendError: when an engine cannot be built or loaded.
     """
 

@@ -48,8 +48,6 @@ class Tracker:
     Times only grow, but for :meth:`observe`, which also takes what a slow detector found in an
     earlier image: :meth:`follow` then catches up with such instances, best in a few images of the
     time between.
-
-    :param estimator: that answers.
     """
 
     def __init__(self, estimator: Follows) -> None:
@@ -75,7 +73,6 @@ class Tracker:
         An answer to an instance that is followed corrects it, unless it is far from where that
         was expected and scores less; others begin to be followed.
 
-        :param estimates: answers to detections.
         :return: for each the number of its instance; None for one that is not followed, which is
             poor, or the same object as a better one. And what was given up.
         """

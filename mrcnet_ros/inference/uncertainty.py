@@ -72,7 +72,6 @@ class LawSource(FittedTo):
     """What a law of covariances was fitted to.
 
     :param boxes: which ones, in words.
-    :param crops: of each detection.
     :param widened: factors of the deviations across the ray, along it and of rotation, for what
         the images leave unknown.
     """
@@ -131,7 +130,6 @@ class CovarianceLaw(Law):
 
         :param name: of :data:`GROUPS`.
         :param spread: (..., D, D).
-        :param odds: of the score.
         :return: (..., D, D), in the units of the spread.
         """
         floor, gain = (getattr(self, field) for field in GROUPS[name])
@@ -149,7 +147,6 @@ class Posed:
     """A pose and the crop it was seen in.
 
     :param T_camera_object: (4, 4) [m].
-    :param symmetries: of the object.
     :param allowed: (R,) bool, rotation bins that the object can be seen in.
     """
 

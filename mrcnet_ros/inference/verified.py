@@ -21,9 +21,6 @@ class Execution:
 
     :param graphs_sha256: of all graphs; what else ``model.json`` holds, such as sizes and
         covariances, changes no number that a runtime gives.
-    :param backend: name of the runtime.
-    :param precision: that it computes in.
-    :param version: of the runtime.
     :param device: name of the processor or GPU.
     """
 
@@ -37,7 +34,6 @@ class Execution:
 def find_result(folder: Path, execution: Execution) -> Mapping[str, Any] | None:
     """Return what a verification found, None when there was none.
 
-    :param folder: the model directory.
     :return: ``passed``, and the limits and figures it is based on.
     :raises ModelError: when the file of results is damaged.
     """

@@ -30,7 +30,6 @@ Options = dict[str, tuple[str, ...]]
 class MtlMaterial:
     """A material as its library has it; what cannot be drawn is an error once a face needs it.
 
-    :param library: the file.
     :param colour: values of ``Kd``, None without it.
     :param picture: options and file name of ``map_Kd``, None without it.
     :param opacity: value of ``d``, None without it; ``transparency`` is that of ``Tr``.
@@ -80,7 +79,6 @@ def merged(first: MtlMaterial | None, second: MtlMaterial) -> MtlMaterial:
 def paint_of(mesh: Path, name: str, material: MtlMaterial, textured: bool) -> Paint:
     """Return how a material looks. A texture counts as it is: ``Kd`` does not tint it.
 
-    :param mesh: the OBJ file.
     :param textured: whether the faces have texture coordinates; without them ``Kd`` counts.
     :raises MeshError: when the texture is missing or the material cannot be drawn.
     """

@@ -28,7 +28,6 @@ NO_MATERIAL = ('', 'None', '(null)', 'null')
 class _Looks:
     """How faces look, and in which libraries that is said.
 
-    :param paints: all that are used.
     :param face_paints: (P,) rows of ``paints``, one for each face of the file.
     """
 

@@ -33,7 +33,6 @@ class Content:
     """The statements of a file, their words still as text.
 
     :param tables: words of all lines "v", "vt" and "vn".
-    :param faces: words of all faces.
     :param counts: of each face, the rows of the tables that were there before it.
     :param materials: names, in the order of use.
     :param face_materials: of each face, the row of ``materials``.
@@ -146,7 +145,6 @@ def number_table(path: Path, lines: list[str], key: str, least: int, used: Rows
     """Return the numbers of the lines of one kind, filled up with NaN to the longest of them.
 
     :param least: number of numbers in a line.
-    :param used: rows that faces use.
     :raises MeshError: when one is missing or cannot be read.
     """
     if used.max() >= len(lines):

@@ -47,10 +47,7 @@ Column = NDArray[np.generic] | Lists
 
 @dataclass(frozen=True, eq=False)
 class Element:
-    """A table of a PLY file.
-
-    :param rows: number of its rows.
-    """
+    """A table of a PLY file."""
 
     name: str
     rows: int
@@ -63,7 +60,6 @@ class Header:
 
     :param order: of bytes: '=' for text, '<' or '>'.
     :param textures: names of pictures, in their order.
-    :param size: bytes of the header.
     """
 
     order: str

@@ -66,10 +66,7 @@ class DetectorNetwork(nn.Module):
     inputs, outputs = ('image',), ('logits', 'distances')
 
     def __init__(self, *, spec: DetectorSpec, objects: int) -> None:
-        """Build it with random weights.
-
-        :param objects: number of classes.
-        """
+        """Build it with random weights."""
         super().__init__()
         self.spec, channels = spec, spec.channels
         self.backbone = LiteBackbone(spec.blocks)

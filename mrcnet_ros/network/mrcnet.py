@@ -165,7 +165,6 @@ class ResidualHead(nn.Module):
                 coarse_log_size: Tensor, class_index: Tensor) -> Stage2:
         """Regress the residual of the coarse pose.
 
-        :param crop: of the photograph.
         :param template: of the template of the stage-1 bin at its canonical position and size;
             ``dense`` holds its true object coordinates and mask instead of predicted ones.
         :param coarse_xy: (N, 2) crop widths.

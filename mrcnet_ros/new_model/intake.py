@@ -29,8 +29,6 @@ class Part:
     """An object as it was taken in.
 
     :param source: the file it came from.
-    :param unit: of the file.
-    :param size: in words.
     :param middle_m: (3,) that the network works about, in the frame of the file.
     :param symmetries: as models_info.json has them, in the unit; None where they are to be found.
     :param notes: what whoever uses it should know.

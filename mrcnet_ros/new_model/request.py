@@ -28,8 +28,6 @@ OF_DETECTOR = 'detector.'
 class Request:
     """What to make, and how long that may take.
 
-    :param output: the model directory.
-    :param meshes: files of the objects.
     :param bop_models: BOP models folder instead of meshes.
     :param object_ids: objects of the folder; all by default.
     :param unit: of :data:`UNITS_M`, or ``auto``.
@@ -38,11 +36,9 @@ class Request:
     :param start: model directory whose weights the training starts from.
     :param backgrounds: folders of photographs and environment maps.
     :param fast: train only the rows of the objects.
-    :param minutes: for everything.
     :param images: held-out images to measure on; None for what the time allows.
     :param changes: fields of the training configuration; ``detector.NAME`` are those of the
         detector's.
-    :param detector: train a detector too.
     """
 
     output: Path

@@ -36,7 +36,6 @@ class SeenSurface:
     :param points: (N, 3).
     :param normals: (N, 3) unit length.
     :param colors: (N, 3) float64 RGB, 0 to 255.
-    :param spacing: of neighbouring points.
     """
 
     points: Array

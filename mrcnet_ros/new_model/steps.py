@@ -49,9 +49,7 @@ Say = Callable[[str], object]
 class Maker:
     """Makes a model, going on from what earlier starts left.
 
-    :param request: what to make.
     :param stem: gives ImageNet weights for the frozen layers.
-    :param say: told what was found.
     """
 
     def __init__(self, request: Request, stem: Callable[[], dict[str, Any]], say: Say) -> None:

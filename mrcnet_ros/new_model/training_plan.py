@@ -41,12 +41,7 @@ STEPS = 1_000_000
 
 @dataclass(frozen=True)
 class Plan:
-    """How the time is divided.
-
-    :param views: rendered of each object.
-    :param train_minutes: for the training.
-    :param images: to measure on.
-    """
+    """How the time is divided."""
 
     views: int
     train_minutes: float

@@ -24,7 +24,6 @@ STATE = 'state.json'
 class Work:
     """The state of one output, in ``work/state.json``.
 
-    :param request: that it is for.
     :raises SpecError: when the output was begun for another request.
     :raises DatasetError: when the folder cannot be read or written.
     """

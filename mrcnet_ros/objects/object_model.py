@@ -27,7 +27,6 @@ class ObjectModel:
     works in the centred frame, which has the same axes and its origin at ``middle_m``.
 
     :param object_id: BOP number of the object.
-    :param label: name used in detections.
     :param mesh_path: PLY, OBJ, OFF or STL file.
     :param mesh_sha256: :func:`mesh_digest` the file must have, '' to accept any.
     :param diameter_m: largest distance between two vertices.

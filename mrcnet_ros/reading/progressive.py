@@ -35,7 +35,6 @@ class _Scan:
 
     :param tables: all segments between the scan before it and its own.
     :param head: its own segment.
-    :param coded: its data.
     """
 
     tables: bytes

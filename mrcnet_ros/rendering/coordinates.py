@@ -18,7 +18,6 @@ def template_coordinates(
     :param K: (3, 3) their intrinsics [px].
     :param R_camera_object: (M, 3, 3).
     :param distance_m: of the object's origin, on the optical axis.
-    :param diameter_m: of the object.
     :return: (M, 4, S / stride, S / stride): coordinates in half diameters times the covered part
         of the cell, and that part.
     """

@@ -18,10 +18,8 @@ Features = Mapping[str, NDArray[Any]]
 class CacheCounters:
     """How a cache has done so far.
 
-    :param hits: look-ups that found something.
     :param misses: look-ups that did not.
     :param evictions: entries dropped to make room.
-    :param entries: held now.
     :param size_bytes: of the arrays held now.
     """
 

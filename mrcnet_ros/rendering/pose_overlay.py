@@ -31,11 +31,9 @@ _WIDEST = 5.0
 class DrawnObject:
     """An object to be drawn.
 
-    :param label: of its model.
     :param T_camera_object: (4, 4) [m].
     :param text: written above it, '' for nothing.
     :param color: of the outline and the text.
-    :param axes: whether they are drawn.
     :param thickness: of the outline [px].
     """
 

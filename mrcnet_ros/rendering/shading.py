@@ -75,7 +75,6 @@ class SurfaceProgram:
 
         :param clip_from_object: (4, 4) float32, object frame [m] to OpenGL clip coordinates.
         :param headlight: (3,) direction of the light, object frame, unit length.
-        :param shading: how to colour.
         """
         gl, location = self._gl, self._location
         gl.glUseProgram(self._program)

@@ -33,7 +33,6 @@ PROGRESS_TEMPLATES = 500  # templates between two lines of progress
 class Templates:
     """Renders of one object, its origin on the optical axis at ``distance_m``.
 
-    :param object_id: whose.
     :param bin_indices: (M,) int64 rotation bins, ascending.
     :param R_camera_object: (M, 3, 3) their centres.
     :param rgb: (M, S, S, 3) uint8 RGB, black where empty.
@@ -88,7 +87,6 @@ class TemplateStore:
                       progress: Callable[[int], object] | None = None) -> Templates:
         """Return the templates of an object, from disk or else drawn and stored.
 
-        :param model: the object.
         :param spec: its ``template`` and ``bins`` are what counts.
         :param allowed: (N,) bool, bins to draw of the N of the spec; all by default.
         :param progress: called with the number of templates just made ready.

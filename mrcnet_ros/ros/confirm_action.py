@@ -48,7 +48,6 @@ class _RefusedError(Exception):
 class _Request:
     """A goal that waits for frames.
 
-    :param handler: that knows the object.
     :param deadline_s: time.monotonic() when it is given up.
     :param outcome: the answer, once it is known.
     """
@@ -93,7 +92,6 @@ class ConfirmAction:
 
     :meth:`see` is used by the worker's thread, all else by the executor's.
 
-    :param node: that offers the action.
     :param parameters: returns those of the node as they are now.
 
     ``publisher`` is that of confirmed_detections.
@@ -119,10 +117,7 @@ class ConfirmAction:
             cancel_callback=lambda goal: CancelResponse.ACCEPT)
 
     def start(self, handler: FrameHandler) -> None:
-        """Answer goals from now on; those that wait for frames of another handler are refused.
-
-        :param handler: knows the objects.
-        """
+        """Answer goals from now on; those that wait for frames of another handler are refused."""
         self._handler, self._seen = handler, _Seen()
         self._check()
 

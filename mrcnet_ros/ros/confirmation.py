@@ -97,7 +97,6 @@ class Confirmation:
     ) -> Confirmed | None:
         """Take in a frame.
 
-        :param names: of the instances.
         :param estimates: in the same order, with finite poses that have not been smoothed.
         :return: the instance with the best score of those that are confirmed by this frame.
         """

@@ -44,7 +44,6 @@ def publishers_text(
 def subscribers_text(publisher: PublisherHandle, endpoints: Sequence[Endpoint]) -> str:
     """Return who receives what a publisher sends, see :func:`connected_names`.
 
-    :param publisher: of rclpy.
     :param endpoints: rclpy's TopicEndpointInfo of the topic's subscriptions.
     """
     fitting = [e for e in endpoints if e.topic_type == type_name(publisher.msg_type)

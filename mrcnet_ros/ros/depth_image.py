@@ -43,7 +43,6 @@ def no_depth() -> None:
 class DepthBuffer:
     """Keeps the last depth images; no frame waits for one.
 
-    :param length: how many.
     :param slop_s: by how much stamps may differ.
     """
 

@@ -25,7 +25,6 @@ class DetectionFilter:
     :param drops: counts what is left out.
     :param objects: those of the model, by label.
     :param own_detector: whether the node finds the objects itself, in pixels of the image.
-    :param probable: whether scores are probabilities.
     """
 
     def __init__(self, drops: DropCounters, objects: Mapping[str, ObjectModel], *,

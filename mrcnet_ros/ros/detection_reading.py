@@ -234,10 +234,7 @@ def _folded(name: str) -> str:
 
 
 def detections_2d(header: HeaderMessage, detections: Iterable[Detection]) -> Detection2DArray:
-    """Return detections as a message; class ids are the model's labels.
-
-    :param header: of the image.
-    """
+    """Return detections as a message; class ids are the model's labels."""
     return Detection2DArray(header=header, detections=[_detection_2d(header, d)
                                                        for d in detections])
 

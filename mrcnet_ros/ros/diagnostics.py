@@ -36,8 +36,6 @@ class Problem:
 class Status:
     """One part of the node's state.
 
-    :param name: of the part.
-    :param problems: what is wrong.
     :param summary: said when nothing is.
     """
 

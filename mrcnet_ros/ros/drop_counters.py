@@ -79,7 +79,6 @@ class DropCounters:
     def follow(self, instances: int, poses: int, lost: Iterable[str]) -> None:
         """Count what was followed through an image.
 
-        :param instances: that are followed now.
         :param poses: that were found without a detection.
         :param lost: why each instance that was given up was.
         """

@@ -49,9 +49,7 @@ def load_handler(
 ) -> FrameHandler:
     """Load everything that answering frames takes; runs in the worker's thread.
 
-    :param load: makes the estimator.
     :param drops: counts what cannot be answered.
-    :param tree: tells what /tf knows.
     :raises MrcnetError: when something cannot be used.
     """
     message_type(parameters.detections_type)
@@ -115,7 +113,6 @@ def check_detector_labels(directory: str, labels: Iterable[str], known: Containe
 def home_expanded(name: str, folder: str) -> Path:
     """Return a folder with ``~`` replaced by the home directory, which no shell has done here.
 
-    :param name: of the parameter.
     :raises SpecError: when there is no such home directory.
     """
     try:

@@ -38,10 +38,7 @@ class Instances:
 
 
 class Following:
-    """Follows the instances of one camera; used by one thread.
-
-    :param estimator: that can follow.
-    """
+    """Follows the instances of one camera; used by one thread."""
 
     def __init__(self, estimator: Follows) -> None:
         self.tracker = Tracker(estimator)
@@ -101,7 +98,6 @@ class Following:
                 look: Callable[[Frame], View | None], until: int) -> Instances:
         """Take over what a slow detector found in an earlier image, and catch up with it.
 
-        :param good: poses of the detections.
         :param look: makes a view of a frame.
         :param until: stamp of the newest image that was answered [ns].
         """

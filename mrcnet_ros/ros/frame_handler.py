@@ -58,7 +58,6 @@ class FrameHandler:
     :param compressed: whether images are sensor_msgs/CompressedImage.
     :param drops: counts the detections that got no pose.
     :param detector: finds the objects; None where detections come with the frames.
-    :param tree: tells what /tf knows.
     """
 
     def __init__(

@@ -80,7 +80,6 @@ class Answer:
     :param transforms: empty where none are wanted or no frame is named.
     :param measured: poses as they were estimated, in the order of the scene, without smoothing.
     :param result: what the estimator said of the frame.
-    :param handler: that answered it.
     :param found: what the node's own detector says, None where it did not look.
     :param detected: how many of the objects, the first ones, were detected in this very image.
     """

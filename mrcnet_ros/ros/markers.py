@@ -39,7 +39,6 @@ class Markers:
     ) -> MarkerArray:
         """Return a marker for each object; its namespace is the name of the instance.
 
-        :param header: of the image.
         :param objects: by label.
         :param lifetime_s: after which markers vanish by themselves, 0: never.
         :param mesh_folder: URI of a folder in which RViz finds the meshes, '' for the files

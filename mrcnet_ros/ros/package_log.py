@@ -12,8 +12,6 @@ PACKAGE = __name__.partition('.')[0]
 class PackageLog(logging.Handler):
     """Hands messages on to a node's logger, and remembers the last.
 
-    :param logger: of rclpy.
-
     ``last`` is the last message; while a model is loaded it tells what takes so long.
     """
 

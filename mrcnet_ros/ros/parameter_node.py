@@ -23,10 +23,7 @@ from .services import answer_always
 
 
 class ParameterNode(LifecycleNode):
-    """Declares and reads the parameters, and takes changes of them.
-
-    :param name: of the node.
-    """
+    """Declares and reads the parameters, and takes changes of them."""
 
     def __init__(self, name: str) -> None:
         """Declare and read the parameters.

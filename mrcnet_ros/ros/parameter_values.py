@@ -31,10 +31,7 @@ def parameter(
 
 
 def value_of(declared: Declared, value: object) -> Any:
-    """Return a value as the field has it: a list as a tuple, also one that ROS has no value for.
-
-    :param declared: the field.
-    """
+    """Return a value as the field has it: a list as a tuple, even where ROS has no value."""
     if not declared.metadata['items']:
         return value
     if value is None:

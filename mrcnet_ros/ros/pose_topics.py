@@ -22,10 +22,7 @@ MOST_TOPICS = 200
 
 
 class PoseTopics:
-    """Publishes PoseWithCovarianceStamped on ``~/pose/<instance>``; used by one thread.
-
-    :param node: that publishes.
-    """
+    """Publishes PoseWithCovarianceStamped on ``~/pose/<instance>``; used by one thread."""
 
     def __init__(self, node: NodeHandle) -> None:
         self._node = node

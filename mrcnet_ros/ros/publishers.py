@@ -32,7 +32,6 @@ from .timings import Timings
 class Publishers:
     """Publishes answers; used by the worker's thread.
 
-    :param node: that publishes.
     :param on_peers: told that a subscriber has come or gone.
     """
 

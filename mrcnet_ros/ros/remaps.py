@@ -25,7 +25,6 @@ def remap_remarks(
 ) -> list[str]:
     """Return what to know of the topics that a command line gives new names.
 
-    :param words: of the command line.
     :param node_name: with its namespace, a slash in front.
     """
     namespace, _, name = node_name.rpartition('/')
@@ -63,7 +62,6 @@ def _idle(topic: str, parameters: NodeParameters) -> list[str]:
 def unused_files(words: Sequence[str], node_name: str) -> list[str]:
     """Return a remark on each parameter file of a command line that is not for a node.
 
-    :param words: of the command line.
     :param node_name: with its namespace, a slash in front.
     """
     files = [after for word, after in itertools.pairwise(words)

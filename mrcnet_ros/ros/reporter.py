@@ -53,7 +53,6 @@ class Reporter:
     def report(self, state: str, limits: NodeParameters, watch: InputWatch | None) -> None:
         """Publish how the node is doing.
 
-        :param state: of the lifecycle.
         :param watch: of the inputs, None while the node does not listen.
         """
         total = self._drops.counts()

@@ -185,7 +185,6 @@ def _release(node: NodeHandle) -> None:
 def answer_who_waits(waiting: Owing, executor: ExecutorHandle) -> None:
     """Refuse the goals that wait for frames, and see the refusals off.
 
-    :param waiting: has the goals.
     :param executor: of the node, which is not spinning any more.
     """
     waiting.stop()

@@ -27,7 +27,6 @@ from .worker import Worker
 class ModelService:
     """Loads a model beside the one in use, then swaps them between two frames.
 
-    :param node: that offers the service.
     :param parameters: returns those of the node as they are now, which a request changes.
     :param load: begins to load a model.
     :param swap: puts a loaded worker in place; raises SpecError when it cannot.
@@ -93,8 +92,6 @@ def answer_always(node: NodeHandle) -> None:
     rclpy's own handlers raise for some requests (Jazzy: a transition that the state forbids; a
     parameter of a type that does not exist). The request then stays without an answer, and the
     error reaches the executor, which cannot tell it from a damaged message.
-
-    :param node: of rclpy.
     """
     for service in node.services:
         if not inspect.iscoroutinefunction(service.callback):

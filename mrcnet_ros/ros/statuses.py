@@ -155,10 +155,8 @@ def model_status(
 ) -> Status:
     """Tell which model is loaded and how often its templates were in memory.
 
-    :param state: of the lifecycle.
     :param error: of the last attempt to configure, '' when it succeeded.
     :param loading: what is being done to get a model, '' when none is being loaded.
-    :param facts: about the estimator.
     """
     hits, misses = total.get('cache_hits', 0), total.get('cache_misses', 0)
     problems = []
@@ -182,7 +180,6 @@ def idle_status(name: str, state: str, account: Account | None = None) -> Status
     An aggregator takes a status that no longer comes for an error, so each is always published.
     That the node does not answer is told by the status ``model``.
 
-    :param state: of the lifecycle.
     :param account: whose numbers are to be told all the same.
     """
     return Status(name, (), f'the node is {state} and does not listen',

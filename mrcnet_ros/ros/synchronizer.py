@@ -196,7 +196,6 @@ class InputSynchronizer:
         """Count detections that came once more for a moment, unless its image did so, too.
 
         :param stamp: of their message [ns].
-        :param count: how many they are.
         """
         before = self._detected.count(stamp)
         self._detected.append(stamp)

@@ -145,8 +145,6 @@ class InstanceNumbers:
     after ``REMEMBERED_FRAMES`` frames without them, and one that several instances of a label have
     in a frame tells nothing, as when a detector writes the class there. A number that would give
     an instance the name of another object is left out.
-
-    :param labels: of all objects.
     """
 
     def __init__(self, labels: Collection[str]) -> None:

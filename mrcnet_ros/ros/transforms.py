@@ -59,7 +59,6 @@ class PlaneError(Exception):
 class SupportFrame:
     """Looks up where the plane z = 0 of a frame is.
 
-    :param node: whose executor receives /tf.
     :param frame: whose z axis points up.
     """
 
@@ -72,7 +71,6 @@ class SupportFrame:
     def plane(self, header: HeaderMessage) -> Array:
         """Return the plane at the moment of an image, (4,), in its camera's frame.
 
-        :param header: of the image.
         :raises PlaneError: when there is no such transform, or the camera is below the plane.
         """
         if not header.frame_id:
@@ -95,10 +93,7 @@ class SupportFrame:
 
 
 class CameraTransforms:
-    """Looks up the camera; while /tf does not tell, it is taken to rest.
-
-    :param node: that listens.
-    """
+    """Looks up the camera; while /tf does not tell, it is taken to rest."""
 
     def __init__(self, node: NodeHandle) -> None:
         """Start to listen to /tf and /tf_static."""

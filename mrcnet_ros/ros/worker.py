@@ -27,7 +27,6 @@ class FrameServices:
     :param parameters: returns them as they are at each frame.
     :param see: is shown each answer and the parameters it was given with.
     :param now_ns: returns the time of the node's clock [ns].
-    :param logger: of the node.
     :param last_answered: moment of the frame that was answered last.
     """
 

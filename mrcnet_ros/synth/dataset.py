@@ -31,7 +31,6 @@ def make_dataset(folder: Path, split: str, source: Source, spec: SynthSpec, *,
     The split appears under its name when it is complete; what an interrupted run left of it is
     made anew.
 
-    :param folder: of the dataset.
     :param backgrounds: photographs and environment maps; none for noise.
     :param grey: write images as ITODD has them, ``gray/*.tif``.
     :param progress: called with the number of images just written.

@@ -63,7 +63,6 @@ def measured_depth(depth_m: Depth, focal_px: float, rng: np.random.Generator,
     """Return what a depth camera would measure.
 
     :param depth_m: (H, W) true distances along the optical axis [m], 0 where unknown.
-    :param focal_px: of the camera.
     :param shared_rng: draws what all images of one camera have in common, its scale and its
         registration; None for another camera in each image.
     :return: (H, W) float32 [m], 0 where nothing is measured.

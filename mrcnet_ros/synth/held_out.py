@@ -66,7 +66,6 @@ def held_out_frames(objects: Sequence[ObjectModel], images: int, *, upright: boo
 
     :param upright: stand objects with their z axis up; any orientation otherwise.
     :param backgrounds: photographs and environment maps; none for noise.
-    :param views: pictures of each arrangement.
     :raises MeshError: when a mesh cannot be used.
     :raises BackendError: when there is no headless OpenGL.
     """

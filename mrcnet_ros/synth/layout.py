@@ -43,7 +43,6 @@ class LayoutSpec:
 class PlacedObject:
     """One object on the table.
 
-    :param key: of its mesh.
     :param T_world_object: (4, 4) [m].
     """
 

@@ -31,7 +31,6 @@ class Setting:
     :param light: (3,) unit vector of the world towards the lamp.
     :param tint: (3,) colour of the light, of mean 1.
     :param room: (H, W, 3) float32 RGB in 0..255, what is behind the table.
-    :param table_side_m: of the table.
     """
 
     T_camera_world: Array

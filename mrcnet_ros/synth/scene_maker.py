@@ -34,13 +34,10 @@ ELEVATION_DEG = (10.0, 80.0)
 class SynthSpec:
     """What to make.
 
-    :param scenes: arrangements of objects.
-    :param images: views of each.
     :param objects: on the table at once; more than there are models means several of a kind.
     :param camera: without distortion.
     :param distance_m: of the camera; None for one in proportion to the objects.
     :param upright: stand objects with their z axis up; any orientation otherwise.
-    :param seed: of all random choices.
     :param rate_hz: images of a second, of scenes that are sequences; None for unrelated views.
     :param sensor: whose errors the depth images have; None for exact distances.
     :raises SpecError: when a number cannot be used.

@@ -21,7 +21,6 @@ def draw_table(shadows: Iterable[Array], rng: np.random.Generator, side_m: float
     """Return a wooden table top with shadows, seen from above.
 
     :param shadows: (P, 2) points [m] of the table each; their hull is in shadow.
-    :param side_m: of the table.
     :return: (TABLE_PX, TABLE_PX, 3) float32 RGB in 0..255, x along the columns, y along the rows.
     """
     colour = np.array([150.0, 118.0, 88.0]) * rng.uniform(0.6, 1.4) + rng.normal(0, 6, 3)
@@ -47,7 +46,6 @@ def draw_surroundings(camera: Camera, T_camera_world: Array, table: Image, side_
 
     :param T_camera_world: (4, 4) [m]; z of the world points up, the table is z = 0.
     :param table: of :func:`draw_table`.
-    :param side_m: of the table.
     :param room: (camera.height, camera.width, 3) float32, what is behind the table.
     :return: (camera.height, camera.width, 3) float32 RGB in 0..255.
     """

@@ -31,7 +31,6 @@ OPTICAL_FRAME = 'camera_optical_frame'
 class BagWriter(AbstractContextManager['BagWriter']):
     """Writes a new bag.
 
-    :param path: folder to create.
     :param storage: ``mcap`` or ``sqlite3``.
     :raises DatasetError: when the folder exists.
     """

@@ -53,7 +53,6 @@ def scene_messages(
     """Return scenes as moments of a bag, stamped 1 ns, 2 ns and so on.
 
     :param objects: by object id.
-    :param boxes: of the detections.
     """
     labels = {i: o.label for i, o in objects.items()}
     return [bag_frame(scene, number, boxes, labels)

@@ -65,7 +65,6 @@ class FuzzRun(Peer):
     ) -> Findings:
         """Send bursts, each followed by a good frame that has to be answered.
 
-        :param messages: how many to send.
         :param timeout_s: for the start of the node, and for the answer to a good frame.
         :param after_burst: told how many have been sent.
         :raises PeerError: when the node does not listen.

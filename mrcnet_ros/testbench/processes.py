@@ -101,7 +101,6 @@ class Usage:
 
     :param rss_mb: resident memory, shared pages included [MiB].
     :param handles: open files, sockets and the like.
-    :param threads: of the process.
     :param cpu_s: processor time so far [s].
     """
 

@@ -46,7 +46,6 @@ class Replayer(Peer):
 
     :param alive: called while waiting; raises when the node has ended.
     :param depth: whether the node listens to depth images.
-    :param namespace: of the node.
     """
 
     def __init__(self, alive: Callable[[], None], *, depth: bool = False,

@@ -32,7 +32,6 @@ Sample = dict[str, float | None]
 class SoakPlan:
     """How long and how often.
 
-    :param duration_s: of the traffic.
     :param rate_hz: of the frames.
     :param period_s: between samples.
     """
@@ -43,11 +42,7 @@ class SoakPlan:
 
 
 class Soak:
-    """Sends frames to the node and takes samples.
-
-    :param traffic: connected to the node.
-    :param pid: of the node's process.
-    """
+    """Sends frames to the node and takes samples."""
 
     def __init__(self, traffic: Traffic, pid: int) -> None:
         self._traffic, self._pid = traffic, pid
@@ -97,7 +92,6 @@ class Soak:
 class SampleFile(AbstractContextManager['SampleFile']):
     """A CSV file that holds every sample as soon as it is taken.
 
-    :param path: written anew.
     :raises DatasetError: when it cannot be written.
     """
 

@@ -40,7 +40,6 @@ class Sample:
     """One training image and what the network should say of it.
 
     :param image: (S, S, 3) uint8 RGB crop.
-    :param class_index: row of the object.
     :param R_ray_object: (3, 3) rotation seen from the ray through the object's origin.
     :param xy: (2,) offset of the origin from the crop's centre in crop widths.
     :param log_size: log relative size.
@@ -70,7 +69,6 @@ class Composer:
         """Keep the material.
 
         :param banks: one for each class, in class order, then those of bodies that only disturb.
-        :param priors: of the classes.
         :param patches: (P, B, B, 3) uint8 backgrounds.
         :param lights: (M, 3, 4, 4) irradiance matrices.
         :param targets: classes that take turns as the target, all by default; the others are

@@ -22,7 +22,6 @@ class SceneBatch:
     """Scenes as the network and its losses take them.
 
     :param image: (N, 3, S, S) float32 RGB in 0..255.
-    :param targets: of the images.
     """
 
     image: Tensor

@@ -23,9 +23,7 @@ WAIT_S = 600.0  # for the other processes, some of which may be reading files; t
 class Exchange:
     """Averages tensors over processes; every process gets the same bits.
 
-    :param rank: of this process.
     :param slots: (world, numbers) float32 in shared memory.
-    :param barrier: of all processes.
     """
 
     def __init__(self, rank: int, slots: Tensor, barrier: Barrier) -> None:

@@ -72,7 +72,6 @@ def samples_of(composer: Composer, class_index: int, seed: int) -> Iterator[Samp
 def rungs(config: TrainConfig, composer: Composer) -> dict[str, Composer]:
     """Return composers of images ever more like those of training, from the same material.
 
-    :param composer: of the configuration.
     :return: by name: clean renders; with everything that lies around; as in training.
     """
     names = {f.name for f in dataclasses.fields(ComposerSpec)} - {'crop', *OF_BOXES}
@@ -93,7 +92,6 @@ def known_view(sample: Sample, item: ObjectModel, spec: CropSpec) -> KnownView:
     The object is as large as the model believes its real one to be, and that much farther away.
 
     :param item: the object of the sample, as the model has it.
-    :param spec: of the network's crops.
     """
     size = spec.size_px
     camera = Camera(pinhole(sample.focal * size, size), size, size)

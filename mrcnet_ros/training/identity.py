@@ -40,7 +40,6 @@ def check_identity(path: Path, state: Mapping[str, Any], expected: Mapping[str, 
 
     A checkpoint that does not say what it is of, being older than this entry, is only warned of.
 
-    :param state: of the checkpoint.
     :param expected: :func:`identity_of` what the configuration names.
     :param names: of the parts that must agree.
     :raises ModelError: naming the first difference.
@@ -63,7 +62,6 @@ def check_known(path: Path, entries: Sequence[Mapping[str, Any]],
                 expected: Mapping[str, Any]) -> None:
     """Check that objects whose answers must stay are those that a model knows by their labels.
 
-    :param path: of the model.
     :param entries: of its objects, from ``model.json``.
     :param expected: :func:`identity_of` what the configuration names.
     :raises ModelError: naming the first difference of mesh, size or view prior.

@@ -43,7 +43,6 @@ class Group(Protocol):
     """The processes that share each step.
 
     :param rank: of this process; 0 writes the files.
-    :param world: number of processes.
     """
 
     rank: int
@@ -66,8 +65,6 @@ class TrainingLoop(ABC, Generic[ConfigT, BatchT]):
     :meth:`restore` when it is built.
 
     :param group: the processes of the training.
-    :param network: on its device.
-    :param steps: length of the schedule.
     :param log_every: steps between lines of metrics.
     :param identity: :func:`~mrcnet_ros.training.identity.identity_of` the objects.
     """
@@ -216,7 +213,6 @@ class TrainingLoop(ABC, Generic[ConfigT, BatchT]):
 def last_checkpoint(config: RunConfig, identity: dict[str, Any]) -> dict[str, Any] | None:
     """Return the checkpoint that a training goes on from; None where it begins.
 
-    :param identity: what the configuration names.
     :raises ModelError: when it is damaged, or of another run.
     """
     path = config.output / CHECKPOINT

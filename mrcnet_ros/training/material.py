@@ -30,8 +30,6 @@ from .view_bank import SharedViews, load_or_render, load_or_render_shapes
 class TrainingMaterial:
     """What samples and losses are made from.
 
-    :param composer: of training images.
-    :param shapes: of the objects.
     :param grid: (R, 3, 3) float32 rotation bins.
     """
 

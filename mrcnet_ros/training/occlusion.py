@@ -28,8 +28,6 @@ def bake_openness(mesh: Mesh, diameter_m: float) -> Mesh:
     A place is as open as the cosine-weighted part of its hemisphere from which it can be seen:
     255 on a convex surface, towards 0 at the bottom of a narrow hole.
 
-    :param mesh: to be looked at.
-    :param diameter_m: of the object.
     :return: with grey vertex colours, without texture; its edges are at most
         ``LONGEST_EDGE * diameter_m`` long.
     :raises MeshError: when the ray tracer is not installed.

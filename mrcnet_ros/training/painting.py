@@ -36,7 +36,6 @@ Drawn = tuple[Window, NDArray[np.float32], NDArray[np.float32]]
 class ComposerSpec:
     """Chances and ranges of the composed images.
 
-    :param crop: the network's crops.
     :param box_shift: largest shift of a box in parts of its side.
     :param box_scale: largest change of the logarithm of a box's longer side.
     :param occluded: chance that other objects lie in front.

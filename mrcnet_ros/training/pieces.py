@@ -25,7 +25,6 @@ PIECE_BYTES = 15 * MIB  # files of 16 MiB are refused by some who should carry t
 def write_pieces(checkpoint: Path, folder: Path, most_bytes: int) -> list[Path]:
     """Write a checkpoint in pieces, in place of those that are there.
 
-    :param most_bytes: of all pieces together.
     :return: the pieces, to be joined in this order.
     :raises ModelError: when the checkpoint cannot be read.
     :raises SpecError: when even the averaged weights alone are more.

@@ -28,7 +28,6 @@ class PlacedView:
     """A view of an object put into the layout image.
 
     :param bank: row of the bank it is taken from.
-    :param view: row of the view.
     :param A_layout_view: (3, 3) image map.
     :param in_front: whether it hides the object of the sample.
     :param corners_m: (P, 3) of its hull in the camera when it stands on the table, else None.

@@ -139,7 +139,6 @@ def read_config(kind: type[ConfigT], path: Path,
                 changes: Mapping[str, Any] | None = None) -> ConfigT:
     """Read a training configuration.
 
-    :param kind: of the training.
     :param changes: fields that differ from the file; a dot leads into a field that is a mapping,
         as in ``chances.occluded``.
     :raises SpecError: when the file is missing or of another preset, or a field is unknown or

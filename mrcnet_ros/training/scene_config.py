@@ -22,7 +22,6 @@ FARTHEST_M = 100.0  # beyond, distances are in another unit
 class SceneConfig(RunConfig):
     """Fields that the trainings for poses and for the detector share.
 
-    :param name: of the model.
     :param cache: folder of rendered views, which runs can share.
     :param models: BOP models folder, or YAML object list.
     :param labels: label by BOP object id, for a BOP folder; also chooses the objects.
@@ -34,7 +33,6 @@ class SceneConfig(RunConfig):
     :param views: rendered views of each object.
     :param patches: background patches.
     :param processes: training processes, one thread each; 1 on a GPU.
-    :param steps: length of the schedule.
     :param minutes: from the start of the command to its last step, rendering counted; the
         learning rate falls to 0 by then. None when only ``steps`` ends the training.
     :param shared_minutes: whether ``minutes`` are those of all starts together, from first step to

@@ -33,8 +33,6 @@ ATTEMPTS = 6  # at a free place; then the object is left out
 class SceneObject:
     """A view of a bank put into a scene.
 
-    :param bank: row of the bank.
-    :param view: row of the view.
     :param A_image_view: (3, 3) map of the view to the image.
     :param depth_m: of the origin; nearer objects hide those behind.
     :param corners_m: (P, 3) of its hull in the camera when it stands on the table, else None.
@@ -55,7 +53,6 @@ class SceneLayout:
         """Sort the views by elevation.
 
         :param banks: classes first, then bodies that only disturb.
-        :param priors: of the classes.
         :param distance_m: nearest and farthest objects.
         """
         self.banks, self.priors, self.distance_m = banks, priors, distance_m
@@ -82,7 +79,6 @@ class SceneLayout:
         """Put objects into a scene, from back to front.
 
         :param K: (3, 3) of the image.
-        :param chosen: banks of the objects.
         """
         spread = rng.uniform(*HEAP_M)
         feet: list[tuple[Array, float]] = []

@@ -78,7 +78,6 @@ class SceneComposer:
         """Keep the material.
 
         :param banks: one for each class, in class order, then those of bodies that only disturb.
-        :param priors: of the classes.
         :param camera: focal length of a scene and its side [px].
         """
         self.banks, self.classes, self.painter = banks, len(priors), painter

@@ -17,8 +17,6 @@ KINDS = ('box', 'bar', 'cylinder', 'cone', 'ring', 'lump', 'bowl', 'bottle')
 def draw_shapes(count: int, seed: int) -> list[Mesh]:
     """Draw bodies of all kinds in turn.
 
-    :param count: how many.
-    :param seed: of sizes and colours.
     :return: meshes around their origin, 4 to 30 cm large [m], one or two colours each.
     """
     rng = np.random.default_rng([seed, 7])

@@ -67,7 +67,6 @@ def lay_print(rng: np.random.Generator, image: NDArray[np.float32], table: Table
     :param image: (S, S, 3) float32 in 0..255; changed in place.
     :param K: (3, 3) from the table's camera to the image's pixels; may include a rotation.
     :param sheet: (B, B, 3) uint8, what is printed.
-    :param diameter_m: of the object.
     """
     side_m = diameter_m * float(np.exp(rng.uniform(*np.log(PRINT_SIDE))))
     if rng.random() < 0.5:

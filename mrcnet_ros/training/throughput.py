@@ -76,7 +76,6 @@ def widened_network(config: TrainConfig, factor: float) -> TrainConfig:
 def compare_devices(bench: Bench, samples: int) -> dict[str, Any]:
     """Compute one step on the processor and on the configuration's device.
 
-    :param samples: in the batch.
     :return: ``loss`` and ``gradient_norm`` by place, and the largest relative difference of the
         terms of the loss, and of the gradients by the norm of all.
     """

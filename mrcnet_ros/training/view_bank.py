@@ -48,7 +48,6 @@ class ViewBank:
     :param depth: (V, S, S) float16 depth minus distance, in diameters; 0 off the object.
     :param R_camera_object: (V, 3, 3).
     :param distance_m: (V,) of the object's origin.
-    :param diameter_m: of the object.
     :param hull: (P, 3) corners of the object's convex hull [m], object frame.
     """
 
@@ -114,11 +113,7 @@ def load_or_render(
 
 def load_or_render_shapes(folder: Path, count: int, distance_m: tuple[float, float], views: int,
                           seed: int) -> list[SharedViews]:
-    """Return the view banks of plain bodies, see :mod:`.shapes`, seen from anywhere.
-
-    :param count: number of bodies.
-    :param views: of each.
-    """
+    """Return the view banks of plain bodies, see :mod:`.shapes`, seen from anywhere."""
     banks = []
     for number, mesh in enumerate(draw_shapes(count, seed)):
         diameter_m = measure_diameter(mesh.vertices)

@@ -33,7 +33,6 @@ ROWS: dict[type[nn.Module], tuple[str, ...]] = {
 class Start:
     """A trained model to start from.
 
-    :param weights: its state dict.
     :param objects: their entries in ``model.json``, in class order.
     """
 

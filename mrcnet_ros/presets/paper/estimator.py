@@ -55,7 +55,6 @@ class _Coarse(NamedTuple):
 class PaperEstimator(BaseEstimator[PaperModel]):
     """Estimates the poses of known objects in detection boxes with a published network.
 
-    :param model: a checked model directory.
     :param backend: with the model's graphs loaded.
     :raises MeshError: when a mesh is missing, in another unit, or another one than the model's.
     :raises BackendError: when there is no headless OpenGL.

@@ -60,7 +60,6 @@ def load_published(path: Path, spec: PaperSpec, objects: int) -> PaperNet:
 
     The file is read without executing anything in it.
 
-    :param objects: number of its classes.
     :raises ModelError: when it is missing, unsafe, or holds other entries than the network.
     """
     with torch.device('meta'):

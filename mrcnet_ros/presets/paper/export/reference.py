@@ -69,9 +69,6 @@ def example_inputs(network: PaperNet, spec: PaperSpec, detections: int
 class PaperReference:
     """Runs the network of the paper as PyTorch does, without any runtime.
 
-    :param spec: of the network.
-    :param objects: number of its decoders.
-    :param salt: of the weights.
     :param device: ``cpu`` or ``cuda``, in full precision.
     :raises BackendError: when PyTorch cannot compute there.
     """

@@ -52,7 +52,6 @@ def rotation_soft_label(R_gt: Tensor, R_bins: Tensor, vertices: Tensor, T_symmet
     :param R_bins: (K, 3, 3).
     :param vertices: (P, 3) of the object.
     :param T_symmetries: (S, 4, 4) motions that leave the object looking the same.
-    :param diameter: of the object.
     :return: (K,) in 0..1, ``exp(-mean displacement / (0.03 diameter))``.
     """
     chosen = symmetric_choice(vertex_moment(vertices), R_bins, R_gt, T_symmetries[:, :3, :3])

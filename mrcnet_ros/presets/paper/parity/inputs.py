@@ -29,9 +29,6 @@ PROTOTYPES = 5e-6  # the published ones are float32
 class SeededCase:
     """What the network's numbers depend on before any pose is decoded.
 
-    :param salt: of weights and images.
-    :param objects: that the network knows.
-    :param classes: of the images.
     :param rectangles: of their box maps [px].
     """
 

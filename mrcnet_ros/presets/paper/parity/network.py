@@ -66,7 +66,6 @@ def network_rows(folder: Path, runner: Runner = SeededRun) -> Iterator[ParityRow
     one step: where the reference's two best classes are equal to float32, from its choice, and
     the final poses from its residuals.
 
-    :param runner: makes the network's numbers.
     :raises DatasetError: when an input is missing or cannot be used.
     """
     reference = Reference(folder / 'network.npz')

@@ -17,7 +17,6 @@ def parity_rows(folder: Path, runner: Runner = SeededRun) -> Iterator[ParityRow]
     """Compare every array of a reference folder, yielding each as soon as it is known.
 
     :param folder: with ``network.npz``, ``crop.npz`` and ``losses.npz``.
-    :param runner: makes the network's numbers.
     :raises DatasetError: when a file or an input is missing or cannot be used.
     """
     if not folder.is_dir():

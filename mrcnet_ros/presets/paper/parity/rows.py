@@ -20,7 +20,6 @@ HALF = 1e-3  # so near to a half the rounding of a pixel's coordinate in float32
 class ParityRow:
     """The comparison of one array.
 
-    :param name: file and array.
     :param absolute: largest absolute difference; nan or inf when it cannot be told.
     :param relative: the same over the reference's largest magnitude.
     :param tolerance: largest allowed ``relative``.

@@ -28,13 +28,11 @@ class PaperTrainConfig(RunConfig):
     :param dataset: BOP dataset folder, which holds the splits and the models.
     :param spec: of the network; in the file only what differs from the published numbers of the
         dataset, and for other datasets at least ``depth_near`` and ``depth_far``.
-    :param splits: folders of training images.
     :param models: folder of the meshes; '' for that of the published training, or ``models``.
     :param object_ids: of the classes, in class order; () for those of the published network, or
         all that there are.
     :param backgrounds: folders of photographs for images with several instances of an object.
     :param imagenet: state dict of an ImageNet ResNet-34 in torchvision's names to start from.
-    :param epochs: length of the schedule.
     :param steps: length of the schedule instead of ``epochs``.
     :param final_rate: lowest rate, at both ends of the schedule.
     :param precision: of the convolutions: ``float32``, or autocast to ``bfloat16`` or, on a GPU

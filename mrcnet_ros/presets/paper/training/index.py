@@ -25,7 +25,6 @@ MIN_VISIBLE_FRACTION = 0.1
 class PaperIndex:
     """Annotated instances, as arrays: a dataset has a million of them.
 
-    :param image_paths: of all images.
     :param K: (images, 3, 3) intrinsics [px].
     :param image: (N,) int32 row of the instance's image.
     :param instance: (N,) int32 position in the image's list of annotations.

@@ -63,7 +63,6 @@ class PaperSamples(Dataset[PaperBatch]):
 
     Every instance comes once in an epoch, in an order of the epoch's own.
 
-    :param index: of the instances.
     :param backgrounds: pictures for images that show an object several times; none to leave
         these as they are.
     """

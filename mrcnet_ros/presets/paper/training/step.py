@@ -32,7 +32,6 @@ class PaperShapes:
 
     :param vertices: (P, 3) float32.
     :param T_symmetries: (S, 4, 4) float32.
-    :param diameter: of the object.
     """
 
     vertices: Sequence[Tensor]
