@@ -130,7 +130,7 @@ def pose_errors(
         label, spread = pair.pose.label, pair.pose.spread
         if spread is not None:
             T_est, T_gt = (real[label].to_centred(T) for T in (pair.T_est, pair.T_gt))
-            symmetries = centred[label].symmetries
+            symmetries = centred[label].real_symmetries
             T_gt = closest_equivalent(T_est, T_gt, hulls[label], symmetries)
             errors.append(error_of(pair.image, spread.scaled(pair.factor), T_est, T_gt,
                                    symmetries))

@@ -73,7 +73,7 @@ def score_inputs(
             inputs.append(features(pose.spread.score, pose.depth,
                                    item.diameter_m * item.size_ratio))
             error_m = mssd(pose.T_camera_object, same[0].T_camera_object, hulls[pose.label],
-                           item.symmetries)
+                           item.real_symmetries)
             right.append(error_m < RIGHT * item.diameter_m)
     return np.array(inputs).reshape(-1, 4), np.array(right, bool)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -45,14 +46,15 @@ def judged_poses(
     :param sizes: by label, size ratios that the model is going to have.
     """
     points: dict[str, Array] = {}
+    real = {label: dataclasses.replace(m, size_ratio=sizes[label]) for label, m in objects.items()}
     found = []
     for pair in paired(frames, rows, poses, objects, sizes):
-        pose, item = pair.pose, objects[pair.pose.label]
+        pose, item = pair.pose, real[pair.pose.label]
         if pose.evidence is None:
             continue
         if pose.label not in points:
             points[pose.label] = surface_points(item.load_mesh())
-        off_m = surface_distance(pair.T_est, pair.T_gt @ item.symmetries.transforms,
+        off_m = surface_distance(pair.T_est, pair.T_gt @ item.real_symmetries.transforms,
                                  points[pose.label])
         found.append(Judged(pair.image, pose.evidence, pose.score,
                             off_m < RIGHT_DIAMETERS * item.diameter_m))

@@ -100,8 +100,8 @@ def _differences(
     if reference is None or candidate is None:
         return True, np.inf, np.inf, np.inf
     T = candidate.T_camera_object
-    move = mssd(T, reference.T_camera_object, hull, item.symmetries) / item.diameter_m
-    nearest = closest_equivalent(T, reference.T_camera_object, hull, item.symmetries)
+    move = mssd(T, reference.T_camera_object, hull, item.real_symmetries) / item.diameter_m
+    nearest = closest_equivalent(T, reference.T_camera_object, hull, item.real_symmetries)
     difference = pose_difference(T, nearest)
     return (reference.bin_index != candidate.bin_index, move, difference.rotation_rad,
             difference.translation_m)

@@ -105,6 +105,16 @@ class Symmetries:
         return Symmetries(moved(self.transforms),
                           None if self.coarse is None else moved(self.coarse))
 
+    def scaled(self, factor: float) -> Symmetries:
+        """Return the motions of an object that is so many times as large, about its origin."""
+        def larger(transforms: Array) -> Array:
+            T = np.array(transforms)
+            T[:, :3, 3] *= factor
+            return T
+
+        return Symmetries(larger(self.transforms),
+                          None if self.coarse is None else larger(self.coarse))
+
     def seen_rotations(self) -> Array:
         """Return the projection onto the rotations that change how the object looks.
 

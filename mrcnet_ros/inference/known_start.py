@@ -46,7 +46,7 @@ def start_at(T_camera_object: Array, crop: CropCamera, item: ObjectModel, grid: 
     :return: the nearest rotation bin, and (3,) x and y offset from the crop's centre in crop
         widths and log relative size, kept within what stage 1 can say.
     """
-    equivalents = T_camera_object @ item.symmetries.transforms
+    equivalents = T_camera_object @ item.real_symmetries.transforms
     t = equivalents[:, :3, 3] / item.size_ratio @ crop.R_crop_camera.T
     R_ray = rotation_to_axis(t) @ crop.R_crop_camera @ equivalents[:, :3, :3]
     traces = R_ray.reshape(len(R_ray), 9) @ grid.reshape(len(grid), 9).T

@@ -248,8 +248,8 @@ class Tracker:
         """Return the equivalent of a pose that is nearest to the expected one."""
         R = (inverse(view.T_fixed_camera) @ expected.T_fixed_object)[:3, :3]
         item = self._estimator.objects[label].centred()
-        nearest: Array = item.symmetries.nearest(T_camera_object[:3, :3], T_camera_object[:3, 3],
-                                                 R)
+        nearest: Array = item.real_symmetries.nearest(
+            T_camera_object[:3, :3], T_camera_object[:3, 3], R)
         return nearest
 
     def _fixed(self, view: View, pose: PoseEstimate, T_camera_object: Array

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,7 @@ class ObjectModel:
     :param mesh_path: PLY, OBJ, OFF or STL file.
     :param mesh_sha256: :func:`mesh_digest` the file must have, '' to accept any.
     :param diameter_m: largest distance between two vertices.
-    :param symmetries: motions that leave the object looking the same [m].
+    :param symmetries: motions that leave the mesh looking the same [m].
     :param unit_m: length of the mesh file's unit, 0.001 for millimetres.
     :param bounds_m: (2, 3) lowest and highest vertex coordinates of the mesh, object frame; None
         where :meth:`mesh_bounds` has to read it.
@@ -74,6 +75,16 @@ class ObjectModel:
         moved = np.array(T, np.float64)
         moved[..., :3, 3] += moved[..., :3, :3] @ (factor * self.middle_m)
         return moved
+
+    @cached_property
+    def real_symmetries(self) -> Symmetries:
+        """Return the motions that leave the real object looking the same, whose poses are known.
+
+        An axis that does not pass through the origin is nearer to it where the object is smaller
+        than its mesh.
+        """
+        return self.symmetries if self.size_ratio == 1.0 else self.symmetries.scaled(
+            self.size_ratio)
 
     def bounds(self) -> NDArray[np.float64]:
         """Return lowest and highest coordinates of the real object, (2, 3) [m], object frame.

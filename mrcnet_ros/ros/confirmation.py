@@ -168,7 +168,7 @@ class Confirmation:
             poses.pop()
         T = estimate.T_camera_object
         if poses:
-            T = self._model.symmetries.nearest(T[:3, :3], T[:3, 3], poses[-1][1][:3, :3])
+            T = self._model.real_symmetries.nearest(T[:3, :3], T[:3, 3], poses[-1][1][:3, :3])
         poses.append((stamp_ns, T))
         while len(poses) > parameters.confirm_frames:
             poses.popleft()

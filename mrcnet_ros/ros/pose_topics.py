@@ -94,8 +94,9 @@ def symmetries_message(objects: Mapping[str, ObjectModel]) -> String:
     ``T`` and ``T @ S`` look the same for each of them, the identity among them. A continuous
     symmetry is given by many of them.
     """
-    listed = [{'label': label, 'object_id': item.object_id, 'diameter_m': item.diameter_m,
+    listed = [{'label': label, 'object_id': item.object_id,
+               'diameter_m': item.size_ratio * item.diameter_m,
                'transforms': [np.round(S, 9).ravel().tolist() for S in
-                              item.symmetries.transforms]}
+                              item.real_symmetries.transforms]}
               for label, item in sorted(objects.items())]
     return String(data=json.dumps({'version': 1, 'objects': listed}, allow_nan=False))

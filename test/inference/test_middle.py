@@ -138,6 +138,9 @@ def test_bounds_and_symmetries_stay_in_the_frame_of_the_file(shifted: Path) -> N
     np.testing.assert_allclose(box.centred().symmetries.transforms[1], half, atol=1e-6)
     T = make_transform(exp_so3([0.3, 1.0, 0.2]), [0.1, 0.2, 0.9])
     np.testing.assert_allclose(box.from_centred(box.to_centred(T)), T, atol=1e-12)
+    small = dataclasses.replace(box, size_ratio=0.9)
+    turned = small.real_symmetries.transforms[1] @ [*(0.9 * OFFSET_M), 1]
+    np.testing.assert_allclose(turned[:3], 0.9 * OFFSET_M, atol=1e-6)
 
 
 def test_templates_show_the_object_in_the_middle(shifted: Path) -> None:

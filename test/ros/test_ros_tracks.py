@@ -1,6 +1,7 @@
 """Instances from frame to frame: names that stay, poses that do not flip."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -15,10 +16,12 @@ from stand_in_node import DIAMETERS_M, BoxEstimator, box_object
 from mrcnet_ros.geometry.se3 import exp_so3, make_transform, rotation_angle
 from mrcnet_ros.geometry.symmetry import Symmetries
 from mrcnet_ros.inference.poses import PoseEstimate
+from mrcnet_ros.ros.confirmation import Confirmation
 from mrcnet_ros.ros.drop_counters import DropCounters
 from mrcnet_ros.ros.frame_handler import FrameHandler
 from mrcnet_ros.ros.frames import Frame
 from mrcnet_ros.ros.params import NodeParameters
+from mrcnet_ros.ros.pose_topics import symmetries_message
 from mrcnet_ros.ros.tracks import Tracks, blend
 
 HALF_TURN = exp_so3([0.0, 0.0, np.pi])
@@ -140,6 +143,29 @@ def test_a_symmetric_object_does_not_flip(tracks):
     T = _pose(tracks, _estimate('brick', R=small @ HALF_TURN, x=0.01), 30)
     assert np.allclose(T[:3, :3], small)
     assert T[0, 3] == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize('ratio', [1.0, 0.9])
+def test_an_equivalent_of_an_object_smaller_than_its_mesh_is_where_the_object_is(objects, ratio):
+    """An axis of symmetry beside the origin is nearer to it; all that is published knows that."""
+    aside = make_transform(HALF_TURN, [0.1, 0.0, 0.0])
+    brick = dataclasses.replace(objects['brick'], size_ratio=ratio, symmetries=Symmetries(
+        np.stack([np.eye(4), aside])))
+    real = make_transform(HALF_TURN, [0.1 * ratio, 0.0, 0.0])
+    flipped = _estimate('brick').T_camera_object @ real
+    first, second = _estimate('brick'), dataclasses.replace(
+        _estimate('brick'), T_camera_object=flipped)
+    tracks, T = Tracks({'brick': brick}), first.T_camera_object
+    for number, estimate in enumerate((first, second)):
+        _, (pose,) = tracks.update(number * 30 * MS, [estimate], NodeParameters())
+        assert np.allclose(pose.T_camera_object, T)
+    confirmation = Confirmation('brick', 0, {'brick': brick})
+    found = [confirmation.see(number * 30 * MS, ['brick'], [estimate], NodeParameters(
+        confirm_frames=2)) for number, estimate in enumerate((first, second))][1]
+    assert found is not None and np.allclose(found.estimate.T_camera_object, T)
+    (told,) = json.loads(symmetries_message({'brick': brick}).data)['objects']
+    assert np.allclose(told['transforms'][1], real.ravel())
+    assert told['diameter_m'] == pytest.approx(ratio * brick.diameter_m)
 
 
 def test_the_covariance_is_that_of_the_pose_that_is_published(objects):
