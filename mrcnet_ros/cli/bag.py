@@ -5,14 +5,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ..datasets.catalogue import facts_of
 from .dataset_arguments import add_box_arguments, add_dataset_arguments
 from .traffic_arguments import positive_float
-
-if TYPE_CHECKING:
-    pass
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -239,14 +239,13 @@ def _measured_score(done: Run, objects: Mapping[str, ObjectModel], sizes: Mappin
     :param sizes: by label, size ratios that the model is going to have.
     :return: None when it cannot be told.
     """
-    from ..evaluation import score_report
     from ..evaluation.score_errors import judged_poses
-    from ..evaluation.score_fit import score_law_of
+    from ..evaluation.score_fit import score_law_of, score_table
 
     judged = judged_poses(done.frames, done.rows, done.poses, objects, sizes)
     try:
         law, source = score_law_of(judged, images)
-        print('\n'.join(score_report.score_table(judged)))
+        print('\n'.join(score_table(judged)))
     except DatasetError as error:
         print(f'no law of scores: {error}')
         return None

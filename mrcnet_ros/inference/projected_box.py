@@ -70,15 +70,3 @@ def outermost(vertices: Array) -> Array:
     directions = np.stack([radius * np.cos(turn), radius * np.sin(turn), z], axis=1)
     rows = {int(np.argmax(vertices @ direction)) for direction in directions}
     return np.asarray(vertices[sorted(rows)], np.float64)
-
-
-def box_iou(a: Array, b: Array) -> float:
-    """Return the intersection of two boxes over their union, 0..1.
-
-    :param a: (4,) x1, y1, x2, y2.
-    :param b: likewise.
-    """
-    low, high = np.maximum(a[:2], b[:2]), np.minimum(a[2:], b[2:])
-    common = float(np.prod(np.maximum(high - low, 0.0)))
-    both = float(np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2])) - common
-    return common / both if both > 0.0 else 0.0

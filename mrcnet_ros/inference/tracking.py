@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ..geometry.camera import Camera
 from ..geometry.se3 import Array, inverse
 from ..objects import ObjectModel
-from .exclusion import contested
+from .choice import contested
 from .followed import Followed, Lost, Track, TrackLimits, View
 from .known_start import KnownPose
 from .motion import Motion

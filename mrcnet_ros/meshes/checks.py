@@ -27,12 +27,11 @@ def measure_diameter(vertices: NDArray[np.float64]) -> float:
     :param vertices: (V, 3).
     :return: in the unit of ``vertices``.
     """
-    from scipy.spatial import ConvexHull, QhullError
     from scipy.spatial.distance import cdist
 
-    points = np.unique(vertices, axis=0)
-    with contextlib.suppress(QhullError):  # flat meshes have no hull
-        points = points[ConvexHull(points).vertices]
+    from ..geometry.hull import hull_vertices
+
+    points = hull_vertices(np.unique(vertices, axis=0))
     return max(float(cdist(points[row:row + BLOCK], points[row:]).max())
                for row in range(0, len(points), BLOCK))
 

@@ -11,8 +11,7 @@ from scipy.optimize import minimize
 from scipy.spatial import cKDTree
 
 from ..geometry.se3 import Array, exp_so3, make_transform, rotation_angle
-from .candidate_axes import centre_and_axes
-from .seen_surface import SeenSurface
+from .seen_surface import SeenSurface, centre_and_axes
 
 # Turns by a part of the circle that are tried about each axis.
 FOLDS = (2, 3, 4, 5, 6)

@@ -11,12 +11,11 @@ from ..inference.poses import Detection, FrameResult, PoseEstimate
 from ..objects import ObjectModel
 from .box_watch import BoxWatch
 from .detection_reading import DetectionSettings, detections_from_message, label_hint
-from .detection_watch import DetectionWatch
+from .detection_watch import DetectionWatch, ScoreWatch
 from .diagnostics import Problem
 from .drop_counters import DropCounters
 from .message_types import DetectionsMessage
 from .params import NodeParameters
-from .score_watch import ScoreWatch
 
 
 class DetectionFilter:

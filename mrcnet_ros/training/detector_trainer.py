@@ -2,25 +2,72 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..detector.decode import TopBoxes, cell_grid, decode_detections
 from ..errors import SpecError
 from ..network.detector import DetectorNetwork
-from ..network.detector_losses import WANTED, detection_loss
+from ..network.detector_losses import WANTED, BoxTargets, detection_loss
+from .backgrounds import background_patches, find_images, irradiance_matrices
 from .composed_run import ComposedRun, Job, check_start, deadline_of
 from .detector_config import DetectorConfig
-from .detector_feed import SceneBatch, load_scene_composer, stack_scenes
 from .exchange import Exchange, train_together
 from .loop import CHECKPOINT, decay_groups
 from .material import load_disturbers, load_object_views
+from .painting import TrainingPainter
+from .scenes import SceneComposer, TrainingScene
+from .view_bank import SharedViews
 from .warm_start import read_detector_start, warm_start_detector
+
+
+@dataclass(frozen=True, eq=False)
+class SceneBatch:
+    """Scenes as the network and its losses take them.
+
+    :param image: (N, 3, S, S) float32 RGB in 0..255.
+    """
+
+    image: Tensor
+    targets: BoxTargets
+
+
+def load_scene_composer(config: DetectorConfig, classes: int,
+                        views: Sequence[SharedViews]) -> SceneComposer:
+    """Gather what scenes are made from.
+
+    :param classes: number of classes, whose views come first.
+    :raises DatasetError: when there are no backgrounds, or they cannot be read.
+    """
+    images = find_images(config.backgrounds)
+    banks = [v.open() for v in views]
+    painter = TrainingPainter(
+        banks, classes, background_patches(images, config.patches, config.seed),
+        irradiance_matrices(images), config.painting())
+    return SceneComposer(banks, [config.view_prior] * classes, painter,
+                         (config.spec.focal_px, config.size_px), config.distance_m)
+
+
+def stack_scenes(scenes: Sequence[TrainingScene]) -> SceneBatch:
+    """Join scenes into a batch."""
+    most = max(1, *(len(s.boxes) for s in scenes))
+    boxes = np.zeros((len(scenes), most, 4), np.float32)
+    classes, kinds = (np.zeros((len(scenes), most), np.int64) for _ in range(2))
+    for row, scene in enumerate(scenes):
+        count = len(scene.boxes)
+        boxes[row, :count] = scene.boxes
+        classes[row, :count], kinds[row, :count] = scene.class_index, scene.kind
+    images = torch.from_numpy(np.stack([s.image for s in scenes])).permute(0, 3, 1, 2)
+    return SceneBatch(images.float().contiguous(memory_format=torch.channels_last),
+                      BoxTargets(*map(torch.from_numpy, (boxes, classes, kinds))))
+
 
 LOG_EVERY = 20  # steps between two lines of the log
 EMA_DECAY = 0.998  # the exported weights are about the mean of the last 500 steps

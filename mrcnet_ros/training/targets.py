@@ -60,11 +60,6 @@ class Poses(NamedTuple):
     log_size: Tensor
 
 
-def collate(samples: Sequence[Sample]) -> Batch:
-    """Stack samples into tensors on the processor."""
-    return stack_samples(samples).ready(torch.device('cpu'))
-
-
 def stack_samples(samples: Sequence[Sample]) -> Batch:
     """Stack samples, the image still (N, S, S, 3) uint8: a quarter of the bytes to move."""
     def stack(values: Sequence[NDArray[np.generic] | float], kind: type[np.generic]) -> Tensor:

@@ -10,8 +10,14 @@ import pytest
 from mrcnet_ros.errors import DatasetError, SpecError
 from mrcnet_ros.evaluation.covariance_law import Images
 from mrcnet_ros.evaluation.score_errors import Judged, surface_distance, surface_points
-from mrcnet_ros.evaluation.score_fit import fit_score_law, score_law_of
-from mrcnet_ros.evaluation.score_report import auroc, left_out_scores, report_scores, score_table
+from mrcnet_ros.evaluation.score_fit import (
+    auroc,
+    fit_score_law,
+    left_out_scores,
+    report_scores,
+    score_law_of,
+    score_table,
+)
 from mrcnet_ros.geometry.se3 import exp_so3, make_transform
 from mrcnet_ros.inference.scoring import Evidence, ScoreLaw
 from mrcnet_ros.meshes.mesh import Mesh

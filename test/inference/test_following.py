@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from test_shipped_models import golden_frames
 
+from mrcnet_ros.detector.decode import ious
 from mrcnet_ros.errors import BoxError, ImageError, SpecError
 from mrcnet_ros.geometry.camera import Camera
 from mrcnet_ros.geometry.crop import crop_camera
@@ -23,7 +24,7 @@ from mrcnet_ros.geometry.se3 import (
 from mrcnet_ros.inference.base_estimator import BaseEstimator
 from mrcnet_ros.inference.known_start import KnownPose, start_at
 from mrcnet_ros.inference.poses import Detection
-from mrcnet_ros.inference.projected_box import ProjectedBoxes, box_iou, outermost
+from mrcnet_ros.inference.projected_box import ProjectedBoxes, outermost
 from mrcnet_ros.specs import BinSpec
 
 
@@ -126,7 +127,7 @@ def test_a_followed_pose_has_a_covariance_and_the_box_of_its_mesh(demo_estimator
     result = demo_estimator.follow(image, camera, known(detections, truths))
     for pose, detection in zip(result.poses, detections, strict=True):
         assert (np.linalg.eigvalsh(pose.covariance) > 0).all()
-        assert box_iou(pose.box_xyxy, detection.box_xyxy) > 0.5
+        assert ious(pose.box_xyxy[None], detection.box_xyxy)[0] > 0.5
 
 
 def test_an_equivalent_start_is_the_same_start(demo_estimator, frames):
@@ -213,7 +214,7 @@ def test_the_outermost_vertices_stand_for_the_mesh():
     ([0, 0, 10, 10], 1.0), ([5, 0, 15, 10], 1 / 3), ([10, 0, 20, 10], 0.0), ([0, 0, 5, 5], 0.25)])
 def test_boxes_overlap_by_their_union(other, iou):
     """Intersection over union, 0 for boxes that only touch."""
-    assert box_iou(np.array([0.0, 0, 10, 10]), np.array(other, float)) == pytest.approx(iou)
+    assert ious(np.array([[0.0, 0, 10, 10]]), np.array(other, float)) == pytest.approx(iou)
 
 
 def test_a_mesh_with_its_origin_aside_is_followed_in_its_own_frame(demo_estimator, frames,

@@ -11,7 +11,7 @@ import pytest
 from mrcnet_ros.geometry.camera import Camera
 from mrcnet_ros.geometry.se3 import exp_so3, inverse, make_transform, rotation_angle
 from mrcnet_ros.geometry.symmetry import Symmetries
-from mrcnet_ros.inference.exclusion import contested
+from mrcnet_ros.inference.choice import contested
 from mrcnet_ros.inference.followed import TrackLimits, View
 from mrcnet_ros.inference.motion import Motion
 from mrcnet_ros.inference.poses import FrameResult, PoseEstimate

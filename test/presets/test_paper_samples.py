@@ -25,9 +25,12 @@ from synth_folder import MESHES  # noqa: E402
 from mrcnet_ros.errors import DatasetError  # noqa: E402
 from mrcnet_ros.presets.paper.spec import PaperSpec  # noqa: E402
 from mrcnet_ros.presets.paper.training import samples as samples_module  # noqa: E402
-from mrcnet_ros.presets.paper.training.augmentation import cut_background, vary_colours  # noqa: E402
 from mrcnet_ros.presets.paper.training.index import read_index  # noqa: E402
-from mrcnet_ros.presets.paper.training.samples import PaperSamples  # noqa: E402
+from mrcnet_ros.presets.paper.training.samples import (  # noqa: E402
+    PaperSamples,
+    cut_background,
+    vary_colours,
+)
 from mrcnet_ros.presets.paper.training.step import PaperShapes  # noqa: E402
 from mrcnet_ros.presets.paper.training.trainer import load_samples  # noqa: E402
 from mrcnet_ros.rendering.renderer import Renderer  # noqa: E402

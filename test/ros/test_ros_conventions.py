@@ -16,11 +16,11 @@ from stand_in_node import DIAMETERS_M, BoxEstimator
 from mrcnet_ros.errors import SpecError
 from mrcnet_ros.ros.box_watch import BoxWatch
 from mrcnet_ros.ros.detection_reading import DetectionSettings, image_box, settings_from
+from mrcnet_ros.ros.detection_watch import ScoreWatch
 from mrcnet_ros.ros.drop_counters import DropCounters
 from mrcnet_ros.ros.frame_handler import FrameHandler
 from mrcnet_ros.ros.frames import Frame
 from mrcnet_ros.ros.params import NodeParameters
-from mrcnet_ros.ros.score_watch import ScoreWatch
 from mrcnet_ros.ros.statuses import Account, pose_status
 
 SIZE = np.array([640.0, 480.0])

@@ -39,8 +39,7 @@ from mrcnet_ros.specs import DetectorSpec
 from mrcnet_ros.training import detector_trainer
 from mrcnet_ros.training.checkpoint import load_checkpoint
 from mrcnet_ros.training.detector_config import DetectorConfig
-from mrcnet_ros.training.detector_feed import load_scene_composer, stack_scenes
-from mrcnet_ros.training.detector_trainer import train_detector
+from mrcnet_ros.training.detector_trainer import load_scene_composer, stack_scenes, train_detector
 from mrcnet_ros.training.material import load_disturbers, load_object_views
 from mrcnet_ros.training.run_config import read_config
 from mrcnet_ros.training.scenes import SceneComposer

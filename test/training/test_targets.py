@@ -25,10 +25,10 @@ from mrcnet_ros.training.targets import (
     ObjectShapes,
     Poses,
     cell_targets,
-    collate,
     nearest_true_poses,
     rotation_targets,
     scale_targets,
+    stack_samples,
 )
 
 GRID = torch.tensor(np.array(rotation_grid(1, 6)), dtype=torch.float32)
@@ -213,7 +213,7 @@ def test_collating_keeps_every_number():
     samples = [Sample(rng.integers(0, 255, (8, 8, 3), np.uint8), i, random_rotations(1)[0],
                       rng.normal(size=2), 0.1 * i, 3.0 + i, rng.random((3, 2, 2), np.float32),
                       rng.random((2, 2), np.float32), 1.0) for i in range(3)]
-    batch = collate(samples)
+    batch = stack_samples(samples).ready(torch.device('cpu'))
     assert batch.image[2, 1, 5, 3] == samples[2].image[5, 3, 1]
     assert batch.class_index.tolist() == [0, 1, 2]
     np.testing.assert_allclose(batch.rotation[1], samples[1].R_ray_object, atol=1e-6)
