@@ -39,6 +39,8 @@ def calibrate_depth(model: Path, done: Run, objects: Mapping[str, ObjectModel], 
     score = _score_law(corrected, objects) if 'score' in wanted else None
     law, source = _covariance_law(corrected, objects, images) if 'covariance' in wanted else (
         None, None)
+    if score is not None and images.source == 'synthetic' and images.for_photographs:
+        print('scores with depth are those of rendered images: on photographs they are too high')
     found = {'covariance': law, 'score': score}
     if write:
         write_depth_laws(model, DepthLaws(law, score), source)
@@ -82,10 +84,12 @@ def _score_law(done: Run, objects: Mapping[str, ObjectModel]) -> DepthScoreLaw |
     except DatasetError as error:
         print(f'no score with depth: {error}')
         return None
-    report = fit.score_report(inputs, right)
-    print(f'score with depth: {right.mean():.0%} of {len(right)} poses are right (within '
-          f'{fit.RIGHT:g} diameters); AUROC {report.auroc:.2f}, of the network alone '
-          f'{report.auroc_network:.2f}; mean score {report.mean_right:.2f} of right and '
-          f'{report.mean_wrong:.2f} of wrong poses, those left out in turn')
+    print(f'score with depth: {right.sum()} of {len(right)} poses are right (within '
+          f'{fit.RIGHT:g} diameters)')
+    if 0 < right.sum() < len(right):
+        report = fit.score_report(inputs, right)
+        print(f'AUROC {report.auroc:.2f}, of the network alone {report.auroc_network:.2f}; mean '
+              f'score {report.mean_right:.2f} of right and {report.mean_wrong:.2f} of wrong '
+              'poses, those left out in turn')
     print(', '.join(f'{name} {value:.3g}' for name, value in asdict(law).items()))
     return law

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -65,8 +66,21 @@ def test_a_score_law_is_found_again_and_ranks_poses_it_was_not_fitted_to():
     assert report.mean_right > report.mean_wrong + 0.1
     every_fifth = np.arange(60) % 5 != 2  # one object of five is always wrong
     assert 0 < score_report(inputs[:60], every_fifth).mean_wrong < 1
-    with pytest.raises(DatasetError, match='too few to tell a score'):
-        fit_depth_score_law(inputs[:30], np.ones(30, bool))
+    with pytest.raises(DatasetError, match=r'30 poses .* too few to tell a score: it takes 50'):
+        fit_depth_score_law(inputs[:30], right[:30])
+
+
+@pytest.mark.parametrize('wrong', [0, 1, 4])
+def test_a_model_that_is_nearly_always_right_with_depth_has_a_score_law_too(wrong):
+    """Usual poses are about as probable as they were right; those that agree badly are not."""
+    rng = np.random.default_rng(1)
+    inputs = np.stack([np.ones(280), rng.normal(1.0, 0.6, 280), rng.normal(0.99, 0.01, 280),
+                       rng.gamma(4.0, 0.12, 280)], axis=1)
+    law = fit_depth_score_law(inputs, np.arange(280) >= wrong)
+    usual = 1 / (1 + np.exp(-inputs @ dataclasses.astuple(law)))
+    assert usual.mean() == pytest.approx(1 - (wrong + 0.5) / 281, abs=0.003)
+    bad = 1 / (1 + np.exp(-np.array([1.0, -1.0, 0.86, 4.0]) @ dataclasses.astuple(law)))
+    assert bad < 0.5
 
 
 def test_a_joint_covariance_is_said_in_the_terms_of_the_law():
