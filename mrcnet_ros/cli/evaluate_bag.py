@@ -199,7 +199,7 @@ def _write_page(
         frames=images, figures=figures, scores=scores, objects=objects, labels=labels,
         covariances=covariances, latency=Latency('age of the poses', ages_ms),
         load=lambda image: photographs[image.scene_id, image.image_id].image(),
-        facts={'bag': str(args.bag), 'mode': args.mode,
+        facts={'bag': str(args.bag), 'mode': args.mode, 'depth': args.depth,
                'images': f'{len(answers)} sent, {len(ages_ms)} answered'}))
 
 

@@ -164,6 +164,7 @@ def _write_page(
     outcome: tuple[Run, str, Scores | None, dict[str, Any]],
 ) -> None:
     from ..datasets.bop import BopFrame
+    from ..evaluation.depth_use import depth_line
     from ..evaluation.page import Latency
     from ..evaluation.report import stage_medians_ms
 
@@ -180,7 +181,8 @@ def _write_page(
         latency=Latency('time for an image', [1e3 * s for s in done.seconds],
                         stage_medians_ms(done.stage_seconds)),
         facts={'images': str(len(done.frames)), 'boxes': boxes, 'crops': str(args.crops),
-               'depth': args.depth, 'runtime': ' '.join(done.runtime.values())}))
+               'depth': ', '.join([args.depth, *depth_line(done.poses).splitlines()]),
+               'runtime': ' '.join(done.runtime.values())}))
 
 
 def _boxes(args: argparse.Namespace) -> dict[str, Any]:

@@ -30,6 +30,8 @@ class ResultRow:
 
     :param T_camera_object: (4, 4) float64 [m].
     :param time_s: time spent on the whole image, the same in all rows of an image; -1 unknown.
+    :param residual_m: how far the surface is from measured depth, in no file; None where depth did
+        not correct the pose.
     """
 
     scene_id: int
@@ -38,6 +40,7 @@ class ResultRow:
     score: float
     T_camera_object: Array
     time_s: float = -1.0
+    residual_m: float | None = None
 
 
 class ResultsWriter(AbstractContextManager['ResultsWriter']):

@@ -98,12 +98,13 @@ def _tile(overlay: PoseOverlay, target: TargetScore, frame: BopFrame, load: Load
         DrawnObject(name, poses[1], '', GREEN)])
     data = cv2.imencode('.jpg', cv2.cvtColor(picture, cv2.COLOR_RGB2BGR),
                         [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
-    mssd_m = target.mssd_m or 0.0
+    mssd_m, residual_m = target.mssd_m or 0.0, target.estimate.residual_m
+    depth = [] if residual_m is None else [f'{1e3 * residual_m:.1f} mm off the measured surface']
     return Tile(data.tobytes(), f'{label or name}, {target.scene_id}/{target.image_id}', (
         f'MSSD {1e3 * mssd_m:.1f} mm, {mssd_m / model.diameter_m:.1%} of the diameter',
         f'turned {np.degrees(target.difference.rotation_rad):.1f}°, '
         f'depth {1e3 * target.difference.depth_m:+.1f} mm',
-        f'score {target.score:.2f}, {target.visible_fraction:.0%} visible'))
+        f'score {target.score:.2f}, {target.visible_fraction:.0%} visible', *depth))
 
 
 def close_up(image: Image, camera: Camera, poses: Sequence[Array], model: ObjectModel

@@ -13,13 +13,15 @@ from ..errors import DatasetError
 from ..geometry.camera import Camera
 from ..objects import ObjectModel
 from ..rendering.drawing import WHITE, Image, scaled_intrinsics
-from ..rendering.pose_overlay import DrawnObject, PoseOverlay
+from ..rendering.pose_overlay import DrawnObject, PoseOverlay, pose_text
 
 SCALE = 2  # pictures are this many times larger than photographs: outlines stay thin
 
 
 class OverlayWriter(AbstractContextManager['OverlayWriter']):
     """Writes one picture an image: truth in white, estimates in green with label and score.
+
+    Where depth corrected a pose, its distance from the measured surface stands there too.
 
     Pictures are twice as large as the photographs, so that outlines stay thin.
 
@@ -55,8 +57,8 @@ class OverlayWriter(AbstractContextManager['OverlayWriter']):
         drawn = [DrawnObject(str(t.object_id), t.T_camera_object, '', WHITE, axes=False)
                  for t in truths]
         drawn += [DrawnObject(str(row.object_id), row.T_camera_object,
-                              f'{self._labels[row.object_id]} {row.score:.2f}', axes=False)
-                  for row in rows]
+                              pose_text(self._labels[row.object_id], row.score, row.residual_m),
+                              axes=False) for row in rows]
         picture = self._overlay.draw(large, camera, drawn)
         path = self._folder / f'{frame.scene_id:06d}_{frame.image_id:06d}.png'
         if not cv2.imwrite(str(path), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)):

@@ -85,7 +85,7 @@ def run_frames(
         seconds = time.perf_counter() - start
         whole = seconds + boxes.seconds(frame)
         rows = [ResultRow(frame.scene_id, frame.image_id, pose.object_id, pose.score,
-                          pose.T_camera_object, whole) for pose in result.poses]
+                          pose.T_camera_object, whole, pose.residual_m) for pose in result.poses]
         if writer is not None:
             writer.write(rows)
         _remember(run, frame, result, rows, seconds)

@@ -72,6 +72,11 @@ class PoseEstimate:
     evidence: Evidence | None = None
     stands: bool = False
 
+    @property
+    def residual_m(self) -> float | None:
+        """Return how far the surface is from measured depth; None where depth was not used."""
+        return None if self.depth is None or self.depth.used == 'none' else self.depth.residual_m
+
 
 @dataclass(frozen=True)
 class Skipped:

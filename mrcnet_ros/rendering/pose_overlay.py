@@ -45,6 +45,11 @@ class DrawnObject:
     thickness: int = 1
 
 
+def pose_text(name: str, score: float, residual_m: float | None) -> str:
+    """Return the text of a pose: name, score and, if known, the distance from measured depth."""
+    return f'{name} {score:.2f}' + ('' if residual_m is None else f' {1e3 * residual_m:.1f} mm')
+
+
 class PoseOverlay:
     """Draws known objects; for one thread, the one that made it.
 

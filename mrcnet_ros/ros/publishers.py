@@ -18,7 +18,7 @@ from visualization_msgs.msg import MarkerArray
 
 from ..inference.poses import PoseEstimate
 from ..objects import ObjectModel
-from ..rendering.pose_overlay import DrawnObject, PoseOverlay
+from ..rendering.pose_overlay import DrawnObject, PoseOverlay, pose_text
 from . import qos
 from .frame_queue import FrameQueue
 from .frames import Answer
@@ -161,6 +161,4 @@ def _drawn(overlay: PoseOverlay, answer: Answer) -> Image:
 
 def _text(name: str, estimate: PoseEstimate) -> str:
     """Return what stands at an object: name, score and how far measured depth is from it."""
-    fit = estimate.depth
-    residual = '' if fit is None or fit.used == 'none' else f' {1e3 * fit.residual_m:.1f} mm'
-    return f'{name} {estimate.score:.2f}{residual}'
+    return pose_text(name, estimate.score, estimate.residual_m)

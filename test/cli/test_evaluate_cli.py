@@ -23,6 +23,7 @@ from mrcnet_ros.geometry.se3 import (
     quat_wxyz_from_rotation,
     rotation_from_quat_wxyz,
 )
+from mrcnet_ros.inference.depth_alignment import DepthFit
 from mrcnet_ros.inference.poses import FrameResult, PoseEstimate, Skipped
 from mrcnet_ros.objects import load_bop_objects
 from mrcnet_ros.rendering.drawing import GREEN, draw_text, scaled_intrinsics
@@ -36,11 +37,11 @@ root = bop_folder.root_fixture()
 class KnowsTheTruth:
     """Finds the annotation whose box it is given; its poses are off by a known shift."""
 
-    def __init__(self, root, *, shift_m=0.0, known=(1, 3), fails_at=None):
+    def __init__(self, root, *, shift_m=0.0, known=(1, 3), fails_at=None, fit=None):
         models = load_bop_objects(root / 'toy' / 'models_eval', known, LABELS)
         self.objects = {model.label: model for model in models.values()}
         self.frames = iter(BopDataset(root, 'toy', 'test').frames)
-        self.shift_m, self.fails_at = shift_m, fails_at
+        self.shift_m, self.fails_at, self.fit = shift_m, fails_at, fit
         self.boxes = []
 
     def estimate(self, image_rgb, camera, detections):
@@ -60,7 +61,7 @@ class KnowsTheTruth:
             T = truth.T_camera_object.copy()
             T[2, 3] += self.shift_m
             poses.append(PoseEstimate(detection.label, model.object_id, T, 0.9, index, '',
-                                      detection.box_xyxy))
+                                      detection.box_xyxy, depth=self.fit))
         if frame.image_id == 17:
             skipped.append(Skipped(0, 'non_finite', 'for the test'))
         return FrameResult(poses, skipped, {'crop': 0.002, 'stage1': 0.03}, 3, 1)
@@ -217,9 +218,10 @@ def test_overlays_show_truth_and_estimate_where_they_are(monkeypatch, root):
 
 
 def test_the_report_is_one_page_with_pictures(monkeypatch, root, capsys):
-    """Scores, latency and the poses with outlines, without any other file."""
-    code, figures = evaluate(monkeypatch, root, KnowsTheTruth(root, shift_m=0.01), '--report',
-                             str(root / 'report'))
+    """Scores, latency and the poses with outlines and residual depth, without any other file."""
+    fit = DepthFit(np.eye(4), 'pose', 0.9, 0.0012, 200, np.zeros((6, 6)))
+    code, figures = evaluate(monkeypatch, root, KnowsTheTruth(root, shift_m=0.01, fit=fit),
+                             '--report', str(root / 'report'), '--depth', 'auto')
     assert code == 0
     assert f'report: {root}/report/index.html' in capsys.readouterr().out
     assert [p.name for p in (root / 'report').iterdir()] == ['index.html']
@@ -227,6 +229,8 @@ def test_the_report_is_one_page_with_pictures(monkeypatch, root, capsys):
     check_html(page)
     assert page.count('data:image/jpeg;base64,') == figures['overall']['estimates']
     assert f'{figures["overall"]["ar_mssd"]:.3f}' in page
+    assert page.count('1.2 mm off the measured surface') == figures['overall']['estimates']
+    assert f'auto, depth: whole pose corrected {figures["overall"]["estimates"]}' in page
     for told in ('1 blob', '3 die', 'median of each stage', 'SHA-256', 'Best', 'non_finite'):
         assert told in page
 
