@@ -51,6 +51,7 @@ PLACES = {
     'geometry.paper_decode': 'presets.paper.decode',
     'geometry.rotation_check': 'geometry.se3',
     'inference.cpu': 'cpus',
+    'inference.depth_registration': 'inference.depth_plane',
     'inference.exclusion': 'inference.choice',
     'inference.loading': 'presets.loading',
     'inference.paper_estimator': 'presets.paper.estimator',

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from ..errors import ImageError
 from ..geometry.camera import Camera
 from ..objects import ObjectModel
-from .depth_alignment import DepthFit, PoseDoubt, align_all
+from .depth_alignment import align_all
+from .depth_fit import DepthFit, PoseDoubt
 from .depth_law import DepthScoreLaw, joint_covariance, joint_spread
 from .depth_surface import SampledSurface
 from .poses import PoseEstimate

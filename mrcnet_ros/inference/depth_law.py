@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 
 from ..geometry.se3 import Array
-from .depth_alignment import DepthFit
+from .depth_fit import DepthFit
 from .measured_law import Law
 from .uncertainty import PoseSpread, score_odds
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ..geometry.camera import Camera
 from ..geometry.se3 import Array
 from ..objects import ObjectModel
-from .depth_alignment import DepthFit
+from .depth_fit import DepthFit
 from .scoring import Evidence
 from .uncertainty import PoseSpread
 

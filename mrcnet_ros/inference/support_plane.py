@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 
 from ..errors import SpecError
 from ..geometry.se3 import Array
-from .depth_alignment import PoseDoubt
+from .depth_fit import PoseDoubt
 
 # The distance may be corrected by so many of its deviations; the lowest point may be so many
 # diameters from the plane, whatever the deviation is: what is higher stands on something else.
