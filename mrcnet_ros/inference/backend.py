@@ -77,19 +77,15 @@ class Backend(Protocol):
             for :data:`RESIDENT` names what this backend returned.
         :return: all outputs by name, numpy's but for :data:`RESIDENT` names.
         """
-        ...
 
     def keep(self, array: NDArray[Any]) -> NDArray[Any]:
         """Return a numpy array as this runtime keeps :data:`RESIDENT` ones."""
-        ...
 
     def stack(self, rows: Sequence[NDArray[Any]]) -> NDArray[Any]:
         """Join single rows of a :data:`RESIDENT` array into a batch."""
-        ...
 
     def close(self) -> None:
         """Let go of the device; nothing can be run afterwards."""
-        ...
 
 
 class HostBackend:

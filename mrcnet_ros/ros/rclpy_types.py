@@ -17,17 +17,10 @@ from .message_types import LookupRequest
 class Logger(Protocol):
     """The logger of a node."""
 
-    def debug(self, message: str) -> object:
-        """Log what helps to find a fault."""
-
-    def info(self, message: str) -> object:
-        """Log what goes as it should."""
-
-    def warning(self, message: str, *, once: bool = False) -> object:
-        """Log what a user should look at."""
-
-    def error(self, message: str, *, throttle_duration_sec: float = 0.0) -> object:
-        """Log what went wrong."""
+    def debug(self, message: str) -> object: ...
+    def info(self, message: str) -> object: ...
+    def warning(self, message: str, *, once: bool = False) -> object: ...
+    def error(self, message: str, *, throttle_duration_sec: float = 0.0) -> object: ...
 
 
 class PublisherHandle(Protocol):
@@ -37,9 +30,7 @@ class PublisherHandle(Protocol):
     msg_type: type
     qos_profile: QoSProfile
 
-    def publish(self, msg: object) -> None:
-        """Send a message."""
-
+    def publish(self, msg: object) -> None: ...
     def get_subscription_count(self) -> int:
         """Return how many subscriptions the middleware has connected."""
 
@@ -47,18 +38,14 @@ class PublisherHandle(Protocol):
 class TimerHandle(Protocol):
     """A timer."""
 
-    def cancel(self) -> None:
-        """Let it rest."""
-
-    def reset(self) -> None:
-        """Let it start anew."""
+    def cancel(self) -> None: ...
+    def reset(self) -> None: ...
 
 
 class GuardHandle(Protocol):
     """A guard condition."""
 
-    def trigger(self) -> None:
-        """Wake the executor."""
+    def trigger(self) -> None: ...
 
 
 class ServiceHandle(Protocol):
@@ -108,17 +95,10 @@ class GoalHandle(Protocol):
     goal_id: GoalId
     is_cancel_requested: bool
 
-    def execute(self) -> None:
-        """Have the result made and sent."""
-
-    def succeed(self) -> None:
-        """Say that it was reached."""
-
-    def abort(self) -> None:
-        """Say that it was not reached."""
-
-    def canceled(self) -> None:
-        """Say that it was cancelled."""
+    def execute(self) -> None: ...
+    def succeed(self) -> None: ...
+    def abort(self) -> None: ...
+    def canceled(self) -> None: ...
 
 
 class NodeHandle(Protocol):
@@ -128,75 +108,42 @@ class NodeHandle(Protocol):
     services: Iterable[ServiceHandle]
     subscriptions: Iterable[SubscriptionHandle]
 
-    def get_logger(self) -> Logger:
-        """Return its logger."""
-
-    def get_clock(self) -> Clock:
-        """Return its clock."""
-
+    def get_logger(self) -> Logger: ...
+    def get_clock(self) -> Clock: ...
     def get_fully_qualified_name(self) -> str:
         """Return its name with the namespace and a slash in front."""
 
     def create_publisher(self, msg_type: type, topic: str, qos_profile: QoSProfile | int, *,
-                         event_callbacks: object = None) -> PublisherHandle:
-        """Publish on a topic."""
-
+                         event_callbacks: object = None) -> PublisherHandle: ...
     def create_subscription(self, msg_type: type, topic: str, callback: Callable[[Any], object],
                             qos_profile: QoSProfile | int, *, event_callbacks: object = None,
-                            callback_group: CallbackGroup | None = None) -> SubscriptionHandle:
-        """Subscribe to a topic."""
-
-    def resolve_topic_name(self, topic: str) -> str:
-        """Return the full name of a topic."""
-
-    def destroy_node(self) -> None:
-        """Leave the graph."""
-
+                            callback_group: CallbackGroup | None = None) -> SubscriptionHandle: ...
+    def resolve_topic_name(self, topic: str) -> str: ...
+    def destroy_node(self) -> None: ...
     def create_timer(self, timer_period_sec: float, callback: Callable[[], object], *,
-                     clock: Clock) -> TimerHandle:
-        """Call something again and again."""
-
+                     clock: Clock) -> TimerHandle: ...
     def create_guard_condition(self, callback: Callable[[], object]) -> GuardHandle:
         """Call something when it is triggered from another thread."""
 
     def create_service(self, srv_type: type, srv_name: str, callback: Callable[..., object], *,
-                       callback_group: CallbackGroup) -> ServiceHandle:
-        """Offer a service."""
-
-    def destroy_subscription(self, subscription: object) -> object:
-        """Unsubscribe."""
-
-    def get_publishers_info_by_topic(self, topic_name: str) -> Sequence[Endpoint]:
-        """Return who publishes on a topic."""
-
-    def get_subscriptions_info_by_topic(self, topic_name: str) -> Sequence[Endpoint]:
-        """Return who subscribes to a topic."""
-
-    def declare_parameter(self, name: str, value: object, descriptor: object) -> Parameter:
-        """Declare a parameter."""
-
-    def has_parameter(self, name: str) -> bool:
-        """Tell whether a parameter is declared."""
-
-    def get_parameter(self, name: str) -> Parameter:
-        """Return a parameter."""
-
-    def set_parameters(self, parameter_list: list[Parameter]) -> object:
-        """Set parameters one by one."""
+                       callback_group: CallbackGroup) -> ServiceHandle: ...
+    def destroy_subscription(self, subscription: object) -> object: ...
+    def get_publishers_info_by_topic(self, topic_name: str) -> Sequence[Endpoint]: ...
+    def get_subscriptions_info_by_topic(self, topic_name: str) -> Sequence[Endpoint]: ...
+    def declare_parameter(self, name: str, value: object, descriptor: object) -> Parameter: ...
+    def has_parameter(self, name: str) -> bool: ...
+    def get_parameter(self, name: str) -> Parameter: ...
+    def set_parameters(self, parameter_list: list[Parameter]) -> object: ...
 
 
 class LifecycleHandle(Protocol):
     """What starts a rclpy.lifecycle.LifecycleNode."""
 
-    def trigger_configure(self) -> object:
-        """Configure it."""
-
-    def trigger_activate(self) -> object:
-        """Activate it."""
+    def trigger_configure(self) -> object: ...
+    def trigger_activate(self) -> object: ...
 
 
 class ExecutorHandle(Protocol):
     """What a node that ends uses of its executor."""
 
-    def spin_once(self, timeout_sec: float) -> None:
-        """Handle one thing, or wait for one."""
+    def spin_once(self, timeout_sec: float) -> None: ...
