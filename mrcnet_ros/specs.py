@@ -183,11 +183,6 @@ class ModelSpec(EstimatorSpec):
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Restore a spec.
-
-        :raises SpecError: when a field is unknown or missing or has a value of another type, or
-            the preset is another.
-        """
         parts: dict[str, type[Any]] = {
             'crop': CropSpec, 'bins': BinSpec, 'template': TemplateSpec, 'network': NetworkSpec,
         }

@@ -155,25 +155,20 @@ class PictureCanvas(Canvas):
         self._font = ImageFont.load_default(13 * SUPERSAMPLING)
 
     def length(self, text: str) -> float:
-        """Return the width of a text."""
         return float(self._font.getlength(text)) / SUPERSAMPLING
 
     def text(self, at: tuple[float, float], text: str, anchor: str) -> None:
-        """Write at a point."""
         self._draw.text(self._at(at), text, fill=INK, font=self._font, anchor=anchor)
 
     def line(self, points: Sequence[tuple[float, float]], colour: str, width: int) -> None:
-        """Connect points."""
         self._draw.line([self._at(p) for p in points], colour, width * SUPERSAMPLING, 'curve')
 
     def dot(self, at: tuple[float, float], colour: str) -> None:
-        """Mark a point."""
         # not ImageDraw.circle, which Pillow has since 10.4 only
         (u, v), radius = self._at(at), 3 * SUPERSAMPLING
         self._draw.ellipse((u - radius, v - radius, u + radius, v + radius), colour)
 
     def box(self, corners: tuple[float, float, float, float], colour: str) -> None:
-        """Fill a rectangle."""
         self._draw.rectangle([self._at(corners[:2]), self._at(corners[2:])], colour)
 
     def _at(self, point: tuple[float, float]) -> tuple[float, float]:

@@ -34,23 +34,19 @@ class SvgCanvas(Canvas):
         return LETTER_PX * len(text)
 
     def text(self, at: tuple[float, float], text: str, anchor: str) -> None:
-        """Write at a point."""
         v = at[1] + FONT_PX * BELOW[anchor[1]]
         self.parts.append(f'<text x="{at[0]:.1f}" y="{v:.1f}" fill="{INK}" '
                           f'text-anchor="{ACROSS[anchor[0]]}">{escape(text)}</text>')
 
     def line(self, points: Sequence[tuple[float, float]], colour: str, width: int) -> None:
-        """Connect points."""
         path = ' '.join(f'{u:.1f},{v:.1f}' for u, v in points)
         self.parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" '
                           f'stroke-width="{width}"/>')
 
     def dot(self, at: tuple[float, float], colour: str) -> None:
-        """Mark a point."""
         self.parts.append(f'<circle cx="{at[0]:.1f}" cy="{at[1]:.1f}" r="3" fill="{colour}"/>')
 
     def box(self, corners: tuple[float, float, float, float], colour: str) -> None:
-        """Fill a rectangle."""
         u1, v1, u2, v2 = corners
         self.parts.append(f'<rect x="{u1:.1f}" y="{v1:.1f}" width="{u2 - u1:.1f}" '
                           f'height="{v2 - v1:.1f}" fill="{colour}"/>')

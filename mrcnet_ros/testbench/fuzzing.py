@@ -108,7 +108,6 @@ class FuzzRun(Peer):
         return stamp
 
     def on_detections(self, message: DetectionsMessage) -> None:
-        """Check an answer."""
         self._check(d.results[0].pose.pose for d in message.detections)
         self._check(d.bbox.center for d in message.detections)
         if message.detections:

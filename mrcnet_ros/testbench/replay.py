@@ -105,7 +105,6 @@ class Replayer(Peer):
         self.send(frame, stamp)
 
     def on_detections(self, message: DetectionsMessage) -> None:
-        """Keep the answer to a frame."""
         now, stamp = time.perf_counter(), messages.stamp_ns(message.header)
         poses = [PublishedPose(str(d.results[0].hypothesis.class_id),
                                float(d.results[0].hypothesis.score),

@@ -62,7 +62,6 @@ class Traffic(Peer):
         return longest
 
     def on_detections(self, message: DetectionsMessage) -> None:
-        """Count an answer."""
         now = time.perf_counter()
         self._ages_s.append((self.now_ns() - stamp_ns(message.header)) * 1e-9)
         self._silence_s = max(self._silence_s, now - self._last_answer_s)

@@ -103,7 +103,6 @@ class ComposedRun(TrainingLoop[SceneConfigT, BatchT]):
         """Return what a validation finds; the network has the averaged weights then."""
 
     def one_step(self, batch: BatchT) -> None:
-        """Train on a batch."""
         loss, parts = self.losses(batch)
         self.optimizer.zero_grad(set_to_none=False)
         loss.backward()
@@ -143,7 +142,6 @@ class ComposedRun(TrainingLoop[SceneConfigT, BatchT]):
         return means
 
     def validates(self, over: bool) -> bool:
-        """Tell whether a validation is due."""
         return self.step % self.config.validation == 0
 
     def validate(self) -> None:

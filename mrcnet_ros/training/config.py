@@ -55,7 +55,6 @@ class TrainConfig(SceneConfig):
 
     @property
     def views_of_disturbers(self) -> int:
-        """Return the rendered views of what only disturbs."""
         return max(1, self.views // VIEWS_FOR_DISTURBER)
 
     def load_objects(self) -> list[ObjectModel]:

@@ -50,7 +50,6 @@ class DetectorConfig(SceneConfig):
 
     @property
     def views_of_disturbers(self) -> int:
-        """Return the rendered views of what only disturbs."""
         return self.disturber_views
 
     def painting(self) -> ComposerSpec:

@@ -92,7 +92,6 @@ class SceneConfig(RunConfig):
         return list(load_object_list(self.models).values())
 
     def check(self) -> None:
-        """Refuse values with which nothing can be trained."""
         super().check()
         if not self.name.strip():
             raise SpecError('name must not be empty')

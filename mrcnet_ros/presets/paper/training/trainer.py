@@ -82,7 +82,6 @@ class PaperRun(TrainingLoop[PaperTrainConfig, PaperBatch]):
             yield batch.to(self.device)
 
     def one_step(self, batch: PaperBatch) -> None:
-        """Train on a batch."""
         for group in self.optimizer.param_groups:
             group['lr'] = paper_rate(self.config, self.steps, self.step)
         losses = self.forward(batch)
@@ -113,7 +112,6 @@ class PaperRun(TrainingLoop[PaperTrainConfig, PaperBatch]):
         return {'scaler': self.scaler.state_dict(), 'sums': self.sums, 'counted': self.counted}
 
     def restore_own(self, state: dict[str, Any]) -> None:
-        """Take over what a checkpoint holds."""
         self.scaler.load_state_dict(state['scaler'])
         self.sums.copy_(state['sums'])
         self.counted = int(state['counted'])
