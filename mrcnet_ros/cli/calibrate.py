@@ -75,9 +75,9 @@ def run(args: argparse.Namespace) -> int:
     if args.synthetic:
         return _run_synthetic(args)
     if args.bop_dir is None or args.dataset is None:
-        raise SpecError('give --bop-dir and --dataset, or --synthetic to do without photographs')
+        raise SpecError('give --bop-dir and --dataset, or --synthetic if you have no photographs')
     if args.images or args.backgrounds or args.for_renders:
-        raise SpecError('--images, --backgrounds and --for-renders belong to --synthetic')
+        raise SpecError('--images, --backgrounds and --for-renders need --synthetic')
     from ..evaluation.covariance_law import Images
     from ..evaluation.size_calibration import check_sizes, measure_sizes
 

@@ -153,7 +153,8 @@ def box_source(args: argparse.Namespace, dataset: BopDataset | None = None) -> B
     from ..errors import SpecError
 
     if args.detections is not None and args.detector is not None:
-        raise SpecError('--detections and --detector both say where boxes come from; give one')
+        raise SpecError('--detections and --detector both set the source of the boxes; give '
+                        'one of them')
     if args.detections is None and args.detector is None:
         return box_spec(args)
     if args.box_jitter:

@@ -81,9 +81,9 @@ def evaluate(args: argparse.Namespace, node_command: Sequence[str]) -> int:
     images = bop_frames(args.bag, frames)
     unknown = sorted({i for image in images for i in image.targets} - set(objects))
     if unknown:
-        raise DatasetError(f'bag {args.bag}: has ground truth of the objects {unknown}, there are '
-                           f'meshes of {sorted(objects)} to score with; give their folder as '
-                           '--score-meshes')
+        raise DatasetError(f'bag {args.bag}: has ground truth of the objects {unknown}, but '
+                           f'there are meshes only of {sorted(objects)}; give the folder of all '
+                           'meshes as --score-meshes')
     played = frames * (args.loops if args.mode == 'realtime' else 1)
     log = args.json.with_suffix('.node.log')
     answers = _replay(args, node_command, played, log)

@@ -43,11 +43,11 @@ def read_targets(path: Path) -> dict[ImageKey, Targets | None]:
         object_id, counts = json_whole(entry, 'obj_id', path), targets.setdefault(key, {})
         if counts is None or object_id in counts:
             raise DatasetError(f'{path}: object {object_id} of image {key[1]} of scene {key[0]} '
-                               'is named twice; extract the file again')
+                               'is listed twice; extract the file again')
         counts[object_id] = json_whole(entry, 'inst_count', path)
         if not counts[object_id]:
             raise DatasetError(f'{path}: inst_count of object {object_id} of image {key[1]} of '
-                               f'scene {key[0]} is 0; a target is there at least once')
+                               f'scene {key[0]} is 0; expected at least 1')
     return targets
 
 

@@ -48,21 +48,21 @@ def check_places(frames: Iterable[BopFrame], extents_m: Mapping[int, Array], pat
                   for frame, truth in seen)
     if len(seen) >= ENOUGH and 2 * outside > len(seen):
         raise DatasetError(
-            f'{path}: by pose and cam_K, {outside} of {len(seen)} objects are not in their boxes; '
-            'cam_K must be that of the images as they are, and scene_gt.json and '
-            'scene_gt_info.json of the same images')
+            f'{path}: projected by pose and cam_K, {outside} of {len(seen)} objects are outside '
+            'their boxes; cam_K must match the size of the images, and scene_gt.json and '
+            'scene_gt_info.json must be of the same images')
     poses = [(frame, truth, truth.T_camera_object[:3, :3]) for frame, truth in seen]
     beyond = _reaching_beyond(poses, extents_m)
     if len(beyond) >= max(FEWEST, LEAST_PART * len(seen)):
         inverse = _reaching_beyond([(f, t, R.T) for f, t, R in poses], extents_m)
-        hint = ('; with cam_R_m2c transposed fewer would be, so that it may be the inverse: it '
-                'must turn the model into the camera, row by row'
+        hint = ('; with the transpose of cam_R_m2c fewer do, so it may be the inverse: it must '
+                'rotate the model into the camera frame, row by row'
                 if 2 * len(inverse) < len(beyond) else
                 '; cam_R_m2c, cam_t_m2c, obj_id and models_info.json must be of the same objects')
         frame, truth = beyond[0]
         raise DatasetError(
-            f'{path}: {len(beyond)} of {len(seen)} objects are seen where their poses do not put '
-            f'them, such as object {truth.object_id} in image {frame.image_id} of scene '
+            f'{path}: the boxes of {len(beyond)} of {len(seen)} objects do not match their '
+            f'poses, such as object {truth.object_id} in image {frame.image_id} of scene '
             f'{frame.scene_id}: bbox_obj reaches beyond the bounding box of the model{hint}')
 
 
@@ -118,20 +118,20 @@ def check_units(frames: Iterable[BopFrame], diameters_m: Mapping[int, float],
                     *DIAMETERS_M)
                 advice = ('It is behind the camera: cam_t_m2c must have z forward, not back as in '
                           'OpenGL, and be that of the model in the frame of the camera'
-                          if size_m < 0 else 'Lengths of scene_gt.json and models_info.json are '
-                          'in millimetres: correct the file that has others')
+                          if size_m < 0 else 'Lengths of scene_gt.json and models_info.json must '
+                          'be in millimetres: correct the file that is wrong')
                 raise DatasetError(
                     f'{path}: in image {frame.image_id} of scene {frame.scene_id} object '
-                    f'{truth.object_id} is {truth.T_camera_object[2, 3]:.3g} m away, and by its '
-                    f'box {abs(size_m):.3g} m large; expected {expected}. {advice}')
+                    f'{truth.object_id} is {truth.T_camera_object[2, 3]:.3g} m away, and its box '
+                    f'makes it {abs(size_m):.3g} m large; expected {expected}. {advice}')
             if diameter_m:
                 ratios.append(size_m / diameter_m)
     median = float(np.median(ratios)) if ratios else 1.0
     if len(ratios) >= ENOUGH and not MEDIAN[0] <= median <= MEDIAN[1]:
         raise DatasetError(
-            f'{path}: by their boxes and distances objects are {median:.3g} times as large as '
-            'models_info.json says. Lengths of both are in millimetres, and cam_K is that of the '
-            'images as they are: correct the file that is wrong')
+            f'{path}: judged by boxes and distances, objects are {median:.3g} times as large as '
+            'in models_info.json. Lengths of both must be in millimetres, and cam_K must match '
+            'the size of the images: correct the file that is wrong')
 
 
 def seen_size_m(truth: GroundTruth, camera: Camera) -> float:

@@ -102,8 +102,8 @@ class DetectionFile:
         unknown = Counter(e.object_id for _, e in here if e.object_id not in object_ids)
         if 0 in unknown or sum(unknown.values()) == len(here):
             raise DatasetError(
-                f'{self.path}: {sum(unknown.values())} of {len(here)} detections are of the '
-                f'categories {sorted(unknown)}, the objects of the dataset are '
+                f'{self.path}: {sum(unknown.values())} of {len(here)} detections have the '
+                f'categories {sorted(unknown)}, but the objects of the dataset are '
                 f'{sorted(object_ids)}; category_id is the number of the object in BOP, which '
                 'counts from 1')
         if unknown:
@@ -136,8 +136,8 @@ class DetectionFile:
             wrong = within and (boxes[:, 2:] > size + 2).any(axis=1).mean() > _MANY / 2
         if wrong:
             raise DatasetError(f'{self.path}: bbox must be x, y, width, height with x, y of the '
-                               'upper left corner; here they seem to be those of the centre, for '
-                               f'as such the {len(found)} boxes fit their images')
+                               'upper left corner; here x, y seem to be the centre, because then '
+                               f'all {len(found)} boxes fit into their images')
 
     def _check_corners(self, boxes: Sequence[tuple[Camera, Array]]) -> None:
         """Refuse boxes that are all within their images when read as x1, y1, x2, y2 alone."""
@@ -149,7 +149,7 @@ class DetectionFile:
         beyond = (given[:, :2] + given[:, 2:] > _BEYOND * size).any(axis=1)
         if are_corners and beyond.mean() > _MANY:
             raise DatasetError(f'{self.path}: {beyond.sum()} of {len(boxes)} boxes reach beyond '
-                               'their images, and all would be within as x1, y1, x2, y2; bbox '
+                               'their images, but read as x1, y1, x2, y2 all are within; bbox '
                                'must be x, y, width, height')
 
     def find(self, frame: BopFrame) -> list[FoundBox]:
@@ -207,7 +207,7 @@ class DetectionFile:
                  if e.box_xyxy is not None]
         if boxes and float(np.abs(boxes).max()) <= _LARGEST_PART:
             raise DatasetError(f'{self.path}: no box reaches beyond {_LARGEST_PART:g} px; bbox '
-                               'must be in pixels, not in parts of the image')
+                               'must be in pixels, not in fractions of the image')
 
     def _box(self, entry: _Entry, frame: BopFrame) -> Array | None:
         """Return x1, y1, x2, y2; None for an empty mask."""

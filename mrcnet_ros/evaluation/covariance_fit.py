@@ -55,9 +55,9 @@ def check_enough_errors(errors: Sequence[PoseError]) -> None:
     turned = sum(bool(np.trace(e.seen) > 0.5) for e in errors)
     if turned < MIN_POSES or images < MIN_IMAGES:
         raise DatasetError(
-            f'{turned} poses on {images} images are too few to tell how large errors are: it '
-            f'takes {MIN_POSES} on {MIN_IMAGES}, of objects whose rotation can be seen and of '
-            'which an image has one')
+            f'{turned} poses on {images} images are too few to fit a covariance: '
+            f'{MIN_POSES} on {MIN_IMAGES} images are needed, of objects whose rotation can be '
+            'seen and that each image shows once')
 
 
 def _loss(group: GroupErrors, law: CovarianceLaw) -> float:

@@ -42,8 +42,8 @@ def fit_depth_score_law(inputs: Array, right: NDArray[np.bool_]) -> DepthScoreLa
     :raises DatasetError: when there are too few poses to tell.
     """
     if len(right) < MIN_POSES:
-        raise DatasetError(f'{len(right)} poses that depth has corrected are too few to tell a '
-                           f'score: it takes {MIN_POSES}')
+        raise DatasetError(f'{len(right)} poses that depth has corrected are too few to fit a '
+                           f'score: {MIN_POSES} are needed')
     return _fitted(inputs, right)
 
 

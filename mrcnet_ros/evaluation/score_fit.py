@@ -63,8 +63,8 @@ def check_enough_poses(judged: Sequence[Judged]) -> None:
     images = len({j.image for j in judged})
     if len(judged) < MIN_POSES or images < MIN_IMAGES:
         raise DatasetError(
-            f'{len(judged)} poses on {images} images are too few to tell how probable a right one '
-            f'is: it takes {MIN_POSES} on {MIN_IMAGES}, of objects of which an image has one')
+            f'{len(judged)} poses on {images} images are too few to fit a score: {MIN_POSES} on '
+            f'{MIN_IMAGES} images are needed, of objects that each image shows once')
 
 
 def _logistic(x: Array, right: NDArray[np.bool_]) -> tuple[float, Array]:

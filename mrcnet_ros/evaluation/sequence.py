@@ -53,8 +53,8 @@ class SequenceScores:
     def __init__(self, estimator: FollowingEstimator, boxes: BoxSpec, every: int,
                  limits: TrackLimits | None = None) -> None:
         if every < 2:
-            raise SpecError(f'with detections in every image nothing is followed; detections must '
-                            f'come every 2 images or less often, got every {every}')
+            raise SpecError(f'with detections in every image nothing is followed; give --every 2 '
+                            f'or more, got {every}')
         self._estimator, self._boxes, self._every = estimator, boxes, every
         self._limits = TrackLimits() if limits is None else limits
         self._labels = {item.object_id: label for label, item in estimator.objects.items()}

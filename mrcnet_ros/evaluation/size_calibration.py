@@ -94,7 +94,7 @@ def check_sizes(sizes: Sequence[SizeMeasurement]) -> None:
         raise DatasetError(
             f'measured sizes: {", ".join(wrong)} times the mesh; expected {SIZES[0]} to '
             f'{SIZES[1]}. Lengths of the ground truth and the meshes must be in millimetres, and '
-            'the intrinsics those of the images; nothing is written')
+            'the intrinsics must match the size of the images; nothing is written')
 
 
 def measure_sizes(frames: Sequence[BopFrame], rows: Sequence[ResultRow],

@@ -114,8 +114,8 @@ def verdict(comparisons: Sequence[AnswerComparison], limits: VerificationLimits)
     :raises SpecError: when there is nothing to compare.
     """
     if not comparisons:
-        raise SpecError('there is not one detection to compare; give images of the objects that '
-                        'the model knows')
+        raise SpecError('there are no detections to compare; give images of the objects that the '
+                        'model knows')
     kept = [c for c in comparisons if not c.flipped]
     flips = len(comparisons) - len(kept)
     worst = max(kept, key=lambda c: math.inf if math.isnan(c.move) else c.move, default=None)

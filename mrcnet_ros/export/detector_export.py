@@ -79,8 +79,9 @@ def _values(output: Path, name: str, labels: list[str]) -> dict[str, Any]:
     values: dict[str, Any] = json.loads(read_model_json(output)[0])
     known = [entry['label'] for entry in values.get('objects', [])]
     if known and (unknown := [label for label in labels if label not in known]):
-        raise ModelError(output, f'knows no {unknown}, only {known}; a detector in it must find '
-                                 'its objects', 'export the detector into a directory of its own')
+        raise ModelError(output, f'does not know {unknown}, only {known}; a detector in it '
+                                 'must find its objects',
+                         'export the detector into a directory of its own')
     return values
 
 

@@ -100,8 +100,9 @@ def _mean(weights: dict[str, Tensor], model_dir: Path, spec: ModelSpec,
     """
     other, labels = read_start(model_dir, spec), tuple(o.label for o in objects)
     if other.labels != labels:
-        raise ModelError(model_dir, f'is of {list(other.labels)}, the checkpoint of '
-                                    f'{list(labels)}', 'the mean needs the same objects in order')
+        raise ModelError(model_dir, f'knows {list(other.labels)}, the checkpoint '
+                                    f'{list(labels)}', 'for a mean, both need the same objects in '
+                         'the same order')
     return {k: (v.float() + other.weights[k].float()) / 2 if v.is_floating_point() else v
             for k, v in weights.items()}
 

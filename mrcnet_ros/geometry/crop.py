@@ -140,8 +140,8 @@ def _rays_that_exist(camera: Camera, box: Array, rays: Array) -> Array:
         ray if np.isfinite(ray).all() else _outermost(camera, centre, side - centre)
         for ray, side in zip(rays[1:], sides, strict=True))])
     if not np.isfinite(found).all():
-        raise BoxError(f"box {box.tolist()} reaches where the camera's distortion has no viewing "
-                       'ray, with its centre or with half of a side')
+        raise BoxError(f"box {box.tolist()} has its centre or half of a side where the camera's "
+                       'distortion has no viewing ray')
     return found
 
 

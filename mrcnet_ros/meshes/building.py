@@ -66,8 +66,8 @@ def _check_strays(path: Path, surface: IndexedSurface) -> None:
                    for p in (surface.positions, surface.positions[used]))
     if whole > STRAY * seen:
         raise MeshError(
-            path, f'has {len(surface.positions) - len(used)} vertices that no face uses, and with '
-            f'them its bounding box is {whole / seen:.3g} times as large', 'remove loose vertices')
+            path, f'has {len(surface.positions) - len(used)} vertices that no face uses, and '
+            f'they make its bounding box {whole / seen:.3g} times as large', 'remove them')
 
 
 def _vertices(surface: IndexedSurface, normal_rows: Rows) -> _Vertices:

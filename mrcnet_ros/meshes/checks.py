@@ -85,7 +85,7 @@ def check_origin(path: Path | str, vertices: NDArray[np.float64], diameter_m: fl
     x, y, z = (f'{value:.4g}' for value in middle)
     raise MeshError(
         path,
-        f'its origin is far from its middle: it reaches {reach:.2f} diameters from the origin, '
+        f'has its origin far from its middle: it reaches {reach:.2f} diameters from the origin, '
         f'expected at most {FARTHEST}, and would be cut off in training images and templates',
         f'give its middle in an object list, or subtract ({x}, {y}, {z}) from the vertices in '
         'the file, state the symmetries about the new origin, and train with that mesh')
@@ -129,7 +129,7 @@ def check_symmetries(path: Path | str, mesh: Mesh, transforms: Array, diameter_m
     off_m = float(np.abs(moved - reach).max())
     if off_m > max(LARGEST_M, LARGEST * diameter_m):
         raise MeshError(
-            path, f'is not as symmetric as it is said to be: a symmetry moves its outline by '
+            path, f'does not have the given symmetries: one of them moves its outline by '
             f'{off_m:.3g} m, its diameter is {diameter_m:.3g} m',
             'give axis, offset and matrices in the frame and the unit of the mesh file')
 
@@ -137,10 +137,10 @@ def check_symmetries(path: Path | str, mesh: Mesh, transforms: Array, diameter_m
     mean = _surface_moves_by(mesh, transforms) / diameter_m
     if mean > LARGEST_MEAN:
         raise MeshError(
-            path, f'is not as symmetric as it is said to be: a symmetry moves its surface by '
-            f'{mean:.1%} of the diameter on average; {LARGEST_MEAN:.1%} would be much',
-            'give axis, offset and matrices in the frame and the unit of the mesh file, and leave '
-            'out those that are none')
+            path, f'does not have the given symmetries: they move its surface by '
+            f'{mean:.1%} of the diameter on average, expected at most {LARGEST_MEAN:.1%}',
+            'give axis, offset and matrices in the frame and the unit of the mesh file, and '
+            'remove wrong ones')
 
 
 def _surface_moves_by(mesh: Mesh, transforms: Array) -> float:

@@ -40,13 +40,13 @@ def read_off(path: Path) -> IndexedSurface:
 def _surface(kind: str, vertices: Words, faces: Words) -> IndexedSurface:
     widths = (3,) if kind == 'OFF' else (6, 7)
     if {len(words) for words in vertices} - set(widths):
-        raise ValueError(f'a vertex has not {widths[0]} numbers')
+        raise ValueError(f'a vertex does not have {" or ".join(map(str, widths))} numbers')
     positions = numbers_of([words[:3] for words in vertices])
     sizes = [whole_text(words[0], 'the size of a face') for words in faces]
     corners = [whole_text(word, 'a corner') for words, size in zip(faces, sizes, strict=True)
                for word in words[1:1 + size]]
     if len(corners) != sum(sizes):
-        raise ValueError('a face has fewer corners than it says')
+        raise ValueError('a face has fewer corners than its first number says')
     polygons = Polygons(np.array(sizes), np.array(corners))
     triangles, owners = polygons.triangles(positions)
     face_rgb = _rgb([words[1 + size:] for words, size in zip(faces, sizes, strict=True)])

@@ -103,8 +103,8 @@ def _paints(path: Path, header: Header, faces: Table, owners: Rows, has_coordina
         return paints, np.ones(len(owners), np.int64)
     numbers = _values(faces, 'texnumber').astype(np.int64)[owners]
     if len(numbers) and numbers.max() >= len(images):
-        raise ValueError(f'a face has the texture {numbers.max()}, but it names {len(images)}, '
-                         'counted from 0')
+        raise ValueError(f'a face has the texture {numbers.max()}, but there are {len(images)} '
+                         'textures, counted from 0')
     return paints, np.maximum(numbers, -1) + 1
 
 

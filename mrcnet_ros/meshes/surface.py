@@ -99,7 +99,7 @@ class Polygons:
         wrong = rows[(rows < 0) | (rows >= len(positions))]
         if len(wrong):
             raise ValueError(f'a face has the vertex {wrong[0]}, but there are '
-                             f'{len(positions)}, counted from 0')
+                             f'{len(positions)} vertices, counted from 0')
         if not np.isfinite(positions).all():
             raise ValueError('it has vertices that are not finite')
         found, owners = triangulate(positions[rows], self.sizes)

@@ -201,7 +201,7 @@ def find_unit(path: Path, vertices: Array, diameter: float, asked: str) -> str:
     if len(fitting) == 1:
         return fitting[0]
     readings = ' or '.join(in_words(vertices, name) for name in ('mm', 'm'))
-    raise MeshError(path, f'has an unclear unit: it is {readings}',
+    raise MeshError(path, f'has an unclear unit: it may be {readings}',
                     'give --unit mm, --unit m, --unit cm or --unit inch')
 
 

@@ -153,7 +153,7 @@ def _object_from_entry(
         moves = symmetries.about(middle_m).transforms[:, :3, 3]
         farthest = float(np.linalg.norm(moves, axis=1).max())
         if farthest > FARTHEST_DIAMETERS * diameter_m:
-            raise ValueError(f'a symmetry moves it by {farthest:.3g} m, its diameter is '
+            raise ValueError(f'a symmetry moves it by {farthest:.3g} m, but its diameter is '
                              f'{diameter_m:.3g} m; lengths are read in units of {unit_m:g} m')
     except (KeyError, TypeError, ValueError, SpecError) as error:
         raise DatasetError(f'{source}: object {object_id} ({name}) is malformed: {error}; '

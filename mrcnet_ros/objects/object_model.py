@@ -126,7 +126,7 @@ class ObjectModel:
             high - low).max()
         if self.middle_m.any() and not ((low - room <= middle) & (middle <= high + room)).all():
             raise MeshError(
-                self.mesh_path, f'has its middle outside of itself: it is said to be at '
+                self.mesh_path, f'does not contain the given middle, '
                 f'{np.round(self.middle_m, 4).tolist()} m in the frame of the file',
                 'give the middle of its bounding box, in the frame and the unit of the file')
 

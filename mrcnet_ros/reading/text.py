@@ -67,7 +67,7 @@ def _mapping(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(values) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f'the key {twice!r} stands twice in one object; keep one of them')
+        raise ValueError(f'the key {twice!r} is given twice in one object; keep one of them')
     return values
 
 
@@ -96,7 +96,8 @@ class _StrictLoader(yaml.SafeLoader):  # type: ignore[misc]
                 continue
             if (key.tag, key.value) in seen:
                 raise yaml.MarkedYAMLError(
-                    problem=f'the key {key.value!r} stands twice in one mapping; keep one of them',
+                    problem=f'the key {key.value!r} is given twice in one mapping; keep one of '
+                            'them',
                     problem_mark=key.start_mark)
             seen.add((key.tag, key.value))
         return node

@@ -215,8 +215,8 @@ class ConfirmAction:
         except UnknownLabelError as error:
             if not named:
                 raise _RefusedError(
-                    TF2Error.LOOKUP_ERROR, f'{error}; it is not the id of one detection '
-                    'that was answered recently either') from error
+                    TF2Error.LOOKUP_ERROR, f'{error}; it is also not the id of a recent '
+                    'detection') from error
             confirmation = Confirmation(named, not_before_ns, self._handler.objects)
         return _Request(goal, self._handler, confirmation, time.monotonic() + timeout_s)
 

@@ -124,7 +124,7 @@ def _check_distances(depth_m: Depth) -> None:
     measured = depth_m[np.isfinite(depth_m) & (depth_m > 0)]
     if measured.size <= _LEAST_MEASURED * depth_m.size:
         raise DepthError('depth_empty', f'depth was measured in {measured.size} of {depth_m.size} '
-                         'pixels; look at the depth camera: its emitter, its lens, its range')
+                         'pixels; check the emitter, the lens and the range of the depth camera')
     median_m = float(np.median(measured))
     if not _NEAREST_M <= median_m <= _FARTHEST_M:
         raise DepthError('depth_scale', f'the median depth is {median_m:.4g} m; publish 16UC1 in '

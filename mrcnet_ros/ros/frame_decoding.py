@@ -75,9 +75,8 @@ class FrameDecoder:
         try:
             message = frame.depth()
             if message is None:
-                raise DepthError('depth_late', 'no depth image with the stamp of the image had '
-                                 'come when its frame was answered; if stamps differ, set '
-                                 'sync_slop_s')
+                raise DepthError('depth_late', 'the frame was answered before a depth image with '
+                                 'its stamp came; if stamps differ, set sync_slop_s')
             return usable_depth(
                 message, (camera.width, camera.height),
                 (frame.image.header.frame_id, frame.camera_info.header.frame_id),

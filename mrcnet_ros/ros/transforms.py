@@ -82,7 +82,7 @@ class SupportFrame:
             return checked_plane(plane_of_frame(transform_from_message(found.transform)))
         except TransformException as error:
             raise PlaneError(f'no transform from {self._frame!r} to {header.frame_id!r} at the '
-                             f'moment of the image: {error}') from error
+                             f'stamp of the image: {error}') from error
         except SpecError as error:
             raise PlaneError(f'the camera is not above the plane z = 0 of {self._frame!r}; its z '
                              'axis must point up, to the objects') from error

@@ -51,7 +51,7 @@ def make_dataset(folder: Path, split: str, source: Source, spec: SynthSpec, *,
             for scene in range(1, spec.scenes + 1):
                 targets += _write_scene(part, scene, maker, spec, grey, progress)
         if not targets:
-            raise DatasetError(f'{part}: no object is visible by a tenth in any image; give '
+            raise DatasetError(f'{part}: in no image a tenth of an object is visible; give '
                                'another distance, or larger images')
         kind = split.split('_')[0]
         if kind != 'train':

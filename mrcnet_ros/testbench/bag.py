@@ -167,8 +167,8 @@ def _group(path: Path | str, reader: Reader) -> dict[int, dict[str, bytes]]:
         group = groups.setdefault(stamp, {})
         if group.get(connection.topic, data) != data:
             raise DatasetError(f'bag {path}: has two different messages of {connection.topic} '
-                               f'with the stamp {stamp} ns; play what belongs together into a '
-                               'bag of its own')
+                               f'with the stamp {stamp} ns; record the topics of one camera '
+                               'into a bag of their own')
         group[connection.topic] = bytes(data)
         found[connection.topic] += 1
     for connection in connections:
@@ -215,8 +215,8 @@ def _truths(path: Path | str, data: bytes) -> list[Truth]:
     for detection in deserialize_message(data, Detection3DArray).detections:
         names = str(detection.id)
         if not detection.results:
-            raise DatasetError(f'bag {path}: ground truth {names!r} has no result, and so neither '
-                               'label nor pose')
+            raise DatasetError(f'bag {path}: ground truth {names!r} has no result, which must '
+                               'hold its label and pose')
         pose, hypothesis = detection.results[0].pose.pose, detection.results[0].hypothesis
         q = pose.orientation
         length = float(np.linalg.norm([q.w, q.x, q.y, q.z]))

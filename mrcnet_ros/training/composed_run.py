@@ -91,8 +91,9 @@ class ComposedRun(TrainingLoop[SceneConfigT, BatchT]):
         if config.shared_minutes and config.minutes is not None:  # rendering does not count
             self.deadline = self.started + 60.0 * config.minutes * (1 - job.spent)
         elif job.deadline is not None and job.deadline <= self.started:
-            raise SpecError(f'the {config.minutes} minutes are over before the first step: views '
-                            'and templates had to be drawn; they are kept, so try again')
+            raise SpecError(f'the {config.minutes} minutes were over before the first step, '
+                            'because views and templates were rendered; they are kept, so run the '
+                            'command again')
 
     @abstractmethod
     def losses(self, batch: BatchT) -> tuple[Tensor, dict[str, float]]:

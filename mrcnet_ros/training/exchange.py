@@ -109,7 +109,7 @@ def train_together(body: Callable[[Exchange], None], network: nn.Module, process
     try:
         _work(0, body, slots, barrier)
     except BrokenBarrierError as error:
-        raise MrcnetError('a training process died; what it said is above') from error
+        raise MrcnetError('a training process died; its messages are above') from error
     watcher.join()
     for process in others:
         if process.exitcode:

@@ -101,7 +101,7 @@ def target_classes(config: TrainConfig, objects: list[ObjectModel], known: list[
     labels = [o.label for c, o in enumerate(objects) if c not in known]
     unknown = set(config.emphasis) - set(labels)
     if unknown:
-        raise SpecError(f'emphasis: {sorted(unknown)} are not trained; those are {labels}')
+        raise SpecError(f'emphasis: {sorted(unknown)} are not trained, only {labels} are')
     targets = [c for c, o in enumerate(objects) if c not in known
                for _ in range(config.emphasis.get(o.label, 1))]
     if not targets:

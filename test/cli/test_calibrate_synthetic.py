@@ -68,14 +68,14 @@ def test_too_few_images_are_no_success(model, tiny_model, tmp_path, capsys, extr
     assert main(['calibrate', '--model', str(model), '--meshes', str(tiny_model.meshes),
                  '--threads', '1', '--write', *extra]) == 1
     said = capsys.readouterr().out
-    assert 'too few to tell' in said and 'model.json stays as it was' in said
+    assert 'too few to fit' in said and 'model.json stays as it was' in said
     assert (model / 'model.json').read_bytes() == before
 
 
 @pytest.mark.parametrize(('extra', 'problem'), [
     ([], 'give --bop-dir and --dataset, or --synthetic'),
     (['--synthetic', '--dataset', 'lmo'], 'leave out --bop-dir, --dataset and'),
-    (['--bop-dir', '.', '--dataset', 'lmo', '--images', '3'], 'belong to --synthetic'),
+    (['--bop-dir', '.', '--dataset', 'lmo', '--images', '3'], 'need --synthetic'),
     (['--synthetic', '--only', 'sizes', 'score'], '--only sizes is for photographs'),
     (['--bop-dir', '.', '--dataset', 'lmo', '--depth', '--only', 'sizes'],
      '--only sizes is for photographs')])

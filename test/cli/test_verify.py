@@ -232,7 +232,7 @@ def test_the_worst_detection_is_named():
 
 def test_nothing_to_compare_is_no_pass():
     """Images without known objects verify nothing."""
-    with pytest.raises(SpecError, match='not one detection to compare'):
+    with pytest.raises(SpecError, match='no detections to compare'):
         verdict([], VerificationLimits())
 
 

@@ -59,7 +59,7 @@ def test_models_in_another_unit_are_refused(root, factor):
     """Sizes of models_info.json and of boxes in the images must agree."""
     edit(root / 'toy/models_eval/models_info.json',
          lambda v: [e.update(diameter=factor * e['diameter']) for e in v.values()])
-    with pytest.raises(DatasetError, match=r'models_info\.json are in millimetres'):
+    with pytest.raises(DatasetError, match=r'models_info\.json must be in millimetres'):
         read(root)
 
 
@@ -75,7 +75,7 @@ def test_all_poses_in_centimetres_are_refused(root, scene):
     """A factor of ten is told from the median of all objects."""
     edit(scene / 'scene_gt.json', lambda v: [e.update(cam_t_m2c=[x / 10 for x in e['cam_t_m2c']])
                                              for entries in v.values() for e in entries])
-    with pytest.raises(DatasetError, match=r'0\.1\d+ times as large as models_info\.json says'):
+    with pytest.raises(DatasetError, match=r'0\.1\d+ times as large as in models_info\.json'):
         read(root)
 
 
@@ -102,7 +102,7 @@ def test_an_object_behind_the_camera_is_refused(root, scene):
      r'4\.cam_K\[0\] is NaN'),
     ('../../camera.json', lambda v: v.update(width=320.5), 'width must be a whole number'),
     ('../../test_targets_bop19.json', lambda v: v.append(v[0]), 'object 1 of image 4 of scene 7 '
-                                                                'is named twice'),
+                                                                'is listed twice'),
     ('../../test_targets_bop19.json', lambda v: v[0].update(inst_count=1.5), 'inst_count must be'),
     ('../../models_eval/models_info.json', lambda v: v['1'].update(diameter=float('nan')),
      r'1\.diameter is NaN'),
@@ -122,7 +122,7 @@ def test_files_are_read_as_they_are_or_not_at_all(root, scene):
     path = scene / 'scene_camera.json'
     text = path.read_text()
     path.write_text(text[:-1] + ', ' + text[1:])
-    with pytest.raises(DatasetError, match=r"scene_camera\.json: .*key '4' stands twice"):
+    with pytest.raises(DatasetError, match=r"scene_camera\.json: .*key '4' is given twice"):
         read(root)
     path.write_bytes(text.replace('cam_K', 'cam_é').encode('latin-1'))
     with pytest.raises(DatasetError, match=r'scene_camera\.json: .*not UTF-8'):
@@ -278,7 +278,7 @@ IDENTITY = [1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1]
     ('label: "x "', 'begin or end with a blank'), ('label: /x', 'begin with a slash'),
     ('label: "x\\ny"', 'cannot be printed'), ('label: "x\\u200by"', 'cannot be printed'),
     ('label: x, diameter: 1_00', "diameter must be .*'1_00'"),
-    ('label: x, label: y', "the key 'label' stands twice"),
+    ('label: x, label: y', "the key 'label' is given twice"),
     ('label: x, symmetries_continuous: [{axis: [0, 0, 0], offset: [0, 0, 0]}]', 'an axis that is'),
     ('label: x, symmetries_continuous: [{axis: [0, 0, .nan], offset: [0, 0, 0]}]', 'malformed'),
     ('label: x, symmetries_continuous: [{axis: [0, 0, 1], offset: [0, 0, 0], angle: 3}]', 'needs'),
@@ -314,7 +314,7 @@ def test_a_symmetry_that_the_mesh_does_not_have_is_refused(root, motion):
     path = root / 'toy/models_eval/models_info.json'
     assert load_bop_objects(path.parent)[3].load_mesh()
     edit(path, lambda v: v['3'].update(motion))
-    with pytest.raises(MeshError, match=r'obj_000003\.ply: is not as symmetric as it is said'):
+    with pytest.raises(MeshError, match=r'obj_000003\.ply: does not have the given symmetries'):
         load_bop_objects(path.parent)[3].load_mesh()
 
 
@@ -372,7 +372,7 @@ def test_truth_beside_its_boxes_is_refused(root, scene, change):
     edit(scene / 'scene_gt_info.json', lambda v: v['4'][0]['bbox_obj'].__setitem__(0, 270))
     assert len(read(root).frames) == 2
     edit(scene / 'scene_camera.json', change)
-    with pytest.raises(DatasetError, match='are not in their boxes; cam_K must be'):
+    with pytest.raises(DatasetError, match='are outside their boxes; cam_K must match'):
         read(root)
 
 

@@ -49,7 +49,7 @@ def test_objects_that_are_where_their_poses_say_are_taken():
 def test_inverse_rotations_are_told():
     """They keep every object in its box, and turn it wrongly."""
     wrong = [(i, make_transform(T[:3, :3].T, T[:3, 3]), box) for i, T, box in scene()]
-    with pytest.raises(DatasetError, match='cam_R_m2c transposed fewer would be'):
+    with pytest.raises(DatasetError, match='the transpose of cam_R_m2c fewer do'):
         check(wrong)
 
 

@@ -202,7 +202,7 @@ def check(tmp_path, dataset, entries):
     (lambda e: {'bbox': [*e['bbox'][:2], e['bbox'][0] + e['bbox'][2],
                          e['bbox'][1] + e['bbox'][3]]}, 'bbox must be x, y, width, height'),
     (lambda e: {'bbox': [e['bbox'][0] + e['bbox'][2] / 2, e['bbox'][1] + e['bbox'][3] / 2,
-                         *e['bbox'][2:]]}, 'upper left corner; .* those of the centre')])
+                         *e['bbox'][2:]]}, 'upper left corner; .* be the centre')])
 def test_detections_of_another_dataset_or_convention_are_refused(tmp_path, whole, change, named):
     """Every target would count as not detected, or get a box that is too large."""
     dataset, entries = whole
@@ -221,7 +221,7 @@ def test_centres_are_told_without_ground_truth_by_the_borders_of_images(tmp_path
     entries = [entry(image_id=frames[0].image_id, bbox=[x - 20, y - 20, 40, 40])
                for x, y in places]
     check(tmp_path, dataset, entries)
-    with pytest.raises(DatasetError, match='those of the centre'):
+    with pytest.raises(DatasetError, match='seem to be the centre'):
         check(tmp_path, dataset, [e | {'bbox': [*xy, 40, 40]}
                                   for e, xy in zip(entries, places, strict=True)])
 

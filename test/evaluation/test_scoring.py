@@ -90,7 +90,7 @@ def test_crops_that_say_nothing_of_one_another_leave_the_quality():
     Judged((1, 0), j.evidence, j.score, j.right) for j in draw(4, 60)], []])
 def test_too_few_poses_or_images_are_told(judged):
     """With how many it takes."""
-    with pytest.raises(DatasetError, match=r'too few to tell how probable.*50 on 8'):
+    with pytest.raises(DatasetError, match=r'too few to fit a score.*50 on 8'):
         fit_score_law(judged)
 
 

@@ -172,7 +172,7 @@ def test_a_pose_of_a_hidden_object_is_counted(picture):
 
 def test_detections_in_every_image_leave_nothing_to_follow():
     """The message says what is possible."""
-    with pytest.raises(SpecError, match='every 2 images or less often, got every 1'):
+    with pytest.raises(SpecError, match='give --every 2 or more, got 1'):
         SequenceScores(Follower(), BoxSpec(), 1)
 
 

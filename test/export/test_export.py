@@ -251,7 +251,7 @@ def test_a_mean_with_a_model_of_other_objects_is_refused(tiny_model, tmp_path):
     values = json.loads((other / 'model.json').read_text())
     values['objects'].reverse()
     (other / 'model.json').write_text(json.dumps(values))
-    with pytest.raises(ModelError, match=r"of \['box', 'blob'\], the checkpoint of \['blob"):
+    with pytest.raises(ModelError, match=r"knows \['box', 'blob'\], the checkpoint \['blob"):
         export_checkpoint(tiny_model.checkpoint, tiny_model.config, tmp_path / 'mean',
                           mean_with=other)
     assert not (tmp_path / 'mean').exists()

@@ -180,7 +180,7 @@ def test_a_box_that_reaches_beside_the_picture_of_a_fisheye_counts_up_to_there()
     crop = crop_camera(FISHEYE, (570.0, 200.0, 319.5 + circle_px + 30, 280.0), SPEC)
     angle = np.arccos(crop.R_crop_camera[2, 2])
     assert np.degrees(angle) < 90 and np.isfinite(crop.focal_px)
-    with pytest.raises(BoxError, match='with half of a side'):
+    with pytest.raises(BoxError, match='half of a side where'):
         crop_camera(FISHEYE, (600.0, 200.0, 319.5 + circle_px + 100, 280.0), SPEC)
 
 

@@ -66,7 +66,7 @@ def test_a_score_law_is_found_again_and_ranks_poses_it_was_not_fitted_to():
     assert report.mean_right > report.mean_wrong + 0.1
     every_fifth = np.arange(60) % 5 != 2  # one object of five is always wrong
     assert 0 < score_report(inputs[:60], every_fifth).mean_wrong < 1
-    with pytest.raises(DatasetError, match=r'30 poses .* too few to tell a score: it takes 50'):
+    with pytest.raises(DatasetError, match=r'30 poses .* too few to fit a score: 50'):
         fit_depth_score_law(inputs[:30], right[:30])
 
 

@@ -124,7 +124,7 @@ def test_a_middle_outside_of_the_mesh_is_refused(model):
     change(model, lambda v: v['objects'][1].update(middle_m=[0.0, 0.0, 20.0]))
     moved = read_model_directory(model).objects[1]
     for item in (moved, moved.centred()):
-        with pytest.raises(MeshError, match=r'box\.ply: has its middle outside of itself.*20'):
+        with pytest.raises(MeshError, match=r'box\.ply: does not contain the given middle.*20'):
             item.load_mesh()
 
 

@@ -151,7 +151,7 @@ def test_each_face_has_the_texture_of_its_number(tmp_path: Path, form: str) -> N
 
 @pytest.mark.parametrize(('numbers', 'said'), [
     (None, 'names 2 textures .atlas.png, blue.png., but its faces do not say'),
-    ([0, 1, 2, 0, 0, 0], 'has the texture 2, but it names 2'),
+    ([0, 1, 2, 0, 0, 0], 'has the texture 2, but there are 2'),
 ])
 def test_textures_that_cannot_be_told_apart_are_refused(
         tmp_path: Path, numbers: list[int] | None, said: str) -> None:

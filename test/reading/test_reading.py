@@ -28,8 +28,8 @@ def test_good_json_is_read(text):
     (b'{"38": [{"cam_t_m2c": [1, NaN]}]}', r'38\[0\]\.cam_t_m2c\[1\] is NaN; expected a fin'),
     (b'{"a": {"b": -Infinity}}', r'a\.b is -Infinity'),
     (b'[1e999]', r'\[0\] is 1e999'),
-    (b'{"38": [1], "39": [2], "38": [3]}', "the key '38' stands twice"),
-    (b'{"a": {"b": 1, "b": 1}}', "the key 'b' stands twice"),
+    (b'{"38": [1], "39": [2], "38": [3]}', "the key '38' is given twice"),
+    (b'{"a": {"b": 1, "b": 1}}', "the key 'b' is given twice"),
     ('{"a": "é"}'.encode('latin-1'), 'byte 8 is not UTF-8'),
     ('{"a": 1}'.encode('utf-16'), 'not UTF-8'),
     (b'[' * 100000, 'nested too deeply'),
@@ -61,8 +61,8 @@ def test_numbers_and_truth_values_of_yaml(text, value):
 
 
 @pytest.mark.parametrize(('text', 'problem'), [
-    ('a: 1\nb: 2\na: 3', r"the key 'a' stands twice(.|\n)*line 3"),
-    ('- {id: 1, label: x, id: 2}', "the key 'id' stands twice"),
+    ('a: 1\nb: 2\na: 3', r"the key 'a' is given twice(.|\n)*line 3"),
+    ('- {id: 1, label: x, id: 2}', "the key 'id' is given twice"),
     ('a: 1e999', 'not a finite number'), ('a: !!float .nan', 'not a finite number'),
     ('a: [', 'line 1'), ('a: 1\n---\nb: 2', 'single document'), ('[' * 5000, 'deeply'),
     ('a: !!python/name:os.system', 'could not determine a constructor'),
@@ -74,7 +74,7 @@ def test_bad_yaml_says_where(text, problem):
 
 
 def test_merged_mappings_may_override():
-    """A key beside a merge is no key that stands twice."""
+    """A key beside a merge is no key that is given twice."""
     text = 'a: &a {x: 1, y: 2}\nb: &b {<<: *a, x: 3}\nc: {<<: *b, y: 4}'
     assert parse_yaml(text) == yaml.safe_load(text)
 

@@ -298,7 +298,7 @@ def test_the_command_says_what_cannot_be_used(tmp_path, capsys):
 def test_a_dataset_in_which_nothing_is_visible_is_not_made(tmp_path):
     """As with objects too far away to cover a pixel; millimetres are no distance of a camera."""
     source = synth_folder.source(tmp_path)
-    with pytest.raises(DatasetError, match='no object is visible by a tenth in any image'):
+    with pytest.raises(DatasetError, match='in no image a tenth of an object is visible'):
         make_dataset(tmp_path / 'made', 'test', source,
                      synth_folder.spec(images=1, distance_m=(99.0, 99.0)))
     assert not (tmp_path / 'made' / 'test').exists()

@@ -126,5 +126,5 @@ def test_a_mesh_far_from_its_origin_is_refused(
     (tmp_path / 'models_info.json').write_text(json.dumps({'1': {'diameter': 107.7}}))
     given = mesh if option == '--meshes' else tmp_path
     assert synth(tmp_path / 'out', option, given) == 2
-    assert 'its origin is far from its middle' in capsys.readouterr().err
+    assert 'has its origin far from its middle' in capsys.readouterr().err
     assert not (tmp_path / 'out').exists()

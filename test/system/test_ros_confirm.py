@@ -367,7 +367,7 @@ def test_over_dds_an_id_that_two_objects_have_is_refused(client):
                                ('brick', 50.0, 23.5, 30.0, 0.9, '9'))) is not None
     _, result = _answer(client, _ask(client, '9'))
     assert result.error.error == TF2Error.LOOKUP_ERROR
-    assert 'id of one detection' in result.error.error_string
+    assert 'id of a recent detection' in result.error.error_string
 
 
 def test_over_dds_a_request_can_be_cancelled_and_another_goes_on(client):

@@ -243,7 +243,7 @@ def test_a_training_ends_when_its_time_is_over(material, tmp_path, small_logs):
 def test_time_that_is_over_before_the_first_step_is_told(own, tmp_path):
     """The error says that what was drawn is kept."""
     config = dataclasses.replace(own, output=tmp_path / 'run', minutes=1e-6)
-    with pytest.raises(SpecError, match=r'minutes are over before the first step.*try again'):
+    with pytest.raises(SpecError, match=r'minutes were over before the first step.*again'):
         train(config, random_stem())
 
 
