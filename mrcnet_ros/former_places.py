@@ -14,6 +14,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 
 PLACES = {
+    'cli.provenance': 'cli.tasks',
     'demo.assets': 'store.shared_files',
     'demo.picture': 'demo.program',
     'demo.processes': 'testbench.processes',
@@ -30,10 +31,12 @@ PLACES = {
     'evaluation.covariance_widening': 'evaluation.covariance_law',
     'evaluation.detections': 'datasets.detections',
     'evaluation.known_view': 'datasets.known_view',
+    'evaluation.overlay': 'evaluation.gallery',
     'evaluation.paper_speed': 'presets.paper.export.speed',
     'evaluation.rle': 'datasets.rle',
     'evaluation.score_law': 'evaluation.score_fit',
     'evaluation.score_report': 'evaluation.score_fit',
+    'evaluation.sequence_steps': 'evaluation.sequence',
     'evaluation.soak_charts': 'evaluation.steadiness',
     'evaluation.stage2': 'evaluation.response',
     'evaluation.vsd': 'evaluation.vsd_scores',
@@ -56,6 +59,7 @@ PLACES = {
     'inference.loading': 'presets.loading',
     'inference.paper_estimator': 'presets.paper.estimator',
     'inference.paper_model': 'presets.paper.spec',
+    'inference.support_correction': 'inference.support_plane',
     'meshes.normals': 'meshes.building',
     'meshes.symmetry_check': 'meshes.checks',
     'network.paper': 'presets.paper.network.mrcnet',
@@ -105,6 +109,7 @@ PLACES = {
     'training.config_values': 'training.run_config',
     'training.detector_feed': 'training.detector_trainer',
     'training.metrics': 'training.loop',
+    'training.occlusion': 'training.view_bank',
     'training.paper_augmentation': 'presets.paper.training.samples',
     'training.paper_config': 'presets.paper.training.config',
     'training.paper_index': 'presets.paper.training.index',

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import provenance
 from .dataset_arguments import (
     add_detection_arguments,
     add_estimation_arguments,
@@ -21,7 +20,7 @@ from .dataset_arguments import (
     take_sizes,
 )
 from .evaluation_page import Evaluated, add_report_argument, check_report, write_report
-from .tasks import add_json_argument, measured_with
+from .tasks import add_json_argument, measured_with, model_identity, runtime
 
 if TYPE_CHECKING:
     from ..datasets.bop import BopDataset
@@ -83,7 +82,7 @@ def evaluate(args: argparse.Namespace, load: Callable[[argparse.Namespace], Esti
     take_sizes(estimator, dataset)
     labels = _labels(objects, estimator)
     ratios = {item.object_id: item.size_ratio for item in estimator.objects.values()}
-    done = Run(runtime=provenance.runtime(estimator), size_ratios=ratios)
+    done = Run(runtime=runtime(estimator), size_ratios=ratios)
     failure = 'interrupted'
     with ResultsWriter(args.csv) as writer, _overlays(args, objects, labels) as draw:
         frames = progress_bar(dataset.frames[:args.limit], unit='image', disable=None)
@@ -107,7 +106,7 @@ def _overlays(
     if args.overlays is None:
         yield None
         return
-    from ..evaluation.overlay import OverlayWriter
+    from ..evaluation.gallery import OverlayWriter
 
     with OverlayWriter(args.overlays, objects, labels) as writer:
         yield writer.write
@@ -189,7 +188,7 @@ def _boxes(args: argparse.Namespace) -> dict[str, Any]:
     if args.detections is not None:
         return {'kind': args.detection_boxes, 'file': str(args.detections)}
     if args.detector is not None:
-        return {'kind': 'own detector', 'model': provenance.model_identity(args.detector)}
+        return {'kind': 'own detector', 'model': model_identity(args.detector)}
     return {'kind': args.boxes, 'jitter': args.box_jitter, 'seed': args.seed}
 
 

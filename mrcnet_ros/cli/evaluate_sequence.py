@@ -54,8 +54,8 @@ def run(args: argparse.Namespace) -> int:
         that the model knows.
     """
     from ..evaluation import report, sequence
+    from ..evaluation.sequence import steps_in_time
     from ..evaluation.sequence_figures import sequence_table
-    from ..evaluation.sequence_steps import steps_in_time
     from ..inference.followed import TrackLimits
     from .progress import progress_bar
 

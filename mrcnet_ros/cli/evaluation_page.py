@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import MrcnetError
-from . import provenance
+from .tasks import machine, model_identity, versions
 
 if TYPE_CHECKING:
     from ..datasets.bop import BopFrame, ResultRow
@@ -90,10 +90,10 @@ def write_report(args: argparse.Namespace, done: Evaluated) -> None:
 
 
 def _provenance(args: argparse.Namespace) -> dict[str, str]:
-    model, machine = provenance.model_identity(args.model), provenance.machine()
+    model, computer = model_identity(args.model), machine()
     words = args.command_line
     return {
         'model': f'{model["path"]}, SHA-256 of model.json {model["sha256_of_model_json"]}',
-        'machine': f'{machine["cpu"]}, {machine["cpus_usable"]} CPUs, {machine["system"]}',
-        'versions': ', '.join(f'{k} {v}' for k, v in provenance.versions().items()),
+        'machine': f'{computer["cpu"]}, {computer["cpus_usable"]} CPUs, {computer["system"]}',
+        'versions': ', '.join(f'{k} {v}' for k, v in versions().items()),
         'command': words if isinstance(words, str) else ' '.join(map(str, words))}

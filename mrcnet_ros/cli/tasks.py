@@ -1,17 +1,27 @@
-"""What tasks of ``mrcnet bench`` and ``mrcnet evaluate`` share: most write figures to a file."""
+"""What tasks of ``mrcnet bench`` and ``mrcnet evaluate`` share: most write figures to a file.
+
+The file also says what the figures were measured with: model, machine and versions.
+"""
 
 from __future__ import annotations
 
 import argparse
+import hashlib
+import os
+import platform
 from collections.abc import Mapping
+from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from . import provenance
+from .. import __version__
+from ..cpus import cpu_name
 
 if TYPE_CHECKING:
     from ..datasets.bop import BopDataset
+
+PACKAGES = ('numpy', 'opencv-python-headless', 'onnxruntime', 'openvino', 'torch')
 
 
 def add_tasks(parser: argparse.ArgumentParser,
@@ -61,8 +71,40 @@ def measured_with(args: argparse.Namespace, estimator: Any = None,
         found |= {'dataset': dataset.name, 'split': dataset.split,
                   'images_without_file': dataset.images_without_file}
     if hasattr(args, 'model'):
-        found['model'] = provenance.model_identity(args.model)
+        found['model'] = model_identity(args.model)
     if estimator is not None:
-        found['backend'] = provenance.runtime(estimator)
+        found['backend'] = runtime(estimator)
     found |= {name: getattr(args, name) for name in ('threads', 'crops') if hasattr(args, name)}
-    return {**found, 'machine': provenance.machine(), 'versions': provenance.versions()}
+    return {**found, 'machine': machine(), 'versions': versions()}
+
+
+def model_identity(model_dir: Path) -> dict[str, str]:
+    """Return name and hash of a model; model.json holds the hashes of all its other files."""
+    content = (model_dir / 'model.json').read_bytes()
+    return {'path': str(model_dir), 'sha256_of_model_json': hashlib.sha256(content).hexdigest()}
+
+
+def runtime(estimator: Any) -> dict[str, str]:
+    """Return what an estimator really runs on, as far as it tells."""
+    backend = getattr(estimator, 'backend', None)
+    return {name: str(getattr(backend, name, ''))
+            for name in ('name', 'version', 'device', 'precision')}
+
+
+def machine() -> dict[str, Any]:
+    """Return what the machine is, as far as it can be told."""
+    return {
+        'cpu': cpu_name(), 'cpus_usable': len(os.sched_getaffinity(0)),
+        'system': platform.platform(), 'load_average': list(os.getloadavg()),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Return the releases of what does the work."""
+    found = {'mrcnet_ros': __version__, 'python': platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found

@@ -1,21 +1,23 @@
-"""The best, the median and the worst poses of an evaluation, as small pictures with outlines."""
+"""Photographs with outlines: of all poses, and of the best, the median and the worst ones."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 
 import cv2
 import numpy as np
 
-from ..datasets.bop import BopFrame
+from ..datasets.bop import BopFrame, ResultRow
 from ..errors import DatasetError
 from ..geometry.camera import Camera
 from ..geometry.se3 import Array
 from ..objects import ObjectModel
-from ..rendering.drawing import GREEN, WHITE, Image
-from ..rendering.pose_overlay import DrawnObject, PoseOverlay
+from ..rendering.drawing import GREEN, WHITE, Image, scaled_intrinsics
+from ..rendering.pose_overlay import DrawnObject, PoseOverlay, pose_text
 from .scores import TargetScore
 
 # Side of a picture [px] and pictures of a gallery at most. Larger or more of them show more and
@@ -133,3 +135,54 @@ def close_up(image: Image, camera: Camera, poses: Sequence[Array], model: Object
                              borderMode=cv2.BORDER_CONSTANT, borderValue=(40, 40, 40))
     return np.asarray(picture, np.uint8), Camera(
         move @ camera.K, TILE_PX, TILE_PX, camera.distortion_model, camera.distortion)
+
+
+SCALE = 2  # pictures are this many times larger than photographs: outlines stay thin
+
+
+class OverlayWriter(AbstractContextManager['OverlayWriter']):
+    """Writes one picture an image: truth in white, estimates in green with label and score.
+
+    Where depth corrected a pose, its distance from the measured surface stands there too.
+
+    Pictures are twice as large as the photographs, so that outlines stay thin.
+
+    :param folder: where to, made when missing.
+    :param objects: by object id.
+    :raises BackendError: when there is no headless OpenGL.
+    :raises MeshError: when a mesh cannot be read.
+    """
+
+    def __init__(self, folder: Path, objects: Mapping[int, ObjectModel],
+                 labels: Mapping[int, str]) -> None:
+        """Make the folder and read the meshes."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder, self._labels = folder, labels
+        self._overlay = PoseOverlay({str(i): model for i, model in objects.items()})
+        for i in objects:
+            self._overlay.upload(str(i))
+
+    def __exit__(self, *_: object) -> None:
+        self._overlay.close()
+
+    def write(self, frame: BopFrame, image: Image, rows: Sequence[ResultRow]) -> Path:
+        """Draw and save one picture.
+
+        :param image: (H, W, 3) uint8 RGB.
+        :param rows: the estimates for the image.
+        :return: the file.
+        :raises DatasetError: when it cannot be written.
+        """
+        large = cv2.resize(image, None, fx=SCALE, fy=SCALE, interpolation=cv2.INTER_LINEAR)
+        camera = Camera(scaled_intrinsics(frame.camera.K, SCALE), large.shape[1], large.shape[0])
+        truths = frame.target_ground_truth() if frame.annotated else ()
+        drawn = [DrawnObject(str(t.object_id), t.T_camera_object, '', WHITE, axes=False)
+                 for t in truths]
+        drawn += [DrawnObject(str(row.object_id), row.T_camera_object,
+                              pose_text(self._labels[row.object_id], row.score, row.residual_m),
+                              axes=False) for row in rows]
+        picture = self._overlay.draw(large, camera, drawn)
+        path = self._folder / f'{frame.scene_id:06d}_{frame.image_id:06d}.png'
+        if not cv2.imwrite(str(path), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)):
+            raise DatasetError(f'{path}: cannot be written; check the folder given to --overlays')
+        return path

@@ -21,8 +21,7 @@ from .known_start import KnownPose
 from .model_directory import ModelT
 from .opening import open_backend
 from .poses import Detection, FrameResult, Measured, PoseEstimate, Skipped, StageClock
-from .support_correction import SupportCorrection
-from .support_plane import checked_plane
+from .support_plane import SupportCorrection, checked_plane
 
 if TYPE_CHECKING:
     from typing import Self

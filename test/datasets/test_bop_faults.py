@@ -11,7 +11,7 @@ from bop_folder import HEIGHT, WIDTH, edit
 from mrcnet_ros.datasets.bop import BopDataset, read_results_csv
 from mrcnet_ros.datasets.bop_writer import SceneWriter
 from mrcnet_ros.errors import DatasetError, ImageError, MeshError, MrcnetError
-from mrcnet_ros.evaluation.overlay import OverlayWriter
+from mrcnet_ros.evaluation.gallery import OverlayWriter
 from mrcnet_ros.evaluation.scores import score
 from mrcnet_ros.evaluation.vsd_scores import score_vsd
 from mrcnet_ros.geometry.camera import Camera

@@ -32,7 +32,7 @@ from mrcnet_ros.geometry.se3 import exp_so3
 from mrcnet_ros.inference.depth_correction import DepthCorrection
 from mrcnet_ros.inference.estimator import PoseEstimator
 from mrcnet_ros.inference.poses import Detection, FrameResult, Measured, PoseEstimate
-from mrcnet_ros.inference.support_correction import SupportCorrection
+from mrcnet_ros.inference.support_plane import SupportCorrection
 from mrcnet_ros.objects import load_bop_objects
 from mrcnet_ros.synth.depth_sensor import DepthSensor
 

@@ -18,8 +18,7 @@ from mrcnet_ros.datasets.bop import BopDataset, BopFrame, GroundTruth
 from mrcnet_ros.datasets.boxes import BoxSpec
 from mrcnet_ros.errors import DatasetError, ImageError, SpecError
 from mrcnet_ros.evaluation import sequence
-from mrcnet_ros.evaluation.sequence import FOLLOWED, PER_IMAGE, SequenceScores
-from mrcnet_ros.evaluation.sequence_steps import Step, steps_in_time
+from mrcnet_ros.evaluation.sequence import FOLLOWED, PER_IMAGE, SequenceScores, Step, steps_in_time
 from mrcnet_ros.geometry.camera import Camera
 from mrcnet_ros.geometry.se3 import make_transform
 from mrcnet_ros.geometry.symmetry import Symmetries

@@ -19,13 +19,18 @@ from mrcnet_ros.specs import CropSpec, ViewPrior
 from mrcnet_ros.training.augmentation import around, augment, photograph
 from mrcnet_ros.training.backgrounds import irradiance_matrices
 from mrcnet_ros.training.composer import Composer
-from mrcnet_ros.training.occlusion import LONGEST_EDGE, bake_openness
 from mrcnet_ros.training.painting import ComposerSpec, beyond_border
 from mrcnet_ros.training.placing import Placer
 from mrcnet_ros.training.prints import PRINT_PX, draw_prints
 from mrcnet_ros.training.shapes import KINDS, draw_shapes
 from mrcnet_ros.training.table import Table, cast_shadow, lay_print, table_under
-from mrcnet_ros.training.view_bank import VIEW_PX, ViewBank, load_or_render_shapes
+from mrcnet_ros.training.view_bank import (
+    LONGEST_EDGE,
+    VIEW_PX,
+    ViewBank,
+    bake_openness,
+    load_or_render_shapes,
+)
 
 DISTANCE_M = 0.7
 K = np.array([[600.0, 0.0, 63.5], [0.0, 600.0, 63.5], [0.0, 0.0, 1.0]])
