@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--repeats', type=positive, default=5, metavar='N',
                         help='turns of each runtime (default: 5)')
     add_json_argument(parser)
-    parser.add_argument('--plot', type=Path, metavar='PNG', help='draw them here')
+    parser.add_argument('--plot', type=Path, metavar='PNG', help='draw the figures here')
 
 
 def run(args: argparse.Namespace) -> int:

@@ -29,14 +29,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help='decoders in the network; each takes memory, and one is used '
                              '(default: 1)')
     parser.add_argument('--backends', nargs='+', metavar='NAME[:PRECISION][@DEVICE]',
-                        help='what to compare with PyTorch (default: all that are present)')
+                        help='what to compare with PyTorch (default: all that are installed)')
     parser.add_argument('--threads', type=positive, default=usable_cpus(), metavar='N',
                         help='threads of each runtime (default: one for each CPU that '
                              'may be used)')
     parser.add_argument('--repeats', type=positive, default=5, metavar='N',
                         help='timed calls of each runtime (default: 5)')
     add_json_argument(parser)
-    parser.add_argument('--plot', type=Path, metavar='PNG', help='draw them here')
+    parser.add_argument('--plot', type=Path, metavar='PNG', help='draw the figures here')
 
 
 def run(args: argparse.Namespace) -> int:

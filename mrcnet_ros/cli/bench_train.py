@@ -18,7 +18,7 @@ WRONG = 1  # exit code: the device computes something else than the CPU
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('config', type=Path, help='YAML file, as for mrcnet train')
     parser.add_argument('--set', action='append', default=[], metavar='NAME=VALUE', dest='changes',
-                        help='use another value than the file for a field, such as device=cuda')
+                        help='set a field of the configuration, such as device=cuda')
     parser.add_argument('--stem', type=Path, metavar='FILE',
                         help='ImageNet weights of the first layers, as for mrcnet train')
     parser.add_argument('--widths', nargs='+', type=float, default=[1.0, 2.0], metavar='F',

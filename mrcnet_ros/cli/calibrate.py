@@ -43,22 +43,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     rendered = parser.add_argument_group('without annotated photographs')
     rendered.add_argument('--synthetic', action='store_true',
                           help="measure errors on rendered images of the model's own meshes, "
-                               'instead of --bop-dir and --dataset; says nothing of sizes')
+                               'instead of --bop-dir and --dataset; does not measure sizes')
     rendered.add_argument('--images', type=positive, metavar='N',
-                          help='so many of them (default: enough for 200 poses, at least 40)')
+                          help='number of images (default: enough for 200 poses, at least 40)')
     rendered.add_argument('--backgrounds', type=Path, nargs='+', default=[], metavar='DIR',
                           help='folders of photographs and environment maps (default: noise)')
     rendered.add_argument('--for-renders', action='store_true',
-                          help='the model is used on rendered images too: do not widen what '
-                               'they tell by how much larger errors are on photographs')
+                          help='for a model that is used on rendered images: do not widen the '
+                               'covariance for the larger errors on photographs')
     parser.add_argument('--depth', action='store_true',
-                        help='measure the errors of poses that depth has corrected, from the '
-                             'depth images of the dataset or, of rendered images, from what a '
-                             'depth camera would measure; says nothing of sizes')
+                        help='measure the errors of poses that depth has corrected, with the '
+                             'depth images of the dataset or, for rendered images, with a '
+                             'simulated depth camera; does not measure sizes')
     parser.add_argument('--write', action='store_true',
-                        help='write the sizes that differ beyond doubt, and what covariances and '
-                             'scores are computed from, into model.json; score the model again '
-                             'afterwards')
+                        help='write sizes that differ significantly and the laws of covariances '
+                             'and scores into model.json; score the model again afterwards')
     parser.add_argument('--only', choices=MEASURES, nargs='+', default=MEASURES,
                         help='measure and write no more than these (default: all); sizes are '
                              'measured in any case')

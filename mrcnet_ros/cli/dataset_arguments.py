@@ -33,10 +33,11 @@ def add_box_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare which boxes take the place of a detector's."""
     parser.add_argument('--boxes', choices=('visib', 'amodal', 'detector'),
                         default='visib',
-                        help='boxes around the visible part or the whole object, or visible '
-                             "ones as inexact as a detector's (default: %(default)s)")
+                        help='boxes of the ground truth around the visible part (visib) or the '
+                             'whole object (amodal), or visible boxes with the errors of a '
+                             'detector (default: %(default)s)')
     parser.add_argument('--box-jitter', type=float, default=0.0, metavar='F',
-                        help='shift and scale boxes at random by up to F of their side')
+                        help='shift and scale boxes at random by up to F times their side')
     parser.add_argument('--seed', type=int, default=0, metavar='N',
                         help='seed of all random choices, such as the jitter')
 
@@ -44,13 +45,13 @@ def add_box_arguments(parser: argparse.ArgumentParser) -> None:
 def add_detection_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare a detector's file that boxes are taken from."""
     parser.add_argument('--detections', type=Path, metavar='FILE',
-                        help="take boxes from a detector's file in BOP's format, of each target "
-                             'object the best-scored ones, instead of the ground truth')
+                        help="use the boxes of a detector's file in BOP's format instead of the "
+                             'ground truth: for each target object those with the best scores')
     parser.add_argument('--detector', type=Path, metavar='DIR',
-                        help='take boxes from the detector of this model directory, of each '
-                             'target object the best-scored ones')
+                        help='use the boxes of the detector in this model directory: for each '
+                             'target object those with the best scores')
     parser.add_argument('--detection-boxes', choices=('bbox', 'mask'), default='bbox',
-                        help="the file's boxes, or boxes around its masks (default: bbox)")
+                        help="use the file's boxes, or boxes around its masks (default: bbox)")
 
 
 def add_model_arguments(parser: argparse.ArgumentParser, *, required: bool = True,
@@ -69,22 +70,22 @@ def add_model_arguments(parser: argparse.ArgumentParser, *, required: bool = Tru
     if backend:
         add_runtime_arguments(parser)
     parser.add_argument('--threads', type=positive, default=usable_cpus(), metavar='N',
-                        help='threads of the backend (default: one for each CPU that may be used)')
+                        help='threads of the backend (default: one for each usable CPU)')
     if crops:
         parser.add_argument('--crops', type=positive, default=DEFAULT_CROPS, metavar='N',
-                            help='rotated crops of each detection, whose '
-                                 'poses are averaged (default: %(default)s; the paper preset '
-                                 'has its own)')
+                            help='number of rotated crops of each detection; '
+                                 'their poses are averaged (default: %(default)s; the paper '
+                                 'preset always uses four)')
 
 
 def add_runtime_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what runs the model, and how."""
     parser.add_argument('--backend', default='onnxruntime', metavar='NAME',
-                        help='what runs the network: onnxruntime, openvino, tensorrt, '
-                             'tensorrt_rtx, torch, or auto for the best one installed '
+                        help='runtime of the network: onnxruntime, openvino, tensorrt, '
+                             'tensorrt_rtx, torch, or auto for the best installed one '
                              '(default: onnxruntime)')
     parser.add_argument('--device', default='', metavar='NAME',
-                        help='device, by the name that the backend uses (default: its usual one)')
+                        help="device, named as the backend names it (default: the backend's)")
     parser.add_argument('--precision', default='auto', metavar='NAME',
                         help='fp32, bf16 or fp16 (default: auto, the lowest that mrcnet verify '
                              'accepted on this machine, else fp32)')

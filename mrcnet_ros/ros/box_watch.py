@@ -133,7 +133,7 @@ def other_convention(boxes: Array, image_size: tuple[int, int]) -> str:
     :param image_size: width and height [px].
     """
     if (np.abs(boxes) <= LARGEST_PART_PX).all():
-        return (f'all {len(boxes)} boxes lie between 0 and 1; if they are in parts of the image, '
+        return (f'all {len(boxes)} boxes lie between 0 and 1; if they are fractions of the image, '
                 'set detections_size to [1, 1]')
     centres, sizes = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]
     if _are_corners(centres, sizes, image_size):

@@ -85,7 +85,7 @@ def _parsed_size(size: tuple[int, ...]) -> tuple[int, int] | None:
     if len(size) != 2 or min(size) < (1 if size == PARTS else 2):
         raise SpecError(f'parameter detections_size is {list(size)}; expected width and height '
                         'in pixels, for instance [640, 640], [] for those of the image, or '
-                        '[1, 1] for boxes in parts of it')
+                        '[1, 1] for boxes as fractions of it')
     return size[0], size[1]
 
 

@@ -192,9 +192,9 @@ class InputWatch:
         if not any(seen.offset_m):
             return ''
         x, y = seen.offset_m
-        return (f'P of camera_info is that of a second camera, ({x:.3g}, {y:.3g}) m from the '
-                'first one; poses are in its own frame, from its own optical centre: make sure '
-                f'that {seen.frame_id!r} is that and not the frame of the first camera')
+        return (f'P of camera_info is of the second camera of a stereo pair, ({x:.3g}, {y:.3g}) m '
+                'from the first one; poses are in the frame of the second camera: make sure '
+                f'that {seen.frame_id!r} is this frame and not that of the first camera')
 
     def _partners(self) -> list[str]:
         return [n for n, e in self._expected.items() if n != 'image' and not e.optional]
@@ -233,7 +233,7 @@ class InputWatch:
         if fewer and answered:
             return Problem(Level.OK, ', '.join(fewer))
         return Problem(Level.WARN, 'their partners come, but too late; raise queue, so that '
-                                   'images wait longer')
+                                   'images wait longer for them')
 
 
 def why_silent(
@@ -292,4 +292,4 @@ def _offset_m(p: Sequence[float]) -> tuple[float, float]:
 def _stale(name: str, lag_s: float) -> str:
     side = 'behind' if lag_s > 0 else 'ahead of'
     return (f"stamps of {name} are {abs(lag_s):.3g} s {side} the node's clock; set "
-            'use_sim_time when a bag or a simulation is played, else check the clocks')
+            'use_sim_time if you play a bag or a simulation, otherwise synchronise the clocks')

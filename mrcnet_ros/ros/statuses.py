@@ -62,7 +62,7 @@ def pose_status(
     problems = [*_frame_problems(account, limits, why_unpaired),
                 *_detection_problems(account, limits), *_age_problems(account, limits)]
     if faults := account.recent.get('faults', 0):
-        problems.append(Problem(Level.WARN, f'{faults} faults of the node itself, the log has the '
+        problems.append(Problem(Level.WARN, f'{faults} errors in the node itself, the log has the '
                                             f'traceback: {account.reasons.get("faults", "")}'))
     frames, poses = account.recent.get('frames', 0), account.recent.get('poses', 0)
     rate = frames / account.span_s if account.span_s > 0 else 0.0
@@ -89,7 +89,7 @@ def _frame_problems(
         found.append(Problem(severe, f'{count} of {received} frames no_depth, which depth: '
                                      f'required drops: {account.reasons.get("no_depth", "")}'))
     reasons = {'busy': 'the estimator is slower',
-               'late': 'their stamps are before that of a frame that was answered already'}
+               'late': 'a frame with a later stamp was already answered'}
     if why_unpaired is None or why_unpaired.level != Level.OK:
         reasons['unpaired'] = why_unpaired.text if why_unpaired else ''
     for reason, why in reasons.items():
@@ -119,9 +119,9 @@ def _detection_problems(account: Account, limits: NodeParameters) -> list[Proble
 
 def _age_problems(account: Account, limits: NodeParameters) -> list[Problem]:
     if account.busy_s > limits.error_age_s:
-        return [Problem(Level.ERROR, f'one frame has been worked on for {account.busy_s:.0f} s; '
+        return [Problem(Level.ERROR, f'one frame has taken {account.busy_s:.0f} s so far; '
                                      'if that does not end, the estimator or its device hangs: '
-                                     'look at the device, then start the node anew')]
+                                     'check the device, then restart the node')]
     ages = account.percentiles_s.get('age')
     if not ages or ages[1] <= limits.warn_age_s:
         return []
@@ -203,8 +203,8 @@ def depth_status(account: Account, mode: str, residual_m: float | None) -> Statu
     uses = {use: recent.get(f'depth_{use}', 0) for use in DEPTH_USES}
     seen = sum(uses.values())
     if seen >= _ENOUGH_POSES and uses['none'] == seen:
-        problems.append(Problem(Level.WARN, f'depth agrees with none of {seen} poses; see that it '
-                                'is registered to the image, in step with it and in the right '
+        problems.append(Problem(Level.WARN, f'depth agrees with none of {seen} poses; check that '
+                                'it is registered to the image, has its stamp and the right '
                                 'unit, and that the objects are neither shiny nor transparent'))
     counts = ', '.join(f'{use} {count}' for use, count in uses.items())
     values = {f'poses corrected: {use}': str(total.get(f'depth_{use}', 0)) for use in DEPTH_USES}

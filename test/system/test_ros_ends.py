@@ -134,7 +134,7 @@ def test_over_dds_a_worker_that_hangs_is_told(tmp_path, number, parameters):
         gate = tmp_path / 'gate'
         client.send(*frame(1, ('duck', 31.5, 23.5, 30.0, 0.9, f'hold:{gate}')))
         assert client.spin(gate.exists)
-        told = client.diagnosis('poses', 'one frame has been worked on for')
+        told = client.diagnosis('poses', 'one frame has taken')
         assert told.level == b'\x02'
         assert not client.answers
         for second in range(2, 8):
