@@ -80,7 +80,7 @@ def test_parts_of_the_image_become_its_pixels(fit):
         given = part.reshape(2, 2) * shape + [0.0, bars]
         box = image_box(given.ravel(), settings, (640, 480))
         np.testing.assert_allclose(box.reshape(2, 2), part.reshape(2, 2) * image - 0.5)
-    with pytest.raises(SpecError, match=r'\[1, 1\] for boxes in parts'):
+    with pytest.raises(SpecError, match=r'\[1, 1\] for boxes as fractions'):
         settings_from((), (1, 480), fit)
 
 

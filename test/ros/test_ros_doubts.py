@@ -163,7 +163,7 @@ def tree(*edges: str) -> TFMessage:
 
 
 @pytest.mark.parametrize(('edges', 'child', 'said'), [
-    (('odom base_link', 'base_link tool', 'tool camera'), 'tool', "else publishes.*'base"),
+    (('odom base_link', 'base_link tool', 'tool camera'), 'tool', "another node publishes.*'base"),
     (('/table /duck',), 'duck', "another node publishes.*'table'"),
     (('other_camera duck',), 'duck', "'other_camera'"),
     (('cell robot', 'robot camera'), 'cell', 'the camera is fixed to'),
