@@ -9,8 +9,8 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
-from typing import NoReturn, Protocol
+from collections.abc import Callable, Iterable
+from typing import Any, NoReturn, Protocol
 
 import rclpy
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
@@ -30,8 +30,11 @@ from .remaps import remap_remarks, unused_files
 # accepted. Counted, not timed: on a busy machine a turn takes longer.
 LAST_WORDS_S, LAST_TURNS, TURN_S = 4.0, 8, 0.05
 
-# what the executors of rclpy call to take a message; callbacks are called elsewhere
+# What the executors of rclpy call to take a message, a request or an answer; callbacks are called
+# elsewhere. The second is the property of a node with all that is taken so.
 TAKE = '_take_subscription'
+TAKE_REQUEST = {'_take_service': 'services', '_take_client': 'clients',
+                '_take_waitable': 'waitables'}  # a waitable is an action
 
 
 class RosError(MrcnetError):
@@ -163,9 +166,15 @@ def _note(node: NodeHandle, drop_counters: DropCounters, error: Exception, told:
     """
     text = f'{type(error).__name__}: {error}'
     frames = traceback.extract_tb(error.__traceback__)
-    if any(frame.name == TAKE for frame in frames):
+    names = [frame.name for frame in frames]
+    if TAKE in names:
         drop_counters.drop('bad_message', text)
-        _release(node)
+        _release(node.subscriptions)
+        return
+    if takes := [kind for name, kind in TAKE_REQUEST.items() if name in names]:
+        node.get_logger().warning(f'a request to a service or an action could not be read: {text}',
+                                  throttle_duration_sec=60.0)
+        _release(getattr(node, takes[0]))
         return
     drop_counters.fault(text)
     place = f'{frames[-1].filename}:{frames[-1].lineno}' if frames else ''
@@ -176,10 +185,18 @@ def _note(node: NodeHandle, drop_counters: DropCounters, error: Exception, told:
                                 f'{where}')
 
 
-def _release(node: NodeHandle) -> None:
-    """Let subscriptions be asked again: rclpy leaves one aside whose message it could not take."""
-    for subscription in node.subscriptions:
-        subscription._executor_event = False
+def _release(entities: Iterable[Any]) -> None:
+    """Let a subscription or service be asked again, and all others of its callback group.
+
+    rclpy leaves one aside that it could not read, and takes its group for busy ever after.
+
+    :param entities: those of a node of one kind; only what could not be read is marked.
+    """
+    for entity in entities:
+        if entity._executor_event:
+            entity._executor_event = False
+            with contextlib.suppress(AssertionError):  # its group is not busy with it
+                entity.callback_group.ending_execution(entity)
 
 
 def answer_who_waits(waiting: Owing, executor: ExecutorHandle) -> None:

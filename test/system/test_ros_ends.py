@@ -11,7 +11,9 @@ pytest.importorskip('rclpy', reason='needs the ROS wheels or a ROS installation'
 pytest.importorskip('vision_msgs', reason='needs ros_pip/interfaces or a ROS installation')
 
 import rclpy
+from lifecycle_msgs.srv import GetState
 from rcl_interfaces.msg import SetParametersResult
+from rclpy.action import ActionClient, ActionServer
 from rclpy.parameter import Parameter
 from ros_client import ready_node
 from ros_frames import frame
@@ -91,13 +93,14 @@ def test_a_fault_of_ours_is_no_bad_message(node, monkeypatch):
     assert 'a slip of ours' in text and 'in fault' in text
 
 
-def test_a_message_that_cannot_be_taken_is_a_bad_one(node, monkeypatch):
-    """It is counted as such, and the topic is not deaf afterwards."""
+@pytest.mark.parametrize('gated', [True, False])
+def test_a_message_that_cannot_be_taken_is_a_bad_one(node, monkeypatch, gated):
+    """It is counted as such; neither its topic nor what shares its group is deaf afterwards."""
     from mrcnet_ros.ros.gate import Gate
 
     got = []
     subscription = node.create_subscription(
-        Header, 'topic', got.append, 10, callback_group=Gate(lambda: True))
+        Header, 'topic', got.append, 10, callback_group=Gate(lambda: True) if gated else None)
     publisher = node.create_publisher(Header, 'topic', 10)
     node.create_timer(0.05, lambda: publisher.publish(Header()))
     subscription.msg_type = object  # as if it could not be read
@@ -105,6 +108,32 @@ def test_a_message_that_cannot_be_taken_is_a_bad_one(node, monkeypatch):
     assert set(node.drop_counters.counts()) == {'bad_message'}
     subscription.msg_type = Header
     assert spun(node, lambda: got)
+
+
+@pytest.mark.parametrize('kind', ['service', 'action'])
+def test_a_request_that_cannot_be_taken_leaves_the_service_open(node, monkeypatch, kind):
+    """It is told, is neither a frame nor a fault, and the next request is answered."""
+    if kind == 'service':
+        server = node.create_service(GetState, 'ask', lambda request, response: response)
+        client, name = node.create_client(GetState, 'ask'), 'srv_type'
+        ready, ask = client.service_is_ready, lambda: client.call_async(GetState.Request())
+    else:
+        server = ActionServer(node, LookupTransform, 'ask', lambda goal: LookupTransform.Result())
+        client, name = ActionClient(node, LookupTransform, 'ask'), '_action_type'
+        ready, ask = client.server_is_ready, lambda: client.send_goal_async(LookupTransform.Goal())
+    log = Mock()
+    monkeypatch.setattr(node, 'get_logger', lambda: log)
+    assert spun(node, ready)
+    readable = getattr(server, name)
+    setattr(server, name, object)  # as if it could not be read
+    answer = ask()
+    assert spun(node, lambda: log.warning.called)
+    setattr(server, name, readable)
+    assert spun(node, answer.done)
+    assert node.drop_counters.counts() == {}
+    if kind == 'action':
+        client.destroy()
+        server.destroy()
 
 
 def test_parameters_that_another_refuses_do_not_take_effect(ros):
