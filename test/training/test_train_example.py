@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,13 @@ def test_the_example_names_only_files_of_the_repository(monkeypatch):
     for path in (config.models, *config.backgrounds, *([config.init] if config.init else [])):
         assert path.exists() and not path.is_absolute() and '..' not in path.parts, path
     assert [o.label for o in config.load_objects()] == ['cereal', 'can', 'milk', 'bread']
+
+
+def test_the_page_about_training_begins_with_the_example():
+    """Both of its commands, before those that need data of others."""
+    page = (ROOT / 'docs' / 'training.md').read_text(encoding='utf-8')
+    name = str(EXAMPLE.relative_to(ROOT))
+    assert re.findall(r'mrcnet (?:train|export) (\S+)', page)[:2] == [name, name]
 
 
 def test_a_few_steps_of_the_example_train_and_become_a_model(tmp_path, monkeypatch, capsys):
