@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..geometry.camera import Camera
-from ..geometry.se3 import Array, rotation_angle
+from ..geometry.se3 import Array
 from .depth_distance import at_measured_distance
 from .depth_fit import DepthFit, PoseDoubt, distance_information, fits_of
 from .depth_look import LEAST_POINTS, DepthEyes
@@ -62,10 +62,12 @@ def align_all(surfaces: Sequence[SampledSurface], T_camera_object: Array,
     moved_fits = fits_of(look, moved, eyes.diameter_m, 'distance')
     seen, T, information = point_to_plane(eyes, moved, look, doubts)
     aligned_fits = fits_of(eyes.look(seen), T, eyes.diameter_m, 'pose')
-    turned = rotation_angle(T[:, :3, :3] @ np.swapaxes(T_camera_object[:, :3, :3], 1, 2))
+    # of the turn between both
+    cosine = ((T[:, :3, :3] * T_camera_object[:, :3, :3]).sum(axis=(1, 2)) - 1) / 2
     return [
         _better(fits[i], moved_fits[i], replace(aligned_fits[i], information=information[i]),
-                float(turned[i]) < 3 * doubts[i].rotation_rad, float(eyes.diameter_m[i]))
+                bool(cosine[i] > np.cos(min(3 * doubts[i].rotation_rad, np.pi))),
+                float(eyes.diameter_m[i]))
         if found[i] else fits[i] for i in range(len(fits))]
 
 

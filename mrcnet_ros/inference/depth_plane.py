@@ -16,7 +16,8 @@ from .depth_fit import PoseDoubt
 from .depth_look import LEAST_POINTS, SMALLEST_KERNEL_M, DepthEyes, Look
 
 # Gates of the alignment in diameters, one for each step: what lies further off is not the object.
-GATES = (0.10, 0.08, 0.05, 0.04, 0.03, 0.03)
+# More steps take more time: with six, errors of 528 generated poses were the same to a hundredth.
+GATES = (0.10, 0.06, 0.04, 0.03)
 # Error of a single measurement across the surface [m], at a metre; it grows with the square of
 # the distance, as that of structured light and stereo does.
 NOISE_M, NOISE_FLOOR_M = 0.003, 0.0015
