@@ -66,7 +66,7 @@ def bench(args: argparse.Namespace, command: Callable[[bool], Sequence[str]],
 
 
 def with_gaps(frames: Sequence[BagFrame], every: int) -> list[BagFrame]:
-    """Return frames of which only each so manyth has detections, as long as it takes to repeat."""
+    """Return frames with detections in every ``every``-th one, until the pattern repeats."""
     repeated = [frames[i % len(frames)] for i in range(every * len(frames))]
     return [frame if i % every == 0 else dataclasses.replace(frame, inputs={
         topic: data for topic, data in frame.inputs.items() if topic != '/detections'})

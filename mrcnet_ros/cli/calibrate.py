@@ -149,9 +149,9 @@ def _run_synthetic(args: argparse.Namespace) -> int:
 
 
 class _Laws(NamedTuple):
-    """What errors and scores follow, and what tells that; None where it cannot be told.
+    """Fitted laws with their sources; None for a law that could not be fitted.
 
-    :param missing: whether one that was wanted cannot be told.
+    :param missing: whether a wanted law could not be fitted.
     """
 
     covariance: tuple[CovarianceLaw, LawSource] | None
@@ -161,7 +161,7 @@ class _Laws(NamedTuple):
 
 def _laws(wanted: Collection[str], done: Run, objects: Mapping[str, ObjectModel],
           sizes: Mapping[str, float], images: Images) -> _Laws:
-    """Print and return what can be told of what is wanted.
+    """Fit the wanted laws, print how good they are, and return them.
 
     :param wanted: of :data:`MEASURES`.
     :param sizes: by label, size ratios that the model is going to have.

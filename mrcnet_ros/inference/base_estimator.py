@@ -187,14 +187,14 @@ class BaseEstimator(ABC, Generic[ModelT]):
                   detections: Sequence[Detection]) -> FrameResult:
         """Do what :meth:`estimate` does, with an image that fits its camera.
 
-        Poses and covariances are those of the objects' centred frames.
+        Poses and covariances are in the objects' centred frames.
         """
 
     def _follow(self, image: NDArray[np.uint8], camera: Camera,
                 starts: Sequence[KnownPose]) -> FrameResult:
         """Do what :meth:`follow` does, with an image that fits its camera.
 
-        :param starts: whose poses are those of the centred frames, as are the answers'.
+        :param starts: with poses of the centred frames, like the answers.
         """
         raise SpecError(f'model {self.model.name!r} cannot follow objects between detections; '
                         'only models of the default preset can')

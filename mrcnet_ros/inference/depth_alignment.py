@@ -25,11 +25,11 @@ from .depth_look import LEAST_POINTS, DepthEyes
 from .depth_plane import point_to_plane
 from .depth_surface import SampledSurface
 
-# A corrected pose may agree so much less with the depth image than the network's own: that of a
-# pose which is nearly right varies by this much from noise.
+# The agreement of a corrected pose may be this much lower than that of the network's pose: noise
+# changes the agreement of a nearly right pose by as much.
 AGREEMENT_LOST = 0.05
-# A corrected pose must agree at least so well: depth of another scene now and then has a surface
-# at a possible distance, but hardly one of the object's shape.
+# Least agreement of a corrected pose: depth of another scene may have a surface at a possible
+# distance, but hardly one with the object's shape.
 LEAST_AGREEMENT = 0.85
 
 

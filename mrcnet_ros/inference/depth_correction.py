@@ -19,18 +19,18 @@ from .depth_surface import SampledSurface
 from .poses import PoseEstimate
 from .uncertainty import CovarianceLaw
 
-# Doubts that a covariance may lead to. Below the lower ones depth could not mend what covariances
-# miss in their tails; above the upper ones it would find other things than the object.
+# Limits of the deviations that are taken from a covariance. With lower ones depth could not
+# correct errors in the tails; with higher ones it would align with things beside the object.
 ALONG = (0.03, 0.12)
 ACROSS = (0.003, 0.02)
 ROTATION_RAD = (0.1, 0.5)
 
-# Of the poses of a frame, the part that depth must correct before it is believed at all. On 40
+# Depth is used only if it corrects at least this share of the poses of a frame. On 40
 # generated images of eight objects that hide one another, depth corrected half of them or more,
 # and depth of another scene or camera at most one.
 LEAST_OF_FRAME = 1 / 3
-# Median distance of scenes that no depth camera sees; millimetres are 100 and more. It is told
-# from every so many rows and columns.
+# A larger median distance is an error of the unit: millimetres give 100 and more. The median is of
+# every eighth row and column.
 FARTHEST_M, SPARSE = 100.0, 8
 
 

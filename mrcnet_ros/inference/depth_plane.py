@@ -15,13 +15,13 @@ from ..geometry.se3 import Array, exp_so3
 from .depth_fit import PoseDoubt
 from .depth_look import LEAST_POINTS, SMALLEST_KERNEL_M, DepthEyes, Look
 
-# Gates of the alignment in diameters, one for each step: what lies further off is not the object.
+# Gates of the alignment in diameters, one for each step: points further off are not the object.
 # More steps take more time: with six, errors of 528 generated poses were the same to a hundredth.
 GATES = (0.10, 0.06, 0.04, 0.03)
 # Error of a single measurement across the surface [m], at a metre; it grows with the square of
 # the distance, as that of structured light and stereo does.
 NOISE_M, NOISE_FLOOR_M = 0.003, 0.0015
-# Neighbouring pixels are wrong together: all points count as so many independent ones.
+# Errors of neighbouring pixels are correlated: all points together count as this many.
 INDEPENDENT_POINTS = 40.0
 # How far depth may be shifted against the colours, across the ray, as a part of the distance: one
 # deviation. Kinect images of LM are up to five pixels (0.009) off. Depth of 100 ms before was off

@@ -57,8 +57,8 @@ class EngineStore:
     """A folder of engines, shared by any number of processes.
 
     Files are named by their key and hold it; see
-    :class:`mrcnet_ros.store.content_store.ContentStore`. Of several processes that want the same
-    engine one builds it and the others wait.
+    :class:`mrcnet_ros.store.content_store.ContentStore`. If several processes want the same
+    engine, one builds it and the others wait.
 
     :param root: the folder, made when needed; :func:`default_engine_root` by default.
     """

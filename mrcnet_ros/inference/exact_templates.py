@@ -1,8 +1,8 @@
 """The default preset without its shortcut: a template rendered for each detection.
 
 A cached template shows an object on the optical axis at one distance; stage 2 shifts and scales
-its features to where stage 1 sees the object. What this leaves out is perspective: an object that
-is nearer, or beside the crop's axis, looks different. Here the object is rendered at the pose of
+its features to where stage 1 sees the object. This ignores perspective: an object that is
+nearer, or beside the crop's axis, looks different. Here the object is rendered at the pose of
 stage 1 by the crop's own camera, shifted and scaled so that stage 2 moves it back to that pose.
 """
 

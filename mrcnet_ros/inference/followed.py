@@ -15,12 +15,12 @@ from .poses import FrameResult, PoseEstimate
 
 # Expected poses this long are kept, to recognise detections of earlier images.
 HISTORY_S = 2.0
-# Scores of one model are not those of another: of objects that were not there, 92 % scored above
-# 0.2 with models/demo, 1 % with models/lmo. Half of the score of the last detection kept all right
+# Scores of two models cannot be compared: 92 % of the answers for missing objects scored above 0.2
+# with models/demo, 1 % with models/lmo. Half of the score of the last detection kept all right
 # answers of models/demo and 99 % of models/lmo; more would lose those of models/lmo.
 MIN_PART = 0.5
-# Why an instance is followed no longer: a poor answer, one far from where it was expected, another
-# instance in its place, no detection of it, the border of the image.
+# Why an instance is lost: a poor answer, an answer far from the expected pose, another instance at
+# its place, no detection, the border of the image.
 LOSSES = ('score', 'gate', 'contested', 'unseen', 'outside')
 
 
@@ -28,13 +28,13 @@ LOSSES = ('score', 'gate', 'contested', 'unseen', 'outside')
 class TrackLimits:
     """When an instance counts as lost.
 
-    :param min_score: answers with a lower score do not count.
-    :param min_part: nor do those with a score below this part of that of the instance's last
-        answer to a detection.
-    :param lost_s: an instance without an answer that counts is given up after this time.
-    :param unseen: after so many frames in a row in which the detector found nothing where an
-        instance was, it is given up; 0: never.
-    :param most: instances that are followed at once.
+    :param min_score: answers with a lower score are rejected.
+    :param min_part: answers with a score below this part of the score of the instance's last
+        detection are rejected too.
+    :param lost_s: an instance without an accepted answer is given up after this time.
+    :param unseen: an instance that the detector misses this many times in a row is given up; 0:
+        never.
+    :param most: largest number of instances that are followed.
     """
 
     min_score: float = 0.2

@@ -82,7 +82,7 @@ def write_size_ratios(path: Path, ratios: Mapping[str, float]) -> None:
 
 
 def write_covariance_law(path: Path, law: CovarianceLaw, source: LawSource | None = None) -> None:
-    """Write how large errors are, and what tells that, into ``model.json``.
+    """Write the law of covariances into ``model.json``.
 
     :param source: what the law was fitted to; None leaves that unsaid.
     :raises ModelError: when the file cannot be read or written.
@@ -91,7 +91,7 @@ def write_covariance_law(path: Path, law: CovarianceLaw, source: LawSource | Non
 
 
 def write_score_law(path: Path, law: ScoreLaw, source: ScoreSource | None = None) -> None:
-    """Write what scores are probabilities by, and what tells that, into ``model.json``.
+    """Write the law of scores into ``model.json``.
 
     :param source: what the law was fitted to; None leaves that unsaid.
     :raises ModelError: when the file cannot be read or written.

@@ -11,8 +11,8 @@ from ..geometry.camera import Camera
 from ..geometry.se3 import Array
 from ..objects import ObjectModel
 
-# Vertices that are farthest out in so many directions stand for the mesh. Between two of them a
-# round object reaches further by 0.2 % of its radius at most.
+# Number of directions; the farthest vertex in each represents the mesh. For a round object the
+# error between two directions is at most 0.2 % of its radius.
 DIRECTIONS = 1500
 # Nearer points count as behind the camera.
 NEAREST_M = 1e-3

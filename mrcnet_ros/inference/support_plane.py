@@ -24,15 +24,15 @@ from .depth_correction import doubt_of
 from .depth_fit import PoseDoubt
 from .poses import PoseEstimate
 
-# The distance may be corrected by so many of its deviations; the lowest point may be so many
-# diameters from the plane, whatever the deviation is: what is higher stands on something else.
+# Largest correction of the distance in its deviations, and largest distance of the lowest point
+# from the plane in diameters: an object that is higher stands on something else.
 MOST_DEVIATIONS, HIGHEST = 2.0, 0.15
 # Seen at a flatter angle than this sine, a small error of height is a large one of distance.
 FLATTEST_SINE = 0.17
-# A pose may be tilted by so many of its deviations against the rotation that the object rests in.
+# Largest tilt of a pose against the rotation at rest: in its deviations, and its limits.
 TILT_DEVIATIONS, TILT_RAD = 2.0, (np.radians(5.0), np.radians(15.0))
-# The middle of an object that does not fall over is above what touches the plane, and so many
-# diameters inside of it.
+# An object does not fall over if its middle is above the area that touches the plane, this many
+# diameters inside its border.
 INSIDE = 0.02
 # Errors of height: of plane and mesh [m], and for each radian of rotation [diameters].
 PLANE_M, LEVER = 0.003, 0.25

@@ -19,13 +19,13 @@ from .known_start import KnownPose
 from .motion import Motion
 from .poses import FrameResult, PoseEstimate
 
-# An answer is refused that is farther from the expected pose than so many deviations of both.
+# An answer that is farther from the expected pose than this is rejected [standard deviations].
 GATE = 5.0
-# What the covariances leave out: sudden motion, and errors that a law of the mean does not know.
+# Added to the covariances, which do not contain sudden motion and the largest errors.
 GATE_DIAMETERS, GATE_RAD = 0.05, np.radians(6.0)
-# Where a model has no law of covariances.
+# Deviations of a pose if the model has no law of covariances.
 UNKNOWN_DIAMETERS, UNKNOWN_RAD = 0.05, 0.15
-# A detection is of an instance that is expected so near to its pose.
+# A detection belongs to an instance if its pose is this near to the expected one.
 SAME_DIAMETERS = 0.6
 
 
@@ -218,7 +218,7 @@ class Tracker:
         return number
 
     def _unseen(self, view: View, seen: set[int], limits: TrackLimits) -> list[Lost]:
-        """Count who was not among the detections of an image, and give up whom nobody sees."""
+        """Count instances that an image has no detection of, and give up those that are lost."""
         lost = []
         for track in [t for t in self._tracks.values() if t.number not in seen]:
             track.unseen += 1

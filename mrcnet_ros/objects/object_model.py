@@ -24,8 +24,8 @@ FARTHEST_MIDDLE = 0.1  # of the longest side, outside of the bounding box
 class ObjectModel:
     """One object that can be recognised.
 
-    Its frame is that of its mesh file; poses, bounds and symmetries are told in it. The network
-    works in the centred frame, which has the same axes and its origin at ``middle_m``.
+    Its frame is the frame of its mesh file. Poses, bounds and symmetries are in this frame. The
+    network works in the centred frame, which has the same axes and its origin at ``middle_m``.
 
     :param object_id: BOP number of the object.
     :param mesh_path: PLY, OBJ, OFF or STL file.

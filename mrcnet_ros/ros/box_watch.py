@@ -15,18 +15,18 @@ from .detection_reading import DetectionSettings
 from .diagnostics import Level, Problem
 from .timings import WINDOW_S
 
-# Fewer boxes are no evidence.
+# With fewer boxes nothing is reported.
 FEWEST_BOXES = 10
 # Boxes that are remembered at most; the oldest are forgotten first.
 MOST_BOXES = 300
-# Boxes of a detector that works on a smaller picture end within this part of the image: 640 px of
+# Boxes in pixels of a smaller picture end within this part of the image: 640 px of
 # 1280x720 with bars above and below reach 0.5 and 0.7 of it, 416 px of 640x480 0.65 and 0.76.
 CORNER = (0.7, 0.8)
-# Boxes at different places: together they are so many times larger than one of them.
+# Boxes are at different places if together they extend over this many times the size of one.
 SPREAD = 2.0
-# A detector may give a box that reaches beyond the image, but hardly one whose centre is outside.
+# Largest share of boxes whose centre is outside the image; a box that reaches beyond is usual.
 MOST_OUTSIDE = 0.1
-# Usual inputs of networks [px], of which the smallest fitting one is proposed.
+# Usual inputs of networks [px]; the smallest fitting one is proposed.
 USUAL_SIZES = (320, 416, 512, 640, 800, 960, 1024, 1280)
 
 

@@ -58,8 +58,8 @@ class Confirmed:
     """An instance on whose pose several frames agree.
 
     :param name: of the instance, as in /tf.
-    :param estimate: that of the newest frame, but with the mean pose; its covariance is that of
-        the newest frame plus the spread, None where the model has no law for it.
+    :param estimate: of the newest frame, but with the mean pose. Its covariance is the one of the
+        newest frame plus the spread, None if the model has no law.
     """
 
     name: str
@@ -74,7 +74,7 @@ class Confirmation:
     it below ``confirm_min_score``, does not count, and frames of one stamp count once; a gap
     longer than ``track_gap_s``, or time that runs backwards, begins anew.
 
-    :param wanted: label, of which any instance will do, or name of an instance.
+    :param wanted: label for any of its instances, or name of an instance.
     :param not_before_ns: frames with an earlier stamp do not count.
     :param objects: by label.
     :raises UnknownLabelError: when there is no such object.

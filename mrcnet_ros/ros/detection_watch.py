@@ -13,9 +13,10 @@ from ..inference.poses import Detection
 from .diagnostics import Level, Problem
 from .timings import WINDOW_S
 
-# Rounding; a percentage or a logit is far beyond.
+# One, and some rounding; a percentage or a logit is far beyond.
 LARGEST_SCORE = 1.001
-# Boxes of one label that overlap so much are of one object; in so many frames it is no accident.
+# Two boxes of one label with this overlap are of one object. It is reported from this number of
+# frames on.
 SAME_OBJECT, FEWEST_FRAMES = 0.9, 10
 # More detections of a frame are not compared with one another.
 MOST_COMPARED, MOST_FRAMES = 100, 600

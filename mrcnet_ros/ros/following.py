@@ -12,8 +12,8 @@ from ..inference.tracking import Follows, Tracker
 from .frames import Frame
 from .params import NodeParameters
 
-# Images of the last moments are kept, to catch up with what a slow detector found in an earlier
-# one. So many of them, spread over the time since then, are looked at.
+# Images of the last second are kept: if a slow detector finds something in an earlier image, the
+# node looks at this many of the images since.
 KEPT_NS, CATCH_UP = 1_000_000_000, 6
 MOST_KEPT = 40  # the images of one second at 30 Hz and some more; they bound the memory
 
@@ -23,9 +23,8 @@ class Instances:
     """What is to be published of one image.
 
     :param poses: of detected instances, then of those that were followed.
-    :param keys: what tells each instance from others for as long as it is followed; '' for one
-        that is not.
-    :param detected: how many were detected in this very image.
+    :param keys: identity of each instance while it is followed; '' for one that is not.
+    :param detected: how many were detected in this image.
     :param lost: instances that were given up.
     :param result: of the estimator, with the time that following took.
     """

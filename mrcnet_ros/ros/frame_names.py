@@ -13,11 +13,11 @@ from .gate import Gate
 from .message_types import TransformsMessage
 from .rclpy_types import NodeHandle, SubscriptionHandle
 
-# Those of REP 105, and the usual root of an arm's tree: no object may have them, even while
-# nobody else is there yet.
+# The frames of REP 105 and the usual root of an arm: no object may have these names, even if
+# nobody publishes them yet.
 ROBOT_FRAMES = ('base_footprint', 'base_link', 'earth', 'map', 'odom', 'world')
-# Robots send hundreds of messages a second to /tf, and names seldom change: so many are looked
-# at, then none for a while.
+# Robots send hundreds of messages a second to /tf, and names seldom change: this many are
+# read, then none for a while.
 LOOK_MESSAGES, PAUSE_S = 20, 2.0
 
 

@@ -18,11 +18,11 @@ from .timings import PERCENTILES
 if TYPE_CHECKING:
     from .frame_handler import Detector
 
-# Detections without a pose that an operator should look into; the rest is daily business.
+# Reasons for a missing pose that an operator should look into; the others are normal.
 WORRYING = ('unknown_label', 'no_label', 'non_finite', 'too_many', 'no_frame_id', 'frame_taken',
             'repeated')
 BAD_FRAMES = ('bad_message', 'bad_image', 'bad_camera_info', 'failed')
-# So many poses, none of which agrees with the depth image, are no accident.
+# If depth agrees with none of this many poses, something is wrong.
 _ENOUGH_POSES = 10
 
 
@@ -35,7 +35,7 @@ class Account:
     :param total: counts since the start.
     :param reasons: last message of each reason.
     :param percentiles_s: ``PERCENTILES`` of recent ages and stages [s].
-    :param busy_s: for how long one frame has been worked on, 0 while none is [s].
+    :param busy_s: how long the present frame has taken so far, 0 without one [s].
     :param doubts: what looks wrong of recent boxes and poses.
     :param following: instances that are followed now, None without ``track``.
     """

@@ -24,10 +24,10 @@ from .messages import stamp_ns
 from .params import NodeParameters
 from .rclpy_types import MatchedEvent, NodeHandle, QosEvent
 
-# So many messages of one topic in a row that are so much older than one before: a bag that starts
-# again, a clock that was set.
+# Time has jumped back (a bag starts again, a clock was set) if this many messages of a topic in a
+# row are older than an earlier one by this much.
 JUMP_MESSAGES, JUMP_NS = 2, 10**9
-# With ``track`` so many images at least wait for detections: those of a second at 30 Hz.
+# Images that wait for detections with ``track``, at least: a second at 30 Hz.
 TRACK_QUEUE = 30
 # Stamps of images that are remembered, to recognise a bag shorter than JUMP_NS that starts again.
 REMEMBERED_STAMPS = 1000

@@ -70,8 +70,7 @@ class Tracks:
         """Return names, all different, and poses of the instances of a frame.
 
         :param estimates: of the frame, in the order of detection.
-        :param keys: of the estimates, what tells an instance that is followed from all others,
-            '' for one that is not.
+        :param keys: of the estimates, identity of a followed instance, '' for others.
         """
         gap_ns = parameters.track_gap_s * 1e9
         self._tracks = {key: track for key, track in self._tracks.items()
