@@ -1,4 +1,4 @@
-"""``mrcnet bench node``: what the node adds to the time of the bare estimator."""
+"""``mrcnet bench node``: the time that the node adds to the estimator."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``mrcnet bench track``: what following between detections costs the processor."""
+"""``mrcnet bench track``: CPU time of the node with and without following."""
 
 from __future__ import annotations
 

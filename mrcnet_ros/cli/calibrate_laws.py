@@ -1,4 +1,4 @@
-"""What ``mrcnet calibrate`` prints of laws, and of what it has written."""
+"""Texts that ``mrcnet calibrate`` prints about laws and about what it has written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Options that several commands share: which dataset, which model, which boxes."""
+"""Options that several commands share: dataset, model and boxes."""
 
 from __future__ import annotations
 

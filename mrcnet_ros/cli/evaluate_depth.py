@@ -1,4 +1,4 @@
-"""``mrcnet evaluate depth``: what depth is worth, and what wrong depth does."""
+"""``mrcnet evaluate depth``: the gain from depth, and the effect of wrong depth."""
 
 from __future__ import annotations
 

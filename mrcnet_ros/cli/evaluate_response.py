@@ -1,4 +1,4 @@
-"""``mrcnet evaluate response``: what stage 2 answers to known starts."""
+"""``mrcnet evaluate response``: answers of stage 2 to known starts."""
 
 from __future__ import annotations
 

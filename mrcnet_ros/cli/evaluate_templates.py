@@ -1,4 +1,4 @@
-"""``mrcnet evaluate templates``: what cached templates change, and what exact ones cost."""
+"""``mrcnet evaluate templates``: cached templates compared with exact ones."""
 
 from __future__ import annotations
 

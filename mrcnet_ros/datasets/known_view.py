@@ -1,4 +1,4 @@
-"""One object in one image, its pose known: what the measuring tools ask of a network."""
+"""One object with a known pose in one image, the input of the measuring tools."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lines and bars, drawn with Pillow, which is there for the textures of meshes, or as SVG."""
+"""Line and bar charts, drawn with Pillow or as SVG."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fits the score of poses that depth has corrected to which of them were right."""
+"""Fits the law of scores of poses that depth has corrected."""
 
 from __future__ import annotations
 

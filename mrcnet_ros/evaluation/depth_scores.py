@@ -1,4 +1,4 @@
-"""What depth and a support plane are worth, and what depth that is wrong does."""
+"""Scores of poses with depth, with a support plane and with wrong depth."""
 
 from __future__ import annotations
 

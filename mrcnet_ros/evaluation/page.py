@@ -1,4 +1,4 @@
-"""One page of HTML that shows what an evaluation found; it needs no other file and no network."""
+"""The report of an evaluation: one page of HTML that needs no other file and no network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a process that runs for long keeps still: samples of what it takes, judged and drawn."""
+"""Judges samples of a long run: memory, handles, threads, silence and failures."""
 
 from __future__ import annotations
 

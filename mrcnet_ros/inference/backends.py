@@ -1,4 +1,4 @@
-"""The runtimes there are: which are present, which is best, and how each is loaded."""
+"""The table of runtimes: which are installed, which is best, and how each is loaded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From what stage 2 says of crops to the poses of detections."""
+"""Turns the outputs of stage 2 into poses of detections."""
 
 from __future__ import annotations
 

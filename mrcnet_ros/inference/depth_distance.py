@@ -1,4 +1,4 @@
-"""First step of the alignment: the distance at which depth sees the surface of an object."""
+"""First step of the alignment: finds the distance of an object in the depth image."""
 
 from __future__ import annotations
 

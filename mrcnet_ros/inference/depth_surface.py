@@ -1,4 +1,4 @@
-"""Points on the surface of an object, and which of them a camera sees from where."""
+"""Points on the surface of an object, and which of them a camera sees."""
 
 from __future__ import annotations
 

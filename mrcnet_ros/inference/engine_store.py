@@ -1,4 +1,4 @@
-"""Engines on disk: each is used only for what it was built from and for, and only when whole."""
+"""Engines on disk. An engine is used only if it is whole and its key matches."""
 
 from __future__ import annotations
 

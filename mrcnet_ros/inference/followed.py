@@ -1,4 +1,4 @@
-"""An instance that is followed, the images it is looked for in, and what became of it."""
+"""The state of a followed instance, the images it is searched in, and the result."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Arrays in the memory of an NVIDIA GPU, and the one stream on which all is done to them."""
+"""Arrays in the memory of an NVIDIA GPU, and the stream that all work on them uses."""
 
 from __future__ import annotations
 

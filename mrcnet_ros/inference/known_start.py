@@ -1,4 +1,4 @@
-"""Where stage 2 starts when the pose is about known: in place of what stage 1 says."""
+"""Starts of stage 2 from poses that are about known, instead of from stage 1."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a model and what it is to run on to a loaded backend that may be trusted with it."""
+"""Chooses runtime and precision, checks that they are verified, and loads the model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What goes into the estimator and what comes out."""
+"""Inputs and outputs of the estimator."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TensorRT on an NVIDIA GPU; what stage 2 reads never leaves it."""
+"""TensorRT on an NVIDIA GPU; the inputs of stage 2 stay there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Makes the mesh that is drawn out of what a file says."""
+"""Makes the mesh that is drawn from the content of a file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reads OFF files, with colours of vertices (COFF) or faces, which trimesh leaves out."""
+"""Reads OFF files with colours of vertices (COFF) or faces, which trimesh ignores."""
 
 from __future__ import annotations
 

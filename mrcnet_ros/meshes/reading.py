@@ -1,4 +1,4 @@
-"""Reads mesh files of all kinds, and knows which other files belong to one."""
+"""Reads mesh files of all kinds, and lists the other files that belong to one."""
 
 from __future__ import annotations
 

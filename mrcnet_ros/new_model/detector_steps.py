@@ -1,4 +1,4 @@
-"""The detector of a new model: its training, and what it finds in held-out images."""
+"""The detector of a new model: its training, and its results on held-out images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The steps from meshes to a model; what an earlier start has done is not done again."""
+"""The steps from meshes to a model; steps that an earlier start has done are skipped."""
 
 from __future__ import annotations
 

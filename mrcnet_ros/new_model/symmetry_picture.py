@@ -1,4 +1,4 @@
-"""Pictures of objects and of what was found about their symmetries."""
+"""Pictures of objects and of the symmetries that were found."""
 
 from __future__ import annotations
 

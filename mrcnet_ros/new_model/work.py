@@ -1,4 +1,4 @@
-"""What is done already, so that a second start goes on, and the bar that shows what is left."""
+"""The work folder of ``mrcnet new``: finished steps, and the progress bar."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The presets side by side: what differs between networks, and one loader for all of them."""
+"""The presets, and one loader for all of them."""

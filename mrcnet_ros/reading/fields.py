@@ -1,4 +1,4 @@
-"""Single values of files: whole numbers, numbers, names, and which fields there may be."""
+"""Checks single values of files: whole numbers, numbers, texts, known fields."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""OpenGL: the template renderer and the stores that keep what it drew."""
+"""OpenGL: the template renderer and the stores of its pictures."""

@@ -1,4 +1,4 @@
-"""Depth images: which one belongs to a frame, its metres, and whether they can be used."""
+"""Depth images: which one belongs to a frame, conversion to metres, and checks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Instances between detections: which images they are looked for in, and what to publish."""
+"""Follows instances between detections, and decides what to publish."""
 
 from __future__ import annotations
 

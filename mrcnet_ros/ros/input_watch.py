@@ -1,4 +1,4 @@
-"""Notices what comes in, and finds out why nothing comes; used by the executor's thread."""
+"""Watches the inputs and finds out why one is missing; used by the executor's thread."""
 
 from __future__ import annotations
 

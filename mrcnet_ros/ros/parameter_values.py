@@ -1,4 +1,4 @@
-"""One parameter of the node: how it is declared to ROS, and which values it takes."""
+"""One parameter of the node: its declaration in ROS, and the values that it takes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The topics on which frames are answered."""
+"""The output topics of the node."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether images find room between processes, and what to do when they do not."""
+"""Finds out whether shared memory is too small for images, and what to do about it."""
 
 from __future__ import annotations
 

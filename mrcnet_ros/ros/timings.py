@@ -1,4 +1,4 @@
-"""Recent durations, of which percentiles are told."""
+"""Recent durations and their percentiles."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Folders of files that can be made again, and files named by what they were made from."""
+"""Caches on disk: files that can be made again, named by the digest of their inputs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The other end of the node's topics: what stands in for camera, detector and robot."""
+"""The node's counterpart in tests: stands in for camera, detector and robot."""
 
 from __future__ import annotations
 

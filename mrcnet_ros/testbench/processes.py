@@ -1,4 +1,4 @@
-"""The node as a child process, on a ROS domain of its own, and what it takes of the machine."""
+"""The node as a child process with its own ROS domain, and its use of CPU and memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Surfaces that differ from their scans, cluttered desks, and what a camera does to an image."""
+"""Augmentation: surfaces unlike their scans, cluttered desks, effects of a camera."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checkpoints from which a run goes on exactly as if it had not been stopped."""
+"""Checkpoints, from which a stopped training continues exactly."""
 
 from __future__ import annotations
 

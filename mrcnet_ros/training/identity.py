@@ -1,4 +1,4 @@
-"""What a checkpoint is of: its objects in class order, and what else its answers depend on."""
+"""The identity of a checkpoint: its objects in class order, meshes and view prior."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How fast a device trains, and whether it computes what the processor computes."""
+"""Measures the speed of a training on a device, and compares it with the CPU."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the parity of the network depends on: that it is what inputs can be, and complete."""
+"""Checks the reference inputs of the parity of the network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which instances of which images the paper preset is trained on."""
+"""The instances of a dataset that the paper preset is trained on."""
 
 from __future__ import annotations
 
