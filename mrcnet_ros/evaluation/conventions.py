@@ -24,6 +24,7 @@ FEW, MANY, LEAST = 0.1, 0.3, 4
 # objects of the truth that are looked at, spread over all
 ENOUGH = 300
 
+# OpenGL's camera axes in those of this package, and models with y up in models with z up.
 _OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
 _UPRIGHT = np.array([[1.0, 0, 0, 0], [0, 0, -1, 0], [0, 1, 0, 0], [0, 0, 0, 1]])
 

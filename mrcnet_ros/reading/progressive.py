@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+# Markers of ITU T.81: a progressive frame, start of scan, RST0 to RST7.
 FRAME = 0xC2
 _SCAN, _RESTARTS = 0xDA, range(0xD0, 0xD8)
 _START, _END = b'\xff\xd8', b'\xff\xd9'
