@@ -19,8 +19,8 @@ from .camera import Camera
 from .se3 import Array, rotation_to_axis
 
 MIN_BOX_PX = 2.0  # a smaller box shows nothing
-# Through a lens: how far, in parts of its side, the middle of what a box shows may be from the
-# ray of its middle. Perspective alone makes 2 or 3 %, and training knows boxes that are 12 % off.
+# With a lens, the middle of the box's content may be this far from the ray of the box's middle, in
+# sides of the box. Perspective alone makes 2 or 3 %, and training knows boxes that are 12 % off.
 OFF_CENTRE = 0.05
 LEAST_SEEN = 0.5  # of the way from a box's centre to each side must have viewing rays
 # Centre, left, right, top and bottom as sums of x1, y1, x2, y2: (4, 5, 2).

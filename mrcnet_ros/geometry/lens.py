@@ -1,9 +1,9 @@
-"""What a lens does to rays: the distortion models of ROS and OpenCV, and where they end.
+"""The distortion models of ROS and OpenCV, and the limits of their view.
 
 Rays are x and y at z = 1, pixels are in focal lengths from the principal point. A polynomial of
-distortion folds over at some radius: beyond it the pixels come back towards the middle, and a
-second ray claims a pixel that another one has. Such rays are not seen by any lens; here they have
-no pixel, and a pixel has the one ray from within the fold or none.
+distortion folds over at some radius: beyond it the pixels come back towards the middle, so two
+rays have the same pixel. No lens sees the outer rays. Here they have no pixel, and a pixel has
+either the one ray from within the fold or none.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .se3 import Array
 
 Value = TypeVar('Value', float, Array)
 
-# Polynomials of the tangent are for lenses that see less than a half space by far.
+# Polynomials of the tangent are for lenses that see much less than 180 degrees.
 _WIDEST_RAD = math.radians(89.0)
 # A ray at a right angle to the axis has no x and y at z = 1.
 _LARGEST_ANGLE_RAD = math.pi / 2 - 1e-6

@@ -1,10 +1,10 @@
-"""The pictures of crop cameras, out of a photograph.
+"""Samples the crops of crop cameras from a photograph.
 
-Of a pinhole camera a crop is a homography. Through a lens every pixel of a crop has its own ray;
-where those rays are seen is a smooth function, so it is computed at a few nodes and interpolated
-by a polynomial, after a check at points in between. What is not smooth enough, and what reaches
-beyond what the lens sees, is computed ray by ray. A photograph much finer than the crop is made
-smaller first, for bilinear sampling of it would leave out most of its pixels.
+With a pinhole camera a crop is a homography. With a lens every pixel of a crop has its own ray.
+The map from crop pixels to photograph pixels is smooth, so it is computed at a few nodes,
+interpolated by a polynomial and checked at points in between. If the check fails, or if the crop
+reaches beyond the view of the lens, every ray is computed. If the photograph is much finer than
+the crop, it is reduced first, because bilinear sampling would skip most of its pixels.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from .se3 import Array
 
 Image = NDArray[np.uint8]
 
-# Pixels of the photograph for one of the crop, in one direction, from which on it is made smaller.
+# The photograph is reduced if it has this many pixels for one of the crop, in one direction.
 # The LM-O model scores 0.585 on its photographs with 3, 4 or no filter, 0.580 with 2, 0.578 with
 # 1.5: below 3 bilinear sampling is what it was trained on.
 REDUCED_FROM = 3.0
-# Rays are put this near to their exact pixels; OpenCV samples at multiples of 1/32 px.
+# Largest error of a pixel's place; OpenCV samples at multiples of 1/32 px.
 TOLERANCE_PX = 1.0 / 64.0
 
 # Nodes and checked points of a side. More nodes follow stronger lenses and take more time. A crop
@@ -35,7 +35,8 @@ TOLERANCE_PX = 1.0 / 64.0
 _NODES, _CHECKS = 9, 4
 _NOWHERE_PX = -1e4  # outside every photograph: black
 _LARGEST_PX = 3e4  # OpenCV's maps hold 16 bits
-# A corner of a crop this near to a right angle to the camera's axis is taken to be behind it.
+# A corner of a crop whose ray is this near to 90 degrees from the camera's axis counts as behind
+# it.
 _BEHIND = 1e-6
 
 

@@ -14,14 +14,14 @@ from .se3 import SYMMETRY_TOLERANCE, Array, checked_rotation, exp_so3, log_so3, 
 
 CONTINUOUS_STEP = 0.01  # of half a turn, as in BOP's own evaluation
 BOP_STEPS = int(np.ceil(np.pi / CONTINUOUS_STEP))
-# Steps of a turn that are fine enough to train with: every 5 degrees, less than a network's error.
-# With BOP's 315 a step of training takes longer and ends with the same network.
+# Steps of a turn in training: every 5 degrees, less than the error of a network. With BOP's 315 a
+# training step takes longer and the network is the same.
 TRAINING_STEPS = 72
-# A motion that turns by less is a step of a continuous symmetry.
+# A motion that rotates by less is a step of a continuous symmetry.
 _SMALL_TURN_RAD = 0.05
-# Turns that differ by less are the same one with the rounding of a few digits.
+# Rotations that differ by less are the same one, rounded to a few digits.
 _SAME_TURN_RAD = 0.1
-# Shorter ones are left over from rounding and point nowhere.
+# A shorter axis is a rounding error and has no direction.
 _SHORTEST_AXIS = 1e-6
 
 

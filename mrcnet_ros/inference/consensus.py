@@ -1,8 +1,8 @@
 """One pose from the answers to several crops of the same detection.
 
-Crops that are turned against one another show the network the same object with other pixels, so
-that part of their errors is independent: the mean of those that agree is nearer to the truth, and
-a pose that only one crop sees is most likely wrong.
+Rotated crops show the network the same object with other pixels, so a part of their errors is
+independent. The mean of the answers that agree is nearer to the truth. A pose that only one crop
+gives is probably wrong.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from ..geometry.symmetry import Symmetries
 
 # 15 to 40 degrees score the same on LM-O (0.631 to 0.638, see docs/accuracy.md).
 AGREE_RAD = np.radians(25.0)
-# On LM-O 0.5 scores what no limit does (0.585) and 0.25 less (0.579, depth is not that sure).
+# On LM-O a limit of 0.5 scores the same as no limit (0.585). A limit of 0.25 scores less (0.579),
+# because depth is not that certain.
 AGREE_DIAMETERS = 0.5
-LEAST = 1e-9  # weight of a score of nothing
-# Root mean square distance of a surface from its middle: 0.25 to 0.35 diameters of most things.
+LEAST = 1e-9  # weight of a score of zero
+# Root mean square distance of a surface from its middle; most objects have 0.25 to 0.35.
 REACH_DIAMETERS = 0.3
 
 

@@ -1,8 +1,8 @@
-"""From what speaks for a pose to the probability that it is right; numpy only.
+"""Computes the probability that a pose is right; numpy only.
 
-The network guesses how good its answer to a crop is, and several crops agree or do not. Both rank
-poses, but they are no probabilities: the network's guess is of a recall on training images. What
-turns them into a probability is a law of four numbers that ``mrcnet calibrate`` measures.
+The network estimates how good its answer to a crop is, and several crops agree or disagree. Both
+rank poses, but they are not probabilities: the network's estimate is a recall on training images.
+A law of four numbers turns them into a probability. ``mrcnet calibrate`` measures it.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from ..geometry.se3 import Array
 from .measured_law import FittedTo, Law
 
-RIGHT_DIAMETERS = 0.1  # a pose is right whose surface is less than this from the true one, in mean
+RIGHT_DIAMETERS = 0.1  # of a right pose: largest mean distance of its surface from the true one
 LARGEST_LOG_ODDS = 6.0  # of the network's guess: 0.9975
-# Crops that differ less than this [diameters] agree as well as can be told.
+# Crops that differ by less than this count as equal [diameters].
 LEAST_APART = 0.01
 # Ranges of the numbers of a law. A file with others is damaged: scores would be 0 or 1 for all
 # poses, or rise with the disagreement of the crops.
@@ -30,9 +30,9 @@ LIMITS = {'offset': (-20.0, 20.0), 'quality_gain': (0.0, 20.0), 'apart_gain': (-
 
 @dataclass(frozen=True)
 class Evidence:
-    """What speaks for a pose.
+    """The signs from which a score is computed.
 
-    :param quality: what the network thinks of it, 0..1; of several crops the sum over those that
+    :param quality: the network's own confidence, 0..1; for several crops the sum over those that
         agree, divided by the number of all.
     :param apart: mean distance between the surfaces that the crops see [diameters]; nan where
         there is one crop alone.

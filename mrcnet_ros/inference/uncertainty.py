@@ -1,9 +1,9 @@
-"""From what stage 1 leaves open to the covariance of a pose; numpy only.
+"""Computes the covariance of a pose from the distributions of stage 1; numpy only.
 
-Stage 1 answers with distributions over cells, sizes and rotation bins. Their spread, and the score
-of the pose, rank errors well but are not their size: the network is trained on soft labels, and
-stage 2 mends a part of what stage 1 leaves open. What turns them into a covariance is a law of
-seven numbers that ``mrcnet calibrate`` measures on annotated images.
+Stage 1 answers with distributions over cells, sizes and rotation bins. Their spread and the score
+of the pose rank errors well, but they are not the size of the errors: the network is trained on
+soft labels, and stage 2 corrects a part of the error. A law of seven numbers turns them into a
+covariance. ``mrcnet calibrate`` measures it on annotated images.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from ..geometry.symmetry import Symmetries
 from ..specs import BinSpec
 from .measured_law import FittedTo, Law
 
-# The most probable bins, which the spread is taken of. On 114 objects of LM-O photographs they
-# hold 98 % of the probability in the median, and 73 % or more in nine of ten; 48 would hold 99.6
-# and 90 %.
+# Number of the most probable bins, from which the spread is computed. On 114 objects of LM-O
+# photographs they hold 98 % of the probability in the median, and 73 % or more in nine of ten; 48
+# would hold 99.6 and 90 %.
 ROTATION_BINS = 24
 LARGEST_ODDS = 50.0  # of a score of 0.98
 # group: its floor and its gain in the law

@@ -22,7 +22,7 @@ from .timings import Timings
 
 @dataclass(kw_only=True)
 class FrameServices:
-    """What workers need of the node, and share with it.
+    """Services that workers get from the node, and state that they share with it.
 
     :param parameters: returns them as they are at each frame.
     :param see: is shown each answer and the parameters it was given with.
@@ -44,8 +44,8 @@ class Worker:
 
     :param load: makes the handler, in the worker's thread.
 
-    ``frozen`` are parameters to be used instead of the node's: those of a worker that another one
-    replaces, for they are about the model as well.
+    ``frozen`` are parameters to use instead of the node's, when another worker replaces this one:
+    they also belong to the model.
     """
 
     def __init__(self, services: FrameServices, publishers: Publishers,
@@ -70,7 +70,7 @@ class Worker:
 
     @property
     def busy_s(self) -> float:
-        """For how long it has worked on one frame, or waited for another worker's last [s]."""
+        """How long it has worked on one frame, or waited for another worker's last one [s]."""
         since_s = self._since_s
         return 0.0 if since_s is None else time.monotonic() - since_s
 
