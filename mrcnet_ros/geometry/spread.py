@@ -1,4 +1,4 @@
-"""How widely distributions over bins are spread, and covariances of poses that look the same."""
+"""Spread of distributions over bins, and covariances of equivalent poses."""
 
 from __future__ import annotations
 

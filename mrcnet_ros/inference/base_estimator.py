@@ -1,4 +1,4 @@
-"""What the estimators of both presets share: their inputs, their answers, their life."""
+"""The common part of the estimators of both presets: checks, corrections, loading and closing."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Which of several detections or instances stay: the poses tell better than the boxes.
+"""Chooses between several detections or instances by their poses.
 
-A detector that looks at small things in a whole image takes a fan for a watering can. The network
-that estimates poses sees both enlarged. So where it is known how often an object is there, a few
-more detections than that are answered, and those are kept whose detection and pose are good.
+A detector sees small objects in a whole image and may take a fan for a watering can. The network
+that estimates poses sees both enlarged. So if the number of instances of an object is known, a few
+more detections are estimated, and those with the best scores of detection and pose are kept.
 """
 
 from __future__ import annotations

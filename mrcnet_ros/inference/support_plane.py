@@ -1,9 +1,9 @@
-"""A plane that objects stand on tells their distance where no depth camera does.
+"""Corrects distances by a plane that objects stand on.
 
-The colour image tells direction and rotation well and the distance badly. An object that stands on
-a known plane is at the distance at which its lowest point touches the plane. An object that is
-held or lies on others is left alone: its lowest point is further from the plane than the distance
-may be wrong, or it would fall over in the rotation that it has.
+A colour image gives direction and rotation well, but not the distance. An object that stands on a
+known plane is at the distance at which its lowest point touches the plane. An object that is held
+or lies on others is not moved: its lowest point is further from the plane than its distance may be
+wrong, or it would fall over in this rotation.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from .poses import PoseEstimate
 # Largest correction of the distance in its deviations, and largest distance of the lowest point
 # from the plane in diameters: an object that is higher stands on something else.
 MOST_DEVIATIONS, HIGHEST = 2.0, 0.15
-# Seen at a flatter angle than this sine, a small error of height is a large one of distance.
+# Sine of the flattest angle of view: below it, a small error of height is a large error of
+# distance.
 FLATTEST_SINE = 0.17
 # Largest tilt of a pose against the rotation at rest: in its deviations, and its limits.
 TILT_DEVIATIONS, TILT_RAD = 2.0, (np.radians(5.0), np.radians(15.0))

@@ -38,7 +38,7 @@ from .worker import FrameServices, Worker
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 # Drops are logged at most this often; /diagnostics comes once a second, as usual in ROS.
 REPORT_PERIOD_S, DIAGNOSTICS_PERIOD_S = 5.0, 1.0
-# A newcomer connects to one topic after the other; all of them are told at once.
+# A new peer connects to one topic after the other; it is reported once for all of them.
 PEERS_DELAY_S = 0.1
 
 

@@ -37,23 +37,23 @@ _TWO_DETECTORS = 'and a frame takes one; do two detectors publish on the topic?'
 class InputSynchronizer:
     """The subscriptions of the node.
 
-    Depth that is required is paired like the other inputs. Otherwise no frame waits for it: each
-    finds what has come by the time it is answered.
+    Required depth is paired like the other inputs. Otherwise no frame waits for depth: each frame
+    uses what has come when it is answered.
 
-    Time is what the images say, for a camera sends them in order. It begins anew, with a bag that
-    starts again or a clock that was set, when two images in a row are more than a second older
-    than the newest, or have stamps that came before, or when the clock of a simulation jumps back.
-    A new era begins: what is older than the last answered frame is late no longer. One stray image
-    does not begin an era, nor do detections, however late or out of order.
+    Time comes from the stamps of the images, because a camera sends them in order. A new era
+    begins (a bag starts again, a clock was set) if two images in a row are more than a second
+    older than the newest or have stamps that came before, or if the clock of a simulation jumps
+    back. In a new era, frames older than the last answered one are not late. One stray image does
+    not begin an era. Detections never do, however late or out of order they are.
 
-    With ``track`` each image is a frame as soon as its camera_info is there, without detections;
-    when these come for one of the last images, that is a frame once more.
+    With ``track`` each image becomes a frame without detections as soon as its camera_info is
+    there. If detections come for one of the last images, it becomes a frame again.
 
-    When stamps of a topic jump back and stay there, messages with later ones are forgotten: they
-    would wait for ever, and new ones would be given up as the oldest.
+    If the stamps of a topic jump back and stay there, waiting messages with later stamps are
+    dropped: they would wait for ever, and new messages would be dropped as the oldest.
 
-    Messages whose stamp is no time are dropped: the filters of some releases of ROS never let go
-    of a lock when they meet one.
+    Messages with an invalid stamp are dropped: the filters of some releases of ROS never release a
+    lock after one.
 
     :param on_frame: receives each complete frame.
     :param drop: told reason and text of each bad message and each image that gave up waiting, and
