@@ -11,6 +11,7 @@ from ..detector.entry import DETECTOR, DETECTOR_GRAPH, DETECTOR_WEIGHTS, read_de
 from ..errors import ModelError
 from ..inference.model_directory import graphs_digest
 from ..inference.model_json import CALIBRATION, MODEL_FILE
+from ..inference.verified import VERIFIED_FILE, has_passed
 from ..reading.text import parse_json
 
 Say = Callable[[str], object]
@@ -30,16 +31,20 @@ def keep_calibration(output: Path, values: dict[str, Any], graphs: Sequence[str]
     old = _old_values(output / MODEL_FILE)
     said = _keep_sizes(old, values)
     measured = [name for name in CALIBRATION if old.get(name) is not None]
-    if not measured:
-        return said
     files = old.get('files')
-    same = isinstance(files, Mapping) and (
-        graphs_digest(files, graphs) == graphs_digest(values['files'], graphs))
-    if same:
+    former = graphs_digest(files, graphs) if isinstance(files, Mapping) else ''
+    if former == graphs_digest(values['files'], graphs):
         values.update({name: old[name] for name in measured})
-        return [*said, f'kept {", ".join(measured)}: the graphs are the same']
-    return [*said, f'dropped {", ".join(measured)}: measured with other graphs; run mrcnet '
-                   'calibrate --write for these']
+        if measured:
+            said.append(f'kept {", ".join(measured)}: the graphs are the same')
+        return said
+    if measured:
+        said.append(f'dropped {", ".join(measured)}: measured with other graphs; run mrcnet '
+                    'calibrate --write for these')
+    if has_passed(output, former):
+        said.append(f'{VERIFIED_FILE} is of other graphs: until mrcnet verify passes again, '
+                    'precision auto means fp32')
+    return said
 
 
 def keep_detector(output: Path, values: dict[str, Any]) -> list[str]:

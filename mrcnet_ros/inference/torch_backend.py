@@ -47,6 +47,12 @@ class TorchBackend(HostBackend):
     def run(self, graph: str, inputs: Arrays) -> dict[str, NDArray[Any]]:
         return run_module(self._graphs[graph], inputs, self._where)
 
+    def close(self) -> None:
+        """Let go of the network, whose memory may be on a GPU."""
+        self._graphs = {}
+        if self._where.type == 'cuda':
+            torch.cuda.empty_cache()
+
 
 def run_module(module: Any, inputs: Arrays, device: torch.device) -> dict[str, NDArray[Any]]:
     """Run a module with the names of its ``inputs`` and ``outputs`` on a batch."""

@@ -41,6 +41,15 @@ def find_result(folder: Path, execution: Execution) -> Mapping[str, Any] | None:
     return next((r for r in _read(folder) if r['execution'] == wanted), None)
 
 
+def has_passed(folder: Path, graphs_sha256: str) -> bool:
+    """Tell whether graphs have passed a verification, on any runtime."""
+    try:
+        results = _read(folder)
+    except ModelError:
+        return False
+    return any(r['passed'] and r['execution']['graphs_sha256'] == graphs_sha256 for r in results)
+
+
 def store_result(folder: Path, execution: Execution, result: Mapping[str, Any]) -> Path:
     """Keep what a verification found in place of an earlier one; those of other graphs go.
 

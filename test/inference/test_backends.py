@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import importlib.util
+import weakref
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,6 +26,7 @@ from mrcnet_ros.inference import backends, cuda_driver, onnxruntime_backend
 from mrcnet_ros.inference.backend import Arrays, HostBackend, RuntimeOptions
 from mrcnet_ros.inference.backends import RUNTIMES, choose_runtime, load_backend
 from mrcnet_ros.inference.estimator import PoseEstimator
+from mrcnet_ros.inference.model_directory import read_model_directory
 from mrcnet_ros.inference.opening import execution_of, open_backend
 from mrcnet_ros.inference.verified import VERIFIED_FILE, find_result, store_result
 from mrcnet_ros.specs import GRAPHS
@@ -398,6 +401,17 @@ def test_the_node_refuses_a_precision_that_was_not_verified(tiny_model):
         load_estimator(asked)
     loaded = load_estimator(replace(asked, allow_unverified=True))
     assert isinstance(loaded, PoseEstimator) and loaded.backend.precision == 'bf16'
+
+
+def test_a_closed_torch_backend_holds_no_network(tiny_model: TinyModel) -> None:
+    """Its memory may be on a GPU, whoever still holds the backend."""
+    backend = open_backend(read_model_directory(tiny_model.path, tiny_model.meshes),
+                           RuntimeOptions(backend='torch', threads=1))
+    networks = [weakref.ref(graph) for graph in backend._graphs.values()]
+    assert len(networks) == 3 and all(network() is not None for network in networks)
+    backend.close()
+    gc.collect()
+    assert all(network() is None for network in networks)
 
 
 def test_closing_an_estimator_closes_its_backend(tiny_model, monkeypatch):
