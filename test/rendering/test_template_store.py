@@ -255,6 +255,7 @@ def test_a_file_is_whole_whenever_writers_are_killed(tmp_path: Path) -> None:
         for writer in writers:
             assert writer.stdout is not None and writer.stdout.readline()
         while not path.exists():
+            assert all(writer.poll() is None for writer in writers)
             time.sleep(0.01)
         for writer in writers:
             time.sleep(0.03)
