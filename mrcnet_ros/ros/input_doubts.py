@@ -11,6 +11,7 @@ import numpy as np
 from sensor_msgs.msg import CameraInfo
 
 from ..errors import CameraError
+from ..geometry.camera import Camera
 from .message_types import CameraInfoMessage, StampedMessage
 from .messages import camera_from_info, stamp_ns
 from .timings import WINDOW_S
@@ -22,6 +23,11 @@ FARTHEST_FROM_MIDDLE = 0.15
 LONGEST_FOCAL = 30.0
 # Pixels of cameras are square; only old video formats reach 1.5.
 MOST_ASPECT = 1.2
+# Lenses that are not straight against their sensor have up to 0.005; k3, which stands there in the
+# order of other programs, is mostly larger.
+MOST_TANGENTIAL = 0.015
+# Of the ray of a pinhole, at the nearest borders of the image: of real lenses 0.8 to 1.6.
+RAY_RATIOS = (0.5, 3.0)
 
 
 def camera_doubts(info: CameraInfoMessage, image_topic: str, *, rectified: bool) -> list[str]:
@@ -53,6 +59,7 @@ def camera_doubts(info: CameraInfoMessage, image_topic: str, *, rectified: bool)
         doubts.append(f'focal lengths of camera_info, {fx:.4g} and {fy:.4g} px, differ as if '
                       'pixels were not square; if the image was scaled by different factors in '
                       'width and height, K must be, too')
+    doubts += _lens_doubts(camera)
     if rectified and not any(info.p) and any(info.d):
         doubts.append('image_rectified is set, but P of camera_info is zero, so K counts, which '
                       'is of the raw images: fill P, or give raw images and unset it')
@@ -63,6 +70,34 @@ def camera_doubts(info: CameraInfoMessage, image_topic: str, *, rectified: bool)
     if not rectified and 'rect' in name and any(info.d):
         doubts.append(f'{image_topic} is named as rectified images are, but image_rectified is '
                       'not set, and D of camera_info is not zero; set it, or remap image')
+    return doubts
+
+
+def _lens_doubts(camera: Camera) -> list[str]:
+    """Return what looks wrong about the coefficients of a lens that is no fisheye."""
+    if camera.lens is None or camera.distortion_model == 'equidistant':
+        return []
+    doubts = []
+    tangential = max(map(abs, camera.distortion[2:4]))
+    if tangential > MOST_TANGENTIAL:
+        doubts.append(f'tangential coefficients of camera_info, {camera.distortion[2]:.3g} and '
+                      f'{camera.distortion[3]:.3g}, are larger than those of lenses; D must be '
+                      'in the order k1, k2, p1, p2, k3')
+    last = np.array([camera.width, camera.height]) - 1
+    middle = camera.K[:2, 2]
+    borders = np.array([[0, middle[1]], [last[0], middle[1]],
+                        [middle[0], 0], [middle[0], last[1]]])
+    straight = np.linalg.norm((borders - middle) / camera.K[(0, 1), (0, 1)], axis=1)
+    seen = np.linalg.norm(camera.unproject(borders)[:, :2], axis=1)
+    nearest = int(np.argmin(np.where(straight > 0, straight, np.inf)))
+    least, most = RAY_RATIOS
+    if not least <= seen[nearest] / straight[nearest] <= most:  # nan beyond the fold of the lens
+        doubts.append('by D of camera_info the lens '
+                      + ('does not reach the border of the image'
+                         if np.isnan(seen[nearest]) else 'bends rays as no lens does')
+                      + f'; D {[float(f"{v:.4g}") for v in camera.distortion]} must be that of '
+                      f'the model {camera.distortion_model}, for rays in parts of the focal '
+                      'length')
     return doubts
 
 

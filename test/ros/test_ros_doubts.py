@@ -70,6 +70,16 @@ def test_focal_lengths_and_projections_that_cannot_be_are_told(change, rectified
     assert bool(doubts) == bool(said) and all(said in doubt for doubt in doubts)
 
 
+@pytest.mark.parametrize(('d', 'said'), [
+    ([-0.28, 0.09, -0.02, 0.001, -0.0007], 'in the order k1, k2, p1, p2, k3'),
+    ([-0.28, 0.09, 0.001, -0.0007, -0.02], ''), ([1e5, 0.0, 0.0, 0.0, 0.0], 'bends rays as no'),
+    ([-6.0, 0.0, 0.0, 0.0, 0.0], 'does not reach the border'), ([-0.4, 0.2, 0, 0, -0.05], '')])
+def test_coefficients_that_no_lens_has_are_told(d, said):
+    """In the order of another program, or for rays in pixels."""
+    doubts = camera_doubts(info(d=[float(v) for v in d]), '/image', rectified=False)
+    assert bool(doubts) == bool(said) and all(said in doubt for doubt in doubts)
+
+
 @pytest.mark.parametrize(('fy', 'told'), [(600.0, False), (650.0, False), (300.0, True)])
 def test_pixels_that_are_not_square_are_told(fy, told):
     """An image that was halved in one direction, with the K of both."""
