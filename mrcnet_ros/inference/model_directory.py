@@ -24,7 +24,7 @@ from ..reading import fields
 from ..specs import EstimatorSpec, ModelSpec, ViewPrior, from_mapping
 from .depth_correction import DepthLaws
 from .depth_law import DepthScoreLaw
-from .model_json import MODEL_FILE, check_file, read_model_json
+from .model_json import MODEL_FILE, check_exported_for, check_file, read_model_json
 from .scoring import ScoreLaw, ScoreSource
 from .uncertainty import CovarianceLaw, LawSource
 
@@ -147,6 +147,7 @@ def read_checked(path: Path, meshes_dir: Path | None, kind: type[ModelT],
                          'export the model again, or import its checkpoint again') from error
     for file, digest in hashes.items():
         check_file(file, digest)
+    check_exported_for(path, values)
     return model
 
 

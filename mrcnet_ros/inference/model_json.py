@@ -28,6 +28,35 @@ MEASURED_WITH = {'covariance': (SIZES,), 'score': (SIZES,),
                  'covariance_depth': (SIZES, 'covariance'), 'score_depth': (SIZES, 'covariance')}
 
 
+# What graphs are made for. Sorting or mending these by hand makes poses wrong and nothing else; a
+# label, a number, the name of a mesh file, a view prior or a size ratio may be changed.
+EXPORTED_FOR = 'exported_for'
+_OF_OBJECTS = ('class_index', 'mesh_sha256', 'unit_m', 'diameter_m', 'bounds_m', 'middle_m',
+               'symmetries')
+
+
+def exported_for(values: Mapping[str, Any]) -> str:
+    """Return one sha256 of all that the graphs were made for: spec, objects and their order.
+
+    :param values: of ``model.json``.
+    """
+    text = json.dumps([values['spec'], [[entry.get(name) for name in _OF_OBJECTS]
+                                        for entry in values['objects']]], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def check_exported_for(path: Path, values: Mapping[str, Any]) -> None:
+    """Refuse a description that is no longer that of its graphs; older ones do not tell.
+
+    :raises ModelError: when it was changed where it belongs to them.
+    """
+    if values.get(EXPORTED_FOR, exported_for(values)) != exported_for(values):
+        raise ModelError(
+            path / MODEL_FILE, 'was changed since its graphs were exported: spec, or the order, '
+            'meshes, sizes or symmetries of its objects are others',
+            'take the exported file; for other objects, train and export a model')
+
+
 def read_model_json(path: Path) -> tuple[bytes, Mapping[str, Any]]:
     """Return the bytes and the values of a directory's ``model.json``.
 

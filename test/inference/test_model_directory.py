@@ -16,6 +16,7 @@ from mrcnet_ros.errors import BackendError, MeshError, ModelError
 from mrcnet_ros.inference.estimator import PoseEstimator
 from mrcnet_ros.inference.model_directory import read_model_directory
 from mrcnet_ros.inference.model_json import (
+    EXPORTED_FOR,
     write_covariance_law,
     write_score_law,
     write_size_ratios,
@@ -44,8 +45,9 @@ def model(tiny_model: Any, tmp_path: Path) -> Path:
 
 
 def change(model: Path, edit: Callable[[dict[str, Any]], object]) -> None:
-    """Edit the model's description in place."""
+    """Edit the model's description in place, as if it had been exported so."""
     values = json.loads((model / 'model.json').read_text())
+    values.pop(EXPORTED_FOR, None)
     edit(values)
     (model / 'model.json').write_text(json.dumps(values))
 
@@ -138,6 +140,30 @@ def test_a_graph_that_the_runtime_cannot_load_is_named(model):
     change(model, edit)
     with pytest.raises(ModelError, match=r'stage1\.onnx: ONNX Runtime cannot load it'):
         PoseEstimator.load(model, store_root=model / 'store')
+
+
+@pytest.mark.parametrize('edit', [
+    lambda v: v['objects'].reverse(),
+    lambda v: v['objects'].append({**v['objects'][0], 'object_id': 9, 'label': 'new'}),
+    lambda v: v['objects'].pop(0),
+    lambda v: v['objects'][0].update(diameter_m=v['objects'][0]['diameter_m'] * 1.02),
+    lambda v: v['objects'][1].update(symmetries=[EYE]),
+    lambda v: v['spec']['crop'].update(padding=3.0)])
+def test_a_description_that_was_changed_by_hand_is_refused(model, edit):
+    """Where it belongs to its graphs: they would take one object for another, or other sizes."""
+    seal = json.loads((model / 'model.json').read_text())[EXPORTED_FOR]
+    change(model, lambda v: (edit(v), v.update({EXPORTED_FOR: seal})))
+    with pytest.raises(ModelError, match=r'model\.json: was changed since its graphs'):
+        read_model_directory(model)
+
+
+def test_names_and_priors_may_be_changed_by_hand(model):
+    """They are the user's."""
+    seal = json.loads((model / 'model.json').read_text())[EXPORTED_FOR]
+    change(model, lambda v: (v['objects'][0].update(label='tin', object_id=4, view_prior=None,
+                                                     size_ratio=0.9),
+                             v.update({EXPORTED_FOR: seal})))
+    assert read_model_directory(model).objects[0].label == 'tin'
 
 
 @pytest.mark.parametrize('version', [0, 2, '1', None])
