@@ -16,7 +16,7 @@ from ..objects import ObjectModel
 from .choice import contested
 from .followed import Followed, Lost, Track, TrackLimits, View
 from .known_start import KnownPose
-from .motion import Motion
+from .motion import ACCELERATION_RAD_S2, Motion
 from .poses import FrameResult, PoseEstimate
 
 # An answer that is farther from the expected pose than this is rejected [standard deviations].
@@ -134,9 +134,11 @@ class Tracker:
         """Return the motion that an answer leads to, or why it does not count."""
         if pose is None:
             return None, 'outside'
-        if pose.score < max(limits.min_score, limits.min_part * track.detected_score):
-            return None, 'score'
         T, C = self._fixed(view, pose, self._centred(pose))
+        turn_rad = float(np.linalg.norm(expected.innovation(T)[3:]))
+        sudden_rad = 0.5 * ACCELERATION_RAD_S2 * (view.time_s - track.motion.time_s)**2
+        if pose.score < limits.least_score(track.detected_score, max(turn_rad - sudden_rad, 0.0)):
+            return None, 'score'
         if max(expected.surprises(T, self._loose(track.label, C))) > GATE:
             return None, 'gate'
         return expected.corrected(T, C), ''

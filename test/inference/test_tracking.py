@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -231,17 +232,20 @@ def test_a_poor_answer_to_a_detection_is_not_followed():
     assert len(tracker) == 0
 
 
-@pytest.mark.parametrize('score, counts', [(0.45, True), (0.35, False)])
-def test_an_answer_far_below_that_of_the_detection_does_not_count(score, counts):
-    """Each model has scores of its own; less than half of what an instance had means lost."""
+@pytest.mark.parametrize('score, turn_deg, counts', [
+    (0.26, 0.0, True), (0.22, 0.0, False), (0.6, 3.0, True), (0.6, 15.0, False)])
+def test_an_answer_that_is_poor_or_turned_for_its_score_does_not_count(score, turn_deg, counts):
+    """Where an object is gone, the pose is turned anew in each image; it is lost within 0.2 s."""
     world = World(('can', lambda t: at(0.0)))
     tracker = begun(world, steps=3)
-    answer = world.follow
+    answer, turns = world.follow, itertools.cycle((turn_deg, -turn_deg))
 
     def poorer(*args):
+        turn = make_transform(exp_so3([0.0, np.radians(next(turns)), 0.0]), np.zeros(3))
         result = answer(*args)
         return dataclasses.replace(result, poses=[
-            dataclasses.replace(pose, score=score) for pose in result.poses])
+            dataclasses.replace(pose, score=score, T_camera_object=pose.T_camera_object @ turn)
+            for pose in result.poses])
 
     world.follow = poorer
     found = [tracker.follow(world.view(step), LIMITS) for step in range(4, 10)]
