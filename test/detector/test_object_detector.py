@@ -228,7 +228,7 @@ def test_a_detector_of_other_objects_is_not_put_into_a_model(trained, tmp_path):
     text = json.dumps({'format_version': 1, 'name': 'a', 'objects': [{'label': 'box'}],
                        'files': {}})
     (folder / 'model.json').write_text(text)
-    with pytest.raises(ModelError, match=r"knows no \['blob'\]"):
+    with pytest.raises(ModelError, match=r"does not know \['blob'\]"):
         export_detector(checkpoint, config, folder)
     assert (folder / 'model.json').read_text() == text
     assert [p.name for p in folder.iterdir()] == ['model.json']
