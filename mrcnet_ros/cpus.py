@@ -11,6 +11,7 @@ from pathlib import Path
 
 CGROUPS = Path('/sys/fs/cgroup')
 MEMBERSHIP = Path('/proc/self/cgroup')
+BF16_FLAGS = {'amx_bf16', 'avx512_bf16', 'bf16'}  # Intel, AMD; Arm
 
 
 def usable_cpus() -> int:
@@ -73,9 +74,6 @@ def _ratio(*files: Path) -> Iterator[float]:
         return
     if quota > 0 and period > 0:
         yield quota / period
-
-
-BF16_FLAGS = {'amx_bf16', 'avx512_bf16', 'bf16'}  # Intel, AMD; Arm
 
 
 @cache

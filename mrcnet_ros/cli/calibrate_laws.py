@@ -15,7 +15,7 @@ def print_law(law: CovarianceLaw, source: LawSource) -> None:
     """Print the numbers of a law and what they come from."""
     print(', '.join(f'{name} {value:.3g}' for name, value in asdict(law).items()))
     across, along, rotation = source.widened
-    print(f'from {source.poses} poses on {source.images} {source.source} images, deviations '
+    print(f'from {source.poses} poses on {source.images} images ({source.source}), deviations '
           f'widened by {across:.2f} across the ray, {along:.2f} along it, {rotation:.2f} of '
           'rotation')
 

@@ -34,6 +34,11 @@ PICTURED = 4  # scenes in the picture; more make it taller
 ANSWER_TIMEOUT_S = 60.0  # of a machine that has other things to do
 
 Answers = Sequence[ReceivedPoses | None]
+# Bright colours that the objects of the demo do not have.
+TRUTH_RGB: Color = (40, 255, 40)
+ESTIMATE_RGB: Color = (255, 40, 255)
+COLUMNS = 2  # four scenes make a square picture
+LEGEND_CORNER, LINE_PX = (8, 24), 20  # pixels: upper left, one line of text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,13 +173,6 @@ def _rates(answers: Answers) -> str:
         text += (f', {(len(found) - 1) / span_s:.1f} frames/s, {poses / span_s:.0f} poses/s,'
                  f' age {p50:.0f} ms median, {p95:.0f} ms p95')
     return text
-
-
-# Bright colours that the objects of the demo do not have.
-TRUTH_RGB: Color = (40, 255, 40)
-ESTIMATE_RGB: Color = (255, 40, 255)
-COLUMNS = 2  # four scenes make a square picture
-LEGEND_CORNER, LINE_PX = (8, 24), 20  # pixels: upper left, one line of text
 
 
 def draw_picture(scenes: Sequence[RenderedFrame], targets: Sequence[TargetScore],

@@ -19,6 +19,7 @@ from ..specs import DETECTOR_STRIDES
 SAME_OBJECT_IOU = 0.6
 # Cells that are looked at in an image: an image full of objects has a few hundred that answer.
 MOST_CELLS = 1000
+FITS_IOU = 0.5  # the usual limit of detection scores
 
 
 @dataclass(frozen=True)
@@ -93,9 +94,6 @@ def ious(boxes: Array, other: Array) -> Array:
     common = np.prod(np.maximum(high - low, 0), 1)
     areas = np.prod(boxes[:, 2:] - boxes[:, :2], 1) + np.prod(other[2:] - other[:2])
     return np.asarray(common / np.maximum(areas - common, 1e-9))
-
-
-FITS_IOU = 0.5  # the usual limit of detection scores
 
 
 class TopBoxes:

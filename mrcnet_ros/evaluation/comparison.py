@@ -17,6 +17,7 @@ from .speed import Question, TimedAnswer, ask, speed_summary
 SETTLE_S = 0.3
 # Timed calls in a row of each batch; the table has the median. More take longer and vary less.
 CALLS = 3
+Figures = Mapping[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,9 +143,6 @@ def ratios(figures: Mapping[str, Any], baseline: Mapping[str, Any]) -> dict[str,
         found[f'batch_{count}'] = (
             baseline['batches'][count]['image_median_ms'] / summary['image_median_ms'])
     return found
-
-
-Figures = Mapping[str, Any]
 
 
 def runtime_table(figures: Figures) -> str:

@@ -32,6 +32,7 @@ SMALLEST_PX, LARGEST_PX = 48.0, 4000.0
 JPEG_QUALITY = 85  # higher makes the page larger, lower blurs outlines
 
 LoadImage = Callable[[BopFrame], Image]
+SCALE = 2  # pictures are this many times larger than photographs: outlines stay thin
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,9 +136,6 @@ def close_up(image: Image, camera: Camera, poses: Sequence[Array], model: Object
                              borderMode=cv2.BORDER_CONSTANT, borderValue=(40, 40, 40))
     return np.asarray(picture, np.uint8), Camera(
         move @ camera.K, TILE_PX, TILE_PX, camera.distortion_model, camera.distortion)
-
-
-SCALE = 2  # pictures are this many times larger than photographs: outlines stay thin
 
 
 class OverlayWriter(AbstractContextManager['OverlayWriter']):

@@ -23,6 +23,8 @@ from .score_errors import Judged
 # Pulls the gains towards 0 as one pose would: a law stays finite where all right poses have better
 # signs than all wrong ones.
 RIDGE = 1.0
+PARTS = 20  # that are left out in turn, where there are more images
+STEPS = 5  # of the table, with as many poses in each
 
 
 def fit_score_law(judged: Sequence[Judged]) -> ScoreLaw:
@@ -99,10 +101,6 @@ def score_law_of(judged: Sequence[Judged], images: Images) -> tuple[ScoreLaw, Sc
     return law, ScoreSource(
         source=images.source, images=len({j.image for j in judged}), poses=len(judged),
         right=round(right, 3), boxes=images.boxes, crops=images.crops)
-
-
-PARTS = 20  # that are left out in turn, where there are more images
-STEPS = 5  # of the table, with as many poses in each
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,10 @@ from ..network.graphs import Stage2Graph, graphs_of
 from ..network.mrcnet import MrcNet
 from ..specs import ModelSpec
 
+# large enough to be limited by arithmetic, small enough for a laptop's cache and patience
+SIDES = (768, 1536)
+TRIALS = 3  # the best one counts: others are disturbed by other processes
+
 
 def example_inputs(spec: ModelSpec, count: int) -> dict[str, dict[str, Tensor]]:
     """Return inputs of the right shapes for every graph."""
@@ -32,11 +36,6 @@ def example_inputs(spec: ModelSpec, count: int) -> dict[str, dict[str, Tensor]]:
         'template': {'image': image, 'class_index': classes},
         'stage2': dict(zip(Stage2Graph.inputs, stage2, strict=True)),
     }
-
-
-# large enough to be limited by arithmetic, small enough for a laptop's cache and patience
-SIDES = (768, 1536)
-TRIALS = 3  # the best one counts: others are disturbed by other processes
 
 
 def stage_flops(model_dir: Path) -> dict[str, int]:

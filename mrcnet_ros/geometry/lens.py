@@ -204,7 +204,6 @@ class FisheyeLens(Lens):
         scale = np.where(radius > 1e-9, np.tan(angle) / np.maximum(radius, 1e-12), 1.0)
         return np.asarray(xy * np.where(good, scale, np.nan)[:, None], np.float64)
 
-
     def _ray(self, u: float, v: float, radius: float, angle: float) -> tuple[float, float]:
         """Return the ray of one pixel (u, v), from a start of its angle to the axis."""
         for _ in range(_NEWTON_STEPS):

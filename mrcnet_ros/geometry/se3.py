@@ -11,6 +11,10 @@ from numpy.typing import ArrayLike, NDArray
 from ..errors import SpecError
 
 Array = NDArray[np.float64]
+# Poses are often rounded, or products of single precision: LM-O's axes are up to 0.5 % too long.
+POSE_TOLERANCE = 0.05
+# Symmetries are written by hand or computed: some have two digits only, as 0.87 for a sine.
+SYMMETRY_TOLERANCE = 0.01
 
 
 def make_transform(R: ArrayLike, t: ArrayLike) -> Array:
@@ -170,12 +174,6 @@ def rotation_to_axis(direction: ArrayLike) -> Array:
     R[..., 0, 0], R[..., 1, 1] = 1.0 - x * x * part, 1.0 - y * y * part
     R[..., 0, 1] = R[..., 1, 0] = -x * y * part
     return R
-
-
-# Poses are often rounded, or products of single precision: LM-O's axes are up to 0.5 % too long.
-POSE_TOLERANCE = 0.05
-# Symmetries are written by hand or computed: some have two digits only, as 0.87 for a sine.
-SYMMETRY_TOLERANCE = 0.01
 
 
 def checked_rotation(M: ArrayLike, tolerance: float, name: str) -> Array:

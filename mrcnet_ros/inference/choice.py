@@ -24,6 +24,11 @@ SPARE = 2
 # Detections below this part of the score of the last one that would count alone are not answered:
 # with 0, 0.3 and 0.5 the poses chose right equally often.
 LEAST_OF_LAST = 0.5
+# Middles of two objects of a kind are never so near to one another, parts of their diameter.
+LEAST_DIAMETERS = 0.3
+# Along the ray one camera errs far more: two that cover one another by more than this part of
+# their widths, and are less than a diameter apart, are taken for one as well.
+LEAST_ASIDE, LEAST_ALONG = 0.2, 1.0
 
 
 def candidates(detections: Sequence[Detection], most: Mapping[str, int]) -> list[int]:
@@ -71,13 +76,6 @@ def _by_label(detections: Sequence[Detection]) -> dict[str, list[int]]:
     for position, detection in enumerate(detections):
         found[detection.label].append(position)
     return found
-
-
-# Middles of two objects of a kind are never so near to one another, parts of their diameter.
-LEAST_DIAMETERS = 0.3
-# Along the ray one camera errs far more: two that cover one another by more than this part of
-# their widths, and are less than a diameter apart, are taken for one as well.
-LEAST_ASIDE, LEAST_ALONG = 0.2, 1.0
 
 
 def contested(labels: Sequence[str], T_camera_object: Sequence[Array],

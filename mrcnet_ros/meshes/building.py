@@ -16,6 +16,8 @@ from .surface import ROUNDING, IndexedSurface, Rows
 
 # of the bounding box with loose vertices over that without them; sizes may be off by 3 % elsewhere
 STRAY = 1.03
+Array = NDArray[np.float64]
+SHORTEST = 1e-9  # a shorter normal is a rounding error and points nowhere
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,10 +136,6 @@ def _check_coordinates(path: Path, surface: IndexedSurface, uv: NDArray[np.float
         raise MeshError(path, 'has a texture that does not repeat ("-clamp on", or a sampler of '
                         'glTF), which is not supported where it ends inside a face',
                         'let the texture repeat, or keep its coordinates within 0 to 1')
-
-
-Array = NDArray[np.float64]
-SHORTEST = 1e-9  # a shorter normal is a rounding error and points nowhere
 
 
 def normals_of(surface: IndexedSurface) -> tuple[Array, Rows]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 
 from ..errors import MeshError
 from .mesh import Mesh
+from .opacity import areas
 
 # Diameters in files are rounded or measured on other meshes; a wrong unit is off by a factor of
 # 2.5 at least.
@@ -19,6 +19,21 @@ DIAMETER_TOLERANCE = 0.03
 FARTHEST = 0.65
 BLOCK = 1000  # points whose distances to all others are in memory at once
 UNITS_M = {'metres': 1.0, 'centimetres': 0.01, 'millimetres': 0.001, 'inches': 0.0254}
+Array = NDArray[np.float64]
+# How far a symmetry may move the outline of an object. BOP calls motions symmetries that move no
+# point of the surface by more than 15 mm or a tenth of the diameter; a wrong axis moves far more.
+LARGEST_M, LARGEST = 0.015, 0.15
+DIRECTIONS = 64  # in which the outline is measured, even on a sphere
+# Of the hundreds of a continuous symmetry, and of the corners of a round hull, so many tell as
+# much.
+MOST_MOTIONS, MOST_POINTS = 24, 2000
+# How far a symmetry may move the surface, in diameters and on average. Those that T-LESS and LM-O
+# declare move theirs by up to 0.009; a quarter or half turn that is none by 0.014 to 0.1. The
+# outline of a small object alone would let all turns of less than 15 mm pass.
+LARGEST_MEAN = 0.02
+# Points of the surface, points that are moved and compared with them, and motions: more of them
+# take longer and measure the mean more finely than LARGEST_MEAN needs.
+SURFACE_POINTS, MOVED_POINTS, SURFACE_MOTIONS = 10_000, 1000, 12
 
 
 def measure_diameter(vertices: NDArray[np.float64]) -> float:
@@ -91,24 +106,6 @@ def check_origin(path: Path | str, vertices: NDArray[np.float64], diameter_m: fl
         'the file, state the symmetries about the new origin, and train with that mesh')
 
 
-Array = NDArray[np.float64]
-
-# How far a symmetry may move the outline of an object. BOP calls motions symmetries that move no
-# point of the surface by more than 15 mm or a tenth of the diameter; a wrong axis moves far more.
-LARGEST_M, LARGEST = 0.015, 0.15
-DIRECTIONS = 64  # in which the outline is measured, even on a sphere
-# Of the hundreds of a continuous symmetry, and of the corners of a round hull, so many tell as
-# much.
-MOST_MOTIONS, MOST_POINTS = 24, 2000
-# How far a symmetry may move the surface, in diameters and on average. Those that T-LESS and LM-O
-# declare move theirs by up to 0.009; a quarter or half turn that is none by 0.014 to 0.1. The
-# outline of a small object alone would let all turns of less than 15 mm pass.
-LARGEST_MEAN = 0.02
-# Points of the surface, points that are moved and compared with them, and motions: more of them
-# take longer and measure the mean more finely than LARGEST_MEAN needs.
-SURFACE_POINTS, MOVED_POINTS, SURFACE_MOTIONS = 10_000, 1000, 12
-
-
 def check_symmetries(path: Path | str, mesh: Mesh, transforms: Array, diameter_m: float) -> None:
     """Check that symmetries leave the outline and the surface of a mesh about where they are.
 
@@ -132,7 +129,6 @@ def check_symmetries(path: Path | str, mesh: Mesh, transforms: Array, diameter_m
             path, f'does not have the given symmetries: one of them moves its outline by '
             f'{off_m:.3g} m, its diameter is {diameter_m:.3g} m',
             'give axis, offset and matrices in the frame and the unit of the mesh file')
-
 
     mean = _surface_moves_by(mesh, transforms) / diameter_m
     if mean > LARGEST_MEAN:
@@ -163,8 +159,8 @@ def _surface_moves_by(mesh: Mesh, transforms: Array) -> float:
 def _on_surface(mesh: Mesh, count: int, rng: np.random.Generator) -> Array:
     """Return points that are spread evenly over the faces, (count, 3)."""
     a, b, c = mesh.vertices[mesh.faces].transpose(1, 0, 2)
-    areas = np.linalg.norm(np.cross(b - a, c - a), axis=1)
-    row = np.searchsorted(np.cumsum(areas), rng.uniform(0.0, areas.sum(), count))
+    area = areas(mesh.vertices[mesh.faces])
+    row = np.searchsorted(np.cumsum(area), rng.uniform(0.0, area.sum(), count))
     row = row.clip(max=len(a) - 1)
     s, t = rng.random((2, count, 1))
     s, t = np.where(s + t > 1.0, 1.0 - s, s), np.where(s + t > 1.0, 1.0 - t, t)
@@ -173,11 +169,9 @@ def _on_surface(mesh: Mesh, count: int, rng: np.random.Generator) -> Array:
 
 def _hull(vertices: Array) -> Array:
     """Return points that reach as far as all vertices do, or nearly so."""
-    from scipy.spatial import ConvexHull, QhullError
+    from ..geometry.hull import hull_vertices
 
-    points = vertices
-    with contextlib.suppress(QhullError):  # flat meshes have no hull
-        points = vertices[ConvexHull(vertices).vertices]
+    points = hull_vertices(vertices)
     return points[::len(points) // MOST_POINTS + 1]
 
 

@@ -22,6 +22,8 @@ from .request import UNIT_NAMES, UNITS_M, Request
 OFF_CENTRE, THIN = 0.01, 0.02
 # part of all edges that may be open before a mesh counts as one with holes
 OPEN_EDGES = 0.002
+# Diameters that things for a gripper have; what is read otherwise is asked about.
+USUAL_M = (0.005, 2.0)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -178,10 +180,6 @@ def copy_meshes(parts: Sequence[Part], folder: Path) -> None:
                           part.unit_m)
     except OSError as error:
         raise DatasetError(f'{folder}: cannot be written ({error.strerror})') from error
-
-
-# Diameters that things for a gripper have; what is read otherwise is asked about.
-USUAL_M = (0.005, 2.0)
 
 
 def find_unit(path: Path, vertices: Array, diameter: float, asked: str) -> str:

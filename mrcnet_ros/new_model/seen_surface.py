@@ -27,6 +27,15 @@ RELATIVE_SIZE = 0.85  # diameter over the side of the view: room for a border
 # points that others are compared with; they lie about half a percent of the diameter apart
 POINTS = 60000
 GOLDEN_ANGLE = np.pi * (3 - np.sqrt(5))  # steps of azimuth that spread views evenly over a sphere
+# Moments of inertia that differ by less count as equal: the axes between them are open.
+EQUAL = 0.03
+# directions tried between axes of equal moments, 3 degrees apart
+FAN = 60
+# corners and faces of the hull that are tried; objects with more are round
+MOST_FEATURES = 150
+# Candidates nearer than 1.5 degrees are one; they are refined later.
+SAME_AXIS = np.cos(np.radians(1.5))
+THIN = 1e-4  # half the thickness that a flat object is given, of its size: a hull needs a volume
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,17 +110,6 @@ def view_rotations(count: int) -> Array:
     number = np.arange(count)
     elevation = np.arcsin(1 - (2 * number + 1) / count)
     return rotation_from_angles(GOLDEN_ANGLE * number % (2 * np.pi), elevation, 0.0)
-
-
-# Moments of inertia that differ by less count as equal: the axes between them are open.
-EQUAL = 0.03
-# directions tried between axes of equal moments, 3 degrees apart
-FAN = 60
-# corners and faces of the hull that are tried; objects with more are round
-MOST_FEATURES = 150
-# Candidates nearer than 1.5 degrees are one; they are refined later.
-SAME_AXIS = np.cos(np.radians(1.5))
-THIN = 1e-4  # half the thickness that a flat object is given, of its size: a hull needs a volume
 
 
 def hull_of(points: Array) -> ConvexHull:

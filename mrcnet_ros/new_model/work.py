@@ -19,6 +19,9 @@ from ..reading.text import parse_json
 from .request import Request
 
 STATE = 'state.json'
+TICK_S = 0.5  # often enough to look alive
+# a step that takes longer than planned stays just below its end
+ALMOST = 0.98
 
 
 class Work:
@@ -99,11 +102,6 @@ def _compare(found: Any, asked: Mapping[str, Any], output: Path) -> None:
         raise SpecError(f'{output} was begun with other {", ".join(different)}; give the '
                         'same values to continue, or another --output, or remove its work '
                         'folder')
-
-
-TICK_S = 0.5  # often enough to look alive
-# a step that takes longer than planned stays just below its end
-ALMOST = 0.98
 
 
 class Bar:

@@ -24,6 +24,9 @@ from ..store.content_store import ContentStore, chosen_cache_folder, user_cache_
 from .renderer import RENDERER_VERSION, Renderer
 
 MAGIC = b'mrcnet templates\n'
+log = logging.getLogger(__name__)
+STORE_VERSION = 1  # part of each key: a change makes all stored templates invalid
+PROGRESS_TEMPLATES = 500  # templates between two lines of progress
 
 
 def encode_template(key: dict[str, Any], rgb: NDArray[np.uint8],
@@ -69,12 +72,6 @@ def decode_template(data: bytes, key: dict[str, Any], shape: tuple[int, int]
         depth_m = np.zeros(count * size * size, np.float32)
         rgb[mask], depth_m[mask] = file['rgb'], file['depth']
     return rgb.reshape(count, size, size, 3), depth_m.reshape(count, size, size)
-
-
-log = logging.getLogger(__name__)
-
-STORE_VERSION = 1  # part of each key: a change makes all stored templates invalid
-PROGRESS_TEMPLATES = 500  # templates between two lines of progress
 
 
 @dataclass(frozen=True, eq=False)

@@ -28,6 +28,14 @@ SPREAD = 2.0
 MOST_OUTSIDE = 0.1
 # Usual inputs of networks [px]; the smallest fitting one is proposed.
 USUAL_SIZES = (320, 416, 512, 640, 800, 960, 1024, 1280)
+# Boxes in parts of the image reach to 1, and some detectors beyond; no box of so few pixels can
+# be used.
+LARGEST_PART_PX = 1.5
+# Of its size, by how much a box reaches beyond the border when that is no inexactness; of the
+# boxes, how many must do so; by how much boxes may miss the border [px].
+REACH, LEAST_REACHING, SLACK_PX = 0.05, 0.1, 3.0
+# One object that rests proves little; places differ by a part of the image's width.
+LEAST_PLACES, PLACE = 3, 0.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,16 +122,6 @@ def _advice(boxes: Array, settings: DetectionSettings) -> str:
     size = next((s for s in USUAL_SIZES if s >= reach), USUAL_SIZES[-1])
     return ("if they are in pixels of the detector's network, set detections_size to its input, "
             f'for instance [{size}, {size}], and detections_fit')
-
-
-# Boxes in parts of the image reach to 1, and some detectors beyond; no box of so few pixels can
-# be used.
-LARGEST_PART_PX = 1.5
-# Of its size, by how much a box reaches beyond the border when that is no inexactness; of the
-# boxes, how many must do so; by how much boxes may miss the border [px].
-REACH, LEAST_REACHING, SLACK_PX = 0.05, 0.1, 3.0
-# One object that rests proves little; places differ by a part of the image's width.
-LEAST_PLACES, PLACE = 3, 0.05
 
 
 def other_convention(boxes: Array, image_size: tuple[int, int]) -> str:

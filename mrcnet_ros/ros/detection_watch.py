@@ -20,6 +20,11 @@ LARGEST_SCORE = 1.001
 SAME_OBJECT, FEWEST_FRAMES = 0.9, 10
 # More detections of a frame are not compared with one another.
 MOST_COMPARED, MOST_FRAMES = 100, 600
+# Fewer poses are no evidence.
+FEWEST_POSES, MOST_POSES = 20, 1000
+# Boxes that are half a size off, or turned upside down, give poses whose median score is 0.07 to
+# 0.13 with models/demo, boxes that are right 0.78.
+LOW_SCORE = 0.15
 
 
 class DetectionWatch:
@@ -71,13 +76,6 @@ def _are_doubled(detections: Sequence[Detection]) -> bool:
         overlap = both / (areas[:, None] + areas[None, :] - both)
     same = (labels[:, None] == labels[None, :]) & ~np.eye(len(boxes), dtype=bool)
     return bool((same & (overlap > SAME_OBJECT)).any())
-
-
-# Fewer poses are no evidence.
-FEWEST_POSES, MOST_POSES = 20, 1000
-# Boxes that are half a size off, or turned upside down, give poses whose median score is 0.07 to
-# 0.13 with models/demo, boxes that are right 0.78.
-LOW_SCORE = 0.15
 
 
 class ScoreWatch:

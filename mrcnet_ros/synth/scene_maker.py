@@ -28,6 +28,7 @@ RELATIVE_HEIGHT = (0.2, 0.45)
 FARTHEST_M = 100.0  # of a camera; beyond, distances are in another unit
 # Of the camera above the table: lower, objects hide one another; 90 is straight down.
 ELEVATION_DEG = (10.0, 80.0)
+LIGHT, ROOM, TABLE, NOISE = range(1_000_001, 1_000_005)  # far from the numbers of images
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,9 +175,6 @@ def _table_side_m(placed: Sequence[PlacedObject], meshes: Mapping[str, Mesh]) ->
     reach_m = max(float(np.linalg.norm(p.T_world_object[:2, 3]))
                   + float(np.linalg.norm(meshes[p.key].vertices, axis=1).max()) for p in placed)
     return 3.0 * reach_m
-
-
-LIGHT, ROOM, TABLE, NOISE = range(1_000_001, 1_000_005)  # far from the numbers of images
 
 
 class SequenceMaker(SceneMaker):

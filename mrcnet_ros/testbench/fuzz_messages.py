@@ -41,6 +41,13 @@ _ENCODINGS = (*RGB_SOURCES, 'rgb16', 'mono16', '16UC1', '32FC1', '32FC4', 'yuv42
 _MODELS = ('plumb_bob', 'rational_polynomial', 'equidistant', 'thin_prism', *_TEXTS)
 
 Messages = dict[str, Any]
+# What image_transport writes, formats that it has not, and hostile text.
+_FORMATS = ('', 'jpeg', 'png', 'rgb8; jpeg compressed bgr8', 'bgr8; png compressed ',
+            '16UC1; compressedDepth', 'h264', 'é漢🙂', '%s%n', 'x' * 5000)
+# Nothing, large, and the limits of 15 to 32 bits.
+_SIDES = (0, 1, 4096, 2**15 - 1, 2**20, 2**31 - 1, 2**32 - 1)
+_PNG_START = b'\x89PNG\r\n\x1a\n'
+_JPEG_START = b'\xff\xd8\xff\xe0\x00\x10JFIF\x00'
 
 
 def good_frame(stamp: int, label: str, *, compressed: bool = False) -> Messages:
@@ -167,15 +174,6 @@ def _hypothesis(label: str, score: float) -> ObjectHypothesisWithPose:
     result = ObjectHypothesisWithPose()
     result.hypothesis.class_id, result.hypothesis.score = label, score
     return result
-
-
-# What image_transport writes, formats that it has not, and hostile text.
-_FORMATS = ('', 'jpeg', 'png', 'rgb8; jpeg compressed bgr8', 'bgr8; png compressed ',
-            '16UC1; compressedDepth', 'h264', 'é漢🙂', '%s%n', 'x' * 5000)
-# Nothing, large, and the limits of 15 to 32 bits.
-_SIDES = (0, 1, 4096, 2**15 - 1, 2**20, 2**31 - 1, 2**32 - 1)
-_PNG_START = b'\x89PNG\r\n\x1a\n'
-_JPEG_START = b'\xff\xd8\xff\xe0\x00\x10JFIF\x00'
 
 
 def compressed_image(image: ImageMessage) -> CompressedImage:

@@ -27,6 +27,13 @@ from .scenes import SceneComposer, TrainingScene
 from .view_bank import SharedViews
 from .warm_start import read_detector_start, warm_start_detector
 
+LOG_EVERY = 20  # steps between two lines of the log
+EMA_DECAY = 0.998  # the exported weights are about the mean of the last 500 steps
+# More give steadier figures and take longer; they are drawn again each time.
+VALIDATION_SCENES = 96
+VALIDATION_SEED = 1_000_003  # a prime that no seed of a configuration is likely to be
+VALIDATION_SCORE = 0.01  # so low that recall at any threshold is seen
+
 
 @dataclass(frozen=True, eq=False)
 class SceneBatch:
@@ -67,14 +74,6 @@ def stack_scenes(scenes: Sequence[TrainingScene]) -> SceneBatch:
     images = torch.from_numpy(np.stack([s.image for s in scenes])).permute(0, 3, 1, 2)
     return SceneBatch(images.float().contiguous(memory_format=torch.channels_last),
                       BoxTargets(*map(torch.from_numpy, (boxes, classes, kinds))))
-
-
-LOG_EVERY = 20  # steps between two lines of the log
-EMA_DECAY = 0.998  # the exported weights are about the mean of the last 500 steps
-# More give steadier figures and take longer; they are drawn again each time.
-VALIDATION_SCENES = 96
-VALIDATION_SEED = 1_000_003  # a prime that no seed of a configuration is likely to be
-VALIDATION_SCORE = 0.01  # so low that recall at any threshold is seen
 
 
 def build_detector(config: DetectorConfig, classes: int,

@@ -20,6 +20,8 @@ from .material import load_disturbers, load_templates
 from .view_bank import load_or_render
 from .warm_start import freeze_shared, read_start, warm_start
 
+log = logging.getLogger(__name__)
+
 
 def build_network(config: TrainConfig, objects: list[ObjectModel],
                   stem: dict[str, Tensor]) -> MrcNet:
@@ -53,9 +55,6 @@ def known_classes(config: TrainConfig) -> list[int]:
         return []
     labels = read_start(config.init, config.spec).labels
     return [i for i, o in enumerate(config.load_objects()) if o.label in labels]
-
-
-log = logging.getLogger(__name__)
 
 
 def draw_ahead(config: TrainConfig, objects: Sequence[ObjectModel], processes: int) -> None:

@@ -22,6 +22,10 @@ from .run_config import ConfigT, RunConfig
 if TYPE_CHECKING:
     from .scene_config import SceneConfig
 
+CHECKPOINT = 'checkpoint.pt'
+BatchT = TypeVar('BatchT')
+METRICS_FILE = 'metrics.jsonl'
+
 
 def half_cosine(part: float, highest: float, lowest: float = 0.0) -> float:
     """Return the rate after a part of the way (0 to 1) from the highest to the lowest."""
@@ -34,9 +38,6 @@ def learning_rate(config: SceneConfig, step: int) -> float:
         return config.learning_rate * (step + 1) / config.warmup
     part = (step - config.warmup) / max(config.steps - config.warmup, 1)
     return half_cosine(part, config.learning_rate)
-
-
-CHECKPOINT = 'checkpoint.pt'
 
 
 class Group(Protocol):
@@ -53,9 +54,6 @@ class Group(Protocol):
 
     def average(self, tensors: Sequence[Tensor]) -> None:
         """Replace float tensors by their mean over the processes."""
-
-
-BatchT = TypeVar('BatchT')
 
 
 class TrainingLoop(ABC, Generic[ConfigT, BatchT]):
@@ -237,9 +235,6 @@ def decay_groups(parameters: Iterable[tuple[str, nn.Parameter]], weight_decay: f
             groups[plain(name, parameter)].append(parameter)
     return [{'params': group, 'weight_decay': decay}
             for group, decay in zip(groups, (weight_decay, 0.0), strict=True)]
-
-
-METRICS_FILE = 'metrics.jsonl'
 
 
 def append_metrics(folder: Path, values: Mapping[str, float]) -> None:

@@ -37,6 +37,14 @@ VIEW_PX = 128  # side of a stored view, a third more than that of the crops (96)
 RELATIVE_SIZE = 0.85  # diameter over the side: room for a border
 BANK_VERSION = 3  # part of the key: a change makes all stored views invalid
 _PIXELS = ('albedo', 'normals', 'openness', 'depth')
+# Rays of each vertex. 128 leave a noise of at most 0.045, which the drawing averages over its
+# neighbours; LM-O's largest mesh takes 2 s.
+RAYS = 128
+# Longest edge in diameters: openness is interpolated between vertices, and CAD meshes have edges
+# as long as the object.
+LONGEST_EDGE = 0.06
+# Where rays start, in diameters above the surface, so that they do not meet their own triangle.
+LIFT = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,16 +196,6 @@ def _hull(vertices: Array) -> Array:
         return np.asarray(vertices[ConvexHull(vertices).vertices])
     except QhullError:
         return np.unique(vertices, axis=0)
-
-
-# Rays of each vertex. 128 leave a noise of at most 0.045, which the drawing averages over its
-# neighbours; LM-O's largest mesh takes 2 s.
-RAYS = 128
-# Longest edge in diameters: openness is interpolated between vertices, and CAD meshes have edges
-# as long as the object.
-LONGEST_EDGE = 0.06
-# Where rays start, in diameters above the surface, so that they do not meet their own triangle.
-LIFT = 1e-3
 
 
 def bake_openness(mesh: Mesh, diameter_m: float) -> Mesh:

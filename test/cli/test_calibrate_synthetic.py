@@ -48,7 +48,7 @@ def test_a_model_gets_a_covariance_without_photographs(model, tiny_model, capsys
     assert min(source.widened[0], source.widened[2]) > 1.5
     assert all(o.size_ratio == 1.0 for o in found.objects)
     said = capsys.readouterr().out
-    assert 'synthetic images, deviations widened by' in said
+    assert 'images (synthetic), deviations widened by' in said
     for law in ('covariance_depth', 'score_depth'):
         assert (f'{law} stays as it was and was measured with another covariance: run mrcnet '
                 'calibrate --depth --write') in said

@@ -31,6 +31,13 @@ Mask = NDArray[np.bool_]
 COLOUR_CHANCE = 0.8
 DROPOUT_SHARE, DROPOUT_SIZE = 0.2, 0.05
 GREY = np.float32(127.0)
+# As published: how far boxes are moved and scaled, in sides of the box.
+SHIFT, SCALE = 0.25, 0.25
+# As published: part of the images with MANY or more instances of the object that get another
+# background, so that the others do not show.
+BACKGROUND_CHANCE, MANY = 0.8, 3
+MASK_STRIDE = 4  # pixels of the crop for one of the predicted mask
+ORDER, DRAW = 1, 2  # streams of random numbers: order of an epoch, one sample
 
 
 def vary_colours(rng: np.random.Generator, image: Image, mask: Mask) -> tuple[Image, Mask]:
@@ -101,15 +108,6 @@ def _blur(image: Image, sigma: float) -> Image:
     if sigma < 1e-3:
         return image
     return np.asarray(cv2.GaussianBlur(image, (0, 0), sigma), np.float32)
-
-
-# As published: how far boxes are moved and scaled, in sides of the box.
-SHIFT, SCALE = 0.25, 0.25
-# As published: part of the images with MANY or more instances of the object that get another
-# background, so that the others do not show.
-BACKGROUND_CHANCE, MANY = 0.8, 3
-MASK_STRIDE = 4  # pixels of the crop for one of the predicted mask
-ORDER, DRAW = 1, 2  # streams of random numbers: order of an epoch, one sample
 
 
 class PaperBatch(NamedTuple):
