@@ -46,6 +46,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help='the images of a scene are steps in time: the camera and most '
                              'objects move, some cross in front of others (default rate: '
                              f'{SEQUENCE_HZ:g} Hz); scene_camera.json holds timestamps')
+    parser.add_argument('--take-away', type=float, metavar='SECONDS',
+                        help='with --sequence: every second object is taken away at this time')
+    parser.add_argument('--put-back', type=float, metavar='SECONDS',
+                        help='with --take-away: and is back where it would be at this time')
     parser.add_argument('--objects', type=positive, metavar='N',
                         help=f'objects on the table (default: one of each, or {MOST_OBJECTS}); '
                              'more than there are models means several of a kind')
@@ -97,7 +101,8 @@ def run(args: argparse.Namespace) -> int:
         scenes=args.scenes, images=args.images,
         objects=args.objects or min(len(source.objects), MOST_OBJECTS),
         camera=_camera(args), distance_m=tuple(args.distance) if args.distance else None,
-        upright=args.upright, seed=args.seed, rate_hz=args.sequence, sensor=_sensor(args))
+        upright=args.upright, seed=args.seed, rate_hz=args.sequence,
+        away_s=_away_s(args), sensor=_sensor(args))
     backgrounds = find_images(args.backgrounds) if args.backgrounds else []
     with progress_bar(total=args.scenes * args.images, unit='image', disable=None) as bar:
         make_dataset(args.output, args.split, source, spec, backgrounds=backgrounds,
@@ -105,6 +110,16 @@ def run(args: argparse.Namespace) -> int:
     print(f'{args.output / args.split}: {args.scenes} scenes, {args.scenes * args.images} images '
           f'of {len(source.objects)} objects')
     return 0
+
+
+def _away_s(args: argparse.Namespace) -> tuple[float, float] | None:
+    from ..errors import SpecError
+
+    if args.take_away is not None:
+        return args.take_away, float('inf') if args.put_back is None else args.put_back
+    if args.put_back is not None:
+        raise SpecError('--put-back says when objects of --take-away come back; give both')
+    return None
 
 
 def _source(args: argparse.Namespace) -> Source:

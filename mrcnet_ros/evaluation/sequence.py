@@ -19,6 +19,7 @@ from ..inference.followed import Followed, Lost, TrackLimits, View
 from ..inference.poses import Detection, Estimator, PoseEstimate
 from ..inference.tracking import Follows, Tracker
 from .sequence_figures import Errors, SequenceRow, errors
+from .withdrawals import Withdrawals
 
 # Of a sequence; milliseconds at 30 Hz are 33 apart.
 LONGEST_GAP_S = 10.0
@@ -122,6 +123,7 @@ class SequenceScores:
         self._rows = {PER_IMAGE: SequenceRow(), FOLLOWED: SequenceRow()}
         self._losses: dict[str, Counter[str]] = {}
         self._images = self._visible = self._switches = self._of_hidden = 0
+        self._withdrawals = Withdrawals()
 
     def add(self, step: Step) -> None:
         """Estimate and follow in the next image.
@@ -132,13 +134,14 @@ class SequenceScores:
         if frame.scene_id != self._scene_id:
             self._scene_id, self._position = frame.scene_id, 0
             self._tracker, self._traced = Tracker(self._estimator), dict[int, _Traced]()
+            self._withdrawals.begin_scene()
         view = View(frame.load_image(), frame.camera, step.time_s, step.T_fixed_camera)
         targets = self._targets(frame)
         start_s = time.process_time()
         result = self._estimator.estimate(view.image_rgb, view.camera, [
             Detection(self._labels[t.ground_truth.object_id], t.box_xyxy) for t in targets])
         estimate_s = time.process_time() - start_s
-        detected = self._position % self._every == 0
+        detected, before = self._position % self._every == 0, self._instances()
         self._position += 1
         if detected:
             self._observe(view, frame, result.poses, targets)
@@ -146,6 +149,8 @@ class SequenceScores:
         followed = self._tracker.follow(view, self._limits)
         follow_s = time.process_time() - start_s
         found = self._trace(frame, followed)
+        gone = {g.instance for g in frame.ground_truth if not g.visible_fraction}
+        self._withdrawals.see(step.time_s, gone, before, self._instances(), followed.tracks)
         if not detected:
             own = {targets[p.detection_index].ground_truth.instance:
                    self._errors(p, targets[p.detection_index].ground_truth) for p in result.poses}
@@ -177,7 +182,13 @@ class SequenceScores:
                      for n, row in self._rows.items()},
             'losses': {reason: {'right': n['right'], 'needless': n['needless']}
                        for reason, n in sorted(self._losses.items())},
-            'id_switches': self._switches, 'poses_of_hidden': self._of_hidden}
+            'id_switches': self._switches, 'poses_of_hidden': self._of_hidden,
+            'withdrawals': {**self._withdrawals.figures(), 'visible_given_up': sum(
+                n['needless'] for n in self._losses.values())}}
+
+    def _instances(self) -> dict[int, int]:
+        """Return the instances that are followed, by number of track."""
+        return {number: traced.instance for number, traced in self._traced.items()}
 
     def _targets(self, frame: BopFrame) -> list[TargetBox]:
         return [t for t in target_boxes(frame, self._boxes)

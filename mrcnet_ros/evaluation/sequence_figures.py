@@ -11,6 +11,7 @@ import numpy as np
 from ..geometry.se3 import Array, rotation_angle
 from ..inference.poses import FrameResult
 from ..objects import ObjectModel
+from .withdrawals import withdrawals_line
 
 # A pose farther from its object than this part of the diameter is of no use to anybody.
 WRONG_PERCENT = 50.0
@@ -115,4 +116,5 @@ def sequence_table(figures: Mapping[str, Any]) -> str:
         'object',
         f'lost: {losses or "none"}; needless: the object was visible and its last pose not wrong',
         f'id switches: {figures["id_switches"]}; poses of hidden objects: '
-        f'{figures["poses_of_hidden"]}'])
+        f'{figures["poses_of_hidden"]}',
+        withdrawals_line(figures['withdrawals'])])

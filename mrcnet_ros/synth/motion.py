@@ -22,6 +22,9 @@ RESTS = 3
 OBJECT_M_S, OBJECT_RAD_S = 0.12, 0.7
 CAMERA_RAD_S, CAMERA_PART_S = 0.25, 0.08  # about the scene, and of its distance towards it
 LIFT_DIAMETERS = 1.1  # of the mean diameter, carried objects pass above the others
+# Objects that are taken away are so far above the table: no camera that looks down sees them, and
+# their shadows fall beside the table.
+AWAY_M = 100.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +55,7 @@ class ObjectMotion:
     :param shift: [m] along it.
     :param turn: [rad] about the vertical axis.
     :param lift_m: above the table.
+    :param away_s: from when until when it is taken out of the scene; None for never.
     """
 
     start: PlacedObject
@@ -59,14 +63,18 @@ class ObjectMotion:
     shift: Swing
     turn: Swing
     lift_m: float
+    away_s: tuple[float, float] | None = None
 
     def at(self, time_s: float) -> PlacedObject:
         """Return where the object is at a time."""
         T = self.start.T_world_object
-        shift_m = self.shift.at(time_s)
+        shift_m, lift_m = self.shift.at(time_s), self.lift_m
+        # the times of images are multiples of a period, which doubles hold inexactly
+        if self.away_s and self.away_s[0] <= time_s + 1e-9 < self.away_s[1]:
+            lift_m += AWAY_M
         R = exp_so3(np.array([0.0, 0.0, self.turn.at(time_s)])) @ T[:3, :3]
         return PlacedObject(self.start.key, make_transform(
-            R, T[:3, 3] + np.array([*(shift_m * self.along), self.lift_m])))
+            R, T[:3, 3] + np.array([*(shift_m * self.along), lift_m])))
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,12 +100,14 @@ class CameraMotion:
 
 
 def draw_object_motions(placed: Sequence[PlacedObject], meshes: Mapping[str, Mesh],
-                        rng: np.random.Generator) -> list[ObjectMotion]:
+                        rng: np.random.Generator,
+                        away_s: tuple[float, float] | None = None) -> list[ObjectMotion]:
     """Draw a motion for each object of an arrangement.
 
     Moving objects swing through the middle of the table, so that their ways cross.
 
     :param meshes: by key.
+    :param away_s: from when until when every second object is taken away.
     """
     diameters_m = [float(np.ptp(meshes[p.key].vertices, axis=0).max()) for p in placed]
     motions = []
@@ -115,7 +125,8 @@ def draw_object_motions(placed: Sequence[PlacedObject], meshes: Mapping[str, Mes
                   OBJECT_M_S * rng.uniform(0.6, 1.0), rng.uniform(-np.pi, np.pi)),
             Swing(rng.uniform(0.3, 1.2) if kind else 0.0, OBJECT_RAD_S * rng.uniform(0.3, 1.0),
                   rng.uniform(-np.pi, np.pi)),
-            LIFT_DIAMETERS * float(np.mean(diameters_m)) if kind == 2 else 0.0))
+            LIFT_DIAMETERS * float(np.mean(diameters_m)) if kind == 2 else 0.0,
+            away_s if number % 2 else None))
     return motions
 
 

@@ -40,6 +40,8 @@ class SynthSpec:
     :param distance_m: of the camera; None for one in proportion to the objects.
     :param upright: stand objects with their z axis up; any orientation otherwise.
     :param rate_hz: images of a second, of scenes that are sequences; None for unrelated views.
+    :param away_s: from when until when every second object of a sequence is taken out of the
+        scene; None for never.
     :param sensor: whose errors the depth images have; None for exact distances.
     :raises SpecError: when a number cannot be used.
     """
@@ -52,6 +54,7 @@ class SynthSpec:
     upright: bool = False
     seed: int = 0
     rate_hz: float | None = None
+    away_s: tuple[float, float] | None = None
     sensor: DepthSensor | None = None
 
     def __post_init__(self) -> None:
@@ -63,10 +66,22 @@ class SynthSpec:
             raise SpecError(f'seed must not be negative, got {self.seed}')
         if self.rate_hz is not None and not 0.0 < self.rate_hz < np.inf:
             raise SpecError(f'rate must be above 0 [Hz], got {self.rate_hz}')
+        self._check_away()
         near, far = self.distance_m or (1.0, 1.0)
         if not 0 < near <= far <= FARTHEST_M:
             raise SpecError(f'distance must be 0 < near <= far <= {FARTHEST_M:g} [m], got {near} '
                             f'and {far}')
+
+    def _check_away(self) -> None:
+        if self.away_s is None:
+            return
+        if self.rate_hz is None or self.objects < 2:
+            raise SpecError('every second object of a sequence is taken away; give --sequence and '
+                            f'2 or more --objects, got {self.objects}')
+        start_s, end_s = self.away_s
+        if not 0.0 < start_s < end_s:
+            raise SpecError('objects must be taken away after the first image and come back '
+                            f'later, 0 < FROM < BACK [s], got {start_s:g} and {end_s:g}')
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,7 +207,8 @@ class SequenceMaker(SceneMaker):
         """
         time_s = image / self._spec.rate_hz if self._spec.rate_hz else 0.0
         rng = self._rng(scene)
-        moving = [motion.at(time_s) for motion in draw_object_motions(placed, self._meshes, rng)]
+        moving = [motion.at(time_s) for motion in draw_object_motions(
+            placed, self._meshes, rng, self._spec.away_s)]
         T_camera_world = draw_camera_motion(rng, self._layout).at(time_s)
         return self._shoot(
             moving, T_camera_world, lamp_direction(self._rng(scene, LIGHT)),

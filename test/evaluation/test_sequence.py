@@ -163,6 +163,27 @@ def test_a_number_that_goes_over_to_another_object_is_one_switch(picture):
     assert figures['rows'][FOLLOWED]['covered'] == pytest.approx(0.5)
 
 
+@pytest.mark.parametrize(('good', 'back', 'expected'), [
+    ((), 99, {'vanished': 1, 'in_time': 1, 'never': 0, 'median_s': 4 / HZ, 'poses': 0}),
+    ((3, 4), 99, {'in_time': 1, 'worst_s': 6 / HZ, 'poses': 2, 'poses_after_withdrawal': 0}),
+    ((4,), 99, {'in_time': 1, 'worst_s': 6 / HZ, 'poses': 1, 'poses_after_withdrawal': 1}),
+    ((3, 4, 5), 99, {'in_time': 0, 'worst_s': 7 / HZ, 'in_time_share': 0.0, 'never': 0}),
+    (range(20), 99, {'vanished': 1, 'in_time': 0, 'never': 1, 'worst_s': None, 'poses': 11}),
+    (range(20), 12, {'vanished': 1, 'never': 1, 'poses': 9}),
+    ((), 5, {'vanished': 0, 'in_time_share': None, 'visible_given_up': 0})])
+def test_it_is_measured_how_soon_what_vanished_is_given_up(picture, good, back, expected):
+    """The can is not there from image 3 until one; the follower finds it in some of these."""
+    steps = [step(picture, i, (0.0, 1.0 if i < 3 or i >= back else 0.0), (0.4, 1.0))
+             for i in range(14)]
+
+    def answer(image_id, truths, T):
+        found = T[0, 3] > 0.2 or image_id < 3 or image_id in good or image_id >= back
+        return T, 0.8 if found else 0.05
+
+    figures = scored(Follower(answer), steps)['withdrawals']
+    assert {name: figures[name] for name in expected} == pytest.approx(expected)
+
+
 def test_a_pose_of_a_hidden_object_is_counted(picture):
     """The follower goes on although nothing is to be seen."""
     steps = [step(picture, i, (0.0, 1.0 if i < 3 else 0.05)) for i in range(6)]
@@ -210,6 +231,7 @@ def test_the_command_measures_a_rendered_sequence(root, monkeypatch, capsys):
     assert figures['command'].startswith('mrcnet evaluate sequence')
     printed = capsys.readouterr().out
     assert FOLLOWED in printed and PER_IMAGE in printed and 'lost: none' in printed
+    assert 'vanished: no followed object' in printed
 
 
 def test_after_an_error_the_figures_of_the_images_done_are_kept(root, monkeypatch, capsys):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 
+import cv2
 import numpy as np
 import pytest
 import trimesh
@@ -45,6 +46,32 @@ def test_nothing_is_faster_than_it_should_be_and_some_things_rest(seed):
     turns = [rotation_angle(a[:3, :3] @ b[:3, :3].T) * 30
              for a, b in itertools.pairwise(views)]
     assert 0.0 < max(turns) < 2 * CAMERA_RAD_S
+
+
+def test_every_second_object_is_taken_away_and_put_back(tmp_path, capsys):
+    """It has no pixel then and is far away; everything else is as without the option."""
+    mesh, folders = tmp_path / 'box.ply', []
+    trimesh.creation.box((100, 80, 60)).export(mesh)
+    base = ['synth', '--meshes', str(mesh), '--scenes', '1', '--images', '3', '--objects', '2',
+            '--size', '96', '72', '--sequence', '10', '--seed', '5']
+    for name, extra in (('plain', ()), ('away', ('--take-away', '0.1', '--put-back', '0.2'))):
+        assert main([*base, '--output', str(tmp_path / name), *extra]) == 0
+        folders.append(tmp_path / name / 'test' / '000001')
+    (plain, away), (before, after) = (
+        [json.loads((folder / f'scene_{name}.json').read_text()) for folder in folders]
+        for name in ('gt_info', 'gt'))
+    assert [away[str(i)][1]['visib_fract'] > 0.0 for i in range(3)] == [True, False, True]
+    assert away['1'][1]['px_count_all'] == 0 and after['1'][1]['cam_t_m2c'][2] != 0
+    assert np.linalg.norm(after['1'][1]['cam_t_m2c']) > 50_000
+    assert before['1'][0] == after['1'][0] and before['2'] == after['2']
+    images = [cv2.imread(str(folder / 'rgb' / '000001.png')).astype(float) for folder in folders]
+    differs = np.abs(images[0] - images[1]).max(axis=2) > 0
+    assert plain['1'][1]['px_count_visib'] <= differs.sum() < 0.6 * differs.size
+    for bad, told in ((('--take-away', '0.2', '--put-back', '0.1'), '0 < FROM < BACK'),
+                      (('--put-back', '0.1'), '--take-away'),
+                      (('--take-away', '0.1', '--objects', '1'), '2 or more --objects, got 1')):
+        assert main([*base, '--output', str(tmp_path / 'bad'), *bad]) == 2
+        assert told in capsys.readouterr().err
 
 
 def test_a_sequence_is_a_scene_whose_images_are_steps_in_time(tmp_path):
