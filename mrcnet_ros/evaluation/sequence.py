@@ -204,7 +204,7 @@ class SequenceScores:
         """Give the tracker the answers to detections."""
         numbers, lost = self._tracker.observe(view, poses, self._limits)
         for number, pose in zip(numbers, poses, strict=True):
-            if number is None:
+            if number is None or pose.score < self._limits.min_score:
                 continue
             instance = targets[pose.detection_index].ground_truth.instance
             traced = self._traced.setdefault(number, _Traced(instance, False))

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ..geometry.camera import Camera
 from ..geometry.se3 import Array, inverse
+from ..geometry.spread import covariance_of_equivalent
 from ..objects import ObjectModel
 from .choice import contested
 from .followed import Followed, Lost, Track, TrackLimits, View
@@ -74,7 +75,8 @@ class Tracker:
         was expected and scores less; others begin to be followed.
 
         :return: for each the number of its instance; None for one that is not followed, which is
-            poor, or the same object as a better one. And what was given up.
+            poor, or the same object as a better one. And what was given up. A poor answer has the
+            number of the instance that its box is of, changes nothing, and is no sighting.
         """
         numbers: list[int | None] = [None] * len(estimates)
         good = [i for i in np.argsort([-e.score for e in estimates], kind='stable')
@@ -87,7 +89,29 @@ class Tracker:
         for i in good:
             if numbers[i] is None and len(self._tracks) < limits.most:
                 numbers[i] = self._begin(view, estimates[i], T[i])
-        return numbers, self._unseen(view, {n for n in numbers if n is not None}, limits)
+        seen = {number for number in numbers if number is not None}
+        poor = [i for i, estimate in enumerate(estimates) if estimate.score < limits.min_score]
+        for i, number in self._boxed(poor, estimates, view, seen):
+            numbers[i] = number
+        return numbers, self._unseen(view, seen, limits)
+
+    def _boxed(self, poor: Sequence[int], estimates: Sequence[PoseEstimate], view: View,
+               seen: set[int]) -> list[tuple[int, int]]:
+        """Return answers and instances whose middle is expected in their boxes, all different.
+
+        :param seen: instances that have a good answer already.
+        """
+        T_camera_fixed, found = inverse(view.T_fixed_camera), dict[int, int]()
+        for track in [t for t in self._tracks.values() if t.number not in seen] if poor else []:
+            t = (T_camera_fixed @ track.at(view.time_s).T_fixed_object)[:3, 3]
+            uv = view.camera.project(t) if t[2] > 0.0 else np.full(2, np.nan)
+            for i in poor:
+                low, high = estimates[i].box_xyxy[:2], estimates[i].box_xyxy[2:]
+                if i not in found and estimates[i].label == track.label and (
+                        (low <= uv) & (uv <= high)).all():
+                    found[i] = track.number
+                    break
+        return list(found.items())
 
     def follow(self, view: View, limits: TrackLimits) -> Followed:
         """Look for the instances that have not been looked for in an image yet."""
@@ -256,11 +280,16 @@ class Tracker:
 
     def _fixed(self, view: View, pose: PoseEstimate, T_camera_object: Array
                ) -> tuple[Array, Array]:
-        """Return a pose and its covariance in the fixed frame."""
+        """Return a pose and its covariance in the fixed frame.
+
+        :param T_camera_object: of the centred frame, or an equivalent of it.
+        """
         C = pose.covariance
         if C is None:
             diameter_m = self._estimator.objects[pose.label].diameter_m
             C = np.diag([(UNKNOWN_DIAMETERS * diameter_m)**2] * 3 + [UNKNOWN_RAD**2] * 3)
+        else:  # it is of the origin of the mesh
+            C = covariance_of_equivalent(C, T_camera_object[:3, 3] - pose.T_camera_object[:3, 3])
         turn = np.kron(np.eye(2), view.T_fixed_camera[:3, :3])
         T: Array = view.T_fixed_camera @ T_camera_object
         return T, turn @ C @ turn.T

@@ -11,6 +11,7 @@ import pytest
 
 from mrcnet_ros.geometry.camera import Camera
 from mrcnet_ros.geometry.se3 import exp_so3, inverse, make_transform, rotation_angle
+from mrcnet_ros.geometry.spread import covariance_of_equivalent
 from mrcnet_ros.geometry.symmetry import Symmetries
 from mrcnet_ros.inference.choice import contested
 from mrcnet_ros.inference.followed import TrackLimits, View
@@ -230,6 +231,44 @@ def test_a_poor_answer_to_a_detection_is_not_followed():
     tracker = Tracker(world)
     assert tracker.observe(world.view(0), world.estimates(score=0.1), LIMITS)[0] == [None]
     assert len(tracker) == 0
+
+
+def test_a_poor_answer_has_the_number_of_the_instance_in_its_box_and_changes_nothing():
+    """A second poor box at the same place is not of that instance, nor is one elsewhere."""
+    world = World(('can', lambda t: at(0.0)), ('box', lambda t: at(0.05)))
+    tracker = begun(world, steps=3)
+    before = {n: t.motion for n, t in tracker._tracks.items()}
+    good, poor = world.estimates()[1], dataclasses.replace(
+        world.estimates(score=0.1)[0], T_camera_object=at(0.02, z=1.5))
+    around = np.array([10.0, 6.0, 25.0, 20.0])
+    beside = np.array([25.0, 6.0, 31.0, 20.0])
+    numbers, _ = tracker.observe(world.view(4), [
+        dataclasses.replace(poor, box_xyxy=box) for box in (beside, around, around)] + [
+        dataclasses.replace(poor, label='box', box_xyxy=around), good], LIMITS)
+    assert numbers == [None, 1, None, None, 2]
+    assert tracker._tracks[1].motion is before[1] and tracker._tracks[1].unseen == 1
+
+
+def test_where_the_origin_of_a_mesh_is_does_not_matter():
+    """Covariances are of the origin; a far one is far less sure, and the object is no less."""
+    tracks = []
+    for middle in (np.zeros(3), np.array([0.4, 0.0, 0.3])):
+        world = World(('can', moving))
+        world.objects = {'can': dataclasses.replace(world.objects['can'], middle_m=middle)}
+        tracker = Tracker(world)
+        for step in range(5):
+            poses = []
+            for pose in world.estimates(step / HZ):
+                T = world.objects['can'].from_centred(pose.T_camera_object)
+                shift_m = T[:3, 3] - pose.T_camera_object[:3, 3]
+                poses.append(dataclasses.replace(
+                    pose, T_camera_object=T,
+                    covariance=covariance_of_equivalent(pose.covariance, shift_m)))
+            tracker.observe(world.view(step), poses, LIMITS)
+        tracks.append(next(iter(tracker._tracks.values())).motion)
+    near, far = tracks
+    np.testing.assert_allclose(far.T_fixed_object, near.T_fixed_object, atol=1e-9)
+    np.testing.assert_allclose(far.position.P, near.position.P, atol=1e-12)
 
 
 @pytest.mark.parametrize('score, turn_deg, counts', [

@@ -58,10 +58,11 @@ def framed(step: int, *objects, white: bool = False) -> Frame:
 @pytest.fixture
 def handler():
     """Return a handler that follows what it is told to, and its counters."""
-    counters = DropCounters(lambda *_: None)
-    made = FrameHandler(BoxEstimator(), dict.fromkeys(DIAMETERS_M, np.zeros((2, 3))), counters,
+    counters, estimator = DropCounters(lambda *_: None), BoxEstimator()
+    made = FrameHandler(estimator, dict.fromkeys(DIAMETERS_M, np.zeros((2, 3))), counters,
                         compressed=False)
-    return SimpleNamespace(answer=made.answer_if_wanted, drop_counters=counters)
+    return SimpleNamespace(answer=made.answer_if_wanted, drop_counters=counters,
+                           estimator=estimator)
 
 
 def paired(parameters):
@@ -177,6 +178,19 @@ def test_instances_that_are_not_detected_are_followed_beside_those_that_are(hand
     answer = handler.answer(framed(2, ('can', 40)), TRACK, NEVER)
     assert answer.scene.names == ['can', 'duck'] and answer.detected == 1
     assert len(answer.poses) == len(answer.detections.detections) == 2
+
+
+def test_a_poor_answer_to_a_detection_makes_no_second_instance(handler):
+    """The followed pose of the same object is published alone, under its name."""
+    handler.answer(framed(1, ('can', 40)), TRACK, NEVER)
+    estimate = handler.estimator.estimate
+    handler.estimator.estimate = lambda *args: dataclasses.replace(
+        found := estimate(*args),
+        poses=[dataclasses.replace(p, score=0.1) for p in found.poses])
+    answer = handler.answer(framed(2, ('can', 40)), TRACK, NEVER)
+    assert answer.scene.names == ['can'] and answer.detected == 0
+    lost = handler.answer(framed(3, ('can', 40), white=True), TRACK, NEVER)
+    assert lost.scene.names == ['can'] and lost.detected == 1
 
 
 def test_detections_of_an_earlier_image_begin_an_instance_that_is_then_followed(handler):
