@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from ..inference.followed import Followed, Lost, TrackLimits, View
 from ..inference.poses import FrameResult, PoseEstimate, add_seconds
 from ..inference.tracking import Follows, Tracker
+from .camera_path import CameraPath
 from .frames import Frame
 from .params import NodeParameters
 
@@ -41,6 +42,7 @@ class Following:
 
     def __init__(self, estimator: Follows) -> None:
         self.tracker = Tracker(estimator)
+        self.camera = CameraPath()
         self._recent: deque[Frame] = deque(maxlen=MOST_KEPT)
         self._era = -1
         self._detected_ns: int | None = None
@@ -50,6 +52,7 @@ class Following:
         era, stamp = frame.moment
         if era != self._era:
             self.tracker.clear()
+            self.camera = CameraPath()
             self._recent.clear()
             self._era, self._detected_ns = era, None
         while self._recent and self._recent[0].moment[1] < stamp - KEPT_NS:

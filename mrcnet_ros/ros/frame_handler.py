@@ -152,30 +152,35 @@ class FrameHandler:
             assert estimated is not None
             result, good = estimated
             return Instances(good, [''] * len(good), len(good), [], result)
-        view, limits = self._view(picture, parameters), limits_of(parameters)
+        view = self._view(picture, following, parameters)
+        limits = limits_of(parameters)
         if correct_until is None or estimated is None:
             instances = following.answer(view, estimated, limits)
         else:
             instances = following.correct(
-                view, estimated[1], limits, lambda frame: self._later_view(frame, parameters),
+                view, estimated[1], limits,
+                lambda frame: self._later_view(frame, following, parameters),
                 correct_until)
         self._drops.follow(len(following.tracker), len(instances.poses) - instances.detected,
                            [lost.reason for lost in instances.lost])
         return instances
 
-    def _view(self, picture: DecodedFrame, parameters: NodeParameters) -> View:
-        fixed = parameters.track_frame.lstrip('/')
-        T = self._tree.camera(picture.header, fixed) if fixed else np.eye(4)
+    def _view(self, picture: DecodedFrame, following: Following,
+              parameters: NodeParameters) -> View:
+        header, fixed = picture.header, parameters.track_frame.lstrip('/')
+        T = self._tree.camera(header, fixed) if fixed else np.eye(4)
         if T is None:
-            self._drops.drop('no_camera_motion', f'/tf does not tell where '
-                             f'{picture.header.frame_id!r} is in track_frame {fixed!r}')
-            T = np.eye(4)
-        return View(picture.image, picture.camera, seconds(messages.stamp_ns(picture.header)), T,
-                    picture.depth_m, self._decoder.plane(picture.header))
+            self._drops.drop('no_camera_motion', f'/tf does not tell where {header.frame_id!r} '
+                             f'is in track_frame {fixed!r} at the stamp of the image')
+        stamp_ns = messages.stamp_ns(header)
+        T = following.camera.at(stamp_ns, (fixed, header.frame_id), T)
+        return View(picture.image, picture.camera, seconds(stamp_ns), T, picture.depth_m,
+                    self._decoder.plane(header))
 
-    def _later_view(self, frame: Frame, parameters: NodeParameters) -> View | None:
+    def _later_view(self, frame: Frame, following: Following,
+                    parameters: NodeParameters) -> View | None:
         try:
-            return self._view(self._decoder.decode(frame, parameters), parameters)
+            return self._view(self._decoder.decode(frame, parameters), following, parameters)
         except FrameError:
             return None  # it was told when it was to be answered
 

@@ -11,7 +11,7 @@ from rclpy.time import Time
 from tf2_ros import Buffer, TransformException, TransformListener
 
 from ..errors import SpecError
-from ..geometry.se3 import Array
+from ..geometry.se3 import Array, exp_so3, log_so3, make_transform
 from ..inference.support_plane import checked_plane, plane_of_frame
 from .message_types import HeaderMessage
 from .messages import transform_from_message
@@ -20,6 +20,10 @@ from .rclpy_types import NodeHandle
 # A transform of the moment of the image may come a little later than the detections; the worker
 # waits no longer for it.
 PATIENCE = Duration(nanoseconds=30_000_000)
+# If the newest transform of the camera is older than this, /tf has stopped; one at 5 Hz has not.
+OLDEST_S = 0.3
+# The camera goes on as it moved in this time; much less would repeat the noise of an odometry.
+MOTION = Duration(nanoseconds=100_000_000)
 
 # Asked by the worker with the header of a frame: the plane, (4,), camera frame.
 PlaneLookup = Callable[[HeaderMessage], Array]
@@ -93,13 +97,12 @@ class SupportFrame:
 
 
 class CameraTransforms:
-    """Looks up the camera; while /tf does not tell, it is taken to rest."""
+    """Looks up the camera in a fixed frame."""
 
     def __init__(self, node: NodeHandle) -> None:
         """Start to listen to /tf and /tf_static."""
         self._node, self._buffer = node, Buffer(node=node)
         self._listener = TransformListener(self._buffer, node)
-        self._last: dict[tuple[str, str], Array] = {}
 
     def close(self) -> None:
         for subscription in (self._listener.tf_sub, self._listener.tf_static_sub):
@@ -108,18 +111,37 @@ class CameraTransforms:
     def look_up(self, header: HeaderMessage, fixed_frame: str) -> Array | None:
         """Return T_fixed_camera, (4, 4) [m], at the stamp of a header.
 
-        A transform of that very moment often comes after the image; then the newest one counts.
+        A transform of that very moment often comes after the image. Then the camera is taken to
+        have moved on from the newest one as it moved before.
 
-        :return: None when /tf has never told where the camera is in that frame.
+        :return: None when /tf does not tell it, or has told nothing new for ``OLDEST_S``.
         """
-        key = fixed_frame, header.frame_id
-        for moment in (Time.from_msg(header.stamp), Time()):
-            try:
-                found = self._buffer.lookup_transform(fixed_frame, header.frame_id, moment)
-            except TransformException:
-                continue
-            T = transform_from_message(found.transform)
-            if np.isfinite(T).all():
-                self._last[key] = T
-                break
-        return self._last.get(key)
+        frames, stamp = (fixed_frame, header.frame_id), Time.from_msg(header.stamp)
+        T = self._at(frames, stamp)
+        if T is not None:
+            return T
+        try:
+            newest = Time.from_msg(self._buffer.lookup_transform(*frames, Time()).header.stamp)
+        except TransformException:
+            return None
+        age_s = 1e-9 * (stamp.nanoseconds - newest.nanoseconds)
+        T = self._at(frames, newest) if 0.0 < age_s <= OLDEST_S else None
+        if T is None or newest.nanoseconds < MOTION.nanoseconds:
+            return T
+        before = self._at(frames, newest - MOTION)
+        return T if before is None else _moved_on(before, T, 1e9 * age_s / MOTION.nanoseconds)
+
+    def _at(self, frames: tuple[str, str], moment: Time) -> Array | None:
+        try:
+            found = self._buffer.lookup_transform(*frames, moment)
+        except TransformException:
+            return None
+        T = transform_from_message(found.transform)
+        return T if np.isfinite(T).all() else None
+
+
+def _moved_on(T_before: Array, T: Array, part: float) -> Array:
+    """Return a pose after a further part of the motion from one pose to the next."""
+    turn = log_so3(T[:3, :3] @ T_before[:3, :3].T)
+    return make_transform(exp_so3(part * turn) @ T[:3, :3],
+                          T[:3, 3] + part * (T[:3, 3] - T_before[:3, 3]))

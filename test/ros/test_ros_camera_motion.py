@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from unittest.mock import Mock
 
 import numpy as np
@@ -15,10 +16,16 @@ from geometry_msgs.msg import TransformStamped
 from ros_frames import frame
 from stand_in_node import DIAMETERS_M, BoxEstimator
 from std_msgs.msg import Header
-from tf2_ros import Buffer
 
-from mrcnet_ros.geometry.se3 import exp_so3, inverse, make_transform, quat_wxyz_from_rotation
+from mrcnet_ros.geometry.se3 import (
+    exp_so3,
+    inverse,
+    make_transform,
+    quat_wxyz_from_rotation,
+    rotation_angle,
+)
 from mrcnet_ros.inference.poses import FrameResult, PoseEstimate
+from mrcnet_ros.ros.camera_path import CameraPath
 from mrcnet_ros.ros.drop_counters import DropCounters
 from mrcnet_ros.ros.frame_handler import FrameHandler
 from mrcnet_ros.ros.frames import Frame
@@ -82,13 +89,48 @@ def test_the_camera_is_where_it_was_at_the_stamp(motion):
     assert motion.look_up(header(0), 'map') is None
 
 
-def test_a_transform_that_is_not_there_yet_is_replaced_by_the_newest(motion):
-    """The image came before the transform of its moment; a frame that is gone keeps its last."""
+def test_a_transform_that_is_not_there_yet_is_expected_from_those_before(motion):
+    """The image came before the transform of its moment; what is too old tells nothing."""
     for step in (0, 1):
         motion._buffer.set_transform(transform(step), '')
     np.testing.assert_allclose(motion.look_up(header(2), 'world'), T_world_camera(1), atol=1e-6)
-    motion._buffer = Buffer()  # as after everything in it has grown old
-    np.testing.assert_allclose(motion.look_up(header(3), 'world'), T_world_camera(1), atol=1e-6)
+    motion._buffer.set_transform(transform(2), '')
+    for step in (3, 4.5, 7.9):
+        np.testing.assert_allclose(motion.look_up(header(step), 'world'), T_world_camera(step),
+                                   atol=2e-3)
+    assert motion.look_up(header(8.1), 'world') is None
+
+
+@pytest.mark.parametrize('known', [
+    lambda step: step >= 9, lambda step: not 4 <= step < 15, lambda step: step % 3 == 0],
+    ids=['late at first', 'missing for a while', 'every third only'])
+def test_what_tf_does_not_tell_for_a_while_moves_no_object(motion, known):
+    """When /tf tells the camera again, an object is expected where it was a moment before.
+
+    From image to image the camera turns by 2 degrees. A few images pass until its motion is
+    known.
+    """
+    _, expected, counts = follow(motion, MOVING, 24, known)
+    turns = [a @ inverse(b) for a, b in itertools.pairwise(expected[6:])]
+    assert max(rotation_angle(T) for T in turns) < 0.04
+    still = any(np.allclose(T, np.eye(4), atol=1e-9) for T in turns[:-4])
+    assert still == (counts.get('no_camera_motion', 0) > 1)
+    assert not any(np.allclose(T, np.eye(4), atol=1e-9) for T in turns[-4:])
+
+
+def test_the_path_of_a_camera_goes_on_in_another_frame():
+    """Of an earlier image it is known in the present frames only."""
+    path, A, B = CameraPath(), ('map', 'camera'), ('odom', 'camera')
+    first = path.at(0, A, T_world_camera(0))
+    np.testing.assert_allclose(inverse(first) @ path.at(1, A, T_world_camera(1)),
+                               inverse(T_world_camera(0)) @ T_world_camera(1), atol=1e-12)
+    before = path.at(1, A, T_world_camera(1))
+    np.testing.assert_allclose(path.at(2, A, None), before)
+    np.testing.assert_allclose(path.at(3, B, T_world_camera(7)), before, atol=1e-12)
+    np.testing.assert_allclose(path.at(1, A, T_world_camera(1)), before)
+    np.testing.assert_allclose(inverse(before) @ path.at(2, B, T_world_camera(6)),
+                               inverse(T_world_camera(7)) @ T_world_camera(6), atol=1e-12)
+    np.testing.assert_allclose(path.at(3, B, T_world_camera(7)), before, atol=1e-12)
 
 
 class Still(BoxEstimator):
@@ -106,17 +148,19 @@ class Still(BoxEstimator):
                                          np.zeros(4)) for i, s in enumerate(starts)], [])
 
 
-def follow(motion: CameraTransforms, parameters: NodeParameters, steps: int):
+def follow(motion: CameraTransforms, parameters: NodeParameters, steps: int,
+           known=lambda step: True):
     """Detect a duck in the first of some images; return where it was and is expected, and drops.
 
-    /tf is known up to the moment of each image.
+    /tf is known up to the moment of each image, but for the steps that are not known.
     """
     counters, estimator = DropCounters(lambda *_: None), Still()
     handler = FrameHandler(estimator, dict.fromkeys(DIAMETERS_M, np.zeros((2, 3))), counters,
                            compressed=False, tree=Tree(camera=motion.look_up))
     first = None
     for step in range(steps):
-        motion._buffer.set_transform(transform(step), '')
+        if known(step):
+            motion._buffer.set_transform(transform(step), '')
         image, info, boxes = (stamp(m, step) for m in frame(7, ('duck',)))
         answer = handler.answer_if_wanted(Frame(image, info, None if step else boxes), parameters,
                                           (0, 0))
@@ -146,11 +190,8 @@ def test_without_its_motion_the_camera_is_taken_to_rest(motion, parameters, told
 
 
 def test_a_transform_that_is_not_finite_is_none(motion):
-    """Where the camera was before counts; following with it would lose every instance."""
-    motion._buffer.set_transform(transform(0), '')
-    known = motion.look_up(header(0), 'world')
+    """Following with it would lose every instance."""
     found = transform(0)
     found.transform.translation.x = float('nan')
     motion._buffer = Mock(lookup_transform=lambda *_: found)
-    np.testing.assert_array_equal(motion.look_up(header(1), 'world'), known)
-    assert motion.look_up(header(1), 'odom') is None
+    assert motion.look_up(header(1), 'world') is None
