@@ -59,6 +59,9 @@ class Tracker:
     def __len__(self) -> int:
         return len(self._tracks)
 
+    def __contains__(self, number: object) -> bool:
+        return number in self._tracks
+
     def clear(self) -> None:
         """Follow nothing any more."""
         self._tracks.clear()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..inference.followed import Followed, Lost, TrackLimits, View
 from ..inference.poses import FrameResult, PoseEstimate, add_seconds
@@ -46,6 +46,7 @@ class Following:
         self._recent: deque[Frame] = deque(maxlen=MOST_KEPT)
         self._era = -1
         self._detected_ns: int | None = None
+        self._found: tuple[float, dict[int, PoseEstimate]] = (0.0, {})
 
     def begin(self, frame: Frame) -> None:
         """Take note of a frame; what was followed before time began anew is forgotten."""
@@ -85,16 +86,34 @@ class Following:
         """
         if estimated is None:
             return self._join(Instances([], [], 0, [], FrameResult([], [])),
-                              self.tracker.follow(view, limits))
+                              self._follow(view, limits, set()))
         result, good = estimated
         numbers, lost = self.tracker.observe(view, good, limits)
-        followed = self.tracker.follow(view, limits)
+        followed = self._follow(view, limits, {
+            number for pose, number in zip(good, numbers, strict=True)
+            if number is not None and pose.score >= limits.min_score})
         kept = [(pose, number) for pose, number in zip(good, numbers, strict=True)
                 if (pose.score < limits.min_score if number is None
                     else number not in followed.tracks)]
         poses = [pose for pose, _ in kept]
         return self._join(Instances(poses, [_key(n) for _, n in kept], len(poses), lost, result),
                           followed)
+
+    def _follow(self, view: View, limits: TrackLimits, detected: set[int]) -> Followed:
+        """Look for instances; those that this image was answered with already are found again.
+
+        The detections of an image may come just after it was answered.
+
+        :param detected: instances with a good answer to a detection in this image.
+        """
+        followed = self.tracker.follow(view, limits)
+        time_s, before = self._found
+        again = {number: pose for number, pose in before.items() if time_s == view.time_s
+                 and number in self.tracker and number not in detected}
+        followed = replace(followed, poses=[*followed.poses, *again.values()],
+                           tracks=[*followed.tracks, *again])
+        self._found = view.time_s, dict(zip(followed.tracks, followed.poses, strict=True))
+        return followed
 
     def correct(self, view: View, good: Sequence[PoseEstimate], limits: TrackLimits,
                 look: Callable[[Frame], View | None], until: int) -> Instances:

@@ -193,6 +193,19 @@ def test_a_poor_answer_to_a_detection_makes_no_second_instance(handler):
     assert lost.scene.names == ['can'] and lost.detected == 1
 
 
+def test_detections_that_come_after_the_answer_to_their_image_take_no_pose_away(handler):
+    """The image is answered once more, with what is followed in it and what was detected."""
+    handler.answer(framed(1, ('brick', 40)), TRACK, NEVER)
+    first = handler.answer(framed(2), TRACK, framed(1).moment)
+    again = handler.answer(framed(2, ('duck', 20)), TRACK, framed(2).moment)
+    assert again.scene.names == ['duck', 'brick'] and again.detected == 1
+    np.testing.assert_array_equal(again.measured[1].T_camera_object,
+                                  first.measured[0].T_camera_object)
+    both = handler.answer(framed(2, ('duck', 20), ('brick', 40)), TRACK, framed(2).moment)
+    assert both.scene.names == ['duck', 'brick'] and both.detected == 2
+    assert handler.answer(framed(3), TRACK, framed(2).moment).scene.names == ['brick', 'duck']
+
+
 def test_detections_of_an_earlier_image_begin_an_instance_that_is_then_followed(handler):
     """A slow detector's object is published with the next image."""
     handler.answer(framed(1, ('can', 40)), TRACK, NEVER)
