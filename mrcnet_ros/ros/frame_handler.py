@@ -74,6 +74,7 @@ class FrameHandler:
             drops, estimator.objects, own_detector=detector is not None,
             probable=getattr(getattr(estimator, 'model', None), 'score_law', None) is not None)
         self._tracks, self._era = Tracks(estimator.objects), 0
+        self._sent: tuple[tuple[int, int], set[str]] = ((0, -1), set())  # moment, frames in /tf
         self.facts = {**estimator_facts(estimator), **detector_facts(detector)}
         self.doubts = self._filter.doubts
 
@@ -236,8 +237,14 @@ class FrameHandler:
     ) -> list[TransformStamped]:
         """Return the transforms of instances, without those that would break the tree of /tf.
 
+        An image that was answered already adds new frames only: listeners to /tf ignore a second
+        transform of a frame at the same stamp, and warn of it.
+
         :param named: instances by name, as without a prefix.
         """
+        moment = self._era, messages.stamp_ns(header)
+        if moment != self._sent[0] or not parameters.track:
+            self._sent = moment, set()
         if not header.frame_id:
             self._drops.drop('no_frame_id', 'the headers of image and camera_info name no frame, '
                              'so nothing is sent to /tf', len(named))
@@ -247,6 +254,8 @@ class FrameHandler:
             child = object_frame(parameters.frame_prefix, name)
             refusal = (_own_refusal(child, header, parameters)
                        or self._tree.refusal(child, header.frame_id))
+            if child in self._sent[1]:
+                continue
             if child in {transform.child_frame_id for transform in sent}:
                 refusal = f'{name!r} has the frame {child!r}, as another one'
             if refusal:
@@ -254,6 +263,7 @@ class FrameHandler:
                                  'set frame_prefix')
             else:
                 sent.append(messages.transform_stamped(header, child, pose))
+        self._sent[1].update(transform.child_frame_id for transform in sent)
         return sent
 
 

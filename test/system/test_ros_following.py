@@ -199,6 +199,8 @@ def test_detections_that_come_after_the_answer_to_their_image_take_no_pose_away(
     first = handler.answer(framed(2), TRACK, framed(1).moment)
     again = handler.answer(framed(2, ('duck', 20)), TRACK, framed(2).moment)
     assert again.scene.names == ['duck', 'brick'] and again.detected == 1
+    assert [[t.child_frame_id for t in a.transforms] for a in (first, again)] == [
+        ['brick'], ['duck']]  # /tf takes no second transform of a frame and stamp
     np.testing.assert_array_equal(again.measured[1].T_camera_object,
                                   first.measured[0].T_camera_object)
     both = handler.answer(framed(2, ('duck', 20), ('brick', 40)), TRACK, framed(2).moment)
