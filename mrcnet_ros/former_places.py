@@ -13,9 +13,29 @@ from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
+# Those that a program outside the package has a reason to import.
 PLACES = {
     'evaluation.bop': 'datasets.bop',
+    'evaluation.bop_frame': 'datasets.bop_frame',
+    'evaluation.bop_results': 'datasets.bop_results',
+    'evaluation.bop_scene': 'datasets.bop_scene',
+    'evaluation.bop_targets': 'datasets.bop_targets',
+    'evaluation.bop_units': 'datasets.bop_units',
+    'evaluation.bop_writer': 'datasets.bop_writer',
+    'evaluation.boxes': 'datasets.boxes',
+    'evaluation.detections': 'datasets.detections',
+    'evaluation.overlay': 'evaluation.gallery',
+    'evaluation.rle': 'datasets.rle',
+    'geometry.paper_crop': 'presets.paper.crop',
+    'inference.cpu': 'cpus',
+    'inference.loading': 'presets.loading',
+    'inference.paper_estimator': 'presets.paper.estimator',
+    'meshes.normals': 'meshes.building',
+    'rendering.template_file': 'rendering.template_store',
     'ros.bag': 'testbench.bag',
+    'ros.pairing': 'ros.synchronizer',
+    'ros.replay': 'testbench.replay',
+    'ros.tally': 'ros.drop_counters',
 }
 
 
