@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .dataset_arguments import add_model_arguments, estimator_options
@@ -27,17 +28,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model_arguments(parser, required=False)
     parser.add_argument('--detections-rate', type=positive_float, default=2.0, metavar='HZ',
                         help='rate of the slow detector (default: 2)')
+    parser.add_argument('--detector', type=Path, metavar='DIR',
+                        help='model whose detector the node runs: messages bring no boxes, and '
+                             'with track it looks at --detections-rate (measures two nodes)')
     parser.add_argument('--seconds', type=positive_float, default=20.0, metavar='S',
                         help='time of each of the three measurements (default: 20)')
     add_json_argument(parser, "the nodes' output")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure the node with detections in each image, with few, and with few and ``track``."""
+    """Measure the node with detections in each image, with few, and with few and ``track``.
+
+    With a detector of its own, the node detects in each image, or seldom and follows.
+    """
     from ..store.shared_files import shared_file
 
     args.model = args.model or shared_file('models/demo')
-    return bench(args, lambda track: node_command(args, track=track), traffic_frames(args))
+    own = {'detector': args.detector.resolve(), 'detector_rate_hz': args.detections_rate
+           } if args.detector else {}
+    return bench(args, lambda track: node_command(args, track=track, **own), traffic_frames(args))
 
 
 def bench(args: argparse.Namespace, command: Callable[[bool], Sequence[str]],
@@ -53,12 +62,15 @@ def bench(args: argparse.Namespace, command: Callable[[bool], Sequence[str]],
     prepare_environment()
     every = max(1, round(args.rate / args.detections_rate))
     ways = {EACH: (False, 1), SELDOM: (False, every), FOLLOWED: (True, every)}
+    if args.detector:
+        ways = {EACH: (False, 0), FOLLOWED: (True, 0)}
     rows = {}
     for name, (track, step) in progress_bar(ways.items(), unit='node', disable=None):
         rows[name] = _measure(args, command(track), with_gaps(frames, step), name)
     figures = {
         **measured_with(args), **estimator_options(args), 'rate_hz': args.rate,
-        'detections_rate_hz': args.rate / every, 'seconds': args.seconds,
+        'detections_rate_hz': args.detections_rate if args.detector else args.rate / every,
+        'detector': args.detector and str(args.detector), 'seconds': args.seconds,
         'objects_at_most': args.objects, 'rows': rows}
     write_json(args.json, figures)
     print(track_table(figures))
@@ -66,9 +78,12 @@ def bench(args: argparse.Namespace, command: Callable[[bool], Sequence[str]],
 
 
 def with_gaps(frames: Sequence[BagFrame], every: int) -> list[BagFrame]:
-    """Return frames with detections in every ``every``-th one, until the pattern repeats."""
-    repeated = [frames[i % len(frames)] for i in range(every * len(frames))]
-    return [frame if i % every == 0 else dataclasses.replace(frame, inputs={
+    """Return frames with detections in every ``every``-th one, until the pattern repeats.
+
+    :param every: 0 for none.
+    """
+    repeated = [frames[i % len(frames)] for i in range(max(every, 1) * len(frames))]
+    return [frame if every and i % every == 0 else dataclasses.replace(frame, inputs={
         topic: data for topic, data in frame.inputs.items() if topic != '/detections'})
         for i, frame in enumerate(repeated)]
 
