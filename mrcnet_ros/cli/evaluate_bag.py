@@ -177,11 +177,12 @@ def _figures(
 ) -> tuple[Scores, dict[str, Any]]:
     from ..evaluation import report
     from ..evaluation.scores import score
-    from ..evaluation.vsd_scores import score_vsd
+    from ..evaluation.vsd_scores import VsdScores
 
     wanted = {i: objects[i] for image in images for i in image.targets}
     scores = score(images, rows, wanted)
-    return scores, report.recall_figures(scores, score_vsd(images, rows, wanted, ''), labels)
+    vsd = VsdScores(missing='mrcnet evaluate csv computes it from CSV and dataset')
+    return scores, report.recall_figures(scores, vsd, labels)
 
 
 def _write_page(

@@ -67,6 +67,8 @@ def run(args: argparse.Namespace) -> int:
     maker = Maker(_request(args), lambda: read_stem(args.stem), tqdm.write)
     page = maker.run()
     print(f'{args.output} is ready; open {page}')
+    for warning in maker.warnings:
+        print(warning)
     if maker.problem:
         print(f'its poses have no covariance or score law: {maker.problem}')
     return 1 if maker.problem else 0

@@ -28,6 +28,8 @@ img { max-width: 100%; border: 1px solid #ddd } figure { display: inline-block; 
 pre { background: #f3f3f3; padding: .8rem; overflow-x: auto } .note { background: #fff4d6;
       padding: .5rem .8rem; margin: .5rem 0 }
 '''
+# More wrong poses than right ones on rendered images, which are easier than photographs.
+LEAST_RIGHT = 0.5
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -80,6 +82,15 @@ def start_lines(output: Path, *, detector: bool = False) -> list[str]:
             f'    image:=/camera/image_raw camera_info:=/camera/camera_info {boxes}']
 
 
+def warnings(answers: Sequence[MeasuredPose]) -> list[str]:
+    """Return a sentence for each object whose poses are mostly wrong."""
+    shares = {label: medians([a for a in answers if a.label == label])['good']
+              for label in sorted({a.label for a in answers})}
+    return [f'Only {100 * share:.0f} % of the poses of {label} are right on rendered images. '
+            'Train longer (--minutes) before a robot uses this model.'
+            for label, share in shares.items() if share < LEAST_RIGHT]
+
+
 def _start(page: ModelPage) -> str:
     own = page.detector is not None
     lines = html.escape('\n'.join(start_lines(page.request.output, detector=own)))
@@ -106,10 +117,9 @@ def _detector(page: ModelPage) -> str:
 def _summary(page: ModelPage) -> str:
     rows = ''.join(_row(html.escape(part.label), medians(own)) for part in page.parts
                    if (own := [a for a in page.answers if a.label == part.label]))
-    note = ''
-    if page.problem:
-        note = ('<p class="note">What poses say of their errors is not calibrated: '
-                f'{html.escape(page.problem)}.</p>')
+    notes = [*([f'What poses say of their errors is not calibrated: {page.problem}.']
+               if page.problem else []), *warnings(page.answers)]
+    note = ''.join(f'<p class="note">{html.escape(text)}</p>' for text in notes)
     return ('<h2>Expected errors</h2>\n<p>Medians on rendered images that training never drew, '
             'with boxes as inexact as those of a detector. Photographs are harder: measure with '
             'your own camera before a gripper relies on a pose.</p>\n'

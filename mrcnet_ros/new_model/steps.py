@@ -26,7 +26,7 @@ from ..training.trainer import train
 from .detector_steps import add_detector, detector_config, measure_detector
 from .intake import Part, copy_meshes, take_in
 from .measuring import MeasuredPose, measure_model
-from .page import ModelPage, write_model_page
+from .page import ModelPage, warnings, write_model_page
 from .request import Request, check_symmetry_labels
 from .seen_surface import VIEWS, look_at
 from .symmetry_picture import axes_of, draw_object, png, z_symmetry
@@ -100,6 +100,11 @@ class Maker:
     def problem(self) -> str:
         """Return why the model cannot tell its errors, '' where it can."""
         return str(self._work['measured']['problem'])
+
+    @property
+    def warnings(self) -> list[str]:
+        """Return what to know before a robot uses the model."""
+        return warnings([MeasuredPose(**a) for a in self._work['measured']['answers']])
 
     def _look(self) -> dict[str, Any]:
         """Find symmetries and write meshes and the object list."""

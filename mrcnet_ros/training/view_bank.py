@@ -174,7 +174,8 @@ def _render(path: Path, source: Mesh | ObjectModel, diameter_m: float,
     with Renderer(VIEW_PX, VIEW_PX) as renderer:
         renderer.add_mesh('surface', mesh)
         renderer.add_mesh('openness', bake_openness(mesh, diameter_m))
-        for i in tqdm(range(views), desc=f'views {path.name}', unit='view'):
+        for i in tqdm(range(views), desc=f'views {path.name}', unit='view', disable=None,
+                      leave=False):
             T = make_transform(R[i], [0.0, 0.0, distance[i]])
             K = pinhole(RELATIVE_SIZE * VIEW_PX * distance[i] / diameter_m, VIEW_PX)
             flat = renderer.render('surface', T, K, shading='flat')

@@ -89,11 +89,12 @@ class Captured:
 
 
 def test_the_command_of_the_page_makes_a_model(made: Made) -> None:
-    """It says the size, and with too few images that it cannot tell errors."""
+    """It says the size, that it cannot tell errors of too few images, and that poses are wrong."""
     assert 'part.stl: 84 x 52 x 30 mm, read as millimetres' in made.printed
     assert 'part: symmetries: 3 turns' in made.printed
     assert 'report.html' in made.printed
     assert made.code == 1 and 'too few' in made.printed
+    assert '% of the poses of part are right' in made.printed
 
 
 def test_the_model_answers_in_the_frame_of_the_file(made: Made) -> None:
@@ -115,7 +116,7 @@ def test_the_page_needs_nothing_else(made: Made) -> None:
     assert not re.findall(r'(?:src|href)="(?!data:)', text) and 'http' not in text
     assert text.count('data:image/png;base64,') >= 2
     for part in ('84 x 52 x 30 mm', '3 turns', 'frame of the file', 'pose.launch.py model:=',
-                 'too few'):
+                 'too few', '% of the poses of part are right'):
         assert part in text, part
 
 
