@@ -17,6 +17,7 @@ import numpy as np
 from ..errors import DatasetError, SpecError
 from ..geometry.se3 import POSE_TOLERANCE, Array, checked_rotation, make_transform
 from ..reading.fields import numbers_of, whole_text
+from ..store.atomic import writing
 from .bop_scene import MM
 
 # Nothing that a camera sees is nearer or farther on average; outside, the unit is wrong.
@@ -52,11 +53,9 @@ class ResultsWriter(AbstractContextManager['ResultsWriter']):
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
-        try:
+        with writing(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._file = self.path.open('w', encoding='utf-8', newline='')
-        except OSError as error:
-            raise DatasetError(f'{self.path}: cannot be written ({error.strerror})') from error
         self._file.write(','.join(COLUMNS) + '\n')
 
     def write(self, rows: Iterable[ResultRow]) -> None:

@@ -83,25 +83,25 @@ class BopScene:
 
     def intrinsics(self, image_id: int) -> Array:
         """Return K, (3, 3) [px]."""
-        camera = value(self._camera, str(image_id), self.camera_path)
+        camera = self._camera_of(image_id)
         return numbers(camera, 'cam_K', 9, self.camera_path).reshape(3, 3)
 
     def depth_scale(self, image_id: int) -> float:
         """Return the millimetres of one step of the depth image, the dataset's if not stated."""
-        camera = value(self._camera, str(image_id), self.camera_path)
+        camera = self._camera_of(image_id)
         if 'depth_scale' not in camera:
             return self._depth_scale
         return json_number(camera, 'depth_scale', self.camera_path, low=1e-9)
 
     def timestamp_s(self, image_id: int) -> float | None:
         """Return when an image of a sequence was taken [s], None when not stated."""
-        camera = value(self._camera, str(image_id), self.camera_path)
+        camera = self._camera_of(image_id)
         return (json_number(camera, 'timestamp', self.camera_path) if 'timestamp' in camera
                 else None)
 
     def T_camera_world(self, image_id: int) -> Array | None:
         """Return where the world is from the camera, (4, 4) [m], None when not stated."""
-        camera = value(self._camera, str(image_id), self.camera_path)
+        camera = self._camera_of(image_id)
         if 'cam_R_w2c' not in camera or 'cam_t_w2c' not in camera:
             return None
         try:
@@ -110,6 +110,9 @@ class BopScene:
         except SpecError as error:
             raise DatasetError(f'{self.camera_path}: image {image_id}: {error}') from error
         return make_transform(R, MM * numbers(camera, 'cam_t_w2c', 3, self.camera_path))
+
+    def _camera_of(self, image_id: int) -> Any:
+        return value(self._camera, str(image_id), self.camera_path)
 
     def matrix(self, entry: Mapping[str, Any], key: str, count: int) -> Array:
         """Return ``count`` numbers of an annotation."""

@@ -22,6 +22,7 @@ from ..geometry.se3 import Array
 from ..meshes import copy_ply, measure_diameter, write_ply
 from ..objects import ObjectModel
 from .bop_scene import MM
+from .boxes import mask_box
 
 # Millimetres of one step of a depth image, the finest that reaches to the farthest point: 16 bits
 # hold 65535 steps, of a tenth of a millimetre 6.5 m.
@@ -64,11 +65,11 @@ def box_xywh(mask: Mask, corner_uv: tuple[int, int] = (0, 0)) -> tuple[int, int,
     :param corner_uv: pixel coordinates of the mask's first column and row.
     :return: -1 four times for an empty mask.
     """
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if not len(rows):
+    box = mask_box(mask)
+    if box is None:
         return INVISIBLE
-    return (int(columns[0]) + corner_uv[0], int(rows[0]) + corner_uv[1],
-            int(columns[-1] - columns[0]), int(rows[-1] - rows[0]))
+    x1, y1, x2, y2 = map(int, box)
+    return x1 + corner_uv[0], y1 + corner_uv[1], x2 - x1 - 1, y2 - y1 - 1
 
 
 def depth_step_mm(depth_m: NDArray[np.float32]) -> float:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import SpecError
 from ..geometry.crop import outside
@@ -145,3 +146,15 @@ def as_detected(box_xyxy: Array, names: tuple[int, ...]) -> Array:
         inwards = -part * most_beyond
     box[edge] += inwards * (box[2:] - box[:2])[edge % 2] * (1 if edge < 2 else -1)
     return box
+
+
+def mask_box(mask: NDArray[np.bool_]) -> Array | None:
+    """Return the box around a mask, to the far edge of its last pixel.
+
+    :param mask: (H, W).
+    :return: (4,) x1, y1, x2, y2 [px]; None of an empty mask.
+    """
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(rows):
+        return None
+    return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], np.float64)

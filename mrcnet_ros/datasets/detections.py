@@ -22,7 +22,7 @@ from ..geometry.crop import outside
 from ..geometry.se3 import Array
 from .bop_frame import BopFrame
 from .bop_scene import json_number, json_whole, numbers, read_json, value
-from .boxes import FoundBox
+from .boxes import FoundBox, mask_box
 from .rle import decode_mask
 
 DetectionBoxKind = Literal['bbox', 'mask']
@@ -223,11 +223,7 @@ class DetectionFile:
                 f'{self.path}: a mask of image {frame.image_id} of scene {frame.scene_id} is of '
                 f'{mask.shape[1]}x{mask.shape[0]} pixels, the image of '
                 f'{frame.camera.width}x{frame.camera.height}')
-        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-        if not len(rows):
-            return None
-        # as boxes of the ground truth: from the first pixel to the far edge of the last
-        return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], np.float64)
+        return mask_box(mask)
 
 
 def _best_overlaps(found: Sequence[tuple[BopFrame, int]], boxes: Array) -> Array:

@@ -176,12 +176,12 @@ class PictureCanvas(Canvas):
                 (self._origin[1] + point[1]) * SUPERSAMPLING)
 
 
-def draw_charts(path: Path, charts: Sequence[LineChart | BarChart], columns: int = 2) -> None:
+def draw_charts(path: Path, charts: Sequence[LineChart | BarChart]) -> None:
     """Draw charts side by side and below each other into a picture.
 
     :raises DatasetError: when it cannot be written.
     """
-    picture = _drawn(charts, columns)
+    picture = _drawn(charts, 2)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         picture.save(path)
@@ -189,10 +189,10 @@ def draw_charts(path: Path, charts: Sequence[LineChart | BarChart], columns: int
         raise DatasetError(f'{path}: cannot be written ({error})') from error
 
 
-def png_of(charts: Sequence[LineChart | BarChart], columns: int = 2) -> bytes:
-    """Return what :func:`draw_charts` draws as the bytes of a PNG file."""
+def png_of(chart: LineChart) -> bytes:
+    """Return a chart as the bytes of a PNG file."""
     data = io.BytesIO()
-    _drawn(charts, columns).save(data, 'png')
+    _drawn([chart], 1).save(data, 'png')
     return data.getvalue()
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from ..inference.poses import Estimator
 from .charts import BarChart, Line, LineChart
 from .speed import Question, TimedAnswer, ask, speed_summary
+from .text_table import cell
 
 # after another one has run, whose threads may still spin
 SETTLE_S = 0.3
@@ -158,12 +159,12 @@ def runtime_table(figures: Figures) -> str:
     for name, own in figures['backends'].items():
         ratio, shares = own['times_faster_than_baseline'], own['batches'][most]['share_of_gemm']
         cells = [
-            _cell(own['cold'] and own['cold']['image_median_ms'], '.1f'),
-            _cell(own['warm']['image_median_ms'], '.1f'),
-            *(_cell(own['batches'][n]['image_median_ms'], '.1f') for n in (least, most)),
-            *(_cell(ratio.get(n), '.2f') for n in ('cold', 'warm', f'batch_{most}')),
-            _cell(shares and shares['all'], '.0%')]
-        lines.append(name.ljust(20) + ''.join(cell.rjust(13) for cell in cells))
+            cell(own['cold'] and own['cold']['image_median_ms'], '.1f'),
+            cell(own['warm']['image_median_ms'], '.1f'),
+            *(cell(own['batches'][n]['image_median_ms'], '.1f') for n in (least, most)),
+            *(cell(ratio.get(n), '.2f') for n in ('cold', 'warm', f'batch_{most}')),
+            cell(shares and shares['all'], '.0%')]
+        lines.append(name.ljust(20) + ''.join(c.rjust(13) for c in cells))
     rates = figures['gemm_gflop_per_s'] or {}
     lines.append(f'faster than {figures["baseline"]}; {figures["images"]} images with '
                  f'{figures["detections"]} detections, {figures["repeats"]} turns each, '
@@ -194,7 +195,3 @@ def charts(figures: Figures) -> list[LineChart | BarChart]:
                  images),
         BarChart(f'arithmetic at {most} detections, of what matrix products reach', '%', shares),
     ]
-
-
-def _cell(value: float | None, style: str) -> str:
-    return '-' if value is None else format(value, style)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from scipy.stats import chi2
 
-from ..datasets.bop import BopFrame, ResultRow
+from ..datasets.bop import BopFrame, GroundTruth, ResultRow
 from ..geometry.se3 import Array, log_so3
 from ..geometry.symmetry import Symmetries
 from ..inference.poses import PoseEstimate
@@ -157,15 +157,21 @@ class Pair:
 def paired(frames: Sequence[BopFrame], rows: Sequence[ResultRow], poses: Sequence[PoseEstimate],
            objects: Mapping[str, ObjectModel], sizes: Mapping[str, float]) -> Iterator[Pair]:
     """Give each estimate and its truth; see :func:`pose_errors` for what is left out."""
-    truths = {(f.scene_id, f.image_id): f.target_ground_truth() for f in frames}
-    for row, pose in zip(rows, poses, strict=True):
-        image = (row.scene_id, row.image_id)
-        same = [t for t in truths[image] if t.object_id == row.object_id]
-        if len(same) == 1:
+    for row, pose, truth in zip(rows, poses, sole_truths(frames, rows), strict=True):
+        if truth is not None:
             factor = sizes[pose.label] / objects[pose.label].size_ratio
             T_est = pose.T_camera_object.copy()
             T_est[:3, 3] *= factor
-            yield Pair(image, pose, factor, T_est, same[0].T_camera_object)
+            yield Pair((row.scene_id, row.image_id), pose, factor, T_est, truth.T_camera_object)
+
+
+def sole_truths(frames: Sequence[BopFrame], rows: Iterable[ResultRow]
+                ) -> Iterator[GroundTruth | None]:
+    """Give the truth of each estimate, None where the image has several objects of its kind."""
+    truths = {(f.scene_id, f.image_id): f.target_ground_truth() for f in frames}
+    for row in rows:
+        same = [t for t in truths[row.scene_id, row.image_id] if t.object_id == row.object_id]
+        yield same[0] if len(same) == 1 else None
 
 
 def error_of(image: tuple[int, int], spread: PoseSpread, T_est: Array, T_gt: Array,

@@ -76,7 +76,7 @@ def law_of(errors: list[PoseError], images: Images) -> tuple[CovarianceLaw, LawS
         boxes=images.boxes, crops=images.crops, widened=(lateral, depth, rotation))
 
 
-def unknown(law: CovarianceLaw, errors: Sequence[PoseError], seed: int = 0) -> dict[str, float]:
+def unknown(law: CovarianceLaw, errors: Sequence[PoseError]) -> dict[str, float]:
     """Return by what to multiply each group's deviations, at least 1.
 
     Images are drawn again and again from those there are (bootstrap), with all poses on them,
@@ -86,7 +86,7 @@ def unknown(law: CovarianceLaw, errors: Sequence[PoseError], seed: int = 0) -> d
     :param errors: that the law was fitted to.
     """
     names = sorted({e.image for e in errors})
-    rng, factors = np.random.default_rng(seed), {}
+    rng, factors = np.random.default_rng(0), {}
     draws = rng.integers(len(names), size=(BOOTSTRAPS, len(names)))
     for number, group in enumerate(group_errors(errors)):
         images = [e.image for e in errors if number < 2 or np.trace(e.seen) > 0.5]

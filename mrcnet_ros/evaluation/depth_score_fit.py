@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
-from scipy.stats import rankdata
 
 from ..datasets.bop import BopFrame, ResultRow
 from ..errors import DatasetError
@@ -17,8 +16,10 @@ from ..geometry.se3 import Array
 from ..inference.depth_law import DepthScoreLaw, features
 from ..inference.poses import PoseEstimate
 from ..objects import ObjectModel
+from .covariance_errors import sole_truths
 from .covariance_fit import MIN_POSES
 from .pose_errors import hull_vertices, mssd
+from .score_fit import auroc
 
 RIGHT = 0.1  # diameters: the largest error of the surface of a pose that counts as right
 PARTS = 5  # of the poses, left out in turn
@@ -71,19 +72,17 @@ def score_inputs(
     Left out are poses that depth has not corrected, poses without a spread, which knows the score
     of the network, and objects of which an image has several.
     """
-    truths = {(f.scene_id, f.image_id): f.target_ground_truth() for f in frames}
     hulls = {label: item.size_ratio * hull_vertices(item.load_mesh().vertices)
              for label, item in objects.items()}
     inputs, right = [], []
-    for row, pose in zip(rows, poses, strict=True):
-        same = [t for t in truths[row.scene_id, row.image_id] if t.object_id == row.object_id]
+    for pose, truth in zip(poses, sole_truths(frames, rows), strict=True):
         corrected = pose.depth is not None and pose.depth.used != 'none'
-        if len(same) == 1 and corrected and pose.spread is not None:
+        if truth is not None and corrected and pose.spread is not None:
             assert pose.depth is not None
             item = objects[pose.label]
             inputs.append(features(pose.spread.score, pose.depth,
                                    item.diameter_m * item.size_ratio))
-            error_m = mssd(pose.T_camera_object, same[0].T_camera_object, hulls[pose.label],
+            error_m = mssd(pose.T_camera_object, truth.T_camera_object, hulls[pose.label],
                            item.real_symmetries)
             right.append(error_m < RIGHT * item.diameter_m)
     return np.array(inputs).reshape(-1, 4), np.array(right, bool)
@@ -118,12 +117,5 @@ def score_report(inputs: Array, right: NDArray[np.bool_]) -> DepthScoreReport:
         law = _fitted(inputs[kept], right[kept])
         odds = inputs[~kept] @ dataclasses.astuple(law)
         scores[~kept] = 1.0 / (1.0 + np.exp(-odds))
-    return DepthScoreReport(_auroc(scores, right), _auroc(inputs[:, 1], right),
+    return DepthScoreReport(auroc(scores, right), auroc(inputs[:, 1], right),
                             float(scores[right].mean()), float(scores[~right].mean()))
-
-
-def _auroc(scores: Array, right: NDArray[np.bool_]) -> float:
-    ranks = rankdata(scores)
-    count = int(right.sum())
-    above = ranks[right].sum() - count * (count + 1) / 2
-    return float(above / (count * (len(right) - count)))

@@ -17,6 +17,7 @@ from . import report
 from .known_scenes import COLOUR, DEPTH, PLANE, WRONG, KnownScenes
 from .runner import Run, detections_of, of_targets
 from .scores import Scores, score
+from .text_table import figure_line, heading_line
 from .vsd_scores import score_vsd
 
 # An object may lose so much average recall by depth that is wrong.
@@ -118,7 +119,6 @@ def _worst_object(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[s
 
 
 _COLUMNS = (
-    # heading, key, width, format
     ('targets', 'targets', 8, 'd'), ('AR_MSSD', 'ar_mssd', 9, '.3f'),
     ('AR_MSPD', 'ar_mspd', 9, '.3f'), ('AR_VSD', 'ar_vsd', 8, '.3f'), ('near', 'near', 7, '.1%'),
     ('rot [deg]', 'median_rotation_deg', 11, '.2f'), ('xy [mm]', 'median_xy_mm', 9, '.1f'),
@@ -130,7 +130,7 @@ def depth_table(figures: Mapping[str, Any]) -> str:
     """Return the table of :meth:`DepthScores.figures`: all targets, and by visible fraction."""
     ways = figures['ways']
     width = max(map(len, ways)) + 2
-    heading = 'all targets'.ljust(width) + ''.join(h.rjust(w) for h, _, w, _ in _COLUMNS)
+    heading = 'all targets'.ljust(width) + heading_line(_COLUMNS)
     heading += 'corrected'.rjust(11) + '  worst object'
     lines = [heading, '-' * len(heading)]
     lines += [_line(name, way['overall'], width) + f'{way["corrected"]["targets"]:11d}'
@@ -158,6 +158,4 @@ def _worst(name: str, way: Mapping[str, Any]) -> str:
 
 
 def _line(name: str, entry: Mapping[str, Any], width: int) -> str:
-    return f'  {name}'.ljust(width) + ''.join(
-        ('-' if entry[key] is None else format(entry[key], style)).rjust(w)
-        for _, key, w, style in _COLUMNS)
+    return f'  {name}'.ljust(width) + figure_line(_COLUMNS, entry)

@@ -9,12 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from ..datasets.bop import BopFrame
+from ..datasets.bop import MIN_VISIBLE_FRACTION, BopFrame
 from ..detector.decode import FITS_IOU, FoundObject, ious
 from ..geometry.se3 import Array
-
-# Targets of which less is visible are no targets, as in BOP.
-LEAST_VISIBLE = 0.1
 
 
 @dataclass
@@ -54,8 +51,8 @@ class DetectorScores:
         for row, object_id in enumerate(self.object_ids):
             seen = [g for g in frame.ground_truth
                     if g.object_id == object_id and g.box_visib_xyxy is not None]
-            wanted = [g.box_visib_xyxy for g in seen if g.visible_fraction >= LEAST_VISIBLE]
-            hidden = [g.box_visib_xyxy for g in seen if g.visible_fraction < LEAST_VISIBLE]
+            wanted = [g.box_visib_xyxy for g in seen if g.visible_fraction >= MIN_VISIBLE_FRACTION]
+            hidden = [g.box_visib_xyxy for g in seen if g.visible_fraction < MIN_VISIBLE_FRACTION]
             own = [f for f in found if f.class_index == row]
             self._count(self._counts[object_id], _stacked(wanted), _stacked(hidden), own)
 

@@ -49,17 +49,14 @@ class Tile:
 
 
 def best_median_worst(targets: Sequence[TargetScore], objects: Mapping[int, ObjectModel],
-                      count: int = TILES) -> dict[str, list[TargetScore]]:
-    """Return the best, the median and the worst poses by MSSD in diameters, none of them twice.
-
-    :param count: most of each.
-    """
+                      ) -> dict[str, list[TargetScore]]:
+    """Return at most ``TILES`` best, median and worst poses by MSSD in diameters, none twice."""
     found = sorted((t for t in targets if t.mssd_m is not None),
                    key=lambda t: (t.mssd_m or 0.0) / objects[t.object_id].diameter_m)
     total = len(found)
-    best = min(count, math.ceil(total / 3))
-    worst = min(count, math.ceil((total - best) / 2))
-    median = min(count, total - best - worst)
+    best = min(TILES, math.ceil(total / 3))
+    worst = min(TILES, math.ceil((total - best) / 2))
+    median = min(TILES, total - best - worst)
     first = max(best, (total - median) // 2)
     groups = {'best': found[:best], 'median': found[first:first + median],
               'worst': found[total - worst:][::-1]}

@@ -23,6 +23,7 @@ from ..specs import CropSpec
 from .carried_errors import MISSED, CarriedError, Worth, carried, pose_error, worth
 from .runner import estimate_view
 from .scores import ScoredObject
+from .text_table import figure_line, heading_line, median
 
 # Errors that each target is given. Their mean is steadier than one; 8 of 200 samples an object
 # are still about as visible as the target.
@@ -138,9 +139,9 @@ def _figures(answers: Sequence[Sequence[GradedPose]],
         'targets': len(worths),
         'ar_mssd': _number(mssd), 'ar_mspd': _number(mspd),
         'ar_mean': None if mssd is None else float(mssd + mspd) / 2, 'near': _number(near),
-        'rotation_deg': _median([e.rotation_deg for e in errors]),
-        'depth_percent': _median([e.depth_percent for e in errors]),
-        'xy_px': _median([a.lateral_px for a in found]),
+        'rotation_deg': median([e.rotation_deg for e in errors]),
+        'depth_percent': median([e.depth_percent for e in errors]),
+        'xy_px': median([a.lateral_px for a in found]),
         'missed': sum(a.error is None for given in answers for a in given),
     }
 
@@ -149,19 +150,13 @@ def _number(value: Any) -> float | None:
     return None if value is None else float(value)
 
 
-def _median(values: Sequence[float]) -> float | None:
-    return float(np.median(values)) if values else None
-
-
-_COLUMNS = (
-    # heading, part, key, width, format
-    ('AR_MSSD', 'all', 'ar_mssd', 9, '.3f'), ('AR_MSPD', 'all', 'ar_mspd', 9, '.3f'),
-    ('AR', 'all', 'ar_mean', 7, '.3f'), ('near', 'all', 'near', 7, '.1%'),
-    ('| AR', 'visible', 'ar_mean', 8, '.3f'), ('near', 'visible', 'near', 7, '.1%'),
-    ('rot [deg]', 'visible', 'rotation_deg', 11, '.2f'),
-    ('depth [%]', 'visible', 'depth_percent', 11, '.2f'),
-    ('xy [px]', 'visible', 'xy_px', 9, '.2f'),
-)
+_OF_ALL = (
+    ('AR_MSSD', 'ar_mssd', 9, '.3f'), ('AR_MSPD', 'ar_mspd', 9, '.3f'),
+    ('AR', 'ar_mean', 7, '.3f'), ('near', 'near', 7, '.1%'))
+_OF_VISIBLE = (
+    ('| AR', 'ar_mean', 8, '.3f'), ('near', 'near', 7, '.1%'),
+    ('rot [deg]', 'rotation_deg', 11, '.2f'), ('depth [%]', 'depth_percent', 11, '.2f'),
+    ('xy [px]', 'xy_px', 9, '.2f'))
 
 
 def ladder_table(rows: Mapping[str, Mapping[str, Any]], title: str) -> str:
@@ -171,13 +166,10 @@ def ladder_table(rows: Mapping[str, Mapping[str, Any]], title: str) -> str:
     :param title: of the column of names.
     """
     width = max(map(len, [title, *rows]))
-    heading = title.ljust(width) + ''.join(h.rjust(w) for h, _, _, w, _ in _COLUMNS)
+    heading = title.ljust(width) + heading_line(_OF_ALL) + heading_line(_OF_VISIBLE)
     lines = [heading, '-' * len(heading)]
-    for name, figures in rows.items():
-        cells = ['-' if figures[part][key] is None else format(figures[part][key], style)
-                 for _, part, key, _, style in _COLUMNS]
-        lines.append(name.ljust(width) + ''.join(
-            cell.rjust(w) for cell, (_, _, _, w, _) in zip(cells, _COLUMNS, strict=True)))
+    lines += [name.ljust(width) + figure_line(_OF_ALL, figures['all'])
+              + figure_line(_OF_VISIBLE, figures['visible']) for name, figures in rows.items()]
     first = next(iter(rows.values()))
     return '\n'.join([*lines, (
         f'{first["all"]["targets"]} targets; right of the bar the '

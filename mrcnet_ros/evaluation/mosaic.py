@@ -16,6 +16,7 @@ from ..geometry.crop import crop_camera
 from ..geometry.sampling import sample_crop
 from ..rendering.drawing import WHITE, Image, draw_text
 from ..specs import CropSpec
+from ..store.atomic import writing
 
 ENLARGED = 2  # crops of 96 px are small on a screen
 GAP_PX = 4  # between crops
@@ -100,10 +101,8 @@ def write_picture(path: Path, picture: Image) -> None:
     :raises DatasetError: when it cannot be written.
     """
     check_name(path)
-    try:
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         written = cv2.imwrite(str(path), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
-    except OSError as error:
-        raise DatasetError(f'{path}: cannot be written ({error.strerror})') from error
     if not written:
         raise DatasetError(f'{path}: cannot be written; check the folder')

@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import DatasetError
+from ..store.atomic import writing
 from .calibration import Coverage, ScoreCurves
 from .charts import BarChart, Line, LineChart
 from .gallery import Tile
-from .report import cells, headings
+from .report import COLUMNS
 from .svg import svg_of
+from .text_table import cell
 
 FILE = 'index.html'
 STYLE = '''
@@ -94,11 +95,9 @@ def write_report_page(folder: Path, page: EvaluationPage) -> Path:
     :raises DatasetError: when it cannot be written.
     """
     path = folder / FILE
-    try:
+    with writing(path):
         folder.mkdir(parents=True, exist_ok=True)
         path.write_text(html(page), encoding='utf-8')
-    except OSError as error:
-        raise DatasetError(f'{path}: cannot be written ({error.strerror})') from error
     return path
 
 
@@ -156,10 +155,11 @@ def _tables(page: EvaluationPage) -> Iterator[str]:
              for name, entry in figures['by_visible_fraction'].items()]
     if figures['without_size_ratios'] is not None:
         rows.append(('all, without size ratios', figures['without_size_ratios'], ''))
-    head = ''.join(f'<th>{escape(text)}</th>' for text in ('object', *headings()))
+    head = '<th>object</th>' + ''.join(f'<th>{escape(column[0])}</th>' for column in COLUMNS)
     body = ''.join(
         f'<tr class="{kind}"><td class="name">{escape(name)}</td>'
-        + ''.join(f'<td>{escape(cell)}</td>' for cell in cells(entry)) + '</tr>'
+        + ''.join(f'<td>{escape(cell(entry[key], style))}</td>' for _, key, _, style in COLUMNS)
+        + '</tr>'
         for name, entry, kind in rows)
     yield f'<div class="wide"><table><tr>{head}</tr>{body}</table></div>'
     yield ('<p class="soft">near: within 0.1 diameters and 15 degrees. Errors are medians over '

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import DatasetError
-from ..store.atomic import write_atomically
+from ..store.atomic import write_atomically, writing
 from .scores import Scores, TargetScore
+from .text_table import figure_line, heading_line, median
 from .vsd_scores import VsdScores
 
 MM = 1e3  # millimetres in a metre
@@ -20,8 +20,7 @@ MM = 1e3  # millimetres in a metre
 VISIBILITY_EDGES = (0.0, 0.5, 0.8, 1.0)
 UNSCALED = 'without size ratios'
 
-_COLUMNS = (
-    # heading, key, width, format
+COLUMNS = (
     ('targets', 'targets', 8, 'd'), ('found', 'estimates', 7, 'd'),
     ('AR_MSSD', 'ar_mssd', 9, '.3f'), ('AR_MSPD', 'ar_mspd', 9, '.3f'),
     ('mean', 'ar_mean', 7, '.3f'), ('AR_VSD', 'ar_vsd', 8, '.3f'),
@@ -77,14 +76,16 @@ def recall_table(figures: Mapping[str, Any]) -> str:
     unscaled = figures['without_size_ratios']
     if unscaled is not None:
         width = max(width, len(UNSCALED))
-    heading = 'object'.ljust(width) + ''.join(h.rjust(w) for h, _, w, _ in _COLUMNS)
+    heading = 'object'.ljust(width) + heading_line(COLUMNS)
     lines = [heading, '-' * len(heading)]
-    lines += [_line(names[i].ljust(width), entry) for i, entry in figures['objects'].items()]
-    lines += ['-' * len(heading), _line('overall'.ljust(width), figures['overall'])]
-    lines += [_line(f'visible {name}'.ljust(width), entry)
+    lines += [names[i].ljust(width) + figure_line(COLUMNS, entry)
+              for i, entry in figures['objects'].items()]
+    lines += ['-' * len(heading),
+              'overall'.ljust(width) + figure_line(COLUMNS, figures['overall'])]
+    lines += [f'visible {name}'.ljust(width) + figure_line(COLUMNS, entry)
               for name, entry in figures['by_visible_fraction'].items()]
     if unscaled is not None:
-        lines.append(_line(UNSCALED.ljust(width), unscaled))
+        lines.append(UNSCALED.ljust(width) + figure_line(COLUMNS, unscaled))
     lines.append('near: within 0.1 diameters and 15 degrees; errors are medians')
     vsd = figures['overall']['ar_vsd']
     lines.append(f'AR_VSD: not computed, {figures["vsd_missing"]}' if vsd is None
@@ -98,12 +99,10 @@ def check_writable(path: Path) -> None:
     :raises DatasetError: when the file cannot be written.
     """
     part = path.with_name(path.name + '.part')
-    try:
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         part.touch()
         part.unlink()
-    except OSError as error:
-        raise DatasetError(f'{path}: cannot be written ({error.strerror})') from error
 
 
 def write_json(path: Path | str, values: Mapping[str, Any]) -> None:
@@ -113,11 +112,9 @@ def write_json(path: Path | str, values: Mapping[str, Any]) -> None:
     """
     path = Path(path)
     text = json.dumps(values, indent=1, allow_nan=False) + '\n'
-    try:
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, text.encode())
-    except OSError as error:
-        raise DatasetError(f'{path}: cannot be written ({error.strerror})') from error
 
 
 def stage_medians_ms(stage_seconds: Sequence[Mapping[str, float]]) -> dict[str, float]:
@@ -150,38 +147,15 @@ def _figures(
         'ar_mssd': ar_mssd, 'ar_mspd': ar_mspd, 'ar_mean': (ar_mssd + ar_mspd) / 2,
         'ar_vsd': ar_vsd,
         'near': float(np.mean([t.near for t in targets])) if targets else 0.0,
-        'median_rotation_deg': _median([np.degrees(d.rotation_rad) for d in found]),
-        'median_translation_mm': _median([MM * d.translation_m for d in found]),
-        'median_xy_mm': _median(
+        'median_rotation_deg': median([np.degrees(d.rotation_rad) for d in found]),
+        'median_translation_mm': median([MM * d.translation_m for d in found]),
+        'median_xy_mm': median(
             [MM * np.sqrt(max(d.translation_m**2 - d.depth_m**2, 0.0)) for d in found]),
-        'median_depth_mm': _median([MM * abs(d.depth_m) for d in found]),
-        'median_depth_percent': _median(
+        'median_depth_mm': median([MM * abs(d.depth_m) for d in found]),
+        'median_depth_percent': median(
             [100 * abs(t.depth_part) for t in targets if t.depth_part is not None]),
-        'median_signed_depth_mm': _median([MM * d.depth_m for d in found]),
+        'median_signed_depth_mm': median([MM * d.depth_m for d in found]),
     }
-
-
-def _median(values: Sequence[float]) -> float | None:
-    return float(np.median(values)) if values else None
-
-
-def headings() -> list[str]:
-    """Return the headings of the table, without that of the first column."""
-    return [heading for heading, _, _, _ in _COLUMNS]
-
-
-def cells(entry: Mapping[str, Any]) -> list[str]:
-    """Return a line of the table, without its name.
-
-    :param entry: figures of an object, of all objects or of a range of visible fractions.
-    """
-    return ['-' if entry[key] is None else format(entry[key], style)
-            for _, key, _, style in _COLUMNS]
-
-
-def _line(name: str, entry: Mapping[str, Any]) -> str:
-    return name + ''.join(cell.rjust(width) for cell, (_, _, width, _) in
-                          zip(cells(entry), _COLUMNS, strict=True))
 
 
 def _target(t: TargetScore) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from ..inference.estimator import PoseEstimator
 from ..inference.exact_templates import ExactTemplates
 from .carried_errors import CarriedError, carried
 from .ladder import WELL_VISIBLE, GradedPose, Judge, matching, rung
+from .text_table import figure_line, heading_line
 
 # Errors of the starts, from less than the errors of the answers on photographs (7 to 8 degrees, 2
 # px, 1.5 % of the distance) to several times as much.
@@ -110,7 +111,6 @@ def figures(responses: Mapping[str, Sequence[Response]], targets: Sequence[Known
 
 
 _COLUMNS = (
-    # heading, key, width, format
     ('AR', 'ar_mean', 9, '.3f'), ('rot [deg]', 'rotation_deg', 11, '.2f'),
     ('depth [%]', 'depth_percent', 11, '.2f'), ('xy [px]', 'xy_px', 9, '.2f'))
 
@@ -122,15 +122,13 @@ def response_table(rows: Mapping[str, Any], title: str) -> str:
     :param title: of the column of names.
     """
     width = max(map(len, [title, *rows]))
-    half = ''.join(heading.rjust(w) for heading, _, w, _ in _COLUMNS)
+    half = heading_line(_COLUMNS)
     lines = [' ' * width + ' start'.ljust(len(half), '.') + '  | end'.ljust(len(half) + 3, '.'),
              title.ljust(width) + half + '  |' + half]
     lines.append('-' * len(lines[1]))
-    for name, row in rows.items():
-        cells = [''.join('-'.rjust(w) if row[part]['visible'][key] is None
-                         else format(row[part]['visible'][key], style).rjust(w)
-                         for _, key, w, style in _COLUMNS) for part in ('start', 'end')]
-        lines.append(name.ljust(width) + '  |'.join(cells))
+    lines += [name.ljust(width) + '  |'.join(
+        figure_line(_COLUMNS, row[part]['visible']) for part in ('start', 'end'))
+        for name, row in rows.items()]
     count = next(iter(rows.values()))['end']['visible']['targets']
     return '\n'.join([*lines, f'{count} targets visible by more than {WELL_VISIBLE:.0%}; errors '
                               'are medians, xy in pixels of the crop'])

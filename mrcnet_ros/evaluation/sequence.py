@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ..datasets.bop import BopFrame, GroundTruth
+from ..datasets.bop import MIN_VISIBLE_FRACTION, BopFrame, GroundTruth
 from ..datasets.bop_scene import BopScene
 from ..datasets.boxes import BoxSpec, TargetBox, target_boxes
 from ..errors import DatasetError, SpecError
@@ -81,8 +81,6 @@ def _check_order(scene: BopScene, before: Step, frame: BopFrame, time_s: float) 
 PER_IMAGE, FOLLOWED = 'in each image', 'followed'
 # Detectors rarely find an object of which less is visible.
 DETECTABLE = 0.3
-# An object of which less is visible cannot be followed; BOP does not ask for it either.
-HIDDEN = 0.1
 
 
 class FollowingEstimator(Estimator, Follows, Protocol):
@@ -164,7 +162,7 @@ class SequenceScores:
         """Keep the errors of instances that both ways have a pose of."""
         self._images += 1
         self._visible += len(visible)
-        self._of_hidden += sum(g.visible_fraction < HIDDEN and g.instance in found
+        self._of_hidden += sum(g.visible_fraction < MIN_VISIBLE_FRACTION and g.instance in found
                                for g in frame.ground_truth)
         for instance in sorted(set(own) & set(found) & visible):
             self._rows[PER_IMAGE].compared.append(own[instance])
@@ -218,7 +216,8 @@ class SequenceScores:
             traced = self._traced[number]
             error = self._at(traced, pose, frame)
             found[traced.instance], traced.gone = error, error.wrong
-        hidden = {g.instance for g in frame.ground_truth if g.visible_fraction < HIDDEN}
+        hidden = {g.instance for g in frame.ground_truth
+                  if g.visible_fraction < MIN_VISIBLE_FRACTION}
         for number, traced in self._traced.items():
             if number not in followed.tracks and traced.instance in hidden:
                 traced.gone = True

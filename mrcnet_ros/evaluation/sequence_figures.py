@@ -11,6 +11,7 @@ import numpy as np
 from ..geometry.se3 import Array, rotation_angle
 from ..inference.poses import FrameResult
 from ..objects import ObjectModel
+from .text_table import figure_line, heading_line
 from .withdrawals import withdrawals_line
 
 # A pose farther from its object than this part of the diameter is of no use to anybody.
@@ -88,7 +89,6 @@ class SequenceRow:
 
 
 _COLUMNS = (
-    # heading, key, width, format
     ('poses/image', 'poses_per_image', 13, '.2f'), ('covered', 'covered', 9, '.1%'),
     ('rot [deg]', 'rotation_deg_median', 11, '.2f'), ('p90', 'rotation_deg_p90', 7, '.1f'),
     ('depth [%]', 'depth_percent_median', 11, '.2f'), ('p90', 'depth_percent_p90', 7, '.2f'),
@@ -100,12 +100,10 @@ _COLUMNS = (
 def sequence_table(figures: Mapping[str, Any]) -> str:
     """Return the table of :meth:`SequenceScores.figures`, with what it means below."""
     width = max(map(len, figures['rows']))
-    heading = ' ' * width + ''.join(h.rjust(w) for h, _, w, _ in _COLUMNS)
+    heading = ' ' * width + heading_line(_COLUMNS)
     lines = [heading, '-' * len(heading)]
-    for name, row in figures['rows'].items():
-        lines.append(name.ljust(width) + ''.join(
-            ('-' if row[key] is None else format(row[key], style)).rjust(w)
-            for _, key, w, style in _COLUMNS))
+    lines += [name.ljust(width) + figure_line(_COLUMNS, row)
+              for name, row in figures['rows'].items()]
     losses = ', '.join(f'{reason} {n["right"] + n["needless"]} ({n["needless"]} needless)'
                        for reason, n in figures['losses'].items())
     return '\n'.join([

@@ -15,6 +15,7 @@ import numpy as np
 from ..datasets.bop import BopFrame, GroundTruth, ResultRow
 from ..errors import DatasetError
 from ..objects import ObjectModel
+from .covariance_errors import sole_truths
 from .pose_errors import closest_equivalent, hull_vertices, pose_difference
 
 MIN_VISIBLE = 0.8  # of an object that is partly hidden the distance is less sure
@@ -108,11 +109,9 @@ def measure_sizes(frames: Sequence[BopFrame], rows: Sequence[ResultRow],
              for m in objects.values()}
     models = {m.object_id: m for m in objects.values()}
     found: dict[int, list[float]] = {i: [] for i in models}
-    truths = {(f.scene_id, f.image_id): f.target_ground_truth() for f in frames}
-    for row in rows:
-        same = [t for t in truths[row.scene_id, row.image_id] if t.object_id == row.object_id]
-        if len(same) == 1 and row.object_id in models:
-            ratio = _log_ratio(row, same[0], models[row.object_id], hulls[row.object_id])
+    for row, truth in zip(rows, sole_truths(frames, rows), strict=True):
+        if truth is not None and row.object_id in models:
+            ratio = _log_ratio(row, truth, models[row.object_id], hulls[row.object_id])
             if ratio is not None:
                 found[row.object_id].append(ratio)
     return [SizeMeasurement(m.label, tuple(found[i]), m.size_ratio) for i, m in models.items()]

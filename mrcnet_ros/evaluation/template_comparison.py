@@ -16,6 +16,7 @@ from ..objects import ObjectModel
 from .runner import detections_of
 from .scores import ScoredObject, score
 from .speed import Question, TimedAnswer, ask_for
+from .text_table import cell, median
 
 WAYS = ('cached, in memory', 'cached, not in memory', 'exact')
 MOVEMENTS = ('rotation [deg]', 'translation [mm]', 'depth [mm]', 'surface [% of diameter]')
@@ -86,10 +87,10 @@ def template_figures(result: TemplateComparison,
         answers = result.answers[way]
         ways[way] = {
             'ar_mssd': scores.mssd.average, 'ar_mspd': scores.mspd.average,
-            'template_ms_a_detection': _median_ms(
-                [a.stage_seconds.get('template', 0.0) / n
+            'template_ms_a_detection': median(
+                [1e3 * a.stage_seconds.get('template', 0.0) / n
                  for a, n in zip(answers, result.detections, strict=True)]),
-            'image_ms': _median_ms([a.seconds for a in answers])}
+            'image_ms': median([1e3 * a.seconds for a in answers])}
     moved = np.array(result.moved).reshape(-1, len(MOVEMENTS))
     return {
         'images': len(result.frames), 'detections': sum(result.detections), 'ways': ways,
@@ -102,9 +103,9 @@ def template_table(figures: Mapping[str, Any]) -> str:
     heads = ('templates', 'AR_MSSD', 'AR_MSPD', 'template, ms a detection', 'ms an image')
     styles = {'ar_mssd': '.3f', 'ar_mspd': '.3f', 'template_ms_a_detection': '.2f',
               'image_ms': '.1f'}
-    rows = [[way, *(_cell(entry[key], style) for key, style in styles.items())]
+    rows = [[way, *(cell(entry[key], style) for key, style in styles.items())]
             for way, entry in figures['ways'].items()]
-    moved = [[name, _cell(entry['median'], '.2f'), _cell(entry['p95'], '.2f')]
+    moved = [[name, cell(entry['median'], '.2f'), cell(entry['p95'], '.2f')]
              for name, entry in figures['moved'].items()]
     return '\n\n'.join([
         _markdown(heads, rows), _markdown(('exact against cached', 'median', 'p95'), moved),
@@ -119,16 +120,8 @@ def _movement(scored: ScoredObject, T_exact: Array, T_cached: Array
             100 * scored.mssd(T_exact, T_cached) / scored.model.diameter_m)
 
 
-def _median_ms(seconds: list[float]) -> float | None:
-    return 1e3 * float(np.median(seconds)) if seconds else None
-
-
 def _percentile(values: Array, percent: float) -> float | None:
     return float(np.percentile(values, percent)) if len(values) else None
-
-
-def _cell(value: float | None, style: str) -> str:
-    return '-' if value is None else format(value, style)
 
 
 def _markdown(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:

@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import DatasetError, MeshError, SpecError
+from ..errors import MeshError, SpecError
 from ..geometry.se3 import Array
 from ..meshes import Mesh, copy_ply, measure_diameter, read_mesh, write_ply
 from ..objects import load_bop_objects
 from ..objects.object_files import SYMMETRY_FIELDS, read_models_info
 from ..objects.object_model import DIAMETERS_M
 from ..reading.fields import label
+from ..store.atomic import writing
 from .request import UNIT_NAMES, UNITS_M, Request
 
 # Parts of the diameter. A middle that is nearer to the origin than this stays there.
@@ -91,11 +92,11 @@ def _from_file(number: int, path: Path, unit: str) -> Part:
         raise MeshError(path, 'has all its vertices in one point', 'export it again')
     name = find_unit(path, mesh.vertices, diameter, unit)
     scale = UNITS_M[name]
-    middle, notes = _middle(mesh, diameter)
+    middle = _middle(mesh, diameter)
     return Part(object_id=number, label=path.stem, source=path, unit=name,
                 size=in_words(mesh.vertices, name), diameter_m=diameter * scale,
                 middle_m=scale * middle,
-                notes=_told(middle, scale) + notes + notes_about(mesh, diameter, scale))
+                notes=_told(middle, scale) + notes_about(mesh, diameter, scale))
 
 
 def _from_bop(request: Request, folder: Path) -> list[Part]:
@@ -106,23 +107,21 @@ def _from_bop(request: Request, folder: Path) -> list[Part]:
     info, parts = read_models_info(folder / 'models_info.json'), []
     for object_id, item in objects.items():
         mesh = item.load_mesh()  # checks that it has the stated diameter
-        middle, notes = _middle(mesh, item.diameter_m)
+        middle = _middle(mesh, item.diameter_m)
         symmetries = {k: info[object_id][k] for k in SYMMETRY_FIELDS if k in info[object_id]}
         parts.append(Part(
             object_id=object_id, label=item.label, source=item.mesh_path, unit='mm',
             size=in_words(mesh.vertices / UNITS_M['mm'], 'mm'), diameter_m=item.diameter_m,
             middle_m=middle, symmetries=symmetries,
-            notes=_told(middle, 1.0) + notes + notes_about(mesh, item.diameter_m, 1.0)))
+            notes=_told(middle, 1.0) + notes_about(mesh, item.diameter_m, 1.0)))
     return parts
 
 
-def _middle(mesh: Mesh, diameter: float) -> tuple[Array, list[str]]:
+def _middle(mesh: Mesh, diameter: float) -> Array:
     """Return the middle of the bounding box, or the origin where that is as good."""
     low, high = mesh.vertices.min(axis=0), mesh.vertices.max(axis=0)
     middle = (low + high) / 2
-    if np.linalg.norm(middle) <= OFF_CENTRE * diameter:
-        return np.zeros(3), []
-    return middle, []
+    return np.asarray(middle if np.linalg.norm(middle) > OFF_CENTRE * diameter else np.zeros(3))
 
 
 def _told(middle: Array, scale: float) -> list[str]:
@@ -153,7 +152,7 @@ def notes_about(mesh: Mesh, diameter: float, scale: float) -> list[str]:
     if thickness < THIN * diameter:
         notes.append(f'The object is a flat plate, {1000 * scale * thickness:.2g} mm thick. Seen '
                      'edge-on it is a line, and its pose there is unsure.')
-    if unusual(diameter * scale):
+    if not _usual(diameter * scale):
         notes.append(f'The object is {diameter * scale:.3g} m across. Make sure that the unit is '
                      'right.')
     return notes
@@ -170,7 +169,7 @@ def copy_meshes(parts: Sequence[Part], folder: Path) -> None:
 
     :raises DatasetError: when one cannot be written.
     """
-    try:
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         for part in parts:
             if part.source.suffix.lower() == '.ply':
@@ -178,8 +177,6 @@ def copy_meshes(parts: Sequence[Part], folder: Path) -> None:
             else:
                 write_ply(folder / part.mesh_name, read_mesh(part.source, part.unit_m),
                           part.unit_m)
-    except OSError as error:
-        raise DatasetError(f'{folder}: cannot be written ({error.strerror})') from error
 
 
 def find_unit(path: Path, vertices: Array, diameter: float, asked: str) -> str:
@@ -213,11 +210,6 @@ def _checked(path: Path, vertices: Array, diameter: float, name: str) -> str:
         else 'check the file'
     raise MeshError(path, f'is {in_words(vertices, name)}; that is too {size}, an object is '
                           f'{low:g} to {high:g} m across', remedy)
-
-
-def unusual(diameter_m: float) -> bool:
-    """Tell whether a size is worth a note."""
-    return not _usual(diameter_m)
 
 
 def in_words(vertices: Array, name: str) -> str:

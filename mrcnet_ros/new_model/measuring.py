@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from ..datasets.boxes import BoxKind, BoxSpec
 from ..errors import DatasetError
+from ..evaluation.covariance_errors import sole_truths
 from ..evaluation.covariance_law import Images, errors_of, law_of
 from ..evaluation.pose_errors import closest_equivalent, hull_vertices, mssd, pose_difference
 from ..evaluation.runner import Run, run_frames
@@ -99,16 +100,15 @@ def _write_laws(model: Path, done: Run, objects: Mapping[str, ObjectModel]) -> s
 
 def measured_answers(done: Run, objects: Mapping[str, ObjectModel]) -> list[MeasuredPose]:
     """Return how far each answer is from the truth, about the middles of the objects."""
-    truths = {(f.scene_id, f.image_id): f.target_ground_truth() for f in done.frames}
     centred = {label: item.centred() for label, item in objects.items()}
     hulls = {label: hull_vertices(item.load_mesh().vertices) for label, item in centred.items()}
     found = []
-    for row, pose in zip(done.rows, done.poses, strict=True):
-        same = [t for t in truths[row.scene_id, row.image_id] if t.object_id == row.object_id]
-        if len(same) == 1:
+    for row, pose, truth in zip(done.rows, done.poses, sole_truths(done.frames, done.rows),
+                                strict=True):
+        if truth is not None:
             item = objects[pose.label]
             T_est, T_true = (item.to_centred(T) for T in (row.T_camera_object,
-                                                          same[0].T_camera_object))
+                                                          truth.T_camera_object))
             found.append(_answer(row.scene_id, row.image_id, centred[pose.label],
                                  hulls[pose.label], T_est, T_true, row.score))
     return found

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import DatasetError
 from ..evaluation.charts import Line, LineChart, png_of
+from ..store.atomic import writing
 from .intake import Part
 from .measuring import MeasuredPose, by_elevation, medians
 from .request import Request
@@ -65,10 +65,8 @@ def write_model_page(path: Path, page: ModelPage) -> None:
         *(_object(page, part) for part in page.parts), _how(page)])
     text = ('<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
             f'<title>{name}</title><style>{STYLE}</style></head>\n<body>\n{body}\n</body></html>\n')
-    try:
+    with writing(path):
         path.write_text(text, encoding='utf-8')
-    except OSError as error:
-        raise DatasetError(f'{path}: cannot be written ({error.strerror})') from error
 
 
 def start_lines(output: Path, *, detector: bool = False) -> list[str]:
@@ -169,7 +167,7 @@ def _angles(label: str, own: Sequence[MeasuredPose]) -> str:
                       [Line('rotation [degrees]', middles, [b['rotation_deg'] for b in bands]),
                        Line('distance [%]', middles, [b['depth_percent'] for b in bands]),
                        Line('across the ray [mm]', middles, [b['across_mm'] for b in bands])])
-    drawn = _image(png_of([chart], columns=1), 'chart of errors')
+    drawn = _image(png_of(chart), 'chart of errors')
     return (f'<h3>By viewing angle</h3>{_head("elevation (poses)")}{rows}</table>{drawn}'
             '<h3>Best, median and worst</h3>')
 

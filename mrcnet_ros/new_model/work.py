@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -16,6 +15,7 @@ from tqdm import tqdm
 from ..errors import DatasetError, SpecError
 from ..meshes import mesh_digest
 from ..reading.text import parse_json
+from ..store.atomic import write_atomically
 from .request import Request
 
 STATE = 'state.json'
@@ -55,11 +55,9 @@ class Work:
     def __setitem__(self, key: str, value: Any) -> None:
         """Keep what a step leaves; on disk before the next one begins."""
         self._values[key] = value
-        partial = self._path.with_suffix('.partial')
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            partial.write_text(json.dumps(self._values, indent=1) + '\n', encoding='utf-8')
-            os.replace(partial, self._path)
+            write_atomically(self._path, (json.dumps(self._values, indent=1) + '\n').encode())
         except OSError as error:
             raise DatasetError(f'{self._path}: cannot be written ({error.strerror}); give an '
                                '--output that can') from error

@@ -10,6 +10,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
+from ..errors import DatasetError
+
 STALE_SECONDS = 24 * 3600  # no write takes a day: its process was killed
 
 
@@ -38,6 +40,18 @@ def write_atomically(path: Path, data: bytes) -> None:
     """Make a file appear with all its bytes on the disk, or not at all."""
     with atomic_file(path) as file:
         file.write(data)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Say which file or folder cannot be written, and why.
+
+    :raises DatasetError: in place of an OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise DatasetError(f'{path}: cannot be written ({error.strerror})') from error
 
 
 def remove_stale(folder: Path) -> None:

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from ..datasets.bop import MIN_VISIBLE_FRACTION, BopFrame, GroundTruth
 from ..datasets.bop_writer import Instance
+from ..datasets.boxes import mask_box
 from ..geometry.camera import Camera
-from ..geometry.se3 import Array
 from ..objects import ObjectModel
 from .depth_sensor import measured_depth
 from .scene_maker import AnnotatedPicture, SceneMaker, SynthSpec
@@ -92,13 +92,5 @@ def _frame(scene: int, view: int, camera: Camera, shot: AnnotatedPicture) -> Ren
 
 
 def _truth(number: int, item: Instance) -> GroundTruth:
-    return GroundTruth(item.object_id, number, item.T_camera_object, _box(item.visible),
-                       _box(item.mask), item.visible_fraction)
-
-
-def _box(mask: NDArray[np.bool_]) -> Array | None:
-    """Return the box to the far edge of the last pixel, (4,) [px]; None where there is none."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if not len(rows):
-        return None
-    return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], np.float64)
+    return GroundTruth(item.object_id, number, item.T_camera_object, mask_box(item.visible),
+                       mask_box(item.mask), item.visible_fraction)

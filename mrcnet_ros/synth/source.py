@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..datasets.bop_scene import MM
 from ..errors import DatasetError, MeshError
 from ..geometry.symmetry import Symmetries
 from ..meshes import check_origin, measure_diameter, mesh_digest, read_mesh
@@ -17,7 +18,6 @@ from ..objects.object_files import read_models_info, read_object_list
 from ..objects.object_model import DIAMETERS_M
 
 KINDS = ('symmetries_discrete', 'symmetries_continuous')
-MM = 0.001  # metres
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import DatasetError
 from ..ros.drop_counters import DETECTION_REASONS, FRAME_REASONS
 from ..ros.timings import PERCENTILES
+from ..store.atomic import writing
 from .bag import BagFrame
 from .processes import Usage, process_usage
 from .traffic import Traffic
@@ -96,11 +96,9 @@ class SampleFile(AbstractContextManager['SampleFile']):
     """
 
     def __init__(self, path: Path) -> None:
-        try:
+        with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path.open('w', newline='', encoding='utf-8')
-        except OSError as error:
-            raise DatasetError(f'{path}: cannot be written ({error.strerror})') from error
         self._writer = csv.DictWriter(self._file, COLUMNS)
         self._writer.writeheader()
         self._file.flush()
