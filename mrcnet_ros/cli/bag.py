@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ..datasets.catalogue import facts_of
-from .dataset_arguments import add_box_arguments, add_dataset_arguments
+from .dataset_arguments import add_box_arguments, add_dataset_arguments, box_spec, open_split
 from .traffic_arguments import positive_float
 
 
@@ -30,14 +30,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the bag."""
-    from ..datasets.bop import BopDataset
-    from ..datasets.boxes import BoxSpec
     from ..testbench.bag_writer import BagWriter
     from ..testbench.bop_bag import bag_detections, bag_truths
     from .progress import progress_bar
 
-    boxes = BoxSpec(args.boxes, args.box_jitter, args.seed)
-    dataset = BopDataset(args.bop_dir, args.dataset, args.split)
+    boxes, dataset = box_spec(args), open_split(args)
     labels = bag_labels(args.dataset, dataset.object_ids, args.model)
     with BagWriter(args.output, args.storage) as writer:
         for number, frame in enumerate(progress_bar(dataset.frames[:args.limit], unit='image',

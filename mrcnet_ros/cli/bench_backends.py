@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ..errors import DatasetError
 from .dataset_arguments import (
     add_estimation_arguments,
-    box_spec,
     open_dataset,
     positive,
+    timed_questions,
 )
 from .tasks import add_json_argument, measured_with
 
@@ -57,15 +56,11 @@ def bench(args: argparse.Namespace, loaded: Mapping[str, Contender], facts: Mapp
     :param facts: about them: ``load_seconds`` of each, and why others are ``absent``.
     """
     from ..evaluation.comparison import compare_runtimes
-    from ..evaluation.speed import questions
     from .progress import progress_bar
 
     dataset = open_dataset(args)
     first = next(iter(loaded.values())).estimator
-    asked = questions(dataset.frames[:args.limit], first, box_spec(args))
-    if not asked:
-        raise DatasetError(f'{dataset.split_path}: none of the targets is an object of the '
-                           f'model; its objects are {sorted(first.objects)}')
+    asked = timed_questions(args, dataset, first)
     rates: list[Mapping[str, float]] = []
     with progress_bar(total=args.repeats * len(loaded), unit='turn', disable=None) as bar:
         def between() -> None:

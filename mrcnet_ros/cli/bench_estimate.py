@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 from .dataset_arguments import (
     add_estimation_arguments,
     box_spec,
-    estimator_options,
     open_dataset,
+    open_pose_estimator,
     positive,
-    say,
+    timed_questions,
 )
 from .tasks import add_json_argument, measured_with
 
@@ -42,10 +42,7 @@ def load_estimator(args: argparse.Namespace) -> tuple[Estimator, Callable[[], No
 
     :return: the estimator, and what makes it forget all template features.
     """
-    from ..presets.loading import load_pose_estimator
-
-    estimator = load_pose_estimator(
-        args.model, args.meshes, **estimator_options(args), say=say)
+    estimator = open_pose_estimator(args)
     return estimator, estimator.features.cache.clear
 
 
@@ -57,19 +54,15 @@ def bench(
 
     :raises DatasetError: when no image shows an object the model knows.
     """
-    from ..errors import DatasetError
     from ..evaluation import report, speed
     from .progress import progress_bar
 
-    boxes, dataset = box_spec(args), open_dataset(args)
+    box_spec(args)  # a wrong one is named before a model is loaded
+    dataset = open_dataset(args)
     start = time.perf_counter()
     estimator, forget = load(args)
     load_seconds = time.perf_counter() - start
-    asked = speed.questions(dataset.frames[:args.limit], estimator, boxes)
-    if not asked:
-        raise DatasetError(
-            f'{dataset.split_path}: none of the targets is an object of the model; '
-            f'its objects are {sorted(estimator.objects)}')
+    asked = timed_questions(args, dataset, estimator)
     with progress_bar(total=speed.PASSES * args.repeats, unit='pass', disable=None) as bar:
         measured = speed.measure_speed(estimator, forget, asked, args.repeats, bar.update)
     figures = {

@@ -8,7 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .dataset_arguments import add_model_arguments, estimator_options, positive, say
+from .dataset_arguments import (
+    add_model_arguments,
+    open_estimator,
+    positive,
+)
 from .node import node_command
 from .tasks import add_json_argument, measured_with
 from .traffic_arguments import add_traffic_arguments, positive_float, traffic_frames
@@ -38,14 +42,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure estimator and node in turns, write the figures, print them."""
-    from ..presets.loading import load_any_estimator
     from ..store.shared_files import shared_file
 
     args.model = args.model or shared_file('models/demo')
     frames = traffic_frames(args)
-    estimator = load_any_estimator(
-        args.model, args.meshes, **estimator_options(args), say=say)
-    return bench(args, estimator, node_command(args), frames)
+    return bench(args, open_estimator(args), node_command(args), frames)
 
 
 def bench(args: argparse.Namespace, estimator: Estimator, command: Sequence[str],

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..cpus import usable_cpus
 from ..presets.paper.spec import PUBLISHED, PaperSpec, paper_spec
-from .dataset_arguments import positive
+from .dataset_arguments import add_threads_argument, positive
 from .tasks import add_json_argument, measured_with
 
 if TYPE_CHECKING:
@@ -30,9 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                              '(default: 1)')
     parser.add_argument('--backends', nargs='+', metavar='NAME[:PRECISION][@DEVICE]',
                         help='what to compare with PyTorch (default: all that are installed)')
-    parser.add_argument('--threads', type=positive, default=usable_cpus(), metavar='N',
-                        help='threads of each runtime (default: one for each CPU that '
-                             'may be used)')
+    add_threads_argument(parser)
     parser.add_argument('--repeats', type=positive, default=5, metavar='N',
                         help='timed calls of each runtime (default: 5)')
     add_json_argument(parser)

@@ -5,19 +5,19 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import DatasetError, SpecError
 from .calibrate_depth import calibrate_depth
-from .calibrate_laws import print_law, print_written
+from .calibrate_laws import measured_covariance, print_numbers, print_written
 from .dataset_arguments import (
     add_detection_arguments,
     add_estimation_arguments,
     box_source,
     estimator_options,
     open_dataset,
+    open_estimator,
     positive,
     say,
     take_sizes,
@@ -112,13 +112,11 @@ def _of_preset(args: argparse.Namespace) -> Collection[str]:
 def _answer_photographs(args: argparse.Namespace, dataset: BopDataset
                         ) -> tuple[Run, Mapping[str, ObjectModel]]:
     from ..evaluation.runner import Run, run_frames
-    from ..presets.loading import load_any_estimator
     from .progress import progress_bar
 
     boxes = box_source(args, dataset)
     dataset.frames[0].target_ground_truth()  # there is nothing to compare with without it
-    estimator = load_any_estimator(args.model, args.meshes, **estimator_options(args), say=say,
-                                   spreads=True)
+    estimator = open_estimator(args, spreads=True)
     take_sizes(estimator, dataset)
     done = Run()
     frames = progress_bar(dataset.frames[:args.limit], unit='image', disable=None)
@@ -168,7 +166,7 @@ def _laws(wanted: Collection[str], done: Run, objects: Mapping[str, ObjectModel]
     """
     covariance = score = None
     if 'covariance' in wanted:
-        covariance = _measured_law(done, objects, sizes, images)
+        covariance = measured_covariance(done, objects, sizes, images)
         print()
     if 'score' in wanted:
         score = _measured_score(done, objects, sizes, images)
@@ -211,26 +209,6 @@ def _boxes(args: argparse.Namespace) -> str:
         str(args.boxes)
 
 
-def _measured_law(done: Run, objects: Mapping[str, ObjectModel], sizes: Mapping[str, float],
-                  images: Images) -> tuple[CovarianceLaw, LawSource] | None:
-    """Print how well errors can be foretold; return what foretells them, None when it cannot be.
-
-    :param sizes: by label, size ratios that the model is going to have.
-    """
-    from ..evaluation import covariance_report
-    from ..evaluation.covariance_law import errors_of, law_of
-
-    try:
-        errors = errors_of(done, objects, sizes)
-        print('\n'.join(covariance_report.covariance_table(covariance_report.left_out_reports(errors))))
-        law, source = law_of(errors, images)
-    except DatasetError as error:
-        print(f'no covariance: {error}')
-        return None
-    print_law(law, source)
-    return law, source
-
-
 def _measured_score(done: Run, objects: Mapping[str, ObjectModel], sizes: Mapping[str, float],
                     images: Images) -> tuple[ScoreLaw, ScoreSource] | None:
     """Print how well scores foretell right poses; return what makes them probabilities.
@@ -248,7 +226,7 @@ def _measured_score(done: Run, objects: Mapping[str, ObjectModel], sizes: Mappin
     except DatasetError as error:
         print(f'no law of scores: {error}')
         return None
-    print(', '.join(f'{name} {value:.3g}' for name, value in asdict(law).items()))
+    print_numbers(law)
     return law, source
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from ..evaluation.covariance_law import Images
     from ..evaluation.runner import Run
     from ..inference.depth_law import DepthScoreLaw
-    from ..inference.uncertainty import CovarianceLaw, LawSource
     from ..objects import ObjectModel
 
 
@@ -28,7 +27,7 @@ def calibrate_depth(model: Path, done: Run, objects: Mapping[str, ObjectModel], 
     """
     from ..inference.depth_correction import DepthLaws
     from ..inference.model_json import write_depth_laws
-    from .calibrate_laws import print_written
+    from .calibrate_laws import measured_covariance, print_written
 
     if done.poses and all(pose.covariance is None for pose in done.poses):
         raise DatasetError(f'{model} has no covariance for poses without depth, on which the '
@@ -37,8 +36,10 @@ def calibrate_depth(model: Path, done: Run, objects: Mapping[str, ObjectModel], 
     corrected = _corrected(done)
     print(f'depth has corrected {len(corrected.poses)} of {len(done.poses)} poses')
     score = _score_law(corrected, objects) if 'score' in wanted else None
-    law, source = _covariance_law(corrected, objects, images) if 'covariance' in wanted else (
-        None, None)
+    sizes = {item.label: item.size_ratio for item in objects.values()}
+    fitted = (measured_covariance(corrected, objects, sizes, images)
+              if 'covariance' in wanted else None)
+    law, source = fitted or (None, None)
     if score is not None and images.source == 'synthetic' and images.for_photographs:
         print('scores with depth are those of rendered images: on photographs they are too high')
     found = {'covariance': law, 'score': score}
@@ -47,24 +48,6 @@ def calibrate_depth(model: Path, done: Run, objects: Mapping[str, ObjectModel], 
         print_written(model, [f'{name}_depth' for name, found_law in found.items()
                               if found_law is not None])
     return any(name in wanted and found_law is None for name, found_law in found.items())
-
-
-def _covariance_law(done: Run, objects: Mapping[str, ObjectModel], images: Images
-                    ) -> tuple[CovarianceLaw, LawSource] | tuple[None, None]:
-    """Print how well errors can be foretold; return what foretells them, None without."""
-    from ..evaluation import covariance_report
-    from ..evaluation.covariance_law import errors_of, law_of
-    from .calibrate_laws import print_law
-
-    try:
-        errors = errors_of(done, objects, {o.label: o.size_ratio for o in objects.values()})
-        print('\n'.join(covariance_report.covariance_table(covariance_report.left_out_reports(errors))))
-        law, source = law_of(errors, images)
-    except DatasetError as error:
-        print(f'no covariance with depth: {error}')
-        return None, None
-    print_law(law, source)
-    return law, source
 
 
 def _corrected(done: Run) -> Run:
@@ -77,6 +60,7 @@ def _corrected(done: Run) -> Run:
 def _score_law(done: Run, objects: Mapping[str, ObjectModel]) -> DepthScoreLaw | None:
     """Print how good a score with depth is; return its law, None when it cannot be told."""
     from ..evaluation import depth_score_fit as fit
+    from .calibrate_laws import print_numbers
 
     inputs, right = fit.score_inputs(done.frames, done.rows, done.poses, objects)
     try:
@@ -91,5 +75,5 @@ def _score_law(done: Run, objects: Mapping[str, ObjectModel]) -> DepthScoreLaw |
         print(f'AUROC {report.auroc:.2f}, of the network alone {report.auroc_network:.2f}; mean '
               f'score {report.mean_right:.2f} of right and {report.mean_wrong:.2f} of wrong '
               'poses, those left out in turn')
-    print(', '.join(f'{name} {value:.3g}' for name, value in asdict(law).items()))
+    print_numbers(law)
     return law

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,11 @@ from ..specs import DEFAULT_CROPS
 if TYPE_CHECKING:
     from ..datasets.bop import BopDataset
     from ..datasets.boxes import BoxSource, BoxSpec
+    from ..evaluation.speed import Question
+    from ..inference.base_estimator import BaseEstimator
+    from ..inference.estimator import PoseEstimator
     from ..inference.poses import Estimator
+    from ..objects import ObjectModel
 
 
 def add_dataset_arguments(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
@@ -69,8 +74,7 @@ def add_model_arguments(parser: argparse.ArgumentParser, *, required: bool = Tru
                         help='folder of the mesh files (default: meshes/ in the model directory)')
     if backend:
         add_runtime_arguments(parser)
-    parser.add_argument('--threads', type=positive, default=usable_cpus(), metavar='N',
-                        help='threads of the backend (default: one for each usable CPU)')
+    add_threads_argument(parser)
     if crops:
         parser.add_argument('--crops', type=positive, default=DEFAULT_CROPS, metavar='N',
                             help='number of rotated crops of each detection; '
@@ -78,12 +82,23 @@ def add_model_arguments(parser: argparse.ArgumentParser, *, required: bool = Tru
                                  'preset always uses four)')
 
 
-def add_runtime_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what runs the model, and how."""
+def add_threads_argument(parser: argparse.ArgumentParser) -> None:
+    """Declare how many threads compute."""
+    parser.add_argument('--threads', type=positive, default=usable_cpus(), metavar='N',
+                        help='threads of the backend (default: one for each usable CPU)')
+
+
+def add_backend_argument(parser: argparse.ArgumentParser) -> None:
+    """Declare which runtime computes."""
     parser.add_argument('--backend', default='onnxruntime', metavar='NAME',
                         help='runtime of the network: onnxruntime, openvino, tensorrt, '
                              'tensorrt_rtx, torch, or auto for the best installed one '
                              '(default: onnxruntime)')
+
+
+def add_runtime_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what runs the model, and how."""
+    add_backend_argument(parser)
     parser.add_argument('--device', default='', metavar='NAME',
                         help="device, named as the backend names it (default: the backend's)")
     parser.add_argument('--precision', default='auto', metavar='NAME',
@@ -111,13 +126,66 @@ def open_dataset(args: argparse.Namespace) -> BopDataset:
 
     :raises DatasetError: when it cannot be used.
     """
-    from ..datasets.bop import BopDataset
     from ..inference.model_directory import MESH_FOLDER
 
-    dataset = BopDataset(args.bop_dir, args.dataset, args.split)
+    dataset = open_split(args)
     if args.meshes is None and not (args.model / MESH_FOLDER).is_dir():
         args.meshes = dataset.training_models_dir
     return dataset
+
+
+def open_split(args: argparse.Namespace) -> BopDataset:
+    """Return the dataset that the options name.
+
+    :raises DatasetError: when it cannot be used.
+    """
+    from ..datasets.bop import BopDataset
+
+    return BopDataset(args.bop_dir, args.dataset, args.split)
+
+
+def open_estimator(args: argparse.Namespace, **options: Any) -> BaseEstimator[Any]:
+    """Load the model that the options name, into the runtime that they name.
+
+    :param options: further ones of :meth:`BaseEstimator.load`.
+    :raises ModelError: when the model cannot be used.
+    """
+    from ..presets.loading import load_any_estimator
+
+    return load_any_estimator(args.model, args.meshes, **estimator_options(args), say=say,
+                              **options)
+
+
+def open_pose_estimator(args: argparse.Namespace) -> PoseEstimator:
+    """Do the same for what only the default preset can do.
+
+    :raises SpecError: when the model is of another preset.
+    """
+    from ..presets.loading import load_pose_estimator
+
+    return load_pose_estimator(args.model, args.meshes, **estimator_options(args), say=say)
+
+
+def object_labels(objects: Mapping[int, ObjectModel], estimator: Estimator) -> dict[int, str]:
+    """Return labels by object id: the model's, or the dataset's for objects that it lacks."""
+    return {i: item.label for i, item in objects.items()} | {
+        item.object_id: label for label, item in estimator.objects.items()}
+
+
+def timed_questions(args: argparse.Namespace, dataset: BopDataset, estimator: Estimator
+                    ) -> list[Question]:
+    """Return the images and detections that an estimator is timed with.
+
+    :raises DatasetError: when no image shows an object that the model knows.
+    """
+    from ..errors import DatasetError
+    from ..evaluation.speed import questions
+
+    found = questions(dataset.frames[:args.limit], estimator, box_spec(args))
+    if not found:
+        raise DatasetError(f'{dataset.split_path}: none of the targets is an object of the '
+                           f'model; its objects are {sorted(estimator.objects)}')
+    return found
 
 
 def take_sizes(estimator: Estimator, dataset: BopDataset) -> None:

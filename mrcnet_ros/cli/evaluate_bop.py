@@ -13,8 +13,9 @@ from .dataset_arguments import (
     add_detection_arguments,
     add_estimation_arguments,
     box_source,
-    estimator_options,
+    object_labels,
     open_dataset,
+    open_estimator,
     say,
     sizes_taken,
     take_sizes,
@@ -53,11 +54,7 @@ def run(args: argparse.Namespace) -> int:
 
 def load_estimator(args: argparse.Namespace) -> Estimator:
     """Load the model that the options name."""
-    from ..presets.loading import load_any_estimator
-
-    return load_any_estimator(
-        args.model, args.meshes, **estimator_options(args), say=say,
-        stage1_only=args.stage1_only)
+    return open_estimator(args, stage1_only=args.stage1_only)
 
 
 def evaluate(args: argparse.Namespace, load: Callable[[argparse.Namespace], Estimator]) -> int:
@@ -80,7 +77,7 @@ def evaluate(args: argparse.Namespace, load: Callable[[argparse.Namespace], Esti
     objects = load_bop_objects(dataset.models_dir, dataset.object_ids)
     estimator = load(args)
     take_sizes(estimator, dataset)
-    labels = _labels(objects, estimator)
+    labels = object_labels(objects, estimator)
     ratios = {item.object_id: item.size_ratio for item in estimator.objects.values()}
     done = Run(runtime=runtime(estimator), size_ratios=ratios)
     failure = 'interrupted'
@@ -202,9 +199,3 @@ def _timings(done: Run) -> dict[str, Any]:
         'stage_median_ms': stage_medians_ms(done.stage_seconds),
         'cache_hit_rate': done.cache_hits / templates if templates else None,
     }
-
-
-def _labels(objects: Mapping[int, ObjectModel], estimator: Estimator) -> dict[int, str]:
-    """Return names by object id: the model's, or BOP's for an object the model lacks."""
-    return {i: model.label for i, model in objects.items()} | {
-        model.object_id: label for label, model in estimator.objects.items()}

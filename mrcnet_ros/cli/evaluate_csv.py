@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import DatasetError
-from .dataset_arguments import add_dataset_arguments, say
+from .dataset_arguments import add_dataset_arguments, open_split, say
 from .tasks import add_json_argument
 
 if TYPE_CHECKING:
@@ -27,14 +27,14 @@ def run(args: argparse.Namespace) -> int:
 
     :raises DatasetError: when the dataset or the file cannot be used.
     """
-    from ..datasets.bop import BopDataset, read_results_csv
+    from ..datasets.bop import read_results_csv
     from ..evaluation import report
     from ..evaluation.conventions import other_convention
     from ..evaluation.scores import score
     from ..evaluation.vsd_scores import score_vsd
     from ..objects import load_bop_objects
 
-    dataset = BopDataset(args.bop_dir, args.dataset, args.split)
+    dataset = open_split(args)
     frames = dataset.frames[:args.limit]
     objects = load_bop_objects(dataset.models_dir, dataset.object_ids)
     rows = read_results_csv(args.results)

@@ -10,9 +10,9 @@ from .dataset_arguments import (
     add_detection_arguments,
     add_estimation_arguments,
     box_source,
-    estimator_options,
+    object_labels,
     open_dataset,
-    say,
+    open_estimator,
     sizes_taken,
     take_sizes,
 )
@@ -50,8 +50,7 @@ def run(args: argparse.Namespace) -> int:
     objects, done = load_bop_objects(dataset.models_dir, dataset.object_ids), 0
     with closing(load_estimator(args)) as estimator:
         take_sizes(estimator, dataset)
-        labels = {i: o.label for i, o in objects.items()} | {
-            o.object_id: label for label, o in estimator.objects.items()}
+        labels = object_labels(objects, estimator)
         scores = depth_scores.DepthScores(estimator, boxes, frames, scenes)
         try:
             for number in progress_bar(range(len(frames)), unit='image', disable=None):
@@ -70,6 +69,4 @@ def run(args: argparse.Namespace) -> int:
 
 def load_estimator(args: argparse.Namespace) -> CorrectingEstimator:
     """Load the model that the options name."""
-    from ..presets.loading import load_any_estimator
-
-    return load_any_estimator(args.model, args.meshes, **estimator_options(args), say=say)
+    return open_estimator(args)

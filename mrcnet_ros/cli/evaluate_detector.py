@@ -5,8 +5,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ..cpus import usable_cpus
-from .dataset_arguments import add_dataset_arguments, positive
+from .dataset_arguments import (
+    add_backend_argument,
+    add_dataset_arguments,
+    add_threads_argument,
+    open_split,
+)
 from .tasks import add_json_argument, measured_with
 
 
@@ -14,24 +18,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_dataset_arguments(parser)
     parser.add_argument('--model', type=Path, required=True, metavar='DIR',
                         help='model directory with a detector')
-    parser.add_argument('--backend', default='onnxruntime', metavar='NAME',
-                        help='what runs the network: onnxruntime, openvino, ... or auto '
-                             '(default: onnxruntime)')
-    parser.add_argument('--threads', type=positive, default=usable_cpus(), metavar='N',
-                        help='threads of the backend (default: one for each CPU that may be used)')
+    add_backend_argument(parser)
+    add_threads_argument(parser)
     add_json_argument(parser, required=False)
 
 
 def run(args: argparse.Namespace) -> int:
     """Look at every image, write JSON and print the table."""
-    from ..datasets.bop import BopDataset
     from ..detector.object_detector import ObjectDetector
     from ..errors import DatasetError
     from ..evaluation import detector_scores, report
     from ..evaluation.detector_boxes import LEAST_SCORE, DetectorBoxes
     from .progress import progress_bar
 
-    dataset = BopDataset(args.bop_dir, args.dataset, args.split)
+    dataset = open_split(args)
     if not dataset.annotated:
         raise DatasetError(f'{dataset.split_path} has no ground truth, so there are no scores')
     detector = ObjectDetector.load(args.model, least_score=LEAST_SCORE, backend=args.backend,

@@ -6,7 +6,7 @@ import argparse
 import itertools
 from pathlib import Path
 
-from .dataset_arguments import add_dataset_arguments, positive
+from .dataset_arguments import add_dataset_arguments, open_split, positive
 from .sample_arguments import add_sample_arguments, sample_config, wanted_labels
 
 
@@ -27,13 +27,12 @@ def run(args: argparse.Namespace) -> int:
     """Write a picture with two rows for each object: training crops, and real ones."""
     import numpy as np
 
-    from ..datasets.bop import BopDataset
     from ..evaluation.mosaic import Row, check_name, draw_mosaic, real_crops, write_picture
     from ..training.held_out import HELD_OUT_SEED, load_composer, samples_of
 
     check_name(args.output)
     config = sample_config(args)
-    dataset = BopDataset(args.bop_dir, args.dataset, args.split)
+    dataset = open_split(args)
     objects = config.load_objects()
     shown = wanted_labels((o.label for o in objects), args.objects)
     composer, rows = load_composer(config, objects), []

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 from .dataset_arguments import (
     add_estimation_arguments,
     box_spec,
-    estimator_options,
     open_dataset,
+    open_pose_estimator,
     positive,
-    say,
     sizes_taken,
     take_sizes,
 )
@@ -90,9 +89,8 @@ def load_estimator(args: argparse.Namespace, object_ids: tuple[int, ...]) -> Pos
     :raises DatasetError: when the model knows none of them.
     """
     from ..errors import DatasetError
-    from ..presets.loading import load_pose_estimator
 
-    estimator = load_pose_estimator(args.model, args.meshes, **estimator_options(args), say=say)
+    estimator = open_pose_estimator(args)
     known = {item.object_id: label for label, item in estimator.objects.items()}
     if not set(known) & set(object_ids):
         estimator.close()

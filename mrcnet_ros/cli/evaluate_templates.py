@@ -7,9 +7,8 @@ import argparse
 from .dataset_arguments import (
     add_estimation_arguments,
     box_spec,
-    estimator_options,
     open_dataset,
-    say,
+    open_pose_estimator,
 )
 from .tasks import add_json_argument, measured_with
 
@@ -26,14 +25,12 @@ def run(args: argparse.Namespace) -> int:
     from ..evaluation import report, template_comparison
     from ..inference.exact_templates import ExactPoseEstimator
     from ..objects import load_bop_objects
-    from ..presets.loading import load_pose_estimator
     from ..rendering.template_store import TemplateStore
     from .progress import progress_bar
 
     boxes, dataset = box_spec(args), open_dataset(args)
     objects = load_bop_objects(dataset.models_dir, dataset.object_ids)
-    cached = load_pose_estimator(
-        args.model, args.meshes, **estimator_options(args), say=say)
+    cached = open_pose_estimator(args)
     exact = ExactPoseEstimator(cached.model, cached.backend, TemplateStore(),
                                crops=args.crops)
     with closing(exact):

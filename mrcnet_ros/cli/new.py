@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import SpecError
+from ..meshes.checks import UNITS_M
 from .dataset_arguments import positive
 from .train import changes, read_stem
 
@@ -24,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--dataset', help='name of the dataset, such as ycbv or itodd')
     parser.add_argument('--ids', type=positive, nargs='+', default=[], metavar='N',
                         help='only these objects of the dataset')
-    parser.add_argument('--unit', choices=('auto', 'mm', 'm', 'cm', 'inch'), default='auto',
+    parser.add_argument('--unit', choices=('auto', *UNITS_M), default='auto',
                         help='unit of the meshes (default: found from their size)')
     parser.add_argument('--symmetry', action='append', default=[], metavar='NAME=KIND',
                         help='symmetry of an object, instead of the one that is found: none, z2 '

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..meshes.checks import UNITS_M
 from .dataset_arguments import positive
 
 if TYPE_CHECKING:
@@ -13,8 +14,6 @@ if TYPE_CHECKING:
     from ..synth.depth_sensor import DepthSensor
     from ..synth.source import Source
 
-# Metres of each unit that a mesh may be in.
-UNITS_M = {'m': 1.0, 'cm': 0.01, 'mm': 0.001, 'inch': 0.0254}
 # as of a camera with a field of view of 56 degrees
 FOCAL_WIDTHS = 0.9375
 # Objects on a table by default; more hide one another, as in clutter, and need more attempts to be

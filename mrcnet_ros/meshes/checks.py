@@ -18,7 +18,8 @@ DIAMETER_TOLERANCE = 0.03
 # the middle of its bounding box hardly any object reaches further.
 FARTHEST = 0.65
 BLOCK = 1000  # points whose distances to all others are in memory at once
-UNITS_M = {'metres': 1.0, 'centimetres': 0.01, 'millimetres': 0.001, 'inches': 0.0254}
+UNITS_M = {'mm': 0.001, 'm': 1.0, 'cm': 0.01, 'inch': 0.0254}
+UNIT_NAMES = {'mm': 'millimetres', 'm': 'metres', 'cm': 'centimetres', 'inch': 'inches'}
 Array = NDArray[np.float64]
 # How far a symmetry may move the outline of an object. BOP calls motions symmetries that move no
 # point of the surface by more than 15 mm or a tenth of the diameter; a wrong axis moves far more.
@@ -74,7 +75,7 @@ def check_size(
     size = np.ptp(vertices, axis=0)
     if fits_diameter(size, diameter_m):
         return
-    likely = [name for name, unit in UNITS_M.items()
+    likely = [UNIT_NAMES[name] for name, unit in UNITS_M.items()
               if unit != unit_m and fits_diameter(size * unit / unit_m, diameter_m)]
     raise MeshError(
         path,

@@ -11,13 +11,13 @@ import numpy as np
 
 from ..errors import MeshError, SpecError
 from ..geometry.se3 import Array
-from ..meshes import Mesh, copy_ply, measure_diameter, read_mesh, write_ply
+from ..meshes import UNIT_NAMES, UNITS_M, Mesh, copy_ply, measure_diameter, read_mesh, write_ply
 from ..objects import load_bop_objects
 from ..objects.object_files import SYMMETRY_FIELDS, read_models_info
 from ..objects.object_model import DIAMETERS_M
 from ..reading.fields import label
 from ..store.atomic import writing
-from .request import UNIT_NAMES, UNITS_M, Request
+from .request import Request
 
 # Parts of the diameter. A middle that is nearer to the origin than this stays there.
 OFF_CENTRE, THIN = 0.01, 0.02

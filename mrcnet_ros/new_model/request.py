@@ -10,8 +10,6 @@ from typing import Any
 from ..errors import SpecError
 from ..specs import ViewPrior
 
-UNITS_M = {'mm': 0.001, 'm': 1.0, 'cm': 0.01, 'inch': 0.0254}  # metres
-UNIT_NAMES = {'m': 'metres', 'cm': 'centimetres', 'mm': 'millimetres', 'inch': 'inches'}
 # Objects stand with their z axis up, and the camera is above and hardly rolled. As models/lmo.
 TABLE = ViewPrior(elevation_min_deg=0.0, elevation_max_deg=90.0, tilt_max_deg=50.0)
 VIEWS = ('table', 'any')
@@ -30,7 +28,7 @@ class Request:
 
     :param bop_models: BOP models folder instead of meshes.
     :param object_ids: objects of the folder; all by default.
-    :param unit: of :data:`UNITS_M`, or ``auto``.
+    :param unit: of :data:`mrcnet_ros.meshes.UNITS_M`, or ``auto``.
     :param symmetries: of :data:`SYMMETRIES` by label, in place of what is found.
     :param views: ``table`` or ``any``.
     :param start: model directory whose weights the training starts from.

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from bop_folder import write_dataset
 
-from mrcnet_ros.cli.calibrate import _measured_law
+from mrcnet_ros.cli.calibrate_laws import measured_covariance
 from mrcnet_ros.datasets.bop import BopDataset, ResultRow
 from mrcnet_ros.errors import DatasetError
 from mrcnet_ros.evaluation.covariance_errors import PoseError, pose_errors
@@ -227,6 +227,6 @@ def test_a_symmetric_view_is_no_error(dataset, objects):
 def test_no_law_is_made_of_too_little(dataset, objects, capsys, spread, told):
     """The command says why, and goes on with the sizes."""
     sizes = dict.fromkeys(objects, 1.0)
-    assert _measured_law(run_of(dataset, objects, spread=spread), objects, sizes,
+    assert measured_covariance(run_of(dataset, objects, spread=spread), objects, sizes,
                          Images('photographs', 'visib', 1)) is None
     assert told in capsys.readouterr().out
