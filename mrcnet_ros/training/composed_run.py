@@ -30,7 +30,7 @@ SceneConfigT = TypeVar('SceneConfigT', bound=SceneConfig)
 
 @dataclass(frozen=True, eq=False)
 class Job(Generic[SceneConfigT]):
-    """What all training processes are told.
+    """What every training process gets.
 
     :param views: of all classes, then of what only disturbs, in shared memory.
     :param stem: ImageNet weights for the first layers.
@@ -69,7 +69,7 @@ class ComposedRun(TrainingLoop[SceneConfigT, BatchT]):
     :param network: at its first step, on its device.
     :param groups: of the optimiser; ``part`` of a group is its part of the learning rate, 1 where
         there is none.
-    :param decay: of the averaged weights: how much of them stays after each step.
+    :param decay: share of the averaged weights that stays after each step.
     """
 
     def __init__(self, job: Job[SceneConfigT], exchange: Exchange, network: nn.Module,
@@ -97,11 +97,11 @@ class ComposedRun(TrainingLoop[SceneConfigT, BatchT]):
 
     @abstractmethod
     def losses(self, batch: BatchT) -> tuple[Tensor, dict[str, float]]:
-        """Return the loss of a batch, a scalar with gradient, and what metrics tell of it."""
+        """Return the loss of a batch, a scalar with gradient, and its parts for the metrics."""
 
     @abstractmethod
     def measure(self) -> dict[str, float]:
-        """Return what a validation finds; the network has the averaged weights then."""
+        """Validate the network, which has the averaged weights, and return the figures."""
 
     def one_step(self, batch: BatchT) -> None:
         loss, parts = self.losses(batch)
@@ -120,7 +120,7 @@ class ComposedRun(TrainingLoop[SceneConfigT, BatchT]):
             self.sums[key] = self.sums.get(key, 0.0) + value
 
     def share_gradients(self) -> None:
-        """Average gradients, and the part of the time that is spent: clocks read differently."""
+        """Average the gradients and the spent part of the time, which differs by process."""
         gradients = [p.grad for p in self.trained if p.grad is not None]
         if self.deadline is None:
             self.exchange.average(gradients)
@@ -137,7 +137,7 @@ class ComposedRun(TrainingLoop[SceneConfigT, BatchT]):
                 self.average[key].lerp_(value, 1 - decay)
 
     def means(self) -> dict[str, float]:
-        """Return the means of the parts of the loss, and begin anew."""
+        """Return the mean parts of the loss, and reset them."""
         means = {key: value / self.counted for key, value in self.sums.items()}
         self.sums = {}
         return means
@@ -159,7 +159,7 @@ class ComposedRun(TrainingLoop[SceneConfigT, BatchT]):
         self.exchange.wait()
 
     def average_buffers(self) -> None:
-        """Bring batch statistics of all processes to the same state."""
+        """Average the batch statistics over all processes."""
         self.exchange.average([b for b in self.network.buffers() if b.is_floating_point()])
 
     def own_state(self) -> dict[str, Any]:
@@ -168,6 +168,6 @@ class ComposedRun(TrainingLoop[SceneConfigT, BatchT]):
         return {'average': self.average, 'spent': min(self.spent, 1.0)}
 
     def restore_own(self, state: dict[str, Any]) -> None:
-        """Take over the averaged weights."""
+        """Restore the averaged weights."""
         for name, value in self.average.items():
             value.copy_(state['average'][name])

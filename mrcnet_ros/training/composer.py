@@ -18,7 +18,7 @@ from ..geometry.se3 import Array, rotation_to_axis
 from ..specs import ViewPrior
 from .augmentation import augment, photograph
 from .painting import ComposedScene, ComposerSpec, TrainingPainter, beyond_border
-from .placing import Placer, similarity
+from .placing import Placer, roll, similarity
 from .table import table_under
 from .view_bank import RELATIVE_SIZE, VIEW_PX, ViewBank
 
@@ -37,7 +37,7 @@ Matrix = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """One training image and what the network should say of it.
+    """One training image and its targets.
 
     :param image: (S, S, 3) uint8 RGB crop.
     :param R_ray_object: (3, 3) rotation seen from the ray through the object's origin.
@@ -76,9 +76,8 @@ class Composer:
         """
         self.targets = list(range(len(priors)) if targets is None else targets)
         self.banks, self.priors, self.spec = banks, priors, spec
-        upright = [c < len(priors) and priors[c] is not None for c in range(len(banks))]
         self.painter = TrainingPainter(banks, len(priors), patches, lights, spec)
-        self.placer = Placer(banks, upright, len(priors))
+        self.placer = Placer(banks, priors)
 
     def sample(self, seed: int, index: int) -> Sample:
         """Make sample ``index`` of a seed; classes take turns."""
@@ -103,14 +102,14 @@ class Composer:
 
     def _arrange(self, rng: np.random.Generator, class_index: int, view: int
                  ) -> tuple[ComposedScene, NDArray[np.bool_], float]:
-        """Stand the object somewhere, among others.
+        """Place the object among others.
 
         :return: scene, visible part of the object in the layout image, and its fraction.
         """
         bank, prior = self.banks[class_index], self.priors[class_index]
         tilt = float(rng.uniform(-1, 1) * np.radians(prior.tilt_max_deg if prior else 180.0))
         A_layout_view = similarity(1.0, tilt, 0.0, 0.0)
-        R = _roll(tilt) @ bank.R_camera_object[view]
+        R = roll(tilt) @ bank.R_camera_object[view]
         table = None
         if rng.random() < self.spec.on_table:
             table = table_under(rng, R, np.array([0.0, 0.0, bank.distance_m[view]]), bank.hull,
@@ -153,7 +152,7 @@ class Composer:
 
     def _crop(self, rng: np.random.Generator, visible: NDArray[np.bool_],
               scene: ComposedScene) -> tuple[CropCamera, Matrix]:
-        """Jitter the visible box and look at it."""
+        """Jitter the visible box and return its crop, with the map from layout to crop."""
         columns, rows = np.flatnonzero(visible.any(0)), np.flatnonzero(visible.any(1))
         step = VIEW_PX / LAYOUT_PX
         low = np.array([columns[0], rows[0]]) * step - 0.5
@@ -168,10 +167,6 @@ class Composer:
         focal = K[0, 0] * np.linalg.norm(ray) * size / (self.spec.crop.padding * side)
         crop = CropCamera(R, pinhole(focal, size), size)
         return crop, crop.K_crop @ R @ np.linalg.inv(K)
-
-def _roll(angle: float) -> Matrix:
-    c, s = np.cos(angle), np.sin(angle)
-    return np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
 
 
 def _layout_mask(albedo: NDArray[np.uint8], A_layout_view: Matrix) -> NDArray[np.bool_]:

@@ -1,10 +1,9 @@
-"""What a training run of the default preset is made of."""
+"""The configuration of a training of the default preset."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import ClassVar
 
 from ..errors import SpecError
@@ -13,7 +12,7 @@ from ..reading.fields import only_known
 from ..specs import ModelSpec, Spec
 from .scene_config import SceneConfig
 
-# A body that only disturbs is seen in part and once in many images: it needs few views.
+# A disturber is seen in part and once in many images: it needs few views.
 VIEWS_FOR_DISTURBER = 60
 
 
@@ -21,15 +20,11 @@ VIEWS_FOR_DISTURBER = 60
 class TrainConfig(SceneConfig):
     """A training run of the default preset; ``checkpoint`` is a multiple of ``refresh``.
 
-    :param device: that trains, as PyTorch calls it: ``cpu``, or ``cuda`` for the first GPU.
-    :param composers: processes that compose images for one training process; 0 when it composes
-        them itself, which is faster on a processor.
+    :param device: PyTorch's name of what trains: ``cpu``, or ``cuda`` for the first GPU.
+    :param composers: number of processes that compose images for one training process; with 0 it
+        composes them itself, which is faster on a CPU.
     :param refresh: steps between refreshes of the template features.
-    :param emphasis: how often an object is drawn for every draw of the others, by label; 1 for
-        those not named.
-    :param init: model directory to start from, or None to start from noise.
-    :param init_knows: whether an object of ``init`` with the same label is the same object; where
-        not, its row is not used.
+    :param emphasis: by label, how often an object is drawn while the others are drawn once.
     :param freeze_shared: train only the rows of objects that ``init`` does not know; its answers
         for the objects it knows stay the same to the bit.
     """
@@ -48,8 +43,6 @@ class TrainConfig(SceneConfig):
     checkpoint: int = 500
     validation: int = 1000
     emphasis: dict[str, int] = field(default_factory=dict)
-    init: Path | None = None
-    init_knows: bool = True
     freeze_shared: bool = False
     spec: ModelSpec = field(default_factory=ModelSpec)
 

@@ -1,9 +1,8 @@
-"""What a training run of the detector is made of."""
+"""The configuration of a training of the detector."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import ClassVar
 
 from ..errors import SpecError
@@ -18,13 +17,10 @@ CHANCES = ('cluttered', 'varied', 'photometric')
 class DetectorConfig(SceneConfig):
     """A training run of the detector.
 
-    Of ``chances`` only ``cluttered``, ``varied`` and ``photometric`` happen to scenes. The scenes
-    of a validation are never trained on.
+    Scenes know the ``chances`` ``cluttered``, ``varied`` and ``photometric`` only. Validation
+    scenes are never trained on. Without ``init`` the training starts from ImageNet weights.
 
     :param disturber_views: rendered views of each body and each of the ``disturbers``.
-    :param init: model directory with the weights of a detector to start from, or None to start
-        from ImageNet.
-    :param init_knows: whether an object of ``init`` with the same label is the same object.
     :param size_px: side of the square scenes, a multiple of 32.
     :param backbone_rate: part of ``learning_rate`` for the layers that start from ImageNet
         weights.
@@ -33,8 +29,6 @@ class DetectorConfig(SceneConfig):
     preset: ClassVar[str] = 'detector'
     usual_spec: ClassVar[Spec] = DetectorSpec()
 
-    init: Path | None = None
-    init_knows: bool = True
     disturber_views: int = 16
     views: int = 1000
     size_px: int = 320

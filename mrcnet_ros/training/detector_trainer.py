@@ -141,11 +141,11 @@ class DetectorRun(ComposedRun[DetectorConfig, SceneBatch]):
         return parts['loss'], {k: float(v.detach()) for k, v in parts.items()}
 
     def validates(self, over: bool) -> bool:
-        """Tell whether a validation is due, as it is after the last step."""
+        """Tell whether a validation is due: at the usual steps, and after the last one."""
         return over or super().validates(over)
 
     def measure(self) -> dict[str, float]:
-        """Return the part of the objects whose best box fits, of each and of all."""
+        """Return the recall of each class and of all: the share whose best box fits."""
         top = TopBoxes(len(self.labels))
         for index in range(VALIDATION_SCENES):
             scene = self.composer.scene(VALIDATION_SEED, index)
@@ -158,7 +158,7 @@ class DetectorRun(ComposedRun[DetectorConfig, SceneBatch]):
 
 
 def detector_groups(network: DetectorNetwork, config: DetectorConfig) -> list[dict[str, Any]]:
-    """Return the optimiser's groups: slower for what starts from ImageNet."""
+    """Return the optimiser's groups, with a lower rate for pretrained layers."""
     named = list(network.named_parameters())
     return [{**group, 'part': part}
             for pretrained, part in ((True, config.backbone_rate), (False, 1.0))

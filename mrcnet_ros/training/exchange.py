@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ..errors import MrcnetError
 
-WAIT_S = 600.0  # for the other processes, some of which may be reading files; then one has died
+WAIT_S = 600.0  # others may be reading files; after this time one has died
 
 
 class Exchange:
@@ -91,7 +91,7 @@ def _watch(processes: list[BaseProcess], barrier: Barrier) -> None:
 def train_together(body: Callable[[Exchange], None], network: nn.Module, processes: int) -> None:
     """Run the same training in processes of one thread each; this process is the first.
 
-    :param body: trains, given what joins it to the others; a function of a module, or a
+    :param body: trains with the exchange it is given; a function of a module, or a
         :func:`functools.partial` of one, so that other processes can run it.
     :param network: whose gradients and buffers are averaged.
     :raises MrcnetError: when a process dies.

@@ -1,6 +1,6 @@
-"""The batches that a training process sees, composed by itself or ahead by other processes.
+"""The batches of a training process, composed in this process or ahead in others.
 
-Sample ``i`` is the same whoever composes it, so both ways give the same training.
+Sample ``i`` does not depend on the process that composes it, so both ways give the same training.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Compositions(Dataset[Sample]):
         return self._composer.sample(self.config.seed, index)
 
     def __getstate__(self) -> dict[str, object]:
-        """Leave the composer behind: another process makes its own, from the shared views."""
+        """Leave out the composer: another process makes its own from the shared views."""
         return {**vars(self), '_composer': None}
 
 
@@ -72,8 +72,8 @@ def made_ahead(samples: Dataset[SampleT], numbers: Iterator[Sequence[int]],
 
     :param numbers: of the samples of each batch.
     :param join: makes a batch of samples.
-    :param workers: processes that make them ahead; 0 makes each when it is asked for.
-    :param pin: workers keep them in memory that a GPU can read.
+    :param workers: number of processes that make them ahead; with 0 each is made when needed.
+    :param pin: whether workers keep them in page-locked memory, from which a GPU copies faster.
     :raises MrcnetError: when a worker died or raised an error.
     """
     if not workers:

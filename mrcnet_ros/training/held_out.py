@@ -1,7 +1,7 @@
-"""Training images that no training draws, to measure with and to look at.
+"""Images like those of a training that no training draws, to measure with and to look at.
 
-They are what a configuration composes, from views, background patches and draws of a seed of
-their own. Every object comes equally often, whatever the configuration emphasises.
+A configuration says how they are composed; they have a seed of their own. Every object comes
+equally often: ``emphasis`` does not count.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def samples_of(composer: Composer, class_index: int, seed: int) -> Iterator[Samp
 
 
 def rungs(config: TrainConfig, composer: Composer) -> dict[str, Composer]:
-    """Return composers of images ever more like those of training, from the same material.
+    """Return composers of images that become more like those of training, step by step.
 
     :return: by name: clean renders; with everything that lies around; as in training.
     """
@@ -87,7 +87,7 @@ def rungs(config: TrainConfig, composer: Composer) -> dict[str, Composer]:
 
 
 def known_view(sample: Sample, item: ObjectModel, spec: CropSpec) -> KnownView:
-    """Return a sample as a photograph with a box, of which the network's crop is the whole.
+    """Return a sample as a photograph with a box whose crop is the whole image.
 
     The object is as large as the model believes its real one to be, and that much farther away.
 

@@ -36,9 +36,9 @@ def identity_of(objects: Sequence[ObjectModel], view_prior: ViewPrior | None,
 
 def check_identity(path: Path, state: Mapping[str, Any], expected: Mapping[str, Any],
                    names: Sequence[str] = ('objects', 'view_prior', 'seed')) -> None:
-    """Check that a checkpoint is of what a configuration names.
+    """Check that a checkpoint was trained on the objects of a configuration.
 
-    A checkpoint that does not say what it is of, being older than this entry, is only warned of.
+    An older checkpoint without this entry is accepted with a warning.
 
     :param expected: :func:`identity_of` what the configuration names.
     :param names: of the parts that must agree.
@@ -60,7 +60,7 @@ def check_identity(path: Path, state: Mapping[str, Any], expected: Mapping[str, 
 
 def check_known(path: Path, entries: Sequence[Mapping[str, Any]],
                 expected: Mapping[str, Any]) -> None:
-    """Check that objects whose answers must stay are those that a model knows by their labels.
+    """Check that objects whose answers must not change are the same in a model.
 
     :param entries: of its objects, from ``model.json``.
     :param expected: :func:`identity_of` what the configuration names.
@@ -80,7 +80,7 @@ def check_known(path: Path, entries: Sequence[Mapping[str, Any]],
 
 
 def _difference(found: Any, expected: Any, where: str) -> str:
-    """Say where nested plain data differ first; '' when they agree, to rounding."""
+    """Return the first difference of nested plain data, '' if they agree up to rounding."""
     if isinstance(found, Mapping) and isinstance(expected, Mapping):
         pairs = [(found.get(k), expected[k], f'{where}.{k}') for k in expected]
     elif isinstance(found, list) and isinstance(expected, list):

@@ -50,7 +50,7 @@ def check_device(config: TrainConfig) -> None:
 
 
 def known_classes(config: TrainConfig) -> list[int]:
-    """Return the classes whose rows must not move: those that a frozen model knows already."""
+    """Return the classes whose rows must not change: those that a frozen model knows."""
     if not config.freeze_shared or config.init is None or not config.init_knows:
         return []
     labels = read_start(config.init, config.spec).labels
@@ -58,9 +58,11 @@ def known_classes(config: TrainConfig) -> list[int]:
 
 
 def draw_ahead(config: TrainConfig, objects: Sequence[ObjectModel], processes: int) -> None:
-    """Fill the cache of a configuration; what fails is left to whoever needs it, and told there.
+    """Render views and templates into the cache ahead of the training.
 
-    :param processes: most that draw at the same time.
+    Errors are logged only: they come again where the views are needed.
+
+    :param processes: largest number of processes that render at the same time.
     """
     jobs = [*objects, None]
     count = min(processes, len(jobs))
@@ -76,7 +78,7 @@ def draw_ahead(config: TrainConfig, objects: Sequence[ObjectModel], processes: i
 
 
 def _draw(config: TrainConfig, model: ObjectModel | None) -> str:
-    """Draw one object, or all that only disturb; return what went wrong, '' for nothing."""
+    """Render one object, or all disturbers for None; return the error, '' without one."""
     try:
         if model is None:
             load_disturbers(config)

@@ -1,4 +1,4 @@
-"""The loop of every training: steps, rates, metrics, checkpoints, and going on from one."""
+"""The loop of every training: steps, learning rate, metrics, checkpoints and resuming."""
 
 from __future__ import annotations
 
@@ -59,8 +59,8 @@ class Group(Protocol):
 class TrainingLoop(ABC, Generic[ConfigT, BatchT]):
     """One process of a training.
 
-    A training says how batches come, what a step is, and what else belongs to its state. It calls
-    :meth:`restore` when it is built.
+    A subclass defines the batches, a step and what else a checkpoint holds. Its constructor ends
+    with :meth:`restore`.
 
     :param group: the processes of the training.
     :param log_every: steps between lines of metrics.
@@ -91,7 +91,7 @@ class TrainingLoop(ABC, Generic[ConfigT, BatchT]):
 
     @abstractmethod
     def means(self) -> dict[str, float]:
-        """Return the means of what was measured in ``counted`` steps, and begin anew."""
+        """Return the mean figures of the last ``counted`` steps, and reset them."""
 
     @abstractmethod
     def own_state(self) -> dict[str, Any]:
@@ -102,14 +102,14 @@ class TrainingLoop(ABC, Generic[ConfigT, BatchT]):
 
     @abstractmethod
     def restore_own(self, state: dict[str, Any]) -> None:
-        """Take over what :meth:`own_state` returned."""
+        """Restore what :meth:`own_state` returned."""
 
     def train_mode(self) -> None:
-        """Bring the network into the mode of training."""
+        """Set the network to training mode."""
         self.network.train()
 
     def before_step(self, first: bool) -> None:
-        """Do what is due before a step.
+        """Prepare a step.
 
         :param first: whether it is the first one since the start of the process.
         """
@@ -169,14 +169,14 @@ class TrainingLoop(ABC, Generic[ConfigT, BatchT]):
                 self.save()
 
     def log(self, values: dict[str, float]) -> None:
-        """Write a line of metrics; the first process does."""
+        """Write a line of metrics, in the first process only."""
         if self.group.rank == 0:
             append_metrics(self.config.output, {
                 'step': self.step, 'samples': self.samples,
                 'hours': round(self.seconds / 3600, 4), **values})
 
     def save(self) -> None:
-        """Write a checkpoint; the first process does."""
+        """Write a checkpoint, in the first process only."""
         own = self.own_state()
         if self.group.rank == 0:
             save_checkpoint(self.path, {
@@ -186,7 +186,7 @@ class TrainingLoop(ABC, Generic[ConfigT, BatchT]):
         self.group.wait()
 
     def restore(self) -> None:
-        """Go on from the last checkpoint, where there is one.
+        """Continue from the last checkpoint if there is one.
 
         :raises ModelError: when it is damaged, or of another run.
         """
@@ -209,7 +209,7 @@ class TrainingLoop(ABC, Generic[ConfigT, BatchT]):
 
 
 def last_checkpoint(config: RunConfig, identity: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the checkpoint that a training goes on from; None where it begins.
+    """Return the checkpoint to continue from, None at the start of a training.
 
     :raises ModelError: when it is damaged, or of another run.
     """
@@ -224,10 +224,10 @@ def last_checkpoint(config: RunConfig, identity: dict[str, Any]) -> dict[str, An
 def decay_groups(parameters: Iterable[tuple[str, nn.Parameter]], weight_decay: float,
                  plain: Callable[[str, nn.Parameter], bool] = lambda _, p: p.ndim <= 1,
                  ) -> list[dict[str, Any]]:
-    """Return the optimiser's groups of what is trained: what decays, and what does not.
+    """Return the optimiser's groups of trained parameters: with and without weight decay.
 
     :param parameters: by name.
-    :param plain: tells what does not decay; biases and norms by default.
+    :param plain: tells whether a parameter has no weight decay; by default biases and norms.
     """
     groups: tuple[list[nn.Parameter], list[nn.Parameter]] = ([], [])
     for name, parameter in parameters:
@@ -246,7 +246,7 @@ def append_metrics(folder: Path, values: Mapping[str, float]) -> None:
 
 
 def drop_metrics(folder: Path, step: int) -> None:
-    """Drop the lines after a step, from which a run goes on and writes them anew."""
+    """Drop the lines after the step at which a run continues; it writes them again."""
     path = folder / METRICS_FILE
     if not path.exists():
         return

@@ -1,8 +1,8 @@
-"""A checkpoint cut into small files, for machines from which only small files come back.
+"""A checkpoint in small files, for machines that return only small files.
 
-Joined (``cat FOLDER/checkpoint.pt.* > checkpoint.pt``) they are a checkpoint that goes on and is
-exported like any other. Numbers lose half of their bits; if that is still too much, the state of
-the optimiser stays behind, which warms up anew, and then all but the averaged weights.
+Joined (``cat FOLDER/checkpoint.pt.* > checkpoint.pt``), they are a checkpoint that can be
+continued and exported like any other. Numbers lose half of their bits. If the files are still too
+large, the state of the optimiser is left out, and then everything but the averaged weights.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from ..errors import SpecError
 from .checkpoint import load_checkpoint
 
 MIB = 2**20  # bytes
-PIECE_BYTES = 15 * MIB  # files of 16 MiB are refused by some who should carry them
+PIECE_BYTES = 15 * MIB  # some transports refuse files of 16 MiB
 
 
 def write_pieces(checkpoint: Path, folder: Path, most_bytes: int) -> list[Path]:
-    """Write a checkpoint in pieces, in place of those that are there.
+    """Write a checkpoint in pieces, replacing those that are there.
 
     :return: the pieces, to be joined in this order.
     :raises ModelError: when the checkpoint cannot be read.
-    :raises SpecError: when even the averaged weights alone are more.
+    :raises SpecError: when the averaged weights alone are larger.
     """
     state = load_checkpoint(checkpoint)
     sizes: list[int] = []
@@ -54,7 +54,7 @@ def _cut(data: bytes, folder: Path, name: str) -> list[Path]:
 
 
 def _reduced(state: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Return what is left of a checkpoint: all in half precision, then less and less."""
+    """Yield ever smaller versions of a checkpoint, all in half precision."""
     small = {**state, 'network': _mapped(state['network'], _half),
              'average': _mapped(state['average'], _half)}
     if 'optimizer' in state:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ..geometry.se3 import Array
 from ..geometry.view_prior import elevation_and_tilt
+from ..specs import ViewPrior
 from .table import Table
 from .view_bank import RELATIVE_SIZE, VIEW_PX, ViewBank
 
@@ -43,14 +44,14 @@ class PlacedView:
 class Placer:
     """Puts other objects around the one that an image is of."""
 
-    def __init__(self, banks: Sequence[ViewBank], upright: Sequence[bool], classes: int) -> None:
+    def __init__(self, banks: Sequence[ViewBank], priors: Sequence[ViewPrior | None]) -> None:
         """Sort the views by elevation.
 
         :param banks: classes first, then bodies that only disturb.
-        :param upright: of each bank, whether z of its object is up on a table.
-        :param classes: how many of the banks are classes.
+        :param priors: of each class; with one, z of its object is up on a table.
         """
-        self.banks, self.upright, self.classes = banks, upright, classes
+        self.banks, self.classes = banks, len(priors)
+        self.upright = [c < len(priors) and priors[c] is not None for c in range(len(banks))]
         elevations = [elevation_and_tilt(b.R_camera_object)[0] for b in banks]
         self._order = [np.argsort(e) for e in elevations]
         self._sorted = [e[o] for e, o in zip(elevations, self._order, strict=True)]
@@ -108,7 +109,7 @@ class Placer:
         tilt = float(np.arctan2(table.normal[0], -table.normal[1]))
         scale = K[0, 0] * other.diameter_m / origin[2] / FLAT_SIZE
         middle = (K @ origin)[:2] / origin[2] - (VIEW_PX - 1) / 2
-        R = _roll(tilt) @ other.R_camera_object[view]
+        R = roll(tilt) @ other.R_camera_object[view]
         corners = other.hull @ R.T + origin if self.upright[bank] else None
         A = similarity(float(scale), tilt, float(middle[0]), float(middle[1]))
         return float(origin[2]), PlacedView(bank, view, A, in_front, corners)
@@ -132,6 +133,7 @@ def similarity(scale: float, angle: float, dx: float, dy: float) -> Array:
     return np.array([[c, -s, m - c * m + s * m + dx], [s, c, m - s * m - c * m + dy], [0, 0, 1.0]])
 
 
-def _roll(angle: float) -> NDArray[np.float64]:
+def roll(angle: float) -> NDArray[np.float64]:
+    """Return the rotation about the optical axis, (3, 3)."""
     c, s = np.cos(angle), np.sin(angle)
     return np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])

@@ -1,4 +1,4 @@
-"""What may lie on a table: marker boards, print, wood, cloth, pictures."""
+"""Flat things that lie on tables: marker boards, printed pages, wood, cloth, pictures."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _FONTS = (cv2.FONT_HERSHEY_SIMPLEX, cv2.FONT_HERSHEY_DUPLEX, cv2.FONT_HERSHEY_TR
 
 
 def draw_prints(pictures: NDArray[np.uint8], count: int, seed: int) -> NDArray[np.uint8]:
-    """Draw what lies on tables.
+    """Draw flat things that lie on tables.
 
     :param pictures: (P, B, B, 3) uint8 photographs that some of them show.
     :return: (count, PRINT_PX, PRINT_PX, 3) uint8.

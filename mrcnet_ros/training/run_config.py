@@ -1,4 +1,4 @@
-"""What every training is told, and how it is read from a YAML file."""
+"""The configuration of every training, and how it is read from a YAML file."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from ..specs import Spec
 
 
 class UnknownKindError(Exception):
-    """An annotation is none of the plain ones."""
+    """A field has a type that :func:`fitted` does not handle."""
 
 
 def fitted(value: Any, wanted: str, name: str) -> Any:
-    """Return a value of YAML as what a field takes.
+    """Return a YAML value as the type of a field.
 
     :param wanted: annotation of the field: int, float, bool, str, Path, a tuple or dict of them,
         or one of these or None.
     :param name: of the field, for messages.
-    :raises ValueError: when the value is something else.
-    :raises UnknownKindError: when the annotation is of another kind.
+    :raises ValueError: when the value is of another type.
+    :raises UnknownKindError: when the annotation is another one.
     """
     if wanted.endswith(' | None'):
         return None if value is None else fitted(value, wanted.removesuffix(' | None'), name)
@@ -83,7 +83,7 @@ class RunConfig(ABC):
     :param batch_size: samples of each process in a step.
     :param learning_rate: highest rate, reached after ``warmup`` steps, then half a cosine down.
     :param checkpoint: steps between checkpoints.
-    :param seed: of everything that is drawn.
+    :param seed: of all random choices.
     """
 
     preset: ClassVar[str] = 'default'
@@ -100,15 +100,15 @@ class RunConfig(ABC):
     @classmethod
     @abstractmethod
     def converted(cls, name: str, value: Any, values: Mapping[str, Any]) -> Any:
-        """Return a field that is not of a plain kind.
+        """Return a field whose type :func:`fitted` does not handle.
 
-        :param value: of the file.
-        :param values: of all fields.
-        :raises SpecError: when it cannot be that field's.
+        :param value: of the field in the file.
+        :param values: of all fields in the file.
+        :raises SpecError: when the field cannot have this value.
         """
 
     def check(self) -> None:
-        """Refuse values with which nothing can be trained.
+        """Refuse values that no training can use.
 
         :raises SpecError: naming the field.
         """

@@ -1,4 +1,4 @@
-"""What every training on composed images is told: objects, surroundings, and the schedule."""
+"""What configurations of trainings on composed images share: objects, surroundings, time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..reading.fields import only_known
 from ..specs import Spec, ViewPrior, from_mapping
 from .run_config import RunConfig
 
-FARTHEST_M = 100.0  # beyond, distances are in another unit
+FARTHEST_M = 100.0  # larger distances are in another unit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,8 +26,11 @@ class SceneConfig(RunConfig):
     :param models: BOP models folder, or YAML object list.
     :param labels: label by BOP object id, for a BOP folder; also chooses the objects.
     :param backgrounds: folders of photographs and environment maps.
-    :param bodies: plain bodies that lie about and hide things.
-    :param disturbers: BOP models folder of other objects that do so too, or None.
+    :param init: model directory to start from, or None to start without one.
+    :param init_knows: whether an object of ``init`` with the same label is the same object; if
+        not, its row is not used.
+    :param bodies: number of plain bodies that lie around and hide objects.
+    :param disturbers: BOP models folder of other objects that do the same, or None.
     :param view_prior: the same for all objects, or None for all of SO(3).
     :param distance_m: nearest and farthest distance of the objects.
     :param views: rendered views of each object.
@@ -36,7 +39,7 @@ class SceneConfig(RunConfig):
     :param minutes: from the start of the command to its last step, rendering counted; the
         learning rate falls to 0 by then. None when only ``steps`` ends the training.
     :param shared_minutes: whether ``minutes`` are those of all starts together, from first step to
-        last: one that goes on from a checkpoint has what the earlier ones left of them.
+        last. A start that continues from a checkpoint has the time that earlier ones left.
     :param validation: steps between validations on synthetic images.
     :param chances: of what happens to composed images, by name, where they differ from
         :class:`~mrcnet_ros.training.painting.ComposerSpec`.
@@ -49,6 +52,8 @@ class SceneConfig(RunConfig):
     models: Path
     labels: dict[int, str] = field(default_factory=dict)
     backgrounds: tuple[Path, ...] = ()
+    init: Path | None = None
+    init_knows: bool = True
     bodies: int = 24
     disturbers: Path | None = None
     view_prior: ViewPrior | None = None
@@ -69,7 +74,7 @@ class SceneConfig(RunConfig):
 
     @classmethod
     def converted(cls, name: str, value: Any, values: Mapping[str, Any]) -> Any:
-        """Return ``view_prior`` or ``spec``, of which the file has what differs."""
+        """Return ``view_prior`` or ``spec``; of the latter the file has only what differs."""
         if name == 'view_prior':
             return None if value is None else view_prior_of(value)
         defaults = cls.usual_spec.to_dict()
@@ -112,9 +117,9 @@ class SceneConfig(RunConfig):
 
 
 def view_prior_of(value: Any) -> ViewPrior:
-    """Return a view prior of a configuration.
+    """Return the view prior of a configuration.
 
-    :raises SpecError: when it is none.
+    :raises SpecError: when its fields or angles cannot be used.
     """
     prior: ViewPrior = from_mapping(ViewPrior, value, 'view_prior')
     low, high, tilt = prior.elevation_min_deg, prior.elevation_max_deg, prior.tilt_max_deg

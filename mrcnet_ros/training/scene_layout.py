@@ -9,8 +9,8 @@ import numpy as np
 
 from ..geometry.se3 import Array
 from ..specs import ViewPrior
-from .placing import FLAT_SIZE, Placer, similarity
-from .table import Table
+from .placing import FLAT_SIZE, Placer, roll, similarity
+from .table import Table, up_direction
 from .view_bank import VIEW_PX, ViewBank
 
 # The table is seen from about here: lower, the objects behind are hidden; LM-O is between 25 and
@@ -56,23 +56,17 @@ class SceneLayout:
         :param distance_m: nearest and farthest objects.
         """
         self.banks, self.priors, self.distance_m = banks, priors, distance_m
-        upright = [c < len(priors) and priors[c] is not None for c in range(len(banks))]
-        self.upright = upright
-        self.placer = Placer(banks, upright, len(priors))
+        self.placer = Placer(banks, priors)
 
     def table(self, rng: np.random.Generator) -> Table:
         """Draw the plane of a table."""
         elevation = np.radians(rng.uniform(*TABLE_ELEVATION_DEG))
         tilts = [p.tilt_max_deg for p in self.priors if p is not None]
         tilt = np.radians(ROLLED * (max(tilts) if tilts else 30.0)) * rng.uniform(-1, 1)
-        normal = np.array([np.cos(elevation) * np.sin(tilt), -np.cos(elevation) * np.cos(tilt),
-                           -np.sin(elevation)])
+        normal = up_direction(elevation, tilt)
         near, far = self.distance_m
         distance = np.exp(rng.uniform(*np.log([near + 0.15 * (far - near), 0.9 * far])))
-        first = np.cross(normal, rng.normal(size=3))
-        first /= np.linalg.norm(first)
-        return Table(np.array([0.0, 0.0, distance]), normal,
-                     np.column_stack([first, np.cross(normal, first)]))
+        return Table.drawn(rng, np.array([0.0, 0.0, distance]), normal)
 
     def place(self, rng: np.random.Generator, table: Table, K: Array,
               chosen: Sequence[int]) -> list[SceneObject]:
@@ -106,7 +100,7 @@ class SceneLayout:
 
     def _on_table(self, rng: np.random.Generator, table: Table, K: Array, bank: int,
                   place: Array) -> SceneObject | None:
-        own, upright = self.banks[bank], self.upright[bank]
+        own, upright = self.banks[bank], self.placer.upright[bank]
         height = -float(own.hull[:, 2].min()) if upright else 0.4 * own.diameter_m
         lift = rng.uniform(0, HIGHEST_M) if rng.random() < LIFTED else 0.0
         origin = table.point_m + table.axes @ place + (height + lift) * table.normal
@@ -119,9 +113,7 @@ class SceneLayout:
             tilt = float(rng.uniform(-np.pi, np.pi))
         corners = None
         if upright:
-            c, s = np.cos(tilt), np.sin(tilt)
-            roll = np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
-            corners = own.hull @ (roll @ own.R_camera_object[view]).T + origin
+            corners = own.hull @ (roll(tilt) @ own.R_camera_object[view]).T + origin
         return self._seen(bank, view, K, origin, tilt, corners)
 
     def _anywhere(self, rng: np.random.Generator, K: Array, bank: int) -> SceneObject:

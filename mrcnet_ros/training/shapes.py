@@ -1,4 +1,4 @@
-"""Plain bodies that lie about and hide things: boxes, bars, cans, cones, lumps, vessels."""
+"""Plain bodies that lie around and hide objects: boxes, bars, cans, cones, lumps, vessels."""
 
 from __future__ import annotations
 

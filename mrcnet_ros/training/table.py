@@ -29,9 +29,22 @@ class Table:
     normal: Array
     axes: Array
 
+    @classmethod
+    def drawn(cls, rng: np.random.Generator, point_m: Array, normal: Array) -> Table:
+        """Return a plane with axes of random direction."""
+        first = np.cross(normal, rng.normal(size=3))
+        first /= np.linalg.norm(first)
+        return cls(point_m, normal, np.column_stack([first, np.cross(normal, first)]))
+
     def H_image_plane(self, K: Array) -> Array:
         """Return the (3, 3) map of (x, y, 1) along the axes [m] to pixels of a camera."""
         return np.asarray(K @ np.column_stack([self.axes, self.point_m]), np.float64)
+
+
+def up_direction(elevation: float, tilt: float) -> Array:
+    """Return up in the frame of a camera, (3,), from its elevation and its roll [rad]."""
+    return np.array([np.cos(elevation) * np.sin(tilt), -np.cos(elevation) * np.cos(tilt),
+                     -np.sin(elevation)])
 
 
 def table_under(rng: np.random.Generator, R: Array, t_m: Array, hull: Array,
@@ -46,18 +59,14 @@ def table_under(rng: np.random.Generator, R: Array, t_m: Array, hull: Array,
     """
     if normal_object is None:
         elevation, tilt = rng.uniform(0.2, 1.5), rng.uniform(-0.7, 0.7)
-        up = np.array([np.cos(elevation) * np.sin(tilt), -np.cos(elevation) * np.cos(tilt),
-                       -np.sin(elevation)])
-        normal_object = R.T @ up
+        normal_object = R.T @ up_direction(elevation, tilt)
     lowest = float((hull @ normal_object).min())
     normal = R @ normal_object
     point = t_m + lowest * normal
     sine = -float(normal @ point) / float(np.linalg.norm(point))
     if sine < LOWEST_SINE:
         return None
-    first = np.cross(normal, rng.normal(size=3))
-    first /= np.linalg.norm(first)
-    return Table(point, normal, np.column_stack([first, np.cross(normal, first)]))
+    return Table.drawn(rng, point, normal)
 
 
 def lay_print(rng: np.random.Generator, image: NDArray[np.float32], table: Table, K: Array,

@@ -1,4 +1,4 @@
-"""What the network should have said: soft labels and the symmetric equivalent to aim for."""
+"""Training targets: soft labels, and the nearest symmetric equivalents of the truth."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..geometry.se3 import Array
 from ..specs import ModelSpec
 from .composer import Sample
 
-POINTS = 96  # of each surface, that the losses compare poses by
+POINTS = 96  # of each surface, at which the losses compare poses
 
 
 class Batch(NamedTuple):
@@ -113,7 +113,7 @@ class ObjectShapes:
 
 
 def rotation_targets(batch: Batch, shapes: ObjectShapes, grid: Tensor, sharpness: float) -> Tensor:
-    """Return soft labels over the rotation bins, the best symmetry counting.
+    """Return soft labels over the rotation bins, each for its best symmetry.
 
     The distance of a bin is the root mean square displacement of the vertices in diameters.
 
@@ -148,7 +148,7 @@ def symmetric_equivalents(batch: Batch, shapes: ObjectShapes) -> Poses:
 
 
 def nearest_true_poses(batch: Batch, shapes: ObjectShapes, reference: Tensor) -> Poses:
-    """Return the symmetric equivalents of the true poses whose rotation is nearest to others.
+    """Return the symmetric equivalents of the true poses that are nearest to other rotations.
 
     Nearest by the mean squared displacement of the vertices.
 

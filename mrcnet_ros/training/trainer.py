@@ -46,8 +46,8 @@ def train(config: TrainConfig, stem: dict[str, Tensor], stop_after: int | None =
         ``minutes`` are over before the first step.
     :raises DatasetError: when there are no backgrounds, or they cannot be read.
     :raises ModelError: when the last checkpoint is damaged, or of another model, other objects,
-        another view prior or seed; or when ``init`` knows an object otherwise than the
-        configuration, whose answers must stay.
+        another view prior or seed; or when ``freeze_shared`` must keep the answers for an object
+        that ``init`` knows with another mesh, size or view prior.
     """
     if stop_after is not None and (stop_after < 1 or stop_after % config.refresh):
         raise SpecError(f'stop_after must be a positive multiple of refresh ({config.refresh}), '
@@ -99,13 +99,13 @@ class TrainingRun(ComposedRun[TrainConfig, Batch]):
         return batches(self.compositions, numbers, self.device)
 
     def train_mode(self) -> None:
-        """Let everything train but what is frozen."""
+        """Set all layers that are not frozen to training mode."""
         self.network.train()
         if self.config.freeze_shared:
             freeze_norms(self.net)
 
     def before_step(self, first: bool) -> None:
-        """Compute the features of all templates anew when it is time."""
+        """Recompute the features of all templates every ``refresh`` steps."""
         if first or self.step % self.config.refresh == 0:
             self.average_buffers()
             self._refresh()
@@ -130,7 +130,7 @@ class TrainingRun(ComposedRun[TrainConfig, Batch]):
         super().share_gradients()
 
     def validate(self) -> None:
-        """Measure the averaged weights, then compute the features with the others again."""
+        """Measure the averaged weights, then recompute the features with the current ones."""
         super().validate()
         self._refresh()
 

@@ -54,7 +54,7 @@ class ViewBank:
     :param albedo: (V, S, S, 4) uint8 unlit RGB and mask (255 on the object).
     :param normals: (V, S, S) uint16 codes of object-frame normals, see :mod:`.lighting`.
     :param openness: (V, S, S) uint8 how much of the light from all around reaches a place, 255
-        for all of it, see :mod:`.occlusion`.
+        for all of it, see :func:`bake_openness`.
     :param depth: (V, S, S) float16 depth minus distance, in diameters; 0 off the object.
     :param R_camera_object: (V, 3, 3).
     :param distance_m: (V,) of the object's origin.
@@ -89,7 +89,7 @@ class SharedViews:
     hull: Array
 
     def open(self) -> ViewBank:
-        """Return the bank, looking at the same memory."""
+        """Return the bank in the same memory."""
         return ViewBank(self.albedo.numpy(), self.normals.numpy(), self.openness.numpy(),
                         self.depth.numpy(), self.R_camera_object, self.distance_m, self.diameter_m,
                         self.hull)
@@ -103,8 +103,7 @@ def load_or_render(
 
     :param distance_m: nearest and farthest distance of the objects [m].
     :param views: number of views of each object.
-    :return: one bank for each object, its arrays in shared memory, so that they are there once
-        for all training processes.
+    :return: one bank for each object, its arrays in memory that all training processes share.
     """
     banks = []
     for model in objects:

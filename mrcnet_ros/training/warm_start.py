@@ -50,8 +50,7 @@ def read_start(model_dir: Path, spec: ModelSpec) -> Start:
 
     :raises ModelError: when it is incomplete or of another spec.
     """
-    state = load_checkpoint(Path(model_dir) / 'weights.pt', spec)
-    weights = {k: v.float() if v.is_floating_point() else v for k, v in state['average'].items()}
+    weights = _weights(load_checkpoint(Path(model_dir) / 'weights.pt', spec))
     try:
         values = parse_json((Path(model_dir) / 'model.json').read_bytes())
         return Start(weights, tuple({**entry, 'label': str(entry['label'])}
@@ -66,8 +65,18 @@ def read_detector_start(model_dir: Path, spec: DetectorSpec) -> Start:
     :raises ModelError: when there are none, or they are of another spec.
     """
     state = load_checkpoint(Path(model_dir) / DETECTOR_WEIGHTS, spec)
-    weights = {k: v.float() if v.is_floating_point() else v for k, v in state['average'].items()}
-    return Start(weights, tuple({'label': label} for label in state['labels']))
+    return Start(_weights(state), tuple({'label': label} for label in state['labels']))
+
+
+def _weights(state: dict[str, Any]) -> dict[str, Tensor]:
+    """Return the averaged weights of a checkpoint, in single precision."""
+    return {k: v.float() if v.is_floating_point() else v for k, v in state['average'].items()}
+
+
+def _rows(value: Tensor, known: Sequence[str], labels: Sequence[str]) -> Tensor:
+    """Return a row for each label, the mean of all rows for an unknown one."""
+    return torch.stack([value[known.index(label)] if label in known else value.mean(0)
+                        for label in labels])
 
 
 def warm_start_detector(network: DetectorNetwork, start: Start, labels: Sequence[str], *,
@@ -78,12 +87,9 @@ def warm_start_detector(network: DetectorNetwork, start: Start, labels: Sequence
     :param knows: whether objects of the same label are the same; if not, all are unknown.
     """
     known = start.labels if knows else ()
-    state = dict(start.weights)
-    for name, rows in start.weights.items():
-        if name.split('.')[-2] == 'logits':
-            state[name] = torch.stack([rows[known.index(label)] if label in known
-                                       else rows.mean(0) for label in labels])
-    network.load_state_dict(state)
+    network.load_state_dict({
+        name: _rows(value, known, labels) if name.split('.')[-2] == 'logits' else value
+        for name, value in start.weights.items()})
 
 
 def object_parameters(network: nn.Module) -> dict[str, nn.Parameter]:
@@ -105,13 +111,8 @@ def warm_start(network: MrcNet, start: Start, labels: Sequence[str], *,
     """
     rows = object_parameters(network)
     known = start.labels if knows else ()
-    state = {}
-    for name, value in start.weights.items():
-        if name in rows:
-            value = torch.stack([value[known.index(label)] if label in known
-                                 else value.mean(0) for label in labels])
-        state[name] = value
-    network.load_state_dict(state)
+    network.load_state_dict({name: _rows(value, known, labels) if name in rows else value
+                             for name, value in start.weights.items()})
     return [i for i, label in enumerate(labels) if label in known]
 
 

@@ -228,5 +228,5 @@ def test_no_law_is_made_of_too_little(dataset, objects, capsys, spread, told):
     """The command says why, and goes on with the sizes."""
     sizes = dict.fromkeys(objects, 1.0)
     assert measured_covariance(run_of(dataset, objects, spread=spread), objects, sizes,
-                         Images('photographs', 'visib', 1)) is None
+                               Images('photographs', 'visib', 1)) is None
     assert told in capsys.readouterr().out

@@ -129,7 +129,7 @@ def test_bodies_are_closed_and_of_a_size_that_lies_on_tables():
 def test_neighbours_stand_on_the_same_table(bodies):
     """Upright neighbours touch the plane, and those in front are nearer than those behind."""
     table, _, _ = standing()
-    placer = Placer(bodies, [True] * len(bodies), len(bodies))
+    placer = Placer(bodies, [ViewPrior(0.0, 90.0, 50.0)] * len(bodies))
     rng, found = np.random.default_rng(0), []
     for _ in range(20):
         found += placer.place(rng, table, K, 0.14, (3, 2))
@@ -146,7 +146,7 @@ def test_neighbours_stand_on_the_same_table(bodies):
 def test_a_neighbour_is_drawn_where_and_as_large_as_it_stands(bodies):
     """The view put into the image covers the projection of the neighbour's hull."""
     table, _, _ = standing()
-    placer = Placer(bodies, [True] * len(bodies), len(bodies))
+    placer = Placer(bodies, [ViewPrior(0.0, 90.0, 50.0)] * len(bodies))
     rng = np.random.default_rng(2)
     for placed in placer.place(rng, table, K, 0.14, (12, 6)):
         if placed.corners_m is None:
