@@ -26,12 +26,37 @@ def frame(number: int, *objects, encoding='rgb8', focal=600.0, size=(64, 48)):
 
 
 def _detection(label, x=31.5, y=23.5, height=30.0, score=0.9, name=''):
-    from vision_msgs.msg import Detection2D, ObjectHypothesisWithPose
+    from vision_msgs.msg import Detection2D
 
-    detection = Detection2D(id=name)
+    detection = Detection2D(id=name, results=[hypothesis(label, score)])
     detection.bbox.center.position.x, detection.bbox.center.position.y = float(x), float(y)
     detection.bbox.size_x = detection.bbox.size_y = float(height)
-    hypothesis = ObjectHypothesisWithPose()
-    hypothesis.hypothesis.class_id, hypothesis.hypothesis.score = label, float(score)
-    detection.results = [hypothesis]
     return detection
+
+
+def hypothesis(name, score):
+    """Return a hypothesis of a detection."""
+    from vision_msgs.msg import ObjectHypothesisWithPose
+
+    result = ObjectHypothesisWithPose()
+    result.hypothesis.class_id, result.hypothesis.score = name, float(score)
+    return result
+
+
+def isaac_message(stamp, *boxes):
+    """Return what Isaac ROS's YOLOv8 decoder publishes: numbers, and headers without a frame.
+
+    :param stamp: [s].
+    :param boxes: (number, centre x, centre y, width, height) in pixels of the network.
+    """
+    from vision_msgs.msg import Detection2D, Detection2DArray
+
+    message = Detection2DArray()
+    for number, x, y, width, height in boxes:
+        found = Detection2D(results=[hypothesis(str(number), 0.8)])
+        found.bbox.center.position.x, found.bbox.center.position.y = float(x), float(y)
+        found.bbox.size_x, found.bbox.size_y = float(width), float(height)
+        found.header.stamp.sec = stamp
+        message.detections.append(found)
+    message.header.stamp.sec = stamp
+    return message
