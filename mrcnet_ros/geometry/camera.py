@@ -48,7 +48,19 @@ class Camera:
 
     def __post_init__(self) -> None:
         """Check every number once, so that a Camera is always usable."""
-        K = np.array(self.K, dtype=np.float64)
+        try:
+            K = np.array(self.K, dtype=np.float64)
+            # OpenCV has coefficients as (1, N) or (N, 1)
+            distortion = tuple(np.array(self.distortion, dtype=np.float64).ravel().tolist())
+            width, height = int(self.width), int(self.height)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise CameraError('K, width, height and distortion of a camera must be numbers: '
+                              f'{error}') from error
+        if (width, height) != (self.width, self.height):
+            raise CameraError('image size must be whole numbers, got '
+                              f'{self.width}x{self.height}')
+        for name, value in (('width', width), ('height', height), ('distortion', distortion)):
+            object.__setattr__(self, name, value)
         if K.shape != (3, 3) or not (np.abs(K) < LARGEST_PX).all():
             raise CameraError(
                 f'camera matrix must be 3x3, finite and below {LARGEST_PX:g} px: {K.tolist()}')
@@ -80,15 +92,15 @@ class Camera:
             )
         if not np.isfinite(self.distortion).all():
             raise CameraError('distortion must be finite, got '
-                              f'{[float(v) for v in self.distortion]}')
+                              f'{list(self.distortion)}')
         if any(abs(k) > LARGEST_COEFFICIENT for k in self.distortion):
             raise CameraError(f'distortion coefficients must be below {LARGEST_COEFFICIENT:g}, '
-                              f'got {[float(v) for v in self.distortion]}')
+                              f'got {list(self.distortion)}')
         try:
             find_lens(self.distortion_model, self.distortion)
         except (ArithmeticError, ValueError) as error:  # LinAlgError is a ValueError
             raise CameraError(f'{self.distortion_model} with the coefficients '
-                              f'{[float(v) for v in self.distortion]} is no lens ({error})'
+                              f'{list(self.distortion)} is no lens ({error})'
                               ) from error
         if lengths != (0,) and np.asarray(self.K)[0, 1] != 0:
             raise CameraError(

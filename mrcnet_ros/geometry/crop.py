@@ -117,15 +117,14 @@ def crop_camera(camera: Camera, box_xyxy: ArrayLike, spec: CropSpec,
     return CropCamera(R, pinhole(focal_px, spec.size_px), spec.size_px)
 
 
-def box_rays(camera: Camera, boxes_xyxy: Sequence[ArrayLike]) -> Array:
+def box_rays(camera: Camera, boxes_xyxy: Sequence[Array]) -> Array:
     """Return the rays of boxes' centres and of the middles of their four sides.
 
-    :param boxes_xyxy: (4,) each [px]; one that is malformed has no rays.
+    :param boxes_xyxy: (4,) float64 each [px].
     :return: (N, 5, 3) with z = 1: centre, left, right, top, bottom; nan where there is none.
     """
-    boxes = np.array([box if np.shape(box) == (4,) else [np.nan] * 4 for box in boxes_xyxy])
-    uv = boxes.reshape(-1, 4).astype(np.float64) @ _PLACES.reshape(4, 10)
     with np.errstate(all='ignore'):
+        uv = np.array(boxes_xyxy).reshape(-1, 4) @ _PLACES.reshape(4, 10)
         return camera.unproject(uv.reshape(-1, 5, 2))
 
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import BackendError
+from ..errors import BackendError, SpecError
 
 Arrays = Mapping[str, NDArray[Any]]
 PRECISIONS = ('fp32', 'bf16', 'fp16')
@@ -20,6 +20,10 @@ PRECISIONS = ('fp32', 'bf16', 'fp16')
 # its own for them, which stay on its device. Such an array has `nbytes`, `array[i]` (one row, or
 # several for an array of indices), `copy()`, and `__array__` for whoever wants it on the host.
 RESIDENT = ('x4', 'x8', 'x16', 'dense', 't4', 't8', 't16', 'coordinates')
+
+
+# as the parameter threads of the node
+MOST_THREADS = 256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,10 +52,14 @@ class RuntimeOptions:
         default=logging.getLogger(__package__).info, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        """Check the precision.
+        """Check precision and numbers.
 
-        :raises BackendError: when it is unknown.
+        :raises BackendError: when the precision is unknown.
+        :raises SpecError: when a number is out of range.
         """
+        if self.threads is not None and self.threads not in range(1, MOST_THREADS + 1):
+            raise SpecError(f'threads must be None or a whole number from 1 to {MOST_THREADS}, '
+                            f'got {self.threads!r}')
         if self.precision not in ('auto', *PRECISIONS):
             raise BackendError(f'unknown precision {self.precision!r}; there are: auto, '
                                f'{", ".join(PRECISIONS)}')

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..errors import BoxError, ImageError, SpecError, UnknownLabelError
+from ..errors import BoxError, CameraError, ImageError, SpecError, UnknownLabelError
 from ..geometry.camera import Camera
 from ..geometry.se3 import Array, skew
 from ..objects import ObjectModel
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from typing import Self
 
 TaskT = TypeVar('TaskT')
+ItemT = TypeVar('ItemT')
 
 
 class BaseEstimator(ABC, Generic[ModelT]):
@@ -94,11 +95,13 @@ class BaseEstimator(ABC, Generic[ModelT]):
             of those that stand on it where depth does not.
         :return: poses in the order of the detections, and why others have none.
         :raises ImageError: when image or depth has another type or another size than the camera.
-        :raises SpecError: when the plane is none, or does not face the camera.
+        :raises CameraError: when the camera is no :class:`.Camera`.
+        :raises SpecError: when a detection is none, or the plane, or that does not face the
+            camera.
         """
         check_inputs(image_rgb, camera, depth_m)
         plane = None if support_plane is None else checked_plane(support_plane)
-        result = self._estimate(image_rgb, camera, detections)
+        result = self._estimate(image_rgb, camera, all_of(detections, Detection))
         return self._finished(result, camera, depth_m, plane)
 
     def estimate_with_each(self, image_rgb: NDArray[np.uint8], camera: Camera,
@@ -115,7 +118,7 @@ class BaseEstimator(ABC, Generic[ModelT]):
             check_inputs(image_rgb, camera, item.depth_m)
         planes = [None if item.support_plane is None else checked_plane(item.support_plane)
                   for item in known]
-        result = self._estimate(image_rgb, camera, detections)
+        result = self._estimate(image_rgb, camera, all_of(detections, Detection))
         return [self._finished(result, camera, item.depth_m, plane)
                 for item, plane in zip(known, planes, strict=True)]
 
@@ -143,7 +146,7 @@ class BaseEstimator(ABC, Generic[ModelT]):
         centred = [
             dataclasses.replace(start, T_camera_object=self.objects[start.label].to_centred(
                 start.T_camera_object)) if start.label in self.objects else start
-            for start in starts]
+            for start in all_of(starts, KnownPose)]
         plane = None if support_plane is None else checked_plane(support_plane)
         return self._finished(self._follow(image_rgb, camera, centred), camera, depth_m, plane)
 
@@ -253,12 +256,33 @@ def _of_object_frame(pose: PoseEstimate, item: ObjectModel) -> PoseEstimate:
     return dataclasses.replace(pose, T_camera_object=T, covariance=covariance)
 
 
+def all_of(given: Iterable[ItemT], kind: type[ItemT]) -> list[ItemT]:
+    """Return detections or starts as a list; a generator could be read only once.
+
+    :raises SpecError: when one is of another type.
+    """
+    listed = list(given) if isinstance(given, Iterable) else []
+    wrong = [item for item in listed if not isinstance(item, kind)]
+    if wrong or not isinstance(given, Iterable):
+        raise SpecError(f'expected a list of {kind.__name__} objects, got '
+                        f'{type(wrong[0] if wrong else given).__name__}')
+    return listed
+
+
 def check_inputs(image: NDArray[np.uint8], camera: Camera,
                  depth_m: NDArray[np.float32] | None) -> None:
     """Check that image and depth are of a camera.
 
     :raises ImageError: when one has another type or another size.
+    :raises CameraError: when the camera is none.
     """
+    for name, value in (('image', image), ('depth', depth_m)):
+        if not isinstance(value, np.ndarray) and not (name == 'depth' and value is None):
+            raise ImageError(f'{name} must be a NumPy array, got {type(value).__name__}; '
+                             'numpy.asarray makes one of a picture of Pillow')
+    if not isinstance(camera, Camera):
+        raise CameraError(f'camera must be a Camera, got {type(camera).__name__}; make one with '
+                          'Camera(K, width, height)')
     _check_image(image, camera)
     if depth_m is not None:
         check_depth(depth_m, camera)

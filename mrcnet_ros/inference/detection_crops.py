@@ -12,6 +12,7 @@ from ..geometry.crop import CropCamera, turned
 from ..geometry.se3 import Array
 from .poses import Detection
 
+MOST_CROPS = 32  # in one batch, which takes about 4 MB of memory for each
 # On the LM-O photographs two crops turned by 6, 18 or 25 degrees to both sides score less; see
 # docs/accuracy.md.
 LARGEST_TURN_RAD = np.radians(12.0)
@@ -43,9 +44,10 @@ def crops_each(crops: Sequence[DetectionCrop]) -> int:
 def crop_turns(count: int) -> Array:
     """Return how far each crop of a detection is turned [rad], (count,), the least one first.
 
-    :raises SpecError: when there is to be no crop.
+    :raises SpecError: when there is to be none, or more than fit into a batch.
     """
-    if count < 1:
-        raise SpecError(f'crops must be at least 1, got {count}')
+    if count not in range(1, MOST_CROPS + 1):
+        raise SpecError(f'crops must be a whole number from 1 to {MOST_CROPS}, got {count!r}')
+    count = int(count)
     turns = np.linspace(-LARGEST_TURN_RAD, LARGEST_TURN_RAD, count) if count > 1 else np.zeros(1)
     return turns[np.argsort(np.abs(turns), kind='stable')]

@@ -22,7 +22,7 @@ from .backend import Backend
 from .base_estimator import BaseEstimator
 from .decoding import Outputs, agreed_poses, coarse_answer, decode_poses
 from .depth_correction import DepthLaws
-from .detection_crops import DetectionCrop, crop_turns, crops_each
+from .detection_crops import MOST_CROPS, DetectionCrop, crop_turns, crops_each
 from .known_start import KnownPose, moved_far, starts_at
 from .model_directory import ModelDirectory, read_model_directory
 from .poses import Detection, FrameResult, PoseEstimate, Skipped, StageClock, add_seconds
@@ -32,7 +32,6 @@ from .template_features import TemplateFeatures
 from .uncertainty import Posed, PoseSpread, pose_spreads
 
 DEFAULT_CACHE_BYTES = 256 << 20  # of template features, beside the network itself
-MOST_CROPS = 32  # in one batch, which takes about 4 MB of memory for each
 
 
 class PoseEstimator(BaseEstimator[ModelDirectory]):

@@ -8,9 +8,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import SpecError
 from ..geometry.bins import encode_translation
 from ..geometry.crop import CropCamera
-from ..geometry.se3 import Array, rotation_angle, rotation_to_axis
+from ..geometry.se3 import (
+    POSE_TOLERANCE,
+    Array,
+    checked_rotation,
+    rotation_angle,
+    rotation_to_axis,
+)
 from ..objects import ObjectModel
 from ..specs import BinSpec
 
@@ -26,11 +33,24 @@ class KnownPose:
 
     :param T_camera_object: (4, 4) float64 [m].
     :param detection_id: handed on to the answer.
+    :raises SpecError: when the pose is none.
     """
 
     label: str
     T_camera_object: Array
     detection_id: str = ''
+
+    def __post_init__(self) -> None:
+        """Check the pose: stage 2 answers something whatever it starts from."""
+        try:
+            T = np.array(self.T_camera_object, dtype=np.float64)
+        except (TypeError, ValueError):
+            T = np.empty(0)
+        if T.shape != (4, 4) or not np.isfinite(T).all() or (T[3] != (0, 0, 0, 1)).any():
+            raise SpecError('T_camera_object must be 4x4 and finite, with the last row 0 0 0 1, '
+                            f'got {self.T_camera_object!r}')
+        checked_rotation(T[:3, :3], POSE_TOLERANCE, 'the rotation of T_camera_object')
+        object.__setattr__(self, 'T_camera_object', T)
 
 
 def start_at(T_camera_object: Array, crop: CropCamera, item: ObjectModel, grid: Array,

@@ -10,6 +10,7 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import BoxError, SpecError
 from ..geometry.camera import Camera
 from ..geometry.se3 import Array
 from ..objects import ObjectModel
@@ -27,12 +28,27 @@ class Detection:
     :param box_xyxy: (4,) float64 [px] x1, y1, x2, y2; may reach beyond the image.
     :param score: confidence of the detector, 0..1.
     :param detection_id: the detector's or tracker's name of this instance, '' if it has none.
+    :raises BoxError: when the box is not four numbers. One that is not finite gets no pose.
+    :raises SpecError: when the label is no text.
     """
 
     label: str
     box_xyxy: Array
     score: float = 1.0
     detection_id: str = ''
+
+    def __post_init__(self) -> None:
+        """Copy the box as floats: sums of small integers wrap around."""
+        if not isinstance(self.label, str):
+            raise SpecError(f'label of a detection must be text, got {self.label!r}')
+        try:
+            box = np.array(self.box_xyxy, dtype=np.float64)
+        except (TypeError, ValueError):
+            box = np.empty(0)
+        if box.shape != (4,):
+            raise BoxError(f'box of a detection must be four numbers x1, y1, x2, y2, got '
+                           f'{self.box_xyxy!r}')
+        object.__setattr__(self, 'box_xyxy', box)
 
 
 @dataclass(frozen=True, eq=False)

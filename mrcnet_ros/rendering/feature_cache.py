@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import SpecError
+
 Features = Mapping[str, NDArray[Any]]
 
 
@@ -37,8 +39,8 @@ class FeatureCache:
     """
 
     def __init__(self, capacity_bytes: int) -> None:
-        if capacity_bytes < 0:
-            raise ValueError(f'capacity must not be negative, got {capacity_bytes} bytes')
+        if not capacity_bytes >= 0:
+            raise SpecError(f'capacity must not be negative, got {capacity_bytes} bytes')
         self.capacity_bytes = capacity_bytes
         self._lock = threading.Lock()
         self._entries: OrderedDict[Hashable, dict[str, NDArray[Any]]] = OrderedDict()

@@ -123,7 +123,7 @@ class TemplateStore:
 
     def __init__(self, root: Path | str | None = None) -> None:
         """Remember the folder; nothing is touched yet."""
-        self.root = default_store_root() if root is None else Path(root)
+        self.root = default_store_root() if root is None else Path(root).expanduser()
         self._files = ContentStore(self.root, 'templates', making='drawing them anew',
                                    again='drawn again')
 

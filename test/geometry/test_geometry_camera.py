@@ -106,6 +106,10 @@ def test_an_equidistant_camera_distorts_the_angle():
     ({'K': K * 2}, r'K\[2,2\]'),
     ({'width': 0}, '0x480'),
     ({'height': -3}, '640x-3'),
+    ({'K': 'abc'}, 'must be numbers'),
+    ({'width': 640.5}, 'whole numbers, got 640.5x480'),
+    ({'width': np.nan}, 'must be numbers'),
+    ({'height': '480'}, 'whole numbers'),
     ({'distortion_model': 'fisheye'}, 'equidistant'),
     ({'distortion_model': 'plumb_bob', 'distortion': (0.1, 0.2)}, '4 or 5'),
     ({'distortion_model': 'equidistant', 'distortion': (0.1, 0.2, np.inf, 0.0)}, 'finite'),
@@ -117,6 +121,18 @@ def test_a_camera_that_cannot_be_used_is_refused_with_the_value_at_fault(changes
     values = {'K': K, 'width': 640, 'height': 480, **changes}
     with pytest.raises(CameraError, match=named):
         Camera(**values)
+
+
+@pytest.mark.parametrize('shape', [(5,), (1, 5), (5, 1)])
+def test_coefficients_are_taken_as_opencv_has_them(shape):
+    """As an array of any shape, which the camera copies, and as a list."""
+    given = np.array([-0.2, 0.05, 0.001, 0.002, 0.0]).reshape(shape)
+    camera = Camera(K.tolist(), 640.0, np.int32(480), 'plumb_bob', given)
+    given[:] = np.nan
+    expected = Camera(K, 640, 480, 'plumb_bob', (-0.2, 0.05, 0.001, 0.002, 0.0))
+    assert camera.distortion == expected.distortion and type(camera.width) is int
+    np.testing.assert_array_equal(camera.project([0.1, 0.2, 1.0]),
+                                  expected.project([0.1, 0.2, 1.0]))
 
 
 def test_the_intrinsics_of_a_camera_cannot_change_behind_its_back():

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from scipy.optimize import brentq
 
-from mrcnet_ros.errors import ImageError, SpecError
+from mrcnet_ros.errors import BoxError, CameraError, ImageError, SpecError
 from mrcnet_ros.geometry.camera import Camera
 from mrcnet_ros.geometry.crop import crop_camera
 from mrcnet_ros.geometry.rotation_grid import nearest_bin
@@ -60,7 +60,7 @@ DETECTIONS = [
 def load(tiny_model: Any, **options: Any) -> PoseEstimator:
     """Load the tiny model; its templates are drawn once. One crop of each detection by default."""
     return PoseEstimator.load(tiny_model.path, tiny_model.meshes, store_root=tiny_model.store,
-                              threads=1, **{'crops': 1, **options})
+                              **{'threads': 1, 'crops': 1, **options})
 
 
 @pytest.fixture(scope='module')
@@ -263,11 +263,52 @@ def test_every_detection_is_a_pose_or_skipped(estimator):
     (np.transpose(IMAGE, (1, 0, 2)), 'image is 180x240'),
     (IMAGE.astype(np.float32), 'uint8 RGB, got .* float32'),
     (IMAGE[..., 0], r'got \(180, 240\) uint8'),
-    (np.dstack([IMAGE, IMAGE[..., :1]]), r'got \(180, 240, 4\)')])
+    (np.dstack([IMAGE, IMAGE[..., :1]]), r'got \(180, 240, 4\)'),
+    (IMAGE.tolist(), 'must be a NumPy array, got list'), (None, 'got NoneType')])
 def test_an_image_that_does_not_fit_is_refused(estimator, image, message):
     """Size and type are told, with those expected."""
     with pytest.raises(ImageError, match=message):
         estimator.estimate(image, CAMERA, DETECTIONS)
+
+
+def test_detections_of_any_kind_are_answered_or_refused(estimator):
+    """None is passed over without a word, as a generator was that is read twice."""
+    expected = estimator.estimate(IMAGE, CAMERA, DETECTIONS).poses
+    found = estimator.estimate(IMAGE, CAMERA, (d for d in DETECTIONS)).poses
+    assert len(found) == len(expected) == len(DETECTIONS)
+    for given, got in ((DETECTIONS[0], 'Detection'), (None, 'NoneType'),
+                       ([DETECTIONS[0], ('box', (1, 2, 3, 4))], 'tuple')):
+        with pytest.raises(SpecError, match=f'list of Detection objects, got {got}'):
+            estimator.estimate(IMAGE, CAMERA, given)
+    with pytest.raises(CameraError, match='must be a Camera, got ndarray'):
+        estimator.estimate(IMAGE, CAMERA.K, DETECTIONS)
+    with pytest.raises(ImageError, match='depth must be a NumPy array'):
+        estimator.estimate(IMAGE, CAMERA, DETECTIONS, [[1.0]])
+
+
+@pytest.mark.parametrize(('values', 'error', 'message'), [
+    (('box', [1, 2, 3]), BoxError, 'must be four numbers'),
+    (('box', np.zeros((1, 4))), BoxError, 'must be four numbers'),
+    (('box', None), BoxError, 'must be four numbers'),
+    ((3, [1, 2, 30, 40]), SpecError, 'must be text, got 3'),
+    ((['box'], [1, 2, 30, 40]), SpecError, 'must be text')])
+def test_a_detection_that_is_none_is_refused_when_it_is_made(values, error, message):
+    """Where the mistake is, not in a later image; a box keeps its own numbers."""
+    with pytest.raises(error, match=message):
+        Detection(*values)
+    mine = np.array([10, 20, 200, 250], np.uint8)
+    detection = Detection('box', mine)
+    mine[:] = 0
+    assert detection.box_xyxy.tolist() == [10.0, 20.0, 200.0, 250.0]
+
+
+@pytest.mark.parametrize('bad', [{'threads': 0}, {'threads': 2.5}, {'threads': 10**6},
+                                 {'crops': 10**9}, {'crops': 2.5}, {'crops': '3'},
+                                 {'cache_bytes': -1}, {'cache_bytes': NAN}])
+def test_numbers_out_of_range_are_refused_when_a_model_is_loaded(tiny_model, bad):
+    """A wrong one took all memory or failed in the first image."""
+    with pytest.raises(SpecError, match='capacity' if 'cache_bytes' in bad else next(iter(bad))):
+        load(tiny_model, **bad)
 
 
 def test_templates_seen_before_come_from_memory(tiny_model):
@@ -385,7 +426,7 @@ def test_a_crowd_is_answered_in_parts(tiny_model, estimator, monkeypatch):
 
 def test_there_must_be_a_crop(tiny_model):
     """None at all is refused by name."""
-    with pytest.raises(SpecError, match='crops must be at least 1, got 0'):
+    with pytest.raises(SpecError, match='crops must be a whole number from 1 to 32, got 0'):
         load(tiny_model, crops=0)
 
 

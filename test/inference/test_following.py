@@ -143,6 +143,18 @@ def test_an_equivalent_start_is_the_same_start(demo_estimator, frames):
     assert rotation_angle((first @ turn[:3, :3]).T @ second) < 0.1
 
 
+@pytest.mark.parametrize(('change', 'message'), [
+    (lambda T: T @ np.diag([-1.0, 1, 1, 1]), 'mirror image'),
+    (lambda T: T @ np.diag([2.0, 2, 2, 1]), 'changes lengths'),
+    (lambda T: T.T, 'last row 0 0 0 1'), (lambda T: T[:3], 'must be 4x4'),
+    (lambda T: T * np.nan, 'finite'), (lambda T: None, 'must be 4x4')])
+def test_a_start_that_is_no_pose_is_refused(frames, change, message):
+    """Stage 2 would answer something whatever it starts from."""
+    _, _, _, truths = frames[0]
+    with pytest.raises(SpecError, match=message):
+        KnownPose('can', change(truths[0]))
+
+
 def test_a_wrong_image_is_refused(demo_estimator, frames):
     """The image must fit its camera, as for detections."""
     image, camera, _, _ = frames[0]

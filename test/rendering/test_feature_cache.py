@@ -7,6 +7,7 @@ import threading
 import numpy as np
 import pytest
 
+from mrcnet_ros.errors import SpecError
 from mrcnet_ros.rendering.feature_cache import FeatureCache
 
 
@@ -81,7 +82,7 @@ def test_nothing_is_held_without_room_or_after_clearing() -> None:
     cache.clear()
     assert off.get('a') is None and cache.get('a') is None
     assert cache.counters().size_bytes == 0 and cache.counters().misses == 1
-    with pytest.raises(ValueError, match='-5'):
+    with pytest.raises(SpecError, match='-5'):
         FeatureCache(-5)
 
 
