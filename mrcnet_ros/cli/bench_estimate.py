@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from ..evaluation.speed import Measurements
     from ..inference.poses import Estimator
 
-STATES = ('cold', 'rolling', 'warm', 'distorted', 'depth', 'single_object')
+STATES = ('cold', 'rolling', 'warm', 'distorted', 'depth', 'single_object',
+          'single_distorted')
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -79,8 +80,9 @@ def _states(measured: Measurements) -> dict[str, Any]:
 
     states = {name: speed_summary(answers) for name in STATES
               if (answers := getattr(measured, name))}
-    crops = [states[name]['stage_median_ms']['crop'] for name in ('distorted', 'warm')]
-    states['distorted']['crop_cost_ratio'] = crops[0] / crops[1]
+    for bent, straight in (('distorted', 'warm'), ('single_distorted', 'single_object')):
+        states[bent]['crop_cost_ratio'] = (states[bent]['stage_median_ms']['crop']
+                                           / states[straight]['stage_median_ms']['crop'])
     if 'depth' in states:
         states['depth']['object_ms'] = 1e3 * median(
             a.stage_seconds.get('depth', 0.0) / max(a.poses, 1) for a in measured.depth)
@@ -96,7 +98,7 @@ def estimate_table(figures: Mapping[str, Any]) -> str:
     states = [name for name in STATES if name in figures]
     stages = list(dict.fromkeys(s for name in states for s in figures[name]['stage_median_ms']))
     heads = ['per second', 'median ms', 'p95 ms', *stages, 'cache hits']
-    lines = [''.ljust(14) + ''.join(head.rjust(12) for head in heads)]
+    lines = [''.ljust(18) + ''.join(head.rjust(12) for head in heads)]
     for name in states:
         state = figures[name]
         values = [state['images_per_second_median'], state['image_median_ms'],
@@ -104,9 +106,11 @@ def estimate_table(figures: Mapping[str, Any]) -> str:
         cells = ['-' if value is None else f'{value:.1f}' for value in values]
         rate = state['cache_hit_rate']
         cells.append('-' if rate is None else f'{rate:.1%}')
-        lines.append(name.replace('_', ' ').ljust(14) + ''.join(cell.rjust(12) for cell in cells))
-    lines.append(f'crops of distorted images cost {figures["distorted"]["crop_cost_ratio"]:.2f} '
-                 'times those of others')
+        lines.append(name.replace('_', ' ').ljust(18) + ''.join(cell.rjust(12) for cell in cells))
+    whole, single = (figures[name]['crop_cost_ratio']
+                     for name in ('distorted', 'single_distorted'))
+    lines.append(f'crops of distorted images cost {whole:.2f} times those of others, '
+                 f'{single:.2f} times with one detection')
     if 'depth' in figures:
         lines.append(f'depth takes {figures["depth"]["object_ms"]:.2f} ms an object; an image '
                      f'with it takes {figures["depth"]["image_cost_ratio"]:.2f} times as long')

@@ -19,7 +19,7 @@ from .runner import detections_of
 
 # Of a usual lens of a usual camera. What its raw images cost is measured on the same pixels.
 DISTORTION = ('plumb_bob', (-0.2, 0.05, 0.001, -0.0007, 0.0))
-# Passes of a repeat: cold, rolling, warm (rectified and raw), single objects.
+# Passes of a repeat: cold, rolling, warm and single objects (both rectified and raw).
 PASSES = 4
 
 
@@ -58,6 +58,7 @@ class Measurements:
     :param depth: as warm, of images that have a depth image, with it.
     :param without_depth: of warm, those of the same images.
     :param single_object: calls with one detection of an image seen before.
+    :param single_distorted: the same with :data:`DISTORTION`.
     """
 
     cold: list[TimedAnswer] = field(default_factory=list)
@@ -67,6 +68,7 @@ class Measurements:
     depth: list[TimedAnswer] = field(default_factory=list)
     without_depth: list[TimedAnswer] = field(default_factory=list)
     single_object: list[TimedAnswer] = field(default_factory=list)
+    single_distorted: list[TimedAnswer] = field(default_factory=list)
 
 
 def questions(
@@ -112,9 +114,12 @@ def measure_speed(
                 result.without_depth.append(result.warm[-1])
                 result.depth.append(ask(estimator, straight, depth=True))
         progress()
-        result.single_object += [
-            ask(estimator, Question(question.image_rgb, question.camera, [detection]))
-            for question in asked for detection in question.detections]
+        for straight, raw in zip(asked, bent, strict=True):
+            for detection in straight.detections:
+                for question, answers in ((straight, result.single_object),
+                                          (raw, result.single_distorted)):
+                    answers.append(ask(estimator, Question(
+                        question.image_rgb, question.camera, [detection])))
         progress()
     return result
 

@@ -124,8 +124,10 @@ class Camera:
             inverse = np.linalg.inv(self.K)
             xy = flat @ inverse[:2, :2].T + inverse[:2, 2]
         else:
-            xy = lens.undistort((flat - self.K[:2, 2]) / self.K[(0, 1), (0, 1)])
-        return np.concatenate([xy, np.ones((len(xy), 1))], axis=1).reshape(*uv.shape[:-1], 3)
+            xy = lens.undistort((flat - self.K[:2, 2]) / self.K.diagonal()[:2])
+        rays = np.ones((len(xy), 3))
+        rays[:, :2] = xy
+        return rays.reshape(*uv.shape[:-1], 3)
 
     def project(self, points: ArrayLike) -> Array:
         """Return the pixels of points in front of the camera, distortion applied.

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from bisect import bisect_right
 from functools import lru_cache
 from typing import TypeVar
 
@@ -63,12 +64,22 @@ class Lens(ABC):
         :param xy: (N, 2) in focal lengths from the principal point.
         :return: (N, 2) at z = 1; nan where no ray within the reach has this pixel.
         """
+        if len(xy) <= _FEW:
+            return np.array([self._ray(u, v) for u, v in xy.tolist()]).reshape(-1, 2)
         with np.errstate(all='ignore'):
             rays = self._undistorted(xy)
             lost = ~((rays * rays).sum(axis=1) < self.reach**2)
         if lost.any():
             rays[lost] = np.nan
         return rays
+
+    def _ray(self, u: float, v: float) -> tuple[float, float]:
+        """Return the ray of one pixel."""
+        try:
+            x, y = self._found(u, v)
+        except (ZeroDivisionError, OverflowError):
+            return math.nan, math.nan
+        return (x, y) if x * x + y * y < self.reach**2 else (math.nan, math.nan)
 
     @abstractmethod
     def _distorted(self, x: Array, y: Array, s: Array) -> tuple[Array, Array]:
@@ -77,6 +88,10 @@ class Lens(ABC):
     @abstractmethod
     def _undistorted(self, xy: Array) -> Array:
         """Invert the formula; nan or anything beyond the reach where there is no ray."""
+
+    @abstractmethod
+    def _found(self, u: float, v: float) -> tuple[float, float]:
+        """Do what :meth:`_undistorted` does for one pixel; may divide by zero or overflow."""
 
 
 class PolynomialLens(Lens):
@@ -99,6 +114,7 @@ class PolynomialLens(Lens):
         self._radii = np.tan(angles)
         radial = (*self._k[:2], 0.0, 0.0, *self._k[4:])
         self._seen = np.arctan(_polynomial(radial, self._radii, np.zeros(_KNOTS))[0])
+        self._table = self._seen.tolist(), self._radii.tolist()
 
     def _radial_fold(self) -> float:
         """Return the radius at which pixels stop moving outwards, or go to infinity."""
@@ -130,8 +146,6 @@ class PolynomialLens(Lens):
         radius = np.hypot(xy[:, 0], xy[:, 1])
         start = xy * (np.interp(np.arctan(radius), self._seen, self._radii)
                       / np.maximum(radius, 1e-12))[:, None]
-        if len(xy) <= _FEW:
-            return np.array([self._ray(*row) for row in np.hstack([start, xy]).tolist()])
         x, y, u, v = *start.T, *xy.T
         for _ in range(_NEWTON_STEPS):
             x, y, moved = _newton(self._k, x, y, u, v)
@@ -141,15 +155,14 @@ class PolynomialLens(Lens):
         missed = ~((np.abs(seen_u - u) < _REACHED) & (np.abs(seen_v - v) < _REACHED))
         return np.where(missed[:, None], np.nan, np.stack([x, y], axis=-1))
 
-    def _ray(self, x: float, y: float, u: float, v: float) -> tuple[float, float]:
-        """Return the ray of one pixel (u, v), from a start (x, y)."""
-        try:
-            for _ in range(_NEWTON_STEPS):
-                x, y, moved = _newton(self._k, x, y, u, v)
-                if moved < _NEWTON_STOP:
-                    return x, y
-        except (ZeroDivisionError, OverflowError):
-            pass
+    def _found(self, u: float, v: float) -> tuple[float, float]:
+        radius = math.hypot(u, v)
+        scale = _looked_up(math.atan(radius), *self._table) / max(radius, 1e-12)
+        x, y = u * scale, v * scale
+        for _ in range(_NEWTON_STEPS):
+            x, y, moved = _newton(self._k, x, y, u, v)
+            if moved < _NEWTON_STOP:
+                return x, y
         return math.nan, math.nan
 
 
@@ -170,6 +183,7 @@ class FisheyeLens(Lens):
         self.reach = math.tan(self._largest_rad)
         self._angles = self._largest_rad * np.sin(np.linspace(0.0, np.pi / 2, _KNOTS))
         self._seen = self._of_angle(self._angles)[0]
+        self._table = self._seen.tolist(), self._angles.tolist()
 
     def _of_angle(self, angle: Value) -> tuple[Value, Value]:
         """Return the distance from the middle and how it grows with the angle."""
@@ -191,9 +205,6 @@ class FisheyeLens(Lens):
     def _undistorted(self, xy: Array) -> Array:
         radius = np.hypot(xy[:, 0], xy[:, 1])
         angle = np.interp(radius, self._seen, self._angles)
-        if len(xy) <= _FEW:
-            return np.array([self._ray(*row) for row in zip(
-                *xy.T.tolist(), radius.tolist(), angle.tolist(), strict=True)])
         for _ in range(_NEWTON_STEPS):
             seen, slope = self._of_angle(angle)
             step = (radius - seen) / slope
@@ -204,8 +215,9 @@ class FisheyeLens(Lens):
         scale = np.where(radius > 1e-9, np.tan(angle) / np.maximum(radius, 1e-12), 1.0)
         return np.asarray(xy * np.where(good, scale, np.nan)[:, None], np.float64)
 
-    def _ray(self, u: float, v: float, radius: float, angle: float) -> tuple[float, float]:
-        """Return the ray of one pixel (u, v), from a start of its angle to the axis."""
+    def _found(self, u: float, v: float) -> tuple[float, float]:
+        radius = math.hypot(u, v)
+        angle = _looked_up(radius, *self._table)
         for _ in range(_NEWTON_STEPS):
             seen, slope = self._of_angle(angle)
             if slope <= 0.0 or angle >= self._largest_rad:
@@ -234,20 +246,18 @@ def _polynomial(k: tuple[float, ...], x: Value, y: Value
                 ) -> tuple[Value, Value, Value, Value, Value]:
     """Return where rays are seen, and the slopes of that: du/dx, du/dy = dv/dx, dv/dy."""
     k1, k2, p1, p2, k3, k4, k5, k6 = k
-    xx, xy, yy = x * x, x * y, y * y
-    s = xx + yy
+    s = x * x + y * y
     g = 1.0 + s * (k1 + s * (k2 + s * k3))
     slope = k1 + s * (2.0 * k2 + s * (3.0 * k3))
     if k4 or k5 or k6:
         below = 1.0 + s * (k4 + s * (k5 + s * k6))
         g = g / below
         slope = (slope - g * (k4 + s * (2.0 * k5 + s * (3.0 * k6)))) / below
-    twice = 2.0 * slope
-    return (x * g + 2.0 * p1 * xy + p2 * (s + 2.0 * xx),
-            y * g + p1 * (s + 2.0 * yy) + 2.0 * p2 * xy,
-            g + twice * xx + 2.0 * p1 * y + 6.0 * p2 * x,
-            twice * xy + 2.0 * p1 * x + 2.0 * p2 * y,
-            g + twice * yy + 6.0 * p1 * y + 2.0 * p2 * x)
+    q1, q2 = 2.0 * p1, 2.0 * p2
+    g = g + q1 * y + q2 * x
+    ax, ay = 2.0 * slope * x, 2.0 * slope * y
+    return (x * g + p2 * s, y * g + p1 * s,
+            g + (ax + 2.0 * q2) * x, (ay + q1) * x + q2 * y, g + (ay + 2.0 * q1) * y)
 
 
 def _newton(k: tuple[float, ...], x: Value, y: Value, u: Value, v: Value
@@ -257,6 +267,13 @@ def _newton(k: tuple[float, ...], x: Value, y: Value, u: Value, v: Value
     miss_u, miss_v, det = seen_u - u, seen_v - v, a * d - b * b
     dx, dy = (d * miss_u - b * miss_v) / det, (a * miss_v - b * miss_u) / det
     return x - dx, y - dy, abs(dx) + abs(dy)
+
+
+def _looked_up(x: float, xs: list[float], ys: list[float]) -> float:
+    """Return what np.interp does, which takes longer for one number."""
+    i = bisect_right(xs, x, 1, len(xs) - 1)
+    part = (x - xs[i - 1]) / (xs[i] - xs[i - 1])
+    return ys[i - 1] + min(part, 1.0) * (ys[i] - ys[i - 1])
 
 
 def _first_root(polynomial: Polynomial, most: float) -> float:

@@ -9,7 +9,7 @@ the crop, it is reduced first, because bilinear sampling would skip most of its 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -89,37 +89,43 @@ def sample_crops(image: Image, camera: Camera, crops: Sequence[CropCamera]) -> I
     What is outside the photograph, behind the camera or beyond the reach of the lens is black.
 
     :param image: (H, W, 3) uint8.
+    :param crops: all of the same size.
     :return: (N, size_px, size_px, 3) uint8.
     """
     if not crops:
         return np.zeros((0, 0, 0, 3), np.uint8)
-    pictures = (_by_homography if camera.lens is None else _through_lens)(image, camera, crops)
-    return np.array([*pictures], np.uint8)
+    size = crops[0].size_px
+    # OpenCV draws into these arrays, so that nothing is copied
+    pictures = np.empty((len(crops), size, size, 3), np.uint8)
+    (_by_homography if camera.lens is None else _through_lens)(image, camera, crops, pictures)
+    return pictures
 
 
-def _by_homography(image: Image, camera: Camera, crops: Sequence[CropCamera]) -> Iterator[Image]:
+def _by_homography(image: Image, camera: Camera, crops: Sequence[CropCamera],
+                   pictures: Image) -> None:
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    for crop in crops:
-        size, last = (crop.size_px, crop.size_px), crop.size_px - 1.0
+    size, last = pictures.shape[1:3], pictures.shape[1] - 1.0
+    for crop, picture in zip(crops, pictures, strict=True):
         H = camera.K @ crop.R_crop_camera.T
         H[:, 2] -= (last / 2.0 / crop.focal_px) * (H[:, 0] + H[:, 1])
         H[:, :2] /= crop.focal_px
         corners = H @ _corners(last)
         depths = corners[2].tolist()
         if min(depths) <= _BEHIND * max(depths):
-            yield _ray_by_ray(image, camera, crop)
+            _ray_by_ray(image, camera, crop, picture)
             continue
         factor = _factor(_homography_scale(H.tolist(), last / 2.0))
+        part = _Part(image, np.zeros(2), 1)
         if factor > 1:
             part = _reduced(image, corners[:2] / corners[2], factor)
             shrink = np.diag([1.0 / part.factor, 1.0 / part.factor, 1.0])
             shrink[:2, 2] = part.from_photograph(np.zeros(2))
-            yield np.asarray(cv2.warpPerspective(part.image, shrink @ H, size, flags=flags))
-        else:
-            yield np.asarray(cv2.warpPerspective(image, H, size, flags=flags))
+            H = shrink @ H
+        cv2.warpPerspective(part.image, H, size, picture, flags)
 
 
-def _through_lens(image: Image, camera: Camera, crops: Sequence[CropCamera]) -> Iterator[Image]:
+def _through_lens(image: Image, camera: Camera, crops: Sequence[CropCamera],
+                  pictures: Image) -> None:
     grid, count = _grid(crops[0].size_px), _NODES**2
     uv = camera.project(_rays(crops, grid.points)).transpose(0, 2, 1)
     nodes: Array = uv[..., :count].reshape(-1, 2, _NODES, _NODES)
@@ -127,20 +133,21 @@ def _through_lens(image: Image, camera: Camera, crops: Sequence[CropCamera]) -> 
     error = np.abs(grid.checks @ nodes @ grid.checks.T - checked).reshape(len(crops), -1)
     # a node that has no pixel is nan, and so is the error
     smooth = (error.max(axis=1) < TOLERANCE_PX).tolist()
+    parts = [_Part(image, np.zeros(2), 1)] * len(crops)
+    for i, node in enumerate(nodes):
+        if smooth[i] and (factor := _factor(_map_scale(node, grid))) > 1:
+            parts[i] = _reduced(image, node.reshape(2, -1), factor)
+            node[:] = parts[i].from_photograph(node)
+    maps = grid.pixels @ (nodes.astype(np.float32) @ grid.turned)
     for i, crop in enumerate(crops):
-        if not smooth[i]:
-            yield _ray_by_ray(image, camera, crop)
-            continue
-        node: Array = nodes[i]
-        part, factor = _Part(image, np.zeros(2), 1), _factor(_map_scale(node, grid))
-        if factor > 1:
-            part = _reduced(image, node.reshape(2, -1), factor)
-            node = part.from_photograph(node)
-        yield _remapped(part.image, grid.pixels @ (node.astype(np.float32) @ grid.turned))
+        if smooth[i]:
+            _remap(parts[i].image, maps[i], pictures[i])
+        else:
+            _ray_by_ray(image, camera, crop, pictures[i])
 
 
-def _ray_by_ray(image: Image, camera: Camera, crop: CropCamera) -> Image:
-    """Return the picture of a crop with every ray computed."""
+def _ray_by_ray(image: Image, camera: Camera, crop: CropCamera, picture: Image) -> None:
+    """Draw the picture of a crop with every ray computed."""
     every = np.stack(np.meshgrid(*[np.arange(crop.size_px, dtype=np.float64)] * 2), -1)
     rays = _rays([crop], every.reshape(-1, 2))[0]
     uv: Array = np.full((len(rays), 2), np.nan)
@@ -149,13 +156,13 @@ def _ray_by_ray(image: Image, camera: Camera, crop: CropCamera) -> Image:
     uv = uv.T.reshape(2, crop.size_px, crop.size_px)
     part = _reduced(image, uv.reshape(2, -1), _factor(_pixel_scale(uv)))
     uv = np.nan_to_num(part.from_photograph(uv), nan=_NOWHERE_PX).clip(_NOWHERE_PX, _LARGEST_PX)
-    return _remapped(part.image, uv.astype(np.float32))
+    _remap(part.image, uv.astype(np.float32), picture)
 
 
-def _remapped(image: Image, uv: NDArray[np.float32]) -> Image:
-    """Return the pixels (2, S, S) of an image; OpenCV is fastest with maps in its 1/32 px."""
+def _remap(image: Image, uv: NDArray[np.float32], picture: Image) -> None:
+    """Draw the pixels (2, S, S) of an image; OpenCV is fastest with maps in its 1/32 px."""
     whole, part = cv2.convertMaps(uv[0], uv[1], cv2.CV_16SC2)
-    return np.asarray(cv2.remap(image, whole, part, cv2.INTER_LINEAR), np.uint8)
+    cv2.remap(image, whole, part, cv2.INTER_LINEAR, picture)
 
 
 def _rays(crops: Sequence[CropCamera], points: Array) -> Array:
