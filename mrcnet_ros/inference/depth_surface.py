@@ -41,7 +41,7 @@ class SampledSurface:
 
     @classmethod
     def sample(cls, vertices: Array, faces: NDArray[np.int32], diameter_m: float,
-               vertex_normals: Array, count: int = SURFACE_POINTS) -> SampledSurface:
+               vertex_normals: Array) -> SampledSurface:
         """Spread points over a mesh, the same ones every time.
 
         :param vertices: (V, 3) [m], object frame.
@@ -53,9 +53,9 @@ class SampledSurface:
         area = np.linalg.norm(cross, axis=1)
         # systematic sampling: one point for every equal share of the area
         total = np.cumsum(area)
-        at = (np.arange(count) + 0.5) / count * total[-1]
+        at = (np.arange(SURFACE_POINTS) + 0.5) / SURFACE_POINTS * total[-1]
         chosen = np.searchsorted(total, at).clip(0, len(faces) - 1)
-        u, v = np.random.default_rng(0).random((2, count, 1))
+        u, v = np.random.default_rng(0).random((2, SURFACE_POINTS, 1))
         u, v = np.where(u + v > 1, 1 - u, u), np.where(u + v > 1, 1 - v, v)
         a, b, c = np.moveaxis(corners[chosen], 1, 0)
         normals = cross[chosen] / np.maximum(area[chosen], 1e-300)[:, None]

@@ -8,12 +8,12 @@ from torch.nn import functional
 
 
 class ConvNorm(nn.Module):
-    """3x3 (or 1x1) convolution, batch norm and ReLU."""
+    """3x3 convolution, batch norm and ReLU."""
 
-    def __init__(self, inputs: int, outputs: int, *, stride: int = 1, kernel: int = 3) -> None:
+    def __init__(self, inputs: int, outputs: int, *, stride: int = 1) -> None:
         """Build it; padding keeps the size at stride 1."""
         super().__init__()
-        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
+        self.conv = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
         self.norm = nn.BatchNorm2d(outputs)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -22,7 +22,7 @@ class ConvNorm(nn.Module):
 
 
 class ObjectConvNorm(nn.Module):
-    """3x3 convolution whose norm has gains and offsets of each object's own."""
+    """3x3 convolution whose norm has separate gains and offsets for each object."""
 
     def __init__(self, inputs: int, outputs: int, *, objects: int) -> None:
         """Build it with one affine row per object."""

@@ -1,7 +1,7 @@
-"""What can be seen of an object's surface from all around, and axes that it may turn about.
+"""The visible surface of an object, and axes of its possible symmetries.
 
-Renders, and not the mesh, because a CAD part is full of faces that no camera sees, and because
-textures and colours are then those that the network sees.
+The surface comes from renders, not from the mesh: CAD parts have many faces that no camera sees,
+and renders have the colours that the network sees.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class SeenSurface:
         return np.asarray(rng.choice(len(self.points), count, replace=False), np.int64)
 
 
-def look_at(mesh: Mesh, middle_m: Array, diameter_m: float, seed: int = 0) -> SeenSurface:
+def look_at(mesh: Mesh, middle_m: Array, diameter_m: float) -> SeenSurface:
     """Render a mesh from all around and gather what is seen of it.
 
     :param mesh: in metres.
@@ -84,15 +84,13 @@ def look_at(mesh: Mesh, middle_m: Array, diameter_m: float, seed: int = 0) -> Se
                           np.asarray(normals[rows, columns], np.float64),
                           flat.rgb[rows, columns].astype(np.float64)))
     points, normals, colors = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    return _thinned(points, normals, colors, seed)
+    return _thinned(points, normals, colors)
 
 
-def _thinned(points: Array, normals: Array, colors: Array, seed: int) -> SeenSurface:
+def _thinned(points: Array, normals: Array, colors: Array) -> SeenSurface:
     """Return a surface of one point in each small cube, as evenly as that gets."""
-    rng = np.random.default_rng(seed)
-    order = rng.permutation(len(points))
+    order = np.random.default_rng(0).permutation(len(points))
     side = 0.004
-    rows = order
     while True:
         cells = np.floor(points[order] / side).astype(np.int64)
         _, first = np.unique(cells, axis=0, return_index=True)

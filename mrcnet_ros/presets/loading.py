@@ -26,8 +26,8 @@ class Preset:
     :param name: in ``model.json``.
     :param spec: its numbers, as ``model.json`` has them.
     :param estimator: what answers with such a model.
-    :param templates_kept: whether features of templates are kept from one detection to the next;
-        otherwise one is drawn for each, and options about templates and crops mean nothing.
+    :param templates_kept: whether features of templates are kept between detections; if not, a
+        template is drawn for each, and options about templates and crops have no effect.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Preset:
     templates_kept: bool
 
     def require_templates(self, model_dir: Path) -> None:
-        """Refuse a model for what needs kept templates, several crops or covariances.
+        """Refuse a model that keeps no templates and has no covariances.
 
         :raises SpecError: when its preset has none of these.
         """
@@ -72,8 +72,8 @@ def load_any_estimator(model_dir: Path, meshes_dir: Path | None = None,
     """Load a model directory into a runtime.
 
     :param meshes_dir: folder of the meshes; ``meshes`` in the model directory by default.
-    :param options: of :meth:`PoseEstimator.load`; a preset that keeps no templates ignores what
-        is about them.
+    :param options: of :meth:`PoseEstimator.load`; a preset that keeps no templates ignores those
+        about templates.
     :raises ModelError: when the model directory is incomplete, damaged or of other specs.
     :raises MeshError: when a mesh cannot be used.
     :raises BackendError: when the runtime cannot be used.
@@ -89,7 +89,7 @@ def load_pose_estimator(model_dir: Path, meshes_dir: Path | None = None,
     """Load a model directory for what needs kept templates, several crops or covariances.
 
     :param options: of :meth:`PoseEstimator.load`.
-    :raises SpecError: when the model is of a preset that has none of these.
+    :raises SpecError: when the preset of the model has none of these.
     :raises MrcnetError: when it cannot be loaded.
     """
     preset_of(model_dir).require_templates(model_dir)

@@ -1,4 +1,4 @@
-"""What is where in a picture, to the pixel: silhouettes, visible parts, depth."""
+"""Annotations of pictures, exact to the pixel: silhouettes, visible parts, depth."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .layout import PlacedObject
 
 
 class Annotator:
-    """Draws each object alone, and says which is in front.
+    """Draws each object alone, and finds out which is in front.
 
     Silhouettes that reach beyond the image are measured on a canvas of three times its size, as
     BOP does.
@@ -45,7 +45,7 @@ class Annotator:
 
     def annotate(self, placed: Sequence[PlacedObject], T_camera_world: Array,
                  behind_m: NDArray[np.float32]) -> tuple[list[Instance], NDArray[np.float32]]:
-        """Say where each object is.
+        """Annotate each object.
 
         :param behind_m: (H, W) depth of what is behind all objects [m], 0 where unknown.
         :return: the objects, and the depth of the picture, (H, W) float32 [m], 0 where unknown.
@@ -67,7 +67,7 @@ class Annotator:
 
     def _silhouette(self, key: str, T_camera_object: Array, mask: NDArray[np.bool_]
                     ) -> tuple[NDArray[np.bool_], tuple[int, int]]:
-        """Return the whole silhouette, and where in the image its first pixel is."""
+        """Return the whole silhouette, and the place of its first pixel in the image."""
         points = self._meshes[key].vertices @ T_camera_object[:3, :3].T + T_camera_object[:3, 3]
         if (points[:, 2] > 0).all():
             u, v = self._camera.project(points).T

@@ -28,8 +28,7 @@ def make_dataset(folder: Path, split: str, source: Source, spec: SynthSpec, *,
                  progress: Callable[[int], object] | None = None) -> None:
     """Write a split of a dataset, and its models and camera where they are not there yet.
 
-    The split appears under its name when it is complete; what an interrupted run left of it is
-    made anew.
+    The split gets its name when it is complete. What an interrupted run left is replaced.
 
     :param backgrounds: photographs and environment maps; none for noise.
     :param grey: write images as ITODD has them, ``gray/*.tif``.
@@ -69,7 +68,7 @@ def _maker(source: Source, spec: SynthSpec, backgrounds: Sequence[Path]) -> Scen
 
 def _write_scene(part: Path, scene: int, maker: SceneMaker, spec: SynthSpec, grey: bool,
                  progress: Callable[[int], object] | None) -> list[dict[str, int]]:
-    """Write a scene and return its targets: what is visible by a tenth or more."""
+    """Write a scene and return its targets: objects that are visible by a tenth or more."""
     placed, targets = maker.arrange(scene), []
     writer = SceneWriter(part / f'{scene:06d}', spec.camera, grey=grey)
     with contextlib.closing(writer):

@@ -1,4 +1,4 @@
-"""What a depth camera makes of true distances: noise, steps, holes, and errors of all pixels."""
+"""A simulated depth camera: noise, steps, holes, and errors that all pixels share."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ NOISE_PX = 1.5  # neighbouring pixels are wrong together
 # Beside an edge of the depth image one of the sensor's two eyes sees something else.
 EDGE_M, EDGE_PX, EDGE_HOLES = 0.03, 5, 0.6
 HOLES_PX = 4.0  # size of the other spots without a measurement
-# Ranges of the options: beyond, hardly anything is measured or an option is in another unit.
+# Ranges of the options: outside, hardly anything is measured, or the unit is wrong.
 _LIMITS = {'noise_m': (0.0, 0.1), 'step_m': (0.0, 0.1), 'holes': (0.0, 0.9),
            'offset_m': (-0.5, 0.5), 'scale': (0.0, 0.2), 'shift': (0.0, 0.1)}
 
 
 @dataclass(frozen=True, kw_only=True)
 class DepthSensor:
-    """How wrong a depth camera measures.
+    """The errors of a depth camera.
 
     The defaults are those of structured light and stereo, as published for the Kinect and the
     RealSense D400. The Kinect images of LM have errors of scale of 0.1 to 0.5 % and of
@@ -32,7 +32,7 @@ class DepthSensor:
 
     :param noise_m: deviation of a pixel at a metre; it grows with the square of the distance.
     :param step_m: step of the distances at a metre; it grows with the square of the distance.
-    :param holes: part of the image without a measurement, beside what is missing at edges.
+    :param holes: part of the image without a measurement, not counting edges.
     :param offset_m: added to all distances.
     :param scale: deviation of an error of scale that all pixels share, as a part of the distance.
     :param shift: deviation of the registration to the colour image, in focal lengths.
@@ -63,8 +63,8 @@ def measured_depth(depth_m: Depth, focal_px: float, rng: np.random.Generator,
     """Return what a depth camera would measure.
 
     :param depth_m: (H, W) true distances along the optical axis [m], 0 where unknown.
-    :param shared_rng: draws what all images of one camera have in common, its scale and its
-        registration; None for another camera in each image.
+    :param shared_rng: draws the scale and the registration that all images of one camera share;
+        None for another camera in each image.
     :return: (H, W) float32 [m], 0 where nothing is measured.
     """
     height, width = depth_m.shape

@@ -20,7 +20,7 @@ from .scene_maker import AnnotatedPicture, SceneMaker, SynthSpec
 
 HELD_OUT_SEED = 1_000_003  # far from those that people give to a training
 MOST_OBJECTS = 8  # on a table at once, so that they hide one another as in clutter
-# More than a law of covariances needs (8 images, 50 poses), as many poses are hidden.
+# More than a law of covariances needs (8 images, 50 poses), because many objects are hidden.
 LEAST_IMAGES, LEAST_POSES = 40, 200
 VIEWS = 2  # of each arrangement
 WIDTH, HEIGHT, FOCAL_PX = 640, 480, 600.0  # of a usual camera
@@ -45,7 +45,7 @@ class RenderedFrame(BopFrame):
         return True
 
     def load_depth_m(self) -> NDArray[np.float32]:
-        """Return what a depth camera measures, (H, W) float32 [m], 0 where that is nothing."""
+        """Return what a depth camera measures, (H, W) float32 [m], 0 without a measurement."""
         rng = np.random.default_rng([HELD_OUT_SEED, self.scene_id, self.image_id])
         return measured_depth(self.exact_depth_m, FOCAL_PX, rng)
 

@@ -1,4 +1,4 @@
-"""Where objects lie on a table and from where a camera looks at them.
+"""Where objects lie on a table, and where the camera is.
 
 World frame: the table is z = 0, z points up.
 """
@@ -24,7 +24,8 @@ class LayoutSpec:
     :param spread_m: objects lie within this distance of the middle, along x and y.
     :param gap_m: least distance between the circles that two objects can cover.
     :param distance_m: least and largest distance of the camera from what it looks at.
-    :param target_m: what it looks at: how far from the middle, along x and y, and how high.
+    :param target_m: of the point it looks at: largest distance from the middle along x and y, and
+        height.
     :param elevation_deg: of the camera above the table.
     :param tilt_deg: standard deviation of the camera's roll.
     :param upright: whether objects stand with their z axis up, or lie in any orientation.

@@ -29,11 +29,11 @@ AWAY_M = 100.0
 
 @dataclass(frozen=True, eq=False)
 class Swing:
-    """A number that goes to and fro.
+    """A number that oscillates.
 
-    :param amplitude: how far from its middle it goes.
-    :param speed: its highest change per second.
-    :param phase_rad: where it begins.
+    :param amplitude: largest distance from its middle.
+    :param speed: highest change per second.
+    :param phase_rad: at time 0.
     """
 
     amplitude: float
@@ -50,7 +50,7 @@ class Swing:
 class ObjectMotion:
     """How one object moves.
 
-    :param start: where it would be without its motion.
+    :param start: its place without the motion.
     :param along: (2,) unit vector of the table.
     :param shift: [m] along it.
     :param turn: [rad] about the vertical axis.
@@ -79,11 +79,11 @@ class ObjectMotion:
 
 @dataclass(frozen=True, eq=False)
 class CameraMotion:
-    """How the camera goes around what it looks at.
+    """How the camera moves around the point it looks at.
 
     :param target_m: (3,) what it looks at.
-    :param middle: azimuth, elevation, tilt [rad] and distance [m] that it goes to and fro about.
-    :param swings: of these four; that of the distance as a part of it.
+    :param middle: mean azimuth, elevation, tilt [rad] and distance [m].
+    :param swings: around these four; that of the distance as a part of it.
     """
 
     target_m: Array
@@ -104,7 +104,7 @@ def draw_object_motions(placed: Sequence[PlacedObject], meshes: Mapping[str, Mes
                         away_s: tuple[float, float] | None = None) -> list[ObjectMotion]:
     """Draw a motion for each object of an arrangement.
 
-    Moving objects swing through the middle of the table, so that their ways cross.
+    Moving objects swing through the middle of the table, so that their paths cross.
 
     :param meshes: by key.
     :param away_s: from when until when every second object is taken away.
@@ -131,7 +131,7 @@ def draw_object_motions(placed: Sequence[PlacedObject], meshes: Mapping[str, Mes
 
 
 def draw_camera_motion(rng: np.random.Generator, spec: LayoutSpec) -> CameraMotion:
-    """Draw how the camera moves; it stays as high and as far as for single images."""
+    """Draw how the camera moves, within the elevations and distances of single images."""
     low, high = np.radians(spec.elevation_deg)
     middle = (rng.uniform(-np.pi, np.pi), rng.uniform(0.7 * low + 0.3 * high, 0.4 * low
                                                       + 0.6 * high),

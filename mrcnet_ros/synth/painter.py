@@ -25,7 +25,7 @@ LIGHT_HEIGHT = 1.6
 
 @dataclass(frozen=True, eq=False)
 class Setting:
-    """Everything of a picture but its objects.
+    """Everything in a picture except its objects.
 
     :param T_camera_world: (4, 4) [m]; z of the world points up, the table is z = 0.
     :param light: (3,) unit vector of the world towards the lamp.
@@ -45,7 +45,7 @@ class PaintedImage:
     """What the camera sees.
 
     :param image_rgb: (H, W, 3) uint8.
-    :param visible: of each object, (H, W) bool: where it covers half of a pixel or more.
+    :param visible: of each object, (H, W) bool, True where it covers half of a pixel or more.
     :param visible_fraction: of each object, the visible part of its silhouette, in [0, 1].
     """
 
@@ -118,7 +118,7 @@ def lamp_direction(rng: np.random.Generator) -> Array:
 
 
 def tint_of(environment: Image) -> Array:
-    """Return the colour of a room's light, (3,), slightly, of mean 1."""
+    """Return a slight tint in the colour of a room's light, (3,), of mean 1."""
     mean = environment.mean(axis=(0, 1)).astype(np.float64)
     return np.asarray(0.7 + 0.3 * mean / mean.mean())
 

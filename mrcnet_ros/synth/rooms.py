@@ -1,4 +1,4 @@
-"""What is behind the table: photographs, environment maps, or soft noise."""
+"""Backgrounds behind the table: photographs, environment maps, or soft noise."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..rendering.background_files import is_environment, read_linear
 from .painter import tint_of
 from .surroundings import Image, look_around
 
-LONGEST_PX = 2048  # of a photograph of a room, to save memory: sixteen are kept
+LONGEST_PX = 2048  # of a photograph; sixteen are kept in memory
 
 
 class Rooms:
@@ -25,7 +25,7 @@ class Rooms:
     """
 
     def __init__(self, paths: Sequence[Path]) -> None:
-        """Remember the files; each is read when first needed."""
+        """Keep the paths; each file is read when first needed."""
         self._paths = list(paths)
         self._load = functools.lru_cache(maxsize=16)(_load)
 

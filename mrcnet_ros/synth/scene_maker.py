@@ -129,7 +129,7 @@ class SceneMaker:
         self._annotator.close()
 
     def arrange(self, scene: int) -> list[PlacedObject]:
-        """Put objects on the table; all kinds are there before one is there again."""
+        """Put objects on the table; no kind comes twice before all have come once."""
         rng = np.random.default_rng([self._spec.seed, scene])
         keys: list[str] = []
         while len(keys) < self._spec.objects:
@@ -138,7 +138,7 @@ class SceneMaker:
 
     def photograph(self, placed: Sequence[PlacedObject], scene: int,
                    image: int) -> AnnotatedPicture:
-        """Look at a scene's objects from somewhere.
+        """Take a picture of a scene's objects from a random place.
 
         :raises DatasetError: when a background cannot be read.
         """
@@ -201,7 +201,7 @@ class SequenceMaker(SceneMaker):
 
     def photograph(self, placed: Sequence[PlacedObject], scene: int,
                    image: int) -> AnnotatedPicture:
-        """Look at a scene at the time of an image.
+        """Take a picture of a scene at the time of an image.
 
         :param placed: of :meth:`arrange`.
         """

@@ -22,7 +22,7 @@ KINDS = ('symmetries_discrete', 'symmetries_continuous')
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """Objects and what is known of their symmetries.
+    """Objects and their symmetries.
 
     :param objects: by object id.
     :param symmetries: entries of a models_info.json by object id, in millimetres.
@@ -55,7 +55,7 @@ def from_models(path: Path, ids: Iterable[int] | None = None) -> Source:
 
 
 def from_meshes(paths: Sequence[Path], unit_m: float) -> Source:
-    """Measure mesh files and number them from 1; they count as without symmetry.
+    """Measure mesh files and number them from 1; they have no symmetries.
 
     :param unit_m: length of the files' unit [m].
     :raises MeshError: when one is missing, unreadable, of a size that no camera sees, or has its
@@ -78,7 +78,7 @@ def from_meshes(paths: Sequence[Path], unit_m: float) -> Source:
 
 
 def _checked(source: Source) -> Source:
-    """Refuse meshes that training refuses: pictures would show them cut off, or not at all."""
+    """Refuse meshes that training refuses: pictures would cut them off or not show them."""
     for model in source.objects.values():
         check_origin(model.mesh_path, model.centred().load_mesh().vertices, model.diameter_m,
                      model.unit_m)

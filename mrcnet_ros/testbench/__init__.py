@@ -1,1 +1,1 @@
-"""What plays the other side of the node: bags, camera and listener, soak and fuzz runs."""
+"""The other side of the node in tests: bags, a camera, a listener, soak and fuzz runs."""

@@ -36,7 +36,7 @@ INPUTS = {'/image': Image, '/camera_info': CameraInfo, '/detections': Detection2
 GROUND_TRUTH = '/ground_truth'
 DEPTH = '/depth'  # a bag need not have it
 TOPICS = {**INPUTS, GROUND_TRUTH: Detection3DArray}
-# of a true pose: what no camera of a robot sees is of a wrong unit
+# Range of true poses: outside, the unit is wrong.
 _NEAREST_M, _FARTHEST_M = 0.01, 100.0
 _QUATERNION_TOLERANCE = 0.01  # of its length; some writers round to few digits
 
@@ -109,8 +109,8 @@ class BagFrames(Sequence[BagFrame]):
 def read_bag(path: Path | str) -> BagFrames:
     """Return the moments for which image, camera_info and detections are in a bag.
 
-    Messages may be in any order: those of a moment have the same stamp. Images without one of
-    the others are counted and told in the log.
+    Messages may be in any order: those of a moment have the same stamp. Images that lack another
+    message are counted in the log.
 
     :raises DatasetError: when the bag cannot be read, has no such moment, or has two different
         messages of a topic with the same stamp.
@@ -209,7 +209,7 @@ def _stamp(message: bytes) -> int:
 def _truths(path: Path | str, data: bytes) -> list[Truth]:
     """Return what is to be found.
 
-    :raises DatasetError: when an object has no label and pose, or a pose that none can be.
+    :raises DatasetError: when an object has no label and pose, or an impossible pose.
     """
     truths = []
     for detection in deserialize_message(data, Detection3DArray).detections:

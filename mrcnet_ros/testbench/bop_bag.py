@@ -1,4 +1,4 @@
-"""Images of datasets as moments of a bag, and moments of a bag as scoring knows them."""
+"""Converts images of datasets to moments of a bag, and moments of a bag for scoring."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def bag_frame(frame: BopFrame, stamp: int, boxes: BoxSpec, labels: Mapping[int, 
 
 
 def bop_frames(bag: Path, frames: Sequence[BagFrame]) -> list[BopFrame]:
-    """Return the images as scoring knows them; their pixels stay in the bag.
+    """Return the images for scoring; their pixels stay in the bag.
 
     :raises DatasetError: when one has no ground truth, or two are the same.
     """

@@ -1,4 +1,4 @@
-"""Scenes drawn of a model's objects, as a camera and a detector show them to the node."""
+"""Rendered scenes of a model's objects, as messages of a camera and a detector."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def scene_objects(model: Path) -> dict[int, ObjectModel]:
 
 
 def draw_scenes(model: Path, count: int, seed: int) -> list[RenderedFrame]:
-    """Draw scenes of the objects of a model before its backgrounds.
+    """Draw scenes of the objects of a model in front of its backgrounds.
 
     :param model: directory with ``objects.yaml``, meshes and backgrounds.
     :return: frames whose targets are the objects that a detector is expected to find.

@@ -1,4 +1,4 @@
-"""Messages that no sane driver sends, reproducible from a seed."""
+"""Damaged and absurd messages, reproducible from a seed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Send a node messages that no sane driver sends, and see whether it still answers."""
+"""Sends a node damaged and absurd messages, and checks that it still answers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Findings:
     :param sent: messages, good ones not counted.
     :param good_frames: sent between the bursts; each was answered unless ``failures`` says so.
     :param answer_s: how long each good frame took, with ``RESEND_S`` for each loss on the way.
-    :param failures: what must not be.
+    :param failures: in words; empty when all is well.
     :param dropped: by the node, counts by reason.
     """
 

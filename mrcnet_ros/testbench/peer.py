@@ -1,4 +1,4 @@
-"""The node's counterpart in tests: stands in for camera, detector and robot."""
+"""The node's counterpart in tests: replaces camera, detector and robot."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ QOS = QoSProfile(depth=200, reliability=ReliabilityPolicy.RELIABLE)
 class Peer:
     """Publishes the node's inputs and receives what it publishes, in a context of its own.
 
-    ``pose_status`` and ``model_status`` hold the last values of the node's statuses about poses
-    and about its model, ``model_message`` what the latter says.
+    ``pose_status`` and ``model_status`` hold the last values of the statuses ``poses`` and
+    ``model`` on /diagnostics, ``model_message`` the message of the latter.
 
     :param name: of this end in the ROS graph.
     :param alive: called while waiting; raises when the node has ended.
     :param image_type: of the topic image, sensor_msgs/Image by default.
     :param depth: whether depth images are sent, too.
-    :param namespace: of the node, which is called pose_node, and of its topics; what other nodes
-        tell of themselves is not listened to.
+    :param namespace: of the node, which is called pose_node, and of its topics; the diagnostics of
+        other nodes are ignored.
     """
 
     def __init__(
@@ -89,12 +89,12 @@ class Peer:
         self._readiness.subscription(kind, topic, receive, QOS)
 
     def dropped(self) -> dict[str, int]:
-        """Return how much the node has dropped so far, by reason, as it last told."""
+        """Return what the node has dropped so far, by reason, as of its last diagnostics."""
         return {name.removeprefix('dropped '): int(text.split(' ')[0])
                 for name, text in self.pose_status.items() if name.startswith('dropped ')}
 
     def dropped_frames(self) -> int:
-        """Return how many frames the node has dropped so far, as it last told."""
+        """Return how many frames the node has dropped so far, as of its last diagnostics."""
         return sum(count for name, count in self.dropped().items() if name in FRAME_REASONS)
 
     def publish(self, topic: str, message: object) -> None:

@@ -16,7 +16,7 @@ from ..errors import MrcnetError
 from ..ros.shared_memory import PROFILE_VARIABLES
 from ..store.shared_files import shared_file
 
-STOP_TIMEOUT_S = 60.0  # of a machine that has other things to do
+STOP_TIMEOUT_S = 60.0  # enough on a busy machine
 LOG_TAIL_LINES = 25  # in an error: a traceback fits
 
 
@@ -25,9 +25,9 @@ class ProcessError(MrcnetError):
 
 
 def prepare_environment() -> None:
-    """Keep this process and its children off the domain of other robots on the machine.
+    """Give this process and its children a ROS domain of their own on this machine.
 
-    What is set already is left alone.
+    Variables that are set already stay as they are.
     """
     os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
     os.environ.setdefault('ROS_DOMAIN_ID', str(random.SystemRandom().randint(1, 100)))
@@ -97,7 +97,7 @@ class LoggedProcess(AbstractContextManager['LoggedProcess']):
 
 @dataclass(frozen=True)
 class Usage:
-    """At one moment.
+    """The resources of a process at one moment.
 
     :param rss_mb: resident memory, shared pages included [MiB].
     :param handles: open files, sockets and the like.
@@ -111,7 +111,7 @@ class Usage:
 
 
 def process_usage(pid: int) -> Usage:
-    """Return what a process of this user takes now; Linux only.
+    """Return the memory, handles, threads and processor time of a process; Linux only.
 
     :raises MrcnetError: when there is no such process or no /proc.
     """

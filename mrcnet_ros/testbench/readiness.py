@@ -1,8 +1,8 @@
-"""Readiness of those who play the other side of the node: known, not waited for.
+"""Finds out when the node and its counterpart are connected in both directions.
 
-A publisher knows when it has found a subscription, and a subscription knows when it has found a
-publisher, but neither knows whether it has been found itself: a message that is sent too early is
-lost. The node tells on /diagnostics whom it has found, and so each side knows both.
+A publisher knows which subscriptions it has found, but not which have found it, and the same holds
+for a subscription. A message that is sent too early is lost. The node publishes on /diagnostics
+what it has found, so the counterpart knows both directions.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class PeerError(MrcnetError):
 
 
 class Readiness:
-    """The topics that one peer counts on, and whether node and peer have found one another there.
+    """The topics of a peer, and whether node and peer are connected on each.
 
     :param node: of the peer, of rclpy.
     :param pose_node: the other side's name with its namespace, without a slash in front.
@@ -61,12 +61,12 @@ class Readiness:
             kind, topic, receive, qos, event_callbacks=SubscriptionEventCallbacks(matched=matched))
 
     def see(self, diagnostics: DiagnosticsMessage) -> None:
-        """Take in what a node tells of its connections; only its last words on a part count."""
+        """Read the connections in diagnostics of the node; the last ones of each part count."""
         for status in diagnostics.status:
             node, _, part = status.name.rpartition(': ')
             if part not in ('inputs', 'poses') or node != self._pose_node:
                 continue
-            told = self._told[part] = {}  # a node that stopped listening has lost everybody
+            told = self._told[part] = {}  # a node that stopped listening has no connections
             values = {v.key: v.value for v in status.values}
             for key, text in values.items():
                 name, _, role = key.rpartition(' ')
@@ -76,7 +76,7 @@ class Readiness:
                     told[name] = text
 
     def missing(self) -> list[str]:
-        """Return who has not found whom, nothing when all is connected."""
+        """Return the missing connections in words, empty when all is connected."""
         other, me = self._pose_node, self._node.get_fully_qualified_name()
         told = {topic: text for part in self._told.values() for topic, text in part.items()}
         unknown = {topic for topic, count in self._ends.items()
@@ -95,11 +95,11 @@ class Readiness:
         return found
 
     def wait(self, spin: Spin, timeout_s: float) -> None:
-        """Wait until all have found one another.
+        """Wait until all are connected.
 
-        :param spin: handles messages until something holds or a time [s] has passed, and returns
+        :param spin: handles messages until a condition holds or a time [s] has passed, and returns
             whether it holds.
-        :raises PeerError: naming who is missing, when that takes too long.
+        :raises PeerError: naming what is missing, when that takes too long.
         """
         if not spin(lambda: not self.missing(), timeout_s):
             raise PeerError(f'not connected after {timeout_s:.0f} s: '

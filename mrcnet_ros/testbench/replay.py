@@ -77,7 +77,7 @@ class Replayer(Peer):
         return answers + [None] * (len(frames) - len(answers))
 
     def _is_settled(self, stamp: int, dropped: int) -> bool:
-        """Tell whether a frame is answered, or the node tells that it has dropped one more.
+        """Tell whether a frame is answered, or the node has dropped another frame.
 
         :param dropped: how many it had dropped when the frame was sent.
         """

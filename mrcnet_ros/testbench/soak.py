@@ -1,4 +1,4 @@
-"""Watches the node under continuous traffic: memory, handles, latency, drops."""
+"""Samples the node under continuous traffic: memory, handles, latency, drops."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Sample = dict[str, float | None]
 
 @dataclass(frozen=True)
 class SoakPlan:
-    """How long and how often.
+    """Duration and rates of a run.
 
     :param rate_hz: of the frames.
     :param period_s: between samples.
@@ -68,8 +68,8 @@ class Soak:
     def _sample(self) -> Sample:
         """Take a sample.
 
-        Counters are since the start, ages at publish those of the node's own window, everything
-        else is since the last sample.
+        Counters count from the start. Ages at publish are those of the node's own window.
+        Everything else is since the last sample.
         """
         now, usage, traffic = time.perf_counter(), process_usage(self._pid), self._traffic
         status, dropped = traffic.pose_status, traffic.dropped()

@@ -1,4 +1,4 @@
-"""Frames sent to the node at the rate of a camera, for as long as one likes."""
+"""Sends the node frames at the rate of a camera, for any time."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Traffic(Peer):
         return ages
 
     def take_silence_s(self) -> float:
-        """Return the longest time without an answer that lasted into the time since last asked."""
+        """Return the longest time without an answer that ended after the last call [s]."""
         longest = max(self._silence_s, time.perf_counter() - self._last_answer_s)
         self._silence_s = 0.0
         return longest
@@ -71,7 +71,7 @@ class Traffic(Peer):
 
 
 def first_detections(frame: BagFrame, count: int) -> BagFrame:
-    """Return a frame with no more than so many of its detections."""
+    """Return a frame with at most ``count`` of its detections."""
     message = deserialize_message(frame.inputs['/detections'], Detection2DArray)
     message.detections = message.detections[:count]
     return dataclasses.replace(
@@ -79,7 +79,7 @@ def first_detections(frame: BagFrame, count: int) -> BagFrame:
 
 
 def decoded(frame: BagFrame) -> tuple[NDArray[np.uint8], Camera, list[Detection]]:
-    """Return what the node would give to its estimator.
+    """Return image, camera and detections as the node passes them to its estimator.
 
     :raises ImageError: when the image cannot be used.
     :raises CameraError: when camera_info cannot.

@@ -32,6 +32,7 @@ from mrcnet_ros.training.view_bank import (
     load_or_render_shapes,
 )
 
+PRIOR = ViewPrior(elevation_min_deg=-90.0, elevation_max_deg=90.0, tilt_max_deg=20.0)
 DISTANCE_M = 0.7
 K = np.array([[600.0, 0.0, 63.5], [0.0, 600.0, 63.5], [0.0, 0.0, 1.0]])
 UP = np.array([0.0, 0.0, 1.0])
@@ -129,7 +130,7 @@ def test_bodies_are_closed_and_of_a_size_that_lies_on_tables():
 def test_neighbours_stand_on_the_same_table(bodies):
     """Upright neighbours touch the plane, and those in front are nearer than those behind."""
     table, _, _ = standing()
-    placer = Placer(bodies, [ViewPrior(0.0, 90.0, 50.0)] * len(bodies))
+    placer = Placer(bodies, [PRIOR] * len(bodies))
     rng, found = np.random.default_rng(0), []
     for _ in range(20):
         found += placer.place(rng, table, K, 0.14, (3, 2))
@@ -146,7 +147,7 @@ def test_neighbours_stand_on_the_same_table(bodies):
 def test_a_neighbour_is_drawn_where_and_as_large_as_it_stands(bodies):
     """The view put into the image covers the projection of the neighbour's hull."""
     table, _, _ = standing()
-    placer = Placer(bodies, [ViewPrior(0.0, 90.0, 50.0)] * len(bodies))
+    placer = Placer(bodies, [PRIOR] * len(bodies))
     rng = np.random.default_rng(2)
     for placed in placer.place(rng, table, K, 0.14, (12, 6)):
         if placed.corners_m is None:
@@ -173,9 +174,8 @@ def test_beyond_the_border_is_black_and_nothing_is_visible():
 def composer_of(bodies: list[ViewBank], **changes: object) -> Composer:
     """Return a composer of bodies on tables, before noise."""
     patches = np.random.default_rng(0).integers(0, 255, (4, 192, 192, 3), np.uint8)
-    prior = ViewPrior(elevation_min_deg=-90.0, elevation_max_deg=90.0, tilt_max_deg=20.0)
     spec = dataclasses.replace(ComposerSpec(crop=CropSpec(size_px=96)), **changes)
-    return Composer(bodies, [prior] * 2, patches, irradiance_matrices([]), spec)
+    return Composer(bodies, [PRIOR] * 2, patches, irradiance_matrices([]), spec)
 
 
 def test_what_the_border_hides_is_not_visible(bodies):

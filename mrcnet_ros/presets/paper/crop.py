@@ -1,7 +1,7 @@
 """The paper preset's crop: an affine window of the image, in four in-plane rotations.
 
-Unlike :mod:`mrcnet_ros.geometry.crop` the crop is not a turned camera but a part of the image,
-and the network is told from which direction it is seen. Source: mrcnet.md section 2.
+Unlike in :mod:`mrcnet_ros.geometry.crop`, the crop is a part of the image and not the image of a
+turned camera. The network gets its viewing direction as an input. Source: mrcnet.md section 2.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The paper preset's bins of position and the way from its numbers to a pose.
 
-The distance ``depth`` is the published ``d = Z / fx_crop``: what is left of the depth when the
-crop's scale is taken out. Source: mrcnet.md sections 2 and 4.
+``depth`` is the published ``d = Z / fx_crop``, which does not depend on the scale of the crop.
+Source: mrcnet.md sections 2 and 4.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Poses as published: four rotated crops of each detection, a template rendered for each.
 
-Nothing is cached and nothing is approximated: this is the reference that the default preset's
-shortcuts are measured against, and what runs published weights.
+It runs published weights. Nothing is cached or approximated, so it is also the reference for the
+shortcuts of the default preset.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class PaperEstimator(BaseEstimator[PaperModel]):
         return cls._opened(read_paper_model(model_dir, meshes_dir), runtime)
 
     def close(self) -> None:
-        """Free the renderer and let go of the backend's device."""
+        """Free the renderer and the backend's device."""
         self._renderer.close()
         super().close()
 

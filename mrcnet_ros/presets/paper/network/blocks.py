@@ -11,9 +11,12 @@ from torch.nn import functional
 
 from ....network.correlation import local_correlation
 
-# As published: dilations of the pyramid, groups of all norms.
+# As published: dilations of the pyramid, groups of all norms, numbers in a head's hidden layer,
+# and what batch norm adds to variances.
 DILATIONS = (2, 3, 4, 6, 8, 12)
 NORM_GROUPS = 32
+HIDDEN = 256
+EPS = 1e-5
 
 
 class BatchStatNorm(nn.Module):
@@ -24,22 +27,21 @@ class BatchStatNorm(nn.Module):
     answer does not depend on its company. In training the whole batch is one group.
     """
 
-    def __init__(self, channels: int, *, group: int, eps: float = 1e-5) -> None:
+    def __init__(self, channels: int, *, group: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
-        self.group, self.eps = group, eps
+        self.group = group
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C, H, W) to the same shape; N is a multiple of the group."""
         if self.training:
-            return functional.batch_norm(x, None, None, self.weight, self.bias, True,
-                                         eps=self.eps)
+            return functional.batch_norm(x, None, None, self.weight, self.bias, True, eps=EPS)
         _, channels, height, width = x.shape
         groups = x.reshape(-1, self.group, channels, height, width)
         centred = groups - groups.mean((1, 3, 4), keepdim=True)
         variance = (centred * centred).mean((1, 3, 4), keepdim=True)
-        scaled = centred * torch.rsqrt(variance + self.eps)
+        scaled = centred * torch.rsqrt(variance + EPS)
         scaled = scaled.reshape(-1, channels, height, width)
         return scaled * self.weight[:, None, None] + self.bias[:, None, None]
 
@@ -90,7 +92,7 @@ class ConvGroupNorm(nn.Module):
 
 
 class DilatedPyramid(nn.Module):
-    """The input, its mean, and looks at it over six distances, side by side."""
+    """The input, its mean, and six dilated convolutions of it, concatenated."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -104,7 +106,7 @@ class DilatedPyramid(nn.Module):
 
 
 class ObjectConv(nn.Module):
-    """A convolution whose kernels each object has of its own.
+    """A convolution with separate kernels for each object.
 
     :param as_products: compute it as matrix products of gathered kernels, which a traced graph
         can do for any classes; slower than one convolution for each class.
@@ -146,15 +148,15 @@ class ObjectConv(nn.Module):
 
 
 class GeometryHead(nn.Module):
-    """Numbers from a feature map and from where it was seen."""
+    """Regresses numbers from a feature map and its viewing geometry."""
 
-    def __init__(self, channels: int, outputs: int, *, side: int, hidden: int = 256) -> None:
+    def __init__(self, channels: int, outputs: int, *, side: int) -> None:
         """Build it for maps of ``side`` x ``side``."""
         super().__init__()
         narrow = channels // 8
         self.conv_in = ConvGroupNorm(channels, narrow, stride=2)
-        self.linear1 = nn.Linear(narrow * (side // 2) ** 2 + 3, hidden)
-        self.linear2 = nn.Linear(hidden, outputs)
+        self.linear1 = nn.Linear(narrow * (side // 2) ** 2 + 3, HIDDEN)
+        self.linear2 = nn.Linear(HIDDEN, outputs)
 
     def forward(self, x: Tensor, geometry: Tensor) -> Tensor:
         """Map (N, channels, side, side), (N, 3) to (N, outputs)."""

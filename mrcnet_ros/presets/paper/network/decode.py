@@ -1,4 +1,4 @@
-"""From the published network's numbers to poses, in torch.
+"""From the published network's outputs to poses, in torch.
 
 Convention: translations have the unit of the depth bins' numerator, millimetres for the published
 networks; rotations and translations are in the frame of the crop's camera.
@@ -34,7 +34,7 @@ class CoarsePose(NamedTuple):
 
 
 class PaperBins(nn.Module):
-    """The centres of all stage-1 bins, where the network is."""
+    """The centres of all stage-1 bins, on the device of the network."""
 
     rotations: Tensor
     cells: Tensor

@@ -1,4 +1,4 @@
-"""Which bin is how right under an object's symmetries: soft labels and nearest equivalents.
+"""Soft labels of rotation bins and nearest equivalents, under an object's symmetries.
 
 Lengths are in one unit throughout, millimetres for the published networks. Source: mrcnet.md
 section 6.
@@ -15,7 +15,7 @@ _CHUNK = 1 << 22  # numbers at once: 16 MiB of float32
 
 
 def symmetric_choice(C: Tensor, R_reference: Tensor, R_gt: Tensor, R_sym: Tensor) -> Tensor:
-    """Return the symmetry whose equivalent of a rotation lies nearest to others.
+    """Return the symmetries whose equivalents of a rotation are nearest to other rotations.
 
     Nearest by the mean squared distance of vertices turned about the origin, that is by
     ``trace(C R_reference^T R_gt R_sym)``.
@@ -46,7 +46,7 @@ def vertex_moment(vertices: Tensor) -> Tensor:
 
 def rotation_soft_label(R_gt: Tensor, R_bins: Tensor, vertices: Tensor, T_symmetries: Tensor,
                         diameter: float) -> Tensor:
-    """Return how right each rotation bin is.
+    """Return the soft label of each rotation bin.
 
     :param R_gt: (3, 3) true R_camera_object.
     :param R_bins: (K, 3, 3).
@@ -60,7 +60,7 @@ def rotation_soft_label(R_gt: Tensor, R_bins: Tensor, vertices: Tensor, T_symmet
 
 def label_of_choice(R_gt: Tensor, R_bins: Tensor, vertices: Tensor, T_chosen: Tensor,
                     diameter: float) -> Tensor:
-    """Return how right each rotation bin is under a symmetry of its own.
+    """Return the soft label of each rotation bin, each under a given symmetry.
 
     :param T_chosen: (K, 4, 4) one symmetry for each bin.
     :return: (K,); see :func:`rotation_soft_label`.

@@ -29,7 +29,7 @@ GEOMETRY = 3
 
 
 class Features(NamedTuple):
-    """What the Siamese part says of a crop or a template.
+    """The features of a crop or a template, from the Siamese part.
 
     :param x4: (N, 65, H/4, W/4) embedding and visible-mask probability.
     :param x8: (N, 128, H/8, W/8).
@@ -70,7 +70,7 @@ class Residual(NamedTuple):
 
 
 class PerObjectDecoder(nn.Module):
-    """From the encoder's maps up to stride 4, with kernels of each object's own."""
+    """From the encoder's maps up to stride 4, with separate kernels for each object."""
 
     def __init__(self, *, objects: int) -> None:
         super().__init__()

@@ -27,7 +27,7 @@ PROTOTYPES = 5e-6  # the published ones are float32
 
 @dataclass(frozen=True)
 class SeededCase:
-    """What the network's numbers depend on before any pose is decoded.
+    """What the outputs of the seeded network depend on.
 
     :param rectangles: of their box maps [px].
     """
@@ -44,7 +44,7 @@ class SeededCase:
 
 
 def seeded_case(reference: Reference) -> tuple[SeededCase, PaperSpec]:
-    """Read what the network's numbers depend on.
+    """Read what the outputs of the network depend on.
 
     There are as many images as classes of them, and all share their batch statistics, as the
     turns of one detection do.
@@ -86,7 +86,7 @@ def _rectangle(box: NDArray[np.float64], area: float, spec: PaperSpec) -> tuple[
 
 def input_rows(folder: Path, reference: Reference, case: SeededCase,
                spec: PaperSpec) -> Iterator[ParityRow]:
-    """Say that the inputs are what inputs can be; their effect shows in all other rows."""
+    """Check that the inputs are possible; their effect shows in all other rows."""
     known: dict[str, ArrayLike] = {
         'salt': np.array(case.salt), 'n_dec': case.objects, 'obj': case.classes,
         'near': spec.depth_near, 'far': spec.depth_far, 'bbox': reference['bbox']}
@@ -120,8 +120,8 @@ def state_names(spec: PaperSpec, objects: int) -> list[tuple[str, str, str]]:
 def _names_row(path: Path, spec: PaperSpec, case: SeededCase) -> ParityRow:
     """Compare the list of tensors.
 
-    No number of the network tells how many objects it has, so the list does; one that is too
-    short for the classes of the images is a copy made for another network.
+    The list says how many objects the network has. A list that is too short for the classes of
+    the images was made for another network.
     """
     with path.open(newline='') as file:
         rows = [tuple(row) for row in csv.reader(file, delimiter='\t')][1:]

@@ -62,9 +62,9 @@ Runner = Callable[[SeededCase, PaperSpec], SeededRun]
 def network_rows(folder: Path, runner: Runner = SeededRun) -> Iterator[ParityRow]:
     """Compare ``network.npz``, array by array, cheap ones first.
 
-    What follows from other arrays of the file is computed from these, so that each row tells of
-    one step: where the reference's two best classes are equal to float32, from its choice, and
-    the final poses from its residuals.
+    Each row tests one step, because its inputs are arrays of the file. Where the reference's two
+    best classes are equal in float32, the reference's choice is used; the final poses are
+    computed from the reference's residuals.
 
     :raises DatasetError: when an input is missing or cannot be used.
     """
@@ -106,10 +106,10 @@ def _areas(rectangles: np.ndarray) -> np.ndarray:
 
 def _view_row(reference: Reference, run: SeededRun, view: Tensor,
               logits: CoarseLogits) -> ParityRow:
-    """Compare the viewing geometry with that which explains the reference's logits best.
+    """Compare the viewing geometry with the one that explains the reference's logits best.
 
-    It is three of eight thousand inputs of a layer: a wrong one moves every logit by little more
-    than float32 does, but all of them together tell it well.
+    It is three of eight thousand inputs of a layer. A wrong one moves each logit by little more
+    than float32 does, but all logits together determine it well.
 
     :param view: (N, 3) of the reference.
     """

@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ....errors import DatasetError
-from .network import Runner, SeededRun, network_rows
+from .network import network_rows
 from .parts import crop_rows, loss_rows
 from .rows import ParityRow
 
 __all__ = ['ParityRow', 'parity_rows']
 
 
-def parity_rows(folder: Path, runner: Runner = SeededRun) -> Iterator[ParityRow]:
+def parity_rows(folder: Path) -> Iterator[ParityRow]:
     """Compare every array of a reference folder, yielding each as soon as it is known.
 
     :param folder: with ``network.npz``, ``crop.npz`` and ``losses.npz``.
@@ -24,4 +24,4 @@ def parity_rows(folder: Path, runner: Runner = SeededRun) -> Iterator[ParityRow]
                            'losses.npz')
     yield from crop_rows(folder)
     yield from loss_rows(folder)
-    yield from network_rows(folder, runner)
+    yield from network_rows(folder)

@@ -92,17 +92,17 @@ def _turned_crops(Rz: NDArray[np.float64], camera: Camera, box: NDArray[np.float
 
 
 def formula_image(width: int, height: int) -> NDArray[np.uint8]:
-    """Return an image that anyone can make again, (height, width, 3) RGB."""
+    """Return the reproducible test image, (height, width, 3) RGB."""
     y, x = np.mgrid[:height, :width]
     bgr = ((7 * x + 3 * y) % 256, (x * y // 64) % 256, (13 * (x // 5) + 29 * (y // 9)) % 256)
     return np.stack(bgr[::-1], axis=-1).astype(np.uint8)
 
 
 def _plausible_size(camera: Camera, crops: PaperCrops) -> ArrayLike:
-    """Return the image size where it shows or is plausible, else nothing comparable.
+    """Return the image size where it can be checked or is plausible, else nan.
 
-    A crop that reaches beyond the last column or row has pixels that tell. Within the image they
-    are the same for any size, so it must be that of a sensor: a multiple of four pixels with the
+    The pixels of a crop that reaches beyond the last column or row depend on the size. Other
+    crops do not, so the size must be that of a sensor: a multiple of four pixels, with the
     principal point near the middle.
     """
     size = np.array([camera.width, camera.height], dtype=np.float64)
@@ -150,9 +150,9 @@ def _symmetries() -> dict[str, Tensor]:
 
 
 def _label_rows(reference: Reference, bins: PaperBins, R_gt: Tensor) -> Iterator[ParityRow]:
-    """Compare the labels, and what they say of the vertices' displacement.
+    """Compare the labels, and the displacements of vertices that they stand for.
 
-    Labels fall off so fast that most are nearly zero: a displacement tells of each bin.
+    Labels fall off so fast that most are nearly zero; a displacement compares each bin.
     """
     vertices = _tensor(reference['vertices'])
     diameter = float(reference.floats('diameter'))
@@ -177,8 +177,8 @@ def _label_like(expected: NDArray[np.float64] | None, R_gt: Tensor, bins: PaperB
                 ) -> tuple[NDArray[np.float32], int]:
     """Return a soft label (bins,), and how many bins took the reference's symmetry.
 
-    Neighbours of a continuous symmetry can be so nearly as good as each other that float32 cannot
-    tell them apart, although their labels differ by half a percent: either is right.
+    Neighbours of a continuous symmetry can be equally near within float32 although their labels
+    differ by half a percent: both are right.
 
     :param expected: the reference's label, None when it has none.
     """

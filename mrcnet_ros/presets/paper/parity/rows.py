@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from ....errors import DatasetError
 
 Arrays = Mapping[str, NDArray[Any]]
-HALF = 1e-3  # so near to a half the rounding of a pixel's coordinate in float32 is chance
+HALF = 1e-3  # nearer to a half, float32 may round a pixel's coordinate either way
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class ParityRow:
     :param absolute: largest absolute difference; nan or inf when it cannot be told.
     :param relative: the same over the reference's largest magnitude.
     :param tolerance: largest allowed ``relative``.
-    :param note: what else is to be said.
+    :param note: a remark.
     """
 
     name: str
@@ -68,7 +68,7 @@ def compare_array(name: str, reference: ArrayLike, found: ArrayLike, tolerance: 
 
 
 def rounded_like(values: NDArray[np.float64], reference: ArrayLike) -> NDArray[np.float64]:
-    """Round numbers; those that float32 cannot tell from a half as the reference did.
+    """Round numbers; where float32 may round a half either way, do as the reference did.
 
     :param values: before rounding.
     :param reference: whole numbers of the same shape; of another shape they decide nothing.

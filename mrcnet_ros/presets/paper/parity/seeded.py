@@ -1,4 +1,4 @@
-"""Weights and inputs that anyone can make again from a word, for comparing implementations.
+"""Reproducible weights and inputs from a seed word, for comparing implementations.
 
 Convention: a tensor's numbers depend on ``salt`` and its name alone, through a Philox generator
 keyed with the CRC-32 of ``salt:name``.
@@ -39,7 +39,7 @@ def seeded_uniform(salt: str, name: str, shape: Sequence[int]) -> Floats:
 
 
 def seeded_weight(salt: str, name: str, shape: Sequence[int]) -> Floats:
-    """Return one tensor of a state dict: near one for gains, small for biases, He for kernels."""
+    """Return a tensor of a state dict: gains near 1, small biases, He-scaled kernels."""
     z = seeded_normal(salt, name, shape)
     if len(shape) == 1 and name.endswith('weight'):
         return np.float32(1.0) + np.float32(0.1) * z

@@ -1,4 +1,4 @@
-"""What a training run of the paper preset is made of."""
+"""The configuration of a training of the paper preset."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class PaperTrainConfig(RunConfig):
 
     @classmethod
     def converted(cls, name: str, value: Any, values: Mapping[str, Any]) -> Any:
-        """Return the field ``spec``, the only one that is not plain."""
+        """Return the field ``spec``; all others are handled by :func:`fitted`."""
         if not isinstance(value, Mapping):
             raise SpecError(f'spec must be a mapping of names to values, got {value!r}')
         only_known(value, PAPER_FIELDS, name)

@@ -97,7 +97,7 @@ def _noise(rng: np.random.Generator, image: Image) -> Image:
 
 
 def _kept(rng: np.random.Generator, shape: tuple[int, ...]) -> Mask:
-    """Return where an image survives the loss of coarse rectangles, (H, W) bool."""
+    """Return where an image is kept when coarse rectangles are dropped, (H, W) bool."""
     cells = [max(3, round(DROPOUT_SIZE * n)) for n in shape]
     coarse = (rng.random(cells) >= DROPOUT_SHARE).astype(np.uint8)
     fine = cv2.resize(coarse, (shape[1], shape[0]), interpolation=cv2.INTER_NEAREST)
@@ -136,9 +136,9 @@ class PaperBatch(NamedTuple):
 
 
 class PaperSamples(Dataset[PaperBatch]):
-    """Samples by number, the same whoever draws them and when.
+    """Samples by number, which do not depend on the process that draws them.
 
-    Every instance comes once in an epoch, in an order of the epoch's own.
+    Every instance comes once in an epoch; each epoch has another order.
 
     :param backgrounds: pictures for images that show an object several times; none to leave
         these as they are.

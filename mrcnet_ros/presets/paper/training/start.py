@@ -73,7 +73,7 @@ def _renamed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _start_object_conv(conv: ObjectConv) -> None:
-    """Start each object's kernels as a convolution of its own would."""
+    """Initialise each object's kernels like those of a separate convolution."""
     for weight, bias in zip(conv.weights.detach(), conv.bias.detach(), strict=True):
         nn.init.kaiming_uniform_(weight, a=5**0.5)
         bound = weight[0].numel() ** -0.5

@@ -28,7 +28,7 @@ Draw = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True, eq=False)
 class PaperShapes:
-    """What labels and losses know of each object, in millimetres.
+    """The geometry of each object for labels and losses, in millimetres.
 
     :param vertices: (P, 3) float32.
     :param T_symmetries: (S, 4, 4) float32.
@@ -80,7 +80,7 @@ class TemplateArtist:
 
 
 class PaperStep(nn.Module):
-    """Network and losses in one module, so that gradients can be shared while they arise.
+    """Network and losses in one module, so that DDP shares gradients during backward.
 
     Convention: only convolutions run in the lower precision. Heads, which see the crop's
     geometry, poses, labels and losses are float32: a tangent of 0.3 in bfloat16 is wrong by

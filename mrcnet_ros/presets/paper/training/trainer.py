@@ -92,7 +92,7 @@ class PaperRun(TrainingLoop[PaperTrainConfig, PaperBatch]):
         self.sums += losses.detach()
 
     def means(self) -> dict[str, float]:
-        """Return the means of the seven losses, over all processes, and begin anew."""
+        """Return the means of the seven losses over all processes, and reset them."""
         means = self.sums / self.counted
         self.group.average([means])
         self.sums = torch.zeros_like(self.sums)
@@ -100,7 +100,7 @@ class PaperRun(TrainingLoop[PaperTrainConfig, PaperBatch]):
         return {'loss': sum(values), **dict(zip(PaperLosses._fields, values, strict=True))}
 
     def own_state(self) -> dict[str, Any]:
-        """Return the scale of gradients, and what the next line of metrics begins with.
+        """Return the scale of gradients, and the sums for the next line of metrics.
 
         :raises MrcnetError: when the weights are not finite any more.
         """
@@ -129,7 +129,7 @@ def load_samples(config: PaperTrainConfig) -> PaperSamples:
 
 
 def is_plain(name: str, parameter: nn.Parameter) -> bool:
-    """Tell whether a parameter does not decay, as biases and norms do not."""
+    """Tell whether a parameter has no weight decay: biases and norms."""
     return name.endswith('bias') or parameter.ndim == 1
 
 
