@@ -46,7 +46,7 @@ exit $code
 RESCUE = '''
 import sys
 from pathlib import Path
-from mrcnet_ros.training.pieces import write_pieces
+from mrcnet_ros.training.checkpoint_pieces import write_pieces
 folder, last = map(Path, sys.argv[1:])
 if any(folder.glob('checkpoint.pt.*')):
     print('the training wrote its pieces itself')

@@ -91,8 +91,8 @@ def read_stem(path: Path | None) -> dict[str, Tensor]:
 
 
 def _train_default(args: argparse.Namespace) -> Path:
+    from ..training.checkpoint_pieces import write_pieces
     from ..training.config import TrainConfig
-    from ..training.pieces import write_pieces
     from ..training.run_config import read_config
     from ..training.trainer import train
 

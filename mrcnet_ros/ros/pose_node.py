@@ -23,13 +23,13 @@ from .frame_handler import FrameHandler
 from .frame_names import FrameNames
 from .listening import Listening
 from .message_types import HeaderMessage
+from .node_process import run_node
 from .package_log import PackageLog
 from .parameter_changes import changed_parameters
 from .parameter_node import ParameterNode
 from .params import NodeParameters
 from .publishers import Publishers
 from .reporter import Reporter
-from .running import run_node
 from .services import ModelService
 from .timings import Timings
 from .transforms import CameraTransforms, SupportFrame, Tree

@@ -49,17 +49,22 @@ class GuardHandle(Protocol):
     def trigger(self) -> None: ...
 
 
-class ServiceHandle(Protocol):
+class TakenHandle(Protocol):
+    """What an executor takes from; it leaves this aside while ``_executor_event`` is true."""
+
+    _executor_event: bool
+    callback_group: CallbackGroup
+
+
+class SubscriptionHandle(TakenHandle, Protocol):
+    """A subscription."""
+
+
+class ServiceHandle(TakenHandle, Protocol):
     """A service that a node offers."""
 
     srv_name: str
     callback: Callable[..., object]
-
-
-class SubscriptionHandle(Protocol):
-    """A subscription; rclpy sets it aside while this is true."""
-
-    _executor_event: bool
 
 
 class Endpoint(Protocol):

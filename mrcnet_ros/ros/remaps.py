@@ -8,7 +8,6 @@ import re
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -80,7 +79,7 @@ def _remark(file: Path, node_name: str) -> str:
             f"{node_name}, so they do not count; name the node so, or '/**'")
 
 
-def _names(found: Any, above: str = '') -> Iterator[str]:
+def _names(found: object, above: str = '') -> Iterator[str]:
     """Yield the names of the nodes that a file has parameters for."""
     if not isinstance(found, dict):
         return

@@ -17,8 +17,8 @@ from vision_msgs.msg import Detection3DArray
 
 from ..ros.drop_counters import FRAME_REASONS
 from ..ros.message_types import DetectionsMessage, DiagnosticsMessage
+from ..ros.node_process import start_ros
 from ..ros.rclpy_types import NodeHandle
-from ..ros.running import start_ros
 from .bag import DEPTH, INPUTS, BagFrame, restamped
 from .readiness import PeerError, Readiness
 

@@ -22,7 +22,7 @@ from stand_in_node import DIAMETERS_M, BoxEstimator
 from std_msgs.msg import Header
 from tf2_msgs.action import LookupTransform
 
-from mrcnet_ros.ros import running
+from mrcnet_ros.ros import node_process
 from mrcnet_ros.ros.confirm_action import ConfirmAction, _Request
 from mrcnet_ros.ros.confirmation import Confirmation
 from mrcnet_ros.ros.drop_counters import DropCounters
@@ -56,7 +56,7 @@ def node(ros):
 def spun(node, done):
     """Spin a node until something is done, and return whether it is."""
     stop = threading.Event()
-    thread = threading.Thread(target=running.spin, args=(
+    thread = threading.Thread(target=node_process.spin, args=(
         node, stop, node.drop_counters, node.confirm_action))
     thread.start()
     end = time.monotonic() + WAIT_S
@@ -70,7 +70,7 @@ def spun(node, done):
 
 def test_a_context_that_others_shut_down_ends_the_loop(node):
     """It would go round for ever, counting errors."""
-    thread = threading.Thread(target=running.spin, args=(
+    thread = threading.Thread(target=node_process.spin, args=(
         node, threading.Event(), node.drop_counters, node.confirm_action))
     thread.start()
     rclpy.shutdown()

@@ -22,9 +22,9 @@ from stand_in_node import BoxEstimator
 
 from mrcnet_ros.ros.frame_queue import FrameQueue
 from mrcnet_ros.ros.frames import Frame
+from mrcnet_ros.ros.node_process import start
 from mrcnet_ros.ros.parameter_changes import reloaded_parameters
 from mrcnet_ros.ros.pose_node import PoseNode
-from mrcnet_ros.ros.running import start
 
 node = node_fixture(70, 'policy:=lossless', 'input_reliability:=reliable')
 SECONDS = itertools.count(1)  # time never goes back

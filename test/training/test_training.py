@@ -31,12 +31,12 @@ from mrcnet_ros.network.mrcnet import MrcNet
 from mrcnet_ros.specs import ViewPrior
 from mrcnet_ros.training import targets, trainer
 from mrcnet_ros.training.checkpoint import load_checkpoint
+from mrcnet_ros.training.checkpoint_pieces import MIB, write_pieces
 from mrcnet_ros.training.config import TrainConfig
 from mrcnet_ros.training.exchange import WAIT_S
 from mrcnet_ros.training.identity import check_identity
 from mrcnet_ros.training.job import check_device, draw_ahead
 from mrcnet_ros.training.loop import append_metrics, drop_metrics, learning_rate
-from mrcnet_ros.training.pieces import MIB, write_pieces
 from mrcnet_ros.training.trainer import train
 from mrcnet_ros.training.warm_start import object_parameters, read_start
 
@@ -261,7 +261,7 @@ def test_a_training_goes_on_with_other_batches(own, tmp_path, small_logs):
 def test_pieces_of_a_checkpoint_go_on_and_are_exported(own, tmp_path, small_logs, monkeypatch,
                                                        most, kept):
     """Joined, they hold the weights to half precision; too much for the limit is left out."""
-    monkeypatch.setattr('mrcnet_ros.training.pieces.PIECE_BYTES', 50_000)
+    monkeypatch.setattr('mrcnet_ros.training.checkpoint_pieces.PIECE_BYTES', 50_000)
     checkpoint = own.output / 'checkpoint.pt'
     whole = sum(p.stat().st_size for p in write_pieces(checkpoint, tmp_path / 'all', 10 * MIB))
     pieces = write_pieces(checkpoint, tmp_path / 'few', whole if kept else whole // 2)

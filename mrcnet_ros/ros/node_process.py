@@ -1,4 +1,4 @@
-"""From the start of the node's process to its end."""
+"""The process of the node, from its start to its end."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable
-from typing import Any, NoReturn, Protocol
+from typing import NoReturn, Protocol
 
 import rclpy
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
@@ -21,7 +21,7 @@ from ..errors import MrcnetError, SpecError
 from .drop_counters import DropCounters
 from .parameter_help import check_command_line
 from .params import NodeParameters
-from .rclpy_types import ExecutorHandle, LifecycleHandle, NodeHandle
+from .rclpy_types import ExecutorHandle, LifecycleHandle, NodeHandle, TakenHandle
 from .remaps import remap_remarks, unused_files
 
 # How long an ending process tries to tell clients that their goals are aborted, below the five
@@ -63,18 +63,18 @@ def _explained(text: str) -> str:
 
 
 class Owing(Protocol):
-    """What the end of the process needs of :class:`.confirm_action.ConfirmAction`."""
+    """What the end of the process uses of :class:`.confirm_action.ConfirmAction`."""
 
     @property
     def owes(self) -> bool:
-        """Whether an answer is known that its client does not have yet."""
+        """Whether a client still waits for an answer that is known."""
 
     def stop(self) -> None:
         """Refuse what waits."""
 
 
 class RunnableNode(NodeHandle, LifecycleHandle, Protocol):
-    """What the process needs of :class:`.pose_node.PoseNode`."""
+    """What the process uses of :class:`.pose_node.PoseNode`."""
 
     drop_counters: DropCounters
     parameters: NodeParameters
@@ -88,14 +88,14 @@ class RunnableNode(NodeHandle, LifecycleHandle, Protocol):
         """Whether a thread is loading a model."""
 
     def close(self) -> None:
-        """Let go of everything."""
+        """Free everything."""
 
 
 def run_node(args: list[str] | None, make: Callable[[threading.Event], RunnableNode]) -> int:
     """Run a node until SIGINT or SIGTERM.
 
     :param args: ROS arguments, those of the command line by default.
-    :param make: makes the node; it is given what is set when the process is to end.
+    :param make: makes the node from the event that is set when the process is to end.
     :return: 0 after a signal, 2 when ROS cannot be started or a parameter cannot be used. A
         node that cannot be configured goes on, and /diagnostics tells why.
     """
@@ -136,7 +136,7 @@ def start(node: LifecycleHandle) -> bool:
 
 def spin(node: NodeHandle, stop: threading.Event, drop_counters: DropCounters,
          confirm_action: Owing) -> None:
-    """Handle what comes until the process is told to end, or others shut its context down.
+    """Handle events until the process is to end, or others shut its context down.
 
     :param stop: set when the process is to end.
     :param drop_counters: of messages that cannot be read, and of faults of our own.
@@ -160,7 +160,7 @@ def spin(node: NodeHandle, stop: threading.Event, drop_counters: DropCounters,
 
 def _note(node: NodeHandle, drop_counters: DropCounters, error: Exception, told: set[str]
           ) -> None:
-    """Count an error as what it is; the traceback of a fault is logged once for each place.
+    """Count an error by its kind; the traceback of a fault is logged once for each place.
 
     :param told: places whose tracebacks have been logged.
     """
@@ -185,10 +185,10 @@ def _note(node: NodeHandle, drop_counters: DropCounters, error: Exception, told:
                                 f'{where}')
 
 
-def _release(entities: Iterable[Any]) -> None:
-    """Let a subscription or service be asked again, and all others of its callback group.
+def _release(entities: Iterable[TakenHandle]) -> None:
+    """Let rclpy take from a subscription or service again, and from its callback group.
 
-    rclpy leaves one aside that it could not read, and takes its group for busy ever after.
+    After a message that it could not read, rclpy treats both as busy for ever.
 
     :param entities: those of a node of one kind; only what could not be read is marked.
     """
@@ -200,7 +200,7 @@ def _release(entities: Iterable[Any]) -> None:
 
 
 def answer_who_waits(waiting: Owing, executor: ExecutorHandle) -> None:
-    """Refuse the goals that wait for frames, and see the refusals off.
+    """Refuse the goals that wait for frames, and send the refusals.
 
     :param executor: of the node, which is not spinning any more.
     """
@@ -213,7 +213,7 @@ def answer_who_waits(waiting: Owing, executor: ExecutorHandle) -> None:
 
 
 def leave_now() -> NoReturn:
-    """End the process though a worker is in the middle of loading; it would be waited for."""
+    """End the process without waiting for a worker that is loading a model."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)
