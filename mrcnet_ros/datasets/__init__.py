@@ -1,1 +1,1 @@
-"""BOP datasets on disk and the boxes taken from them; here millimetres meet metres."""
+"""BOP datasets on disk, and boxes from them; files are in millimetres, memory in metres."""

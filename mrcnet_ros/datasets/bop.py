@@ -49,8 +49,8 @@ class BopDataset:
     :param split: name of the split's folder; the dataset's test images by default, which are in
         ``test``, or ``test_primesense`` of T-LESS and HomebrewedDB.
 
-    ``images_without_file`` counts the images that have targets and are not on disk; the log says
-    so, because scores are then of a part of the split.
+    ``images_without_file`` counts the images that have targets and are not on disk. The log warns
+    of them, because scores then cover a part of the split.
 
     :raises DatasetError: when a folder or file is missing or cannot be used.
     """
@@ -106,14 +106,14 @@ class BopDataset:
 
     @property
     def object_ids(self) -> tuple[int, ...]:
-        """Return the objects that are targets in some image, sorted; all where nobody knows."""
+        """Return the objects that are targets in some image, sorted; all if that is unknown."""
         if any(frame.targets_unknown for frame in self.frames):
             return tuple(sorted(self._diameters_m()))
         return tuple(sorted({i for frame in self.frames for i in frame.targets}))
 
     @property
     def known_object_ids(self) -> tuple[int, ...]:
-        """Return all objects that there are models of, or that are in an image, sorted."""
+        """Return all objects that have a model or are in an image, sorted."""
         seen = {truth.object_id for frame in self.frames for truth in frame.ground_truth}
         return tuple(sorted({*self.object_ids, *self._models_info()[1], *seen}))
 
@@ -183,7 +183,7 @@ class BopDataset:
         return targets_path(self.path, self.split)
 
     def _diameters_m(self) -> dict[int, float]:
-        """Return the diameters of the models by object id; none where there are no models."""
+        """Return the diameters of the models by object id; empty without models."""
         return {i: float(entry['diameter']) * MM
                 for i, entry in self._models_info()[1].items() if 'diameter' in entry}
 
@@ -197,7 +197,7 @@ class BopDataset:
         return {i: np.array([low, low + size]) for i, (low, size) in found.items()}
 
     def _models_info(self) -> tuple[Path, dict[int, dict[str, Any]]]:
-        """Return what is said of the models by object id, and where; nothing without models."""
+        """Return models_info.json and its path; an empty mapping without models."""
         for name in EVALUATION_MODELS:
             path = self.path / name / 'models_info.json'
             if path.is_file():

@@ -47,7 +47,7 @@ class BopFrame:
     :param targets: how many instances of which object_id are to be found in the image.
     :param depth_unit_m: metres of one step of the depth image.
     :param annotated: whether its ground truth is public.
-    :param targets_unknown: anything may be in the image, and ``targets`` is empty.
+    :param targets_unknown: whether any object may be in the image; ``targets`` is empty then.
     """
 
     scene_id: int
@@ -99,7 +99,7 @@ class BopFrame:
     def _check_depth_unit(self, depth_m: NDArray[np.float32]) -> None:
         """Compare the depth of objects in plain sight with their distance.
 
-        :raises ImageError: when it is of another unit.
+        :raises ImageError: when the depth has another unit.
         """
         ratios = []
         for truth in self.ground_truth:

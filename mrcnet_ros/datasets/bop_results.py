@@ -20,7 +20,7 @@ from ..reading.fields import numbers_of, whole_text
 from ..store.atomic import writing
 from .bop_scene import MM
 
-# Nothing that a camera sees is nearer or farther on average; outside, the unit is wrong.
+# Range of median distances: outside, the unit is wrong.
 DISTANCES_M = (0.01, 100.0)
 COLUMNS = ('scene_id', 'im_id', 'obj_id', 'score', 'R', 't', 'time')
 
@@ -45,7 +45,7 @@ class ResultRow:
 
 
 class ResultsWriter(AbstractContextManager['ResultsWriter']):
-    """A CSV file that holds everything written so far, whatever happens next.
+    """A CSV file that is complete after each :meth:`write`.
 
     :param path: file to create; an existing one is replaced.
     :raises DatasetError: when it cannot be written.
@@ -119,7 +119,7 @@ def _lines(path: Path) -> list[tuple[int, list[str]]]:
 
 
 def _check_translations(path: Path, rows: Sequence[ResultRow]) -> None:
-    """Refuse translations of another unit or convention, of whatever accuracy the poses are."""
+    """Refuse translations of another unit or convention."""
     t = np.array([row.T_camera_object[:3, 3] for row in rows]).reshape(-1, 3)
     if 2 * (behind := int((t[:, 2] < 0).sum())) > len(t):
         raise DatasetError(

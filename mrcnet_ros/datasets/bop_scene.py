@@ -17,7 +17,7 @@ from ..reading.text import parse_json
 # metres of BOP's unit of length
 MM = 1e-3
 
-# where a dataset has both, colour counts: it is what networks are trained with
+# where a dataset has both, colour is used: networks are trained with it
 _IMAGE_FOLDERS = ('rgb', 'gray')
 _IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.tif', '.tiff', '.bmp')
 _DEPTH_SUFFIXES = ('.png', '.tif', '.tiff')
@@ -29,7 +29,7 @@ class BopScene:
     :param folder: such as ``lmo/test/000002``.
     :param size: width and height [px] of all images; None asks each image.
     :param annotated: whether there is ground truth.
-    :param depth_scale: millimetres of one step of depth images that do not say so themselves.
+    :param depth_scale: millimetres of one step of depth images without an entry of their own.
     :raises DatasetError: when a JSON file is missing or damaged, or two files are of one image.
     """
 
@@ -100,7 +100,7 @@ class BopScene:
                 else None)
 
     def T_camera_world(self, image_id: int) -> Array | None:
-        """Return where the world is from the camera, (4, 4) [m], None when not stated."""
+        """Return T_camera_world of an image, (4, 4) [m], None when not stated."""
         camera = self._camera_of(image_id)
         if 'cam_R_w2c' not in camera or 'cam_t_w2c' not in camera:
             return None
@@ -121,7 +121,7 @@ class BopScene:
     def image_size(self, image_path: Path) -> tuple[int, int]:
         """Return width and height [px] of an image.
 
-        :raises ImageError: when it has to be read for it and cannot be.
+        :raises ImageError: when the image must be read for its size and cannot be.
         """
         return image_size(image_path) if self._size is None else self._size
 

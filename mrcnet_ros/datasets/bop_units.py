@@ -1,4 +1,4 @@
-"""Tells annotations of a wrong unit by what they say of sizes in the image.
+"""Finds annotations of a wrong unit or convention by the sizes of objects in the image.
 
 An object whose box is ``b`` pixels large at the distance ``z`` is about ``b * z / focal`` large.
 """
@@ -33,13 +33,13 @@ CORNERS = np.array([*itertools.product((0.0, 1.0), repeat=3)])  # of a unit cube
 
 
 def check_places(frames: Iterable[BopFrame], extents_m: Mapping[int, Array], path: Path) -> None:
-    """Refuse ground truth that is not of the images, or whose poses are of another convention.
+    """Refuse ground truth of other images, or with poses of another convention.
 
     :param extents_m: (2, 3) least and largest coordinates by object id, object frame, as far as
         known.
     :param path: of the split, for the message.
-    :raises DatasetError: when most objects are not in their boxes, or some reach out of what
-        their poses leave room for.
+    :raises DatasetError: when most objects are not in their boxes, or some boxes are larger than
+        their poses allow.
     """
     seen = [(frame, truth) for frame in frames for truth in frame.ground_truth
             if truth.visible_fraction >= MIN_VISIBLE_FRACTION and truth.object_id in extents_m
@@ -68,7 +68,7 @@ def check_places(frames: Iterable[BopFrame], extents_m: Mapping[int, Array], pat
 
 def _reaching_beyond(poses: Iterable[tuple[BopFrame, GroundTruth, Array]],
                      extents_m: Mapping[int, Array]) -> list[tuple[BopFrame, GroundTruth]]:
-    """Return those whose box in the image is not within that of the model's bounding box.
+    """Return the objects whose box is not within the image of the model's bounding box.
 
     :param poses: images, objects and the rotations to take, (3, 3).
     """
@@ -88,7 +88,7 @@ def _reaching_beyond(poses: Iterable[tuple[BopFrame, GroundTruth, Array]],
 
 
 def _in_its_box(truth: GroundTruth, camera: Camera, middle_m: Array) -> bool:
-    """Tell whether the middle of an object is in its box, or not further out than half of it."""
+    """Tell whether the middle of an object is in its box, or at most half a box away."""
     assert truth.box_amodal_xyxy is not None
     corners = truth.box_amodal_xyxy.reshape(2, 2)
     u, v, w = camera.K @ (truth.T_camera_object[:3, :3] @ middle_m + truth.T_camera_object[:3, 3])
@@ -135,7 +135,7 @@ def check_units(frames: Iterable[BopFrame], diameters_m: Mapping[int, float],
 
 
 def seen_size_m(truth: GroundTruth, camera: Camera) -> float:
-    """Return how large an object is by its box, negative behind the camera [m]."""
+    """Return the size of an object by its box [m], negative behind the camera."""
     assert truth.box_amodal_xyxy is not None
     x1, y1, x2, y2 = truth.box_amodal_xyxy
     focal = float(np.sqrt(camera.K[0, 0] * camera.K[1, 1]))

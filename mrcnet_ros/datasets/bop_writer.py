@@ -1,4 +1,4 @@
-"""Writes scenes and models as a BOP dataset has them.
+"""Writes scenes and models in the format of BOP datasets.
 
 Convention: in memory everything is in metres, in the files in millimetres.
 Source: the BOP dataset format; boxes as its toolkit computes them, ``calc_2d_bbox``.
@@ -34,7 +34,7 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True, eq=False)
 class Instance:
-    """What an image shows of one object.
+    """An object in an image, and its visible part.
 
     :param T_camera_object: (4, 4) [m].
     :param mask: (H, W) bool, its silhouette as if nothing were in front of it.
@@ -80,7 +80,7 @@ def depth_step_mm(depth_m: NDArray[np.float32]) -> float:
 
 
 class SceneWriter:
-    """Writes the images of one scene, and with :meth:`close` what is in them.
+    """Writes the images of one scene, and in :meth:`close` their annotations.
 
     :param folder: of the scene, named by its number; made with its parents.
     :param grey: write ``gray/*.tif`` of one channel instead of ``rgb/*.png``.
@@ -112,7 +112,7 @@ class SceneWriter:
         _save(self._images / (name + ('.tif' if self._grey else '.png')),
               cv2.cvtColor(image_rgb, code))
         step_mm = depth_step_mm(depth_m)
-        # what is beyond the coarsest step is unknown, as beyond the range of a sensor
+        # distances beyond the coarsest step are unknown, as beyond the range of a sensor
         steps = np.rint(depth_m / (step_mm * MM))
         steps = np.where(steps <= MOST_STEPS, steps, 0).astype(np.uint16)
         _save(self.folder / 'depth' / f'{name}.png', steps)
@@ -168,7 +168,7 @@ def write_models(folder: Path, objects: Mapping[int, ObjectModel],
 def camera_entry(camera: Camera) -> dict[str, float]:
     """Return the content of a dataset's camera.json.
 
-    Not the step of depth images: it differs from one to the next, scene_camera.json has it.
+    The step of depth images is in scene_camera.json, because it differs between images.
     """
     K = camera.K
     return {'cx': float(K[0, 2]), 'cy': float(K[1, 2]),

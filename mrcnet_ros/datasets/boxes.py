@@ -1,4 +1,4 @@
-"""Detection boxes made from ground truth, as a detector with a chosen error would give them."""
+"""Detection boxes made from ground truth, with chosen errors of a detector."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ CUT_OFF, BEYOND = (0.1, 0.25), (0.15, 0.5)  # how often, and by how much at most
 
 @dataclass(frozen=True)
 class FoundBox:
-    """What a detector says of one object.
+    """A detected box.
 
     :param box_xyxy: (4,) [px], may reach beyond the image.
-    :param score: how sure it is, 0 to 1.
+    :param score: confidence, 0 to 1.
     """
 
     object_id: int
@@ -35,13 +35,13 @@ class FoundBox:
 
 
 class BoxSource(Protocol):
-    """Where the boxes of an image come from."""
+    """A source of boxes for images."""
 
     def find(self, frame: BopFrame) -> list[FoundBox]:
         """Return the boxes of the image's targets."""
 
     def seconds(self, frame: BopFrame) -> float:
-        """Return the time it took to find them."""
+        """Return the time it took to find the boxes [s]."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class TargetBox:
 def target_boxes(frame: BopFrame, spec: BoxSpec) -> list[TargetBox]:
     """Return a box for each target instance of the image.
 
-    Left out are targets without a visible pixel and boxes wholly outside the image.
+    Targets without a visible pixel and boxes wholly outside the image are left out.
     """
     boxes = []
     for truth in frame.target_ground_truth():
@@ -129,7 +129,7 @@ def jittered(box_xyxy: Array, jitter: float, names: tuple[int, ...]) -> Array:
 
 
 def as_detected(box_xyxy: Array, names: tuple[int, ...]) -> Array:
-    """Move a box as a detector's boxes are off.
+    """Give a box the errors of a detector.
 
     :param box_xyxy: (4,) [px].
     :param names: numbers that the result depends on.

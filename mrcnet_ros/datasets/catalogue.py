@@ -1,4 +1,4 @@
-"""What is known of the datasets of the BOP challenge: one row each."""
+"""Facts about the datasets of the BOP challenge, one row each."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetFacts:
-    """What the files of a dataset do not say themselves.
+    """Facts that are not in the files of a dataset.
 
     :param test_split: folder of its test images.
     :param training_models: folder of the meshes that published networks were trained with.
@@ -49,5 +49,5 @@ DATASETS = {
 
 
 def facts_of(dataset: str) -> DatasetFacts:
-    """Return what is known of a dataset; the usual facts of one that is not in the table."""
+    """Return the facts about a dataset, the defaults if it is not in the table."""
     return DATASETS.get(dataset, DatasetFacts())

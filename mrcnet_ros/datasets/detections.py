@@ -1,4 +1,4 @@
-"""Detections of a file in BOP's format in place of boxes made from ground truth.
+"""Detections from a file in BOP's format, instead of boxes made from ground truth.
 
 Source: BOP Challenge, 2D detection task: a list of entries with ``scene_id``, ``image_id``,
 ``category_id``, ``score``, ``bbox`` (x, y, width, height), ``time`` and ``segmentation``.
@@ -33,7 +33,7 @@ _ENOUGH, _MANY, _BEYOND = 5, 0.2, 1.05
 # The overlap (intersection over union) with detections that half of the objects reach.
 _OVERLAP = 0.4
 
-# So far beyond 0 to 1 a score counts as rounded and is clipped; beyond, the file is refused.
+# A score outside 0 to 1 by at most this much is rounded and clipped; others are refused.
 SCORE_ROUNDING = 1e-3
 
 
@@ -57,7 +57,8 @@ class DetectionFile:
 
     :param path: JSON file.
     :param kind: take boxes from ``bbox``, or around the mask of ``segmentation``.
-    ``empty`` counts the boxes without an area, which are left out; the log says so.
+
+    ``empty`` counts the boxes without an area, which are left out with a warning.
 
     :raises DatasetError: when the file is missing or malformed, or a score or box cannot be one.
     :raises SpecError: when the kind is another.
@@ -87,7 +88,7 @@ class DetectionFile:
                 len(entries))
 
     def check(self, frames: Sequence[BopFrame], object_ids: Collection[int]) -> None:
-        """Make sure that the file is of a dataset, and its boxes are what BOP says they are.
+        """Check that the file belongs to a dataset, and that its boxes follow BOP's convention.
 
         :raises DatasetError: when no detection is of an image of the dataset, one has category 0,
             none is of an object, or boxes are x1, y1, x2, y2 or have a centre.
@@ -115,10 +116,10 @@ class DetectionFile:
         self._check_centres(boxes)
 
     def _check_centres(self, found: Sequence[tuple[BopFrame, _Entry, Array]]) -> None:
-        """Refuse boxes that are of the objects only when read as centre, width, height.
+        """Refuse boxes that fit the objects only when read as centre, width, height.
 
-        Where ground truth is known it tells. Elsewhere boxes do that reach beyond their images
-        when all would be within as centre, width, height.
+        They are compared with the ground truth if it is known. Otherwise boxes are refused that
+        reach beyond their images, if all are within when read as centre, width, height.
         """
         if len(found) < _ENOUGH:
             return
@@ -155,9 +156,8 @@ class DetectionFile:
     def find(self, frame: BopFrame) -> list[FoundBox]:
         """Return as many boxes of each target object as there are instances, best first.
 
-        Where nobody says what is to be found, all boxes of the image.
-
-        Boxes wholly outside the image are left out before the best are chosen.
+        Without known targets, return all boxes of the image. Boxes wholly outside the image are
+        left out before the best are chosen.
 
         :raises DatasetError: when a box or mask cannot be used.
         """
@@ -227,7 +227,7 @@ class DetectionFile:
 
 
 def _best_overlaps(found: Sequence[tuple[BopFrame, int]], boxes: Array) -> Array:
-    """Return the largest overlaps of each object of the truth that something was detected of.
+    """Return the largest overlaps of each true object that has detections.
 
     :param found: the image and the object of each detection.
     :param boxes: (N, K, 4) in K readings [px].
@@ -251,7 +251,7 @@ def _overlap(a: Array, b: Array) -> float:
 
 
 def _clipped(values: Any) -> Any:
-    """Clip a score that is a hair outside 0 to 1, as sums of float32 cosines are."""
+    """Clip a score that is slightly outside 0 to 1, as sums of float32 cosines can be."""
     score = values.get('score') if isinstance(values, dict) else None
     if isinstance(score, float) and -SCORE_ROUNDING <= score <= 1 + SCORE_ROUNDING:
         return {**values, 'score': min(max(score, 0.0), 1.0)}

@@ -1,4 +1,4 @@
-"""Do scores and covariances say how good poses are: curves over the poses of an evaluation."""
+"""Curves of how well scores and covariances predict the errors of poses."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ COVERAGE_LEVELS: Array = np.concatenate([np.arange(0.05, 1.0, 0.05), [0.99]])
 
 @dataclass(frozen=True)
 class ScoreCurves:
-    """What accepting poses by their score gives; a pose is right if it is near the truth.
+    """Precision and recall over score thresholds; a pose is right if it is near the truth.
 
     :param thresholds: of the score, rising.
     :param precision: share of the accepted poses that are right.
@@ -41,7 +41,7 @@ class ScoreCurves:
 
 @dataclass(frozen=True)
 class Coverage:
-    """How many errors are inside the ellipsoids of the covariances.
+    """The share of errors inside the ellipsoids of the covariances.
 
     :param levels: part of the errors that should be inside.
     :param position: part of the errors of position that is, for each level.
@@ -91,9 +91,9 @@ def coverage(
 
 
 def _parts(scored: ScoredObject, target: TargetScore, covariance: Array) -> tuple[float, float]:
-    """Return the smallest ellipsoids that hold the errors of position and of rotation.
+    """Return the levels of the smallest ellipsoids with the errors of position and rotation.
 
-    As part of the errors that they should hold; nan for a rotation that cannot be seen.
+    A level is the share of errors that an ellipsoid should hold; nan for an invisible rotation.
     """
     assert target.estimate is not None and target.truth is not None
     T_est = target.estimate.T_camera_object

@@ -1,8 +1,7 @@
-"""Errors of poses free of where the object was, so that they can be carried over to other poses.
+"""Errors of poses relative to the viewing ray, so that they can be carried over to other poses.
 
-An error is seen along the viewing ray through the object's true origin: a rotation, an offset
-across the ray in diameters, and a ratio of distances. Carried over to another view of the same
-object, it is the same mistake made there.
+An error has three parts: a rotation, an offset across the viewing ray through the object's true
+origin in diameters, and a ratio of distances. It can be applied to another view of the object.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ class CarriedError:
 
     @property
     def depth_percent(self) -> float:
-        """How much too near or too far, without a sign."""
+        """Absolute error of the distance."""
         return float(100 * abs(np.expm1(self.log_distance)))
 
 
@@ -61,7 +60,7 @@ def pose_error(T_est: Array, T_true: Array, item: ScoredObject) -> CarriedError 
 
 
 def carried(error: CarriedError, T_true: Array, diameter_m: float) -> Array:
-    """Return the estimate that makes an error at another pose, (4, 4) [m].
+    """Return the estimate that has an error at another pose, (4, 4) [m].
 
     :param T_true: (4, 4) T_camera_object [m].
     """
@@ -75,7 +74,7 @@ def carried(error: CarriedError, T_true: Array, diameter_m: float) -> Array:
 
 @dataclass(frozen=True)
 class Worth:
-    """What an estimate would count in a dataset.
+    """The scores of an estimate in a dataset.
 
     :param mssd_met: share of the MSSD thresholds that it meets.
     :param mspd_met: share of the MSPD thresholds that it meets.

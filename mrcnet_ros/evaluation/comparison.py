@@ -1,4 +1,4 @@
-"""Several estimators side by side on the same images, in turns, so that no one is lucky."""
+"""Several estimators on the same images, in turns, so that load affects all alike."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .charts import BarChart, Line, LineChart
 from .speed import Question, TimedAnswer, ask, speed_summary
 from .text_table import cell
 
-# after another one has run, whose threads may still spin
+# pause after another estimator, whose threads may still spin
 SETTLE_S = 0.3
 # Timed calls in a row of each batch; the table has the median. More take longer and vary less.
 CALLS = 3
@@ -25,8 +25,8 @@ Figures = Mapping[str, Any]
 class Contender:
     """An estimator that is compared.
 
-    :param forget: empties its memory of template features; None when it has none.
-    :param precision: in which it computes, as the roofline names it.
+    :param forget: empties its cache of template features; None when it has none.
+    :param precision: in which it computes, as ``gemm_flops_per_s`` names it.
     """
 
     estimator: Estimator
@@ -38,8 +38,8 @@ class Contender:
 class Times:
     """All calls of one contender.
 
-    :param cold: whole images, the memory emptied before each; none without a memory.
-    :param warm: whole images whose templates are in memory.
+    :param cold: whole images, the cache emptied before each; none without a cache.
+    :param warm: whole images whose templates are in the cache.
     :param batches: by number of detections, all in memory.
     """
 
@@ -50,7 +50,7 @@ class Times:
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """What there is to compute, and how fast this machine could.
+    """The arithmetic of a model, and the speed of this machine.
 
     :param graph_flops: of one detection by graph.
     :param gemm_flops_per_s: of large matrix products by precision.
@@ -61,7 +61,7 @@ class Arithmetic:
 
 
 def batch_question(asked: Sequence[Question], count: int) -> Question:
-    """Return the image with most detections, with so many of them, repeated when it has fewer."""
+    """Return the image with most detections, with ``count`` of them, repeated if need be."""
     richest = max(asked, key=lambda q: len(q.detections))
     return dataclasses.replace(
         richest, detections=list(islice(cycle(richest.detections), count)))
@@ -71,7 +71,7 @@ def compare_runtimes(
     contenders: Mapping[str, Contender], asked: Sequence[Question], batches: Sequence[int],
     repeats: int, between: Callable[[], object] = lambda: None,
 ) -> dict[str, Times]:
-    """Measure all contenders in each repeat, each time beginning with another.
+    """Measure all contenders in each repeat, starting with another one each time.
 
     :param between: called after each contender's turn.
     """

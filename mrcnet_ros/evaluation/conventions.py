@@ -1,7 +1,7 @@
 """Poses that would be right if they were written in another convention.
 
-Such poses score nothing, and nothing else tells that they are not simply bad: a transposed matrix
-and one in the camera axes of OpenGL are rotations like any other.
+Such poses score nothing and look like bad poses: a transposed matrix and one in the camera axes of
+OpenGL are valid rotations, too.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ READINGS: dict[str, Callable[[Array], Array]] = {
 
 def other_convention(frames: Iterable[BopFrame], rows: Iterable[ResultRow],
                      objects: Mapping[int, ObjectModel]) -> str:
-    """Return in which convention poses would be right, '' when they are or would not be.
+    """Return the convention in which poses would be right, '' if they are or no other fits.
 
     :param objects: whose symmetries count, by object id.
     """

@@ -68,7 +68,7 @@ class GroupErrors:
         return np.asarray(np.linalg.norm(self.errors, axis=1), np.float64)
 
     def covariance(self, law: CovarianceLaw) -> Array:
-        """Return what the law says, (N, D, D)."""
+        """Return the covariances by the law, (N, D, D)."""
         return law.group(self.name, self.spread, self.odds[:, None, None])
 
     def squares(self, covariance: Array) -> tuple[Array, Array]:
@@ -87,7 +87,7 @@ class GroupErrors:
 
 
 def group_errors(errors: Sequence[PoseError]) -> list[GroupErrors]:
-    """Return the errors by group; poses whose rotation cannot be seen at all have none there."""
+    """Return the errors by group; invisible rotations are not in the group of rotations."""
     def array(get: Callable[[PoseError], Any], *shape: int) -> Array:
         return np.array([get(e) for e in errors], dtype=np.float64).reshape(-1, *shape)
 
@@ -114,9 +114,9 @@ def pose_errors(
 ) -> list[PoseError]:
     """Compare estimates with the truth, as they are once the sizes of the objects are known.
 
-    Errors are those of the centred frames, in which covariances are told first.
+    Errors are those of the centred frames, for which covariances are computed first.
 
-    Left out are objects of which an image has several, and poses without a spread.
+    Objects that an image has several of, and poses without a spread, are left out.
 
     :param rows: one for each of ``poses``.
     :param objects: of the model that made them, by label.

@@ -1,10 +1,9 @@
 """Fits the law of covariances to errors.
 
-Errors of poses have heavy tails: now and then a rotation flips, and no spread foretold it. So the
-shape of the law is that of the likeliest Student distribution, which such errors hardly move. What
-the numbers are for is that half of the errors lie within the ellipsoids that are to hold half of
-them, and nine in ten within those of 90 %: the scale of each group is set to that, halfway between
-where both cannot be had.
+Errors of poses have heavy tails: now and then a rotation flips without a large spread. So the
+shape of the law comes from a Student distribution fitted by maximum likelihood, which such errors
+hardly change. Then each group is scaled so that the ellipsoids of 50 % and 90 % hold these shares
+of the errors, or halfway between both scales.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from ..inference.uncertainty import GROUPS, LIMITS, CovarianceLaw
 from .covariance_errors import GroupErrors, PoseError, group_errors
 
 LEVELS = (0.5, 0.9)  # parts of the errors that the ellipsoids of these parts are made to hold
-# Errors of one image are much alike, so that poses alone do not tell how much there is to fit to.
+# Errors of one image are alike, so the number of images counts, not only that of poses.
 MIN_POSES = 50
 MIN_IMAGES = 8  # with fewer, the law is one of these images
 _FREEDOM = 4.0  # of the Student distribution
@@ -47,9 +46,9 @@ def fit_law(errors: Sequence[PoseError], start: CovarianceLaw | None = None) -> 
 
 
 def check_enough_errors(errors: Sequence[PoseError]) -> None:
-    """Make sure that errors are enough to fit a law to.
+    """Check that there are enough errors to fit a law.
 
-    :raises DatasetError: when they are not.
+    :raises DatasetError: when there are not.
     """
     images = len({e.image for e in errors})
     turned = sum(bool(np.trace(e.seen) > 0.5) for e in errors)
@@ -94,7 +93,7 @@ def log_scale(squares: Array, dimensions: Array) -> float:
 
 
 def _check_floors(values: Mapping[str, float]) -> None:
-    """Refuse errors as large as the crop, the distance or half a turn: something else is wrong.
+    """Refuse errors as large as the crop, the distance or half a turn: the truth is wrong.
 
     :raises DatasetError: naming the group.
     """

@@ -1,4 +1,4 @@
-"""From answers on annotated images to a law of covariances, as wide as they leave it unknown."""
+"""From answers on annotated images to a law of covariances, widened for few images."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PHOTOGRAPHS_DEPTH = {'lateral': 1.0, 'depth': 1.5, 'rotation': 2.0}
 
 @dataclass(frozen=True)
 class Images:
-    """What answers were given on.
+    """The images of answers.
 
     :param source: ``synthetic`` or ``photographs``.
     :param boxes: which ones, in words.
@@ -61,9 +61,9 @@ def errors_of(done: Run, objects: Mapping[str, ObjectModel],
 
 
 def law_of(errors: list[PoseError], images: Images) -> tuple[CovarianceLaw, LawSource]:
-    """Return the law that errors tell, widened by what they leave unknown, and its source.
+    """Return the law that fits errors, widened for its uncertainty, and its source.
 
-    :raises DatasetError: when there are too few errors to tell.
+    :raises DatasetError: when there are too few errors.
     """
     law = fit_law(errors)
     factors = unknown(law, errors)
@@ -77,11 +77,10 @@ def law_of(errors: list[PoseError], images: Images) -> tuple[CovarianceLaw, LawS
 
 
 def unknown(law: CovarianceLaw, errors: Sequence[PoseError]) -> dict[str, float]:
-    """Return by what to multiply each group's deviations, at least 1.
+    """Return a factor for each group's deviations, at least 1, by bootstrap over images.
 
-    Images are drawn again and again from those there are (bootstrap), with all poses on them,
-    because errors on one image go together. The more the scale of a group varies, the less is
-    known of it.
+    Images are drawn with all their poses, because errors on one image are correlated. The more
+    the scale of a group varies between draws, the larger its factor.
 
     :param errors: that the law was fitted to.
     """

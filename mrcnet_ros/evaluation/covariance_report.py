@@ -1,4 +1,4 @@
-"""How well covariances foretell errors, on images that their law was not fitted to."""
+"""How well covariances predict errors, on images that their law was not fitted to."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MAX_PARTS = 20  # each part needs a fit of its own
 
 @dataclass(frozen=True)
 class GroupReport:
-    """What became of the covariances of one group.
+    """How well the covariances of one group fit the errors.
 
     :param inside: part of the errors within the ellipsoids of each of ``REPORTED_LEVELS``.
     :param sigma: median standard deviation along one axis [m], or [rad] of rotation.
@@ -57,7 +57,7 @@ def left_out_reports(errors: Sequence[PoseError]) -> list[GroupReport]:
 
 def report_errors(errors: Sequence[PoseError],
                   laws: Sequence[tuple[NDArray[np.int64], CovarianceLaw]]) -> list[GroupReport]:
-    """Report how well laws foretell errors.
+    """Report how well laws predict errors.
 
     :param laws: and the indices of the errors that each is for.
     """

@@ -25,11 +25,11 @@ RIGHT = 0.1  # diameters: the largest error of the surface of a pose that counts
 PARTS = 5  # of the poses, left out in turn
 # Signs of the law: a better agreement is never worse. The bias is free.
 _BOUNDS = ((-50.0, 50.0), (0.0, 10.0), (0.0, 50.0), (-10.0, 0.0))
-# Gains that are expected, and how far they may be off: half of those of models/demo, which 325
-# poses told, many of them wrong. Where depth corrects nearly all poses rightly, the few wrong ones
-# tell no gains. On 752 generated poses of models/lmo, 7 of them wrong, laws fitted to one of three
-# sets had a log loss of 0.01 to 0.14 on the others; that of the network's score was 0.32 to 0.44.
-# Fitted without expecting any gains, the loss was up to 0.26.
+# Prior of the gains and its deviation: half of the gains of models/demo, from 325 poses, many of
+# them wrong. Where depth corrects nearly all poses, the few wrong ones do not determine gains. On
+# 752 generated poses of models/lmo, 7 of them wrong, laws fitted to one of three sets had a log
+# loss of 0.01 to 0.14 on the others; that of the network's score was 0.32 to 0.44. Without this
+# prior, the loss was up to 0.26.
 _EXPECTED, _DEVIATION = np.array([0.4, 6.0, -1.8]), np.array([0.5, 6.0, 1.5])
 
 
@@ -67,10 +67,10 @@ def score_inputs(
     frames: Sequence[BopFrame], rows: Sequence[ResultRow], poses: Sequence[PoseEstimate],
     objects: Mapping[str, ObjectModel],
 ) -> tuple[Array, NDArray[np.bool_]]:
-    """Return what the scores of poses with depth depend on, and which of the poses are right.
+    """Return the inputs of scores with depth, and which of the poses are right.
 
-    Left out are poses that depth has not corrected, poses without a spread, which knows the score
-    of the network, and objects of which an image has several.
+    Poses that depth has not corrected, poses without a spread, and objects that an image has
+    several of are left out.
     """
     hulls = {label: item.size_ratio * hull_vertices(item.load_mesh().vertices)
              for label, item in objects.items()}

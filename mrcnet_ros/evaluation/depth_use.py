@@ -1,4 +1,4 @@
-"""What became of the depth images of a run."""
+"""How depth images changed the poses of a run."""
 
 from __future__ import annotations
 

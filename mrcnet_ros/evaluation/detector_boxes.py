@@ -1,4 +1,4 @@
-"""Boxes of a detector of our own in place of boxes made from ground truth or of a file."""
+"""Boxes of the package's own detector, instead of those from ground truth or a file."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ LEAST_SCORE = 0.02
 
 
 class DetectorBoxes:
-    """Runs a detector over the images, of each target object taking the best-scored boxes.
+    """Runs a detector over the images and takes the best boxes of each target object.
 
-    There are a few more than instances, among which the poses choose.
+    It takes a few more than there are instances; the scores of the poses decide among them.
 
     :param detector: whose model names the BOP numbers of its objects.
     """
@@ -33,7 +33,7 @@ class DetectorBoxes:
     def find(self, frame: BopFrame) -> list[FoundBox]:
         """Return a few more boxes of each target object than there are instances, best first.
 
-        Where nobody says what is to be found, all boxes of the image.
+        Without known targets, return all boxes of the image.
         """
         found, ids = self.look(frame), self.detector.object_ids
         targets = (Counter(ids[f.class_index] for f in found) if frame.targets_unknown

@@ -16,7 +16,7 @@ from ..geometry.se3 import Array
 
 @dataclass
 class _Counts:
-    """What was said of one object.
+    """The counts of one object.
 
     :param said: score and whether it is right, of every box that is not of a hidden instance.
     """
@@ -28,11 +28,11 @@ class _Counts:
 
 
 class DetectorScores:
-    """Adds up images.
+    """Adds up the scores of images.
 
-    ``recall`` is the part of the targets that the best box of their class fits, of a class that
-    is there n times the n best ones; ``ap50`` is the area under precision over recall of all
-    boxes, each target counting once. A box fits that overlaps the visible one by half.
+    ``recall`` is the share of targets that one of the n best boxes of their class fits, where n is
+    the number of instances in the image. ``ap50`` is the area under the curve of precision over
+    recall. A box fits if its overlap (IoU) with the visible box is at least one half.
 
     :param object_ids: of the classes of the detector, in order.
     """

@@ -1,4 +1,4 @@
-"""What is known of each image of a dataset beside its colours, rightly and wrongly."""
+"""Right and wrong depth images and support planes for each image of a dataset."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class KnownScenes:
                       *(name for name in WRONG if name != LATE or late))
 
     def known(self, number: int) -> list[Measured]:
-        """Return what is said to be known of an image, in the order of ``names``.
+        """Return the depth image and plane of each kind, in the order of ``names``.
 
         :raises ImageError: when a depth image cannot be read.
         """
@@ -83,7 +83,7 @@ class KnownScenes:
 
 
 def unregistered(depth_m: Depth, camera: Camera) -> Depth:
-    """Return about what a depth camera sees that is 5 cm beside and has a wider lens.
+    """Return roughly the image of a depth camera 5 cm away with a wider lens.
 
     :param depth_m: (H, W) registered to the image of ``camera`` [m].
     """

@@ -1,9 +1,9 @@
 """The ladder: one network on images ever more like photographs, all in the dataset's own AR.
 
-Synthetic images show objects at other poses than the photographs do, and errors of other poses
-cannot be compared in MSSD and MSPD. So each target of the dataset is given errors that the network
-makes on synthetic images of the same object that hide about as much of it, carried over to the
-target's pose and scored there.
+Synthetic images show objects at other poses than the photographs, and MSSD and MSPD depend on the
+pose. So each target of the dataset gets errors that the network makes on synthetic images of the
+same object with a similar visible fraction. These errors are applied to the target's pose and
+scored there.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ SEED = 6  # any number; a fixed one gives the same table for the same answers
 
 @dataclass(frozen=True, eq=False)
 class GradedPose:
-    """What a network said to a view.
+    """The error of a network's answer to a view.
 
     :param error: None when it gave no pose.
     :param lateral_px: offset across the ray in pixels of the network's crop.
@@ -75,7 +75,7 @@ class Judge:
         return crop.focal_px * self.items[view.label].model.diameter_m / distance_m
 
     def worth(self, answer: GradedPose, target: KnownView) -> Worth:
-        """Score an answer as if it had been given to a target."""
+        """Score an answer's error at the pose of a target."""
         if answer.error is None:
             return MISSED
         item = self.items[target.label]
@@ -91,7 +91,7 @@ def graded_answers(views: Iterable[KnownView], estimator: Estimator,
 
 def matching(answers: Sequence[GradedPose], targets: Sequence[KnownView]
              ) -> list[list[GradedPose]]:
-    """Return for each target answers to the same object, about as visible; equal ones by lot.
+    """Return for each target answers to the same object with a similar visible fraction.
 
     :raises KeyError: when an object of a target was not asked about.
     """

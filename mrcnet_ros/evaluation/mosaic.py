@@ -39,7 +39,7 @@ class Row:
 
 def real_crops(dataset: BopDataset, object_id: int, spec: CropSpec,
                rng: np.random.Generator) -> Iterator[Image]:
-    """Give crops of photographs as the estimator cuts them, in random order, each once."""
+    """Yield the estimator's crops of photographs, in random order, each once."""
     places = [(frame, box) for frame in dataset.frames if object_id in frame.targets
               for box in target_boxes(frame, BoxSpec()) if box.ground_truth.object_id == object_id]
     for i in rng.permutation(len(places)):

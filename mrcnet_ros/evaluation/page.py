@@ -115,7 +115,7 @@ def html(page: EvaluationPage) -> str:
 
 
 def _cards(page: EvaluationPage) -> Iterator[str]:
-    """Yield the figures that most people look for, in large type."""
+    """Yield the most important figures in large type."""
     overall, cards = page.figures['overall'], {}
     if overall is not None:
         cards = {
@@ -170,7 +170,7 @@ def _tables(page: EvaluationPage) -> Iterator[str]:
 
 
 def _confidence(page: EvaluationPage) -> Iterator[str]:
-    """Yield what scores and covariances are worth."""
+    """Yield the curves of scores and covariances."""
     charts = []
     if page.curves is not None:
         c = page.curves

@@ -13,7 +13,7 @@ from ..geometry.hull import hull_vertices as hull_vertices
 from ..geometry.se3 import Array, rotation_angle
 from ..geometry.symmetry import Symmetries
 
-# Points that are moved at once: 24 MB, with all symmetries of a large mesh it would be GB.
+# Points that are moved at once, 24 MB; all symmetries of a large mesh would take gigabytes.
 _CHUNK_POINTS = 1_000_000
 
 

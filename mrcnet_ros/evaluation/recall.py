@@ -26,7 +26,7 @@ VSD_THRESHOLDS: Array = 0.05 * np.arange(1.0, 11.0)
 
 @dataclass(frozen=True, eq=False)
 class TargetErrors:
-    """All estimates of one object in one image against all its instances to be found there.
+    """The errors of all estimates of one object in one image to all its targets there.
 
     :param scores: (E,) confidences of the estimates; a missing estimate is simply not there.
     :param errors: (E, G) in the unit of the thresholds, G instances to be found.
@@ -83,7 +83,7 @@ def recall(targets: Iterable[TargetErrors], thresholds: Array) -> Recall:
 
 
 def match(target: TargetErrors, threshold: float) -> list[tuple[int, int]]:
-    """Give each estimate, the most confident first, the best instance that is still free.
+    """Match each estimate, the most confident first, with the best instance still free.
 
     As many estimates take part as there are instances to be found.
 

@@ -94,7 +94,7 @@ def recall_table(figures: Mapping[str, Any]) -> str:
 
 
 def check_writable(path: Path) -> None:
-    """Find out before work of minutes whether its result can be written.
+    """Check before minutes of work that its result can be written.
 
     :raises DatasetError: when the file cannot be written.
     """

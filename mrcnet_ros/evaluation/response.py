@@ -1,7 +1,7 @@
-"""The response test: what a refining stage answers to known starts, and from the true pose.
+"""The response test: the answers of a refining stage to known starts, and to the true pose.
 
-A stage that aligns ends nearer to the truth the nearer it starts, and stays at the true pose. A
-stage that estimates anew ends at the same distance from wherever it starts.
+A stage that aligns ends nearer to the truth if it starts nearer, and stays at the true pose. A
+stage that estimates from scratch ends at the same distance from any start.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ OWN = "the model's answer"
 
 
 class Refiner(Protocol):
-    """A stage that makes a pose better: stage 2, or one that comes after it."""
+    """A stage that refines a pose: stage 2, or one that comes after it."""
 
     def refine(self, view: KnownView, starts: Sequence[Array]) -> Sequence[Array]:
         """Return where each start ends, (4, 4) T_camera_object [m]."""
@@ -43,7 +43,7 @@ class Refiner(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Response:
-    """Where one start was, and where it ended."""
+    """The errors of one start and of its end."""
 
     start: GradedPose
     end: GradedPose
@@ -70,7 +70,7 @@ def known_errors(diameter_px: float, rng: np.random.Generator) -> dict[str, Carr
 
 def respond(views: Iterable[KnownView], refiner: Refiner, judge: Judge,
             answer: Callable[[KnownView], Array | None]) -> dict[str, list[Response]]:
-    """Let a stage start at each of the known errors, and at the model's answer.
+    """Start a stage at each of the known errors, and at the model's answer.
 
     :param answer: the pose that the model gives, None when it gives none.
     :return: by the name of the start, in the order of the views.

@@ -1,4 +1,4 @@
-"""Runs an estimator over the images of a dataset and keeps everything it says."""
+"""Runs an estimator over the images of a dataset and keeps its answers."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ DepthUse = Literal['off', 'auto', 'required']
 
 @dataclass
 class Run:
-    """What was done so far.
+    """The results so far.
 
     :param rows: estimates, also in the CSV file.
-    :param poses: the same ones, with all that the estimator says of them.
+    :param poses: the same ones, as the estimator returned them.
     :param seconds: time for each image, from decoded pixels to poses.
     :param stage_seconds: the same by stage.
     :param skipped: detections without a pose by reason; ``not_in_model`` and ``no_box`` are
@@ -108,7 +108,7 @@ def _depths(frame: BopFrame, use: DepthUse) -> list[NDArray[np.float32]]:
 def detections_of(
     frame: BopFrame, estimator: Estimator, boxes: BoxSource,
 ) -> tuple[list[Detection], Counter[str]]:
-    """Return a detection of each target the estimator knows, and why others have none."""
+    """Return a detection of each target that the estimator knows, and counts of the others."""
     labels = {model.object_id: label for label, model in estimator.objects.items()}
     found = boxes.find(frame)
     known = [Detection(labels[f.object_id], f.box_xyxy, f.score)
@@ -141,7 +141,7 @@ def estimate_view(view: KnownView, estimator: Estimator) -> Array | None:
 
 
 def _unscaled(row: ResultRow, size_ratio: float) -> ResultRow:
-    """Undo what a size ratio does to a pose: an object that much larger is that much farther."""
+    """Undo the effect of a size ratio: a larger object is farther away by the same factor."""
     T = row.T_camera_object.copy()
     T[:3, 3] /= size_ratio
     return replace(row, T_camera_object=T)

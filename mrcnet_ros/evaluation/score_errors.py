@@ -1,4 +1,4 @@
-"""Which poses are right: their surface is in mean less than a tenth of the diameter off."""
+"""Which poses are right: the mean error of their surface is below a tenth of the diameter."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def judged_poses(
 ) -> list[Judged]:
     """Compare estimates with the truth, as they are once the sizes of the objects are known.
 
-    Left out are objects of which an image has several, and poses of the paper preset.
+    Objects that an image has several of, and poses of the paper preset, are left out.
 
     :param rows: one for each of ``poses``.
     :param objects: of the model that made them, by label.
@@ -62,7 +62,7 @@ def judged_poses(
 
 
 def surface_distance(T_est: Array, T_equivalents: Array, points: Array) -> float:
-    """Return the mean distance of surface points from where they are in truth [m].
+    """Return the mean distance of surface points from their true places [m].
 
     :param T_est: (4, 4) T_camera_object [m].
     :param T_equivalents: (S, 4, 4) symmetric equivalents of the true one; the nearest counts.

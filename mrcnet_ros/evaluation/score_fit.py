@@ -1,6 +1,6 @@
-"""Fits the law of scores, and tells how well scores foretell which poses are right.
+"""Fits the law of scores, and reports how well scores predict which poses are right.
 
-The law is a logistic regression that never lets a better sign lower a score.
+The law is a logistic regression with fixed signs: better evidence never lowers a score.
 """
 
 from __future__ import annotations
@@ -21,17 +21,16 @@ from .covariance_law import Images
 from .score_errors import Judged
 
 # Pulls the gains towards 0 as one pose would: a law stays finite where all right poses have better
-# signs than all wrong ones.
+# evidence than all wrong ones.
 RIDGE = 1.0
 PARTS = 20  # that are left out in turn, where there are more images
 STEPS = 5  # of the table, with as many poses in each
 
 
 def fit_score_law(judged: Sequence[Judged]) -> ScoreLaw:
-    """Return the law that makes what happened likeliest.
+    """Return the law with the highest likelihood.
 
-    One right and one wrong pose with usual signs are added to what happened, so that no score is
-    0 or 1.
+    One right and one wrong pose with mean evidence are added, so that no score is 0 or 1.
 
     :raises DatasetError: when there are too few poses to tell.
     """
@@ -58,9 +57,9 @@ def typical_apart(apart: Array) -> float:
 
 
 def check_enough_poses(judged: Sequence[Judged]) -> None:
-    """Make sure that poses are enough to fit a law to.
+    """Check that there are enough poses to fit a law.
 
-    :raises DatasetError: when they are not.
+    :raises DatasetError: when there are not.
     """
     images = len({j.image for j in judged})
     if len(judged) < MIN_POSES or images < MIN_IMAGES:
@@ -92,9 +91,9 @@ def _logistic(x: Array, right: NDArray[np.bool_]) -> tuple[float, Array]:
 
 
 def score_law_of(judged: Sequence[Judged], images: Images) -> tuple[ScoreLaw, ScoreSource]:
-    """Return the law that answers tell, and its source.
+    """Return the law that fits answers, and its source.
 
-    :raises DatasetError: when there are too few poses to tell.
+    :raises DatasetError: when there are too few poses.
     """
     law = fit_score_law(judged)
     right = sum(j.right for j in judged) / len(judged)
@@ -105,11 +104,11 @@ def score_law_of(judged: Sequence[Judged], images: Images) -> tuple[ScoreLaw, Sc
 
 @dataclass(frozen=True)
 class ScoreReport:
-    """What became of scores.
+    """How well scores fit what happened.
 
-    :param right: part of them that were right.
-    :param auroc: how often of a right and a wrong pose the right one has the better score; nan
-        where there are none of one kind.
+    :param right: share of right poses.
+    :param auroc: probability that a right pose has a higher score than a wrong one; nan without
+        poses of one kind.
     :param calibration_error: mean difference between score and part of right poses, in groups of
         like scores.
     :param steps: mean score and part of right poses in each group, the lowest first.
@@ -152,9 +151,9 @@ def report_scores(scores: Array, right: NDArray[np.bool_]) -> ScoreReport:
 
 
 def auroc(scores: Array, right: NDArray[np.bool_]) -> float:
-    """Return how often of a right and a wrong pose the right one has the better score.
+    """Return the probability that a right pose has a higher score than a wrong one.
 
-    Equal scores count half; nan where there are no right or no wrong poses.
+    Equal scores count half; nan without right or without wrong poses.
     """
     good, bad = int(right.sum()), int((~right).sum())
     if not good or not bad:

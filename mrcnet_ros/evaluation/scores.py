@@ -22,13 +22,13 @@ from .recall import (
     recall,
 )
 
-# what most grippers forgive: a finger still closes on the object, and on the right side of it
+# errors that most grippers tolerate: a finger still closes on the right side of the object
 NEAR_DIAMETERS, NEAR_RAD = 0.1, np.radians(15.0)
 
 
 @dataclass(frozen=True)
 class TargetScore:
-    """What became of one instance that was to be found; None where it has no estimate.
+    """The scores of one target; None where it has no estimate.
 
     :param mssd_m: maximum symmetry-aware surface distance.
     :param mspd_px: maximum symmetry-aware projection distance, in pixels of the image.
@@ -162,7 +162,7 @@ def _target_scores(
     scored: ScoredObject, frame: BopFrame, wanted: list[GroundTruth], found: list[ResultRow],
     errors: tuple[TargetErrors, TargetErrors],
 ) -> list[TargetScore]:
-    """Give each instance the estimate that matches it best, however far away."""
+    """Return the score of each instance with its best estimate at any distance."""
     mssd, mspd = errors
     partner = {instance: estimate for estimate, instance in match(mssd, float('inf'))}
     result = []

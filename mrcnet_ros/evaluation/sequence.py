@@ -1,4 +1,4 @@
-"""How well instances are followed through a sequence, beside an estimate in every image."""
+"""How well instances are followed through a sequence, compared with an estimate in each image."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""Measures how large real objects are against their meshes, from annotated photographs.
+"""Measures the sizes of real objects relative to their meshes, from annotated photographs.
 
-One camera sees size and distance as one number: a mesh that is 5 % larger than the thing itself
-puts every pose 5 % too far away, however well the network looks. A few photographs with known
-poses tell the two apart.
+One camera cannot tell size from distance: a mesh that is 5 % larger than the object makes every
+pose 5 % too far away. A few photographs with known poses give the size.
 """
 
 from __future__ import annotations
@@ -21,14 +20,14 @@ from .pose_errors import closest_equivalent, hull_vertices, pose_difference
 MIN_VISIBLE = 0.8  # of an object that is partly hidden the distance is less sure
 MAX_ROTATION_RAD = np.radians(30.0)  # beyond, the pose is wrong, and so is its distance
 MIN_PHOTOGRAPHS = 8  # the spread of fewer says little
-DEVIATIONS = 3.0  # from 1 that a size must be, or the mesh counts as right
-SIZES = (0.85, 1.15)  # over that of the mesh, that a scan of the right object can have
-ABSURD = 0.7  # one that no uncertainty explains: twice or half the size
+DEVIATIONS = 3.0  # standard errors by which a size must differ from 1
+SIZES = (0.85, 1.15)  # sizes over the mesh's that are possible for the right object
+ABSURD = 0.7  # a log ratio that no uncertainty explains: twice or half the size
 
 
 @dataclass(frozen=True)
 class SizeMeasurement:
-    """What photographs say of one object's size.
+    """The size of one object, measured on photographs.
 
     :param log_ratios: logarithm of true over estimated distance, one for each usable photograph.
     :param known: size ratio that the estimates were made with.
@@ -71,7 +70,7 @@ class SizeMeasurement:
 
     @property
     def believable(self) -> bool:
-        """Tell whether a mesh of the right object and unit could be so far from the real one."""
+        """Tell whether the mesh of the right object in the right unit can have this size."""
         in_range = SIZES[0] <= self.measured <= SIZES[1]
         return (in_range or not self.significant) and abs(self.median) <= ABSURD
 
@@ -86,7 +85,7 @@ class SizeMeasurement:
 
 
 def check_sizes(sizes: Sequence[SizeMeasurement]) -> None:
-    """Refuse sizes that tell of a mistake instead of an object.
+    """Refuse sizes that come from a mistake.
 
     :raises DatasetError: naming the objects.
     """

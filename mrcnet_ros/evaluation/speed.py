@@ -38,7 +38,7 @@ class Question:
 
 @dataclass(frozen=True)
 class TimedAnswer:
-    """What one call took."""
+    """The times and counts of one call."""
 
     seconds: float
     stage_seconds: dict[str, float]
@@ -88,11 +88,11 @@ def measure_speed(
     estimator: Estimator, forget: Callable[[], None], asked: Sequence[Question], repeats: int,
     progress: Callable[[], object] = lambda: None,
 ) -> Measurements:
-    """Measure all states in turn, again and again, so that a busy moment hits none alone.
+    """Measure all states in turn, several times, so that load affects all alike.
 
-    The first image is answered once beforehand: allocations of a first call are no part of it.
+    The first image is answered once before, because the first call allocates memory.
 
-    :param forget: empties the estimator's memory of template features.
+    :param forget: empties the estimator's cache of template features.
     :param progress: called after each pass over the images; there are :data:`PASSES` a repeat.
     """
     result, bent = Measurements(), [distorted(question) for question in asked]
@@ -145,7 +145,7 @@ def ask(estimator: Estimator, question: Question, *, depth: bool = False) -> Tim
 
 def ask_for(estimator: Estimator, question: Question, *, depth: bool = False
             ) -> tuple[TimedAnswer, FrameResult]:
-    """Time one call and return what it says as well."""
+    """Time one call, and return its result, too."""
     depths = [question.depth_m] if depth else []
     start = time.perf_counter()
     result = estimator.estimate(question.image_rgb, question.camera, question.detections, *depths)
@@ -172,7 +172,7 @@ def speed_summary(answers: Sequence[TimedAnswer]) -> dict[str, Any]:
 def ask_at_rate(
     estimator: Estimator, asked: Sequence[Question], rate_hz: float, duration_s: float,
 ) -> list[TimedAnswer]:
-    """Ask in turn at the rate of a camera; a question that comes too late is left out."""
+    """Ask in turn at the rate of a camera; late questions are left out."""
     answers: list[TimedAnswer] = []
     start, number = time.perf_counter(), 0
     while number / rate_hz < duration_s:

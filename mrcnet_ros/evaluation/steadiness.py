@@ -22,7 +22,7 @@ _MOST_POINTS = 400
 
 @dataclass(frozen=True)
 class SteadinessLimits:
-    """What is tolerated after the warm-up.
+    """Limits after the warm-up.
 
     :param warm_up_s: samples of this time at the start are not judged.
     :param memory_mb_per_h: growth of the memory.
@@ -43,7 +43,7 @@ class SteadinessLimits:
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was judged.
+    """One judged figure.
 
     :param limit: the largest that passes, in the same unit.
     """
@@ -65,9 +65,9 @@ class Check:
 
 
 def check_duration(duration_s: float, period_s: float, limits: SteadinessLimits) -> None:
-    """Make sure that there will be enough samples to judge.
+    """Check that a run has enough samples to judge.
 
-    :raises SpecError: when there will not.
+    :raises SpecError: when it has not.
     """
     least_s = limits.warm_up_s + (LEAST_SAMPLES + 1) * period_s
     if duration_s < least_s:

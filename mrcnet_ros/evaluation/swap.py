@@ -1,7 +1,7 @@
-"""The swap test: what of an error is due to the look of the object, and what to its surroundings.
+"""The swap test: how much of an error comes from the object, and how much from the background.
 
-Photographed and rendered object, each on the photographed and on a smooth background. All four
-images have the same truth and the same box.
+The photographed and the rendered object are each shown on the photographed and on a smooth
+background. All four images have the same truth and the same box.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What cached templates change: the same detections answered with cached and with exact ones."""
+"""The effect of cached templates: the same detections with cached and with exact ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a runtime or a lower precision gives the poses that the reference gives."""
+"""Checks whether a runtime or a lower precision gives the poses of the reference."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .runner import detections_of
 
 @dataclass(frozen=True, kw_only=True)
 class VerificationLimits:
-    """How far a runtime may be from the reference.
+    """How far poses of a runtime may be from those of the reference.
 
     :param move: largest distance between an object's surface at both poses, in its diameters;
         symmetries taken into account. For detections that both refine from one rotation bin.
@@ -65,7 +65,7 @@ def compare_answers(
     frames: Iterable[BopFrame], boxes: BoxSource, reference: Estimator, candidate: Estimator,
     progress: Callable[[], object] = lambda: None,
 ) -> list[AnswerComparison]:
-    """Ask two estimators of one model the same and compare what they say.
+    """Compare the answers of two estimators of one model.
 
     Detections that neither answers are left out.
 
@@ -108,7 +108,7 @@ def _differences(
 
 
 def verdict(comparisons: Sequence[AnswerComparison], limits: VerificationLimits) -> dict[str, Any]:
-    """Return whether all is within the limits, and the figures that tell.
+    """Return whether all is within the limits, with the figures.
 
     :return: ``passed``, ``limits``, ``figures``, and ``reasons`` when it failed.
     :raises SpecError: when there is nothing to compare.

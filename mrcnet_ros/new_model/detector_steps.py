@@ -64,7 +64,7 @@ def add_detector(request: Request, config: DetectorConfig, weights: dict[str, An
 
 
 def measure_detector(request: Request, images: int) -> dict[str, Any]:
-    """Return what the detector finds in images that no training drew.
+    """Measure the detector on images that no training drew.
 
     :return: figures of :class:`~mrcnet_ros.evaluation.detector_scores.DetectorScores`.
     """

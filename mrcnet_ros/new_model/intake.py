@@ -1,4 +1,4 @@
-"""Takes meshes in: their names, units, middles, and what is worth a note about them."""
+"""Reads the given meshes: names, units, middles, and notes about problems."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from .request import Request
 OFF_CENTRE, THIN = 0.01, 0.02
 # part of all edges that may be open before a mesh counts as one with holes
 OPEN_EDGES = 0.002
-# Diameters that things for a gripper have; what is read otherwise is asked about.
+# Diameters of objects for a gripper; for others, --unit must be given.
 USUAL_M = (0.005, 2.0)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Part:
-    """An object as it was taken in.
+    """An object as it was read.
 
     :param source: the file it came from.
     :param middle_m: (3,) that the network works about, in the frame of the file.
-    :param symmetries: as models_info.json has them, in the unit; None where they are to be found.
-    :param notes: what whoever uses it should know.
+    :param symmetries: as models_info.json has them, in the unit; None if they are to be found.
+    :param notes: sentences for the user of the model.
     """
 
     object_id: int
@@ -59,7 +59,7 @@ class Part:
 
 
 def take_in(request: Request) -> list[Part]:
-    """Read all meshes and say what they are.
+    """Read all meshes and describe them.
 
     :raises MeshError: when one cannot be used.
     :raises DatasetError: when a BOP folder cannot be read.
@@ -118,7 +118,7 @@ def _from_bop(request: Request, folder: Path) -> list[Part]:
 
 
 def _middle(mesh: Mesh, diameter: float) -> Array:
-    """Return the middle of the bounding box, or the origin where that is as good."""
+    """Return the middle of the bounding box, or the origin if it is near enough."""
     low, high = mesh.vertices.min(axis=0), mesh.vertices.max(axis=0)
     middle = (low + high) / 2
     return np.asarray(middle if np.linalg.norm(middle) > OFF_CENTRE * diameter else np.zeros(3))
@@ -133,7 +133,7 @@ def _told(middle: Array, scale: float) -> list[str]:
 
 
 def notes_about(mesh: Mesh, diameter: float, scale: float) -> list[str]:
-    """Return what a mesh is that makes poses less sure.
+    """Return notes about properties of a mesh that make poses less certain.
 
     :param diameter: in the unit of the mesh.
     :param scale: of that unit [m].
@@ -185,8 +185,8 @@ def find_unit(path: Path, vertices: Array, diameter: float, asked: str) -> str:
     :param vertices: (V, 3) in the unit of the file.
     :param diameter: in the unit of the file.
     :param asked: of :data:`UNITS_M`, or ``auto``.
-    :raises MeshError: when the object is of no size that it can have in that unit, or may be of
-        several.
+    :raises MeshError: when the object cannot have its size in that unit, or several units are
+        possible.
     """
     if asked != 'auto':
         return _checked(path, vertices, diameter, asked)

@@ -34,7 +34,7 @@ from ..synth.held_out import held_out_frames
 from .symmetry_picture import png
 
 BOXES: BoxKind = 'detector'
-# of a picture around an object, and how much of it the object fills
+# Side of a picture around an object, and the part of it that the object fills.
 PICTURE_PX, FILLED = 280, 0.6
 # Edges of the rows of the page by viewing angle: narrower ones hold too few poses.
 ELEVATIONS_DEG = (-90, -60, -30, 0, 30, 60, 90)
@@ -45,7 +45,7 @@ class MeasuredPose:
     """One object on one held-out image, plain numbers.
 
     :param elevation_deg: of the camera above the object's xy plane.
-    :param mssd_part: largest distance of the surface from where it is, in diameters.
+    :param mssd_part: largest distance between surface points of both poses, in diameters.
     """
 
     label: str
@@ -62,10 +62,10 @@ class MeasuredPose:
 
 def measure_model(model: Path, images: int, backgrounds: Sequence[Path], *, upright: bool,
                   ) -> tuple[list[MeasuredPose], dict[str, bytes], str]:
-    """Answer held-out images, write the laws, and draw the best and worst.
+    """Estimate poses on held-out images, write the laws, and draw examples.
 
     :param model: directory, whose ``model.json`` is changed.
-    :return: the answers; PNG files by ``label/name``; why there is no law, '' where there is.
+    :return: the answers; PNG files by ``label/name``; why a law is missing, '' if none is.
     :raises MrcnetError: when the model cannot be used.
     """
     estimator = PoseEstimator.load(model, spreads=True)
@@ -99,7 +99,7 @@ def _write_laws(model: Path, done: Run, objects: Mapping[str, ObjectModel]) -> s
 
 
 def measured_answers(done: Run, objects: Mapping[str, ObjectModel]) -> list[MeasuredPose]:
-    """Return how far each answer is from the truth, about the middles of the objects."""
+    """Return the error of each answer, measured at the middle of the object."""
     centred = {label: item.centred() for label, item in objects.items()}
     hulls = {label: hull_vertices(item.load_mesh().vertices) for label, item in centred.items()}
     found = []
@@ -122,7 +122,7 @@ def _answer(scene: int, image: int, item: ObjectModel, hull: Array, T_est: Array
     ray = nearest[:3, 3] / np.linalg.norm(nearest[:3, 3])
     shift = T_est[:3, 3] - nearest[:3, 3]
     along = float(ray @ shift)
-    # of the truth as it was drawn: an equivalent may be upside down
+    # of the truth as rendered: an equivalent may be upside down
     seen_along_ray = T_true[:3, :3].T @ -ray
     return MeasuredPose(
         item.label, scene, image, float(np.degrees(np.arcsin(np.clip(seen_along_ray[2], -1, 1)))),
@@ -171,7 +171,7 @@ def _around(picture: Image, camera: Camera, box_xyxy: Array) -> Image:
 
 
 def by_elevation(answers: Sequence[MeasuredPose]) -> list[dict[str, Any]]:
-    """Return medians of errors in bands of elevation, those without answers left out."""
+    """Return median errors in bands of elevation, without bands that have no answers."""
     bands = []
     for low, high in itertools.pairwise(ELEVATIONS_DEG):
         here = [a for a in answers if low <= a.elevation_deg < high or

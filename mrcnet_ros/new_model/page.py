@@ -1,4 +1,4 @@
-"""The page about a new model: one HTML file that needs nothing else."""
+"""The page about a new model: one HTML file without other files."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ LEAST_RIGHT = 0.5
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ModelPage:
-    """What the page shows.
+    """The content of the page.
 
     :param looks: symmetries in words and notes, by label.
     :param symmetry_pictures: PNG files by label.
-    :param problem: why there is no law of covariances or scores, '' where there is.
+    :param problem: why a law of covariances or scores is missing, '' if none is.
     :param examples: PNG files by ``label/name``.
     :param detector: what the model's own detector finds in held-out images; None without one.
     """

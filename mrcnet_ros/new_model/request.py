@@ -1,4 +1,4 @@
-"""What ``mrcnet new`` is asked for."""
+"""The options of ``mrcnet new``."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ OF_DETECTOR = 'detector.'
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What to make, and how long that may take.
+    """What to make, and how long it may take.
 
     :param bop_models: BOP models folder instead of meshes.
     :param object_ids: objects of the folder; all by default.
     :param unit: of :data:`mrcnet_ros.meshes.UNITS_M`, or ``auto``.
-    :param symmetries: of :data:`SYMMETRIES` by label, in place of what is found.
+    :param symmetries: of :data:`SYMMETRIES` by label, instead of those that are found.
     :param views: ``table`` or ``any``.
     :param start: model directory whose weights the training starts from.
     :param backgrounds: folders of photographs and environment maps.
@@ -55,9 +55,9 @@ class Request:
     detector: bool = False
 
     def __post_init__(self) -> None:
-        """Check that nothing is asked of a detector that is not made.
+        """Check that fields of a detector come with ``detector``.
 
-        :raises SpecError: when it is.
+        :raises SpecError: when they do not.
         """
         if self.detector_changes and not self.detector:
             raise SpecError(f'--set {OF_DETECTOR}{next(iter(self.detector_changes))} is of the '
@@ -81,12 +81,12 @@ class Request:
 
     @property
     def work(self) -> Path:
-        """Return the folder of what steps leave behind."""
+        """Return the folder for the results of the steps."""
         return self.output / 'work'
 
     @property
     def view_prior(self) -> ViewPrior | None:
-        """Return from where objects are seen."""
+        """Return the view prior of all objects, None for any direction."""
         return TABLE if self.views == 'table' else None
 
 
@@ -106,9 +106,9 @@ def parse_symmetries(texts: list[str]) -> dict[str, str]:
 
 
 def check_symmetry_labels(symmetries: Mapping[str, str], labels: list[str]) -> None:
-    """Check that symmetries are of objects that there are.
+    """Check that symmetries are those of given objects.
 
-    :raises SpecError: naming those that are not.
+    :raises SpecError: naming unknown labels.
     """
     unknown = sorted(set(symmetries) - set(labels))
     if unknown:

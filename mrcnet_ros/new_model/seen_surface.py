@@ -18,13 +18,13 @@ from ..geometry.view_prior import rotation_from_angles
 from ..meshes import Mesh
 from ..rendering.renderer import Renderer
 
-# so many that a hole or a rib is seen by some of them
+# enough that some of them show each hole or rib
 VIEWS = 48
 VIEW_PX = 128  # a pixel is a little less than one percent of the diameter
 # far away, so that perspective hides little
 DISTANCE_DIAMETERS = 8.0
 RELATIVE_SIZE = 0.85  # diameter over the side of the view: room for a border
-# points that others are compared with; they lie about half a percent of the diameter apart
+# points of the surface; they are about half a percent of the diameter apart
 POINTS = 60000
 GOLDEN_ANGLE = np.pi * (3 - np.sqrt(5))  # steps of azimuth that spread views evenly over a sphere
 # Moments of inertia that differ by less count as equal: the axes between them are open.
@@ -61,7 +61,7 @@ class SeenSurface:
 
 
 def look_at(mesh: Mesh, middle_m: Array, diameter_m: float) -> SeenSurface:
-    """Render a mesh from all around and gather what is seen of it.
+    """Render a mesh from all directions and gather its visible surface.
 
     :param mesh: in metres.
     :param middle_m: (3,) of the object, in the frame of the mesh.
@@ -88,7 +88,7 @@ def look_at(mesh: Mesh, middle_m: Array, diameter_m: float) -> SeenSurface:
 
 
 def _thinned(points: Array, normals: Array, colors: Array) -> SeenSurface:
-    """Return a surface of one point in each small cube, as evenly as that gets."""
+    """Return a surface with one point in each small cube."""
     order = np.random.default_rng(0).permutation(len(points))
     side = 0.004
     while True:
@@ -104,14 +104,14 @@ def _thinned(points: Array, normals: Array, colors: Array) -> SeenSurface:
 
 
 def view_rotations(count: int) -> Array:
-    """Return cameras spread evenly all around, (count, 3, 3) R_camera_object."""
+    """Return cameras spread evenly over all directions, (count, 3, 3) R_camera_object."""
     number = np.arange(count)
     elevation = np.arcsin(1 - (2 * number + 1) / count)
     return rotation_from_angles(GOLDEN_ANGLE * number % (2 * np.pi), elevation, 0.0)
 
 
 def hull_of(points: Array) -> ConvexHull:
-    """Return the convex hull; a flat object is made a little thick.
+    """Return the convex hull; a flat object gets a small thickness.
 
     :param points: (N, 3).
     """
@@ -173,7 +173,7 @@ def _features(hull: ConvexHull, centre: Array) -> Array:
 
 
 def distinct(axes: Array) -> Array:
-    """Return axes of which no two point the same way or opposite ways, the first of each."""
+    """Return the first of all axes with the same or the opposite direction."""
     kept: list[Array] = []
     for axis in axes:
         if not kept or np.abs(np.array(kept) @ axis).max() < SAME_AXIS:

@@ -47,9 +47,9 @@ Say = Callable[[str], object]
 
 
 class Maker:
-    """Makes a model, going on from what earlier starts left.
+    """Makes a model, and continues where earlier starts ended.
 
-    :param stem: gives ImageNet weights for the frozen layers.
+    :param stem: returns ImageNet weights for the frozen layers.
     """
 
     def __init__(self, request: Request, stem: Callable[[], dict[str, Any]], say: Say) -> None:
@@ -98,7 +98,7 @@ class Maker:
 
     @property
     def problem(self) -> str:
-        """Return why the model cannot tell its errors, '' where it can."""
+        """Return why a law of the model is missing, '' if none is."""
         return str(self._work['measured']['problem'])
 
     @property
@@ -122,7 +122,7 @@ class Maker:
         return looks
 
     def _symmetries(self, part: Part) -> dict[str, Any]:
-        """Return what is said of an object's symmetries, and its picture later."""
+        """Return an object's symmetries as an entry, in words, and with notes."""
         stated = self._request.symmetries.get(part.label, '')
         point = part.middle_m / part.unit_m
         started = time.monotonic()
@@ -175,7 +175,7 @@ class Maker:
         return str(train(self._config(), self._stem()))
 
     def _export(self) -> bool:
-        """Write the graphs, and templates to where the node looks for them."""
+        """Write the graphs, and the templates into the store of the node."""
         config, output = self._config(), self._request.output
         export_checkpoint(Path(self._work['trained']), config, output, say=self._say)
         grid = rotation_grid(config.spec.bins.rotation_nside, config.spec.bins.rotation_in_plane)
@@ -195,7 +195,7 @@ class Maker:
                 'pictures': {k: base64.b64encode(v).decode() for k, v in pictures.items()}}
 
     def _detector(self) -> dict[str, Any]:
-        """Train and export a detector; return what it finds in held-out images."""
+        """Train and export a detector; return its figures on held-out images."""
         add_detector(self._request, detector_config(self._request, self._config()), self._stem(),
                      self._say)
         return measure_detector(self._request, self._plan().images)

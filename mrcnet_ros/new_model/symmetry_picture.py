@@ -17,7 +17,7 @@ from ..rendering.renderer import Renderer
 SIDE_PX = 240  # side of a picture [px]
 # Far enough for little perspective; the rest of the side is room for the axes.
 DISTANCE_DIAMETERS, RELATIVE_SIZE = 6.0, 0.7
-# from the side and above, and from below, so that a mark on either side is seen
+# from two sides above and from below, so that a mark on any side is visible
 LOOKS = ((0.6, 0.45), (0.6 + np.pi / 2, 0.45), (0.6, -0.6))
 BACKGROUND = 235  # light grey, on a white page
 AXES = ((230, 30, 30), (20, 150, 20), (50, 50, 240))  # RGB of x, y, z, as in RViz
@@ -25,9 +25,9 @@ MOST_TURNED = 3  # motions that are drawn; a circle has hundreds
 
 
 def draw_object(item: ObjectModel, axes: Sequence[Array]) -> Image:
-    """Draw an object from three sides, then once turned by each of a few symmetries.
+    """Draw an object from three sides, then turned by a few symmetries.
 
-    Turned by a symmetry it must look like the first picture.
+    Turned by a symmetry, it must look like the first picture.
 
     :param axes: of symmetries, (3,) each, drawn as green lines through the middle.
     :return: (H, W, 3) uint8 RGB.

@@ -1,4 +1,4 @@
-"""Finds the rotations that leave an object looking the same, in shape and in colour."""
+"""Finds the rotations after which an object looks the same, in shape and in colour."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from scipy.spatial import cKDTree
 from ..geometry.se3 import Array, exp_so3, make_transform, rotation_angle
 from .seen_surface import SeenSurface, centre_and_axes
 
-# Turns by a part of the circle that are tried about each axis.
+# Fractions of a full turn that are tried about each axis.
 FOLDS = (2, 3, 4, 5, 6)
-# The steps of more can still be seen: a nut of 8 sides moves its corners by 4 % of its diameter.
+# Larger folds are visible, too: the corners of a nut with 8 sides move by 4 % of its diameter.
 MORE_FOLDS = (8, 10, 12)
-# Turns that only a full circle survives: no multiple of a turn by a part of the circle.
+# Turns that fit only a surface of revolution: no multiple of a fraction of a full turn.
 CIRCLE_RAD = tuple(np.radians([7.0, 19.0, 41.0, 83.0, 131.0]))
 # In diameters. A pixel of a crop is about one percent of the diameter.
 NEAR = 0.015
@@ -25,13 +25,13 @@ NEAR = 0.015
 STRAY = 0.003
 # The same for colours: how far a colour may be from all those within reach, 0 to 255 a channel.
 COLOUR, COLOUR_REACH, COLOUR_STRAY = 40.0, 0.02, 0.01
-# A first look at a few points sorts out most turns in little time: its limits are wide enough for
-# all that the closer look with FINE_POINTS would accept.
+# A coarse test with a few points rejects most turns quickly. Its limits accept all turns that the
+# fine test with FINE_POINTS accepts.
 COARSE_POINTS, COARSE_TREE, FINE_POINTS = 250, 8000, 4000
 COARSE_NEAR, COARSE_STRAY = 0.05, 0.1
 SAME_TURN_RAD = np.radians(4.0)  # turns nearer than this are one; refined axes are exact to less
 MOST_TURNS = 60  # the rotations of an icosahedron, the largest finite group
-# An axis this near to the mesh's x, y or z is taken for it, if it fits as well.
+# An axis this near to x, y or z of the mesh is replaced by it, if that fits as well.
 SNAP = np.cos(np.radians(0.7))
 
 
@@ -56,7 +56,7 @@ class Found:
         return len(self.circles) > 1
 
     def entry(self, unit_m: float) -> dict[str, Any]:
-        """Return it as BOP writes it, lengths in a unit."""
+        """Return an entry of models_info.json, with lengths in a unit."""
         c = self.centre_m
         values: dict[str, Any] = {}
         if self.turns:
@@ -70,7 +70,7 @@ class Found:
         return values
 
     def words(self) -> str:
-        """Say it in words."""
+        """Return the symmetries in words."""
         if self.is_ball:
             return 'a ball: all rotations look the same'
         parts = []
@@ -104,7 +104,7 @@ class Matcher:
         self._sketch = cKDTree(seen.points[seen.some(COARSE_TREE, 2)])
 
     def fits_roughly(self, R: Array) -> bool:
-        """Tell whether a turn is worth a closer look."""
+        """Tell whether a turn passes the coarse test."""
         near, _ = self._sketch.query(self._turned(R, self._coarse))
         return float((near > COARSE_NEAR).mean()) < COARSE_STRAY
 
@@ -166,7 +166,7 @@ def find_symmetries(seen: SeenSurface, vertices_m: Array, middle_m: Array,
 
 
 def _circles(matcher: Matcher, axes: Array) -> tuple[list[Array], list[bool]]:
-    """Return the axes that the shape is round about, at most two, and whether colours are too."""
+    """Return at most two axes of revolution of the shape, and whether colours fit them."""
     found: list[Array] = []
     for axis in axes:
         turns = exp_so3(np.outer(CIRCLE_RAD, axis))
@@ -225,7 +225,7 @@ def _refined(matcher: Matcher, axis: Array, fold: int) -> Array | None:
 
 def _joined(matcher: Matcher, group: list[Array], R: Array,
             circles: Sequence[Array]) -> list[Array]:
-    """Return a group with a turn and all that follow from it; as it was when one does not fit."""
+    """Return a group with a turn and all products; the same group when one does not fit."""
     if _has(group, R, circles):
         return group
     members = [*group, R]
@@ -245,7 +245,7 @@ def _joined(matcher: Matcher, group: list[Array], R: Array,
 
 
 def _has(group: Sequence[Array], R: Array, circles: Sequence[Array]) -> bool:
-    """Tell whether a turn is one of a group, but for turns about a full circle."""
+    """Tell whether a turn is in a group, up to turns about an axis of revolution."""
     if circles:
         axis = circles[0]
         return any(float(axis @ (G.T @ R @ axis)) > np.cos(SAME_TURN_RAD)

@@ -1,4 +1,4 @@
-"""How the time is divided, and the training configuration that follows."""
+"""Divides the time, and writes the training configuration."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from .request import Request
 RENDERING, MEASURING = 0.15, 0.1
 # Part of the time that is left for training even where rendering is slow.
 LEAST_TRAINING = 0.3
-# of each object; more than config/train_lmo.yaml has are of no use
+# Views of each object: more than in config/train_lmo.yaml do not help.
 VIEWS = (40, 3000)
-# plain bodies and templates cost about so many views
+# Plain bodies, and templates of an object, which take time like views.
 BODIES = 24
 TEMPLATES = 576  # rotation bins of the default preset
-# seconds for an image of held-out scenes, in those for a view
+# Time for a held-out image, over the time for a view.
 IMAGE_VIEWS = 12.0
-# as near and far as the objects of LM-O are, in diameters of theirs
+# Nearest and farthest distance in diameters, as of the objects of LM-O.
 NEAREST, FARTHEST = 3.0, 9.0
 # models/lmo goes on from its own weights with 0.0008; new rows on frozen layers can take more
 RATE, FAST_RATE = 0.0012, 0.004
@@ -52,10 +52,10 @@ def divide(request: Request, parts: Sequence[Part], view_s: float, spent_s: floa
            most_images: int, least_images: int) -> Plan:
     """Divide the time.
 
-    :param view_s: how long a view takes to render.
-    :param spent_s: since the start.
-    :param most_images: that are enough to measure on.
-    :param least_images: that are needed to measure at all.
+    :param view_s: time to render a view.
+    :param spent_s: time since the start.
+    :param most_images: number of held-out images that is enough.
+    :param least_images: number of held-out images that is needed.
     """
     whole_s = 60.0 * (request.minutes - request.detector_minutes)
     templates_s = 2 * TEMPLATES * view_s / 4 * len(parts)  # they are smaller than views

@@ -19,13 +19,13 @@ from ..store.atomic import write_atomically
 from .request import Request
 
 STATE = 'state.json'
-TICK_S = 0.5  # often enough to look alive
+TICK_S = 0.5  # between updates of the bar
 # a step that takes longer than planned stays just below its end
 ALMOST = 0.98
 
 
 class Work:
-    """The state of one output, in ``work/state.json``.
+    """The state of one output folder, in ``work/state.json``.
 
     :raises SpecError: when the output was begun for another request.
     :raises DatasetError: when the folder cannot be read or written.
@@ -45,15 +45,15 @@ class Work:
         self['asked'] = asked
 
     def __contains__(self, key: str) -> bool:
-        """Tell whether something was done."""
+        """Tell whether a step is done."""
         return key in self._values
 
     def __getitem__(self, key: str) -> Any:
-        """Return what a step left."""
+        """Return the result of a step."""
         return self._values[key]
 
     def __setitem__(self, key: str, value: Any) -> None:
-        """Keep what a step leaves; on disk before the next one begins."""
+        """Store the result of a step on disk."""
         self._values[key] = value
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -63,12 +63,12 @@ class Work:
                                '--output that can') from error
 
     def get(self, key: str, default: Any = None) -> Any:
-        """Return what a step left, or something else."""
+        """Return the result of a step, or a default."""
         return self._values.get(key, default)
 
 
 def _asked(request: Request) -> dict[str, Any]:
-    """Return what must be the same in a second start, as plain data."""
+    """Return the options that must be the same in the next start, as plain data."""
     return {
         'meshes': {str(p): mesh_digest(p) for p in request.meshes},
         'bop_models': str(request.bop_models or ''), 'object_ids': list(request.object_ids),
@@ -113,11 +113,11 @@ class Bar:
         self._bar = tqdm(total=100, bar_format='{l_bar}{bar}| {postfix}', disable=None)
 
     def replan(self, step: str, seconds: float) -> None:
-        """Change how long a step will take."""
+        """Change the planned time of a step."""
         self._plan[step] = seconds
 
     def skip(self, step: str) -> None:
-        """Leave out a step that is done already."""
+        """Remove a step that is done already."""
         self._plan.pop(step, None)
 
     @contextmanager
