@@ -38,8 +38,9 @@ DEBS = ('libegl1', 'libglvnd0', 'libopengl0', 'libgl1', 'libglx0', 'libgles2')
 MIB = 2**20
 # Of the files in git, what each purpose can do without while it is carried.
 UNUSED = {'check': ('models/demo', 'models/tless'),
-          'train': ('models/demo', 'models/tless', *(f'models/lmo/{g}.onnx'
-                                     for g in ('stage1', 'stage2', 'template')))}
+          'train': ('models/demo', 'models/tless', *(f'models/lmo/{name}' for name in (
+               'stage1.onnx', 'stage2.onnx', 'template.onnx', 'detector.onnx',
+               'detector_weights.pt')))}
 # Of all that travels: git's files less the unused ones, and what is named below.
 CARRIED = {'check': ('wheels', 'debs', 'check.tar.xz'),
            'train': ('wheels', 'wheels_train', 'debs', 'train.tar.xz')}
