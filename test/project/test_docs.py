@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from test_layers import ALLOWED
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / 'README.md', ROOT / 'CONTRIBUTING.md', ROOT / 'examples' / 'README.md',
@@ -50,6 +51,19 @@ def test_files_that_the_development_page_names_exist_with_what_it_names_in_them(
         for name in re.findall(r'\w+', names):
             assert re.search(rf'^(class|def) {name}\b', path.read_text(encoding='utf-8'), re.M), \
                 f'{place} defines no {name}'
+
+
+def test_rooms_import_only_rooms_above_them_in_the_table():
+    """The development page has every room, each below all that it may import."""
+    text = (ROOT / 'docs/development.md').read_text(encoding='utf-8')
+    table = text[text.index('## Rooms'):text.index('## From a box')].splitlines()
+    rows = {name: number for number, line in enumerate(table) if line.startswith('| `')
+            for name in re.findall(r'`(\w+)(?:/|\.py)`', line.split(' | ')[0])}
+    for room, imports in ALLOWED.items():
+        own = room.partition('/')[0]
+        if own not in ('', 'former_places'):
+            tops = {name.partition('/')[0] for name in imports} - {''}
+            assert all(rows[name] <= rows[own] for name in tops), room
 
 
 def test_every_example_is_described():
