@@ -66,6 +66,16 @@ def test_rooms_import_only_rooms_above_them_in_the_table():
             assert all(rows[name] <= rows[own] for name in tops), room
 
 
+def test_every_launch_argument_is_on_the_page_of_the_ros_api():
+    """In the command, or in the table below it."""
+    launch = (ROOT / 'launch' / 'pose.launch.py').read_text(encoding='utf-8')
+    table = launch[launch.index('\nARGUMENTS = {'):launch.index('\ndef ')]
+    names = re.findall(r"^    '(\w+)': \(", table, re.MULTILINE)
+    page = (ROOT / 'docs' / 'ros_api.md').read_text(encoding='utf-8').split('## Topics')[0]
+    assert len(names) > 10
+    assert [name for name in names if f'{name}:=' not in page and f'`{name}`' not in page] == []
+
+
 def test_every_example_is_described():
     """The page of the examples has each program."""
     page = (ROOT / 'examples' / 'README.md').read_text(encoding='utf-8')
