@@ -95,7 +95,8 @@ def _measure(args: argparse.Namespace, command: Sequence[str], frames: Sequence[
     from ..testbench.traffic import Traffic
 
     log = args.json.with_suffix(f'.{name.replace(", ", "_").replace(" ", "_")}.log')
-    with (LoggedProcess('node', command, log) as node, Traffic(node.check_runs) as traffic):
+    with (LoggedProcess('node', command, log) as node,
+          Traffic(node.check_runs, detections=not args.detector) as traffic):
         traffic.wait_for_node(args.timeout)
         traffic.run(frames, args.rate, WARM_UP_S)
         before, start = process_usage(node.pid), traffic.now_ns()

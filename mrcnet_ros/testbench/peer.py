@@ -42,13 +42,14 @@ class Peer:
     :param alive: called while waiting; raises when the node has ended.
     :param image_type: of the topic image, sensor_msgs/Image by default.
     :param depth: whether depth images are sent, too.
+    :param detections: whether detections are sent; not to a node with a detector of its own.
     :param namespace: of the node, which is called pose_node, and of its topics; the diagnostics of
         other nodes are ignored.
     """
 
     def __init__(
         self, name: str, alive: Callable[[], None], image_type: type = INPUTS['/image'],
-        *, depth: bool = False, namespace: str = '',
+        *, depth: bool = False, detections: bool = True, namespace: str = '',
     ) -> None:
         """Join the network; leave it again, or use a ``with`` block."""
         self._alive, self._pose_node = alive, f'{namespace}/pose_node'.lstrip('/')
@@ -63,9 +64,10 @@ class Peer:
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self._node)
         self._readiness = Readiness(self._node, self._pose_node)
+        kinds = {**INPUTS, '/image': image_type, **({DEPTH: Image} if depth else {})}
         self._publishers = {topic: self._readiness.publisher(kind, topic[1:], QOS)
-                            for topic, kind in {**INPUTS, '/image': image_type,
-                                                **({DEPTH: Image} if depth else {})}.items()}
+                            for topic, kind in kinds.items()
+                            if detections or topic != '/detections'}
         self.subscribe(Detection3DArray, 'object_detections', self.on_detections)
         self._node.create_subscription(
             DiagnosticArray, '/diagnostics', self._on_diagnostics, QOS)

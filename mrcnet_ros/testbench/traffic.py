@@ -25,10 +25,11 @@ class Traffic(Peer):
     """Sends frames at a rate and counts the answers.
 
     :param alive: called while waiting; raises when the node has ended.
+    :param detections: whether frames have detections.
     """
 
-    def __init__(self, alive: Callable[[], None]) -> None:
-        super().__init__('camera', alive)
+    def __init__(self, alive: Callable[[], None], *, detections: bool = True) -> None:
+        super().__init__('camera', alive, detections=detections)
         self.sent = self.answered = self.poses = 0
         self._ages_s: list[float] = []
         self._last_answer_s, self._silence_s = time.perf_counter(), 0.0

@@ -90,32 +90,6 @@ def test_only_each_so_manyth_frame_has_detections():
         False, False]
 
 
-def test_a_node_with_a_detector_gets_images_alone(tmp_path, monkeypatch, capsys):
-    """It is measured twice, and told how often to look."""
-    (tmp_path / 'model.json').write_text('{}')
-    parser, started = argparse.ArgumentParser(), []
-    bench_track.add_arguments(parser)
-    args = parser.parse_args([
-        '--detector', 'models/lmo', '--model', str(tmp_path), '--detections-rate', '3',
-        '--json', str(tmp_path / 'track.json')])
-    args.command_line = 'mrcnet bench track'
-
-    def measure(args, command, frames, name):
-        started.append((name, {'/detections' in f.inputs for f in frames}, ' '.join(command)))
-        return dict.fromkeys(('cpu_percent', 'poses_per_s', 'answers_per_s', 'cpu_ms_per_pose'),
-                             9.0)
-
-    monkeypatch.setattr(bench_track, '_measure', measure)
-    monkeypatch.setattr(bench_track, 'traffic_frames', lambda args: [bag_frame(1, ('duck',))])
-    assert bench_track.run(args) == 0
-    assert [(name, boxes) for name, boxes, _ in started] == [
-        (bench_track.EACH, {False}), (bench_track.FOLLOWED, {False})]
-    assert all('models/lmo' in command and 'detector_rate_hz:=3.0' in command
-               for *_, command in started)
-    assert json.loads((tmp_path / 'track.json').read_text())['detector'] == 'models/lmo'
-    assert 'answers at 3 Hz' in capsys.readouterr().out
-
-
 def test_what_is_added_is_the_difference_of_percentiles():
     """Of all calls of the estimator, and of the node's medians over turns."""
     bare = [TimedAnswer(0.010, {}, 0, 0)] * 99 + [TimedAnswer(0.110, {}, 0, 0)]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -13,14 +15,17 @@ pytest.importorskip('torch', reason='needs the train extra')
 pytest.importorskip('onnx', reason='needs the train extra')
 
 from rclpy.parameter import Parameter
+from rclpy.serialization import serialize_message
 from red_detector import write_red_detector
 from ros_client import Client, values
 from ros_frames import frame
-from ros_process import double_node, own_domain
+from ros_process import STAND_IN, WAIT_S, double_node, environment, own_domain
 from stand_in_node import BoxEstimator
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection2DArray
 
+from mrcnet_ros.cli import bench_track
+from mrcnet_ros.cli.node import model_parameters
 from mrcnet_ros.detector.object_detector import LEAST_SCORE, ObjectDetector
 from mrcnet_ros.errors import SpecError
 from mrcnet_ros.geometry.camera import Camera
@@ -32,6 +37,7 @@ from mrcnet_ros.ros.frame_handler import FrameHandler
 from mrcnet_ros.ros.frames import Frame
 from mrcnet_ros.ros.parameter_changes import reloaded_parameters
 from mrcnet_ros.ros.params import NodeParameters
+from mrcnet_ros.testbench.bag import BagFrame
 
 SIZE = (256, 192)
 # a cell of the detector, which sees the image at half its resolution
@@ -85,6 +91,29 @@ def test_over_dds_image_and_camera_info_are_enough(squares):
         client.close()
         assert process.stop() == 0
         assert 'Traceback' not in process.log()
+
+
+def test_the_whole_chain_is_measured(squares, tmp_path, monkeypatch, capsys):
+    """A node with a detector of its own gets images alone, without track and with it."""
+    for name, value in environment(own_domain(161)).items():
+        monkeypatch.setenv(name, value)
+    messages = map(serialize_message, picture(1, 0, 2))
+    monkeypatch.setattr(bench_track, 'traffic_frames', lambda args: [BagFrame(
+        1, dict(zip(('/image', '/camera_info'), messages, strict=True)), None)])
+    monkeypatch.setattr(bench_track, 'node_command', lambda args, **values: [
+        STAND_IN, '--ros-args', *model_parameters(args, **values)])
+    parser = argparse.ArgumentParser()
+    bench_track.add_arguments(parser)
+    args = parser.parse_args([
+        '--seconds', '2', '--rate', '10', '--timeout', str(WAIT_S), '--model', str(squares),
+        '--detector', str(squares), '--detections-rate', '2', '--json', str(tmp_path / 'o.json')])
+    args.command_line = 'mrcnet bench track'
+    assert bench_track.run(args) == 0
+    figures = json.loads((tmp_path / 'o.json').read_text())
+    assert list(figures['rows']) == [bench_track.EACH, bench_track.FOLLOWED]
+    assert all(row['answers_per_s'] > 0 and row['poses_per_s'] > row['answers_per_s']
+               for row in figures['rows'].values())
+    assert figures['detector'] == str(squares) and 'at 2 Hz' in capsys.readouterr().out
 
 
 def handled(squares, parameters, *channels):
