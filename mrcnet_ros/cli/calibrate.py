@@ -15,11 +15,10 @@ from .dataset_arguments import (
     add_detection_arguments,
     add_estimation_arguments,
     box_source,
-    estimator_options,
     open_dataset,
     open_estimator,
+    open_pose_estimator,
     positive,
-    say,
     take_sizes,
 )
 
@@ -130,11 +129,8 @@ def _run_synthetic(args: argparse.Namespace) -> int:
         raise SpecError('--synthetic renders its own images: leave out --bop-dir, --dataset and '
                         '--detections')
     from ..evaluation.covariance_law import Images
-    from .answer_rendered import answer_rendered
 
-    done, objects = answer_rendered(
-        args.model, args.meshes, box_source(args), args.images, args.backgrounds,
-        {**estimator_options(args), 'say': say}, depth=args.depth)
+    done, objects = _answer_rendered(args)
     if args.depth:
         return calibrate_depth(args.model, done, objects, Images(
             'synthetic', f'{_boxes(args)}, with simulated depth', args.crops,
@@ -144,6 +140,30 @@ def _run_synthetic(args: argparse.Namespace) -> int:
     if args.write:
         _write(args.model, laws, {})
     return laws.missing
+
+
+def _answer_rendered(args: argparse.Namespace) -> tuple[Run, Mapping[str, ObjectModel]]:
+    """Answer rendered pictures of the model's own meshes.
+
+    With depth, objects count as large as their meshes, as they are in the pictures.
+    """
+    from ..evaluation.runner import Run, run_frames
+    from ..rendering.background_files import find_images
+    from ..synth.held_out import held_out_frames, image_count
+    from .progress import progress_bar
+
+    boxes = box_source(args)
+    estimator = open_pose_estimator(args, spreads=True)
+    if args.depth:
+        estimator.assume_sizes_of_meshes()
+    objects, done = estimator.objects, Run()
+    count = args.images or image_count(len(objects))
+    upright = any(prior is not None for prior in estimator.model.view_priors.values())
+    frames = held_out_frames(list(objects.values()), count, upright=upright, backgrounds=(
+        find_images(args.backgrounds) if args.backgrounds else []))
+    shown = progress_bar(frames, total=count, unit='image', disable=None)
+    run_frames(shown, estimator, boxes, None, done, depth='required' if args.depth else 'off')
+    return done, objects
 
 
 class _Laws(NamedTuple):

@@ -156,14 +156,16 @@ def open_estimator(args: argparse.Namespace, **options: Any) -> BaseEstimator[An
                               **options)
 
 
-def open_pose_estimator(args: argparse.Namespace) -> PoseEstimator:
-    """Do the same for what only the default preset can do.
+def open_pose_estimator(args: argparse.Namespace, **options: Any) -> PoseEstimator:
+    """Load the model that the options name, for what only the default preset can do.
 
+    :param options: further ones of :meth:`PoseEstimator.load`.
     :raises SpecError: when the model is of another preset.
     """
     from ..presets.loading import load_pose_estimator
 
-    return load_pose_estimator(args.model, args.meshes, **estimator_options(args), say=say)
+    return load_pose_estimator(args.model, args.meshes, **estimator_options(args), say=say,
+                               **options)
 
 
 def object_labels(objects: Mapping[int, ObjectModel], estimator: Estimator) -> dict[int, str]:

@@ -115,7 +115,7 @@ def _report(
 ) -> None:
     """Write the figures of all images done and print the table."""
     from ..evaluation import report
-    from ..evaluation.depth_use import depth_figures, depth_line
+    from ..evaluation.runner import depth_figures, depth_line
 
     scores, figures = _scores(dataset, labels, objects, done)
     report.write_json(args.json, {
@@ -160,9 +160,9 @@ def _write_page(
     outcome: tuple[Run, str, Scores | None, dict[str, Any]],
 ) -> None:
     from ..datasets.bop import BopFrame
-    from ..evaluation.depth_use import depth_line
     from ..evaluation.page import Latency
     from ..evaluation.report import stage_medians_ms
+    from ..evaluation.runner import depth_line
 
     done, failure, scores, figures = outcome
     notes = [f'Not complete: {failure}'] if failure else []

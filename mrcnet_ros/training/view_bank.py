@@ -14,6 +14,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -77,22 +78,19 @@ class ViewBank:
 
 @dataclass(frozen=True, eq=False)
 class SharedViews:
-    """A view bank that can be handed to another process without copying its pixels."""
+    """A view bank that can be handed to another process without copying its pixels.
 
-    albedo: torch.Tensor
-    normals: torch.Tensor
-    openness: torch.Tensor
-    depth: torch.Tensor
-    R_camera_object: Array
-    distance_m: Array
-    diameter_m: float
-    hull: Array
+    :param pixels: the fields of ``_PIXELS`` by name, in shared memory.
+    :param rest: the other fields by name.
+    """
+
+    pixels: dict[str, torch.Tensor]
+    rest: dict[str, Any]
 
     def open(self) -> ViewBank:
         """Return the bank in the same memory."""
-        return ViewBank(self.albedo.numpy(), self.normals.numpy(), self.openness.numpy(),
-                        self.depth.numpy(), self.R_camera_object, self.distance_m, self.diameter_m,
-                        self.hull)
+        pixels: dict[str, Any] = {name: tensor.numpy() for name, tensor in self.pixels.items()}
+        return ViewBank(**pixels, **self.rest)
 
 
 def load_or_render(
@@ -143,11 +141,10 @@ def _path(folder: Path, label: str, values: Sequence[object]) -> Path:
 
 
 def _load(path: Path, diameter_m: float) -> SharedViews:
-    albedo, normals, openness, depth = (
-        torch.from_numpy(np.load(path / f'{n}.npy')).share_memory_() for n in _PIXELS)
+    pixels = {n: torch.from_numpy(np.load(path / f'{n}.npy')).share_memory_() for n in _PIXELS}
     small = np.load(path / 'views.npz')
-    return SharedViews(albedo, normals, openness, depth, small['R'], small['distance'],
-                       diameter_m, small['hull'])
+    return SharedViews(pixels, {'R_camera_object': small['R'], 'distance_m': small['distance'],
+                                'diameter_m': diameter_m, 'hull': small['hull']})
 
 
 def _poses(rng: np.random.Generator, prior: ViewPrior | None, distance_m: tuple[float, float],

@@ -15,8 +15,7 @@ from synth_folder import write_dataset
 
 from mrcnet_ros.datasets.bop import BopDataset
 from mrcnet_ros.errors import DatasetError, ImageError
-from mrcnet_ros.evaluation.depth_use import depth_figures, depth_line
-from mrcnet_ros.evaluation.runner import Run, run_frames
+from mrcnet_ros.evaluation.runner import Run, depth_figures, depth_line, run_frames
 from mrcnet_ros.geometry.camera import Camera
 from mrcnet_ros.geometry.se3 import exp_so3, make_transform
 from mrcnet_ros.inference.depth_alignment import DepthFit

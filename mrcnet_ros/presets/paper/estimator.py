@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ...datasets.bop_scene import MM
 from ...errors import BoxError
 from ...geometry.camera import Camera
 from ...geometry.rotation_grid import rotation_grid
@@ -28,8 +29,6 @@ from .decode import cell_centres_xy, depth_centres, select_pose, translation
 from .spec import PaperModel, read_paper_model
 from .template import draw_template
 
-# published depths are in millimetres
-UNIT_M = 0.001
 Outputs = dict[str, NDArray[Any]]
 
 
@@ -148,7 +147,7 @@ class PaperEstimator(BaseEstimator[PaperModel]):
     def _templates(self, task: _Task, coarse: _Coarse) -> NDArray[np.float32]:
         """Draw the object at each view's stage-1 pose, (turns, 4, S, S)."""
         return np.stack([
-            draw_template(self._renderer, task.object_index, R, UNIT_M * t, K, self.spec)
+            draw_template(self._renderer, task.object_index, R, MM * t, K, self.spec)
             for R, t, K in zip(coarse.R, coarse.t, task.crops.K_crop, strict=True)])
 
     def _decode(self, logits: Outputs, coarse: _Coarse, fine: Outputs,
@@ -156,7 +155,7 @@ class PaperEstimator(BaseEstimator[PaperModel]):
         R = rotation_from_6d(fine['six']) @ coarse.R
         t = translation(coarse.xy + fine['xy'], coarse.depth + fine['depth'][:, 0],
                         crops.K_crop, crops.size_px)
-        return select_pose(logits['rotation_logits'], logits['depth_logits'], R, UNIT_M * t,
+        return select_pose(logits['rotation_logits'], logits['depth_logits'], R, MM * t,
                            crops.Rz)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ....datasets.bop_scene import BopScene, json_whole, numbers
+from ....datasets.bop_scene import MM, BopScene, json_whole, numbers
 from ....datasets.bop_scene import json_number as number_of
 from ....errors import DatasetError, SpecError
 from ....geometry.se3 import POSE_TOLERANCE, Array, checked_rotation
@@ -141,7 +141,7 @@ def _check_unit(dataset: Path, index: PaperIndex) -> None:
     :raises DatasetError: when the median object cannot have the size.
     """
     focal = np.sqrt(index.K[:, 0, 0] * index.K[:, 1, 1])[index.image]
-    sizes_m = np.hypot(*index.box_xywh[:, 2:].T) * index.t_mm[:, 2] * 1e-3 / focal
+    sizes_m = np.hypot(*index.box_xywh[:, 2:].T) * index.t_mm[:, 2] * MM / focal
     median = float(np.median(sizes_m))
     if not DIAMETERS_M[0] <= median <= DIAMETERS_M[1]:
         raise DatasetError(

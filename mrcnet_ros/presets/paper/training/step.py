@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ....datasets.bop_scene import MM
 from ....objects import ObjectModel
 from ....rendering.renderer import Renderer
 from ..network.decode import PaperBins, residual_view
@@ -19,8 +20,6 @@ from ..network.mrcnet import Features, PaperNet
 from ..spec import PaperSpec
 from ..template import draw_template
 from .samples import PaperBatch
-
-MM = 1e-3  # metres
 
 # class indices (N,), R (N, 3, 3), t (N, 3) [mm] and K_crop (N, 3, 3) to templates (N, 4, S, S)
 Draw = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
