@@ -19,7 +19,7 @@ from ..specs import ViewPrior
 from .augmentation import augment, photograph
 from .painting import ComposedScene, ComposerSpec, TrainingPainter, beyond_border
 from .placing import Placer, roll, similarity
-from .table import table_under
+from .table_plane import table_under
 from .view_bank import RELATIVE_SIZE, VIEW_PX, ViewBank
 
 # Where things lie is computed at half the resolution, in a quarter of the time.

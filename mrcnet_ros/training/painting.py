@@ -15,8 +15,8 @@ from ..specs import CropSpec
 from .augmentation import clutter, recolour, weather
 from .lighting import Light, draw_light
 from .placing import PlacedView
-from .prints import draw_prints
-from .table import Table, cast_shadow, lay_print
+from .printed_sheets import draw_prints
+from .table_plane import Table, cast_shadow, lay_print
 from .view_bank import ViewBank
 
 # Part of the objects around that have other colours than their scans, and of all objects whose

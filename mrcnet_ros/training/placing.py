@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ..geometry.se3 import Array
 from ..geometry.view_prior import elevation_and_tilt
 from ..specs import ViewPrior
-from .table import Table
+from .table_plane import Table
 from .view_bank import RELATIVE_SIZE, VIEW_PX, ViewBank
 
 # Part of the others that stand on the table of the object, in true perspective; the rest is put

@@ -10,7 +10,7 @@ import numpy as np
 from ..geometry.se3 import Array
 from ..specs import ViewPrior
 from .placing import FLAT_SIZE, Placer, roll, similarity
-from .table import Table, up_direction
+from .table_plane import Table, up_direction
 from .view_bank import VIEW_PX, ViewBank
 
 # The table is seen from about here: lower, the objects behind are hidden; LM-O is between 25 and

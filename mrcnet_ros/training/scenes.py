@@ -22,7 +22,7 @@ from .lighting import Light, draw_light
 from .painting import TrainingPainter, background
 from .placing import PlacedView
 from .scene_layout import SceneLayout, SceneObject
-from .table import Table, cast_shadow, lay_print
+from .table_plane import Table, cast_shadow, lay_print
 from .view_bank import ViewBank
 
 # How many objects and other bodies a scene holds.

@@ -21,9 +21,9 @@ from mrcnet_ros.training.backgrounds import irradiance_matrices
 from mrcnet_ros.training.composer import Composer
 from mrcnet_ros.training.painting import ComposerSpec, beyond_border
 from mrcnet_ros.training.placing import Placer
-from mrcnet_ros.training.prints import PRINT_PX, draw_prints
+from mrcnet_ros.training.printed_sheets import PRINT_PX, draw_prints
 from mrcnet_ros.training.shapes import KINDS, draw_shapes
-from mrcnet_ros.training.table import Table, cast_shadow, lay_print, table_under
+from mrcnet_ros.training.table_plane import Table, cast_shadow, lay_print, table_under
 from mrcnet_ros.training.view_bank import (
     LONGEST_EDGE,
     VIEW_PX,
