@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import DatasetError, SpecError
-from .calibrate_depth import calibrate_depth
-from .calibrate_laws import measured_covariance, print_numbers, print_written
+from .calibrate_laws import calibrate_depth, measured_covariance, print_numbers, print_written
 from .dataset_arguments import (
     add_detection_arguments,
     add_estimation_arguments,

@@ -1,9 +1,9 @@
-"""Texts that ``mrcnet calibrate`` prints about laws and about what it has written."""
+"""``mrcnet calibrate``: laws of covariances, laws of poses with depth, and what is printed."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ from ..errors import DatasetError
 if TYPE_CHECKING:
     from ..evaluation.covariance_law import Images
     from ..evaluation.runner import Run
+    from ..inference.depth_law import DepthScoreLaw
     from ..inference.measured_law import Law
     from ..inference.uncertainty import CovarianceLaw, LawSource
     from ..objects import ObjectModel
@@ -61,3 +62,64 @@ def print_written(model: Path, written: Collection[str]) -> None:
         depth = ' --depth' if law.endswith('_depth') else ''
         print(f'{law} stays as it was and was measured with another {" and ".join(changed)}: '
               f'run mrcnet calibrate{depth} --write for it')
+
+
+def calibrate_depth(model: Path, done: Run, objects: Mapping[str, ObjectModel], images: Images,
+                    wanted: Collection[str], write: bool) -> int:
+    """Print how well errors and scores of corrected poses can be foretold; perhaps write it.
+
+    :param done: answers with depth, with their spreads.
+    :param wanted: of ``covariance`` and ``score``, as without depth.
+    :return: 1 when there is not enough to tell what is wanted, else 0.
+    :raises DatasetError: when the model has no covariance for poses without depth.
+    """
+    from ..inference.depth_correction import DepthLaws
+    from ..inference.model_json import write_depth_laws
+
+    if done.poses and all(pose.covariance is None for pose in done.poses):
+        raise DatasetError(f'{model} has no covariance for poses without depth, on which the '
+                           'covariance with depth depends; run mrcnet calibrate --write without '
+                           '--depth first')
+    corrected = _corrected(done)
+    print(f'depth has corrected {len(corrected.poses)} of {len(done.poses)} poses')
+    score = _score_law(corrected, objects) if 'score' in wanted else None
+    sizes = {item.label: item.size_ratio for item in objects.values()}
+    fitted = (measured_covariance(corrected, objects, sizes, images)
+              if 'covariance' in wanted else None)
+    law, source = fitted or (None, None)
+    if score is not None and images.source == 'synthetic' and images.for_photographs:
+        print('scores with depth are those of rendered images: on photographs they are too high')
+    found = {'covariance': law, 'score': score}
+    if write:
+        write_depth_laws(model, DepthLaws(law, score), source)
+        print_written(model, [f'{name}_depth' for name, found_law in found.items()
+                              if found_law is not None])
+    return any(name in wanted and found_law is None for name, found_law in found.items())
+
+
+def _corrected(done: Run) -> Run:
+    """Return the answers that depth has corrected."""
+    kept = [(row, pose) for row, pose in zip(done.rows, done.poses, strict=True)
+            if pose.depth is not None and pose.depth.used != 'none']
+    return replace(done, rows=[row for row, _ in kept], poses=[pose for _, pose in kept])
+
+
+def _score_law(done: Run, objects: Mapping[str, ObjectModel]) -> DepthScoreLaw | None:
+    """Print how good a score with depth is; return its law, None when it cannot be told."""
+    from ..evaluation import depth_score_fit as fit
+
+    inputs, right = fit.score_inputs(done.frames, done.rows, done.poses, objects)
+    try:
+        law = fit.fit_depth_score_law(inputs, right)
+    except DatasetError as error:
+        print(f'no score with depth: {error}')
+        return None
+    print(f'score with depth: {right.sum()} of {len(right)} poses are right (within '
+          f'{fit.RIGHT:g} diameters)')
+    if 0 < right.sum() < len(right):
+        report = fit.score_report(inputs, right)
+        print(f'AUROC {report.auroc:.2f}, of the network alone {report.auroc_network:.2f}; mean '
+              f'score {report.mean_right:.2f} of right and {report.mean_wrong:.2f} of wrong '
+              'poses, those left out in turn')
+    print_numbers(law)
+    return law

@@ -18,7 +18,7 @@ def run(args: argparse.Namespace) -> int:
 
     :return: 0 when all are within their tolerance, else 1.
     """
-    from ..presets.paper.parity.parity import parity_rows
+    from ..presets.paper.parity.network import parity_rows
 
     count, wrong = 0, []
     for row in parity_rows(args.folder):

@@ -12,8 +12,11 @@ torch = pytest.importorskip('torch')
 
 from mrcnet_ros.cli.main import main  # noqa: E402
 from mrcnet_ros.errors import DatasetError, MrcnetError  # noqa: E402
-from mrcnet_ros.presets.paper.parity.network import SeededRun, network_rows  # noqa: E402
-from mrcnet_ros.presets.paper.parity.parity import parity_rows  # noqa: E402
+from mrcnet_ros.presets.paper.parity.network import (  # noqa: E402
+    SeededRun,
+    network_rows,
+    parity_rows,
+)
 from mrcnet_ros.presets.paper.parity.parts import crop_rows, loss_rows  # noqa: E402
 from mrcnet_ros.presets.paper.parity.rows import Reference, compare_array, rounded_like  # noqa: E402
 
@@ -191,7 +194,8 @@ def test_the_command_prints_every_difference_and_fails(tmp_path, capsys, monkeyp
     arrays = arrays_of('crop')
     arrays['Rz'] = arrays['Rz'] + 0.001
     write_copy(tmp_path, 'crop', arrays)
-    monkeypatch.setattr('mrcnet_ros.presets.paper.parity.parity.network_rows', lambda *_: iter(()))
+    monkeypatch.setattr('mrcnet_ros.presets.paper.parity.network.network_rows',
+                        lambda *_: iter(()))
     assert main(['parity', str(tmp_path)]) == 1
     printed = capsys.readouterr().out
     assert 'FAIL crop/Rz' in printed and 'ok   crop/K_crop' in printed

@@ -42,6 +42,12 @@ class PaperCrops:
     box_rect: NDArray[np.int64]
     size_px: int
 
+    def part(self, turns: slice) -> PaperCrops:
+        """Return some of the views."""
+        return PaperCrops(self.Rz[turns], self.A_crop_image[turns], self.K_crop[turns],
+                          self.view[turns], self.box_fractions[turns], self.box_rect[turns],
+                          self.size_px)
+
 
 def in_plane_turns(count: int) -> Array:
     """Return rotations about the optical axis by multiples of a full turn over ``count``.

@@ -1,4 +1,4 @@
-"""Parity of the published network: logits, decisions, residuals and poses."""
+"""Parity of the paper preset, and of the network: logits, decisions, residuals and poses."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ....errors import DatasetError
 from ..crop import box_map, box_rectangle, covered_fractions
 from ..network.decode import CoarsePose, PaperBins, residual_view
 from ..network.mrcnet import CoarseLogits, Features, PaperNet, Residual
 from ..spec import PaperSpec
 from .inputs import SeededCase, input_rows, seeded_case
+from .parts import crop_rows, loss_rows
 from .rows import ParityRow, Reference, compare_array, failed
 from .seeded import seeded_image, seeded_network, seeded_template
 
@@ -168,3 +170,17 @@ def _stage2_rows(reference: Reference, mask: Tensor, residual: Residual, coarse:
     R, t = bins.refine(coarse, Residual(*theirs), K)
     yield reference.row('R', R, POSES)
     yield reference.row('t', t, POSES)
+
+
+def parity_rows(folder: Path) -> Iterator[ParityRow]:
+    """Compare every array of a reference folder, yielding each as soon as it is known.
+
+    :param folder: with ``network.npz``, ``crop.npz`` and ``losses.npz``.
+    :raises DatasetError: when a file or an input is missing or cannot be used.
+    """
+    if not folder.is_dir():
+        raise DatasetError(f'{folder} is not a folder; give one with network.npz, crop.npz and '
+                           'losses.npz')
+    yield from crop_rows(folder)
+    yield from loss_rows(folder)
+    yield from network_rows(folder)

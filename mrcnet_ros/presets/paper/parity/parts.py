@@ -85,10 +85,7 @@ def _turned_crops(Rz: NDArray[np.float64], camera: Camera, box: NDArray[np.float
     found = [paper_crops(camera, box, dataclasses.replace(spec, turns=max(count, len(Rz))))
              for count in (spec.turns, len(Rz))]
     nearest = min(found, key=lambda c: float(np.abs(c.Rz[:len(Rz)] - Rz).max()))
-    rows = slice(len(Rz))
-    return PaperCrops(nearest.Rz[rows], nearest.A_crop_image[rows], nearest.K_crop[rows],
-                      nearest.view[rows], nearest.box_fractions[rows], nearest.box_rect[rows],
-                      nearest.size_px)
+    return nearest.part(slice(len(Rz)))
 
 
 def formula_image(width: int, height: int) -> NDArray[np.uint8]:

@@ -199,10 +199,8 @@ class PaperSamples(Dataset[PaperBatch]):
         side = min(self.spec.padding * size.max() * scale, max(width, height))
         camera = Camera(self.index.K[self.index.image[row]], width, height)
         crops = square_crops(camera, centre, scale * size, float(side), self.spec)
-        turn = slice(k := int(rng.integers(self.spec.turns)), k + 1)
-        return PaperCrops(crops.Rz[turn], crops.A_crop_image[turn], crops.K_crop[turn],
-                          crops.view[turn], crops.box_fractions[turn], crops.box_rect[turn],
-                          crops.size_px)
+        turn = int(rng.integers(self.spec.turns))
+        return crops.part(slice(turn, turn + 1))
 
     def _batch(self, row: int, crops: PaperCrops, image_bgr: NDArray[np.uint8],
                mask: NDArray[np.bool_]) -> PaperBatch:
