@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from .dataset_arguments import positive
 from .tasks import add_json_argument, measured_with
+from .traffic_arguments import limit, positive_float
 
 if TYPE_CHECKING:
     from ..training.throughput import Bench
@@ -21,14 +22,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help='set a field of the configuration, such as device=cuda')
     parser.add_argument('--stem', type=Path, metavar='FILE',
                         help='ImageNet weights of the first layers, as for mrcnet train')
-    parser.add_argument('--widths', nargs='+', type=float, default=[1.0, 2.0], metavar='F',
-                        help='factors of the width of the network (default: 1 2)')
+    parser.add_argument('--widths', nargs='+', type=positive_float, default=[1.0, 2.0],
+                        metavar='F', help='factors of the width of the network (default: 1 2)')
     parser.add_argument('--steps', type=positive, default=20, metavar='N',
                         help='timed steps (default: 20)')
     parser.add_argument('--compared', type=positive, default=32, metavar='N',
                         help='samples of the step that is compared with the processor '
                              '(default: 32)')
-    parser.add_argument('--max-difference', type=float, default=0.05, metavar='F',
+    parser.add_argument('--max-difference', type=limit, default=0.05, metavar='F',
                         help='largest relative difference of a term of the loss from the '
                              'processor (default: 0.05, bfloat16 on both)')
     add_json_argument(parser)

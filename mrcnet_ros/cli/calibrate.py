@@ -66,9 +66,14 @@ def run(args: argparse.Namespace) -> int:
 
     :return: 1 when the images are not enough to tell what was asked for, else 0.
     """
+    from ..evaluation.report import check_writable
+    from ..inference.model_json import MODEL_FILE
+
     if args.only is not MEASURES and 'sizes' in args.only and (args.synthetic or args.depth):
         raise SpecError('--only sizes is for photographs without --depth: neither rendered images '
                         'nor poses that depth has corrected tell sizes')
+    if args.write and args.model.is_dir():
+        check_writable(args.model / MODEL_FILE)
     if args.synthetic:
         return _run_synthetic(args)
     if args.bop_dir is None or args.dataset is None:

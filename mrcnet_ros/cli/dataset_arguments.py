@@ -226,6 +226,8 @@ def box_source(args: argparse.Namespace, dataset: BopDataset | None = None) -> B
     if args.detections is not None and args.detector is not None:
         raise SpecError('--detections and --detector both set the source of the boxes; give '
                         'one of them')
+    if args.detections is None:
+        refuse_without_effect(args, {'detection_boxes': 'bbox'}, 'it is for --detections')
     if args.detections is None and args.detector is None:
         return box_spec(args)
     if args.box_jitter:
@@ -265,6 +267,22 @@ def estimator_options(args: argparse.Namespace) -> dict[str, Any]:
 def say(text: str) -> None:
     """Tell which runtime was chosen and what takes long, beside the command's output."""
     print(text, file=sys.stderr, flush=True)
+
+
+def refuse_without_effect(args: argparse.Namespace, defaults: Mapping[str, Any],
+                          reason: str) -> None:
+    """Refuse options that were given and would count for nothing.
+
+    :param defaults: by the name of the option.
+    :param reason: why they would.
+    :raises SpecError: naming them.
+    """
+    from ..errors import SpecError
+
+    idle = [f'--{name.replace("_", "-")}' for name, default in defaults.items()
+            if getattr(args, name) != default]
+    if idle:
+        raise SpecError(f'{", ".join(idle)} would have no effect: {reason}')
 
 
 def positive(text: str) -> int:

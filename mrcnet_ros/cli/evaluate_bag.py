@@ -11,7 +11,7 @@ import numpy as np
 
 from ..errors import DatasetError, SpecError
 from .bag import model_labels
-from .dataset_arguments import add_model_arguments, positive
+from .dataset_arguments import add_model_arguments, positive, refuse_without_effect
 from .evaluation_page import Evaluated, add_report_argument, check_report, write_report
 from .node import model_parameters
 from .tasks import add_json_argument, measured_with
@@ -59,7 +59,10 @@ def run(args: argparse.Namespace) -> int:
     """Replay, write CSV and JSON, print the table.
 
     :return: 1 when a frame stayed without an answer in lossless mode.
+    :raises SpecError: when options contradict one another.
     """
+    if args.mode == 'lossless':
+        refuse_without_effect(args, {'rate': None, 'loops': 1}, 'they are for --mode realtime')
     return evaluate(args, ['-m', 'mrcnet_ros.cli.main', 'node', '--ros-args'])
 
 

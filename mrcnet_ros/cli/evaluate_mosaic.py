@@ -28,9 +28,11 @@ def run(args: argparse.Namespace) -> int:
     import numpy as np
 
     from ..evaluation.mosaic import Row, check_name, draw_mosaic, real_crops, write_picture
+    from ..evaluation.report import check_writable
     from ..training.held_out import HELD_OUT_SEED, load_composer, samples_of
 
     check_name(args.output)
+    check_writable(args.output)
     config = sample_config(args)
     dataset = open_split(args)
     objects = config.load_objects()

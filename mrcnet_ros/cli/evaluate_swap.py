@@ -25,11 +25,9 @@ def run(args: argparse.Namespace) -> int:
     """
     from ..errors import DatasetError
     from ..evaluation import ladder, report, swap
-    from ..evaluation.mosaic import check_name, write_picture
+    from ..evaluation.mosaic import write_picture
     from .progress import progress_bar
 
-    if args.picture is not None:
-        check_name(args.picture)
     setting = open_setting(args)
     targets = swap.nearly_whole(setting.targets)
     if not targets:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import BackendError, SpecError
 from ..inference.backend import RuntimeOptions
-from .dataset_arguments import positive, say
+from .dataset_arguments import positive, refuse_without_effect, say
 
 if TYPE_CHECKING:
     from ..inference.engines import EngineSettings
@@ -49,6 +49,13 @@ def run(args: argparse.Namespace) -> int:
     if not exporting and (not building or args.config or args.output):
         raise SpecError('give a configuration and --output DIR to export a checkpoint, or --model '
                         'DIR and --backend NAME to build engines of a model')
+    if args.backend is None:
+        refuse_without_effect(
+            args, {'precision': 'fp32', 'max_batch': RuntimeOptions.max_batch, 'capability': '',
+                   'engines': None}, 'it is for engines, which --backend asks for')
+    if not exporting:
+        refuse_without_effect(args, {'checkpoint': None, 'mean_with': None},
+                              'the model of --model is exported already')
     if exporting and _is_detector(args):
         from ..export.detector_export import export_detector
         from ..training.detector_config import DetectorConfig

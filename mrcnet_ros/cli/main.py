@@ -10,10 +10,13 @@ from __future__ import annotations
 import argparse
 import importlib
 import io
+import os
 import shlex
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from .. import __version__
 from ..errors import MrcnetError
@@ -99,9 +102,24 @@ def _command(name: str) -> ModuleType | None:
     return importlib.import_module(f'.{COMMANDS[name][0]}', __package__)
 
 
+def given_path(text: str) -> Path:
+    """Return a path with its ~ replaced, which no shell does in --output=~/FOLDER."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError('is empty; is a variable of the shell not set?')
+    return Path(os.path.expanduser(text))
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser, with those of its subcommands, of which every ``type=Path`` is checked."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.register('type', Path, given_path)
+
+
 def _parser(chosen: str, module: ModuleType | None) -> argparse.ArgumentParser:
     """Return a parser that knows all names, and the arguments of the chosen one."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog='mrcnet', description='6-DoF poses of known objects from one RGB camera.')
     parser.add_argument('--version', action='version', version=f'%(prog)s {__version__}')
     commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..meshes.checks import UNITS_M
-from .dataset_arguments import positive
+from .dataset_arguments import positive, refuse_without_effect
 
 if TYPE_CHECKING:
     from ..geometry.camera import Camera
@@ -126,6 +126,7 @@ def _source(args: argparse.Namespace) -> Source:
     from ..synth.source import from_meshes, from_models
 
     if args.models is not None:
+        refuse_without_effect(args, {'unit': 'mm'}, 'the files of --models tell their unit')
         return from_models(args.models, args.ids)
     if args.ids:
         raise SpecError('--ids chooses from --models; leave out what is not wanted of --meshes')

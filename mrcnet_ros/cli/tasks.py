@@ -17,10 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 from .. import __version__
 from ..cpus import cpu_name
+from ..errors import DatasetError
 
 if TYPE_CHECKING:
     from ..datasets.bop import BopDataset
 
+# options of files that tasks write; check_name refuses names of pictures that are none
+WRITTEN, PICTURES = {'json', 'csv', 'plot', 'picture'}, {'plot', 'picture'}
 PACKAGES = ('numpy', 'opencv-python-headless', 'onnxruntime', 'openvino', 'torch')
 
 
@@ -38,14 +41,23 @@ def add_tasks(parser: argparse.ArgumentParser,
 
 
 def run_task(args: argparse.Namespace) -> int:
-    """Run the chosen task, if its figures can be written.
+    """Run the chosen task, if what it finds can be written.
 
-    :raises DatasetError: when they cannot.
+    :raises DatasetError: when it cannot, or would take the place of another file of the task.
     """
+    from ..evaluation.mosaic import check_name
     from ..evaluation.report import check_writable
 
-    if getattr(args, 'json', None) is not None:
-        check_writable(args.json)
+    paths = {name: value for name, value in vars(args).items() if isinstance(value, Path)}
+    for name in WRITTEN.intersection(paths):
+        path = paths.pop(name)
+        if name in PICTURES:
+            check_name(path)
+        check_writable(path)
+        for other, used in paths.items():
+            if used.resolve() == path.resolve():
+                raise DatasetError(f'{path}: --{name} and --{other.replace("_", "-")} are one '
+                                   'file; give another name to one of them')
     return int(args.run_task(args))
 
 

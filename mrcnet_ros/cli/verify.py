@@ -42,12 +42,15 @@ def run(args: argparse.Namespace) -> int:
 
     :return: 0 when all poses are within the limits, else 1.
     """
+    from ..evaluation.report import check_writable
     from ..evaluation.verification import VerificationLimits, verdict
     from ..inference.backend import RuntimeOptions
     from ..inference.backends import lowest_precision
     from ..inference.opening import execution_of
-    from ..inference.verified import store_result
+    from ..inference.verified import VERIFIED_FILE, store_result
 
+    if args.model.is_dir():
+        check_writable(args.model / VERIFIED_FILE)  # before the work
     limits = VerificationLimits(move=args.max_move, flips=args.max_flips)
     dataset = open_dataset(args)
     asked = lowest_precision(RuntimeOptions(

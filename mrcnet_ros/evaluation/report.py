@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import DatasetError
 from ..store.atomic import write_atomically, writing
 from .scores import Scores, TargetScore
 from .text_table import figure_line, heading_line, median
@@ -98,6 +99,8 @@ def check_writable(path: Path) -> None:
 
     :raises DatasetError: when the file cannot be written.
     """
+    if path.is_dir():
+        raise DatasetError(f'{path}: is a folder; give the name of a file')
     part = path.with_name(path.name + '.part')
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -37,6 +37,18 @@ def make_dataset(folder: Path, split: str, source: Source, spec: SynthSpec, *,
         camera, or a background cannot be read, or a file cannot be written.
     :raises MeshError: when a mesh cannot be used.
     """
+    if not split or Path(split).name != split or split.startswith('models') or (
+            split.endswith('.part')):
+        raise DatasetError(f'split must be the name of a folder for scenes, such as test or '
+                           f'train_pbr, got {split!r}')
+    kind = split.split('_')[0]
+    targets_file = folder / f'{kind}_targets_bop19.json'
+    others = [path.name for path in (folder / kind, *folder.glob(f'{kind}_*'))
+              if path.is_dir() and path.suffix != '.part' and path.name != split]
+    if others and targets_file.exists():
+        raise DatasetError(f'{targets_file} is of the split {others[0]}, and BOP has one such '
+                           f'file for all splits whose names begin with {kind}; choose another '
+                           'split or output')
     if (folder / split).exists():
         raise DatasetError(f'{folder / split} exists and is left as it is; choose another split '
                            'or output, or remove it')
@@ -52,9 +64,8 @@ def make_dataset(folder: Path, split: str, source: Source, spec: SynthSpec, *,
         if not targets:
             raise DatasetError(f'{part}: in no image a tenth of an object is visible; give '
                                'another distance, or larger images')
-        kind = split.split('_')[0]
         if kind != 'train':
-            write_bop_json(folder / f'{kind}_targets_bop19.json', targets)
+            write_bop_json(targets_file, targets)
         write_bop_json(part / RENDERED_FILE, {'made_by': 'mrcnet synth'})
         part.rename(folder / split)
     except OSError as error:

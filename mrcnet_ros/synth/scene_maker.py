@@ -26,6 +26,7 @@ from .surroundings import table_depth_m
 # parts of the image's height that an object of mean diameter, nearest to the camera, covers
 RELATIVE_HEIGHT = (0.2, 0.45)
 FARTHEST_M = 100.0  # of a camera; beyond, distances are in another unit
+FASTEST_HZ = 1000.0  # at more, nothing moves from an image to the next
 # Of the camera above the table: lower, objects hide one another; 90 is straight down.
 ELEVATION_DEG = (10.0, 80.0)
 LIGHT, ROOM, TABLE, NOISE = range(1_000_001, 1_000_005)  # far from the numbers of images
@@ -64,8 +65,9 @@ class SynthSpec:
                 raise SpecError(f'{name} must be at least 1, got {getattr(self, name)}')
         if self.seed < 0:
             raise SpecError(f'seed must not be negative, got {self.seed}')
-        if self.rate_hz is not None and not 0.0 < self.rate_hz < np.inf:
-            raise SpecError(f'rate must be above 0 [Hz], got {self.rate_hz}')
+        if self.rate_hz is not None and not 0.0 < self.rate_hz <= FASTEST_HZ:
+            raise SpecError(f'rate must be above 0 and at most {FASTEST_HZ:g} [Hz], got '
+                            f'{self.rate_hz}')
         self._check_away()
         near, far = self.distance_m or (1.0, 1.0)
         if not 0 < near <= far <= FARTHEST_M:
@@ -174,9 +176,14 @@ def layout_spec(diameters_m: Sequence[float], spec: SynthSpec) -> LayoutSpec:
     low, high = RELATIVE_HEIGHT
     spread_m = 0.35 * mean_m * float(np.sqrt(spec.objects))
     filling_m = mean_m * float(camera.K[1, 1]) / camera.height
+    distance_m = spec.distance_m or (filling_m / high + spread_m, filling_m / low + spread_m)
+    if not max(diameters_m) / 2 < distance_m[0] <= distance_m[1] <= FARTHEST_M:
+        raise SpecError(f'the camera would be {distance_m[0]:.3g} to {distance_m[1]:.3g} m from '
+                        f'objects of up to {max(diameters_m):.3g} m: inside of one, or farther '
+                        f'than {FARTHEST_M:g} m; give --distance, or other intrinsics')
     return LayoutSpec(
         spread_m=spread_m, gap_m=0.04 * mean_m,
-        distance_m=spec.distance_m or (filling_m / high + spread_m, filling_m / low + spread_m),
+        distance_m=distance_m,
         target_m=(0.15 * mean_m, 0.3 * mean_m), elevation_deg=ELEVATION_DEG,
         upright=spec.upright)
 

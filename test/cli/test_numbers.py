@@ -1,4 +1,4 @@
-"""Numbers on the command line that cannot be are refused before anything starts."""
+"""Numbers, paths and options that cannot be are refused before anything starts."""
 
 import pytest
 
@@ -8,7 +8,8 @@ from mrcnet_ros.cli.main import main
 @pytest.mark.parametrize(('words', 'option'), [
     (['fuzz', '--model', 'm'], '--timeout'), (['soak'], '--memory-limit'),
     (['soak'], '--silence-limit'), (['soak'], '--warm-up'), (['demo'], '--rate'),
-    (['bag', 'from-bop', '--output', 'o'], '--rate')])
+    (['bag', 'from-bop', '--output', 'o'], '--rate'),
+    (['bench', 'train', 'c.yaml'], '--max-difference')])
 @pytest.mark.parametrize('value', ['nan', 'inf', '-1'])
 def test_limits_and_rates_are_finite_and_not_negative(capsys, words, option, value):
     """No growth is above a limit of nan, so that any leak would pass."""
@@ -24,3 +25,55 @@ def test_a_demo_of_nothing_is_refused(capsys, option):
     with pytest.raises(SystemExit):
         main(['demo', f'{option}=0'])
     assert f'argument {option}: must be at least 1' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(('words', 'idle'), [
+    (['synth', '--models', 'm', '--output', 'o', '--unit', 'm'], '--unit'),
+    (['export', 'c.yaml', '--output', 'o', '--precision', 'fp16', '--max-batch', '8'],
+     '--precision, --max-batch'),
+    (['export', '--model', 'm', '--backend', 'tensorrt', '--checkpoint', 'c'], '--checkpoint'),
+    (['calibrate', '--model', 'm', '--synthetic', '--detection-boxes', 'mask'],
+     '--detection-boxes'),
+    (['evaluate', 'bag', '--bag', 'b', '--model', 'm', '--csv', 'FOLDER/c', '--json', 'FOLDER/j',
+      '--rate', '5'], '--rate')])
+def test_options_that_would_count_for_nothing_are_refused(tmp_path, capsys, words, idle):
+    """As fp16 of an export, which is for engines: the graphs stayed fp32, with exit code 0."""
+    assert main([word.replace('FOLDER', str(tmp_path)) for word in words]) == 2
+    assert f'{idle} would have no effect' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('option', ['--model', '--meshes'])
+def test_an_empty_path_is_refused(capsys, option):
+    """A variable of the shell that is not set would mean the present folder."""
+    with pytest.raises(SystemExit):
+        main(['templates', '--model', 'm', option, ''])
+    assert f'argument {option}: is empty' in capsys.readouterr().err
+
+
+def test_a_home_is_found_where_no_shell_replaces_it(monkeypatch, tmp_path, capsys):
+    """In --model=~/m a shell leaves the ~ as it is."""
+    monkeypatch.setenv('HOME', str(tmp_path))
+    assert main(['templates', '--model=~/m']) == 2
+    assert f'{tmp_path}/m' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(('outputs', 'message'), [
+    (('--json', 'FOLDER'), 'is a folder; give the name of a file'),
+    (('--json', 'FOLDER/x.png', '--plot', 'FOLDER/x.png'), 'are one file'),
+    (('--json', 'FOLDER/x.json', '--plot', 'FOLDER/x.jpeg2'), 'ends in .png')])
+def test_files_that_cannot_be_written_are_told_before_the_work(tmp_path, capsys, outputs, message):
+    """Not after hours, and none takes the place of another."""
+    words = [word.replace('FOLDER', str(tmp_path)) for word in outputs]
+    assert main(['bench', 'paper', *words]) == 2
+    assert message in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_poses_are_not_replaced_by_their_figures(tmp_path, capsys):
+    """The file that is scored is no place for the scores."""
+    results = tmp_path / 'poses.csv'
+    results.write_text('scene_id')
+    assert main(['evaluate', 'csv', '--bop-dir', 'd', '--dataset', 'lmo', '--results',
+                 str(results), '--json', str(tmp_path / '.' / 'poses.csv')]) == 2
+    assert '--json and --results are one file' in capsys.readouterr().err
+    assert results.read_text() == 'scene_id'

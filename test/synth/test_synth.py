@@ -16,6 +16,7 @@ from mrcnet_ros.cli import main as mrcnet
 from mrcnet_ros.datasets.bop import BopDataset
 from mrcnet_ros.datasets.bop_writer import INVISIBLE, box_xywh, write_models
 from mrcnet_ros.errors import DatasetError, SpecError
+from mrcnet_ros.geometry.camera import Camera
 from mrcnet_ros.meshes import Mesh, write_ply
 from mrcnet_ros.objects import load_bop_objects
 from mrcnet_ros.rendering.renderer import Renderer
@@ -196,6 +197,11 @@ def test_what_is_there_is_not_overwritten(tmp_path):
     fewer = type(source)({2: source.objects[2]}, {})
     with pytest.raises(DatasetError, match='holds other models'):
         make_dataset(folder, 'train_pbr', fewer, synth_folder.spec(images=1))
+    for split in ('', '.', '../x', 'a/b', 'models', 'test.part'):
+        with pytest.raises(DatasetError, match='split must be the name of a folder'):
+            make_dataset(folder, split, source, synth_folder.spec(images=1))
+    with pytest.raises(DatasetError, match=r'test_targets_bop19\.json is of the split test,'):
+        make_dataset(folder, 'test_b', source, synth_folder.spec(images=1))
     assert contents(folder) == before
     make_dataset(folder, 'train_pbr', source, synth_folder.spec(images=1))
     assert len(BopDataset(tmp_path, 'made', 'train_pbr').frames) == 1
@@ -260,7 +266,8 @@ def test_boxes_of_masks_follow_bop():
 
 
 @pytest.mark.parametrize('bad', [{'scenes': 0}, {'images': 0}, {'objects': -1}, {'seed': -1},
-                                 {'distance_m': (0.5, 0.2)}, {'distance_m': (0.0, 1.0)}])
+                                 {'rate_hz': 1e9}, {'distance_m': (0.5, 0.2)},
+                                 {'distance_m': (0.0, 1.0)}])
 def test_numbers_that_make_no_sense_are_refused(bad):
     """The error names what was given."""
     with pytest.raises(SpecError, match=next(iter(bad)).split('_')[0]):
@@ -304,3 +311,12 @@ def test_a_dataset_in_which_nothing_is_visible_is_not_made(tmp_path):
     assert not (tmp_path / 'made' / 'test').exists()
     with pytest.raises(SpecError, match='near <= far <= 100'):
         synth_folder.spec(distance_m=(400.0, 900.0))
+
+
+@pytest.mark.parametrize('changes', [
+    {'distance_m': (0.01, 0.02)}, {'camera': Camera(np.diag([1e6, 1e6, 1]), WIDTH, HEIGHT)}])
+def test_a_camera_inside_of_an_object_or_beyond_any_room_takes_no_picture(tmp_path, changes):
+    """Without a given distance it follows from the focal length."""
+    with pytest.raises(SpecError, match='the camera would be'):
+        make_dataset(tmp_path / 'made', 'test', synth_folder.source(tmp_path),
+                     synth_folder.spec(images=1, **changes))
