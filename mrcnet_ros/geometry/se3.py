@@ -41,6 +41,11 @@ def inverse(T: ArrayLike) -> Array:
     return make_transform(Rt, -np.einsum('...ij,...j->...i', Rt, T[..., :3, 3]))
 
 
+# added to the square of an angle, so that no turn is a division by zero; far below rounding
+_TINY = 1e-40
+_EYE = np.eye(3)
+
+
 def skew(w: ArrayLike) -> Array:
     """Return the matrices of the cross product, ``skew(a) @ b == cross(a, b)``.
 
@@ -60,11 +65,10 @@ def exp_so3(w: ArrayLike) -> Array:
     :return: (..., 3, 3).
     """
     w = np.asarray(w, dtype=np.float64)
-    angle = np.linalg.norm(w, axis=-1)[..., None, None]
+    angle = np.sqrt((w * w).sum(axis=-1) + _TINY)[..., None, None]
+    half = np.sin(angle / 2) / angle
     K = skew(w)
-    sine = np.sinc(angle / np.pi)
-    half = np.sinc(angle / (2 * np.pi))
-    result: Array = np.eye(3) + sine * K + 0.5 * half**2 * (K @ K)
+    result: Array = np.sin(angle) / angle * K + 2.0 * half * half * (K @ K) + _EYE
     return result
 
 

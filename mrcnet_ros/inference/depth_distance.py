@@ -26,6 +26,7 @@ TRIALS = 2
 # Of the points that should be seen, the part that must agree on a distance before it is believed:
 # with less, depth of another view moved poses on generated scenes by 0.02 to 0.06 diameters.
 LEAST_SUPPORT = 0.4
+_GAUSS = np.exp(-0.5 * (np.arange(-3 * TRIALS, 3 * TRIALS + 1) / TRIALS) ** 2)
 
 
 def at_measured_distance(eyes: DepthEyes, T: Array, look: Look, doubts: Sequence[PoseDoubt]
@@ -64,9 +65,7 @@ def _most_supported(ahead: Array, near: Bools, sigma_m: Array, width_m: Array,
     index = np.rint(ahead / step_m[:, None]).clip(-half, half).astype(np.int64) + half
     index += bins * np.arange(len(ahead))[:, None]
     votes = np.bincount(index[near], minlength=bins * len(ahead)).reshape(-1, bins)
-    reach = 3 * TRIALS
-    kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / TRIALS) ** 2)
-    support = cv2.filter2D(votes.astype(np.float32), -1, kernel[None],
+    support = cv2.filter2D(votes.astype(np.float32), -1, _GAUSS[None],
                            borderType=cv2.BORDER_CONSTANT)
     behind = np.rint(np.maximum(CONTRADICTION * diameter_m, 2 * width_m) / step_m).astype(int)
     beyond = votes.sum(axis=1, keepdims=True) - np.cumsum(votes, axis=1)

@@ -101,10 +101,10 @@ def _without_shift(T: Array, information: Array, prior: Array, here: Array
     t = T[:, :3, 3]
     distance_m = np.linalg.norm(t, axis=1)
     ray = t / distance_m[:, None]
-    shift = np.eye(3) - (1 - ALONG_SHIFT) * ray[:, :, None] * ray[:, None]
-    shift *= (REGISTRATION * distance_m)[:, None, None] ** 2
-    unknown = information[:, :, :3] @ np.linalg.inv(
-        information[:, :3, :3] + np.linalg.inv(shift))
+    # inverse covariance of the shift
+    registered = np.eye(3) + (1 / ALONG_SHIFT - 1) * ray[:, :, None] * ray[:, None]
+    registered /= (REGISTRATION * distance_m)[:, None, None] ** 2
+    unknown = information[:, :, :3] @ np.linalg.inv(information[:, :3, :3] + registered)
     pull = (information + prior) @ here[..., None]
     pull = pull - unknown @ pull[:, :3]
     known = information - unknown @ information[:, :3]
