@@ -28,8 +28,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--unit', choices=('auto', *UNITS_M), default='auto',
                         help='unit of the meshes (default: found from their size)')
     parser.add_argument('--symmetry', action='append', default=[], metavar='NAME=KIND',
-                        help='symmetry of an object, instead of the one that is found: none, z2 '
-                             'to z6, continuous_z; may be repeated')
+                        help='symmetry of an object, instead of the one that is found: none, '
+                             'found, z2 (or x3, y18, ...), continuous_z (or _x, _y), or several '
+                             'joined by +, such as continuous_z+x2; about the axes of the file '
+                             'through the middle of the object; may be repeated')
     parser.add_argument('--views', choices=('any', 'table'), default='any',
                         help='how objects are seen: from any direction, or standing on a table '
                              'with their z axis up, which is easier to learn (default: any)')
@@ -80,7 +82,8 @@ def _request(args: argparse.Namespace) -> Request:
 
     :raises SpecError: when they do not fit together.
     """
-    from ..new_model.request import FAST_MINUTES, MINUTES, Request, parse_symmetries
+    from ..new_model.request import FAST_MINUTES, MINUTES, Request
+    from ..new_model.stated_symmetries import parse_symmetries
     from ..store.shared_files import shared_file
 
     if bool(args.meshes) == (args.bop_dir is not None) or \

@@ -13,7 +13,6 @@ from ..specs import ViewPrior
 # Objects stand with their z axis up, and the camera is above and hardly rolled. As models/lmo.
 TABLE = ViewPrior(elevation_min_deg=0.0, elevation_max_deg=90.0, tilt_max_deg=50.0)
 VIEWS = ('table', 'any')
-SYMMETRIES = ('none', 'z2', 'z3', 'z4', 'z5', 'z6', 'continuous_z', 'found')
 # Time of a training by default, and with --fast, which trains only the rows of the new objects.
 # More time gives better poses.
 MINUTES, FAST_MINUTES = 60.0, 15.0
@@ -29,7 +28,7 @@ class Request:
     :param bop_models: BOP models folder instead of meshes.
     :param object_ids: objects of the folder; all by default.
     :param unit: of :data:`mrcnet_ros.meshes.UNITS_M`, or ``auto``.
-    :param symmetries: of :data:`SYMMETRIES` by label, instead of those that are found.
+    :param symmetries: by label, instead of those that are found; see :mod:`.stated_symmetries`.
     :param views: ``table`` or ``any``.
     :param start: model directory whose weights the training starts from.
     :param backgrounds: folders of photographs and environment maps.
@@ -88,28 +87,3 @@ class Request:
     def view_prior(self) -> ViewPrior | None:
         """Return the view prior of all objects, None for any direction."""
         return TABLE if self.views == 'table' else None
-
-
-def parse_symmetries(texts: list[str]) -> dict[str, str]:
-    """Return symmetries by label from arguments such as ``part=z2``.
-
-    :raises SpecError: when one is written otherwise.
-    """
-    found: dict[str, str] = {}
-    for text in texts:
-        label, equals, kind = text.rpartition('=')
-        if not equals or not label or kind not in SYMMETRIES:
-            raise SpecError(f'--symmetry {text}: expected NAME=KIND, KIND one of '
-                            f'{", ".join(SYMMETRIES)}')
-        found[label] = kind
-    return found
-
-
-def check_symmetry_labels(symmetries: Mapping[str, str], labels: list[str]) -> None:
-    """Check that symmetries are those of given objects.
-
-    :raises SpecError: naming unknown labels.
-    """
-    unknown = sorted(set(symmetries) - set(labels))
-    if unknown:
-        raise SpecError(f'--symmetry is of {unknown}, but the objects are {labels}')

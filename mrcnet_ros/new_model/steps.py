@@ -27,9 +27,10 @@ from .detector_steps import add_detector, detector_config, measure_detector
 from .intake import Part, copy_meshes, take_in
 from .measuring import MeasuredPose, measure_model
 from .page import ModelPage, warnings, write_model_page
-from .request import Request, check_symmetry_labels
+from .request import Request
 from .seen_surface import VIEWS, look_at
-from .symmetry_picture import axes_of, draw_object, png, z_symmetry
+from .stated_symmetries import check_symmetry_labels, stated_entry
+from .symmetry_picture import axes_of, draw_object, png
 from .symmetry_search import find_symmetries
 from .training_plan import Plan, check_start_model, divide, write_config
 from .work import Bar, Work
@@ -128,7 +129,7 @@ class Maker:
         started = time.monotonic()
         notes: list[str] = []
         if stated and stated != 'found':
-            entry, words = z_symmetry(stated, point), f'{stated}, as stated'
+            entry, words = stated_entry(stated, point), f'{stated}, as stated'
         elif part.symmetries is not None:
             entry, words = part.symmetries, 'those of models_info.json'
         else:

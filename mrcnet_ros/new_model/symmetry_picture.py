@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from ..geometry.crop import pinhole
-from ..geometry.se3 import Array, exp_so3, make_transform
+from ..geometry.se3 import Array, make_transform
 from ..geometry.view_prior import rotation_from_angles
 from ..objects import ObjectModel
 from ..rendering.drawing import GREEN, Image, draw_lines, draw_text
@@ -98,19 +98,3 @@ def axes_of(symmetries: Array) -> list[Array]:
         if len(found) == 6:
             break
     return found
-
-
-def z_symmetry(kind: str, point: Array) -> dict[str, object]:
-    """Return the entry of a symmetry that was stated, about z through a point.
-
-    :param kind: of :data:`~mrcnet_ros.new_model.request.SYMMETRIES`.
-    :param point: (3,) in the unit of the file.
-    """
-    if kind == 'none':
-        return {}
-    if kind == 'continuous_z':
-        return {'symmetries_continuous': [{'axis': [0.0, 0.0, 1.0], 'offset': point.tolist()}]}
-    fold = int(kind[1:])
-    turns = [exp_so3([0.0, 0.0, 2 * np.pi * k / fold]) for k in range(1, fold)]
-    return {'symmetries_discrete': [make_transform(R, point - R @ point).ravel().tolist()
-                                    for R in turns]}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,10 +13,10 @@ from scipy.spatial import cKDTree
 from ..geometry.se3 import Array, exp_so3, make_transform, rotation_angle
 from .seen_surface import SeenSurface, centre_and_axes
 
-# Fractions of a full turn that are tried about each axis.
-FOLDS = (2, 3, 4, 5, 6)
-# Larger folds are visible, too: the corners of a nut with 8 sides move by 4 % of its diameter.
-MORE_FOLDS = (8, 10, 12)
+# Fractions of a full turn that are tried about each axis. A gear of more teeth is as good as
+# round: half a tooth of it is less than NEAR. With more than a few folds the axis is not searched
+# for: that of the moments is exact.
+MOST_FOLDS, FEW_FOLDS = 60, 6
 # Turns that fit only a surface of revolution: no multiple of a fraction of a full turn.
 CIRCLE_RAD = tuple(np.radians([7.0, 19.0, 41.0, 83.0, 131.0]))
 # In diameters. A pixel of a crop is about one percent of the diameter.
@@ -30,7 +30,10 @@ COLOUR, COLOUR_REACH, COLOUR_STRAY = 40.0, 0.02, 0.01
 COARSE_POINTS, COARSE_TREE, FINE_POINTS = 250, 8000, 4000
 COARSE_NEAR, COARSE_STRAY = 0.05, 0.1
 SAME_TURN_RAD = np.radians(4.0)  # turns nearer than this are one; refined axes are exact to less
-MOST_TURNS = 60  # the rotations of an icosahedron, the largest finite group
+MOST_TURNS = 2 * MOST_FOLDS  # of a gear that is the same upside down
+# How far the moments about an axis of three folds or more may differ, as a part.
+SAME_MOMENTS = 0.06
+MOST_NAMED = 4  # axes that are told one by one
 # An axis this near to x, y or z of the mesh is replaced by it, if that fits as well.
 SNAP = np.cos(np.radians(0.7))
 
@@ -87,8 +90,13 @@ class Found:
             axis, angle = axis_and_angle(R)
             name = _axis_name(axis)
             axes[name] = max(axes.get(name, 0), round(2 * np.pi / angle))
-        told = ', '.join(f'{n}-fold about {name}' for name, n in sorted(axes.items()))
-        return f' ({told})' if len(axes) <= 4 else ''
+        many = len(axes) > MOST_NAMED
+        told = [f'{n}-fold about {name}' for name, n in sorted(axes.items())
+                if not many or n > 2]
+        halves = len(axes) - len(told)
+        if len(told) > MOST_NAMED:
+            return ''
+        return f' ({", ".join(told + [f"2-fold about {halves} axes"] * (halves > 0))})'
 
 
 class Matcher:
@@ -102,6 +110,7 @@ class Matcher:
         self._seen, self.centre = seen, centre
         self._coarse, self._fine = seen.some(COARSE_POINTS), seen.some(FINE_POINTS, 1)
         self._sketch = cKDTree(seen.points[seen.some(COARSE_TREE, 2)])
+        self._moments = np.cov(seen.points, rowvar=False)
 
     def fits_roughly(self, R: Array) -> bool:
         """Tell whether a turn passes the coarse test."""
@@ -119,6 +128,16 @@ class Matcher:
         """
         far = self._distances(R, self._fine) > slack * NEAR
         return float(far.mean()) <= STRAY
+
+    def folds(self, axis: Array) -> Sequence[int]:
+        """Return by which parts of the circle the shape may turn about an axis, most first."""
+        across = np.linalg.svd(axis[None])[2][1:]
+        low, high = np.linalg.eigvalsh(across @ self._moments @ across.T)
+        if high - low > SAME_MOMENTS * high:
+            return (2,)
+        alike = np.ptp(np.linalg.eigvalsh(self._moments)) <= SAME_MOMENTS * high
+        many = not alike or np.abs(axis).max() > SNAP  # else a cube has many such axes
+        return range(MOST_FOLDS if many else FEW_FOLDS, 1, -1)
 
     def looks_the_same(self, R: Array) -> bool:
         """Tell whether the colours are the same."""
@@ -187,17 +206,27 @@ def _turns(matcher: Matcher, axes: Array, round_about: Sequence[Array],
         if any(abs(axis @ c) > 0.999 for c in circles):
             continue
         exact = any(abs(axis @ c) > 0.999 for c in round_about)
-        for fold in (*reversed(MORE_FOLDS), *reversed(FOLDS)):
+        for fold in matcher.folds(axis):
             if _has(group, _turn(axis, fold), circles):
-                continue
+                break
             found = axis if exact else _refined(matcher, axis, fold)
-            if found is None:
+            if found is None or not (
+                    exact or all(matcher.fits(R) for R in _multiples(found, fold))):
                 continue
-            if matcher.looks_the_same(_turn(found, fold)):
+            if all(matcher.looks_the_same(R) for R in _multiples(found, fold)):
                 group = _joined(matcher, group, _turn(found, fold), circles)
                 break
             lost = True
     return group, lost
+
+
+def _multiples(axis: Array, fold: int) -> Iterator[Array]:
+    """Return the turns up to a half that follow from one.
+
+    A gear of 18 teeth nearly fits when it turns by a 19th of the circle, but not by nine of them.
+    """
+    for k in (1, *range(fold // 2, 1, -1)):
+        yield exp_so3(2.0 * np.pi * k / fold * axis)
 
 
 def _refined(matcher: Matcher, axis: Array, fold: int) -> Array | None:
@@ -206,6 +235,8 @@ def _refined(matcher: Matcher, axis: Array, fold: int) -> Array | None:
         return None
     if matcher.fits(_turn(axis, fold), 0.5):
         return axis
+    if fold > FEW_FOLDS:
+        return axis if matcher.fits(_turn(axis, fold)) else None
     u = np.linalg.svd(axis[None])[2][1:]
 
     def turned(shift: Array) -> Array:
@@ -246,11 +277,12 @@ def _joined(matcher: Matcher, group: list[Array], R: Array,
 
 def _has(group: Sequence[Array], R: Array, circles: Sequence[Array]) -> bool:
     """Tell whether a turn is in a group, up to turns about an axis of revolution."""
+    turns = np.array([np.eye(3), *group])
     if circles:
-        axis = circles[0]
-        return any(float(axis @ (G.T @ R @ axis)) > np.cos(SAME_TURN_RAD)
-                   for G in (np.eye(3), *group))
-    return any(float(rotation_angle(G.T @ R)) < SAME_TURN_RAD for G in (np.eye(3), *group))
+        cosines = np.einsum('i,gji,jk,k->g', circles[0], turns, R, circles[0])
+    else:
+        cosines = (np.einsum('gij,ij->g', turns, R) - 1.0) / 2.0
+    return bool(cosines.max() > np.cos(SAME_TURN_RAD))
 
 
 def _turn(axis: Array, fold: int) -> Array:

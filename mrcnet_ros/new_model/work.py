@@ -39,8 +39,8 @@ class Work:
             self._values = _read(self._path)
             _compare(self._values.get('asked'), asked, request.output)
         elif (request.output / 'model.json').exists():
-            raise SpecError(f'{request.output} already holds a model that mrcnet new did not '
-                            'make; give another --output')
+            raise SpecError(f'{request.output} already holds a model and has no work folder of '
+                            'mrcnet new to continue in; give another --output, or remove it')
         self.resumed = bool(self._values)
         self['asked'] = asked
 
@@ -70,7 +70,7 @@ class Work:
 def _asked(request: Request) -> dict[str, Any]:
     """Return the options that must be the same in the next start, as plain data."""
     return {
-        'meshes': {str(p): mesh_digest(p) for p in request.meshes},
+        'meshes': {p.name: mesh_digest(p) for p in request.meshes},
         'bop_models': str(request.bop_models or ''), 'object_ids': list(request.object_ids),
         'unit': request.unit, 'symmetries': dict(request.symmetries), 'views': request.views,
         'start': str(request.start), 'backgrounds': [str(b) for b in request.backgrounds],
@@ -97,9 +97,10 @@ def _compare(found: Any, asked: Mapping[str, Any], output: Path) -> None:
                            'start again')
     different = [name for name in asked if found.get(name) != asked[name]]
     if different:
-        raise SpecError(f'{output} was begun with other {", ".join(different)}; give the '
-                        'same values to continue, or another --output, or remove its work '
-                        'folder')
+        before = {name: found.get(name) for name in different if name != 'meshes'}
+        raise SpecError(f'{output} was begun with other {", ".join(different)}'
+                        f'{f" ({json.dumps(before)})" if before else ""}; give the same values '
+                        f'to continue, or another --output, or remove {output}')
 
 
 class Bar:

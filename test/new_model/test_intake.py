@@ -12,9 +12,15 @@ import trimesh
 from new_model.shapes import write
 
 from mrcnet_ros.errors import MeshError, MrcnetError, SpecError
+from mrcnet_ros.geometry.symmetry import Symmetries, unlisted_product
 from mrcnet_ros.meshes import read_mesh
 from mrcnet_ros.new_model.intake import Part, copy_meshes, take_in
-from mrcnet_ros.new_model.request import Request, check_symmetry_labels, parse_symmetries
+from mrcnet_ros.new_model.request import Request
+from mrcnet_ros.new_model.stated_symmetries import (
+    check_symmetry_labels,
+    parse_symmetries,
+    stated_entry,
+)
 
 PART = trimesh.creation.box((84, 52, 30))
 
@@ -124,11 +130,32 @@ def test_a_texture_is_kept_with_the_mesh(tmp_path: Path) -> None:
 def test_symmetries_are_stated_by_name() -> None:
     """A label may have an equals sign; unknown kinds and objects are refused."""
     assert parse_symmetries(['part=z2', 'a=b=none']) == {'part': 'z2', 'a=b': 'none'}
-    for wrong in ('part', 'part=z9', '=z2'):
+    for wrong in ('part', 'part=z1', 'part=z2+', 'part=w2', '=z2'):
         with pytest.raises(SpecError, match='expected NAME=KIND'):
             parse_symmetries([wrong])
     with pytest.raises(SpecError, match='pin'):
         check_symmetry_labels({'pin': 'z2'}, ['part'])
+
+
+@pytest.mark.parametrize(('kind', 'turns', 'circles'), [
+    ('none', 0, 0), ('y18', 17, 0), ('z7+x2', 13, 0), ('continuous_x', 0, 1),
+    ('continuous_z+x2', 1, 1)])
+def test_stated_symmetries_are_complete(kind: str, turns: int, circles: int) -> None:
+    """All turns that follow are written, and each keeps the middle of the object."""
+    point = np.array([10.0, -20.0, 5.0])
+    entry: Any = stated_entry(kind, point)
+    symmetries = Symmetries.from_bop(entry, 1.0).transforms
+    assert len(entry.get('symmetries_discrete', [])) == turns
+    assert len(entry.get('symmetries_continuous', [])) == circles
+    np.testing.assert_allclose(symmetries[:, :3, :3] @ point + symmetries[:, :3, 3],
+                               np.broadcast_to(point, (len(symmetries), 3)), atol=1e-9)
+    assert circles or unlisted_product(entry, 1.0) is None
+
+
+def test_turns_without_an_end_are_refused() -> None:
+    """Five folds and seven about another axis are those of no object."""
+    with pytest.raises(SpecError, match='turns follow'):
+        parse_symmetries(['part=z5+x7'])
 
 
 def test_a_bop_folder_brings_units_and_symmetries(tmp_path: Path) -> None:

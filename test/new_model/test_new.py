@@ -24,6 +24,7 @@ from mrcnet_ros.cli.main import main
 from mrcnet_ros.inference.estimator import PoseEstimator
 from mrcnet_ros.new_model.steps import Maker
 
+BOX = trimesh.creation.box((84, 52, 30))
 PAGE = Path(__file__).parents[2] / 'docs' / 'own_object.md'
 # as little of everything as there can be, so that the test is over in seconds
 SMALL = ('--set', 'views=8', '--set', 'patches=8', '--set', 'bodies=2', '--set', 'processes=1',
@@ -137,7 +138,7 @@ def test_a_second_start_does_nothing_twice(made: Made, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize(('change', 'told'), [
-    (['--views', 'table'], 'was begun with other views'),
+    (['--views', 'table'], r'was begun with other views \({"views": "any"}\)'),
     (['--symmetry', 'part=none'], 'was begun with other symmetries'),
     (['--symmetry', 'pin=none'], "is of \\['pin'\\]"),
 ])
@@ -150,6 +151,19 @@ def test_another_request_in_the_same_output_is_refused(
     assert main([*made.command, *change]) == 2
     assert re.search(told, capsys.readouterr().err)
     assert (made.output / 'model.json').read_bytes() == before
+
+
+def test_a_model_whose_work_folder_is_gone_is_left_as_it_is(
+        tiny_model: TinyModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The page says that the work folder may be removed; nothing can continue then."""
+    part, model = write(tmp_path / 'part.stl', BOX), tmp_path / 'out' / 'model.json'
+    model.parent.mkdir()
+    model.write_text('{}')
+    assert main(['new', str(part), '--output', str(model.parent), '--start',
+                 str(tiny_model.path)]) == 2
+    told = capsys.readouterr().err
+    assert 'has no work folder' in told and 'give another --output, or remove it' in told
+    assert [p.name for p in model.parent.iterdir()] == ['model.json']
 
 
 def test_a_bop_folder_is_taken_with_its_symmetries(

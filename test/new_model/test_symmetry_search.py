@@ -32,6 +32,8 @@ EXPECTED = {
     'cone': (trimesh.creation.cone(30, 80, sections=48), 0, 1),
     'hexagon': (trimesh.creation.cylinder(30, 30, sections=6), 11, 0),
     'flange with 4 holes': (flange(4), 7, 0),
+    'flange with 7 holes and a boss': (
+        flange(7) + turned(cylinder(12, 20), np.eye(4), (0, 0, 9)), 6, 0),
     'mug': (mug(), 0, 0)}
 
 

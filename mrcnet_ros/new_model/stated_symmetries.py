@@ -1,0 +1,87 @@
+"""Symmetries that are stated on the command line, in place of those that are found."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from ..errors import SpecError
+from ..geometry.se3 import Array, exp_so3, make_transform
+from .symmetry_search import MOST_TURNS
+
+# as --symmetry shows them when one is written otherwise
+KINDS = 'none, found, z2 (or x3, y18, ...), continuous_z (or _x, _y), or several joined by +, ' \
+        'such as continuous_z+x2'
+_PART = re.compile(r'continuous_(?P<circle>[xyz])|(?P<axis>[xyz])(?P<fold>[1-9][0-9]{0,2})')
+_SAME_COSINE = np.cos(1e-3)  # turns nearer than this are one, but for rounding
+
+
+def parse_symmetries(texts: Sequence[str]) -> dict[str, str]:
+    """Return symmetries by label from arguments such as ``part=z2``.
+
+    :raises SpecError: when one is written otherwise.
+    """
+    found: dict[str, str] = {}
+    for text in texts:
+        label, equals, kind = text.rpartition('=')
+        if not equals or not label:
+            raise SpecError(f'--symmetry {text}: expected NAME=KIND, KIND {KINDS}')
+        if kind not in ('none', 'found'):
+            stated_entry(kind, np.zeros(3))
+        found[label] = kind
+    return found
+
+
+def check_symmetry_labels(symmetries: Mapping[str, str], labels: Sequence[str]) -> None:
+    """Check that symmetries are of objects that there are.
+
+    :raises SpecError: naming those that are not.
+    """
+    unknown = sorted(set(symmetries) - set(labels))
+    if unknown:
+        raise SpecError(f'--symmetry is of {unknown}, but the objects are {labels}')
+
+
+def stated_entry(kind: str, point: Array) -> dict[str, object]:
+    """Return symmetries as BOP writes them, about the axes of the file through a point.
+
+    :param kind: as :data:`KINDS` says, but for ``found``.
+    :param point: (3,) in the unit of the file.
+    :raises SpecError: when it is none, or its turns have no end.
+    """
+    turns: list[Array] = []
+    circles: list[Array] = []
+    for part in () if kind == 'none' else kind.split('+'):
+        match = _PART.fullmatch(part)
+        if match is None or match['fold'] == '1':
+            raise SpecError(f'symmetry {kind}: expected NAME=KIND, KIND {KINDS}')
+        axis = np.eye(3)['xyz'.index(match['circle'] or match['axis'])]
+        if match['circle']:
+            circles.append(axis)
+        else:
+            turns.append(exp_so3(2 * np.pi / int(match['fold']) * axis))
+    entry: dict[str, object] = {}
+    if turns:
+        entry['symmetries_discrete'] = [make_transform(R, point - R @ point).ravel().tolist()
+                                        for R in _all_turns(turns, kind)]
+    if circles:
+        entry['symmetries_continuous'] = [{'axis': axis.tolist(), 'offset': point.tolist()}
+                                          for axis in circles]
+    return entry
+
+
+def _all_turns(turns: Sequence[Array], kind: str) -> list[Array]:
+    """Return all turns that follow from a few, (3, 3) each, without the identity."""
+    group = [np.eye(3)]
+    for member in group:  # grows meanwhile
+        for R in turns:
+            product = member @ R
+            cosines = (np.einsum('gij,ij->g', np.array(group), product) - 1) / 2
+            if cosines.max() < _SAME_COSINE:
+                group.append(product)
+        if len(group) > MOST_TURNS:
+            raise SpecError(f'symmetry {kind}: more than {MOST_TURNS} turns follow from it; state '
+                            'fewer folds, or continuous_z of what is as good as round')
+    return group[1:]
