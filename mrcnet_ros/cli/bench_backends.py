@@ -136,7 +136,7 @@ def _gemm(threads: int) -> dict[str, float]:
 
 
 def _arithmetic(model: Path, rates: Sequence[Mapping[str, float]]) -> Arithmetic | None:
-    """Return what there is to compute and the median rates of matrix products, None for none."""
+    """Return the arithmetic of the model and median rates of matrix products, if measured."""
     if not rates:
         return None
     from ..evaluation.comparison import Arithmetic

@@ -87,7 +87,7 @@ def bench(args: argparse.Namespace, estimator: Estimator, command: Sequence[str]
 
 def _turn(traffic: Traffic, frames: Sequence[BagFrame], args: argparse.Namespace
           ) -> dict[str, Any]:
-    """Send frames for a while; return what was counted and what the node told last."""
+    """Send frames for a while; return counts and the last diagnostics of the node."""
     traffic.take_ages_s()
     sent, answered, dropped = traffic.sent, traffic.answered, traffic.dropped()
     traffic.run(frames, args.rate, args.seconds)

@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _measure(args: argparse.Namespace, bench: Bench) -> dict[str, Any]:
-    """Measure one thing after the other; what there is already is in the file if a later fails."""
+    """Measure one thing after the other, and write the figures after each."""
     from ..evaluation.report import write_json
     from ..training.throughput import compare_devices, feed_rate, step_rate
 

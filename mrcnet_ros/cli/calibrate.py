@@ -199,7 +199,7 @@ def _laws(wanted: Collection[str], done: Run, objects: Mapping[str, ObjectModel]
 
 
 def _write(path: Path, laws: _Laws, sizes: Mapping[str, float]) -> None:
-    """Write what was told into a model.
+    """Write laws and sizes into a model.
 
     :param sizes: by label, new size ratios.
     """
@@ -235,10 +235,10 @@ def _boxes(args: argparse.Namespace) -> str:
 
 def _measured_score(done: Run, objects: Mapping[str, ObjectModel], sizes: Mapping[str, float],
                     images: Images) -> tuple[ScoreLaw, ScoreSource] | None:
-    """Print how well scores foretell right poses; return what makes them probabilities.
+    """Print how well scores predict right poses; return the law of scores.
 
     :param sizes: by label, size ratios that the model is going to have.
-    :return: None when it cannot be told.
+    :return: None when there are too few poses.
     """
     from ..evaluation.score_errors import judged_poses
     from ..evaluation.score_fit import score_law_of, score_table

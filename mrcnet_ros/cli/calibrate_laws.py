@@ -66,7 +66,7 @@ def print_written(model: Path, written: Collection[str]) -> None:
 
 def calibrate_depth(model: Path, done: Run, objects: Mapping[str, ObjectModel], images: Images,
                     wanted: Collection[str], write: bool) -> int:
-    """Print how well errors and scores of corrected poses can be foretold; perhaps write it.
+    """Fit the laws of corrected poses, print how good they are, and perhaps write them.
 
     :param done: answers with depth, with their spreads.
     :param wanted: of ``covariance`` and ``score``, as without depth.
@@ -105,7 +105,7 @@ def _corrected(done: Run) -> Run:
 
 
 def _score_law(done: Run, objects: Mapping[str, ObjectModel]) -> DepthScoreLaw | None:
-    """Print how good a score with depth is; return its law, None when it cannot be told."""
+    """Fit a law of scores with depth, print how good it is, and return it, if there is one."""
     from ..evaluation import depth_score_fit as fit
 
     inputs, right = fit.score_inputs(done.frames, done.rows, done.poses, objects)

@@ -251,13 +251,13 @@ def _detector_boxes(args: argparse.Namespace) -> BoxSource:
 
 
 def runtime_options(args: argparse.Namespace) -> dict[str, Any]:
-    """Return the fields of RuntimeOptions that :func:`add_model_arguments` tells."""
+    """Return the fields of RuntimeOptions from :func:`add_model_arguments`."""
     return {name: getattr(args, name)
             for name in ('backend', 'device', 'precision', 'allow_unverified', 'threads')}
 
 
 def estimator_options(args: argparse.Namespace) -> dict[str, Any]:
-    """Return what :func:`add_model_arguments` tells of how to run a model.
+    """Return the options from :func:`add_model_arguments` about how to run a model.
 
     They are options of :meth:`PoseEstimator.load` and parameters of the node.
     """

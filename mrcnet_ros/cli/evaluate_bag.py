@@ -130,7 +130,7 @@ def _node_parameters(args: argparse.Namespace) -> list[str]:
 def _depth_use(bag: Path, frames: Sequence[BagFrame], wanted: str) -> str:
     """Return what the node is to do with depth.
 
-    Where all frames have it, they wait for it: it is on a topic of its own and may come last.
+    If all frames have it, they wait for it, because its topic may come last.
 
     :raises DatasetError: when it is required and missing.
     """

@@ -1,4 +1,4 @@
-"""``mrcnet evaluate csv``: score a file of poses, whoever made it."""
+"""``mrcnet evaluate csv``: score a file of poses of any program."""
 
 from __future__ import annotations
 

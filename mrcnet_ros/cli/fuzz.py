@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Start the node, send messages, say what became of them.
+    """Start the node, send messages, and print the findings.
 
     :return: 1 when something was found.
     """

@@ -61,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Make the model and print where its page is.
 
-    :return: 1 when the model is there, but its errors could not be told, else 0.
+    :return: 1 when the model lacks a law of covariances or scores, else 0.
     """
     from tqdm import tqdm
 

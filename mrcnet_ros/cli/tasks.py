@@ -97,14 +97,14 @@ def model_identity(model_dir: Path) -> dict[str, str]:
 
 
 def runtime(estimator: Any) -> dict[str, str]:
-    """Return what an estimator really runs on, as far as it tells."""
+    """Return the runtime of an estimator: name, version, device and precision."""
     backend = getattr(estimator, 'backend', None)
     return {name: str(getattr(backend, name, ''))
             for name in ('name', 'version', 'device', 'precision')}
 
 
 def machine() -> dict[str, Any]:
-    """Return what the machine is, as far as it can be told."""
+    """Return the known facts about this machine."""
     return {
         'cpu': cpu_name(), 'cpus_usable': len(os.sched_getaffinity(0)),
         'system': platform.platform(), 'load_average': list(os.getloadavg()),

@@ -37,7 +37,7 @@ __all__ = [
 ]
 
 EVALUATION_MODELS = ('models_eval', 'models', 'models_cad')
-# In the folder of a split whose images mrcnet synth rendered; BOP tells its own by their names.
+# File in a split that mrcnet synth rendered, and parts of the names of BOP's rendered splits.
 RENDERED_FILE, RENDERED_SPLITS = 'rendered.json', {'pbr', 'render', 'synt'}
 
 

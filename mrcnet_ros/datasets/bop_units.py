@@ -21,7 +21,7 @@ from .bop_targets import MIN_VISIBLE_FRACTION
 # Of a size by the box over the diameter. A rod that is seen from its end has a small box, one
 # that nearly touches the camera a large one, but a factor of 1000 is beyond both.
 ONE = (0.01, 10.0)
-# Of the median of several, which tells centimetres from millimetres as well.
+# Of the median of several, which also separates centimetres from millimetres.
 MEDIAN = (0.15, 4.0)
 # Fewer ratios than this give no median to judge by.
 ENOUGH = 4

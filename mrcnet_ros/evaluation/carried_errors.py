@@ -46,7 +46,7 @@ def pose_error(T_est: Array, T_true: Array, item: ScoredObject) -> CarriedError 
     """Return the error of an estimate; None when it lies behind the camera.
 
     :param T_est: (4, 4) T_camera_object [m].
-    :param T_true: (4, 4) likewise.
+    :param T_true: (4, 4) T_camera_object [m].
     """
     T_near = item.closest(T_est, T_true)
     R_ray = rotation_to_axis(T_near[:3, 3])

@@ -20,7 +20,7 @@ LEFT, RIGHT, TOP, BOTTOM = 70, 20, 62, 48
 BAR_LEFT = 170  # room for the longest name beside a bar [px]
 COLOURS = ('#1f77b4', '#ff7f0e', '#2ca02c', '#d62728', '#9467bd', '#8c564b', '#17becf', '#7f7f7f')
 INK, GRID = '#202020', '#dddddd'
-SUPERSAMPLING = 2  # lines are drawn so many times larger and averaged: no jagged edges
+SUPERSAMPLING = 2  # lines are drawn this much larger and averaged, for smooth edges
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from ..objects import ObjectModel
 # When two poses are about the same: of a random rotation 0.4 % are as near as that. The distance
 # is a part of the true one.
 NEAR_RAD, NEAR_PART = np.radians(25.0), 0.15
-# So few poses fit as they are, and so many otherwise, when they are of another convention.
+# Largest share of poses that fit as they are, and smallest share that fit in another convention.
 FEW, MANY, LEAST = 0.1, 0.3, 4
 # objects of the truth that are looked at, spread over all
 ENOUGH = 300

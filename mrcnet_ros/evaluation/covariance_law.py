@@ -21,7 +21,7 @@ BOOTSTRAPS = 200
 # shared LM-O photographs, laws fitted to 12 of them and tried on the others with a detector's
 # boxes: 85, 95 and 88 % in the ellipsoids of 90 % instead of 82, 93 and 86 %.
 DEVIATIONS = 1.28
-# How much larger errors are on photographs than the same spreads foretell on rendered images.
+# How much larger errors with the same spreads are on photographs than on rendered images.
 # Measured with models/lmo: what its law of synthetic images has to be multiplied with on the 20
 # shared photographs is 2.2 to 2.7, 0.8 to 1.0 and 1.5 to 1.6, depending on the boxes.
 PHOTOGRAPHS = {'lateral': 2.7, 'depth': 1.0, 'rotation': 1.6}

@@ -16,7 +16,7 @@ from .covariance_fit import fit_law
 from .covariance_law import unknown, widened_law
 
 REPORTED_LEVELS = (0.5, 0.9, 0.99)  # the two that laws are fitted to, and the tails
-MAX_PARTS = 20  # each part needs a fit of its own
+MAX_PARTS = 20  # each part needs a fit
 
 
 @dataclass(frozen=True)

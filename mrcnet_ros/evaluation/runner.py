@@ -32,7 +32,7 @@ class Run:
     :param stage_seconds: the same by stage.
     :param skipped: detections without a pose by reason; ``not_in_model`` and ``no_box`` are
         targets for which the estimator was never asked.
-    :param runtime: that the estimator runs on, as far as it tells.
+    :param runtime: of the estimator: name, version, device and precision.
     :param size_ratios: of the objects, by object id, that the estimates were made with.
     """
 

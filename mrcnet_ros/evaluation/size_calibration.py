@@ -19,7 +19,7 @@ from .pose_errors import closest_equivalent, hull_vertices, pose_difference
 
 MIN_VISIBLE = 0.8  # of an object that is partly hidden the distance is less sure
 MAX_ROTATION_RAD = np.radians(30.0)  # beyond, the pose is wrong, and so is its distance
-MIN_PHOTOGRAPHS = 8  # the spread of fewer says little
+MIN_PHOTOGRAPHS = 8  # the spread of fewer is too uncertain
 DEVIATIONS = 3.0  # standard errors by which a size must differ from 1
 SIZES = (0.85, 1.15)  # sizes over the mesh's that are possible for the right object
 ABSURD = 0.7  # a log ratio that no uncertainty explains: twice or half the size

@@ -31,7 +31,7 @@ PASTED = 'rendered object, photographed background'
 WAYS = (PHOTOGRAPH, CUT_OUT, RENDERED, PASTED)
 
 MIN_VISIBLE = 0.9  # what is hidden cannot be cut out of the photograph
-# renders are so many times larger than photographs and then averaged, so that edges are soft
+# renders are this much larger than photographs and then averaged, for soft edges
 FINER = 3
 # the background's blur in sides of the box: nothing the size of the object is left in it
 BLUR_SIDES = 0.5

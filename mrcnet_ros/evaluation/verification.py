@@ -49,7 +49,7 @@ class AnswerComparison:
     :param flipped: whether they come from different rotation bins, or one is missing.
     :param move: largest surface distance in diameters, infinite when one is missing.
     :param rotation_rad: angle between them, to the nearest symmetric equivalent.
-    :param translation_m: distance of their origins, likewise.
+    :param translation_m: distance of their origins, to the same equivalent.
     """
 
     scene_id: int

@@ -55,7 +55,7 @@ class RenderedFrame(BopFrame):
 
 
 def image_count(objects: int) -> int:
-    """Return how many pictures show enough poses of so many objects."""
+    """Return how many pictures show enough poses of a number of objects."""
     return max(LEAST_IMAGES, -(-LEAST_POSES // min(objects, MOST_OBJECTS)))
 
 

@@ -15,8 +15,8 @@ from ..geometry.view_prior import rotation_from_angles
 from ..objects import Mesh
 from .layout import LayoutSpec, PlacedObject
 
-# One object in so many rests; the others take turns in sliding over the table and in being carried
-# above it, which brings them in front of the rest.
+# One of so many objects rests. Of the others, one slides over the table and the next is carried
+# above it and hides others.
 RESTS = 3
 # Highest speeds: of a slow conveyor or a hand that puts things down, and of a camera on an arm.
 OBJECT_M_S, OBJECT_RAD_S = 0.12, 0.7

@@ -18,7 +18,7 @@ from ..rendering.renderer import Renderer
 from .layout import PlacedObject
 from .surroundings import Image, draw_surroundings, draw_table
 
-SUPERSAMPLING = 2  # pictures are drawn so many times larger and averaged: soft edges
+SUPERSAMPLING = 2  # pictures are drawn this much larger and averaged, for soft edges
 # Height of the lamp over its distance aside, varied later; lower lamps make longer shadows.
 LIGHT_HEIGHT = 1.6
 

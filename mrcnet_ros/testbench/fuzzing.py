@@ -66,7 +66,7 @@ class FuzzRun(Peer):
         """Send bursts, each followed by a good frame that has to be answered.
 
         :param timeout_s: for the start of the node, and for the answer to a good frame.
-        :param after_burst: told how many have been sent.
+        :param after_burst: called with the number of messages sent.
         :raises PeerError: when the node does not listen.
         :raises MrcnetError: when the node ends.
         """

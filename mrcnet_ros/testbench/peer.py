@@ -33,7 +33,7 @@ QOS = QoSProfile(depth=200, reliability=ReliabilityPolicy.RELIABLE)
 
 
 class Peer:
-    """Publishes the node's inputs and receives what it publishes, in a context of its own.
+    """Publishes the node's inputs and receives what it publishes, in a separate context.
 
     ``pose_status`` and ``model_status`` hold the last values of the statuses ``poses`` and
     ``model`` on /diagnostics, ``model_message`` the message of the latter.

@@ -54,7 +54,7 @@ class Soak:
     ) -> None:
         """Send frames in turn until the time is over.
 
-        :param on_sample: told each sample as it is taken.
+        :param on_sample: called with each sample.
         :raises MrcnetError: when the node ends.
         """
         def look() -> None:

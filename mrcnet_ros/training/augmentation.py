@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 SHADOWED = 0.6  # part of the crops with a shadow across
-# white noise, of which images take windows: drawing it anew would be a tenth of the work
+# white noise; images use windows of it, because drawing it would be a tenth of the work
 _NOISE = np.random.default_rng(0).standard_normal(1 << 20, np.float32)
 
 
@@ -17,7 +17,7 @@ def recolour(rng: np.random.Generator, colour: NDArray[np.uint8],
 
     :param colour: (..., 3) uint8.
     :param strength: 0 for none to 1 for the widest ranges.
-    :return: likewise.
+    :return: (..., 3) uint8.
     """
     levels = np.arange(256) / 255.0
     gamma, gain = around(rng, 0.6, 1.7, strength), around(rng, 0.7, 1.3, strength)
@@ -77,7 +77,7 @@ def clutter(rng: np.random.Generator, image: NDArray[np.float32],
     """Draw hard-edged shapes, plain, textured or chequered, as on a desk full of things.
 
     :param image: (S, S, 3) float32 in 0..255; changed in place.
-    :param texture: likewise, shows through some of the shapes.
+    :param texture: (S, S, 3) float32 in 0..255, which fills some of the shapes.
     :param near: (3,) mean colour of the object, which some shapes come close to.
     """
     size = image.shape[0]

@@ -83,7 +83,7 @@ def made_ahead(samples: Dataset[SampleT], numbers: Iterator[Sequence[int]],
         samples, batch_sampler=numbers,  # type: ignore[arg-type]
         collate_fn=join, num_workers=workers, worker_init_fn=_start_worker,
         prefetch_factor=AHEAD, pin_memory=pin,
-        # a fork of a process with threads of its own may wait for a lock for ever
+        # a fork of a process that has threads may wait for a lock for ever
         multiprocessing_context='spawn',
         generator=torch.Generator())  # or it would draw from the one that weights start from
     try:

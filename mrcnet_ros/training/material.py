@@ -44,7 +44,7 @@ def load_views(config: TrainConfig, objects: list[ObjectModel]) -> list[SharedVi
     :raises MeshError: when a mesh cannot be used, or its origin is far from its middle.
     :raises SpecError: when the configuration names an unknown chance.
     """
-    composer_spec(config)  # a wrong name is told before hours of rendering
+    composer_spec(config)  # refuses a wrong name before hours of rendering
     return load_object_views(config, objects) + load_disturbers(config)
 
 
@@ -93,7 +93,7 @@ def load_material(config: TrainConfig, objects: list[ObjectModel],
 
 
 def target_classes(config: TrainConfig, objects: list[ObjectModel], known: list[int]) -> list[int]:
-    """Return the classes that take turns as the target, as often as the emphasis says.
+    """Return the classes that take turns as the target, repeated by their emphasis.
 
     :param known: classes to be drawn only as occluders and distractors.
     :raises SpecError: when the emphasis names an object that is not trained, or leaves none.

@@ -44,7 +44,7 @@ BRIGHTNESS, COLOUR = (0.5, 1.05), (0.9, 1.4)
 QUARTERED = 0.6
 # Objects of which less is visible are not asked for, and no error is made by finding them.
 LEAST_VISIBLE = 0.1
-# So small a visible part says nothing [px of the longer side].
+# Smaller visible parts are ignored [px of the longer side].
 SMALLEST_PX = 5
 # Part of the scenes with a table, size of its prints [m], pixels of the camera for one of a scene.
 ON_TABLE, PRINT_M = 0.85, 0.2

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from ..geometry.se3 import Array
 from ..objects import Mesh
 
-# Raise whenever the bodies of a seed change: their views are then drawn anew.
+# Raise it when the bodies of a seed change, so that their views are rendered again.
 SHAPES_VERSION = 2
 KINDS = ('box', 'bar', 'cylinder', 'cone', 'ring', 'lump', 'bowl', 'bottle')
 

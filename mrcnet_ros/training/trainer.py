@@ -83,7 +83,7 @@ class TrainingRun(ComposedRun[TrainConfig, Batch]):
         config, self.device = job.config, torch.device(job.config.device)
         objects, self.known = config.load_objects(), known_classes(config)
         material = load_material(config, objects, job.views, self.known)
-        # a new variable, because the loop knows its network only as a module
+        # a second name, because the type of the loop's network is nn.Module
         self.net = build_network(config, objects, job.stem).to(self.device)
         super().__init__(
             job, exchange, self.net, decay_groups(

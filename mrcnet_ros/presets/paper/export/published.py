@@ -32,7 +32,7 @@ def import_published(checkpoint: Path, spec: PaperSpec, object_ids: Sequence[int
 
     :param object_ids: of the network's classes, in class order.
     :param meshes_dir: BOP models folder with ``models_info.json``.
-    :param say: told what is kept and what is dropped of the older model's calibration.
+    :param say: called with what is kept and dropped of the older model's calibration.
     :return: the directory, and the objects that were left out.
     :raises ModelError: when the checkpoint is not the network's.
     :raises MeshError: when there is none of the meshes.

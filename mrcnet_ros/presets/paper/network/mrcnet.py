@@ -1,6 +1,6 @@
 """MRC-Net, paper preset: the published network, which loads the published weights.
 
-The template is an input: whoever runs the network renders it at the stage-1 pose. State-dict
+The template is an input: the caller renders it at the stage-1 pose. State-dict
 names and their order are the published ones. Source: mrcnet.md section 3.
 """
 

@@ -20,7 +20,7 @@ HALF = 1e-3  # nearer to a half, float32 may round a pixel's coordinate either w
 class ParityRow:
     """The comparison of one array.
 
-    :param absolute: largest absolute difference; nan or inf when it cannot be told.
+    :param absolute: largest absolute difference; nan or inf when it cannot be computed.
     :param relative: the same over the reference's largest magnitude.
     :param tolerance: largest allowed ``relative``.
     :param note: a remark.
