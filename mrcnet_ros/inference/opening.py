@@ -65,14 +65,14 @@ def _check_verified(model: CheckedModel[Any], options: RuntimeOptions) -> str:
     :raises BackendError: when it may not.
     """
     if options.precision == FULL:
-        return 'asked for'
+        return 'as set'
     execution = execution_of(model, options)
     found = find_result(model.path, execution)
     if found is not None and found['passed']:
-        return 'asked for, verified with this model here'
+        return 'as set, verified with this model here'
     problem = 'not been verified' if found is None else 'failed the verification'
     if options.allow_unverified:
-        return f'asked for, allowed although it has {problem}'
+        return f'as set, allowed although it has {problem}'
     raise BackendError(
         f'model {model.path} has {problem} in {options.precision} with {execution.backend} '
         f'{execution.version} on {execution.device}; run `mrcnet verify --model {model.path} '
