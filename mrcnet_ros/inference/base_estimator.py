@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..errors import BoxError, CameraError, ImageError, SpecError, UnknownLabelError
 from ..geometry.camera import Camera
+from ..geometry.camera_doubts import check_focal_lengths, number_doubts
 from ..geometry.se3 import Array, skew
 from ..objects import ObjectModel
 from .backend import Backend, RuntimeOptions
@@ -36,6 +38,8 @@ class BaseEstimator(ABC, Generic[ModelT]):
     :param backend: with the model's graphs loaded; closed with the estimator.
     """
 
+    _seen: Camera | None = None  # the last camera, and whether one was doubted
+    _doubted = False
     can_follow = False  # whether models of this preset can :meth:`follow`
 
     @classmethod
@@ -100,6 +104,7 @@ class BaseEstimator(ABC, Generic[ModelT]):
             camera.
         """
         check_inputs(image_rgb, camera, depth_m)
+        self._doubt(camera)
         plane = None if support_plane is None else checked_plane(support_plane)
         result = self._estimate(image_rgb, camera, all_of(detections, Detection))
         return self._finished(result, camera, depth_m, plane)
@@ -166,6 +171,15 @@ class BaseEstimator(ABC, Generic[ModelT]):
         poses = [_of_object_frame(pose, self.objects[pose.label]) for pose in poses]
         return dataclasses.replace(result, poses=poses,
                                    stage_seconds={**result.stage_seconds, **clock.seconds})
+
+    def _doubt(self, camera: Camera) -> None:
+        """Tell in the log what looks wrong about a camera, of the first of which it does."""
+        if camera is self._seen or self._doubted:
+            return
+        self._seen = camera
+        for doubt in number_doubts(camera, 'the camera'):
+            self._doubted = True
+            logging.getLogger(__name__).warning('poses may be wrong: %s', doubt)
 
     def prepare_depth(self) -> None:
         """Read the meshes that depth needs now rather than with the first depth image.
@@ -284,6 +298,7 @@ def check_inputs(image: NDArray[np.uint8], camera: Camera,
         raise CameraError(f'camera must be a Camera, got {type(camera).__name__}; make one with '
                           'Camera(K, width, height)')
     _check_image(image, camera)
+    check_focal_lengths(camera, 'the camera')
     if depth_m is not None:
         check_depth(depth_m, camera)
 

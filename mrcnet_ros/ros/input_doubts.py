@@ -11,23 +11,10 @@ import numpy as np
 from sensor_msgs.msg import CameraInfo
 
 from ..errors import CameraError
-from ..geometry.camera import Camera
+from ..geometry.camera_doubts import number_doubts
 from .message_types import CameraInfoMessage, StampedMessage
 from .messages import camera_from_info, stamp_ns
 from .timings import WINDOW_S
-
-# Lenses sit within a few percent of the middle of their sensor. K of another resolution is off by
-# a sixth of the image or more: 1920x1080 for 1280x720 by a quarter, 640x480 for 1280x960 as well.
-FARTHEST_FROM_MIDDLE = 0.15
-# Of the image's longer side; a lens that sees less than 2 degrees is a telescope.
-LONGEST_FOCAL = 30.0
-# Pixels of cameras are square; only old video formats reach 1.5.
-MOST_ASPECT = 1.2
-# Lenses that are not straight against their sensor have up to 0.005; k3, which stands there in the
-# order of other programs, is mostly larger.
-MOST_TANGENTIAL = 0.015
-# Of the ray of a pinhole, at the nearest borders of the image: of real lenses 0.8 to 1.6.
-RAY_RATIOS = (0.5, 3.0)
 
 
 def camera_doubts(info: CameraInfoMessage, image_topic: str, *, rectified: bool) -> list[str]:
@@ -41,25 +28,9 @@ def camera_doubts(info: CameraInfoMessage, image_topic: str, *, rectified: bool)
         camera = camera_from_info(info, rectified=rectified)
     except CameraError:
         return []
-    doubts = []
-    x, y = float(camera.K[0, 2]), float(camera.K[1, 2])
-    width, height = camera.width, camera.height
-    off = max(abs((x + 0.5) / width - 0.5), abs((y + 0.5) / height - 0.5))
-    if off > FARTHEST_FROM_MIDDLE and not (info.roi.width or info.roi.height):
-        doubts.append(
-            f'the principal point of camera_info, ({x:.0f}, {y:.0f}), is far from the middle of '
-            f'{width}x{height} px; if its K or P is that of another resolution, all poses are '
-            'wrong: calibrate at the resolution that is used (roi tells that an image is a part '
-            'of another)')
-    fx, fy = float(camera.K[0, 0]), float(camera.K[1, 1])
-    if max(fx, fy) > LONGEST_FOCAL * max(width, height):
-        doubts.append(f'focal lengths of camera_info, {fx:.4g} and {fy:.4g} px, are those of a '
-                      f'telescope for {width}x{height} px; K and P are in pixels')
-    if max(fx / fy, fy / fx) > MOST_ASPECT:
-        doubts.append(f'focal lengths of camera_info, {fx:.4g} and {fy:.4g} px, differ as if '
-                      'pixels were not square; if the image was scaled by different factors in '
-                      'width and height, K must be, too')
-    doubts += _lens_doubts(camera)
+    roi = bool(info.roi.width or info.roi.height)
+    doubts = number_doubts(camera, 'camera_info', part=roi,
+                           remedy=' (roi tells that an image is a part of another)')
     if rectified and not any(info.p) and any(info.d):
         doubts.append('image_rectified is set, but P of camera_info is zero, so K counts, which '
                       'is of the raw images: fill P, or give raw images and unset it')
@@ -70,34 +41,6 @@ def camera_doubts(info: CameraInfoMessage, image_topic: str, *, rectified: bool)
     if not rectified and 'rect' in name and any(info.d):
         doubts.append(f'{image_topic} is named as rectified images are, but image_rectified is '
                       'not set, and D of camera_info is not zero; set it, or remap image')
-    return doubts
-
-
-def _lens_doubts(camera: Camera) -> list[str]:
-    """Return what looks wrong about the coefficients of a lens that is no fisheye."""
-    if camera.lens is None or camera.distortion_model == 'equidistant':
-        return []
-    doubts = []
-    tangential = max(map(abs, camera.distortion[2:4]))
-    if tangential > MOST_TANGENTIAL:
-        doubts.append(f'tangential coefficients of camera_info, {camera.distortion[2]:.3g} and '
-                      f'{camera.distortion[3]:.3g}, are larger than those of lenses; D must be '
-                      'in the order k1, k2, p1, p2, k3')
-    last = np.array([camera.width, camera.height]) - 1
-    middle = camera.K[:2, 2]
-    borders = np.array([[0, middle[1]], [last[0], middle[1]],
-                        [middle[0], 0], [middle[0], last[1]]])
-    straight = np.linalg.norm((borders - middle) / camera.K[(0, 1), (0, 1)], axis=1)
-    seen = np.linalg.norm(camera.unproject(borders)[:, :2], axis=1)
-    nearest = int(np.argmin(np.where(straight > 0, straight, np.inf)))
-    least, most = RAY_RATIOS
-    if not least <= seen[nearest] / straight[nearest] <= most:  # nan beyond the fold of the lens
-        doubts.append('by D of camera_info the lens '
-                      + ('does not reach the border of the image'
-                         if np.isnan(seen[nearest]) else 'bends rays as no lens does')
-                      + f'; D {[float(f"{v:.4g}") for v in camera.distortion]} must be that of '
-                      f'the model {camera.distortion_model}, for rays in parts of the focal '
-                      'length')
     return doubts
 
 

@@ -18,6 +18,7 @@ from vision_msgs.msg import Detection3D, ObjectHypothesisWithPose
 
 from ..errors import CameraError, ImageError
 from ..geometry.camera import DISTORTION_LENGTHS, Camera
+from ..geometry.camera_doubts import check_focal_lengths
 from ..geometry.se3 import (
     Array,
     make_transform,
@@ -50,9 +51,6 @@ RGB_SOURCES = tuple(_TO_RGB)
 _MORE_BITS = re.compile(r'(?:[a-z]16$)|(?:^(?:16|32|64)[USF]C)')
 # First element of a pose covariance that is not given, as sensor_msgs/Imu marks it.
 COVARIANCE_UNKNOWN = -1.0
-# Of the image's side: a pinhole with a shorter focal length sees more than 168 degrees, a fisheye
-# more than all around.
-_SHORTEST_FOCAL = 0.05
 
 
 def stamp_ns(header: HeaderMessage) -> int:
@@ -162,9 +160,7 @@ def camera_from_info(info: CameraInfoMessage, *, rectified: bool = False) -> Cam
     model, coefficients = ('none', ()) if rectified else _distortion(
         str(info.distortion_model), tuple(map(float, info.d)))
     camera = Camera(K, width, height, model, coefficients)
-    if K[0, 0] < _SHORTEST_FOCAL * width or K[1, 1] < _SHORTEST_FOCAL * height:
-        raise CameraError(f'focal lengths of {K[0, 0]:.4g} and {K[1, 1]:.4g} px are too short for '
-                          f'{width}x{height} px; K and P of camera_info are in pixels')
+    check_focal_lengths(camera, 'camera_info')
     return camera
 
 

@@ -286,6 +286,21 @@ def test_detections_of_any_kind_are_answered_or_refused(estimator):
         estimator.estimate(IMAGE, CAMERA, DETECTIONS, [[1.0]])
 
 
+def test_a_camera_of_another_resolution_is_told_and_one_in_other_units_refused(tiny_model, caplog):
+    """Its poses would be wrong by as much, and nothing else tells; once is enough."""
+    estimator = load(tiny_model)
+    estimator.estimate(IMAGE, CAMERA, [])
+    assert not caplog.records
+    for _ in range(2):
+        half = Camera(CAMERA.K * [[2.0], [2], [1]], WIDTH, HEIGHT)
+        estimator.estimate(IMAGE, half, [])
+    assert [r.getMessage().partition(':')[0] for r in caplog.records] == ['poses may be wrong']
+    assert 'the principal point of the camera, (236, 182), is far from' in caplog.text
+    with pytest.raises(CameraError, match=r'4 and 4 px are too short for 240x180 px'):
+        estimator.estimate(IMAGE, Camera(np.array([[4.0, 0, 118], [0, 4, 91], [0, 0, 1]]),
+                                         WIDTH, HEIGHT), [])
+
+
 @pytest.mark.parametrize(('values', 'error', 'message'), [
     (('box', [1, 2, 3]), BoxError, 'must be four numbers'),
     (('box', np.zeros((1, 4))), BoxError, 'must be four numbers'),
