@@ -43,7 +43,7 @@ def add_box_arguments(parser: argparse.ArgumentParser) -> None:
                              'detector (default: %(default)s)')
     parser.add_argument('--box-jitter', type=float, default=0.0, metavar='F',
                         help='shift and scale boxes at random by up to F times their side')
-    parser.add_argument('--seed', type=int, default=0, metavar='N',
+    parser.add_argument('--seed', type=seed, default=0, metavar='N',
                         help='seed of all random choices, such as the jitter')
 
 
@@ -283,6 +283,14 @@ def refuse_without_effect(args: argparse.Namespace, defaults: Mapping[str, Any],
             if getattr(args, name) != default]
     if idle:
         raise SpecError(f'{", ".join(idle)} would have no effect: {reason}')
+
+
+def seed(text: str) -> int:
+    """Return a whole number that a generator of random numbers takes, for argparse."""
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f'must be 0 or more, got {number}')
+    return number
 
 
 def positive(text: str) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from .dataset_arguments import positive
+from .dataset_arguments import positive, seed
 from .traffic_arguments import positive_float
 
 
@@ -13,7 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--output', type=Path, default=Path('out/demo.png'), metavar='PNG',
                         help='picture to write; logs go beside it (default: %(default)s)')
     parser.add_argument('--scenes', type=positive, default=24, help='different scenes to show')
-    parser.add_argument('--seed', type=int, default=20260, help='seed of scenes and detections')
+    parser.add_argument('--seed', type=seed, default=20260, help='seed of scenes and detections')
     parser.add_argument('--rate', type=positive_float, default=30.0, metavar='HZ',
                         help='camera rate while speed is measured')
     parser.add_argument('--frames', type=positive, default=150, metavar='N',

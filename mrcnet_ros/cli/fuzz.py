@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .bag import model_labels
-from .dataset_arguments import add_model_arguments, positive
+from .dataset_arguments import add_model_arguments, positive, seed
 from .node import node_command
 from .traffic_arguments import positive_float
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--messages', type=positive, default=5000, metavar='N',
                         help='number of messages to each node (default: 5000)')
-    parser.add_argument('--seed', type=int, default=0, metavar='S',
+    parser.add_argument('--seed', type=seed, default=0, metavar='S',
                         help='the same seed sends the same messages (default: 0)')
     parser.add_argument('--image-transport', choices=('raw', 'compressed', 'both'),
                         default='both', help='type of the images; both: to one node after the '

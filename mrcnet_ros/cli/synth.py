@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..meshes.checks import UNITS_M
-from .dataset_arguments import positive, refuse_without_effect
+from .dataset_arguments import positive, refuse_without_effect, seed
 
 if TYPE_CHECKING:
     from ..geometry.camera import Camera
@@ -66,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_depth_arguments(parser)
     parser.add_argument('--backgrounds', type=Path, nargs='+', default=[], metavar='DIR',
                         help='folders of photographs and environment maps (default: noise)')
-    parser.add_argument('--seed', type=int, default=0, metavar='N',
+    parser.add_argument('--seed', type=seed, default=0, metavar='N',
                         help='seed of all random choices')
 
 

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .dataset_arguments import positive
+from .dataset_arguments import positive, seed
 
 if TYPE_CHECKING:
     from ..testbench.bag import BagFrame
@@ -28,7 +28,7 @@ def add_traffic_arguments(parser: argparse.ArgumentParser, *, objects: int | Non
     parser.add_argument('--scenes', type=positive, default=8, metavar='N',
                         help='how many scenes are drawn, or frames taken from the bag, and sent '
                              'in turn (default: 8)')
-    parser.add_argument('--seed', type=int, default=0, metavar='N',
+    parser.add_argument('--seed', type=seed, default=0, metavar='N',
                         help='seed of the drawn scenes')
     parser.add_argument('--timeout', type=positive_float, default=600.0, metavar='S',
                         help='time limit for the start of the node, which may render templates')

@@ -16,12 +16,14 @@ from .atomic import remove_stale, write_atomically
 
 
 def user_cache_folder() -> Path:
-    """Return mrcnet_ros in $XDG_CACHE_HOME or ~/.cache; nothing is created.
+    """Return mrcnet_ros in $XDG_CACHE_HOME, if that is absolute, or ~/.cache; nothing is created.
 
     A user without a home, as in some containers, gets a folder of his own in the temporary one.
     """
     home = os.path.expanduser('~')
-    cache = os.environ.get('XDG_CACHE_HOME') or os.path.join(home, '.cache')
+    cache = os.environ.get('XDG_CACHE_HOME', '')
+    if not os.path.isabs(cache):
+        cache = os.path.join(home, '.cache')
     if os.path.isabs(cache):
         return Path(cache) / 'mrcnet_ros'
     return Path(tempfile.gettempdir()) / f'mrcnet_ros-{os.getuid()}'

@@ -42,6 +42,15 @@ def test_options_that_would_count_for_nothing_are_refused(tmp_path, capsys, word
     assert f'{idle} would have no effect' in capsys.readouterr().err
 
 
+@pytest.mark.parametrize('words', [['demo'], ['soak'], ['fuzz', '--model', 'm'],
+                                   ['synth', '--models', 'm', '--output', 'o']])
+def test_a_seed_is_not_negative(capsys, words):
+    """A generator of random numbers fails with one, after the node was started."""
+    with pytest.raises(SystemExit):
+        main([*words, '--seed=-1'])
+    assert 'argument --seed: must be 0 or more, got -1' in capsys.readouterr().err
+
+
 @pytest.mark.parametrize('option', ['--model', '--meshes'])
 def test_an_empty_path_is_refused(capsys, option):
     """A variable of the shell that is not set would mean the present folder."""

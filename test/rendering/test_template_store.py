@@ -310,6 +310,8 @@ def test_the_default_root_follows_the_environment(monkeypatch: pytest.MonkeyPatc
     assert default_store_root() == Path('/home/u/m') == default_root('engines').parent
     monkeypatch.delenv('MRCNET_CACHE')
     assert default_store_root() == Path('/x/mrcnet_ros/templates')
+    monkeypatch.setenv('XDG_CACHE_HOME', 'relative')  # which XDG says to ignore
+    assert default_store_root() == Path('/home/u/.cache/mrcnet_ros/templates')
     monkeypatch.delenv('XDG_CACHE_HOME')
     assert default_store_root() == Path('/home/u/.cache/mrcnet_ros/templates')
 
