@@ -46,7 +46,7 @@ def detector_config(request: Request, poses: TrainConfig) -> DetectorConfig:
         'view_prior': dataclasses.asdict(prior) if prior else None, 'views': poses.views,
         'bodies': poses.bodies, 'patches': poses.patches, 'processes': poses.processes,
         'init': str(request.start) if (request.start / DETECTOR_WEIGHTS).is_file() else None,
-        'init_knows': False, 'seed': poses.seed, 'steps': STEPS, 'checkpoint': 50,
+        'init_knows': poses.init_knows, 'seed': poses.seed, 'steps': STEPS, 'checkpoint': 50,
         'validation': STEPS, 'minutes': round(TRAINING * request.detector_minutes, 3)}
     path.write_text('# written by mrcnet new\n' + yaml.safe_dump(values, sort_keys=False),
                     encoding='utf-8')

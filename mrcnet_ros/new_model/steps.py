@@ -32,7 +32,7 @@ from .seen_surface import VIEWS, look_at
 from .stated_symmetries import check_symmetry_labels, stated_entry
 from .symmetry_picture import axes_of, draw_object, png
 from .symmetry_search import find_symmetries
-from .training_plan import Plan, check_start_model, divide, write_config
+from .training_plan import Plan, check_start_model, divide, known_labels, write_config
 from .work import Bar, Work
 
 OBJECTS_FILE = 'objects.yaml'
@@ -156,11 +156,18 @@ class Maker:
         return Plan(**self._work['plan'])
 
     def _config(self) -> TrainConfig:
-        return write_config(self._request, self._parts, self._plan())
+        return write_config(self._request, self._parts, self._plan(), self._known())
+
+    def _known(self) -> list[str]:
+        objects = load_object_list(self._request.output / OBJECTS_FILE)
+        return known_labels(self._request.start, list(objects.values()),
+                            self._request.view_prior)
 
     def _render(self) -> bool:
         """Render views and templates into the work folder."""
-        config = self._config()
+        config, known = self._config(), self._known()
+        if known:
+            self._say(f'{self._request.start} knows {", ".join(known)}; they keep their weights')
         self._bar.replan('training', 60.0 * self._plan().train_minutes)
         objects = config.load_objects()
         load_views(config, objects)

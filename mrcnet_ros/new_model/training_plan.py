@@ -9,13 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 from ..errors import ModelError, SpecError
 from ..inference.model_directory import WEIGHTS_FILE
 from ..inference.model_json import read_model_json
-from ..specs import ModelSpec
+from ..objects import ObjectModel
+from ..specs import ModelSpec, ViewPrior
 from ..training.config import TrainConfig
+from ..training.identity import check_known, identity_of
 from ..training.run_config import read_config
 from .intake import Part
 from .request import Request
@@ -95,11 +98,36 @@ def check_start_model(start: Path) -> None:
             f'{start.name}, or another model directory that has one')
 
 
-def write_config(request: Request, parts: Sequence[Part], plan: Plan) -> TrainConfig:
+def known_labels(start: Path, objects: Sequence[ObjectModel], prior: ViewPrior | None
+                 ) -> list[str]:
+    """Return the labels of objects that a model was trained for, so that they keep their weights.
+
+    :return: none if any object of the same label has another mesh, size, middle, symmetry or view
+        prior in the model: weights are found by label.
+    """
+    entries = {entry['label']: entry for entry in read_model_json(start)[1]['objects']}
+    same = [item for item in objects if item.label in entries]
+    try:
+        check_known(start, list(entries.values()), identity_of(same, prior, seed=0))
+    except ModelError:
+        return []
+    alike = all(
+        len(entries[item.label]['symmetries']) == len(item.symmetries.transforms)
+        and np.allclose(entries[item.label].get('middle_m', np.zeros(3)), item.middle_m, atol=1e-6)
+        for item in same)
+    return [item.label for item in same] if alike else []
+
+
+def write_config(request: Request, parts: Sequence[Part], plan: Plan, known: Sequence[str]
+                 ) -> TrainConfig:
     """Write the training configuration into the work folder and return it.
 
-    :raises SpecError: when a changed field cannot be used.
+    :param known: labels of objects that keep their weights; see :func:`known_labels`.
+    :raises SpecError: when a changed field cannot be used, or nothing is left to be trained.
     """
+    if request.fast and len(known) == len(parts):
+        raise SpecError(f'{request.start} knows all these objects, so that --fast has nothing to '
+                        'train; leave it out to train them further')
     path = request.work / 'train.yaml'
     largest, smallest = (f(p.diameter_m for p in parts) for f in (max, min))
     prior = request.view_prior
@@ -114,7 +142,7 @@ def write_config(request: Request, parts: Sequence[Part], plan: Plan) -> TrainCo
         'steps': STEPS, 'minutes': plan.train_minutes, 'shared_minutes': True,
         'learning_rate': FAST_RATE if request.fast else RATE, 'warmup': 50,
         'refresh': 50, 'checkpoint': 50, 'validation': STEPS, 'chances': {'occluded': 0.85},
-        'init': str(request.start), 'init_knows': False, 'freeze_shared': request.fast,
+        'init': str(request.start), 'init_knows': bool(known), 'freeze_shared': request.fast,
         'spec': json.loads(json.dumps(read_spec(request.start).to_dict()))}
     path.write_text('# written by mrcnet new\n' + yaml.safe_dump(values, sort_keys=False),
                     encoding='utf-8')

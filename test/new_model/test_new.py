@@ -7,7 +7,7 @@ import re
 import shlex
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,11 @@ from new_model.shapes import write
 from tiny_model import TinyModel, random_stem
 
 from mrcnet_ros.cli.main import main
+from mrcnet_ros.geometry.symmetry import Symmetries
 from mrcnet_ros.inference.estimator import PoseEstimator
+from mrcnet_ros.new_model.request import TABLE
 from mrcnet_ros.new_model.steps import Maker
+from mrcnet_ros.new_model.training_plan import known_labels
 
 BOX = trimesh.creation.box((84, 52, 30))
 PAGE = Path(__file__).parents[2] / 'docs' / 'own_object.md'
@@ -212,6 +215,19 @@ def test_a_start_without_weights_is_told_before_anything_is_written(
     told = capsys.readouterr().err
     assert 'has no weights.pt' in told and '--start SOURCES/models/lmo' in told
     assert not (tmp_path / 'out').exists()
+
+
+def test_objects_that_the_start_knows_keep_their_weights(tiny_model: TinyModel) -> None:
+    """Only if the model was trained for the same mesh, symmetries and views."""
+    objects, prior = tiny_model.config.load_objects(), tiny_model.config.view_prior
+    labels = [item.label for item in objects]
+    assert known_labels(tiny_model.path, objects, prior) == labels
+    assert known_labels(tiny_model.path, [replace(objects[0], label='new'), objects[1]],
+                        prior) == labels[1:]
+    half_turn = np.diag([-1.0, -1.0, 1.0, 1.0])
+    other = replace(objects[0], symmetries=Symmetries(np.stack([np.eye(4), half_turn])))
+    assert known_labels(tiny_model.path, [other, *objects[1:]], prior) == []
+    assert known_labels(tiny_model.path, objects, None if prior else TABLE) == []
 
 
 class Stopped(Exception):
