@@ -7,10 +7,12 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..errors import MrcnetError
 from ..ros.shared_memory import PROFILE_VARIABLES
@@ -39,19 +41,29 @@ def prepare_environment() -> None:
 class LoggedProcess(AbstractContextManager['LoggedProcess']):
     """A child process whose output goes into a file.
 
+    As a context it also ends when this process is asked to by SIGTERM.
+
     :param command: arguments; a Python module is run as ``['-m', name, ...]``.
     :param log: file for stdout and stderr.
     """
 
     def __init__(self, name: str, command: Sequence[str], log: Path) -> None:
         self.name, self.log = name, log
+        self._before: Any = None  # what SIGTERM did
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open('wb') as output:
             self._process = subprocess.Popen(
                 [sys.executable, *command], stdout=output, stderr=subprocess.STDOUT)
 
+    def __enter__(self) -> LoggedProcess:
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGTERM, _leave)
+        return self
+
     def __exit__(self, *_: object) -> None:
         self.stop()
+        if self._before is not None:
+            signal.signal(signal.SIGTERM, self._before)
 
     @property
     def pid(self) -> int:
@@ -93,6 +105,11 @@ class LoggedProcess(AbstractContextManager['LoggedProcess']):
         shown = '\n  '.join(tail[-LOG_TAIL_LINES:])
         return (f'the {self.name} process ended with status {self._process.returncode}; '
                 f'its output, {self.log}, ends with\n  {shown}')
+
+
+def _leave(number: int, _: object) -> None:
+    """Leave all contexts; by default SIGTERM ends this process at once and no child of it."""
+    raise SystemExit(128 + number)
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,15 @@
 """The demo: its scenes, its messages, its scores, and the whole program over real topics."""
 
 import re
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import ros_process
 
 from mrcnet_ros.datasets.bop import ResultRow
 from mrcnet_ros.demo.score_table import DemoLimits, complaints, error_table
@@ -199,3 +203,20 @@ def test_demo_says_why_the_node_died(run):
 
     with pytest.raises(ProcessError, match='not a number'):
         run('not a number', '3', '0.0')
+
+
+def test_a_command_that_is_asked_to_end_takes_its_node_along(tmp_path):
+    """SIGTERM, as from timeout(1) or a supervisor: the node would go on for ever, unseen."""
+    script = ('import sys, time, pathlib\n'
+              'from mrcnet_ros.testbench.processes import LoggedProcess\n'
+              "wait = 'import time; time.sleep(600)'\n"
+              "with LoggedProcess('node', ['-c', wait], pathlib.Path(sys.argv[1])) as node:\n"
+              '    print(node.pid, flush=True)\n'
+              '    time.sleep(600)\n')
+    with subprocess.Popen([sys.executable, '-c', script, str(tmp_path / 'log')],
+                          stdout=subprocess.PIPE, text=True) as command:
+        assert command.stdout is not None
+        node = int(command.stdout.readline())
+        command.terminate()
+        assert command.wait(ros_process.WAIT_S) == 128 + signal.SIGTERM
+    assert not Path(f'/proc/{node}').exists()
