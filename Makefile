@@ -20,17 +20,20 @@ SYSTEM := libegl1 libgl1 libgl1-mesa-dri libxrender1 python3-venv python3-dev g+
 
 export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
 
-.PHONY: help demo docs test test-slow lint types gpu-pack gpu-check gpu-train clean
+.PHONY: help demo docs test test-noble test-slow lint types gpu-pack gpu-check gpu-train clean
 .DELETE_ON_ERROR:
 
 help:  ## what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(DONE)/runtime  ## synthetic camera, the real node, errors against the truth, a picture
 	$(BIN)/mrcnet demo --output out/demo.png $(DEMO_ARGS)
 
 test: lint types  ## style, types and every test
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-noble: $(DONE)/noble  ## every test with the NumPy, SciPy, OpenCV and Pillow of Ubuntu 24.04
+	PYTHONPATH=$(abspath $(VENV))/noble $(BIN)/python -m pytest $(PYTEST_ARGS)
 
 test-slow: $(DONE)/develop  ## tests that take minutes each: engines of the largest graphs
 	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
@@ -86,4 +89,10 @@ $(DONE)/develop: $(DONE)/runtime $(PACKAGING)
 	@echo 'installing torch and the tools of the tests'
 	$(PIP) install '$(TORCH)'
 	$(PIP) install --editable '.[ros,train,openvino,test]'
+	@touch $@
+
+# beside the other releases, which stay as they are; numpy 1.26 has wheels up to Python 3.12
+$(DONE)/noble: .ci/noble.txt | $(DONE)/develop
+	rm -rf $(VENV)/noble
+	$(PIP) install --no-deps --target $(VENV)/noble --requirement $<
 	@touch $@
