@@ -7,6 +7,7 @@ import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from ..evaluation.charts import Line, LineChart, png_of
@@ -74,9 +75,10 @@ def start_lines(output: Path, *, detector: bool = False) -> list[str]:
 
     :param detector: whether it has a detector of its own.
     """
-    boxes = f'detector:={output.resolve()}' if detector else 'detections:=/detector/detections'
+    model = output.resolve()
+    boxes = quote(f'detector:={model}') if detector else 'detections:=/detector/detections'
     return ['source install/setup.bash',
-            f'ros2 launch mrcnet_ros pose.launch.py model:={output.resolve()} \\\n'
+            f'ros2 launch mrcnet_ros pose.launch.py {quote(f"model:={model}")} \\\n'
             f'    image:=/camera/image_raw camera_info:=/camera/camera_info {boxes}']
 
 
@@ -150,6 +152,7 @@ def _object(page: ModelPage, part: Part) -> str:
         _image(page.symmetry_pictures[part.label], f'{part.label} and its symmetries'),
         '<p>Red, green and blue are x, y and z of the object. Green lines are axes of symmetry; '
         'turned by a symmetry, the object must look as it is. If it does not, start again with '
+        'another <code>--output</code> and with '
         f'<code>--symmetry {html.escape(part.label)}=none</code> or another kind.</p>',
         _angles(part.label, own), f'<div>{examples}</div>' if examples else
         '<p class="note">No held-out image gave a pose of this object.</p>'])

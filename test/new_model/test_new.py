@@ -23,6 +23,7 @@ from tiny_model import TinyModel, random_stem
 from mrcnet_ros.cli.main import main
 from mrcnet_ros.geometry.symmetry import Symmetries
 from mrcnet_ros.inference.estimator import PoseEstimator
+from mrcnet_ros.new_model.page import start_lines
 from mrcnet_ros.new_model.request import TABLE
 from mrcnet_ros.new_model.steps import Maker
 from mrcnet_ros.new_model.training_plan import known_labels
@@ -122,6 +123,14 @@ def test_the_page_needs_nothing_else(made: Made) -> None:
     for part in ('84 x 52 x 30 mm', '3 turns', 'frame of the file', 'pose.launch.py model:=',
                  'too few', '% of the poses of part are right'):
         assert part in text, part
+
+
+def test_the_lines_for_the_robot_survive_a_folder_with_spaces(tmp_path: Path) -> None:
+    """A shell takes the folder as one word; others stay as they are."""
+    for folder in (tmp_path / 'my parts', tmp_path / 'parts'):
+        words = shlex.split(start_lines(folder, detector=True)[1])
+        assert words[4] == f'model:={folder}' and words[-1] == f'detector:={folder}'
+    assert "'" not in start_lines(tmp_path / 'parts')[1]
 
 
 def test_a_second_start_does_nothing_twice(made: Made, monkeypatch: pytest.MonkeyPatch,
