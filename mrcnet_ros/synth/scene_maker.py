@@ -177,10 +177,12 @@ def layout_spec(diameters_m: Sequence[float], spec: SynthSpec) -> LayoutSpec:
     spread_m = 0.35 * mean_m * float(np.sqrt(spec.objects))
     filling_m = mean_m * float(camera.K[1, 1]) / camera.height
     distance_m = spec.distance_m or (filling_m / high + spread_m, filling_m / low + spread_m)
-    if not max(diameters_m) / 2 < distance_m[0] <= distance_m[1] <= FARTHEST_M:
+    largest_m = max(diameters_m)
+    farthest_m = max(FARTHEST_M, 10 * largest_m)  # objects may have up to 20 m
+    if not largest_m / 2 < distance_m[0] <= distance_m[1] <= farthest_m:
         raise SpecError(f'the camera would be {distance_m[0]:.3g} to {distance_m[1]:.3g} m from '
-                        f'objects of up to {max(diameters_m):.3g} m: inside of one, or farther '
-                        f'than {FARTHEST_M:g} m; give --distance, or other intrinsics')
+                        f'objects of up to {largest_m:.3g} m: inside of one, or farther than '
+                        f'{farthest_m:g} m; give --distance, or other intrinsics')
     return LayoutSpec(
         spread_m=spread_m, gap_m=0.04 * mean_m,
         distance_m=distance_m,
