@@ -107,7 +107,9 @@ def _arguments() -> argparse.Namespace:
 def _unpack(archive: Path, folder: Path) -> None:
     if archive.exists():
         with tarfile.open(archive) as file:
-            file.extractall(folder, filter='data')
+            # Python before 3.10.12 and 3.11.4 has no filters; the archive is of pack.py
+            file.extraction_filter = getattr(tarfile, 'data_filter', None)
+            file.extractall(folder)
     config = folder / 'train.yaml'
     if config.exists():
         config.write_text(config.read_text().replace(PACK, str(folder)))
