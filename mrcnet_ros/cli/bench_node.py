@@ -8,11 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .dataset_arguments import (
-    add_model_arguments,
-    open_estimator,
-    positive,
-)
+from .dataset_arguments import add_model_arguments, open_estimator, positive
 from .node import node_command
 from .tasks import add_json_argument, measured_with
 from .traffic_arguments import add_traffic_arguments, positive_float, traffic_frames

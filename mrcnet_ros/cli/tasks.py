@@ -49,7 +49,7 @@ def run_task(args: argparse.Namespace) -> int:
     from ..evaluation.report import check_writable
 
     paths = {name: value for name, value in vars(args).items() if isinstance(value, Path)}
-    for name in WRITTEN.intersection(paths):
+    for name in sorted(WRITTEN.intersection(paths)):
         path = paths.pop(name)
         if name in PICTURES:
             check_name(path)
