@@ -235,9 +235,8 @@ def _frame(scene: BopScene, image_id: int, wanted: Targets | None) -> BopFrame:
     )
 
 
-def _ground_truth(
-    scene: BopScene, instance: int, entry: Mapping[str, Any], info: Mapping[str, Any],
-) -> GroundTruth:
+def _ground_truth(scene: BopScene, instance: int, entry: Mapping[str, Any], info: Mapping[str, Any]
+                  ) -> GroundTruth:
     try:
         R = checked_rotation(scene.matrix(entry, 'cam_R_m2c', 9).reshape(3, 3), POSE_TOLERANCE,
                              'cam_R_m2c')

@@ -96,8 +96,7 @@ def _in_its_box(truth: GroundTruth, camera: Camera, middle_m: Array) -> bool:
     return bool((off <= corners[1] - corners[0]).all())
 
 
-def check_units(frames: Iterable[BopFrame], diameters_m: Mapping[int, float],
-                path: Path) -> None:
+def check_units(frames: Iterable[BopFrame], diameters_m: Mapping[int, float], path: Path) -> None:
     """Refuse ground truth whose lengths cannot be millimetres.
 
     :param diameters_m: by object id, as far as they are known.

@@ -69,10 +69,8 @@ def score_curves(targets: Sequence[TargetScore]) -> ScoreCurves | None:
         [float(scores[p].mean()) for p in parts], [float(right[p].mean()) for p in parts])
 
 
-def coverage(
-    targets: Sequence[TargetScore], covariances: Sequence[tuple[ResultRow, Array | None]],
-    objects: Mapping[int, ObjectModel],
-) -> Coverage | None:
+def coverage(targets: Sequence[TargetScore], covariances: Sequence[tuple[ResultRow, Array | None]],
+             objects: Mapping[int, ObjectModel]) -> Coverage | None:
     """Compare errors with covariances.
 
     :param covariances: (6, 6) of each estimate, None where it has none.

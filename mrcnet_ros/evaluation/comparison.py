@@ -67,10 +67,9 @@ def batch_question(asked: Sequence[Question], count: int) -> Question:
         richest, detections=list(islice(cycle(richest.detections), count)))
 
 
-def compare_runtimes(
-    contenders: Mapping[str, Contender], asked: Sequence[Question], batches: Sequence[int],
-    repeats: int, between: Callable[[], object] = lambda: None,
-) -> dict[str, Times]:
+def compare_runtimes(contenders: Mapping[str, Contender], asked: Sequence[Question],
+                     batches: Sequence[int], repeats: int,
+                     between: Callable[[], object] = lambda: None) -> dict[str, Times]:
     """Measure all contenders in each repeat, starting with another one each time.
 
     :param between: called after each contender's turn.

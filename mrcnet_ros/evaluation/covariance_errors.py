@@ -108,10 +108,9 @@ def group_errors(errors: Sequence[PoseError]) -> list[GroupErrors]:
     ]
 
 
-def pose_errors(
-    frames: Sequence[BopFrame], rows: Sequence[ResultRow], poses: Sequence[PoseEstimate],
-    objects: Mapping[str, ObjectModel], sizes: Mapping[str, float],
-) -> list[PoseError]:
+def pose_errors(frames: Sequence[BopFrame], rows: Sequence[ResultRow],
+                poses: Sequence[PoseEstimate], objects: Mapping[str, ObjectModel],
+                sizes: Mapping[str, float]) -> list[PoseError]:
     """Compare estimates with the truth, as they are once the sizes of the objects are known.
 
     Errors are those of the centred frames, for which covariances are computed first.

@@ -63,10 +63,9 @@ def _fitted(inputs: Array, right: NDArray[np.bool_]) -> DepthScoreLaw:
                          residual_gain=residual)
 
 
-def score_inputs(
-    frames: Sequence[BopFrame], rows: Sequence[ResultRow], poses: Sequence[PoseEstimate],
-    objects: Mapping[str, ObjectModel],
-) -> tuple[Array, NDArray[np.bool_]]:
+def score_inputs(frames: Sequence[BopFrame], rows: Sequence[ResultRow],
+                 poses: Sequence[PoseEstimate], objects: Mapping[str, ObjectModel]
+                 ) -> tuple[Array, NDArray[np.bool_]]:
     """Return the inputs of scores with depth, and which of the poses are right.
 
     Poses that depth has not corrected, poses without a spread, and objects that an image has

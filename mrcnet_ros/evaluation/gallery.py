@@ -63,10 +63,9 @@ def best_median_worst(targets: Sequence[TargetScore], objects: Mapping[int, Obje
     return {name: group for name, group in groups.items() if group}
 
 
-def draw_galleries(
-    targets: Sequence[TargetScore], frames: Sequence[BopFrame], load: LoadImage,
-    objects: Mapping[int, ObjectModel], labels: Mapping[int, str],
-) -> dict[str, list[Tile]]:
+def draw_galleries(targets: Sequence[TargetScore], frames: Sequence[BopFrame], load: LoadImage,
+                   objects: Mapping[int, ObjectModel], labels: Mapping[int, str]
+                   ) -> dict[str, list[Tile]]:
     """Draw the best, the median and the worst poses.
 
     :param load: returns the photograph of an image.

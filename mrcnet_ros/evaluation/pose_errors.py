@@ -43,9 +43,7 @@ def mssd(T_est: Array, T_gt: Array, vertices: Array, symmetries: Symmetries) -> 
     return float(_surface_distances(T_est, T_gt, vertices, symmetries).min())
 
 
-def mspd(
-    T_est: Array, T_gt: Array, K: Array, vertices: Array, symmetries: Symmetries,
-) -> float:
+def mspd(T_est: Array, T_gt: Array, K: Array, vertices: Array, symmetries: Symmetries) -> float:
     """Return the maximum symmetry-aware projection distance [px].
 
     Infinite when the estimate puts a vertex behind the camera.
@@ -70,9 +68,8 @@ def mspd(
     return best
 
 
-def closest_equivalent(
-    T_est: Array, T_gt: Array, vertices: Array, symmetries: Symmetries,
-) -> Array:
+def closest_equivalent(T_est: Array, T_gt: Array, vertices: Array, symmetries: Symmetries
+                       ) -> Array:
     """Return the symmetric equivalent of the truth with the smallest surface distance.
 
     :param T_est: (4, 4) estimated T_camera_object [m].
@@ -97,9 +94,8 @@ def pose_difference(T_est: Array, T_gt: Array) -> PoseDifference:
     )
 
 
-def _surface_distances(
-    T_est: Array, T_gt: Array, vertices: Array, symmetries: Symmetries,
-) -> Array:
+def _surface_distances(T_est: Array, T_gt: Array, vertices: Array, symmetries: Symmetries
+                       ) -> Array:
     """Return the largest vertex distance for each symmetry, (S,) [m]."""
     difference = T_est - T_gt @ symmetries.transforms
     distances = np.empty(len(difference))

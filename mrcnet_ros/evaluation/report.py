@@ -140,9 +140,8 @@ def _by_visible_fraction(targets: Iterable[TargetScore], vsd: VsdScores) -> dict
     return result
 
 
-def _figures(
-    ar_mssd: float, ar_mspd: float, ar_vsd: float | None, targets: Iterable[TargetScore],
-) -> dict[str, Any]:
+def _figures(ar_mssd: float, ar_mspd: float, ar_vsd: float | None, targets: Iterable[TargetScore]
+             ) -> dict[str, Any]:
     targets = list(targets)
     found = [t.difference for t in targets if t.difference is not None]
     return {

@@ -105,9 +105,8 @@ def _depths(frame: BopFrame, use: DepthUse) -> list[NDArray[np.float32]]:
     return [] if found is None else [found]
 
 
-def detections_of(
-    frame: BopFrame, estimator: Estimator, boxes: BoxSource,
-) -> tuple[list[Detection], Counter[str]]:
+def detections_of(frame: BopFrame, estimator: Estimator, boxes: BoxSource
+                  ) -> tuple[list[Detection], Counter[str]]:
     """Return a detection of each target that the estimator knows, and counts of the others."""
     labels = {model.object_id: label for label, model in estimator.objects.items()}
     found = boxes.find(frame)
@@ -147,9 +146,8 @@ def _unscaled(row: ResultRow, size_ratio: float) -> ResultRow:
     return replace(row, T_camera_object=T)
 
 
-def _remember(
-    run: Run, frame: BopFrame, result: FrameResult, rows: list[ResultRow], seconds: float,
-) -> None:
+def _remember(run: Run, frame: BopFrame, result: FrameResult, rows: list[ResultRow], seconds: float
+              ) -> None:
     run.frames.append(frame)
     run.rows += rows
     run.poses += result.poses

@@ -33,10 +33,9 @@ class Judged:
     right: bool
 
 
-def judged_poses(
-    frames: Sequence[BopFrame], rows: Sequence[ResultRow], poses: Sequence[PoseEstimate],
-    objects: Mapping[str, ObjectModel], sizes: Mapping[str, float],
-) -> list[Judged]:
+def judged_poses(frames: Sequence[BopFrame], rows: Sequence[ResultRow],
+                 poses: Sequence[PoseEstimate], objects: Mapping[str, ObjectModel],
+                 sizes: Mapping[str, float]) -> list[Judged]:
     """Compare estimates with the truth, as they are once the sizes of the objects are known.
 
     Objects that an image has several of, and poses of the paper preset, are left out.

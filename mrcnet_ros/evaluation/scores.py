@@ -108,9 +108,8 @@ class ScoredObject:
         return pose_errors.closest_equivalent(T_est, T_gt, self.hull, self.model.symmetries)
 
 
-def score(
-    frames: Iterable[BopFrame], rows: Iterable[ResultRow], objects: Mapping[int, ObjectModel],
-) -> Scores:
+def score(frames: Iterable[BopFrame], rows: Iterable[ResultRow], objects: Mapping[int, ObjectModel]
+          ) -> Scores:
     """Score estimates by BOP'19's rules.
 
     Estimates of objects that are no target of their image, and of other images, do not count.
@@ -145,9 +144,8 @@ def group_rows(rows: Iterable[ResultRow]) -> dict[tuple[int, int, int], list[Res
     return groups
 
 
-def _errors(
-    scored: ScoredObject, frame: BopFrame, wanted: list[GroundTruth], found: list[ResultRow],
-) -> tuple[TargetErrors, TargetErrors]:
+def _errors(scored: ScoredObject, frame: BopFrame, wanted: list[GroundTruth],
+            found: list[ResultRow]) -> tuple[TargetErrors, TargetErrors]:
     """Return MSSD in diameters and MSPD in pixels of a 640 px wide image."""
     pairs = [(row.T_camera_object, g.T_camera_object) for row in found for g in wanted]
     shape, object_id = (len(found), len(wanted)), scored.model.object_id
@@ -158,10 +156,9 @@ def _errors(
             TargetErrors(object_id, scores, mspd * MSPD_REFERENCE_WIDTH_PX / frame.camera.width))
 
 
-def _target_scores(
-    scored: ScoredObject, frame: BopFrame, wanted: list[GroundTruth], found: list[ResultRow],
-    errors: tuple[TargetErrors, TargetErrors],
-) -> list[TargetScore]:
+def _target_scores(scored: ScoredObject, frame: BopFrame, wanted: list[GroundTruth],
+                   found: list[ResultRow], errors: tuple[TargetErrors, TargetErrors]
+                   ) -> list[TargetScore]:
     """Return the score of each instance with its best estimate at any distance."""
     mssd, mspd = errors
     partner = {instance: estimate for estimate, instance in match(mssd, float('inf'))}

@@ -71,9 +71,8 @@ class Measurements:
     single_distorted: list[TimedAnswer] = field(default_factory=list)
 
 
-def questions(
-    frames: Iterable[BopFrame], estimator: Estimator, boxes: BoxSource,
-) -> list[Question]:
+def questions(frames: Iterable[BopFrame], estimator: Estimator, boxes: BoxSource
+              ) -> list[Question]:
     """Decode all images beforehand, so that only the estimator is measured.
 
     Images without a detection of a known object are left out.
@@ -84,10 +83,8 @@ def questions(
     return [question for question in asked if question.detections]
 
 
-def measure_speed(
-    estimator: Estimator, forget: Callable[[], None], asked: Sequence[Question], repeats: int,
-    progress: Callable[[], object] = lambda: None,
-) -> Measurements:
+def measure_speed(estimator: Estimator, forget: Callable[[], None], asked: Sequence[Question],
+                  repeats: int, progress: Callable[[], object] = lambda: None) -> Measurements:
     """Measure all states in turn, several times, so that load affects all alike.
 
     The first image is answered once before, because the first call allocates memory.
@@ -169,9 +166,8 @@ def speed_summary(answers: Sequence[TimedAnswer]) -> dict[str, Any]:
     }
 
 
-def ask_at_rate(
-    estimator: Estimator, asked: Sequence[Question], rate_hz: float, duration_s: float,
-) -> list[TimedAnswer]:
+def ask_at_rate(estimator: Estimator, asked: Sequence[Question], rate_hz: float, duration_s: float
+                ) -> list[TimedAnswer]:
     """Ask in turn at the rate of a camera; late questions are left out."""
     answers: list[TimedAnswer] = []
     start, number = time.perf_counter(), 0

@@ -39,10 +39,9 @@ class TemplateComparison:
     detections: list[int] = field(default_factory=list)
 
 
-def compare_templates(
-    frames: Iterable[BopFrame], cached: Estimator, forget: Callable[[], None], exact: Estimator,
-    boxes: BoxSource, objects: Mapping[int, ObjectModel],
-) -> TemplateComparison:
+def compare_templates(frames: Iterable[BopFrame], cached: Estimator, forget: Callable[[], None],
+                      exact: Estimator, boxes: BoxSource, objects: Mapping[int, ObjectModel]
+                      ) -> TemplateComparison:
     """Answer each image with empty memory, again with full memory, and with exact templates.
 
     Images without a detection of a known object are left out of the times.

@@ -61,10 +61,9 @@ class AnswerComparison:
     translation_m: float
 
 
-def compare_answers(
-    frames: Iterable[BopFrame], boxes: BoxSource, reference: Estimator, candidate: Estimator,
-    progress: Callable[[], object] = lambda: None,
-) -> list[AnswerComparison]:
+def compare_answers(frames: Iterable[BopFrame], boxes: BoxSource, reference: Estimator,
+                    candidate: Estimator, progress: Callable[[], object] = lambda: None
+                    ) -> list[AnswerComparison]:
     """Compare the answers of two estimators of one model.
 
     Detections that neither answers are left out.
@@ -93,9 +92,8 @@ def _by_detection(result: FrameResult) -> dict[int, PoseEstimate]:
     return {pose.detection_index: pose for pose in result.poses}
 
 
-def _differences(
-    reference: PoseEstimate | None, candidate: PoseEstimate | None, item: ObjectModel, hull: Array,
-) -> tuple[bool, float, float, float]:
+def _differences(reference: PoseEstimate | None, candidate: PoseEstimate | None, item: ObjectModel,
+                 hull: Array) -> tuple[bool, float, float, float]:
     """Return what a comparison holds: flipped, move, rotation [rad], translation [m]."""
     if reference is None or candidate is None:
         return True, np.inf, np.inf, np.inf

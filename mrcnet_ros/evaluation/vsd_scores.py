@@ -27,10 +27,8 @@ TAUS: Array = 0.05 * np.arange(1.0, 11.0)
 Depth = NDArray[np.float32]
 
 
-def vsd(
-    depth_est_m: Depth, depth_gt_m: Depth, depth_test_m: Depth, K: Array, diameter_m: float,
-    delta_m: float = DatasetFacts.vsd_tolerance_m,
-) -> Array:
+def vsd(depth_est_m: Depth, depth_gt_m: Depth, depth_test_m: Depth, K: Array, diameter_m: float,
+        delta_m: float = DatasetFacts.vsd_tolerance_m) -> Array:
     """Return the visible surface discrepancy for each tolerance of :data:`TAUS`.
 
     :param depth_est_m: (H, W) of the model in the estimated pose [m], 0 where empty.
@@ -127,10 +125,9 @@ def score_vsd(
                      met=_met(targets, keys))
 
 
-def _discrepancies(
-    frames: Sequence[BopFrame], rows: Iterable[ResultRow], objects: Mapping[int, ObjectModel],
-    renderer: Renderer, delta_m: float,
-) -> tuple[list[list[TargetErrors]], list[list[TargetKey]]]:
+def _discrepancies(frames: Sequence[BopFrame], rows: Iterable[ResultRow],
+                   objects: Mapping[int, ObjectModel], renderer: Renderer, delta_m: float
+                   ) -> tuple[list[list[TargetErrors]], list[list[TargetKey]]]:
     """Return the errors of each target, once for each tolerance, and which targets they are."""
     estimates = group_rows(rows)
     result: list[list[TargetErrors]] = [[] for _ in TAUS]

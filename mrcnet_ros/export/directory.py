@@ -28,8 +28,7 @@ from .onnx_export import export_graphs
 
 
 def export_checkpoint(checkpoint: Path, config: TrainConfig, output: Path,
-                      mean_with: Path | None = None, *,
-                      say: Say = log) -> Path:
+                      mean_with: Path | None = None, *, say: Say = log) -> Path:
     """Write the averaged weights of a checkpoint as a model directory.
 
     Files that are in the directory already and are not part of a model, such as a model card,

@@ -45,9 +45,8 @@ def encode_translation(t_crop_object: ArrayLike, focal: ArrayLike, diameter_m: A
     return np.concatenate([focal * t[..., :2] / t[..., 2:], size], axis=-1)
 
 
-def decode_translation(
-    xy: ArrayLike, log_size: ArrayLike, focal: ArrayLike, diameter_m: ArrayLike
-) -> Array:
+def decode_translation(xy: ArrayLike, log_size: ArrayLike, focal: ArrayLike, diameter_m: ArrayLike
+                       ) -> Array:
     """Undo :func:`encode_translation`.
 
     :param xy: (..., 2) offset from the crop's centre in crop widths.

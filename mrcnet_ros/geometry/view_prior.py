@@ -44,9 +44,8 @@ def rotation_from_angles(azimuth: ArrayLike, elevation: ArrayLike, tilt: ArrayLi
     return np.asarray(roll @ upright)
 
 
-def sample_rotations(
-    prior: ViewPrior | None, count: int, rng: np.random.Generator, margin_deg: float = 0.0
-) -> Array:
+def sample_rotations(prior: ViewPrior | None, count: int, rng: np.random.Generator,
+                     margin_deg: float = 0.0) -> Array:
     """Draw viewing rotations, uniform on SO(3) or on the part that a prior leaves.
 
     :return: (count, 3, 3) R_camera_object.

@@ -86,8 +86,7 @@ class BaseEstimator(ABC, Generic[ModelT]):
         return self.estimate(image_rgb, camera, detections, depth_m).poses
 
     def estimate(self, image_rgb: NDArray[np.uint8], camera: Camera,
-                 detections: Sequence[Detection],
-                 depth_m: NDArray[np.float32] | None = None,
+                 detections: Sequence[Detection], depth_m: NDArray[np.float32] | None = None,
                  support_plane: ArrayLike | None = None) -> FrameResult:
         """Estimate the pose of every detection that can be answered.
 

@@ -50,8 +50,7 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
 
     def __init__(self, model: ModelDirectory, backend: Backend, store: TemplateStore, *,
                  cache_bytes: int = DEFAULT_CACHE_BYTES, crops: int = DEFAULT_CROPS,
-                 stage1_only: bool = False, spreads: bool = False,
-                 preload: bool = False) -> None:
+                 stage1_only: bool = False, spreads: bool = False, preload: bool = False) -> None:
         super().__init__(model, backend)
         self.spec, self.stage1_only, self.spreads = model.spec, stage1_only, spreads
         self.turns_rad = crop_turns(crops)

@@ -114,8 +114,7 @@ def read_model_directory(path: Path, meshes_dir: Path | None = None) -> ModelDir
 
 
 def read_checked(path: Path, meshes_dir: Path | None, kind: type[ModelT],
-                 spec: type[EstimatorSpec],
-                 rest: Callable[[Values], dict[str, Any]]) -> ModelT:
+                 spec: type[EstimatorSpec], rest: Callable[[Values], dict[str, Any]]) -> ModelT:
     """Read and check what a model directory of one preset holds.
 
     :param rest: reads what only this kind has from the values of ``model.json``, by field.

@@ -166,10 +166,8 @@ class Estimator(Protocol):
     def objects(self) -> Mapping[str, ObjectModel]:
         """Return the known objects by label."""
 
-    def estimate(
-        self, image_rgb: NDArray[np.uint8], camera: Camera, detections: list[Detection],
-        depth_m: NDArray[np.float32] | None = None,
-    ) -> FrameResult:
+    def estimate(self, image_rgb: NDArray[np.uint8], camera: Camera, detections: list[Detection],
+                 depth_m: NDArray[np.float32] | None = None) -> FrameResult:
         """Return the poses of the detected objects.
 
         :param depth_m: (H, W) [m]; left out where there is none.

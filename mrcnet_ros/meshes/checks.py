@@ -63,9 +63,8 @@ def fits_diameter(size: NDArray[np.float64], diameter: float) -> bool:
     return bool(low * (1 - DIAMETER_TOLERANCE) <= diameter <= high * (1 + DIAMETER_TOLERANCE))
 
 
-def check_size(
-    path: Path | str, vertices: NDArray[np.float64], diameter_m: float, unit_m: float
-) -> None:
+def check_size(path: Path | str, vertices: NDArray[np.float64], diameter_m: float, unit_m: float
+               ) -> None:
     """Check that a mesh can have the stated diameter.
 
     :param vertices: (V, 3) [m].

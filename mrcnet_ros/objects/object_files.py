@@ -24,11 +24,8 @@ SYMMETRY_FIELDS = ('symmetries_discrete', 'symmetries_continuous')
 LIST_FIELDS = ('id', 'label', 'mesh', 'unit_m', 'diameter', 'middle', *SYMMETRY_FIELDS)
 
 
-def load_bop_objects(
-    models_dir: Path | str,
-    ids: Iterable[int] | None = None,
-    labels: Mapping[int, str] | None = None,
-) -> dict[int, ObjectModel]:
+def load_bop_objects(models_dir: Path | str, ids: Iterable[int] | None = None,
+                     labels: Mapping[int, str] | None = None) -> dict[int, ObjectModel]:
     """Read the objects of a BOP models folder, meshes in millimetres.
 
     :param models_dir: folder of ``models_info.json`` and ``obj_*.ply``.
@@ -136,9 +133,8 @@ def read_models_info(path: Path) -> dict[int, dict[str, Any]]:
         raise DatasetError(f'{path} is not a BOP models_info.json: {error}') from error
 
 
-def _object_from_entry(
-    source: Path, entry: Mapping[str, Any], object_id: int, mesh: Path, name: str, unit_m: float
-) -> ObjectModel:
+def _object_from_entry(source: Path, entry: Mapping[str, Any], object_id: int, mesh: Path,
+                       name: str, unit_m: float) -> ObjectModel:
     """Return an object of a models_info.json or a list.
 
     :param source: the file, for messages.

@@ -72,8 +72,7 @@ def image_size(path: Path | str) -> tuple[int, int]:
         raise ImageError(f'image {path}: cannot be decoded; {REMEDY}') from error
 
 
-def decoded_pixels(data: bytes, kind: int, *, in_time: bool = False
-                   ) -> NDArray[Any] | None:
+def decoded_pixels(data: bytes, kind: int, *, in_time: bool = False) -> NDArray[Any] | None:
     """Return the pixels of a compressed image, None when it is none, is cut off or has a hole.
 
     :param kind: ``COLOUR`` for three channels, blue first, ``GREY`` for one, or ``STORED``.

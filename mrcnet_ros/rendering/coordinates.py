@@ -8,10 +8,9 @@ from numpy.typing import NDArray
 from ..geometry.se3 import Array
 
 
-def template_coordinates(
-    depth_m: NDArray[np.float32], K: Array, R_camera_object: Array, distance_m: float,
-    diameter_m: float, stride: int = 4,
-) -> NDArray[np.float32]:
+def template_coordinates(depth_m: NDArray[np.float32], K: Array, R_camera_object: Array,
+                         distance_m: float, diameter_m: float, stride: int = 4
+                         ) -> NDArray[np.float32]:
     """Average the object coordinates of the pixels of every cell.
 
     :param depth_m: (M, S, S) depth of templates, 0 where empty.
@@ -25,10 +24,9 @@ def template_coordinates(
                               diameter_m, stride)
 
 
-def object_coordinates(
-    depth_m: NDArray[np.float32], K: Array, R_camera_object: Array, t_camera_object: Array,
-    diameter_m: float, stride: int = 4,
-) -> NDArray[np.float32]:
+def object_coordinates(depth_m: NDArray[np.float32], K: Array, R_camera_object: Array,
+                       t_camera_object: Array, diameter_m: float, stride: int = 4
+                       ) -> NDArray[np.float32]:
     """Do what :func:`template_coordinates` does, with the object's origin anywhere.
 
     :param t_camera_object: (3,) of the object's origin, the same in all images [m].

@@ -259,9 +259,8 @@ def _turns_around(point: NDArray[np.float64], triangles: NDArray[np.float64]) ->
     return float(np.arctan2(volume, spread).sum() / (2 * np.pi))
 
 
-def _cache_friendly(
-    vertices: NDArray[np.float64], faces: NDArray[np.int32],
-) -> tuple[NDArray[np.float64], NDArray[np.int32], NDArray[np.int64]]:
+def _cache_friendly(vertices: NDArray[np.float64], faces: NDArray[np.int32]
+                    ) -> tuple[NDArray[np.float64], NDArray[np.int32], NDArray[np.int64]]:
     """Sort faces along a space-filling curve and vertices by first use: drawn twice as fast.
 
     :return: (V', 3) vertices in use, (F, 3) faces of them, (V',) their rows in the mesh.

@@ -127,8 +127,7 @@ class TemplateStore:
         self._files = ContentStore(self.root, 'templates', making='drawing them anew',
                                    again='drawn again')
 
-    def load_or_build(self, model: ObjectModel, spec: ModelSpec,
-                      allowed: ArrayLike | None = None,
+    def load_or_build(self, model: ObjectModel, spec: ModelSpec, allowed: ArrayLike | None = None,
                       progress: Callable[[int], object] | None = None) -> Templates:
         """Return the templates of an object, from disk or else drawn and stored.
 
@@ -156,8 +155,7 @@ class TemplateStore:
             distance_m=spec.template.distance_diameters * model.diameter_m,
         )
 
-    def holds(self, model: ObjectModel, spec: ModelSpec,
-              allowed: ArrayLike | None = None) -> bool:
+    def holds(self, model: ObjectModel, spec: ModelSpec, allowed: ArrayLike | None = None) -> bool:
         """Tell whether :meth:`load_or_build` would find a file, damaged or not.
 
         :raises MeshError: when the mesh is missing or not the expected one.
@@ -206,10 +204,9 @@ def template_key(model: ObjectModel, spec: ModelSpec, bins: NDArray[np.int64]) -
     }
 
 
-def draw_templates(
-    model: ObjectModel, spec: ModelSpec, bins: NDArray[np.int64],
-    progress: Callable[[int], object] | None = None,
-) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+def draw_templates(model: ObjectModel, spec: ModelSpec, bins: NDArray[np.int64],
+                   progress: Callable[[int], object] | None = None
+                   ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """Render an object at the centres of rotation bins, about its middle.
 
     :param bins: (M,) rotation bins.

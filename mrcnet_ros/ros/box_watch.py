@@ -62,10 +62,8 @@ class BoxWatch:
         self._seen: deque[_Seen] = deque(maxlen=MOST_BOXES)
         self._image_size, self._settings = (0, 0), DetectionSettings()
 
-    def see(
-        self, boxes: Sequence[Array], image_size: tuple[int, int], settings: DetectionSettings, *,
-        nameless: bool,
-    ) -> None:
+    def see(self, boxes: Sequence[Array], image_size: tuple[int, int], settings: DetectionSettings,
+            *, nameless: bool) -> None:
         """Note the boxes of a frame, in pixels of the image.
 
         :param image_size: width and height [px]; when it or the settings change, what was seen

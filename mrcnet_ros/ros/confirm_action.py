@@ -154,10 +154,8 @@ class ConfirmAction:
                     partial(self._publish, request, answer, confirmed))
                 self._wake.trigger()
 
-    def _settle(
-        self, request: _Request, outcome: TransformStamped | _RefusedError,
-        first: Callable[[], object] = lambda: None,
-    ) -> None:
+    def _settle(self, request: _Request, outcome: TransformStamped | _RefusedError,
+                first: Callable[[], object] = lambda: None) -> None:
         """Answer a request, unless that has been done.
 
         :param first: called before the executor's thread can send the answer.

@@ -80,9 +80,8 @@ class Confirmation:
     :raises UnknownLabelError: when there is no such object.
     """
 
-    def __init__(
-        self, wanted: str, not_before_ns: int, objects: Mapping[str, ObjectModel],
-    ) -> None:
+    def __init__(self, wanted: str, not_before_ns: int, objects: Mapping[str, ObjectModel]
+                 ) -> None:
         self._wanted, self._not_before_ns = wanted, not_before_ns
         label = wanted if wanted in objects else wanted.rpartition('_')[0]
         if label not in objects or not _names_instance(wanted, label):
@@ -91,10 +90,8 @@ class Confirmation:
         self._poses: dict[str, deque[tuple[int, Array]]] = {}
         self._frames, self._early, self._nearest = 0, 0, ''
 
-    def see(
-        self, stamp_ns: int, names: Sequence[str], estimates: Sequence[PoseEstimate],
-        parameters: NodeParameters,
-    ) -> Confirmed | None:
+    def see(self, stamp_ns: int, names: Sequence[str], estimates: Sequence[PoseEstimate],
+            parameters: NodeParameters) -> Confirmed | None:
         """Take in a frame.
 
         :param estimates: in the same order, with finite poses that have not been smoothed.
@@ -125,9 +122,8 @@ class Confirmation:
                 found.append(self._confirmed(name, estimate, poses[-1], apart))
         return max(found, key=lambda c: c.estimate.score, default=None)
 
-    def _confirmed(
-        self, name: str, estimate: PoseEstimate, T_newest: Array, apart: Spread,
-    ) -> Confirmed:
+    def _confirmed(self, name: str, estimate: PoseEstimate, T_newest: Array, apart: Spread
+                   ) -> Confirmed:
         """Return the newest estimate with the mean pose and what is known of its errors.
 
         Frames of one scene err alike, so that their mean is no better than one of them: the
@@ -147,16 +143,14 @@ class Confirmation:
         seen = max((len(poses) for poses in self._poses.values()), default=0)
         return self._nearest or f'{self._frames} frames came, and {seen} poses in a row'
 
-    def _candidates(
-        self, names: Sequence[str], estimates: Sequence[PoseEstimate],
-    ) -> Iterator[tuple[str, PoseEstimate]]:
+    def _candidates(self, names: Sequence[str], estimates: Sequence[PoseEstimate]
+                    ) -> Iterator[tuple[str, PoseEstimate]]:
         for name, estimate in zip(names, estimates, strict=True):
             if estimate.label == self._model.label and self._wanted in (name, estimate.label):
                 yield name, estimate
 
-    def _joined(
-        self, name: str, stamp_ns: int, estimate: PoseEstimate, parameters: NodeParameters,
-    ) -> Array:
+    def _joined(self, name: str, stamp_ns: int, estimate: PoseEstimate, parameters: NodeParameters
+                ) -> Array:
         """Return the recent poses of an instance, (N, 4, 4) [m], this one included."""
         poses = self._poses.setdefault(name, deque())
         gap_ns = parameters.track_gap_s * 1e9

@@ -28,9 +28,8 @@ class Subscribed(Protocol):
         """Return the type of its messages."""
 
 
-def publishers_text(
-    subscription: Subscribed, endpoints: Sequence[Endpoint], connected: int,
-) -> str:
+def publishers_text(subscription: Subscribed, endpoints: Sequence[Endpoint], connected: int
+                    ) -> str:
     """Return who publishes what a subscription receives, see :func:`connected_names`.
 
     :param endpoints: rclpy's TopicEndpointInfo of the topic's publishers.

@@ -93,9 +93,8 @@ class DepthError(Exception):
         super().__init__(message)
 
 
-def usable_depth(
-    message: Any, size: tuple[int, int], frame_ids: Collection[str], *, compressed: bool,
-) -> Depth:
+def usable_depth(message: Any, size: tuple[int, int], frame_ids: Collection[str], *,
+                 compressed: bool) -> Depth:
     """Return a depth image that fits a colour image, (H, W) float32 [m].
 
     :param size: width and height of the colour image [px].

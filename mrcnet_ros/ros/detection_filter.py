@@ -39,9 +39,8 @@ class DetectionFilter:
         return [*(problem for problem in found if problem is not None),
                 *self._detection_watch.problems()]
 
-    def detections(
-        self, message: DetectionsMessage, image_size: tuple[int, int], parameters: NodeParameters,
-    ) -> list[Detection]:
+    def detections(self, message: DetectionsMessage, image_size: tuple[int, int],
+                   parameters: NodeParameters) -> list[Detection]:
         good = []
         settings = parameters.reading() if not self._own_detector else DetectionSettings()
         detections, unlabelled = detections_from_message(

@@ -48,9 +48,8 @@ class DetectionSettings:
     fit: str = 'stretch'
 
 
-def settings_from(
-    label_map: tuple[str, ...], size: tuple[int, ...], fit: str,
-) -> DetectionSettings:
+def settings_from(label_map: tuple[str, ...], size: tuple[int, ...], fit: str
+                  ) -> DetectionSettings:
     """Return the settings that parameters of the node ask for.
 
     :raises SpecError: naming the parameter that cannot be used.
@@ -119,10 +118,9 @@ def message_type(detections_type: str) -> type:
     return found
 
 
-def detections_from_message(
-    message: DetectionsMessage, settings: DetectionSettings | None = None, *,
-    known: Container[str] | None = None, image_size: tuple[int, int] = (0, 0),
-) -> tuple[list[Detection], int]:
+def detections_from_message(message: DetectionsMessage, settings: DetectionSettings | None = None,
+                            *, known: Container[str] | None = None,
+                            image_size: tuple[int, int] = (0, 0)) -> tuple[list[Detection], int]:
     """Return the detections and how many had no hypothesis and therefore no label.
 
     Convention: of several hypotheses the one with the best score counts among those whose label
@@ -139,10 +137,8 @@ def detections_from_message(
     return detections, len(found) - len(detections)
 
 
-def _detection(
-    message: Any, settings: DetectionSettings, known: Container[str] | None,
-    image_size: tuple[int, int],
-) -> Detection | None:
+def _detection(message: Any, settings: DetectionSettings, known: Container[str] | None,
+               image_size: tuple[int, int]) -> Detection | None:
     hypotheses = [(_label(names, settings.label_map), score)
                   for names, score in _hypotheses(message)]
     if not hypotheses:

@@ -79,9 +79,8 @@ class RecentCounts:
             name: count - start.get(name, 0) for name, count in counts.items()}
 
 
-def diagnostic_array(
-    stamp: TimeMessage, node_name: str, hardware_id: str, statuses: Sequence[Status],
-) -> DiagnosticArray:
+def diagnostic_array(stamp: TimeMessage, node_name: str, hardware_id: str,
+                     statuses: Sequence[Status]) -> DiagnosticArray:
     """Return the message for /diagnostics.
 
     :param stamp: builtin_interfaces/Time.

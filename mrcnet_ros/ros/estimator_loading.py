@@ -44,9 +44,8 @@ def load_estimator(parameters: NodeParameters) -> Estimator:
     return estimator
 
 
-def load_handler(
-    load: EstimatorLoader, parameters: NodeParameters, drops: DropCounters, tree: Tree,
-) -> FrameHandler:
+def load_handler(load: EstimatorLoader, parameters: NodeParameters, drops: DropCounters, tree: Tree
+                 ) -> FrameHandler:
     """Load everything that answering frames takes; runs in the worker's thread.
 
     :param drops: counts what cannot be answered.

@@ -63,9 +63,8 @@ class FrameDecoder:
             raise FrameError('bad_camera_info', str(error)) from error
         return DecodedFrame(image, camera, _header(frame), self._depth(frame, camera, parameters))
 
-    def _depth(
-        self, frame: Frame, camera: Camera, parameters: NodeParameters,
-    ) -> NDArray[np.float32] | None:
+    def _depth(self, frame: Frame, camera: Camera, parameters: NodeParameters
+               ) -> NDArray[np.float32] | None:
         """Return the depth image of a frame, None without one that can be used.
 
         :raises FrameError: when it is required and there is none.

@@ -60,10 +60,9 @@ class FrameHandler:
     :param detector: finds the objects; None where detections come with the frames.
     """
 
-    def __init__(
-        self, estimator: Estimator, bounds: Mapping[str, Array], drops: DropCounters, *,
-        compressed: bool, detector: Detector | None = None, tree: Tree | None = None,
-    ) -> None:
+    def __init__(self, estimator: Estimator, bounds: Mapping[str, Array], drops: DropCounters, *,
+                 compressed: bool, detector: Detector | None = None, tree: Tree | None = None
+                 ) -> None:
         self._detector, self._tree = detector, tree or Tree()
         self._following: Following | None = None
         self._estimator, self.bounds, self._drops = estimator, bounds, drops
@@ -193,10 +192,8 @@ class FrameHandler:
         return replace(self._messages(picture.header, scene, instances.poses, instances.result,
                                       parameters), detected=instances.detected)
 
-    def _estimate(
-        self, image: NDArray[np.uint8], camera: Camera, detections: list[Detection],
-        depth_m: NDArray[np.float32] | None, plane: Array | None,
-    ) -> FrameResult:
+    def _estimate(self, image: NDArray[np.uint8], camera: Camera, detections: list[Detection],
+                  depth_m: NDArray[np.float32] | None, plane: Array | None) -> FrameResult:
         if not detections:
             return FrameResult([], [])
         given: dict[str, Any] = {
@@ -215,10 +212,8 @@ class FrameHandler:
         if self._detector is not None:
             self._detector.close()
 
-    def _messages(
-        self, header: Header, scene: Scene, measured: list[PoseEstimate], result: FrameResult,
-        parameters: NodeParameters,
-    ) -> Answer:
+    def _messages(self, header: Header, scene: Scene, measured: list[PoseEstimate],
+                  result: FrameResult, parameters: NodeParameters) -> Answer:
         named = list(zip(scene.names, scene.estimates, strict=True))
         answer = Answer(
             poses=[messages.pose_stamped(header, pose) for _, pose in named],
@@ -231,10 +226,8 @@ class FrameHandler:
             for name, pose in named]
         return answer
 
-    def _transforms(
-        self, header: Header, named: Sequence[tuple[str, PoseEstimate]],
-        parameters: NodeParameters,
-    ) -> list[TransformStamped]:
+    def _transforms(self, header: Header, named: Sequence[tuple[str, PoseEstimate]],
+                    parameters: NodeParameters) -> list[TransformStamped]:
         """Return the transforms of instances, without those that would break the tree of /tf.
 
         An image that was answered already adds new frames only: listeners to /tf ignore a second

@@ -24,11 +24,9 @@ class FrameQueue(Generic[Item]):
     :param on_room: told that the queue is not full any more, by the thread that reads.
     """
 
-    def __init__(
-        self, capacity: int, *, replace: bool, order: Callable[[Item], Any] = lambda _: 0,
-        on_room: Callable[[], object] = lambda: None,
-        kind: Callable[[Item], object] = lambda _: None,
-    ) -> None:
+    def __init__(self, capacity: int, *, replace: bool, order: Callable[[Item], Any] = lambda _: 0,
+                 on_room: Callable[[], object] = lambda: None,
+                 kind: Callable[[Item], object] = lambda _: None) -> None:
         self._capacity, self._replace, self._order = capacity, replace, order
         self._on_room, self._kind = on_room, kind
         self._items: list[Item] = []

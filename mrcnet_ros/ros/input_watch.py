@@ -70,9 +70,8 @@ class InputWatch:
     :param clock: seconds that only grow.
     """
 
-    def __init__(
-        self, now_ns: Callable[[], int], clock: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, now_ns: Callable[[], int], clock: Callable[[], float] = time.monotonic
+                 ) -> None:
         self._now_ns, self._clock = now_ns, clock
         self._since_s = clock()
         self._inputs: dict[str, _Input] = {}
@@ -125,10 +124,8 @@ class InputWatch:
                 values[f'{name} QoS refused'] = seen.refused
         return values
 
-    def problems(
-        self, timeout_s: float, stale_s: float,
-        publishers: Callable[[str], Sequence[Endpoint]],
-    ) -> list[Problem]:
+    def problems(self, timeout_s: float, stale_s: float,
+                 publishers: Callable[[str], Sequence[Endpoint]]) -> list[Problem]:
         """Return what keeps frames from being complete, or makes their poses doubtful.
 
         :param timeout_s: an input without a message for so long is silent.

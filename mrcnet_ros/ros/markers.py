@@ -33,10 +33,8 @@ class Markers:
         self._header = Header()
         self._plain: dict[Path, bool] = {}
 
-    def message(
-        self, header: HeaderMessage, scene: Scene, objects: Mapping[str, ObjectModel], *,
-        lifetime_s: float, mesh_folder: str,
-    ) -> MarkerArray:
+    def message(self, header: HeaderMessage, scene: Scene, objects: Mapping[str, ObjectModel], *,
+                lifetime_s: float, mesh_folder: str) -> MarkerArray:
         """Return a marker for each object; its namespace is the name of the instance.
 
         :param objects: by label.
@@ -114,9 +112,8 @@ def _gone(header: HeaderMessage, name: str) -> Marker:
     return Marker(header=header, ns=name, action=Marker.DELETE)
 
 
-def _mesh(
-    header: HeaderMessage, name: str, estimate: PoseEstimate, model: ObjectModel, mesh_folder: str,
-) -> Marker:
+def _mesh(header: HeaderMessage, name: str, estimate: PoseEstimate, model: ObjectModel,
+          mesh_folder: str) -> Marker:
     """Return a mesh in its own colours, which RViz shows when the marker's are all zero."""
     marker = Marker(header=header, ns=name, type=Marker.MESH_RESOURCE, action=Marker.ADD)
     marker.pose = pose_from_transform(estimate.T_camera_object)

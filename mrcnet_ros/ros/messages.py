@@ -238,9 +238,8 @@ def pose_stamped(header: HeaderMessage, estimate: PoseEstimate) -> PoseStamped:
     return PoseStamped(header=header, pose=pose_from_transform(estimate.T_camera_object))
 
 
-def transform_stamped(
-    header: HeaderMessage, child: str, estimate: PoseEstimate,
-) -> TransformStamped:
+def transform_stamped(header: HeaderMessage, child: str, estimate: PoseEstimate
+                      ) -> TransformStamped:
     """Return the transform from the camera's optical frame to the frame ``child`` of an object."""
     message = TransformStamped(header=header, child_frame_id=child)
     x, y, z = (float(v) for v in estimate.T_camera_object[:3, 3])
@@ -249,9 +248,8 @@ def transform_stamped(
     return message
 
 
-def detection_3d(
-    header: HeaderMessage, instance: str, estimate: PoseEstimate, bounds: Array,
-) -> Detection3D:
+def detection_3d(header: HeaderMessage, instance: str, estimate: PoseEstimate, bounds: Array
+                 ) -> Detection3D:
     """Return one object with its class, score, pose and bounding box.
 
     :param instance: name of the instance, used where the detector gave no id.

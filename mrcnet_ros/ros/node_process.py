@@ -158,8 +158,7 @@ def spin(node: NodeHandle, stop: threading.Event, drop_counters: DropCounters,
     executor.shutdown()
 
 
-def _note(node: NodeHandle, drop_counters: DropCounters, error: Exception, told: set[str]
-          ) -> None:
+def _note(node: NodeHandle, drop_counters: DropCounters, error: Exception, told: set[str]) -> None:
     """Count an error by its kind; the traceback of a fault is logged once for each place.
 
     :param told: places whose tracebacks have been logged.

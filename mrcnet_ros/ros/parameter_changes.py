@@ -16,9 +16,8 @@ RELOADABLE = ('model', 'meshes', 'detector', 'backend', 'device', 'precision', '
               'threads', 'crops', 'store', 'cache_mb', 'preload', 'label_map')
 
 
-def changed_parameters(
-    current: NodeParameters, changes: list[Parameter], *, configured: bool,
-) -> NodeParameters:
+def changed_parameters(current: NodeParameters, changes: list[Parameter], *, configured: bool
+                       ) -> NodeParameters:
     """Return all values after a change.
 
     :param changes: may name parameters that are not the node's own; those are left out. A value

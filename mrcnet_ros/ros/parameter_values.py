@@ -16,10 +16,8 @@ Declared = Field[Any]  # a field of NodeParameters
 LISTS = {str: Parameter.Type.STRING_ARRAY, int: Parameter.Type.INTEGER_ARRAY}
 
 
-def parameter(
-    default: Value, description: str, *, bounds: tuple[float, float] | None = None,
-    choices: tuple[str, ...] = (), live: bool = False, items: type | None = None,
-) -> Any:
+def parameter(default: Value, description: str, *, bounds: tuple[float, float] | None = None,
+              choices: tuple[str, ...] = (), live: bool = False, items: type | None = None) -> Any:
     """Describe a field of :class:`.params.NodeParameters`.
 
     :param live: it may change while the node is configured.

@@ -55,9 +55,8 @@ class PoseNode(ParameterNode):
     :param stop: set when the process is to end, which may be while the model is being loaded.
     """
 
-    def __init__(
-        self, load: EstimatorLoader = load_estimator, stop: threading.Event | None = None,
-    ) -> None:
+    def __init__(self, load: EstimatorLoader = load_estimator, stop: threading.Event | None = None
+                 ) -> None:
         """Declare parameters and topics.
 
         :raises SpecError: when a parameter has a value that cannot be used.

@@ -71,9 +71,8 @@ def topic_token(name: str) -> str:
     return f'object_{token}' if token[0].isdigit() else token
 
 
-def pose_with_covariance(
-    header: HeaderMessage, pose: PoseEstimate,
-) -> PoseWithCovarianceStamped | None:
+def pose_with_covariance(header: HeaderMessage, pose: PoseEstimate
+                         ) -> PoseWithCovarianceStamped | None:
     """Return the pose of one object in the frame of the header, None without a covariance.
 
     Convention: the covariance is about the axes of that frame, as geometry_msgs says.

@@ -100,10 +100,8 @@ class Pictures:
     :param failed: told why nothing can be drawn.
     """
 
-    def __init__(
-        self, publishers: Publishers, objects: Mapping[str, ObjectModel], timings: Timings,
-        failed: Callable[[Exception], None],
-    ) -> None:
+    def __init__(self, publishers: Publishers, objects: Mapping[str, ObjectModel],
+                 timings: Timings, failed: Callable[[Exception], None]) -> None:
         self._publishers, self._objects = publishers, objects
         self._timings, self._failed = timings, failed
         self._markers = Markers()

@@ -19,9 +19,7 @@ OUTPUTS = ('object_poses', 'object_detections', 'confirmed_detections', 'markers
 COMMON = ('/tf', '/tf_static', '/clock', '/rosout', '/diagnostics', '/parameter_events')
 
 
-def remap_remarks(
-    words: Sequence[str], node_name: str, parameters: NodeParameters,
-) -> list[str]:
+def remap_remarks(words: Sequence[str], node_name: str, parameters: NodeParameters) -> list[str]:
     """Return what to know of the topics that a command line gives new names.
 
     :param node_name: with its namespace, a slash in front.

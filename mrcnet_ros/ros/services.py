@@ -34,11 +34,9 @@ class ModelService:
     ``busy`` tells whether a model is being loaded.
     """
 
-    def __init__(
-        self, node: NodeHandle, parameters: Callable[[], NodeParameters],
-        load: Callable[[NodeParameters], Worker],
-        swap: Callable[[Worker, list[Parameter]], None],
-    ) -> None:
+    def __init__(self, node: NodeHandle, parameters: Callable[[], NodeParameters],
+                 load: Callable[[NodeParameters], Worker],
+                 swap: Callable[[Worker, list[Parameter]], None]) -> None:
         """Offer the service; while it waits, the node goes on, and other requests wait."""
         self._parameters, self._load, self._swap = parameters, load, swap
         self._logger = node.get_logger()
@@ -98,9 +96,8 @@ def answer_always(node: NodeHandle) -> None:
             service.callback = _answering(node, service.srv_name, service.callback)
 
 
-def _answering(
-    node: NodeHandle, name: str, handle: Callable[..., object],
-) -> Callable[[object, object], object]:
+def _answering(node: NodeHandle, name: str, handle: Callable[..., object]
+               ) -> Callable[[object, object], object]:
     def answer(request: object, response: object) -> object:
         try:
             return handle(request, response)

@@ -50,9 +50,7 @@ class Account:
     following: int | None = None
 
 
-def pose_status(
-    account: Account, limits: NodeParameters, why_unpaired: Problem | None,
-) -> Status:
+def pose_status(account: Account, limits: NodeParameters, why_unpaired: Problem | None) -> Status:
     """Judge what comes out.
 
     :param limits: the thresholds.
@@ -74,9 +72,8 @@ def pose_status(
     return Status('poses', problems, summary, {'rate [Hz]': f'{rate:.2f}', **_values(account)})
 
 
-def _frame_problems(
-    account: Account, limits: NodeParameters, why_unpaired: Problem | None,
-) -> list[Problem]:
+def _frame_problems(account: Account, limits: NodeParameters, why_unpaired: Problem | None
+                    ) -> list[Problem]:
     recent, found = account.recent, []
     frames = recent.get('frames', 0)
     received = frames + sum(recent.get(r, 0) for r in FRAME_REASONS if r != 'stopped')
@@ -150,9 +147,8 @@ def _values(account: Account) -> dict[str, str]:
     return values
 
 
-def model_status(
-    state: str, error: str, loading: str, facts: Mapping[str, str], total: Mapping[str, int],
-) -> Status:
+def model_status(state: str, error: str, loading: str, facts: Mapping[str, str],
+                 total: Mapping[str, int]) -> Status:
     """Tell which model is loaded and how often its templates were in memory.
 
     :param error: of the last attempt to configure, '' when it succeeded.

@@ -63,11 +63,10 @@ class InputSynchronizer:
     :param is_open: messages stay with the middleware while it is False.
     """
 
-    def __init__(
-        self, node: NodeHandle, parameters: NodeParameters, qos: QoSProfile,
-        on_frame: Callable[[Frame], None], drop: Callable[..., None], watch: InputWatch,
-        on_peers: Callable[[], None] = lambda: None, is_open: Callable[[], bool] = lambda: True,
-    ) -> None:
+    def __init__(self, node: NodeHandle, parameters: NodeParameters, qos: QoSProfile,
+                 on_frame: Callable[[Frame], None], drop: Callable[..., None], watch: InputWatch,
+                 on_peers: Callable[[], None] = lambda: None,
+                 is_open: Callable[[], bool] = lambda: True) -> None:
         self._on_peers = on_peers
         self._node, self._queue, self._slop_s = node, parameters.queue, parameters.sync_slop_s
         self._on_frame, self._drop, self._watch = on_frame, drop, watch

@@ -63,10 +63,8 @@ class Tracks:
         self._numbers = InstanceNumbers(objects)
         self._tracks: dict[Key, _Track] = {}
 
-    def update(
-        self, stamp_ns: int, estimates: Sequence[PoseEstimate], parameters: NodeParameters,
-        keys: Sequence[str] = (),
-    ) -> tuple[list[str], list[PoseEstimate]]:
+    def update(self, stamp_ns: int, estimates: Sequence[PoseEstimate], parameters: NodeParameters,
+               keys: Sequence[str] = ()) -> tuple[list[str], list[PoseEstimate]]:
         """Return names, all different, and poses of the instances of a frame.
 
         :param estimates: of the frame, in the order of detection.
@@ -96,10 +94,8 @@ class Tracks:
         """Begin all tracks anew; ids keep their instances."""
         self._tracks = {}
 
-    def _joined(
-        self, last: _Track | None, stamp_ns: int, estimate: PoseEstimate,
-        parameters: NodeParameters,
-    ) -> PoseEstimate:
+    def _joined(self, last: _Track | None, stamp_ns: int, estimate: PoseEstimate,
+                parameters: NodeParameters) -> PoseEstimate:
         """Return the pose that continues a track.
 
         Its covariance is that of the frame's own pose, also where that is smoothed.
@@ -151,10 +147,8 @@ class InstanceNumbers:
         self._labels, self._frame = labels, 0
         self._known: dict[tuple[str, str], tuple[int, int]] = {}
 
-    def assign(
-        self, estimates: Sequence[PoseEstimate], places: Mapping[Key, Array],
-        reach_m: Mapping[str, float], keys: Sequence[str] = (),
-    ) -> list[int]:
+    def assign(self, estimates: Sequence[PoseEstimate], places: Mapping[Key, Array],
+               reach_m: Mapping[str, float], keys: Sequence[str] = ()) -> list[int]:
         """Return the numbers of the instances of one frame, different for each label.
 
         :param places: where instances were, (3,) [m] in the camera frame.
@@ -199,9 +193,8 @@ def _identities(estimates: Sequence[PoseEstimate]) -> dict[int, tuple[str, str]]
     return {index: identity for index, identity in named.items() if times[identity] == 1}
 
 
-def _is_another_place(
-    estimate: PoseEstimate, number: int, places: Mapping[Key, Array], reach_m: Mapping[str, float],
-) -> bool:
+def _is_another_place(estimate: PoseEstimate, number: int, places: Mapping[Key, Array],
+                      reach_m: Mapping[str, float]) -> bool:
     """Tell whether an id that was that of one instance has come to the place of another one.
 
     A detector may number the boxes of each image; two that change their order have not changed
@@ -214,9 +207,8 @@ def _is_another_place(
         own_m - min(away_m.values()) > reach_m[estimate.label] / 2)
 
 
-def _nearest_first(
-    estimates: Sequence[PoseEstimate], places: Mapping[Key, Array], reach_m: Mapping[str, float],
-) -> list[tuple[int, int]]:
+def _nearest_first(estimates: Sequence[PoseEstimate], places: Mapping[Key, Array],
+                   reach_m: Mapping[str, float]) -> list[tuple[int, int]]:
     """Return indices of estimates and numbers of places within reach, the closest pair first."""
     if not estimates or not places:
         return []

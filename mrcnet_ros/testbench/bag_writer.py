@@ -64,10 +64,8 @@ class BagWriter(AbstractContextManager['BagWriter']):
         message = CvBridge().cv2_to_imgmsg(measured, '32FC1', header)
         self._writer.write(self._connections[DEPTH], stamp, serialize_message(message))
 
-    def write(
-        self, stamp: int, image_rgb: NDArray[np.uint8], camera: Camera,
-        detections: Sequence[Detection], truths: Sequence[Truth],
-    ) -> None:
+    def write(self, stamp: int, image_rgb: NDArray[np.uint8], camera: Camera,
+              detections: Sequence[Detection], truths: Sequence[Truth]) -> None:
         """Append one moment.
 
         :param stamp: [ns].

@@ -97,9 +97,8 @@ def _numbers(bag: Path, truth: Truth) -> tuple[int, int, int, int]:
     return scene, image, object_id, instance
 
 
-def result_rows(
-    images: Sequence[BopFrame], answers: Answers, object_ids: Mapping[str, int],
-) -> list[tuple[ResultRow, Array | None]]:
+def result_rows(images: Sequence[BopFrame], answers: Answers, object_ids: Mapping[str, int]
+                ) -> list[tuple[ResultRow, Array | None]]:
     """Return the poses of the first answer to each image, with their covariances.
 
     :param answers: to all images, once or several times in turn.

@@ -47,9 +47,8 @@ def draw_scenes(model: Path, count: int, seed: int) -> list[RenderedFrame]:
                                          backgrounds=find_images([model / 'backgrounds']))]
 
 
-def scene_messages(
-    scenes: Sequence[RenderedFrame], objects: Mapping[int, ObjectModel], boxes: BoxSpec,
-) -> list[BagFrame]:
+def scene_messages(scenes: Sequence[RenderedFrame], objects: Mapping[int, ObjectModel],
+                   boxes: BoxSpec) -> list[BagFrame]:
     """Return scenes as moments of a bag, stamped 1 ns, 2 ns and so on.
 
     :param objects: by object id.

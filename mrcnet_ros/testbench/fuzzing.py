@@ -49,9 +49,8 @@ class FuzzRun(Peer):
     :param compressed: send sensor_msgs/CompressedImage.
     """
 
-    def __init__(
-        self, labels: Sequence[str], alive: Callable[[], None], *, compressed: bool = False,
-    ) -> None:
+    def __init__(self, labels: Sequence[str], alive: Callable[[], None], *,
+                 compressed: bool = False) -> None:
         super().__init__('fuzz', alive, CompressedImage if compressed else Image)
         self._labels, self._compressed = labels, compressed
         self._findings = Findings()
@@ -59,10 +58,8 @@ class FuzzRun(Peer):
         self.subscribe(PoseStamped, 'object_poses', lambda m: self._check([m.pose]))
         self.subscribe(TFMessage, '/tf', self._on_transforms)
 
-    def run(
-        self, messages: int, seed: int, timeout_s: float,
-        after_burst: Callable[[int], object] = lambda sent: None,
-    ) -> Findings:
+    def run(self, messages: int, seed: int, timeout_s: float,
+            after_burst: Callable[[int], object] = lambda sent: None) -> Findings:
         """Send bursts, each followed by a good frame that has to be answered.
 
         :param timeout_s: for the start of the node, and for the answer to a good frame.

@@ -54,10 +54,9 @@ class Replayer(Peer):
         self._sent: dict[int, float] = {}
         self._answers: dict[int, ReceivedPoses] = {}
 
-    def lossless(
-        self, frames: Sequence[BagFrame], timeout_s: float,
-        after_frame: Callable[[], object] = lambda: None, *, live: bool = False,
-    ) -> list[ReceivedPoses | None]:
+    def lossless(self, frames: Sequence[BagFrame], timeout_s: float,
+                 after_frame: Callable[[], object] = lambda: None, *, live: bool = False
+                 ) -> list[ReceivedPoses | None]:
         """Send frame after frame, each once the one before is answered or dropped.
 
         :param timeout_s: for each frame; once one is neither answered nor dropped in that time,
@@ -83,9 +82,8 @@ class Replayer(Peer):
         """
         return stamp in self._answers or self.dropped_frames() > dropped
 
-    def realtime(
-        self, frames: Sequence[BagFrame], rate_hz: float, rest_s: float = 3.0,
-    ) -> list[ReceivedPoses | None]:
+    def realtime(self, frames: Sequence[BagFrame], rate_hz: float, rest_s: float = 3.0
+                 ) -> list[ReceivedPoses | None]:
         """Send frames at a rate, stamped with the time they are sent, as a camera does.
 
         :param rest_s: how long to wait for answers after the last frame.

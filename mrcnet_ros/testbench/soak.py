@@ -49,9 +49,8 @@ class Soak:
         self._start_s = self._last_s = time.perf_counter()
         self._usage = process_usage(pid)
 
-    def run(
-        self, frames: Sequence[BagFrame], plan: SoakPlan, on_sample: Callable[[Sample], object],
-    ) -> None:
+    def run(self, frames: Sequence[BagFrame], plan: SoakPlan, on_sample: Callable[[Sample], object]
+            ) -> None:
         """Send frames in turn until the time is over.
 
         :param on_sample: called with each sample.

@@ -34,10 +34,8 @@ class Traffic(Peer):
         self._ages_s: list[float] = []
         self._last_answer_s, self._silence_s = time.perf_counter(), 0.0
 
-    def run(
-        self, frames: Sequence[BagFrame], rate_hz: float, duration_s: float,
-        after_frame: Callable[[], object] = lambda: None,
-    ) -> None:
+    def run(self, frames: Sequence[BagFrame], rate_hz: float, duration_s: float,
+            after_frame: Callable[[], object] = lambda: None) -> None:
         """Send frames in turn, stamped with the time they are sent; late ones are left out.
 
         :param after_frame: called after each frame sent.

@@ -35,8 +35,7 @@ OF_BOXES = ('box_shift', 'box_scale')
 OF_SURFACE = ('varied', 'photometric')
 
 
-def held_out(config: TrainConfig, *, views: int = VIEWS,
-             cache: Path | None = None) -> TrainConfig:
+def held_out(config: TrainConfig, *, views: int = VIEWS, cache: Path | None = None) -> TrainConfig:
     """Return a configuration whose images training does not draw.
 
     :param views: rendered views of each object.

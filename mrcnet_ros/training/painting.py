@@ -149,8 +149,7 @@ class TrainingPainter:
         return np.asarray(self.patches[int(rng.integers(len(self.patches)))], np.uint8)
 
     def draw(self, rng: np.random.Generator, layer: PlacedView, H_crop_view: Matrix, light: Light,
-             target: bool, size: tuple[int, int],
-             paint: NDArray[np.float32] | None = None,
+             target: bool, size: tuple[int, int], paint: NDArray[np.float32] | None = None,
              printed: NDArray[np.uint8] | None = None) -> Drawn | None:
         """Light a view in the crop; return where it is, its colours and its opacity.
 

@@ -93,10 +93,9 @@ class SharedViews:
         return ViewBank(**pixels, **self.rest)
 
 
-def load_or_render(
-    folder: Path, objects: Sequence[ObjectModel], priors: Mapping[int, ViewPrior | None],
-    distance_m: tuple[float, float], views: int, seed: int,
-) -> list[SharedViews]:
+def load_or_render(folder: Path, objects: Sequence[ObjectModel],
+                   priors: Mapping[int, ViewPrior | None], distance_m: tuple[float, float],
+                   views: int, seed: int) -> list[SharedViews]:
     """Return the view banks of objects, rendering those that ``folder`` does not hold yet.
 
     :param distance_m: nearest and farthest distance of the objects [m].

@@ -150,8 +150,7 @@ class PaperEstimator(BaseEstimator[PaperModel]):
             draw_template(self._renderer, task.object_index, R, MM * t, K, self.spec)
             for R, t, K in zip(coarse.R, coarse.t, task.crops.K_crop, strict=True)])
 
-    def _decode(self, logits: Outputs, coarse: _Coarse, fine: Outputs,
-                crops: PaperCrops) -> Array:
+    def _decode(self, logits: Outputs, coarse: _Coarse, fine: Outputs, crops: PaperCrops) -> Array:
         R = rotation_from_6d(fine['six']) @ coarse.R
         t = translation(coarse.xy + fine['xy'], coarse.depth + fine['depth'][:, 0],
                         crops.K_crop, crops.size_px)

@@ -23,8 +23,7 @@ _SHOWN = 8  # problems in a message; they are alike
 
 
 def import_published(checkpoint: Path, spec: PaperSpec, object_ids: Sequence[int],
-                     meshes_dir: Path, output: Path, *,
-                     say: Say = log) -> tuple[Path, list[int]]:
+                     meshes_dir: Path, output: Path, *, say: Say = log) -> tuple[Path, list[int]]:
     """Write a published checkpoint as a model directory.
 
     Objects whose mesh is not in the folder are left out: without a mesh there is no template.

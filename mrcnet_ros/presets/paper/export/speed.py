@@ -51,10 +51,9 @@ def one_object(run: RunGraph, inputs: PaperInputs) -> tuple[TimedAnswer, dict[st
     return TimedAnswer(laps[-1] - laps[0], stages, 0, 0), decisive
 
 
-def compare_paper(
-    runs: Mapping[str, RunGraph], inputs: PaperInputs, repeats: int,
-    between: Callable[[], object] = lambda: None,
-) -> tuple[dict[str, list[TimedAnswer]], dict[str, dict[str, NDArray[Any]]]]:
+def compare_paper(runs: Mapping[str, RunGraph], inputs: PaperInputs, repeats: int,
+                  between: Callable[[], object] = lambda: None
+                  ) -> tuple[dict[str, list[TimedAnswer]], dict[str, dict[str, NDArray[Any]]]]:
     """Time all runtimes in turns, each time beginning with another.
 
     :param repeats: timed calls of each, after one that is not.

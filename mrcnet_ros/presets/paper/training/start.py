@@ -19,8 +19,7 @@ _PARTS = {'conv1': '0', 'bn1': '1', 'layer1': '4', 'layer2': '5', 'layer3': '6',
 _UNUSED = ('running_mean', 'running_var', 'num_batches_tracked')
 
 
-def starting_network(spec: PaperSpec, objects: int, imagenet: Path | None,
-                     seed: int) -> PaperNet:
+def starting_network(spec: PaperSpec, objects: int, imagenet: Path | None, seed: int) -> PaperNet:
     """Return the network as the published training starts it, in training mode.
 
     :param imagenet: state dict of an ImageNet ResNet-34, None to start its layers from noise.
