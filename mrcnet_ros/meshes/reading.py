@@ -92,4 +92,4 @@ def _check_kind(path: Path) -> None:
 def _missing(path: Path, error: OSError) -> MeshError:
     other = '' if str(error.filename) in ('None', str(path)) else f': {error.filename}'
     return MeshError(path, f'cannot be read ({error.strerror}{other})',
-                     'check the folder given with --meshes')
+                     'check its path, or the folder given with --meshes')

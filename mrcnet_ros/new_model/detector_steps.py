@@ -60,7 +60,7 @@ def add_detector(request: Request, config: DetectorConfig, weights: dict[str, An
     :param weights: ImageNet weights of EfficientNet-Lite0.
     :raises MrcnetError: when it cannot be trained or written.
     """
-    export_detector(train_detector(config, weights), config, request.output, say=say)
+    export_detector(train_detector(config, weights), config, request.made, say=say)
 
 
 def measure_detector(request: Request, images: int) -> dict[str, Any]:
@@ -69,7 +69,7 @@ def measure_detector(request: Request, images: int) -> dict[str, Any]:
     :return: figures of :class:`~mrcnet_ros.evaluation.detector_scores.DetectorScores`.
     """
     objects = list(load_object_list(request.output / 'objects.yaml').values())
-    boxes = DetectorBoxes(ObjectDetector.load(request.output, least_score=LEAST_SCORE))
+    boxes = DetectorBoxes(ObjectDetector.load(request.made, least_score=LEAST_SCORE))
     scores = DetectorScores(boxes.detector.object_ids)
     try:
         for frame in held_out_frames(objects, min(images, MOST_IMAGES),

@@ -23,6 +23,8 @@ from .request import Request
 OFF_CENTRE, THIN = 0.01, 0.02
 # part of all edges that may be open before a mesh counts as one with holes
 OPEN_EDGES = 0.002
+# Ratio of diameters above which 3 to 9 diameters, as objects are trained, are no common distances.
+MOST_UNLIKE = 3.0
 # Diameters of objects for a gripper; for others, --unit must be given.
 USUAL_M = (0.005, 2.0)
 
@@ -66,10 +68,32 @@ def take_in(request: Request) -> list[Part]:
     :raises SpecError: when two have the same name.
     """
     if request.bop_models is not None:
-        return _from_bop(request, request.bop_models)
-    _check_names(request.meshes)
-    return [_from_file(number, path, request.unit)
-            for number, path in enumerate(request.meshes, start=1)]
+        parts = _from_bop(request, request.bop_models)
+    else:
+        _check_names(request.meshes)
+        parts = [_from_file(number, path, request.unit)
+                 for number, path in enumerate(request.meshes, start=1)]
+    if request.views == 'table':
+        _note_y_up(parts)
+    _note_small(parts)
+    return parts
+
+
+def _note_y_up(parts: Sequence[Part]) -> None:
+    for part in parts:
+        if part.source.suffix.lower() == '.glb':
+            part.notes.append('GLB files have y up, but --views table stands objects with their z '
+                              'axis up. If the picture shows it lying, leave out --views table.')
+
+
+def _note_small(parts: Sequence[Part]) -> None:
+    largest = max(parts, key=lambda p: p.diameter_m)
+    for part in parts:
+        ratio = largest.diameter_m / part.diameter_m
+        if ratio > MOST_UNLIKE:
+            part.notes.append(f'{largest.label} is {ratio:.0f} times as large. All objects of a '
+                              'model are trained at the same distances, where this one is small. '
+                              'It is better in a model of its own.')
 
 
 def _check_names(paths: Sequence[Path]) -> None:
@@ -148,8 +172,11 @@ def notes_about(mesh: Mesh, diameter: float, scale: float) -> list[str]:
         notes.append(f'The mesh has holes: {open_edges} of its {len(counts)} edges belong to one '
                      'face only. Cameras see its inside through them, unlike that of the object. '
                      'Close them if the object is closed.')
-    thickness = _thickness(mesh.vertices)
-    if thickness < THIN * diameter:
+    thickness, width = _extents(mesh.vertices)[:2]
+    if width < THIN * diameter:
+        notes.append(f'The object is a thin rod, {1000 * scale * width:.2g} mm wide. In images it '
+                     'is a line: its distance and its turn about its length are unsure.')
+    elif thickness < THIN * diameter:
         notes.append(f'The object is a flat plate, {1000 * scale * thickness:.2g} mm thick. Seen '
                      'edge-on it is a line, and its pose there is unsure.')
     if not _usual(diameter * scale):
@@ -158,10 +185,10 @@ def notes_about(mesh: Mesh, diameter: float, scale: float) -> list[str]:
     return notes
 
 
-def _thickness(vertices: Array) -> float:
-    """Return the extent along the direction in which the object is thinnest."""
+def _extents(vertices: Array) -> Array:
+    """Return the extents along the principal axes, the least first, (3,)."""
     axes = np.linalg.svd(vertices - vertices.mean(axis=0), full_matrices=False)[2]
-    return float(np.ptp(vertices @ axes.T, axis=0).min())
+    return np.sort(np.ptp(vertices @ axes.T, axis=0))
 
 
 def copy_meshes(parts: Sequence[Part], folder: Path) -> None:

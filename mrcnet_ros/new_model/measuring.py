@@ -60,15 +60,16 @@ class MeasuredPose:
     score: float
 
 
-def measure_model(model: Path, images: int, backgrounds: Sequence[Path], *, upright: bool,
-                  ) -> tuple[list[MeasuredPose], dict[str, bytes], str]:
+def measure_model(model: Path, meshes: Path, images: int, backgrounds: Sequence[Path], *,
+                  upright: bool) -> tuple[list[MeasuredPose], dict[str, bytes], str]:
     """Estimate poses on held-out images, write the laws, and draw examples.
 
     :param model: directory, whose ``model.json`` is changed.
+    :param meshes: folder of its meshes.
     :return: the answers; PNG files by ``label/name``; why a law is missing, '' if none is.
     :raises MrcnetError: when the model cannot be used.
     """
-    estimator = PoseEstimator.load(model, spreads=True)
+    estimator = PoseEstimator.load(model, meshes, spreads=True)
     try:
         done = Run()
         frames = held_out_frames(list(estimator.objects.values()), images, upright=upright,

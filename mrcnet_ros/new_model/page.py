@@ -41,6 +41,7 @@ class ModelPage:
     :param symmetry_pictures: PNG files by label.
     :param problem: why a law of covariances or scores is missing, '' if none is.
     :param examples: PNG files by ``label/name``.
+    :param distance_m: nearest and farthest distance of the objects in the training.
     :param detector: what the model's own detector finds in held-out images; None without one.
     """
 
@@ -52,6 +53,7 @@ class ModelPage:
     problem: str
     examples: Mapping[str, bytes]
     plan: Plan
+    distance_m: tuple[float, float]
     detector: Mapping[str, Any] | None = None
 
 
@@ -60,7 +62,7 @@ def write_model_page(path: Path, page: ModelPage) -> None:
 
     :raises DatasetError: when it cannot be written.
     """
-    name = html.escape(page.request.output.name)
+    name = html.escape(page.request.name)
     body = '\n'.join([
         f'<h1>Model {name}</h1>', _start(page), _summary(page), _detector(page),
         *(_object(page, part) for part in page.parts), _how(page)])
@@ -82,12 +84,13 @@ def start_lines(output: Path, *, detector: bool = False) -> list[str]:
             f'    image:=/camera/image_raw camera_info:=/camera/camera_info {boxes}']
 
 
-def warnings(answers: Sequence[MeasuredPose]) -> list[str]:
+def warnings(answers: Sequence[MeasuredPose], output: Path) -> list[str]:
     """Return a sentence for each object whose poses are mostly wrong."""
     shares = {label: medians([a for a in answers if a.label == label])['good']
               for label in sorted({a.label for a in answers})}
     return [f'Only {100 * share:.0f} % of the poses of {label} are right on rendered images. '
-            'Train longer (--minutes) before a robot uses this model.'
+            'Train longer before a robot uses this model. To go on from its weights, give '
+            f'--start {quote(str(output))} and another --output.'
             for label, share in shares.items() if share < LEAST_RIGHT]
 
 
@@ -118,7 +121,7 @@ def _summary(page: ModelPage) -> str:
     rows = ''.join(_row(html.escape(part.label), medians(own)) for part in page.parts
                    if (own := [a for a in page.answers if a.label == part.label]))
     notes = [*([f'What poses say of their errors is not calibrated: {page.problem}.']
-               if page.problem else []), *warnings(page.answers)]
+               if page.problem else []), *warnings(page.answers, page.request.output)]
     note = ''.join(f'<p class="note">{html.escape(text)}</p>' for text in notes)
     return ('<h2>Expected errors</h2>\n<p>Medians on rendered images that training never drew, '
             'with boxes as inexact as those of a detector. Photographs are harder: measure with '
@@ -182,7 +185,8 @@ def _how(page: ModelPage) -> str:
     seen = 'on a table, z up' if request.view_prior else 'from everywhere'
     return (f'<h2>How it was made</h2><p>Trained {html.escape(way)} '
             f'{html.escape(str(request.start))} for {page.plan.train_minutes:g} minutes, with '
-            f'{page.plan.views} rendered views of each object, seen {seen}. Measured on '
+            f'{page.plan.views} rendered views of each object, seen {seen}, '
+            f'{page.distance_m[0]:.2g} to {page.distance_m[1]:.2g} m away. Measured on '
             f'{page.plan.images} rendered images. Objects and symmetries are in '
             '<code>objects.yaml</code>, the training configuration in '
             '<code>work/train.yaml</code>. The work folder may be removed.</p>')

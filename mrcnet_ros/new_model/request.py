@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import SpecError
+from ..inference.model_json import MODEL_FILE
 from ..specs import ViewPrior
 
 # Objects stand with their z axis up, and the camera is above and hardly rolled. As models/lmo.
@@ -79,9 +80,19 @@ class Request:
         return DETECTOR_PART * self.minutes if self.detector else 0.0
 
     @property
+    def name(self) -> str:
+        """Return the name of the model: that of its folder."""
+        return self.output.resolve().name
+
+    @property
     def work(self) -> Path:
         """Return the folder for the results of the steps."""
         return self.output / 'work'
+
+    @property
+    def made(self) -> Path:
+        """Return where the model is: in the work folder until it is whole."""
+        return self.output if (self.output / MODEL_FILE).exists() else self.work / 'model'
 
     @property
     def view_prior(self) -> ViewPrior | None:

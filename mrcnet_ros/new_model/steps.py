@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,12 +16,15 @@ from ..export.directory import export_checkpoint
 from ..geometry.rotation_grid import rotation_grid
 from ..geometry.view_prior import allowed_bins
 from ..inference.model_directory import MESH_FOLDER
+from ..inference.model_json import MODEL_FILE
 from ..meshes import read_mesh
 from ..objects import load_object_list
 from ..rendering.background_files import check_images, find_images
 from ..rendering.template_store import TemplateStore
+from ..store.atomic import writing
 from ..synth.held_out import MOST_OBJECTS, image_count
 from ..training.config import TrainConfig
+from ..training.loop import CHECKPOINT
 from ..training.material import load_disturbers, load_object_views, load_templates, load_views
 from ..training.trainer import train
 from .detector_steps import add_detector, detector_config, measure_detector
@@ -93,6 +97,9 @@ class Maker:
                     continue
                 with self._bar.step(name):
                     self._work[key] = do()
+        except KeyboardInterrupt:
+            self._say('the same command goes on from here')
+            raise
         finally:
             self._bar.close()
         return self._request.output / PAGE_FILE
@@ -105,7 +112,8 @@ class Maker:
     @property
     def warnings(self) -> list[str]:
         """Return what to know before a robot uses the model."""
-        return warnings([MeasuredPose(**a) for a in self._work['measured']['answers']])
+        return warnings([MeasuredPose(**a) for a in self._work['measured']['answers']],
+                        self._request.output)
 
     def _look(self) -> dict[str, Any]:
         """Find symmetries and write meshes and the object list."""
@@ -115,7 +123,8 @@ class Maker:
             if part.label not in looks:
                 looks[part.label] = self._symmetries(part)
                 self._work['found'] = looks
-            self._say(f'{part.label}: symmetries: {looks[part.label]["words"]}')
+            self._say('\n'.join([f'{part.label}: symmetries: {looks[part.label]["words"]}',
+                                 *(f'  {note}' for note in looks[part.label]['notes'])]))
         entries = [_entry(part, looks[part.label]['entry']) for part in self._parts]
         text = '# Written by mrcnet new. Lengths are in units of unit_m, in the frame of the ' \
                'mesh.\n' + yaml.safe_dump(entries, sort_keys=False)
@@ -178,14 +187,15 @@ class Maker:
             load_disturbers(detector)
         return True
 
-    def _train(self) -> str:
+    def _train(self) -> bool:
         self._bar.replan('training', 60.0 * self._plan().train_minutes)
-        return str(train(self._config(), self._stem()))
+        train(self._config(), self._stem())
+        return True
 
     def _export(self) -> bool:
         """Write the graphs, and the templates into the store of the node."""
-        config, output = self._config(), self._request.output
-        export_checkpoint(Path(self._work['trained']), config, output, say=self._say)
+        config = self._config()
+        export_checkpoint(config.output / CHECKPOINT, config, self._request.made, say=self._say)
         grid = rotation_grid(config.spec.bins.rotation_nside, config.spec.bins.rotation_in_plane)
         store = TemplateStore()
         for item in config.load_objects():
@@ -195,7 +205,7 @@ class Maker:
     def _measure(self) -> dict[str, Any]:
         request = self._request
         answers, pictures, problem = measure_model(
-            request.output, self._plan().images, request.backgrounds,
+            request.made, request.output / MESH_FOLDER, self._plan().images, request.backgrounds,
             upright=request.view_prior is not None)
         if problem:
             self._say(f'errors cannot be told: {problem}')
@@ -208,7 +218,16 @@ class Maker:
                      self._say)
         return measure_detector(self._request, self._plan().images)
 
+    def _publish(self) -> None:
+        """Move the model into the output; before its last file, model.json, there is none."""
+        made, output = self._request.made, self._request.output
+        with writing(output):
+            for path in sorted(made.glob('[!.]*'), key=lambda p: p.name == MODEL_FILE):
+                os.replace(path, output / path.name)  # what a killed export left is hidden
+
     def _page(self) -> bool:
+        if self._request.made != self._request.output:
+            self._publish()
         request, looks = self._request, self._work['looks']
         objects = load_object_list(request.output / OBJECTS_FILE)
         pictures = {o.label: png(draw_object(o, axes_of(o.centred().symmetries.transforms)))
@@ -218,7 +237,8 @@ class Maker:
             request=request, parts=self._parts, looks=looks, symmetry_pictures=pictures,
             answers=[MeasuredPose(**a) for a in measured['answers']], problem=measured['problem'],
             examples={k: base64.b64decode(v) for k, v in measured['pictures'].items()},
-            plan=self._plan(), detector=self._work.get('detector')))
+            plan=self._plan(), distance_m=self._config().distance_m,
+            detector=self._work.get('detector')))
         return True
 
 

@@ -132,7 +132,7 @@ def write_config(request: Request, parts: Sequence[Part], plan: Plan, known: Seq
     largest, smallest = (f(p.diameter_m for p in parts) for f in (max, min))
     prior = request.view_prior
     values: dict[str, Any] = {
-        'name': request.output.name, 'output': str(request.work / 'run'),
+        'name': request.name, 'output': str(request.work / 'run'),
         'cache': str(request.work / 'views'), 'models': str(request.output / 'objects.yaml'),
         'backgrounds': [str(b) for b in request.backgrounds],
         'distance_m': [round(NEAREST * largest, 4),

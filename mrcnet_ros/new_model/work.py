@@ -71,9 +71,11 @@ def _asked(request: Request) -> dict[str, Any]:
     """Return the options that must be the same in the next start, as plain data."""
     return {
         'meshes': {p.name: mesh_digest(p) for p in request.meshes},
-        'bop_models': str(request.bop_models or ''), 'object_ids': list(request.object_ids),
+        'bop_models': str(request.bop_models.resolve()) if request.bop_models else '',
+        'object_ids': list(request.object_ids),
         'unit': request.unit, 'symmetries': dict(request.symmetries), 'views': request.views,
-        'start': str(request.start), 'backgrounds': [str(b) for b in request.backgrounds],
+        'start': str(request.start.resolve()),
+        'backgrounds': [str(b.resolve()) for b in request.backgrounds],
         'fast': request.fast, 'minutes': request.minutes, 'images': request.images,
         **({'detector': True} if request.detector else {}),
         'changes': json.loads(json.dumps(dict(request.changes), default=str))}

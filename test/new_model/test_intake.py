@@ -105,6 +105,16 @@ def test_holes_and_plates_are_noted(tmp_path: Path) -> None:
     assert len(holes) >= 1 and any('has holes' in note for note in holes)
     plate = only(tmp_path, write(tmp_path / 'plate.stl', trimesh.creation.box((100, 60, 0.5))))
     assert any('flat plate, 0.5 mm thick' in note for note in plate.notes)
+    wire = only(tmp_path, write(tmp_path / 'wire.stl', trimesh.creation.box((100, 1, 1))))
+    assert any('thin rod, 1 mm wide' in note for note in wire.notes)
+
+
+def test_what_does_not_go_together_is_noted(tmp_path: Path) -> None:
+    """A screw beside its housing; a GLB file, which has y up, that shall stand on its z axis."""
+    paths = write(tmp_path / 'housing.stl', PART), write(tmp_path / 'screw.glb', PART, 1e-4)
+    housing, screw = take_in(request(tmp_path, *paths, views='table'))
+    assert not housing.notes and len(screw.notes) == 2
+    assert 'y up' in screw.notes[0] and 'housing is 10 times as large' in screw.notes[1]
 
 
 def test_a_texture_is_kept_with_the_mesh(tmp_path: Path) -> None:

@@ -37,9 +37,13 @@ SMALL = ('--set', 'views=8', '--set', 'patches=8', '--set', 'bodies=2', '--set',
 
 @dataclass(frozen=True)
 class Made:
-    """A model and the command that made it."""
+    """A model and the command that made it.
+
+    :param before: what the output held after an interruption just before the measuring.
+    """
 
     output: Path
+    before: list[str]
     command: list[str]
     printed: str
     code: int
@@ -67,8 +71,21 @@ def made(tiny_model: TinyModel, tmp_path_factory: pytest.TempPathFactory,
     with pytest.MonkeyPatch.context() as patch, Captured() as captured:
         patch.chdir(folder)
         patch.setenv('MRCNET_CACHE', str(folder / 'store'))
-        code = main(command)
-        yield Made(folder / 'models' / 'parts', command, captured.text(), code)
+        output = folder / 'models' / 'parts'
+        with pytest.MonkeyPatch.context() as killed:
+            killed.setattr(Maker, '_measure', interrupt)
+            assert main(command) == 130
+        before = [p.name for p in output.iterdir()]
+        (folder / 'elsewhere').mkdir()
+        patch.chdir(folder / 'elsewhere')
+        code = main([f'../{word}' if word in ('part.stl', 'models/parts') else word
+                     for word in command])
+        yield Made(output, before, command, captured.text(), code)
+
+
+def interrupt(*_: object) -> None:
+    """Stand in for a step in which the user presses Ctrl+C."""
+    raise KeyboardInterrupt
 
 
 class Captured:
@@ -113,6 +130,16 @@ def test_the_model_answers_in_the_frame_of_the_file(made: Made) -> None:
     finally:
         estimator.close()
     np.testing.assert_allclose(bounds.mean(axis=0), [0.2, 0, 0.015], atol=1e-6)
+
+
+def test_an_interrupted_model_is_none_until_it_is_whole(made: Made) -> None:
+    """It goes on from another folder, and no step is done twice."""
+    assert sorted(made.before) == ['meshes', 'objects.yaml', 'work']
+    assert 'the same command goes on from here' in made.printed
+    for step in ('looking at the meshes', 'training', 'exporting'):
+        assert made.printed.count(f'{step} (') == 1, step
+    assert (made.output / 'model.json').is_file()
+    assert not list((made.output / 'work' / 'model').iterdir())
 
 
 def test_the_page_needs_nothing_else(made: Made) -> None:
