@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ..datasets.catalogue import facts_of
+from .argument_types import positive_float
 from .dataset_arguments import add_box_arguments, add_dataset_arguments, box_spec, open_split
-from .traffic_arguments import positive_float
+from .progress import progress_bar
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,13 +33,12 @@ def run(args: argparse.Namespace) -> int:
     """Write the bag."""
     from ..testbench.bag_writer import BagWriter
     from ..testbench.bop_bag import bag_detections, bag_truths
-    from .progress import progress_bar
 
     boxes, dataset = box_spec(args), open_split(args)
     labels = bag_labels(args.dataset, dataset.object_ids, args.model)
     with BagWriter(args.output, args.storage) as writer:
-        for number, frame in enumerate(progress_bar(dataset.frames[:args.limit], unit='image',
-                                            disable=None), start=1):
+        frames = progress_bar(dataset.frames[:args.limit], unit='image')
+        for number, frame in enumerate(frames, start=1):
             stamp, depth_m = round(number / args.rate * 1e9), frame.load_depth_m()
             if depth_m is not None:
                 writer.write_depth(stamp, depth_m)

@@ -10,12 +10,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from .dataset_arguments import (
-    add_estimation_arguments,
-    open_dataset,
-    positive,
-    timed_questions,
-)
+from .argument_types import positive
+from .dataset_arguments import add_estimation_arguments, open_dataset, timed_questions
+from .progress import progress_bar
 from .tasks import add_json_argument, measured_with
 
 if TYPE_CHECKING:
@@ -56,13 +53,12 @@ def bench(args: argparse.Namespace, loaded: Mapping[str, Contender], facts: Mapp
     :param facts: about them: ``load_seconds`` of each, and why others are ``absent``.
     """
     from ..evaluation.comparison import compare_runtimes
-    from .progress import progress_bar
 
     dataset = open_dataset(args)
     first = next(iter(loaded.values())).estimator
     asked = timed_questions(args, dataset, first)
     rates: list[Mapping[str, float]] = []
-    with progress_bar(total=args.repeats * len(loaded), unit='turn', disable=None) as bar:
+    with progress_bar(total=args.repeats * len(loaded), unit='turn') as bar:
         def between() -> None:
             bar.update()
             if bar.n % len(loaded) == 0 and 'torch' not in facts['absent']:

@@ -8,14 +8,15 @@ from collections.abc import Callable, Mapping
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from .argument_types import positive
 from .dataset_arguments import (
     add_estimation_arguments,
     box_spec,
     open_dataset,
     open_pose_estimator,
-    positive,
     timed_questions,
 )
+from .progress import progress_bar
 from .tasks import add_json_argument, measured_with
 
 if TYPE_CHECKING:
@@ -56,7 +57,6 @@ def bench(
     :raises DatasetError: when no image shows an object the model knows.
     """
     from ..evaluation import report, speed
-    from .progress import progress_bar
 
     box_spec(args)  # a wrong one is named before a model is loaded
     dataset = open_dataset(args)
@@ -64,7 +64,7 @@ def bench(
     estimator, forget = load(args)
     load_seconds = time.perf_counter() - start
     asked = timed_questions(args, dataset, estimator)
-    with progress_bar(total=speed.PASSES * args.repeats, unit='pass', disable=None) as bar:
+    with progress_bar(total=speed.PASSES * args.repeats, unit='pass') as bar:
         measured = speed.measure_speed(estimator, forget, asked, args.repeats, bar.update)
     figures = {
         **measured_with(args, estimator, dataset), 'images': len(asked),

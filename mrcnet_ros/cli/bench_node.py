@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .dataset_arguments import add_model_arguments, open_estimator, positive
+from .argument_types import positive, positive_float
+from .dataset_arguments import add_model_arguments, open_estimator
 from .node import node_command
+from .progress import progress_bar
 from .tasks import add_json_argument, measured_with
-from .traffic_arguments import add_traffic_arguments, positive_float, traffic_frames
+from .traffic_arguments import add_traffic_arguments, traffic_frames
 
 if TYPE_CHECKING:
     from ..evaluation.speed import TimedAnswer
@@ -55,7 +57,6 @@ def bench(args: argparse.Namespace, estimator: Estimator, command: Sequence[str]
     from ..evaluation.speed import Question, ask_at_rate
     from ..testbench.processes import LoggedProcess, prepare_environment
     from ..testbench.traffic import Traffic, decoded
-    from .progress import progress_bar
 
     prepare_environment()
     asked = [Question(*decoded(frame)) for frame in frames]
@@ -63,7 +64,7 @@ def bench(args: argparse.Namespace, estimator: Estimator, command: Sequence[str]
     turns = []
     with (LoggedProcess('node', command, args.json.with_suffix('.node.log')) as node,
           Traffic(node.check_runs) as traffic,
-          progress_bar(total=2 * args.repeats, unit='turn', disable=None) as bar):
+          progress_bar(total=2 * args.repeats, unit='turn') as bar):
         traffic.wait_for_node(args.timeout)
         ask_at_rate(estimator, asked, args.rate, WARM_UP_S)
         traffic.run(frames, args.rate, WARM_UP_S)

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..presets.paper.spec import PUBLISHED, PaperSpec, paper_spec
-from .dataset_arguments import add_threads_argument, positive
+from .argument_types import positive
+from .dataset_arguments import add_threads_argument
+from .progress import progress_bar
 from .tasks import add_json_argument, measured_with
 
 if TYPE_CHECKING:
@@ -49,13 +51,12 @@ def bench(args: argparse.Namespace, spec: PaperSpec) -> int:
     from ..export.arithmetic import gemm_flops_per_s
     from ..presets.paper.export.reference import PaperReference, set_threads
     from ..presets.paper.export.speed import compare_paper, relative_difference
-    from .progress import progress_bar
 
     set_threads(args.threads)
     reference = PaperReference(spec, args.objects, SALT)
     runs: dict[str, RunGraph] = {PLAIN: reference.run, **_runtimes(args, spec, reference)}
     rates: list[dict[str, float]] = []
-    with progress_bar(total=args.repeats * len(runs), unit='turn', disable=None) as bar:
+    with progress_bar(total=args.repeats * len(runs), unit='turn') as bar:
         def between() -> None:
             bar.update()
             if bar.n % len(runs) == 0:

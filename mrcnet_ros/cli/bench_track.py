@@ -8,10 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .argument_types import positive_float
 from .dataset_arguments import add_model_arguments, estimator_options
 from .node import node_command
+from .progress import progress_bar
 from .tasks import add_json_argument, measured_with
-from .traffic_arguments import add_traffic_arguments, positive_float, traffic_frames
+from .traffic_arguments import add_traffic_arguments, traffic_frames
 
 if TYPE_CHECKING:
     from ..testbench.bag import BagFrame
@@ -57,7 +59,6 @@ def bench(args: argparse.Namespace, command: Callable[[bool], Sequence[str]],
     """
     from ..evaluation.report import write_json
     from ..testbench.processes import prepare_environment
-    from .progress import progress_bar
 
     prepare_environment()
     every = max(1, round(args.rate / args.detections_rate))
@@ -65,7 +66,7 @@ def bench(args: argparse.Namespace, command: Callable[[bool], Sequence[str]],
     if args.detector:
         ways = {EACH: (False, 0), FOLLOWED: (True, 0)}
     rows = {}
-    for name, (track, step) in progress_bar(ways.items(), unit='node', disable=None):
+    for name, (track, step) in progress_bar(ways.items(), unit='node'):
         rows[name] = _measure(args, command(track), with_gaps(frames, step), name)
     figures = {
         **measured_with(args), **estimator_options(args), 'rate_hz': args.rate,

@@ -6,9 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .dataset_arguments import positive
+from .argument_types import limit, positive, positive_float
 from .tasks import add_json_argument, measured_with
-from .traffic_arguments import limit, positive_float
 
 if TYPE_CHECKING:
     from ..training.throughput import Bench

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import DatasetError, SpecError
+from .argument_types import positive
 from .calibrate_laws import calibrate_depth, measured_covariance, print_numbers, print_written
 from .dataset_arguments import (
     add_detection_arguments,
@@ -17,9 +18,9 @@ from .dataset_arguments import (
     open_dataset,
     open_estimator,
     open_pose_estimator,
-    positive,
     take_sizes,
 )
+from .progress import progress_bar
 
 if TYPE_CHECKING:
     from ..datasets.bop import BopDataset
@@ -115,14 +116,13 @@ def _of_preset(args: argparse.Namespace) -> Collection[str]:
 def _answer_photographs(args: argparse.Namespace, dataset: BopDataset
                         ) -> tuple[Run, Mapping[str, ObjectModel]]:
     from ..evaluation.runner import Run, run_frames
-    from .progress import progress_bar
 
     boxes = box_source(args, dataset)
     dataset.frames[0].target_ground_truth()  # there is nothing to compare with without it
     estimator = open_estimator(args, spreads=True)
     take_sizes(estimator, dataset)
     done = Run()
-    frames = progress_bar(dataset.frames[:args.limit], unit='image', disable=None)
+    frames = progress_bar(dataset.frames[:args.limit], unit='image')
     run_frames(frames, estimator, boxes, None, done, depth='required' if args.depth else 'off')
     return done, estimator.objects
 
@@ -154,7 +154,6 @@ def _answer_rendered(args: argparse.Namespace) -> tuple[Run, Mapping[str, Object
     from ..evaluation.runner import Run, run_frames
     from ..rendering.background_files import find_images
     from ..synth.held_out import held_out_frames, image_count
-    from .progress import progress_bar
 
     boxes = box_source(args)
     estimator = open_pose_estimator(args, spreads=True)
@@ -165,7 +164,7 @@ def _answer_rendered(args: argparse.Namespace) -> tuple[Run, Mapping[str, Object
     upright = any(prior is not None for prior in estimator.model.view_priors.values())
     frames = held_out_frames(list(objects.values()), count, upright=upright, backgrounds=(
         find_images(args.backgrounds) if args.backgrounds else []))
-    shown = progress_bar(frames, total=count, unit='image', disable=None)
+    shown = progress_bar(frames, total=count, unit='image')
     run_frames(shown, estimator, boxes, None, done, depth='required' if args.depth else 'off')
     return done, objects
 

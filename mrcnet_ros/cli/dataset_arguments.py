@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..cpus import usable_cpus
 from ..specs import DEFAULT_CROPS
+from .argument_types import positive, seed
 
 if TYPE_CHECKING:
     from ..datasets.bop import BopDataset
@@ -283,19 +284,3 @@ def refuse_without_effect(args: argparse.Namespace, defaults: Mapping[str, Any],
             if getattr(args, name) != default]
     if idle:
         raise SpecError(f'{", ".join(idle)} would have no effect: {reason}')
-
-
-def seed(text: str) -> int:
-    """Return a whole number that a generator of random numbers takes, for argparse."""
-    number = int(text)
-    if number < 0:
-        raise argparse.ArgumentTypeError(f'must be 0 or more, got {number}')
-    return number
-
-
-def positive(text: str) -> int:
-    """Return a whole number of at least one, for argparse."""
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f'must be at least 1, got {number}')
-    return number

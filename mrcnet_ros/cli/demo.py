@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from .dataset_arguments import positive, seed
-from .traffic_arguments import positive_float
+from .argument_types import positive, positive_float, seed
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

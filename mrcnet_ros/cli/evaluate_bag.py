@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import DatasetError, SpecError
+from .argument_types import positive, positive_float
 from .bag import model_labels
-from .dataset_arguments import add_model_arguments, positive, refuse_without_effect
+from .dataset_arguments import add_model_arguments, refuse_without_effect
 from .evaluation_page import Evaluated, add_report_argument, check_report, write_report
 from .node import model_parameters
+from .progress import progress_bar
 from .tasks import add_json_argument, measured_with
-from .traffic_arguments import positive_float
 
 if TYPE_CHECKING:
     from ..datasets.bop import BopFrame, ResultRow
@@ -107,7 +108,6 @@ def _replay(
 ) -> Answers:
     from ..testbench.processes import LoggedProcess, prepare_environment
     from ..testbench.replay import Replayer
-    from .progress import progress_bar
 
     prepare_environment()
     command = [*node_command, *_node_parameters(args)]
@@ -116,7 +116,7 @@ def _replay(
         replayer.wait_for_node(args.timeout)
         if args.mode == 'realtime':
             return replayer.realtime(frames, args.rate or _rate(frames))
-        with progress_bar(total=len(frames), unit='image', disable=None) as progress:
+        with progress_bar(total=len(frames), unit='image') as progress:
             return replayer.lossless(frames, args.timeout, progress.update)
 
 

@@ -21,6 +21,7 @@ from .dataset_arguments import (
     take_sizes,
 )
 from .evaluation_page import Evaluated, add_report_argument, check_report, write_report
+from .progress import progress_bar
 from .tasks import add_json_argument, measured_with, model_identity, runtime
 
 if TYPE_CHECKING:
@@ -67,7 +68,6 @@ def evaluate(args: argparse.Namespace, load: Callable[[argparse.Namespace], Esti
     from ..datasets.bop import ResultsWriter
     from ..evaluation.runner import Run, run_frames
     from ..objects import load_bop_objects
-    from .progress import progress_bar
 
     check_report(args)
     dataset = open_dataset(args)
@@ -82,7 +82,7 @@ def evaluate(args: argparse.Namespace, load: Callable[[argparse.Namespace], Esti
     done = Run(runtime=runtime(estimator), size_ratios=ratios)
     failure = 'interrupted'
     with ResultsWriter(args.csv) as writer, _overlays(args, objects, labels) as draw:
-        frames = progress_bar(dataset.frames[:args.limit], unit='image', disable=None)
+        frames = progress_bar(dataset.frames[:args.limit], unit='image')
         try:
             run_frames(frames, estimator, boxes, writer, done, draw, depth=args.depth)
             failure = ''

@@ -16,6 +16,7 @@ from .dataset_arguments import (
     sizes_taken,
     take_sizes,
 )
+from .progress import progress_bar
 from .tasks import add_json_argument, measured_with
 
 if TYPE_CHECKING:
@@ -41,7 +42,6 @@ def run(args: argparse.Namespace) -> int:
     from ..evaluation import depth_scores, report
     from ..evaluation.known_scenes import KnownScenes
     from ..objects import load_bop_objects
-    from .progress import progress_bar
 
     boxes, dataset = box_source(args), open_dataset(args)
     frames = dataset.frames[:args.limit]
@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
         labels = object_labels(objects, estimator)
         scores = depth_scores.DepthScores(estimator, boxes, frames, scenes)
         try:
-            for number in progress_bar(range(len(frames)), unit='image', disable=None):
+            for number in progress_bar(range(len(frames)), unit='image'):
                 scores.add(number)
                 done += 1
         finally:

@@ -11,6 +11,7 @@ from .dataset_arguments import (
     add_threads_argument,
     open_split,
 )
+from .progress import progress_bar
 from .tasks import add_json_argument, measured_with
 
 
@@ -29,7 +30,6 @@ def run(args: argparse.Namespace) -> int:
     from ..errors import DatasetError
     from ..evaluation import detector_scores, report
     from ..evaluation.detector_boxes import LEAST_SCORE, DetectorBoxes
-    from .progress import progress_bar
 
     dataset = open_split(args)
     if not dataset.annotated:
@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
                                    threads=args.threads)
     boxes = DetectorBoxes(detector)
     scores = detector_scores.DetectorScores(detector.object_ids)
-    for frame in progress_bar(dataset.frames[:args.limit], unit='image', disable=None):
+    for frame in progress_bar(dataset.frames[:args.limit], unit='image'):
         found = boxes.look(frame)
         scores.add(frame, found, boxes.seconds(frame))
     figures = scores.figures(dict(zip(detector.object_ids, detector.labels, strict=True)))

@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-from .dataset_arguments import add_estimation_arguments, positive
+from .argument_types import positive
+from .dataset_arguments import add_estimation_arguments
 from .measuring import MeasuringSetting, open_setting, source
+from .progress import progress_bar
 from .sample_arguments import add_sample_arguments, open_composer, sample_config
 from .tasks import add_json_argument
 
@@ -54,16 +56,15 @@ def _rows(args: argparse.Namespace, setting: MeasuringSetting,
     """Give name and figures of each row, when it is complete."""
     from ..evaluation import ladder
     from ..training.held_out import known_views, rungs
-    from .progress import progress_bar
 
     composer, objects = open_composer(config, setting)
     total = args.samples * len(setting.labels)
     for name, harder in rungs(config, composer).items():
         views = known_views(harder, objects, setting.labels, args.samples, args.seed)
-        asked = progress_bar(views, desc=name, total=total, unit='image', disable=None)
+        asked = progress_bar(views, desc=name, total=total, unit='image')
         answers = ladder.graded_answers(asked, setting.estimator, setting.judge)
         given = ladder.matching(answers, setting.targets)
         yield name, ladder.rung(given, setting.targets, setting.judge)
-    asked = progress_bar(setting.targets, desc=PHOTOGRAPHS, unit='image', disable=None)
+    asked = progress_bar(setting.targets, desc=PHOTOGRAPHS, unit='image')
     answers = ladder.graded_answers(asked, setting.estimator, setting.judge)
     yield PHOTOGRAPHS, ladder.rung([[a] for a in answers], setting.targets, setting.judge)

@@ -6,7 +6,8 @@ import argparse
 import itertools
 from pathlib import Path
 
-from .dataset_arguments import add_dataset_arguments, open_split, positive, seed
+from .argument_types import positive, seed
+from .dataset_arguments import add_dataset_arguments, open_split
 from .sample_arguments import add_sample_arguments, sample_config, wanted_labels
 
 

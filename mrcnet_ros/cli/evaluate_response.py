@@ -6,8 +6,10 @@ import argparse
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-from .dataset_arguments import add_estimation_arguments, positive
+from .argument_types import positive
+from .dataset_arguments import add_estimation_arguments
 from .measuring import MeasuringSetting, open_setting, source
+from .progress import progress_bar
 from .sample_arguments import add_sample_arguments, open_composer, sample_config
 from .tasks import add_json_argument
 
@@ -64,9 +66,8 @@ def _measure(setting: MeasuringSetting, stage: Refiner, views: list[KnownView],
     """Return the figures of all starts on one kind of images."""
     from ..evaluation import response
     from ..evaluation.runner import estimate_view
-    from .progress import progress_bar
 
-    asked = progress_bar(views, desc=kind, unit='image', disable=None)
+    asked = progress_bar(views, desc=kind, unit='image')
     found = response.respond(asked, stage, setting.judge,
                              lambda view: estimate_view(view, setting.estimator))
     return response.figures(found, setting.targets, setting.judge,

@@ -6,15 +6,16 @@ import argparse
 from contextlib import closing
 from typing import TYPE_CHECKING
 
+from .argument_types import positive, share
 from .dataset_arguments import (
     add_estimation_arguments,
     box_spec,
     open_dataset,
     open_pose_estimator,
-    positive,
     sizes_taken,
     take_sizes,
 )
+from .progress import progress_bar
 from .tasks import add_json_argument, measured_with
 
 if TYPE_CHECKING:
@@ -30,17 +31,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--every', type=positive, default=EVERY, metavar='K',
                         help='detections come in every K-th image of a scene, and instances are '
                              'followed in the images between (default: %(default)s)')
-    parser.add_argument('--min-score', type=_score, default=MIN_SCORE, metavar='S',
+    parser.add_argument('--min-score', type=share, default=MIN_SCORE, metavar='S',
                         help='track_min_score: instances with a lower score are not followed '
                              '(default: %(default)s)')
     add_json_argument(parser)
-
-
-def _score(text: str) -> float:
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f'must be 0 to 1, got {text}')
-    return value
 
 
 def run(args: argparse.Namespace) -> int:
@@ -56,7 +50,6 @@ def run(args: argparse.Namespace) -> int:
     from ..evaluation.sequence import steps_in_time
     from ..evaluation.sequence_figures import sequence_table
     from ..inference.followed import TrackLimits
-    from .progress import progress_bar
 
     boxes, dataset = box_spec(args), open_dataset(args)
     dataset.frames[0].target_ground_truth()  # nothing can be measured without it
@@ -67,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
         scores = sequence.SequenceScores(
             estimator, boxes, args.every, TrackLimits(min_score=args.min_score))
         try:
-            for step in progress_bar(steps, unit='image', disable=None):
+            for step in progress_bar(steps, unit='image'):
                 scores.add(step)
                 done += 1
         finally:

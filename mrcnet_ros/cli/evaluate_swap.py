@@ -8,6 +8,7 @@ from pathlib import Path
 
 from .dataset_arguments import add_estimation_arguments
 from .measuring import open_setting, source
+from .progress import progress_bar
 from .tasks import add_json_argument
 
 
@@ -26,7 +27,6 @@ def run(args: argparse.Namespace) -> int:
     from ..errors import DatasetError
     from ..evaluation import ladder, report, swap
     from ..evaluation.mosaic import write_picture
-    from .progress import progress_bar
 
     setting = open_setting(args)
     targets = swap.nearly_whole(setting.targets)
@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     answers: dict[str, list[list[ladder.GradedPose]]] = {name: [] for name in swap.WAYS}
     shown = []
     with closing(setting.estimator), swap.Swapper(setting.estimator.objects) as swapper:
-        for target in progress_bar(targets, unit='object', disable=None):
+        for target in progress_bar(targets, unit='object'):
             views = swapper.views(target)
             for name, view in views.items():
                 answers[name] += [ladder.graded_answers([view], setting.estimator, setting.judge)]

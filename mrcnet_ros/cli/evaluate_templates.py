@@ -10,6 +10,7 @@ from .dataset_arguments import (
     open_dataset,
     open_pose_estimator,
 )
+from .progress import progress_bar
 from .tasks import add_json_argument, measured_with
 
 
@@ -26,7 +27,6 @@ def run(args: argparse.Namespace) -> int:
     from ..inference.exact_templates import ExactPoseEstimator
     from ..objects import load_bop_objects
     from ..rendering.template_store import TemplateStore
-    from .progress import progress_bar
 
     boxes, dataset = box_spec(args), open_dataset(args)
     objects = load_bop_objects(dataset.models_dir, dataset.object_ids)
@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
     exact = ExactPoseEstimator(cached.model, cached.backend, TemplateStore(),
                                crops=args.crops)
     with closing(exact):
-        frames = progress_bar(dataset.frames[:args.limit], unit='image', disable=None)
+        frames = progress_bar(dataset.frames[:args.limit], unit='image')
         done = template_comparison.compare_templates(
             frames, cached, cached.features.cache.clear, exact, boxes, objects)
     figures = template_comparison.template_figures(done, objects)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from ..errors import BackendError, SpecError
 from ..inference.backend import RuntimeOptions
-from .dataset_arguments import positive, refuse_without_effect, say
+from .argument_types import positive
+from .dataset_arguments import refuse_without_effect, say
 
 if TYPE_CHECKING:
     from ..inference.engines import EngineSettings

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .argument_types import positive, positive_float, seed
 from .bag import model_labels
-from .dataset_arguments import add_model_arguments, positive, seed
+from .dataset_arguments import add_model_arguments
 from .node import node_command
-from .traffic_arguments import positive_float
+from .progress import progress_bar
 
 if TYPE_CHECKING:
     from ..testbench.fuzzing import Findings
@@ -56,14 +57,13 @@ def fuzz(
     """
     from ..testbench.fuzzing import FuzzRun
     from ..testbench.processes import LoggedProcess, prepare_environment
-    from .progress import progress_bar
 
     prepare_environment()
     log = args.log.with_name(f'{args.log.stem}.{transport}{args.log.suffix}')
     command = [*node_command, '-p', f'image_transport:={transport}']
     with LoggedProcess('node', command, log) as node:
         with (FuzzRun(labels, node.check_runs, compressed=transport == 'compressed') as fuzzer,
-              progress_bar(total=args.messages, unit='message', disable=None) as progress):
+              progress_bar(total=args.messages, unit='message') as progress):
             findings = fuzzer.run(args.messages, args.seed, args.timeout,
                                   lambda sent: progress.update(sent - progress.n))
         if problem := node.bad_end():

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import SpecError
 from ..meshes.checks import UNITS_M
-from .dataset_arguments import positive
+from .argument_types import positive
 from .train import changes, read_stem
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import Any
 
 
 def progress_bar(items: Iterable[Any] | None = None, **options: Any) -> Any:
-    """Return tqdm's bar, or one that shows nothing where tqdm is not installed.
+    """Return tqdm's bar, shown in a terminal only, or a silent one where tqdm is not installed.
 
     :param items: to go through, if the bar is to be looped over.
     """
@@ -15,7 +15,7 @@ def progress_bar(items: Iterable[Any] | None = None, **options: Any) -> Any:
         from tqdm import tqdm
     except ModuleNotFoundError:
         return SilentBar(items)
-    return tqdm(items, **options)
+    return tqdm(items, **{'disable': None, **options})
 
 
 class SilentBar:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .dataset_arguments import positive
+from .argument_types import positive
 
 if TYPE_CHECKING:
     from ..objects import ObjectModel

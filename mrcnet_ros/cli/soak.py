@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import MrcnetError
 from ..evaluation.steadiness import SteadinessLimits, steady_figures
+from .argument_types import limit, positive_float
 from .dataset_arguments import add_model_arguments, estimator_options
 from .node import node_command
+from .progress import progress_bar
 from .tasks import measured_with
-from .traffic_arguments import add_traffic_arguments, limit, positive_float, traffic_frames
+from .traffic_arguments import add_traffic_arguments, traffic_frames
 
 if TYPE_CHECKING:
     from ..evaluation.steadiness import Check
@@ -68,7 +70,6 @@ def soak(args: argparse.Namespace, command: Sequence[str], frames: Sequence[BagF
     from ..testbench.processes import LoggedProcess, ProcessError, prepare_environment
     from ..testbench.soak import SampleFile, Soak, SoakPlan
     from ..testbench.traffic import Traffic
-    from .progress import progress_bar
 
     plan, limits = SoakPlan(60 * args.minutes, args.rate, args.period), _limits(args)
     prepare_environment()
@@ -80,7 +81,7 @@ def soak(args: argparse.Namespace, command: Sequence[str], frames: Sequence[BagF
         traffic.wait_for_node(args.timeout)
         file = stack.enter_context(SampleFile(args.output / 'soak.csv'))
         bar = stack.enter_context(
-            progress_bar(total=round(plan.duration_s), unit='s', disable=None))
+            progress_bar(total=round(plan.duration_s), unit='s'))
 
         def keep(sample: Sample) -> None:
             samples.append(sample)

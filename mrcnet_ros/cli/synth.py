@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..meshes.checks import UNITS_M
-from .dataset_arguments import positive, refuse_without_effect, seed
+from .argument_types import positive, seed
+from .dataset_arguments import refuse_without_effect
+from .progress import progress_bar
 
 if TYPE_CHECKING:
     from ..geometry.camera import Camera
@@ -93,7 +95,6 @@ def run(args: argparse.Namespace) -> int:
     from ..rendering.background_files import find_images
     from ..synth.dataset import make_dataset
     from ..synth.scene_maker import SynthSpec
-    from .progress import progress_bar
 
     source = _source(args)
     spec = SynthSpec(
@@ -103,7 +104,7 @@ def run(args: argparse.Namespace) -> int:
         upright=args.upright, seed=args.seed, rate_hz=args.sequence,
         away_s=_away_s(args), sensor=_sensor(args))
     backgrounds = find_images(args.backgrounds) if args.backgrounds else []
-    with progress_bar(total=args.scenes * args.images, unit='image', disable=None) as bar:
+    with progress_bar(total=args.scenes * args.images, unit='image') as bar:
         make_dataset(args.output, args.split, source, spec, backgrounds=backgrounds,
                      grey=args.grey, progress=bar.update)
     print(f'{args.output / args.split}: {args.scenes} scenes, {args.scenes * args.images} images '

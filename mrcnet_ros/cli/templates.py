@@ -6,6 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from .progress import progress_bar
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--model', type=Path, required=True, metavar='DIR',
@@ -26,7 +28,6 @@ def run(args: argparse.Namespace) -> int:
     from ..geometry.view_prior import allowed_bins
     from ..inference.model_directory import read_model_directory
     from ..rendering.template_store import TemplateStore
-    from .progress import progress_bar
 
     directory = read_model_directory(args.model, args.meshes)
     store = TemplateStore(args.store)
@@ -44,5 +45,5 @@ def run(args: argparse.Namespace) -> int:
     if lacking:
         print(f'{store.root} could not be written; it lacks {", ".join(lacking)}', file=sys.stderr)
         return 1
-    print(f'{bar.total} templates of {len(directory.objects)} objects are in {store.root}')
+    print(f'{count} templates of {len(directory.objects)} objects are in {store.root}')
     return 0

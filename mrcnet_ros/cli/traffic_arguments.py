@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .dataset_arguments import positive, seed
+from .argument_types import positive, positive_float, seed
 
 if TYPE_CHECKING:
     from ..testbench.bag import BagFrame
@@ -46,19 +46,3 @@ def traffic_frames(args: argparse.Namespace) -> list[BagFrame]:
     frames = (list(read_bag(args.bag))[:args.scenes] if args.bag
               else drawn_frames(args.model, args.scenes, args.seed))
     return [first_detections(f, args.objects) for f in frames] if args.objects else frames
-
-
-def limit(text: str) -> float:
-    """Return a number that is not negative, for argparse; nan would pass every comparison."""
-    number = float(text)
-    if not 0 <= number < float('inf'):
-        raise argparse.ArgumentTypeError(f'must be 0 or more, got {number}')
-    return number
-
-
-def positive_float(text: str) -> float:
-    """Return a number above zero, for argparse."""
-    number = float(text)
-    if not 0 < number < float('inf'):
-        raise argparse.ArgumentTypeError(f'must be above 0, got {number}')
-    return number

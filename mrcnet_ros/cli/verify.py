@@ -17,6 +17,7 @@ from .dataset_arguments import (
     runtime_options,
     say,
 )
+from .progress import progress_bar
 
 if TYPE_CHECKING:
     from ..datasets.bop import BopDataset
@@ -100,10 +101,9 @@ def _compare(args: argparse.Namespace, dataset: BopDataset, reference: Estimator
              candidate: Estimator) -> tuple[list[AnswerComparison], dict[str, Any]]:
     """Return all comparisons, and which images they are of."""
     from ..evaluation.verification import compare_answers
-    from .progress import progress_bar
 
     frames, boxes = dataset.frames[:args.limit], box_spec(args)
-    with progress_bar(total=len(frames), unit='image', disable=None) as bar:
+    with progress_bar(total=len(frames), unit='image') as bar:
         comparisons = compare_answers(frames, boxes, reference, candidate, bar.update)
     return comparisons, {'dataset': dataset.name, 'split': dataset.split, 'count': len(frames),
                          'boxes': dataclasses.asdict(boxes)}
