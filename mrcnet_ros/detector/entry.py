@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ModelError, SpecError
-from ..inference.model_json import MODEL_FILE, check_file, read_model_json
+from ..inference.model_json import MODEL_FILE, check_file, check_seal, read_model_json
 from ..reading import fields
 from ..specs import DetectorSpec
 
@@ -59,5 +59,6 @@ def read_detector(path: Path) -> DetectorEntry:
     except (KeyError, TypeError, ValueError, AttributeError, SpecError) as error:
         raise ModelError(path / MODEL_FILE, f'has a wrong or missing entry of its detector: '
                                             f'{error}', 'export the detector again') from error
+    check_seal(path, values)
     check_file(detector.graph, files.get(DETECTOR_GRAPH, ''))
     return detector

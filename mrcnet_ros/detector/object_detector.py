@@ -10,10 +10,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ImageError, SpecError
+from ..errors import BackendError, SpecError
 from ..geometry.camera import Camera
 from ..inference.backend import Backend, RuntimeOptions
 from ..inference.backends import choose_runtime, load_backend
+from ..inference.base_estimator import check_inputs
 from ..inference.poses import Detection
 from ..specs import DETECTOR_STRIDES
 from .decode import FoundObject, cell_grid, decode_detections
@@ -34,6 +35,8 @@ class ObjectDetector:
     :param most: of an image so many of the best boxes are returned.
     :raises SpecError: when a number cannot be used.
     """
+
+    closed = False
 
     def __init__(self, entry: DetectorEntry, backend: Backend, *,
                  least_score: float = LEAST_SCORE, most: int = MOST_DETECTIONS) -> None:
@@ -74,13 +77,16 @@ class ObjectDetector:
         :return: boxes in pixels of the image, clipped to it.
         :raises ImageError: when the image is of another kind, or of another size than the
             camera's.
+        :raises BackendError: when the detector is closed.
         """
         return [Detection(self.labels[f.class_index], f.box_xyxy, f.score)
                 for f in self.find(image_rgb, camera)]
 
     def find(self, image_rgb: NDArray[np.uint8], camera: Camera) -> list[FoundObject]:
         """Return what :meth:`detect` does, with class rows in place of labels."""
-        _check_image(image_rgb, camera)
+        if self.closed:
+            raise BackendError('the detector is closed; load it again')
+        check_inputs(image_rgb, camera)
         pixels, scale = self._scaled(image_rgb, camera)
         outputs = self.backend.run(DETECTOR, {'image': pixels})
         found = decode_detections(
@@ -96,6 +102,7 @@ class ObjectDetector:
 
     def close(self) -> None:
         """Let go of the device; nothing can be found afterwards."""
+        self.closed = True
         self.backend.close()
 
     def _scaled(self, image: NDArray[np.uint8], camera: Camera
@@ -123,18 +130,3 @@ class ObjectDetector:
                 self._cells.clear()
             self._cells[height, width] = cell_grid(height, width)
         return self._cells[height, width]
-
-
-def _check_image(image: NDArray[np.uint8], camera: Camera) -> None:
-    """Check that an image is one, and of its camera.
-
-    :raises ImageError: when it is not.
-    """
-    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 \
-            or image.shape[2] != 3:
-        kind = getattr(image, 'dtype', type(image).__name__)
-        raise ImageError(f'image must be (height, width, 3) uint8 RGB, got {kind} of shape '
-                         f'{getattr(image, "shape", ())}')
-    if image.shape[:2] != (camera.height, camera.width):
-        raise ImageError(f'image is {image.shape[1]}x{image.shape[0]}, its camera '
-                         f'{camera.width}x{camera.height}')

@@ -13,7 +13,14 @@ from torch import nn
 
 from ..detector.entry import DETECTOR, DETECTOR_WEIGHTS
 from ..errors import ModelError
-from ..inference.model_json import MODEL_FILE, read_model_json, replace_json
+from ..inference.model_json import (
+    MODEL_FILE,
+    SEAL,
+    check_seal,
+    read_model_json,
+    replace_json,
+    seal_of,
+)
 from ..network.detector import DetectorNetwork
 from ..specs import FORMAT_VERSION
 from ..training.checkpoint import load_checkpoint, save_checkpoint
@@ -64,6 +71,7 @@ def export_detector(checkpoint: Path, config: DetectorConfig, output: Path, *,
                         'object_ids': [o.object_id for o in objects],
                         'distance_m': list(config.distance_m), 'samples': state['samples']}
     values['files'] = {**values['files'], **digests}
+    values[SEAL] = seal_of(values)
     replace_json(output / MODEL_FILE, values)
     say(f'{output}: a detector of {", ".join(labels)}')
     return output
@@ -77,6 +85,7 @@ def _values(output: Path, name: str, labels: list[str]) -> dict[str, Any]:
     if not (output / MODEL_FILE).exists():
         return {'format_version': FORMAT_VERSION, 'name': name, 'files': {}}
     values: dict[str, Any] = json.loads(read_model_json(output)[0])
+    check_seal(output, values)
     known = [entry['label'] for entry in values.get('objects', [])]
     if known and (unknown := [label for label in labels if label not in known]):
         raise ModelError(output, f'does not know {unknown}, only {known}; a detector in it '

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..errors import ModelError
 from ..inference.model_directory import WEIGHTS_FILE
-from ..inference.model_json import EXPORTED_FOR, MODEL_FILE, exported_for
+from ..inference.model_json import MODEL_FILE, SEAL, seal_of
 from ..network.mrcnet import MrcNet
 from ..objects import ObjectModel
 from ..specs import FORMAT_VERSION, EstimatorSpec, ModelSpec, Spec, ViewPrior
@@ -80,7 +80,7 @@ def write_model(output: Path, spec: EstimatorSpec, fill: Callable[[Path], object
         values = description({p.name: sha256_of(p) for p in sorted(folder.iterdir())})
         for line in keep_calibration(output, values, spec.graphs) + keep_detector(output, values):
             say(f'{output}: {line}')
-        values[EXPORTED_FOR] = exported_for(values)
+        values[SEAL] = seal_of(values)
         (folder / MODEL_FILE).write_text(json.dumps(values, indent=1) + '\n')
         for path in sorted(folder.iterdir(), key=lambda p: p.name == MODEL_FILE):
             os.replace(path, output / path.name)

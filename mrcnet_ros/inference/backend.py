@@ -57,7 +57,8 @@ class RuntimeOptions:
         :raises BackendError: when the precision is unknown.
         :raises SpecError: when a number is out of range.
         """
-        if self.threads is not None and self.threads not in range(1, MOST_THREADS + 1):
+        if self.threads is not None and (self.threads not in range(1, MOST_THREADS + 1)
+                                         or self.threads is True):
             raise SpecError(f'threads must be None or a whole number from 1 to {MOST_THREADS}, '
                             f'got {self.threads!r}')
         if self.precision not in ('auto', *PRECISIONS):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..errors import BoxError, CameraError, ImageError, SpecError, UnknownLabelError
+from ..errors import BackendError, BoxError, CameraError, ImageError, SpecError, UnknownLabelError
 from ..geometry.camera import Camera
 from ..geometry.camera_doubts import check_focal_lengths, number_doubts
 from ..geometry.se3 import Array, skew
@@ -28,6 +28,9 @@ from .support_plane import SupportCorrection, checked_plane
 if TYPE_CHECKING:
     from typing import Self
 
+# Of cameras, told by one estimator; a zoom lens has new numbers in each image.
+MOST_DOUBTS = 20
+
 TaskT = TypeVar('TaskT')
 ItemT = TypeVar('ItemT')
 
@@ -38,8 +41,8 @@ class BaseEstimator(ABC, Generic[ModelT]):
     :param backend: with the model's graphs loaded; closed with the estimator.
     """
 
-    _seen: Camera | None = None  # the last camera, and whether one was doubted
-    _doubted = False
+    _camera: Camera | None = None  # the last one
+    closed = False
     can_follow = False  # whether models of this preset can :meth:`follow`
 
     @classmethod
@@ -65,6 +68,7 @@ class BaseEstimator(ABC, Generic[ModelT]):
         self.objects: dict[str, ObjectModel] = {o.label: o for o in model.objects}
         self.centred = [o.centred() for o in model.objects]
         self._index = {o.label: i for i, o in enumerate(model.objects)}
+        self._doubted: set[str] = set()
         self._use_sizes()
 
     def _use_sizes(self) -> None:
@@ -101,9 +105,9 @@ class BaseEstimator(ABC, Generic[ModelT]):
         :raises CameraError: when the camera is no :class:`.Camera`.
         :raises SpecError: when a detection is none, or the plane, or that does not face the
             camera.
+        :raises BackendError: when the estimator is closed.
         """
-        check_inputs(image_rgb, camera, depth_m)
-        self._doubt(camera)
+        self._check(image_rgb, camera, depth_m)
         plane = None if support_plane is None else checked_plane(support_plane)
         result = self._estimate(image_rgb, camera, all_of(detections, Detection))
         return self._finished(result, camera, depth_m, plane)
@@ -119,7 +123,7 @@ class BaseEstimator(ABC, Generic[ModelT]):
         :raises SpecError: when a plane is none, or does not face the camera.
         """
         for item in known:
-            check_inputs(image_rgb, camera, item.depth_m)
+            self._check(image_rgb, camera, item.depth_m)
         planes = [None if item.support_plane is None else checked_plane(item.support_plane)
                   for item in known]
         result = self._estimate(image_rgb, camera, all_of(detections, Detection))
@@ -146,7 +150,7 @@ class BaseEstimator(ABC, Generic[ModelT]):
         :raises ImageError: when image or depth has another type or another size than the camera.
         :raises SpecError: when models of this preset cannot follow.
         """
-        check_inputs(image_rgb, camera, depth_m)
+        self._check(image_rgb, camera, depth_m)
         centred = [
             dataclasses.replace(start, T_camera_object=self.objects[start.label].to_centred(
                 start.T_camera_object)) if start.label in self.objects else start
@@ -171,14 +175,19 @@ class BaseEstimator(ABC, Generic[ModelT]):
         return dataclasses.replace(result, poses=poses,
                                    stage_seconds={**result.stage_seconds, **clock.seconds})
 
-    def _doubt(self, camera: Camera) -> None:
-        """Tell in the log what looks wrong about a camera, of the first of which it does."""
-        if camera is self._seen or self._doubted:
+    def _check(self, image: NDArray[np.uint8], camera: Camera,
+               depth_m: NDArray[np.float32] | None) -> None:
+        """Check what an answer needs; tell in the log what looks wrong about a new camera."""
+        if self.closed:
+            raise BackendError('the estimator is closed; load the model again')
+        check_inputs(image, camera, depth_m)
+        if camera is self._camera:
             return
-        self._seen = camera
+        self._camera = camera
         for doubt in number_doubts(camera, 'the camera'):
-            self._doubted = True
-            logging.getLogger(__name__).warning('poses may be wrong: %s', doubt)
+            if doubt not in self._doubted and len(self._doubted) < MOST_DOUBTS:
+                self._doubted.add(doubt)
+                logging.getLogger(__name__).warning('poses may be wrong: %s', doubt)
 
     def prepare_depth(self) -> None:
         """Read the meshes that depth needs now rather than with the first depth image.
@@ -217,6 +226,7 @@ class BaseEstimator(ABC, Generic[ModelT]):
 
     def close(self) -> None:
         """Let go of the backend's device; nothing can be estimated afterwards."""
+        self.closed = True
         self.backend.close()
 
     def _locate(self, i: int, detection: Detection,
@@ -283,7 +293,7 @@ def all_of(given: Iterable[ItemT], kind: type[ItemT]) -> list[ItemT]:
 
 
 def check_inputs(image: NDArray[np.uint8], camera: Camera,
-                 depth_m: NDArray[np.float32] | None) -> None:
+                 depth_m: NDArray[np.float32] | None = None) -> None:
     """Check that image and depth are of a camera.
 
     :raises ImageError: when one has another type or another size.

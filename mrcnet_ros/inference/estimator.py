@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import ModelError, MrcnetError
 from ..geometry.camera import Camera
 from ..geometry.crop import box_rays, crop_camera
 from ..geometry.rotation_grid import rotation_grid
@@ -42,7 +43,6 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
     :param stage1_only: answer with the coarse pose, to see what stage 2 is worth; without a
         covariance, whose law is for both stages.
     :param spreads: tell with each pose what its covariance comes from.
-    :param preload: compute template features now rather than when they are first needed.
     :raises MeshError: when a mesh is missing, in another unit, or another one than the model's.
     """
 
@@ -50,7 +50,7 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
 
     def __init__(self, model: ModelDirectory, backend: Backend, store: TemplateStore, *,
                  cache_bytes: int = DEFAULT_CACHE_BYTES, crops: int = DEFAULT_CROPS,
-                 stage1_only: bool = False, spreads: bool = False, preload: bool = False) -> None:
+                 stage1_only: bool = False, spreads: bool = False) -> None:
         super().__init__(model, backend)
         self.spec, self.stage1_only, self.spreads = model.spec, stage1_only, spreads
         self.turns_rad = crop_turns(crops)
@@ -60,8 +60,6 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
         templates = [store.load_or_build(o, self.spec, a)
                      for o, a in zip(model.objects, allowed, strict=True)]
         self.features = TemplateFeatures(backend, self.centred, templates, cache_bytes)
-        if preload:
-            self.features.preload()
 
     @classmethod
     def load(cls, model_dir: Path, meshes_dir: Path | None = None, *,
@@ -72,15 +70,41 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
 
         :param meshes_dir: folder of the meshes; ``meshes`` in the model directory by default.
         :param store_root: folder of rendered templates, in the user's cache by default.
+        :param preload: compute template features now rather than when they are first needed.
         :param runtime: fields of :class:`RuntimeOptions`: backend, device, precision, threads...
         :raises ModelError: when the model directory is incomplete, damaged or of other specs.
         :raises MeshError: when a mesh cannot be used.
         :raises BackendError: when the runtime cannot be used.
         """
-        return cls._opened(
+        estimator = cls._opened(
             read_model_directory(model_dir, meshes_dir), runtime, store=TemplateStore(store_root),
-            cache_bytes=cache_bytes, crops=crops, stage1_only=stage1_only, spreads=spreads,
-            preload=preload)
+            cache_bytes=cache_bytes, crops=crops, stage1_only=stage1_only, spreads=spreads)
+        try:
+            estimator._check_graphs()
+            if preload:
+                estimator.features.preload()
+        except BaseException:
+            estimator.close()
+            raise
+        return estimator
+
+    def _check_graphs(self) -> None:
+        """Answer a black image: graphs of another network fail now instead of in every image.
+
+        :raises ModelError: when they do.
+        """
+        side, label = self.spec.crop.size_px, self.model.objects[-1].label
+        K = np.array([[side, 0, side / 2], [0, side, side / 2], [0, 0, 1]])
+        black = np.zeros((side, side, 3), np.uint8)
+        try:
+            self._estimate(black, Camera(K, side, side),
+                           [Detection(label, np.array([0.0, 0.0, side, side]))])
+        except MrcnetError:
+            raise
+        except Exception as error:
+            raise ModelError(self.model.path, f'its graphs are not those of this network: {error}',
+                             'export the model again') from error
+        self.features.cache.clear()
 
     def _use_sizes(self) -> None:
         super()._use_sizes()

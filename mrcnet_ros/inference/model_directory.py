@@ -24,7 +24,7 @@ from ..reading import fields
 from ..specs import EstimatorSpec, ModelSpec, ViewPrior, from_mapping
 from .depth_correction import DepthLaws
 from .depth_law import DepthScoreLaw
-from .model_json import MODEL_FILE, check_exported_for, check_file, read_model_json
+from .model_json import MODEL_FILE, check_file, check_seal, read_model_json
 from .scoring import ScoreLaw, ScoreSource
 from .uncertainty import CovarianceLaw, LawSource
 
@@ -144,9 +144,9 @@ def read_checked(path: Path, meshes_dir: Path | None, kind: type[ModelT],
     except (KeyError, TypeError, ValueError, AttributeError, SpecError, DatasetError) as error:
         raise ModelError(path / MODEL_FILE, f'has a wrong or missing entry: {error}',
                          'export the model again, or import its checkpoint again') from error
+    check_seal(path, values)
     for file, digest in hashes.items():
         check_file(file, digest)
-    check_exported_for(path, values)
     return model
 
 

@@ -28,33 +28,40 @@ MEASURED_WITH = {'covariance': (SIZES,), 'score': (SIZES,),
                  'covariance_depth': (SIZES, 'covariance'), 'score_depth': (SIZES, 'covariance')}
 
 
-# What graphs are made for. Sorting or mending these by hand makes poses wrong and nothing else; a
-# label, a number, the name of a mesh file, a view prior or a size ratio may be changed.
-EXPORTED_FOR = 'exported_for'
+# One sha256 of the files and what they are made for. Changing these by hand makes poses wrong and
+# nothing else; a label, a number, the name of a mesh file, a view prior or a size ratio may be
+# changed.
+SEAL = 'seal'
 _OF_OBJECTS = ('class_index', 'mesh_sha256', 'unit_m', 'diameter_m', 'bounds_m', 'middle_m',
                'symmetries')
 
 
-def exported_for(values: Mapping[str, Any]) -> str:
-    """Return one sha256 of all that the graphs were made for: spec, objects and their order.
+def seal_of(values: Mapping[str, Any]) -> str:
+    """Return one sha256 of the files and what they were made for: specs, objects, their order.
 
-    :param values: of ``model.json``.
+    :param values: of ``model.json``, which may be that of a detector alone.
     """
-    text = json.dumps([values['spec'], [[entry.get(name) for name in _OF_OBJECTS]
-                                        for entry in values['objects']]], sort_keys=True)
+    detector, objects = values.get('detector'), values.get('objects', [])
+    text = json.dumps([values['files'], values.get('spec'),
+                       detector.get('spec') if isinstance(detector, Mapping) else detector,
+                       [[entry.get(name) for name in _OF_OBJECTS]
+                        if isinstance(entry, Mapping) else entry for entry in objects]
+                       if isinstance(objects, list) else objects], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def check_exported_for(path: Path, values: Mapping[str, Any]) -> None:
-    """Refuse a description that is no longer that of its graphs; older ones do not tell.
+def check_seal(path: Path, values: Mapping[str, Any]) -> None:
+    """Refuse a description that is no longer that of its files; older ones have no seal.
 
+    :param path: of the model directory.
     :raises ModelError: when it was changed where it belongs to them.
     """
-    if values.get(EXPORTED_FOR, exported_for(values)) != exported_for(values):
+    if SEAL in values and values[SEAL] != seal_of(values):
         raise ModelError(
-            path / MODEL_FILE, 'was changed since its graphs were exported: spec, or the order, '
-            'meshes, sizes or symmetries of its objects are others',
-            'take the exported file; for other objects, train and export a model')
+            path / MODEL_FILE, 'was changed since its graphs were exported: spec, files, or the '
+            'order, meshes, sizes or symmetries of its objects are others',
+            'take the exported files, all of one export; for other objects, train and export a '
+            'model')
 
 
 def read_model_json(path: Path) -> tuple[bytes, Mapping[str, Any]]:

@@ -29,7 +29,7 @@ class Detection:
     :param score: confidence of the detector, 0..1.
     :param detection_id: the detector's or tracker's name of this instance, '' if it has none.
     :raises BoxError: when the box is not four numbers. One that is not finite gets no pose.
-    :raises SpecError: when the label is no text.
+    :raises SpecError: when label or id is no text, or the score no number.
     """
 
     label: str
@@ -39,8 +39,11 @@ class Detection:
 
     def __post_init__(self) -> None:
         """Copy the box as floats: sums of small integers wrap around."""
-        if not isinstance(self.label, str):
-            raise SpecError(f'label of a detection must be text, got {self.label!r}')
+        for name, value in (('label', self.label), ('detection_id', self.detection_id)):
+            if not isinstance(value, str):
+                raise SpecError(f'{name} of a detection must be text, got {value!r}')
+        if not isinstance(self.score, (int, float, np.number)):
+            raise SpecError(f'score of a detection must be a number, got {self.score!r}')
         try:
             box = np.array(self.box_xyxy, dtype=np.float64)
         except (TypeError, ValueError):

@@ -59,11 +59,14 @@ def checked_plane(plane: ArrayLike) -> Array:
         the camera frame. Convention: (a, b, c) points to the side that the objects are on.
     :raises SpecError: when it is no plane, or the camera is not on the side of the objects.
     """
-    given = np.asarray(plane, dtype=np.float64)
+    try:
+        given = np.asarray(plane, dtype=np.float64)
+    except (TypeError, ValueError):
+        given = np.empty(0)
     length = np.linalg.norm(given[:3]) if given.shape == (4,) else 0.0
     if not np.isfinite(given).all() or not length > 0:
         raise SpecError(f'support_plane must be four finite numbers a, b, c, d of a plane '
-                        f'a x + b y + c z + d = 0 in the camera frame, got {given.tolist()}')
+                        f'a x + b y + c z + d = 0 in the camera frame, got {plane!r}')
     if given[3] <= 0:
         raise SpecError('support_plane must face the camera: its normal (a, b, c) points to the '
                         f'side of the objects and d is positive; got {given.tolist()}')

@@ -106,7 +106,7 @@ def test_every_runtime_finds_the_same(squares, backend):
 @pytest.mark.parametrize(('image', 'said'), [
     (np.zeros((160, 192), np.uint8), r'\(160, 192\)'),
     (np.zeros((160, 192, 3), np.float32), 'float32'),
-    (np.zeros((96, 192, 3), np.uint8), '192x96, its camera 192x160'),
+    (np.zeros((96, 192, 3), np.uint8), '192x96, but the camera is calibrated for 192x160'),
     (None, 'NoneType')])
 def test_an_image_that_cannot_be_used_is_told(squares, image, said):
     """With what it is and what is expected."""

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from scipy.optimize import brentq
 
-from mrcnet_ros.errors import BoxError, CameraError, ImageError, SpecError
+from mrcnet_ros.errors import BackendError, BoxError, CameraError, ImageError, SpecError
 from mrcnet_ros.geometry.camera import Camera
 from mrcnet_ros.geometry.crop import crop_camera
 from mrcnet_ros.geometry.rotation_grid import nearest_bin
@@ -287,15 +287,17 @@ def test_detections_of_any_kind_are_answered_or_refused(estimator):
 
 
 def test_a_camera_of_another_resolution_is_told_and_one_in_other_units_refused(tiny_model, caplog):
-    """Its poses would be wrong by as much, and nothing else tells; once is enough."""
+    """Its poses would be wrong by as much, and nothing else tells; once for each is enough."""
     estimator = load(tiny_model)
     estimator.estimate(IMAGE, CAMERA, [])
     assert not caplog.records
     for _ in range(2):
         half = Camera(CAMERA.K * [[2.0], [2], [1]], WIDTH, HEIGHT)
         estimator.estimate(IMAGE, half, [])
-    assert [r.getMessage().partition(':')[0] for r in caplog.records] == ['poses may be wrong']
+        estimator.follow(IMAGE, Camera(CAMERA.K * [[3.0], [3], [1]], WIDTH, HEIGHT), [])
+    assert [r.getMessage().partition(':')[0] for r in caplog.records] == 2 * ['poses may be wrong']
     assert 'the principal point of the camera, (236, 182), is far from' in caplog.text
+    assert '(354, 273)' in caplog.text
     with pytest.raises(CameraError, match=r'4 and 4 px are too short for 240x180 px'):
         estimator.estimate(IMAGE, Camera(np.array([[4.0, 0, 118], [0, 4, 91], [0, 0, 1]]),
                                          WIDTH, HEIGHT), [])
@@ -306,6 +308,8 @@ def test_a_camera_of_another_resolution_is_told_and_one_in_other_units_refused(t
     (('box', np.zeros((1, 4))), BoxError, 'must be four numbers'),
     (('box', None), BoxError, 'must be four numbers'),
     ((3, [1, 2, 30, 40]), SpecError, 'must be text, got 3'),
+    (('box', [1, 2, 30, 40], 'id 7'), SpecError, "score of a detection must be a .*, got 'id 7'"),
+    (('box', [1, 2, 30, 40], 1, 7), SpecError, 'detection_id of a detection must be text, got 7'),
     ((['box'], [1, 2, 30, 40]), SpecError, 'must be text')])
 def test_a_detection_that_is_none_is_refused_when_it_is_made(values, error, message):
     """Where the mistake is, not in a later image; a box keeps its own numbers."""
@@ -318,12 +322,21 @@ def test_a_detection_that_is_none_is_refused_when_it_is_made(values, error, mess
 
 
 @pytest.mark.parametrize('bad', [{'threads': 0}, {'threads': 2.5}, {'threads': 10**6},
-                                 {'crops': 10**9}, {'crops': 2.5}, {'crops': '3'},
-                                 {'cache_bytes': -1}, {'cache_bytes': NAN}])
+                                 {'threads': True}, {'crops': 10**9}, {'crops': 2.5},
+                                 {'crops': '3'}, {'cache_bytes': -1}, {'cache_bytes': NAN}])
 def test_numbers_out_of_range_are_refused_when_a_model_is_loaded(tiny_model, bad):
     """A wrong one took all memory or failed in the first image."""
     with pytest.raises(SpecError, match='capacity' if 'cache_bytes' in bad else next(iter(bad))):
         load(tiny_model, **bad)
+
+
+def test_a_closed_estimator_says_so(tiny_model):
+    """Whatever is asked of it; it failed with the name of a graph."""
+    closed = load(tiny_model)
+    closed.close()
+    closed.close()
+    with pytest.raises(BackendError, match='estimator is closed; load the model again'):
+        closed.estimate(IMAGE, CAMERA, DETECTIONS)
 
 
 def test_templates_seen_before_come_from_memory(tiny_model):
@@ -355,7 +368,7 @@ def test_of_templates_ahead_there_are_as_many_as_fit(tiny_model, cache_bytes, mo
     monkeypatch.setattr(TemplateFeatures, '_compute',
                         lambda self, keys: computed.extend(keys) or compute(self, keys))
     features = load(tiny_model, preload=True, cache_bytes=cache_bytes).features
-    assert len(computed) == PRELOADED_AT_ONCE
+    assert len(computed) == 1 + PRELOADED_AT_ONCE  # one for the proof of the graphs
     assert {class_index for class_index, _ in computed} == {0, 1}
     assert features.cache.counters().size_bytes <= cache_bytes
     assert 'no room for the features of all 96' in caplog.text

@@ -16,7 +16,7 @@ from mrcnet_ros.errors import BackendError, MeshError, ModelError
 from mrcnet_ros.inference.estimator import PoseEstimator
 from mrcnet_ros.inference.model_directory import read_model_directory
 from mrcnet_ros.inference.model_json import (
-    EXPORTED_FOR,
+    SEAL,
     write_covariance_law,
     write_score_law,
     write_size_ratios,
@@ -47,7 +47,7 @@ def model(tiny_model: Any, tmp_path: Path) -> Path:
 def change(model: Path, edit: Callable[[dict[str, Any]], object]) -> None:
     """Edit the model's description in place, as if it had been exported so."""
     values = json.loads((model / 'model.json').read_text())
-    values.pop(EXPORTED_FOR, None)
+    values.pop(SEAL, None)
     edit(values)
     (model / 'model.json').write_text(json.dumps(values))
 
@@ -142,27 +142,39 @@ def test_a_graph_that_the_runtime_cannot_load_is_named(model):
         PoseEstimator.load(model, store_root=model / 'store')
 
 
+@pytest.mark.parametrize(('graph', 'other'), [('stage1', 'stage2'), ('template', 'stage1')])
+def test_graphs_of_another_network_are_refused_when_they_are_loaded(model, graph, other):
+    """A description without a seal cannot tell; each image would fail."""
+    data = (model / f'{other}.onnx').read_bytes()
+    (model / f'{graph}.onnx').write_bytes(data)
+    change(model, lambda v: v['files'].update(
+        {f'{graph}.onnx': hashlib.sha256(data).hexdigest()}))
+    with pytest.raises(ModelError, match=r'graphs are not those of this network.*inputs'):
+        PoseEstimator.load(model, store_root=model / 'store')
+
+
 @pytest.mark.parametrize('edit', [
     lambda v: v['objects'].reverse(),
     lambda v: v['objects'].append({**v['objects'][0], 'object_id': 9, 'label': 'new'}),
     lambda v: v['objects'].pop(0),
     lambda v: v['objects'][0].update(diameter_m=v['objects'][0]['diameter_m'] * 1.02),
     lambda v: v['objects'][1].update(symmetries=[EYE]),
-    lambda v: v['spec']['crop'].update(padding=3.0)])
+    lambda v: v['spec']['crop'].update(padding=3.0),
+    lambda v: v['files'].update({'stage2.onnx': v['files']['stage1.onnx']})])
 def test_a_description_that_was_changed_by_hand_is_refused(model, edit):
     """Where it belongs to its graphs: they would take one object for another, or other sizes."""
-    seal = json.loads((model / 'model.json').read_text())[EXPORTED_FOR]
-    change(model, lambda v: (edit(v), v.update({EXPORTED_FOR: seal})))
+    seal = json.loads((model / 'model.json').read_text())[SEAL]
+    change(model, lambda v: (edit(v), v.update({SEAL: seal})))
     with pytest.raises(ModelError, match=r'model\.json: was changed since its graphs'):
         read_model_directory(model)
 
 
 def test_names_and_priors_may_be_changed_by_hand(model):
     """They are the user's."""
-    seal = json.loads((model / 'model.json').read_text())[EXPORTED_FOR]
+    seal = json.loads((model / 'model.json').read_text())[SEAL]
     change(model, lambda v: (v['objects'][0].update(label='tin', object_id=4, view_prior=None,
                                                      size_ratio=0.9),
-                             v.update({EXPORTED_FOR: seal})))
+                             v.update({SEAL: seal})))
     assert read_model_directory(model).objects[0].label == 'tin'
 
 
