@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 import yaml
@@ -47,20 +46,20 @@ def detector_config(request: Request, poses: TrainConfig) -> DetectorConfig:
         'bodies': poses.bodies, 'patches': poses.patches, 'processes': poses.processes,
         'init': str(request.start) if (request.start / DETECTOR_WEIGHTS).is_file() else None,
         'init_knows': poses.init_knows, 'seed': poses.seed, 'steps': STEPS, 'checkpoint': 50,
-        'validation': STEPS, 'minutes': round(TRAINING * request.detector_minutes, 3)}
+        'validation': STEPS, 'minutes': round(TRAINING * request.detector_minutes, 3),
+        'shared_minutes': True}
     path.write_text('# written by mrcnet new\n' + yaml.safe_dump(values, sort_keys=False),
                     encoding='utf-8')
     return read_config(DetectorConfig, path, request.detector_changes)
 
 
-def add_detector(request: Request, config: DetectorConfig, weights: dict[str, Any],
-                 say: Callable[[str], object]) -> None:
+def add_detector(request: Request, config: DetectorConfig, weights: dict[str, Any]) -> None:
     """Train a detector and put it into the model directory.
 
     :param weights: ImageNet weights of EfficientNet-Lite0.
     :raises MrcnetError: when it cannot be trained or written.
     """
-    export_detector(train_detector(config, weights), config, request.made, say=say)
+    export_detector(train_detector(config, weights), config, request.made)
 
 
 def measure_detector(request: Request, images: int) -> dict[str, Any]:

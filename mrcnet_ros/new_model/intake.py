@@ -21,6 +21,8 @@ from .request import Request
 
 # Parts of the diameter. A middle that is nearer to the origin than this stays there.
 OFF_CENTRE, THIN = 0.01, 0.02
+# part of the diameter that is a pixel of a view of the training
+VISIBLE = 0.01
 # part of all edges that may be open before a mesh counts as one with holes
 OPEN_EDGES = 0.002
 # Ratio of diameters above which 3 to 9 diameters, as objects are trained, are no common distances.
@@ -116,6 +118,7 @@ def _from_file(number: int, path: Path, unit: str) -> Part:
         raise MeshError(path, 'has all its vertices in one point', 'export it again')
     name = find_unit(path, mesh.vertices, diameter, unit)
     scale = UNITS_M[name]
+    _check_width(path, mesh, diameter, scale)
     middle = _middle(mesh, diameter)
     return Part(object_id=number, label=path.stem, source=path, unit=name,
                 size=in_words(mesh.vertices, name), diameter_m=diameter * scale,
@@ -131,6 +134,7 @@ def _from_bop(request: Request, folder: Path) -> list[Part]:
     info, parts = read_models_info(folder / 'models_info.json'), []
     for object_id, item in objects.items():
         mesh = item.load_mesh()  # checks that it has the stated diameter
+        _check_width(item.mesh_path, mesh, item.diameter_m, 1.0)
         middle = _middle(mesh, item.diameter_m)
         symmetries = {k: info[object_id][k] for k in SYMMETRY_FIELDS if k in info[object_id]}
         parts.append(Part(
@@ -183,6 +187,18 @@ def notes_about(mesh: Mesh, diameter: float, scale: float) -> list[str]:
         notes.append(f'The object is {diameter * scale:.3g} m across. Make sure that the unit is '
                      'right.')
     return notes
+
+
+def _check_width(path: Path, mesh: Mesh, diameter: float, scale: float) -> None:
+    """Check that views of a rod show it; their pixels would lie on both sides of it.
+
+    :raises MeshError: when it is thinner than a pixel.
+    """
+    width = float(_extents(mesh.vertices)[1])
+    if width < VISIBLE * diameter:
+        raise MeshError(path, f'is a rod only {1000 * scale * width:.2g} mm wide and '
+                        f'{1000 * scale * diameter:.3g} mm long; the network would not see it',
+                        f'choose an object that is wider than {VISIBLE:.0%} of its length')
 
 
 def _extents(vertices: Array) -> Array:

@@ -84,6 +84,18 @@ def start_lines(output: Path, *, detector: bool = False) -> list[str]:
             f'    image:=/camera/image_raw camera_info:=/camera/camera_info {boxes}']
 
 
+def line_without_ros(output: Path, *, detector: bool = False) -> str:
+    """Return the line that does the same where ROS comes from wheels.
+
+    :param detector: whether the model has a detector of its own.
+    """
+    model = quote(f'model:={output.resolve()}')
+    boxes = f'-p {quote(f"detector:={output.resolve()}")}' if detector else \
+        '-r detections:=/detector/detections'
+    return (f'mrcnet node --ros-args -p {model} -r image:=/camera/image_raw \\\n'
+            f'    -r camera_info:=/camera/camera_info {boxes}')
+
+
 def warnings(answers: Sequence[MeasuredPose], output: Path) -> list[str]:
     """Return a sentence for each object whose poses are mostly wrong."""
     shares = {label: medians([a for a in answers if a.label == label])['good']
@@ -100,7 +112,11 @@ def _start(page: ModelPage) -> str:
     labels = ', '.join(html.escape(p.label) for p in page.parts)
     said = 'The model finds the objects itself; they are called' if own else \
         'The detector must call the objects'
-    return f'<h2>Start it on the robot</h2>\n<pre>{lines}</pre>\n<p>{said}: {labels}.</p>'
+    return (f'<h2>Start it on the robot</h2>\n<pre>{lines}</pre>\n<p>{said}: {labels}. Run both '
+            'lines in the folder of your colcon workspace. Another computer needs a copy of this '
+            'folder without <code>work</code>, and its place there after <code>model:=</code>. '
+            'Without an installed ROS, run:</p>\n'
+            f'<pre>{html.escape(line_without_ros(page.request.output, detector=own))}</pre>')
 
 
 def _detector(page: ModelPage) -> str:

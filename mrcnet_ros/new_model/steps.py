@@ -36,7 +36,14 @@ from .seen_surface import VIEWS, look_at
 from .stated_symmetries import check_symmetry_labels, stated_entry
 from .symmetry_picture import axes_of, draw_object, png
 from .symmetry_search import find_symmetries
-from .training_plan import Plan, check_start_model, divide, known_labels, write_config
+from .training_plan import (
+    Plan,
+    check_start_model,
+    divide,
+    known_in_words,
+    known_labels,
+    write_config,
+)
 from .work import Bar, Work
 
 OBJECTS_FILE = 'objects.yaml'
@@ -175,8 +182,8 @@ class Maker:
     def _render(self) -> bool:
         """Render views and templates into the work folder."""
         config, known = self._config(), self._known()
-        if known:
-            self._say(f'{self._request.start} knows {", ".join(known)}; they keep their weights')
+        if told := known_in_words(self._request.start, self._parts, known):
+            self._say(told)
         self._bar.replan('training', 60.0 * self._plan().train_minutes)
         objects = config.load_objects()
         load_views(config, objects)
@@ -195,7 +202,7 @@ class Maker:
     def _export(self) -> bool:
         """Write the graphs, and the templates into the store of the node."""
         config = self._config()
-        export_checkpoint(config.output / CHECKPOINT, config, self._request.made, say=self._say)
+        export_checkpoint(config.output / CHECKPOINT, config, self._request.made)
         grid = rotation_grid(config.spec.bins.rotation_nside, config.spec.bins.rotation_in_plane)
         store = TemplateStore()
         for item in config.load_objects():
@@ -214,8 +221,7 @@ class Maker:
 
     def _detector(self) -> dict[str, Any]:
         """Train and export a detector; return its figures on held-out images."""
-        add_detector(self._request, detector_config(self._request, self._config()), self._stem(),
-                     self._say)
+        add_detector(self._request, detector_config(self._request, self._config()), self._stem())
         return measure_detector(self._request, self._plan().images)
 
     def _publish(self) -> None:

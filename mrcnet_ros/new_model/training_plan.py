@@ -118,6 +118,19 @@ def known_labels(start: Path, objects: Sequence[ObjectModel], prior: ViewPrior |
     return [item.label for item in same] if alike else []
 
 
+def known_in_words(start: Path, parts: Sequence[Part], known: Sequence[str]) -> str:
+    """Say which objects keep the weights of a model; '' where it has none of them.
+
+    :param known: labels of those that do.
+    """
+    names = {entry['label'] for entry in read_model_json(start)[1]['objects']}
+    same = ', '.join(part.label for part in parts if part.label in names)
+    if known or not same:
+        return f'{start} knows {same}; they keep their weights' if known else ''
+    return (f'{start} was not trained for {same} with these meshes, symmetries and views; all '
+            'objects are trained as new ones')
+
+
 def write_config(request: Request, parts: Sequence[Part], plan: Plan, known: Sequence[str]
                  ) -> TrainConfig:
     """Write the training configuration into the work folder and return it.

@@ -99,10 +99,19 @@ def _compare(found: Any, asked: Mapping[str, Any], output: Path) -> None:
                            'start again')
     different = [name for name in asked if found.get(name) != asked[name]]
     if different:
-        before = {name: found.get(name) for name in different if name != 'meshes'}
-        raise SpecError(f'{output} was begun with other {", ".join(different)}'
-                        f'{f" ({json.dumps(before)})" if before else ""}; give the same values '
+        before = [json.dumps({name: found.get(name)}) if name != 'meshes' else
+                  _meshes_in_words(found.get(name) or {}, asked[name]) for name in different]
+        raise SpecError(f'{output} was begun with other {", ".join(different)} '
+                        f'({"; ".join(before)}); give the same values '
                         f'to continue, or another --output, or remove {output}')
+
+
+def _meshes_in_words(before: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """Say which files differ between two starts, whose digests are given by name."""
+    kinds = {'new': now.keys() - before.keys(), 'left out': before.keys() - now.keys(),
+             'changed': {name for name in now.keys() & before.keys() if now[name] != before[name]}}
+    return ', '.join(f'{kind}: {" ".join(sorted(names))}' for kind, names in kinds.items()
+                     if names)
 
 
 class Bar:

@@ -36,6 +36,7 @@ from .shapes import SHAPES_VERSION, draw_shapes
 
 VIEW_PX = 128  # side of a stored view, a third more than that of the crops (96) it is warped into
 RELATIVE_SIZE = 0.85  # diameter over the side: room for a border
+LEAST_SHOWN = 0.5  # part of the views; a sheet seen from its edge has no pixel
 BANK_VERSION = 3  # part of the key: a change makes all stored views invalid
 _PIXELS = ('albedo', 'normals', 'openness', 'depth')
 # Rays of each vertex. 128 leave a noise of at most 0.045, which the drawing averages over its
@@ -179,11 +180,28 @@ def _render(path: Path, source: Mesh | ObjectModel, diameter_m: float,
             normals[i] = normal_codes(renderer.render('surface', T, K, shading='normals').rgb)
             openness[i] = renderer.render('openness', T, K, shading='flat').rgb[..., 0]
             depth[i] = np.where(mask, (flat.depth_m - distance[i]) / diameter_m, 0)
+    rows = _shown(albedo[..., 3], source)
     pixels: tuple[NDArray[np.generic], ...] = (albedo, normals, openness, depth)
     for name, array in zip(_PIXELS, pixels, strict=True):
-        np.save(path / f'{name}.npy', array)
-    np.savez(path / 'views.npz', R=R, distance=distance, hull=hull)
+        np.save(path / f'{name}.npy', array[rows])
+    np.savez(path / 'views.npz', R=R[rows], distance=distance[rows], hull=hull)
     (path / 'done').write_text(str(os.getpid()))
+
+
+def _shown(mask: NDArray[np.uint8], source: Mesh | ObjectModel) -> NDArray[np.int64] | slice:
+    """Return rows of views that show something, some twice in place of those that do not.
+
+    :param mask: (V, S, S).
+    :raises MeshError: when most of them show nothing.
+    """
+    shown, = np.nonzero(mask.any(axis=(1, 2)))
+    if len(shown) == len(mask):
+        return slice(None)
+    if len(shown) < LEAST_SHOWN * len(mask):
+        raise MeshError(source.mesh_path if isinstance(source, ObjectModel) else 'of a body',
+                        f'shows nothing in {len(mask) - len(shown)} of {len(mask)} views, so thin '
+                        'it is', 'leave the object out')
+    return np.concatenate([shown, shown[:len(mask) - len(shown)]])
 
 
 def _hull(vertices: Array) -> Array:

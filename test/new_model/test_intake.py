@@ -105,8 +105,10 @@ def test_holes_and_plates_are_noted(tmp_path: Path) -> None:
     assert len(holes) >= 1 and any('has holes' in note for note in holes)
     plate = only(tmp_path, write(tmp_path / 'plate.stl', trimesh.creation.box((100, 60, 0.5))))
     assert any('flat plate, 0.5 mm thick' in note for note in plate.notes)
-    wire = only(tmp_path, write(tmp_path / 'wire.stl', trimesh.creation.box((100, 1, 1))))
-    assert any('thin rod, 1 mm wide' in note for note in wire.notes)
+    rod = only(tmp_path, write(tmp_path / 'rod.stl', trimesh.creation.box((100, 1.5, 1.5))))
+    assert any('thin rod, 1.5 mm wide' in note for note in rod.notes)
+    with pytest.raises(MeshError, match=r'only 0\.6 mm wide and 100 mm long'):
+        only(tmp_path, write(tmp_path / 'wire.stl', trimesh.creation.box((100, 0.6, 0.6))))
 
 
 def test_what_does_not_go_together_is_noted(tmp_path: Path) -> None:

@@ -23,16 +23,16 @@ from tiny_model import TinyModel, random_stem
 from mrcnet_ros.cli.main import main
 from mrcnet_ros.geometry.symmetry import Symmetries
 from mrcnet_ros.inference.estimator import PoseEstimator
-from mrcnet_ros.new_model.page import start_lines
+from mrcnet_ros.new_model.page import line_without_ros, start_lines
 from mrcnet_ros.new_model.request import TABLE
 from mrcnet_ros.new_model.steps import Maker
-from mrcnet_ros.new_model.training_plan import known_labels
+from mrcnet_ros.new_model.training_plan import known_in_words, known_labels
 
 BOX = trimesh.creation.box((84, 52, 30))
 PAGE = Path(__file__).parents[2] / 'docs' / 'own_object.md'
 # as little of everything as there can be, so that the test is over in seconds
 SMALL = ('--set', 'views=8', '--set', 'patches=8', '--set', 'bodies=2', '--set', 'processes=1',
-         '--set', 'minutes=0.05', '--set', 'batch_size=8', '--images', '3')
+         '--set', 'minutes=0.01', '--set', 'batch_size=8', '--images', '3')
 
 
 @dataclass(frozen=True)
@@ -156,8 +156,10 @@ def test_the_page_needs_nothing_else(made: Made) -> None:
 def test_the_lines_for_the_robot_survive_a_folder_with_spaces(tmp_path: Path) -> None:
     """A shell takes the folder as one word; others stay as they are."""
     for folder in (tmp_path / 'my parts', tmp_path / 'parts'):
-        words = shlex.split(start_lines(folder, detector=True)[1])
-        assert words[4] == f'model:={folder}' and words[-1] == f'detector:={folder}'
+        for line in (start_lines(folder, detector=True)[1],
+                     line_without_ros(folder, detector=True)):
+            words = shlex.split(line)
+            assert words[4] == f'model:={folder}' and words[-1] == f'detector:={folder}'
     assert "'" not in start_lines(tmp_path / 'parts')[1]
 
 
@@ -180,6 +182,7 @@ def test_a_second_start_does_nothing_twice(made: Made, monkeypatch: pytest.Monke
 @pytest.mark.parametrize(('change', 'told'), [
     (['--views', 'table'], r'was begun with other views \({"views": "any"}\)'),
     (['--symmetry', 'part=none'], 'was begun with other symmetries'),
+    ([], r'was begun with other meshes \(changed: part.stl\)'),
     (['--symmetry', 'pin=none'], "is of \\['pin'\\]"),
 ])
 def test_another_request_in_the_same_output_is_refused(
@@ -188,6 +191,8 @@ def test_another_request_in_the_same_output_is_refused(
     """It says what differs and what to do, and leaves the model as it is."""
     monkeypatch.chdir(made.output.parents[1])
     before = (made.output / 'model.json').read_bytes()
+    if not change:
+        monkeypatch.setattr('mrcnet_ros.new_model.work.mesh_digest', lambda _: 'of a new file')
     assert main([*made.command, *change]) == 2
     assert re.search(told, capsys.readouterr().err)
     assert (made.output / 'model.json').read_bytes() == before
@@ -264,6 +269,10 @@ def test_objects_that_the_start_knows_keep_their_weights(tiny_model: TinyModel) 
     half_turn = np.diag([-1.0, -1.0, 1.0, 1.0])
     other = replace(objects[0], symmetries=Symmetries(np.stack([np.eye(4), half_turn])))
     assert known_labels(tiny_model.path, [other, *objects[1:]], prior) == []
+    parts: Any = objects  # both have labels
+    assert 'all objects are trained as new' in known_in_words(tiny_model.path, parts, [])
+    assert 'keep their weights' in known_in_words(tiny_model.path, parts, labels)
+    assert known_in_words(tiny_model.path, [replace(parts[0], label='new')], []) == ''
     assert known_labels(tiny_model.path, objects, None if prior else TABLE) == []
 
 

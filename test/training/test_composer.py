@@ -13,6 +13,7 @@ pytest.importorskip('torch', reason='needs the train extra')
 import numpy as np
 from meshes import bumpy_sphere, cube, rasterise, write_ply
 
+from mrcnet_ros.errors import MeshError
 from mrcnet_ros.geometry.bins import decode_translation
 from mrcnet_ros.geometry.crop import CropCamera
 from mrcnet_ros.geometry.se3 import make_transform, rotation_to_axis
@@ -245,6 +246,27 @@ def test_views_of_a_changed_object_are_rendered_again(banks, tmp_path: Path, mon
     monkeypatch.setattr('mrcnet_ros.training.view_bank._render', fail)
     with pytest.raises(AssertionError, match='rendered again'):
         load_or_render(tmp_path / 'bank', [model], {}, DISTANCE_M, 2, 0)
+
+
+@pytest.mark.parametrize(('elevation_deg', 'shown'), [((0.0, 0.0), False), ((-4.0, 4.0), True)])
+def test_views_without_a_pixel_are_not_trained_with(tmp_path: Path, elevation_deg, shown):
+    """A sheet seen from its edge has none: another view is taken, or the mesh is refused."""
+    sheet = cube(0.08)
+    sheet = dataclasses.replace(sheet, vertices=sheet.vertices * [1, 1, 1e-4])
+    model = ObjectModel(object_id=5, label='sheet', diameter_m=0.08 * 2**0.5,
+                        mesh_path=write_ply(tmp_path / 'sheet.ply', sheet),
+                        symmetries=Symmetries.none())
+    prior = ViewPrior(elevation_min_deg=elevation_deg[0], elevation_max_deg=elevation_deg[1],
+                      tilt_max_deg=0.0)
+    arguments = (tmp_path / 'bank', [model], {5: prior}, DISTANCE_M, 40, 0)
+    if not shown:
+        with pytest.raises(MeshError, match=r'sheet\.ply: shows nothing in \d+ of 40 views'):
+            load_or_render(*arguments)
+        return
+    bank, = load_or_render(*arguments)
+    bank = bank.open()
+    assert bank.albedo[..., 3].any(axis=(1, 2)).all()
+    assert len({tuple(R.ravel()) for R in bank.R_camera_object}) < 40  # some are there twice
 
 
 @pytest.mark.parametrize('width_px', [1, 2])
