@@ -23,8 +23,7 @@ if TYPE_CHECKING:
     from ..evaluation.speed import Measurements
     from ..inference.poses import Estimator
 
-STATES = ('cold', 'rolling', 'warm', 'distorted', 'depth', 'single_object',
-          'single_distorted')
+STATES = ('cold', 'rolling', 'warm', 'distorted', 'depth', 'single_object', 'single_distorted')
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

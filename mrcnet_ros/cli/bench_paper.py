@@ -67,8 +67,7 @@ def bench(args: argparse.Namespace, spec: PaperSpec) -> int:
     plain_ms = summaries[PLAIN]['image_median_ms']
     for name, summary in summaries.items():
         summary['times_faster_than_baseline'] = plain_ms / summary['image_median_ms']
-        summary['largest_relative_difference'] = relative_difference(
-            outputs[name], outputs[PLAIN])
+        summary['largest_relative_difference'] = relative_difference(outputs[name], outputs[PLAIN])
     figures = {
         **measured_with(args), 'dataset': spec.dataset, 'size_px': spec.size_px,
         'objects': args.objects, 'repeats': args.repeats, 'baseline': PLAIN,

@@ -202,23 +202,16 @@ def _write(path: Path, laws: _Laws, sizes: Mapping[str, float]) -> None:
 
     :param sizes: by label, new size ratios.
     """
-    from ..inference.model_json import (
-        SIZES,
-        write_covariance_law,
-        write_score_law,
-        write_size_ratios,
-    )
+    from ..inference.model_json import SIZES, write_law, write_size_ratios
 
     written = []
     if sizes:
         write_size_ratios(path, sizes)
         written.append(SIZES)
-    if laws.covariance is not None:
-        write_covariance_law(path, *laws.covariance)
-        written.append('covariance')
-    if laws.score is not None:
-        write_score_law(path, *laws.score)
-        written.append('score')
+    for measured in (laws.covariance, laws.score):
+        if measured is not None:
+            write_law(path, *measured)
+            written.append(measured[0].entry)
     print_written(path, written)
 
 

@@ -73,8 +73,7 @@ def calibrate_depth(model: Path, done: Run, objects: Mapping[str, ObjectModel], 
     :return: 1 when there is not enough to tell what is wanted, else 0.
     :raises DatasetError: when the model has no covariance for poses without depth.
     """
-    from ..inference.depth_correction import DepthLaws
-    from ..inference.model_json import write_depth_laws
+    from ..inference.model_json import write_law
 
     if done.poses and all(pose.covariance is None for pose in done.poses):
         raise DatasetError(f'{model} has no covariance for poses without depth, on which the '
@@ -86,15 +85,16 @@ def calibrate_depth(model: Path, done: Run, objects: Mapping[str, ObjectModel], 
     sizes = {item.label: item.size_ratio for item in objects.values()}
     fitted = (measured_covariance(corrected, objects, sizes, images)
               if 'covariance' in wanted else None)
-    law, source = fitted or (None, None)
     if score is not None and images.source == 'synthetic' and images.for_photographs:
         print('scores with depth are those of rendered images: on photographs they are too high')
-    found = {'covariance': law, 'score': score}
     if write:
-        write_depth_laws(model, DepthLaws(law, score), source)
-        print_written(model, [f'{name}_depth' for name, found_law in found.items()
-                              if found_law is not None])
-    return any(name in wanted and found_law is None for name, found_law in found.items())
+        if fitted is not None:
+            write_law(model, *fitted, depth=True)
+        if score is not None:
+            write_law(model, score)
+        print_written(model, [name for name, law in (
+            ('covariance_depth', fitted), ('score_depth', score)) if law is not None])
+    return (('covariance' in wanted and fitted is None) or ('score' in wanted and score is None))
 
 
 def _corrected(done: Run) -> Run:

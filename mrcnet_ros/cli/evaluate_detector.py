@@ -43,8 +43,7 @@ def run(args: argparse.Namespace) -> int:
         scores.add(frame, found, boxes.seconds(frame))
     figures = scores.figures(dict(zip(detector.object_ids, detector.labels, strict=True)))
     if args.json is not None:
-        report.write_json(args.json, {
-            **measured_with(args, detector, dataset), **figures})
+        report.write_json(args.json, {**measured_with(args, detector, dataset), **figures})
     print(detector_scores.detector_table(figures))
     if figures['ms_median'] is not None:
         print(f'{figures["ms_median"]:.1f} ms an image (median)')

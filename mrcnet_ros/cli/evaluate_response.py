@@ -70,5 +70,4 @@ def _measure(setting: MeasuringSetting, stage: Refiner, views: list[KnownView],
     asked = progress_bar(views, desc=kind, unit='image')
     found = response.respond(asked, stage, setting.judge,
                              lambda view: estimate_view(view, setting.estimator))
-    return response.figures(found, setting.targets, setting.judge,
-                            photographs=kind == PHOTOGRAPHS)
+    return response.figures(found, setting.targets, setting.judge, photographs=kind == PHOTOGRAPHS)

@@ -31,14 +31,12 @@ def run(args: argparse.Namespace) -> int:
     boxes, dataset = box_spec(args), open_dataset(args)
     objects = load_bop_objects(dataset.models_dir, dataset.object_ids)
     cached = open_pose_estimator(args)
-    exact = ExactPoseEstimator(cached.model, cached.backend, TemplateStore(),
-                               crops=args.crops)
+    exact = ExactPoseEstimator(cached.model, cached.backend, TemplateStore(), crops=args.crops)
     with closing(exact):
         frames = progress_bar(dataset.frames[:args.limit], unit='image')
         done = template_comparison.compare_templates(
             frames, cached, cached.features.cache.clear, exact, boxes, objects)
     figures = template_comparison.template_figures(done, objects)
-    report.write_json(args.json, {
-        **measured_with(args, cached, dataset), **figures})
+    report.write_json(args.json, {**measured_with(args, cached, dataset), **figures})
     print(template_comparison.template_table(figures))
     return 0

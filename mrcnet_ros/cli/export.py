@@ -72,8 +72,7 @@ def run(args: argparse.Namespace) -> int:
 
         config = read_config(TrainConfig, args.config)
         checkpoint = args.checkpoint or config.output / 'checkpoint.pt'
-        print(export_checkpoint(checkpoint, config, args.output, args.mean_with,
-                                say=say))
+        print(export_checkpoint(checkpoint, config, args.output, args.mean_with, say=say))
         _hint(args.output)
     if args.backend is not None:
         _build(args)

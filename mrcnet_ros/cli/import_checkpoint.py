@@ -18,8 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                              'executing anything in it')
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument('--dataset', choices=PUBLISHED, help='dataset of the training')
-    what.add_argument('--config', type=Path, metavar='FILE',
-                      help='configuration of the training')
+    what.add_argument('--config', type=Path, metavar='FILE', help='configuration of the training')
     parser.add_argument('--meshes', type=Path, metavar='DIR',
                         help='BOP models folder of the dataset (models_cad for tless); with '
                              '--config its own by default')

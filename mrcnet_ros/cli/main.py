@@ -119,8 +119,7 @@ class Parser(argparse.ArgumentParser):
 
 def _parser(chosen: str, module: ModuleType | None) -> argparse.ArgumentParser:
     """Return a parser that knows all names, and the arguments of the chosen one."""
-    parser = Parser(
-        prog='mrcnet', description='6-DoF poses of known objects from one RGB camera.')
+    parser = Parser(prog='mrcnet', description='6-DoF poses of known objects from one RGB camera.')
     parser.add_argument('--version', action='version', version=f'%(prog)s {__version__}')
     commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
     for name, (_, text) in COMMANDS.items():

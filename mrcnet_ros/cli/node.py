@@ -40,8 +40,7 @@ def model_parameters(args: argparse.Namespace, **parameters: Any) -> list[str]:
     """
     values = {'model': args.model.resolve(), 'meshes': args.meshes and args.meshes.resolve(),
               **estimator_options(args), **parameters}
-    return [word for name, value in values.items()
-            for word in ('-p', f'{name}:={_yaml(value)}')]
+    return [word for name, value in values.items() for word in ('-p', f'{name}:={_yaml(value)}')]
 
 
 def _yaml(value: Any) -> str:

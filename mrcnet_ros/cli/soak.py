@@ -80,8 +80,7 @@ def soak(args: argparse.Namespace, command: Sequence[str], frames: Sequence[BagF
         traffic = stack.enter_context(Traffic(node.check_runs))
         traffic.wait_for_node(args.timeout)
         file = stack.enter_context(SampleFile(args.output / 'soak.csv'))
-        bar = stack.enter_context(
-            progress_bar(total=round(plan.duration_s), unit='s'))
+        bar = stack.enter_context(progress_bar(total=round(plan.duration_s), unit='s'))
 
         def keep(sample: Sample) -> None:
             samples.append(sample)

@@ -137,8 +137,7 @@ def _source(args: argparse.Namespace) -> Source:
 def _sensor(args: argparse.Namespace) -> DepthSensor | None:
     from ..synth.depth_sensor import DepthSensor
 
-    given = {'noise_m': args.depth_noise, 'step_m': args.depth_step,
-             'offset_m': args.depth_offset}
+    given = {'noise_m': args.depth_noise, 'step_m': args.depth_step, 'offset_m': args.depth_offset}
     changes = {name: 1e-3 * value for name, value in given.items() if value is not None}
     if args.depth_holes is not None:
         changes['holes'] = args.depth_holes

@@ -54,7 +54,6 @@ class ResultsWriter(AbstractContextManager['ResultsWriter']):
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
         with writing(self.path):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
             self._file = self.path.open('w', encoding='utf-8', newline='')
         self._file.write(','.join(COLUMNS) + '\n')
 

@@ -73,8 +73,7 @@ class BoxSpec:
 
     def find(self, frame: BopFrame) -> list[FoundBox]:
         """Return the boxes of :func:`target_boxes`."""
-        return [FoundBox(t.ground_truth.object_id, t.box_xyxy)
-                for t in target_boxes(frame, self)]
+        return [FoundBox(t.ground_truth.object_id, t.box_xyxy) for t in target_boxes(frame, self)]
 
     def seconds(self, frame: BopFrame) -> float:
         """Return 0: ground truth takes no time."""

@@ -92,8 +92,7 @@ def run_demo(options: DemoOptions) -> int:
     prepare_environment()
     objects = scene_objects(options.model)
     played = _play(options, objects)
-    rows = result_rows(played.scenes, played.one_by_one,
-                       {o.label: i for i, o in objects.items()})
+    rows = result_rows(played.scenes, played.one_by_one, {o.label: i for i, o in objects.items()})
     targets = score(played.scenes, [row for row, _ in rows], objects).targets
     print(f'\nErrors against the truth, medians over {len(played.scenes)} scenes '
           f'(half a turn of a symmetric object is no error):\n\n{error_table(targets, objects)}\n')

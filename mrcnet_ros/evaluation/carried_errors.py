@@ -68,8 +68,7 @@ def carried(error: CarriedError, T_true: Array, diameter_m: float) -> Array:
     distance_m = float(np.linalg.norm(T_true[:3, 3]))
     z = distance_m * np.exp(error.log_distance)
     xy = error.lateral * diameter_m / distance_m * z
-    return make_transform(R_ray.T @ error.R @ R_ray @ T_true[:3, :3],
-                          R_ray.T @ np.array([*xy, z]))
+    return make_transform(R_ray.T @ error.R @ R_ray @ T_true[:3, :3], R_ray.T @ np.array([*xy, z]))
 
 
 @dataclass(frozen=True)

@@ -63,8 +63,7 @@ class Arithmetic:
 def batch_question(asked: Sequence[Question], count: int) -> Question:
     """Return the image with most detections, with ``count`` of them, repeated if need be."""
     richest = max(asked, key=lambda q: len(q.detections))
-    return dataclasses.replace(
-        richest, detections=list(islice(cycle(richest.detections), count)))
+    return dataclasses.replace(richest, detections=list(islice(cycle(richest.detections), count)))
 
 
 def compare_runtimes(contenders: Mapping[str, Contender], asked: Sequence[Question],

@@ -11,12 +11,13 @@ import numpy as np
 from scipy.stats import chi2
 
 from ..datasets.bop import BopFrame, GroundTruth, ResultRow
+from ..geometry.hull import hull_vertices
 from ..geometry.se3 import Array, log_so3
 from ..geometry.symmetry import Symmetries
 from ..inference.poses import PoseEstimate
 from ..inference.uncertainty import CovarianceLaw, PoseSpread, score_odds
 from ..objects import ObjectModel
-from .pose_errors import closest_equivalent, hull_vertices
+from .pose_errors import closest_equivalent
 
 
 @dataclass(frozen=True, eq=False)

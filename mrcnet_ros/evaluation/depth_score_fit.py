@@ -12,13 +12,14 @@ from scipy.optimize import minimize
 
 from ..datasets.bop import BopFrame, ResultRow
 from ..errors import DatasetError
+from ..geometry.hull import hull_vertices
 from ..geometry.se3 import Array
 from ..inference.depth_law import DepthScoreLaw, features
 from ..inference.poses import PoseEstimate
 from ..objects import ObjectModel
 from .covariance_errors import sole_truths
 from .covariance_fit import MIN_POSES
-from .pose_errors import hull_vertices, mssd
+from .pose_errors import mssd
 from .score_fit import auroc
 
 RIGHT = 0.1  # diameters: the largest error of the surface of a pose that counts as right

@@ -8,14 +8,14 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..datasets.bop import BopFrame, ResultRow
+from ..datasets.bop import BopFrame
 from ..datasets.boxes import BoxSource
 from ..geometry.camera import Camera
 from ..inference.poses import Detection, Estimator, FrameResult, Measured, PoseEstimate
 from ..objects import ObjectModel
 from . import report
 from .known_scenes import COLOUR, DEPTH, PLANE, WRONG, KnownScenes
-from .runner import Run, detections_of, of_targets
+from .runner import Run, detections_of, frame_rows, of_targets
 from .scores import Scores, score
 from .text_table import figure_line, heading_line
 from .vsd_scores import score_vsd
@@ -59,8 +59,7 @@ class DepthScores:
             result = of_targets(answer, frame, self._estimator, detections)
             run.frames.append(frame)
             run.poses += result.poses
-            run.rows += [ResultRow(frame.scene_id, frame.image_id, p.object_id, p.score,
-                                   p.T_camera_object, -1.0) for p in result.poses]
+            run.rows += frame_rows(frame, result.poses)
             run.skipped.update(missing)
 
     def figures(self, objects: Mapping[int, ObjectModel], labels: Mapping[int, str],

@@ -61,8 +61,7 @@ class DetectorScores:
 
         :param labels: by object id.
         """
-        objects = {labels.get(i, str(i)): _scores(c)
-                   for i, c in self._counts.items() if c.targets}
+        objects = {labels.get(i, str(i)): _scores(c) for i, c in self._counts.items() if c.targets}
         total = sum(c.targets for c in self._counts.values())
         overlaps = [o for c in self._counts.values() for o in c.overlaps]
         return {

@@ -18,6 +18,7 @@ from ..geometry.se3 import Array
 from ..objects import ObjectModel
 from ..rendering.drawing import GREEN, WHITE, Image, scaled_intrinsics
 from ..rendering.pose_overlay import DrawnObject, PoseOverlay, pose_text
+from .mosaic import write_picture
 from .scores import TargetScore
 
 # Side of a picture [px] and pictures of a gallery at most. Larger or more of them show more and
@@ -177,6 +178,5 @@ class OverlayWriter(AbstractContextManager['OverlayWriter']):
                               axes=False) for row in rows]
         picture = self._overlay.draw(large, camera, drawn)
         path = self._folder / f'{frame.scene_id:06d}_{frame.image_id:06d}.png'
-        if not cv2.imwrite(str(path), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)):
-            raise DatasetError(f'{path}: cannot be written; check the folder given to --overlays')
+        write_picture(path, picture)
         return path

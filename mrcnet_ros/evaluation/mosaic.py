@@ -102,7 +102,6 @@ def write_picture(path: Path, picture: Image) -> None:
     """
     check_name(path)
     with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
         written = cv2.imwrite(str(path), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
     if not written:
         raise DatasetError(f'{path}: cannot be written; check the folder')

@@ -96,7 +96,6 @@ def write_report_page(folder: Path, page: EvaluationPage) -> Path:
     """
     path = folder / FILE
     with writing(path):
-        folder.mkdir(parents=True, exist_ok=True)
         path.write_text(html(page), encoding='utf-8')
     return path
 

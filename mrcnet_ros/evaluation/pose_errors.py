@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..geometry.hull import hull_vertices as hull_vertices
 from ..geometry.se3 import Array, rotation_angle
 from ..geometry.symmetry import Symmetries
 

@@ -103,7 +103,6 @@ def check_writable(path: Path) -> None:
         raise DatasetError(f'{path}: is a folder; give the name of a file')
     part = path.with_name(path.name + '.part')
     with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
         part.touch()
         part.unlink()
 
@@ -116,7 +115,6 @@ def write_json(path: Path | str, values: Mapping[str, Any]) -> None:
     path = Path(path)
     text = json.dumps(values, indent=1, allow_nan=False) + '\n'
     with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, text.encode())
 
 

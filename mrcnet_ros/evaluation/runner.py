@@ -84,13 +84,22 @@ def run_frames(
         result = of_targets(result, frame, estimator, detections)
         seconds = time.perf_counter() - start
         whole = seconds + boxes.seconds(frame)
-        rows = [ResultRow(frame.scene_id, frame.image_id, pose.object_id, pose.score,
-                          pose.T_camera_object, whole, pose.residual_m) for pose in result.poses]
+        rows = frame_rows(frame, result.poses, whole)
         if writer is not None:
             writer.write(rows)
         _remember(run, frame, result, rows, seconds)
         if after_frame is not None:
             after_frame(frame, image, rows)
+
+
+def frame_rows(frame: BopFrame, poses: Iterable[PoseEstimate], seconds: float = -1.0
+                ) -> list[ResultRow]:
+    """Return the poses of an image as rows of a result file.
+
+    :param seconds: time for the image, -1 where it was not measured.
+    """
+    return [ResultRow(frame.scene_id, frame.image_id, pose.object_id, pose.score,
+                      pose.T_camera_object, seconds, pose.residual_m) for pose in poses]
 
 
 def _depths(frame: BopFrame, use: DepthUse) -> list[NDArray[np.float32]]:

@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from ..datasets.bop import BopFrame, GroundTruth, ResultRow
+from ..geometry.hull import hull_vertices
 from ..geometry.se3 import Array
 from ..objects import ObjectModel
 from . import pose_errors
@@ -89,7 +90,7 @@ class ScoredObject:
     @cached_property
     def hull(self) -> Array:
         """Return the vertices on the convex hull, (H, 3) [m]: enough for MSSD."""
-        return pose_errors.hull_vertices(self.vertices)
+        return hull_vertices(self.vertices)
 
     def mssd(self, T_est: Array, T_gt: Array) -> float:
         """Return the maximum surface distance [m]."""

@@ -13,9 +13,10 @@ import numpy as np
 
 from ..datasets.bop import BopFrame, GroundTruth, ResultRow
 from ..errors import DatasetError
+from ..geometry.hull import hull_vertices
 from ..objects import ObjectModel
 from .covariance_errors import sole_truths
-from .pose_errors import closest_equivalent, hull_vertices, pose_difference
+from .pose_errors import closest_equivalent, pose_difference
 
 MIN_VISIBLE = 0.8  # of an object that is partly hidden the distance is less sure
 MAX_ROTATION_RAD = np.radians(30.0)  # beyond, the pose is wrong, and so is its distance

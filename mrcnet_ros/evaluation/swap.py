@@ -123,8 +123,7 @@ def picture(swapped: Sequence[Mapping[str, KnownView]], spec: CropSpec) -> Image
     some = [swapped[i] for i in np.unique(np.linspace(0, len(swapped) - 1, COLUMNS).astype(int))]
 
     def crop(view: KnownView) -> Image:
-        return sample_crop(view.image, view.camera,
-                           crop_camera(view.camera, view.box_xyxy, spec))
+        return sample_crop(view.image, view.camera, crop_camera(view.camera, view.box_xyxy, spec))
 
     return draw_mosaic([Row(tuple(name.replace(', ', ' ').split(' ')),
                             [crop(views[name]) for views in some]) for name in WAYS], 'swap test')

@@ -13,7 +13,7 @@ from ..datasets.boxes import BoxSource
 from ..geometry.se3 import Array
 from ..inference.poses import Estimator
 from ..objects import ObjectModel
-from .runner import detections_of
+from .runner import detections_of, frame_rows
 from .scores import ScoredObject, score
 from .speed import Question, TimedAnswer, ask_for
 from .text_table import cell, median
@@ -66,10 +66,8 @@ def compare_templates(frames: Iterable[BopFrame], cached: Estimator, forget: Cal
         for way in (WAYS[1], WAYS[0], WAYS[2]):
             answer, found = ask_for(exact if way == WAYS[2] else cached, question)
             result.answers[way].append(answer)
-            result.rows[way] += [ResultRow(frame.scene_id, frame.image_id, p.object_id, p.score,
-                                           p.T_camera_object) for p in found.poses]
-            poses[way] = {p.detection_index: (p.object_id, p.T_camera_object)
-                          for p in found.poses}
+            result.rows[way] += frame_rows(frame, found.poses)
+            poses[way] = {p.detection_index: (p.object_id, p.T_camera_object) for p in found.poses}
         for index, (object_id, T_cached) in poses[WAYS[0]].items():
             if index in poses[WAYS[2]]:
                 result.moved.append(_movement(scored[object_id], poses[WAYS[2]][index][1],

@@ -12,10 +12,11 @@ import numpy as np
 from ..datasets.bop import BopFrame
 from ..datasets.boxes import BoxSource
 from ..errors import SpecError
+from ..geometry.hull import hull_vertices
 from ..geometry.se3 import Array
 from ..inference.poses import Estimator, FrameResult, PoseEstimate
 from ..objects import ObjectModel
-from .pose_errors import closest_equivalent, hull_vertices, mssd, pose_difference
+from .pose_errors import closest_equivalent, mssd, pose_difference
 from .runner import detections_of
 
 

@@ -26,7 +26,7 @@ from .depth_correction import DepthLaws
 from .detection_crops import MOST_CROPS, DetectionCrop, crop_turns, crops_each
 from .known_start import KnownPose, moved_far, starts_at
 from .model_directory import ModelDirectory, read_model_directory
-from .poses import Detection, FrameResult, PoseEstimate, Skipped, StageClock, add_seconds
+from .poses import Detection, FrameResult, PoseEstimate, Skipped, StageClock, joined
 from .projected_box import ProjectedBoxes
 from .scoring import Evidence, sigmoid
 from .template_features import TemplateFeatures
@@ -120,10 +120,11 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
 
     def _estimate(self, image: NDArray[np.uint8], camera: Camera,
                   detections: Sequence[Detection]) -> FrameResult:
-        """Answer all detections."""
         clock = StageClock()
-        crops, skipped = self._crops(camera, detections)
-        return self._answer_all(image, camera, crops, skipped, clock)
+        rays = box_rays(camera, [detection.box_xyxy for detection in detections])
+        found = [self._turned_crops(i, detection, camera, rays[i])
+                 for i, detection in enumerate(detections)]
+        return self._answer_all(image, camera, found, clock)
 
     def _follow(self, image: NDArray[np.uint8], camera: Camera,
                 starts: Sequence[KnownPose]) -> FrameResult:
@@ -143,27 +144,21 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
             if pose.score > before.score:
                 poses[far[pose.detection_index]] = dataclasses.replace(
                     pose, detection_index=before.detection_index)
-        return FrameResult(poses, first.skipped, add_seconds(first, again),
-                           first.cache_hits + again.cache_hits,
-                           first.cache_misses + again.cache_misses)
+        return joined(poses, first.skipped, first, again)
 
     def _follow_once(self, image: NDArray[np.uint8], camera: Camera,
                      starts: Sequence[KnownPose]) -> FrameResult:
         """Answer all starts; the crops are around what the meshes cover there."""
         clock = StageClock()
-        crops: list[DetectionCrop] = []
-        skipped: list[Skipped] = []
-        for i, start in enumerate(starts):
-            found = self._started_crop(i, start, camera)
-            if isinstance(found, Skipped):
-                skipped.append(found)
-            else:
-                crops.append(found)
-        return self._answer_all(image, camera, crops, skipped, clock)
+        found = [self._started_crop(i, start, camera) for i, start in enumerate(starts)]
+        return self._answer_all(image, camera, found, clock)
 
-    def _answer_all(self, image: NDArray[np.uint8], camera: Camera, crops: Sequence[DetectionCrop],
-                    skipped: list[Skipped], clock: StageClock) -> FrameResult:
+    def _answer_all(self, image: NDArray[np.uint8], camera: Camera,
+                    found: Sequence[list[DetectionCrop] | Skipped],
+                    clock: StageClock) -> FrameResult:
         """Answer crops, as many in one batch as memory should be taken for."""
+        skipped = [item for item in found if isinstance(item, Skipped)]
+        crops = [crop for item in found if not isinstance(item, Skipped) for crop in item]
         poses: list[PoseEstimate] = []
         count, hits, misses = crops_each(crops), 0, 0
         size = max(MOST_CROPS // count, 1) * count
@@ -197,20 +192,6 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
         clock.lap('decode')
         return FrameResult(poses, skipped, clock.seconds, hits, misses)
 
-    def _crops(self, camera: Camera, detections: Sequence[Detection],
-               ) -> tuple[list[DetectionCrop], list[Skipped]]:
-        """Return all crops, those of one detection together."""
-        crops: list[DetectionCrop] = []
-        skipped: list[Skipped] = []
-        rays = box_rays(camera, [detection.box_xyxy for detection in detections])
-        for i, detection in enumerate(detections):
-            found = self._turned_crops(i, detection, camera, rays[i])
-            if isinstance(found, Skipped):
-                skipped.append(found)
-            else:
-                crops += found
-        return crops, skipped
-
     def _turned_crops(self, i: int, detection: Detection, camera: Camera, rays: Array
                       ) -> list[DetectionCrop] | Skipped:
         def locate(index: int) -> list[DetectionCrop]:
@@ -219,13 +200,15 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
 
         return self._locate(i, detection, locate)
 
-    def _started_crop(self, i: int, start: KnownPose, camera: Camera) -> DetectionCrop | Skipped:
+    def _started_crop(self, i: int, start: KnownPose, camera: Camera
+                      ) -> list[DetectionCrop] | Skipped:
         detection = Detection(start.label, np.full(4, np.nan), 1.0, start.detection_id)
 
-        def locate(index: int) -> DetectionCrop:
+        def locate(index: int) -> list[DetectionCrop]:
             box = self._boxes.box(start.label, start.T_camera_object, camera)
-            return DetectionCrop(i, dataclasses.replace(detection, box_xyxy=box), index,
-                         crop_camera(camera, box, self.spec.crop), start.T_camera_object)
+            return [DetectionCrop(i, dataclasses.replace(detection, box_xyxy=box), index,
+                                  crop_camera(camera, box, self.spec.crop),
+                                  start.T_camera_object)]
 
         located = self._locate(i, detection, locate)
         if isinstance(located, Skipped) and located.reason == 'non_finite':

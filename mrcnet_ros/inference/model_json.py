@@ -13,10 +13,10 @@ from ..errors import ModelError
 from ..reading.text import parse_json
 from ..specs import FORMAT_VERSION
 from ..store.atomic import write_atomically
-from .depth_correction import DepthLaws
 from .depth_law import DepthScoreLaw
-from .scoring import ScoreLaw, ScoreSource
-from .uncertainty import CovarianceLaw, LawSource
+from .measured_law import FittedTo
+from .scoring import ScoreLaw
+from .uncertainty import CovarianceLaw
 
 MODEL_FILE = 'model.json'
 # entries of model.json that were measured with its graphs, and belong to them
@@ -117,39 +117,15 @@ def write_size_ratios(path: Path, ratios: Mapping[str, float]) -> None:
     replace_json(path / MODEL_FILE, values)
 
 
-def write_covariance_law(path: Path, law: CovarianceLaw, source: LawSource | None = None) -> None:
-    """Write the law of covariances into ``model.json``.
+def write_law(path: Path, law: CovarianceLaw | ScoreLaw | DepthScoreLaw,
+              source: FittedTo | None = None, *, depth: bool = False) -> None:
+    """Write a law of covariances or scores into ``model.json``, in place of the one there.
 
     :param source: what the law was fitted to; None leaves that unsaid.
+    :param depth: whether a law of covariances is that of poses that depth has corrected.
     :raises ModelError: when the file cannot be read or written.
     """
-    _write_law(path, 'covariance', law, source)
-
-
-def write_score_law(path: Path, law: ScoreLaw, source: ScoreSource | None = None) -> None:
-    """Write the law of scores into ``model.json``.
-
-    :param source: what the law was fitted to; None leaves that unsaid.
-    :raises ModelError: when the file cannot be read or written.
-    """
-    _write_law(path, 'score', law, source)
-
-
-def write_depth_laws(path: Path, laws: DepthLaws, source: LawSource | None = None) -> None:
-    """Write how large errors of poses with depth are, and their score, into ``model.json``.
-
-    :param laws: one that is None stays what it is in the file.
-    :param source: what the covariance was fitted to; None leaves that unsaid.
-    :raises ModelError: when the file cannot be read or written.
-    """
-    if laws.covariance is not None:
-        _write_law(path, 'covariance_depth', laws.covariance, source)
-    if laws.score is not None:
-        _write_law(path, 'score_depth', laws.score, None)
-
-
-def _write_law(path: Path, name: str, law: CovarianceLaw | ScoreLaw | DepthScoreLaw,
-               source: LawSource | ScoreSource | None) -> None:
+    name = 'covariance_depth' if depth else law.entry
     values = json.loads(read_model_json(path)[0])
     values[name] = {n: round(value, 6) for n, value in dataclasses.asdict(law).items()}
     values.pop(f'{name}_source', None)

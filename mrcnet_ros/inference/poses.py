@@ -139,13 +139,14 @@ class StageClock:
         self._last = now
 
 
-def add_seconds(*results: FrameResult) -> dict[str, float]:
-    """Return the time that several answers to one image took together, by stage."""
+def joined(poses: list[PoseEstimate], skipped: list[Skipped], *parts: FrameResult) -> FrameResult:
+    """Return a result with what several answers to one image took together."""
     seconds: dict[str, float] = {}
-    for result in results:
-        for stage, spent in result.stage_seconds.items():
+    for part in parts:
+        for stage, spent in part.stage_seconds.items():
             seconds[stage] = seconds.get(stage, 0.0) + spent
-    return seconds
+    return FrameResult(poses, skipped, seconds, sum(part.cache_hits for part in parts),
+                       sum(part.cache_misses for part in parts))
 
 
 @dataclass(frozen=True, eq=False)

@@ -126,8 +126,7 @@ class _Engine:
         if self._context is None:
             raise BackendError(f'the GPU has no room for the engine of {graph}')
         names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
-        self._types = {name: np.dtype(trt.nptype(engine.get_tensor_dtype(name)))
-                       for name in names}
+        self._types = {name: np.dtype(trt.nptype(engine.get_tensor_dtype(name))) for name in names}
         self._inputs = {name: tuple(engine.get_tensor_shape(name)) for name in names
                         if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT}
         self._outputs = [name for name in names if name not in self._inputs]

@@ -81,8 +81,7 @@ def _vertices(surface: IndexedSurface, normal_rows: Rows) -> _Vertices:
         each = np.arange(count)
         return _Vertices(each, each, each, np.full(count, paints[0]), each * 0, corners)
     faces = np.repeat(np.arange(len(corners)), 3)
-    columns = [corners.ravel(), *(rows.ravel() for rows in given),
-               surface.face_paints[faces]]
+    columns = [corners.ravel(), *(rows.ravel() for rows in given), surface.face_paints[faces]]
     if surface.face_rgb is not None:
         r, g, b = surface.face_rgb.astype(np.int64).T
         columns.append(((r << 16) + (g << 8) + b)[faces])

@@ -39,8 +39,7 @@ def read_glb_header(path: Path) -> dict[str, Any]:
         raise MeshError(path, f'is of glTF version {version}, expected {VERSION}', EMBED)
     size, kind = struct.unpack('<II', data[12:20])
     if length > len(data) or kind != JSON_CHUNK or 20 + size > len(data):
-        raise MeshError(path, f'is cut off: it has {len(data)} bytes of {length}',
-                        'copy it again')
+        raise MeshError(path, f'is cut off: it has {len(data)} bytes of {length}', 'copy it again')
     try:
         header = parse_json(data[20:20 + size])
         if not isinstance(header, dict) or not isinstance(header.get('meshes', []), list):

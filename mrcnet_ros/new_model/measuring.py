@@ -15,16 +15,17 @@ from ..datasets.boxes import BoxKind, BoxSpec
 from ..errors import DatasetError
 from ..evaluation.covariance_errors import sole_truths
 from ..evaluation.covariance_law import Images, errors_of, law_of
-from ..evaluation.pose_errors import closest_equivalent, hull_vertices, mssd, pose_difference
+from ..evaluation.pose_errors import closest_equivalent, mssd, pose_difference
 from ..evaluation.runner import Run, run_frames
 from ..evaluation.score_errors import judged_poses
 from ..evaluation.score_fit import score_law_of
 from ..geometry.camera import Camera
 from ..geometry.crop import crop_camera
+from ..geometry.hull import hull_vertices
 from ..geometry.sampling import sample_crop
 from ..geometry.se3 import Array, log_so3
 from ..inference.estimator import PoseEstimator
-from ..inference.model_json import write_covariance_law, write_score_law
+from ..inference.model_json import write_law
 from ..objects import ObjectModel
 from ..rendering.background_files import find_images
 from ..rendering.drawing import Image
@@ -88,12 +89,12 @@ def _write_laws(model: Path, done: Run, objects: Mapping[str, ObjectModel]) -> s
     sizes, images = dict.fromkeys(objects, 1.0), Images('synthetic', BOXES, DEFAULT_CROPS)
     problems = []
     try:
-        write_covariance_law(model, *law_of(errors_of(done, objects, sizes), images))
+        write_law(model, *law_of(errors_of(done, objects, sizes), images))
     except DatasetError as error:
         problems.append(str(error))
     try:
         judged = judged_poses(done.frames, done.rows, done.poses, objects, sizes)
-        write_score_law(model, *score_law_of(judged, images))
+        write_law(model, *score_law_of(judged, images))
     except DatasetError as error:
         problems.append(str(error))
     return '; '.join(problems)

@@ -86,8 +86,7 @@ def has_hole(data: bytes, *, thorough: bool = True) -> bool:
         scans = _scans(data)
         if not _complete(scans):
             return True
-        plain, longer = (_pixels([s.with_more(more) for s in scans])
-                         for more in (b'', _OTHERS[0]))
+        plain, longer = (_pixels([s.with_more(more) for s in scans]) for more in (b'', _OTHERS[0]))
         return not np.array_equal(plain, longer) or (
             thorough and any(_has_too_many(scans[:i + 1]) for i in range(len(scans))))
     except (OSError, SyntaxError, struct.error, IndexError):

@@ -86,8 +86,7 @@ class GlContext:
         ):
             gl.glBindRenderbuffer(gl.GL_RENDERBUFFER, buffer)
             gl.glRenderbufferStorage(gl.GL_RENDERBUFFER, storage, self.width, self.height)
-            gl.glFramebufferRenderbuffer(gl.GL_FRAMEBUFFER, attachment,
-                                         gl.GL_RENDERBUFFER, buffer)
+            gl.glFramebufferRenderbuffer(gl.GL_FRAMEBUFFER, attachment, gl.GL_RENDERBUFFER, buffer)
         if gl.glCheckFramebufferStatus(gl.GL_FRAMEBUFFER) != gl.GL_FRAMEBUFFER_COMPLETE:
             raise BackendError(f'OpenGL cannot draw into {self.width}x{self.height} pixels')
         gl.glViewport(0, 0, self.width, self.height)

@@ -127,8 +127,7 @@ class PoseOverlay:
 
 
 def _borders(mask: NDArray[np.bool_]) -> list[Array]:
-    contours, _ = cv2.findContours(
-        mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     return [contour[:, 0].astype(np.float64) for contour in contours]
 
 

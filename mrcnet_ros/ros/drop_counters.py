@@ -19,8 +19,7 @@ PLANE_REASONS = ('plane_missing',)
 DEPTH_USES = ('pose', 'distance', 'none')
 # What following goes on without.
 TRACK_REASONS = ('no_camera_motion',)
-_REASONS = (FRAME_REASONS + DETECTION_REASONS + DEPTH_REASONS + PLANE_REASONS
-            + TRACK_REASONS)
+_REASONS = (FRAME_REASONS + DETECTION_REASONS + DEPTH_REASONS + PLANE_REASONS + TRACK_REASONS)
 MOST_TEXT = 1000  # characters of a message in /diagnostics and the log
 _RESIDUALS = 500  # of the last poses, for a median: seconds to a minute
 
@@ -123,8 +122,7 @@ class DropCounters:
     def summary(self) -> str:
         """Return one line for the log."""
         counts = self.counts()
-        drops = [f'{reason} {counts[reason]}' for reason in _REASONS
-                 if reason in counts]
+        drops = [f'{reason} {counts[reason]}' for reason in _REASONS if reason in counts]
         return (f'answered {counts.get("frames", 0)} frames with {counts.get("poses", 0)} poses; '
                 f'dropped: {", ".join(drops) or "none"}')
 
@@ -134,8 +132,7 @@ class DropCounters:
         Some drops are daily business, and a log of weeks has no room for each.
         """
         with self._lock:
-            news = [reason for reason in _REASONS
-                    if self._counts[reason] > 2 * self._told[reason]]
+            news = [reason for reason in _REASONS if self._counts[reason] > 2 * self._told[reason]]
             self._told.update({r: self._counts[r] - self._told[r] for r in news})
             details = [f'{r}: {self._last_message[r]}' for r in news if r in self._last_message]
         return '\n  '.join([self.summary(), *details]) if news else ''

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from ..inference.followed import Followed, Lost, TrackLimits, View
-from ..inference.poses import FrameResult, PoseEstimate, add_seconds
+from ..inference.poses import FrameResult, PoseEstimate, joined
 from ..inference.tracking import Follows, Tracker
 from .camera_path import CameraPath
 from .frames import Frame
@@ -135,10 +135,7 @@ class Following:
                          FrameResult([], []))
 
     def _join(self, own: Instances, followed: Followed) -> Instances:
-        result = FrameResult(
-            own.result.poses, own.result.skipped, add_seconds(own.result, followed.result),
-            own.result.cache_hits + followed.result.cache_hits,
-            own.result.cache_misses + followed.result.cache_misses)
+        result = joined(own.result.poses, own.result.skipped, own.result, followed.result)
         return Instances(own.poses + followed.poses,
                          own.keys + [_key(n) for n in followed.tracks], own.detected,
                          own.lost + followed.lost, result)

@@ -67,8 +67,7 @@ class FrameHandler:
         self._following: Following | None = None
         self._estimator, self.bounds, self._drops = estimator, bounds, drops
         self.objects = estimator.objects
-        self._decoder = FrameDecoder(drops, compressed=compressed,
-                                     plane_of=self._tree.plane)
+        self._decoder = FrameDecoder(drops, compressed=compressed, plane_of=self._tree.plane)
         self._filter = DetectionFilter(
             drops, estimator.objects, own_detector=detector is not None,
             probable=getattr(getattr(estimator, 'model', None), 'score_law', None) is not None)

@@ -58,10 +58,8 @@ class InputDoubts:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._frames: defaultdict[str, deque[str]] = defaultdict(
-            lambda: deque(maxlen=_REMEMBERED))
-        self._stamps: defaultdict[str, deque[int]] = defaultdict(
-            lambda: deque(maxlen=_REMEMBERED))
+        self._frames: defaultdict[str, deque[str]] = defaultdict(lambda: deque(maxlen=_REMEMBERED))
+        self._stamps: defaultdict[str, deque[int]] = defaultdict(lambda: deque(maxlen=_REMEMBERED))
         self._last_info: tuple[int, tuple[object, ...]] = -1, ()
         self._contradicted_s: float | None = None
 

@@ -132,8 +132,7 @@ def rgb_from_compressed(message: CompressedImageMessage) -> NDArray[np.uint8]:
         raise ImageError(f'compressed image {message.format!r} is not supported; use an encoding '
                          'of 8 bits, such as rgb8, bgr8 or mono8')
     check_pixel_count(bytes(message.data), f'compressed image {message.format!r}')
-    pixels = decoded_pixels(bytes(message.data), GREY if mosaic else COLOUR,
-                            in_time=True)
+    pixels = decoded_pixels(bytes(message.data), GREY if mosaic else COLOUR, in_time=True)
     if pixels is None:
         raise ImageError(f'{len(message.data)} bytes of a compressed image with format '
                          f'{message.format!r} are no image or a part of one')

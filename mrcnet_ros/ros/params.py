@@ -47,8 +47,7 @@ class NodeParameters:
         bounds=(1, 32))
     store: str = parameter(
         '', 'directory that stores rendered templates; empty: the cache folder of the user')
-    cache_mb: int = parameter(
-        512, 'memory for template features [MiB]', bounds=(1, 65536))
+    cache_mb: int = parameter(512, 'memory for template features [MiB]', bounds=(1, 65536))
     preload: bool = parameter(
         True, 'compute template features when the model is loaded, as many as fit into cache_mb, '
         'so that no frame waits for them')
@@ -129,8 +128,7 @@ class NodeParameters:
         1.0, 'an instance that moves further than this between two frames starts a new track '
         '[diameters]',
         bounds=(0.0, 1000.0), live=True)
-    track: bool = parameter(
-        False, 'follow instances in the images between detections')
+    track: bool = parameter(False, 'follow instances in the images between detections')
     track_frame: str = parameter(
         '', 'frame of /tf in which objects rest or move steadily while the camera moves, such as '
         'base_link; empty: the frame of the camera', live=True)

@@ -256,8 +256,7 @@ class PoseNode(ParameterNode):
 
     def _change(self, changed: list[Parameter]) -> NodeParameters:
         handled = self._worker if not self._swapping else None
-        parameters = changed_parameters(
-            self.parameters, changed, configured=handled is not None)
+        parameters = changed_parameters(self.parameters, changed, configured=handled is not None)
         if handled is not None and parameters.label_map != self.parameters.label_map:
             check_labels(parameters.reading().label_map, handled.loaded.result().objects)
         return parameters

@@ -61,8 +61,7 @@ def unused_files(words: Sequence[str], node_name: str) -> list[str]:
 
     :param node_name: with its namespace, a slash in front.
     """
-    files = [after for word, after in itertools.pairwise(words)
-             if word == '--params-file']
+    files = [after for word, after in itertools.pairwise(words) if word == '--params-file']
     return [remark for file in files if (remark := _remark(Path(file), node_name))]
 
 

@@ -108,8 +108,7 @@ class Tracks:
         if moved_m > parameters.track_jump * model.diameter_m:
             return estimate
         if parameters.stable_symmetry:
-            T = model.real_symmetries.nearest(T[:3, :3], T[:3, 3],
-                                              last.T_camera_object[:3, :3])
+            T = model.real_symmetries.nearest(T[:3, :3], T[:3, 3], last.T_camera_object[:3, :3])
             if covariance is not None:
                 shift_m = T[:3, 3] - estimate.T_camera_object[:3, 3]
                 covariance = covariance_of_equivalent(covariance, shift_m)

@@ -44,11 +44,12 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Say which file or folder cannot be written, and why.
+    """Make the folder of a file, and say which file or folder cannot be written, and why.
 
     :raises DatasetError: in place of an OSError.
     """
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield
     except OSError as error:
         raise DatasetError(f'{path}: cannot be written ({error.strerror})') from error

@@ -120,8 +120,7 @@ class SceneMaker:
         self._meshes = {_key(i): model.centred().load_mesh() for i, model in objects.items()}
         self._layout = layout_spec([model.diameter_m for model in objects.values()], spec)
         self._painter = Painter(spec.camera, self._meshes)
-        self._annotator = Annotator(spec.camera, self._meshes,
-                                    {_key(i): i for i in objects})
+        self._annotator = Annotator(spec.camera, self._meshes, {_key(i): i for i in objects})
 
     def __enter__(self) -> SceneMaker:
         return self

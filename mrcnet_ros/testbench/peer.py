@@ -69,8 +69,7 @@ class Peer:
                             for topic, kind in kinds.items()
                             if detections or topic != '/detections'}
         self.subscribe(Detection3DArray, 'object_detections', self.on_detections)
-        self._node.create_subscription(
-            DiagnosticArray, '/diagnostics', self._on_diagnostics, QOS)
+        self._node.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, QOS)
 
     def __enter__(self) -> Self:
         return self

@@ -102,5 +102,4 @@ class Readiness:
         :raises PeerError: naming what is missing, when that takes too long.
         """
         if not spin(lambda: not self.missing(), timeout_s):
-            raise PeerError(f'not connected after {timeout_s:.0f} s: '
-                            + '; '.join(self.missing()))
+            raise PeerError(f'not connected after {timeout_s:.0f} s: ' + '; '.join(self.missing()))

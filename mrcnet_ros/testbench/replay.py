@@ -110,5 +110,4 @@ class Replayer(Peer):
                                messages.covariance_from_pose(d.results[0].pose))
                  for d in message.detections]
         if stamp in self._sent:
-            self._answers[stamp] = ReceivedPoses(
-                poses, now - self._sent.pop(stamp), now)
+            self._answers[stamp] = ReceivedPoses(poses, now - self._sent.pop(stamp), now)

@@ -96,7 +96,6 @@ class SampleFile(AbstractContextManager['SampleFile']):
 
     def __init__(self, path: Path) -> None:
         with writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path.open('w', newline='', encoding='utf-8')
         self._writer = csv.DictWriter(self._file, COLUMNS)
         self._writer.writeheader()

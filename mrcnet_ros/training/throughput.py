@@ -128,8 +128,7 @@ def step_rate(bench: Bench, factor: float, steps: int) -> dict[str, Any]:
                            for i in range(min(config.batch_size, 64))])
     rows = torch.arange(config.batch_size) % len(batch.class_index)
     ready = Batch(*(values[rows] for values in batch)).ready(device)
-    optimizer = torch.optim.AdamW([p for p in network.parameters() if p.requires_grad],
-                                  fused=True)
+    optimizer = torch.optim.AdamW([p for p in network.parameters() if p.requires_grad], fused=True)
     shapes, grid = bench.material.shapes.to(device), bench.material.grid.to(device)
     rng, started = np.random.default_rng(0), 0.0
     for step in range(WARM_UP + steps):

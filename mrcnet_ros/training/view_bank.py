@@ -20,11 +20,11 @@ import numpy as np
 import torch
 import trimesh
 from numpy.typing import NDArray
-from scipy.spatial import ConvexHull, QhullError
 from tqdm import tqdm
 
 from ..errors import MeshError
 from ..geometry.crop import pinhole
+from ..geometry.hull import hull_vertices
 from ..geometry.se3 import Array, make_transform
 from ..geometry.view_prior import elevation_and_tilt, rotation_from_angles, sample_rotations
 from ..meshes import measure_diameter
@@ -112,8 +112,7 @@ def load_or_render(folder: Path, objects: Sequence[ObjectModel],
         path = _path(folder, model.label, values)
         if not (path / 'done').exists():
             rng = np.random.default_rng([seed, model.object_id])
-            _render(path, model.centred(), model.diameter_m,
-                    _poses(rng, prior, distance_m, views))
+            _render(path, model.centred(), model.diameter_m, _poses(rng, prior, distance_m, views))
         banks.append(_load(path, model.diameter_m))
     return banks
 
@@ -128,8 +127,7 @@ def load_or_render_shapes(folder: Path, count: int, distance_m: tuple[float, flo
                      [SHAPES_VERSION, count, distance_m, views, seed])
         if not (path / 'done').exists():
             rng = np.random.default_rng([seed, 8, number])
-            _render(path, mesh, diameter_m,
-                    _poses(rng, None, distance_m, views))
+            _render(path, mesh, diameter_m, _poses(rng, None, distance_m, views))
         banks.append(_load(path, diameter_m))
     return banks
 
@@ -158,7 +156,7 @@ def _poses(rng: np.random.Generator, prior: ViewPrior | None, distance_m: tuple[
 def _render(path: Path, source: Mesh | ObjectModel, diameter_m: float,
             poses: tuple[Array, Array]) -> None:
     mesh = source.load_mesh() if isinstance(source, ObjectModel) else source
-    hull = _hull(mesh.vertices)
+    hull = hull_vertices(mesh.vertices)
     R, distance = poses
     views = len(distance)
     logging.getLogger(__name__).info('rendering %d views into %s', views, path)
@@ -202,14 +200,6 @@ def _shown(mask: NDArray[np.uint8], source: Mesh | ObjectModel) -> NDArray[np.in
                         f'shows nothing in {len(mask) - len(shown)} of {len(mask)} views, so thin '
                         'it is', 'leave the object out')
     return np.concatenate([shown, shown[:len(mask) - len(shown)]])
-
-
-def _hull(vertices: Array) -> Array:
-    """Return the corners of the convex hull, (P, 3); of a flat object all vertices."""
-    try:
-        return np.asarray(vertices[ConvexHull(vertices).vertices])
-    except QhullError:
-        return np.unique(vertices, axis=0)
 
 
 def bake_openness(mesh: Mesh, diameter_m: float) -> Mesh:

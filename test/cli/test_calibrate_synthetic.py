@@ -14,7 +14,7 @@ from mrcnet_ros.datasets.boxes import BoxSpec, as_detected, target_boxes
 from mrcnet_ros.inference.depth_correction import DepthLaws
 from mrcnet_ros.inference.depth_law import DepthScoreLaw
 from mrcnet_ros.inference.model_directory import read_model_directory
-from mrcnet_ros.inference.model_json import write_covariance_law, write_depth_laws
+from mrcnet_ros.inference.model_json import write_law
 from mrcnet_ros.inference.uncertainty import CovarianceLaw
 from mrcnet_ros.synth.held_out import held_out_frames, image_count
 
@@ -37,7 +37,8 @@ def test_a_model_gets_a_covariance_without_photographs(model, tiny_model, capsys
                str(tiny_model.meshes), '--images', '30', '--write', '--threads', '1',
                '--crops', '1']
     assert read_model_directory(model, tiny_model.meshes).covariance_law is None
-    write_depth_laws(model, DEPTH)
+    write_law(model, DEPTH.covariance, depth=True)
+    write_law(model, DEPTH.score)
     assert main(command) == 0
     found = read_model_directory(model, tiny_model.meshes)
     assert found.depth_laws == DEPTH
@@ -59,8 +60,9 @@ def test_a_model_gets_a_covariance_without_photographs(model, tiny_model, capsys
     ['photographs', '--only', 'covariance']])
 def test_too_few_images_are_no_success(model, tiny_model, tmp_path, capsys, extra):
     """The exit code says that nothing was written, and what was measured before stays."""
-    write_covariance_law(model, LAW)
-    write_depth_laws(model, DEPTH)
+    write_law(model, LAW)
+    write_law(model, DEPTH.covariance, depth=True)
+    write_law(model, DEPTH.score)
     before = (model / 'model.json').read_bytes()
     if extra[0] == 'photographs':
         folder = measured_model.write_dataset(tmp_path, tiny_model)

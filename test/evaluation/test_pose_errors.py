@@ -7,6 +7,7 @@ from meshes import bumpy_sphere, cube, rasterise
 from mrcnet_ros.evaluation import pose_errors
 from mrcnet_ros.evaluation.vsd_scores import TAUS, vsd
 from mrcnet_ros.geometry import se3
+from mrcnet_ros.geometry.hull import hull_vertices
 from mrcnet_ros.geometry.symmetry import Symmetries, continuous_symmetry
 
 K = np.array([[500.0, 0.0, 159.5], [0.0, 510.0, 119.5], [0.0, 0.0, 1.0]])
@@ -127,7 +128,7 @@ def test_estimate_and_truth_may_be_exchanged(rng, group):
 def test_the_hull_is_enough_for_mssd(rng, symmetries):
     """Hull vertices give the same error to 1e-12 m with far fewer points."""
     vertices = bumpy_sphere(0.05).vertices
-    hull = pose_errors.hull_vertices(vertices)
+    hull = hull_vertices(vertices)
     assert len(hull) < 0.7 * len(vertices)
     for _ in range(20):
         T_gt = random_pose(rng)
@@ -139,7 +140,7 @@ def test_the_hull_is_enough_for_mssd(rng, symmetries):
 def test_points_in_a_plane_are_all_kept():
     """A flat object has no hull with a volume."""
     flat = np.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [1, 1, 0], [0.5, 0.5, 0]])
-    np.testing.assert_array_equal(pose_errors.hull_vertices(flat), flat)
+    np.testing.assert_array_equal(hull_vertices(flat), flat)
 
 
 def test_an_estimate_behind_the_camera_is_infinitely_far_in_pixels(rng):

@@ -23,7 +23,7 @@ from mrcnet_ros.export.arithmetic import example_inputs
 from mrcnet_ros.export.directory import export_checkpoint
 from mrcnet_ros.export.onnx_export import export_graphs
 from mrcnet_ros.inference.model_directory import read_model_directory
-from mrcnet_ros.inference.model_json import write_covariance_law, write_size_ratios
+from mrcnet_ros.inference.model_json import write_law, write_size_ratios
 from mrcnet_ros.inference.onnxruntime_backend import OnnxRuntimeBackend
 from mrcnet_ros.inference.uncertainty import CovarianceLaw
 from mrcnet_ros.inference.verified import Execution, store_result
@@ -146,7 +146,7 @@ def calibrated(tiny_model, folder):
     """Export a model and write sizes and a covariance into it."""
     path = export_checkpoint(tiny_model.checkpoint, tiny_model.config, folder)
     write_size_ratios(path, {'box': 0.9})
-    write_covariance_law(path, LAW)
+    write_law(path, LAW)
     return path
 
 

@@ -22,7 +22,7 @@ from mrcnet_ros.inference.depth_law import (
     joint_spread,
 )
 from mrcnet_ros.inference.model_directory import read_model_directory
-from mrcnet_ros.inference.model_json import write_depth_laws
+from mrcnet_ros.inference.model_json import write_law
 from mrcnet_ros.inference.uncertainty import CovarianceLaw, LawSource, PoseSpread
 from mrcnet_ros.synth.depth_sensor import measured_depth
 
@@ -101,11 +101,12 @@ def test_a_joint_covariance_is_said_in_the_terms_of_the_law():
 def test_laws_with_depth_are_kept_beside_those_of_colour(tiny_model: Any, tmp_path: Any) -> None:
     """Each under its own key; one that was not measured again stays; what is malformed is told."""
     path = shutil.copytree(tiny_model.path, tmp_path / 'model')
-    write_depth_laws(path, DepthLaws(COVARIANCE, SCORE), SOURCE)
+    write_law(path, COVARIANCE, SOURCE, depth=True)
+    write_law(path, SCORE)
     found = read_model_directory(path, tiny_model.meshes)
     assert found.depth_laws == DepthLaws(COVARIANCE, SCORE)
     assert found.covariance_depth_source == SOURCE and found.covariance_law is None
-    write_depth_laws(path, DepthLaws(COVARIANCE, None), SOURCE)
+    write_law(path, COVARIANCE, SOURCE, depth=True)
     assert read_model_directory(path, tiny_model.meshes).depth_laws == DepthLaws(COVARIANCE, SCORE)
     values = json.loads((path / 'model.json').read_text())
     values['score_depth']['residual_gain'] = 0.5

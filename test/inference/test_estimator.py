@@ -27,7 +27,7 @@ from mrcnet_ros.geometry.se3 import (
 from mrcnet_ros.geometry.view_prior import allowed_bins
 from mrcnet_ros.inference.backend import Arrays
 from mrcnet_ros.inference.estimator import PoseEstimator
-from mrcnet_ros.inference.model_json import write_covariance_law, write_score_law
+from mrcnet_ros.inference.model_json import write_law
 from mrcnet_ros.inference.poses import Detection, PoseEstimate
 from mrcnet_ros.inference.scoring import ScoreLaw
 from mrcnet_ros.inference.template_features import PRELOADED_AT_ONCE, TemplateFeatures
@@ -105,7 +105,7 @@ def test_several_detections_get_the_poses_they_get_alone(estimator):
 def test_a_calibrated_model_tells_the_covariance_of_every_pose(tiny_model, estimator, tmp_path):
     """The poses are the same as without; the stage that is left out leaves no covariance."""
     path = shutil.copytree(tiny_model.path, tmp_path / 'model')
-    write_covariance_law(path, LAW)
+    write_law(path, LAW)
     poses, coarse = (PoseEstimator.load(path, tiny_model.meshes, store_root=tiny_model.store,
                                         threads=1, crops=1, stage1_only=only)(
                          IMAGE, CAMERA, DETECTIONS)
@@ -126,11 +126,11 @@ def test_a_calibrated_model_tells_the_covariance_of_every_pose(tiny_model, estim
 def test_a_law_of_scores_changes_scores_alone(tiny_model, estimator, tmp_path):
     """Poses and covariances stay, and so do scores of the coarse stage, which it is not for."""
     path = shutil.copytree(tiny_model.path, tmp_path / 'model')
-    write_covariance_law(path, LAW)
+    write_law(path, LAW)
     before = PoseEstimator.load(path, tiny_model.meshes, store_root=tiny_model.store, threads=1,
                                 crops=2)(IMAGE, CAMERA, DETECTIONS)
     law = ScoreLaw(offset=-3.0, quality_gain=2.0, apart_gain=-0.7, usual_apart=0.2)
-    write_score_law(path, law)
+    write_law(path, law)
     poses, coarse = (PoseEstimator.load(path, tiny_model.meshes, store_root=tiny_model.store,
                                         threads=1, crops=2, stage1_only=only)(
                          IMAGE, CAMERA, DETECTIONS)
@@ -160,7 +160,7 @@ def test_a_covariance_goes_with_its_pose_whatever_happens_to_others(
         tiny_model, tmp_path, monkeypatch, graph, name):
     """A pose that is not finite is skipped, a covariance that is not is left out."""
     path = shutil.copytree(tiny_model.path, tmp_path / 'model')
-    write_covariance_law(path, LAW)
+    write_law(path, LAW)
     estimator = PoseEstimator.load(path, tiny_model.meshes, store_root=tiny_model.store, threads=1,
                                    crops=1)
     expected = estimator(IMAGE, CAMERA, DETECTIONS)[1:]
@@ -185,7 +185,7 @@ def test_a_covariance_goes_with_its_pose_whatever_happens_to_others(
 def test_bin_and_covariance_come_from_a_crop_that_took_part(tiny_model, tmp_path, monkeypatch):
     """With the least turned crop left out they are those of the other one."""
     path = shutil.copytree(tiny_model.path, tmp_path / 'model')
-    write_covariance_law(path, LAW)
+    write_law(path, LAW)
     estimator = PoseEstimator.load(path, tiny_model.meshes, store_root=tiny_model.store, threads=1,
                                    crops=2)
     whole, logits = estimator.backend.run, []

@@ -10,7 +10,8 @@ import pytest
 
 from mrcnet_ros.cli.main import main
 from mrcnet_ros.datasets.bop import BopDataset, BopFrame
-from mrcnet_ros.evaluation.pose_errors import hull_vertices, mssd
+from mrcnet_ros.evaluation.pose_errors import mssd
+from mrcnet_ros.geometry.hull import hull_vertices
 from mrcnet_ros.inference.estimator import PoseEstimator
 from mrcnet_ros.inference.poses import Detection
 

@@ -22,7 +22,7 @@ from mrcnet_ros.export.directory import export_checkpoint
 from mrcnet_ros.geometry.se3 import exp_so3, make_transform
 from mrcnet_ros.inference.estimator import PoseEstimator
 from mrcnet_ros.inference.model_directory import read_model_directory
-from mrcnet_ros.inference.model_json import write_covariance_law
+from mrcnet_ros.inference.model_json import write_law
 from mrcnet_ros.meshes import Mesh, read_mesh
 from mrcnet_ros.objects import ObjectModel, load_object_list
 from mrcnet_ros.rendering.template_store import draw_templates
@@ -66,7 +66,7 @@ def pair(tiny_model: TinyModel, shifted: Path) -> Iterator[tuple[PoseEstimator, 
     """Give the estimators of the meshes as they were and with far origins, with covariances."""
     plain_dir = Path(shutil.copytree(tiny_model.path, shifted.parent / 'plain'))
     for path in (shifted, plain_dir):
-        write_covariance_law(path, LAW)
+        write_law(path, LAW)
     options = {'store_root': tiny_model.store, 'spreads': True}
     plain = PoseEstimator.load(plain_dir, tiny_model.meshes, **options)
     far = PoseEstimator.load(shifted, shifted.parent, **options)

@@ -17,8 +17,7 @@ from mrcnet_ros.inference.estimator import PoseEstimator
 from mrcnet_ros.inference.model_directory import read_model_directory
 from mrcnet_ros.inference.model_json import (
     SEAL,
-    write_covariance_law,
-    write_score_law,
+    write_law,
     write_size_ratios,
 )
 from mrcnet_ros.inference.scoring import ScoreLaw, ScoreSource
@@ -71,7 +70,7 @@ def test_the_digest_tells_models_apart(model):
 def test_the_digest_of_the_graphs_is_of_the_graphs_alone(model):
     """Calibrating a model does not make a verification of its graphs invalid; new graphs do."""
     before = read_model_directory(model).graphs_digest
-    write_covariance_law(model, CovarianceLaw(**LAW))
+    write_law(model, CovarianceLaw(**LAW))
     write_size_ratios(model, {'box': 0.9})
     assert read_model_directory(model).graphs_digest == before
     graph = model / 'stage2.onnx'
@@ -244,15 +243,15 @@ def test_the_law_of_covariances_is_kept_in_the_model_and_nothing_else_changes(mo
     """A model has none until it is calibrated; what is written is read again."""
     before = json.loads((model / 'model.json').read_text())
     assert read_model_directory(model).covariance_law is None
-    write_covariance_law(model, CovarianceLaw(**LAW))
+    write_law(model, CovarianceLaw(**LAW))
     assert read_model_directory(model).covariance_law == CovarianceLaw(**LAW)
     after = json.loads((model / 'model.json').read_text())
     assert after.pop('covariance') == LAW
     assert after == before
     source = LawSource.from_dict(SOURCE)
-    write_covariance_law(model, CovarianceLaw(**LAW), source)
+    write_law(model, CovarianceLaw(**LAW), source)
     assert read_model_directory(model).covariance_source == source
-    write_covariance_law(model, CovarianceLaw(**LAW))
+    write_law(model, CovarianceLaw(**LAW))
     assert read_model_directory(model).covariance_source is None
     change(model, lambda v: v.update(covariance=None))
     assert read_model_directory(model).covariance_law is None
@@ -263,11 +262,11 @@ def test_the_law_of_scores_is_kept_in_the_model_and_belongs_to_its_graphs(model)
     before = read_model_directory(model)
     assert (before.score_law, before.score_source) == (None, None)
     law, source = ScoreLaw(**SCORE), ScoreSource(**SCORE_SOURCE)
-    write_score_law(model, law, source)
+    write_law(model, law, source)
     after = read_model_directory(model)
     assert (after.score_law, after.score_source) == (law, source)
     assert after.graphs_digest == before.graphs_digest and after.covariance_law is None
-    write_score_law(model, law)
+    write_law(model, law)
     assert read_model_directory(model).score_source is None
 
 

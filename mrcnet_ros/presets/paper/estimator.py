@@ -154,8 +154,7 @@ class PaperEstimator(BaseEstimator[PaperModel]):
         R = rotation_from_6d(fine['six']) @ coarse.R
         t = translation(coarse.xy + fine['xy'], coarse.depth + fine['depth'][:, 0],
                         crops.K_crop, crops.size_px)
-        return select_pose(logits['rotation_logits'], logits['depth_logits'], R, MM * t,
-                           crops.Rz)
+        return select_pose(logits['rotation_logits'], logits['depth_logits'], R, MM * t, crops.Rz)
 
 
 def straightened(image: NDArray[np.uint8], camera: Camera) -> tuple[NDArray[np.uint8], Camera]:

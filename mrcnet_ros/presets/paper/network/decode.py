@@ -46,8 +46,7 @@ class PaperBins(nn.Module):
         grid = rotation_grid(spec.rotation_nside, spec.rotation_in_plane)
         for name, values in (('rotations', grid), ('cells', cell_centres_xy(spec)),
                              ('depths', depth_centres(spec))):
-            self.register_buffer(name, torch.tensor(values, dtype=torch.float32),
-                                 persistent=False)
+            self.register_buffer(name, torch.tensor(values, dtype=torch.float32), persistent=False)
 
     def coarse(self, logits: CoarseLogits, K_crop: Tensor) -> CoarsePose:
         """Return the most likely bins.

@@ -38,8 +38,7 @@ LABELS, DISPLACEMENTS, LOSSES = 2e-5, 2e-5, 1e-4
 TIE = 5e-7
 SMALLEST_LABEL = 1e-30  # the logarithm of a label must be finite
 # names in the file, in the order of PaperLosses
-LOSS_NAMES = ('quat_clf', 'quat_reg', 'depth_clf', 'txty_clf', 'txty_reg', 'tz_reg',
-              'mask_visib')
+LOSS_NAMES = ('quat_clf', 'quat_reg', 'depth_clf', 'txty_clf', 'txty_reg', 'tz_reg', 'mask_visib')
 
 
 def crop_rows(folder: Path) -> Iterator[ParityRow]:
