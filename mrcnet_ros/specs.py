@@ -73,7 +73,6 @@ class BinSpec:
 
     @property
     def rotations(self) -> int:
-        """Number of rotation bins."""
         return 12 * self.rotation_nside**2 * self.rotation_in_plane
 
 

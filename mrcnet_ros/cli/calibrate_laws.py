@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 
 def print_numbers(law: Law) -> None:
-    """Print the numbers of a law."""
     print(', '.join(f'{name} {value:.3g}' for name, value in asdict(law).items()))
 
 

@@ -14,7 +14,7 @@ from ..errors import BackendError, SpecError
 from ..geometry.camera import Camera
 from ..inference.backend import Backend, RuntimeOptions
 from ..inference.backends import choose_runtime, load_backend
-from ..inference.base_estimator import check_inputs
+from ..inference.input_checks import check_inputs
 from ..inference.poses import Detection
 from ..specs import DETECTOR_STRIDES
 from .decode import FoundObject, cell_grid, decode_detections

@@ -101,7 +101,6 @@ def write_report_page(folder: Path, page: EvaluationPage) -> Path:
 
 
 def html(page: EvaluationPage) -> str:
-    """Return the page as text."""
     parts = [f'<h1>{escape(page.title)}</h1>',
              *(f'<p class="warning">{escape(note)}</p>' for note in page.notes), *_cards(page)]
     if page.figures['overall'] is not None:

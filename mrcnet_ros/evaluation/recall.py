@@ -58,7 +58,6 @@ class Recall:
         return float(self.overall.mean())
 
     def average_of(self, object_id: int) -> float:
-        """Return the average recall of one object."""
         return float(self.by_object[object_id].mean())
 
 

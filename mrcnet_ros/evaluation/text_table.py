@@ -11,7 +11,6 @@ Column = tuple[str, str, int, str]  # heading, key of the figure, width, format
 
 
 def heading_line(columns: Sequence[Column]) -> str:
-    """Return the headings, each above its column."""
     return ''.join(heading.rjust(width) for heading, _, width, _ in columns)
 
 

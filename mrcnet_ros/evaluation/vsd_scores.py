@@ -86,7 +86,6 @@ class VsdScores:
         return float(np.mean([r.average for r in self.recalls])) if self.recalls else None
 
     def average_of(self, object_id: int) -> float | None:
-        """Return the average recall of one object."""
         values = [r.average_of(object_id) for r in self.recalls]
         return float(np.mean(values)) if values else None
 

@@ -88,7 +88,6 @@ def write_model(output: Path, spec: EstimatorSpec, fill: Callable[[Path], object
 
 
 def sha256_of(path: Path) -> str:
-    """Return the sha256 of a file."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 

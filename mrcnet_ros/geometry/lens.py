@@ -74,7 +74,6 @@ class Lens(ABC):
         return rays
 
     def _ray(self, u: float, v: float) -> tuple[float, float]:
-        """Return the ray of one pixel."""
         try:
             x, y = self._found(u, v)
         except (ZeroDivisionError, OverflowError):

@@ -5,20 +5,21 @@ from __future__ import annotations
 import dataclasses
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..errors import BackendError, BoxError, CameraError, ImageError, SpecError, UnknownLabelError
+from ..errors import BackendError, BoxError, SpecError, UnknownLabelError
 from ..geometry.camera import Camera
-from ..geometry.camera_doubts import check_focal_lengths, number_doubts
+from ..geometry.camera_doubts import number_doubts
 from ..geometry.se3 import Array, skew
 from ..objects import ObjectModel
 from .backend import Backend, RuntimeOptions
-from .depth_correction import DepthCorrection, DepthLaws, check_depth
+from .depth_correction import DepthCorrection, DepthLaws
+from .input_checks import all_of, check_inputs
 from .known_start import KnownPose
 from .model_directory import ModelT
 from .opening import open_backend
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 MOST_DOUBTS = 20
 
 TaskT = TypeVar('TaskT')
-ItemT = TypeVar('ItemT')
 
 
 class BaseEstimator(ABC, Generic[ModelT]):
@@ -277,49 +277,3 @@ def _of_object_frame(pose: PoseEstimate, item: ObjectModel) -> PoseEstimate:
         change[:3, 3:] = -skew(T[:3, 3] - pose.T_camera_object[:3, 3])
         covariance = change @ covariance @ change.T
     return dataclasses.replace(pose, T_camera_object=T, covariance=covariance)
-
-
-def all_of(given: Iterable[ItemT], kind: type[ItemT]) -> list[ItemT]:
-    """Return detections or starts as a list; a generator could be read only once.
-
-    :raises SpecError: when one is of another type.
-    """
-    listed = list(given) if isinstance(given, Iterable) else []
-    wrong = [item for item in listed if not isinstance(item, kind)]
-    if wrong or not isinstance(given, Iterable):
-        raise SpecError(f'expected a list of {kind.__name__} objects, got '
-                        f'{type(wrong[0] if wrong else given).__name__}')
-    return listed
-
-
-def check_inputs(image: NDArray[np.uint8], camera: Camera,
-                 depth_m: NDArray[np.float32] | None = None) -> None:
-    """Check that image and depth are of a camera.
-
-    :raises ImageError: when one has another type or another size.
-    :raises CameraError: when the camera is none.
-    """
-    for name, value in (('image', image), ('depth', depth_m)):
-        if not isinstance(value, np.ndarray) and not (name == 'depth' and value is None):
-            raise ImageError(f'{name} must be a NumPy array, got {type(value).__name__}; '
-                             'numpy.asarray makes one of a picture of Pillow')
-    if not isinstance(camera, Camera):
-        raise CameraError(f'camera must be a Camera, got {type(camera).__name__}; make one with '
-                          'Camera(K, width, height)')
-    _check_image(image, camera)
-    check_focal_lengths(camera, 'the camera')
-    if depth_m is not None:
-        check_depth(depth_m, camera)
-
-
-def _check_image(image: NDArray[np.uint8], camera: Camera) -> None:
-    """Check an image's type and that it is of the size its camera is calibrated for.
-
-    :raises ImageError: when it is not.
-    """
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-        raise ImageError(f'image must be (H, W, 3) uint8 RGB, got {image.shape} {image.dtype}')
-    if image.shape[:2] != (camera.height, camera.width):
-        raise ImageError(
-            f'image is {image.shape[1]}x{image.shape[0]}, but the camera is calibrated for '
-            f'{camera.width}x{camera.height}; calibrate for this size or scale the intrinsics')

@@ -49,7 +49,6 @@ class EngineKey:
     profile: tuple[int, int, int]
 
     def text(self) -> str:
-        """Return the key as JSON."""
         return json.dumps(asdict(self), sort_keys=True)
 
 

@@ -171,7 +171,7 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
 
     def _answer(self, image: NDArray[np.uint8], camera: Camera, crops: Sequence[DetectionCrop],
                 skipped: list[Skipped], clock: StageClock) -> FrameResult:
-        """Answer a batch."""
+        """Answer a batch of crops: pixels, stage 1, templates, stage 2, poses."""
         pixels = sample_crops(image, camera, [c.camera for c in crops])
         classes = np.array([c.class_index for c in crops], np.int64)
         clock.lap('crop')

@@ -92,7 +92,6 @@ def _joined(path: Path, parts: list[Any], *, ends: bool) -> IndexedSurface:
 
 
 def _given_normals(part: Any) -> Array | None:
-    """Return the normals of a file, None where it has none."""
     cached = part._cache.cache  # trimesh does not tell otherwise which normals it computed
     return np.asarray(part.vertex_normals, np.float64) if 'vertex_normals' in cached else None
 

@@ -86,7 +86,6 @@ class FeatureCache:
             self._size_bytes = 0
 
     def counters(self) -> CacheCounters:
-        """Return the counters at this moment."""
         with self._lock:
             return CacheCounters(self._hits, self._misses, self._evictions,
                                  len(self._entries), self._size_bytes)

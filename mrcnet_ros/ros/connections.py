@@ -61,7 +61,6 @@ def connected_names(text: str) -> Counter[str]:
 
 
 def full_name(namespace: str, name: str) -> str:
-    """Return the name of a node with its namespace."""
     return f'{namespace.rstrip("/")}/{name}'
 
 

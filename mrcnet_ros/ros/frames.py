@@ -52,7 +52,6 @@ class Frame:
 
     @property
     def has_detections(self) -> bool:
-        """Whether it came with detections."""
         return self.detections is not None
 
 

@@ -54,7 +54,6 @@ COVARIANCE_UNKNOWN = -1.0
 
 
 def stamp_ns(header: HeaderMessage) -> int:
-    """Return the stamp of a header [ns]."""
     return int(header.stamp.sec) * 1_000_000_000 + int(header.stamp.nanosec)
 
 

@@ -81,11 +81,9 @@ class Publishers:
         return parameters.publish_overlay and self._overlay.get_subscription_count() > 0
 
     def publish_markers(self, markers: MarkerArray) -> None:
-        """Publish meshes."""
         self._markers.publish(markers)
 
     def publish_overlay(self, overlay: Image) -> None:
-        """Publish a picture."""
         self._overlay.publish(overlay)
 
 

@@ -41,7 +41,6 @@ class Swing:
     phase_rad: float
 
     def at(self, time_s: float) -> float:
-        """Return the number at a time."""
         return float(self.amplitude * np.sin(
             self.speed / max(self.amplitude, 1e-9) * time_s + self.phase_rad))
 
@@ -66,7 +65,6 @@ class ObjectMotion:
     away_s: tuple[float, float] | None = None
 
     def at(self, time_s: float) -> PlacedObject:
-        """Return where the object is at a time."""
         T = self.start.T_world_object
         shift_m, lift_m = self.shift.at(time_s), self.lift_m
         # the times of images are multiples of a period, which doubles hold inexactly
@@ -91,7 +89,6 @@ class CameraMotion:
     swings: tuple[Swing, Swing, Swing, Swing]
 
     def at(self, time_s: float) -> Array:
-        """Return T_camera_world, (4, 4) [m], at a time."""
         azimuth, elevation, tilt, part = (swing.at(time_s) for swing in self.swings)
         R = rotation_from_angles(self.middle[0] + azimuth, self.middle[1] + elevation,
                                  self.middle[2] + tilt)

@@ -67,7 +67,6 @@ class LoggedProcess(AbstractContextManager['LoggedProcess']):
 
     @property
     def pid(self) -> int:
-        """Its process id."""
         return self._process.pid
 
     def check_runs(self) -> None:

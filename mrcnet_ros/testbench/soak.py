@@ -105,7 +105,6 @@ class SampleFile(AbstractContextManager['SampleFile']):
         self._file.close()
 
     def write(self, sample: Sample) -> None:
-        """Append a sample."""
         self._writer.writerow({name: '' if value is None else f'{value:.6g}'
                                for name, value in sample.items()})
         self._file.flush()

@@ -107,7 +107,6 @@ class ObjectShapes:
             picks, moments, [s[:, :3, :3] for s in padded], shifts)))
 
     def to(self, device: torch.device) -> ObjectShapes:
-        """Return the same on a device."""
         return ObjectShapes(self.points.to(device), self.moments.to(device),
                             self.symmetries.to(device), self.shifts.to(device))
 

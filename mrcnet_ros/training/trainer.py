@@ -95,7 +95,6 @@ class TrainingRun(ComposedRun[TrainConfig, Batch]):
         self.restore()
 
     def feed(self, numbers: Iterator[range]) -> Iterator[Batch]:
-        """Return composed images."""
         return batches(self.compositions, numbers, self.device)
 
     def train_mode(self) -> None:
@@ -125,7 +124,6 @@ class TrainingRun(ComposedRun[TrainConfig, Batch]):
                           np.random.default_rng(seed))
 
     def share_gradients(self) -> None:
-        """Average the gradients of what is trained."""
         clear_gradients(self.net, self.known)
         super().share_gradients()
 

@@ -14,12 +14,13 @@ from mrcnet_ros.geometry.camera import Camera  # noqa: E402
 from mrcnet_ros.geometry.se3 import exp_so3  # noqa: E402
 from mrcnet_ros.inference.poses import Detection  # noqa: E402
 from mrcnet_ros.presets.loading import load_any_estimator  # noqa: E402
-from mrcnet_ros.presets.paper.crop import network_input, paper_crops  # noqa: E402
-from mrcnet_ros.presets.paper.estimator import (  # noqa: E402
-    PaperEstimator,
+from mrcnet_ros.presets.paper.crop import (  # noqa: E402
+    network_input,
+    paper_crops,
     straightened,
     straightened_box,
 )
+from mrcnet_ros.presets.paper.estimator import PaperEstimator  # noqa: E402
 from mrcnet_ros.presets.paper.export.published import (  # noqa: E402
     import_published,
     load_published,

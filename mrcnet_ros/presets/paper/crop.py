@@ -43,7 +43,6 @@ class PaperCrops:
     size_px: int
 
     def part(self, turns: slice) -> PaperCrops:
-        """Return some of the views."""
         return PaperCrops(self.Rz[turns], self.A_crop_image[turns], self.K_crop[turns],
                           self.view[turns], self.box_fractions[turns], self.box_rect[turns],
                           self.size_px)
@@ -203,3 +202,33 @@ def _turned_box(extent: Array, Rz: Array) -> Array:
     """Return the box around a turned box that is centred in the crop, in crop fractions."""
     half = np.abs(Rz[:, :2, :2]) @ (extent / 2.0)
     return np.concatenate([0.5 - half, 0.5 + half], axis=1)
+
+
+def straightened(image: NDArray[np.uint8], camera: Camera) -> tuple[NDArray[np.uint8], Camera]:
+    """Return an image without distortion, of the same size and intrinsics."""
+    import cv2
+
+    grid = np.stack(np.meshgrid(np.arange(camera.width), np.arange(camera.height)), axis=-1)
+    pinhole = Camera(camera.K, camera.width, camera.height)
+    uv = camera.project(pinhole.unproject(grid))
+    # rays that the lens does not see are black
+    uv = np.nan_to_num(uv, nan=-1e4).astype(np.float32)
+    straight = cv2.remap(image, uv[..., 0], uv[..., 1], cv2.INTER_LINEAR)
+    return np.asarray(straight, np.uint8), pinhole
+
+
+def straightened_box(box_xyxy: Array, camera: Camera, pinhole: Camera) -> Array:
+    """Return the box around where the edges of a box are in the straightened image.
+
+    :raises BoxError: when an edge has no viewing ray.
+    """
+    if camera is pinhole or not np.isfinite(box_xyxy).all():
+        return box_xyxy
+    x1, y1, x2, y2 = box_xyxy
+    u, v = (x1 + x2) / 2.0, (y1 + y2) / 2.0
+    rays = camera.unproject([(x1, v), (u, y1), (x2, v), (u, y2)])
+    if not np.isfinite(rays).all():
+        raise BoxError(f"box {np.asarray(box_xyxy).tolist()} reaches where the camera's "
+                       'distortion has no viewing ray')
+    left, top, right, bottom = pinhole.project(rays)
+    return np.array([left[0], top[1], right[0], bottom[1]])

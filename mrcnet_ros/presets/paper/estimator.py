@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...datasets.bop_scene import MM
-from ...errors import BoxError
 from ...geometry.camera import Camera
 from ...geometry.rotation_grid import rotation_grid
 from ...geometry.se3 import Array, rotation_from_6d
@@ -24,7 +23,7 @@ from ...inference.base_estimator import BaseEstimator
 from ...inference.poses import Detection, FrameResult, PoseEstimate, Skipped, StageClock
 from ...inference.scoring import sigmoid
 from ...rendering.renderer import Renderer
-from .crop import PaperCrops, network_input, paper_crops
+from .crop import PaperCrops, network_input, paper_crops, straightened, straightened_box
 from .decode import cell_centres_xy, depth_centres, select_pose, translation
 from .spec import PaperModel, read_paper_model
 from .template import draw_template
@@ -155,33 +154,3 @@ class PaperEstimator(BaseEstimator[PaperModel]):
         t = translation(coarse.xy + fine['xy'], coarse.depth + fine['depth'][:, 0],
                         crops.K_crop, crops.size_px)
         return select_pose(logits['rotation_logits'], logits['depth_logits'], R, MM * t, crops.Rz)
-
-
-def straightened(image: NDArray[np.uint8], camera: Camera) -> tuple[NDArray[np.uint8], Camera]:
-    """Return an image without distortion, of the same size and intrinsics."""
-    import cv2
-
-    grid = np.stack(np.meshgrid(np.arange(camera.width), np.arange(camera.height)), axis=-1)
-    pinhole = Camera(camera.K, camera.width, camera.height)
-    uv = camera.project(pinhole.unproject(grid))
-    # rays that the lens does not see are black
-    uv = np.nan_to_num(uv, nan=-1e4).astype(np.float32)
-    straight = cv2.remap(image, uv[..., 0], uv[..., 1], cv2.INTER_LINEAR)
-    return np.asarray(straight, np.uint8), pinhole
-
-
-def straightened_box(box_xyxy: Array, camera: Camera, pinhole: Camera) -> Array:
-    """Return the box around where the edges of a box are in the straightened image.
-
-    :raises BoxError: when an edge has no viewing ray.
-    """
-    if camera is pinhole or not np.isfinite(box_xyxy).all():
-        return box_xyxy
-    x1, y1, x2, y2 = box_xyxy
-    u, v = (x1 + x2) / 2.0, (y1 + y2) / 2.0
-    rays = camera.unproject([(x1, v), (u, y1), (x2, v), (u, y2)])
-    if not np.isfinite(rays).all():
-        raise BoxError(f"box {np.asarray(box_xyxy).tolist()} reaches where the camera's "
-                       'distortion has no viewing ray')
-    left, top, right, bottom = pinhole.project(rays)
-    return np.array([left[0], top[1], right[0], bottom[1]])

@@ -61,7 +61,6 @@ class PaperSpec(EstimatorSpec):
 
     @property
     def rotations(self) -> int:
-        """Number of rotation bins."""
         return 12 * self.rotation_nside**2 * self.rotation_in_plane
 
 

@@ -83,7 +83,6 @@ class PaperReference:
         return export_paper_graphs(self._network, self._spec, folder)
 
     def run(self, graph: str, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """Run one graph on a batch."""
         return run_module(self._graphs[graph], inputs, self._where)
 
     def flops(self) -> dict[str, int]:

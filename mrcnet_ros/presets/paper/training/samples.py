@@ -131,7 +131,6 @@ class PaperBatch(NamedTuple):
     mask: Tensor
 
     def to(self, device: torch.device) -> PaperBatch:
-        """Return the batch on a device."""
         return PaperBatch(*(tensor.to(device, non_blocking=True) for tensor in self))
 
 
