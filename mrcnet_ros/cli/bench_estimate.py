@@ -47,10 +47,8 @@ def load_estimator(args: argparse.Namespace) -> tuple[Estimator, Callable[[], No
     return estimator, estimator.features.cache.clear
 
 
-def bench(
-    args: argparse.Namespace,
-    load: Callable[[argparse.Namespace], tuple[Estimator, Callable[[], None]]],
-) -> int:
+def bench(args: argparse.Namespace,
+          load: Callable[[argparse.Namespace], tuple[Estimator, Callable[[], None]]]) -> int:
     """Do what ``run`` does, with any estimator.
 
     :raises DatasetError: when no image shows an object the model knows.

@@ -22,9 +22,8 @@ def print_numbers(law: Law) -> None:
     print(', '.join(f'{name} {value:.3g}' for name, value in asdict(law).items()))
 
 
-def measured_covariance(done: Run, objects: Mapping[str, ObjectModel],
-                        sizes: Mapping[str, float], images: Images,
-                        ) -> tuple[CovarianceLaw, LawSource] | None:
+def measured_covariance(done: Run, objects: Mapping[str, ObjectModel], sizes: Mapping[str, float],
+                        images: Images) -> tuple[CovarianceLaw, LawSource] | None:
     """Fit a law of covariances, print how good it is, and return it with its source.
 
     :param sizes: by label, size ratios that the model is going to have.

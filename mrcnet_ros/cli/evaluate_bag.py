@@ -103,9 +103,8 @@ def evaluate(args: argparse.Namespace, node_command: Sequence[str]) -> int:
     return 1 if args.mode == 'lossless' and unanswered else 0
 
 
-def _replay(
-    args: argparse.Namespace, node_command: Sequence[str], frames: list[BagFrame], log: Path,
-) -> Answers:
+def _replay(args: argparse.Namespace, node_command: Sequence[str], frames: list[BagFrame],
+            log: Path) -> Answers:
     from ..testbench.processes import LoggedProcess, prepare_environment
     from ..testbench.replay import Replayer
 
@@ -174,10 +173,9 @@ def _report_incomplete(bag: BagFrames) -> None:
         print(f'{count} images of the bag have no {topic} of their stamp and are left out')
 
 
-def _figures(
-    images: Sequence[BopFrame], rows: Sequence[ResultRow], objects: Mapping[int, ObjectModel],
-    labels: Mapping[int, str],
-) -> tuple[Scores, dict[str, Any]]:
+def _figures(images: Sequence[BopFrame], rows: Sequence[ResultRow],
+             objects: Mapping[int, ObjectModel], labels: Mapping[int, str]
+             ) -> tuple[Scores, dict[str, Any]]:
     from ..evaluation import report
     from ..evaluation.scores import score
     from ..evaluation.vsd_scores import VsdScores
@@ -188,10 +186,9 @@ def _figures(
     return scores, report.recall_figures(scores, vsd, labels)
 
 
-def _write_page(
-    args: argparse.Namespace, frames: Sequence[BagFrame], images: Sequence[BopFrame],
-    answers: Answers, outcome: tuple[Scores, dict[str, Any], Any, Any, Mapping[int, str]],
-) -> None:
+def _write_page(args: argparse.Namespace, frames: Sequence[BagFrame], images: Sequence[BopFrame],
+                answers: Answers,
+                outcome: tuple[Scores, dict[str, Any], Any, Any, Mapping[int, str]]) -> None:
     from ..evaluation.page import Latency
 
     scores, figures, covariances, objects, labels = outcome
@@ -207,10 +204,8 @@ def _write_page(
                'images': f'{len(answers)} sent, {len(ages_ms)} answered'}))
 
 
-def _report(
-    args: argparse.Namespace, played: Sequence[BagFrame], answers: Answers,
-    figures: Mapping[str, Any], log: Path,
-) -> None:
+def _report(args: argparse.Namespace, played: Sequence[BagFrame], answers: Answers,
+            figures: Mapping[str, Any], log: Path) -> None:
     from ..evaluation import report
 
     ages_ms = [1e3 * answer.age_s for answer in answers if answer is not None]

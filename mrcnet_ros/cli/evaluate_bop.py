@@ -96,9 +96,8 @@ def evaluate(args: argparse.Namespace, load: Callable[[argparse.Namespace], Esti
 
 
 @contextlib.contextmanager
-def _overlays(
-    args: argparse.Namespace, objects: Mapping[int, ObjectModel], labels: Mapping[int, str],
-) -> Iterator[FrameAction | None]:
+def _overlays(args: argparse.Namespace, objects: Mapping[int, ObjectModel],
+              labels: Mapping[int, str]) -> Iterator[FrameAction | None]:
     """Give what draws each image, None when no pictures are wanted."""
     if args.overlays is None:
         yield None
@@ -109,10 +108,8 @@ def _overlays(
         yield writer.write
 
 
-def _report(
-    args: argparse.Namespace, dataset: BopDataset, labels: Mapping[int, str],
-    objects: Mapping[int, ObjectModel], done: Run, failure: str,
-) -> None:
+def _report(args: argparse.Namespace, dataset: BopDataset, labels: Mapping[int, str],
+            objects: Mapping[int, ObjectModel], done: Run, failure: str) -> None:
     """Write the figures of all images done and print the table."""
     from ..evaluation import report
     from ..evaluation.runner import depth_figures, depth_line
@@ -154,11 +151,9 @@ def _scores(dataset: BopDataset, labels: Mapping[int, str], objects: Mapping[int
         None if unscaled is None else score(done.frames, unscaled, objects))
 
 
-def _write_page(
-    args: argparse.Namespace, dataset: BopDataset, labels: Mapping[int, str],
-    objects: Mapping[int, ObjectModel],
-    outcome: tuple[Run, str, Scores | None, dict[str, Any]],
-) -> None:
+def _write_page(args: argparse.Namespace, dataset: BopDataset, labels: Mapping[int, str],
+                objects: Mapping[int, ObjectModel],
+                outcome: tuple[Run, str, Scores | None, dict[str, Any]]) -> None:
     from ..datasets.bop import BopFrame
     from ..evaluation.page import Latency
     from ..evaluation.report import stage_medians_ms

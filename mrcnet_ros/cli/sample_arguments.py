@@ -49,9 +49,8 @@ def sample_config(args: argparse.Namespace, spec: ModelSpec | None = None) -> Tr
     return config if spec is None else dataclasses.replace(config, spec=spec)
 
 
-def open_composer(
-    config: TrainConfig, setting: MeasuringSetting,
-) -> tuple[Composer, list[ObjectModel]]:
+def open_composer(config: TrainConfig, setting: MeasuringSetting
+                  ) -> tuple[Composer, list[ObjectModel]]:
     """Return what composes images, and its objects as the model has them, in class order.
 
     :param config: of :func:`sample_config`.

@@ -79,15 +79,13 @@ class NodeParameters:
     detections_size: tuple[int, ...] = parameter(
         (), "width and height of the picture that the boxes refer to [px], such as the input of "
         "the detector's network; [1, 1]: boxes are fractions of the image, 0 to 1; empty: boxes "
-        'are in pixels of the image',
-        items=int, live=True)
+        'are in pixels of the image', items=int, live=True)
     detections_fit: str = parameter(
         'stretch', 'how the image was resized to detections_size; stretch: each side on its own, '
         'letterbox: shape kept, centred between two bars, pad: shape kept, one bar at the bottom '
         'or on the right', choices=FITS, live=True)
     input_reliability: str = parameter(
-        'best_effort', 'QoS reliability of all inputs',
-        choices=('best_effort', 'reliable'))
+        'best_effort', 'QoS reliability of all inputs', choices=('best_effort', 'reliable'))
     sync_slop_s: float = parameter(
         0.0, 'largest difference between the stamps of image, camera_info, detections and '
         'depth [s]; 0: stamps must be equal', bounds=(0.0, 10.0))
@@ -126,8 +124,7 @@ class NodeParameters:
         bounds=(0.0, 60.0), live=True)
     track_jump: float = parameter(
         1.0, 'an instance that moves further than this between two frames starts a new track '
-        '[diameters]',
-        bounds=(0.0, 1000.0), live=True)
+        '[diameters]', bounds=(0.0, 1000.0), live=True)
     track: bool = parameter(False, 'follow instances in the images between detections')
     track_frame: str = parameter(
         '', 'frame of /tf in which objects rest or move steadily while the camera moves, such as '
@@ -137,8 +134,7 @@ class NodeParameters:
         bounds=(0.0, 1.0), live=True)
     track_lost_s: float = parameter(
         0.15, 'an instance without such a pose for longer than this is lost until it is detected '
-        'again [s]',
-        bounds=(0.0, 10.0), live=True)
+        'again [s]', bounds=(0.0, 10.0), live=True)
     track_unseen: int = parameter(
         4, 'an instance that the detector misses this many times in a row is lost; 0: never',
         bounds=(0, 1000), live=True)
@@ -164,13 +160,11 @@ class NodeParameters:
         0.0, 'detections with a lower score are ignored', bounds=(0.0, 1.0), live=True)
     max_detections: int = parameter(
         100, 'largest number of objects that are estimated in a frame; if there are more, those '
-        'with the best scores are used',
-        bounds=(1, 10000), live=True)
+        'with the best scores are used', bounds=(1, 10000), live=True)
     max_instances: int = parameter(
         0, 'largest number of instances of each object in a frame; if there are more, those with '
         'the best scores of detection and pose are used; 1: each object is there once, 0: any '
-        'number',
-        bounds=(0, 10000), live=True)
+        'number', bounds=(0, 10000), live=True)
     min_pose_score: float = parameter(
         0.0, 'poses with a lower score are not published', bounds=(0.0, 1.0), live=True)
     warn_age_s: float = parameter(

@@ -16,7 +16,6 @@ from tf2_ros import TransformBroadcaster
 from vision_msgs.msg import Detection2DArray, Detection3DArray
 from visualization_msgs.msg import MarkerArray
 
-from ..inference.poses import PoseEstimate
 from ..objects import ObjectModel
 from ..rendering.pose_overlay import DrawnObject, PoseOverlay, pose_text
 from . import qos
@@ -47,10 +46,10 @@ class Publishers:
         self._broadcaster = TransformBroadcaster(node)
         self._pose_topics = PoseTopics(node)
         self._symmetries = node.create_publisher(String, '~/object_symmetries', qos.LATCHED)
-        self._markers = publisher(MarkerArray, 'markers', qos.PICTURE)
-        self._overlay = publisher(Image, 'overlay', qos.PICTURE)
+        self.markers = publisher(MarkerArray, 'markers', qos.PICTURE)
+        self.overlay = publisher(Image, 'overlay', qos.PICTURE)
         self.publishers = (self._poses, self._detections, self._found,
-                           self._broadcaster.pub_tf, self._markers, self._overlay)
+                           self._broadcaster.pub_tf, self.markers, self.overlay)
 
     def publish_symmetries(self, objects: Mapping[str, ObjectModel]) -> None:
         """Publish the symmetries of a model's objects, also for those who come later."""
@@ -71,20 +70,6 @@ class Publishers:
         if answer.transforms:
             self._broadcaster.sendTransform(answer.transforms)
         self._detections.publish(answer.detections)
-
-    def markers_wanted(self, parameters: NodeParameters) -> bool:
-        """Tell whether markers would be seen."""
-        return parameters.publish_markers and self._markers.get_subscription_count() > 0
-
-    def overlay_wanted(self, parameters: NodeParameters) -> bool:
-        """Tell whether an overlay would be seen."""
-        return parameters.publish_overlay and self._overlay.get_subscription_count() > 0
-
-    def publish_markers(self, markers: MarkerArray) -> None:
-        self._markers.publish(markers)
-
-    def publish_overlay(self, overlay: Image) -> None:
-        self._overlay.publish(overlay)
 
 
 class Pictures:
@@ -111,14 +96,15 @@ class Pictures:
     def publish(self, answer: Answer, parameters: NodeParameters) -> None:
         """Publish markers and have the overlay drawn, as far as they are wanted."""
         start = time.perf_counter()
-        if self._publishers.markers_wanted(parameters):
-            self._publishers.publish_markers(self._markers.message(
+        if parameters.publish_markers and self._publishers.markers.get_subscription_count():
+            self._publishers.markers.publish(self._markers.message(
                 answer.header, answer.scene, self._objects,
                 lifetime_s=parameters.marker_lifetime_s,
                 mesh_folder=parameters.marker_mesh_folder))
             self._timings.add({'markers': time.perf_counter() - start})
         due = start - self._drawn_s >= 1.0 / parameters.overlay_rate_hz
-        if due and self._publishers.overlay_wanted(parameters):
+        seen = self._publishers.overlay.get_subscription_count()
+        if due and parameters.publish_overlay and seen:
             self._drawn_s = start
             self._waiting.put(answer)
 
@@ -126,7 +112,7 @@ class Pictures:
         """Take all markers back, which may have been meant to stay for ever."""
         message = self._markers.farewell()
         if message.markers:
-            self._publishers.publish_markers(message)
+            self._publishers.markers.publish(message)
 
     def close(self) -> None:
         """Free the renderer, when the picture being drawn is done."""
@@ -139,7 +125,7 @@ class Pictures:
             start = time.perf_counter()
             try:
                 overlay = overlay or PoseOverlay(self._objects)
-                self._publishers.publish_overlay(_drawn(overlay, answer))
+                self._publishers.overlay.publish(_drawn(overlay, answer))
                 self._timings.add({'overlay': time.perf_counter() - start})
             except Exception as error:  # the next picture may be possible
                 self._failed(error)
@@ -150,11 +136,6 @@ class Pictures:
 def _drawn(overlay: PoseOverlay, answer: Answer) -> Image:
     scene = answer.scene
     picture = overlay.draw(scene.image_rgb, scene.camera, [
-        DrawnObject(e.label, e.T_camera_object, _text(name, e))
+        DrawnObject(e.label, e.T_camera_object, pose_text(name, e.score, e.residual_m))
         for name, e in zip(scene.names, scene.estimates, strict=True)])
     return CvBridge().cv2_to_imgmsg(picture, 'rgb8', answer.header)
-
-
-def _text(name: str, estimate: PoseEstimate) -> str:
-    """Return what stands at an object: name, score and how far measured depth is from it."""
-    return pose_text(name, estimate.score, estimate.residual_m)
