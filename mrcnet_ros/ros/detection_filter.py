@@ -51,7 +51,7 @@ class DetectionFilter:
             if not np.isfinite([*detection.box_xyxy, detection.score]).all():
                 self._drops.drop(
                     'non_finite', f'detection of {detection.label!r} is not finite, or its theta '
-                                  'is beyond a full turn; it is in radians')
+                                  'is beyond a full turn; theta is in radians')
             elif detection.score < parameters.min_detection_score:
                 self._drops.drop('low_score', f'{detection.label!r} has score {detection.score}')
             else:

@@ -249,7 +249,7 @@ class FrameHandler:
             if child in self._sent[1]:
                 continue
             if child in {transform.child_frame_id for transform in sent}:
-                refusal = f'{name!r} has the frame {child!r}, as another one'
+                refusal = f'{name!r} has the frame {child!r}, as another object has'
             if refusal:
                 self._drops.drop('frame_taken', f'the object {refusal}, so it is not sent to /tf; '
                                  'set frame_prefix')
@@ -262,8 +262,8 @@ class FrameHandler:
 def _own_refusal(child: str, header: Header, parameters: NodeParameters) -> str:
     """Return why an object's frame cannot be in /tf by what the node itself is told, else ''."""
     if child == header.frame_id:
-        return f'{child!r} is called as the frame of the camera is'
+        return f'{child!r} has the name of the frame of the camera'
     for name in ('track_frame', 'support_plane'):
         if child == getattr(parameters, name).lstrip('/'):
-            return f'{child!r} is called as the frame of the parameter {name} is'
+            return f'{child!r} has the name of the frame of the parameter {name}'
     return ''

@@ -84,12 +84,12 @@ class FrameNames:
         with self._lock:
             other = self._parents.get(child, parent)
             if other != parent:
-                return (f'{child!r} is the name of a frame that another node publishes, below '
+                return (f'{child!r} has the name of a frame that another node publishes below '
                         f'{other!r}')
             if child in self._above(parent):
-                return f'{child!r} is the name of a frame that the camera is fixed to'
+                return f'{child!r} has the name of a frame that the camera is fixed to'
             if child in ROBOT_FRAMES:
-                return f'{child!r} is a usual name of a frame of robots'
+                return f'{child!r} has a usual name of frames of robots'
             self._own.add((child, parent))
             return ''
 

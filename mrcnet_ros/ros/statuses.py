@@ -129,9 +129,7 @@ def _age_problems(account: Account, limits: NodeParameters) -> list[Problem]:
 def _values(account: Account) -> dict[str, str]:
     values = {name: str(account.total.get(name, 0)) for name in ('frames', 'detections', 'poses')}
     for reason in FRAME_REASONS + DETECTION_REASONS:
-        text = account.reasons.get(reason, '')
-        count = account.total.get(reason, 0)
-        values[f'dropped {reason}'] = f'{count} ({text})' if count and text else str(count)
+        values[f'dropped {reason}'] = _counted(account, reason)
     if account.following is not None:
         values['followed now'] = str(account.following)
         values['poses followed'] = str(account.total.get('followed', 0))
@@ -145,6 +143,12 @@ def _values(account: Account) -> dict[str, str]:
         for percent, value in zip(PERCENTILES, seconds, strict=True):
             values[f'{name} p{percent} [ms]'] = f'{1e3 * value:.2f}'
     return values
+
+
+def _counted(account: Account, reason: str) -> str:
+    """Return how often something happened, and the text of the last time."""
+    count, text = account.total.get(reason, 0), account.reasons.get(reason, '')
+    return f'{count} ({text})' if count and text else str(count)
 
 
 def model_status(state: str, error: str, loading: str, facts: Mapping[str, str],
@@ -206,8 +210,7 @@ def depth_status(account: Account, mode: str, residual_m: float | None) -> Statu
     values = {f'poses corrected: {use}': str(total.get(f'depth_{use}', 0)) for use in DEPTH_USES}
     values['residual p50 [mm]'] = '' if residual_m is None else f'{1e3 * residual_m:.2f}'
     for reason in DEPTH_REASONS:
-        count, text = total.get(reason, 0), account.reasons.get(reason, '')
-        values[f'not used {reason}'] = f'{count} ({text})' if count and text else str(count)
+        values[f'not used {reason}'] = _counted(account, reason)
     return Status('depth', problems, f'{mode}; poses corrected: {counts}', values)
 
 

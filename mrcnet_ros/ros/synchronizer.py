@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, cast
 
@@ -31,7 +31,7 @@ JUMP_MESSAGES, JUMP_NS = 2, 10**9
 TRACK_QUEUE = 30
 # Stamps of images that are remembered, to recognise a bag shorter than JUMP_NS that starts again.
 REMEMBERED_STAMPS = 1000
-_TWO_DETECTORS = 'and a frame takes one; do two detectors publish on the topic?'
+_TWO_DETECTORS = 'and a frame takes only one; do two detectors publish on the topic?'
 
 
 class InputSynchronizer:
@@ -134,24 +134,17 @@ class InputSynchronizer:
     def _synchronize(self) -> None:
         """Begin to pair with nothing waiting."""
         self._sources = {name: message_filters.SimpleFilter() for name in self._types}
-        sources = list(self._sources.values())
-        if self._slop_s == 0.0:
-            synchronizer = message_filters.TimeSynchronizer(sources, self._queue)
-        else:
-            synchronizer = message_filters.ApproximateTimeSynchronizer(
-                sources, self._queue, self._slop_s)
-        synchronizer.registerCallback(self._paired)
-        if self._follows:
-            self._synchronize_images()
+        self._pair(self._types, self._paired)
+        if self._follows:  # images without detections too; the callback with them comes first
+            names = [name for name in self._types if name != 'detections']
+            self._pair(names, partial(self._image_paired, names))
 
-    def _synchronize_images(self) -> None:
-        """Pair images also without detections; the callback with them comes first."""
-        names = [name for name in self._types if name != 'detections']
+    def _pair(self, names: Iterable[str], paired: Callable[..., None]) -> None:
         sources = [self._sources[name] for name in names]
         synchronizer = (
             message_filters.TimeSynchronizer(sources, self._queue) if self._slop_s == 0.0 else
             message_filters.ApproximateTimeSynchronizer(sources, self._queue, self._slop_s))
-        synchronizer.registerCallback(partial(self._image_paired, names))
+        synchronizer.registerCallback(paired)
 
     def _image_paired(self, names: Sequence[str], *partners: StampedMessage) -> None:
         named = dict(zip(names, partners, strict=True))
@@ -172,8 +165,9 @@ class InputSynchronizer:
             return
         stamp = stamp_ns(message.header)
         if name == 'image' and stamp == 0 == self._latest_ns.get(name):
-            self._drop('bad_message', 'images have no stamp, it is 0 s in all of them; the driver '
-                                      'must stamp them, or nobody knows whose detections come')
+            self._drop('bad_message', 'images have no stamp (it is 0 s in all of them), so that '
+                                      'detections cannot be paired with them; the driver must '
+                                      'write the time of each image into its header')
             return
         if self._jumped_back(name, stamp):
             is_image = name == 'image'
@@ -199,13 +193,8 @@ class InputSynchronizer:
         before = self._detected.count(stamp)
         self._detected.append(stamp)
         if before and before >= self._stamps.count(stamp):
-            self._drop('repeated', 'another message of detections came with the stamp of one '
-                       f'before, {_TWO_DETECTORS}', count)
-
-    def _drop_repeated(self, message: StampedMessage) -> None:
-        """Count detections whose image was answered with others that are near enough."""
-        self._drop('repeated', 'another message of detections was within sync_slop_s of an image, '
-                   f'{_TWO_DETECTORS}', len(cast(DetectionsMessage, message).detections))
+            self._drop('repeated', 'two messages of detections have the same stamp, '
+                       f'{_TWO_DETECTORS}', count)
 
     def _jumped_back(self, name: str, stamp: int) -> bool:
         """Tell whether stamps of a topic have jumped back and stay there.
@@ -245,10 +234,12 @@ class InputSynchronizer:
         message = self._held[name].pop(stamp)
         if name == 'detections' and self._slop_s > 0.0 and not self._follows and any(
                 abs(stamp - framed) <= self._slop_s * 1e9 for framed in self._framed):
-            self._drop_repeated(message)
+            # their image was answered with others that are near enough
+            self._drop('repeated', 'two messages of detections are near one image (sync_slop_s), '
+                       f'{_TWO_DETECTORS}', len(cast(DetectionsMessage, message).detections))
         if self._follows and name == 'detections':
-            self._drop('unpaired', 'no image or camera_info with the stamp of detections, or they '
-                       'came too late for it; raise queue')
+            self._drop('unpaired', 'detections have a stamp that no image or camera_info has, or '
+                       'they came too late; raise queue')
         if name != 'image' or stamp in self._framed:
             return
         came = {n for n in self._types if self._watch.came_near(n, stamp, self._slop_s)}

@@ -60,17 +60,27 @@ class PlaneError(Exception):
     """The plane of a frame is not known."""
 
 
-class SupportFrame:
+class _TreeListener:
+    """Listens to /tf and /tf_static from its beginning to its end."""
+
+    def __init__(self, node: NodeHandle, buffer: Buffer) -> None:
+        self._node, self._buffer = node, buffer
+        self._listener = TransformListener(buffer, node)
+
+    def close(self) -> None:
+        for subscription in (self._listener.tf_sub, self._listener.tf_static_sub):
+            self._node.destroy_subscription(subscription)
+
+
+class SupportFrame(_TreeListener):
     """Looks up where the plane z = 0 of a frame is.
 
     :param frame: whose z axis points up.
     """
 
     def __init__(self, node: NodeHandle, frame: str) -> None:
-        """Listen to /tf."""
-        self._node, self._frame = node, frame.lstrip('/')
-        self._buffer = Buffer()
-        self._listener = TransformListener(self._buffer, node)
+        super().__init__(node, Buffer())
+        self._frame = frame.lstrip('/')
 
     def plane(self, header: HeaderMessage) -> Array:
         """Return the plane at the moment of an image, (4,), in its camera's frame.
@@ -91,22 +101,12 @@ class SupportFrame:
             raise PlaneError(f'the camera is not above the plane z = 0 of {self._frame!r}; its z '
                              'axis must point up, to the objects') from error
 
-    def close(self) -> None:
-        for subscription in (self._listener.tf_sub, self._listener.tf_static_sub):
-            self._node.destroy_subscription(subscription)
 
-
-class CameraTransforms:
+class CameraTransforms(_TreeListener):
     """Looks up the camera in a fixed frame."""
 
     def __init__(self, node: NodeHandle) -> None:
-        """Start to listen to /tf and /tf_static."""
-        self._node, self._buffer = node, Buffer(node=node)
-        self._listener = TransformListener(self._buffer, node)
-
-    def close(self) -> None:
-        for subscription in (self._listener.tf_sub, self._listener.tf_static_sub):
-            self._node.destroy_subscription(subscription)
+        super().__init__(node, Buffer(node=node))
 
     def look_up(self, header: HeaderMessage, fixed_frame: str) -> Array | None:
         """Return T_fixed_camera, (4, 4) [m], at the stamp of a header.

@@ -157,7 +157,7 @@ def test_an_object_named_as_the_frame_of_the_camera_is_not_sent_to_tf():
         message.header.frame_id = 'duck'
     answer = handler.answer(Frame(*found), NodeParameters())
     assert len(answer.poses) == 1 and answer.transforms == []
-    assert "'duck' is called as the frame" in counters.reasons()['frame_taken']
+    assert "'duck' has the name of the frame" in counters.reasons()['frame_taken']
     sent, = handler.answer(Frame(*found), NodeParameters(frame_prefix='/seen/')).transforms
     assert sent.child_frame_id == 'seen/duck'
 
