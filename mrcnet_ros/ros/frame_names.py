@@ -89,7 +89,7 @@ class FrameNames:
             if child in self._above(parent):
                 return f'{child!r} has the name of a frame that the camera is fixed to'
             if child in ROBOT_FRAMES:
-                return f'{child!r} has a usual name of frames of robots'
+                return f'{child!r} has the usual name of a frame of robots'
             self._own.add((child, parent))
             return ''
 
