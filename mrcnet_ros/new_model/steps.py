@@ -38,13 +38,14 @@ from .symmetry_picture import axes_of, draw_object, png
 from .symmetry_search import find_symmetries
 from .training_plan import (
     Plan,
+    check_new_objects,
     check_start_model,
     divide,
     known_in_words,
     known_labels,
     write_config,
 )
-from .work import Bar, Work
+from .work import PLAN, Bar, Work
 
 OBJECTS_FILE = 'objects.yaml'
 PAGE_FILE = 'report.html'
@@ -163,16 +164,18 @@ class Maker:
         return {'entry': entry, 'words': words, 'notes': [*part.notes, *notes]}
 
     def _plan(self) -> Plan:
-        if 'plan' not in self._work:
+        if PLAN not in self._work:
             count = len(self._parts)
             least = -(-LEAST_ANSWERS // min(count, MOST_OBJECTS))
             plan = divide(self._request, self._parts, float(self._work.get('view_s', 0.05)),
                           time.monotonic() - self._began, image_count(count), least)
-            self._work['plan'] = dataclasses.asdict(plan)
-        return Plan(**self._work['plan'])
+            self._work[PLAN] = dataclasses.asdict(plan)
+        return Plan(**self._work[PLAN])
 
     def _config(self) -> TrainConfig:
-        return write_config(self._request, self._parts, self._plan(), self._known())
+        known = self._known()
+        check_new_objects(self._request, self._parts, known)
+        return write_config(self._request, self._parts, self._plan(), known)
 
     def _known(self) -> list[str]:
         objects = load_object_list(self._request.output / OBJECTS_FILE)

@@ -131,16 +131,24 @@ def known_in_words(start: Path, parts: Sequence[Part], known: Sequence[str]) -> 
             'objects are trained as new ones')
 
 
+def check_new_objects(request: Request, parts: Sequence[Part], known: Sequence[str]) -> None:
+    """Check that something is left to be trained.
+
+    :param known: labels of objects that keep their weights; see :func:`known_labels`.
+    :raises SpecError: when nothing is.
+    """
+    if request.fast and len(known) == len(parts):
+        raise SpecError(f'{request.start} knows all these objects, so that --fast has nothing to '
+                        'train; leave it out to train them further')
+
+
 def write_config(request: Request, parts: Sequence[Part], plan: Plan, known: Sequence[str]
                  ) -> TrainConfig:
     """Write the training configuration into the work folder and return it.
 
     :param known: labels of objects that keep their weights; see :func:`known_labels`.
-    :raises SpecError: when a changed field cannot be used, or nothing is left to be trained.
+    :raises SpecError: when a changed field cannot be used.
     """
-    if request.fast and len(known) == len(parts):
-        raise SpecError(f'{request.start} knows all these objects, so that --fast has nothing to '
-                        'train; leave it out to train them further')
     path = request.work / 'train.yaml'
     largest, smallest = (f(p.diameter_m for p in parts) for f in (max, min))
     prior = request.view_prior

@@ -19,6 +19,7 @@ from ..store.atomic import write_atomically
 from .request import Request
 
 STATE = 'state.json'
+PLAN = 'plan'  # of the time; from then on, all options must stay the same
 TICK_S = 0.5  # between updates of the bar
 # a step that takes longer than planned stays just below its end
 ALMOST = 0.98
@@ -37,7 +38,11 @@ class Work:
         asked = _asked(request)
         if self._path.exists():
             self._values = _read(self._path)
-            _compare(self._values.get('asked'), asked, request.output)
+            different = _different(self._values.get('asked'), asked, request.output)
+            if different and PLAN in self._values:
+                raise SpecError(different)
+            if different:  # nothing that takes long was done
+                self._values = {}
         elif (request.output / 'model.json').exists():
             raise SpecError(f'{request.output} already holds a model and has no work folder of '
                             'mrcnet new to continue in; give another --output, or remove it')
@@ -77,7 +82,7 @@ def _asked(request: Request) -> dict[str, Any]:
         'start': str(request.start.resolve()),
         'backgrounds': [str(b.resolve()) for b in request.backgrounds],
         'fast': request.fast, 'minutes': request.minutes, 'images': request.images,
-        **({'detector': True} if request.detector else {}),
+        'detector': request.detector,
         'changes': json.loads(json.dumps(dict(request.changes), default=str))}
 
 
@@ -93,17 +98,19 @@ def _read(path: Path) -> dict[str, Any]:
     return values
 
 
-def _compare(found: Any, asked: Mapping[str, Any], output: Path) -> None:
+def _different(found: Any, asked: Mapping[str, Any], output: Path) -> str:
+    """Say what an output was begun with otherwise, and what to do; '' for the same options."""
     if not isinstance(found, Mapping):
         raise DatasetError(f'{output / "work"} holds no state of mrcnet new; remove it to '
                            'start again')
-    different = [name for name in asked if found.get(name) != asked[name]]
-    if different:
-        before = [json.dumps({name: found.get(name)}) if name != 'meshes' else
-                  _meshes_in_words(found.get(name) or {}, asked[name]) for name in different]
-        raise SpecError(f'{output} was begun with other {", ".join(different)} '
-                        f'({"; ".join(before)}); give the same values '
-                        f'to continue, or another --output, or remove {output}')
+    # older states name a detector only where there is one
+    different = [name for name in asked if found.get(name, False) != asked[name]]
+    if not different:
+        return ''
+    before = [_meshes_in_words(found.get(name) or {}, asked[name]) if name == 'meshes' else
+              json.dumps({name: found.get(name)}) for name in different]
+    return (f'{output} was begun with other {", ".join(different)} ({"; ".join(before)}); give '
+            f'the same values to continue, or another --output, or remove {output}')
 
 
 def _meshes_in_words(before: Mapping[str, str], now: Mapping[str, str]) -> str:
