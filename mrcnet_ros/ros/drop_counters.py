@@ -22,6 +22,7 @@ TRACK_REASONS = ('no_camera_motion',)
 _REASONS = (FRAME_REASONS + DETECTION_REASONS + DEPTH_REASONS + PLANE_REASONS + TRACK_REASONS)
 MOST_TEXT = 1000  # characters of a message in /diagnostics and the log
 _RESIDUALS = 500  # of the last poses, for a median: seconds to a minute
+_MOMENTS = 300  # drops of the last frames; the node looks again only at frames of the last second
 
 
 class DropCounters:
@@ -38,6 +39,20 @@ class DropCounters:
         self._last_message: dict[str, str] = {}
         self._told: Counter[str] = Counter()
         self._residuals_m: deque[float] = deque(maxlen=_RESIDUALS)
+        self._of_moments: deque[tuple[str, tuple[int, int]]] = deque(maxlen=_MOMENTS)
+
+    def drop_once(self, reason: str, message: str, moment: tuple[int, int]) -> None:
+        """Count a drop, but only once for each frame.
+
+        The node looks at a frame again when the detections of that frame or of an earlier one
+        come late.
+
+        :param moment: of the frame.
+        """
+        with self._lock:
+            told = (reason, moment) in self._of_moments
+            self._of_moments.append((reason, moment))
+        self.drop(reason, message, 0 if told else 1)
 
     def drop(self, reason: str, message: str = '', count: int = 1) -> None:
         """Count a drop.

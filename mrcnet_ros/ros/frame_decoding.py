@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,12 +25,16 @@ class DecodedFrame:
 
     :param image: (H, W, 3) uint8 RGB.
     :param depth_m: (H, W) float32 [m], None without.
+    :param moment: of the frame.
+    :param plane: (4,) that objects stand on, camera frame; None without.
     """
 
     image: NDArray[np.uint8]
     camera: Camera
     header: Header
     depth_m: NDArray[np.float32] | None
+    moment: tuple[int, int]
+    plane: Array | None = None
 
 
 class FrameDecoder:
@@ -61,7 +65,8 @@ class FrameDecoder:
             messages.check_camera_fits(image, camera)
         except CameraError as error:
             raise FrameError('bad_camera_info', str(error)) from error
-        return DecodedFrame(image, camera, _header(frame), self._depth(frame, camera, parameters))
+        return DecodedFrame(image, camera, _header(frame), self._depth(frame, camera, parameters),
+                            frame.moment)
 
     def _depth(self, frame: Frame, camera: Camera, parameters: NodeParameters
                ) -> NDArray[np.float32] | None:
@@ -81,20 +86,20 @@ class FrameDecoder:
                 (frame.image.header.frame_id, frame.camera_info.header.frame_id),
                 compressed=parameters.depth_transport == 'compressed')
         except DepthError as error:
-            self._drops.drop(error.reason, str(error))
+            self._drops.drop_once(error.reason, str(error), frame.moment)
             if parameters.depth == 'required':
                 raise FrameError('no_depth', str(error)) from error
             return None
 
-    def plane(self, header: Header) -> Array | None:
-        """Return the plane that objects stand on, None without one that is known."""
+    def with_plane(self, picture: DecodedFrame) -> DecodedFrame:
+        """Return a frame with the plane that objects stand on, if that is known."""
         if self._plane_of is None:
-            return None
+            return picture
         try:
-            return self._plane_of(header)
+            return replace(picture, plane=self._plane_of(picture.header))
         except PlaneError as error:
-            self._drops.drop('plane_missing', str(error))
-            return None
+            self._drops.drop_once('plane_missing', str(error), picture.moment)
+            return picture
 
 
 def _header(frame: Frame) -> Header:

@@ -139,12 +139,11 @@ class FrameHandler:
         :param boxes: message of detections, None in an image without.
         :param correct_until: stamp of the last answered image where this is an earlier one [ns].
         """
-        estimated = None
+        estimated, picture = None, self._decoder.with_plane(picture)
         if boxes is not None:
             size = picture.camera.width, picture.camera.height
             detections = self._filter.detections(boxes, size, parameters)
-            result = self._estimate(picture.image, picture.camera, detections, picture.depth_m,
-                                    self._decoder.plane(picture.header))
+            result = self._estimate(picture, detections)
             self._filter.tell_skipped(result, detections)
             estimated = result, self._filter.good_poses(result, detections, parameters)
         if following is None:
@@ -160,6 +159,7 @@ class FrameHandler:
                 view, estimated[1], limits,
                 lambda frame: self._later_view(frame, following, parameters),
                 correct_until)
+        self._count_corrections(picture, instances.poses[instances.detected:])
         self._drops.follow(len(following.tracker), len(instances.poses) - instances.detected,
                            [lost.reason for lost in instances.lost])
         return instances
@@ -169,17 +169,19 @@ class FrameHandler:
         header, fixed = picture.header, parameters.track_frame.lstrip('/')
         T = self._tree.camera(header, fixed) if fixed else np.eye(4)
         if T is None:
-            self._drops.drop('no_camera_motion', f'/tf does not tell where {header.frame_id!r} '
-                             f'is in track_frame {fixed!r} at the stamp of the image')
+            self._drops.drop_once(
+                'no_camera_motion', f'/tf does not tell where {header.frame_id!r} is in '
+                f'track_frame {fixed!r} at the stamp of the image', picture.moment)
         stamp_ns = messages.stamp_ns(header)
         T = following.camera.at(stamp_ns, (fixed, header.frame_id), T)
         return View(picture.image, picture.camera, seconds(stamp_ns), T, picture.depth_m,
-                    self._decoder.plane(header))
+                    picture.plane)
 
     def _later_view(self, frame: Frame, following: Following,
                     parameters: NodeParameters) -> View | None:
         try:
-            return self._view(self._decoder.decode(frame, parameters), following, parameters)
+            picture = self._decoder.with_plane(self._decoder.decode(frame, parameters))
+            return self._view(picture, following, parameters)
         except FrameError:
             return None  # it was told when it was to be answered
 
@@ -191,19 +193,20 @@ class FrameHandler:
         return replace(self._messages(picture.header, scene, instances.poses, instances.result,
                                       parameters), detected=instances.detected)
 
-    def _estimate(self, image: NDArray[np.uint8], camera: Camera, detections: list[Detection],
-                  depth_m: NDArray[np.float32] | None, plane: Array | None) -> FrameResult:
+    def _estimate(self, picture: DecodedFrame, detections: list[Detection]) -> FrameResult:
         if not detections:
             return FrameResult([], [])
-        given: dict[str, Any] = {
-            name: value for name, value in (('depth_m', depth_m), ('support_plane', plane))
-            if value is not None}
-        result = self._estimator.estimate(image, camera, detections, **given)
-        if depth_m is not None:
-            self._drops.depth((p.depth.used, p.depth.residual_m) for p in result.poses if p.depth)
-        if plane is not None:
-            self._drops.plane(p.stands for p in result.poses)
+        known = (('depth_m', picture.depth_m), ('support_plane', picture.plane))
+        given: dict[str, Any] = {name: value for name, value in known if value is not None}
+        result = self._estimator.estimate(picture.image, picture.camera, detections, **given)
+        self._count_corrections(picture, result.poses)
         return result
+
+    def _count_corrections(self, picture: DecodedFrame, poses: Sequence[PoseEstimate]) -> None:
+        if picture.depth_m is not None:
+            self._drops.depth((p.depth.used, p.depth.residual_m) for p in poses if p.depth)
+        if picture.plane is not None:
+            self._drops.plane(p.stands for p in poses)
 
     def close(self) -> None:
         """Let go of estimator and detector; nothing can be answered afterwards."""
