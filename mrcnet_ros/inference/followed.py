@@ -15,10 +15,10 @@ from .poses import FrameResult, PoseEstimate
 
 # Expected poses this long are kept, to recognise detections of earlier images.
 HISTORY_S = 2.0
-# Scores of two models cannot be compared, so an answer is compared with the instance's last
-# detection. Where an object is gone, stage 2 turns the pose anew in each image: three of four
-# answers by 10 degrees and more, nine of ten answers to a present object by less than 7. So a
-# turned answer needs a better score; docs/tracking.md has the figures.
+# Scores of two models cannot be compared, so an answer is compared with the best one since the
+# instance's last detection. Where an object is gone, stage 2 turns the pose anew in each image:
+# three of four answers by 10 degrees and more, nine of ten answers to a present object by less
+# than 7. So a turned answer needs a better score; docs/tracking.md has the figures.
 MIN_PART, PART_PER_RAD = 0.3, float(1.0 / np.radians(30.0))
 # Why an instance is lost: a poor answer, an answer far from the expected pose, another instance at
 # its place, no detection, the border of the image.
@@ -30,8 +30,8 @@ class TrackLimits:
     """When an instance counts as lost.
 
     :param min_score: answers with a lower score are rejected.
-    :param min_part: answers with a score below this part of the score of the instance's last
-        detection are rejected too.
+    :param min_part: answers with a score below this part of the instance's best score since its
+        last detection are rejected too.
     :param part_per_rad: added to that part for each radian between an answer and the expected
         pose.
     :param lost_s: an instance without an accepted answer is given up after this time.
@@ -47,14 +47,14 @@ class TrackLimits:
     unseen: int = 4
     most: int = 100
 
-    def least_score(self, detected_score: float, turn_rad: float) -> float:
+    def least_score(self, best_score: float, turn_rad: float) -> float:
         """Return the lowest score of an answer that counts.
 
-        :param detected_score: of the last answer to a detection.
+        :param best_score: of the instance since its last detection.
         :param turn_rad: between the answer and the expected pose.
         """
         part = self.min_part + self.part_per_rad * turn_rad
-        return max(self.min_score, part * detected_score)
+        return max(self.min_score, part * best_score)
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +105,7 @@ class Followed:
 class Track:
     """One instance; its poses are those of the centred frame.
 
-    :param detected_score: of its last answer to a detection.
+    :param best_score: the highest since its last detection, that of the detection included.
     """
 
     number: int
@@ -114,7 +114,7 @@ class Track:
     motion: Motion
     score: float
     found_s: float
-    detected_score: float
+    best_score: float
     refused: str = ''
     unseen: int = 0
     history: deque[Motion] = field(default_factory=lambda: deque(maxlen=200))
@@ -127,6 +127,7 @@ class Track:
     def go_on(self, motion: Motion, score: float) -> None:
         """Take over an answer."""
         self.motion, self.score, self.found_s, self.refused = motion, score, motion.time_s, ''
+        self.best_score = max(self.best_score, score)
         while self.history and (self.history[-1].time_s >= motion.time_s):
             self.history.pop()
         self.history.append(motion)

@@ -164,7 +164,7 @@ class Tracker:
         T, C = self._fixed(view, pose, self._centred(pose))
         turn_rad = float(np.linalg.norm(expected.innovation(T)[3:]))
         sudden_rad = 0.5 * ACCELERATION_RAD_S2 * (view.time_s - track.motion.time_s)**2
-        if pose.score < limits.least_score(track.detected_score, max(turn_rad - sudden_rad, 0.0)):
+        if pose.score < limits.least_score(track.best_score, max(turn_rad - sudden_rad, 0.0)):
             return None, 'score'
         if max(expected.surprises(T, self._loose(track.label, C))) > GATE:
             return None, 'gate'
@@ -231,7 +231,7 @@ class Tracker:
         T_fixed, C = self._fixed(view, estimate, self._near(track.label, T, view, expected))
         far = max(expected.surprises(T_fixed, self._loose(track.label, C))) > GATE
         if estimate.score > track.score or not far:
-            track.detected_score = estimate.score
+            track.best_score = estimate.score
         if far and estimate.score > track.score:
             track.go_on(Motion.begin(view.time_s, T_fixed, C), estimate.score)
         elif not far and view.time_s > track.motion.time_s:
