@@ -24,8 +24,9 @@ KERNEL = 0.04
 # Trial distances of the search for each width of the kernel.
 TRIALS = 2
 # Of the points that should be seen, the part that must agree on a distance before it is believed:
-# with less, depth of another view moved poses on generated scenes by 0.02 to 0.06 diameters.
-LEAST_SUPPORT = 0.4
+# with less, depth of another view moved poses on generated scenes by 0.02 to 0.06 diameters. Where
+# more than a third of them is missing, this part of those that were measured is enough.
+LEAST_SUPPORT, LEAST_OF_MEASURED = 0.4, 0.6
 _GAUSS = np.exp(-0.5 * (np.arange(-3 * TRIALS, 3 * TRIALS + 1) / TRIALS) ** 2)
 
 
@@ -38,8 +39,10 @@ def at_measured_distance(eyes: DepthEyes, T: Array, look: Look, doubts: Sequence
     T = T.copy()
     along = np.array([doubt.along for doubt in doubts])
     width_m = np.maximum(KERNEL * eyes.diameter_m, SMALLEST_KERNEL_M)
-    needed = np.maximum(LEAST_POINTS, LEAST_SUPPORT * look.visible.sum(axis=1))
-    found = look.visible.sum(axis=1) >= LEAST_POINTS
+    visible, known = look.visible.sum(axis=1), look.known.sum(axis=1)
+    needed = np.maximum(LEAST_POINTS, np.minimum(LEAST_SUPPORT * visible,
+                                                 LEAST_OF_MEASURED * known))
+    found = visible >= LEAST_POINTS
     for again in range(2):
         if again:
             look = eyes.look(T)

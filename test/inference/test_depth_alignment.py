@@ -81,15 +81,18 @@ def test_an_occluder_in_front_does_not_pull_the_object():
     assert abs(errors(fit)[0]) < 0.004
 
 
-def test_holes_steps_and_noise_of_a_sensor_are_survived():
-    """A third of the pixels missing, steps of 3 mm, noise of 3 mm."""
+@pytest.mark.parametrize('missing', [0.3, 0.6])
+def test_holes_steps_and_noise_of_a_sensor_are_survived(missing):
+    """A third or more than half of the pixels missing, steps of 3 mm, noise of 3 mm."""
     rng = np.random.default_rng(0)
     depth = depth_of(BOX, TRUTH) + 0.003 * rng.standard_normal((240, 320))
     depth = np.round(depth / 0.003) * 0.003
-    depth[rng.random(depth.shape) < 0.2] = 0.0
-    depth[rng.random(depth.shape) < 0.1] = np.nan
+    lost = rng.random(depth.shape)
+    depth[lost < missing] = 0.0
+    depth[lost < missing / 3] = np.nan
     fit = align(surface_of(BOX, DIAMETER_M), moved(-0.07, (0.05, 0.05, 0)),
                 depth.astype(np.float32), CAMERA)
+    assert fit.used != 'none'
     assert abs(errors(fit)[0]) < 0.003
     assert errors(fit)[1] < np.radians(6)
 
