@@ -261,7 +261,7 @@ def in_words(vertices: Array, name: str) -> str:
     if size_mm.max() >= 10000.0:
         told = ' x '.join(f'{s / 1000:.3g}' for s in size_mm) + ' m'
     else:
-        told = ' x '.join(f'{s:.3g}' for s in size_mm) + ' mm'
+        told = ' x '.join(f'{s:.0f}' if s >= 100.0 else f'{s:.3g}' for s in size_mm) + ' mm'
     return f'{told}, read as {UNIT_NAMES[name]}'
 
 

@@ -97,13 +97,14 @@ def line_without_ros(output: Path, *, detector: bool = False) -> str:
 
 
 def warnings(answers: Sequence[MeasuredPose], output: Path) -> list[str]:
-    """Return a sentence for each object whose poses are mostly wrong."""
+    """Return sentences about objects whose poses are mostly wrong; none where there are none."""
     shares = {label: medians([a for a in answers if a.label == label])['good']
               for label in sorted({a.label for a in answers})}
-    return [f'Only {100 * share:.0f} % of the poses of {label} are right on rendered images. '
-            'Train longer before a robot uses this model. To go on from its weights, give '
-            f'--start {quote(str(output))} and another --output.'
-            for label, share in shares.items() if share < LEAST_RIGHT]
+    told = ', '.join(f'{100 * share:.0f} % of the poses of {label}'
+                     for label, share in shares.items() if share < LEAST_RIGHT)
+    return [f'Only {told} are right on rendered images. Train longer before a robot uses this '
+            f'model. To go on from its weights, give --start {quote(str(output))} and another '
+            '--output.'] if told else []
 
 
 def _start(page: ModelPage) -> str:

@@ -38,7 +38,9 @@ def only(folder: Path, path: Path, **options: Any) -> Part:
 
 @pytest.mark.parametrize('kind', ['stl', 'obj', 'ply'])
 def test_millimetres_are_found_from_the_size(tmp_path: Path, kind: str) -> None:
-    """And told in words."""
+    """And told in words, without exponents."""
+    beam = only(tmp_path, write(tmp_path / f'beam.{kind}', trimesh.creation.box((1500, 99.5, 30))))
+    assert beam.size == '1500 x 99.5 x 30 mm, read as millimetres'
     part = only(tmp_path, write(tmp_path / f'part.{kind}', PART))
     assert part.size == '84 x 52 x 30 mm, read as millimetres'
     assert part.diameter_m == pytest.approx(np.linalg.norm([84, 52, 30]) / 1000, rel=1e-5)
