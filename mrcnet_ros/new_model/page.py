@@ -173,7 +173,7 @@ def _object(page: ModelPage, part: Part) -> str:
         '<p>Red, green and blue are x, y and z of the object. Green lines are axes of symmetry; '
         'turned by a symmetry, the object must look as it is. If it does not, start again with '
         'another <code>--output</code> and with '
-        f'<code>--symmetry {html.escape(part.label)}=none</code> or another kind.</p>',
+        f'<code>--symmetry {html.escape(quote(f"{part.label}=none"))}</code> or another kind.</p>',
         _angles(part.label, own), f'<div>{examples}</div>' if examples else
         '<p class="note">No held-out image gave a pose of this object.</p>'])
 

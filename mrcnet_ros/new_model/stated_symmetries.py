@@ -28,6 +28,9 @@ def parse_symmetries(texts: Sequence[str]) -> dict[str, str]:
         label, equals, kind = text.rpartition('=')
         if not equals or not label:
             raise SpecError(f'--symmetry {text}: expected NAME=KIND, KIND {KINDS}')
+        if label in found:
+            raise SpecError(f'--symmetry {text}: {label}={found[label]} is stated too; join kinds '
+                            'with +, or leave one out')
         if kind not in ('none', 'found'):
             stated_entry(kind, np.zeros(3))
         found[label] = kind
@@ -53,6 +56,7 @@ def stated_entry(kind: str, point: Array) -> dict[str, object]:
     """
     turns: list[Array] = []
     circles: list[Array] = []
+    many: list[Array] = []  # axes of more than half turns
     for part in () if kind == 'none' else kind.split('+'):
         match = _PART.fullmatch(part)
         if match is None or match['fold'] == '1':
@@ -62,6 +66,11 @@ def stated_entry(kind: str, point: Array) -> dict[str, object]:
             circles.append(axis)
         else:
             turns.append(exp_so3(2 * np.pi / int(match['fold']) * axis))
+            many += [axis] * (match['fold'] != '2')
+    if any(not circle @ axis for circle in circles for axis in many):
+        raise SpecError(f'symmetry {kind}: only a ball is round about one axis and has three '
+                        'folds or more about another; state two folds there, or '
+                        'continuous_x+continuous_z')
     entry: dict[str, object] = {}
     if turns:
         entry['symmetries_discrete'] = [make_transform(R, point - R @ point).ravel().tolist()

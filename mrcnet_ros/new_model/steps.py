@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import yaml
@@ -156,8 +157,9 @@ class Maker:
             found = find_symmetries(seen, mesh.vertices, part.middle_m, part.diameter_m)
             entry, words = found.entry(part.unit_m), found.words()
             if found.by_colour:
+                stated = quote(f'{part.label}=KIND')
                 notes.append('Its shape has more symmetries than its colours. If the colours of '
-                             f'the real object differ, say --symmetry {part.label}=KIND.')
+                             f'the real object differ, say --symmetry {stated}.')
             if found.is_ball:
                 notes.append('It is a ball: its position can be found, its rotation cannot. The '
                              'rotation that is published means nothing.')

@@ -166,10 +166,13 @@ def test_stated_symmetries_are_complete(kind: str, turns: int, circles: int) -> 
     assert circles or unlisted_product(entry, 1.0) is None
 
 
-def test_turns_without_an_end_are_refused() -> None:
-    """Five folds and seven about another axis are those of no object."""
-    with pytest.raises(SpecError, match='turns follow'):
-        parse_symmetries(['part=z5+x7'])
+@pytest.mark.parametrize(('texts', 'told'), [
+    (['part=z5+x7'], 'turns follow'), (['part=continuous_z+x3'], 'only a ball'),
+    (['part=z2', 'part=none'], 'part=z2 is stated too')])
+def test_symmetries_of_no_object_are_refused(texts: list[str], told: str) -> None:
+    """Such as five folds and seven about another axis."""
+    with pytest.raises(SpecError, match=told):
+        parse_symmetries(texts)
 
 
 def test_a_bop_folder_brings_units_and_symmetries(tmp_path: Path) -> None:
