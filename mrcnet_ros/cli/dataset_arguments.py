@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -228,7 +228,7 @@ def box_source(args: argparse.Namespace, dataset: BopDataset | None = None) -> B
         raise SpecError('--detections and --detector both set the source of the boxes; give '
                         'one of them')
     if args.detections is None:
-        refuse_without_effect(args, {'detection_boxes': 'bbox'}, 'it is for --detections')
+        refuse_without_effect(args, ['detection_boxes'], 'it is for --detections')
     if args.detections is None and args.detector is None:
         return box_spec(args)
     if args.box_jitter:
@@ -270,17 +270,16 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def refuse_without_effect(args: argparse.Namespace, defaults: Mapping[str, Any],
-                          reason: str) -> None:
+def refuse_without_effect(args: argparse.Namespace, names: Iterable[str], reason: str) -> None:
     """Refuse options that were given and would count for nothing.
 
-    :param defaults: by the name of the option.
+    :param names: of the options.
     :param reason: why they would.
     :raises SpecError: naming them.
     """
     from ..errors import SpecError
 
-    idle = [f'--{name.replace("_", "-")}' for name, default in defaults.items()
-            if getattr(args, name) != default]
+    idle = [f'--{name.replace("_", "-")}' for name in names
+            if getattr(args, name) != args.parser.get_default(name)]
     if idle:
         raise SpecError(f'{", ".join(idle)} would have no effect: {reason}')

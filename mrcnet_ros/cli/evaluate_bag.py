@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
     :raises SpecError: when options contradict one another.
     """
     if args.mode == 'lossless':
-        refuse_without_effect(args, {'rate': None, 'loops': 1}, 'they are for --mode realtime')
+        refuse_without_effect(args, ['rate', 'loops'], 'they are for --mode realtime')
     return evaluate(args, ['-m', 'mrcnet_ros.cli.main', 'node', '--ros-args'])
 
 

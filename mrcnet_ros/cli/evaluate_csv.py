@@ -72,6 +72,11 @@ def _check_rows(path: Path, rows: Sequence[ResultRow], dataset: BopDataset) -> N
     if found < len(rows):
         say(f'{len(rows) - found} of {len(rows)} poses are of other images or objects and do not '
             'count')
+    different = {(row.scene_id, row.image_id, row.object_id, row.T_camera_object.tobytes())
+                 for row in rows}
+    if len(different) < len(rows):
+        say(f'{len(rows) - len(different)} of {len(rows)} poses repeat others, and may take the '
+            'place of further objects; was the file joined with itself?')
     if empty := images - {(row.scene_id, row.image_id) for row in rows}:
         say(f'{len(empty)} of {len(images)} images have no pose, such as image '
             f'{min(empty)[1]} of scene {min(empty)[0]}')

@@ -52,10 +52,10 @@ def run(args: argparse.Namespace) -> int:
                         'DIR and --backend NAME to build engines of a model')
     if args.backend is None:
         refuse_without_effect(
-            args, {'precision': 'fp32', 'max_batch': RuntimeOptions.max_batch, 'capability': '',
-                   'engines': None}, 'it is for engines, which --backend asks for')
+            args, ['precision', 'max_batch', 'capability', 'engines'],
+            'it is for engines, which --backend asks for')
     if not exporting:
-        refuse_without_effect(args, {'checkpoint': None, 'mean_with': None},
+        refuse_without_effect(args, ['checkpoint', 'mean_with'],
                               'the model of --model is exported already')
     if exporting and _is_detector(args):
         from ..export.detector_export import export_detector

@@ -126,7 +126,7 @@ def _parser(chosen: str, module: ModuleType | None) -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text, description=text)
         if name == chosen and module is not None:
             module.add_arguments(command)
-            command.set_defaults(run=module.run)
+            command.set_defaults(run=module.run, parser=command)
     return parser
 
 

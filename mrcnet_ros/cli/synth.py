@@ -127,7 +127,7 @@ def _source(args: argparse.Namespace) -> Source:
     from ..synth.source import from_meshes, from_models
 
     if args.models is not None:
-        refuse_without_effect(args, {'unit': 'mm'}, 'the files of --models tell their unit')
+        refuse_without_effect(args, ['unit'], 'the files of --models tell their unit')
         return from_models(args.models, args.ids)
     if args.ids:
         raise SpecError('--ids chooses from --models; leave out what is not wanted of --meshes')

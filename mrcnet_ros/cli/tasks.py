@@ -37,7 +37,7 @@ def add_tasks(parser: argparse.ArgumentParser,
     for name, (module, text) in tasks.items():
         task = subparsers.add_parser(name, help=text, description=text)
         module.add_arguments(task)
-        task.set_defaults(run_task=module.run)
+        task.set_defaults(run_task=module.run, parser=task)
 
 
 def run_task(args: argparse.Namespace) -> int:

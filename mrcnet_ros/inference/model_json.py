@@ -83,7 +83,7 @@ def read_model_json(path: Path) -> tuple[bytes, Mapping[str, Any]]:
     version = values.get('format_version') if isinstance(values, Mapping) else None
     if version != FORMAT_VERSION:
         raise ModelError(path, f'has format version {version!r}, expected {FORMAT_VERSION}',
-                         'export the model again with this version')
+                         'export the model again with this version, or update mrcnet_ros')
     return text, values
 
 

@@ -54,7 +54,9 @@ class OnnxRuntimeBackend(HostBackend):
         self._sessions = {}
         for graph, path in graphs.items():
             try:
-                session = onnxruntime.InferenceSession(str(path), options, providers=[provider])
+                # not by its name, which it takes as UTF-8 whatever the locale is
+                session = onnxruntime.InferenceSession(path.read_bytes(), options,
+                                                       providers=[provider])
             except Exception as error:
                 raise ModelError(path, f'ONNX Runtime cannot load it: {error}') from error
             session.disable_fallback()

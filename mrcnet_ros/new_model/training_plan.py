@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 
 from ..errors import ModelError, SpecError
@@ -105,17 +104,14 @@ def known_labels(start: Path, objects: Sequence[ObjectModel], prior: ViewPrior |
     :return: none if any object of the same label has another mesh, size, middle, symmetry or view
         prior in the model: weights are found by label.
     """
-    entries = {entry['label']: entry for entry in read_model_json(start)[1]['objects']}
-    same = [item for item in objects if item.label in entries]
+    entries = read_model_json(start)[1]['objects']
+    labels = {entry['label'] for entry in entries}
+    same = [item for item in objects if item.label in labels]
     try:
-        check_known(start, list(entries.values()), identity_of(same, prior, seed=0))
+        check_known(start, entries, identity_of(same, prior, seed=0))
     except ModelError:
         return []
-    alike = all(
-        len(entries[item.label]['symmetries']) == len(item.symmetries.transforms)
-        and np.allclose(entries[item.label].get('middle_m', np.zeros(3)), item.middle_m, atol=1e-6)
-        for item in same)
-    return [item.label for item in same] if alike else []
+    return [item.label for item in same]
 
 
 def known_in_words(start: Path, parts: Sequence[Part], known: Sequence[str]) -> str:

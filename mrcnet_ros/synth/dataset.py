@@ -53,8 +53,8 @@ def make_dataset(folder: Path, split: str, source: Source, spec: SynthSpec, *,
         raise DatasetError(f'{folder / split} exists and is left as it is; choose another split '
                            'or output, or remove it')
     try:
-        _write_models(folder, source)
-        _write_camera(folder / 'camera.json', spec.camera)
+        made = _made_models(folder, source)
+        _check_camera(folder / 'camera.json', spec.camera)
         part = folder / f'{split}.part'
         shutil.rmtree(part, ignore_errors=True)
         targets: list[dict[str, int]] = []
@@ -67,9 +67,15 @@ def make_dataset(folder: Path, split: str, source: Source, spec: SynthSpec, *,
         if kind != 'train':
             write_bop_json(targets_file, targets)
         write_bop_json(part / RENDERED_FILE, {'made_by': 'mrcnet synth'})
+        if made is not None:
+            made.rename(folder / 'models')
+        if not (folder / 'camera.json').exists():
+            write_bop_json(folder / 'camera.json', camera_entry(spec.camera))
         part.rename(folder / split)
     except OSError as error:
         raise DatasetError(f'{folder}: cannot be written ({error.strerror})') from error
+    finally:
+        shutil.rmtree(folder / 'models.part', ignore_errors=True)
 
 
 def _maker(source: Source, spec: SynthSpec, backgrounds: Sequence[Path]) -> SceneMaker:
@@ -108,26 +114,24 @@ def _depth_m(shot: AnnotatedPicture, spec: SynthSpec, scene: int,
                           shared_rng if spec.rate_hz else None)
 
 
-def _write_models(folder: Path, source: Source) -> None:
-    """Write the models, or check that those of an earlier split are the same."""
+def _made_models(folder: Path, source: Source) -> Path | None:
+    """Return a folder of the models; None where those of an earlier split are the same."""
     kept, made = folder / 'models', folder / 'models.part'
     shutil.rmtree(made, ignore_errors=True)
     write_models(made, source.objects, source.symmetries)
     if not kept.exists():
-        made.rename(kept)
-        return
+        return made
     same = _contents(made) == _contents(kept)
     shutil.rmtree(made)
     if not same:
         raise DatasetError(f'{kept} holds other models; choose another output')
+    return None
 
 
-def _write_camera(path: Path, camera: Camera) -> None:
-    """Write the camera, or check that an earlier split's is the same."""
+def _check_camera(path: Path, camera: Camera) -> None:
+    """Check that the camera of an earlier split is the same."""
     entry = camera_entry(camera)
-    if not path.exists():
-        write_bop_json(path, entry)
-    elif {key: read_json(path).get(key) for key in entry} != entry:
+    if path.exists() and {key: read_json(path).get(key) for key in entry} != entry:
         raise DatasetError(f'{path} is of another camera; choose another output, or the same '
                            'size and intrinsics')
 

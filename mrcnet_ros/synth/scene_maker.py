@@ -26,6 +26,7 @@ from .surroundings import table_depth_m
 # parts of the image's height that an object of mean diameter, nearest to the camera, covers
 RELATIVE_HEIGHT = (0.2, 0.45)
 FARTHEST_M = 100.0  # of a camera; beyond, distances are in another unit
+MOST_OBJECTS = 100  # the table grows with them; the camera sees no more of it
 FASTEST_HZ = 1000.0  # at more, nothing moves from an image to the next
 # Of the camera above the table: lower, objects hide one another; 90 is straight down.
 ELEVATION_DEG = (10.0, 80.0)
@@ -63,6 +64,9 @@ class SynthSpec:
         for name in ('scenes', 'images', 'objects'):
             if getattr(self, name) < 1:
                 raise SpecError(f'{name} must be at least 1, got {getattr(self, name)}')
+        if self.objects > MOST_OBJECTS:
+            raise SpecError(f'objects on the table must be at most {MOST_OBJECTS}, got '
+                            f'{self.objects}; give more scenes or images instead')
         if self.seed < 0:
             raise SpecError(f'seed must not be negative, got {self.seed}')
         if self.rate_hz is not None and not 0.0 < self.rate_hz <= FASTEST_HZ:

@@ -14,6 +14,7 @@ from ..objects import ObjectModel
 from ..specs import ViewPrior
 
 IDENTITY = 'identity'
+ORIGIN = [0.0, 0.0, 0.0]  # where the middle of an object is that does not tell
 
 
 def identity_of(objects: Sequence[ObjectModel], view_prior: ViewPrior | None,
@@ -64,16 +65,20 @@ def check_known(path: Path, entries: Sequence[Mapping[str, Any]],
 
     :param entries: of its objects, from ``model.json``.
     :param expected: :func:`identity_of` what the configuration names.
-    :raises ModelError: naming the first difference of mesh, size or view prior.
+    :raises ModelError: naming the first difference of mesh, size, middle, number of symmetries
+        or view prior.
     """
     known = {entry['label']: entry for entry in entries}
     for wanted in expected['objects']:
         label = wanted['label']
         if label not in known:
             continue
-        parts = {k: wanted[k] for k in ('mesh_sha256', 'unit_m', 'diameter_m')}
-        difference = _difference(known[label], {**parts, 'view_prior': expected['view_prior']},
-                                 label)
+        found = {'middle_m': ORIGIN, **known[label],
+                 'symmetries': len(known[label]['symmetries'])}
+        difference = _difference(
+            found, {**wanted, 'object_id': found['object_id'],
+                    'middle_m': wanted.get('middle_m', ORIGIN),
+                    'view_prior': expected['view_prior']}, label)
         if difference:
             raise ModelError(path, f'was made with {difference}',
                              'with freeze_shared the objects it knows must stay as they are')
@@ -89,7 +94,8 @@ def _difference(found: Any, expected: Any, where: str) -> str:
         pairs = [(*pair, f'{where}[{i}]')
                  for i, pair in enumerate(zip(found, expected, strict=True))]
     elif isinstance(found, float) and isinstance(expected, float):
-        return '' if math.isclose(found, expected, rel_tol=1e-6) else _told(found, expected, where)
+        near = math.isclose(found, expected, rel_tol=1e-6, abs_tol=1e-9)
+        return '' if near else _told(found, expected, where)
     else:
         return '' if found == expected else _told(found, expected, where)
     return next(filter(None, (_difference(*pair) for pair in pairs)), '')

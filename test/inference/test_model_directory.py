@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -127,6 +128,12 @@ def test_a_middle_outside_of_the_mesh_is_refused(model):
     for item in (moved, moved.centred()):
         with pytest.raises(MeshError, match=r'box\.ply: does not contain the given middle.*20'):
             item.load_mesh()
+
+
+def test_a_folder_whose_name_is_no_utf8_is_read(tiny_model, model):
+    """As any is in another locale; the runtime takes names as UTF-8."""
+    moved = model.rename(model.parent / os.fsdecode(b'mod\xe8le'))
+    PoseEstimator.load(moved, store_root=tiny_model.store).close()
 
 
 def test_a_graph_that_the_runtime_cannot_load_is_named(model):
