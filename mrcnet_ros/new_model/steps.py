@@ -111,6 +111,7 @@ class Maker:
             raise
         finally:
             self._bar.close()
+            self._work.close()
         return self._request.output / PAGE_FILE
 
     @property

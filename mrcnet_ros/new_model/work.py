@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from tqdm import tqdm
 
 from ..errors import DatasetError, SpecError
 from ..meshes import mesh_digest
 from ..reading.text import parse_json
-from ..store.atomic import write_atomically
+from ..store.atomic import write_atomically, writing
 from .request import Request
 
 STATE = 'state.json'
@@ -26,17 +28,20 @@ ALMOST = 0.98
 
 
 class Work:
-    """The state of one output folder, in ``work/state.json``.
+    """The state of one output folder, in ``work/state.json``, for one command at a time.
 
-    :raises SpecError: when the output was begun for another request.
+    :raises SpecError: when the output was begun for another request, or another command works in
+        it.
     :raises DatasetError: when the folder cannot be read or written.
     """
 
     def __init__(self, request: Request) -> None:
         self._path = request.work / STATE
         self._values: dict[str, Any] = {}
+        self._lock: IO[str] | None = None
         asked = _asked(request)
         if self._path.exists():
+            self._lock = _locked(request.work)
             self._values = _read(self._path)
             different = _different(self._values.get('asked'), asked, request.output)
             if different and PLAN in self._values:
@@ -48,6 +53,12 @@ class Work:
                             'mrcnet new to continue in; give another --output, or remove it')
         self.resumed = bool(self._values)
         self['asked'] = asked
+        self._lock = self._lock or _locked(request.work)
+
+    def close(self) -> None:
+        """Let other commands work in the folder; the end of the process does so too."""
+        if self._lock is not None:
+            self._lock.close()
 
     def __contains__(self, key: str) -> bool:
         """Tell whether a step is done."""
@@ -70,6 +81,25 @@ class Work:
     def get(self, key: str, default: Any = None) -> Any:
         """Return the result of a step, or a default."""
         return self._values.get(key, default)
+
+
+def _locked(folder: Path) -> IO[str]:
+    """Return a file that no other command can lock until it is closed.
+
+    :raises SpecError: when another command has locked it.
+    :raises DatasetError: when it cannot be written.
+    """
+    with writing(folder):
+        file = (folder / 'lock').open('w')
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise SpecError(f'another mrcnet new works in {folder.parent}; wait until it ends, or '
+                            'give another --output') from error
+        except OSError as error:
+            if error.errno != errno.ENOLCK:  # a file system without locks
+                raise
+    return file
 
 
 def _asked(request: Request) -> dict[str, Any]:
