@@ -24,6 +24,7 @@ from ..rendering.background_files import check_images, find_images
 from ..rendering.template_store import TemplateStore
 from ..store.atomic import writing
 from ..synth.held_out import MOST_OBJECTS, image_count
+from ..training.composed_run import check_start
 from ..training.config import TrainConfig
 from ..training.loop import CHECKPOINT
 from ..training.material import load_disturbers, load_object_views, load_templates, load_views
@@ -100,9 +101,13 @@ class Maker:
         try:
             for part in self._parts:
                 self._say(f'{part.source.name}: {part.size}')
-            for name, (key, do) in steps.items():
+            for name, (key, _) in steps.items():
                 if key in self._work and key != 'page':
                     self._bar.skip(name)
+                elif key == 'trained' and 'rendered' in self._work:
+                    self._replan_training(self._config())
+            for name, (key, do) in steps.items():
+                if key in self._work and key != 'page':
                     continue
                 with self._bar.step(name):
                     self._work[key] = do()
@@ -185,12 +190,17 @@ class Maker:
         return known_labels(self._request.start, list(objects.values()),
                             self._request.view_prior)
 
+    def _replan_training(self, config: TrainConfig) -> None:
+        """Correct the time for the training: without what earlier starts have spent."""
+        spent = check_start(config, config.load_objects())
+        self._bar.replan('training', 60.0 * (config.minutes or 0.0) * (1.0 - spent))
+
     def _render(self) -> bool:
         """Render views and templates into the work folder."""
         config, known = self._config(), self._known()
         if told := known_in_words(self._request.start, self._parts, known):
             self._say(told)
-        self._bar.replan('training', 60.0 * self._plan().train_minutes)
+        self._replan_training(config)
         objects = config.load_objects()
         load_views(config, objects)
         load_templates(config, objects)
@@ -201,7 +211,6 @@ class Maker:
         return True
 
     def _train(self) -> bool:
-        self._bar.replan('training', 60.0 * self._plan().train_minutes)
         train(self._config(), self._stem())
         return True
 
