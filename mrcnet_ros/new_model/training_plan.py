@@ -123,8 +123,8 @@ def known_in_words(start: Path, parts: Sequence[Part], known: Sequence[str]) -> 
     same = ', '.join(part.label for part in parts if part.label in names)
     if known or not same:
         return f'{start} knows {same}; they keep their weights' if known else ''
-    return (f'{start} was not trained for {same} with these meshes, symmetries and views; all '
-            'objects are trained as new ones')
+    return (f'{start} was not trained for all of {same} with these meshes, symmetries and '
+            'views; all objects are trained as new ones')
 
 
 def check_new_objects(request: Request, parts: Sequence[Part], known: Sequence[str]) -> None:
