@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..datasets.bop import BopFrame, ResultRow
     from ..evaluation.scores import Scores
     from ..objects import ObjectModel
-    from ..testbench.bag import BagFrame, BagFrames
+    from ..testbench.bag import BagFrame
     from ..testbench.replay import ReceivedPoses
 
 Answers = list['ReceivedPoses | None']
@@ -91,7 +91,8 @@ def evaluate(args: argparse.Namespace, node_command: Sequence[str]) -> int:
     played = frames * (args.loops if args.mode == 'realtime' else 1)
     log = args.json.with_suffix('.node.log')
     answers = _replay(args, node_command, played, log)
-    _report_incomplete(bag)
+    for topic, count in bag.incomplete.items():
+        print(f'{count} images of the bag have no {topic} of their stamp and are left out')
     covariances = result_rows(images, answers, {label: i for i, label in labels.items()})
     rows = [row for row, _ in covariances]
     args.csv.parent.mkdir(parents=True, exist_ok=True)
@@ -166,11 +167,6 @@ def _scored_objects(args: argparse.Namespace) -> dict[int, ObjectModel]:
         raise DatasetError(f'{args.score_meshes}: holds no models_info.json; give a BOP models '
                            'folder as --score-meshes, or leave it out')
     return {o.object_id: o for o in read_model_directory(args.model, args.meshes).objects}
-
-
-def _report_incomplete(bag: BagFrames) -> None:
-    for topic, count in bag.incomplete.items():
-        print(f'{count} images of the bag have no {topic} of their stamp and are left out')
 
 
 def _figures(images: Sequence[BopFrame], rows: Sequence[ResultRow],

@@ -17,6 +17,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ..errors import DatasetError, SpecError
+from ..geometry.boxes import ious
 from ..geometry.camera import Camera
 from ..geometry.crop import outside
 from ..geometry.se3 import Array
@@ -240,14 +241,7 @@ def _best_overlaps(found: Sequence[tuple[BopFrame, int]], boxes: Array) -> Array
     truths = [(truth.box_visib_xyxy, rows[(*key, truth.object_id)])
               for key, frame in frames.items() for truth in frame.ground_truth
               if truth.box_visib_xyxy is not None and (*key, truth.object_id) in rows]
-    return np.array([[max(_overlap(boxes[row, k], box) for row in own)
-                      for k in range(boxes.shape[1])] for box, own in truths])
-
-
-def _overlap(a: Array, b: Array) -> float:
-    """Return the intersection over the union of two boxes (4,) [px]."""
-    shared = np.prod(np.maximum(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0.0))
-    return float(shared / (np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2]) - shared))
+    return np.array([ious(boxes[own], box).max(axis=0) for box, own in truths])
 
 
 def _clipped(values: Any) -> Any:

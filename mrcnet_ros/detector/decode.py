@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ..geometry.boxes import ious
 from ..geometry.se3 import Array
 from ..specs import DETECTOR_STRIDES
 
@@ -86,14 +87,6 @@ def suppress(boxes: Array, class_index: NDArray[np.intp],
         same = class_index[left] == class_index[first]
         left = left[~(same & (ious(boxes[left], boxes[first]) > most_iou))]
     return kept
-
-
-def ious(boxes: Array, other: Array) -> Array:
-    """Return the intersection over union of boxes (K, 4) with another (4,)."""
-    low, high = np.maximum(boxes[:, :2], other[:2]), np.minimum(boxes[:, 2:], other[2:])
-    common = np.prod(np.maximum(high - low, 0), 1)
-    areas = np.prod(boxes[:, 2:] - boxes[:, :2], 1) + np.prod(other[2:] - other[:2])
-    return np.asarray(common / np.maximum(areas - common, 1e-9))
 
 
 class TopBoxes:

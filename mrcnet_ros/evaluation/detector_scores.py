@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from ..datasets.bop import MIN_VISIBLE_FRACTION, BopFrame
-from ..detector.decode import FITS_IOU, FoundObject, ious
+from ..detector.decode import FITS_IOU, FoundObject
+from ..geometry.boxes import ious
 from ..geometry.se3 import Array
 
 

@@ -14,7 +14,7 @@ from ..datasets.boxes import BoxSource
 from ..errors import SpecError
 from ..geometry.hull import hull_vertices
 from ..geometry.se3 import Array
-from ..inference.poses import Estimator, FrameResult, PoseEstimate
+from ..inference.poses import Estimator, PoseEstimate
 from ..objects import ObjectModel
 from .pose_errors import closest_equivalent, mssd, pose_difference
 from .runner import detections_of
@@ -77,7 +77,8 @@ def compare_answers(frames: Iterable[BopFrame], boxes: BoxSource, reference: Est
     for frame in frames:
         image = frame.load_image()
         detections, _ = detections_of(frame, reference, boxes)
-        pair = [_by_detection(estimator.estimate(image, frame.camera, detections))
+        pair = [{pose.detection_index: pose
+                 for pose in estimator.estimate(image, frame.camera, detections).poses}
                 for estimator in (reference, candidate)]
         for i in sorted(set(pair[0]) | set(pair[1])):
             label = detections[i].label
@@ -87,10 +88,6 @@ def compare_answers(frames: Iterable[BopFrame], boxes: BoxSource, reference: Est
                               hulls[label])))
         progress()
     return comparisons
-
-
-def _by_detection(result: FrameResult) -> dict[int, PoseEstimate]:
-    return {pose.detection_index: pose for pose in result.poses}
 
 
 def _differences(reference: PoseEstimate | None, candidate: PoseEstimate | None, item: ObjectModel,

@@ -65,7 +65,7 @@ def _hold_constants(graph: Any) -> None:
 
 def _cast_bytes_first(graph: Any) -> None:
     """Swap a transposition of uint8 with the cast that follows: TensorRT moves no bytes."""
-    makers = _makers(graph.node)
+    makers = {name: node for node in graph.node for name in node.output}
     pictures = {v.name for v in graph.input if v.type.tensor_type.elem_type == TensorProto.UINT8}
     for cast in graph.node:
         turn = makers.get(cast.input[0]) if cast.op_type == 'Cast' else None
@@ -196,10 +196,6 @@ def drop_unused(graph: Any) -> None:
     del graph.initializer[:]
     graph.node.extend(kept)
     graph.initializer.extend(initializers)
-
-
-def _makers(nodes: Iterable[Any]) -> dict[str, Any]:
-    return {name: node for node in nodes for name in node.output}
 
 
 def _readers(nodes: Iterable[Any]) -> dict[str, list[int]]:

@@ -58,13 +58,9 @@ class DetectionFilter:
                 good.append(detection)
         self._detection_watch.see([d for d in good if d.label in self._objects])
         self._drops.drop('no_label', 'a detection without results', unlabelled)
-        return self._best(self._worth_a_pose(good, parameters.max_instances),
-                          parameters.max_detections)
-
-    def _worth_a_pose(self, detections: list[Detection], most: int) -> list[Detection]:
-        kept = candidates(detections, self._most(most))
-        self._outranked(len(detections) - len(kept))
-        return [detections[i] for i in kept]
+        kept = candidates(good, self._most(parameters.max_instances))
+        self._outranked(len(good) - len(kept))
+        return self._best([good[i] for i in kept], parameters.max_detections)
 
     def _most(self, most: int) -> dict[str, int]:
         """Return how often each known object is there at most."""

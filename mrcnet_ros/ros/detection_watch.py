@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from ..geometry.boxes import ious
 from ..inference.poses import Detection
 from .diagnostics import Level, Problem
 from .timings import WINDOW_S
@@ -68,12 +69,8 @@ def _are_doubled(detections: Sequence[Detection]) -> bool:
         return False
     boxes = np.array([d.box_xyxy for d in detections])
     labels = np.array([d.label for d in detections])
-    low = np.maximum(boxes[:, None, :2], boxes[None, :, :2])
-    high = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
-    with np.errstate(all='ignore'):  # boxes without an area, or absurdly large ones
-        both = np.clip(high - low, 0, None).prod(axis=2)
-        areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
-        overlap = both / (areas[:, None] + areas[None, :] - both)
+    with np.errstate(all='ignore'):  # boxes may be absurdly large
+        overlap = ious(boxes[:, None], boxes[None])
     same = (labels[:, None] == labels[None, :]) & ~np.eye(len(boxes), dtype=bool)
     return bool((same & (overlap > SAME_OBJECT)).any())
 

@@ -193,9 +193,6 @@ class InputWatch:
                 'from the first one; poses are in the frame of the second camera: make sure '
                 f'that {seen.frame_id!r} is this frame and not that of the first camera')
 
-    def _partners(self) -> list[str]:
-        return [n for n, e in self._expected.items() if n != 'image' and not e.optional]
-
     def came_near(self, name: str, stamp: int, slop_s: float) -> bool:
         """Tell whether a recent message of an input has nearly the stamp [ns]."""
         stamps = self._inputs[name].stamps
@@ -213,7 +210,7 @@ class InputWatch:
         if not image:
             return None
         gaps, fewer = [], []
-        for name in self._partners():
+        for name in [n for n, e in self._expected.items() if n != 'image' and not e.optional]:
             stamps = self._inputs[name].stamps
             if not stamps:
                 return None

@@ -224,7 +224,8 @@ def declare_parameters(node: NodeHandle) -> None:
 
     :raises SpecError: naming the parameter, when a value has the wrong type or is out of bounds.
     """
-    _read_off(node)
+    given = getattr(node, '_parameter_overrides', {})
+    given.update({name: said_off(given[name]) for name in FIELDS if name in given})
     for name, declared in FIELDS.items():
         try:
             value = node.declare_parameter(
@@ -239,17 +240,11 @@ def declare_parameters(node: NodeHandle) -> None:
 
 
 def said_off(given: Parameter) -> Parameter:
-    """Return a parameter with the word ``off`` where that is a choice and ROS has read false."""
+    """Take ``off`` for the word where it is a choice; ROS reads it as a boolean unless quoted."""
     if (given.name in FIELDS and 'off' in FIELDS[given.name].metadata['choices']
             and given.value is False):
         return Parameter(given.name, Parameter.Type.STRING, 'off')
     return given
-
-
-def _read_off(node: NodeHandle) -> None:
-    """Take ``off`` for the word where it is a choice; ROS reads it as a boolean unless quoted."""
-    given = getattr(node, '_parameter_overrides', {})
-    given.update({name: said_off(given[name]) for name in FIELDS if name in given})
 
 
 def is_parameter(name: str) -> bool:

@@ -58,7 +58,8 @@ def make_dataset(folder: Path, split: str, source: Source, spec: SynthSpec, *,
         part = folder / f'{split}.part'
         shutil.rmtree(part, ignore_errors=True)
         targets: list[dict[str, int]] = []
-        with _maker(source, spec, backgrounds) as maker:
+        kind_of_scenes = SceneMaker if spec.rate_hz is None else SequenceMaker
+        with kind_of_scenes(source.objects, spec, backgrounds) as maker:
             for scene in range(1, spec.scenes + 1):
                 targets += _write_scene(part, scene, maker, spec, grey, progress)
         if not targets:
@@ -76,11 +77,6 @@ def make_dataset(folder: Path, split: str, source: Source, spec: SynthSpec, *,
         raise DatasetError(f'{folder}: cannot be written ({error.strerror})') from error
     finally:
         shutil.rmtree(folder / 'models.part', ignore_errors=True)
-
-
-def _maker(source: Source, spec: SynthSpec, backgrounds: Sequence[Path]) -> SceneMaker:
-    kind = SceneMaker if spec.rate_hz is None else SequenceMaker
-    return kind(source.objects, spec, backgrounds)
 
 
 def _write_scene(part: Path, scene: int, maker: SceneMaker, spec: SynthSpec, grey: bool,

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..datasets.bop import MIN_VISIBLE_FRACTION, BopFrame, GroundTruth
-from ..datasets.bop_writer import Instance
 from ..datasets.boxes import mask_box
 from ..geometry.camera import Camera
 from ..objects import ObjectModel
@@ -83,14 +82,11 @@ def held_out_frames(objects: Sequence[ObjectModel], images: int, *, upright: boo
 
 
 def _frame(scene: int, view: int, camera: Camera, shot: AnnotatedPicture) -> RenderedFrame:
-    truths = tuple(_truth(number, item) for number, item in enumerate(shot.instances))
+    truths = tuple(GroundTruth(item.object_id, number, item.T_camera_object,
+                               mask_box(item.visible), mask_box(item.mask), item.visible_fraction)
+                   for number, item in enumerate(shot.instances))
     targets = Counter(t.object_id for t in truths if t.visible_fraction >= MIN_VISIBLE_FRACTION)
     return RenderedFrame(
         scene_id=scene, image_id=view, image_path=Path(f'{scene:06d}/{view:06d}'), camera=camera,
         ground_truth=truths, targets=targets, depth_path=None, depth_unit_m=1.0,
         image_rgb=shot.image_rgb, exact_depth_m=shot.depth_m)
-
-
-def _truth(number: int, item: Instance) -> GroundTruth:
-    return GroundTruth(item.object_id, number, item.T_camera_object, mask_box(item.visible),
-                       mask_box(item.mask), item.visible_fraction)

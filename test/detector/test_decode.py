@@ -10,9 +10,9 @@ from mrcnet_ros.detector.decode import (
     TopBoxes,
     cell_grid,
     decode_detections,
-    ious,
     suppress,
 )
+from mrcnet_ros.geometry.boxes import ious
 
 NO = -12.0
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from test_shipped_models import golden_frames
 
-from mrcnet_ros.detector.decode import ious
 from mrcnet_ros.errors import BoxError, ImageError, SpecError
+from mrcnet_ros.geometry.boxes import ious
 from mrcnet_ros.geometry.camera import Camera
 from mrcnet_ros.geometry.crop import crop_camera
 from mrcnet_ros.geometry.rotation_grid import rotation_grid
