@@ -29,6 +29,7 @@ from mrcnet_ros.evaluation.verification import (
 from mrcnet_ros.inference import backends
 from mrcnet_ros.inference.estimator import PoseEstimator
 from mrcnet_ros.inference.model_directory import read_model_directory
+from mrcnet_ros.inference.model_json import SEAL, seal_of
 from mrcnet_ros.inference.poses import FrameResult, PoseEstimate
 from mrcnet_ros.objects import load_bop_objects
 
@@ -57,6 +58,14 @@ def results(root: Path) -> list:
     return json.loads((root / 'model' / 'verified.json').read_text())['results']
 
 
+def take_over(graph: Path) -> None:
+    """Make model.json name a changed graph, and seal it anew."""
+    file = graph.with_name('model.json')
+    values = json.loads(file.read_text())
+    values['files'][graph.name] = hashlib.sha256(graph.read_bytes()).hexdigest()
+    file.write_text(json.dumps({**values, SEAL: seal_of(values)}))
+
+
 def spoil(root: Path, graph: str, output: str, by: float) -> None:
     """Add a constant to an output of a graph, and make model.json name the new file."""
     path = root / 'model' / f'{graph}.onnx'
@@ -67,10 +76,7 @@ def spoil(root: Path, graph: str, output: str, by: float) -> None:
     model.graph.initializer.append(onnx.numpy_helper.from_array(np.float32(by), 'error'))
     model.graph.node.append(onnx.helper.make_node('Add', [f'{output}.right', 'error'], [output]))
     onnx.save(model, path)
-    file = root / 'model' / 'model.json'
-    values = json.loads(file.read_text())
-    values['files'][path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
-    file.write_text(json.dumps(values))
+    take_over(path)
 
 
 def test_equal_poses_pass_and_the_result_is_kept(root, tiny_model, capsys):
@@ -112,10 +118,7 @@ def test_a_graph_that_decides_otherwise_fails(root, tiny_model):
     model.graph.node.append(
         onnx.helper.make_node('Neg', ['rotation_logits.right'], ['rotation_logits']))
     onnx.save(model, path)
-    file = root / 'model' / 'model.json'
-    values = json.loads(file.read_text())
-    values['files'][path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
-    file.write_text(json.dumps(values))
+    take_over(path)
     assert verify(root, tiny_model, '--max-move', '1') == 1
     (result,) = results(root)
     assert result['figures']['flips'] == 5 and result['figures']['move_diameters'] is None
