@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..errors import BackendError
 from .engine_store import EngineKey, EngineStore
-from .model_json import check_file, read_model_json
+from .model_json import check_file, check_seal, read_model_json
 from .tensorrt_build import EngineTarget, build_engine
 
 CONVERTER = 1  # raise it when :mod:`.engine_graph` gives other graphs than before
@@ -49,7 +49,9 @@ def graph_files(model_dir: Path, names: Sequence[str]) -> dict[str, Path]:
 
     :raises ModelError: when one is missing, damaged, or of another model.
     """
-    files = read_model_json(model_dir)[1].get('files', {})
+    values = read_model_json(model_dir)[1]
+    check_seal(model_dir, values)
+    files = values.get('files', {})
     graphs = {name: model_dir / f'{name}.onnx' for name in names}
     for file in graphs.values():
         check_file(file, files.get(file.name, ''))

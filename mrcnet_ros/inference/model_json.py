@@ -42,7 +42,7 @@ def seal_of(values: Mapping[str, Any]) -> str:
     :param values: of ``model.json``, which may be that of a detector alone.
     """
     detector, objects = values.get('detector'), values.get('objects', [])
-    text = json.dumps([values['files'], values.get('spec'),
+    text = json.dumps([values.get('files'), values.get('spec'),
                        detector.get('spec') if isinstance(detector, Mapping) else detector,
                        [[entry.get(name) for name in _OF_OBJECTS]
                         if isinstance(entry, Mapping) else entry for entry in objects]
