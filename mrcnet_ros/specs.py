@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 FORMAT_VERSION = 1  # of model.json; a model of another version is refused
 GRAPHS = ('stage1', 'template', 'stage2')  # of the default preset
 DEFAULT_CROPS = 2  # of each detection; no part of a model
+DEFAULT_HYPOTHESES = 3  # rotation bins of each crop that stage 2 starts from, at most
+MOST_HYPOTHESES = 8
 # Pixels between the cells of the detector's three levels.
 DETECTOR_STRIDES = (8, 16, 32)
 # Blocks of EfficientNet-Lite0 that the backbone may have: up to stride 16 or 32.

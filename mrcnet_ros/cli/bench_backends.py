@@ -117,7 +117,8 @@ def _load(args: argparse.Namespace, chosen: Sequence[Choice]
         start = time.perf_counter()
         estimator = PoseEstimator.load(
             args.model, args.meshes, backend=choice.name, precision=choice.precision,
-            device=choice.device, threads=args.threads, allow_unverified=True, crops=args.crops)
+            device=choice.device, threads=args.threads, allow_unverified=True, crops=args.crops,
+            hypotheses=args.hypotheses)
         # the rates of matrix products are those of the processor
         arithmetic = choice.precision if choice.device in ('', 'cpu', 'CPU') else ''
         loaded[choice.title] = Contender(estimator, estimator.features.cache.clear, arithmetic)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..cpus import usable_cpus
-from ..specs import DEFAULT_CROPS
+from ..specs import DEFAULT_CROPS, DEFAULT_HYPOTHESES
 from .argument_types import positive, seed
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def add_model_arguments(parser: argparse.ArgumentParser, *, required: bool = Tru
 
     :param required: otherwise the model of the demo is the default.
     :param backend: whether one is to be chosen.
-    :param crops: whether their number is to be chosen.
+    :param crops: whether the numbers of crops and hypotheses are to be chosen.
     """
     parser.add_argument('--model', type=Path, required=required, metavar='DIR',
                         help='model directory, with model.json'
@@ -81,6 +81,10 @@ def add_model_arguments(parser: argparse.ArgumentParser, *, required: bool = Tru
                             help='number of rotated crops of each detection; '
                                  'their poses are averaged (default: %(default)s; the paper '
                                  'preset always uses four)')
+        parser.add_argument('--hypotheses', type=positive, default=DEFAULT_HYPOTHESES, metavar='N',
+                            help='rotation bins of each crop that stage 2 starts from, at most; '
+                                 'the outline chooses among the poses (default: %(default)s; the '
+                                 'paper preset has one)')
 
 
 def add_threads_argument(parser: argparse.ArgumentParser) -> None:
@@ -262,7 +266,7 @@ def estimator_options(args: argparse.Namespace) -> dict[str, Any]:
 
     They are options of :meth:`PoseEstimator.load` and parameters of the node.
     """
-    return {**runtime_options(args), 'crops': args.crops}
+    return {**runtime_options(args), 'crops': args.crops, 'hypotheses': args.hypotheses}
 
 
 def say(text: str) -> None:

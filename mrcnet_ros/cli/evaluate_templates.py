@@ -31,7 +31,8 @@ def run(args: argparse.Namespace) -> int:
     boxes, dataset = box_spec(args), open_dataset(args)
     objects = load_bop_objects(dataset.models_dir, dataset.object_ids)
     cached = open_pose_estimator(args)
-    exact = ExactPoseEstimator(cached.model, cached.backend, TemplateStore(), crops=args.crops)
+    exact = ExactPoseEstimator(cached.model, cached.backend, TemplateStore(), crops=args.crops,
+                               hypotheses=args.hypotheses)
     with closing(exact):
         frames = progress_bar(dataset.frames[:args.limit], unit='image')
         done = template_comparison.compare_templates(

@@ -62,7 +62,7 @@ def open_setting(args: argparse.Namespace) -> MeasuringSetting:
     boxes, dataset = box_spec(args), open_dataset(args)
     dataset.frames[0].target_ground_truth()  # nothing can be measured without it
     estimator = load_pose_estimator(args.model, args.meshes, **runtime_options(args), say=say,
-                                    crops=1)
+                                    crops=1, hypotheses=1)
     take_sizes(estimator, dataset)
     labels = {item.object_id: label for label, item in estimator.objects.items()}
     targets = photographed(dataset.frames[:args.limit], labels, boxes)
@@ -79,6 +79,6 @@ def source(args: argparse.Namespace, setting: MeasuringSetting) -> dict[str, Any
     """Return what figures were measured with, for the head of a JSON file."""
     return {
         **measured_with(args, setting.estimator, setting.dataset),
-        **sizes_taken(setting.dataset), 'crops': 1,
+        **sizes_taken(setting.dataset), 'crops': 1, 'hypotheses': 1,
         'targets': len(setting.targets), 'seed': args.seed,
         'boxes': {'kind': args.boxes, 'jitter': args.box_jitter}}

@@ -2,7 +2,8 @@
 
 Rotated crops show the network the same object with other pixels, so a part of their errors is
 independent. The mean of the answers that agree is nearer to the truth. A pose that only one crop
-gives is probably wrong.
+gives is probably wrong. Of one crop there may be several answers, with beliefs about which is
+right.
 """
 
 from __future__ import annotations
@@ -25,12 +26,32 @@ LEAST = 1e-9  # weight of a score of zero
 REACH_DIAMETERS = 0.3
 
 
+class Answers(NamedTuple):
+    """What the network answers to crops.
+
+    :param T_camera_object: (N, 4, 4) [m].
+    :param quality: (N,) how good the network thinks each is, 0..1.
+    :param belief: (N,) how probable each is beside the others, up to a factor.
+    :param crop: (N,) crop of each, ascending.
+    """
+
+    T_camera_object: Array
+    quality: Array
+    belief: Array
+    crop: NDArray[np.int64]
+
+    def part(self, rows: NDArray[np.int64]) -> Answers:
+        """Return some of them."""
+        return Answers(self.T_camera_object[rows], self.quality[rows], self.belief[rows],
+                       self.crop[rows])
+
+
 class Consensus(NamedTuple):
     """What several crops make of one object.
 
     :param T_camera_object: (4, 4) [m].
-    :param score: 0..1, the scores of the crops that agree over the number of all.
-    :param members: (M,) rows of the crops that agree, in their order.
+    :param score: 0..1, the quality of the answers that agree times their part of the belief.
+    :param members: (M,) rows of the answers that agree, in their order.
     :param apart: mean distance between the surfaces that two crops see [diameters], about; nan of
         one crop alone.
     """
@@ -41,49 +62,52 @@ class Consensus(NamedTuple):
     apart: float
 
 
-def consensus(T_camera_object: Array, scores: Array, symmetries: Symmetries,
-              diameter_m: float) -> Consensus:
+def consensus(answers: Answers, symmetries: Symmetries, diameter_m: float) -> Consensus:
     """Return the mean of the poses that most agree with one another.
 
     Poses agree that are less than 25 degrees and half a diameter apart, symmetric equivalents
-    included; scores are the weights. Distances are averaged as logarithms, apart from directions,
-    because one camera errs along its viewing ray far more than across.
+    included; quality times belief is their weight. Distances are averaged as logarithms, apart
+    from directions, because one camera errs along its viewing ray far more than across.
 
-    :param T_camera_object: (N, 4, 4) [m], finite, one for each crop.
-    :param scores: (N,) 0..1.
+    :param answers: to the crops of one detection, finite.
     """
-    if len(scores) == 1:
-        return Consensus(T_camera_object[0], float(scores[0]), np.zeros(1, np.int64), np.nan)
-    equivalents = T_camera_object[:, None] @ symmetries.transforms
-    R = T_camera_object[:, :3, :3]
-    traces = np.einsum('nij,msij->nms', R, equivalents[..., :3, :3])
+    T, quality = answers.T_camera_object, answers.quality
+    if len(quality) == 1:
+        return Consensus(T[0], float(quality[0]), np.zeros(1, np.int64), np.nan)
+    equivalents = T[:, None] @ symmetries.transforms
+    traces = np.einsum('nij,msij->nms', T[:, :3, :3], equivalents[..., :3, :3])
     closest = traces.argmax(axis=2)
-    rows = np.arange(len(scores))
+    rows = np.arange(len(quality))
     t_closest = equivalents[rows, closest, :3, 3]
-    apart_m = np.linalg.norm(t_closest - T_camera_object[:, None, :3, 3], axis=2)
+    apart_m = np.linalg.norm(t_closest - T[:, None, :3, 3], axis=2)
     agree = ((traces.max(axis=2) > 1.0 + 2.0 * np.cos(AGREE_RAD))
              & (apart_m < AGREE_DIAMETERS * diameter_m))
-    votes = agree @ scores
+    part = answers.belief / answers.belief.sum()
+    votes = agree @ (part * quality)
     best = int(np.argmax(votes))
     members = np.flatnonzero(agree[best])
     nearest = equivalents[members, closest[best, members]]
-    mean = _mean(nearest, np.maximum(scores[members], LEAST))
-    apart = _apart(traces.max(axis=2), apart_m / diameter_m)
-    return Consensus(mean, float(votes[best]) / len(scores), members, apart)
+    mean = _mean(nearest, np.maximum(quality[members], LEAST) * part[members])
+    pairs = np.outer(part, part) * (answers.crop[:, None] != answers.crop)
+    apart = _apart(traces.max(axis=2), apart_m / diameter_m, pairs)
+    return Consensus(mean, float(votes[best]), members, apart)
 
 
-def _apart(traces: Array, moved: Array) -> float:
-    """Return how far apart the surfaces of poses are on average [diameters].
+def _apart(traces: Array, moved: Array, weights: Array) -> float:
+    """Return how far apart the surfaces of poses are on average [diameters]; nan of one crop.
 
     A point is moved by a rotation of trace t by its distance from the axis times ``sqrt(3 - t)``,
     and two thirds of its squared distance from the middle are across the axis.
 
     :param traces: (N, N) of the rotations from pose to pose.
     :param moved: (N, N) distances between the origins [diameters].
+    :param weights: (N, N) of the pairs, 0 for those of one crop.
     """
+    total = float(weights.sum())
+    if total == 0.0:
+        return float('nan')
     turned = REACH_DIAMETERS**2 * 2.0 / 3.0 * np.maximum(3.0 - traces, 0.0)
-    pairs = np.sqrt(moved**2 + turned)[~np.eye(len(moved), dtype=bool)]
-    return float(pairs.mean())
+    return float((weights * np.sqrt(moved**2 + turned)).sum()) / total
 
 
 def _mean(T: Array, weights: Array) -> Array:

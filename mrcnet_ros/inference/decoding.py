@@ -12,8 +12,8 @@ from ..geometry.bins import decode_translation
 from ..geometry.crop import CropCamera
 from ..geometry.se3 import Array, make_transform, rotation_from_6d, rotation_to_axis
 from ..objects import ObjectModel
-from .consensus import consensus
-from .detection_crops import DetectionCrop, crops_each
+from .consensus import Answers, consensus
+from .detection_crops import DetectionCrop
 from .scoring import Evidence
 
 # The first two columns of the identity: no rotation.
@@ -25,7 +25,7 @@ class AgreedPose(NamedTuple):
     """What the crops of one detection say together.
 
     :param crop: the first of them.
-    :param row: position of the crop that is turned least of those that agree.
+    :param row: the first answer of those that agree, which is to the crop that is turned least.
     :param T_camera_object: (4, 4) [m], of the centred frame.
     :param evidence: None where no crop has a finite pose.
     """
@@ -36,30 +36,29 @@ class AgreedPose(NamedTuple):
     evidence: Evidence | None
 
 
-def agreed_poses(T: Array, quality: Array, crops: Sequence[DetectionCrop],
+def agreed_poses(answers: Answers, crops: Sequence[DetectionCrop],
                  objects: Sequence[ObjectModel]) -> Iterator[AgreedPose]:
-    """Turn the poses of crops into one of each detection.
+    """Turn the answers to crops into one pose of each detection.
 
-    :param T: (N, 4, 4) T_camera_object of each crop [m].
-    :param quality: (N,) what the network thinks of them, 0..1.
     :param crops: those of one detection stand together.
     :param objects: by class index, centred.
     """
-    count = crops_each(crops)
-    for first in range(0, len(crops), count):
-        crop, rows = crops[first], np.arange(first, first + count)
-        good = rows[np.isfinite(T[rows]).all(axis=(1, 2)) & np.isfinite(quality[rows])]
+    detections = np.array([crops[row].detection_index for row in answers.crop])
+    finite = np.isfinite(answers.T_camera_object).all(axis=(1, 2)) & np.isfinite(answers.quality)
+    for rows in np.split(np.arange(len(detections)), np.flatnonzero(np.diff(detections)) + 1):
+        crop, good = crops[answers.crop[rows[0]]], rows[finite[rows]]
         if not len(good):
-            yield AgreedPose(crop, first, T[first], None)
+            yield AgreedPose(crop, int(rows[0]), answers.T_camera_object[rows[0]], None)
             continue
         item = objects[crop.class_index]
-        found = consensus(T[good], quality[good], item.symmetries, item.diameter_m)
+        found = consensus(answers.part(good), item.symmetries, item.diameter_m)
         T_agreed = found.T_camera_object
         if crop.start is not None:
             T_agreed = item.symmetries.nearest(T_agreed[:3, :3], T_agreed[:3, 3],
                                                crop.start[:3, :3])
+        part = float(answers.belief[good].sum() / answers.belief[rows].sum())
         yield AgreedPose(crop, int(good[found.members[0]]), T_agreed,
-                         Evidence(found.score * len(good) / count, found.apart))
+                         Evidence(found.score * part, found.apart))
 
 
 def decode_poses(six: ArrayLike, xy: ArrayLike, log_size: ArrayLike, R_bin: Array,

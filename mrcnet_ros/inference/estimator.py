@@ -1,4 +1,8 @@
-"""From an image and detections to poses: crop -> stage 1 -> template -> stage 2 -> pose."""
+"""From an image and detections to poses: crop -> stage 1 -> template -> stage 2 -> pose.
+
+Stage 2 starts from several rotation bins of stage 1. The outline of the object tells which of the
+poses that it ends at is right.
+"""
 
 from __future__ import annotations
 
@@ -18,14 +22,17 @@ from ..geometry.sampling import sample_crops
 from ..geometry.se3 import Array
 from ..geometry.view_prior import allowed_bins
 from ..rendering.template_store import TemplateStore
-from ..specs import DEFAULT_CROPS
+from ..specs import DEFAULT_CROPS, DEFAULT_HYPOTHESES
 from .backend import Backend
 from .base_estimator import BaseEstimator
+from .consensus import Answers
 from .decoding import Outputs, agreed_poses, coarse_answer, decode_poses
 from .depth_correction import DepthLaws
 from .detection_crops import MOST_CROPS, DetectionCrop, crop_turns, crops_each
+from .hypotheses import BinChooser, Hypotheses, only
 from .known_start import KnownPose, moved_far, starts_at
 from .model_directory import ModelDirectory, read_model_directory
+from .outline_agreement import OutlineAgreement
 from .poses import Detection, FrameResult, PoseEstimate, Skipped, StageClock, joined
 from .projected_box import ProjectedBoxes
 from .scoring import Evidence, sigmoid
@@ -40,6 +47,8 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
 
     :param backend: with the model's graphs loaded.
     :param crops: crops of each detection, turned against one another; their poses are averaged.
+    :param hypotheses: rotation bins of each crop that stage 2 starts from, at most; 1 trusts stage
+        1 and is faster.
     :param stage1_only: answer with the coarse pose, to see what stage 2 is worth; without a
         covariance, whose law is for both stages.
     :param spreads: tell with each pose what its covariance comes from.
@@ -50,7 +59,8 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
 
     def __init__(self, model: ModelDirectory, backend: Backend, store: TemplateStore, *,
                  cache_bytes: int = DEFAULT_CACHE_BYTES, crops: int = DEFAULT_CROPS,
-                 stage1_only: bool = False, spreads: bool = False) -> None:
+                 hypotheses: int = DEFAULT_HYPOTHESES, stage1_only: bool = False,
+                 spreads: bool = False) -> None:
         super().__init__(model, backend)
         self.spec, self.stage1_only, self.spreads = model.spec, stage1_only, spreads
         self.turns_rad = crop_turns(crops)
@@ -60,12 +70,16 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
         templates = [store.load_or_build(o, self.spec, a)
                      for o, a in zip(model.objects, allowed, strict=True)]
         self.features = TemplateFeatures(backend, self.centred, templates, cache_bytes)
+        self._chooser = BinChooser(self.grid, self._allowed, [o.symmetries for o in self.centred],
+                                   1 if stage1_only else hypotheses)
+        self._outlines = OutlineAgreement(templates)
 
     @classmethod
     def load(cls, model_dir: Path, meshes_dir: Path | None = None, *,
              cache_bytes: int = DEFAULT_CACHE_BYTES, store_root: Path | None = None,
-             crops: int = DEFAULT_CROPS, stage1_only: bool = False, spreads: bool = False,
-             preload: bool = False, **runtime: Any) -> PoseEstimator:
+             crops: int = DEFAULT_CROPS, hypotheses: int = DEFAULT_HYPOTHESES,
+             stage1_only: bool = False, spreads: bool = False, preload: bool = False,
+             **runtime: Any) -> PoseEstimator:
         """Load a model directory into a runtime.
 
         :param meshes_dir: folder of the meshes; ``meshes`` in the model directory by default.
@@ -78,7 +92,8 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
         """
         estimator = cls._opened(
             read_model_directory(model_dir, meshes_dir), runtime, store=TemplateStore(store_root),
-            cache_bytes=cache_bytes, crops=crops, stage1_only=stage1_only, spreads=spreads)
+            cache_bytes=cache_bytes, crops=crops, hypotheses=hypotheses, stage1_only=stage1_only,
+            spreads=spreads)
         try:
             estimator._check_graphs()
             if preload:
@@ -176,17 +191,20 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
         classes = np.array([c.class_index for c in crops], np.int64)
         clock.lap('crop')
         coarse = self.backend.run('stage1', {'image': pixels, 'class_index': classes})
-        bins, place = self._start(crops, coarse, classes)
+        found, place = self._start(crops, coarse, classes)
         clock.lap('stage1')
         hits = misses = 0
         if self.stage1_only:
             fine = coarse_answer(coarse)
         else:
-            templates, hits, misses = self._templates(crops, coarse, bins)
+            starts = _of_rows({**coarse, **place}, found.rows)
+            templates, hits, misses = self._templates(
+                [crops[row] for row in found.rows], starts, found.bins)
             clock.lap('template')
-            fine = self._refine({**coarse, **place}, templates, classes)
+            fine = self._refine(starts, templates, classes[found.rows])
             clock.lap('stage2')
-        poses, rows = self._decode(crops, bins, fine, skipped)
+        answers = self._answers(pixels, crops, found, fine)
+        poses, rows = self._decode(crops, found.bins, answers, skipped)
         if poses and not self.stage1_only and (self.spreads or self.model.covariance_law):
             poses = self._with_covariance(poses, rows, crops, coarse)
         clock.lap('decode')
@@ -216,55 +234,62 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
         return located
 
     def _start(self, crops: Sequence[DetectionCrop], coarse: Outputs, classes: NDArray[np.int64]
-               ) -> tuple[NDArray[np.int64], Outputs]:
+               ) -> tuple[Hypotheses, Outputs]:
         """Return the bins that stage 2 starts from, and the places where they are known."""
         starts = [crop.start for crop in crops if crop.start is not None]
         if not starts:
-            return self._best_bins(coarse['rotation_logits'], classes), {}
+            return self._chooser.choose(coarse['rotation_logits'], classes), {}
         bins, code = starts_at(
             starts, [crop.camera for crop in crops], [self.centred[c] for c in classes],
             self._allowed[classes], self.grid, self.spec.bins)
-        return bins, {'xy': code[:, :2], 'log_size': code[:, 2]}
-
-    def _best_bins(self, logits: NDArray[np.float32], classes: NDArray[np.int64]
-                   ) -> NDArray[np.int64]:
-        """Return the best bin of each crop, (N,)."""
-        allowed = np.where(self._allowed[classes], logits, -np.inf)
-        return np.asarray(np.argmax(allowed, axis=1), np.int64)
+        return only(bins), {'xy': code[:, :2], 'log_size': code[:, 2]}
 
     def _templates(self, crops: Sequence[DetectionCrop], coarse: Outputs, bins: NDArray[np.int64]
                    ) -> tuple[Outputs, int, int]:
-        """Return what stage 2 compares every crop with: cached features of its bin.
+        """Return what stage 2 compares every hypothesis with: cached features of its bin.
 
+        :param crops: of each hypothesis, as ``coarse``.
         :return: arrays of the batch by name, and how many were and were not in memory.
         """
         return self.features.fetch([c.class_index for c in crops], bins.tolist())
 
     def _refine(self, coarse: Outputs, templates: dict[str, NDArray[np.float32]],
                 classes: NDArray[np.int64]) -> Outputs:
-        """Run stage 2 on every crop."""
-        crop = {name: coarse[name] for name in ('x4', 'x8', 'x16', 'dense', 'xy', 'log_size')}
-        return self.backend.run('stage2', {**crop, **templates, 'class_index': classes})
+        """Run stage 2 on every hypothesis."""
+        return self.backend.run('stage2', {**coarse, **templates, 'class_index': classes})
 
-    def _decode(self, crops: Sequence[DetectionCrop], bins: NDArray[np.int64], fine: Outputs,
+    def _answers(self, pixels: NDArray[np.uint8], crops: Sequence[DetectionCrop],
+                 found: Hypotheses, fine: Outputs) -> Answers:
+        """Turn the network's numbers into poses, and compare their outlines with the image."""
+        tried = [crops[row] for row in found.rows]
+        T = decode_poses(
+            fine['six'], fine['fine_xy'], fine['fine_log_size'], self.grid[found.bins],
+            [crop.camera for crop in tried],
+            np.array([self.centred[crop.class_index].diameter_m for crop in tried]))
+        belief = found.shares
+        if len(tried) > len(crops):
+            # the poses of a detection are compared with the same picture, that of its first crop
+            count = crops_each(crops)
+            seen = [(int(row) // count, crop.class_index, int(bin_index))
+                    for row, crop, bin_index in zip(found.rows, tried, found.bins, strict=True)]
+            belief = belief * self._outlines.likelihoods(
+                pixels[::count], [crop.camera for crop in crops[::count]], seen, T)
+        return Answers(T, sigmoid(fine['quality']), belief, found.rows)
+
+    def _decode(self, crops: Sequence[DetectionCrop], bins: NDArray[np.int64], answers: Answers,
                 skipped: list[Skipped]) -> tuple[list[PoseEstimate], list[int]]:
-        """Turn the network's numbers into poses, and those of one detection into one.
+        """Turn the answers to the crops of each detection into one pose.
 
         :return: the poses, and for each the crop that is turned least of those it is made of.
         """
-        scores = sigmoid(fine['quality'])
-        T = decode_poses(
-            fine['six'], fine['fine_xy'], fine['fine_log_size'], self.grid[bins],
-            [crop.camera for crop in crops],
-            np.array([self.centred[crop.class_index].diameter_m for crop in crops]))
         poses, chosen = [], []
-        for agreed in agreed_poses(T, scores, crops, self.centred):
+        for agreed in agreed_poses(answers, crops, self.centred):
             crop = agreed.crop
             if agreed.evidence is None:
                 skipped.append(Skipped(crop.detection_index, 'non_finite',
                                        f'the pose of {crop.detection.label!r} is not finite'))
                 continue
-            chosen.append(agreed.row)
+            chosen.append(int(answers.crop[agreed.row]))
             pose = self._posed(crop.detection_index, crop.detection, agreed.T_camera_object,
                                self._score(agreed.evidence), int(bins[agreed.row]))
             poses.append(dataclasses.replace(pose, evidence=agreed.evidence))
@@ -300,3 +325,14 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
         covariances = self.model.covariance_law.covariances(spreads)
         finite = np.isfinite(covariances.sum(axis=(1, 2)))
         return [C if good else None for C, good in zip(covariances, finite, strict=True)]
+
+
+def _of_rows(coarse: Outputs, rows: NDArray[np.int64]) -> Outputs:
+    """Return what stage 2 takes of stage 1, for each hypothesis.
+
+    :param rows: (H,) crop of each, ascending.
+    """
+    names = ('x4', 'x8', 'x16', 'dense', 'xy', 'log_size')
+    if len(rows) == len(coarse['xy']):
+        return {name: coarse[name] for name in names}
+    return {name: coarse[name][rows] for name in names}

@@ -20,7 +20,7 @@ from ..objects import ObjectModel
 from ..rendering.coordinates import object_coordinates
 from ..rendering.renderer import Renderer
 from ..rendering.template_store import TemplateStore
-from ..specs import DEFAULT_CROPS, TemplateSpec
+from ..specs import DEFAULT_CROPS, DEFAULT_HYPOTHESES, TemplateSpec
 from .backend import Backend
 from .decoding import Outputs
 from .detection_crops import DetectionCrop
@@ -38,8 +38,8 @@ class ExactPoseEstimator(PoseEstimator):
     """
 
     def __init__(self, model: ModelDirectory, backend: Backend, store: TemplateStore, *,
-                 crops: int = DEFAULT_CROPS) -> None:
-        super().__init__(model, backend, store, crops=crops, cache_bytes=0)
+                 crops: int = DEFAULT_CROPS, hypotheses: int = DEFAULT_HYPOTHESES) -> None:
+        super().__init__(model, backend, store, crops=crops, hypotheses=hypotheses, cache_bytes=0)
         self._exact = ExactTemplates(backend, self.spec.template, self.centred)
 
     def close(self) -> None:

@@ -32,8 +32,8 @@ LIMITS = {'offset': (-20.0, 20.0), 'quality_gain': (0.0, 20.0), 'apart_gain': (-
 class Evidence:
     """The signs from which a score is computed.
 
-    :param quality: the network's own confidence, 0..1; for several crops the sum over those that
-        agree, divided by the number of all.
+    :param quality: the network's own confidence, 0..1; for several answers that of those that
+        agree, times their part of the belief.
     :param apart: mean distance between the surfaces that the crops see [diameters]; nan where
         there is one crop alone.
     """

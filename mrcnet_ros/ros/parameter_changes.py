@@ -13,7 +13,7 @@ from .params import FIELDS, NodeParameters
 
 # What ~/set_model may change.
 RELOADABLE = ('model', 'meshes', 'detector', 'backend', 'device', 'precision', 'allow_unverified',
-              'threads', 'crops', 'store', 'cache_mb', 'preload', 'label_map')
+              'threads', 'crops', 'hypotheses', 'store', 'cache_mb', 'preload', 'label_map')
 
 
 def changed_parameters(current: NodeParameters, changes: list[Parameter], *, configured: bool

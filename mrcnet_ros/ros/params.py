@@ -12,7 +12,7 @@ from rclpy.parameter import Parameter
 from ..errors import SpecError
 from ..inference.backend import PRECISIONS
 from ..inference.backends import RUNTIMES
-from ..specs import DEFAULT_CROPS
+from ..specs import DEFAULT_CROPS, DEFAULT_HYPOTHESES, MOST_HYPOTHESES
 from .detection_reading import FITS, MESSAGES, DetectionSettings, settings_from
 from .parameter_values import LISTS, descriptor, for_ros, parameter, problem, value_of
 from .rclpy_types import NodeHandle
@@ -45,6 +45,10 @@ class NodeParameters:
         DEFAULT_CROPS, 'number of rotated crops of each detection; their poses are averaged; '
         'fewer crops are faster and less accurate; the paper preset always uses four',
         bounds=(1, 32))
+    hypotheses: int = parameter(
+        DEFAULT_HYPOTHESES, 'most rotations of each crop that stage 2 starts from; the outline '
+        'chooses among the poses; fewer are faster and less accurate; the paper preset has one',
+        bounds=(1, MOST_HYPOTHESES))
     store: str = parameter(
         '', 'directory that stores rendered templates; empty: the cache folder of the user')
     cache_mb: int = parameter(512, 'memory for template features [MiB]', bounds=(1, 65536))

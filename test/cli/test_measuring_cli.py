@@ -157,7 +157,8 @@ def test_stage_two_started_as_the_estimator_starts_it_answers_the_same(
     from mrcnet_ros.inference.exact_templates import ExactPoseEstimator
     from mrcnet_ros.rendering.template_store import TemplateStore
 
-    exact = ExactPoseEstimator(estimator.model, estimator.backend, TemplateStore(), crops=1)
+    exact = ExactPoseEstimator(estimator.model, estimator.backend, TemplateStore(), crops=1,
+                               hypotheses=1)
     coarse = PoseEstimator(estimator.model, estimator.backend, TemplateStore(), crops=1,
                            stage1_only=True)
     with Stage2Alone(estimator) as stage:

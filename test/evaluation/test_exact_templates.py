@@ -100,7 +100,7 @@ def test_every_crop_has_a_template_of_its_own(tiny_model, pair, dataset):
     """Each is rendered for the crop's own camera."""
     cached, _ = pair
     exact = ExactPoseEstimator(cached.model, cached.backend, TemplateStore(tiny_model.store),
-                               crops=2)
+                               crops=2, hypotheses=1)
     frame = dataset.frames[0]
     detections, _ = detections_of(frame, exact, BoxSpec())
     result = exact.estimate(frame.load_image(), frame.camera, detections)

@@ -5,13 +5,21 @@ import pytest
 
 from mrcnet_ros.geometry.se3 import exp_so3, make_transform, rotation_angle
 from mrcnet_ros.geometry.symmetry import Symmetries, continuous_symmetry
-from mrcnet_ros.inference.consensus import consensus
+from mrcnet_ros.inference.consensus import Answers
+from mrcnet_ros.inference.consensus import consensus as consensus_of
 
 DIAMETER_M = 0.4
 NONE = Symmetries.none()
 TWO_FOLD = Symmetries(np.stack([np.eye(4), make_transform(np.diag([-1.0, -1.0, 1.0]), [0, 0, 0])]))
 ROUND = Symmetries(continuous_symmetry([0, 0, 1], [0, 0, 0]))
 T = make_transform(exp_so3([0.4, -1.2, 0.7]), [0.1, -0.05, 0.8])
+
+
+def consensus(poses, quality, symmetries, diameter_m):
+    """Return the consensus of crops with one answer each."""
+    count = len(poses)
+    return consensus_of(Answers(poses, quality, np.ones(count), np.arange(count)), symmetries,
+                        diameter_m)
 
 
 def near(rng, count, angle=0.1, part=0.02):

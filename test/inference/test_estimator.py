@@ -58,9 +58,9 @@ DETECTIONS = [
 
 
 def load(tiny_model: Any, **options: Any) -> PoseEstimator:
-    """Load the tiny model; its templates are drawn once. One crop of each detection by default."""
+    """Load the tiny model; its templates are drawn once. By default it tries one hypothesis."""
     return PoseEstimator.load(tiny_model.path, tiny_model.meshes, store_root=tiny_model.store,
-                              **{'threads': 1, 'crops': 1, **options})
+                              **{'threads': 1, 'crops': 1, 'hypotheses': 1, **options})
 
 
 @pytest.fixture(scope='module')
@@ -107,7 +107,7 @@ def test_a_calibrated_model_tells_the_covariance_of_every_pose(tiny_model, estim
     path = shutil.copytree(tiny_model.path, tmp_path / 'model')
     write_law(path, LAW)
     poses, coarse = (PoseEstimator.load(path, tiny_model.meshes, store_root=tiny_model.store,
-                                        threads=1, crops=1, stage1_only=only)(
+                                        threads=1, crops=1, hypotheses=1, stage1_only=only)(
                          IMAGE, CAMERA, DETECTIONS)
                      for only in (False, True))
     for pose, plain in zip(poses, estimator(IMAGE, CAMERA, DETECTIONS), strict=True):
@@ -162,7 +162,7 @@ def test_a_covariance_goes_with_its_pose_whatever_happens_to_others(
     path = shutil.copytree(tiny_model.path, tmp_path / 'model')
     write_law(path, LAW)
     estimator = PoseEstimator.load(path, tiny_model.meshes, store_root=tiny_model.store, threads=1,
-                                   crops=1)
+                                   crops=1, hypotheses=1)
     expected = estimator(IMAGE, CAMERA, DETECTIONS)[1:]
     whole = estimator.backend.run
 
@@ -187,7 +187,7 @@ def test_bin_and_covariance_come_from_a_crop_that_took_part(tiny_model, tmp_path
     path = shutil.copytree(tiny_model.path, tmp_path / 'model')
     write_law(path, LAW)
     estimator = PoseEstimator.load(path, tiny_model.meshes, store_root=tiny_model.store, threads=1,
-                                   crops=2)
+                                   crops=2, hypotheses=1)
     whole, logits = estimator.backend.run, []
 
     def broken(wanted: str, inputs: Arrays) -> dict[str, Any]:
@@ -323,7 +323,8 @@ def test_a_detection_that_is_none_is_refused_when_it_is_made(values, error, mess
 
 @pytest.mark.parametrize('bad', [{'threads': 0}, {'threads': 2.5}, {'threads': 10**6},
                                  {'threads': True}, {'crops': 10**9}, {'crops': 2.5},
-                                 {'crops': '3'}, {'cache_bytes': -1}, {'cache_bytes': NAN}])
+                                 {'crops': '3'}, {'hypotheses': 0}, {'hypotheses': '3'},
+                                 {'hypotheses': True}, {'cache_bytes': -1}, {'cache_bytes': NAN}])
 def test_numbers_out_of_range_are_refused_when_a_model_is_loaded(tiny_model, bad):
     """A wrong one took all memory or failed in the first image."""
     with pytest.raises(SpecError, match='capacity' if 'cache_bytes' in bad else next(iter(bad))):
@@ -456,6 +457,21 @@ def test_there_must_be_a_crop(tiny_model):
     """None at all is refused by name."""
     with pytest.raises(SpecError, match='crops must be a whole number from 1 to 32, got 0'):
         load(tiny_model, crops=0)
+
+
+def test_several_hypotheses_have_a_template_each(tiny_model, estimator):
+    """One of them is that of stage 1, and the answer is that to one of them."""
+    several = load(tiny_model, hypotheses=3)
+    result = several.estimate(IMAGE, CAMERA, DETECTIONS)
+    count = result.cache_hits + result.cache_misses
+    assert len(DETECTIONS) < count <= 3 * len(DETECTIONS)
+    plain = estimator(IMAGE, CAMERA, DETECTIONS)
+    same = [pose.bin_index == one.bin_index for pose, one in zip(result.poses, plain, strict=True)]
+    assert len(same) == len(DETECTIONS)
+    for pose, one, like in zip(result.poses, plain, same, strict=True):
+        if like:  # of one crop a pose is that of one hypothesis, or a mean of near ones
+            np.testing.assert_allclose(pose.T_camera_object[2, 3], one.T_camera_object[2, 3],
+                                       rtol=0.5)
 
 
 def test_bins_outside_the_view_prior_are_never_answered(tiny_model, tmp_path):
