@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
 
 from mrcnet_ros.inference.choice import SPARE, candidates, choose
 from mrcnet_ros.inference.poses import Detection, PoseEstimate
+from mrcnet_ros.inference.scoring import Evidence
 
 BOX = np.array([0.0, 0.0, 10.0, 10.0])
 
@@ -59,3 +61,11 @@ def test_a_detection_without_a_pose_leaves_its_place_to_the_next() -> None:
     detections = found(('can', 0.9), ('can', 0.6))
     second = poses(detections, 0.5, 0.2)[1:]
     assert choose(second, detections, {'can': 1}) == second
+
+
+def test_the_confidence_of_the_network_chooses_rather_than_the_law_of_scores():
+    """The law is fitted to boxes on the object, and says nothing of false ones."""
+    detections = found(('can', 0.5), ('can', 0.5))
+    answers = [dataclasses.replace(pose, evidence=Evidence(quality))
+               for pose, quality in zip(poses(detections, 0.6, 0.5), (0.3, 0.7), strict=True)]
+    assert choose(answers, detections, {'can': 1}) == [answers[1]]
