@@ -44,7 +44,8 @@ def agreed_poses(answers: Answers, crops: Sequence[DetectionCrop],
     :param objects: by class index, centred.
     """
     detections = np.array([crops[row].detection_index for row in answers.crop])
-    finite = np.isfinite(answers.T_camera_object).all(axis=(1, 2)) & np.isfinite(answers.quality)
+    finite = (np.isfinite(answers.T_camera_object).all(axis=(1, 2))
+              & np.isfinite(answers.quality) & np.isfinite(answers.belief))
     for rows in np.split(np.arange(len(detections)), np.flatnonzero(np.diff(detections)) + 1):
         crop, good = crops[answers.crop[rows[0]]], rows[finite[rows]]
         if not len(good):
@@ -56,7 +57,7 @@ def agreed_poses(answers: Answers, crops: Sequence[DetectionCrop],
         if crop.start is not None:
             T_agreed = item.symmetries.nearest(T_agreed[:3, :3], T_agreed[:3, 3],
                                                crop.start[:3, :3])
-        part = float(answers.belief[good].sum() / answers.belief[rows].sum())
+        part = float(answers.belief[good].sum() / np.nansum(answers.belief[rows]))
         yield AgreedPose(crop, int(good[found.members[0]]), T_agreed,
                          Evidence(found.score * part, found.apart))
 

@@ -474,6 +474,25 @@ def test_several_hypotheses_have_a_template_each(tiny_model, estimator):
                                        rtol=0.5)
 
 
+def test_a_crop_whose_rotations_are_not_finite_is_skipped(tiny_model, monkeypatch):
+    """The others are answered as before."""
+    several = load(tiny_model, hypotheses=3)
+    expected, whole = several(IMAGE, CAMERA, DETECTIONS)[1:], several.backend.run
+
+    def broken(wanted: str, inputs: Arrays) -> dict[str, Any]:
+        outputs = whole(wanted, inputs)
+        if wanted == 'stage1':
+            outputs['rotation_logits'] = outputs['rotation_logits'].copy()
+            outputs['rotation_logits'][0] = NAN
+        return outputs
+
+    monkeypatch.setattr(several.backend, 'run', broken)
+    result = several.estimate(IMAGE, CAMERA, DETECTIONS)
+    assert [(s.detection_index, s.reason) for s in result.skipped] == [(0, 'non_finite')]
+    for pose, same in zip(result.poses, expected, strict=True):
+        assert_same_pose(pose, same)
+
+
 def test_bins_outside_the_view_prior_are_never_answered(tiny_model, tmp_path):
     """An object that is only seen from above is only estimated from above."""
     path = tmp_path / 'model'
