@@ -27,9 +27,8 @@ from mrcnet_ros.synth.scene_maker import SceneMaker, SynthSpec
 GOLDEN = Path(__file__).parent / 'golden'
 DEMO, LMO = (Path(__file__).parents[2] / 'models' / name for name in ('demo', 'lmo'))
 LMO_MESHES = Path(__file__).parents[3] / 'shared' / 'data' / 'lmo' / 'models'
-# The model of the first release reaches medians of 4.1 degrees, 5.5 mm and 0.08 diameters on these
-# pictures. The demo's own limits on new pictures are 0.15 and 0.25 diameters.
-MEDIAN_DEG, MEDIAN_MM, MEDIAN_DIAMETERS = 7.0, 9.0, 0.11
+# The present model reaches medians of 2.4 degrees, 6.6 mm and 0.073 diameters on these pictures.
+MEDIAN_DEG, MEDIAN_MM, MEDIAN_DIAMETERS = 5.0, 9.0, 0.1
 OBJECT_DIAMETERS = 0.2  # the median of any object
 FAR_DIAMETERS, MOST_FAR = 0.35, 1  # of all poses, so many may be so far off
 LEAST_SCORE = 0.2  # the median of what the model thinks of its poses
