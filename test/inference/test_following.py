@@ -65,7 +65,7 @@ def errors_of(estimator: Any, result: Any, truths: list[np.ndarray]) -> list[np.
 def test_it_ends_as_close_as_the_full_pipeline_does(demo_estimator, frames):
     """Started within 10 degrees and 5 % of the truth, poses are about as good as those of boxes.
 
-    One crop is looked at and not two, so that distances are a little worse.
+    One crop and one hypothesis count and not several, so that they are a little worse.
     """
     rng = np.random.default_rng(4)
     full, followed = [], []
@@ -78,7 +78,7 @@ def test_it_ends_as_close_as_the_full_pipeline_does(demo_estimator, frames):
                                   truths)
     turned, farther, aside = np.median(followed, axis=0)
     turned_full, farther_full, aside_full = np.median(full, axis=0)
-    assert turned < 1.2 * turned_full + 0.5
+    assert turned < 1.2 * turned_full + 1.5
     assert farther < farther_full + 0.01
     assert aside < 1.5 * aside_full
 

@@ -167,7 +167,8 @@ def test_features_of_templates_stay_on_the_gpu_until_their_cache_is_full(
         stand: Stand, tiny_model: Any) -> None:
     """A warm image sends its crops up and nothing of its templates; evicted memory is freed."""
     model = read_model_directory(tiny_model.path, tiny_model.meshes)
-    estimator = PoseEstimator(model, stand.load(), TemplateStore(tiny_model.store), crops=1)
+    estimator = PoseEstimator(model, stand.load(), TemplateStore(tiny_model.store), crops=1,
+                              hypotheses=1)
     estimator(IMAGE, CAMERA, DETECTIONS[:1])
     before = stand.cuda.copied['up']
     result = estimator.estimate(IMAGE, CAMERA, DETECTIONS[:1])
