@@ -70,7 +70,7 @@ def _rank(pose: PoseEstimate, detection: Detection) -> float:
     """Return how good a detection and its pose are: the pose counts twice as much.
 
     The law of scores is fitted to boxes on the object. The network's own confidence tells false
-    boxes better: the whole chain of models/lmo scores 0.576 on LM-O with it, 0.558 with the score.
+    boxes better: the whole chain of models/lmo scores 0.574 on LM-O with it, 0.558 with the score.
     """
     quality = pose.score if pose.evidence is None else pose.evidence.quality
     return math.sqrt(max(float(detection.score), 0.0)) * float(quality)
