@@ -61,7 +61,7 @@ def mspd(T_est: Array, T_gt: Array, K: Array, vertices: Array, symmetries: Symme
     best = np.inf
     for start in range(0, len(equivalents), step):
         T = equivalents[start:start + step]
-        uv_gt = _project(np.einsum('sij,vj->svi', T[:, :3, :3], vertices) + T[:, None, :3, 3], K)
+        uv_gt = _project(vertices @ np.swapaxes(T[:, :3, :3], 1, 2) + T[:, None, :3, 3], K)
         squares = np.sum((uv_gt - uv_est) ** 2, axis=-1).max(axis=-1)
         best = min(best, float(np.sqrt(squares.min())))
     return best
@@ -101,7 +101,7 @@ def _surface_distances(T_est: Array, T_gt: Array, vertices: Array, symmetries: S
     step = max(1, _CHUNK_POINTS // len(vertices))
     for start in range(0, len(difference), step):
         D = difference[start:start + step]
-        offsets = np.einsum('sij,vj->svi', D[:, :3, :3], vertices) + D[:, None, :3, 3]
+        offsets = vertices @ np.swapaxes(D[:, :3, :3], 1, 2) + D[:, None, :3, 3]
         squares = np.sum(offsets**2, axis=-1).max(axis=-1)
         distances[start:start + step] = np.sqrt(squares)
     return distances
