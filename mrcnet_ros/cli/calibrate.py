@@ -89,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
     done, objects = _answer_photographs(args, dataset)
     if args.depth:
         return calibrate_depth(args.model, done, objects, Images(
-            source, f'{_boxes(args)}, with depth', args.crops, depth=True),
+            source, f'{_boxes(args)}, with depth', *_tried(args), depth=True),
             args.only, args.write)
     sizes = measure_sizes(done.frames, done.rows, objects)
     print('\n'.join(_table(sizes)), end='\n\n')
@@ -97,7 +97,7 @@ def run(args: argparse.Namespace) -> int:
     resized = 'sizes' in args.only and not dataset.rendered  # those show the meshes
     laws = _laws(_of_preset(args), done, objects,
                  {s.label: s.ratio if resized else s.known for s in sizes},
-                 Images(source, _boxes(args), args.crops))
+                 Images(source, _boxes(args), *_tried(args)))
     if args.write:
         _write(args.model, laws, {s.label: s.ratio for s in sizes if resized and s.significant})
     return laws.missing
@@ -137,10 +137,10 @@ def _run_synthetic(args: argparse.Namespace) -> int:
     done, objects = _answer_rendered(args)
     if args.depth:
         return calibrate_depth(args.model, done, objects, Images(
-            'synthetic', f'{_boxes(args)}, with simulated depth', args.crops,
+            'synthetic', f'{_boxes(args)}, with simulated depth', *_tried(args),
             for_photographs=not args.for_renders, depth=True), args.only, args.write)
     laws = _laws(args.only, done, objects, dict.fromkeys(objects, 1.0), Images(
-        'synthetic', _boxes(args), args.crops, for_photographs=not args.for_renders))
+        'synthetic', _boxes(args), *_tried(args), for_photographs=not args.for_renders))
     if args.write:
         _write(args.model, laws, {})
     return laws.missing
@@ -213,6 +213,11 @@ def _write(path: Path, laws: _Laws, sizes: Mapping[str, float]) -> None:
             write_law(path, *measured)
             written.append(measured[0].entry)
     print_written(path, written)
+
+
+def _tried(args: argparse.Namespace) -> tuple[int, int]:
+    """Return the crops of each detection and the hypotheses of each crop."""
+    return args.crops, args.hypotheses
 
 
 def _boxes(args: argparse.Namespace) -> str:

@@ -44,6 +44,7 @@ class Images:
     source: str
     boxes: str
     crops: int
+    hypotheses: int
     for_photographs: bool = True
     depth: bool = False
 
@@ -73,7 +74,8 @@ def law_of(errors: list[PoseError], images: Images) -> tuple[CovarianceLaw, LawS
     lateral, depth, rotation = (round(factors[name], 3) for name in GROUPS)
     return widened_law(law, factors), LawSource(
         source=images.source, images=len({e.image for e in errors}), poses=len(errors),
-        boxes=images.boxes, crops=images.crops, widened=(lateral, depth, rotation))
+        boxes=images.boxes, crops=images.crops, hypotheses=images.hypotheses,
+        widened=(lateral, depth, rotation))
 
 
 def unknown(law: CovarianceLaw, errors: Sequence[PoseError]) -> dict[str, float]:

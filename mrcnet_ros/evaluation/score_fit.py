@@ -99,7 +99,8 @@ def score_law_of(judged: Sequence[Judged], images: Images) -> tuple[ScoreLaw, Sc
     right = sum(j.right for j in judged) / len(judged)
     return law, ScoreSource(
         source=images.source, images=len({j.image for j in judged}), poses=len(judged),
-        right=round(right, 3), boxes=images.boxes, crops=images.crops)
+        right=round(right, 3), boxes=images.boxes, crops=images.crops,
+        hypotheses=images.hypotheses)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ poses that it ends at is right.
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ from .scoring import Evidence, sigmoid
 from .template_features import TemplateFeatures
 from .uncertainty import Posed, PoseSpread, pose_spreads
 
+log = logging.getLogger(__name__)
 DEFAULT_CACHE_BYTES = 256 << 20  # of template features, beside the network itself
 
 
@@ -73,6 +75,9 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
         self._chooser = BinChooser(self.grid, self._allowed, [o.symmetries for o in self.centred],
                                    1 if stage1_only else hypotheses)
         self._outlines = OutlineAgreement(templates)
+        if not (stage1_only or spreads):  # spreads are for those who measure the laws
+            for doubt in model.law_doubts(crops, hypotheses):
+                log.warning('model %r: %s', model.name, doubt)
 
     @classmethod
     def load(cls, model_dir: Path, meshes_dir: Path | None = None, *,

@@ -58,15 +58,36 @@ class FittedTo(MeasuredEntry):
     """What a law was fitted to.
 
     :param source: ``synthetic`` or ``photographs``.
+    :param boxes: which ones, in words.
+    :param crops: of each detection.
+    :param hypotheses: of each crop.
     :raises SpecError: when the source is another.
     """
 
     source: str
     images: int
     poses: int
+    boxes: str
+    crops: int
+    hypotheses: int
+
+    @classmethod
+    def from_dict(cls, values: Any) -> Self:
+        """Restore it from plain data; earlier versions had one hypothesis and did not tell."""
+        return super().from_dict(
+            {'hypotheses': 1, **values} if isinstance(values, Mapping) else values)
 
     def __post_init__(self) -> None:
         """Check the source."""
         if self.source not in ('synthetic', 'photographs'):
             raise SpecError(f'{self.entry}: source must be synthetic or photographs, got '
                             f'{self.source!r}')
+
+    def doubt(self, crops: int, hypotheses: int) -> str | None:
+        """Return what is wrong with the law for poses from other crops or hypotheses."""
+        if (crops, hypotheses) == (self.crops, self.hypotheses):
+            return None
+        what = self.entry.removesuffix('_source')
+        return (f'the {what} law was measured with crops {self.crops} and hypotheses '
+                f'{self.hypotheses}, but they are {crops} and {hypotheses} here: it may tell '
+                'too much or too little; measure it with mrcnet calibrate')

@@ -84,6 +84,12 @@ class ModelDirectory(CheckedModel[ModelSpec]):
     depth_laws: DepthLaws = field(default_factory=DepthLaws)
     covariance_depth_source: LawSource | None = None
 
+    def law_doubts(self, crops: int, hypotheses: int) -> list[str]:
+        """Return which laws may be wrong with so many crops and hypotheses, and what to do."""
+        sources = (self.covariance_source, self.score_source)
+        return [doubt for source in sources if source is not None
+                and (doubt := source.doubt(crops, hypotheses)) is not None]
+
 
 ModelT = TypeVar('ModelT', bound=CheckedModel[Any])
 

@@ -47,14 +47,11 @@ class ScoreSource(FittedTo):
     """What a law of scores was fitted to.
 
     :param right: part of the poses that were right.
-    :param boxes: which ones, in words.
     """
 
     entry: ClassVar[str] = 'score_source'
 
     right: float
-    boxes: str
-    crops: int
 
 
 @dataclass(frozen=True, kw_only=True)

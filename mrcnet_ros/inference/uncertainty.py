@@ -71,15 +71,12 @@ class PoseSpread:
 class LawSource(FittedTo):
     """What a law of covariances was fitted to.
 
-    :param boxes: which ones, in words.
     :param widened: factors of the deviations across the ray, along it and of rotation, for what
         the images leave unknown.
     """
 
     entry: ClassVar[str] = 'covariance_source'
 
-    boxes: str
-    crops: int
     widened: tuple[float, float, float]
 
 

@@ -161,9 +161,9 @@ def test_laws_of_few_images_hold_new_errors_more_often_when_widened():
 def test_a_law_of_renders_is_widened_for_photographs_and_says_so():
     """Unless the model is used on renders too."""
     errors = draw(11, 300)
-    plain, source = law_of(errors, Images('synthetic', 'detector', 2, for_photographs=False))
-    wide, marked = law_of(errors, Images('synthetic', 'detector', 2))
-    real, of_photographs = law_of(errors, Images('photographs', 'visib', 2))
+    plain, source = law_of(errors, Images('synthetic', 'detector', 2, 3, for_photographs=False))
+    wide, marked = law_of(errors, Images('synthetic', 'detector', 2, 3))
+    real, of_photographs = law_of(errors, Images('photographs', 'visib', 2, 3))
     assert (source.source, source.poses, source.images, source.boxes, source.crops) == (
         'synthetic', 300, 43, 'detector', 2)
     assert real == plain and of_photographs.source == 'photographs'
@@ -228,5 +228,5 @@ def test_no_law_is_made_of_too_little(dataset, objects, capsys, spread, told):
     """The command says why, and goes on with the sizes."""
     sizes = dict.fromkeys(objects, 1.0)
     assert measured_covariance(run_of(dataset, objects, spread=spread), objects, sizes,
-                               Images('photographs', 'visib', 1)) is None
+                               Images('photographs', 'visib', 1, 3)) is None
     assert told in capsys.readouterr().out

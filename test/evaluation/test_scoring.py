@@ -97,7 +97,7 @@ def test_too_few_poses_or_images_are_told(judged):
 def test_a_law_says_what_it_was_fitted_to():
     """Images, poses, boxes, crops, and how many poses were right."""
     judged = draw(5, 140)
-    source = score_law_of(judged, Images('synthetic', 'detector', 2))[1]
+    source = score_law_of(judged, Images('synthetic', 'detector', 2, 3))[1]
     assert (source.source, source.images, source.poses, source.boxes, source.crops) == (
         'synthetic', 20, 140, 'detector', 2)
     assert source.right == pytest.approx(sum(j.right for j in judged) / 140, abs=1e-3)

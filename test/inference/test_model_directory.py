@@ -32,7 +32,7 @@ SOURCE = {'source': 'synthetic', 'images': 40, 'poses': 300, 'boxes': 'detector'
           'widened': [2.8, 1.1, 1.7]}
 SCORE = {'offset': -2.0, 'quality_gain': 1.5, 'apart_gain': -0.8, 'usual_apart': 0.1}
 SCORE_SOURCE = {'source': 'synthetic', 'images': 40, 'poses': 300, 'right': 0.4,
-                'boxes': 'detector', 'crops': 2}
+                'boxes': 'detector', 'crops': 2, 'hypotheses': 3}
 
 
 @pytest.fixture
@@ -262,6 +262,19 @@ def test_the_law_of_covariances_is_kept_in_the_model_and_nothing_else_changes(mo
     assert read_model_directory(model).covariance_source is None
     change(model, lambda v: v.update(covariance=None))
     assert read_model_directory(model).covariance_law is None
+
+
+def test_laws_that_were_measured_with_other_crops_or_hypotheses_are_told(model):
+    """They would be silently wrong; those of versions with one hypothesis do not name it."""
+    write_law(model, CovarianceLaw(**LAW), LawSource.from_dict({**SOURCE, 'hypotheses': 3}))
+    write_law(model, ScoreLaw(**SCORE), ScoreSource(**SCORE_SOURCE))
+    assert read_model_directory(model).law_doubts(2, 3) == []
+    doubts = read_model_directory(model).law_doubts(2, 1)
+    assert [d.split()[1] for d in doubts] == ['covariance', 'score']
+    assert all('hypotheses 3, but they are 2 and 1 here' in d for d in doubts)
+    change(model, lambda v: v['covariance_source'].pop('hypotheses'))
+    (doubt,) = read_model_directory(model).law_doubts(2, 3)
+    assert 'the covariance law was measured with crops 2 and hypotheses 1' in doubt
 
 
 def test_the_law_of_scores_is_kept_in_the_model_and_belongs_to_its_graphs(model):
