@@ -80,7 +80,7 @@ def log_so3(R: ArrayLike) -> Array:
     """
     quaternion = quat_wxyz_from_rotation(R)
     vector = quaternion[..., 1:]
-    norm = np.linalg.norm(vector, axis=-1, keepdims=True)
+    norm = np.sqrt((vector * vector).sum(axis=-1, keepdims=True))
     angle = 2.0 * np.arctan2(norm, quaternion[..., :1])
     scale = np.where(norm > 1e-12, angle / np.maximum(norm, 1e-12), 2.0)
     result: Array = scale * vector
@@ -105,20 +105,18 @@ def quat_wxyz_from_rotation(R: ArrayLike) -> Array:
     """
     R = np.asarray(R, dtype=np.float64)
     xx, yy, zz = R[..., 0, 0], R[..., 1, 1], R[..., 2, 2]
-    squares = np.stack(
-        [1 + xx + yy + zz, 1 + xx - yy - zz, 1 - xx + yy - zz, 1 - xx - yy + zz], -1)
     Rt = np.swapaxes(R, -1, -2)
     odd, even = R - Rt, R + Rt
-    a, b, c = odd[..., 2, 1], odd[..., 0, 2], odd[..., 1, 0]
-    d, e, f = even[..., 1, 0], even[..., 0, 2], even[..., 2, 1]
-    w2, x2, y2, z2 = np.moveaxis(squares, -1, 0)
-    rows = np.stack([
-        np.stack([w2, a, b, c], -1), np.stack([a, x2, d, e], -1),
-        np.stack([b, d, y2, f], -1), np.stack([c, e, f, z2], -1),
-    ], -2)
-    best = np.argmax(squares, axis=-1)
+    rows = np.empty((*R.shape[:-2], 4, 4))  # four times the product of the quaternion with itself
+    rows[..., 1:, 1:] = even
+    rows[..., 0, 1] = rows[..., 1, 0] = odd[..., 2, 1]
+    rows[..., 0, 2] = rows[..., 2, 0] = odd[..., 0, 2]
+    rows[..., 0, 3] = rows[..., 3, 0] = odd[..., 1, 0]
+    rows[..., 0, 0], rows[..., 1, 1] = 1 + xx + yy + zz, 1 + xx - yy - zz
+    rows[..., 2, 2], rows[..., 3, 3] = 1 - xx + yy - zz, 1 - xx - yy + zz
+    best = np.argmax(np.diagonal(rows, axis1=-2, axis2=-1), axis=-1)
     quaternion = np.take_along_axis(rows, best[..., None, None], axis=-2)[..., 0, :]
-    quaternion = quaternion / np.linalg.norm(quaternion, axis=-1, keepdims=True)
+    quaternion = quaternion / np.sqrt((quaternion * quaternion).sum(axis=-1, keepdims=True))
     result: Array = np.where(quaternion[..., :1] < 0, -quaternion, quaternion)
     return result
 
@@ -156,10 +154,16 @@ def rotation_from_6d(six: ArrayLike) -> Array:
     :return: (..., 3, 3), ``z = x cross y``.
     """
     six = np.asarray(six, dtype=np.float64)
-    x = six[..., :3] / np.linalg.norm(six[..., :3], axis=-1, keepdims=True)
-    y = six[..., 3:] - np.sum(x * six[..., 3:], axis=-1, keepdims=True) * x
-    y = y / np.linalg.norm(y, axis=-1, keepdims=True)
-    return np.stack([x, y, np.cross(x, y)], axis=-1)
+    x, y = six[..., :3], six[..., 3:]
+    x = x / np.sqrt((x * x).sum(axis=-1, keepdims=True))
+    y = y - (x * y).sum(axis=-1, keepdims=True) * x
+    y = y / np.sqrt((y * y).sum(axis=-1, keepdims=True))
+    R = np.empty((*six.shape[:-1], 3, 3))
+    R[..., 0], R[..., 1] = x, y
+    for i in range(3):  # np.cross takes longer than all of the rest
+        j, k = (i + 1) % 3, (i + 2) % 3
+        R[..., i, 2] = x[..., j] * y[..., k] - x[..., k] * y[..., j]
+    return R
 
 
 def rotation_to_axis(direction: ArrayLike) -> Array:
