@@ -83,11 +83,13 @@ class FittedTo(MeasuredEntry):
             raise SpecError(f'{self.entry}: source must be synthetic or photographs, got '
                             f'{self.source!r}')
 
-    def doubt(self, crops: int, hypotheses: int) -> str | None:
-        """Return what is wrong with the law for poses from other crops or hypotheses."""
+    def doubt(self, law: str, crops: int, hypotheses: int) -> str | None:
+        """Return what is wrong with the law for poses from other crops or hypotheses.
+
+        :param law: its name.
+        """
         if (crops, hypotheses) == (self.crops, self.hypotheses):
             return None
-        what = self.entry.removesuffix('_source')
-        return (f'the {what} law was measured with crops {self.crops} and hypotheses '
+        return (f'the law of {law} was measured with crops {self.crops} and hypotheses '
                 f'{self.hypotheses}, but they are {crops} and {hypotheses} here: it may tell '
                 'too much or too little; measure it with mrcnet calibrate')

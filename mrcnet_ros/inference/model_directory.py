@@ -86,9 +86,10 @@ class ModelDirectory(CheckedModel[ModelSpec]):
 
     def law_doubts(self, crops: int, hypotheses: int) -> list[str]:
         """Return which laws may be wrong with so many crops and hypotheses, and what to do."""
-        sources = (self.covariance_source, self.score_source)
-        return [doubt for source in sources if source is not None
-                and (doubt := source.doubt(crops, hypotheses)) is not None]
+        sources = {'covariance': self.covariance_source, 'scores': self.score_source,
+                   'covariance with depth': self.covariance_depth_source}
+        return [doubt for law, source in sources.items() if source is not None
+                and (doubt := source.doubt(law, crops, hypotheses)) is not None]
 
 
 ModelT = TypeVar('ModelT', bound=CheckedModel[Any])

@@ -270,11 +270,11 @@ def test_laws_that_were_measured_with_other_crops_or_hypotheses_are_told(model):
     write_law(model, ScoreLaw(**SCORE), ScoreSource(**SCORE_SOURCE))
     assert read_model_directory(model).law_doubts(2, 3) == []
     doubts = read_model_directory(model).law_doubts(2, 1)
-    assert [d.split()[1] for d in doubts] == ['covariance', 'score']
+    assert [d.split()[3] for d in doubts] == ['covariance', 'scores']
     assert all('hypotheses 3, but they are 2 and 1 here' in d for d in doubts)
     change(model, lambda v: v['covariance_source'].pop('hypotheses'))
     (doubt,) = read_model_directory(model).law_doubts(2, 3)
-    assert 'the covariance law was measured with crops 2 and hypotheses 1' in doubt
+    assert 'the law of covariance was measured with crops 2 and hypotheses 1' in doubt
 
 
 def test_the_law_of_scores_is_kept_in_the_model_and_belongs_to_its_graphs(model):
