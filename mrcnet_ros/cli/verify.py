@@ -94,7 +94,8 @@ def _load(args: argparse.Namespace, options: RuntimeOptions) -> BaseEstimator[An
     from ..presets.loading import load_any_estimator
 
     fields = {f.name: getattr(options, f.name) for f in dataclasses.fields(options)}
-    return load_any_estimator(args.model, args.meshes, crops=1, hypotheses=1, **fields)
+    return load_any_estimator(args.model, args.meshes, crops=1, hypotheses=1,
+                              spreads=True, **fields)  # its laws do not count
 
 
 def _compare(args: argparse.Namespace, dataset: BopDataset, reference: Estimator,

@@ -51,6 +51,7 @@ class Consensus(NamedTuple):
 
     :param T_camera_object: (4, 4) [m].
     :param score: 0..1, the quality of the answers that agree times their part of the belief.
+    :param share: their part of the belief.
     :param members: (M,) rows of the answers that agree, in their order.
     :param apart: mean distance between the surfaces that two crops see [diameters], about; nan of
         one crop alone.
@@ -58,6 +59,7 @@ class Consensus(NamedTuple):
 
     T_camera_object: Array
     score: float
+    share: float
     members: NDArray[np.int64]
     apart: float
 
@@ -73,7 +75,7 @@ def consensus(answers: Answers, symmetries: Symmetries, diameter_m: float) -> Co
     """
     T, quality = answers.T_camera_object, answers.quality
     if len(quality) == 1:
-        return Consensus(T[0], float(quality[0]), np.zeros(1, np.int64), np.nan)
+        return Consensus(T[0], float(quality[0]), 1.0, np.zeros(1, np.int64), np.nan)
     equivalents = T[:, None] @ symmetries.transforms
     traces = np.einsum('nij,msij->nms', T[:, :3, :3], equivalents[..., :3, :3])
     closest = traces.argmax(axis=2)
@@ -90,7 +92,7 @@ def consensus(answers: Answers, symmetries: Symmetries, diameter_m: float) -> Co
     mean = _mean(nearest, np.maximum(quality[members], LEAST) * part[members])
     pairs = np.outer(part, part) * (answers.crop[:, None] != answers.crop)
     apart = _apart(traces.max(axis=2), apart_m / diameter_m, pairs)
-    return Consensus(mean, float(votes[best]), members, apart)
+    return Consensus(mean, float(votes[best]), float(part[members].sum()), members, apart)
 
 
 def _apart(traces: Array, moved: Array, weights: Array) -> float:

@@ -57,9 +57,9 @@ def agreed_poses(answers: Answers, crops: Sequence[DetectionCrop],
         if crop.start is not None:
             T_agreed = item.symmetries.nearest(T_agreed[:3, :3], T_agreed[:3, 3],
                                                crop.start[:3, :3])
-        part = float(answers.belief[good].sum() / np.nansum(answers.belief[rows]))
+        part = crop.share * float(answers.belief[good].sum() / np.nansum(answers.belief[rows]))
         yield AgreedPose(crop, int(good[found.members[0]]), T_agreed,
-                         Evidence(found.score * part, found.apart))
+                         Evidence(found.score * part, found.apart, found.share * part))
 
 
 def decode_poses(six: ArrayLike, xy: ArrayLike, log_size: ArrayLike, R_bin: Array,

@@ -13,6 +13,7 @@ from ..geometry.se3 import Array
 from .poses import Detection
 
 MOST_CROPS = 32  # in one batch, which takes about 4 MB of memory for each
+MOST_ANSWERS = 96  # of stage 2 in one batch, which take about 1 MB each
 # On the LM-O photographs two crops turned by 6, 18 or 25 degrees to both sides score less; see
 # docs/accuracy.md.
 LARGEST_TURN_RAD = np.radians(12.0)
@@ -27,6 +28,7 @@ class DetectionCrop:
     class_index: int
     camera: CropCamera
     start: Array | None = None  # T_camera_object [m] to start stage 2 at, for stage 1's answer
+    share: float = 1.0  # how probable the start is beside other poses
 
     def in_turns(self, turns_rad: Array) -> list[DetectionCrop]:
         """Return the same crop in several turns about its axis.

@@ -29,7 +29,13 @@ from .base_estimator import BaseEstimator
 from .consensus import Answers
 from .decoding import Outputs, agreed_poses, coarse_answer, decode_poses
 from .depth_correction import DepthLaws
-from .detection_crops import MOST_CROPS, DetectionCrop, crop_turns, crops_each
+from .detection_crops import (
+    MOST_ANSWERS,
+    MOST_CROPS,
+    DetectionCrop,
+    crop_turns,
+    crops_each,
+)
 from .hypotheses import BinChooser, Hypotheses, only
 from .known_start import KnownPose, moved_far, starts_at
 from .model_directory import ModelDirectory, read_model_directory
@@ -157,7 +163,8 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
             return first
         found = [first.poses[i] for i in far]
         again = self._follow_once(image, camera, [
-            KnownPose(pose.label, pose.T_camera_object, pose.detection_id) for pose in found])
+            KnownPose(pose.label, pose.T_camera_object, pose.detection_id,
+                      starts[pose.detection_index].share) for pose in found])
         poses = list(first.poses)
         for pose in again.poses:
             before = found[pose.detection_index]
@@ -181,7 +188,8 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
         crops = [crop for item in found if not isinstance(item, Skipped) for crop in item]
         poses: list[PoseEstimate] = []
         count, hits, misses = crops_each(crops), 0, 0
-        size = max(MOST_CROPS // count, 1) * count
+        most = min(MOST_CROPS, MOST_ANSWERS // self._chooser.most)
+        size = max(most // count, 1) * count
         for first in range(0, len(crops), size):
             part = self._answer(image, camera, crops[first:first + size], skipped, clock)
             poses += part.poses
@@ -208,7 +216,7 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
             clock.lap('template')
             fine = self._refine(starts, templates, classes[found.rows])
             clock.lap('stage2')
-        answers = self._answers(pixels, crops, found, fine)
+        answers = self._answers(pixels, camera, crops, found, fine)
         poses, rows = self._decode(crops, found.bins, answers, skipped)
         if poses and not self.stage1_only and (self.spreads or self.model.covariance_law):
             poses = self._with_covariance(poses, rows, crops, coarse)
@@ -231,7 +239,7 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
             box = self._boxes.box(start.label, start.T_camera_object, camera)
             return [DetectionCrop(i, dataclasses.replace(detection, box_xyxy=box), index,
                                   crop_camera(camera, box, self.spec.crop),
-                                  start.T_camera_object)]
+                                  start.T_camera_object, start.share)]
 
         located = self._locate(i, detection, locate)
         if isinstance(located, Skipped) and located.reason == 'non_finite':
@@ -263,22 +271,22 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
         """Run stage 2 on every hypothesis."""
         return self.backend.run('stage2', {**coarse, **templates, 'class_index': classes})
 
-    def _answers(self, pixels: NDArray[np.uint8], crops: Sequence[DetectionCrop],
-                 found: Hypotheses, fine: Outputs) -> Answers:
+    def _answers(self, pixels: NDArray[np.uint8], camera: Camera,
+                 crops: Sequence[DetectionCrop], found: Hypotheses, fine: Outputs) -> Answers:
         """Turn the network's numbers into poses, and compare their outlines with the image."""
         tried = [crops[row] for row in found.rows]
         T = decode_poses(
             fine['six'], fine['fine_xy'], fine['fine_log_size'], self.grid[found.bins],
             [crop.camera for crop in tried],
             np.array([self.centred[crop.class_index].diameter_m for crop in tried]))
-        belief = found.shares
-        if len(tried) > len(crops):
+        belief, count = found.shares, crops_each(crops)
+        # whatever the other detections of the image are
+        if self._chooser.most > 1 and crops[0].start is None and len(tried) * count > len(crops):
             # the poses of a detection are compared with the same picture, that of its first crop
-            count = crops_each(crops)
             seen = [(int(row) // count, crop.class_index, int(bin_index))
                     for row, crop, bin_index in zip(found.rows, tried, found.bins, strict=True)]
             belief = belief * self._outlines.likelihoods(
-                pixels[::count], [crop.camera for crop in crops[::count]], seen, T)
+                pixels[::count], camera, [crop.camera for crop in crops[::count]], seen, T)
         return Answers(T, sigmoid(fine['quality']), belief, found.rows)
 
     def _decode(self, crops: Sequence[DetectionCrop], bins: NDArray[np.int64], answers: Answers,

@@ -106,6 +106,7 @@ class Track:
     """One instance; its poses are those of the centred frame.
 
     :param best_score: the highest since its last detection, that of the detection included.
+    :param share: how probable its pose was beside others of the object at that detection, 0..1.
     """
 
     number: int
@@ -115,6 +116,7 @@ class Track:
     score: float
     found_s: float
     best_score: float
+    share: float = 1.0
     refused: str = ''
     unseen: int = 0
     history: deque[Motion] = field(default_factory=lambda: deque(maxlen=200))

@@ -62,7 +62,7 @@ class BinChooser:
             raise SpecError(f'hypotheses must be a whole number from 1 to {MOST_HYPOTHESES}, '
                             f'got {most!r}')
         self._grid, self._allowed, self._symmetries = grid, allowed, symmetries
-        self._most = int(most)
+        self.most = int(most)
         self._near: dict[tuple[int, int], NDArray[np.bool_]] = {}
 
     def choose(self, logits: NDArray[np.float32], classes: NDArray[np.int64]) -> Hypotheses:
@@ -72,7 +72,7 @@ class BinChooser:
         :param classes: (N,).
         """
         possible = np.where(self._allowed[classes], logits, -np.inf)
-        if self._most == 1:
+        if self.most == 1:
             return only(np.asarray(np.argmax(possible, axis=1), np.int64))
         found = []
         for row, shares in enumerate(softmax(possible)):
@@ -87,7 +87,7 @@ class BinChooser:
         :param shares: (R,) probabilities; changed.
         """
         best: list[tuple[int, float]] = []
-        while len(best) < self._most:
+        while len(best) < self.most:
             bin_index = int(shares.argmax())
             share = float(shares[bin_index])
             if best and not share >= LEAST_SHARE * best[0][1]:

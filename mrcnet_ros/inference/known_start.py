@@ -33,12 +33,16 @@ class KnownPose:
 
     :param T_camera_object: (4, 4) float64 [m].
     :param detection_id: handed on to the answer.
+    :param share: how probable this pose is beside others of the object, 0..1, such as one turned
+        round: :attr:`.scoring.Evidence.share` of the answer that it comes from. Score and
+        covariance of the answer take it in.
     :raises SpecError: when the pose is none.
     """
 
     label: str
     T_camera_object: Array
     detection_id: str = ''
+    share: float = 1.0
 
     def __post_init__(self) -> None:
         """Check the pose: stage 2 answers something whatever it starts from."""
@@ -50,6 +54,8 @@ class KnownPose:
             raise SpecError('T_camera_object must be 4x4 and finite, with the last row 0 0 0 1, '
                             f'got {self.T_camera_object!r}')
         checked_rotation(T[:3, :3], POSE_TOLERANCE, 'the rotation of T_camera_object')
+        if not 0.0 <= self.share <= 1.0:
+            raise SpecError(f'share must be 0 to 1, got {self.share!r}')
         object.__setattr__(self, 'T_camera_object', T)
 
 

@@ -36,10 +36,12 @@ class Evidence:
         agree, times their part of the belief.
     :param apart: mean distance between the surfaces that the crops see [diameters]; nan where
         there is one crop alone.
+    :param share: that part of the belief; of a followed pose that of its last detection.
     """
 
     quality: float
     apart: float = math.nan
+    share: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ from ..rendering.feature_cache import FeatureCache, Features
 from ..rendering.template_store import Templates
 from .backend import Backend
 
-PRELOADED_AT_ONCE = 32  # templates in one call of the network
+AT_ONCE = 32  # templates in one call of the network
 log = logging.getLogger(__name__)
 
 
@@ -48,8 +48,8 @@ class TemplateFeatures:
                 missing.append(key)
             else:
                 found[key] = features
-        if missing:
-            found.update(self._compute(missing))
+        for first in range(0, len(missing), AT_ONCE):
+            found.update(self._compute(missing[first:first + AT_ONCE]))
         hits = sum(1 for key in keys if key not in missing)
         rows = [found[key] for key in keys]
         batch = {name: self._backend.stack([row[name] for row in rows]) for name in rows[0]}
@@ -66,9 +66,9 @@ class TemplateFeatures:
                      for c, templates in enumerate(self._templates)]
         keys = [key for turn in itertools.zip_longest(*by_object) for key in turn if key]
         log.info('computing features of %d templates', len(keys))
-        for first in range(0, len(keys), PRELOADED_AT_ONCE):
+        for first in range(0, len(keys), AT_ONCE):
             held = self.cache.counters().entries
-            batch = keys[first:first + PRELOADED_AT_ONCE]
+            batch = keys[first:first + AT_ONCE]
             self._compute(batch)
             if self.cache.counters().entries < held + len(batch):
                 log.warning('cache_mb has no room for the features of all %d templates; the rest '

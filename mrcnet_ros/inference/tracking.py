@@ -124,7 +124,8 @@ class Tracker:
         T_camera_fixed = inverse(view.T_fixed_camera)
         expected = [track.motion.ahead(view.time_s) for track in tracks]
         starts = [KnownPose(t.label, self._object_frame(t.label, T_camera_fixed
-                                                        @ m.T_fixed_object), t.detection_id)
+                                                        @ m.T_fixed_object), t.detection_id,
+                            t.share)
                   for t, m in zip(tracks, expected, strict=True)]
         result = self._estimator.follow(view.image_rgb, view.camera, starts, view.depth_m,
                                         view.support_plane)
@@ -231,7 +232,7 @@ class Tracker:
         T_fixed, C = self._fixed(view, estimate, self._near(track.label, T, view, expected))
         far = max(expected.surprises(T_fixed, self._loose(track.label, C))) > GATE
         if estimate.score > track.score or not far:
-            track.best_score = estimate.score
+            track.best_score, track.share = estimate.score, _share(estimate)
         if far and estimate.score > track.score:
             track.go_on(Motion.begin(view.time_s, T_fixed, C), estimate.score)
         elif not far and view.time_s > track.motion.time_s:
@@ -241,7 +242,7 @@ class Tracker:
         T_fixed, C = self._fixed(view, estimate, T)
         motion, number = Motion.begin(view.time_s, T_fixed, C), next(self._numbers)
         track = Track(number, estimate.label, estimate.detection_id, motion, estimate.score,
-                       view.time_s, estimate.score)
+                       view.time_s, estimate.score, _share(estimate))
         track.history.append(motion)
         self._tracks[number] = track
         return number
@@ -302,3 +303,7 @@ class Tracker:
         diameter_m = self._estimator.objects[label].diameter_m
         room: Array = np.diag([(GATE_DIAMETERS * diameter_m)**2] * 3 + [GATE_RAD**2] * 3)
         return covariance + room
+
+
+def _share(estimate: PoseEstimate) -> float:
+    return 1.0 if estimate.evidence is None else estimate.evidence.share

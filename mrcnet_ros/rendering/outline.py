@@ -15,7 +15,8 @@ class Outline(NamedTuple):
     """Points of an object on its outline as seen in one view.
 
     :param points: (P, 3) float32, object frame [m].
-    :param normals: (P, 3) float32 directions in the image plane, across the outline, object frame.
+    :param normals: (P, 3) float32 unit vectors in the image plane, across the outline, object
+        frame; zero where the view does not tell: on parts that are one pixel wide.
     """
 
     points: NDArray[np.float32]
@@ -26,13 +27,16 @@ def template_outline(depth_m: NDArray[np.float32], K: Array, R_camera_object: Ar
                      distance_m: float, count: int) -> Outline:
     """Return points that are spread evenly over the outline of a template.
 
-    :param depth_m: (S, S), 0 where empty; part of it is not.
+    :param depth_m: (S, S), 0 where empty. A plate seen edge-on may have no pixel at all; then all
+        points and normals are zero.
     :param K: (3, 3) intrinsics [px].
     :param R_camera_object: (3, 3).
     :param distance_m: of the object's origin, on the optical axis.
     :param count: number of points; a short outline repeats some.
     """
     mask = (depth_m > 0).astype(np.uint8)
+    if not mask.any():
+        return Outline(np.zeros((count, 3), np.float32), np.zeros((count, 3), np.float32))
     soft = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), 1.0)
     slopes = np.stack([cv2.Sobel(soft, cv2.CV_32F, 1, 0), cv2.Sobel(soft, cv2.CV_32F, 0, 1)])
     v, u = np.nonzero((mask > 0) & (cv2.erode(mask, np.ones((3, 3), np.uint8)) == 0))

@@ -30,7 +30,7 @@ from mrcnet_ros.inference.estimator import PoseEstimator
 from mrcnet_ros.inference.model_json import write_law
 from mrcnet_ros.inference.poses import Detection, PoseEstimate
 from mrcnet_ros.inference.scoring import ScoreLaw
-from mrcnet_ros.inference.template_features import PRELOADED_AT_ONCE, TemplateFeatures
+from mrcnet_ros.inference.template_features import AT_ONCE, TemplateFeatures
 from mrcnet_ros.inference.uncertainty import CovarianceLaw
 from mrcnet_ros.specs import CropSpec, ViewPrior
 
@@ -369,7 +369,7 @@ def test_of_templates_ahead_there_are_as_many_as_fit(tiny_model, cache_bytes, mo
     monkeypatch.setattr(TemplateFeatures, '_compute',
                         lambda self, keys: computed.extend(keys) or compute(self, keys))
     features = load(tiny_model, preload=True, cache_bytes=cache_bytes).features
-    assert len(computed) == 1 + PRELOADED_AT_ONCE  # one for the proof of the graphs
+    assert len(computed) == 1 + AT_ONCE  # one for the proof of the graphs
     assert {class_index for class_index, _ in computed} == {0, 1}
     assert features.cache.counters().size_bytes <= cache_bytes
     assert 'no room for the features of all 96' in caplog.text
@@ -451,6 +451,11 @@ def test_a_crowd_is_answered_in_parts(tiny_model, estimator, monkeypatch):
     counts.clear()
     assert len(three(IMAGE, CAMERA, DETECTIONS * 9)) == 45
     assert max(counts) == 30  # no detection is torn apart
+    eight = load(tiny_model, hypotheses=8)
+    monkeypatch.setattr(eight.backend, 'run', noted)
+    counts.clear()
+    assert len(eight(IMAGE, CAMERA, DETECTIONS * 9)) == 45
+    assert 32 < max(counts) <= 96  # several answers to each crop
 
 
 def test_there_must_be_a_crop(tiny_model):
@@ -472,6 +477,29 @@ def test_several_hypotheses_have_a_template_each(tiny_model, estimator):
         if like:  # of one crop a pose is that of one hypothesis, or a mean of near ones
             np.testing.assert_allclose(pose.T_camera_object[2, 3], one.T_camera_object[2, 3],
                                        rtol=0.5)
+
+
+def test_an_outline_counts_whether_or_not_others_are_undecided(tiny_model, monkeypatch):
+    """Each crop of the first box is sure of another bin; only the second box has several."""
+    several = load(tiny_model, crops=2, hypotheses=3)
+    whole = several.backend.run
+
+    def sure(wanted: str, inputs: Arrays) -> dict[str, Any]:
+        outputs = whole(wanted, inputs)
+        if wanted == 'stage1':
+            logits = outputs['rotation_logits'].copy()
+            allowed = np.flatnonzero(several._allowed[int(inputs['class_index'][0])])
+            logits[:2] = -50.0
+            logits[0, allowed[0]] = logits[1, allowed[len(allowed) // 2]] = 50.0
+            outputs['rotation_logits'] = logits
+        return outputs
+
+    monkeypatch.setattr(several.backend, 'run', sure)
+    together = several.estimate(IMAGE, CAMERA, DETECTIONS[:2])
+    assert together.cache_hits + together.cache_misses > 4, 'the second box is decided, too'
+    alone = several(IMAGE, CAMERA, DETECTIONS[:1])[0]
+    assert_same_pose(together.poses[0], alone)
+    assert together.poses[0].evidence.share == pytest.approx(alone.evidence.share, abs=1e-4)
 
 
 def test_a_crop_whose_rotations_are_not_finite_is_skipped(tiny_model, monkeypatch):

@@ -83,6 +83,22 @@ def test_it_ends_as_close_as_the_full_pipeline_does(demo_estimator, frames):
     assert aside < 1.5 * aside_full
 
 
+def test_score_and_covariance_take_in_the_doubt_about_the_start(demo_estimator, frames):
+    """Of an object that may as well be turned round, no answer to one start is certain."""
+    image, camera, detections, truths = frames[0]
+    starts = known(detections, truths)
+    sure = demo_estimator.follow(image, camera, starts).poses
+    doubt = demo_estimator.follow(image, camera, [
+        dataclasses.replace(start, share=0.5) for start in starts]).poses
+    for a, b in zip(sure, doubt, strict=True):
+        np.testing.assert_array_equal(a.T_camera_object, b.T_camera_object)
+        assert (a.evidence.share, b.evidence.share) == (1.0, 0.5)
+        assert b.evidence.quality == pytest.approx(0.5 * a.evidence.quality)
+        assert b.score < a.score and np.trace(b.covariance) > np.trace(a.covariance)
+    with pytest.raises(SpecError, match='share must be 0 to 1, got 1'):
+        dataclasses.replace(starts[0], share=1.5)
+
+
 def test_the_score_tells_where_there_is_no_such_object(demo_estimator, frames):
     """Started half a diameter aside, every pose scores less than half of what the true one has.
 

@@ -6,13 +6,22 @@ import numpy as np
 import pytest
 
 from mrcnet_ros.errors import SpecError
+from mrcnet_ros.geometry.camera import Camera
+from mrcnet_ros.geometry.crop import CropCamera
 from mrcnet_ros.geometry.rotation_grid import rotation_grid
+from mrcnet_ros.geometry.sampling import sample_crops
 from mrcnet_ros.geometry.se3 import exp_so3, make_transform, rotation_angle
 from mrcnet_ros.geometry.symmetry import Symmetries
 from mrcnet_ros.inference.consensus import Answers, consensus
 from mrcnet_ros.inference.hypotheses import APART_RAD, LEAST_SHARE, BinChooser
-from mrcnet_ros.inference.outline_agreement import NEUTRAL, edge_directions, outline_agreement
+from mrcnet_ros.inference.outline_agreement import (
+    NEUTRAL,
+    OutlineAgreement,
+    edge_directions,
+    outline_agreement,
+)
 from mrcnet_ros.rendering.outline import Outline, template_outline
+from mrcnet_ros.rendering.template_store import Templates
 
 GRID = rotation_grid(2, 12)
 NONE = Symmetries.none()
@@ -179,6 +188,43 @@ def test_random_directions_agree_as_nothing_does():
     assert agreement(noise, turn(10)) == pytest.approx(NEUTRAL, abs=0.05)
 
 
+@pytest.mark.parametrize('pixels', [0, 1])
+def test_a_plate_seen_edge_on_is_known_neither_to_agree_nor_not_to(pixels):
+    """Its template has no pixels, or a line of them, which has no direction across."""
+    depth = np.zeros((SIZE_PX, SIZE_PX), np.float32)
+    depth[40:40 + pixels, 20:76] = DISTANCE_M
+    outline = template_outline(depth, K, np.eye(3), DISTANCE_M, 50)
+    T = make_transform(np.eye(3), np.array([0.0, 0.0, DISTANCE_M]))[None, :3]
+    image = np.full((SIZE_PX, SIZE_PX, 3), 60, np.uint8)
+    # it lies between two rows, so that its edges have a direction
+    image[40, 20:76], image[41, 20:76] = 200, 130
+    found = outline_agreement(edge_directions(image)[None], np.zeros(1, np.int64),
+                              Outline(outline.points[None], outline.normals[None]), T, K[None])
+    assert NEUTRAL - 0.05 < found[0] <= 1.0
+
+
+def test_the_border_of_the_photograph_is_no_edge_of_the_object():
+    """A pose that ends there is as good as one that goes on beyond, where nothing tells."""
+    camera = Camera(np.array([[FOCAL_PX, 0, 320.0], [0, FOCAL_PX, 240.0], [0, 0, 1]]), 640, 480)
+    angle = np.arctan2(-310.0, FOCAL_PX)  # looks to the left border
+    crop = CropCamera(exp_so3([0.0, angle, 0.0]).T, K, SIZE_PX)
+    grey = np.full((480, 640, 3), 128, np.uint8)
+    pixels = sample_crops(grey, camera, [crop])
+    assert (pixels == 0).any(), 'the border does not run through the crop'
+    rgb = np.zeros((1, SIZE_PX, SIZE_PX, 3), np.uint8)
+    templates = Templates(1, np.zeros(1, np.int64), np.eye(3)[None], rgb,
+                          box_depth(np.eye(3))[None], K, DISTANCE_M)
+    T = np.stack([make_transform(crop.R_crop_camera.T, crop.R_crop_camera.T @ [x, 0, DISTANCE_M])
+                  for x in (-0.1, 0.0, 0.05, 0.07, 0.09, 0.1)])
+    found = OutlineAgreement([templates]).likelihoods(
+        pixels, camera, [crop], [(0, 0, 0)] * len(T), T)
+    np.testing.assert_allclose(found / found[0], 1.0, atol=1e-6)
+    grey[:, 40:] = 30  # an edge of something in the photograph counts
+    seen = OutlineAgreement([templates]).likelihoods(
+        sample_crops(grey, camera, [crop]), camera, [crop], [(0, 0, 0)] * len(T), T)
+    assert np.ptp(seen) > 0.5 * seen.min()
+
+
 def test_belief_decides_between_answers_of_equal_quality():
     """And an answer that is hardly believed does not lower the score of the others."""
     T = make_transform(np.eye(3), np.array([0.0, 0.0, 1.0]))
@@ -189,4 +235,5 @@ def test_belief_decides_between_answers_of_equal_quality():
     np.testing.assert_allclose(found.T_camera_object, other, atol=1e-9)
     assert found.members.tolist() == [1, 3]
     assert found.score == pytest.approx(0.7 * 58 / 60)
+    assert found.share == pytest.approx(58 / 60)
     assert found.apart < 0.1  # answers of one crop are not compared with one another

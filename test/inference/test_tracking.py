@@ -17,6 +17,7 @@ from mrcnet_ros.inference.choice import contested
 from mrcnet_ros.inference.followed import TrackLimits, View
 from mrcnet_ros.inference.motion import Motion
 from mrcnet_ros.inference.poses import FrameResult, PoseEstimate
+from mrcnet_ros.inference.scoring import Evidence
 from mrcnet_ros.inference.tracking import Tracker
 from mrcnet_ros.objects import ObjectModel
 
@@ -62,6 +63,7 @@ class World:
     def follow(self, image, camera, starts, depth_m=None, support_plane=None):
         """Answer starts."""
         self.started.append(len(starts))
+        self.starts = starts
         poses = []
         for i, start in enumerate(starts):
             near = [T for label, T in self.poses(self.time_s) if label == start.label]
@@ -308,6 +310,18 @@ def test_a_better_answer_elsewhere_moves_an_instance_and_a_worse_one_does_not():
         assert numbers == [1]
         history = next(iter(tracker._tracks.values())).motion
         assert history.T_fixed_object[0, 3] == pytest.approx(x, abs=5e-3)
+
+
+def test_a_doubtful_detection_stays_doubtful_while_it_is_followed():
+    """How probable its pose is beside others, a start hands on until a detection says it anew."""
+    world = World(('can', lambda t: at(0.0)))
+    tracker = Tracker(world)
+    for step, share in ((0, 0.4), (3, 0.7)):
+        doubtful = [dataclasses.replace(e, evidence=Evidence(0.5, share=share))
+                    for e in world.estimates()]
+        tracker.observe(world.view(step), doubtful, LIMITS)
+        tracker.follow(world.view(step + 1), LIMITS)
+        assert [start.share for start in world.starts] == [share]
 
 
 def test_no_more_instances_are_followed_than_wanted():
