@@ -92,7 +92,8 @@ def consensus(answers: Answers, symmetries: Symmetries, diameter_m: float) -> Co
     mean = _mean(nearest, np.maximum(quality[members], LEAST) * part[members])
     pairs = np.outer(part, part) * (answers.crop[:, None] != answers.crop)
     apart = _apart(traces.max(axis=2), apart_m / diameter_m, pairs)
-    return Consensus(mean, float(votes[best]), float(part[members].sum()), members, apart)
+    share = min(float(part[members].sum()), 1.0)  # all of it may add up to a little more
+    return Consensus(mean, float(votes[best]), share, members, apart)
 
 
 def _apart(traces: Array, moved: Array, weights: Array) -> float:

@@ -237,3 +237,15 @@ def test_belief_decides_between_answers_of_equal_quality():
     assert found.score == pytest.approx(0.7 * 58 / 60)
     assert found.share == pytest.approx(58 / 60)
     assert found.apart < 0.1  # answers of one crop are not compared with one another
+
+
+def test_answers_that_all_agree_have_all_of_the_belief():
+    """Not a rounding error more, for a start refuses that."""
+    T = make_transform(np.eye(3), np.array([0.0, 0.0, 1.0]))
+    rng = np.random.default_rng(0)
+    for count in (2, 3, 6, 7):
+        for belief in rng.random((40, count)):
+            answers = Answers(np.stack([T] * count), np.full(count, 0.7), belief,
+                              np.arange(count) % 2)
+            share = consensus(answers, NONE, 0.2).share
+            assert share <= 1.0 and share == pytest.approx(1.0)
