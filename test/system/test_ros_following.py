@@ -193,6 +193,36 @@ def test_a_poor_answer_to_a_detection_makes_no_second_instance(handler):
     assert lost.scene.names == ['can'] and lost.detected == 1
 
 
+@pytest.mark.parametrize('late', [False, True])
+def test_an_object_that_is_there_once_is_published_once(handler, late):
+    """Also where it was detected elsewhere, in this image or in an earlier one."""
+    single = dataclasses.replace(TRACK, max_instances=1)
+    handler.answer(framed(1, ('can', 40), ('duck', 10)), single, NEVER)
+    moved = framed(5, ('can', 10))
+    for step in range(2, 12):
+        last = framed(step - 1).moment
+        if step == 8 and late:
+            handler.answer(moved, single, last)  # corrects what is followed, and is not published
+        answer = handler.answer(moved if step == 5 and not late else framed(step), single, last)
+        assert sorted(answer.scene.names) == ['can', 'duck']
+        place = answer.poses[answer.scene.names.index('can')].pose.position
+        assert (place.x < 0.0) == (step >= (8 if late else 5))
+    assert handler.drop_counters.counts()['lost contested'] == 1
+
+
+def test_a_poor_answer_to_a_detection_elsewhere_is_no_second_instance(handler):
+    """Where an object is there once, the followed pose counts; else both are published."""
+    handler.answer(framed(1, ('can', 40)), TRACK, NEVER)
+    estimate = handler.estimator.estimate
+    handler.estimator.estimate = lambda *args: dataclasses.replace(
+        found := estimate(*args),
+        poses=[dataclasses.replace(p, score=0.1) for p in found.poses])
+    for most, names in ((1, ['can']), (2, ['can_2', 'can'])):
+        answer = handler.answer(framed(1 + most, ('can', 10)), dataclasses.replace(
+            TRACK, max_instances=most), NEVER)
+        assert answer.scene.names == names and answer.detected == most - 1
+
+
 def test_detections_that_come_after_the_answer_to_their_image_take_no_pose_away(handler):
     """The image is answered once more, with what is followed in it and what was detected."""
     handler.answer(framed(1, ('brick', 40)), TRACK, NEVER)
