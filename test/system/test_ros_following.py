@@ -249,6 +249,31 @@ def test_detections_of_an_earlier_image_begin_an_instance_that_is_then_followed(
     assert sorted(answer.scene.names) == ['can', 'duck']
 
 
+def test_detections_that_come_later_than_the_gap_of_tracks_exchange_no_names(handler):
+    """Instances that are not followed keep theirs, and the late frame is named as they are."""
+    estimate = handler.estimator.estimate
+    handler.estimator.estimate = lambda *args: dataclasses.replace(
+        found := estimate(*args),
+        poses=[dataclasses.replace(p, score=0.1) for p in found.poses])
+    left, right = ('can', 10), ('can', 50)
+    assert handler.answer(framed(40, left, right), TRACK, NEVER).scene.names == ['can', 'can_2']
+    late = handler.answer(framed(12, right), TRACK, framed(40).moment)
+    assert late.scene.names == ['can_2'] and late.transforms == []
+    newest = handler.answer(framed(41, right, left), TRACK, framed(40).moment)
+    assert newest.scene.names == ['can_2', 'can']
+
+
+def test_late_detections_between_two_answers_of_an_image_send_no_transform_twice(handler):
+    """What /tf has of an image is known as long as it may be answered again."""
+    handler.answer(framed(1, ('brick', 40)), TRACK, NEVER)
+    for step in range(2, 6):
+        first = handler.answer(framed(step), TRACK, framed(step - 1).moment)
+    handler.answer(framed(3, ('brick', 40)), TRACK, framed(5).moment)
+    again = handler.answer(framed(5, ('duck', 20)), TRACK, framed(5).moment)
+    assert [[t.child_frame_id for t in a.transforms] for a in (first, again)] == [
+        ['brick'], ['duck']]
+
+
 def test_time_that_begins_anew_ends_what_was_followed(handler):
     """A bag that starts again is another world."""
     handler.answer(framed(5, ('duck', 20)), TRACK, NEVER)
