@@ -131,7 +131,8 @@ def of_targets(result: FrameResult, frame: BopFrame, estimator: Estimator,
                detections: Sequence[Detection]) -> FrameResult:
     """Leave out the poses of those detections that are more than the instances in the image."""
     labels = {model.object_id: label for label, model in estimator.objects.items()}
-    return replace(result, poses=choose(result.poses, detections, _counts(frame, labels)))
+    return replace(result, poses=choose(result.poses, detections, _counts(frame, labels),
+                                        estimator.objects))
 
 
 def _counts(frame: BopFrame, labels: Mapping[int, str]) -> dict[str, int]:

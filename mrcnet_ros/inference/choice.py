@@ -50,20 +50,39 @@ def candidates(detections: Sequence[Detection], most: Mapping[str, int]) -> list
 
 
 def choose(poses: Sequence[PoseEstimate], detections: Sequence[Detection],
-           most: Mapping[str, int]) -> list[PoseEstimate]:
+           most: Mapping[str, int], objects: Mapping[str, ObjectModel]) -> list[PoseEstimate]:
     """Return the poses of those detections that are best together with their pose, in order.
+
+    A detector may have a second box of an object, around a part of it. So a pose in the place of
+    a better one of its label counts only when there are too few others.
 
     :param poses: of some or all of the detections.
     :param most: how often an object is there at most, by label; other labels stay.
+    :param objects: by label.
     """
     found: defaultdict[str, list[PoseEstimate]] = defaultdict(list)
     for pose in poses:
         found[pose.label].append(pose)
     kept: set[int] = set()
     for label, own in found.items():
+        count = most.get(label, len(own))
         ranked = sorted(own, key=lambda p: -_rank(p, detections[p.detection_index]))
-        kept |= {id(p) for p in ranked[:most.get(label, len(own))]}
+        if 1 < count < len(own):  # of an object that is there once the best one always counts
+            ranked = _apart_first(ranked, objects)
+        kept |= {id(p) for p in ranked[:count]}
     return [p for p in poses if id(p) in kept]
+
+
+def _apart_first(ranked: list[PoseEstimate], objects: Mapping[str, ObjectModel]
+                 ) -> list[PoseEstimate]:
+    """Put poses in the place of a better one behind all others.
+
+    :param ranked: the best first.
+    """
+    again = contested([p.label for p in ranked],
+                      [objects[p.label].to_centred(p.T_camera_object) for p in ranked],
+                      [(float(rank), 0.0) for rank in range(len(ranked))], objects)
+    return [p for i, p in enumerate(ranked) if i not in again] + [ranked[i] for i in sorted(again)]
 
 
 def _rank(pose: PoseEstimate, detection: Detection) -> float:

@@ -21,7 +21,7 @@ HISTORY_S = 2.0
 # than 7. So a turned answer needs a better score; docs/tracking.md has the figures.
 MIN_PART, PART_PER_RAD = 0.3, float(1.0 / np.radians(30.0))
 # Why an instance is lost: a poor answer, an answer far from the expected pose, another instance at
-# its place, no detection, the border of the image.
+# its place or instead of it, no detection, the border of the image.
 LOSSES = ('score', 'gate', 'contested', 'unseen', 'outside')
 
 
@@ -38,6 +38,7 @@ class TrackLimits:
     :param unseen: an instance that the detector misses this many times in a row is given up; 0:
         never.
     :param most: largest number of instances that are followed.
+    :param instances: largest number of them of each label; 0: any. It may change under way.
     """
 
     min_score: float = 0.2
@@ -46,6 +47,7 @@ class TrackLimits:
     lost_s: float = 0.15
     unseen: int = 4
     most: int = 100
+    instances: int = 0
 
     def least_score(self, best_score: float, turn_rad: float) -> float:
         """Return the lowest score of an answer that counts.
@@ -106,7 +108,8 @@ class Track:
     """One instance; its poses are those of the centred frame.
 
     :param best_score: the highest since its last detection, that of the detection included.
-    :param share: how probable its pose was beside others of the object at that detection, 0..1.
+    :param seen_s: time of the latest image that a detection of it was in.
+    :param share: how probable its pose was beside others of the object at its last detection, 0..1.
     """
 
     number: int
@@ -116,7 +119,8 @@ class Track:
     score: float
     found_s: float
     best_score: float
-    share: float = 1.0
+    seen_s: float
+    share: float
     refused: str = ''
     unseen: int = 0
     history: deque[Motion] = field(default_factory=lambda: deque(maxlen=200))

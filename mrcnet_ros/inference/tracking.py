@@ -75,12 +75,16 @@ class Tracker:
         """Take over the answers to the detections of an image, which may be an earlier one.
 
         An answer to an instance that is followed corrects it, unless it is far from where that
-        was expected and scores less; others begin to be followed.
+        was expected and scores less; others begin to be followed. Where a label then has more
+        instances than there can be, those that were detected last stay, and of these those with
+        the best scores.
 
         :return: for each the number of its instance; None for one that is not followed, which is
-            poor, or the same object as a better one. And what was given up. A poor answer has the
-            number of the instance that its box is of, changes nothing, and is no sighting.
+            poor, the same object as a better one, or one too many. And what was given up. A poor
+            answer has the number of the instance that its box is of, changes nothing, and is no
+            sighting.
         """
+        before = set(self._tracks)
         numbers: list[int | None] = [None] * len(estimates)
         good = [i for i in np.argsort([-e.score for e in estimates], kind='stable')
                 if estimates[i].score >= limits.min_score]
@@ -96,7 +100,10 @@ class Tracker:
         poor = [i for i, estimate in enumerate(estimates) if estimate.score < limits.min_score]
         for i, number in self._boxed(poor, estimates, view, seen):
             numbers[i] = number
-        return numbers, self._unseen(view, seen, limits)
+        lost, surplus = self._unseen(view, seen, limits), self._surplus(limits)
+        gone = {loss.track for loss in surplus}
+        lost += [loss for loss in surplus if loss.track in before]
+        return [None if number in gone else number for number in numbers], lost
 
     def _boxed(self, poor: Sequence[int], estimates: Sequence[PoseEstimate], view: View,
                seen: set[int]) -> list[tuple[int, int]]:
@@ -118,9 +125,10 @@ class Tracker:
 
     def follow(self, view: View, limits: TrackLimits) -> Followed:
         """Look for the instances that have not been looked for in an image yet."""
+        surplus = self._surplus(limits)
         tracks = [t for t in self._tracks.values() if t.motion.time_s < view.time_s]
         if not tracks:
-            return Followed([], [], [], FrameResult([], []))
+            return Followed([], [], surplus, FrameResult([], []))
         T_camera_fixed = inverse(view.T_fixed_camera)
         expected = [track.motion.ahead(view.time_s) for track in tracks]
         starts = [KnownPose(t.label, self._object_frame(t.label, T_camera_fixed
@@ -138,8 +146,8 @@ class Tracker:
             if motion is not None:
                 moved[track.number] = motion
         self._settle(tracks, expected, answers, moved, view)
-        return self._taken_over(tracks, expected, answers, moved,
-                                self._give_up(tracks, moved, view, limits), result)
+        lost = surplus + self._give_up(tracks, moved, view, limits)
+        return self._taken_over(tracks, expected, answers, moved, lost, result)
 
     def _taken_over(self, tracks: list[Track], expected: list[Motion],
                     answers: list[PoseEstimate | None], moved: Mapping[int, Motion],
@@ -228,6 +236,7 @@ class Tracker:
     def _confirm(self, track: Track, view: View, estimate: PoseEstimate, T: Array) -> None:
         """Correct an instance by the answer to a detection of it."""
         track.unseen, track.detection_id = 0, estimate.detection_id or track.detection_id
+        track.seen_s = max(track.seen_s, view.time_s)
         expected = track.at(view.time_s)
         T_fixed, C = self._fixed(view, estimate, self._near(track.label, T, view, expected))
         far = max(expected.surprises(T_fixed, self._loose(track.label, C))) > GATE
@@ -242,7 +251,7 @@ class Tracker:
         T_fixed, C = self._fixed(view, estimate, T)
         motion, number = Motion.begin(view.time_s, T_fixed, C), next(self._numbers)
         track = Track(number, estimate.label, estimate.detection_id, motion, estimate.score,
-                       view.time_s, estimate.score, _share(estimate))
+                      view.time_s, estimate.score, view.time_s, _share(estimate))
         track.history.append(motion)
         self._tracks[number] = track
         return number
@@ -254,6 +263,20 @@ class Tracker:
             track.unseen += 1
             if limits.unseen and track.unseen >= limits.unseen:
                 lost.append(self._drop(track, 'unseen'))
+        return lost
+
+    def _surplus(self, limits: TrackLimits) -> list[Lost]:
+        """Give up instances beyond the largest number of their label.
+
+        Detections may come out of order, so that one of an earlier image does not count more than
+        one of a later image.
+        """
+        lost = []
+        for label in dict.fromkeys(t.label for t in self._tracks.values()) if (
+                limits.instances) else ():
+            own = [t for t in self._tracks.values() if t.label == label]
+            own.sort(key=lambda t: (t.seen_s, t.score))
+            lost += [self._drop(track, 'contested') for track in own[:-limits.instances]]
         return lost
 
     def _give_up(self, tracks: list[Track], moved: Mapping[int, Motion], view: View,

@@ -102,6 +102,6 @@ class DetectionFilter:
             self._drops.drop(
                 'low_pose_score', f'the pose of {poor.label!r} has score {poor.score:.2g}')
         good = [p for p in finite if p.score >= min_score]
-        chosen = choose(good, detections, self._most(parameters.max_instances))
+        chosen = choose(good, detections, self._most(parameters.max_instances), self._objects)
         self._outranked(len(good) - len(chosen))
         return chosen

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable
+from contextlib import ExitStack
 from pathlib import Path
 
-from ..errors import MrcnetError, SpecError
+from ..errors import SpecError
 from ..inference.poses import Estimator
 from .detection_reading import check_labels, message_type
 from .drop_counters import DropCounters
@@ -39,7 +40,7 @@ def load_estimator(parameters: NodeParameters) -> Estimator:
             estimator.prepare_depth()
         if parameters.support_plane:
             estimator.prepare_support_plane()
-    except MrcnetError:
+    except BaseException:
         estimator.close()
         raise
     return estimator
@@ -53,17 +54,19 @@ def load_handler(load: EstimatorLoader, parameters: NodeParameters, drops: DropC
     :raises MrcnetError: when something cannot be used.
     """
     message_type(parameters.detections_type)
-    estimator = load(parameters)
-    check_labels(parameters.reading().label_map, estimator.objects)
-    try:
+    with ExitStack() as opened:  # what is open is closed again where anything raises
+        estimator = load(parameters)
+        opened.callback(estimator.close)
+        check_labels(parameters.reading().label_map, estimator.objects)
         check_can_follow(estimator, parameters)
         detector = load_detector(parameters, estimator.objects)
-    except MrcnetError:
-        estimator.close()
-        raise
-    bounds = {label: model.bounds() for label, model in estimator.objects.items()}
-    return FrameHandler(estimator, bounds, drops, detector=detector, tree=tree,
-                        compressed=parameters.image_transport == 'compressed')
+        if detector is not None:
+            opened.callback(detector.close)
+        bounds = {label: model.bounds() for label, model in estimator.objects.items()}
+        handler = FrameHandler(estimator, bounds, drops, detector=detector, tree=tree,
+                               compressed=parameters.image_transport == 'compressed')
+        opened.pop_all()
+    return handler
 
 
 def check_can_follow(estimator: Estimator, parameters: NodeParameters) -> None:

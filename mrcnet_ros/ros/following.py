@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -95,6 +95,7 @@ class Following:
         kept = [(pose, number) for pose, number in zip(good, numbers, strict=True)
                 if (pose.score < limits.min_score if number is None
                     else number not in followed.tracks)]
+        kept = _allowed(kept, followed.poses, limits.instances)
         poses = [pose for pose, _ in kept]
         return self._join(Instances(poses, [_key(n) for _, n in kept], len(poses), lost, result),
                           followed)
@@ -146,7 +147,25 @@ def limits_of(parameters: NodeParameters) -> TrackLimits:
     return TrackLimits(
         min_score=max(parameters.track_min_score, parameters.min_pose_score),
         lost_s=parameters.track_lost_s, unseen=parameters.track_unseen,
-        most=parameters.max_detections)
+        most=parameters.max_detections, instances=parameters.max_instances)
+
+
+def _allowed(kept: list[tuple[PoseEstimate, int | None]], followed: Sequence[PoseEstimate],
+             most: int) -> list[tuple[PoseEstimate, int | None]]:
+    """Leave out answers to detections that are more than the instances that there can be.
+
+    Those of no instance that is followed go first, then those with the lowest scores.
+
+    :param kept: with their instances.
+    :param followed: poses of other instances in the same image.
+    :param most: of each label, 0 for any number.
+    """
+    counts, surplus = Counter(pose.label for pose in followed), set()
+    for pose, _ in sorted(kept, key=lambda one: (one[1] is None, -one[0].score)) if most else ():
+        counts[pose.label] += 1
+        if counts[pose.label] > most:
+            surplus.add(id(pose))
+    return [one for one in kept if id(one[0]) not in surplus]
 
 
 def seconds(stamp_ns: int) -> float:

@@ -114,13 +114,14 @@ class FrameHandler:
                 picture.image, picture.camera))
         detection_s = time.perf_counter() - start
         boxes = frame.detections if found is None else found
+        late = frame.moment < last_answered
         instances = self._instances(picture, boxes, following, parameters,
-                                    last_answered[1] if frame.moment < last_answered else None)
+                                    last_answered[1] if late else None)
         if found is not None:
             instances = replace(instances, result=replace(instances.result, stage_seconds={
                 'detection': detection_s, **instances.result.stage_seconds}))
         answer = self._answer_with(picture, instances, len(boxes.detections) if boxes else 0,
-                                   parameters)
+                                   parameters, late=late)
         return replace(answer, found=found)
 
     def _begin_following(self, frame: Frame, parameters: NodeParameters) -> Following | None:
@@ -186,12 +187,23 @@ class FrameHandler:
             return None  # it was told when it was to be answered
 
     def _answer_with(self, picture: DecodedFrame, instances: Instances, detections: int,
-                     parameters: NodeParameters) -> Answer:
-        names, poses = self._tracks.update(messages.stamp_ns(picture.header), instances.poses,
-                                           parameters, instances.keys)
+                     parameters: NodeParameters, *, late: bool) -> Answer:
+        """Name the instances and make the messages.
+
+        :param late: the answer is not published, so that later ones go on as if it were not there.
+        """
+        poses, transforms = instances.poses, list[TransformStamped]()
+        if late:
+            names = self._tracks.names(poses, parameters, instances.keys)
+        else:
+            names, poses = self._tracks.update(messages.stamp_ns(picture.header), poses,
+                                               parameters, instances.keys)
+            if parameters.publish_tf:
+                transforms = self._transforms(
+                    picture.header, list(zip(names, poses, strict=True)), parameters)
         scene = Scene(picture.image, picture.camera, names, poses, detections)
-        return replace(self._messages(picture.header, scene, instances.poses, instances.result,
-                                      parameters), detected=instances.detected)
+        return replace(self._messages(picture.header, scene, instances.poses, instances.result),
+                       transforms=transforms, detected=instances.detected)
 
     def _estimate(self, picture: DecodedFrame, detections: list[Detection]) -> FrameResult:
         if not detections:
@@ -215,13 +227,11 @@ class FrameHandler:
             self._detector.close()
 
     def _messages(self, header: Header, scene: Scene, measured: list[PoseEstimate],
-                  result: FrameResult, parameters: NodeParameters) -> Answer:
+                  result: FrameResult) -> Answer:
         named = list(zip(scene.names, scene.estimates, strict=True))
         answer = Answer(
             poses=[messages.pose_stamped(header, pose) for _, pose in named],
-            transforms=(self._transforms(header, named, parameters)
-                        if parameters.publish_tf else []),
-            detections=Detection3DArray(header=header),
+            transforms=[], detections=Detection3DArray(header=header),
             scene=scene, measured=measured, result=result, handler=self)
         answer.detections.detections = [
             messages.detection_3d(header, name, pose, self.bounds[pose.label])

@@ -52,8 +52,9 @@ class Tracks:
 
     An instance is recognised by its detection id, else by its place. It is followed until it is
     gone for longer than ``track_gap_s``, time runs backwards by more than that, or it moves at
-    once by more than ``track_jump`` diameters; then it starts anew. A frame that is late by less
-    gets the names of its instances and changes nothing.
+    once by more than ``track_jump`` diameters; then it starts anew. A pose that is late by less
+    gets the name of its instance and changes nothing; :meth:`names` is for late frames that only
+    correct what is followed.
 
     :param objects: by label.
     """
@@ -73,10 +74,7 @@ class Tracks:
         gap_ns = parameters.track_gap_s * 1e9
         self._tracks = {key: track for key, track in self._tracks.items()
                         if abs(stamp_ns - track.stamp_ns) <= gap_ns}
-        reach_m = {e.label: parameters.track_jump * self._objects[e.label].diameter_m
-                   for e in estimates}
-        places = {key: track.T_camera_object[:3, 3] for key, track in self._tracks.items()}
-        numbers = self._numbers.assign(estimates, places, reach_m, keys)
+        numbers = self._assigned(estimates, parameters, keys)
         joined = []
         for estimate, number in zip(estimates, numbers, strict=True):
             key = estimate.label, number
@@ -87,8 +85,23 @@ class Tracks:
             pose = self._joined(last, stamp_ns, estimate, parameters)
             self._tracks[key] = _Track(stamp_ns, pose.T_camera_object)
             joined.append(pose)
-        names = [instance_name(e.label, n) for e, n in zip(estimates, numbers, strict=True)]
-        return names, joined
+        return _names(estimates, numbers), joined
+
+    def names(self, estimates: Sequence[PoseEstimate], parameters: NodeParameters,
+              keys: Sequence[str] = ()) -> list[str]:
+        """Return names, all different, of the instances of a late frame, and change nothing.
+
+        :param estimates: of the frame, in the order of detection.
+        :param keys: of the estimates, identity of a followed instance, '' for others.
+        """
+        return _names(estimates, self._assigned(estimates, parameters, keys, remember=False))
+
+    def _assigned(self, estimates: Sequence[PoseEstimate], parameters: NodeParameters,
+                  keys: Sequence[str], *, remember: bool = True) -> list[int]:
+        reach_m = {e.label: parameters.track_jump * self._objects[e.label].diameter_m
+                   for e in estimates}
+        places = {key: track.T_camera_object[:3, 3] for key, track in self._tracks.items()}
+        return self._numbers.assign(estimates, places, reach_m, keys, remember=remember)
 
     def forget_places(self) -> None:
         """Begin all tracks anew; ids keep their instances."""
@@ -116,6 +129,10 @@ class Tracks:
             weight = 1.0 - np.exp((last.stamp_ns - stamp_ns) * 1e-9 / parameters.smoothing_s)
             T = blend(last.T_camera_object, T, float(weight))
         return dataclasses.replace(estimate, T_camera_object=T, covariance=covariance)
+
+
+def _names(estimates: Sequence[PoseEstimate], numbers: Sequence[int]) -> list[str]:
+    return [instance_name(e.label, n) for e, n in zip(estimates, numbers, strict=True)]
 
 
 def blend(T_old: Array, T_new: Array, weight: float) -> Array:
@@ -147,14 +164,15 @@ class InstanceNumbers:
         self._known: dict[tuple[str, str], tuple[int, int]] = {}
 
     def assign(self, estimates: Sequence[PoseEstimate], places: Mapping[Key, Array],
-               reach_m: Mapping[str, float], keys: Sequence[str] = ()) -> list[int]:
+               reach_m: Mapping[str, float], keys: Sequence[str] = (), *,
+               remember: bool = True) -> list[int]:
         """Return the numbers of the instances of one frame, different for each label.
 
         :param places: where instances were, (3,) [m] in the camera frame.
         :param reach_m: by label, how far from its place an instance can be.
         :param keys: of the estimates, which count more than ids and places; '' tells nothing.
+        :param remember: whether later frames are to know which ids had which numbers.
         """
-        self._frame += 1
         numbers: dict[int, int] = {}
         taken: set[Key] = set()
 
@@ -178,11 +196,16 @@ class InstanceNumbers:
             free = (n for n in itertools.count(1) if (estimate.label, n) not in taken
                     and (n == 1 or instance_name(estimate.label, n) not in self._labels))
             take(index, next(free))
-        for index, identity in [*identities.items(), *followed.items()]:
-            self._known[identity] = (numbers[index], self._frame)
+        if remember:
+            self._remember({identity: numbers[index] for index, identity in [
+                *identities.items(), *followed.items()]})
+        return [numbers[index] for index in range(len(estimates))]
+
+    def _remember(self, numbers: Mapping[tuple[str, str], int]) -> None:
+        self._frame += 1
+        self._known.update({key: (number, self._frame) for key, number in numbers.items()})
         oldest = self._frame - REMEMBERED_FRAMES
         self._known = {key: entry for key, entry in self._known.items() if entry[1] > oldest}
-        return [numbers[index] for index in range(len(estimates))]
 
 
 def _identities(estimates: Sequence[PoseEstimate]) -> dict[int, tuple[str, str]]:

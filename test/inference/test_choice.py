@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
+import pytest
 
-from mrcnet_ros.inference.choice import SPARE, candidates, choose
+from mrcnet_ros.geometry.se3 import Array, exp_so3, make_transform
+from mrcnet_ros.geometry.symmetry import Symmetries
+from mrcnet_ros.inference.choice import SPARE, candidates
+from mrcnet_ros.inference.choice import choose as choose_of
 from mrcnet_ros.inference.poses import Detection, PoseEstimate
 from mrcnet_ros.inference.scoring import Evidence
+from mrcnet_ros.objects import ObjectModel
 
 BOX = np.array([0.0, 0.0, 10.0, 10.0])
+OBJECTS = {label: ObjectModel(
+    object_id=1, label=label, mesh_path=Path('none'), mesh_sha256='', diameter_m=0.1,
+    symmetries=Symmetries.none()) for label in ('can', 'cup')}
 
 
 def found(*seen: tuple[str, float]) -> list[Detection]:
@@ -20,9 +29,28 @@ def found(*seen: tuple[str, float]) -> list[Detection]:
 
 
 def poses(detections: Sequence[Detection], *scores: float) -> list[PoseEstimate]:
-    """Return a pose of each detection."""
-    return [PoseEstimate(d.label, 1, np.eye(4), score, i, '', BOX)
+    """Return a pose of each detection, all in different places."""
+    return [PoseEstimate(d.label, 1, at(0.3 * i), score, i, '', BOX)
             for i, (d, score) in enumerate(zip(detections, scores, strict=True))]
+
+
+def at(x: float, turn: float = 0.0) -> Array:
+    """Return a pose in front of the camera."""
+    return make_transform(exp_so3([0.0, turn, 0.0]), [x, 0.0, 0.8])
+
+
+def choose(answers: Sequence[PoseEstimate], detections: Sequence[Detection],
+           most: dict[str, int]) -> list[PoseEstimate]:
+    """Choose among poses of the objects."""
+    return choose_of(answers, detections, most, OBJECTS)
+
+
+def chosen(most: int, *places: Array, objects: dict[str, ObjectModel] = OBJECTS) -> list[int]:
+    """Return which cans count, of some in the order of their scores."""
+    detections = found(*[('can', 0.9 - 0.05 * i) for i in range(len(places))])
+    answers = [dataclasses.replace(pose, T_camera_object=T) for pose, T in zip(
+        poses(detections, *[0.8] * len(places)), places, strict=True)]
+    return [p.detection_index for p in choose_of(answers, detections, {'can': most}, objects)]
 
 
 def test_without_a_number_everything_counts() -> None:
@@ -69,3 +97,39 @@ def test_the_confidence_of_the_network_chooses_rather_than_the_law_of_scores():
     answers = [dataclasses.replace(pose, evidence=Evidence(quality))
                for pose, quality in zip(poses(detections, 0.6, 0.5), (0.3, 0.7), strict=True)]
     assert choose(answers, detections, {'can': 1}) == [answers[1]]
+
+
+def test_a_second_box_of_an_object_does_not_push_out_another_object() -> None:
+    """Of two cans with three boxes each can has one pose."""
+    assert chosen(2, at(0.0), at(0.001), at(0.3)) == [0, 2]
+    assert chosen(2, at(0.0), at(0.3), at(0.001)) == [0, 1]
+    assert chosen(3, at(0.0), at(0.001), at(0.3), at(0.301), at(-0.3)) == [0, 2, 4]
+
+
+def test_second_boxes_stay_where_nothing_else_could_be_chosen() -> None:
+    """In the order of their scores, as if nobody had compared places."""
+    assert chosen(2, at(0.0), at(0.001)) == [0, 1]
+    assert chosen(2, at(0.0), at(0.001), at(0.002)) == [0, 1]
+    assert chosen(3, at(0.0), at(0.001), at(0.3), at(0.002)) == [0, 1, 2]
+
+
+@pytest.mark.parametrize('places', [(0.0, 0.001, 0.3), (0.0, 0.3, 0.001)])
+def test_of_one_object_the_best_pose_counts_wherever_it_is(places: tuple[float, ...]) -> None:
+    """Places matter only where an object is there more than once."""
+    assert chosen(1, *map(at, places)) == [0]
+
+
+def test_other_objects_may_be_in_the_same_place() -> None:
+    """A cup in front of a can is no second box of it."""
+    detections = found(('can', 0.9), ('cup', 0.8), ('can', 0.7), ('can', 0.6))
+    answers = [dataclasses.replace(pose, T_camera_object=at(x)) for pose, x in zip(
+        poses(detections, *[0.8] * 4), (0.0, 0.0, 0.001, 0.3), strict=True)]
+    assert choose(answers, detections, {'can': 2, 'cup': 2}) == [
+        answers[0], answers[1], answers[3]]
+
+
+def test_places_are_those_of_the_middle_wherever_the_origin_of_a_mesh_is() -> None:
+    """Two poses of one can that differ in rotation have far origins; two cans a near one."""
+    far = {'can': dataclasses.replace(OBJECTS['can'], middle_m=np.array([0.5, 0.0, 0.0]))}
+    middles = at(0.0), at(0.001, turn=np.pi), at(0.3)
+    assert chosen(2, *map(far['can'].from_centred, middles), objects=far) == [0, 2]

@@ -332,6 +332,59 @@ def test_no_more_instances_are_followed_than_wanted():
     assert numbers == [1, 2, None, None]
 
 
+ONE, TWO = TrackLimits(instances=1), TrackLimits(instances=2)
+
+
+def cans(*seen):
+    """Return answers to detections of cans at places x with scores."""
+    return [PoseEstimate('can', 1, at(x), score, i, '', np.zeros(4), covariance=SURE)
+            for i, (x, score) in enumerate(seen)]
+
+
+def test_an_object_that_is_there_once_is_followed_where_it_was_detected_last():
+    """The instance elsewhere is given up, and told; other objects do not matter."""
+    world = World(('can', lambda t: at(0.0)), ('box', lambda t: at(0.3, y=0.2)))
+    tracker = begun(world, steps=3)
+    box = world.estimates()[1:]
+    numbers, lost = tracker.observe(world.view(4), cans((0.3, 0.5)) + box, ONE)
+    assert numbers == [3, 2] and len(tracker) == 2
+    assert [(gone.track, gone.label, gone.reason) for gone in lost] == [(1, 'can', 'contested')]
+
+
+def test_of_more_instances_than_there_can_be_those_stay_that_were_detected():
+    """Of the others that with the better score stays."""
+    world = World(('can', lambda t: at(0.0)))
+    tracker = Tracker(world)
+    tracker.observe(world.view(0), cans((0.0, 0.9), (0.2, 0.5)), TWO)
+    numbers, lost = tracker.observe(world.view(1), cans((0.4, 0.3)), TWO)
+    assert numbers == [3] and [gone.track for gone in lost] == [2]
+    numbers, lost = tracker.observe(world.view(2), cans((0.4, 0.3), (0.0, 0.8)), TWO)
+    assert numbers == [3, 1] and lost == [] and len(tracker) == 2
+
+
+def test_detections_of_an_earlier_image_end_no_instance_that_was_detected_later():
+    """Detections may come out of order: the object has been moved since."""
+    world = World(('can', lambda t: at(0.3)))
+    tracker = Tracker(world)
+    tracker.observe(world.view(9), world.estimates(), ONE)
+    numbers, lost = tracker.observe(world.view(2), cans((0.0, 0.9)), ONE)
+    assert numbers == [None] and lost == []
+    assert tracker.follow(world.view(10), ONE).tracks == [1]
+
+
+def test_the_number_of_instances_may_change_while_they_are_followed():
+    """From the next image on there are no more of them, with or without detections in it."""
+    world = World(*[('can', lambda t, x=x: at(x)) for x in (-0.3, 0.0, 0.3)])
+    tracker = Tracker(world)
+    tracker.observe(world.view(0), cans((-0.3, 0.7), (0.0, 0.9), (0.3, 0.8)), LIMITS)
+    for limits, tracks, gone in ((LIMITS, [1, 2, 3], []), (TWO, [2, 3], [1]), (TWO, [2, 3], [])):
+        world.time_s += 1 / HZ
+        found = tracker.follow(View(IMAGE, CAMERA, world.time_s), limits)
+        assert sorted(found.tracks) == tracks
+        assert [(lost.track, lost.reason) for lost in found.lost] == [
+            (number, 'contested') for number in gone]
+
+
 def test_contested_places_go_to_the_cheaper_one():
     """Objects of other kinds, beside one another, or far behind do not matter."""
     objects = {label: World((label, moving)).objects[label] for label in ('can', 'box')}

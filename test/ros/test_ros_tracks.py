@@ -136,6 +136,20 @@ def test_after_a_gap_numbers_start_anew(tracks):
         assert _names(tracks, right, at_ms=start_ms + 2000) == ['duck']
 
 
+def test_naming_a_late_frame_changes_nothing(tracks):
+    """However late it is: no name, no place, no pose, and no id that it has."""
+    left, right = _estimate('brick', x=-0.3), _estimate('brick', x=0.3)
+    assert _names(tracks, left, right, at_ms=10000) == ['brick', 'brick_2']
+    for late in ((right,), (_estimate('brick', '7', x=0.3), _estimate('brick', '8', x=2.0))):
+        assert tracks.names(late, NodeParameters(), ['', 'track 9'][:len(late)]) == [
+            'brick_2', 'brick'][:len(late)]
+    assert _names(tracks, right, left, at_ms=10030) == ['brick_2', 'brick']
+    flipped = _estimate('brick', '8', x=0.34, R=HALF_TURN)
+    names, (pose,) = tracks.update(10060 * MS, [flipped], NodeParameters(smoothing_s=1.0))
+    assert names == ['brick_2'] and np.allclose(pose.T_camera_object[:3, :3], np.eye(3))
+    assert 0.3 < pose.T_camera_object[0, 3] < 0.31
+
+
 def test_a_symmetric_object_does_not_flip(tracks):
     """Of two poses that look the same the one nearest to the last is published."""
     _pose(tracks, _estimate('brick'), 0)

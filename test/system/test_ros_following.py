@@ -193,6 +193,36 @@ def test_a_poor_answer_to_a_detection_makes_no_second_instance(handler):
     assert lost.scene.names == ['can'] and lost.detected == 1
 
 
+@pytest.mark.parametrize('late', [False, True])
+def test_an_object_that_is_there_once_is_published_once(handler, late):
+    """Also where it was detected elsewhere, in this image or in an earlier one."""
+    single = dataclasses.replace(TRACK, max_instances=1)
+    handler.answer(framed(1, ('can', 40), ('duck', 10)), single, NEVER)
+    moved = framed(5, ('can', 10))
+    for step in range(2, 12):
+        last = framed(step - 1).moment
+        if step == 8 and late:
+            handler.answer(moved, single, last)  # corrects what is followed, and is not published
+        answer = handler.answer(moved if step == 5 and not late else framed(step), single, last)
+        assert sorted(answer.scene.names) == ['can', 'duck']
+        place = answer.poses[answer.scene.names.index('can')].pose.position
+        assert (place.x < 0.0) == (step >= (8 if late else 5))
+    assert handler.drop_counters.counts()['lost contested'] == 1
+
+
+def test_a_poor_answer_to_a_detection_elsewhere_is_no_second_instance(handler):
+    """Where an object is there once, the followed pose counts; else both are published."""
+    handler.answer(framed(1, ('can', 40)), TRACK, NEVER)
+    estimate = handler.estimator.estimate
+    handler.estimator.estimate = lambda *args: dataclasses.replace(
+        found := estimate(*args),
+        poses=[dataclasses.replace(p, score=0.1) for p in found.poses])
+    for most, names in ((1, ['can']), (2, ['can_2', 'can'])):
+        answer = handler.answer(framed(1 + most, ('can', 10)), dataclasses.replace(
+            TRACK, max_instances=most), NEVER)
+        assert answer.scene.names == names and answer.detected == most - 1
+
+
 def test_detections_that_come_after_the_answer_to_their_image_take_no_pose_away(handler):
     """The image is answered once more, with what is followed in it and what was detected."""
     handler.answer(framed(1, ('brick', 40)), TRACK, NEVER)
@@ -217,6 +247,31 @@ def test_detections_of_an_earlier_image_begin_an_instance_that_is_then_followed(
     assert late.scene.names == ['duck', 'can'] and late.detected == 2
     answer = handler.answer(framed(8), TRACK, framed(7).moment)
     assert sorted(answer.scene.names) == ['can', 'duck']
+
+
+def test_detections_that_come_later_than_the_gap_of_tracks_exchange_no_names(handler):
+    """Instances that are not followed keep theirs, and the late frame is named as they are."""
+    estimate = handler.estimator.estimate
+    handler.estimator.estimate = lambda *args: dataclasses.replace(
+        found := estimate(*args),
+        poses=[dataclasses.replace(p, score=0.1) for p in found.poses])
+    left, right = ('can', 10), ('can', 50)
+    assert handler.answer(framed(40, left, right), TRACK, NEVER).scene.names == ['can', 'can_2']
+    late = handler.answer(framed(12, right), TRACK, framed(40).moment)
+    assert late.scene.names == ['can_2'] and late.transforms == []
+    newest = handler.answer(framed(41, right, left), TRACK, framed(40).moment)
+    assert newest.scene.names == ['can_2', 'can']
+
+
+def test_late_detections_between_two_answers_of_an_image_send_no_transform_twice(handler):
+    """What /tf has of an image is known as long as it may be answered again."""
+    handler.answer(framed(1, ('brick', 40)), TRACK, NEVER)
+    for step in range(2, 6):
+        first = handler.answer(framed(step), TRACK, framed(step - 1).moment)
+    handler.answer(framed(3, ('brick', 40)), TRACK, framed(5).moment)
+    again = handler.answer(framed(5, ('duck', 20)), TRACK, framed(5).moment)
+    assert [[t.child_frame_id for t in a.transforms] for a in (first, again)] == [
+        ['brick'], ['duck']]
 
 
 def test_time_that_begins_anew_ends_what_was_followed(handler):

@@ -1,0 +1,74 @@
+"""What the node loads is closed where it cannot be used, in the thread that loaded it."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+pytest.importorskip('rclpy', reason='needs the ROS wheels or a ROS installation')
+pytest.importorskip('vision_msgs', reason='needs ros_pip/interfaces or a ROS installation')
+
+from mrcnet_ros.errors import SpecError
+from mrcnet_ros.ros import estimator_loading
+from mrcnet_ros.ros.drop_counters import DropCounters
+from mrcnet_ros.ros.estimator_loading import load_handler
+from mrcnet_ros.ros.params import NodeParameters
+from mrcnet_ros.ros.transforms import Tree
+
+
+def unreadable():
+    """Stand in for a mesh whose file is gone."""
+    raise OSError('the mesh is gone')
+
+
+class Opened:
+    """An estimator or a detector that counts how often it was closed."""
+
+    labels = ('can',)
+
+    def __init__(self, bounds=lambda: np.zeros((2, 3))):
+        """Keep how the bounds of its only object are found."""
+        self.objects = {'can': SimpleNamespace(label='can', bounds=bounds)}
+        self.closed = 0
+
+    def close(self):
+        """Count."""
+        self.closed += 1
+
+
+def loaded(estimator, **parameters):
+    """Return the handler of an estimator."""
+    return load_handler(lambda _: estimator, NodeParameters(**parameters),
+                        DropCounters(lambda *_: None), Tree())
+
+
+@pytest.mark.parametrize(('parameters', 'said'), [
+    ({'label_map': ('0=duck',)}, 'parameter label_map'),
+    ({'track': True}, 'parameter track')])
+def test_a_model_that_does_not_fit_the_parameters_is_closed(parameters, said):
+    """As in ~/set_model with a model of other labels; its memory on a GPU is free again."""
+    estimator = Opened()
+    with pytest.raises(SpecError, match=said):
+        loaded(estimator, **parameters)
+    assert estimator.closed == 1
+
+
+def test_a_fault_that_nobody_expects_closes_estimator_and_detector(monkeypatch):
+    """Whatever raises after they were loaded."""
+    estimator, detector = Opened(unreadable), Opened()
+    monkeypatch.setattr(estimator_loading, 'load_detector', lambda *_: detector)
+    with pytest.raises(OSError, match='the mesh is gone'):
+        loaded(estimator)
+    assert (estimator.closed, detector.closed) == (1, 1)
+
+
+def test_what_can_be_used_stays_open_until_the_handler_is_closed(monkeypatch):
+    """Then both are closed once."""
+    estimator, detector = Opened(), Opened()
+    monkeypatch.setattr(estimator_loading, 'load_detector', lambda *_: detector)
+    monkeypatch.setattr('mrcnet_ros.ros.frame_handler.estimator_facts', lambda _: {})
+    monkeypatch.setattr('mrcnet_ros.ros.frame_handler.detector_facts', lambda _: {})
+    handler = loaded(estimator)
+    assert (estimator.closed, detector.closed) == (0, 0)
+    handler.close()
+    assert (estimator.closed, detector.closed) == (1, 1)
