@@ -109,7 +109,7 @@ class Track:
 
     :param best_score: the highest since its last detection, that of the detection included.
     :param seen_s: time of the latest image that a detection of it was in.
-    :param share: how probable its pose was beside others of the object at its last detection, 0..1.
+    :param share: how probable its pose was beside others at its last detection, 0..1.
     """
 
     number: int
