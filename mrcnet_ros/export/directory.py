@@ -33,7 +33,8 @@ def export_checkpoint(checkpoint: Path, config: TrainConfig, output: Path,
 
     Files that are in the directory already and are not part of a model, such as a model card,
     stay. The new files replace the old ones only when all of them are written and checked. Of a
-    model that was calibrated, what still holds is kept.
+    model that was calibrated, what still holds is kept. The configuration is left out: it names
+    folders of the machine that trained.
 
     :param config: that the checkpoint was trained with.
     :param mean_with: directory of a model of the same objects that the training started from; what
@@ -57,8 +58,7 @@ def export_checkpoint(checkpoint: Path, config: TrainConfig, output: Path,
     def fill(folder: Path) -> None:
         export_graphs(network, config.spec, folder)
         save_checkpoint(folder / WEIGHTS_FILE, {
-            'average': weights, 'step': state['step'], 'config': state['config'],
-            IDENTITY: identity}, config.spec)
+            'average': weights, 'step': state['step'], IDENTITY: identity}, config.spec)
 
     return write_model(output, config.spec, fill, lambda files: describe(
         config.name, config.spec, objects, config.view_prior, files), say)

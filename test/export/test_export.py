@@ -133,6 +133,14 @@ def test_exporting_again_gives_the_same_model(tiny_model, tmp_path):
         'model.json', 'stage1.onnx', 'stage2.onnx', 'template.onnx', 'weights.pt']
 
 
+def test_a_model_tells_nothing_of_the_machine_that_trained_it(tiny_model, tmp_path):
+    """Folders of the configuration stay at home, for models are given away."""
+    folder = str(tiny_model.config.output.parent).encode()
+    assert folder in tiny_model.checkpoint.read_bytes()
+    model = export_checkpoint(tiny_model.checkpoint, tiny_model.config, tmp_path / 'model')
+    assert [p.name for p in model.iterdir() if folder in p.read_bytes()] == []
+
+
 def test_files_that_are_no_part_of_a_model_stay(tiny_model, tmp_path):
     """A model card in the directory outlives an export, also one over an older model."""
     (tmp_path / 'README.md').write_text('a card')
