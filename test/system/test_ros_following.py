@@ -180,13 +180,18 @@ def test_instances_that_are_not_detected_are_followed_beside_those_that_are(hand
     assert len(answer.poses) == len(answer.detections.detections) == 2
 
 
-def test_a_poor_answer_to_a_detection_makes_no_second_instance(handler):
-    """The followed pose of the same object is published alone, under its name."""
-    handler.answer(framed(1, ('can', 40)), TRACK, NEVER)
+def answer_poorly(handler):
+    """Let all answers to detections have a low score from now on."""
     estimate = handler.estimator.estimate
     handler.estimator.estimate = lambda *args: dataclasses.replace(
         found := estimate(*args),
         poses=[dataclasses.replace(p, score=0.1) for p in found.poses])
+
+
+def test_a_poor_answer_to_a_detection_makes_no_second_instance(handler):
+    """The followed pose of the same object is published alone, under its name."""
+    handler.answer(framed(1, ('can', 40)), TRACK, NEVER)
+    answer_poorly(handler)
     answer = handler.answer(framed(2, ('can', 40)), TRACK, NEVER)
     assert answer.scene.names == ['can'] and answer.detected == 0
     lost = handler.answer(framed(3, ('can', 40), white=True), TRACK, NEVER)
@@ -213,10 +218,7 @@ def test_an_object_that_is_there_once_is_published_once(handler, late):
 def test_a_poor_answer_to_a_detection_elsewhere_is_no_second_instance(handler):
     """Where an object is there once, the followed pose counts; else both are published."""
     handler.answer(framed(1, ('can', 40)), TRACK, NEVER)
-    estimate = handler.estimator.estimate
-    handler.estimator.estimate = lambda *args: dataclasses.replace(
-        found := estimate(*args),
-        poses=[dataclasses.replace(p, score=0.1) for p in found.poses])
+    answer_poorly(handler)
     for most, names in ((1, ['can']), (2, ['can_2', 'can'])):
         answer = handler.answer(framed(1 + most, ('can', 10)), dataclasses.replace(
             TRACK, max_instances=most), NEVER)
@@ -251,10 +253,7 @@ def test_detections_of_an_earlier_image_begin_an_instance_that_is_then_followed(
 
 def test_detections_that_come_later_than_the_gap_of_tracks_exchange_no_names(handler):
     """Instances that are not followed keep theirs, and the late frame is named as they are."""
-    estimate = handler.estimator.estimate
-    handler.estimator.estimate = lambda *args: dataclasses.replace(
-        found := estimate(*args),
-        poses=[dataclasses.replace(p, score=0.1) for p in found.poses])
+    answer_poorly(handler)
     left, right = ('can', 10), ('can', 50)
     assert handler.answer(framed(40, left, right), TRACK, NEVER).scene.names == ['can', 'can_2']
     late = handler.answer(framed(12, right), TRACK, framed(40).moment)
