@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from ..geometry.boxes import ious
 from ..geometry.se3 import Array
 from ..objects import ObjectModel
 from .poses import Detection, PoseEstimate
@@ -24,6 +25,8 @@ SPARE = 2
 # Detections below this part of the score of the last one that would count alone are not answered:
 # with 0, 0.3 and 0.5 the poses chose right equally often.
 LEAST_OF_LAST = 0.5
+# Boxes that overlap by more than this are taken for boxes of one object, as detectors do.
+SAME_BOX_IOU = 0.5
 # Middles of two objects of a kind are never so near to one another, parts of their diameter.
 LEAST_DIAMETERS = 0.3
 # Along the ray one camera errs far more: two that cover one another by more than this part of
@@ -34,6 +37,9 @@ LEAST_ASIDE, LEAST_ALONG = 0.2, 1.0
 def candidates(detections: Sequence[Detection], most: Mapping[str, int]) -> list[int]:
     """Return the positions of the detections that are worth a pose, in their order.
 
+    A detector may have several boxes of one object, all with better scores than that of a second
+    object. So where there are several objects, boxes that overlap a better one come last.
+
     :param most: how often an object is there at most, by label; other labels stay.
     """
     kept = []
@@ -43,10 +49,26 @@ def candidates(detections: Sequence[Detection], most: Mapping[str, int]) -> list
             kept += own
             continue
         ranked = sorted(own, key=lambda i: -detections[i].score)
+        if count > 1:
+            ranked = _boxes_apart_first(ranked, detections)
         last = min(count, len(ranked)) - 1
         least = LEAST_OF_LAST * detections[ranked[last]].score if last >= 0 else 0.0
         kept += [i for i in ranked[:count + SPARE] if count and detections[i].score >= least]
     return sorted(kept)
+
+
+def _boxes_apart_first(ranked: list[int], detections: Sequence[Detection]) -> list[int]:
+    """Put boxes that a better one covers behind all others: they may be of the same object.
+
+    :param ranked: positions of detections of one label, the best first.
+    """
+    boxes = np.stack([detections[i].box_xyxy for i in ranked])
+    apart: list[int] = []
+    again: list[int] = []
+    for rank, box in enumerate(boxes):
+        alike = ious(box, boxes[apart]) > SAME_BOX_IOU if apart else np.zeros(0, bool)
+        (again if alike.any() else apart).append(rank)
+    return [ranked[rank] for rank in apart + again]
 
 
 def choose(poses: Sequence[PoseEstimate], detections: Sequence[Detection],

@@ -54,7 +54,7 @@ class KnownPose:
             raise SpecError('T_camera_object must be 4x4 and finite, with the last row 0 0 0 1, '
                             f'got {self.T_camera_object!r}')
         checked_rotation(T[:3, :3], POSE_TOLERANCE, 'the rotation of T_camera_object')
-        if not 0.0 <= self.share <= 1.0:
+        if not isinstance(self.share, (int, float, np.number)) or not 0.0 <= self.share <= 1.0:
             raise SpecError(f'share must be 0 to 1, got {self.share!r}')
         object.__setattr__(self, 'T_camera_object', T)
 

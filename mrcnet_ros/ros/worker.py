@@ -90,8 +90,12 @@ class Worker:
 
     def _make(self) -> FrameHandler:
         handler = self._load()
-        self._pictures = Pictures(
-            self._publishers, handler.objects, self._services.timings, self._cannot_draw)
+        try:
+            self._pictures = Pictures(
+                self._publishers, handler.objects, self._services.timings, self._cannot_draw)
+        except BaseException:
+            handler.close()
+            raise
         return handler
 
     def _free(self) -> None:

@@ -72,6 +72,16 @@ def test_a_few_more_than_the_instances_are_answered() -> None:
     assert candidates(clear, {'can': 0}) == []
 
 
+def test_many_boxes_of_one_object_leave_a_place_to_another_object() -> None:
+    """Four boxes on the first can score better than the only one of the second can."""
+    second = BOX + 40.0
+    boxes = [BOX, BOX + 1.0, BOX - 1.0, BOX + 0.5, second]
+    detections = [Detection('can', box, score)
+                  for box, score in zip(boxes, (0.9, 0.88, 0.86, 0.84, 0.3), strict=True)]
+    assert candidates(detections, {'can': 2}) == [0, 1, 2, 4]
+    assert candidates(detections, {'can': 1}) == [0, 1, 2], 'of one object the best boxes count'
+
+
 def test_the_pose_decides_between_boxes_of_about_the_same_score() -> None:
     """A slightly better box loses against a much better pose, a much better one does not."""
     detections = found(('can', 0.55), ('can', 0.5), ('cup', 0.2))

@@ -95,8 +95,9 @@ def test_score_and_covariance_take_in_the_doubt_about_the_start(demo_estimator, 
         assert (a.evidence.share, b.evidence.share) == (1.0, 0.5)
         assert b.evidence.quality == pytest.approx(0.5 * a.evidence.quality)
         assert b.score < a.score and np.trace(b.covariance) > np.trace(a.covariance)
-    with pytest.raises(SpecError, match='share must be 0 to 1, got 1'):
-        dataclasses.replace(starts[0], share=1.5)
+    for share in (1.5, np.nan, '0.5'):
+        with pytest.raises(SpecError, match='share must be 0 to 1, got '):
+            dataclasses.replace(starts[0], share=share)
 
 
 def test_the_score_tells_where_there_is_no_such_object(demo_estimator, frames):
