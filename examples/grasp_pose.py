@@ -3,8 +3,8 @@
     python3 examples/grasp_pose.py can --base base_link --timeout 5
 
 prints a line of JSON and ends with 0, or says on stderr why there is no pose to rely on and ends
-with 1. It needs rclpy, tf2_ros and vision_msgs with the messages that these come with, and nothing
-of mrcnet_ros.
+with 1. In simulated time, add --ros-args -p use_sim_time:=true. It needs rclpy, tf2_ros and
+vision_msgs with the messages that these come with, and nothing of mrcnet_ros.
 """
 
 import argparse
@@ -20,6 +20,7 @@ import tf2_ros
 from geometry_msgs.msg import Transform
 from rclpy.action import ActionClient
 from rclpy.time import Time
+from rclpy.utilities import remove_ros_args
 from scipy.spatial.transform import Rotation
 from std_msgs.msg import Header
 from tf2_msgs.action import LookupTransform
@@ -164,8 +165,8 @@ def main() -> int:
                         help='most that the position may deviate in any direction [m]')
     parser.add_argument('--deviation-rad', type=float, default=0.2,
                         help='most that the rotation may deviate about any axis [rad]')
-    options = parser.parse_args()
-    rclpy.init()
+    options = parser.parse_args(remove_ros_args(sys.argv)[1:])
+    rclpy.init(args=sys.argv)
     try:
         planner = Planner(options.pose_node, options.discovery, options.tf_timeout)
         found = planner.pose(options.object, options.base, options.timeout)

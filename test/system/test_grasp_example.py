@@ -52,6 +52,15 @@ def _run_example(client, domain, *words, detections=(('duck', 31.5, 23.5, 30.0, 
     return process.returncode, *printed
 
 
+def test_the_example_takes_the_options_of_ros() -> None:
+    """In simulated time its clock must be that of the images."""
+    done = subprocess.run(
+        [sys.executable, str(ROOT / 'examples/grasp_pose.py'), 'duck', '--discovery', '0.1',
+         '--ros-args', '-p', 'use_sim_time:=true'],
+        env=environment(131), capture_output=True, text=True, check=False)
+    assert (done.returncode, 'the pose node is not there' in done.stderr) == (1, True), done.stderr
+
+
 @pytest.fixture
 def mounted(client):
     """Put the camera two metres above the base, looking down, its x along the base's -y."""
