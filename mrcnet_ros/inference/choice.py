@@ -88,7 +88,7 @@ def choose(poses: Sequence[PoseEstimate], detections: Sequence[Detection],
     kept: set[int] = set()
     for label, own in found.items():
         count = most.get(label, len(own))
-        ranked = sorted(own, key=lambda p: -_rank(p, detections[p.detection_index]))
+        ranked = sorted(own, key=lambda p: _rank(p, detections[p.detection_index]), reverse=True)
         if 1 < count < len(own):  # of an object that is there once the best one always counts
             ranked = _apart_first(ranked, objects)
         kept |= {id(p) for p in ranked[:count]}
@@ -107,14 +107,16 @@ def _apart_first(ranked: list[PoseEstimate], objects: Mapping[str, ObjectModel]
     return [p for i, p in enumerate(ranked) if i not in again] + [ranked[i] for i in sorted(again)]
 
 
-def _rank(pose: PoseEstimate, detection: Detection) -> float:
+def _rank(pose: PoseEstimate, detection: Detection) -> tuple[float, float]:
     """Return how good a detection and its pose are: the pose counts twice as much.
+
+    Of detectors that leave all scores at 0 the pose decides alone.
 
     The law of scores is fitted to boxes on the object. The network's own confidence tells false
     boxes better: the whole chain of models/lmo scores 0.574 on LM-O with it, 0.558 with the score.
     """
     quality = pose.score if pose.evidence is None else pose.evidence.quality
-    return math.sqrt(max(float(detection.score), 0.0)) * float(quality)
+    return math.sqrt(max(float(detection.score), 0.0)) * float(quality), float(quality)
 
 
 def _by_label(detections: Sequence[Detection]) -> dict[str, list[int]]:

@@ -36,26 +36,29 @@ class DetectionWatch:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock, self._lock = clock, threading.Lock()
-        self._seen: deque[tuple[float, float, bool]] = deque(maxlen=MOST_FRAMES)
+        self._seen: deque[tuple[float, float, bool, bool]] = deque(maxlen=MOST_FRAMES)
 
     def see(self, detections: Sequence[Detection]) -> None:
         """Note the detections of a frame, whose numbers are finite."""
         best = max((d.score for d in detections), default=0.0)
         doubled = _are_doubled(detections[:MOST_COMPARED])
         with self._lock:
-            self._seen.append((self._clock(), float(best), doubled))
+            self._seen.append((self._clock(), float(best), bool(detections), doubled))
 
     def problems(self) -> list[Problem]:
         """Return what is wrong with the detections of the last ``WINDOW_S`` seconds."""
         with self._lock:
             since_s = self._clock() - WINDOW_S
             seen = [entry for entry in self._seen if entry[0] >= since_s]
-        best = max((score for _, score, _ in seen), default=0.0)
-        doubled = sum(doubled for _, _, doubled in seen)
+        best = max((score for _, score, _, _ in seen), default=0.0)
+        doubled = sum(doubled for *_, doubled in seen)
         found = []
         if best > LARGEST_SCORE:
             found.append(f'scores of detections reach {best:.3g}; expected 0 to 1, so that '
                          'min_detection_score and max_detections mean what they say')
+        if best == 0.0 and sum(some for _, _, some, _ in seen) >= FEWEST_FRAMES:
+            found.append('all scores of detections are 0, so that the best boxes cannot be told '
+                         'from others; the detector must fill score, 0 to 1')
         if doubled >= FEWEST_FRAMES:
             found.append(f'in {doubled} of {len(seen)} frames boxes of one label lie on one '
                          'another, and each gets a pose; use non-maximum suppression in the '

@@ -87,6 +87,8 @@ def test_the_pose_decides_between_boxes_of_about_the_same_score() -> None:
     detections = found(('can', 0.55), ('can', 0.5), ('cup', 0.2))
     false, true, cup = poses(detections, 0.1, 0.4, 0.05)
     assert choose([false, true, cup], detections, {'can': 1, 'cup': 1}) == [true, cup]
+    unscored = found(('can', 0.0), ('can', 0.0))
+    assert choose(poses(unscored, 0.1, 0.4), unscored, {'can': 1})[0].detection_index == 1
     sure = found(('can', 0.9), ('can', 0.01))
     assert [p.detection_index for p in choose(poses(sure, 0.3, 0.4), sure, {'can': 1})] == [0]
     twice = found(('can', 0.5), ('can', 0.5), ('can', 0.5))

@@ -103,6 +103,8 @@ def test_boxes_that_lie_on_one_another_are_told():
     assert 'non-maximum suppression' in answered(*twice)
     assert answered(*twice, frames=9) == ''
     assert answered(('duck', 30, 20, 20), ('can', 30, 20, 20), ('duck', 40, 20, 20)) == ''
+    assert 'score, 0 to 1' in answered(('duck', 30, 20, 20, 0.0))
+    assert answered() == ''
     watch = DetectionWatch()
     for _ in range(20):
         watch.see([Detection('duck', np.array([30.0, 20.0, 30.0, 20.0]), 0.5, '')] * 2)
