@@ -29,6 +29,8 @@ MESSAGES = {'vision_msgs': ('vision_msgs.msg', 'Detection2DArray'),
 FITS = ('stretch', 'letterbox', 'pad')
 # detections_size of boxes in parts of the image, from 0 to 1
 PARTS = (1, 1)
+# A hint shows no more characters of a name; names of classes are shorter.
+LONGEST_NAME = 200
 # theta of a box is in radians; what is beyond a full turn is in degrees.
 LARGEST_TURN_RAD = 2.001 * math.pi
 
@@ -152,10 +154,10 @@ def _detection(message: Any, settings: DetectionSettings, known: Container[str] 
 def _hypotheses(message: Any) -> list[tuple[tuple[str, ...], float]]:
     """Return what an object may be called, and how sure the detector is, for each hypothesis."""
     if hasattr(message, 'results'):
-        return [((str(r.hypothesis.class_id),), float(r.hypothesis.score))
+        return [((str(r.hypothesis.class_id).strip(),), float(r.hypothesis.score))
                 for r in message.results]
-    number = str(message.class_id)
-    names = (str(message.class_name), number) if message.class_name else (number,)
+    number, name = str(message.class_id), str(message.class_name).strip()
+    names = (name, number) if name else (number,)
     return [(names, float(message.score))]
 
 
@@ -205,7 +207,7 @@ def label_hint(label: str, known: Iterable[str]) -> str:
 
     :param label: as the detector sent it.
     """
-    return _label_hint(label[:40], tuple(sorted(known)))
+    return _label_hint(label[:LONGEST_NAME], tuple(sorted(known)))
 
 
 @lru_cache(maxsize=256)  # a detector sends the same names again and again

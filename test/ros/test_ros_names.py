@@ -19,7 +19,11 @@ from tf2_msgs.action import LookupTransform
 from mrcnet_ros.errors import SpecError
 from mrcnet_ros.inference.poses import PoseEstimate
 from mrcnet_ros.ros import confirm_action, pose_topics, reporter
-from mrcnet_ros.ros.detection_reading import label_hint, parsed_label_map
+from mrcnet_ros.ros.detection_reading import (
+    detections_from_message,
+    label_hint,
+    parsed_label_map,
+)
 from mrcnet_ros.ros.drop_counters import DropCounters
 from mrcnet_ros.ros.frame_handler import FrameHandler
 from mrcnet_ros.ros.frames import Frame
@@ -116,6 +120,16 @@ def test_an_unknown_label_comes_with_the_one_that_is_meant(label, said):
     if 'label_map' in hint:
         entry = hint.partition("['")[2].partition("']")[0]
         assert parsed_label_map((entry,)) == {label.strip(): entry.rpartition('=')[2]}
+
+
+def test_white_space_around_the_name_of_a_class_does_not_count() -> None:
+    """Names come from files with line ends of another system, and maps are stripped as well."""
+    for name in ('can\r', ' can'):
+        found, _ = detections_from_message(frame(1, (name,))[2], known=['can'])
+        assert [d.label for d in found] == ['can']
+    long = 'bottle_' * 8
+    entry = label_hint(long, ['can']).partition("['")[2].partition("']")[0]
+    assert parsed_label_map((entry,)) == {long: 'can'}
 
 
 @pytest.mark.parametrize('folder', ['/home/robot/meshes', '~/meshes', 'meshes', 'C:\\meshes'])
