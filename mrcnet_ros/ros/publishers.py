@@ -96,7 +96,9 @@ class Pictures:
     def publish(self, answer: Answer, parameters: NodeParameters) -> None:
         """Publish markers and have the overlay drawn, as far as they are wanted."""
         start = time.perf_counter()
-        if parameters.publish_markers and self._publishers.markers.get_subscription_count():
+        if not parameters.publish_markers:
+            self.take_back()
+        elif self._publishers.markers.get_subscription_count():
             self._publishers.markers.publish(self._markers.message(
                 answer.header, answer.scene, self._objects,
                 lifetime_s=parameters.marker_lifetime_s,
