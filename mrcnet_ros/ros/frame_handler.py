@@ -29,7 +29,7 @@ from .message_types import DetectionsMessage
 from .params import NodeParameters
 from .statuses import detector_facts, estimator_facts
 from .tracks import Tracks, object_frame
-from .transforms import Tree
+from .transforms import MotionError, Tree
 
 
 class Detector(Protocol):
@@ -94,6 +94,7 @@ class FrameHandler:
         :return: None when there are no detections and nothing is followed.
         :raises FrameError: when image or camera_info cannot be used.
         """
+        self._tree.begin(frame.moment)
         if frame.era != self._era:  # a bag that is shorter than a gap starts again
             self._era = frame.era
             self._tracks.forget_places()
@@ -168,11 +169,14 @@ class FrameHandler:
     def _view(self, picture: DecodedFrame, following: Following,
               parameters: NodeParameters) -> View:
         header, fixed = picture.header, parameters.track_frame.lstrip('/')
-        T = self._tree.camera(header, fixed) if fixed else np.eye(4)
-        if T is None:
+        T: Array | None
+        try:
+            T = self._tree.camera(header, fixed) if fixed else np.eye(4)
+        except MotionError as error:
+            T = None
             self._drops.drop_once(
                 'no_camera_motion', f'/tf does not tell where {header.frame_id!r} is in '
-                f'track_frame {fixed!r} at the stamp of the image', picture.moment)
+                f'track_frame {fixed!r} at the stamp of the image: {error}', picture.moment)
         stamp_ns = messages.stamp_ns(header)
         T = following.camera.at(stamp_ns, (fixed, header.frame_id), T)
         return View(picture.image, picture.camera, seconds(stamp_ns), T, picture.depth_m,

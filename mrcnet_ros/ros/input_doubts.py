@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import itertools
+import math
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from sensor_msgs.msg import CameraInfo
 
-from ..errors import CameraError
+from ..errors import CameraError, SpecError
 from ..geometry.camera_doubts import number_doubts
+from ..geometry.se3 import POSE_TOLERANCE, checked_rotation, rotation_angle
 from .message_types import CameraInfoMessage, StampedMessage
 from .messages import camera_from_info, stamp_ns
 from .timings import WINDOW_S
+
+# Of R: a fifth of a degree is 3 mm at a metre; calibrations of one camera alone have none.
+LEAST_TURN_DEG = 0.2
 
 
 def camera_doubts(info: CameraInfoMessage, image_topic: str, *, rectified: bool) -> list[str]:
@@ -42,6 +47,46 @@ def camera_doubts(info: CameraInfoMessage, image_topic: str, *, rectified: bool)
         doubts.append(f'{image_topic} is named as rectified images are, but image_rectified is '
                       'not set, and D of camera_info is not zero; set it, or remap image')
     return doubts
+
+
+def camera_remark(info: CameraInfoMessage, *, rectified: bool) -> str:
+    """Return what to know of the frame that poses are in, '' for nothing.
+
+    P of the second camera of a stereo pair takes points of the first camera's frame. The message
+    asks for a frame_id of its own, but some drivers name the first camera's. R turns the frame of
+    raw images into that of rectified ones.
+
+    :param info: sensor_msgs/CameraInfo.
+    :param rectified: the parameter ``image_rectified``.
+    """
+    if not rectified:
+        turn_deg = _turn_deg(info.r)
+        return '' if turn_deg < LEAST_TURN_DEG else (
+            f'R of camera_info turns rectified images by {turn_deg:.2g} degrees; poses are in the '
+            f'frame of the raw images: if {info.header.frame_id!r} is the frame of the rectified '
+            'ones in /tf, give rectified images and set image_rectified')
+    x, y = _offset_m(info.p)
+    return '' if not (x or y) else (
+        f'P of camera_info is of the second camera of a stereo pair, ({x:.3g}, {y:.3g}) m from '
+        'the first one; poses are in the frame of the second camera: make sure that '
+        f'{info.header.frame_id!r} is this frame and not that of the first camera')
+
+
+def _turn_deg(r: Sequence[float]) -> float:
+    """Return by how much a rotation, 9 numbers row by row, turns [deg]; 0 for no rotation."""
+    R = np.array(r, dtype=np.float64).reshape(3, 3)
+    try:
+        return float(np.degrees(rotation_angle(checked_rotation(R, POSE_TOLERANCE, 'R'))))
+    except SpecError:  # of cameras that were not calibrated it is all zero
+        return 0.0
+
+
+def _offset_m(p: Sequence[float]) -> tuple[float, float]:
+    """Return where the optical centre is, from a projection matrix, 12 numbers row by row."""
+    found = [-shift / focal if focal and shift else 0.0
+             for focal, shift in ((p[0], p[3]), (p[5], p[7]))]
+    x, y = (float(v) if math.isfinite(v) else 0.0 for v in found)
+    return x, y
 
 
 # Messages that are remembered; a driver that starts anew may name another frame once.

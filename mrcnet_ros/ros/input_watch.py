@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -13,7 +12,7 @@ from sensor_msgs.msg import CameraInfo
 
 from .connections import publishers_text
 from .diagnostics import Level, Problem, type_name
-from .input_doubts import InputDoubts, camera_doubts
+from .input_doubts import InputDoubts, camera_doubts, camera_remark
 from .message_types import StampedMessage
 from .messages import stamp_ns
 from .rclpy_types import Endpoint
@@ -38,7 +37,6 @@ class _Input:
         below that of the first camera of a stereo pair.
     """
 
-    offset_m: tuple[float, float] = (0.0, 0.0)
     info: CameraInfo | None = None
     count: int = 0
     connected: int = 0
@@ -92,7 +90,7 @@ class InputWatch:
         seen.stamps.append(stamp)
         seen.frame_id = str(message.header.frame_id)
         if isinstance(message, CameraInfo):
-            seen.info, seen.offset_m = message, _offset_m(message.p)
+            seen.info = message
 
     def refused(self, name: str, policy: str) -> None:
         """Note that a publisher was not connected because of a QoS policy."""
@@ -148,6 +146,10 @@ class InputWatch:
                 found.append(Problem(level, f'{name} {when}: {cause}'))
             elif seen.last_s is None:
                 found.append(Problem(Level.WARN, f'{name} has not come yet'))
+            elif has_time and seen.stamps[-1] == 0:
+                remedy = ('the driver must write the time of each image into its header'
+                          if name == 'image' else 'copy the stamp of the image')
+                found.append(Problem(Level.WARN, f'{name} has no stamp (it is 0 s); {remedy}'))
             elif has_time and abs(seen.lag_s) > stale_s:
                 found.append(Problem(Level.WARN, _stale(name, seen.lag_s)))
         return found
@@ -179,19 +181,13 @@ class InputWatch:
         return [Problem(Level.WARN, doubt)
                 for doubt in camera_doubts(info, topic, rectified=rectified)]
 
-    def second_camera(self) -> str:
-        """Return what to know of rectified images of the second camera of a stereo pair, else ''.
+    def camera_remark(self, *, rectified: bool) -> str:
+        """Return what to know of the frame that poses are in, '' for nothing.
 
-        P of its camera_info takes points of the first camera's frame. The message asks for a
-        frame_id of its own, but some drivers name the first camera's.
+        :param rectified: the parameter ``image_rectified``.
         """
-        seen = self._inputs['camera_info']
-        if not any(seen.offset_m):
-            return ''
-        x, y = seen.offset_m
-        return (f'P of camera_info is of the second camera of a stereo pair, ({x:.3g}, {y:.3g}) m '
-                'from the first one; poses are in the frame of the second camera: make sure '
-                f'that {seen.frame_id!r} is this frame and not that of the first camera')
+        info = self._inputs['camera_info'].info
+        return '' if info is None else camera_remark(info, rectified=rectified)
 
     def came_near(self, name: str, stamp: int, slop_s: float) -> bool:
         """Tell whether a recent message of an input has nearly the stamp [ns]."""
@@ -273,14 +269,6 @@ def _misfit(image: Sequence[int], stamps: Sequence[int], slop_ns: float) -> int:
     distances = [_nearest(s, image) for s in judged]
     misfits = [d for d in distances if d > slop_ns]
     return min(misfits) if 2 * len(misfits) > len(distances) else 0
-
-
-def _offset_m(p: Sequence[float]) -> tuple[float, float]:
-    """Return where the optical centre is, from a projection matrix, 12 numbers row by row."""
-    found = [-shift / focal if focal and shift else 0.0
-             for focal, shift in ((p[0], p[3]), (p[5], p[7]))]
-    x, y = (float(v) if math.isfinite(v) else 0.0 for v in found)
-    return x, y
 
 
 def _stale(name: str, lag_s: float) -> str:

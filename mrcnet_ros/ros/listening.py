@@ -27,7 +27,6 @@ class Listening:
     def __init__(self, parameters: NodeParameters, services: FrameServices,
                  on_room: Callable[[], object]) -> None:
         latest = parameters.policy == 'latest'
-        services.last_answered = (0, 0)
         self._parameters, self._services = parameters, services
         self.queue: FrameQueue[Frame] = FrameQueue(
             1 if latest else parameters.queue, replace=latest, order=attrgetter('turn'),
@@ -43,7 +42,7 @@ class Listening:
         self._inputs = InputSynchronizer(
             node, self._parameters, qos.inputs(self._parameters), self._on_frame,
             self._services.drop_counters.drop, self.watch, on_peers,
-            lambda: not self.queue.full)
+            lambda: not self.queue.full, self._services.eras.__next__)
 
     def close(self) -> None:
         """Unsubscribe, and leave no frame in the queue."""

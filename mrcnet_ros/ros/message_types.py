@@ -65,6 +65,7 @@ class CameraInfoMessage(StampedMessage, Protocol):
     distortion_model: str
     d: Sequence[float]
     k: Sequence[float]
+    r: Sequence[float]
     p: Sequence[float]
     binning_x: int
     binning_y: int

@@ -32,7 +32,7 @@ from .publishers import Publishers
 from .reporter import Reporter
 from .services import ModelService
 from .timings import Timings
-from .transforms import CameraTransforms, SupportFrame, Tree
+from .transforms import CameraTransforms, MotionError, SupportFrame, Tree
 from .worker import FrameServices, Worker
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
@@ -290,7 +290,7 @@ class PoseNode(ParameterNode):
     def _make_handler(self, parameters: NodeParameters) -> FrameHandler:
         support = self._support
         tree = Tree(support.plane if support is not None else None, self._camera_in,
-                    self._frame_names.refusal)
+                    self._frame_names.refusal, self._begin_moment)
         handler = load_handler(self._load, parameters, self.drop_counters, tree)
         self.get_logger().info(
             f'the model knows {handler.facts["objects"]}; {handler.facts["views"]}')
@@ -299,9 +299,16 @@ class PoseNode(ParameterNode):
     def _now_ns(self) -> int:
         return int(self.get_clock().now().nanoseconds)
 
-    def _camera_in(self, header: HeaderMessage, fixed_frame: str) -> Array | None:
+    def _camera_in(self, header: HeaderMessage, fixed_frame: str) -> Array:
         motion = self._camera_motion
-        return None if motion is None else motion.look_up(header, fixed_frame)
+        if motion is None:
+            raise MotionError('nothing listens to /tf; activate the node with track: true')
+        return motion.look_up(header, fixed_frame)
+
+    def _begin_moment(self, moment: tuple[int, int]) -> None:
+        for listener in (self._support, self._camera_motion):
+            if listener is not None:
+                listener.begin(moment)
 
     def _warn_of_drop(self, reason: str, message: str) -> None:
         self.get_logger().warning(f'dropped ({reason}): {message}')

@@ -89,7 +89,7 @@ class Reporter:
         if doubts:
             self._node.get_logger().warning('; '.join(d.text for d in doubts), once=True)
         summary = 'all inputs come'
-        if limits.image_rectified and (remark := watch.second_camera()):
+        if remark := watch.camera_remark(rectified=limits.image_rectified):
             self._node.get_logger().warning(remark, once=True)
             summary += f'; {remark}'
         return Status('inputs', [*problems, *doubts], summary,

@@ -59,6 +59,11 @@ def pose_status(account: Account, limits: NodeParameters, why_unpaired: Problem 
     """
     problems = [*_frame_problems(account, limits, why_unpaired),
                 *_detection_problems(account, limits), *_age_problems(account, limits)]
+    if (count := account.recent.get('no_camera_motion', 0)) > (
+            limits.warn_drop_ratio * account.recent.get('frames', 0)):
+        problems.append(Problem(
+            Level.WARN, f'in {count} images the camera is taken to rest: '
+                        f'{account.reasons.get("no_camera_motion", "")}'))
     if faults := account.recent.get('faults', 0):
         problems.append(Problem(Level.WARN, f'{faults} errors in the node itself, the log has the '
                                             f'traceback: {account.reasons.get("faults", "")}'))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -61,13 +62,17 @@ class InputSynchronizer:
     :param watch: notes every message that comes.
     :param on_peers: told that a publisher has come or gone.
     :param is_open: messages stay with the middleware while it is False.
+    :param next_era: returns a number for the first era and for each that begins, higher than all
+        before.
     """
 
     def __init__(self, node: NodeHandle, parameters: NodeParameters, qos: QoSProfile,
                  on_frame: Callable[[Frame], None], drop: Callable[..., None], watch: InputWatch,
                  on_peers: Callable[[], None] = lambda: None,
-                 is_open: Callable[[], bool] = lambda: True) -> None:
+                 is_open: Callable[[], bool] = lambda: True,
+                 next_era: Callable[[], int] | None = None) -> None:
         self._on_peers = on_peers
+        self._next_era = next_era or itertools.count().__next__
         self._node, self._queue, self._slop_s = node, parameters.queue, parameters.sync_slop_s
         self._on_frame, self._drop, self._watch = on_frame, drop, watch
         self._follows = parameters.track and not parameters.detector
@@ -90,7 +95,7 @@ class InputSynchronizer:
         self._back = dict.fromkeys(self._types, 0)
         self._stamps: deque[int] = deque(maxlen=REMEMBERED_STAMPS)
         self._detected: deque[int] = deque(maxlen=REMEMBERED_STAMPS)
-        self._era = 0
+        self._era = self._next_era()
         self._gate = Gate(is_open)
         self._jumps = node.get_clock().create_jump_callback(
             JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-JUMP_NS)),
@@ -169,6 +174,10 @@ class InputSynchronizer:
                                       'detections cannot be paired with them; the driver must '
                                       'write the time of each image into its header')
             return
+        if name != 'image' and stamp == 0 < self._latest_ns.get('image', 0):
+            self._drop('bad_message', f'{name} has no stamp (it is 0 s), so that no image can be '
+                                      'paired with it; copy the stamp of the image')
+            return
         if self._jumped_back(name, stamp):
             is_image = name == 'image'
             self._forget_after(stamp + JUMP_NS, list(self._types) if is_image else [name])
@@ -213,7 +222,7 @@ class InputSynchronizer:
         return back >= JUMP_MESSAGES
 
     def _begin_era(self) -> None:
-        self._era += 1
+        self._era = self._next_era()
         self._framed.clear()
 
     def _forget_after(self, latest: int, names: Sequence[str]) -> None:

@@ -27,15 +27,19 @@ MOTION = Duration(nanoseconds=100_000_000)
 
 # Asked by the worker with the header of a frame: the plane, (4,), camera frame.
 PlaneLookup = Callable[[HeaderMessage], Array]
-# Asked with the header of a frame and a fixed frame: T_fixed_camera, (4, 4) [m], None if unknown.
-CameraLookup = Callable[[HeaderMessage, str], Array | None]
+# Asked with the header of a frame and a fixed frame: T_fixed_camera, (4, 4) [m].
+CameraLookup = Callable[[HeaderMessage, str], Array]
 # Asked with the frame of an object and that of the camera: why /tf must not have the former, ''
 # where it may.
 NameCheck = Callable[[str, str], str]
 
 
-def _no_motion(header: HeaderMessage, fixed_frame: str) -> Array | None:
-    return None
+def _no_motion(header: HeaderMessage, fixed_frame: str) -> Array:
+    raise MotionError('nothing listens to /tf')
+
+
+def _no_matter(moment: tuple[int, int]) -> None:
+    pass
 
 
 def _all_free(child: str, parent: str) -> str:
@@ -49,37 +53,57 @@ class Tree:
     :param plane: that objects stand on; None for none.
     :param camera: tells where the camera is in a fixed frame.
     :param refusal: tells which frames objects must not have.
+    :param begin: told the moment of each frame before anything is asked about it.
     """
 
     plane: PlaneLookup | None = None
     camera: CameraLookup = _no_motion
     refusal: NameCheck = _all_free
+    begin: Callable[[tuple[int, int]], None] = _no_matter
 
 
 class PlaneError(Exception):
     """The plane of a frame is not known."""
 
 
-class _TreeListener:
+class MotionError(Exception):
+    """Where the camera is in a fixed frame is not known."""
+
+
+class TreeListener:
     """Listens to /tf and /tf_static from its beginning to its end."""
 
-    def __init__(self, node: NodeHandle, buffer: Buffer) -> None:
-        self._node, self._buffer = node, buffer
-        self._listener = TransformListener(buffer, node)
+    def __init__(self, node: NodeHandle) -> None:
+        self._node = node
+        # not of the node: such a buffer adds a service to it, which nobody takes away again
+        self._buffer = Buffer()
+        self._listener = TransformListener(self._buffer, node)
+        self._newest = (0, 0)
+
+    def begin(self, moment: tuple[int, int]) -> None:
+        """Forget what moved when time has gone back (a bag starts again, a clock was set).
+
+        tf2 takes no transform that is more than ten seconds older than its newest one.
+
+        :param moment: era and stamp [ns] of a frame.
+        """
+        if moment[0] > self._newest[0] and moment[1] < self._newest[1]:
+            self._buffer.clear()
+        self._newest = max(self._newest, moment)
 
     def close(self) -> None:
         for subscription in (self._listener.tf_sub, self._listener.tf_static_sub):
             self._node.destroy_subscription(subscription)
 
 
-class SupportFrame(_TreeListener):
+class SupportFrame(TreeListener):
     """Looks up where the plane z = 0 of a frame is.
 
     :param frame: whose z axis points up.
     """
 
     def __init__(self, node: NodeHandle, frame: str) -> None:
-        super().__init__(node, Buffer())
+        super().__init__(node)
         self._frame = frame.lstrip('/')
 
     def plane(self, header: HeaderMessage) -> Array:
@@ -102,19 +126,16 @@ class SupportFrame(_TreeListener):
                              'axis must point up, to the objects') from error
 
 
-class CameraTransforms(_TreeListener):
+class CameraTransforms(TreeListener):
     """Looks up the camera in a fixed frame."""
 
-    def __init__(self, node: NodeHandle) -> None:
-        super().__init__(node, Buffer(node=node))
-
-    def look_up(self, header: HeaderMessage, fixed_frame: str) -> Array | None:
+    def look_up(self, header: HeaderMessage, fixed_frame: str) -> Array:
         """Return T_fixed_camera, (4, 4) [m], at the stamp of a header.
 
         A transform of that very moment often comes after the image. Then the camera is taken to
         have moved on from the newest one as it moved before.
 
-        :return: None when /tf does not tell it, or has told nothing new for ``OLDEST_S``.
+        :raises MotionError: when /tf does not tell it, or has told nothing new for ``OLDEST_S``.
         """
         frames, stamp = (fixed_frame, header.frame_id), Time.from_msg(header.stamp)
         T = self._at(frames, stamp)
@@ -122,11 +143,19 @@ class CameraTransforms(_TreeListener):
             return T
         try:
             newest = Time.from_msg(self._buffer.lookup_transform(*frames, Time()).header.stamp)
-        except TransformException:
-            return None
+        except TransformException as error:
+            raise MotionError(f'{error}; check track_frame, and that /tf tells where the camera '
+                              'is in it') from error
         age_s = 1e-9 * (stamp.nanoseconds - newest.nanoseconds)
-        T = self._at(frames, newest) if 0.0 < age_s <= OLDEST_S else None
-        if T is None or newest.nanoseconds < MOTION.nanoseconds:
+        if not 0.0 < age_s <= OLDEST_S:
+            raise MotionError(
+                f'the newest transform is {abs(age_s):.2f} s '
+                f'{"older" if age_s > 0.0 else "newer"} than the image, at most {OLDEST_S:g} s '
+                'older are used; check the clocks, and that its publisher is not late')
+        T = self._at(frames, newest)
+        if T is None:
+            raise MotionError('the newest transform has a number that is not finite')
+        if newest.nanoseconds < MOTION.nanoseconds:
             return T
         before = self._at(frames, newest - MOTION)
         return T if before is None else _moved_on(before, T, 1e9 * age_s / MOTION.nanoseconds)

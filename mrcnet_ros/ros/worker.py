@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from rclpy.impl.rcutils_logger import RcutilsLogger
 
@@ -28,6 +29,8 @@ class FrameServices:
     :param see: is shown each answer and the parameters it was given with.
     :param now_ns: returns the time of the node's clock [ns].
     :param last_answered: moment of the frame that was answered last.
+    :param eras: numbers of eras; time may go back while the node is inactive, so each activation
+        begins one.
     """
 
     parameters: Callable[[], NodeParameters]
@@ -37,6 +40,7 @@ class FrameServices:
     now_ns: Callable[[], int]
     logger: RcutilsLogger
     last_answered: tuple[int, int] = (0, 0)
+    eras: Iterator[int] = field(default_factory=itertools.count)
 
 
 class Worker:

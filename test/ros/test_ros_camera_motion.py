@@ -29,8 +29,9 @@ from mrcnet_ros.ros.camera_path import CameraPath
 from mrcnet_ros.ros.drop_counters import DropCounters
 from mrcnet_ros.ros.frame_handler import FrameHandler
 from mrcnet_ros.ros.frames import Frame
+from mrcnet_ros.ros.messages import stamp_ns
 from mrcnet_ros.ros.params import NodeParameters
-from mrcnet_ros.ros.transforms import CameraTransforms, Tree
+from mrcnet_ros.ros.transforms import CameraTransforms, MotionError, Tree
 
 CAMERA_FRAME = 'camera_optical'
 STEP_S = 0.05
@@ -80,13 +81,15 @@ def motion():
 
 def test_the_camera_is_where_it_was_at_the_stamp(motion):
     """Between two transforms it is in the middle; before any comes there is no answer."""
-    assert motion.look_up(header(0), 'world') is None
+    with pytest.raises(MotionError, match='check track_frame'):
+        motion.look_up(header(0), 'world')
     for step in (0, 1):
         motion._buffer.set_transform(transform(step), '')
     np.testing.assert_allclose(motion.look_up(header(1), 'world'), T_world_camera(1), atol=1e-6)
     np.testing.assert_allclose(motion.look_up(header(0.5), 'world'), T_world_camera(0.5),
                                atol=1e-4)
-    assert motion.look_up(header(0), 'map') is None
+    with pytest.raises(MotionError, match="'map' does not exist"):
+        motion.look_up(header(0), 'map')
 
 
 def test_a_transform_that_is_not_there_yet_is_expected_from_those_before(motion):
@@ -98,7 +101,26 @@ def test_a_transform_that_is_not_there_yet_is_expected_from_those_before(motion)
     for step in (3, 4.5, 7.9):
         np.testing.assert_allclose(motion.look_up(header(step), 'world'), T_world_camera(step),
                                    atol=2e-3)
-    assert motion.look_up(header(8.1), 'world') is None
+    with pytest.raises(MotionError, match=r'0\.30 s older than the image'):
+        motion.look_up(header(8.1), 'world')
+
+
+def test_when_time_goes_back_tf_begins_anew(motion):
+    """tf2 takes nothing that is older than ten seconds before its newest transform."""
+    late, early = 400, 0  # steps, 20 s from one to the other
+    motion.begin((0, stamp_ns(header(late))))
+    motion._buffer.set_transform(transform(late), '')
+    motion.begin((0, stamp_ns(header(early))))  # a stray image
+    motion._buffer.set_transform(transform(early), '')
+    assert motion.look_up(header(late), 'world') is not None
+    with pytest.raises(MotionError):
+        motion.look_up(header(early), 'world')
+    motion.begin((1, stamp_ns(header(early))))
+    motion._buffer.set_transform(transform(early), '')
+    np.testing.assert_allclose(motion.look_up(header(early), 'world'), T_world_camera(early),
+                               atol=1e-6)
+    motion.begin((2, stamp_ns(header(early + 1))))  # time went on while nobody looked
+    assert motion.look_up(header(early + 1), 'world') is not None
 
 
 @pytest.mark.parametrize('known', [
@@ -194,4 +216,5 @@ def test_a_transform_that_is_not_finite_is_none(motion):
     found = transform(0)
     found.transform.translation.x = float('nan')
     motion._buffer = Mock(lookup_transform=lambda *_: found)
-    assert motion.look_up(header(1), 'world') is None
+    with pytest.raises(MotionError, match='not finite'):
+        motion.look_up(header(1), 'world')

@@ -73,6 +73,14 @@ def test_a_table_that_moves_is_where_it_was_at_the_stamp(support):
         support.plane(Header(frame_id='camera', stamp=Time(sec=7)))
 
 
+def test_a_table_that_rests_is_known_when_time_goes_back(support):
+    """/tf_static comes once; what moved is forgotten."""
+    support._buffer.set_transform_static(transform(T_CAMERA_TABLE), '')
+    support.begin((0, 9 * 10**9))
+    support.begin((1, 5 * 10**9))
+    assert support.plane(Header(frame_id='camera', stamp=Time(sec=5))).shape == (4,)
+
+
 class Asked(BoxEstimator):
     """Remembers the heights of the planes that it was given."""
 

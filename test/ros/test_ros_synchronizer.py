@@ -80,6 +80,19 @@ def test_images_without_stamps_are_not_answered_with_boxes_of_one_another():
     assert len(told) == 2 and 'images have no stamp' in told[0][1]
 
 
+def test_detections_without_a_stamp_are_told_as_that():
+    """They are no second message of one moment; other inputs go on."""
+    inputs, frames, drop = paired_inputs()
+    for second in (5, 6):
+        image, info, _ = frame(second)
+        for message, name in ((image, 'image'), (info, 'camera_info'),
+                              (frame(0)[2], 'detections')):
+            inputs._received(message, name)
+    assert not frames
+    assert [call.args[0] for call in drop.call_args_list] == ['bad_message'] * 2
+    assert 'detections has no stamp' in drop.call_args.args[1]
+
+
 def test_of_images_out_of_order_the_oldest_is_given_up():
     """What is counted as unpaired is not answered as well."""
     inputs, frames, drop = paired_inputs(queue=2)

@@ -5,6 +5,7 @@ import math
 import time
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 pytest.importorskip('rclpy', reason='needs the ROS wheels or a ROS installation')
@@ -17,6 +18,7 @@ from ros_frames import frame
 from ros_process import double_node, own_domain
 from sensor_msgs.msg import CameraInfo, Image
 
+from mrcnet_ros.geometry.se3 import exp_so3
 from mrcnet_ros.ros.diagnostics import Level, Problem, RecentCounts, diagnostic_array
 from mrcnet_ros.ros.input_watch import Expected, InputWatch, why_silent
 from mrcnet_ros.ros.params import NodeParameters
@@ -55,6 +57,9 @@ def test_a_healthy_node_is_ok_and_tells_its_rate():
     ({'frames': 5, 'unpaired': 3, 'detections': 5, 'poses': 5}, Level.OK, '5 poses'),
     ({'frames': 1, 'busy': 9, 'detections': 5, 'poses': 5}, Level.WARN, '9 of 10 frames busy'),
     ({'frames': 5, 'busy': 15, 'detections': 5, 'poses': 5}, Level.OK, '5 poses'),
+    ({'frames': 9, 'detections': 9, 'poses': 9, 'no_camera_motion': 9}, Level.WARN,
+     'is taken to rest'),
+    ({'frames': 9, 'detections': 9, 'poses': 9, 'no_camera_motion': 1}, Level.OK, '9 poses'),
 ])
 def test_what_became_of_frames_and_detections_is_judged(recent, level, word):
     """An error when nothing gets through, a warning for what an operator should look into."""
@@ -199,14 +204,29 @@ def test_the_second_camera_of_a_stereo_pair_is_told(watch):
     info.header.frame_id = 'left_optical'
     info.p = [500.0, 0.0, 320.0, 0.0, 0.0, 500.0, 240.0, 0.0, 0.0, 0.0, 1.0, 0.0]
     watch.saw(info, 'camera_info')
-    assert watch.second_camera() == ''
+    assert watch.camera_remark(rectified=True) == ''
     info.p[3] = -60.0
     watch.saw(info, 'camera_info')
-    assert '(0.12, 0) m from the first one' in watch.second_camera()
-    assert "'left_optical'" in watch.second_camera()
+    assert '(0.12, 0) m from the first one' in watch.camera_remark(rectified=True)
+    assert "'left_optical'" in watch.camera_remark(rectified=True)
+    assert watch.camera_remark(rectified=False) == ''
     info.p = [float('nan')] * 12
     watch.saw(info, 'camera_info')
-    assert watch.second_camera() == ''
+    assert watch.camera_remark(rectified=True) == ''
+
+
+@pytest.mark.parametrize(('turn_deg', 'told'), [(0.0, ''), (0.1, ''), (1.5, '1.5 degrees')])
+def test_raw_images_that_rectifying_would_turn_are_told(watch, turn_deg, told):
+    """Poses of raw images are in another frame than those of rectified ones."""
+    info = CameraInfo()
+    info.r = exp_so3([0.0, np.radians(turn_deg), 0.0]).ravel().tolist()
+    watch.saw(info, 'camera_info')
+    remark = watch.camera_remark(rectified=False)
+    assert told in remark and bool(remark) == bool(told)
+    assert watch.camera_remark(rectified=True) == ''
+    info.r = [0.0] * 9  # of a camera that nobody calibrated
+    watch.saw(info, 'camera_info')
+    assert watch.camera_remark(rectified=False) == ''
 
 
 def test_a_detector_that_answers_too_late_needs_a_longer_queue(watch):

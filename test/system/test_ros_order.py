@@ -15,10 +15,11 @@ from stand_in_node import BoxEstimator
 
 from mrcnet_ros.inference.poses import PoseEstimate
 from mrcnet_ros.ros.frames import Frame, FrameError
+from mrcnet_ros.ros.listening import Listening
 from mrcnet_ros.ros.params import NodeParameters
 from mrcnet_ros.ros.synchronizer import InputSynchronizer
 from mrcnet_ros.ros.tracks import Tracks
-from mrcnet_ros.ros.worker import check_order
+from mrcnet_ros.ros.worker import FrameServices, check_order
 
 NAMES = ('image', 'camera_info', 'detections')
 
@@ -97,6 +98,23 @@ def test_the_clock_of_a_simulation_begins_an_era_at_once(inputs):
     come(inputs, 10.0)
     call.kwargs['post_callback'](None)
     assert come(inputs, 1.0) == [(1, 1.0)]
+
+
+def test_each_activation_begins_an_era():
+    """Time may have gone back while the node was inactive, and handlers outlive that."""
+    services = FrameServices(parameters=NodeParameters, drop_counters=Mock(), timings=Mock(),
+                             see=Mock(), now_ns=Mock(return_value=0), logger=Mock())
+    eras = []
+    for seconds in (10.0, 5.0):
+        listening = Listening(NodeParameters(), services, Mock())
+        listening.subscribe(Mock(), Mock())
+        for name, message in zip(NAMES, at(seconds), strict=True):
+            listening._inputs._received(message, name)
+        found = listening.queue.get(None)
+        check_order(found, services.last_answered)
+        services.last_answered = found.moment
+        eras.append(found.era)
+    assert eras == [0, 1]
 
 
 def test_what_is_older_than_the_last_answered_frame_is_late():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import threading
 import time as clock
 from typing import Any
 
@@ -46,14 +47,23 @@ class Buffer:
         self._parents: dict[str, str] = {}
         self._history: dict[str, list[tuple[int, np.ndarray, np.ndarray]]] = {}
         self._static: set[str] = set()
+        self._lock = threading.Lock()
+
+    def clear(self) -> None:
+        """Forget all transforms but the static ones."""
+        with self._lock:
+            for child in self._history.keys() - self._static:
+                del self._history[child], self._parents[child]
 
     def set_transform(self, transform: TransformStamped, authority: str) -> None:
         """Take in a transform of its stamp."""
-        self._set(transform, static=False)
+        with self._lock:
+            self._set(transform, static=False)
 
     def set_transform_static(self, transform: TransformStamped, authority: str) -> None:
         """Take in a transform that always holds."""
-        self._set(transform, static=True)
+        with self._lock:
+            self._set(transform, static=True)
 
     def lookup_transform(
         self, target_frame: str, source_frame: str, time: Any, timeout: Any = None,
@@ -67,7 +77,8 @@ class Buffer:
         end = clock.monotonic() + (timeout.nanoseconds * 1e-9 if timeout is not None else 0.0)
         while True:
             try:
-                return self._lookup(target_frame, source_frame, _nanoseconds(time))
+                with self._lock:
+                    return self._lookup(target_frame, source_frame, _nanoseconds(time))
             except TransformException:
                 if clock.monotonic() >= end:
                     raise
