@@ -7,6 +7,7 @@ not; here all become what a screen shows. What trimesh leaves out or gets wrong 
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,7 @@ def _joined(path: Path, parts: list[Any], *, ends: bool) -> IndexedSurface:
     """
     starts = np.cumsum([0, *(len(p.vertices) for p in parts)])
     corners = [np.asarray(p.faces, np.int64) + s for p, s in zip(parts, starts, strict=False)]
-    pictures: dict[int, EmbeddedPicture] = {}
+    pictures: dict[Hashable, EmbeddedPicture] = {}
     paints = [replace(_paint(part, pictures), clamped=ends) for part in parts]
     given = [_given_normals(part) for part in parts]
     rows: list[Rows] = [c if n is not None else np.full_like(c, -1)
@@ -96,7 +97,7 @@ def _given_normals(part: Any) -> Array | None:
     return np.asarray(part.vertex_normals, np.float64) if 'vertex_normals' in cached else None
 
 
-def _paint(part: Any, pictures: dict[int, EmbeddedPicture]) -> Paint:
+def _paint(part: Any, pictures: dict[Hashable, EmbeddedPicture]) -> Paint:
     """Return how a part is painted.
 
     :param pictures: those made so far, by the image and the tint that they are made of.
@@ -108,13 +109,15 @@ def _paint(part: Any, pictures: dict[int, EmbeddedPicture]) -> Paint:
     image = material.baseColorTexture
     if image is None:
         return Paint(rgb=tuple(int(v) for v in shown(factor)))  # type: ignore[arg-type]
-    key = hash((image.tobytes(), factor.tobytes(), material.alphaMode))
+    pixels = np.array(image.convert('RGB'), np.uint8)
+    blended = material.alphaMode == 'BLEND' and image.mode != 'RGB'
+    opacity = np.array(image.convert('RGBA'))[..., 3] if blended else None
+    # of the pixels as they are seen: those of a palette image are numbers of colours
+    key = (pixels.shape, pixels.tobytes(), factor.tobytes(),
+           None if opacity is None else opacity.tobytes())
     if key not in pictures:
-        pixels = np.array(image.convert('RGB'), np.uint8)
         if not np.allclose(factor, 1.0):
             pixels = shown(linear(pixels) * factor)
-        blended = material.alphaMode == 'BLEND' and image.mode != 'RGB'
-        opacity = np.array(image.convert('RGBA'))[..., 3] if blended else None
         pictures[key] = EmbeddedPicture(pixels, opacity)
     return Paint(image=pictures[key])
 

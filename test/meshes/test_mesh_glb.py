@@ -180,6 +180,22 @@ def test_one_of_two_textures_that_is_lost_is_told(tmp_path: Path) -> None:
         read_mesh(write(tmp_path / 'a.glb', scene, spoil), 1.0)
 
 
+def test_palette_textures_of_two_parts_stay_apart(tmp_path: Path) -> None:
+    """Their pixels are the same numbers of different colours; equal pictures are one texture."""
+    def square(rgb: tuple[int, int, int], at: float) -> Any:
+        mesh = textured().apply_translation([at, 0.0, 0.0])
+        mesh.visual.material.baseColorTexture = Image.new('RGB', (8, 8), rgb).quantize(4)
+        mesh.visual.material.roughnessFactor = at / 8  # trimesh writes materials alike once
+        return mesh
+
+    scene = trimesh.Scene([square((255, 0, 0), 0.0), square((0, 0, 255), 2.0),
+                           square((255, 0, 0), 4.0)])
+    mesh = read_mesh(write(tmp_path / 'a.glb', scene), 1.0)
+    assert [tuple(t[0, 0]) for t in mesh.textures] == [(255, 0, 0), (0, 0, 255)]
+    middle = mesh.vertices[:, 0]
+    assert (mesh.colors[(middle > 1.5) & (middle < 3.5)] == [0, 0, 255]).all()
+
+
 @pytest.mark.parametrize(('mode', 'refused'), [('BLEND', True), ('OPAQUE', False)])
 def test_a_transparent_texture_counts_where_it_is_blended(
         tmp_path: Path, mode: str, refused: bool) -> None:
