@@ -71,6 +71,10 @@ def write_ply(target: Path, mesh: Mesh, unit_m: float) -> None:
 
 
 def _texture_names(target: Path, suffixes: list[str]) -> list[str]:
+    """Return names of textures; several have those of the file, such as ``a.ply.1.png``.
+
+    The second texture of ``a.ply`` is not called ``a_1.png``, as the only one of ``a_1.ply`` is.
+    """
     if len(suffixes) == 1:
         return [f'{target.stem}{suffixes[0]}']
-    return [f'{target.stem}_{number}{suffix}' for number, suffix in enumerate(suffixes)]
+    return [f'{target.name}.{number}{suffix}' for number, suffix in enumerate(suffixes)]

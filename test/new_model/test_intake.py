@@ -122,17 +122,22 @@ def test_what_does_not_go_together_is_noted(tmp_path: Path) -> None:
     assert 'y up' in screw.notes[0] and 'housing is 10 times as large' in screw.notes[1]
 
 
-def test_a_texture_is_kept_with_the_mesh(tmp_path: Path) -> None:
-    """A GLB file becomes a PLY file with a picture beside it that looks the same."""
+def textured_box(pixels: np.ndarray) -> Any:
+    """Return a box with a picture on it, 0.1 m wide."""
     from PIL import Image
 
-    pixels = np.zeros((8, 8, 3), np.uint8)
-    pixels[:4], pixels[4:] = (250, 10, 10), (10, 10, 250)
     material = trimesh.visual.material.PBRMaterial(baseColorTexture=Image.fromarray(pixels))
     box = trimesh.creation.box((0.1, 0.1, 0.1))
     uv = np.random.default_rng(0).uniform(size=(len(box.vertices), 2))
     box.visual = trimesh.visual.TextureVisuals(uv=uv, material=material)
-    path = write(tmp_path / 'part.glb', box)
+    return box
+
+
+def test_a_texture_is_kept_with_the_mesh(tmp_path: Path) -> None:
+    """A GLB file becomes a PLY file with a picture beside it that looks the same."""
+    pixels = np.zeros((8, 8, 3), np.uint8)
+    pixels[:4], pixels[4:] = (250, 10, 10), (10, 10, 250)
+    path = write(tmp_path / 'part.glb', textured_box(pixels))
     part = only(tmp_path, path)
     copy_meshes([part], tmp_path / 'meshes')
     source, kept = read_mesh(path, 1.0), read_mesh(tmp_path / 'meshes' / 'part.ply', 1.0)
@@ -140,6 +145,23 @@ def test_a_texture_is_kept_with_the_mesh(tmp_path: Path) -> None:
     np.testing.assert_array_equal(kept.texture, source.texture)
     np.testing.assert_allclose(kept.vertices[kept.faces], source.vertices[source.faces],
                                atol=1e-6)
+
+
+def test_textures_of_one_mesh_never_replace_those_of_another(tmp_path: Path) -> None:
+    """Two of ``bottle`` and one of ``bottle_1``, whether they are taken from GLB or PLY files."""
+    red, green, blue = (np.full((8, 8, 3), rgb, np.uint8)
+                        for rgb in ((250, 0, 0), (0, 250, 0), (0, 0, 250)))
+    two = trimesh.Scene([textured_box(red), textured_box(green).apply_translation([0.2, 0, 0])])
+    (tmp_path / 'bottle.glb').write_bytes(two.export(file_type='glb'))
+    write(tmp_path / 'bottle_1.glb', textured_box(blue))
+    names, source = ('bottle', 'bottle_1'), tmp_path
+    for kind, copies in (('glb', tmp_path / 'first'), ('ply', tmp_path / 'second')):
+        copy_meshes(take_in(request(tmp_path, *(source / f'{n}.{kind}' for n in names),
+                                    unit='m')), copies)
+        found = [sorted(t[0, 0].tolist() for t in read_mesh(copies / f'{n}.ply', 1.0).textures)
+                 for n in names]
+        assert found == [[[0, 250, 0], [250, 0, 0]], [[0, 0, 250]]]
+        source = copies
 
 
 def test_symmetries_are_stated_by_name() -> None:
