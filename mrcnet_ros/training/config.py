@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -53,9 +54,11 @@ class TrainConfig(SceneConfig):
     def load_objects(self) -> list[ObjectModel]:
         """Return the objects in class order.
 
-        :raises SpecError: when labels or emphasis are of other objects.
+        :raises SpecError: when labels or emphasis are of other objects, or two meshes could not be
+            told apart in one folder.
         """
         objects = super().load_objects()
+        _check_mesh_names(objects)
         try:
             only_known(self.emphasis, [o.label for o in objects], 'emphasis')
         except ValueError as error:
@@ -83,3 +86,15 @@ class TrainConfig(SceneConfig):
         if self.processes > 1 and (self.composers or self.device != 'cpu'):
             what = 'composers' if self.composers else f'device {self.device}'
             raise SpecError(f'{what} needs processes 1, got {self.processes}')
+
+
+def _check_mesh_names(objects: Sequence[ObjectModel]) -> None:
+    """Refuse different meshes of one name: a model finds its meshes by name in one folder."""
+    known: dict[str, ObjectModel] = {}
+    for model in objects:
+        other = known.setdefault(model.mesh_path.name, model)
+        if other.mesh_sha256 != model.mesh_sha256:
+            raise SpecError(
+                f'the meshes of {other.label!r} and {model.label!r} have one name: '
+                f'{other.mesh_path} and {model.mesh_path}; a model finds its meshes by name in '
+                'one folder: rename one, and change models accordingly')

@@ -123,6 +123,24 @@ def test_a_background_that_cannot_be_read_is_told_before_anything_is_rendered(ma
     assert not config.cache.exists()
 
 
+def test_meshes_of_one_name_are_told_before_anything_is_rendered(tmp_path):
+    """A model names files, not folders: it could not be loaded. The same mesh twice can."""
+    config = write_material(tmp_path / 'ycb', processes=1)
+    entries = yaml.safe_load(config.models.read_text())
+    for number, entry in enumerate(entries):
+        folder = config.models.parent / f'{number:03d}'
+        folder.mkdir()
+        write_ply(folder / 'textured.ply', cube(0.08 + 0.01 * number))
+        entry['mesh'] = f'{number:03d}/textured.ply'
+    config.models.write_text(yaml.safe_dump(entries))
+    with pytest.raises(SpecError, match=r"'blob' and 'box' .*000/textured\.ply and .*"
+                                        r'001/textured\.ply.*rename one'):
+        train(config, random_stem())
+    assert not config.cache.exists()
+    write_ply(config.models.parent / '001' / 'textured.ply', cube(0.08))
+    assert len(config.load_objects()) == 2
+
+
 @pytest.mark.parametrize(('emphasis', 'problem'), [
     ({'blub': 2}, r"emphasis: .*\['blub'\].*\['blob', 'box'\]"),
     ({'blob': 0, 'box': 0}, 'no object to train')])
