@@ -1,9 +1,9 @@
 """Mesh files: reading them in metres, telling whether one is the right one and the right size.
 
 ``obj``, ``ply`` and ``off`` read a file into a ``Surface``; trimesh reads ``stl`` and ``glb``
-files. ``building`` makes a ``Mesh`` of a surface. ``reading`` chooses the reader and knows all
-files that belong to a mesh. ``checks`` compares sizes and symmetries. A file that cannot be read
-correctly raises a MeshError.
+files. ``building`` makes a ``Mesh`` of a surface, and ``winding`` tells its outside. ``reading``
+chooses the reader and knows all files that belong to a mesh. ``checks`` compares sizes and
+symmetries. A file that cannot be read correctly raises a MeshError.
 """
 
 from .checks import (

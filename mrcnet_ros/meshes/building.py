@@ -13,6 +13,7 @@ from .mesh import NEUTRAL_GREY, Mesh, sample_texture
 from .opacity import areas, check_opaque
 from .pictures import read_picture
 from .surface import ROUNDING, IndexedSurface, Rows
+from .winding import joined, to_turn_outward
 
 # of the bounding box with loose vertices over that without them; sizes may be off by 3 % elsewhere
 STRAY = 1.03
@@ -163,8 +164,8 @@ def corner_normals(positions: Array, corners: Rows) -> tuple[Array, Rows]:
     """Compute normals of faces that have none.
 
     Where the faces are wound alike they are shared by the corners at a vertex; else each face has
-    its own. Those of a closed surface point outwards. Of two faces at the same three vertices,
-    which show both sides, the first counts: together they would cancel out.
+    its own. Those of closed bodies point outwards, of a cavity into it. Of two faces at the same
+    three vertices, which show both sides, the first counts: together they would cancel out.
 
     :param positions: (P, 3).
     :param corners: (F, 3) rows of ``positions``.
@@ -172,15 +173,19 @@ def corner_normals(positions: Array, corners: Rows) -> tuple[Array, Rows]:
     """
     import trimesh
 
-    _, first = np.unique(np.sort(corners, axis=1), axis=0, return_index=True)
+    _, first, copies = np.unique(np.sort(corners, axis=1), axis=0, return_index=True,
+                                 return_inverse=True)
+    rank = np.argsort(np.argsort(first))
     single = corners[np.sort(first)]
-    joined = trimesh.Trimesh(positions, single, process=True)
-    if not joined.is_winding_consistent:
-        a, b, c = np.moveaxis(positions[corners], 1, 0)
-        return np.cross(b - a, c - a), np.repeat(np.arange(len(corners))[:, None], 3, axis=1)
-    inward = joined.is_watertight and joined.volume < 0
+    shape = joined(positions, single)
+    if shape.is_watertight:
+        turned = to_turn_outward(shape)
+        single[turned] = single[turned, ::-1]
+    if not shape.is_winding_consistent:
+        a, b, c = np.moveaxis(positions[single], 1, 0)
+        return np.cross(b - a, c - a), np.repeat(rank[copies.reshape(-1, 1)], 3, axis=1)
     smooth = trimesh.Trimesh(positions, single, process=False).vertex_normals
-    return np.asarray(-smooth if inward else smooth, np.float64), corners
+    return np.asarray(smooth, np.float64), corners
 
 
 def _usable(normals: Array) -> NDArray[np.bool_]:

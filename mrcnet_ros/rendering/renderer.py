@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..meshes.winding import is_closed_outward
 from ..objects import Mesh
 from .gl_context import GlContext
 from .shading import SHADINGS, Shading, SurfaceProgram
@@ -207,7 +208,7 @@ def _upload(mesh: Mesh) -> _Uploaded:
     radius_m = float(np.linalg.norm(used - centre, axis=1).max())
     rows = np.full(len(mesh.faces), -1) if mesh.face_textures is None else mesh.face_textures
     parts = tuple(_upload_part(mesh, mesh.faces[rows == row], int(row)) for row in np.unique(rows))
-    return _Uploaded(parts, _is_closed_outward(mesh), centre, radius_m)
+    return _Uploaded(parts, is_closed_outward(mesh), centre, radius_m)
 
 
 def _upload_part(mesh: Mesh, chosen: NDArray[np.int32], texture_row: int) -> _Part:
@@ -225,38 +226,6 @@ def _upload_part(mesh: Mesh, chosen: NDArray[np.int32], texture_row: int) -> _Pa
         texture = pyrender.Texture(source=mesh.textures[texture_row], source_channels='RGB')
         texture._add_to_context()
     return _Part(primitive, texture, faces.size)
-
-
-def _is_closed_outward(mesh: Mesh) -> bool:
-    """Tell whether back faces can never be seen.
-
-    That is so when all bodies are closed and wound outward, or inward as a cavity in another.
-    """
-    import trimesh
-
-    # processing joins vertices that differ in normal or texture coordinate only
-    shape = trimesh.Trimesh(mesh.vertices, mesh.faces, process=True)
-    if not (shape.is_watertight and shape.is_winding_consistent and shape.volume > 0):
-        return False
-    body = trimesh.graph.connected_component_labels(shape.face_adjacency, len(shape.faces))
-    corners = shape.triangles - shape.triangles.mean(axis=(0, 1))
-    a, b, c = np.moveaxis(corners, 1, 0)
-    volumes = np.bincount(body, np.einsum('ij,ij->i', a, np.cross(b, c)))
-    return all(_turns_around(corners[body == inward][0, 0], corners[body != inward]) > 0.5
-               for inward in np.flatnonzero(volumes < 0))
-
-
-def _turns_around(point: NDArray[np.float64], triangles: NDArray[np.float64]) -> float:
-    """Return how often closed surfaces go around a point: 0 outside, 1 inside.
-
-    :param triangles: (F, 3, 3).
-    """
-    a, b, c = np.moveaxis(triangles - point, 1, 0)
-    (la, lb, lc), dot = (np.linalg.norm(v, axis=1) for v in (a, b, c)), np.einsum
-    volume = dot('ij,ij->i', a, np.cross(b, c))
-    spread = (la * lb * lc + dot('ij,ij->i', a, b) * lc + dot('ij,ij->i', b, c) * la
-              + dot('ij,ij->i', c, a) * lb)
-    return float(np.arctan2(volume, spread).sum() / (2 * np.pi))
 
 
 def _cache_friendly(vertices: NDArray[np.float64], faces: NDArray[np.int32]

@@ -206,6 +206,7 @@ def test_faces_wound_the_wrong_way_are_seen_and_shaded(tmp_path: Path, flipped: 
     rows[list(flipped)] = rows[list(flipped)][:, ::-1]
     path = ply(tmp_path / 'x.ply', XYZ + VERTEX_RGB, [faces(rows)])
     mesh = assert_looks_like(path, box(), 'template')
+    assert (np.einsum('vi,vi->v', mesh.vertices, mesh.normals) > 0.0).all()
     if len(flipped) == 12:
         np.testing.assert_allclose(mesh.normals, box().normals, atol=1e-6)
 
@@ -224,6 +225,21 @@ def test_a_body_wound_inward_beside_another_is_seen_from_outside(tmp_path: Path)
         for (rgb, mask), (turned_rgb, turned_mask) in zip(*views, strict=True):
             np.testing.assert_array_equal(mask, turned_mask)
             assert (rgb != turned_rgb).any(axis=2).sum() < 5  # ties at the rim
+
+
+@pytest.mark.parametrize('outer', [1, -1])
+@pytest.mark.parametrize(('offset', 'inner', 'outward'), [
+    (55, 1, True), (55, -1, True), (0, -1, False)])
+def test_normals_of_each_body_point_out_of_it(
+        tmp_path: Path, outer: int, offset: int, inner: int, outward: bool) -> None:
+    """Of two bodies in a file, whichever is wound inward; those of a cavity point into it."""
+    small = 0.3 * CORNERS + [0, 0, offset]
+    vertex = columns(('x', 'y', 'z'), 'float', np.concatenate([CORNERS, small]))
+    turn = inner * outer if offset == 0 else inner  # a cavity is turned with what is around it
+    rows = np.concatenate([TRIANGLES[:, ::outer], 24 + TRIANGLES[:, ::turn]])
+    found = read_mesh(ply(tmp_path / 'x.ply', vertex, [faces(rows)]), 0.001).normals
+    np.testing.assert_allclose(found[:24], box().normals, atol=1e-6)
+    np.testing.assert_allclose(found[24:], box().normals * (1 if outward else -1), atol=1e-6)
 
 
 @pytest.mark.parametrize(('vertex', 'face', 'said'), [
