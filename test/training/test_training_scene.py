@@ -13,7 +13,9 @@ import numpy as np
 import trimesh
 from meshes import cube
 
+from mrcnet_ros.errors import BackendError
 from mrcnet_ros.geometry.view_prior import rotation_from_angles
+from mrcnet_ros.meshes import read_mesh
 from mrcnet_ros.objects import Mesh
 from mrcnet_ros.specs import CropSpec, ViewPrior
 from mrcnet_ros.training.augmentation import around, augment, photograph
@@ -210,13 +212,38 @@ def test_convex_surfaces_are_open_and_holes_are_not():
     floor = trimesh.creation.cylinder(0.025, 0.004, transform=trimesh.transformations
                                       .translation_matrix([0, 0, -0.05]))
     both = trimesh.util.concatenate([cup, floor])
-    mesh = Mesh(np.asarray(both.vertices), np.asarray(both.faces, np.int32),
-                np.asarray(both.vertex_normals), np.zeros((len(both.vertices), 3), np.uint8))
-    baked = bake_openness(mesh, 0.11)
-    inside = ((np.linalg.norm(baked.vertices[:, :2], axis=1) < 0.01)
-              & (np.abs(baked.vertices[:, 2] + 0.048) < 1e-4))
-    assert inside.any()
-    assert baked.colors[inside].max() < 60
+    for turn in (1, -1):
+        mesh = Mesh(np.asarray(both.vertices), np.asarray(both.faces, np.int32)[:, ::turn],
+                    np.asarray(both.vertex_normals), np.zeros((len(both.vertices), 3), np.uint8))
+        baked = bake_openness(mesh, 0.11)
+        radius, z = np.linalg.norm(baked.vertices[:, :2], axis=1), baked.vertices[:, 2]
+        inside = (radius < 0.01) & (np.abs(z + 0.048) < 1e-4)
+        assert inside.any()
+        assert baked.colors[inside].max() < 60
+        assert baked.colors[(radius > 0.0249) & (z > 0.0)].min() > 200
+
+
+BOX = trimesh.creation.box((80.0, 60.0, 40.0))
+FACES = np.asarray(BOX.faces)
+MIXED = np.where((np.arange(12) % 2 == 0)[:, None], FACES[:, ::-1], FACES)
+
+
+@pytest.mark.parametrize('kind', ['stl', 'ply'])
+@pytest.mark.parametrize('faces', [
+    FACES[:, ::-1], np.concatenate([FACES, FACES[:, ::-1]]), MIXED, FACES[2:], FACES[2:, ::-1],
+    MIXED[2:]], ids=['inward', 'both sides', 'mixed', 'open', 'open inward', 'open mixed'])
+def test_openness_is_that_of_the_outside(tmp_path: Path, kind: str, faces: np.ndarray):
+    """However a file winds the faces of a convex body, its surface is as open as ever."""
+    path = tmp_path / f'box.{kind}'
+    trimesh.Trimesh(BOX.vertices, faces, process=False).export(path)
+    assert bake_openness(read_mesh(path, 0.001), 0.108).colors.min() > 250
+
+
+def test_a_missing_ray_tracer_is_told(monkeypatch: pytest.MonkeyPatch):
+    """With what to install."""
+    monkeypatch.setattr(trimesh.ray, 'has_embree', False)
+    with pytest.raises(BackendError, match=r'embreex.*pip install .mrcnet_ros\[train\]'):
+        bake_openness(cube(0.08), 0.14)
 
 
 def test_no_strength_means_no_change():
