@@ -25,6 +25,9 @@ RECOLOURED, SHADED = 0.6, 0.8
 # Brightness of objects whose files have no colours, relative to the neutral grey they are drawn
 # in: plastic is white (255 is 1.6 times the grey) as often as grey, rarely dark.
 PAINT = (0.5, 1.6)
+# Views that tell whether an object has colours; each is from another side. A mark that one in ten
+# shows is missed once in 800 times, and the others would take seconds to read.
+LOOKED_AT = 64
 # As many as fit into 25 MB of each process.
 PRINTS = 320
 Matrix = NDArray[np.float64]
@@ -199,8 +202,8 @@ class TrainingPainter:
 
 def _unpainted(bank: ViewBank) -> bool:
     """Whether all that is seen of an object has the grey of files without colours."""
-    seen = bank.albedo[0][bank.albedo[0][..., 3] == 255][:, :3]
-    return len(seen) > 0 and bool((seen == NEUTRAL_GREY).all())
+    return all((view[view[..., 3] == 255][:, :3] == NEUTRAL_GREY).all()
+               for view in bank.albedo[:LOOKED_AT])
 
 
 def _uint8(values: NDArray[np.float32]) -> NDArray[np.uint8]:
