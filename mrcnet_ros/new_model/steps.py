@@ -29,6 +29,7 @@ from ..training.config import TrainConfig
 from ..training.loop import CHECKPOINT
 from ..training.material import load_disturbers, load_object_views, load_templates, load_views
 from ..training.trainer import train
+from ..training.view_bank import check_ray_tracer
 from .detector_steps import add_detector, detector_config, measure_detector
 from .intake import Part, copy_meshes, take_in
 from .measuring import MeasuredPose, measure_model
@@ -71,6 +72,7 @@ class Maker:
         """Check what can be checked before anything is written."""
         self._request, self._stem, self._say = request, stem, say
         self._began = time.monotonic()
+        check_ray_tracer()
         check_start_model(request.start)
         check_images(find_images(request.backgrounds))
         self._parts = take_in(request)

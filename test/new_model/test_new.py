@@ -267,6 +267,18 @@ def test_a_start_without_weights_is_told_before_anything_is_written(
     assert not (tmp_path / 'out').exists()
 
 
+def test_a_missing_ray_tracer_is_told_before_anything_is_written(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str]) -> None:
+    """Not after the search for symmetries, which takes minutes."""
+    monkeypatch.setattr(trimesh.ray, 'has_embree', False)
+    write(tmp_path / 'part.stl', BOX)
+    assert main(['new', str(tmp_path / 'part.stl'), '--output', str(tmp_path / 'out')]) == 2
+    assert "embreex, which is not installed; pip install 'mrcnet_ros[train]'" in (
+        capsys.readouterr().err)
+    assert not (tmp_path / 'out').exists()
+
+
 def test_objects_that_the_start_knows_keep_their_weights(tiny_model: TinyModel) -> None:
     """Only if the model was trained for the same mesh, symmetries and views."""
     objects, prior = tiny_model.config.load_objects(), tiny_model.config.view_prior
