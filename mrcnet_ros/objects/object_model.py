@@ -28,7 +28,7 @@ class ObjectModel:
     network works in the centred frame, which has the same axes and its origin at ``middle_m``.
 
     :param object_id: BOP number of the object.
-    :param mesh_path: PLY, OBJ, OFF or STL file.
+    :param mesh_path: PLY, OBJ, OFF, STL or GLB file.
     :param mesh_sha256: :func:`mesh_digest` the file must have, '' to accept any.
     :param diameter_m: largest distance between two vertices.
     :param symmetries: motions that leave the mesh looking the same [m].

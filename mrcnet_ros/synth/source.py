@@ -14,10 +14,8 @@ from ..errors import DatasetError, MeshError
 from ..geometry.symmetry import Symmetries
 from ..meshes import check_origin, measure_diameter, mesh_digest, read_mesh
 from ..objects import ObjectModel, load_bop_objects, load_object_list
-from ..objects.object_files import read_models_info, read_object_list
+from ..objects.object_files import SYMMETRY_FIELDS, read_models_info, read_object_list
 from ..objects.object_model import DIAMETERS_M
-
-KINDS = ('symmetries_discrete', 'symmetries_continuous')
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,13 +85,13 @@ def _checked(source: Source) -> Source:
 
 def _in_mm(entry: Mapping[str, Any], unit_m: float) -> dict[str, Any]:
     """Return the symmetries of an entry with lengths in millimetres."""
-    scale = unit_m / MM
+    scale, (discrete, continuous) = unit_m / MM, SYMMETRY_FIELDS
     found: dict[str, Any] = {}
-    for values in entry.get(KINDS[0], []):
+    for values in entry.get(discrete, []):
         moved = [float(v) * (scale if k in (3, 7, 11) else 1.0)
                  for k, v in enumerate(np.ravel(values))]
-        found.setdefault(KINDS[0], []).append(moved)
-    for values in entry.get(KINDS[1], []):
-        found.setdefault(KINDS[1], []).append(
+        found.setdefault(discrete, []).append(moved)
+    for values in entry.get(continuous, []):
+        found.setdefault(continuous, []).append(
             {'axis': list(values['axis']), 'offset': [scale * float(v) for v in values['offset']]})
     return found

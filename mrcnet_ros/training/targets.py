@@ -16,7 +16,9 @@ from ..geometry.se3 import Array
 from ..specs import ModelSpec
 from .composer import Sample
 
-POINTS = 96  # of each surface, at which the losses compare poses
+# Vertices of each object at which the losses compare poses. They are not spread evenly over the
+# surface: fine parts have more of them.
+POINTS = 96
 
 
 class Batch(NamedTuple):
@@ -80,7 +82,7 @@ def stack_samples(samples: Sequence[Sample]) -> Batch:
 class ObjectShapes:
     """What the losses know of the objects, in units of their diameters.
 
-    :param points: (C, POINTS, 3) of the surface.
+    :param points: (C, POINTS, 3) some of the vertices.
     :param moments: (C, 3, 3) mean of v v^T over the vertices.
     :param symmetries: (C, M, 3, 3) rotations, padded with the identity.
     :param shifts: (C, M, 3) translations of the symmetries.
