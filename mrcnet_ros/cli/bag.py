@@ -9,6 +9,7 @@ from pathlib import Path
 from ..datasets.catalogue import facts_of
 from .argument_types import positive_float
 from .dataset_arguments import add_box_arguments, add_dataset_arguments, box_spec, open_split
+from .known_objects import model_objects
 from .progress import progress_bar
 
 
@@ -35,6 +36,8 @@ def run(args: argparse.Namespace) -> int:
     from ..testbench.bop_bag import bag_detections, bag_truths
 
     boxes, dataset = box_spec(args), open_split(args)
+    if args.model is not None:
+        dataset.require_objects(model_objects(args.model))
     labels = bag_labels(args.dataset, dataset.object_ids, args.model)
     with BagWriter(args.output, args.storage) as writer:
         frames = progress_bar(dataset.frames[:args.limit], unit='image')
@@ -60,12 +63,8 @@ def bag_labels(dataset: str, object_ids: Iterable[int], model: Path | None) -> d
 
 
 def model_labels(model: Path) -> dict[int, str]:
-    from ..errors import ModelError
-    from ..reading.fields import label, whole
-    from ..reading.text import parse_json
+    """Return the labels of a model by object id.
 
-    try:
-        objects = parse_json((model / 'model.json').read_bytes())['objects']
-        return {whole(entry['object_id'], 'object_id'): label(entry['label']) for entry in objects}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(model, f'model.json cannot be read ({error!r})') from error
+    :raises ModelError: when the model cannot be read.
+    """
+    return {item.object_id: item.label for item in model_objects(model)}

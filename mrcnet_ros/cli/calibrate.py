@@ -18,8 +18,8 @@ from .dataset_arguments import (
     open_dataset,
     open_estimator,
     open_pose_estimator,
-    take_sizes,
 )
+from .known_objects import fit_to_dataset
 from .progress import progress_bar
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def _answer_photographs(args: argparse.Namespace, dataset: BopDataset
     boxes = box_source(args, dataset)
     dataset.frames[0].target_ground_truth()  # there is nothing to compare with without it
     estimator = open_estimator(args, spreads=True)
-    take_sizes(estimator, dataset)
+    fit_to_dataset(estimator, dataset, boxes)
     done = Run()
     frames = progress_bar(dataset.frames[:args.limit], unit='image')
     run_frames(frames, estimator, boxes, None, done, depth='required' if args.depth else 'off')

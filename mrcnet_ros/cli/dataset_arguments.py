@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from ..inference.base_estimator import BaseEstimator
     from ..inference.estimator import PoseEstimator
     from ..inference.poses import Estimator
-    from ..objects import ObjectModel
 
 
 def add_dataset_arguments(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
@@ -173,12 +172,6 @@ def open_pose_estimator(args: argparse.Namespace, **options: Any) -> PoseEstimat
                                **options)
 
 
-def object_labels(objects: Mapping[int, ObjectModel], estimator: Estimator) -> dict[int, str]:
-    """Return labels by object id: the model's, or the dataset's for objects that it lacks."""
-    return {i: item.label for i, item in objects.items()} | {
-        item.object_id: label for label, item in estimator.objects.items()}
-
-
 def timed_questions(args: argparse.Namespace, dataset: BopDataset, estimator: Estimator
                     ) -> list[Question]:
     """Return the images and detections that an estimator is timed with.
@@ -193,20 +186,6 @@ def timed_questions(args: argparse.Namespace, dataset: BopDataset, estimator: Es
         raise DatasetError(f'{dataset.split_path}: none of the targets is an object of the '
                            f'model; its objects are {sorted(estimator.objects)}')
     return found
-
-
-def take_sizes(estimator: Estimator, dataset: BopDataset) -> None:
-    """Let objects be as large as they are in the images.
-
-    Rendered images show the meshes; a size that the model has from photographs is wrong there.
-    """
-    if dataset.rendered:
-        estimator.assume_sizes_of_meshes()
-
-
-def sizes_taken(dataset: BopDataset) -> dict[str, str]:
-    """Return what :func:`take_sizes` did, for a file of figures."""
-    return {'sizes': 'of the meshes' if dataset.rendered else 'of the model'}
 
 
 def box_spec(args: argparse.Namespace) -> BoxSpec:

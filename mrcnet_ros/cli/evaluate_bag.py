@@ -14,6 +14,7 @@ from .argument_types import positive, positive_float
 from .bag import model_labels
 from .dataset_arguments import add_model_arguments, refuse_without_effect
 from .evaluation_page import Evaluated, add_report_argument, check_report, write_report
+from .known_objects import model_objects
 from .node import model_parameters
 from .progress import progress_bar
 from .tasks import add_json_argument, measured_with
@@ -88,6 +89,7 @@ def evaluate(args: argparse.Namespace, node_command: Sequence[str]) -> int:
         raise DatasetError(f'bag {args.bag}: has ground truth of the objects {unknown}, but '
                            f'there are meshes only of {sorted(objects)}; give the folder of all '
                            'meshes as --score-meshes')
+    _require_same_objects(args, frames, images, objects)
     played = frames * (args.loops if args.mode == 'realtime' else 1)
     log = args.json.with_suffix('.node.log')
     answers = _replay(args, node_command, played, log)
@@ -102,6 +104,27 @@ def evaluate(args: argparse.Namespace, node_command: Sequence[str]) -> int:
     _write_page(args, frames, images, answers, (scores, figures, covariances, objects, labels))
     unanswered = sum(answer is None for answer in answers)
     return 1 if args.mode == 'lossless' and unanswered else 0
+
+
+def _require_same_objects(args: argparse.Namespace, frames: Sequence[BagFrame],
+                          images: Sequence[BopFrame], objects: Mapping[int, ObjectModel]) -> None:
+    """Make sure that labels and numbers mean the same objects in bag, model and score meshes.
+
+    :raises DatasetError: when they do not, or the model knows no label of the ground truth.
+    """
+    from ..datasets.same_objects import known_object, require_same_numbers, require_same_objects
+
+    known, bag = model_objects(args.model), f'bag {args.bag}'
+    numbers = {told.label: truth.object_id for frame, image in zip(frames, images, strict=True)
+               for told, truth in zip(frame.truths or (), image.ground_truth, strict=True)}
+    labels = {item.label for item in known}
+    if numbers and not labels & set(numbers):
+        raise DatasetError(f'{bag}: shows {sorted(numbers)}, and the model knows none of these '
+                           f'labels, only {sorted(labels)}; write the bag with --model, or give '
+                           'the model of these objects')
+    require_same_numbers(known, numbers, bag)
+    require_same_objects(known, {i: known_object(item) for i, item in objects.items()},
+                         set(numbers.values()) or objects, f'the meshes that {bag} is scored with')
 
 
 def _replay(args: argparse.Namespace, node_command: Sequence[str], frames: list[BagFrame],

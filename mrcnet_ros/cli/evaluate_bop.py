@@ -13,14 +13,12 @@ from .dataset_arguments import (
     add_detection_arguments,
     add_estimation_arguments,
     box_source,
-    object_labels,
     open_dataset,
     open_estimator,
     say,
-    sizes_taken,
-    take_sizes,
 )
 from .evaluation_page import Evaluated, add_report_argument, check_report, write_report
+from .known_objects import fit_to_dataset, object_labels, sizes_taken
 from .progress import progress_bar
 from .tasks import add_json_argument, measured_with, model_identity, runtime
 
@@ -76,7 +74,7 @@ def evaluate(args: argparse.Namespace, load: Callable[[argparse.Namespace], Esti
         dataset.frames[0].target_ground_truth()  # no boxes without it: say so before all else
     objects = load_bop_objects(dataset.models_dir, dataset.object_ids)
     estimator = load(args)
-    take_sizes(estimator, dataset)
+    fit_to_dataset(estimator, dataset, boxes)
     labels = object_labels(objects, estimator)
     ratios = {item.object_id: item.size_ratio for item in estimator.objects.values()}
     done = Run(runtime=runtime(estimator), size_ratios=ratios)

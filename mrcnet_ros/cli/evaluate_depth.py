@@ -10,12 +10,10 @@ from .dataset_arguments import (
     add_detection_arguments,
     add_estimation_arguments,
     box_source,
-    object_labels,
     open_dataset,
     open_estimator,
-    sizes_taken,
-    take_sizes,
 )
+from .known_objects import fit_to_dataset, object_labels, sizes_taken
 from .progress import progress_bar
 from .tasks import add_json_argument, measured_with
 
@@ -49,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     scenes = KnownScenes(frames, plane=args.support_plane)
     objects, done = load_bop_objects(dataset.models_dir, dataset.object_ids), 0
     with closing(load_estimator(args)) as estimator:
-        take_sizes(estimator, dataset)
+        fit_to_dataset(estimator, dataset, boxes)
         labels = object_labels(objects, estimator)
         scores = depth_scores.DepthScores(estimator, boxes, frames, scenes)
         try:

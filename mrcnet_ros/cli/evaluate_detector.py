@@ -37,6 +37,7 @@ def run(args: argparse.Namespace) -> int:
     detector = ObjectDetector.load(args.model, least_score=LEAST_SCORE, backend=args.backend,
                                    threads=args.threads)
     boxes = DetectorBoxes(detector)
+    dataset.require_objects(boxes.known_objects, 'the detector')
     scores = detector_scores.DetectorScores(detector.object_ids)
     for frame in progress_bar(dataset.frames[:args.limit], unit='image'):
         found = boxes.look(frame)

@@ -28,6 +28,7 @@ def run(args: argparse.Namespace) -> int:
     """Write a picture with two rows for each object: training crops, and real ones."""
     import numpy as np
 
+    from ..datasets.same_objects import known_object
     from ..evaluation.mosaic import Row, check_name, draw_mosaic, real_crops, write_picture
     from ..evaluation.report import check_writable
     from ..training.held_out import HELD_OUT_SEED, load_composer, samples_of
@@ -37,6 +38,7 @@ def run(args: argparse.Namespace) -> int:
     config = sample_config(args)
     dataset = open_split(args)
     objects = config.load_objects()
+    dataset.require_objects(map(known_object, objects), 'the configuration')
     shown = wanted_labels((o.label for o in objects), args.objects)
     composer, rows = load_composer(config, objects), []
     for class_index, item in enumerate(objects):

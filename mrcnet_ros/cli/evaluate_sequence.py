@@ -12,9 +12,8 @@ from .dataset_arguments import (
     box_spec,
     open_dataset,
     open_pose_estimator,
-    sizes_taken,
-    take_sizes,
 )
+from .known_objects import fit_to_dataset, sizes_taken
 from .progress import progress_bar
 from .tasks import add_json_argument, measured_with
 
@@ -55,8 +54,8 @@ def run(args: argparse.Namespace) -> int:
     dataset.frames[0].target_ground_truth()  # nothing can be measured without it
     steps = steps_in_time(dataset.frames[:args.limit])
     done = 0
-    with closing(load_estimator(args, dataset.object_ids)) as estimator:
-        take_sizes(estimator, dataset)
+    with closing(load_estimator(args)) as estimator:
+        fit_to_dataset(estimator, dataset)
         scores = sequence.SequenceScores(
             estimator, boxes, args.every, TrackLimits(min_score=args.min_score))
         try:
@@ -76,17 +75,6 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def load_estimator(args: argparse.Namespace, object_ids: tuple[int, ...]) -> PoseEstimator:
-    """Load the model that the options name.
-
-    :raises DatasetError: when the model knows none of them.
-    """
-    from ..errors import DatasetError
-
-    estimator = open_pose_estimator(args)
-    known = {item.object_id: label for label, item in estimator.objects.items()}
-    if not set(known) & set(object_ids):
-        estimator.close()
-        raise DatasetError(f'{args.bop_dir / args.dataset}: shows the objects '
-                           f'{list(object_ids)}, and the model knows none of them: {known}')
-    return estimator
+def load_estimator(args: argparse.Namespace) -> PoseEstimator:
+    """Load the model that the options name."""
+    return open_pose_estimator(args)

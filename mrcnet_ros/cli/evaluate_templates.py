@@ -10,6 +10,7 @@ from .dataset_arguments import (
     open_dataset,
     open_pose_estimator,
 )
+from .known_objects import fit_to_dataset
 from .progress import progress_bar
 from .tasks import add_json_argument, measured_with
 
@@ -31,6 +32,7 @@ def run(args: argparse.Namespace) -> int:
     boxes, dataset = box_spec(args), open_dataset(args)
     objects = load_bop_objects(dataset.models_dir, dataset.object_ids)
     cached = open_pose_estimator(args)
+    fit_to_dataset(cached, dataset)
     exact = ExactPoseEstimator(cached.model, cached.backend, TemplateStore(), crops=args.crops,
                                hypotheses=args.hypotheses)
     with closing(exact):

@@ -12,9 +12,8 @@ from .dataset_arguments import (
     open_dataset,
     runtime_options,
     say,
-    sizes_taken,
-    take_sizes,
 )
+from .known_objects import fit_to_dataset, sizes_taken
 from .tasks import measured_with
 
 if TYPE_CHECKING:
@@ -51,7 +50,8 @@ def open_setting(args: argparse.Namespace) -> MeasuringSetting:
     Crops that are turned would show the corners of composed images, which are empty.
 
     :raises SpecError: when the model is not of the default preset.
-    :raises DatasetError: when the dataset has no target that the model knows.
+    :raises DatasetError: when the dataset has no target that the model knows, or another object
+        has the number of one.
     """
     from ..datasets.known_view import photographed
     from ..errors import DatasetError
@@ -63,7 +63,7 @@ def open_setting(args: argparse.Namespace) -> MeasuringSetting:
     dataset.frames[0].target_ground_truth()  # nothing can be measured without it
     estimator = load_pose_estimator(args.model, args.meshes, **runtime_options(args), say=say,
                                     crops=1, hypotheses=1, spreads=True)  # its laws do not count
-    take_sizes(estimator, dataset)
+    fit_to_dataset(estimator, dataset)
     labels = {item.object_id: label for label, item in estimator.objects.items()}
     targets = photographed(dataset.frames[:args.limit], labels, boxes)
     if not targets:

@@ -7,7 +7,7 @@ Source: the BOP dataset format, bop.felk.cvut.cz.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from .bop_targets import (
 )
 from .bop_units import check_places, check_units
 from .catalogue import facts_of
+from .same_objects import KnownObject, require_same_objects
 
 __all__ = [
     'MIN_VISIBLE_FRACTION', 'BopDataset', 'BopFrame', 'GroundTruth',
@@ -116,6 +117,19 @@ class BopDataset:
         """Return all objects that have a model or are in an image, sorted."""
         seen = {truth.object_id for frame in self.frames for truth in frame.ground_truth}
         return tuple(sorted({*self.object_ids, *self._models_info()[1], *seen}))
+
+    def require_objects(self, known: Iterable[KnownObject], who: str = 'the model') -> None:
+        """Make sure that some of the targets are known, and as the same objects.
+
+        :param who: knows the objects, for the message.
+        :raises DatasetError: when none is known, or one is of another size.
+        """
+        names, extents_m = facts_of(self.name).names, self._extents_m()
+        shown = {i: KnownObject(i, names[i - 1] if 0 < i <= len(names) else f'obj_{i:06d}',
+                                diameter_m, np.ptp(extents_m[i], axis=0) if i in extents_m
+                                else None)
+                 for i, diameter_m in self._diameters_m().items()}
+        require_same_objects(known, shown, self.object_ids, self.path, who)
 
     @property
     def models_dir(self) -> Path:

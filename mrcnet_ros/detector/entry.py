@@ -23,6 +23,7 @@ class DetectorEntry:
 
     :param labels: of the classes, in order.
     :param object_ids: their BOP numbers.
+    :param diameters_m: of their meshes; None where ``model.json`` does not tell.
     """
 
     path: Path
@@ -30,6 +31,7 @@ class DetectorEntry:
     spec: DetectorSpec
     labels: tuple[str, ...]
     object_ids: tuple[int, ...]
+    diameters_m: tuple[float | None, ...]
 
 
 def read_detector(path: Path) -> DetectorEntry:
@@ -51,8 +53,13 @@ def read_detector(path: Path) -> DetectorEntry:
         ids = tuple(int(number) for number in entry['object_ids'])
         if len(ids) != len(labels):
             raise ValueError(f'there are {len(labels)} labels and {len(ids)} object_ids')
+        sizes = {item['label']: item.get('diameter_m') for item in values.get('objects', [])}
+        sizes |= dict(zip(labels, entry.get('diameters_m', ()), strict=False))
         detector = DetectorEntry(path, path / DETECTOR_GRAPH,
-                                 DetectorSpec.from_dict(entry['spec']), labels, ids)
+                                 DetectorSpec.from_dict(entry['spec']), labels, ids, tuple(
+                                     None if sizes.get(text) is None else
+                                     fields.number(sizes[text], f'diameter_m of {text!r}')
+                                     for text in labels))
         files: Any = values['files']
         if not isinstance(files, Mapping):
             raise TypeError(f'files must map names to sha256, got {files!r}')

@@ -44,7 +44,7 @@ class ObjectDetector:
             raise SpecError(f'least_score must be between 0 and 1 and most at least 1, got '
                             f'{least_score} and {most}')
         self.labels, self.object_ids = entry.labels, entry.object_ids
-        self.spec, self.path = entry.spec, entry.path
+        self.spec, self.path, self.diameters_m = entry.spec, entry.path, entry.diameters_m
         self.backend, self.least_score, self.most = backend, least_score, most
         self._cells: dict[tuple[int, int], NDArray[np.float32]] = {}
 

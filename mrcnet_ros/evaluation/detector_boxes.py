@@ -8,6 +8,7 @@ from collections import Counter
 
 from ..datasets.bop import BopFrame
 from ..datasets.boxes import FoundBox
+from ..datasets.same_objects import KnownObject
 from ..detector.decode import FoundObject
 from ..detector.object_detector import ObjectDetector
 from ..inference.choice import SPARE
@@ -29,6 +30,13 @@ class DetectorBoxes:
         self._image: tuple[int, int] | None = None
         self._found: list[FoundObject] = []
         self._seconds = 0.0
+
+    @property
+    def known_objects(self) -> list[KnownObject]:
+        """Return what the detector knows of its objects."""
+        own = self.detector
+        return [KnownObject(*values) for values in zip(
+            own.object_ids, own.labels, own.diameters_m, strict=True)]
 
     def find(self, frame: BopFrame) -> list[FoundBox]:
         """Return a few more boxes of each target object than there are instances, best first.

@@ -69,6 +69,7 @@ def export_detector(checkpoint: Path, config: DetectorConfig, output: Path, *,
             os.replace(file, output / file.name)
     values[DETECTOR] = {'spec': config.spec.to_dict(), 'labels': labels,
                         'object_ids': [o.object_id for o in objects],
+                        'diameters_m': [o.diameter_m for o in objects],
                         'distance_m': list(config.distance_m), 'samples': state['samples']}
     values['files'] = {**values['files'], **digests}
     values[SEAL] = seal_of(values)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 pytest.importorskip('torch', reason='needs the train extra')
 pytest.importorskip('onnx', reason='needs the train extra')
 
+import bop_folder
 import numpy as np
 import torch
 import yaml
@@ -290,6 +292,21 @@ def test_boxes_of_the_detector_are_those_of_the_targets(squares, tmp_path):
     assert boxes.seconds(wanted) > 0
     anything = dataclasses.replace(wanted, image_id=2, targets={}, targets_unknown=True)
     assert [f.object_id for f in boxes.find(anything)] == [5, 9]
+
+
+@pytest.mark.parametrize(('changes', 'told'), [
+    ({}, 'and the detector knows none of them, only 5 (can), 9 (duck)'),
+    ({'object_ids': [3, 1], 'diameters_m': [0.139, 0.3]}, 'object 1 of the detector is can of 300')])
+def test_a_detector_of_other_objects_is_refused(squares, tmp_path, capsys, changes, told):
+    """It would find nothing, or something else under the same number."""
+    folder = shutil.copytree(squares, tmp_path / 'squares')
+    values = json.loads((folder / 'model.json').read_text())
+    values['detector'].update(changes)
+    (folder / 'model.json').write_text(json.dumps(values))
+    bop_folder.write_dataset(tmp_path)
+    code = main(['evaluate', 'detector', '--bop-dir', str(tmp_path), '--dataset', 'toy',
+                        '--model', str(folder)])
+    assert code == 2 and told in capsys.readouterr().err
 
 
 def test_scores_count_visible_targets(tmp_path):

@@ -209,7 +209,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def evaluate(root: Path, monkeypatch, follower: Follower, *extra: str):
     """Run the real command with a follower in place of a trained model."""
     follower.frames = list(BopDataset(root, 'made').frames)
-    monkeypatch.setattr(evaluate_sequence, 'load_estimator', lambda args, object_ids: follower)
+    monkeypatch.setattr(evaluate_sequence, 'load_estimator', lambda args: follower)
     file = root / 'out.json'
     file.unlink(missing_ok=True)
     code = mrcnet.main(['evaluate', 'sequence', '--bop-dir', str(root), '--dataset', 'made',

@@ -252,6 +252,23 @@ def test_in_real_time_the_age_of_the_answers_is_told(replay):
     assert f'answered {figures["answered"]} frames' in figures['node']
 
 
+@pytest.mark.parametrize(('labels', 'told'), [
+    ({1: 'obj_000003', 3: 'obj_000001'}, 'obj_000001 is object 1 there, but object 3 of the model'),
+    ({1: 'cup', 3: 'can'}, "the model knows none of these labels, only ['can', 'cup']")])
+def test_a_model_of_other_objects_is_refused_before_the_node_starts(
+        dataset, capsys, labels, told):
+    """No answer could be right."""
+    _, bag = _from_bop(dataset)
+    (dataset / 'model.json').write_text(json.dumps({'name': 'toy', 'objects': [
+        {'object_id': i, 'label': label} for i, label in labels.items()]}))
+    code = main([str(word) for word in (
+        'evaluate', 'bag', '--bag', bag, '--model', dataset, '--meshes',
+        dataset / 'toy' / 'models_eval', '--csv', dataset / 'out.csv',
+        '--json', dataset / 'out.json')])
+    assert code == 2 and told in capsys.readouterr().err
+    assert not (dataset / 'out.csv').exists()
+
+
 def test_the_node_publishes_what_the_offline_estimator_computes(
     tiny_model, tmp_path, monkeypatch,
 ):

@@ -1,0 +1,71 @@
+"""The objects that a model and a dataset have in common: numbers, labels and sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..datasets.bop import BopDataset
+    from ..datasets.boxes import BoxSource
+    from ..datasets.same_objects import KnownObject
+    from ..inference.poses import Estimator
+    from ..objects import ObjectModel
+
+
+def fit_to_dataset(estimator: Estimator, dataset: BopDataset,
+                   boxes: BoxSource | None = None) -> None:
+    """Make sure that a model knows the objects of a dataset, and let them be as large as there.
+
+    Rendered images show the meshes; a size that the model has from photographs is wrong there.
+
+    :param boxes: that the estimator is given.
+    :raises DatasetError: when the model knows none of the targets, or another object has the
+        number of one, in the model or in the detector of the boxes.
+    """
+    from ..datasets.same_objects import known_object, require_same_numbers
+    from ..evaluation.detector_boxes import DetectorBoxes
+
+    known = [known_object(item) for item in estimator.objects.values()]
+    dataset.require_objects(known)
+    if isinstance(boxes, DetectorBoxes):
+        dataset.require_objects(boxes.known_objects, 'the detector')
+        require_same_numbers(known, {item.label: item.object_id for item in boxes.known_objects},
+                             boxes.detector.path)
+    if dataset.rendered:
+        estimator.assume_sizes_of_meshes()
+
+
+def sizes_taken(dataset: BopDataset) -> dict[str, str]:
+    """Return which sizes :func:`fit_to_dataset` took, for a file of figures."""
+    return {'sizes': 'of the meshes' if dataset.rendered else 'of the model'}
+
+
+def object_labels(objects: Mapping[int, ObjectModel], estimator: Estimator) -> dict[int, str]:
+    """Return labels by object id: the model's, or the dataset's for objects that it lacks."""
+    return {i: item.label for i, item in objects.items()} | {
+        item.object_id: label for label, item in estimator.objects.items()}
+
+
+def model_objects(model: Path) -> list[KnownObject]:
+    """Return the objects of a model directory as its ``model.json`` has them, without meshes.
+
+    :raises ModelError: when that cannot be read.
+    """
+    import numpy as np
+
+    from ..datasets.same_objects import KnownObject
+    from ..errors import ModelError
+    from ..reading.fields import label, number, whole
+    from ..reading.text import parse_json
+
+    try:
+        return [KnownObject(
+            whole(entry['object_id'], 'object_id'), label(entry['label']),
+            number(entry['diameter_m'], 'diameter_m') if 'diameter_m' in entry else None,
+            np.ptp(np.array(entry['bounds_m'], np.float64).reshape(2, 3), axis=0)
+            if 'bounds_m' in entry else None)
+            for entry in parse_json((model / 'model.json').read_bytes())['objects']]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(model, f'model.json cannot be read ({error!r})') from error
