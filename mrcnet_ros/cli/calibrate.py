@@ -94,13 +94,16 @@ def run(args: argparse.Namespace) -> int:
     sizes = measure_sizes(done.frames, done.rows, objects)
     print('\n'.join(_table(sizes)), end='\n\n')
     check_sizes(sizes)
+    unsized = 'sizes' in args.only and not any(size.log_ratios for size in sizes)
+    if unsized:
+        print('no sizes: no image shows an object hardly hidden whose rotation was found')
     resized = 'sizes' in args.only and not dataset.rendered  # those show the meshes
     laws = _laws(_of_preset(args), done, objects,
                  {s.label: s.ratio if resized else s.known for s in sizes},
                  Images(source, _boxes(args), *_tried(args)))
     if args.write:
         _write(args.model, laws, {s.label: s.ratio for s in sizes if resized and s.significant})
-    return laws.missing
+    return laws.missing or unsized
 
 
 def _of_preset(args: argparse.Namespace) -> Collection[str]:

@@ -60,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Replay, write CSV and JSON, print the table.
 
-    :return: 1 when a frame stayed without an answer in lossless mode.
+    :return: 1 when a frame stayed without an answer in lossless mode, or all of them did.
     :raises SpecError: when options contradict one another.
     """
     if args.mode == 'lossless':
@@ -103,7 +103,8 @@ def evaluate(args: argparse.Namespace, node_command: Sequence[str]) -> int:
     _report(args, played, answers, {'incomplete': bag.incomplete, **figures}, log)
     _write_page(args, frames, images, answers, (scores, figures, covariances, objects, labels))
     unanswered = sum(answer is None for answer in answers)
-    return 1 if args.mode == 'lossless' and unanswered else 0
+    failed = unanswered and (args.mode == 'lossless' or unanswered == len(answers))
+    return 1 if failed else 0
 
 
 def _require_same_objects(args: argparse.Namespace, frames: Sequence[BagFrame],

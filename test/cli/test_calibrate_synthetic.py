@@ -57,7 +57,7 @@ def test_a_model_gets_a_covariance_without_photographs(model, tiny_model, capsys
 
 @pytest.mark.parametrize('extra', [
     ['--synthetic', '--images', '2'], ['--synthetic', '--images', '2', '--depth'], ['photographs'],
-    ['photographs', '--only', 'covariance']])
+    ['photographs', '--only', 'covariance'], ['photographs', '--only', 'sizes']])
 def test_too_few_images_are_no_success(model, tiny_model, tmp_path, capsys, extra):
     """The exit code says that nothing was written, and what was measured before stays."""
     write_law(model, LAW)
@@ -70,7 +70,7 @@ def test_too_few_images_are_no_success(model, tiny_model, tmp_path, capsys, extr
     assert main(['calibrate', '--model', str(model), '--meshes', str(tiny_model.meshes),
                  '--threads', '1', '--write', *extra]) == 1
     said = capsys.readouterr().out
-    assert 'too few to fit' in said and 'model.json stays as it was' in said
+    assert ('no sizes: no image' if extra[-1] == 'sizes' else 'too few to fit') in said and 'model.json stays as it was' in said
     assert (model / 'model.json').read_bytes() == before
 
 

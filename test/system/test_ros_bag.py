@@ -202,7 +202,7 @@ def replay(dataset, monkeypatch):
     (dataset / 'model.json').write_text(json.dumps({'name': 'toy', 'objects': [
         {'object_id': i, 'label': f'obj_{i:06d}'} for i in (1, 3)]}))
 
-    def evaluate(name, shift_m=0.0, options=()):
+    def evaluate(name, shift_m=0.0, options=(), code=0):
         parser = argparse.ArgumentParser()
         evaluate_bag.add_arguments(parser)
         csv, figures = dataset / f'{name}.csv', dataset / f'{name}.json'
@@ -211,7 +211,7 @@ def replay(dataset, monkeypatch):
         args = parser.parse_args([str(word) for word in words])
         args.command_line = []
         node = [STAND_IN, str(bag), str(shift_m), str(models), '--ros-args']
-        assert evaluate_bag.evaluate(args, node) == 0
+        assert evaluate_bag.evaluate(args, node) == code
         return csv, json.loads(figures.read_text())
 
     return evaluate
@@ -267,6 +267,17 @@ def test_a_model_of_other_objects_is_refused_before_the_node_starts(
         '--json', dataset / 'out.json')])
     assert code == 2 and told in capsys.readouterr().err
     assert not (dataset / 'out.csv').exists()
+
+
+def test_real_time_without_an_answer_is_no_success(replay, dataset, monkeypatch):
+    """Nothing was measured, whatever the table says."""
+    def nobody(args, command, frames, log):
+        log.write_text('')
+        return [None] * len(frames)
+
+    monkeypatch.setattr(evaluate_bag, '_replay', nobody)
+    _, figures = replay('none', options=['--mode', 'realtime'], code=1)
+    assert (figures['sent'], figures['answered']) == (2, 0)
 
 
 def test_the_node_publishes_what_the_offline_estimator_computes(
