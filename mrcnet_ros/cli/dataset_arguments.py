@@ -153,11 +153,32 @@ def open_estimator(args: argparse.Namespace, **options: Any) -> BaseEstimator[An
 
     :param options: further ones of :meth:`BaseEstimator.load`.
     :raises ModelError: when the model cannot be used.
+    :raises SpecError: when options would have no effect on it.
     """
     from ..presets.loading import load_any_estimator
 
+    take_fixed_numbers(args)
     return load_any_estimator(args.model, args.meshes, **estimator_options(args), say=say,
                               **options)
+
+
+def take_fixed_numbers(args: argparse.Namespace) -> None:
+    """Let crops and hypotheses be those of the model's preset where they cannot be chosen.
+
+    :raises SpecError: when others are asked for, or stage 1 alone.
+    """
+    from ..presets.loading import preset_of
+
+    preset = preset_of(args.model)
+    if preset.fixed is None:
+        return
+    crops, hypotheses = preset.fixed
+    fixed = {'stage1_only': False, 'crops': crops, 'hypotheses': hypotheses}
+    refuse_without_effect(
+        args, [name for name, value in fixed.items() if getattr(args, name, value) != value],
+        f'models of the {preset.name} preset always use both stages, {crops} crops and '
+        f'{hypotheses} hypothesis')
+    args.crops, args.hypotheses = preset.fixed
 
 
 def open_pose_estimator(args: argparse.Namespace, **options: Any) -> PoseEstimator:

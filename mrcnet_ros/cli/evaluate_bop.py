@@ -43,7 +43,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help='correct the poses with depth images of the dataset: never, where '
                              'there is one, or always (default: off)')
     parser.add_argument('--stage1-only', action='store_true',
-                        help='leave out stage 2, to measure its effect')
+                        help='leave out stage 2, to measure its effect (not with the paper '
+                             'preset)')
 
 
 def run(args: argparse.Namespace) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from .dataset_arguments import estimator_options
+from .dataset_arguments import estimator_options, take_fixed_numbers
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,7 +37,9 @@ def model_parameters(args: argparse.Namespace, **parameters: Any) -> list[str]:
 
     :param args: with the options of :func:`.dataset_arguments.add_model_arguments`.
     :param parameters: more ROS parameters of the node.
+    :raises SpecError: when options would have no effect on the model.
     """
+    take_fixed_numbers(args)
     values = {'model': args.model.resolve(), 'meshes': args.meshes and args.meshes.resolve(),
               **estimator_options(args), **parameters}
     return [word for name, value in values.items() for word in ('-p', f'{name}:={_yaml(value)}')]

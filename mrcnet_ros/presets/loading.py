@@ -28,12 +28,15 @@ class Preset:
     :param estimator: what answers with such a model.
     :param templates_kept: whether features of templates are kept between detections; if not, a
         template is drawn for each, and options about templates and crops have no effect.
+    :param fixed: the crops of each detection and the hypotheses of each crop, where they cannot
+        be chosen.
     """
 
     name: str
     spec: type[EstimatorSpec]
     estimator: type[BaseEstimator[Any]]
     templates_kept: bool
+    fixed: tuple[int, int] | None = None
 
     def require_templates(self, model_dir: Path) -> None:
         """Refuse a model that keeps no templates and has no covariances.
@@ -49,7 +52,8 @@ class Preset:
 
 PRESETS = {preset.name: preset for preset in (
     Preset('default', ModelSpec, PoseEstimator, templates_kept=True),
-    Preset('paper', PaperSpec, PaperEstimator, templates_kept=False),
+    Preset('paper', PaperSpec, PaperEstimator, templates_kept=False,
+           fixed=(PaperSpec.turns, 1)),
 )}
 
 

@@ -1,5 +1,7 @@
 """The published pipeline from image to poses, with a network of seeded weights."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ pytest.importorskip('onnx')
 from bop_folder import HEIGHT, WIDTH, K, write_dataset  # noqa: E402
 from paper_model import OBJECT_IDS, SMALL, write_checkpoint  # noqa: E402
 
+from mrcnet_ros.cli.main import main  # noqa: E402
 from mrcnet_ros.errors import BackendError, ImageError  # noqa: E402
 from mrcnet_ros.geometry.camera import Camera  # noqa: E402
 from mrcnet_ros.geometry.se3 import exp_so3  # noqa: E402
@@ -208,3 +211,26 @@ def test_the_published_shading_of_a_plane_is_the_formula():
     assert brightness[4, 4] == pytest.approx(expected, abs=2e-3)
     empty = Rendering(rgb, np.zeros((9, 9), np.float32))
     assert not phong_brightness(empty, R, K_image).any()
+
+
+def evaluated(model, *options):
+    """Run ``mrcnet evaluate bop`` on the dataset beside the model."""
+    folder = model[1].parent
+    return main(['evaluate', 'bop', '--bop-dir', str(folder), '--dataset', 'toy', '--model',
+                 str(model[1]), '--meshes', str(model[2]), '--limit', '1', '--threads', '1',
+                 '--csv', str(folder / 'out.csv'), '--json', str(folder / 'out.json'), *options])
+
+
+@pytest.mark.parametrize('option', [['--stage1-only'], ['--crops', '3'], ['--hypotheses', '2']])
+def test_options_without_effect_on_this_preset_are_refused(model, capsys, option):
+    """The file would say that they were used."""
+    assert evaluated(model, *option) == 2
+    said = capsys.readouterr().err
+    assert f'{option[0]} would have no effect' in said and '4 crops and 1 hypothesis' in said
+
+
+def test_figures_tell_the_crops_and_hypotheses_of_the_preset(model):
+    """Not the defaults of another one."""
+    assert evaluated(model) == 0
+    figures = json.loads((model[1].parent / 'out.json').read_text())
+    assert (figures['crops'], figures['hypotheses'], figures['stage1_only']) == (4, 1, False)

@@ -199,7 +199,8 @@ def replay(dataset, monkeypatch):
         monkeypatch.setenv(name, value)
     _, bag = _from_bop(dataset)
     models = BopDataset(dataset, 'toy', 'test').models_dir
-    (dataset / 'model.json').write_text(json.dumps({'name': 'toy', 'objects': [
+    (dataset / 'model.json').write_text(json.dumps({'format_version': 1, 'name': 'toy', 'spec': {
+        'preset': 'default'}, 'objects': [
         {'object_id': i, 'label': f'obj_{i:06d}'} for i in (1, 3)]}))
 
     def evaluate(name, shift_m=0.0, options=(), code=0):
