@@ -60,7 +60,8 @@ def load_estimator(args: argparse.Namespace) -> Estimator:
 def evaluate(args: argparse.Namespace, load: Callable[[argparse.Namespace], Estimator]) -> int:
     """Do what ``run`` does, with any estimator.
 
-    After an error in one image the scores of the images before it are still written.
+    After an error in one image the scores of the images before it are still written. Without any,
+    the files of an earlier run stay as they are.
 
     :param load: called once dataset and options are known to be usable.
     """
@@ -90,7 +91,8 @@ def evaluate(args: argparse.Namespace, load: Callable[[argparse.Namespace], Esti
             raise
         finally:
             frames.close()
-            _report(args, dataset, labels, objects, done, failure)
+            if done.frames:
+                _report(args, dataset, labels, objects, done, failure)
     return 0
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 
@@ -47,23 +48,29 @@ class ResultRow:
 class ResultsWriter(AbstractContextManager['ResultsWriter']):
     """A CSV file that is complete after each :meth:`write`.
 
-    :param path: file to create; an existing one is replaced.
-    :raises DatasetError: when it cannot be written.
+    :param path: file to create; the first :meth:`write` replaces an existing one.
     """
+
+    _file: TextIO | None = None
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
-        with writing(self.path):
-            self._file = self.path.open('w', encoding='utf-8', newline='')
-        self._file.write(','.join(COLUMNS) + '\n')
 
     def write(self, rows: Iterable[ResultRow]) -> None:
-        """Append rows and hand them to the operating system."""
+        """Append rows and hand them to the operating system.
+
+        :raises DatasetError: when the file cannot be created.
+        """
+        if self._file is None:
+            with writing(self.path):
+                self._file = self.path.open('w', encoding='utf-8', newline='')
+            self._file.write(','.join(COLUMNS) + '\n')
         self._file.writelines(_format(row) + '\n' for row in rows)
         self._file.flush()
 
     def close(self) -> None:
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
 
     def __exit__(self, *_: object) -> None:
         self.close()

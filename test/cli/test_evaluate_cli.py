@@ -171,6 +171,20 @@ def test_after_an_error_the_images_done_are_kept(monkeypatch, root, capsys):
     assert {row.image_id for row in read_results_csv(root / 'out.csv')} == {4}
 
 
+def test_an_error_in_the_first_image_keeps_the_files_of_the_run_before(
+        monkeypatch, root, capsys):
+    """There is nothing to put in their place."""
+    report = ('--report', str(root / 'report'))
+    evaluate(monkeypatch, root, KnowsTheTruth(root), *report)
+    files = [root / 'out.csv', root / 'out.json', root / 'report' / 'index.html']
+    before = [file.read_bytes() for file in files]
+    capsys.readouterr()
+    assert evaluate(monkeypatch, root, KnowsTheTruth(root, fails_at=4), *report)[0] == 2
+    said = capsys.readouterr()
+    assert 'image went bad' in said.err and not said.out
+    assert [file.read_bytes() for file in files] == before
+
+
 def test_an_interrupted_run_keeps_the_images_done(monkeypatch, root, capsys):
     """Control-C in the second image leaves the scores of the first."""
     estimator = KnowsTheTruth(root)
