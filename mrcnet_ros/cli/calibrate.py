@@ -158,7 +158,7 @@ def _answer_rendered(args: argparse.Namespace) -> tuple[Run, Mapping[str, Object
     from ..rendering.background_files import find_images
     from ..synth.held_out import held_out_frames, image_count
 
-    boxes = box_source(args)
+    boxes = box_source(args, None)
     estimator = open_pose_estimator(args, spreads=True)
     if args.depth:
         estimator.assume_sizes_of_meshes()

@@ -219,10 +219,11 @@ def box_spec(args: argparse.Namespace) -> BoxSpec:
     return BoxSpec(args.boxes, args.box_jitter, args.seed)
 
 
-def box_source(args: argparse.Namespace, dataset: BopDataset | None = None) -> BoxSource:
+def box_source(args: argparse.Namespace, dataset: BopDataset | None) -> BoxSource:
     """Return where the boxes come from.
 
-    :param dataset: whose images a file of detections must be of.
+    :param dataset: whose images a file of detections must be of; None where there are none, and
+        no file is allowed.
     :raises MrcnetError: when the options do not fit together, or file or detector cannot be used.
     """
     from ..datasets.detections import DetectionFile
@@ -239,9 +240,10 @@ def box_source(args: argparse.Namespace, dataset: BopDataset | None = None) -> B
         raise SpecError('--box-jitter moves boxes of the ground truth; leave it out with '
                         '--detections or --detector')
     if args.detections is not None:
+        if dataset is None:
+            raise SpecError('--detections has the boxes of a dataset; leave it out without one')
         file = DetectionFile(args.detections, args.detection_boxes)
-        if dataset is not None:
-            file.check(dataset.frames, dataset.known_object_ids)
+        file.check(dataset.frames, dataset.known_object_ids)
         return file
     return _detector_boxes(args)
 

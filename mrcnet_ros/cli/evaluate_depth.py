@@ -41,7 +41,8 @@ def run(args: argparse.Namespace) -> int:
     from ..evaluation.known_scenes import KnownScenes
     from ..objects import load_bop_objects
 
-    boxes, dataset = box_source(args), open_dataset(args)
+    dataset = open_dataset(args)
+    boxes = box_source(args, dataset)
     frames = dataset.frames[:args.limit]
     frames[0].target_ground_truth()  # nothing can be measured without it
     scenes = KnownScenes(frames, plane=args.support_plane)

@@ -207,6 +207,18 @@ def test_wrong_depth_is_what_its_name_says(root):
     assert LATE not in KnownScenes(BopDataset(root, 'unrelated', 'test').frames).names
 
 
+def test_a_file_of_detections_is_checked(root, monkeypatch, capsys):
+    """Its boxes must be of the images and objects of the dataset, or there is nothing to correct."""
+    monkeypatch.setattr(evaluate_depth, 'load_estimator', lambda args: Errs(root))
+    entry = {'scene_id': 1, 'image_id': 1, 'category_id': 2, 'score': 0.9, 'time': 0.1,
+             'bbox': [40, 30, 50, 40]}
+    for change, told in (({'scene_id': 99}, 'none of its 1 detections is of one of'),
+                         ({'category_id': 0}, 'which counts from 1')):
+        (root / 'boxes.json').write_text(json.dumps([entry | change]))
+        code = mrcnet.main(arguments(root, 'made', '--detections', str(root / 'boxes.json')))
+        assert code == 2 and told in capsys.readouterr().err
+
+
 def test_a_dataset_without_depth_is_refused(root, capsys):
     """With the image's name and what to do."""
     for path in (root / 'unrelated' / 'test').rglob('depth/*.png'):
