@@ -246,10 +246,10 @@ def _measured_score(done: Run, objects: Mapping[str, ObjectModel], sizes: Mappin
     judged = judged_poses(done.frames, done.rows, done.poses, objects, sizes)
     try:
         law, source = score_law_of(judged, images)
-        print('\n'.join(score_table(judged)))
     except DatasetError as error:
         print(f'no law of scores: {error}')
         return None
+    print('\n'.join(score_table(judged)))
     print_numbers(law)
     return law, source
 

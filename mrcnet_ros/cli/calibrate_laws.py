@@ -34,11 +34,14 @@ def measured_covariance(done: Run, objects: Mapping[str, ObjectModel], sizes: Ma
 
     try:
         errors = errors_of(done, objects, sizes)
-        print('\n'.join(covariance_table(left_out_reports(errors))))
         law, source = law_of(errors, images)
     except DatasetError as error:
         print(f'no covariance{" with depth" if images.depth else ""}: {error}')
         return None
+    try:
+        print('\n'.join(covariance_table(left_out_reports(errors))))
+    except DatasetError as error:
+        print(f'no report on images that the law was not fitted to: {error}')
     print_numbers(law)
     across, along, rotation = source.widened
     print(f'from {source.poses} poses on {source.images} images ({source.source}), deviations '

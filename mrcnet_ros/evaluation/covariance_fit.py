@@ -30,14 +30,16 @@ _GAINS = (0.01, 10.0)  # smallest and largest gain, in typical errors over typic
 _NAMES = [field for fields in GROUPS.values() for field in fields]
 
 
-def fit_law(errors: Sequence[PoseError], start: CovarianceLaw | None = None) -> CovarianceLaw:
+def fit_law(errors: Sequence[PoseError], start: CovarianceLaw | None = None, *,
+            least: tuple[int, int] = (MIN_POSES, MIN_IMAGES)) -> CovarianceLaw:
     """Return the law that fits errors best.
 
     :param start: a law that is not far off, to be quicker.
+    :param least: poses and images; fewer are too few.
     :raises DatasetError: when there are too few errors to tell, or they are absurdly large.
     """
     groups = group_errors(errors) if errors else []
-    check_enough_errors(errors)
+    _check_enough(errors, *least)
     bounds = np.array([*(b for g in groups for b in _bounds(g)), (0.0, 1.5)])
     x0 = bounds @ (0.6, 0.4) if start is None else np.clip(_packed(start), *bounds.T)
     found = minimize(lambda x: sum(_loss(g, _law(x)) for g in groups), x0, method='L-BFGS-B',
@@ -45,17 +47,17 @@ def fit_law(errors: Sequence[PoseError], start: CovarianceLaw | None = None) -> 
     return _scaled(_law(found.x), groups)
 
 
-def check_enough_errors(errors: Sequence[PoseError]) -> None:
+def _check_enough(errors: Sequence[PoseError], least_poses: int, least_images: int) -> None:
     """Check that there are enough errors to fit a law.
 
     :raises DatasetError: when there are not.
     """
     images = len({e.image for e in errors})
     turned = sum(bool(np.trace(e.seen) > 0.5) for e in errors)
-    if turned < MIN_POSES or images < MIN_IMAGES:
+    if turned < least_poses or images < least_images:
         raise DatasetError(
             f'{turned} poses on {images} images are too few to fit a covariance: '
-            f'{MIN_POSES} on {MIN_IMAGES} images are needed, of objects whose rotation can be '
+            f'{least_poses} on {least_images} images are needed, of objects whose rotation can be '
             'seen and that each image shows once')
 
 

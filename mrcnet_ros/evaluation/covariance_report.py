@@ -40,9 +40,10 @@ class GroupReport:
 def left_out_reports(errors: Sequence[PoseError]) -> list[GroupReport]:
     """Report on each image with a law that was fitted to the others, and widened.
 
-    Of more than ``MAX_PARTS`` images, as many parts are left out in turn.
+    Of more than ``MAX_PARTS`` images, as many parts are left out in turn. The others may be fewer
+    than a law needs, since all together are not.
 
-    :raises DatasetError: when the others are too few to tell.
+    :raises DatasetError: when there are too few errors to tell.
     """
     images = sorted({e.image for e in errors})
     part = np.array([images.index(e.image) % MAX_PARTS for e in errors])
@@ -50,7 +51,7 @@ def left_out_reports(errors: Sequence[PoseError]) -> list[GroupReport]:
     reports: list[tuple[NDArray[np.int64], CovarianceLaw]] = []
     for number in np.unique(part):
         others = [e for e, p in zip(errors, part, strict=True) if p != number]
-        law = fit_law(others, start)
+        law = fit_law(others, start, least=(1, 1))
         reports.append((np.flatnonzero(part == number), widened_law(law, unknown(law, others))))
     return report_errors(errors, reports)
 

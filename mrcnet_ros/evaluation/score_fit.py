@@ -35,6 +35,10 @@ def fit_score_law(judged: Sequence[Judged]) -> ScoreLaw:
     :raises DatasetError: when there are too few poses to tell.
     """
     check_enough_poses(judged)
+    return _fitted(judged)
+
+
+def _fitted(judged: Sequence[Judged]) -> ScoreLaw:
     right = np.array([j.right for j in judged], bool)
     apart = np.array([j.evidence.apart for j in judged], np.float64)
     known = np.isfinite(apart)
@@ -125,13 +129,16 @@ class ScoreReport:
 def left_out_scores(judged: Sequence[Judged]) -> Array:
     """Return the score of each pose by a law that was fitted to other images, (N,).
 
-    :raises DatasetError: when the others are too few to tell.
+    The others may be fewer than a law needs, if all together are not.
+
+    :raises DatasetError: when there are too few poses to tell.
     """
+    check_enough_poses(judged)
     images = sorted({j.image for j in judged})
     part = np.array([images.index(j.image) % PARTS for j in judged])
     scores = np.zeros(len(judged))
     for number in np.unique(part):
-        law = fit_score_law([j for j, p in zip(judged, part, strict=True) if p != number])
+        law = _fitted([j for j, p in zip(judged, part, strict=True) if p != number])
         for i in np.flatnonzero(part == number).tolist():
             scores[i] = law.probability(judged[i].evidence)
     return scores

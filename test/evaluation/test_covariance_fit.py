@@ -130,6 +130,25 @@ def test_too_few_poses_are_refused():
             left_out_reports(errors)
 
 
+def test_as_few_poses_as_a_law_needs_have_a_report():
+    """One image less than a law needs is still enough to report on the one left out."""
+    errors = draw(8, MIN_POSES, per_image=-(-MIN_POSES // MIN_IMAGES))
+    assert len({e.image for e in errors}) == MIN_IMAGES
+    assert [group.poses for group in left_out_reports(errors)] == [MIN_POSES] * 3
+
+
+def test_a_law_outlives_its_report(monkeypatch, capsys):
+    """Here nothing is known of rotations where the one image is left out that shows them."""
+    errors = [e if e.image == (1, 0) else dataclasses.replace(e, seen=np.zeros((3, 3)))
+              for e in (*draw(8, MIN_POSES, per_image=MIN_POSES), *(
+                  dataclasses.replace(e, image=(1, 1 + e.image[1])) for e in draw(9, 49)))]
+    monkeypatch.setattr('mrcnet_ros.evaluation.covariance_law.errors_of', lambda *_: errors)
+    found = measured_covariance(Run(), {}, {}, Images('photographs', 'visib', 1, 3))
+    said = capsys.readouterr().out
+    assert found is not None and found[1].poses == len(errors)
+    assert 'no report on images that the law was not fitted to' in said
+
+
 def test_few_images_widen_a_law_more_than_many():
     """What is unknown falls with the number of images, not with that of poses on them."""
     few, many = draw(9, 56), draw(9, 1400)

@@ -114,6 +114,13 @@ def test_what_is_left_out_does_not_shape_its_own_score():
     assert not np.array_equal(before, after)
 
 
+def test_as_few_poses_as_a_law_needs_can_be_left_out_in_turn():
+    """One image less than a law needs is still enough to score the one left out."""
+    judged = [Judged((1, i % 8), j.evidence, j.score, j.right) for i, j in enumerate(draw(4, 50))]
+    scores = left_out_scores(judged)
+    assert len(scores) == 50 and ((scores > 0) & (scores < 1)).all()
+
+
 def test_ranking_and_calibration_are_told_apart():
     """Scores that are a tenth of what they should be rank as well and are as far off."""
     right = np.arange(1000) % 2 == 0
