@@ -136,15 +136,15 @@ def test_what_size_ratios_are_worth_is_told(monkeypatch, root, capsys):
 
 
 @pytest.mark.parametrize(('changes', 'told'), [
-    ({'object_id': 50}, 'shows the objects [1, 3], and the model knows none of them, only 50 (die'),
+    ({'object_id': 50}, 'the objects [1, 3], and the model knows none of them, only 50 (die)'),
     ({'diameter_m': 0.02}, 'object 3 there is obj_000003 of 139 mm with a box of 80 x 80 x 80 mm, '
                            'but object 3 of the model is die of 20 mm;'),
     ({'bounds_m': np.array([[0, 0, 0], [0.01, 0.1, 0.1]])},
-     'with a box of 80 x 80 x 80 mm, but object 3 of the model is die of 139 mm with a box of 10 ')])
+     'a box of 80 x 80 x 80 mm, but object 3 of the model is die of 139 mm with a box of 10 x')])
 def test_another_object_of_the_same_number_is_refused(monkeypatch, root, capsys, changes, told):
     """Its poses would score nearly 0, as those of a bad model do."""
-    bop_folder.edit(root / 'toy/models_eval/models_info.json', lambda info: info['3'].update(
-        {f'{part}_{axis}': value for axis in 'xyz' for part, value in (('min', -40), ('size', 80))}))
+    box = {f'{part}_{axis}': mm for axis in 'xyz' for part, mm in (('min', -40), ('size', 80))}
+    bop_folder.edit(root / 'toy/models_eval/models_info.json', lambda info: info['3'].update(box))
     estimator = KnowsTheTruth(root, known=[3])
     estimator.objects['die'] = dataclasses.replace(estimator.objects['die'], **changes)
     assert evaluate(monkeypatch, root, estimator) == (2, {})

@@ -296,7 +296,7 @@ def test_boxes_of_the_detector_are_those_of_the_targets(squares, tmp_path):
 
 @pytest.mark.parametrize(('changes', 'told'), [
     ({}, 'and the detector knows none of them, only 5 (can), 9 (duck)'),
-    ({'object_ids': [3, 1], 'diameters_m': [0.139, 0.3]}, 'object 1 of the detector is can of 300')])
+    ({'object_ids': [3, 1], 'diameters_m': [0.139, 0.3]}, 'object 1 of the detector is can of 3')])
 def test_a_detector_of_other_objects_is_refused(squares, tmp_path, capsys, changes, told):
     """It would find nothing, or something else under the same number."""
     folder = shutil.copytree(squares, tmp_path / 'squares')

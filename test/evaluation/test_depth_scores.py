@@ -208,7 +208,7 @@ def test_wrong_depth_is_what_its_name_says(root):
 
 
 def test_a_file_of_detections_is_checked(root, monkeypatch, capsys):
-    """Its boxes must be of the images and objects of the dataset, or there is nothing to correct."""
+    """Its boxes must be of images and objects of the dataset, or there is nothing to correct."""
     monkeypatch.setattr(evaluate_depth, 'load_estimator', lambda args: Errs(root))
     entry = {'scene_id': 1, 'image_id': 1, 'category_id': 2, 'score': 0.9, 'time': 0.1,
              'bbox': [40, 30, 50, 40]}
