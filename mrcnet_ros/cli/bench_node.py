@@ -39,7 +39,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure estimator and node in turns, write the figures, print them."""
+    """Measure estimator and node in turns, write the figures, print them.
+
+    :return: 0, or 1 when the node told no age in any turn.
+    """
     from ..store.shared_files import shared_file
 
     args.model = args.model or shared_file('models/demo')
@@ -79,7 +82,7 @@ def bench(args: argparse.Namespace, estimator: Estimator, command: Sequence[str]
         **added_time(bare, turns), 'turns': turns}
     write_json(args.json, figures)
     print(node_table(figures))
-    return 0
+    return 0 if figures['age_at_publish_ms'] else 1
 
 
 def _turn(traffic: Traffic, frames: Sequence[BagFrame], args: argparse.Namespace
@@ -106,31 +109,43 @@ def _percentiles(values: Any) -> dict[str, float] | None:
 
 
 def added_time(bare: Sequence[TimedAnswer], turns: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the estimator's percentiles, the node's (medians over turns), and what it adds."""
-    estimator = _percentiles(1e3 * np.array([answer.seconds for answer in bare])) or {}
-    ages = {f'p{p}': float(np.median([turn['node_ms'][f'age p{p}'] for turn in turns]))
-            for p in PERCENTILES}
+    """Return the estimator's percentiles, the node's (medians over turns), and what it adds.
+
+    A turn in whose last 10 s the node published nothing tells no age; without any age, what
+    depends on it is None.
+    """
+    estimator = _percentiles(1e3 * np.array([answer.seconds for answer in bare]))
+    told = [turn['node_ms'] for turn in turns if f'age p{PERCENTILES[0]}' in turn['node_ms']]
+    ages = {f'p{p}': float(np.median([ms[f'age p{p}'] for ms in told]))
+            for p in PERCENTILES} if told else None
     return {
         'estimator_ms': estimator, 'age_at_publish_ms': ages,
-        'added_ms': {name: ages[name] - estimator[name] for name in ages},
-        'age_p99_over_p50': ages['p99'] / ages['p50'],
+        'added_ms': estimator and ages and {name: ages[name] - estimator[name] for name in ages},
+        'age_p99_over_p50': ages and ages['p99'] / ages['p50'],
+        'turns_without_age': len(turns) - len(told),
     }
 
 
 def node_table(figures: Mapping[str, Any]) -> str:
     """Return the percentiles of estimator and node, what the node adds, and what was dropped."""
+    from ..evaluation.text_table import cell
+
     lines = ['ms'.ljust(28) + ''.join(f'p{p}'.rjust(9) for p in PERCENTILES)]
     rows = {'bare estimator': figures['estimator_ms'],
             'age when published': figures['age_at_publish_ms'], 'added': figures['added_ms']}
     for name, values in rows.items():
-        lines.append(name.ljust(28) + ''.join(f'{values[f"p{p}"]:.2f}'.rjust(9)
-                                              for p in PERCENTILES))
+        lines.append(name.ljust(28) + ''.join(
+            cell(values and values[f'p{p}'], '.2f').rjust(9) for p in PERCENTILES))
     sent, answered = (sum(turn[key] for turn in figures['turns']) for key in ('sent', 'answered'))
     drops: dict[str, int] = {}
     for turn in figures['turns']:
         for reason, count in turn['dropped'].items():
             drops[reason] = drops.get(reason, 0) + count
-    lines.append(f'p99 of the age is {figures["age_p99_over_p50"]:.2f} times its p50')
+    if figures['age_p99_over_p50']:
+        lines.append(f'p99 of the age is {figures["age_p99_over_p50"]:.2f} times its p50')
+    if figures['turns_without_age']:
+        lines.append(f'FAILED: in {figures["turns_without_age"]} of {len(figures["turns"])} turns '
+                     'the node published no pose at the end')
     lines.append(f'{answered} of {sent} frames answered at {figures["rate_hz"]:g} Hz; dropped: '
                  + (', '.join(f'{reason} {count}' for reason, count in drops.items()) or 'none'))
     return '\n'.join(lines)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 SALT = 'bench'
 PLAIN = 'torch fp32'
+WRONG = 1  # exit code: a runtime cannot compute the network
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,7 +41,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Export the network, load it into all runtimes, time them in turns."""
+    """Export the network, load it into all runtimes, time them in turns.
+
+    :return: 0, or 1 when a runtime gives numbers that are not finite.
+    """
     return bench(args, paper_spec(args.dataset))
 
 
@@ -56,10 +61,11 @@ def bench(args: argparse.Namespace, spec: PaperSpec) -> int:
     reference = PaperReference(spec, args.objects, SALT)
     runs: dict[str, RunGraph] = {PLAIN: reference.run, **_runtimes(args, spec, reference)}
     rates: list[dict[str, float]] = []
+    turns = itertools.count(1)  # a bar that is not shown does not count
     with progress_bar(total=args.repeats * len(runs), unit='turn') as bar:
         def between() -> None:
             bar.update()
-            if bar.n % len(runs) == 0:
+            if next(turns) % len(runs) == 0:
                 rates.append(gemm_flops_per_s(args.threads))
 
         times, outputs = compare_paper(runs, _inputs(spec), args.repeats, between)
@@ -77,12 +83,16 @@ def bench(args: argparse.Namespace, spec: PaperSpec) -> int:
         'backends': summaries}
     write_json(args.json, figures)
     print(paper_speed_table(figures))
+    failed = [name for name, own in summaries.items()
+              if not np.isfinite([*own['largest_relative_difference'].values()]).all()]
+    if failed:
+        print(f'FAILED: {", ".join(failed)} gives numbers that are not finite')
     if args.plot:
         draw_charts(args.plot, [BarChart(
             'one object through the published network, without drawing its template', 'ms',
             {name: s['stage_median_ms'] for name, s in summaries.items()})])
         print(f'chart: {args.plot}')
-    return 0
+    return WRONG if failed else 0
 
 
 def _runtimes(args: argparse.Namespace, spec: PaperSpec, reference: PaperReference
@@ -128,7 +138,7 @@ def paper_speed_table(figures: Mapping[str, Any]) -> str:
         values = [own['image_median_ms'], own['times_faster_than_baseline'],
                   *(own['stage_median_ms'][s] for s in ('stage1', 'template', 'stage2'))]
         cells = [f'{value:.4g}' for value in values]
-        cells.append(f'{max(own["largest_relative_difference"].values()):.1e}')
+        cells.append(f'{np.max([*own["largest_relative_difference"].values()]):.1e}')
         lines.append(name.ljust(20) + ''.join(cell.rjust(12) for cell in cells))
     lines.append(f'{figures["objects"]} decoders, crops of {figures["size_px"]} px, '
                  f'{figures["threads"]} threads; drawing the template is not part of it')

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,10 +48,12 @@ def run(args: argparse.Namespace) -> int:
     bench = load_bench(read_config(TrainConfig, args.config, changes(args)), read_stem(args.stem))
     figures = _measure(args, bench)
     print(training_speed_table(figures))
-    wrong = figures['compared']['largest_relative_difference'] > args.max_difference
-    if wrong:
-        print(f'FAILED: the step differs by more than {args.max_difference}')
-    return WRONG if wrong else 0
+    compared = figures['compared']
+    right = (compared['largest_relative_difference'] <= args.max_difference
+             and math.isfinite(compared['relative_difference_of_gradients']))
+    if not right:
+        print(f'FAILED: the step differs by more than {args.max_difference}, or is not finite')
+    return 0 if right else WRONG
 
 
 def _measure(args: argparse.Namespace, bench: Bench) -> dict[str, Any]:

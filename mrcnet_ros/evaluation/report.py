@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -110,12 +111,23 @@ def check_writable(path: Path) -> None:
 def write_json(path: Path | str, values: Mapping[str, Any]) -> None:
     """Write plain data so that the file is either the old or the new one, never a part.
 
+    Numbers that are not finite become null, which is all that JSON has for them.
+
     :raises DatasetError: when the file cannot be written.
     """
     path = Path(path)
-    text = json.dumps(values, indent=1, allow_nan=False) + '\n'
+    text = json.dumps(_finite(values), indent=1, allow_nan=False) + '\n'
     with writing(path):
         write_atomically(path, text.encode())
+
+
+def _finite(values: Any) -> Any:
+    """Return plain data with None for numbers that are not finite."""
+    if isinstance(values, Mapping):
+        return {key: _finite(value) for key, value in values.items()}
+    if isinstance(values, list | tuple):
+        return [_finite(value) for value in values]
+    return None if isinstance(values, float) and not math.isfinite(values) else values
 
 
 def stage_medians_ms(stage_seconds: Sequence[Mapping[str, float]]) -> dict[str, float]:

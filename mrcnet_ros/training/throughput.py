@@ -88,9 +88,9 @@ def compare_devices(bench: Bench, samples: int) -> dict[str, Any]:
         'samples': samples, 'devices': ['cpu', str(device)],
         'loss': [float(result.loss.detach()) for result, _ in (here, there)],
         'gradient_norm': norms,
-        'largest_relative_difference': max(
+        'largest_relative_difference': float(np.max([  # not a number if one of them is none
             abs(a - b) / max(abs(a), 1e-3) for a, b in zip(
-                here[0].parts.values(), there[0].parts.values(), strict=True)),
+                here[0].parts.values(), there[0].parts.values(), strict=True)])),
         'relative_difference_of_gradients': float(
             torch.linalg.vector_norm(here[1] - there[1])) / max(norms[0], 1e-12),
     }

@@ -225,6 +225,38 @@ def test_the_published_network_is_compared_with_torch(tmp_path, no_rest):
     assert (tmp_path / 'out.png').stat().st_size > 1000
 
 
+def test_a_runtime_that_overflows_is_told_in_table_and_file(
+        tmp_path, no_rest, monkeypatch, capsys):
+    """Its times are kept; JSON has no number for what is not finite."""
+    pytest.importorskip('torch')
+    from paper_model import SMALL
+
+    def overflowing(args, spec, reference):
+        def run(graph, inputs):
+            return {name: np.full_like(array, np.nan) if name == 'rotation_logits' else array
+                    for name, array in reference.run(graph, inputs).items()}
+
+        return {'half fp16': run}
+
+    monkeypatch.setattr(bench_paper, '_runtimes', overflowing)
+    rounds = []
+    monkeypatch.setattr('mrcnet_ros.export.arithmetic.gemm_flops_per_s',
+                        lambda threads: rounds.append(threads) or {'fp32': 1e9})
+    parser = argparse.ArgumentParser()
+    bench_paper.add_arguments(parser)
+    args = parser.parse_args(['--repeats', '2', '--threads', '1', '--json',
+                              str(tmp_path / 'out.json')])
+    args.command_line = 'mrcnet bench paper'
+    assert bench_paper.bench(args, SMALL) == 1
+    figures = json.loads((tmp_path / 'out.json').read_text())
+    differences = figures['backends']['half fp16']['largest_relative_difference']
+    assert differences['rotation_logits'] is None
+    assert all(value == 0.0 for name, value in differences.items() if name != 'rotation_logits')
+    printed = capsys.readouterr().out
+    assert 'FAILED: half fp16 gives numbers that are not finite' in printed
+    assert len(rounds) == 2  # once a round, although no bar is shown
+
+
 def test_pytorch_on_a_device_that_is_not_there_is_refused():
     """The published network is run by PyTorch on the device that is named, or not at all."""
     torch = pytest.importorskip('torch')

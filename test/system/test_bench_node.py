@@ -101,6 +101,20 @@ def test_what_is_added_is_the_difference_of_percentiles():
     assert found['age_p99_over_p50'] == pytest.approx(2.0)
 
 
+@pytest.mark.parametrize('answered', [1, 0])
+def test_turns_without_an_answer_are_told_and_the_others_kept(answered):
+    """As when the node drops all frames for 10 s."""
+    ages = {'age p50': 12.0, 'age p95': 20.0, 'age p99': 26.0}
+    turns = [{'node_ms': ms, 'sent': 9, 'answered': 0, 'dropped': {'late': 9}}
+             for ms in [ages] * answered + [{'waiting p50': 3.0}]]
+    found = bench_node.added_time([TimedAnswer(0.010, {}, 0, 0)], turns)
+    assert found['turns_without_age'] == 1
+    assert (found['age_at_publish_ms'] or {}).get('p50') == (12.0 if answered else None)
+    table = bench_node.node_table({**found, 'turns': turns, 'rate_hz': 30.0})
+    assert f'in 1 of {1 + answered} turns the node published no pose' in table
+    assert 'late' in table
+
+
 def test_a_slow_estimator_is_asked_less_often():
     """Late questions are left out, as frames are dropped; none is asked twice in a row."""
     asked = []

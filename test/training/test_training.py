@@ -348,10 +348,12 @@ def test_a_device_computes_the_step_that_the_processor_computes(own, tmp_path, d
     assert '2 composers:' in ended.stdout
 
 
-def test_a_device_that_computes_something_else_is_told(own, tmp_path, monkeypatch, capsys):
-    """The command fails when a term of the loss differs too much."""
+@pytest.mark.parametrize('factor', [2.0, float('nan')])
+def test_a_device_that_computes_something_else_is_told(own, tmp_path, monkeypatch, capsys,
+                                                       factor):
+    """The command fails when a term of the loss differs too much, or is no number."""
     def wrong(self, device):
-        return dataclasses.replace(self, points=2 * self.points)
+        return dataclasses.replace(self, points=factor * self.points)
 
     stem, config = tmp_path / 'stem.pt', tmp_path / 'train.yaml'
     torch.save(random_stem(), stem)
@@ -361,6 +363,8 @@ def test_a_device_that_computes_something_else_is_told(own, tmp_path, monkeypatc
     assert main(['bench', 'train', str(config), '--stem', str(stem), '--widths', '1',
                  '--compared', '4', '--steps', '1', '--json', str(tmp_path / 'out.json')]) == 1
     assert 'FAILED: the step differs by more than 0.05' in capsys.readouterr().out
+    compared = json.loads((tmp_path / 'out.json').read_text())['compared']
+    assert (compared['largest_relative_difference'] is None) == (factor != 2.0)
 
 
 def test_views_that_cannot_be_drawn_ahead_are_told_where_they_are_needed(tmp_path, caplog):
