@@ -18,6 +18,7 @@ from .text_table import cell
 SETTLE_S = 0.3
 # Timed calls in a row of each batch; the table has the median. More take longer and vary less.
 CALLS = 3
+COMPUTED = ('stage1', 'stage2')  # what runs for each detection while templates are in memory
 Figures = Mapping[str, Any]
 
 
@@ -52,7 +53,7 @@ class Times:
 class Arithmetic:
     """The arithmetic of a model, and the speed of this machine.
 
-    :param graph_flops: of one detection by graph.
+    :param graph_flops: of one row by graph: a crop in stage 1, a hypothesis in stage 2.
     :param gemm_flops_per_s: of large matrix products by precision.
     """
 
@@ -109,24 +110,26 @@ def contender_figures(times: Times, arithmetic: Arithmetic | None, precision: st
     for count, answers in times.batches.items():
         summary = speed_summary(answers)
         summary['detection_median_ms'] = summary['image_median_ms'] / count
+        summary['rows'] = {stage: sum(a.rows.get(stage, 0) for a in answers) / len(answers)
+                           for stage in COMPUTED}
         summary['share_of_gemm'] = (
-            shares(summary, count, arithmetic, precision) if arithmetic else None)
+            shares(summary, arithmetic, precision) if arithmetic else None)
         batches[str(count)] = summary
     return {'cold': speed_summary(times.cold) if times.cold else None,
             'warm': speed_summary(times.warm), 'batches': batches}
 
 
-def shares(summary: Mapping[str, Any], count: int, arithmetic: Arithmetic, precision: str
+def shares(summary: Mapping[str, Any], arithmetic: Arithmetic, precision: str
            ) -> dict[str, float] | None:
     """Return the rate of arithmetic as a part of that of matrix products, by stage and in all.
 
-    :param summary: of calls with ``count`` detections, their templates in memory.
+    :param summary: of calls, with the mean ``rows`` of each stage, their templates in memory.
     :return: None when the rate of matrix products is not known in this precision.
     """
     rate = arithmetic.gemm_flops_per_s.get(precision)
     if rate is None:
         return None
-    flops = {stage: count * arithmetic.graph_flops[stage] for stage in ('stage1', 'stage2')}
+    flops = {stage: summary['rows'][stage] * arithmetic.graph_flops[stage] for stage in COMPUTED}
     found = {stage: 1e3 * flops[stage] / summary['stage_median_ms'][stage] / rate
              for stage in flops if summary['stage_median_ms'].get(stage)}
     return {**found, 'all': 1e3 * sum(flops.values()) / summary['image_median_ms'] / rate}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,13 +38,17 @@ class Question:
 
 @dataclass(frozen=True)
 class TimedAnswer:
-    """The times and counts of one call."""
+    """The times and counts of one call.
+
+    :param rows: that each stage of the network has computed, where they are counted.
+    """
 
     seconds: float
     stage_seconds: dict[str, float]
     cache_hits: int
     cache_misses: int
     poses: int = 0
+    rows: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass
@@ -148,7 +152,7 @@ def ask_for(estimator: Estimator, question: Question, *, depth: bool = False
     result = estimator.estimate(question.image_rgb, question.camera, question.detections, *depths)
     seconds = time.perf_counter() - start
     return TimedAnswer(seconds, result.stage_seconds, result.cache_hits, result.cache_misses,
-                  len(result.poses)), result
+                       len(result.poses), result.rows), result
 
 
 def speed_summary(answers: Sequence[TimedAnswer]) -> dict[str, Any]:

@@ -39,7 +39,7 @@ def example_inputs(spec: ModelSpec, count: int) -> dict[str, dict[str, Tensor]]:
 
 
 def stage_flops(model_dir: Path) -> dict[str, int]:
-    """Count the arithmetic of one detection by graph, for a model of the default preset.
+    """Count the arithmetic of one row by graph, for a model of the default preset.
 
     :raises ModelError: when the directory has no readable ``model.json``.
     """

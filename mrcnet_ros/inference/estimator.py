@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -187,15 +188,17 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
         skipped = [item for item in found if isinstance(item, Skipped)]
         crops = [crop for item in found if not isinstance(item, Skipped) for crop in item]
         poses: list[PoseEstimate] = []
+        rows: Counter[str] = Counter()
         count, hits, misses = crops_each(crops), 0, 0
         most = min(MOST_CROPS, MOST_ANSWERS // self._chooser.most)
         size = max(most // count, 1) * count
         for first in range(0, len(crops), size):
             part = self._answer(image, camera, crops[first:first + size], skipped, clock)
             poses += part.poses
+            rows.update(part.rows)
             hits, misses = hits + part.cache_hits, misses + part.cache_misses
         skipped.sort(key=lambda s: s.detection_index)
-        return FrameResult(poses, skipped, clock.seconds, hits, misses)
+        return FrameResult(poses, skipped, clock.seconds, hits, misses, rows)
 
     def _answer(self, image: NDArray[np.uint8], camera: Camera, crops: Sequence[DetectionCrop],
                 skipped: list[Skipped], clock: StageClock) -> FrameResult:
@@ -207,6 +210,7 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
         found, place = self._start(crops, coarse, classes)
         clock.lap('stage1')
         hits = misses = 0
+        computed = {'stage1': len(crops), 'stage2': 0 if self.stage1_only else len(found.rows)}
         if self.stage1_only:
             fine = coarse_answer(coarse)
         else:
@@ -217,11 +221,11 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
             fine = self._refine(starts, templates, classes[found.rows])
             clock.lap('stage2')
         answers = self._answers(pixels, camera, crops, found, fine)
-        poses, rows = self._decode(crops, found.bins, answers, skipped)
+        poses, chosen = self._decode(crops, found.bins, answers, skipped)
         if poses and not self.stage1_only and (self.spreads or self.model.covariance_law):
-            poses = self._with_covariance(poses, rows, crops, coarse)
+            poses = self._with_covariance(poses, chosen, crops, coarse)
         clock.lap('decode')
-        return FrameResult(poses, skipped, clock.seconds, hits, misses)
+        return FrameResult(poses, skipped, clock.seconds, hits, misses, computed)
 
     def _turned_crops(self, i: int, detection: Detection, camera: Camera, rays: Array
                       ) -> list[DetectionCrop] | Skipped:

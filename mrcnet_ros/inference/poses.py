@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
@@ -113,6 +114,8 @@ class FrameResult:
     :param stage_seconds: time by stage: crop, stage1, template, stage2, decode, depth, plane.
     :param cache_hits: templates whose features were in memory.
     :param cache_misses: templates whose features had to be computed.
+    :param rows: that each stage of the network has computed: crops in stage 1, hypotheses in
+        stage 2; empty where they are not counted.
     """
 
     poses: list[PoseEstimate]
@@ -120,6 +123,7 @@ class FrameResult:
     stage_seconds: dict[str, float] = field(default_factory=dict)
     cache_hits: int = 0
     cache_misses: int = 0
+    rows: Mapping[str, int] = field(default_factory=dict)
 
 
 class StageClock:
@@ -142,11 +146,13 @@ class StageClock:
 def joined(poses: list[PoseEstimate], skipped: list[Skipped], *parts: FrameResult) -> FrameResult:
     """Return a result with what several answers to one image took together."""
     seconds: dict[str, float] = {}
+    rows: Counter[str] = Counter()
     for part in parts:
+        rows.update(part.rows)
         for stage, spent in part.stage_seconds.items():
             seconds[stage] = seconds.get(stage, 0.0) + spent
     return FrameResult(poses, skipped, seconds, sum(part.cache_hits for part in parts),
-                       sum(part.cache_misses for part in parts))
+                       sum(part.cache_misses for part in parts), rows)
 
 
 @dataclass(frozen=True, eq=False)

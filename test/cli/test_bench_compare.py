@@ -103,14 +103,15 @@ def test_ratios_are_of_medians():
 
 
 def test_shares_are_of_the_rate_in_the_same_precision():
-    """4 detections of 1 and 2 MFLOP in 1 and 4 ms of 8 ms, of 100 GFLOP/s; no rate, no share."""
+    """4 and 6 rows of 1 and 2 MFLOP in 1 and 4 ms of 8 ms, of 100 GFLOP/s; no rate, no share."""
     arithmetic = Arithmetic({'stage1': 10**6, 'stage2': 2 * 10**6, 'template': 7},
                             {'fp32': 1e11, 'bf16': 1e12})
-    summary = {'image_median_ms': 8.0, 'stage_median_ms': {'stage1': 1.0, 'stage2': 4.0}}
-    assert comparison.shares(summary, 4, arithmetic, 'fp32') == pytest.approx(
-        {'stage1': 0.04, 'stage2': 0.02, 'all': 0.015})
-    assert comparison.shares(summary, 4, arithmetic, 'bf16')['all'] == pytest.approx(0.0015)
-    assert comparison.shares(summary, 4, arithmetic, 'fp16') is None
+    summary = {'image_median_ms': 8.0, 'stage_median_ms': {'stage1': 1.0, 'stage2': 4.0},
+               'rows': {'stage1': 4, 'stage2': 6}}
+    assert comparison.shares(summary, arithmetic, 'fp32') == pytest.approx(
+        {'stage1': 0.04, 'stage2': 0.03, 'all': 0.02})
+    assert comparison.shares(summary, arithmetic, 'bf16')['all'] == pytest.approx(0.002)
+    assert comparison.shares(summary, arithmetic, 'fp16') is None
 
 
 def test_the_command_writes_figures_and_charts(tmp_path, no_rest, capsys):
@@ -166,7 +167,7 @@ def test_real_runtimes_are_compared_with_torch(tiny_model, no_rest):
     for name, precision, _ in chosen:
         estimator = PoseEstimator.load(
             tiny_model.path, tiny_model.meshes, store_root=tiny_model.store, threads=1,
-            backend=name, precision=precision, allow_unverified=True)
+            backend=name, precision=precision, allow_unverified=True, crops=2, hypotheses=3)
         loaded[f'{name} {precision}'] = Contender(
             estimator, estimator.features.cache.clear, precision)
     image = np.random.default_rng(0).integers(0, 255, (120, 160, 3), np.uint8)
@@ -180,6 +181,8 @@ def test_real_runtimes_are_compared_with_torch(tiny_model, no_rest):
                for name in loaded}
     for own in figures.values():
         assert finite(own) and own['batches']['3']['share_of_gemm']['all'] > 0
+        rows = own['batches']['3']['rows']
+        assert rows['stage1'] == 3 * 2 and 3 * 2 <= rows['stage2'] <= 3 * 2 * 3
         assert finite(comparison.ratios(own, figures['torch fp32']))
 
 
