@@ -10,7 +10,7 @@ from .dataset_arguments import (
     open_dataset,
     open_pose_estimator,
 )
-from .known_objects import fit_to_dataset
+from .known_objects import fit_to_dataset, sizes_taken
 from .progress import progress_bar
 from .tasks import add_json_argument, measured_with
 
@@ -35,11 +35,13 @@ def run(args: argparse.Namespace) -> int:
     fit_to_dataset(cached, dataset)
     exact = ExactPoseEstimator(cached.model, cached.backend, TemplateStore(), crops=args.crops,
                                hypotheses=args.hypotheses)
+    fit_to_dataset(exact, dataset)
     with closing(exact):
         frames = progress_bar(dataset.frames[:args.limit], unit='image')
         done = template_comparison.compare_templates(
             frames, cached, cached.features.cache.clear, exact, boxes, objects)
     figures = template_comparison.template_figures(done, objects)
-    report.write_json(args.json, {**measured_with(args, cached, dataset), **figures})
+    report.write_json(args.json, {
+        **measured_with(args, cached, dataset), **sizes_taken(dataset), **figures})
     print(template_comparison.template_table(figures))
     return 0

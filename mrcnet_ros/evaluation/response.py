@@ -137,17 +137,16 @@ def response_table(rows: Mapping[str, Any], title: str) -> str:
 class Stage2Alone(AbstractContextManager['Stage2Alone']):
     """Starts stage 2 with an exact render of the start in place of a cached template.
 
-    :param estimator: with the model; stays open.
+    :param estimator: with the model, and with the sizes that its objects have; stays open.
     :raises BackendError: when there is no headless OpenGL.
     :raises MeshError: when a mesh cannot be read.
     """
 
     def __init__(self, estimator: PoseEstimator) -> None:
-        self._model, self._backend = estimator.model, estimator.backend
-        self._spec = estimator.spec
-        self._index = {item.label: i for i, item in enumerate(self._model.objects)}
-        self._exact = ExactTemplates(self._backend, self._spec.template,
-                                     [item.centred() for item in self._model.objects])
+        self._backend, self._spec = estimator.backend, estimator.spec
+        self._objects = estimator.objects
+        self._index = {label: i for i, label in enumerate(self._objects)}
+        self._exact = ExactTemplates(self._backend, self._spec.template, estimator.centred)
 
     def __exit__(self, *_: object) -> None:
         self._exact.close()
@@ -155,7 +154,7 @@ class Stage2Alone(AbstractContextManager['Stage2Alone']):
     def refine(self, view: KnownView, starts: Sequence[Array]) -> list[Array]:
         """Return where each start ends, (4, 4) T_camera_object [m]."""
         index, count = self._index[view.label], len(starts)
-        item = self._model.objects[index]
+        item = self._objects[view.label]
         crop = crop_camera(view.camera, view.box_xyxy, self._spec.crop)
         T = item.to_centred(np.stack(starts))
         t = T[:, :3, 3] / item.size_ratio @ crop.R_crop_camera.T

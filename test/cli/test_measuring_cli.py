@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -24,6 +25,7 @@ from mrcnet_ros.evaluation import response, swap
 from mrcnet_ros.evaluation.response import Stage2Alone
 from mrcnet_ros.evaluation.runner import estimate_view
 from mrcnet_ros.inference.estimator import PoseEstimator
+from mrcnet_ros.inference.model_json import write_size_ratios
 
 RUNGS = ['clean renders', '+ occluders, clutter', '+ changed colours and light', 'photographs']
 
@@ -169,6 +171,26 @@ def test_stage_two_started_as_the_estimator_starts_it_answers_the_same(
             np.testing.assert_allclose(ends[0], wanted, atol=2e-4)
             assert not np.allclose(ends[1], wanted, atol=2e-4)
     exact.close()
+
+
+def test_stage_two_alone_takes_objects_as_large_as_the_estimator_does(
+        tiny_model: TinyModel, estimator: PoseEstimator, views: list[KnownView],
+        tmp_path: Path) -> None:
+    """On rendered images sizes from photographs do not count."""
+    path = shutil.copytree(tiny_model.path, tmp_path / 'model')
+    write_size_ratios(path, {'blob': 0.9, 'box': 0.9})
+    smaller = PoseEstimator.load(path, tiny_model.meshes, store_root=tiny_model.store,
+                                 backend='onnxruntime', threads=1, crops=1)
+    ends = []
+    for fit in (lambda: None, smaller.assume_sizes_of_meshes):
+        fit()
+        with Stage2Alone(smaller) as stage:
+            ends.append([stage.refine(v, [v.T_camera_object])[0] for v in views])
+    with Stage2Alone(estimator) as stage:
+        wanted = [stage.refine(v, [v.T_camera_object])[0] for v in views]
+    np.testing.assert_allclose(ends[1], wanted, atol=1e-5)
+    assert not np.allclose(ends[0], wanted, atol=1e-3)
+    smaller.close()
 
 
 class Halves:

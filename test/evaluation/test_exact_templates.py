@@ -1,6 +1,7 @@
 """Templates rendered for each detection, and what the cached ones change."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from mrcnet_ros.geometry.crop import crop_camera
 from mrcnet_ros.geometry.se3 import exp_so3
 from mrcnet_ros.inference.estimator import PoseEstimator
 from mrcnet_ros.inference.exact_templates import ExactPoseEstimator, template_intrinsics_at
+from mrcnet_ros.inference.model_json import write_size_ratios
 from mrcnet_ros.rendering.template_store import TemplateStore, template_intrinsics
 from mrcnet_ros.specs import CropSpec, TemplateSpec
 from mrcnet_ros.synth.dataset import make_dataset
@@ -111,12 +113,19 @@ def test_every_crop_has_a_template_of_its_own(tiny_model, pair, dataset):
 def test_the_command_compares_them(monkeypatch, tiny_model, dataset, tmp_path, capsys):
     """Recall of both, times of three ways, movements of every pose; cached poses are the same."""
     monkeypatch.setenv('MRCNET_CACHE', str(tiny_model.store))
-    code = mrcnet.main(['evaluate', 'templates', '--bop-dir', str(dataset.path.parent),
-                        '--dataset', 'tiny', '--model', str(tiny_model.path), '--meshes',
-                        str(tiny_model.meshes), '--json', str(tmp_path / 'out.json')])
-    printed = capsys.readouterr()
-    assert code == 0, printed.err
-    figures = json.loads((tmp_path / 'out.json').read_text())
+    smaller = shutil.copytree(tiny_model.path, tmp_path / 'model')
+    write_size_ratios(smaller, {'blob': 0.9, 'box': 0.9})
+    found = {}
+    for model in (smaller, tiny_model.path):
+        code = mrcnet.main(['evaluate', 'templates', '--bop-dir', str(dataset.path.parent),
+                            '--dataset', 'tiny', '--model', str(model), '--meshes',
+                            str(tiny_model.meshes), '--json', str(tmp_path / 'out.json')])
+        printed = capsys.readouterr()
+        assert code == 0, printed.err
+        found[model] = figures = json.loads((tmp_path / 'out.json').read_text())
+    for name, moved in figures['moved'].items():  # rendered objects are as large as their meshes
+        assert found[smaller]['moved'][name]['p95'] == pytest.approx(moved['p95'], rel=1e-4)
+    assert figures['sizes'] == 'of the meshes'
     ways = figures['ways']
     assert list(ways) == ['cached, in memory', 'cached, not in memory', 'exact']
     assert ways['cached, in memory']['ar_mspd'] == ways['cached, not in memory']['ar_mspd']
