@@ -38,6 +38,8 @@ DEPTH = '/depth'  # a bag need not have it
 TOPICS = {**INPUTS, GROUND_TRUTH: Detection3DArray}
 # Range of true poses: outside, the unit is wrong.
 _NEAREST_M, _FARTHEST_M = 0.01, 100.0
+NO_STAMPS = ('their driver does not set stamps, by which messages are matched: let it set '
+             'header.stamp, and record again')
 _QUATERNION_TOLERANCE = 0.01  # of its length; some writers round to few digits
 
 
@@ -130,7 +132,9 @@ def read_bag(path: Path | str) -> BagFrames:
                   if (missing := sum(topic not in group for group in images))}
     if not frames:
         raise DatasetError(f'bag {path}: no {", ".join(INPUTS)} with equal stamps; of '
-                           f'{len(images)} images, {_told(incomplete)}')
+                           f'{len(images)} images, {_told(incomplete)}'
+                           + (f'. {", ".join(groups[0])} with the stamp 0: {NO_STAMPS}'
+                              if 0 in groups else ''))
     if incomplete:
         logging.getLogger(__name__).warning('bag %s: of %d images, %s; they are left out', path,
                                             len(images), _told(incomplete))
@@ -149,8 +153,12 @@ def restamped(message: bytes, stamp: int) -> bytes:
 
 
 def _require_topics(path: Path | str, present: dict[str, str]) -> None:
-    for topic, kind in INPUTS.items():
-        if present.get(topic) != type_name(kind):
+    """Make sure that topics have the types they are read as, those a bag may lack too."""
+    for topic, kind in {**TOPICS, DEPTH: Image}.items():
+        if present.get(topic, type_name(kind)) != type_name(kind):
+            raise DatasetError(f'bag {path}: {topic} is of type {present[topic]}, expected '
+                               f'{type_name(kind)}; convert it, or leave it out of the bag')
+        if topic in INPUTS and topic not in present:
             raise DatasetError(
                 f'bag {path}: needs the topic {topic} of type {type_name(kind)}; it has '
                 + (', '.join(f'{t} ({k})' for t, k in sorted(present.items())) or 'none'))
@@ -160,15 +168,15 @@ def _group(path: Path | str, reader: Reader) -> dict[int, dict[str, bytes]]:
     """Return the messages of each stamp by topic."""
     groups: dict[int, dict[str, bytes]] = {}
     found: Counter[str] = Counter()
-    connections = [c for c in reader.connections if c.topic in TOPICS or (
-        c.topic == DEPTH and c.msgtype == type_name(Image))]
+    connections = [c for c in reader.connections if c.topic in TOPICS or c.topic == DEPTH]
     for connection, _, data in reader.messages(connections):
         stamp = _stamp(data)
         group = groups.setdefault(stamp, {})
         if group.get(connection.topic, data) != data:
             raise DatasetError(f'bag {path}: has two different messages of {connection.topic} '
-                               f'with the stamp {stamp} ns; record the topics of one camera '
-                               'into a bag of their own')
+                               f'with the stamp {stamp} ns; ' + (
+                                   'record the topics of one camera into a bag of their own'
+                                   if stamp else NO_STAMPS))
         group[connection.topic] = bytes(data)
         found[connection.topic] += 1
     for connection in connections:

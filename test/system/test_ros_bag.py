@@ -88,17 +88,22 @@ def test_an_existing_bag_is_not_overwritten(dataset, capsys):
     assert str(bag) in capsys.readouterr().err
 
 
-def _rewritten(bag, path, keep=lambda topic, number: True, order=None):
-    """Write the messages of a bag anew, some of them, in another order."""
+def _rewritten(bag, path, keep=lambda topic, number: True, order=None, kinds=(),
+               change=lambda topic, data: data):
+    """Write the messages of a bag anew, some of them, in another order.
+
+    :param kinds: of topics that are to have another type, or are added without messages.
+    """
     with Reader(bag) as reader, Writer(path, version=9,
                                        storage_plugin=StoragePlugin.MCAP) as writer:
-        connections = {c.topic: writer.add_connection(c.topic, c.msgtype,
-                                                      typestore=bag_module._type_store())
-                       for c in reader.connections}
+        types = {c.topic: c.msgtype for c in reader.connections} | dict(kinds)
+        connections = {topic: writer.add_connection(topic, kind,
+                                                    typestore=bag_module._type_store())
+                       for topic, kind in types.items()}
         counts, kept = Counter(), []
         for connection, _, data in reader.messages():
             if keep(connection.topic, counts[connection.topic]):
-                kept.append((connection.topic, bytes(data)))
+                kept.append((connection.topic, change(connection.topic, bytes(data))))
             counts[connection.topic] += 1
         kept.sort(key=lambda message: order.index(message[0]) if order else 0)
         for number, (topic, data) in enumerate(kept):
@@ -153,6 +158,32 @@ def test_ground_truth_of_a_bag_that_cannot_be_is_named(tmp_path, T, problem):
                      [Truth('cup', '1/2/3/0', T, 1.0)])
     with pytest.raises(DatasetError, match=rf"ground truth '1/2/3/0' .*{problem}"):
         read_bag(tmp_path / 'bag')
+
+
+@pytest.mark.parametrize(('topic', 'kind', 'expected'), [
+    ('/ground_truth', 'geometry_msgs/msg/PoseArray', 'vision_msgs/msg/Detection3DArray'),
+    ('/depth', 'sensor_msgs/msg/CompressedImage', 'sensor_msgs/msg/Image')])
+def test_topics_of_another_type_are_named(dataset, tmp_path, topic, kind, expected):
+    """They would be read as something else, or as nothing."""
+    _, bag = _from_bop(dataset)
+    other = _rewritten(bag, tmp_path / 'other', kinds={topic: kind})
+    with pytest.raises(DatasetError, match=f'{topic} is of type {kind}, expected {expected}'):
+        read_bag(other)
+
+
+@pytest.mark.parametrize('infos', [0, 10**8])
+def test_stamps_that_a_driver_does_not_set_are_told(tmp_path, infos):
+    """Images that all have the stamp 0 are not those of several cameras."""
+    with BagWriter(tmp_path / 'bag') as writer:
+        for value in (0, 9):
+            writer.write(0, np.full((4, 6, 3), value, np.uint8), Camera(np.eye(3), 6, 4), [], [])
+    bag = tmp_path / 'bag'
+    if infos:  # of another driver, which sets them
+        bag = _rewritten(
+            bag, tmp_path / 'mixed', lambda topic, n: n == 0,
+            change=lambda topic, data: restamped(data, infos) if topic == '/camera_info' else data)
+    with pytest.raises(DatasetError, match='driver does not set stamps'):
+        read_bag(bag)
 
 
 def test_an_image_that_is_in_a_bag_twice_is_not_scored_twice(dataset):
