@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -21,6 +22,7 @@ from ..inference.poses import Detection
 from ..ros import messages
 from ..ros.diagnostics import type_name
 from ..ros.message_types import HeaderMessage
+from ..store.atomic import writing
 from .bag import DEPTH, GROUND_TRUTH, TOPICS, Truth, _type_store
 from .input_messages import frame_messages
 
@@ -29,24 +31,40 @@ OPTICAL_FRAME = 'camera_optical_frame'
 
 
 class BagWriter(AbstractContextManager['BagWriter']):
-    """Writes a new bag.
+    """Writes a new bag, whose folder appears when it is complete.
+
+    Until then it is within a folder beside it that is named like it with ``.part``. After an
+    exception there is neither.
 
     :param storage: ``mcap`` or ``sqlite3``.
-    :raises DatasetError: when the folder exists.
+    :raises DatasetError: when the folder exists, or cannot be made.
     """
 
     def __init__(self, path: Path | str, storage: str = 'mcap') -> None:
+        self._path = Path(path)
+        self._part = self._path.with_name(f'{self._path.name}.part')
+        if self._path.exists():
+            raise DatasetError(f'bag {path}: exists already; remove it or choose another')
+        shutil.rmtree(self._part, ignore_errors=True)  # of a writer that was killed
         try:
-            self._writer = Writer(Path(path), version=9, storage_plugin=STORAGES[storage])
+            with writing(self._part):
+                self._part.mkdir()
+            self._writer = Writer(self._part / self._path.name, version=9,
+                                  storage_plugin=STORAGES[storage])
             self._writer.open()
         except WriterError as error:
-            raise DatasetError(f'bag {path}: {error}; remove it or choose another') from error
+            raise DatasetError(f'bag {path}: {error}; choose another') from error
         self._store = _type_store()
         self._connections = {topic: self._connection(topic, kind)
                              for topic, kind in TOPICS.items()}
 
-    def __exit__(self, *_: object) -> None:
-        self._writer.close()
+    def __exit__(self, kind: object, *_: object) -> None:
+        try:
+            self._writer.close()
+            if kind is None:
+                (self._part / self._path.name).rename(self._path)
+        finally:
+            shutil.rmtree(self._part, ignore_errors=True)
 
     def _connection(self, topic: str, kind: type) -> Connection:
         return self._writer.add_connection(topic, type_name(kind), typestore=self._store)

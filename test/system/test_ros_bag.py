@@ -21,9 +21,9 @@ from vision_msgs.msg import Detection2DArray
 
 from mrcnet_ros.cli import evaluate_bag
 from mrcnet_ros.cli.main import main
-from mrcnet_ros.datasets.bop import BopDataset, read_results_csv
+from mrcnet_ros.datasets.bop import BopDataset, BopFrame, read_results_csv
 from mrcnet_ros.datasets.boxes import BoxSpec, target_boxes
-from mrcnet_ros.errors import DatasetError
+from mrcnet_ros.errors import DatasetError, ImageError
 from mrcnet_ros.geometry.camera import Camera
 from mrcnet_ros.geometry.se3 import make_transform
 from mrcnet_ros.inference.poses import Detection
@@ -86,6 +86,25 @@ def test_an_existing_bag_is_not_overwritten(dataset, capsys):
     code, bag = _from_bop(dataset)
     assert code == 2
     assert str(bag) in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('error', [KeyboardInterrupt, ImageError('image went bad')])
+def test_a_bag_that_was_not_finished_is_not_there(dataset, monkeypatch, error):
+    """It would be scored as a shorter one, and be in the way when it is written again."""
+    load, done = BopFrame.load_image, []
+
+    def broken(frame):
+        if done:
+            raise error
+        done.append(frame)
+        return load(frame)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(BopFrame, 'load_image', broken)
+        code, bag = _from_bop(dataset)
+    assert code != 0 and not [*dataset.glob('toy_bag*')]
+    assert _from_bop(dataset)[0] == 0 and len(read_bag(bag)) == 2
+    assert [path.name for path in dataset.glob('toy_bag*')] == ['toy_bag']
 
 
 def _rewritten(bag, path, keep=lambda topic, number: True, order=None, kinds=(),
