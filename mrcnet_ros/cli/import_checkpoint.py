@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 from pathlib import Path
 
@@ -25,9 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--output', type=Path, required=True, metavar='DIR',
                         help='the model directory; it is created if missing')
     parser.add_argument('--view-origin', choices=('principal_point', 'box_centre'),
-                        default='principal_point',
                         help='from where viewing directions are measured: as in the paper and '
-                             'its training (default), or as in the published test script')
+                             'its training (default, unless --config says otherwise), or as in '
+                             'the published test script')
 
 
 def run(args: argparse.Namespace) -> int:
@@ -35,6 +36,8 @@ def run(args: argparse.Namespace) -> int:
     from ..presets.paper.export.published import import_published
 
     spec, object_ids, meshes = _of_run(args) if args.config else _of_dataset(args)
+    if args.view_origin is not None:
+        spec = dataclasses.replace(spec, view_origin=args.view_origin)
     folder, left_out = import_published(args.checkpoint, spec, object_ids, meshes, args.output,
                                         say=say)
     if left_out:
@@ -47,8 +50,7 @@ def _of_dataset(args: argparse.Namespace) -> tuple[PaperSpec, tuple[int, ...], P
     """Return spec, objects in class order and meshes of a published checkpoint."""
     if args.meshes is None:
         raise SpecError('--dataset needs --meshes, the BOP models folder of the dataset')
-    spec = paper_spec(args.dataset, view_origin=args.view_origin)
-    return spec, facts_of(args.dataset).network_object_ids, args.meshes
+    return paper_spec(args.dataset), facts_of(args.dataset).network_object_ids, args.meshes
 
 
 def _of_run(args: argparse.Namespace) -> tuple[PaperSpec, tuple[int, ...], Path]:

@@ -64,7 +64,7 @@ class PaperSpec(EstimatorSpec):
         return 12 * self.rotation_nside**2 * self.rotation_in_plane
 
 
-def paper_spec(dataset: str, *, view_origin: str = 'principal_point') -> PaperSpec:
+def paper_spec(dataset: str) -> PaperSpec:
     """Return the spec of the published network of a dataset.
 
     :raises SpecError: when the dataset is not one of :data:`PUBLISHED`.
@@ -74,7 +74,7 @@ def paper_spec(dataset: str, *, view_origin: str = 'principal_point') -> PaperSp
         raise SpecError(
             f'no published network for dataset {dataset!r}; there are {list(PUBLISHED)}')
     near, far = depth_range
-    return PaperSpec(dataset=dataset, depth_near=near, depth_far=far, view_origin=view_origin)
+    return PaperSpec(dataset=dataset, depth_near=near, depth_far=far)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
