@@ -31,7 +31,8 @@ BASELINE_M, WIDER = 0.05, 0.65
 class KnownScenes:
     """Gives each image of a dataset its depth image, wrong ones, and the table.
 
-    :param frames: of the dataset, all with depth images.
+    :param frames: of the dataset, all with depth images. Images without stamps have no late
+        depth, and a single image has no other one.
     :param plane: also the plane z = 0 of the world, as a table that objects stand on.
     :raises DatasetError: when an image has no depth image, or the plane is asked for and
         scene_camera.json does not tell where the world is.
@@ -48,9 +49,11 @@ class KnownScenes:
         times = [scenes[f.scene_id].timestamp_s(f.image_id) for f in frames]
         self._late = [_apart(i, self._frames, times) for i in range(len(self._frames))]
         self._planes = [_plane(scenes[f.scene_id], f) for f in frames] if plane else []
-        late = [LATE] if all(number is not None for number in self._late) else []
+        missing = {name for name, there in (
+            (LATE, all(number is not None for number in self._late)),
+            (OTHER_IMAGE, len(self._frames) > 1)) if not there}
         self.names = (COLOUR, *([PLANE] if plane else []), DEPTH,
-                      *(name for name in WRONG if name != LATE or late))
+                      *(name for name in WRONG if name not in missing))
 
     def known(self, number: int) -> list[Measured]:
         """Return the depth image and plane of each kind, in the order of ``names``.
@@ -78,8 +81,10 @@ class KnownScenes:
         return depth
 
     def _far_away(self, number: int) -> int:
-        """Return an image of another scene where there is one."""
-        return (number + max(len(self._frames) // 2, 1)) % len(self._frames)
+        """Return an image of another scene; where there is none, another one of this scene."""
+        own, count = self._frames[number].scene_id, len(self._frames)
+        others = [i for i, frame in enumerate(self._frames) if frame.scene_id != own]
+        return others[number % len(others)] if others else (number + count // 2) % count
 
 
 def unregistered(depth_m: Depth, camera: Camera) -> Depth:

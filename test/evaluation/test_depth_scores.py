@@ -207,6 +207,21 @@ def test_wrong_depth_is_what_its_name_says(root):
     assert LATE not in KnownScenes(BopDataset(root, 'unrelated', 'test').frames).names
 
 
+@pytest.mark.parametrize('numbers', [[0, 1, 2, 3], [0, 3, 4], [0, 1, 2], [0]])
+def test_depth_of_another_image_is_never_the_right_one(root, numbers):
+    """It is of another scene if there is one, whatever their lengths; one image has no other."""
+    frames = [BopDataset(root, 'made', 'test').frames[i] for i in numbers]
+    scenes, ids = KnownScenes(frames), {f.scene_id for f in frames}
+    if len(frames) == 1:
+        assert OTHER_IMAGE not in scenes.names
+        return
+    depth = {f.load_depth_m().tobytes(): f for f in frames}
+    for i, frame in enumerate(frames):
+        known = dict(zip(scenes.names, scenes.known(i), strict=True))
+        other = depth[known[OTHER_IMAGE].depth_m.tobytes()]
+        assert other is not frame and (other.scene_id != frame.scene_id) == (len(ids) > 1)
+
+
 def test_a_file_of_detections_is_checked(root, monkeypatch, capsys):
     """Its boxes must be of images and objects of the dataset, or there is nothing to correct."""
     monkeypatch.setattr(evaluate_depth, 'load_estimator', lambda args: Errs(root))
