@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class Evaluated:
     """What there is to show.
 
-    :param figures: of :func:`..evaluation.report.summary`, or ``{'overall': None}``.
+    :param figures: of :func:`..evaluation.report.recall_figures`, or ``{'overall': None}``.
     :param scores: None without ground truth.
     :param objects: by object id, as they were scored with.
     :param covariances: of each estimate, None where it has none.

@@ -72,7 +72,7 @@ class EvaluationPage:
     """What is shown.
 
     :param facts: by name, such as model, machine and command.
-    :param figures: a summary of :func:`.report.summary`, or ``{'overall': None}`` without truth.
+    :param figures: of :func:`.report.recall_figures`, or ``{'overall': None}`` without truth.
     :param galleries: by name.
     :param skipped: detections without a pose, by reason.
     :param notes: what went wrong, or is missing on the page.
