@@ -66,14 +66,19 @@ def evaluate(args: argparse.Namespace, load: Callable[[argparse.Namespace], Esti
     :param load: called once dataset and options are known to be usable.
     """
     from ..datasets.bop import ResultsWriter
+    from ..evaluation.report import check_writable
     from ..evaluation.runner import Run, run_frames
     from ..objects import load_bop_objects
 
     check_report(args)
+    if args.overlays is not None:
+        check_writable(args.overlays / 'picture.png')
     dataset = open_dataset(args)
     boxes = box_source(args, dataset)
     if args.detections is None and args.detector is None:
-        dataset.frames[0].target_ground_truth()  # no boxes without it: say so before all else
+        dataset.frames[0].target_ground_truth(  # no boxes without it: say so before all else
+            'give the boxes of a detector with --detections or --detector, or use a split with '
+            'ground truth')
     objects = load_bop_objects(dataset.models_dir, dataset.object_ids)
     estimator = load(args)
     fit_to_dataset(estimator, dataset, boxes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ from .dataset_arguments import add_dataset_arguments, open_split, say
 from .tasks import add_json_argument
 
 if TYPE_CHECKING:
-    from ..datasets.bop import BopDataset, ResultRow
+    from ..datasets.bop import BopFrame, ResultRow
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     frames = dataset.frames[:args.limit]
     objects = load_bop_objects(dataset.models_dir, dataset.object_ids)
     rows = read_results_csv(args.results)
-    _check_rows(args.results, rows, dataset)
+    _check_rows(args.results, rows, frames, dataset.object_ids)
     if found := other_convention(frames, rows, objects):
         raise DatasetError(
             f'{args.results}: {found}. R must turn the model into the camera, row by row, with x '
@@ -55,20 +55,21 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _check_rows(path: Path, rows: Sequence[ResultRow], dataset: BopDataset) -> None:
+def _check_rows(path: Path, rows: Sequence[ResultRow], frames: Sequence[BopFrame],
+                object_ids: Collection[int]) -> None:
     """Make sure that results are of a dataset.
 
-    :raises DatasetError: when none is of one of its images and objects.
+    :param frames: that are scored.
+    :raises DatasetError: when none is of one of these images and objects.
     """
-    images = {(frame.scene_id, frame.image_id) for frame in dataset.frames}
-    found = sum((row.scene_id, row.image_id) in images and row.object_id in dataset.object_ids
+    images = {(frame.scene_id, frame.image_id) for frame in frames}
+    found = sum((row.scene_id, row.image_id) in images and row.object_id in object_ids
                 for row in rows)
     if not found:
         raise DatasetError(
             f'{path}: none of its {len(rows)} poses is of one of the {len(images)} images and of '
-            f'the objects {list(dataset.object_ids)}, such as those of image '
-            f'{dataset.frames[0].image_id} of scene {dataset.frames[0].scene_id}; give the '
-            'results of this dataset and split')
+            f'the objects {list(object_ids)}, such as those of image {frames[0].image_id} of '
+            f'scene {frames[0].scene_id}; give the results of this dataset and split')
     if found < len(rows):
         say(f'{len(rows) - found} of {len(rows)} poses are of other images or objects and do not '
             'count')

@@ -138,18 +138,19 @@ class BopFrame:
             raise ImageError(f'{name}: is {shape[1]}x{shape[0]}, its image is '
                              f'{self.camera.width}x{self.camera.height}; {remedy}')
 
-    def target_ground_truth(self) -> tuple[GroundTruth, ...]:
+    def target_ground_truth(self, advice: str = 'use a split with ground truth'
+                            ) -> tuple[GroundTruth, ...]:
         """Return the instances that count: of each target object the most visible ones.
 
         Source: BOP'19 rules; as many instances as the targets file asks for.
 
+        :param advice: what to do where there is none, for the message.
         :raises DatasetError: when the ground truth is not public.
         """
         if not self.annotated:
             raise DatasetError(
                 f'{self.image_path.parents[1]}: has no scene_gt.json, so there are no boxes and '
-                f'no scores; give the boxes of a detector with --detections, or use a split '
-                f'with ground truth'
+                f'no scores; {advice}'
             )
         chosen: list[GroundTruth] = []
         for object_id, count in self.targets.items():

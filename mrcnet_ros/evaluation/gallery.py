@@ -18,6 +18,7 @@ from ..geometry.se3 import Array
 from ..objects import ObjectModel
 from ..rendering.drawing import GREEN, WHITE, Image, scaled_intrinsics
 from ..rendering.pose_overlay import DrawnObject, PoseOverlay, pose_text
+from ..store.atomic import writing
 from .mosaic import write_picture
 from .scores import TargetScore
 
@@ -146,12 +147,14 @@ class OverlayWriter(AbstractContextManager['OverlayWriter']):
     :param objects: by object id.
     :raises BackendError: when there is no headless OpenGL.
     :raises MeshError: when a mesh cannot be read.
+    :raises DatasetError: when the folder cannot be made.
     """
 
     def __init__(self, folder: Path, objects: Mapping[int, ObjectModel],
                  labels: Mapping[int, str]) -> None:
         """Make the folder and read the meshes."""
-        folder.mkdir(parents=True, exist_ok=True)
+        with writing(folder):
+            folder.mkdir(exist_ok=True)
         self._folder, self._labels = folder, labels
         self._overlay = PoseOverlay({str(i): model for i, model in objects.items()})
         for i in objects:

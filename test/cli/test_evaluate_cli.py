@@ -283,6 +283,30 @@ def test_a_report_that_cannot_be_written_is_told_before_the_work(monkeypatch, ro
     assert 'cannot be written' in capsys.readouterr().err
 
 
+def test_overlays_that_cannot_be_written_are_told_before_the_work(monkeypatch, root, capsys):
+    """A file has the name of their folder."""
+    (root / 'taken').write_text('')
+    estimator = KnowsTheTruth(root)
+    code, figures = evaluate(monkeypatch, root, estimator, '--overlays', str(root / 'taken'))
+    assert (code, figures, estimator.boxes) == (2, {}, [])
+    assert 'cannot be written' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(('task', 'detections'), [('bop', True), ('csv', False)])
+def test_without_ground_truth_the_advice_is_one_that_the_command_takes(
+        monkeypatch, root, capsys, task, detections):
+    """Only some commands take the boxes of a detector."""
+    for name in ('scene_gt.json', 'scene_gt_info.json'):
+        (root / 'toy/test/000007' / name).unlink()
+    write_results_csv(root / 'in.csv', [ResultRow(7, 4, 1, 1.0, bop_folder.SCENE[4][0][1])])
+    words = arguments(root) if task == 'bop' else [
+        'evaluate', 'csv', '--bop-dir', str(root), '--dataset', 'toy', '--results',
+        str(root / 'in.csv')]
+    assert mrcnet.main(words) == 2
+    said = capsys.readouterr().err
+    assert 'use a split with ground truth' in said and ('--detections' in said) == detections
+
+
 def test_an_enlarged_image_keeps_points_where_they_are():
     """The centre of pixel 0 of the photograph is between pixels 0 and 1 of the double."""
     K = scaled_intrinsics(np.eye(3), 2)
@@ -325,6 +349,18 @@ def test_results_of_another_dataset_are_refused(root, capsys, scene_id, object_i
         'none of its 6 poses is of one of']
     said = capsys.readouterr().err
     assert code == (0 if kept else 2) and all(text in said for text in told)
+
+
+def test_rows_are_checked_against_the_images_that_are_scored(root, capsys):
+    """With a limit, an image beyond it lacks no pose."""
+    rows = [ResultRow(7, 4, g.object_id, 1.0, g.T_camera_object)
+            for g in BopDataset(root, 'toy', 'test').frames[0].target_ground_truth()]
+    for limit, told in (('1', ''), ('2', '1 of 2 images have no pose')):
+        write_results_csv(root / 'in.csv', rows)
+        assert mrcnet.main(['evaluate', 'csv', '--bop-dir', str(root), '--dataset', 'toy',
+                            '--limit', limit, '--results', str(root / 'in.csv')]) == 0
+        said = capsys.readouterr().err
+        assert told in said and bool(told) == ('no pose' in said)
 
 
 @pytest.mark.parametrize(('change', 'told'), [
