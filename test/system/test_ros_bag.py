@@ -304,7 +304,7 @@ def test_in_real_time_the_age_of_the_answers_is_told(replay):
 
 
 @pytest.mark.parametrize(('labels', 'told'), [
-    ({1: 'obj_000003', 3: 'obj_000001'}, 'object 1 there, but object 3 of the model'),
+    ({1: 'obj_000003', 3: 'obj_000001'}, 'obj_000003 is object 3 there, but object 1 of'),
     ({1: 'cup', 3: 'can'}, "the model knows none of these labels, only ['can', 'cup']")])
 def test_a_model_of_other_objects_is_refused_before_the_node_starts(
         dataset, capsys, labels, told):
