@@ -18,8 +18,8 @@ from ..synth.held_out import held_out_frames
 from ..training.config import TrainConfig
 from ..training.detector_config import DetectorConfig
 from ..training.detector_trainer import train_detector
-from ..training.run_config import read_config
-from .request import Request
+from ..training.run_config import config_of, read_config
+from .request import OF_DETECTOR, Request
 
 # Part of the detector's minutes for its training; export and measuring take the rest.
 TRAINING = 0.8
@@ -35,22 +35,38 @@ def detector_config(request: Request, poses: TrainConfig) -> DetectorConfig:
     :param poses: of the training of poses, whose rendered views it shares.
     :raises SpecError: when a changed field cannot be used.
     """
-    path = request.work / 'detector.yaml'
+    path, values = request.work / 'detector.yaml', _values(request, poses)
+    path.write_text('# written by mrcnet new\n' + yaml.safe_dump(values, sort_keys=False),
+                    encoding='utf-8')
+    return read_config(DetectorConfig, path, request.detector_changes)
+
+
+def check_detector_changes(request: Request, poses: TrainConfig) -> None:
+    """Check the changed fields of the training of the detector, before anything is written.
+
+    :param poses: of the training of poses.
+    :raises SpecError: when one cannot be used.
+    """
+    config_of(DetectorConfig, _values(request, poses), request.detector_changes,
+              f'training configuration of the detector (see --set {OF_DETECTOR}NAME)')
+
+
+def _values(request: Request, poses: TrainConfig) -> dict[str, Any]:
+    """Return the fields of the training configuration before they are changed."""
     prior = poses.view_prior
-    values: dict[str, Any] = {
+    return {
         'preset': 'detector', 'name': poses.name, 'output': str(request.work / 'detector'),
         'cache': str(poses.cache), 'models': str(poses.models),
         'backgrounds': [str(b) for b in poses.backgrounds],
         'distance_m': list(poses.distance_m),
         'view_prior': dataclasses.asdict(prior) if prior else None, 'views': poses.views,
-        'bodies': poses.bodies, 'patches': poses.patches, 'processes': poses.processes,
+        'bodies': poses.bodies, 'patches': poses.patches,
+        # a GPU trains poses in one process, the detector is trained on the CPU all the same
+        'processes': request.pose_changes.get('processes', DetectorConfig.processes),
         'init': str(request.start) if (request.start / DETECTOR_WEIGHTS).is_file() else None,
         'init_knows': poses.init_knows, 'seed': poses.seed, 'steps': STEPS, 'checkpoint': 50,
         'validation': STEPS, 'minutes': round(TRAINING * request.detector_minutes, 3),
         'shared_minutes': True}
-    path.write_text('# written by mrcnet new\n' + yaml.safe_dump(values, sort_keys=False),
-                    encoding='utf-8')
-    return read_config(DetectorConfig, path, request.detector_changes)
 
 
 def add_detector(request: Request, config: DetectorConfig, weights: dict[str, Any]) -> None:

@@ -28,9 +28,14 @@ from ..training.composed_run import check_start
 from ..training.config import TrainConfig
 from ..training.loop import CHECKPOINT
 from ..training.material import load_disturbers, load_object_views, load_templates, load_views
-from ..training.trainer import train
+from ..training.trainer import checked_objects, train
 from ..training.view_bank import check_ray_tracer
-from .detector_steps import add_detector, detector_config, measure_detector
+from .detector_steps import (
+    add_detector,
+    check_detector_changes,
+    detector_config,
+    measure_detector,
+)
 from .intake import Part, copy_meshes, take_in
 from .measuring import MeasuredPose, measure_model
 from .page import ModelPage, warnings, write_model_page
@@ -41,6 +46,7 @@ from .symmetry_picture import axes_of, draw_object, png
 from .symmetry_search import find_symmetries
 from .training_plan import (
     Plan,
+    check_changes,
     check_new_objects,
     check_start_model,
     divide,
@@ -48,7 +54,7 @@ from .training_plan import (
     known_labels,
     write_config,
 )
-from .work import PLAN, Bar, Work
+from .work import BEGUN, Bar, Work
 
 OBJECTS_FILE = 'objects.yaml'
 PAGE_FILE = 'report.html'
@@ -78,6 +84,9 @@ class Maker:
         self._parts = take_in(request)
         labels = [p.label for p in self._parts]
         check_symmetry_labels(request.symmetries, labels)
+        config = check_changes(request, self._parts)
+        if request.detector:
+            check_detector_changes(request, config)
         self._work = Work(request)
         minutes = request.minutes - request.detector_minutes
         plan = {name: 60.0 * minutes * part for name, part in FIRST_PLAN.items()}
@@ -94,7 +103,7 @@ class Maker:
             self._say(f'going on in {self._request.output}')
         steps: dict[str, tuple[str, Callable[[], Any]]] = {
             'looking at the meshes': ('looks', self._look),
-            'rendering views and templates': ('rendered', self._render),
+            'rendering views and templates': (BEGUN, self._render),
             'training': ('trained', self._train),
             'exporting': ('exported', self._export),
             'measuring on held-out images': ('measured', self._measure),
@@ -106,7 +115,7 @@ class Maker:
             for name, (key, _) in steps.items():
                 if key in self._work and key != 'page':
                     self._bar.skip(name)
-                elif key == 'trained' and 'rendered' in self._work:
+                elif key == 'trained' and BEGUN in self._work:
                     self._replan_training(self._config())
             for name, (key, do) in steps.items():
                 if key in self._work and key != 'page':
@@ -174,13 +183,13 @@ class Maker:
         return {'entry': entry, 'words': words, 'notes': [*part.notes, *notes]}
 
     def _plan(self) -> Plan:
-        if PLAN not in self._work:
+        if 'plan' not in self._work:
             count = len(self._parts)
             least = -(-LEAST_ANSWERS // min(count, MOST_OBJECTS))
             plan = divide(self._request, self._parts, float(self._work.get('view_s', 0.05)),
                           time.monotonic() - self._began, image_count(count), least)
-            self._work[PLAN] = dataclasses.asdict(plan)
-        return Plan(**self._work[PLAN])
+            self._work['plan'] = dataclasses.asdict(plan)
+        return Plan(**self._work['plan'])
 
     def _config(self) -> TrainConfig:
         known = self._known()
@@ -203,7 +212,7 @@ class Maker:
         if told := known_in_words(self._request.start, self._parts, known):
             self._say(told)
         self._replan_training(config)
-        objects = config.load_objects()
+        objects = checked_objects(config)
         load_views(config, objects)
         load_templates(config, objects)
         if self._request.detector:

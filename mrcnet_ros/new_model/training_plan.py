@@ -18,7 +18,9 @@ from ..objects import ObjectModel
 from ..specs import ModelSpec, ViewPrior
 from ..training.config import TrainConfig
 from ..training.identity import check_known, identity_of
-from ..training.run_config import read_config
+from ..training.job import check_device
+from ..training.material import composer_spec
+from ..training.run_config import config_of, read_config
 from .intake import Part
 from .request import Request
 
@@ -146,9 +148,33 @@ def write_config(request: Request, parts: Sequence[Part], plan: Plan, known: Seq
     :raises SpecError: when a changed field cannot be used.
     """
     path = request.work / 'train.yaml'
+    values = _values(request, parts, plan, known)
+    path.write_text('# written by mrcnet new\n' + yaml.safe_dump(values, sort_keys=False),
+                    encoding='utf-8')
+    return read_config(TrainConfig, path, request.pose_changes)
+
+
+def check_changes(request: Request, parts: Sequence[Part]) -> TrainConfig:
+    """Check the changed fields of the training of poses, before anything is written.
+
+    :return: the configuration, whose times are not planned yet.
+    :raises SpecError: when one cannot be used.
+    """
+    config = config_of(TrainConfig, _values(request, parts, Plan(VIEWS[0], 1.0, 1), []),
+                       request.pose_changes, 'training configuration (see --set)')
+    composer_spec(config)
+    check_device(config)
+    return config
+
+
+def _values(request: Request, parts: Sequence[Part], plan: Plan, known: Sequence[str]
+            ) -> dict[str, Any]:
+    """Return the fields of the training configuration before they are changed."""
     largest, smallest = (f(p.diameter_m for p in parts) for f in (max, min))
-    prior = request.view_prior
-    values: dict[str, Any] = {
+    prior, changes = request.view_prior, request.pose_changes
+    # several processes share the gradients of one CPU only, see TrainConfig.check
+    alone = changes.get('device', 'cpu') != 'cpu' or bool(changes.get('composers'))
+    return {
         'name': request.name, 'output': str(request.work / 'run'),
         'cache': str(request.work / 'views'), 'models': str(request.output / 'objects.yaml'),
         'backgrounds': [str(b) for b in request.backgrounds],
@@ -160,7 +186,5 @@ def write_config(request: Request, parts: Sequence[Part], plan: Plan, known: Seq
         'learning_rate': FAST_RATE if request.fast else RATE, 'warmup': 50,
         'refresh': 50, 'checkpoint': 50, 'validation': STEPS, 'chances': {'occluded': 0.85},
         'init': str(request.start), 'init_knows': bool(known), 'freeze_shared': request.fast,
-        'spec': json.loads(json.dumps(read_spec(request.start).to_dict()))}
-    path.write_text('# written by mrcnet new\n' + yaml.safe_dump(values, sort_keys=False),
-                    encoding='utf-8')
-    return read_config(TrainConfig, path, request.pose_changes)
+        'spec': json.loads(json.dumps(read_spec(request.start).to_dict())),
+        **({'processes': 1} if alone else {})}

@@ -21,7 +21,9 @@ from ..store.atomic import write_atomically, writing
 from .request import Request
 
 STATE = 'state.json'
-PLAN = 'plan'  # of the time; from then on, all options must stay the same
+# The step after which all options must stay the same. Before it, nothing took long but views,
+# and those that are of use to other options are found again.
+BEGUN = 'rendered'
 TICK_S = 0.5  # between updates of the bar
 # a step that takes longer than planned stays just below its end
 ALMOST = 0.98
@@ -44,7 +46,7 @@ class Work:
             self._lock = _locked(request.work)
             self._values = _read(self._path)
             different = _different(self._values.get('asked'), asked, request.output)
-            if different and PLAN in self._values:
+            if different and BEGUN in self._values:
                 raise SpecError(different)
             if different:  # nothing that takes long was done
                 self._values = {}

@@ -144,9 +144,20 @@ def read_config(kind: type[ConfigT], path: Path,
     :raises SpecError: when the file is missing or of another preset, or a field is unknown or
         missing or has a wrong value.
     """
-    values = read_values(path)
+    return config_of(kind, read_values(path), changes or {}, str(path))
+
+
+def config_of(kind: type[ConfigT], given: Mapping[str, Any], changes: Mapping[str, Any],
+              where: str) -> ConfigT:
+    """Return a training configuration of fields as they are written.
+
+    :param changes: as in :func:`read_config`; may change mappings of ``given`` too.
+    :param where: the fields come from, for messages.
+    :raises SpecError: as :func:`read_config`.
+    """
+    values = dict(given)
     try:
-        for name, value in (changes or {}).items():
+        for name, value in changes.items():
             _change(values, name.split('.'), value)
         preset = values.pop('preset', RunConfig.preset)
         if preset != kind.preset:
@@ -154,7 +165,7 @@ def read_config(kind: type[ConfigT], path: Path,
         config = _built(kind, {'spec': {}, **values})
         config.check()
     except (TypeError, ValueError, IndexError, AttributeError, SpecError) as error:
-        raise SpecError(f'{path}: {error}') from error
+        raise SpecError(f'{where}: {error}') from error
     return config
 
 

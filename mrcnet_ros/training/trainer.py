@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..errors import SpecError
+from ..objects import ObjectModel
 from .composed_run import ComposedRun, Job, check_start, deadline_of
 from .config import TrainConfig
 from .exchange import Exchange, train_together
@@ -53,12 +54,7 @@ def train(config: TrainConfig, stem: dict[str, Tensor], stop_after: int | None =
         raise SpecError(f'stop_after must be a positive multiple of refresh ({config.refresh}), '
                         f'got {stop_after}')
     deadline = deadline_of(config)
-    check_device(config)
-    objects = config.load_objects()
-    target_classes(config, objects, known_classes(config))
-    if config.freeze_shared and config.init is not None and config.init_knows:
-        check_known(config.init, read_start(config.init, config.spec).objects,
-                    identity_of(objects, config.view_prior, config.seed))
+    objects = checked_objects(config)
     spent = check_start(config, objects)
     draw_ahead(config, objects, config.composers)
     job = Job(config, load_views(config, objects), stem, deadline, spent)
@@ -66,6 +62,22 @@ def train(config: TrainConfig, stem: dict[str, Tensor], stop_after: int | None =
     train_together(partial(_run, job, bank, stop_after), build_network(config, objects, stem),
                    config.processes)
     return config.output / CHECKPOINT
+
+
+def checked_objects(config: TrainConfig) -> list[ObjectModel]:
+    """Return the objects in class order, if a training can start; renders nothing.
+
+    :raises SpecError: when there is no object to train, or no such GPU.
+    :raises ModelError: when ``freeze_shared`` must keep the answers for an object that ``init``
+        knows otherwise.
+    """
+    check_device(config)
+    objects = config.load_objects()
+    target_classes(config, objects, known_classes(config))
+    if config.freeze_shared and config.init is not None and config.init_knows:
+        check_known(config.init, read_start(config.init, config.spec).objects,
+                    identity_of(objects, config.view_prior, config.seed))
+    return objects
 
 
 def _run(job: Job[TrainConfig], bank: TemplateBank, stop_after: int | None,

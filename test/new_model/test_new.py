@@ -296,6 +296,58 @@ def test_objects_that_the_start_knows_keep_their_weights(tiny_model: TinyModel) 
     assert known_labels(tiny_model.path, objects, None if prior else TABLE) == []
 
 
+@pytest.mark.parametrize(('changes', 'told'), [
+    (['view=500'], "unknown fields ['view']"),
+    (['device=gpu'], 'device must be cpu, cuda or cuda:N'),
+    (['device=cuda:99'], 'sees '),
+    (['device=cuda', 'processes=2'], 'device cuda needs processes 1, got 2'),
+    (['chances.ocluded=1'], "unknown ['ocluded']"),
+    (['detector.size_px=65'], 'size_px must be a multiple'),
+])
+def test_fields_that_cannot_be_used_are_told_before_anything_is_written(
+        tiny_model: TinyModel, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+        changes: list[str], told: str) -> None:
+    """Whether of the poses or of the detector; nothing has to be removed."""
+    sets = [word for change in changes for word in ('--set', change)]
+    command = beginning(tiny_model, tmp_path)
+    assert main([*command, '--detector', *sets]) == 2
+    assert told in capsys.readouterr().err
+    assert not (tmp_path / 'out').exists()
+
+
+def test_a_gpu_trains_poses_in_one_process(
+        tiny_model: TinyModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing else has to be set; the detector, trained on the CPU, has its processes."""
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: 1)
+    monkeypatch.setattr('mrcnet_ros.new_model.steps.load_views', lambda *_: None)
+    monkeypatch.setattr('mrcnet_ros.new_model.steps.load_templates', lambda *_: None)
+    monkeypatch.setattr('mrcnet_ros.new_model.steps.load_object_views', stop)
+    with pytest.raises(Stopped):
+        main([*beginning(tiny_model, tmp_path), '--detector', '--set', 'device=cuda'])
+    poses, detector = (yaml.safe_load((tmp_path / 'out' / 'work' / name).read_text())
+                       for name in ('train.yaml', 'detector.yaml'))
+    assert (poses['processes'], detector['processes']) == (1, 2)
+
+
+def test_what_fails_before_the_views_are_there_can_be_corrected(
+        tiny_model: TinyModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str]) -> None:
+    """In the same output: no other options are held fast than those of a training."""
+    monkeypatch.setattr('mrcnet_ros.new_model.steps.load_views', stop)
+    command = beginning(tiny_model, tmp_path)
+    assert main([*command, '--set', 'emphasis.prt=2']) == 2
+    assert "is 'part' meant?" in capsys.readouterr().err
+    with pytest.raises(Stopped):
+        main([*command, '--set', 'emphasis.part=2'])
+
+
+def beginning(tiny_model: TinyModel, folder: Path) -> list[str]:
+    """Return a command that begins a model of a box in ``out``."""
+    part = write(folder / 'part.stl', BOX)
+    return ['new', str(part), '--output', str(folder / 'out'), '--start', str(tiny_model.path),
+            '--backgrounds', str(tiny_model.config.backgrounds[0]), '--minutes', '1']
+
+
 class Stopped(Exception):
     """Ends a command before its long steps."""
 
