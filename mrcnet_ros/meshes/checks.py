@@ -130,7 +130,7 @@ def check_symmetries(path: Path | str, mesh: Mesh, transforms: Array, diameter_m
             f'{off_m:.3g} m, its diameter is {diameter_m:.3g} m',
             'give axis, offset and matrices in the frame and the unit of the mesh file')
 
-    mean = _surface_moves_by(mesh, transforms) / diameter_m
+    mean = surface_moves_by(mesh, transforms) / diameter_m
     if mean > LARGEST_MEAN:
         raise MeshError(
             path, f'does not have the given symmetries: they move its surface by '
@@ -139,7 +139,7 @@ def check_symmetries(path: Path | str, mesh: Mesh, transforms: Array, diameter_m
             'remove wrong ones')
 
 
-def _surface_moves_by(mesh: Mesh, transforms: Array) -> float:
+def surface_moves_by(mesh: Mesh, transforms: Array) -> float:
     """Return how far from the surface the worst symmetry puts it, on average over the surface.
 
     :return: [m], less what the distance between the points that stand for the surface makes.

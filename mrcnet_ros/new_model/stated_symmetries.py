@@ -7,8 +7,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ..errors import SpecError
+from ..errors import MeshError, SpecError
 from ..geometry.se3 import Array, exp_so3, make_transform
+from ..geometry.symmetry import Symmetries
+from ..meshes import Mesh, check_symmetries, surface_moves_by
+from .intake import Part
+from .seen_surface import centre_and_axes
 from .symmetry_search import MOST_TURNS
 
 # as --symmetry shows them when one is written otherwise
@@ -45,6 +49,34 @@ def check_symmetry_labels(symmetries: Mapping[str, str], labels: Sequence[str]) 
     unknown = sorted(set(symmetries) - set(labels))
     if unknown:
         raise SpecError(f'--symmetry is of {unknown}, but the objects are {labels}')
+
+
+def placed_entry(kind: str, part: Part, mesh: Mesh) -> dict[str, object]:
+    """Return symmetries as BOP writes them, about the point that fits best.
+
+    The middle of the bounding box is not on an axis of three folds. The centroid of the hull is
+    not on that of a can with a lug, but the origin of the file may be.
+
+    :param kind: as for :func:`stated_entry`.
+    :param mesh: of the object [m].
+    :raises SpecError: when the object does not look the same about any of these points.
+    """
+    size_m, middle_m = part.diameter_m, (mesh.vertices.min(axis=0) + mesh.vertices.max(axis=0)) / 2
+    centroid_m = middle_m + size_m * centre_and_axes((mesh.vertices - middle_m) / size_m)[0]
+    entries = [stated_entry(kind, point_m / part.unit_m)
+               for point_m in (np.zeros(3), middle_m, centroid_m)]
+    motions = [Symmetries.from_bop(entry, part.unit_m).transforms for entry in entries]
+    moves_m = [surface_moves_by(mesh, T) if len(T) > 1 else 0.0 for T in motions]
+    best = int(np.argmin(moves_m))
+    try:
+        check_symmetries(part.source, mesh, motions[best], size_m)
+    except MeshError as error:
+        raise SpecError(
+            f'--symmetry {part.label}={kind}: {part.source} does not look the same. About its '
+            'middle, its centroid and the origin of the file, the turns move its surface by '
+            f'{moves_m[best] / size_m:.1%} of its diameter on average or more. State other axes or '
+            'folds, or leave the option out: then symmetries are found') from error
+    return entries[best]
 
 
 def stated_entry(kind: str, point: Array) -> dict[str, object]:

@@ -41,7 +41,7 @@ from .measuring import MeasuredPose, measure_model
 from .page import ModelPage, warnings, write_model_page
 from .request import Request
 from .seen_surface import VIEWS, look_at
-from .stated_symmetries import check_symmetry_labels, stated_entry
+from .stated_symmetries import check_symmetry_labels, placed_entry
 from .symmetry_picture import axes_of, draw_object, png
 from .symmetry_search import find_symmetries
 from .training_plan import (
@@ -160,15 +160,14 @@ class Maker:
     def _symmetries(self, part: Part) -> dict[str, Any]:
         """Return an object's symmetries as an entry, in words, and with notes."""
         stated = self._request.symmetries.get(part.label, '')
-        point = part.middle_m / part.unit_m
+        mesh = read_mesh(self._request.output / MESH_FOLDER / part.mesh_name, part.unit_m)
         started = time.monotonic()
         notes: list[str] = []
         if stated and stated != 'found':
-            entry, words = stated_entry(stated, point), f'{stated}, as stated'
+            entry, words = placed_entry(stated, part, mesh), f'{stated}, as stated'
         elif part.symmetries is not None:
             entry, words = part.symmetries, 'those of models_info.json'
         else:
-            mesh = read_mesh(self._request.output / MESH_FOLDER / part.mesh_name, part.unit_m)
             seen = look_at(mesh, part.middle_m, part.diameter_m)
             self._work['view_s'] = (time.monotonic() - started) / VIEWS
             found = find_symmetries(seen, mesh.vertices, part.middle_m, part.diameter_m)

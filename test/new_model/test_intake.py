@@ -19,6 +19,7 @@ from mrcnet_ros.new_model.request import Request
 from mrcnet_ros.new_model.stated_symmetries import (
     check_symmetry_labels,
     parse_symmetries,
+    placed_entry,
     stated_entry,
 )
 from mrcnet_ros.new_model.work import Work
@@ -187,6 +188,39 @@ def test_stated_symmetries_are_complete(kind: str, turns: int, circles: int) -> 
     np.testing.assert_allclose(symmetries[:, :3, :3] @ point + symmetries[:, :3, 3],
                                np.broadcast_to(point, (len(symmetries), 3)), atol=1e-9)
     assert circles or unlisted_product(entry, 1.0) is None
+
+
+@pytest.mark.parametrize('fold', [3, 5, 7, 9])
+@pytest.mark.parametrize('place', [(0.0, 0.0, 0.0), (100.0, -20.0, 5.0)])
+def test_a_stated_axis_goes_where_it_fits(tmp_path: Path, fold: int,
+                                          place: tuple[float, float, float]) -> None:
+    """A prism of an odd fold is turned about its own axis, which the middle of its box is off."""
+    prism = trimesh.creation.cylinder(40.0, 30.0, sections=fold)
+    prism.apply_translation(place)
+    part = only(tmp_path, write(tmp_path / 'part.stl', prism))
+    entry = placed_entry(f'z{fold}', part, read_mesh(part.source, part.unit_m))
+    symmetries = Symmetries.from_bop(entry, 1.0).transforms
+    assert len(symmetries) == fold
+    np.testing.assert_allclose(symmetries[:, :3, :3] @ place + symmetries[:, :3, 3],
+                               np.broadcast_to(place, (fold, 3)), atol=0.01)
+
+
+def test_a_can_with_a_lug_is_round_about_the_axis_of_its_file(tmp_path: Path) -> None:
+    """The lug moves the middle and the centroid off it."""
+    lug = trimesh.creation.box((5, 4, 4))
+    lug.apply_translation([42, 0, 0])
+    can = trimesh.util.concatenate([trimesh.creation.cylinder(40, 90, sections=96), lug])
+    part = only(tmp_path, write(tmp_path / 'can.stl', can))
+    entry: Any = placed_entry('continuous_z', part, read_mesh(part.source, part.unit_m))
+    np.testing.assert_array_equal(entry['symmetries_continuous'][0]['offset'], [0.0, 0.0, 0.0])
+
+
+def test_a_stated_symmetry_that_the_object_does_not_have_is_refused(tmp_path: Path) -> None:
+    """With the option, before anything is rendered."""
+    part = only(tmp_path, write(tmp_path / 'part.stl', PART))
+    with pytest.raises(SpecError, match=r'--symmetry part=z3: .*part\.stl does not look the same'):
+        placed_entry('z3', part, read_mesh(part.source, part.unit_m))
+    assert placed_entry('none', part, read_mesh(part.source, part.unit_m)) == {}
 
 
 @pytest.mark.parametrize(('texts', 'told'), [

@@ -329,16 +329,19 @@ def test_a_gpu_trains_poses_in_one_process(
     assert (poses['processes'], detector['processes']) == (1, 2)
 
 
+@pytest.mark.parametrize(('wrong', 'told', 'right'), [
+    (['--set', 'emphasis.prt=2'], "is 'part' meant?", ['--set', 'emphasis.part=2']),
+    (['--symmetry', 'part=z3'], '--symmetry part=z3: ', ['--symmetry', 'part=z2'])])
 def test_what_fails_before_the_views_are_there_can_be_corrected(
         tiny_model: TinyModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-        capsys: pytest.CaptureFixture[str]) -> None:
-    """In the same output: no other options are held fast than those of a training."""
+        capsys: pytest.CaptureFixture[str], wrong: list[str], told: str, right: list[str]) -> None:
+    """In the same output: options are held fast from when the training can begin."""
     monkeypatch.setattr('mrcnet_ros.new_model.steps.load_views', stop)
     command = beginning(tiny_model, tmp_path)
-    assert main([*command, '--set', 'emphasis.prt=2']) == 2
-    assert "is 'part' meant?" in capsys.readouterr().err
+    assert main([*command, *wrong]) == 2
+    assert told in capsys.readouterr().err
     with pytest.raises(Stopped):
-        main([*command, '--set', 'emphasis.part=2'])
+        main([*command, *right])
 
 
 def beginning(tiny_model: TinyModel, folder: Path) -> list[str]:
