@@ -25,6 +25,9 @@ from .surroundings import table_depth_m
 
 # parts of the image's height that an object of mean diameter, nearest to the camera, covers
 RELATIVE_HEIGHT = (0.2, 0.45)
+# Nearest to the camera, in diameters of the largest object: where most are small, the distance for
+# their mean would be inside of it.
+NEAREST = 1.5
 FARTHEST_M = 100.0  # of a camera; beyond, distances are in another unit
 MOST_OBJECTS = 100  # the table grows with them; the camera sees no more of it
 FASTEST_HZ = 1000.0  # at more, nothing moves from an image to the next
@@ -179,8 +182,10 @@ def layout_spec(diameters_m: Sequence[float], spec: SynthSpec) -> LayoutSpec:
     low, high = RELATIVE_HEIGHT
     spread_m = 0.35 * mean_m * float(np.sqrt(spec.objects))
     filling_m = mean_m * float(camera.K[1, 1]) / camera.height
-    distance_m = spec.distance_m or (filling_m / high + spread_m, filling_m / low + spread_m)
     largest_m = max(diameters_m)
+    usual_m = filling_m / high + spread_m, filling_m / low + spread_m
+    farther = max(1.0, NEAREST * largest_m / usual_m[0])
+    distance_m = spec.distance_m or (farther * usual_m[0], farther * usual_m[1])
     farthest_m = max(FARTHEST_M, 10 * largest_m)  # objects may have up to 20 m
     if not largest_m / 2 < distance_m[0] <= distance_m[1] <= farthest_m:
         raise SpecError(f'the camera would be {distance_m[0]:.3g} to {distance_m[1]:.3g} m from '

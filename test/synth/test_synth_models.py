@@ -13,8 +13,10 @@ from mesh_texts import CORNERS, TRIANGLES, assert_looks_like, atlas, box, obj_te
 from meshes import write_ply as write_plain_ply
 
 from mrcnet_ros.cli import main as mrcnet
-from mrcnet_ros.meshes import mesh_digest, read_mesh, write_ply
-from mrcnet_ros.objects import load_bop_objects
+from mrcnet_ros.geometry.symmetry import Symmetries
+from mrcnet_ros.meshes import measure_diameter, mesh_digest, read_mesh, write_ply
+from mrcnet_ros.objects import ObjectModel, load_bop_objects
+from mrcnet_ros.synth.held_out import held_out_frames
 
 UV = np.concatenate([side_uv(i) for i in range(6)])
 
@@ -128,3 +130,18 @@ def test_a_mesh_far_from_its_origin_is_refused(
     assert synth(tmp_path / 'out', option, given) == 2
     assert 'has its origin far from its middle' in capsys.readouterr().err
     assert not (tmp_path / 'out').exists()
+
+
+def test_one_large_object_among_small_ones_is_seen_from_outside(tmp_path: Path) -> None:
+    """The camera keeps away from it, whatever the mean size of the objects is."""
+    mesh = write_plain_ply(tmp_path / 'box.ply', box())
+    diameter_m = measure_diameter(box().vertices)
+    objects = [ObjectModel(object_id=number, label=f'{number}', mesh_path=mesh,
+                           diameter_m=1000 * unit_m * diameter_m, unit_m=unit_m,
+                           symmetries=Symmetries.none())
+               for number, unit_m in enumerate((0.003, *[0.0001] * 9), start=1)]
+    large = [truth for frame in held_out_frames(objects, 6, upright=False)
+             for truth in frame.ground_truth if truth.object_id == 1]
+    assert large
+    for truth in large:
+        assert np.linalg.norm(truth.T_camera_object[:3, 3]) > objects[0].diameter_m / 2
