@@ -9,12 +9,21 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..errors import ModelError
+from ..geometry.se3 import Array
+from ..geometry.symmetry import Symmetries
 from ..objects import ObjectModel
 from ..specs import ViewPrior
 
 IDENTITY = 'identity'
 ORIGIN = [0.0, 0.0, 0.0]  # where the middle of an object is that does not tell
+# The symmetries themselves; older checkpoints have their number only.
+MOTIONS = 'motions'
+# Entries of a rotation, and parts of the diameter, that symmetries may differ by: about a degree.
+# A search that finds them again is as exact, and less than this no network can tell.
+SAME_MOTION = 0.02
 
 
 def identity_of(objects: Sequence[ObjectModel], view_prior: ViewPrior | None,
@@ -29,6 +38,7 @@ def identity_of(objects: Sequence[ObjectModel], view_prior: ViewPrior | None,
             'object_id': o.object_id, 'label': o.label, 'mesh_sha256': o.checked_digest(),
             'unit_m': o.unit_m, 'diameter_m': o.diameter_m,
             'symmetries': len(o.symmetries.transforms),
+            MOTIONS: _motions(o.symmetries, o.middle_m, o.diameter_m),
             **({'middle_m': o.middle_m.tolist()} if o.middle_m.any() else {})} for o in objects],
         'view_prior': asdict(view_prior) if view_prior else None,
         'seed': seed,
@@ -51,12 +61,11 @@ def check_identity(path: Path, state: Mapping[str, Any], expected: Mapping[str, 
             '%s does not say which objects it was trained on; they are taken to be those of the '
             'configuration, in that order', path)
         return
-    for name in names:
-        difference = _difference(found.get(name), expected[name], name)
-        if difference:
-            raise ModelError(path, f'was trained with {difference}',
-                             'restore the configuration, its objects and their meshes, or train '
-                             'in another output folder')
+    difference = _difference(found, {name: expected[name] for name in names}, '')
+    if difference:
+        raise ModelError(path, f'was trained with {difference}',
+                         'restore the configuration, its objects and their meshes, or train in '
+                         'another output folder')
 
 
 def check_known(path: Path, entries: Sequence[Mapping[str, Any]],
@@ -65,16 +74,18 @@ def check_known(path: Path, entries: Sequence[Mapping[str, Any]],
 
     :param entries: of its objects, from ``model.json``.
     :param expected: :func:`identity_of` what the configuration names.
-    :raises ModelError: naming the first difference of mesh, size, middle, number of symmetries
-        or view prior.
+    :raises ModelError: naming the first difference of mesh, size, middle, symmetries or view
+        prior.
     """
     known = {entry['label']: entry for entry in entries}
     for wanted in expected['objects']:
         label = wanted['label']
         if label not in known:
             continue
-        found = {'middle_m': ORIGIN, **known[label],
-                 'symmetries': len(known[label]['symmetries'])}
+        found = {'middle_m': ORIGIN, **known[label]}
+        symmetries = Symmetries(np.reshape(found['symmetries'], (-1, 4, 4)))
+        found.update({'symmetries': len(symmetries.transforms),
+                      MOTIONS: _motions(symmetries, found['middle_m'], wanted['diameter_m'])})
         difference = _difference(
             found, {**wanted, 'object_id': found['object_id'],
                     'middle_m': wanted.get('middle_m', ORIGIN),
@@ -84,10 +95,27 @@ def check_known(path: Path, entries: Sequence[Mapping[str, Any]],
                              'with freeze_shared the objects it knows must stay as they are')
 
 
+def _motions(symmetries: Symmetries, middle_m: Any, diameter_m: float) -> list[Any]:
+    """Return symmetries about the middle of an object in its diameters, (S, 3, 4) plain data."""
+    T = symmetries.about(middle_m).transforms[:, :3] / [1.0, 1.0, 1.0, diameter_m]
+    plain: list[Any] = T.tolist()
+    return plain
+
+
+def _same_motions(found: Any, expected: Any) -> bool:
+    """Tell whether two lists of :func:`_motions` hold the same ones, in any order."""
+    a, b = (np.array(motions) for motions in (found, expected))
+    gaps: Array = np.array([np.abs(one - b).max(axis=(1, 2)) for one in a])
+    return bool(max(gaps.min(axis=0).max(), gaps.min(axis=1).max()) < SAME_MOTION)
+
+
 def _difference(found: Any, expected: Any, where: str) -> str:
     """Return the first difference of nested plain data, '' if they agree up to rounding."""
+    if where.endswith(f'.{MOTIONS}'):
+        return '' if found is None or _same_motions(found, expected) else \
+            f'other symmetries ({where})'
     if isinstance(found, Mapping) and isinstance(expected, Mapping):
-        pairs = [(found.get(k), expected[k], f'{where}.{k}') for k in expected]
+        pairs = [(found.get(k), expected[k], f'{where}.{k}'.lstrip('.')) for k in expected]
     elif isinstance(found, list) and isinstance(expected, list):
         if len(found) != len(expected):
             return f'{len(found)} {where}, the configuration has {len(expected)}'

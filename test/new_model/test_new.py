@@ -289,6 +289,9 @@ def test_objects_that_the_start_knows_keep_their_weights(tiny_model: TinyModel) 
     half_turn = np.diag([-1.0, -1.0, 1.0, 1.0])
     other = replace(objects[0], symmetries=Symmetries(np.stack([np.eye(4), half_turn])))
     assert known_labels(tiny_model.path, [other, *objects[1:]], prior) == []
+    about_x = np.diag([1.0, -1.0, -1.0, 1.0])  # as many, about another axis
+    other = replace(objects[1], symmetries=Symmetries(np.stack([np.eye(4), about_x])))
+    assert known_labels(tiny_model.path, [objects[0], other], prior) == []
     parts: Any = objects  # both have labels
     assert 'all objects are trained as new' in known_in_words(tiny_model.path, parts, [])
     assert 'keep their weights' in known_in_words(tiny_model.path, parts, labels)

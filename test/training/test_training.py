@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import os
@@ -34,13 +35,14 @@ from mrcnet_ros.training.checkpoint import load_checkpoint
 from mrcnet_ros.training.checkpoint_pieces import MIB, write_pieces
 from mrcnet_ros.training.config import TrainConfig
 from mrcnet_ros.training.exchange import WAIT_S
-from mrcnet_ros.training.identity import check_identity
+from mrcnet_ros.training.identity import IDENTITY, check_identity, identity_of
 from mrcnet_ros.training.job import check_device, draw_ahead
 from mrcnet_ros.training.loop import append_metrics, drop_metrics, learning_rate
 from mrcnet_ros.training.trainer import train
 from mrcnet_ros.training.warm_start import object_parameters, read_start
 
 LOG_EVERY, VALIDATION_SAMPLES = 4, 8
+ABOUT_X = [1.0, 0, 0, 0, 0, -1.0, 0, 0, 0, 0, -1.0, 0, 0, 0, 0, 1.0]
 
 # a training whose processes are all killed in the middle of step 12, after the checkpoint of 8
 KILLED = f'''
@@ -443,6 +445,8 @@ def own(tmp_path_factory: pytest.TempPathFactory, small_logs: None) -> TrainConf
     (lambda entries: entries.reverse(), {}, r'objects\[0\]\.object_id 2, the configuration has 7'),
     (lambda entries: entries[0].update(label='lump'), {}, r"label 'blob', .* has 'lump'"),
     (lambda entries: entries[1].pop('symmetries_discrete'), {}, r'\[1\]\.symmetries 2, .* has 1'),
+    (lambda entries: entries[1].update(symmetries_discrete=[ABOUT_X]), {},
+     r'other symmetries \(objects\[1\]\.motions\)'),
     (lambda entries: entries[0].update(mesh='blob2.ply'), {}, r'objects\[0\]\.mesh_sha256'),
     (lambda entries: entries.pop(), {}, r'2 objects, the configuration has 1'),
     (None, {'view_prior': ViewPrior(elevation_min_deg=0, elevation_max_deg=90, tilt_max_deg=30)},
@@ -468,6 +472,22 @@ def test_a_checkpoint_of_something_else_is_not_gone_on_with(own, tmp_path, edit,
         with pytest.raises(ModelError, match=problem):
             export_checkpoint(own.output / 'checkpoint.pt', config, tmp_path / 'model')
         assert not (tmp_path / 'model').exists()
+
+
+def test_a_checkpoint_that_has_the_number_of_symmetries_alone_is_gone_on_with(own):
+    """As older versions wrote it; small differences of the motions do not count either."""
+    path = own.output / 'checkpoint.pt'
+    expected = identity_of(own.load_objects(), own.view_prior, own.seed)
+    older = copy.deepcopy(expected)
+    for entry in older['objects']:
+        del entry['motions']
+    check_identity(path, {IDENTITY: older}, expected)
+    near = copy.deepcopy(expected)
+    near['objects'][1]['motions'][1][0][3] += 0.01
+    check_identity(path, {IDENTITY: near}, expected)
+    near['objects'][1]['motions'][1][0][3] += 0.02
+    with pytest.raises(ModelError, match='other symmetries'):
+        check_identity(path, {IDENTITY: near}, expected)
 
 
 def test_a_checkpoint_that_does_not_say_its_objects_is_warned_of(own, caplog):
