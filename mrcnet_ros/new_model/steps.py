@@ -54,7 +54,7 @@ from .training_plan import (
     known_labels,
     write_config,
 )
-from .work import BEGUN, Bar, Work
+from .work import BEGUN, Bar, Work, named_files
 
 OBJECTS_FILE = 'objects.yaml'
 PAGE_FILE = 'report.html'
@@ -87,7 +87,7 @@ class Maker:
         config = check_changes(request, self._parts)
         if request.detector:
             check_detector_changes(request, config)
-        self._work = Work(request)
+        self._work = Work(request, named_files(request, self._parts))
         minutes = request.minutes - request.detector_minutes
         plan = {name: 60.0 * minutes * part for name, part in FIRST_PLAN.items()}
         if request.detector:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import json
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -15,12 +16,15 @@ from typing import IO, Any
 from tqdm import tqdm
 
 from ..errors import DatasetError, SpecError
+from ..inference.model_json import read_model_json, seal_of
 from ..meshes import mesh_digest
 from ..reading.text import parse_json
 from ..store.atomic import write_atomically, writing
+from .intake import Part
 from .request import Request
 
 STATE = 'state.json'
+FILES = 'files'  # of a BOP folder and of the start, by name
 # The step after which all options must stay the same. Before it, nothing took long but views,
 # and those that are of use to other options are found again.
 BEGUN = 'rendered'
@@ -32,16 +36,17 @@ ALMOST = 0.98
 class Work:
     """The state of one output folder, in ``work/state.json``, for one command at a time.
 
+    :param files: digests by name, as of :func:`named_files`.
     :raises SpecError: when the output was begun for another request, or another command works in
         it.
     :raises DatasetError: when the folder cannot be read or written.
     """
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: Request, files: Mapping[str, str]) -> None:
         self._path = request.work / STATE
         self._values: dict[str, Any] = {}
         self._lock: IO[str] | None = None
-        asked = _asked(request)
+        asked = {**_asked(request), FILES: dict(files)}
         if self._path.exists():
             self._lock = _locked(request.work)
             self._values = _read(self._path)
@@ -104,6 +109,24 @@ def _locked(folder: Path) -> IO[str]:
     return file
 
 
+def named_files(request: Request, parts: Sequence[Part]) -> dict[str, str]:
+    """Return digests of what a request names by its folder alone: a BOP folder and the start.
+
+    Of the start, what the training depends on counts, not what was measured with it.
+
+    :param parts: that were taken in.
+    :raises ModelError: when the start has no ``model.json``.
+    """
+    bop = {} if request.bop_models is None else {
+        part.source.name: _digest([mesh_digest(part.source), part.diameter_m, part.symmetries])
+        for part in parts}
+    return {**bop, '--start': seal_of(read_model_json(request.start)[1])}
+
+
+def _digest(values: Any) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
 def _asked(request: Request) -> dict[str, Any]:
     """Return the options that must be the same in the next start, as plain data."""
     return {
@@ -135,17 +158,18 @@ def _different(found: Any, asked: Mapping[str, Any], output: Path) -> str:
     if not isinstance(found, Mapping):
         raise DatasetError(f'{output / "work"} holds no state of mrcnet new; remove it to '
                            'start again')
-    # older states name a detector only where there is one
-    different = [name for name in asked if found.get(name, False) != asked[name]]
+    # older states name a detector only where there is one, and have no digests of folders
+    known = {'detector': False, FILES: asked[FILES], **found}
+    different = [name for name in asked if known.get(name) != asked[name]]
     if not different:
         return ''
-    before = [_meshes_in_words(found.get(name) or {}, asked[name]) if name == 'meshes' else
-              json.dumps({name: found.get(name)}) for name in different]
+    before = [_files_in_words(known.get(name) or {}, asked[name]) if name in ('meshes', FILES) else
+              json.dumps({name: known.get(name)}) for name in different]
     return (f'{output} was begun with other {", ".join(different)} ({"; ".join(before)}); give '
             f'the same values to continue, or another --output, or remove {output}')
 
 
-def _meshes_in_words(before: Mapping[str, str], now: Mapping[str, str]) -> str:
+def _files_in_words(before: Mapping[str, str], now: Mapping[str, str]) -> str:
     """Say which files differ between two starts, whose digests are given by name."""
     kinds = {'new': now.keys() - before.keys(), 'left out': before.keys() - now.keys(),
              'changed': {name for name in now.keys() & before.keys() if now[name] != before[name]}}

@@ -58,9 +58,13 @@ def check_start(config: SceneConfig, objects: list[ObjectModel]) -> float:
     :raises ModelError: when the last checkpoint is damaged or of another run.
     """
     check_images(find_images(config.backgrounds))
-    state = last_checkpoint(config, identity_of(objects, config.view_prior, config.seed))
+    state = last_checkpoint(config, _identity(config, objects))
     config.output.mkdir(parents=True, exist_ok=True)
     return float(state.get('spent', 0.0)) if state and config.shared_minutes else 0.0
+
+
+def _identity(config: SceneConfig, objects: list[ObjectModel]) -> dict[str, Any]:
+    return identity_of(objects, config.view_prior, config.seed, config.frozen)
 
 
 class ComposedRun(TrainingLoop[SceneConfigT, BatchT]):
@@ -82,7 +86,7 @@ class ComposedRun(TrainingLoop[SceneConfigT, BatchT]):
         super().__init__(
             config, exchange, network, steps=config.steps, log_every=log_every,
             optimizer=torch.optim.AdamW(groups, betas=(0.9, 0.98), fused=True),
-            identity=identity_of(config.load_objects(), config.view_prior, config.seed))
+            identity=_identity(config, config.load_objects()))
         self.trained = [p for p in self.network.parameters() if p.requires_grad]
         self.average = {k: v.detach().clone() for k, v in self.network.state_dict().items()}
         self.sums: dict[str, float] = {}

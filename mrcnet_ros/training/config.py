@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import ClassVar
 
 from ..errors import SpecError
@@ -50,6 +51,10 @@ class TrainConfig(SceneConfig):
     @property
     def views_of_disturbers(self) -> int:
         return max(1, self.views // VIEWS_FOR_DISTURBER)
+
+    @property
+    def frozen(self) -> Path | None:
+        return self.init if self.freeze_shared else None
 
     def load_objects(self) -> list[ObjectModel]:
         """Return the objects in class order.

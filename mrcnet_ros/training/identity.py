@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import math
 from collections.abc import Mapping, Sequence
@@ -19,18 +20,20 @@ from ..specs import ViewPrior
 
 IDENTITY = 'identity'
 ORIGIN = [0.0, 0.0, 0.0]  # where the middle of an object is that does not tell
-# The symmetries themselves; older checkpoints have their number only.
-MOTIONS = 'motions'
+# The symmetries themselves, and the model whose shared layers are frozen. Older checkpoints do not
+# have them, and are compared without.
+MOTIONS, FROZEN = 'motions', 'frozen_sha256'
 # Entries of a rotation, and parts of the diameter, that symmetries may differ by: about a degree.
 # A search that finds them again is as exact, and less than this no network can tell.
 SAME_MOTION = 0.02
 
 
-def identity_of(objects: Sequence[ObjectModel], view_prior: ViewPrior | None,
-                seed: int) -> dict[str, Any]:
+def identity_of(objects: Sequence[ObjectModel], view_prior: ViewPrior | None, seed: int,
+                frozen: Path | None = None) -> dict[str, Any]:
     """Return plain data for the entry :data:`IDENTITY` of a checkpoint.
 
     :param objects: in class order.
+    :param frozen: model directory whose shared layers are not trained, None without one.
     :raises MeshError: when a mesh is missing.
     """
     return {
@@ -42,11 +45,13 @@ def identity_of(objects: Sequence[ObjectModel], view_prior: ViewPrior | None,
             **({'middle_m': o.middle_m.tolist()} if o.middle_m.any() else {})} for o in objects],
         'view_prior': asdict(view_prior) if view_prior else None,
         'seed': seed,
+        **({} if frozen is None else
+           {FROZEN: hashlib.sha256((frozen / 'weights.pt').read_bytes()).hexdigest()}),
     }
 
 
 def check_identity(path: Path, state: Mapping[str, Any], expected: Mapping[str, Any],
-                   names: Sequence[str] = ('objects', 'view_prior', 'seed')) -> None:
+                   names: Sequence[str] = ('objects', 'view_prior', 'seed', FROZEN)) -> None:
     """Check that a checkpoint was trained on the objects of a configuration.
 
     An older checkpoint without this entry is accepted with a warning.
@@ -61,7 +66,7 @@ def check_identity(path: Path, state: Mapping[str, Any], expected: Mapping[str, 
             '%s does not say which objects it was trained on; they are taken to be those of the '
             'configuration, in that order', path)
         return
-    difference = _difference(found, {name: expected[name] for name in names}, '')
+    difference = _difference(found, {n: expected[n] for n in names if n in expected}, '')
     if difference:
         raise ModelError(path, f'was trained with {difference}',
                          'restore the configuration, its objects and their meshes, or train in '
@@ -112,10 +117,10 @@ def _same_motions(found: Any, expected: Any) -> bool:
 def _difference(found: Any, expected: Any, where: str) -> str:
     """Return the first difference of nested plain data, '' if they agree up to rounding."""
     if where.endswith(f'.{MOTIONS}'):
-        return '' if found is None or _same_motions(found, expected) else \
-            f'other symmetries ({where})'
+        return '' if _same_motions(found, expected) else f'other symmetries ({where})'
     if isinstance(found, Mapping) and isinstance(expected, Mapping):
-        pairs = [(found.get(k), expected[k], f'{where}.{k}'.lstrip('.')) for k in expected]
+        pairs = [(found.get(k), expected[k], f'{where}.{k}'.lstrip('.')) for k in expected
+                 if k in found or k not in (MOTIONS, FROZEN)]
     elif isinstance(found, list) and isinstance(expected, list):
         if len(found) != len(expected):
             return f'{len(found)} {where}, the configuration has {len(expected)}'

@@ -72,6 +72,11 @@ class SceneConfig(RunConfig):
     def views_of_disturbers(self) -> int:
         """Return the rendered views of each body and each of the ``disturbers``."""
 
+    @property
+    def frozen(self) -> Path | None:
+        """Return the model whose shared layers are not trained, None without one."""
+        return None
+
     @classmethod
     def converted(cls, name: str, value: Any, values: Mapping[str, Any]) -> Any:
         """Return ``view_prior`` or ``spec``; of the latter the file has only what differs."""

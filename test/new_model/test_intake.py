@@ -235,11 +235,11 @@ def test_symmetries_of_no_object_are_refused(texts: list[str], told: str) -> Non
 def test_one_command_at_a_time_works_in_an_output(tmp_path: Path) -> None:
     """A second one is refused until the first has ended."""
     part = write(tmp_path / 'part.stl', PART)
-    first = Work(request(tmp_path, part))
+    first = Work(request(tmp_path, part), {})
     with pytest.raises(SpecError, match=r'another mrcnet new works in .*out; wait'):
-        Work(request(tmp_path, part))
+        Work(request(tmp_path, part), {})
     first.close()
-    assert Work(request(tmp_path, part)).resumed
+    assert Work(request(tmp_path, part), {}).resumed
 
 
 def test_a_bop_folder_brings_units_and_symmetries(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import json
 import re
 import shlex
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -234,6 +234,41 @@ def test_a_bop_folder_is_taken_with_its_symmetries(
     assert sorted(entries) == [1, 3]
     assert len(entries[3]['symmetries_discrete']) == 3
     assert 'those of models_info.json' in capsys.readouterr().out
+
+
+def test_a_corrected_bop_folder_or_start_is_not_gone_on_with(
+        tiny_model: TinyModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str]) -> None:
+    """Their folders are the same, what they hold is not; what does not matter may change."""
+    models, start = tmp_path / 'ycbv' / 'models', tmp_path / 'start'
+    write_models(models)
+    shutil.copytree(tiny_model.path, start)
+    monkeypatch.setattr(Maker, '_render', lambda _: True)
+    monkeypatch.setattr(Maker, '_train', stop)
+    command = ['new', '--bop-dir', str(tmp_path), '--dataset', 'ycbv', '--ids', '3', '--output',
+               str(tmp_path / 'out'), '--start', str(start), '--backgrounds',
+               str(tiny_model.config.backgrounds[0]), '--minutes', '1']
+
+    def go_on(folder: Path, name: str, change: Callable[[Any], object]) -> str:
+        """Return what is told after a change of a JSON file, which is undone afterwards."""
+        before = (folder / name).read_text()
+        values = json.loads(before)
+        change(values)
+        (folder / name).write_text(json.dumps(values))
+        assert main(command) == 2
+        (folder / name).write_text(before)
+        return capsys.readouterr().err
+
+    with pytest.raises(Stopped):
+        main(command)
+    assert 'other files (changed: obj_000003.ply)' in go_on(
+        models, 'models_info.json', lambda info: info['3'].pop('symmetries_discrete'))
+    assert 'other files (changed: --start)' in go_on(
+        start, 'model.json', lambda model: model['files'].update({'weights.pt': 'others'}))
+    with pytest.raises(Stopped):
+        go_on(models, 'models_info.json', lambda info: info['1'].pop('symmetries_discrete', 0))
+    with pytest.raises(Stopped):
+        go_on(start, 'model.json', lambda model: model.update({'name': 'another'}))
 
 
 @pytest.mark.parametrize('dataset', ['ycbv', 'itodd'])

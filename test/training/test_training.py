@@ -490,6 +490,20 @@ def test_a_checkpoint_that_has_the_number_of_symmetries_alone_is_gone_on_with(ow
         check_identity(path, {IDENTITY: near}, expected)
 
 
+def test_frozen_layers_of_another_model_are_not_gone_on_with(own, tmp_path):
+    """With freeze_shared the answers are those of ``init``; older checkpoints do not name it."""
+    (tmp_path / 'weights.pt').write_bytes(b'one')
+    path, config = own.output / 'checkpoint.pt', dataclasses.replace(
+        own, init=tmp_path, freeze_shared=True)
+    one, free = (identity_of(own.load_objects(), None, 0, c.frozen) for c in (config, own))
+    (tmp_path / 'weights.pt').write_bytes(b'another')
+    other = identity_of(own.load_objects(), None, 0, config.frozen)
+    for found, expected in ((one, one), (free, other), (one, free)):
+        check_identity(path, {IDENTITY: found}, expected)
+    with pytest.raises(ModelError, match='frozen_sha256'):
+        check_identity(path, {IDENTITY: one}, other)
+
+
 def test_a_checkpoint_that_does_not_say_its_objects_is_warned_of(own, caplog):
     """A checkpoint of an older version is used, with a word that nothing could be compared."""
     check_identity(own.output / 'checkpoint.pt', {'step': 1}, {})
