@@ -131,7 +131,8 @@ def pose_errors(frames: Sequence[BopFrame], rows: Sequence[ResultRow],
         if spread is not None:
             T_est, T_gt = (real[label].to_centred(T) for T in (pair.T_est, pair.T_gt))
             symmetries = centred[label].real_symmetries
-            T_gt = closest_equivalent(T_est, T_gt, hulls[label], symmetries)
+            T_gt = closest_equivalent(T_est, symmetries.comparable(T_gt, T_est), hulls[label],
+                                      symmetries)
             errors.append(error_of(pair.image, spread.scaled(pair.factor), T_est, T_gt,
                                    symmetries))
     return errors

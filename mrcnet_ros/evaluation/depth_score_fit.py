@@ -82,8 +82,9 @@ def score_inputs(frames: Sequence[BopFrame], rows: Sequence[ResultRow],
             item = objects[pose.label]
             inputs.append(features(pose.spread.score, pose.depth,
                                    item.diameter_m * item.size_ratio))
-            error_m = mssd(pose.T_camera_object, truth.T_camera_object, hulls[pose.label],
-                           item.real_symmetries)
+            T_est, symmetries = pose.T_camera_object, item.real_symmetries
+            error_m = mssd(T_est, symmetries.comparable(truth.T_camera_object, T_est),
+                           hulls[pose.label], symmetries)
             right.append(error_m < RIGHT * item.diameter_m)
     return np.array(inputs).reshape(-1, 4), np.array(right, bool)
 

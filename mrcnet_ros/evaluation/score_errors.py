@@ -53,8 +53,9 @@ def judged_poses(frames: Sequence[BopFrame], rows: Sequence[ResultRow],
             continue
         if pose.label not in points:
             points[pose.label] = surface_points(item.load_mesh())
-        off_m = surface_distance(pair.T_est, pair.T_gt @ item.real_symmetries.transforms,
-                                 points[pose.label])
+        symmetries = item.real_symmetries
+        T_gt = symmetries.comparable(pair.T_gt, pair.T_est)
+        off_m = surface_distance(pair.T_est, T_gt @ symmetries.transforms, points[pose.label])
         found.append(Judged(pair.image, pose.evidence, pose.score,
                             off_m < RIGHT_DIAMETERS * item.diameter_m))
     return found

@@ -41,6 +41,7 @@ def errors(T_est: Array, T_gt: Array, model: ObjectModel) -> Errors:
     :param T_est: (4, 4) [m].
     :param T_gt: (4, 4) [m].
     """
+    T_gt = model.real_symmetries.comparable(T_gt, T_est)
     T = model.real_symmetries.nearest(T_gt[:3, :3], T_gt[:3, 3], T_est[:3, :3])
     ratio = np.linalg.norm(T_est[:3, 3]) / np.linalg.norm(T[:3, 3])
     offset_m = float(np.linalg.norm(T_est[:3, 3] - T[:3, 3]))

@@ -123,7 +123,8 @@ def _log_ratio(row: ResultRow, truth: GroundTruth, model: ObjectModel,
     if truth.visible_fraction < MIN_VISIBLE:
         return None
     T_est, T_gt = (model.to_centred(T) for T in (row.T_camera_object, truth.T_camera_object))
-    T_gt = closest_equivalent(T_est, T_gt, hull, model.centred().symmetries)
+    symmetries = model.centred().symmetries
+    T_gt = closest_equivalent(T_est, symmetries.comparable(T_gt, T_est), hull, symmetries)
     if pose_difference(T_est, T_gt).rotation_rad > MAX_ROTATION_RAD:
         return None
     distances = (np.linalg.norm(T[:3, 3]) for T in (T_gt, T_est))

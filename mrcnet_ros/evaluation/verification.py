@@ -95,9 +95,10 @@ def _differences(reference: PoseEstimate | None, candidate: PoseEstimate | None,
     """Return what a comparison holds: flipped, move, rotation [rad], translation [m]."""
     if reference is None or candidate is None:
         return True, np.inf, np.inf, np.inf
-    T = candidate.T_camera_object
-    move = mssd(T, reference.T_camera_object, hull, item.real_symmetries) / item.diameter_m
-    nearest = closest_equivalent(T, reference.T_camera_object, hull, item.real_symmetries)
+    T, symmetries = candidate.T_camera_object, item.real_symmetries
+    expected = symmetries.comparable(reference.T_camera_object, T)
+    move = mssd(T, expected, hull, symmetries) / item.diameter_m
+    nearest = closest_equivalent(T, expected, hull, symmetries)
     difference = pose_difference(T, nearest)
     return (reference.bin_index != candidate.bin_index, move, difference.rotation_rad,
             difference.translation_m)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -129,6 +130,30 @@ class Symmetries:
         if len(free) > 1:  # turns about two axes make up all others
             return np.zeros((3, 3))
         return np.asarray(np.eye(3) - free.T @ free, np.float64)
+
+    @cached_property
+    def is_ball(self) -> bool:
+        """Tell whether no rotation changes how the object looks."""
+        return not self.seen_rotations().any()
+
+    def comparable(self, T_gt: Array, T_est: Array) -> Array:
+        """Return a true pose with what images show of its rotation.
+
+        Of a ball they show none, but the symmetries are only those about a few axes: the truth
+        gets the estimate's rotation about its centre. All others stay as they are. The BOP toolkit
+        does not do so.
+
+        :param T_gt: (4, 4) T_camera_object [m].
+        :param T_est: (4, 4) T_camera_object [m].
+        :return: (4, 4) T_camera_object [m].
+        """
+        if not self.is_ball:
+            return T_gt
+        R, t = self.transforms[:, :3, :3], self.transforms[:, :3, 3]
+        # all motions keep the centre: R c + t = c
+        centre = np.linalg.lstsq((np.eye(3) - R).reshape(-1, 3), t.ravel(), rcond=None)[0]
+        return make_transform(T_est[:3, :3],
+                              T_gt[:3, 3] + (T_gt[:3, :3] - T_est[:3, :3]) @ centre)
 
     def nearest(self, R_gt: ArrayLike, t_gt: ArrayLike, R_reference: ArrayLike) -> Array:
         """Return the symmetric equivalent of a pose whose rotation is nearest to a reference.

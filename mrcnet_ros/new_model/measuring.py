@@ -119,7 +119,8 @@ def measured_answers(done: Run, objects: Mapping[str, ObjectModel]) -> list[Meas
 
 def _answer(scene: int, image: int, item: ObjectModel, hull: Array, T_est: Array, T_true: Array,
             score: float) -> MeasuredPose:
-    nearest = closest_equivalent(T_est, T_true, hull, item.symmetries)
+    seen = item.symmetries.comparable(T_true, T_est)
+    nearest = closest_equivalent(T_est, seen, hull, item.symmetries)
     difference = pose_difference(T_est, nearest)
     turned = item.symmetries.seen_rotations() @ _turn(T_est, nearest)
     ray = nearest[:3, 3] / np.linalg.norm(nearest[:3, 3])
@@ -132,7 +133,7 @@ def _answer(scene: int, image: int, item: ObjectModel, hull: Array, T_est: Array
         float(np.degrees(np.linalg.norm(turned))), 1000 * difference.translation_m,
         1000 * float(np.linalg.norm(shift - along * ray)),
         100 * abs(along) / float(np.linalg.norm(nearest[:3, 3])),
-        mssd(T_est, T_true, hull, item.symmetries) / item.diameter_m, float(score))
+        mssd(T_est, seen, hull, item.symmetries) / item.diameter_m, float(score))
 
 
 def _turn(T_est: Array, T_true: Array) -> Array:

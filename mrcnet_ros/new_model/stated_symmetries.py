@@ -74,8 +74,8 @@ def placed_entry(kind: str, part: Part, mesh: Mesh) -> dict[str, object]:
         raise SpecError(
             f'--symmetry {part.label}={kind}: {part.source} does not look the same. About its '
             'middle, its centroid and the origin of the file, the turns move its surface by '
-            f'{moves_m[best] / size_m:.1%} of its diameter on average or more. State other axes or '
-            'folds, or leave the option out: then symmetries are found') from error
+            f'{moves_m[best] / size_m:.1%} of its diameter on average or more. State other axes '
+            'or folds, or leave the option out: then symmetries are found') from error
     return entries[best]
 
 

@@ -86,7 +86,7 @@ def load_material(config: TrainConfig, objects: list[ObjectModel],
     centred = [o.centred() for o in objects]
     shapes = ObjectShapes.build(
         [o.load_mesh().vertices for o in centred], [o.diameter_m for o in centred],
-        [o.symmetries.for_training for o in centred])
+        [o.symmetries.for_training for o in centred], [o.symmetries.is_ball for o in centred])
     bins = config.spec.bins
     grid = torch.from_numpy(rotation_grid(bins.rotation_nside, bins.rotation_in_plane).copy())
     return TrainingMaterial(composer, shapes, grid.float())

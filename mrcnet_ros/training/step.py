@@ -123,7 +123,10 @@ def _lateral(xy: Tensor, true: Batch | Poses) -> Tensor:
 
 
 def _dense_losses(dense: Tensor, batch: Batch, shapes: ObjectShapes) -> dict[str, Tensor]:
-    """Coordinates up to symmetry, the better equivalent counting, and the visible mask."""
+    """Coordinates up to symmetry, the better equivalent counting, and the visible mask.
+
+    Where the surface of a ball has its coordinates cannot be seen.
+    """
     symmetries = shapes.symmetries[batch.class_index]
     shifts = 2.0 * shapes.shifts[batch.class_index]
     errors = []
@@ -132,7 +135,8 @@ def _dense_losses(dense: Tensor, batch: Batch, shapes: ObjectShapes) -> dict[str
                               - shifts[:, s, :, None, None])
         errors.append(masked_l1(dense[:, :3], turned, batch.mask))
     mask = functional.binary_cross_entropy_with_logits(dense[:, 3], batch.mask, reduction='none')
-    return {'coordinates': torch.stack(errors).amin(0), 'mask': mask.mean((1, 2))}
+    coordinates = torch.stack(errors).amin(0).masked_fill(shapes.balls[batch.class_index], 0.0)
+    return {'coordinates': coordinates, 'mask': mask.mean((1, 2))}
 
 
 def fine_losses(fine: Stage2, R_bin: Tensor, batch: Batch,
@@ -153,5 +157,6 @@ def fine_losses(fine: Stage2, R_bin: Tensor, batch: Batch,
     quality = functional.binary_cross_entropy_with_logits(fine.quality, recall, reduction='none')
     start = torch.stack([displacement(R_bin, c, points) for c in
                          symmetric_equivalents(batch, shapes).rotation.unbind(1)]).amin(0)
+    start = start.masked_fill(shapes.balls[batch.class_index], 0.0)
     return {'rotation': rotation, 'xy': lateral, 'depth': depth, 'quality': quality,
             'start_rotation': start, 'recall': recall}

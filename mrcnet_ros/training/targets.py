@@ -86,16 +86,18 @@ class ObjectShapes:
     :param moments: (C, 3, 3) mean of v v^T over the vertices.
     :param symmetries: (C, M, 3, 3) rotations, padded with the identity.
     :param shifts: (C, M, 3) translations of the symmetries.
+    :param balls: (C,) bool, whether no rotation changes how the object looks.
     """
 
     points: Tensor
     moments: Tensor
     symmetries: Tensor
     shifts: Tensor
+    balls: Tensor
 
     @classmethod
     def build(cls, vertices: Sequence[Array], diameters_m: Sequence[float],
-              symmetries: Sequence[Array]) -> ObjectShapes:
+              symmetries: Sequence[Array], balls: Sequence[bool]) -> ObjectShapes:
         """Gather from vertices [m], diameters [m] and (M, 4, 4) symmetry motions [m]."""
         most = max(len(s) for s in symmetries)
         padded = [np.concatenate([s, np.tile(np.eye(4), (most - len(s), 1, 1))])
@@ -105,18 +107,22 @@ class ObjectShapes:
                  for v in scaled]
         moments = [v.T @ v / len(v) for v in scaled]
         shifts = [s[:, :3, 3] / d for s, d in zip(padded, diameters_m, strict=True)]
-        return cls(*(torch.tensor(np.array(x), dtype=torch.float32) for x in (
-            picks, moments, [s[:, :3, :3] for s in padded], shifts)))
+        points, moments_of, turns, moves = (
+            torch.tensor(np.array(x), dtype=torch.float32) for x in (
+                picks, moments, [s[:, :3, :3] for s in padded], shifts))
+        return cls(points, moments_of, turns, moves, torch.tensor(balls))
 
     def to(self, device: torch.device) -> ObjectShapes:
         return ObjectShapes(self.points.to(device), self.moments.to(device),
-                            self.symmetries.to(device), self.shifts.to(device))
+                            self.symmetries.to(device), self.shifts.to(device),
+                            self.balls.to(device))
 
 
 def rotation_targets(batch: Batch, shapes: ObjectShapes, grid: Tensor, sharpness: float) -> Tensor:
     """Return soft labels over the rotation bins, each for its best symmetry.
 
-    The distance of a bin is the root mean square displacement of the vertices in diameters.
+    The distance of a bin is the root mean square displacement of the vertices in diameters. All
+    bins of a ball are at the same.
 
     :param grid: (R, 3, 3) bin centres.
     :param sharpness: displacement [diameters] at which a bin's weight falls to 1/e.
@@ -126,7 +132,8 @@ def rotation_targets(batch: Batch, shapes: ObjectShapes, grid: Tensor, sharpness
     turned = symmetric_equivalents(batch, shapes).rotation
     overlap = torch.einsum('nsij,njk,rik->nsr', turned, moments, grid).amax(1)
     total = moments.diagonal(dim1=1, dim2=2).sum(1)[:, None]
-    distance = torch.sqrt((2 * total - 2 * overlap).clamp(min=1e-8))
+    square = (2 * total - 2 * overlap).masked_fill(shapes.balls[batch.class_index][:, None], 0.0)
+    distance = torch.sqrt(square.clamp(min=1e-8))
     return torch.softmax(-distance / sharpness, dim=1)
 
 
@@ -151,7 +158,8 @@ def symmetric_equivalents(batch: Batch, shapes: ObjectShapes) -> Poses:
 def nearest_true_poses(batch: Batch, shapes: ObjectShapes, reference: Tensor) -> Poses:
     """Return the symmetric equivalents of the true poses that are nearest to other rotations.
 
-    Nearest by the mean squared displacement of the vertices.
+    Nearest by the mean squared displacement of the vertices. A ball has any rotation, so that the
+    other one is true.
 
     :param reference: (N, 3, 3).
     :return: of shape (N,).
@@ -161,7 +169,9 @@ def nearest_true_poses(batch: Batch, shapes: ObjectShapes, reference: Tensor) ->
     overlap = torch.einsum('nsij,njk,nik->ns', found.rotation, moments, reference)
     nearest = overlap.argmax(1)
     rows = torch.arange(len(reference), device=nearest.device)
-    return Poses(*(values[rows, nearest] for values in found))
+    rotation, xy, log_size = (values[rows, nearest] for values in found)
+    ball = shapes.balls[batch.class_index][:, None, None]
+    return Poses(torch.where(ball, reference, rotation), xy, log_size)
 
 
 def _translation(xy: Tensor, log_size: Tensor, focal: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from mrcnet_ros.errors import SpecError
+from mrcnet_ros.evaluation.pose_errors import mssd
 from mrcnet_ros.geometry import se3
 from mrcnet_ros.geometry.rotation_grid import rotation_grid
 from mrcnet_ros.geometry.symmetry import Symmetries, continuous_symmetry
@@ -204,3 +205,30 @@ def test_a_training_takes_every_fifth_degree_of_a_round_object():
         assert apart.max() < 0.05 * np.linalg.norm(p)
     plain = Symmetries.from_bop({'symmetries_discrete': [about((1, 0, 0), np.pi)]}, MM)
     assert plain.for_training is plain.transforms
+
+
+def test_a_ball_is_compared_by_its_position_alone():
+    """With any rotation, and where its centre is not the origin; BOP's own error stays large."""
+    centre = np.array([0.004, -0.002, 0.001])
+    ball = Symmetries.from_bop({'symmetries_continuous': [
+        {'axis': axis, 'offset': (centre / MM).tolist()} for axis in ([0, 0, 1], [1, 0, 0])]}, MM)
+    directions = np.random.default_rng(1).normal(size=(500, 3))
+    surface = centre + 0.05 * directions / np.linalg.norm(directions, axis=1, keepdims=True)
+    T_gt = se3.make_transform(np.eye(3), [0.1, 0.0, 0.8])
+    errors, toolkit = [], []
+    for R in se3.exp_so3(np.random.default_rng(0).normal(size=(20, 3)) * 2):
+        shift = np.array([0.003, 0.0, 0.0])
+        T_est = se3.make_transform(R, T_gt[:3, 3] + centre - R @ centre + shift)
+        errors.append(mssd(T_est, ball.comparable(T_gt, T_est), surface, ball))
+        toolkit.append(mssd(T_est, T_gt, surface, ball))
+    assert ball.is_ball
+    np.testing.assert_allclose(errors, 0.003, atol=1e-4)
+    assert np.median(toolkit) > 0.03
+
+
+def test_the_true_pose_of_what_is_no_ball_stays_as_it_is():
+    """A can is round about one axis only."""
+    can = Symmetries.from_bop({'symmetries_continuous': [{'axis': [0, 0, 1], 'offset': [0, 0, 0]}],
+                               'symmetries_discrete': [about((1, 0, 0), np.pi)]}, MM)
+    T = se3.make_transform(se3.exp_so3([0.3, 0.2, 0.1]), [0.0, 0.0, 0.5])
+    assert not can.is_ball and can.comparable(T, np.eye(4)) is T

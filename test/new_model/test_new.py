@@ -21,12 +21,21 @@ from new_model.shapes import write
 from tiny_model import TinyModel, random_stem
 
 from mrcnet_ros.cli.main import main
+from mrcnet_ros.datasets.bop import ResultRow
+from mrcnet_ros.evaluation.runner import Run
+from mrcnet_ros.evaluation.score_errors import judged_poses
+from mrcnet_ros.geometry.se3 import exp_so3, make_transform
 from mrcnet_ros.geometry.symmetry import Symmetries
 from mrcnet_ros.inference.estimator import PoseEstimator
+from mrcnet_ros.inference.poses import PoseEstimate
+from mrcnet_ros.inference.scoring import Evidence
+from mrcnet_ros.new_model.measuring import measured_answers
 from mrcnet_ros.new_model.page import line_without_ros, start_lines
 from mrcnet_ros.new_model.request import TABLE
 from mrcnet_ros.new_model.steps import Maker
 from mrcnet_ros.new_model.training_plan import known_in_words, known_labels
+from mrcnet_ros.objects import ObjectModel
+from mrcnet_ros.synth.held_out import held_out_frames
 
 BOX = trimesh.creation.box((84, 52, 30))
 PAGE = Path(__file__).parents[2] / 'docs' / 'own_object.md'
@@ -387,6 +396,28 @@ def beginning(tiny_model: TinyModel, folder: Path) -> list[str]:
     part = write(folder / 'part.stl', BOX)
     return ['new', str(part), '--output', str(folder / 'out'), '--start', str(tiny_model.path),
             '--backgrounds', str(tiny_model.config.backgrounds[0]), '--minutes', '1']
+
+
+def test_a_ball_of_any_rotation_is_right(tmp_path: Path) -> None:
+    """The report compares its position, and the law of scores learns that such poses are right."""
+    mesh = write(tmp_path / 'ball.ply', trimesh.creation.icosphere(subdivisions=3, radius=50))
+    circles = [{'axis': axis, 'offset': [0, 0, 0]} for axis in ([0, 0, 1], [1, 0, 0])]
+    ball = ObjectModel(
+        object_id=1, label='ball', mesh_path=mesh, diameter_m=0.1,
+        symmetries=Symmetries.from_bop({'symmetries_continuous': circles}, 0.001))
+    done, rng = Run(), np.random.default_rng(0)
+    for frame in held_out_frames([ball], 8, upright=False):
+        for truth in frame.target_ground_truth():
+            T = make_transform(exp_so3(2 * rng.normal(size=3)), truth.T_camera_object[:3, 3])
+            done.rows.append(ResultRow(frame.scene_id, frame.image_id, 1, 0.9, T))
+            done.poses.append(PoseEstimate('ball', 1, T, 0.9, 0, '', truth.box_amodal_xyxy,
+                                           evidence=Evidence(0.9)))
+        done.frames.append(frame)
+    answers = measured_answers(done, {'ball': ball})
+    assert answers and max(a.mssd_part for a in answers) < 0.01
+    assert max(a.rotation_deg for a in answers) < 1e-6
+    judged = judged_poses(done.frames, done.rows, done.poses, {'ball': ball}, {'ball': 1.0})
+    assert judged and all(pose.right for pose in judged)
 
 
 class Stopped(Exception):

@@ -14,6 +14,7 @@ from mrcnet_ros.geometry.bins import cell_centres, encode_translation, scale_cen
 from mrcnet_ros.geometry.crop import CropCamera, pinhole
 from mrcnet_ros.geometry.rotation_grid import rotation_grid
 from mrcnet_ros.geometry.se3 import exp_so3, make_transform, rotation_angle, rotation_to_axis
+from mrcnet_ros.geometry.symmetry import Symmetries
 from mrcnet_ros.meshes import measure_diameter
 from mrcnet_ros.network.mrcnet import Stage2
 from mrcnet_ros.specs import BinSpec, ModelSpec
@@ -42,12 +43,12 @@ def shapes() -> ObjectShapes:
     """Describe a blob without symmetry, and a box with a half turn about z."""
     return ObjectShapes.build(
         [BLOB, BOX], [measure_diameter(BLOB), measure_diameter(BOX)],
-        [np.eye(4)[None], np.stack([np.eye(4), HALF_TURN])])
+        [np.eye(4)[None], np.stack([np.eye(4), HALF_TURN])], [False, False])
 
 
 def shapes_of(symmetries: np.ndarray) -> ObjectShapes:
     """Describe the box alone, with symmetries (M, 4, 4) [m]."""
-    return ObjectShapes.build([BOX], [measure_diameter(BOX)], [symmetries])
+    return ObjectShapes.build([BOX], [measure_diameter(BOX)], [symmetries], [False])
 
 
 def batch_of(rotations: np.ndarray, class_index: int, xy=(0.0, 0.0), log_size=0.0,
@@ -64,6 +65,22 @@ def batch_of(rotations: np.ndarray, class_index: int, xy=(0.0, 0.0), log_size=0.
 def random_rotations(count: int) -> np.ndarray:
     """Return rotations (count, 3, 3)."""
     return exp_so3(np.random.default_rng(0).normal(size=(count, 3)) * 2)
+
+
+def test_no_rotation_of_a_ball_is_wrong():
+    """Its labels are even, and the target is the rotation that it is compared with."""
+    info = {'symmetries_continuous': [{'axis': axis, 'offset': [0, 0, 0]}
+                                      for axis in ([0, 0, 1], [1, 0, 0])]}
+    ball = Symmetries.from_bop(info, 1.0)
+    assert ball.is_ball
+    shapes = ObjectShapes.build([BLOB], [measure_diameter(BLOB)], [ball.for_training], [True])
+    batch, other = batch_of(random_rotations(5), 0), random_rotations(9)[4:]
+    labels = rotation_targets(batch, shapes, GRID, SHARPNESS)
+    np.testing.assert_allclose(labels, 1 / len(GRID), rtol=1e-5)
+    reference = torch.tensor(other, dtype=torch.float32)
+    found = nearest_true_poses(batch, shapes, reference)
+    np.testing.assert_array_equal(found.rotation, reference)
+    np.testing.assert_allclose(found.log_size, batch.log_size, atol=1e-6)
 
 
 def test_rotation_labels_follow_the_displacement_of_the_vertices(shapes):
