@@ -15,16 +15,15 @@ import tarfile
 from collections.abc import Iterable, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import torch
-import yaml
 
 from mrcnet_ros.cli.train import read_stem
 from mrcnet_ros.datasets.bop import BopDataset
 from mrcnet_ros.network.stem import stem_entries
+from mrcnet_ros.reading.text import yaml_of
 from mrcnet_ros.training.config import TrainConfig
-from mrcnet_ros.training.run_config import read_config
+from mrcnet_ros.training.run_config import read_config, read_values
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -105,7 +104,7 @@ def _add_test(archive: tarfile.TarFile, args: argparse.Namespace) -> None:
 def _add_training(archive: tarfile.TarFile, args: argparse.Namespace) -> None:
     """Add all that a configuration names, and the configuration with the new paths."""
     config = read_config(TrainConfig, args.config)
-    values: dict[str, Any] = yaml.safe_load(args.config.read_text())
+    values = read_values(args.config)
     there = THERE
     folder = config.models
     list_name = ''
@@ -123,7 +122,7 @@ def _add_training(archive: tarfile.TarFile, args: argparse.Namespace) -> None:
     if disturbers is not None:
         _add_models(archive, disturbers, 'train/disturbers')
         values['disturbers'] = f'{there}/train/disturbers'
-    _add_bytes(archive, 'train.yaml', yaml.safe_dump(values).encode())
+    _add_bytes(archive, 'train.yaml', yaml_of(values).encode())
     stem = io.BytesIO()
     torch.save({k: v for k, v in read_stem(args.stem).items() if k in stem_entries()}, stem)
     _add_bytes(archive, 'stem.pt', stem.getvalue())

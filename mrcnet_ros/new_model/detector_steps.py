@@ -5,14 +5,13 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-import yaml
-
 from ..detector.entry import DETECTOR_WEIGHTS
 from ..detector.object_detector import ObjectDetector
 from ..evaluation.detector_boxes import LEAST_SCORE, DetectorBoxes
 from ..evaluation.detector_scores import DetectorScores
 from ..export.detector_export import export_detector
 from ..objects import load_object_list
+from ..reading.text import yaml_of
 from ..rendering.background_files import find_images
 from ..synth.held_out import held_out_frames
 from ..training.config import TrainConfig
@@ -36,8 +35,7 @@ def detector_config(request: Request, poses: TrainConfig) -> DetectorConfig:
     :raises SpecError: when a changed field cannot be used.
     """
     path, values = request.work / 'detector.yaml', _values(request, poses)
-    path.write_text('# written by mrcnet new\n' + yaml.safe_dump(values, sort_keys=False),
-                    encoding='utf-8')
+    path.write_text('# written by mrcnet new\n' + yaml_of(values), encoding='utf-8')
     return read_config(DetectorConfig, path, request.detector_changes)
 
 

@@ -14,7 +14,7 @@ from ..geometry.se3 import Array
 from ..meshes import UNIT_NAMES, UNITS_M, Mesh, copy_ply, measure_diameter, read_mesh, write_ply
 from ..objects import load_bop_objects
 from ..objects.object_files import SYMMETRY_FIELDS, read_models_info
-from ..objects.object_model import DIAMETERS_M
+from ..objects.object_model import DIAMETERS_M, LABELS, is_label
 from ..reading.fields import label
 from ..store.atomic import writing
 from .request import Request
@@ -105,6 +105,9 @@ def _check_names(paths: Sequence[Path]) -> None:
             name = label(path.stem)
         except ValueError as error:
             raise SpecError(f'mesh {path}: its name becomes the label: {error}') from error
+        if not is_label(name):
+            raise SpecError(f'mesh {path}: its name becomes the label {name!r}; {LABELS}: rename '
+                            'the file')
         if name in known:
             raise SpecError(f'two meshes have the name {name!r}: {known[name]} and {path}; '
                             'rename one, names become the labels of detections')

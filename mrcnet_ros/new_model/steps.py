@@ -11,8 +11,6 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
-import yaml
-
 from ..export.directory import export_checkpoint
 from ..geometry.rotation_grid import rotation_grid
 from ..geometry.view_prior import allowed_bins
@@ -20,6 +18,7 @@ from ..inference.model_directory import MESH_FOLDER
 from ..inference.model_json import MODEL_FILE
 from ..meshes import read_mesh
 from ..objects import load_object_list
+from ..reading.text import yaml_of
 from ..rendering.background_files import check_images, find_images
 from ..rendering.template_store import TemplateStore
 from ..store.atomic import writing
@@ -153,7 +152,7 @@ class Maker:
                                  *(f'  {note}' for note in looks[part.label]['notes'])]))
         entries = [_entry(part, looks[part.label]['entry']) for part in self._parts]
         text = '# Written by mrcnet new. Lengths are in units of unit_m, in the frame of the ' \
-               'mesh.\n' + yaml.safe_dump(entries, sort_keys=False)
+               'mesh.\n' + yaml_of(entries)
         (request.output / OBJECTS_FILE).write_text(text, encoding='utf-8')
         return looks
 

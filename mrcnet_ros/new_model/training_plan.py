@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ..errors import ModelError, SpecError
 from ..inference.model_directory import WEIGHTS_FILE
 from ..inference.model_json import read_model_json
 from ..objects import ObjectModel
+from ..reading.text import yaml_of
 from ..specs import ModelSpec, ViewPrior
 from ..training.config import TrainConfig
 from ..training.identity import check_known, identity_of
@@ -149,8 +148,7 @@ def write_config(request: Request, parts: Sequence[Part], plan: Plan, known: Seq
     """
     path = request.work / 'train.yaml'
     values = _values(request, parts, plan, known)
-    path.write_text('# written by mrcnet new\n' + yaml.safe_dump(values, sort_keys=False),
-                    encoding='utf-8')
+    path.write_text('# written by mrcnet new\n' + yaml_of(values), encoding='utf-8')
     return read_config(TrainConfig, path, request.pose_changes)
 
 

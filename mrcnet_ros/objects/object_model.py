@@ -17,6 +17,9 @@ from ..geometry.symmetry import Symmetries
 from ..meshes import Mesh, check_size, check_symmetries, mesh_digest, read_mesh
 
 DIAMETERS_M = (0.002, 20.0)  # what a camera can be expected to see; outside, the unit is wrong
+# what a label must be, for messages
+LABELS = 'labels are names in messages and in /tf: they must not begin or end with a blank, ' \
+         'begin with a slash, or contain characters that cannot be printed'
 FARTHEST_MIDDLE = 0.1  # of the longest side, outside of the bounding box
 
 
@@ -146,6 +149,11 @@ class ObjectModel:
         return digest
 
 
+def is_label(text: str) -> bool:
+    """Tell whether a text can be a label, as :data:`LABELS` says."""
+    return text == text.strip() and text[:1] != '/' and text.isprintable()
+
+
 def check_objects(objects: Iterable[ObjectModel], where: str) -> None:
     """Refuse objects that cannot be told apart by their label, or cannot be so small or large.
 
@@ -155,12 +163,9 @@ def check_objects(objects: Iterable[ObjectModel], where: str) -> None:
     low, high = DIAMETERS_M
     objects = list(objects)
     for model in objects:
-        if model.label != model.label.strip() or model.label[:1] == '/' or any(
-                not letter.isprintable() for letter in model.label):
-            raise DatasetError(
-                f'{where}: object {model.object_id} has the label {model.label!r}; labels are '
-                'names in messages and in /tf: they must not begin or end with a blank, begin '
-                'with a slash, or contain characters that cannot be printed')
+        if not is_label(model.label):
+            raise DatasetError(f'{where}: object {model.object_id} has the label {model.label!r}; '
+                               f'{LABELS}')
     known: dict[str, int] = {}
     for model in objects:
         if not low <= model.diameter_m <= high:

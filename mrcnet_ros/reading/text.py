@@ -1,4 +1,4 @@
-"""JSON and YAML, read strictly: what could be meant in two ways is refused.
+"""JSON and YAML, read strictly: what could be meant in two ways is refused; and YAML written.
 
 Both refuse keys that stand twice in one mapping, numbers that are not finite, and text that is not
 UTF-8. YAML is read as its version 1.2 has it, so that a label ``on`` or ``08`` or ``2024-01-01``
@@ -53,6 +53,14 @@ def parse_yaml(data: bytes | str) -> Any:
         raise ValueError('it is nested too deeply') from None
 
 
+def yaml_of(values: Any) -> str:
+    """Return plain data as YAML, which :func:`parse_yaml` reads as the same data.
+
+    Text that YAML 1.1 or 1.2 reads as something else, such as on or 7E3, is in quotes.
+    """
+    return str(yaml.dump(values, Dumper=_Dumper, sort_keys=False))
+
+
 def _utf8(data: bytes | str) -> str:
     if isinstance(data, str):
         return data
@@ -103,6 +111,10 @@ class _StrictLoader(yaml.SafeLoader):  # type: ignore[misc]
         return node
 
 
+class _Dumper(yaml.SafeDumper):  # type: ignore[misc]
+    """Knows what both versions of YAML take for something else than text."""
+
+
 def _finite(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> float:
     found = float(loader.construct_yaml_float(node))
     if not math.isfinite(found):
@@ -121,6 +133,7 @@ for _tag, _pattern, _first in (
      list('-+.0123456789')),
     ('merge', r'<<', ['<']),
 ):
-    _StrictLoader.add_implicit_resolver(
-        f'tag:yaml.org,2002:{_tag}', re.compile(f'^(?:{_pattern})$'), _first)
+    for _kind in (_StrictLoader, _Dumper):
+        _kind.add_implicit_resolver(
+            f'tag:yaml.org,2002:{_tag}', re.compile(f'^(?:{_pattern})$'), _first)
 _StrictLoader.add_constructor('tag:yaml.org,2002:float', _finite)

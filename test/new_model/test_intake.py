@@ -75,6 +75,13 @@ def test_two_meshes_with_one_name_are_refused(tmp_path: Path) -> None:
         take_in(request(tmp_path, *paths))
 
 
+@pytest.mark.parametrize('name', [' part.stl', 'part .stl', 'pa\nrt.stl'])
+def test_a_name_that_is_no_label_is_refused(tmp_path: Path, name: str) -> None:
+    """Before the mesh is read; the file can be renamed."""
+    with pytest.raises(SpecError, match=r'its name becomes the label .*: rename the file'):
+        only(tmp_path, write(tmp_path / name, PART))
+
+
 @pytest.mark.parametrize('name', ['a.stl', 'a.ply', 'a.obj', 'a.glb'])
 def test_an_empty_file_is_refused_by_name(tmp_path: Path, name: str) -> None:
     """Of every kind."""

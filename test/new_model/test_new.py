@@ -34,8 +34,9 @@ from mrcnet_ros.new_model.page import line_without_ros, start_lines
 from mrcnet_ros.new_model.request import TABLE
 from mrcnet_ros.new_model.steps import Maker
 from mrcnet_ros.new_model.training_plan import known_in_words, known_labels
-from mrcnet_ros.objects import ObjectModel
+from mrcnet_ros.objects import ObjectModel, load_object_list
 from mrcnet_ros.synth.held_out import held_out_frames
+from mrcnet_ros.training.run_config import read_values
 
 BOX = trimesh.creation.box((84, 52, 30))
 PAGE = Path(__file__).parents[2] / 'docs' / 'own_object.md'
@@ -389,6 +390,19 @@ def test_what_fails_before_the_views_are_there_can_be_corrected(
     assert told in capsys.readouterr().err
     with pytest.raises(Stopped):
         main([*command, *right])
+
+
+def test_names_that_read_like_numbers_are_names(
+        tiny_model: TinyModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a part, and of the folder that the model is called after."""
+    monkeypatch.setattr('mrcnet_ros.new_model.steps.load_views', stop)
+    command = beginning(tiny_model, tmp_path)
+    (tmp_path / 'part.stl').rename(tmp_path / '7E3.stl')
+    words = {str(tmp_path / 'part.stl'): '7E3.stl', str(tmp_path / 'out'): '1e3'}
+    with pytest.raises(Stopped):
+        main([str(tmp_path / words[word]) if word in words else word for word in command])
+    assert list(load_object_list(tmp_path / '1e3' / 'objects.yaml')) == [1]
+    assert read_values(tmp_path / '1e3' / 'work' / 'train.yaml')['name'] == '1e3'
 
 
 def beginning(tiny_model: TinyModel, folder: Path) -> list[str]:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from mrcnet_ros.errors import ImageError
 from mrcnet_ros.reading import fields, picture
-from mrcnet_ros.reading.text import parse_json, parse_yaml
+from mrcnet_ros.reading.text import parse_json, parse_yaml, yaml_of
 
 RNG = np.random.default_rng(0)
 PHOTO = cv2.GaussianBlur(RNG.integers(0, 255, (60, 80, 3), np.uint8), (0, 0), 2)
@@ -71,6 +71,18 @@ def test_bad_yaml_says_where(text, problem):
     """The error tells the line."""
     with pytest.raises(ValueError, match=problem):
         parse_yaml(text)
+
+
+@pytest.mark.parametrize('value', [
+    '7E3', '1e3', '12', '1.5', '0x10', '1_000', '08', 'on', 'yes', 'true', 'null', '~', '', '<<',
+    '2024-01-01', ' a ', 'a: b', '# a', 'd\u00e9j\u00e0', 7000.0, 1e-5, 3, True, None])
+def test_written_yaml_is_read_as_the_same(value):
+    """By this project and by readers of YAML 1.1, as the name of a field too."""
+    text = yaml_of([{'label': value, str(value): 1}])
+    for read in (parse_yaml, yaml.safe_load):
+        (found,) = read(text)
+        assert found == {'label': value, str(value): 1}
+        assert type(found['label']) is type(value)
 
 
 def test_merged_mappings_may_override():
