@@ -8,6 +8,7 @@ A subcommand is a module of this package. Its ``add_arguments(parser)`` declares
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import io
 import os
@@ -51,6 +52,15 @@ EXTRAS = {
 # what comes with ROS; the extra 'ros' over an installed ROS would hide it
 OF_ROS = ('rclpy', 'sensor_msgs', 'vision_msgs')
 
+# what to do about errors of the disk, which can come wherever a file is read or written
+DISK = {
+    errno.ENOSPC: 'make room on its disk', errno.EDQUOT: 'make room on its disk',
+    errno.EROFS: 'give a place on a disk that can be written',
+    errno.EACCES: 'let this user read and write there, or give another place',
+    errno.EPERM: 'let this user read and write there, or give another place',
+    errno.EIO: 'check the disk',
+}
+
 FAILED, INTERRUPTED = 2, 130  # exit codes: 2 as argparse has for wrong arguments, 128 + SIGINT
 
 
@@ -73,6 +83,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(args.run(args))
     except MrcnetError as error:
         print(f'mrcnet {chosen}: {error}', file=sys.stderr)
+        return FAILED
+    except OSError as error:
+        if error.errno not in DISK:
+            raise
+        print(f'mrcnet {chosen}: {error.filename or "a file"} cannot be used ({error.strerror}); '
+              f'{DISK[error.errno]}, and run the command again', file=sys.stderr)
         return FAILED
     except ModuleNotFoundError as error:
         remedy = _remedy((error.name or '').split('.')[0])

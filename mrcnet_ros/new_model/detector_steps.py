@@ -13,6 +13,7 @@ from ..export.detector_export import export_detector
 from ..objects import load_object_list
 from ..reading.text import yaml_of
 from ..rendering.background_files import find_images
+from ..store.atomic import writing
 from ..synth.held_out import held_out_frames
 from ..training.config import TrainConfig
 from ..training.detector_config import DetectorConfig
@@ -35,7 +36,8 @@ def detector_config(request: Request, poses: TrainConfig) -> DetectorConfig:
     :raises SpecError: when a changed field cannot be used.
     """
     path, values = request.work / 'detector.yaml', _values(request, poses)
-    path.write_text('# written by mrcnet new\n' + yaml_of(values), encoding='utf-8')
+    with writing(path):
+        path.write_text('# written by mrcnet new\n' + yaml_of(values), encoding='utf-8')
     return read_config(DetectorConfig, path, request.detector_changes)
 
 

@@ -153,7 +153,8 @@ class Maker:
         entries = [_entry(part, looks[part.label]['entry']) for part in self._parts]
         text = '# Written by mrcnet new. Lengths are in units of unit_m, in the frame of the ' \
                'mesh.\n' + yaml_of(entries)
-        (request.output / OBJECTS_FILE).write_text(text, encoding='utf-8')
+        with writing(request.output / OBJECTS_FILE):
+            (request.output / OBJECTS_FILE).write_text(text, encoding='utf-8')
         return looks
 
     def _symmetries(self, part: Part) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from ..inference.model_json import read_model_json
 from ..objects import ObjectModel
 from ..reading.text import yaml_of
 from ..specs import ModelSpec, ViewPrior
+from ..store.atomic import writing
 from ..training.config import TrainConfig
 from ..training.identity import check_known, identity_of
 from ..training.job import check_device
@@ -148,7 +149,8 @@ def write_config(request: Request, parts: Sequence[Part], plan: Plan, known: Seq
     """
     path = request.work / 'train.yaml'
     values = _values(request, parts, plan, known)
-    path.write_text('# written by mrcnet new\n' + yaml_of(values), encoding='utf-8')
+    with writing(path):
+        path.write_text('# written by mrcnet new\n' + yaml_of(values), encoding='utf-8')
     return read_config(TrainConfig, path, request.pose_changes)
 
 

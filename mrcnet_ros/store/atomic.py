@@ -17,7 +17,20 @@ STALE_SECONDS = 24 * 3600  # no write takes a day: its process was killed
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[IO[bytes]]:
-    """Give a file to write to, which replaces another once all its bytes are on the disk."""
+    """Give a file to write to, which replaces another once all its bytes are on the disk.
+
+    :raises OSError: with the name of the file, which that of a full disk lacks.
+    """
+    try:
+        with _partial_file(path) as file:
+            yield file
+    except OSError as error:
+        error.filename = str(path)
+        raise
+
+
+@contextmanager
+def _partial_file(path: Path) -> Iterator[IO[bytes]]:
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.stem}.', suffix='.partial')
     try:
         with os.fdopen(handle, 'wb') as file:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 from torch import Tensor, nn, optim
 
 from ..errors import ModelError
-from ..store.atomic import write_atomically
+from ..store.atomic import write_atomically, writing
 from .checkpoint import load_checkpoint, save_checkpoint
 from .identity import IDENTITY, check_identity
 from .run_config import ConfigT, RunConfig
@@ -238,9 +238,13 @@ def decay_groups(parameters: Iterable[tuple[str, nn.Parameter]], weight_decay: f
 
 
 def append_metrics(folder: Path, values: Mapping[str, float]) -> None:
-    """Write values, rounded, to the metrics file of a run and to the log."""
+    """Write values, rounded, to the metrics file of a run and to the log.
+
+    :raises DatasetError: when the file cannot be written.
+    """
     text = json.dumps({k: round(v, 5) if isinstance(v, float) else v for k, v in values.items()})
-    with (folder / METRICS_FILE).open('a') as file:
+    path = folder / METRICS_FILE
+    with writing(path), path.open('a') as file:
         file.write(text + '\n')
     logging.getLogger(__name__).info(text)
 

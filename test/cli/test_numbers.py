@@ -1,8 +1,12 @@
 """Numbers, paths and options that cannot be are refused before anything starts."""
 
+import errno
+import os
+
 import pytest
 
 from mrcnet_ros.cli.main import main
+from mrcnet_ros.store.atomic import write_atomically
 
 
 @pytest.mark.parametrize(('words', 'option'), [
@@ -17,6 +21,34 @@ def test_limits_and_rates_are_finite_and_not_negative(capsys, words, option, val
         main([*words, f'{option}={value}'])
     assert ended.value.code == 2
     assert f'argument {option}: must be' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(('number', 'remedy'), [
+    (errno.ENOSPC, 'make room on its disk'), (errno.EACCES, 'let this user read and write there')])
+def test_an_error_of_the_disk_is_told_with_the_file(tmp_path, capsys, monkeypatch, number, remedy):
+    """Wherever it comes, not as a traceback; of a file that is written whole, with its name."""
+    def full(_handle):
+        raise OSError(number, os.strerror(number))
+
+    def run(_args):
+        monkeypatch.setattr(os, 'fsync', full)
+        write_atomically(tmp_path / 'checkpoint.pt', b'data')
+
+    monkeypatch.setattr('mrcnet_ros.cli.soak.run', run)
+    assert main(['soak']) == 2
+    told = capsys.readouterr().err
+    assert f'{tmp_path}/checkpoint.pt cannot be used ({os.strerror(number)}); {remedy}' in told
+    assert not list(tmp_path.iterdir())
+
+
+def test_other_errors_of_the_system_are_not_hidden(monkeypatch):
+    """They are mistakes of the program."""
+    def run(_args):
+        raise OSError(errno.EBADF, 'bad file descriptor')
+
+    monkeypatch.setattr('mrcnet_ros.cli.soak.run', run)
+    with pytest.raises(OSError, match='bad file descriptor'):
+        main(['soak'])
 
 
 @pytest.mark.parametrize('option', ['--scenes', '--frames'])
