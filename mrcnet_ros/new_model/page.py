@@ -12,10 +12,10 @@ from typing import Any
 
 from ..evaluation.charts import Line, LineChart, png_of
 from ..store.atomic import writing
+from ..training.config import TrainConfig
 from .intake import Part
 from .measuring import MeasuredPose, by_elevation, medians
 from .request import Request
-from .training_plan import Plan
 
 STYLE = '''
 body { font: 16px/1.5 sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem;
@@ -41,7 +41,8 @@ class ModelPage:
     :param symmetry_pictures: PNG files by label.
     :param problem: why a law of covariances or scores is missing, '' if none is.
     :param examples: PNG files by ``label/name``.
-    :param distance_m: nearest and farthest distance of the objects in the training.
+    :param images: held-out images that the model was measured on.
+    :param config: of the training.
     :param detector: what the model's own detector finds in held-out images; None without one.
     """
 
@@ -52,8 +53,8 @@ class ModelPage:
     answers: Sequence[MeasuredPose]
     problem: str
     examples: Mapping[str, bytes]
-    plan: Plan
-    distance_m: tuple[float, float]
+    images: int
+    config: TrainConfig
     detector: Mapping[str, Any] | None = None
 
 
@@ -196,15 +197,16 @@ def _angles(label: str, own: Sequence[MeasuredPose]) -> str:
 
 
 def _how(page: ModelPage) -> str:
-    request = page.request
-    way = 'only the rows of these objects, on the shared layers of' if request.fast else \
+    config = page.config
+    way = 'only the rows of these objects, on the shared layers of' if config.freeze_shared else \
         'all weights, starting from'
-    seen = 'on a table, z up' if request.view_prior else 'from everywhere'
-    return (f'<h2>How it was made</h2><p>Trained {html.escape(way)} '
-            f'{html.escape(str(request.start))} for {page.plan.train_minutes:g} minutes, with '
-            f'{page.plan.views} rendered views of each object, seen {seen}, '
-            f'{page.distance_m[0]:.2g} to {page.distance_m[1]:.2g} m away. Measured on '
-            f'{page.plan.images} rendered images. Objects and symmetries are in '
+    start = 'no model' if config.init is None else str(config.init)
+    time = f'{config.steps} steps' if config.minutes is None else f'{config.minutes:g} minutes'
+    seen = 'on a table, z up' if config.view_prior else 'from everywhere'
+    near, far = config.distance_m
+    return (f'<h2>How it was made</h2><p>Trained {way} {html.escape(start)} for {time}, with '
+            f'{config.views} rendered views of each object, seen {seen}, {near:.2g} to {far:.2g} '
+            f'm away. Measured on {page.images} rendered images. Objects and symmetries are in '
             '<code>objects.yaml</code>, the training configuration in '
             '<code>work/train.yaml</code>. The work folder may be removed.</p>')
 

@@ -268,7 +268,7 @@ class Maker:
             request=request, parts=self._parts, looks=looks, symmetry_pictures=pictures,
             answers=[MeasuredPose(**a) for a in measured['answers']], problem=measured['problem'],
             examples={k: base64.b64decode(v) for k, v in measured['pictures'].items()},
-            plan=self._plan(), distance_m=self._config().distance_m,
+            images=self._plan().images, config=self._config(),
             detector=self._work.get('detector')))
         return True
 
