@@ -16,7 +16,7 @@ PACKAGING := setup.py setup.cfg pyproject.toml package.xml
 INTERFACES := $(shell find ros_pip/interfaces -type f)
 MODULES := $(shell find ros_pip/modules -name '*.py' -o -name pyproject.toml)
 # OpenGL without a screen; a compiler and headers for the generated ROS messages
-SYSTEM := libegl1 libgl1 libgl1-mesa-dri libxrender1 python3-venv python3-dev g++
+SYSTEM := libegl1 libgl1 libgl1-mesa-dri python3-venv python3-dev g++
 
 export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
 

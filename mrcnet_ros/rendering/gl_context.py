@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -96,6 +98,17 @@ class GlContext:
         gl.glPixelStorei(gl.GL_UNPACK_ALIGNMENT, 1)
 
 
+def _leave_out_viewer() -> None:
+    """Keep pyrender from loading its window, which needs libGL, libX11 and libXrender.
+
+    A machine without a screen may lack all three. ``pyrender.Viewer`` is then None in the whole
+    process, unless pyrender was imported before.
+    """
+    stand_in = ModuleType('pyrender.viewer')
+    vars(stand_in)['Viewer'] = None
+    sys.modules.setdefault(stand_in.__name__, stand_in)
+
+
 def _open_platform(width: int, height: int) -> Any:
     chosen = os.environ.setdefault(PLATFORM_VARIABLE, 'egl')
     if chosen != 'egl':
@@ -103,6 +116,7 @@ def _open_platform(width: int, height: int) -> Any:
             f'{PLATFORM_VARIABLE} is {chosen!r}, but rendering without a display needs egl; '
             'unset it or set it to egl'
         )
+    _leave_out_viewer()
     try:
         from OpenGL import EGL
         from pyrender.platforms.egl import EGLPlatform

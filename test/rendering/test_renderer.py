@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -221,3 +224,23 @@ def test_a_platform_that_needs_a_display_is_refused(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv('PYOPENGL_PLATFORM', 'glx')
     with pytest.raises(BackendError, match=r"PYOPENGL_PLATFORM is 'glx'.*egl"):
         Renderer(16, 16)
+
+
+WITHOUT_WINDOWS = '''
+import sys
+sys.modules['pyglet'] = None  # importing it fails, as without libX11 or libXrender
+from meshes import cube
+from mrcnet_ros.rendering.renderer import Renderer
+
+with Renderer(16, 16) as renderer:
+    renderer.add_mesh('cube', cube())
+    print('drawn')
+'''
+
+
+def test_no_library_of_windows_is_needed() -> None:
+    """A GPU server without X draws: what pyrender opens windows with is never loaded."""
+    ended = subprocess.run([sys.executable, '-c', WITHOUT_WINDOWS], capture_output=True, text=True,
+                           env={**os.environ, 'PYTHONPATH': os.pathsep.join(sys.path)},
+                           check=False)
+    assert ended.stdout == 'drawn\n', ended.stderr
