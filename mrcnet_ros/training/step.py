@@ -46,19 +46,18 @@ class StepResult:
 
 def train_step(network: MrcNet, batch: Batch, bank: TemplateBank, shapes: ObjectShapes,
                grid: Tensor, spec: ModelSpec, rng: np.random.Generator) -> StepResult:
-    """Run both stages on a batch and weigh their losses.
+    """Run both stages on a batch, in the precision of the bank, and weigh their losses.
 
     :param grid: (R, 3, 3) float32 bin centres.
     :param rng: for the choice of templates.
     """
-    kind = batch.image.device.type
-    with torch.autocast(kind, torch.bfloat16):
+    with bank.arithmetic():
         pyramid = network.backbone(batch.image, batch.class_index)
         coarse = network.coarse(pyramid.x16, batch.class_index)
     labels = rotation_targets(batch, shapes, grid, LABEL_SHARPNESS)
     bins, xy, log_size = choose_hypotheses(coarse, labels, batch, bank, rng)
     template = bank.take(batch.class_index, bins)
-    with torch.autocast(kind, torch.bfloat16):
+    with bank.arithmetic():
         fine = network.residual(pyramid, template, xy, log_size, batch.class_index)
     parts = {
         **_coarse_losses(network, coarse, labels, batch, spec),

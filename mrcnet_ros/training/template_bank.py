@@ -42,21 +42,32 @@ class TemplateBank:
         side = spec.crop.size_px // 4
         shapes = zip(spec.network.embedding, (side, side // 2, side // 4), strict=True)
         features = [torch.zeros((sum(counts), c, s, s), dtype=torch.bfloat16) for c, s in shapes]
-        self.maps = [m.share_memory_() for m in (*features, dense)]
+        self.maps: list[Tensor] = [m.share_memory_() for m in (*features, dense)]
 
     @property
     def allowed(self) -> Tensor:
         """(C, R) bool, which bins have a template."""
         return self.row >= 0
 
-    def to(self, device: torch.device) -> TemplateBank:
-        """Return the bank in the memory of a device; on the processor it is this one."""
-        if device.type == 'cpu':
-            return self
+    @property
+    def precision(self) -> torch.dtype:
+        """In which features are kept and the network computes."""
+        return self.maps[0].dtype
+
+    def arithmetic(self) -> torch.autocast:
+        """Return the context in which the network computes, in the bank's precision."""
+        return torch.autocast(self.images.device.type, self.precision,
+                              enabled=self.precision != torch.float32)
+
+    def to(self, device: torch.device, precision: torch.dtype = torch.bfloat16) -> TemplateBank:
+        """Return the bank in the memory of a device; what is there already is not copied.
+
+        :param precision: bfloat16, in which networks train, or float32, to compare devices.
+        """
         moved = copy.copy(self)
         moved.images, moved.classes, moved.row = (
             t.to(device) for t in (self.images, self.classes, self.row))
-        moved.maps = [m.to(device) for m in self.maps]
+        moved.maps = [m.to(device, precision) for m in self.maps]
         return moved
 
     def refresh(self, network: MrcNet, rank: int = 0, world: int = 1) -> None:
@@ -65,7 +76,7 @@ class TemplateBank:
         network.eval()
         kind = self.images.device.type
         chunk = CHUNK if kind == 'cpu' else GPU_CHUNK
-        with torch.no_grad(), torch.autocast(kind, torch.bfloat16):
+        with torch.no_grad(), self.arithmetic():
             for start in range(chunk * rank, len(self.images), chunk * world):
                 part = slice(start, start + chunk)
                 image = self.images[part].permute(0, 3, 1, 2).float()

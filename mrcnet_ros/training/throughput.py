@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count as numbers_from
 from typing import Any
@@ -76,16 +77,40 @@ def widened_network(config: TrainConfig, factor: float) -> TrainConfig:
 def compare_devices(bench: Bench, samples: int) -> dict[str, Any]:
     """Compute one step on the processor and on the configuration's device.
 
-    :return: ``loss`` and ``gradient_norm`` by place, and the largest relative difference of the
-        terms of the loss, and of the gradients by the norm of all.
+    In float32, which tells whether the device is right, and in bfloat16, in which networks train.
+    There stage 2 may start from another rotation bin after the smallest difference, so that right
+    answers differ too.
+
+    :return: for ``float32`` and ``bfloat16`` the ``loss`` and ``gradient_norm`` by place, and the
+        largest relative difference of the terms of the loss, and of the gradients by the norm of
+        all.
     """
     batch = stack_samples([bench.material.composer.sample(bench.config.seed, i)
                            for i in range(samples)])
     device = torch.device(bench.config.device)
-    here, there = (_one_step(bench, batch, d) for d in (CPU, device))
+    with _without_tf32():
+        return {'samples': samples, 'devices': ['cpu', str(device)],
+                'float32': _differences(bench, batch, device, torch.float32),
+                'bfloat16': _differences(bench, batch, device, torch.bfloat16)}
+
+
+@contextmanager
+def _without_tf32() -> Iterator[None]:
+    """Let float32 mean float32 on a GPU, which rounds it to TF32 otherwise."""
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = cudnn.allow_tf32, matmul.allow_tf32
+    cudnn.allow_tf32 = matmul.allow_tf32 = False
+    try:
+        yield
+    finally:
+        cudnn.allow_tf32, matmul.allow_tf32 = before
+
+
+def _differences(bench: Bench, batch: Batch, device: torch.device,
+                 precision: torch.dtype) -> dict[str, Any]:
+    here, there = (_one_step(bench, batch, d, precision) for d in (CPU, device))
     norms = [float(torch.linalg.vector_norm(g)) for _, g in (here, there)]
     return {
-        'samples': samples, 'devices': ['cpu', str(device)],
         'loss': [float(result.loss.detach()) for result, _ in (here, there)],
         'gradient_norm': norms,
         'largest_relative_difference': float(np.max([  # not a number if one of them is none
@@ -96,11 +121,12 @@ def compare_devices(bench: Bench, samples: int) -> dict[str, Any]:
     }
 
 
-def _one_step(bench: Bench, stack: Batch, device: torch.device) -> tuple[StepResult, Tensor]:
+def _one_step(bench: Bench, stack: Batch, device: torch.device,
+              precision: torch.dtype) -> tuple[StepResult, Tensor]:
     """Return the result of a first step, and all its gradients on the processor."""
     config = bench.config
     network = build_network(config, bench.objects, bench.stem).to(device)
-    bank = bench.bank.to(device)
+    bank = bench.bank.to(device, precision)
     bank.refresh(network)
     network.train()
     result = train_step(
