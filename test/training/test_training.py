@@ -21,6 +21,7 @@ import pytest
 pytest.importorskip('torch', reason='needs the train extra')
 
 import torch
+import trimesh
 import yaml
 from same_states import assert_same
 from tiny_model import SPEC, TinyModel, random_stem, write_material
@@ -328,8 +329,10 @@ def test_the_command_trains_with_changed_fields(own, tmp_path, small_logs, capsy
 
 
 @pytest.mark.parametrize('device', [
-    'cpu', pytest.param('cuda', marks=[pytest.mark.gpu, pytest.mark.skipif(
-        not torch.cuda.is_available(), reason='needs a GPU')])])
+    'cpu', pytest.param('cuda', marks=[
+        pytest.mark.gpu,
+        pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU'),
+        pytest.mark.skipif(not trimesh.ray.has_embree, reason='needs embreex to draw views')])])
 def test_a_device_computes_the_step_that_the_processor_computes(own, tmp_path, device):
     """The command compares losses and gradients, and times two widths and the composers."""
     stem, config, figures = (tmp_path / n for n in ('stem.pt', 'train.yaml', 'figures.json'))
