@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from steps import MINUTES, Step, run_steps
+from itertools import chain
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -69,9 +70,10 @@ def main() -> int:
     _unpack(args.pack / f'{args.purpose}.tar.xz', args.work)
     plan = _check if args.purpose == 'check' else _train
     scale = 1 if args.device == 'cuda' else REHEARSAL
-    steps = [dataclasses.replace(s, limit_s=scale * s.limit_s)
-             for s in [*_install(args), *plan(args)]
-             if not args.only or s.name.split()[0] in args.only]
+    # planned as it runs: which runtimes there are is known once all wheels are installed
+    steps = (dataclasses.replace(s, limit_s=scale * s.limit_s)
+             for s in chain(_install(args), plan(args))
+             if not args.only or s.name.split()[0] in args.only)
     outcomes = run_steps(steps, args.output, deadline, {
         'purpose': args.purpose, 'device': args.device, 'minutes': args.minutes})
     failed = [o.name for o in outcomes if o.status != 'passed']

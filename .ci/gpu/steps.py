@@ -11,7 +11,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -64,10 +64,11 @@ class Outcome:
     figures: Any = None
 
 
-def run_steps(steps: Sequence[Step], output: Path, deadline: float,
+def run_steps(steps: Iterable[Step], output: Path, deadline: float,
               facts: Mapping[str, Any]) -> list[Outcome]:
     """Run all steps and keep ``results.json`` and ``log.txt`` up to date.
 
+    :param steps: each is asked for when those before it have ended.
     :param output: folder of both files.
     :param deadline: of all on the monotonic clock [s].
     :param facts: for the results, beside the steps.

@@ -146,11 +146,21 @@ def test_a_wheel_for_another_python_does_not_keep_the_others_out(tmp_path):
     assert 'numpy==' in (tmp_path / 'out' / 'log.txt').read_text()
 
 
-def wheel(folder: Path, name: str, tag: str) -> None:
-    """Write a wheel of one empty module."""
+def test_the_check_is_planned_when_the_wheels_are_installed(tmp_path):
+    """What a wheel changes about the runtimes that are there, the steps after it know."""
+    (tmp_path / 'wheels').mkdir()
+    wheel(tmp_path / 'wheels', 'sitecustomize', 'py3-none-any',
+          "import sys\nsys.modules['torch'] = None\n")  # as if it were not installed
+    script('check', 'check', '--output', tmp_path / 'out', '--device', 'cpu', '--pack', tmp_path,
+           '--model', tmp_path / 'wheels', '--only', 'install', 'swaps', code=1)
+    assert set(steps(tmp_path / 'out')) == {'install wheels', 'swaps onnxruntime:fp32'}
+
+
+def wheel(folder: Path, name: str, tag: str, code: str = '') -> None:
+    """Write a wheel of one module."""
     about = f'{name}-1.dist-info'
     with zipfile.ZipFile(folder / f'{name}-1-{tag}.whl', 'w') as file:
-        file.writestr(f'{name}.py', '')
+        file.writestr(f'{name}.py', code)
         file.writestr(f'{about}/METADATA', f'Metadata-Version: 2.1\nName: {name}\nVersion: 1\n')
         file.writestr(f'{about}/WHEEL', f'Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: {tag}\n')
         file.writestr(f'{about}/RECORD', f'{name}.py,,\n{about}/RECORD,,\n')
