@@ -10,6 +10,9 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import importlib.util
+import json
+import os
 import shutil
 import subprocess
 import sys
@@ -122,7 +125,20 @@ def _environment(args: argparse.Namespace) -> dict[str, str]:
            'MRCNET_CACHE': str(args.work / 'cache')}
     if EGL_VENDOR.exists() and not any(Path('/usr/share/glvnd/egl_vendor.d').glob('*nvidia*')):
         env['__EGL_VENDOR_LIBRARY_FILENAMES'] = str(EGL_VENDOR)
+    given = os.environ.get('LD_LIBRARY_PATH')
+    if libraries := _cuda_libraries():
+        env['LD_LIBRARY_PATH'] = ':'.join([*libraries, *([given] if given else [])])
     return env
+
+
+def _cuda_libraries() -> list[str]:
+    """Return the folders of CUDA and cuDNN that came with PyTorch.
+
+    A runtime that was carried is in another folder of packages and does not look there.
+    """
+    found = importlib.util.find_spec('nvidia')
+    roots = found.submodule_search_locations or [] if found else []
+    return [str(folder) for root in roots for folder in sorted(Path(root).glob('*/lib'))]
 
 
 def _install(args: argparse.Namespace) -> Iterator[Step]:

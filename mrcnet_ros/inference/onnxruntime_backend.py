@@ -46,6 +46,8 @@ class OnnxRuntimeBackend(HostBackend):
             raise BackendError(
                 'backend onnxruntime is not installed; pip install onnxruntime') from error
         provider = _provider(device or 'cpu', onnxruntime.get_available_providers())
+        if device == 'cuda' and hasattr(onnxruntime, 'preload_dlls'):  # since 1.21
+            onnxruntime.preload_dlls()  # CUDA and cuDNN of NVIDIA's packages, as PyTorch has them
         self.device = gpu_name() if device == 'cuda' else cpu_name()
         self.version = str(onnxruntime.__version__)
         options = onnxruntime.SessionOptions()
