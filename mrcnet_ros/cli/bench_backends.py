@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from ..errors import MrcnetError
 from .argument_types import positive
 from .dataset_arguments import add_estimation_arguments, open_dataset, timed_questions
 from .progress import progress_bar
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from ..evaluation.comparison import Arithmetic, Contender, Times
 
 BASELINE = 'torch fp32'
+FAILED = 1  # exit code: a runtime could not be loaded
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,14 +39,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure, write the figures, print a table, draw."""
+    """Measure, write the figures, print a table, draw.
+
+    :return: 0, or 1 when a runtime could not be loaded.
+    :raises MrcnetError: when none could.
+    """
     from ..presets.loading import preset_of
 
     preset_of(args.model).require_templates(args.model)
     open_dataset(args)  # a wrong one is named before models are loaded for a minute
     chosen, absent = contenders(args.backends)
-    loaded, load_seconds = _load(args, chosen)
-    return bench(args, loaded, {'load_seconds': load_seconds, 'absent': absent})
+    loaded, load_seconds, failed = _load(args, chosen)
+    facts = {'load_seconds': load_seconds, 'absent': {**absent, **failed}}
+    return bench(args, loaded, facts) or (FAILED if failed else 0)
 
 
 def bench(args: argparse.Namespace, loaded: Mapping[str, Contender], facts: Mapping[str, Any]
@@ -110,22 +117,29 @@ def contenders(asked: Sequence[str] | None) -> tuple[list[Choice], dict[str, str
 
 
 def _load(args: argparse.Namespace, chosen: Sequence[Choice]
-          ) -> tuple[dict[str, Contender], dict[str, float]]:
+          ) -> tuple[dict[str, Contender], dict[str, float], dict[str, str]]:
+    """Return the runtimes, what loading each took [s], and why others could not be loaded."""
     from ..evaluation.comparison import Contender
     from ..inference.estimator import PoseEstimator
 
-    loaded, seconds = {}, {}
+    loaded, seconds, failed = {}, {}, {}
     for choice in chosen:
         start = time.perf_counter()
-        estimator = PoseEstimator.load(
-            args.model, args.meshes, backend=choice.name, precision=choice.precision,
-            device=choice.device, threads=args.threads, allow_unverified=True, crops=args.crops,
-            hypotheses=args.hypotheses)
+        try:
+            estimator = PoseEstimator.load(
+                args.model, args.meshes, backend=choice.name, precision=choice.precision,
+                device=choice.device, threads=args.threads, allow_unverified=True,
+                crops=args.crops, hypotheses=args.hypotheses)
+        except MrcnetError as error:
+            failed[choice.title] = str(error)
+            if len(failed) == len(chosen):
+                raise
+            continue
         # the rates of matrix products are those of the processor
         arithmetic = choice.precision if choice.device in ('', 'cpu', 'CPU') else ''
         loaded[choice.title] = Contender(estimator, estimator.features.cache.clear, arithmetic)
         seconds[choice.title] = time.perf_counter() - start
-    return loaded, seconds
+    return loaded, seconds, failed
 
 
 def _gemm(threads: int) -> dict[str, float]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..errors import MrcnetError
 from ..presets.paper.spec import PUBLISHED, PaperSpec, paper_spec
 from .argument_types import positive
 from .dataset_arguments import add_threads_argument
@@ -19,10 +20,11 @@ from .tasks import add_json_argument, measured_with
 if TYPE_CHECKING:
     from ..presets.paper.export.reference import PaperReference
     from ..presets.paper.export.speed import PaperInputs, RunGraph
+    from .bench_backends import Choice
 
 SALT = 'bench'
 PLAIN = 'torch fp32'
-WRONG = 1  # exit code: a runtime cannot compute the network
+FAILED = 1  # exit code: a runtime could not be loaded, or cannot compute the network
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,7 +51,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def bench(args: argparse.Namespace, spec: PaperSpec) -> int:
-    """Do what ``run`` does, with a network of any size."""
+    """Do what ``run`` does, with a network of any size.
+
+    :return: 0, or 1 when a runtime could not be loaded.
+    """
     from ..evaluation.charts import BarChart, draw_charts
     from ..evaluation.report import write_json
     from ..evaluation.speed import speed_summary
@@ -59,7 +64,8 @@ def bench(args: argparse.Namespace, spec: PaperSpec) -> int:
 
     set_threads(args.threads)
     reference = PaperReference(spec, args.objects, SALT)
-    runs: dict[str, RunGraph] = {PLAIN: reference.run, **_runtimes(args, spec, reference)}
+    found, failed = _runtimes(args, spec, reference)
+    runs: dict[str, RunGraph] = {PLAIN: reference.run, **found}
     rates: list[dict[str, float]] = []
     turns = itertools.count(1)  # a bar that is not shown does not count
     with progress_bar(total=args.repeats * len(runs), unit='turn') as bar:
@@ -80,44 +86,55 @@ def bench(args: argparse.Namespace, spec: PaperSpec) -> int:
         'graph_gflop': {name: count / 1e9 for name, count in reference.flops().items()},
         'gemm_gflop_per_s': {name: float(np.median([rate[name] for rate in rates])) / 1e9
                              for name in rates[0]},
-        'backends': summaries}
+        'absent': failed, 'backends': summaries}
     write_json(args.json, figures)
     print(paper_speed_table(figures))
-    failed = [name for name, own in summaries.items()
-              if not np.isfinite([*own['largest_relative_difference'].values()]).all()]
-    if failed:
-        print(f'FAILED: {", ".join(failed)} gives numbers that are not finite')
+    wrong = [name for name, own in summaries.items()
+             if not np.isfinite([*own['largest_relative_difference'].values()]).all()]
+    if wrong:
+        print(f'FAILED: {", ".join(wrong)} gives numbers that are not finite')
     if args.plot:
         draw_charts(args.plot, [BarChart(
             'one object through the published network, without drawing its template', 'ms',
             {name: s['stage_median_ms'] for name, s in summaries.items()})])
         print(f'chart: {args.plot}')
-    return WRONG if failed else 0
+    return FAILED if failed or wrong else 0
 
 
 def _runtimes(args: argparse.Namespace, spec: PaperSpec, reference: PaperReference
-              ) -> dict[str, RunGraph]:
-    """Return how to run a graph in each runtime; PyTorch only on a device that is named."""
-    from ..inference.backend import RuntimeOptions
-    from ..inference.backends import load_backend
-    from ..presets.paper.export.reference import PaperReference
+              ) -> tuple[dict[str, RunGraph], dict[str, str]]:
+    """Return how to run a graph in each runtime, and why others could not be loaded.
+
+    PyTorch is among them only on a device that is named.
+    """
     from ..store.content_store import temporary_folder
     from .bench_backends import contenders
 
     runs: dict[str, RunGraph] = {}
+    failed: dict[str, str] = {}
     with temporary_folder('mrcnet_paper_') as folder:
         files = reference.export(folder)
         for choice in contenders(args.backends)[0]:
-            if choice.name == 'torch':
-                if choice.device:  # without one it is the baseline
-                    runs[choice.title] = PaperReference(
-                        spec, args.objects, SALT, choice.device).run
-            else:
-                options = RuntimeOptions(backend=choice.name, precision=choice.precision,
-                                         device=choice.device, threads=args.threads,
-                                         rows_together=spec.rows_together)
-                runs[choice.title] = load_backend(files, options).run
-    return runs
+            if choice.name == 'torch' and not choice.device:  # the baseline
+                continue
+            try:
+                runs[choice.title] = _runtime(args, spec, files, choice)
+            except MrcnetError as error:
+                failed[choice.title] = str(error)
+    return runs, failed
+
+
+def _runtime(args: argparse.Namespace, spec: PaperSpec, files: Mapping[str, Path],
+             choice: Choice) -> RunGraph:
+    from ..inference.backend import RuntimeOptions
+    from ..inference.backends import load_backend
+    from ..presets.paper.export.reference import PaperReference
+
+    if choice.name == 'torch':
+        return PaperReference(spec, args.objects, SALT, choice.device).run
+    return load_backend(files, RuntimeOptions(
+        backend=choice.name, precision=choice.precision, device=choice.device,
+        threads=args.threads, rows_together=spec.rows_together)).run
 
 
 def _inputs(spec: PaperSpec) -> PaperInputs:
@@ -144,4 +161,5 @@ def paper_speed_table(figures: Mapping[str, Any]) -> str:
                  f'{figures["threads"]} threads; drawing the template is not part of it')
     lines.append('matrix products: ' + ', '.join(
         f'{name} {rate:.0f} GFLOP/s' for name, rate in figures['gemm_gflop_per_s'].items()))
+    lines += [f'left out: {name} {why}' for name, why in figures['absent'].items()]
     return '\n'.join(lines)

@@ -4,6 +4,7 @@ import argparse
 import json
 import math
 import time
+from types import SimpleNamespace
 
 import bop_folder
 import numpy as np
@@ -18,6 +19,7 @@ from mrcnet_ros.evaluation.charts import BarChart, Line, LineChart, draw_charts
 from mrcnet_ros.evaluation.comparison import Arithmetic, Contender, Times
 from mrcnet_ros.evaluation.speed import Question, TimedAnswer
 from mrcnet_ros.geometry.camera import Camera
+from mrcnet_ros.inference.estimator import PoseEstimator
 from mrcnet_ros.inference.poses import Detection, FrameResult
 from mrcnet_ros.objects import load_bop_objects
 
@@ -158,7 +160,6 @@ def test_real_runtimes_are_compared_with_torch(tiny_model, no_rest):
     """All that are present, with the arithmetic of the graphs and the rate of this machine."""
     pytest.importorskip('torch')
     from mrcnet_ros.export.arithmetic import gemm_flops_per_s, stage_flops
-    from mrcnet_ros.inference.estimator import PoseEstimator
 
     chosen, absent = bench_backends.contenders(None)
     assert ('torch', 'fp32', '') in chosen and ('onnxruntime', 'fp32', '') in chosen
@@ -197,6 +198,32 @@ def test_the_arithmetic_of_a_convolution_is_counted():
     assert not torch.onnx.is_in_onnx_export()
 
 
+def test_a_runtime_that_cannot_be_loaded_does_not_stop_the_others(
+        tiny_model, tmp_path, monkeypatch, no_rest, capsys):
+    """It is told with its reason, in the figures too, and the command fails at its end."""
+    def load(*model, device, **options):
+        if device == 'tpu':
+            raise BackendError("no device 'tpu'")
+        estimator = Counting(0.004, objects)
+        estimator.features = SimpleNamespace(cache=estimator.remembered)
+        return estimator
+
+    bop_folder.write_dataset(tmp_path)
+    models = load_bop_objects(tmp_path / 'toy' / 'models_eval', (1, 3))
+    objects = {model.label: model for model in models.values()}
+    monkeypatch.setattr(PoseEstimator, 'load', load)
+    figures = tmp_path / 'out.json'
+    words = ['bench', 'backends', '--bop-dir', str(tmp_path), '--dataset', 'toy', '--model',
+             str(tiny_model.path), '--repeats', '1', '--batches', '1', '--json', str(figures)]
+    assert main([*words, '--backends', 'onnxruntime@tpu', 'onnxruntime']) == 1
+    found = json.loads(figures.read_text())
+    assert set(found['backends']) == {'onnxruntime fp32'}
+    assert "no device 'tpu'" in found['absent']['onnxruntime fp32 tpu']
+    assert 'left out: onnxruntime fp32 tpu' in capsys.readouterr().out
+    assert main([*words, '--backends', 'onnxruntime@tpu']) != 0
+    assert "no device 'tpu'" in capsys.readouterr().err
+
+
 def test_an_unknown_runtime_is_refused():
     """With the names of those there are."""
     with pytest.raises(BackendError, match='onnxruntime'):
@@ -204,20 +231,25 @@ def test_an_unknown_runtime_is_refused():
 
 
 def test_the_published_network_is_compared_with_torch(tmp_path, no_rest):
-    """All runtimes compute the same as PyTorch within their precision, and are timed by stage."""
+    """All runtimes compute the same as PyTorch within their precision, and are timed by stage.
+
+    One that cannot be loaded is told and does not stop the others.
+    """
     pytest.importorskip('torch')
     from paper_model import SMALL
 
     parser = argparse.ArgumentParser()
     bench_paper.add_arguments(parser)
     args = parser.parse_args([
-        '--repeats', '1', '--threads', '1', '--backends', 'onnxruntime', 'torch@cpu',
+        '--repeats', '1', '--threads', '1', '--backends', 'onnxruntime@tpu', 'onnxruntime',
+        'torch@cpu',
         '--json', str(tmp_path / 'out.json'), '--plot', str(tmp_path / 'out.png')])
     args.command_line = 'mrcnet bench paper'
-    assert bench_paper.bench(args, SMALL) == 0
+    assert bench_paper.bench(args, SMALL) == 1
     figures = json.loads((tmp_path / 'out.json').read_text())
     assert finite(figures)
     assert set(figures['backends']) == {'torch fp32', 'onnxruntime fp32', 'torch fp32 cpu'}
+    assert "no device 'tpu'" in figures['absent']['onnxruntime fp32 tpu']
     same = figures['backends']['torch fp32 cpu']['largest_relative_difference']
     assert set(same.values()) == {0.0}
     own = figures['backends']['onnxruntime fp32']
