@@ -19,10 +19,10 @@ import sys
 import tarfile
 import time
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 from steps import MINUTES, Step, run_steps
-from itertools import chain
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -176,8 +176,9 @@ def _check(args: argparse.Namespace) -> Iterator[Step]:
             yield Step(f'verify {words}', [*MRCNET, 'verify', *data, *_options(words)], 90,
                        model / 'verified.json', env)
     tests = sorted(p for p in (ROOT / 'test').rglob('test_*.py') if 'mark.gpu' in p.read_text())
-    yield Step('tests', [PYTHON, '-m', 'pytest', '-q', '-m', 'gpu', '-p', 'no:cacheprovider',
-                         *map(str, tests)], 120, env=env)
+    # names and times: of a run that is stopped, the log tells which test took its time
+    yield Step('tests', [PYTHON, '-m', 'pytest', '-v', '--durations=0', '-m', 'gpu', '-p',
+                         'no:cacheprovider', *map(str, tests)], 150, env=env)
     figures = work / 'backends.json'
     batches = '1 2 4 8 16 32' if args.device == 'cuda' else '1 2'
     yield Step('backends', [
