@@ -220,10 +220,10 @@ def test_a_batch_that_is_seen_again_and_again_is_learnt(config):
     assert all(last[i] < 0.95 * first[i] for i in (0, 2, 3, 6))
 
 
-def repeated_losses(run: PaperRun, batch) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the seven losses of the first and of the eighth step on one batch."""
+def repeated_losses(run: PaperRun, batch, steps: int = 8) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the seven losses of the first and of the last step on one batch."""
     rows = []
-    for _ in range(8):
+    for _ in range(steps):
         run.sums.zero_()
         run.one_step(batch)
         run.step += 1
@@ -285,7 +285,8 @@ def test_a_gpu_trains_in_every_precision(config, precision):
                    Ranks(0, 1, torch.device('cuda', 0)))
     assert run.scaler.is_enabled() == (precision == 'float16')
     batch = stack([run.dataset[n] for n in range(2)]).to(run.device)
-    first, last = repeated_losses(run, batch)
+    # float16 skips about six steps, until the scale of its gradients is small enough
+    first, last = repeated_losses(run, batch, 16 if precision == 'float16' else 8)
     assert last.sum() < 0.8 * first.sum()
 
 
