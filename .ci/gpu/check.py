@@ -52,7 +52,7 @@ import sys
 from pathlib import Path
 from mrcnet_ros.training.checkpoint_pieces import write_pieces
 folder, last = map(Path, sys.argv[1:])
-if any(folder.glob('checkpoint.pt.*')):
+if (folder / 'checkpoint.pt.00').exists():  # written last
     print('the training wrote its pieces itself')
 else:
     print(*write_pieces(last, folder, 60 * 2**20), sep='\\n')

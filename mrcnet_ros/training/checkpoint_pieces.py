@@ -8,6 +8,7 @@ large, the state of the optimiser is left out, and then everything but the avera
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -43,13 +44,16 @@ def write_pieces(checkpoint: Path, folder: Path, most_bytes: int) -> list[Path]:
 
 
 def _cut(data: bytes, folder: Path, name: str) -> list[Path]:
+    """Write pieces, the first one last: where it is, all are whole."""
     folder.mkdir(parents=True, exist_ok=True)
-    for old in folder.glob(f'{name}.*'):
+    for old in sorted(folder.glob(f'{name}.*')):
         old.unlink()
-    pieces = []
-    for number, start in enumerate(range(0, len(data), PIECE_BYTES)):
-        pieces.append(folder / f'{name}.{number:02}')
-        pieces[-1].write_bytes(data[start:start + PIECE_BYTES])
+    partial = folder / f'{name}.partial'  # a kill may leave it; the next call removes it
+    starts = range(0, len(data), PIECE_BYTES)
+    pieces = [folder / f'{name}.{number:02}' for number in range(len(starts))]
+    for piece, start in reversed(list(zip(pieces, starts, strict=True))):
+        partial.write_bytes(data[start:start + PIECE_BYTES])
+        os.replace(partial, piece)
     return pieces
 
 

@@ -26,8 +26,8 @@ import yaml
 from same_states import assert_same
 from tiny_model import SPEC, TinyModel, random_stem, write_material
 
-from mrcnet_ros.cli.main import main
 from mrcnet_ros.cli.bench_train import MAX_DIFFERENCE
+from mrcnet_ros.cli.main import main
 from mrcnet_ros.errors import ModelError, SpecError
 from mrcnet_ros.export.directory import export_checkpoint
 from mrcnet_ros.network.mrcnet import MrcNet
@@ -288,6 +288,27 @@ def test_pieces_of_a_checkpoint_go_on_and_are_exported(own, tmp_path, small_logs
     assert metrics(config)[16, False]['loss'] < 2 * metrics(own)[8, False]['loss']
 
 
+def test_pieces_without_the_first_are_those_of_a_killed_training(own, tmp_path, monkeypatch):
+    """The first one appears last, so that it tells whether all are there."""
+    replace_file, written = os.replace, []
+
+    def killed(partial: Path, piece: Path) -> None:
+        if len(written) == 2:
+            raise KeyboardInterrupt
+        replace_file(partial, piece)
+        written.append(piece)
+
+    monkeypatch.setattr(checkpoint_pieces, 'PIECE_BYTES', 50_000)
+    pieces = write_pieces(own.output / 'checkpoint.pt', tmp_path, 10 * MIB)
+    assert len(pieces) > 2 and pieces[0].name == 'checkpoint.pt.00'
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(os, 'replace', killed)
+        write_pieces(own.output / 'checkpoint.pt', tmp_path, 10 * MIB)
+    assert len(written) == 2 and not pieces[0].exists()
+    assert write_pieces(own.output / 'checkpoint.pt', tmp_path, 10 * MIB) == pieces
+    assert sorted(tmp_path.iterdir()) == pieces
+
+
 def test_too_small_a_limit_for_pieces_is_told(own, tmp_path):
     """The error says how large the smallest version is."""
     with pytest.raises(SpecError, match=r'alone are 0\.\d MiB, more than the 0\.0 MiB'):
@@ -355,6 +376,29 @@ def test_a_device_computes_the_step_that_the_processor_computes(own, tmp_path, d
     assert '2 composers:' in ended.stdout
 
 
+def test_a_device_that_rounds_otherwise_passes(own, tmp_path, monkeypatch, capsys):
+    """Weights off by what float32 rounds are no failure, though bfloat16 may take other bins."""
+    def rounded(*given):
+        network, generator = build_network(*given), torch.Generator().manual_seed(1)
+        with torch.no_grad():
+            for p in network.parameters():
+                p.mul_(1 + next(noise, 0.0) * torch.randn(p.shape, generator=generator))
+        return network
+
+    stem, config, figures = (tmp_path / n for n in ('stem.pt', 'train.yaml', 'figures.json'))
+    torch.save(random_stem(), stem)
+    write_whole_config(config, own)
+    count = len(list(MrcNet(spec=SPEC, objects=2).parameters()))
+    # in float32 and in bfloat16, first the processor, then the device
+    noise = chain.from_iterable(repeat(size, count) for size in (0.0, 2e-7, 0.0, 2e-7))
+    monkeypatch.setattr(throughput, 'build_network', rounded)
+    assert main(['bench', 'train', str(config), '--stem', str(stem), '--widths', '1',
+                 '--compared', '8', '--steps', '1', '--json', str(figures)]) == 0
+    found = json.loads(figures.read_text())['compared']
+    assert 0 < found['float32']['largest_relative_difference'] < 1e-3
+    assert 'bfloat16: loss' in capsys.readouterr().out
+
+
 @pytest.mark.parametrize('factor', [2.0, float('nan')])
 def test_a_device_that_computes_something_else_is_told(own, tmp_path, monkeypatch, capsys,
                                                        factor):
@@ -383,29 +427,6 @@ def test_views_that_cannot_be_drawn_ahead_are_told_where_they_are_needed(tmp_pat
     assert 'box could not be drawn ahead' in caplog.text
     assert len(list(config.cache.glob('blob-*/done'))) == 1
     assert not list(config.cache.glob('box-*/done'))
-def test_a_device_that_rounds_otherwise_passes(own, tmp_path, monkeypatch, capsys):
-    """Weights off by what float32 rounds are no failure, though bfloat16 may take other bins."""
-    def rounded(*given):
-        network, generator = build_network(*given), torch.Generator().manual_seed(1)
-        with torch.no_grad():
-            for p in network.parameters():
-                p.mul_(1 + next(noise, 0.0) * torch.randn(p.shape, generator=generator))
-        return network
-
-    stem, config, figures = (tmp_path / n for n in ('stem.pt', 'train.yaml', 'figures.json'))
-    torch.save(random_stem(), stem)
-    write_whole_config(config, own)
-    count = len(list(MrcNet(spec=SPEC, objects=2).parameters()))
-    # in float32 and in bfloat16, first the processor, then the device
-    noise = chain.from_iterable(repeat(size, count) for size in (0.0, 2e-7, 0.0, 2e-7))
-    monkeypatch.setattr(throughput, 'build_network', rounded)
-    assert main(['bench', 'train', str(config), '--stem', str(stem), '--widths', '1',
-                 '--compared', '8', '--steps', '1', '--json', str(figures)]) == 0
-    found = json.loads(figures.read_text())['compared']
-    assert 0 < found['float32']['largest_relative_difference'] < 1e-3
-    assert 'bfloat16: loss' in capsys.readouterr().out
-
-
 
 
 def test_training_lowers_the_loss(whole_run):
