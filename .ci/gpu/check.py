@@ -207,10 +207,16 @@ def _train(args: argparse.Namespace) -> Iterator[Step]:
         'cache': work / 'cache', 'output': work / 'run', 'steps': 1_000_000, 'warmup': 100,
         'refresh': 50, 'checkpoint': 500, 'validation': 500, 'learning_rate': 0.002}
     changes = [f'{k}={v}' for k, v in fields.items()] + args.changes
-    common = [str(work / 'train.yaml'), '--stem', str(work / 'stem.pt'),
-              *(word for change in changes for word in ('--set', change))]
-    figures = work / 'bench.json'
+    words = [word for change in changes for word in ('--set', change)]
+    shared = work / 'shared_memory.json'
+    shared.unlink(missing_ok=True)
     yield _render(args)
+    yield Step('memory', [PYTHON, str(HERE / 'shared_memory.py'), str(work / 'train.yaml'), *words,
+                          '--json', str(shared)], 60, shared, env)
+    if shared.exists():  # fewer views where there is too little memory for all
+        words += ['--set', f'views={json.loads(shared.read_text())["views"]}']
+    common = [str(work / 'train.yaml'), '--stem', str(work / 'stem.pt'), *words]
+    figures = work / 'bench.json'
     yield Step('speed', [*MRCNET, 'bench', 'train', *common, '--json', str(figures)], 200,
                figures, env)
     yield Step('train', [

@@ -173,6 +173,18 @@ def test_more_than_may_travel_is_an_error(packed):
     assert 'MiB  travel for check, without models/demo models/tless: more than 0.1' in said
 
 
+def test_a_training_has_as_many_views_as_fit_into_shared_memory(packed, tmp_path):
+    """The step tells what it found and what is needed; too many views are made fewer."""
+    script('check', 'train', '--output', tmp_path, '--device', 'cpu', '--pack', packed / 'pack',
+           '--set', 'views=100000000', '--only', 'memory', 'metrics', code=1)
+    memory = steps(tmp_path)['memory']
+    assert memory['status'] == 'passed'
+    assert 'free, the training needs' in memory['said'][0]
+    assert memory['figures']['needed_gib'] > memory['figures']['free_gib']
+    assert 0 < memory['figures']['views'] < 100_000_000
+    assert f"{memory['figures']['views']} views of each object fit" in memory['said'][1]
+
+
 PLAN = '''
 import sys, time
 from pathlib import Path
