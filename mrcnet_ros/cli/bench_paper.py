@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Export the network, load it into all runtimes, time them in turns.
 
-    :return: 0, or 1 when a runtime gives numbers that are not finite.
+    :return: 0, or 1 when a runtime could not be loaded, or gives numbers that are not finite.
     """
     return bench(args, paper_spec(args.dataset))
 
@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
 def bench(args: argparse.Namespace, spec: PaperSpec) -> int:
     """Do what ``run`` does, with a network of any size.
 
-    :return: 0, or 1 when a runtime could not be loaded.
+    :return: 0, or 1 when a runtime could not be loaded, or gives numbers that are not finite.
     """
     from ..evaluation.charts import BarChart, draw_charts
     from ..evaluation.report import write_json
