@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import json
 import os
@@ -12,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from itertools import chain, pairwise, repeat
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,30 +20,21 @@ import pytest
 pytest.importorskip('torch', reason='needs the train extra')
 
 import torch
-import trimesh
 import yaml
 from same_states import assert_same
+from small_training import LOG_EVERY, VALIDATION_SAMPLES, metrics, write_whole_config
 from tiny_model import SPEC, TinyModel, random_stem, write_material
 
-from mrcnet_ros.cli.bench_train import MAX_DIFFERENCE
 from mrcnet_ros.cli.main import main
-from mrcnet_ros.errors import ModelError, SpecError
-from mrcnet_ros.export.directory import export_checkpoint
+from mrcnet_ros.errors import SpecError
 from mrcnet_ros.network.mrcnet import MrcNet
-from mrcnet_ros.specs import ViewPrior
-from mrcnet_ros.training import checkpoint_pieces, targets, throughput, trainer
 from mrcnet_ros.training.checkpoint import load_checkpoint
-from mrcnet_ros.training.checkpoint_pieces import MIB, write_pieces
 from mrcnet_ros.training.config import TrainConfig
 from mrcnet_ros.training.exchange import WAIT_S
-from mrcnet_ros.training.identity import IDENTITY, check_identity, identity_of
-from mrcnet_ros.training.job import build_network, check_device, draw_ahead
+from mrcnet_ros.training.job import draw_ahead
 from mrcnet_ros.training.loop import append_metrics, drop_metrics, learning_rate
 from mrcnet_ros.training.trainer import train
 from mrcnet_ros.training.warm_start import object_parameters, read_start
-
-LOG_EVERY, VALIDATION_SAMPLES = 4, 8
-ABOUT_X = [1.0, 0, 0, 0, 0, -1.0, 0, 0, 0, 0, -1.0, 0, 0, 0, 0, 1.0]
 
 # a training whose processes are all killed in the middle of step 12, after the checkpoint of 8
 KILLED = f'''
@@ -66,37 +56,10 @@ trainer.train(config, stem)
 
 
 @pytest.fixture(scope='module')
-def small_logs() -> Any:
-    """Log and validate on fewer steps and samples."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trainer, 'LOG_EVERY', LOG_EVERY)
-        patch.setattr(trainer, 'VALIDATION_SAMPLES', VALIDATION_SAMPLES)
-        yield
-
-
-@pytest.fixture(scope='module')
-def material(tmp_path_factory: pytest.TempPathFactory) -> TrainConfig:
-    """Configure a training of 24 steps in two processes."""
-    return write_material(tmp_path_factory.mktemp('training'))
-
-
-@pytest.fixture(scope='module')
 def whole_run(material: TrainConfig, small_logs: None) -> TrainConfig:
     """Train once without a stop."""
     assert train(material, random_stem()) == material.output / 'checkpoint.pt'
     return material
-
-
-def metrics(config: TrainConfig) -> dict[tuple[int, bool], dict[str, float]]:
-    """Return what was logged, by step and whether it is a validation, less the clock's part."""
-    rows = {}
-    for line in (config.output / 'metrics.jsonl').read_text().splitlines():
-        row = json.loads(line)
-        values = {k: v for k, v in row.items() if k not in ('rate', 'hours')}
-        key = row['step'], 'validation_xy' in row
-        assert key not in rows
-        rows[key] = values
-    return rows
 
 
 def assert_same_training(config: TrainConfig, other: TrainConfig) -> None:
@@ -261,79 +224,6 @@ def test_a_training_goes_on_with_other_batches(own, tmp_path, small_logs):
     assert metrics(small)[12, False]['samples'] == 8 * 16 + 4 * 8
 
 
-@pytest.mark.parametrize(('most', 'kept'), [(1.0, True), (0.0, False)])
-def test_pieces_of_a_checkpoint_go_on_and_are_exported(own, tmp_path, small_logs, monkeypatch,
-                                                       most, kept):
-    """Joined, they hold the weights to half precision; too much for the limit is left out."""
-    monkeypatch.setattr('mrcnet_ros.training.checkpoint_pieces.PIECE_BYTES', 50_000)
-    checkpoint = own.output / 'checkpoint.pt'
-    whole = sum(p.stat().st_size for p in write_pieces(checkpoint, tmp_path / 'all', 10 * MIB))
-    pieces = write_pieces(checkpoint, tmp_path / 'few', whole if kept else whole // 2)
-    assert len(pieces) > 1
-    assert max(piece.stat().st_size for piece in pieces) == 50_000
-    config = dataclasses.replace(own, output=tmp_path / 'run', steps=16)
-    config.output.mkdir()
-    joined = config.output / 'checkpoint.pt'
-    joined.write_bytes(b''.join(piece.read_bytes() for piece in sorted(pieces)))
-    state, full = load_checkpoint(joined, SPEC), load_checkpoint(checkpoint, SPEC)
-    assert ('optimizer' in state) == kept
-    for name, value in full['average'].items():
-        assert torch.allclose(state['average'][name].double(), value.double(), rtol=1e-3,
-                              atol=1e-6), name
-    exported = export_checkpoint(joined, config, tmp_path / 'model')
-    again = export_checkpoint(checkpoint, own, tmp_path / 'original')
-    for weights in ('stage1.onnx', 'stage2.onnx'):
-        assert (exported / weights).read_bytes() == (again / weights).read_bytes()
-    assert load_checkpoint(train(config, random_stem()), SPEC)['step'] == 16
-    assert metrics(config)[16, False]['loss'] < 2 * metrics(own)[8, False]['loss']
-
-
-def test_pieces_without_the_first_are_those_of_a_killed_training(own, tmp_path, monkeypatch):
-    """The first one appears last, so that it tells whether all are there."""
-    replace_file, written = os.replace, []
-
-    def killed(partial: Path, piece: Path) -> None:
-        if len(written) == 2:
-            raise KeyboardInterrupt
-        replace_file(partial, piece)
-        written.append(piece)
-
-    monkeypatch.setattr(checkpoint_pieces, 'PIECE_BYTES', 50_000)
-    pieces = write_pieces(own.output / 'checkpoint.pt', tmp_path, 10 * MIB)
-    assert len(pieces) > 2 and pieces[0].name == 'checkpoint.pt.00'
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(os, 'replace', killed)
-        write_pieces(own.output / 'checkpoint.pt', tmp_path, 10 * MIB)
-    assert len(written) == 2 and not pieces[0].exists()
-    assert write_pieces(own.output / 'checkpoint.pt', tmp_path, 10 * MIB) == pieces
-    assert sorted(tmp_path.iterdir()) == pieces
-
-
-def test_too_small_a_limit_for_pieces_is_told(own, tmp_path):
-    """The error says how large the smallest version is."""
-    with pytest.raises(SpecError, match=r'alone are 0\.\d MiB, more than the 0\.0 MiB'):
-        write_pieces(own.output / 'checkpoint.pt', tmp_path, 1000)
-
-
-def test_a_gpu_that_is_not_there_is_told(material):
-    """The error says what PyTorch sees; nothing is rendered before."""
-    there = torch.cuda.device_count()
-    with pytest.raises(SpecError, match=f'device cuda:{there}: PyTorch .* sees {there} GPUs'):
-        check_device(dataclasses.replace(material, device=f'cuda:{there}'))
-
-
-def write_whole_config(path: Path, own: TrainConfig) -> None:
-    """Write what the training of ``own`` is made of as a file, but for where it goes."""
-    spec = {k: dataclasses.asdict(getattr(SPEC, k)) for k in ('crop', 'bins', 'template')}
-    network = {k: list(v) if isinstance(v, tuple) else v
-               for k, v in dataclasses.asdict(SPEC.network).items()}
-    path.write_text(yaml.safe_dump({
-        'name': 'tiny', 'output': 'nowhere', 'cache': str(own.cache), 'models': str(own.models),
-        'backgrounds': [str(b) for b in own.backgrounds], 'views': own.views, 'steps': 99,
-        'patches': own.patches, 'refresh': 8, 'checkpoint': 8, 'distance_m': [0.4, 0.8],
-        'processes': 1, 'batch_size': 4, 'spec': {**spec, 'network': network}}))
-
-
 def test_the_command_trains_with_changed_fields(own, tmp_path, small_logs, capsys):
     """Fields come from the options, the stem from a file, and pieces are written."""
     stem, config = tmp_path / 'stem.pt', tmp_path / 'train.yaml'
@@ -347,75 +237,6 @@ def test_the_command_trains_with_changed_fields(own, tmp_path, small_logs, capsy
     state = load_checkpoint(tmp_path / 'run' / 'checkpoint.pt', SPEC)
     assert state['step'] == 8
     assert state['config']['chances'] == {'occluded': 0.5}
-
-
-@pytest.mark.parametrize('device', [
-    'cpu', pytest.param('cuda', marks=[
-        pytest.mark.gpu,
-        pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU'),
-        pytest.mark.skipif(not trimesh.ray.has_embree, reason='needs embreex to draw views')])])
-def test_a_device_computes_the_step_that_the_processor_computes(own, tmp_path, device):
-    """The command compares losses and gradients, and times two widths and the composers."""
-    stem, config, figures = (tmp_path / n for n in ('stem.pt', 'train.yaml', 'figures.json'))
-    torch.save(random_stem(), stem)
-    write_whole_config(config, own)
-    ended = subprocess.run(
-        [sys.executable, '-m', 'mrcnet_ros.cli.main', 'bench', 'train', str(config), '--stem',
-         str(stem), '--set', f'device={device}', '--set', 'composers=2', '--compared', '8',
-         '--steps', '2', '--json', str(figures)], capture_output=True, text=True, check=False)
-    assert ended.returncode == 0, ended.stderr
-    found = json.loads(figures.read_text())
-    assert found['compared']['devices'] == ['cpu', device]
-    if device == 'cpu':
-        for precision in ('float32', 'bfloat16'):
-            assert found['compared'][precision]['largest_relative_difference'] == 0
-    assert found['compared']['float32']['relative_difference_of_gradients'] < MAX_DIFFERENCE
-    narrow, wide = found['widths']
-    assert wide['parameters'] > 2 * narrow['parameters']
-    assert min(narrow['samples_per_s'], found['composed']['samples_per_s']) > 0
-    assert '2 composers:' in ended.stdout
-
-
-def test_a_device_that_rounds_otherwise_passes(own, tmp_path, monkeypatch, capsys):
-    """Weights off by what float32 rounds are no failure, though bfloat16 may take other bins."""
-    def rounded(*given):
-        network, generator = build_network(*given), torch.Generator().manual_seed(1)
-        with torch.no_grad():
-            for p in network.parameters():
-                p.mul_(1 + next(noise, 0.0) * torch.randn(p.shape, generator=generator))
-        return network
-
-    stem, config, figures = (tmp_path / n for n in ('stem.pt', 'train.yaml', 'figures.json'))
-    torch.save(random_stem(), stem)
-    write_whole_config(config, own)
-    count = len(list(MrcNet(spec=SPEC, objects=2).parameters()))
-    # in float32 and in bfloat16, first the processor, then the device
-    noise = chain.from_iterable(repeat(size, count) for size in (0.0, 2e-7, 0.0, 2e-7))
-    monkeypatch.setattr(throughput, 'build_network', rounded)
-    assert main(['bench', 'train', str(config), '--stem', str(stem), '--widths', '1',
-                 '--compared', '8', '--steps', '1', '--json', str(figures)]) == 0
-    found = json.loads(figures.read_text())['compared']
-    assert 0 < found['float32']['largest_relative_difference'] < 1e-3
-    assert 'bfloat16: loss' in capsys.readouterr().out
-
-
-@pytest.mark.parametrize('factor', [2.0, float('nan')])
-def test_a_device_that_computes_something_else_is_told(own, tmp_path, monkeypatch, capsys,
-                                                       factor):
-    """The command fails when a term of the loss differs too much, or is no number."""
-    def wrong(self, device):
-        return dataclasses.replace(self, points=factor * self.points)
-
-    stem, config = tmp_path / 'stem.pt', tmp_path / 'train.yaml'
-    torch.save(random_stem(), stem)
-    write_whole_config(config, own)
-    calls = iter([targets.ObjectShapes.to, wrong])
-    monkeypatch.setattr(targets.ObjectShapes, 'to', lambda s, d: next(calls, wrong)(s, d))
-    assert main(['bench', 'train', str(config), '--stem', str(stem), '--widths', '1',
-                 '--compared', '4', '--steps', '1', '--json', str(tmp_path / 'out.json')]) == 1
-    assert 'FAILED: the step differs by more than 0.01' in capsys.readouterr().out
-    compared = json.loads((tmp_path / 'out.json').read_text())['compared']['float32']
-    assert (compared['largest_relative_difference'] is None) == (factor != 2.0)
 
 
 def test_views_that_cannot_be_drawn_ahead_are_told_where_they_are_needed(tmp_path, caplog):
@@ -480,83 +301,6 @@ def test_the_learning_rate_warms_up_and_falls_to_nothing(material):
     assert rates[14] == pytest.approx(material.learning_rate / 2)
     assert rates[24] == pytest.approx(0.0)
     assert all(a > b for a, b in pairwise(rates[4:]))
-
-
-@pytest.fixture(scope='module')
-def own(tmp_path_factory: pytest.TempPathFactory, small_logs: None) -> TrainConfig:
-    """Train in one process, for tests that change objects or meshes afterwards."""
-    config = write_material(tmp_path_factory.mktemp('own'), processes=1, steps=8)
-    train(config, random_stem())
-    return config
-
-
-@pytest.mark.parametrize(('edit', 'changes', 'problem'), [
-    (lambda entries: entries.reverse(), {}, r'objects\[0\]\.object_id 2, the configuration has 7'),
-    (lambda entries: entries[0].update(label='lump'), {}, r"label 'blob', .* has 'lump'"),
-    (lambda entries: entries[1].pop('symmetries_discrete'), {}, r'\[1\]\.symmetries 2, .* has 1'),
-    (lambda entries: entries[1].update(symmetries_discrete=[ABOUT_X]), {},
-     r'other symmetries \(objects\[1\]\.motions\)'),
-    (lambda entries: entries[0].update(mesh='blob2.ply'), {}, r'objects\[0\]\.mesh_sha256'),
-    (lambda entries: entries.pop(), {}, r'2 objects, the configuration has 1'),
-    (None, {'view_prior': ViewPrior(elevation_min_deg=0, elevation_max_deg=90, tilt_max_deg=30)},
-     'view_prior None, the configuration has'),
-    (None, {'seed': 99}, 'seed 0, the configuration has 99')])
-def test_a_checkpoint_of_something_else_is_not_gone_on_with(own, tmp_path, edit, changes, problem):
-    """Objects in another order or changed, another view prior or seed: neither resume nor export.
-
-    Both would give answers of one object under the name of another, without a word.
-    """
-    blob = own.models.parent / 'blob.ply'
-    data = blob.read_bytes().replace(b'\n', b'\ncomment\n', 1)
-    blob.with_name('blob2.ply').write_bytes(data)
-    entries = yaml.safe_load(own.models.read_text())
-    if edit is not None:
-        edit(entries)
-    models = own.models.with_name('edited.yaml')
-    models.write_text(yaml.safe_dump(entries))
-    config = dataclasses.replace(own, models=models, steps=16, **changes)
-    with pytest.raises(ModelError, match=rf'checkpoint\.pt.*{problem}.*restore the configuration'):
-        train(config, random_stem())
-    if 'seed' not in changes:  # of which the answers do not depend
-        with pytest.raises(ModelError, match=problem):
-            export_checkpoint(own.output / 'checkpoint.pt', config, tmp_path / 'model')
-        assert not (tmp_path / 'model').exists()
-
-
-def test_a_checkpoint_that_has_the_number_of_symmetries_alone_is_gone_on_with(own):
-    """As older versions wrote it; small differences of the motions do not count either."""
-    path = own.output / 'checkpoint.pt'
-    expected = identity_of(own.load_objects(), own.view_prior, own.seed)
-    older = copy.deepcopy(expected)
-    for entry in older['objects']:
-        del entry['motions']
-    check_identity(path, {IDENTITY: older}, expected)
-    near = copy.deepcopy(expected)
-    near['objects'][1]['motions'][1][0][3] += 0.01
-    check_identity(path, {IDENTITY: near}, expected)
-    near['objects'][1]['motions'][1][0][3] += 0.02
-    with pytest.raises(ModelError, match='other symmetries'):
-        check_identity(path, {IDENTITY: near}, expected)
-
-
-def test_frozen_layers_of_another_model_are_not_gone_on_with(own, tmp_path):
-    """With freeze_shared the answers are those of ``init``; older checkpoints do not name it."""
-    (tmp_path / 'weights.pt').write_bytes(b'one')
-    path, config = own.output / 'checkpoint.pt', dataclasses.replace(
-        own, init=tmp_path, freeze_shared=True)
-    one, free = (identity_of(own.load_objects(), None, 0, c.frozen) for c in (config, own))
-    (tmp_path / 'weights.pt').write_bytes(b'another')
-    other = identity_of(own.load_objects(), None, 0, config.frozen)
-    for found, expected in ((one, one), (free, other), (one, free)):
-        check_identity(path, {IDENTITY: found}, expected)
-    with pytest.raises(ModelError, match='frozen_sha256'):
-        check_identity(path, {IDENTITY: one}, other)
-
-
-def test_a_checkpoint_that_does_not_say_its_objects_is_warned_of(own, caplog):
-    """A checkpoint of an older version is used, with a word that nothing could be compared."""
-    check_identity(own.output / 'checkpoint.pt', {'step': 1}, {})
-    assert 'does not say which objects it was trained on' in caplog.text
 
 
 def test_metrics_of_steps_that_are_done_again_are_dropped(tmp_path):
