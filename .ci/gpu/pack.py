@@ -28,7 +28,8 @@ from mrcnet_ros.training.run_config import read_config, read_values
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 # What PyTorch's images for GPUs do not hold. The releases are those that are installed here.
-WHEELS = ('pyrender2', 'PyOpenGL', 'trimesh', 'freetype-py', 'pyglet', 'imageio')
+# pyglet, which pyrender names too, opens windows only and is never loaded.
+WHEELS = ('pyrender2', 'PyOpenGL', 'trimesh', 'freetype-py', 'imageio')
 WHEELS_TRAIN = ('embreex',)  # larger than all others together
 PLATFORMS = ('manylinux_2_28_x86_64', 'manylinux_2_27_x86_64', 'manylinux_2_17_x86_64',
              'manylinux2014_x86_64', 'manylinux1_x86_64', 'manylinux_2_5_x86_64')
