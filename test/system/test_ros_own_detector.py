@@ -100,6 +100,8 @@ def test_the_whole_chain_is_measured(squares, tmp_path, monkeypatch, capsys):
     messages = map(serialize_message, picture(1, 0, 2))
     monkeypatch.setattr(bench_track, 'traffic_frames', lambda args: [BagFrame(
         1, dict(zip(('/image', '/camera_info'), messages, strict=True)), None)])
+    # the folder has a detector only: the node is a stand-in that needs no model of poses
+    monkeypatch.setattr('mrcnet_ros.cli.node.take_fixed_numbers', lambda args: None)
     monkeypatch.setattr(bench_track, 'node_command', lambda args, **values: [
         STAND_IN, '--ros-args', *model_parameters(args, **values)])
     parser = argparse.ArgumentParser()
