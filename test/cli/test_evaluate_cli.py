@@ -274,20 +274,13 @@ def test_the_report_of_images_before_an_error_says_so(monkeypatch, root):
         root / 'report' / 'index.html').read_text()
 
 
-def test_a_report_that_cannot_be_written_is_told_before_the_work(monkeypatch, root, capsys):
-    """No image is answered first."""
+@pytest.mark.parametrize('option', ['--report', '--overlays'])
+def test_pictures_that_cannot_be_written_are_told_before_the_work(monkeypatch, root, capsys,
+                                                                  option):
+    """A file has the name of their folder; no image is answered first."""
     (root / 'taken').write_text('')
     estimator = KnowsTheTruth(root)
-    code, figures = evaluate(monkeypatch, root, estimator, '--report', str(root / 'taken'))
-    assert (code, figures, estimator.boxes) == (2, {}, [])
-    assert 'cannot be written' in capsys.readouterr().err
-
-
-def test_overlays_that_cannot_be_written_are_told_before_the_work(monkeypatch, root, capsys):
-    """A file has the name of their folder."""
-    (root / 'taken').write_text('')
-    estimator = KnowsTheTruth(root)
-    code, figures = evaluate(monkeypatch, root, estimator, '--overlays', str(root / 'taken'))
+    code, figures = evaluate(monkeypatch, root, estimator, option, str(root / 'taken'))
     assert (code, figures, estimator.boxes) == (2, {}, [])
     assert 'cannot be written' in capsys.readouterr().err
 
