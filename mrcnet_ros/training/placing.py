@@ -133,6 +133,12 @@ def similarity(scale: float, angle: float, dx: float, dy: float) -> Array:
     return np.array([[c, -s, m - c * m + s * m + dx], [s, c, m - s * m - c * m + dy], [0, 0, 1.0]])
 
 
+def widened(factor: float) -> Array:
+    """Widen a view about its centre and make it lower, so that its area stays, (3, 3)."""
+    w, m = float(np.sqrt(factor)), (VIEW_PX - 1) / 2
+    return np.array([[w, 0.0, m * (1 - w)], [0.0, 1 / w, m * (1 - 1 / w)], [0.0, 0.0, 1.0]])
+
+
 def roll(angle: float) -> NDArray[np.float64]:
     """Return the rotation about the optical axis, (3, 3)."""
     c, s = np.cos(angle), np.sin(angle)

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..geometry.se3 import Array
 from ..specs import ViewPrior
-from .placing import FLAT_SIZE, Placer, roll, similarity
+from .placing import FLAT_SIZE, Placer, roll, similarity, widened
 from .table_plane import Table, up_direction
 from .view_bank import VIEW_PX, ViewBank
 
@@ -27,6 +27,10 @@ HEAP_M = (0.10, 0.24)
 # Two objects stand apart by at least this part of the sum of their half diameters.
 APART = 0.45
 ATTEMPTS = 6  # at a free place; then the object is left out
+# Bodies that only disturb have other sizes and widths than those they were rendered in: a pot is a
+# large cup. Otherwise colour alone would tell a large body from an object of its colour. None is
+# wider than half of the image.
+BODY_SIZE, BODY_WIDTH, WIDEST = (0.6, 2.4), (0.7, 1.4), 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,30 +82,37 @@ class SceneLayout:
         feet: list[tuple[Array, float]] = []
         found = []
         for bank in chosen:
+            size = self._size(rng, bank)
             placed = None
             if rng.random() < STANDING:
-                placed = self._stand(rng, table, K, bank, spread, feet)
-            found.append(placed or self._anywhere(rng, K, bank))
+                placed = self._stand(rng, table, K, bank, size, spread, feet)
+            found.append(placed or self._anywhere(rng, K, bank, size))
         return sorted(found, key=lambda o: -o.depth_m)
 
-    def _stand(self, rng: np.random.Generator, table: Table, K: Array, bank: int, spread: float,
-               feet: list[tuple[Array, float]]) -> SceneObject | None:
-        half = self.banks[bank].diameter_m / 2
+    def _size(self, rng: np.random.Generator, bank: int) -> float:
+        """Draw how large something is against its mesh; objects have their own size."""
+        if bank < len(self.priors):
+            return 1.0
+        return float(np.exp(rng.uniform(*np.log(BODY_SIZE))))
+
+    def _stand(self, rng: np.random.Generator, table: Table, K: Array, bank: int, size: float,
+               spread: float, feet: list[tuple[Array, float]]) -> SceneObject | None:
+        half = size * self.banks[bank].diameter_m / 2
         for _ in range(ATTEMPTS):
             place = rng.normal(0, spread, 2)
             if all(np.linalg.norm(place - p) > APART * (half + h) for p, h in feet):
                 break
         else:
             return None
-        placed = self._on_table(rng, table, K, bank, place)
+        placed = self._on_table(rng, table, K, bank, size, place)
         if placed is not None:
             feet.append((place, half))
         return placed
 
-    def _on_table(self, rng: np.random.Generator, table: Table, K: Array, bank: int,
+    def _on_table(self, rng: np.random.Generator, table: Table, K: Array, bank: int, size: float,
                   place: Array) -> SceneObject | None:
         own, upright = self.banks[bank], self.placer.upright[bank]
-        height = -float(own.hull[:, 2].min()) if upright else 0.4 * own.diameter_m
+        height = -float(own.hull[:, 2].min()) if upright else 0.4 * size * own.diameter_m
         lift = rng.uniform(0, HIGHEST_M) if rng.random() < LIFTED else 0.0
         origin = table.point_m + table.axes @ place + (height + lift) * table.normal
         if not self.distance_m[0] <= origin[2] <= self.distance_m[1]:
@@ -114,20 +125,26 @@ class SceneLayout:
         corners = None
         if upright:
             corners = own.hull @ (roll(tilt) @ own.R_camera_object[view]).T + origin
-        return self._seen(bank, view, K, origin, tilt, corners)
+        return self._seen(rng, bank, view, size, K, origin, tilt, corners)
 
-    def _anywhere(self, rng: np.random.Generator, K: Array, bank: int) -> SceneObject:
+    def _anywhere(self, rng: np.random.Generator, K: Array, bank: int,
+                  size: float) -> SceneObject:
         prior = self.priors[bank] if bank < len(self.priors) else None
         view = int(rng.integers(len(self.banks[bank].albedo)))
         tilt = float(rng.uniform(-1, 1) * np.radians(prior.tilt_max_deg if prior else 180.0))
         depth = float(rng.uniform(*self.distance_m))
         pixel = np.array([*(rng.uniform(-0.05, 1.05, 2) * 2 * K[:2, 2]), 1.0])
-        return self._seen(bank, view, K, depth * (np.linalg.inv(K) @ pixel), tilt, None)
+        return self._seen(rng, bank, view, size, K, depth * (np.linalg.inv(K) @ pixel), tilt, None)
 
-    def _seen(self, bank: int, view: int, K: Array, origin_m: Array, tilt: float,
-              corners_m: Array | None) -> SceneObject:
+    def _seen(self, rng: np.random.Generator, bank: int, view: int, size: float, K: Array,
+              origin_m: Array, tilt: float, corners_m: Array | None) -> SceneObject:
         depth = float(origin_m[2])
-        scale = K[0, 0] * self.banks[bank].diameter_m / depth / FLAT_SIZE
+        scale = float(K[0, 0] * size * self.banks[bank].diameter_m / depth / FLAT_SIZE)
         shift = (K @ origin_m)[:2] / depth - (VIEW_PX - 1) / 2
-        A = similarity(float(scale), tilt, float(shift[0]), float(shift[1]))
+        if bank < len(self.priors):
+            A = similarity(scale, tilt, float(shift[0]), float(shift[1]))
+        else:
+            widest = WIDEST * 2 * float(K[0, 2]) / FLAT_SIZE
+            A = similarity(min(scale, widest), tilt, float(shift[0]), float(shift[1])) @ widened(
+                float(np.exp(rng.uniform(*np.log(BODY_WIDTH)))))
         return SceneObject(bank, view, A, depth, corners_m)

@@ -26,7 +26,7 @@ from .table_plane import Table, cast_shadow, lay_print
 from .view_bank import ViewBank
 
 # How many objects and other bodies a scene holds.
-OBJECTS, BODIES = (3, 9), (3, 12)
+OBJECTS, BODIES = (3, 9), (3, 16)
 # Part of the bodies that have a colour of one of the objects, which alone must not tell it.
 LIKE_OBJECTS = 0.6
 # Part of the bodies that are printed with a piece of a photograph: packages, toys, tins.

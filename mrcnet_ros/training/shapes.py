@@ -1,4 +1,7 @@
-"""Plain bodies that lie around and hide objects: boxes, bars, cans, cones, lumps, vessels."""
+"""Plain bodies that lie around and hide objects: boxes, bars, cans, cones, lumps, vessels.
+
+Some are joined of several of these, as tools, toys and cups with handles are.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,13 @@ from ..geometry.se3 import Array
 from ..objects import Mesh
 
 # Raise it when the bodies of a seed change, so that their views are rendered again.
-SHAPES_VERSION = 2
-KINDS = ('box', 'bar', 'cylinder', 'cone', 'ring', 'lump', 'bowl', 'bottle')
+SHAPES_VERSION = 3
+PLAIN = ('box', 'bar', 'cylinder', 'cone', 'ring', 'lump', 'bowl', 'bottle')
+KINDS = (*PLAIN, 'joined')
+# How many plain bodies a joined one has, and how large all but the first are against their usual
+# size.
+JOINED, SMALLER = (2, 4), (0.3, 1.0)
+ONE_COLOUR = 0.5  # part of the joined bodies whose parts have the same colours
 
 
 def draw_shapes(count: int, seed: int) -> list[Mesh]:
@@ -24,15 +32,37 @@ def draw_shapes(count: int, seed: int) -> list[Mesh]:
 
 
 def _body(kind: str, rng: np.random.Generator) -> Mesh:
+    parts = _joined(rng) if kind == 'joined' else [_plain(kind, rng)]
+    whole = trimesh.util.concatenate(parts)
+    vertices = np.asarray(whole.vertices - whole.bounding_box.centroid, np.float64)
+    counts = [len(p.vertices) for p in parts]
+    if rng.random() < ONE_COLOUR:
+        counts = [sum(counts)]
+    ends = np.cumsum(counts)[:-1]
+    colours = [_colours(some, rng) for some in np.split(vertices, ends)]
+    return Mesh(vertices, np.asarray(whole.faces, np.int32),
+                np.concatenate([p.vertex_normals for p in parts]), np.concatenate(colours))
+
+
+def _plain(kind: str, rng: np.random.Generator) -> trimesh.Trimesh:
     shape = _shape(kind, rng)
-    if kind == 'ring':
-        shape.unmerge_vertices()
-    flat = shape.copy()
-    flat.unmerge_vertices()  # every face its own normal, so that edges stay sharp
-    chosen = flat if kind in ('box', 'bar', 'lump') else shape
-    vertices = np.asarray(chosen.vertices - chosen.bounding_box.centroid, np.float64)
-    return Mesh(vertices, np.asarray(chosen.faces, np.int32),
-                np.asarray(chosen.vertex_normals, np.float64), _colours(vertices, rng))
+    if kind in ('box', 'bar', 'lump', 'ring'):
+        shape.unmerge_vertices()  # every face its own normal, so that edges stay sharp
+    return shape
+
+
+def _joined(rng: np.random.Generator) -> list[trimesh.Trimesh]:
+    """Draw plain bodies, each but the first around a point of the surface of the first."""
+    parts = [_plain(str(rng.choice(PLAIN)), rng)
+             for _ in range(int(rng.integers(*JOINED, endpoint=True)))]
+    first = np.asarray(parts[0].vertices)
+    for part in parts[1:]:
+        T = trimesh.transformations.random_rotation_matrix(rng.random(3))
+        T[:3, :3] *= rng.uniform(*SMALLER)
+        part.apply_translation(-part.bounding_box.centroid)
+        part.apply_transform(T)
+        part.apply_translation(first[int(rng.integers(len(first)))])
+    return parts
 
 
 def _shape(kind: str, rng: np.random.Generator) -> trimesh.Trimesh:
