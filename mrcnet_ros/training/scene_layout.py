@@ -49,6 +49,21 @@ class SceneObject:
     corners_m: Array | None
 
 
+@dataclass(frozen=True)
+class Form:
+    """How a thing differs from the mesh that it was rendered from.
+
+    :param size: its size over that of the mesh.
+    :param width: its width over its height in the image, over the same ratio of the mesh.
+    """
+
+    size: float
+    width: float
+
+
+AS_IT_IS = Form(1.0, 1.0)
+
+
 class SceneLayout:
     """Draws scenes: a table and what is on it."""
 
@@ -82,37 +97,38 @@ class SceneLayout:
         feet: list[tuple[Array, float]] = []
         found = []
         for bank in chosen:
-            size = self._size(rng, bank)
+            form = self._form(rng, bank)
             placed = None
             if rng.random() < STANDING:
-                placed = self._stand(rng, table, K, bank, size, spread, feet)
-            found.append(placed or self._anywhere(rng, K, bank, size))
+                placed = self._stand(rng, table, K, bank, form, spread, feet)
+            found.append(placed or self._anywhere(rng, K, bank, form))
         return sorted(found, key=lambda o: -o.depth_m)
 
-    def _size(self, rng: np.random.Generator, bank: int) -> float:
-        """Draw how large something is against its mesh; objects have their own size."""
+    def _form(self, rng: np.random.Generator, bank: int) -> Form:
+        """Draw the form of a body; objects are as they are."""
         if bank < len(self.priors):
-            return 1.0
-        return float(np.exp(rng.uniform(*np.log(BODY_SIZE))))
+            return AS_IT_IS
+        size, width = (float(np.exp(rng.uniform(*np.log(r)))) for r in (BODY_SIZE, BODY_WIDTH))
+        return Form(size, width)
 
-    def _stand(self, rng: np.random.Generator, table: Table, K: Array, bank: int, size: float,
+    def _stand(self, rng: np.random.Generator, table: Table, K: Array, bank: int, form: Form,
                spread: float, feet: list[tuple[Array, float]]) -> SceneObject | None:
-        half = size * self.banks[bank].diameter_m / 2
+        half = form.size * self.banks[bank].diameter_m / 2
         for _ in range(ATTEMPTS):
             place = rng.normal(0, spread, 2)
             if all(np.linalg.norm(place - p) > APART * (half + h) for p, h in feet):
                 break
         else:
             return None
-        placed = self._on_table(rng, table, K, bank, size, place)
+        placed = self._on_table(rng, table, K, bank, form, place)
         if placed is not None:
             feet.append((place, half))
         return placed
 
-    def _on_table(self, rng: np.random.Generator, table: Table, K: Array, bank: int, size: float,
+    def _on_table(self, rng: np.random.Generator, table: Table, K: Array, bank: int, form: Form,
                   place: Array) -> SceneObject | None:
         own, upright = self.banks[bank], self.placer.upright[bank]
-        height = -float(own.hull[:, 2].min()) if upright else 0.4 * size * own.diameter_m
+        height = -float(own.hull[:, 2].min()) if upright else 0.4 * form.size * own.diameter_m
         lift = rng.uniform(0, HIGHEST_M) if rng.random() < LIFTED else 0.0
         origin = table.point_m + table.axes @ place + (height + lift) * table.normal
         if not self.distance_m[0] <= origin[2] <= self.distance_m[1]:
@@ -125,26 +141,23 @@ class SceneLayout:
         corners = None
         if upright:
             corners = own.hull @ (roll(tilt) @ own.R_camera_object[view]).T + origin
-        return self._seen(rng, bank, view, size, K, origin, tilt, corners)
+        return self._seen(bank, view, form, K, origin, tilt, corners)
 
     def _anywhere(self, rng: np.random.Generator, K: Array, bank: int,
-                  size: float) -> SceneObject:
+                  form: Form) -> SceneObject:
         prior = self.priors[bank] if bank < len(self.priors) else None
         view = int(rng.integers(len(self.banks[bank].albedo)))
         tilt = float(rng.uniform(-1, 1) * np.radians(prior.tilt_max_deg if prior else 180.0))
         depth = float(rng.uniform(*self.distance_m))
         pixel = np.array([*(rng.uniform(-0.05, 1.05, 2) * 2 * K[:2, 2]), 1.0])
-        return self._seen(rng, bank, view, size, K, depth * (np.linalg.inv(K) @ pixel), tilt, None)
+        return self._seen(bank, view, form, K, depth * (np.linalg.inv(K) @ pixel), tilt, None)
 
-    def _seen(self, rng: np.random.Generator, bank: int, view: int, size: float, K: Array,
-              origin_m: Array, tilt: float, corners_m: Array | None) -> SceneObject:
+    def _seen(self, bank: int, view: int, form: Form, K: Array, origin_m: Array, tilt: float,
+              corners_m: Array | None) -> SceneObject:
         depth = float(origin_m[2])
-        scale = float(K[0, 0] * size * self.banks[bank].diameter_m / depth / FLAT_SIZE)
+        scale = float(K[0, 0] * form.size * self.banks[bank].diameter_m / depth / FLAT_SIZE)
+        if bank >= len(self.priors):
+            scale = min(scale, WIDEST * 2 * float(K[0, 2]) / FLAT_SIZE)
         shift = (K @ origin_m)[:2] / depth - (VIEW_PX - 1) / 2
-        if bank < len(self.priors):
-            A = similarity(scale, tilt, float(shift[0]), float(shift[1]))
-        else:
-            widest = WIDEST * 2 * float(K[0, 2]) / FLAT_SIZE
-            A = similarity(min(scale, widest), tilt, float(shift[0]), float(shift[1])) @ widened(
-                float(np.exp(rng.uniform(*np.log(BODY_WIDTH)))))
+        A = similarity(scale, tilt, float(shift[0]), float(shift[1])) @ widened(form.width)
         return SceneObject(bank, view, A, depth, corners_m)

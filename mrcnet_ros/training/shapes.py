@@ -25,7 +25,7 @@ ONE_COLOUR = 0.5  # part of the joined bodies whose parts have the same colours
 def draw_shapes(count: int, seed: int) -> list[Mesh]:
     """Draw bodies of all kinds in turn.
 
-    :return: meshes around their origin, 4 to 30 cm large [m], one or two colours each.
+    :return: meshes around their origin, 4 to 50 cm large [m], of one colour or of a few.
     """
     rng = np.random.default_rng([seed, 7])
     return [_body(KINDS[i % len(KINDS)], rng) for i in range(count)]

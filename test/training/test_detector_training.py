@@ -22,6 +22,7 @@ from mrcnet_ros.cli.train import read_stem
 from mrcnet_ros.detector.decode import cell_grid
 from mrcnet_ros.errors import ModelError, SpecError
 from mrcnet_ros.export.detector_export import export_detector
+from mrcnet_ros.geometry.crop import pinhole
 from mrcnet_ros.network.detector import DetectorNetwork
 from mrcnet_ros.network.detector_losses import (
     IGNORED,
@@ -41,7 +42,9 @@ from mrcnet_ros.training.checkpoint import load_checkpoint
 from mrcnet_ros.training.detector_config import DetectorConfig
 from mrcnet_ros.training.detector_trainer import load_scene_composer, stack_scenes, train_detector
 from mrcnet_ros.training.material import load_disturbers, load_object_views
+from mrcnet_ros.training.placing import FLAT_SIZE
 from mrcnet_ros.training.run_config import read_config
+from mrcnet_ros.training.scene_layout import AS_IT_IS, BODY_WIDTH, WIDEST
 from mrcnet_ros.training.scenes import SceneComposer
 from mrcnet_ros.training.warm_start import read_detector_start, warm_start_detector
 
@@ -106,8 +109,8 @@ def test_boxes_are_of_visible_objects_of_the_model(composer):
 def test_a_box_is_around_what_is_visible(composer):
     """The box of an object in front is that of its silhouette; of one behind, of the rest."""
     K = np.array([[120.0, 0, 47.5], [0, 120.0, 47.5], [0, 0, 1]])
-    behind = composer.layout._seen(1, 0, K, np.array([0.0, 0, 0.6]), 0.0, None)
-    front = composer.layout._seen(1, 0, K, np.array([0.02, 0, 0.5]), 0.0, None)
+    behind = composer.layout._seen(1, 0, AS_IT_IS, K, np.array([0.0, 0, 0.6]), 0.0, None)
+    front = composer.layout._seen(1, 0, AS_IT_IS, K, np.array([0.02, 0, 0.5]), 0.0, None)
     light = composer.painter.lights[0]
     from mrcnet_ros.training.lighting import draw_light
 
@@ -122,6 +125,22 @@ def test_a_box_is_around_what_is_visible(composer):
     assert covered[0][0] == alone[0] and covered[0][2] <= alone[2]
     width = 120.0 * 0.08 * 3**0.5 / 0.6 * 0.9  # of the cube's diagonal, nearly
     assert alone[2] - alone[0] <= width + 3
+
+
+def test_bodies_change_their_form_and_objects_keep_theirs(composer):
+    """Objects are only scaled and turned; bodies are wider or narrower, never a whole image."""
+    K, rng, widths = pinhole(120.0, 96), np.random.default_rng(0), []
+    for _ in range(60):
+        table = composer.layout.table(rng)
+        for placed in composer.layout.place(rng, table, K, [0, 1, 2, 3, 4]):
+            linear = placed.A_image_view[:2, :2]
+            long, short = np.linalg.svd(linear, compute_uv=False)
+            if placed.bank < composer.classes:
+                assert long == pytest.approx(short)
+            else:
+                widths.append(long / short)
+                assert np.sqrt(long * short) * FLAT_SIZE <= WIDEST * 96
+    assert min(widths) < 1.05 and 1.3 < max(widths) <= max(BODY_WIDTH[1], 1 / BODY_WIDTH[0]) + 1e-9
 
 
 def test_frozen_layers_are_those_of_the_weights(weights):

@@ -119,10 +119,10 @@ def bodies(tmp_path_factory: pytest.TempPathFactory) -> list[ViewBank]:
 
 
 def test_bodies_are_closed_and_of_a_size_that_lies_on_tables():
-    """All kinds are made, centred, 4 to 35 cm large, and seeds give other ones."""
+    """All kinds are made, centred, 4 to 50 cm large, and seeds give other ones."""
     for mesh in draw_shapes(2 * len(KINDS), 0):
         extent = np.ptp(mesh.vertices, axis=0)
-        assert 0.02 < np.linalg.norm(extent) < 0.4
+        assert 0.02 < np.linalg.norm(extent) < 0.5
         np.testing.assert_allclose(mesh.vertices.max(0) + mesh.vertices.min(0), 0, atol=1e-9)
         np.testing.assert_allclose(np.linalg.norm(mesh.normals, axis=1), 1, atol=1e-6)
     one, other = draw_shapes(1, 0)[0], draw_shapes(1, 1)[0]
