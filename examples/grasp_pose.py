@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import rclpy
 import tf2_ros
-from geometry_msgs.msg import Transform
+from geometry_msgs.msg import Transform, TransformStamped
 from rclpy.action import ActionClient
 from rclpy.time import Time
 from rclpy.utilities import remove_ros_args
@@ -65,7 +65,7 @@ class Planner:
         """
         answer = self._confirm(label, timeout_s)
         header = answer.transform.header
-        detection = self._detection(header)
+        detection = self._detection(answer.transform)
         T_camera_object = matrix(answer.transform.transform)
         T_base_camera = self._camera_in(base, header)
         T_base_object = T_base_camera @ T_camera_object
@@ -86,9 +86,12 @@ class Planner:
         }
 
     def _confirm(self, label: str, timeout_s: float) -> LookupTransform.Result:
-        goal = LookupTransform.Goal(source_frame=label)
+        goal, clock = LookupTransform.Goal(source_frame=label), self._node.get_clock()
+        # simulated time is 0 until the first message of it, and 0 means any image
+        self._wait(lambda: clock.now().nanoseconds, self._discovery_s,
+                   'no time has come on /clock, but use_sim_time is true')
         # the robot stands still from now on: earlier images do not count
-        goal.source_time = self._node.get_clock().now().to_msg()
+        goal.source_time = clock.now().to_msg()
         goal.timeout.sec, goal.timeout.nanosec = int(timeout_s), int(timeout_s % 1 * 1e9)
         sent = self._action.send_goal_async(goal)
         self._wait(sent.done, self._discovery_s, 'the pose node did not take the request')
@@ -100,13 +103,20 @@ class Planner:
             raise NoPoseError(result.error.error_string)
         return result
 
-    def _detection(self, header: Header) -> Detection3D:
-        """Return the detection that belongs to an answer: the one with its stamp."""
-        def found() -> list[Detection3DArray]:
-            return [m for m in self._confirmed if m.header == header]
+    def _detection(self, answer: TransformStamped) -> Detection3D:
+        """Return the detection that belongs to an answer: the one with its stamp and position.
+
+        An image that answers several requests has several.
+        """
+        t = answer.transform.translation
+
+        def found() -> list[Detection3D]:
+            own = (d for m in self._confirmed if m.header == answer.header for d in m.detections)
+            return [d for d in own if [(p := d.results[0].pose.pose.position).x, p.y, p.z]
+                    == [t.x, t.y, t.z]]
 
         self._wait(found, self._discovery_s, 'the covariance did not come on confirmed_detections')
-        return found()[-1].detections[0]
+        return found()[-1]
 
     def _camera_in(self, base: str, header: Header) -> np.ndarray:
         """Return T_base_camera (4, 4) [m] at the time of the image.

@@ -139,3 +139,17 @@ class Track:
         self.history.append(motion)
         while self.history[0].time_s < motion.time_s - HISTORY_S:
             self.history.popleft()
+
+    def mend(self, before: Motion, after: Motion) -> None:
+        """Take over a correction of an image that was followed already.
+
+        It moves the instance since then as far as at that time.
+
+        :param before: motion at the time of that image.
+        :param after: the same, corrected.
+        """
+        change = before.innovation(after.T_fixed_object)
+        self.motion = self.motion.moved(change)
+        for i, motion in enumerate(self.history):
+            if motion.time_s >= after.time_s:
+                self.history[i] = motion.moved(change)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -91,6 +91,15 @@ class Motion:
         T = self.T_fixed_object
         return np.concatenate([T_fixed_object[:3, 3] - T[:3, 3],
                                log_so3(T_fixed_object[:3, :3] @ T[:3, :3].T)])
+
+    def moved(self, change: Array) -> Motion:
+        """Return the same motion of an object that is elsewhere.
+
+        :param change: (6,) as :meth:`innovation` returns it.
+        """
+        T = self.T_fixed_object
+        return replace(self, T_fixed_object=make_transform(
+            exp_so3(change[3:]) @ T[:3, :3], T[:3, 3] + change[:3]))
 
     def surprises(self, T_fixed_object: Array, covariance: Array) -> tuple[float, float]:
         """Return how far position and rotation are from the expected ones, in deviations."""

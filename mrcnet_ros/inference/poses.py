@@ -19,7 +19,7 @@ from .depth_fit import DepthFit
 from .scoring import Evidence
 from .uncertainty import PoseSpread
 
-SkipReason = Literal['unknown_label', 'low_score', 'box_outside', 'non_finite']
+SkipReason = Literal['unknown_label', 'box_outside', 'non_finite']
 
 
 @dataclass(frozen=True, eq=False)

@@ -75,7 +75,8 @@ class Tracker:
         """Take over the answers to the detections of an image, which may be an earlier one.
 
         An answer to an instance that is followed corrects it, unless it is far from where that
-        was expected and scores less; others begin to be followed. Where a label then has more
+        was expected and scores less. What an answer of an earlier image corrects is corrected in
+        all images since. Other answers begin to be followed. Where a label then has more
         instances than there can be, those that were detected last stay, and of these those with
         the best scores.
 
@@ -89,7 +90,7 @@ class Tracker:
         good = [i for i in np.argsort([-e.score for e in estimates], kind='stable')
                 if estimates[i].score >= limits.min_score]
         T = {i: self._centred(estimates[i]) for i in good}
-        good = self._distinct(good, estimates, T, view)
+        good = self._distinct(good, estimates, T)
         for i, track in self._matches(good, estimates, T, view):
             numbers[i] = track.number
             self._confirm(track, view, estimates[i], T[i])
@@ -208,7 +209,7 @@ class Tracker:
         return float(round(10.0 * np.linalg.norm(T_after[:3, 3] - T_before[:3, 3]) / diameter_m))
 
     def _distinct(self, good: list[int], estimates: Sequence[PoseEstimate],
-                  T: Mapping[int, Array], view: View) -> list[int]:
+                  T: Mapping[int, Array]) -> list[int]:
         """Leave out answers that are the same object as one with a better score."""
         rows = contested([estimates[i].label for i in good], [T[i] for i in good],
                          [(0.0, -estimates[i].score) for i in good], self._estimator.objects)
@@ -246,6 +247,8 @@ class Tracker:
             track.go_on(Motion.begin(view.time_s, T_fixed, C), estimate.score)
         elif not far and view.time_s > track.motion.time_s:
             track.go_on(expected.corrected(T_fixed, C), estimate.score)
+        elif not far:
+            track.mend(expected, expected.corrected(T_fixed, C))
 
     def _begin(self, view: View, estimate: PoseEstimate, T: Array) -> int:
         T_fixed, C = self._fixed(view, estimate, T)

@@ -71,7 +71,7 @@ class _Seen:
     _named: dict[str, tuple[str, int]] = field(default_factory=dict)
 
     def note(self, answer: Answer) -> None:
-        """Take in a frame; ids are forgotten after as many frames as the tracks remember."""
+        """Take in a frame with detections; ids are forgotten after REMEMBERED_FRAMES of them."""
         self.frame_id, self._frames = answer.header.frame_id, self._frames + 1
         ids = [e.detection_id for e in answer.scene.estimates]
         for identity, name in zip(ids, answer.scene.names, strict=True):

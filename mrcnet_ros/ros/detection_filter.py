@@ -45,8 +45,10 @@ class DetectionFilter:
         settings = parameters.reading() if not self._own_detector else DetectionSettings()
         detections, unlabelled = detections_from_message(
             message, settings, known=self._objects, image_size=image_size)
-        self._box_watch.see([d.box_xyxy for d in detections if np.isfinite(d.box_xyxy).all()],
-                           image_size, settings, nameless=not message.header.frame_id)
+        if not self._own_detector:
+            self._box_watch.see(
+                [d.box_xyxy for d in detections if np.isfinite(d.box_xyxy).all()],
+                image_size, settings, nameless=not message.header.frame_id)
         for detection in detections:
             if not np.isfinite([*detection.box_xyxy, detection.score]).all():
                 self._drops.drop(
@@ -97,7 +99,9 @@ class DetectionFilter:
         self._drops.drop('non_finite', 'an estimated pose is not finite',
                          len(result.poses) - len(finite))
         if self._score_watch is not None:
-            self._score_watch.see([p.score for p in finite])
+            # more boxes may be estimated than there are instances, and those are no doubt
+            best = choose(finite, detections, self._most(parameters.max_instances), self._objects)
+            self._score_watch.see([p.score for p in best])
         for poor in (p for p in finite if p.score < min_score):
             self._drops.drop(
                 'low_pose_score', f'the pose of {poor.label!r} has score {poor.score:.2g}')

@@ -80,14 +80,16 @@ class DropCounters:
             self._counts['faults'] += 1
             self._last_message['faults'] = shortened(message)
 
-    def answer(self, poses: int, detections: int = 0, *, hits: int = 0, misses: int = 0) -> None:
+    def answer(self, poses: int, detections: int = 0, *, frames: int = 1, hits: int = 0,
+               misses: int = 0) -> None:
         """Count an answered frame with its poses and detections.
 
+        :param frames: 0 for one that was answered already, before its detections came.
         :param hits: templates whose features were in memory.
         :param misses: templates whose features had to be computed.
         """
         with self._lock:
-            self._counts.update(frames=1, poses=poses, detections=detections, cache_hits=hits,
+            self._counts.update(frames=frames, poses=poses, detections=detections, cache_hits=hits,
                                 cache_misses=misses)
 
     def follow(self, instances: int, poses: int, lost: Iterable[str]) -> None:

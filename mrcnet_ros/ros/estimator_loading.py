@@ -53,11 +53,12 @@ def load_handler(load: EstimatorLoader, parameters: NodeParameters, drops: DropC
     :param drops: counts what cannot be answered.
     :raises MrcnetError: when something cannot be used.
     """
-    message_type(parameters.detections_type)
+    if not parameters.detector:  # else nothing comes on the topic
+        message_type(parameters.detections_type)
     with ExitStack() as opened:  # what is open is closed again where anything raises
         estimator = load(parameters)
         opened.callback(estimator.close)
-        check_labels(parameters.reading().label_map, estimator.objects)
+        check_label_map(parameters, estimator.objects)
         check_can_follow(estimator, parameters)
         detector = load_detector(parameters, estimator.objects)
         if detector is not None:
@@ -67,6 +68,17 @@ def load_handler(load: EstimatorLoader, parameters: NodeParameters, drops: DropC
                                compressed=parameters.image_transport == 'compressed')
         opened.pop_all()
     return handler
+
+
+def check_label_map(parameters: NodeParameters, known: Iterable[str]) -> None:
+    """Make sure that a model knows the labels that detections are mapped to.
+
+    The node's own detector has no map.
+
+    :raises SpecError: naming one that it does not know.
+    """
+    if not parameters.detector:
+        check_labels(parameters.reading().label_map, known)
 
 
 def check_can_follow(estimator: Estimator, parameters: NodeParameters) -> None:
@@ -88,11 +100,13 @@ def load_detector(parameters: NodeParameters, known: Iterable[str]) -> Detector 
     """
     if not parameters.detector:
         return None
+    from ..detector.decode import MOST_CELLS
     from ..detector.object_detector import ObjectDetector
 
+    # all that it can find: max_detections leaves out boxes, and /diagnostics counts them
     detector = ObjectDetector.load(
-        home_expanded('detector', parameters.detector), backend=parameters.backend,
-        device=parameters.device, threads=parameters.threads or None)
+        home_expanded('detector', parameters.detector), most=MOST_CELLS,
+        backend=parameters.backend, device=parameters.device, threads=parameters.threads or None)
     try:
         check_detector_labels(parameters.detector, detector.labels, set(known))
     except SpecError:

@@ -33,8 +33,6 @@ class _Input:
     :param frame_id: of the last header.
     :param connected: publishers that the middleware has connected.
     :param info: of a camera_info, the message itself.
-    :param offset_m: of a camera_info, where the optical centre is as its P says, right of and
-        below that of the first camera of a stereo pair.
     """
 
     info: CameraInfo | None = None

@@ -16,9 +16,13 @@ from rclpy.parameter import Parameter
 from ..errors import MrcnetError, SpecError
 from ..geometry.se3 import Array
 from .confirm_action import ConfirmAction
-from .detection_reading import check_labels
 from .drop_counters import DropCounters
-from .estimator_loading import EstimatorLoader, load_estimator, load_handler
+from .estimator_loading import (
+    EstimatorLoader,
+    check_label_map,
+    load_estimator,
+    load_handler,
+)
 from .frame_handler import FrameHandler
 from .frame_names import FrameNames
 from .listening import Listening
@@ -222,8 +226,8 @@ class PoseNode(ParameterNode):
         old = self._worker
         if old is None or self._loading_for != self._configured:
             raise SpecError('the node was cleaned up while the model was being loaded')
-        check_labels(changed_parameters(self.parameters, changes, configured=False)
-                     .reading().label_map, worker.loaded.result().objects)
+        check_label_map(changed_parameters(self.parameters, changes, configured=False),
+                        worker.loaded.result().objects)
         old.frozen, self._swapping = self.parameters, True
         try:
             result = self.set_parameters_atomically(changes)
@@ -258,7 +262,7 @@ class PoseNode(ParameterNode):
         handled = self._worker if not self._swapping else None
         parameters = changed_parameters(self.parameters, changed, configured=handled is not None)
         if handled is not None and parameters.label_map != self.parameters.label_map:
-            check_labels(parameters.reading().label_map, handled.loaded.result().objects)
+            check_label_map(parameters, handled.loaded.result().objects)
         return parameters
 
     def _log_drops(self) -> None:

@@ -70,7 +70,7 @@ def pose_status(account: Account, limits: NodeParameters, why_unpaired: Problem 
     frames, poses = account.recent.get('frames', 0), account.recent.get('poses', 0)
     rate = frames / account.span_s if account.span_s > 0 else 0.0
     summary = f'{rate:.1f} frames/s with {poses} poses in {account.span_s:.0f} s'
-    if frames and not account.recent.get('detections', 0):
+    if frames and not poses and not account.recent.get('detections', 0):
         summary = f'{rate:.1f} frames/s, in which the detector found nothing'
     if account.recent.get('unpaired', 0) and why_unpaired and why_unpaired.level == Level.OK:
         summary += f'; {why_unpaired.text}'

@@ -252,7 +252,8 @@ class InputSynchronizer:
         if name != 'image' or stamp in self._framed:
             return
         came = {n for n in self._types if self._watch.came_near(n, stamp, self._slop_s)}
-        others = [n for n in self._types if n not in ('image', 'depth')]
+        needless = ('image', 'depth', 'detections') if self._follows else ('image', 'depth')
+        others = [n for n in self._types if n not in needless]
         if 'depth' in self._types and came == set(self._types) - {'depth'}:
             told = ' and '.join([', '.join(['image', *others[:-1]]), others[-1]])
             self._drop('no_depth', f'no depth with the stamp of {told}; set sync_slop_s, or '

@@ -142,6 +142,7 @@ class Worker:
         if answer is None:
             return
         if frame.moment < last:  # it corrects what is followed; poses never go back in time
+            services.drop_counters.answer(0, answer.scene.detections, frames=0)
             services.see(answer, parameters)
             return
         services.last_answered = frame.moment
@@ -149,8 +150,9 @@ class Worker:
         self._publishers.publish(answer, with_covariance=parameters.publish_pose_with_covariance)
         published, now_ns = time.perf_counter(), services.now_ns()
         result = answer.result
-        services.drop_counters.answer(len(answer.poses), answer.scene.detections,
-                              hits=result.cache_hits, misses=result.cache_misses)
+        services.drop_counters.answer(
+            len(answer.poses), answer.scene.detections, frames=int(frame.moment != last),
+            hits=result.cache_hits, misses=result.cache_misses)
         services.timings.add({
             'age': (now_ns - stamp_ns(answer.header)) * 1e-9,
             'waiting': start - frame.complete_s, 'answering': estimated - start,

@@ -212,6 +212,35 @@ def test_a_late_detection_of_a_followed_instance_changes_no_number():
     assert tracker.follow(world.view(31), LIMITS).tracks == [1]
 
 
+class Lazy(World):
+    """A world whose following mends nothing: the answer is where it starts."""
+
+    def follow(self, image, camera, starts, depth_m=None, support_plane=None):
+        return FrameResult([PoseEstimate(
+            s.label, 1, s.T_camera_object, 0.8, i, s.detection_id, np.zeros(4), covariance=SURE)
+            for i, s in enumerate(starts)], [])
+
+
+@pytest.mark.parametrize('late', [-1, 0, 3])
+def test_detections_correct_what_is_followed_however_late_they_are(late):
+    """An instance that is a little off comes to where it is detected, image by image.
+
+    The detections are of the next image, of the one that was followed last, or of an earlier one.
+    """
+    world = Lazy(('can', lambda _: at(0.0)))
+    tracker = Tracker(world)
+    off = dataclasses.replace(world.estimates(0.0)[0], score=0.5,
+                              T_camera_object=at(0.015, turn=np.radians(20)))
+    tracker.observe(world.view(0), [off], LIMITS)
+    for step in range(1, 30):
+        tracker.follow(world.view(step), LIMITS)
+        if step > 10:
+            assert tracker.observe(world.view(step - late), world.estimates(), LIMITS) == ([1], [])
+    (pose,) = tracker.follow(world.view(31), LIMITS).poses
+    assert np.linalg.norm(pose.T_camera_object[:3, 3] - at(0.0)[:3, 3]) < 0.001
+    assert rotation_angle(pose.T_camera_object[:3, :3]) < np.radians(1.0)
+
+
 def test_what_no_detector_sees_is_given_up():
     """A few frames of detections without it end an instance, however well it scores."""
     world = World(('can', lambda t: at(0.0)))

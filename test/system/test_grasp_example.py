@@ -1,5 +1,6 @@
 """examples/grasp_pose.py: the pose of an object in the robot's frame, or why there is none."""
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -19,6 +20,8 @@ from geometry_msgs.msg import TransformStamped
 from ros_client import node_fixture
 from ros_frames import frame
 from ros_process import WAIT_S, environment
+from std_msgs.msg import Header
+from vision_msgs.msg import Detection3D, Detection3DArray, ObjectHypothesisWithPose
 
 ROOT = Path(__file__).parents[2]
 if not hasattr(tf2_ros, 'Buffer'):
@@ -59,6 +62,33 @@ def test_the_example_takes_the_options_of_ros() -> None:
          '--ros-args', '-p', 'use_sim_time:=true'],
         env=environment(131), capture_output=True, text=True, check=False)
     assert (done.returncode, 'the pose node is not there' in done.stderr) == (1, True), done.stderr
+
+
+def test_the_example_waits_for_simulated_time(node) -> None:
+    """Without a clock "not before now" would mean any image."""
+    done = subprocess.run(
+        [sys.executable, str(ROOT / 'examples/grasp_pose.py'), 'duck', '--discovery', '10',
+         '--ros-args', '-p', 'use_sim_time:=true'],
+        env=environment(node.domain), capture_output=True, text=True, check=False)
+    assert (done.returncode, 'no time has come on /clock' in done.stderr) == (1, True), done.stderr
+
+
+def test_the_covariance_is_of_the_object_that_was_asked_for():
+    """One image may answer the requests of several planners, in messages of the same header."""
+    spec = importlib.util.spec_from_file_location('grasp_pose', ROOT / 'examples/grasp_pose.py')
+    example = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(example)
+    planner = object.__new__(example.Planner)
+    planner._discovery_s = 0.0
+    header, answers, planner._confirmed = Header(frame_id='camera'), [], []
+    for x, name in ((0.1, 'duck'), (0.3, 'can')):
+        answers.append(TransformStamped(header=header, child_frame_id=name))
+        answers[-1].transform.translation.x = x
+        detection = Detection3D(header=header, id=name, results=[ObjectHypothesisWithPose()])
+        detection.results[0].pose.pose.position.x = x
+        planner._confirmed.append(Detection3DArray(header=header, detections=[detection]))
+    for answer in answers:
+        assert planner._detection(answer).id == answer.child_frame_id
 
 
 @pytest.fixture

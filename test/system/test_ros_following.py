@@ -30,8 +30,9 @@ from mrcnet_ros.ros.frames import Frame, FrameError
 from mrcnet_ros.ros.params import NodeParameters
 from mrcnet_ros.ros.pose_topics import pose_with_covariance, symmetries_message, topic_token
 from mrcnet_ros.ros.statuses import Account, pose_status
+from mrcnet_ros.ros.timings import Timings
 from mrcnet_ros.ros.tracks import InstanceNumbers
-from mrcnet_ros.ros.worker import check_order
+from mrcnet_ros.ros.worker import FrameServices, Worker, check_order
 
 TRACK = NodeParameters(track=True)
 NAMES = ('image', 'camera_info', 'detections')
@@ -61,7 +62,7 @@ def handler():
     counters, estimator = DropCounters(lambda *_: None), BoxEstimator()
     made = FrameHandler(estimator, dict.fromkeys(DIAMETERS_M, np.zeros((2, 3))), counters,
                         compressed=False)
-    return SimpleNamespace(answer=made.answer_if_wanted, drop_counters=counters,
+    return SimpleNamespace(made=made, answer=made.answer_if_wanted, drop_counters=counters,
                            estimator=estimator)
 
 
@@ -374,3 +375,26 @@ def test_a_node_publishes_poses_of_images_without_detections(client):
     assert poses and np.reshape(poses[0].pose.covariance, (6, 6)) == pytest.approx(SURE)
     assert client.spin(lambda: told) and 'brick' in told[0].data
     assert client.spin(lambda: int(values(client.status['poses'])['poses followed']) >= step - 2)
+
+
+def test_late_detections_are_counted_and_no_frame_twice(handler):
+    """A slow detector that finds the object has found something, says /diagnostics."""
+    parameters = dataclasses.replace(TRACK, track_unseen=0)
+    services = FrameServices(
+        parameters=lambda: parameters, drop_counters=handler.drop_counters, timings=Timings(),
+        see=lambda *_: None, now_ns=lambda: 0, logger=Mock())
+    worker = Worker(services, Mock(), lambda: handler.made)
+    worker._pictures = Mock()
+    duck = ('duck', 31.5, 23.5, 30.0, 0.9, 'sure')
+    worker._answer_frame(handler.made, framed(0, duck))
+    for step in range(1, 21):
+        worker._answer_frame(handler.made, framed(step))
+        if step % 10 == 5:  # 150 ms late
+            worker._answer_frame(handler.made, framed(step - 3, duck))
+    worker._answer_frame(handler.made, framed(20, duck))  # just after its image was answered
+    worker.close()
+    counts = handler.drop_counters.counts()
+    assert (counts['frames'], counts['detections']) == (21, 4)
+    recent = {'frames': 20, 'poses': 20}
+    status = pose_status(Account(1.0, recent, counts, {}, {}), parameters, None)
+    assert 'found nothing' not in status.message and '20 poses' in status.message

@@ -26,6 +26,8 @@ from vision_msgs.msg import Detection2DArray
 
 from mrcnet_ros.cli import bench_track
 from mrcnet_ros.cli.node import model_parameters
+from mrcnet_ros.detector import object_detector
+from mrcnet_ros.detector.decode import FoundObject
 from mrcnet_ros.detector.object_detector import LEAST_SCORE, ObjectDetector
 from mrcnet_ros.errors import SpecError
 from mrcnet_ros.geometry.camera import Camera
@@ -33,10 +35,12 @@ from mrcnet_ros.inference.poses import Detection
 from mrcnet_ros.ros.detection_filter import DetectionFilter
 from mrcnet_ros.ros.detection_reading import detections_2d
 from mrcnet_ros.ros.drop_counters import DropCounters
+from mrcnet_ros.ros.estimator_loading import load_handler
 from mrcnet_ros.ros.frame_handler import FrameHandler
 from mrcnet_ros.ros.frames import Frame
 from mrcnet_ros.ros.parameter_changes import reloaded_parameters
 from mrcnet_ros.ros.params import NodeParameters
+from mrcnet_ros.ros.transforms import Tree
 from mrcnet_ros.testbench.bag import BagFrame
 
 SIZE = (256, 192)
@@ -150,6 +154,62 @@ def test_what_is_found_is_read_as_any_detections(squares):
     same, _ = handled(squares, others, 0, 2)
     np.testing.assert_allclose([p.T_camera_object for p in same.measured],
                                [p.T_camera_object for p in answer.measured])
+
+
+def test_boxes_in_a_corner_are_no_doubt_where_the_node_finds_them_itself():
+    """They are in pixels of the image, so advice on other conventions would lead astray."""
+    boxes = detections_2d(Header(frame_id='camera'), [
+        Detection(label, np.array(box), 0.8) for label, box in (
+            ('duck', [0.0, 0, 200, 150]), ('can', [10.0, 10, 330, 200]),
+            ('brick', [30.0, 50, 420, 360]))])
+    for own in (True, False):
+        filter_ = DetectionFilter(DropCounters(lambda *_: None), BoxEstimator().objects,
+                                  own_detector=own)
+        for _ in range(5):
+            filter_.detections(boxes, (640, 480), NodeParameters())
+        assert bool(filter_.doubts()) != own
+
+
+def test_spare_boxes_raise_no_doubt_about_the_poses():
+    """Of an object that is there once the best pose tells whether poses are wrong."""
+    best, filter_ = BoxEstimator(), DetectionFilter(
+        DropCounters(lambda *_: None), BoxEstimator().objects, own_detector=True, probable=True)
+    boxes = [Detection('duck', np.array([60.0 * k, 10, 60.0 * k + 30, 50]), 0.5) for k in range(3)]
+    parameters, camera = NodeParameters(max_instances=1), Camera(np.diag([600.0, 600, 1]), *SIZE)
+    result = best.estimate(None, camera, boxes)
+    poses = [dataclasses.replace(pose, score=score) for pose, score in zip(
+        result.poses, (0.8, 0.05, 0.06), strict=True)]
+    for _ in range(30):
+        good = filter_.good_poses(dataclasses.replace(result, poses=poses), boxes, parameters)
+        assert [p.score for p in good] == [0.8]
+    assert filter_.doubts() == []
+    poor = [dataclasses.replace(pose, score=0.05) for pose in poses]
+    for _ in range(90):
+        filter_.good_poses(dataclasses.replace(result, poses=poor), boxes, parameters)
+    assert 'probably wrong' in filter_.doubts()[0].text
+
+
+def test_what_is_meant_for_a_topic_of_detections_does_not_stop_the_own_detector(squares):
+    """A robot's parameters stay as they are when it goes over to the detector of the model."""
+    parameters = NodeParameters(detector=str(squares), detections_type='yolo_msgs',
+                                label_map=('0=cup',))
+    handler = load_handler(lambda _: BoxEstimator(), parameters, DropCounters(lambda *_: None),
+                           Tree())
+    handler.close()
+
+
+def test_all_boxes_of_the_own_detector_come_to_the_filter(squares, monkeypatch):
+    """So that those beyond max_detections are counted."""
+    many = [FoundObject(0, 0.9, np.array([x, y, x + 2.0, y + 2.0]))
+            for x in np.arange(0.0, 40, 4) for y in np.arange(0.0, 40, 4)]
+    monkeypatch.setattr(object_detector, 'decode_detections', lambda *_: many)
+    counters = DropCounters(lambda *_: None)
+    parameters = NodeParameters(detector=str(squares), max_detections=10)
+    handler = load_handler(lambda _: BoxEstimator(), parameters, counters, Tree())
+    answer = handler.answer(Frame(*picture(1), None), parameters)
+    handler.close()
+    assert len(answer.found.detections) == 100 and len(answer.measured) == 10
+    assert counters.counts()['too_many'] == 90
 
 
 def test_where_an_object_is_there_once_one_detection_of_it_counts():
