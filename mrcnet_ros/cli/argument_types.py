@@ -26,6 +26,12 @@ def seed(text: str) -> int:
     return _fitting(number, number >= 0, '0 or more')
 
 
+def count(text: str) -> int:
+    """Return a whole number that is not negative."""
+    number = int(text)
+    return _fitting(number, number >= 0, '0 or more')
+
+
 def positive_float(text: str) -> float:
     """Return a number above zero."""
     number = float(text)

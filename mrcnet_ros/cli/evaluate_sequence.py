@@ -6,7 +6,7 @@ import argparse
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from .argument_types import positive, share
+from .argument_types import count, positive, share
 from .dataset_arguments import (
     add_estimation_arguments,
     box_spec,
@@ -30,6 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--every', type=positive, default=EVERY, metavar='K',
                         help='detections come in every K-th image of a scene, and instances are '
                              'followed in the images between (default: %(default)s)')
+    parser.add_argument('--late', type=count, default=0, metavar='N',
+                        help='detections come N images later than the image that they are of, as '
+                             'those of a slow detector (default: %(default)s)')
     parser.add_argument('--min-score', type=share, default=MIN_SCORE, metavar='S',
                         help='track_min_score: instances with a lower score are not followed '
                              '(default: %(default)s)')
@@ -57,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
     with closing(load_estimator(args)) as estimator:
         fit_to_dataset(estimator, dataset)
         scores = sequence.SequenceScores(
-            estimator, boxes, args.every, TrackLimits(min_score=args.min_score))
+            estimator, boxes, args.every, TrackLimits(min_score=args.min_score), args.late)
         try:
             for step in progress_bar(steps, unit='image'):
                 scores.add(step)

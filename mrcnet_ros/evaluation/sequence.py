@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -99,6 +99,16 @@ class _Traced:
     gone: bool
 
 
+@dataclass(frozen=True, eq=False)
+class _Detected:
+    """The answers to the detections of an image."""
+
+    view: View
+    frame: BopFrame
+    poses: Sequence[PoseEstimate]
+    targets: Sequence[TargetBox]
+
+
 class SequenceScores:
     """Follows instances through sequences and compares with an estimate in every image.
 
@@ -106,15 +116,18 @@ class SequenceScores:
     of a scene; the figures are of the images between.
 
     :param every: images from one with detections to the next, at least 2.
+    :param late: how many images later the tracker gets detections than their image.
     :raises SpecError: when there would be no image to follow in.
     """
 
     def __init__(self, estimator: FollowingEstimator, boxes: BoxSpec, every: int,
-                 limits: TrackLimits | None = None) -> None:
+                 limits: TrackLimits | None = None, late: int = 0) -> None:
         if every < 2:
             raise SpecError(f'with detections in every image nothing is followed; give --every 2 '
                             f'or more, got {every}')
-        self._estimator, self._boxes, self._every = estimator, boxes, every
+        self._estimator, self._boxes, self._every, self._late = estimator, boxes, every, late
+        self._waiting: deque[tuple[int, _Detected]] = deque()
+        self._recent: deque[View] = deque(maxlen=late)
         self._limits = TrackLimits() if limits is None else limits
         self._labels = {item.object_id: label for label, item in estimator.objects.items()}
         self._scene_id: int | None = None
@@ -132,6 +145,8 @@ class SequenceScores:
         if frame.scene_id != self._scene_id:
             self._scene_id, self._position = frame.scene_id, 0
             self._tracker, self._traced = Tracker(self._estimator), dict[int, _Traced]()
+            self._waiting.clear()
+            self._recent.clear()
             self._withdrawals.begin_scene()
         view = View(frame.load_image(), frame.camera, step.time_s, step.T_fixed_camera)
         targets = self._targets(frame)
@@ -140,13 +155,20 @@ class SequenceScores:
             Detection(self._labels[t.ground_truth.object_id], t.box_xyxy) for t in targets])
         estimate_s = time.process_time() - start_s
         detected, before = self._position % self._every == 0, self._instances()
-        self._position += 1
         if detected:
-            self._observe(view, frame, result.poses, targets)
+            self._waiting.append((self._position + self._late,
+                                  _Detected(view, frame, result.poses, targets)))
+        if not self._late:
+            self._observe_what_came()
         start_s = time.process_time()
         followed = self._tracker.follow(view, self._limits)
         follow_s = time.process_time() - start_s
         found = self._trace(frame, followed)
+        self._recent.append(view)
+        if self._late and self._observe_what_came():
+            for since in self._recent:  # what is new catches up
+                self._lose(self._tracker.follow(since, self._limits).lost)
+        self._position += 1
         gone = {g.instance for g in frame.ground_truth if not g.visible_fraction}
         self._withdrawals.see(step.time_s, gone, before, self._instances(), followed.tracks)
         if not detected:
@@ -174,7 +196,8 @@ class SequenceScores:
         Of the losses, ``right`` are those of instances that were hidden, or whose pose was wrong.
         """
         return {
-            'every': self._every, 'images': self._images, 'visible': self._visible,
+            'every': self._every, 'late': self._late,
+            'images': self._images, 'visible': self._visible,
             'compared': len(self._rows[FOLLOWED].compared),
             'rows': {n: row.figures(self._images, self._visible)
                      for n, row in self._rows.items()},
@@ -197,17 +220,20 @@ class SequenceScores:
         return errors(pose.T_camera_object, truth.T_camera_object,
                       self._estimator.objects[pose.label])
 
-    def _observe(self, view: View, frame: BopFrame, poses: Sequence[PoseEstimate],
-                 targets: Sequence[TargetBox]) -> None:
-        """Give the tracker the answers to detections."""
-        numbers, lost = self._tracker.observe(view, poses, self._limits)
-        for number, pose in zip(numbers, poses, strict=True):
+    def _observe_what_came(self) -> bool:
+        """Give the tracker the answers to detections that have come, and tell whether any have."""
+        if not self._waiting or self._waiting[0][0] > self._position:
+            return False
+        came = self._waiting.popleft()[1]
+        numbers, lost = self._tracker.observe(came.view, came.poses, self._limits)
+        for number, pose in zip(numbers, came.poses, strict=True):
             if number is None or pose.score < self._limits.min_score:
                 continue
-            instance = targets[pose.detection_index].ground_truth.instance
+            instance = came.targets[pose.detection_index].ground_truth.instance
             traced = self._traced.setdefault(number, _Traced(instance, False))
-            traced.gone = self._at(traced, pose, frame).wrong
+            traced.gone = self._at(traced, pose, came.frame).wrong
         self._lose(lost)
+        return True
 
     def _trace(self, frame: BopFrame, followed: Followed) -> dict[int, Errors]:
         """Return the errors of poses by instance, and note what happened to the others."""

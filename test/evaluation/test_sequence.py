@@ -96,10 +96,10 @@ def nearest_truth(image_id, truths, T_start):
     return near.T_camera_object, 0.8
 
 
-def scored(follower: Follower, steps: list[Step], every: int = 100):
+def scored(follower: Follower, steps: list[Step], every: int = 100, late: int = 0):
     """Return the figures of a follower that sees all steps."""
     follower.frames = [s.frame for s in steps]
-    scores = SequenceScores(follower, BoxSpec(), every)
+    scores = SequenceScores(follower, BoxSpec(), every, late=late)
     for each in steps:
         scores.add(each)
     return scores.figures()
@@ -128,6 +128,18 @@ def test_errors_of_followed_poses_are_measured_beside_those_of_estimates(picture
     assert rows[FOLLOWED]['depth_percent_median'] == pytest.approx(1.0)
     assert rows[FOLLOWED]['position_percent_p90'] == pytest.approx(8.0)
     assert rows[PER_IMAGE]['depth_percent_median'] == pytest.approx(0.0)
+
+
+def test_late_detections_begin_what_is_followed_from_then_on(picture):
+    """A moving object has no pose until its first detection has come, and then one an image."""
+    steps = [step(picture, i, (0.01 * i, 1.0)) for i in range(10)]
+    figures = scored(Follower(), steps, every=6, late=3)
+    # images 0 and 6 have detections; that of image 0 comes after image 3 was looked at
+    assert figures['late'] == 3 and figures['images'] == 8
+    row = figures['rows'][FOLLOWED]
+    assert row['poses_per_image'] == pytest.approx(5 / 8)
+    assert row['position_percent_p90'] == pytest.approx(0.0, abs=1e-9)
+    assert figures['losses'] == {} and figures['id_switches'] == 0
 
 
 @pytest.mark.parametrize(('seen', 'kind'), [(0.0, 'right'), (1.0, 'needless')])
