@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -79,14 +80,14 @@ def suppress(boxes: Array, class_index: NDArray[np.intp],
     :param class_index: (K,).
     :param most_iou: boxes of a class that overlap more are of the same object.
     """
+    sized = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], 1)
+    order = np.arange(len(boxes), 0, -1, dtype=np.float32)  # in place of scores, which may tie
     kept: list[int] = []
-    left = np.arange(len(boxes))
-    while len(left):
-        first, left = int(left[0]), left[1:]
-        kept.append(first)
-        same = class_index[left] == class_index[first]
-        left = left[~(same & (ious(boxes[left], boxes[first]) > most_iou))]
-    return kept
+    for row in np.unique(class_index):
+        own = np.flatnonzero(class_index == row)
+        first = cv2.dnn.NMSBoxes(sized[own].tolist(), order[own].tolist(), 0.0, most_iou)
+        kept += own[np.array(first, np.intp).reshape(-1)].tolist()
+    return sorted(kept)
 
 
 class TopBoxes:
