@@ -158,12 +158,17 @@ class Symmetries:
     def nearest(self, R_gt: ArrayLike, t_gt: ArrayLike, R_reference: ArrayLike) -> Array:
         """Return the symmetric equivalent of a pose whose rotation is nearest to a reference.
 
+        Of a ball it has the rotation of the reference, see :meth:`comparable`.
+
         :param R_gt: (3, 3) R_camera_object.
         :param t_gt: (3,) t_camera_object [m].
         :param R_reference: (3, 3).
         :return: (4, 4) T_camera_object.
         """
-        candidates = make_transform(R_gt, t_gt) @ self.transforms
+        T = make_transform(R_gt, t_gt)
+        if self.is_ball:
+            return self.comparable(T, make_transform(R_reference, np.zeros(3)))
+        candidates = T @ self.transforms
         trace = np.einsum('sij,ij->s', candidates[:, :3, :3], np.asarray(R_reference))
         result: Array = candidates[int(np.argmax(trace))]
         return result

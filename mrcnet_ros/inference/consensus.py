@@ -76,6 +76,8 @@ def consensus(answers: Answers, symmetries: Symmetries, diameter_m: float) -> Co
     T, quality = answers.T_camera_object, answers.quality
     if len(quality) == 1:
         return Consensus(T[0], float(quality[0]), 1.0, np.zeros(1, np.int64), np.nan)
+    if symmetries.is_ball:  # its motions are those about a few axes only
+        T = np.stack([symmetries.nearest(one[:3, :3], one[:3, 3], T[0, :3, :3]) for one in T])
     equivalents = T[:, None] @ symmetries.transforms
     traces = np.einsum('nij,msij->nms', T[:, :3, :3], equivalents[..., :3, :3])
     closest = traces.argmax(axis=2)

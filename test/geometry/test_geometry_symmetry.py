@@ -226,6 +226,18 @@ def test_a_ball_is_compared_by_its_position_alone():
     assert np.median(toolkit) > 0.03
 
 
+def test_any_rotation_of_a_ball_is_equivalent():
+    """The nearest equivalent has the rotation of the reference, and the same centre."""
+    centre = np.array([0.004, -0.002, 0.001])
+    ball = Symmetries.from_bop({'symmetries_continuous': [
+        {'axis': axis, 'offset': (centre / MM).tolist()} for axis in ([0, 0, 1], [1, 0, 0])]}, MM)
+    R, reference = se3.exp_so3(np.random.default_rng(2).normal(size=(2, 3)))
+    t = np.array([0.1, -0.2, 0.7])
+    T = ball.nearest(R, t, reference)
+    np.testing.assert_array_equal(T[:3, :3], reference)
+    np.testing.assert_allclose(T[:3, :3] @ centre + T[:3, 3], R @ centre + t, atol=1e-12)
+
+
 def test_the_true_pose_of_what_is_no_ball_stays_as_it_is():
     """A can is round about one axis only."""
     can = Symmetries.from_bop({'symmetries_continuous': [{'axis': [0, 0, 1], 'offset': [0, 0, 0]}],

@@ -75,6 +75,18 @@ def test_symmetric_equivalents_agree(symmetries):
     assert apart.score < 0.8
 
 
+def test_of_a_ball_any_rotations_agree():
+    """Its pose is the mean of the positions, and all crops take part."""
+    ball = Symmetries(np.concatenate([continuous_symmetry(axis, [0, 0, 0]) for axis in (
+        [0, 0, 1], [1, 0, 0])]))
+    rng = np.random.default_rng(0)
+    poses = np.stack([make_transform(exp_so3(3 * rng.normal(size=3)), [0.1, -0.05, z])
+                      for z in (0.79, 0.8, 0.81)])
+    found = consensus(poses, np.full(3, 0.6), ball, DIAMETER_M)
+    assert ball.is_ball and found.members.tolist() == [0, 1, 2] and found.apart < 0.1
+    np.testing.assert_allclose(found.T_camera_object[:3, 3], T[:3, 3], atol=1e-3)
+
+
 def test_the_mean_is_nearer_than_its_parts():
     """Independent errors shrink with the root of their number, in rotation and in distance."""
     rng = np.random.default_rng(2)
