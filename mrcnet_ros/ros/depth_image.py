@@ -32,6 +32,8 @@ _NEAREST_M, _FARTHEST_M = 0.05, 100.0
 _LEAST_MEASURED = 0.001
 _REGISTER = ('publish depth that is registered to the colour image: aligned_depth_to_color '
              '(align_depth.enable), or depth_image_proc register')
+# Depth images for each image that may wait; depth cameras are up to three times as fast.
+MOST_DEPTHS = 4
 # Asked by the worker: the depth image of a frame, None while none has come.
 DepthLookup = Callable[[], StampedMessage | None]
 
@@ -41,20 +43,28 @@ def no_depth() -> None:
 
 
 class DepthBuffer:
-    """Keeps the last depth images; no frame waits for one.
+    """Keeps the last depth images, and those of images that wait; no frame waits for one.
 
+    :param length: depth images that are kept in any case; at most ``MOST_DEPTHS`` times as many.
     :param slop_s: by how much stamps may differ.
     """
 
     def __init__(self, length: int, slop_s: float) -> None:
         self._lock = threading.Lock()
-        self._messages: deque[StampedMessage] = deque(maxlen=length)
-        self._slop_ns = slop_s * 1e9
+        self._messages: deque[StampedMessage] = deque(maxlen=MOST_DEPTHS * length)
+        self._length, self._slop_ns = length, slop_s * 1e9
 
-    def add(self, message: StampedMessage) -> None:
-        """Keep a depth image; the one that came first makes room."""
+    def add(self, message: StampedMessage, oldest: int | None = None) -> None:
+        """Keep a depth image; those that came first make room.
+
+        :param oldest: stamp of the oldest image that waits [ns], None when none does.
+        """
         with self._lock:
             self._messages.append(message)
+            while len(self._messages) > self._length and (
+                    oldest is None
+                    or stamp_ns(self._messages[0].header) < oldest - self._slop_ns):
+                self._messages.popleft()
 
     def nearest(self, stamp: int) -> StampedMessage | None:
         """Return the depth image nearest to a stamp [ns], None when none is near enough.

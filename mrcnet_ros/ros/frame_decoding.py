@@ -79,8 +79,9 @@ class FrameDecoder:
         try:
             message = frame.depth()
             if message is None:
-                raise DepthError('depth_late', 'the frame was answered before a depth image with '
-                                 'its stamp came; if stamps differ, set sync_slop_s')
+                raise DepthError('depth_late', 'no depth image with its stamp was there when the '
+                                 'frame was answered; if stamps differ, set sync_slop_s; if '
+                                 'depth comes much more often than images, raise queue')
             return usable_depth(
                 message, (camera.width, camera.height),
                 (frame.image.header.frame_id, frame.camera_info.header.frame_id),

@@ -89,7 +89,7 @@ class InputSynchronizer:
                 Image if parameters.depth_transport == 'raw' else CompressedImage)
         if parameters.depth == 'required':
             self._types['depth'] = self._topics['depth']
-        self._depths = DepthBuffer(parameters.queue, parameters.sync_slop_s)
+        self._depths = DepthBuffer(self._queue, self._slop_s)
         self._held: dict[str, dict[int, StampedMessage]] = {name: {} for name in self._types}
         self._latest_ns: dict[str, int] = {}
         self._back = dict.fromkeys(self._types, 0)
@@ -166,7 +166,7 @@ class InputSynchronizer:
                                       'expected 0 s or more and less than 1e9 ns')
             return
         if name not in self._types:
-            self._depths.add(message)
+            self._depths.add(message, min(self._held['image'], default=None))
             return
         stamp = stamp_ns(message.header)
         if name == 'image' and stamp == 0 == self._latest_ns.get(name):

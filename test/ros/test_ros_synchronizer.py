@@ -57,6 +57,28 @@ def paired_inputs(queue=10):
                                 frames.append, drop, Mock()), frames, drop
 
 
+@pytest.mark.parametrize(('track', 'late', 'depths'), [
+    (True, 12, 1), (True, 29, 1), (False, 8, 1), (False, 8, 3)])
+def test_depth_is_kept_as_long_as_its_image_waits_for_detections(track, late, depths):
+    """Also of a depth camera that is three times as fast as the colour camera."""
+    frames = []
+    inputs = synchronizer.InputSynchronizer(
+        Mock(), NodeParameters(track=track, depth='auto'), QoSProfile(depth=5), frames.append,
+        Mock(), Mock())
+    for second in range(1, 60):
+        for part in range(depths):
+            depth = frame(second)[0]
+            depth.header.stamp.nanosec = part * 10**8
+            inputs._received(depth, 'depth')
+        for message, name in zip(frame(second)[:2], ('image', 'camera_info'), strict=True):
+            inputs._received(message, name)
+        if second > late:
+            inputs._received(frame(second - late)[2], 'detections')
+    detected = [f for f in frames if f.has_detections]
+    assert len(detected) == 59 - late
+    assert all(f.depth() and f.depth().header.stamp == f.image.header.stamp for f in detected)
+
+
 def test_an_image_that_replaces_another_is_counted():
     """Of two with one stamp the first will not be answered."""
     inputs, frames, drop = paired_inputs()

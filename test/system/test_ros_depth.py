@@ -159,6 +159,20 @@ def test_the_nearest_depth_image_is_found():
     assert early() is messages[3]
 
 
+def test_depth_of_a_waiting_image_is_kept_within_a_bound():
+    """However long that waits, memory stays as it is."""
+    buffer = DepthBuffer(3, 0.0)
+    for stamp in range(1, 12):
+        buffer.add(depth_message(stamp=stamp), oldest=2 * 10**9)
+    assert buffer.nearest(10**9) is None and buffer.nearest(2 * 10**9) is not None
+    for stamp in range(12, 20):
+        buffer.add(depth_message(stamp=stamp), oldest=2 * 10**9)
+    kept = [stamp for stamp in range(30) if buffer.nearest(stamp * 10**9)]
+    assert kept == list(range(8, 20))
+    buffer.add(depth_message(stamp=20))
+    assert buffer.nearest(17 * 10**9) is None and buffer.nearest(18 * 10**9) is not None
+
+
 def test_the_depth_of_its_own_moment_replaces_that_of_the_moment_before():
     """In a wide slop the frame before is near, too; what comes later and fits better counts."""
     buffer = DepthBuffer(10, 1.5)
