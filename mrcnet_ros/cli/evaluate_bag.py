@@ -163,7 +163,7 @@ def _depth_use(bag: Path, frames: Sequence[BagFrame], wanted: str) -> str:
     missing = sum(DEPTH not in frame.inputs for frame in frames)
     if wanted == 'required' and missing:
         raise DatasetError(f'bag {bag}: {missing} of {len(frames)} images have no {DEPTH} of '
-                           'their stamp; give --depth auto')
+                           'their stamp, or one in which nothing was measured; give --depth auto')
     if wanted == 'auto':
         return {0: 'required', len(frames): 'off'}.get(missing, 'auto')
     return wanted

@@ -189,13 +189,13 @@ def _group(path: Path | str, reader: Reader) -> dict[int, dict[str, bytes]]:
 
 def _frame(path: Path | str, stamp: int, group: dict[str, bytes]) -> BagFrame:
     truths = group.pop(GROUND_TRUTH, None)
-    if DEPTH in group:
-        _check_depth(path, stamp, group)
+    if DEPTH in group and not _sees(path, stamp, group):
+        del group[DEPTH]  # as if there were none: the frame is answered from colour alone
     return BagFrame(stamp, group, None if truths is None else _truths(path, truths))
 
 
-def _check_depth(path: Path | str, stamp: int, group: Mapping[str, bytes]) -> None:
-    """Make sure that a depth image fits its image.
+def _sees(path: Path | str, stamp: int, group: Mapping[str, bytes]) -> bool:
+    """Tell whether a depth image, which must fit its image, holds anything.
 
     :raises DatasetError: when its size, frame or unit is another.
     """
@@ -205,8 +205,9 @@ def _check_depth(path: Path | str, stamp: int, group: Mapping[str, bytes]) -> No
                      compressed=False)
     except DepthError as error:
         if error.reason == 'depth_empty':
-            return  # a camera may see nothing for a moment
+            return False  # a camera may see nothing for a moment
         raise DatasetError(f'bag {path}: {DEPTH} at {stamp} ns: {error}') from error
+    return True
 
 
 def _stamp(message: bytes) -> int:

@@ -62,3 +62,12 @@ def test_frames_wait_for_depth_where_all_have_it(tmp_path):
     assert _depth_use(bag, every, 'off') == 'off'
     with pytest.raises(DatasetError, match='1 of 2 images have no /depth'):
         _depth_use(bag, some, 'required')
+
+
+def test_a_moment_in_which_the_depth_camera_saw_nothing_is_one_without_depth(tmp_path):
+    """It is answered from colour alone, and refused at once where depth is required."""
+    frames = read_bag(write(tmp_path / 'bag', DEPTH_M, np.zeros_like(DEPTH_M), DEPTH_M))[:]
+    assert [DEPTH in frame.inputs for frame in frames] == [True, False, True]
+    assert _depth_use(Path('bag'), frames, 'auto') == 'auto'
+    with pytest.raises(DatasetError, match=r'1 of 3 images .* nothing was measured'):
+        _depth_use(Path('bag'), frames, 'required')
