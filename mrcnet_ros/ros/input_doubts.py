@@ -39,7 +39,7 @@ def camera_doubts(info: CameraInfoMessage, image_topic: str, *, rectified: bool)
     if rectified and not any(info.p) and any(info.d):
         doubts.append('image_rectified is set, but P of camera_info is zero, so K counts, which '
                       'is of the raw images: fill P, or give raw images and unset it')
-    name = image_topic.rsplit('/', 1)[-1]
+    name = image_topic.removesuffix('/compressed').rsplit('/', 1)[-1]  # without the transport
     if rectified and 'raw' in name and 'rect' not in name and any(info.d):
         doubts.append(f'image_rectified is set, but {image_topic} is named as raw images are, and '
                       'D of camera_info is not zero; unset it, or remap image')

@@ -97,10 +97,11 @@ def test_pixels_that_are_not_square_are_told(fy, told):
     ('/camera/image_rect', True, D, ''), ('/camera/image_raw', False, D, ''),
     ('/camera/image_rect', False, [0.0] * 5, '')])
 def test_a_lens_that_is_corrected_twice_or_not_at_all_is_told(topic, rectified, d, said):
-    """By the name of the topic; without a distortion it makes no difference."""
+    """By the name of the topic, also compressed; without a distortion it makes no difference."""
     P = [600.0, 0.0, 320.0, 0.0, 0.0, 600.0, 240.0, 0.0, 0.0, 0.0, 1.0, 0.0]
-    doubts = camera_doubts(info(d=d, p=P), topic, rectified=rectified)
-    assert bool(doubts) == bool(said) and all(said in doubt for doubt in doubts)
+    for name in (topic, f'{topic}/compressed'):
+        doubts = camera_doubts(info(d=d, p=P), name, rectified=rectified)
+        assert bool(doubts) == bool(said) and all(said in doubt for doubt in doubts)
 
 
 def test_doubts_are_problems_of_the_inputs():
