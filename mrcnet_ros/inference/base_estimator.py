@@ -262,7 +262,7 @@ class BaseEstimator(ABC, Generic[ModelT]):
 
 
 def _of_object_frame(pose: PoseEstimate, item: ObjectModel) -> PoseEstimate:
-    """Return a pose and its covariance for the object frame.
+    """Return a pose, its covariance and what depth says of it for the object frame.
 
     A wrong rotation moves the origin of the object, the farther the origin is from the middle.
 
@@ -271,9 +271,14 @@ def _of_object_frame(pose: PoseEstimate, item: ObjectModel) -> PoseEstimate:
     if not item.middle_m.any():
         return pose
     T = item.from_centred(pose.T_camera_object)
-    covariance = pose.covariance
+    change = np.eye(6)
+    change[:3, 3:] = -skew(T[:3, 3] - pose.T_camera_object[:3, 3])
+    covariance, depth = pose.covariance, pose.depth
     if covariance is not None:
-        change = np.eye(6)
-        change[:3, 3:] = -skew(T[:3, 3] - pose.T_camera_object[:3, 3])
         covariance = change @ covariance @ change.T
-    return dataclasses.replace(pose, T_camera_object=T, covariance=covariance)
+    if depth is not None:
+        back = np.linalg.inv(change)
+        depth = dataclasses.replace(
+            depth, T_camera_object=item.from_centred(depth.T_camera_object),
+            information=back.T @ depth.information @ back)
+    return dataclasses.replace(pose, T_camera_object=T, covariance=covariance, depth=depth)

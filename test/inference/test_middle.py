@@ -19,7 +19,9 @@ from mrcnet_ros.errors import DatasetError
 from mrcnet_ros.evaluation.covariance_errors import pose_errors
 from mrcnet_ros.evaluation.runner import ResultRow
 from mrcnet_ros.export.directory import export_checkpoint
-from mrcnet_ros.geometry.se3 import exp_so3, make_transform
+from mrcnet_ros.geometry.se3 import Array, exp_so3, make_transform
+from mrcnet_ros.inference import depth_correction
+from mrcnet_ros.inference.depth_fit import DepthFit
 from mrcnet_ros.inference.estimator import PoseEstimator
 from mrcnet_ros.inference.model_directory import read_model_directory
 from mrcnet_ros.inference.model_json import write_law
@@ -108,6 +110,26 @@ def test_depth_corrects_the_same_place(pair: tuple[PoseEstimator, ...]) -> None:
     plain, far = (e.estimate(IMAGE, CAMERA, DETECTIONS[:1], depth).poses[0] for e in pair)
     assert plain.depth is not None and far.depth is not None
     np.testing.assert_allclose(far.T_camera_object @ SHIFT, plain.T_camera_object, atol=2e-3)
+
+
+def test_what_depth_says_is_of_the_frame_of_the_pose(pair: tuple[PoseEstimator, ...],
+                                                     monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its pose is the pose, and its information about the far origin that about the middle."""
+    rows = np.random.default_rng(0).normal(size=(9, 6))
+    known = rows.T @ rows
+
+    def agreed(surfaces: list[Any], T: Array, *_: Any) -> list[DepthFit]:
+        return [DepthFit(one, 'pose', 1.0, 0.001, 9, known) for one in T]
+
+    monkeypatch.setattr(depth_correction, 'align_all', agreed)
+    depth = np.full((CAMERA.height, CAMERA.width), 0.8, np.float32)
+    pose = pair[1].estimate(IMAGE, CAMERA, DETECTIONS[:1], depth).poses[0]
+    assert pose.depth is not None
+    np.testing.assert_allclose(pose.depth.T_camera_object, pose.T_camera_object, atol=1e-12)
+    small = 1e-6 * np.arange(1.0, 7.0)  # of the far origin, and what it is at the middle
+    to_middle = pose.T_camera_object[:3, :3] @ OFFSET_M
+    middle = np.append(small[:3] + np.cross(small[3:], to_middle), small[3:])
+    assert small @ pose.depth.information @ small == pytest.approx(middle @ known @ middle)
 
 
 def test_the_law_is_fitted_to_errors_about_the_middle(pair: tuple[PoseEstimator, ...]) -> None:
