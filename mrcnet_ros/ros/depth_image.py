@@ -31,7 +31,8 @@ _NEAREST_M, _FARTHEST_M = 0.05, 100.0
 # A smaller part of measured pixels is noise: the lens is covered or the emitter is off.
 _LEAST_MEASURED = 0.001
 _REGISTER = ('publish depth that is registered to the colour image: aligned_depth_to_color '
-             '(align_depth.enable), or depth_image_proc register')
+             '(align_depth.enable), or depth_image_proc register, whose depth fits rectified '
+             'images: with it remap image to image_rect and set image_rectified')
 # Depth images for each image that may wait; depth cameras are up to three times as fast.
 MOST_DEPTHS = 4
 # Asked by the worker: the depth image of a frame, None while none has come.

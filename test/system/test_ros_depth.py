@@ -122,6 +122,7 @@ def test_compressed_images_of_something_else_are_refused(message, words):
 @pytest.mark.parametrize(('message', 'reason', 'words'), [
     (depth_message(DEPTH_M[::2, ::2]), 'depth_unregistered', '32x24 px'),
     (depth_message(frame_id='depth_optical'), 'depth_unregistered', 'aligned_depth_to_color'),
+    (depth_message(frame_id='depth_optical'), 'depth_unregistered', 'register.*image_rectified'),
     (depth_message(1000 * DEPTH_M, '32FC1'), 'depth_scale', '32FC1 in metres'),
     (depth_message(DEPTH_M / 1000), 'depth_scale', '16UC1 in millimetres'),
     (depth_message(0 * DEPTH_M), 'depth_empty', '0 of 3072 pixels'),
