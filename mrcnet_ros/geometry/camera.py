@@ -37,6 +37,7 @@ class Camera:
     :param distortion_model: one of ``none``, ``plumb_bob``, ``rational_polynomial``,
         ``equidistant``.
     :param distortion: its coefficients, in the order of ROS and OpenCV.
+    :param part: whether the image is a part of another, whose middle may be anywhere.
     :raises CameraError: when a number cannot be used.
     """
 
@@ -45,6 +46,7 @@ class Camera:
     height: int
     distortion_model: str = 'none'
     distortion: tuple[float, ...] = ()
+    part: bool = False
 
     def __post_init__(self) -> None:
         """Check every number once, so that a Camera is always usable."""

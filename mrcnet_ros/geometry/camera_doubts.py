@@ -37,18 +37,17 @@ def check_focal_lengths(camera: Camera, name: str) -> None:
                           f'{width}x{height} px; K and P of {name} are in pixels')
 
 
-def number_doubts(camera: Camera, name: str, *, part: bool = False, remedy: str = '') -> list[str]:
+def number_doubts(camera: Camera, name: str, remedy: str = '') -> list[str]:
     """Return what makes poses doubtful, each with what to do.
 
     :param name: of what the numbers are from.
-    :param part: whether the image is a part of another, whose middle may be anywhere.
     :param remedy: what else helps where the principal point is far from the middle.
     """
     doubts = []
     x, y = float(camera.K[0, 2]), float(camera.K[1, 2])
     width, height = camera.width, camera.height
     off = max(abs((x + 0.5) / width - 0.5), abs((y + 0.5) / height - 0.5))
-    if off > FARTHEST_FROM_MIDDLE and not part:
+    if off > FARTHEST_FROM_MIDDLE and not camera.part:
         doubts.append(
             f'the principal point of {name}, ({x:.0f}, {y:.0f}), is far from the middle of '
             f'{width}x{height} px; if its K or P is that of another resolution, all poses are '

@@ -44,6 +44,7 @@ class BaseEstimator(ABC, Generic[ModelT]):
     _camera: Camera | None = None  # the last one
     closed = False
     can_follow = False  # whether models of this preset can :meth:`follow`
+    warns_of_cameras = True  # in the log, of those whose numbers look wrong
 
     @classmethod
     @abstractmethod
@@ -181,10 +182,11 @@ class BaseEstimator(ABC, Generic[ModelT]):
         if self.closed:
             raise BackendError('the estimator is closed; load the model again')
         check_inputs(image, camera, depth_m)
-        if camera is self._camera:
+        if camera is self._camera or not self.warns_of_cameras:
             return
         self._camera = camera
-        for doubt in number_doubts(camera, 'the camera'):
+        for doubt in number_doubts(camera, 'the camera',
+                                   ' (part=True tells that an image is a part of another)'):
             if doubt not in self._doubted and len(self._doubted) < MOST_DOUBTS:
                 self._doubted.add(doubt)
                 logging.getLogger(__name__).warning('poses may be wrong: %s', doubt)

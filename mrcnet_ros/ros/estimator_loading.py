@@ -35,6 +35,7 @@ def load_estimator(parameters: NodeParameters) -> Estimator:
         cache_bytes=parameters.cache_mb << 20,
         store_root=home_expanded('store', parameters.store) if parameters.store else None,
     )
+    estimator.warns_of_cameras = False  # the node does, in the words of camera_info
     try:
         if parameters.depth != 'off':
             estimator.prepare_depth()

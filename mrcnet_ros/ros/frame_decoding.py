@@ -62,7 +62,7 @@ class FrameDecoder:
         try:
             camera = messages.camera_from_info(
                 frame.camera_info, rectified=parameters.image_rectified)
-            messages.check_camera_fits(image, camera)
+            messages.check_camera_fits(image, camera, frame.camera_info)
         except CameraError as error:
             raise FrameError('bad_camera_info', str(error)) from error
         return DecodedFrame(image, camera, _header(frame), self._depth(frame, camera, parameters),

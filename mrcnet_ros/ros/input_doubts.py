@@ -33,9 +33,8 @@ def camera_doubts(info: CameraInfoMessage, image_topic: str, *, rectified: bool)
         camera = camera_from_info(info, rectified=rectified)
     except CameraError:
         return []
-    roi = bool(info.roi.width or info.roi.height)
-    doubts = number_doubts(camera, 'camera_info', part=roi,
-                           remedy=' (roi tells that an image is a part of another)')
+    doubts = number_doubts(camera, 'camera_info',
+                           ' (roi tells that an image is a part of another)')
     if rectified and not any(info.p) and any(info.d):
         doubts.append('image_rectified is set, but P of camera_info is zero, so K counts, which '
                       'is of the raw images: fill P, or give raw images and unset it')

@@ -157,7 +157,8 @@ def camera_from_info(info: CameraInfoMessage, *, rectified: bool = False) -> Cam
     width, height = (size // bins).tolist()
     model, coefficients = ('none', ()) if rectified else _distortion(
         str(info.distortion_model), tuple(map(float, info.d)))
-    camera = Camera(K, width, height, model, coefficients)
+    camera = Camera(K, width, height, model, coefficients,
+                    part=bool(info.roi.width or info.roi.height))
     check_focal_lengths(camera, 'camera_info')
     return camera
 
@@ -202,15 +203,22 @@ def _distortion(model: str, coefficients: tuple[float, ...]) -> tuple[str, tuple
     return ('none', ()) if straight and model != 'equidistant' else (model, coefficients)
 
 
-def check_camera_fits(image: NDArray[np.uint8], camera: Camera) -> None:
+def check_camera_fits(image: NDArray[np.uint8], camera: Camera, info: CameraInfoMessage) -> None:
     """Make sure that image and camera_info speak of the same image.
 
+    :param camera: of ``info``.
     :raises CameraError: when their sizes differ.
     """
     height, width = image.shape[:2]
-    if (width, height) != (camera.width, camera.height):
-        raise CameraError(f'the image is {width}x{height} px, its camera_info is for '
-                          f'{camera.width}x{camera.height} px')
+    if (width, height) == (camera.width, camera.height):
+        return
+    told = (f'the image is {width}x{height} px, its camera_info is for '
+            f'{camera.width}x{camera.height} px')
+    if (info.width, info.height) != (camera.width, camera.height):
+        told += (f': {info.width}x{info.height} px with binning {info.binning_x}x{info.binning_y} '
+                 f'and roi {info.roi.width}x{info.roi.height}; width and height must be those of '
+                 'the sensor, before binning and roi')
+    raise CameraError(told)
 
 
 def pose_from_transform(T: Array) -> Pose:

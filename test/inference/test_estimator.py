@@ -263,6 +263,8 @@ def test_a_camera_of_another_resolution_is_told_and_one_in_other_units_refused(t
     assert [r.getMessage().partition(':')[0] for r in caplog.records] == 2 * ['poses may be wrong']
     assert 'the principal point of the camera, (236, 182), is far from' in caplog.text
     assert '(354, 273)' in caplog.text
+    estimator.estimate(IMAGE, Camera(CAMERA.K * [[2.5], [2.5], [1]], WIDTH, HEIGHT, part=True), [])
+    assert len(caplog.records) == 2
     with pytest.raises(CameraError, match=r'4 and 4 px are too short for 240x180 px'):
         estimator.estimate(IMAGE, Camera(np.array([[4.0, 0, 118], [0, 4, 91], [0, 0, 1]]),
                                          WIDTH, HEIGHT), [])

@@ -58,6 +58,7 @@ def test_binning_and_region_of_interest_move_the_pixels_not_the_rays():
     info.roi.x_offset, info.roi.y_offset, info.roi.width, info.roi.height = 100, 50, 200, 120
     reduced = messages.camera_from_info(info)
     assert (reduced.width, reduced.height) == (100, 60)
+    assert reduced.part and not full.part
     uv = np.array([30.0, 20.0])
     in_full = (uv + 0.5) * 2 - 0.5 + (100, 50)
     assert np.allclose(reduced.unproject(uv), full.unproject(in_full))
@@ -114,4 +115,11 @@ def test_a_camera_matrix_that_cannot_be_is_refused(index, value, named):
 def test_camera_info_of_another_image_size_is_refused(rgb):
     """Poses would be wrong without anyone noticing."""
     with pytest.raises(CameraError, match='7x5'):
-        messages.check_camera_fits(rgb, messages.camera_from_info(_info()))
+        messages.check_camera_fits(rgb, messages.camera_from_info(_info()), _info())
+
+
+def test_binning_that_does_not_fit_the_image_is_named():
+    """As of drivers that write the binned size into width and height as well."""
+    info, image = _info(binning_x=2, binning_y=2), np.zeros((480, 640, 3), np.uint8)
+    with pytest.raises(CameraError, match=r'for 320x240 px: 640x480 px with binning 2x2 and roi'):
+        messages.check_camera_fits(image, messages.camera_from_info(info), info)

@@ -9,9 +9,10 @@ pytest.importorskip('rclpy', reason='needs the ROS wheels or a ROS installation'
 pytest.importorskip('vision_msgs', reason='needs ros_pip/interfaces or a ROS installation')
 
 from mrcnet_ros.errors import SpecError
+from mrcnet_ros.geometry.camera import Camera
 from mrcnet_ros.ros import estimator_loading
 from mrcnet_ros.ros.drop_counters import DropCounters
-from mrcnet_ros.ros.estimator_loading import load_handler
+from mrcnet_ros.ros.estimator_loading import load_estimator, load_handler
 from mrcnet_ros.ros.params import NodeParameters
 from mrcnet_ros.ros.transforms import Tree
 
@@ -40,6 +41,17 @@ def loaded(estimator, **parameters):
     """Return the handler of an estimator."""
     return load_handler(lambda _: estimator, NodeParameters(**parameters),
                         DropCounters(lambda *_: None), Tree())
+
+
+def test_the_node_tells_doubts_about_a_camera_once(tiny_model, caplog):
+    """It does in its own words; the estimator alone would say them in others."""
+    estimator = load_estimator(NodeParameters(
+        model=str(tiny_model.path), meshes=str(tiny_model.meshes), store=str(tiny_model.store),
+        threads=1, crops=1, preload=False))
+    K = np.array([[400.0, 0.0, 0.0], [0.0, 400.0, 0.0], [0.0, 0.0, 1.0]])
+    estimator.estimate(np.zeros((48, 64, 3), np.uint8), Camera(K, 64, 48), [])
+    estimator.close()
+    assert 'principal point' not in caplog.text
 
 
 @pytest.mark.parametrize(('parameters', 'said'), [

@@ -84,9 +84,10 @@ def test_a_raw_image_shows_the_estimator_what_a_rectified_one_does(model, where)
     rectified = _rectified(raw, model, LENSES[model])
     images = [rgb_from_image(CvBridge().cv2_to_imgmsg(i, 'rgb8', header))
               for i in (raw, rectified)]
-    bent, straight = camera_from_info(_info(model, LENSES[model])), camera_from_info(_info())
-    for image, camera in zip(images, (bent, straight), strict=True):
-        check_camera_fits(image, camera)
+    infos = _info(model, LENSES[model]), _info()
+    bent, straight = (camera_from_info(info) for info in infos)
+    for image, camera, info in zip(images, (bent, straight), infos, strict=True):
+        check_camera_fits(image, camera, info)
     crop = crop_camera(straight, np.array(BOXES[where], float), SPEC)
     crops = [sample_crop(image, camera, crop)
              for image, camera in zip(images, (bent, straight), strict=True)]
