@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ from .entry import DETECTOR, DetectorEntry, read_detector
 LEAST_SCORE = 0.4
 # Boxes of one image at most, so that a noisy image cannot ask for hundreds of poses.
 MOST_DETECTIONS = 64
+# Of the size in training: objects that a wide lens shows smaller are told.
+SMALLEST_LOOK = 0.95
 # Image sizes whose cells are remembered: cameras come in few.
 _REMEMBERED = 4
 
@@ -37,6 +40,7 @@ class ObjectDetector:
     """
 
     closed = False
+    _told_wide = False  # of a wide lens, in the log
 
     def __init__(self, entry: DetectorEntry, backend: Backend, *,
                  least_score: float = LEAST_SCORE, most: int = MOST_DETECTIONS) -> None:
@@ -114,6 +118,14 @@ class ObjectDetector:
         focal = float(np.sqrt(camera.K[0, 0] * camera.K[1, 1]))
         longest = max(camera.width, camera.height)
         wanted = min(self.spec.focal_px / focal, self.spec.longest_px / longest)
+        look = wanted * focal / self.spec.focal_px
+        if look < SMALLEST_LOOK and not self._told_wide:
+            self._told_wide = True
+            logging.getLogger(__name__).warning(
+                'the lens is wide for the detector (focal length %.0f px, image %dx%d px): '
+                'objects look %.0f %% smaller than in its training, and small ones may be missed; '
+                'use a longer lens, or a part of the image (roi of camera_info)',
+                focal, camera.width, camera.height, 100 * (1 - look))
         width = max(1, round(wanted * camera.width))
         height = max(1, round(wanted * camera.height))
         how = cv2.INTER_AREA if wanted < 1 else cv2.INTER_LINEAR

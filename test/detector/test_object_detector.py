@@ -92,6 +92,16 @@ def test_a_large_image_is_made_smaller_than_its_focal_length_asks(squares):
     assert max(pixels.shape[2:]) == SPEC.longest_px and scale[0] == pytest.approx(1 / 3)
 
 
+def test_a_lens_that_makes_objects_smaller_than_in_training_is_told_once(squares, caplog):
+    """It is answered all the same; a usual lens and one that is just too wide are not told."""
+    detector = ObjectDetector.load(squares)
+    for focal, told in ((320.0, 0), (299.0, 0), (240.0, 1), (240.0, 1)):  # trained with 300 of 640
+        K = np.array([[focal, 0, 320], [0, focal, 240], [0, 0, 1]])
+        detector.detect(np.zeros((480, 640, 3), np.uint8), Camera(K, 640, 480))
+        assert caplog.text.count('look 20 % smaller') == told
+    assert 'focal length 240 px, image 640x480 px' in caplog.text
+
+
 @pytest.mark.parametrize('backend', [
     pytest.param(name, marks=pytest.mark.skipif(bool(RUNTIMES[name].problem()), reason='missing'))
     for name in ('onnxruntime', 'openvino')])
