@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     if args.model is not None:
         dataset.require_objects(model_objects(args.model))
     labels = bag_labels(args.dataset, dataset.object_ids, args.model)
-    with BagWriter(args.output, args.storage) as writer:
+    with BagWriter(args.output, args.storage, rendered=dataset.rendered) as writer:
         frames = progress_bar(dataset.frames[:args.limit], unit='image')
         for number, frame in enumerate(frames, start=1):
             stamp, depth_m = round(number / args.rate * 1e9), frame.load_depth_m()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from .argument_types import positive, positive_float
 from .bag import model_labels
 from .dataset_arguments import add_model_arguments, refuse_without_effect
 from .evaluation_page import Evaluated, add_report_argument, check_report, write_report
-from .known_objects import model_objects
+from .known_objects import model_objects, resized_labels
 from .node import model_parameters
 from .progress import progress_bar
 from .tasks import add_json_argument, measured_with
@@ -90,6 +91,13 @@ def evaluate(args: argparse.Namespace, node_command: Sequence[str]) -> int:
                            f'there are meshes only of {sorted(objects)}; give the folder of all '
                            'meshes as --score-meshes')
     _require_same_objects(args, frames, images, objects)
+    sized = resized_labels(args.model)
+    if bag.rendered and sized:
+        logging.getLogger(__name__).warning(
+            'the images of bag %s are rendered and show objects as large as their meshes, but the '
+            'node takes %s to be as large as on photographs (size_ratio in model.json): distances '
+            'will be off by as much; mrcnet evaluate bop ignores these sizes',
+            args.bag, ', '.join(sized))
     played = frames * (args.loops if args.mode == 'realtime' else 1)
     log = args.json.with_suffix('.node.log')
     answers = _replay(args, node_command, played, log)
@@ -236,7 +244,7 @@ def _report(args: argparse.Namespace, played: Sequence[BagFrame], answers: Answe
     account = summaries[-1].split(']: ')[-1] if summaries else None
     report.write_json(args.json, {
         **measured_with(args), 'mode': args.mode, 'bag': str(args.bag),
-        'depth': args.depth,
+        'depth': args.depth, 'sizes': 'of the model',
         'sent': len(played), 'answered': len(ages_ms), 'unanswered': len(played) - len(ages_ms),
         'sent_hz': rate, 'answered_hz': rate and rate * len(ages_ms) / len(played),
         'age_ms': ages, 'node': account, **figures})

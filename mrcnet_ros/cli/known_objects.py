@@ -48,6 +48,17 @@ def object_labels(objects: Mapping[int, ObjectModel], estimator: Estimator) -> d
         item.object_id: label for label, item in estimator.objects.items()}
 
 
+def resized_labels(model: Path) -> list[str]:
+    """Return the objects of a model directory that are not as large as their meshes.
+
+    :raises ModelError: when ``model.json`` cannot be read.
+    """
+    from ..inference.model_json import SIZES, read_model_json
+
+    return sorted(str(entry['label']) for entry in read_model_json(model)[1]['objects']
+                  if entry.get(SIZES, 1.0) != 1.0)
+
+
 def model_objects(model: Path) -> list[KnownObject]:
     """Return the objects of a model directory as its ``model.json`` has them, without meshes.
 

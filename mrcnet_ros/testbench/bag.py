@@ -25,7 +25,8 @@ from rosbags.typesys.store import Typestore
 from sensor_msgs.msg import CameraInfo, Image
 from vision_msgs.msg import Detection2DArray, Detection3DArray
 
-from ..errors import DatasetError
+from ..datasets.bop import RENDERED_FILE
+from ..errors import CameraError, DatasetError
 from ..geometry.camera import Camera
 from ..geometry.se3 import Array
 from ..ros import messages
@@ -89,10 +90,13 @@ class BagFrames(Sequence[BagFrame]):
     """The moments of a bag for which all inputs are there, in the order of their stamps.
 
     :param incomplete: by topic, how many images have no message of it with their stamp.
+    :param rendered: whether the images are rendered, so that objects are as large as their meshes.
     """
 
-    def __init__(self, frames: Iterable[BagFrame], incomplete: Mapping[str, int]) -> None:
+    def __init__(self, frames: Iterable[BagFrame], incomplete: Mapping[str, int], *,
+                 rendered: bool = False) -> None:
         self._frames, self.incomplete = tuple(frames), dict(incomplete)
+        self.rendered = rendered
 
     def __len__(self) -> int:
         return len(self._frames)
@@ -114,9 +118,11 @@ def read_bag(path: Path | str) -> BagFrames:
     Messages may be in any order: those of a moment have the same stamp. Images that lack another
     message are counted in the log.
 
-    :raises DatasetError: when the bag cannot be read, has no such moment, or has two different
-        messages of a topic with the same stamp.
+    :raises DatasetError: when the bag cannot be read, has no such moment, has a camera_info that
+        cannot be used, or has two different messages of a topic with the same stamp.
     """
+    if not Path(path).exists():
+        raise DatasetError(f'bag {path}: there is no such bag')
     try:
         with Reader(Path(path)) as reader:
             _require_topics(path, {c.topic: c.msgtype for c in reader.connections})
@@ -138,7 +144,7 @@ def read_bag(path: Path | str) -> BagFrames:
     if incomplete:
         logging.getLogger(__name__).warning('bag %s: of %d images, %s; they are left out', path,
                                             len(images), _told(incomplete))
-    return BagFrames(frames, incomplete)
+    return BagFrames(frames, incomplete, rendered=(Path(path) / RENDERED_FILE).is_file())
 
 
 def _told(incomplete: Mapping[str, int]) -> str:
@@ -191,7 +197,12 @@ def _frame(path: Path | str, stamp: int, group: dict[str, bytes]) -> BagFrame:
     truths = group.pop(GROUND_TRUTH, None)
     if DEPTH in group and not _sees(path, stamp, group):
         del group[DEPTH]  # as if there were none: the frame is answered from colour alone
-    return BagFrame(stamp, group, None if truths is None else _truths(path, truths))
+    frame = BagFrame(stamp, group, None if truths is None else _truths(path, truths))
+    try:
+        frame.camera()
+    except CameraError as error:
+        raise DatasetError(f'bag {path}: /camera_info at {stamp} ns: {error}') from error
+    return frame
 
 
 def _sees(path: Path | str, stamp: int, group: Mapping[str, bytes]) -> bool:

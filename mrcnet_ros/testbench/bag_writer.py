@@ -16,6 +16,7 @@ from rosbags.rosbag2 import StoragePlugin, Writer, WriterError
 from sensor_msgs.msg import Image
 from vision_msgs.msg import Detection3D, Detection3DArray, ObjectHypothesisWithPose
 
+from ..datasets.bop import RENDERED_FILE
 from ..errors import DatasetError
 from ..geometry.camera import Camera
 from ..inference.poses import Detection
@@ -37,11 +38,12 @@ class BagWriter(AbstractContextManager['BagWriter']):
     exception there is neither.
 
     :param storage: ``mcap`` or ``sqlite3``.
+    :param rendered: whether the images are rendered; a file in the folder notes it.
     :raises DatasetError: when the folder exists, or cannot be made.
     """
 
-    def __init__(self, path: Path | str, storage: str = 'mcap') -> None:
-        self._path = Path(path)
+    def __init__(self, path: Path | str, storage: str = 'mcap', *, rendered: bool = False) -> None:
+        self._path, self._rendered = Path(path), rendered
         self._part = self._path.with_name(f'{self._path.name}.part')
         if self._path.exists():
             raise DatasetError(f'bag {path}: exists already; remove it or choose another')
@@ -62,6 +64,8 @@ class BagWriter(AbstractContextManager['BagWriter']):
         try:
             self._writer.close()
             if kind is None:
+                if self._rendered:
+                    (self._part / self._path.name / RENDERED_FILE).write_text('{}\n')
                 (self._part / self._path.name).rename(self._path)
         finally:
             shutil.rmtree(self._part, ignore_errors=True)

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import shutil
 from collections import Counter
 
 import numpy as np
@@ -12,7 +13,7 @@ pytest.importorskip('vision_msgs', reason='needs ros_pip/interfaces or a ROS ins
 pytest.importorskip('rosbags')
 
 from bop_folder import write_dataset
-from rclpy.serialization import deserialize_message
+from rclpy.serialization import deserialize_message, serialize_message
 from ros_process import STAND_IN, environment, own_domain
 from rosbags.highlevel import AnyReader
 from rosbags.rosbag2 import Reader, StoragePlugin, Writer
@@ -222,8 +223,6 @@ def test_labels_can_be_those_of_a_model(dataset):
 
 def test_a_message_with_another_stamp_is_otherwise_the_same():
     """Stamps are replaced in the serialized message."""
-    from rclpy.serialization import serialize_message
-
     info = CameraInfo(width=7, header=messages.header_at(1, 'camera'))
     changed = deserialize_message(restamped(serialize_message(info), 5_000_000_002), CameraInfo)
     assert messages.stamp_ns(changed.header) == 5_000_000_002
@@ -240,6 +239,26 @@ def test_a_bag_without_frames_is_an_error_that_names_it(tmp_path, make):
     make(tmp_path / 'no.bag')
     with pytest.raises(DatasetError, match=r'no\.bag'):
         list(read_bag(tmp_path / 'no.bag'))
+
+
+def test_a_bag_that_is_not_there_is_told_as_that(tmp_path):
+    """No advice for a damaged one."""
+    with pytest.raises(DatasetError, match=r'no\.bag: there is no such bag$'):
+        read_bag(tmp_path / 'no.bag')
+
+
+def test_a_camera_info_that_cannot_be_used_is_named_with_its_bag(dataset, tmp_path):
+    """As in a recording of a camera that was not calibrated."""
+    def uncalibrated(topic, data):
+        if topic != '/camera_info':
+            return data
+        info = deserialize_message(data, CameraInfo)
+        info.k[:] = 0.0
+        return serialize_message(info)
+
+    bag = _rewritten(_from_bop(dataset)[1], tmp_path / 'other', change=uncalibrated)
+    with pytest.raises(DatasetError, match=r'other: /camera_info at \d+ ns: .*calibrated'):
+        read_bag(bag)
 
 
 @pytest.fixture
@@ -320,13 +339,31 @@ def test_a_model_of_other_objects_is_refused_before_the_node_starts(
     assert not (dataset / 'out.csv').exists()
 
 
+def _nobody(args, command, frames, log):
+    """Stand in for the replay to a node that does not answer."""
+    log.write_text('')
+    return [None] * len(frames)
+
+
+def test_sizes_from_photographs_are_told_where_images_are_rendered(
+        dataset, replay, monkeypatch, caplog):
+    """The node takes them, and scores less than the offline evaluation does."""
+    monkeypatch.setattr(evaluate_bag, '_replay', _nobody)
+    model = json.loads((dataset / 'model.json').read_text())
+    model['objects'][1]['size_ratio'] = 0.97
+    (dataset / 'model.json').write_text(json.dumps(model))
+    _, figures = replay('photographs', options=['--mode', 'realtime'], code=1)
+    assert figures['sizes'] == 'of the model' and 'rendered' not in caplog.text
+    (dataset / 'toy' / 'test' / 'rendered.json').write_text('{}')
+    shutil.rmtree(dataset / 'toy_bag')
+    assert _from_bop(dataset)[0] == 0
+    replay('rendered', options=['--mode', 'realtime'], code=1)
+    assert 'are rendered' in caplog.text and 'takes obj_000003 to be' in caplog.text
+
+
 def test_real_time_without_an_answer_is_no_success(replay, dataset, monkeypatch):
     """Nothing was measured, whatever the table says."""
-    def nobody(args, command, frames, log):
-        log.write_text('')
-        return [None] * len(frames)
-
-    monkeypatch.setattr(evaluate_bag, '_replay', nobody)
+    monkeypatch.setattr(evaluate_bag, '_replay', _nobody)
     _, figures = replay('none', options=['--mode', 'realtime'], code=1)
     assert (figures['sent'], figures['answered']) == (2, 0)
 
