@@ -3,6 +3,7 @@
 import array
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -116,6 +117,7 @@ def test_the_home_directory_may_be_written_as_a_tilde(monkeypatch, tmp_path):
 
     def load(model, meshes, **options):
         loaded.update(options, model=model, meshes=meshes)
+        return SimpleNamespace()
 
     monkeypatch.setattr('mrcnet_ros.presets.loading.load_any_estimator', load)
     estimator_loading.load_estimator(
