@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import sys
 from pathlib import Path
 
@@ -36,10 +35,8 @@ def run(args: argparse.Namespace) -> int:
     from ..presets.paper.export.published import import_published
 
     spec, object_ids, meshes = _of_run(args) if args.config else _of_dataset(args)
-    if args.view_origin is not None:
-        spec = dataclasses.replace(spec, view_origin=args.view_origin)
     folder, left_out = import_published(args.checkpoint, spec, object_ids, meshes, args.output,
-                                        say=say)
+                                        view_origin=args.view_origin, say=say)
     if left_out:
         print(f'left out, no mesh in {meshes}: objects {left_out}', file=sys.stderr)
     print(folder)

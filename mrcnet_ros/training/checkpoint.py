@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from ..errors import ModelError
 from ..specs import FORMAT_VERSION, Spec
 from ..store.atomic import atomic_file, remove_stale
+from .identity import first_difference
 
 
 def save_checkpoint(path: Path, state: dict[str, Any], spec: Spec) -> None:
@@ -39,8 +41,20 @@ def load_checkpoint(path: Path, spec: Spec | None = None) -> dict[str, Any]:
     if state['format_version'] != FORMAT_VERSION:
         raise ModelError(path, f'has format {state["format_version"]}, '
                                f'this version reads {FORMAT_VERSION}')
-    if spec is not None and (state['spec'].get('preset') != spec.preset
-                             or type(spec).from_dict(state['spec']) != spec):
-        raise ModelError(path, 'was made with another model spec',
-                         'train from the start or restore the spec of the configuration')
+    if spec is not None:
+        check_spec(path, state, spec)
     return state
+
+
+def check_spec(path: Path, state: Mapping[str, Any], spec: Spec) -> None:
+    """Check that a checkpoint was made with a spec.
+
+    :raises ModelError: naming the first number that differs.
+    """
+    found, expected = {'preset': state['spec'].get('preset')}, {'preset': spec.preset}
+    if found == expected:
+        found, expected = type(spec).from_dict(state['spec']).to_dict(), spec.to_dict()
+    if difference := first_difference(found, expected):
+        raise ModelError(path, f'was made with another model spec: {difference}',
+                         'restore the spec of the configuration, give the --set spec... of its '
+                         'training, or train from the start')

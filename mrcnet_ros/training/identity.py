@@ -19,7 +19,8 @@ from ..objects import ObjectModel
 from ..specs import ViewPrior
 
 IDENTITY = 'identity'
-ORIGIN = [0.0, 0.0, 0.0]  # where the middle of an object is that does not tell
+# What entries stand for that do not say it: such an object was trained about its origin.
+FORMER = {'middle_m': [0.0, 0.0, 0.0]}
 # The symmetries themselves, and the model whose shared layers are frozen. Older checkpoints do not
 # have them, and are compared without.
 MOTIONS, FROZEN = 'motions', 'frozen_sha256'
@@ -42,7 +43,7 @@ def identity_of(objects: Sequence[ObjectModel], view_prior: ViewPrior | None, se
             'unit_m': o.unit_m, 'diameter_m': o.diameter_m,
             'symmetries': len(o.symmetries.transforms),
             MOTIONS: _motions(o.symmetries, o.middle_m, o.diameter_m),
-            **({'middle_m': o.middle_m.tolist()} if o.middle_m.any() else {})} for o in objects],
+            'middle_m': o.middle_m.tolist()} for o in objects],
         'view_prior': asdict(view_prior) if view_prior else None,
         'seed': seed,
         **({} if frozen is None else
@@ -66,7 +67,7 @@ def check_identity(path: Path, state: Mapping[str, Any], expected: Mapping[str, 
             '%s does not say which objects it was trained on; they are taken to be those of the '
             'configuration, in that order', path)
         return
-    difference = _difference(found, {n: expected[n] for n in names if n in expected}, '')
+    difference = first_difference(found, {n: expected[n] for n in names if n in expected})
     if difference:
         raise ModelError(path, f'was trained with {difference}',
                          'restore the configuration, its objects and their meshes, or train in '
@@ -87,13 +88,12 @@ def check_known(path: Path, entries: Sequence[Mapping[str, Any]],
         label = wanted['label']
         if label not in known:
             continue
-        found = {'middle_m': ORIGIN, **known[label]}
+        found = {**FORMER, **known[label]}
         symmetries = Symmetries(np.reshape(found['symmetries'], (-1, 4, 4)))
         found.update({'symmetries': len(symmetries.transforms),
                       MOTIONS: _motions(symmetries, found['middle_m'], wanted['diameter_m'])})
-        difference = _difference(
+        difference = first_difference(
             found, {**wanted, 'object_id': found['object_id'],
-                    'middle_m': wanted.get('middle_m', ORIGIN),
                     'view_prior': expected['view_prior']}, label)
         if difference:
             raise ModelError(path, f'was made with {difference}',
@@ -114,13 +114,16 @@ def _same_motions(found: Any, expected: Any) -> bool:
     return bool(max(gaps.min(axis=0).max(), gaps.min(axis=1).max()) < SAME_MOTION)
 
 
-def _difference(found: Any, expected: Any, where: str) -> str:
-    """Return the first difference of nested plain data, '' if they agree up to rounding."""
+def first_difference(found: Any, expected: Any, where: str = '') -> str:
+    """Return the first difference of nested plain data, '' if they agree up to rounding.
+
+    :param where: the name of the data, for the text.
+    """
     if where.endswith(f'.{MOTIONS}'):
         return '' if _same_motions(found, expected) else f'other symmetries ({where})'
     if isinstance(found, Mapping) and isinstance(expected, Mapping):
-        pairs = [(found.get(k), expected[k], f'{where}.{k}'.lstrip('.')) for k in expected
-                 if k in found or k not in (MOTIONS, FROZEN)]
+        pairs = [(found.get(k, FORMER.get(k)), expected[k], f'{where}.{k}'.lstrip('.'))
+                 for k in expected if k in found or k not in (MOTIONS, FROZEN)]
     elif isinstance(found, list) and isinstance(expected, list):
         if len(found) != len(expected):
             return f'{len(found)} {where}, the configuration has {len(expected)}'
@@ -131,7 +134,7 @@ def _difference(found: Any, expected: Any, where: str) -> str:
         return '' if near else _told(found, expected, where)
     else:
         return '' if found == expected else _told(found, expected, where)
-    return next(filter(None, (_difference(*pair) for pair in pairs)), '')
+    return next(filter(None, (first_difference(*pair) for pair in pairs)), '')
 
 
 def _told(found: Any, expected: Any, where: str) -> str:

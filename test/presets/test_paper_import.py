@@ -1,7 +1,9 @@
 """Importing published checkpoints: safe, complete or refused, and the same network afterwards."""
 
+import dataclasses
 import json
 import pickle
+import shutil
 
 import numpy as np
 import pytest
@@ -21,6 +23,7 @@ from paper_model import (  # noqa: E402
 from mrcnet_ros.cli.main import main  # noqa: E402
 from mrcnet_ros.errors import MeshError, ModelError  # noqa: E402
 from mrcnet_ros.inference.onnxruntime_backend import OnnxRuntimeBackend  # noqa: E402
+from mrcnet_ros.objects import load_bop_objects  # noqa: E402
 from mrcnet_ros.presets.loading import preset_of  # noqa: E402
 from mrcnet_ros.presets.paper.export.published import (  # noqa: E402
     import_published,
@@ -28,6 +31,8 @@ from mrcnet_ros.presets.paper.export.published import (  # noqa: E402
 )
 from mrcnet_ros.presets.paper.export.reference import example_inputs  # noqa: E402
 from mrcnet_ros.presets.paper.spec import read_paper_model  # noqa: E402
+from mrcnet_ros.training.checkpoint import save_checkpoint  # noqa: E402
+from mrcnet_ros.training.identity import IDENTITY, identity_of  # noqa: E402
 
 
 @pytest.fixture(scope='module')
@@ -200,6 +205,35 @@ def test_the_command_names_what_is_wrong_and_leaves_no_model(tmp_path, meshes, c
     assert not output.exists()
     assert main([*arguments, '--meshes', str(tmp_path)]) == 2
     assert 'none of the meshes' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(('changes', 'object_ids', 'problem'), [
+    ({'depth_far': 5.0}, OBJECT_IDS, 'depth_far 4.0, the configuration has 5.0'),
+    ({'view_origin': 'box_centre'}, OBJECT_IDS, "view_origin 'principal_point'"),
+    ({}, OBJECT_IDS[::-1], r'objects\[0\]\.object_id 1, the configuration has 3')])
+def test_a_run_with_other_specs_or_objects_is_refused(tmp_path, meshes, changes, object_ids,
+                                                      problem):
+    """No shape tells them, but distances or objects would be wrong."""
+    path, spec = tmp_path / 'checkpoint.pt', dataclasses.replace(SMALL, **changes)
+    identity = identity_of(list(load_bop_objects(meshes).values()), None, 0)
+    save_checkpoint(path, {'network': small_network().state_dict(), IDENTITY: identity}, SMALL)
+    with pytest.raises(ModelError, match=problem):
+        import_published(path, spec, object_ids, meshes, tmp_path / 'model')
+    assert not (tmp_path / 'model').exists()
+
+
+def test_a_run_without_one_of_its_meshes_is_imported(tmp_path, meshes):
+    """Objects that are left out are not compared; another view origin may be asked for."""
+    some = shutil.copytree(meshes, tmp_path / 'some')
+    (some / 'obj_000001.ply').unlink()
+    identity = identity_of(list(load_bop_objects(meshes).values()), None, 0)
+    path = tmp_path / 'checkpoint.pt'
+    save_checkpoint(path, {'network': small_network().state_dict(), IDENTITY: identity}, SMALL)
+    folder, left_out = import_published(path, SMALL, OBJECT_IDS, some, tmp_path / 'model',
+                                        view_origin='box_centre')
+    assert left_out == [1]
+    assert read_paper_model(folder, meshes).spec == dataclasses.replace(
+        SMALL, view_origin='box_centre')
 
 
 def test_objects_without_a_mesh_are_left_out_and_keep_their_class(tmp_path, meshes):

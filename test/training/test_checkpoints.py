@@ -11,6 +11,7 @@ import pytest
 
 pytest.importorskip('torch', reason='needs the train extra')
 
+import numpy as np
 import torch
 import yaml
 from small_training import metrics
@@ -113,6 +114,20 @@ def test_a_checkpoint_of_something_else_is_not_gone_on_with(own, tmp_path, edit,
         with pytest.raises(ModelError, match=problem):
             export_checkpoint(own.output / 'checkpoint.pt', config, tmp_path / 'model')
         assert not (tmp_path / 'model').exists()
+
+
+def test_a_middle_that_was_added_or_taken_out_is_not_gone_on_with(own):
+    """Poses would be off by it; checkpoints that do not say it were trained about the origin."""
+    path, (blob, box) = own.output / 'checkpoint.pt', own.load_objects()
+    moved = dataclasses.replace(blob, middle_m=np.array([0.0, 0.0, 0.03]))
+    plain, other = (identity_of([one, box], None, 0) for one in (blob, moved))
+    older = copy.deepcopy(plain)
+    for entry in older['objects']:
+        del entry['middle_m']
+    check_identity(path, {IDENTITY: older}, plain)
+    for found, expected in ((other, plain), (plain, other), (older, other)):
+        with pytest.raises(ModelError, match=r'objects\[0\]\.middle_m'):
+            check_identity(path, {IDENTITY: found}, expected)
 
 
 def test_a_checkpoint_that_has_the_number_of_symmetries_alone_is_gone_on_with(own):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,7 +14,9 @@ from torch import Tensor
 from ....errors import MeshError, ModelError
 from ....export.directory import describe, sha256_of, write_model
 from ....export.kept import Say, log
-from ....objects import load_bop_objects
+from ....objects import ObjectModel, load_bop_objects
+from ....training.checkpoint import check_spec
+from ....training.identity import IDENTITY, check_identity, identity_of
 from ..network.mrcnet import PaperNet
 from ..spec import PaperSpec
 from .reference import export_paper_graphs
@@ -23,17 +26,22 @@ _SHOWN = 8  # problems in a message; they are alike
 
 
 def import_published(checkpoint: Path, spec: PaperSpec, object_ids: Sequence[int],
-                     meshes_dir: Path, output: Path, *, say: Say = log) -> tuple[Path, list[int]]:
-    """Write a published checkpoint as a model directory.
+                     meshes_dir: Path, output: Path, *, view_origin: str | None = None,
+                     say: Say = log) -> tuple[Path, list[int]]:
+    """Write a published checkpoint, or one of a training here, as a model directory.
 
     Objects whose mesh is not in the folder are left out: without a mesh there is no template.
-    Sizes that were measured for a model in the directory are kept.
+    Sizes that were measured for a model in the directory are kept. A checkpoint of a training here
+    says what it was trained with, and must agree; a published one says nothing.
 
+    :param spec: of the training.
     :param object_ids: of the network's classes, in class order.
     :param meshes_dir: BOP models folder with ``models_info.json``.
+    :param view_origin: of the model where it differs from the training's.
     :param say: called with what is kept and dropped of the older model's calibration.
     :return: the directory, and the objects that were left out.
-    :raises ModelError: when the checkpoint is not the network's.
+    :raises ModelError: when the checkpoint is not the network's, or of a training with another
+        spec, other objects or other meshes.
     :raises MeshError: when there is none of the meshes.
     """
     present = [i for i in object_ids if (meshes_dir / f'obj_{i:06d}.ply').is_file()]
@@ -41,7 +49,13 @@ def import_published(checkpoint: Path, spec: PaperSpec, object_ids: Sequence[int
         raise MeshError(meshes_dir, f'has none of the meshes obj_{object_ids[0]:06d}.ply ...',
                         'give the BOP models folder of this dataset')
     objects = load_bop_objects(meshes_dir, present)
-    network = load_published(checkpoint, spec, len(object_ids))
+    content = _read(checkpoint)
+    network = _network_of(checkpoint, content, spec, len(object_ids))
+    _check_training(checkpoint, content, spec, {
+        class_index: objects[object_id] for class_index, object_id in enumerate(object_ids)
+        if object_id in objects})
+    if view_origin is not None:
+        spec = dataclasses.replace(spec, view_origin=view_origin)
 
     def description(files: dict[str, str]) -> dict[str, Any]:
         values = describe(f'mrcnet-{spec.dataset}', spec, list(objects.values()), None, files)
@@ -61,9 +75,13 @@ def load_published(path: Path, spec: PaperSpec, objects: int) -> PaperNet:
 
     :raises ModelError: when it is missing, unsafe, or holds other entries than the network.
     """
+    return _network_of(path, _read(path), spec, objects)
+
+
+def _network_of(path: Path, content: Any, spec: PaperSpec, objects: int) -> PaperNet:
     with torch.device('meta'):
         network = PaperNet(spec=spec, objects=objects)
-    state = read_published(path)
+    state = _state_of(path, content)
     check_entries(path, state, network)
     first: dict[int, Tensor] = {}
     weights = {name: first.setdefault(id(tensor), state[name].to(torch.float32))
@@ -72,13 +90,29 @@ def load_published(path: Path, spec: PaperSpec, objects: int) -> PaperNet:
     return network.eval()
 
 
-def read_published(path: Path) -> Mapping[str, Tensor]:
-    """Return the state dict of a published checkpoint, read safely.
+def _check_training(path: Path, content: Mapping[str, Any], spec: PaperSpec,
+                    objects: Mapping[int, ObjectModel]) -> None:
+    """Compare with what a training here was made with.
+
+    :param objects: by class; those that are left out are not compared.
+    :raises ModelError: naming the first difference.
+    """
+    if 'format_version' not in content:  # published
+        return
+    check_spec(path, content, spec)
+    found = content.get(IDENTITY)
+    if found is not None:
+        content = {IDENTITY: {'objects': [found['objects'][c] for c in objects]}}
+    check_identity(path, content, identity_of(list(objects.values()), None, 0), ('objects',))
+
+
+def _read(path: Path) -> Any:
+    """Return what a checkpoint holds, read safely.
 
     :raises ModelError: when it is missing, unsafe, or not a checkpoint.
     """
     try:
-        content = torch.load(path, map_location='cpu', weights_only=True)
+        return torch.load(path, map_location='cpu', weights_only=True)
     except FileNotFoundError as error:
         raise ModelError(path, 'there is no such checkpoint') from error
     except pickle.UnpicklingError as error:
@@ -87,6 +121,13 @@ def read_published(path: Path) -> Mapping[str, Tensor]:
             f'keep only its {NETWORK_KEY!r} entry, on a machine where you trust it') from error
     except Exception as error:
         raise ModelError(path, f'is not a readable checkpoint ({error})') from error
+
+
+def _state_of(path: Path, content: Any) -> Mapping[str, Tensor]:
+    """Return the state dict of what a checkpoint holds.
+
+    :raises ModelError: when there is none.
+    """
     state = content.get(NETWORK_KEY) if isinstance(content, Mapping) else None
     if not isinstance(state, Mapping):
         raise ModelError(path, f'has no state dict under the key {NETWORK_KEY!r}')
