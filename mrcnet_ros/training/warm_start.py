@@ -6,7 +6,7 @@ training the rows of new objects cannot move the answers for the objects already
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,11 @@ from torch import Tensor, nn
 
 from ..detector.entry import DETECTOR_WEIGHTS
 from ..errors import ModelError
+from ..inference.model_json import check_file, check_seal, read_model_json
 from ..network.blocks import Hidden, ObjectConvNorm, ObjectLinear
 from ..network.detector import DetectorNetwork
 from ..network.mrcnet import MrcNet
-from ..reading.text import parse_json
-from ..specs import DetectorSpec, ModelSpec
+from ..specs import DetectorSpec, ModelSpec, Spec
 from .checkpoint import load_checkpoint
 
 ROWS: dict[type[nn.Module], tuple[str, ...]] = {
@@ -48,24 +48,36 @@ class Start:
 def read_start(model_dir: Path, spec: ModelSpec) -> Start:
     """Read the weights of a model directory.
 
-    :raises ModelError: when it is incomplete or of another spec.
+    :raises ModelError: when it is incomplete, of another spec, or mixed of two models.
     """
-    weights = _weights(load_checkpoint(Path(model_dir) / 'weights.pt', spec))
+    state, values = _sealed(Path(model_dir), 'weights.pt', spec)
     try:
-        values = parse_json((Path(model_dir) / 'model.json').read_bytes())
-        return Start(weights, tuple({**entry, 'label': str(entry['label'])}
-                                    for entry in values['objects']))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return Start(_weights(state), tuple({**entry, 'label': str(entry['label'])}
+                                            for entry in values['objects']))
+    except (KeyError, TypeError) as error:
         raise ModelError(model_dir, f'has no usable model.json: {error}') from error
 
 
 def read_detector_start(model_dir: Path, spec: DetectorSpec) -> Start:
     """Read the weights of the detector of a model directory.
 
-    :raises ModelError: when there are none, or they are of another spec.
+    :raises ModelError: when there are none, or they are of another spec or another model.
     """
-    state = load_checkpoint(Path(model_dir) / DETECTOR_WEIGHTS, spec)
+    state, _ = _sealed(Path(model_dir), DETECTOR_WEIGHTS, spec)
     return Start(_weights(state), tuple({'label': label} for label in state['labels']))
+
+
+def _sealed(model_dir: Path, name: str, spec: Spec) -> tuple[dict[str, Any], Mapping[str, Any]]:
+    """Return a file of weights and ``model.json``, which must be of one export.
+
+    :raises ModelError: when they are not, or cannot be used.
+    """
+    state = load_checkpoint(model_dir / name, spec)
+    values = read_model_json(model_dir)[1]
+    check_seal(model_dir, values)
+    if (digest := values.get('files', {}).get(name)) is not None:  # older ones do not name it
+        check_file(model_dir / name, digest)
+    return state, values
 
 
 def _weights(state: dict[str, Any]) -> dict[str, Tensor]:

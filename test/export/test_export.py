@@ -20,10 +20,10 @@ from torch import nn
 from mrcnet_ros.errors import ModelError, SpecError
 from mrcnet_ros.export import directory, onnx_export
 from mrcnet_ros.export.arithmetic import example_inputs
-from mrcnet_ros.export.directory import export_checkpoint
+from mrcnet_ros.export.directory import export_checkpoint, sha256_of
 from mrcnet_ros.export.onnx_export import export_graphs
 from mrcnet_ros.inference.model_directory import read_model_directory
-from mrcnet_ros.inference.model_json import write_law, write_size_ratios
+from mrcnet_ros.inference.model_json import seal_of, write_law, write_size_ratios
 from mrcnet_ros.inference.onnxruntime_backend import OnnxRuntimeBackend
 from mrcnet_ros.inference.uncertainty import CovarianceLaw
 from mrcnet_ros.inference.verified import Execution, store_result
@@ -249,6 +249,9 @@ def test_a_mean_lies_between_the_model_and_the_one_it_came_from(tiny_model, tmp_
     state['average'] = {k: v + 1 if v.is_floating_point() else v
                         for k, v in state['average'].items()}
     torch.save(state, other / 'weights.pt')
+    values = json.loads((other / 'model.json').read_text())
+    values['files']['weights.pt'] = sha256_of(other / 'weights.pt')
+    (other / 'model.json').write_text(json.dumps({**values, 'seal': seal_of(values)}))
     for model, offset in ((tiny_model.path, 0.0), (other, 0.5)):
         mean = weights_of(export_checkpoint(tiny_model.checkpoint, tiny_model.config,
                                             tmp_path / 'mean', mean_with=model))
@@ -263,7 +266,7 @@ def test_a_mean_with_a_model_of_other_objects_is_refused(tiny_model, tmp_path):
     other = shutil.copytree(tiny_model.path, tmp_path / 'other')
     values = json.loads((other / 'model.json').read_text())
     values['objects'].reverse()
-    (other / 'model.json').write_text(json.dumps(values))
+    (other / 'model.json').write_text(json.dumps({**values, 'seal': seal_of(values)}))
     with pytest.raises(ModelError, match=r"knows \['box', 'blob'\], the checkpoint \['blob"):
         export_checkpoint(tiny_model.checkpoint, tiny_model.config, tmp_path / 'mean',
                           mean_with=other)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 
 import pytest
 
 pytest.importorskip('torch', reason='needs the train extra')
+pytest.importorskip('onnx', reason='needs the train extra')
 
 import cv2
 import numpy as np
@@ -16,12 +18,14 @@ from meshes import cube, write_ply
 from tiny_model import SPEC, random_stem, write_material
 
 from mrcnet_ros.errors import DatasetError, MeshError, ModelError, SpecError
+from mrcnet_ros.export.directory import export_checkpoint
 from mrcnet_ros.network.mrcnet import MrcNet
 from mrcnet_ros.rendering.background_files import read_linear
 from mrcnet_ros.specs import ModelSpec, ViewPrior
 from mrcnet_ros.training.checkpoint import load_checkpoint, save_checkpoint
 from mrcnet_ros.training.config import TrainConfig
 from mrcnet_ros.training.trainer import train
+from mrcnet_ros.training.warm_start import read_start
 
 
 @pytest.fixture(scope='module')
@@ -46,6 +50,29 @@ def test_frozen_objects_must_stay_what_they_were(tiny_model, tmp_path, edit, cha
                                  init=tiny_model.path, freeze_shared=True, **changes)
     with pytest.raises(ModelError, match=rf'{problem}.*must stay as they are'):
         train(config, random_stem())
+
+
+def test_a_start_mixed_of_two_models_is_refused(tiny_model, tmp_path):
+    """Rows of one object would count as those of another; the graphs need not be there."""
+    other = tmp_path / 'other'
+    objects = tmp_path / 'one.yaml'
+    entries = yaml.safe_load(tiny_model.config.models.read_text())[::-1]
+    objects.write_text(yaml.safe_dump([
+        {**entry, 'mesh': str(tiny_model.meshes / entry['mesh'])} for entry in entries]))
+    checkpoint = tmp_path / 'checkpoint.pt'
+    save_checkpoint(checkpoint, {'average': MrcNet(spec=SPEC, objects=2).state_dict(), 'step': 0},
+                    SPEC)
+    export_checkpoint(checkpoint, dataclasses.replace(tiny_model.config, models=objects), other)
+    for path in other.glob('*.onnx'):
+        path.unlink()
+    assert read_start(other, SPEC).labels == ('box', 'blob')
+    for one, two in ((tiny_model.path, other), (other, tiny_model.path)):
+        mixed = tmp_path / f'mixed_{one.name}'
+        mixed.mkdir()
+        shutil.copy(one / 'weights.pt', mixed)
+        shutil.copy(two / 'model.json', mixed)
+        with pytest.raises(ModelError, match=r'weights\.pt: is damaged or of another model'):
+            read_start(mixed, SPEC)
 
 
 def test_a_checkpoint_of_another_spec_is_refused(material, tmp_path):
