@@ -32,10 +32,6 @@ class OpenVinoBackend(HostBackend):
 
         core = openvino.Core()
         device = options.device or CPU
-        if device not in core.available_devices:
-            raise BackendError(
-                f'backend openvino finds no device {device!r}; there are: '
-                f"{', '.join(core.available_devices)}; a GPU needs Intel's compute runtime")
         self.device = device_name(device)
         self.precision, self.version = options.precision, str(openvino.__version__)
         # without a hint OpenVINO takes the lowest precision that it thinks will do
@@ -78,9 +74,18 @@ class OpenVinoBackend(HostBackend):
 
 
 def device_name(device: str) -> str:
-    """Return the name of the processor behind a device of OpenVINO."""
+    """Return the name of the processor behind a device of OpenVINO.
+
+    :raises BackendError: when OpenVINO does not find the device.
+    """
     if device in ('', CPU):
         return cpu_name()
     import openvino
 
-    return str(openvino.Core().get_property(device, 'FULL_DEVICE_NAME'))
+    core = openvino.Core()
+    if device not in core.available_devices:
+        raise BackendError(
+            f'backend openvino finds no device {device!r}; there are: '
+            f"{', '.join(core.available_devices)}; a GPU needs Intel's compute runtime, and a "
+            'device of another runtime the name of that one as backend')
+    return str(core.get_property(device, 'FULL_DEVICE_NAME'))

@@ -221,6 +221,16 @@ def test_devices_and_precisions_that_cannot_be_had_are_refused(tiny_model, optio
         load_backend(graphs_of(tiny_model), options)
 
 
+@openvino
+@pytest.mark.parametrize('device', ['cpu', 'GPU.7'])
+@pytest.mark.parametrize('precision', ['auto', 'fp16', 'fp32'])
+def test_a_device_that_openvino_does_not_find_is_told(tiny_model, device, precision):
+    """In every precision, also where a verification for that device is looked for."""
+    with pytest.raises(BackendError, match=f"finds no device '{device}'; there are: CPU"):
+        PoseEstimator.load(tiny_model.path, tiny_model.meshes, backend='openvino', device=device,
+                           precision=precision)
+
+
 def test_an_unknown_precision_is_refused():
     """Before anything is loaded."""
     with pytest.raises(BackendError, match="unknown precision 'int3'; there are: auto, fp32"):
