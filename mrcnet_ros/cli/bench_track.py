@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,8 +26,8 @@ EACH, SELDOM, FOLLOWED = 'estimated in each image', 'estimated, slow detector', 
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_traffic_arguments(parser, objects=None)
-    parser.set_defaults(scenes=1)  # following needs a picture in which objects stay
+    # following needs a picture in which objects stay, or a sequence
+    add_traffic_arguments(parser, objects=None, scenes=None)
     add_model_arguments(parser, required=False)
     parser.add_argument('--detections-rate', type=positive_float, default=2.0, metavar='HZ',
                         help='rate of the slow detector (default: 2)')
@@ -42,6 +43,8 @@ def run(args: argparse.Namespace) -> int:
     """Measure the node with detections in each image, with few, and with few and ``track``.
 
     With a detector of its own, the node detects in each image, or seldom and follows.
+
+    :return: 1 when a node published no pose, 0 otherwise.
     """
     from ..store.shared_files import shared_file
 
@@ -75,7 +78,12 @@ def bench(args: argparse.Namespace, command: Callable[[bool], Sequence[str]],
         'objects_at_most': args.objects, 'rows': rows}
     write_json(args.json, figures)
     print(track_table(figures))
-    return 0
+    idle = [name for name, row in rows.items() if not row['poses_per_s']]
+    for name in idle:
+        print(f'FAILED: {name}: the node published no pose. Does its detector or the detections '
+              f'find objects of the model in these images? See {_log_file(args, name)}',
+              file=sys.stderr)
+    return 1 if idle else 0
 
 
 def with_gaps(frames: Sequence[BagFrame], every: int) -> list[BagFrame]:
@@ -95,8 +103,7 @@ def _measure(args: argparse.Namespace, command: Sequence[str], frames: Sequence[
     from ..testbench.processes import LoggedProcess, process_usage
     from ..testbench.traffic import Traffic
 
-    log = args.json.with_suffix(f'.{name.replace(", ", "_").replace(" ", "_")}.log')
-    with (LoggedProcess('node', command, log) as node,
+    with (LoggedProcess('node', command, _log_file(args, name)) as node,
           Traffic(node.check_runs, detections=not args.detector) as traffic):
         traffic.wait_for_node(args.timeout)
         traffic.run(frames, args.rate, WARM_UP_S)
@@ -109,6 +116,12 @@ def _measure(args: argparse.Namespace, command: Sequence[str], frames: Sequence[
     return {'cpu_percent': 100 * cpu_s / seconds, 'poses_per_s': poses / seconds,
             'answers_per_s': answered / seconds,
             'cpu_ms_per_pose': 1e3 * cpu_s / poses if poses else None}
+
+
+def _log_file(args: argparse.Namespace, name: str) -> Path:
+    """Return where the output of the node of a measurement is written."""
+    path: Path = args.json
+    return path.with_suffix(f'.{name.replace(", ", "_").replace(" ", "_")}.log')
 
 
 def track_table(figures: Mapping[str, Any]) -> str:

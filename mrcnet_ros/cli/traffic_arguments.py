@@ -12,10 +12,12 @@ if TYPE_CHECKING:
     from ..testbench.bag import BagFrame
 
 
-def add_traffic_arguments(parser: argparse.ArgumentParser, *, objects: int | None) -> None:
+def add_traffic_arguments(parser: argparse.ArgumentParser, *, objects: int | None,
+                          scenes: int | None = 8) -> None:
     """Declare which frames to send, and how often.
 
     :param objects: default of the most detections in a frame, None for all of them.
+    :param scenes: default of how many scenes or frames, None for one scene or all frames.
     """
     parser.add_argument('--rate', type=positive_float, default=30.0, metavar='HZ',
                         help='frames a second (default: 30)')
@@ -25,9 +27,10 @@ def add_traffic_arguments(parser: argparse.ArgumentParser, *, objects: int | Non
     parser.add_argument('--bag', type=Path, metavar='BAG',
                         help='rosbag of the frames, as mrcnet bag from-bop writes it (default: '
                              'scenes drawn of the objects of the model, 640x480)')
-    parser.add_argument('--scenes', type=positive, default=8, metavar='N',
+    parser.add_argument('--scenes', type=positive, default=scenes, metavar='N',
                         help='how many scenes are drawn, or frames taken from the bag, and sent '
-                             'in turn (default: 8)')
+                             'in turn (default: '
+                             f'{"one scene, or the whole bag" if scenes is None else scenes})')
     parser.add_argument('--seed', type=seed, default=0, metavar='N',
                         help='seed of the drawn scenes')
     parser.add_argument('--timeout', type=positive_float, default=600.0, metavar='S',
@@ -44,5 +47,5 @@ def traffic_frames(args: argparse.Namespace) -> list[BagFrame]:
     from ..testbench.traffic import first_detections
 
     frames = (list(read_bag(args.bag))[:args.scenes] if args.bag
-              else drawn_frames(args.model, args.scenes, args.seed))
+              else drawn_frames(args.model, args.scenes or 1, args.seed))
     return [first_detections(f, args.objects) for f in frames] if args.objects else frames

@@ -1,10 +1,15 @@
 """Numbers, paths and options that cannot be are refused before anything starts."""
 
+import argparse
 import errno
+import importlib
 import os
+import pkgutil
+import re
 
 import pytest
 
+from mrcnet_ros import cli
 from mrcnet_ros.cli.main import main
 from mrcnet_ros.store.atomic import write_atomically
 
@@ -21,6 +26,30 @@ def test_limits_and_rates_are_finite_and_not_negative(capsys, words, option, val
         main([*words, f'{option}={value}'])
     assert ended.value.code == 2
     assert f'argument {option}: must be' in capsys.readouterr().err
+
+
+def options_of(parser):
+    """Return all options, those of tasks too, as parser, name of the value and text of help."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for task in action.choices.values():
+                yield from options_of(task)
+        elif action.help:
+            yield parser, action.dest, parser._get_formatter()._expand_help(action)
+
+
+def test_the_default_in_the_help_is_the_default():
+    """Where it is a number, in the help of every command and task."""
+    told = 0
+    for module in pkgutil.iter_modules(cli.__path__):
+        parser = argparse.ArgumentParser()
+        getattr(importlib.import_module(f'mrcnet_ros.cli.{module.name}'), 'add_arguments',
+                lambda parser: None)(parser)
+        for owner, name, text in options_of(parser):
+            for number in re.findall(r'default: (-?[\d.]+)\b', text):
+                assert owner.get_default(name) == float(number), (module.name, name)
+                told += 1
+    assert told > 30
 
 
 @pytest.mark.parametrize(('number', 'remedy'), [

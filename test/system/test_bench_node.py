@@ -17,6 +17,7 @@ from stand_in_node import BoxEstimator
 from vision_msgs.msg import Detection2DArray
 
 from mrcnet_ros.cli import bench_node, bench_track
+from mrcnet_ros.cli.traffic_arguments import traffic_frames
 from mrcnet_ros.evaluation.speed import TimedAnswer, ask_at_rate
 from mrcnet_ros.inference.poses import FrameResult
 from mrcnet_ros.testbench.bag import BagFrame
@@ -76,6 +77,32 @@ def test_following_is_measured_beside_estimating(tmp_path, monkeypatch, capsys):
     assert 0 < seldom['poses_per_s'] < 0.5 * each['poses_per_s']
     assert followed['poses_per_s'] > 1.5 * seldom['poses_per_s']
     assert 'CPU [% of a core]' in capsys.readouterr().out
+
+
+def test_a_node_that_gives_no_pose_was_not_measured(tmp_path, monkeypatch, capsys):
+    """As with a detector that finds nothing: the command fails and names the measurement."""
+    parser = argparse.ArgumentParser()
+    bench_track.add_arguments(parser)
+    args = parser.parse_args(['--model', str(tmp_path), '--json', str(tmp_path / 'track.json')])
+    args.command_line = 'mrcnet bench track'
+    (tmp_path / 'model.json').write_text('{}')
+    monkeypatch.setattr(bench_track, '_measure', lambda args, command, frames, name: {
+        'cpu_percent': 9.0, 'answers_per_s': 30.0, 'cpu_ms_per_pose': None,
+        'poses_per_s': 0.0 if name == bench_track.FOLLOWED else 30.0})
+    assert bench_track.bench(args, lambda track: [], [bag_frame(1, ('duck',))]) == 1
+    told = capsys.readouterr().err
+    assert f'FAILED: {bench_track.FOLLOWED}: the node published no pose' in told
+    assert bench_track.EACH not in told
+
+
+@pytest.mark.parametrize(('words', 'count'), [([], 5), (['--scenes', '2'], 2)])
+def test_following_is_measured_on_a_whole_sequence(monkeypatch, words, count):
+    """All images of a bag are sent unless fewer are asked for."""
+    monkeypatch.setattr('mrcnet_ros.testbench.bag.read_bag', lambda path: map(bag_frame, range(5)))
+    parser = argparse.ArgumentParser()
+    bench_track.add_arguments(parser)
+    args = parser.parse_args(['--bag', 'some.bag', '--json', 'j', *words])
+    assert len(traffic_frames(args)) == count
 
 
 def test_only_each_so_manyth_frame_has_detections():
