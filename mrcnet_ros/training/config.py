@@ -16,6 +16,7 @@ from .scene_config import SceneConfig
 
 # A disturber is seen in part and once in many images: it needs few views.
 VIEWS_FOR_DISTURBER = 60
+CROP_STEP_PX = 32  # of the strides of the network together
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +77,13 @@ class TrainConfig(SceneConfig):
         if self.checkpoint % self.refresh:
             raise SpecError(f'checkpoint ({self.checkpoint}) must be a multiple of refresh '
                             f'({self.refresh}), so that a resumed run sees the same templates')
+        crop_px, template_px = self.spec.crop.size_px, self.spec.template.size_px
+        if crop_px % CROP_STEP_PX or crop_px != template_px:
+            raise SpecError(f'spec.crop.size_px must be a multiple of {CROP_STEP_PX} and equal to '
+                            f'spec.template.size_px, got {crop_px} and {template_px}')
+        if self.spec.bins.scale_bins < 2:
+            raise SpecError('spec.bins.scale_bins must be at least 2, got '
+                            f'{self.spec.bins.scale_bins}')
         self._check_processes()
         if self.freeze_shared and self.init is None:
             raise SpecError('freeze_shared needs init, the model to be extended')

@@ -224,8 +224,11 @@ def beyond_border(border: Sequence[Array], H_crop_layout: Matrix, image: NDArray
 
 def background(rng: np.random.Generator, patch: NDArray[np.uint8],
                size: int) -> NDArray[np.float32]:
-    """Enlarge a random window of a patch to a square image, mirrored or not."""
-    side = int(rng.integers(size // 2, patch.shape[0] + 1))
+    """Enlarge a random window of a patch to a square image, mirrored or not.
+
+    An image of twice the patch or more shows the whole patch.
+    """
+    side = int(rng.integers(min(size // 2, patch.shape[0]), patch.shape[0] + 1))
     x, y = rng.integers(0, patch.shape[0] - side + 1, 2)
     window = patch[y:y + side, x:x + side]
     if rng.random() < 0.5:

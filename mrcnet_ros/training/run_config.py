@@ -43,6 +43,16 @@ def fitted(value: Any, wanted: str, name: str) -> Any:
     return _single(value, wanted, name)
 
 
+def as_mapping(value: Any, name: str) -> Mapping[str, Any]:
+    """Return a YAML value that must be a mapping; None where all its lines are comments.
+
+    :raises SpecError: when it is none.
+    """
+    if not isinstance(value, Mapping):
+        raise SpecError(f'{name} must be a mapping of names to values, got {value!r}')
+    return value
+
+
 def _tuple(value: Any, inner: list[str], name: str) -> tuple[Any, ...]:
     if not isinstance(value, list | tuple):
         raise ValueError(f'{name} must be a list, got {value!r}')
@@ -116,6 +126,8 @@ class RunConfig(ABC):
         for name in ('warmup', 'seed', 'weight_decay'):
             if getattr(self, name) < 0:
                 raise SpecError(f'{name} must not be negative, got {getattr(self, name)}')
+        if self.learning_rate <= 0:
+            raise SpecError(f'learning_rate must be above 0, got {self.learning_rate}')
 
     def at_least_one(self, *names: str) -> None:
         """Refuse counts below one.

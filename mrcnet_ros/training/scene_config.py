@@ -13,7 +13,7 @@ from ..errors import SpecError
 from ..objects import ObjectModel, load_bop_objects, load_object_list
 from ..reading.fields import only_known
 from ..specs import Spec, ViewPrior, from_mapping
-from .run_config import RunConfig
+from .run_config import RunConfig, as_mapping
 
 FARTHEST_M = 100.0  # larger distances are in another unit
 
@@ -83,10 +83,10 @@ class SceneConfig(RunConfig):
         if name == 'view_prior':
             return None if value is None else view_prior_of(value)
         defaults = cls.usual_spec.to_dict()
-        only_known(value, defaults, name)
+        only_known(as_mapping(value, name), defaults, name)
         return cls.usual_spec.from_dict({**defaults, **{
-            k: {**defaults[k], **v} if isinstance(defaults[k], Mapping) else v
-            for k, v in value.items()}})
+            k: {**defaults[k], **as_mapping(v, f'{name}.{k}')}
+            if isinstance(defaults[k], Mapping) else v for k, v in value.items()}})
 
     def load_objects(self) -> list[ObjectModel]:
         """Return the objects in class order.
@@ -115,8 +115,6 @@ class SceneConfig(RunConfig):
                 raise SpecError(f'chances: {name} must be 0 to 1, got {value}')
         if self.minutes is not None and self.minutes <= 0:
             raise SpecError(f'minutes must be positive, got {self.minutes}')
-        if self.learning_rate <= 0:
-            raise SpecError(f'learning_rate must be above 0, got {self.learning_rate}')
         if self.bodies < 0:
             raise SpecError(f'bodies must not be negative, got {self.bodies}')
 
@@ -126,7 +124,8 @@ def view_prior_of(value: Any) -> ViewPrior:
 
     :raises SpecError: when its fields or angles cannot be used.
     """
-    prior: ViewPrior = from_mapping(ViewPrior, value, 'view_prior')
+    prior: ViewPrior = from_mapping(
+        ViewPrior, as_mapping(value, 'view_prior'), 'view_prior')
     low, high, tilt = prior.elevation_min_deg, prior.elevation_max_deg, prior.tilt_max_deg
     if not -90 <= low < high <= 90 or not 0 < tilt <= 180:
         raise SpecError(f'view_prior must have -90 <= elevation_min_deg < elevation_max_deg <= 90 '

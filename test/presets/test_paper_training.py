@@ -362,6 +362,9 @@ def test_the_example_trains_as_published():
     ({'object_ids': [1.5]}, r'object_ids\[0\] must be a number .*1\.5'),
     ({'spec': {'depth_near': 1, 'depth_far': 2, 'size': 64}}, r"unknown fields \['size'\]"),
     ({'spec': {'depth_near': 1, 'depth_far': 2, 'turns': 1.5}}, 'turns must be int, got 1.5'),
+    ({'learning_rate': 0}, 'learning_rate must be above 0, got 0'),
+    ({'final_rate': -1.0}, r'final_rate must be 0 to learning_rate \(0\.0002\), got -1\.0'),
+    ({'final_rate': 0.1}, 'final_rate must be .* got 0.1'),
     ({'workers': -1}, 'workers')])
 def test_a_wrong_configuration_is_named(tmp_path, changes, problem):
     """The error names the field at fault."""

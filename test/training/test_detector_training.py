@@ -38,10 +38,12 @@ from mrcnet_ros.network.lite import LiteBackbone
 from mrcnet_ros.network.stem import Stem
 from mrcnet_ros.specs import DetectorSpec
 from mrcnet_ros.training import detector_trainer
+from mrcnet_ros.training.backgrounds import PATCH_PX
 from mrcnet_ros.training.checkpoint import load_checkpoint
 from mrcnet_ros.training.detector_config import DetectorConfig
 from mrcnet_ros.training.detector_trainer import load_scene_composer, stack_scenes, train_detector
 from mrcnet_ros.training.material import load_disturbers, load_object_views
+from mrcnet_ros.training.painting import background
 from mrcnet_ros.training.placing import FLAT_SIZE
 from mrcnet_ros.training.run_config import read_config
 from mrcnet_ros.training.scene_layout import AS_IT_IS, BODY_WIDTH, WIDEST
@@ -331,6 +333,13 @@ def test_a_checkpoint_of_other_objects_is_refused(config, weights, tmp_path):
         train_detector(dataclasses.replace(own, seed=9), weights)
     with pytest.raises(ModelError, match='another model spec'):
         train_detector(dataclasses.replace(own, spec=DetectorSpec(channels=16)), weights)
+
+
+@pytest.mark.parametrize('size', [320, 384, 640])
+def test_scenes_may_be_larger_than_two_patches(size):
+    """Their background is then the whole patch, enlarged."""
+    patch = np.full((PATCH_PX, PATCH_PX, 3), 7, np.uint8)
+    assert background(np.random.default_rng(0), patch, size).shape == (size, size, 3)
 
 
 @pytest.mark.parametrize(('changes', 'problem'), [

@@ -13,7 +13,7 @@ from ....datasets.catalogue import facts_of
 from ....errors import SpecError
 from ....objects import ObjectModel, load_bop_objects
 from ....reading.fields import only_known
-from ....training.run_config import RunConfig
+from ....training.run_config import RunConfig, as_mapping
 from ..spec import PaperSpec
 
 PAPER_FIELDS = tuple(f.name for f in dataclasses.fields(PaperSpec))
@@ -84,9 +84,7 @@ class PaperTrainConfig(RunConfig):
     @classmethod
     def converted(cls, name: str, value: Any, values: Mapping[str, Any]) -> Any:
         """Return the field ``spec``; all others are handled by :func:`fitted`."""
-        if not isinstance(value, Mapping):
-            raise SpecError(f'spec must be a mapping of names to values, got {value!r}')
-        only_known(value, PAPER_FIELDS, name)
+        only_known(as_mapping(value, name), PAPER_FIELDS, name)
         dataset = Path(str(values.get('dataset', ''))).name
         known = facts_of(dataset).network_depth_range
         depths = {} if known is None else dict(zip(DEPTHS, known, strict=True))
@@ -100,6 +98,9 @@ class PaperTrainConfig(RunConfig):
         super().check()
         self.at_least_one('epochs', 'log', *(
             name for name in ('steps', 'label_vertices') if getattr(self, name) is not None))
+        if not 0 <= self.final_rate <= self.learning_rate:
+            raise SpecError(f'final_rate must be 0 to learning_rate ({self.learning_rate}), got '
+                            f'{self.final_rate}')
         if self.workers < 0:
             raise SpecError(f'workers must not be negative, got {self.workers}')
         if self.precision not in PRECISIONS:
