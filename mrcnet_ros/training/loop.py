@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 CHECKPOINT = 'checkpoint.pt'
 BatchT = TypeVar('BatchT')
 METRICS_FILE = 'metrics.jsonl'
+# of the optimiser's groups: may differ from those of the checkpoint that a training goes on from
+OF_CONFIG = ('weight_decay', 'part')
 
 
 def half_cosine(part: float, highest: float, lowest: float = 0.0) -> float:
@@ -144,6 +146,12 @@ class TrainingLoop(ABC, Generic[ConfigT, BatchT]):
         """
         end = min(self.steps, stop_after or self.steps)
         if self.step >= end or self.spent >= 1:
+            if self.group.rank == 0:
+                logging.getLogger(__name__).info(
+                    'nothing to train: %s is at step %d, %s', self.path, self.step,
+                    'its minutes are spent; set minutes higher' if self.step < end else
+                    f'steps is {end}; set steps higher' if end == self.steps else
+                    f'the step to stop at is {end}; set a later one')
             return
         self.config.output.mkdir(parents=True, exist_ok=True)
         self.train_mode()
@@ -196,7 +204,11 @@ class TrainingLoop(ABC, Generic[ConfigT, BatchT]):
         try:
             self.network.load_state_dict(state['network'])
             if 'optimizer' in state:  # a checkpoint in pieces may have been cut down
+                built = [{k: group[k] for k in OF_CONFIG if k in group}
+                         for group in self.optimizer.param_groups]
                 self.optimizer.load_state_dict(state['optimizer'])
+                for group, own in zip(self.optimizer.param_groups, built, strict=True):
+                    group.update(own)
             self.restore_own(state)
             self.step, self.seconds = int(state['step']), float(state['seconds'])
         except (RuntimeError, ValueError, KeyError) as error:

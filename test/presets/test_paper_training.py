@@ -144,10 +144,19 @@ def test_a_stopped_training_goes_on_as_if_nothing_had_happened(whole_run):
     assert_same_training(whole_run, config)
 
 
-def test_a_finished_training_is_left_alone(whole_run):
-    """Training again after the last step changes nothing."""
+def test_a_changed_weight_decay_counts_after_a_checkpoint(whole_run):
+    """The optimiser goes on with its averages and the numbers of the configuration."""
+    run = PaperRun(dataclasses.replace(whole_run, weight_decay=0.5), ALONE)
+    assert run.step == whole_run.steps
+    assert {group['weight_decay'] for group in run.optimizer.param_groups} == {0.5, 0.0}
+
+
+def test_a_finished_training_is_left_alone(whole_run, caplog):
+    """Training again after the last step changes nothing, and says what to do."""
+    caplog.set_level('INFO')
     before = (whole_run.output / 'checkpoint.pt').stat()
     train_paper(whole_run)
+    assert 'checkpoint.pt is at step 4, steps is 4; set steps higher' in caplog.text
     assert (whole_run.output / 'checkpoint.pt').stat() == before
 
 

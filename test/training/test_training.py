@@ -260,13 +260,15 @@ def test_training_lowers_the_loss(whole_run):
     assert set(rows) == {(s, False) for s in range(4, 25, 4)} | {(8, True), (16, True), (24, True)}
 
 
-def test_a_finished_training_is_left_alone(whole_run):
-    """Training again after the last step changes nothing."""
+def test_a_finished_training_is_left_alone(whole_run, caplog):
+    """Training again after the last step changes nothing, and says what to do."""
+    caplog.set_level('INFO')
     before = (whole_run.output / 'checkpoint.pt').read_bytes()
     lines = (whole_run.output / 'metrics.jsonl').read_text()
     train(dataclasses.replace(whole_run, processes=1), random_stem())
     assert (whole_run.output / 'checkpoint.pt').read_bytes() == before
     assert (whole_run.output / 'metrics.jsonl').read_text() == lines
+    assert 'checkpoint.pt is at step 24, steps is 24; set steps higher' in caplog.text
 
 
 def test_frozen_shared_layers_leave_known_objects_as_they_were(tiny_model: TinyModel, small_logs,
