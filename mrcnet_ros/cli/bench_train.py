@@ -20,7 +20,7 @@ MAX_DIFFERENCE = 0.01
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('config', type=Path, help='YAML file, as for mrcnet train')
-    parser.add_argument('--set', action='append', default=[], metavar='NAME=VALUE', dest='changes',
+    parser.add_argument('--set', action='append', default=[], metavar='NAME=VALUE',
                         help='set a field of the configuration, such as device=cuda')
     parser.add_argument('--stem', type=Path, metavar='FILE',
                         help='ImageNet weights of the first layers, as for mrcnet train')

@@ -11,6 +11,7 @@ from ..errors import BackendError, SpecError
 from ..inference.backend import RuntimeOptions
 from .argument_types import positive
 from .dataset_arguments import refuse_without_effect, say
+from .train import changes
 
 if TYPE_CHECKING:
     from ..inference.engines import EngineSettings
@@ -24,6 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help='the model directory; it is created if missing')
     parser.add_argument('--checkpoint', type=Path, default=None, metavar='FILE',
                         help='default: checkpoint.pt in the output folder of the configuration')
+    parser.add_argument('--set', action='append', default=[], metavar='NAME=VALUE',
+                        help='set a field of the configuration, as in the training; may be '
+                             'repeated')
     parser.add_argument('--mean-with', type=Path, metavar='DIR',
                         help='write the mean of the checkpoint and of the weights of this model '
                              'directory, which the training started from')
@@ -55,14 +59,14 @@ def run(args: argparse.Namespace) -> int:
             args, ['precision', 'max_batch', 'capability', 'engines'],
             'it is for engines, which --backend asks for')
     if not exporting:
-        refuse_without_effect(args, ['checkpoint', 'mean_with'],
+        refuse_without_effect(args, ['checkpoint', 'set', 'mean_with'],
                               'the model of --model is exported already')
     if exporting and _is_detector(args):
         from ..export.detector_export import export_detector
         from ..training.detector_config import DetectorConfig
         from ..training.run_config import read_config
 
-        settings = read_config(DetectorConfig, args.config)
+        settings = read_config(DetectorConfig, args.config, changes(args))
         print(export_detector(args.checkpoint or settings.output / 'checkpoint.pt', settings,
                               args.output, say=say))
     elif exporting:
@@ -70,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
         from ..training.config import TrainConfig
         from ..training.run_config import read_config
 
-        config = read_config(TrainConfig, args.config)
+        config = read_config(TrainConfig, args.config, changes(args))
         checkpoint = args.checkpoint or config.output / 'checkpoint.pt'
         print(export_checkpoint(checkpoint, config, args.output, args.mean_with, say=say))
         _hint(args.output)

@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--images', type=positive, metavar='N',
                         help='held-out images to measure errors on (default: as the time allows)')
     parser.add_argument('--set', action='append', default=[], metavar='NAME=VALUE',
-                        dest='changes', help='set a field of the training '
+                        help='set a field of the training '
                         'configuration, such as views=500 or device=cuda; may be repeated')
     parser.add_argument('--stem', type=Path, metavar='FILE',
                         help='ImageNet weights of the first layers (default: those installed)')
@@ -96,7 +96,7 @@ def _request(args: argparse.Namespace) -> Request:
     minutes = usual if args.minutes is None else args.minutes
     if not 0 < minutes < float('inf'):
         raise SpecError(f'--minutes must be positive, got {args.minutes}')
-    args_without_minutes = argparse.Namespace(changes=args.changes)
+    args_without_minutes = argparse.Namespace(set=args.set)
     return Request(
         output=args.output, meshes=tuple(args.meshes), bop_models=_models(args),
         object_ids=tuple(args.ids), unit=args.unit, symmetries=parse_symmetries(args.symmetry),

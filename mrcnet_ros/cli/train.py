@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import logging
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import SpecError
+from .argument_types import positive_float
+from .dataset_arguments import refuse_without_effect
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         'config/train_lmo_detector.yaml for a detector')
     parser.add_argument('--stop-after', type=int, default=None, metavar='STEP',
                         help='stop at this step and leave a checkpoint')
-    parser.add_argument('--set', action='append', default=[], metavar='NAME=VALUE', dest='changes',
+    parser.add_argument('--set', action='append', default=[], metavar='NAME=VALUE',
                         help='set a field of the configuration, such as device=cuda, '
                              'batch_size=512 or chances.occluded=0.9; may be repeated')
     parser.add_argument('--minutes', type=float, metavar='M',
@@ -33,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--pieces', type=Path, metavar='DIR',
                         help='also write the last checkpoint here, in files below 16 MiB and in '
                              'half precision; `cat DIR/checkpoint.pt.*` joins them')
-    parser.add_argument('--pieces-mib', type=float, default=60.0, metavar='N',
+    parser.add_argument('--pieces-mib', type=positive_float, default=60.0, metavar='N',
                         help='largest size of all pieces; if they are larger, the state of the '
                              'optimiser is left out (default: %(default)s)')
 
@@ -42,6 +45,8 @@ def run(args: argparse.Namespace) -> int:
     """Train, going on from the last checkpoint in the output folder when there is one."""
     from ..training.run_config import read_values
 
+    if args.pieces is None:
+        refuse_without_effect(args, ['pieces_mib'], 'it is for --pieces')
     logging.basicConfig(level=logging.INFO, format='%(message)s')
     presets = {'paper': _train_paper, 'detector': _train_detector}
     train = presets.get(str(read_values(args.config).get('preset')), _train_default)
@@ -57,7 +62,7 @@ def changes(args: argparse.Namespace) -> dict[str, Any]:
     from ..reading.text import parse_yaml
 
     found: dict[str, Any] = {}
-    for text in args.changes:
+    for text in args.set:
         name, equals, value = text.partition('=')
         try:
             found[name] = parse_yaml(value)
@@ -97,11 +102,27 @@ def _train_default(args: argparse.Namespace) -> Path:
     from ..training.trainer import train
 
     config = read_config(TrainConfig, args.config, changes(args))
+    if args.pieces is not None:
+        _check_folder(args.pieces)
     last = train(config, read_stem(args.stem), args.stop_after)
     if args.pieces is not None:
         for piece in write_pieces(last, args.pieces, int(args.pieces_mib * MIB)):
             print(piece)
     return last
+
+
+def _check_folder(folder: Path) -> None:
+    """Make the folder of the pieces and write in it, before the training takes its time.
+
+    :raises SpecError: when that cannot be.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise SpecError(f'--pieces {folder} cannot be written ({error.strerror}); give a folder '
+                        'that is yours, or a name that is free') from error
 
 
 def _train_detector(args: argparse.Namespace) -> Path:
@@ -121,8 +142,7 @@ def _train_paper(args: argparse.Namespace) -> Path:
     from ..presets.paper.training.trainer import train_paper
     from ..training.run_config import read_config
 
-    for name in ('changes', 'minutes', 'stem', 'pieces'):
+    for name in ('set', 'minutes', 'stem', 'pieces'):
         if getattr(args, name):
-            option = 'set' if name == 'changes' else name
-            raise SpecError(f'--{option} is for the default preset; edit {args.config} instead')
+            raise SpecError(f'--{name} is for the default preset; edit {args.config} instead')
     return train_paper(read_config(PaperTrainConfig, args.config), args.stop_after)

@@ -14,9 +14,11 @@ pytest.importorskip('onnx', reason='needs the train extra')
 
 import numpy as np
 import torch
+from small_training import write_whole_config
 from tiny_model import SPEC, TinyModel
 from torch import nn
 
+from mrcnet_ros.cli.main import main
 from mrcnet_ros.errors import ModelError, SpecError
 from mrcnet_ros.export import directory, onnx_export
 from mrcnet_ros.export.arithmetic import example_inputs
@@ -30,6 +32,7 @@ from mrcnet_ros.inference.verified import Execution, store_result
 from mrcnet_ros.network.graphs import Stage1Graph, Stage2Graph, TemplateGraph
 from mrcnet_ros.network.mrcnet import MrcNet, Pyramid
 from mrcnet_ros.specs import FORMAT_VERSION
+from mrcnet_ros.training.checkpoint import save_checkpoint
 
 LAW = CovarianceLaw(lateral_floor=0.01, lateral_gain=0.4, depth_floor=0.02, depth_gain=0.5,
                     rotation_floor_rad=0.06, rotation_gain=0.5, score_exponent=0.3)
@@ -235,6 +238,22 @@ def test_a_checkpoint_of_another_configuration_is_refused(tiny_model, tmp_path):
     with pytest.raises((ModelError, SpecError), match=r'checkpoint\.pt.*another model spec'):
         export_checkpoint(tiny_model.checkpoint, config, tmp_path / 'model')
     assert not (tmp_path / 'model').exists()
+
+
+def test_a_checkpoint_is_exported_with_the_fields_that_its_training_set(tiny_model, tmp_path,
+                                                                        capsys):
+    """As ``mrcnet train --set`` had them; without, the message names the option."""
+    wide = dataclasses.replace(SPEC, network=dataclasses.replace(SPEC.network, hidden=24))
+    save_checkpoint(tmp_path / 'checkpoint.pt', {
+        'average': MrcNet(spec=wide, objects=2).state_dict(), 'step': 0}, wide)
+    write_whole_config(tmp_path / 'train.yaml', tiny_model.config)
+    words = ['export', str(tmp_path / 'train.yaml'), '--checkpoint',
+             str(tmp_path / 'checkpoint.pt'), '--output', str(tmp_path / 'model')]
+    assert main(words) == 2
+    assert 'network.hidden 24, the configuration has 16; ' in (told := capsys.readouterr().err)
+    assert '--set spec...' in told
+    assert main([*words, '--set', 'spec.network.hidden=24']) == 0
+    assert read_model_directory(tmp_path / 'model', tiny_model.meshes).spec == wide
 
 
 def weights_of(folder):

@@ -107,8 +107,20 @@ def test_a_file_that_is_no_configuration_is_named(tmp_path, text):
     (['--set', 'stepz=1'], "unknown fields ['stepz']"),
     (['--set', 'name.first=1'], "name is 'x' and has no field first"),
     (['--minutes', '0'], 'minutes must be positive, got 0.0'),
-    (['--stem', 'absent.pt'], 'absent.pt, cannot be read')])
+    (['--stem', 'absent.pt'], 'absent.pt, cannot be read'),
+    (['--pieces-mib', '9'], '--pieces-mib would have no effect: it is for --pieces'),
+    (['--pieces', __file__], f'--pieces {__file__} cannot be written')])
 def test_a_wrong_option_of_the_command_is_told(tmp_path, capsys, words, said):
     """Misspelt fields and files that are missing are named."""
     assert main(['train', str(write_config(tmp_path)), *words]) == 2
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('value', ['nan', 'inf', '-1', '0'])
+def test_a_wrong_size_of_pieces_is_told_before_the_training(tmp_path, capsys, value):
+    """Not after it, which may have taken hours."""
+    with pytest.raises(SystemExit):
+        main(['train', str(write_config(tmp_path)), '--pieces', str(tmp_path / 'pieces'),
+              f'--pieces-mib={value}'])
+    assert 'argument --pieces-mib: must be above 0' in capsys.readouterr().err
+    assert not (tmp_path / 'pieces').exists()
