@@ -34,6 +34,11 @@ ON_CUDA = ('tensorrt:fp32', 'tensorrt:fp16', 'tensorrt_rtx:fp32', 'tensorrt_rtx:
 ON_CPU = ('onnxruntime:fp32', 'torch:fp32')
 # A rehearsal may have few and busy cores: times as long for each step.
 REHEARSAL = 10
+# The first words of the names of the steps.
+NAMES = {'check': ('install', 'machine', 'render', 'verify', 'tests', 'backends', 'swaps',
+                   'paper'),
+         'train': ('install', 'machine', 'render', 'memory', 'speed', 'train', 'pieces',
+                   'metrics')}
 PACK = '@PACK@'  # stands in the packed configuration for the folder it is unpacked in
 # Where the driver is mounted and not installed, OpenGL's loader does not look for it there.
 EGL_VENDOR = Path('/usr/local/nvidia/share/glvnd/egl_vendor.d/10_nvidia.json')
@@ -64,7 +69,7 @@ TRAINING_ENDS_S = 25.0
 def main() -> int:
     """Run the steps of one purpose.
 
-    :return: 0 when all passed, 1 otherwise.
+    :return: 0 when all passed, 1 otherwise, also when there was none.
     """
     args = _arguments()
     deadline = time.monotonic() + 60.0 * args.minutes
@@ -82,7 +87,7 @@ def main() -> int:
     failed = [o.name for o in outcomes if o.status != 'passed']
     print(f'{len(outcomes) - len(failed)} of {len(outcomes)} steps passed; see '
           f'{args.output}/results.json' + (f'\nnot passed: {", ".join(failed)}' if failed else ''))
-    return 1 if failed else 0
+    return 1 if failed or not outcomes else 0
 
 
 def _arguments() -> argparse.Namespace:
@@ -104,6 +109,9 @@ def _arguments() -> argparse.Namespace:
                         dest='changes', help='of the training, as for mrcnet train')
     parser.add_argument('--only', nargs='+', metavar='STEP', help='run only these')
     args = parser.parse_args()
+    if unknown := sorted(set(args.only or ()) - set(NAMES[args.purpose])):
+        parser.error(f'argument --only: {args.purpose} has no step {", ".join(unknown)}; there '
+                     f'are {", ".join(NAMES[args.purpose])}')
     args.work = args.pack.resolve() / 'work'
     args.output = args.output.resolve()
     return args

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import os
 import shutil
 import subprocess
 import sys
@@ -20,7 +21,9 @@ import torch
 
 from mrcnet_ros.cli.train import read_stem
 from mrcnet_ros.datasets.bop import BopDataset
+from mrcnet_ros.meshes import companion_files
 from mrcnet_ros.network.stem import stem_entries
+from mrcnet_ros.objects.object_files import read_object_list
 from mrcnet_ros.reading.text import yaml_of
 from mrcnet_ros.training.config import TrainConfig
 from mrcnet_ros.training.run_config import read_config, read_values
@@ -107,12 +110,14 @@ def _add_training(archive: tarfile.TarFile, args: argparse.Namespace) -> None:
     config = read_config(TrainConfig, args.config)
     values = read_values(args.config)
     there = THERE
-    folder = config.models
     list_name = ''
-    if folder.suffix in ('.yaml', '.yml'):  # a list of objects, in the folder of its meshes
-        folder, list_name = folder.parent, f'/{folder.name}'
-    _add_models(archive, folder, 'train/models', {o.object_id for o in config.load_objects()})
-    if args.models.resolve() != folder.resolve():  # the reference was drawn from these
+    if config.models.suffix in ('.yaml', '.yml'):
+        list_name = f'/{config.models.name}'
+        _add_list(archive, config.models, 'train/models')
+    else:
+        _add_models(archive, config.models, 'train/models',
+                    {o.object_id for o in config.load_objects()})
+    if args.models.resolve() != config.models.resolve():  # the reference was drawn from these
         _add_models(archive, args.models, f'{args.dataset}/models')
     values['models'] = f'{there}/train/models{list_name}'
     values['backgrounds'] = []
@@ -127,6 +132,22 @@ def _add_training(archive: tarfile.TarFile, args: argparse.Namespace) -> None:
     stem = io.BytesIO()
     torch.save({k: v for k, v in read_stem(args.stem).items() if k in stem_entries()}, stem)
     _add_bytes(archive, 'stem.pt', stem.getvalue())
+
+
+def _add_list(archive: tarfile.TarFile, path: Path, name: str) -> None:
+    """Add a list of objects, and their meshes with all files that belong to them."""
+    archive.add(path, f'{name}/{path.name}')
+    added: set[str] = set()
+    for entry in read_object_list(path).values():
+        mesh = path.parent / entry['mesh']
+        for file in (mesh, *companion_files(mesh)):
+            relative = os.path.relpath(file, path.parent)
+            if relative.startswith('..') or Path(entry['mesh']).is_absolute():
+                raise SystemExit(f'{path}: {file} cannot be packed; move it below the folder of '
+                                 'the list, and name it relative to the list')
+            if relative not in added:
+                archive.add(file, f'{name}/{relative}')
+                added.add(relative)
 
 
 def _add_models(archive: tarfile.TarFile, folder: Path, name: str,

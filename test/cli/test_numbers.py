@@ -47,8 +47,10 @@ def test_the_default_in_the_help_is_the_default():
                 lambda parser: None)(parser)
         for owner, name, text in options_of(parser):
             for number in re.findall(r'default: (-?[\d.]+)\b', text):
-                assert owner.get_default(name) == float(number), (module.name, name)
-                told += 1
+                default = owner.get_default(name)
+                if not isinstance(default, list):
+                    assert default == float(number), (module.name, name)
+                    told += 1
     assert told > 30
 
 

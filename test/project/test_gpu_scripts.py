@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -22,6 +24,7 @@ pytest.importorskip('torch', reason='needs the train extra')
 import torch
 from tiny_model import SPEC, random_stem
 
+from mrcnet_ros.objects import load_object_list
 from mrcnet_ros.training.checkpoint import load_checkpoint, save_checkpoint
 
 ROOT = Path(__file__).parents[2]
@@ -82,6 +85,34 @@ def test_the_pack_holds_what_the_steps_need_and_nothing_points_elsewhere(packed)
     assert {'train/models/blob.ply', 'stem.pt', 'software.npz'} <= set(names)
     with tarfile.open(packed / 'pack' / 'check.tar.xz') as archive:
         assert any(name.startswith('toy/test/') and 'rgb' in name for name in archive.getnames())
+
+
+def test_meshes_in_a_folder_below_their_list_are_packed(packed, tiny_model, tmp_path):
+    """As those of models/demo: the list of the pack names files that are in it."""
+    meshes = shutil.copytree(tiny_model.meshes, tmp_path / 'meshes')
+    entries = yaml.safe_load((meshes / 'objects.yaml').read_text())
+    (tmp_path / 'list.yaml').write_text(yaml.safe_dump(
+        [{**entry, 'mesh': f'meshes/{entry["mesh"]}'} for entry in entries]))
+    values = yaml.safe_load((packed / 'train.yaml').read_text())
+    (tmp_path / 'train.yaml').write_text(yaml.safe_dump(
+        {**values, 'models': str(tmp_path / 'list.yaml')}))
+    script('pack', 'train', '--output', tmp_path / 'pack', '--bop-dir', packed, '--dataset', 'toy',
+           '--config', tmp_path / 'train.yaml', '--stem', packed / 'stem.pt', '--no-packages')
+    with tarfile.open(tmp_path / 'pack' / 'train.tar.xz') as archive:
+        archive.extractall(tmp_path / 'there')
+    found = load_object_list(tmp_path / 'there' / 'train' / 'models' / 'list.yaml')
+    assert [model.label for model in found.values()] == ['blob', 'box']
+
+
+def test_a_step_that_there_is_not_is_told_before_all_others(tmp_path):
+    """Nothing runs; a plan of which no step is left has not passed either."""
+    words = ['--output', tmp_path / 'out', '--device', 'cpu', '--pack', tmp_path]
+    script('check', 'check', *words, '--only', 'machine', 'verfy', code=2)
+    assert not (tmp_path / 'out').exists()
+    script('check', 'train', *words, '--only', 'install', code=1)
+    written = (SCRIPTS / 'check.py').read_text()
+    names = ast.literal_eval(re.search(r'^NAMES = ({.*?})', written, re.M | re.S)[1])
+    assert set(re.findall(r"Step\(f?'(\w+)", written)) == {n for own in names.values() for n in own}
 
 
 def test_the_check_runs_on_a_processor(packed):
