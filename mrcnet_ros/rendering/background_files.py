@@ -69,7 +69,11 @@ def read_linear(path: Path) -> NDArray[np.float32]:
     return np.asarray(np.minimum(rgb * (0.5 / max(float(rgb.mean()), 1e-6)), 200.0), np.float32)
 
 
+def named_environment(path: Path) -> bool:
+    """Tell by the name whether a file may be an environment map."""
+    return path.suffix.lower() in ENVIRONMENT_SUFFIXES or 'env' in path.stem
+
+
 def is_environment(path: Path, image: NDArray[np.float32]) -> bool:
     """Tell an equirectangular environment map by its suffix, or its name and 2:1 shape."""
-    named = path.suffix.lower() in ENVIRONMENT_SUFFIXES or 'env' in path.stem
-    return named and image.shape[1] == 2 * image.shape[0]
+    return named_environment(path) and image.shape[1] == 2 * image.shape[0]

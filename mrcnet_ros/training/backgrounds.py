@@ -15,6 +15,7 @@ from ..rendering.background_files import (
     check_images,
     find_images,
     is_environment,
+    named_environment,
     read_linear,
 )
 
@@ -28,10 +29,14 @@ _COSINE = (1.0, 2.0 / 3.0, 0.25)
 def background_patches(paths: Sequence[Path], count: int, seed: int) -> NDArray[np.uint8]:
     """Cut patches: perspective views of environment maps, random windows of photographs.
 
+    Of more images than patches, evenly chosen ones are read.
+
     :return: (count, PATCH_PX, PATCH_PX, 3) uint8 RGB.
     """
     rng = np.random.default_rng([seed, 1])
     patches = np.zeros((count, PATCH_PX, PATCH_PX, 3), np.uint8)
+    if len(paths) > count:
+        paths = [paths[i] for i in np.linspace(0, len(paths) - 1, count).astype(int)]
     share = np.array_split(np.arange(count), len(paths))
     for path, rows in zip(paths, share, strict=True):
         linear = read_linear(path)
@@ -49,7 +54,7 @@ def irradiance_matrices(paths: Sequence[Path]) -> Array:
         is ``[n 1] Q [n 1]^T``, scaled to a mean of 1 over all directions.
     """
     found = []
-    for path in paths:
+    for path in filter(named_environment, paths):
         linear = read_linear(path)
         if is_environment(path, linear):
             found.append(_irradiance(cv2.resize(linear, (128, 64), interpolation=cv2.INTER_AREA)))
