@@ -48,7 +48,7 @@ def test_the_default_in_the_help_is_the_default():
         for owner, name, text in options_of(parser):
             for number in re.findall(r'default: (-?[\d.]+)\b', text):
                 default = owner.get_default(name)
-                if not isinstance(default, list):
+                if isinstance(default, int | float):  # others are chosen when the command runs
                     assert default == float(number), (module.name, name)
                     told += 1
     assert told > 30
