@@ -104,10 +104,10 @@ def train_detector(config: DetectorConfig, weights: dict[str, Tensor],
         raise SpecError(f'stop_after must be positive, got {stop_after}')
     deadline, objects = deadline_of(config), config.load_objects()
     spent = check_start(config, objects)
+    network = build_detector(config, len(objects), weights)  # before views take minutes
     views = load_object_views(config, objects) + load_disturbers(config)
     job = Job(config, views, weights, deadline, spent)
-    train_together(partial(_run, job, stop_after), build_detector(config, len(objects), weights),
-                   config.processes)
+    train_together(partial(_run, job, stop_after), network, config.processes)
     return config.output / CHECKPOINT
 
 

@@ -68,15 +68,17 @@ def checked_objects(config: TrainConfig) -> list[ObjectModel]:
     """Return the objects in class order, if a training can start; renders nothing.
 
     :raises SpecError: when there is no object to train, or no such GPU.
-    :raises ModelError: when ``freeze_shared`` must keep the answers for an object that ``init``
-        knows otherwise.
+    :raises ModelError: when ``init`` cannot be read, or ``freeze_shared`` must keep the answers
+        for an object that it knows otherwise.
     """
     check_device(config)
     objects = config.load_objects()
     target_classes(config, objects, known_classes(config))
-    if config.freeze_shared and config.init is not None and config.init_knows:
-        check_known(config.init, read_start(config.init, config.spec).objects,
-                    identity_of(objects, config.view_prior, config.seed))
+    if config.init is not None:
+        start = read_start(config.init, config.spec)
+        if config.freeze_shared and config.init_knows:
+            check_known(config.init, start.objects,
+                        identity_of(objects, config.view_prior, config.seed))
     return objects
 
 

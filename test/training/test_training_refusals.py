@@ -24,7 +24,7 @@ from mrcnet_ros.rendering.background_files import read_linear
 from mrcnet_ros.specs import ModelSpec, ViewPrior
 from mrcnet_ros.training.checkpoint import load_checkpoint, save_checkpoint
 from mrcnet_ros.training.config import TrainConfig
-from mrcnet_ros.training.trainer import train
+from mrcnet_ros.training.trainer import checked_objects, train
 from mrcnet_ros.training.warm_start import read_start
 
 
@@ -73,6 +73,9 @@ def test_a_start_mixed_of_two_models_is_refused(tiny_model, tmp_path):
         shutil.copy(two / 'model.json', mixed)
         with pytest.raises(ModelError, match=r'weights\.pt: is damaged or of another model'):
             read_start(mixed, SPEC)
+    config = dataclasses.replace(tiny_model.config, cache=tmp_path / 'cache', init=mixed)
+    with pytest.raises(ModelError, match='of another model'):
+        checked_objects(config)  # before anything is rendered
 
 
 def test_a_checkpoint_of_another_spec_is_refused(material, tmp_path):
