@@ -30,7 +30,7 @@ def main() -> None:
         parser.error(f'{args.image} is not an image that OpenCV can read')
     image_rgb = np.ascontiguousarray(image_bgr[..., ::-1])
     height, width = image_rgb.shape[:2]
-    # An ideal camera. Use the K and the distortion of your calibration instead.
+    # An ideal camera. With a calibration: Camera(K, width, height, 'plumb_bob', D)
     K = np.array([[args.focal_px, 0, (width - 1) / 2], [0, args.focal_px, (height - 1) / 2],
                   [0, 0, 1]])
     camera = Camera(K, width, height)

@@ -12,7 +12,10 @@ pytest.importorskip('vision_msgs', reason='needs ros_pip/interfaces or a ROS ins
 from ros_client import Client
 from ros_process import double_node, own_domain
 
+from mrcnet_ros.ros.messages import RGB_SOURCES
 from mrcnet_ros.ros.parameter_help import parameter_table
+from mrcnet_ros.ros.params import NodeParameters
+from mrcnet_ros.ros.statuses import Account, depth_status, pose_status, support_status
 
 TESTS = Path(__file__).parents[1]
 API = (TESTS.parent / 'docs' / 'ros_api.md').read_text(encoding='utf-8')
@@ -22,6 +25,24 @@ PROMISES = (TESTS / 'README.md').read_text(encoding='utf-8').partition('# What t
 def test_the_table_of_parameters_is_the_declaration():
     """Paste what parameter_table() returns when this fails."""
     assert parameter_table() in API
+
+
+def test_every_encoding_of_images_is_on_the_page():
+    """Who has another one finds there what to do."""
+    assert [name for name in RGB_SOURCES if f'`{name}`' not in API] == []
+
+
+def test_the_statuses_have_the_values_that_the_page_names():
+    """A monitor reads them by these keys."""
+    account = Account(1.0, {}, {}, {}, {'age': (0.0, 0.0, 0.0)})
+    statuses = [pose_status(account, NodeParameters(), None), depth_status(account, 'auto', None),
+                support_status(account, 'table')]
+    table = API[API.index('| status |'):]
+    for status in statuses:
+        row = re.findall(rf'^\| `{status.name}`.*\| (.+) \|$', table, re.MULTILINE)[0]
+        keys = [key.replace('REASON', '') for key in re.findall('`([^`]+)`', row)]
+        assert len(keys) > 1
+        assert [k for k in keys if not any(name.startswith(k) for name in status.values)] == []
 
 
 def _table():
