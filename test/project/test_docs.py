@@ -76,6 +76,33 @@ def test_every_launch_argument_is_on_the_page_of_the_ros_api():
     assert [name for name in names if f'{name}:=' not in page and f'`{name}`' not in page] == []
 
 
+@pytest.mark.parametrize('page', PAGES, ids=lambda p: p.name)
+def test_launch_arguments_that_pages_give_exist(page: Path):
+    """Copied from a page, a launch command starts."""
+    launch = (ROOT / 'launch' / 'pose.launch.py').read_text(encoding='utf-8')
+    text = page.read_text(encoding='utf-8').replace('\\\n', ' ')
+    for words in re.findall(r'ros2 launch mrcnet_ros pose.launch.py (.*)', text):
+        assert [name for name in re.findall(r'(\w+):=', words)
+                if f"    '{name}': (" not in launch] == []
+
+
+def test_the_readme_leads_from_a_mesh_to_a_pose_and_stays_short():
+    """Below 1000 words, with all steps, and what a beginner does if there is no pose."""
+    text = (ROOT / 'README.md').read_text(encoding='utf-8')
+    steps = text[text.index('## On a robot'):text.index('## From Python')]
+    assert len(text.split()) < 1000
+    assert [step for step in ('mrcnet new', 'docs/install.md', 'config/fastdds.xml', 'ros2 launch',
+                              '`overlay`', 'docs/troubleshooting.md', 'params_file:=')
+            if step not in steps] == []
+
+
+def test_the_install_page_says_how_to_call_the_commands_of_all_pages():
+    """A colcon build puts neither `mrcnet` nor `pose_node` on the PATH."""
+    text = (ROOT / 'docs' / 'install.md').read_text(encoding='utf-8')
+    assert 'ros2 run mrcnet_ros mrcnet' in text
+    assert 'ros2 run mrcnet_ros pose_node --help' in text.replace('\n', ' ')
+
+
 def test_every_example_is_described():
     """The page of the examples has each program."""
     page = (ROOT / 'examples' / 'README.md').read_text(encoding='utf-8')
