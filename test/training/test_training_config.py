@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,11 @@ from mrcnet_ros.cli.main import main
 from mrcnet_ros.errors import SpecError
 from mrcnet_ros.specs import ModelSpec
 from mrcnet_ros.training.config import TrainConfig
+from mrcnet_ros.training.detector_config import DetectorConfig
+from mrcnet_ros.training.painting import ComposerSpec
 from mrcnet_ros.training.run_config import read_config
+
+PAGE = Path(__file__).parents[2] / 'docs' / 'training.md'
 
 
 def write_config(folder: Path, **changes: Any) -> Path:
@@ -40,6 +47,30 @@ def test_a_configuration_is_read_whole(tmp_path):
     assert config.view_prior is not None
     assert config.view_prior.tilt_max_deg == 10
     assert config.steps == TrainConfig.steps
+
+
+def _defaults(kind: type) -> dict[str, str]:
+    """Return the fields as a configuration file would have their defaults."""
+    shown = {}
+    for declared in dataclasses.fields(kind):
+        value = declared.default
+        if declared.default_factory is not dataclasses.MISSING:
+            value = {} if declared.name == 'spec' else declared.default_factory()
+        shown[declared.name] = ('required' if value is dataclasses.MISSING
+                                else json.dumps(value, default=str))
+    return shown
+
+
+def test_the_page_has_every_field_with_its_default():
+    """`--set NAME=VALUE` of three commands needs the names."""
+    text = PAGE.read_text(encoding='utf-8')
+    poses, detector, chances = map(_defaults, (TrainConfig, DetectorConfig, ComposerSpec))
+    rows = {name: (own, other) for name, own, other in re.findall(
+        r'^\| `(\w+)` \| ([^|]+) \| ([^|]+) \|', text, re.MULTILINE)}
+    assert rows == {name: (poses.get(name, '-'), detector.get(name, '-'))
+                    for name in {**poses, **detector}}
+    del chances['crop']
+    assert dict(re.findall(r'^\| `chances\.(\w+)` \| ([^|]+) \|', text, re.MULTILINE)) == chances
 
 
 @pytest.mark.parametrize(('changes', 'problem'), [
