@@ -58,8 +58,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help='write sizes that differ significantly and the laws of covariances '
                              'and scores into model.json; score the model again afterwards')
     parser.add_argument('--only', choices=MEASURES, nargs='+', default=MEASURES,
-                        help='measure and write no more than these (default: all); sizes are '
-                             'measured in any case')
+                        help='write no more than these (default: all); with photographs and '
+                             'without --depth the sizes are printed in any case')
 
 
 def run(args: argparse.Namespace) -> int:

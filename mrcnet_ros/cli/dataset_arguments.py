@@ -42,9 +42,11 @@ def add_box_arguments(parser: argparse.ArgumentParser) -> None:
                              'whole object (amodal), or visible boxes with the errors of a '
                              'detector (default: %(default)s)')
     parser.add_argument('--box-jitter', type=float, default=0.0, metavar='F',
-                        help='shift and scale boxes at random by up to F times their side')
+                        help='shift and scale boxes at random by up to F times their side '
+                             '(default: %(default)g)')
     parser.add_argument('--seed', type=seed, default=0, metavar='N',
-                        help='seed of all random choices, such as the jitter')
+                        help='seed of all random choices, such as the jitter (default: '
+                             '%(default)s)')
 
 
 def add_detection_arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,18 +62,21 @@ def add_detection_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_model_arguments(parser: argparse.ArgumentParser, *, required: bool = True,
-                        backend: bool = True, crops: bool = True) -> None:
+                        backend: bool = True, crops: bool = True, dataset: bool = False
+                        ) -> None:
     """Declare which model to run, and on what.
 
     :param required: otherwise the model of the demo is the default.
     :param backend: whether one is to be chosen.
     :param crops: whether the numbers of crops and hypotheses are to be chosen.
+    :param dataset: whether a model without meshes gets those of a dataset.
     """
+    usual = 'meshes/ in the model directory' + (', or else the dataset' if dataset else '')
     parser.add_argument('--model', type=Path, required=required, metavar='DIR',
                         help='model directory, with model.json'
                              + ('' if required else ' (default: the model of the demo)'))
     parser.add_argument('--meshes', type=Path, metavar='DIR',
-                        help='folder of the mesh files (default: meshes/ in the model directory)')
+                        help=f'folder of the mesh files (default: {usual})')
     if backend:
         add_runtime_arguments(parser)
     add_threads_argument(parser)
@@ -100,11 +105,16 @@ def add_backend_argument(parser: argparse.ArgumentParser) -> None:
                              '(default: onnxruntime)')
 
 
-def add_runtime_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what runs the model, and how."""
+def add_device_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what runs the model."""
     add_backend_argument(parser)
     parser.add_argument('--device', default='', metavar='NAME',
                         help="device, named as the backend names it (default: the backend's)")
+
+
+def add_runtime_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what runs the model, and how."""
+    add_device_arguments(parser)
     parser.add_argument('--precision', default='auto', metavar='NAME',
                         help='fp32, bf16 or fp16 (default: auto, the lowest that mrcnet verify '
                              'accepted on this machine, else fp32)')
@@ -121,7 +131,7 @@ def add_estimation_arguments(parser: argparse.ArgumentParser, *, backend: bool =
     :param dataset: whether one has to be given.
     """
     add_dataset_arguments(parser, required=dataset)
-    add_model_arguments(parser, backend=backend, crops=crops)
+    add_model_arguments(parser, backend=backend, crops=crops, dataset=True)
     add_box_arguments(parser)
 
 

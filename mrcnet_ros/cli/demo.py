@@ -11,12 +11,14 @@ from .argument_types import positive, positive_float, seed
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--output', type=Path, default=Path('out/demo.png'), metavar='PNG',
                         help='picture to write; logs go beside it (default: %(default)s)')
-    parser.add_argument('--scenes', type=positive, default=24, help='different scenes to show')
-    parser.add_argument('--seed', type=seed, default=20260, help='seed of scenes and detections')
+    parser.add_argument('--scenes', type=positive, default=24,
+                        help='different scenes to show (default: %(default)s)')
+    parser.add_argument('--seed', type=seed, default=20260,
+                        help='seed of scenes and detections (default: %(default)s)')
     parser.add_argument('--rate', type=positive_float, default=30.0, metavar='HZ',
-                        help='camera rate while speed is measured')
+                        help='camera rate while speed is measured (default: %(default)g)')
     parser.add_argument('--frames', type=positive, default=150, metavar='N',
-                        help='frames sent at that rate')
+                        help='frames sent at that rate (default: %(default)s)')
     parser.add_argument('--model', type=Path, default=None, metavar='DIR',
                         help='model directory with objects.yaml, meshes and backgrounds '
                              '(default: the one that comes with the package)')

@@ -48,10 +48,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help='images a second in real time (default: as in the bag)')
     parser.add_argument('--loops', type=positive, default=1, metavar='N',
                         help='how often the bag is played in real time; the first answer to an '
-                             'image is scored')
+                             'image is scored (default: %(default)s)')
     parser.add_argument('--limit', type=positive, metavar='N', help='only the first N images')
     parser.add_argument('--timeout', type=positive_float, default=600.0, metavar='S',
-                        help='time limit for the start of the node, which may render templates')
+                        help='time limit for the start of the node, which may render templates '
+                             '(default: %(default)g)')
     parser.add_argument('--csv', type=Path, required=True, metavar='FILE',
                         help="write the poses here, in the format of BOP'19")
     add_json_argument(parser)

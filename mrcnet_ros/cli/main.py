@@ -25,10 +25,10 @@ from ..errors import MrcnetError
 # name: (module, help)
 COMMANDS = {
     'demo': ('demo', 'synthetic camera and the real node: poses, errors and a picture'),
-    'node': ('node', 'the pose node, without ros2 run'),
+    'node': ('node', 'the pose node, without ros2 run; pose_node --help lists its parameters'),
     'evaluate': ('evaluate', 'score poses on a BOP dataset or a rosbag'),
     'verify': ('verify', 'compare the poses of a runtime with the reference, store the result'),
-    'calibrate': ('calibrate', 'measure sizes of real objects and errors of poses on photographs'),
+    'calibrate': ('calibrate', 'measure sizes and errors of poses, on photographs or renders'),
     'bench': ('bench', 'measure the speed of estimator, runtimes and node'),
     'fuzz': ('fuzz', 'send the node damaged messages and check that it still answers'),
     'soak': ('soak', 'watch memory, handles and latency of the node under continuous traffic'),
@@ -37,7 +37,7 @@ COMMANDS = {
     'templates': ('templates', "render and store a model's templates"),
     'new': ('new', 'make a model of your own objects from their mesh files'),
     'train': ('train', 'train a model from a configuration file'),
-    'export': ('export', 'turn a checkpoint into a model directory'),
+    'export': ('export', 'turn a checkpoint into a model directory, build its engines'),
     'import-checkpoint': ('import_checkpoint', 'turn a published checkpoint into a model'),
     'parity': ('parity', 'compare the paper preset with reference values'),
 }
@@ -109,6 +109,8 @@ def _remedy(package: str) -> str:
     if package in OF_ROS:
         return ("source the setup.bash of your ROS installation; only without one, install "
                 "mrcnet_ros with the extra 'ros'")
+    if package == 'tf2_ros':
+        return 'install the ROS package tf2_ros_py, as rosdep install does'
     return 'pip install rosbags' if package == 'rosbags' else ''
 
 

@@ -11,8 +11,8 @@ from .dataset_arguments import estimator_options, take_fixed_numbers
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--ros-args', nargs=argparse.REMAINDER, default=[], metavar='...',
-        help='ROS arguments, for instance --params-file config/pose_node.yaml '
-             '-p model:=DIR -r image:=/camera/image_raw')
+        help='ROS arguments, for instance -p model:=DIR -p detector:=DIR '
+             '-r image:=/camera/image_raw -r camera_info:=/camera/camera_info')
 
 
 def run(args: argparse.Namespace) -> int:

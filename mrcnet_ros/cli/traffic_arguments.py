@@ -32,9 +32,10 @@ def add_traffic_arguments(parser: argparse.ArgumentParser, *, objects: int | Non
                              'in turn (default: '
                              f'{"one scene, or the whole bag" if scenes is None else scenes})')
     parser.add_argument('--seed', type=seed, default=0, metavar='N',
-                        help='seed of the drawn scenes')
+                        help='seed of the drawn scenes (default: %(default)s)')
     parser.add_argument('--timeout', type=positive_float, default=600.0, metavar='S',
-                        help='time limit for the start of the node, which may render templates')
+                        help='time limit for the start of the node, which may render templates '
+                             '(default: %(default)g)')
 
 
 def traffic_frames(args: argparse.Namespace) -> list[BagFrame]:

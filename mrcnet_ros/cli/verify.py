@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import BackendError
 from .dataset_arguments import (
-    add_estimation_arguments,
+    add_box_arguments,
+    add_dataset_arguments,
+    add_device_arguments,
+    add_model_arguments,
     box_spec,
     open_dataset,
     runtime_options,
@@ -30,7 +33,16 @@ MOVED = 1  # exit code: poses are beyond the limits
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_estimation_arguments(parser, crops=False)  # each answer of the network counts
+    add_dataset_arguments(parser)
+    # each answer of the network counts, so there are no crops to choose
+    add_model_arguments(parser, backend=False, crops=False, dataset=True)
+    add_box_arguments(parser)
+    add_device_arguments(parser)
+    parser.add_argument('--precision', default='auto', metavar='NAME',
+                        help='fp32, bf16 or fp16 (default: auto, the lowest that the runtime has '
+                             'here); where PyTorch is missing, onnxruntime in fp32 is the '
+                             'reference itself, so that another one has to be given')
+    parser.set_defaults(allow_unverified=True)  # what is not verified yet is what this is for
     parser.add_argument('--max-move', type=float, default=0.05, metavar='F',
                         help='how far a surface may move, in diameters (default: 0.05)')
     parser.add_argument('--max-flips', type=float, default=0.05, metavar='F',
@@ -55,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
     limits = VerificationLimits(move=args.max_move, flips=args.max_flips)
     dataset = open_dataset(args)
     asked = lowest_precision(RuntimeOptions(
-        **{**runtime_options(args), 'allow_unverified': True}, say=say))
+        **runtime_options(args), say=say))
     reference = _load(args, _reference_options(asked, args.model))
     candidate = _load(args, asked)
     comparisons, images = _compare(args, dataset, reference, candidate)

