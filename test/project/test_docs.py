@@ -1,6 +1,7 @@
 """The pages of docs/ build, and what they and the README point to exists."""
 
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -37,6 +38,27 @@ def test_commands_that_pages_name_exist(page: Path):
     from mrcnet_ros.cli.main import COMMANDS
     named = set(re.findall(r'\bmrcnet ([a-z][a-z-]+)', page.read_text(encoding='utf-8')))
     assert named <= set(COMMANDS)
+
+
+def _commands(text: str) -> list[str]:
+    """Return the whole commands of a page: its lines of code, and others that name a dataset."""
+    joined = re.sub(r'\\\n\s*', ' ', text)
+    lines = re.findall(r'^ {4,}(mrcnet .*?)(?:  #.*)?$', joined, re.MULTILINE)
+    inline = [' '.join(found.split()) for found in re.findall(r'`(mrcnet [^`]+)`', joined)]
+    return [*lines, *(command for command in inline if '--bop-dir' in command)]
+
+
+@pytest.mark.parametrize('page', [*PAGES, *(ROOT / 'models').glob('*/README.md')],
+                         ids=lambda p: str(p.relative_to(ROOT)))
+def test_commands_of_pages_can_be_copied(page: Path):
+    """They have all that is required, and no option that does not exist."""
+    from mrcnet_ros.cli.main import _command, _parser
+    for command in _commands(page.read_text(encoding='utf-8')):
+        words = ['1' if word in ('N', 'M', 'S') else word for word in shlex.split(command)[1:]]
+        try:
+            _parser(words[0], _command(words[0])).parse_args(words)
+        except SystemExit as ended:
+            assert not ended.code, command
 
 
 def test_files_that_the_development_page_names_exist_with_what_it_names_in_them():
