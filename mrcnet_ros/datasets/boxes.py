@@ -14,9 +14,9 @@ from ..geometry.se3 import Array
 from .bop import BopFrame, GroundTruth
 
 BoxKind = Literal['visib', 'amodal', 'detector']
-# Of the boxes that a YOLOX detector (trained on synthetic images) gives on the 20 shared LM-O
-# photographs, nine in ten lie within a tenth of their side of the visible ones; of the others one
-# edge is cut off, by up to a quarter of the side, or lies beyond, by up to half of it.
+# Of the boxes that a YOLOX detector (trained on synthetic images) gives on the 20 LM-O photographs
+# of the card of models/lmo, nine in ten lie within a tenth of their side of the visible ones; of
+# the others one edge is cut off, by up to a quarter of the side, or lies beyond, by up to half.
 DETECTOR_JITTER = 0.1
 CUT_OFF, BEYOND = (0.1, 0.25), (0.15, 0.5)  # how often, and by how much at most
 

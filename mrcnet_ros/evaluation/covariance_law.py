@@ -18,12 +18,12 @@ from .runner import Run
 # The deviation of this many draws is known to 5 %; fewer make the law vary from seed to seed.
 BOOTSTRAPS = 200
 # One-sided: of ten sets of as few images, nine give a law that is wide enough. Measured on the 20
-# shared LM-O photographs, laws fitted to 12 of them and tried on the others with a detector's
-# boxes: 85, 95 and 88 % in the ellipsoids of 90 % instead of 82, 93 and 86 %.
+# photographs of the card of models/lmo, laws fitted to 12 of them and tried on the others with a
+# detector's boxes: 85, 95 and 88 % in the ellipsoids of 90 % instead of 82, 93 and 86 %.
 DEVIATIONS = 1.28
 # How much larger errors with the same spreads are on photographs than on rendered images.
 # Measured with models/lmo: what its law of synthetic images has to be multiplied with on the 20
-# shared photographs is 2.2 to 2.7, 0.8 to 1.0 and 1.5 to 1.6, depending on the boxes.
+# photographs is 2.2 to 2.7, 0.8 to 1.0 and 1.5 to 1.6, depending on the boxes.
 PHOTOGRAPHS = {'lateral': 2.7, 'depth': 1.0, 'rotation': 1.6}
 # The same of poses that depth has corrected. The medians on the five Kinect photographs of LM are
 # 1.1 mm, 3.2 mm and 2.6 degrees; on rendered images with simulated depth 1.8 mm, 2.1 mm and 1.1.

@@ -40,6 +40,16 @@ def test_commands_that_pages_name_exist(page: Path):
     assert named <= set(COMMANDS)
 
 
+@pytest.mark.parametrize('page', [*PAGES, *(ROOT / 'models').glob('*/README.md')],
+                         ids=lambda p: str(p.relative_to(ROOT)))
+def test_pages_speak_of_nothing_that_their_readers_do_not_have(page: Path):
+    """Folders, calls and goals of those who made the project; the cards list the photographs."""
+    text = ' '.join(page.read_text(encoding='utf-8').split())
+    assert re.findall(r'shared (?:frames|photographs|test photographs|LM-O)|for one call'
+                      r'|\$OUT|The goals? (?:is|was|are|were|of)|[Tt]he aim (?:was|of)'
+                      r'|[Oo]ther work|that others used', text) == []
+
+
 def _commands(text: str) -> list[str]:
     """Return the whole commands of a page: its lines of code, and others that name a dataset."""
     joined = re.sub(r'\\\n\s*', ' ', text)
