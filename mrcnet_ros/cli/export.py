@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
 
         settings = read_config(DetectorConfig, args.config, changes(args))
         print(export_detector(args.checkpoint or settings.output / 'checkpoint.pt', settings,
-                              args.output, say=say))
+                              args.output, args.mean_with, say=say))
     elif exporting:
         from ..export.directory import export_checkpoint
         from ..training.config import TrainConfig
@@ -96,8 +96,8 @@ def _is_detector(args: argparse.Namespace) -> bool:
                         f'with mrcnet import-checkpoint FILE --config {args.config} --output DIR')
     if preset != 'detector':
         return False
-    if args.mean_with is not None or args.backend is not None:
-        raise SpecError('--mean-with and --backend are for models of poses, not for a detector')
+    if args.backend is not None:
+        raise SpecError('--backend is for models of poses, not for a detector')
     return True
 
 

@@ -26,7 +26,8 @@ from ..specs import FORMAT_VERSION
 from ..training.checkpoint import load_checkpoint, save_checkpoint
 from ..training.detector_config import DetectorConfig
 from ..training.identity import check_identity, identity_of
-from .directory import sha256_of
+from ..training.warm_start import read_detector_start
+from .directory import mean_of, sha256_of
 from .kept import Say, log
 from .onnx_export import check_graphs, small_and_fast, write_graphs
 
@@ -34,8 +35,8 @@ from .onnx_export import check_graphs, small_and_fast, write_graphs
 CHECKED_PX = ((96, 160), (320, 416))
 
 
-def export_detector(checkpoint: Path, config: DetectorConfig, output: Path, *,
-                    say: Say = log) -> Path:
+def export_detector(checkpoint: Path, config: DetectorConfig, output: Path,
+                    mean_with: Path | None = None, *, say: Say = log) -> Path:
     """Write the averaged weights of a checkpoint into a model directory.
 
     Whatever else the directory holds stays: the detector becomes a part of the model of poses that
@@ -43,6 +44,8 @@ def export_detector(checkpoint: Path, config: DetectorConfig, output: Path, *,
 
     :param config: that the checkpoint was trained with.
     :param output: the model directory, made when needed.
+    :param mean_with: directory of a model whose detector the training started from; what is
+        written is the mean of both.
     :param say: told what the detector was added to.
     :return: the directory.
     :raises ModelError: when the checkpoint cannot be read or is of other objects, the directory's
@@ -55,14 +58,16 @@ def export_detector(checkpoint: Path, config: DetectorConfig, output: Path, *,
     labels = [o.label for o in objects]
     values = _values(output, config.name, labels)
     network = DetectorNetwork(spec=config.spec, objects=len(objects))
-    network.load_state_dict(state['average'])
+    weights = state['average'] if mean_with is None else mean_of(
+        state['average'], read_detector_start(mean_with, config.spec), mean_with, labels)
+    network.load_state_dict(weights)
     output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output, prefix='.export-') as folder:
         graph = write_detector(network, Path(folder))
         check_detector(network, graph)
         kept = Path(folder) / DETECTOR_WEIGHTS
         save_checkpoint(kept, {'labels': labels, 'samples': state['samples'], 'average': {
-            k: v.half() if v.is_floating_point() else v for k, v in state['average'].items()}},
+            k: v.half() if v.is_floating_point() else v for k, v in weights.items()}},
             config.spec)
         digests = {file.name: sha256_of(file) for file in (graph, kept)}
         for file in (graph, kept):

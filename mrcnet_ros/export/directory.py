@@ -18,11 +18,11 @@ from ..inference.model_directory import WEIGHTS_FILE
 from ..inference.model_json import MODEL_FILE, SEAL, seal_of
 from ..network.mrcnet import MrcNet
 from ..objects import ObjectModel
-from ..specs import FORMAT_VERSION, EstimatorSpec, ModelSpec, Spec, ViewPrior
+from ..specs import FORMAT_VERSION, EstimatorSpec, Spec, ViewPrior
 from ..training.checkpoint import load_checkpoint, save_checkpoint
 from ..training.config import TrainConfig
 from ..training.identity import IDENTITY, check_identity, identity_of
-from ..training.warm_start import read_start
+from ..training.warm_start import Start, read_start
 from .kept import Say, keep_calibration, keep_detector, log
 from .onnx_export import export_graphs
 
@@ -49,8 +49,9 @@ def export_checkpoint(checkpoint: Path, config: TrainConfig, output: Path,
     identity = identity_of(objects, config.view_prior, config.seed)
     check_identity(checkpoint, state, identity, ('objects', 'view_prior'))
     network = MrcNet(spec=config.spec, objects=len(objects))
-    weights = state['average'] if mean_with is None else _mean(
-        state['average'], mean_with, config.spec, objects)
+    weights = state['average'] if mean_with is None else mean_of(
+        state['average'], read_start(mean_with, config.spec), mean_with,
+        [o.label for o in objects])
     weights = {k: v.half() if v.is_floating_point() else v for k, v in weights.items()}
     network.load_state_dict(weights)
     network.eval()
@@ -91,14 +92,14 @@ def sha256_of(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _mean(weights: dict[str, Tensor], model_dir: Path, spec: ModelSpec,
-          objects: Sequence[ObjectModel]) -> dict[str, Tensor]:
+def mean_of(weights: dict[str, Tensor], other: Start, model_dir: Path,
+            labels: Sequence[str]) -> dict[str, Tensor]:
     """Return the mean of weights and those of a model directory.
 
-    :raises ModelError: when the directory cannot be read or is of other objects.
+    :param labels: of the objects of the weights.
+    :raises ModelError: when the directory is of other objects.
     """
-    other, labels = read_start(model_dir, spec), tuple(o.label for o in objects)
-    if other.labels != labels:
+    if other.labels != tuple(labels):
         raise ModelError(model_dir, f'knows {list(other.labels)}, the checkpoint '
                                     f'{list(labels)}', 'for a mean, both need the same objects in '
                          'the same order')

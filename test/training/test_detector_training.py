@@ -22,6 +22,7 @@ from mrcnet_ros.cli.train import read_stem
 from mrcnet_ros.detector.decode import cell_grid
 from mrcnet_ros.errors import ModelError, SpecError
 from mrcnet_ros.export.detector_export import export_detector
+from mrcnet_ros.export.directory import mean_of
 from mrcnet_ros.geometry.crop import pinhole
 from mrcnet_ros.network.detector import DetectorNetwork
 from mrcnet_ros.network.detector_losses import (
@@ -301,6 +302,21 @@ def test_a_training_starts_from_the_detector_of_a_model(config, weights, tmp_pat
     strangers = dataclasses.replace(own, init=model, init_knows=False)
     strange = detector_trainer.build_detector(strangers, 2, weights)
     assert torch.equal(strange.state_dict()['heads.0.logits.bias'], a.mean().expand(2))
+
+
+def test_a_detector_may_be_the_mean_of_a_run_and_its_start(config, weights, tmp_path):
+    """Each weight is between both, and a detector of other objects is refused."""
+    own = dataclasses.replace(config, output=tmp_path / 'run', steps=2)
+    model = export_detector(train_detector(own, weights), own, tmp_path / 'model')
+    later = dataclasses.replace(own, output=tmp_path / 'later', init=model, seed=4)
+    checkpoint = train_detector(later, weights)
+    mean = export_detector(checkpoint, later, tmp_path / 'mean', model)
+    before, after = (read_detector_start(m, SPEC).weights for m in (model, mean))
+    for name, value in load_checkpoint(checkpoint, SPEC)['average'].items():
+        torch.testing.assert_close(after[name], (value + before[name]) / 2 if
+                                   value.is_floating_point() else value, rtol=2e-3, atol=1e-4)
+    with pytest.raises(ModelError, match='the same objects in the same order'):
+        mean_of({}, read_detector_start(model, SPEC), model, ['cup'])
 
 
 def test_a_start_that_cannot_be_used_is_refused(config, weights, tmp_path):
