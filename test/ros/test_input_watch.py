@@ -1,0 +1,189 @@
+"""Why inputs are silent or do not fit together, as /diagnostics says it."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+pytest.importorskip('rclpy', reason='needs the ROS wheels or a ROS installation')
+pytest.importorskip('vision_msgs', reason='needs ros_pip/interfaces or a ROS installation')
+
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from ros_frames import frame
+from sensor_msgs.msg import CameraInfo, Image
+
+from mrcnet_ros.geometry.se3 import exp_so3
+from mrcnet_ros.ros.diagnostics import Level, Problem
+from mrcnet_ros.ros.input_watch import Expected, InputWatch, why_silent
+from mrcnet_ros.ros.params import NodeParameters
+from mrcnet_ros.ros.statuses import Account, pose_status
+
+RELIABLE = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
+BEST_EFFORT = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
+
+
+def _publisher(kind='sensor_msgs/msg/Image', qos=BEST_EFFORT):
+    return SimpleNamespace(topic_type=kind, qos_profile=qos, node_name='driver')
+
+
+@pytest.mark.parametrize(('publishers', 'words'), [
+    ([], ['nobody publishes /cam', 'remapping']),
+    ([_publisher('sensor_msgs/msg/CompressedImage')],
+     ['sensor_msgs/msg/CompressedImage', 'expected sensor_msgs/msg/Image', 'image_transport']),
+    ([_publisher()], ['driver', 'another QoS', 'input_reliability']),
+    ([_publisher(qos=RELIABLE)], ['driver', 'nothing arrives', 'fastdds.xml']),
+])
+def test_the_graph_tells_why_an_input_is_silent(publishers, words):
+    """No publisher, another type, another QoS, or lost on the way."""
+    text = why_silent('image', Expected('/cam', Image, RELIABLE), publishers)
+    assert all(word in text for word in words), text
+
+
+@pytest.mark.parametrize(('name', 'came'), [('camera_info', False), ('image', True)])
+def test_only_images_that_never_came_are_said_to_be_too_large(name, came):
+    """A small message, or an image after others, stays away because nobody publishes it."""
+    text = why_silent(name, Expected('/cam', Image, RELIABLE), [_publisher(qos=RELIABLE)],
+                      came=came)
+    assert 'ros2 topic hz' in text and 'fastdds' not in text
+
+
+def test_stamps_far_from_the_clock_are_told():
+    """In either direction."""
+    now = [0.0]
+    watch = InputWatch(lambda: 50 * 10**9, lambda: now[0])
+    watch.expect('image', Expected('/cam', Image, RELIABLE))
+    image = frame(40)[0]
+    watch.saw(image, 'image')
+    problem, = watch.problems(2.0, 1.0, lambda topic: [])
+    assert problem.level == Level.WARN
+    assert '10 s behind' in problem.text and 'use_sim_time' in problem.text
+    assert watch.problems(2.0, 11.0, lambda topic: []) == []
+    now[0] = 3.0
+    problem, = watch.problems(2.0, 11.0, lambda topic: [])
+    assert problem.level == Level.ERROR
+    assert 'stopped 3 s ago' in problem.text
+
+
+def test_inputs_of_two_cameras_are_told():
+    """Cameras on one trigger have equal stamps, and nothing else gives the mistake away."""
+    watch = InputWatch(lambda: 10**9)
+    for name, kind in (('image', Image), ('detections', Image)):
+        watch.expect(name, Expected(f'/{name}', kind, RELIABLE))
+    image, _, boxes = frame(1)
+    for frame_id, mixed in (('/camera_optical', False), ('', False), ('right_optical', True)):
+        boxes.header.frame_id = frame_id
+        watch.saw(image, 'image')
+        watch.saw(boxes, 'detections')
+        problems = watch.problems(2.0, 1.0, lambda topic: [])
+        assert bool(problems) == mixed
+    problem, = problems
+    assert problem.level == Level.WARN
+    assert "'camera_optical'" in problem.text and "'right_optical'" in problem.text
+
+
+@pytest.fixture
+def watch():
+    watch = InputWatch(lambda: 0)
+    for name, kind in (('image', Image), ('camera_info', CameraInfo), ('detections', Image)):
+        watch.expect(name, Expected(f'/{name}', kind, RELIABLE))
+    return watch
+
+
+def _unpaired(watch, slop_s=0.0, *, answered=False):
+    problem = watch.why_unpaired(slop_s, answered=answered)
+    return problem and (problem.level, problem.text)
+
+
+def _watch_camera(watch, images=90, every=1, late=0):
+    """Show a camera of 30 Hz and a detector that answers some images, so many images later."""
+    for number in range(images):
+        for name, n in (('image', number), ('camera_info', number), ('detections', number - late)):
+            if n >= 0 and (name != 'detections' or n % every == 0):
+                message, _, _ = frame(0)
+                message.header.stamp.sec, message.header.stamp.nanosec = 1 + n // 30, (
+                    n % 30 * 33_333_333)
+                watch.saw(message, name)
+
+
+def test_a_detector_that_is_slower_than_the_camera_is_no_problem(watch):
+    """As long as frames are answered: most images never get a partner, and need none."""
+    _watch_camera(watch, every=6)
+    level, text = _unpaired(watch, answered=True)
+    assert level == Level.OK
+    assert 'detections come for 15 of 85 images' in text
+    recent = {'frames': 50, 'unpaired': 250, 'detections': 50, 'poses': 50}
+    status = pose_status(Account(10.0, recent, recent, {}, {}), NodeParameters(),
+                         Problem(level, text))
+    assert status.level == Level.OK
+    assert '50 poses' in status.message and 'detections come for 15' in status.message
+
+
+def test_the_second_camera_of_a_stereo_pair_is_told(watch):
+    """Its P is of the first camera's frame, while its poses are in its own."""
+    info = CameraInfo()
+    info.header.frame_id = 'left_optical'
+    info.p = [500.0, 0.0, 320.0, 0.0, 0.0, 500.0, 240.0, 0.0, 0.0, 0.0, 1.0, 0.0]
+    watch.saw(info, 'camera_info')
+    assert watch.camera_remark(rectified=True) == ''
+    info.p[3] = -60.0
+    watch.saw(info, 'camera_info')
+    assert '(0.12, 0) m from the first one' in watch.camera_remark(rectified=True)
+    assert "'left_optical'" in watch.camera_remark(rectified=True)
+    assert watch.camera_remark(rectified=False) == ''
+    info.p = [float('nan')] * 12
+    watch.saw(info, 'camera_info')
+    assert watch.camera_remark(rectified=True) == ''
+
+
+@pytest.mark.parametrize(('turn_deg', 'told'), [(0.0, ''), (0.1, ''), (1.5, '1.5 degrees')])
+def test_raw_images_that_rectifying_would_turn_are_told(watch, turn_deg, told):
+    """Poses of raw images are in another frame than those of rectified ones."""
+    info = CameraInfo()
+    info.r = exp_so3([0.0, np.radians(turn_deg), 0.0]).ravel().tolist()
+    watch.saw(info, 'camera_info')
+    remark = watch.camera_remark(rectified=False)
+    assert told in remark and bool(remark) == bool(told)
+    assert watch.camera_remark(rectified=True) == ''
+    info.r = [0.0] * 9  # of a camera that nobody calibrated
+    watch.saw(info, 'camera_info')
+    assert watch.camera_remark(rectified=False) == ''
+
+
+def test_a_detector_that_answers_too_late_needs_a_longer_queue(watch):
+    """Its stamps are right, so another sync_slop_s would pair its boxes with wrong images."""
+    _watch_camera(watch, every=6, late=20)
+    level, text = _unpaired(watch)
+    assert level == Level.WARN
+    assert 'queue' in text and 'sync_slop_s' not in text
+
+
+def test_images_that_were_lost_do_not_make_stamps_differ(watch):
+    """One detection without its image among others that fit."""
+    _watch_camera(watch, every=6)
+    stray, _, _ = frame(2)
+    stray.header.stamp.nanosec = 5
+    watch.saw(stray, 'detections')
+    assert _unpaired(watch, answered=True)[0] == Level.OK
+
+
+def test_nothing_is_guessed_before_all_inputs_came(watch):
+    """What is missing is told elsewhere."""
+    watch.saw(frame(1)[0], 'image')
+    assert _unpaired(watch) is None
+
+
+def test_the_smallest_difference_of_stamps_is_told(watch):
+    """So that sync_slop_s can be chosen."""
+    for second in range(3):
+        image, info, boxes = frame(second)
+        boxes.header.stamp.nanosec = 12_000_000
+        watch.saw(image, 'image')
+        watch.saw(info, 'camera_info')
+        watch.saw(boxes, 'detections')
+    assert 'detections 0.012 s away' in _unpaired(watch)[1]
+    assert 'camera_info' not in _unpaired(watch)[1]
+    assert 'away' not in _unpaired(watch, 0.02)[1], 'they are near enough'
+    image, info, boxes = frame(9)
+    watch.saw(image, 'image')
+    watch.saw(boxes, 'detections')
+    assert 'detections 0.012 s away' in _unpaired(watch)[1], 'a pair hides the others'
