@@ -86,7 +86,7 @@ def test_every_reason_is_in_the_table():
 
 def test_every_text_of_the_table_is_one_of_the_node():
     """A row that no search for the words of the node leads to helps nobody."""
-    texts = [text for folder in ('ros', 'geometry') for path in
+    texts = [text for folder in ('ros', 'geometry', 'detector') for path in
              (ROOT / 'mrcnet_ros' / folder).glob('*.py') for text in _texts(path)]
     assert [phrase for phrase in _phrases()
             if not all(any(_has(text, part) for text in texts)
