@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -72,10 +73,13 @@ def export_detector(checkpoint: Path, config: DetectorConfig, output: Path,
         digests = {file.name: sha256_of(file) for file in (graph, kept)}
         for file in (graph, kept):
             os.replace(file, output / file.name)
-    values[DETECTOR] = {'spec': config.spec.to_dict(), 'labels': labels,
+    spec = replace(config.spec, focal_px=config.spec.focal_px * config.farther,
+                   longest_px=round(config.spec.longest_px * config.farther))
+    values[DETECTOR] = {'spec': spec.to_dict(), 'labels': labels,
                         'object_ids': [o.object_id for o in objects],
                         'diameters_m': [o.diameter_m for o in objects],
-                        'distance_m': list(config.distance_m), 'samples': state['samples']}
+                        'distance_m': [d * config.farther for d in config.distance_m],
+                        'samples': state['samples']}
     values['files'] = {**values['files'], **digests}
     values[SEAL] = seal_of(values)
     replace_json(output / MODEL_FILE, values)

@@ -22,6 +22,9 @@ class DetectorConfig(SceneConfig):
 
     :param disturber_views: rendered views of each body and each of the ``disturbers``.
     :param size_px: side of the square scenes, a multiple of 32.
+    :param farther: the exported detector is for distances that are this many times those of
+        training; it looks at images that are enlarged as much, in which objects have the size that
+        they had there. Small objects are then seen better, and it takes the square of it in time.
     :param backbone_rate: part of ``learning_rate`` for the layers that start from ImageNet
         weights.
     """
@@ -32,6 +35,7 @@ class DetectorConfig(SceneConfig):
     disturber_views: int = 16
     views: int = 1000
     size_px: int = 320
+    farther: float = 1.0
     batch_size: int = 8
     steps: int = 4000
     learning_rate: float = 3e-3
@@ -64,5 +68,7 @@ class DetectorConfig(SceneConfig):
         if unusable:
             raise SpecError(f'chances: {", ".join(unusable)} cannot be used; there are '
                             f'{", ".join(CHANCES)}')
+        if not 0 < self.farther < float('inf'):
+            raise SpecError(f'farther must be above 0, got {self.farther}')
         if not 0 <= self.backbone_rate <= 1:
             raise SpecError(f'backbone_rate must be 0 to 1, got {self.backbone_rate}')

@@ -20,9 +20,11 @@ from tiny_model import write_material
 from mrcnet_ros.cli.main import main
 from mrcnet_ros.cli.train import read_stem
 from mrcnet_ros.detector.decode import cell_grid
+from mrcnet_ros.detector.object_detector import ObjectDetector
 from mrcnet_ros.errors import ModelError, SpecError
 from mrcnet_ros.export.detector_export import export_detector
 from mrcnet_ros.export.directory import mean_of
+from mrcnet_ros.geometry.camera import Camera
 from mrcnet_ros.geometry.crop import pinhole
 from mrcnet_ros.network.detector import DetectorNetwork
 from mrcnet_ros.network.detector_losses import (
@@ -319,6 +321,25 @@ def test_a_detector_may_be_the_mean_of_a_run_and_its_start(config, weights, tmp_
         mean_of({}, read_detector_start(model, SPEC), model, ['cup'])
 
 
+def test_a_detector_for_farther_objects_enlarges_images(config, weights, tmp_path):
+    """What is twice as far away looks as in training, and a training may start from it."""
+    own = dataclasses.replace(config, output=tmp_path / 'run', steps=2)
+    checkpoint, found = train_detector(own, weights), []
+    image = np.random.default_rng(0).integers(0, 255, (96, 128, 3), np.uint8)
+    for farther, focal_px in ((1.0, 120.0), (2.0, 60.0)):
+        model = export_detector(checkpoint, dataclasses.replace(own, farther=farther),
+                                tmp_path / f'farther_{farther}')
+        entry = json.loads((model / 'model.json').read_text())['detector']
+        assert entry['distance_m'] == [d * farther for d in own.distance_m]
+        assert read_detector_start(model, own.spec).weights
+        detector = ObjectDetector.load(model, least_score=1e-4, backend='onnxruntime')
+        camera = Camera(np.array([[focal_px, 0, 64], [0, focal_px, 48], [0, 0, 1]]), 128, 96)
+        found.append([f.box_xyxy for f in detector.find(image, camera)])
+        detector.close()
+    assert len(found[0]) == len(found[1]) > 0
+    np.testing.assert_allclose(found[0], found[1], atol=1e-3)
+
+
 def test_a_start_that_cannot_be_used_is_refused(config, weights, tmp_path):
     """A directory without weights of a detector, and one of another spec, are named."""
     own = dataclasses.replace(config, output=tmp_path / 'run', steps=1)
@@ -367,6 +388,7 @@ def test_scenes_may_be_larger_than_two_patches(size):
     ({'chances': {'occluded': 0.5}}, 'occluded.*cluttered, varied, photometric'),
     ({'chances': {'varied': 2.0}}, 'varied must be 0 to 1, got 2.0'),
     ({'distance_m': [0.5, 0.5]}, 'near < far'),
+    ({'farther': 0.0}, 'farther must be above 0'),
     ({'distance_m': [450.0, 1500.0]}, 'in metres, got 450.0'),
     ({'batch_size': 0}, 'batch_size must be at least 1'),
     ({'learning_rate': 0.0}, 'learning_rate'),
