@@ -65,7 +65,7 @@ def main() -> int:
     """Look, enlarge if there is too little and the training is on a GPU, and tell."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('config', type=Path, help='of the training')
-    parser.add_argument('--set', action='append', default=[], metavar='NAME=VALUE', dest='changes')
+    parser.add_argument('--set', action='append', default=[], metavar='NAME=VALUE')
     parser.add_argument('--json', type=Path, required=True)
     args = parser.parse_args()
     config = read_config(TrainConfig, args.config, changes(args))

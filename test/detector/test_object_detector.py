@@ -270,8 +270,8 @@ def test_the_command_exports_a_detector(trained, tmp_path, capsys):
              str(tmp_path / 'model')]
     assert main(words) == 0
     assert read_detector(tmp_path / 'model').labels == ('blob', 'box')
-    assert main([*words, '--mean-with', 'x']) == 2
-    assert '--mean-with' in capsys.readouterr().err
+    assert main([*words, '--backend', 'tensorrt']) == 2
+    assert '--backend is for models of poses' in capsys.readouterr().err
 
 
 def frame(folder: Path, image_id: int, *truths: tuple[int, tuple[float, ...], float],
