@@ -28,8 +28,8 @@ HEAP_M = (0.10, 0.24)
 APART = 0.45
 ATTEMPTS = 6  # at a free place; then the object is left out
 # Bodies that only disturb have other sizes and widths than those they were rendered in: a pot is a
-# large cup. Otherwise colour alone would tell a large body from an object of its colour. None is
-# wider than half of the image.
+# large cup. Otherwise colour alone would tell a large body from an object of its colour. The
+# diameter of none is more than half of the image, before its width is changed.
 BODY_SIZE, BODY_WIDTH, WIDEST = (0.6, 2.4), (0.7, 1.4), 0.5
 
 
