@@ -4,95 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from pathlib import Path
 
 import numpy as np
 import pytest
+from tracked_world import CAMERA, HZ, IMAGE, LIMITS, SURE, World, at, begun, moving
 
-from mrcnet_ros.geometry.camera import Camera
-from mrcnet_ros.geometry.se3 import exp_so3, inverse, make_transform, rotation_angle
+from mrcnet_ros.geometry.se3 import exp_so3, make_transform, rotation_angle
 from mrcnet_ros.geometry.spread import covariance_of_equivalent
-from mrcnet_ros.geometry.symmetry import Symmetries
-from mrcnet_ros.inference.choice import contested
 from mrcnet_ros.inference.followed import TrackLimits, View
 from mrcnet_ros.inference.motion import Motion
 from mrcnet_ros.inference.poses import FrameResult, PoseEstimate
 from mrcnet_ros.inference.scoring import Evidence
 from mrcnet_ros.inference.tracking import Tracker
-from mrcnet_ros.objects import ObjectModel
-
-HZ = 30.0
-SURE = np.diag([1e-6, 1e-6, 1e-5, 1e-3, 1e-3, 1e-3])
-CAMERA = Camera(np.array([[80.0, 0, 15], [0, 80, 11], [0, 0, 1]]), 32, 24)
-IMAGE = np.zeros((24, 32, 3), np.uint8)
-LIMITS = TrackLimits()
-
-
-class World:
-    """Objects with known ways; answers a start with the nearest object of its label.
-
-    The answer is the truth where the start is near it, and scores badly elsewhere.
-
-    :param ways: label and function of time that returns T_world_object, None while it is hidden.
-    """
-
-    def __init__(self, *ways, camera=lambda t: np.eye(4)):
-        """Start at time zero."""
-        self.ways, self.camera, self.time_s, self.started = ways, camera, 0.0, []
-        self.objects = {label: ObjectModel(
-            object_id=1, label=label, mesh_path=Path('none'), mesh_sha256='', diameter_m=0.1,
-            symmetries=Symmetries.none()) for label, _ in ways}
-
-    def view(self, step: int, *, known_camera: bool = True) -> View:
-        """Go to a step in time and look."""
-        self.time_s = step / HZ
-        T = self.camera(self.time_s) if known_camera else np.eye(4)
-        return View(IMAGE, CAMERA, self.time_s, T)
-
-    def poses(self, time_s: float):
-        """Return label and T_camera_object of what can be seen."""
-        return [(label, inverse(self.camera(time_s)) @ T) for label, way in self.ways
-                if (T := way(time_s)) is not None]
-
-    def estimates(self, time_s: float | None = None, score: float = 0.8, ids=()):
-        """Return what a perfect detector and estimator say."""
-        seen = self.poses(self.time_s if time_s is None else time_s)
-        return [PoseEstimate(label, 1, T, score, i, ids[i] if ids else '', np.zeros(4),
-                             covariance=SURE) for i, (label, T) in enumerate(seen)]
-
-    def follow(self, image, camera, starts, depth_m=None, support_plane=None):
-        """Answer starts."""
-        self.started.append(len(starts))
-        self.starts = starts
-        poses = []
-        for i, start in enumerate(starts):
-            near = [T for label, T in self.poses(self.time_s) if label == start.label]
-            near.sort(key=lambda T: np.linalg.norm(T[:3, 3] - start.T_camera_object[:3, 3]))
-            good = near and np.linalg.norm(
-                near[0][:3, 3] - start.T_camera_object[:3, 3]) < 0.03
-            poses.append(PoseEstimate(
-                start.label, 1, near[0] if good else start.T_camera_object, 0.8 if good else 0.05,
-                i, start.detection_id, np.zeros(4), covariance=SURE))
-        return FrameResult(poses, [])
-
-
-def at(x: float, y: float = 0.0, z: float = 0.8, turn: float = 0.0) -> np.ndarray:
-    """Return a pose in front of the camera."""
-    return make_transform(exp_so3([0.0, turn, 0.0]), [x, y, z])
-
-
-def moving(time_s: float) -> np.ndarray:
-    """Return where a thing on a conveyor is: half a metre per second, half a turn in three."""
-    return at(-0.3 + 0.5 * time_s, turn=time_s)
-
-
-def begun(world: World, *, steps: int = 0, ids=(), score: float = 0.8) -> Tracker:
-    """Return a tracker that has seen detections at step 0 and was used in some more images."""
-    tracker = Tracker(world)
-    tracker.observe(world.view(0), world.estimates(ids=ids, score=score), LIMITS)
-    for step in range(1, steps + 1):
-        tracker.follow(world.view(step), LIMITS)
-    return tracker
 
 
 def test_an_instance_is_followed_through_images_without_detections():
@@ -157,37 +80,6 @@ def test_a_short_occlusion_does_not_lose_an_instance():
     found = [tracker.follow(world.view(step), LIMITS) for step in range(16, 25)]
     assert not found[0].tracks and found[-1].tracks == [1]
     assert not any(f.lost for f in found)
-
-
-def test_two_instances_never_become_one():
-    """One that is hidden while another passes gives way; the other keeps its number."""
-    def still(time_s):
-        return at(0.0) if time_s < 0.9 else None
-
-    def passing(time_s):
-        return at(-0.5 + 0.5 * time_s, z=0.79)
-
-    world = World(('can', still), ('can', passing))
-    tracker = begun(world)
-    for step in range(1, 60):
-        found = tracker.follow(world.view(step), LIMITS)
-        assert len(set(found.tracks)) == len(found.tracks)
-        places = [p.T_camera_object[0, 3] for p in found.poses]
-        assert len(places) < 2 or abs(places[0] - places[1]) > 0.02
-        assert 2 in found.tracks
-        np.testing.assert_allclose(found.poses[found.tracks.index(2)].T_camera_object,
-                                   passing(world.time_s), atol=1e-6)
-    assert len(tracker) == 1
-
-
-def test_two_detections_of_one_object_are_one_instance():
-    """Of a repeated box the better answer is followed."""
-    world = World(('can', lambda t: at(0.0)))
-    once = world.estimates()[0]
-    again = dataclasses.replace(once, score=0.6, detection_index=1)
-    tracker = Tracker(world)
-    numbers, _ = tracker.observe(world.view(0), [again, once], LIMITS)
-    assert numbers == [None, 1] and len(tracker) == 1
 
 
 def test_a_detection_of_an_earlier_image_is_caught_up_with():
@@ -351,83 +243,6 @@ def test_a_doubtful_detection_stays_doubtful_while_it_is_followed():
         tracker.observe(world.view(step), doubtful, LIMITS)
         tracker.follow(world.view(step + 1), LIMITS)
         assert [start.share for start in world.starts] == [share]
-
-
-def test_no_more_instances_are_followed_than_wanted():
-    """Those with the best scores are."""
-    world = World(*[('can', lambda t, x=x: at(x)) for x in (-0.4, -0.1, 0.2, 0.5)])
-    tracker = Tracker(world)
-    numbers, _ = tracker.observe(world.view(0), world.estimates(), TrackLimits(most=2))
-    assert numbers == [1, 2, None, None]
-
-
-ONE, TWO = TrackLimits(instances=1), TrackLimits(instances=2)
-
-
-def cans(*seen):
-    """Return answers to detections of cans at places x with scores."""
-    return [PoseEstimate('can', 1, at(x), score, i, '', np.zeros(4), covariance=SURE)
-            for i, (x, score) in enumerate(seen)]
-
-
-def test_an_object_that_is_there_once_is_followed_where_it_was_detected_last():
-    """The instance elsewhere is given up, and told; other objects do not matter."""
-    world = World(('can', lambda t: at(0.0)), ('box', lambda t: at(0.3, y=0.2)))
-    tracker = begun(world, steps=3)
-    box = world.estimates()[1:]
-    numbers, lost = tracker.observe(world.view(4), cans((0.3, 0.5)) + box, ONE)
-    assert numbers == [3, 2] and len(tracker) == 2
-    assert [(gone.track, gone.label, gone.reason) for gone in lost] == [(1, 'can', 'contested')]
-
-
-def test_of_more_instances_than_there_can_be_those_stay_that_were_detected():
-    """Of the others that with the better score stays."""
-    world = World(('can', lambda t: at(0.0)))
-    tracker = Tracker(world)
-    tracker.observe(world.view(0), cans((0.0, 0.9), (0.2, 0.5)), TWO)
-    numbers, lost = tracker.observe(world.view(1), cans((0.4, 0.3)), TWO)
-    assert numbers == [3] and [gone.track for gone in lost] == [2]
-    numbers, lost = tracker.observe(world.view(2), cans((0.4, 0.3), (0.0, 0.8)), TWO)
-    assert numbers == [3, 1] and lost == [] and len(tracker) == 2
-
-
-def test_detections_of_an_earlier_image_end_no_instance_that_was_detected_later():
-    """Detections may come out of order: the object has been moved since."""
-    world = World(('can', lambda t: at(0.3)))
-    tracker = Tracker(world)
-    tracker.observe(world.view(9), world.estimates(), ONE)
-    numbers, lost = tracker.observe(world.view(2), cans((0.0, 0.9)), ONE)
-    assert numbers == [None] and lost == []
-    assert tracker.follow(world.view(10), ONE).tracks == [1]
-
-
-def test_the_number_of_instances_may_change_while_they_are_followed():
-    """From the next image on there are no more of them, with or without detections in it."""
-    world = World(*[('can', lambda t, x=x: at(x)) for x in (-0.3, 0.0, 0.3)])
-    tracker = Tracker(world)
-    tracker.observe(world.view(0), cans((-0.3, 0.7), (0.0, 0.9), (0.3, 0.8)), LIMITS)
-    for limits, tracks, gone in ((LIMITS, [1, 2, 3], []), (TWO, [2, 3], [1]), (TWO, [2, 3], [])):
-        world.time_s += 1 / HZ
-        found = tracker.follow(View(IMAGE, CAMERA, world.time_s), limits)
-        assert sorted(found.tracks) == tracks
-        assert [(lost.track, lost.reason) for lost in found.lost] == [
-            (number, 'contested') for number in gone]
-
-
-def test_contested_places_go_to_the_cheaper_one():
-    """Objects of other kinds, beside one another, or far behind do not matter."""
-    objects = {label: World((label, moving)).objects[label] for label in ('can', 'box')}
-
-    def gone(labels, places, costs=(0.0, 1.0)):
-        return contested(labels, places, [(c, 0.0) for c in costs], objects)
-
-    near = [at(0.0), at(0.02)]
-    assert gone(['can', 'can'], near) == {1}
-    assert gone(['can', 'can'], near, (1.0, 0.0)) == {0}
-    assert gone(['can', 'box'], near) == set()
-    assert gone(['can', 'can'], [at(0.0), at(0.06)]) == set()
-    assert gone(['can', 'can'], [at(0.0), at(0.0, z=0.88)]) == {1}  # along the ray
-    assert gone(['can', 'can'], [at(0.0), at(0.0, z=1.0)]) == set()
 
 
 def test_a_steady_motion_is_learned_from_noisy_poses():
