@@ -18,6 +18,8 @@ GRAPHS = ('stage1', 'template', 'stage2')  # of the default preset
 DEFAULT_CROPS = 2  # of each detection; no part of a model
 DEFAULT_HYPOTHESES = 3  # rotation bins of each crop that stage 2 starts from, at most
 MOST_HYPOTHESES = 8
+DEFAULT_REFINEMENTS = 0  # of each pose: one takes about as long as all before it
+MOST_REFINEMENTS = 3  # a second one gains little, see docs/accuracy.md
 # Pixels between the cells of the detector's three levels.
 DETECTOR_STRIDES = (8, 16, 32)
 # Blocks of EfficientNet-Lite0 that the backbone may have: up to stride 16 or 32.

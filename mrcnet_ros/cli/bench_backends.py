@@ -129,7 +129,8 @@ def _load(args: argparse.Namespace, chosen: Sequence[Choice]
             estimator = PoseEstimator.load(
                 args.model, args.meshes, backend=choice.name, precision=choice.precision,
                 device=choice.device, threads=args.threads, allow_unverified=True,
-                crops=args.crops, hypotheses=args.hypotheses)
+                crops=args.crops, hypotheses=args.hypotheses,
+                refine=args.refine)
         except MrcnetError as error:
             failed[choice.title] = str(error)
             if len(failed) == len(chosen):

@@ -218,9 +218,9 @@ def _write(path: Path, laws: _Laws, sizes: Mapping[str, float]) -> None:
     print_written(path, written)
 
 
-def _tried(args: argparse.Namespace) -> tuple[int, int]:
-    """Return the crops of each detection and the hypotheses of each crop."""
-    return args.crops, args.hypotheses
+def _tried(args: argparse.Namespace) -> tuple[int, int, int]:
+    """Return the crops of each detection, the hypotheses of each crop and the refinements."""
+    return args.crops, args.hypotheses, args.refine
 
 
 def _boxes(args: argparse.Namespace) -> str:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..cpus import usable_cpus
-from ..specs import DEFAULT_CROPS, DEFAULT_HYPOTHESES
-from .argument_types import positive, seed
+from ..specs import DEFAULT_CROPS, DEFAULT_HYPOTHESES, DEFAULT_REFINEMENTS
+from .argument_types import count, positive, seed
 
 if TYPE_CHECKING:
     from ..datasets.bop import BopDataset
@@ -68,7 +68,7 @@ def add_model_arguments(parser: argparse.ArgumentParser, *, required: bool = Tru
 
     :param required: otherwise the model of the demo is the default.
     :param backend: whether one is to be chosen.
-    :param crops: whether the numbers of crops and hypotheses are to be chosen.
+    :param crops: whether the numbers of crops, hypotheses and refinements are to be chosen.
     :param dataset: whether a model without meshes gets those of a dataset.
     """
     usual = 'meshes/ in the model directory' + (', or else the dataset' if dataset else '')
@@ -89,6 +89,10 @@ def add_model_arguments(parser: argparse.ArgumentParser, *, required: bool = Tru
                             help='rotation bins of each crop that stage 2 starts from, at most; '
                                  'the outline chooses among the poses (default: %(default)s; the '
                                  'paper preset has one)')
+        parser.add_argument('--refine', type=count, default=DEFAULT_REFINEMENTS, metavar='N',
+                            help='how often each pose is measured once more, with a template '
+                                 'drawn at the pose, at most 3; more accurate, takes about twice '
+                                 'the time (default: %(default)s; not with the paper preset)')
 
 
 def add_threads_argument(parser: argparse.ArgumentParser) -> None:
@@ -175,7 +179,7 @@ def open_estimator(args: argparse.Namespace, **options: Any) -> BaseEstimator[An
 def take_fixed_numbers(args: argparse.Namespace) -> None:
     """Let crops and hypotheses be those of the model's preset where they cannot be chosen.
 
-    :raises SpecError: when others are asked for, or stage 1 alone.
+    :raises SpecError: when others are asked for, or stage 1 alone, or a refinement.
     """
     from ..presets.loading import preset_of
 
@@ -183,10 +187,11 @@ def take_fixed_numbers(args: argparse.Namespace) -> None:
     if preset.fixed is None:
         return
     crops, hypotheses = preset.fixed
-    fixed = {'stage1_only': False, 'crops': crops, 'hypotheses': hypotheses}
+    fixed = {'stage1_only': False, 'crops': crops, 'hypotheses': hypotheses,
+             'refine': DEFAULT_REFINEMENTS}
     refuse_without_effect(
         args, [name for name, value in fixed.items() if getattr(args, name, value) != value],
-        f'models of the {preset.name} preset always use both stages, {crops} crops and '
+        f'models of the {preset.name} preset always use both stages once, {crops} crops and '
         f'{hypotheses} hypothesis')
     args.crops, args.hypotheses = preset.fixed
 
@@ -278,7 +283,8 @@ def estimator_options(args: argparse.Namespace) -> dict[str, Any]:
 
     They are options of :meth:`PoseEstimator.load` and parameters of the node.
     """
-    return {**runtime_options(args), 'crops': args.crops, 'hypotheses': args.hypotheses}
+    return {**runtime_options(args), 'crops': args.crops, 'hypotheses': args.hypotheses,
+            'refine': args.refine}
 
 
 def say(text: str) -> None:

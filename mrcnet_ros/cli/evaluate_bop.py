@@ -178,6 +178,7 @@ def _write_page(args: argparse.Namespace, dataset: BopDataset, labels: Mapping[i
         latency=Latency('time for an image', [1e3 * s for s in done.seconds],
                         stage_medians_ms(done.stage_seconds)),
         facts={'images': str(len(done.frames)), 'boxes': boxes, 'crops': str(args.crops),
+               'refinements': str(args.refine),
                'depth': ', '.join([args.depth, *depth_line(done.poses).splitlines()]),
                'runtime': ' '.join(done.runtime.values())}))
 

@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
     with closing(load_estimator(args)) as estimator:
         fit_to_dataset(estimator, dataset)
         scores = sequence.SequenceScores(
-            estimator, boxes, args.every, TrackLimits(min_score=args.min_score), args.late)
+            estimator, boxes, args.every, TrackLimits(min_presence=args.min_score), args.late)
         try:
             for step in progress_bar(steps, unit='image'):
                 scores.add(step)

@@ -25,7 +25,7 @@ def run(args: argparse.Namespace) -> int:
     from contextlib import closing
 
     from ..evaluation import report, template_comparison
-    from ..inference.exact_templates import ExactPoseEstimator
+    from ..inference.exact_estimator import ExactPoseEstimator
     from ..objects import load_bop_objects
     from ..rendering.template_store import TemplateStore
 
@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
     cached = open_pose_estimator(args)
     fit_to_dataset(cached, dataset)
     exact = ExactPoseEstimator(cached.model, cached.backend, TemplateStore(), crops=args.crops,
-                               hypotheses=args.hypotheses)
+                               hypotheses=args.hypotheses, refine=args.refine)
     fit_to_dataset(exact, dataset)
     with closing(exact):
         frames = progress_bar(dataset.frames[:args.limit], unit='image')

@@ -45,6 +45,7 @@ class Images:
     boxes: str
     crops: int
     hypotheses: int
+    refine: int
     for_photographs: bool = True
     depth: bool = False
 
@@ -75,7 +76,7 @@ def law_of(errors: list[PoseError], images: Images) -> tuple[CovarianceLaw, LawS
     return widened_law(law, factors), LawSource(
         source=images.source, images=len({e.image for e in errors}), poses=len(errors),
         boxes=images.boxes, crops=images.crops, hypotheses=images.hypotheses,
-        widened=(lateral, depth, rotation))
+        refine=images.refine, widened=(lateral, depth, rotation))
 
 
 def unknown(law: CovarianceLaw, errors: Sequence[PoseError]) -> dict[str, float]:

@@ -23,6 +23,7 @@ from .score_errors import Judged
 # Pulls the gains towards 0 as one pose would: a law stays finite where all right poses have better
 # evidence than all wrong ones.
 RIDGE = 1.0
+NUMBERS = ('offset', 'quality_gain', 'apart_gain', 'distance_gain')  # that are fitted
 PARTS = 20  # that are left out in turn, where there are more images
 STEPS = 5  # of the table, with as many poses in each
 
@@ -40,23 +41,32 @@ def fit_score_law(judged: Sequence[Judged]) -> ScoreLaw:
 
 def _fitted(judged: Sequence[Judged]) -> ScoreLaw:
     right = np.array([j.right for j in judged], bool)
-    apart = np.array([j.evidence.apart for j in judged], np.float64)
-    known = np.isfinite(apart)
-    usual = typical_apart(apart[known])
-    quality, agreement = terms(np.array([j.evidence.quality for j in judged]),
-                               np.where(known, apart, usual))
-    offset, gains = _logistic(np.stack([quality, agreement], axis=1), right)
-    low, high = np.array([LIMITS[n] for n in ('offset', 'quality_gain', 'apart_gain')]).T
-    a, b, c = np.clip([offset, *gains], low, high).tolist()
-    return ScoreLaw(offset=a, quality_gain=b, apart_gain=c if known.any() else 0.0,
-                    usual_apart=usual)
+    quality, apart, distance = np.array(
+        [(j.evidence.quality, j.evidence.apart, j.evidence.distance) for j in judged]).T
+    known, told = np.isfinite(apart), np.isfinite(distance)
+    usual_apart, usual_distance = typical_apart(apart[known]), typical_distance(distance[told])
+    x = terms(quality, np.where(known, apart, usual_apart),
+              np.where(told, distance / usual_distance, 1.0))
+    numbers = dict(zip(NUMBERS, _logistic(np.stack(x, axis=1), right), strict=True))
+    for name, given in (('apart_gain', known), ('distance_gain', told)):
+        if not given.any():
+            numbers[name] = 0.0
+    return ScoreLaw(usual_apart=usual_apart, usual_distance=usual_distance,
+                    **{name: float(np.clip(n, *LIMITS[name])) for name, n in numbers.items()})
+
+
+def typical_distance(distance: Array) -> float:
+    """Return the distance that stands in for all [diameters]: the mean of the logarithms."""
+    if not len(distance):
+        return 1.0
+    return float(np.clip(np.exp(np.log(distance).mean()), *LIMITS['usual_distance']))
 
 
 def typical_apart(apart: Array) -> float:
     """Return the agreement that stands in for all [diameters]: the law sees its logarithm."""
     if not len(apart):
         return 0.0
-    return float(np.clip(np.exp(terms(0.5, apart)[1].mean()) - LEAST_APART,
+    return float(np.clip(np.exp(np.log(apart + LEAST_APART).mean()) - LEAST_APART,
                          *LIMITS['usual_apart']))
 
 
@@ -72,14 +82,14 @@ def check_enough_poses(judged: Sequence[Judged]) -> None:
             f'{MIN_IMAGES} images are needed, of objects that each image shows once')
 
 
-def _logistic(x: Array, right: NDArray[np.bool_]) -> tuple[float, Array]:
-    """Return offset and gains, the first gain not negative and the second not positive.
+def _logistic(x: Array, right: NDArray[np.bool_]) -> Array:
+    """Return :data:`NUMBERS`: the first gain not negative, the others not positive.
 
-    :param x: (N, 2).
+    :param x: (N, 3).
     """
     middle, scale = x.mean(axis=0), x.std(axis=0) + 1e-6
     z = np.column_stack([np.ones(len(x)), (x - middle) / scale])
-    z = np.concatenate([z, [[1.0, 0.0, 0.0]] * 2])
+    z = np.concatenate([z, [[1.0, 0.0, 0.0, 0.0]] * 2])
     right = np.concatenate([right, [True, False]])
 
     def loss(w: Array) -> tuple[float, Array]:
@@ -88,10 +98,10 @@ def _logistic(x: Array, right: NDArray[np.bool_]) -> tuple[float, Array]:
         likelihood = np.sum(np.logaddexp(0.0, odds) - right * odds)
         return float(likelihood + RIDGE / 2.0 * w[1:] @ w[1:]), slope
 
-    w = minimize(loss, np.zeros(3), jac=True, method='L-BFGS-B',
-                 bounds=[(-30, 30), (0, 30), (-30, 0)]).x
+    w = minimize(loss, np.zeros(4), jac=True, method='L-BFGS-B',
+                 bounds=[(-30, 30), (0, 30), (-30, 0), (-30, 0)]).x
     gains = w[1:] / scale
-    return float(w[0] - middle @ gains), np.asarray(gains, np.float64)
+    return np.array([w[0] - middle @ gains, *gains])
 
 
 def score_law_of(judged: Sequence[Judged], images: Images) -> tuple[ScoreLaw, ScoreSource]:
@@ -104,7 +114,7 @@ def score_law_of(judged: Sequence[Judged], images: Images) -> tuple[ScoreLaw, Sc
     return law, ScoreSource(
         source=images.source, images=len({j.image for j in judged}), poses=len(judged),
         right=round(right, 3), boxes=images.boxes, crops=images.crops,
-        hypotheses=images.hypotheses)
+        hypotheses=images.hypotheses, refine=images.refine)
 
 
 @dataclass(frozen=True)

@@ -91,7 +91,7 @@ def consensus(answers: Answers, symmetries: Symmetries, diameter_m: float) -> Co
     best = int(np.argmax(votes))
     members = np.flatnonzero(agree[best])
     nearest = equivalents[members, closest[best, members]]
-    mean = _mean(nearest, np.maximum(quality[members], LEAST) * part[members])
+    mean = mean_pose(nearest, np.maximum(quality[members], LEAST) * part[members])
     pairs = np.outer(part, part) * (answers.crop[:, None] != answers.crop)
     apart = _apart(traces.max(axis=2), apart_m / diameter_m, pairs)
     share = min(float(part[members].sum()), 1.0)  # all of it may add up to a little more
@@ -115,8 +115,14 @@ def _apart(traces: Array, moved: Array, weights: Array) -> float:
     return float((weights * np.sqrt(moved**2 + turned)).sum()) / total
 
 
-def _mean(T: Array, weights: Array) -> Array:
-    """Return the weighted mean of poses that are near one another."""
+def mean_pose(T: Array, weights: Array) -> Array:
+    """Return the weighted mean of poses that are near one another, (4, 4) [m].
+
+    Distances are averaged as logarithms, apart from directions.
+
+    :param T: (N, 4, 4) [m].
+    :param weights: (N,) positive.
+    """
     part = weights / weights.sum()
     R = nearest_rotation(np.einsum('n,nij->ij', part, T[:, :3, :3]))
     distances_m = np.linalg.norm(T[:, :3, 3], axis=1)

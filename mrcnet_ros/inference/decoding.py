@@ -25,21 +25,24 @@ class AgreedPose(NamedTuple):
     """What the crops of one detection say together.
 
     :param crop: the first of them.
-    :param row: the first answer of those that agree, which is to the crop that is turned least.
+    :param crop_row: the crop that is turned least of those whose answers agree.
+    :param bin_index: rotation bin that its answer started from.
     :param T_camera_object: (4, 4) [m], of the centred frame.
     :param evidence: None where no crop has a finite pose.
     """
 
     crop: DetectionCrop
-    row: int
+    crop_row: int
+    bin_index: int
     T_camera_object: Array
     evidence: Evidence | None
 
 
-def agreed_poses(answers: Answers, crops: Sequence[DetectionCrop],
+def agreed_poses(answers: Answers, bins: NDArray[np.int64], crops: Sequence[DetectionCrop],
                  objects: Sequence[ObjectModel]) -> Iterator[AgreedPose]:
     """Turn the answers to crops into one pose of each detection.
 
+    :param bins: (N,) rotation bin that each answer started from.
     :param crops: those of one detection stand together.
     :param objects: by class index, centred.
     """
@@ -49,7 +52,8 @@ def agreed_poses(answers: Answers, crops: Sequence[DetectionCrop],
     for rows in np.split(np.arange(len(detections)), np.flatnonzero(np.diff(detections)) + 1):
         crop, good = crops[answers.crop[rows[0]]], rows[finite[rows]]
         if not len(good):
-            yield AgreedPose(crop, int(rows[0]), answers.T_camera_object[rows[0]], None)
+            yield AgreedPose(crop, int(answers.crop[rows[0]]), int(bins[rows[0]]),
+                             answers.T_camera_object[rows[0]], None)
             continue
         item = objects[crop.class_index]
         found = consensus(answers.part(good), item.symmetries, item.diameter_m)
@@ -58,8 +62,10 @@ def agreed_poses(answers: Answers, crops: Sequence[DetectionCrop],
             T_agreed = item.symmetries.nearest(T_agreed[:3, :3], T_agreed[:3, 3],
                                                crop.start[:3, :3])
         part = crop.share * float(answers.belief[good].sum() / np.nansum(answers.belief[rows]))
-        yield AgreedPose(crop, int(good[found.members[0]]), T_agreed,
-                         Evidence(found.score * part, found.apart, found.share * part))
+        distance = float(np.linalg.norm(T_agreed[:3, 3])) / item.diameter_m
+        first = good[found.members[0]]
+        yield AgreedPose(crop, int(answers.crop[first]), int(bins[first]), T_agreed,
+                         Evidence(found.score * part, found.apart, found.share * part, distance))
 
 
 def decode_poses(six: ArrayLike, xy: ArrayLike, log_size: ArrayLike, R_bin: Array,

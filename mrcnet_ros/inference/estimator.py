@@ -1,13 +1,14 @@
-"""From an image and detections to poses: crop -> stage 1 -> template -> stage 2 -> pose.
+"""From an image and detections to poses: crop -> stage 1 -> template -> stage 2 -> refine -> pose.
 
 Stage 2 starts from several rotation bins of stage 1. The outline of the object tells which of the
-poses that it ends at is right.
+poses that it ends at is right. Where it is asked for, stage 2 starts once more at the pose itself.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,11 +25,11 @@ from ..geometry.sampling import sample_crops
 from ..geometry.se3 import Array
 from ..geometry.view_prior import allowed_bins
 from ..rendering.template_store import TemplateStore
-from ..specs import DEFAULT_CROPS, DEFAULT_HYPOTHESES
+from ..specs import DEFAULT_CROPS, DEFAULT_HYPOTHESES, DEFAULT_REFINEMENTS
 from .backend import Backend
 from .base_estimator import BaseEstimator
 from .consensus import Answers
-from .decoding import Outputs, agreed_poses, coarse_answer, decode_poses
+from .decoding import AgreedPose, Outputs, agreed_poses, coarse_answer, decode_poses
 from .depth_correction import DepthLaws
 from .detection_crops import (
     MOST_ANSWERS,
@@ -43,6 +44,7 @@ from .model_directory import ModelDirectory, read_model_directory
 from .outline_agreement import OutlineAgreement
 from .poses import Detection, FrameResult, PoseEstimate, Skipped, StageClock, joined
 from .projected_box import ProjectedBoxes
+from .refinement import Refiner
 from .scoring import Evidence, sigmoid
 from .template_features import TemplateFeatures
 from .uncertainty import Posed, PoseSpread, pose_spreads
@@ -58,18 +60,21 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
     :param crops: crops of each detection, turned against one another; their poses are averaged.
     :param hypotheses: rotation bins of each crop that stage 2 starts from, at most; 1 trusts stage
         1 and is faster.
+    :param refine: how often a detection's pose is measured once more, with a template drawn at the
+        pose itself; needs OpenGL and time, see :mod:`.refinement`. Followed objects are not.
     :param stage1_only: answer with the coarse pose, to see what stage 2 is worth; without a
         covariance, whose law is for both stages.
     :param spreads: tell with each pose what its covariance comes from.
     :raises MeshError: when a mesh is missing, in another unit, or another one than the model's.
+    :raises BackendError: when ``refine`` finds no headless OpenGL.
     """
 
     can_follow = True
 
     def __init__(self, model: ModelDirectory, backend: Backend, store: TemplateStore, *,
                  cache_bytes: int = DEFAULT_CACHE_BYTES, crops: int = DEFAULT_CROPS,
-                 hypotheses: int = DEFAULT_HYPOTHESES, stage1_only: bool = False,
-                 spreads: bool = False) -> None:
+                 hypotheses: int = DEFAULT_HYPOTHESES, refine: int = DEFAULT_REFINEMENTS,
+                 stage1_only: bool = False, spreads: bool = False) -> None:
         super().__init__(model, backend)
         self.spec, self.stage1_only, self.spreads = model.spec, stage1_only, spreads
         self.turns_rad = crop_turns(crops)
@@ -82,16 +87,18 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
         self._chooser = BinChooser(self.grid, self._allowed, [o.symmetries for o in self.centred],
                                    1 if stage1_only else hypotheses)
         self._outlines = OutlineAgreement(templates)
+        self._refiner = Refiner(backend, self.spec.template, self.centred,
+                                0 if stage1_only else refine)
         if not (stage1_only or spreads):  # spreads are for those who measure the laws
-            for doubt in model.law_doubts(crops, hypotheses):
+            for doubt in model.law_doubts(crops, hypotheses, refine):
                 log.warning('model %r: %s', model.name, doubt)
 
     @classmethod
     def load(cls, model_dir: Path, meshes_dir: Path | None = None, *,
              cache_bytes: int = DEFAULT_CACHE_BYTES, store_root: Path | None = None,
              crops: int = DEFAULT_CROPS, hypotheses: int = DEFAULT_HYPOTHESES,
-             stage1_only: bool = False, spreads: bool = False, preload: bool = False,
-             **runtime: Any) -> PoseEstimator:
+             refine: int = DEFAULT_REFINEMENTS, stage1_only: bool = False, spreads: bool = False,
+             preload: bool = False, **runtime: Any) -> PoseEstimator:
         """Load a model directory into a runtime.
 
         :param meshes_dir: folder of the meshes; ``meshes`` in the model directory by default.
@@ -104,8 +111,8 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
         """
         estimator = cls._opened(
             read_model_directory(model_dir, meshes_dir), runtime, store=TemplateStore(store_root),
-            cache_bytes=cache_bytes, crops=crops, hypotheses=hypotheses, stage1_only=stage1_only,
-            spreads=spreads)
+            cache_bytes=cache_bytes, crops=crops, hypotheses=hypotheses, refine=refine,
+            stage1_only=stage1_only, spreads=spreads)
         try:
             estimator._check_graphs()
             if preload:
@@ -143,6 +150,7 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
     def close(self) -> None:
         """Let go of the template features, which may be on a device, and of the backend."""
         self.features.cache.clear()
+        self._refiner.close()
         super().close()
 
     def _estimate(self, image: NDArray[np.uint8], camera: Camera,
@@ -169,7 +177,7 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
         poses = list(first.poses)
         for pose in again.poses:
             before = found[pose.detection_index]
-            if pose.score > before.score:
+            if pose.presence > before.presence:
                 poses[far[pose.detection_index]] = dataclasses.replace(
                     pose, detection_index=before.detection_index)
         return joined(poses, first.skipped, first, again)
@@ -218,10 +226,15 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
             templates, hits, misses = self._templates(
                 [crops[row] for row in found.rows], starts, found.bins)
             clock.lap('template')
-            fine = self._refine(starts, templates, classes[found.rows])
+            fine = self._stage2(starts, templates, classes[found.rows])
             clock.lap('stage2')
         answers = self._answers(pixels, camera, crops, found, fine)
-        poses, chosen = self._decode(crops, found.bins, answers, skipped)
+        agreed = list(agreed_poses(answers, found.bins, crops, self.centred))
+        clock.lap('decode')
+        if self._refiner.passes and crops[0].start is None:
+            agreed = self._refiner.refine(agreed, crops, coarse)
+            clock.lap('refine')
+        poses, chosen = self._posed_all(agreed, skipped)
         if poses and not self.stage1_only and (self.spreads or self.model.covariance_law):
             poses = self._with_covariance(poses, chosen, crops, coarse)
         clock.lap('decode')
@@ -270,9 +283,9 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
         """
         return self.features.fetch([c.class_index for c in crops], bins.tolist())
 
-    def _refine(self, coarse: Outputs, templates: dict[str, NDArray[np.float32]],
+    def _stage2(self, coarse: Outputs, templates: dict[str, NDArray[np.float32]],
                 classes: NDArray[np.int64]) -> Outputs:
-        """Run stage 2 on every hypothesis."""
+        """Compare every hypothesis with its template."""
         return self.backend.run('stage2', {**coarse, **templates, 'class_index': classes})
 
     def _answers(self, pixels: NDArray[np.uint8], camera: Camera,
@@ -293,23 +306,21 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
                 pixels[::count], camera, [crop.camera for crop in crops[::count]], seen, T)
         return Answers(T, sigmoid(fine['quality']), belief, found.rows)
 
-    def _decode(self, crops: Sequence[DetectionCrop], bins: NDArray[np.int64], answers: Answers,
-                skipped: list[Skipped]) -> tuple[list[PoseEstimate], list[int]]:
-        """Turn the answers to the crops of each detection into one pose.
-
-        :return: the poses, and for each the crop that is turned least of those it is made of.
-        """
+    def _posed_all(self, agreed: Sequence[AgreedPose], skipped: list[Skipped]
+                   ) -> tuple[list[PoseEstimate], list[int]]:
+        """Return the finite poses with their scores, and the crop that each belongs to."""
         poses, chosen = [], []
-        for agreed in agreed_poses(answers, crops, self.centred):
-            crop = agreed.crop
-            if agreed.evidence is None:
-                skipped.append(Skipped(crop.detection_index, 'non_finite',
-                                       f'the pose of {crop.detection.label!r} is not finite'))
+        for one in agreed:
+            if one.evidence is None:
+                skipped.append(Skipped(one.crop.detection_index, 'non_finite',
+                                       f'the pose of {one.crop.detection.label!r} is not finite'))
                 continue
-            chosen.append(int(answers.crop[agreed.row]))
-            pose = self._posed(crop.detection_index, crop.detection, agreed.T_camera_object,
-                               self._score(agreed.evidence), int(bins[agreed.row]))
-            poses.append(dataclasses.replace(pose, evidence=agreed.evidence))
+            chosen.append(one.crop_row)
+            pose = self._posed(one.crop.detection_index, one.crop.detection, one.T_camera_object,
+                               self._score(one.evidence), one.bin_index)
+            usual = dataclasses.replace(one.evidence, distance=math.nan)
+            poses.append(dataclasses.replace(pose, evidence=one.evidence,
+                                             usual_score=self._score(usual)))
         return poses, chosen
 
     def _score(self, evidence: Evidence) -> float:

@@ -1,9 +1,7 @@
-"""The default preset without its shortcut: a template rendered for each detection.
+"""Templates of objects at any pose in a crop, rendered when they are asked for.
 
-A cached template shows an object on the optical axis at one distance; stage 2 shifts and scales
-its features to where stage 1 sees the object. This ignores perspective: an object that is
-nearer, or beside the crop's axis, looks different. Here the object is rendered at the pose of
-stage 1 by the crop's own camera, shifted and scaled so that stage 2 moves it back to that pose.
+The object is rendered by the crop's own camera, shifted and scaled so that stage 2 moves it back
+to the pose. A cached template is of the nearest rotation bin, on the optical axis at one distance.
 """
 
 from __future__ import annotations
@@ -13,49 +11,14 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ..geometry.bins import decode_translation
 from ..geometry.crop import CropCamera
-from ..geometry.se3 import Array, make_transform, rotation_to_axis
+from ..geometry.se3 import Array
 from ..objects import ObjectModel
 from ..rendering.coordinates import object_coordinates
 from ..rendering.renderer import Renderer
-from ..rendering.template_store import TemplateStore
-from ..specs import DEFAULT_CROPS, DEFAULT_HYPOTHESES, TemplateSpec
+from ..specs import TemplateSpec
 from .backend import Backend
 from .decoding import Outputs
-from .detection_crops import DetectionCrop
-from .estimator import PoseEstimator
-from .model_directory import ModelDirectory
-
-
-class ExactPoseEstimator(PoseEstimator):
-    """Estimates poses as :class:`PoseEstimator` does, with a template of each detection's own.
-
-    :param backend: with the model's graphs loaded.
-    :param store: of templates, which only say here which bins there are.
-    :raises MeshError: when a mesh is missing, in another unit, or another one than the model's.
-    :raises BackendError: when there is no headless OpenGL.
-    """
-
-    def __init__(self, model: ModelDirectory, backend: Backend, store: TemplateStore, *,
-                 crops: int = DEFAULT_CROPS, hypotheses: int = DEFAULT_HYPOTHESES) -> None:
-        super().__init__(model, backend, store, crops=crops, hypotheses=hypotheses, cache_bytes=0)
-        self._exact = ExactTemplates(backend, self.spec.template, self.centred)
-
-    def close(self) -> None:
-        """Free the renderer; the backend stays open for whoever gave it."""
-        self._exact.close()
-
-    def _templates(self, crops: Sequence[DetectionCrop], coarse: Outputs,
-                   bins: NDArray[np.int64]) -> tuple[Outputs, int, int]:
-        """Render and embed a template for every crop; all count as misses."""
-        diameter_m = np.array([self.centred[crop.class_index].diameter_m for crop in crops])
-        cameras = [crop.camera for crop in crops]
-        t = decode_translation(coarse['xy'], coarse['log_size'], [c.focal for c in cameras],
-                               diameter_m)
-        R = np.swapaxes(rotation_to_axis(t), 1, 2) @ self.grid[bins]
-        classes = np.array([crop.class_index for crop in crops], np.int64)
-        return self._exact.features(classes, make_transform(R, t), cameras), 0, len(crops)
 
 
 class ExactTemplates:

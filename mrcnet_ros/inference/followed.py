@@ -29,9 +29,10 @@ LOSSES = ('score', 'gate', 'contested', 'unseen', 'outside')
 class TrackLimits:
     """When an instance counts as lost.
 
-    :param min_score: answers with a lower score are rejected.
-    :param min_part: answers with a score below this part of the instance's best score since its
-        last detection are rejected too.
+    :param min_presence: answers with a lower :attr:`.poses.PoseEstimate.presence` are rejected.
+    :param min_score: answers with a lower score are rejected, too.
+    :param min_part: so are answers whose presence is below this part of the instance's best one
+        since its last detection.
     :param part_per_rad: added to that part for each radian between an answer and the expected
         pose.
     :param lost_s: an instance without an accepted answer is given up after this time.
@@ -41,7 +42,8 @@ class TrackLimits:
     :param instances: largest number of them of each label; 0: any. It may change under way.
     """
 
-    min_score: float = 0.2
+    min_presence: float = 0.2
+    min_score: float = 0.0
     min_part: float = MIN_PART
     part_per_rad: float = PART_PER_RAD
     lost_s: float = 0.15
@@ -49,14 +51,18 @@ class TrackLimits:
     most: int = 100
     instances: int = 0
 
-    def least_score(self, best_score: float, turn_rad: float) -> float:
-        """Return the lowest score of an answer that counts.
+    def are_met(self, pose: PoseEstimate) -> bool:
+        """Tell whether an answer is good enough to follow its object."""
+        return pose.presence >= self.min_presence and pose.score >= self.min_score
 
-        :param best_score: of the instance since its last detection.
+    def are_met_by_next(self, pose: PoseEstimate, best_presence: float, turn_rad: float) -> bool:
+        """Tell whether an answer to a followed instance counts.
+
+        :param best_presence: of the instance since its last detection.
         :param turn_rad: between the answer and the expected pose.
         """
         part = self.min_part + self.part_per_rad * turn_rad
-        return max(self.min_score, part * best_score)
+        return self.are_met(pose) and pose.presence >= part * best_presence
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +113,8 @@ class Followed:
 class Track:
     """One instance; its poses are those of the centred frame.
 
-    :param best_score: the highest since its last detection, that of the detection included.
+    :param presence: of the latest answer, see :attr:`.poses.PoseEstimate.presence`.
+    :param best_presence: the highest since its last detection, that of the detection included.
     :param seen_s: time of the latest image that a detection of it was in.
     :param share: how probable its pose was beside others at its last detection, 0..1.
     """
@@ -116,9 +123,9 @@ class Track:
     label: str
     detection_id: str
     motion: Motion
-    score: float
+    presence: float
     found_s: float
-    best_score: float
+    best_presence: float
     seen_s: float
     share: float
     refused: str = ''
@@ -130,10 +137,11 @@ class Track:
         earlier = [m for m in self.history if m.time_s <= time_s]
         return (earlier[-1] if earlier else self.motion).ahead(time_s)
 
-    def go_on(self, motion: Motion, score: float) -> None:
+    def go_on(self, motion: Motion, presence: float) -> None:
         """Take over an answer."""
-        self.motion, self.score, self.found_s, self.refused = motion, score, motion.time_s, ''
-        self.best_score = max(self.best_score, score)
+        self.motion, self.presence, self.refused = motion, presence, ''
+        self.found_s = motion.time_s
+        self.best_presence = max(self.best_presence, presence)
         while self.history and (self.history[-1].time_s >= motion.time_s):
             self.history.pop()
         self.history.append(motion)

@@ -61,6 +61,7 @@ class FittedTo(MeasuredEntry):
     :param boxes: which ones, in words.
     :param crops: of each detection.
     :param hypotheses: of each crop.
+    :param refine: passes of the last stage.
     :raises SpecError: when the source is another.
     """
 
@@ -70,12 +71,16 @@ class FittedTo(MeasuredEntry):
     boxes: str
     crops: int
     hypotheses: int
+    refine: int
 
     @classmethod
     def from_dict(cls, values: Any) -> Self:
-        """Restore it from plain data; earlier versions had one hypothesis and did not tell."""
-        return super().from_dict(
-            {'hypotheses': 1, **values} if isinstance(values, Mapping) else values)
+        """Restore it from plain data.
+
+        Earlier versions had one hypothesis and no refinement, and did not tell.
+        """
+        return super().from_dict({'hypotheses': 1, 'refine': 0, **values}
+                                 if isinstance(values, Mapping) else values)
 
     def __post_init__(self) -> None:
         """Check the source."""
@@ -83,13 +88,17 @@ class FittedTo(MeasuredEntry):
             raise SpecError(f'{self.entry}: source must be synthetic or photographs, got '
                             f'{self.source!r}')
 
-    def doubt(self, law: str, crops: int, hypotheses: int) -> str | None:
-        """Return what is wrong with the law for poses from other crops or hypotheses.
+    def doubt(self, law: str, crops: int, hypotheses: int, refine: int) -> str | None:
+        """Return what is wrong with the law for poses that are made in another way.
+
+        With more refinements than the law was measured with errors are smaller, if anything: on
+        LM-O the laws of none differ by 0.06 from what happened with one, and by 0.05 with none.
 
         :param law: its name.
         """
-        if (crops, hypotheses) == (self.crops, self.hypotheses):
+        given, here = (self.crops, self.hypotheses, self.refine), (crops, hypotheses, refine)
+        if given[:2] == here[:2] and self.refine <= refine:
             return None
-        return (f'the law of {law} was measured with crops {self.crops} and hypotheses '
-                f'{self.hypotheses}, but they are {crops} and {hypotheses} here: it may tell '
-                'too much or too little; measure it with mrcnet calibrate')
+        was, now = (f'crops {c}, hypotheses {h} and refine {r}' for c, h, r in (given, here))
+        return (f'the law of {law} was measured with {was}, but here are {now}: it may tell too '
+                'much or too little; measure it with mrcnet calibrate')

@@ -84,12 +84,12 @@ class ModelDirectory(CheckedModel[ModelSpec]):
     depth_laws: DepthLaws = field(default_factory=DepthLaws)
     covariance_depth_source: LawSource | None = None
 
-    def law_doubts(self, crops: int, hypotheses: int) -> list[str]:
-        """Return which laws may be wrong with so many crops and hypotheses, and what to do."""
+    def law_doubts(self, crops: int, hypotheses: int, refine: int) -> list[str]:
+        """Return which laws may be wrong for poses that are made so, and what to do."""
         sources = {'covariance': self.covariance_source, 'scores': self.score_source,
                    'covariance with depth': self.covariance_depth_source}
         return [doubt for law, source in sources.items() if source is not None
-                and (doubt := source.doubt(law, crops, hypotheses)) is not None]
+                and (doubt := source.doubt(law, crops, hypotheses, refine)) is not None]
 
 
 ModelT = TypeVar('ModelT', bound=CheckedModel[Any])

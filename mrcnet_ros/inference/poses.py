@@ -76,6 +76,8 @@ class PoseEstimate:
         depth was used, covariance and score are those of the laws with depth.
     :param stands: whether the distance was corrected because the object stands on a known plane.
     :param evidence: what the score comes from; None of the paper preset.
+    :param usual_score: the score that the pose would have at the usual distance of the model's
+        law; None where the score does not depend on the distance.
     """
 
     label: str
@@ -91,6 +93,16 @@ class PoseEstimate:
     depth: DepthFit | None = None
     evidence: Evidence | None = None
     stands: bool = False
+    usual_score: float | None = None
+
+    @property
+    def presence(self) -> float:
+        """Return how sure it is that the object is there, 0..1, far away or not.
+
+        The score of a far object is low although it is clearly seen: one camera does not tell to a
+        tenth of its diameter where it is.
+        """
+        return self.score if self.usual_score is None else self.usual_score
 
     @property
     def residual_m(self) -> float | None:

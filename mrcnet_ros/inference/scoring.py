@@ -1,8 +1,9 @@
 """Computes the probability that a pose is right; numpy only.
 
-The network estimates how good its answer to a crop is, and several crops agree or disagree. Both
-rank poses, but they are not probabilities: the network's estimate is a recall on training images.
-A law of four numbers turns them into a probability. ``mrcnet calibrate`` measures it.
+The network estimates how good its answer to a crop is, several crops agree or disagree, and one
+camera errs more the farther away an object is. These rank poses, but they are not probabilities:
+the network's estimate is a recall on training images. A law turns them into a probability.
+``mrcnet calibrate`` measures it.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,14 +19,18 @@ from numpy.typing import NDArray
 from ..geometry.se3 import Array
 from .measured_law import FittedTo, Law
 
+if TYPE_CHECKING:
+    from typing import Self
+
 RIGHT_DIAMETERS = 0.1  # of a right pose: largest mean distance of its surface from the true one
 LARGEST_LOG_ODDS = 6.0  # of the network's guess: 0.9975
 # Crops that differ by less than this count as equal [diameters].
 LEAST_APART = 0.01
 # Ranges of the numbers of a law. A file with others is damaged: scores would be 0 or 1 for all
-# poses, or rise with the disagreement of the crops.
+# poses, or rise with the disagreement of the crops or with the distance.
 LIMITS = {'offset': (-20.0, 20.0), 'quality_gain': (0.0, 20.0), 'apart_gain': (-20.0, 0.0),
-          'usual_apart': (0.0, 100.0)}
+          'usual_apart': (0.0, 100.0), 'distance_gain': (-20.0, 0.0),
+          'usual_distance': (0.1, 1000.0)}
 
 
 @dataclass(frozen=True)
@@ -37,11 +42,13 @@ class Evidence:
     :param apart: mean distance between the surfaces that the crops see [diameters]; nan where
         there is one crop alone.
     :param share: that part of the belief; of a followed pose that of its last detection.
+    :param distance: of the object from the camera [diameters]; nan where it is not told.
     """
 
     quality: float
     apart: float = math.nan
     share: float = 1.0
+    distance: float = math.nan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,9 +68,12 @@ class ScoreLaw(Law):
     """How probable it is that a pose is right, given what speaks for it.
 
     The log odds are ``offset + quality_gain * log odds of the quality + apart_gain *
-    log(apart + 0.01)``. A better quality and better agreement never lower them.
+    log(apart + 0.01) + distance_gain * log(distance / usual_distance)``. A better quality, better
+    agreement and a smaller distance never lower them.
 
     :param usual_apart: stands in for the agreement of crops where there is one crop alone.
+    :param distance_gain: 0 in laws of earlier versions, which do not know the distance.
+    :param usual_distance: stands in for a distance that is not told [diameters].
     """
 
     entry: ClassVar[str] = 'score'
@@ -73,25 +83,39 @@ class ScoreLaw(Law):
     quality_gain: float
     apart_gain: float
     usual_apart: float
+    distance_gain: float = 0.0
+    usual_distance: float = 1.0
+
+    @classmethod
+    def from_dict(cls, values: Any) -> Self:
+        """Restore it from plain data; earlier versions did not know the distance."""
+        return super().from_dict({'distance_gain': 0.0, 'usual_distance': 1.0, **values}
+                                 if isinstance(values, Mapping) else values)
 
     def probability(self, evidence: Evidence) -> float:
         """Return the probability that a pose is right, 0..1."""
         apart = self.usual_apart if math.isnan(evidence.apart) else evidence.apart
-        quality, agreement = terms(evidence.quality, apart)
-        odds = self.offset + self.quality_gain * quality + self.apart_gain * agreement
+        distance = self.usual_distance if math.isnan(evidence.distance) else evidence.distance
+        quality, agreement, farther = terms(evidence.quality, apart,
+                                            distance / self.usual_distance)
+        odds = (self.offset + self.quality_gain * quality + self.apart_gain * agreement
+                + self.distance_gain * farther)
         return 1.0 / (1.0 + math.exp(-float(odds)))
 
 
-def terms(quality: float | Array, apart: float | Array) -> tuple[Array, Array]:
+def terms(quality: float | Array, apart: float | Array, farther: float | Array
+          ) -> tuple[Array, Array, Array]:
     """Return what the log odds are linear in.
 
     :param quality: 0..1.
     :param apart: [diameters].
+    :param farther: than usual, as a factor.
     """
     q = np.clip(quality, 1e-9, 1.0 - 1e-9)
     log_odds = np.clip(np.log(q / (1.0 - q)), -LARGEST_LOG_ODDS, LARGEST_LOG_ODDS)
     return (np.asarray(log_odds, np.float64),
-            np.asarray(np.log(np.asarray(apart) + LEAST_APART), np.float64))
+            np.asarray(np.log(np.asarray(apart) + LEAST_APART), np.float64),
+            np.asarray(np.log(np.clip(farther, 1e-3, 1e3)), np.float64))
 
 
 def sigmoid(logits: NDArray[np.floating[Any]]) -> Array:

@@ -87,8 +87,8 @@ class Tracker:
         """
         before = set(self._tracks)
         numbers: list[int | None] = [None] * len(estimates)
-        good = [i for i in np.argsort([-e.score for e in estimates], kind='stable')
-                if estimates[i].score >= limits.min_score]
+        good = [i for i in np.argsort([-e.presence for e in estimates], kind='stable')
+                if limits.are_met(estimates[i])]
         T = {i: self._centred(estimates[i]) for i in good}
         good = self._distinct(good, estimates, T)
         for i, track in self._matches(good, estimates, T, view):
@@ -98,7 +98,7 @@ class Tracker:
             if numbers[i] is None and len(self._tracks) < limits.most:
                 numbers[i] = self._begin(view, estimates[i], T[i])
         seen = {number for number in numbers if number is not None}
-        poor = [i for i, estimate in enumerate(estimates) if estimate.score < limits.min_score]
+        poor = [i for i, estimate in enumerate(estimates) if not limits.are_met(estimate)]
         for i, number in self._boxed(poor, estimates, view, seen):
             numbers[i] = number
         lost, surplus = self._unseen(view, seen, limits), self._surplus(limits)
@@ -161,7 +161,7 @@ class Tracker:
             if answer is None or motion is None:
                 track.motion = expected[i]
                 continue
-            track.go_on(motion, answer.score)
+            track.go_on(motion, answer.presence)
             poses.append(dataclasses.replace(answer, detection_index=len(poses)))
             numbers.append(track.number)
         return Followed(poses, numbers, lost, result)
@@ -174,7 +174,8 @@ class Tracker:
         T, C = self._fixed(view, pose, self._centred(pose))
         turn_rad = float(np.linalg.norm(expected.innovation(T)[3:]))
         sudden_rad = 0.5 * ACCELERATION_RAD_S2 * (view.time_s - track.motion.time_s)**2
-        if pose.score < limits.least_score(track.best_score, max(turn_rad - sudden_rad, 0.0)):
+        turn_rad = max(turn_rad - sudden_rad, 0.0)
+        if not limits.are_met_by_next(pose, track.best_presence, turn_rad):
             return None, 'score'
         if max(expected.surprises(T, self._loose(track.label, C))) > GATE:
             return None, 'gate'
@@ -195,9 +196,9 @@ class Tracker:
                 T = self._centred(answer)
                 places.append(T)
                 before = T_camera_fixed @ expected[i].T_fixed_object
-                cost.append((self._strayed(track.label, before, T), -answer.score))
+                cost.append((self._strayed(track.label, before, T), -answer.presence))
         places += [T_camera_fixed @ t.at(view.time_s).T_fixed_object for t in others]
-        cost += [(0.0, -t.score) for t in others]
+        cost += [(0.0, -t.presence) for t in others]
         for loser in contested(labels, places, cost, self._estimator.objects):
             if loser < len(numbers):
                 del moved[numbers[loser]]
@@ -212,7 +213,7 @@ class Tracker:
                   T: Mapping[int, Array]) -> list[int]:
         """Leave out answers that are the same object as one with a better score."""
         rows = contested([estimates[i].label for i in good], [T[i] for i in good],
-                         [(0.0, -estimates[i].score) for i in good], self._estimator.objects)
+                         [(0.0, -estimates[i].presence) for i in good], self._estimator.objects)
         return [i for row, i in enumerate(good) if row not in rows]
 
     def _matches(self, good: list[int], estimates: Sequence[PoseEstimate],
@@ -241,20 +242,20 @@ class Tracker:
         expected = track.at(view.time_s)
         T_fixed, C = self._fixed(view, estimate, self._near(track.label, T, view, expected))
         far = max(expected.surprises(T_fixed, self._loose(track.label, C))) > GATE
-        if estimate.score > track.score or not far:
-            track.best_score, track.share = estimate.score, _share(estimate)
-        if far and estimate.score > track.score:
-            track.go_on(Motion.begin(view.time_s, T_fixed, C), estimate.score)
+        if estimate.presence > track.presence or not far:
+            track.best_presence, track.share = estimate.presence, _share(estimate)
+        if far and estimate.presence > track.presence:
+            track.go_on(Motion.begin(view.time_s, T_fixed, C), estimate.presence)
         elif not far and view.time_s > track.motion.time_s:
-            track.go_on(expected.corrected(T_fixed, C), estimate.score)
+            track.go_on(expected.corrected(T_fixed, C), estimate.presence)
         elif not far:
             track.mend(expected, expected.corrected(T_fixed, C))
 
     def _begin(self, view: View, estimate: PoseEstimate, T: Array) -> int:
         T_fixed, C = self._fixed(view, estimate, T)
         motion, number = Motion.begin(view.time_s, T_fixed, C), next(self._numbers)
-        track = Track(number, estimate.label, estimate.detection_id, motion, estimate.score,
-                      view.time_s, estimate.score, view.time_s, _share(estimate))
+        track = Track(number, estimate.label, estimate.detection_id, motion, estimate.presence,
+                      view.time_s, estimate.presence, view.time_s, _share(estimate))
         track.history.append(motion)
         self._tracks[number] = track
         return number
@@ -278,7 +279,7 @@ class Tracker:
         for label in dict.fromkeys(t.label for t in self._tracks.values()) if (
                 limits.instances) else ():
             own = [t for t in self._tracks.values() if t.label == label]
-            own.sort(key=lambda t: (t.seen_s, t.score))
+            own.sort(key=lambda t: (t.seen_s, t.presence))
             lost += [self._drop(track, 'contested') for track in own[:-limits.instances]]
         return lost
 

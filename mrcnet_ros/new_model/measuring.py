@@ -30,7 +30,7 @@ from ..objects import ObjectModel
 from ..rendering.background_files import find_images
 from ..rendering.drawing import Image
 from ..rendering.pose_overlay import DrawnObject, PoseOverlay
-from ..specs import DEFAULT_CROPS, DEFAULT_HYPOTHESES, CropSpec
+from ..specs import DEFAULT_CROPS, DEFAULT_HYPOTHESES, DEFAULT_REFINEMENTS, CropSpec
 from ..synth.held_out import held_out_frames
 from .symmetry_picture import png
 
@@ -87,7 +87,7 @@ def measure_model(model: Path, meshes: Path, images: int, backgrounds: Sequence[
 def _write_laws(model: Path, done: Run, objects: Mapping[str, ObjectModel]) -> str:
     """Write the laws of covariances and scores; return why one is missing, '' when none is."""
     sizes, images = dict.fromkeys(objects, 1.0), Images(
-        'synthetic', BOXES, DEFAULT_CROPS, DEFAULT_HYPOTHESES)
+        'synthetic', BOXES, DEFAULT_CROPS, DEFAULT_HYPOTHESES, DEFAULT_REFINEMENTS)
     problems = []
     try:
         write_law(model, *law_of(errors_of(done, objects, sizes), images))

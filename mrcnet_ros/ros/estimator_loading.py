@@ -31,7 +31,8 @@ def load_estimator(parameters: NodeParameters) -> Estimator:
         home_expanded('meshes', parameters.meshes) if parameters.meshes else None,
         backend=parameters.backend, device=parameters.device, precision=parameters.precision,
         allow_unverified=parameters.allow_unverified, threads=parameters.threads or None,
-        crops=parameters.crops, hypotheses=parameters.hypotheses, preload=parameters.preload,
+        crops=parameters.crops, hypotheses=parameters.hypotheses, refine=parameters.refine,
+        preload=parameters.preload,
         cache_bytes=parameters.cache_mb << 20,
         store_root=home_expanded('store', parameters.store) if parameters.store else None,
     )

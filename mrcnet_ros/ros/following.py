@@ -91,9 +91,9 @@ class Following:
         numbers, lost = self.tracker.observe(view, good, limits)
         followed = self._follow(view, limits, {
             number for pose, number in zip(good, numbers, strict=True)
-            if number is not None and pose.score >= limits.min_score})
+            if number is not None and limits.are_met(pose)})
         kept = [(pose, number) for pose, number in zip(good, numbers, strict=True)
-                if (pose.score < limits.min_score if number is None
+                if (not limits.are_met(pose) if number is None
                     else number not in followed.tracks)]
         kept = _allowed(kept, followed.poses, limits.instances)
         poses = [pose for pose, _ in kept]
@@ -145,7 +145,7 @@ class Following:
 def limits_of(parameters: NodeParameters) -> TrackLimits:
     """Return when an instance counts as lost."""
     return TrackLimits(
-        min_score=max(parameters.track_min_score, parameters.min_pose_score),
+        min_presence=parameters.track_min_score, min_score=parameters.min_pose_score,
         lost_s=parameters.track_lost_s, unseen=parameters.track_unseen,
         most=parameters.max_detections, instances=parameters.max_instances)
 

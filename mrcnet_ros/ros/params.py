@@ -12,7 +12,13 @@ from rclpy.parameter import Parameter
 from ..errors import SpecError
 from ..inference.backend import PRECISIONS
 from ..inference.backends import RUNTIMES
-from ..specs import DEFAULT_CROPS, DEFAULT_HYPOTHESES, MOST_HYPOTHESES
+from ..specs import (
+    DEFAULT_CROPS,
+    DEFAULT_HYPOTHESES,
+    DEFAULT_REFINEMENTS,
+    MOST_HYPOTHESES,
+    MOST_REFINEMENTS,
+)
 from .detection_reading import FITS, MESSAGES, DetectionSettings, settings_from
 from .parameter_values import LISTS, descriptor, for_ros, parameter, problem, value_of
 from .rclpy_types import NodeHandle
@@ -49,6 +55,10 @@ class NodeParameters:
         DEFAULT_HYPOTHESES, 'most rotations of each crop that stage 2 starts from; the outline '
         'chooses among the poses; fewer are faster and less accurate; the paper preset has one',
         bounds=(1, MOST_HYPOTHESES))
+    refine: int = parameter(
+        DEFAULT_REFINEMENTS, 'how often the pose of a detection is measured once more, with a '
+        'template drawn at the pose; more accurate, takes about twice the time and needs OpenGL; '
+        'not for followed objects and not with the paper preset', bounds=(0, MOST_REFINEMENTS))
     store: str = parameter(
         '', 'directory that stores rendered templates; empty: the cache folder of the user')
     cache_mb: int = parameter(512, 'memory for template features [MiB]', bounds=(1, 65536))

@@ -143,7 +143,7 @@ def test_a_law_outlives_its_report(monkeypatch, capsys):
               for e in (*draw(8, MIN_POSES, per_image=MIN_POSES), *(
                   dataclasses.replace(e, image=(1, 1 + e.image[1])) for e in draw(9, 49)))]
     monkeypatch.setattr('mrcnet_ros.evaluation.covariance_law.errors_of', lambda *_: errors)
-    found = measured_covariance(Run(), {}, {}, Images('photographs', 'visib', 1, 3))
+    found = measured_covariance(Run(), {}, {}, Images('photographs', 'visib', 1, 3, 0))
     said = capsys.readouterr().out
     assert found is not None and found[1].poses == len(errors)
     assert 'no report on images that the law was not fitted to' in said
@@ -180,9 +180,9 @@ def test_laws_of_few_images_hold_new_errors_more_often_when_widened():
 def test_a_law_of_renders_is_widened_for_photographs_and_says_so():
     """Unless the model is used on renders too."""
     errors = draw(11, 300)
-    plain, source = law_of(errors, Images('synthetic', 'detector', 2, 3, for_photographs=False))
-    wide, marked = law_of(errors, Images('synthetic', 'detector', 2, 3))
-    real, of_photographs = law_of(errors, Images('photographs', 'visib', 2, 3))
+    plain, source = law_of(errors, Images('synthetic', 'detector', 2, 3, 0, for_photographs=False))
+    wide, marked = law_of(errors, Images('synthetic', 'detector', 2, 3, 0))
+    real, of_photographs = law_of(errors, Images('photographs', 'visib', 2, 3, 0))
     assert (source.source, source.poses, source.images, source.boxes, source.crops) == (
         'synthetic', 300, 43, 'detector', 2)
     assert real == plain and of_photographs.source == 'photographs'
@@ -247,5 +247,5 @@ def test_no_law_is_made_of_too_little(dataset, objects, capsys, spread, told):
     """The command says why, and goes on with the sizes."""
     sizes = dict.fromkeys(objects, 1.0)
     assert measured_covariance(run_of(dataset, objects, spread=spread), objects, sizes,
-                               Images('photographs', 'visib', 1, 3)) is None
+                               Images('photographs', 'visib', 1, 3, 0)) is None
     assert told in capsys.readouterr().out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -30,7 +31,8 @@ def draw(seed: int, count: int, law: ScoreLaw = LAW) -> list[Judged]:
     rng = np.random.default_rng(seed)
     found = []
     for i in range(count):
-        evidence = Evidence(float(rng.uniform(0.02, 0.95)), float(np.exp(rng.normal(-2.5, 1.0))))
+        evidence = Evidence(float(rng.uniform(0.02, 0.95)), float(np.exp(rng.normal(-2.5, 1.0))),
+                            distance=float(rng.uniform(2.0, 20.0)))
         found.append(Judged((1, i // 7), evidence, evidence.quality,
                             bool(rng.random() < law.probability(evidence))))
     return found
@@ -40,7 +42,7 @@ def draw(seed: int, count: int, law: ScoreLaw = LAW) -> list[Judged]:
 def test_better_signs_never_lower_a_score(seed):
     """Whatever was seen, even where worse signs went with right poses."""
     rng = np.random.default_rng(seed)
-    judged = [Judged((1, i // 5), Evidence(*rng.uniform(0.05, 0.9, 2).tolist()), 0.5,
+    judged = [Judged((1, i // 5), Evidence(*rng.uniform(0.05, 0.9, 4).tolist()), 0.5,
                      bool(rng.random() < 0.5)) for i in range(80)]
     law = fit_score_law(judged)
     for apart in (0.0, 0.01, 0.3, 5.0, math.nan):
@@ -49,6 +51,8 @@ def test_better_signs_never_lower_a_score(seed):
     for quality in (0.0, 0.4, 1.0):
         scores = [law.probability(Evidence(quality, a)) for a in np.geomspace(1e-4, 10, 21)]
         assert np.all(np.diff(scores) <= 0)
+        scores = [law.probability(Evidence(quality, distance=d)) for d in np.geomspace(1e-3, 1e6)]
+        assert np.all(np.diff(scores) <= 0) and min(scores) > 0 and max(scores) < 1
 
 
 def test_one_crop_alone_counts_as_usual_agreement():
@@ -56,6 +60,36 @@ def test_one_crop_alone_counts_as_usual_agreement():
     alone = LAW.probability(Evidence(0.5))
     assert alone == LAW.probability(Evidence(0.5, LAW.usual_apart))
     assert LAW.probability(Evidence(0.5, 1.0)) < alone < LAW.probability(Evidence(0.5, 0.0))
+
+
+FAR = dataclasses.replace(LAW, offset=0.5, distance_gain=-3.0, usual_distance=7.0)
+
+
+def test_far_objects_score_as_much_less_as_they_are_wrong_more_often():
+    """Near ones and far ones each by what happened; a law without distance is off for both."""
+    law, fresh = fit_score_law(draw(8, 3000, FAR)), draw(9, 6000, FAR)
+    assert law.distance_gain == pytest.approx(-3.0, abs=0.6)
+    right, distance = (np.array([f(j) for j in fresh]) for f in (
+        lambda j: j.right, lambda j: j.evidence.distance))
+    scores = np.array([law.probability(j.evidence) for j in fresh])
+    blind = np.array([law.probability(dataclasses.replace(j.evidence, distance=math.nan))
+                      for j in fresh])
+    for rows in (distance < 6.0, distance > 12.0):
+        assert report_scores(scores[rows], right[rows]).calibration_error < 0.04
+        assert report_scores(blind[rows], right[rows]).calibration_error > 0.1
+    assert auroc(scores, right) > auroc(blind, right) + 0.05
+
+
+def test_a_distance_that_is_not_told_counts_as_usual():
+    """As it does in laws of earlier versions, which know none."""
+    assert FAR.probability(Evidence(0.5)) == FAR.probability(Evidence(0.5, distance=7.0))
+    old = {'offset': -2.0, 'quality_gain': 1.5, 'apart_gain': -0.8, 'usual_apart': 0.1}
+    assert ScoreLaw.from_dict(old) == LAW
+    assert LAW.probability(Evidence(0.5, distance=3.0)) == LAW.probability(
+        Evidence(0.5, distance=30.0))
+    blind = fit_score_law([Judged(j.image, Evidence(j.evidence.quality, j.evidence.apart), j.score,
+                                  j.right) for j in draw(3, 500)])
+    assert blind.distance_gain == 0.0
 
 
 def test_fitted_scores_are_how_often_poses_are_right():
@@ -97,7 +131,7 @@ def test_too_few_poses_or_images_are_told(judged):
 def test_a_law_says_what_it_was_fitted_to():
     """Images, poses, boxes, crops, and how many poses were right."""
     judged = draw(5, 140)
-    source = score_law_of(judged, Images('synthetic', 'detector', 2, 3))[1]
+    source = score_law_of(judged, Images('synthetic', 'detector', 2, 3, 0))[1]
     assert (source.source, source.images, source.poses, source.boxes, source.crops) == (
         'synthetic', 20, 140, 'detector', 2)
     assert source.right == pytest.approx(sum(j.right for j in judged) / 140, abs=1e-3)
@@ -157,6 +191,8 @@ def test_surface_distance_is_the_mean_over_the_surface_and_up_to_symmetry():
 @pytest.mark.parametrize(('change', 'told'), [
     ({'quality_gain': -0.1}, 'score: quality_gain must be 0 to 20, got -0.1'),
     ({'apart_gain': 0.1}, 'score: apart_gain must be -20 to 0'),
+    ({'distance_gain': 0.1}, 'score: distance_gain must be -20 to 0'),
+    ({'usual_distance': 0.0}, 'score: usual_distance must be 0.1 to 1000'),
     ({'offset': math.nan}, 'score: offset must be'), ({'slope': 1.0}, 'unknown fields')])
 def test_a_law_that_cannot_be_is_refused(change, told):
     """By name and range."""

@@ -31,7 +31,7 @@ COVARIANCE = CovarianceLaw(lateral_floor=0.001, lateral_gain=1.0, depth_floor=0.
                            score_exponent=0.1)
 SCORE = DepthScoreLaw(bias=-3.0, score_gain=0.5, agreement_gain=5.0, residual_gain=-0.8)
 SOURCE = LawSource(source='synthetic', images=40, poses=200,
-                   boxes='detector, with simulated depth', crops=2, hypotheses=3,
+                   boxes='detector, with simulated depth', crops=2, hypotheses=3, refine=0,
                    widened=(1.0, 1.5, 2.0))
 T = make_transform(np.eye(3), [0.1, 0.05, 0.8])
 

@@ -32,7 +32,7 @@ SOURCE = {'source': 'synthetic', 'images': 40, 'poses': 300, 'boxes': 'detector'
           'widened': [2.8, 1.1, 1.7]}
 SCORE = {'offset': -2.0, 'quality_gain': 1.5, 'apart_gain': -0.8, 'usual_apart': 0.1}
 SCORE_SOURCE = {'source': 'synthetic', 'images': 40, 'poses': 300, 'right': 0.4,
-                'boxes': 'detector', 'crops': 2, 'hypotheses': 3}
+                'boxes': 'detector', 'crops': 2, 'hypotheses': 3, 'refine': 0}
 
 
 @pytest.fixture
@@ -268,13 +268,24 @@ def test_laws_that_were_measured_with_other_crops_or_hypotheses_are_told(model):
     """They would be silently wrong; those of versions with one hypothesis do not name it."""
     write_law(model, CovarianceLaw(**LAW), LawSource.from_dict({**SOURCE, 'hypotheses': 3}))
     write_law(model, ScoreLaw(**SCORE), ScoreSource(**SCORE_SOURCE))
-    assert read_model_directory(model).law_doubts(2, 3) == []
-    doubts = read_model_directory(model).law_doubts(2, 1)
+    assert read_model_directory(model).law_doubts(2, 3, 0) == []
+    doubts = read_model_directory(model).law_doubts(2, 1, 0)
     assert [d.split()[3] for d in doubts] == ['covariance', 'scores']
-    assert all('hypotheses 3, but they are 2 and 1 here' in d for d in doubts)
+    assert all('hypotheses 3 and refine 0, but here are crops 2, hypotheses 1' in d
+               for d in doubts)
     change(model, lambda v: v['covariance_source'].pop('hypotheses'))
-    (doubt,) = read_model_directory(model).law_doubts(2, 3)
-    assert 'the law of covariance was measured with crops 2 and hypotheses 1' in doubt
+    (doubt,) = read_model_directory(model).law_doubts(2, 3, 0)
+    assert 'the law of covariance was measured with crops 2, hypotheses 1 and refine 0' in doubt
+
+
+def test_a_law_of_unrefined_poses_holds_for_refined_ones_but_not_the_other_way_round(model):
+    """Refined poses have smaller errors."""
+    write_law(model, ScoreLaw(**SCORE), ScoreSource(**SCORE_SOURCE))
+    assert read_model_directory(model).law_doubts(2, 3, 2) == []
+    write_law(model, ScoreLaw(**SCORE), ScoreSource(**{**SCORE_SOURCE, 'refine': 1}))
+    assert read_model_directory(model).law_doubts(2, 3, 1) == []
+    (doubt,) = read_model_directory(model).law_doubts(2, 3, 0)
+    assert 'and refine 1, but here are crops 2, hypotheses 3 and refine 0' in doubt
 
 
 def test_the_law_of_scores_is_kept_in_the_model_and_belongs_to_its_graphs(model):

@@ -233,6 +233,32 @@ def test_a_better_answer_elsewhere_moves_an_instance_and_a_worse_one_does_not():
         assert history.T_fixed_object[0, 3] == pytest.approx(x, abs=5e-3)
 
 
+class Far(World):
+    """A world whose poses have low scores because everything is far away."""
+
+    def estimates(self, *args, **options):
+        return [dataclasses.replace(e, score=0.05, usual_score=e.score)
+                for e in super().estimates(*args, **options)]
+
+    def follow(self, image, camera, starts, depth_m=None, support_plane=None):
+        result = super().follow(image, camera, starts, depth_m, support_plane)
+        return dataclasses.replace(result, poses=[
+            dataclasses.replace(p, score=0.1 * p.score, usual_score=p.score)
+            for p in result.poses])
+
+
+def test_a_far_object_is_followed_although_its_place_is_uncertain():
+    """Whether it is there counts; a limit of the score itself is kept to all the same."""
+    world = Far(('can', lambda t: at(0.0) if t < 1.0 else None))
+    tracker = begun(world)
+    for step in range(1, 40):
+        found = tracker.follow(world.view(step), LIMITS)
+        assert bool(found.tracks) == (world.time_s < 1.0)
+    assert len(tracker) == 0
+    strict = dataclasses.replace(LIMITS, min_score=0.3)
+    assert Tracker(world).observe(world.view(0), world.estimates(0.0), strict)[0] == [None]
+
+
 def test_a_doubtful_detection_stays_doubtful_while_it_is_followed():
     """How probable its pose is beside others, a start hands on until a detection says it anew."""
     world = World(('can', lambda t: at(0.0)))
