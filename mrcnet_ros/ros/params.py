@@ -144,7 +144,8 @@ class NodeParameters:
         '', 'frame of /tf in which objects rest or move steadily while the camera moves, such as '
         'base_link; empty: the frame of the camera', live=True)
     track_min_score: float = parameter(
-        0.2, 'a followed instance needs poses with at least this score',
+        0.2, 'a followed instance needs poses with at least this score, as it would be at the '
+        'usual distance of the law of scores',
         bounds=(0.0, 1.0), live=True)
     track_lost_s: float = parameter(
         0.15, 'an instance without such a pose for longer than this is lost until it is detected '
