@@ -15,7 +15,7 @@ from .tasks import add_json_argument
 
 if TYPE_CHECKING:
     from ..datasets.known_view import KnownView
-    from ..evaluation.response import Refiner
+    from ..evaluation.response import Refines
 
 PHOTOGRAPHS, COMPOSED = 'photographs', 'training images'
 
@@ -61,7 +61,7 @@ def _composed(args: argparse.Namespace, setting: MeasuringSetting) -> list[Known
     return list(known_views(composer, objects, setting.labels, args.samples, args.seed))
 
 
-def _measure(setting: MeasuringSetting, stage: Refiner, views: list[KnownView],
+def _measure(setting: MeasuringSetting, stage: Refines, views: list[KnownView],
              kind: str) -> dict[str, Any]:
     """Return the figures of all starts on one kind of images."""
     from ..evaluation import response

@@ -14,13 +14,11 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..datasets.known_view import KnownView
-from ..geometry.bins import encode_translation
 from ..geometry.crop import crop_camera
 from ..geometry.sampling import sample_crop
-from ..geometry.se3 import Array, exp_so3, make_transform, rotation_to_axis
-from ..inference.decoding import decode_poses
+from ..geometry.se3 import Array, exp_so3
 from ..inference.estimator import PoseEstimator
-from ..inference.exact_templates import ExactTemplates
+from ..inference.exact_stage2 import ExactStage2
 from .carried_errors import CarriedError, carried
 from .ladder import WELL_VISIBLE, GradedPose, Judge, matching, rung
 from .text_table import figure_line, heading_line
@@ -34,7 +32,7 @@ SEED = 7  # any number; all models get the same starts
 OWN = "the model's answer"
 
 
-class Refiner(Protocol):
+class Refines(Protocol):
     """A stage that refines a pose: stage 2, or one that comes after it."""
 
     def refine(self, view: KnownView, starts: Sequence[Array]) -> Sequence[Array]:
@@ -68,7 +66,7 @@ def known_errors(diameter_px: float, rng: np.random.Generator) -> dict[str, Carr
     return errors
 
 
-def respond(views: Iterable[KnownView], refiner: Refiner, judge: Judge,
+def respond(views: Iterable[KnownView], refiner: Refines, judge: Judge,
             answer: Callable[[KnownView], Array | None]) -> dict[str, list[Response]]:
     """Start a stage at each of the known errors, and at the model's answer.
 
@@ -146,10 +144,10 @@ class Stage2Alone(AbstractContextManager['Stage2Alone']):
         self._backend, self._spec = estimator.backend, estimator.spec
         self._objects = estimator.objects
         self._index = {label: i for i, label in enumerate(self._objects)}
-        self._exact = ExactTemplates(self._backend, self._spec.template, estimator.centred)
+        self._stage2 = ExactStage2(self._backend, self._spec.template, estimator.centred)
 
     def __exit__(self, *_: object) -> None:
-        self._exact.close()
+        self._stage2.close()
 
     def refine(self, view: KnownView, starts: Sequence[Array]) -> list[Array]:
         """Return where each start ends, (4, 4) T_camera_object [m]."""
@@ -157,19 +155,11 @@ class Stage2Alone(AbstractContextManager['Stage2Alone']):
         item = self._objects[view.label]
         crop = crop_camera(view.camera, view.box_xyxy, self._spec.crop)
         T = item.to_centred(np.stack(starts))
-        t = T[:, :3, 3] / item.size_ratio @ crop.R_crop_camera.T
-        R = crop.R_crop_camera @ T[:, :3, :3]
-        classes = np.full(count, index, np.int64)
+        T[:, :3, 3] /= item.size_ratio
         image = sample_crop(view.image, view.camera, crop)
-        coarse = self._backend.run('stage1', {
+        classes = np.full(count, index, np.int64)
+        seen = self._backend.run('stage1', {
             'image': np.repeat(image[None], count, 0), 'class_index': classes})
-        code = encode_translation(t, crop.focal, item.diameter_m).astype(np.float32)
-        fine = self._backend.run('stage2', {
-            **{name: coarse[name] for name in ('x4', 'x8', 'x16', 'dense')},
-            'xy': code[:, :2], 'log_size': code[:, 2], 'class_index': classes,
-            **self._exact.features(classes, make_transform(R, t), [crop] * count)})
-        R_ray = rotation_to_axis(t) @ R
-        ends = decode_poses(fine['six'], fine['fine_xy'], fine['fine_log_size'], R_ray,
-                            [crop] * count, np.full(count, item.diameter_m))
+        ends, _ = self._stage2.run(T, classes, [crop] * count, seen)
         ends[:, :3, 3] *= item.size_ratio
         return list(item.from_centred(ends))

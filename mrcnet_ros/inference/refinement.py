@@ -15,22 +15,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import SpecError
-from ..geometry.bins import encode_translation
-from ..geometry.se3 import Array, make_transform, rotation_angle, rotation_to_axis
+from ..geometry.se3 import Array, rotation_angle
 from ..objects import ObjectModel
 from ..specs import MOST_REFINEMENTS, TemplateSpec
 from .backend import Backend
 from .consensus import AGREE_DIAMETERS, AGREE_RAD, mean_pose
-from .decoding import AgreedPose, Outputs, decode_poses
+from .decoding import AgreedPose, Outputs
 from .detection_crops import DetectionCrop, crops_each
-from .exact_templates import ExactTemplates
-from .scoring import sigmoid
-
-SEEN = ('x4', 'x8', 'x16', 'dense')  # what stage 2 takes of stage 1, beside the pose
+from .exact_stage2 import SEEN, ExactStage2
 
 
 class Refiner:
     """Measures poses anew, as often as is asked for, the crops of a detection in turns.
+
+    With passes it is used and closed by the thread that made it.
 
     :param objects: by class index, centred.
     :param passes: for each pose; none needs no OpenGL.
@@ -44,13 +42,13 @@ class Refiner:
         if passes not in range(MOST_REFINEMENTS + 1) or isinstance(passes, bool):
             raise SpecError(f'refine must be a whole number from 0 to {MOST_REFINEMENTS}, '
                             f'got {passes!r}')
-        self._backend, self._objects, self.passes = backend, objects, int(passes)
-        self._templates = ExactTemplates(backend, spec, objects) if self.passes else None
+        self._objects, self.passes = objects, int(passes)
+        self._stage2 = ExactStage2(backend, spec, objects) if self.passes else None
 
     def close(self) -> None:
         """Free the renderer."""
-        if self._templates is not None:
-            self._templates.close()
+        if self._stage2 is not None:
+            self._stage2.close()
 
     def refine(self, agreed: Sequence[AgreedPose], crops: Sequence[DetectionCrop], seen: Outputs
                ) -> list[AgreedPose]:
@@ -71,13 +69,15 @@ class Refiner:
 
     def _refined(self, agreed: Sequence[AgreedPose], crops: Sequence[DetectionCrop],
                  seen: Outputs) -> list[AgreedPose]:
+        assert self._stage2 is not None
         T = np.stack([a.T_camera_object for a in agreed])
+        classes = np.array([a.crop.class_index for a in agreed], np.int64)
         counts, qualities = np.ones(len(agreed)), np.zeros(len(agreed))
         for number in range(self.passes):
             rows = _turn(np.array([a.crop_row for a in agreed]), number, crops_each(crops))
-            ends, quality = self._measure(T, rows, crops, seen)
-            for i in np.flatnonzero(self._near(T, ends, [crops[r].class_index for r in rows])
-                                    & np.isfinite(quality)):
+            ends, quality = self._stage2.run(T, classes, [crops[row].camera for row in rows],
+                                             {name: seen[name][rows] for name in SEEN})
+            for i in np.flatnonzero(self._near(T, ends, classes) & np.isfinite(quality)):
                 T[i] = mean_pose(np.stack([T[i], ends[i]]), np.array([counts[i], 1.0]))
                 counts[i] += 1.0
                 qualities[i] += quality[i]
@@ -85,30 +85,8 @@ class Refiner:
                           self._objects[a.crop.class_index].diameter_m) if counts[i] > 1.0 else a
                 for i, a in enumerate(agreed)]
 
-    def _measure(self, T_camera_object: Array, rows: NDArray[np.int64],
-                 crops: Sequence[DetectionCrop], seen: Outputs) -> tuple[Array, Array]:
-        """Start stage 2 at poses, once each.
-
-        :param T_camera_object: (N, 4, 4) [m].
-        :param rows: (N,) crop of each.
-        :return: (N, 4, 4) where it ends [m], and (N,) how good it thinks that is, 0..1.
-        """
-        assert self._templates is not None
-        cameras = [crops[row].camera for row in rows]
-        classes = np.array([crops[row].class_index for row in rows], np.int64)
-        diameter_m = np.array([self._objects[c].diameter_m for c in classes])
-        R_crop_camera = np.stack([camera.R_crop_camera for camera in cameras])
-        R = R_crop_camera @ T_camera_object[:, :3, :3]
-        t = (R_crop_camera @ T_camera_object[:, :3, 3:])[..., 0]
-        code = encode_translation(t, [c.focal for c in cameras], diameter_m).astype(np.float32)
-        fine = self._backend.run('stage2', {
-            **{name: seen[name][rows] for name in SEEN},
-            'xy': code[:, :2], 'log_size': code[:, 2], 'class_index': classes,
-            **self._templates.features(classes, make_transform(R, t), cameras)})
-        return decode_poses(fine['six'], fine['fine_xy'], fine['fine_log_size'],
-                            rotation_to_axis(t) @ R, cameras, diameter_m), sigmoid(fine['quality'])
-
-    def _near(self, T_start: Array, T_end: Array, classes: Sequence[int]) -> NDArray[np.bool_]:
+    def _near(self, T_start: Array, T_end: Array, classes: NDArray[np.int64]
+              ) -> NDArray[np.bool_]:
         """Return which answers agree with the poses they start at, (N,), as crops agree."""
         diameter_m = np.array([self._objects[c].diameter_m for c in classes])
         moved = np.linalg.norm(T_end[:, :3, 3] - T_start[:, :3, 3], axis=1) / diameter_m

@@ -187,7 +187,7 @@ def test_followed_objects_are_not_refined(tiny_model):
 def test_without_a_refinement_nothing_is_drawn(tiny_model, estimator, monkeypatch):
     """A machine that has the templates needs no OpenGL then."""
     assert estimator is not None  # its templates are in the store
-    monkeypatch.setattr('mrcnet_ros.inference.refinement.ExactTemplates', None)
+    monkeypatch.setattr('mrcnet_ros.inference.refinement.ExactStage2', None)
     assert len(load(tiny_model)(IMAGE, CAMERA, DETECTIONS)) == len(DETECTIONS)
     assert len(load(tiny_model, refine=1, stage1_only=True)(IMAGE, CAMERA, DETECTIONS)) == 5
 
