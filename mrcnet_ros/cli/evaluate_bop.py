@@ -15,6 +15,7 @@ from .dataset_arguments import (
     box_source,
     open_dataset,
     open_estimator,
+    refuse_without_effect,
     say,
 )
 from .evaluation_page import Evaluated, add_report_argument, check_report, write_report
@@ -70,6 +71,9 @@ def evaluate(args: argparse.Namespace, load: Callable[[argparse.Namespace], Esti
     from ..evaluation.runner import Run, run_frames
     from ..objects import load_bop_objects
 
+    if args.stage1_only:
+        refuse_without_effect(args, ['hypotheses', 'refine'], '--stage1-only answers with the '
+                              'most probable bin of stage 1')
     check_report(args)
     if args.overlays is not None:
         check_writable(args.overlays / 'picture.png')

@@ -18,7 +18,8 @@ from .text_table import cell
 SETTLE_S = 0.3
 # Timed calls in a row of each batch; the table has the median. More take longer and vary less.
 CALLS = 3
-COMPUTED = ('stage1', 'stage2')  # what runs for each detection while templates are in memory
+# Graphs that run for each row of a stage while templates are in memory.
+COMPUTED = {'stage1': ('stage1',), 'stage2': ('stage2',), 'refine': ('template', 'stage2')}
 Figures = Mapping[str, Any]
 
 
@@ -53,7 +54,8 @@ class Times:
 class Arithmetic:
     """The arithmetic of a model, and the speed of this machine.
 
-    :param graph_flops: of one row by graph: a crop in stage 1, a hypothesis in stage 2.
+    :param graph_flops: of one row by graph: a crop in stage 1, a hypothesis in stage 2, a
+        template.
     :param gemm_flops_per_s: of large matrix products by precision.
     """
 
@@ -129,7 +131,8 @@ def shares(summary: Mapping[str, Any], arithmetic: Arithmetic, precision: str
     rate = arithmetic.gemm_flops_per_s.get(precision)
     if rate is None:
         return None
-    flops = {stage: summary['rows'][stage] * arithmetic.graph_flops[stage] for stage in COMPUTED}
+    flops = {stage: summary['rows'][stage] * sum(arithmetic.graph_flops[graph] for graph in graphs)
+             for stage, graphs in COMPUTED.items() if summary['rows'].get(stage)}
     found = {stage: 1e3 * flops[stage] / summary['stage_median_ms'][stage] / rate
              for stage in flops if summary['stage_median_ms'].get(stage)}
     return {**found, 'all': 1e3 * sum(flops.values()) / summary['image_median_ms'] / rate}

@@ -24,6 +24,11 @@ from .score_errors import Judged
 # evidence than all wrong ones.
 RIDGE = 1.0
 NUMBERS = ('offset', 'quality_gain', 'apart_gain', 'distance_gain')  # that are fitted
+# Deviation of the gain of the logarithm of the distance before any pose is seen. A right pose is
+# off by less than a fixed part of the diameter, and errors grow with the distance, so it is some
+# units. Images of about one distance say nothing of it, and leave it near 0.
+GAIN_DEVIATION = 2.0
+OUTER = 0.1  # share of the poses that are nearer or farther than a law takes into account
 PARTS = 20  # that are left out in turn, where there are more images
 STEPS = 5  # of the table, with as many poses in each
 
@@ -44,22 +49,31 @@ def _fitted(judged: Sequence[Judged]) -> ScoreLaw:
     quality, apart, distance = np.array(
         [(j.evidence.quality, j.evidence.apart, j.evidence.distance) for j in judged]).T
     known, told = np.isfinite(apart), np.isfinite(distance)
-    usual_apart, usual_distance = typical_apart(apart[known]), typical_distance(distance[told])
+    usual_apart = typical_apart(apart[known])
+    least, usual, most = distances_of(distance[told])
     x = terms(quality, np.where(known, apart, usual_apart),
-              np.where(told, distance / usual_distance, 1.0))
+              np.where(told, np.clip(distance, least, most) / usual, 1.0))
     numbers = dict(zip(NUMBERS, _logistic(np.stack(x, axis=1), right), strict=True))
     for name, given in (('apart_gain', known), ('distance_gain', told)):
         if not given.any():
             numbers[name] = 0.0
-    return ScoreLaw(usual_apart=usual_apart, usual_distance=usual_distance,
+    return ScoreLaw(usual_apart=usual_apart, least_distance=least, usual_distance=usual,
+                    most_distance=most,
                     **{name: float(np.clip(n, *LIMITS[name])) for name, n in numbers.items()})
 
 
-def typical_distance(distance: Array) -> float:
-    """Return the distance that stands in for all [diameters]: the mean of the logarithms."""
+def distances_of(distance: Array) -> tuple[float, float, float]:
+    """Return the nearest, the usual and the farthest distance [diameters].
+
+    All but :data:`OUTER` of the poses are between the outer ones; usual is the mean of the
+    logarithms.
+    """
     if not len(distance):
-        return 1.0
-    return float(np.clip(np.exp(np.log(distance).mean()), *LIMITS['usual_distance']))
+        return 1.0, 1.0, 1.0
+    logs = np.log(np.clip(distance, *LIMITS['usual_distance']))
+    least, most = np.quantile(logs, (OUTER / 2, 1.0 - OUTER / 2))
+    usual = np.clip(logs.mean(), least, most)
+    return float(np.exp(least)), float(np.exp(usual)), float(np.exp(most))
 
 
 def typical_apart(apart: Array) -> float:
@@ -88,15 +102,16 @@ def _logistic(x: Array, right: NDArray[np.bool_]) -> Array:
     :param x: (N, 3).
     """
     middle, scale = x.mean(axis=0), x.std(axis=0) + 1e-6
+    ridge = np.array([0.0, RIDGE, RIDGE, RIDGE + (scale[2] * GAIN_DEVIATION)**-2])
     z = np.column_stack([np.ones(len(x)), (x - middle) / scale])
     z = np.concatenate([z, [[1.0, 0.0, 0.0, 0.0]] * 2])
     right = np.concatenate([right, [True, False]])
 
     def loss(w: Array) -> tuple[float, Array]:
         odds = z @ w
-        slope = z.T @ (1.0 / (1.0 + np.exp(-odds)) - right) + RIDGE * np.array([0.0, *w[1:]])
+        slope = z.T @ (1.0 / (1.0 + np.exp(-odds)) - right) + ridge * w
         likelihood = np.sum(np.logaddexp(0.0, odds) - right * odds)
-        return float(likelihood + RIDGE / 2.0 * w[1:] @ w[1:]), slope
+        return float(likelihood + ridge / 2.0 @ w**2), slope
 
     w = minimize(loss, np.zeros(4), jac=True, method='L-BFGS-B',
                  bounds=[(-30, 30), (0, 30), (-30, 0), (-30, 0)]).x

@@ -227,7 +227,7 @@ class SequenceScores:
         came = self._waiting.popleft()[1]
         numbers, lost = self._tracker.observe(came.view, came.poses, self._limits)
         for number, pose in zip(numbers, came.poses, strict=True):
-            if number is None or pose.score < self._limits.min_score:
+            if number is None or not self._limits.are_met(pose):
                 continue
             instance = came.targets[pose.detection_index].ground_truth.instance
             traced = self._traced.setdefault(number, _Traced(instance, False))

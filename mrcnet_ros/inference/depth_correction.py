@@ -88,9 +88,9 @@ class DepthCorrection:
         if fit.used == 'none':
             return dataclasses.replace(pose, depth=fit)
         score, C, spread = pose.score, pose.covariance, pose.spread
-        usual_score = pose.usual_score
-        if self._laws.score is not None:
-            usual_score = None
+        if self._laws.score is None:
+            score = max(score, pose.presence)  # the distance is uncertain no more
+        else:
             quality = score if pose.evidence is None else pose.evidence.quality
             score = self._laws.score.score(quality, fit, self._surface(pose.label).diameter_m)
         if C is not None:
@@ -100,8 +100,7 @@ class DepthCorrection:
                 if self._laws.covariance is not None:
                     C = self._laws.covariance.covariances([spread])[0]
         return dataclasses.replace(pose, T_camera_object=fit.T_camera_object, score=score,
-                                   covariance=C, spread=spread, depth=fit,
-                                   usual_score=usual_score)
+                                   covariance=C, spread=spread, depth=fit, usual_score=None)
 
     def _surface(self, label: str) -> SampledSurface:
         if label not in self._surfaces:

@@ -61,7 +61,8 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
     :param hypotheses: rotation bins of each crop that stage 2 starts from, at most; 1 trusts stage
         1 and is faster.
     :param refine: how often a detection's pose is measured once more, with a template drawn at the
-        pose itself; needs OpenGL and time, see :mod:`.refinement`. Followed objects are not.
+        pose itself; needs OpenGL and time, see :mod:`.refinement`. Followed objects are not. Such
+        an estimator is used and closed by the thread that loads it.
     :param stage1_only: answer with the coarse pose, to see what stage 2 is worth; without a
         covariance, whose law is for both stages.
     :param spreads: tell with each pose what its covariance comes from.
@@ -150,8 +151,10 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
     def close(self) -> None:
         """Let go of the template features, which may be on a device, and of the backend."""
         self.features.cache.clear()
-        self._refiner.close()
-        super().close()
+        try:
+            self._refiner.close()
+        finally:
+            super().close()
 
     def _estimate(self, image: NDArray[np.uint8], camera: Camera,
                   detections: Sequence[Detection]) -> FrameResult:
@@ -233,6 +236,7 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
         clock.lap('decode')
         if self._refiner.passes and crops[0].start is None:
             agreed = self._refiner.refine(agreed, crops, coarse)
+            computed['refine'] = self._refiner.passes * sum(a.evidence is not None for a in agreed)
             clock.lap('refine')
         poses, chosen = self._posed_all(agreed, skipped)
         if poses and not self.stage1_only and (self.spreads or self.model.covariance_law):
@@ -318,9 +322,8 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
             chosen.append(one.crop_row)
             pose = self._posed(one.crop.detection_index, one.crop.detection, one.T_camera_object,
                                self._score(one.evidence), one.bin_index)
-            usual = dataclasses.replace(one.evidence, distance=math.nan)
-            poses.append(dataclasses.replace(pose, evidence=one.evidence,
-                                             usual_score=self._score(usual)))
+            usual = self._score(dataclasses.replace(one.evidence, distance=math.nan))
+            poses.append(dataclasses.replace(pose, evidence=one.evidence, usual_score=usual))
         return poses, chosen
 
     def _score(self, evidence: Evidence) -> float:

@@ -77,7 +77,7 @@ class PoseEstimate:
     :param stands: whether the distance was corrected because the object stands on a known plane.
     :param evidence: what the score comes from; None of the paper preset.
     :param usual_score: the score that the pose would have at the usual distance of the model's
-        law; None where the score does not depend on the distance.
+        law; None where that is the score, such as where depth has told the distance.
     """
 
     label: str
@@ -123,11 +123,12 @@ class Skipped:
 class FrameResult:
     """All answers for one image.
 
-    :param stage_seconds: time by stage: crop, stage1, template, stage2, decode, depth, plane.
+    :param stage_seconds: time by stage: crop, stage1, template, stage2, decode, refine, depth,
+        plane.
     :param cache_hits: templates whose features were in memory.
     :param cache_misses: templates whose features had to be computed.
-    :param rows: that each stage of the network has computed: crops in stage 1, hypotheses in
-        stage 2; empty where they are not counted.
+    :param rows: that each stage has computed: crops in stage 1, hypotheses in stage 2, poses
+        times passes in refine; empty where they are not counted.
     """
 
     poses: list[PoseEstimate]

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import SpecError
 from ..geometry.se3 import Array
 from .measured_law import FittedTo, Law
 
@@ -30,7 +31,11 @@ LEAST_APART = 0.01
 # poses, or rise with the disagreement of the crops or with the distance.
 LIMITS = {'offset': (-20.0, 20.0), 'quality_gain': (0.0, 20.0), 'apart_gain': (-20.0, 0.0),
           'usual_apart': (0.0, 100.0), 'distance_gain': (-20.0, 0.0),
-          'usual_distance': (0.1, 1000.0)}
+          'usual_distance': (0.1, 1000.0), 'least_distance': (0.1, 1000.0),
+          'most_distance': (0.1, 1000.0)}
+# What a law has that does not know the distance.
+NO_DISTANCE = {'distance_gain': 0.0, 'usual_distance': 1.0, 'least_distance': 1.0,
+               'most_distance': 1.0}
 
 
 @dataclass(frozen=True)
@@ -69,11 +74,14 @@ class ScoreLaw(Law):
 
     The log odds are ``offset + quality_gain * log odds of the quality + apart_gain *
     log(apart + 0.01) + distance_gain * log(distance / usual_distance)``. A better quality, better
-    agreement and a smaller distance never lower them.
+    agreement and a smaller distance never lower them. Distances beyond those that the law was
+    fitted to count as the nearest of these: a large false box is near, too.
 
     :param usual_apart: stands in for the agreement of crops where there is one crop alone.
     :param distance_gain: 0 in laws of earlier versions, which do not know the distance.
     :param usual_distance: stands in for a distance that is not told [diameters].
+    :param least_distance: the nearest that the law was fitted to [diameters].
+    :param most_distance: the farthest.
     """
 
     entry: ClassVar[str] = 'score'
@@ -85,17 +93,29 @@ class ScoreLaw(Law):
     usual_apart: float
     distance_gain: float = 0.0
     usual_distance: float = 1.0
+    least_distance: float = 1.0
+    most_distance: float = 1.0
 
     @classmethod
     def from_dict(cls, values: Any) -> Self:
         """Restore it from plain data; earlier versions did not know the distance."""
-        return super().from_dict({'distance_gain': 0.0, 'usual_distance': 1.0, **values}
+        return super().from_dict({**NO_DISTANCE, **values}
                                  if isinstance(values, Mapping) else values)
+
+    def __post_init__(self) -> None:
+        """Check the ranges, and that the distances are in order."""
+        super().__post_init__()
+        if not self.least_distance <= self.usual_distance <= self.most_distance:
+            raise SpecError(
+                f'{self.entry}: least_distance, usual_distance and most_distance must be in this '
+                f'order, got {self.least_distance:g}, {self.usual_distance:g} and '
+                f'{self.most_distance:g}')
 
     def probability(self, evidence: Evidence) -> float:
         """Return the probability that a pose is right, 0..1."""
         apart = self.usual_apart if math.isnan(evidence.apart) else evidence.apart
-        distance = self.usual_distance if math.isnan(evidence.distance) else evidence.distance
+        distance = self.usual_distance if math.isnan(evidence.distance) else min(
+            max(evidence.distance, self.least_distance), self.most_distance)
         quality, agreement, farther = terms(evidence.quality, apart,
                                             distance / self.usual_distance)
         odds = (self.offset + self.quality_gain * quality + self.apart_gain * agreement
@@ -115,7 +135,7 @@ def terms(quality: float | Array, apart: float | Array, farther: float | Array
     log_odds = np.clip(np.log(q / (1.0 - q)), -LARGEST_LOG_ODDS, LARGEST_LOG_ODDS)
     return (np.asarray(log_odds, np.float64),
             np.asarray(np.log(np.asarray(apart) + LEAST_APART), np.float64),
-            np.asarray(np.log(np.clip(farther, 1e-3, 1e3)), np.float64))
+            np.asarray(np.log(farther), np.float64))
 
 
 def sigmoid(logits: NDArray[np.floating[Any]]) -> Array:

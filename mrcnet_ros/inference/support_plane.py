@@ -174,7 +174,9 @@ class SupportCorrection:
             told = plane_information(T, plane, doubt, body.diameter_m)
             joint = np.linalg.inv(np.linalg.inv(C) + told)
             C = np.asarray((joint + joint.T) / 2, np.float64)
-        return dataclasses.replace(pose, T_camera_object=T, covariance=C, stands=True)
+        # the distance is uncertain no more
+        return dataclasses.replace(pose, T_camera_object=T, covariance=C, stands=True,
+                                   score=max(pose.score, pose.presence), usual_score=None)
 
     def _body(self, label: str) -> Body:
         if label not in self._bodies:

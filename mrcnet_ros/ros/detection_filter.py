@@ -101,7 +101,7 @@ class DetectionFilter:
         if self._score_watch is not None:
             # more boxes may be estimated than there are instances, and those are no doubt
             best = choose(finite, detections, self._most(parameters.max_instances), self._objects)
-            self._score_watch.see([p.score for p in best])
+            self._score_watch.see([p.presence for p in best])
         for poor in (p for p in finite if p.score < min_score):
             self._drops.drop(
                 'low_pose_score', f'the pose of {poor.label!r} has score {poor.score:.2g}')

@@ -154,14 +154,15 @@ def _allowed(kept: list[tuple[PoseEstimate, int | None]], followed: Sequence[Pos
              most: int) -> list[tuple[PoseEstimate, int | None]]:
     """Leave out answers to detections that are more than the instances that there can be.
 
-    Those of no instance that is followed go first, then those with the lowest scores.
+    Those of no instance that is followed go first, then those that are there least surely.
 
     :param kept: with their instances.
     :param followed: poses of other instances in the same image.
     :param most: of each label, 0 for any number.
     """
     counts, surplus = Counter(pose.label for pose in followed), set()
-    for pose, _ in sorted(kept, key=lambda one: (one[1] is None, -one[0].score)) if most else ():
+    ranked = sorted(kept, key=lambda one: (one[1] is None, -one[0].presence))
+    for pose, _ in ranked if most else ():
         counts[pose.label] += 1
         if counts[pose.label] > most:
             surplus.add(id(pose))

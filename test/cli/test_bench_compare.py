@@ -168,7 +168,8 @@ def test_real_runtimes_are_compared_with_torch(tiny_model, no_rest):
     for name, precision, _ in chosen:
         estimator = PoseEstimator.load(
             tiny_model.path, tiny_model.meshes, store_root=tiny_model.store, threads=1,
-            backend=name, precision=precision, allow_unverified=True, crops=2, hypotheses=3)
+            backend=name, precision=precision, allow_unverified=True, crops=2, hypotheses=3,
+            refine=1)
         loaded[f'{name} {precision}'] = Contender(
             estimator, estimator.features.cache.clear, precision)
     image = np.random.default_rng(0).integers(0, 255, (120, 160, 3), np.uint8)
@@ -184,6 +185,7 @@ def test_real_runtimes_are_compared_with_torch(tiny_model, no_rest):
         assert finite(own) and own['batches']['3']['share_of_gemm']['all'] > 0
         rows = own['batches']['3']['rows']
         assert rows['stage1'] == 3 * 2 and 3 * 2 <= rows['stage2'] <= 3 * 2 * 3
+        assert rows['refine'] == 3 and own['batches']['3']['share_of_gemm']['refine'] > 0
         assert finite(comparison.ratios(own, figures['torch fp32']))
 
 

@@ -93,6 +93,13 @@ def test_perfect_poses_score_one_and_everything_is_written(monkeypatch, root, ca
     assert '1 blob' in printed and '3 die' in printed and '1.000' in printed
 
 
+@pytest.mark.parametrize('option', ['--refine', '--hypotheses'])
+def test_what_stage_1_alone_does_not_do_is_refused(monkeypatch, root, capsys, option):
+    """The figures would say that it was done."""
+    assert evaluate(monkeypatch, root, KnowsTheTruth(root), '--stage1-only', option, '2')[0] == 2
+    assert f'{option} would have no effect: --stage1-only' in capsys.readouterr().err
+
+
 def test_images_that_are_not_on_disk_are_told(monkeypatch, root, caplog):
     """A split that is extracted in part is not scored as if it were whole, without a word."""
     assert evaluate(monkeypatch, root, KnowsTheTruth(root))[1]['images_without_file'] == 0

@@ -62,7 +62,8 @@ def test_one_crop_alone_counts_as_usual_agreement():
     assert LAW.probability(Evidence(0.5, 1.0)) < alone < LAW.probability(Evidence(0.5, 0.0))
 
 
-FAR = dataclasses.replace(LAW, offset=0.5, distance_gain=-3.0, usual_distance=7.0)
+FAR = dataclasses.replace(LAW, offset=0.5, distance_gain=-3.0, usual_distance=7.0,
+                          least_distance=2.0, most_distance=20.0)
 
 
 def test_far_objects_score_as_much_less_as_they_are_wrong_more_often():
@@ -78,6 +79,33 @@ def test_far_objects_score_as_much_less_as_they_are_wrong_more_often():
         assert report_scores(scores[rows], right[rows]).calibration_error < 0.04
         assert report_scores(blind[rows], right[rows]).calibration_error > 0.1
     assert auroc(scores, right) > auroc(blind, right) + 0.05
+
+
+def test_a_distance_beyond_those_of_the_fit_counts_as_the_nearest_of_them():
+    """A large false box seems near; that lifts its score no more than a near object's."""
+    law = fit_score_law(draw(8, 3000, FAR))
+    assert 2.0 < law.least_distance < 3.5 and 18.0 < law.most_distance < 20.0
+    for quality in (0.05, 0.6):
+        nearest, farthest = (law.probability(Evidence(quality, distance=d))
+                             for d in (law.least_distance, law.most_distance))
+        assert law.probability(Evidence(quality, distance=law.least_distance / 9)) == nearest
+        assert law.probability(Evidence(quality, distance=law.most_distance * 9)) == farthest
+    with pytest.raises(SpecError, match='in this order, got 9, 7 and 20'):
+        dataclasses.replace(FAR, least_distance=9.0)
+
+
+@pytest.mark.parametrize('seed', range(4))
+@pytest.mark.parametrize('spread', [0.0, 0.02, 0.05])
+def test_images_of_about_one_distance_say_nothing_of_others(seed, spread):
+    """A slope that chance gives is not carried to a camera that comes nearer."""
+    rng = np.random.default_rng(seed)
+    judged = []
+    for i in range(120):
+        quality = float(rng.uniform(0.1, 0.9))
+        evidence = Evidence(quality, float(rng.uniform(0.03, 0.3)),
+                            distance=6.0 * float(np.exp(spread * rng.standard_normal())))
+        judged.append(Judged((0, i // 6), evidence, quality, bool(rng.random() < quality)))
+    assert abs(fit_score_law(judged).distance_gain) < 0.5
 
 
 def test_a_distance_that_is_not_told_counts_as_usual():

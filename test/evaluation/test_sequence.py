@@ -22,6 +22,7 @@ from mrcnet_ros.evaluation.sequence import FOLLOWED, PER_IMAGE, SequenceScores, 
 from mrcnet_ros.geometry.camera import Camera
 from mrcnet_ros.geometry.se3 import make_transform
 from mrcnet_ros.geometry.symmetry import Symmetries
+from mrcnet_ros.inference.followed import TrackLimits
 from mrcnet_ros.inference.poses import FrameResult, PoseEstimate
 from mrcnet_ros.objects import ObjectModel, load_bop_objects
 
@@ -96,10 +97,11 @@ def nearest_truth(image_id, truths, T_start):
     return near.T_camera_object, 0.8
 
 
-def scored(follower: Follower, steps: list[Step], every: int = 100, late: int = 0):
+def scored(follower: Follower, steps: list[Step], every: int = 100, late: int = 0,
+           limits: TrackLimits | None = None):
     """Return the figures of a follower that sees all steps."""
     follower.frames = [s.frame for s in steps]
-    scores = SequenceScores(follower, BoxSpec(), every, late=late)
+    scores = SequenceScores(follower, BoxSpec(), every, limits or TrackLimits(), late)
     for each in steps:
         scores.add(each)
     return scores.figures()
@@ -151,6 +153,29 @@ def test_the_loss_of_a_hidden_object_is_right_and_of_a_visible_one_needless(pict
     other = {'right': 'needless', 'needless': 'right'}[kind]
     assert figures['losses'] == {'score': {kind: 1, other: 0}}
     assert figures['rows'][FOLLOWED]['poses'] == 2
+
+
+class SecondIsPoor(Follower):
+    """Answers the detection of image 3 poorly and wrongly."""
+
+    def estimate(self, image_rgb, camera, detections, depth_m=None):
+        result = super().estimate(image_rgb, camera, detections, depth_m)
+        if self.frame.image_id != 3:
+            return result
+        T = make_transform(np.eye(3), [0.0, 0.0, 1.1])
+        return dataclasses.replace(result, poses=[
+            dataclasses.replace(p, T_camera_object=T, score=0.05) for p in result.poses])
+
+
+def test_a_poor_answer_to_a_detection_makes_no_loss_right(picture):
+    """It changes nothing that is followed, so the loss of the visible object stays needless."""
+    follower = SecondIsPoor(lambda image_id, truths, T: (T, 0.8 if image_id < 3 else 0.05))
+    steps = [step(picture, i, (0.0, 1.0)) for i in range(6)]
+    wide = [dataclasses.replace(s, frame=dataclasses.replace(s.frame, ground_truth=tuple(
+        dataclasses.replace(g, box_visib_xyxy=np.array([2.0, 2, 28, 22]))
+        for g in s.frame.ground_truth))) for s in steps]
+    figures = scored(follower, wide, every=3, limits=TrackLimits(min_presence=0.2, lost_s=0.05))
+    assert figures['losses'] == {'score': {'right': 0, 'needless': 1}}
 
 
 def test_poses_that_are_kept_far_from_the_object_are_counted(picture):

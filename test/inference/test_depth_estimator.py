@@ -141,6 +141,19 @@ def test_surfaces_have_the_true_size(estimator):
     assert ratio == pytest.approx(1.1)
 
 
+@pytest.mark.parametrize(('score', 'usual', 'after'), [(0.2, 0.6, 0.6), (0.8, 0.6, 0.8)])
+@pytest.mark.parametrize('used', ['pose', 'distance', 'none'])
+def test_a_distance_that_depth_has_told_lowers_no_score(estimator, score, usual, after, used):
+    """Without a law of scores with depth, that of colour alone would doubt it all the same."""
+    fit = DepthFit(np.eye(4), used, 0.9, 0.001, 50, np.eye(6))
+    pose = PoseEstimate('box', 7, np.eye(4), score, 0, '', np.zeros(4), usual_score=usual)
+    corrected = DepthCorrection(estimator.objects)._corrected(pose, fit)
+    if used == 'none':
+        assert (corrected.score, corrected.usual_score) == (score, usual)
+    else:
+        assert (corrected.score, corrected.presence) == (after, after)
+
+
 @pytest.fixture(scope='module')
 def made(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Generate scenes of two objects that hide one another, with depth."""

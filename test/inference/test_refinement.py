@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -190,6 +191,16 @@ def test_without_a_refinement_nothing_is_drawn(tiny_model, estimator, monkeypatc
     monkeypatch.setattr('mrcnet_ros.inference.refinement.ExactStage2', None)
     assert len(load(tiny_model)(IMAGE, CAMERA, DETECTIONS)) == len(DETECTIONS)
     assert len(load(tiny_model, refine=1, stage1_only=True)(IMAGE, CAMERA, DETECTIONS)) == 5
+
+
+def test_the_backend_is_closed_whatever_the_renderer_says(tiny_model, monkeypatch):
+    """Such as that another thread made it."""
+    estimator, closed = load(tiny_model, refine=1), []
+    monkeypatch.setattr(estimator.backend, 'close', lambda: closed.append(True))
+    with ThreadPoolExecutor(1) as other, pytest.raises(RuntimeError, match='was made by'):
+        other.submit(estimator.close).result()
+    assert closed == [True]
+    estimator._refiner.close()
 
 
 @pytest.mark.parametrize('refine', [-1, 4, True, 1.5, '1'])

@@ -109,23 +109,25 @@ class Unsure(BoxEstimator):
         import dataclasses
 
         result = super().estimate(*args)
-        return dataclasses.replace(
-            result, poses=[dataclasses.replace(p, score=0.05) for p in result.poses])
+        return dataclasses.replace(result, poses=[
+            dataclasses.replace(p, score=0.05, usual_score=self.usual) for p in result.poses])
 
 
-@pytest.mark.parametrize('law', [None, object()])
-def test_low_scores_are_told_where_they_are_probabilities(law):
-    """Those of a model without a law mean nothing."""
+@pytest.mark.parametrize(('law', 'usual'), [(None, None), (object(), None), (object(), 0.5)])
+def test_low_scores_are_told_where_they_are_probabilities(law, usual):
+    """Those of a model without a law mean nothing, and those of far objects are no fault."""
     estimator = Unsure()
+    estimator.usual = usual
     estimator.model = SimpleNamespace(name='boxes', path='', score_law=law)
     handler = FrameHandler(estimator, dict.fromkeys(DIAMETERS_M, np.zeros((2, 3))),
                            DropCounters(lambda *_: None), compressed=False)
     for second in range(30):
         handler.answer(Frame(*frame(second, ('duck',))), NodeParameters(min_pose_score=0.5))
-    assert bool(handler.doubts()) == (law is not None)
+    told = law is not None and usual is None
+    assert bool(handler.doubts()) == told
     status = pose_status(Account(10.0, {}, {}, {}, {}, doubts=handler.doubts()),
                          NodeParameters(), None)
-    assert ('probably wrong' in status.message) == (law is not None)
+    assert ('probably wrong' in status.message) == told
 
 
 def test_that_no_detection_led_to_a_pose_comes_with_the_reason():

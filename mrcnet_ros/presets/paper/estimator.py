@@ -82,8 +82,10 @@ class PaperEstimator(BaseEstimator[PaperModel]):
 
     def close(self) -> None:
         """Free the renderer and the backend's device."""
-        self._renderer.close()
-        super().close()
+        try:
+            self._renderer.close()
+        finally:
+            super().close()
 
     def _estimate(self, image: NDArray[np.uint8], camera: Camera,
                   detections: Sequence[Detection]) -> FrameResult:
