@@ -1,32 +1,21 @@
 """BOP folders and result files with numbers that cannot be, or files that do not fit together."""
 
-import json
-
 import bop_folder
 import cv2
 import numpy as np
 import pytest
-from bop_folder import HEIGHT, WIDTH, edit
+from bop_folder import add_depth, edit, read
 
-from mrcnet_ros.datasets.bop import BopDataset, read_results_csv
-from mrcnet_ros.datasets.bop_writer import SceneWriter
-from mrcnet_ros.errors import DatasetError, ImageError, MeshError, MrcnetError
+from mrcnet_ros.datasets.bop import read_results_csv
+from mrcnet_ros.errors import DatasetError, MeshError, MrcnetError
 from mrcnet_ros.evaluation.gallery import OverlayWriter
-from mrcnet_ros.evaluation.scores import score
 from mrcnet_ros.evaluation.vsd_scores import score_vsd
-from mrcnet_ros.geometry.camera import Camera
 from mrcnet_ros.geometry.se3 import exp_so3
 from mrcnet_ros.objects import load_bop_objects, load_object_list
 
 R = exp_so3([0.3, -0.2, 0.5])
 MIRROR = np.diag([-1.0, 1.0, 1.0])
-
-
 root, scene = bop_folder.root_fixture(), bop_folder.scene_fixture()
-
-
-def read(root):
-    return BopDataset(root, 'toy')
 
 
 def edit_gt(scene, **changes):
@@ -173,28 +162,6 @@ def test_targets_of_the_localisation_task_count_where_both_are_there(root):
     assert [f.image_id for f in read(root).frames] == [4, 17]
 
 
-def add_depth(scene, size, image_ids=(4, 17)):
-    (scene / 'depth').mkdir(exist_ok=True)
-    for i in image_ids:
-        depth = np.full((size[1], size[0]), 4000, np.uint16)
-        cv2.imwrite(str(scene / f'depth/{i:06d}.png'), depth)
-
-
-def test_depth_and_masks_of_another_size_are_named(root, scene):
-    """They cannot be laid over the image; scores without depth are kept."""
-    add_depth(scene, (160, 120))
-    frames = read(root).frames
-    with pytest.raises(ImageError, match=r'depth/000004\.png: is 160x120, its image is 320x240'):
-        frames[0].load_depth_m()
-    (scene / 'mask').mkdir()
-    cv2.imwrite(str(scene / 'mask/000004_000000.png'), np.zeros((120, 160), np.uint8))
-    with pytest.raises(ImageError, match=r'000004_000000\.png: is 160x120'):
-        frames[0].load_mask(0, visible=False)
-    objects = load_bop_objects(root / 'toy/models_eval')
-    assert 'is 160x120' in score_vsd(frames, [], objects).missing
-    assert score(frames, [], objects) is not None
-
-
 def two_sizes(root, scene):
     """Make the second image twice as large, as another camera's."""
     (root / 'toy/camera.json').unlink()
@@ -318,43 +285,6 @@ def test_a_symmetry_that_the_mesh_does_not_have_is_refused(root, motion):
         load_bop_objects(path.parent)[3].load_mesh()
 
 
-def write_depth(scene, name, value, dtype=np.uint16):
-    """Write a depth image of one value."""
-    (scene / 'depth').mkdir(exist_ok=True)
-    cv2.imwrite(str(scene / 'depth' / name), np.full((HEIGHT, WIDTH), value, dtype))
-
-
-@pytest.mark.parametrize('name', ['000004.png', '4.png', '000004.PNG', '000004.tiff', '4.tif'])
-def test_depth_images_are_found_as_colour_images_are(root, scene, name):
-    """By their number, whatever their suffix is called; two of one number are refused."""
-    write_depth(scene, name, 1500)
-    depth_m = read(root).frames[0].load_depth_m()
-    assert depth_m is not None and np.allclose(depth_m, 0.75)
-    write_depth(scene, '0004.tif', 1500)
-    with pytest.raises(DatasetError, match='are both image 4'):
-        read(root)
-
-
-def test_the_step_of_depth_is_that_of_the_dataset_where_images_do_not_state_it(root, scene):
-    """A millimetre would be ten times as far."""
-    write_depth(scene, '000004.png', 7500)
-    edit(scene / 'scene_camera.json',
-         lambda v: [camera.pop('depth_scale') for camera in v.values()])
-    edit(root / 'toy/camera.json', lambda v: v.update(depth_scale=0.1))
-    depth_m = read(root).frames[0].load_depth_m()
-    assert depth_m is not None and np.allclose(depth_m, 0.75)
-
-
-@pytest.mark.parametrize(('value', 'dtype', 'ratio'), [
-    (0.75, np.float32, '0.0005'), (15000, np.uint16, '10')])
-def test_depth_of_another_unit_than_the_truth_is_refused(root, scene, value, dtype, ratio):
-    """Metres, or a step that depth_scale does not state: scores and corrections would be wrong."""
-    write_depth(scene, '000004.tif', value, dtype)
-    frame = read(root).frames[0]
-    with pytest.raises(ImageError, match=rf'it is {ratio}.* times as far .*depth_scale'):
-        frame.load_depth_m()
-
-
 def with_sizes(root):
     """Say in models_info.json where the models are, which are around their origins."""
     edit(root / 'toy/models_eval/models_info.json', lambda v: [
@@ -389,17 +319,3 @@ def test_a_symmetry_of_models_info_that_is_none_names_file_and_object(root):
     edit(path, lambda v: v['3'].update(symmetries_discrete=[[*IDENTITY[:5], -1, *IDENTITY[6:]]]))
     with pytest.raises(DatasetError, match=r'models_info\.json: object 3 .*mirror image'):
         load_bop_objects(path.parent)
-
-
-@pytest.mark.parametrize('farthest_m', [1.0, 6.5, 6.6, 21.7, 100.0, 500.0])
-def test_steps_of_a_written_depth_image_reach_to_its_farthest_point(tmp_path, farthest_m):
-    """As fine as 16 bits allow; the step stands beside the image."""
-    camera = Camera(bop_folder.K, 320, 240)
-    depth = np.linspace(0, farthest_m, 320 * 240, dtype=np.float32).reshape(240, 320)
-    writer = SceneWriter(tmp_path / '000001', camera)
-    writer.write(0, np.zeros((240, 320, 3), np.uint8), depth, np.eye(4), [])
-    writer.close()
-    step_mm = json.loads((tmp_path / '000001/scene_camera.json').read_text())['0']['depth_scale']
-    steps = cv2.imread(str(tmp_path / '000001/depth/000000.png'), cv2.IMREAD_UNCHANGED)
-    np.testing.assert_allclose(steps * step_mm / 1e3, depth, atol=0.51 * step_mm / 1e3)
-    assert step_mm == min(s for s in (0.1, 0.2, 0.5, 1, 2, 5, 10) if s * 65.535 >= farthest_m)

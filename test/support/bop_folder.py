@@ -116,3 +116,30 @@ def _info(object_id: int, T_camera_object: np.ndarray) -> dict:
     box = [*low.astype(int).tolist(), *(high - low).astype(int).tolist()]
     return {'bbox_obj': box, 'bbox_visib': [box[0], box[1], box[2], box[3] - 6],
             'visib_fract': 0.9 - 0.01 * object_id}
+
+
+def bag_of(root: Path, *options: str) -> tuple[int, Path]:
+    """Make a rosbag of the dataset, and return the exit code and where it is.
+
+    :param options: further ones of ``mrcnet bag from-bop``.
+    """
+    from mrcnet_ros.cli.main import main
+
+    bag = root / 'toy_bag'
+    words = ['bag', 'from-bop', '--bop-dir', root, '--dataset', 'toy', '--output', bag]
+    return main([str(word) for word in [*words, *options]]), bag
+
+
+def read(root: Path) -> Any:
+    """Return the dataset."""
+    from mrcnet_ros.datasets.bop import BopDataset
+
+    return BopDataset(root, 'toy')
+
+
+def add_depth(scene: Path, size: tuple[int, int], image_ids: tuple[int, ...] = (4, 17)) -> None:
+    """Write depth images of 4000 steps of a size (width, height) [px]."""
+    (scene / 'depth').mkdir(exist_ok=True)
+    for i in image_ids:
+        depth = np.full((size[1], size[0]), 4000, np.uint16)
+        cv2.imwrite(str(scene / f'depth/{i:06d}.png'), depth)

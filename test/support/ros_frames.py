@@ -25,6 +25,25 @@ def frame(number: int, *objects, encoding='rgb8', focal=600.0, size=(64, 48)):
     return image, info, boxes
 
 
+def moment(step: int, *objects):
+    """Return messages of a step of a camera of 20 Hz."""
+    found = frame(7, *objects)
+    for message in found:
+        message.header.stamp.sec += step // 20
+        message.header.stamp.nanosec = 50_000_000 * (step % 20)
+    return found
+
+
+def framed(step: int, *objects, white: bool = False):
+    """Return a frame of such a step, without detections when no objects are given."""
+    from mrcnet_ros.ros.frames import Frame
+
+    image, info, boxes = moment(step, *objects)
+    if white:
+        image.data = b'\xff' * len(image.data)
+    return Frame(image, info, boxes if objects else None)
+
+
 def _detection(label, x=31.5, y=23.5, height=30.0, score=0.9, name=''):
     from vision_msgs.msg import Detection2D
 

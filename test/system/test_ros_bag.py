@@ -1,8 +1,6 @@
 """Rosbags: written from a BOP dataset, replayed through the node, scored."""
 
-import argparse
 import json
-import shutil
 from collections import Counter
 
 import numpy as np
@@ -12,22 +10,18 @@ pytest.importorskip('rclpy', reason='needs the ROS wheels or a ROS installation'
 pytest.importorskip('vision_msgs', reason='needs ros_pip/interfaces or a ROS installation')
 pytest.importorskip('rosbags')
 
-from bop_folder import write_dataset
+from bop_folder import bag_of, write_dataset
 from rclpy.serialization import deserialize_message, serialize_message
-from ros_process import STAND_IN, environment, own_domain
 from rosbags.highlevel import AnyReader
 from rosbags.rosbag2 import Reader, StoragePlugin, Writer
 from sensor_msgs.msg import CameraInfo, Image
 from vision_msgs.msg import Detection2DArray
 
-from mrcnet_ros.cli import evaluate_bag
-from mrcnet_ros.cli.main import main
-from mrcnet_ros.datasets.bop import BopDataset, BopFrame, read_results_csv
+from mrcnet_ros.datasets.bop import BopDataset, BopFrame
 from mrcnet_ros.datasets.boxes import BoxSpec, target_boxes
 from mrcnet_ros.errors import DatasetError, ImageError
 from mrcnet_ros.geometry.camera import Camera
 from mrcnet_ros.geometry.se3 import make_transform
-from mrcnet_ros.inference.poses import Detection
 from mrcnet_ros.ros import detection_reading, messages
 from mrcnet_ros.testbench import bag as bag_module
 from mrcnet_ros.testbench.bag import Truth, read_bag, restamped
@@ -41,17 +35,10 @@ def dataset(tmp_path):
     return tmp_path
 
 
-def _from_bop(dataset, *options):
-    bag = dataset / 'toy_bag'
-    words = ['bag', 'from-bop', '--bop-dir', dataset, '--dataset', 'toy', '--output', bag]
-    code = main([str(word) for word in [*words, *options]])
-    return code, bag
-
-
 @pytest.mark.parametrize('storage', ['mcap', 'sqlite3'])
 def test_a_bag_holds_what_the_dataset_holds(dataset, storage):
     """Pixels, camera, boxes and poses come back as they were, in either file format."""
-    code, bag = _from_bop(dataset, '--storage', storage, '--box-jitter', '0.1', '--seed', '5')
+    code, bag = bag_of(dataset, '--storage', storage, '--box-jitter', '0.1', '--seed', '5')
     assert code == 0
     frames = BopDataset(dataset, 'toy', 'test').frames
     for original, recorded in zip(frames, read_bag(bag), strict=True):
@@ -70,7 +57,7 @@ def test_a_bag_holds_what_the_dataset_holds(dataset, storage):
 
 def test_other_programs_can_read_the_bag(dataset):
     """The definitions of its messages are in it, and stamps are at the rate asked for."""
-    _, bag = _from_bop(dataset, '--rate', '4')
+    _, bag = bag_of(dataset, '--rate', '4')
     with AnyReader([bag]) as reader:
         found = [(c.topic, reader.deserialize(data, c.msgtype))
                  for c, _, data in reader.messages()]
@@ -83,8 +70,8 @@ def test_other_programs_can_read_the_bag(dataset):
 
 def test_an_existing_bag_is_not_overwritten(dataset, capsys):
     """The message names it."""
-    assert _from_bop(dataset)[0] == 0
-    code, bag = _from_bop(dataset)
+    assert bag_of(dataset)[0] == 0
+    code, bag = bag_of(dataset)
     assert code == 2
     assert str(bag) in capsys.readouterr().err
 
@@ -102,9 +89,9 @@ def test_a_bag_that_was_not_finished_is_not_there(dataset, monkeypatch, error):
 
     with monkeypatch.context() as patch:
         patch.setattr(BopFrame, 'load_image', broken)
-        code, bag = _from_bop(dataset)
+        code, bag = bag_of(dataset)
     assert code != 0 and not [*dataset.glob('toy_bag*')]
-    assert _from_bop(dataset)[0] == 0 and len(read_bag(bag)) == 2
+    assert bag_of(dataset)[0] == 0 and len(read_bag(bag)) == 2
     assert [path.name for path in dataset.glob('toy_bag*')] == ['toy_bag']
 
 
@@ -137,7 +124,7 @@ TOPICS = ['/image', '/camera_info', '/detections', '/ground_truth']
 @pytest.mark.parametrize('order', [TOPICS, TOPICS[::-1], [*TOPICS[2:], *TOPICS[:2]]])
 def test_the_order_of_messages_in_a_bag_does_not_matter(dataset, tmp_path, order):
     """All of a moment belong together, however far apart they were recorded."""
-    _, bag = _from_bop(dataset)
+    _, bag = bag_of(dataset)
     wanted, found = read_bag(bag), read_bag(_rewritten(bag, tmp_path / 'mixed', order=order))
     assert [f.stamp_ns for f in found] == [f.stamp_ns for f in wanted]
     assert [f.inputs for f in found] == [f.inputs for f in wanted]
@@ -146,7 +133,7 @@ def test_the_order_of_messages_in_a_bag_does_not_matter(dataset, tmp_path, order
 
 def test_images_without_camera_info_are_counted_and_told(dataset, tmp_path, caplog):
     """The others are kept."""
-    _, bag = _from_bop(dataset)
+    _, bag = bag_of(dataset)
     part = _rewritten(bag, tmp_path / 'part', lambda topic, n: topic != '/camera_info' or n > 0)
     found = read_bag(part)
     assert len(found) == 1 and found.incomplete == {'/camera_info': 1}
@@ -158,7 +145,7 @@ def test_images_without_camera_info_are_counted_and_told(dataset, tmp_path, capl
 
 def test_messages_that_a_bag_has_lost_are_told(dataset, tmp_path, caplog):
     """Its metadata counts more than there are, as of a database that was copied while written."""
-    _, bag = _from_bop(dataset)
+    _, bag = bag_of(dataset)
     path = bag / 'metadata.yaml'
     assert len(read_bag(bag)) == 2 and not caplog.text
     path.write_text(path.read_text().replace('message_count: 2', 'message_count: 7'))
@@ -185,7 +172,7 @@ def test_ground_truth_of_a_bag_that_cannot_be_is_named(tmp_path, T, problem):
     ('/depth', 'sensor_msgs/msg/CompressedImage', 'sensor_msgs/msg/Image')])
 def test_topics_of_another_type_are_named(dataset, tmp_path, topic, kind, expected):
     """They would be read as something else, or as nothing."""
-    _, bag = _from_bop(dataset)
+    _, bag = bag_of(dataset)
     other = _rewritten(bag, tmp_path / 'other', kinds={topic: kind})
     with pytest.raises(DatasetError, match=f'{topic} is of type {kind}, expected {expected}'):
         read_bag(other)
@@ -208,7 +195,7 @@ def test_stamps_that_a_driver_does_not_set_are_told(tmp_path, infos):
 
 def test_an_image_that_is_in_a_bag_twice_is_not_scored_twice(dataset):
     """As in a bag that was recorded while another one looped."""
-    frames = list(read_bag(_from_bop(dataset)[1]))
+    frames = list(read_bag(bag_of(dataset)[1]))
     with pytest.raises(DatasetError, match='image 4 of scene 7 is there twice'):
         bop_frames(dataset / 'bag', [*frames, frames[0]])
 
@@ -217,7 +204,7 @@ def test_labels_can_be_those_of_a_model(dataset):
     """So that a model whose objects have names can be replayed."""
     (dataset / 'model.json').write_text(json.dumps(
         {'objects': [{'object_id': 1, 'label': 'ball'}, {'object_id': 3, 'label': 'cube'}]}))
-    _, bag = _from_bop(dataset, '--model', dataset)
+    _, bag = bag_of(dataset, '--model', dataset)
     assert {t.label for frame in read_bag(bag) for t in frame.truths} == {'ball', 'cube'}
 
 
@@ -256,146 +243,6 @@ def test_a_camera_info_that_cannot_be_used_is_named_with_its_bag(dataset, tmp_pa
         info.k[:] = 0.0
         return serialize_message(info)
 
-    bag = _rewritten(_from_bop(dataset)[1], tmp_path / 'other', change=uncalibrated)
+    bag = _rewritten(bag_of(dataset)[1], tmp_path / 'other', change=uncalibrated)
     with pytest.raises(DatasetError, match=r'other: /camera_info at \d+ ns: .*calibrated'):
         read_bag(bag)
-
-
-@pytest.fixture
-def replay(dataset, monkeypatch):
-    """Return a function that evaluates the toy bag with a node that knows the truth."""
-    for name, value in environment(own_domain(7)).items():
-        monkeypatch.setenv(name, value)
-    _, bag = _from_bop(dataset)
-    models = BopDataset(dataset, 'toy', 'test').models_dir
-    (dataset / 'model.json').write_text(json.dumps({'format_version': 1, 'name': 'toy', 'spec': {
-        'preset': 'default'}, 'objects': [
-        {'object_id': i, 'label': f'obj_{i:06d}'} for i in (1, 3)]}))
-
-    def evaluate(name, shift_m=0.0, options=(), code=0):
-        parser = argparse.ArgumentParser()
-        evaluate_bag.add_arguments(parser)
-        csv, figures = dataset / f'{name}.csv', dataset / f'{name}.json'
-        words = ['--bag', bag, '--model', dataset, '--meshes', models, '--csv', csv,
-                 '--json', figures, '--timeout', '60', *options]
-        args = parser.parse_args([str(word) for word in words])
-        args.command_line = []
-        node = [STAND_IN, str(bag), str(shift_m), str(models), '--ros-args']
-        assert evaluate_bag.evaluate(args, node) == code
-        return csv, json.loads(figures.read_text())
-
-    return evaluate
-
-
-def test_true_poses_through_the_node_score_fully_and_repeatably(replay, dataset):
-    """Every frame is answered, poses survive the way, and the files of two runs are equal."""
-    csv, figures = replay('first', options=['--report', dataset / 'report'])
-    page = (dataset / 'report' / 'index.html').read_text()
-    assert 'age of the poses' in page
-    assert page.count('data:image/jpeg;base64,') == figures['overall']['estimates']
-    assert (figures['sent'], figures['answered']) == (2, 2)
-    assert figures['overall']['ar_mssd'] == figures['overall']['ar_mspd'] == 1.0
-    assert csv.read_bytes() == replay('second')[0].read_bytes()
-    truths = {(f.scene_id, f.image_id): f.target_ground_truth()
-              for f in BopDataset(dataset, 'toy', 'test').frames}
-    rows = read_results_csv(csv)
-    assert len(rows) == sum(map(len, truths.values()))
-    for row in rows:
-        assert min(np.abs(row.T_camera_object - g.T_camera_object).max()
-                   for g in truths[row.scene_id, row.image_id]
-                   if g.object_id == row.object_id) < 1e-9
-
-
-def test_wrong_poses_score_less(replay):
-    """A decimetre too far away is, for these objects, beyond every threshold of MSSD."""
-    _, figures = replay('far', shift_m=0.1)
-    assert figures['overall']['ar_mssd'] == 0.0
-    assert figures['overall']['median_depth_mm'] == pytest.approx(100.0)
-
-
-def test_in_real_time_the_age_of_the_answers_is_told(replay):
-    """With rate and answered frames; the account of the node comes along."""
-    _, figures = replay('live', options=['--mode', 'realtime', '--rate', '10', '--loops', '5'])
-    assert figures['sent'] == figures['answered'] + figures['unanswered'] == 10
-    assert figures['answered_hz'] == pytest.approx(figures['answered'])
-    assert 0.0 < figures['age_ms']['p50'] <= figures['age_ms']['p99'] < 10_000.0
-    assert f'answered {figures["answered"]} frames' in figures['node']
-
-
-@pytest.mark.parametrize(('labels', 'told'), [
-    ({1: 'obj_000003', 3: 'obj_000001'}, 'obj_000003 is object 3 there, but object 1 of'),
-    ({1: 'cup', 3: 'can'}, "the model knows none of these labels, only ['can', 'cup']")])
-def test_a_model_of_other_objects_is_refused_before_the_node_starts(
-        dataset, capsys, labels, told):
-    """No answer could be right."""
-    _, bag = _from_bop(dataset)
-    (dataset / 'model.json').write_text(json.dumps({'name': 'toy', 'objects': [
-        {'object_id': i, 'label': label} for i, label in labels.items()]}))
-    code = main([str(word) for word in (
-        'evaluate', 'bag', '--bag', bag, '--model', dataset, '--meshes',
-        dataset / 'toy' / 'models_eval', '--csv', dataset / 'out.csv',
-        '--json', dataset / 'out.json')])
-    assert code == 2 and told in capsys.readouterr().err
-    assert not (dataset / 'out.csv').exists()
-
-
-def _nobody(args, command, frames, log):
-    """Stand in for the replay to a node that does not answer."""
-    log.write_text('')
-    return [None] * len(frames)
-
-
-def test_sizes_from_photographs_are_told_where_images_are_rendered(
-        dataset, replay, monkeypatch, caplog):
-    """The node takes them, and scores less than the offline evaluation does."""
-    monkeypatch.setattr(evaluate_bag, '_replay', _nobody)
-    model = json.loads((dataset / 'model.json').read_text())
-    model['objects'][1]['size_ratio'] = 0.97
-    (dataset / 'model.json').write_text(json.dumps(model))
-    _, figures = replay('photographs', options=['--mode', 'realtime'], code=1)
-    assert figures['sizes'] == 'of the model' and 'rendered' not in caplog.text
-    (dataset / 'toy' / 'test' / 'rendered.json').write_text('{}')
-    shutil.rmtree(dataset / 'toy_bag')
-    assert _from_bop(dataset)[0] == 0
-    replay('rendered', options=['--mode', 'realtime'], code=1)
-    assert 'are rendered' in caplog.text and 'takes obj_000003 to be' in caplog.text
-
-
-def test_real_time_without_an_answer_is_no_success(replay, dataset, monkeypatch):
-    """Nothing was measured, whatever the table says."""
-    monkeypatch.setattr(evaluate_bag, '_replay', _nobody)
-    _, figures = replay('none', options=['--mode', 'realtime'], code=1)
-    assert (figures['sent'], figures['answered']) == (2, 0)
-
-
-def test_the_node_publishes_what_the_offline_estimator_computes(
-    tiny_model, tmp_path, monkeypatch,
-):
-    """A real model in the real node, from the bag's pixels to the poses in the file."""
-    from mrcnet_ros.inference.estimator import PoseEstimator
-
-    for name, value in {**environment(own_domain(8)), 'MRCNET_CACHE': tmp_path}.items():
-        monkeypatch.setenv(name, str(value))
-    rng = np.random.default_rng(4)
-    camera = Camera(np.array([[300.0, 0, 160], [0, 300, 120], [0, 0, 1]]), 320, 240)
-    detections = [Detection('box', np.array([20.0, 30, 90, 110])),
-                  Detection('blob', np.array([150.0, 60, 260, 200]))]
-    images = [rng.integers(0, 256, (240, 320, 3), dtype=np.uint8) for _ in range(2)]
-    with BagWriter(tmp_path / 'noise') as writer:
-        for number, image in enumerate(images):
-            truth = Truth('blob', f'1/{number}/2/0', make_transform(np.eye(3), [0, 0, 0.6]), 1.0)
-            writer.write((number + 1) * 10**8, image, camera, detections, [truth])
-
-    code = main([str(word) for word in (
-        'evaluate', 'bag', '--bag', tmp_path / 'noise', '--model', tiny_model.path,
-        '--meshes', tiny_model.meshes, '--threads', '1', '--csv', tmp_path / 'poses.csv',
-        '--json', tmp_path / 'figures.json')])
-
-    assert code == 0
-    offline = PoseEstimator.load(tiny_model.path, tiny_model.meshes, threads=1)
-    expected = [p for image in images for p in offline(image, camera, detections)]
-    rows = read_results_csv(tmp_path / 'poses.csv')
-    assert [(r.image_id, r.object_id) for r in rows] == [(0, 7), (0, 2), (1, 7), (1, 2)]
-    for row, pose in zip(rows, expected, strict=True):
-        assert np.allclose(row.T_camera_object, pose.T_camera_object, atol=1e-6)
-        assert row.score == pytest.approx(pose.score)
