@@ -25,7 +25,7 @@ from .entry import DETECTOR, DetectorEntry, read_detector
 LEAST_SCORE = 0.4
 # Boxes of one image at most, so that a noisy image cannot ask for hundreds of poses.
 MOST_DETECTIONS = 64
-# Of the size in training: objects that a wide lens shows smaller are told.
+# Of the size that the detector expects: objects that a wide lens shows smaller are told.
 SMALLEST_LOOK = 0.95
 # Image sizes whose cells are remembered: cameras come in few.
 _REMEMBERED = 4
@@ -123,7 +123,7 @@ class ObjectDetector:
             self._told_wide = True
             logging.getLogger(__name__).warning(
                 'the lens is wide for the detector (focal length %.0f px, image %dx%d px): '
-                'objects look %.0f %% smaller than in its training, and small ones may be missed; '
+                'objects look %.0f %% smaller than it expects, and small ones may be missed; '
                 'use a longer lens, or a part of the image (roi of camera_info)',
                 focal, camera.width, camera.height, 100 * (1 - look))
         width = max(1, round(wanted * camera.width))
