@@ -45,6 +45,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                                'instead of --bop-dir and --dataset; does not measure sizes')
     rendered.add_argument('--images', type=positive, metavar='N',
                           help='number of images (default: enough for 200 poses, at least 40)')
+    rendered.add_argument('--distance', type=float, nargs=2, metavar=('NEAR', 'FAR'),
+                          help='distances of the objects [m]: those of the training or of your '
+                               'camera (default: near objects cover 0.2 to 0.45 of the '
+                               "image's height)")
     rendered.add_argument('--backgrounds', type=Path, nargs='+', default=[], metavar='DIR',
                           help='folders of photographs and environment maps (default: noise)')
     rendered.add_argument('--for-renders', action='store_true',
@@ -79,8 +83,8 @@ def run(args: argparse.Namespace) -> int:
         return _run_synthetic(args)
     if args.bop_dir is None or args.dataset is None:
         raise SpecError('give --bop-dir and --dataset, or --synthetic if you have no photographs')
-    if args.images or args.backgrounds or args.for_renders:
-        raise SpecError('--images, --backgrounds and --for-renders need --synthetic')
+    if args.images or args.distance or args.backgrounds or args.for_renders:
+        raise SpecError('--images, --distance, --backgrounds and --for-renders need --synthetic')
     from ..evaluation.covariance_law import Images
     from ..evaluation.size_calibration import check_sizes, measure_sizes
 
@@ -164,9 +168,12 @@ def _answer_rendered(args: argparse.Namespace) -> tuple[Run, Mapping[str, Object
         estimator.assume_sizes_of_meshes()
     objects, done = estimator.objects, Run()
     count = args.images or image_count(len(objects))
-    upright = any(prior is not None for prior in estimator.model.view_priors.values())
-    frames = held_out_frames(list(objects.values()), count, upright=upright, backgrounds=(
-        find_images(args.backgrounds) if args.backgrounds else []))
+    # a model is trained with one for all objects
+    prior = next((p for p in estimator.model.view_priors.values() if p is not None), None)
+    frames = held_out_frames(
+        list(objects.values()), count, prior=prior,
+        distance_m=tuple(args.distance) if args.distance else None,
+        backgrounds=find_images(args.backgrounds) if args.backgrounds else [])
     shown = progress_bar(frames, total=count, unit='image')
     run_frames(shown, estimator, boxes, None, done, depth='required' if args.depth else 'off')
     return done, objects

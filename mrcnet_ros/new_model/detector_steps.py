@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 from ..detector.entry import DETECTOR_WEIGHTS
@@ -19,7 +20,9 @@ from ..training.config import TrainConfig
 from ..training.detector_config import DetectorConfig
 from ..training.detector_trainer import train_detector
 from ..training.run_config import config_of, read_config
+from .intake import Part
 from .request import OF_DETECTOR, Request
+from .training_plan import check_nearest
 
 # Part of the detector's minutes for its training; export and measuring take the rest.
 TRAINING = 0.8
@@ -41,14 +44,15 @@ def detector_config(request: Request, poses: TrainConfig) -> DetectorConfig:
     return read_config(DetectorConfig, path, request.detector_changes)
 
 
-def check_detector_changes(request: Request, poses: TrainConfig) -> None:
+def check_detector_changes(request: Request, poses: TrainConfig, parts: Sequence[Part]) -> None:
     """Check the changed fields of the training of the detector, before anything is written.
 
     :param poses: of the training of poses.
     :raises SpecError: when one cannot be used.
     """
-    config_of(DetectorConfig, _values(request, poses), request.detector_changes,
-              f'training configuration of the detector (see --set {OF_DETECTOR}NAME)')
+    config = config_of(DetectorConfig, _values(request, poses), request.detector_changes,
+                       f'training configuration of the detector (see --set {OF_DETECTOR}NAME)')
+    check_nearest(config.distance_m[0], parts)
 
 
 def _values(request: Request, poses: TrainConfig) -> dict[str, Any]:
@@ -78,9 +82,10 @@ def add_detector(request: Request, config: DetectorConfig, weights: dict[str, An
     export_detector(train_detector(config, weights), config, request.made)
 
 
-def measure_detector(request: Request, images: int) -> dict[str, Any]:
+def measure_detector(request: Request, config: DetectorConfig, images: int) -> dict[str, Any]:
     """Measure the detector on images that no training drew.
 
+    :param config: of its training, whose distances, views and backgrounds the images have.
     :return: figures of :class:`~mrcnet_ros.evaluation.detector_scores.DetectorScores`.
     """
     objects = list(load_object_list(request.output / 'objects.yaml').values())
@@ -88,8 +93,8 @@ def measure_detector(request: Request, images: int) -> dict[str, Any]:
     scores = DetectorScores(boxes.detector.object_ids)
     try:
         for frame in held_out_frames(objects, min(images, MOST_IMAGES),
-                                     upright=request.view_prior is not None,
-                                     backgrounds=find_images(request.backgrounds)):
+                                     prior=config.view_prior, distance_m=config.distance_m,
+                                     backgrounds=find_images(config.backgrounds)):
             scores.add(frame, boxes.look(frame), boxes.seconds(frame))
     finally:
         boxes.detector.close()

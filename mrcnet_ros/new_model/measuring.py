@@ -32,6 +32,7 @@ from ..rendering.drawing import Image
 from ..rendering.pose_overlay import DrawnObject, PoseOverlay
 from ..specs import DEFAULT_CROPS, DEFAULT_HYPOTHESES, DEFAULT_REFINEMENTS, CropSpec
 from ..synth.held_out import held_out_frames
+from ..training.config import TrainConfig
 from .symmetry_picture import png
 
 BOXES: BoxKind = 'detector'
@@ -47,6 +48,7 @@ class MeasuredPose:
 
     :param elevation_deg: of the camera above the object's xy plane.
     :param mssd_part: largest distance between surface points of both poses, in diameters.
+    :param distance_m: of the middle of the object from the camera; 0 in older work folders.
     """
 
     label: str
@@ -59,22 +61,26 @@ class MeasuredPose:
     depth_percent: float
     mssd_part: float
     score: float
+    distance_m: float = 0.0
 
 
-def measure_model(model: Path, meshes: Path, images: int, backgrounds: Sequence[Path], *,
-                  upright: bool) -> tuple[list[MeasuredPose], dict[str, bytes], str]:
+def measure_model(model: Path, meshes: Path, images: int, config: TrainConfig,
+                  ) -> tuple[list[MeasuredPose], dict[str, bytes], str]:
     """Estimate poses on held-out images, write the laws, and draw examples.
 
     :param model: directory, whose ``model.json`` is changed.
     :param meshes: folder of its meshes.
+    :param config: of the training, whose distances, views and backgrounds the images have.
     :return: the answers; PNG files by ``label/name``; why a law is missing, '' if none is.
     :raises MrcnetError: when the model cannot be used.
     """
     estimator = PoseEstimator.load(model, meshes, spreads=True)
     try:
+        estimator.assume_sizes_of_meshes()  # those of the start were measured on photographs
         done = Run()
-        frames = held_out_frames(list(estimator.objects.values()), images, upright=upright,
-                                 backgrounds=find_images(backgrounds))
+        frames = held_out_frames(list(estimator.objects.values()), images, prior=config.view_prior,
+                                 distance_m=config.distance_m,
+                                 backgrounds=find_images(config.backgrounds))
         run_frames(tqdm(frames, total=images, unit='image', disable=None, leave=False),
                    estimator, BoxSpec(BOXES), None, done)
         answers = measured_answers(done, estimator.objects)
@@ -123,7 +129,8 @@ def _answer(scene: int, image: int, item: ObjectModel, hull: Array, T_est: Array
     nearest = closest_equivalent(T_est, seen, hull, item.symmetries)
     difference = pose_difference(T_est, nearest)
     turned = item.symmetries.seen_rotations() @ _turn(T_est, nearest)
-    ray = nearest[:3, 3] / np.linalg.norm(nearest[:3, 3])
+    distance_m = float(np.linalg.norm(nearest[:3, 3]))
+    ray = nearest[:3, 3] / distance_m
     shift = T_est[:3, 3] - nearest[:3, 3]
     along = float(ray @ shift)
     # of the truth as rendered: an equivalent may be upside down
@@ -132,8 +139,8 @@ def _answer(scene: int, image: int, item: ObjectModel, hull: Array, T_est: Array
         item.label, scene, image, float(np.degrees(np.arcsin(np.clip(seen_along_ray[2], -1, 1)))),
         float(np.degrees(np.linalg.norm(turned))), 1000 * difference.translation_m,
         1000 * float(np.linalg.norm(shift - along * ray)),
-        100 * abs(along) / float(np.linalg.norm(nearest[:3, 3])),
-        mssd(T_est, seen, hull, item.symmetries) / item.diameter_m, float(score))
+        100 * abs(along) / distance_m,
+        mssd(T_est, seen, hull, item.symmetries) / item.diameter_m, float(score), distance_m)
 
 
 def _turn(T_est: Array, T_true: Array) -> Array:

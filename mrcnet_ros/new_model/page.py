@@ -204,9 +204,11 @@ def _how(page: ModelPage) -> str:
     time = f'{config.steps} steps' if config.minutes is None else f'{config.minutes:g} minutes'
     seen = 'on a table, z up' if config.view_prior else 'from everywhere'
     near, far = config.distance_m
+    measured_m = [a.distance_m for a in page.answers if a.distance_m] or [near, far]
     return (f'<h2>How it was made</h2><p>Trained {way} {html.escape(start)} for {time}, with '
             f'{config.views} rendered views of each object, seen {seen}, {near:.2g} to {far:.2g} '
-            f'm away. Measured on {page.images} rendered images. Objects and symmetries are in '
+            f'm away. Measured on {page.images} rendered images, {min(measured_m):.2g} to '
+            f'{max(measured_m):.2g} m away. Objects and symmetries are in '
             '<code>objects.yaml</code>, the training configuration in '
             '<code>work/train.yaml</code>. The work folder may be removed.</p>')
 

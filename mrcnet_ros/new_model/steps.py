@@ -84,8 +84,9 @@ class Maker:
         labels = [p.label for p in self._parts]
         check_symmetry_labels(request.symmetries, labels)
         config = check_changes(request, self._parts)
+        self._prior = config.view_prior  # --set can change it
         if request.detector:
-            check_detector_changes(request, config)
+            check_detector_changes(request, config, self._parts)
         self._work = Work(request, named_files(request, self._parts))
         minutes = request.minutes - request.detector_minutes
         plan = {name: 60.0 * minutes * part for name, part in FIRST_PLAN.items()}
@@ -198,7 +199,7 @@ class Maker:
     def _known(self) -> list[str]:
         objects = load_object_list(self._request.output / OBJECTS_FILE)
         return known_labels(self._request.start, list(objects.values()),
-                            self._request.view_prior)
+                            self._prior)
 
     def _replan_training(self, config: TrainConfig) -> None:
         """Correct the time for the training: without what earlier starts have spent."""
@@ -227,7 +228,7 @@ class Maker:
     def _export(self) -> bool:
         """Write the graphs, and the templates into the store of the node."""
         config = self._config()
-        export_checkpoint(config.output / CHECKPOINT, config, self._request.made)
+        export_checkpoint(config.output / CHECKPOINT, config, self._request.made, say=self._say)
         grid = rotation_grid(config.spec.bins.rotation_nside, config.spec.bins.rotation_in_plane)
         store = TemplateStore()
         for item in config.load_objects():
@@ -237,8 +238,7 @@ class Maker:
     def _measure(self) -> dict[str, Any]:
         request = self._request
         answers, pictures, problem = measure_model(
-            request.made, request.output / MESH_FOLDER, self._plan().images, request.backgrounds,
-            upright=request.view_prior is not None)
+            request.made, request.output / MESH_FOLDER, self._plan().images, self._config())
         if problem:
             self._say(f'errors cannot be told: {problem}')
         return {'answers': [dataclasses.asdict(a) for a in answers], 'problem': problem,
@@ -246,8 +246,9 @@ class Maker:
 
     def _detector(self) -> dict[str, Any]:
         """Train and export a detector; return its figures on held-out images."""
-        add_detector(self._request, detector_config(self._request, self._config()), self._stem())
-        return measure_detector(self._request, self._plan().images)
+        config = detector_config(self._request, self._config())
+        add_detector(self._request, config, self._stem())
+        return measure_detector(self._request, config, self._plan().images)
 
     def _publish(self) -> None:
         """Move the model into the output; before its last file, model.json, there is none."""

@@ -164,7 +164,20 @@ def check_changes(request: Request, parts: Sequence[Part]) -> TrainConfig:
                        request.pose_changes, 'training configuration (see --set)')
     composer_spec(config)
     check_device(config)
+    check_nearest(config.distance_m[0], parts)
     return config
+
+
+def check_nearest(near_m: float, parts: Sequence[Part]) -> None:
+    """Check that the camera stays outside of the objects.
+
+    :raises SpecError: when it does not.
+    """
+    largest = max(parts, key=lambda p: p.diameter_m)
+    if near_m <= largest.diameter_m / 2:
+        raise SpecError(f'distance_m begins at {near_m:g} m, where the camera can be inside of '
+                        f'{largest.label}, whose diameter is {largest.diameter_m:.3g} m; give '
+                        'distances of more than half of it in metres')
 
 
 def _values(request: Request, parts: Sequence[Part], plan: Plan, known: Sequence[str]

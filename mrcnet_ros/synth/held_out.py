@@ -14,6 +14,7 @@ from ..datasets.bop import MIN_VISIBLE_FRACTION, BopFrame, GroundTruth
 from ..datasets.boxes import mask_box
 from ..geometry.camera import Camera
 from ..objects import ObjectModel
+from ..specs import ViewPrior
 from .depth_sensor import measured_depth
 from .scene_maker import AnnotatedPicture, SceneMaker, SynthSpec
 
@@ -58,22 +59,29 @@ def image_count(objects: int) -> int:
     return max(LEAST_IMAGES, -(-LEAST_POSES // min(objects, MOST_OBJECTS)))
 
 
-def held_out_frames(objects: Sequence[ObjectModel], images: int, *, upright: bool,
+def held_out_frames(objects: Sequence[ObjectModel], images: int, *, upright: bool = False,
+                    prior: ViewPrior | None = None,
+                    distance_m: tuple[float, float] | None = None,
                     backgrounds: Sequence[Path] = (), seed: int = HELD_OUT_SEED,
                     views: int = VIEWS) -> Iterator[RenderedFrame]:
     """Draw objects on tables, each kind at most once in a picture.
 
     :param upright: stand objects with their z axis up; any orientation otherwise.
+    :param prior: stand objects, and look at them from where it says.
+    :param distance_m: nearest and farthest distance of the objects, as far as their places allow;
+        None for one in proportion to them.
     :param backgrounds: photographs and environment maps; none for noise.
     :raises MeshError: when a mesh cannot be used.
+    :raises SpecError: when the distances cannot be used for these objects.
     :raises BackendError: when there is no headless OpenGL.
     """
     camera = Camera(np.array([[FOCAL_PX, 0, (WIDTH - 1) / 2], [0, FOCAL_PX, (HEIGHT - 1) / 2],
                               [0, 0, 1]]), WIDTH, HEIGHT)
     by_id: Mapping[int, ObjectModel] = {o.object_id: o for o in objects}
     spec = SynthSpec(scenes=-(-images // views), images=views,
-                     objects=min(len(by_id), MOST_OBJECTS), camera=camera, upright=upright,
-                     seed=seed)
+                     objects=min(len(by_id), MOST_OBJECTS), camera=camera,
+                     distance_m=distance_m, all_within=distance_m is not None,
+                     upright=upright or prior is not None, prior=prior, seed=seed)
     with SceneMaker(by_id, spec, backgrounds) as maker:
         for number in range(images):
             scene, view = number // views + 1, number % views

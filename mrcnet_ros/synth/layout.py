@@ -24,10 +24,12 @@ class LayoutSpec:
     :param spread_m: objects lie within this distance of the middle, along x and y.
     :param gap_m: least distance between the circles that two objects can cover.
     :param distance_m: least and largest distance of the camera from what it looks at.
+    :param all_within: whether ``distance_m`` is that of all objects instead, as far as their
+        places allow.
     :param target_m: of the point it looks at: largest distance from the middle along x and y, and
         height.
     :param elevation_deg: of the camera above the table.
-    :param tilt_deg: standard deviation of the camera's roll.
+    :param tilt_deg: standard deviation of the camera's roll; three times as much at most.
     :param upright: whether objects stand with their z axis up, or lie in any orientation.
     """
 
@@ -38,6 +40,7 @@ class LayoutSpec:
     elevation_deg: tuple[float, float] = (15.0, 60.0)
     tilt_deg: float = 8.0
     upright: bool = True
+    all_within: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,19 +73,27 @@ def place_objects(keys: Sequence[str], meshes: Mapping[str, Mesh], rng: np.rando
     return placed
 
 
-def draw_view(rng: np.random.Generator, spec: LayoutSpec) -> Array:
+def draw_view(rng: np.random.Generator, spec: LayoutSpec,
+              placed: Sequence[PlacedObject] = ()) -> Array:
     """Draw a camera that looks at the objects from the side.
 
+    :param placed: the objects, whose places count with ``all_within``.
     :return: (4, 4) T_camera_world [m].
     """
     azimuth = rng.uniform(-np.pi, np.pi)
     elevation = np.radians(rng.uniform(*spec.elevation_deg))
     tilt = np.radians(rng.normal(0, spec.tilt_deg))
-    R_camera_world = rotation_from_angles(
-        azimuth, elevation, np.clip(tilt, -LARGEST_TILT_RAD, LARGEST_TILT_RAD))
+    most = min(LARGEST_TILT_RAD, 3 * float(np.radians(spec.tilt_deg)))
+    R_camera_world = rotation_from_angles(azimuth, elevation, np.clip(tilt, -most, most))
     aside_m, height_m = spec.target_m
     target = np.array([*rng.uniform(-aside_m, aside_m, 2), height_m])
-    ahead = np.array([0.0, 0.0, rng.uniform(*spec.distance_m)])
+    near_m, far_m = spec.distance_m
+    if spec.all_within:
+        beyond_m = [float(R_camera_world[2] @ (p.T_world_object[:3, 3] - target)) for p in placed]
+        near_m, far_m = near_m - min(beyond_m), far_m - max(beyond_m)
+        if near_m > far_m:  # they lie farther apart than the range is long
+            near_m = far_m = (near_m + far_m) / 2
+    ahead = np.array([0.0, 0.0, rng.uniform(near_m, far_m)])
     return make_transform(R_camera_world, ahead - R_camera_world @ target)
 
 

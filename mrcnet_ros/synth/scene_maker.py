@@ -15,6 +15,7 @@ from ..errors import SpecError
 from ..geometry.camera import Camera
 from ..geometry.se3 import Array
 from ..objects import Mesh, ObjectModel
+from ..specs import ViewPrior
 from .annotation import Annotator
 from .depth_sensor import DepthSensor
 from .layout import LayoutSpec, PlacedObject, draw_view, place_objects
@@ -33,6 +34,7 @@ MOST_OBJECTS = 100  # the table grows with them; the camera sees no more of it
 FASTEST_HZ = 1000.0  # at more, nothing moves from an image to the next
 # Of the camera above the table: lower, objects hide one another; 90 is straight down.
 ELEVATION_DEG = (10.0, 80.0)
+TILT_DEG = 8.0  # deviation of its roll
 LIGHT, ROOM, TABLE, NOISE = range(1_000_001, 1_000_005)  # far from the numbers of images
 
 
@@ -43,7 +45,11 @@ class SynthSpec:
     :param objects: on the table at once; more than there are models means several of a kind.
     :param camera: without distortion.
     :param distance_m: of the camera; None for one in proportion to the objects.
+    :param all_within: whether ``distance_m`` is that of all objects instead, as far as their
+        places allow.
     :param upright: stand objects with their z axis up; any orientation otherwise.
+    :param prior: from where objects that stand are seen, 10 degrees or more above the table; None
+        for 10 to 80 degrees.
     :param rate_hz: images of a second, of scenes that are sequences; None for unrelated views.
     :param away_s: from when until when every second object of a sequence is taken out of the
         scene; None for never.
@@ -56,7 +62,9 @@ class SynthSpec:
     objects: int
     camera: Camera
     distance_m: tuple[float, float] | None = None
+    all_within: bool = False
     upright: bool = False
+    prior: ViewPrior | None = None
     seed: int = 0
     rate_hz: float | None = None
     away_s: tuple[float, float] | None = None
@@ -151,7 +159,7 @@ class SceneMaker:
         :raises DatasetError: when a background cannot be read.
         """
         rng = np.random.default_rng([self._spec.seed, scene, image])
-        T_camera_world, light = draw_view(rng, self._layout), lamp_direction(rng)
+        T_camera_world, light = draw_view(rng, self._layout, placed), lamp_direction(rng)
         return self._shoot(placed, T_camera_world, light, rng, (rng, rng))
 
     def _shoot(self, placed: Sequence[PlacedObject], T_camera_world: Array, light: Array,
@@ -191,11 +199,20 @@ def layout_spec(diameters_m: Sequence[float], spec: SynthSpec) -> LayoutSpec:
         raise SpecError(f'the camera would be {distance_m[0]:.3g} to {distance_m[1]:.3g} m from '
                         f'objects of up to {largest_m:.3g} m: inside of one, or farther than '
                         f'{farthest_m:g} m; give --distance, or other intrinsics')
+    elevation_deg, tilt_deg = _seen_from(spec.prior)
     return LayoutSpec(
         spread_m=spread_m, gap_m=0.04 * mean_m,
-        distance_m=distance_m,
-        target_m=(0.15 * mean_m, 0.3 * mean_m), elevation_deg=ELEVATION_DEG,
+        distance_m=distance_m, all_within=spec.all_within,
+        target_m=(0.15 * mean_m, 0.3 * mean_m), elevation_deg=elevation_deg, tilt_deg=tilt_deg,
         upright=spec.upright)
+
+
+def _seen_from(prior: ViewPrior | None) -> tuple[tuple[float, float], float]:
+    """Return lowest and highest elevation and the deviation of the roll [degrees]."""
+    if prior is None:
+        return ELEVATION_DEG, TILT_DEG
+    low, high = np.clip([prior.elevation_min_deg, prior.elevation_max_deg], ELEVATION_DEG[0], 90)
+    return (float(low), float(high)), min(TILT_DEG, prior.tilt_max_deg / 3)
 
 
 def _key(object_id: int) -> str:

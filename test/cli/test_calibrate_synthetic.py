@@ -35,7 +35,7 @@ def test_a_model_gets_a_covariance_without_photographs(model, tiny_model, capsys
     """It is marked as made of renders, with how many and which boxes; sizes stay unknown."""
     command = ['calibrate', '--synthetic', '--model', str(model), '--meshes',
                str(tiny_model.meshes), '--images', '30', '--write', '--threads', '1',
-               '--crops', '1']
+               '--crops', '1', '--distance', '0.4', '0.8']
     assert read_model_directory(model, tiny_model.meshes).covariance_law is None
     write_law(model, DEPTH.covariance, depth=True)
     write_law(model, DEPTH.score)
@@ -79,6 +79,7 @@ def test_too_few_images_are_no_success(model, tiny_model, tmp_path, capsys, extr
     ([], 'give --bop-dir and --dataset, or --synthetic'),
     (['--synthetic', '--dataset', 'lmo'], 'leave out --bop-dir, --dataset and'),
     (['--bop-dir', '.', '--dataset', 'lmo', '--images', '3'], 'need --synthetic'),
+    (['--bop-dir', '.', '--dataset', 'lmo', '--distance', '1', '2'], 'need --synthetic'),
     (['--synthetic', '--only', 'sizes', 'score'], '--only sizes is for photographs'),
     (['--bop-dir', '.', '--dataset', 'lmo', '--depth', '--only', 'sizes'],
      '--only sizes is for photographs')])
