@@ -33,7 +33,8 @@ def export_checkpoint(checkpoint: Path, config: TrainConfig, output: Path,
 
     Files that are in the directory already and are not part of a model, such as a model card,
     stay. The new files replace the old ones only when all of them are written and checked. Of a
-    model that was calibrated, what still holds is kept. The configuration is left out: it names
+    model that was calibrated, what still holds is kept; where there is none, the sizes of objects
+    are those of the model that the training started from. The configuration is left out: it names
     folders of the machine that trained.
 
     :param config: that the checkpoint was trained with.
@@ -62,16 +63,18 @@ def export_checkpoint(checkpoint: Path, config: TrainConfig, output: Path,
             'average': weights, 'step': state['step'], IDENTITY: identity}, config.spec)
 
     return write_model(output, config.spec, fill, lambda files: describe(
-        config.name, config.spec, objects, config.view_prior, files), say)
+        config.name, config.spec, objects, config.view_prior, files), say, config.init)
 
 
 def write_model(output: Path, spec: EstimatorSpec, fill: Callable[[Path], object],
-                description: Callable[[dict[str, str]], dict[str, Any]], say: Say) -> Path:
+                description: Callable[[dict[str, str]], dict[str, Any]], say: Say,
+                start: Path | None = None) -> Path:
     """Write a model directory; the files in place of older ones only when all are written.
 
     :param fill: writes the graphs and what goes with them into a folder.
     :param description: returns what ``model.json`` says, given the sha256 of files by name.
     :param say: told what is kept and what is dropped of an older model's calibration.
+    :param start: model whose sizes of objects are taken where there is no older one.
     :return: the directory.
     """
     output.mkdir(parents=True, exist_ok=True)
@@ -79,7 +82,8 @@ def write_model(output: Path, spec: EstimatorSpec, fill: Callable[[Path], object
         folder = Path(name)
         fill(folder)
         values = description({p.name: sha256_of(p) for p in sorted(folder.iterdir())})
-        for line in keep_calibration(output, values, spec.graphs) + keep_detector(output, values):
+        for line in (keep_calibration(output, values, spec.graphs, start)
+                     + keep_detector(output, values)):
             say(f'{output}: {line}')
         values[SEAL] = seal_of(values)
         (folder / MODEL_FILE).write_text(json.dumps(values, indent=1) + '\n')

@@ -15,10 +15,13 @@ from ..inference.verified import VERIFIED_FILE, has_passed
 from ..reading.text import parse_json
 
 Say = Callable[[str], object]
+# what a size was measured against
+MESH = ('mesh_sha256', 'unit_m')
 log: Say = logging.getLogger(__package__).info
 
 
-def keep_calibration(output: Path, values: dict[str, Any], graphs: Sequence[str]) -> list[str]:
+def keep_calibration(output: Path, values: dict[str, Any], graphs: Sequence[str],
+                     start: Path | None = None) -> list[str]:
     """Take over what was measured for the model in a directory, where it still holds.
 
     Sizes belong to an object and its mesh, whatever the weights are. How large errors are belongs
@@ -26,9 +29,14 @@ def keep_calibration(output: Path, values: dict[str, Any], graphs: Sequence[str]
 
     :param output: the directory, which may hold an older model, something else or nothing.
     :param values: of the new ``model.json``; what is kept is added to them.
+    :param start: model that the training started from, whose sizes are taken where the directory
+        holds no model.
     :return: lines that say what was kept and what was dropped.
     """
     old = _old_values(output / MODEL_FILE)
+    if not old and start is not None:
+        return [f'{line} ({start})' for line in _keep_sizes(
+            _old_values(start / MODEL_FILE), values, only_known=True)]
     said = _keep_sizes(old, values)
     measured = [name for name in CALIBRATION if old.get(name) is not None]
     files = old.get('files')
@@ -71,16 +79,22 @@ def keep_detector(output: Path, values: dict[str, Any]) -> list[str]:
     return ['kept the detector']
 
 
-def _keep_sizes(old: Mapping[str, Any], values: Mapping[str, Any]) -> list[str]:
+def _keep_sizes(old: Mapping[str, Any], values: Mapping[str, Any], *,
+                only_known: bool = False) -> list[str]:
+    """Take over sizes of objects whose meshes and units are the same.
+
+    :param only_known: whether to say nothing of objects that the new model does not have.
+    """
     entries = old.get('objects')
     sized = {e['label']: e for e in entries if isinstance(e, Mapping) and 'label' in e
              and e.get('size_ratio', 1.0) != 1.0} if isinstance(entries, list) else {}
     kept, new = [], {entry['label']: entry for entry in values['objects']}
     for label, entry in sized.items():
-        if label in new and new[label]['mesh_sha256'] == entry.get('mesh_sha256'):
+        if label in new and all(new[label][name] == entry.get(name) for name in MESH):
             new[label]['size_ratio'] = entry['size_ratio']
             kept.append(label)
-    dropped = [label for label in sized if label not in kept]
+    dropped = [label for label in sized if label not in kept and (
+        label in new or not only_known)]
     return [*([f'kept size_ratio of {", ".join(kept)}'] if kept else []),
             *([f'dropped size_ratio of {", ".join(dropped)}: measured with another mesh'
                ] if dropped else [])]

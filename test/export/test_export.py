@@ -201,6 +201,25 @@ def test_a_size_of_another_mesh_is_dropped_and_it_is_said(tiny_model, tmp_path):
     assert said[0].endswith('dropped size_ratio of box: measured with another mesh')
 
 
+def test_sizes_stay_with_the_objects_when_a_training_goes_on_elsewhere(tiny_model, tmp_path):
+    """They are those of the start where its mesh is the same; of other objects nothing is said."""
+    start, said = calibrated(tiny_model, tmp_path / 'start'), []
+    config = dataclasses.replace(tiny_model.config, init=start)
+    path = export_checkpoint(tiny_model.checkpoint, config, tmp_path / 'new', say=said.append)
+    sizes = {o.label: o.size_ratio for o in read_model_directory(path, tiny_model.meshes).objects}
+    assert sizes == {'blob': 1.0, 'box': 0.9}
+    assert said == [f'{path}: kept size_ratio of box ({start})']
+    values = json.loads((start / 'model.json').read_text())
+    values['objects'][0] |= {'label': 'gone', 'size_ratio': 1.1}
+    values['objects'][1]['unit_m'] = 0.0254
+    (start / 'model.json').write_text(json.dumps(values))
+    export_checkpoint(tiny_model.checkpoint, config, tmp_path / 'other', say=said.append)
+    entries = json.loads((tmp_path / 'other' / 'model.json').read_text())['objects']
+    assert not any('size_ratio' in entry for entry in entries)
+    assert said[1:] == [f'{tmp_path / "other"}: dropped size_ratio of box: measured with another '
+                        f'mesh ({start})']
+
+
 def test_a_failed_export_leaves_the_old_model(tiny_model, tmp_path, monkeypatch):
     """When the graphs cannot be made, nothing in the directory changes and nothing is left."""
     target = export_checkpoint(tiny_model.checkpoint, tiny_model.config, tmp_path / 'model')
