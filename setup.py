@@ -9,6 +9,8 @@ from setuptools import find_packages, setup
 PACKAGE = 'mrcnet_ros'
 HERE = Path(__file__).resolve().parent
 SHARE = f'share/{PACKAGE}'
+# Of models: what mrcnet new works in, which holds a gigabyte of views and checkpoints.
+WORK = 'work'
 # What only training and its reference read; whoever trains has the sources.
 FOR_TRAINING = ('config/train_*.yaml', 'models/*/*weights.pt', 'models/*/*training.jsonl')
 
@@ -75,7 +77,8 @@ def shared_files(*folders: str) -> list[tuple[str, list[str]]]:
     """Return data_files entries that keep each folder's layout below share/mrcnet_ros."""
     entries = []
     for top in folders:
-        for folder in sorted({path.parent for path in (HERE / top).rglob('*') if path.is_file()}):
+        for folder in sorted({path.parent for path in (HERE / top).rglob('*') if path.is_file()
+                              and WORK not in path.relative_to(HERE).parts}):
             files = sorted(path for path in folder.iterdir() if path.is_file() and not any(
                 path.relative_to(HERE).match(pattern) for pattern in FOR_TRAINING))
             where = folder.relative_to(HERE).as_posix()

@@ -78,9 +78,14 @@ def package_xml():
 
 @pytest.fixture(scope='module')
 def source(tmp_path_factory):
-    """Return a copy of the source tree, without anything built."""
-    return Path(shutil.copytree(ROOT, tmp_path_factory.mktemp('source') / 'mrcnet_ros',
-                                ignore=LEFT_OUT))
+    """Return a copy of the source tree, without anything built, and with a model of one's own."""
+    folder = Path(shutil.copytree(ROOT, tmp_path_factory.mktemp('source') / 'mrcnet_ros',
+                                  ignore=LEFT_OUT))
+    for name in ('model.json', 'work/state.json', 'work/views/part/albedo.npy'):
+        path = folder / 'models' / 'parts' / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text('{}')
+    return folder
 
 
 @pytest.fixture(scope='module')
@@ -218,6 +223,12 @@ def test_what_only_training_reads_stays_in_the_sources(wheel):
     assert 'share/mrcnet_ros/models/lmo/stage1.onnx' in names
     assert not [n for n in names if n.endswith(('.pt', '.jsonl')) or 'config/train_' in n]
     assert 'tqdm' not in _requirements(wheel)['']
+
+
+def test_what_mrcnet_new_works_in_is_not_installed(wheel):
+    """It is a gigabyte for each model that was made in the sources; the model itself is."""
+    own = [n for n in wheel.namelist() if '/models/parts/' in n]
+    assert [n.partition('/models/parts/')[2] for n in own] == ['model.json']
 
 
 def test_wheel_has_executables_for_the_shell_and_for_ros2_run(wheel):
