@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
         config = read_config(TrainConfig, args.config, changes(args))
         checkpoint = args.checkpoint or config.output / 'checkpoint.pt'
         print(export_checkpoint(checkpoint, config, args.output, args.mean_with, say=say))
-        _hint(args.output)
+        _hint(args.output, config.distance_m)
     if args.backend is not None:
         _build(args)
     return 0
@@ -101,14 +101,18 @@ def _is_detector(args: argparse.Namespace) -> bool:
     return True
 
 
-def _hint(model: Path) -> None:
-    """Say what a model without a covariance needs."""
+def _hint(model: Path, distance_m: tuple[float, float]) -> None:
+    """Say what a model without a covariance needs.
+
+    :param distance_m: of the training.
+    """
     from ..inference.model_json import read_model_json
 
     if read_model_json(model)[1].get('covariance') is None:
         say(f'{model} tells no covariance yet: mrcnet calibrate --synthetic --model {model} '
-            '--meshes DIR --write measures one on rendered images, with annotated photographs '
-            'it takes --bop-dir and --dataset instead of --synthetic')
+            f'--meshes DIR --distance {distance_m[0]:g} {distance_m[1]:g} --write measures one on '
+            'rendered images; with annotated photographs it takes --bop-dir and --dataset '
+            'instead of --synthetic and --distance')
 
 
 def _build(args: argparse.Namespace) -> None:

@@ -74,7 +74,8 @@ def run(args: argparse.Namespace) -> int:
     for warning in maker.warnings:
         print(warning)
     if maker.problem:
-        print(f'its poses have no covariance or score law: {maker.problem}')
+        print(f'its poses have no covariance or score law: {maker.problem}; to fit them to more '
+              f'images, run:\n    {maker.calibration}')
     return 1 if maker.problem else 0
 
 

@@ -20,6 +20,7 @@ from ..training.config import TrainConfig
 from ..training.detector_config import DetectorConfig
 from ..training.detector_trainer import train_detector
 from ..training.run_config import config_of, read_config
+from ..training.warm_start import read_detector_start
 from .intake import Part
 from .request import OF_DETECTOR, Request
 from .training_plan import check_nearest
@@ -45,14 +46,17 @@ def detector_config(request: Request, poses: TrainConfig) -> DetectorConfig:
 
 
 def check_detector_changes(request: Request, poses: TrainConfig, parts: Sequence[Part]) -> None:
-    """Check the changed fields of the training of the detector, before anything is written.
+    """Check the changed fields of the training of the detector and its start.
 
     :param poses: of the training of poses.
     :raises SpecError: when one cannot be used.
+    :raises ModelError: when the weights of the start's detector cannot.
     """
     config = config_of(DetectorConfig, _values(request, poses), request.detector_changes,
                        f'training configuration of the detector (see --set {OF_DETECTOR}NAME)')
     check_nearest(config.distance_m[0], parts)
+    if config.init is not None:
+        read_detector_start(config.init, config.spec)
 
 
 def _values(request: Request, poses: TrainConfig) -> dict[str, Any]:

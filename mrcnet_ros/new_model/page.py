@@ -97,6 +97,17 @@ def line_without_ros(output: Path, *, detector: bool = False) -> str:
             f'    -r camera_info:=/camera/camera_info {boxes}')
 
 
+def calibrate_line(output: Path, config: TrainConfig) -> str:
+    """Return the command that fits the laws of covariances and scores once more.
+
+    :param config: of the training.
+    """
+    near, far = config.distance_m
+    backgrounds = ' '.join(quote(str(b)) for b in config.backgrounds)
+    return (f'mrcnet calibrate --synthetic --model {quote(str(output))} --distance {near:g} '
+            f'{far:g} --backgrounds {backgrounds} --write')
+
+
 def warnings(answers: Sequence[MeasuredPose], output: Path) -> list[str]:
     """Return sentences about objects whose poses are mostly wrong; none where there are none."""
     shares = {label: medians([a for a in answers if a.label == label])['good']
@@ -138,7 +149,8 @@ def _detector(page: ModelPage) -> str:
 def _summary(page: ModelPage) -> str:
     rows = ''.join(_row(html.escape(part.label), medians(own)) for part in page.parts
                    if (own := [a for a in page.answers if a.label == part.label]))
-    notes = [*([f'What poses say of their errors is not calibrated: {page.problem}.']
+    notes = [*([f'What poses say of their errors is not calibrated: {page.problem}. To do it, '
+                f'run: {calibrate_line(page.request.output.resolve(), page.config)}']
                if page.problem else []), *warnings(page.answers, page.request.output)]
     note = ''.join(f'<p class="note">{html.escape(text)}</p>' for text in notes)
     return ('<h2>Expected errors</h2>\n<p>Medians on rendered images that training never drew, '

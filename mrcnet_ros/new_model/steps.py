@@ -11,6 +11,7 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
+from ..evaluation.covariance_fit import MIN_IMAGES
 from ..export.directory import export_checkpoint
 from ..geometry.rotation_grid import rotation_grid
 from ..geometry.view_prior import allowed_bins
@@ -37,7 +38,7 @@ from .detector_steps import (
 )
 from .intake import Part, copy_meshes, take_in
 from .measuring import MeasuredPose, measure_model
-from .page import ModelPage, warnings, write_model_page
+from .page import ModelPage, calibrate_line, warnings, write_model_page
 from .request import Request
 from .seen_surface import VIEWS, look_at
 from .stated_symmetries import check_symmetry_labels, placed_entry
@@ -101,6 +102,10 @@ class Maker:
         """
         if self._work.resumed:
             self._say(f'going on in {self._request.output}')
+        least = least_images(len(self._parts))
+        if (self._request.images or least) < least:
+            self._say(f'--images {self._request.images} may give too few poses to fit the laws of '
+                      f'covariances and scores; give {least} or more')
         steps: dict[str, tuple[str, Callable[[], Any]]] = {
             'looking at the meshes': ('looks', self._look),
             'rendering views and templates': (BEGUN, self._render),
@@ -136,6 +141,11 @@ class Maker:
         return str(self._work['measured']['problem'])
 
     @property
+    def calibration(self) -> str:
+        """Return the command that fits the laws to more images."""
+        return calibrate_line(self._request.output, self._config())
+
+    @property
     def warnings(self) -> list[str]:
         """Return what to know before a robot uses the model."""
         return warnings([MeasuredPose(**a) for a in self._work['measured']['answers']],
@@ -166,7 +176,7 @@ class Maker:
         notes: list[str] = []
         if stated and stated != 'found':
             entry, words = placed_entry(stated, part, mesh), f'{stated}, as stated'
-        elif part.symmetries is not None:
+        elif part.symmetries is not None and stated != 'found':
             entry, words = part.symmetries, 'those of models_info.json'
         else:
             seen = look_at(mesh, part.middle_m, part.diameter_m)
@@ -185,9 +195,8 @@ class Maker:
     def _plan(self) -> Plan:
         if 'plan' not in self._work:
             count = len(self._parts)
-            least = -(-LEAST_ANSWERS // min(count, MOST_OBJECTS))
             plan = divide(self._request, self._parts, float(self._work.get('view_s', 0.05)),
-                          time.monotonic() - self._began, image_count(count), least)
+                          time.monotonic() - self._began, image_count(count), least_images(count))
             self._work['plan'] = dataclasses.asdict(plan)
         return Plan(**self._work['plan'])
 
@@ -272,6 +281,11 @@ class Maker:
             images=self._plan().images, config=self._config(),
             detector=self._work.get('detector')))
         return True
+
+
+def least_images(objects: int) -> int:
+    """Return how many held-out images a number of objects needs for laws of their errors."""
+    return max(MIN_IMAGES, -(-LEAST_ANSWERS // min(objects, MOST_OBJECTS)))
 
 
 def _entry(part: Part, symmetries: Mapping[str, Any]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from ..training.identity import check_known, identity_of
 from ..training.job import check_device
 from ..training.material import composer_spec
 from ..training.run_config import config_of, read_config
+from ..training.warm_start import read_start
 from .intake import Part
 from .request import Request
 
@@ -66,11 +67,12 @@ def divide(request: Request, parts: Sequence[Part], view_s: float, spent_s: floa
     views = int((RENDERING * whole_s - templates_s) / (view_s * (len(parts) + BODIES / 60)))
     views = min(max(views, VIEWS[0]), VIEWS[1])
     image_s = IMAGE_VIEWS * view_s
-    images = min(max(int(MEASURING * whole_s / image_s), least_images), most_images)
+    images = request.images or min(max(int(MEASURING * whole_s / image_s), least_images),
+                                   most_images)
     left_s = (whole_s - spent_s - images * image_s - templates_s
               - views * view_s * (len(parts) + BODIES / 60))
     train_s = max(left_s, LEAST_TRAINING * whole_s)
-    return Plan(views, round(train_s / 60.0, 3), request.images or images)
+    return Plan(views, round(train_s / 60.0, 3), images)
 
 
 def read_spec(start: Path) -> ModelSpec:
@@ -155,16 +157,19 @@ def write_config(request: Request, parts: Sequence[Part], plan: Plan, known: Seq
 
 
 def check_changes(request: Request, parts: Sequence[Part]) -> TrainConfig:
-    """Check the changed fields of the training of poses, before anything is written.
+    """Check the changed fields of the training of poses and its start, before anything is written.
 
     :return: the configuration, whose times are not planned yet.
     :raises SpecError: when one cannot be used.
+    :raises ModelError: when the weights of the start cannot.
     """
     config = config_of(TrainConfig, _values(request, parts, Plan(VIEWS[0], 1.0, 1), []),
                        request.pose_changes, 'training configuration (see --set)')
     composer_spec(config)
     check_device(config)
     check_nearest(config.distance_m[0], parts)
+    if config.init is not None:
+        read_start(config.init, config.spec)
     return config
 
 

@@ -129,6 +129,7 @@ def test_the_export_says_how_a_model_gets_a_covariance(tiny_model, tmp_path, cap
     command = ['export', str(config), '--output', str(tmp_path / 'model'), '--checkpoint',
                str(tiny_model.checkpoint)]
     assert main(command) == 0
-    assert 'mrcnet calibrate --synthetic --model' in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert 'mrcnet calibrate --synthetic --model' in said and '--distance 0.4 0.8' in said
     values = json.loads((tmp_path / 'model' / 'model.json').read_text())
     assert 'covariance' not in values

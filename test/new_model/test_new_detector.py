@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -66,6 +67,14 @@ def test_the_time_of_the_detector_is_taken_from_the_poses() -> None:
     alone, beside = (divide(request(d), [], 0.01, 0.0, 40, 40) for d in (False, True))
     assert request(True).detector_minutes == pytest.approx(18.0)
     assert alone.train_minutes - beside.train_minutes == pytest.approx(18.0, abs=3.0)
+
+
+def test_images_to_measure_on_take_time_from_the_training() -> None:
+    """As many as are asked for."""
+    few, many = (divide(dataclasses.replace(request(False), images=n), [], 0.01, 0.0, 40, 40)
+                 for n in (40, 1000))
+    assert (few.images, many.images) == (40, 1000)
+    assert few.train_minutes - many.train_minutes == pytest.approx(960 * 0.12 / 60, abs=0.01)
 
 
 def test_fields_of_a_detector_that_is_not_made_are_refused(

@@ -20,6 +20,7 @@ from tiny_model import TinyModel
 
 from mrcnet_ros.cli.main import main
 from mrcnet_ros.geometry.symmetry import Symmetries
+from mrcnet_ros.inference.model_json import SEAL, seal_of
 from mrcnet_ros.new_model.request import TABLE
 from mrcnet_ros.new_model.steps import Maker
 from mrcnet_ros.new_model.training_plan import known_in_words, known_labels
@@ -41,6 +42,12 @@ def beginning(tiny_model: TinyModel, folder: Path) -> list[str]:
     part = write(folder / 'part.stl', BRICK)
     return ['new', str(part), '--output', str(folder / 'out'), '--start', str(tiny_model.path),
             '--backgrounds', str(tiny_model.config.backgrounds[0]), '--minutes', '1']
+
+
+def export_anew(model: Any) -> None:
+    """Change what is in model.json as another export does."""
+    model['files']['stage1.onnx'] = 'of other weights'
+    model[SEAL] = seal_of(model)
 
 
 def test_a_model_whose_work_folder_is_gone_is_left_as_it_is(
@@ -103,11 +110,22 @@ def test_a_corrected_bop_folder_or_start_is_not_gone_on_with(
     assert 'other files (changed: obj_000003.ply)' in go_on(
         models, 'models_info.json', lambda info: info['3'].pop('symmetries_discrete'))
     assert 'other files (changed: --start)' in go_on(
-        start, 'model.json', lambda model: model['files'].update({'weights.pt': 'others'}))
+        start, 'model.json', export_anew)
     with pytest.raises(Stopped):
         go_on(models, 'models_info.json', lambda info: info['1'].pop('symmetries_discrete', 0))
     with pytest.raises(Stopped):
         go_on(start, 'model.json', lambda model: model.update({'name': 'another'}))
+
+
+def test_symmetries_of_a_bop_folder_are_searched_for_when_that_is_asked(
+        tiny_model: TinyModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever distrusts its models_info.json says found."""
+    write_models(tmp_path / 'ycbv' / 'models')
+    monkeypatch.setattr('mrcnet_ros.new_model.steps.look_at', stop)
+    with pytest.raises(Stopped):
+        main(['new', '--bop-dir', str(tmp_path), '--dataset', 'ycbv', '--ids', '3', '--output',
+              str(tmp_path / 'out'), '--start', str(tiny_model.path), '--backgrounds',
+              str(tiny_model.config.backgrounds[0]), '--symmetry', 'obj_000003=found'])
 
 
 @pytest.mark.parametrize('dataset', ['ycbv', 'itodd'])
@@ -138,6 +156,20 @@ def test_a_start_without_weights_is_told_before_anything_is_written(
                  str(start)]) == 2
     told = capsys.readouterr().err
     assert 'has no weights.pt' in told and '--start SOURCES/models/lmo' in told
+    assert not (tmp_path / 'out').exists()
+
+
+@pytest.mark.parametrize('name', ['weights.pt', 'detector_weights.pt'])
+def test_weights_that_were_not_downloaded_are_told_before_anything_is_written(
+        tiny_model: TinyModel, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str,
+        ) -> None:
+    """Not after the training of poses: Git LFS leaves a line of text in place of a file."""
+    start = shutil.copytree(tiny_model.path, tmp_path / 'start')
+    (start / name).write_text('version https://git-lfs.github.com/spec/v1')
+    command = [str(start) if word == str(tiny_model.path) else word
+               for word in beginning(tiny_model, tmp_path)]
+    assert main([*command, '--detector']) == 2
+    assert str(start / name) in capsys.readouterr().err
     assert not (tmp_path / 'out').exists()
 
 
