@@ -56,5 +56,5 @@ def _of_run(args: argparse.Namespace) -> tuple[PaperSpec, tuple[int, ...], Path]
     from ..training.run_config import read_config
 
     config = read_config(PaperTrainConfig, args.config)
-    object_ids = tuple(item.object_id for item in config.load_objects())
-    return config.spec, object_ids, args.meshes or config.models_dir
+    meshes = args.meshes or config.models_dir  # the dataset may be on another machine
+    return config.spec, config.class_ids(meshes), meshes

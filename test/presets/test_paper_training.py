@@ -188,6 +188,20 @@ def test_the_command_imports_what_was_trained(whole_run, tmp_path, monkeypatch, 
     assert named['view_origin'] == view_origin
 
 
+def test_a_checkpoint_is_imported_where_the_dataset_of_its_training_is_not(
+        whole_run, tmp_path, monkeypatch):
+    """--meshes replaces its models, also to name the classes."""
+    path, asked = write_config(tmp_path / 'train.yaml', whole_run,
+                               dataset=str(tmp_path / 'gone')), []
+    monkeypatch.setattr(published, 'import_published',
+                        lambda *args, **_: asked.append(args[2:4]) or (args[-1], []))
+    command = ['import-checkpoint', str(whole_run.output / 'checkpoint.pt'), '--config',
+               str(path), '--output', str(tmp_path / 'model')]
+    assert main(command) == 2
+    assert main([*command, '--meshes', str(whole_run.models_dir)]) == 0
+    assert asked == [(tuple(MESHES), whole_run.models_dir)]
+
+
 def test_a_trained_model_estimates_poses(whole_run, tmp_path):
     """The model directory of a checkpoint answers detections in the dataset's images."""
     pytest.importorskip('onnx', reason='needs the train extra')

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import io
+import pickle
 import shutil
 
 import pytest
@@ -97,14 +99,28 @@ def test_a_checkpoint_of_other_objects_is_refused(material, tiny_model, tmp_path
         train(config, random_stem())
 
 
-@pytest.mark.parametrize('data', [b'', b'no checkpoint', None])
-def test_a_damaged_checkpoint_is_named(tmp_path, data):
-    """An empty, foreign or missing file is no checkpoint."""
+def cut_short(old: bool) -> bytes:
+    """Return the first part of a checkpoint, of today or of older releases of PyTorch."""
+    file = io.BytesIO()
+    torch.save({'weight': torch.zeros(1000)}, file, _use_new_zipfile_serialization=not old)
+    return file.getvalue()[:300]
+
+
+@pytest.mark.parametrize(('data', 'told'), [
+    (b'', 'is empty; copy or download it again'), (None, 'there is no such checkpoint'),
+    (b'version https://git-lfs.github.com/spec/v1', 'begins with .*https://git.*pointer of Git'),
+    (b'<!DOCTYPE html><html>not found</html>', 'begins with .*html.*or a web page'),
+    (cut_short(old=False), 'is damaged, or not whole; copy'),
+    (cut_short(old=True), 'is damaged, or not whole; copy'),
+    (pickle.dumps({'network': print}, 2), 'holds __builtin__.print, which .* could be code')])
+def test_a_damaged_checkpoint_is_named(tmp_path, data, told):
+    """What came in its place is said, and nobody is told to run what it holds."""
     path = tmp_path / 'checkpoint.pt'
     if data is not None:
         path.write_bytes(data)
-    with pytest.raises(ModelError, match=r'checkpoint\.pt'):
+    with pytest.raises(ModelError, match=rf'checkpoint\.pt: .*{told}') as raised:
         load_checkpoint(path, SPEC)
+    assert 'weights_only' not in str(raised.value)
 
 
 def test_a_file_of_something_else_is_no_checkpoint(tmp_path):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,13 +14,14 @@ from ....errors import MeshError, ModelError
 from ....export.directory import describe, sha256_of, write_model
 from ....export.kept import Say, log
 from ....objects import ObjectModel, load_bop_objects
-from ....training.checkpoint import check_spec
+from ....training.checkpoint import check_spec, read_weights
 from ....training.identity import IDENTITY, check_identity, identity_of
 from ..network.mrcnet import PaperNet
 from ..spec import PaperSpec
 from .reference import export_paper_graphs
 
 NETWORK_KEY = 'network'
+WANTED = f'its {NETWORK_KEY!r} entry'
 _SHOWN = 8  # problems in a message; they are alike
 
 
@@ -49,7 +49,7 @@ def import_published(checkpoint: Path, spec: PaperSpec, object_ids: Sequence[int
         raise MeshError(meshes_dir, f'has none of the meshes obj_{object_ids[0]:06d}.ply ...',
                         'give the BOP models folder of this dataset')
     objects = load_bop_objects(meshes_dir, present)
-    content = _read(checkpoint)
+    content = read_weights(checkpoint, WANTED)
     network = _network_of(checkpoint, content, spec, len(object_ids))
     _check_training(checkpoint, content, spec, {
         class_index: objects[object_id] for class_index, object_id in enumerate(object_ids)
@@ -75,7 +75,7 @@ def load_published(path: Path, spec: PaperSpec, objects: int) -> PaperNet:
 
     :raises ModelError: when it is missing, unsafe, or holds other entries than the network.
     """
-    return _network_of(path, _read(path), spec, objects)
+    return _network_of(path, read_weights(path, WANTED), spec, objects)
 
 
 def _network_of(path: Path, content: Any, spec: PaperSpec, objects: int) -> PaperNet:
@@ -104,23 +104,6 @@ def _check_training(path: Path, content: Mapping[str, Any], spec: PaperSpec,
     if found is not None:
         content = {IDENTITY: {'objects': [found['objects'][c] for c in objects]}}
     check_identity(path, content, identity_of(list(objects.values()), None, 0), ('objects',))
-
-
-def _read(path: Path) -> Any:
-    """Return what a checkpoint holds, read safely.
-
-    :raises ModelError: when it is missing, unsafe, or not a checkpoint.
-    """
-    try:
-        return torch.load(path, map_location='cpu', weights_only=True)
-    except FileNotFoundError as error:
-        raise ModelError(path, 'there is no such checkpoint') from error
-    except pickle.UnpicklingError as error:
-        raise ModelError(
-            path, f'holds more than weights, which could be code: {str(error).splitlines()[0]}',
-            f'keep only its {NETWORK_KEY!r} entry, on a machine where you trust it') from error
-    except Exception as error:
-        raise ModelError(path, f'is not a readable checkpoint ({error})') from error
 
 
 def _state_of(path: Path, content: Any) -> Mapping[str, Tensor]:

@@ -12,6 +12,7 @@ from ....cpus import usable_cpus
 from ....datasets.catalogue import facts_of
 from ....errors import SpecError
 from ....objects import ObjectModel, load_bop_objects
+from ....objects.object_files import read_models_info
 from ....reading.fields import only_known
 from ....training.run_config import RunConfig, as_mapping
 from ..spec import PaperSpec
@@ -77,9 +78,18 @@ class PaperTrainConfig(RunConfig):
         :raises DatasetError: when the models folder cannot be used or lacks one of them.
         :raises MeshError: when a mesh is missing.
         """
-        ids = self.object_ids or facts_of(self.dataset.name).network_object_ids or None
+        ids = self.class_ids(self.models_dir)
         objects = load_bop_objects(self.models_dir, ids)
-        return [objects[i] for i in ids or objects]
+        return [objects[i] for i in ids]
+
+    def class_ids(self, models_dir: Path) -> tuple[int, ...]:
+        """Return the object ids in class order.
+
+        :param models_dir: folder whose objects are the classes where nothing else names them.
+        :raises DatasetError: when it is needed and cannot be used.
+        """
+        return (self.object_ids or facts_of(self.dataset.name).network_object_ids
+                or tuple(sorted(read_models_info(models_dir / 'models_info.json'))))
 
     @classmethod
     def converted(cls, name: str, value: Any, values: Mapping[str, Any]) -> Any:

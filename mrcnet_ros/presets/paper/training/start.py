@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ....errors import ModelError
+from ....training.checkpoint import read_weights
 from ..network.blocks import ObjectConv
 from ..network.mrcnet import PaperNet
 from ..spec import PaperSpec
@@ -45,12 +46,7 @@ def read_imagenet(path: Path, network: PaperNet) -> dict[str, Tensor]:
 
     :raises ModelError: when it is missing, unsafe, or not a ResNet-34.
     """
-    try:
-        state = torch.load(path, map_location='cpu', weights_only=True)
-    except FileNotFoundError as error:
-        raise ModelError(path, 'there is no such file') from error
-    except Exception as error:
-        raise ModelError(path, f'is not a readable state dict ({error})') from error
+    state = read_weights(path)
     expected = network.backbone.base_model.state_dict()
     found = _renamed(state) if isinstance(state, Mapping) else {}
     wrong = sorted(set(expected) ^ set(found)) + sorted(
