@@ -50,10 +50,10 @@ class Made:
 
 
 def command_of_the_page() -> list[str]:
-    """Return the first command of the tutorial."""
+    """Return the first command of the tutorial, in the present folder instead of ~."""
     found = re.search(r'^    (mrcnet new part.*)$', PAGE.read_text(), re.MULTILINE)
     assert found is not None
-    return shlex.split(found[1])[1:]
+    return [word.removeprefix('~/') for word in shlex.split(found[1])[1:]]
 
 
 @pytest.fixture(scope='module')
@@ -116,6 +116,8 @@ def test_the_command_of_the_page_makes_a_model(made: Made) -> None:
     assert 'part: symmetries: 3 turns' in made.printed
     assert 'report.html' in made.printed
     assert made.code == 1 and 'too few' in made.printed
+    assert '--images 3 may give too few poses' in made.printed
+    assert 'mrcnet calibrate --synthetic --model ../models/parts --distance 0.' in made.printed
     assert '% of the poses of part are right' in made.printed
 
 

@@ -128,6 +128,15 @@ def test_the_readme_leads_from_a_mesh_to_a_pose_and_stays_short():
             if step not in steps] == []
 
 
+@pytest.mark.parametrize('page', ['README.md', 'docs/own_object.md'])
+def test_models_of_a_users_own_are_found_from_every_folder(page: str):
+    """The commands run in the sources, in a workspace and on a robot; N and OUT stand for any."""
+    text = (ROOT / page).read_text(encoding='utf-8')
+    places = re.findall(r'(?:\bmodel:=|\bdetector:=|--output )([^\s`]+)', text)
+    assert len(places) > 2
+    assert [p for p in places if not p.startswith(('~/', '/')) and not p.isupper()] == []
+
+
 def test_the_install_page_says_how_to_call_the_commands_of_all_pages():
     """A colcon build puts neither `mrcnet` nor `pose_node` on the PATH."""
     text = (ROOT / 'docs' / 'install.md').read_text(encoding='utf-8')
