@@ -78,7 +78,8 @@ def read_ply_header(data: bytes) -> Header:
     if text[:3] != b'ply':
         raise ValueError('it does not begin with "ply"')
     end = text.find(b'end_header')
-    after = text[end + len(b'end_header'):][:64].lstrip(b' \t')
+    rest = text[end + len(b'end_header'):]
+    after = rest.lstrip(b' \t')
     if end < 0 or after[:1] not in (b'\n', b'\r'):
         raise ValueError('its header has no end')
     for line in decoded_text(text[:end]).replace('\r', '\n').split('\n'):
@@ -96,8 +97,9 @@ def read_ply_header(data: bytes) -> Header:
     for names in ([e.name for e in elements], *([p.name for p in e.properties] for e in elements)):
         if len(set(names)) < len(names):
             raise ValueError(f'its header names something twice: {", ".join(names)}')
-    return Header(order, elements, textures,
-                  end + len(b'end_header') + (2 if after == b'\r\n' else 1))
+    # where lines end with CR alone, a byte of LF behind it is the first of the data
+    line_end = 2 if after[:2] == b'\r\n' and b'\r\n' in text[:end] else 1
+    return Header(order, elements, textures, len(text) - len(after) + line_end)
 
 
 def read_elements(data: bytes) -> dict[str, dict[str, Column]]:

@@ -83,6 +83,19 @@ def test_all_formats_and_polygons_are_read(
 
 
 @pytest.mark.parametrize('form', FORMATS)
+@pytest.mark.parametrize('line_end', [b'\r\n', b'\r', b' \n', b' \t\r\n'])
+def test_the_header_may_have_any_line_ends(tmp_path: Path, form: str, line_end: bytes) -> None:
+    """Those of Windows and of old Macs, and blanks in front; the data begin right behind."""
+    x = CORNERS[:, 0].astype('f4')
+    x[0] = np.frombuffer(b'\n' + x[:1].tobytes()[1:], 'f4')[0]  # a byte of LF comes first
+    path = ply(tmp_path / 'x.ply', [('x', 'float', x), *XYZ[1:], *VERTEX_RGB], [faces()],
+               form=form)
+    head, body = path.read_bytes().split(b'end_header\n')
+    path.write_bytes((head + b'end_header\n').replace(b'\n', line_end) + body)
+    assert_looks_like(path, box())
+
+
+@pytest.mark.parametrize('form', FORMATS)
 @pytest.mark.parametrize('shared', [True, False])
 def test_each_face_has_its_own_colour(tmp_path: Path, form: str, shared: bool) -> None:
     """Also where faces share vertices: no colour runs into another."""
