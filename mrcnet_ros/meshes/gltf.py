@@ -43,7 +43,9 @@ def read_glb(path: Path) -> IndexedSurface:
     try:
         with path.open('rb') as file:
             scene = trimesh.load_scene(file, file_type='glb', process=False)
-        parts = [_placed(scene, node) for node in scene.graph.nodes_geometry]
+        nodes = list(scene.graph.nodes_geometry)
+        parts = [_placed(scene, node) for node in nodes]
+        normals = [_given_normals(scene, node) for node in nodes]
         textured, ends = textured_parts(header), textures_end(header)
         check_pictures(path, header)
     except (OSError, MeshError):
@@ -53,7 +55,7 @@ def read_glb(path: Path) -> IndexedSurface:
     if not parts:
         raise MeshError(path, 'has no triangles in its scene')
     _check_pictures(path, parts, textured)
-    return _joined(path, parts, ends=ends)
+    return _joined(path, parts, normals, ends=ends)
 
 
 def _placed(scene: Any, node: str) -> Any:
@@ -64,16 +66,17 @@ def _placed(scene: Any, node: str) -> Any:
     return part
 
 
-def _joined(path: Path, parts: list[Any], *, ends: bool) -> IndexedSurface:
+def _joined(path: Path, parts: list[Any], given: list[Array | None], *, ends: bool
+            ) -> IndexedSurface:
     """Return the parts as one surface.
 
+    :param given: of each part, the normals of the file, None where it has none.
     :param ends: whether a texture ends at its borders; trimesh does not tell which.
     """
     starts = np.cumsum([0, *(len(p.vertices) for p in parts)])
     corners = [np.asarray(p.faces, np.int64) + s for p, s in zip(parts, starts, strict=False)]
     pictures: dict[Hashable, EmbeddedPicture] = {}
     paints = [replace(_paint(part, pictures), clamped=ends) for part in parts]
-    given = [_given_normals(part) for part in parts]
     rows: list[Rows] = [c if n is not None else np.full_like(c, -1)
                         for c, n in zip(corners, given, strict=True)]
     uv = [_uv(path, part, paint) for part, paint in zip(parts, paints, strict=True)]
@@ -92,9 +95,20 @@ def _joined(path: Path, parts: list[Any], *, ends: bool) -> IndexedSurface:
                                    for p, paint in zip(parts, paints, strict=True)]))
 
 
-def _given_normals(part: Any) -> Array | None:
-    cached = part._cache.cache  # trimesh does not tell otherwise which normals it computed
-    return np.asarray(part.vertex_normals, np.float64) if 'vertex_normals' in cached else None
+def _given_normals(scene: Any, node: str) -> Array | None:
+    """Return the normals that the file has for a node, (V, 3) in the frame of the file.
+
+    They are taken before trimesh copies the part, which leaves them out, and turned here, because
+    older releases of it turn them as directions.
+    """
+    T, name = scene.graph[node]
+    part, matrix = scene.geometry[name], np.asarray(T[:3, :3], np.float64)
+    if 'vertex_normals' not in part._cache.cache:  # trimesh does not tell otherwise
+        return None
+    # the inverse transpose but for a positive factor; a flattened part has it, too
+    turn = np.cross(matrix[[1, 2, 0]], matrix[[2, 0, 1]])
+    side = -1.0 if np.linalg.det(matrix) < 0 else 1.0
+    return np.asarray(part.vertex_normals @ (side * turn.T), np.float64)
 
 
 def _paint(part: Any, pictures: dict[Hashable, EmbeddedPicture]) -> Paint:

@@ -17,7 +17,8 @@ from .shading import SHADINGS, Shading, SurfaceProgram
 
 # Raise whenever the pixels of a render change: stored templates are then drawn anew.
 # 2: several textures, colours of faces and materials of OBJ files as they are meant
-RENDERER_VERSION = 2
+# 3: normals of GLB files
+RENDERER_VERSION = 3
 
 
 @dataclass(frozen=True, eq=False)

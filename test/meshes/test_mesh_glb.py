@@ -21,9 +21,10 @@ HALF_LIGHT = 188  # what a screen shows of half the light
 
 
 def write(path: Path, scene: Any,
-          change: Callable[[dict[str, Any]], object] | None = None) -> Path:
+          change: Callable[[dict[str, Any]], object] | None = None, *,
+          normals: bool | None = None) -> Path:
     """Write a scene of trimesh, its JSON changed."""
-    data = scene.export(file_type='glb')
+    data = scene.export(file_type='glb', include_normals=normals)
     size = struct.unpack('<I', data[12:16])[0]
     header = json.loads(data[20:20 + size])
     if change is not None:
@@ -80,6 +81,21 @@ def test_a_mirrored_node_keeps_its_faces_outside(tmp_path: Path) -> None:
     mesh = read_mesh(write(tmp_path / 'a.glb', scene), 1.0)
     assert trimesh.Trimesh(mesh.vertices, mesh.faces).volume > 0
     assert (np.einsum('vi,vi->v', mesh.vertices, mesh.normals) > 0).all()
+
+
+@pytest.mark.parametrize('scales', [(1, 1, 1), (1, 1, 3), (-1, 1, 1)])
+def test_the_normals_of_the_file_are_used(
+        tmp_path: Path, scales: tuple[float, float, float]) -> None:
+    """Those that no computation gives, and across the scale of a node, also a mirrored one."""
+    sphere = trimesh.creation.icosphere(1)
+    given = np.roll(sphere.vertices, 1, axis=1)
+    scene = trimesh.Scene()
+    scene.add_geometry(trimesh.Trimesh(sphere.vertices, sphere.faces, vertex_normals=given,
+                                       process=False), transform=np.diag([*scales, 1.0]))
+    mesh = read_mesh(write(tmp_path / 'a.glb', scene, normals=True), 1.0)
+    wanted = given / scales
+    wanted /= np.linalg.norm(wanted, axis=1, keepdims=True)
+    np.testing.assert_allclose(mesh.normals, wanted, atol=1e-6)
 
 
 def test_a_texture_stands_upright(tmp_path: Path) -> None:
