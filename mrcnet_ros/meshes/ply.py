@@ -45,6 +45,8 @@ def read_ply(path: Path) -> IndexedSurface:
         if 'material_index' in faces and 'material' in tables:
             raise ValueError('its faces have materials ("element material"), which are not read')
         paints, face_paints = _paints(path, read_ply_header(data), faces, owners, uv is not None)
+        if uv_rows is not None:  # faces without coordinates have no texture
+            face_paints = np.where((uv_rows < 0).any(axis=1), 0, face_paints)
         face_rgb = _rgb(faces)
         return IndexedSurface(
             positions, corners, paints, face_paints, normals, None if normals is None else corners,

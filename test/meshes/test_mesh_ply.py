@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -160,6 +161,20 @@ def test_each_face_has_the_texture_of_its_number(tmp_path: Path, form: str) -> N
     before = mesh_digest(path)
     plain(tmp_path / 'blue.png', (0, 250, 0))
     assert mesh_digest(path) != before
+
+
+@pytest.mark.parametrize('plain_sides', [[1, 4], range(6)])
+def test_faces_without_coordinates_have_no_texture(
+        tmp_path: Path, plain_sides: Iterable[int]) -> None:
+    """Some of a file's or all: they are as blue as their vertices."""
+    atlas(tmp_path / 'atlas.png')
+    uv, colors = [side_uv(i).ravel() for i in range(6)], box().colors.copy()
+    for side in plain_sides:
+        uv[side], colors[4 * side:4 * side + 4] = np.empty(0), (0, 0, 250)
+    blue = columns(('red', 'green', 'blue'), 'uchar', np.tile((0, 0, 250), (24, 1)))
+    path = ply(tmp_path / 'x.ply', XYZ + blue, [faces(QUADS), ('texcoord', 'float', uv)],
+               'comment TextureFile atlas.png\n')
+    assert_looks_like(path, dataclasses.replace(box(), colors=colors))
 
 
 @pytest.mark.parametrize(('numbers', 'said'), [
