@@ -20,7 +20,7 @@ from .mtl import MtlMaterial, merged, paint_of, read_library
 from .obj_text import BAD_FILE, Content, face_table, number_table, parse
 from .surface import ROUNDING, IndexedSurface, Paint, Polygons, Rows
 
-# what exporters write for faces without a material
+# what exporters write for faces without a material, unless a library has one of this name
 NO_MATERIAL = ('', 'None', '(null)', 'null')
 
 
@@ -99,11 +99,13 @@ def _looks(path: Path, content: Content, sizes: Rows, table: Rows) -> _Looks:
     textured = np.minimum.reduceat(table[:, 1], starts) >= 0
     coloured = any(len(line.split()) >= 6 for line in content.tables['v'][:1])
     names = [content.materials[row] for row in content.face_materials]
-    needed = {name for name in names if name not in NO_MATERIAL}
     known, missing = _libraries(path, content.libraries)
+    needed = {name for name in names if name in known or name not in NO_MATERIAL}
     named = list(dict.fromkeys(material.library for material in known.values()))
     namesake = path.with_suffix('.png')
-    if not (needed and content.libraries) and textured.all() and namesake.is_file():
+    # some programs define it for faces without a material, with some grey
+    nothing = {name for name in NO_MATERIAL if name in known and known[name].picture is None}
+    if not (needed - nothing and content.libraries) and textured.all() and namesake.is_file():
         return _Looks((Paint(image=namesake),), np.zeros(len(sizes), np.int64), named)
     if not needed or (coloured and not (content.libraries and textured.any())):
         return _Looks((Paint(),), np.zeros(len(sizes), np.int64), named[:1])

@@ -186,6 +186,19 @@ def test_a_missing_library_is_refused_when_a_face_needs_it(tmp_path: Path, head:
                 == NEUTRAL_GREY).all()
 
 
+@pytest.mark.parametrize('name', ['None', 'null', '(null)', ''])
+def test_a_material_counts_whatever_it_is_called(tmp_path: Path, name: str) -> None:
+    """Also when its name is what programs write for none; a picture of the mesh is stronger."""
+    before = (f'usemtl {name}', *USED[1:])
+    textured = TEXTURED.replace('used', name)
+    assert_looks_like(write(tmp_path / 'texture', before=before, box=textured), box())
+    coloured = write(tmp_path / 'colour', before=before, box=f'newmtl {name}\nKd 0 0 1\n')
+    assert (read_mesh(coloured, 0.001).colors == [0, 0, 255]).all()
+    assert companion_files(coloured) == [tmp_path / 'colour/box.mtl']
+    atlas(tmp_path / 'colour/box.png')
+    assert_looks_like(coloured, box())
+
+
 def test_each_face_has_the_colour_of_its_material(tmp_path: Path) -> None:
     """Six plain materials in two libraries, and names with blanks."""
     text = [f'newmtl side {i}\nKd {r / 255:.6f} {g / 255:.6f} {b / 255:.6f}\n'
