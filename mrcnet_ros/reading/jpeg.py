@@ -64,6 +64,18 @@ class _Frame(NamedTuple):
         return self.head[:self.size_at] + size + self.head[self.size_at + 4:]
 
 
+def is_cut_off(data: bytes) -> bool:
+    """Tell whether a JPEG has no end behind its first scan.
+
+    A preview in front has an end of its own. Anything may follow the end, such as the film that
+    phones put behind a photograph.
+    """
+    try:
+        return data.find(_END, _first(data, {_SCAN})) < 0
+    except (struct.error, IndexError):
+        return True
+
+
 def has_hole(data: bytes, *, in_parts: bool = True) -> bool:
     """Tell whether coded data are missing from a JPEG, or are more than its picture has.
 
@@ -163,10 +175,19 @@ def _kind_of(data: bytes) -> int:
 
     :raises struct.error, IndexError: when segments are cut off.
     """
-    at = 2
-    while data[at] == 0xFF and data[at + 1] not in _FRAMES:
-        at += 1 if data[at + 1] == 0xFF else 2 + struct.unpack_from('>H', data, at + 2)[0]
+    at = _first(data, _FRAMES)
     return data[at + 1] if data[at] == 0xFF else 0
+
+
+def _first(data: bytes, kinds: set[int]) -> int:
+    """Return where the first of some marks is, or where something that is no segment stands.
+
+    :raises struct.error, IndexError: when segments are cut off.
+    """
+    at = 2
+    while data[at] == 0xFF and data[at + 1] not in kinds:
+        at += 1 if data[at + 1] == 0xFF else 2 + struct.unpack_from('>H', data, at + 2)[0]
+    return at
 
 
 def _frame_of(data: bytes) -> _Frame | None:

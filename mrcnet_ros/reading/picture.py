@@ -132,13 +132,10 @@ def _read(path: Path | str, kind: int) -> NDArray[Any]:
 
 
 def _is_cut_off(data: bytes) -> bool:
-    """Tell whether a PNG or JPEG lacks its end; older decoders fill the rest with grey.
-
-    A JPEG may carry a preview with an end of its own, so that only one after the last scan counts.
-    """
+    """Tell whether a PNG or JPEG lacks its end; older decoders fill the rest with grey."""
     if data.startswith(_PNG):
         return b'IEND' not in data
-    return data.startswith(jpeg.MAGIC) and data.rfind(b'\xff\xd9') < data.rfind(b'\xff\xda')
+    return data.startswith(jpeg.MAGIC) and jpeg.is_cut_off(data)
 
 
 def _untagged(data: bytes) -> bytes:

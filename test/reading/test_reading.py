@@ -251,6 +251,16 @@ def test_the_end_of_a_preview_is_not_that_of_the_picture():
     assert picture.decoded_pixels(whole + b'\x00' * 9, picture.COLOUR) is not None
 
 
+@pytest.mark.parametrize('progressive', [False, True])
+def test_a_film_behind_a_photograph_does_not_count(progressive):
+    """Phones put one there; bytes that look like marks of a JPEG are in it by chance."""
+    file = io.BytesIO()
+    Image.fromarray(PHOTO).save(file, 'jpeg', progressive=progressive)
+    film = b'\x00\x00\x00\x18ftypmp42\xff\xd9' + bytes(99) + b'\xff\xda' + bytes(99)
+    assert picture.decoded_pixels(file.getvalue() + film, picture.COLOUR) is not None
+    assert picture.decoded_pixels(file.getvalue()[:-40] + film, picture.COLOUR) is None
+
+
 def test_masks_are_where_any_channel_is_not_black(tmp_path):
     """Whether their white is 1 or 65535, in a palette or dark blue."""
     mask = PHOTO[..., 0] > 120
