@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import shutil
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,12 +30,13 @@ def make_dataset(folder: Path, split: str, source: Source, spec: SynthSpec, *,
                  progress: Callable[[int], object] | None = None) -> None:
     """Write a split of a dataset, and its models and camera where they are not there yet.
 
-    The split gets its name when it is complete. What an interrupted run left is replaced.
+    The split gets its name when it is complete. What an interrupted run left is replaced. Several
+    splits of a dataset may be made at the same time.
 
     :param backgrounds: photographs and environment maps; none for noise.
     :param grey: write images as ITODD has them, ``gray/*.tif``.
     :param progress: called with the number of images just written.
-    :raises DatasetError: when the split exists, or the dataset is of other models or another
+    :raises DatasetError: when the split exists or is being made, or the dataset is of other models or another
         camera, or a background cannot be read, or a file cannot be written.
     :raises MeshError: when a mesh cannot be used.
     """
@@ -52,31 +55,64 @@ def make_dataset(folder: Path, split: str, source: Source, spec: SynthSpec, *,
     if (folder / split).exists():
         raise DatasetError(f'{folder / split} exists and is left as it is; choose another split '
                            'or output, or remove it')
+    part = folder / f'{split}.part'
     try:
-        made = _made_models(folder, source)
-        _check_camera(folder / 'camera.json', spec.camera)
-        part = folder / f'{split}.part'
-        shutil.rmtree(part, ignore_errors=True)
-        targets: list[dict[str, int]] = []
-        kind_of_scenes = SceneMaker if spec.rate_hz is None else SequenceMaker
-        with kind_of_scenes(source.objects, spec, backgrounds) as maker:
-            for scene in range(1, spec.scenes + 1):
-                targets += _write_scene(part, scene, maker, spec, grey, progress)
-        if not targets:
-            raise DatasetError(f'{part}: in no image a tenth of an object is visible; give '
-                               'another distance, or larger images')
-        if kind != 'train':
-            write_bop_json(targets_file, targets)
-        write_bop_json(part / RENDERED_FILE, {'made_by': 'mrcnet synth'})
-        if made is not None:
-            made.rename(folder / 'models')
-        if not (folder / 'camera.json').exists():
-            write_bop_json(folder / 'camera.json', camera_entry(spec.camera))
+        with _claimed(part):
+            made, kept = part / 'models', folder / 'models'
+            write_models(made, source.objects, source.symmetries)
+            _check_models(kept, made)
+            _check_camera(folder / 'camera.json', spec.camera)
+            targets: list[dict[str, int]] = []
+            kind_of_scenes = SceneMaker if spec.rate_hz is None else SequenceMaker
+            with kind_of_scenes(source.objects, spec, backgrounds) as maker:
+                for scene in range(1, spec.scenes + 1):
+                    targets += _write_scene(part, scene, maker, spec, grey, progress)
+            if not targets:
+                raise DatasetError(f'{part}: in no image a tenth of an object is visible; give '
+                                   'another distance, or larger images')
+            _check_models(kept, made)  # another split may have brought some
+            _check_camera(folder / 'camera.json', spec.camera)
+            if kind != 'train':
+                write_bop_json(targets_file, targets)
+            write_bop_json(part / RENDERED_FILE, {'made_by': 'mrcnet synth'})
+            if not kept.exists():
+                made.rename(kept)
+            if not (folder / 'camera.json').exists():
+                write_bop_json(folder / 'camera.json', camera_entry(spec.camera))
         part.rename(folder / split)
     except OSError as error:
         raise DatasetError(f'{folder}: cannot be written ({error.strerror})') from error
-    finally:
-        shutil.rmtree(folder / 'models.part', ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _claimed(part: Path) -> Iterator[None]:
+    """Keep a folder for this process, empty at first; at the end it holds scenes alone.
+
+    :raises DatasetError: when another process is at work in it.
+    """
+    part.mkdir(parents=True, exist_ok=True)
+    lock = part / 'lock'
+    with lock.open('w') as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise DatasetError(f'{part} is being written by another command; wait until it is '
+                               'done, or choose another split or output') from error
+        except OSError as error:
+            if error.errno != errno.ENOLCK:  # a file system without locks
+                raise
+        for path in part.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path != lock:
+                path.unlink()
+        try:
+            yield
+        finally:
+            shutil.rmtree(part / 'models', ignore_errors=True)
+            lock.unlink()
+            with contextlib.suppress(OSError):
+                part.rmdir()  # unless it holds something
 
 
 def _write_scene(part: Path, scene: int, maker: SceneMaker, spec: SynthSpec, grey: bool,
@@ -110,22 +146,14 @@ def _depth_m(shot: AnnotatedPicture, spec: SynthSpec, scene: int,
                           shared_rng if spec.rate_hz else None)
 
 
-def _made_models(folder: Path, source: Source) -> Path | None:
-    """Return a folder of the models; None where those of an earlier split are the same."""
-    kept, made = folder / 'models', folder / 'models.part'
-    shutil.rmtree(made, ignore_errors=True)
-    write_models(made, source.objects, source.symmetries)
-    if not kept.exists():
-        return made
-    same = _contents(made) == _contents(kept)
-    shutil.rmtree(made)
-    if not same:
+def _check_models(kept: Path, made: Path) -> None:
+    """Check that the models of another split, if there are any, are the same."""
+    if kept.exists() and _contents(made) != _contents(kept):
         raise DatasetError(f'{kept} holds other models; choose another output')
-    return None
 
 
 def _check_camera(path: Path, camera: Camera) -> None:
-    """Check that the camera of an earlier split is the same."""
+    """Check that the camera of another split, if there is any, is the same."""
     entry = camera_entry(camera)
     if path.exists() and {key: read_json(path).get(key) for key in entry} != entry:
         raise DatasetError(f'{path} is of another camera; choose another output, or the same '

@@ -221,6 +221,28 @@ def test_an_interrupted_split_is_made_anew(tmp_path, folder):
     assert contents(tmp_path / 'made') == contents(folder)
 
 
+def test_splits_can_be_made_at_the_same_time(tmp_path, folder):
+    """A split begins and ends, or fails, within another one; a split is made by one command."""
+    source = synth_folder.source(tmp_path / 'meshes')
+
+    def make(split, progress=None, models=source):
+        make_dataset(tmp_path / 'made', split, models, synth_folder.spec(), progress=progress)
+
+    def meanwhile(_):
+        if not (tmp_path / 'made/test').exists():
+            with pytest.raises(DatasetError, match=r'train_pbr\.part is being written by another'):
+                make('train_pbr')
+            make('test')
+            with pytest.raises(DatasetError, match='holds other models'):
+                make('val', models=type(source)({2: source.objects[2]}, {}))
+
+    make('train_pbr', meanwhile)
+    assert sorted(p.name for p in (tmp_path / 'made').iterdir()) == [
+        'camera.json', 'models', 'test', 'test_targets_bop19.json', 'train_pbr']
+    assert contents(tmp_path / 'made/test') == contents(folder / 'test')
+    assert contents(tmp_path / 'made/train_pbr') == contents(folder / 'test')
+
+
 def test_objects_lie_on_the_table_in_any_orientation_or_upright(tmp_path):
     """Lowest points are at height zero; z axes point anywhere, or up when asked."""
     for upright in (False, True):
