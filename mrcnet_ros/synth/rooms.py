@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from ..errors import DatasetError
 from ..geometry.camera import Camera
 from ..geometry.se3 import Array
 from ..rendering.background_files import is_environment, read_linear
@@ -29,6 +30,21 @@ class Rooms:
         self._paths = list(paths)
         self._load = functools.lru_cache(maxsize=16)(_load)
 
+    def check(self, rngs: Iterable[np.random.Generator]) -> None:
+        """Read all files that will be drawn, so that none ends the work in the middle.
+
+        :param rngs: each as a later call of :meth:`draw` will get it.
+        :raises DatasetError: naming those that cannot be read.
+        """
+        problems = []
+        for path in sorted({path for path in (self._choose(rng)[1] for rng in rngs) if path}):
+            try:
+                read_linear(path)
+            except DatasetError as error:
+                problems.append(str(error))
+        if problems:
+            raise DatasetError('\n'.join(problems))
+
     def draw(self, camera: Camera, T_camera_world: Array,
              rng: np.random.Generator) -> tuple[Image, Array]:
         """Draw what is behind the table.
@@ -36,18 +52,24 @@ class Rooms:
         :return: (H, W, 3) float32 RGB in 0..255, and the tint of its light.
         :raises DatasetError: when a file cannot be read.
         """
-        exposure = np.float32(rng.uniform(0.6, 1.6))
-        if not self._paths:
+        exposure, path = self._choose(rng)
+        if path is None:
             linear = cv2.resize(rng.uniform(0.0, 1.0, (6, 8, 3)).astype(np.float32),
                                 (camera.width, camera.height), interpolation=cv2.INTER_CUBIC)
             room = _tone(np.asarray(linear, np.float32), exposure)
             return room, tint_of(room)
-        linear, environment = self._load(self._paths[int(rng.integers(len(self._paths)))])
+        linear, environment = self._load(path)
         picture = _tone(linear, exposure)
         if environment:
             turned = np.roll(picture, int(rng.integers(picture.shape[1])), axis=1)
             return look_around(camera, T_camera_world, turned), tint_of(picture)
         return _window(picture, camera, rng), tint_of(picture)
+
+    def _choose(self, rng: np.random.Generator) -> tuple[np.float32, Path | None]:
+        """Draw the exposure and the file, None for noise."""
+        exposure = np.float32(rng.uniform(0.6, 1.6))
+        return exposure, (self._paths[int(rng.integers(len(self._paths)))] if self._paths
+                          else None)
 
 
 def _load(path: Path) -> tuple[Image, bool]:

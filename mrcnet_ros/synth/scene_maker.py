@@ -121,6 +121,7 @@ class SceneMaker:
 
     :param objects: by object id.
     :param backgrounds: photographs and environment maps; none for noise.
+    :raises DatasetError: when a background that the scenes need cannot be read.
     :raises MeshError: when a mesh cannot be used.
     :raises BackendError: when there is no headless OpenGL.
     """
@@ -129,11 +130,14 @@ class SceneMaker:
                  backgrounds: Sequence[Path] = ()) -> None:
         """Load meshes and open renderers; use a ``with`` block."""
         self._spec, self._rooms = spec, Rooms(backgrounds)
+        self._layout = layout_spec([model.diameter_m for model in objects.values()], spec)
+        if backgrounds:
+            self._rooms.check(self._room_rng(scene, image) for scene in range(1, spec.scenes + 1)
+                              for image in range(spec.images))
         # drawn as large as their meshes
         self._objects = {i: dataclasses.replace(model, size_ratio=1.0)
                          for i, model in objects.items()}
         self._meshes = {_key(i): model.centred().load_mesh() for i, model in objects.items()}
-        self._layout = layout_spec([model.diameter_m for model in objects.values()], spec)
         self._painter = Painter(spec.camera, self._meshes)
         self._annotator = Annotator(spec.camera, self._meshes, {_key(i): i for i in objects})
 
@@ -158,9 +162,21 @@ class SceneMaker:
 
         :raises DatasetError: when a background cannot be read.
         """
-        rng = np.random.default_rng([self._spec.seed, scene, image])
-        T_camera_world, light = draw_view(rng, self._layout, placed), lamp_direction(rng)
+        T_camera_world, light, rng = self._view(scene, image, placed)
         return self._shoot(placed, T_camera_world, light, rng, (rng, rng))
+
+    def _view(self, scene: int, image: int, placed: Sequence[PlacedObject] = ()
+              ) -> tuple[Array, Array, np.random.Generator]:
+        """Draw T_camera_world (4, 4) [m] and the direction of the lamp (3,).
+
+        :return: both, and the generator for all else of the image.
+        """
+        rng = np.random.default_rng([self._spec.seed, scene, image])
+        return draw_view(rng, self._layout, placed), lamp_direction(rng), rng
+
+    def _room_rng(self, scene: int, image: int) -> np.random.Generator:
+        """Return a generator as the room of an image is drawn with."""
+        return self._view(scene, image)[2]
 
     def _shoot(self, placed: Sequence[PlacedObject], T_camera_world: Array, light: Array,
                room_rng: np.random.Generator,
@@ -246,7 +262,10 @@ class SequenceMaker(SceneMaker):
         T_camera_world = draw_camera_motion(rng, self._layout).at(time_s)
         return self._shoot(
             moving, T_camera_world, lamp_direction(self._rng(scene, LIGHT)),
-            self._rng(scene, ROOM), (self._rng(scene, TABLE), self._rng(scene, NOISE, image)))
+            self._room_rng(scene, image), (self._rng(scene, TABLE), self._rng(scene, NOISE, image)))
+
+    def _room_rng(self, scene: int, image: int) -> np.random.Generator:
+        return self._rng(scene, ROOM)
 
     def _rng(self, *numbers: int) -> np.random.Generator:
         return np.random.default_rng([self._spec.seed, *numbers])

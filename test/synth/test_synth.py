@@ -19,7 +19,9 @@ from mrcnet_ros.errors import DatasetError, SpecError
 from mrcnet_ros.geometry.camera import Camera
 from mrcnet_ros.meshes import Mesh, write_ply
 from mrcnet_ros.objects import load_bop_objects
+from mrcnet_ros.rendering.background_files import read_linear
 from mrcnet_ros.rendering.renderer import Renderer
+from mrcnet_ros.synth import rooms
 from mrcnet_ros.synth.dataset import make_dataset
 from mrcnet_ros.synth.rooms import Rooms
 from mrcnet_ros.synth.source import from_models
@@ -275,6 +277,33 @@ def test_backgrounds_are_taken_from_the_folder(tmp_path):
     level = np.array([[1.0, 0, 0, 0], [0, 0, -1, 0], [0, 1, 0, 0], [0, 0, 0, 1]])  # z up, y ahead
     room, _ = Rooms([tmp_path / 'sky_env.png']).draw(CAMERA, level, np.random.default_rng(0))
     assert (room[:50] > 100).all() and (room[70:] < 20).all()
+
+
+@pytest.mark.parametrize('rate_hz', [None, 30.0])
+def test_backgrounds_that_cannot_be_read_are_told_before_the_first_image(tmp_path, rate_hz):
+    """All that this seed needs; what it does not need may be damaged."""
+    source = synth_folder.source(tmp_path / 'meshes')
+    paths = [tmp_path / f'{i}.png' for i in range(50)]
+    for path in paths:
+        cv2.imwrite(str(path), np.full((60, 80, 3), 100, np.uint8))
+    spec = synth_folder.spec(scenes=3, images=2, rate_hz=rate_hz)
+    read = []
+
+    def remembered(path):
+        read.append(path)
+        return read_linear(path)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rooms, 'read_linear', remembered)
+        make_dataset(tmp_path / 'whole', 'test', source, spec, backgrounds=paths)
+    needed = set(read)
+    assert 1 < len(needed) <= (3 if rate_hz else 6)
+    for path in {*needed, *paths[:3]}:
+        path.write_bytes(b'')
+    with pytest.raises(DatasetError) as error:
+        make_dataset(tmp_path / 'made', 'test', source, spec, backgrounds=paths,
+                     progress=lambda _: pytest.fail('too late'))
+    assert {path for path in paths if f'{path} ' in str(error.value)} == needed
 
 
 def test_boxes_of_masks_follow_bop():
