@@ -36,8 +36,8 @@ def make_dataset(folder: Path, split: str, source: Source, spec: SynthSpec, *,
     :param backgrounds: photographs and environment maps; none for noise.
     :param grey: write images as ITODD has them, ``gray/*.tif``.
     :param progress: called with the number of images just written.
-    :raises DatasetError: when the split exists or is being made, or the dataset is of other models or another
-        camera, or a background cannot be read, or a file cannot be written.
+    :raises DatasetError: when the split exists or is being made, or the dataset is of other models
+        or another camera, or a background cannot be read, or a file cannot be written.
     :raises MeshError: when a mesh cannot be used.
     """
     if not split or Path(split).name != split or split.startswith('models') or (

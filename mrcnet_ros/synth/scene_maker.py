@@ -262,7 +262,8 @@ class SequenceMaker(SceneMaker):
         T_camera_world = draw_camera_motion(rng, self._layout).at(time_s)
         return self._shoot(
             moving, T_camera_world, lamp_direction(self._rng(scene, LIGHT)),
-            self._room_rng(scene, image), (self._rng(scene, TABLE), self._rng(scene, NOISE, image)))
+            self._room_rng(scene, image),
+            (self._rng(scene, TABLE), self._rng(scene, NOISE, image)))
 
     def _room_rng(self, scene: int, image: int) -> np.random.Generator:
         return self._rng(scene, ROOM)

@@ -11,6 +11,9 @@ import hashlib
 import json
 import logging
 import os
+import shutil
+import tempfile
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,10 +114,9 @@ def load_or_render(folder: Path, objects: Sequence[ObjectModel],
                   repr(prior), distance_m, views, seed,
                   *(model.middle_m.tolist() if model.middle_m.any() else [])]
         path = _path(folder, model.label, values)
-        if not (path / 'done').exists():
-            rng = np.random.default_rng([seed, model.object_id])
-            _render(path, model.centred(), model.diameter_m, _poses(rng, prior, distance_m, views))
-        banks.append(_load(path, model.diameter_m))
+        rng = np.random.default_rng([seed, model.object_id])
+        banks.append(_bank(path, model.centred(), model.diameter_m,
+                           _poses(rng, prior, distance_m, views)))
     return banks
 
 
@@ -126,10 +128,8 @@ def load_or_render_shapes(folder: Path, count: int, distance_m: tuple[float, flo
         diameter_m = measure_diameter(mesh.vertices)
         path = _path(folder, f'shape{number:02d}',
                      [SHAPES_VERSION, count, distance_m, views, seed])
-        if not (path / 'done').exists():
-            rng = np.random.default_rng([seed, 8, number])
-            _render(path, mesh, diameter_m, _poses(rng, None, distance_m, views))
-        banks.append(_load(path, diameter_m))
+        rng = np.random.default_rng([seed, 8, number])
+        banks.append(_bank(path, mesh, diameter_m, _poses(rng, None, distance_m, views)))
     return banks
 
 
@@ -139,11 +139,42 @@ def _path(folder: Path, label: str, values: Sequence[object]) -> Path:
     return Path(folder) / f'{label}-{hashlib.sha256(text.encode()).hexdigest()[:16]}'
 
 
+def _bank(path: Path, source: Mesh | ObjectModel, diameter_m: float,
+          poses: tuple[Array, Array]) -> SharedViews:
+    """Return the views of a folder, rendered when it is not there or is damaged."""
+    if path.exists():
+        try:
+            return _load(path, diameter_m)
+        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+            logging.getLogger(__name__).warning('views %s cannot be used (%s); rendering them '
+                                                'anew', path, error)
+            shutil.rmtree(path, ignore_errors=True)
+    _render(path, source, diameter_m, poses)
+    return _load(path, diameter_m)
+
+
 def _load(path: Path, diameter_m: float) -> SharedViews:
-    pixels = {n: torch.from_numpy(np.load(path / f'{n}.npy')).share_memory_() for n in _PIXELS}
-    small = np.load(path / 'views.npz')
-    return SharedViews(pixels, {'R_camera_object': small['R'], 'distance_m': small['distance'],
-                                'diameter_m': diameter_m, 'hull': small['hull']})
+    """Read the views of a folder.
+
+    :raises OSError, ValueError, EOFError, KeyError, BadZipFile: when they are damaged.
+    """
+    arrays: dict[str, NDArray[Any]] = {n: np.load(path / f'{n}.npy') for n in _PIXELS}
+    with np.load(path / 'views.npz') as small:
+        arrays |= {n: small[n] for n in ('R', 'distance', 'hull')}
+    if (path / 'done').read_text() != _digest(arrays):
+        raise ValueError('its content has changed')
+    pixels = {n: torch.from_numpy(arrays.pop(n)).share_memory_() for n in _PIXELS}
+    return SharedViews(pixels, {'R_camera_object': arrays['R'], 'distance_m': arrays['distance'],
+                                'diameter_m': diameter_m, 'hull': arrays['hull']})
+
+
+def _digest(arrays: Mapping[str, NDArray[Any]]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        digest.update(f'{name} {array.dtype.str} {array.shape} '.encode())
+        digest.update(array)
+    return digest.hexdigest()
 
 
 def _poses(rng: np.random.Generator, prior: ViewPrior | None, distance_m: tuple[float, float],
@@ -156,12 +187,12 @@ def _poses(rng: np.random.Generator, prior: ViewPrior | None, distance_m: tuple[
 
 def _render(path: Path, source: Mesh | ObjectModel, diameter_m: float,
             poses: tuple[Array, Array]) -> None:
+    """Render views into a folder, which appears whole; one that is there by then is kept."""
     mesh = source.load_mesh() if isinstance(source, ObjectModel) else source
     hull = hull_vertices(mesh.vertices)
     R, distance = poses
     views = len(distance)
     logging.getLogger(__name__).info('rendering %d views into %s', views, path)
-    path.mkdir(parents=True, exist_ok=True)
     shape = (views, VIEW_PX, VIEW_PX)
     albedo = np.zeros((*shape, 4), np.uint8)
     normals, openness = np.zeros(shape, np.uint16), np.zeros(shape, np.uint8)
@@ -180,11 +211,22 @@ def _render(path: Path, source: Mesh | ObjectModel, diameter_m: float,
             openness[i] = renderer.render('openness', T, K, shading='flat').rgb[..., 0]
             depth[i] = np.where(mask, (flat.depth_m - distance[i]) / diameter_m, 0)
     rows = _shown(albedo[..., 3], source)
-    pixels: tuple[NDArray[np.generic], ...] = (albedo, normals, openness, depth)
-    for name, array in zip(_PIXELS, pixels, strict=True):
-        np.save(path / f'{name}.npy', array[rows])
-    np.savez(path / 'views.npz', R=R[rows], distance=distance[rows], hull=hull)
-    (path / 'done').write_text(str(os.getpid()))
+    pixels = {name: array[rows] for name, array in zip(
+        _PIXELS, (albedo, normals, openness, depth), strict=True)}
+    small = {'R': R[rows], 'distance': distance[rows], 'hull': hull}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix='.views', dir=path.parent) as temporary:
+        part = Path(temporary) / path.name
+        part.mkdir()
+        for name, array in pixels.items():
+            np.save(part / f'{name}.npy', array)
+        np.savez(part / 'views.npz', **small)
+        (part / 'done').write_text(_digest(pixels | small))
+        try:
+            os.rename(part, path)
+        except OSError:
+            if not path.exists():
+                raise
 
 
 def _shown(mask: NDArray[np.uint8], source: Mesh | ObjectModel) -> NDArray[np.int64] | slice:

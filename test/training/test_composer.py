@@ -24,6 +24,7 @@ from mrcnet_ros.meshes.mesh import NEUTRAL_GREY
 from mrcnet_ros.objects import Mesh, ObjectModel
 from mrcnet_ros.specs import CropSpec, ViewPrior
 from mrcnet_ros.training import composer as composer_module
+from mrcnet_ros.training import view_bank
 from mrcnet_ros.training.backgrounds import irradiance_matrices
 from mrcnet_ros.training.composer import MIN_VISIBLE, Composer, Sample
 from mrcnet_ros.training.painting import ComposerSpec
@@ -226,6 +227,49 @@ def test_views_are_rendered_once(banks, tmp_path: Path, monkeypatch):
         np.testing.assert_array_equal(getattr(first, name), getattr(second, name))
     with pytest.raises(AssertionError, match='rendered again'):
         load_or_render(tmp_path / 'bank', [model], {}, DISTANCE_M, 3, 0)
+
+
+@pytest.mark.parametrize('name', ['albedo.npy', 'views.npz'])
+@pytest.mark.parametrize('left', [0.0, 0.5, 1.0])
+def test_damaged_views_are_rendered_again(tmp_path: Path, caplog, name, left):
+    """Files that are empty or cut off, and such whose end is lost, as when the power fails."""
+    model = ObjectModel(object_id=5, label='box', diameter_m=0.08 * 3**0.5,
+                        mesh_path=write_ply(tmp_path / 'box.ply', MESHES[1]),
+                        symmetries=Symmetries.none())
+    arguments = (tmp_path / 'bank', [model], {}, DISTANCE_M, 2, 0)
+    first = load_or_render(*arguments)[0].open()
+    folder, = (tmp_path / 'bank').iterdir()
+    data = (folder / name).read_bytes()
+    lost = len(data) // 2
+    (folder / name).write_bytes(data[:int(left * len(data))] if left < 1
+                                else data[:-lost] + bytes(lost))
+    second = load_or_render(*arguments)[0].open()
+    assert f'views {folder} cannot be used' in caplog.text and 'rendering them anew' in caplog.text
+    for field in ('albedo', 'normals', 'openness', 'depth', 'R_camera_object', 'distance_m'):
+        np.testing.assert_array_equal(getattr(first, field), getattr(second, field))
+
+
+def test_views_that_another_run_has_finished_meanwhile_are_kept(tmp_path: Path, monkeypatch):
+    """Two runs share the folder: the later one changes no file that the other may be reading."""
+    model = ObjectModel(object_id=5, label='box', diameter_m=0.08 * 3**0.5,
+                        mesh_path=write_ply(tmp_path / 'box.ply', MESHES[1]),
+                        symmetries=Symmetries.none())
+    arguments = (tmp_path / 'bank', [model], {}, DISTANCE_M, 2, 0)
+    shown, files = view_bank._shown, []
+
+    def state() -> list[object]:
+        return [(path, path.stat().st_ino, path.stat().st_mtime_ns)
+                for path in sorted((tmp_path / 'bank').rglob('*'))]
+
+    def other_run(*of_views: object) -> object:
+        monkeypatch.setattr(view_bank, '_shown', shown)
+        load_or_render(*arguments)
+        files.extend(state())
+        return shown(*of_views)
+
+    monkeypatch.setattr(view_bank, '_shown', other_run)
+    load_or_render(*arguments)
+    assert len(files) == 7 and state() == files
 
 
 @pytest.mark.parametrize('change', ['diameter_m', 'unit_m', 'object_id', 'mesh'])
