@@ -24,7 +24,7 @@ class GlContext:
 
     :param width: of the framebuffer [px].
     :param height: of the framebuffer [px].
-    :raises BackendError: when there is no headless OpenGL.
+    :raises BackendError: when there is no headless OpenGL, or it draws no images of this size.
     """
 
     def __init__(self, width: int, height: int) -> None:
@@ -34,7 +34,11 @@ class GlContext:
         from OpenGL import GL
 
         self.gl: Any = GL
-        self._make_framebuffer()
+        try:
+            self._make_framebuffer()
+        except BackendError:
+            self.close()
+            raise
 
     def make_current(self) -> None:
         """Direct OpenGL calls to this context.
@@ -79,7 +83,14 @@ class GlContext:
             self._platform = None
 
     def _make_framebuffer(self) -> None:
+        from OpenGL.error import GLError
+
         gl = self.gl
+        largest = min(int(gl.glGetIntegerv(gl.GL_MAX_RENDERBUFFER_SIZE)),
+                      *(int(v) for v in gl.glGetIntegerv(gl.GL_MAX_VIEWPORT_DIMS)))
+        if max(self.width, self.height) > largest:
+            raise BackendError(f'OpenGL cannot draw into {self.width}x{self.height} pixels here, '
+                               f'because a side may have at most {largest}; use smaller images')
         color, depth = gl.glGenRenderbuffers(2)
         gl.glBindFramebuffer(gl.GL_FRAMEBUFFER, gl.glGenFramebuffers(1))
         for buffer, storage, attachment in (
@@ -87,7 +98,11 @@ class GlContext:
             (depth, gl.GL_DEPTH_COMPONENT24, gl.GL_DEPTH_ATTACHMENT),
         ):
             gl.glBindRenderbuffer(gl.GL_RENDERBUFFER, buffer)
-            gl.glRenderbufferStorage(gl.GL_RENDERBUFFER, storage, self.width, self.height)
+            try:
+                gl.glRenderbufferStorage(gl.GL_RENDERBUFFER, storage, self.width, self.height)
+            except GLError as error:
+                raise BackendError(f'OpenGL has no memory for {self.width}x{self.height} pixels; '
+                                   'use smaller images') from error
             gl.glFramebufferRenderbuffer(gl.GL_FRAMEBUFFER, attachment, gl.GL_RENDERBUFFER, buffer)
         if gl.glCheckFramebufferStatus(gl.GL_FRAMEBUFFER) != gl.GL_FRAMEBUFFER_COMPLETE:
             raise BackendError(f'OpenGL cannot draw into {self.width}x{self.height} pixels')

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -68,7 +69,7 @@ class Renderer(AbstractContextManager['Renderer']):
 
     :param width: of the images [px].
     :param height: of the images [px].
-    :raises BackendError: when there is no headless OpenGL.
+    :raises BackendError: when there is no headless OpenGL, or it draws no images of this size.
     """
 
     def __init__(self, width: int, height: int) -> None:
@@ -100,7 +101,8 @@ class Renderer(AbstractContextManager['Renderer']):
         if key in self._meshes:
             raise ValueError(f'there is a mesh {key!r} already')
         self._context.make_current()
-        self._meshes[key] = _upload(mesh)
+        gl = self._context.gl
+        self._meshes[key] = _upload(mesh, int(gl.glGetIntegerv(gl.GL_MAX_TEXTURE_SIZE)))
 
     def render(self, key: Hashable, T_camera_object: ArrayLike, K: ArrayLike, *,
                shading: Shading = 'template') -> Rendering:
@@ -203,16 +205,19 @@ def _checked(T_camera_object: ArrayLike,
     return T, K
 
 
-def _upload(mesh: Mesh) -> _Uploaded:
+def _upload(mesh: Mesh, largest_px: int) -> _Uploaded:
     used = mesh.vertices[np.unique(mesh.faces)]
     centre = (used.min(axis=0) + used.max(axis=0)) / 2
     radius_m = float(np.linalg.norm(used - centre, axis=1).max())
     rows = np.full(len(mesh.faces), -1) if mesh.face_textures is None else mesh.face_textures
-    parts = tuple(_upload_part(mesh, mesh.faces[rows == row], int(row)) for row in np.unique(rows))
+    parts = tuple(_upload_part(mesh, mesh.faces[rows == row], int(row), largest_px)
+                  for row in np.unique(rows))
     return _Uploaded(parts, is_closed_outward(mesh), centre, radius_m)
 
 
-def _upload_part(mesh: Mesh, chosen: NDArray[np.int32], texture_row: int) -> _Part:
+def _upload_part(mesh: Mesh, chosen: NDArray[np.int32], texture_row: int, largest_px: int
+                 ) -> _Part:
+    """Upload faces with one texture, which is shrunk when it is too large for OpenGL."""
     import pyrender
 
     vertices, faces, order = _cache_friendly(mesh.vertices, chosen)
@@ -224,7 +229,12 @@ def _upload_part(mesh: Mesh, chosen: NDArray[np.int32], texture_row: int) -> _Pa
     primitive._add_to_context()
     texture = None
     if texture_row >= 0:
-        texture = pyrender.Texture(source=mesh.textures[texture_row], source_channels='RGB')
+        pixels = mesh.textures[texture_row]
+        height, width = (min(side, largest_px) for side in pixels.shape[:2])
+        if (height, width) != pixels.shape[:2]:
+            pixels = np.asarray(cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA),
+                                np.uint8)
+        texture = pyrender.Texture(source=pixels, source_channels='RGB')
         texture._add_to_context()
     return _Part(primitive, texture, faces.size)
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..datasets.bop_writer import Instance, box_xywh
+from ..errors import BackendError
 from ..geometry.camera import Camera
 from ..geometry.se3 import Array
 from ..objects import Mesh
@@ -24,7 +25,7 @@ class Annotator:
     :param camera: without distortion.
     :param meshes: by key.
     :param object_ids: by key.
-    :raises BackendError: when there is no headless OpenGL.
+    :raises BackendError: when there is no headless OpenGL, or it draws no such canvas.
     """
 
     def __init__(self, camera: Camera, meshes: Mapping[str, Mesh],
@@ -32,7 +33,11 @@ class Annotator:
         """Open two renderers; :meth:`close` them."""
         self._camera, self._meshes, self._ids = camera, meshes, object_ids
         self._renderer = Renderer(camera.width, camera.height)
-        self._wide = Renderer(3 * camera.width, 3 * camera.height)
+        try:
+            self._wide = Renderer(3 * camera.width, 3 * camera.height)
+        except BackendError as error:
+            raise BackendError(f'annotations of images of {camera.width}x{camera.height} pixels '
+                               f'are measured on three times that size: {error}') from error
         self._K_wide = camera.K.copy()
         self._K_wide[:2, 2] += camera.width, camera.height
         for key, mesh in meshes.items():

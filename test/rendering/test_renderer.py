@@ -14,9 +14,11 @@ import pytest
 from meshes import bumpy_sphere, cube, rasterise, write_textured_quad
 
 from mrcnet_ros.errors import BackendError
+from mrcnet_ros.geometry.camera import Camera
 from mrcnet_ros.geometry.se3 import exp_so3, make_transform
-from mrcnet_ros.meshes import read_mesh
+from mrcnet_ros.meshes import Mesh, read_mesh
 from mrcnet_ros.rendering.renderer import Renderer, depth_range
+from mrcnet_ros.synth.annotation import Annotator
 
 WIDTH, HEIGHT = 120, 96
 K = np.array([[300.0, 1.5, 56.7], [0.0, 310.0, 50.2], [0.0, 0.0, 1.0]])
@@ -217,6 +219,29 @@ def test_wrong_arguments_are_named(renderer: Renderer) -> None:
         renderer.render('cube', pose(0), K, shading='shiny')  # type: ignore[arg-type]
     with pytest.raises(ValueError, match='0x4'):
         Renderer(0, 4)
+
+
+def test_images_that_opengl_cannot_draw_are_refused() -> None:
+    """The message says how large they may be, also for annotations, which are larger."""
+    with pytest.raises(BackendError, match=r'40000x8 pixels.*a side may have at most \d+'):
+        Renderer(40000, 8)
+    with pytest.raises(BackendError, match=r'images of 12000x8.*three times.*36000x24 pixels'):
+        Annotator(Camera(K, 12000, 8), {}, {})
+
+
+def test_a_texture_that_is_too_large_for_opengl_is_shrunk() -> None:
+    """Its colours stay where they are."""
+    texture = np.zeros((4, 40000, 3), np.uint8)
+    texture[:, :10000], texture[:, 10000:] = (200, 0, 0), (0, 0, 200)
+    square = np.array([[0.0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]])
+    mesh = Mesh(0.1 * square, np.array([[0, 1, 2], [0, 2, 3]], np.int32),
+                np.tile([0.0, 0, 1], (4, 1)), np.zeros((4, 3), np.uint8), (texture,),
+                square[:, :2], np.zeros(2, np.int32))
+    with Renderer(100, 100) as renderer:
+        renderer.add_mesh('square', mesh)
+        row = renderer.render('square', make_transform(np.eye(3), [0.0, 0.0, 1.0]), np.array(
+            [[1000.0, 0, -0.5], [0, 1000.0, -0.5], [0, 0, 1]]), shading='flat').rgb[50]
+    assert (row[3:22] == [200, 0, 0]).all() and (row[28:97] == [0, 0, 200]).all()
 
 
 def test_a_platform_that_needs_a_display_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
