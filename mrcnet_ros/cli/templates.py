@@ -27,8 +27,10 @@ def run(args: argparse.Namespace) -> int:
     from ..geometry.rotation_grid import rotation_grid
     from ..geometry.view_prior import allowed_bins
     from ..inference.model_directory import read_model_directory
+    from ..presets.loading import preset_of
     from ..rendering.template_store import TemplateStore
 
+    preset_of(args.model).require_templates(args.model)
     directory = read_model_directory(args.model, args.meshes)
     store = TemplateStore(args.store)
     spec = directory.spec

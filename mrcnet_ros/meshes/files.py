@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import errno
 import re
 import unicodedata
 from pathlib import Path, PureWindowsPath
@@ -47,7 +48,7 @@ def find_file(name: str, *folders: Path) -> Path | None:
     for candidate in (c for c in names if c):
         for folder in folders:
             found = folder / candidate
-            if found.is_file():
+            if _is_file(found):
                 return found
     for candidate in names[1:]:
         for folder in folders:
@@ -55,6 +56,20 @@ def find_file(name: str, *folders: Path) -> Path | None:
             if alike is not None:
                 return alike
     return None
+
+
+def before_comment(text: str) -> str:
+    """Return what stands before a blank and a "#"; names may have these in them, too."""
+    return re.split(r'\s+#', text, maxsplit=1)[0]
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:  # a line of several names
+            raise
+        return False
 
 
 def _alike(folder: Path, name: str) -> Path | None:

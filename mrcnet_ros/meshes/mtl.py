@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import MeshError
 from ..reading.fields import numbers_of
-from .files import find_file, lines_of
+from .files import before_comment, find_file, lines_of
 from .surface import ROUNDING, Paint
 
 # options that may stand before the name of a texture, and the most values each takes
@@ -108,7 +108,8 @@ def _found(mesh: Path, name: str, material: MtlMaterial, file: str) -> Path:
     :raises MeshError: when it is missing.
     """
     folder = material.library.parent
-    image = find_file(file, folder, mesh.parent)
+    image = find_file(file, folder, mesh.parent) or find_file(before_comment(file), folder,
+                                                              mesh.parent)
     if image is None:
         raise MeshError(mesh, f'its texture {folder / file} is missing, which the material '
                         f'{name!r} needs', 'put it beside the mesh')

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import MeshError
-from .files import find_file
+from .files import before_comment, find_file
 from .mtl import MtlMaterial, merged, paint_of, read_library
 from .obj_text import BAD_FILE, Content, face_table, number_table, parse
 from .surface import ROUNDING, IndexedSurface, Paint, Polygons, Rows
@@ -98,8 +98,10 @@ def _looks(path: Path, content: Content, sizes: Rows, table: Rows) -> _Looks:
     starts = np.cumsum(sizes) - sizes
     textured = np.minimum.reduceat(table[:, 1], starts) >= 0
     coloured = any(len(line.split()) >= 6 for line in content.tables['v'][:1])
-    names = [content.materials[row] for row in content.face_materials]
     known, missing = _libraries(path, content.libraries)
+    materials = [bare if name not in known and (bare in known or bare in NO_MATERIAL) else name
+                 for name, bare in ((name, before_comment(name)) for name in content.materials)]
+    names = [materials[row] for row in content.face_materials]
     needed = {name for name in names if name in known or name not in NO_MATERIAL}
     named = list(dict.fromkeys(material.library for material in known.values()))
     namesake = path.with_suffix('.png')

@@ -50,9 +50,12 @@ def read_opacity(mesh: Path, image: Path | EmbeddedPicture) -> NDArray[np.uint8]
 
     if isinstance(image, EmbeddedPicture):
         return _all_opaque(image.pixels.shape[:2]) if image.opacity is None else image.opacity
-    with Image.open(image) as opened:
-        if not opened.has_transparency_data:
-            return _all_opaque(opened.size[::-1])
+    try:
+        with Image.open(image) as opened:
+            if not opened.has_transparency_data:
+                return _all_opaque(opened.size[::-1])
+    except Exception as error:  # Pillow raises whatever its decoders meet
+        raise _unreadable(mesh, image, error) from error
     return np.asarray(_channels(mesh, image, 'RGBA')[..., 3])
 
 
@@ -81,8 +84,12 @@ def _channels(mesh: Path, image: Path, wanted: str) -> NDArray[np.uint8]:
             mode = opened.mode
             pixels = np.array(opened.convert(wanted), dtype=np.uint8)
     except Exception as error:  # Pillow raises whatever its decoders meet
-        raise MeshError(mesh, f'its texture {image} cannot be read ({error})') from error
+        raise _unreadable(mesh, image, error) from error
     if mode.startswith(DEEP_MODES):
         raise MeshError(mesh, f'its texture {image} has more than 8 bits a channel',
                         'save it with 8 bits')
     return pixels
+
+
+def _unreadable(mesh: Path, image: Path, error: Exception) -> MeshError:
+    return MeshError(mesh, f'its texture {image} cannot be read ({error})')

@@ -90,6 +90,8 @@ def _check_kind(path: Path) -> None:
 
 
 def _missing(path: Path, error: OSError) -> MeshError:
+    if error.errno is None:  # of a decoder
+        return MeshError(path, f'cannot be read ({error})', 'export it again')
     other = '' if str(error.filename) in ('None', str(path)) else f': {error.filename}'
     return MeshError(path, f'cannot be read ({error.strerror}{other})',
                      'check its path, or the folder given with --meshes')

@@ -241,6 +241,12 @@ def test_a_texture_with_a_hole_in_its_data_is_refused(tmp_path: Path) -> None:
     path.write_bytes(data)
     with pytest.raises(MeshError, match='damaged texture'):
         read_mesh(path, 1.0)
+    mesh.visual.material.baseColorTexture = image  # as PNG
+    data = bytearray(write(path, mesh.scene()).read_bytes())
+    data[data.index(b'IDAT') + 2000] ^= 255
+    path.write_bytes(data)
+    with pytest.raises(MeshError, match=r'a\.glb: cannot be read \(.*image file.*export it again'):
+        read_mesh(path, 1.0)
 
 
 @pytest.mark.parametrize('mode', [33071, 33648], ids=['clamp', 'mirror'])

@@ -59,6 +59,8 @@ def write(folder: Path, head: str = 'mtllib box.mtl', before: tuple[str, ...] = 
     ('# made in C:\\boxes\\\nmtllib box.mtl', {'box': TEXTURED}),
     ('mtllib \\\nbox.mtl', {'box': TEXTURED}),
     ('mtllib box.mtl', {'box': TEXTURED.replace('map_Kd', '\tMAP_KD').replace('Kd 1', 'KD 1')}),
+    ('mtllib box.mtl', {'box': TEXTURED.replace('atlas.png', 'atlas.png # wood')}),
+    (f'mtllib {" ".join(f"{i:060d}.mtl" for i in range(5))} box.mtl', {'box': TEXTURED}),
 ])
 def test_faces_show_the_material_that_they_use(
         tmp_path: Path, head: str, libraries: dict[str, str]) -> None:
@@ -66,6 +68,14 @@ def test_faces_show_the_material_that_they_use(
     path = write(tmp_path, head, **libraries)
     assert_looks_like(path, box())
     assert companion_files(path) == [tmp_path / 'atlas.png']
+
+
+@pytest.mark.parametrize('defined', ['used', 'used # 1'])
+def test_a_comment_may_follow_the_name_of_a_material(tmp_path: Path, defined: str) -> None:
+    """Unless the material is called so."""
+    path = write(tmp_path, before=('usemtl used # 1', *USED[1:]),
+                 box=TEXTURED.replace('newmtl used', f'newmtl {defined}'))
+    assert_looks_like(path, box())
 
 
 @pytest.mark.parametrize('encoding', ['utf-8', 'utf-8-sig', 'utf-16', 'cp1252'])
@@ -141,6 +151,10 @@ def test_a_texture_with_a_hole_in_its_data_is_refused(tmp_path: Path) -> None:
     data = (tmp_path / 'photo.jpg').read_bytes()
     (tmp_path / 'photo.jpg').write_bytes(data[:2000] + data[2500:])
     with pytest.raises(MeshError, match=r'photo\.jpg cannot be read'):
+        read_mesh(path, 1.0)
+    path = write(tmp_path, box=TEXTURED + 'map_d mask.png\n')
+    (tmp_path / 'mask.png').write_bytes((tmp_path / 'atlas.png').read_bytes()[:40])
+    with pytest.raises(MeshError, match=r'its texture \S*mask\.png cannot be read'):
         read_mesh(path, 1.0)
 
 

@@ -229,6 +229,12 @@ def test_options_without_effect_on_this_preset_are_refused(model, capsys, option
     assert f'{option[0]} would have no effect' in said and '4 crops and 1 hypothesis' in said
 
 
+def test_its_templates_are_not_built_ahead(model, capsys):
+    """The command says so, instead of asking for another export."""
+    assert main(['templates', '--model', str(model[1])]) == 2
+    assert 'renders a template for each detection' in capsys.readouterr().err
+
+
 def test_figures_tell_the_crops_and_hypotheses_of_the_preset(model):
     """Not the defaults of another one."""
     assert evaluated(model) == 0
