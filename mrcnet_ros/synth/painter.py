@@ -41,20 +41,6 @@ class Setting:
 
 
 @dataclass(frozen=True, eq=False)
-class PaintedImage:
-    """What the camera sees.
-
-    :param image_rgb: (H, W, 3) uint8.
-    :param visible: of each object, (H, W) bool, True where it covers half of a pixel or more.
-    :param visible_fraction: of each object, the visible part of its silhouette, in [0, 1].
-    """
-
-    image_rgb: NDArray[np.uint8]
-    visible: tuple[NDArray[np.bool_], ...]
-    visible_fraction: tuple[float, ...]
-
-
-@dataclass(frozen=True, eq=False)
 class _Layer:
     """One rendered object at the supersampled size."""
 
@@ -84,8 +70,8 @@ class Painter(AbstractContextManager['Painter']):
         self._renderer.close()
 
     def paint(self, placed: Sequence[PlacedObject], setting: Setting, rng: np.random.Generator,
-              noise: np.random.Generator | None = None) -> PaintedImage:
-        """Paint one picture.
+              noise: np.random.Generator | None = None) -> NDArray[np.uint8]:
+        """Paint one picture, (H, W, 3) uint8 RGB.
 
         :param rng: draws the table, its shadows' softness and the exposure.
         :param noise: draws the sensor's noise; ``rng`` by default.
@@ -94,8 +80,8 @@ class Painter(AbstractContextManager['Painter']):
         table = draw_table(shadows, rng, setting.table_side_m)
         scenery = draw_surroundings(self.camera, setting.T_camera_world, table,
                                     setting.table_side_m, setting.room)
-        image, visible, fractions = _compose(scenery, [self._layer(p, setting) for p in placed])
-        return PaintedImage(_expose(image, rng, noise or rng), tuple(visible), tuple(fractions))
+        image = _compose(scenery, [self._layer(p, setting) for p in placed])
+        return _expose(image, rng, noise or rng)
 
     def _layer(self, placed: PlacedObject, setting: Setting) -> _Layer:
         T = setting.T_camera_world @ placed.T_world_object
@@ -123,24 +109,16 @@ def tint_of(environment: Image) -> Array:
     return np.asarray(0.7 + 0.3 * mean / mean.mean())
 
 
-def _compose(scenery: Image, layers: Sequence[_Layer]
-             ) -> tuple[Image, list[NDArray[np.bool_]], list[float]]:
-    """Put the nearest object of each pixel in front.
-
-    :return: the picture, and of each layer the visible (H, W) mask and fraction.
-    """
+def _compose(scenery: Image, layers: Sequence[_Layer]) -> Image:
+    """Put the nearest object of each pixel in front."""
     depth = np.stack([np.where(x.depth_m > 0, x.depth_m, np.inf) for x in layers])
     nearest = np.where(np.isfinite(depth).any(axis=0), depth.argmin(axis=0), -1)
     picture = scenery.copy()
-    masks, fractions = [], []
     for index, layer in enumerate(layers):
         front = (nearest == index).astype(np.float32)
         cover = _shrink(front)
         picture += _shrink(layer.rgb * front[..., None]) - cover[..., None] * scenery
-        silhouette = int((layer.depth_m > 0).sum())
-        masks.append(cover >= 0.5)
-        fractions.append(float(front.sum()) / max(silhouette, 1))
-    return picture, masks, fractions
+    return picture
 
 
 def _shrink(image: Image) -> Image:

@@ -190,13 +190,13 @@ class SceneMaker:
         camera = self._spec.camera
         room, tint = self._rooms.draw(camera, T_camera_world, room_rng)
         side_m = _table_side_m(placed, self._meshes)
-        picture = self._painter.paint(
+        image_rgb = self._painter.paint(
             placed, Setting(T_camera_world, light, tint, room, side_m), *paint_rngs)
         instances, depth_m = self._annotator.annotate(
             placed, T_camera_world, table_depth_m(camera, T_camera_world, side_m))
         instances = [dataclasses.replace(item, T_camera_object=self._objects[
             item.object_id].from_centred(item.T_camera_object)) for item in instances]
-        return AnnotatedPicture(picture.image_rgb, depth_m, T_camera_world, instances)
+        return AnnotatedPicture(image_rgb, depth_m, T_camera_world, instances)
 
 
 def layout_spec(diameters_m: Sequence[float], spec: SynthSpec) -> LayoutSpec:
