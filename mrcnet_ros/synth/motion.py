@@ -6,7 +6,7 @@ World frame: the table is z = 0, z points up.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -63,6 +63,12 @@ class ObjectMotion:
     turn: Swing
     lift_m: float
     away_s: tuple[float, float] | None = None
+
+    @property
+    def reach_m(self) -> float:
+        """Return the largest distance from the middle of the table."""
+        ends = self.shift.amplitude * np.outer([-1.0, 1.0], self.along)
+        return float(np.linalg.norm(self.start.T_world_object[:2, 3] + ends, axis=1).max())
 
     def at(self, time_s: float) -> PlacedObject:
         T = self.start.T_world_object
@@ -130,16 +136,22 @@ def draw_object_motions(placed: Sequence[PlacedObject], meshes: Mapping[str, Mes
 def draw_camera_motion(rng: np.random.Generator, spec: LayoutSpec) -> CameraMotion:
     """Draw how the camera moves, within the elevations and distances of single images."""
     low, high = np.radians(spec.elevation_deg)
-    middle = (rng.uniform(-np.pi, np.pi), rng.uniform(0.7 * low + 0.3 * high, 0.4 * low
-                                                      + 0.6 * high),
-              np.radians(rng.normal(0, 0.5 * spec.tilt_deg)), rng.uniform(*spec.distance_m))
+    azimuth = rng.uniform(-np.pi, np.pi)
+    elevation = rng.uniform(0.7 * low + 0.3 * high, 0.4 * low + 0.6 * high)
+    tilt = np.radians(rng.normal(0, 0.5 * spec.tilt_deg))
+    distance_m = rng.uniform(*spec.distance_m)
     reach = 0.25 * (high - low)
 
     def swing(amplitude: float, speed: float) -> Swing:
         return Swing(amplitude * rng.uniform(0.5, 1.0), speed * rng.uniform(0.4, 1.0),
                      rng.uniform(-np.pi, np.pi))
 
-    return CameraMotion(
-        np.array([0.0, 0.0, spec.target_m[1]]), middle,
-        (swing(0.6, CAMERA_RAD_S), swing(reach, 0.5 * CAMERA_RAD_S),
-         swing(0.1, 0.3 * CAMERA_RAD_S), swing(0.15, CAMERA_PART_S)))
+    swings = (swing(0.6, CAMERA_RAD_S), swing(reach, 0.5 * CAMERA_RAD_S),
+              swing(0.1, 0.3 * CAMERA_RAD_S))
+    part = swing(0.15, CAMERA_PART_S)
+    near_m, far_m = spec.distance_m
+    widest = min(part.amplitude, (far_m - near_m) / (far_m + near_m))
+    part = replace(part, amplitude=widest, speed=part.speed * widest / part.amplitude)
+    distance_m = float(np.clip(distance_m, near_m / (1.0 - widest), far_m / (1.0 + widest)))
+    return CameraMotion(np.array([0.0, 0.0, spec.target_m[1]]),
+                        (azimuth, elevation, tilt, distance_m), (*swings, part))

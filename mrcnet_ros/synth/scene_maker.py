@@ -14,7 +14,7 @@ from ..datasets.bop_writer import Instance
 from ..errors import SpecError
 from ..geometry.camera import Camera
 from ..geometry.se3 import Array
-from ..objects import Mesh, ObjectModel
+from ..objects import ObjectModel
 from ..specs import ViewPrior
 from .annotation import Annotator
 from .depth_sensor import DepthSensor
@@ -163,7 +163,8 @@ class SceneMaker:
         :raises DatasetError: when a background cannot be read.
         """
         T_camera_world, light, rng = self._view(scene, image, placed)
-        return self._shoot(placed, T_camera_world, light, rng, (rng, rng))
+        away_m = [float(np.linalg.norm(p.T_world_object[:2, 3])) for p in placed]
+        return self._shoot(placed, away_m, T_camera_world, light, rng, (rng, rng))
 
     def _view(self, scene: int, image: int, placed: Sequence[PlacedObject] = ()
               ) -> tuple[Array, Array, np.random.Generator]:
@@ -178,18 +179,21 @@ class SceneMaker:
         """Return a generator as the room of an image is drawn with."""
         return self._view(scene, image)[2]
 
-    def _shoot(self, placed: Sequence[PlacedObject], T_camera_world: Array, light: Array,
-               room_rng: np.random.Generator,
+    def _shoot(self, placed: Sequence[PlacedObject], away_m: Sequence[float],
+               T_camera_world: Array, light: Array, room_rng: np.random.Generator,
                paint_rngs: tuple[np.random.Generator, np.random.Generator]) -> AnnotatedPicture:
         """Look at objects.
 
+        :param away_m: from the middle of the table, of each object; the table has room for that.
         :param light: (3,) unit vector of the world towards the lamp.
         :param room_rng: draws what is behind the table.
         :param paint_rngs: draw table and exposure, and the sensor's noise.
         """
         camera = self._spec.camera
         room, tint = self._rooms.draw(camera, T_camera_world, room_rng)
-        side_m = _table_side_m(placed, self._meshes)
+        side_m = 3.0 * max(
+            away + float(np.linalg.norm(self._meshes[p.key].vertices, axis=1).max())
+            for p, away in zip(placed, away_m, strict=True))
         image_rgb = self._painter.paint(
             placed, Setting(T_camera_world, light, tint, room, side_m), *paint_rngs)
         instances, depth_m = self._annotator.annotate(
@@ -235,13 +239,6 @@ def _key(object_id: int) -> str:
     return f'{object_id:06d}'
 
 
-def _table_side_m(placed: Sequence[PlacedObject], meshes: Mapping[str, Mesh]) -> float:
-    """Return the side of a table with room for all objects and some more."""
-    reach_m = max(float(np.linalg.norm(p.T_world_object[:2, 3]))
-                  + float(np.linalg.norm(meshes[p.key].vertices, axis=1).max()) for p in placed)
-    return 3.0 * reach_m
-
-
 class SequenceMaker(SceneMaker):
     """Makes scenes whose images are steps in time; see :class:`.SceneMaker`.
 
@@ -257,11 +254,11 @@ class SequenceMaker(SceneMaker):
         """
         time_s = image / self._spec.rate_hz if self._spec.rate_hz else 0.0
         rng = self._rng(scene)
-        moving = [motion.at(time_s) for motion in draw_object_motions(
-            placed, self._meshes, rng, self._spec.away_s)]
+        motions = draw_object_motions(placed, self._meshes, rng, self._spec.away_s)
         T_camera_world = draw_camera_motion(rng, self._layout).at(time_s)
         return self._shoot(
-            moving, T_camera_world, lamp_direction(self._rng(scene, LIGHT)),
+            [motion.at(time_s) for motion in motions], [motion.reach_m for motion in motions],
+            T_camera_world, lamp_direction(self._rng(scene, LIGHT)),
             self._room_rng(scene, image),
             (self._rng(scene, TABLE), self._rng(scene, NOISE, image)))
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 
 import cv2
 import numpy as np
 import pytest
+import synth_folder
 import trimesh
 
 from mrcnet_ros.cli.main import main
@@ -21,6 +23,7 @@ from mrcnet_ros.synth.motion import (
     draw_camera_motion,
     draw_object_motions,
 )
+from mrcnet_ros.synth.painter import Painter
 
 LAYOUT = LayoutSpec(spread_m=0.2, gap_m=0.01, distance_m=(0.7, 1.1), target_m=(0.02, 0.03),
                     elevation_deg=(20.0, 70.0))
@@ -42,10 +45,34 @@ def test_nothing_is_faster_than_it_should_be_and_some_things_rest(seed):
                  for a, b in itertools.pairwise(way)]
         assert speeds.max() <= OBJECT_M_S + 1e-9 and max(turns) <= OBJECT_RAD_S + 1e-9
         assert (speeds.max() < 1e-9) == (number % 3 == 0)
+        assert np.linalg.norm(way[:, :2, 3], axis=1).max() <= motions[number].reach_m + 1e-9
     views = np.array([camera.at(k / 30) for k in range(90)])
     turns = [rotation_angle(a[:3, :3] @ b[:3, :3].T) * 30
              for a, b in itertools.pairwise(views)]
     assert 0.0 < max(turns) < 2 * CAMERA_RAD_S
+
+
+@pytest.mark.parametrize('distance_m', [(0.5, 0.6), (0.7, 1.1), (0.8, 0.8)])
+def test_the_camera_keeps_its_distance(distance_m):
+    """From what it looks at, through a minute of any sequence."""
+    layout = dataclasses.replace(LAYOUT, distance_m=distance_m)
+    for seed in range(100):
+        camera = draw_camera_motion(np.random.default_rng(seed), layout)
+        away_m = [(camera.at(t) @ [*camera.target_m, 1.0])[2] for t in np.linspace(0, 60, 50)]
+        assert distance_m[0] - 1e-9 <= min(away_m) and max(away_m) <= distance_m[1] + 1e-9
+
+
+def test_the_table_stays_as_it_is_through_a_sequence(tmp_path, monkeypatch):
+    """While objects move, so that its wood does not flow under those that rest."""
+    sides, paint = [], Painter.paint
+
+    def remembered(self, placed, setting, *rngs):
+        sides.append(setting.table_side_m)
+        return paint(self, placed, setting, *rngs)
+
+    monkeypatch.setattr(Painter, 'paint', remembered)
+    synth_folder.write_dataset(tmp_path, rate_hz=1.0, images=4)
+    assert len(sides) == 4 and len(set(sides)) == 1
 
 
 def test_every_second_object_is_taken_away_and_put_back(tmp_path, capsys):
