@@ -46,12 +46,7 @@ def make_dataset(folder: Path, split: str, source: Source, spec: SynthSpec, *,
                            f'train_pbr, got {split!r}')
     kind = split.split('_')[0]
     targets_file = folder / f'{kind}_targets_bop19.json'
-    others = [path.name for path in (folder / kind, *folder.glob(f'{kind}_*'))
-              if path.is_dir() and path.suffix != '.part' and path.name != split]
-    if others and targets_file.exists():
-        raise DatasetError(f'{targets_file} is of the split {others[0]}, and BOP has one such '
-                           f'file for all splits whose names begin with {kind}; choose another '
-                           'split or output')
+    _check_targets(targets_file, split)
     if (folder / split).exists():
         raise DatasetError(f'{folder / split} exists and is left as it is; choose another split '
                            'or output, or remove it')
@@ -72,6 +67,7 @@ def make_dataset(folder: Path, split: str, source: Source, spec: SynthSpec, *,
                                    'another distance, or larger images')
             _check_models(kept, made)  # another split may have brought some
             _check_camera(folder / 'camera.json', spec.camera)
+            _check_targets(targets_file, split)
             if kind != 'train':
                 write_bop_json(targets_file, targets)
             write_bop_json(part / RENDERED_FILE, {'made_by': 'mrcnet synth'})
@@ -150,6 +146,17 @@ def _check_models(kept: Path, made: Path) -> None:
     """Check that the models of another split, if there are any, are the same."""
     if kept.exists() and _contents(made) != _contents(kept):
         raise DatasetError(f'{kept} holds other models; choose another output')
+
+
+def _check_targets(path: Path, split: str) -> None:
+    """Check that a file of targets, if it is there, is not of another split."""
+    folder, kind = path.parent, split.split('_')[0]
+    others = [other.name for other in (folder / kind, *folder.glob(f'{kind}_*'))
+              if other.is_dir() and other.suffix != '.part' and other.name != split]
+    if others and path.exists():
+        raise DatasetError(f'{path} is of the split {others[0]}, and BOP has one such file for '
+                           f'all splits whose names begin with {kind}; choose another split or '
+                           'output')
 
 
 def _check_camera(path: Path, camera: Camera) -> None:
