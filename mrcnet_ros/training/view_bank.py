@@ -173,7 +173,7 @@ def _digest(arrays: Mapping[str, NDArray[Any]]) -> str:
     for name in sorted(arrays):
         array = np.ascontiguousarray(arrays[name])
         digest.update(f'{name} {array.dtype.str} {array.shape} '.encode())
-        digest.update(array)
+        digest.update(array.data)
     return digest.hexdigest()
 
 
@@ -211,9 +211,9 @@ def _render(path: Path, source: Mesh | ObjectModel, diameter_m: float,
             openness[i] = renderer.render('openness', T, K, shading='flat').rgb[..., 0]
             depth[i] = np.where(mask, (flat.depth_m - distance[i]) / diameter_m, 0)
     rows = _shown(albedo[..., 3], source)
-    pixels = {name: array[rows] for name, array in zip(
-        _PIXELS, (albedo, normals, openness, depth), strict=True)}
-    small = {'R': R[rows], 'distance': distance[rows], 'hull': hull}
+    drawn: tuple[NDArray[Any], ...] = (albedo, normals, openness, depth)
+    pixels = {name: array[rows] for name, array in zip(_PIXELS, drawn, strict=True)}
+    small: dict[str, Any] = {'R': R[rows], 'distance': distance[rows], 'hull': hull}
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix='.views', dir=path.parent) as temporary:
         part = Path(temporary) / path.name
