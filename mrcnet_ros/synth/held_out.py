@@ -15,6 +15,7 @@ from ..datasets.boxes import mask_box
 from ..geometry.camera import Camera
 from ..objects import ObjectModel
 from ..specs import ViewPrior
+from .dataset import DEPTH
 from .depth_sensor import measured_depth
 from .scene_maker import AnnotatedPicture, SceneMaker, SynthSpec
 
@@ -46,7 +47,7 @@ class RenderedFrame(BopFrame):
 
     def load_depth_m(self) -> NDArray[np.float32]:
         """Return what a depth camera measures, (H, W) float32 [m], 0 without a measurement."""
-        rng = np.random.default_rng([HELD_OUT_SEED, self.scene_id, self.image_id])
+        rng = np.random.default_rng([HELD_OUT_SEED, self.scene_id, DEPTH, self.image_id])
         return measured_depth(self.exact_depth_m, FOCAL_PX, rng)
 
     def load_image(self) -> NDArray[np.uint8]:

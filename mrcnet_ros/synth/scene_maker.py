@@ -35,7 +35,9 @@ FASTEST_HZ = 1000.0  # at more, nothing moves from an image to the next
 # Of the camera above the table: lower, objects hide one another; 90 is straight down.
 ELEVATION_DEG = (10.0, 80.0)
 TILT_DEG = 8.0  # deviation of its roll
-LIGHT, ROOM, TABLE, NOISE = range(1_000_001, 1_000_005)  # far from the numbers of images
+# What is drawn, as a part of seeds: far from the numbers of images, and never left out, because a
+# seed without it is that of image 0.
+LIGHT, ROOM, TABLE, NOISE, ARRANGEMENT, MOTION = range(1_000_001, 1_000_007)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,7 +152,7 @@ class SceneMaker:
 
     def arrange(self, scene: int) -> list[PlacedObject]:
         """Put objects on the table; no kind comes twice before all have come once."""
-        rng = np.random.default_rng([self._spec.seed, scene])
+        rng = self._rng(scene, ARRANGEMENT)
         keys: list[str] = []
         while len(keys) < self._spec.objects:
             keys += [str(key) for key in rng.permutation(sorted(self._meshes))]
@@ -172,12 +174,15 @@ class SceneMaker:
 
         :return: both, and the generator for all else of the image.
         """
-        rng = np.random.default_rng([self._spec.seed, scene, image])
+        rng = self._rng(scene, image)
         return draw_view(rng, self._layout, placed), lamp_direction(rng), rng
 
     def _room_rng(self, scene: int, image: int) -> np.random.Generator:
         """Return a generator as the room of an image is drawn with."""
         return self._view(scene, image)[2]
+
+    def _rng(self, *numbers: int) -> np.random.Generator:
+        return np.random.default_rng([self._spec.seed, *numbers])
 
     def _shoot(self, placed: Sequence[PlacedObject], away_m: Sequence[float],
                T_camera_world: Array, light: Array, room_rng: np.random.Generator,
@@ -253,7 +258,7 @@ class SequenceMaker(SceneMaker):
         :param placed: of :meth:`arrange`.
         """
         time_s = image / self._spec.rate_hz if self._spec.rate_hz else 0.0
-        rng = self._rng(scene)
+        rng = self._rng(scene, MOTION)
         motions = draw_object_motions(placed, self._meshes, rng, self._spec.away_s)
         T_camera_world = draw_camera_motion(rng, self._layout).at(time_s)
         return self._shoot(
@@ -264,6 +269,3 @@ class SequenceMaker(SceneMaker):
 
     def _room_rng(self, scene: int, image: int) -> np.random.Generator:
         return self._rng(scene, ROOM)
-
-    def _rng(self, *numbers: int) -> np.random.Generator:
-        return np.random.default_rng([self._spec.seed, *numbers])

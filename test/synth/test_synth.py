@@ -23,6 +23,8 @@ from mrcnet_ros.rendering.background_files import read_linear
 from mrcnet_ros.rendering.renderer import Renderer
 from mrcnet_ros.synth import rooms
 from mrcnet_ros.synth.dataset import make_dataset
+from mrcnet_ros.synth.depth_sensor import DepthSensor
+from mrcnet_ros.synth.held_out import held_out_frames
 from mrcnet_ros.synth.rooms import Rooms
 from mrcnet_ros.synth.source import from_models
 
@@ -184,6 +186,28 @@ def test_the_same_seed_gives_the_same_files(tmp_path, folder):
     other = synth_folder.write_dataset(tmp_path / 'b', seed=5, images=1)
     assert (other / 'test/000001/scene_gt.json').read_text() != (
         folder / 'test/000001/scene_gt.json').read_text()
+
+
+@pytest.mark.parametrize('rate_hz', [None, 30.0])
+def test_what_is_drawn_is_independent(tmp_path, monkeypatch, rate_hz):
+    """Arrangement, motions, views and depth images have no random numbers in common."""
+    states, make = {}, np.random.default_rng
+
+    def remembered(seed=None):
+        if isinstance(seed, list):
+            states[tuple(seed)] = tuple(np.random.SeedSequence(seed).generate_state(4))
+        return make(seed)
+
+    monkeypatch.setattr(np.random, 'default_rng', remembered)
+    synth_folder.write_dataset(tmp_path, images=2, rate_hz=rate_hz, sensor=DepthSensor())
+    assert len(states) > 4 and len(set(states.values())) == len(states)
+    objects = list(load_bop_objects(tmp_path / 'made/models').values())
+    states.clear()
+    frames = list(held_out_frames(objects, 2, upright=True))
+    assert len(states) == 3
+    for frame in frames:
+        frame.load_depth_m()
+    assert len(set(states.values())) == len(states) == 5
 
 
 def test_what_is_there_is_not_overwritten(tmp_path):
