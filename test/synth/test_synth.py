@@ -129,7 +129,8 @@ def test_pictures_show_the_objects_where_the_files_say(frames):
                 shades = np.concatenate([a[inner] - a[inner].mean(axis=1, keepdims=True)
                                          for a in (image, flat)], axis=1)
                 hues = shades.reshape(-1, 2, 3)
-                assert np.corrcoef(hues[:, 0].ravel(), hues[:, 1].ravel())[0, 1] > 0.8
+                # 0.87 in a picture that is too bright; 8 pixels beside, 0.8 or less
+                assert np.corrcoef(hues[:, 0].ravel(), hues[:, 1].ravel())[0, 1] > 0.85
 
 
 def test_models_are_in_millimetres_with_measured_sizes_and_given_symmetries(folder):
