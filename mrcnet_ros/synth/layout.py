@@ -88,7 +88,7 @@ def draw_view(rng: np.random.Generator, spec: LayoutSpec,
     aside_m, height_m = spec.target_m
     target = np.array([*rng.uniform(-aside_m, aside_m, 2), height_m])
     near_m, far_m = spec.distance_m
-    if spec.all_within:
+    if spec.all_within and placed:
         beyond_m = [float(R_camera_world[2] @ (p.T_world_object[:3, 3] - target)) for p in placed]
         near_m, far_m = near_m - min(beyond_m), far_m - max(beyond_m)
         if near_m > far_m:  # they lie farther apart than the range is long

@@ -178,7 +178,10 @@ class SceneMaker:
         return draw_view(rng, self._layout, placed), lamp_direction(rng), rng
 
     def _room_rng(self, scene: int, image: int) -> np.random.Generator:
-        """Return a generator as the room of an image is drawn with."""
+        """Return a generator as the room of an image is drawn with.
+
+        Where the objects are does not count: a view takes as many random numbers anywhere.
+        """
         return self._view(scene, image)[2]
 
     def _rng(self, *numbers: int) -> np.random.Generator:

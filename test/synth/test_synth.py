@@ -211,6 +211,17 @@ def test_what_is_drawn_is_independent(tmp_path, monkeypatch, rate_hz):
     assert len(set(states.values())) == len(states) == 5
 
 
+def test_held_out_images_at_given_distances_have_rooms(tmp_path):
+    """The files of the rooms are read ahead, before anything is known of the objects."""
+    synth_folder.write_dataset(tmp_path, images=1)
+    objects = list(load_bop_objects(tmp_path / 'made/models').values())
+    photographs = sorted((tmp_path / 'made/test').rglob('rgb/*'))
+    for frame in held_out_frames(objects, 3, upright=True, distance_m=(1.0, 1.4),
+                                 backgrounds=photographs):
+        assert all(0.95 < np.linalg.norm(truth.T_camera_object[:3, 3]) < 1.45
+                   for truth in frame.ground_truth)
+
+
 def test_what_is_there_is_not_overwritten(tmp_path):
     """A split that exists is refused; a new one needs the same models and camera."""
     folder = synth_folder.write_dataset(tmp_path, images=1)
