@@ -104,8 +104,11 @@ class Errs:
 
 
 @pytest.fixture(scope='module')
-def figures(root: Path) -> dict[str, Any]:
-    """Run the command with a network that errs."""
+def figures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Run the command with a network that errs, on some fifty targets."""
+    root = tmp_path_factory.mktemp('many')
+    synth_folder.write_dataset(root, scenes=8, images=2, rate_hz=10.0, upright=True,
+                               sensor=DepthSensor())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evaluate_depth, 'load_estimator', lambda args: Errs(root))
         code = mrcnet.main(arguments(root, 'made', '--support-plane'))
@@ -158,15 +161,15 @@ def test_objects_on_rendered_images_are_as_large_as_their_meshes(root, figures):
 def test_no_object_loses_by_depth_that_is_wrong(figures, name):
     """Late, of another scale, empty, or of another camera: at most 0.02 of average recall.
 
-    Late depth shows where objects were, so here, where few of them move far, it is their mean.
+    A single pose of fifty may be worse, which is 0.05 of its object's recall. Late depth shows
+    where objects were, so of moving objects it is the mean that counts.
     """
     ways = figures['ways']
     assert ways[name]['wrong']
-    if name == LATE:
-        for rate in ('ar_mssd', 'ar_mspd', 'ar_vsd'):
-            assert ways[name]['overall'][rate] > ways[COLOUR]['overall'][rate] - 0.02
-    else:
-        assert ways[name]['worst_object']['change'] > -0.02
+    for rate in ('ar_mssd', 'ar_mspd', 'ar_vsd'):
+        assert ways[name]['overall'][rate] > ways[COLOUR]['overall'][rate] - 0.02
+    if name != LATE:
+        assert ways[name]['worst_object']['change'] > -0.05
 
 
 def test_what_is_visible_of_the_targets_divides_them(figures):
