@@ -138,7 +138,7 @@ def test_a_file_that_is_no_configuration_is_named(tmp_path, text):
     (['--set', 'stepz=1'], "unknown fields ['stepz']"),
     (['--set', 'name.first=1'], "name is 'x' and has no field first"),
     (['--minutes', '0'], 'minutes must be positive, got 0.0'),
-    (['--stem', 'absent.pt'], 'absent.pt, cannot be read'),
+    (['--stem', 'absent.pt'], 'absent.pt: there is no such checkpoint'),
     (['--pieces-mib', '9'], '--pieces-mib would have no effect: it is for --pieces'),
     (['--pieces', __file__], f'--pieces {__file__} cannot be written')])
 def test_a_wrong_option_of_the_command_is_told(tmp_path, capsys, words, said):
