@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import logging
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from ..store.content_store import ContentStore, default_root
+from ..store.lock import try_lock
 
 log = logging.getLogger(__name__)
 
@@ -125,16 +125,12 @@ def default_engine_root() -> Path:
 def _wait_for_lock(file: IO[bytes], key: EngineKey, say: Callable[[str], None]) -> None:
     said = -SAY_EVERY_S
     start = time.monotonic()
-    while True:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            waited = time.monotonic() - start
-            if waited - said >= SAY_EVERY_S:
-                said = waited
-                say(f'another process builds the engine of {key.graph}; waited {waited:.0f} s')
-            time.sleep(POLL_S)
+    while not try_lock(file):
+        waited = time.monotonic() - start
+        if waited - said >= SAY_EVERY_S:
+            said = waited
+            say(f'another process builds the engine of {key.graph}; waited {waited:.0f} s')
+        time.sleep(POLL_S)
 
 
 def _encode(engine: bytes, key: EngineKey) -> bytes:

@@ -47,7 +47,7 @@ from .projected_box import ProjectedBoxes
 from .refinement import Refiner
 from .scoring import Evidence, sigmoid
 from .template_features import TemplateFeatures
-from .uncertainty import Posed, PoseSpread, pose_spreads
+from .uncertainty import Posed, pose_spreads
 
 log = logging.getLogger(__name__)
 DEFAULT_CACHE_BYTES = 256 << 20  # of template features, beside the network itself
@@ -344,18 +344,11 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
         logits = {name: coarse[name][chosen]
                   for name in ('rotation_logits', 'cell_logits', 'scale_logits')}
         spreads = pose_spreads(logits, posed, self.spec.bins)
-        covariances = self._covariances(spreads)
+        law = self.model.covariance_law
+        covariances = [None] * len(posed) if law is None else law.finite_covariances(spreads)
         kept = self.spreads or self.model.depth_laws.covariance is not None
         return [dataclasses.replace(pose, covariance=C, spread=s if kept else None)
                 for pose, C, s in zip(poses, covariances, spreads, strict=True)]
-
-    def _covariances(self, spreads: Sequence[PoseSpread]) -> list[Array | None]:
-        """Return the covariances; None without a law, and where one is not finite."""
-        if self.model.covariance_law is None:
-            return [None] * len(spreads)
-        covariances = self.model.covariance_law.covariances(spreads)
-        finite = np.isfinite(covariances.sum(axis=(1, 2)))
-        return [C if good else None for C, good in zip(covariances, finite, strict=True)]
 
 
 def _of_rows(coarse: Outputs, rows: NDArray[np.int64]) -> Outputs:

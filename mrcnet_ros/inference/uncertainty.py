@@ -122,6 +122,10 @@ class CovarianceLaw(Law):
         C[:, 3:, 3:] = self.group('rotation', np.array([s.rotation for s in spreads]), odds)
         return np.asarray((C + np.swapaxes(C, 1, 2)) / 2.0, np.float64)
 
+    def finite_covariances(self, spreads: Sequence[PoseSpread]) -> list[Array | None]:
+        """Return the covariances of poses, None for those that are not finite."""
+        return [C if np.isfinite(C).all() else None for C in self.covariances(spreads)]
+
     def group(self, name: str, spread: Array, odds: float | Array) -> Array:
         """Return the covariance of one group.
 

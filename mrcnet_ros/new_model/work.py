@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import hashlib
 import json
 import threading
@@ -20,6 +18,7 @@ from ..inference.model_json import read_model_json, seal_of
 from ..meshes import mesh_digest
 from ..reading.text import parse_json
 from ..store.atomic import write_atomically, writing
+from ..store.lock import try_lock
 from .intake import Part
 from .request import Request
 
@@ -98,14 +97,9 @@ def _locked(folder: Path) -> IO[str]:
     """
     with writing(folder):
         file = (folder / 'lock').open('w')
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+        if not try_lock(file):
             raise SpecError(f'another mrcnet new works in {folder.parent}; wait until it ends, or '
-                            'give another --output') from error
-        except OSError as error:
-            if error.errno != errno.ENOLCK:  # a file system without locks
-                raise
+                            'give another --output')
     return file
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +16,7 @@ from ..datasets.bop_scene import read_json
 from ..datasets.bop_writer import SceneWriter, camera_entry, write_bop_json, write_models
 from ..errors import DatasetError
 from ..geometry.camera import Camera
+from ..store.lock import try_lock
 from .depth_sensor import measured_depth
 from .scene_maker import AnnotatedPicture, SceneMaker, SequenceMaker, SynthSpec
 from .source import Source
@@ -89,14 +88,9 @@ def _claimed(part: Path) -> Iterator[None]:
     part.mkdir(parents=True, exist_ok=True)
     lock = part / 'lock'
     with lock.open('w') as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+        if not try_lock(file):
             raise DatasetError(f'{part} is being written by another command; wait until it is '
-                               'done, or choose another split or output') from error
-        except OSError as error:
-            if error.errno != errno.ENOLCK:  # a file system without locks
-                raise
+                               'done, or choose another split or output')
         for path in part.iterdir():
             if path.is_dir():
                 shutil.rmtree(path)

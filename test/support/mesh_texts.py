@@ -22,6 +22,7 @@ SIDES = np.array([[[30, -20, -40], [30, 20, -40], [30, 20, 40], [30, -20, 40]],
                   [[-30, -20, 40], [30, -20, 40], [30, 20, 40], [-30, 20, 40]],
                   [[-30, 20, -40], [30, 20, -40], [30, -20, -40], [-30, -20, -40]]], float)
 CORNERS = SIDES.reshape(24, 3)
+QUADS = np.arange(24).reshape(6, 4)  # their rows, side by side
 SHARED, SHARED_ROWS = np.unique(CORNERS, axis=0, return_inverse=True)
 TRIANGLES = np.array([[4 * i + k for k in row] for i in range(6)
                       for row in ((0, 1, 2), (0, 2, 3))], np.int32)

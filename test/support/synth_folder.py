@@ -48,3 +48,9 @@ def write_dataset(root: Path, name: str = 'made', split: str = 'test', *, grey: 
     """
     make_dataset(root / name, split, source(root / 'meshes'), spec(**changes), grey=grey)
     return root / name
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    """Return the bytes of all files below a folder, by their paths in it."""
+    return {p.relative_to(folder): p.read_bytes() for p in sorted(folder.rglob('*'))
+            if p.is_file()}

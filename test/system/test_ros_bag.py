@@ -10,7 +10,7 @@ pytest.importorskip('rclpy', reason='needs the ROS wheels or a ROS installation'
 pytest.importorskip('vision_msgs', reason='needs ros_pip/interfaces or a ROS installation')
 pytest.importorskip('rosbags')
 
-from bop_folder import bag_of, write_dataset
+from bop_folder import bag_of, root_fixture
 from rclpy.serialization import deserialize_message, serialize_message
 from rosbags.highlevel import AnyReader
 from rosbags.rosbag2 import Reader, StoragePlugin, Writer
@@ -28,11 +28,7 @@ from mrcnet_ros.testbench.bag import Truth, read_bag, restamped
 from mrcnet_ros.testbench.bag_writer import BagWriter
 from mrcnet_ros.testbench.bop_bag import bop_frames
 
-
-@pytest.fixture
-def dataset(tmp_path):
-    write_dataset(tmp_path)
-    return tmp_path
+dataset = root_fixture()
 
 
 @pytest.mark.parametrize('storage', ['mcap', 'sqlite3'])

@@ -11,7 +11,7 @@ pytest.importorskip('rclpy', reason='needs the ROS wheels or a ROS installation'
 pytest.importorskip('vision_msgs', reason='needs ros_pip/interfaces or a ROS installation')
 pytest.importorskip('rosbags')
 
-from bop_folder import bag_of, write_dataset
+from bop_folder import bag_of, root_fixture
 from ros_process import STAND_IN, environment, own_domain
 
 from mrcnet_ros.cli import evaluate_bag
@@ -23,11 +23,7 @@ from mrcnet_ros.inference.poses import Detection
 from mrcnet_ros.testbench.bag import Truth
 from mrcnet_ros.testbench.bag_writer import BagWriter
 
-
-@pytest.fixture
-def dataset(tmp_path):
-    write_dataset(tmp_path)
-    return tmp_path
+dataset = root_fixture()
 
 
 @pytest.fixture
