@@ -25,7 +25,7 @@ FAILED = 1  # exit code: a runtime could not be loaded
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_estimation_arguments(parser, backend=False)
+    add_estimation_arguments(parser, backend=False, plane=False)
     parser.add_argument('--backends', nargs='+', metavar='NAME[:PRECISION][@DEVICE]',
                         help='what to compare, such as onnxruntime@cuda (default: all runtimes '
                              'that are present, on their usual devices, in every precision they '
@@ -130,7 +130,7 @@ def _load(args: argparse.Namespace, chosen: Sequence[Choice]
                 args.model, args.meshes, backend=choice.name, precision=choice.precision,
                 device=choice.device, threads=args.threads, allow_unverified=True,
                 crops=args.crops, hypotheses=args.hypotheses,
-                refine=args.refine)
+                refine=args.refine, find_plane=False)
         except MrcnetError as error:
             failed[choice.title] = str(error)
             if len(failed) == len(chosen):

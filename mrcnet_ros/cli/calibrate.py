@@ -36,7 +36,7 @@ MEASURES = ('sizes', 'covariance', 'score')
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_estimation_arguments(parser, dataset=False)
+    add_estimation_arguments(parser, plane=False, dataset=False)
     parser.set_defaults(boxes='detector')
     add_detection_arguments(parser)
     rendered = parser.add_argument_group('without annotated photographs')

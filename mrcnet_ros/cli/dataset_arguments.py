@@ -62,13 +62,14 @@ def add_detection_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_model_arguments(parser: argparse.ArgumentParser, *, required: bool = True,
-                        backend: bool = True, crops: bool = True, dataset: bool = False
-                        ) -> None:
+                        backend: bool = True, crops: bool = True, plane: bool = True,
+                        dataset: bool = False) -> None:
     """Declare which model to run, and on what.
 
     :param required: otherwise the model of the demo is the default.
     :param backend: whether one is to be chosen.
     :param crops: whether the numbers of crops, hypotheses and refinements are to be chosen.
+    :param plane: whether a plane may be found, where the numbers of crops are to be chosen.
     :param dataset: whether a model without meshes gets those of a dataset.
     """
     usual = 'meshes/ in the model directory' + (', or else the dataset' if dataset else '')
@@ -93,6 +94,11 @@ def add_model_arguments(parser: argparse.ArgumentParser, *, required: bool = Tru
                             help='how often each pose is measured once more, with a template '
                                  'drawn at the pose, at most 3; more accurate, takes about twice '
                                  'the time (default: %(default)s; not with the paper preset)')
+    if crops and plane:
+        parser.add_argument('--find-plane', action=argparse.BooleanOptionalAction, default=True,
+                            help='whether three objects or more of an image tell what plane they '
+                                 'stand on, which corrects their poses (default: yes; not with '
+                                 'the paper preset)')
 
 
 def add_threads_argument(parser: argparse.ArgumentParser) -> None:
@@ -127,15 +133,17 @@ def add_runtime_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_estimation_arguments(parser: argparse.ArgumentParser, *, backend: bool = True,
-                             crops: bool = True, dataset: bool = True) -> None:
+                             crops: bool = True, plane: bool = True, dataset: bool = True
+                             ) -> None:
     """Declare what poses on a dataset need: images, model and boxes.
 
     :param backend: whether one is to be chosen.
     :param crops: whether their number is to be chosen.
+    :param plane: whether one may be found, where the number of crops is to be chosen.
     :param dataset: whether one has to be given.
     """
     add_dataset_arguments(parser, required=dataset)
-    add_model_arguments(parser, backend=backend, crops=crops, dataset=True)
+    add_model_arguments(parser, backend=backend, crops=crops, plane=plane, dataset=True)
     add_box_arguments(parser)
 
 
@@ -188,7 +196,7 @@ def take_fixed_numbers(args: argparse.Namespace) -> None:
         return
     crops, hypotheses = preset.fixed
     fixed = {'stage1_only': False, 'crops': crops, 'hypotheses': hypotheses,
-             'refine': DEFAULT_REFINEMENTS}
+             'refine': DEFAULT_REFINEMENTS, 'find_plane': True}
     refuse_without_effect(
         args, [name for name, value in fixed.items() if getattr(args, name, value) != value],
         f'models of the {preset.name} preset always use both stages once, {crops} crops and '
@@ -284,7 +292,7 @@ def estimator_options(args: argparse.Namespace) -> dict[str, Any]:
     They are options of :meth:`PoseEstimator.load` and parameters of the node.
     """
     return {**runtime_options(args), 'crops': args.crops, 'hypotheses': args.hypotheses,
-            'refine': args.refine}
+            'refine': args.refine, 'find_plane': getattr(args, 'find_plane', False)}
 
 
 def say(text: str) -> None:

@@ -183,6 +183,7 @@ def _write_page(args: argparse.Namespace, dataset: BopDataset, labels: Mapping[i
                         stage_medians_ms(done.stage_seconds)),
         facts={'images': str(len(done.frames)), 'boxes': boxes, 'crops': str(args.crops),
                'refinements': str(args.refine),
+               'plane': 'found' if args.find_plane else 'none',
                'depth': ', '.join([args.depth, *depth_line(done.poses).splitlines()]),
                'runtime': ' '.join(done.runtime.values())}))
 

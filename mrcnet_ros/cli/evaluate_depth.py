@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_estimation_arguments(parser)
+    add_estimation_arguments(parser, plane=False)
     add_detection_arguments(parser)
     parser.add_argument('--support-plane', action='store_true',
                         help='also correct by the plane z = 0 of the world, which objects stand '

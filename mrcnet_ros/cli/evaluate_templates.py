@@ -16,7 +16,7 @@ from .tasks import add_json_argument, measured_with
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_estimation_arguments(parser)
+    add_estimation_arguments(parser, plane=False)
     add_json_argument(parser)
 
 

@@ -75,8 +75,8 @@ def measured_with(args: argparse.Namespace, estimator: Any = None,
                   dataset: BopDataset | None = None) -> dict[str, Any]:
     """Return what figures were measured with, for their file.
 
-    :param args: with ``command_line``; ``model``, ``threads``, ``crops``, ``hypotheses`` and
-        ``refine``, where there are any.
+    :param args: with ``command_line``; ``model``, ``threads``, ``crops``, ``hypotheses``,
+        ``refine`` and ``find_plane``, where there are any.
     :param estimator: or detector; None where the figures are of no single one.
     """
     found: dict[str, Any] = {'command': args.command_line}
@@ -87,8 +87,8 @@ def measured_with(args: argparse.Namespace, estimator: Any = None,
         found['model'] = model_identity(args.model)
     if estimator is not None:
         found['backend'] = runtime(estimator)
-    found |= {name: getattr(args, name) for name in ('threads', 'crops', 'hypotheses', 'refine')
-              if hasattr(args, name)}
+    found |= {name: getattr(args, name) for name in ('threads', 'crops', 'hypotheses', 'refine',
+                                               'find_plane') if hasattr(args, name)}
     return {**found, 'machine': machine(), 'versions': versions()}
 
 

@@ -49,9 +49,10 @@ class Run:
 
     def unscaled_rows(self) -> list[ResultRow] | None:
         """Return the estimates of objects as large as their meshes, None when they are those."""
-        measured = any(p.depth is not None and p.depth.used != 'none' for p in self.poses)
+        measured = any(p.stands or (p.depth is not None and p.depth.used != 'none')
+                       for p in self.poses)
         if measured or all(ratio == 1.0 for ratio in self.size_ratios.values()):
-            return None  # a distance that depth has measured does not depend on the size
+            return None  # what depth or a plane has told does not depend on the size alone
         return [_unscaled(row, self.size_ratios.get(row.object_id, 1.0)) for row in self.rows]
 
 

@@ -18,7 +18,9 @@ from ..geometry.camera_doubts import number_doubts
 from ..geometry.se3 import Array, skew
 from ..objects import ObjectModel
 from .backend import Backend, RuntimeOptions
+from .bodies import Bodies
 from .depth_correction import DepthCorrection, DepthLaws
+from .found_plane import PlaneFinder
 from .input_checks import all_of, check_inputs
 from .known_start import KnownPose
 from .model_directory import ModelT
@@ -45,6 +47,7 @@ class BaseEstimator(ABC, Generic[ModelT]):
     closed = False
     can_follow = False  # whether models of this preset can :meth:`follow`
     warns_of_cameras = True  # in the log, of those whose numbers look wrong
+    finds_plane = False  # whether the objects of an image tell what plane they stand on
 
     @classmethod
     @abstractmethod
@@ -75,7 +78,9 @@ class BaseEstimator(ABC, Generic[ModelT]):
     def _use_sizes(self) -> None:
         centred = {o.label: o for o in self.centred}
         self._depth = DepthCorrection(centred, self._depth_laws())
-        self._support = SupportCorrection(centred)
+        self._bodies = Bodies(centred)
+        self._support = SupportCorrection(self._bodies)
+        self._finder = PlaneFinder(self._bodies)
 
     def assume_sizes_of_meshes(self) -> None:
         """Take all objects to be as large as their meshes, as they are in rendered pictures."""
@@ -100,7 +105,7 @@ class BaseEstimator(ABC, Generic[ModelT]):
             nothing was measured; corrects the poses of objects that it sees.
         :param support_plane: (4,) a, b, c, d of the plane ``a x + b y + c z + d = 0`` [m] in the
             camera frame that objects may stand on, (a, b, c) towards them; corrects the distances
-            of those that stand on it where depth does not.
+            of those that stand on it where depth does not. Without it, see ``finds_plane``.
         :return: poses in the order of the detections, and why others have none.
         :raises ImageError: when image or depth has another type or another size than the camera.
         :raises CameraError: when the camera is no :class:`.Camera`.
@@ -163,6 +168,8 @@ class BaseEstimator(ABC, Generic[ModelT]):
                   depth_m: NDArray[np.float32] | None, plane: Array | None = None) -> FrameResult:
         """Correct poses by depth image and plane, if any, and tell them in the object frames.
 
+        Without a plane, the one that the objects stand on together is looked for.
+
         :param result: whose poses are those of the centred frames.
         """
         clock, poses = StageClock(), result.poses
@@ -171,6 +178,9 @@ class BaseEstimator(ABC, Generic[ModelT]):
             clock.lap('depth')
         if plane is not None:
             poses = self._support.correct(poses, plane)
+            clock.lap('plane')
+        elif self.finds_plane:
+            poses = self._finder.correct(poses)
             clock.lap('plane')
         poses = [_of_object_frame(pose, self.objects[pose.label]) for pose in poses]
         return dataclasses.replace(result, poses=poses,
@@ -198,12 +208,12 @@ class BaseEstimator(ABC, Generic[ModelT]):
         """
         self._depth.prepare()
 
-    def prepare_support_plane(self) -> None:
-        """Read the meshes that a support plane needs now rather than with the first image.
+    def prepare_plane(self) -> None:
+        """Read the meshes that a plane needs now rather than with the first image.
 
         :raises MeshError: when a mesh cannot be used.
         """
-        self._support.prepare()
+        self._bodies.prepare()
 
     def _depth_laws(self) -> DepthLaws:
         """Return what the model knows of poses that depth has corrected."""

@@ -63,9 +63,12 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
     :param refine: how often a detection's pose is measured once more, with a template drawn at the
         pose itself; needs OpenGL and time, see :mod:`.refinement`. Followed objects are not. Such
         an estimator is used and closed by the thread that loads it.
+    :param find_plane: whether several objects of an image tell what plane they stand on, which
+        corrects their poses, see :mod:`.found_plane`; needs a law of covariances.
     :param stage1_only: answer with the coarse pose, to see what stage 2 is worth; without a
         covariance, whose law is for both stages.
-    :param spreads: tell with each pose what its covariance comes from.
+    :param spreads: tell with each pose what its covariance comes from, and correct none by a plane
+        that was found: for those who measure what the network does.
     :raises MeshError: when a mesh is missing, in another unit, or another one than the model's.
     :raises BackendError: when ``refine`` finds no headless OpenGL.
     """
@@ -75,7 +78,8 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
     def __init__(self, model: ModelDirectory, backend: Backend, store: TemplateStore, *,
                  cache_bytes: int = DEFAULT_CACHE_BYTES, crops: int = DEFAULT_CROPS,
                  hypotheses: int = DEFAULT_HYPOTHESES, refine: int = DEFAULT_REFINEMENTS,
-                 stage1_only: bool = False, spreads: bool = False) -> None:
+                 find_plane: bool = True, stage1_only: bool = False, spreads: bool = False
+                 ) -> None:
         super().__init__(model, backend)
         self.spec, self.stage1_only, self.spreads = model.spec, stage1_only, spreads
         self.turns_rad = crop_turns(crops)
@@ -90,6 +94,7 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
         self._outlines = OutlineAgreement(templates)
         self._refiner = Refiner(backend, self.spec.template, self.centred,
                                 0 if stage1_only else refine)
+        self.finds_plane = find_plane and not (stage1_only or spreads)
         if not (stage1_only or spreads):  # spreads are for those who measure the laws
             for doubt in model.law_doubts(crops, hypotheses, refine):
                 log.warning('model %r: %s', model.name, doubt)
@@ -98,8 +103,9 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
     def load(cls, model_dir: Path, meshes_dir: Path | None = None, *,
              cache_bytes: int = DEFAULT_CACHE_BYTES, store_root: Path | None = None,
              crops: int = DEFAULT_CROPS, hypotheses: int = DEFAULT_HYPOTHESES,
-             refine: int = DEFAULT_REFINEMENTS, stage1_only: bool = False, spreads: bool = False,
-             preload: bool = False, **runtime: Any) -> PoseEstimator:
+             refine: int = DEFAULT_REFINEMENTS, find_plane: bool = True,
+             stage1_only: bool = False, spreads: bool = False, preload: bool = False,
+             **runtime: Any) -> PoseEstimator:
         """Load a model directory into a runtime.
 
         :param meshes_dir: folder of the meshes; ``meshes`` in the model directory by default.
@@ -113,9 +119,11 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
         estimator = cls._opened(
             read_model_directory(model_dir, meshes_dir), runtime, store=TemplateStore(store_root),
             cache_bytes=cache_bytes, crops=crops, hypotheses=hypotheses, refine=refine,
-            stage1_only=stage1_only, spreads=spreads)
+            find_plane=find_plane, stage1_only=stage1_only, spreads=spreads)
         try:
             estimator._check_graphs()
+            if estimator.finds_plane:
+                estimator.prepare_plane()
             if preload:
                 estimator.features.preload()
         except BaseException:

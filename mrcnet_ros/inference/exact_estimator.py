@@ -38,7 +38,7 @@ class ExactPoseEstimator(PoseEstimator):
                  crops: int = DEFAULT_CROPS, hypotheses: int = DEFAULT_HYPOTHESES,
                  refine: int = DEFAULT_REFINEMENTS) -> None:
         super().__init__(model, backend, store, crops=crops, hypotheses=hypotheses, refine=refine,
-                         cache_bytes=0)
+                         cache_bytes=0, find_plane=False)
         self._exact = ExactTemplates(backend, self.spec.template, self.centred)
 
     def close(self) -> None:

@@ -9,17 +9,15 @@ wrong, or it would fall over in this rotation.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
 from numpy.typing import ArrayLike
 
 from ..errors import SpecError
-from ..geometry.hull import hull_vertices
 from ..geometry.se3 import Array
-from ..objects import ObjectModel
+from .bodies import Bodies, Body
 from .depth_correction import doubt_of
 from .depth_fit import PoseDoubt
 from .poses import PoseEstimate
@@ -37,19 +35,6 @@ TILT_DEVIATIONS, TILT_RAD = 2.0, (np.radians(5.0), np.radians(15.0))
 INSIDE = 0.02
 # Errors of height: of plane and mesh [m], and for each radian of rotation [diameters].
 PLANE_M, LEVER = 0.003, 0.25
-
-
-@dataclass(frozen=True, eq=False)
-class Body:
-    """What of an object decides how it stands.
-
-    :param corners: (V, 3) vertices of the convex hull [m], object frame.
-    :param middle: (3,) of the surface [m], object frame; about the centre of mass.
-    """
-
-    corners: Array
-    middle: Array
-    diameter_m: float
 
 
 def checked_plane(plane: ArrayLike) -> Array:
@@ -138,21 +123,11 @@ def _rests(body: Body, R: Array, up: Array, heights: Array, rotation_rad: float)
 class SupportCorrection:
     """Moves objects that stand on a plane along their rays until they touch it.
 
-    :param objects: by label.
+    :param bodies: of all objects.
     """
 
-    def __init__(self, objects: Mapping[str, ObjectModel]) -> None:
-        """Keep the objects; their meshes are read when they are first needed."""
-        self._objects = objects
-        self._bodies: dict[str, Body] = {}
-
-    def prepare(self) -> None:
-        """Read the meshes of all objects now, so that no frame waits for them.
-
-        :raises MeshError: when a mesh cannot be used.
-        """
-        for label in self._objects:
-            self._body(label)
+    def __init__(self, bodies: Bodies) -> None:
+        self._bodies = bodies
 
     def correct(self, poses: Sequence[PoseEstimate], plane: Array) -> list[PoseEstimate]:
         """Return the poses, those corrected that stand on the plane.
@@ -165,7 +140,7 @@ class SupportCorrection:
                 else self._correct(pose, plane) for pose in poses]
 
     def _correct(self, pose: PoseEstimate, plane: Array) -> PoseEstimate:
-        body, doubt = self._body(pose.label), doubt_of(pose)
+        body, doubt = self._bodies[pose.label], doubt_of(pose)
         T = standing(body, pose.T_camera_object, plane, doubt)
         if T is None:
             return pose
@@ -177,16 +152,3 @@ class SupportCorrection:
         # the distance is uncertain no more
         return dataclasses.replace(pose, T_camera_object=T, covariance=C, stands=True,
                                    score=max(pose.score, pose.presence), usual_score=None)
-
-    def _body(self, label: str) -> Body:
-        if label not in self._bodies:
-            item = self._objects[label]
-            mesh = item.load_mesh()
-            corners = mesh.vertices[mesh.faces].reshape(-1, 9)
-            a, b, c = np.split(corners, 3, axis=1)
-            area = np.linalg.norm(np.cross(b - a, c - a), axis=1)
-            middle = np.average((a + b + c) / 3, axis=0, weights=area)
-            self._bodies[label] = Body(item.size_ratio * hull_vertices(mesh.vertices),
-                                       item.size_ratio * middle,
-                                       item.size_ratio * item.diameter_m)
-        return self._bodies[label]

@@ -32,7 +32,7 @@ def load_estimator(parameters: NodeParameters) -> Estimator:
         backend=parameters.backend, device=parameters.device, precision=parameters.precision,
         allow_unverified=parameters.allow_unverified, threads=parameters.threads or None,
         crops=parameters.crops, hypotheses=parameters.hypotheses, refine=parameters.refine,
-        preload=parameters.preload,
+        find_plane=parameters.find_plane, preload=parameters.preload,
         cache_bytes=parameters.cache_mb << 20,
         store_root=home_expanded('store', parameters.store) if parameters.store else None,
     )
@@ -41,7 +41,7 @@ def load_estimator(parameters: NodeParameters) -> Estimator:
         if parameters.depth != 'off':
             estimator.prepare_depth()
         if parameters.support_plane:
-            estimator.prepare_support_plane()
+            estimator.prepare_plane()
     except BaseException:
         estimator.close()
         raise

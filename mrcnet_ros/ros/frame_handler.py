@@ -221,7 +221,7 @@ class FrameHandler:
     def _count_corrections(self, picture: DecodedFrame, poses: Sequence[PoseEstimate]) -> None:
         if picture.depth_m is not None:
             self._drops.depth((p.depth.used, p.depth.residual_m) for p in poses if p.depth)
-        if picture.plane is not None:
+        if picture.plane is not None or getattr(self._estimator, 'finds_plane', False):
             self._drops.plane(p.stands for p in poses)
 
     def close(self) -> None:

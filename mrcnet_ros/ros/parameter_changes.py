@@ -13,8 +13,8 @@ from .params import FIELDS, NodeParameters
 
 # What ~/set_model may change.
 RELOADABLE = ('model', 'meshes', 'detector', 'backend', 'device', 'precision', 'allow_unverified',
-              'threads', 'crops', 'hypotheses', 'refine', 'store', 'cache_mb', 'preload',
-              'label_map')
+              'threads', 'crops', 'hypotheses', 'refine', 'find_plane', 'store', 'cache_mb',
+              'preload', 'label_map')
 
 
 def changed_parameters(current: NodeParameters, changes: list[Parameter], *, configured: bool

@@ -79,6 +79,10 @@ class NodeParameters:
         '', 'frame of /tf whose plane z = 0 is the surface that objects stand on, with z up; '
         'corrects the distance of objects that stand on it, unless depth has corrected it; '
         'empty: no plane')
+    find_plane: bool = parameter(
+        True, 'whether three objects or more tell what plane they stand on where support_plane '
+        'does not; corrects the poses of those that stand on it, unless depth has; not with the '
+        'paper preset')
     image_rectified: bool = parameter(
         False, 'images are already rectified (image_rect): use P of camera_info, not K and D',
         live=True)

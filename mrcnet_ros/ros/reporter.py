@@ -64,7 +64,7 @@ class Reporter:
         if watch is None:
             statuses += [idle_status('inputs', state), idle_status('poses', state, account),
                          idle_status('depth', state)]
-            if limits.support_plane:
+            if limits.support_plane or limits.find_plane:
                 statuses.append(idle_status('support_plane', state))
         else:
             why_unpaired = watch.why_unpaired(
@@ -75,7 +75,7 @@ class Reporter:
                 poses, problems=[*poses.problems, *self._doubles()],
                 values={**poses.values, **self._subscribers()}),
                          depth_status(account, limits.depth, self._drops.depth_residual_m())]
-            if limits.support_plane:
+            if limits.support_plane or limits.find_plane:
                 statuses.append(support_status(account, limits.support_plane))
         self._publisher.publish(diagnostic_array(
             self._node.get_clock().now().to_msg(), self._node.get_fully_qualified_name()[1:],

@@ -222,7 +222,7 @@ def depth_status(account: Account, mode: str, residual_m: float | None) -> Statu
 def support_status(account: Account, frame: str) -> Status:
     """Tell what the support plane does for the poses, and what keeps it from it.
 
-    :param frame: the parameter ``support_plane``.
+    :param frame: the parameter ``support_plane``; '' where the plane is found in the images.
     """
     recent, total = account.recent, account.total
     missing, text = recent.get('plane_missing', 0), account.reasons.get('plane_missing', '')
@@ -231,8 +231,9 @@ def support_status(account: Account, frame: str) -> Status:
     counts = {'poses corrected: plane': 'plane_stands', 'poses left alone': 'plane_left',
               'frames without the plane': 'plane_missing'}
     return Status('support_plane', problems,
-                  f'{frame}; {recent.get("plane_stands", 0)} poses stand on it, '
-                  f'{recent.get("plane_left", 0)} do not or depth knows better',
+                  f'{frame or "found in the images"}; {recent.get("plane_stands", 0)} poses stand '
+                  f'on it, {recent.get("plane_left", 0)} do not, have no plane or depth knows '
+                  'better',
                   {name: str(total.get(count, 0)) for name, count in counts.items()})
 
 

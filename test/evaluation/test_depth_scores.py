@@ -29,6 +29,7 @@ from mrcnet_ros.evaluation.known_scenes import (
 )
 from mrcnet_ros.geometry.camera import Camera
 from mrcnet_ros.geometry.se3 import exp_so3
+from mrcnet_ros.inference.bodies import Bodies
 from mrcnet_ros.inference.depth_correction import DepthCorrection
 from mrcnet_ros.inference.estimator import PoseEstimator
 from mrcnet_ros.inference.poses import Detection, FrameResult, Measured, PoseEstimate
@@ -69,7 +70,7 @@ class Errs:
         self.objects = {item.label: dataclasses.replace(item, size_ratio=size_ratio)
                         for item in self._meshes.values()}
         self._depth = DepthCorrection(self.objects)
-        self._support = SupportCorrection(self.objects)
+        self._support = SupportCorrection(Bodies(self.objects))
 
     def close(self) -> None:
         """Hold nothing."""

@@ -11,11 +11,11 @@ from meshes import cube
 from mrcnet_ros.errors import SpecError
 from mrcnet_ros.geometry.camera import Camera
 from mrcnet_ros.geometry.se3 import exp_so3, make_transform
+from mrcnet_ros.inference.bodies import Body
 from mrcnet_ros.inference.depth_alignment import PoseDoubt
 from mrcnet_ros.inference.estimator import PoseEstimator
 from mrcnet_ros.inference.poses import Detection
 from mrcnet_ros.inference.support_plane import (
-    Body,
     checked_plane,
     plane_information,
     plane_of_frame,
@@ -99,8 +99,8 @@ def test_the_estimator_takes_a_plane(tiny_model: Any) -> None:
     detections = [Detection('box', np.array([100.0, 60, 160, 110]))]
     plain = estimator.estimate(IMAGE, CAMERA, detections)
     pose = plain.poses[0]
-    assert not pose.stands and 'plane' not in plain.stage_seconds
-    T, body = pose.T_camera_object, estimator._support._body('box')
+    assert not pose.stands
+    T, body = pose.T_camera_object, estimator._bodies['box']
     # of the box's own faces, the plane below the one that looks up most
     axis = int(np.argmax(np.abs(T[2, :3])))
     up = -np.sign(T[2, axis]) * T[:3, axis]
