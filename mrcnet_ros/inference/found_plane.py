@@ -116,7 +116,7 @@ def settled(T: Array, C: Array, rests: Sequence[Rests]) -> list[tuple[Array, Arr
     """
     nothing: list[tuple[Array, Array] | None] = [None] * len(T)
     faces = _Faces.of(T, rests)
-    point = np.median(T[:, :3, 3], axis=0)
+    point = T[:, :3, 3].mean(axis=0)
     starts = faces.below_camera()
     if not len(starts):
         return nothing
