@@ -24,7 +24,8 @@ SOURCES = ['ros/statuses.py', 'ros/reporter.py', 'ros/input_watch.py', 'ros/inpu
 # parts of a message that are no problem, or follow one that the table has
 OTHERS = {
     '... frames/s with ... poses in ... s',
-    '...; ... poses stand on it, ... do not or depth knows better',
+    '...; ... poses stand on it, ... do not, have no plane or depth knows better',
+    'found in the images',
     "camera ... to ... degrees above the object's xy plane, its z axis within ... degrees of the "
     "image's up",
     'depth of ... of ... frames not used, ...: ...',
