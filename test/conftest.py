@@ -39,11 +39,14 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
 
 @pytest.fixture(scope='session')
 def demo_estimator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PoseEstimator]:
-    """Load the model of the demo, whose templates are drawn once for all tests."""
+    """Load the model of the demo, whose templates are drawn once for all tests.
+
+    It finds no plane: poses are those of the network.
+    """
     from mrcnet_ros.inference.estimator import PoseEstimator
     from mrcnet_ros.store.shared_files import shared_file
 
-    estimator = PoseEstimator.load(shared_file('models/demo'), threads=1,
+    estimator = PoseEstimator.load(shared_file('models/demo'), threads=1, find_plane=False,
                                    store_root=tmp_path_factory.mktemp('demo'))
     yield estimator
     estimator.close()

@@ -56,7 +56,8 @@ def test_each_detection_gets_its_own_pose(estimator):
         assert T[2, 3] > 0
         assert 0 < pose.score < 1
     assert len({p.T_camera_object.tobytes() for p in result.poses}) == 5
-    assert set(result.stage_seconds) == {'crop', 'stage1', 'template', 'stage2', 'decode'}
+    assert set(result.stage_seconds) == {'crop', 'stage1', 'template', 'stage2', 'decode',
+                                         'plane'}
     assert all(s >= 0 for s in result.stage_seconds.values())
 
 

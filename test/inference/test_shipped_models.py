@@ -208,3 +208,17 @@ def test_the_lmo_model_finds_its_objects_in_renders(tmp_path):
     assert len(errors) >= 12
     assert np.median([np.degrees(e.rotation_rad) for _, e, _ in errors]) < 12.0
     assert np.median([mssd for _, _, mssd in errors]) < 0.2
+
+
+def test_objects_on_one_table_put_the_worst_distances_right(demo, frames, monkeypatch):
+    """All of them stand on it; the estimator is told neither that nor where the table is."""
+    far = {}
+    for found in (False, True):
+        monkeypatch.setattr(demo, 'finds_plane', found)
+        poses = [(pose, T_gt) for image, camera, detections, truths in frames
+                 for pose, T_gt in zip(demo(image, camera, detections), truths, strict=True)]
+        assert sum(pose.stands for pose, _ in poses) >= (0.75 * len(poses) if found else 0)
+        off = [abs(np.linalg.norm(pose.T_camera_object[:3, 3]) / np.linalg.norm(T_gt[:3, 3]) - 1)
+               for pose, T_gt in poses]
+        far[found] = np.percentile(off, 90)
+    assert far[True] < 0.85 * far[False]
