@@ -231,8 +231,8 @@ def _distance(planes: _Planes, joint: Array) -> Array:
     return np.asarray(np.sqrt(np.maximum(squared, 0.0)))
 
 
-def _by_chance(planes: _Planes, agree: NDArray[np.bool_], best: int, rests: Sequence[Rests], own: int,
-               width_m: float) -> float:
+def _by_chance(planes: _Planes, agree: NDArray[np.bool_], best: int, rests: Sequence[Rests],
+               own: int, width_m: float) -> float:
     """Return how many planes like this one chance makes of objects that stand on nothing.
 
     Each object is turned at random, at a random height between the lowest and the highest that
