@@ -20,7 +20,7 @@ from .backgrounds import background_patches, find_images, irradiance_matrices
 from .composed_run import ComposedRun, Job, check_start, deadline_of
 from .detector_config import DetectorConfig
 from .exchange import Exchange, train_together
-from .loop import CHECKPOINT, decay_groups
+from .loop import CHECKPOINT, alone_in, decay_groups
 from .material import load_disturbers, load_object_views
 from .painting import TrainingPainter
 from .scenes import SceneComposer, TrainingScene
@@ -96,7 +96,7 @@ def train_detector(config: DetectorConfig, weights: dict[str, Tensor],
     :param stop_after: stop at this step instead, leaving a checkpoint.
     :return: the last checkpoint.
     :raises SpecError: when ``stop_after`` is not positive, or ``minutes`` are over before the
-        first step.
+        first step, or another training works in the output.
     :raises DatasetError: when there are no backgrounds, or they cannot be read.
     :raises ModelError: when the last checkpoint is damaged or of another run.
     """
@@ -105,9 +105,10 @@ def train_detector(config: DetectorConfig, weights: dict[str, Tensor],
     deadline, objects = deadline_of(config), config.load_objects()
     spent = check_start(config, objects)
     network = build_detector(config, len(objects), weights)  # before views take minutes
-    views = load_object_views(config, objects) + load_disturbers(config)
-    job = Job(config, views, weights, deadline, spent)
-    train_together(partial(_run, job, stop_after), network, config.processes)
+    with alone_in(config.output):
+        views = load_object_views(config, objects) + load_disturbers(config)
+        job = Job(config, views, weights, deadline, spent)
+        train_together(partial(_run, job, stop_after), network, config.processes)
     return config.output / CHECKPOINT
 
 

@@ -8,13 +8,15 @@ import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from torch import Tensor, nn, optim
 
-from ..errors import ModelError
+from ..errors import ModelError, SpecError
 from ..store.atomic import write_atomically, writing
+from ..store.lock import try_lock
 from .checkpoint import load_checkpoint, save_checkpoint
 from .identity import IDENTITY, check_identity
 from .run_config import ConfigT, RunConfig
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 CHECKPOINT = 'checkpoint.pt'
 BatchT = TypeVar('BatchT')
 METRICS_FILE = 'metrics.jsonl'
+LOCK_FILE = 'lock'
 # of the optimiser's groups: may differ from those of the checkpoint that a training goes on from
 OF_CONFIG = ('weight_decay', 'part')
 
@@ -218,6 +221,26 @@ class TrainingLoop(ABC, Generic[ConfigT, BatchT]):
         self.samples = int(state.get('samples', self.step * self.at_once))
         if self.group.rank == 0:
             drop_metrics(self.config.output, self.step)
+
+
+@contextmanager
+def alone_in(output: Path) -> Iterator[None]:
+    """Keep other trainings out of an output folder, which is made when needed.
+
+    Two would overwrite each other's checkpoint. Child processes need no lock of their own.
+
+    :raises SpecError: when another training works in it.
+    :raises DatasetError: when it cannot be written.
+    """
+    path = output / LOCK_FILE
+    with writing(path):
+        file = path.open('w')
+        locked = try_lock(file)
+    with file:
+        if not locked:
+            raise SpecError(f'another training works in {output}; wait until it ends, or give '
+                            'another output')
+        yield
 
 
 def last_checkpoint(config: RunConfig, identity: dict[str, Any]) -> dict[str, Any] | None:

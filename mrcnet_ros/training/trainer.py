@@ -18,7 +18,7 @@ from .exchange import Exchange, train_together
 from .feed import Compositions, batches
 from .identity import check_known, identity_of
 from .job import build_network, check_device, draw_ahead, known_classes
-from .loop import CHECKPOINT, decay_groups
+from .loop import CHECKPOINT, alone_in, decay_groups
 from .material import load_material, load_templates, load_views, target_classes
 from .step import StepResult, train_step
 from .targets import Batch, stack_samples
@@ -44,7 +44,7 @@ def train(config: TrainConfig, stem: dict[str, Tensor], stop_after: int | None =
     :raises SpecError: when ``stop_after`` is no multiple of ``refresh``: a run that goes on from
         there would see other template features than one that was not stopped; or when the
         configuration leaves no object to train, or names a GPU that is not there, or its
-        ``minutes`` are over before the first step.
+        ``minutes`` are over before the first step; or when another training works in the output.
     :raises DatasetError: when there are no backgrounds, or they cannot be read.
     :raises ModelError: when the last checkpoint is damaged, or of another model, other objects,
         another view prior or seed; or when ``freeze_shared`` must keep the answers for an object
@@ -56,11 +56,12 @@ def train(config: TrainConfig, stem: dict[str, Tensor], stop_after: int | None =
     deadline = deadline_of(config)
     objects = checked_objects(config)
     spent = check_start(config, objects)
-    draw_ahead(config, objects, config.composers)
-    job = Job(config, load_views(config, objects), stem, deadline, spent)
-    bank = load_templates(config, objects)
-    train_together(partial(_run, job, bank, stop_after), build_network(config, objects, stem),
-                   config.processes)
+    with alone_in(config.output):
+        draw_ahead(config, objects, config.composers)
+        job = Job(config, load_views(config, objects), stem, deadline, spent)
+        bank = load_templates(config, objects)
+        train_together(partial(_run, job, bank, stop_after), build_network(config, objects, stem),
+                       config.processes)
     return config.output / CHECKPOINT
 
 

@@ -42,7 +42,7 @@ from mrcnet_ros.presets.paper.training.trainer import (  # noqa: E402
     train_paper,
 )
 from mrcnet_ros.training.checkpoint import load_checkpoint  # noqa: E402
-from mrcnet_ros.training.loop import decay_groups  # noqa: E402
+from mrcnet_ros.training.loop import alone_in, decay_groups  # noqa: E402
 from mrcnet_ros.training.run_config import read_config  # noqa: E402
 
 CONFIG = Path(__file__).parents[2] / 'config' / 'train_paper.yaml'
@@ -142,6 +142,13 @@ def test_a_stopped_training_goes_on_as_if_nothing_had_happened(whole_run):
     assert load_checkpoint(config.output / 'checkpoint.pt', SPEC)['step'] == 2
     train_paper(config)
     assert_same_training(whole_run, config)
+
+
+def test_one_training_at_a_time_works_in_an_output(config, tmp_path):
+    """A second one is refused before it reads the dataset."""
+    own = dataclasses.replace(config, output=tmp_path)
+    with alone_in(tmp_path), pytest.raises(SpecError, match='another training works in'):
+        train_paper(own)
 
 
 def test_a_changed_weight_decay_counts_after_a_checkpoint(whole_run):

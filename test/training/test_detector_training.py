@@ -40,6 +40,7 @@ from mrcnet_ros.training.backgrounds import PATCH_PX
 from mrcnet_ros.training.checkpoint import load_checkpoint
 from mrcnet_ros.training.detector_config import DetectorConfig
 from mrcnet_ros.training.detector_trainer import load_scene_composer, stack_scenes, train_detector
+from mrcnet_ros.training.loop import alone_in
 from mrcnet_ros.training.material import load_disturbers, load_object_views
 from mrcnet_ros.training.painting import background
 from mrcnet_ros.training.placing import FLAT_SIZE
@@ -305,6 +306,14 @@ def test_a_checkpoint_of_other_objects_is_refused(config, weights, tmp_path):
         train_detector(dataclasses.replace(own, seed=9), weights)
     with pytest.raises(ModelError, match='another model spec'):
         train_detector(dataclasses.replace(own, spec=DetectorSpec(channels=16)), weights)
+
+
+def test_one_training_at_a_time_works_in_an_output(config, weights, tmp_path):
+    """A second one is refused, and leaves no checkpoint."""
+    own = dataclasses.replace(config, output=tmp_path / 'run')
+    with alone_in(own.output), pytest.raises(SpecError, match=r'another training works in .*run'):
+        train_detector(own, weights)
+    assert not (own.output / 'checkpoint.pt').exists()
 
 
 @pytest.mark.parametrize('size', [320, 384, 640])

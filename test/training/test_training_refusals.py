@@ -24,6 +24,7 @@ from mrcnet_ros.export.directory import export_checkpoint
 from mrcnet_ros.network.mrcnet import MrcNet
 from mrcnet_ros.rendering.background_files import read_linear
 from mrcnet_ros.specs import ModelSpec, ViewPrior
+from mrcnet_ros.store.lock import try_lock
 from mrcnet_ros.training.checkpoint import load_checkpoint, save_checkpoint
 from mrcnet_ros.training.config import TrainConfig
 from mrcnet_ros.training.trainer import checked_objects, train
@@ -203,3 +204,14 @@ def test_a_run_cannot_be_stopped_where_it_could_not_go_on(material, tmp_path, st
     config = dataclasses.replace(material, output=tmp_path / 'run')
     with pytest.raises(SpecError, match=r'stop_after .* multiple of refresh \(8\)'):
         train(config, random_stem(), stop_after=stop_after)
+
+
+def test_one_training_at_a_time_works_in_an_output(material, tmp_path):
+    """A second one would put its checkpoint over the better one of the first."""
+    config = dataclasses.replace(material, output=tmp_path / 'run', cache=tmp_path / 'cache')
+    config.output.mkdir()
+    with (config.output / 'lock').open('w') as file:
+        assert try_lock(file)
+        with pytest.raises(SpecError, match=r'another training works in .*run; wait .* output'):
+            train(config, random_stem())
+    assert not config.cache.exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from ....errors import MrcnetError, SpecError
 from ....rendering.background_files import PHOTO_SUFFIXES, find_images
 from ....training.feed import made_ahead
 from ....training.identity import identity_of
-from ....training.loop import TrainingLoop, decay_groups, half_cosine
+from ....training.loop import TrainingLoop, alone_in, decay_groups, half_cosine
 from ..network.losses import PaperLosses
 from .config import PaperTrainConfig
 from .index import read_index
@@ -32,7 +33,8 @@ def train_paper(config: PaperTrainConfig, stop_after: int | None = None) -> Path
 
     :param stop_after: stop at this step instead, leaving a checkpoint, as a kill would.
     :return: the last checkpoint; its entry ``network`` is as published checkpoints have it.
-    :raises SpecError: when ``stop_after`` or the precision cannot be used here.
+    :raises SpecError: when ``stop_after`` or the precision cannot be used here, or another
+        training works in the output.
     :raises DatasetError: when the dataset or a background cannot be used.
     :raises MeshError: when a mesh cannot be used.
     :raises ModelError: when the last checkpoint is damaged or of another model.
@@ -43,8 +45,9 @@ def train_paper(config: PaperTrainConfig, stop_after: int | None = None) -> Path
     with joined_ranks() as ranks:
         if config.precision == 'float16' and ranks.device.type != 'cuda':
             raise SpecError('precision float16 needs a GPU; use bfloat16 or float32')
-        run = PaperRun(config, ranks)
-        run.go(stop_after)
+        with nullcontext() if ranks.rank else alone_in(config.output):
+            run = PaperRun(config, ranks)
+            run.go(stop_after)
     return run.path
 
 
