@@ -14,6 +14,7 @@ from .checks import (
     check_symmetries,
     fits_diameter,
     measure_diameter,
+    middle_of,
     surface_moves_by,
 )
 from .mesh import NEUTRAL_GREY, Mesh, sample_texture
@@ -22,5 +23,5 @@ from .writing import copy_ply, write_ply
 
 __all__ = ['NEUTRAL_GREY', 'UNITS_M', 'UNIT_NAMES', 'Mesh', 'check_origin', 'check_size',
            'check_symmetries', 'companion_files', 'copy_ply', 'fits_diameter', 'measure_diameter',
-           'mesh_digest', 'read_mesh', 'sample_texture', 'surface_moves_by',
+           'mesh_digest', 'middle_of', 'read_mesh', 'sample_texture', 'surface_moves_by',
            'write_ply']

@@ -15,8 +15,9 @@ from .opacity import areas
 # 2.5 at least.
 DIAMETER_TOLERANCE = 0.03
 # Of vertices from the origin, in diameters. Templates and training views reach about 0.6; around
-# the middle of its bounding box hardly any object reaches further.
+# the middle of its bounding box hardly any object reaches further, around that of its ball none.
 FARTHEST = 0.65
+BALL_STEPS = 1000  # leave its radius within a thousandth
 BLOCK = 1000  # points whose distances to all others are in memory at once
 UNITS_M = {'mm': 0.001, 'm': 1.0, 'cm': 0.01, 'inch': 0.0254}
 UNIT_NAMES = {'mm': 'millimetres', 'm': 'metres', 'cm': 'centimetres', 'inch': 'inches'}
@@ -85,6 +86,26 @@ def check_size(path: Path | str, vertices: NDArray[np.float64], diameter_m: floa
     )
 
 
+def middle_of(vertices: NDArray[np.float64], diameter: float) -> NDArray[np.float64]:
+    """Return a point about which an object can be drawn whole, (3,).
+
+    It is the middle of the bounding box. Triangles and pyramids may reach too far from there:
+    theirs is the centre of the smallest ball around them, whose radius is 0.612 diameters or less.
+
+    :param vertices: (V, 3), in the unit of the diameter.
+    """
+    from ..geometry.hull import hull_vertices
+
+    middle = (vertices.min(axis=0) + vertices.max(axis=0)) / 2
+    if np.linalg.norm(vertices - middle, axis=1).max() <= FARTHEST * diameter:
+        return np.asarray(middle)
+    points = hull_vertices(vertices)
+    for step in range(1, BALL_STEPS):  # Badoiu and Clarkson 2003
+        farthest = points[np.linalg.norm(points - middle, axis=1).argmax()]
+        middle = middle + (farthest - middle) / (step + 1)
+    return np.asarray(middle)
+
+
 def check_origin(path: Path | str, vertices: NDArray[np.float64], diameter_m: float,
                  unit_m: float) -> None:
     """Check that an object can be drawn whole with its origin on the optical axis.
@@ -96,8 +117,7 @@ def check_origin(path: Path | str, vertices: NDArray[np.float64], diameter_m: fl
     reach = float(np.linalg.norm(vertices, axis=1).max()) / diameter_m
     if reach <= FARTHEST:
         return
-    middle = (vertices.min(axis=0) + vertices.max(axis=0)) / 2 / unit_m
-    x, y, z = (f'{value:.4g}' for value in middle)
+    x, y, z = (f'{value:.4g}' for value in middle_of(vertices, diameter_m) / unit_m)
     raise MeshError(
         path,
         f'has its origin far from its middle: it reaches {reach:.2f} diameters from the origin, '

@@ -11,7 +11,16 @@ import numpy as np
 
 from ..errors import MeshError, SpecError
 from ..geometry.se3 import Array
-from ..meshes import UNIT_NAMES, UNITS_M, Mesh, copy_ply, measure_diameter, read_mesh, write_ply
+from ..meshes import (
+    UNIT_NAMES,
+    UNITS_M,
+    Mesh,
+    copy_ply,
+    measure_diameter,
+    middle_of,
+    read_mesh,
+    write_ply,
+)
 from ..objects import load_bop_objects
 from ..objects.object_files import SYMMETRY_FIELDS, read_models_info
 from ..objects.object_model import DIAMETERS_M, LABELS, is_label
@@ -149,9 +158,8 @@ def _from_bop(request: Request, folder: Path) -> list[Part]:
 
 
 def _middle(mesh: Mesh, diameter: float) -> Array:
-    """Return the middle of the bounding box, or the origin if it is near enough."""
-    low, high = mesh.vertices.min(axis=0), mesh.vertices.max(axis=0)
-    middle = (low + high) / 2
+    """Return the middle of an object, or the origin if it is near enough."""
+    middle = middle_of(mesh.vertices, diameter)
     return np.asarray(middle if np.linalg.norm(middle) > OFF_CENTRE * diameter else np.zeros(3))
 
 

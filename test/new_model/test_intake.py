@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import trimesh
-from new_model.shapes import write
+from new_model.shapes import extruded, write
 
 from mrcnet_ros.errors import MeshError, MrcnetError, SpecError
 from mrcnet_ros.geometry.symmetry import Symmetries, unlisted_product
-from mrcnet_ros.meshes import read_mesh
+from mrcnet_ros.meshes import check_origin, read_mesh
 from mrcnet_ros.new_model.intake import Part, copy_meshes, take_in
 from mrcnet_ros.new_model.request import Request
 from mrcnet_ros.new_model.stated_symmetries import (
@@ -100,6 +100,21 @@ def test_a_far_origin_becomes_a_middle_and_a_note(tmp_path: Path) -> None:
     copy_meshes([part], tmp_path / 'meshes')
     kept = read_mesh(tmp_path / 'meshes' / 'part.ply', part.unit_m).vertices
     np.testing.assert_allclose(kept.mean(axis=0), [0.2, 0, 0.015], atol=1e-6)
+
+
+@pytest.mark.parametrize('shape', [
+    extruded(np.array([[0, 0], [100, 0], [50, 86.6]]), np.array([[0, 1, 2]]), 8.0),
+    trimesh.convex.convex_hull([[0, 0, 0], [100, 0, 0], [50, 86.6, 0], [50, 28.9, 81.6]]),
+    trimesh.creation.cone(50, 86.6, sections=48)])
+def test_triangles_and_pyramids_have_a_middle_that_can_be_trained(tmp_path: Path,
+                                                                  shape: Any) -> None:
+    """They reach out of views about the middle of their box."""
+    part = only(tmp_path, write(tmp_path / 'part.stl', shape))
+    vertices = read_mesh(part.source, part.unit_m).vertices
+    check_origin(part.source, vertices - part.middle_m, part.diameter_m, part.unit_m)
+    with pytest.raises(MeshError, match=r'subtract \((?!0, 0, 0\))'):
+        box = (vertices.min(axis=0) + vertices.max(axis=0)) / 2
+        check_origin(part.source, vertices - box, part.diameter_m, part.unit_m)
 
 
 def test_a_mesh_in_its_middle_needs_none(tmp_path: Path) -> None:
