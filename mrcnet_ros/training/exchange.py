@@ -16,6 +16,7 @@ import torch.multiprocessing as multiprocessing
 from torch import Tensor, nn
 
 from ..errors import MrcnetError
+from .shared_tensors import shared
 
 WAIT_S = 600.0  # others may be reading files; after this time one has died
 
@@ -94,11 +95,11 @@ def train_together(body: Callable[[Exchange], None], network: nn.Module, process
     :param body: trains with the exchange it is given; a function of a module, or a
         :func:`functools.partial` of one, so that other processes can run it.
     :param network: whose gradients and buffers are averaged.
-    :raises MrcnetError: when a process dies.
+    :raises MrcnetError: when a process dies, or there is too little shared memory.
     """
     numbers = sum(p.numel() for p in network.parameters() if p.requires_grad)
     numbers = max(numbers + 1, sum(b.numel() for b in network.buffers()))  # and the time spent
-    slots = torch.zeros((processes, numbers)).share_memory_()
+    slots = shared(torch.zeros((processes, numbers)))
     context = multiprocessing.get_context('spawn')
     barrier = context.Barrier(processes)
     others = [context.Process(target=_work, args=(rank, body, slots, barrier), daemon=True)

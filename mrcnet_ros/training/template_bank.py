@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ..network.mrcnet import MrcNet, Pyramid
 from ..specs import ModelSpec
+from .shared_tensors import shared
 
 # templates that are embedded at once: a processor is fastest with few, a GPU with many
 CHUNK, GPU_CHUNK = 32, 512
@@ -33,7 +34,7 @@ class TemplateBank:
         :param coordinates: for each class (M, 4, S/4, S/4).
         :param bins: for each class (M,) their bin indices.
         """
-        self.images = torch.from_numpy(np.concatenate(images)).share_memory_()
+        self.images = shared(torch.from_numpy(np.concatenate(images)))
         counts = [len(i) for i in images]
         self.classes = torch.repeat_interleave(torch.arange(len(images)), torch.tensor(counts))
         self.row = torch.full((len(images), spec.bins.rotations), -1, dtype=torch.int64)
@@ -42,7 +43,7 @@ class TemplateBank:
         side = spec.crop.size_px // 4
         shapes = zip(spec.network.embedding, (side, side // 2, side // 4), strict=True)
         features = [torch.zeros((sum(counts), c, s, s), dtype=torch.bfloat16) for c, s in shapes]
-        self.maps: list[Tensor] = [m.share_memory_() for m in (*features, dense)]
+        self.maps: list[Tensor] = [shared(m) for m in (*features, dense)]
 
     @property
     def allowed(self) -> Tensor:

@@ -37,12 +37,14 @@ from ..rendering.renderer import RENDERER_VERSION, Renderer
 from ..specs import ViewPrior
 from .lighting import normal_codes
 from .shapes import SHAPES_VERSION, draw_shapes
+from .shared_tensors import check_room, shared
 
 VIEW_PX = 128  # side of a stored view, a third more than that of the crops (96) it is warped into
 RELATIVE_SIZE = 0.85  # diameter over the side: room for a border
 LEAST_SHOWN = 0.5  # part of the views; a sheet seen from its edge has no pixel
 BANK_VERSION = 4  # part of the key: a change makes all stored views invalid
 _PIXELS = ('albedo', 'normals', 'openness', 'depth')
+VIEW_BYTES = 9 * VIEW_PX**2  # of these arrays
 # Rays of each vertex. 128 leave a noise of at most 0.045, which the drawing averages over its
 # neighbours; LM-O's largest mesh takes 2 s.
 RAYS = 128
@@ -141,7 +143,10 @@ def _path(folder: Path, label: str, values: Sequence[object]) -> Path:
 
 def _bank(path: Path, source: Mesh | ObjectModel, diameter_m: float,
           poses: tuple[Array, Array]) -> SharedViews:
-    """Return the views of a folder, rendered when it is not there or is damaged."""
+    """Return the views of a folder, rendered when it is not there or is damaged.
+
+    :raises MrcnetError: when there is too little shared memory.
+    """
     if path.exists():
         try:
             return _load(path, diameter_m)
@@ -149,6 +154,7 @@ def _bank(path: Path, source: Mesh | ObjectModel, diameter_m: float,
             logging.getLogger(__name__).warning('views %s cannot be used (%s); rendering them '
                                                 'anew', path, error)
             shutil.rmtree(path, ignore_errors=True)
+    check_room(len(poses[0]) * VIEW_BYTES)
     _render(path, source, diameter_m, poses)
     return _load(path, diameter_m)
 
@@ -163,7 +169,7 @@ def _load(path: Path, diameter_m: float) -> SharedViews:
         arrays |= {n: small[n] for n in ('R', 'distance', 'hull')}
     if (path / 'done').read_text() != _digest(arrays):
         raise ValueError('its content has changed')
-    pixels = {n: torch.from_numpy(arrays.pop(n)).share_memory_() for n in _PIXELS}
+    pixels = {n: shared(torch.from_numpy(arrays.pop(n))) for n in _PIXELS}
     return SharedViews(pixels, {'R_camera_object': arrays['R'], 'distance_m': arrays['distance'],
                                 'diameter_m': diameter_m, 'hull': arrays['hull']})
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ import pytest
 pytest.importorskip('torch', reason='needs the train extra')
 
 import numpy as np
+import torch
 from meshes import bumpy_sphere, cube, rasterise, write_ply
 
-from mrcnet_ros.errors import MeshError
+from mrcnet_ros.errors import DatasetError, MeshError, MrcnetError
 from mrcnet_ros.geometry.bins import decode_translation
 from mrcnet_ros.geometry.crop import CropCamera
 from mrcnet_ros.geometry.se3 import make_transform, rotation_to_axis
@@ -28,6 +30,7 @@ from mrcnet_ros.training import view_bank
 from mrcnet_ros.training.backgrounds import irradiance_matrices
 from mrcnet_ros.training.composer import MIN_VISIBLE, Composer, Sample
 from mrcnet_ros.training.painting import ComposerSpec
+from mrcnet_ros.training.shared_tensors import shared
 from mrcnet_ros.training.view_bank import ViewBank, load_or_render
 
 MESHES: list[Mesh] = [bumpy_sphere(0.05, subdivisions=2), cube(0.08)]
@@ -227,6 +230,30 @@ def test_views_are_rendered_once(banks, tmp_path: Path, monkeypatch):
         np.testing.assert_array_equal(getattr(first, name), getattr(second, name))
     with pytest.raises(AssertionError, match='rendered again'):
         load_or_render(tmp_path / 'bank', [model], {}, DISTANCE_M, 3, 0)
+
+
+def test_too_little_shared_memory_is_told_before_anything_is_rendered(tmp_path, monkeypatch):
+    """A container has 64 MiB by default, and 1000 views need 141."""
+    model = ObjectModel(object_id=5, label='box', diameter_m=0.08 * 3**0.5,
+                        mesh_path=write_ply(tmp_path / 'box.ply', MESHES[1]),
+                        symmetries=Symmetries.none())
+    blocks = os.statvfs_result((4096, 4096, 64 * 256, 60 * 256, 60 * 256, 0, 0, 0, 0, 255))
+    monkeypatch.setattr(os, 'statvfs', lambda folder: blocks)
+    with pytest.raises(MrcnetError, match=r'/dev/shm has 64 MiB, of which 60 are free, and 141 '
+                                          r'more are needed.*--ipc=host'):
+        load_or_render(tmp_path / 'bank', [model], {}, DISTANCE_M, 1000, 0)
+    assert not (tmp_path / 'bank').exists()
+
+
+def test_shared_memory_that_fills_meanwhile_is_told(monkeypatch):
+    """By the numbers in place of an error of PyTorch, which speaks of a device."""
+    def full(_: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError('unable to allocate shared memory(shm) for file </torch_1>: '
+                           'No space left on device (28)')
+
+    monkeypatch.setattr(torch.Tensor, 'share_memory_', full)
+    with pytest.raises(MrcnetError, match=r'/dev/shm has .* and 1 more are needed.*--shm-size'):
+        shared(torch.zeros(2**18))
 
 
 @pytest.mark.parametrize('name', ['albedo.npy', 'views.npz'])

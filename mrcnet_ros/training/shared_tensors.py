@@ -1,0 +1,54 @@
+"""Tensors in memory that all processes of a training share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from torch import Tensor
+
+from ..errors import MrcnetError
+
+SHARED_MEMORY = Path('/dev/shm')
+MIB = 2**20
+
+
+def shared(tensor: Tensor) -> Tensor:
+    """Move a tensor into shared memory and return it.
+
+    :raises MrcnetError: when there is not enough of it, as in most containers.
+    """
+    check_room(tensor.nbytes)
+    try:
+        return tensor.share_memory_()
+    except RuntimeError as error:  # another process has taken it meanwhile
+        if 'No space left' not in str(error):
+            raise
+        raise _full(tensor.nbytes) from error
+
+
+def check_room(size: int) -> None:
+    """Refuse what does not fit into shared memory, before it is rendered.
+
+    :param size: in bytes.
+    :raises MrcnetError: when there is less.
+    """
+    if size > _room()[1]:
+        raise _full(size)
+
+
+def _room() -> tuple[float, float]:
+    """Return all and free shared memory [byte], infinite where nobody knows."""
+    try:
+        room = os.statvfs(SHARED_MEMORY)
+    except OSError:
+        return float('inf'), float('inf')
+    return room.f_blocks * room.f_frsize, room.f_bavail * room.f_frsize
+
+
+def _full(size: int) -> MrcnetError:
+    total, free = _room()
+    return MrcnetError(
+        f'{SHARED_MEMORY} has {total / MIB:.0f} MiB, of which {free / MIB:.0f} are free, and '
+        f'{size / MIB:.0f} more are needed to share views and templates: start the container with '
+        '--ipc=host or a larger --shm-size, or set views lower')
