@@ -65,7 +65,7 @@ def writing(path: Path) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield
     except OSError as error:
-        raise DatasetError(f'{path}: cannot be written ({error.strerror})') from error
+        raise DatasetError(f'{path}: cannot be written ({error.strerror or error})') from error
 
 
 def remove_stale(folder: Path) -> None:

@@ -25,7 +25,7 @@ import trimesh
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from ..errors import BackendError, MeshError, SpecError
+from ..errors import BackendError, DatasetError, MeshError, SpecError
 from ..geometry.crop import pinhole
 from ..geometry.hull import hull_vertices
 from ..geometry.se3 import Array, make_transform
@@ -193,7 +193,10 @@ def _poses(rng: np.random.Generator, prior: ViewPrior | None, distance_m: tuple[
 
 def _render(path: Path, source: Mesh | ObjectModel, diameter_m: float,
             poses: tuple[Array, Array]) -> None:
-    """Render views into a folder, which appears whole; one that is there by then is kept."""
+    """Render views into a folder.
+
+    :raises DatasetError: when it cannot be written.
+    """
     mesh = source.load_mesh() if isinstance(source, ObjectModel) else source
     hull = hull_vertices(mesh.vertices)
     R, distance = poses
@@ -220,6 +223,17 @@ def _render(path: Path, source: Mesh | ObjectModel, diameter_m: float,
     drawn: tuple[NDArray[Any], ...] = (albedo, normals, openness, depth)
     pixels = {name: array[rows] for name, array in zip(_PIXELS, drawn, strict=True)}
     small: dict[str, Any] = {'R': R[rows], 'distance': distance[rows], 'hull': hull}
+    try:
+        _write(path, pixels, small)
+    except OSError as error:  # of a full disk NumPy's has no number
+        raise DatasetError(
+            f'{path}: views cannot be written ({error.strerror or error}); make room for '
+            f'{views * VIEW_BYTES / 2**20:.0f} MiB on its disk, or give a cache that can be '
+            'written') from error
+
+
+def _write(path: Path, pixels: Mapping[str, NDArray[Any]], small: Mapping[str, Any]) -> None:
+    """Write a folder of views, which appears whole; one that is there by then is kept."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix='.views', dir=path.parent) as temporary:
         part = Path(temporary) / path.name
@@ -227,7 +241,7 @@ def _render(path: Path, source: Mesh | ObjectModel, diameter_m: float,
         for name, array in pixels.items():
             np.save(part / f'{name}.npy', array)
         np.savez(part / 'views.npz', **small)
-        (part / 'done').write_text(_digest(pixels | small))
+        (part / 'done').write_text(_digest({**pixels, **small}))
         try:
             os.rename(part, path)
         except OSError:

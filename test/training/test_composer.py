@@ -256,6 +256,22 @@ def test_shared_memory_that_fills_meanwhile_is_told(monkeypatch):
         shared(torch.zeros(2**18))
 
 
+@pytest.mark.parametrize('error', [
+    OSError('4 requested and 1 written'), OSError(28, 'No space left on device')])
+def test_a_full_disk_is_told(tmp_path: Path, monkeypatch, error):
+    """With the folder and what to do; the error of NumPy has no number."""
+    def full(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(np, 'save', full)
+    model = ObjectModel(object_id=5, label='box', diameter_m=0.08 * 3**0.5,
+                        mesh_path=write_ply(tmp_path / 'box.ply', MESHES[1]),
+                        symmetries=Symmetries.none())
+    with pytest.raises(DatasetError, match=r'bank/box-.*cannot be written .*\(.*; make room for'):
+        load_or_render(tmp_path / 'bank', [model], {}, DISTANCE_M, 2, 0)
+    assert not any((tmp_path / 'bank').iterdir())
+
+
 @pytest.mark.parametrize('name', ['albedo.npy', 'views.npz'])
 @pytest.mark.parametrize('left', [0.0, 0.5, 1.0])
 def test_damaged_views_are_rendered_again(tmp_path: Path, caplog, name, left):
