@@ -60,7 +60,10 @@ def check_start(config: SceneConfig, objects: list[ObjectModel]) -> float:
     check_images(find_images(config.backgrounds))
     state = last_checkpoint(config, _identity(config, objects))
     config.output.mkdir(parents=True, exist_ok=True)
-    return float(state.get('spent', 0.0)) if state and config.shared_minutes else 0.0
+    if state is None or not config.shared_minutes or config.minutes is None:
+        return 0.0
+    before = state.get('config', {}).get('minutes') or config.minutes  # may differ from today's
+    return min(float(state.get('spent', 0.0)) * before / config.minutes, 1.0)
 
 
 def _identity(config: SceneConfig, objects: list[ObjectModel]) -> dict[str, Any]:

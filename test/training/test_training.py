@@ -29,6 +29,7 @@ from mrcnet_ros.cli.main import main
 from mrcnet_ros.errors import SpecError
 from mrcnet_ros.network.mrcnet import MrcNet
 from mrcnet_ros.training.checkpoint import load_checkpoint
+from mrcnet_ros.training.composed_run import check_start
 from mrcnet_ros.training.config import TrainConfig
 from mrcnet_ros.training.exchange import WAIT_S
 from mrcnet_ros.training.job import draw_ahead
@@ -205,6 +206,18 @@ def test_a_training_ends_when_its_time_is_over(material, tmp_path, small_logs):
     assert 0 < state['step'] < config.steps
     rates = {group['lr'] for group in state['optimizer']['param_groups']}
     assert max(rates) < 0.2 * config.learning_rate
+
+
+def test_a_training_whose_time_is_over_goes_on_with_more_of_it(own, tmp_path, small_logs):
+    """Twice the minutes leave half of them, as the advice at the end promises."""
+    short = dataclasses.replace(own, output=tmp_path / 'run', steps=1_000_000, minutes=0.02,
+                                shared_minutes=True)
+    first = load_checkpoint(train(short, random_stem()), SPEC)
+    longer = dataclasses.replace(short, minutes=0.04)
+    assert check_start(short, short.load_objects()) == pytest.approx(1.0)
+    assert check_start(longer, longer.load_objects()) == pytest.approx(0.5)
+    second = load_checkpoint(train(longer, random_stem()), SPEC)
+    assert first['spent'] == second['spent'] == 1.0 and second['step'] > first['step']
 
 
 def test_time_that_is_over_before_the_first_step_is_told(own, tmp_path):
