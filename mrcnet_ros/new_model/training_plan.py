@@ -19,7 +19,6 @@ from ..store.atomic import writing
 from ..training.config import TrainConfig
 from ..training.identity import check_known, identity_of
 from ..training.job import check_device
-from ..training.material import composer_spec
 from ..training.run_config import config_of, read_config
 from ..training.warm_start import read_start
 from .intake import Part
@@ -165,7 +164,6 @@ def check_changes(request: Request, parts: Sequence[Part]) -> TrainConfig:
     """
     config = config_of(TrainConfig, _values(request, parts, Plan(VIEWS[0], 1.0, 1), []),
                        request.pose_changes, 'training configuration (see --set)')
-    composer_spec(config)
     check_device(config)
     check_nearest(config.distance_m[0], parts)
     if config.init is not None:

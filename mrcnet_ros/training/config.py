@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from ..errors import SpecError
 from ..objects import ObjectModel
 from ..reading.fields import only_known
 from ..specs import ModelSpec, Spec
+from .painting import ComposerSpec
 from .scene_config import SceneConfig
 
 # A disturber is seen in part and once in many images: it needs few views.
@@ -57,6 +59,10 @@ class TrainConfig(SceneConfig):
     def frozen(self) -> Path | None:
         return self.init if self.freeze_shared else None
 
+    def painting(self) -> ComposerSpec:
+        """Return the chances of composed images."""
+        return ComposerSpec(crop=self.spec.crop, **self.chances)
+
     def load_objects(self) -> list[ObjectModel]:
         """Return the objects in class order.
 
@@ -85,6 +91,8 @@ class TrainConfig(SceneConfig):
             raise SpecError('spec.bins.scale_bins must be at least 2, got '
                             f'{self.spec.bins.scale_bins}')
         self._check_processes()
+        only_known(self.chances, {f.name for f in dataclasses.fields(ComposerSpec)} - {'crop'},
+                   'chances')
         if self.freeze_shared and self.init is None:
             raise SpecError('freeze_shared needs init, the model to be extended')
         for label, count in self.emphasis.items():

@@ -23,7 +23,7 @@ from ..specs import CropSpec
 from .backgrounds import check_images, find_images
 from .composer import Composer, Sample
 from .config import TrainConfig
-from .material import composer_spec, load_material, load_views
+from .material import load_material, load_views
 from .painting import ComposerSpec
 
 # trainings count their samples up from a small seed, validation has 1 000 003
@@ -80,7 +80,7 @@ def rungs(config: TrainConfig, composer: Composer) -> dict[str, Composer]:
              '+ changed colours and light': config.chances}
     painter = composer.painter
     return {name: Composer(composer.banks, composer.priors, painter.patches, painter.lights,
-                           composer_spec(dataclasses.replace(config, chances=chances)),
+                           dataclasses.replace(config, chances=chances).painting(),
                            composer.targets)
             for name, chances in specs.items()}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,7 +18,6 @@ from ..rendering.template_store import TemplateStore
 from .backgrounds import background_patches, find_images, irradiance_matrices
 from .composer import Composer
 from .config import TrainConfig
-from .painting import ComposerSpec
 from .scene_config import SceneConfig
 from .targets import ObjectShapes
 from .template_bank import TemplateBank
@@ -42,9 +40,7 @@ def load_views(config: TrainConfig, objects: list[ObjectModel]) -> list[SharedVi
     """Render or load the views of all classes, then of the bodies that only disturb.
 
     :raises MeshError: when a mesh cannot be used, or its origin is far from its middle.
-    :raises SpecError: when the configuration names an unknown chance.
     """
-    composer_spec(config)  # refuses a wrong name before hours of rendering
     return load_object_views(config, objects) + load_disturbers(config)
 
 
@@ -82,7 +78,7 @@ def load_material(config: TrainConfig, objects: list[ObjectModel],
     composer = Composer(
         [v.open() for v in views], [config.view_prior] * len(objects),
         background_patches(images, config.patches, config.seed), irradiance_matrices(images),
-        composer_spec(config), targets)
+        config.painting(), targets)
     centred = [o.centred() for o in objects]
     shapes = ObjectShapes.build(
         [o.load_mesh().vertices for o in centred], [o.diameter_m for o in centred],
@@ -108,18 +104,6 @@ def target_classes(config: TrainConfig, objects: list[ObjectModel], known: list[
         raise SpecError('there is no object to train: with freeze_shared the list must hold one '
                         'that init does not know, and emphasis must not be 0 for all')
     return targets
-
-
-def composer_spec(config: TrainConfig) -> ComposerSpec:
-    """Return the chances of composed images.
-
-    :raises SpecError: when the configuration names one that does not exist.
-    """
-    known = {f.name for f in dataclasses.fields(ComposerSpec)} - {'crop'}
-    unknown = set(config.chances) - known
-    if unknown:
-        raise SpecError(f'chances: unknown {sorted(unknown)}; known: {sorted(known)}')
-    return ComposerSpec(crop=config.spec.crop, **config.chances)
 
 
 def load_templates(config: TrainConfig, objects: list[ObjectModel]) -> TemplateBank:

@@ -94,6 +94,8 @@ def test_the_page_has_every_field_with_its_default():
     ({'labels': {'1_0': 'cup'}}, "a key of labels must be a number .*'1_0'"),
     ({'emphasis': {'cup': 1.5}}, r'emphasis: cup must be a number \(int\), got 1\.5'),
     ({'chances': {'occluded': 85}}, 'occluded must be 0 to 1, got 85'),
+    ({'chances': {'occuded': 1.0}}, r"chances: unknown fields \['occuded'\].*'occluded' meant"),
+    ({'chances': {'crop': 1.0}}, r"chances: unknown fields \['crop'\]"),
     ({'distance_m': [450, 1500]}, 'in metres, got 450 and 1500'),
     ({'view_prior': {'elevation_min_deg': 50, 'elevation_max_deg': 0, 'tilt_max_deg': 10}},
      'elevation_min_deg < elevation_max_deg'),
