@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -78,7 +79,7 @@ def _single(value: Any, wanted: str, name: str) -> Any:
     if wanted == 'Path':
         if not isinstance(value, str | Path) or not str(value):
             raise ValueError(f'{name} must be a path, got {value!r}')
-        return Path(value)
+        return Path(os.path.expanduser(value))  # as a shell would for an option
     raise UnknownKindError(wanted)
 
 
@@ -86,7 +87,7 @@ def _single(value: Any, wanted: str, name: str) -> Any:
 class RunConfig(ABC):
     """Fields that all trainings share.
 
-    Relative paths are taken from the working directory.
+    Relative paths are taken from the working directory; a ~ at the start is the user's home.
 
     :param output: folder of checkpoints and metrics.
     :param spec: of the network; in the file only what differs from the usual numbers.

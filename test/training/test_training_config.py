@@ -50,6 +50,13 @@ def test_a_configuration_is_read_whole(tmp_path):
     assert config.steps == TrainConfig.steps
 
 
+def test_a_tilde_is_the_home_and_no_folder(tmp_path, monkeypatch):
+    """In every path; removing a folder called ~ is dangerous."""
+    monkeypatch.setenv('HOME', '/home/me')
+    config = read_config(TrainConfig, write_config(tmp_path, output='~/x', backgrounds=['~/y']))
+    assert (config.output, config.backgrounds) == (Path('/home/me/x'), (Path('/home/me/y'),))
+
+
 def _defaults(kind: type) -> dict[str, str]:
     """Return the fields as a configuration file would have their defaults."""
     shown = {}
