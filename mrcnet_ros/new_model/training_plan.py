@@ -20,6 +20,7 @@ from ..training.config import TrainConfig
 from ..training.identity import check_known, identity_of
 from ..training.job import check_device
 from ..training.run_config import config_of, read_config
+from ..training.scene_config import FARTHEST_M
 from ..training.warm_start import read_start
 from .intake import Part
 from .request import Request
@@ -194,8 +195,8 @@ def _values(request: Request, parts: Sequence[Part], plan: Plan, known: Sequence
         'name': request.name, 'output': str(request.work / 'run'),
         'cache': str(request.work / 'views'), 'models': str(request.output / 'objects.yaml'),
         'backgrounds': [str(b) for b in request.backgrounds],
-        'distance_m': [round(NEAREST * largest, 4),
-                       round(max(FARTHEST * smallest, 1.5 * NEAREST * largest), 4)],
+        'distance_m': [round(NEAREST * largest, 4), round(min(
+            max(FARTHEST * smallest, 1.5 * NEAREST * largest), FARTHEST_M), 4)],
         'view_prior': dataclasses.asdict(prior) if prior else None,
         'views': plan.views, 'bodies': BODIES, 'patches': 800 if plan.views > 400 else 120,
         'steps': STEPS, 'minutes': plan.train_minutes, 'shared_minutes': True,

@@ -21,7 +21,7 @@ from .config import TrainConfig
 from .scene_config import SceneConfig
 from .targets import ObjectShapes
 from .template_bank import TemplateBank
-from .view_bank import SharedViews, load_or_render, load_or_render_shapes
+from .view_bank import SharedViews, from_outside, load_or_render, load_or_render_shapes
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,8 +62,10 @@ def load_disturbers(config: SceneConfig) -> list[SharedViews]:
     found = load_or_render_shapes(config.cache, config.bodies, config.distance_m, views,
                                   config.seed)
     if config.disturbers is not None:
-        others = list(load_bop_objects(config.disturbers).values())
-        found += load_or_render(config.cache, others, {}, config.distance_m, views, config.seed)
+        for o in load_bop_objects(config.disturbers).values():
+            found += load_or_render(config.cache, [o], {},
+                                    from_outside(config.distance_m, o.diameter_m), views,
+                                    config.seed)
     return found
 
 

@@ -128,11 +128,22 @@ def load_or_render_shapes(folder: Path, count: int, distance_m: tuple[float, flo
     banks = []
     for number, mesh in enumerate(draw_shapes(count, seed)):
         diameter_m = measure_diameter(mesh.vertices)
+        distances = from_outside(distance_m, diameter_m)
         path = _path(folder, f'shape{number:02d}',
-                     [SHAPES_VERSION, count, distance_m, views, seed])
+                     [SHAPES_VERSION, count, distances, views, seed])
         rng = np.random.default_rng([seed, 8, number])
-        banks.append(_bank(path, mesh, diameter_m, _poses(rng, None, distance_m, views)))
+        banks.append(_bank(path, mesh, diameter_m, _poses(rng, None, distances, views)))
     return banks
+
+
+def from_outside(distance_m: tuple[float, float], diameter_m: float) -> tuple[float, float]:
+    """Return distances from which a camera sees what only disturbs from its outside [m].
+
+    It may be many times as large as the objects that the distances are for.
+    """
+    if diameter_m <= distance_m[0]:
+        return distance_m
+    return diameter_m, max(distance_m[1], 1.5 * diameter_m)
 
 
 def _path(folder: Path, label: str, values: Sequence[object]) -> Path:

@@ -234,6 +234,16 @@ def test_fields_that_cannot_be_used_are_told_before_anything_is_written(
     assert not (tmp_path / 'out').exists()
 
 
+def test_a_part_of_twelve_metres_is_taken(
+        tiny_model: TinyModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nine of its diameters are farther than any distance of a training, 100 m."""
+    monkeypatch.setattr('mrcnet_ros.new_model.steps.Work', stop)
+    command = beginning(tiny_model, tmp_path)
+    write(tmp_path / 'part.stl', BRICK, 12.0 / float(np.linalg.norm(BRICK.extents)))
+    with pytest.raises(Stopped):
+        main([*command, '--unit', 'm', '--detector'])
+
+
 def test_a_gpu_trains_poses_in_one_process(
         tiny_model: TinyModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing else has to be set; the detector, trained on the CPU, has its processes."""

@@ -31,6 +31,7 @@ from mrcnet_ros.training.view_bank import (
     VIEW_PX,
     ViewBank,
     bake_openness,
+    from_outside,
     load_or_render_shapes,
 )
 
@@ -127,6 +128,17 @@ def test_bodies_are_closed_and_of_a_size_that_lies_on_tables():
         np.testing.assert_allclose(np.linalg.norm(mesh.normals, axis=1), 1, atol=1e-6)
     one, other = draw_shapes(1, 0)[0], draw_shapes(1, 1)[0]
     assert not np.array_equal(one.vertices, other.vertices)
+
+
+def test_bodies_around_a_small_object_are_seen_from_outside(tmp_path: Path, monkeypatch):
+    """Distances of a nut of 10 mm are within a body of 33 cm; other ones stay as they are."""
+    large = draw_shapes(15, 0)[14:]
+    monkeypatch.setattr('mrcnet_ros.training.view_bank.draw_shapes', lambda *_: large)
+    views, = load_or_render_shapes(tmp_path, 1, (0.03, 0.09), 8, 0)
+    assert views.open().distance_m.min() > 0.33
+    shown = views.open().albedo[..., 3].any(axis=1).sum(axis=1)  # columns
+    assert (shown > 0.3 * VIEW_PX).all()
+    assert from_outside((0.45, 0.5), 0.413) == (0.45, 0.5)
 
 
 def test_neighbours_stand_on_the_same_table(bodies):
