@@ -9,11 +9,12 @@ from typing import Any
 
 import torch
 
-from ..errors import ModelError
+from ..errors import ModelError, SpecError
 from ..specs import FORMAT_VERSION, Spec
 from ..store.atomic import atomic_file, remove_stale
 from .identity import first_difference
 
+OTHER_RELEASE = 'use the release that it was made with, or train from the start'
 STARTS = b'PK', b'\x80'  # of files of PyTorch: zip archives, and pickles of older releases
 
 
@@ -38,7 +39,7 @@ def load_checkpoint(path: Path, spec: Spec | None = None) -> dict[str, Any]:
         raise ModelError(path, 'is not a checkpoint of a training run')
     if state['format_version'] != FORMAT_VERSION:
         raise ModelError(path, f'has format {state["format_version"]}, '
-                               f'this version reads {FORMAT_VERSION}')
+                               f'this release reads {FORMAT_VERSION}', OTHER_RELEASE)
     if spec is not None:
         check_spec(path, state, spec)
     return state
@@ -77,11 +78,16 @@ def read_weights(path: Path, wanted: str = 'its weights') -> Any:
 def check_spec(path: Path, state: Mapping[str, Any], spec: Spec) -> None:
     """Check that a checkpoint was made with a spec.
 
-    :raises ModelError: naming the first number that differs.
+    :raises ModelError: naming the first number that differs, or the fields of another release.
     """
-    found, expected = {'preset': state['spec'].get('preset')}, {'preset': spec.preset}
-    if found == expected:
-        found, expected = type(spec).from_dict(state['spec']).to_dict(), spec.to_dict()
+    try:
+        found, expected = {'preset': state['spec'].get('preset')}, {'preset': spec.preset}
+        if found == expected:
+            found, expected = type(spec).from_dict(state['spec']).to_dict(), spec.to_dict()
+    except (SpecError, KeyError, TypeError, AttributeError) as error:
+        problem = f'it has no {error}' if isinstance(error, KeyError) else error
+        raise ModelError(path, f'has no spec that this release reads: {problem}',
+                         OTHER_RELEASE) from error
     if difference := first_difference(found, expected):
         raise ModelError(path, f'was made with another model spec: {difference}',
                          'restore the spec of the configuration, give the --set spec... of its '

@@ -89,6 +89,17 @@ def test_a_checkpoint_of_another_spec_is_refused(material, tmp_path):
         train(config, random_stem())
 
 
+@pytest.mark.parametrize(('changes', 'problem'), [
+    ({'spec': {**SPEC.to_dict(), 'attention': 1}}, r"unknown fields \['attention'\]"),
+    ({'spec': None}, 'has no spec that this release reads'),
+    ({'format_version': 2}, 'has format 2, this release reads 1')])
+def test_a_checkpoint_of_another_release_is_refused(tmp_path, changes, problem):
+    """With its name, since the user looks for unknown fields in the configuration otherwise."""
+    torch.save({'format_version': 1, 'spec': SPEC.to_dict(), **changes}, tmp_path / 'weights.pt')
+    with pytest.raises(ModelError, match=rf'weights\.pt.*{problem}.*; use the release that it was'):
+        load_checkpoint(tmp_path / 'weights.pt', SPEC)
+
+
 def test_a_checkpoint_of_other_objects_is_refused(material, tiny_model, tmp_path):
     """A checkpoint of three objects does not fit two, and is named."""
     config = dataclasses.replace(material, output=tmp_path, processes=1)
