@@ -96,7 +96,7 @@ def test_a_checkpoint_of_another_spec_is_refused(material, tmp_path):
 def test_a_checkpoint_of_another_release_is_refused(tmp_path, changes, problem):
     """With its name, since the user looks for unknown fields in the configuration otherwise."""
     torch.save({'format_version': 1, 'spec': SPEC.to_dict(), **changes}, tmp_path / 'weights.pt')
-    with pytest.raises(ModelError, match=rf'weights\.pt.*{problem}.*; use the release that it was'):
+    with pytest.raises(ModelError, match=rf'weights\.pt.*{problem}.*; use the release that it'):
         load_checkpoint(tmp_path / 'weights.pt', SPEC)
 
 
