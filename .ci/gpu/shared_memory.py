@@ -19,11 +19,9 @@ from mrcnet_ros.objects import load_bop_objects
 from mrcnet_ros.training.config import TrainConfig
 from mrcnet_ros.training.feed import AHEAD
 from mrcnet_ros.training.run_config import read_config
-from mrcnet_ros.training.view_bank import VIEW_PX
+from mrcnet_ros.training.view_bank import VIEW_BYTES
 
 SHARED_MEMORY = Path('/dev/shm')
-# of a view: colour and mask 4, normals 2, openness 1, depth 2 [bytes]
-VIEW_BYTES = (4 + 2 + 1 + 2) * VIEW_PX**2
 RESERVE = 1.1  # times what is counted: the sizes of templates and batches are estimates
 LESS = 0.95  # times as many views are tried until they fit
 

@@ -57,12 +57,18 @@ def load_object_views(config: SceneConfig, objects: Sequence[ObjectModel]) -> li
 
 
 def load_disturbers(config: SceneConfig) -> list[SharedViews]:
-    """Render or load the views of plain bodies and of other objects, seen from anywhere."""
+    """Render or load the views of plain bodies and of other objects, seen from anywhere.
+
+    The objects of the model are none of them, even if they are in the same folder: a detector
+    would learn that they must not be found.
+    """
     views = config.views_of_disturbers
     found = load_or_render_shapes(config.cache, config.bodies, config.distance_m, views,
                                   config.seed)
     if config.disturbers is not None:
-        for o in load_bop_objects(config.disturbers).values():
+        own = {o.checked_digest() for o in config.load_objects()}
+        others = load_bop_objects(config.disturbers).values()
+        for o in (o for o in others if o.checked_digest() not in own):
             found += load_or_render(config.cache, [o], {},
                                     from_outside(config.distance_m, o.diameter_m), views,
                                     config.seed)

@@ -44,7 +44,7 @@ RELATIVE_SIZE = 0.85  # diameter over the side: room for a border
 LEAST_SHOWN = 0.5  # part of the views; a sheet seen from its edge has no pixel
 BANK_VERSION = 4  # part of the key: a change makes all stored views invalid
 _PIXELS = ('albedo', 'normals', 'openness', 'depth')
-VIEW_BYTES = 9 * VIEW_PX**2  # of these arrays
+VIEW_BYTES = (4 + 2 + 1 + 2) * VIEW_PX**2  # of these arrays
 # Rays of each vertex. 128 leave a noise of at most 0.045, which the drawing averages over its
 # neighbours; LM-O's largest mesh takes 2 s.
 RAYS = 128
