@@ -12,7 +12,8 @@ from .mesh import Mesh
 from .ply import ply_textures
 from .ply_elements import read_ply_header
 
-TEXTURE_LINE = re.compile(rb'(?im)^(comment[ \t]+texturefile)[ \t]+[^\r\n]*')
+# a line may end with CR alone
+TEXTURE_LINE = re.compile(rb'(?i)(?<=[\r\n])(comment[ \t]+texturefile)[ \t]+[^\r\n]*')
 
 
 def copy_ply(source: Path, target: Path) -> None:

@@ -197,11 +197,13 @@ def read_values(path: Path) -> dict[str, Any]:
 
 
 def _change(values: dict[str, Any], name: Sequence[str], value: Any) -> None:
-    """Set a field of nested mappings; the mappings that are not there yet are made."""
+    """Set a field of nested mappings; those that are not there yet, or null, are made."""
     if len(name) == 1:
         values[name[0]] = value
         return
-    inner = values.setdefault(name[0], {})
+    if values.get(name[0]) is None:
+        values[name[0]] = {}
+    inner = values[name[0]]
     if not isinstance(inner, dict):
         raise SpecError(f'{name[0]} is {inner!r} and has no field {".".join(name[1:])}')
     _change(inner, name[1:], value)

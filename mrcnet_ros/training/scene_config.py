@@ -52,7 +52,7 @@ class SceneConfig(RunConfig):
     cache: Path
     models: Path
     labels: dict[int, str] = field(default_factory=dict)
-    backgrounds: tuple[Path, ...] = ()
+    backgrounds: tuple[Path, ...]
     init: Path | None = None
     init_knows: bool = True
     bodies: int = 24

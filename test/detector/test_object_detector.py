@@ -188,6 +188,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[DetectorConfig, P
     """Return a configuration, and a checkpoint of random weights that fits it."""
     tiny = write_material(tmp_path_factory.mktemp('trained'))
     config = DetectorConfig(name='tiny', output=tiny.output, cache=tiny.cache, models=tiny.models,
+                            backgrounds=tiny.backgrounds,
                             spec=DetectorSpec(focal_px=120.0, channels=8))
     network = random_network(config.spec, 4)
     path = tmp_path_factory.mktemp('checkpoint') / 'checkpoint.pt'
@@ -263,7 +264,8 @@ def test_the_command_exports_a_detector(trained, tmp_path, capsys):
     """From the configuration that it was trained with; options of poses are refused."""
     config, checkpoint = trained
     values = {'preset': 'detector', 'name': 'tiny', 'output': str(config.output), 'cache': 'c',
-              'models': str(config.models), 'spec': {'focal_px': 120.0, 'channels': 8}}
+              'models': str(config.models), 'spec': {'focal_px': 120.0, 'channels': 8},
+              'backgrounds': ['b']}
     path = tmp_path / 'detector.yaml'
     path.write_text(yaml.safe_dump(values))
     words = ['export', str(path), '--checkpoint', str(checkpoint), '--output',

@@ -24,7 +24,7 @@ from mesh_texts import (
 )
 
 from mrcnet_ros.errors import MeshError
-from mrcnet_ros.meshes import companion_files, mesh_digest, read_mesh
+from mrcnet_ros.meshes import companion_files, copy_ply, mesh_digest, read_mesh
 
 FORMATS = {'ascii': '=', 'binary_little_endian': '<', 'binary_big_endian': '>'}
 XYZ = [(name, 'float', CORNERS[:, i]) for i, name in enumerate('xyz')]
@@ -93,6 +93,18 @@ def test_the_header_may_have_any_line_ends(tmp_path: Path, form: str, line_end: 
     head, body = path.read_bytes().split(b'end_header\n')
     path.write_bytes((head + b'end_header\n').replace(b'\n', line_end) + body)
     assert_looks_like(path, box())
+
+
+@pytest.mark.parametrize('line_end', [b'\n', b'\r\n', b'\r'])
+def test_a_copy_has_its_texture_whatever_the_line_ends(tmp_path: Path, line_end: bytes) -> None:
+    """The texture gets the name of the copy, in the header too."""
+    path = ply(tmp_path / 'x.ply', XYZ + columns(('s', 't'), 'float', UV), [faces()],
+               'comment TextureFile atlas.png\n')
+    path.write_bytes(path.read_bytes().replace(b'\n', line_end))
+    atlas(tmp_path / 'atlas.png')
+    (tmp_path / 'to').mkdir()
+    copy_ply(path, tmp_path / 'to' / 'y.ply')
+    assert companion_files(tmp_path / 'to' / 'y.ply') == [tmp_path / 'to' / 'y.png']
 
 
 @pytest.mark.parametrize('form', FORMATS)

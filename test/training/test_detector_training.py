@@ -353,7 +353,7 @@ def test_scenes_may_be_larger_than_two_patches(size):
 def test_a_wrong_configuration_is_named(tmp_path, changes, problem):
     """The message has the file, the field and what is expected."""
     values = {'preset': 'detector', 'name': 'a', 'output': 'b', 'cache': 'c', 'models': 'd',
-              **changes}
+              'backgrounds': ['e'], **changes}
     path = tmp_path / 'detector.yaml'
     path.write_text(yaml.safe_dump({k: v for k, v in values.items() if v is not None}))
     with pytest.raises(SpecError, match=problem):

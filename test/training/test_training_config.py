@@ -21,14 +21,15 @@ from mrcnet_ros.specs import ModelSpec
 from mrcnet_ros.training.config import TrainConfig
 from mrcnet_ros.training.detector_config import DetectorConfig
 from mrcnet_ros.training.painting import ComposerSpec
-from mrcnet_ros.training.run_config import read_config
+from mrcnet_ros.training.run_config import config_of, read_config
 
 PAGE = Path(__file__).parents[2] / 'docs' / 'training.md'
 
 
 def write_config(folder: Path, **changes: Any) -> Path:
     """Write a configuration file with all that is needed, changed."""
-    values: dict[str, Any] = {'name': 'x', 'output': 'o', 'cache': 'c', 'models': 'm', **changes}
+    values: dict[str, Any] = {'name': 'x', 'output': 'o', 'cache': 'c', 'models': 'm',
+                              'backgrounds': ['b'], **changes}
     path = folder / 'train.yaml'
     path.write_text(yaml.safe_dump({k: v for k, v in values.items() if v != 'LEFT OUT'}))
     return path
@@ -48,6 +49,18 @@ def test_a_configuration_is_read_whole(tmp_path):
     assert config.view_prior is not None
     assert config.view_prior.tilt_max_deg == 10
     assert config.steps == TrainConfig.steps
+
+
+def test_fields_of_a_mapping_that_is_null_can_be_set():
+    """As docs/training.md names them; mrcnet new writes null for views from all sides."""
+    given = {'name': 'x', 'output': 'o', 'cache': 'c', 'models': 'm', 'backgrounds': ['b'],
+             'view_prior': None}
+    angles = {'elevation_min_deg': 0, 'elevation_max_deg': 90, 'tilt_max_deg': 40}
+    changes = {f'view_prior.{name}': value for name, value in angles.items()}
+    config = config_of(TrainConfig, given, changes, 'here')
+    assert dataclasses.asdict(config)['view_prior'] == angles
+    with pytest.raises(SpecError, match=r"view_prior: .*missing fields \['elevation_max_deg'"):
+        config_of(TrainConfig, given, {'view_prior.tilt_max_deg': 40}, 'here')
 
 
 def test_a_tilde_is_the_home_and_no_folder(tmp_path, monkeypatch):
@@ -84,6 +97,7 @@ def test_the_page_has_every_field_with_its_default():
 @pytest.mark.parametrize(('changes', 'problem'), [
     ({'stepz': 3}, r"unknown fields \['stepz'\]; known: .*'steps'"),
     ({'models': 'LEFT OUT'}, "'models'"),
+    ({'backgrounds': 'LEFT OUT'}, "'backgrounds'"),
     ({'spec': {'network': {'hiden': 3}}}, r"network: unknown fields \['hiden'\]"),
     ({'spec': {'crops': {}}}, r"unknown fields \['crops'\].*is 'crop' meant"),
     ({'spec': 3}, 'spec must be a mapping of names to values, got 3'),
