@@ -20,11 +20,12 @@ def shared(tensor: Tensor) -> Tensor:
     """
     check_room(tensor.nbytes)
     try:
-        return tensor.share_memory_()
+        tensor.share_memory_()
     except RuntimeError as error:  # another process has taken it meanwhile
         if 'No space left' not in str(error):
             raise
         raise _full(tensor.nbytes) from error
+    return tensor
 
 
 def check_room(size: int) -> None:

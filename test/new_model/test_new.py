@@ -18,6 +18,7 @@ from new_model.shapes import BRICK, SMALL, write
 from tiny_model import TinyModel, random_stem
 
 from mrcnet_ros.cli.main import main
+from mrcnet_ros.cli.train import read_stem
 from mrcnet_ros.datasets.bop import ResultRow
 from mrcnet_ros.evaluation.runner import Run
 from mrcnet_ros.evaluation.score_errors import judged_poses
@@ -64,7 +65,7 @@ def made(tiny_model: TinyModel, tmp_path_factory: pytest.TempPathFactory,
     box = BRICK.copy()
     box.apply_translation([200, 0, 15])
     write(folder / 'part.stl', box)
-    torch.save(random_stem(), folder / 'stem.pt')
+    torch.save(read_stem(None) | random_stem(), folder / 'stem.pt')
     command = [*command_of_the_page(), '--start', str(tiny_model.path), '--stem',
                str(folder / 'stem.pt'), '--backgrounds', str(tiny_model.config.backgrounds[0]),
                *SMALL]
