@@ -10,19 +10,23 @@ from scipy.spatial import ConvexHull, QhullError
 
 from .se3 import Array
 
-# A face is one to rest on if the object has to be tilted by this much to fall over its border;
-# less is chance, such as the single triangles of a scanned or round surface.
-LEAST_TIPPING_RAD = np.radians(9.0)
-# Faces this near to a better one are the same: scans have no flat ones. Points that a tilt of
-# half of it brings down to the plane belong to the face.
+# A face is one to rest on if the object has to be tilted by this much to fall over its border.
+# Points that such a tilt brings down to the plane belong to the face, so that scanned and round
+# sides have faces as well.
+LEAST_TIPPING_RAD = np.radians(5.0)
+# Faces this near to a firmer one count as the same.
 SAME_RAD = np.radians(6.0)
+# Faces this near to one another are on a round side.
+CROWD_RAD = np.radians(20.0)
 # Directions that say how probable it is that one is near a face by chance.
 DIRECTIONS = 2000
 
 
 @dataclass(frozen=True, eq=False)
 class Rests:
-    """The faces that an object can rest on, the firmest one first; there may be none.
+    """The faces that an object can rest on; there may be none.
+
+    Those on flat sides come before those on round ones, and firm ones before others.
 
     :param ups: (F, 3) unit, away from the plane, object frame.
     :param lowest_m: (F,) of the object along ``ups`` [m]; the plane is there.
@@ -48,30 +52,33 @@ def resting_faces(points: Array, middle: Array) -> Rests:
     :param points: (V, 3) of the surface or of its hull [m].
     :param middle: (3,) centre of mass [m].
     """
-    found: list[tuple[float, Array, float]] = []
     try:
         hull = ConvexHull(points)
     except QhullError:  # flat: a sheet
         return _rests([])
     corners = points[hull.vertices]
-    for i in np.flatnonzero(_below_middle(points[hull.simplices], hull.equations, middle)):
-        up = -hull.equations[i, :3]
-        lowest = float((corners @ up).min())
-        tipping = _tipping_rad(corners, middle, up, lowest)
-        if tipping >= LEAST_TIPPING_RAD:
-            found.append((tipping, up, lowest))
-    found.sort(key=lambda item: -item[0])
-    kept: list[tuple[float, Array, float]] = []
-    for item in found:
-        if all(item[1] @ other[1] < np.cos(SAME_RAD) for other in kept):
-            kept.append(item)
-    return _rests(kept)
+    stable = _below_middle(points[hull.simplices], hull.equations, middle)
+    faces = hull.equations[stable]
+    found: list[tuple[float, Array, float]] = []
+    for face in faces[np.argsort(-(faces[:, :3] @ middle + faces[:, 3]), kind='stable')]:
+        up = -face[:3]  # the object stands lowest on the first one, and firmer than beside it
+        if all(up @ other < np.cos(SAME_RAD) for _, other, _ in found):
+            lowest = float((corners @ up).min())
+            tipping = _tipping_rad(corners, middle, up, lowest)
+            if tipping >= LEAST_TIPPING_RAD:
+                found.append((tipping, up, lowest))
+    return _rests(found)
 
 
 def _rests(found: list[tuple[float, Array, float]]) -> Rests:
-    ups = np.array([up for _, up, _ in found]).reshape(-1, 3)
-    nearest = np.full(DIRECTIONS, -1.0) if not found else (_directions() @ ups.T).max(axis=1)
-    return Rests(ups, np.array([lowest for _, _, lowest in found]), np.sort(nearest))
+    """Return the rests of tipping angles, directions and lowest points."""
+    if not found:
+        return Rests(np.empty((0, 3)), np.empty(0), np.full(DIRECTIONS, -1.0))
+    tipping, ups, lowest_m = (np.array(column) for column in zip(*found, strict=True))
+    crowd = (ups @ ups.T > np.cos(CROWD_RAD)).sum(axis=1)
+    order = np.lexsort((-tipping, crowd))
+    nearest = (_directions() @ ups.T).max(axis=1)
+    return Rests(ups[order], lowest_m[order], np.sort(nearest))
 
 
 def _below_middle(triangles: Array, equations: Array, middle: Array) -> Array:
@@ -82,7 +89,7 @@ def _below_middle(triangles: Array, equations: Array, middle: Array) -> Array:
         turn = np.cross(triangles[:, b] - triangles[:, a], foot - triangles[:, a])
         sides.append(np.einsum('sd,sd->s', turn, equations[:, :3]))
     low, high = np.min(sides, axis=0), np.max(sides, axis=0)
-    slack = 1e-9 * np.abs(sides).max() if len(triangles) else 0.0
+    slack = 1e-6 * np.abs(sides).max(axis=0)
     return np.asarray((low >= -slack) | (high <= slack))
 
 
@@ -93,7 +100,7 @@ def _tipping_rad(corners: Array, middle: Array, up: Array, lowest: float) -> flo
     flat = np.stack([right, np.cross(up, right)])
     away = (corners - middle) @ flat.T
     heights = corners @ up - lowest
-    touching = away[heights <= np.tan(SAME_RAD / 2) * np.linalg.norm(away, axis=1) + 1e-9]
+    touching = away[heights <= np.tan(LEAST_TIPPING_RAD) * np.linalg.norm(away, axis=1) + 1e-9]
     if len(touching) < 3:
         return 0.0
     border = cv2.convexHull(touching.astype(np.float32))

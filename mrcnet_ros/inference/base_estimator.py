@@ -104,7 +104,7 @@ class BaseEstimator(ABC, Generic[ModelT]):
         :param depth_m: (H, W) float32 depth registered to the image [m], 0 or not finite where
             nothing was measured; corrects the poses of objects that it sees.
         :param support_plane: (4,) a, b, c, d of the plane ``a x + b y + c z + d = 0`` [m] in the
-            camera frame that objects may stand on, (a, b, c) towards them; corrects the distances
+            camera frame that objects may stand on, (a, b, c) towards them; corrects the poses
             of those that stand on it where depth does not. Without it, see ``finds_plane``.
         :return: poses in the order of the detections, and why others have none.
         :raises ImageError: when image or depth has another type or another size than the camera.

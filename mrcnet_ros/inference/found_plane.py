@@ -12,61 +12,25 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..geometry.resting import Rests
-from ..geometry.se3 import Array, exp_so3, skew
+from ..geometry.se3 import Array
 from .bodies import Bodies
 from .poses import PoseEstimate
+from .standing import HEIGHT_M, MOST_DEVIATIONS, TILT_RAD, Faces, Frame, Planes, axes_of, moved
 
-# Errors of how an object stands: of tilt [rad] and height [m], from its mesh and the surface.
-TILT_RAD, HEIGHT_M = np.radians(3.0), 0.005
 # Errors that all objects of an image share: their tilt [rad] and distance, as a part of it. They
 # do not average out. On photographs of LM-O and T-LESS they are about as large.
 SHARED_TILT_RAD, SHARED_DISTANCE = np.radians(3.0), 0.014
-# Largest difference from the plane of the others, in deviations of tilt and height together.
-MOST_DEVIATIONS = 2.5
 # Objects that agree on a plane, at least: two always do nearly.
 LEAST_OBJECTS = 3
 # Planes that would be found by chance in an image of objects that stand on nothing, at most.
 BY_CHANCE = 0.05
-# Cosine of the largest tilt between a pose and the plane, about 35 degrees, and sine of the
-# flattest angle of view: below it, a small error of height is a large one of distance.
-LEAST_UPRIGHT, FLATTEST_SINE = 0.82, 0.17
-# Faces of each object, the firmest ones, that planes are looked for with; and rounds of looking
-# for the objects that agree, which mostly stay the same after two.
-FACES, ROUNDS = 6, 4
-
-
-@dataclass(frozen=True, eq=False)
-class _Frame:
-    """A plane that others are described in, or several of them (S).
-
-    :param axes: (S, 3, 3) two directions in the plane and its normal, in rows; camera frame.
-    :param point: (3,) near the objects [m], camera frame.
-    """
-
-    axes: Array
-    point: Array
-
-
-@dataclass(frozen=True, eq=False)
-class _Planes:
-    """The plane that each object (N) would stand on, as seen from each of several frames (S).
-
-    :param values: (S, N, 3) two slopes of the normal, and the height [m] at the frame's point.
-    :param jacobian: (S, N, 3, 6) how they change with position [m] and rotation [rad].
-    :param information: (S, N, 3, 3) inverse covariance of the values.
-    :param upright: (S, N) whether any face of the object is roughly below it.
-    """
-
-    values: Array
-    jacobian: Array
-    information: Array
-    upright: NDArray[np.bool_]
+# Rounds of looking for the objects that agree, which mostly stay the same after two.
+ROUNDS = 4
 
 
 class PlaneFinder:
@@ -115,12 +79,12 @@ def settled(T: Array, C: Array, rests: Sequence[Rests]) -> list[tuple[Array, Arr
     :return: ((4, 4), (6, 6)) of each object that stands, None for the others.
     """
     nothing: list[tuple[Array, Array] | None] = [None] * len(T)
-    faces = _Faces.of(T, rests)
+    faces = Faces.of(T, rests)
     point = T[:, :3, 3].mean(axis=0)
     starts = faces.below_camera()
     if not len(starts):
         return nothing
-    frames = _Frame(_axes(faces.normals[starts]), point)
+    frames = Frame(axes_of(faces.normals[starts]), point)
     planes = faces.planes(T, C, frames)
     start = planes.values[np.arange(len(starts)), faces.owners[starts]]
     joint, agree, distance = _agreed(planes, start)
@@ -133,7 +97,7 @@ def settled(T: Array, C: Array, rests: Sequence[Rests]) -> list[tuple[Array, Arr
     # once more from the plane that they agree on
     axes = frames.axes[best]
     normal = axes[2] + joint[best, :2] @ axes[:2]
-    frame = _Frame(_axes(normal[None] / np.linalg.norm(normal)),
+    frame = Frame(axes_of(normal[None] / np.linalg.norm(normal)),
                    point + joint[best, 2] * axes[2])
     planes = faces.planes(T, C, frame)
     _, agree, _ = _agreed(planes, np.zeros((1, 3)))
@@ -143,70 +107,7 @@ def settled(T: Array, C: Array, rests: Sequence[Rests]) -> list[tuple[Array, Arr
             for i in range(len(T))]
 
 
-@dataclass(frozen=True, eq=False)
-class _Faces:
-    """All faces (M) that the objects (N) can rest on, at their poses.
-
-    :param owners: (M,) objects, in order.
-    :param first: (N,) first face of each object.
-    :param normals: (M, 3) camera frame.
-    :param lowest_m: (M,) of the object along the normal, from its origin.
-    :param heights_m: (M,) of the camera above the plane below the object.
-    :param firm: (M,) whether it is one of the firmest of its object.
-    """
-
-    owners: NDArray[np.intp]
-    first: NDArray[np.intp]
-    normals: Array
-    lowest_m: Array
-    heights_m: Array
-    firm: NDArray[np.bool_]
-
-    @classmethod
-    def of(cls, T: Array, rests: Sequence[Rests]) -> _Faces:
-        counts = [len(item.ups) for item in rests]
-        owners = np.repeat(np.arange(len(T)), counts)
-        first = np.concatenate([[0], np.cumsum(counts)[:-1]])
-        normals = np.einsum('mij,mj->mi', T[owners, :3, :3],
-                            np.concatenate([item.ups for item in rests]))
-        lowest_m = np.concatenate([item.lowest_m for item in rests])
-        heights_m = -np.einsum('mi,mi->m', normals, T[owners, :3, 3]) - lowest_m
-        return cls(owners, first, normals, lowest_m, heights_m,
-                   np.arange(len(owners)) - first[owners] < FACES)
-
-    def below_camera(self) -> NDArray[np.intp]:
-        """Return the firm faces with a plane that the camera looks down at."""
-        return np.flatnonzero(self.firm & (self.heights_m > 0))
-
-    def planes(self, T: Array, C: Array, frame: _Frame) -> _Planes:
-        """Return the planes below the objects, each with the face that looks down most."""
-        upright = frame.axes[:, 2] @ self.normals.T  # (S, M)
-        best = np.stack([part.argmax(axis=1) + start for start, part in zip(
-            self.first, np.split(upright, self.first[1:], axis=1), strict=True)], axis=1)
-        n = np.einsum('sij,snj->sni', frame.axes, self.normals[best])  # in the frame's axes
-        away = np.einsum('sij,nj->sni', frame.axes, T[:, :3, 3] - frame.point)
-        slopes = n[..., :2] / n[..., 2:]
-        height = np.einsum('sni,sni->sn', n, away) + self.lowest_m[best]
-        values = np.concatenate([slopes, (height / n[..., 2])[..., None]], axis=-1)
-        # a turn w changes the normal by w x n, all in the frame's axes
-        turn = -skew(n)  # (S, N, 3, 3)
-        J = np.zeros((*values.shape, 6))
-        J[..., :2, 3:] = (turn[..., :2, :] - slopes[..., None] * turn[..., 2:, :]) / n[
-            ..., 2, None, None]
-        J[..., 2, :3] = n / n[..., 2:]
-        J[..., 2, 3:] = (np.einsum('sni,snij->snj', away, turn)
-                         - values[..., 2:] * turn[..., 2, :]) / n[..., 2:]
-        to_frame = np.zeros((len(frame.axes), 6, 6))
-        to_frame[:, :3, :3] = to_frame[:, 3:, 3:] = frame.axes
-        J = np.einsum('snij,sjk->snik', J, to_frame)
-        S = np.einsum('snij,njk,snlk->snil', J, C, J) + np.diag(
-            [TILT_RAD**2, TILT_RAD**2, HEIGHT_M**2])
-        down = -frame.axes[:, 2] @ T[:, :3, 3].T  # (S, N), to the plane below the camera
-        flat = down < FLATTEST_SINE * np.linalg.norm(T[:, :3, 3], axis=1)
-        return _Planes(values, J, np.linalg.inv(S), (n[..., 2] > LEAST_UPRIGHT) & ~flat)
-
-
-def _agreed(planes: _Planes, joint: Array) -> tuple[Array, NDArray[np.bool_], Array]:
+def _agreed(planes: Planes, joint: Array) -> tuple[Array, NDArray[np.bool_], Array]:
     """Return the planes that most objects agree on, who does, and how far all are from them.
 
     :param joint: (S, 3) planes to begin with.
@@ -225,13 +126,13 @@ def _agreed(planes: _Planes, joint: Array) -> tuple[Array, NDArray[np.bool_], Ar
     return joint, agree, distance
 
 
-def _distance(planes: _Planes, joint: Array) -> Array:
+def _distance(planes: Planes, joint: Array) -> Array:
     off = planes.values - joint[:, None]
     squared = np.einsum('sni,snij,snj->sn', off, planes.information, off)
     return np.asarray(np.sqrt(np.maximum(squared, 0.0)))
 
 
-def _by_chance(planes: _Planes, agree: NDArray[np.bool_], best: int, rests: Sequence[Rests],
+def _by_chance(planes: Planes, agree: NDArray[np.bool_], best: int, rests: Sequence[Rests],
                own: int, width_m: float) -> float:
     """Return how many planes like this one chance makes of objects that stand on nothing.
 
@@ -251,34 +152,13 @@ def _by_chance(planes: _Planes, agree: NDArray[np.bool_], best: int, rests: Sequ
     return float(len(planes.values) * counts[found:].sum())
 
 
-def _moved(i: int, T: Array, C: Array, planes: _Planes, agree: NDArray[np.bool_]
+def _moved(i: int, T: Array, C: Array, planes: Planes, agree: NDArray[np.bool_]
            ) -> tuple[Array, Array] | None:
-    """Return an object's pose and covariance, given the plane of the others (Kalman update)."""
+    """Return an object's pose and covariance, given the plane of the others."""
     others = agree.copy()
     others[i] = False
     P = np.linalg.inv(planes.information[0, others].sum(axis=0))
     plane = P @ np.einsum('nij,nj->i', planes.information[0, others], planes.values[0, others])
-    J, distance_m = planes.jacobian[0, i], float(np.linalg.norm(T[:3, 3]))
-    R = P + np.diag([TILT_RAD**2 + SHARED_TILT_RAD**2] * 2
-                    + [HEIGHT_M**2 + (SHARED_DISTANCE * distance_m) ** 2])
-    S = J @ C @ J.T + R
-    off = plane - planes.values[0, i]
-    if off @ np.linalg.solve(S, off) > MOST_DEVIATIONS**2:
-        return None
-    gain = np.linalg.solve(S, J @ C).T
-    change = gain @ off
-    moved = T.copy()
-    moved[:3, 3] += change[:3]
-    moved[:3, :3] = exp_so3(change[3:]) @ T[:3, :3]
-    kept = np.eye(6) - gain @ J
-    left = kept @ C @ kept.T + gain @ R @ gain.T
-    left[3:, 3:] = C[3:, 3:]  # that it stands flat is less sure than that it touches the plane
-    return moved, np.asarray((left + left.T) / 2)
-
-
-def _axes(normals: Array) -> Array:
-    """Return two directions in each plane and its normal, in rows, (S, 3, 3)."""
-    side = np.where(np.abs(normals[:, :1]) < 0.7, [[1.0, 0.0, 0.0]], [[0.0, 1.0, 0.0]])
-    right = np.cross(normals, side)
-    right /= np.linalg.norm(right, axis=1, keepdims=True)
-    return np.stack([right, np.cross(normals, right), normals], axis=1)
+    far_m = SHARED_DISTANCE * float(np.linalg.norm(T[:3, 3]))
+    R = P + np.diag([TILT_RAD**2 + SHARED_TILT_RAD**2] * 2 + [HEIGHT_M**2 + far_m**2])
+    return moved(T, C, planes, i, plane, R)

@@ -74,7 +74,7 @@ class PoseEstimate:
         for poses with depth needs it.
     :param depth: how the pose agrees with the depth image; None without one. Where it says that
         depth was used, covariance and score are those of the laws with depth.
-    :param stands: whether the distance was corrected because the object stands on a known plane.
+    :param stands: whether the pose was corrected because the object stands on a plane.
     :param evidence: what the score comes from; None of the paper preset.
     :param usual_score: the score that the pose would have at the usual distance of the model's
         law; None where that is the score, such as where depth has told the distance.

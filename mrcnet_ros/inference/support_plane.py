@@ -1,9 +1,9 @@
-"""Corrects distances by a plane that objects stand on.
+"""Corrects poses by a known plane that objects stand on.
 
-A colour image gives direction and rotation well, but not the distance. An object that stands on a
-known plane is at the distance at which its lowest point touches the plane. An object that is held
-or lies on others is not moved: its lowest point is further from the plane than its distance may be
-wrong, or it would fall over in this rotation.
+A colour image tells direction and rotation well, but not the distance. An object that stands on a
+known plane is at the distance at which it touches the plane, and as upright as a face of it that
+it can rest on. An object that is held or lies on others keeps its pose: it is too far from the
+plane, or would fall over in this rotation.
 """
 
 from __future__ import annotations
@@ -11,30 +11,19 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-import cv2
 import numpy as np
 from numpy.typing import ArrayLike
 
 from ..errors import SpecError
 from ..geometry.se3 import Array
 from .bodies import Bodies, Body
-from .depth_correction import doubt_of
 from .depth_fit import PoseDoubt
 from .poses import PoseEstimate
+from .standing import HEIGHT_M, TILT_RAD, Faces, Frame, axes_of, moved
 
-# Largest correction of the distance in its deviations, and largest distance of the lowest point
-# from the plane in diameters: an object that is higher stands on something else.
-MOST_DEVIATIONS, HIGHEST = 2.0, 0.15
-# Sine of the flattest angle of view: below it, a small error of height is a large error of
-# distance.
-FLATTEST_SINE = 0.17
-# Largest tilt of a pose against the rotation at rest: in its deviations, and its limits.
-TILT_DEVIATIONS, TILT_RAD = 2.0, (np.radians(5.0), np.radians(15.0))
-# An object does not fall over if its middle is above the area that touches the plane, this many
-# diameters inside its border.
-INSIDE = 0.02
-# Errors of height: of plane and mesh [m], and for each radian of rotation [diameters].
-PLANE_M, LEVER = 0.003, 0.25
+# Largest distance of the lowest point from the plane in diameters: an object that is higher stands
+# on something else.
+HIGHEST = 0.25
 
 
 def checked_plane(plane: ArrayLike) -> Array:
@@ -67,61 +56,8 @@ def plane_of_frame(T_camera_plane: Array) -> Array:
     return np.append(normal, -normal @ T_camera_plane[:3, 3])
 
 
-def standing(body: Body, T_camera_object: Array, plane: Array, doubt: PoseDoubt) -> Array | None:
-    """Return the pose moved along its ray until it touches the plane; None when it stands not.
-
-    :param T_camera_object: (4, 4) [m].
-    :param plane: (4,) of :func:`checked_plane`.
-    """
-    t, up = T_camera_object[:3, 3], plane[:3]
-    distance_m = float(np.linalg.norm(t))
-    heights = body.corners @ (T_camera_object[:3, :3].T @ up)
-    lowest = float(heights.min())
-    climb = float(up @ t)
-    if abs(climb) < FLATTEST_SINE * distance_m:
-        return None
-    change = -(plane[3] + lowest) / climb - 1.0
-    gap_m = climb + plane[3] + lowest
-    if abs(change) > MOST_DEVIATIONS * doubt.along or abs(gap_m) > HIGHEST * body.diameter_m:
-        return None
-    if not _rests(body, T_camera_object[:3, :3], up, heights - lowest, doubt.rotation_rad):
-        return None
-    T = T_camera_object.copy()
-    T[:3, 3] *= 1.0 + change
-    return T
-
-
-def plane_information(T_camera_object: Array, plane: Array, doubt: PoseDoubt,
-                      diameter_m: float) -> Array:
-    """Return what the plane adds to the inverse covariance of a pose that stands on it, (6, 6)."""
-    ray = T_camera_object[:3, 3] / np.linalg.norm(T_camera_object[:3, 3])
-    height_m = np.hypot(PLANE_M, LEVER * diameter_m * doubt.rotation_rad)
-    information = np.zeros((6, 6))
-    information[:3, :3] = np.outer(ray, ray) * (float(plane[:3] @ ray) / height_m) ** 2
-    return information
-
-
-def _rests(body: Body, R: Array, up: Array, heights: Array, rotation_rad: float) -> bool:
-    """Tell whether an object would stay as it is, tilted a little, on a plane below it.
-
-    :param heights: (V,) of the corners above the lowest one [m].
-    """
-    right = np.cross(up, (1.0, 0.0, 0.0) if abs(up[0]) < 0.7 else (0.0, 1.0, 0.0))
-    right /= np.linalg.norm(right)
-    flat = np.stack([right, np.cross(up, right)]) @ R
-    points, middle = body.corners @ flat.T, flat @ body.middle
-    away_m = np.linalg.norm(points - points[np.argmin(heights)], axis=1)
-    tilt = np.tan(np.clip(TILT_DEVIATIONS * rotation_rad, *TILT_RAD))
-    touching = points[heights <= tilt * away_m + 1e-9]
-    if len(touching) < 3:
-        return False
-    hull = cv2.convexHull(touching.astype(np.float32))
-    inside_m = cv2.pointPolygonTest(hull, (float(middle[0]), float(middle[1])), True)
-    return bool(inside_m >= INSIDE * body.diameter_m)
-
-
 class SupportCorrection:
-    """Moves objects that stand on a plane along their rays until they touch it.
+    """Moves and tilts objects that stand on a known plane.
 
     :param bodies: of all objects.
     """
@@ -134,21 +70,51 @@ class SupportCorrection:
 
         Depth knows better: what it has corrected stays.
 
-        :param plane: (4,) of :func:`.support_plane.checked_plane`, camera frame.
+        :param poses: of the centred frames.
+        :param plane: (4,) of :func:`checked_plane`, camera frame.
         """
         return [pose if pose.depth is not None and pose.depth.used != 'none'
                 else self._correct(pose, plane) for pose in poses]
 
     def _correct(self, pose: PoseEstimate, plane: Array) -> PoseEstimate:
-        body, doubt = self._bodies[pose.label], doubt_of(pose)
-        T = standing(body, pose.T_camera_object, plane, doubt)
-        if T is None:
+        body = self._bodies[pose.label]
+        stands = standing(body, pose.T_camera_object, covariance_of(pose), plane)
+        if stands is None:
             return pose
-        C = pose.covariance
-        if C is not None:
-            told = plane_information(T, plane, doubt, body.diameter_m)
-            joint = np.linalg.inv(np.linalg.inv(C) + told)
-            C = np.asarray((joint + joint.T) / 2, np.float64)
         # the distance is uncertain no more
-        return dataclasses.replace(pose, T_camera_object=T, covariance=C, stands=True,
+        return dataclasses.replace(pose, T_camera_object=stands[0], stands=True,
+                                   covariance=None if pose.covariance is None else stands[1],
                                    score=max(pose.score, pose.presence), usual_score=None)
+
+
+def standing(body: Body, T_camera_object: Array, covariance: Array, plane: Array
+             ) -> tuple[Array, Array] | None:
+    """Return the pose and covariance of an object that stands on a plane; None if it does not.
+
+    :param T_camera_object: (4, 4) [m].
+    :param covariance: (6, 6) of it.
+    :param plane: (4,) of :func:`checked_plane`.
+    """
+    if not len(body.rests.ups):
+        return None
+    T, C, up = T_camera_object[None], covariance[None], plane[:3]
+    above_m = float(up @ T[0, :3, 3] + plane[3])
+    lowest_m = above_m + float((body.corners @ (T[0, :3, :3].T @ up)).min())
+    if abs(lowest_m) > HIGHEST * body.diameter_m:
+        return None
+    foot = Frame(axes_of(up[None]), T[0, :3, 3] - above_m * up)
+    planes = Faces.of(T, [body.rests]).planes(T, C, foot)
+    return moved(T[0], C[0], planes, 0, np.zeros(3),
+                 np.diag([TILT_RAD**2, TILT_RAD**2, HEIGHT_M**2]))
+
+
+def covariance_of(pose: PoseEstimate) -> Array:
+    """Return the covariance of a pose, (6, 6), or what is usual where it has none."""
+    if pose.covariance is not None:
+        return pose.covariance
+    doubt, t = PoseDoubt(), pose.T_camera_object[:3, 3]
+    along = np.outer(t, t)  # a deviation of the distance as long as the distance itself
+    C = np.zeros((6, 6))
+    C[:3, :3] = doubt.along**2 * along + doubt.across**2 * (t @ t * np.eye(3) - along)
+    C[3:, 3:] = doubt.rotation_rad**2 * np.eye(3)
+    return C

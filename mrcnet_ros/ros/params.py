@@ -77,7 +77,7 @@ class NodeParameters:
         'compressedDepth', choices=('raw', 'compressed'))
     support_plane: str = parameter(
         '', 'frame of /tf whose plane z = 0 is the surface that objects stand on, with z up; '
-        'corrects the distance of objects that stand on it, unless depth has corrected it; '
+        'corrects the poses of objects that stand on it, unless depth has; '
         'empty: no plane')
     find_plane: bool = parameter(
         True, 'whether three objects or more tell what plane they stand on where support_plane '

@@ -44,13 +44,10 @@ def test_rests_turn_and_shift_with_the_object():
 @pytest.mark.parametrize(('points', 'ups'), [
     (np.concatenate([ring(0.05, -0.05), [[0, 0, 0.15]]]), [[0, 0, 1]]),  # a cone on its tip
     (box(0.02, 0.3, 0.5), [[1, 0, 0], [-1, 0, 0]]),  # not on its edges
-    (RNG.normal(size=(4000, 3)) / 20, []),
     (np.concatenate([ring(0.1, 0.0), ring(0.05, 0.0)]), []),
-], ids=['cone', 'board', 'ball of noise', 'sheet'])
+], ids=['cone', 'board', 'sheet'])
 def test_what_would_fall_over_is_no_rest(points, ups):
-    """Rests that nothing holds: the tip of a cone, the narrow side of a board, a round side."""
-    if not ups:
-        points = points / np.maximum(np.linalg.norm(points, axis=1, keepdims=True), 1e-9)
+    """Rests that nothing holds: the tip of a cone, the narrow side of a board."""
     found = resting_faces(points, np.zeros(3)).ups
     flat = [up for up in found if max(abs(up)) > 0.999]
     assert sorted(np.round(flat).tolist()) == sorted(map(list, np.array(ups, float).tolist()))
@@ -74,11 +71,20 @@ def test_the_rough_base_of_a_scan_is_one_face():
 
 
 def test_chance_is_the_part_of_directions_near_a_rest():
-    """Six caps of a cube; everything beyond their half angle; nothing for a ball."""
+    """Six caps of a cube; everything beyond their half angle, and for a ball."""
     chance = resting_faces(cube(0.1).vertices, np.zeros(3)).chance
     cap = (1 - np.cos(np.radians(20.0))) / 2
     assert chance(np.radians(20.0)) == pytest.approx(6 * cap, abs=0.01)
     assert chance(np.radians(60.0)) == 1.0 and chance(0.0) <= 6 / DIRECTIONS
     ball = RNG.normal(size=(3000, 3))
     ball /= np.linalg.norm(ball, axis=1, keepdims=True)
-    assert resting_faces(ball, np.zeros(3)).chance(np.radians(20.0)) == 0.0
+    assert resting_faces(ball, np.zeros(3)).chance(np.radians(20.0)) == 1.0
+
+
+def test_a_can_lies_on_its_round_side_wherever_it_rolls():
+    """Its ends are firmer; every direction across its axis is near a rest."""
+    rests = resting_faces(np.concatenate([ring(0.03, -0.06, 200), ring(0.03, 0.06, 200)]),
+                          np.zeros(3))
+    np.testing.assert_allclose(np.abs(rests.ups[:2, 2]), 1.0)
+    across = ring(1.0, 0.0, 90)
+    assert np.degrees(np.arccos((across @ rests.ups.T).max(axis=1))).max() < 8.0

@@ -148,7 +148,8 @@ def test_over_dds_every_status_comes_in_every_state():
             client.status.clear()
             reports = client.reports
             assert client.spin(lambda least=reports + 1: client.reports >= least)
-            assert set(client.status) == {'model', 'inputs', 'poses', 'depth'}, state
+            assert set(client.status) == {'model', 'inputs', 'poses', 'depth',
+                                          'support_plane'}, state
             assert {s.hardware_id for s in client.status.values()} == {hardware}
             if state != 'active':
                 assert state in client.status['inputs'].message
