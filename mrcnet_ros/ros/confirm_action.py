@@ -20,7 +20,7 @@ from vision_msgs.msg import Detection3DArray
 
 from ..errors import UnknownLabelError
 from . import messages, qos
-from .confirmation import Confirmation, Confirmed
+from .confirmation import Confirmation, Confirmed, label_of
 from .frame_handler import FrameHandler
 from .frames import Answer
 from .message_types import LookupRequest
@@ -74,8 +74,9 @@ class _Seen:
         """Take in a frame with detections; ids are forgotten after REMEMBERED_FRAMES of them."""
         self.frame_id, self._frames = answer.header.frame_id, self._frames + 1
         ids = [e.detection_id for e in answer.scene.estimates]
-        for identity, name in zip(ids, answer.scene.names, strict=True):
-            if not identity:
+        for identity, name, estimate in zip(ids, answer.scene.names, answer.scene.estimates,
+                                            strict=True):
+            if identity in ('', estimate.label):  # no id, or the class
                 continue
             # an id that several have in a frame tells nothing
             self._named[identity] = (name if ids.count(identity) == 1 else '', self._frames)
@@ -205,17 +206,20 @@ class ConfirmAction:
             frame_id, named = self._seen.frame_id, self._seen.instance(asked.source_frame)
         if frame_id and (refused := _wrong_frame(asked, frame_id)):
             raise refused
-        wanted = asked.source_frame.lstrip('/').removeprefix(
-            self._parameters().frame_prefix.lstrip('/'))
+        objects, asked_for = self._handler.objects, asked.source_frame.lstrip('/')
+        unprefixed = asked_for.removeprefix(self._parameters().frame_prefix.lstrip('/'))
+        names = {name for name in (asked_for, unprefixed) if label_of(name, objects)}
+        meant = names | ({named} if named else set())
+        if not meant:
+            raise _RefusedError(TF2Error.LOOKUP_ERROR, f'{UnknownLabelError(asked_for, objects)}; '
+                                'it is also not the id of a recent detection')
+        if len(meant) > 1:
+            raise _RefusedError(
+                TF2Error.LOOKUP_ERROR, f'{asked.source_frame!r} may mean '
+                f'{" or ".join(map(repr, sorted(meant)))}, by labels, names in /tf and ids of '
+                'recent detections; ask by another one of these')
         not_before_ns = asked.source_time.sec * 10**9 + asked.source_time.nanosec or -2**63
-        try:
-            confirmation = Confirmation(wanted, not_before_ns, self._handler.objects)
-        except UnknownLabelError as error:
-            if not named:
-                raise _RefusedError(
-                    TF2Error.LOOKUP_ERROR, f'{error}; it is also not the id of a recent '
-                    'detection') from error
-            confirmation = Confirmation(named, not_before_ns, self._handler.objects)
+        confirmation = Confirmation(meant.pop(), not_before_ns, objects, exactly=not names)
         return _Request(goal, self._handler, confirmation, time.monotonic() + timeout_s)
 
     def _check(self) -> None:

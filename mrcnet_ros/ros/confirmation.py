@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -77,14 +77,15 @@ class Confirmation:
     :param wanted: label for any of its instances, or name of an instance.
     :param not_before_ns: frames with an earlier stamp do not count.
     :param objects: by label.
+    :param exactly: whether a label means its first instance only, whose name it is.
     :raises UnknownLabelError: when there is no such object.
     """
 
-    def __init__(self, wanted: str, not_before_ns: int, objects: Mapping[str, ObjectModel]
-                 ) -> None:
-        self._wanted, self._not_before_ns = wanted, not_before_ns
-        label = wanted if wanted in objects else wanted.rpartition('_')[0]
-        if label not in objects or not _names_instance(wanted, label):
+    def __init__(self, wanted: str, not_before_ns: int, objects: Mapping[str, ObjectModel], *,
+                 exactly: bool = False) -> None:
+        self._wanted, self._not_before_ns, self._exactly = wanted, not_before_ns, exactly
+        label = label_of(wanted, objects)
+        if not label:
             raise UnknownLabelError(wanted, objects)
         self._model = objects[label]
         self._poses: dict[str, deque[tuple[int, Array]]] = {}
@@ -146,7 +147,8 @@ class Confirmation:
     def _candidates(self, names: Sequence[str], estimates: Sequence[PoseEstimate]
                     ) -> Iterator[tuple[str, PoseEstimate]]:
         for name, estimate in zip(names, estimates, strict=True):
-            if estimate.label == self._model.label and self._wanted in (name, estimate.label):
+            any_counts = self._wanted == estimate.label and not self._exactly
+            if estimate.label == self._model.label and (any_counts or name == self._wanted):
                 yield name, estimate
 
     def _joined(self, name: str, stamp_ns: int, estimate: PoseEstimate, parameters: NodeParameters
@@ -169,7 +171,11 @@ class Confirmation:
         return np.stack([T for _, T in poses])
 
 
-def _names_instance(wanted: str, label: str) -> bool:
-    number = wanted[len(label) + 1:]
-    return wanted == label or (number.isdecimal() and int(number) > 1
-                               and wanted == instance_name(label, int(number)))
+def label_of(wanted: str, known: Collection[str]) -> str:
+    """Return the label of what is a known label or the name of an instance of one, else ''."""
+    if wanted in known:
+        return wanted
+    label, _, number = wanted.rpartition('_')
+    named = (label in known and number.isdecimal() and int(number) > 1
+             and wanted == instance_name(label, int(number)))
+    return label if named else ''

@@ -165,8 +165,8 @@ def test_over_dds_the_id_of_a_detection_asks_for_its_instance(client):
     start = next(STARTS)
 
     def ducks(number):
-        messages = frame(1, ('duck', 10.0, 23.5, 30.0, 0.9, '5'),
-                         ('duck', 50.0, 23.5, 30.0, 0.9, '777'))
+        two = [('duck', 10.0, 23.5, 30.0, 0.9, '5'), ('duck', 50.0, 23.5, 30.0, 0.9, '777')]
+        messages = frame(1, *(reversed(two) if number else two))  # of equal ones the first counts
         for message in messages:
             message.header.stamp.sec = start + number // 10
             message.header.stamp.nanosec = number % 10 * 10**8
@@ -183,13 +183,14 @@ def test_over_dds_the_id_of_a_detection_asks_for_its_instance(client):
     assert named(answer) == {'5': 'duck', '777': 'duck_2'}
     seen, numbers = [], itertools.count(1)
     client.subscribe(Detection3DArray, 'confirmed_detections', seen.append)
-    for wanted in ('777', 'duck_2'):
+    for wanted, name, identity in (('777', 'duck_2', '777'), ('duck_2', 'duck_2', '777'),
+                                   ('5', 'duck', '5'), ('duck', 'duck_2', '777')):
         handle = _ask(client, wanted)
         _, result = _answer(client, handle, lambda _: ducks(next(numbers)))
-        assert result.transform.child_frame_id == 'duck_2', result.error.error_string
+        assert result.transform.child_frame_id == name, result.error.error_string
         assert client.spin(lambda: seen)
-        assert seen.pop().detections[0].id == '777'
-        assert result.transform.transform.translation.x > 0.0
+        assert seen.pop().detections[0].id == identity
+        assert (result.transform.transform.translation.x > 0.0) == (identity == '777')
     assert '778' in _answer(client, _ask(client, '778'))[1].error.error_string
 
 
@@ -200,6 +201,27 @@ def test_over_dds_an_id_that_two_objects_have_is_refused(client):
     _, result = _answer(client, _ask(client, '9'))
     assert result.error.error == TF2Error.LOOKUP_ERROR
     assert 'id of a recent detection' in result.error.error_string
+
+
+def test_over_dds_an_id_that_is_the_name_of_another_object_is_refused(client):
+    """A detector that numbers its objects otherwise than /tf; the label means any of them."""
+    assert client.answer(frame(next(STARTS), ('duck', 10.0, 23.5, 30.0, 0.9, 'duck_2'),
+                               ('duck', 50.0, 23.5, 30.0, 0.9, 'duck_1'))) is not None
+    _, result = _answer(client, _ask(client, 'duck_2'))
+    assert result.error.error == TF2Error.LOOKUP_ERROR
+    assert "may mean 'duck' or 'duck_2'" in result.error.error_string
+    assert _answer(client, _ask(client), _ducks(0.0))[0] == GoalStatus.STATUS_SUCCEEDED
+
+
+@pytest.mark.parametrize('wanted', ['duck', 'duduck', '/duduck'])
+def test_over_dds_a_label_may_begin_with_the_prefix_of_frames(client, wanted):
+    """What is asked for may have the prefix, and need not."""
+    assert client.set_parameter('frame_prefix', 'du').successful
+    try:
+        _, result = _answer(client, _ask(client, wanted), _ducks(0.0))
+        assert result.transform.child_frame_id == 'duduck', result.error.error_string
+    finally:
+        assert client.set_parameter('frame_prefix', '').successful
 
 
 def test_over_dds_a_request_can_be_cancelled_and_another_goes_on(client):
