@@ -14,7 +14,7 @@ from ..geometry.camera import Camera
 from ..geometry.se3 import Array, inverse
 from ..geometry.spread import covariance_of_equivalent
 from ..objects import ObjectModel
-from .choice import contested
+from .choice import contested, same_place
 from .followed import Followed, Lost, Track, TrackLimits, View
 from .known_start import KnownPose
 from .motion import ACCELERATION_RAD_S2, Motion
@@ -26,7 +26,8 @@ GATE = 5.0
 GATE_DIAMETERS, GATE_RAD = 0.05, np.radians(6.0)
 # Deviations of a pose if the model has no law of covariances.
 UNKNOWN_DIAMETERS, UNKNOWN_RAD = 0.05, 0.15
-# A detection belongs to an instance if its pose is this near to the expected one.
+# A detection belongs to an instance if its pose is this near to the expected one, or farther along
+# the ray in the same place.
 SAME_DIAMETERS = 0.6
 
 
@@ -222,12 +223,13 @@ class Tracker:
         T_camera_fixed = inverse(view.T_fixed_camera)
         pairs = []
         for track in self._tracks.values():
-            t = (T_camera_fixed @ track.at(view.time_s).T_fixed_object)[:3, 3]
-            reach_m = SAME_DIAMETERS * self._estimator.objects[track.label].diameter_m
+            T_expected = T_camera_fixed @ track.at(view.time_s).T_fixed_object
+            diameter_m = self._estimator.objects[track.label].diameter_m
             for i in good:
                 if estimates[i].label == track.label:
-                    apart_m = float(np.linalg.norm(T[i][:3, 3] - t))
-                    if apart_m <= reach_m:
+                    apart_m = float(np.linalg.norm(T[i][:3, 3] - T_expected[:3, 3]))
+                    if (apart_m <= SAME_DIAMETERS * diameter_m
+                            or same_place(T[i], T_expected, diameter_m)):
                         pairs.append((apart_m, i, track.number))
         found: list[tuple[int, Track]] = []
         for _, i, number in sorted(pairs):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+import pytest
 from tracked_world import CAMERA, HZ, IMAGE, LIMITS, World, at, begun, cans, moving
 
 from mrcnet_ros.inference.choice import contested
@@ -43,6 +44,20 @@ def test_two_detections_of_one_object_are_one_instance():
     tracker = Tracker(world)
     numbers, _ = tracker.observe(world.view(0), [again, once], LIMITS)
     assert numbers == [None, 1] and len(tracker) == 1
+
+
+@pytest.mark.parametrize(('aside', 'along', 'instances'), [(0.0, 0.7, 1), (0.7, 0.0, 2)])
+def test_a_detection_farther_along_the_ray_is_of_the_same_instance(aside, along, instances):
+    """A camera errs there by nearly a diameter; as far aside is another object."""
+    world = World(('can', lambda t: at(0.0)))
+    tracker = begun(world, steps=3)
+    T, diameter_m = at(0.0), world.objects['can'].diameter_m
+    T[:3, 3] *= 1.0 + along * diameter_m / np.linalg.norm(T[:3, 3])
+    T[0, 3] += aside * diameter_m
+    off = dataclasses.replace(world.estimates()[0], T_camera_object=T, score=0.6)
+    numbers, lost = tracker.observe(world.view(4), [off], LIMITS)
+    assert numbers == [instances] and len(tracker) == instances and not lost
+    assert np.allclose(tracker.follow(world.view(4), LIMITS).poses[0].T_camera_object, at(0.0))
 
 
 def test_no_more_instances_are_followed_than_wanted():
