@@ -89,19 +89,21 @@ class Tracks:
 
     def names(self, estimates: Sequence[PoseEstimate], parameters: NodeParameters,
               keys: Sequence[str] = ()) -> list[str]:
-        """Return names, all different, of the instances of a late frame, and change nothing.
+        """Return names, all different, of the instances of a late frame.
+
+        Nothing changes, but that a followed instance without a name keeps the one it gets here.
 
         :param estimates: of the frame, in the order of detection.
         :param keys: of the estimates, identity of a followed instance, '' for others.
         """
-        return _names(estimates, self._assigned(estimates, parameters, keys, remember=False))
+        return _names(estimates, self._assigned(estimates, parameters, keys, late=True))
 
     def _assigned(self, estimates: Sequence[PoseEstimate], parameters: NodeParameters,
-                  keys: Sequence[str], *, remember: bool = True) -> list[int]:
+                  keys: Sequence[str], *, late: bool = False) -> list[int]:
         reach_m = {e.label: parameters.track_jump * self._objects[e.label].diameter_m
                    for e in estimates}
         places = {key: track.T_camera_object[:3, 3] for key, track in self._tracks.items()}
-        return self._numbers.assign(estimates, places, reach_m, keys, remember=remember)
+        return self._numbers.assign(estimates, places, reach_m, keys, late=late)
 
     def forget_places(self) -> None:
         """Begin all tracks anew; ids keep their instances."""
@@ -153,7 +155,8 @@ class InstanceNumbers:
 
     An instance that is followed keeps its number. One with a detection id gets the number it had
     before, when it is still free and the id has not come to the place of another one; others get
-    that of the nearest place; the rest are numbered in the order of detection. Ids are forgotten
+    that of the nearest place; the rest are numbered in the order of detection, in a late frame
+    without the numbers of places, whose instances it may have missed. Ids are forgotten
     after ``REMEMBERED_FRAMES`` frames without them, and one that several instances of a label have
     in a frame tells nothing, as when a detector writes the class there. A number that would give
     an instance the name of another object is left out.
@@ -165,13 +168,14 @@ class InstanceNumbers:
 
     def assign(self, estimates: Sequence[PoseEstimate], places: Mapping[Key, Array],
                reach_m: Mapping[str, float], keys: Sequence[str] = (), *,
-               remember: bool = True) -> list[int]:
+               late: bool = False) -> list[int]:
         """Return the numbers of the instances of one frame, different for each label.
 
         :param places: where instances were, (3,) [m] in the camera frame.
         :param reach_m: by label, how far from its place an instance can be.
         :param keys: of the estimates, which count more than ids and places; '' tells nothing.
-        :param remember: whether later frames are to know which ids had which numbers.
+        :param late: whether later frames are to know nothing of this one, but the numbers of
+            followed instances that had none.
         """
         numbers: dict[int, int] = {}
         taken: set[Key] = set()
@@ -192,13 +196,19 @@ class InstanceNumbers:
                 take(index, number)
         for index, number in _nearest_first(estimates, places, reach_m):
             take(index, number)
+        if late:
+            taken |= set(places)
         for index, estimate in enumerate(estimates):
             free = (n for n in itertools.count(1) if (estimate.label, n) not in taken
                     and (n == 1 or instance_name(estimate.label, n) not in self._labels))
             take(index, next(free))
-        if remember:
-            self._remember({identity: numbers[index] for index, identity in [
-                *identities.items(), *followed.items()]})
+        known = {identity: numbers[index] for index, identity in [
+            *identities.items(), *followed.items()]}
+        if not late:
+            self._remember(known)
+        else:
+            for index, identity in followed.items():
+                self._known.setdefault(identity, (numbers[index], self._frame))
         return [numbers[index] for index in range(len(estimates))]
 
     def _remember(self, numbers: Mapping[tuple[str, str], int]) -> None:

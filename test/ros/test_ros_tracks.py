@@ -142,12 +142,23 @@ def test_naming_a_late_frame_changes_nothing(tracks):
     assert _names(tracks, left, right, at_ms=10000) == ['brick', 'brick_2']
     for late in ((right,), (_estimate('brick', '7', x=0.3), _estimate('brick', '8', x=2.0))):
         assert tracks.names(late, NodeParameters(), ['', 'track 9'][:len(late)]) == [
-            'brick_2', 'brick'][:len(late)]
+            'brick_2', 'brick_3'][:len(late)]
     assert _names(tracks, right, left, at_ms=10030) == ['brick_2', 'brick']
     flipped = _estimate('brick', '8', x=0.34, R=HALF_TURN)
     names, (pose,) = tracks.update(10060 * MS, [flipped], NodeParameters(smoothing_s=1.0))
     assert names == ['brick_2'] and np.allclose(pose.T_camera_object[:3, :3], np.eye(3))
     assert 0.3 < pose.T_camera_object[0, 3] < 0.31
+
+
+def test_a_new_instance_of_a_late_frame_gets_no_name_that_another_has(tracks):
+    """It missed the one that is followed, and the next image names both as before."""
+    old, new = _estimate(name='5', x=-0.3), _estimate(name='777', x=0.3)
+    parameters = NodeParameters(track=True)
+    assert tracks.update(0, [old], parameters, ['track 1'])[0] == ['duck']
+    assert tracks.names([new], parameters, ['track 2']) == ['duck_2']
+    for seen, keys, names in (([new], ['track 2'], ['duck_2']),
+                              ([new, old], ['track 2', 'track 1'], ['duck_2', 'duck'])):
+        assert tracks.update(30 * MS, seen, parameters, keys)[0] == names
 
 
 def test_a_symmetric_object_does_not_flip(tracks):
