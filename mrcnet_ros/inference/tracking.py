@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -62,6 +62,9 @@ class Tracker:
 
     def __contains__(self, number: object) -> bool:
         return number in self._tracks
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._tracks)
 
     def clear(self) -> None:
         """Follow nothing any more."""

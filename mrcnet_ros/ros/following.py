@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from ..inference.followed import Followed, Lost, TrackLimits, View
 from ..inference.poses import FrameResult, PoseEstimate, joined
@@ -28,6 +28,7 @@ class Instances:
     :param detected: how many were detected in this image.
     :param lost: instances that were given up.
     :param result: of the estimator, with the time that following took.
+    :param others: identities of followed instances that have no pose here.
     """
 
     poses: list[PoseEstimate]
@@ -35,6 +36,7 @@ class Instances:
     detected: int
     lost: list[Lost]
     result: FrameResult
+    others: list[str] = field(default_factory=list)
 
 
 class Following:
@@ -132,14 +134,18 @@ class Following:
                 later = look(frame)
                 if later is not None:
                     lost += self.tracker.follow(later, limits).lost
-        return Instances(list(good), [_key(n) for n in numbers], len(good), lost,
-                         FrameResult([], []))
+        keys = [_key(n) for n in numbers]
+        return Instances(list(good), keys, len(good), lost, FrameResult([], []),
+                         self._others(keys))
+
+    def _others(self, keys: Sequence[str]) -> list[str]:
+        return [key for key in map(_key, self.tracker) if key not in keys]
 
     def _join(self, own: Instances, followed: Followed) -> Instances:
         result = joined(own.result.poses, own.result.skipped, own.result, followed.result)
-        return Instances(own.poses + followed.poses,
-                         own.keys + [_key(n) for n in followed.tracks], own.detected,
-                         own.lost + followed.lost, result)
+        keys = own.keys + [_key(n) for n in followed.tracks]
+        return Instances(own.poses + followed.poses, keys, own.detected,
+                         own.lost + followed.lost, result, self._others(keys))
 
 
 def limits_of(parameters: NodeParameters) -> TrackLimits:

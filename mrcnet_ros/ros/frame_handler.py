@@ -198,10 +198,10 @@ class FrameHandler:
         """
         poses, transforms = instances.poses, list[TransformStamped]()
         if late:
-            names = self._tracks.names(poses, parameters, instances.keys)
+            names = self._tracks.names(poses, parameters, instances.keys, instances.others)
         else:
             names, poses = self._tracks.update(messages.stamp_ns(picture.header), poses,
-                                               parameters, instances.keys)
+                                               parameters, instances.keys, instances.others)
             if parameters.publish_tf:
                 transforms = self._transforms(
                     picture.header, list(zip(names, poses, strict=True)), parameters)

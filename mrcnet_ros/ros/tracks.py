@@ -65,16 +65,18 @@ class Tracks:
         self._tracks: dict[Key, _Track] = {}
 
     def update(self, stamp_ns: int, estimates: Sequence[PoseEstimate], parameters: NodeParameters,
-               keys: Sequence[str] = ()) -> tuple[list[str], list[PoseEstimate]]:
+               keys: Sequence[str] = (), others: Collection[str] = ()
+               ) -> tuple[list[str], list[PoseEstimate]]:
         """Return names, all different, and poses of the instances of a frame.
 
         :param estimates: of the frame, in the order of detection.
         :param keys: of the estimates, identity of a followed instance, '' for others.
+        :param others: identities of followed instances that the frame lacks; they keep their names.
         """
         gap_ns = parameters.track_gap_s * 1e9
         self._tracks = {key: track for key, track in self._tracks.items()
                         if abs(stamp_ns - track.stamp_ns) <= gap_ns}
-        numbers = self._assigned(estimates, parameters, keys)
+        numbers = self._assigned(estimates, parameters, keys, others)
         joined = []
         for estimate, number in zip(estimates, numbers, strict=True):
             key = estimate.label, number
@@ -88,22 +90,25 @@ class Tracks:
         return _names(estimates, numbers), joined
 
     def names(self, estimates: Sequence[PoseEstimate], parameters: NodeParameters,
-              keys: Sequence[str] = ()) -> list[str]:
+              keys: Sequence[str] = (), others: Collection[str] = ()) -> list[str]:
         """Return names, all different, of the instances of a late frame.
 
         Nothing changes, but that a followed instance without a name keeps the one it gets here.
 
         :param estimates: of the frame, in the order of detection.
         :param keys: of the estimates, identity of a followed instance, '' for others.
+        :param others: identities of followed instances that the frame lacks; they keep their names.
         """
-        return _names(estimates, self._assigned(estimates, parameters, keys, late=True))
+        return _names(estimates, self._assigned(
+            estimates, parameters, keys, others, late=True))
 
     def _assigned(self, estimates: Sequence[PoseEstimate], parameters: NodeParameters,
-                  keys: Sequence[str], *, late: bool = False) -> list[int]:
+                  keys: Sequence[str], others: Collection[str], *, late: bool = False
+                  ) -> list[int]:
         reach_m = {e.label: parameters.track_jump * self._objects[e.label].diameter_m
                    for e in estimates}
         places = {key: track.T_camera_object[:3, 3] for key, track in self._tracks.items()}
-        return self._numbers.assign(estimates, places, reach_m, keys, late=late)
+        return self._numbers.assign(estimates, places, reach_m, keys, others, late=late)
 
     def forget_places(self) -> None:
         """Begin all tracks anew; ids keep their instances."""
@@ -155,8 +160,7 @@ class InstanceNumbers:
 
     An instance that is followed keeps its number. One with a detection id gets the number it had
     before, when it is still free and the id has not come to the place of another one; others get
-    that of the nearest place; the rest are numbered in the order of detection, in a late frame
-    without the numbers of places, whose instances it may have missed. Ids are forgotten
+    that of the nearest place; the rest are numbered in the order of detection. Ids are forgotten
     after ``REMEMBERED_FRAMES`` frames without them, and one that several instances of a label have
     in a frame tells nothing, as when a detector writes the class there. A number that would give
     an instance the name of another object is left out.
@@ -167,18 +171,21 @@ class InstanceNumbers:
         self._known: dict[tuple[str, str], tuple[int, int]] = {}
 
     def assign(self, estimates: Sequence[PoseEstimate], places: Mapping[Key, Array],
-               reach_m: Mapping[str, float], keys: Sequence[str] = (), *,
-               late: bool = False) -> list[int]:
+               reach_m: Mapping[str, float], keys: Sequence[str] = (),
+               others: Collection[str] = (), *, late: bool = False) -> list[int]:
         """Return the numbers of the instances of one frame, different for each label.
 
         :param places: where instances were, (3,) [m] in the camera frame.
         :param reach_m: by label, how far from its place an instance can be.
         :param keys: of the estimates, which count more than ids and places; '' tells nothing.
+        :param others: keys of followed instances that the frame lacks.
         :param late: whether later frames are to know nothing of this one, but the numbers of
             followed instances that had none.
         """
         numbers: dict[int, int] = {}
-        taken: set[Key] = set()
+        absent = {f'\0{key}' for key in others}
+        taken: set[Key] = {(label, number) for (label, identity), (number, _)
+                           in self._known.items() if identity in absent}
 
         def take(index: int, number: int) -> None:
             key = estimates[index].label, number
@@ -196,8 +203,6 @@ class InstanceNumbers:
                 take(index, number)
         for index, number in _nearest_first(estimates, places, reach_m):
             take(index, number)
-        if late:
-            taken |= set(places)
         for index, estimate in enumerate(estimates):
             free = (n for n in itertools.count(1) if (estimate.label, n) not in taken
                     and (n == 1 or instance_name(estimate.label, n) not in self._labels))

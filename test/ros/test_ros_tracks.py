@@ -142,7 +142,7 @@ def test_naming_a_late_frame_changes_nothing(tracks):
     assert _names(tracks, left, right, at_ms=10000) == ['brick', 'brick_2']
     for late in ((right,), (_estimate('brick', '7', x=0.3), _estimate('brick', '8', x=2.0))):
         assert tracks.names(late, NodeParameters(), ['', 'track 9'][:len(late)]) == [
-            'brick_2', 'brick_3'][:len(late)]
+            'brick_2', 'brick'][:len(late)]
     assert _names(tracks, right, left, at_ms=10030) == ['brick_2', 'brick']
     flipped = _estimate('brick', '8', x=0.34, R=HALF_TURN)
     names, (pose,) = tracks.update(10060 * MS, [flipped], NodeParameters(smoothing_s=1.0))
@@ -155,10 +155,19 @@ def test_a_new_instance_of_a_late_frame_gets_no_name_that_another_has(tracks):
     old, new = _estimate(name='5', x=-0.3), _estimate(name='777', x=0.3)
     parameters = NodeParameters(track=True)
     assert tracks.update(0, [old], parameters, ['track 1'])[0] == ['duck']
-    assert tracks.names([new], parameters, ['track 2']) == ['duck_2']
-    for seen, keys, names in (([new], ['track 2'], ['duck_2']),
-                              ([new, old], ['track 2', 'track 1'], ['duck_2', 'duck'])):
-        assert tracks.update(30 * MS, seen, parameters, keys)[0] == names
+    assert tracks.names([new], parameters, ['track 2'], ['track 1']) == ['duck_2']
+    both = [new, old], parameters, ['track 2', 'track 1']
+    assert tracks.update(30 * MS, *both)[0] == ['duck_2', 'duck']
+
+
+def test_a_followed_instance_without_a_pose_keeps_its_name_from_new_ones(tracks):
+    """It may be hidden for an image; once it is given up its name is free."""
+    parameters = NodeParameters(track=True)
+    assert tracks.update(0, [_estimate(x=-0.3)], parameters, ['track 1'])[0] == ['duck']
+    for others, name in ((['track 1'], 'duck_2'), ([], 'duck')):
+        assert tracks.names([_estimate(x=0.3)], parameters, [''], others) == [name]
+        assert tracks.update(30 * MS, [_estimate(x=2.3 + 2 * len(others))], parameters, [''],
+                             others)[0] == [name]
 
 
 def test_a_symmetric_object_does_not_flip(tracks):

@@ -146,6 +146,18 @@ def test_detections_of_an_earlier_image_begin_an_instance_that_is_then_followed(
     assert sorted(answer.scene.names) == ['can', 'duck']
 
 
+def test_detections_of_an_earlier_image_that_lack_an_instance_do_not_take_its_name(handler):
+    """What the late answer is called is what the next image calls it."""
+    handler.answer(framed(1, ('can', 10)), TRACK, NEVER)
+    for step in range(2, 8):
+        handler.answer(framed(step), TRACK, NEVER)
+    late = handler.answer(framed(3, ('can', 50)), TRACK, framed(7).moment)
+    assert late.scene.names == ['can_2']
+    both = handler.answer(framed(8), TRACK, framed(7).moment)
+    assert dict(zip(both.scene.names, (p.pose.position.x > 0 for p in both.poses),
+                    strict=True)) == {'can': False, 'can_2': True}
+
+
 def test_detections_that_come_later_than_the_gap_of_tracks_exchange_no_names(handler):
     """Instances that are not followed keep theirs, and the late frame is named as they are."""
     answer_poorly(handler)
