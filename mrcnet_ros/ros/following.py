@@ -40,9 +40,13 @@ class Instances:
 
 
 class Following:
-    """Follows the instances of one camera; used by one thread."""
+    """Follows the instances of one camera; used by one thread.
 
-    def __init__(self, estimator: Follows) -> None:
+    :param late: whether :meth:`correct` will be used; only then images are kept.
+    """
+
+    def __init__(self, estimator: Follows, *, late: bool = True) -> None:
+        self._late = late
         self.tracker = Tracker(estimator)
         self.camera = CameraPath()
         self._recent: deque[Frame] = deque(maxlen=MOST_KEPT)
@@ -60,7 +64,7 @@ class Following:
             self._era, self._detected_ns = era, None
         while self._recent and self._recent[0].moment[1] < stamp - KEPT_NS:
             self._recent.popleft()
-        if not any(kept.moment == frame.moment for kept in self._recent):
+        if self._late and not any(kept.moment == frame.moment for kept in self._recent):
             self._recent.append(frame)
 
     def wants(self, stamp_ns: int) -> bool:

@@ -65,6 +65,7 @@ class FrameHandler:
                  ) -> None:
         self._detector, self._tree = detector, tree or Tree()
         self._following: Following | None = None
+        self._told_followed = False  # by the last answer that was published
         self._estimator, self.bounds, self._drops = estimator, bounds, drops
         self.objects = estimator.objects
         self._decoder = FrameDecoder(drops, compressed=compressed, plane_of=self._tree.plane)
@@ -91,7 +92,8 @@ class FrameHandler:
 
         :param last_answered: moment of the last answered frame. Detections of an earlier one
             correct what is followed; their answer is not to be published.
-        :return: None when there are no detections and nothing is followed.
+        :return: None when there are no detections and nothing is followed, unless the last answer
+            had what is not followed any more: an empty answer takes that back.
         :raises FrameError: when image or camera_info cannot be used.
         """
         self._tree.begin(frame.moment)
@@ -103,7 +105,9 @@ class FrameHandler:
         detects = self._detector is not None and (following is None or following.detector_is_due(
             stamp, parameters.detector_rate_hz))
         if (following is not None and not detects and not frame.has_detections
-                and not following.wants(stamp)):
+                and not following.wants(stamp)
+                and not (self._told_followed and not following.tracker
+                         and frame.moment > last_answered)):
             return None
         picture = self._decoder.decode(frame, parameters)
         start = time.perf_counter()
@@ -127,9 +131,10 @@ class FrameHandler:
 
     def _begin_following(self, frame: Frame, parameters: NodeParameters) -> Following | None:
         if not parameters.track:
-            self._following = None
+            self._following, self._told_followed = None, False
             return None
-        self._following = self._following or Following(cast(Follows, self._estimator))
+        self._following = self._following or Following(
+            cast(Follows, self._estimator), late=self._detector is None)
         self._following.begin(frame)
         return self._following
 
@@ -200,6 +205,7 @@ class FrameHandler:
         if late:
             names = self._tracks.names(poses, parameters, instances.keys, instances.others)
         else:
+            self._told_followed = any(instances.keys) or bool(instances.others)
             names, poses = self._tracks.update(messages.stamp_ns(picture.header), poses,
                                                parameters, instances.keys, instances.others)
             if parameters.publish_tf:

@@ -71,7 +71,7 @@ class Tracks:
 
         :param estimates: of the frame, in the order of detection.
         :param keys: of the estimates, identity of a followed instance, '' for others.
-        :param others: identities of followed instances that the frame lacks; they keep their names.
+        :param others: identities of followed instances without a pose here; they keep their names.
         """
         gap_ns = parameters.track_gap_s * 1e9
         self._tracks = {key: track for key, track in self._tracks.items()
@@ -97,7 +97,7 @@ class Tracks:
 
         :param estimates: of the frame, in the order of detection.
         :param keys: of the estimates, identity of a followed instance, '' for others.
-        :param others: identities of followed instances that the frame lacks; they keep their names.
+        :param others: identities of followed instances without a pose here; they keep their names.
         """
         return _names(estimates, self._assigned(
             estimates, parameters, keys, others, late=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from types import SimpleNamespace
 from unittest.mock import Mock
@@ -184,8 +185,42 @@ def test_time_that_begins_anew_ends_what_was_followed(handler):
     """A bag that starts again is another world."""
     handler.answer(framed(5, ('duck', 20)), TRACK, NEVER)
     assert handler.answer(framed(6), TRACK, NEVER) is not None
-    again = dataclasses.replace(framed(1), era=1)
-    assert handler.answer(again, TRACK, NEVER) is None
+    again = [dataclasses.replace(framed(step), era=1) for step in (1, 2)]
+    empty = handler.answer(again[0], TRACK, framed(6).moment)
+    assert empty.detections.detections == [] and empty.header == again[0].image.header
+    assert handler.drop_counters.followed_now == 0
+    assert handler.answer(again[1], TRACK, again[0].moment) is None
+
+
+def test_an_instance_that_is_given_up_between_two_images_is_taken_back(handler):
+    """By late detections that lack it: the next image is answered with nothing."""
+    handler.answer(framed(1, ('duck', 20)), TRACK, NEVER)
+    for step in range(2, 7):
+        assert handler.answer(framed(step), TRACK, NEVER).scene.names == ['duck']
+    once = dataclasses.replace(TRACK, track_unseen=1)
+    handler.answer(dataclasses.replace(framed(3), detections=moment(3)[2]), once,
+                   framed(6).moment)
+    assert handler.drop_counters.counts()['lost unseen'] == 1
+    answers = [handler.answer(framed(step), TRACK, framed(step - 1).moment) for step in (7, 8)]
+    assert answers[0].detections.detections == [] and answers[1] is None
+
+
+@pytest.mark.parametrize('own', [False, True])
+def test_images_are_kept_for_late_detections_only(handler, own):
+    """A second of them; the node's own detector is never late."""
+    from weakref import WeakSet
+
+    detector = Mock(labels=['duck'], path='', detect=lambda *_: []) if own else None
+    made, images = FrameHandler(
+        handler.estimator, dict.fromkeys(DIAMETERS_M, np.zeros((2, 3))), handler.drop_counters,
+        compressed=False, detector=detector), WeakSet()
+    for step in range(1, 60):
+        frame = framed(step)
+        images.add(frame)
+        made.answer_if_wanted(frame, TRACK, NEVER)
+    del frame
+    gc.collect()
+    assert len(images) == (0 if own else 21)
 
 
 def test_the_own_detector_looks_at_its_rate_while_something_is_followed():
