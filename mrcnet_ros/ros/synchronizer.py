@@ -30,8 +30,9 @@ from .rclpy_types import MatchedEvent, NodeHandle, QosEvent
 JUMP_MESSAGES, JUMP_NS = 2, 10**9
 # Images that wait for detections with ``track``, at least: a second at 30 Hz.
 TRACK_QUEUE = 30
-# Stamps of images that are remembered, to recognise a bag shorter than JUMP_NS that starts again.
-REMEMBERED_STAMPS = 1000
+# Stamps of images and detections that are remembered, to recognise a bag that starts again.
+# Those of detections are forgotten first, so that whatever is left of them has its image.
+REMEMBERED_STAMPS, REMEMBERED_DETECTIONS = 1000, 900
 _TWO_DETECTORS = 'and a frame takes only one; do two detectors publish on the topic?'
 
 
@@ -93,8 +94,7 @@ class InputSynchronizer:
         self._held: dict[str, dict[int, StampedMessage]] = {name: {} for name in self._types}
         self._latest_ns: dict[str, int] = {}
         self._back = dict.fromkeys(self._types, 0)
-        self._stamps: deque[int] = deque(maxlen=REMEMBERED_STAMPS)
-        self._detected: deque[int] = deque(maxlen=REMEMBERED_STAMPS)
+        self._stamps: deque[tuple[str, int]] = deque(maxlen=REMEMBERED_STAMPS)
         self._era = self._next_era()
         self._gate = Gate(is_open)
         self._jumps = node.get_clock().create_jump_callback(
@@ -199,9 +199,9 @@ class InputSynchronizer:
 
         :param stamp: of their message [ns].
         """
-        before = self._detected.count(stamp)
-        self._detected.append(stamp)
-        if before and before >= self._stamps.count(stamp):
+        before = list(self._stamps)[-REMEMBERED_DETECTIONS:].count(('detections', stamp))
+        self._stamps.append(('detections', stamp))
+        if before and before >= self._stamps.count(('image', stamp)):
             self._drop('repeated', 'two messages of detections have the same stamp, '
                        f'{_TWO_DETECTORS}', count)
 
@@ -212,12 +212,12 @@ class InputSynchronizer:
         """
         latest, back = self._latest_ns.get(name, stamp), self._back[name]
         if stamp < latest:
-            again = name == 'image' and stamp in self._stamps
+            again = name == 'image' and (name, stamp) in self._stamps
             back = back + 1 if again or stamp < latest - JUMP_NS else 0
         elif stamp > latest:
             back = 0
         if name == 'image':
-            self._stamps.append(stamp)
+            self._stamps.append((name, stamp))
         self._back[name] = back
         return back >= JUMP_MESSAGES
 

@@ -173,6 +173,20 @@ def test_detections_of_a_bag_that_starts_again_are_no_repetition():
     assert came(inputs, drop, 1, 2, 3, 1, 2, 3, 1, 2, 3) == 0
 
 
+@pytest.mark.parametrize(('images', 'every', 'late'), [(1800, 15, 0), (935, 15, 8), (498, 1, 8)])
+def test_a_long_bag_that_starts_again_has_no_repetition(images, every, late):
+    """Whatever is forgotten of the first pass, of a detector that is slower and of one as fast."""
+    inputs, frames, drop = paired_inputs()
+    for number in [*range(images), *range(images)]:
+        image, info, _ = frame(1 + number)
+        inputs._received(image, 'image')
+        inputs._received(info, 'camera_info')
+        if number >= late and (number - late) % every == 0:
+            inputs._received(frame(1 + number - late, ('duck',))[2], 'detections')
+    assert len(frames) > images // every
+    assert 'repeated' not in {call.args[0] for call in drop.call_args_list}
+
+
 def test_a_second_detector_within_the_slop_is_counted():
     """Its boxes have a stamp of their own, and a frame takes those of the first."""
     frames, drop = [], Mock()
