@@ -101,7 +101,8 @@ class NodeParameters:
     detections_fit: str = parameter(
         'stretch', 'how the image was resized to detections_size; stretch: each side on its own, '
         'letterbox: shape kept, centred between two bars, pad: shape kept, one bar at the bottom '
-        'or on the right', choices=FITS, live=True)
+        'or on the right; with detections_size [1, 1], letterbox and pad mean a square input',
+        choices=FITS, live=True)
     input_reliability: str = parameter(
         'best_effort', 'QoS reliability of all inputs', choices=('best_effort', 'reliable'))
     sync_slop_s: float = parameter(

@@ -20,6 +20,7 @@ from mrcnet_ros.ros.detection_watch import ScoreWatch
 from mrcnet_ros.ros.drop_counters import DropCounters
 from mrcnet_ros.ros.frame_handler import FrameHandler
 from mrcnet_ros.ros.frames import Frame
+from mrcnet_ros.ros.parameter_help import parameter_table
 from mrcnet_ros.ros.params import NodeParameters
 from mrcnet_ros.ros.statuses import Account, pose_status
 
@@ -82,6 +83,19 @@ def test_parts_of_the_image_become_its_pixels(fit):
         np.testing.assert_allclose(box.reshape(2, 2), part.reshape(2, 2) * image - 0.5)
     with pytest.raises(SpecError, match=r'\[1, 1\] for boxes as fractions'):
         settings_from((), (1, 480), fit)
+
+
+@pytest.mark.parametrize('fit', ['letterbox', 'pad'])
+def test_boxes_of_an_input_that_is_not_square_need_its_size(fit):
+    """As fractions they would be those of a square one; the description of the parameter says so."""
+    whole = np.array([0.0, 12.0, 640.0, 372.0]) - [0.0, 12.0, 0.0, 12.0] * (fit == 'pad')
+    size = np.array([640.0, 384.0, 640.0, 384.0])
+    image = [-0.5, -0.5, 1279.5, 719.5]
+    pixels = image_box(whole - 0.5, settings_from((), (640, 384), fit), (1280, 720))
+    np.testing.assert_allclose(pixels, image)
+    parts = image_box(whole / size, settings_from((), (1, 1), fit), (1280, 720))
+    assert not np.allclose(parts, image, atol=100.0)
+    assert 'letterbox and pad mean a square input' in parameter_table()
 
 
 def test_scores_that_are_far_too_low_are_told():
