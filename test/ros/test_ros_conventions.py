@@ -87,8 +87,10 @@ def test_parts_of_the_image_become_its_pixels(fit):
 
 @pytest.mark.parametrize('fit', ['letterbox', 'pad'])
 def test_boxes_of_an_input_that_is_not_square_need_its_size(fit):
-    """As fractions they would be those of a square one; the description of the parameter says so."""
-    whole = np.array([0.0, 12.0, 640.0, 372.0]) - [0.0, 12.0, 0.0, 12.0] * (fit == 'pad')
+    """As fractions they would be of a square one, and the parameter's description says so."""
+    whole = np.array([0.0, 12.0, 640.0, 372.0])
+    if fit == 'pad':
+        whole -= [0.0, 12.0, 0.0, 12.0]
     size = np.array([640.0, 384.0, 640.0, 384.0])
     image = [-0.5, -0.5, 1279.5, 719.5]
     pixels = image_box(whole - 0.5, settings_from((), (640, 384), fit), (1280, 720))
