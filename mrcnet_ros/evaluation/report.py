@@ -174,7 +174,7 @@ def _target(t: TargetScore) -> dict[str, Any]:
     d = t.difference
     return {
         'scene_id': t.scene_id, 'image_id': t.image_id, 'object_id': t.object_id,
-        'visible_fraction': t.visible_fraction, 'score': t.score,
+        'instance': t.instance, 'visible_fraction': t.visible_fraction, 'score': t.score,
         'mssd_mm': None if t.mssd_m is None else MM * t.mssd_m,
         'mspd_px': t.mspd_px if t.mspd_px is not None and np.isfinite(t.mspd_px) else None,
         'rotation_deg': None if d is None else float(np.degrees(d.rotation_rad)),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -20,6 +20,7 @@ from .recall import (
     Recall,
     TargetErrors,
     match,
+    ranked,
     recall,
 )
 
@@ -31,11 +32,14 @@ NEAR_DIAMETERS, NEAR_RAD = 0.1, np.radians(15.0)
 class TargetScore:
     """The scores of one target; None where it has no estimate.
 
+    ``mssd_met`` and ``mspd_met`` count as BOP does, by score at each threshold. All other figures
+    are those of the estimate that is nearest to this instance rather than to another one.
+
     :param mssd_m: maximum symmetry-aware surface distance.
     :param mspd_px: maximum symmetry-aware projection distance, in pixels of the image.
     :param difference: from the symmetric equivalent of the truth that is nearest in MSSD.
-    :param mssd_met: share of the MSSD thresholds that the estimate meets.
-    :param mspd_met: share of the MSPD thresholds that the estimate meets.
+    :param mssd_met: share of the MSSD thresholds at which the target is found.
+    :param mspd_met: share of the MSPD thresholds at which the target is found.
     :param depth_part: estimated over true distance along the optical axis, less one.
     :param near: whether the origin is off by less than a tenth of the diameter and the rotation
         by less than 15 degrees.
@@ -160,25 +164,46 @@ def _errors(scored: ScoredObject, frame: BopFrame, wanted: list[GroundTruth],
 def _target_scores(scored: ScoredObject, frame: BopFrame, wanted: list[GroundTruth],
                    found: list[ResultRow], errors: tuple[TargetErrors, TargetErrors]
                    ) -> list[TargetScore]:
-    """Return the score of each instance with its best estimate at any distance."""
+    """Return the score of each instance with the estimate that is paired with it."""
     mssd, mspd = errors
-    partner = {instance: estimate for estimate, instance in match(mssd, float('inf'))}
+    partner = _nearest_pairs(mssd)
+    met = [_met(e, thresholds) for e, thresholds in
+           ((mssd, MSSD_THRESHOLDS), (mspd, MSPD_THRESHOLDS))]
     result = []
     for index, g in enumerate(wanted):
-        names = (frame.scene_id, frame.image_id, g.object_id, g.instance, g.visible_fraction)
-        if index not in partner:
-            result.append(TargetScore(*names))
-            continue
-        row = found[partner[index]]
-        pair = (row.T_camera_object, g.T_camera_object)
-        difference = scored.difference(*pair)
-        result.append(TargetScore(
-            *names, row.score, scored.mssd(*pair), scored.mspd(*pair, frame.camera.K), difference,
-            float(np.mean(mssd.errors[partner[index], index] < MSSD_THRESHOLDS)),
-            float(np.mean(mspd.errors[partner[index], index] < MSPD_THRESHOLDS)),
-            difference.depth_m / (row.T_camera_object[2, 3] - difference.depth_m),
-            is_near(difference, scored.model.diameter_m), row, g))
+        target = TargetScore(frame.scene_id, frame.image_id, g.object_id, g.instance,
+                             g.visible_fraction, mssd_met=met[0][index], mspd_met=met[1][index])
+        if index in partner:
+            row = found[partner[index]]
+            pair = (row.T_camera_object, g.T_camera_object)
+            difference = scored.difference(*pair)
+            target = replace(
+                target, score=row.score, mssd_m=scored.mssd(*pair),
+                mspd_px=scored.mspd(*pair, frame.camera.K), difference=difference,
+                depth_part=difference.depth_m / (row.T_camera_object[2, 3] - difference.depth_m),
+                near=is_near(difference, scored.model.diameter_m), estimate=row, truth=g)
+        result.append(target)
     return result
+
+
+def _nearest_pairs(target: TargetErrors) -> dict[int, int]:
+    """Return estimates by instance: the pair with the smallest error first, then of the others.
+
+    By score, a false pose would take the instance from a right one, at any distance.
+    """
+    best = ranked(target.scores)[:target.errors.shape[1]]
+    errors, pairs = target.errors[best], {}
+    for _ in best:
+        estimate, instance = np.unravel_index(np.argmin(errors), errors.shape)
+        pairs[int(instance)] = best[estimate]
+        errors[estimate], errors[:, instance] = np.inf, np.inf
+    return pairs
+
+
+def _met(target: TargetErrors, thresholds: Array) -> list[float]:
+    """Return the share of the thresholds at which each instance is found."""
+    found = [instance for th in thresholds for _, instance in match(target, float(th))]
+    return [found.count(i) / len(thresholds) for i in range(target.errors.shape[1])]
 
 
 def is_near(difference: pose_errors.PoseDifference, diameter_m: float) -> bool:

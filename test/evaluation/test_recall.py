@@ -189,6 +189,36 @@ def test_missing_estimates_lower_the_recall_and_are_reported(dataset, objects):
     assert all(t.mssd_m is None and t.difference is None for t in missed)
 
 
+def test_a_false_pose_takes_no_instance_from_a_right_one(dataset, objects):
+    """Its score is higher; the figures of an instance are those of the pose that is there."""
+    right = next(r for r in truth(dataset) if (r.image_id, r.object_id) == (17, 3))
+    away = right.T_camera_object.copy()
+    away[0, 3] -= 0.3
+    rows = [dataclasses.replace(right, score=0.9, T_camera_object=away),
+            dataclasses.replace(right, score=0.8)]
+    scores = score(dataset.frames, rows, objects)
+    found = [t for t in scores.targets if t.mssd_m is not None]
+    assert [t.near for t in found] == [True, False] and found[0].mssd_m < 1e-9
+    figures = report.recall_figures(scores, score_vsd(dataset.frames, rows, objects), {})
+    whole, part = figures['overall'], figures['by_visible_fraction']['0.8-1.0']
+    assert part['ar_mssd'] == pytest.approx(whole['ar_mssd']) and whole['ar_mssd'] == 0.2
+    assert len({(t['image_id'], t['object_id'], t['instance']) for t in figures['targets']}) == 5
+
+
+def test_rows_by_visibility_add_up_to_the_recall(dataset, objects):
+    """Whatever the poses are, and however many."""
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        rows = []
+        for row in truth(dataset) * 2:
+            T = row.T_camera_object.copy()
+            T[:3, 3] += rng.normal(0, 0.02, 3)
+            rows.append(dataclasses.replace(row, score=rng.random(), T_camera_object=T))
+        scores = score(dataset.frames, rng.permutation(rows)[:7], objects)
+        assert np.mean([t.mssd_met for t in scores.targets]) == pytest.approx(scores.mssd.average)
+        assert np.mean([t.mspd_met for t in scores.targets]) == pytest.approx(scores.mspd.average)
+
+
 def test_without_depth_images_there_is_no_vsd_but_a_reason(dataset, objects):
     """VSD is null and the report says why."""
     vsd = score_vsd(dataset.frames, truth(dataset), objects)
