@@ -102,8 +102,8 @@ class BopDataset:
     @property
     def rendered(self) -> bool:
         """Return whether the images are rendered, so that objects are as large as their meshes."""
-        return (self.split_path / RENDERED_FILE).is_file() or not RENDERED_SPLITS.isdisjoint(
-            self.split.split('_'))
+        return (self.split_path / RENDERED_FILE).is_file() or any(
+            part in self.split for part in RENDERED_SPLITS)
 
     @property
     def object_ids(self) -> tuple[int, ...]:

@@ -163,6 +163,17 @@ def test_targets_that_the_annotations_lack_are_a_fault_of_the_dataset(root):
         read(root)
 
 
+@pytest.mark.parametrize(('split', 'rendered'), [
+    *((name, True) for name in ('train_pbr', 'val-pbr', 'test_synt', 'train_synth', 'synthetic',
+                                'rendered', 'test_rendered')),
+    ('test', False), ('test_primesense', False)])
+def test_the_name_of_a_split_tells_of_rendered_images(root, split, rendered):
+    """It holds pbr, synt or render."""
+    (root / 'toy' / 'test').rename(root / 'toy' / split)
+    (root / 'toy' / 'test_targets_bop19.json').unlink()
+    assert BopDataset(root, 'toy', split).rendered == rendered
+
+
 def test_wrong_folders_are_explained(root):
     """The error says what was looked for and what there is."""
     with pytest.raises(DatasetError, match='--bop-dir'):
