@@ -1,7 +1,7 @@
 """Errors of poses relative to the viewing ray, so that they can be carried over to other poses.
 
 An error has three parts: a rotation, an offset across the viewing ray through the object's true
-origin in diameters, and a ratio of distances. It can be applied to another view of the object.
+middle in diameters, and a ratio of distances. It can be applied to another view of the object.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class CarriedError:
     """How an estimate differs from the nearest symmetric equivalent of the truth.
 
     :param R: (3, 3) that turns the true rotation into the estimated one, in a frame whose z axis
-        is the ray to the true origin.
+        is the ray to the true middle.
     :param lateral: (2,) offset of the estimated ray at the true distance, in diameters.
     :param log_distance: logarithm of estimated over true distance.
     """
@@ -48,7 +48,7 @@ def pose_error(T_est: Array, T_true: Array, item: ScoredObject) -> CarriedError 
     :param T_est: (4, 4) T_camera_object [m].
     :param T_true: (4, 4) T_camera_object [m].
     """
-    T_near = item.closest(T_est, T_true)
+    T_est, T_near = item.at_middle(T_est), item.at_middle(item.closest(T_est, T_true))
     R_ray = rotation_to_axis(T_near[:3, 3])
     distance_m = float(np.linalg.norm(T_near[:3, 3]))
     x, y, z = R_ray @ T_est[:3, 3]
@@ -59,16 +59,18 @@ def pose_error(T_est: Array, T_true: Array, item: ScoredObject) -> CarriedError 
     return CarriedError(R, lateral, float(np.log(z / distance_m)))
 
 
-def carried(error: CarriedError, T_true: Array, diameter_m: float) -> Array:
+def carried(error: CarriedError, T_true: Array, item: ScoredObject) -> Array:
     """Return the estimate that has an error at another pose, (4, 4) [m].
 
     :param T_true: (4, 4) T_camera_object [m].
     """
+    T_true = item.at_middle(T_true)
     R_ray = rotation_to_axis(T_true[:3, 3])
     distance_m = float(np.linalg.norm(T_true[:3, 3]))
     z = distance_m * np.exp(error.log_distance)
-    xy = error.lateral * diameter_m / distance_m * z
-    return make_transform(R_ray.T @ error.R @ R_ray @ T_true[:3, :3], R_ray.T @ np.array([*xy, z]))
+    xy = error.lateral * item.model.diameter_m / distance_m * z
+    R = R_ray.T @ error.R @ R_ray @ T_true[:3, :3]
+    return make_transform(R, R_ray.T @ np.array([*xy, z]) - R @ item.middle_m)
 
 
 @dataclass(frozen=True)

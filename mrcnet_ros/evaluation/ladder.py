@@ -71,15 +71,16 @@ class Judge:
     def diameter_px(self, view: KnownView) -> float:
         """Return how large an object is in the network's crop, which looks straight at it."""
         crop = crop_camera(view.camera, view.box_xyxy, self.spec)
-        distance_m = float(np.linalg.norm(view.T_camera_object[:3, 3]))
-        return crop.focal_px * self.items[view.label].model.diameter_m / distance_m
+        item = self.items[view.label]
+        distance_m = float(np.linalg.norm(item.at_middle(view.T_camera_object)[:3, 3]))
+        return crop.focal_px * item.model.diameter_m / distance_m
 
     def worth(self, answer: GradedPose, target: KnownView) -> Worth:
         """Score an answer's error at the pose of a target."""
         if answer.error is None:
             return MISSED
         item = self.items[target.label]
-        T = carried(answer.error, target.T_camera_object, item.model.diameter_m)
+        T = carried(answer.error, target.T_camera_object, item)
         return worth(T, target.T_camera_object, item, target.camera.K, target.camera.width)
 
 

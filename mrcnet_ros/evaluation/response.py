@@ -76,8 +76,7 @@ def respond(views: Iterable[KnownView], refiner: Refines, judge: Judge,
     rng = np.random.default_rng(SEED)
     responses: dict[str, list[Response]] = {}
     for view in views:
-        diameter_m = judge.items[view.label].model.diameter_m
-        starts = {name: carried(error, view.T_camera_object, diameter_m)
+        starts = {name: carried(error, view.T_camera_object, judge.items[view.label])
                   for name, error in known_errors(judge.diameter_px(view), rng).items()}
         names = [*starts, OWN]
         own = answer(view)

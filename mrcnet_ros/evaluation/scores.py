@@ -10,7 +10,8 @@ import numpy as np
 
 from ..datasets.bop import BopFrame, GroundTruth, ResultRow
 from ..geometry.hull import hull_vertices
-from ..geometry.se3 import Array
+from ..geometry.se3 import Array, make_transform
+from ..meshes import find_middle
 from ..objects import ObjectModel
 from . import pose_errors
 from .recall import (
@@ -41,7 +42,7 @@ class TargetScore:
     :param mssd_met: share of the MSSD thresholds at which the target is found.
     :param mspd_met: share of the MSPD thresholds at which the target is found.
     :param depth_part: estimated over true distance along the optical axis, less one.
-    :param near: whether the origin is off by less than a tenth of the diameter and the rotation
+    :param near: whether the middle is off by less than a tenth of the diameter and the rotation
         by less than 15 degrees.
     :param truth: that it was scored against.
     """
@@ -92,6 +93,11 @@ class ScoredObject:
         return self.model.load_mesh().vertices
 
     @cached_property
+    def middle_m(self) -> Array:
+        """Return the middle of the mesh, (3,) [m], where errors of position are measured."""
+        return find_middle(self.vertices, self.model.diameter_m)
+
+    @cached_property
     def hull(self) -> Array:
         """Return the vertices on the convex hull, (H, 3) [m]: enough for MSSD."""
         return hull_vertices(self.vertices)
@@ -105,8 +111,13 @@ class ScoredObject:
         return pose_errors.mspd(T_est, T_gt, K, self.vertices, self.model.symmetries)
 
     def difference(self, T_est: Array, T_gt: Array) -> pose_errors.PoseDifference:
-        """Return the difference from the nearest symmetric equivalent of the truth."""
-        return pose_errors.pose_difference(T_est, self.closest(T_est, T_gt))
+        """Return the difference of the middle from the nearest equivalent of the truth."""
+        return pose_errors.pose_difference(
+            self.at_middle(T_est), self.at_middle(self.closest(T_est, T_gt)))
+
+    def at_middle(self, T_camera_object: Array) -> Array:
+        """Return the same pose with the position of the middle, (4, 4) [m]."""
+        return T_camera_object @ make_transform(np.eye(3), self.middle_m)
 
     def closest(self, T_est: Array, T_gt: Array) -> Array:
         """Return the symmetric equivalent of the truth that is nearest in MSSD, (4, 4) [m]."""
@@ -177,10 +188,11 @@ def _target_scores(scored: ScoredObject, frame: BopFrame, wanted: list[GroundTru
             row = found[partner[index]]
             pair = (row.T_camera_object, g.T_camera_object)
             difference = scored.difference(*pair)
+            depth_m = float(scored.at_middle(row.T_camera_object)[2, 3])
             target = replace(
                 target, score=row.score, mssd_m=scored.mssd(*pair),
                 mspd_px=scored.mspd(*pair, frame.camera.K), difference=difference,
-                depth_part=difference.depth_m / (row.T_camera_object[2, 3] - difference.depth_m),
+                depth_part=difference.depth_m / (depth_m - difference.depth_m),
                 near=is_near(difference, scored.model.diameter_m), estimate=row, truth=g)
         result.append(target)
     return result

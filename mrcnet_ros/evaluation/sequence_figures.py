@@ -36,13 +36,15 @@ class Errors(NamedTuple):
 
 
 def errors(T_est: Array, T_gt: Array, model: ObjectModel) -> Errors:
-    """Compare an estimated T_camera_object with the true one.
+    """Compare an estimated T_camera_object with the true one, at the middle of the object.
 
     :param T_est: (4, 4) [m].
     :param T_gt: (4, 4) [m].
     """
-    T_gt = model.real_symmetries.comparable(T_gt, T_est)
-    T = model.real_symmetries.nearest(T_gt[:3, :3], T_gt[:3, 3], T_est[:3, :3])
+    T_est, T_gt = model.to_centred(T_est), model.to_centred(T_gt)
+    symmetries = model.centred().real_symmetries
+    T_gt = symmetries.comparable(T_gt, T_est)
+    T = symmetries.nearest(T_gt[:3, :3], T_gt[:3, 3], T_est[:3, :3])
     ratio = np.linalg.norm(T_est[:3, 3]) / np.linalg.norm(T[:3, 3])
     offset_m = float(np.linalg.norm(T_est[:3, 3] - T[:3, 3]))
     return Errors(float(np.degrees(rotation_angle(T[:3, :3].T @ T_est[:3, :3]))),

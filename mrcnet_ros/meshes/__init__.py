@@ -12,6 +12,7 @@ from .checks import (
     check_origin,
     check_size,
     check_symmetries,
+    find_middle,
     fits_diameter,
     measure_diameter,
     middle_of,
@@ -22,6 +23,6 @@ from .reading import companion_files, mesh_digest, read_mesh
 from .writing import copy_ply, write_ply
 
 __all__ = ['NEUTRAL_GREY', 'UNITS_M', 'UNIT_NAMES', 'Mesh', 'check_origin', 'check_size',
-           'check_symmetries', 'companion_files', 'copy_ply', 'fits_diameter', 'measure_diameter',
-           'mesh_digest', 'middle_of', 'read_mesh', 'sample_texture', 'surface_moves_by',
-           'write_ply']
+           'check_symmetries', 'companion_files', 'copy_ply', 'find_middle', 'fits_diameter',
+           'measure_diameter', 'mesh_digest', 'middle_of', 'read_mesh', 'sample_texture',
+           'surface_moves_by', 'write_ply']

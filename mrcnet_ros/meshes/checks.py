@@ -18,6 +18,8 @@ DIAMETER_TOLERANCE = 0.03
 # the middle of its bounding box hardly any object reaches further, around that of its ball none.
 FARTHEST = 0.65
 BALL_STEPS = 1000  # leave its radius within a thousandth
+# Part of the diameter. A middle that is nearer to the origin than this counts as being there.
+OFF_CENTRE = 0.01
 BLOCK = 1000  # points whose distances to all others are in memory at once
 UNITS_M = {'mm': 0.001, 'm': 1.0, 'cm': 0.01, 'inch': 0.0254}
 UNIT_NAMES = {'mm': 'millimetres', 'm': 'metres', 'cm': 'centimetres', 'inch': 'inches'}
@@ -51,6 +53,16 @@ def measure_diameter(vertices: NDArray[np.float64]) -> float:
     points = hull_vertices(np.unique(vertices, axis=0))
     return max(float(cdist(points[row:row + BLOCK], points[row:]).max())
                for row in range(0, len(points), BLOCK))
+
+
+def find_middle(vertices: NDArray[np.float64], diameter: float) -> NDArray[np.float64]:
+    """Return the middle of an object, (3,), or the origin if it is near enough.
+
+    :param vertices: (V, 3).
+    :param diameter: in the unit of ``vertices``.
+    """
+    middle = middle_of(vertices, diameter)
+    return middle if np.linalg.norm(middle) > OFF_CENTRE * diameter else np.zeros(3)
 
 
 def fits_diameter(size: NDArray[np.float64], diameter: float) -> bool:

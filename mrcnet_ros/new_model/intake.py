@@ -16,8 +16,8 @@ from ..meshes import (
     UNITS_M,
     Mesh,
     copy_ply,
+    find_middle,
     measure_diameter,
-    middle_of,
     read_mesh,
     write_ply,
 )
@@ -28,8 +28,7 @@ from ..reading.fields import label
 from ..store.atomic import writing
 from .request import Request
 
-# Parts of the diameter. A middle that is nearer to the origin than this stays there.
-OFF_CENTRE, THIN = 0.01, 0.02
+THIN = 0.02  # part of the diameter
 # part of the diameter that is a pixel of a view of the training
 VISIBLE = 0.01
 # part of all edges that may be open before a mesh counts as one with holes
@@ -131,7 +130,7 @@ def _from_file(number: int, path: Path, unit: str) -> Part:
     name = find_unit(path, mesh.vertices, diameter, unit)
     scale = UNITS_M[name]
     _check_width(path, mesh, diameter, scale)
-    middle = _middle(mesh, diameter)
+    middle = find_middle(mesh.vertices, diameter)
     return Part(object_id=number, label=path.stem, source=path, unit=name,
                 size=in_words(mesh.vertices, name), diameter_m=diameter * scale,
                 middle_m=scale * middle,
@@ -147,7 +146,7 @@ def _from_bop(request: Request, folder: Path) -> list[Part]:
     for object_id, item in objects.items():
         mesh = item.load_mesh()  # checks that it has the stated diameter
         _check_width(item.mesh_path, mesh, item.diameter_m, 1.0)
-        middle = _middle(mesh, item.diameter_m)
+        middle = find_middle(mesh.vertices, item.diameter_m)
         symmetries = {k: info[object_id][k] for k in SYMMETRY_FIELDS if k in info[object_id]}
         parts.append(Part(
             object_id=object_id, label=item.label, source=item.mesh_path, unit='mm',
@@ -155,12 +154,6 @@ def _from_bop(request: Request, folder: Path) -> list[Part]:
             middle_m=middle, symmetries=symmetries,
             notes=_told(middle, 1.0) + notes_about(mesh, item.diameter_m, 1.0)))
     return parts
-
-
-def _middle(mesh: Mesh, diameter: float) -> Array:
-    """Return the middle of an object, or the origin if it is near enough."""
-    middle = middle_of(mesh.vertices, diameter)
-    return np.asarray(middle if np.linalg.norm(middle) > OFF_CENTRE * diameter else np.zeros(3))
 
 
 def _told(middle: Array, scale: float) -> list[str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bop_folder import MESHES, WIDTH, K, pose, write_dataset
+from bop_folder import FAR, MESHES, WIDTH, K, far_origin, pose, write_dataset
 
 from mrcnet_ros.datasets.bop import BopDataset, ResultRow
 from mrcnet_ros.datasets.boxes import BoxSpec
@@ -64,7 +64,7 @@ def test_an_error_carried_to_its_own_pose_is_the_estimate(
         error = pose_error(T_est, T_true, item)
         assert error is not None
         T_near = item.closest(T_est, T_true)
-        np.testing.assert_allclose(carried(error, T_near, item.model.diameter_m), T_est,
+        np.testing.assert_allclose(carried(error, T_near, item), T_est,
                                    atol=1e-12)
         other = pose_error(T_est, T_true @ item.model.symmetries.transforms[-1], item)
         assert other is not None and other.rotation_deg == pytest.approx(error.rotation_deg)
@@ -76,19 +76,32 @@ def test_an_error_does_not_depend_on_where_the_object_is(objects: dict[int, Obje
     T_there = pose(-0.3, 0.2, 1.4, (0.1, -0.7, 0.5))
     error = pose_error(disturbed(pose(0, 0.05, 0.6), 3), pose(0, 0.05, 0.6), item)
     assert error is not None
-    again = pose_error(carried(error, T_there, item.model.diameter_m), T_there, item)
+    again = pose_error(carried(error, T_there, item), T_there, item)
     assert again is not None
     np.testing.assert_allclose(again.R, error.R, atol=1e-9)
     np.testing.assert_allclose(again.lateral, error.lateral, atol=1e-12)
     assert again.log_distance == pytest.approx(error.log_distance)
 
 
+def test_an_error_does_not_depend_on_the_origin_of_the_mesh(
+        objects: dict[int, ObjectModel], tmp_path: Path) -> None:
+    """Ten degrees turn the object on the spot."""
+    plain, far = ScoredObject(objects[3]), ScoredObject(far_origin(objects[3], tmp_path))
+    T_true, back = pose(0.1, 0.05, 0.6), np.linalg.inv(FAR)
+    error = CarriedError(exp_so3([0, 0, np.radians(10)]), np.array([0.1, 0]), 0.05)
+    T_far = carried(error, T_true @ back, far)
+    np.testing.assert_allclose(T_far @ FAR, carried(error, T_true, plain), atol=1e-6)
+    found = pose_error(T_far, T_true @ back, far)
+    assert found is not None and found.log_distance == pytest.approx(0.05)
+    np.testing.assert_allclose(found.lateral, error.lateral, atol=1e-6)
+
+
 def test_errors_have_the_units_they_say(objects: dict[int, ObjectModel]) -> None:
     """Half a diameter aside, a tenth farther, ten degrees."""
-    item = ScoredObject(objects[1])
+    item = ScoredObject(objects[3])
     error = CarriedError(exp_so3([0, 0, np.radians(10)]), np.array([0.5, 0]), float(np.log(1.1)))
     assert error.rotation_deg == pytest.approx(10) and error.depth_percent == pytest.approx(10)
-    T = carried(error, pose(0, 0, 2.0), item.model.diameter_m)
+    T = carried(error, pose(0, 0, 2.0), item)
     np.testing.assert_allclose(T[:3, 3], [1.1 * 0.5 * item.model.diameter_m, 0, 2.2], atol=1e-12)
 
 
@@ -126,7 +139,7 @@ def test_xy_is_in_pixels_of_the_crop(targets: list[KnownView], judge: Judge) -> 
     part = 2 / judge.diameter_px(target)
     diameter_m = judge.items[target.label].model.diameter_m
     T = carried(CarriedError(np.eye(3), np.array([part, 0]), 0.0), target.T_camera_object,
-                diameter_m)
+                judge.items[target.label])
     assert judge.answer(target, T).lateral_px == pytest.approx(2)
     box_px = (target.box_xyxy[2:] - target.box_xyxy[:2]).max()
     image_px = K[0, 0] * diameter_m / np.linalg.norm(target.T_camera_object[:3, 3])

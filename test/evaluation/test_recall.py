@@ -16,7 +16,7 @@ from mrcnet_ros.evaluation.recall import (
     match,
     recall,
 )
-from mrcnet_ros.evaluation.scores import score
+from mrcnet_ros.evaluation.scores import ScoredObject, score
 from mrcnet_ros.evaluation.vsd_scores import score_vsd
 from mrcnet_ros.geometry.se3 import exp_so3, make_transform
 from mrcnet_ros.objects import load_bop_objects
@@ -282,7 +282,9 @@ def test_near_is_a_tenth_of_the_diameter_and_fifteen_degrees(
         dataset, objects, turn_deg, diameters, near):
     """Both must hold, and a pose that is missing is not near."""
     shift_m = diameters * objects[1].diameter_m
-    turn = make_transform(exp_so3([0, 0, np.radians(turn_deg)]), np.zeros(3))
+    to_middle = make_transform(np.eye(3), ScoredObject(objects[1]).middle_m)
+    turn = to_middle @ make_transform(exp_so3([0, 0, np.radians(turn_deg)]), np.zeros(3))
+    turn = turn @ np.linalg.inv(to_middle)
     rows = [dataclasses.replace(row, T_camera_object=row.T_camera_object @ turn)
             for row in truth(dataset, shift_m)]
     scores = score(dataset.frames, [r for r in rows if r.object_id == 1], objects)
@@ -292,10 +294,30 @@ def test_near_is_a_tenth_of_the_diameter_and_fifteen_degrees(
     figures = report.recall_figures(scores, score_vsd(dataset.frames, [], objects), {})
     assert figures['overall']['near'] == pytest.approx(2 / 5 if near else 0.0)
     assert figures['objects']['1']['near'] == float(near)
-    depths = [row.T_camera_object[2, 3] for row in rows if row.object_id == 1]
+    depths = [(row.T_camera_object @ to_middle)[2, 3] for row in rows if row.object_id == 1]
     assert figures['objects']['1']['median_depth_percent'] == pytest.approx(
         100 * np.median([shift_m / (z - shift_m) for z in depths]))
     assert figures['objects']['1']['median_xy_mm'] == pytest.approx(0.0, abs=1e-3)
+
+
+def test_no_figure_depends_on_where_the_origin_of_the_mesh_is(dataset, objects, tmp_path):
+    """The same poses of the same surface, told from an origin 0.4 m away."""
+    back = np.linalg.inv(bop_folder.FAR)
+    off = make_transform(exp_so3([0.1, -0.05, 0.1]), [0.003, 0.002, -0.004])
+    rows = [dataclasses.replace(row, T_camera_object=row.T_camera_object @ off)
+            for row in truth(dataset)]
+    far_rows = [dataclasses.replace(row, T_camera_object=row.T_camera_object @ back)
+                for row in rows]
+    far_frames = [dataclasses.replace(frame, ground_truth=tuple(
+        dataclasses.replace(g, T_camera_object=g.T_camera_object @ back)
+        for g in frame.ground_truth)) for frame in dataset.frames]
+    far_objects = {i: bop_folder.far_origin(model, tmp_path) for i, model in objects.items()}
+    plain, far = score(dataset.frames, rows, objects), score(far_frames, far_rows, far_objects)
+    assert any(t.near for t in plain.targets) and plain.mssd.average < 1
+    for a, b in zip(plain.targets, far.targets, strict=True):
+        assert (a.near, a.mssd_met, a.mspd_met) == (b.near, b.mssd_met, b.mspd_met)
+        np.testing.assert_allclose(b.difference, a.difference, atol=1e-6)
+        assert b.depth_part == pytest.approx(a.depth_part, abs=1e-6)
 
 
 def test_figures_are_split_by_how_much_is_visible(dataset, objects):

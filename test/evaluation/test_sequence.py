@@ -19,8 +19,9 @@ from mrcnet_ros.datasets.boxes import BoxSpec
 from mrcnet_ros.errors import DatasetError, ImageError, SpecError
 from mrcnet_ros.evaluation import sequence
 from mrcnet_ros.evaluation.sequence import FOLLOWED, PER_IMAGE, SequenceScores, Step, steps_in_time
+from mrcnet_ros.evaluation.sequence_figures import errors
 from mrcnet_ros.geometry.camera import Camera
-from mrcnet_ros.geometry.se3 import make_transform
+from mrcnet_ros.geometry.se3 import exp_so3, make_transform
 from mrcnet_ros.geometry.symmetry import Symmetries
 from mrcnet_ros.inference.followed import TrackLimits
 from mrcnet_ros.inference.poses import FrameResult, PoseEstimate
@@ -32,6 +33,18 @@ CAN = ObjectModel(object_id=1, label='can', mesh_path=Path('none'), mesh_sha256=
                   diameter_m=DIAMETER_M, symmetries=Symmetries.none())
 CAMERA = Camera(np.array([[80.0, 0, 15], [0, 80, 11], [0, 0, 1]]), 32, 24)
 BOX = np.array([2.0, 2.0, 12.0, 12.0])
+
+
+def test_a_pose_is_wrong_by_where_the_object_is_not_by_its_origin():
+    """Twelve degrees about the middle are no error of position, whatever the file's origin."""
+    middle = np.array([0.4, 0.0, 0.1])
+    far = dataclasses.replace(CAN, middle_m=middle)
+    T_true = make_transform(exp_so3([0.3, -0.2, 0.5]), [0.0, 0.0, 0.8])
+    T_est = T_true @ make_transform(exp_so3([0.0, 0.0, np.radians(12)]), np.zeros(3))
+    back = make_transform(np.eye(3), -middle)
+    found = errors(T_est @ back, T_true @ back, far)
+    np.testing.assert_allclose(found, errors(T_est, T_true, CAN), atol=1e-9)
+    assert not found.wrong and found.rotation_deg == pytest.approx(12)
 
 
 @pytest.fixture

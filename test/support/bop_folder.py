@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ from meshes import bumpy_sphere, cube, write_ply
 from scipy.spatial.distance import pdist
 
 from mrcnet_ros.geometry.se3 import exp_so3, make_transform
-from mrcnet_ros.objects import Mesh
+from mrcnet_ros.objects import Mesh, ObjectModel
 
 WIDTH, HEIGHT = 320, 240
 K = np.array([[300.0, 0.0, 160.5], [0.0, 301.0, 118.0], [0.0, 0.0, 1.0]])
@@ -101,6 +102,18 @@ def write_models(folder: Path) -> None:
             models[str(object_id)]['symmetries_discrete'] = [
                 T.ravel().tolist() for T in SYMMETRIES[object_id]]
     (folder / 'models_info.json').write_text(json.dumps(models))
+
+
+FAR = make_transform(np.eye(3), [0.4, -0.1, 0.2])
+
+
+def far_origin(model: ObjectModel, folder: Path) -> ObjectModel:
+    """Return an object with the origin of its mesh far away: its pose T is T @ inv(FAR) here."""
+    mesh = model.load_mesh()
+    moved = dataclasses.replace(mesh, vertices=mesh.vertices + FAR[:3, 3])
+    write_ply(folder / model.mesh_path.name, moved)
+    return dataclasses.replace(model, mesh_path=folder / model.mesh_path.name, mesh_sha256='',
+                               symmetries=model.symmetries.about(-FAR[:3, 3]))
 
 
 def _gt(object_id: int, T_camera_object: np.ndarray) -> dict:
