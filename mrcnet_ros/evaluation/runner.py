@@ -122,8 +122,11 @@ def detections_of(frame: BopFrame, estimator: Estimator, boxes: BoxSource
     found = boxes.find(frame)
     known = [Detection(labels[f.object_id], f.box_xyxy, f.score)
              for f in found if f.object_id in labels]
-    unfound = Counter(frame.targets) - Counter(f.object_id for f in found)
-    missing = Counter(not_in_model=len(found) - len(known), no_box=unfound.total())
+    boxes_of = Counter(f.object_id for f in found)
+    unfound = Counter(frame.targets) - boxes_of
+    wanted = boxes_of if frame.targets_unknown else boxes_of & Counter(frame.targets)
+    unknown = sum(count for i, count in wanted.items() if i not in labels)
+    missing = Counter(not_in_model=unknown, no_box=unfound.total())
     detections = [known[i] for i in candidates(known, _counts(frame, labels))]
     return detections, +missing
 

@@ -62,6 +62,12 @@ def test_a_target_without_a_box_is_counted_whatever_others_have() -> None:
     assert run.skipped == {'no_box': 1} and len(run.rows) == 1
 
 
+def test_spare_boxes_of_an_object_that_the_model_lacks_are_no_targets() -> None:
+    """Two of it are there and have four boxes."""
+    run = answered({5: 1, 9: 2}, (5, 10, 0.6), *((9, x, 0.5) for x in (20.0, 30.0, 40.0, 50.0)))
+    assert run.skipped == {'not_in_model': 2}
+
+
 def test_where_nobody_says_what_is_there_every_box_counts() -> None:
     """An image without targets keeps all poses."""
     assert len(answered({}, (5, 10, 0.6), (5, 20, 0.1), (6, 30, 0.5)).rows) == 3
