@@ -28,8 +28,8 @@ class Run:
 
     :param rows: estimates, also in the CSV file.
     :param poses: the same ones, as the estimator returned them.
-    :param seconds: time for each image, from decoded pixels to poses.
-    :param stage_seconds: the same by stage.
+    :param seconds: time for each image, from decoded pixels to poses, with that of the detector.
+    :param stage_seconds: the same by stage; ``detection`` where the boxes are a detector's.
     :param skipped: detections without a pose by reason; ``not_in_model`` and ``no_box`` are
         targets for which the estimator was never asked.
     :param runtime: of the estimator: name, version, device and precision.
@@ -67,8 +67,8 @@ def run_frames(
     """Estimate the poses of all targets, one image after the other.
 
     Each image's rows are in the file before the next image is touched, and ``run`` is complete
-    for all images done, so that nothing is lost when an image raises. Times in the file are
-    those of detector and poses, times in ``run`` those of the poses alone.
+    for all images done, so that nothing is lost when an image raises. Times are those of detector
+    and poses together.
 
     :param writer: None when no file is wanted.
     :param after_frame: called with each image done and its rows.
@@ -83,9 +83,11 @@ def run_frames(
         start = time.perf_counter()
         result = estimator.estimate(image, frame.camera, detections, *depths)
         result = of_targets(result, frame, estimator, detections)
-        seconds = time.perf_counter() - start
-        whole = seconds + boxes.seconds(frame)
-        rows = frame_rows(frame, result.poses, whole)
+        seconds = time.perf_counter() - start + boxes.seconds(frame)
+        if boxes.seconds(frame):
+            result = replace(result, stage_seconds={'detection': boxes.seconds(frame),
+                                                    **result.stage_seconds})
+        rows = frame_rows(frame, result.poses, seconds)
         if writer is not None:
             writer.write(rows)
         _remember(run, frame, result, rows, seconds)

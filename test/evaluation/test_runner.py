@@ -29,6 +29,7 @@ class Boxes:
 
     def __init__(self, *found: tuple[int, float, float]) -> None:
         """Keep object id, left side and score of each."""
+        self.seconds_an_image = 0.0
         self.found = [FoundBox(i, np.array([x, 0.0, x + 9, 9.0]), s) for i, x, s in found]
 
     def find(self, frame: Any) -> list[FoundBox]:
@@ -36,16 +37,19 @@ class Boxes:
         return self.found
 
     def seconds(self, frame: Any) -> float:
-        """Return no time."""
-        return 0.0
+        """Return the time that a test has set."""
+        return self.seconds_an_image
 
 
-def answered(targets: dict[int, int], *found: tuple[int, float, float]) -> Run:
-    """Answer an image with such targets."""
+def answered(targets: dict[int, int], *found: tuple[int, float, float], seconds: float = 0.0
+             ) -> Run:
+    """Answer an image with such targets, whose boxes took so long."""
+    boxes = Boxes(*found)
+    boxes.seconds_an_image = seconds
     frame = SimpleNamespace(scene_id=1, image_id=1, camera=None, targets=targets,
                             targets_unknown=not targets, load_image=lambda: None)
     run = Run()
-    run_frames([frame], Judge(), Boxes(*found), None, run)  # type: ignore[list-item, arg-type]
+    run_frames([frame], Judge(), boxes, None, run)  # type: ignore[list-item, arg-type]
     return run
 
 
@@ -66,6 +70,14 @@ def test_spare_boxes_of_an_object_that_the_model_lacks_are_no_targets() -> None:
     """Two of it are there and have four boxes."""
     run = answered({5: 1, 9: 2}, (5, 10, 0.6), *((9, x, 0.5) for x in (20.0, 30.0, 40.0, 50.0)))
     assert run.skipped == {'not_in_model': 2}
+
+
+def test_times_are_those_of_detector_and_poses() -> None:
+    """In the figures as in the file; without a detector there is no stage of it."""
+    run = answered({5: 1}, (5, 10, 0.6), seconds=2.0)
+    assert run.seconds == [run.rows[0].time_s] and run.seconds[0] >= 2.0
+    assert run.stage_seconds == [{'detection': 2.0}]
+    assert answered({5: 1}, (5, 10, 0.6)).stage_seconds == [{}]
 
 
 def test_where_nobody_says_what_is_there_every_box_counts() -> None:
