@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .argument_types import positive_float
-from .dataset_arguments import add_model_arguments, estimator_options
+from .dataset_arguments import add_model_arguments, estimator_options, refuse_without_effect
 from .node import node_command
 from .progress import progress_bar
 from .tasks import add_json_argument, measured_with
@@ -48,6 +48,8 @@ def run(args: argparse.Namespace) -> int:
     """
     from ..store.shared_files import shared_file
 
+    if args.detector:
+        refuse_without_effect(args, ['objects'], 'messages bring no boxes with --detector')
     args.model = args.model or shared_file('models/demo')
     own = {'detector': args.detector.resolve(), 'detector_rate_hz': args.detections_rate
            } if args.detector else {}

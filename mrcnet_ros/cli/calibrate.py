@@ -18,6 +18,7 @@ from .dataset_arguments import (
     open_dataset,
     open_estimator,
     open_pose_estimator,
+    refuse_without_effect,
 )
 from .known_objects import fit_to_dataset
 from .progress import progress_bar
@@ -139,6 +140,8 @@ def _run_synthetic(args: argparse.Namespace) -> int:
     if args.bop_dir is not None or args.dataset is not None or args.detections is not None:
         raise SpecError('--synthetic renders its own images: leave out --bop-dir, --dataset and '
                         '--detections')
+    refuse_without_effect(args, ['split', 'limit'], '--synthetic renders its own images; '
+                          '--images sets their number')
     from ..evaluation.covariance_law import Images
 
     done, objects = _answer_rendered(args)
@@ -160,7 +163,7 @@ def _answer_rendered(args: argparse.Namespace) -> tuple[Run, Mapping[str, Object
     """
     from ..evaluation.runner import Run, run_frames
     from ..rendering.background_files import find_images
-    from ..synth.held_out import held_out_frames, image_count
+    from ..synth.held_out import HELD_OUT_SEED, held_out_frames, image_count
 
     boxes = box_source(args, None)
     estimator = open_pose_estimator(args, spreads=True)
@@ -173,7 +176,8 @@ def _answer_rendered(args: argparse.Namespace) -> tuple[Run, Mapping[str, Object
     frames = held_out_frames(
         list(objects.values()), count, prior=prior,
         distance_m=tuple(args.distance) if args.distance else None,
-        backgrounds=find_images(args.backgrounds) if args.backgrounds else [])
+        backgrounds=find_images(args.backgrounds) if args.backgrounds else [],
+        seed=HELD_OUT_SEED + args.seed)
     shown = progress_bar(frames, total=count, unit='image')
     run_frames(shown, estimator, boxes, None, done, depth='required' if args.depth else 'off')
     return done, objects

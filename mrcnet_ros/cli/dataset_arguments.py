@@ -259,9 +259,10 @@ def box_source(args: argparse.Namespace, dataset: BopDataset | None) -> BoxSourc
         refuse_without_effect(args, ['detection_boxes'], 'it is for --detections')
     if args.detections is None and args.detector is None:
         return box_spec(args)
-    if args.box_jitter:
-        raise SpecError('--box-jitter moves boxes of the ground truth; leave it out with '
-                        '--detections or --detector')
+    # rendered images are drawn with the seed as well
+    idle = ['boxes', 'box_jitter'] if dataset is None else ['boxes', 'box_jitter', 'seed']
+    refuse_without_effect(args, idle, 'the boxes are those of --detections or --detector, not of '
+                          'the ground truth')
     if args.detections is not None:
         if dataset is None:
             raise SpecError('--detections has the boxes of a dataset; leave it out without one')

@@ -16,7 +16,7 @@ from mrcnet_ros.inference.depth_law import DepthScoreLaw
 from mrcnet_ros.inference.model_directory import read_model_directory
 from mrcnet_ros.inference.model_json import write_law
 from mrcnet_ros.inference.uncertainty import CovarianceLaw
-from mrcnet_ros.synth.held_out import held_out_frames, image_count
+from mrcnet_ros.synth.held_out import HELD_OUT_SEED, held_out_frames, image_count
 
 LAW = CovarianceLaw(lateral_floor=0.001, lateral_gain=1.0, depth_floor=0.001, depth_gain=1.0,
                     rotation_floor_rad=0.01, rotation_gain=1.0, score_exponent=0.1)
@@ -105,6 +105,17 @@ def test_held_out_pictures_are_annotated_and_always_the_same(tiny_model):
         assert all(len(b.box_xyxy) == 4 for b in target_boxes(one, BoxSpec('detector')))
     assert not np.array_equal(first[0].load_image(), first[1].load_image())
     assert image_count(1) == 200 and image_count(4) == 50 and image_count(30) == 40
+
+
+def test_another_seed_draws_other_scenes(model, tiny_model, monkeypatch):
+    """So that a repetition is independent; without a seed they are what they always were."""
+    seeds = []
+    monkeypatch.setattr('mrcnet_ros.synth.held_out.held_out_frames',
+                        lambda *_, seed, **__: seeds.append(seed) or [])
+    for extra in ([], ['--seed', '1']):
+        main(['calibrate', '--synthetic', '--model', str(model), '--meshes',
+              str(tiny_model.meshes), *extra])
+    assert seeds == [HELD_OUT_SEED, HELD_OUT_SEED + 1]
 
 
 def test_boxes_of_a_detector_are_mostly_near_and_now_and_then_far_off():

@@ -97,6 +97,11 @@ def test_a_demo_of_nothing_is_refused(capsys, option):
     (['export', '--model', 'm', '--backend', 'tensorrt', '--checkpoint', 'c'], '--checkpoint'),
     (['calibrate', '--model', 'm', '--synthetic', '--detection-boxes', 'mask'],
      '--detection-boxes'),
+    (['calibrate', '--model', 'm', '--synthetic', '--limit', '5', '--split', 'train'],
+     '--split, --limit'),
+    (['calibrate', '--model', 'm', '--synthetic', '--detector', 'd', '--boxes', 'amodal',
+      '--seed', '1'], '--boxes'),
+    (['bench', 'track', '--detector', 'd', '--objects', '2', '--json', 'FOLDER/j'], '--objects'),
     (['evaluate', 'bag', '--bag', 'b', '--model', 'm', '--csv', 'FOLDER/c', '--json', 'FOLDER/j',
       '--rate', '5'], '--rate')])
 def test_options_that_would_count_for_nothing_are_refused(tmp_path, capsys, words, idle):

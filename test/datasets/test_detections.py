@@ -168,14 +168,16 @@ def test_what_is_no_list_of_detections_is_refused(tmp_path):
         DetectionFile(write(tmp_path), 'polygon')
 
 
-def test_jitter_is_for_ground_truth_only(tmp_path, capsys):
-    """Moving a detector's boxes would measure something else."""
+@pytest.mark.parametrize('option', [('--box-jitter', '0.1'), ('--boxes', 'amodal'),
+                                    ('--seed', '4')])
+def test_what_boxes_of_ground_truth_take_is_refused_with_others(tmp_path, capsys, option):
+    """Moving a detector's boxes would measure something else; the rest would do nothing."""
     bop_folder.write_dataset(tmp_path)
     code = mrcnet.main(['evaluate', 'bop', '--bop-dir', str(tmp_path), '--dataset', 'toy',
                         '--model', str(tmp_path), '--csv', str(tmp_path / 'o.csv'), '--json',
                         str(tmp_path / 'o.json'), '--detections', str(write(tmp_path)),
-                        '--box-jitter', '0.1'])
-    assert code == 2 and '--box-jitter' in capsys.readouterr().err
+                        *option])
+    assert code == 2 and f'{option[0]} would have no effect' in capsys.readouterr().err
 
 
 @pytest.fixture
