@@ -175,6 +175,13 @@ class BopDataset:
             raise DatasetError(
                 f'{self.split_path}: no scene folder such as 000001; extract the split there'
             )
+        for path in folders.values():
+            several = sorted(p.name for p in path.glob('scene_camera_*.json'))
+            if several and not (path / 'scene_camera.json').exists():
+                raise DatasetError(
+                    f'{path}: has {", ".join(several)}; scenes of several cameras are not read: '
+                    'make a scene folder for each camera, with scene_camera.json, scene_gt.json, '
+                    'scene_gt_info.json and rgb')
         return folders
 
     def _image_size(self) -> tuple[int, int] | None:

@@ -55,9 +55,9 @@ def errors_of(done: Run, objects: Mapping[str, ObjectModel],
     """Return the errors of all answers.
 
     :param sizes: by label, size ratios that the model is going to have.
-    :raises DatasetError: when no answer came with a spread.
+    :raises DatasetError: when there are answers and none came with a spread.
     """
-    if all(pose.spread is None for pose in done.poses):
+    if done.poses and all(pose.spread is None for pose in done.poses):
         raise DatasetError('no pose came with a spread; only the default preset has them')
     return pose_errors(done.frames, done.rows, done.poses, objects, sizes)
 

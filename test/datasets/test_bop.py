@@ -156,6 +156,17 @@ def test_a_damaged_dataset_is_refused_naming_the_file_and_the_remedy(root, scene
         read(root)
 
 
+@pytest.mark.parametrize('names', [
+    ['scene_camera'], ['scene_camera', 'scene_gt', 'scene_gt_info']])
+def test_a_scene_of_several_cameras_is_refused_with_what_to_make_of_it(root, scene, names):
+    """There is nothing to extract."""
+    for name in names:
+        (scene / f'{name}.json').rename(scene / f'{name}_cam1.json')
+    with pytest.raises(DatasetError, match=r'scene_camera_cam1\.json; scenes of several cameras '
+                                           r'are not read: make a scene folder for each'):
+        read(root)
+
+
 def test_targets_that_the_annotations_lack_are_a_fault_of_the_dataset(root):
     """Targets and annotations of different releases do not fit together."""
     edit(root / 'toy' / 'test_targets_bop19.json', lambda v: v[0].update(inst_count=2))

@@ -137,6 +137,13 @@ def test_as_few_poses_as_a_law_needs_have_a_report():
     assert [group.poses for group in left_out_reports(errors)] == [MIN_POSES] * 3
 
 
+def test_no_pose_at_all_is_no_fault_of_the_preset(capsys):
+    """The reason is that there are too few."""
+    assert measured_covariance(Run(), {}, {}, Images('photographs', 'visib', 1, 3, 0)) is None
+    said = capsys.readouterr().out
+    assert 'no covariance: 0 poses on 0 images are too few' in said and 'preset' not in said
+
+
 def test_a_law_outlives_its_report(monkeypatch, capsys):
     """Here nothing is known of rotations where the one image is left out that shows them."""
     errors = [e if e.image == (1, 0) else dataclasses.replace(e, seen=np.zeros((3, 3)))
