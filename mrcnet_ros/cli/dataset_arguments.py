@@ -147,27 +147,29 @@ def add_estimation_arguments(parser: argparse.ArgumentParser, *, backend: bool =
     add_box_arguments(parser)
 
 
-def open_dataset(args: argparse.Namespace) -> BopDataset:
+def open_dataset(args: argparse.Namespace, *, empty: bool = False) -> BopDataset:
     """Return the dataset that the options name; a model without meshes gets the dataset's.
 
+    :param empty: see :class:`BopDataset`.
     :raises DatasetError: when it cannot be used.
     """
     from ..inference.model_directory import MESH_FOLDER
 
-    dataset = open_split(args)
+    dataset = open_split(args, empty=empty)
     if args.meshes is None and not (args.model / MESH_FOLDER).is_dir():
         args.meshes = dataset.training_models_dir
     return dataset
 
 
-def open_split(args: argparse.Namespace) -> BopDataset:
+def open_split(args: argparse.Namespace, *, empty: bool = False) -> BopDataset:
     """Return the dataset that the options name.
 
+    :param empty: see :class:`BopDataset`.
     :raises DatasetError: when it cannot be used.
     """
     from ..datasets.bop import BopDataset
 
-    return BopDataset(args.bop_dir, args.dataset, args.split)
+    return BopDataset(args.bop_dir, args.dataset, args.split, empty=empty)
 
 
 def open_estimator(args: argparse.Namespace, **options: Any) -> BaseEstimator[Any]:

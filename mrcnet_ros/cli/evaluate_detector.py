@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
     from ..evaluation import detector_scores, report
     from ..evaluation.detector_boxes import LEAST_SCORE, DetectorBoxes
 
-    dataset = open_split(args)
+    dataset = open_split(args, empty=True)
     if not dataset.annotated:
         raise DatasetError(f'{dataset.split_path} has no ground truth, so there are no scores')
     detector = ObjectDetector.load(args.model, least_score=LEAST_SCORE, backend=args.backend,

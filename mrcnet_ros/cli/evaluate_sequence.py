@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     from ..evaluation.sequence_figures import sequence_table
     from ..inference.followed import TrackLimits
 
-    boxes, dataset = box_spec(args), open_dataset(args)
+    boxes, dataset = box_spec(args), open_dataset(args, empty=True)
     dataset.frames[0].target_ground_truth()  # nothing can be measured without it
     steps = steps_in_time(dataset.frames[:args.limit])
     done = 0

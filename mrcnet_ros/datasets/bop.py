@@ -49,6 +49,8 @@ class BopDataset:
     :param dataset: name of the dataset's folder, such as ``lmo``.
     :param split: name of the split's folder; the dataset's test images by default, which are in
         ``test``, or ``test_primesense`` of T-LESS and HomebrewedDB.
+    :param empty: whether also to take annotated images in which nothing is visible by a tenth;
+        they have no targets.
 
     ``images_without_file`` counts the images that have targets and are not on disk. The log warns
     of them, because scores then cover a part of the split.
@@ -56,7 +58,8 @@ class BopDataset:
     :raises DatasetError: when a folder or file is missing or cannot be used.
     """
 
-    def __init__(self, root: Path | str, dataset: str, split: str | None = None) -> None:
+    def __init__(self, root: Path | str, dataset: str, split: str | None = None, *,
+                 empty: bool = False) -> None:
         """Read all annotations of the images to be evaluated, but no pixels.
 
         A split without any scene_gt.json is one whose ground truth is not public, as ITODD's
@@ -89,6 +92,10 @@ class BopDataset:
             logging.getLogger(__name__).warning(
                 '%s: %d of %d images with targets are not on disk and are left out',
                 self.split_path, self.images_without_file, len(targets))
+        if empty:
+            on_disk |= {(scene.scene_id, i): {} for scene in scenes.values()
+                        for i in scene.image_ids if scene.image_path(i) is not None
+                        and (scene.scene_id, i) not in targets and not visible_targets(scene, i)}
         self.frames = tuple(_frame(scenes[scene_id], image_id, on_disk[scene_id, image_id])
                             for scene_id, image_id in sorted(on_disk))
         check_units(self.frames, self._diameters_m(), self.split_path)

@@ -1,5 +1,6 @@
 """Reading BOP datasets, their boxes and result files."""
 
+import json
 from pathlib import Path
 
 import bop_folder
@@ -112,6 +113,20 @@ def test_without_a_targets_file_everything_a_tenth_visible_is_a_target(tmp_path)
          lambda v: v['17'][0].update(visib_fract=0.05))
     frames = BopDataset(tmp_path, 'toy', 'test').frames
     assert [f.targets for f in frames] == [{1: 1, 3: 1}, {3: 1, 1: 1}]
+
+
+def test_images_in_which_nothing_is_visible_belong_to_it_if_asked_for(root, scene):
+    """No file of targets can list them."""
+    edit(scene / 'scene_gt_info.json', lambda v: [e.update(visib_fract=0.05) for e in v['4']])
+    targets = root / 'toy' / 'test_targets_bop19.json'
+    targets.write_text(json.dumps([t for t in json.loads(targets.read_text())
+                                   if t['im_id'] != 4]))
+    for _ in range(2):
+        assert [f.image_id for f in read(root).frames] == [17]
+        found = BopDataset(root, 'toy', 'test', empty=True)
+        assert [(f.image_id, len(f.ground_truth)) for f in found.frames] == [(4, 2), (17, 3)]
+        assert found.frames[0].targets == {} and found.images_without_file == 0
+        targets.unlink(missing_ok=True)
 
 
 def test_a_dataset_without_camera_file_takes_the_size_of_its_images(root):

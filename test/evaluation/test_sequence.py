@@ -258,7 +258,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def evaluate(root: Path, monkeypatch, follower: Follower, *extra: str):
     """Run the real command with a follower in place of a trained model."""
-    follower.frames = list(BopDataset(root, 'made').frames)
+    follower.frames = list(BopDataset(root, 'made', empty=True).frames)
     monkeypatch.setattr(evaluate_sequence, 'load_estimator', lambda args: follower)
     file = root / 'out.json'
     file.unlink(missing_ok=True)
@@ -282,6 +282,19 @@ def test_the_command_measures_a_rendered_sequence(root, monkeypatch, capsys):
     printed = capsys.readouterr().out
     assert FOLLOWED in printed and PER_IMAGE in printed and 'lost: none' in printed
     assert 'vanished: no followed object' in printed
+
+
+def test_images_without_anything_visible_are_steps_too(root, tmp_path, monkeypatch):
+    """A pose of what they do not show counts, and time does not jump."""
+    shutil.copytree(root, tmp_path, dirs_exist_ok=True)
+    info = next(tmp_path.glob('made/test/*/scene_gt_info.json'))
+    values = json.loads(info.read_text())
+    for entry in (e for key in list(values)[2:] for e in values[key]):
+        entry.update(visib_fract=0.0, bbox_visib=[-1] * 4)
+    info.write_text(json.dumps(values))
+    (tmp_path / 'made' / 'test_targets_bop19.json').unlink()
+    code, figures = evaluate(tmp_path, monkeypatch, follower_of(tmp_path), '--every', '3')
+    assert code == 0 and figures['images'] == 4 and figures['poses_of_hidden'] == 3 * 2
 
 
 def test_after_an_error_the_figures_of_the_images_done_are_kept(root, monkeypatch, capsys):
