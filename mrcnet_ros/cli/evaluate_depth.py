@@ -13,7 +13,13 @@ from .dataset_arguments import (
     open_dataset,
     open_estimator,
 )
-from .known_objects import fit_to_dataset, object_labels, sizes_taken
+from .known_objects import (
+    fit_to_dataset,
+    numbers_of,
+    object_labels,
+    sizes_taken,
+    tell_unknown_targets,
+)
 from .progress import progress_bar
 from .tasks import add_json_argument, measured_with
 
@@ -60,6 +66,8 @@ def run(args: argparse.Namespace) -> int:
                 figures = scores.figures(objects, labels, dataset.name)
                 report.write_json(args.json, {
                     **measured_with(args, dataset=dataset), **sizes_taken(dataset),
+                    **tell_unknown_targets(frames[:done], numbers_of(estimator),
+                                           'they count as missed'),
                     'complete': done == len(frames),
                     'skipped': dict(scores.runs['colour alone'].skipped), **figures})
                 print(depth_scores.depth_table(figures))

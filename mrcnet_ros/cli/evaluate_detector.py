@@ -11,6 +11,7 @@ from .dataset_arguments import (
     add_threads_argument,
     open_split,
 )
+from .known_objects import tell_unknown_targets
 from .progress import progress_bar
 from .tasks import add_json_argument, measured_with
 
@@ -43,6 +44,8 @@ def run(args: argparse.Namespace) -> int:
         found = boxes.look(frame)
         scores.add(frame, found, boxes.seconds(frame))
     figures = scores.figures(dict(zip(detector.object_ids, detector.labels, strict=True)))
+    figures |= tell_unknown_targets(dataset.frames[:args.limit], detector.object_ids,
+                                    'they do not count')
     if args.json is not None:
         report.write_json(args.json, {**measured_with(args, detector, dataset), **figures})
     print(detector_scores.detector_table(figures))

@@ -13,7 +13,7 @@ from .dataset_arguments import (
     open_dataset,
     open_pose_estimator,
 )
-from .known_objects import fit_to_dataset, sizes_taken
+from .known_objects import fit_to_dataset, numbers_of, sizes_taken, tell_unknown_targets
 from .progress import progress_bar
 from .tasks import add_json_argument, measured_with
 
@@ -71,6 +71,8 @@ def run(args: argparse.Namespace) -> int:
                 figures = scores.figures()
                 report.write_json(args.json, {
                     **measured_with(args, estimator, dataset), **sizes_taken(dataset),
+                    **tell_unknown_targets((step.frame for step in steps[:done]),
+                                           numbers_of(estimator), 'they do not count'),
                     'complete': done == len(steps),
                     'min_score': args.min_score,
                     'boxes': {'kind': args.boxes, 'jitter': args.box_jitter}, 'seed': args.seed,

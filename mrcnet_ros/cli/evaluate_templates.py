@@ -10,7 +10,7 @@ from .dataset_arguments import (
     open_dataset,
     open_pose_estimator,
 )
-from .known_objects import fit_to_dataset, sizes_taken
+from .known_objects import fit_to_dataset, numbers_of, sizes_taken, tell_unknown_targets
 from .progress import progress_bar
 from .tasks import add_json_argument, measured_with
 
@@ -42,6 +42,8 @@ def run(args: argparse.Namespace) -> int:
             frames, cached, cached.features.cache.clear, exact, boxes, objects)
     figures = template_comparison.template_figures(done, objects)
     report.write_json(args.json, {
-        **measured_with(args, cached, dataset), **sizes_taken(dataset), **figures})
+        **measured_with(args, cached, dataset), **sizes_taken(dataset),
+        **tell_unknown_targets(done.frames, numbers_of(cached), 'they count as missed'),
+        **figures})
     print(template_comparison.template_table(figures))
     return 0

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ..datasets.bop import BopDataset
+    from ..datasets.bop import BopDataset, BopFrame
     from ..datasets.boxes import BoxSource
     from ..datasets.same_objects import KnownObject
     from ..inference.poses import Estimator
@@ -42,10 +42,30 @@ def sizes_taken(dataset: BopDataset) -> dict[str, str]:
     return {'sizes': 'of the meshes' if dataset.rendered else 'of the model'}
 
 
+def tell_unknown_targets(frames: Iterable[BopFrame], known: Iterable[int], effect: str
+                         ) -> dict[str, int]:
+    """Print how many targets are of objects that a model lacks, if any.
+
+    :param known: numbers of the objects of the model.
+    :param effect: what that means for the scores.
+    :return: the number, for a file of figures.
+    """
+    numbers = set(known)
+    count = sum(n for frame in frames for i, n in frame.targets.items() if i not in numbers)
+    if count:
+        print(f'{count} targets are of objects that the model lacks: {effect}')
+    return {'targets_not_in_model': count}
+
+
 def object_labels(objects: Mapping[int, ObjectModel], estimator: Estimator) -> dict[int, str]:
     """Return labels by object id: the model's, or the dataset's for objects that it lacks."""
     return {i: item.label for i, item in objects.items()} | {
         item.object_id: label for label, item in estimator.objects.items()}
+
+
+def numbers_of(estimator: Estimator) -> list[int]:
+    """Return the numbers of the objects of a model."""
+    return [item.object_id for item in estimator.objects.values()]
 
 
 def resized_labels(model: Path) -> list[str]:

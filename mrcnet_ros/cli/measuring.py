@@ -13,7 +13,7 @@ from .dataset_arguments import (
     runtime_options,
     say,
 )
-from .known_objects import fit_to_dataset, sizes_taken
+from .known_objects import fit_to_dataset, numbers_of, sizes_taken, tell_unknown_targets
 from .tasks import measured_with
 
 if TYPE_CHECKING:
@@ -79,6 +79,8 @@ def source(args: argparse.Namespace, setting: MeasuringSetting) -> dict[str, Any
     """Return what figures were measured with, for the head of a JSON file."""
     return {
         **measured_with(args, setting.estimator, setting.dataset),
-        **sizes_taken(setting.dataset), 'crops': 1, 'hypotheses': 1,
-        'targets': len(setting.targets), 'seed': args.seed,
+        **sizes_taken(setting.dataset),
+        **tell_unknown_targets(setting.dataset.frames[:args.limit],
+                               numbers_of(setting.estimator), 'they do not count'),
+        'crops': 1, 'hypotheses': 1, 'targets': len(setting.targets), 'seed': args.seed,
         'boxes': {'kind': args.boxes, 'jitter': args.box_jitter}}

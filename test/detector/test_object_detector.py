@@ -321,6 +321,24 @@ def test_a_detector_of_other_objects_is_refused(squares, tmp_path, capsys, chang
     assert code == 2 and told in capsys.readouterr().err
 
 
+def test_targets_that_the_detector_does_not_know_are_told(squares, tmp_path, capsys):
+    """Recall and AP50 are not of them."""
+    dataset = bop_folder.write_dataset(tmp_path)
+    info = json.loads((dataset / 'models_eval' / 'models_info.json').read_text())
+    folder = shutil.copytree(squares, tmp_path / 'squares')
+    values = json.loads((folder / 'model.json').read_text())
+    values['detector'].update(object_ids=[1, 77],
+                              diameters_m=[1e-3 * info['1']['diameter'], 0.1])
+    (folder / 'model.json').write_text(json.dumps(values))
+    code = main(['evaluate', 'detector', '--bop-dir', str(tmp_path), '--dataset', 'toy',
+                 '--model', str(folder), '--json', str(tmp_path / 'out.json')])
+    printed = capsys.readouterr()
+    assert code == 0, printed.err
+    assert '3 targets are of objects that the model lacks: they do not count' in printed.out
+    figures = json.loads((tmp_path / 'out.json').read_text())
+    assert (figures['targets'], figures['targets_not_in_model']) == (2, 3)
+
+
 def test_scores_count_visible_targets(tmp_path):
     """Hidden ones neither count nor make a box wrong; every target is found once."""
     scores = DetectorScores([9, 5])

@@ -130,7 +130,7 @@ def test_the_command_compares_them(monkeypatch, tiny_model, dataset, tmp_path, c
     ways = figures['ways']
     assert list(ways) == ['cached, in memory', 'cached, not in memory', 'exact']
     assert ways['cached, in memory']['ar_mspd'] == ways['cached, not in memory']['ar_mspd']
-    assert figures['images'] == 2
+    assert figures['images'] == 2 and figures['targets_not_in_model'] == 0
     assert figures['detections'] == sum(len(f.target_ground_truth()) for f in dataset.frames)
     assert all(entry['p95'] >= entry['median'] > 0 for entry in figures['moved'].values())
     assert '| exact against cached | median | p95 |' in printed.out
