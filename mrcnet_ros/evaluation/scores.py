@@ -206,8 +206,8 @@ def _nearest_pairs(target: TargetErrors) -> dict[int, int]:
     best = ranked(target.scores)[:target.errors.shape[1]]
     errors, pairs = target.errors[best], {}
     for _ in best:
-        estimate, instance = np.unravel_index(np.argmin(errors), errors.shape)
-        pairs[int(instance)] = best[estimate]
+        estimate, instance = divmod(int(np.argmin(errors)), errors.shape[1])
+        pairs[instance] = best[estimate]
         errors[estimate], errors[:, instance] = np.inf, np.inf
     return pairs
 
