@@ -113,7 +113,7 @@ def test_the_whole_chain_is_measured(squares, tmp_path, monkeypatch, capsys):
     args = parser.parse_args([
         '--seconds', '2', '--rate', '10', '--timeout', str(WAIT_S), '--model', str(squares),
         '--detector', str(squares), '--detections-rate', '2', '--json', str(tmp_path / 'o.json')])
-    args.command_line = 'mrcnet bench track'
+    args.command_line, args.parser = 'mrcnet bench track', parser
     assert bench_track.run(args) == 0
     figures = json.loads((tmp_path / 'o.json').read_text())
     assert list(figures['rows']) == [bench_track.EACH, bench_track.FOLLOWED]
