@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..cpus import usable_cpus
 from ..specs import DEFAULT_CROPS, DEFAULT_HYPOTHESES, DEFAULT_REFINEMENTS
 from .argument_types import count, positive, seed
+from .tasks import model_identity
 
 if TYPE_CHECKING:
     from ..datasets.bop import BopDataset
@@ -272,6 +273,15 @@ def box_source(args: argparse.Namespace, dataset: BopDataset | None) -> BoxSourc
         file.check(dataset.frames, dataset.known_object_ids)
         return file
     return _detector_boxes(args)
+
+
+def boxes_used(args: argparse.Namespace) -> dict[str, Any]:
+    """Return which boxes the options name, for a file of figures."""
+    if getattr(args, 'detections', None) is not None:
+        return {'kind': args.detection_boxes, 'file': str(args.detections)}
+    if getattr(args, 'detector', None) is not None:
+        return {'kind': 'own detector', 'model': model_identity(args.detector)}
+    return {'kind': args.boxes, 'jitter': args.box_jitter, 'seed': args.seed}
 
 
 def _detector_boxes(args: argparse.Namespace) -> BoxSource:

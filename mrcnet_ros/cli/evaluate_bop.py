@@ -13,6 +13,7 @@ from .dataset_arguments import (
     add_detection_arguments,
     add_estimation_arguments,
     box_source,
+    boxes_used,
     open_dataset,
     open_estimator,
     refuse_without_effect,
@@ -21,7 +22,7 @@ from .dataset_arguments import (
 from .evaluation_page import Evaluated, add_report_argument, check_report, write_report
 from .known_objects import fit_to_dataset, object_labels, sizes_taken
 from .progress import progress_bar
-from .tasks import add_json_argument, measured_with, model_identity, runtime
+from .tasks import add_json_argument, measured_with, runtime
 
 if TYPE_CHECKING:
     from ..datasets.bop import BopDataset
@@ -128,7 +129,7 @@ def _report(args: argparse.Namespace, dataset: BopDataset, labels: Mapping[int, 
     report.write_json(args.json, {
         **measured_with(args, dataset=dataset), **sizes_taken(dataset), 'backend': done.runtime,
         'complete': not failure, 'failure': failure or None, 'images': len(done.frames),
-        'boxes': _boxes(args), 'stage1_only': args.stage1_only,
+        'boxes': boxes_used(args), 'stage1_only': args.stage1_only,
         'depth': {'use': args.depth, **depth_figures(done.poses)},
         'timings': _timings(done), 'skipped': dict(done.skipped), **figures,
     })
@@ -173,7 +174,7 @@ def _write_page(args: argparse.Namespace, dataset: BopDataset, labels: Mapping[i
     notes = [f'Not complete: {failure}'] if failure else []
     if scores is None:
         notes.append(f'There are no scores: {dataset.split_path} has no ground truth.')
-    boxes = ', '.join(f'{k} {v}' for k, v in _boxes(args).items())
+    boxes = ', '.join(f'{k} {v}' for k, v in boxes_used(args).items())
     write_report(args, Evaluated(
         title=f'{dataset.name} {dataset.split}: poses of {args.model.name}', frames=done.frames,
         figures=figures, scores=scores, objects=objects, labels=labels,
@@ -186,14 +187,6 @@ def _write_page(args: argparse.Namespace, dataset: BopDataset, labels: Mapping[i
                'plane': 'found' if args.find_plane else 'none',
                'depth': ', '.join([args.depth, *depth_line(done.poses).splitlines()]),
                'runtime': ' '.join(done.runtime.values())}))
-
-
-def _boxes(args: argparse.Namespace) -> dict[str, Any]:
-    if args.detections is not None:
-        return {'kind': args.detection_boxes, 'file': str(args.detections)}
-    if args.detector is not None:
-        return {'kind': 'own detector', 'model': model_identity(args.detector)}
-    return {'kind': args.boxes, 'jitter': args.box_jitter, 'seed': args.seed}
 
 
 def _timings(done: Run) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from .dataset_arguments import (
     add_detection_arguments,
     add_estimation_arguments,
     box_source,
+    boxes_used,
     open_dataset,
     open_estimator,
 )
@@ -68,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
                     **measured_with(args, dataset=dataset), **sizes_taken(dataset),
                     **tell_unknown_targets(frames[:done], numbers_of(estimator),
                                            'they count as missed'),
-                    'complete': done == len(frames),
+                    'boxes': boxes_used(args), 'complete': done == len(frames),
                     'skipped': dict(scores.runs['colour alone'].skipped), **figures})
                 print(depth_scores.depth_table(figures))
     return 0

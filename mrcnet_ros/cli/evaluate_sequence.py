@@ -10,6 +10,7 @@ from .argument_types import count, positive, share
 from .dataset_arguments import (
     add_estimation_arguments,
     box_spec,
+    boxes_used,
     open_dataset,
     open_pose_estimator,
 )
@@ -75,8 +76,7 @@ def run(args: argparse.Namespace) -> int:
                                            numbers_of(estimator), 'they do not count'),
                     'complete': done == len(steps),
                     'min_score': args.min_score,
-                    'boxes': {'kind': args.boxes, 'jitter': args.box_jitter}, 'seed': args.seed,
-                    **figures})
+                    'boxes': boxes_used(args), **figures})
                 print(sequence_table(figures))
     return 0
 

@@ -7,6 +7,7 @@ import argparse
 from .dataset_arguments import (
     add_estimation_arguments,
     box_spec,
+    boxes_used,
     open_dataset,
     open_pose_estimator,
 )
@@ -44,6 +45,6 @@ def run(args: argparse.Namespace) -> int:
     report.write_json(args.json, {
         **measured_with(args, cached, dataset), **sizes_taken(dataset),
         **tell_unknown_targets(done.frames, numbers_of(cached), 'they count as missed'),
-        **figures})
+        'boxes': boxes_used(args), **figures})
     print(template_comparison.template_table(figures))
     return 0

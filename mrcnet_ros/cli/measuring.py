@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from .dataset_arguments import (
     box_spec,
+    boxes_used,
     open_dataset,
     runtime_options,
     say,
@@ -83,4 +84,4 @@ def source(args: argparse.Namespace, setting: MeasuringSetting) -> dict[str, Any
         **tell_unknown_targets(setting.dataset.frames[:args.limit],
                                numbers_of(setting.estimator), 'they do not count'),
         'crops': 1, 'hypotheses': 1, 'targets': len(setting.targets), 'seed': args.seed,
-        'boxes': {'kind': args.boxes, 'jitter': args.box_jitter}}
+        'boxes': boxes_used(args)}

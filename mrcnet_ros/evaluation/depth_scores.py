@@ -61,6 +61,7 @@ class DepthScores:
             run.poses += result.poses
             run.rows += frame_rows(frame, result.poses)
             run.skipped.update(missing)
+            run.skipped.update(s.reason for s in answer.skipped)
 
     def figures(self, objects: Mapping[int, ObjectModel], labels: Mapping[int, str],
                 dataset: str) -> dict[str, Any]:

@@ -72,6 +72,7 @@ def test_the_ladder_has_a_row_for_each_kind_of_image(
     assert code == 0 and list(figures['rows']) == RUNGS and figures['complete']
     targets = {row['all']['targets'] for row in figures['rows'].values()}
     assert targets == {figures['targets']} and figures['targets'] > 0
+    assert figures['boxes'] == {'kind': 'visib', 'jitter': 0.0, 'seed': 0}
     for row in figures['rows'].values():
         assert 0 <= row['all']['ar_mean'] <= 1 and row['all']['rotation_deg'] > 0
         assert sum(o['targets'] for o in row['objects'].values()) == row['all']['targets']

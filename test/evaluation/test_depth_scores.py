@@ -32,7 +32,7 @@ from mrcnet_ros.geometry.se3 import exp_so3
 from mrcnet_ros.inference.bodies import Bodies
 from mrcnet_ros.inference.depth_correction import DepthCorrection
 from mrcnet_ros.inference.estimator import PoseEstimator
-from mrcnet_ros.inference.poses import Detection, FrameResult, Measured, PoseEstimate
+from mrcnet_ros.inference.poses import Detection, FrameResult, Measured, PoseEstimate, Skipped
 from mrcnet_ros.inference.support_plane import SupportCorrection
 from mrcnet_ros.objects import load_bop_objects
 from mrcnet_ros.synth.depth_sensor import DepthSensor
@@ -193,6 +193,32 @@ def test_the_table_tells_what_was_lost_and_won(root, monkeypatch, capsys):
         assert name in printed
     assert PLANE not in printed
     assert 'by depth that is wrong' in printed or 'an object lost more than 0.02' in printed
+
+
+class Declines(Errs):
+    """Lacks an object, and gives no pose of the first detection of each image."""
+
+    def _take(self, size_ratio: float) -> None:
+        super()._take(size_ratio)
+        self.objects.popitem()
+
+    def estimate_with_each(self, image_rgb: np.ndarray, camera: Camera,
+                           detections: Sequence[Detection], known: Sequence[Measured]
+                           ) -> list[FrameResult]:
+        """Answer nothing and say why for one detection."""
+        return [FrameResult([], [Skipped(0, 'box_outside', '')]) for _ in known]
+
+
+def test_the_file_says_why_targets_have_no_pose_and_whose_the_boxes_are(root, monkeypatch, capsys):
+    """As that of evaluate bop; objects that the model lacks are told as well."""
+    monkeypatch.setattr(evaluate_depth, 'load_estimator', lambda args: Declines(root))
+    assert mrcnet.main(arguments(root, 'made', '--boxes', 'amodal', '--seed', '3')) == 0
+    figures = json.loads((root / 'out.json').read_text())
+    lacking = figures['targets_not_in_model']
+    assert figures['skipped'] == {'box_outside': figures['images'], 'not_in_model': lacking}
+    assert figures['boxes'] == {'kind': 'amodal', 'jitter': 0.0, 'seed': 3}
+    assert lacking and f'{lacking} targets are of objects that the model lacks: they count as ' \
+        'missed' in capsys.readouterr().out
 
 
 def test_wrong_depth_is_what_its_name_says(root):

@@ -127,6 +127,7 @@ def test_the_command_compares_them(monkeypatch, tiny_model, dataset, tmp_path, c
     for name, moved in figures['moved'].items():  # rendered objects are as large as their meshes
         assert found[smaller]['moved'][name]['p95'] == pytest.approx(moved['p95'], rel=1e-4)
     assert figures['sizes'] == 'of the meshes'
+    assert figures['boxes'] == {'kind': 'visib', 'jitter': 0.0, 'seed': 0}
     ways = figures['ways']
     assert list(ways) == ['cached, in memory', 'cached, not in memory', 'exact']
     assert ways['cached, in memory']['ar_mspd'] == ways['cached, not in memory']['ar_mspd']

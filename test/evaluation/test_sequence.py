@@ -279,6 +279,7 @@ def test_the_command_measures_a_rendered_sequence(root, monkeypatch, capsys):
     assert figures['rows'][FOLLOWED]['covered'] == 1.0 and figures['compared'] > 0
     assert figures['rows'][FOLLOWED]['position_percent_p90'] == pytest.approx(0.0, abs=1e-6)
     assert figures['command'].startswith('mrcnet evaluate sequence')
+    assert figures['boxes'] == {'kind': 'visib', 'jitter': 0.0, 'seed': 0}
     printed = capsys.readouterr().out
     assert FOLLOWED in printed and PER_IMAGE in printed and 'lost: none' in printed
     assert 'vanished: no followed object' in printed
