@@ -71,6 +71,10 @@ class BoxSpec:
         if self.seed < 0:
             raise SpecError(f'seed must not be negative, got {self.seed}')
 
+    def exact(self) -> BoxSpec:
+        """Return these boxes as annotated, without the errors of a detector."""
+        return BoxSpec('visib' if self.kind == 'detector' else self.kind)
+
     def find(self, frame: BopFrame) -> list[FoundBox]:
         """Return the boxes of :func:`target_boxes`."""
         return [FoundBox(t.ground_truth.object_id, t.box_xyxy) for t in target_boxes(frame, self)]

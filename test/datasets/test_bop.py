@@ -267,6 +267,14 @@ def test_boxes_wholly_outside_the_image_are_left_out_others_are_not_clipped(root
     assert not outside(np.array([-10.0, 5, 0.5, 9]), 320, 240)
 
 
+@pytest.mark.parametrize(('kind', 'exact'), [
+    ('visib', 'visib'), ('amodal', 'amodal'), ('detector', 'visib')])
+def test_exact_boxes_are_as_annotated(kind, exact):
+    """Without errors, boxes of a detector are those around what is visible."""
+    assert BoxSpec(kind, jitter=0.1, seed=4).exact() == BoxSpec(exact)
+    assert BoxSpec(exact).exact() == BoxSpec(exact)
+
+
 @pytest.mark.parametrize('bad', [{'jitter': -0.1}, {'jitter': 1.0}, {'jitter': float('nan')},
                                  {'seed': -1}, {'kind': 'tight'}])
 def test_a_box_spec_that_makes_no_sense_is_refused(bad):

@@ -12,7 +12,11 @@ from bop_folder import MESHES, write_dataset
 
 from mrcnet_ros.datasets.bop import BopDataset, ResultRow
 from mrcnet_ros.errors import DatasetError, ModelError
-from mrcnet_ros.evaluation.size_calibration import MIN_PHOTOGRAPHS, check_sizes, measure_sizes
+from mrcnet_ros.evaluation.size_calibration import (
+    SizeMeasurement,
+    check_sizes,
+    measure_sizes,
+)
 from mrcnet_ros.geometry.se3 import exp_so3
 from mrcnet_ros.inference.model_directory import read_model_directory
 from mrcnet_ros.inference.model_json import write_size_ratios
@@ -57,19 +61,21 @@ def test_poses_too_far_by_a_factor_mean_a_smaller_object(frames, objects):
     for size in measure_sizes(frames, rows_of(frames, 1.05 * np.exp(noise)), objects):
         assert len(size.log_ratios) == len(frames)
         assert size.significant
+        assert size.measured == pytest.approx(1 / 1.05, abs=0.006)
         assert size.ratio == pytest.approx(1 / 1.05, abs=0.008)
         before, after = size.left_out()
         assert after < 0.3 * before
 
 
 def test_a_size_that_is_known_already_is_measured_on_top(frames, objects):
-    """Corrected estimates that are right leave the size as it is; wrong ones change it."""
-    smaller = {k: dataclasses.replace(m, size_ratio=0.9) for k, m in objects.items()}
-    for size in measure_sizes(frames, rows_of(frames, [1.0] * 8), smaller):
-        assert size.ratio == pytest.approx(0.9)
+    """The size does not depend on the one that the estimates were made with."""
     factors = 1.05 * np.linspace(0.999, 1.001, 8)
-    for size in measure_sizes(frames, rows_of(frames, factors), smaller):
-        assert size.ratio == pytest.approx(0.9 / 1.05, abs=1e-3)
+    smaller = {k: dataclasses.replace(m, size_ratio=0.9) for k, m in objects.items()}
+    before = measure_sizes(frames, rows_of(frames, factors), objects)
+    for size, again in zip(before, measure_sizes(frames, rows_of(frames, factors * 0.9), smaller),
+                           strict=True):
+        assert again.known == 0.9
+        assert again.ratio == pytest.approx(size.ratio)
 
 
 @pytest.mark.parametrize(('factor', 'count'), [(1e3, 8), (1e-3, 8), (1.3, 8), (0.8, 8), (1e3, 2)])
@@ -82,14 +88,37 @@ def test_a_size_that_no_scan_has_is_refused(frames, objects, factor, count):
     check_sizes(measure_sizes(few, rows_of(few, 0.9 * np.ones(count)), objects))
 
 
-def test_doubtful_measurements_change_nothing(frames, objects):
-    """Few photographs, or distances that scatter as much as they are off, are not enough."""
-    few = frames[:MIN_PHOTOGRAPHS - 1]
-    scattered = np.exp(np.array([-0.1, 0.12, -0.05, 0.2, -0.15, 0.08, 0.02, 0.1]))
-    for size in (*measure_sizes(few, rows_of(few, [1.05] * len(few)), objects),
-                 *measure_sizes(frames, rows_of(frames, scattered), objects)):
-        assert not size.significant
-        assert size.ratio == 1.0
+def ratio_of(*log_ratios, known=1.0):
+    """Return the size that photographs tell."""
+    return SizeMeasurement('box', tuple(log_ratios), known).ratio
+
+
+def test_few_photographs_move_a_size_less_than_many():
+    """The size lies between the mesh and the photographs, nearer to these the more they are."""
+    ratios = [ratio_of(*[0.05] * count) for count in (3, 6, 20, 200)]
+    assert 1.02 < ratios[0] < ratios[1] < ratios[2] < ratios[3] < np.exp(0.05)
+    assert ratios[3] == pytest.approx(np.exp(0.05), abs=1e-3)
+
+
+def test_photographs_that_disagree_move_a_size_less():
+    """Distances that scatter as much as they are off say little."""
+    scattered = (-0.1, 0.14, -0.05, 0.2, -0.15, 0.08, 0.02, 0.1)
+    assert abs(np.log(ratio_of(*scattered))) < 0.5 * np.median(scattered)
+    assert not SizeMeasurement('box', scattered, 1.0).significant
+
+
+def test_fewer_photographs_than_three_change_nothing():
+    """One wrong distance among two would decide."""
+    assert ratio_of(0.05, 0.06, known=0.97) == 0.97
+    assert ratio_of(known=0.97) == 0.97
+    assert not SizeMeasurement('box', (0.05, 0.06), 0.97).told
+
+
+def test_one_wrong_distance_moves_a_size_little():
+    """The median of six photographs does not follow one of them."""
+    right = ratio_of(*[0.02, 0.021, 0.019, 0.02, 0.021, 0.02])
+    wrong = ratio_of(*[0.02, 0.021, 0.019, 0.02, 0.021, 0.4])
+    assert wrong == pytest.approx(right, abs=0.002)
 
 
 def test_poses_with_a_wrong_rotation_say_nothing_of_size(frames, objects):
