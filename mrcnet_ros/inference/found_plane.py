@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from ..geometry.resting import Rests
 from ..geometry.se3 import Array
 from .bodies import Bodies
+from .choice import LEAST_DIAMETERS, same_place
 from .poses import PoseEstimate
 from .standing import HEIGHT_M, MOST_DEVIATIONS, TILT_RAD, Faces, Frame, Planes, axes_of, moved
 
@@ -57,7 +58,8 @@ class PlaneFinder:
             return list(poses)
         T = np.array([poses[i].T_camera_object for i in known])
         C = np.array([poses[i].covariance for i in known])
-        moved = settled(T, C, [rests[i] for i in known])
+        moved = settled(T, C, [rests[i] for i in known],
+                        speakers([poses[i] for i in known], self._bodies))
         corrected = list(poses)
         for i, change in zip(known, moved, strict=True):
             if change is not None and not _measured(poses[i]):
@@ -70,29 +72,60 @@ def _measured(pose: PoseEstimate) -> bool:
     return pose.depth is not None and pose.depth.used != 'none'
 
 
-def settled(T: Array, C: Array, rests: Sequence[Rests]) -> list[tuple[Array, Array] | None]:
+def speakers(poses: Sequence[PoseEstimate], bodies: Bodies) -> NDArray[np.intp]:
+    """Return which pose speaks for the object of each: the surest one in its place, (N,).
+
+    A detector may have several boxes of one object. Their poses agree on a plane whatever the
+    object stands on, so together they count as one.
+
+    :param poses: of the centred frames.
+    """
+    found = np.arange(len(poses))
+    order = sorted(range(len(poses)), key=lambda i: -poses[i].presence)
+    for rank, i in enumerate(order):
+        found[i] = next((j for j in order[:rank]
+                         if found[j] == j and _one_object(poses[i], poses[j], bodies)), i)
+    return found
+
+
+def _one_object(a: PoseEstimate, b: PoseEstimate, bodies: Bodies) -> bool:
+    """Tell whether two poses can only be those of one object, whatever it is called."""
+    diameter_m = min(bodies[a.label].diameter_m, bodies[b.label].diameter_m)
+    if a.label == b.label:
+        return same_place(a.T_camera_object, b.T_camera_object, diameter_m)
+    apart_m = np.linalg.norm(a.T_camera_object[:3, 3] - b.T_camera_object[:3, 3])
+    return bool(apart_m < LEAST_DIAMETERS * diameter_m)
+
+
+def settled(T: Array, C: Array, rests: Sequence[Rests], speaker: NDArray[np.intp]
+            ) -> list[tuple[Array, Array] | None]:
     """Return corrected poses and covariances of the objects that stand on a common plane.
 
     :param T: (N, 4, 4) poses in the camera frame [m].
     :param C: (N, 6, 6) their covariances: position [m^2], then rotation about the camera's axes.
     :param rests: how each object can rest.
+    :param speaker: (N,) of :func:`speakers`. Only those that speak tell the plane.
     :return: ((4, 4), (6, 6)) of each object that stands, None for the others.
     """
     nothing: list[tuple[Array, Array] | None] = [None] * len(T)
-    faces = Faces.of(T, rests)
-    point = T[:, :3, 3].mean(axis=0)
+    faces, speaks = Faces.of(T, rests), speaker == np.arange(len(T))
+    places = T[speaks, :3, 3]
+    point = places.mean(axis=0)
     starts = faces.below_camera()
+    starts = starts[speaks[faces.owners[starts]]]
     if not len(starts):
         return nothing
     frames = Frame(axes_of(faces.normals[starts]), point)
     planes = faces.planes(T, C, frames)
     start = planes.values[np.arange(len(starts)), faces.owners[starts]]
-    joint, agree, distance = _agreed(planes, start)
-    score = np.where(agree, 1 - (distance / MOST_DEVIATIONS) ** 2, 0.0).sum(axis=1)
+    joint, agree, distance = _agreed(planes, start, speaks)
+    tell = agree & speaks
+    score = np.where(tell, 1 - (distance / MOST_DEVIATIONS) ** 2, 0.0).sum(axis=1)
     best = int(np.argmax(score))
-    if agree[best].sum() < LEAST_OBJECTS or _by_chance(
-            planes, agree, best, rests, int(faces.owners[starts[best]]),
-            float(2 * np.linalg.norm(T[:, :3, 3] - point, axis=1).max())) > BY_CHANCE:
+    others = speaks & (np.arange(len(T)) != faces.owners[starts[best]])
+    if tell[best].sum() < LEAST_OBJECTS or _by_chance(
+            planes, tell[best], best, rests, others,
+            float(2 * np.linalg.norm(places - point, axis=1).max())) > BY_CHANCE:
         return nothing
     # once more from the plane that they agree on
     axes = frames.axes[best]
@@ -100,25 +133,29 @@ def settled(T: Array, C: Array, rests: Sequence[Rests]) -> list[tuple[Array, Arr
     frame = Frame(axes_of(normal[None] / np.linalg.norm(normal)),
                    point + joint[best, 2] * axes[2])
     planes = faces.planes(T, C, frame)
-    _, agree, _ = _agreed(planes, np.zeros((1, 3)))
-    if agree[0].sum() < LEAST_OBJECTS:
+    _, agree, _ = _agreed(planes, np.zeros((1, 3)), speaks)
+    tell = agree[0] & speaks
+    if tell.sum() < LEAST_OBJECTS:
         return nothing
-    return [_moved(i, T[i], C[i], planes, agree[0]) if agree[0, i] else None
+    return [_moved(i, T[i], C[i], planes, tell & (speaker != speaker[i])) if agree[0, i] else None
             for i in range(len(T))]
 
 
-def _agreed(planes: Planes, joint: Array) -> tuple[Array, NDArray[np.bool_], Array]:
+def _agreed(planes: Planes, joint: Array, speaks: NDArray[np.bool_]
+            ) -> tuple[Array, NDArray[np.bool_], Array]:
     """Return the planes that most objects agree on, who does, and how far all are from them.
 
     :param joint: (S, 3) planes to begin with.
+    :param speaks: (N,) whose planes count.
     :return: (S, 3), (S, N) bool, (S, N) [deviations].
     """
     distance = _distance(planes, joint)
     agree = planes.upright & (distance < MOST_DEVIATIONS)
     for _ in range(ROUNDS):
-        known = np.where(agree[..., None, None], planes.information, 0.0)
+        tell = agree & speaks
+        known = np.where(tell[..., None, None], planes.information, 0.0)
         total = known.sum(axis=1)
-        total[~agree.any(axis=1)] = np.eye(3)
+        total[~tell.any(axis=1)] = np.eye(3)
         told = np.einsum('snij,snj->si', known, planes.values)
         joint = np.linalg.solve(total, told[..., None])[..., 0]
         distance = _distance(planes, joint)
@@ -132,31 +169,31 @@ def _distance(planes: Planes, joint: Array) -> Array:
     return np.asarray(np.sqrt(np.maximum(squared, 0.0)))
 
 
-def _by_chance(planes: Planes, agree: NDArray[np.bool_], best: int, rests: Sequence[Rests],
-               own: int, width_m: float) -> float:
+def _by_chance(planes: Planes, tell: NDArray[np.bool_], best: int, rests: Sequence[Rests],
+               others: NDArray[np.bool_], width_m: float) -> float:
     """Return how many planes like this one chance makes of objects that stand on nothing.
 
     Each object is turned at random, at a random height between the lowest and the highest that
     fit into the width of the scene; the one that a plane was looked for with agrees in any case.
+
+    :param tell: (N,) who agrees.
+    :param others: (N,) all objects but the one that this plane was looked for with.
     """
     S = np.linalg.inv(planes.information[best])
     tilt = MOST_DEVIATIONS * np.sqrt((S[:, 0, 0] + S[:, 1, 1]) / 2)
     height_m = 2 * MOST_DEVIATIONS * np.sqrt(S[:, 2, 2])
     chance = np.array([item.chance(a) for item, a in zip(rests, tilt, strict=True)])
     chance *= np.minimum(height_m / np.maximum(width_m, 1e-9), 1.0)
-    others = np.arange(len(rests)) != own
     counts = np.array([1.0])
     for p in chance[others]:  # how many agree: sums of unlike coins
         counts = np.convolve(counts, [1 - p, p])
-    found = int(agree[best, others].sum())
+    found = int(tell[others].sum())
     return float(len(planes.values) * counts[found:].sum())
 
 
-def _moved(i: int, T: Array, C: Array, planes: Planes, agree: NDArray[np.bool_]
+def _moved(i: int, T: Array, C: Array, planes: Planes, others: NDArray[np.bool_]
            ) -> tuple[Array, Array] | None:
     """Return an object's pose and covariance, given the plane of the others."""
-    others = agree.copy()
-    others[i] = False
     P = np.linalg.inv(planes.information[0, others].sum(axis=0))
     plane = P @ np.einsum('nij,nj->i', planes.information[0, others], planes.values[0, others])
     far_m = SHARED_DISTANCE * float(np.linalg.norm(T[:3, 3]))

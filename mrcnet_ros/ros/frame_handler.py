@@ -153,6 +153,7 @@ class FrameHandler:
             result = self._estimate(picture, detections)
             self._filter.tell_skipped(result, detections)
             estimated = result, self._filter.good_poses(result, detections, parameters)
+            self._count_corrections(picture, estimated[1])
         if following is None:
             assert estimated is not None
             result, good = estimated
@@ -220,9 +221,7 @@ class FrameHandler:
             return FrameResult([], [])
         known = (('depth_m', picture.depth_m), ('support_plane', picture.plane))
         given: dict[str, Any] = {name: value for name, value in known if value is not None}
-        result = self._estimator.estimate(picture.image, picture.camera, detections, **given)
-        self._count_corrections(picture, result.poses)
-        return result
+        return self._estimator.estimate(picture.image, picture.camera, detections, **given)
 
     def _count_corrections(self, picture: DecodedFrame, poses: Sequence[PoseEstimate]) -> None:
         if picture.depth_m is not None:

@@ -13,7 +13,13 @@ from scipy.stats import chi2
 
 from mrcnet_ros.geometry.resting import Rests, resting_faces
 from mrcnet_ros.geometry.se3 import exp_so3, log_so3, make_transform
-from mrcnet_ros.inference.found_plane import HEIGHT_M, SHARED_DISTANCE, PlaneFinder, settled
+from mrcnet_ros.inference.found_plane import (
+    HEIGHT_M,
+    SHARED_DISTANCE,
+    PlaneFinder,
+    settled,
+    speakers,
+)
 from mrcnet_ros.inference.poses import PoseEstimate
 
 SIDES_M = np.array([0.06, 0.09, 0.14])
@@ -53,7 +59,7 @@ def drawn(rng: np.random.Generator, T: np.ndarray, C: np.ndarray) -> np.ndarray:
 
 def stand(T: np.ndarray, C: np.ndarray, rests: Rests = BOX) -> Any:
     """Return the corrections of boxes."""
-    return settled(T, C, [rests] * len(T))
+    return settled(T, C, [rests] * len(T), np.arange(len(T)))
 
 
 def along_m(T: np.ndarray, truth: np.ndarray) -> np.ndarray:
@@ -164,6 +170,10 @@ def test_what_is_below_the_camera_is_no_ceiling():
     assert stand(truth, doubts(truth), cone) == [None] * 7
 
 
+BODY = SimpleNamespace(rests=BOX, diameter_m=float(np.linalg.norm(SIDES_M)))
+BODIES: Any = {'box': BODY, 'crate': BODY}
+
+
 def estimates(T: np.ndarray, C: np.ndarray) -> list[PoseEstimate]:
     """Return them as the estimator's poses."""
     return [PoseEstimate('box', 1, pose, 0.5, i, '', np.zeros(4), covariance=covariance)
@@ -179,9 +189,44 @@ def test_poses_with_depth_stay_and_those_without_covariance_do_not_count():
     depth: Any = SimpleNamespace(used='distance')
     poses[0] = dataclasses.replace(poses[0], depth=depth)
     poses[1] = dataclasses.replace(poses[1], covariance=None)
-    finder = PlaneFinder({'box': SimpleNamespace(rests=BOX)})  # type: ignore[arg-type]
+    finder = PlaneFinder(BODIES)
     found = finder.correct(poses)
     assert [pose.stands for pose in found] == [False, False, True, True, True, True]
     assert found[0] is poses[0] and found[1] is poses[1]
     assert [pose.detection_index for pose in found] == list(range(6))
     assert finder.correct(poses[:3]) == poses[:3]  # two that count
+
+
+def test_boxes_of_one_object_do_not_agree_with_one_another():
+    """Two objects with three boxes each make no plane, wherever they are."""
+    rng = np.random.default_rng(10)
+    for _ in range(40):
+        T = np.repeat(scene(rng, 7)[[0, 6]], 3, axis=0)
+        T[:3, :3, 3] *= rng.uniform(0.97, 1.03)
+        poses = estimates(drawn(rng, T, 0.03 * doubts(T)), doubts(T))
+        assert PlaneFinder(BODIES).correct(poses) == poses
+
+
+@pytest.mark.parametrize('label', ['box', 'crate'])
+def test_a_second_pose_of_an_object_tells_nothing_but_is_moved(label):
+    """The surest one speaks for its object, whatever a detector calls the others."""
+    rng = np.random.default_rng(11)
+    truth = scene(rng, 7)
+    C = doubts(truth)
+    poses = estimates(drawn(rng, truth, C), C)
+    again = [dataclasses.replace(poses[3], label=label, score=0.4)] * 2
+    once = PlaneFinder(BODIES).correct(poses)
+    found = PlaneFinder(BODIES).correct([again[0], *poses, again[1]])
+    assert all(pose.stands for pose in found)
+    for before, pose in zip([once[3], *once, once[3]], found, strict=True):
+        np.testing.assert_allclose(pose.T_camera_object, before.T_camera_object, atol=1e-12)
+        np.testing.assert_allclose(pose.covariance, before.covariance, atol=1e-12)
+
+
+@pytest.mark.parametrize('label', ['box', 'crate'])
+def test_objects_side_by_side_are_several(label):
+    """Only poses that can only be of one object are taken together."""
+    truth = scene(np.random.default_rng(12), 2)
+    poses = estimates(truth, doubts(truth))
+    poses[1] = dataclasses.replace(poses[1], label=label)
+    assert speakers(poses, BODIES).tolist() == [0, 1]

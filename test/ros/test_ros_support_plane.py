@@ -140,6 +140,17 @@ def test_what_an_image_lacks_is_counted_once_however_often_the_node_looks_at_it(
     assert counts['plane_missing'] == 5 and counts['depth_late'] == 5
 
 
+def test_only_poses_that_are_answered_are_counted():
+    """A detector has three boxes of the one duck; two of their poses are not published."""
+    counters, estimator = DropCounters(lambda *_: None), BoxEstimator()
+    estimator.finds_plane = True
+    handler = FrameHandler(estimator, dict.fromkeys(DIAMETERS_M, np.zeros((2, 3))), counters,
+                           compressed=False)
+    handler.answer(Frame(*frame(1, ('duck', 30), ('duck', 31), ('duck', 32))),
+                   NodeParameters(max_instances=1))
+    assert counters.counts()['plane_left'] == 1
+
+
 def test_a_missing_or_useless_frame_is_told(support):
     """No transform, an image without a frame, a plane whose z axis points away from the camera."""
     with pytest.raises(PlaneError, match=r"no transform from 'table' to 'camera'"):
