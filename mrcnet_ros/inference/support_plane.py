@@ -21,9 +21,11 @@ from .depth_fit import PoseDoubt
 from .poses import PoseEstimate
 from .standing import HEIGHT_M, TILT_RAD, Faces, Frame, axes_of, moved
 
-# Largest distance of the lowest point from the plane in diameters: an object that is higher stands
-# on something else.
-HIGHEST = 0.25
+# Largest distance of the lowest point from the plane, the larger one of two, in diameters and in
+# deviations of the height: an object that is higher stands on something else. One camera tells the
+# distance of small and far objects to less than a diameter. Of simulated boxes of 5 cm, 0.8 m
+# away, 84 % are corrected so, with diameters alone 47 %; of those held 5 cm above, 20 and 2 %.
+HIGHEST, HIGHEST_DEVIATIONS = 0.25, 1.5
 
 
 def checked_plane(plane: ArrayLike) -> Array:
@@ -78,7 +80,7 @@ class SupportCorrection:
 
     def _correct(self, pose: PoseEstimate, plane: Array) -> PoseEstimate:
         body = self._bodies[pose.label]
-        stands = standing(body, pose.T_camera_object, covariance_of(pose), plane)
+        stands = standing(body, pose.T_camera_object, pose.covariance, plane)
         if stands is None:
             return pose
         # the distance is uncertain no more
@@ -87,20 +89,25 @@ class SupportCorrection:
                                    score=max(pose.score, pose.presence), usual_score=None)
 
 
-def standing(body: Body, T_camera_object: Array, covariance: Array, plane: Array
+def standing(body: Body, T_camera_object: Array, covariance: Array | None, plane: Array
              ) -> tuple[Array, Array] | None:
     """Return the pose and covariance of an object that stands on a plane; None if it does not.
 
     :param T_camera_object: (4, 4) [m].
-    :param covariance: (6, 6) of it.
+    :param covariance: (6, 6) of it; None if it is not known, then it is taken to be as usual.
     :param plane: (4,) of :func:`checked_plane`.
     """
     if not len(body.rests.ups):
         return None
-    T, C, up = T_camera_object[None], covariance[None], plane[:3]
+    up, highest_m = plane[:3], HIGHEST * body.diameter_m
+    if covariance is None:
+        covariance = usual_covariance(T_camera_object[:3, 3])
+    else:
+        highest_m = max(highest_m, HIGHEST_DEVIATIONS * np.sqrt(up @ covariance[:3, :3] @ up))
+    T, C = T_camera_object[None], covariance[None]
     above_m = float(up @ T[0, :3, 3] + plane[3])
     lowest_m = above_m + float((body.corners @ (T[0, :3, :3].T @ up)).min())
-    if abs(lowest_m) > HIGHEST * body.diameter_m:
+    if abs(lowest_m) > highest_m:
         return None
     foot = Frame(axes_of(up[None]), T[0, :3, 3] - above_m * up)
     planes = Faces.of(T, [body.rests]).planes(T, C, foot)
@@ -108,11 +115,12 @@ def standing(body: Body, T_camera_object: Array, covariance: Array, plane: Array
                  np.diag([TILT_RAD**2, TILT_RAD**2, HEIGHT_M**2]))
 
 
-def covariance_of(pose: PoseEstimate) -> Array:
-    """Return the covariance of a pose, (6, 6), or what is usual where it has none."""
-    if pose.covariance is not None:
-        return pose.covariance
-    doubt, t = PoseDoubt(), pose.T_camera_object[:3, 3]
+def usual_covariance(t: Array) -> Array:
+    """Return what the covariance of a pose usually is, (6, 6).
+
+    :param t: (3,) position in the camera frame [m].
+    """
+    doubt = PoseDoubt()
     along = np.outer(t, t)  # a deviation of the distance as long as the distance itself
     C = np.zeros((6, 6))
     C[:3, :3] = doubt.along**2 * along + doubt.across**2 * (t @ t * np.eye(3) - along)
