@@ -39,8 +39,11 @@ class Rests:
     nearest: Array
 
     def chance(self, angle_rad: Array) -> Array:
-        """Return the part of all directions that are within angles of one of ``ups``."""
-        below = np.searchsorted(self.nearest, np.cos(angle_rad))
+        """Return the part of all directions that are within angles of one of ``ups``.
+
+        :param angle_rad: (...) not negative.
+        """
+        below = np.searchsorted(self.nearest, np.cos(np.minimum(angle_rad, np.pi)))
         return np.asarray(1.0 - below / DIRECTIONS)
 
 
@@ -56,17 +59,21 @@ def resting_faces(points: Array, middle: Array) -> Rests:
         hull = ConvexHull(points)
     except QhullError:  # flat: a sheet
         return _rests([])
-    corners = points[hull.vertices]
+    corners = points[hull.vertices] - middle
+    near_m = np.tan(LEAST_TIPPING_RAD) * np.linalg.norm(corners, axis=1).max() + 1e-9
     stable = _below_middle(points[hull.simplices], hull.equations, middle)
     faces = hull.equations[stable]
+    # the object stands lowest on the first one, and firmer than beside it
+    ups = -faces[np.argsort(-(faces[:, :3] @ middle + faces[:, 3]), kind='stable'), :3]
     found: list[tuple[float, Array, float]] = []
-    for face in faces[np.argsort(-(faces[:, :3] @ middle + faces[:, 3]), kind='stable')]:
-        up = -face[:3]  # the object stands lowest on the first one, and firmer than beside it
-        if all(up @ other < np.cos(SAME_RAD) for _, other, _ in found):
-            lowest = float((corners @ up).min())
-            tipping = _tipping_rad(corners, middle, up, lowest)
-            if tipping >= LEAST_TIPPING_RAD:
-                found.append((tipping, up, lowest))
+    while len(ups):
+        up, ups = ups[0], ups[1:]
+        heights = corners @ up
+        lowest = float(heights.min())
+        tipping = _tipping_rad(corners[heights <= lowest + near_m], up, lowest)
+        if tipping >= LEAST_TIPPING_RAD:
+            found.append((tipping, up, lowest + float(middle @ up)))
+            ups = ups[ups @ up < np.cos(SAME_RAD)]  # of a fine ball nearly all are stable
     return _rests(found)
 
 
@@ -93,19 +100,22 @@ def _below_middle(triangles: Array, equations: Array, middle: Array) -> Array:
     return np.asarray((low >= -slack) | (high <= slack))
 
 
-def _tipping_rad(corners: Array, middle: Array, up: Array, lowest: float) -> float:
-    """Return by how much an object on a face has to be tilted until it falls over."""
+def _tipping_rad(corners: Array, up: Array, lowest: float) -> float:
+    """Return by how much an object on a face has to be tilted until it falls over.
+
+    :param corners: (V, 3) those near the face, from the middle [m].
+    :param lowest: of all along ``up`` [m].
+    """
     right = np.cross(up, (1.0, 0.0, 0.0) if abs(up[0]) < 0.7 else (0.0, 1.0, 0.0))
     right /= np.linalg.norm(right)
-    flat = np.stack([right, np.cross(up, right)])
-    away = (corners - middle) @ flat.T
+    away = corners @ np.stack([right, np.cross(up, right)]).T
     heights = corners @ up - lowest
     touching = away[heights <= np.tan(LEAST_TIPPING_RAD) * np.linalg.norm(away, axis=1) + 1e-9]
     if len(touching) < 3:
         return 0.0
     border = cv2.convexHull(touching.astype(np.float32))
     inside = cv2.pointPolygonTest(border, (0.0, 0.0), True)
-    return float(np.arctan2(inside, middle @ up - lowest))
+    return float(np.arctan2(inside, -lowest))
 
 
 def _directions() -> Array:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 from meshes import cube
@@ -68,6 +70,22 @@ def test_the_rough_base_of_a_scan_is_one_face():
     ups = resting_faces(points, np.array([0, 0, 0.06])).ups
     below = ups[ups[:, 2] > 0.9]
     assert len(below) == 1 and below[0, 2] > 0.999
+
+
+def test_a_finely_meshed_ball_takes_no_time():
+    """It can rest everywhere; each command and node reads it when it starts."""
+    ball = RNG.normal(size=(10_000, 3))
+    ball /= np.linalg.norm(ball, axis=1, keepdims=True)
+    start = time.thread_time()
+    rests = resting_faces(ball, np.zeros(3))
+    assert time.thread_time() - start < 3.0  # about 0.5 s; 7 s face by face
+    assert rests.nearest.min() > np.cos(np.radians(8.0))
+
+
+def test_a_rotation_that_is_hardly_known_is_near_a_rest():
+    """The angle may be more than half a turn; chance only grows with it."""
+    chance = resting_faces(cube(0.1).vertices, np.zeros(3)).chance(np.linspace(0, 10, 200))
+    assert (np.diff(chance) >= 0).all() and chance[-1] == 1.0
 
 
 def test_chance_is_the_part_of_directions_near_a_rest():
