@@ -44,7 +44,8 @@ class Frame:
 class Planes:
     """The plane that each object (N) would stand on, as seen from each of several frames (S).
 
-    :param values: (S, N, 3) two slopes of the normal, and the height [m] at the frame's point.
+    :param values: (S, N, 3) two slopes of the normal, and the height [m] at the frame's point; of
+        objects that are not upright in a frame any finite numbers, like the other two.
     :param jacobian: (S, N, 3, 6) how they change with position [m] and rotation [rad].
     :param information: (S, N, 3, 3) inverse covariance of the values.
     :param upright: (S, N) whether any face of the object is roughly below it.
@@ -97,6 +98,8 @@ class Faces:
         best = np.stack([part.argmax(axis=1) + start for start, part in zip(
             self.first, np.split(upright, self.first[1:], axis=1), strict=True)], axis=1)
         n = np.einsum('sij,snj->sni', frame.axes, self.normals[best])  # in the frame's axes
+        level = n[..., 2] > LEAST_UPRIGHT
+        n = np.where(level[..., None], n, [0.0, 0.0, 1.0])  # one on edge has no slopes
         away = np.einsum('sij,nj->sni', frame.axes, T[:, :3, 3] - frame.point)
         slopes = n[..., :2] / n[..., 2:]
         height = np.einsum('sni,sni->sn', n, away) + self.lowest_m[best]
@@ -116,7 +119,7 @@ class Faces:
             [TILT_RAD**2, TILT_RAD**2, HEIGHT_M**2])
         down = -frame.axes[:, 2] @ T[:, :3, 3].T  # (S, N), to the plane below the camera
         flat = down < FLATTEST_SINE * np.linalg.norm(T[:, :3, 3], axis=1)
-        return Planes(values, J, np.linalg.inv(S), (n[..., 2] > LEAST_UPRIGHT) & ~flat)
+        return Planes(values, J, np.linalg.inv(S), level & ~flat)
 
 
 def moved(T: Array, C: Array, planes: Planes, i: int, plane: Array, R: Array

@@ -174,6 +174,17 @@ BODY = SimpleNamespace(rests=BOX, diameter_m=float(np.linalg.norm(SIDES_M)))
 BODIES: Any = {'box': BODY, 'crate': BODY}
 
 
+@pytest.mark.filterwarnings('error')
+def test_a_plate_exactly_on_its_edge_does_not_keep_others_from_a_plane():
+    """It has no slopes in their frame; poses of simulators are as exact as that."""
+    T = np.tile(np.eye(4), (5, 1, 1))  # below a camera that looks straight down
+    T[:, :3, 3] = [[x, 0.1, 1.0] for x in (-0.2, 0.0, 0.2, 0.3, 0.1)]
+    T[4, :3, :3] = [[1, 0, 0], [0, 0, -1], [0, 1, 0]]
+    plate = resting_faces(cube(1.0).vertices * (0.1, 0.1, 0.001), np.zeros(3))
+    found = settled(T, doubts(T), [BOX] * 4 + [plate], np.arange(5))
+    assert [item is not None for item in found] == [True] * 4 + [False]
+
+
 def estimates(T: np.ndarray, C: np.ndarray) -> list[PoseEstimate]:
     """Return them as the estimator's poses."""
     return [PoseEstimate('box', 1, pose, 0.5, i, '', np.zeros(4), covariance=covariance)
