@@ -183,12 +183,14 @@ def open_estimator(args: argparse.Namespace, **options: Any) -> BaseEstimator[An
     from ..presets.loading import load_any_estimator
 
     take_fixed_numbers(args)
-    return load_any_estimator(args.model, args.meshes, **estimator_options(args), say=say,
-                              **options)
+    estimator = load_any_estimator(args.model, args.meshes, **estimator_options(args), say=say,
+                                   **options)
+    args.find_plane = estimator.finds_plane
+    return estimator
 
 
 def take_fixed_numbers(args: argparse.Namespace) -> None:
-    """Let crops and hypotheses be those of the model's preset where they cannot be chosen.
+    """Let crops, hypotheses and plane be the preset's of the model where it leaves no choice.
 
     :raises SpecError: when others are asked for, or stage 1 alone, or a refinement.
     """
@@ -199,12 +201,13 @@ def take_fixed_numbers(args: argparse.Namespace) -> None:
         return
     crops, hypotheses = preset.fixed
     fixed = {'stage1_only': False, 'crops': crops, 'hypotheses': hypotheses,
-             'refine': DEFAULT_REFINEMENTS, 'find_plane': True}
+             'refine': DEFAULT_REFINEMENTS}
     refuse_without_effect(
         args, [name for name, value in fixed.items() if getattr(args, name, value) != value],
         f'models of the {preset.name} preset always use both stages once, {crops} crops and '
         f'{hypotheses} hypothesis')
     args.crops, args.hypotheses = preset.fixed
+    args.find_plane = preset.estimator.finds_plane
 
 
 def open_pose_estimator(args: argparse.Namespace, **options: Any) -> PoseEstimator:
@@ -215,8 +218,10 @@ def open_pose_estimator(args: argparse.Namespace, **options: Any) -> PoseEstimat
     """
     from ..presets.loading import load_pose_estimator
 
-    return load_pose_estimator(args.model, args.meshes, **estimator_options(args), say=say,
-                               **options)
+    estimator = load_pose_estimator(args.model, args.meshes, **estimator_options(args), say=say,
+                                    **options)
+    args.find_plane = estimator.finds_plane
+    return estimator
 
 
 def timed_questions(args: argparse.Namespace, dataset: BopDataset, estimator: Estimator

@@ -94,7 +94,11 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
         self._outlines = OutlineAgreement(templates)
         self._refiner = Refiner(backend, self.spec.template, self.centred,
                                 0 if stage1_only else refine)
-        self.finds_plane = find_plane and not (stage1_only or spreads)
+        wanted = find_plane and not (stage1_only or spreads)
+        self.finds_plane = wanted and model.covariance_law is not None
+        if wanted and not self.finds_plane:
+            log.info('model %r: find_plane has no effect without a law of covariances; '
+                     'mrcnet calibrate --write fits one', model.name)
         if not (stage1_only or spreads):  # spreads are for those who measure the laws
             for doubt in model.law_doubts(crops, hypotheses, refine):
                 log.warning('model %r: %s', model.name, doubt)

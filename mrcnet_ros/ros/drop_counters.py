@@ -116,10 +116,14 @@ class DropCounters:
                 if used != 'none':
                     self._residuals_m.append(residual_m)
 
-    def plane(self, stands: Iterable[bool]) -> None:
-        """Count which poses of a frame a support plane has corrected."""
+    def plane(self, stands: Iterable[bool], *, found: bool) -> None:
+        """Count which poses of a frame a plane has corrected.
+
+        :param found: whether it is the one that objects stand on together, not a known one.
+        """
+        name = 'plane_found' if found else 'plane_stands'
         with self._lock:
-            self._counts.update('plane_stands' if one else 'plane_left' for one in stands)
+            self._counts.update(name if one else 'plane_left' for one in stands)
 
     def depth_residual_m(self) -> float | None:
         """Return the median residual of the last corrected poses, None without any."""

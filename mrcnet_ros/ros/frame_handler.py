@@ -227,7 +227,7 @@ class FrameHandler:
         if picture.depth_m is not None:
             self._drops.depth((p.depth.used, p.depth.residual_m) for p in poses if p.depth)
         if picture.plane is not None or getattr(self._estimator, 'finds_plane', False):
-            self._drops.plane(p.stands for p in poses)
+            self._drops.plane((p.stands for p in poses), found=picture.plane is None)
 
     def close(self) -> None:
         """Let go of estimator and detector; nothing can be answered afterwards."""

@@ -78,7 +78,7 @@ class NodeParameters:
     support_plane: str = parameter(
         '', 'frame of /tf whose plane z = 0 is the surface that objects stand on, with z up; '
         'corrects the poses of objects that stand on it, unless depth has; '
-        'empty: no plane')
+        'empty: see find_plane')
     find_plane: bool = parameter(
         True, 'whether three objects or more tell what plane they stand on where support_plane '
         'does not; corrects the poses of those that stand on it, unless depth has; not with the '

@@ -76,7 +76,8 @@ class Reporter:
                 values={**poses.values, **self._subscribers()}),
                          depth_status(account, limits.depth, self._drops.depth_residual_m())]
             if limits.support_plane or limits.find_plane:
-                statuses.append(support_status(account, limits.support_plane))
+                statuses.append(support_status(account, limits.support_plane,
+                                               finds=self.facts.get('finds plane') == 'yes'))
         self._publisher.publish(diagnostic_array(
             self._node.get_clock().now().to_msg(), self._node.get_fully_qualified_name()[1:],
             self.facts.get('model', ''), statuses))

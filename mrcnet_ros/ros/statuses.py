@@ -219,31 +219,38 @@ def depth_status(account: Account, mode: str, residual_m: float | None) -> Statu
     return Status('depth', problems, f'{mode}; poses corrected: {counts}', values)
 
 
-def support_status(account: Account, frame: str) -> Status:
+def support_status(account: Account, frame: str, *, finds: bool) -> Status:
     """Tell what the support plane does for the poses, and what keeps it from it.
 
     :param frame: the parameter ``support_plane``; '' where the plane is found in the images.
+    :param finds: whether the estimator can find one there.
     """
     recent, total = account.recent, account.total
     missing, text = recent.get('plane_missing', 0), account.reasons.get('plane_missing', '')
     problems = [Problem(Level.WARN, f'no support plane for {missing} frames: {text}')
                 ] if missing else []
-    counts = {'poses corrected: plane': 'plane_stands', 'poses left alone': 'plane_left',
+    stand, found = recent.get('plane_stands', 0), recent.get('plane_found', 0)
+    if frame:
+        stands = f'{frame}; {stand} poses stand on it, {found} on one found in the images'
+    else:
+        stands = f'found in the images; {found} poses stand on it'
+    text = (f'{stands}, {recent.get("plane_left", 0)} do not, have no plane or depth knows better'
+            if frame or finds else 'the model finds none: it has no law of covariances')
+    counts = {'poses corrected: plane': 'plane_stands',
+              'poses corrected: found plane': 'plane_found', 'poses left alone': 'plane_left',
               'frames without the plane': 'plane_missing'}
-    return Status('support_plane', problems,
-                  f'{frame or "found in the images"}; {recent.get("plane_stands", 0)} poses stand '
-                  f'on it, {recent.get("plane_left", 0)} do not, have no plane or depth knows '
-                  'better',
+    return Status('support_plane', problems, text,
                   {name: str(total.get(count, 0)) for name, count in counts.items()})
 
 
 def estimator_facts(estimator: Estimator) -> dict[str, str]:
-    """Return model, objects, views, backend, device and precision, as far as they are known."""
+    """Return what is known of a model, the runtime that it runs on, and what it can do."""
     model, backend = getattr(estimator, 'model', None), getattr(estimator, 'backend', None)
     facts = {'model': getattr(model, 'name', ''), 'directory': getattr(model, 'path', ''),
              'backend': getattr(backend, 'name', ''), 'device': getattr(backend, 'device', ''),
              'precision': getattr(backend, 'precision', ''),
              'objects': ', '.join(sorted(estimator.objects)),
+             'finds plane': 'yes' if getattr(estimator, 'finds_plane', False) else 'no',
              'views': _views(estimator.objects, getattr(model, 'view_priors', {}))}
     return {name: str(value) for name, value in facts.items() if value}
 

@@ -56,8 +56,7 @@ def test_each_detection_gets_its_own_pose(estimator):
         assert T[2, 3] > 0
         assert 0 < pose.score < 1
     assert len({p.T_camera_object.tobytes() for p in result.poses}) == 5
-    assert set(result.stage_seconds) == {'crop', 'stage1', 'template', 'stage2', 'decode',
-                                         'plane'}
+    assert set(result.stage_seconds) == {'crop', 'stage1', 'template', 'stage2', 'decode'}
     assert all(s >= 0 for s in result.stage_seconds.values())
 
 
@@ -119,6 +118,18 @@ def test_without_a_law_there_is_no_covariance(tiny_model, estimator):
     for pose in load(tiny_model, spreads=True)(IMAGE, CAMERA, DETECTIONS):
         assert pose.covariance is None
         assert pose.spread.score == pose.score
+
+
+def test_a_plane_is_looked_for_only_where_poses_have_covariances(tiny_model, tmp_path, caplog):
+    """The log says once what is missing."""
+    caplog.set_level('INFO')
+    assert not load(tiny_model).finds_plane and not load(tiny_model, find_plane=False).finds_plane
+    assert [r.getMessage() for r in caplog.records if 'find_plane' in r.getMessage()] == [
+        "model 'tiny': find_plane has no effect without a law of covariances; mrcnet calibrate "
+        '--write fits one']
+    path = shutil.copytree(tiny_model.path, tmp_path / 'model')
+    write_law(path, LAW)
+    assert PoseEstimator.load(path, tiny_model.meshes, store_root=tiny_model.store).finds_plane
 
 
 @pytest.mark.parametrize(('graph', 'name'), [('stage2', 'fine_xy'), ('stage1', 'scale_logits')])

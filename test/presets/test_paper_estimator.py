@@ -235,8 +235,9 @@ def test_its_templates_are_not_built_ahead(model, capsys):
     assert 'renders a template for each detection' in capsys.readouterr().err
 
 
-def test_figures_tell_the_crops_and_hypotheses_of_the_preset(model):
+def test_figures_tell_the_crops_hypotheses_and_plane_of_the_preset(model):
     """Not the defaults of another one."""
     assert evaluated(model) == 0
     figures = json.loads((model[1].parent / 'out.json').read_text())
     assert (figures['crops'], figures['hypotheses'], figures['stage1_only']) == (4, 1, False)
+    assert figures['find_plane'] is False

@@ -151,6 +151,14 @@ def test_only_poses_that_are_answered_are_counted():
     assert counters.counts()['plane_left'] == 1
 
 
+def test_poses_on_a_found_plane_are_counted_apart():
+    """Frames whose named plane is missing are answered with a found one."""
+    counters = DropCounters(lambda *_: None)
+    counters.plane([True, True, False], found=False)
+    counters.plane([True], found=True)
+    assert counters.counts() == {'plane_stands': 2, 'plane_found': 1, 'plane_left': 1}
+
+
 def test_a_missing_or_useless_frame_is_told(support):
     """No transform, an image without a frame, a plane whose z axis points away from the camera."""
     with pytest.raises(PlaneError, match=r"no transform from 'table' to 'camera'"):
@@ -165,9 +173,14 @@ def test_a_missing_or_useless_frame_is_told(support):
 
 def test_diagnostics_tells_what_the_plane_does():
     """How many poses stand on it; a warning says why frames had none."""
-    counts = {'plane_stands': 3, 'plane_left': 1}
-    good = support_status(Account(10.0, counts, counts, {}, {}), 'table')
-    assert good.level == Level.OK and '3 poses stand on it' in good.message
+    counts = {'plane_stands': 3, 'plane_found': 2, 'plane_left': 1}
+    account = Account(10.0, counts, counts, {}, {})
+    good = support_status(account, 'table', finds=True)
+    assert good.level == Level.OK and '3 poses stand on it, 2 on one found' in good.message
+    found = support_status(account, '', finds=True)
+    assert found.message.startswith('found in the images; 2 poses stand on it, 1 do not')
+    none = support_status(account, '', finds=False)
+    assert none.message == 'the model finds none: it has no law of covariances'
     bad = support_status(Account(10.0, {'plane_missing': 2}, {'plane_missing': 2},
-                                 {'plane_missing': 'no transform'}, {}), 'table')
+                                 {'plane_missing': 'no transform'}, {}), 'table', finds=True)
     assert bad.level == Level.WARN and 'for 2 frames: no transform' in bad.message
