@@ -103,7 +103,8 @@ def standing(body: Body, T_camera_object: Array, covariance: Array | None, plane
     if covariance is None:
         covariance = usual_covariance(T_camera_object[:3, 3])
     else:
-        highest_m = max(highest_m, HIGHEST_DEVIATIONS * np.sqrt(up @ covariance[:3, :3] @ up))
+        sigma_m = float(np.sqrt(up @ covariance[:3, :3] @ up))
+        highest_m = max(highest_m, HIGHEST_DEVIATIONS * sigma_m)
     T, C = T_camera_object[None], covariance[None]
     above_m = float(up @ T[0, :3, 3] + plane[3])
     lowest_m = above_m + float((body.corners @ (T[0, :3, :3].T @ up)).min())
