@@ -31,9 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--symmetry', action='append', default=[], metavar='NAME=KIND',
                         help='symmetry of an object, instead of the one that is found: none, '
                              'found, z2 (or x3, y18, ...), continuous_z (or _x, _y), or several '
-                             'joined by +, such as continuous_z+x2; about the axes of the file '
-                             'moved to the middle or the centroid of the object, if that fits '
-                             'better; may be repeated')
+                             'joined by +, such as continuous_z+x2; about the axes of the file, '
+                             'through its origin, the middle or the centroid of the object, '
+                             'whichever fits best; may be repeated')
     parser.add_argument('--views', choices=('any', 'table'), default='any',
                         help='how objects are seen: from any direction, or standing on a table '
                              'with their z axis up, which is easier to learn (default: any)')
