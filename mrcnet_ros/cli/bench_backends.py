@@ -27,9 +27,9 @@ FAILED = 1  # exit code: a runtime could not be loaded
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_estimation_arguments(parser, backend=False, plane=False)
     parser.add_argument('--backends', nargs='+', metavar='NAME[:PRECISION][@DEVICE]',
-                        help='what to compare, such as onnxruntime@cuda (default: all runtimes '
-                             'that are present, on their usual devices, in every precision they '
-                             'can compute in here)')
+                        help='runtimes to compare, such as onnxruntime@cuda (default: all that '
+                             'are installed, on their default devices, in every precision that '
+                             'they support on this machine)')
     parser.add_argument('--batches', nargs='+', type=positive, default=list(range(1, 9)),
                         metavar='N', help='numbers of detections (default: 1 to 8)')
     parser.add_argument('--repeats', type=positive, default=5, metavar='N',

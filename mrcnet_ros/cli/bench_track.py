@@ -32,8 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--detections-rate', type=positive_float, default=2.0, metavar='HZ',
                         help='rate of the slow detector (default: 2)')
     parser.add_argument('--detector', type=Path, metavar='DIR',
-                        help='model whose detector the node runs: messages bring no boxes, and '
-                             'with track it looks at --detections-rate (measures two nodes)')
+                        help='model whose detector the node runs: it then gets images without '
+                             'boxes. With track the detector runs at --detections-rate. The '
+                             'command measures two nodes')
     parser.add_argument('--seconds', type=positive_float, default=20.0, metavar='S',
                         help='time of each of the three measurements (default: 20)')
     add_json_argument(parser, "the nodes' output")

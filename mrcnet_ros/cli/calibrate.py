@@ -64,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help='write sizes and the laws of covariances and scores into model.json; '
                              'score the model again afterwards')
     parser.add_argument('--only', choices=MEASURES, nargs='+', default=MEASURES,
-                        help='write no more than these (default: all); with photographs and '
+                        help='write only these (default: all); with photographs and '
                              'without --depth the sizes are printed in any case')
 
 

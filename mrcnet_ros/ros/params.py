@@ -182,10 +182,10 @@ class NodeParameters:
         100, 'largest number of objects that are estimated in a frame; if there are more, those '
         'with the best scores are used', bounds=(1, 10000), live=True)
     max_instances: int = parameter(
-        0, 'largest number of instances of each object in a frame; if there are more, the best are '
-        "used, judged by the score of the detection and, with twice the weight, by the network's "
-        'confidence in the pose; 1: each object is there once, 0: any number', bounds=(0, 10000),
-        live=True)
+        0, 'largest number of instances of each object in a frame; if there are more, the best '
+        'are used, judged by the score of the detection and, with twice the weight, by the '
+        "network's confidence in the pose; 1: each object is there once, 0: any number",
+        bounds=(0, 10000), live=True)
     min_pose_score: float = parameter(
         0.0, 'poses with a lower score are not published', bounds=(0.0, 1.0), live=True)
     warn_age_s: float = parameter(
