@@ -158,7 +158,7 @@ def camera_from_info(info: CameraInfoMessage, *, rectified: bool = False) -> Cam
     model, coefficients = ('none', ()) if rectified else _distortion(
         str(info.distortion_model), tuple(map(float, info.d)))
     camera = Camera(K, width, height, model, coefficients,
-                    part=bool(info.roi.width or info.roi.height))
+                    part=tuple(size) != (info.width, info.height))
     check_focal_lengths(camera, 'camera_info')
     return camera
 
@@ -187,19 +187,24 @@ def _distortion(model: str, coefficients: tuple[float, ...]) -> tuple[str, tuple
     zeros as well. Four zeros of ``equidistant`` are an ideal fisheye. More zeros than a model has
     coefficients do not matter.
 
-    :raises CameraError: when the model is unknown, whatever D is.
+    :raises CameraError: when the model is unknown, whatever D is, or takes another number of
+        coefficients.
     """
     if not model and not coefficients:
         return 'none', ()
+    advice = (f'use one of {", ".join(m for m in DISTORTION_LENGTHS if m != "none")}, or rectify '
+              'the images and set image_rectified')
     if model not in DISTORTION_LENGTHS:
-        raise CameraError(
-            f'distortion_model {model!r} of camera_info, with D of {len(coefficients)} numbers, '
-            f'is not known; use one of {", ".join(m for m in DISTORTION_LENGTHS if m != "none")}, '
-            'or rectify the images')
-    longest = max(DISTORTION_LENGTHS[model])
-    if not any(coefficients[longest:]):
-        coefficients = coefficients[:longest]
-    straight = not any(coefficients) and len(coefficients) in (0, *DISTORTION_LENGTHS[model])
+        raise CameraError(f'distortion_model {model!r} of camera_info, with D of '
+                          f'{len(coefficients)} numbers, is not known; {advice}')
+    lengths = DISTORTION_LENGTHS[model]
+    if not any(coefficients[lengths[-1]:]):
+        coefficients = coefficients[:lengths[-1]]
+    if coefficients and len(coefficients) not in lengths:
+        raise CameraError(f'D of camera_info has {len(coefficients)} numbers, but its '
+                          f'distortion_model {model!r} takes {" or ".join(map(str, lengths))}; '
+                          f'{advice}')
+    straight = not any(coefficients)
     return ('none', ()) if straight and model != 'equidistant' else (model, coefficients)
 
 

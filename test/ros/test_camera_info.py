@@ -10,6 +10,7 @@ from sensor_msgs.msg import CameraInfo
 
 from mrcnet_ros.errors import CameraError
 from mrcnet_ros.ros import messages
+from mrcnet_ros.ros.input_doubts import camera_doubts
 
 NAN = float('nan')
 
@@ -64,6 +65,16 @@ def test_binning_and_region_of_interest_move_the_pixels_not_the_rays():
     assert np.allclose(reduced.unproject(uv), full.unproject(in_full))
 
 
+def test_a_region_that_is_the_whole_sensor_makes_no_part():
+    """Some drivers fill roi always; a K of another resolution is told all the same."""
+    info = _info(width=320, height=240)  # K is of 640x480 px
+    info.roi.width, info.roi.height = 320, 240
+    doubt, = camera_doubts(info, 'image', rectified=False)
+    assert 'principal point' in doubt and not messages.camera_from_info(info).part
+    info.roi.width = 310
+    assert camera_doubts(info, 'image', rectified=False) == []
+
+
 @pytest.mark.parametrize('info', [
     CameraInfo(), _info(k=[0.0] * 9), _info(width=0), _info(distortion_model='magic', d=[1.0]),
     _info(k=[NAN] * 9),
@@ -77,13 +88,15 @@ def test_camera_info_that_cannot_be_used_is_refused(info):
 @pytest.mark.parametrize(('model', 'coefficients', 'named'), [
     ('fisheye', [0.0] * 4, "'fisheye'.*equidistant"), ('kannala_brandt', [], "'kannala_brandt'"),
     ('Plumb_Bob', [0.0] * 5, "'Plumb_Bob'"), ('', [0.0] * 5, "''.*5 numbers"),
-    ('equidistant', [], 'got 0'), ('equidistant', [0.0] * 3, 'got 3'),
-    ('plumb_bob', [0.0] * 2, '4 or 5 coefficients, got 2'),
-    ('plumb_bob', [0.1] * 8, '4 or 5 coefficients, got 8'),
-    ('rational_polynomial', [0.1] * 5, '8 coefficients, got 5'),
-    ('rational_polynomial', [0.0] * 8 + [0.1], 'got 9'),
+    ('equidistant', [], 'got 0'), ('equidistant', [0.0] * 3, 'has 3 numbers'),
+    ('plumb_bob', [0.0] * 2, "D of camera_info has 2 numbers.*'plumb_bob' takes 4 or 5"),
+    ('plumb_bob', [0.1] * 8, 'D of camera_info has 8 numbers.*set image_rectified'),
+    ('rational_polynomial', [0.1] * 5, 'has 5 numbers.*takes 8'),
+    ('rational_polynomial', [0.0] * 8 + [0.1], 'has 9 numbers'),
+    ('rational_polynomial', [0.1] * 14, 'D of camera_info has 14 numbers.*set image_rectified'),
     ('plumb_bob', [0.1, NAN, 0.0, 0.0, 0.0], 'finite'),
-    ('plumb_bob', [0.0] * 5 + [NAN], 'got 6'), ('plumb_bob', [0.0] * 4 + [np.inf], 'finite'),
+    ('plumb_bob', [0.0] * 5 + [NAN], 'has 6 numbers'),
+    ('plumb_bob', [0.0] * 4 + [np.inf], 'finite'),
 ])
 def test_a_lens_that_is_not_known_is_refused_whatever_its_numbers(model, coefficients, named):
     """The error names the model or what is wrong with the coefficients."""
