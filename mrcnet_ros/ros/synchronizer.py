@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, cast
@@ -195,13 +195,17 @@ class InputSynchronizer:
         self._sources[name].signalMessage(message)
 
     def _note_repeated(self, stamp: int, count: int) -> None:
-        """Count detections that came once more for a moment, unless its image did so, too.
+        """Count detections that came once more for a moment, unless an image did so, too.
+
+        With ``sync_slop_s`` it is one within the slop that came most often.
 
         :param stamp: of their message [ns].
         """
         before = list(self._stamps)[-REMEMBERED_DETECTIONS:].count(('detections', stamp))
         self._stamps.append(('detections', stamp))
-        if before and before >= self._stamps.count(('image', stamp)):
+        near = Counter(image for name, image in self._stamps
+                       if name == 'image' and abs(image - stamp) <= self._slop_s * 1e9)
+        if before and before >= max(near.values(), default=0):
             self._drop('repeated', 'two messages of detections have the same stamp, '
                        f'{_TWO_DETECTORS}', count)
 

@@ -173,6 +173,25 @@ def test_detections_of_a_bag_that_starts_again_are_no_repetition():
     assert came(inputs, drop, 1, 2, 3, 1, 2, 3, 1, 2, 3) == 0
 
 
+def test_detections_with_stamps_of_their_own_are_no_repetition_when_a_bag_starts_again():
+    """As with sync_slop_s; a second detector is counted all the same."""
+    drop = Mock()
+    inputs = synchronizer.InputSynchronizer(
+        Mock(), NodeParameters(sync_slop_s=0.02), QoSProfile(depth=5), Mock(), drop, Mock())
+    counts = []
+    for doubled in (False, False, False, True):
+        drop.reset_mock()
+        for second in range(1, 6):
+            image, info, boxes = frame(second, ('duck',))
+            boxes.header.stamp.nanosec += 7_000_000
+            inputs._received(image, 'image')
+            inputs._received(info, 'camera_info')
+            for _ in range(1 + doubled):
+                inputs._received(boxes, 'detections')
+        counts.append(sum(c.args[2] for c in drop.call_args_list if c.args[0] == 'repeated'))
+    assert counts[:3] == [0, 0, 0] and counts[3] > 0
+
+
 @pytest.mark.parametrize(('images', 'every', 'late'), [(1800, 15, 0), (935, 15, 8), (498, 1, 8)])
 def test_a_long_bag_that_starts_again_has_no_repetition(images, every, late):
     """Whatever is forgotten of the first pass, of a detector that is slower and of one as fast."""
