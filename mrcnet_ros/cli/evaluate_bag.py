@@ -15,7 +15,7 @@ from .argument_types import positive, positive_float
 from .bag import model_labels
 from .dataset_arguments import add_model_arguments, refuse_without_effect
 from .evaluation_page import Evaluated, add_report_argument, check_report, write_report
-from .known_objects import model_objects, resized_labels
+from .known_objects import model_objects, resized_labels, tell_unknown_targets
 from .node import model_parameters
 from .progress import progress_bar
 from .tasks import add_json_argument, measured_with
@@ -109,6 +109,7 @@ def evaluate(args: argparse.Namespace, node_command: Sequence[str]) -> int:
     args.csv.parent.mkdir(parents=True, exist_ok=True)
     write_results_csv(args.csv, rows)
     scores, figures = _figures(images, rows, objects, labels)
+    figures |= tell_unknown_targets(images, labels, 'they count as missed')
     _report(args, played, answers, {'incomplete': bag.incomplete, **figures}, log)
     _write_page(args, frames, images, answers, (scores, figures, covariances, objects, labels))
     unanswered = sum(answer is None for answer in answers)

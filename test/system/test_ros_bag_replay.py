@@ -126,6 +126,20 @@ def test_sizes_from_photographs_are_told_where_images_are_rendered(
     assert 'are rendered' in caplog.text and 'takes obj_000003 to be' in caplog.text
 
 
+def test_targets_of_objects_that_the_model_lacks_are_told(dataset, replay, monkeypatch, capsys):
+    """They count as missed, so that the figures cannot be compared with those of other models."""
+    monkeypatch.setattr(evaluate_bag, '_replay', _nobody)
+    _, figures = replay('all', options=['--mode', 'realtime'], code=1)
+    assert figures['targets_not_in_model'] == 0 and 'lacks' not in capsys.readouterr().out
+    model = json.loads((dataset / 'model.json').read_text())
+    model['objects'] = model['objects'][:1]
+    (dataset / 'model.json').write_text(json.dumps(model))
+    _, figures = replay('some', options=['--mode', 'realtime'], code=1)
+    count = figures['targets_not_in_model']
+    assert count and f'{count} targets are of objects that the model lacks' in (
+        capsys.readouterr().out)
+
+
 def test_real_time_without_an_answer_is_no_success(replay, dataset, monkeypatch):
     """Nothing was measured, whatever the table says."""
     monkeypatch.setattr(evaluate_bag, '_replay', _nobody)
