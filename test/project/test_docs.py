@@ -118,6 +118,14 @@ def test_launch_arguments_that_pages_give_exist(page: Path):
                 if f"    '{name}': (" not in launch] == []
 
 
+@pytest.mark.parametrize(('page', 'section'), [
+    ('grasping', '## Time limits'), ('ros_api', '## `~/confirm_pose`')])
+def test_pages_say_that_only_detections_count_for_a_confirmed_pose(page: str, section: str):
+    """With track, poses come much faster, and a time limit by their rate is too short."""
+    text = (ROOT / f'docs/{page}.md').read_text(encoding='utf-8').partition(section)[2]
+    assert 'detector_rate_hz' in text.partition('\n## ')[0]
+
+
 def test_the_readme_leads_from_a_mesh_to_a_pose_and_stays_short():
     """Below 1000 words, with all steps, and what a beginner does if there is no pose."""
     text = (ROOT / 'README.md').read_text(encoding='utf-8')
