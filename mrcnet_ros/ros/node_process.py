@@ -22,7 +22,7 @@ from .drop_counters import DropCounters
 from .parameter_help import check_command_line
 from .params import NodeParameters
 from .rclpy_types import ExecutorHandle, LifecycleHandle, NodeHandle, TakenHandle
-from .remaps import remap_remarks, unused_files
+from .remaps import idle_parameters, remap_remarks, unused_files
 
 # How long an ending process tries to tell clients that their goals are aborted, below the five
 # seconds that ros2 launch waits for it; and how often it goes on when all are, each time handling
@@ -111,7 +111,8 @@ def run_node(args: list[str] | None, make: Callable[[threading.Event], RunnableN
         rclpy.try_shutdown()
         return 2
     words, name = sys.argv if args is None else args, node.get_fully_qualified_name()
-    for remark in (*unused_files(words, name), *remap_remarks(words, name, node.parameters)):
+    for remark in (*unused_files(words, name), *remap_remarks(words, name, node.parameters),
+                   *idle_parameters(node.parameters)):
         node.get_logger().warning(remark)
     try:
         if node.get_parameter('autostart').value and not start(node) and not stop.is_set():

@@ -1,4 +1,4 @@
-"""New names of topics, and parameter files, that ROS takes although they have no effect."""
+"""Names of topics, parameter files and parameters that are taken although they have no effect."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from pathlib import Path
 
 import yaml
 
-from .params import NodeParameters
+from .params import FIELDS, NodeParameters
 
 INPUTS = ('image', 'camera_info', 'detections', 'depth')
 OUTPUTS = ('object_poses', 'object_detections', 'confirmed_detections', 'markers', 'overlay')
+# How messages of detections are read.
+OF_MESSAGES = ('label_map', 'detections_size', 'detections_fit', 'detections_type')
 # What ROS and tf2 have in every node.
 COMMON = ('/tf', '/tf_static', '/clock', '/rosout', '/diagnostics', '/parameter_events')
 
@@ -54,6 +56,17 @@ def _idle(topic: str, parameters: NodeParameters) -> list[str]:
         return ['detections was given another name, but with the parameter detector the node '
                 'finds the objects itself and does not listen to it']
     return []
+
+
+def idle_parameters(parameters: NodeParameters) -> list[str]:
+    """Return a remark if the node's own detector leaves parameters of a topic without effect."""
+    given = [name for name in OF_MESSAGES
+             if getattr(parameters, name) != FIELDS[name].default]
+    if not parameters.detector or not given:
+        return []
+    return [f'{", ".join(given)} without effect: with the parameter detector the node reads no '
+            'messages of detections; its own detector has the labels of its model and boxes in '
+            'pixels of the image']
 
 
 def unused_files(words: Sequence[str], node_name: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from types import SimpleNamespace
 from unittest.mock import Mock
 
@@ -24,7 +25,7 @@ from mrcnet_ros.ros.frame_handler import FrameHandler
 from mrcnet_ros.ros.frames import Frame
 from mrcnet_ros.ros.input_doubts import InputDoubts
 from mrcnet_ros.ros.params import NodeParameters
-from mrcnet_ros.ros.remaps import is_meant, remap_remarks, unused_files
+from mrcnet_ros.ros.remaps import idle_parameters, is_meant, remap_remarks, unused_files
 from mrcnet_ros.ros.timings import Timings
 
 TOPICS = {'image': '/image', 'camera_info': '/info', 'detections': '/boxes'}
@@ -160,6 +161,14 @@ def test_new_names_of_inputs_that_a_parameter_takes_or_does_not_are_told():
     remark, = remap_remarks(words, '/pose_node', NodeParameters(detector='d', depth='auto'))
     assert 'does not listen' in remark
     assert remap_remarks(words, '/pose_node', NodeParameters(depth='required')) == []
+
+
+def test_parameters_of_a_topic_that_the_own_detector_replaces_are_told():
+    """Whoever copies them from another setup would wait for their effect."""
+    given = NodeParameters(label_map=('a=b',), detections_size=(640, 640))
+    remark, = idle_parameters(dataclasses.replace(given, detector='d'))
+    assert remark.startswith('label_map, detections_size without effect')
+    assert idle_parameters(given) == idle_parameters(NodeParameters(detector='d')) == []
 
 
 @pytest.mark.parametrize(('text', 'unused'), [
