@@ -13,7 +13,7 @@ from mrcnet_ros.geometry.sampling import sample_crops
 from mrcnet_ros.geometry.se3 import exp_so3, make_transform, rotation_angle
 from mrcnet_ros.geometry.symmetry import Symmetries
 from mrcnet_ros.inference.consensus import Answers, consensus
-from mrcnet_ros.inference.hypotheses import APART_RAD, LEAST_SHARE, BinChooser
+from mrcnet_ros.inference.hypotheses import APART_RAD, BinChooser
 from mrcnet_ros.inference.outline_agreement import (
     NEUTRAL,
     OutlineAgreement,
@@ -24,25 +24,26 @@ from mrcnet_ros.rendering.outline import Outline, template_outline
 from mrcnet_ros.rendering.template_store import Templates
 
 GRID = rotation_grid(2, 12)
+FINE_GRID = rotation_grid(2, 24)  # its bins have others at 15 degrees
 NONE = Symmetries.none()
 HALF_TURN = Symmetries(np.stack([np.eye(4), np.diag([-1.0, -1.0, 1.0, 1.0])]))
 SIZE_PX, FOCAL_PX, DISTANCE_M = 96, 300.0, 1.0
 K = np.array([[FOCAL_PX, 0.0, 47.5], [0.0, FOCAL_PX, 47.5], [0.0, 0.0, 1.0]])
 
 
-def chosen(logits, most, symmetries=NONE, allowed=None):
+def chosen(logits, most, symmetries=NONE, allowed=None, grid=GRID):
     """Return bins and shares that are chosen for one crop."""
-    allowed = np.ones((1, len(GRID)), bool) if allowed is None else allowed[None]
-    chooser = BinChooser(GRID, allowed, [symmetries], most)
+    allowed = np.ones((1, len(grid)), bool) if allowed is None else allowed[None]
+    chooser = BinChooser(grid, allowed, [symmetries], most)
     found = chooser.choose(np.asarray(logits, np.float32)[None], np.zeros(1, np.int64))
     assert (found.rows == 0).all()
     return found.bins, found.shares
 
 
-def logits_of(shares):
+def logits_of(shares, count=len(GRID)):
     """Return logits with these probabilities, by bin; the other bins have the rest."""
-    rest = (1.0 - sum(shares.values())) / (len(GRID) - len(shares))
-    values = np.full(len(GRID), rest)
+    rest = (1.0 - sum(shares.values())) / (count - len(shares))
+    values = np.full(count, rest)
     for bin_index, share in shares.items():
         values[bin_index] = share
     return np.log(values)
@@ -73,27 +74,30 @@ def test_the_most_probable_bins_come_first():
 
 
 def test_a_bin_that_is_far_less_probable_is_not_tried():
-    """It takes time, and is hardly ever right."""
+    """It takes time, and is hardly ever right: less than half of the best is too little."""
     a, b, c, _ = far_bins(4)
-    shares = {a: 0.5, b: 0.5 * (LEAST_SHARE + 0.05), c: 0.5 * (LEAST_SHARE - 0.1)}
-    assert sum(shares.values()) < 1.0
-    assert chosen(logits_of(shares), 3)[0].tolist() == [a, b]
+    assert chosen(logits_of({a: 0.4, b: 0.22, c: 0.18}), 3)[0].tolist() == [a, b]
 
 
 def test_neighbours_of_a_better_bin_are_not_tried():
     """Stage 2 would end at the same pose; those of symmetric equivalents count as well."""
     first = 5
-    angles = rotation_angle(np.swapaxes(GRID, 1, 2) @ GRID[first])
-    near = int(np.argsort(angles)[1])
-    far = int(np.argsort(angles)[len(GRID) // 2])
-    wide = angles[near] > APART_RAD
-    bins, _ = chosen(logits_of({first: 0.3, near: 0.29, far: 0.28}), 3)
-    assert bins.tolist() == ([first, near, far] if wide else [first, far])
-    turned = int(np.argmin(rotation_angle(np.swapaxes(GRID, 1, 2) @ GRID[first] @ np.diag(
-        [-1.0, -1.0, 1.0]))))
-    logits = logits_of({first: 0.3, turned: 0.29})
-    assert chosen(logits, 2, NONE)[0].tolist() == [first, turned]
-    assert turned not in chosen(logits, 2, HALF_TURN)[0]
+    turned = FINE_GRID[first] @ np.diag([-1.0, -1.0, 1.0])
+    own, mirrored = (np.degrees(rotation_angle(np.swapaxes(FINE_GRID, 1, 2) @ R))
+                     for R in (FINE_GRID[first], turned))
+    near = int(np.flatnonzero((own > 10.0) & (own < 19.0))[0])
+    far = int(np.argsort(own)[len(own) // 2])
+    logits = logits_of({first: 0.3, near: 0.29, far: 0.28}, len(FINE_GRID))
+    assert chosen(logits, 2, grid=FINE_GRID)[0].tolist() == [first, far]
+    wide = int(np.argmin(np.where(own > 21.0, own, np.inf)))
+    assert own[wide] < 35.0
+    logits = logits_of({first: 0.3, wide: 0.29}, len(FINE_GRID))
+    assert chosen(logits, 2, grid=FINE_GRID)[0].tolist() == [first, wide]
+    beside = int(np.flatnonzero((mirrored > 10.0) & (mirrored < 19.0) & (own > 30.0))[0])
+    logits = logits_of({first: 0.3, beside: 0.29, far: 0.28}, len(FINE_GRID))
+    assert chosen(logits, 2, grid=FINE_GRID)[0].tolist() == [first, beside]
+    assert mirrored[far] > 21.0
+    assert chosen(logits, 2, HALF_TURN, grid=FINE_GRID)[0].tolist() == [first, far]
 
 
 def test_bins_outside_the_view_prior_are_not_tried():
@@ -163,6 +167,20 @@ def test_the_true_pose_agrees_best(truth):
                for dx, dy in ((0.03, 0.0), (0.0, 0.03), (-0.05, 0.04))]
     assert best > 0.9 and max(others) < best - 0.1
     assert agreement(image, turn(truth), (0.0, 0.0, 1.4)) < best - 0.1
+
+
+def test_the_pose_whose_outline_agrees_better_weighs_more():
+    """By exp(20 x agreement)."""
+    image = picture(turn(35))
+    templates = Templates(1, np.zeros(1, np.int64), np.eye(3)[None],
+                          np.zeros((1, SIZE_PX, SIZE_PX, 3), np.uint8),
+                          box_depth(np.eye(3))[None], K, DISTANCE_M)
+    T = np.stack([make_transform(turn(angle), [0.0, 0.0, DISTANCE_M]) for angle in (35, 75)])
+    right, wrong = OutlineAgreement([templates]).likelihoods(
+        image[None], Camera(K, SIZE_PX, SIZE_PX), [CropCamera(np.eye(3), K, SIZE_PX)],
+        [(0, 0, 0)] * 2, T)
+    apart = agreement(image, turn(35)) - agreement(image, turn(75))
+    assert apart > 0.1 and right / wrong == pytest.approx(np.exp(20 * apart), rel=1e-4)
 
 
 @pytest.mark.parametrize(('inside', 'outside'), [(70, 180), (124, 128), (250, 3)])
