@@ -27,7 +27,6 @@ from mrcnet_ros.evaluation.verification import (
     verdict,
 )
 from mrcnet_ros.inference import backends
-from mrcnet_ros.inference.estimator import PoseEstimator
 from mrcnet_ros.inference.model_directory import read_model_directory
 from mrcnet_ros.inference.model_json import SEAL, seal_of
 from mrcnet_ros.inference.poses import FrameResult, PoseEstimate
@@ -237,21 +236,3 @@ def test_nothing_to_compare_is_no_pass():
     """Images without known objects verify nothing."""
     with pytest.raises(SpecError, match='no detections to compare'):
         verdict([], VerificationLimits())
-
-
-def test_the_bin_of_a_pose_is_told(root, tiny_model):
-    """Of several crops it is that of the one which is not turned."""
-    dataset = BopDataset(root, 'toy')
-    frame = dataset.frames[0]
-    alone, among_three = (PoseEstimator.load(root / 'model', tiny_model.meshes, threads=1, crops=n)
-                          for n in (1, 3))
-    for one, three in zip(*(e(frame.load_image(), frame.camera, [*map(_detection, e.objects)])
-                            for e in (alone, among_three)), strict=True):
-        # of several crops the bin is that of one that took part in the answer
-        assert 0 <= one.bin_index < 48 and 0 <= three.bin_index < 48
-
-
-def _detection(label: str):
-    from mrcnet_ros.inference.poses import Detection
-
-    return Detection(label, np.array([80.0, 60.0, 160.0, 150.0]))

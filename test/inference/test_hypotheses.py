@@ -40,10 +40,10 @@ def chosen(logits, most, symmetries=NONE, allowed=None, grid=GRID):
     return found.bins, found.shares
 
 
-def logits_of(shares, count=len(GRID)):
+def logits_of(shares, grid=GRID):
     """Return logits with these probabilities, by bin; the other bins have the rest."""
-    rest = (1.0 - sum(shares.values())) / (count - len(shares))
-    values = np.full(count, rest)
+    rest = (1.0 - sum(shares.values())) / (len(grid) - len(shares))
+    values = np.full(len(grid), rest)
     for bin_index, share in shares.items():
         values[bin_index] = share
     return np.log(values)
@@ -87,14 +87,14 @@ def test_neighbours_of_a_better_bin_are_not_tried():
                      for R in (FINE_GRID[first], turned))
     near = int(np.flatnonzero((own > 10.0) & (own < 19.0))[0])
     far = int(np.argsort(own)[len(own) // 2])
-    logits = logits_of({first: 0.3, near: 0.29, far: 0.28}, len(FINE_GRID))
+    logits = logits_of({first: 0.3, near: 0.29, far: 0.28}, FINE_GRID)
     assert chosen(logits, 2, grid=FINE_GRID)[0].tolist() == [first, far]
     wide = int(np.argmin(np.where(own > 21.0, own, np.inf)))
     assert own[wide] < 35.0
-    logits = logits_of({first: 0.3, wide: 0.29}, len(FINE_GRID))
+    logits = logits_of({first: 0.3, wide: 0.29}, FINE_GRID)
     assert chosen(logits, 2, grid=FINE_GRID)[0].tolist() == [first, wide]
     beside = int(np.flatnonzero((mirrored > 10.0) & (mirrored < 19.0) & (own > 30.0))[0])
-    logits = logits_of({first: 0.3, beside: 0.29, far: 0.28}, len(FINE_GRID))
+    logits = logits_of({first: 0.3, beside: 0.29, far: 0.28}, FINE_GRID)
     assert chosen(logits, 2, grid=FINE_GRID)[0].tolist() == [first, beside]
     assert mirrored[far] > 21.0
     assert chosen(logits, 2, HALF_TURN, grid=FINE_GRID)[0].tolist() == [first, far]

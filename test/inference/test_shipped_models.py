@@ -19,13 +19,16 @@ from mrcnet_ros.evaluation.scores import ScoredObject
 from mrcnet_ros.geometry.camera import Camera
 from mrcnet_ros.inference.estimator import PoseEstimator
 from mrcnet_ros.inference.poses import Detection
+from mrcnet_ros.inference.scoring import ScoreLaw
 from mrcnet_ros.inference.uncertainty import CovarianceLaw
 from mrcnet_ros.rendering.feature_cache import FeatureCache
 from mrcnet_ros.specs import GRAPHS, ModelSpec
 from mrcnet_ros.synth.scene_maker import SceneMaker, SynthSpec
 
 GOLDEN = Path(__file__).parent / 'golden'
-DEMO, LMO = (Path(__file__).parents[2] / 'models' / name for name in ('demo', 'lmo'))
+MODELS = Path(__file__).parents[2] / 'models'
+LMO = MODELS / 'lmo'
+SHIPPED = sorted(path.parent for path in MODELS.glob('*/model.json'))
 LMO_MESHES = Path(__file__).parents[3] / 'shared' / 'data' / 'lmo' / 'models'
 # The present model reaches medians of 2.4 degrees, 6.6 mm and 0.073 diameters on these pictures.
 MEDIAN_DEG, MEDIAN_MM, MEDIAN_DIAMETERS = 5.0, 9.0, 0.1
@@ -148,7 +151,7 @@ def test_a_badly_exported_model_cannot_pass(demo, frames, monkeypatch, fault):
     assert complaints(errors, scores) != []
 
 
-@pytest.mark.parametrize('model', [DEMO, LMO], ids=['demo', 'lmo'])
+@pytest.mark.parametrize('model', SHIPPED, ids=lambda model: model.name)
 def test_every_file_is_the_one_that_the_description_names(model):
     """A file that git or a copy damaged is found by its hash."""
     files = json.loads((model / 'model.json').read_text())['files']
@@ -157,7 +160,7 @@ def test_every_file_is_the_one_that_the_description_names(model):
         assert hashlib.sha256((model / name).read_bytes()).hexdigest() == digest, name
 
 
-@pytest.mark.parametrize('model', [DEMO, LMO], ids=['demo', 'lmo'])
+@pytest.mark.parametrize('model', SHIPPED, ids=lambda model: model.name)
 def test_graphs_have_the_shapes_of_the_spec(model):
     """Of two detections at once; all numbers are finite and different for different crops."""
     values = json.loads((model / 'model.json').read_text())
@@ -174,11 +177,12 @@ def test_graphs_have_the_shapes_of_the_spec(model):
         assert np.isfinite(found[name]).all() and (found[name][0] != found[name][1]).any()
 
 
-@pytest.mark.parametrize('model', [DEMO, LMO], ids=['demo', 'lmo'])
+@pytest.mark.parametrize('model', SHIPPED, ids=lambda model: model.name)
 def test_shipped_models_are_calibrated(model):
-    """They tell covariances, and sizes that objects can have."""
+    """They tell covariances, scores, and sizes that objects can have."""
     values = json.loads((model / 'model.json').read_text())
     CovarianceLaw.from_dict(values['covariance'])
+    ScoreLaw.from_dict(values['score'])
     assert all(0.85 < entry.get('size_ratio', 1.0) < 1.15 for entry in values['objects'])
 
 

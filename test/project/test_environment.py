@@ -149,3 +149,13 @@ def test_a_temporary_folder_is_removed():
     with temporary_folder('mrcnet_') as folder:
         (folder / 'file').write_text('text')
     assert not folder.exists()
+
+
+def test_a_domain_that_another_user_holds_is_left_to_them(tmp_path):
+    """Where their file cannot be opened, the tests take the next block of domains."""
+    (tmp_path / 'mrcnet_test_domains_0').mkdir()  # not even root opens a folder to write
+    done = subprocess.run(
+        [sys.executable, '-c', 'import ros_process; print(ros_process.own_domain())'],
+        cwd=ROOT / 'test/support', env={**os.environ, 'TMPDIR': str(tmp_path)}, check=False,
+        capture_output=True, text=True)
+    assert done.stdout == '21\n', done.stderr

@@ -41,7 +41,10 @@ def _block() -> int:
     """
     for block in range(_BLOCKS):
         path = Path(tempfile.gettempdir(), f'mrcnet_test_domains_{block}')
-        file = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
+        try:
+            file = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
+        except OSError:  # it belongs to another user
+            continue
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
