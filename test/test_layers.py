@@ -1,6 +1,7 @@
 """The layers of the package: who may import whom, and what an import may drag in."""
 
 import ast
+import functools
 import subprocess
 import sys
 from pathlib import Path
@@ -31,7 +32,7 @@ ALLOWED = {
     'inference': OBJECTS | {'rendering'},
     'detector': OBJECTS | {'inference'},
     'training': OBJECTS | {'datasets', 'network', 'rendering', 'inference', 'detector'},
-    'export': OBJECTS | {'network', 'rendering', 'training', 'inference', 'detector'},
+    'export': OBJECTS | {'network', 'training', 'inference', 'detector'},
     'presets/paper': OBJECTS | {'datasets', 'rendering', 'inference'},
     'presets/paper/network': SHAPES | {'network', 'presets/paper'},
     'presets/paper/training': OBJECTS | {'datasets', 'rendering', 'training', 'presets/paper',
@@ -67,8 +68,8 @@ CONFINED = {
     'pyrender': {'rendering'},
     'OpenGL': {'rendering'},
     'rclpy': {'ros', 'testbench'},
-    'rosbags': {'testbench', 'cli'},
-    'onnxruntime': {'inference', 'export'},
+    'rosbags': {'testbench'},
+    'onnxruntime': {'inference'},
     'argparse': {'cli', 'ros'},
 }
 
@@ -113,6 +114,7 @@ def rooms_reached(path):
     return rooms
 
 
+IMPORTS, REACHED = functools.cache(imported_modules), functools.cache(rooms_reached)
 FILES = sorted(PACKAGE.rglob('*.py'))
 NAMES = [str(path.relative_to(PACKAGE)) for path in FILES]
 
@@ -122,7 +124,7 @@ def test_every_import_follows_the_arrows(path):
     """A file imports its own room and the rooms below it, nothing else of the package."""
     room, name = room_of(path), str(path.relative_to(PACKAGE))
     assert room in ALLOWED, f'{room} is a new room: say in ALLOWED what it may import'
-    wrong = {reached for reached in rooms_reached(path) - ALLOWED[room] - {room}
+    wrong = {reached for reached in REACHED(path) - ALLOWED[room] - {room}
              if (name, reached) not in EXCEPTIONS}
     assert not wrong, f'{name} must not import {sorted(wrong)}'
 
@@ -131,9 +133,25 @@ def test_every_import_follows_the_arrows(path):
 def test_heavy_packages_stay_in_their_rooms(path):
     """PyTorch, OpenGL, ROS and the rest are imported only where the design says."""
     room, name = room_of(path), str(path.relative_to(PACKAGE))
-    roots = {module.split('.')[0] for module in imported_modules(path)}
+    roots = {module.split('.')[0] for module in IMPORTS(path)}
     wrong = {root for root in roots & set(CONFINED) if not {room, name} & CONFINED[root]}
     assert not wrong, f'{name} must not import {sorted(wrong)}'
+
+
+@pytest.mark.parametrize('room', ALLOWED)
+def test_every_arrow_is_used(room):
+    """An arrow that no file needs is taken out; what most rooms need is given to all of them."""
+    reached = set().union(*(REACHED(path) for path in FILES if room_of(path) == room))
+    assert ALLOWED[room] - OBJECTS <= reached
+
+
+@pytest.mark.parametrize('package', CONFINED)
+def test_every_room_of_a_heavy_package_uses_it(package):
+    """Else a file there could begin to import it unnoticed."""
+    users = [path for path in FILES
+             if package in {module.split('.')[0] for module in IMPORTS(path)}]
+    assert CONFINED[package] <= {name for path in users
+                                 for name in (room_of(path), str(path.relative_to(PACKAGE)))}
 
 
 def test_the_arrows_have_no_cycle():
