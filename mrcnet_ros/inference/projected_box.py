@@ -8,6 +8,7 @@ import numpy as np
 
 from ..errors import BoxError
 from ..geometry.camera import Camera
+from ..geometry.directions import even_directions
 from ..geometry.se3 import Array
 from ..objects import ObjectModel
 
@@ -64,9 +65,5 @@ def outermost(vertices: Array) -> Array:
     """
     if len(vertices) <= DIRECTIONS:
         return np.asarray(vertices, np.float64)
-    steps = np.arange(DIRECTIONS) + 0.5  # directions on a spiral from pole to pole
-    z, turn = 1.0 - 2.0 * steps / DIRECTIONS, np.pi * (1.0 + np.sqrt(5.0)) * steps
-    radius = np.sqrt(1.0 - z**2)
-    directions = np.stack([radius * np.cos(turn), radius * np.sin(turn), z], axis=1)
-    rows = {int(np.argmax(vertices @ direction)) for direction in directions}
+    rows = {int(np.argmax(vertices @ direction)) for direction in even_directions(DIRECTIONS)}
     return np.asarray(vertices[sorted(rows)], np.float64)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import MeshError
+from ..geometry.directions import even_directions
 from .mesh import Mesh
 from .opacity import areas
 
@@ -150,7 +151,7 @@ def check_symmetries(path: Path | str, mesh: Mesh, transforms: Array, diameter_m
         return
     vertices = mesh.vertices
     chosen = transforms[np.unique(np.linspace(0, len(transforms) - 1, MOST_MOTIONS).astype(int))]
-    points, directions = _hull(vertices), _directions()
+    points, directions = _hull(vertices), even_directions(DIRECTIONS)
     reach = (points @ directions.T).max(axis=0)
     turned = np.einsum('di,sij->sdj', directions, chosen[:, :3, :3])
     moved = np.stack([(points @ d.T).max(axis=0) for d in turned]) + np.einsum(
@@ -205,11 +206,3 @@ def _hull(vertices: Array) -> Array:
 
     points = hull_vertices(vertices)
     return points[::len(points) // MOST_POINTS + 1]
-
-
-def _directions() -> Array:
-    """Return unit vectors to all sides, (D, 3), on a spiral from pole to pole."""
-    n = np.arange(DIRECTIONS) + 0.5
-    z, turn = 1.0 - 2.0 * n / DIRECTIONS, np.pi * (1.0 + 5.0**0.5) * n
-    radius = np.sqrt(1.0 - z * z)
-    return np.stack([radius * np.cos(turn), radius * np.sin(turn), z], axis=1)
