@@ -7,20 +7,18 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-SHARED_MEMORY = Path('/dev/shm')
+from ..store.shared_memory import SHARED_MEMORY, shared_room
+
+MIB = 2**20
 # Fast DDS 3 prefers the second, Fast DDS 2 of Jazzy only knows the first.
 PROFILE_VARIABLES = ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE')
 _ADVICE = 'set input_reliability to reliable, if the camera is reliable too'
 
 
-def lost_images_hint(
-    variables: Mapping[str, str] = os.environ, folder: Path = SHARED_MEMORY,
-    middleware: str = '',
-) -> str:
+def lost_images_hint(variables: Mapping[str, str] = os.environ, middleware: str = '') -> str:
     """Return what to do when a camera publishes large images and none arrives.
 
     :param variables: environment of the process.
-    :param folder: where the kernel keeps shared memory.
     :param middleware: name of ROS's implementation of it; '' for the one in use.
     """
     from rclpy.utilities import get_rmw_implementation_identifier
@@ -34,10 +32,10 @@ def lost_images_hint(
                 f'and node ({" or ".join(reversed(PROFILE_VARIABLES))}); this one has no '
                 f'profile. Or {_ADVICE}')
     segment_mib = _segment_mib(profile)
-    total_mib, free_mib = _room_mib(folder)
+    total_mib, free_mib = (size / MIB for size in shared_room())
     if free_mib < segment_mib:
-        return (f'{folder} has {total_mib:.0f} MiB, of which {free_mib:.0f} are free, and each '
-                f'process asks for {segment_mib:.0f} (segment_size in {profile}): start the '
+        return (f'{SHARED_MEMORY} has {total_mib:.0f} MiB, of which {free_mib:.0f} are free, and '
+                f'each process asks for {segment_mib:.0f} (segment_size in {profile}): start the '
                 f'container with --shm-size=256m or --ipc=host, or {_ADVICE}')
     return (f'the process of the camera needs the profile as well ({profile} here); in another '
             f'container it needs --ipc=host. Or {_ADVICE}')
@@ -49,14 +47,5 @@ def _segment_mib(profile: str) -> float:
         text = Path(profile).read_text(encoding='utf-8', errors='replace')
     except OSError:
         return 0.0
-    return max((int(size) / 2**20 for size in
+    return max((int(size) / MIB for size in
                 re.findall(r'<segment_size>\s*(\d+)\s*</segment_size>', text)), default=0.0)
-
-
-def _room_mib(folder: Path) -> tuple[float, float]:
-    """Return size and free room of a folder's file system, infinite where there is none."""
-    try:
-        room = os.statvfs(folder)
-    except OSError:
-        return float('inf'), float('inf')
-    return room.f_blocks * room.f_frsize / 2**20, room.f_bavail * room.f_frsize / 2**20

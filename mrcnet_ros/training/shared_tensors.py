@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 from torch import Tensor
 
 from ..errors import MrcnetError
+from ..store.shared_memory import SHARED_MEMORY, shared_room
 
-SHARED_MEMORY = Path('/dev/shm')
 MIB = 2**20
 
 
@@ -34,21 +31,12 @@ def check_room(size: int) -> None:
     :param size: in bytes.
     :raises MrcnetError: when there is less.
     """
-    if size > _room()[1]:
+    if size > shared_room()[1]:
         raise _full(size)
 
 
-def _room() -> tuple[float, float]:
-    """Return all and free shared memory [byte], infinite where nobody knows."""
-    try:
-        room = os.statvfs(SHARED_MEMORY)
-    except OSError:
-        return float('inf'), float('inf')
-    return room.f_blocks * room.f_frsize, room.f_bavail * room.f_frsize
-
-
 def _full(size: int) -> MrcnetError:
-    total, free = _room()
+    total, free = shared_room()
     return MrcnetError(
         f'{SHARED_MEMORY} has {total / MIB:.0f} MiB, of which {free / MIB:.0f} are free, and '
         f'{size / MIB:.0f} more are needed to share views and templates: start the container with '
