@@ -61,19 +61,18 @@ def require_same_objects(known: Iterable[KnownObject], shown: Mapping[int, Known
 
 
 def require_same_numbers(known: Iterable[KnownObject], numbers: Mapping[str, int],
-                         place: Path | str, who: str = 'the model') -> None:
-    """Refuse objects that have another number on the other side.
+                         place: Path | str) -> None:
+    """Refuse objects of the model that have another number on the other side.
 
     :param numbers: object ids by label, of the other side.
     :param place: the other side, for the message.
-    :param who: knows the objects, for the message.
     :raises DatasetError: naming label and numbers.
     """
     for item in known:
         if numbers.get(item.label, item.object_id) != item.object_id:
             raise DatasetError(
                 f'{place}: {item.label} is object {numbers[item.label]} there, but object '
-                f'{item.object_id} of {who}; number the objects alike on both sides')
+                f'{item.object_id} of the model; number the objects alike on both sides')
 
 
 def _differ(one: KnownObject, other: KnownObject) -> bool:

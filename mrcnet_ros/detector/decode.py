@@ -72,20 +72,18 @@ def decode_detections(logits: NDArray[np.float32], distances: NDArray[np.float32
     return [FoundObject(int(row[i]), float(scores[i]), boxes[i]) for i in kept]
 
 
-def suppress(boxes: Array, class_index: NDArray[np.intp],
-             most_iou: float = SAME_OBJECT_IOU) -> list[int]:
+def suppress(boxes: Array, class_index: NDArray[np.intp]) -> list[int]:
     """Return the rows that stay when of overlapping boxes of a class only the first does.
 
     :param boxes: (K, 4), best first.
     :param class_index: (K,).
-    :param most_iou: boxes of a class that overlap more are of the same object.
     """
     sized = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], 1)
     order = np.arange(len(boxes), 0, -1, dtype=np.float32)  # in place of scores, which may tie
     kept: list[int] = []
     for row in np.unique(class_index):
         own = np.flatnonzero(class_index == row)
-        first = cv2.dnn.NMSBoxes(sized[own].tolist(), order[own].tolist(), 0.0, most_iou)
+        first = cv2.dnn.NMSBoxes(sized[own].tolist(), order[own].tolist(), 0.0, SAME_OBJECT_IOU)
         kept += own[np.array(first, np.intp).reshape(-1)].tolist()
     return sorted(kept)
 

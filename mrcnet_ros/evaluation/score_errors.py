@@ -73,13 +73,13 @@ def surface_distance(T_est: Array, T_equivalents: Array, points: Array) -> float
     return float(np.linalg.norm(moved, axis=2).mean(axis=1).min())
 
 
-def surface_points(mesh: Mesh, count: int = POINTS) -> Array:
-    """Return points spread evenly over a surface, always the same, (count, 3) [m]."""
+def surface_points(mesh: Mesh) -> Array:
+    """Return points spread evenly over a surface, always the same, (POINTS, 3) [m]."""
     corners = mesh.vertices[mesh.faces]
     sides = corners[:, 1:] - corners[:, :1]
     area = np.linalg.norm(np.cross(sides[:, 0], sides[:, 1]), axis=1)
     rng = np.random.default_rng(0)
-    chosen = rng.choice(len(area), count, p=area / area.sum())
-    a, b = rng.random((2, count, 1))
+    chosen = rng.choice(len(area), POINTS, p=area / area.sum())
+    a, b = rng.random((2, POINTS, 1))
     a, b = np.where(a + b > 1, 1 - a, a), np.where(a + b > 1, 1 - b, b)
     return np.asarray(corners[chosen, 0] + a * sides[chosen, 0] + b * sides[chosen, 1], np.float64)

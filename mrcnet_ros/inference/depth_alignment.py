@@ -33,13 +33,6 @@ AGREEMENT_LOST = 0.05
 LEAST_AGREEMENT = 0.85
 
 
-def align(surface: SampledSurface, T_camera_object: Array, depth_m: NDArray[np.float32],
-          camera: Camera, doubt: PoseDoubt | None = None) -> DepthFit:
-    """Correct one pose by a depth image; see :func:`align_all`."""
-    return align_all([surface], T_camera_object[None], depth_m, camera,
-                     [doubt or PoseDoubt()])[0]
-
-
 def align_all(surfaces: Sequence[SampledSurface], T_camera_object: Array,
               depth_m: NDArray[np.float32], camera: Camera,
               doubts: Sequence[PoseDoubt]) -> list[DepthFit]:

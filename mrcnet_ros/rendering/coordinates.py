@@ -7,32 +7,32 @@ from numpy.typing import NDArray
 
 from ..geometry.se3 import Array
 
+STRIDE = 4  # side of a cell [px], as in the finest feature map
+
 
 def template_coordinates(depth_m: NDArray[np.float32], K: Array, R_camera_object: Array,
-                         distance_m: float, diameter_m: float, stride: int = 4
-                         ) -> NDArray[np.float32]:
+                         distance_m: float, diameter_m: float) -> NDArray[np.float32]:
     """Average the object coordinates of the pixels of every cell.
 
     :param depth_m: (M, S, S) depth of templates, 0 where empty.
     :param K: (3, 3) their intrinsics [px].
     :param R_camera_object: (M, 3, 3).
     :param distance_m: of the object's origin, on the optical axis.
-    :return: (M, 4, S / stride, S / stride): coordinates in half diameters times the covered part
+    :return: (M, 4, S / STRIDE, S / STRIDE): coordinates in half diameters times the covered part
         of the cell, and that part.
     """
     return object_coordinates(depth_m, K, R_camera_object, np.array([0.0, 0.0, distance_m]),
-                              diameter_m, stride)
+                              diameter_m)
 
 
 def object_coordinates(depth_m: NDArray[np.float32], K: Array, R_camera_object: Array,
-                       t_camera_object: Array, diameter_m: float, stride: int = 4
-                       ) -> NDArray[np.float32]:
+                       t_camera_object: Array, diameter_m: float) -> NDArray[np.float32]:
     """Do what :func:`template_coordinates` does, with the object's origin anywhere.
 
     :param t_camera_object: (3,) of the object's origin, the same in all images [m].
     """
     count, size = depth_m.shape[:2]
-    cells = size // stride
+    cells = size // STRIDE
     axis = np.arange(size)
     u, v = np.meshgrid((axis - K[0, 2]) / K[0, 0], (axis - K[1, 2]) / K[1, 1])
     rays = np.stack([u, v, np.ones_like(u)], -1).astype(np.float32)
@@ -43,5 +43,5 @@ def object_coordinates(depth_m: NDArray[np.float32], K: Array, R_camera_object: 
     scaled *= 2.0 / diameter_m
     maps = np.concatenate([scaled.reshape(count, size, size, 3) * mask[..., None],
                            mask[..., None]], -1)
-    blocks = maps.reshape(count, cells, stride, cells, stride, 4).mean((2, 4))
+    blocks = maps.reshape(count, cells, STRIDE, cells, STRIDE, 4).mean((2, 4))
     return np.ascontiguousarray(np.moveaxis(blocks, -1, 1))

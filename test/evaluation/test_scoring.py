@@ -203,8 +203,8 @@ def test_surface_distance_is_the_mean_over_the_surface_and_up_to_symmetry():
     corners = np.array([[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]], np.float64) - [0.5, 0.5, 0]
     faces = np.array([[0, 1, 2], [0, 2, 3]], np.int32)
     square = Mesh(corners, faces, np.tile([0.0, 0.0, 1.0], (4, 1)), np.zeros((4, 3), np.uint8))
-    points = surface_points(square, 20000)
-    np.testing.assert_allclose(points.mean(axis=0), 0, atol=0.01)
+    points = surface_points(square)
+    np.testing.assert_allclose(points.mean(axis=0), 0, atol=0.03)
     assert np.abs(points).max() <= 0.5
     T = make_transform(exp_so3([0.3, 0.2, -0.5]), [0.1, 0.0, 2.0])
     half_turn = make_transform(np.diag([-1.0, -1.0, 1.0]), [0, 0, 0])
@@ -213,7 +213,7 @@ def test_surface_distance_is_the_mean_over_the_surface_and_up_to_symmetry():
     assert surface_distance(moved, T[None], points) == pytest.approx(0.05)
     assert surface_distance(T @ half_turn, T @ np.stack([np.eye(4), half_turn]), points) < 1e-12
     # the mean distance of a unit square's points from its middle is 0.3826
-    assert surface_distance(T @ half_turn, T[None], points) == pytest.approx(2 * 0.3826, rel=0.01)
+    assert surface_distance(T @ half_turn, T[None], points) == pytest.approx(2 * 0.3826, rel=0.03)
 
 
 @pytest.mark.parametrize(('change', 'told'), [

@@ -9,7 +9,7 @@ from meshes import cube, rasterise
 
 from mrcnet_ros.geometry.camera import Camera
 from mrcnet_ros.geometry.se3 import exp_so3, make_transform, rotation_angle
-from mrcnet_ros.inference.depth_alignment import DepthFit, PoseDoubt, align, align_all
+from mrcnet_ros.inference.depth_alignment import DepthFit, PoseDoubt, align_all
 from mrcnet_ros.inference.depth_surface import SEEN_POINTS, SampledSurface
 from mrcnet_ros.objects import Mesh
 
@@ -37,6 +37,12 @@ def moved(along: float = 0.0, turn: tuple[float, float, float] = (0, 0, 0)) -> n
     T[:3, 3] *= 1 + along
     T[:3, :3] = exp_so3(turn) @ T[:3, :3]
     return T
+
+
+def align(surface: SampledSurface, T: np.ndarray, depth_m: np.ndarray, camera: Camera,
+          doubt: PoseDoubt | None = None) -> DepthFit:
+    """Correct one pose."""
+    return align_all([surface], T[None], depth_m, camera, [doubt or PoseDoubt()])[0]
 
 
 def errors(fit: DepthFit) -> tuple[float, float]:
