@@ -16,8 +16,8 @@ from .dataset_arguments import (
 )
 from .known_objects import (
     fit_to_dataset,
-    numbers_of,
     object_labels,
+    object_numbers,
     sizes_taken,
     tell_unknown_targets,
 )
@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
                 figures = scores.figures(objects, labels, dataset.name)
                 report.write_json(args.json, {
                     **measured_with(args, dataset=dataset), **sizes_taken(dataset),
-                    **tell_unknown_targets(frames[:done], numbers_of(estimator),
+                    **tell_unknown_targets(frames[:done], object_numbers(estimator),
                                            'they count as missed'),
                     'boxes': boxes_used(args), 'complete': done == len(frames),
                     'skipped': dict(scores.runs['colour alone'].skipped), **figures})

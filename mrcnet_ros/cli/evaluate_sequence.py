@@ -14,7 +14,7 @@ from .dataset_arguments import (
     open_dataset,
     open_pose_estimator,
 )
-from .known_objects import fit_to_dataset, numbers_of, sizes_taken, tell_unknown_targets
+from .known_objects import fit_to_dataset, object_numbers, sizes_taken, tell_unknown_targets
 from .progress import progress_bar
 from .tasks import add_json_argument, measured_with
 
@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
                 report.write_json(args.json, {
                     **measured_with(args, estimator, dataset), **sizes_taken(dataset),
                     **tell_unknown_targets((step.frame for step in steps[:done]),
-                                           numbers_of(estimator), 'they do not count'),
+                                           object_numbers(estimator), 'they do not count'),
                     'complete': done == len(steps),
                     'min_score': args.min_score,
                     'boxes': boxes_used(args), **figures})

@@ -11,7 +11,7 @@ from .dataset_arguments import (
     open_dataset,
     open_pose_estimator,
 )
-from .known_objects import fit_to_dataset, numbers_of, sizes_taken, tell_unknown_targets
+from .known_objects import fit_to_dataset, object_numbers, sizes_taken, tell_unknown_targets
 from .progress import progress_bar
 from .tasks import add_json_argument, measured_with
 
@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     figures = template_comparison.template_figures(done, objects)
     report.write_json(args.json, {
         **measured_with(args, cached, dataset), **sizes_taken(dataset),
-        **tell_unknown_targets(done.frames, numbers_of(cached), 'they count as missed'),
+        **tell_unknown_targets(done.frames, object_numbers(cached), 'they count as missed'),
         'boxes': boxes_used(args), **figures})
     print(template_comparison.template_table(figures))
     return 0

@@ -63,7 +63,7 @@ def object_labels(objects: Mapping[int, ObjectModel], estimator: Estimator) -> d
         item.object_id: label for label, item in estimator.objects.items()}
 
 
-def numbers_of(estimator: Estimator) -> list[int]:
+def object_numbers(estimator: Estimator) -> list[int]:
     """Return the numbers of the objects of a model."""
     return [item.object_id for item in estimator.objects.values()]
 

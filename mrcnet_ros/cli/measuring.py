@@ -14,7 +14,7 @@ from .dataset_arguments import (
     runtime_options,
     say,
 )
-from .known_objects import fit_to_dataset, numbers_of, sizes_taken, tell_unknown_targets
+from .known_objects import fit_to_dataset, object_numbers, sizes_taken, tell_unknown_targets
 from .tasks import measured_with
 
 if TYPE_CHECKING:
@@ -82,6 +82,6 @@ def source(args: argparse.Namespace, setting: MeasuringSetting) -> dict[str, Any
         **measured_with(args, setting.estimator, setting.dataset),
         **sizes_taken(setting.dataset),
         **tell_unknown_targets(setting.dataset.frames[:args.limit],
-                               numbers_of(setting.estimator), 'they do not count'),
+                               object_numbers(setting.estimator), 'they do not count'),
         'crops': 1, 'hypotheses': 1, 'targets': len(setting.targets), 'seed': args.seed,
         'boxes': boxes_used(args)}
