@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from mrcnet_ros.export.directory import export_checkpoint
 from mrcnet_ros.network.mrcnet import MrcNet
 from mrcnet_ros.network.stem import Stem
-from mrcnet_ros.specs import BinSpec, CropSpec, ModelSpec, NetworkSpec, TemplateSpec
+from mrcnet_ros.specs import GRAPHS, BinSpec, CropSpec, ModelSpec, NetworkSpec, TemplateSpec
 from mrcnet_ros.training.checkpoint import save_checkpoint
 from mrcnet_ros.training.config import TrainConfig
 
@@ -46,6 +46,11 @@ class TinyModel:
     config: TrainConfig
     checkpoint: Path
     network: MrcNet
+
+
+def graphs_of(tiny: TinyModel) -> dict[str, Path]:
+    """Return the files of the graphs of a model."""
+    return {name: tiny.path / f'{name}.onnx' for name in GRAPHS}
 
 
 def write_material(folder: Path, **changes: object) -> TrainConfig:
