@@ -18,58 +18,16 @@ from mesh_texts import (
     assert_looks_like,
     atlas,
     box,
-    pictures,
     plain,
     side_uv,
 )
+from ply_texts import FORMATS, VERTEX_RGB, XYZ, columns, faces, ply
 
 from mrcnet_ros.errors import MeshError
 from mrcnet_ros.meshes import companion_files, copy_ply, mesh_digest, read_mesh
 
-FORMATS = {'ascii': '=', 'binary_little_endian': '<', 'binary_big_endian': '>'}
-XYZ = [(name, 'float', CORNERS[:, i]) for i, name in enumerate('xyz')]
-
-
-def columns(names: tuple[str, ...], kind: str, table: np.ndarray) -> list[tuple]:
-    """Return properties of one kind."""
-    return [(name, kind, table[:, i]) for i, name in enumerate(names)]
-
-
-def ply(path: Path, vertex: list[tuple], face: list[tuple], head: str = '',
-        form: str = 'ascii') -> Path:
-    """Write a PLY file of any properties; a list of arrays is a list property."""
-    codes = {'float': 'f4', 'double': 'f8', 'uchar': 'u1', 'ushort': 'u2', 'int': 'i4'}
-    text, body = f'ply\nformat {form} 1.0\n{head}', b''
-    for element, properties in (('vertex', vertex), ('face', face)):
-        if not properties:
-            continue
-        text += f'element {element} {len(properties[0][2])}\n'
-        for name, kind, values in properties:
-            listed = isinstance(values, list)
-            text += f'property {"list uchar " if listed else ""}{kind} {name}\n'
-        for row in range(len(properties[0][2])):
-            words = []
-            for _, kind, values in properties:
-                if isinstance(values, list):
-                    words.append((np.uint8(len(values[row])), 'u1'))
-                words += [(value, codes[kind]) for value in np.atleast_1d(values[row])]
-            body += (' '.join(f'{value:.9g}' for value, _ in words) + '\n').encode() \
-                if form == 'ascii' else b''.join(
-                    np.array(value).astype(FORMATS[form] + code).tobytes()
-                    for value, code in words)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(text.encode() + b'end_header\n' + body)
-    return path
-
-
-def faces(rows: object = TRIANGLES, name: str = 'vertex_indices') -> tuple:
-    """Return the list of corners of faces."""
-    return (name, 'int', [np.array(row) for row in rows])
-
-
 MIXED = [row for side in range(6) for row in (
     [QUADS[side]] if side % 2 else TRIANGLES[2 * side:2 * side + 2])]
-VERTEX_RGB = columns(('red', 'green', 'blue'), 'uchar', box().colors)
 
 
 @pytest.mark.parametrize('form', FORMATS)
@@ -203,82 +161,6 @@ def test_textures_that_cannot_be_told_apart_are_refused(
                'comment TextureFile atlas.png\ncomment TextureFile blue.png\n')
     with pytest.raises(MeshError, match=said):
         read_mesh(path, 0.001)
-
-
-def normals(table: np.ndarray) -> list[tuple]:
-    """Return the properties of normals."""
-    return columns(('nx', 'ny', 'nz'), 'float', table)
-
-
-@pytest.mark.parametrize('bad', [0.0, np.nan, np.inf])
-def test_normals_that_are_none_are_computed(tmp_path: Path, bad: float) -> None:
-    """Some of a file's or all; those that are good are kept."""
-    for count in (5, 24):
-        table = box().normals.copy()
-        table[:count] = bad
-        path = ply(tmp_path / 'x.ply', XYZ + VERTEX_RGB + normals(table), [faces()])
-        mesh = assert_looks_like(path, box(), 'template')
-        np.testing.assert_allclose(mesh.normals, box().normals, atol=1e-6)
-
-
-def test_normals_of_any_length_are_directions(tmp_path: Path) -> None:
-    """Doubled or tiny, they are scaled to unit length."""
-    lengths = np.geomspace(1e-6, 1e6, 24)[:, None]
-    path = ply(tmp_path / 'x.ply', XYZ + normals(lengths * box().normals), [faces()])
-    np.testing.assert_allclose(read_mesh(path, 0.001).normals, box().normals, atol=1e-6)
-
-
-@pytest.mark.parametrize('shared', [True, False])
-def test_faces_that_show_both_sides_are_shaded_as_one(tmp_path: Path, shared: bool) -> None:
-    """Each face a second time the other way round: its normals do not cancel out."""
-    rows = np.concatenate([TRIANGLES, TRIANGLES[:, ::-1]])
-    vertex = XYZ if shared else [(n, k, np.tile(v, 2)) for n, k, v in XYZ]
-    rgb = VERTEX_RGB if shared else [(n, k, np.tile(v, 2)) for n, k, v in VERTEX_RGB]
-    rows = rows if shared else np.concatenate([TRIANGLES, 24 + TRIANGLES[:, ::-1]])
-    assert_looks_like(ply(tmp_path / 'x.ply', vertex + rgb, [faces(rows)]), box(), 'template')
-
-
-@pytest.mark.parametrize('flipped', [range(12), range(0, 12, 2), range(3)])
-def test_faces_wound_the_wrong_way_are_seen_and_shaded(tmp_path: Path, flipped: range) -> None:
-    """All, every other one, or some: a box stays a closed box, lit from where it is seen."""
-    rows = TRIANGLES.copy()
-    rows[list(flipped)] = rows[list(flipped)][:, ::-1]
-    path = ply(tmp_path / 'x.ply', XYZ + VERTEX_RGB, [faces(rows)])
-    mesh = assert_looks_like(path, box(), 'template')
-    assert (np.einsum('vi,vi->v', mesh.vertices, mesh.normals) > 0.0).all()
-    if len(flipped) == 12:
-        np.testing.assert_allclose(mesh.normals, box().normals, atol=1e-6)
-
-
-def test_a_body_wound_inward_beside_another_is_seen_from_outside(tmp_path: Path) -> None:
-    """Back faces are left out for the whole mesh or not at all; a cavity does not count."""
-    small = 0.3 * CORNERS
-    parts = {'beside': small + [0, 0, 55], 'inside': small}
-    for name, corners in parts.items():
-        vertex = [(n, k, np.concatenate([v, corners[:, i]])) for i, (n, k, v) in enumerate(XYZ)]
-        rgb = [(n, k, np.tile(v, 2)) for n, k, v in VERTEX_RGB]
-        for turn in (1, -1):
-            rows = np.concatenate([TRIANGLES, 24 + TRIANGLES[:, ::turn]])
-            ply(tmp_path / f'{name}{turn}.ply', vertex + rgb, [faces(rows)])
-        views = [pictures(read_mesh(tmp_path / f'{name}{turn}.ply', 0.001)) for turn in (1, -1)]
-        for (rgb, mask), (turned_rgb, turned_mask) in zip(*views, strict=True):
-            np.testing.assert_array_equal(mask, turned_mask)
-            assert (rgb != turned_rgb).any(axis=2).sum() < 5  # ties at the rim
-
-
-@pytest.mark.parametrize('outer', [1, -1])
-@pytest.mark.parametrize(('offset', 'inner', 'outward'), [
-    (55, 1, True), (55, -1, True), (0, -1, False)])
-def test_normals_of_each_body_point_out_of_it(
-        tmp_path: Path, outer: int, offset: int, inner: int, outward: bool) -> None:
-    """Of two bodies in a file, whichever is wound inward; those of a cavity point into it."""
-    small = 0.3 * CORNERS + [0, 0, offset]
-    vertex = columns(('x', 'y', 'z'), 'float', np.concatenate([CORNERS, small]))
-    turn = inner * outer if offset == 0 else inner  # a cavity is turned with what is around it
-    rows = np.concatenate([TRIANGLES[:, ::outer], 24 + TRIANGLES[:, ::turn]])
-    found = read_mesh(ply(tmp_path / 'x.ply', vertex, [faces(rows)]), 0.001).normals
-    np.testing.assert_allclose(found[:24], box().normals, atol=1e-6)
-    np.testing.assert_allclose(found[24:], box().normals * (1 if outward else -1), atol=1e-6)
 
 
 @pytest.mark.parametrize(('vertex', 'face', 'said'), [

@@ -1,0 +1,88 @@
+"""Normals and windings of meshes: what is lit, and from which side it is seen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mesh_texts import CORNERS, TRIANGLES, assert_looks_like, box, pictures
+from ply_texts import VERTEX_RGB, XYZ, columns, faces, ply
+
+from mrcnet_ros.meshes import read_mesh
+
+
+def normals(table: np.ndarray) -> list[tuple]:
+    """Return the properties of normals."""
+    return columns(('nx', 'ny', 'nz'), 'float', table)
+
+
+@pytest.mark.parametrize('bad', [0.0, np.nan, np.inf])
+def test_normals_that_are_none_are_computed(tmp_path: Path, bad: float) -> None:
+    """Some of a file's or all; those that are good are kept."""
+    for count in (5, 24):
+        table = box().normals.copy()
+        table[:count] = bad
+        path = ply(tmp_path / 'x.ply', XYZ + VERTEX_RGB + normals(table), [faces()])
+        mesh = assert_looks_like(path, box(), 'template')
+        np.testing.assert_allclose(mesh.normals, box().normals, atol=1e-6)
+
+
+def test_normals_of_any_length_are_directions(tmp_path: Path) -> None:
+    """Doubled or tiny, they are scaled to unit length."""
+    lengths = np.geomspace(1e-6, 1e6, 24)[:, None]
+    path = ply(tmp_path / 'x.ply', XYZ + normals(lengths * box().normals), [faces()])
+    np.testing.assert_allclose(read_mesh(path, 0.001).normals, box().normals, atol=1e-6)
+
+
+@pytest.mark.parametrize('shared', [True, False])
+def test_faces_that_show_both_sides_are_shaded_as_one(tmp_path: Path, shared: bool) -> None:
+    """Each face a second time the other way round: its normals do not cancel out."""
+    rows = np.concatenate([TRIANGLES, TRIANGLES[:, ::-1]])
+    vertex = XYZ if shared else [(n, k, np.tile(v, 2)) for n, k, v in XYZ]
+    rgb = VERTEX_RGB if shared else [(n, k, np.tile(v, 2)) for n, k, v in VERTEX_RGB]
+    rows = rows if shared else np.concatenate([TRIANGLES, 24 + TRIANGLES[:, ::-1]])
+    assert_looks_like(ply(tmp_path / 'x.ply', vertex + rgb, [faces(rows)]), box(), 'template')
+
+
+@pytest.mark.parametrize('flipped', [range(12), range(0, 12, 2), range(3)])
+def test_faces_wound_the_wrong_way_are_seen_and_shaded(tmp_path: Path, flipped: range) -> None:
+    """All, every other one, or some: a box stays a closed box, lit from where it is seen."""
+    rows = TRIANGLES.copy()
+    rows[list(flipped)] = rows[list(flipped)][:, ::-1]
+    path = ply(tmp_path / 'x.ply', XYZ + VERTEX_RGB, [faces(rows)])
+    mesh = assert_looks_like(path, box(), 'template')
+    assert (np.einsum('vi,vi->v', mesh.vertices, mesh.normals) > 0.0).all()
+    if len(flipped) == 12:
+        np.testing.assert_allclose(mesh.normals, box().normals, atol=1e-6)
+
+
+def test_a_body_wound_inward_beside_another_is_seen_from_outside(tmp_path: Path) -> None:
+    """Back faces are left out for the whole mesh or not at all; a cavity does not count."""
+    small = 0.3 * CORNERS
+    parts = {'beside': small + [0, 0, 55], 'inside': small}
+    for name, corners in parts.items():
+        vertex = [(n, k, np.concatenate([v, corners[:, i]])) for i, (n, k, v) in enumerate(XYZ)]
+        rgb = [(n, k, np.tile(v, 2)) for n, k, v in VERTEX_RGB]
+        for turn in (1, -1):
+            rows = np.concatenate([TRIANGLES, 24 + TRIANGLES[:, ::turn]])
+            ply(tmp_path / f'{name}{turn}.ply', vertex + rgb, [faces(rows)])
+        views = [pictures(read_mesh(tmp_path / f'{name}{turn}.ply', 0.001)) for turn in (1, -1)]
+        for (rgb, mask), (turned_rgb, turned_mask) in zip(*views, strict=True):
+            np.testing.assert_array_equal(mask, turned_mask)
+            assert (rgb != turned_rgb).any(axis=2).sum() < 5  # ties at the rim
+
+
+@pytest.mark.parametrize('outer', [1, -1])
+@pytest.mark.parametrize(('offset', 'inner', 'outward'), [
+    (55, 1, True), (55, -1, True), (0, -1, False)])
+def test_normals_of_each_body_point_out_of_it(
+        tmp_path: Path, outer: int, offset: int, inner: int, outward: bool) -> None:
+    """Of two bodies in a file, whichever is wound inward; those of a cavity point into it."""
+    small = 0.3 * CORNERS + [0, 0, offset]
+    vertex = columns(('x', 'y', 'z'), 'float', np.concatenate([CORNERS, small]))
+    turn = inner * outer if offset == 0 else inner  # a cavity is turned with what is around it
+    rows = np.concatenate([TRIANGLES[:, ::outer], 24 + TRIANGLES[:, ::turn]])
+    found = read_mesh(ply(tmp_path / 'x.ply', vertex, [faces(rows)]), 0.001).normals
+    np.testing.assert_allclose(found[:24], box().normals, atol=1e-6)
+    np.testing.assert_allclose(found[24:], box().normals * (1 if outward else -1), atol=1e-6)
