@@ -130,15 +130,15 @@ def test_a_held_object_is_left_alone():
 
 
 def test_a_heap_has_no_plane():
-    """Objects turned at random agree by chance only; of 300 hardly any is moved."""
+    """Objects turned at random agree by chance only; of 120 heaps hardly one is moved."""
     rng = np.random.default_rng(5)
     moved = 0
-    for _ in range(40):
+    for _ in range(120):
         truth = scene(rng, 8)
         truth[:, :3, :3] = exp_so3(rng.normal(size=(8, 3)) * 2.0)
         truth[:, :3, 3] *= rng.uniform(0.85, 1.15, (8, 1))
-        moved += sum(item is not None for item in stand(truth, doubts(truth)))
-    assert moved <= 12
+        moved += any(item is not None for item in stand(truth, doubts(truth)))
+    assert moved <= 2  # 5 if a plane could be found by chance
 
 
 @pytest.mark.parametrize('count', [1, 2])
