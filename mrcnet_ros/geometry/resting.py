@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from scipy.spatial import ConvexHull, QhullError
 
+from .directions import even_directions
 from .se3 import Array
 
 # A face is one to rest on if the object has to be tilted by this much to fall over its border.
@@ -84,7 +85,7 @@ def _rests(found: list[tuple[float, Array, float]]) -> Rests:
     tipping, ups, lowest_m = (np.array(column) for column in zip(*found, strict=True))
     crowd = (ups @ ups.T > np.cos(CROWD_RAD)).sum(axis=1)
     order = np.lexsort((-tipping, crowd))
-    nearest = (_directions() @ ups.T).max(axis=1)
+    nearest = (even_directions(DIRECTIONS) @ ups.T).max(axis=1)
     return Rests(ups[order], lowest_m[order], np.sort(nearest))
 
 
@@ -116,11 +117,3 @@ def _tipping_rad(corners: Array, up: Array, lowest: float) -> float:
     border = cv2.convexHull(touching.astype(np.float32))
     inside = cv2.pointPolygonTest(border, (0.0, 0.0), True)
     return float(np.arctan2(inside, -lowest))
-
-
-def _directions() -> Array:
-    """Return evenly spread unit vectors, (DIRECTIONS, 3): a Fibonacci spiral."""
-    i = np.arange(DIRECTIONS) + 0.5
-    z, angle = 1 - 2 * i / DIRECTIONS, np.pi * (1 + 5**0.5) * i
-    r = np.sqrt(1 - z * z)
-    return np.stack([r * np.cos(angle), r * np.sin(angle), z], axis=1)
