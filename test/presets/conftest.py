@@ -24,3 +24,13 @@ def config(dataset, tmp_path_factory):
     folder = tmp_path_factory.mktemp('runs')
     yield training_config(dataset, folder / 'whole')
     shutil.rmtree(folder)
+
+
+@pytest.fixture(scope='module')
+def forget_networks():
+    """Free the networks that parity has remembered after the tests of a module."""
+    from paper_reference import RememberedRun
+
+    yield
+    RememberedRun.runs.clear()
+    RememberedRun.answers.clear()
