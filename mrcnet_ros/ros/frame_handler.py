@@ -251,8 +251,8 @@ class FrameHandler:
                     parameters: NodeParameters) -> list[TransformStamped]:
         """Return the transforms of instances, without those that would break the tree of /tf.
 
-        An image that was answered already adds new frames only: listeners to /tf ignore a second
-        transform of a frame at the same stamp, and warn of it.
+        An image that was answered already adds new frames only: of two transforms of a frame at
+        one stamp, listeners to /tf may take either.
 
         :param named: instances by name, as without a prefix.
         """

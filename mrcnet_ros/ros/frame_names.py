@@ -81,6 +81,7 @@ class FrameNames:
         :param child: frame of the object.
         :param parent: frame of the camera.
         """
+        child, parent = child.lstrip('/'), parent.lstrip('/')  # as tf2 reads them
         with self._lock:
             other = self._parents.get(child, parent)
             if other != parent:

@@ -202,6 +202,15 @@ def test_what_the_node_itself_sent_is_no_frame_of_others():
     assert "'table'" in names.refusal('duck', 'camera_2')
 
 
+def test_a_frame_with_a_slash_is_no_other_frame():
+    """Images of bags of ROS 1 have such frames; what the node sends itself comes back without."""
+    names = FrameNames()
+    assert names.refusal('duck', '/camera') == ''
+    names.note(tree('/camera duck'))
+    assert names.refusal('duck', '/camera') == ''
+    assert names.refusal('duck', 'camera') == ''
+
+
 def test_of_a_busy_tf_little_is_looked_at():
     """Names change seldom, and robots send hundreds of messages a second."""
     now, node = [0.0], Mock()
