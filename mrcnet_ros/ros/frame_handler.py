@@ -278,6 +278,7 @@ class FrameHandler:
             else:
                 sent.append(messages.transform_stamped(header, child, pose))
         self._sent[1].update(transform.child_frame_id for transform in sent)
+        self._tree.sent(sent)
         return sent
 
 

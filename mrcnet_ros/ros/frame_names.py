@@ -1,16 +1,17 @@
-"""Frames that others have in /tf: an object that took one of them would break their tree."""
+"""Frames that others have in /tf: objects must not take them, and nobody else those of objects."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable
 
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from tf2_msgs.msg import TFMessage
 
 from .gate import Gate
-from .message_types import TransformsMessage
+from .message_types import TransformsMessage, TransformStampedMessage
 from .rclpy_types import NodeHandle, SubscriptionHandle
 
 # The frames of REP 105 and the usual root of an arm: no object may have these names, even if
@@ -19,6 +20,9 @@ ROBOT_FRAMES = ('base_footprint', 'base_link', 'earth', 'map', 'odom', 'world')
 # Robots send hundreds of messages a second to /tf, and names seldom change: this many are
 # read, then none for a while.
 LOOK_MESSAGES, PAUSE_S = 20, 2.0
+# Transforms of each frame by which the node knows its own again, also late ones: ten seconds at
+# the rate of a camera. Others that send the frame are told for as long.
+REMEMBERED, TOLD_S = 300, 10.0
 
 
 class FrameNames:
@@ -33,6 +37,9 @@ class FrameNames:
         self._clock, self._lock = clock, threading.Lock()
         self._parents: dict[str, str] = {}
         self._own: set[tuple[str, str]] = set()
+        self._sent: dict[tuple[str, str], deque[tuple[float, ...]]] = {}
+        self._sent_s: dict[str, float] = {}
+        self._others_s: dict[str, float] = {}
         self._left, self._shut_s = LOOK_MESSAGES, 0.0
         self._node: NodeHandle | None = None
         self._subscriptions: list[SubscriptionHandle] = []
@@ -62,6 +69,7 @@ class FrameNames:
 
     def _moved(self, message: TransformsMessage) -> None:
         self.note(message)
+        self._note_others(message)
         self._left -= 1
         if not self._left:
             self._shut_s = self._clock()
@@ -70,10 +78,34 @@ class FrameNames:
         """Take in a message of /tf or /tf_static; what the node itself has sent is left out."""
         with self._lock:
             for transform in message.transforms:
-                child = str(transform.child_frame_id).lstrip('/')
-                parent = str(transform.header.frame_id).lstrip('/')
+                child, parent = _edge(transform)
                 if (child, parent) not in self._own:
                     self._parents[child] = parent
+
+    def sent(self, transforms: Iterable[TransformStampedMessage]) -> None:
+        """Take in what the node is about to send to /tf."""
+        with self._lock:
+            for transform in transforms:
+                edge = _edge(transform)
+                self._sent.setdefault(edge, deque(maxlen=REMEMBERED)).append(_content(transform))
+                self._sent_s[edge[0]] = self._clock()
+
+    def others(self) -> list[str]:
+        """Return the frames that the node and somebody else have sent in the last seconds.
+
+        Both have the same parent; one with another parent is refused.
+        """
+        now = self._clock()
+        with self._lock:
+            return sorted(child for child, s in self._others_s.items()
+                          if now - s < TOLD_S and now - self._sent_s[child] < TOLD_S)
+
+    def _note_others(self, message: TransformsMessage) -> None:
+        with self._lock:
+            for transform in message.transforms:
+                edge = _edge(transform)
+                if edge in self._sent and _content(transform) not in self._sent[edge]:
+                    self._others_s[edge[0]] = self._clock()
 
     def refusal(self, child: str, parent: str) -> str:
         """Return why /tf must not have an object's frame, '' where it may.
@@ -100,3 +132,15 @@ class FrameNames:
         while (frame := self._parents.get(frame, '')) and frame not in found:
             found.add(frame)
         return found
+
+
+def _edge(transform: TransformStampedMessage) -> tuple[str, str]:
+    """Return child and parent."""
+    return (str(transform.child_frame_id).lstrip('/'),
+            str(transform.header.frame_id).lstrip('/'))
+
+
+def _content(transform: TransformStampedMessage) -> tuple[float, ...]:
+    """Return stamp and position: two publishers may have the same stamps."""
+    stamp, at = transform.header.stamp, transform.transform.translation
+    return stamp.sec, stamp.nanosec, at.x, at.y, at.z

@@ -286,6 +286,7 @@ class PoseNode(ParameterNode):
         self._reporter.busy_s = self._worker.busy_s if self._worker is not None else 0.0
         self._reporter.doubts = (
             self._worker.loaded.result().doubts() if self._worker is not None else [])
+        self._reporter.sent_by_others = self._frame_names.others()
         self._reporter.report(state, self.parameters,
                               None if self._listening is None else self._listening.watch)
 
@@ -294,7 +295,7 @@ class PoseNode(ParameterNode):
     def _make_handler(self, parameters: NodeParameters) -> FrameHandler:
         support = self._support
         tree = Tree(support.plane if support is not None else None, self._camera_in,
-                    self._frame_names.refusal, self._begin_moment)
+                    self._frame_names.refusal, self._frame_names.sent, self._begin_moment)
         handler = load_handler(self._load, parameters, self.drop_counters, tree)
         self.get_logger().info(
             f'the model knows {handler.facts["objects"]}; {handler.facts["views"]}')

@@ -36,7 +36,8 @@ class Reporter:
 
     ``facts`` are about the estimator, ``error`` is why there is none, ``loading`` is what is being
     done for another one, '' for nothing, ``busy_s`` is for how long a frame has been worked on,
-    ``doubts`` are what looks wrong of recent boxes and poses.
+    ``doubts`` are what looks wrong of recent boxes and poses, ``sent_by_others`` the frames of
+    objects that others send to /tf as well.
     """
 
     def __init__(self, node: NodeHandle, counters: DropCounters, timings: Timings,
@@ -49,6 +50,7 @@ class Reporter:
         self.error = self.loading = ''
         self.busy_s = 0.0
         self.doubts: Sequence[Problem] = ()
+        self.sent_by_others: Sequence[str] = ()
 
     def report(self, state: str, limits: NodeParameters, watch: InputWatch | None) -> None:
         """Publish how the node is doing.
@@ -108,6 +110,11 @@ class Reporter:
                 found.append(Problem(Level.WARN, f'{", ".join(names)} publishes on {topic}, too; '
                                      'was the node started twice, or is a bag played that holds '
                                      'poses?'))
+        if self.sent_by_others:
+            found.append(Problem(
+                Level.WARN, f'somebody else sends {", ".join(self.sent_by_others)} to /tf, too, '
+                'and listeners may take either pose: leave /tf of the objects out of the bag, or '
+                'set frame_prefix'))
         return found
 
     def _subscribers(self) -> dict[str, str]:

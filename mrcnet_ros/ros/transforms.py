@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +13,7 @@ from tf2_ros import Buffer, TransformException, TransformListener
 from ..errors import SpecError
 from ..geometry.se3 import Array, exp_so3, log_so3, make_transform
 from ..inference.support_plane import checked_plane, plane_of_frame
-from .message_types import HeaderMessage
+from .message_types import HeaderMessage, TransformStampedMessage
 from .messages import transform_from_message
 from .rclpy_types import NodeHandle
 
@@ -42,6 +42,10 @@ def _no_matter(moment: tuple[int, int]) -> None:
     pass
 
 
+def _untold(transforms: Sequence[TransformStampedMessage]) -> None:
+    pass
+
+
 def _all_free(child: str, parent: str) -> str:
     return ''
 
@@ -53,12 +57,14 @@ class Tree:
     :param plane: that objects stand on; None for none.
     :param camera: tells where the camera is in a fixed frame.
     :param refusal: tells which frames objects must not have.
+    :param sent: told the transforms that are about to be sent.
     :param begin: told the moment of each frame before anything is asked about it.
     """
 
     plane: PlaneLookup | None = None
     camera: CameraLookup = _no_motion
     refusal: NameCheck = _all_free
+    sent: Callable[[Sequence[TransformStampedMessage]], None] = _untold
     begin: Callable[[tuple[int, int]], None] = _no_matter
 
 

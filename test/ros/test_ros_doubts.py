@@ -202,6 +202,36 @@ def test_what_the_node_itself_sent_is_no_frame_of_others():
     assert "'table'" in names.refusal('duck', 'camera_2')
 
 
+def sent(x_m: float, stamp_s: int = 5) -> TFMessage:
+    """Return what a node sends of the duck."""
+    message = tree('camera duck')
+    message.transforms[0].header.stamp.sec = stamp_s
+    message.transforms[0].transform.translation.x = x_m
+    return message
+
+
+def test_poses_of_another_run_in_tf_are_told():
+    """A bag that holds them has the same stamps; the node knows its own again, also late ones."""
+    now = [0.0]
+    names = FrameNames(lambda: now[0])
+    assert names.refusal('duck', 'camera') == ''
+    names._moved(sent(0.1))
+    assert names.others() == []  # before the node has sent it
+    for stamp in range(5, 9):
+        names.sent(sent(0.1, stamp).transforms)
+    for stamp in (8, 5, 5, 6):
+        names._moved(sent(0.1, stamp))
+    assert names.others() == []
+    names._moved(sent(0.2))
+    assert names.others() == ['duck']
+    now[0] = 20.0
+    assert names.others() == []
+    names._moved(sent(0.2))  # the node itself no longer sends it
+    assert names.others() == []
+    names.sent(sent(0.1).transforms)
+    assert names.others() == ['duck']
+
+
 def test_a_frame_with_a_slash_is_no_other_frame():
     """Images of bags of ROS 1 have such frames; what the node sends itself comes back without."""
     names = FrameNames()

@@ -126,6 +126,8 @@ def test_a_node_that_was_started_twice_is_told(names, told):
     problems = made._doubles()
     assert [told in p.text and '/object_detections' in p.text for p in problems] == (
         [True] if told else [])
+    made.sent_by_others = ['can', 'duck']
+    assert 'somebody else sends can, duck to /tf' in made._doubles()[-1].text
 
 
 @pytest.mark.parametrize(('pattern', 'node', 'meant'), [
