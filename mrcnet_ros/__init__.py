@@ -9,6 +9,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from .former_places import find_former_places
+
 if TYPE_CHECKING:
     from .detector.object_detector import ObjectDetector
     from .geometry.camera import Camera
@@ -25,6 +27,9 @@ _MODULES = {
     'PoseEstimate': 'inference.poses',
     'PoseEstimator': 'inference.estimator',
 }
+
+
+find_former_places()
 
 
 def __getattr__(name: str) -> Any:
