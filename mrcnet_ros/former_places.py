@@ -1,6 +1,7 @@
 """Modules that have moved are still found in their former places, with a warning.
 
-Programs of users import them by name. The former names stay for one release.
+Programs of users import them by name, scripts that come with reports of faults among them. The
+former names stay until the first release is out.
 """
 
 from __future__ import annotations
