@@ -80,7 +80,7 @@ def test_it_ends_as_close_as_the_full_pipeline_does(demo_estimator, frames):
     turned_full, farther_full, aside_full = np.median(full, axis=0)
     assert turned < 1.2 * turned_full + 1.5
     assert farther < farther_full + 0.01
-    assert aside < 1.5 * aside_full
+    assert aside < aside_full + 0.0006  # of the distance: a third of a pixel of these pictures
 
 
 def test_score_and_covariance_take_in_the_doubt_about_the_start(demo_estimator, frames):
