@@ -93,8 +93,8 @@ def add_model_arguments(parser: argparse.ArgumentParser, *, required: bool = Tru
                                  'paper preset has one)')
         parser.add_argument('--refine', type=count, default=DEFAULT_REFINEMENTS, metavar='N',
                             help='how often each pose is measured once more, with a template '
-                                 'drawn at the pose, at most 3; more accurate, takes about twice '
-                                 'the time (default: %(default)s; not with the paper preset)')
+                                 'drawn at the pose, at most 3; takes about twice the time '
+                                 '(default: %(default)s; not with the paper preset)')
     if crops and plane:
         parser.add_argument('--find-plane', action=argparse.BooleanOptionalAction, default=True,
                             help='whether three objects or more of an image tell what plane they '

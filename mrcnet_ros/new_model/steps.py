@@ -28,8 +28,8 @@ from ..training.composed_run import check_start
 from ..training.config import TrainConfig
 from ..training.loop import CHECKPOINT
 from ..training.material import load_disturbers, load_object_views, load_templates, load_views
+from ..training.openness import check_ray_tracer
 from ..training.trainer import checked_objects, train
-from ..training.view_bank import check_ray_tracer
 from .detector_steps import (
     add_detector,
     check_detector_changes,

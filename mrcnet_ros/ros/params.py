@@ -57,7 +57,7 @@ class NodeParameters:
         bounds=(1, MOST_HYPOTHESES))
     refine: int = parameter(
         DEFAULT_REFINEMENTS, 'how often the pose of a detection is measured once more, with a '
-        'template drawn at the pose; more accurate, takes about twice the time and needs OpenGL; '
+        'template drawn at the pose; takes about twice the time and needs OpenGL; '
         'not for followed objects and not with the paper preset', bounds=(0, MOST_REFINEMENTS))
     store: str = parameter(
         '', 'directory that stores rendered templates; empty: the cache folder of the user')

@@ -21,16 +21,15 @@ from mrcnet_ros.specs import CropSpec, ViewPrior
 from mrcnet_ros.training.augmentation import around, augment, photograph
 from mrcnet_ros.training.backgrounds import irradiance_matrices
 from mrcnet_ros.training.composer import Composer
+from mrcnet_ros.training.openness import LONGEST_EDGE, bake_openness
 from mrcnet_ros.training.painting import ComposerSpec, beyond_border
 from mrcnet_ros.training.placing import Placer
 from mrcnet_ros.training.printed_sheets import PRINT_PX, draw_prints
 from mrcnet_ros.training.shapes import KINDS, draw_shapes
 from mrcnet_ros.training.table_plane import Table, cast_shadow, lay_print, table_under
 from mrcnet_ros.training.view_bank import (
-    LONGEST_EDGE,
     VIEW_PX,
     ViewBank,
-    bake_openness,
     from_outside,
     load_or_render_shapes,
 )
