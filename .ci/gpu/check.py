@@ -183,6 +183,12 @@ def _check(args: argparse.Namespace) -> Iterator[Step]:
         if (words, args.device) != ('torch:fp32', 'cpu'):  # the reference itself
             yield Step(f'verify {words}', [*MRCNET, 'verify', *data, *_options(words)], 90,
                        model / 'verified.json', env)
+        # PyTorch runs no detector, and ONNX Runtime on the processor is its reference
+        if (model / 'detector.onnx').is_file() and not words.startswith('torch') and (
+                words, args.device) != ('onnxruntime:fp32', 'cpu'):
+            yield Step(f'verify detector {words}', [
+                *MRCNET, 'verify', '--detector', *data, *_options(words)], 60,
+                model / 'verified.json', env)
     tests = sorted(p for p in (ROOT / 'test').rglob('test_*.py') if 'mark.gpu' in p.read_text())
     # names and times: of a run that is stopped, the log tells which test took its time
     yield Step('tests', [PYTHON, '-m', 'pytest', '-v', '--durations=0', '-m', 'gpu', '-p',

@@ -295,7 +295,10 @@ def _detector_boxes(args: argparse.Namespace) -> BoxSource:
 
     options = {k: v for k, v in runtime_options(args).items()
                if k in ('backend', 'device', 'threads')}
-    return DetectorBoxes(ObjectDetector.load(args.detector, least_score=LEAST_SCORE, **options))
+    # lower precisions are verified for poses and for boxes apart
+    precision = 'fp32' if args.precision == 'fp32' else 'auto'
+    return DetectorBoxes(ObjectDetector.load(args.detector, least_score=LEAST_SCORE,
+                                             precision=precision, **options))
 
 
 def runtime_options(args: argparse.Namespace) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -86,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
 def _is_detector(args: argparse.Namespace) -> bool:
     """Tell whether the configuration is of a detector.
 
-    :raises SpecError: when it is, and an option is only for models of poses.
+    :raises SpecError: when it is of the paper preset.
     """
     from ..training.run_config import read_values
 
@@ -94,11 +95,7 @@ def _is_detector(args: argparse.Namespace) -> bool:
     if preset == 'paper':
         raise SpecError(f'{args.config} is of the paper preset; its checkpoint becomes a model '
                         f'with mrcnet import-checkpoint FILE --config {args.config} --output DIR')
-    if preset != 'detector':
-        return False
-    if args.backend is not None:
-        raise SpecError('--backend is for models of poses, not for a detector')
-    return True
+    return bool(preset == 'detector')
 
 
 def _hint(model: Path, distance_m: tuple[float, float]) -> None:
@@ -116,24 +113,33 @@ def _hint(model: Path, distance_m: tuple[float, float]) -> None:
 
 
 def _build(args: argparse.Namespace) -> None:
+    from ..detector.entry import DETECTOR, read_detector
     from ..inference.engine_store import EngineStore
     from ..inference.engines import get_engine, graph_files
     from ..inference.model_json import read_model_json
     from ..presets.loading import preset_of
 
-    model = args.model or args.output
-    spec = preset_of(model).spec.from_dict(read_model_json(model)[1]['spec'])
-    graphs = graph_files(model, spec.graphs)
-    settings, store = _settings(args, spec.rows_together), EngineStore(args.engines)
-    for graph in graphs:
-        _, key = get_engine(graph, graphs, settings, store, say)
-        if store.load(key) is None:
-            raise BackendError(f'the engine of {graph} cannot be stored in {store.root}; free '
-                               'space, or give another folder with --engines')
-        print(store.path(key))
+    model, store = args.model or args.output, EngineStore(args.engines)
+    values = read_model_json(model)[1]
+    settings = _settings(args)
+    parts = []
+    if 'spec' in values:
+        spec = preset_of(model).spec.from_dict(values['spec'])
+        parts.append((graph_files(model, spec.graphs),
+                      replace(settings, rows_together=spec.rows_together)))
+    if values.get(DETECTOR) is not None:
+        detector = read_detector(model)
+        parts.append((detector.graphs, replace(settings, longest_px=detector.longest_px)))
+    for graphs, made_with in parts:
+        for graph in graphs:
+            _, key = get_engine(graph, graphs, made_with, store, say)
+            if store.load(key) is None:
+                raise BackendError(f'the engine of {graph} cannot be stored in {store.root}; free '
+                                   'space, or give another folder with --engines')
+            print(store.path(key))
 
 
-def _settings(args: argparse.Namespace, rows_together: int) -> EngineSettings:
+def _settings(args: argparse.Namespace) -> EngineSettings:
     """Return what to build with and for.
 
     :raises BackendError: when the library is missing, or the GPU that engines are for.
@@ -158,5 +164,4 @@ def _settings(args: argparse.Namespace, rows_together: int) -> EngineSettings:
         raise BackendError(f'--capability is {capability!r}, expected two numbers such as 8.9')
     return EngineSettings(
         library=args.backend, version=library_version(args.backend), gpu=gpu,
-        capability=capability, precision=args.precision, max_batch=args.max_batch,
-        rows_together=rows_together)
+        capability=capability, precision=args.precision, max_batch=args.max_batch)

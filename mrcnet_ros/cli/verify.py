@@ -1,4 +1,4 @@
-"""``mrcnet verify``: does a runtime give the poses of the reference; the answer is kept."""
+"""``mrcnet verify``: does a runtime give what the reference gives; the answer is kept."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import BackendError
+from ..errors import BackendError, SpecError
 from .dataset_arguments import (
     add_box_arguments,
     add_dataset_arguments,
@@ -17,6 +17,8 @@ from .dataset_arguments import (
     add_model_arguments,
     box_spec,
     open_dataset,
+    open_split,
+    refuse_without_effect,
     runtime_options,
     say,
 )
@@ -25,11 +27,13 @@ from .progress import progress_bar
 if TYPE_CHECKING:
     from ..datasets.bop import BopDataset
     from ..evaluation.verification import AnswerComparison
-    from ..inference.backend import RuntimeOptions
+    from ..inference.backend import Backend, RuntimeOptions
     from ..inference.base_estimator import BaseEstimator
+    from ..inference.opening import Loadable
     from ..inference.poses import Estimator
 
-MOVED = 1  # exit code: poses are beyond the limits
+MOVED = 1  # exit code: poses or boxes are beyond the limits
+SCORES_FROM = 0.1  # boxes are looked for from a score well below those that count
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,6 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     # each answer of the network counts, so there are no crops to choose
     add_model_arguments(parser, backend=False, crops=False, dataset=True)
     add_box_arguments(parser)
+    parser.add_argument('--detector', action='store_true',
+                        help='verify the boxes of the detector in the model directory, not the '
+                             'poses')
     add_device_arguments(parser)
     parser.add_argument('--precision', default='auto', metavar='NAME',
                         help='fp32, bf16 or fp16 (default: auto, the lowest that the runtime has '
@@ -48,35 +55,87 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--max-flips', type=float, default=0.05, metavar='F',
                         help='part of the detections that may get another rotation bin '
                              '(default: 0.05)')
+    parser.add_argument('--max-others', type=float, default=0.05, metavar='F',
+                        help='with --detector: part of the boxes that may be others (default: '
+                             '0.05)')
 
 
 def run(args: argparse.Namespace) -> int:
     """Compare with the reference, keep the result in the model directory and print it.
 
-    :return: 0 when all poses are within the limits, else 1.
+    :return: 0 when all poses, or boxes, are within the limits, else 1.
     """
     from ..evaluation.report import check_writable
-    from ..evaluation.verification import VerificationLimits, verdict
     from ..inference.backend import RuntimeOptions
     from ..inference.backends import lowest_precision
-    from ..inference.opening import execution_of
-    from ..inference.verified import VERIFIED_FILE, store_result
+    from ..inference.verified import VERIFIED_FILE
 
     if args.model.is_dir():
         check_writable(args.model / VERIFIED_FILE)  # before the work
+    asked = lowest_precision(RuntimeOptions(**runtime_options(args), say=say))
+    return _verify_detector(args, asked) if args.detector else _verify_poses(args, asked)
+
+
+def _verify_poses(args: argparse.Namespace, asked: RuntimeOptions) -> int:
+    """Compare poses, print the figures and keep the verdict; return the exit code."""
+    from ..evaluation.verification import VerificationLimits, verdict
+    from ..inference.verified import POSES
+
+    refuse_without_effect(args, ['max_others'], 'it is for --detector')
     limits = VerificationLimits(move=args.max_move, flips=args.max_flips)
     dataset = open_dataset(args)
-    asked = lowest_precision(RuntimeOptions(
-        **runtime_options(args), say=say))
     reference = _load(args, _reference_options(asked, args.model))
     candidate = _load(args, asked)
     comparisons, images = _compare(args, dataset, reference, candidate)
     result = verdict(comparisons, limits)
     print(verification_table(result['figures']))
+    return _keep(args, candidate.model, asked, reference.backend, {**result, 'images': images},
+                 POSES)
+
+
+def _verify_detector(args: argparse.Namespace, asked: RuntimeOptions) -> int:
+    """Compare boxes, print the figures and keep the verdict; return the exit code.
+
+    The reference is ONNX Runtime: an export has compared its boxes with PyTorch's.
+    """
+    from ..detector.entry import read_detector
+    from ..detector.object_detector import ObjectDetector
+    from ..evaluation.detector_verification import boxes_table, boxes_verdict, compare_boxes
+    from ..inference.backend import RuntimeOptions
+    from ..inference.verified import DETECTOR
+
+    refuse_without_effect(args, ['max_move', 'max_flips', 'meshes', 'boxes', 'box_jitter', 'seed'],
+                          '--detector compares boxes, not poses')
+    if not 0.0 <= args.max_others <= 1.0:
+        raise SpecError(f'--max-others is {args.max_others}; expected 0 to 1')
+    if (asked.backend, asked.precision) == ('onnxruntime', 'fp32') and asked.device in ('', 'cpu'):
+        raise BackendError('onnxruntime in fp32 is the reference itself; give another --backend')
+    dataset = open_split(args)
+    reference, candidate = (
+        ObjectDetector.load(args.model, least_score=SCORES_FROM, backend=options.backend,
+                            device=options.device, precision=options.precision,
+                            threads=options.threads, allow_unverified=True, say=say)
+        for options in (RuntimeOptions(precision='fp32', threads=asked.threads), asked))
+    frames = dataset.frames[:args.limit]
+    with progress_bar(total=len(frames), unit='image') as bar:
+        result = boxes_verdict(compare_boxes(frames, reference, candidate, bar.update),
+                               args.max_others)
+    print(boxes_table(result['figures']))
+    images = {'dataset': dataset.name, 'split': dataset.split, 'count': len(frames)}
+    return _keep(args, read_detector(args.model), asked, reference.backend,
+                 {**result, 'images': images}, DETECTOR)
+
+
+def _keep(args: argparse.Namespace, model: Loadable, asked: RuntimeOptions, reference: Backend,
+          result: Mapping[str, Any], of: str) -> int:
+    """Print a verdict, write it into the model directory, and return the exit code."""
+    from ..inference.opening import execution_of
+    from ..inference.verified import store_result
+
     print('\n'.join([*result['reasons'], 'passed' if result['passed'] else 'FAILED']))
-    file = store_result(args.model, execution_of(candidate.model, asked), {
-        **result, 'images': images, 'command': args.command_line,
-        'reference': {'backend': reference.backend.name, 'version': reference.backend.version}})
+    file = store_result(args.model, execution_of(model, asked), {
+        **result, 'command': args.command_line,
+        'reference': {'backend': reference.name, 'version': reference.version}}, of)
     print(f'kept in {file}')
     return 0 if result['passed'] else MOVED
 

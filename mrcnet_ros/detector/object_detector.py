@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from ..errors import BackendError, SpecError
 from ..geometry.camera import Camera
 from ..inference.backend import Backend, RuntimeOptions
-from ..inference.backends import choose_runtime, load_backend
 from ..inference.input_checks import check_inputs
+from ..inference.opening import open_backend
 from ..inference.poses import Detection
 from ..specs import DETECTOR_STRIDES
 from .decode import FoundObject, cell_grid, decode_detections
@@ -57,20 +57,21 @@ class ObjectDetector:
              most: int = MOST_DETECTIONS, **runtime: Any) -> ObjectDetector:
         """Load the detector of a model directory.
 
-        It computes in fp32, in the same runtimes as the poses.
+        It runs in the same runtimes as the poses. It has precisions of its own: by default the
+        lowest one that ``mrcnet verify --detector`` accepted here, else fp32.
 
         :param model_dir: directory whose ``model.json`` names a detector.
         :param least_score: boxes below are left out.
         :param most: of an image so many of the best boxes are returned.
         :param runtime: of :class:`~mrcnet_ros.inference.backend.RuntimeOptions`, such as
-            ``backend`` and ``threads``.
+            ``backend``, ``precision`` and ``threads``.
         :raises ModelError: when the directory has no detector, or it is damaged.
-        :raises BackendError: when the runtime cannot be used.
+        :raises BackendError: when the runtime or the precision cannot be used.
         """
         entry = read_detector(Path(model_dir))
-        options = RuntimeOptions(**{**runtime, 'precision': 'fp32'})
-        name, _ = choose_runtime(options.backend)
-        backend = load_backend({DETECTOR: entry.graph}, replace(options, backend=name))
+        options = RuntimeOptions(**runtime)
+        backend = open_backend(
+            entry, replace(options, say=lambda text: options.say(f'detector: {text}')))
         return cls(entry, backend, least_score=least_score, most=most)
 
     def detect(self, image_rgb: NDArray[np.uint8], camera: Camera) -> list[Detection]:

@@ -37,6 +37,8 @@ class RuntimeOptions:
     :param threads: processor threads, None for one on each CPU that this process may use.
     :param max_batch: largest batch that engines are built for; larger ones run in parts.
     :param rows_together: rows that one detection takes in a batch; of the model's spec.
+    :param longest_px: longest side of the images of a graph that takes images of any size, 0 where
+        there is none; engines are built for these.
     :param allow_unverified: run in a precision that the model has not been verified in.
     :param say: is told what was chosen and why, and the progress of what takes long.
     """
@@ -47,6 +49,7 @@ class RuntimeOptions:
     threads: int | None = None
     max_batch: int = 32
     rows_together: int = 1
+    longest_px: int = 0
     allow_unverified: bool = False
     say: Callable[[str], None] = field(
         default=logging.getLogger(__package__).info, compare=False, repr=False)

@@ -36,6 +36,7 @@ class EngineKey:
     :param capability: compute capability, such as ``8.9``.
     :param precision: of the products.
     :param profile: smallest, usual and largest batch.
+    :param longest_px: longest side of images whose size is free, 0 where it is fixed.
     """
 
     graph: str
@@ -47,6 +48,7 @@ class EngineKey:
     capability: str
     precision: str
     profile: tuple[int, int, int]
+    longest_px: int = 0
 
     def text(self) -> str:
         return json.dumps(asdict(self), sort_keys=True)

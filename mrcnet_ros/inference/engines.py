@@ -28,6 +28,7 @@ class EngineSettings:
     :param precision: ``fp32`` or ``fp16``.
     :param max_batch: largest batch.
     :param rows_together: rows that one detection takes in a batch.
+    :param longest_px: longest side of images whose size is free, 0 where it is fixed.
     """
 
     library: str
@@ -37,6 +38,7 @@ class EngineSettings:
     precision: str
     max_batch: int
     rows_together: int = 1
+    longest_px: int = 0
 
     @property
     def tuned_for(self) -> str:
@@ -85,15 +87,18 @@ def get_engine(graph: str, graphs: Mapping[str, Path], settings: EngineSettings,
     key = EngineKey(
         graph=graph, graph_sha256=hashlib.sha256(data).hexdigest(), converter=CONVERTER,
         library=library, version=settings.version, gpu=settings.tuned_for, capability=capability,
-        precision=precision, profile=(least, usual, largest))
+        precision=precision, profile=(least, usual, largest),
+        longest_px=settings.longest_px)
 
     def build() -> bytes:
         what = f'{library} {settings.version} engine of {graph} in {precision}'
+        sizes = (f'images of up to {settings.longest_px} px' if settings.longest_px
+                 else f'{least} to {largest} rows')
         say(f'building the {what} for {settings.tuned_for or "compute capability"} {capability}, '
-            f'{least} to {largest} rows; only this once, it may take minutes')
+            f'{sizes}; only this once, it may take minutes')
         engine = build_engine(data, EngineTarget(
             library=library, precision=precision, capability=capability, least=least, usual=usual,
-            largest=largest), lambda text: say(f'{graph}: {text}'))
+            largest=largest, longest_px=settings.longest_px), lambda text: say(f'{graph}: {text}'))
         say(f'built the {what}, {len(engine) / 1e6:.1f} MB')
         return engine
 

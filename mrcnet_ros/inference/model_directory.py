@@ -55,6 +55,8 @@ class CheckedModel(Generic[SpecT]):
     spec: SpecT
     objects: list[ObjectModel]
     graphs: dict[str, Path]
+    verified_with = ''  # added to ``mrcnet verify``
+    longest_px = 0  # crops have one size
 
     @property
     def rows_together(self) -> int:

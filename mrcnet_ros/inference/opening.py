@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
+from typing import Protocol
 
 import cv2
 
@@ -11,13 +13,37 @@ from ..cpus import usable_cpus
 from ..errors import BackendError
 from .backend import Backend, RuntimeOptions
 from .backends import RUNTIMES, choose_runtime, load_backend
-from .model_directory import CheckedModel
 from .verified import Execution, find_result
 
 FULL = 'fp32'  # what the exported graphs are checked in; others need a verification
 
 
-def execution_of(model: CheckedModel[Any], options: RuntimeOptions) -> Execution:
+class Loadable(Protocol):
+    """The checked graphs of a model directory: those of its poses, or that of its detector.
+
+    :param path: the directory.
+    :param graphs: file of each graph.
+    :param graphs_digest: sha256 of all of them.
+    :param rows_together: rows that one detection takes in a batch.
+    :param longest_px: longest side of images whose size is free, 0 where it is fixed.
+    :param verified_with: what to add to ``mrcnet verify`` for these graphs.
+    """
+
+    @property
+    def path(self) -> Path: ...
+    @property
+    def graphs(self) -> Mapping[str, Path]: ...
+    @property
+    def graphs_digest(self) -> str: ...
+    @property
+    def rows_together(self) -> int: ...
+    @property
+    def longest_px(self) -> int: ...
+    @property
+    def verified_with(self) -> str: ...
+
+
+def execution_of(model: Loadable, options: RuntimeOptions) -> Execution:
     """Return what decides about a model's numbers.
 
     :param options: with a runtime that can be used and a precision.
@@ -27,7 +53,7 @@ def execution_of(model: CheckedModel[Any], options: RuntimeOptions) -> Execution
                      precision=options.precision, version=version, device=device)
 
 
-def open_backend(model: CheckedModel[Any], options: RuntimeOptions) -> Backend:
+def open_backend(model: Loadable, options: RuntimeOptions) -> Backend:
     """Load a model into the runtime asked for, or into the best one, and say which and why.
 
     :raises BackendError: when runtime, device or precision cannot be had, or the model has not
@@ -43,13 +69,14 @@ def open_backend(model: CheckedModel[Any], options: RuntimeOptions) -> Backend:
         reason = _check_verified(model, options)
     # of the whole process; by itself OpenCV does not know of every limit
     cv2.setNumThreads(min(cv2.getNumThreads(), options.threads or usable_cpus()))
-    backend = load_backend(model.graphs, replace(options, rows_together=model.rows_together))
+    backend = load_backend(model.graphs, replace(
+        options, rows_together=model.rows_together, longest_px=model.longest_px))
     options.say(f'backend {name} {backend.version} ({why}) on {backend.device}, '
                 f'precision {backend.precision} ({reason})')
     return backend
 
 
-def _verified_precision(model: CheckedModel[Any], options: RuntimeOptions) -> tuple[str, str]:
+def _verified_precision(model: Loadable, options: RuntimeOptions) -> tuple[str, str]:
     """Return the lowest precision that the model was verified in, and why it is that."""
     lower = [p for p in RUNTIMES[options.backend].precisions(options.device) if p != FULL]
     for precision in lower:
@@ -59,7 +86,7 @@ def _verified_precision(model: CheckedModel[Any], options: RuntimeOptions) -> tu
     return FULL, f'not verified here in {" or ".join(lower)}' if lower else 'there is no other'
 
 
-def _check_verified(model: CheckedModel[Any], options: RuntimeOptions) -> str:
+def _check_verified(model: Loadable, options: RuntimeOptions) -> str:
     """Return why a precision may be used.
 
     :raises BackendError: when it may not.
@@ -75,6 +102,6 @@ def _check_verified(model: CheckedModel[Any], options: RuntimeOptions) -> str:
         return f'as set, allowed although it has {problem}'
     raise BackendError(
         f'model {model.path} has {problem} in {options.precision} with {execution.backend} '
-        f'{execution.version} on {execution.device}; run `mrcnet verify --model {model.path} '
-        f'--backend {execution.backend} --precision {options.precision} ...`, choose precision '
-        f'{FULL}, or set allow_unverified')
+        f'{execution.version} on {execution.device}; run `mrcnet verify{model.verified_with} '
+        f'--model {model.path} --backend {execution.backend} '
+        f'--precision {options.precision} ...`, choose precision {FULL}, or set allow_unverified')

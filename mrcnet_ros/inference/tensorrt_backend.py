@@ -17,6 +17,7 @@ from .cuda_driver import cuda_problem
 from .engine_store import EngineStore
 from .engines import EngineSettings, batch_profile, get_engine
 from .gpu_memory import Gpu, GpuArray
+from .tensorrt_build import FREE
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +68,7 @@ class TensorRtBackend:
         settings = EngineSettings(
             library=options.backend, version=self.version, gpu=gpu.name,
             capability=gpu.capability, precision=options.precision, max_batch=options.max_batch,
-            rows_together=options.rows_together)
+            rows_together=options.rows_together, longest_px=options.longest_px)
         self._engines = {graph: self._engine(graph, graphs, settings, store, options.say)
                          for graph in graphs}
 
@@ -139,13 +140,16 @@ class _Engine:
         held = []  # until the run is queued
         for name, expected in self._inputs.items():
             array = self._on_gpu(name, inputs)
-            if array.shape[1:] != expected[1:] or array.dtype != self._types[name]:
+            fits = len(array.shape) == len(expected) and all(
+                wanted in (FREE, side) for wanted, side in zip(expected, array.shape, strict=True))
+            if not fits or array.dtype != self._types[name]:
                 raise BackendError(
                     f'input {name} of {self._graph} is {array.shape} {array.dtype}, expected '
-                    f'{("N", *expected[1:])} {self._types[name]}')
+                    f'{tuple("N" if side == FREE else side for side in expected)} '
+                    f'{self._types[name]}')
             if not self._context.set_input_shape(name, array.shape):
-                raise BackendError(f'the engine of {self._graph} is not for batches of '
-                                   f'{len(array)}')
+                raise BackendError(f'the engine of {self._graph} is not for inputs of '
+                                   f'{array.shape}')
             self._context.set_tensor_address(name, array.address)
             held.append(array)
         outputs = {}

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from threading import Thread
 from typing import IO, Any
@@ -25,6 +25,8 @@ PROGRESS = 'progress: '
 TAIL_LINES = 12  # of the builder's output in an error: the last ones have the cause
 SAY_EVERY_S = 5.0  # a build takes up to minutes; its progress is logged this often
 HERE = 'CURRENT'  # the GPU of this machine, as the library calls it
+FREE = -1  # a size that is not fixed, as the library writes it
+SIDE_STEP = 32  # sides of images are multiples of it: the detector's largest stride
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +39,7 @@ class EngineTarget:
     :param least: smallest batch.
     :param usual: batch that the engine is to be fastest with.
     :param largest: largest batch.
+    :param longest_px: longest side of images whose size is free, 0 where it is fixed.
     """
 
     library: str
@@ -45,6 +48,19 @@ class EngineTarget:
     least: int
     usual: int
     largest: int
+    longest_px: int = 0
+
+    def profile(self, shape: Sequence[int]) -> list[tuple[int, ...]]:
+        """Return the smallest, the usual and the largest shape of an input.
+
+        :param shape: as the graph has it, :data:`FREE` where it is not fixed: rows first, then
+            sides of images.
+        """
+        steps = self.longest_px // SIDE_STEP
+        sides = (SIDE_STEP, max(1, 2 * steps // 3) * SIDE_STEP, self.longest_px)
+        return [tuple(size if size != FREE else rows if axis == 0 else side
+                      for axis, size in enumerate(shape))
+                for rows, side in zip((self.least, self.usual, self.largest), sides, strict=True)]
 
 
 def build_engine(graph: bytes, target: EngineTarget, say: Callable[[str], None]) -> bytes:
@@ -151,9 +167,7 @@ def _build(trt: Any, graph: bytes, target: EngineTarget) -> bytes | None:
     profile = builder.create_optimization_profile()
     for i in range(network.num_inputs):
         tensor = network.get_input(i)
-        rest = tuple(tensor.shape)[1:]
-        profile.set_shape(tensor.name, *((rows, *rest) for rows in (
-            target.least, target.usual, target.largest)))
+        profile.set_shape(tensor.name, *target.profile(tuple(tensor.shape)))
     config.add_optimization_profile(profile)
     engine = builder.build_serialized_network(network, config)
     return None if engine is None else bytes(memoryview(engine))

@@ -1,4 +1,4 @@
-"""What a model's poses were verified on: kept in its directory, beside ``model.json``."""
+"""Runtimes and precisions that were verified for a model: kept beside its ``model.json``."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from .model_json import replace_json
 
 VERIFIED_FILE = 'verified.json'
 VERIFIED_VERSION = 2  # 1 was tied to all of model.json
+POSES, DETECTOR = 'poses', 'detector'  # what is verified; results without a word are of poses
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,18 +51,21 @@ def has_passed(folder: Path, graphs_sha256: str) -> bool:
     return any(r['passed'] and r['execution']['graphs_sha256'] == graphs_sha256 for r in results)
 
 
-def store_result(folder: Path, execution: Execution, result: Mapping[str, Any]) -> Path:
-    """Keep what a verification found in place of an earlier one; those of other graphs go.
+def store_result(folder: Path, execution: Execution, result: Mapping[str, Any],
+                 of: str = POSES) -> Path:
+    """Keep what a verification found in place of an earlier one; those of former graphs go.
 
     :param result: with the entry ``passed``.
+    :param of: what was verified, :data:`POSES` or :data:`DETECTOR`.
     :return: the file.
     :raises ModelError: when it cannot be written.
     """
     wanted, path = asdict(execution), folder / VERIFIED_FILE
-    others = [r for r in _read(folder) if r['execution'] != wanted
-              and r['execution']['graphs_sha256'] == execution.graphs_sha256]
+    others = [r for r in _read(folder) if r['execution'] != wanted and (
+        r.get('of', POSES) != of
+        or r['execution']['graphs_sha256'] == execution.graphs_sha256)]
     content = {'format_version': VERIFIED_VERSION,
-               'results': [*others, {'execution': wanted, **result}]}
+               'results': [*others, {'of': of, 'execution': wanted, **result}]}
     replace_json(path, content)
     return path
 

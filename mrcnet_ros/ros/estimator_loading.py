@@ -108,7 +108,9 @@ def load_detector(parameters: NodeParameters, known: Iterable[str]) -> Detector 
     # all that it can find: max_detections leaves out boxes, and /diagnostics counts them
     detector = ObjectDetector.load(
         home_expanded('detector', parameters.detector), most=MOST_CELLS,
-        backend=parameters.backend, device=parameters.device, threads=parameters.threads or None)
+        backend=parameters.backend, device=parameters.device, threads=parameters.threads or None,
+        # lower ones are verified for poses and for boxes apart
+        precision='fp32' if parameters.precision == 'fp32' else 'auto')
     try:
         check_detector_labels(parameters.detector, detector.labels, set(known))
     except SpecError:

@@ -41,7 +41,8 @@ class NodeParameters:
         '', "device, named as the runtime names it; empty: the runtime's default device")
     precision: str = parameter(
         'auto', 'numerical precision of the runtime; auto: the lowest one that passed mrcnet '
-        'verify for this model on this machine, else fp32', choices=('auto', *PRECISIONS))
+        'verify for this model on this machine, else fp32; unless it is fp32, the own detector '
+        'uses the lowest one that passed mrcnet verify --detector', choices=('auto', *PRECISIONS))
     allow_unverified: bool = parameter(
         False, 'use the given precision even if it has not passed mrcnet verify')
     threads: int = parameter(

@@ -261,7 +261,7 @@ def test_a_graph_that_differs_leaves_the_directory_as_it_was(trained, tmp_path, 
 
 
 def test_the_command_exports_a_detector(trained, tmp_path, capsys):
-    """From the configuration that it was trained with; options of poses are refused."""
+    """From the configuration that it was trained with."""
     config, checkpoint = trained
     values = {'preset': 'detector', 'name': 'tiny', 'output': str(config.output), 'cache': 'c',
               'models': str(config.models), 'spec': {'focal_px': 120.0, 'channels': 8},
@@ -272,8 +272,6 @@ def test_the_command_exports_a_detector(trained, tmp_path, capsys):
              str(tmp_path / 'model')]
     assert main(words) == 0
     assert read_detector(tmp_path / 'model').labels == ('blob', 'box')
-    assert main([*words, '--backend', 'tensorrt']) == 2
-    assert '--backend is for models of poses' in capsys.readouterr().err
 
 
 def frame(folder: Path, image_id: int, *truths: tuple[int, tuple[float, ...], float],

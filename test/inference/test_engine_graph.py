@@ -30,7 +30,7 @@ onnx = pytest.importorskip('onnx', reason='needs the train or a TensorRT extra')
 FLOAT, HALF = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16
 
 LMO = Path(__file__).parents[2] / 'models' / 'lmo'
-DEFAULT_GRAPHS = ('stage1', 'template', 'stage2')
+DEFAULT_GRAPHS = ('stage1', 'template', 'stage2', 'detector')
 PAPER_GRAPHS = ('embed', 'stage1', 'stage2')
 GRAPHS = [*(f'default {g}' for g in DEFAULT_GRAPHS), *(f'paper {g}' for g in PAPER_GRAPHS)]
 LIMIT = 0.01  # of an output's largest value, for products in half precision
@@ -135,7 +135,7 @@ def test_every_graph_becomes_an_engine(graph: Path, precision: str, capability: 
     least = 4 if 'paper' in str(graph) else 1
     engine = build_engine(graph.read_bytes(), EngineTarget(
         library='tensorrt_rtx', precision=precision, capability=capability, least=least,
-        usual=8, largest=16), lambda text: None)
+        usual=8, largest=16, longest_px=800), lambda text: None)
     made = onnx.load_model_from_string(engine_graph(graph.read_bytes(), precision)).graph
     weights = [onnx.numpy_helper.to_array(tensor) for tensor in made.initializer]
     assert len(engine) > sum(array.nbytes for array in weights if array.dtype.kind == 'f')
@@ -254,6 +254,14 @@ def test_a_library_that_is_missing_is_named(tmp_path: Path,
         library_version('tensorrt_rtx')
     (tmp_path / 'tensorrt.py').write_text('__version__ = "10.1.2"')
     assert library_version('tensorrt') == '10.1.2'
+
+
+def test_free_sides_of_images_have_a_profile_of_their_own() -> None:
+    """From one cell to the longest side; what the graph fixes stays."""
+    target = EngineTarget(library='tensorrt', precision='fp32', capability='', least=1, usual=8,
+                          largest=32, longest_px=800)
+    assert target.profile((1, 3, -1, -1)) == [(1, 3, 32, 32), (1, 3, 512, 512), (1, 3, 800, 800)]
+    assert target.profile((-1, 96, 96, 3)) == [(n, 96, 96, 3) for n in (1, 8, 32)]
 
 
 def test_profiles_keep_what_belongs_together() -> None:

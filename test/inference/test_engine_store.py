@@ -26,7 +26,7 @@ ENGINE = bytes(range(256)) * 64
 CHANGES = {
     'graph': 'stage2', 'graph_sha256': 'cd' * 32, 'converter': 2, 'library': 'tensorrt_rtx',
     'version': '10.9.1', 'gpu': 'NVIDIA L40', 'capability': '8.6', 'precision': 'fp32',
-    'profile': (1, 8, 32),
+    'profile': (1, 8, 32), 'longest_px': 800,
 }
 
 

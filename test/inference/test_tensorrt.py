@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from fake_gpu import FakeCuda, fake_pycuda, fake_tensorrt
 from graph_inputs import random_inputs, session_of
+from red_detector import write_red_detector
 from test_estimator import CAMERA, DETECTIONS, IMAGE, assert_same_pose
 
 from mrcnet_ros.cli.main import main
@@ -258,6 +259,37 @@ def test_engines_are_exported_ahead_of_the_first_start(
     assert capsys.readouterr() == (first.out, '')
 
 
+@pytest.mark.parametrize('precision', ['fp32', 'fp16'])
+def test_a_detector_takes_images_of_any_size(stand: Stand, precision: str) -> None:
+    """Its engine is for all that it may be shown; other images are named."""
+    graph = {'detector': LMO / 'detector.onnx'}
+    backend = load_tensorrt(graph, RuntimeOptions(
+        backend='tensorrt', precision=precision, longest_px=800, say=stand.said.append))
+    assert any('images of up to 800 px' in text for text in stand.said)
+    rng = np.random.default_rng(0)
+    for size in ((96, 160), (384, 512)):
+        inputs = {'image': 255 * rng.random((1, 3, *size), dtype=np.float32)}
+        found = backend.run('detector', inputs)
+        for name, array in OnnxRuntimeBackend(graph).run('detector', inputs).items():
+            limit = LIMIT * np.abs(array).max() if precision == 'fp16' else 1e-5
+            assert np.abs(np.asarray(found[name]) - array).max() < limit, name
+    grey = {'image': np.zeros((1, 1, 64, 64), np.float32)}
+    with pytest.raises(BackendError, match=r"\(1, 1, 64, 64\) .*expected \(1, 3, 'N', 'N'\)"):
+        backend.run('detector', grey)
+
+
+@needs_rtx
+def test_engines_of_a_detector_are_exported_too(
+        tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of a directory without poses as well."""
+    write_red_detector(tmp_path / 'model')
+    assert main(['export', '--model', str(tmp_path / 'model'), '--backend', 'tensorrt_rtx',
+                 '--capability', '8.9', '--engines', str(tmp_path / 'engines')]) == 0
+    printed = capsys.readouterr()
+    assert 'images of up to 640 px' in printed.err
+    assert Path(printed.out.strip()).name.startswith('detector-fp32-')
+
+
 @pytest.mark.parametrize(('words', 'said'), [
     ([], 'give a configuration and --output DIR'),
     (['config.yaml'], 'give a configuration and --output DIR'),
@@ -294,9 +326,9 @@ def test_a_gpu_computes_the_same(real_library: str, precision: str, tmp_path: Pa
                                  monkeypatch: pytest.MonkeyPatch) -> None:
     """All graphs of the LM-O model, at batches within and beyond the engines'."""
     monkeypatch.setenv('MRCNET_CACHE', str(tmp_path))
-    graphs = {name: LMO / f'{name}.onnx' for name in DEFAULT_GRAPHS}
+    graphs = {name: LMO / f'{name}.onnx' for name in (*DEFAULT_GRAPHS, 'detector')}
     backend = load_tensorrt(graphs, RuntimeOptions(
-        backend=real_library, precision=precision, max_batch=4))
+        backend=real_library, precision=precision, max_batch=4, longest_px=800))
     reference = OnnxRuntimeBackend(graphs)
     limit = LIMIT if precision == 'fp16' else 1e-4
     for graph, path in graphs.items():

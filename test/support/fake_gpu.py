@@ -212,7 +212,7 @@ def fake_tensorrt(cuda: FakeCuda, largest: int, version: str = '10.0.0') -> type
 
         def get_tensor_shape(self, name: str) -> tuple[int, ...]:
             shape = next(t.shape for t in self._all if t.name == name)
-            return (-1, *shape[1:])
+            return tuple(side if isinstance(side, int) else -1 for side in shape)
 
         def get_tensor_mode(self, name: str) -> str:
             return 'in' if name in {t.name for t in self._session.get_inputs()} else 'out'
