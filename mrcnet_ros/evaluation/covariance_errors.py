@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,10 @@ from ..inference.poses import PoseEstimate
 from ..inference.uncertainty import CovarianceLaw, PoseSpread, score_odds
 from ..objects import ObjectModel
 from .pose_errors import closest_equivalent
+
+# Of several objects of a kind the truth of an estimate is the one whose ray is nearest, if the
+# angle to it is below this part of the angle to the next: others are mistaken or in one line.
+CLEARLY = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +120,7 @@ def pose_errors(frames: Sequence[BopFrame], rows: Sequence[ResultRow],
 
     Errors are those of the centred frames, for which covariances are computed first.
 
-    Objects that an image has several of, and poses without a spread, are left out.
+    Poses without a spread, and those of which the truth is not clear, are left out.
 
     :param rows: one for each of ``poses``.
     :param objects: of the model that made them, by label.
@@ -158,7 +162,7 @@ class Pair:
 def paired(frames: Sequence[BopFrame], rows: Sequence[ResultRow], poses: Sequence[PoseEstimate],
            objects: Mapping[str, ObjectModel], sizes: Mapping[str, float]) -> Iterator[Pair]:
     """Give each estimate and its truth; see :func:`pose_errors` for what is left out."""
-    for row, pose, truth in zip(rows, poses, sole_truths(frames, rows), strict=True):
+    for row, pose, truth in zip(rows, poses, truths_of(frames, rows), strict=True):
         if truth is not None:
             factor = sizes[pose.label] / objects[pose.label].size_ratio
             T_est = pose.T_camera_object.copy()
@@ -166,13 +170,41 @@ def paired(frames: Sequence[BopFrame], rows: Sequence[ResultRow], poses: Sequenc
             yield Pair((row.scene_id, row.image_id), pose, factor, T_est, truth.T_camera_object)
 
 
-def sole_truths(frames: Sequence[BopFrame], rows: Iterable[ResultRow]
-                ) -> Iterator[GroundTruth | None]:
-    """Give the truth of each estimate, None where the image has several objects of its kind."""
+def truths_of(frames: Sequence[BopFrame], rows: Sequence[ResultRow]
+              ) -> list[GroundTruth | None]:
+    """Return the truth of each estimate, None where it is not clear which one it is.
+
+    Of several objects of a kind it is the one on nearly the same ray, if this estimate is the
+    nearest to it, too.
+
+    :param rows: each estimate of an image once.
+    """
     truths = {(f.scene_id, f.image_id): f.target_ground_truth() for f in frames}
-    for row in rows:
-        same = [t for t in truths[row.scene_id, row.image_id] if t.object_id == row.object_id]
-        yield same[0] if len(same) == 1 else None
+    found: list[GroundTruth | None] = [None] * len(rows)
+    alike: dict[tuple[int, int, int], list[int]] = {}
+    for i, row in enumerate(rows):
+        alike.setdefault((row.scene_id, row.image_id, row.object_id), []).append(i)
+    for (scene_id, image_id, object_id), estimates in alike.items():
+        same = [t for t in truths[scene_id, image_id] if t.object_id == object_id]
+        if len(same) == 1:
+            for i in estimates:
+                found[i] = same[0]
+        elif same:
+            apart = _angles([rows[i].T_camera_object for i in estimates],
+                            [t.T_camera_object for t in same])
+            for k, i in enumerate(estimates):
+                j = int(apart[k].argmin())
+                next_best = np.delete(apart[k], j).min()
+                if apart[k, j] < CLEARLY * next_best and int(apart[:, j].argmin()) == k:
+                    found[i] = same[j]
+    return found
+
+
+def _angles(T: Sequence[Array], others: Sequence[Array]) -> Array:
+    """Return the angles between the rays to objects and to others, (N, M) [rad]."""
+    rays = [np.array([pose[:3, 3] / np.linalg.norm(pose[:3, 3]) for pose in poses])
+            for poses in (T, others)]
+    return np.asarray(np.arccos(np.clip(rays[0] @ rays[1].T, -1.0, 1.0)))
 
 
 def error_of(image: tuple[int, int], spread: PoseSpread, T_est: Array, T_gt: Array,

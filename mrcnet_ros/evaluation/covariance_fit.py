@@ -58,7 +58,7 @@ def _check_enough(errors: Sequence[PoseError], least_poses: int, least_images: i
         raise DatasetError(
             f'{turned} poses on {images} images are too few to fit a covariance: '
             f'{least_poses} on {least_images} images are needed, of objects whose rotation can be '
-            'seen and that each image shows once')
+            'seen')
 
 
 def _loss(group: GroupErrors, law: CovarianceLaw) -> float:

@@ -17,7 +17,7 @@ from ..geometry.se3 import Array
 from ..inference.depth_law import DepthScoreLaw, features
 from ..inference.poses import PoseEstimate
 from ..objects import ObjectModel
-from .covariance_errors import sole_truths
+from .covariance_errors import truths_of
 from .covariance_fit import MIN_POSES
 from .pose_errors import mssd
 from .score_fit import auroc
@@ -69,13 +69,13 @@ def score_inputs(frames: Sequence[BopFrame], rows: Sequence[ResultRow],
                  ) -> tuple[Array, NDArray[np.bool_]]:
     """Return the inputs of scores with depth, and which of the poses are right.
 
-    Poses that depth has not corrected, poses without a spread, and objects that an image has
-    several of are left out.
+    Poses that depth has not corrected, poses without a spread, and those of which the truth is not
+    clear are left out.
     """
     hulls = {label: item.size_ratio * hull_vertices(item.load_mesh().vertices)
              for label, item in objects.items()}
     inputs, right = [], []
-    for pose, truth in zip(poses, sole_truths(frames, rows), strict=True):
+    for pose, truth in zip(poses, truths_of(frames, rows), strict=True):
         corrected = pose.depth is not None and pose.depth.used != 'none'
         if truth is not None and corrected and pose.spread is not None:
             assert pose.depth is not None

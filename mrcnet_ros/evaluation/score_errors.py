@@ -38,7 +38,7 @@ def judged_poses(frames: Sequence[BopFrame], rows: Sequence[ResultRow],
                  sizes: Mapping[str, float]) -> list[Judged]:
     """Compare estimates with the truth, as they are once the sizes of the objects are known.
 
-    Objects that an image has several of, and poses of the paper preset, are left out.
+    Poses of which the truth is not clear, and those of the paper preset, are left out.
 
     :param rows: one for each of ``poses``.
     :param objects: of the model that made them, by label.

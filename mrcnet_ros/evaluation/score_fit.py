@@ -93,7 +93,7 @@ def check_enough_poses(judged: Sequence[Judged]) -> None:
     if len(judged) < MIN_POSES or images < MIN_IMAGES:
         raise DatasetError(
             f'{len(judged)} poses on {images} images are too few to fit a score: {MIN_POSES} on '
-            f'{MIN_IMAGES} images are needed, of objects that each image shows once')
+            f'{MIN_IMAGES} images are needed')
 
 
 def _logistic(x: Array, right: NDArray[np.bool_]) -> Array:

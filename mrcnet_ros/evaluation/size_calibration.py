@@ -15,7 +15,7 @@ from ..datasets.bop import BopFrame, GroundTruth, ResultRow
 from ..errors import DatasetError
 from ..geometry.hull import hull_vertices
 from ..objects import ObjectModel
-from .covariance_errors import sole_truths
+from .covariance_errors import truths_of
 from .pose_errors import closest_equivalent, pose_difference
 
 MIN_VISIBLE = 0.6  # of an object that is more hidden the distance is less sure
@@ -133,7 +133,7 @@ def measure_sizes(frames: Sequence[BopFrame], rows: Sequence[ResultRow],
              for m in objects.values()}
     models = {m.object_id: m for m in objects.values()}
     found: dict[int, list[float]] = {i: [] for i in models}
-    for row, truth in zip(rows, sole_truths(frames, rows), strict=True):
+    for row, truth in zip(rows, truths_of(frames, rows), strict=True):
         if truth is not None and row.object_id in models:
             ratio = _log_ratio(row, truth, models[row.object_id], hulls[row.object_id])
             if ratio is not None:

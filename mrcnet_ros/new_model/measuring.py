@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from ..datasets.boxes import BoxKind, BoxSpec
 from ..errors import DatasetError
-from ..evaluation.covariance_errors import sole_truths
+from ..evaluation.covariance_errors import truths_of
 from ..evaluation.covariance_law import Images, errors_of, law_of
 from ..evaluation.pose_errors import closest_equivalent, mssd, pose_difference
 from ..evaluation.runner import Run, run_frames
@@ -112,7 +112,7 @@ def measured_answers(done: Run, objects: Mapping[str, ObjectModel]) -> list[Meas
     centred = {label: item.centred() for label, item in objects.items()}
     hulls = {label: hull_vertices(item.load_mesh().vertices) for label, item in centred.items()}
     found = []
-    for row, pose, truth in zip(done.rows, done.poses, sole_truths(done.frames, done.rows),
+    for row, pose, truth in zip(done.rows, done.poses, truths_of(done.frames, done.rows),
                                 strict=True):
         if truth is not None:
             item = objects[pose.label]

@@ -11,7 +11,7 @@ from bop_folder import write_dataset
 from mrcnet_ros.cli.calibrate_laws import measured_covariance
 from mrcnet_ros.datasets.bop import BopDataset, ResultRow
 from mrcnet_ros.errors import DatasetError
-from mrcnet_ros.evaluation.covariance_errors import PoseError, pose_errors
+from mrcnet_ros.evaluation.covariance_errors import PoseError, pose_errors, truths_of
 from mrcnet_ros.evaluation.covariance_fit import MIN_IMAGES, MIN_POSES, fit_law
 from mrcnet_ros.evaluation.covariance_law import PHOTOGRAPHS, Images, law_of, unknown, widened_law
 from mrcnet_ros.evaluation.covariance_report import (
@@ -235,7 +235,7 @@ def test_errors_are_those_that_sizes_leave(dataset, objects):
     for size, left in ((1.0, 0.1), (1 / 1.1, 0.0)):
         errors = pose_errors(run.frames, run.rows, run.poses, objects,
                              dict.fromkeys(objects, size))
-        assert len(errors) == 3, 'two instances of an object cannot be told apart'
+        assert len(errors) == 5
         for error in errors:
             distance = np.linalg.norm(error.t_error_m) / np.linalg.norm(error.spread.axes_m[:, 2])
             assert (distance > 0.05) == (left > 0)
@@ -246,7 +246,28 @@ def test_a_symmetric_view_is_no_error(dataset, objects):
     run = run_of(dataset, objects, rotation=(0.0, 0.0, np.pi / 2))
     errors = pose_errors(run.frames, run.rows, run.poses, objects, dict.fromkeys(objects, 1.0))
     angles = sorted(round(float(np.linalg.norm(e.rotation_error_rad)), 3) for e in errors)
-    assert angles == [0.0, 1.571, 1.571]
+    assert angles == [0.0, 0.0, 0.0, 1.571, 1.571]
+
+
+@pytest.mark.parametrize(('apart', 'known'), [
+    (0.0, [True, True]),
+    (0.2, [True, True]),  # of the way to the other one
+    (0.4, [False, True]),  # as near to the other one as to be in doubt
+    (0.9, [False, True]),  # nearer to the other one, which has a better estimate
+    (1.1, [False, True])])
+def test_the_truth_of_one_of_two_is_that_on_its_ray(dataset, objects, apart, known):
+    """Where that is not clear there is none; the first estimate is moved towards the other."""
+    run = run_of(dataset, objects, factor=1.2)
+    rows = [r for r in run.rows if (r.image_id, r.object_id) == (17, 3)]
+    true = [t for t in run.frames[1].target_ground_truth() if t.object_id == 3]
+    T = rows[0].T_camera_object.copy()
+    T[:3, 3] += apart * (rows[1].T_camera_object[:3, 3] - T[:3, 3])
+    rows[0] = dataclasses.replace(rows[0], T_camera_object=T)
+    for order in (slice(None), slice(None, None, -1)):
+        found = truths_of(run.frames, rows[order])
+        assert [t is not None for t in found] == known[order]
+        assert all(t is None or t is wanted
+                   for t, wanted in zip(found, true[order], strict=True))
 
 
 @pytest.mark.parametrize(('spread', 'told'), [(True, 'too few to fit'), (False, 'no pose came')])
