@@ -26,6 +26,7 @@ from mrcnet_ros.network.stem import stem_entries
 from mrcnet_ros.objects.object_files import read_object_list
 from mrcnet_ros.reading.text import yaml_of
 from mrcnet_ros.training.config import TrainConfig
+from mrcnet_ros.training.disturbers import is_bop
 from mrcnet_ros.training.run_config import read_config, read_values
 
 HERE = Path(__file__).resolve().parent
@@ -124,10 +125,14 @@ def _add_training(archive: tarfile.TarFile, args: argparse.Namespace) -> None:
     for number, background in enumerate(config.backgrounds):
         archive.add(background, f'train/backgrounds{number}')
         values['backgrounds'].append(f'{there}/train/backgrounds{number}')
-    disturbers = getattr(config, 'disturbers', None)
-    if disturbers is not None:
-        _add_models(archive, disturbers, 'train/disturbers')
-        values['disturbers'] = f'{there}/train/disturbers'
+    values['disturbers'] = []
+    for number, folder in enumerate(config.disturbers):
+        name = f'train/disturbers{number}'
+        if is_bop(folder):
+            _add_models(archive, folder, name)
+        else:
+            archive.add(folder, name)
+        values['disturbers'].append(f'{there}/{name}')
     _add_bytes(archive, 'train.yaml', yaml_of(values).encode())
     stem = io.BytesIO()
     torch.save({k: v for k, v in read_stem(args.stem).items() if k in stem_entries()}, stem)

@@ -15,8 +15,8 @@ import sys
 from pathlib import Path
 
 from mrcnet_ros.cli.train import changes
-from mrcnet_ros.objects import load_bop_objects
 from mrcnet_ros.training.config import TrainConfig
+from mrcnet_ros.training.disturbers import count_disturbers
 from mrcnet_ros.training.feed import AHEAD
 from mrcnet_ros.training.run_config import read_config
 from mrcnet_ros.training.view_bank import VIEW_BYTES
@@ -67,8 +67,7 @@ def main() -> int:
     parser.add_argument('--json', type=Path, required=True)
     args = parser.parse_args()
     config = read_config(TrainConfig, args.config, changes(args))
-    others = 0 if config.disturbers is None else len(load_bop_objects(config.disturbers))
-    disturbers = config.bodies + others
+    disturbers = count_disturbers(config)
     needed, usage = needed_bytes(config, disturbers), shutil.disk_usage(SHARED_MEMORY)
     free = usage.free
     print(f'{SHARED_MEMORY} has {free / 2**30:.2f} GiB free, the training needs '

@@ -26,8 +26,9 @@ from ..store.atomic import writing
 from ..synth.held_out import MOST_OBJECTS, image_count
 from ..training.composed_run import check_start
 from ..training.config import TrainConfig
+from ..training.disturbers import load_disturbers
 from ..training.loop import CHECKPOINT
-from ..training.material import load_disturbers, load_object_views, load_templates, load_views
+from ..training.material import load_object_views, load_templates, load_views
 from ..training.openness import check_ray_tracer
 from ..training.trainer import checked_objects, train
 from .detector_steps import (

@@ -19,9 +19,10 @@ from ..network.detector_losses import WANTED, BoxTargets, detection_loss
 from .backgrounds import background_patches, find_images, irradiance_matrices
 from .composed_run import ComposedRun, Job, check_start, deadline_of
 from .detector_config import DetectorConfig
+from .disturbers import load_disturbers
 from .exchange import Exchange, train_together
 from .loop import CHECKPOINT, alone_in, decay_groups
-from .material import load_disturbers, load_object_views
+from .material import load_object_views
 from .painting import TrainingPainter
 from .scenes import SceneComposer, TrainingScene
 from .view_bank import SharedViews

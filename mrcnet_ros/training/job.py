@@ -15,8 +15,9 @@ from ..errors import MrcnetError, SpecError
 from ..network.mrcnet import MrcNet
 from ..objects import ObjectModel
 from .config import TrainConfig
+from .disturbers import load_disturbers
 from .exchange import end_with_parent
-from .material import load_disturbers, load_templates
+from .material import load_templates
 from .view_bank import load_or_render
 from .warm_start import freeze_shared, read_start, warm_start
 

@@ -12,16 +12,17 @@ from ..errors import SpecError
 from ..geometry.rotation_grid import rotation_grid
 from ..geometry.view_prior import allowed_bins
 from ..meshes import check_origin
-from ..objects import ObjectModel, load_bop_objects
+from ..objects import ObjectModel
 from ..rendering.coordinates import template_coordinates
 from ..rendering.template_store import TemplateStore
 from .backgrounds import background_patches, find_images, irradiance_matrices
 from .composer import Composer
 from .config import TrainConfig
+from .disturbers import load_disturbers
 from .scene_config import SceneConfig
 from .targets import ObjectShapes
 from .template_bank import TemplateBank
-from .view_bank import SharedViews, from_outside, load_or_render, load_or_render_shapes
+from .view_bank import SharedViews, load_or_render
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,25 +55,6 @@ def load_object_views(config: SceneConfig, objects: Sequence[ObjectModel]) -> li
     priors = {o.object_id: config.view_prior for o in objects}
     return load_or_render(config.cache, objects, priors, config.distance_m, config.views,
                           config.seed)
-
-
-def load_disturbers(config: SceneConfig) -> list[SharedViews]:
-    """Render or load the views of plain bodies and of other objects, seen from anywhere.
-
-    The objects of the model are none of them, even if they are in the same folder: a detector
-    would learn that they must not be found.
-    """
-    views = config.views_of_disturbers
-    found = load_or_render_shapes(config.cache, config.bodies, config.distance_m, views,
-                                  config.seed)
-    if config.disturbers is not None:
-        own = {o.checked_digest() for o in config.load_objects()}
-        others = load_bop_objects(config.disturbers).values()
-        for o in (o for o in others if o.checked_digest() not in own):
-            found += load_or_render(config.cache, [o], {},
-                                    from_outside(config.distance_m, o.diameter_m), views,
-                                    config.seed)
-    return found
 
 
 def load_material(config: TrainConfig, objects: list[ObjectModel],

@@ -30,8 +30,8 @@ class SceneConfig(RunConfig):
     :param init_knows: whether an object of ``init`` with the same label is the same object; if
         not, its row is not used.
     :param bodies: number of plain bodies that lie around and hide objects.
-    :param disturbers: BOP models folder of other objects that do the same, or None; those whose
-        mesh an object of the model has are left out.
+    :param disturbers: BOP models folders of other objects that do the same, or folders of any mesh
+        files, which are scaled; those whose mesh an object of the model has are left out.
     :param view_prior: the same for all objects, or None for all of SO(3).
     :param distance_m: nearest and farthest distance of the objects.
     :param views: rendered views of each object.
@@ -56,7 +56,7 @@ class SceneConfig(RunConfig):
     init: Path | None = None
     init_knows: bool = True
     bodies: int = 24
-    disturbers: Path | None = None
+    disturbers: tuple[Path, ...] = ()
     view_prior: ViewPrior | None = None
     distance_m: tuple[float, float] = (0.4, 1.5)
     views: int

@@ -13,7 +13,7 @@ import os
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,6 +90,28 @@ class SharedViews:
         return ViewBank(**pixels, **self.rest)
 
 
+@dataclass(frozen=True)
+class _Source:
+    """Something to be rendered.
+
+    :param load: reads its mesh.
+    :param too_thin: makes the error for a mesh that most views do not show, given what is wrong.
+    """
+
+    load: Callable[[], Mesh]
+    too_thin: Callable[[str], MeshError | SpecError]
+
+
+def _of_object(model: ObjectModel) -> _Source:
+    return _Source(model.load_mesh, lambda problem: MeshError(
+        model.mesh_path, problem, 'leave the object out'))
+
+
+def _of_body(mesh: Mesh) -> _Source:
+    return _Source(lambda: mesh, lambda problem: SpecError(
+        f'a plain body {problem}; give another seed, or bodies 0'))
+
+
 def load_or_render(folder: Path, objects: Sequence[ObjectModel],
                    priors: Mapping[int, ViewPrior | None], distance_m: tuple[float, float],
                    views: int, seed: int) -> list[SharedViews]:
@@ -107,7 +129,7 @@ def load_or_render(folder: Path, objects: Sequence[ObjectModel],
                   *(model.middle_m.tolist() if model.middle_m.any() else [])]
         path = _path(folder, model.label, values)
         rng = np.random.default_rng([seed, model.object_id])
-        banks.append(_bank(path, model.centred(), model.diameter_m,
+        banks.append(_bank(path, _of_object(model.centred()), model.diameter_m,
                            _poses(rng, prior, distance_m, views)))
     return banks
 
@@ -122,8 +144,26 @@ def load_or_render_shapes(folder: Path, count: int, distance_m: tuple[float, flo
         path = _path(folder, f'shape{number:02d}',
                      [SHAPES_VERSION, count, distances, views, seed])
         rng = np.random.default_rng([seed, 8, number])
-        banks.append(_bank(path, mesh, diameter_m, _poses(rng, None, distances, views)))
+        banks.append(_bank(path, _of_body(mesh), diameter_m,
+                           _poses(rng, None, distances, views)))
     return banks
+
+
+def load_or_render_mesh(folder: Path, mesh_path: Path, digest: str, diameter_m: float,
+                        load: Callable[[], Mesh], distance_m: tuple[float, float], views: int,
+                        seed: int) -> SharedViews:
+    """Return the view bank of a mesh of no object, seen from anywhere.
+
+    :param mesh_path: its file, for messages.
+    :param digest: of it and of all files on which its looks depend.
+    :param load: reads it, around its middle and with this diameter; called only to render it.
+    :raises MeshError: when it cannot be read, or most views show nothing.
+    """
+    distances = from_outside(distance_m, diameter_m)
+    path = _path(folder, 'mesh', [digest, diameter_m, distances, views, seed])
+    rng = np.random.default_rng([seed, 9, int(digest[:8], 16)])
+    source = _Source(load, lambda problem: MeshError(mesh_path, problem, 'leave it out'))
+    return _bank(path, source, diameter_m, _poses(rng, None, distances, views))
 
 
 def from_outside(distance_m: tuple[float, float], diameter_m: float) -> tuple[float, float]:
@@ -142,7 +182,7 @@ def _path(folder: Path, label: str, values: Sequence[object]) -> Path:
     return Path(folder) / f'{label}-{hashlib.sha256(text.encode()).hexdigest()[:16]}'
 
 
-def _bank(path: Path, source: Mesh | ObjectModel, diameter_m: float,
+def _bank(path: Path, source: _Source, diameter_m: float,
           poses: tuple[Array, Array]) -> SharedViews:
     """Return the views of a folder, rendered when it is not there or is damaged.
 
@@ -192,13 +232,13 @@ def _poses(rng: np.random.Generator, prior: ViewPrior | None, distance_m: tuple[
     return R, rng.uniform(*distance_m, views)
 
 
-def _render(path: Path, source: Mesh | ObjectModel, diameter_m: float,
+def _render(path: Path, source: _Source, diameter_m: float,
             poses: tuple[Array, Array]) -> None:
     """Render views into a folder.
 
     :raises DatasetError: when it cannot be written.
     """
-    mesh = source.load_mesh() if isinstance(source, ObjectModel) else source
+    mesh = source.load()
     hull = hull_vertices(mesh.vertices)
     R, distance = poses
     views = len(distance)
@@ -250,7 +290,7 @@ def _write(path: Path, pixels: Mapping[str, NDArray[Any]], small: Mapping[str, A
                 raise
 
 
-def _shown(mask: NDArray[np.uint8], source: Mesh | ObjectModel) -> NDArray[np.int64] | slice:
+def _shown(mask: NDArray[np.uint8], source: _Source) -> NDArray[np.int64] | slice:
     """Return rows of views that show something, some twice in place of those that do not.
 
     :param mask: (V, S, S).
@@ -262,7 +302,5 @@ def _shown(mask: NDArray[np.uint8], source: Mesh | ObjectModel) -> NDArray[np.in
         return slice(None)
     if len(shown) < LEAST_SHOWN * len(mask):
         problem = f'shows nothing in {len(mask) - len(shown)} of {len(mask)} views, so thin it is'
-        if isinstance(source, ObjectModel):
-            raise MeshError(source.mesh_path, problem, 'leave the object out')
-        raise SpecError(f'a plain body {problem}; give another seed, or bodies 0')
+        raise source.too_thin(problem)
     return np.concatenate([shown, shown[:len(mask) - len(shown)]])

