@@ -1,6 +1,6 @@
 """Ask the pose node for one pose to grasp by, and give it in the frame of the robot's base.
 
-    python3 examples/grasp_pose.py can --base base_link --timeout 5
+    python3 examples/grasp_pose.py can --base base_link --timeout 5 --deviation-m 0.05
 
 prints a line of JSON and ends with 0, or says on stderr why there is no pose to rely on and ends
 with 1. In simulated time, add --ros-args -p use_sim_time:=true. It needs rclpy, tf2_ros and

@@ -64,5 +64,11 @@ class UnknownLabelError(MrcnetError):
         )
 
 
+def with_extra(extra: str) -> str:
+    """Return how to install what belongs to an extra of setup.py: no index has this package."""
+    return (f"install mrcnet_ros with the extra '{extra}': pip install '.[{extra}]' in the folder "
+            'of the sources')
+
+
 def _join(text: str, remedy: str) -> str:
     return f'{text}; {remedy}' if remedy else text

@@ -20,7 +20,7 @@ from types import ModuleType
 from typing import Any
 
 from .. import __version__
-from ..errors import MrcnetError
+from ..errors import MrcnetError, with_extra
 
 # name: (module, help)
 COMMANDS = {
@@ -105,10 +105,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _remedy(package: str) -> str:
     """Say how to install an optional dependency; '' for any other package."""
     if package in EXTRAS:
-        return f"install mrcnet_ros with the extra '{EXTRAS[package]}'"
+        return with_extra(EXTRAS[package])
     if package in OF_ROS:
-        return ("source the setup.bash of your ROS installation; only without one, install "
-                "mrcnet_ros with the extra 'ros'")
+        return ('source the setup.bash of your ROS installation; only without one, '
+                + with_extra('ros'))
     if package == 'tf2_ros':
         return 'install the ROS package tf2_ros_py, as rosdep install does'
     return 'pip install rosbags' if package == 'rosbags' else ''

@@ -48,12 +48,24 @@ class Run:
     size_ratios: dict[int, float] = field(default_factory=dict)
 
     def unscaled_rows(self) -> list[ResultRow] | None:
-        """Return the estimates of objects as large as their meshes, None when they are those."""
-        measured = any(p.stands or (p.depth is not None and p.depth.used != 'none')
-                       for p in self.poses)
-        if measured or all(ratio == 1.0 for ratio in self.size_ratios.values()):
-            return None  # what depth or a plane has told does not depend on the size alone
+        """Return the estimates of objects as large as their meshes.
+
+        :return: None when the model has no sizes, and when poses are :meth:`corrected`.
+        """
+        if not self._sized() or self.corrected():
+            return None
         return [_unscaled(row, self.size_ratios.get(row.object_id, 1.0)) for row in self.rows]
+
+    def corrected(self) -> bool:
+        """Tell whether poses of a model with sizes do not depend on these alone.
+
+        A plane or depth has corrected some of them, so there are no estimates without sizes.
+        """
+        return self._sized() and any(p.stands or (p.depth is not None and p.depth.used != 'none')
+                                     for p in self.poses)
+
+    def _sized(self) -> bool:
+        return any(ratio != 1.0 for ratio in self.size_ratios.values())
 
 
 FrameAction = Callable[[BopFrame, NDArray[np.uint8], list[ResultRow]], object]

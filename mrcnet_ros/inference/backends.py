@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..cpus import cpu_name, has_bf16
-from ..errors import BackendError
+from ..errors import BackendError, with_extra
 from .backend import Backend, RuntimeOptions
 from .cuda_driver import cuda_problem, gpu_name
 
@@ -42,7 +42,7 @@ class Runtime:
         """Return what is missing and what to do, '' when it can be used."""
         missing = [name for name in self.modules if not _importable(name)]
         if missing:
-            remedy = (f"install mrcnet_ros with the extra '{self.extra}'" if self.extra
+            remedy = (with_extra(self.extra) if self.extra
                       else f'pip install {" ".join(missing)}')
             return f'needs {" and ".join(missing)}, not installed; {remedy}'
         return cuda_problem() if self.gpu else ''

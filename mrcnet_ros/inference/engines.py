@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import BackendError
+from ..errors import BackendError, with_extra
 from .engine_store import EngineKey, EngineStore
 from .model_json import check_file, check_seal, read_model_json
 from .tensorrt_build import EngineTarget, build_engine
@@ -115,6 +115,6 @@ def library_version(library: str) -> str:
                            check=False)
     if found.returncode != 0:
         said = found.stderr.strip().splitlines()[-1:] or [f'exit code {found.returncode}']
-        raise BackendError(f'{library} cannot be imported ({said[0]}); install mrcnet_ros with '
-                           f"the extra '{library.replace('_', '-')}'")
+        raise BackendError(f'{library} cannot be imported ({said[0]}); '
+                           + with_extra(library.replace('_', '-')))
     return found.stdout.strip().splitlines()[-1]

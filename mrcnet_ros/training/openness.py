@@ -8,7 +8,7 @@ import numpy as np
 import trimesh
 from numpy.typing import NDArray
 
-from ..errors import BackendError
+from ..errors import BackendError, with_extra
 from ..geometry.se3 import Array
 from ..meshes.winding import bodies, is_closed_outward, joined, to_turn_alike
 from ..objects import Mesh
@@ -62,7 +62,7 @@ def check_ray_tracer() -> None:
     """
     if not trimesh.ray.has_embree:
         raise BackendError('rendering the views of a training needs the ray tracer embreex, which '
-                           "is not installed; pip install 'mrcnet_ros[train]'")
+                           f'is not installed; {with_extra("train")}')
 
 
 def _wound_alike(mesh: Mesh) -> tuple[NDArray[np.int32], NDArray[np.int64]]:

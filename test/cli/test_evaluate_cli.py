@@ -27,11 +27,11 @@ root = bop_folder.root_fixture()
 class KnowsTheTruth:
     """Finds the annotation whose box it is given; its poses are off by a known shift."""
 
-    def __init__(self, root, *, shift_m=0.0, known=(1, 3), fails_at=None, fit=None):
+    def __init__(self, root, *, shift_m=0.0, known=(1, 3), fails_at=None, fit=None, stands=False):
         models = load_bop_objects(root / 'toy' / 'models_eval', known, LABELS)
         self.objects = {model.label: model for model in models.values()}
         self.frames = iter(BopDataset(root, 'toy', 'test').frames)
-        self.shift_m, self.fails_at, self.fit = shift_m, fails_at, fit
+        self.shift_m, self.fails_at, self.fit, self.stands = shift_m, fails_at, fit, stands
         self.boxes = []
 
     def estimate(self, image_rgb, camera, detections):
@@ -51,7 +51,7 @@ class KnowsTheTruth:
             T = truth.T_camera_object.copy()
             T[2, 3] += self.shift_m
             poses.append(PoseEstimate(detection.label, model.object_id, T, 0.9, index, '',
-                                      detection.box_xyxy, depth=self.fit))
+                                      detection.box_xyxy, depth=self.fit, stands=self.stands))
         if frame.image_id == 17:
             skipped.append(Skipped(0, 'non_finite', 'for the test'))
         return FrameResult(poses, skipped, {'crop': 0.002, 'stage1': 0.03}, 3, 1)
@@ -129,7 +129,15 @@ def test_what_size_ratios_are_worth_is_told(monkeypatch, root, capsys):
     assert figures['overall']['ar_mssd'] == 1.0 and without['ar_mssd'] < 0.9
     assert without['targets'] == 5 and without['median_depth_percent'] == pytest.approx(
         100 * (1 - 1 / 1.04))
-    assert 'without size ratios' in capsys.readouterr().out
+    assert '\nwithout size ratios ' in capsys.readouterr().out
+
+
+def test_why_size_ratios_have_no_row_is_told(monkeypatch, root, capsys):
+    """A pose that a plane has corrected does not depend on the size alone."""
+    estimator = KnowsTheTruth(root, stands=True)
+    estimator.objects['die'] = dataclasses.replace(estimator.objects['die'], size_ratio=1.04)
+    assert evaluate(monkeypatch, root, estimator)[1]['without_size_ratios'] is None
+    assert 'no row without size ratios' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(('changes', 'told'), [

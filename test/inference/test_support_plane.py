@@ -54,6 +54,17 @@ def test_a_box_on_the_table_comes_to_its_true_distance(away):
     assert 0.002 < np.sqrt(ray @ left[:3, :3] @ ray) < 0.01  # from 0.04
 
 
+@pytest.mark.parametrize(('elevation_deg', 'page_mm'), [(60, 6), (45, 8), (30, 11)])
+def test_the_deviation_that_is_left_grows_with_a_flatter_view(elevation_deg, page_mm):
+    """As docs/grasping.md says: the error of the height over the sine of the elevation."""
+    T_camera_table = make_transform(
+        exp_so3([np.radians(90 + elevation_deg), 0, 0]), [0.0, 0.0, 0.8])
+    T = T_camera_table @ make_transform(np.eye(3), [0, 0, SIDE_M / 2])
+    C = np.diag([0.003, 0.003, 0.03, 0.1, 0.1, 0.1])**2
+    _, left = standing(BOX, T, C, checked_plane(plane_of_frame(T_camera_table)))
+    assert 1e3 * np.sqrt(np.linalg.eigvalsh(left[:3, :3]).max()) == pytest.approx(page_mm, abs=1)
+
+
 def test_a_tilted_pose_is_put_upright_and_onto_the_plane():
     """The network's rotation is wrong by seven degrees; the plane knows it to three."""
     tilted = on_table(tilt=(0.12, 0, 0), away=1.03)

@@ -188,7 +188,7 @@ def test_a_missing_ray_tracer_is_told_before_anything_is_written(
     monkeypatch.setattr(trimesh.ray, 'has_embree', False)
     write(tmp_path / 'part.stl', BRICK)
     assert main(['new', str(tmp_path / 'part.stl'), '--output', str(tmp_path / 'out')]) == 2
-    assert "embreex, which is not installed; pip install 'mrcnet_ros[train]'" in (
+    assert "embreex, which is not installed; install mrcnet_ros with the extra 'train'" in (
         capsys.readouterr().err)
     assert not (tmp_path / 'out').exists()
 

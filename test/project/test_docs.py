@@ -71,6 +71,39 @@ def test_commands_of_pages_can_be_copied(page: Path):
             assert not ended.code, command
 
 
+@pytest.mark.parametrize('page', PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_a_placeholder_of_a_command_stands_for_one_thing(page: Path):
+    """Whoever puts in one path for each word writes no results into the dataset."""
+    for command in _commands(page.read_text(encoding='utf-8')):
+        words = re.findall(r'(?<=[\s=])[A-Z]{2,}\b(?!/)', command)
+        assert len(words) == len(set(words)), command
+
+
+def test_datasets_that_pages_make_differ():
+    """The second command would stop at the folder of the first."""
+    pages = ' '.join(page.read_text(encoding='utf-8') for page in PAGES)
+    made = re.findall(r'mrcnet synth [^`#]*?--output (data/\w+)', pages)
+    assert len(made) > 5 and len(made) == len(set(made))
+
+
+@pytest.mark.parametrize('page', PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_pages_that_train_or_need_pytorch_install_it(page: Path):
+    """A page that says what to install says all that its commands need."""
+    text = page.read_text(encoding='utf-8')
+    extras = {name for found in re.findall(r"pip install '\.\[([\w,-]+)\]'", text)
+              for name in found.split(',')}
+    needed = any(re.match('mrcnet (train|new|export)|.*--backend torch', command)
+                 for command in _commands(text))
+    assert not (extras - {'ros'} and needed) or 'train' in extras
+
+
+def test_nobody_is_sent_to_an_index_for_this_package():
+    """No index has it: whoever took the name there would be installed."""
+    files = [*PAGES, *(ROOT / 'mrcnet_ros').rglob('*.py')]
+    assert [path for path in files if re.search(
+        r"pip install (?:-\S+ )*['\"]?mrcnet", path.read_text(encoding='utf-8'))] == []
+
+
 def test_files_that_the_development_page_names_exist_with_what_it_names_in_them():
     """Rooms, files, and the functions and classes that follow a file in its cell."""
     text = (ROOT / 'docs/development.md').read_text(encoding='utf-8')

@@ -253,7 +253,7 @@ def test_openness_is_that_of_the_outside(tmp_path: Path, kind: str, faces: np.nd
 def test_a_missing_ray_tracer_is_told(monkeypatch: pytest.MonkeyPatch):
     """With what to install."""
     monkeypatch.setattr(trimesh.ray, 'has_embree', False)
-    with pytest.raises(BackendError, match=r'embreex.*pip install .mrcnet_ros\[train\]'):
+    with pytest.raises(BackendError, match=r'embreex.*pip install .\.\[train\]'):
         bake_openness(cube(0.08), 0.14)
 
 
