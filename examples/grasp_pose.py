@@ -73,7 +73,8 @@ class Planner:
         turn = np.kron(np.eye(2), T_base_camera[:3, :3])
         covariance = np.reshape(detection.results[0].pose.covariance, (6, 6))
         if covariance[0, 0] < 0:
-            raise NoPoseError(f'the model tells no covariance of {label}; mrcnet calibrate does')
+            raise NoPoseError(f'the model gives no covariance for {label}; run mrcnet calibrate '
+                              '--write')
         covariance = turn @ covariance @ turn.T
         return {
             'frame_id': base, 'instance': answer.transform.child_frame_id, 'id': detection.id,

@@ -61,8 +61,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                              'depth images of the dataset or, for rendered images, with a '
                              'simulated depth camera; does not measure sizes')
     parser.add_argument('--write', action='store_true',
-                        help='write sizes and the laws of covariances and scores into model.json; '
-                             'score the model again afterwards')
+                        help='write sizes, the covariance model and the score calibration into '
+                             'model.json; score the model again afterwards')
     parser.add_argument('--only', choices=MEASURES, nargs='+', default=MEASURES,
                         help='write only these (default: all); with photographs and '
                              'without --depth the sizes are printed in any case')
@@ -78,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
 
     if args.only is not MEASURES and 'sizes' in args.only and (args.synthetic or args.depth):
         raise SpecError('--only sizes is for photographs without --depth: neither rendered images '
-                        'nor poses that depth has corrected tell sizes')
+                        'nor poses that depth has corrected show sizes')
     if args.write and args.model.is_dir():
         check_writable(args.model / MODEL_FILE)
     if args.synthetic:
@@ -111,7 +111,8 @@ def run(args: argparse.Namespace) -> int:
     check_sizes(sizes)
     unsized = 'sizes' in args.only and not any(size.log_ratios for size in sizes)
     if unsized:
-        print('no sizes: no image shows an object hardly hidden whose rotation was found')
+        print('no sizes: no photograph shows an object that is at least 60 % visible and whose '
+              'rotation was estimated within 30 degrees')
     laws = _laws(_of_preset(args), done, objects,
                  {s.label: s.ratio if resized else s.known for s in sizes},
                  Images(source, _boxes(args), *_tried(args)))
@@ -197,9 +198,9 @@ def _answer_rendered(args: argparse.Namespace) -> tuple[Run, Mapping[str, Object
 
 
 class _Laws(NamedTuple):
-    """Fitted laws with their sources; None for a law that could not be fitted.
+    """Fitted calibrations with their sources; None for one that could not be fitted.
 
-    :param missing: whether a wanted law could not be fitted.
+    :param missing: whether a wanted one could not be fitted.
     """
 
     covariance: tuple[CovarianceLaw, LawSource] | None
@@ -209,7 +210,7 @@ class _Laws(NamedTuple):
 
 def _laws(wanted: Collection[str], done: Run, objects: Mapping[str, ObjectModel],
           sizes: Mapping[str, float], images: Images) -> _Laws:
-    """Fit the wanted laws, print how good they are, and return them.
+    """Fit the wanted calibrations, print how good they are, and return them.
 
     :param wanted: of :data:`MEASURES`.
     :param sizes: by label, size ratios that the model is going to have.
@@ -225,7 +226,7 @@ def _laws(wanted: Collection[str], done: Run, objects: Mapping[str, ObjectModel]
 
 
 def _write(path: Path, laws: _Laws, sizes: Mapping[str, float]) -> None:
-    """Write laws and sizes into a model.
+    """Write calibrations and sizes into a model.
 
     :param sizes: by label, new size ratios.
     """
@@ -259,7 +260,7 @@ def _boxes(args: argparse.Namespace) -> str:
 
 def _measured_score(done: Run, objects: Mapping[str, ObjectModel], sizes: Mapping[str, float],
                     images: Images) -> tuple[ScoreLaw, ScoreSource] | None:
-    """Print how well scores predict right poses; return the law of scores.
+    """Print how well scores predict right poses; return the score calibration.
 
     :param sizes: by label, size ratios that the model is going to have.
     :return: None when there are too few poses.
@@ -271,7 +272,7 @@ def _measured_score(done: Run, objects: Mapping[str, ObjectModel], sizes: Mappin
     try:
         law, source = score_law_of(judged, images)
     except DatasetError as error:
-        print(f'no law of scores: {error}')
+        print(f'no score calibration: {error}')
         return None
     print('\n'.join(score_table(judged)))
     print_numbers(law)

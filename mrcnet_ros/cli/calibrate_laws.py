@@ -1,4 +1,4 @@
-"""``mrcnet calibrate``: laws of covariances, laws of poses with depth, and what is printed."""
+"""``mrcnet calibrate``: covariances, poses with depth, and what is printed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def print_numbers(law: Law) -> None:
 
 def measured_covariance(done: Run, objects: Mapping[str, ObjectModel], sizes: Mapping[str, float],
                         images: Images) -> tuple[CovarianceLaw, LawSource] | None:
-    """Fit a law of covariances, print how good it is, and return it with its source.
+    """Fit a covariance model, print how good it is, and return it with its source.
 
     :param sizes: by label, size ratios that the model is going to have.
     :return: None when the answers are too few.
@@ -41,7 +41,7 @@ def measured_covariance(done: Run, objects: Mapping[str, ObjectModel], sizes: Ma
     try:
         print('\n'.join(covariance_table(left_out_reports(errors))))
     except DatasetError as error:
-        print(f'no report on images that the law was not fitted to: {error}')
+        print(f'no report on images that were left out of the fit: {error}')
     print_numbers(law)
     across, along, rotation = source.widened
     print(f'from {source.poses} poses on {source.images} images ({source.source}), deviations '
@@ -51,7 +51,7 @@ def measured_covariance(done: Run, objects: Mapping[str, ObjectModel], sizes: Ma
 
 
 def print_written(model: Path, written: Collection[str]) -> None:
-    """Say what is new in ``model.json``, and which of its laws that makes old."""
+    """Say what is new in ``model.json``, and which of its calibrations that makes old."""
     from ..inference.model_json import MODEL_FILE, outdated
 
     file = model / MODEL_FILE
@@ -67,7 +67,7 @@ def print_written(model: Path, written: Collection[str]) -> None:
 
 def calibrate_depth(model: Path, done: Run, objects: Mapping[str, ObjectModel], images: Images,
                     wanted: Collection[str], write: bool) -> int:
-    """Fit the laws of corrected poses, print how good they are, and perhaps write them.
+    """Calibrate on corrected poses, print how good that is, and perhaps write it.
 
     :param done: answers with depth, with their spreads.
     :param wanted: of ``covariance`` and ``score``, as without depth.
@@ -106,7 +106,7 @@ def _corrected(done: Run) -> Run:
 
 
 def _score_law(done: Run, objects: Mapping[str, ObjectModel]) -> DepthScoreLaw | None:
-    """Fit a law of scores with depth, print how good it is, and return it, if there is one."""
+    """Calibrate the score with depth, print how good it is, and return it, if there is one."""
     from ..evaluation import depth_score_fit as fit
 
     inputs, right = fit.score_inputs(done.frames, done.rows, done.poses, objects)

@@ -97,9 +97,9 @@ def add_model_arguments(parser: argparse.ArgumentParser, *, required: bool = Tru
                                  '(default: %(default)s; not with the paper preset)')
     if crops and plane:
         parser.add_argument('--find-plane', action=argparse.BooleanOptionalAction, default=True,
-                            help='whether three objects or more of an image tell what plane they '
-                                 'stand on, which corrects their poses (default: yes; not with '
-                                 'the paper preset)')
+                            help='find the plane that three or more objects of an image stand on, '
+                                 'and correct their poses by it (default: yes; not with the paper '
+                                 'preset)')
 
 
 def add_threads_argument(parser: argparse.ArgumentParser) -> None:

@@ -35,9 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help='detections come N images later than the image that they are of, as '
                              'those of a slow detector (default: %(default)s)')
     parser.add_argument('--min-score', type=share, default=MIN_SCORE, metavar='S',
-                        help='track_min_score: instances with a lower score, as it would be at '
-                             'the usual distance of the law of scores, are not followed '
-                             '(default: %(default)s)')
+                        help='track_min_score: instances with a lower score, corrected for '
+                             'distance, are not followed (default: %(default)s)')
     add_json_argument(parser)
 
 

@@ -106,9 +106,9 @@ def _hint(model: Path, distance_m: tuple[float, float]) -> None:
     from ..inference.model_json import read_model_json
 
     if read_model_json(model)[1].get('covariance') is None:
-        say(f'{model} tells no covariance yet: mrcnet calibrate --synthetic --model {model} '
-            f'--meshes DIR --distance {distance_m[0]:g} {distance_m[1]:g} --write measures one on '
-            'rendered images; with annotated photographs it takes --bop-dir and --dataset '
+        say(f'{model} has no covariance calibration yet; to calibrate on rendered images: mrcnet '
+            f'calibrate --synthetic --model {model} --meshes DIR --distance {distance_m[0]:g} '
+            f'{distance_m[1]:g} --write; with annotated photographs, give --bop-dir and --dataset '
             'instead of --synthetic and --distance')
 
 

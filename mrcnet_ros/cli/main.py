@@ -27,7 +27,7 @@ COMMANDS = {
     'demo': ('demo', 'synthetic camera and the real node: poses, errors and a picture'),
     'node': ('node', 'the pose node, without ros2 run; pose_node --help lists its parameters'),
     'evaluate': ('evaluate', 'score poses on a BOP dataset or a rosbag'),
-    'verify': ('verify', 'compare the poses of a runtime with the reference, store the result'),
+    'verify': ('verify', 'compare poses or boxes of a runtime with a reference, store the result'),
     'calibrate': ('calibrate', 'measure sizes and errors of poses, on photographs or renders'),
     'bench': ('bench', 'measure the speed of estimator, runtimes and node'),
     'fuzz': ('fuzz', 'send the node damaged messages and check that it still answers'),

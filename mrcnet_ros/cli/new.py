@@ -63,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Make the model and print where its page is.
 
-    :return: 1 when the model lacks a law of covariances or scores, else 0.
+    :return: 1 when covariances or scores of the model are not calibrated, else 0.
     """
     from tqdm import tqdm
 
@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
     for warning in maker.warnings:
         print(warning)
     if maker.problem:
-        print(f'its poses have no covariance or score law: {maker.problem}; to fit them to more '
+        print(f'covariances or scores are not calibrated: {maker.problem}; to calibrate on more '
               f'images, run:\n    {maker.calibration}')
     return 1 if maker.problem else 0
 

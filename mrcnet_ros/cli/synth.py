@@ -84,7 +84,7 @@ def _add_depth_arguments(parser: argparse.ArgumentParser) -> None:
     depth.add_argument('--depth-step', type=float, metavar='MM',
                        help='step of the distances at a metre (default: 2.8); it grows likewise')
     depth.add_argument('--depth-holes', type=float, metavar='F',
-                       help='part of the image without a measurement (default: 0.02); more is '
+                       help='share of the image without a measurement (default: 0.02); more is '
                             'missing at edges')
     depth.add_argument('--depth-offset', type=float, metavar='MM',
                        help='added to all distances (default: 0)')
@@ -127,7 +127,7 @@ def _source(args: argparse.Namespace) -> Source:
     from ..synth.source import from_meshes, from_models
 
     if args.models is not None:
-        refuse_without_effect(args, ['unit'], 'the files of --models tell their unit')
+        refuse_without_effect(args, ['unit'], 'the files of --models state their unit')
         return from_models(args.models, args.ids)
     if args.ids:
         raise SpecError('--ids chooses from --models; leave out what is not wanted of --meshes')

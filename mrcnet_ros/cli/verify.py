@@ -53,11 +53,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--max-move', type=float, default=0.05, metavar='F',
                         help='how far a surface may move, in diameters (default: 0.05)')
     parser.add_argument('--max-flips', type=float, default=0.05, metavar='F',
-                        help='part of the detections that may get another rotation bin '
+                        help='share of the detections that may get another rotation bin '
                              '(default: 0.05)')
     parser.add_argument('--max-others', type=float, default=0.05, metavar='F',
-                        help='with --detector: part of the boxes that may be others (default: '
-                             '0.05)')
+                        help='with --detector: share of the boxes that may differ (default: 0.05)')
 
 
 def run(args: argparse.Namespace) -> int:
@@ -166,7 +165,7 @@ def _load(args: argparse.Namespace, options: RuntimeOptions) -> BaseEstimator[An
 
     fields = {f.name: getattr(options, f.name) for f in dataclasses.fields(options)}
     return load_any_estimator(args.model, args.meshes, crops=1, hypotheses=1,
-                              spreads=True, **fields)  # its laws do not count
+                              spreads=True, **fields)  # its calibrations do not count
 
 
 def _compare(args: argparse.Namespace, dataset: BopDataset, reference: Estimator,

@@ -35,7 +35,7 @@ class ObjectDetector:
     """Finds the objects of a model in an image, each with the box of what is visible.
 
     :param least_score: boxes below are left out.
-    :param most: of an image so many of the best boxes are returned.
+    :param most: largest number of boxes that are returned for an image, the best first.
     :raises SpecError: when a number cannot be used.
     """
 
@@ -62,7 +62,7 @@ class ObjectDetector:
 
         :param model_dir: directory whose ``model.json`` names a detector.
         :param least_score: boxes below are left out.
-        :param most: of an image so many of the best boxes are returned.
+        :param most: largest number of boxes that are returned for an image, the best first.
         :param runtime: of :class:`~mrcnet_ros.inference.backend.RuntimeOptions`, such as
             ``backend``, ``precision`` and ``threads``.
         :raises ModelError: when the directory has no detector, or it is damaged.

@@ -47,7 +47,7 @@ class PoseError:
 class GroupErrors:
     """Errors of one group: across the ray [crop widths], along it [part of distance], rotation.
 
-    :param name: of the group, as in the law.
+    :param name: of the group, as in the covariance model.
     :param errors: (N, D).
     :param spread: (N, D, D) of stage 1.
     :param odds: (N,) of the scores.
@@ -73,7 +73,7 @@ class GroupErrors:
         return np.asarray(np.linalg.norm(self.errors, axis=1), np.float64)
 
     def covariance(self, law: CovarianceLaw) -> Array:
-        """Return the covariances by the law, (N, D, D)."""
+        """Return the covariances by the covariance model, (N, D, D)."""
         return law.group(self.name, self.spread, self.odds[:, None, None])
 
     def squares(self, covariance: Array) -> tuple[Array, Array]:

@@ -1,9 +1,9 @@
-"""Fits the law of covariances to errors.
+"""Fits the covariance model to errors.
 
 Errors of poses have heavy tails: now and then a rotation flips without a large spread. So the
-shape of the law comes from a Student distribution fitted by maximum likelihood, which such errors
-hardly change. Then each group is scaled so that the ellipsoids of 50 % and 90 % hold these shares
-of the errors, or halfway between both scales.
+shape of the model comes from a Student distribution fitted by maximum likelihood, which such
+errors hardly change. Then each group is scaled so that the ellipsoids of 50 % and 90 % hold these
+shares of the errors, or halfway between both scales.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .covariance_errors import GroupErrors, PoseError, group_errors
 LEVELS = (0.5, 0.9)  # parts of the errors that the ellipsoids of these parts are made to hold
 # Errors of one image are alike, so the number of images counts, not only that of poses.
 MIN_POSES = 50
-MIN_IMAGES = 8  # with fewer, the law is one of these images
+MIN_IMAGES = 8  # with fewer, the model fits these images alone
 _FREEDOM = 4.0  # of the Student distribution
 _FLOORS = (0.1, 3.0)  # smallest and largest floor, in typical errors
 _GAINS = (0.01, 10.0)  # smallest and largest gain, in typical errors over typical spreads
@@ -32,9 +32,9 @@ _NAMES = [field for fields in GROUPS.values() for field in fields]
 
 def fit_law(errors: Sequence[PoseError], start: CovarianceLaw | None = None, *,
             least: tuple[int, int] = (MIN_POSES, MIN_IMAGES)) -> CovarianceLaw:
-    """Return the law that fits errors best.
+    """Return the covariance model that fits errors best.
 
-    :param start: a law that is not far off, to be quicker.
+    :param start: a model that is not far off, to be quicker.
     :param least: poses and images; fewer are too few.
     :raises DatasetError: when there are too few errors to tell, or they are absurdly large.
     """
@@ -48,7 +48,7 @@ def fit_law(errors: Sequence[PoseError], start: CovarianceLaw | None = None, *,
 
 
 def _check_enough(errors: Sequence[PoseError], least_poses: int, least_images: int) -> None:
-    """Check that there are enough errors to fit a law.
+    """Check that there are enough errors to fit a covariance model.
 
     :raises DatasetError: when there are not.
     """
@@ -117,16 +117,16 @@ def _bounds(group: GroupErrors) -> list[tuple[float, float]]:
 
 
 def _packed(law: CovarianceLaw) -> Array:
-    """Return a law as seven numbers without units."""
+    """Return a covariance model as seven numbers without units."""
     return np.array([*(np.log(max(getattr(law, n), 1e-9)) for n in _NAMES), law.score_exponent])
 
 
 def _law(x: Array) -> CovarianceLaw:
-    """Undo :func:`_packed`, within the limits of the law."""
+    """Undo :func:`_packed`, within the limits of the model."""
     values = {n: limited(n, float(np.exp(v))) for n, v in zip(_NAMES, x, strict=False)}
     return CovarianceLaw(**values, score_exponent=float(x[-1]))
 
 
 def limited(name: str, value: float) -> float:
-    """Return the nearest value that a number of the law may have."""
+    """Return the nearest value that a number of the model may have."""
     return float(np.clip(value, *LIMITS[name]))

@@ -1,4 +1,4 @@
-"""From answers on annotated images to a law of covariances, widened for few images."""
+"""From answers on annotated images to a covariance model, widened for few images."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .covariance_errors import PoseError, group_errors, pose_errors
 from .covariance_fit import fit_law, limited, log_scale
 from .runner import Run
 
-# The deviation of this many draws is known to 5 %; fewer make the law vary from seed to seed.
+# The deviation of this many draws is known to 5 %; fewer make the model vary from seed to seed.
 BOOTSTRAPS = 200
 # One-sided: of ten sets of as few images, nine give a law that is wide enough. Measured on the 20
 # photographs of the card of models/lmo, laws fitted to 12 of them and tried on the others with a
@@ -36,7 +36,7 @@ class Images:
 
     :param source: ``synthetic`` or ``photographs``.
     :param boxes: which ones, in words.
-    :param for_photographs: widen a law of synthetic images by how much larger errors are on
+    :param for_photographs: widen a model of synthetic images by how much larger errors are on
         photographs.
     :param depth: whether depth has corrected the poses.
     """
@@ -63,7 +63,7 @@ def errors_of(done: Run, objects: Mapping[str, ObjectModel],
 
 
 def law_of(errors: list[PoseError], images: Images) -> tuple[CovarianceLaw, LawSource]:
-    """Return the law that fits errors, widened for its uncertainty, and its source.
+    """Return the covariance model that fits errors, widened for its uncertainty, and its source.
 
     :raises DatasetError: when there are too few errors.
     """
@@ -85,7 +85,7 @@ def unknown(law: CovarianceLaw, errors: Sequence[PoseError]) -> dict[str, float]
     Images are drawn with all their poses, because errors on one image are correlated. The more
     the scale of a group varies between draws, the larger its factor.
 
-    :param errors: that the law was fitted to.
+    :param errors: that the covariance model was fitted to.
     """
     names = sorted({e.image for e in errors})
     rng, factors = np.random.default_rng(0), {}
@@ -104,7 +104,7 @@ def unknown(law: CovarianceLaw, errors: Sequence[PoseError]) -> dict[str, float]
 
 
 def widened_law(law: CovarianceLaw, factors: Mapping[str, float]) -> CovarianceLaw:
-    """Return a law whose deviations are multiplied, group by group.
+    """Return a covariance model whose deviations are multiplied, group by group.
 
     :param factors: by group.
     """

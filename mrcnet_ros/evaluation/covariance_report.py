@@ -1,4 +1,4 @@
-"""How well covariances predict errors, on images that their law was not fitted to."""
+"""How well covariances predict errors, on images that were left out of the fit."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .covariance_errors import GroupErrors, PoseError, group_errors
 from .covariance_fit import fit_law
 from .covariance_law import unknown, widened_law
 
-REPORTED_LEVELS = (0.5, 0.9, 0.99)  # the two that laws are fitted to, and the tails
+REPORTED_LEVELS = (0.5, 0.9, 0.99)  # the two that models are fitted to, and the tails
 MAX_PARTS = 20  # each part needs a fit
 
 
@@ -23,7 +23,7 @@ MAX_PARTS = 20  # each part needs a fit
 class GroupReport:
     """How well the covariances of one group fit the errors.
 
-    :param inside: part of the errors within the ellipsoids of each of ``REPORTED_LEVELS``.
+    :param inside: share of the errors within the ellipsoids of each of ``REPORTED_LEVELS``.
     :param sigma: median standard deviation along one axis [m], or [rad] of rotation.
     :param error: median size of the errors, in the same unit.
     :param rank: how well the deviations rank the errors: Spearman's correlation.
@@ -38,10 +38,10 @@ class GroupReport:
 
 
 def left_out_reports(errors: Sequence[PoseError]) -> list[GroupReport]:
-    """Report on each image with a law that was fitted to the others, and widened.
+    """Report on each image with a covariance model that was fitted to the others, and widened.
 
     Of more than ``MAX_PARTS`` images, as many parts are left out in turn. The others may be fewer
-    than a law needs, since all together are not.
+    than a covariance model needs, since all together are not.
 
     :raises DatasetError: when there are too few errors to tell.
     """
@@ -58,7 +58,7 @@ def left_out_reports(errors: Sequence[PoseError]) -> list[GroupReport]:
 
 def report_errors(errors: Sequence[PoseError],
                   laws: Sequence[tuple[NDArray[np.int64], CovarianceLaw]]) -> list[GroupReport]:
-    """Report how well laws predict errors.
+    """Report how well covariance models predict errors.
 
     :param laws: and the indices of the errors that each is for.
     """
@@ -94,6 +94,6 @@ def covariance_table(reports: Sequence[GroupReport]) -> Iterator[str]:
         inside = ''.join(f'{part:>9.0%}' for part in r.inside)
         sizes = ''.join(f'{factor * x:>7.1f} {unit:<3}' for x in (r.sigma, r.error))
         yield f'{r.name:<16}{r.poses:>6}{inside}{sizes}{r.rank:>7.2f}'
-    yield ('part of the errors within the ellipsoids that should hold 50, 90 and 99 %; medians of '
-           'the deviation along one axis and of the size of the error; rank correlation of both, '
-           'all for images that the law was not fitted to')
+    yield ('share of the errors within the ellipsoids that should hold 50, 90 and 99 %; medians '
+           'of the deviation along one axis and of the size of the error; rank correlation of '
+           'both; all for images that were left out of the fit')

@@ -1,4 +1,4 @@
-"""Fits the law of scores of poses that depth has corrected."""
+"""Calibrates the scores of poses that depth has corrected."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from .score_fit import auroc
 
 RIGHT = 0.1  # diameters: the largest error of the surface of a pose that counts as right
 PARTS = 5  # of the poses, left out in turn
-# Signs of the law: a better agreement is never worse. The bias is free.
+# Signs of its numbers: a better agreement is never worse. The bias is free.
 _BOUNDS = ((-50.0, 50.0), (0.0, 10.0), (0.0, 50.0), (-10.0, 0.0))
 # Prior of the gains and its deviation: half of the gains of models/demo, from 325 poses, many of
 # them wrong. Where depth corrects nearly all poses, the few wrong ones do not determine gains. On
-# 752 generated poses of models/lmo, 7 of them wrong, laws fitted to one of three sets had a log
-# loss of 0.01 to 0.14 on the others; that of the network's score was 0.32 to 0.44. Without this
-# prior, the loss was up to 0.26.
+# 752 generated poses of models/lmo, 7 of them wrong, calibrations fitted to one of three sets had
+# a log loss of 0.01 to 0.14 on the others; that of the network's score was 0.32 to 0.44. Without
+# this prior, the loss was up to 0.26.
 _EXPECTED, _DEVIATION = np.array([0.4, 6.0, -1.8]), np.array([0.5, 6.0, 1.5])
 
 
 def fit_depth_score_law(inputs: Array, right: NDArray[np.bool_]) -> DepthScoreLaw:
-    """Return the likeliest law, with gains near those that are expected.
+    """Return the likeliest calibration, with gains near those that are expected.
 
     Half a right and half a wrong pose with usual inputs are added, so that no score is 0 or 1.
 
@@ -91,7 +91,7 @@ def score_inputs(frames: Sequence[BopFrame], rows: Sequence[ResultRow],
 
 @dataclass(frozen=True)
 class DepthScoreReport:
-    """How good scores with depth are on poses that their law was not fitted to.
+    """How good scores with depth are on poses that were left out of the fit.
 
     :param auroc: the probability that a right pose has a higher score than a wrong one.
     :param auroc_network: the same of the network's own scores.
@@ -106,7 +106,7 @@ class DepthScoreReport:
 
 
 def score_report(inputs: Array, right: NDArray[np.bool_]) -> DepthScoreReport:
-    """Score each fifth of the poses by a law that was fitted to the others.
+    """Score each fifth of the poses by a calibration that was fitted to the others.
 
     :param right: (N,), some right and some wrong.
     """

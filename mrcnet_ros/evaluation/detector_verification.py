@@ -74,7 +74,7 @@ def _nearest(box: FoundObject, others: Sequence[FoundObject]) -> tuple[float, fl
 def boxes_verdict(comparisons: Sequence[BoxComparison], limit: float) -> dict[str, Any]:
     """Return whether nearly all boxes are the same, with the figures.
 
-    :param limit: largest part of the boxes that the other detector has not.
+    :param limit: largest share of the boxes without a match.
     :return: ``passed``, ``limits``, ``figures`` and ``reasons``.
     :raises SpecError: when there is nothing to compare.
     """
@@ -85,7 +85,7 @@ def boxes_verdict(comparisons: Sequence[BoxComparison], limit: float) -> dict[st
     reasons = []
     if len(missing) > limit * len(comparisons):
         worst = min(missing, key=lambda c: c.overlap)
-        reasons.append(f'{len(missing)} of {len(comparisons)} boxes are others, the limit is '
+        reasons.append(f'{len(missing)} of {len(comparisons)} boxes differ; the limit is '
                        f'{limit:.1%}; such as {worst.label} in image {worst.image_id} of scene '
                        f'{worst.scene_id}')
     overlaps = [c.overlap for c in comparisons]
@@ -102,7 +102,7 @@ def boxes_verdict(comparisons: Sequence[BoxComparison], limit: float) -> dict[st
 
 def boxes_table(figures: dict[str, Any]) -> str:
     """Return the figures as lines for people."""
-    return (f'{figures["boxes"]} boxes, {figures["others"]} that the other has not\n'
+    return (f'{figures["boxes"]} boxes, {figures["others"]} without a match\n'
             f'overlap: median {figures["overlap_median"]:.4f}, 5 % are below '
             f'{figures["overlap_p5"]:.4f}\n'
             f'scores differ: median {figures["score_difference_median"]:.4f}, 5 % by more than '

@@ -1,6 +1,6 @@
-"""Fits the law of scores, and reports how well scores predict which poses are right.
+"""Fits the score calibration, and reports how well scores predict which poses are right.
 
-The law is a logistic regression with fixed signs: better evidence never lowers a score.
+The calibration is a logistic regression with fixed signs: better evidence never lowers a score.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from .covariance_fit import MIN_IMAGES, MIN_POSES
 from .covariance_law import Images
 from .score_errors import Judged
 
-# Pulls the gains towards 0 as one pose would: a law stays finite where all right poses have better
-# evidence than all wrong ones.
+# Pulls the gains towards 0 as one pose would: a calibration stays finite where all right
+# poses have better evidence than all wrong ones.
 RIDGE = 1.0
 NUMBERS = ('offset', 'quality_gain', 'apart_gain', 'distance_gain')  # that are fitted
 # Deviation of the gain of the logarithm of the distance before any pose is seen. A right pose is
 # off by less than a fixed part of the diameter, and errors grow with the distance, so it is some
 # units. Images of about one distance say nothing of it, and leave it near 0.
 GAIN_DEVIATION = 2.0
-OUTER = 0.1  # share of the poses that are nearer or farther than a law takes into account
+OUTER = 0.1  # share of the poses that are nearer or farther than a calibration counts
 PARTS = 20  # that are left out in turn, where there are more images
 STEPS = 5  # of the table, with as many poses in each
 
 
 def fit_score_law(judged: Sequence[Judged]) -> ScoreLaw:
-    """Return the law with the highest likelihood.
+    """Return the calibration with the highest likelihood.
 
     One right and one wrong pose with mean evidence are added, so that no score is 0 or 1.
 
@@ -77,7 +77,7 @@ def distances_of(distance: Array) -> tuple[float, float, float]:
 
 
 def typical_apart(apart: Array) -> float:
-    """Return the agreement that stands in for all [diameters]: the law sees its logarithm."""
+    """Return the agreement that stands in for all [diameters], by its logarithm."""
     if not len(apart):
         return 0.0
     return float(np.clip(np.exp(np.log(apart + LEAST_APART).mean()) - LEAST_APART,
@@ -85,7 +85,7 @@ def typical_apart(apart: Array) -> float:
 
 
 def check_enough_poses(judged: Sequence[Judged]) -> None:
-    """Check that there are enough poses to fit a law.
+    """Check that there are enough poses for a calibration.
 
     :raises DatasetError: when there are not.
     """
@@ -120,7 +120,7 @@ def _logistic(x: Array, right: NDArray[np.bool_]) -> Array:
 
 
 def score_law_of(judged: Sequence[Judged], images: Images) -> tuple[ScoreLaw, ScoreSource]:
-    """Return the law that fits answers, and its source.
+    """Return the calibration that fits answers, and its source.
 
     :raises DatasetError: when there are too few poses.
     """
@@ -139,9 +139,9 @@ class ScoreReport:
     :param right: share of right poses.
     :param auroc: probability that a right pose has a higher score than a wrong one; nan without
         poses of one kind.
-    :param calibration_error: mean difference between score and part of right poses, in groups of
-        like scores.
-    :param steps: mean score and part of right poses in each group, the lowest first.
+    :param calibration_error: mean gap between score and share of right poses, in groups of
+        similar scores.
+    :param steps: mean score and share of right poses in each group, the lowest first.
     """
 
     poses: int
@@ -152,9 +152,9 @@ class ScoreReport:
 
 
 def left_out_scores(judged: Sequence[Judged]) -> Array:
-    """Return the score of each pose by a law that was fitted to other images, (N,).
+    """Return the score of each pose by a calibration that was fitted to other images, (N,).
 
-    The others may be fewer than a law needs, if all together are not.
+    The others may be fewer than a calibration needs, if all together are not.
 
     :raises DatasetError: when there are too few poses to tell.
     """
@@ -196,7 +196,7 @@ def auroc(scores: Array, right: NDArray[np.bool_]) -> float:
 
 
 def score_table(judged: Sequence[Judged]) -> Iterator[str]:
-    """Yield the lines of a table: the scores that the model gave, and those of a new law.
+    """Yield the lines of a table: the scores that the model gave, and calibrated ones.
 
     :raises DatasetError: when there are too few poses to tell.
     """
@@ -208,6 +208,5 @@ def score_table(judged: Sequence[Judged]) -> Iterator[str]:
         steps = '  '.join(f'{score:.2f}: {part:.2f}' for score, part in r.steps)
         yield (f'{name:<18}{r.poses:>6}{r.right:>7.0%}{r.auroc:>7.2f}'
                f'{r.calibration_error:>8.2f}   {steps}')
-    yield ('a pose is right whose surface is in mean less than a tenth of the diameter off; off '
-           'by: mean difference between score and part of right poses; last: both in five groups '
-           'of like scores')
+    yield ('right: mean surface error below a tenth of the diameter; off by: mean gap between '
+           'score and share of right poses; last column: both, in five groups of similar scores')

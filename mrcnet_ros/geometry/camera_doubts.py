@@ -82,10 +82,10 @@ def _lens_doubts(camera: Camera, name: str) -> list[str]:
     nearest = int(np.argmin(np.where(straight > 0, straight, np.inf)))
     least, most = RAY_RATIOS
     if not least <= seen[nearest] / straight[nearest] <= most:  # nan beyond the fold of the lens
-        doubts.append(f'by D of {name} the lens '
-                      + ('does not reach the border of the image'
-                         if np.isnan(seen[nearest]) else 'bends rays as no lens does')
-                      + f'; D {[float(f"{v:.4g}") for v in camera.distortion]} must be that of '
-                      f'the model {camera.distortion_model}, for rays in parts of the focal '
-                      'length')
+        doubts.append(f'with D of {name} the lens '
+                      + ('would not reach the border of the image'
+                         if np.isnan(seen[nearest]) else 'would bend rays more than any real lens')
+                      + f'; D {[float(f"{v:.4g}") for v in camera.distortion]} must '
+                      f'belong to distortion_model {camera.distortion_model} and use normalised '
+                      'coordinates')
     return doubts

@@ -112,8 +112,8 @@ def _rank(pose: PoseEstimate, detection: Detection) -> tuple[float, float]:
 
     Of detectors that leave all scores at 0 the pose decides alone.
 
-    The law of scores is fitted to boxes on the object. The network's own confidence tells false
-    boxes better: the whole chain of models/lmo scores 0.574 on LM-O with it, 0.558 with the score.
+    Scores are calibrated on boxes on the object. The network's own confidence tells false boxes
+    better: the whole chain of models/lmo scores 0.574 on LM-O with it, 0.558 with the score.
     """
     quality = pose.score if pose.evidence is None else pose.evidence.quality
     return math.sqrt(max(float(detection.score), 0.0)) * float(quality), float(quality)

@@ -46,8 +46,8 @@ class DepthCorrection:
     """Aligns poses with depth images.
 
     :param objects: by label.
-    :param laws: of covariance and score with depth; without one the covariance is what network
-        and depth tell together, and the score that of the network.
+    :param laws: calibrations of covariance and score with depth; without one the covariance
+        combines that of the network with that of depth, and the score is the network's.
     """
 
     def __init__(self, objects: Mapping[str, ObjectModel],

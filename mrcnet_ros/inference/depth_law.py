@@ -1,4 +1,4 @@
-"""How sure a pose is that depth has corrected: laws of its own for covariance and score."""
+"""How sure a pose is that depth has corrected: its own covariance model and calibration."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from .uncertainty import PoseSpread, score_odds
 # What all pixels of a depth image share, as a part of the distance: its scale, and its
 # registration to the colour image. On five photographs of LM it was 0.3 % and 0.2 %.
 SENSOR_ALONG, SENSOR_ACROSS = 0.003, 0.002
-RESIDUAL_UNIT = 0.01  # diameters: of the residual in the law of scores
-# the signs make the law monotone
+RESIDUAL_UNIT = 0.01  # diameters: of the residual in the score calibration
+# the signs make the score monotone
 _LIMITS = {'bias': (-50.0, 50.0), 'score_gain': (0.0, 10.0), 'agreement_gain': (0.0, 50.0),
            'residual_gain': (-10.0, 0.0)}
 
@@ -48,7 +48,7 @@ class DepthScoreLaw(Law):
 
 
 def features(score: float, fit: DepthFit, diameter_m: float) -> Array:
-    """Return what the score with depth depends on, (4,), in the order of the law's numbers."""
+    """Return what the score with depth depends on, (4,), in the order of the calibration."""
     return np.array([1.0, np.log(score_odds(score)), fit.agreement,
                      fit.residual_m / (RESIDUAL_UNIT * diameter_m)])
 
@@ -67,7 +67,7 @@ def joint_covariance(covariance: Array, fit: DepthFit) -> Array:
 
 
 def joint_spread(spread: PoseSpread, joint: Array, t_camera_object: Array) -> PoseSpread:
-    """Return a joint covariance in the terms of a law of covariances.
+    """Return a joint covariance in the terms of a covariance model.
 
     :param joint: (6, 6) of :func:`joint_covariance`.
     :param t_camera_object: (3,) of the corrected pose [m].

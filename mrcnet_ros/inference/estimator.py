@@ -63,11 +63,11 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
     :param refine: how often a detection's pose is measured once more, with a template drawn at the
         pose itself; needs OpenGL and time, see :mod:`.refinement`. Followed objects are not. Such
         an estimator is used and closed by the thread that loads it.
-    :param find_plane: whether several objects of an image tell what plane they stand on, which
-        corrects their poses, see :mod:`.found_plane`; needs a law of covariances.
+    :param find_plane: find the plane that several objects of an image stand on, and correct their
+        poses by it, see :mod:`.found_plane`; needs a covariance model.
     :param stage1_only: answer with the coarse pose, to see what stage 2 is worth; without a
-        covariance, whose law is for both stages.
-    :param spreads: tell with each pose what its covariance comes from, and correct none by a plane
+        covariance, which is calibrated for both stages.
+    :param spreads: give with each pose what its covariance comes from, and correct none by a plane
         that was found: for those who measure what the network does.
     :raises MeshError: when a mesh is missing, in another unit, or another one than the model's.
     :raises BackendError: when ``refine`` finds no headless OpenGL.
@@ -97,9 +97,9 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
         wanted = find_plane and not (stage1_only or spreads)
         self.finds_plane = wanted and model.covariance_law is not None
         if wanted and not self.finds_plane:
-            log.info('model %r: find_plane has no effect without a law of covariances; '
-                     'mrcnet calibrate --write fits one', model.name)
-        if not (stage1_only or spreads):  # spreads are for those who measure the laws
+            log.info('model %r: find_plane has no effect, because the model has no covariance '
+                     'calibration; run mrcnet calibrate --write', model.name)
+        if not (stage1_only or spreads):  # spreads are for calibration
             for doubt in model.law_doubts(crops, hypotheses, refine):
                 log.warning('model %r: %s', model.name, doubt)
 
@@ -339,7 +339,7 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
         return poses, chosen
 
     def _score(self, evidence: Evidence) -> float:
-        """Return a probability; what the network thinks where there is no law for it."""
+        """Return a probability; the network's confidence where it is not calibrated."""
         law = None if self.stage1_only else self.model.score_law
         return evidence.quality if law is None else law.probability(evidence)
 

@@ -1,4 +1,4 @@
-"""What was measured of a model with its graphs: laws and what they were fitted to.
+"""What was measured of a model with its graphs: calibrations and what they were fitted to.
 
 Both are entries of ``model.json``, told by their names in errors.
 """
@@ -55,7 +55,7 @@ class Law(MeasuredEntry):
 
 @dataclass(frozen=True, kw_only=True)
 class FittedTo(MeasuredEntry):
-    """What a law was fitted to.
+    """What a calibration was fitted to.
 
     :param source: ``synthetic`` or ``photographs``.
     :param boxes: which ones, in words.
@@ -89,10 +89,10 @@ class FittedTo(MeasuredEntry):
                             f'{self.source!r}')
 
     def doubt(self, law: str, crops: int, hypotheses: int, refine: int) -> str | None:
-        """Return what is wrong with the law for poses that are made in another way.
+        """Return what is wrong with the calibration for poses that are made in another way.
 
-        With more refinements than the law was measured with errors are smaller, if anything: on
-        LM-O scores by the law of none differ by 0.07 from what happened with one refinement.
+        With more refinements than it was measured with, errors are smaller, if anything: on LM-O
+        scores by that of none differ by 0.07 from what happened with one refinement.
 
         :param law: its name.
         """
@@ -100,5 +100,5 @@ class FittedTo(MeasuredEntry):
         if given[:2] == here[:2] and self.refine <= refine:
             return None
         was, now = (f'crops {c}, hypotheses {h} and refine {r}' for c, h, r in (given, here))
-        return (f'the law of {law} was measured with {was}, but here are {now}: it may tell too '
-                'much or too little; measure it with mrcnet calibrate')
+        return (f'{law} was calibrated with {was}, but here are {now}, so it may be wrong; run '
+                'mrcnet calibrate --write')

@@ -69,13 +69,12 @@ class ModelDirectory(CheckedModel[ModelSpec]):
     """A checked model directory of the default preset, its objects in class order.
 
     :param view_priors: by object id.
-    :param covariance_law: how large errors are; None where ``mrcnet calibrate`` has not said.
-    :param covariance_source: what the law was fitted to; None where that is not told.
-    :param score_law: what scores are probabilities by; None where ``mrcnet calibrate`` has not
-        said.
-    :param score_source: what that law was fitted to; None where that is not told.
+    :param covariance_law: the covariance model; None where it has not been calibrated.
+    :param covariance_source: what it was fitted to; None where that is not known.
+    :param score_law: the score calibration; None where it has not been measured.
+    :param score_source: what it was fitted to; None where that is not known.
     :param depth_laws: the same for poses that depth has corrected.
-    :param covariance_depth_source: what those were fitted to; None where that is not told.
+    :param covariance_depth_source: what those were fitted to; None where that is not known.
     """
 
     view_priors: dict[int, ViewPrior | None]
@@ -87,7 +86,7 @@ class ModelDirectory(CheckedModel[ModelSpec]):
     covariance_depth_source: LawSource | None = None
 
     def law_doubts(self, crops: int, hypotheses: int, refine: int) -> list[str]:
-        """Return which laws may be wrong for poses that are made so, and what to do."""
+        """Return which calibrations may be wrong for poses that are made so, and what to do."""
         sources = {'covariance': self.covariance_source, 'scores': self.score_source,
                    'covariance with depth': self.covariance_depth_source}
         return [doubt for law, source in sources.items() if source is not None

@@ -23,7 +23,7 @@ MODEL_FILE = 'model.json'
 CALIBRATION = ('covariance', 'covariance_source', 'score', 'score_source', 'covariance_depth',
                'covariance_depth_source', 'score_depth')
 SIZES = 'size_ratio'
-# what each law was measured with, besides the graphs
+# what each calibration was measured with, besides the graphs
 MEASURED_WITH = {'covariance': (SIZES,), 'score': (SIZES,),
                  'covariance_depth': (SIZES, 'covariance'), 'score_depth': (SIZES, 'covariance')}
 
@@ -88,10 +88,10 @@ def read_model_json(path: Path) -> tuple[bytes, Mapping[str, Any]]:
 
 
 def outdated(path: Path, written: Collection[str]) -> dict[str, list[str]]:
-    """Return the laws in ``model.json`` that were measured with former values of others.
+    """Return the calibrations in ``model.json`` that were measured with former values of others.
 
-    :param written: names of laws that are new, and :data:`SIZES` where a size is.
-    :return: for each such law what has changed since it was measured.
+    :param written: names of calibrations that are new, and :data:`SIZES` where a size is.
+    :return: for each of them what has changed since it was measured.
     :raises ModelError: when the file cannot be read.
     """
     values = read_model_json(path)[1]
@@ -119,10 +119,10 @@ def write_size_ratios(path: Path, ratios: Mapping[str, float]) -> None:
 
 def write_law(path: Path, law: CovarianceLaw | ScoreLaw | DepthScoreLaw,
               source: FittedTo | None = None, *, depth: bool = False) -> None:
-    """Write a law of covariances or scores into ``model.json``, in place of the one there.
+    """Write a covariance model or score calibration into ``model.json``, replacing the old one.
 
-    :param source: what the law was fitted to; None leaves that unsaid.
-    :param depth: whether a law of covariances is that of poses that depth has corrected.
+    :param source: what it was fitted to; None leaves that unsaid.
+    :param depth: whether a covariance model is that of poses that depth has corrected.
     :raises ModelError: when the file cannot be read or written.
     """
     name = 'covariance_depth' if depth else law.entry

@@ -61,23 +61,23 @@ class PoseEstimate:
 
     :param object_id: BOP number of the object.
     :param T_camera_object: (4, 4) float64 [m].
-    :param score: confidence in the pose, 0..1: the probability that the object's surface is in
-        mean less than a tenth of its diameter off, where the model has a law of scores.
+    :param score: confidence in the pose, 0..1: the probability that the mean surface error is
+        below a tenth of the diameter, if the model is calibrated.
     :param detection_index: position of its detection in the list given to the estimator.
     :param box_xyxy: (4,) float64 [px], of the detection.
     :param bin_index: rotation bin of stage 1 that it was refined from, -1 when there is none; of
         the paper preset counted through the turns of the crop.
     :param covariance: (6, 6) float64, symmetric positive definite: x, y, z [m], then the rotation
         vector about the camera's axes [rad] that turns the estimate into the truth; None where
-        the model has no law for it.
-    :param spread: what the covariance comes from; only where it was asked for, or where the law
-        for poses with depth needs it.
+        the model is not calibrated for it.
+    :param spread: what the covariance comes from; only where it was asked for, or where the
+        covariance with depth needs it.
     :param depth: how the pose agrees with the depth image; None without one. Where it says that
-        depth was used, covariance and score are those of the laws with depth.
+        depth was used, covariance and score are those with depth.
     :param stands: whether the pose was corrected because the object stands on a plane.
     :param evidence: what the score comes from; None of the paper preset.
-    :param usual_score: the score that the pose would have at the usual distance of the model's
-        law; None where that is the score, such as where depth has told the distance.
+    :param usual_score: the score that the pose would have at the usual distance of the
+        calibration; None where that is the score, such as where depth has measured the distance.
     """
 
     label: str

@@ -2,7 +2,7 @@
 
 The network estimates how good its answer to a crop is, several crops agree or disagree, and one
 camera errs more the farther away an object is. These rank poses, but they are not probabilities:
-the network's estimate is a recall on training images. A law turns them into a probability.
+the network's estimate is a recall on training images. A calibration turns them into a probability.
 ``mrcnet calibrate`` measures it.
 """
 
@@ -27,13 +27,13 @@ RIGHT_DIAMETERS = 0.1  # of a right pose: largest mean distance of its surface f
 LARGEST_LOG_ODDS = 6.0  # of the network's guess: 0.9975
 # Crops that differ by less than this count as equal [diameters].
 LEAST_APART = 0.01
-# Ranges of the numbers of a law. A file with others is damaged: scores would be 0 or 1 for all
-# poses, or rise with the disagreement of the crops or with the distance.
+# Ranges of the numbers of a calibration. A file with others is damaged: scores would be 0 or 1 for
+# all poses, or rise with the disagreement of the crops or with the distance.
 LIMITS = {'offset': (-20.0, 20.0), 'quality_gain': (0.0, 20.0), 'apart_gain': (-20.0, 0.0),
           'usual_apart': (0.0, 100.0), 'distance_gain': (-20.0, 0.0),
           'usual_distance': (0.1, 1000.0), 'least_distance': (0.1, 1000.0),
           'most_distance': (0.1, 1000.0)}
-# What a law has that does not know the distance.
+# What a calibration without the distance has.
 NO_DISTANCE = {'distance_gain': 0.0, 'usual_distance': 1.0, 'least_distance': 1.0,
                'most_distance': 1.0}
 
@@ -58,7 +58,7 @@ class Evidence:
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreSource(FittedTo):
-    """What a law of scores was fitted to.
+    """What a score calibration was fitted to.
 
     :param right: part of the poses that were right.
     """
@@ -74,13 +74,13 @@ class ScoreLaw(Law):
 
     The log odds are ``offset + quality_gain * log odds of the quality + apart_gain *
     log(apart + 0.01) + distance_gain * log(distance / usual_distance)``. A better quality, better
-    agreement and a smaller distance never lower them. Distances beyond those that the law was
+    agreement and a smaller distance never lower them. Distances beyond those that it was
     fitted to count as the nearest of these: a large false box is near, too.
 
     :param usual_apart: stands in for the agreement of crops where there is one crop alone.
-    :param distance_gain: 0 in laws of earlier versions, which do not know the distance.
+    :param distance_gain: 0 in calibrations of earlier versions, which do not know the distance.
     :param usual_distance: stands in for a distance that is not told [diameters].
-    :param least_distance: the nearest that the law was fitted to [diameters].
+    :param least_distance: the nearest that it was fitted to [diameters].
     :param most_distance: the farthest.
     """
 

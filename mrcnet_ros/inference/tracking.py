@@ -24,7 +24,7 @@ from .poses import FrameResult, PoseEstimate
 GATE = 5.0
 # Added to the covariances, which do not contain sudden motion and the largest errors.
 GATE_DIAMETERS, GATE_RAD = 0.05, np.radians(6.0)
-# Deviations of a pose if the model has no law of covariances.
+# Deviations of a pose if the model has no covariance model.
 UNKNOWN_DIAMETERS, UNKNOWN_RAD = 0.05, 0.15
 # A detection belongs to an instance if its pose is this near to the expected one, or farther along
 # the ray in the same place.

@@ -2,7 +2,7 @@
 
 Stage 1 answers with distributions over cells, sizes and rotation bins. Their spread and the score
 of the pose rank errors well, but they are not the size of the errors: the network is trained on
-soft labels, and stage 2 corrects a part of the error. A law of seven numbers turns them into a
+soft labels, and stage 2 corrects a part of the error. A model of seven numbers turns them into a
 covariance. ``mrcnet calibrate`` measures it on annotated images.
 """
 
@@ -30,7 +30,7 @@ from .measured_law import FittedTo, Law
 # would hold 99.6 and 90 %.
 ROTATION_BINS = 24
 LARGEST_ODDS = 50.0  # of a score of 0.98
-# group: its floor and its gain in the law
+# group: its floor and its gain in the model
 GROUPS = {'lateral': ('lateral_floor', 'lateral_gain'), 'depth': ('depth_floor', 'depth_gain'),
           'rotation': ('rotation_floor_rad', 'rotation_gain')}
 # floors above zero make every covariance positive definite
@@ -69,7 +69,7 @@ class PoseSpread:
 
 @dataclass(frozen=True, kw_only=True)
 class LawSource(FittedTo):
-    """What a law of covariances was fitted to.
+    """What a covariance model was fitted to.
 
     :param widened: factors of the deviations across the ray, along it and of rotation, for what
         the images leave unknown.

@@ -1,4 +1,4 @@
-"""Answers on held-out images: the covariance law, errors by viewing angle, and pictures."""
+"""Answers on held-out images: the calibration, errors by viewing angle, and pictures."""
 
 from __future__ import annotations
 
@@ -66,12 +66,12 @@ class MeasuredPose:
 
 def measure_model(model: Path, meshes: Path, images: int, config: TrainConfig,
                   ) -> tuple[list[MeasuredPose], dict[str, bytes], str]:
-    """Estimate poses on held-out images, write the laws, and draw examples.
+    """Estimate poses on held-out images, write the calibration, and draw examples.
 
     :param model: directory, whose ``model.json`` is changed.
     :param meshes: folder of its meshes.
     :param config: of the training, whose distances, views and backgrounds the images have.
-    :return: the answers; PNG files by ``label/name``; why a law is missing, '' if none is.
+    :return: the answers; PNG files by ``label/name``; why it is not calibrated, '' if it is.
     :raises MrcnetError: when the model cannot be used.
     """
     estimator = PoseEstimator.load(model, meshes, spreads=True)
@@ -91,7 +91,7 @@ def measure_model(model: Path, meshes: Path, images: int, config: TrainConfig,
 
 
 def _write_laws(model: Path, done: Run, objects: Mapping[str, ObjectModel]) -> str:
-    """Write the laws of covariances and scores; return why one is missing, '' when none is."""
+    """Calibrate covariances and scores; return why one could not be, '' if both are."""
     sizes, images = dict.fromkeys(objects, 1.0), Images(
         'synthetic', BOXES, DEFAULT_CROPS, DEFAULT_HYPOTHESES, DEFAULT_REFINEMENTS)
     problems = []

@@ -39,7 +39,7 @@ class ModelPage:
 
     :param looks: symmetries in words and notes, by label.
     :param symmetry_pictures: PNG files by label.
-    :param problem: why a law of covariances or scores is missing, '' if none is.
+    :param problem: why covariances or scores are not calibrated, '' if they are.
     :param examples: PNG files by ``label/name``.
     :param images: held-out images that the model was measured on.
     :param config: of the training.
@@ -98,7 +98,7 @@ def line_without_ros(output: Path, *, detector: bool = False) -> str:
 
 
 def calibrate_line(output: Path, config: TrainConfig) -> str:
-    """Return the command that fits the laws of covariances and scores once more.
+    """Return the command that calibrates covariances and scores once more.
 
     :param config: of the training.
     """
@@ -139,9 +139,9 @@ def _detector(page: ModelPage) -> str:
         f'<tr><td>{html.escape(label)}</td><td>{values["targets"]}</td>'
         f'<td>{100 * values["recall"]:.0f} %</td><td>{values["ap50"]:.2f}</td></tr>'
         for label, values in page.detector['objects'].items())
-    return ('<h2>Detector</h2>\n<p>On rendered images that training never drew: the part of the '
-            'objects (visible by a tenth or more) whose best box overlaps them by half, and the '
-            'average precision. Lower <code>detector_threshold</code> when objects are missed.'
+    return ('<h2>Detector</h2>\n<p>On rendered images that training never drew: the share of '
+            'the objects (visible by a tenth or more) whose best box overlaps them by half, and '
+            'the average precision. Lower <code>detector_threshold</code> when objects are missed.'
             '</p>\n<table><tr><th>object</th><th>to be found</th><th>found</th><th>AP50</th></tr>'
             f'{rows}</table>')
 
@@ -149,7 +149,7 @@ def _detector(page: ModelPage) -> str:
 def _summary(page: ModelPage) -> str:
     rows = ''.join(_row(html.escape(part.label), medians(own)) for part in page.parts
                    if (own := [a for a in page.answers if a.label == part.label]))
-    notes = [*([f'What poses say of their errors is not calibrated: {page.problem}. To do it, '
+    notes = [*([f'Covariances and scores are not calibrated: {page.problem}. To calibrate them, '
                 f'run: {calibrate_line(page.request.output.resolve(), page.config)}']
                if page.problem else []), *warnings(page.answers, page.request.output)]
     note = ''.join(f'<p class="note">{html.escape(text)}</p>' for text in notes)

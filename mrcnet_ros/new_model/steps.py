@@ -109,7 +109,7 @@ class Maker:
             self._say(f'going on in {self._request.output}')
         least = least_images(len(self._parts))
         if (self._request.images or least) < least:
-            self._say(f'--images {self._request.images} may give too few poses to fit the laws of '
+            self._say(f'--images {self._request.images} may give too few poses to calibrate '
                       f'covariances and scores; give {least} or more')
         steps: dict[str, tuple[str, Callable[[], Any]]] = {
             'looking at the meshes': ('looks', self._look),
@@ -142,12 +142,12 @@ class Maker:
 
     @property
     def problem(self) -> str:
-        """Return why a law of the model is missing, '' if none is."""
+        """Return why covariances or scores are not calibrated, '' if they are."""
         return str(self._work['measured']['problem'])
 
     @property
     def calibration(self) -> str:
-        """Return the command that fits the laws to more images."""
+        """Return the command that calibrates on more images."""
         return calibrate_line(self._request.output, self._config())
 
     @property
@@ -254,7 +254,7 @@ class Maker:
         answers, pictures, problem = measure_model(
             request.made, request.output / MESH_FOLDER, self._plan().images, self._config())
         if problem:
-            self._say(f'errors cannot be told: {problem}')
+            self._say(f'the model could not be calibrated: {problem}')
         return {'answers': [dataclasses.asdict(a) for a in answers], 'problem': problem,
                 'pictures': {k: base64.b64encode(v).decode() for k, v in pictures.items()}}
 
@@ -289,7 +289,7 @@ class Maker:
 
 
 def least_images(objects: int) -> int:
-    """Return how many held-out images a number of objects needs for laws of their errors."""
+    """Return how many held-out images a number of objects needs for a calibration."""
     return max(MIN_IMAGES, -(-LEAST_ANSWERS // min(objects, MOST_OBJECTS)))
 
 

@@ -215,9 +215,9 @@ class ConfirmAction:
                                 'it is also not the id of a recent detection')
         if len(meant) > 1:
             raise _RefusedError(
-                TF2Error.LOOKUP_ERROR, f'{asked.source_frame!r} may mean '
-                f'{" or ".join(map(repr, sorted(meant)))}, by labels, names in /tf and ids of '
-                'recent detections; ask by another one of these')
+                TF2Error.LOOKUP_ERROR, f'{asked.source_frame!r} is ambiguous: by '
+                'labels, names in /tf and ids of recent detections, it may mean '
+                f'{" or ".join(map(repr, sorted(meant)))}; use another name from /tf')
         not_before_ns = asked.source_time.sec * 10**9 + asked.source_time.nanosec or -2**63
         confirmation = Confirmation(meant.pop(), not_before_ns, objects, exactly=not names)
         return _Request(goal, self._handler, confirmation, time.monotonic() + timeout_s)

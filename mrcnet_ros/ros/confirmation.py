@@ -59,7 +59,7 @@ class Confirmed:
 
     :param name: of the instance, as in /tf.
     :param estimate: of the newest frame, but with the mean pose. Its covariance is the one of the
-        newest frame plus the spread, None if the model has no law.
+        newest frame plus the spread, None if the model is not calibrated.
     """
 
     name: str

@@ -36,15 +36,18 @@ def camera_doubts(info: CameraInfoMessage, image_topic: str, *, rectified: bool)
     doubts = number_doubts(camera, 'camera_info',
                            ' (roi tells that an image is a part of another)')
     if rectified and not any(info.p) and any(info.d):
-        doubts.append('image_rectified is set, but P of camera_info is zero, so K counts, which '
-                      'is of the raw images: fill P, or give raw images and unset it')
+        doubts.append('image_rectified is true, but P of camera_info is zero, so the node uses K, '
+                      'which belongs to raw images; fill P, or send raw images and set '
+                      'image_rectified: false')
     name = image_topic.removesuffix('/compressed').rsplit('/', 1)[-1]  # without the transport
     if rectified and 'raw' in name and 'rect' not in name and any(info.d):
-        doubts.append(f'image_rectified is set, but {image_topic} is named as raw images are, and '
-                      'D of camera_info is not zero; unset it, or remap image')
+        doubts.append(f'image_rectified is true, but {image_topic} is named as raw images are, '
+                      'and D of camera_info is not zero; set image_rectified: false, or remap '
+                      'image')
     if not rectified and 'rect' in name and any(info.d):
         doubts.append(f'{image_topic} is named as rectified images are, but image_rectified is '
-                      'not set, and D of camera_info is not zero; set it, or remap image')
+                      'false, and D of camera_info is not zero; set image_rectified: true, or '
+                      'remap image')
     return doubts
 
 

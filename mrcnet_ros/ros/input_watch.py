@@ -217,11 +217,12 @@ class InputWatch:
                 fewer.append(f'{name} come for {met} of {len(due)} images')
         if gaps:
             return Problem(Level.WARN, f'stamps differ from those of image: {", ".join(gaps)}; '
-                                       "give the image's own stamp, or set sync_slop_s")
+                                       'let the detector copy the stamp of the image, or set '
+                                       'sync_slop_s')
         if fewer and answered:
             return Problem(Level.OK, ', '.join(fewer))
-        return Problem(Level.WARN, 'their partners come, but too late; raise queue, so that '
-                                   'images wait longer for them')
+        return Problem(Level.WARN, 'camera_info or detections arrive too late for the images; '
+                                   'raise queue, so that images wait longer for them')
 
 
 def why_silent(

@@ -78,12 +78,11 @@ class NodeParameters:
         'compressedDepth', choices=('raw', 'compressed'))
     support_plane: str = parameter(
         '', 'frame of /tf whose plane z = 0 is the surface that objects stand on, with z up; '
-        'corrects the poses of objects that stand on it, unless depth has; '
+        'corrects the poses of objects that stand on it, unless depth already did; '
         'empty: see find_plane')
     find_plane: bool = parameter(
-        True, 'whether three objects or more tell what plane they stand on where support_plane '
-        'does not; corrects the poses of those that stand on it, unless depth has; not with the '
-        'paper preset')
+        True, 'find the plane from three or more objects that stand on it, if support_plane is '
+        'not available; corrects their poses unless depth already did; not with the paper preset')
     image_rectified: bool = parameter(
         False, 'images are already rectified (image_rect): use P of camera_info, not K and D',
         live=True)
@@ -150,8 +149,8 @@ class NodeParameters:
         '', 'frame of /tf in which objects rest or move steadily while the camera moves, such as '
         'base_link; empty: the frame of the camera', live=True)
     track_min_score: float = parameter(
-        0.2, 'a followed instance needs poses with at least this score, as it would be at the '
-        'usual distance of the law of scores',
+        0.2, 'a followed instance needs poses with at least this score; the score is first '
+        'corrected for distance, so that far objects are not penalised',
         bounds=(0.0, 1.0), live=True)
     track_lost_s: float = parameter(
         0.15, 'an instance without such a pose for longer than this is lost until it is detected '
@@ -184,8 +183,8 @@ class NodeParameters:
         'with the best scores are used', bounds=(1, 10000), live=True)
     max_instances: int = parameter(
         0, 'largest number of instances of each object in a frame; if there are more, the best '
-        'are used, judged by the score of the detection and, with twice the weight, by the '
-        "network's confidence in the pose; 1: each object is there once, 0: any number",
+        'are used, ranked by sqrt(detection score) x pose confidence; 1: each object is there '
+        'once, 0: any number',
         bounds=(0, 10000), live=True)
     min_pose_score: float = parameter(
         0.0, 'poses with a lower score are not published', bounds=(0.0, 1.0), live=True)

@@ -44,7 +44,7 @@ class PoseTopics:
             if message is None:
                 self._node.get_logger().error(
                     f'the pose of {name!r} has no covariance and is not published on '
-                    f'~/pose/{token}; mrcnet calibrate gives a model its law',
+                    f'~/pose/{token}; run mrcnet calibrate --write',
                     throttle_duration_sec=60.0)
             elif publisher := self._publisher(token):
                 publisher.publish(message)

@@ -62,7 +62,8 @@ def pose_status(account: Account, limits: NodeParameters, why_unpaired: Problem 
     if (count := account.recent.get('no_camera_motion', 0)) > (
             limits.warn_drop_ratio * account.recent.get('frames', 0)):
         problems.append(Problem(
-            Level.WARN, f'in {count} images the camera is taken to rest: '
+            Level.WARN, f'camera motion unknown in {count} images, so the camera is '
+                        'assumed to be still: '
                         f'{account.reasons.get("no_camera_motion", "")}'))
     if faults := account.recent.get('faults', 0):
         problems.append(Problem(Level.WARN, f'{faults} errors in the node itself, the log has the '
@@ -231,11 +232,13 @@ def support_status(account: Account, frame: str, *, finds: bool) -> Status:
                 ] if missing else []
     stand, found = recent.get('plane_stands', 0), recent.get('plane_found', 0)
     if frame:
-        stands = f'{frame}; {stand} poses stand on it, {found} on one found in the images'
+        stands = f'{frame}: {stand} poses corrected, {found} by a plane found in the images'
     else:
-        stands = f'found in the images; {found} poses stand on it'
-    text = (f'{stands}, {recent.get("plane_left", 0)} do not, have no plane or depth knows better'
-            if frame or finds else 'the model finds none: it has no law of covariances')
+        stands = f'found in the images: {found} poses corrected'
+    text = (f'{stands}; {recent.get("plane_left", 0)} not corrected (not on the plane, no plane, '
+            'or already corrected by depth)' if frame or finds else
+            'cannot find a plane: the model has no covariance calibration; run mrcnet calibrate '
+            '--write')
     counts = {'poses corrected: plane': 'plane_stands',
               'poses corrected: found plane': 'plane_found', 'poses left alone': 'plane_left',
               'frames without the plane': 'plane_missing'}

@@ -21,7 +21,7 @@ from .scene_maker import AnnotatedPicture, SceneMaker, SynthSpec
 
 HELD_OUT_SEED = 1_000_003  # far from those that people give to a training
 MOST_OBJECTS = 8  # on a table at once, so that they hide one another as in clutter
-# More than a law of covariances needs (8 images, 50 poses), because many objects are hidden.
+# More than a covariance model needs (8 images, 50 poses), because many objects are hidden.
 LEAST_IMAGES, LEAST_POSES = 40, 200
 VIEWS = 2  # of each arrangement
 WIDTH, HEIGHT, FOCAL_PX = 640, 480, 600.0  # of a usual camera

@@ -70,7 +70,7 @@ def test_too_few_images_are_no_success(model, tiny_model, tmp_path, capsys, extr
     assert main(['calibrate', '--model', str(model), '--meshes', str(tiny_model.meshes),
                  '--threads', '1', '--write', *extra]) == 1
     said = capsys.readouterr().out
-    assert ('no sizes: no image' if extra[-1] == 'sizes' else 'too few to fit') in said
+    assert ('no sizes: no photograph' if extra[-1] == 'sizes' else 'too few to fit') in said
     assert 'model.json stays as it was' in said
     assert (model / 'model.json').read_bytes() == before
 

@@ -83,7 +83,7 @@ def test_auto_takes_the_precision_that_passed(root, half, capsys):
                                            r'--detector --model'):
         ObjectDetector.load(root / 'model', backend='openvino', precision='bf16')
     assert verify(root) == 0
-    assert '8 boxes, 0 that the other has not' in capsys.readouterr().out
+    assert '8 boxes, 0 without a match' in capsys.readouterr().out
     assert ObjectDetector.load(root / 'model', backend='openvino').backend.precision == 'bf16'
     full = ObjectDetector.load(root / 'model', backend='openvino', precision='fp32')
     assert full.backend.precision == 'fp32'
@@ -94,7 +94,7 @@ def test_moved_boxes_fail(root, half, capsys):
     half.shift = 2.0
     assert verify(root) == 1
     printed = capsys.readouterr().out
-    assert '8 of 8 boxes are others, the limit is 5.0%; such as' in printed and 'FAILED' in printed
+    assert '8 of 8 boxes differ; the limit is 5.0%; such as' in printed and 'FAILED' in printed
     assert ObjectDetector.load(root / 'model', backend='openvino').backend.precision == 'fp32'
     assert verify(root, '--max-others', '1') == 0
 

@@ -153,7 +153,7 @@ def test_a_law_outlives_its_report(monkeypatch, capsys):
     found = measured_covariance(Run(), {}, {}, Images('photographs', 'visib', 1, 3, 0))
     said = capsys.readouterr().out
     assert found is not None and found[1].poses == len(errors)
-    assert 'no report on images that the law was not fitted to' in said
+    assert 'no report on images that were left out of the fit' in said
 
 
 def test_few_images_widen_a_law_more_than_many():

@@ -125,8 +125,8 @@ def test_a_plane_is_looked_for_only_where_poses_have_covariances(tiny_model, tmp
     caplog.set_level('INFO')
     assert not load(tiny_model).finds_plane and not load(tiny_model, find_plane=False).finds_plane
     assert [r.getMessage() for r in caplog.records if 'find_plane' in r.getMessage()] == [
-        "model 'tiny': find_plane has no effect without a law of covariances; mrcnet calibrate "
-        '--write fits one']
+        "model 'tiny': find_plane has no effect, because the model has no covariance calibration; "
+        'run mrcnet calibrate --write']
     path = shutil.copytree(tiny_model.path, tmp_path / 'model')
     write_law(path, LAW)
     assert PoseEstimator.load(path, tiny_model.meshes, store_root=tiny_model.store).finds_plane

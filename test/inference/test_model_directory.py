@@ -275,7 +275,7 @@ def test_laws_that_were_measured_with_other_crops_or_hypotheses_are_told(model):
                for d in doubts)
     change(model, lambda v: v['covariance_source'].pop('hypotheses'))
     (doubt,) = read_model_directory(model).law_doubts(2, 3, 0)
-    assert 'the law of covariance was measured with crops 2, hypotheses 1 and refine 0' in doubt
+    assert 'covariance was calibrated with crops 2, hypotheses 1 and refine 0' in doubt
 
 
 def test_a_law_of_unrefined_poses_holds_for_refined_ones_but_not_the_other_way_round(model):

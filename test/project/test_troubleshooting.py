@@ -24,9 +24,9 @@ SOURCES = ['ros/statuses.py', 'ros/reporter.py', 'ros/input_watch.py', 'ros/inpu
 # parts of a message that are no problem, or follow one that the table has
 OTHERS = {
     '... frames/s with ... poses in ... s',
-    '...; ... poses stand on it, ... on one found in the images',
-    'found in the images; ... poses stand on it',
-    '..., ... do not, have no plane or depth knows better',
+    '...: ... poses corrected, ... by a plane found in the images',
+    'found in the images: ... poses corrected',
+    '...; ... not corrected (not on the plane, no plane, or already corrected by depth)',
     'poses corrected: found plane',
     "camera ... to ... degrees above the object's xy plane, its z axis within ... degrees of the "
     "image's up",

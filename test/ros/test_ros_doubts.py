@@ -72,8 +72,8 @@ def test_focal_lengths_and_projections_that_cannot_be_are_told(change, rectified
 
 @pytest.mark.parametrize(('d', 'said'), [
     ([-0.28, 0.09, -0.02, 0.001, -0.0007], 'in the order k1, k2, p1, p2, k3'),
-    ([-0.28, 0.09, 0.001, -0.0007, -0.02], ''), ([1e5, 0.0, 0.0, 0.0, 0.0], 'bends rays as no'),
-    ([-6.0, 0.0, 0.0, 0.0, 0.0], 'does not reach the border'), ([-0.4, 0.2, 0, 0, -0.05], '')])
+    ([-0.28, 0.09, 0.001, -0.0007, -0.02], ''), ([1e5, 0.0, 0.0, 0.0, 0.0], 'bend rays more'),
+    ([-6.0, 0.0, 0.0, 0.0, 0.0], 'would not reach the border'), ([-0.4, 0.2, 0, 0, -0.05], '')])
 def test_coefficients_that_no_lens_has_are_told(d, said):
     """In the order of another program, or for rays in pixels."""
     doubts = camera_doubts(info(d=[float(v) for v in d]), '/image', rectified=False)
@@ -90,9 +90,9 @@ def test_pixels_that_are_not_square_are_told(fy, told):
 
 
 @pytest.mark.parametrize(('topic', 'rectified', 'd', 'said'), [
-    ('/camera/image_rect', False, D, 'image_rectified is not set'),
-    ('/camera/image_rect_color', False, D, 'image_rectified is not set'),
-    ('/camera/image_raw', True, D, 'image_rectified is set'),
+    ('/camera/image_rect', False, D, 'image_rectified is false'),
+    ('/camera/image_rect_color', False, D, 'image_rectified is false'),
+    ('/camera/image_raw', True, D, 'image_rectified is true'),
     ('/camera/image_rect_raw', True, D, ''), ('/rect/image', False, D, ''),
     ('/camera/image_rect', True, D, ''), ('/camera/image_raw', False, D, ''),
     ('/camera/image_rect', False, [0.0] * 5, '')])

@@ -176,11 +176,12 @@ def test_diagnostics_tells_what_the_plane_does():
     counts = {'plane_stands': 3, 'plane_found': 2, 'plane_left': 1}
     account = Account(10.0, counts, counts, {}, {})
     good = support_status(account, 'table', finds=True)
-    assert good.level == Level.OK and '3 poses stand on it, 2 on one found' in good.message
+    assert good.level == Level.OK and '3 poses corrected, 2 by a plane found' in good.message
     found = support_status(account, '', finds=True)
-    assert found.message.startswith('found in the images; 2 poses stand on it, 1 do not')
+    assert found.message.startswith('found in the images: 2 poses corrected; 1 not corrected')
     none = support_status(account, '', finds=False)
-    assert none.message == 'the model finds none: it has no law of covariances'
+    assert none.message == ('cannot find a plane: the model has no covariance calibration; '
+                            'run mrcnet calibrate --write')
     bad = support_status(Account(10.0, {'plane_missing': 2}, {'plane_missing': 2},
                                  {'plane_missing': 'no transform'}, {}), 'table', finds=True)
     assert bad.level == Level.WARN and 'for 2 frames: no transform' in bad.message

@@ -45,7 +45,7 @@ def test_a_healthy_node_is_ok_and_tells_its_rate():
     ({'frames': 1, 'busy': 9, 'detections': 5, 'poses': 5}, Level.WARN, '9 of 10 frames busy'),
     ({'frames': 5, 'busy': 15, 'detections': 5, 'poses': 5}, Level.OK, '5 poses'),
     ({'frames': 9, 'detections': 9, 'poses': 9, 'no_camera_motion': 9}, Level.WARN,
-     'is taken to rest'),
+     'so the camera is assumed to be still'),
     ({'frames': 9, 'detections': 9, 'poses': 9, 'no_camera_motion': 1}, Level.OK, '9 poses'),
 ])
 def test_what_became_of_frames_and_detections_is_judged(recent, level, word):
