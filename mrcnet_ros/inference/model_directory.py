@@ -87,7 +87,7 @@ class ModelDirectory(CheckedModel[ModelSpec]):
 
     def law_doubts(self, crops: int, hypotheses: int, refine: int) -> list[str]:
         """Return which calibrations may be wrong for poses that are made so, and what to do."""
-        sources = {'covariance': self.covariance_source, 'scores': self.score_source,
+        sources = {'covariance': self.covariance_source, 'score': self.score_source,
                    'covariance with depth': self.covariance_depth_source}
         return [doubt for law, source in sources.items() if source is not None
                 and (doubt := source.doubt(law, crops, hypotheses, refine)) is not None]

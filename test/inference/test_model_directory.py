@@ -270,7 +270,7 @@ def test_laws_that_were_measured_with_other_crops_or_hypotheses_are_told(model):
     write_law(model, ScoreLaw(**SCORE), ScoreSource(**SCORE_SOURCE))
     assert read_model_directory(model).law_doubts(2, 3, 0) == []
     doubts = read_model_directory(model).law_doubts(2, 1, 0)
-    assert [d.split()[3] for d in doubts] == ['covariance', 'scores']
+    assert [d.split()[0] for d in doubts] == ['covariance', 'score']
     assert all('hypotheses 3 and refine 0, but here are crops 2, hypotheses 1' in d
                for d in doubts)
     change(model, lambda v: v['covariance_source'].pop('hypotheses'))
