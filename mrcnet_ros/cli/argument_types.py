@@ -20,14 +20,8 @@ def positive(text: str) -> int:
     return _fitting(number, number >= 1, 'at least 1')
 
 
-def seed(text: str) -> int:
-    """Return a whole number that a generator of random numbers takes."""
-    number = int(text)
-    return _fitting(number, number >= 0, '0 or more')
-
-
 def count(text: str) -> int:
-    """Return a whole number that is not negative."""
+    """Return a whole number that is not negative, as seeds of random numbers are."""
     number = int(text)
     return _fitting(number, number >= 0, '0 or more')
 

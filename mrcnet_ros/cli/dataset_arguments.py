@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..cpus import usable_cpus
 from ..specs import DEFAULT_CROPS, DEFAULT_HYPOTHESES, DEFAULT_REFINEMENTS
-from .argument_types import count, positive, seed
+from .argument_types import count, positive
 from .tasks import model_identity
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def add_box_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--box-jitter', type=float, default=0.0, metavar='F',
                         help='shift and scale boxes at random by up to F times their side '
                              '(default: %(default)g)')
-    parser.add_argument('--seed', type=seed, default=0, metavar='N',
+    parser.add_argument('--seed', type=count, default=0, metavar='N',
                         help='seed of all random choices, such as the jitter (default: '
                              '%(default)s)')
 

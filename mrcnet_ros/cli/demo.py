@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from .argument_types import positive, positive_float, seed
+from .argument_types import count, positive, positive_float
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -13,7 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help='picture to write; logs go beside it (default: %(default)s)')
     parser.add_argument('--scenes', type=positive, default=24,
                         help='different scenes to show (default: %(default)s)')
-    parser.add_argument('--seed', type=seed, default=20260,
+    parser.add_argument('--seed', type=count, default=20260,
                         help='seed of scenes and detections (default: %(default)s)')
     parser.add_argument('--rate', type=positive_float, default=30.0, metavar='HZ',
                         help='camera rate while speed is measured (default: %(default)g)')

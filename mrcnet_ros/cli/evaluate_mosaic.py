@@ -6,7 +6,7 @@ import argparse
 import itertools
 from pathlib import Path
 
-from .argument_types import positive, seed
+from .argument_types import count, positive
 from .dataset_arguments import add_dataset_arguments, open_split
 from .sample_arguments import add_sample_arguments, sample_config, wanted_labels
 
@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_dataset_arguments(parser)
     parser.add_argument('--output', type=Path, required=True, metavar='FILE',
                         help='write the picture here, as PNG')
-    parser.add_argument('--seed', type=seed, default=0, metavar='N',
+    parser.add_argument('--seed', type=count, default=0, metavar='N',
                         help='seed of the choice of samples and photographs')
     parser.add_argument('--columns', type=positive, default=10, metavar='N',
                         help='crops in a row (default: %(default)s)')

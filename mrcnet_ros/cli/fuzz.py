@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .argument_types import positive, positive_float, seed
+from .argument_types import count, positive, positive_float
 from .bag import model_labels
 from .dataset_arguments import add_model_arguments
 from .node import node_command
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--messages', type=positive, default=5000, metavar='N',
                         help='number of messages to each node (default: 5000)')
-    parser.add_argument('--seed', type=seed, default=0, metavar='S',
+    parser.add_argument('--seed', type=count, default=0, metavar='S',
                         help='the same seed sends the same messages (default: 0)')
     parser.add_argument('--image-transport', choices=('raw', 'compressed', 'both'),
                         default='both', help='type of the images; both: to one node after the '

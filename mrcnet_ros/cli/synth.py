@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..meshes.checks import UNITS_M
-from .argument_types import positive, seed
+from .argument_types import count, positive
 from .dataset_arguments import refuse_without_effect
 from .progress import progress_bar
 
@@ -68,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_depth_arguments(parser)
     parser.add_argument('--backgrounds', type=Path, nargs='+', default=[], metavar='DIR',
                         help='folders of photographs and environment maps (default: noise)')
-    parser.add_argument('--seed', type=seed, default=0, metavar='N',
+    parser.add_argument('--seed', type=count, default=0, metavar='N',
                         help='seed of all random choices')
 
 

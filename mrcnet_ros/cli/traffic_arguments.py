@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .argument_types import positive, positive_float, seed
+from .argument_types import count, positive, positive_float
 
 if TYPE_CHECKING:
     from ..testbench.bag import BagFrame
@@ -31,7 +31,7 @@ def add_traffic_arguments(parser: argparse.ArgumentParser, *, objects: int | Non
                         help='how many scenes are drawn, or frames taken from the bag, and sent '
                              'in turn (default: '
                              f'{"one scene, or the whole bag" if scenes is None else scenes})')
-    parser.add_argument('--seed', type=seed, default=0, metavar='N',
+    parser.add_argument('--seed', type=count, default=0, metavar='N',
                         help='seed of the drawn scenes (default: %(default)s)')
     parser.add_argument('--timeout', type=positive_float, default=600.0, metavar='S',
                         help='time limit for the start of the node, which may render templates '

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from ..geometry.directions import even_directions
 from ..geometry.se3 import Array
 
 # Points on the surface of an object. Of 800, about 270 are on the side that is seen, more than
@@ -116,11 +117,4 @@ class Seen:
         return cls(vectors, np.arange(SEEN_POINTS) < len(points))
 
 
-def _fibonacci_sphere(count: int) -> Array:
-    z = 1.0 - (2.0 * np.arange(count) + 1.0) / count
-    angle = np.arange(count) * np.pi * (3.0 - np.sqrt(5.0))
-    radius = np.sqrt(1.0 - z**2)
-    return np.stack([radius * np.cos(angle), radius * np.sin(angle), z], axis=1)
-
-
-_SPHERE = _fibonacci_sphere(DIRECTIONS)
+_SPHERE = even_directions(DIRECTIONS)
