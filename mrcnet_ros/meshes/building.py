@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from ..errors import MeshError
 from .mesh import NEUTRAL_GREY, Mesh, sample_texture
-from .opacity import areas, check_opaque
+from .opacity import check_opaque
 from .pictures import read_picture
+from .polygons import areas
 from .surface import ROUNDING, IndexedSurface, Rows
 from .winding import joined, to_turn_outward
 

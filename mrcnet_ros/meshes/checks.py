@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ..errors import MeshError
 from ..geometry.directions import even_directions
 from .mesh import Mesh
-from .opacity import areas
+from .polygons import areas
 
 # Diameters in files are rounded or measured on other meshes; a wrong unit is off by a factor of
 # 2.5 at least.

@@ -56,9 +56,3 @@ def _part_of_faces(clear: NDArray[np.bool_], uv: NDArray[np.float64]) -> NDArray
     points = np.einsum('kc,fcu->fku', weights, uv)
     found = sample_texture(clear.astype(np.uint8), points.reshape(-1, 2))
     return np.asarray(found.reshape(-1, count).mean(axis=1, dtype=np.float64))
-
-
-def areas(corners: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the areas of triangles, (F,), of their corners (F, 3, 3)."""
-    sides = corners[:, 1:] - corners[:, :1]
-    return np.asarray(np.linalg.norm(np.cross(sides[:, 0], sides[:, 1]), axis=1) / 2)

@@ -93,7 +93,7 @@ class Polygons:
         :param positions: (V, 3).
         :return: (T, 3) rows of ``corners``, and (T,) the face of each.
         :raises ValueError: when a corner is not one of the positions, a position is not finite, or
-            an outline crosses itself.
+            outlines cross themselves in more than half a percent of the area.
         """
         rows = self.corners
         wrong = rows[(rows < 0) | (rows >= len(positions))]

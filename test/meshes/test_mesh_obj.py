@@ -19,7 +19,9 @@ from mesh_texts import (
 from PIL import Image
 
 from mrcnet_ros.errors import MeshError
+from mrcnet_ros.geometry.se3 import exp_so3
 from mrcnet_ros.meshes import NEUTRAL_GREY, companion_files, mesh_digest, read_mesh
+from mrcnet_ros.meshes.winding import is_closed_outward
 
 TEXTURED = 'newmtl used\nKd 1 1 1\nmap_Kd atlas.png\n'
 OTHER = 'newmtl other\nKd 0 0 0\n'
@@ -308,7 +310,8 @@ def test_indices_that_count_back_mean_the_lines_above_them(tmp_path: Path) -> No
     ('v 0 0 0\nv nan 0 0\nv 0 1 0\nf 1 2 3\n', 'not finite'),
     ('v 0 0\nv 1 0\nv 0 1\nf 1 2 3\n', 'fewer than 3 numbers'),
     ('call other.obj\nv 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n', '"call" in statement 1 is not'),
-    ('v 0 0 0\nv 1 0 0\nv 1 1 0\nv 0 1 0\nf 1 3 2 4\n', 'crosses itself'),
+    ('v 0 0 0\nv 1 0 0\nv 1 1 0\nv 0 1 0\nf 1 3 2 4\n',
+     'face 1 crosses itself in 100 % of the surface, expected at most 0.5 %'),
     ('v 0 0 0 1 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n', 'colours and others without'),
     ('v 0 0 0\nv 1 0 0 2\nv 0 1 0\nf 1 2 3\n', 'whose w is not 1'),
     ('v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\nf 3 2', 'is cut off: it ends with the face "f 3 2"'),
@@ -341,3 +344,43 @@ def test_faces_of_many_corners_are_filled_as_they_are_outlined(tmp_path: Path) -
             sign = np.sign(x @ np.roll(y, -1) - y @ np.roll(x, -1))
             assert (sign * parts >= 0).all(), name
             assert abs(parts.sum()) == pytest.approx(area), name
+
+
+SQUARE = 'v -1 0 0\nv 1 0 0\nv 1 {0} 0\nv -1 {0} 0\nf 1 2 3 4\n'
+# corners of real files: a quad that is not flat crosses itself in the plane that fits it best
+BENT = 'v 0 0 0\nv -.0077 -.00335 .01508\nv -.02829 .00222 -.0139\nv -.03357 .00222 -.01536\n'
+
+
+def test_a_sliver_whose_outline_crosses_itself_is_filled(tmp_path: Path) -> None:
+    """A fan fills it. It may be up to half a percent of the surface, be it one face or several."""
+    path = tmp_path / 'x.obj'
+    path.write_text(SQUARE.format(0.008) + BENT + 'f 5 6 7 8\n')
+    assert len(read_mesh(path, 1.0).faces) == 2 + 2
+    for text, said in ((BENT + 'f 1 2 3 4\n', 'outline of face 1 crosses itself in 16.6 % of'),
+                       (SQUARE.format(0.004) + BENT + 'f 5 6 7 8\n',
+                        r'outline of face 2 crosses itself in 0\.\d* % of the surface'),
+                       (SQUARE.format(0.008) + BENT + 'f 5 6 7 8\n' * 2,
+                        r'outlines of 2 faces, such as face 2, cross themselves in 0\.\d* % of')):
+        path.write_text(text)
+        with pytest.raises(MeshError, match=said):
+            read_mesh(path, 1.0)
+
+
+def test_an_outline_with_as_much_on_both_sides_is_refused(tmp_path: Path) -> None:
+    """Its plane is known from rounding errors alone, in whichever direction it lies."""
+    square = np.array([[0.0, 0, 0], [1, 1, 0], [1, 0, 0], [0, 1, 0]])
+    for turn in ([0.0, 0, 0], [0.3, 0.4, 0.5], [1.0, -2, 0.3], [2.0, 0.1, 0.7]):
+        rows = [f'v {x!r} {y!r} {z!r}' for x, y, z in (square @ exp_so3(turn).T).tolist()]
+        (tmp_path / 'x.obj').write_text('\n'.join([*rows, 'f 1 2 3 4']))
+        with pytest.raises(MeshError, match='face 1 crosses itself in 100 %'):
+            read_mesh(tmp_path / 'x.obj', 1.0)
+
+
+def test_a_closed_surface_stays_closed_where_an_outline_crosses_itself(tmp_path: Path) -> None:
+    """The third corner of the top is there twice, and the second one is beyond the border."""
+    (tmp_path / 'x.obj').write_text(
+        'v 0 0 0\nv 1 0 0\nv 1 1 0\nv 0 1 0\nv 0 0 1\nv 1 0 1\nv 1 1 1\nv 0 1 1\n'
+        'v 1.000001 0.999999 1\nf 4 3 2 1\nf 5 6 7 9 8\nf 1 2 6 5\nf 2 3 9 7 6\nf 3 4 8 9\n'
+        'f 4 1 5 8\n')
+    mesh = read_mesh(tmp_path / 'x.obj', 1.0)
+    assert is_closed_outward(mesh)
