@@ -98,7 +98,7 @@ def _looks(path: Path, content: Content, sizes: Rows, table: Rows) -> _Looks:
     starts = np.cumsum(sizes) - sizes
     textured = np.minimum.reduceat(table[:, 1], starts) >= 0
     coloured = any(len(line.split()) >= 6 for line in content.tables['v'][:1])
-    known, missing = _libraries(path, content.libraries)
+    known, libraries = _libraries(path, content.libraries)
     materials = [bare if name not in known and (bare in known or bare in NO_MATERIAL) else name
                  for name, bare in ((name, before_comment(name)) for name in content.materials)]
     names = [materials[row] for row in content.face_materials]
@@ -113,38 +113,45 @@ def _looks(path: Path, content: Content, sizes: Rows, table: Rows) -> _Looks:
         return _Looks((Paint(),), np.zeros(len(sizes), np.int64), named[:1])
     keys = list(zip(names, textured.tolist(), strict=True))
     ways = {key: row for row, key in enumerate(dict.fromkeys(keys))}
-    paints = tuple(_paint(path, known, missing, *way) for way in ways)
-    libraries = dict.fromkeys(known[name].library for name, _ in ways if name in known)
-    return _Looks(paints, np.array([ways[key] for key in keys], np.int64), list(libraries))
+    paints = tuple(_paint(path, known, libraries, *way) for way in ways)
+    used = dict.fromkeys(known[name].library for name, _ in ways if name in known)
+    return _Looks(paints, np.array([ways[key] for key in keys], np.int64), list(used))
 
 
-def _paint(path: Path, known: dict[str, MtlMaterial], missing: list[str], name: str,
-           textured: bool) -> Paint:
+def _paint(path: Path, known: dict[str, MtlMaterial], libraries: dict[str, Path | None],
+           name: str, textured: bool) -> Paint:
     if name in known:
         return paint_of(path, name, known[name], textured)
     if name in NO_MATERIAL:
         return Paint()
+    missing = [library for library, file in libraries.items() if file is None]
     where = f'; there is no {", no ".join(missing)}' if missing else ''
+    # never to remove its line "usemtl": its faces would then have the material before it
+    if missing:
+        remedy = 'put the missing library beside the mesh'
+    elif libraries:
+        remedy = (f'add "newmtl {name}" with its colour "Kd" or its texture "map_Kd" to '
+                  f'{next(iter(libraries.values()))}')
+    else:
+        remedy = 'export it again with its material library'
     raise MeshError(path, f'its faces use the material {name!r}, which no material library of it '
-                    f'has{where}', 'put the file that its line "mtllib" names beside it, or '
-                    'remove the line "usemtl"')
+                    f'has{where}', remedy)
 
 
-def _libraries(path: Path, lines: list[str]) -> tuple[dict[str, MtlMaterial], list[str]]:
-    """Return the materials of all libraries that are there, and the names of those that are not.
+def _libraries(path: Path, lines: list[str]
+               ) -> tuple[dict[str, MtlMaterial], dict[str, Path | None]]:
+    """Return the materials of all libraries, and their files by name; None for a missing one.
 
     A line may name several, and a name may have blanks in it.
     """
     known: dict[str, MtlMaterial] = {}
-    missing: list[str] = []
+    libraries: dict[str, Path | None] = {}
     for line in dict.fromkeys(lines):
         ways = ([line], re.findall(r'\S.*?\.mtl(?=\s|$)', line, re.IGNORECASE), line.split())
         files = [[(name, find_file(name, path.parent)) for name in way] for way in ways]
         best = max(files, key=lambda way: sum(file is not None for _, file in way))
         for name, file in best:
-            if file is None:
-                missing.append(name)
-                continue
-            for key, material in read_library(file).items():
+            libraries[name] = file
+            for key, material in ({} if file is None else read_library(file)).items():
                 known[key] = merged(known.get(key), material)
-    return known, missing
+    return known, libraries

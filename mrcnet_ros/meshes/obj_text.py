@@ -37,6 +37,7 @@ class Content:
     :param materials: names, in the order of use.
     :param face_materials: of each face, the row of ``materials``.
     :param libraries: words of all lines "mtllib".
+    :param ends_in_face: whether the text ends within a line of a face, without a line end.
     """
 
     tables: dict[str, list[str]] = field(default_factory=lambda: {key: [] for key in TABLES})
@@ -45,6 +46,7 @@ class Content:
     materials: list[str] = field(default_factory=lambda: [''])
     face_materials: list[int] = field(default_factory=list)
     libraries: list[str] = field(default_factory=list)
+    ends_in_face: bool = False
 
 
 def parse(path: Path) -> Content:
@@ -53,9 +55,10 @@ def parse(path: Path) -> Content:
     :raises MeshError: when it has surfaces or other files in it that are not supported.
     :raises OSError: when it cannot be read.
     """
-    content = Content()
+    statements = _statements(path)
+    content = Content(ends_in_face=statements[-1].split()[:1] in (['f'], ['fo']))
     rows = [content.tables[key] for key in TABLES]
-    for number, line in enumerate(_statements(path), start=1):
+    for number, line in enumerate(statements, start=1):
         words = line.split(maxsplit=1)
         if not words or words[0].startswith('#'):
             continue
@@ -79,6 +82,7 @@ def parse(path: Path) -> Content:
 def _statements(path: Path) -> list[str]:
     """Return the lines of a file, with those joined that end in a backslash.
 
+    The last one is empty if the text ends with a line end.
     A comment ends with its line: a folder of Windows at its end continues nothing.
     """
     statements: list[str] = []
@@ -94,7 +98,7 @@ def _statements(path: Path) -> list[str]:
             continue
         statements.append(text)
         joined = ''
-    return [*statements, joined]
+    return [*statements, joined] if joined else statements
 
 
 def face_table(path: Path, content: Content) -> tuple[Rows, Rows]:
@@ -116,7 +120,8 @@ def face_table(path: Path, content: Content) -> tuple[Rows, Rows]:
             raise MeshError(path, f'cannot be read: "f {text[:60]}" is no face whose corners '
                             'have the same parts', BAD_FILE)
     sizes = np.array([len(text.split()) for text in content.faces], np.int64)
-    if sizes[-1] < 3:
+    # a whole file may end in an edge of two corners, but then has others
+    if content.ends_in_face and sizes[-1] < 3 and (sizes[:-1] >= 3).all():
         raise MeshError(path, f'is cut off: it ends with the face "f {content.faces[-1]}"',
                         'copy or export it again')
     table = np.full((int(sizes.sum()), 3), -1, np.int64)

@@ -132,8 +132,10 @@ def test_scale_and_offset_move_the_texture(tmp_path: Path) -> None:
     ('newmtl used\nKd 1 0_1 0\n', 'has the colour "Kd 1 0_1 0", expected three numbers'),
     (TEXTURED + 'map_d gone.png\n', r'gone\.png is missing'),
     ('newmtl used\nmap_d atlas.png\n', 'has "map_d" and no "map_Kd"'),
-    (OTHER, "use the material 'used', which no material library"),
-    ('', "use the material 'used', which no material library"),
+    (OTHER, "use the material 'used', which no material library.*; "
+     r'add "newmtl used" with its colour "Kd" or its texture "map_Kd" to \S*box\.mtl$'),
+    ('', "use the material 'used', which no material library.*; "
+     r'add "newmtl used" with its colour "Kd" or its texture "map_Kd" to \S*box\.mtl$'),
 ])
 def test_a_material_that_cannot_be_drawn_is_refused(
         tmp_path: Path, library: str, said: str) -> None:
@@ -191,11 +193,15 @@ def test_a_texture_that_ends_inside_a_face_is_refused(tmp_path: Path) -> None:
         read_mesh(path, 0.001)
 
 
-@pytest.mark.parametrize('head', ['mtllib gone.mtl', 'mtllib my gone.mtl', ''])
-def test_a_missing_library_is_refused_when_a_face_needs_it(tmp_path: Path, head: str) -> None:
+@pytest.mark.parametrize(('head', 'remedy'), [
+    ('mtllib gone.mtl', 'put the missing library beside the mesh'),
+    ('mtllib my gone.mtl', 'put the missing library beside the mesh'),
+    ('', 'export it again with its material library')])
+def test_a_missing_library_is_refused_when_a_face_needs_it(
+        tmp_path: Path, head: str, remedy: str) -> None:
     """Its name is in the message; where no face uses a material, it does not matter."""
     path = write(tmp_path, head)
-    with pytest.raises(MeshError, match=f"material 'used'.*{head[7:]}"):
+    with pytest.raises(MeshError, match=f"material 'used'.*{head[7:]}; {remedy}$"):
         read_mesh(path, 0.001)
     for nobody in ('', 'usemtl None'):
         assert (read_mesh(write(tmp_path, head, (nobody, *USED[1:])), 0.001).colors
@@ -321,6 +327,14 @@ def test_a_file_that_cannot_be_read_right_says_why(tmp_path: Path, text: str, sa
     (tmp_path / 'x.obj').write_text(text)
     with pytest.raises(MeshError, match=rf'x\.obj.*{said}'):
         read_mesh(tmp_path / 'x.obj', 1.0)
+
+
+@pytest.mark.parametrize('lines', ['f 1 2 3\nf 3 2\n', 'f 1 2 3\n\nf 3 2\r\n',
+                                   'f 3 1\nf 1 2 3\nf 3 2', 'f 1 2 3\nf 3 2\ng end'])
+def test_edges_are_left_out_wherever_they_are(tmp_path: Path, lines: str) -> None:
+    """Also in the last line of a file that is not cut off there."""
+    (tmp_path / 'x.obj').write_text('v 0 0 0\nv 1 0 0\nv 0 1 0\n' + lines, newline='')
+    assert len(read_mesh(tmp_path / 'x.obj', 1.0).faces) == 1
 
 
 def test_faces_of_many_corners_are_filled_as_they_are_outlined(tmp_path: Path) -> None:
