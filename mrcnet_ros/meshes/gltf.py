@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from ..errors import MeshError
 from .gltf_checks import (
+    ALPHA_CUTOFF,
     check_header,
     check_pictures,
     read_glb_header,
@@ -24,7 +25,7 @@ from .gltf_checks import (
     textures_end,
 )
 from .mesh import NEUTRAL_GREY
-from .pictures import EmbeddedPicture
+from .pictures import OPAQUE, EmbeddedPicture
 from .surface import IndexedSurface, Paint, Rows
 
 Array = NDArray[np.float64]
@@ -124,8 +125,7 @@ def _paint(part: Any, pictures: dict[Hashable, EmbeddedPicture]) -> Paint:
     if image is None:
         return Paint(rgb=tuple(int(v) for v in shown(factor)))  # type: ignore[arg-type]
     pixels = np.array(image.convert('RGB'), np.uint8)
-    blended = material.alphaMode == 'BLEND' and image.mode != 'RGB'
-    opacity = np.array(image.convert('RGBA'))[..., 3] if blended else None
+    opacity = _opacity(material, image)
     # of the pixels as they are seen: those of a palette image are numbers of colours
     key = (pixels.shape, pixels.tobytes(), factor.tobytes(),
            None if opacity is None else opacity.tobytes())
@@ -134,6 +134,18 @@ def _paint(part: Any, pictures: dict[Hashable, EmbeddedPicture]) -> Paint:
             pixels = shown(linear(pixels) * factor)
         pictures[key] = EmbeddedPicture(pixels, opacity)
     return Paint(image=pictures[key])
+
+
+def _opacity(material: Any, image: Any) -> NDArray[np.uint8] | None:
+    """Return how opaque a texture is shown, (H, W), None where all of it is opaque."""
+    if material.alphaMode not in ('BLEND', 'MASK') or image.mode == 'RGB':
+        return None
+    alpha = np.array(image.convert('RGBA'), np.uint8)[..., 3]
+    if material.alphaMode == 'BLEND':
+        return alpha
+    factor = 1.0 if material.baseColorFactor is None else material.baseColorFactor[3] / 255.0
+    cutoff = ALPHA_CUTOFF if material.alphaCutoff is None else material.alphaCutoff
+    return np.asarray(OPAQUE * (factor * alpha >= cutoff * OPAQUE), np.uint8)
 
 
 def _linear_factor(material: Any) -> Array:

@@ -16,6 +16,7 @@ from .mtl import LEAST_OPACITY
 MAGIC, VERSION, JSON_CHUNK = b'glTF', 2, 0x4E4F534A
 FLOAT, UBYTE = 5126, 5121
 TRIANGLES = 4
+ALPHA_CUTOFF = 0.5  # below which a masked material has a hole, if it does not say
 REPEAT = 10497  # how a sampler goes on beyond the borders of a texture, if it does not say
 # extensions that change neither the shape nor the plain colour of a surface
 HARMLESS = {'KHR_materials_unlit', 'KHR_materials_ior', 'KHR_materials_specular',
@@ -162,6 +163,10 @@ def _primitive_problems(header: dict[str, Any], primitive: dict[str, Any]) -> An
         material = header['materials'][primitive['material']]
         if 'baseColorTexture' in material.get('pbrMetallicRoughness', {}):
             yield 'has a texture and colours of vertices on the same part', 'leave one out'
+        if (material.get('alphaMode') == 'MASK'
+                and header['accessors'][attributes['COLOR_0']]['type'] == 'VEC4'):
+            yield ('has colours of vertices with alpha in a material of alphaMode MASK',
+                   'save the colours without alpha, or the material as OPAQUE')
 
 
 def _material_problems(material: dict[str, Any]) -> Any:
@@ -171,8 +176,7 @@ def _material_problems(material: dict[str, Any]) -> Any:
     if not texture and 'emissiveTexture' in material and any(material.get('emissiveFactor', ())):
         yield 'has a picture of light alone (emissiveTexture)', 'make it the base colour'
     factor = material.get('pbrMetallicRoughness', {}).get('baseColorFactor', [1.0] * 4)
-    if material.get('alphaMode') == 'BLEND' and factor[3] < LEAST_OPACITY:
+    least = {'BLEND': LEAST_OPACITY, 'MASK': material.get('alphaCutoff', ALPHA_CUTOFF)}
+    if factor[3] < least.get(material.get('alphaMode', 'OPAQUE'), 0.0):
         yield (f'has the transparent material {material.get("name", "without a name")!r}, and '
                'faces are drawn opaque', 'leave out what a camera does not see')
-    if material.get('alphaMode') == 'MASK':
-        yield 'has a texture that cuts holes into faces', 'cut the mesh instead'

@@ -140,7 +140,9 @@ REFUSED: list[tuple[Callable[[dict[str, Any]], object], str]] = [
     (lambda h: h['meshes'][0]['primitives'][0].update(targets=[{}]), 'morph targets'),
     (lambda h: h['buffers'][0].update(uri='other.bin'), 'other.bin'),
     (lambda h: h['accessors'][0].update(sparse={}), 'sparse'),
-    (lambda h: h.update(materials=[{'alphaMode': 'MASK'}]), 'cuts holes'),
+    (lambda h: h.update(materials=[{'alphaMode': 'MASK', 'alphaCutoff': 0.9, 'name': 'net',
+                                    'pbrMetallicRoughness': {'baseColorFactor': [1, 1, 1, .8]}}]),
+     "transparent material 'net'"),
     (lambda h: h.update(materials=[{'alphaMode': 'BLEND', 'name': 'glass',
                                     'pbrMetallicRoughness': {'baseColorFactor': [1, 1, 1, 0]}}]),
      "transparent material 'glass'"),
@@ -225,6 +227,42 @@ def test_a_transparent_texture_counts_where_it_is_blended(
             read_mesh(path, 1.0)
     else:
         assert len(read_mesh(path, 1.0).textures) == 1
+
+
+@pytest.mark.parametrize(('alpha', 'material', 'refused'), [
+    (None, {}, False), (255, {}, False), (128, {}, False), (127, {}, True),
+    (127, {'alphaCutoff': 0.2}, False), (200, {'alphaCutoff': 0.9}, True),
+    (200, {'baseColorFactor': [255, 255, 255, 150]}, True)])
+def test_a_mask_counts_where_it_cuts_a_hole(
+        tmp_path: Path, alpha: int | None, material: dict[str, Any], refused: bool) -> None:
+    """By glTF, that is where the alpha of texture and material is below the cutoff, 0.5."""
+    mesh = textured()
+    mesh.visual.material.alphaMode = 'MASK'
+    for name, value in material.items():
+        setattr(mesh.visual.material, name, value)
+    if alpha is not None:
+        half = np.full((32, 32), 255, np.uint8)
+        half[16:] = alpha
+        mesh.visual.material.baseColorTexture.putalpha(Image.fromarray(half))
+    path = write(tmp_path / 'a.glb', mesh.scene())
+    if refused:
+        with pytest.raises(MeshError, match='transparent in 5[01] % of the area'):
+            read_mesh(path, 1.0)
+    else:
+        assert len(read_mesh(path, 1.0).textures) == 1
+
+
+def test_a_mask_without_a_texture_cuts_no_holes(tmp_path: Path) -> None:
+    """Unless the colours of vertices may do so."""
+    def mask(header: dict[str, Any]) -> None:
+        header['materials'] = [{'alphaMode': 'MASK'}]
+        header['meshes'][0]['primitives'][0]['material'] = 0
+
+    assert len(read_mesh(write(tmp_path / 'a.glb', box().scene(), mask), 1.0).faces) == 12
+    coloured = box()
+    coloured.visual = trimesh.visual.ColorVisuals(coloured, vertex_colors=[9, 9, 9, 0])
+    with pytest.raises(MeshError, match='colours of vertices with alpha in a material of alphaM'):
+        read_mesh(write(tmp_path / 'a.glb', coloured.scene(), mask), 1.0)
 
 
 def test_a_texture_with_a_hole_in_its_data_is_refused(tmp_path: Path) -> None:
