@@ -60,6 +60,7 @@ class Confirmed:
     :param name: of the instance, as in /tf.
     :param estimate: of the newest frame, but with the mean pose. Its covariance is the one of the
         newest frame plus the spread, None if the model is not calibrated.
+    :param spread: of the poses in the centred frame of the object.
     """
 
     name: str
@@ -70,9 +71,11 @@ class Confirmed:
 class Confirmation:
     """Looks for an instance whose poses agree in as many frames in a row as are wanted.
 
-    Equivalent poses of a symmetric object agree. A frame without the instance, or with a score of
-    it below ``confirm_min_score``, does not count, and frames of one stamp count once; a gap
-    longer than ``track_gap_s``, or time that runs backwards, begins anew.
+    Positions are those of the middle of the object. The origin of a mesh may lie far outside of
+    it, where each small rotation would move it far. Equivalent poses of a symmetric object agree.
+    A frame without the instance, or with a score of it below ``confirm_min_score``, does not
+    count, and frames of one stamp count once; a gap longer than ``track_gap_s``, or time that runs
+    backwards, begins anew.
 
     :param wanted: label for any of its instances, or name of an instance.
     :param not_before_ns: frames with an earlier stamp do not count.
@@ -115,7 +118,7 @@ class Confirmation:
             poses = self._joined(name, stamp_ns, estimate, parameters)
             if len(poses) < parameters.confirm_frames:
                 continue
-            apart = spread(poses)
+            apart = spread(self._model.to_centred(poses))
             self._nearest = (f'the last {len(poses)} poses lie up to {apart.position_m:.2g} m '
                              f'and {apart.rotation_rad:.2g} rad from their mean')
             if (apart.position_m <= parameters.confirm_spread_m
@@ -132,12 +135,14 @@ class Confirmation:
 
         :param T_newest: (4, 4) [m] the symmetric equivalent of the estimate that was averaged.
         """
-        covariance = estimate.covariance
+        T, covariance = self._model.from_centred(apart.T_mean), estimate.covariance
         if covariance is not None:
             shift_m = T_newest[:3, 3] - estimate.T_camera_object[:3, 3]
-            covariance = covariance_of_equivalent(covariance, shift_m) + apart.covariance
+            lever_m = T[:3, 3] - apart.T_mean[:3, 3]
+            covariance = (covariance_of_equivalent(covariance, shift_m)
+                          + covariance_of_equivalent(apart.covariance, lever_m))
         return Confirmed(name, dataclasses.replace(
-            estimate, T_camera_object=apart.T_mean, covariance=covariance), apart)
+            estimate, T_camera_object=T, covariance=covariance), apart)
 
     def account(self) -> str:
         """Return what was seen so far, for one who asks why that is not enough."""

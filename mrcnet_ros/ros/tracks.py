@@ -40,11 +40,11 @@ def object_frame(prefix: str, name: str) -> str:
 class _Track:
     """Where an instance was last.
 
-    :param T_camera_object: (4, 4) [m], as published.
+    :param T_camera_centred: (4, 4) [m], the published pose in the centred frame.
     """
 
     stamp_ns: int
-    T_camera_object: Array
+    T_camera_centred: Array
 
 
 class Tracks:
@@ -55,6 +55,9 @@ class Tracks:
     once by more than ``track_jump`` diameters; then it starts anew. A pose that is late by less
     gets the name of its instance and changes nothing; :meth:`names` is for late frames that only
     correct what is followed.
+
+    Places are those of the middles of objects. The origin of a mesh may lie far outside of it,
+    where each small rotation would move it far.
 
     :param objects: by label.
     """
@@ -85,7 +88,7 @@ class Tracks:
                 joined.append(estimate)
                 continue
             pose = self._joined(last, stamp_ns, estimate, parameters)
-            self._tracks[key] = _Track(stamp_ns, pose.T_camera_object)
+            self._tracks[key] = _Track(stamp_ns, self._centred(pose))
             joined.append(pose)
         return _names(estimates, numbers), joined
 
@@ -107,8 +110,12 @@ class Tracks:
                   ) -> list[int]:
         reach_m = {e.label: parameters.track_jump * self._objects[e.label].diameter_m
                    for e in estimates}
-        places = {key: track.T_camera_object[:3, 3] for key, track in self._tracks.items()}
-        return self._numbers.assign(estimates, places, reach_m, keys, others, late=late)
+        places = {key: track.T_camera_centred[:3, 3] for key, track in self._tracks.items()}
+        centred = [dataclasses.replace(e, T_camera_object=self._centred(e)) for e in estimates]
+        return self._numbers.assign(centred, places, reach_m, keys, others, late=late)
+
+    def _centred(self, estimate: PoseEstimate) -> Array:
+        return self._objects[estimate.label].to_centred(estimate.T_camera_object)
 
     def forget_places(self) -> None:
         """Begin all tracks anew; ids keep their instances."""
@@ -124,17 +131,18 @@ class Tracks:
         covariance = estimate.covariance
         if last is None:
             return estimate
-        moved_m = np.linalg.norm(T[:3, 3] - last.T_camera_object[:3, 3])
-        if moved_m > parameters.track_jump * model.diameter_m:
-            return estimate
         if parameters.stable_symmetry:
-            T = model.real_symmetries.nearest(T[:3, :3], T[:3, 3], last.T_camera_object[:3, :3])
+            T = model.real_symmetries.nearest(T[:3, :3], T[:3, 3], last.T_camera_centred[:3, :3])
             if covariance is not None:
                 shift_m = T[:3, 3] - estimate.T_camera_object[:3, 3]
                 covariance = covariance_of_equivalent(covariance, shift_m)
+        T_centred = model.to_centred(T)
+        moved_m = np.linalg.norm(T_centred[:3, 3] - last.T_camera_centred[:3, 3])
+        if moved_m > parameters.track_jump * model.diameter_m:
+            return estimate
         if parameters.smoothing_s > 0.0:
             weight = 1.0 - np.exp((last.stamp_ns - stamp_ns) * 1e-9 / parameters.smoothing_s)
-            T = blend(last.T_camera_object, T, float(weight))
+            T = model.from_centred(blend(last.T_camera_centred, T_centred, float(weight)))
         return dataclasses.replace(estimate, T_camera_object=T, covariance=covariance)
 
 
@@ -175,7 +183,8 @@ class InstanceNumbers:
                others: Collection[str] = (), *, late: bool = False) -> list[int]:
         """Return the numbers of the instances of one frame, different for each label.
 
-        :param places: where instances were, (3,) [m] in the camera frame.
+        :param estimates: poses of the centred frames.
+        :param places: where the middles of instances were, (3,) [m] in the camera frame.
         :param reach_m: by label, how far from its place an instance can be.
         :param keys: of the estimates, which count more than ids and places; '' tells nothing.
         :param others: keys of followed instances that the frame lacks.

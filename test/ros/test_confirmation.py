@@ -97,6 +97,22 @@ def test_a_confirmed_pose_has_the_covariance_of_a_frame_and_the_spread(objects):
     assert bare.estimate.covariance is None
 
 
+def test_a_pose_is_confirmed_wherever_the_origin_is(objects):
+    """Rotations that agree move an origin far from the object by more than confirm_spread_m.
+
+    The answer is about that origin all the same, and its covariance has the lever.
+    """
+    duck = dataclasses.replace(objects['duck'], middle_m=np.array([0.5, 0.0, 0.0]))
+    poses = [_estimate(R=exp_so3([0.0, 0.0, turn])) for turn in (-0.04, 0.0, 0.04)]
+    poses = [dataclasses.replace(pose, T_camera_object=duck.from_centred(pose.T_camera_object),
+                                 covariance=1e-6 * np.eye(6)) for pose in poses]
+    number, found = _first_confirmed(Confirmation('duck', 0, {'duck': duck}), poses)
+    assert number == 3 and found.spread.position_m < 1e-9
+    np.testing.assert_allclose(
+        found.estimate.T_camera_object, make_transform(np.eye(3), [-0.5, 0.0, 1.0]), atol=1e-9)
+    assert found.estimate.covariance[1, 1] == pytest.approx((0.5 * 0.04)**2, rel=0.01)
+
+
 @pytest.mark.parametrize(('estimates', 'expected'), [
     ([_estimate(x=x) for x in (0.0, 0.05, 0.0, 0.05, 0.0)], None),
     ([_estimate(x=x) for x in (0.1, 0.0, 0.0, 0.0)], 4),

@@ -1,6 +1,7 @@
 """Instances from frame to frame: names that stay, poses that do not flip."""
 
 import dataclasses
+import itertools
 import json
 
 import numpy as np
@@ -177,6 +178,58 @@ def test_a_symmetric_object_does_not_flip(tracks):
     T = _pose(tracks, _estimate('brick', R=small @ HALF_TURN, x=0.01), 30)
     assert np.allclose(T[:3, :3], small)
     assert T[0, 3] == pytest.approx(0.01)
+
+
+def _far_from_its_origin(brick, middle_m, symmetric=True):
+    """Return an object whose middle, and axis of a half turn, is off the origin along x."""
+    middle_m = np.array([middle_m, 0.0, 0.0])
+    half = make_transform(HALF_TURN, middle_m - HALF_TURN @ middle_m)
+    motions = np.stack([np.eye(4), half][:1 + symmetric])
+    return dataclasses.replace(brick, symmetries=Symmetries(motions), middle_m=middle_m,
+                               bounds_m=brick.bounds_m + middle_m)
+
+
+def _with_middle(item, x, R):
+    """Return an estimate of an object whose middle is at a place."""
+    estimate = _estimate('brick', x=x, R=R)
+    return dataclasses.replace(estimate, T_camera_object=item.from_centred(
+        estimate.T_camera_object))
+
+
+@pytest.mark.parametrize('middle_m', [0.0, 0.06, 0.3])
+def test_a_symmetric_object_does_not_flip_wherever_its_origin_is(objects, middle_m):
+    """An equivalent whose origin is further away than a diameter is no jump."""
+    brick = _far_from_its_origin(objects['brick'], middle_m)
+    tracks = Tracks({'brick': brick})
+    for number, R in enumerate((np.eye(3), HALF_TURN) * 2):
+        T = _pose(tracks, _with_middle(brick, 0.0, R), 30 * number)
+        np.testing.assert_allclose(T[:3, :3], np.eye(3), atol=1e-9)
+        np.testing.assert_allclose(T[:3, 3], [-middle_m, 0.0, 1.0], atol=1e-9)
+
+
+@pytest.mark.parametrize('turns', [(np.eye(3), HALF_TURN), (
+    exp_so3([0.0, 0.1, 0.1]), exp_so3([0.0, -0.1, -0.1]))])
+def test_instances_keep_their_names_wherever_the_origin_is(objects, turns):
+    """Neither an equivalent pose nor an error of rotation brings one to another's place."""
+    brick = _far_from_its_origin(objects['brick'], 1.0, turns[1] is HALF_TURN)
+    tracks = Tracks({'brick': brick})
+    for number, (left, right) in enumerate(itertools.product(turns, turns)):
+        names = _names(tracks, _with_middle(brick, -0.15, left), _with_middle(brick, 0.15, right),
+                       at_ms=60 * number)
+        assert names == ['brick', 'brick_2']
+        names = _names(tracks, _with_middle(brick, 0.15, left), _with_middle(brick, -0.15, right),
+                       at_ms=60 * number + 30)
+        assert names == ['brick_2', 'brick']
+
+
+def test_smoothing_turns_an_object_about_its_middle(objects):
+    """Half way between two rotations the middle stays where both have it."""
+    brick = _far_from_its_origin(objects['brick'], 0.3, symmetric=False)
+    tracks = Tracks({'brick': brick})
+    _pose(tracks, _with_middle(brick, 0.0, np.eye(3)), 0)
+    T = _pose(tracks, _with_middle(brick, 0.0, exp_so3([0.0, 0.0, 0.4])), 30, smoothing_s=0.05)
+    np.testing.assert_allclose(brick.to_centred(T)[:3, 3], [0.0, 0.0, 1.0], atol=1e-9)
+    assert 0.1 < rotation_angle(T[:3, :3]) < 0.3
 
 
 @pytest.mark.parametrize('ratio', [1.0, 0.9])
