@@ -81,14 +81,16 @@ class DepthBuffer:
         """Return what finds the depth image of a frame.
 
         What has come already is kept for the frame, which may wait for its turn for longer than
-        the buffer keeps it. What comes while the frame waits is found as well.
+        the buffer keeps it. What comes while the frame waits is found as well, and kept once it
+        was found.
         """
-        early = self.nearest(stamp)
+        found = self.nearest(stamp)
 
         def find() -> StampedMessage | None:
-            late = self.nearest(stamp)
-            known = [m for m in (early, late) if m is not None]
-            return min(known, key=lambda m: abs(stamp_ns(m.header) - stamp), default=None)
+            nonlocal found
+            known = [m for m in (found, self.nearest(stamp)) if m is not None]
+            found = min(known, key=lambda m: abs(stamp_ns(m.header) - stamp), default=None)
+            return found
 
         return find
 

@@ -24,16 +24,16 @@ class DecodedFrame:
     """A decoded frame.
 
     :param image: (H, W, 3) uint8 RGB.
-    :param depth_m: (H, W) float32 [m], None without.
     :param moment: of the frame.
+    :param depth_m: (H, W) float32 [m], None without.
     :param plane: (4,) that objects stand on, camera frame; None without.
     """
 
     image: NDArray[np.uint8]
     camera: Camera
     header: Header
-    depth_m: NDArray[np.float32] | None
     moment: tuple[int, int]
+    depth_m: NDArray[np.float32] | None = None
     plane: Array | None = None
 
 
@@ -51,7 +51,7 @@ class FrameDecoder:
         self._rgb = messages.rgb_from_compressed if compressed else messages.rgb_from_image
 
     def decode(self, frame: Frame, parameters: NodeParameters) -> DecodedFrame:
-        """Decode a frame.
+        """Decode a frame, without depth and plane.
 
         :raises FrameError: when image or camera_info cannot be used.
         """
@@ -65,8 +65,7 @@ class FrameDecoder:
             messages.check_camera_fits(image, camera, frame.camera_info)
         except CameraError as error:
             raise FrameError('bad_camera_info', str(error)) from error
-        return DecodedFrame(image, camera, _header(frame), self._depth(frame, camera, parameters),
-                            frame.moment)
+        return DecodedFrame(image, camera, _header(frame), frame.moment)
 
     def _depth(self, frame: Frame, camera: Camera, parameters: NodeParameters
                ) -> NDArray[np.float32] | None:
@@ -92,8 +91,15 @@ class FrameDecoder:
                 raise FrameError('no_depth', str(error)) from error
             return None
 
-    def with_plane(self, picture: DecodedFrame) -> DecodedFrame:
-        """Return a frame with the plane that objects stand on, if that is known."""
+    def with_measured(self, picture: DecodedFrame, frame: Frame, parameters: NodeParameters
+                      ) -> DecodedFrame:
+        """Return a frame with its depth and the plane that objects stand on, if they are known.
+
+        Both may come while the node's own detector works, so they are looked up after it.
+
+        :raises FrameError: when depth is required and there is none.
+        """
+        picture = replace(picture, depth_m=self._depth(frame, picture.camera, parameters))
         if self._plane_of is None:
             return picture
         try:

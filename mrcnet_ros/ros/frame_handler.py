@@ -114,10 +114,12 @@ class FrameHandler:
         found = None
         if detects:
             assert self._detector is not None
+            frame.depth()  # keeps what has come; later images may push it out of the buffer
             self._detector.least_score = parameters.detector_threshold
             found = detections_2d(picture.header, self._detector.detect(
                 picture.image, picture.camera))
         detection_s = time.perf_counter() - start
+        picture = self._decoder.with_measured(picture, frame, parameters)
         boxes = frame.detections if found is None else found
         late = frame.moment < last_answered
         instances = self._instances(picture, boxes, following, parameters,
@@ -146,7 +148,7 @@ class FrameHandler:
         :param boxes: message of detections, None in an image without.
         :param correct_until: stamp of the last answered image where this is an earlier one [ns].
         """
-        estimated, picture = None, self._decoder.with_plane(picture)
+        estimated = None
         if boxes is not None:
             size = picture.camera.width, picture.camera.height
             detections = self._filter.detections(boxes, size, parameters)
@@ -191,8 +193,9 @@ class FrameHandler:
     def _later_view(self, frame: Frame, following: Following,
                     parameters: NodeParameters) -> View | None:
         try:
-            picture = self._decoder.with_plane(self._decoder.decode(frame, parameters))
-            return self._view(picture, following, parameters)
+            picture = self._decoder.decode(frame, parameters)
+            return self._view(self._decoder.with_measured(picture, frame, parameters), following,
+                              parameters)
         except FrameError:
             return None  # it was told when it was to be answered
 

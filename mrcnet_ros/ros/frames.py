@@ -29,7 +29,7 @@ class Frame:
     :param detections: None where the node finds the objects itself, and in an image that
         instances are only followed in.
     :param era: how often time had begun anew, see :class:`.synchronizer.InputSynchronizer`.
-    :param depth: finds the depth image when the frame is answered.
+    :param depth: finds the depth image; it is asked just before poses are estimated.
     :param complete_s: time.perf_counter() when the last of them came.
     """
 

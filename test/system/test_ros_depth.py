@@ -1,6 +1,7 @@
 """The input depth: encodings, synchronizer, and depth images that cannot be used."""
 
 import struct
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -13,9 +14,11 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from ros_client import ready_node
 from ros_frames import frame
 from sensor_msgs.msg import CompressedImage, Image
+from stand_in_node import DIAMETERS_M, BoxEstimator
 
 from mrcnet_ros.errors import ImageError
 from mrcnet_ros.inference.base_estimator import BaseEstimator
+from mrcnet_ros.inference.poses import Detection
 from mrcnet_ros.ros.depth_image import (
     DepthBuffer,
     DepthError,
@@ -24,7 +27,10 @@ from mrcnet_ros.ros.depth_image import (
     usable_depth,
 )
 from mrcnet_ros.ros.diagnostics import Level
+from mrcnet_ros.ros.drop_counters import DropCounters
 from mrcnet_ros.ros.estimator_loading import load_estimator
+from mrcnet_ros.ros.frame_handler import FrameHandler
+from mrcnet_ros.ros.frames import Frame
 from mrcnet_ros.ros.params import NodeParameters
 from mrcnet_ros.ros.statuses import Account, depth_status
 
@@ -290,6 +296,30 @@ def test_a_frame_waits_for_depth_that_is_required():
             wait_for_inputs(client, number, 'image', 'camera_info', 'detections')
         assert 'depth' in client.diagnosis('poses', 'no_depth').message
         assert len(client.answers) == 1
+
+
+@pytest.mark.parametrize(('before', 'meanwhile'), [((), (1,)), ((1,), (2, 3, 4, 5, 6))])
+def test_depth_is_used_that_comes_while_the_own_detector_works(before, meanwhile):
+    """Nor is depth lost that had come before, though later images push it out of the buffer."""
+    buffer = DepthBuffer(3, 0.0)
+
+    def come(stamps):
+        for stamp in stamps:
+            buffer.add(depth_message(stamp=stamp))
+
+    def detect(image_rgb, camera):
+        come(meanwhile)
+        return [Detection('duck', np.array([10.0, 10, 40, 40]), 0.9)]
+
+    counters = DropCounters(lambda *_: None)
+    handler = FrameHandler(BoxEstimator(), dict.fromkeys(DIAMETERS_M, np.zeros((2, 3))), counters,
+                           compressed=False, detector=SimpleNamespace(labels=['duck'],
+                                                                      detect=detect))
+    image, info, _ = frame(1)
+    waiting = Frame(image, info, None, depth=buffer.lookup(10**9))
+    come(before)
+    answer = handler.answer(waiting, NodeParameters(depth='auto'))
+    assert answer.measured[0].depth.used == 'pose' and not counters.counts().get('depth_late')
 
 
 def test_no_depth_is_subscribed_to_unless_it_is_asked_for():
