@@ -128,6 +128,7 @@ class Worker:
                     f'a frame failed ({type(error).__name__}: {error}) at\n{where}',
                     throttle_duration_sec=60.0)
             self._since_s = None
+        self._services.drop_counters.followed_now = 0  # nothing is, until the next one follows
         assert self._pictures is not None
         try:
             self._pictures.take_back()

@@ -25,6 +25,7 @@ from mrcnet_ros.inference.poses import PoseEstimate
 from mrcnet_ros.ros.drop_counters import DropCounters
 from mrcnet_ros.ros.estimator_loading import check_can_follow
 from mrcnet_ros.ros.frame_handler import FrameHandler
+from mrcnet_ros.ros.frame_queue import FrameQueue
 from mrcnet_ros.ros.params import NodeParameters
 from mrcnet_ros.ros.pose_topics import pose_with_covariance, symmetries_message, topic_token
 from mrcnet_ros.ros.statuses import Account, pose_status
@@ -318,14 +319,34 @@ def test_a_node_publishes_poses_of_images_without_detections(client):
     assert client.spin(lambda: int(values(client.status['poses'])['poses followed']) >= step - 2)
 
 
-def test_late_detections_are_counted_and_no_frame_twice(handler):
-    """A slow detector that finds the object has found something, says /diagnostics."""
-    parameters = dataclasses.replace(TRACK, track_unseen=0)
+def _worker(handler, parameters):
+    """Return a worker that publishes nothing and draws nothing."""
     services = FrameServices(
         parameters=lambda: parameters, drop_counters=handler.drop_counters, timings=Timings(),
         see=lambda *_: None, now_ns=lambda: 0, logger=Mock())
     worker = Worker(services, Mock(), lambda: handler.made)
+    worker.loaded.result()
+    worker._pictures.close()
     worker._pictures = Mock()
+    return worker
+
+
+def test_nothing_is_followed_after_the_last_frame_of_a_model(handler):
+    """The node is deactivated or has another model, and /diagnostics says so."""
+    handler.answer(framed(1, ('duck', 20)), TRACK, NEVER)
+    assert handler.drop_counters.followed_now == 1
+    worker, queue = _worker(handler, TRACK), FrameQueue(1, replace=True)
+    worker.start(queue)
+    queue.close()
+    worker.finish()
+    assert handler.drop_counters.followed_now == 0
+    worker.close()
+
+
+def test_late_detections_are_counted_and_no_frame_twice(handler):
+    """A slow detector that finds the object has found something, says /diagnostics."""
+    parameters = dataclasses.replace(TRACK, track_unseen=0)
+    worker = _worker(handler, parameters)
     duck = ('duck', 31.5, 23.5, 30.0, 0.9, 'sure')
     worker._answer_frame(handler.made, framed(0, duck))
     for step in range(1, 21):
