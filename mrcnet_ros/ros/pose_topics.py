@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Collection, Mapping
 
 import numpy as np
 from geometry_msgs.msg import PoseWithCovariance, PoseWithCovarianceStamped
@@ -13,6 +14,7 @@ from std_msgs.msg import String
 from ..inference.poses import PoseEstimate
 from ..objects import ObjectModel
 from . import qos
+from .confirmation import label_of
 from .message_types import HeaderMessage
 from .messages import pose_from_transform
 from .rclpy_types import NodeHandle, PublisherHandle
@@ -22,18 +24,28 @@ MOST_TOPICS = 200
 
 
 class PoseTopics:
-    """Publishes PoseWithCovarianceStamped on ``~/pose/<instance>``; used by one thread."""
+    """Publishes PoseWithCovarianceStamped on ``~/pose/<instance>``; used by one worker."""
 
     def __init__(self, node: NodeHandle) -> None:
         self._node = node
+        self._labels: Collection[str] = ()
+        # The executor may be waiting for events of these, so its own thread destroys them.
+        self._unused: deque[PublisherHandle] = deque()
+        self._destroy = node.create_guard_condition(self._destroy_unused)
         self._publishers: dict[str, PublisherHandle] = {}
         self._names: dict[str, str] = {}
 
-    def publish(self, header: HeaderMessage, poses: Mapping[str, PoseEstimate]) -> None:
+    def publish(self, header: HeaderMessage, poses: Mapping[str, PoseEstimate],
+                labels: Collection[str]) -> None:
         """Publish poses that have a covariance; zeros would count as perfectly sure.
 
         :param poses: by name of the instance, as in /tf.
+        :param labels: of the model, the same collection as long as that is the same one. Topics of
+            objects that only a former model had end.
         """
+        if labels is not self._labels:
+            self._labels = labels
+            self._end_others()
         for name, pose in poses.items():
             message, token = pose_with_covariance(header, pose), topic_token(name)
             if (owner := self._names.setdefault(token, name)) != name:
@@ -48,6 +60,19 @@ class PoseTopics:
                     throttle_duration_sec=60.0)
             elif publisher := self._publisher(token):
                 publisher.publish(message)
+
+    def _end_others(self) -> None:
+        """End topics of what is no instance of an object of the model."""
+        for token, name in list(self._names.items()):
+            if not label_of(name, self._labels):
+                del self._names[token]
+                if token in self._publishers:
+                    self._unused.append(self._publishers.pop(token))
+        self._destroy.trigger()
+
+    def _destroy_unused(self) -> None:
+        while self._unused:
+            self._node.destroy_publisher(self._unused.popleft())
 
     def _publisher(self, token: str) -> PublisherHandle | None:
         if token not in self._publishers:

@@ -62,7 +62,7 @@ class Publishers:
         """
         if with_covariance:
             self._pose_topics.publish(answer.header, dict(zip(
-                answer.scene.names, answer.scene.estimates, strict=True)))
+                answer.scene.names, answer.scene.estimates, strict=True)), answer.handler.objects)
         if answer.found is not None:
             self._found.publish(answer.found)
         for pose in answer.poses:

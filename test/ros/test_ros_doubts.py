@@ -284,7 +284,7 @@ def test_two_names_that_are_one_topic_do_not_share_it():
     topics = PoseTopics(node)
     pose = PoseEstimate('x', 1, np.eye(4), 0.5, 0, '', np.zeros(4), covariance=np.eye(6))
     header = frame(1)[0].header
-    topics.publish(header, {'a b': pose, 'a_b': pose, 'α': pose, 'β': pose})
+    topics.publish(header, {'a b': pose, 'a_b': pose, 'α': pose, 'β': pose}, ())
     made = [call.args[1] for call in node.create_publisher.call_args_list]
     assert made == ['~/pose/a_b', '~/pose/u3b1', '~/pose/u3b2']
     error, = node.get_logger().error.call_args_list

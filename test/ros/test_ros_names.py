@@ -103,9 +103,28 @@ def test_a_pose_that_has_no_topic_of_its_own_is_told(monkeypatch):
     topics = pose_topics.PoseTopics(node)
     pose = PoseEstimate('x', 1, np.eye(4), 0.5, 0, '', np.zeros(4))
     sure = PoseEstimate('x', 1, np.eye(4), 0.5, 0, '', np.zeros(4), covariance=np.eye(6))
-    topics.publish(frame(1)[0].header, {'a': pose, 'b': sure, 'c': sure})
+    topics.publish(frame(1)[0].header, {'a': pose, 'b': sure, 'c': sure}, 'abc')
     told = [call.args[0] for call in node.get_logger().error.call_args_list]
     assert len(told) == 2 and "'a' has no covariance" in told[0] and 'c has none' in told[1]
+
+
+def test_topics_of_a_former_model_end(monkeypatch):
+    """Their names are free for others, and they do not count; objects of both keep theirs."""
+    monkeypatch.setattr(pose_topics, 'MOST_TOPICS', 3)
+    node = Mock()
+    node.create_publisher.side_effect = lambda kind, topic, profile: Mock(topic=topic)
+    topics, header = pose_topics.PoseTopics(node), frame(1)[0].header
+    sure = PoseEstimate('x', 1, np.eye(4), 0.5, 0, '', np.zeros(4), covariance=np.eye(6))
+    for names in (['can', 'coffee can', 'coffee can_2'], ['coffee_can', 'can'], ['tea', 'cup']):
+        topics.publish(header, dict.fromkeys(names, sure), {n.split('_2')[0] for n in names})
+    node.get_logger().error.assert_not_called()
+    (end,), _ = node.create_guard_condition.call_args
+    end()
+    assert [call.args[1] for call in node.create_publisher.call_args_list] == [
+        '~/pose/can', '~/pose/coffee_can', '~/pose/coffee_can_2', '~/pose/coffee_can',
+        '~/pose/tea', '~/pose/cup']
+    assert [call.args[0].topic for call in node.destroy_publisher.call_args_list] == [
+        '~/pose/coffee_can', '~/pose/coffee_can_2', '~/pose/can', '~/pose/coffee_can']
 
 
 @pytest.mark.parametrize(('label', 'said'), [
