@@ -73,9 +73,9 @@ def resized_labels(model: Path) -> list[str]:
 
     :raises ModelError: when ``model.json`` cannot be read.
     """
-    from ..inference.model_json import SIZES, read_model_json
+    from ..inference.model_json import SIZES, read_pose_json
 
-    return sorted(str(entry['label']) for entry in read_model_json(model)[1]['objects']
+    return sorted(str(entry['label']) for entry in read_pose_json(model)[1]['objects']
                   if entry.get(SIZES, 1.0) != 1.0)
 
 
@@ -88,15 +88,16 @@ def model_objects(model: Path) -> list[KnownObject]:
 
     from ..datasets.same_objects import KnownObject
     from ..errors import ModelError
+    from ..inference.model_json import read_pose_json
     from ..reading.fields import label, number, whole
-    from ..reading.text import parse_json
 
+    values = read_pose_json(model)[1]
     try:
         return [KnownObject(
             whole(entry['object_id'], 'object_id'), label(entry['label']),
             number(entry['diameter_m'], 'diameter_m') if 'diameter_m' in entry else None,
             np.ptp(np.array(entry['bounds_m'], np.float64).reshape(2, 3), axis=0)
             if 'bounds_m' in entry else None)
-            for entry in parse_json((model / 'model.json').read_bytes())['objects']]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+            for entry in values['objects']]
+    except (ValueError, KeyError, TypeError) as error:
         raise ModelError(model, f'model.json cannot be read ({error!r})') from error

@@ -24,7 +24,7 @@ from ..reading import fields
 from ..specs import EstimatorSpec, ModelSpec, ViewPrior, from_mapping
 from .depth_correction import DepthLaws
 from .depth_law import DepthScoreLaw
-from .model_json import MODEL_FILE, check_file, check_seal, read_model_json
+from .model_json import MODEL_FILE, check_file, check_seal, read_pose_json
 from .scoring import ScoreLaw, ScoreSource
 from .uncertainty import CovarianceLaw, LawSource
 
@@ -130,7 +130,7 @@ def read_checked(path: Path, meshes_dir: Path | None, kind: type[ModelT],
     :raises MeshError: when a mesh is not in the folder.
     """
     path = Path(path)
-    text, values = read_model_json(path)
+    text, values = read_pose_json(path)
     try:
         read_spec = spec.from_dict(values['spec'])
         meshes, entries = mesh_folder(path, meshes_dir), values['objects']

@@ -87,6 +87,18 @@ def read_model_json(path: Path) -> tuple[bytes, Mapping[str, Any]]:
     return text, values
 
 
+def read_pose_json(path: Path) -> tuple[bytes, Mapping[str, Any]]:
+    """Return the bytes and the values of the ``model.json`` of a model of poses.
+
+    :raises ModelError: as :func:`read_model_json`, and when the directory holds a detector alone.
+    """
+    text, values = read_model_json(path)
+    if 'detector' in values and 'objects' not in values:
+        raise ModelError(path, 'holds a detector alone', 'give the directory of a model of poses, '
+                         'or export one into this directory')
+    return text, values
+
+
 def outdated(path: Path, written: Collection[str]) -> dict[str, list[str]]:
     """Return the calibrations in ``model.json`` that were measured with former values of others.
 

@@ -11,7 +11,7 @@ from ..errors import ModelError, SpecError
 from ..inference.backend import RuntimeOptions
 from ..inference.base_estimator import BaseEstimator
 from ..inference.estimator import PoseEstimator
-from ..inference.model_json import MODEL_FILE, read_model_json
+from ..inference.model_json import MODEL_FILE, read_pose_json
 from ..specs import EstimatorSpec, ModelSpec
 from .paper.estimator import PaperEstimator
 from .paper.spec import PaperSpec
@@ -63,7 +63,7 @@ def preset_of(model_dir: Path) -> Preset:
     :raises ModelError: when ``model.json`` is not readable or names no known preset.
     """
     path = Path(model_dir)
-    spec = read_model_json(path)[1].get('spec')
+    spec = read_pose_json(path)[1].get('spec')
     name = spec.get('preset') if isinstance(spec, Mapping) else None
     if not isinstance(name, str) or name not in PRESETS:
         raise ModelError(path / MODEL_FILE, f'has preset {name!r}, expected one of '

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from meshes import bumpy_sphere, cube, write_ply
 
+from mrcnet_ros.cli.known_objects import model_objects, resized_labels
 from mrcnet_ros.errors import BackendError, MeshError, ModelError
 from mrcnet_ros.inference.estimator import PoseEstimator
 from mrcnet_ros.inference.model_directory import read_model_directory
@@ -24,6 +25,7 @@ from mrcnet_ros.inference.model_json import (
 from mrcnet_ros.inference.scoring import ScoreLaw, ScoreSource
 from mrcnet_ros.inference.uncertainty import CovarianceLaw, LawSource
 from mrcnet_ros.meshes import mesh_digest
+from mrcnet_ros.presets.loading import preset_of
 
 EYE = [1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1]
 LAW = {'lateral_floor': 0.01, 'lateral_gain': 0.4, 'depth_floor': 0.02, 'depth_gain': 0.5,
@@ -91,6 +93,15 @@ def test_a_directory_without_a_description_is_no_model(tmp_path):
     """Any other folder is told by its lack of model.json."""
     with pytest.raises(ModelError, match=r'no readable model\.json.*is this a model directory'):
         read_model_directory(tmp_path)
+
+
+@pytest.mark.parametrize('read', [read_model_directory, preset_of, model_objects, resized_labels])
+def test_a_directory_with_a_detector_alone_is_told(tmp_path, read):
+    """By whatever needs a model of poses."""
+    (tmp_path / 'model.json').write_text(json.dumps({
+        'format_version': 1, 'name': 'x', 'files': {}, 'detector': {}}))
+    with pytest.raises(ModelError, match=r'holds a detector alone; give the .* model of poses'):
+        read(tmp_path)
 
 
 @pytest.mark.parametrize('file', ['stage1.onnx', 'template.onnx', 'stage2.onnx'])
@@ -188,8 +199,9 @@ def test_names_and_priors_may_be_changed_by_hand(model):
 def test_another_format_is_refused(model, version):
     """The error says which version there is and which is wanted."""
     change(model, lambda v: v.update(format_version=version))
-    with pytest.raises(ModelError, match=r'format version .*expected 1; export the model again'):
-        read_model_directory(model)
+    for read in (read_model_directory, model_objects):
+        with pytest.raises(ModelError, match=r'format version .*expected 1; export the model ag'):
+            read(model)
 
 
 @pytest.mark.parametrize(('edit', 'problem'), [
