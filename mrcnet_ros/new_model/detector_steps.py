@@ -20,10 +20,10 @@ from ..training.config import TrainConfig
 from ..training.detector_config import DetectorConfig
 from ..training.detector_trainer import train_detector
 from ..training.run_config import config_of, read_config
+from ..training.view_bank import check_nearest
 from ..training.warm_start import read_detector_start
 from .intake import Part
 from .request import OF_DETECTOR, Request
-from .training_plan import check_nearest
 
 # Part of the detector's minutes for its training; export and measuring take the rest.
 TRAINING = 0.8
@@ -54,7 +54,7 @@ def check_detector_changes(request: Request, poses: TrainConfig, parts: Sequence
     """
     config = config_of(DetectorConfig, _values(request, poses), request.detector_changes,
                        f'training configuration of the detector (see --set {OF_DETECTOR}NAME)')
-    check_nearest(config.distance_m[0], parts)
+    check_nearest(config.distance_m[0], {p.label: p.diameter_m for p in parts})
     if config.init is not None:
         read_detector_start(config.init, config.spec)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..errors import ModelError, SpecError
 from ..inference.model_directory import WEIGHTS_FILE
-from ..inference.model_json import read_model_json
+from ..inference.model_json import read_model_json, read_pose_json
 from ..objects import ObjectModel
 from ..reading.text import yaml_of
 from ..specs import ModelSpec, ViewPrior
@@ -21,6 +21,7 @@ from ..training.identity import check_known, identity_of
 from ..training.job import check_device
 from ..training.run_config import config_of, read_config
 from ..training.scene_config import FARTHEST_M
+from ..training.view_bank import check_nearest
 from ..training.warm_start import read_start
 from .intake import Part
 from .request import Request
@@ -80,7 +81,7 @@ def read_spec(start: Path) -> ModelSpec:
 
     :raises ModelError: when it is no model of the default preset.
     """
-    values = read_model_json(start)[1]
+    values = read_pose_json(start)[1]
     try:
         return ModelSpec.from_dict(values['spec'])
     except (KeyError, TypeError, SpecError) as error:
@@ -166,22 +167,10 @@ def check_changes(request: Request, parts: Sequence[Part]) -> TrainConfig:
     config = config_of(TrainConfig, _values(request, parts, Plan(VIEWS[0], 1.0, 1), []),
                        request.pose_changes, 'training configuration (see --set)')
     check_device(config)
-    check_nearest(config.distance_m[0], parts)
+    check_nearest(config.distance_m[0], {p.label: p.diameter_m for p in parts})
     if config.init is not None:
         read_start(config.init, config.spec)
     return config
-
-
-def check_nearest(near_m: float, parts: Sequence[Part]) -> None:
-    """Check that the camera stays outside of the objects.
-
-    :raises SpecError: when it does not.
-    """
-    largest = max(parts, key=lambda p: p.diameter_m)
-    if near_m <= largest.diameter_m / 2:
-        raise SpecError(f'distance_m begins at {near_m:g} m, where the camera can be inside of '
-                        f'{largest.label}, whose diameter is {largest.diameter_m:.3g} m; give '
-                        'distances of more than half of it in metres')
 
 
 def _values(request: Request, parts: Sequence[Part], plan: Plan, known: Sequence[str]

@@ -21,7 +21,7 @@ from .exchange import Exchange
 from .identity import identity_of
 from .loop import BatchT, TrainingLoop, half_cosine, last_checkpoint, learning_rate
 from .scene_config import SceneConfig
-from .view_bank import SharedViews
+from .view_bank import SharedViews, check_nearest
 
 # cuts the few gradients that a strange image makes ten times as large as usual
 CLIP_NORM = 10.0
@@ -51,15 +51,16 @@ def deadline_of(config: SceneConfig) -> float | None:
 
 
 def check_start(config: SceneConfig, objects: list[ObjectModel]) -> float:
-    """Check what a training needs before views are rendered for minutes, and make its folder.
+    """Check what a training needs before views are rendered for minutes.
 
     :return: the part of the time that earlier starts have spent, 0 to 1.
+    :raises SpecError: when ``distance_m`` begins nearer than the diameter of an object.
     :raises DatasetError: when there are no backgrounds, or they cannot be read.
     :raises ModelError: when the last checkpoint is damaged or of another run.
     """
+    check_nearest(config.distance_m[0], {o.label: o.diameter_m for o in objects})
     check_images(find_images(config.backgrounds))
     state = last_checkpoint(config, _identity(config, objects))
-    config.output.mkdir(parents=True, exist_ok=True)
     if state is None or not config.shared_minutes or config.minutes is None:
         return 0.0
     before = state.get('config', {}).get('minutes') or config.minutes  # may differ from today's

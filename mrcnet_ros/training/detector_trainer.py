@@ -96,8 +96,9 @@ def train_detector(config: DetectorConfig, weights: dict[str, Tensor],
     :param weights: ImageNet weights of EfficientNet-Lite0.
     :param stop_after: stop at this step instead, leaving a checkpoint.
     :return: the last checkpoint.
-    :raises SpecError: when ``stop_after`` is not positive, or ``minutes`` are over before the
-        first step, or another training works in the output.
+    :raises SpecError: when ``stop_after`` is not positive, or images cut an object off at the
+        nearest distance, or ``minutes`` are over before the first step, or another training works
+        in the output.
     :raises DatasetError: when there are no backgrounds, or they cannot be read.
     :raises ModelError: when the last checkpoint is damaged or of another run.
     """

@@ -33,7 +33,8 @@ class SceneConfig(RunConfig):
     :param disturbers: BOP models folders of other objects that do the same, or folders of any mesh
         files, which are scaled; those whose mesh an object of the model has are left out.
     :param view_prior: the same for all objects, or None for all of SO(3).
-    :param distance_m: nearest and farthest distance of the objects.
+    :param distance_m: nearest and farthest distance of the objects, the nearest at least the
+        largest diameter.
     :param views: rendered views of each object.
     :param patches: background patches.
     :param processes: training processes, one thread each; 1 on a GPU.

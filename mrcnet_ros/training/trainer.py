@@ -43,8 +43,9 @@ def train(config: TrainConfig, stem: dict[str, Tensor], stop_after: int | None =
     :return: the last checkpoint.
     :raises SpecError: when ``stop_after`` is no multiple of ``refresh``: a run that goes on from
         there would see other template features than one that was not stopped; or when the
-        configuration leaves no object to train, or names a GPU that is not there, or its
-        ``minutes`` are over before the first step; or when another training works in the output.
+        configuration leaves no object to train, or names a GPU that is not there, or distances
+        from which images cut an object off, or its ``minutes`` are over before the first step; or
+        when another training works in the output.
     :raises DatasetError: when there are no backgrounds, or they cannot be read.
     :raises ModelError: when the last checkpoint is damaged, or of another model, other objects,
         another view prior or seed; or when ``freeze_shared`` must keep the answers for an object

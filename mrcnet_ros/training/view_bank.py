@@ -176,6 +176,21 @@ def from_outside(distance_m: tuple[float, float], diameter_m: float) -> tuple[fl
     return diameter_m, max(distance_m[1], 1.5 * diameter_m)
 
 
+def check_nearest(near_m: float, diameters_m: Mapping[str, float]) -> None:
+    """Check that views can hold whole objects.
+
+    :param near_m: nearest distance of the objects [m].
+    :param diameters_m: of the objects by label.
+    :raises SpecError: when it is less than a diameter.
+    """
+    largest = max(diameters_m, key=lambda label: diameters_m[label])
+    if near_m < diameters_m[largest]:
+        raise SpecError(
+            f'distance_m begins at {near_m:g} m, but {largest} has a diameter of '
+            f'{diameters_m[largest]:.3g} m: from so near, images cut it off, or the camera is '
+            'inside of it; give distances of at least its diameter, in metres')
+
+
 def _path(folder: Path, label: str, values: Sequence[object]) -> Path:
     """Return where the views are that depend on some values, besides the renderer's own."""
     text = json.dumps([BANK_VERSION, RENDERER_VERSION, VIEW_PX, RELATIVE_SIZE, *values])

@@ -220,7 +220,7 @@ def test_objects_that_the_start_knows_keep_their_weights(tiny_model: TinyModel) 
     (['device=cuda', 'processes=2'], 'device cuda needs processes 1, got 2'),
     (['chances.ocluded=1'], "chances: unknown fields ['ocluded']"),
     (['detector.size_px=65'], 'size_px must be a multiple'),
-    (['distance_m=[0.05, 0.5]'], 'distance_m begins at 0.05 m, where the camera can be inside'),
+    (['distance_m=[0.05, 0.5]'], 'distance_m begins at 0.05 m, but '),
     (['detector.distance_m=[0.05, 0.5]'], 'distance_m begins at 0.05 m'),
 ])
 def test_fields_that_cannot_be_used_are_told_before_anything_is_written(

@@ -26,7 +26,10 @@ from mrcnet_ros.rendering.background_files import read_linear
 from mrcnet_ros.specs import ModelSpec, ViewPrior
 from mrcnet_ros.store.lock import try_lock
 from mrcnet_ros.training.checkpoint import load_checkpoint, save_checkpoint
+from mrcnet_ros.training.composed_run import check_start
 from mrcnet_ros.training.config import TrainConfig
+from mrcnet_ros.training.detector_config import DetectorConfig
+from mrcnet_ros.training.detector_trainer import train_detector
 from mrcnet_ros.training.trainer import checked_objects, train
 from mrcnet_ros.training.warm_start import read_start
 
@@ -79,6 +82,24 @@ def test_a_start_mixed_of_two_models_is_refused(tiny_model, tmp_path):
     config = dataclasses.replace(tiny_model.config, cache=tmp_path / 'cache', init=mixed)
     with pytest.raises(ModelError, match='of another model'):
         checked_objects(config)  # before anything is rendered
+
+
+@pytest.mark.parametrize('preset', ['poses', 'detector'])
+def test_distances_from_which_images_cut_an_object_off_are_refused(tmp_path, preset):
+    """The usual ones begin too near for furniture; nothing is rendered or written before."""
+    write_ply(tmp_path / 'chair.ply', cube(0.8))
+    (tmp_path / 'objects.yaml').write_text(yaml.safe_dump([
+        {'id': 1, 'label': 'chair', 'mesh': 'chair.ply'}]))
+    material = write_material(tmp_path / 'tiny')
+    config = (TrainConfig if preset == 'poses' else DetectorConfig)(
+        name='x', output=tmp_path / 'run', cache=tmp_path / 'cache', views=2, patches=2, steps=2,
+        models=tmp_path / 'objects.yaml', backgrounds=material.backgrounds)
+    begin = train if preset == 'poses' else train_detector
+    with pytest.raises(SpecError, match=r'distance_m begins at 0\.4 m, but chair has a diameter'):
+        begin(config, {})
+    assert not config.cache.exists() and not config.output.exists()
+    assert check_start(dataclasses.replace(config, distance_m=(2.0, 6.0)),
+                       config.load_objects()) == 0.0
 
 
 def test_a_checkpoint_of_another_spec_is_refused(material, tmp_path):
@@ -215,6 +236,15 @@ def test_a_run_cannot_be_stopped_where_it_could_not_go_on(material, tmp_path, st
     config = dataclasses.replace(material, output=tmp_path / 'run')
     with pytest.raises(SpecError, match=r'stop_after .* multiple of refresh \(8\)'):
         train(config, random_stem(), stop_after=stop_after)
+
+
+def test_an_output_that_is_a_file_is_refused(material, tmp_path):
+    """Before anything is rendered; the file stays as it is."""
+    config = dataclasses.replace(material, output=tmp_path / 'run', cache=tmp_path / 'cache')
+    config.output.write_text('notes')
+    with pytest.raises(DatasetError, match=r'run/lock: cannot be written \(File exists\)'):
+        train(config, random_stem())
+    assert config.output.read_text() == 'notes' and not config.cache.exists()
 
 
 def test_one_training_at_a_time_works_in_an_output(material, tmp_path):
