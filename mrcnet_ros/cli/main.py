@@ -59,6 +59,9 @@ DISK = {
     errno.EACCES: 'let this user read and write there, or give another place',
     errno.EPERM: 'let this user read and write there, or give another place',
     errno.EIO: 'check the disk',
+    errno.EEXIST: 'give a folder instead of this file',
+    errno.ENOTDIR: 'give a folder instead of a file',
+    errno.EISDIR: 'give a file instead of this folder',
 }
 
 FAILED, INTERRUPTED = 2, 130  # exit codes: 2 as argparse has for wrong arguments, 128 + SIGINT

@@ -74,7 +74,7 @@ def write_model(output: Path, spec: EstimatorSpec, fill: Callable[[Path], object
     :param fill: writes the graphs and what goes with them into a folder.
     :param description: returns what ``model.json`` says, given the sha256 of files by name.
     :param say: told what is kept and what is dropped of an older model's calibration.
-    :param start: model whose sizes of objects are taken where there is no older one.
+    :param start: model whose sizes of objects are taken where there is no older model of poses.
     :return: the directory.
     """
     output.mkdir(parents=True, exist_ok=True)

@@ -30,11 +30,11 @@ def keep_calibration(output: Path, values: dict[str, Any], graphs: Sequence[str]
     :param output: the directory, which may hold an older model, something else or nothing.
     :param values: of the new ``model.json``; what is kept is added to them.
     :param start: model that the training started from, whose sizes are taken where the directory
-        holds no model.
+        holds no model of poses.
     :return: lines that say what was kept and what was dropped.
     """
     old = _old_values(output / MODEL_FILE)
-    if not old and start is not None:
+    if not old.get('objects') and start is not None:  # a detector alone has none
         return [f'{line} ({start})' for line in _keep_sizes(
             _old_values(start / MODEL_FILE), values, only_known=True)]
     said = _keep_sizes(old, values)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -218,6 +219,32 @@ def test_sizes_stay_with_the_objects_when_a_training_goes_on_elsewhere(tiny_mode
     assert not any('size_ratio' in entry for entry in entries)
     assert said[1:] == [f'{tmp_path / "other"}: dropped size_ratio of box: measured with another '
                         f'mesh ({start})']
+
+
+def test_sizes_of_the_start_are_taken_beside_a_detector_alone(tiny_model, tmp_path):
+    """Which of the two is exported first makes no difference."""
+    start, said = calibrated(tiny_model, tmp_path / 'start'), []
+    path = tmp_path / 'model'
+    path.mkdir()
+    (path / 'model.json').write_text(json.dumps({
+        'format_version': FORMAT_VERSION, 'name': 'x', 'files': {}, 'detector': {}}))
+    export_checkpoint(tiny_model.checkpoint, dataclasses.replace(tiny_model.config, init=start),
+                      path, say=said.append)
+    sizes = {o.label: o.size_ratio for o in read_model_directory(path, tiny_model.meshes).objects}
+    assert sizes == {'blob': 1.0, 'box': 0.9}
+    assert said[0] == f'{path}: kept size_ratio of box ({start})'
+
+
+def test_an_output_that_is_a_file_is_told(tiny_model, tmp_path, capsys):
+    """By its name and without a traceback; it stays as it is."""
+    write_whole_config(tmp_path / 'train.yaml', tiny_model.config)
+    (tmp_path / 'model').write_text('notes')
+    for output in (tmp_path / 'model', tmp_path / 'model' / 'new'):
+        assert main(['export', str(tmp_path / 'train.yaml'), '--checkpoint',
+                     str(tiny_model.checkpoint), '--output', str(output)]) == 2
+        assert re.search(r'model(/new)? cannot be used \(.*\); give a folder instead of .* file',
+                         capsys.readouterr().err)
+    assert (tmp_path / 'model').read_text() == 'notes'
 
 
 def test_a_failed_export_leaves_the_old_model(tiny_model, tmp_path, monkeypatch):
