@@ -141,7 +141,7 @@ def write_models(folder: Path, objects: Mapping[int, ObjectModel],
     """Write a models folder: meshes in millimetres and models_info.json with measured sizes.
 
     A PLY in millimetres is copied; anything else becomes one. Textures are beside it, each under
-    a name of its own.
+    a name of its own. An object that has a ``middle`` keeps it; BOP has no such entry.
 
     :param symmetries: entries of models_info.json by object id, in millimetres.
     :raises MeshError: when a mesh cannot be used.
@@ -156,6 +156,7 @@ def write_models(folder: Path, objects: Mapping[int, ObjectModel],
             'diameter': measure_diameter(vertices),
             **{f'min_{a}': float(v) for a, v in zip('xyz', low, strict=True)},
             **{f'size_{a}': float(v) for a, v in zip('xyz', size, strict=True)},
+            **({'middle': (model.middle_m / MM).tolist()} if model.middle_m.any() else {}),
             **symmetries.get(object_id, {})}
         path = folder / f'obj_{object_id:06d}.ply'
         if model.mesh_path.suffix.lower() == '.ply' and model.unit_m == MM:

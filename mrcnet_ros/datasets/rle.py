@@ -31,7 +31,7 @@ def decode_mask(segmentation: Mapping[str, Any]) -> NDArray[np.bool_]:
         height, width = (int(v) for v in segmentation['size'])
         given = segmentation['counts']
         counts = np.array(uncompress(given) if isinstance(given, str) else given, dtype=np.int64)
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+    except (LookupError, TypeError, ValueError, OverflowError) as error:
         raise DatasetError(f'a segmentation needs size and counts of a COCO RLE: {error!r}; '
                            'polygons are not supported') from error
     if counts.ndim != 1 or (counts < 0).any() or counts.sum() != height * width:

@@ -60,6 +60,7 @@ def test_runs_go_down_the_columns_from_the_first_empty_one():
     ({'size': [2, 3]}, 'counts'), ({'counts': [6]}, 'size'),
     ({'size': [2, 3], 'counts': 'P'}, 'ends within a number'),
     ({'size': [2, 3], 'counts': '6 '}, 'no character'),
+    ({'size': [2, 3], 'counts': 'o' * 20 + '0'}, 'needs size and counts.*OverflowError'),
     ([[1.0, 2.0, 3.0, 4.0]], 'polygons are not supported')])
 def test_a_damaged_mask_is_refused(segmentation, named):
     """The error says what is wrong with it."""

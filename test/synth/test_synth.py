@@ -155,6 +155,19 @@ def test_symmetries_in_metres_become_millimetres(tmp_path):
         source.objects[5].symmetries.transforms, atol=1e-12)
 
 
+def test_written_models_keep_the_middle_of_a_list(tmp_path):
+    """Without it, their origin would be too far away for a training."""
+    mesh = trimesh.creation.box((0.05, 0.04, 0.03))
+    mesh.apply_translation((0.3, 0, 0))
+    mesh.export(tmp_path / 'off.ply')
+    (tmp_path / 'list.yaml').write_text(yaml.safe_dump([
+        {'id': 1, 'label': 'off', 'mesh': 'off.ply', 'unit_m': 1.0, 'middle': [0.3, 0, 0]}]))
+    source = from_models(tmp_path / 'list.yaml')
+    write_models(tmp_path / 'models', source.objects, source.symmetries)
+    again = from_models(tmp_path / 'models').objects[1]
+    np.testing.assert_allclose(again.middle_m, [0.3, 0, 0])
+
+
 def test_targets_are_what_is_visible_by_a_tenth(folder, frames):
     """Each image asks for as many instances as are to be seen."""
     for frame in frames:
