@@ -108,15 +108,22 @@ def calibrate_line(output: Path, config: TrainConfig) -> str:
             f'{far:g} --backgrounds {backgrounds} --write')
 
 
-def warnings(answers: Sequence[MeasuredPose], output: Path) -> list[str]:
-    """Return sentences about objects whose poses are mostly wrong; none where there are none."""
+def warnings(answers: Sequence[MeasuredPose], labels: Sequence[str], output: Path) -> list[str]:
+    """Return sentences about objects whose poses are mostly wrong or were not measured.
+
+    :param labels: of all objects of the model.
+    """
     shares = {label: medians([a for a in answers if a.label == label])['good']
               for label in sorted({a.label for a in answers})}
     told = ', '.join(f'{100 * share:.0f} % of the poses of {label}'
                      for label, share in shares.items() if share < LEAST_RIGHT)
-    return [f'Only {told} are right on rendered images. Train longer before a robot uses this '
-            f'model. To go on from its weights, give --start {quote(str(output))} and another '
-            '--output.'] if told else []
+    unknown = ', '.join(label for label in labels if label not in shares)
+    return [*([f'Only {told} are right on rendered images. Train longer before a robot uses this '
+               f'model. To go on from its weights, give --start {quote(str(output))} and another '
+               '--output.'] if told else []),
+            *([f'No held-out image gave a pose of {unknown}: the errors are not measured. Measure '
+               'them with mrcnet synth and mrcnet evaluate before a robot uses these poses. The '
+               'next time, give more --images.'] if unknown else [])]
 
 
 def _start(page: ModelPage) -> str:
@@ -151,7 +158,8 @@ def _summary(page: ModelPage) -> str:
                    if (own := [a for a in page.answers if a.label == part.label]))
     notes = [*([f'Covariances and scores are not calibrated: {page.problem}. To calibrate them, '
                 f'run: {calibrate_line(page.request.output.resolve(), page.config)}']
-               if page.problem else []), *warnings(page.answers, page.request.output)]
+               if page.problem else []), *warnings(
+                   page.answers, [p.label for p in page.parts], page.request.output)]
     note = ''.join(f'<p class="note">{html.escape(text)}</p>' for text in notes)
     return ('<h2>Expected errors</h2>\n<p>Medians on rendered images that training never drew, '
             'with boxes as inexact as those of a detector. Photographs are harder: measure with '

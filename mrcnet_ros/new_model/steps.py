@@ -154,7 +154,7 @@ class Maker:
     def warnings(self) -> list[str]:
         """Return what to know before a robot uses the model."""
         return warnings([MeasuredPose(**a) for a in self._work['measured']['answers']],
-                        self._request.output)
+                        [p.label for p in self._parts], self._request.output)
 
     def _look(self) -> dict[str, Any]:
         """Find symmetries and write meshes and the object list."""

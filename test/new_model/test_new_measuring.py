@@ -16,6 +16,8 @@ from tiny_model import TinyModel
 from mrcnet_ros.geometry.view_prior import elevation_and_tilt
 from mrcnet_ros.inference.model_json import write_size_ratios
 from mrcnet_ros.new_model import detector_steps, measuring
+from mrcnet_ros.new_model.measuring import MeasuredPose
+from mrcnet_ros.new_model.page import warnings
 from mrcnet_ros.specs import ViewPrior
 from mrcnet_ros.synth.held_out import RenderedFrame, held_out_frames
 from mrcnet_ros.training.config import TrainConfig
@@ -89,3 +91,11 @@ def test_objects_that_lie_too_far_apart_are_about_the_middle_of_the_range(
     means_m = [np.mean([truth.T_camera_object[2, 3] for truth in frame.ground_truth])
                for frame in held_out_frames(objects, 4, upright=True, distance_m=(1.5, 1.5))]
     np.testing.assert_allclose(means_m, 1.5, atol=1e-6)
+
+
+def test_an_object_without_a_pose_on_any_held_out_image_is_told() -> None:
+    """Nothing is known of its errors; of one that was measured and is right, nothing is said."""
+    right = MeasuredPose('cup', 1, 0, 30.0, 1.0, 1.0, 0.5, 1.0, 0.02, 0.9)
+    told = warnings([right], ['cup', 'nut', 'bolt'], Path('out'))
+    assert len(told) == 1 and 'No held-out image gave a pose of nut, bolt: ' in told[0]
+    assert warnings([right], ['cup'], Path('out')) == []
