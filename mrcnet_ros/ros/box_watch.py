@@ -147,9 +147,18 @@ def other_convention(boxes: Array, image_size: tuple[int, int]) -> str:
 
 
 def _are_corners(centres: Array, sizes: Array, image_size: tuple[int, int]) -> bool:
-    """Tell whether centre and size look like the two corners of boxes: the first is before."""
+    """Tell whether centre and size look like the two corners of boxes.
+
+    A near object has boxes that are larger than their centre, too. But these end at the border of
+    the image, and their size does not grow with the place.
+    """
+    beyond = np.maximum(REACH * sizes, SLACK_PX)
+    reaching = ((centres - sizes / 2 < -beyond)
+                | (centres + sizes / 2 > np.add(image_size, beyond))).any(axis=1)
     return bool((sizes > centres).all() and (centres >= -SLACK_PX).all()
                 and (sizes <= np.add(image_size, SLACK_PX)).all()
+                and reaching.sum() >= LEAST_REACHING * len(sizes)
+                and (np.std(sizes - centres, axis=0) < np.std(sizes, axis=0)).all()
                 and _places(centres, image_size) >= LEAST_PLACES)
 
 

@@ -70,6 +70,25 @@ def test_boxes_that_are_right_are_not_accused(seed, clipped):
         assert 'corners' not in said and 'between 0 and 1' not in said
 
 
+@pytest.mark.parametrize(('size', 'swing', 'clipped'), [
+    ((380, 300), (60, 30), True), ((520, 400), (100, 60), False)])
+def test_boxes_of_a_near_object_are_not_accused(size, swing, clipped):
+    """They fill half of the image and more, move, and may end beyond its border."""
+    turn = np.arange(60)[:, None] / 5
+    centres = SIZE * 0.45 + np.hstack([np.sin(turn), np.cos(turn)]) * swing
+    boxes = read(centres, np.array(size, float))
+    assert ((boxes >= 0) & (boxes <= np.tile(SIZE, 2))).all() == clipped
+    assert told(boxes) == ''
+
+
+def test_boxes_of_an_object_that_comes_nearer_are_not_accused():
+    """Their size grows while they move, but they end at the border."""
+    part = np.linspace(0.0, 1.0, 40)[:, None]
+    boxes = read(SIZE * (0.3 + 0.2 * part), SIZE * (0.4 + 0.55 * part))
+    boxes = np.clip(boxes, 0, np.tile(SIZE, 2))
+    assert told(boxes) == ''
+
+
 @pytest.mark.parametrize('fit', ['stretch', 'letterbox', 'pad'])
 def test_parts_of_the_image_become_its_pixels(fit):
     """From border to border; with letterbox and pad they are parts of a square network input."""
