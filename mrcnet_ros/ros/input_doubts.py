@@ -157,5 +157,7 @@ class InputDoubts:
 
 
 def _content(info: CameraInfoMessage) -> tuple[object, ...]:
+    roi = info.roi
     return (info.width, info.height, str(info.distortion_model), tuple(info.d), tuple(info.k),
-            tuple(info.p))
+            tuple(info.p), info.binning_x, info.binning_y, roi.x_offset, roi.y_offset, roi.width,
+            roi.height)

@@ -13,7 +13,7 @@ pytest.importorskip('rclpy', reason='needs the ROS wheels or a ROS installation'
 pytest.importorskip('vision_msgs', reason='needs ros_pip/interfaces or a ROS installation')
 
 from ros_frames import frame
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import CameraInfo, Image, RegionOfInterest
 from stand_in_node import DIAMETERS_M, BoxEstimator
 from vision_msgs.msg import Detection2DArray, Detection3DArray
 
@@ -67,6 +67,15 @@ def test_two_contents_of_camera_info_for_one_stamp_are_told():
     assert 'for one stamp' in text and '/info' in text
     now[0] = 100.0
     assert doubts.texts(0.0, TOPICS) == []
+
+
+@pytest.mark.parametrize('change', [{'binning_x': 2}, {'roi': RegionOfInterest(x_offset=8)}])
+def test_another_part_of_the_image_for_one_stamp_is_told(change):
+    """As when a node that crops images publishes on the topic of the whole ones."""
+    doubts = InputDoubts()
+    for info in (CameraInfo(), CameraInfo(**change)):
+        doubts.saw(header(info, stamp=5), 'camera_info')
+    assert len(doubts.texts(0.0, TOPICS)) == 1
 
 
 @pytest.mark.parametrize(('slop_s', 'late_ns', 'said'), [
