@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+from numpy.typing import NDArray
 from rclpy.qos import QoSCompatibility, QoSProfile, qos_check_compatible
 from sensor_msgs.msg import CameraInfo
 
-from .connections import publishers_text
+from .connections import connected_names, publishers_text
 from .diagnostics import Level, Problem, type_name
 from .input_doubts import InputDoubts, camera_doubts, camera_remark
 from .message_types import StampedMessage
@@ -18,7 +20,9 @@ from .messages import stamp_ns
 from .rclpy_types import Endpoint
 from .shared_memory import lost_images_hint
 
-_STAMPS = 100  # of each input, to compare with those of the others
+# Of each input, to compare with those of the others; images of ten seconds at 100 Hz, because a
+# slow detector answers old ones.
+_STAMPS, _IMAGE_STAMPS = 100, 1000
 # What else to do when an input comes as messages of another type.
 _TYPE_HINTS = {'image': ', or set image_transport', 'detections': ', or set detections_type',
                'depth': ', or set depth_transport'}
@@ -42,7 +46,7 @@ class _Input:
     lag_s: float = 0.0
     refused: str = ''
     frame_id: str = ''
-    stamps: deque[int] = field(default_factory=lambda: deque(maxlen=_STAMPS))
+    stamps: deque[int] = field(default_factory=deque)
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +80,9 @@ class InputWatch:
 
     def expect(self, name: str, expected: Expected) -> None:
         """Start to watch an input, called ``name`` by the node."""
-        self._inputs[name], self._expected[name] = _Input(), expected
+        most = _IMAGE_STAMPS if name == 'image' else _STAMPS
+        self._inputs[name] = _Input(stamps=deque(maxlen=most))
+        self._expected[name] = expected
 
     def saw(self, message: StampedMessage, name: str) -> None:
         """Note a message that arrived."""
@@ -128,7 +134,9 @@ class InputWatch:
         :param stale_s: most that stamps may differ from the node's clock.
         :param publishers: returns rclpy's TopicEndpointInfo of a topic's publishers.
         """
-        found = self._mixed_cameras()
+        ends = {name: publishers(e.topic) for name, e in self._expected.items()}
+        doubles = self._doubles(ends)
+        found = doubles + self._mixed_cameras()
         now, has_time = self._clock(), self._now_ns() != 0
         if not has_time:
             found.append(Problem(Level.WARN, 'use_sim_time is set but no /clock has come; play '
@@ -137,7 +145,7 @@ class InputWatch:
             silent_s = now - (self._since_s if seen.last_s is None else seen.last_s)
             expected = self._expected[name]
             if silent_s > timeout_s:
-                cause = why_silent(name, expected, publishers(expected.topic), seen.refused,
+                cause = why_silent(name, expected, ends[name], seen.refused,
                                    came=seen.last_s is not None)
                 when = 'never came' if seen.last_s is None else f'stopped {silent_s:.0f} s ago'
                 level = Level.WARN if expected.optional else Level.ERROR
@@ -148,9 +156,46 @@ class InputWatch:
                 remedy = ('the driver must write the time of each image into its header'
                           if name == 'image' else 'copy the stamp of the image')
                 found.append(Problem(Level.WARN, f'{name} has no stamp (it is 0 s); {remedy}'))
-            elif has_time and abs(seen.lag_s) > stale_s:
-                found.append(Problem(Level.WARN, _stale(name, seen.lag_s)))
+            elif has_time and not doubles and (text := self._stale(name, stale_s)):
+                found.append(Problem(Level.WARN, text))
         return found
+
+    def _doubles(self, ends: Mapping[str, Sequence[Endpoint]]) -> list[Problem]:
+        """Return which inputs several publishers send, as a camera and a bag.
+
+        Detections are left out: two of them for one image are counted as ``repeated``.
+
+        :param ends: publishers of the topic of each input.
+        """
+        found = []
+        for name in [n for n in self._inputs if n != 'detections']:
+            expected = self._expected[name]
+            names = sorted(connected_names(publishers_text(
+                expected, ends[name], self._inputs[name].connected)).elements())
+            if len(names) > 1:
+                found.append(Problem(
+                    Level.WARN, f'{" and ".join(names)} publish {expected.topic}, and the node '
+                    'takes the messages of each; stop all but one, or give each another topic'))
+        return found
+
+    def _stale(self, name: str, stale_s: float) -> str:
+        """Return why stamps of an input are far from the node's clock, '' when they are near.
+
+        One that has the stamp of an image is as far from the clock as the image, and the rest is
+        the time that it took to come.
+        """
+        seen, image = self._inputs[name], self._inputs.get('image', _Input())
+        if name != 'image' and seen.stamps[-1] in image.stamps:
+            late_s = seen.lag_s - image.lag_s
+            maker = 'detector' if name == 'detections' else 'driver'
+            return '' if late_s <= stale_s else (
+                f'messages of {name} come {late_s:.3g} s after their image; make the {maker} '
+                'faster')
+        if abs(seen.lag_s) <= stale_s:
+            return ''
+        side = 'behind' if seen.lag_s > 0 else 'ahead of'
+        return (f"stamps of {name} are {abs(seen.lag_s):.3g} s {side} the node's clock; set "
+                'use_sim_time if you play a bag or a simulation, otherwise synchronise the clocks')
 
     def _mixed_cameras(self) -> list[Problem]:
         frames = {name: seen.frame_id for name, seen in self._inputs.items() if seen.frame_id}
@@ -190,7 +235,17 @@ class InputWatch:
     def came_near(self, name: str, stamp: int, slop_s: float) -> bool:
         """Tell whether a recent message of an input has nearly the stamp [ns]."""
         stamps = self._inputs[name].stamps
-        return bool(stamps) and _nearest(stamp, stamps) <= slop_s * 1e9
+        return bool(stamps) and bool(_distances([stamp], stamps)[0] <= slop_s * 1e9)
+
+    def _met(self, name: str, slop_s: float) -> tuple[int, int]:
+        """Return for how many recent images an input came, and how many these images are.
+
+        Images from before its first message or after its last are not judged.
+        """
+        stamps = self._inputs[name].stamps
+        low, high = min(stamps), max(stamps)
+        due = [i for i in self._inputs['image'].stamps if low <= i <= high]
+        return int((_distances(due, stamps) <= slop_s * 1e9).sum()), len(due)
 
     def why_unpaired(self, slop_s: float, *, answered: bool) -> Problem | None:
         """Return why recent images have no partners, None when that cannot be told.
@@ -211,10 +266,9 @@ class InputWatch:
             if gap_ns := _misfit(image, stamps, slop_s * 1e9):
                 gaps.append(f'{name} {gap_ns * 1e-9:.6g} s away at best')
                 continue
-            due = [i for i in image if min(stamps) <= i <= max(stamps)]
-            met = sum(_nearest(i, stamps) <= slop_s * 1e9 for i in due)
-            if met < len(due):
-                fewer.append(f'{name} come for {met} of {len(due)} images')
+            met, due = self._met(name, slop_s)
+            if met < due:
+                fewer.append(f'{name} come for {met} of {due} images')
         if gaps:
             return Problem(Level.WARN, f'stamps differ from those of image: {", ".join(gaps)}; '
                                        'let the detector copy the stamp of the image, or set '
@@ -255,8 +309,11 @@ def why_silent(
     return f'{silence}; {lost_images_hint()}'
 
 
-def _nearest(stamp: int, stamps: Iterable[int]) -> int:
-    return min(abs(stamp - other) for other in stamps)
+def _distances(stamps: Iterable[int], others: Iterable[int]) -> NDArray[np.int64]:
+    """Return how near [ns] each stamp comes to one of some others."""
+    given, known = (np.array(list(s), dtype=np.int64) for s in (stamps, others))
+    nearest: NDArray[np.int64] = np.abs(np.subtract.outer(given, known)).min(axis=1)
+    return nearest
 
 
 def _misfit(image: Sequence[int], stamps: Sequence[int], slop_ns: float) -> int:
@@ -264,13 +321,7 @@ def _misfit(image: Sequence[int], stamps: Sequence[int], slop_ns: float) -> int:
 
     Stamps from before the first image or after the last are not judged, when there are others.
     """
-    judged = [s for s in stamps if min(image) <= s <= max(image)] or stamps
-    distances = [_nearest(s, image) for s in judged]
-    misfits = [d for d in distances if d > slop_ns]
-    return min(misfits) if 2 * len(misfits) > len(distances) else 0
-
-
-def _stale(name: str, lag_s: float) -> str:
-    side = 'behind' if lag_s > 0 else 'ahead of'
-    return (f"stamps of {name} are {abs(lag_s):.3g} s {side} the node's clock; set "
-            'use_sim_time if you play a bag or a simulation, otherwise synchronise the clocks')
+    low, high = min(image), max(image)
+    distances = _distances([s for s in stamps if low <= s <= high] or stamps, image)
+    misfits = distances[distances > slop_ns]
+    return int(misfits.min()) if 2 * len(misfits) > len(distances) else 0

@@ -22,8 +22,9 @@ RELIABLE = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
 BEST_EFFORT = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
 
 
-def _publisher(kind='sensor_msgs/msg/Image', qos=BEST_EFFORT):
-    return SimpleNamespace(topic_type=kind, qos_profile=qos, node_name='driver')
+def _publisher(kind='sensor_msgs/msg/Image', qos=BEST_EFFORT, name='driver'):
+    return SimpleNamespace(topic_type=kind, qos_profile=qos, node_name=name,
+                           node_namespace='/')
 
 
 @pytest.mark.parametrize(('publishers', 'words'), [
@@ -79,6 +80,47 @@ def test_inputs_of_two_cameras_are_told():
     problem, = problems
     assert problem.level == Level.WARN
     assert "'camera_optical'" in problem.text and "'right_optical'" in problem.text
+
+
+@pytest.mark.parametrize(('others', 'connected', 'told'), [
+    ([_publisher(name='bag')], 2, True), ([_publisher()], 2, True),
+    ([], 1, False), ([_publisher(name='bag')], 1, False),
+    ([_publisher('sensor_msgs/msg/CompressedImage')], 1, False)])
+def test_two_nodes_that_publish_the_images_are_told(others, connected, told):
+    """A bag of the camera beside the camera: its frames are the same, and so are the names."""
+    watch = InputWatch(lambda: 5000 * 10**9)
+    watch.expect('image', Expected('/cam', Image, BEST_EFFORT))
+    watch.saw(frame(40)[0], 'image')
+    watch.connected('image', connected)
+    texts = [p.text for p in watch.problems(2.0, 1.0, lambda topic: [_publisher(), *others])]
+    assert len(texts) == 1
+    if told:  # and not that clocks differ
+        assert f'/{others[0].node_name} and /driver publish /cam' in texts[0]
+        assert 'use_sim_time' not in texts[0]
+    else:
+        assert 'use_sim_time' in texts[0]
+
+
+@pytest.mark.parametrize(('name', 'remedy'), [
+    ('detections', 'detector faster'), ('depth', 'driver faster')])
+def test_a_partner_that_comes_long_after_its_image_is_not_told_to_have_another_clock(
+        name, remedy):
+    """Its stamp is that of the image, which came in time."""
+    now = [40 * 10**9]
+    watch = InputWatch(lambda: now[0])
+    for each in ('image', name):
+        watch.expect(each, Expected(f'/{each}', Image, RELIABLE))
+    watch.saw(frame(40)[0], 'image')
+    for late_s, told in ((0.5, False), (1.5, True)):
+        now[0] = int((40 + late_s) * 1e9)
+        watch.saw(frame(40)[0], name)
+        texts = [p.text for p in watch.problems(2.0, 1.0, lambda topic: [])]
+        assert bool(texts) == told
+    assert '1.5 s after their image' in texts[0] and remedy in texts[0]
+    assert 'clock' not in texts[0]
+    watch.saw(frame(30)[0], name)  # no image has this stamp
+    text, = (p.text for p in watch.problems(2.0, 1.0, lambda topic: []))
+    assert "behind the node's clock" in text
 
 
 @pytest.fixture
@@ -149,9 +191,10 @@ def test_raw_images_that_rectifying_would_turn_are_told(watch, turn_deg, told):
     assert watch.camera_remark(rectified=False) == ''
 
 
-def test_a_detector_that_answers_too_late_needs_a_longer_queue(watch):
+@pytest.mark.parametrize(('images', 'every', 'late'), [(90, 6, 20), (300, 30, 120)])
+def test_a_detector_that_answers_too_late_needs_a_longer_queue(watch, images, every, late):
     """Its stamps are right, so another sync_slop_s would pair its boxes with wrong images."""
-    _watch_camera(watch, every=6, late=20)
+    _watch_camera(watch, images, every, late)
     level, text = _unpaired(watch)
     assert level == Level.WARN
     assert 'queue' in text and 'sync_slop_s' not in text
