@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from ..evaluation.verification import AnswerComparison
     from ..inference.backend import Backend, RuntimeOptions
     from ..inference.base_estimator import BaseEstimator
-    from ..inference.opening import Loadable
     from ..inference.poses import Estimator
+    from ..inference.runtime_choice import Loadable
 
 MOVED = 1  # exit code: poses or boxes are beyond the limits
 SCORES_FROM = 0.1  # boxes are looked for from a score well below those that count
@@ -128,7 +128,7 @@ def _verify_detector(args: argparse.Namespace, asked: RuntimeOptions) -> int:
 def _keep(args: argparse.Namespace, model: Loadable, asked: RuntimeOptions, reference: Backend,
           result: Mapping[str, Any], of: str) -> int:
     """Print a verdict, write it into the model directory, and return the exit code."""
-    from ..inference.opening import execution_of
+    from ..inference.runtime_choice import execution_of
     from ..inference.verified import store_result
 
     print('\n'.join([*result['reasons'], 'passed' if result['passed'] else 'FAILED']))

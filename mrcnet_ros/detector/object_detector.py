@@ -15,8 +15,8 @@ from ..errors import BackendError, SpecError
 from ..geometry.camera import Camera
 from ..inference.backend import Backend, RuntimeOptions
 from ..inference.input_checks import check_inputs
-from ..inference.opening import open_backend
 from ..inference.poses import Detection
+from ..inference.runtime_choice import open_backend
 from ..specs import DETECTOR_STRIDES
 from .decode import FoundObject, cell_grid, decode_detections
 from .entry import DETECTOR, DetectorEntry, read_detector

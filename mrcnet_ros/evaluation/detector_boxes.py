@@ -11,7 +11,7 @@ from ..datasets.boxes import FoundBox
 from ..datasets.same_objects import KnownObject
 from ..detector.decode import FoundObject
 from ..detector.object_detector import ObjectDetector
-from ..inference.choice import SPARE
+from ..inference.detection_choice import SPARE
 
 # The best boxes of each target count, however low their scores; below this they are noise.
 LEAST_SCORE = 0.02

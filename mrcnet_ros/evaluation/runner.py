@@ -16,7 +16,7 @@ from ..datasets.boxes import BoxSource
 from ..datasets.known_view import KnownView
 from ..errors import DatasetError
 from ..geometry.se3 import Array
-from ..inference.choice import candidates, choose
+from ..inference.detection_choice import candidates, choose
 from ..inference.poses import Detection, Estimator, FrameResult, PoseEstimate
 
 DepthUse = Literal['off', 'auto', 'required']

@@ -18,14 +18,14 @@ from ..geometry.camera_doubts import number_doubts
 from ..geometry.se3 import Array, skew
 from ..objects import ObjectModel
 from .backend import Backend, RuntimeOptions
-from .bodies import Bodies
 from .depth_correction import DepthCorrection, DepthLaws
 from .found_plane import PlaneFinder
 from .input_checks import all_of, check_inputs
 from .known_start import KnownPose
 from .model_directory import ModelT
-from .opening import open_backend
 from .poses import Detection, FrameResult, Measured, PoseEstimate, Skipped, StageClock
+from .resting_bodies import Bodies
+from .runtime_choice import open_backend
 from .support_plane import SupportCorrection, checked_plane
 
 if TYPE_CHECKING:

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from ..geometry.resting import Rests
 from ..geometry.se3 import Array
-from .bodies import Bodies
-from .choice import LEAST_DIAMETERS, same_place
+from .detection_choice import LEAST_DIAMETERS, same_place
 from .poses import PoseEstimate
+from .resting_bodies import Bodies
 from .standing import HEIGHT_M, MOST_DEVIATIONS, TILT_RAD, Faces, Frame, Planes, axes_of, moved
 
 # Errors that all objects of an image share: their tilt [rad] and distance, as a part of it. They

@@ -16,9 +16,9 @@ from numpy.typing import ArrayLike
 
 from ..errors import SpecError
 from ..geometry.se3 import Array
-from .bodies import Bodies, Body
 from .depth_fit import PoseDoubt
 from .poses import PoseEstimate
+from .resting_bodies import Bodies, Body
 from .standing import HEIGHT_M, TILT_RAD, Faces, Frame, axes_of, moved
 
 # Largest distance of the lowest point from the plane, the larger one of two, in diameters and in

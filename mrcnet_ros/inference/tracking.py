@@ -14,7 +14,7 @@ from ..geometry.camera import Camera
 from ..geometry.se3 import Array, inverse
 from ..geometry.spread import covariance_of_equivalent
 from ..objects import ObjectModel
-from .choice import contested, same_place
+from .detection_choice import contested, same_place
 from .followed import Followed, Lost, Track, TrackLimits, View
 from .known_start import KnownPose
 from .motion import ACCELERATION_RAD_S2, Motion

@@ -28,9 +28,9 @@ from ..training.composed_run import check_start
 from ..training.config import TrainConfig
 from ..training.disturbers import load_disturbers
 from ..training.loop import CHECKPOINT
-from ..training.material import load_object_views, load_templates, load_views
 from ..training.openness import check_ray_tracer
 from ..training.trainer import checked_objects, train
+from ..training.training_data import load_object_views, load_templates, load_views
 from .detector_steps import (
     add_detector,
     check_detector_changes,

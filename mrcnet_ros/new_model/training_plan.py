@@ -18,9 +18,9 @@ from ..specs import ModelSpec, ViewPrior
 from ..store.atomic import writing
 from ..training.config import TrainConfig
 from ..training.identity import check_known, identity_of
-from ..training.job import check_device
 from ..training.run_config import config_of, read_config
 from ..training.scene_config import FARTHEST_M
+from ..training.training_start import check_device
 from ..training.view_bank import check_nearest
 from ..training.warm_start import read_start
 from .intake import Part

@@ -21,7 +21,7 @@ from .depth_sensor import DepthSensor
 from .layout import LayoutSpec, PlacedObject, draw_view, place_objects
 from .motion import draw_camera_motion, draw_object_motions
 from .painter import Painter, Setting, lamp_direction
-from .rooms import Rooms
+from .scene_backgrounds import Rooms
 from .surroundings import table_depth_m
 
 # parts of the image's height that an object of mean diameter, nearest to the camera, covers

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ..errors import SpecError
 from ..objects import ObjectModel
 from .backgrounds import check_images, find_images
-from .exchange import Exchange
+from .gradient_exchange import Exchange
 from .identity import identity_of
 from .loop import BatchT, TrainingLoop, half_cosine, last_checkpoint, learning_rate
 from .scene_config import SceneConfig

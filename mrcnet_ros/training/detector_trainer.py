@@ -20,11 +20,11 @@ from .backgrounds import background_patches, find_images, irradiance_matrices
 from .composed_run import ComposedRun, Job, check_start, deadline_of
 from .detector_config import DetectorConfig
 from .disturbers import load_disturbers
-from .exchange import Exchange, train_together
+from .gradient_exchange import Exchange, train_together
 from .loop import CHECKPOINT, alone_in, decay_groups
-from .material import load_object_views
 from .painting import TrainingPainter
 from .scenes import SceneComposer, TrainingScene
+from .training_data import load_object_views
 from .view_bank import SharedViews
 from .warm_start import read_detector_start, warm_start_detector
 

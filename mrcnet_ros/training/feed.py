@@ -15,8 +15,8 @@ from torch.utils.data import DataLoader, Dataset
 from ..errors import MrcnetError
 from .composer import Composer, Sample
 from .config import TrainConfig
-from .material import load_material
 from .targets import Batch, stack_samples
+from .training_data import load_material
 from .view_bank import SharedViews
 
 # Batches that each composer has ready or in work: one to hand over while it makes the next.

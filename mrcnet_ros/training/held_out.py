@@ -23,8 +23,8 @@ from ..specs import CropSpec
 from .backgrounds import check_images, find_images
 from .composer import Composer, Sample
 from .config import TrainConfig
-from .material import load_material, load_views
 from .painting import ComposerSpec
+from .training_data import load_material, load_views
 
 # trainings count their samples up from a small seed, validation has 1 000 003
 HELD_OUT_SEED = 3_000_017

@@ -17,11 +17,11 @@ from torch import Tensor
 from ..objects import ObjectModel
 from .config import TrainConfig
 from .feed import Compositions, batches
-from .job import build_network, check_device, draw_ahead
-from .material import TrainingMaterial, load_material, load_templates, load_views
 from .step import StepResult, train_step
 from .targets import Batch, stack_samples
 from .template_bank import TemplateBank
+from .training_data import TrainingMaterial, load_material, load_templates, load_views
+from .training_start import build_network, check_device, draw_ahead
 from .view_bank import SharedViews
 
 CPU = torch.device('cpu')

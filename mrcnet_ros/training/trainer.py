@@ -14,15 +14,15 @@ from ..errors import SpecError
 from ..objects import ObjectModel
 from .composed_run import ComposedRun, Job, check_start, deadline_of
 from .config import TrainConfig
-from .exchange import Exchange, train_together
 from .feed import Compositions, batches
+from .gradient_exchange import Exchange, train_together
 from .identity import check_known, identity_of
-from .job import build_network, check_device, draw_ahead, known_classes
 from .loop import CHECKPOINT, alone_in, decay_groups
-from .material import load_material, load_templates, load_views, target_classes
 from .step import StepResult, train_step
 from .targets import Batch, stack_samples
 from .template_bank import TemplateBank
+from .training_data import load_material, load_templates, load_views, target_classes
+from .training_start import build_network, check_device, draw_ahead, known_classes
 from .warm_start import clear_gradients, freeze_norms, read_start
 
 LOG_EVERY = 50  # steps between two lines of the log

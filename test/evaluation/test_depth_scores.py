@@ -29,10 +29,10 @@ from mrcnet_ros.evaluation.known_scenes import (
 )
 from mrcnet_ros.geometry.camera import Camera
 from mrcnet_ros.geometry.se3 import exp_so3
-from mrcnet_ros.inference.bodies import Bodies
 from mrcnet_ros.inference.depth_correction import DepthCorrection
 from mrcnet_ros.inference.estimator import PoseEstimator
 from mrcnet_ros.inference.poses import Detection, FrameResult, Measured, PoseEstimate, Skipped
+from mrcnet_ros.inference.resting_bodies import Bodies
 from mrcnet_ros.inference.support_plane import SupportCorrection
 from mrcnet_ros.objects import load_bop_objects
 from mrcnet_ros.synth.depth_sensor import DepthSensor

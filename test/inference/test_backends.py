@@ -23,7 +23,7 @@ from mrcnet_ros.inference.backend import Arrays, RuntimeOptions
 from mrcnet_ros.inference.backends import load_backend
 from mrcnet_ros.inference.estimator import PoseEstimator
 from mrcnet_ros.inference.model_directory import read_model_directory
-from mrcnet_ros.inference.opening import open_backend
+from mrcnet_ros.inference.runtime_choice import open_backend
 from mrcnet_ros.specs import GRAPHS
 
 openvino = pytest.mark.skipif(importlib.util.find_spec('openvino') is None,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from tracked_world import CAMERA, HZ, IMAGE, LIMITS, World, at, begun, cans, moving
 
-from mrcnet_ros.inference.choice import contested
+from mrcnet_ros.inference.detection_choice import contested
 from mrcnet_ros.inference.followed import TrackLimits, View
 from mrcnet_ros.inference.tracking import Tracker
 

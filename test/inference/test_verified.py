@@ -14,7 +14,7 @@ pytest.importorskip('onnx', reason='needs the train extra')
 from mrcnet_ros.errors import BackendError, ModelError
 from mrcnet_ros.inference.backend import Arrays, HostBackend, RuntimeOptions
 from mrcnet_ros.inference.backends import RUNTIMES
-from mrcnet_ros.inference.opening import execution_of, open_backend
+from mrcnet_ros.inference.runtime_choice import execution_of, open_backend
 from mrcnet_ros.inference.verified import VERIFIED_FILE, find_result, store_result
 
 

@@ -77,7 +77,7 @@ mrcnet_ros.cpus.cpu_quota = lambda: {quota}
 from mrcnet_ros.cli.dataset_arguments import add_model_arguments
 from mrcnet_ros.inference.backend import RuntimeOptions
 from mrcnet_ros.inference.model_directory import read_model_directory
-from mrcnet_ros.inference.opening import open_backend
+from mrcnet_ros.inference.runtime_choice import open_backend
 parser = argparse.ArgumentParser()
 add_model_arguments(parser)
 model = read_model_directory(Path({model!r}), Path({meshes!r}))

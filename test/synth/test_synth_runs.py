@@ -12,9 +12,9 @@ from mrcnet_ros.errors import DatasetError, SpecError
 from mrcnet_ros.geometry.camera import Camera
 from mrcnet_ros.objects import load_bop_objects
 from mrcnet_ros.rendering.background_files import read_linear
-from mrcnet_ros.synth import rooms
+from mrcnet_ros.synth import scene_backgrounds
 from mrcnet_ros.synth.dataset import make_dataset
-from mrcnet_ros.synth.rooms import Rooms
+from mrcnet_ros.synth.scene_backgrounds import Rooms
 
 
 def test_what_is_there_is_not_overwritten(tmp_path):
@@ -108,7 +108,7 @@ def test_backgrounds_that_cannot_be_read_are_told_before_the_first_image(tmp_pat
         return read_linear(path)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rooms, 'read_linear', remembered)
+        patch.setattr(scene_backgrounds, 'read_linear', remembered)
         make_dataset(tmp_path / 'whole', 'test', source, spec, backgrounds=paths)
     needed = set(read)
     assert 1 < len(needed) <= (3 if rate_hz else 6)

@@ -42,12 +42,12 @@ from mrcnet_ros.training.detector_config import DetectorConfig
 from mrcnet_ros.training.detector_trainer import load_scene_composer, stack_scenes, train_detector
 from mrcnet_ros.training.disturbers import load_disturbers
 from mrcnet_ros.training.loop import alone_in
-from mrcnet_ros.training.material import load_object_views
 from mrcnet_ros.training.painting import background
 from mrcnet_ros.training.placing import FLAT_SIZE
 from mrcnet_ros.training.run_config import read_config
 from mrcnet_ros.training.scene_layout import AS_IT_IS, BODY_WIDTH, WIDEST
 from mrcnet_ros.training.scenes import SceneComposer
+from mrcnet_ros.training.training_data import load_object_views
 from mrcnet_ros.training.warm_start import read_detector_start, warm_start_detector
 
 SPEC = DetectorSpec(focal_px=120.0, channels=8)

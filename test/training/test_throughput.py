@@ -22,7 +22,7 @@ from mrcnet_ros.cli.main import main
 from mrcnet_ros.errors import SpecError
 from mrcnet_ros.network.mrcnet import MrcNet
 from mrcnet_ros.training import targets, throughput
-from mrcnet_ros.training.job import build_network, check_device
+from mrcnet_ros.training.training_start import build_network, check_device
 
 
 @pytest.mark.parametrize('device', [

@@ -31,10 +31,10 @@ from mrcnet_ros.network.mrcnet import MrcNet
 from mrcnet_ros.training.checkpoint import load_checkpoint
 from mrcnet_ros.training.composed_run import check_start
 from mrcnet_ros.training.config import TrainConfig
-from mrcnet_ros.training.exchange import WAIT_S
-from mrcnet_ros.training.job import draw_ahead
+from mrcnet_ros.training.gradient_exchange import WAIT_S
 from mrcnet_ros.training.loop import append_metrics, drop_metrics, learning_rate
 from mrcnet_ros.training.trainer import train
+from mrcnet_ros.training.training_start import draw_ahead
 from mrcnet_ros.training.warm_start import object_parameters, read_start
 
 # a training whose processes are all killed in the middle of step 12, after the checkpoint of 8

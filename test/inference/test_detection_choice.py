@@ -11,8 +11,8 @@ import pytest
 
 from mrcnet_ros.geometry.se3 import Array, exp_so3, make_transform
 from mrcnet_ros.geometry.symmetry import Symmetries
-from mrcnet_ros.inference.choice import SPARE, candidates
-from mrcnet_ros.inference.choice import choose as choose_of
+from mrcnet_ros.inference.detection_choice import SPARE, candidates
+from mrcnet_ros.inference.detection_choice import choose as choose_of
 from mrcnet_ros.inference.poses import Detection, PoseEstimate
 from mrcnet_ros.inference.scoring import Evidence
 from mrcnet_ros.objects import ObjectModel

@@ -16,8 +16,8 @@ from ..network.mrcnet import MrcNet
 from ..objects import ObjectModel
 from .config import TrainConfig
 from .disturbers import load_disturbers
-from .exchange import end_with_parent
-from .material import load_templates
+from .gradient_exchange import end_with_parent
+from .training_data import load_templates
 from .view_bank import load_or_render
 from .warm_start import freeze_shared, read_start, warm_start
 
