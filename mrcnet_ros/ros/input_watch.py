@@ -247,6 +247,19 @@ class InputWatch:
         due = [i for i in self._inputs['image'].stamps if low <= i <= high]
         return int((_distances(due, stamps) <= slop_s * 1e9).sum()), len(due)
 
+    def depth_came(self, slop_s: float) -> tuple[int, int]:
+        """Return for how many recent images depth came, and how many these images are.
+
+        Zeros when there is none, or when it has other stamps than images.
+
+        :param slop_s: by how much stamps may differ.
+        """
+        image = self._inputs['image'].stamps
+        depth = self._inputs['depth'].stamps if 'depth' in self._inputs else ()
+        if not image or not depth or _misfit(image, depth, slop_s * 1e9):
+            return 0, 0
+        return self._met('depth', slop_s)
+
     def why_unpaired(self, slop_s: float, *, answered: bool) -> Problem | None:
         """Return why recent images have no partners, None when that cannot be told.
 

@@ -61,7 +61,8 @@ class Reporter:
         span_s, recent = self._recent.update(time.monotonic(), total)
         account = Account(span_s, recent, total, self._drops.reasons(),
                           self._timings.percentiles(), self.busy_s, self.doubts,
-                          self._drops.followed_now if limits.track else None)
+                          self._drops.followed_now if limits.track else None,
+                          watch.depth_came(limits.sync_slop_s) if watch is not None else (0, 0))
         statuses = [model_status(state, self.error, self.loading, self.facts, total)]
         if watch is None:
             statuses += [idle_status('inputs', state), idle_status('poses', state, account),

@@ -38,6 +38,7 @@ class Account:
     :param busy_s: how long the present frame has taken so far, 0 without one [s].
     :param doubts: what looks wrong of recent boxes and poses.
     :param following: instances that are followed now, None without ``track``.
+    :param depth_came: for how many recent images depth came, and how many these images are.
     """
 
     span_s: float
@@ -48,6 +49,7 @@ class Account:
     busy_s: float = 0.0
     doubts: Sequence[Problem] = ()
     following: int | None = None
+    depth_came: tuple[int, int] = (0, 0)
 
 
 def pose_status(account: Account, limits: NodeParameters, why_unpaired: Problem | None) -> Status:
@@ -88,7 +90,7 @@ def _frame_problems(account: Account, limits: NodeParameters, why_unpaired: Prob
         if count := recent.get(reason, 0):
             found.append(Problem(severe, f'{count} of {received} frames {reason}: '
                                          f'{account.reasons.get(reason, "")}'))
-    if count := recent.get('no_depth', 0):
+    if (count := recent.get('no_depth', 0)) and not _fewer_depths(account):
         found.append(Problem(severe, f'{count} of {received} frames no_depth, which depth: '
                                      f'required drops: {account.reasons.get("no_depth", "")}'))
     reasons = {'busy': 'the estimator is slower',
@@ -201,11 +203,12 @@ def depth_status(account: Account, mode: str, residual_m: float | None) -> Statu
     if mode == 'off':
         return Status('depth', (), 'off')
     recent, total = account.recent, account.total
-    frames = recent.get('frames', 0) + recent.get('no_depth', 0)
+    frames, fewer = recent.get('frames', 0) + recent.get('no_depth', 0), _fewer_depths(account)
     problems = [
         Problem(Level.WARN, f'depth of {recent[reason]} of {frames} frames not used, {reason}: '
                             f'{account.reasons.get(reason, "")}')
-        for reason in DEPTH_REASONS if recent.get(reason, 0)]
+        for reason in DEPTH_REASONS
+        if recent.get(reason, 0) and not (reason == 'depth_late' and fewer)]
     uses = {use: recent.get(f'depth_{use}', 0) for use in DEPTH_USES}
     seen = sum(uses.values())
     if seen >= _ENOUGH_POSES and uses['none'] == seen:
@@ -217,7 +220,20 @@ def depth_status(account: Account, mode: str, residual_m: float | None) -> Statu
     values['residual p50 [mm]'] = '' if residual_m is None else f'{1e3 * residual_m:.2f}'
     for reason in DEPTH_REASONS:
         values[f'not used {reason}'] = _counted(account, reason)
-    return Status('depth', problems, f'{mode}; poses corrected: {counts}', values)
+    return Status('depth', problems, f'{mode}; poses corrected: {counts}{fewer}', values)
+
+
+def _fewer_depths(account: Account) -> str:
+    """Return that depth comes for fewer images than colour, '' when that explains too little.
+
+    At least half of the depth images must be used; otherwise many come late as well.
+    """
+    (came, images), recent = account.depth_came, account.recent
+    asked = recent.get('frames', 0) + recent.get('no_depth', 0)
+    unused = max(recent.get('no_depth', 0), sum(recent.get(r, 0) for r in DEPTH_REASONS))
+    if not 0 < came < images or (asked - unused) * images < 0.5 * asked * came:
+        return ''
+    return f'; depth comes for {came} of {images} images'
 
 
 def support_status(account: Account, frame: str, *, finds: bool) -> Status:

@@ -37,6 +37,7 @@ OTHERS = {
     'faults of the node',
     'set input_reliability to reliable, if the camera is reliable too',
     '... come for ... of ... images',
+    '; depth comes for ... of ... images',
 }
 
 

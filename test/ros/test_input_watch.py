@@ -160,6 +160,20 @@ def test_a_detector_that_is_slower_than_the_camera_is_no_problem(watch):
     assert '50 poses' in status.message and 'detections come for 15' in status.message
 
 
+@pytest.mark.parametrize(('shift_ns', 'came'), [(0, (50, 99)), (9_000_000, (0, 0))])
+def test_depth_that_comes_for_each_second_image_is_counted(watch, shift_ns, came):
+    """Depth with stamps of its own is none of the images."""
+    watch.expect('depth', Expected('/depth', Image, RELIABLE, optional=True))
+    assert watch.depth_came(0.0) == (0, 0)
+    _watch_camera(watch, images=100)
+    for number in range(0, 100, 2):
+        depth, _, _ = frame(0)
+        depth.header.stamp.sec = 1 + number // 30
+        depth.header.stamp.nanosec = number % 30 * 33_333_333 + shift_ns
+        watch.saw(depth, 'depth')
+    assert watch.depth_came(0.0) == came
+
+
 def test_the_second_camera_of_a_stereo_pair_is_told(watch):
     """Its P is of the first camera's frame, while its poses are in its own."""
     info = CameraInfo()

@@ -12,7 +12,13 @@ from ros_frames import frame
 
 from mrcnet_ros.ros.diagnostics import Level, Problem, RecentCounts, diagnostic_array
 from mrcnet_ros.ros.params import NodeParameters
-from mrcnet_ros.ros.statuses import Account, estimator_facts, model_status, pose_status
+from mrcnet_ros.ros.statuses import (
+    Account,
+    depth_status,
+    estimator_facts,
+    model_status,
+    pose_status,
+)
 from mrcnet_ros.ros.timings import Timings
 from mrcnet_ros.specs import ViewPrior
 
@@ -64,6 +70,21 @@ def test_old_poses_are_a_warning_and_then_an_error(age_s, level):
     status = pose_status(account, NodeParameters(), None)
     assert status.level == level
     assert status.values['age p95 [ms]'] == f'{1e3 * age_s:.2f}'
+
+
+@pytest.mark.parametrize(('came', 'recent', 'told'), [
+    ((50, 99), {'frames': 300, 'depth_late': 150}, True),
+    ((50, 99), {'frames': 150, 'no_depth': 150}, True),
+    ((99, 99), {'frames': 300, 'depth_late': 150}, False),  # late
+    ((50, 99), {'frames': 300, 'depth_late': 290}, False),  # fewer, and most of them late
+    ((50, 99), {'no_depth': 150}, False),
+    ((0, 0), {'frames': 300, 'depth_late': 150}, False)])  # other stamps
+def test_depth_for_fewer_images_than_colour_is_no_problem(came, recent, told):
+    """A depth camera of half the rate is told as it is, and not as a fault of stamps."""
+    account = Account(10.0, recent, recent, {}, {}, depth_came=came)
+    statuses = [depth_status(account, 'auto', None), pose_status(account, NodeParameters(), None)]
+    assert ('depth comes for 50 of 99 images' in statuses[0].message) == told
+    assert (max(status.level for status in statuses) == Level.OK) == told
 
 
 def test_counts_forget_what_is_long_past():
