@@ -24,6 +24,8 @@ WORRYING = ('unknown_label', 'no_label', 'non_finite', 'too_many', 'no_frame_id'
 BAD_FRAMES = ('bad_message', 'bad_image', 'bad_camera_info', 'failed')
 # If depth agrees with none of this many poses, something is wrong.
 _ENOUGH_POSES = 10
+# Fewer images tell nothing of rates.
+_ENOUGH_IMAGES = 10
 
 
 @dataclass(frozen=True)
@@ -231,7 +233,7 @@ def _fewer_depths(account: Account) -> str:
     (came, images), recent = account.depth_came, account.recent
     asked = recent.get('frames', 0) + recent.get('no_depth', 0)
     unused = max(recent.get('no_depth', 0), sum(recent.get(r, 0) for r in DEPTH_REASONS))
-    if not 0 < came < images or (asked - unused) * images < 0.5 * asked * came:
+    if not 0 < came < images >= _ENOUGH_IMAGES or (asked - unused) * images < 0.5 * asked * came:
         return ''
     return f'; depth comes for {came} of {images} images'
 

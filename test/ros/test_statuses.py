@@ -78,6 +78,7 @@ def test_old_poses_are_a_warning_and_then_an_error(age_s, level):
     ((99, 99), {'frames': 300, 'depth_late': 150}, False),  # late
     ((50, 99), {'frames': 300, 'depth_late': 290}, False),  # fewer, and most of them late
     ((50, 99), {'no_depth': 150}, False),
+    ((2, 3), {'frames': 3, 'depth_late': 1}, False),  # too few to tell
     ((0, 0), {'frames': 300, 'depth_late': 150}, False)])  # other stamps
 def test_depth_for_fewer_images_than_colour_is_no_problem(came, recent, told):
     """A depth camera of half the rate is told as it is, and not as a fault of stamps."""
