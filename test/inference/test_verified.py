@@ -40,7 +40,7 @@ def model(tmp_path, monkeypatch):
     monkeypatch.setitem(RUNTIMES, 'openvino', stand_in)
     monkeypatch.setattr('json.__version__', '7.1', raising=False)
     return SimpleNamespace(path=tmp_path, graphs_digest='d1', graphs={}, rows_together=1,
-                           verified_with='')
+                           longest_px=0, verified_with='')
 
 
 LOW = RuntimeOptions(backend='openvino', precision='bf16')

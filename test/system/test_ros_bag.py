@@ -23,6 +23,7 @@ from mrcnet_ros.errors import DatasetError, ImageError
 from mrcnet_ros.geometry.camera import Camera
 from mrcnet_ros.geometry.se3 import make_transform
 from mrcnet_ros.ros import detection_reading, messages
+from mrcnet_ros.specs import FORMAT_VERSION
 from mrcnet_ros.testbench import bag as bag_module
 from mrcnet_ros.testbench.bag import Truth, read_bag, restamped
 from mrcnet_ros.testbench.bag_writer import BagWriter
@@ -199,7 +200,8 @@ def test_an_image_that_is_in_a_bag_twice_is_not_scored_twice(dataset):
 def test_labels_can_be_those_of_a_model(dataset):
     """So that a model whose objects have names can be replayed."""
     (dataset / 'model.json').write_text(json.dumps(
-        {'objects': [{'object_id': 1, 'label': 'ball'}, {'object_id': 3, 'label': 'cube'}]}))
+        {'format_version': FORMAT_VERSION, 'objects': [
+            {'object_id': 1, 'label': 'ball'}, {'object_id': 3, 'label': 'cube'}]}))
     _, bag = bag_of(dataset, '--model', dataset)
     assert {t.label for frame in read_bag(bag) for t in frame.truths} == {'ball', 'cube'}
 

@@ -20,6 +20,7 @@ from mrcnet_ros.datasets.bop import BopDataset, read_results_csv
 from mrcnet_ros.geometry.camera import Camera
 from mrcnet_ros.geometry.se3 import make_transform
 from mrcnet_ros.inference.poses import Detection
+from mrcnet_ros.specs import FORMAT_VERSION
 from mrcnet_ros.testbench.bag import Truth
 from mrcnet_ros.testbench.bag_writer import BagWriter
 
@@ -94,8 +95,9 @@ def test_a_model_of_other_objects_is_refused_before_the_node_starts(
         dataset, capsys, labels, told):
     """No answer could be right."""
     _, bag = bag_of(dataset)
-    (dataset / 'model.json').write_text(json.dumps({'name': 'toy', 'objects': [
-        {'object_id': i, 'label': label} for i, label in labels.items()]}))
+    (dataset / 'model.json').write_text(json.dumps({
+        'format_version': FORMAT_VERSION, 'name': 'toy', 'objects': [
+            {'object_id': i, 'label': label} for i, label in labels.items()]}))
     code = main([str(word) for word in (
         'evaluate', 'bag', '--bag', bag, '--model', dataset, '--meshes',
         dataset / 'toy' / 'models_eval', '--csv', dataset / 'out.csv',

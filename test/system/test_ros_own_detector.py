@@ -158,10 +158,11 @@ def test_what_is_found_is_read_as_any_detections(squares):
 
 def test_boxes_in_a_corner_are_no_doubt_where_the_node_finds_them_itself():
     """They are in pixels of the image, so advice on other conventions would lead astray."""
-    boxes = detections_2d(Header(frame_id='camera'), [
-        Detection(label, np.array(box), 0.8) for label, box in (
-            ('duck', [0.0, 0, 200, 150]), ('can', [10.0, 10, 330, 200]),
-            ('brick', [30.0, 50, 420, 360]))])
+    corners = {'duck': (20, 30, 220, 180), 'can': (300, 200, 420, 360),
+               'brick': (100, 250, 330, 400)}
+    boxes = detections_2d(Header(frame_id='camera'), [  # the first as centre, the second as size
+        Detection(label, np.array([x - w / 2, y - h / 2, x + w / 2, y + h / 2]), 0.8)
+        for label, (x, y, w, h) in corners.items()])
     for own in (True, False):
         filter_ = DetectionFilter(DropCounters(lambda *_: None), BoxEstimator().objects,
                                   own_detector=own)
