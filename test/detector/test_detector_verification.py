@@ -94,7 +94,7 @@ def test_moved_boxes_fail(root, half, capsys):
     half.shift = 2.0
     assert verify(root) == 1
     printed = capsys.readouterr().out
-    assert '8 of 8 boxes differ; the limit is 5.0%; such as' in printed and 'FAILED' in printed
+    assert '8 of 8 boxes differ; the limit is 5.0%; for example' in printed and 'FAILED' in printed
     assert ObjectDetector.load(root / 'model', backend='openvino').backend.precision == 'fp32'
     assert verify(root, '--max-others', '1') == 0
 

@@ -6,15 +6,18 @@ import hashlib
 import json
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from mrcnet_ros.export.detector_export import write_detector
+from mrcnet_ros.geometry.camera import Camera
 from mrcnet_ros.specs import DETECTOR_STRIDES, DetectorSpec
 
 NO = -20.0
 SPEC = DetectorSpec(focal_px=300.0)
+RED, BLUE = (64, 64, 96, 96), (128, 0, 160, 32)  # cells of 32 pixels of the network's input
 
 
 class SquareFinder(nn.Module):
@@ -47,3 +50,20 @@ def write_red_detector(folder: Path, labels: tuple[str, str] = ('duck', 'can')) 
                      'distance_m': [0.4, 1.5], 'samples': 0},
         'files': {'detector.onnx': hashlib.sha256(data).hexdigest()}}))
     return folder
+
+
+def picture(scale: float = 1.0, size: tuple[int, int] = (192, 160)
+            ) -> tuple[np.ndarray, Camera]:
+    """Return an image with a red and a blue square, and its camera.
+
+    :param scale: pixels of the image for one of the network's input.
+    :param size: of the network's input.
+    """
+    width, height = (round(scale * s) for s in size)
+    image = np.zeros((height, width, 3), np.uint8)
+    for (x1, y1, x2, y2), channel, value in ((RED, 0, 255), (BLUE, 2, 230)):
+        image[round(scale * y1):round(scale * y2), round(scale * x1):round(scale * x2),
+              channel] = value
+    focal = scale * SPEC.focal_px
+    K = np.array([[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1]])
+    return image, Camera(K, width, height)
