@@ -17,10 +17,18 @@ from ..geometry.boxes import ious
 from ..geometry.se3 import Array
 from ..specs import DETECTOR_STRIDES
 
-# Boxes of one class that overlap more are of the same object.
+# Boxes of one class that overlap as much are of the same object.
 SAME_OBJECT_IOU = 0.6
-# Cells that are looked at in an image: an image full of objects has a few hundred that answer.
-MOST_CELLS = 1000
+# What cells say below this, or below the lowest score that is asked for, is not heard: with 0.01
+# the boxes are the same.
+HEARD = 0.1
+# In training so many cells answer for an object. In photographs they agree about it; about a thing
+# that only looks like it, fewer do, and often one of them with a high score.
+ANSWERING = 10
+# Of the cells that agree, those with half of the best one's score or more share in the box.
+SHARING = 0.5
+# Answers that are looked at in an image: an image full of objects has a few hundred.
+MOST_ANSWERS = 1000
 FITS_IOU = 0.5  # the usual limit of detection scores
 
 
@@ -29,7 +37,7 @@ class FoundObject:
     """A box that the detector proposes.
 
     :param class_index: row of the object in the model.
-    :param score: 0 to 1, the overlap that the box is expected to have with the visible object.
+    :param score: 0 to 1, the mean score of the cells that should answer for the box.
     :param box_xyxy: (4,) [px] between pixels.
     """
 
@@ -56,36 +64,67 @@ def decode_detections(logits: NDArray[np.float32], distances: NDArray[np.float32
                       cells: NDArray[np.float32], least_score: float) -> list[FoundObject]:
     """Return the objects that one image shows, best first.
 
+    A cell shows one object: where it speaks for several classes, each answer counts less, by the
+    root of its share. The best answer for a class and those whose boxes overlap it are of one
+    object. Then comes the best of the others, and so on, so that each answer counts once.
+
     :param logits: (A, C).
     :param distances: (A, 4) from the cells' middles to left, upper, right and lower side [px].
     :param cells: of :func:`cell_grid`.
     :param least_score: boxes below are left out.
     """
-    least = np.log(least_score / (1 - least_score))
-    cell, row = np.nonzero(logits >= least)
-    order = np.argsort(-logits[cell, row], kind='stable')[:MOST_CELLS]
-    cell, row = cell[order], row[order]
+    heard = min(HEARD, least_score)
+    cell, row = np.nonzero(logits >= np.log(heard / (1 - heard)))
+    loudest = np.argsort(-logits[cell, row], kind='stable')[:MOST_ANSWERS]
+    cell, row = cell[loudest], row[loudest]
+    said = 1 / (1 + np.exp(-logits[cell].astype(np.float64)))
+    scores = said[np.arange(len(row)), row]
+    scores = scores * np.sqrt(scores / said.sum(1))
+    best_first = np.argsort(-scores, kind='stable')
+    cell, row, scores = cell[best_first], row[best_first], scores[best_first]
     middle, reach = cells[cell, :2], distances[cell]
     boxes = np.concatenate([middle - reach[:, :2], middle + reach[:, 2:]], 1).astype(np.float64)
-    scores = 1 / (1 + np.exp(-logits[cell, row].astype(np.float64)))
-    kept = suppress(boxes, row)
-    return [FoundObject(int(row[i]), float(scores[i]), boxes[i]) for i in kept]
+    found = []
+    for class_index in np.unique(row[scores >= least_score]).tolist():
+        own = row == class_index
+        found += [FoundObject(class_index, score, box)
+                  for score, box in zip(*_gather(boxes[own], scores[own], least_score),
+                                        strict=True)
+                  if score >= least_score]
+    return sorted(found, key=lambda f: -f.score)
 
 
-def suppress(boxes: Array, class_index: NDArray[np.intp]) -> list[int]:
-    """Return the rows that stay when of overlapping boxes of a class only the first does.
-
-    :param boxes: (K, 4), best first.
-    :param class_index: (K,).
-    """
+def best_of_each(boxes: Array) -> NDArray[np.intp]:
+    """Return the rows of boxes (K, 4), best first, that overlap no better one which stays."""
     sized = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], 1)
     order = np.arange(len(boxes), 0, -1, dtype=np.float32)  # in place of scores, which may tie
-    kept: list[int] = []
-    for row in np.unique(class_index):
-        own = np.flatnonzero(class_index == row)
-        first = cv2.dnn.NMSBoxes(sized[own].tolist(), order[own].tolist(), 0.0, SAME_OBJECT_IOU)
-        kept += own[np.array(first, np.intp).reshape(-1)].tolist()
-    return sorted(kept)
+    return np.array(cv2.dnn.NMSBoxes(sized.tolist(), order.tolist(), 0.0, SAME_OBJECT_IOU),
+                    np.intp).reshape(-1)
+
+
+def _gather(boxes: Array, scores: Array, least_score: float) -> tuple[list[float], Array]:
+    """Gather the answers for one class into objects; return score and box of each.
+
+    :param boxes: (K, 4) best first.
+    :param scores: (K,).
+    :param least_score: objects whose best answer has a lower one are left out; one has not.
+    """
+    best = best_of_each(boxes[scores >= least_score])
+    fit = ious(boxes[best, None], boxes[None])
+    fit[np.arange(len(best)), best] = 1.0  # also of a box without an area
+    owner = np.argmax(fit > SAME_OBJECT_IOU, 0)  # the best one that it overlaps
+    agree = (fit > SAME_OBJECT_IOU) & (owner == np.arange(len(best))[:, None])
+    weights = np.where(agree & (scores >= SHARING * scores[best, None]), scores * fit, 0.0)
+    joined = weights @ boxes / weights.sum(1, keepdims=True)
+    should = _should_answer(joined)[:, None]
+    heard = np.where(agree, np.clip(should - (np.cumsum(agree, 1) - 1), 0, 1), 0.0)
+    return ((heard @ scores) / should[:, 0]).tolist(), joined
+
+
+def _should_answer(boxes: Array) -> Array:
+    """Return how many cells training lets answer for boxes (K, 4): those with middles inside."""
+    middles = np.prod(boxes[:, 2:] - boxes[:, :2], 1) * sum(1 / s**2 for s in DETECTOR_STRIDES)
+    return np.clip(middles, 1, ANSWERING)
 
 
 class TopBoxes:

@@ -10,12 +10,10 @@ import numpy as np
 
 from ..datasets.bop import BopFrame
 from ..detector.decode import FoundObject
-from ..detector.object_detector import ObjectDetector
+from ..detector.object_detector import LEAST_SCORE, ObjectDetector
 from ..errors import SpecError
 from ..geometry.boxes import ious
 
-# Boxes that count: the detector's usual threshold. Below it are many that are noise.
-COUNTED = 0.4
 # Two boxes are the same when they overlap so much and their scores differ by no more than this. In
 # bf16, 95 of 100 boxes of models/lmo overlap by 0.97 or more, and scores differ by 0.02 or less.
 SAME_OVERLAP, SAME_SCORE = 0.9, 0.1
@@ -46,7 +44,7 @@ def compare_boxes(frames: Iterable[BopFrame], reference: ObjectDetector,
                   ) -> list[BoxComparison]:
     """Compare the boxes that two detectors of one model find.
 
-    :param reference: with a threshold well below :data:`COUNTED`, as the other one.
+    :param reference: with a threshold well below :data:`LEAST_SCORE`, as the other one.
     :param progress: called after each image.
     """
     comparisons = []
@@ -56,7 +54,7 @@ def compare_boxes(frames: Iterable[BopFrame], reference: ObjectDetector,
         for own, others in (both, both[::-1]):
             comparisons += [
                 BoxComparison(frame.scene_id, frame.image_id, reference.labels[box.class_index],
-                              *_nearest(box, others)) for box in own if box.score >= COUNTED]
+                              *_nearest(box, others)) for box in own if box.score >= LEAST_SCORE]
         progress()
     return comparisons
 
@@ -79,7 +77,7 @@ def boxes_verdict(comparisons: Sequence[BoxComparison], limit: float) -> dict[st
     :raises SpecError: when there is nothing to compare.
     """
     if not comparisons:
-        raise SpecError(f'neither finds a box with a score of {COUNTED} or more, so there is '
+        raise SpecError(f'neither finds a box with a score of {LEAST_SCORE} or more, so there is '
                         'nothing to compare; give images of the objects that the detector knows')
     missing = [c for c in comparisons if not c.same]
     reasons = []
@@ -96,7 +94,7 @@ def boxes_verdict(comparisons: Sequence[BoxComparison], limit: float) -> dict[st
                'score_difference_median': float(np.median(differences)),
                'score_difference_p95': float(np.percentile(differences, 95))}
     return {'passed': not reasons, 'limits': {
-        'others': limit, 'counted_score': COUNTED, 'same_overlap': SAME_OVERLAP,
+        'others': limit, 'counted_score': LEAST_SCORE, 'same_overlap': SAME_OVERLAP,
         'same_score': SAME_SCORE}, 'figures': figures, 'reasons': reasons}
 
 

@@ -102,12 +102,12 @@ def load_detector(parameters: NodeParameters, known: Iterable[str]) -> Detector 
     """
     if not parameters.detector:
         return None
-    from ..detector.decode import MOST_CELLS
+    from ..detector.decode import MOST_ANSWERS
     from ..detector.object_detector import ObjectDetector
 
     # all that it can find: max_detections leaves out boxes, and /diagnostics counts them
     detector = ObjectDetector.load(
-        home_expanded('detector', parameters.detector), most=MOST_CELLS,
+        home_expanded('detector', parameters.detector), most=MOST_ANSWERS,
         backend=parameters.backend, device=parameters.device, threads=parameters.threads or None,
         # lower ones are verified for poses and for boxes apart
         precision='fp32' if parameters.precision == 'fp32' else 'auto')

@@ -162,7 +162,7 @@ class NodeParameters:
         2.0, "how often the node's own detector runs while instances are followed [Hz]; without "
         'track it runs on each image', bounds=(0.01, 1000.0), live=True)
     detector_threshold: float = parameter(
-        0.4, "boxes of the node's own detector with a lower score are ignored; a lower threshold "
+        0.25, "boxes of the node's own detector with a lower score are ignored; a lower threshold "
         'finds more objects and more false ones', bounds=(0.01, 0.99), live=True)
     confirm_frames: int = parameter(
         5, 'number of frames in a row that must agree before ~/confirm_pose answers',

@@ -16,6 +16,9 @@ from ..objects import Mesh
 # Rays of each vertex. 128 leave a noise of at most 0.045, which the drawing averages over its
 # neighbours; LM-O's largest mesh takes 2 s.
 RAYS = 128
+# A fine mesh gets fewer for each of its vertices, because the drawing averages more of them. With
+# as many for all, a tree of 360 000 vertices would take four minutes.
+MOST_RAYS, FEWEST_RAYS = RAYS * 40_000, 16
 # Longest edge in diameters: openness is interpolated between vertices, and CAD meshes have edges
 # as long as the object.
 LONGEST_EDGE = 0.06
@@ -89,10 +92,11 @@ def _openness(shape: trimesh.Trimesh, original: Mesh, lift_m: float) -> Array:
     starts = shape.vertices + lift_m * normals
     rng = np.random.default_rng(0)
     open_rays = np.zeros(len(starts))
-    for _ in range(RAYS):
+    rays = int(np.clip(MOST_RAYS // max(1, len(starts)), FEWEST_RAYS, RAYS))
+    for _ in range(rays):
         # a point on the unit sphere added to the normal is cosine distributed about it
         ball = rng.normal(size=normals.shape)
         ball /= np.linalg.norm(ball, axis=1, keepdims=True)
         toward: NDArray[np.float64] = np.sign(lift_m) * normals + 0.999 * ball
         open_rays += ~tracer.intersects_any(starts, toward)
-    return np.asarray(open_rays / RAYS)
+    return np.asarray(open_rays / rays)

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from mrcnet_ros.detector.decode import (
+    ANSWERING,
     FoundObject,
     TopBoxes,
+    best_of_each,
     cell_grid,
     decode_detections,
-    suppress,
 )
 from mrcnet_ros.geometry.boxes import ious
 
@@ -48,29 +49,80 @@ def test_cells_tile_the_image_at_every_level():
     assert len(np.unique(cells, axis=0)) == len(cells)
 
 
-def test_a_box_is_where_its_cell_says():
-    """Class, score and box come back, the best first; quiet cells say nothing."""
+def sigmoid(logit: float) -> float:
+    """Return the score of a logit."""
+    return float(1 / (1 + np.exp(-logit)))
+
+
+def test_a_box_is_where_its_cells_say():
+    """Class and box come back, the best first; quiet cells say nothing."""
     cells = cell_grid(64, 64)
     boxes = [[10.5, 3.0, 40.0, 33.0], [2.0, 20.0, 30.0, 62.0]]
-    given = answers(cells, [(20, 2, 1.0, boxes[0]), (66, 0, 3.0, boxes[1])])
-    found = decode_detections(*given, cells, 0.1)
+    said = [(20 + i, 2, 1.0, boxes[0]) for i in range(10)]
+    said += [(66 + i, 0, 3.0, boxes[1]) for i in range(10)]
+    found = decode_detections(*answers(cells, said), cells, 0.1)
     assert [f.class_index for f in found] == [0, 2]
-    assert found[0].score == pytest.approx(1 / (1 + np.exp(-3.0)))
+    assert [f.score for f in found] == pytest.approx([sigmoid(3.0), sigmoid(1.0)], rel=1e-4)
     np.testing.assert_allclose(found[0].box_xyxy, boxes[1], atol=1e-4)
     np.testing.assert_allclose(found[1].box_xyxy, boxes[0], atol=1e-4)
+
+
+@pytest.mark.parametrize('count', [1, 4, 10, 15])
+def test_the_score_is_the_mean_of_those_that_should_answer(count):
+    """One sure cell, with which no other agrees, says little; more than ten say no more."""
+    cells = cell_grid(64, 64)
+    box = [10.0, 10.0, 50.0, 50.0]
+    said = [(20 + i, 0, 2.0 - 0.1 * i, box) for i in range(count)]
+    found = decode_detections(*answers(cells, said), cells, 0.01)
+    scores = [sigmoid(2.0 - 0.1 * i) for i in range(min(count, ANSWERING))]
+    assert [f.score for f in found] == pytest.approx([sum(scores) / ANSWERING], rel=1e-4)
+
+
+def test_a_small_box_needs_no_more_cells_than_lie_in_it():
+    """A box of half a cell gets the whole score of the cell that proposes it."""
+    cells = cell_grid(64, 64)
+    found = decode_detections(*answers(cells, [(20, 1, 2.0, [34.0, 18.0, 38.0, 22.0])]), cells,
+                              0.1)
+    assert [f.score for f in found] == pytest.approx([sigmoid(2.0)], rel=1e-4)
+
+
+def test_cells_that_agree_share_in_the_box():
+    """Their boxes are averaged, those of surer cells more; cells that are unsure do not count."""
+    cells = cell_grid(64, 64)
+    said = [(20, 0, 2.0, [10.0, 10.0, 50.0, 50.0]), (21, 0, 1.0, [14.0, 10.0, 54.0, 50.0]),
+            (22, 0, -2.0, [6.0, 10.0, 46.0, 50.0])]
+    (found,) = decode_detections(*answers(cells, said), cells, 0.01)
+    assert 10.0 < found.box_xyxy[0] < 12.0
+    np.testing.assert_allclose(found.box_xyxy - found.box_xyxy[[0, 1, 0, 1]], [0, 0, 40, 40],
+                               atol=1e-4)
+
+
+def test_a_cell_counts_for_one_box_only():
+    """A box that agrees with two others makes the better one better, and not the other."""
+    cells = cell_grid(64, 64)
+    said = [(20, 0, 2.0, [10.0, 10.0, 50.0, 50.0]), (21, 0, 1.0, [16.0, 10.0, 56.0, 50.0]),
+            (22, 0, 0.5, [22.0, 10.0, 62.0, 50.0])]
+    first, second = decode_detections(*answers(cells, said), cells, 0.01)
+    assert first.score == pytest.approx((sigmoid(2.0) + sigmoid(1.0)) / ANSWERING, rel=1e-4)
+    assert second.score == pytest.approx(sigmoid(0.5) / ANSWERING, rel=1e-4)
+    np.testing.assert_allclose(second.box_xyxy, [22, 10, 62, 50], atol=1e-4)
 
 
 def test_a_cell_may_propose_one_box_for_two_classes():
     """Which of two objects alike it is, is left to whoever asks."""
     cells = cell_grid(64, 64)
-    logits, distances = answers(cells, [(5, 0, 1.0, [0.0, 0.0, 20.0, 20.0])])
+    logits, distances = answers(cells, [(5, 0, 1.0, [42.0, 2.0, 46.0, 6.0])])
     logits[5, 1] = 0.5
-    assert [f.class_index for f in decode_detections(logits, distances, cells, 0.3)] == [0, 1]
+    first, second = decode_detections(logits, distances, cells, 0.3)
+    assert (first.class_index, second.class_index) == (0, 1)
+    share = sigmoid(1.0) / (sigmoid(1.0) + sigmoid(0.5))
+    assert first.score == pytest.approx(sigmoid(1.0) * share ** 0.5, rel=1e-4)
+    assert second.score == pytest.approx(sigmoid(0.5) * (1 - share) ** 0.5, rel=1e-4)
 
 
-@pytest.mark.parametrize('least', [0.05, 0.5, 0.9])
+@pytest.mark.parametrize('least', [0.15, 0.5, 0.9])
 def test_no_box_below_the_least_score_is_returned(least):
-    """And all above it are, where none overlap."""
+    """And all above it are, where none overlap and all are small."""
     cells = cell_grid(64, 64)
     rng = np.random.default_rng(1)
     logits = rng.normal(0, 2, (len(cells), 1)).astype(np.float32)
@@ -82,22 +134,15 @@ def test_no_box_below_the_least_score_is_returned(least):
 
 
 @pytest.mark.parametrize('seed', range(4))
-def test_of_boxes_that_overlap_the_best_of_a_class_stays(seed):
-    """No two that stay overlap; each that goes overlaps a better one; classes do not meet."""
-    boxes = random_boxes(300, seed)
-    rows = np.random.default_rng(seed).integers(0, 2, 300)
-    kept = suppress(boxes, rows)
-    assert kept == sorted(kept) and len(kept) < 290
+def test_of_boxes_that_overlap_the_best_stays(seed):
+    """No two that stay overlap; each that goes overlaps a better one that stays."""
+    boxes = random_boxes(150, seed)
+    kept = best_of_each(boxes).tolist()
+    assert kept == sorted(kept) and len(kept) < 145
     for place, i in enumerate(kept):
-        others = [j for j in kept[:place] if rows[j] == rows[i]]
-        assert not len(others) or ious(boxes[others], boxes[i]).max() <= 0.6
-    for i in set(range(300)) - set(kept):
-        better = [j for j in kept if j < i and rows[j] == rows[i]]
-        assert ious(boxes[better], boxes[i]).max() > 0.6
-    for row in (0, 1):  # as if the other class were not there
-        own = np.flatnonzero(rows == row)
-        assert [int(own[i]) for i in suppress(boxes[own], rows[own])] == [
-            i for i in kept if rows[i] == row]
+        assert not place or ious(boxes[kept[:place]], boxes[i]).max() <= 0.6
+    for i in set(range(150)) - set(kept):
+        assert ious(boxes[[j for j in kept if j < i]], boxes[i]).max() > 0.6
 
 
 def test_overlap_is_symmetric_and_one_only_for_the_same_box():

@@ -1,4 +1,4 @@
-"""A detector that is known to the pixel: it finds red and blue squares on its coarsest cells."""
+"""A detector that is known to the pixel: it finds red and blue squares of its coarsest cells."""
 
 from __future__ import annotations
 
@@ -15,25 +15,32 @@ from mrcnet_ros.export.detector_export import write_detector
 from mrcnet_ros.geometry.camera import Camera
 from mrcnet_ros.specs import DETECTOR_STRIDES, DetectorSpec
 
-NO = -20.0
 SPEC = DetectorSpec(focal_px=300.0)
 RED, BLUE = (64, 64, 96, 96), (128, 0, 160, 32)  # cells of 32 pixels of the network's input
 
 
 class SquareFinder(nn.Module):
-    """Says of each cell of 32 pixels how red (first class) and how blue (second class) it is."""
+    """Says how red (first class) and how blue (second class) each square of 32 pixels is.
+
+    All cells in a square say the same, with the square as their box.
+    """
 
     inputs, outputs = ('image',), ('logits', 'distances')
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Return logits and distances, all boxes being the cells themselves."""
+        """Return logits and distances of all levels."""
+        side = DETECTOR_STRIDES[-1]
+        mean = functional.avg_pool2d(image, side)
+        colour = mean[:, :1] - mean[:, 2:]
+        said = (torch.cat([colour, -colour], 1) - 128) / 16
         logits, distances = [], []
         for stride in DETECTOR_STRIDES:
-            mean = functional.avg_pool2d(image, stride).flatten(2).transpose(1, 2)
-            colour = torch.stack([mean[..., 0] - mean[..., 2], mean[..., 2] - mean[..., 0]], -1)
-            said = (colour - 128) / 16
-            logits.append(said if stride == DETECTOR_STRIDES[-1] else said * 0 + NO)
-            distances.append(torch.cat([mean, mean[..., :1]], -1) * 0 + stride / 2)
+            own = functional.interpolate(said, scale_factor=float(side // stride))
+            left, upper = (((own[:, :1] * 0 + 1).cumsum(axis) - 0.5) * stride % side
+                           for axis in (3, 2))
+            logits.append(own.flatten(2).transpose(1, 2))
+            distances.append(torch.cat([left, upper, side - left, side - upper], 1)
+                             .flatten(2).transpose(1, 2))
         return torch.cat(logits, 1), torch.cat(distances, 1)
 
 

@@ -18,6 +18,7 @@ from mrcnet_ros.geometry.view_prior import rotation_from_angles
 from mrcnet_ros.meshes import read_mesh
 from mrcnet_ros.objects import Mesh
 from mrcnet_ros.specs import CropSpec, ViewPrior
+from mrcnet_ros.training import openness
 from mrcnet_ros.training.augmentation import around, augment, photograph
 from mrcnet_ros.training.backgrounds import irradiance_matrices
 from mrcnet_ros.training.composer import Composer
@@ -248,6 +249,26 @@ def test_openness_is_that_of_the_outside(tmp_path: Path, kind: str, faces: np.nd
     path = tmp_path / f'box.{kind}'
     trimesh.Trimesh(BOX.vertices, faces, process=False).export(path)
     assert bake_openness(read_mesh(path, 0.001), 0.108).colors.min() > 250
+
+
+def test_fine_meshes_take_fewer_rays_for_the_same_openness(monkeypatch: pytest.MonkeyPatch):
+    """The mean over neighbours stays, the rays of all vertices together are bounded."""
+    cup = trimesh.creation.annulus(0.02, 0.025, 0.1).subdivide().subdivide()
+    mesh = Mesh(np.asarray(cup.vertices), np.asarray(cup.faces, np.int32),
+                np.asarray(cup.vertex_normals), np.zeros((len(cup.vertices), 3), np.uint8))
+    baked = bake_openness(mesh, 0.11)
+    usual, inside = (baked.colors[:, 0].astype(float),
+                     np.linalg.norm(baked.vertices[:, :2], axis=1) < 0.021)
+    rays = []
+    ask = trimesh.ray.ray_pyembree.RayMeshIntersector.intersects_any
+    monkeypatch.setattr(trimesh.ray.ray_pyembree.RayMeshIntersector, 'intersects_any',
+                        lambda self, a, b: rays.append(len(a)) or ask(self, a, b))
+    monkeypatch.setattr(openness, 'MOST_RAYS', 40 * len(usual))
+    fewer = bake_openness(mesh, 0.11).colors[:, 0].astype(float)
+    assert sum(rays) == 40 * len(usual)
+    for part in (inside, ~inside):
+        assert abs(fewer[part].mean() - usual[part].mean()) < 2
+    assert np.abs(fewer - usual).mean() < 30
 
 
 def test_a_missing_ray_tracer_is_told(monkeypatch: pytest.MonkeyPatch):
