@@ -27,7 +27,7 @@ from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithP
 
 # Channels of the encodings that are read, and their order for RGB.
 ENCODINGS = {'rgb8': (3, [0, 1, 2]), 'bgr8': (3, [2, 1, 0]), 'rgba8': (4, [0, 1, 2]),
-             'bgra8': (4, [2, 1, 0]), 'mono8': (1, [0, 0, 0])}
+             'bgra8': (4, [2, 1, 0]), 'mono8': (1, [0, 0, 0]), '8UC3': (3, [2, 1, 0])}
 
 Detector = Callable[[np.ndarray], Iterable[tuple[str, float, float, float, float, float]]]
 
@@ -62,7 +62,8 @@ def pixels(message: Image) -> np.ndarray:
     if message.encoding not in ENCODINGS:
         raise ValueError(f'encoding {message.encoding!r}; expected one of {", ".join(ENCODINGS)}')
     channels, order = ENCODINGS[message.encoding]
-    rows = np.frombuffer(message.data, np.uint8).reshape(message.height, message.step)
+    rows = np.frombuffer(message.data, np.uint8, message.height * message.step)
+    rows = rows.reshape(message.height, message.step)  # some drivers fill up the end
     image = rows[:, :channels * message.width].reshape(message.height, message.width, channels)
     return np.ascontiguousarray(image[..., order])
 

@@ -17,8 +17,8 @@ DEPTH_REASONS = ('depth_late', 'depth_bad', 'depth_unregistered', 'depth_scale',
 # Frames whose support plane is not known; they are answered without it.
 PLANE_REASONS = ('plane_missing',)
 DEPTH_USES = ('pose', 'distance', 'none')
-# What following goes on without.
-TRACK_REASONS = ('no_camera_motion',)
+# What instances are recognised or followed without; their frames are answered.
+TRACK_REASONS = ('no_camera_motion', 'track_gap')
 _REASONS = (FRAME_REASONS + DETECTION_REASONS + DEPTH_REASONS + PLANE_REASONS + TRACK_REASONS)
 MOST_TEXT = 1000  # characters of a message in /diagnostics and the log
 _RESIDUALS = 500  # of the last poses, for a median: seconds to a minute

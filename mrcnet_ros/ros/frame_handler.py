@@ -212,6 +212,11 @@ class FrameHandler:
             self._told_followed = any(instances.keys) or bool(instances.others)
             names, poses = self._tracks.update(messages.stamp_ns(picture.header), poses,
                                                parameters, instances.keys, instances.others)
+            if self._tracks.gap_s:
+                self._drops.drop(
+                    'track_gap', f'the last one came after {self._tracks.gap_s:.3g} s, and '
+                    f'track_gap_s is {parameters.track_gap_s:g}; names may pass from one instance '
+                    'of an object to another; set track_gap_s to two periods or more')
             if parameters.publish_tf:
                 transforms = self._transforms(
                     picture.header, list(zip(names, poses, strict=True)), parameters)

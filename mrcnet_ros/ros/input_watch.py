@@ -26,6 +26,11 @@ _STAMPS, _IMAGE_STAMPS = 100, 1000
 # What else to do when an input comes as messages of another type.
 _TYPE_HINTS = {'image': ', or set image_transport', 'detections': ', or set detections_type',
                'depth': ', or set depth_transport'}
+# Who has to copy the stamp of the image into an input.
+_STAMPERS = {'camera_info': 'what publishes camera_info', 'detections': 'the detector',
+             'depth': 'the depth driver'}
+# Messages in a row with one stamp that show that it never changes: cameras may repeat one.
+_SAME_STAMPS = 5
 
 
 @dataclass
@@ -185,6 +190,9 @@ class InputWatch:
         the time that it took to come.
         """
         seen, image = self._inputs[name], self._inputs.get('image', _Input())
+        if name != 'image' and len(seen.stamps) >= _SAME_STAMPS and len(set(seen.stamps)) == 1:
+            return (f'{name} has the same stamp in every message; let {_STAMPERS[name]} copy the '
+                    'stamp of the image')
         if name != 'image' and seen.stamps[-1] in image.stamps:
             late_s = seen.lag_s - image.lag_s
             maker = 'detector' if name == 'detections' else 'driver'
@@ -271,24 +279,26 @@ class InputWatch:
         image = self._inputs['image'].stamps
         if not image:
             return None
-        gaps, fewer = [], []
-        for name in [n for n, e in self._expected.items() if n != 'image' and not e.optional]:
+        gaps, fewer, stampers = [], [], []
+        partners = [n for n, e in self._expected.items() if n != 'image' and not e.optional]
+        for name in partners:
             stamps = self._inputs[name].stamps
             if not stamps:
                 return None
             if gap_ns := _misfit(image, stamps, slop_s * 1e9):
                 gaps.append(f'{name} {gap_ns * 1e-9:.6g} s away at best')
+                stampers.append(_STAMPERS[name])
                 continue
             met, due = self._met(name, slop_s)
             if met < due:
                 fewer.append(f'{name} come for {met} of {due} images')
         if gaps:
             return Problem(Level.WARN, f'stamps differ from those of image: {", ".join(gaps)}; '
-                                       'let the detector copy the stamp of the image, or set '
-                                       'sync_slop_s')
+                                       f'let {" and ".join(stampers)} copy the stamp of the '
+                                       'image, or set sync_slop_s')
         if fewer and answered:
             return Problem(Level.OK, ', '.join(fewer))
-        return Problem(Level.WARN, 'camera_info or detections arrive too late for the images; '
+        return Problem(Level.WARN, f'{" or ".join(partners)} arrive too late for the images; '
                                    'raise queue, so that images wait longer for them')
 
 
@@ -303,6 +313,8 @@ def why_silent(
     :param came: whether there were messages before.
     """
     topic, wanted = expected.topic, type_name(expected.message_type)
+    if not publishers and came:
+        return f'nobody publishes {topic} any more; start its publisher again'
     if not publishers:
         return f'nobody publishes {topic}; check its name and the remapping'
     fitting = [p for p in publishers if p.topic_type == wanted]

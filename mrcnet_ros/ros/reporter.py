@@ -26,6 +26,8 @@ from .statuses import (
 from .timings import Timings
 
 TOPIC = '/diagnostics'
+# Texts about the camera in the log: those of a zoom lens change with each image.
+MOST_WARNINGS = 20
 
 
 class Reporter:
@@ -46,6 +48,7 @@ class Reporter:
         self._node, self._drops, self._timings = node, counters, timings
         self._recent = RecentCounts(time.monotonic())
         self._publisher = node.create_publisher(DiagnosticArray, TOPIC, 10)
+        self._logged: set[str] = set()
         self.facts: Mapping[str, str] = {}
         self.error = self.loading = ''
         self.busy_s = 0.0
@@ -90,14 +93,20 @@ class Reporter:
         problems = watch.problems(limits.input_timeout_s, limits.stale_stamp_s, ends)
         problems += watch.doubtful_inputs(limits.sync_slop_s)
         doubts = watch.doubtful_camera(rectified=limits.image_rectified)
-        if doubts:
-            self._node.get_logger().warning('; '.join(d.text for d in doubts), once=True)
+        for doubt in doubts:
+            self._warn_once(doubt.text)
         summary = 'all inputs come'
         if remark := watch.camera_remark(rectified=limits.image_rectified):
-            self._node.get_logger().warning(remark, once=True)
+            self._warn_once(remark)
             summary += f'; {remark}'
         return Status('inputs', [*problems, *doubts], summary,
                       {**watch.values(), **watch.publishers(ends)})
+
+    def _warn_once(self, text: str) -> None:
+        """Log a text, but each only once; rclpy's ``once`` is for one line of code."""
+        if text not in self._logged and len(self._logged) < MOST_WARNINGS:
+            self._logged.add(text)
+            self._node.get_logger().warning(text)
 
     def _doubles(self) -> list[Problem]:
         """Return that others publish poses where the node does, as when it was started twice."""

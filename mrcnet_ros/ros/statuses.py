@@ -69,6 +69,11 @@ def pose_status(account: Account, limits: NodeParameters, why_unpaired: Problem 
             Level.WARN, f'camera motion unknown in {count} images, so the camera is '
                         'assumed to be still: '
                         f'{account.reasons.get("no_camera_motion", "")}'))
+    if (count := account.recent.get('track_gap', 0)) > (
+            limits.warn_drop_ratio * account.recent.get('frames', 0)):
+        problems.append(Problem(
+            Level.WARN, f'{count} frames come too late after the one before to recognise '
+                        f'instances: {account.reasons.get("track_gap", "")}'))
     if faults := account.recent.get('faults', 0):
         problems.append(Problem(Level.WARN, f'{faults} errors in the node itself, the log has the '
                                             f'traceback: {account.reasons.get("faults", "")}'))
@@ -133,7 +138,13 @@ def _age_problems(account: Account, limits: NodeParameters) -> list[Problem]:
     if not ages or ages[1] <= limits.warn_age_s:
         return []
     level = Level.ERROR if ages[1] > limits.error_age_s else Level.WARN
-    return [Problem(level, f'poses are {ages[1]:.3g} s old when published (p95)')]
+    own_s = sum(account.percentiles_s.get(name, (0.0, 0.0))[1]
+                for name in ('waiting', 'answering', 'publishing'))
+    text = f'poses are {ages[1]:.3g} s old when published (p95)'
+    if own_s < ages[1] / 2:
+        text += (f', of which the node took {own_s:.3g} s; their images or boxes come late, or '
+                 'have stamps of another clock')
+    return [Problem(level, text)]
 
 
 def _values(account: Account) -> dict[str, str]:
@@ -148,6 +159,8 @@ def _values(account: Account) -> dict[str, str]:
         if count := account.total.get('no_camera_motion', 0):
             values['images without camera motion'] = (
                 f'{count} ({account.reasons.get("no_camera_motion", "")})')
+    if count := account.total.get('track_gap', 0):
+        values['frames after a gap'] = f'{count} ({account.reasons.get("track_gap", "")})'
     values['faults of the node'] = str(account.total.get('faults', 0))
     for name, seconds in account.percentiles_s.items():
         for percent, value in zip(PERCENTILES, seconds, strict=True):

@@ -66,6 +66,11 @@ class Tracks:
         self._objects = objects
         self._numbers = InstanceNumbers(objects)
         self._tracks: dict[Key, _Track] = {}
+        self._last_ns: int | None = None
+        self._slow = False
+        # Time to the last frame from the one before [s], where it is too long to recognise
+        # instances, and not for the first time: that was a pause. Otherwise 0.
+        self.gap_s = 0.0
 
     def update(self, stamp_ns: int, estimates: Sequence[PoseEstimate], parameters: NodeParameters,
                keys: Sequence[str] = (), others: Collection[str] = ()
@@ -77,6 +82,7 @@ class Tracks:
         :param others: identities of followed instances without a pose here; they keep their names.
         """
         gap_ns = parameters.track_gap_s * 1e9
+        self._watch_gap(stamp_ns, gap_ns)
         self._tracks = {key: track for key, track in self._tracks.items()
                         if abs(stamp_ns - track.stamp_ns) <= gap_ns}
         numbers = self._assigned(estimates, parameters, keys, others)
@@ -91,6 +97,13 @@ class Tracks:
             self._tracks[key] = _Track(stamp_ns, self._centred(pose))
             joined.append(pose)
         return _names(estimates, numbers), joined
+
+    def _watch_gap(self, stamp_ns: int, gap_ns: float) -> None:
+        """Note whether frames come so slowly that no instance is recognised in the next one."""
+        passed_ns = 0 if self._last_ns is None else stamp_ns - self._last_ns
+        slow = passed_ns > gap_ns
+        self.gap_s = passed_ns * 1e-9 if slow and self._slow and self._tracks else 0.0
+        self._slow, self._last_ns = slow, stamp_ns
 
     def names(self, estimates: Sequence[PoseEstimate], parameters: NodeParameters,
               keys: Sequence[str] = (), others: Collection[str] = ()) -> list[str]:

@@ -40,6 +40,12 @@ def test_the_graph_tells_why_an_input_is_silent(publishers, words):
     assert all(word in text for word in words), text
 
 
+def test_an_input_that_came_has_the_right_name():
+    """Its driver has ended; the remapping is not to blame."""
+    text = why_silent('image', Expected('/cam', Image, RELIABLE), [], came=True)
+    assert 'nobody publishes /cam any more' in text and 'remapping' not in text
+
+
 @pytest.mark.parametrize(('name', 'came'), [('camera_info', False), ('image', True)])
 def test_only_images_that_never_came_are_said_to_be_too_large(name, came):
     """A small message, or an image after others, stays away because nobody publishes it."""
@@ -221,6 +227,50 @@ def test_images_that_were_lost_do_not_make_stamps_differ(watch):
     stray.header.stamp.nanosec = 5
     watch.saw(stray, 'detections')
     assert _unpaired(watch, answered=True)[0] == Level.OK
+
+
+@pytest.mark.parametrize('own_detector', [False, True])
+def test_the_input_whose_stamps_differ_is_named(own_detector):
+    """A node that publishes camera_info by its own clock is none of the detector's faults."""
+    watch = InputWatch(lambda: 9 * 10**9)
+    names = ['image', 'camera_info'] if own_detector else ['image', 'camera_info', 'detections']
+    for name in names:
+        watch.expect(name, Expected(f'/{name}', Image, RELIABLE))
+    for second in range(3, 9):
+        image, info, boxes = frame(second)
+        info.header.stamp.nanosec = 24_000
+        for name, message in zip(names, (image, info, boxes), strict=False):
+            watch.saw(message, name)
+    text = _unpaired(watch)[1]
+    assert 'let what publishes camera_info copy the stamp of the image' in text
+    assert 'detect' not in text
+
+
+def test_an_input_that_is_too_late_is_one_that_the_node_has():
+    """With the node's own detector there are no messages of another one."""
+    watch = InputWatch(lambda: 0)
+    for name in ('image', 'camera_info'):
+        watch.expect(name, Expected(f'/{name}', Image, RELIABLE))
+    for second in range(60):
+        image, info, _ = frame(second + 1)
+        watch.saw(image, 'image')
+        if second % 30 == 0:
+            watch.saw(info, 'camera_info')
+    assert _unpaired(watch)[1].startswith('camera_info arrive too late')
+
+
+@pytest.mark.parametrize('image_s', [40, 55])
+def test_a_stamp_that_never_changes_is_told(image_s):
+    """As of a camera_info that is read from a file; whether or not an image once had it."""
+    watch = InputWatch(lambda: 60 * 10**9)
+    for name in ('image', 'camera_info'):
+        watch.expect(name, Expected(f'/{name}', Image, RELIABLE))
+    for second in range(5):
+        watch.saw(frame(image_s + second)[0], 'image')
+        watch.saw(frame(40)[1], 'camera_info')
+    text, = (p.text for p in watch.problems(2.0, 30.0 if image_s == 40 else 10.0, lambda _: []))
+    assert 'camera_info has the same stamp in every message' in text
+    assert 'clock' not in text and 'driver faster' not in text
 
 
 def test_nothing_is_guessed_before_all_inputs_came(watch):

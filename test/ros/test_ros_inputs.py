@@ -139,6 +139,16 @@ def test_a_node_that_was_started_twice_is_told(names, told):
     assert 'somebody else sends can, duck to /tf' in made._doubles()[-1].text
 
 
+def test_each_doubt_about_the_camera_is_logged_once():
+    """Also the second one, when the first is mended; a zoom lens does not fill the log."""
+    node = Mock()
+    made = reporter.Reporter(node, DropCounters(lambda *_: None), Timings(), ())
+    for number in [0, 0, 1, 0, 1, *range(100)]:
+        made._warn_once(f'doubt {number}')
+    told = [call.args[0] for call in node.get_logger().warning.call_args_list]
+    assert told == [f'doubt {n}' for n in range(reporter.MOST_WARNINGS)]
+
+
 @pytest.mark.parametrize(('pattern', 'node', 'meant'), [
     ('/pose_node', '/pose_node', True), ('/pose_node', '/left/pose_node', False),
     ('/left/pose_node', '/left/pose_node', True), ('/**', '/left/pose_node', True),

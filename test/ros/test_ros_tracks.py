@@ -68,6 +68,27 @@ def test_names_do_not_run_away_from_a_detector_that_numbers_its_boxes(tracks):
     assert names == {'duck'}
 
 
+def test_frames_that_come_too_slowly_for_names_are_noticed(tracks):
+    """Steadily; a pause of the robot is none of them, nor is an empty table."""
+    ducks = [_estimate(x=-0.3), _estimate(x=0.3)]
+    gaps = []
+    for number in range(6):
+        _names(tracks, *ducks[::1 if number % 2 else -1], at_ms=1250 * number)
+        gaps.append(tracks.gap_s)
+    assert gaps == [0, 0, *[1.25] * 4]
+    _names(tracks, *ducks, at_ms=6500)
+    assert tracks.gap_s == 0
+    for at_ms in (60_000, 60_300, 99_000):
+        _names(tracks, *ducks, at_ms=at_ms)
+        assert tracks.gap_s == 0
+    for at_ms in (101_000, 103_000, 105_000):
+        _names(tracks, *ducks, at_ms=at_ms, track_gap_s=3.0)
+        assert tracks.gap_s == 0
+    _names(tracks, at_ms=107_000)
+    _names(tracks, *ducks, at_ms=109_000)
+    assert tracks.gap_s == 0
+
+
 @pytest.mark.parametrize('ids', [('', '', ''), ('a', 'a', 'a')])
 def test_names_of_one_frame_differ(tracks, ids):
     """Whatever the ids are."""

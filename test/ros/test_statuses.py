@@ -53,6 +53,9 @@ def test_a_healthy_node_is_ok_and_tells_its_rate():
     ({'frames': 9, 'detections': 9, 'poses': 9, 'no_camera_motion': 9}, Level.WARN,
      'so the camera is assumed to be still'),
     ({'frames': 9, 'detections': 9, 'poses': 9, 'no_camera_motion': 1}, Level.OK, '9 poses'),
+    ({'frames': 9, 'detections': 9, 'poses': 9, 'track_gap': 8}, Level.WARN,
+     'too late after the one before'),
+    ({'frames': 9, 'detections': 9, 'poses': 9, 'track_gap': 1}, Level.OK, '9 poses'),
 ])
 def test_what_became_of_frames_and_detections_is_judged(recent, level, word):
     """An error when nothing gets through, a warning for what an operator should look into."""
@@ -70,6 +73,17 @@ def test_old_poses_are_a_warning_and_then_an_error(age_s, level):
     status = pose_status(account, NodeParameters(), None)
     assert status.level == level
     assert status.values['age p95 [ms]'] == f'{1e3 * age_s:.2f}'
+
+
+@pytest.mark.parametrize(('answering_s', 'told'), [(0.05, True), (0.7, False)])
+def test_what_makes_poses_old_is_told(answering_s, told):
+    """Images that come late need no faster estimator."""
+    account = _account({'frames': 1, 'detections': 1, 'poses': 1}, (), {
+        'age': (0.6, 0.8, 0.9), 'waiting': (0.0, 0.001, 0.01),
+        'answering': (answering_s, answering_s, answering_s), 'publishing': (0.0, 0.001, 0.01)})
+    message = pose_status(account, NodeParameters(), None).message
+    assert 'poses are 0.8 s old' in message
+    assert ('of which the node took 0.052 s; their images or boxes come late' in message) == told
 
 
 @pytest.mark.parametrize(('came', 'recent', 'told'), [
