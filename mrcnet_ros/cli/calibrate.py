@@ -89,9 +89,12 @@ def run(args: argparse.Namespace) -> int:
         raise SpecError('--images, --distance, --backgrounds and --for-renders need --synthetic')
     from ..datasets.boxes import BoxSpec
     from ..evaluation.covariance_law import Images
-    from ..evaluation.size_calibration import check_sizes, measure_sizes
+    from ..evaluation.size_calibration import MIN_PHOTOGRAPHS, check_sizes, measure_sizes
 
     dataset = open_dataset(args)
+    if args.only is not MEASURES and 'sizes' in args.only and dataset.rendered:
+        raise SpecError(f'--only sizes is for photographs, and {dataset.split_path} is rendered: '
+                        'its objects are as large as their meshes')
     source = 'synthetic' if dataset.rendered else 'photographs'
     boxes = box_source(args, dataset)
     estimator = _photograph_estimator(args, dataset, boxes)
@@ -109,10 +112,10 @@ def run(args: argparse.Namespace) -> int:
     sizes = measure_sizes(sized.frames, sized.rows, objects)
     print('\n'.join(_table(sizes)), end='\n\n')
     check_sizes(sizes)
-    unsized = 'sizes' in args.only and not any(size.log_ratios for size in sizes)
+    unsized = 'sizes' in args.only and not any(size.told for size in sizes)
     if unsized:
-        print('no sizes: no photograph shows an object that is at least 60 % visible and whose '
-              'rotation was estimated within 30 degrees')
+        print(f'no sizes: no photograph, or fewer than {MIN_PHOTOGRAPHS}, shows the same object '
+              'at least 60 % visible and with a rotation that was estimated within 30 degrees')
     laws = _laws(_of_preset(args), done, objects,
                  {s.label: s.ratio if resized else s.known for s in sizes},
                  Images(source, _boxes(args), *_tried(args)))

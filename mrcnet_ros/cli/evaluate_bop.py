@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import statistics
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +25,7 @@ from .progress import progress_bar
 from .tasks import add_json_argument, measured_with, runtime
 
 if TYPE_CHECKING:
-    from ..datasets.bop import BopDataset
+    from ..datasets.bop import BopDataset, BopFrame
     from ..evaluation.runner import FrameAction, Run
     from ..evaluation.scores import Scores
     from ..inference.poses import Estimator
@@ -91,7 +91,8 @@ def evaluate(args: argparse.Namespace, load: Callable[[argparse.Namespace], Esti
     ratios = {item.object_id: item.size_ratio for item in estimator.objects.values()}
     done = Run(runtime=runtime(estimator), size_ratios=ratios)
     failure = 'interrupted'
-    with ResultsWriter(args.csv) as writer, _overlays(args, objects, labels) as draw:
+    with ResultsWriter(args.csv) as writer, _overlays(
+            args, objects, labels, dataset.frames[:args.limit]) as draw:
         frames = progress_bar(dataset.frames[:args.limit], unit='image')
         try:
             run_frames(frames, estimator, boxes, writer, done, draw, depth=args.depth)
@@ -108,14 +109,15 @@ def evaluate(args: argparse.Namespace, load: Callable[[argparse.Namespace], Esti
 
 @contextlib.contextmanager
 def _overlays(args: argparse.Namespace, objects: Mapping[int, ObjectModel],
-              labels: Mapping[int, str]) -> Iterator[FrameAction | None]:
+              labels: Mapping[int, str], frames: Sequence[BopFrame]
+              ) -> Iterator[FrameAction | None]:
     """Give what draws each image, None when no pictures are wanted."""
     if args.overlays is None:
         yield None
         return
     from ..evaluation.gallery import OverlayWriter
 
-    with OverlayWriter(args.overlays, objects, labels) as writer:
+    with OverlayWriter(args.overlays, objects, labels, frames) as writer:
         yield writer.write
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,8 @@ def fit_to_dataset(estimator: Estimator, dataset: BopDataset,
     """Make sure that a model knows the objects of a dataset, and let them be as large as there.
 
     Rendered images show the meshes; a size that the model has from photographs is wrong there.
+    Symmetries that the dataset does not state are told: poses are scored with those of the
+    dataset.
 
     :param boxes: that the estimator is given.
     :raises DatasetError: when the model knows none of the targets, or another object has the
@@ -33,6 +36,15 @@ def fit_to_dataset(estimator: Estimator, dataset: BopDataset,
         dataset.require_objects(boxes.known_objects, 'the detector')
         require_same_numbers(known, {item.label: item.object_id for item in boxes.known_objects},
                              boxes.detector.path)
+    symmetric = {item.object_id: label for label, item in estimator.objects.items()
+                 if len(item.symmetries.transforms) > 1}
+    unstated = set(symmetric) & set(dataset.object_ids) - set(dataset.symmetric_ids)
+    if unstated:
+        logging.getLogger(__name__).warning(
+            '%s: the model has symmetries of %s, and the models_info.json of the dataset has '
+            'none, so right poses may count as wrong; add symmetries_discrete or '
+            'symmetries_continuous there, or render the dataset with mrcnet synth --models',
+            dataset.path, ', '.join(symmetric[i] for i in sorted(unstated)))
     if dataset.rendered:
         estimator.assume_sizes_of_meshes()
 

@@ -131,6 +131,8 @@ def _source(args: argparse.Namespace) -> Source:
         return from_models(args.models, args.ids)
     if args.ids:
         raise SpecError('--ids chooses from --models; leave out what is not wanted of --meshes')
+    print('the dataset states no symmetries, because mesh files have none: where an object has '
+          'some, give --models and a list that states them, such as objects.yaml of mrcnet new')
     return from_meshes(args.meshes, UNITS_M[args.unit])
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from ..errors import DatasetError, SpecError
 from ..geometry.camera import Camera
 from ..geometry.se3 import POSE_TOLERANCE, Array, checked_rotation, make_transform
-from ..objects.object_files import read_models_info
+from ..objects.object_files import SYMMETRY_FIELDS, read_models_info
 from .bop_frame import BopFrame, GroundTruth
 from .bop_results import ResultRow, ResultsWriter, read_results_csv, write_results_csv
 from .bop_scene import MM, BopScene, json_number, json_whole, numbers, read_json
@@ -137,6 +137,12 @@ class BopDataset:
                                 else None)
                  for i, diameter_m in self._diameters_m().items()}
         require_same_objects(known, shown, self.object_ids, self.path, who)
+
+    @property
+    def symmetric_ids(self) -> tuple[int, ...]:
+        """Return the objects whose models_info.json states symmetries, sorted."""
+        return tuple(sorted(i for i, entry in self._models_info()[1].items()
+                            if any(entry.get(name) for name in SYMMETRY_FIELDS)))
 
     @property
     def models_dir(self) -> Path:

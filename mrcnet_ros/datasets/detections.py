@@ -18,7 +18,6 @@ import numpy as np
 
 from ..errors import DatasetError, SpecError
 from ..geometry.boxes import ious
-from ..geometry.camera import Camera
 from ..geometry.crop import outside
 from ..geometry.se3 import Array
 from .bop_frame import BopFrame
@@ -31,8 +30,11 @@ _LARGEST_PART = 2.0  # of an image that a box in parts of it reaches to
 # Boxes that tell corners from sizes: so many, of which this part ends that far beyond the image.
 _ENOUGH, _MANY, _BEYOND = 5, 0.2, 1.05
 
-# The overlap (intersection over union) with detections that half of the objects reach.
-_OVERLAP = 0.4
+# The part of boxes that must be within their images: some detectors do not clip theirs.
+_NEARLY_ALL = 0.95
+# The overlap (intersection over union) with detections that half of the objects reach, and one so
+# small that the boxes are of other places.
+_OVERLAP, _NOWHERE = 0.4, 0.1
 
 # A score outside 0 to 1 by at most this much is rounded and clipped; others are refused.
 SCORE_ROUNDING = 1e-3
@@ -113,46 +115,46 @@ class DetectionFile:
                 '%s: %d of %d detections are of objects %s, which the dataset does not have; they '
                 'are left out', self.path, sum(unknown.values()), len(here), sorted(unknown))
         boxes = [(frame, e, e.box_xyxy) for frame, e in here if e.box_xyxy is not None]
-        self._check_corners([(frame.camera, box) for frame, _, box in boxes])
-        self._check_centres(boxes)
+        if len(boxes) >= _ENOUGH:
+            self._check_convention(boxes)
 
-    def _check_centres(self, found: Sequence[tuple[BopFrame, _Entry, Array]]) -> None:
-        """Refuse boxes that fit the objects only when read as centre, width, height.
+    def _check_convention(self, found: Sequence[tuple[BopFrame, _Entry, Array]]) -> None:
+        """Refuse boxes that are right only when read as centre and size, or as two corners.
 
-        They are compared with the ground truth if it is known. Otherwise boxes are refused that
-        reach beyond their images, if all are within when read as centre, width, height.
+        They are compared with the ground truth if it is known, and otherwise with the borders of
+        the images. Boxes that lie on no object in any reading are told.
         """
-        if len(found) < _ENOUGH:
-            return
         boxes = np.array([box for _, _, box in found])
-        half = np.tile((boxes[:, 2:] - boxes[:, :2]) / 2, 2)
+        sides = boxes[:, 2:] - boxes[:, :2]
+        readings = {'the centre, width, height': boxes - np.tile(sides / 2, 2),
+                    'x1, y1, x2, y2': np.concatenate([boxes[:, :2], sides], axis=1)}
         overlaps = _best_overlaps([(frame, entry.object_id) for frame, entry, _ in found],
-                                  np.stack([boxes, boxes - half], axis=1))
+                                  np.stack([boxes, *readings.values()], axis=1))
         if len(overlaps):
-            given, as_centres = np.median(overlaps, axis=0)
-            wrong = given < _OVERLAP <= as_centres
+            given, *others = np.median(overlaps, axis=0)
+            wrong = [given < _OVERLAP <= other for other in others]
+            why = (f'overlap the objects of the ground truth by {max(others):.2f} in place of '
+                   f'{given:.2f} (median)')
+            if given < _NOWHERE and not any(wrong):
+                logging.getLogger(__name__).warning(
+                    '%s: the boxes do not lie on the objects of the ground truth (median overlap '
+                    '%.2f); are they in pixels of another picture, such as the input of the '
+                    "detector's network?", self.path, given)
         else:
             size = np.array([(f.camera.width, f.camera.height) for f, _, _ in found])
-            within = ((boxes - half)[:, :2] > -1).all() and (
-                (boxes - half)[:, 2:] < size + 1).all()
-            wrong = within and (boxes[:, 2:] > size + 2).any(axis=1).mean() > _MANY / 2
-        if wrong:
-            raise DatasetError(f'{self.path}: bbox must be x, y, width, height with x, y of the '
-                               'upper left corner; here x, y seem to be the centre, because then '
-                               f'all {len(found)} boxes fit into their images')
-
-    def _check_corners(self, boxes: Sequence[tuple[Camera, Array]]) -> None:
-        """Refuse boxes that are all within their images when read as x1, y1, x2, y2 alone."""
-        if len(boxes) < _ENOUGH:
-            return
-        given = np.array([[*b[:2], *(b[2:] - b[:2])] for _, b in boxes])
-        size = np.array([(c.width, c.height) for c, _ in boxes])
-        are_corners = ((given[:, :2] < given[:, 2:]) & (given[:, 2:] <= size + 1)).all()
-        beyond = (given[:, :2] + given[:, 2:] > _BEYOND * size).any(axis=1)
-        if are_corners and beyond.mean() > _MANY:
-            raise DatasetError(f'{self.path}: {beyond.sum()} of {len(boxes)} boxes reach beyond '
-                               'their images, but read as x1, y1, x2, y2 all are within; bbox '
-                               'must be x, y, width, height')
+            centres, corners = readings.values()
+            beyond = boxes[:, 2:] - size
+            wrong = [_within(centres, size) == 1
+                     and (beyond > 2).any(axis=1).mean() > _MANY / 2,
+                     _within(corners, size) > _NEARLY_ALL
+                     and (boxes[:, 2:] > _BEYOND * size).any(axis=1).mean() > _MANY]
+            why = 'fit into their images'
+        for reading, is_so in zip(readings, wrong, strict=True):
+            if is_so:
+                raise DatasetError(
+                    f'{self.path}: bbox must be x, y, width, height with x, y of the upper left '
+                    f'corner; here it seems to be {reading}, because then the {len(found)} boxes '
+                    f'{why}')
 
     def find(self, frame: BopFrame) -> list[FoundBox]:
         """Return as many boxes of each target object as there are instances, best first.
@@ -225,6 +227,12 @@ class DetectionFile:
                 f'{mask.shape[1]}x{mask.shape[0]} pixels, the image of '
                 f'{frame.camera.width}x{frame.camera.height}')
         return mask_box(mask)
+
+
+def _within(boxes: Array, size: Array) -> float:
+    """Return which part of boxes (N, 4) lies in images of a size (N, 2), corners in order [px]."""
+    inside = (boxes[:, :2] > -1) & (boxes[:, :2] <= boxes[:, 2:]) & (boxes[:, 2:] <= size + 1)
+    return float(inside.all(axis=1).mean())
 
 
 def _best_overlaps(found: Sequence[tuple[BopFrame, int]], boxes: Array) -> Array:

@@ -11,10 +11,7 @@ import numpy as np
 from ..errors import DatasetError
 from ..geometry.se3 import Array
 from ..objects import ObjectModel
-
-# Of the diameter. The most similar objects of LM-O differ by 0.12 of it, the 55 pairs of
-# models/tless by 0.10 or more but for two of 0.08. Meshes of one object differ by much less.
-MOST_DIFFERENT = 0.1
+from ..objects.object_model import MOST_DIFFERENT
 
 
 class KnownObject(NamedTuple):

@@ -124,7 +124,23 @@ def _gather(boxes: Array, scores: Array, least_score: float) -> tuple[list[float
 def _should_answer(boxes: Array) -> Array:
     """Return how many cells training lets answer for boxes (K, 4): those with middles inside."""
     middles = np.prod(boxes[:, 2:] - boxes[:, :2], 1) * sum(1 / s**2 for s in DETECTOR_STRIDES)
-    return np.clip(middles, 1, ANSWERING)
+    return np.asarray(np.clip(middles, 1, ANSWERING))
+
+
+def which_fit(found: Sequence[FoundObject], wanted: Array) -> list[int]:
+    """Return for each box the row of the object that it fits, -1 for none.
+
+    Each object has one box at most: the first that fits it best among those that are left.
+
+    :param found: of one class, best first.
+    :param wanted: (G, 4) of what is visible [px] between pixels.
+    """
+    left, rows = list(range(len(wanted))), []
+    for f in found:
+        fits = ious(wanted[left], f.box_xyxy) if left else np.zeros(0)
+        right = bool(len(fits)) and float(fits.max()) >= FITS_IOU
+        rows.append(left.pop(int(fits.argmax())) if right else -1)
+    return rows
 
 
 class TopBoxes:
@@ -146,16 +162,15 @@ class TopBoxes:
         :param found: best first.
         :return: of each object whether it is found.
         """
-        hits = []
-        for row, box in zip(class_index.tolist(), boxes, strict=True):
-            many = int((class_index == row).sum())
-            top = [f.box_xyxy for f in found if f.class_index == row][:many]
-            hit = bool(top) and bool(
-                (ious(np.array(top), np.asarray(box, np.float64)) >= FITS_IOU).any())
-            self.targets[row] += 1
-            self.hits[row] += hit
-            hits.append(hit)
-        return hits
+        hits = np.zeros(len(class_index), bool)
+        for row in np.unique(class_index).tolist():
+            own = np.flatnonzero(class_index == row)
+            top = [f for f in found if f.class_index == row][:len(own)]
+            fit = which_fit(top, np.asarray(boxes[own], np.float64))
+            hits[own[[i for i in fit if i >= 0]]] = True
+            self.targets[row] += len(own)
+            self.hits[row] += int(hits[own].sum())
+        return [bool(hit) for hit in hits]
 
     def recalls(self, labels: Sequence[str]) -> dict[str, float]:
         """Return the part that is found of every object that was there, and of all together."""

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..datasets.bop import MIN_VISIBLE_FRACTION, BopFrame
-from ..detector.decode import FITS_IOU, FoundObject
+from ..detector.decode import FITS_IOU, FoundObject, which_fit
 from ..geometry.boxes import ious
 from ..geometry.se3 import Array
 
@@ -77,18 +77,12 @@ class DetectorScores:
     def _count(self, counts: _Counts, wanted: Array, hidden: Array,
                found: Sequence[FoundObject]) -> None:
         counts.targets += len(wanted)
-        top = found[:len(wanted)]
-        for box in wanted:
-            best = max((float(ious(f.box_xyxy[None], box)[0]) for f in top), default=0.0)
-            counts.hits += best >= FITS_IOU
-            counts.overlaps += [best] if best >= FITS_IOU else []
-        left = list(range(len(wanted)))
-        for f in found:
-            fits = ious(wanted[left], f.box_xyxy) if left else np.zeros(0)
-            right = bool(len(fits)) and float(fits.max()) >= FITS_IOU
-            if right:
-                left.pop(int(fits.argmax()))
-            elif len(hidden) and float(ious(hidden, f.box_xyxy).max()) >= FITS_IOU:
+        for place, (f, row) in enumerate(zip(found, which_fit(found, wanted), strict=True)):
+            right = row >= 0
+            if right and place < len(wanted):
+                counts.hits += 1
+                counts.overlaps.append(float(ious(wanted[row], f.box_xyxy)))
+            elif not right and len(hidden) and float(ious(hidden, f.box_xyxy).max()) >= FITS_IOU:
                 continue
             counts.said.append((f.score, right))
 

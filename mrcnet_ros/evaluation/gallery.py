@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,7 @@ SMALLEST_PX, LARGEST_PX = 48.0, 4000.0
 JPEG_QUALITY = 85  # higher makes the page larger, lower blurs outlines
 
 LoadImage = Callable[[BopFrame], Image]
+PICTURE = re.compile(r'\d{6}_\d{6}\.png')  # names of the pictures of scenes and images
 SCALE = 2  # pictures are this many times larger than photographs: outlines stay thin
 
 
@@ -136,6 +138,10 @@ def close_up(image: Image, camera: Camera, poses: Sequence[Array], model: Object
         move @ camera.K, TILE_PX, TILE_PX, camera.distortion_model, camera.distortion)
 
 
+def _picture_name(frame: BopFrame) -> str:
+    return f'{frame.scene_id:06d}_{frame.image_id:06d}.png'
+
+
 class OverlayWriter(AbstractContextManager['OverlayWriter']):
     """Writes one picture an image: truth in white, estimates in green with label and score.
 
@@ -145,16 +151,24 @@ class OverlayWriter(AbstractContextManager['OverlayWriter']):
 
     :param folder: where to, made when missing.
     :param objects: by object id.
+    :param frames: that will be drawn.
     :raises BackendError: when there is no headless OpenGL.
     :raises MeshError: when a mesh cannot be read.
-    :raises DatasetError: when the folder cannot be made.
+    :raises DatasetError: when the folder cannot be made, or holds pictures of other images, which
+        would lie among the new ones.
     """
 
     def __init__(self, folder: Path, objects: Mapping[int, ObjectModel],
-                 labels: Mapping[int, str]) -> None:
+                 labels: Mapping[int, str], frames: Iterable[BopFrame]) -> None:
         """Make the folder and read the meshes."""
         with writing(folder):
             folder.mkdir(exist_ok=True)
+        others = sorted({path.name for path in folder.iterdir() if PICTURE.fullmatch(path.name)}
+                        - {_picture_name(frame) for frame in frames})
+        if others:
+            raise DatasetError(f'{folder}: holds {len(others)} pictures of an earlier run with '
+                               f'other images, such as {others[0]}; give another folder, or '
+                               'remove them')
         self._folder, self._labels = folder, labels
         self._overlay = PoseOverlay({str(i): model for i, model in objects.items()})
         for i in objects:
@@ -180,6 +194,6 @@ class OverlayWriter(AbstractContextManager['OverlayWriter']):
                               pose_text(self._labels[row.object_id], row.score, row.residual_m),
                               axes=False) for row in rows]
         picture = self._overlay.draw(large, camera, drawn)
-        path = self._folder / f'{frame.scene_id:06d}_{frame.image_id:06d}.png'
+        path = self._folder / _picture_name(frame)
         write_picture(path, picture)
         return path

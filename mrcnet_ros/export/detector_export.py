@@ -23,6 +23,7 @@ from ..inference.model_json import (
     seal_of,
 )
 from ..network.detector import DetectorNetwork
+from ..objects.object_model import of_other_sizes
 from ..specs import FORMAT_VERSION
 from ..training.checkpoint import load_checkpoint, save_checkpoint
 from ..training.detector_config import DetectorConfig
@@ -57,7 +58,7 @@ def export_detector(checkpoint: Path, config: DetectorConfig, output: Path,
     check_identity(checkpoint, state, identity_of(objects, config.view_prior, config.seed),
                    ('objects', 'view_prior'))
     labels = [o.label for o in objects]
-    values = _values(output, config.name, labels)
+    values = _values(output, config.name, {o.label: o.diameter_m for o in objects})
     network = DetectorNetwork(spec=config.spec, objects=len(objects))
     weights = state['average'] if mean_with is None else mean_of(
         state['average'], read_detector_start(mean_with, config.spec), mean_with, labels)
@@ -87,20 +88,24 @@ def export_detector(checkpoint: Path, config: DetectorConfig, output: Path,
     return output
 
 
-def _values(output: Path, name: str, labels: list[str]) -> dict[str, Any]:
+def _values(output: Path, name: str, sizes: dict[str, float | None]) -> dict[str, Any]:
     """Return what a directory's ``model.json`` says, or a new one's.
 
-    :raises ModelError: when the model does not know one of the labels.
+    :param sizes: diameters of the detector's objects by label [m].
+    :raises ModelError: when the model does not know one of the labels, or another object by it.
     """
     if not (output / MODEL_FILE).exists():
         return {'format_version': FORMAT_VERSION, 'name': name, 'files': {}}
     values: dict[str, Any] = json.loads(read_model_json(output)[0])
     check_seal(output, values)
-    known = [entry['label'] for entry in values.get('objects', [])]
-    if known and (unknown := [label for label in labels if label not in known]):
-        raise ModelError(output, f'does not know {unknown}, only {known}; a detector in it '
-                                 'must find its objects',
-                         'export the detector into a directory of its own')
+    known = {entry['label']: entry.get('diameter_m') for entry in values.get('objects', [])}
+    apart = 'export the detector into a directory of its own'
+    if known and (unknown := [label for label in sizes if label not in known]):
+        raise ModelError(output, f'does not know {unknown}, only {list(known)}; a detector in it '
+                                 'must find its objects', apart)
+    if others := of_other_sizes(sizes, known):
+        raise ModelError(output, f'knows {", ".join(others)} with another diameter, so the label '
+                                 'means another object there', apart)
     return values
 
 

@@ -12,6 +12,7 @@ from ..errors import ModelError
 from ..inference.model_directory import graphs_digest
 from ..inference.model_json import CALIBRATION, MODEL_FILE
 from ..inference.verified import VERIFIED_FILE, has_passed
+from ..objects.object_model import of_other_sizes
 from ..reading.text import parse_json
 
 Say = Callable[[str], object]
@@ -73,6 +74,11 @@ def keep_detector(output: Path, values: dict[str, Any]) -> list[str]:
     if unknown:
         return [f'dropped the detector: it finds {", ".join(sorted(unknown))}, which the model '
                 'does not know']
+    others = of_other_sizes(dict(zip(detector.labels, detector.diameters_m, strict=True)),
+                            {e['label']: e.get('diameter_m') for e in values['objects']})
+    if others:
+        return [f'dropped the detector: {", ".join(others)} of the model has another size, so it '
+                'is another object']
     values[DETECTOR] = old[DETECTOR]
     values['files'] |= {name: old['files'][name] for name in (DETECTOR_GRAPH, DETECTOR_WEIGHTS)
                         if name in old['files']}

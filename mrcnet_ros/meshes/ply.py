@@ -44,7 +44,7 @@ def read_ply(path: Path) -> IndexedSurface:
         normals = _columns(vertices, ('nx', 'ny', 'nz'))
         if 'material_index' in faces and 'material' in tables:
             raise ValueError('its faces have materials ("element material"), which are not read')
-        paints, face_paints = _paints(path, read_ply_header(data), faces, owners, uv is not None)
+        paints, face_paints = _paints(path, read_ply_header(data), faces, owners)
         if uv_rows is not None:  # faces without coordinates have no texture
             face_paints = np.where((uv_rows < 0).any(axis=1), 0, face_paints)
         face_rgb = _rgb(faces)
@@ -68,16 +68,44 @@ def ply_textures(path: Path) -> list[Path]:
         header = read_ply_header(data)
     except ValueError as error:
         raise MeshError(path, f'cannot be read: {error}', BAD_FILE) from error
-    return _textures(path, header) if _has_coordinates(header) else []
+    return _textures(path, header)
+
+
+def _properties(header: Header) -> set[tuple[str, str]]:
+    return {(element.name, p.name) for element in header.elements for p in element.properties}
 
 
 def _has_coordinates(header: Header) -> bool:
-    names = {(element.name, p.name) for element in header.elements for p in element.properties}
+    names = _properties(header)
     return ('face', 'texcoord') in names or any(
         {('vertex', u), ('vertex', v)} <= names for u, v in COORDINATES)
 
 
+def _has_colours(header: Header) -> bool:
+    names = _properties(header)
+    return any({(element, c) for c in colours} <= names
+               for element in ('vertex', 'face') for colours in COLOURS)
+
+
 def _textures(path: Path, header: Header) -> list[Path]:
+    """Return the pictures that the surface shows.
+
+    A file with coordinates that names no picture and has no colours gets the PNG of its own name,
+    if there is one: some programs write it so.
+
+    :raises MeshError: when one is missing, or the file has no coordinates for it and no colours.
+    """
+    if not _has_coordinates(header):
+        if header.textures and not _has_colours(header):
+            raise MeshError(
+                path, f'names the texture {header.textures[0]} but has neither colours nor '
+                'texture coordinates under a name that is known (' + ', '.join(
+                    f'{u} and {v}' for u, v in COORDINATES) + ', or texcoord of faces)',
+                'export it with texture coordinates, or remove the line of the texture')
+        return []
+    if not header.textures and not _has_colours(header):
+        namesake = path.with_suffix('.png')
+        return [namesake] if namesake.is_file() else []
     found = []
     for name in header.textures:
         image = find_file(name, path.parent)
@@ -88,13 +116,13 @@ def _textures(path: Path, header: Header) -> list[Path]:
     return found
 
 
-def _paints(path: Path, header: Header, faces: Table, owners: Rows, has_coordinates: bool
+def _paints(path: Path, header: Header, faces: Table, owners: Rows
             ) -> tuple[tuple[Paint, ...], Rows]:
     """Return how faces are painted, and a row of it for each triangle.
 
     :raises ValueError: when there are several textures and faces do not say which they use.
     """
-    images = _textures(path, header) if has_coordinates else []
+    images = _textures(path, header)
     paints = (Paint(), *(Paint(image=image) for image in images))
     if not images:
         return paints, np.zeros(len(owners), np.int64)

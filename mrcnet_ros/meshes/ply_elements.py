@@ -90,7 +90,8 @@ def read_ply_header(data: bytes) -> Header:
             elements.append(Element(words[1], whole_text(words[2], 'a count')))
         elif words[:1] == ['property'] and elements:
             elements[-1].properties.append(_property(words))
-        elif [word.lower() for word in words[:2]] == ['comment', 'texturefile']:
+        elif (words[:1] in (['comment'], ['obj_info'])
+              and words[1:2] and words[1].lower().rstrip(':') == 'texturefile'):
             textures.append(line.split(maxsplit=2)[2].strip() if len(words) > 2 else '')
     if not order:
         raise ValueError('its header states no format that is known')

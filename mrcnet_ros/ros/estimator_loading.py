@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
 from ..errors import SpecError
 from ..inference.poses import Estimator
+from ..objects.object_model import ObjectModel, of_other_sizes
 from .detection_reading import check_labels, message_type
 from .drop_counters import DropCounters
 from .frame_handler import Detector, FrameHandler
@@ -93,10 +94,11 @@ def check_can_follow(estimator: Estimator, parameters: NodeParameters) -> None:
                         'detections; only models of the default preset can')
 
 
-def load_detector(parameters: NodeParameters, known: Iterable[str]) -> Detector | None:
+def load_detector(parameters: NodeParameters, known: Mapping[str, ObjectModel]
+                  ) -> Detector | None:
     """Load the detector that the parameters name, None when boxes come on a topic.
 
-    :param known: labels of the model of poses.
+    :param known: objects of the model of poses, by label.
     :raises MrcnetError: when the directory has no detector, its runtime cannot be used, or it
         finds objects that the model of poses does not know.
     """
@@ -112,19 +114,28 @@ def load_detector(parameters: NodeParameters, known: Iterable[str]) -> Detector 
         # lower ones are verified for poses and for boxes apart
         precision='fp32' if parameters.precision == 'fp32' else 'auto')
     try:
-        check_detector_labels(parameters.detector, detector.labels, set(known))
+        check_detector_objects(
+            parameters.detector, dict(zip(detector.labels, detector.diameters_m, strict=True)),
+            {label: model.diameter_m for label, model in known.items()})
     except SpecError:
         detector.close()
         raise
     return detector
 
 
-def check_detector_labels(directory: str, labels: Iterable[str], known: Container[str]) -> None:
+def check_detector_objects(directory: str, found: Mapping[str, float | None],
+                           known: Mapping[str, float | None]) -> None:
     """Make sure that the model of poses knows everything that a detector finds.
 
-    :raises SpecError: naming the labels that it does not know.
+    :param found: diameters of what the detector finds by label, None where nobody says [m].
+    :param known: those of the model.
+    :raises SpecError: naming the labels that it does not know, or that mean other objects there.
     """
-    unknown = sorted(label for label in labels if label not in known)
+    unknown = sorted(label for label in found if label not in known)
+    if others := of_other_sizes(found, known):
+        raise SpecError(f'the detector of parameter detector, {directory!r}, finds '
+                        f'{", ".join(others)} of another size than the model has, so these are '
+                        'other objects; give a detector and a model of the same objects')
     if unknown:
         raise SpecError(f'the detector of parameter detector, {directory!r}, finds '
                         f'{", ".join(unknown)}, which the model does not know; give a detector '

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from mrcnet_ros.cli.main import main
+from mrcnet_ros.datasets.bop import RENDERED_FILE
 from mrcnet_ros.datasets.boxes import BoxSpec, as_detected, target_boxes
 from mrcnet_ros.inference.depth_correction import DepthLaws
 from mrcnet_ros.inference.depth_law import DepthScoreLaw
@@ -66,6 +67,8 @@ def test_too_few_images_are_no_success(model, tiny_model, tmp_path, capsys, extr
     before = (model / 'model.json').read_bytes()
     if extra[0] == 'photographs':
         folder = measured_model.write_dataset(tmp_path, tiny_model)
+        if extra[-1] == 'sizes':  # as if they were photographs
+            (folder / 'test' / RENDERED_FILE).unlink()
         extra = ['--bop-dir', str(folder.parent), '--dataset', folder.name, *extra[1:]]
     assert main(['calibrate', '--model', str(model), '--meshes', str(tiny_model.meshes),
                  '--threads', '1', '--write', *extra]) == 1
@@ -73,6 +76,15 @@ def test_too_few_images_are_no_success(model, tiny_model, tmp_path, capsys, extr
     assert ('no sizes: no photograph' if extra[-1] == 'sizes' else 'too few to fit') in said
     assert 'model.json stays as it was' in said
     assert (model / 'model.json').read_bytes() == before
+
+
+def test_rendered_images_are_told_to_show_no_sizes(model, tiny_model, tmp_path, capsys):
+    """Before they are estimated, when nothing but sizes is asked for."""
+    folder = measured_model.write_dataset(tmp_path, tiny_model)
+    assert main(['calibrate', '--model', str(model), '--meshes', str(tiny_model.meshes),
+                 '--bop-dir', str(folder.parent), '--dataset', folder.name,
+                 '--only', 'sizes', '--write']) == 2
+    assert 'is rendered: its objects are as large as their meshes' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(('extra', 'problem'), [

@@ -185,7 +185,7 @@ def test_images_of_two_sizes_are_drawn_and_scored(root, scene):
     rows = [ResultRow(7, f.image_id, g.object_id, 0.9, g.T_camera_object)
             for f in frames for g in f.target_ground_truth()]
     assert score_vsd(frames, rows, objects).average == 1.0
-    with OverlayWriter(root / 'drawn', objects, {1: 'a', 3: 'b'}) as writer:
+    with OverlayWriter(root / 'drawn', objects, {1: 'a', 3: 'b'}, frames) as writer:
         for frame in frames:
             own = [r for r in rows if r.image_id == frame.image_id]
             black = np.zeros((frame.camera.height, frame.camera.width, 3), np.uint8)
@@ -194,6 +194,20 @@ def test_images_of_two_sizes_are_drawn_and_scored(root, scene):
             for truth in frame.ground_truth:
                 x1, y1, x2, y2 = (2 * np.clip(truth.box_amodal_xyxy, 0, None)).astype(int)
                 assert (bgr[y1 - 4:y2 + 4, x1 - 4:x2 + 4, 1] > 180).sum() > x2 - x1
+
+
+def test_pictures_of_other_images_are_not_mixed_with_new_ones(root, scene):
+    """Those of the same images are replaced; other files are none of them."""
+    frames, objects = read(root).frames, load_bop_objects(root / 'toy/models_eval')
+    folder = root / 'drawn'
+    folder.mkdir()
+    for name in ('notes.png', f'000007_{frames[0].image_id:06d}.png'):
+        (folder / name).touch()
+    with OverlayWriter(folder, objects, {1: 'a', 3: 'b'}, frames):
+        pass
+    (folder / '000007_009999.png').touch()
+    with pytest.raises(DatasetError, match=r'holds 1 pictures .* such as 000007_009999\.png'):
+        OverlayWriter(folder, objects, {1: 'a', 3: 'b'}, frames)
 
 
 GOOD = '7,4,1,0.5,1 0 0 0 1 0 0 0 1,0 0 700,0.1'

@@ -1,9 +1,11 @@
 """The four datasets of the paper, as BOP lays them out, read and evaluated."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
 
+import bop_folder
 import cv2
 import numpy as np
 import pytest
@@ -12,9 +14,11 @@ from synth_folder import HEIGHT, WIDTH
 
 from mrcnet_ros.cli import evaluate_bop
 from mrcnet_ros.cli import main as mrcnet
+from mrcnet_ros.cli.known_objects import fit_to_dataset
 from mrcnet_ros.datasets.bop import BopDataset, read_results_csv
 from mrcnet_ros.datasets.bop_writer import write_models
 from mrcnet_ros.errors import DatasetError
+from mrcnet_ros.geometry.symmetry import Symmetries
 from mrcnet_ros.inference.poses import FrameResult, PoseEstimate
 from mrcnet_ros.objects import load_bop_objects
 from mrcnet_ros.synth.source import from_models
@@ -243,3 +247,22 @@ def test_measured_diameters_of_tless_are_those_of_its_models_info(tmp_path):
         assert model.diameter_m == pytest.approx(before[object_id].diameter_m, rel=1e-3)
         np.testing.assert_allclose(model.symmetries.transforms,
                                    before[object_id].symmetries.transforms, atol=1e-12)
+
+
+@pytest.mark.parametrize(('stated', 'told'), [(False, True), (True, False)])
+def test_symmetries_that_a_dataset_does_not_state_are_told(tmp_path, caplog, stated, told):
+    """Its scores count a right pose as wrong where it is turned by one."""
+    folder = bop_folder.write_dataset(tmp_path)
+    turn = np.diag([-1.0, -1, 1, 1])
+    for path in folder.rglob('models_info.json'):
+        info = {key: {k: v for k, v in entry.items() if not k.startswith('symmetries')}
+                for key, entry in json.loads(path.read_text()).items()}
+        if stated:
+            info['3']['symmetries_discrete'] = [turn.ravel().tolist()]
+        path.write_text(json.dumps(info))
+    objects = load_bop_objects(folder / 'models_eval')
+    oracle = Oracle(folder / 'models_eval', ())
+    oracle.objects = {f'thing{i}': dataclasses.replace(m, symmetries=Symmetries(
+        np.stack([np.eye(4), turn])) if i == 3 else Symmetries.none()) for i, m in objects.items()}
+    fit_to_dataset(oracle, BopDataset(tmp_path, 'toy', 'test'))
+    assert ('the model has symmetries of thing3' in caplog.text) == told

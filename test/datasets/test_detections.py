@@ -205,7 +205,10 @@ def check(tmp_path, dataset, entries):
     (lambda e: {'bbox': [*e['bbox'][:2], e['bbox'][0] + e['bbox'][2],
                          e['bbox'][1] + e['bbox'][3]]}, 'bbox must be x, y, width, height'),
     (lambda e: {'bbox': [e['bbox'][0] + e['bbox'][2] / 2, e['bbox'][1] + e['bbox'][3] / 2,
-                         *e['bbox'][2:]]}, 'upper left corner; .* be the centre')])
+                         *e['bbox'][2:]]}, 'upper left corner; .* be the centre'),
+    # a detector that does not clip its boxes
+    (lambda e: {'bbox': [*e['bbox'][:2], e['bbox'][0] + e['bbox'][2] + 4,
+                         e['bbox'][1] + e['bbox'][3] + 4]}, 'seems to be x1, y1, x2, y2')])
 def test_detections_of_another_dataset_or_convention_are_refused(tmp_path, whole, change, named):
     """Every target would count as not detected, or get a box that is too large."""
     dataset, entries = whole
@@ -224,9 +227,34 @@ def test_centres_are_told_without_ground_truth_by_the_borders_of_images(tmp_path
     entries = [entry(image_id=frames[0].image_id, bbox=[x - 20, y - 20, 40, 40])
                for x, y in places]
     check(tmp_path, dataset, entries)
-    with pytest.raises(DatasetError, match='seem to be the centre'):
+    with pytest.raises(DatasetError, match='seems to be the centre'):
         check(tmp_path, dataset, [e | {'bbox': [*xy, 40, 40]}
                                   for e, xy in zip(entries, places, strict=True)])
+
+
+@pytest.mark.parametrize('unclipped', [0, 1])
+def test_corners_are_told_without_ground_truth_although_one_is_not_clipped(
+        tmp_path, whole, unclipped):
+    """By the borders of images, which corners keep and sizes at corners do not."""
+    dataset, _ = whole
+    dataset.frames = tuple(dataclasses.replace(f, ground_truth=(), annotated=False)
+                           for f in dataset.frames)
+    camera = dataset.frames[0].camera
+    entries = [entry(image_id=dataset.frames[0].image_id, bbox=[
+        camera.width - 60, camera.height - 60, camera.width - 20, camera.height - 20])
+        for _ in range(30)]
+    if unclipped:
+        entries[0]['bbox'][2] = camera.width + 4.0
+    with pytest.raises(DatasetError, match='seems to be x1, y1, x2, y2'):
+        check(tmp_path, dataset, entries)
+
+
+@pytest.mark.parametrize(('scale', 'told'), [(1.0, False), (0.5, True), (2.0, True)])
+def test_boxes_of_another_picture_are_told(tmp_path, whole, caplog, scale, told):
+    """As of the input of a detector's network; a poor detector may be scored all the same."""
+    dataset, entries = whole
+    check(tmp_path, dataset, [e | {'bbox': [scale * v for v in e['bbox']]} for e in entries])
+    assert ('in pixels of another picture' in caplog.text) == told
 
 
 def test_detections_of_more_objects_than_there_are_models_of_are_told(tmp_path, whole, caplog):

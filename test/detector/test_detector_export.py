@@ -23,6 +23,7 @@ from mrcnet_ros.errors import ModelError
 from mrcnet_ros.export import detector_export
 from mrcnet_ros.export.detector_export import check_detector, export_detector
 from mrcnet_ros.export.directory import export_checkpoint
+from mrcnet_ros.inference.model_json import seal_of
 from mrcnet_ros.network.detector import DetectorNetwork
 from mrcnet_ros.specs import DetectorSpec
 from mrcnet_ros.training.checkpoint import save_checkpoint
@@ -88,6 +89,12 @@ def test_a_model_keeps_its_detector_and_a_detector_its_model(trained, tiny_model
     assert again['detector'] == both['detector'] and again['files'] == both['files']
     assert any('kept the detector' in line for line in said)
     assert read_detector(folder).labels == ('blob', 'box')
+    both['detector']['diameters_m'][0] *= 1.3  # another object of the same label
+    both['seal'] = seal_of(both)
+    (folder / 'model.json').write_text(json.dumps(both))
+    export_checkpoint(tiny_model.checkpoint, tiny_model.config, folder, say=said.append)
+    assert 'dropped the detector: blob of the model has another size' in said[-1]
+    export_detector(checkpoint, config, folder)
     (folder / 'detector.onnx').write_bytes(b'damaged')
     export_checkpoint(tiny_model.checkpoint, tiny_model.config, folder, say=said.append)
     assert 'dropped the detector' in said[-1] and 'detector.onnx: is damaged' in said[-1]
@@ -105,6 +112,21 @@ def test_a_detector_of_other_objects_is_not_put_into_a_model(trained, tmp_path):
         export_detector(checkpoint, config, folder)
     assert (folder / 'model.json').read_text() == text
     assert [p.name for p in folder.iterdir()] == ['model.json']
+
+
+def test_a_detector_of_another_object_with_the_same_label_is_refused(trained, tmp_path):
+    """Labels such as obj_000001 are those of each dataset."""
+    config, checkpoint = trained
+    sizes = {o.label: o.diameter_m for o in config.load_objects()}
+    folder = tmp_path / 'model'
+    folder.mkdir()
+    text = json.dumps({'format_version': 1, 'name': 'a', 'files': {}, 'objects': [
+        {'label': 'box', 'diameter_m': sizes['box']},
+        {'label': 'blob', 'diameter_m': 1.3 * sizes['blob']}]})
+    (folder / 'model.json').write_text(text)
+    with pytest.raises(ModelError, match='knows blob with another diameter'):
+        export_detector(checkpoint, config, folder)
+    assert (folder / 'model.json').read_text() == text
 
 
 def test_a_graph_that_differs_leaves_the_directory_as_it_was(trained, tmp_path, monkeypatch):

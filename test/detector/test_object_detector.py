@@ -20,7 +20,7 @@ from mrcnet_ros import Camera, ObjectDetector
 from mrcnet_ros.cli.main import main
 from mrcnet_ros.datasets.bop import BopFrame
 from mrcnet_ros.datasets.bop_frame import GroundTruth
-from mrcnet_ros.detector.decode import FoundObject
+from mrcnet_ros.detector.decode import FoundObject, TopBoxes
 from mrcnet_ros.detector.entry import read_detector
 from mrcnet_ros.errors import ImageError, ModelError, SpecError
 from mrcnet_ros.evaluation.detector_boxes import DetectorBoxes
@@ -217,6 +217,19 @@ def test_scores_count_visible_targets(tmp_path):
     assert 'duck' in detector_table(figures)
     scores.add(one, [], 0.020)
     assert scores.figures({})['recall'] == 0.25
+
+
+def test_one_box_finds_one_of_two_that_touch(tmp_path):
+    """In the recall as in the average precision; the training counts likewise."""
+    x1, y1, x2, y2 = RED
+    other = (x1 + 8, y1, x2 + 8, y2)
+    scores = DetectorScores([9])
+    between = FoundObject(0, 0.9, np.array([x1 + 4.0, y1, x2 + 4.0, y2]))
+    scores.add(frame(tmp_path, 1, (9, RED, 1.0), (9, other, 1.0)), [between], 0.01)
+    assert scores.figures({})['recall'] == 0.5
+    assert scores.figures({})['objects']['9']['ap50'] == 0.5
+    top = TopBoxes(1)
+    assert sum(top.add(np.zeros(2, int), np.array([RED, other], float), [between])) == 1
 
 
 @pytest.mark.parametrize(('said', 'targets', 'expected'), [

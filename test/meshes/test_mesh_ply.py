@@ -111,6 +111,37 @@ def test_coordinates_of_vertices_are_read_with_normals_in_their_order(
     np.testing.assert_allclose(mesh.normals, box().normals[order], atol=1e-6)
 
 
+@pytest.mark.parametrize('line', ['comment TextureFile: x.png', 'obj_info TextureFile x.png', ''])
+def test_a_texture_is_found_however_a_program_names_it(tmp_path: Path, line: str) -> None:
+    """Also where it is only the picture of the file's name; but colours count more than that."""
+    plain(tmp_path / 'x.png', (200, 30, 30))
+    uv = columns(('s', 't'), 'float', UV)
+    path = ply(tmp_path / 'x.ply', XYZ + uv, [faces()], line and f'{line}\n')
+    mesh = read_mesh(path, 0.001)
+    assert mesh.texture is not None and (mesh.texture[0, 0] == (200, 30, 30)).all()
+    assert companion_files(path) == [tmp_path / 'x.png']
+    green = columns(('red', 'green', 'blue'), 'uchar', np.tile([0, 200, 0], (24, 1)))
+    ply(path, XYZ + uv + green, [faces()])
+    assert read_mesh(path, 0.001).texture is None and companion_files(path) == []
+    (tmp_path / 'x.png').unlink()
+    ply(path, XYZ + uv, [faces()])
+    assert read_mesh(path, 0.001).texture is None
+
+
+def test_a_texture_without_coordinates_is_refused(tmp_path: Path) -> None:
+    """It would come out grey; a file with colours as well shows these."""
+    plain(tmp_path / 'x.png', 9)
+    unknown = columns(('texcoord_x', 'texcoord_y'), 'float', UV)
+    line = 'comment TextureFile x.png\n'
+    path = ply(tmp_path / 'x.ply', XYZ + unknown, [faces()], line)
+    for read in (lambda: read_mesh(path, 0.001), lambda: mesh_digest(path)):
+        with pytest.raises(MeshError, match=r'names the texture x\.png .* s and t'):
+            read()
+    green = columns(('red', 'green', 'blue'), 'uchar', np.tile([0, 200, 0], (24, 1)))
+    ply(path, XYZ + unknown + green, [faces()], line)
+    assert (read_mesh(path, 0.001).colors == (0, 200, 0)).all()
+
+
 @pytest.mark.parametrize('form', FORMATS)
 def test_each_face_has_the_texture_of_its_number(tmp_path: Path, form: str) -> None:
     """As MeshLab writes it: coordinates for each corner, and -1 for no texture."""

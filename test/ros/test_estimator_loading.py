@@ -74,6 +74,20 @@ def test_a_fault_that_nobody_expects_closes_estimator_and_detector(monkeypatch):
     assert (estimator.closed, detector.closed) == (1, 1)
 
 
+@pytest.mark.parametrize(('found', 'said'), [
+    ({'duck': 0.1, 'can': None}, ''), ({'duck': 0.108}, ''),
+    ({'duck': 0.1, 'pan': 0.3}, 'finds pan, which the model does not know'),
+    ({'duck': 0.13}, 'finds duck of another size')])
+def test_a_detector_of_other_objects_is_told(found, said):
+    """By their labels, or where these are those of each dataset, by their sizes."""
+    known = {'duck': 0.1, 'can': 0.2}
+    if said:
+        with pytest.raises(SpecError, match=said):
+            estimator_loading.check_detector_objects('models/a', found, known)
+    else:
+        estimator_loading.check_detector_objects('models/a', found, known)
+
+
 def test_what_can_be_used_stays_open_until_the_handler_is_closed(monkeypatch):
     """Then both are closed once."""
     estimator, detector = Opened(), Opened()
