@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 
 from mrcnet_ros import Camera, Detection, PoseEstimator
+from mrcnet_ros.errors import MrcnetError
 
 
 def main() -> None:
@@ -34,9 +35,11 @@ def main() -> None:
     K = np.array([[args.focal_px, 0, (width - 1) / 2], [0, args.focal_px, (height - 1) / 2],
                   [0, 0, 1]])
     camera = Camera(K, width, height)
-    box = Detection(args.box[0], np.array([float(v) for v in args.box[1:]]))
-
-    estimator = PoseEstimator.load(args.model, args.meshes)
+    try:
+        box = Detection(args.box[0], np.array([float(v) for v in args.box[1:]]))
+        estimator = PoseEstimator.load(args.model, args.meshes)
+    except (MrcnetError, ValueError) as error:
+        parser.error(str(error))
     result = estimator.estimate(image_rgb, camera, [box])
     for skipped in result.skipped:
         parser.exit(1, f'no pose: {skipped.message}\n')

@@ -54,7 +54,8 @@ class Planner:
         detections = self._node.create_subscription(
             Detection3DArray, f'{namespace}/confirmed_detections', self._confirmed.append, 10)
         self._wait(lambda: self._action.server_is_ready() and detections.get_publisher_count(),
-                   discovery_s, 'the pose node is not there')
+                   discovery_s, f'no action {pose_node}/confirm_pose within {discovery_s:g} s; is '
+                   'the node running, and is --pose-node its full name?')
 
     def pose(self, label: str, base: str, timeout_s: float) -> dict[str, Any]:
         """Return the pose of an object in the robot's frame.

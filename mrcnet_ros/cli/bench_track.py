@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                              'boxes. With track the detector runs at --detections-rate. The '
                              'command measures two nodes')
     parser.add_argument('--seconds', type=positive_float, default=20.0, metavar='S',
-                        help='time of each of the three measurements (default: 20)')
+                        help='time of each measurement (default: 20)')
     add_json_argument(parser, "the nodes' output")
 
 
@@ -128,7 +128,7 @@ def _log_file(args: argparse.Namespace, name: str) -> Path:
 
 
 def track_table(figures: Mapping[str, Any]) -> str:
-    """Return the three measurements as a table, the processor time as a ratio to the first."""
+    """Return the measurements as a table, the processor time as a ratio to the first."""
     rows = figures['rows']
     width = max(map(len, rows))
     lines = [' ' * width + f'{"CPU [% of a core]":>19}{"ratio":>8}{"answers/s":>11}'

@@ -138,8 +138,8 @@ def _report(args: argparse.Namespace, dataset: BopDataset, labels: Mapping[int, 
     print(report.recall_table(figures) if dataset.annotated else
           f'no scores: {dataset.split_path} has no ground truth; {args.csv} holds the poses')
     if dataset.annotated and done.corrected():
-        print('no row without size ratios: a plane or depth has corrected poses; for the row give '
-              '--no-find-plane and no depth')
+        print('the row "without size ratios" is left out, because a plane or depth corrected '
+              'poses; for the row, give --no-find-plane and no depth')
     for reason, count in sorted(done.skipped.items()):
         print(f'{count} without a pose: {reason}')
     print(depth_line(done.poses), end='')

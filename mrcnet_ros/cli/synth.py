@@ -50,7 +50,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--take-away', type=float, metavar='SECONDS',
                         help='with --sequence: every second object is taken away at this time')
     parser.add_argument('--put-back', type=float, metavar='SECONDS',
-                        help='with --take-away: and is back where it would be at this time')
+                        help='with --take-away: the time at which these objects are back, where '
+                             'they would be by then')
     parser.add_argument('--objects', type=positive, metavar='N',
                         help=f'objects on the table (default: one of each, or {MOST_OBJECTS}); '
                              'more than there are models means several of a kind')

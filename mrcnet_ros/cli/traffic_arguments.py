@@ -22,7 +22,7 @@ def add_traffic_arguments(parser: argparse.ArgumentParser, *, objects: int | Non
     parser.add_argument('--rate', type=positive_float, default=30.0, metavar='HZ',
                         help='frames a second (default: 30)')
     parser.add_argument('--objects', type=positive, default=objects, metavar='N',
-                        help='most detections in a frame (default: '
+                        help='largest number of detections in a frame (default: '
                              f'{"all there are" if objects is None else objects})')
     parser.add_argument('--bag', type=Path, metavar='BAG',
                         help='rosbag of the frames, as mrcnet bag from-bop writes it (default: '

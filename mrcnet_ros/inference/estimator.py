@@ -50,7 +50,8 @@ from .template_features import TemplateFeatures
 from .uncertainty import Posed, pose_spreads
 
 log = logging.getLogger(__name__)
-DEFAULT_CACHE_BYTES = 256 << 20  # of template features, beside the network itself
+# Memory for template features, as cache_mb of the node; those of models/lmo take 201 MB.
+DEFAULT_CACHE_BYTES = 512 << 20
 
 
 class PoseEstimator(BaseEstimator[ModelDirectory]):

@@ -21,6 +21,7 @@ from .tensorrt_build import FREE
 
 log = logging.getLogger(__name__)
 
+# Engines and their memory are made on the first GPU; choose it with CUDA_VISIBLE_DEVICES.
 DEVICES = ('', 'cuda', 'cuda:0')
 
 

@@ -13,7 +13,6 @@ from ..specs import ViewPrior
 
 # Objects stand with their z axis up, and the camera is above and hardly rolled. As models/lmo.
 TABLE = ViewPrior(elevation_min_deg=0.0, elevation_max_deg=90.0, tilt_max_deg=50.0)
-VIEWS = ('table', 'any')
 # Time of a training by default, and with --fast, which trains only the rows of the new objects.
 # More time gives better poses.
 MINUTES, FAST_MINUTES = 60.0, 15.0

@@ -83,9 +83,12 @@ class _Seen:
         oldest = self._frames - REMEMBERED_FRAMES
         self._named = {k: entry for k, entry in self._named.items() if entry[1] > oldest}
 
-    def instance(self, identity: str) -> str:
-        """Return the name of the instance that has an id of the detector, '' when none has."""
-        return self._named.get(identity, ('', 0))[0]
+    def instance(self, identity: str) -> str | None:
+        """Return the name of the instance that has an id of the detector.
+
+        :return: '' when several have it, None when none has.
+        """
+        return self._named.get(identity, (None, 0))[0]
 
 
 class ConfirmAction:
@@ -210,6 +213,10 @@ class ConfirmAction:
         unprefixed = asked_for.removeprefix(self._parameters().frame_prefix.lstrip('/'))
         names = {name for name in (asked_for, unprefixed) if label_of(name, objects)}
         meant = names | ({named} if named else set())
+        if not meant and named == '':
+            raise _RefusedError(
+                TF2Error.LOOKUP_ERROR, f'several objects of one image have the id '
+                f'{asked.source_frame!r}; ask by label or by a name in /tf')
         if not meant:
             raise _RefusedError(TF2Error.LOOKUP_ERROR, f'{UnknownLabelError(asked_for, objects)}; '
                                 'it is also not the id of a recent detection')

@@ -41,8 +41,8 @@ class NodeParameters:
         '', "device, named as the runtime names it; empty: the runtime's default device")
     precision: str = parameter(
         'auto', 'numerical precision of the runtime; auto: the lowest one that passed mrcnet '
-        'verify for this model on this machine, else fp32; unless it is fp32, the own detector '
-        'uses the lowest one that passed mrcnet verify --detector', choices=('auto', *PRECISIONS))
+        "verify for this model on this machine, else fp32; unless it is fp32, the node's own "
+        'detector uses the lowest one that passed mrcnet verify --detector', choices=('auto', *PRECISIONS))
     allow_unverified: bool = parameter(
         False, 'use the given precision even if it has not passed mrcnet verify')
     threads: int = parameter(
@@ -53,8 +53,8 @@ class NodeParameters:
         'fewer crops are faster and less accurate; the paper preset always uses four',
         bounds=(1, 32))
     hypotheses: int = parameter(
-        DEFAULT_HYPOTHESES, 'most rotations of each crop that stage 2 starts from; the outline '
-        'chooses among the poses; fewer are faster and less accurate; the paper preset has one',
+        DEFAULT_HYPOTHESES, 'largest number of rotations of each crop that stage 2 starts from; '
+        'the outline chooses among the poses; fewer are faster and less accurate; the paper preset has one',
         bounds=(1, MOST_HYPOTHESES))
     refine: int = parameter(
         DEFAULT_REFINEMENTS, 'how often the pose of a detection is measured once more, with a '
@@ -165,7 +165,8 @@ class NodeParameters:
         0.25, "boxes of the node's own detector with a lower score are ignored; a lower threshold "
         'finds more objects and more false ones', bounds=(0.01, 0.99), live=True)
     confirm_frames: int = parameter(
-        5, 'number of frames in a row that must agree before ~/confirm_pose answers',
+        5, 'number of successive poses (frames that show the object with a sufficient score) that '
+        'must agree before ~/confirm_pose answers',
         bounds=(2, 100), live=True)
     confirm_spread_m: float = parameter(
         0.01, 'poses agree if they are at most this far from their mean [m]', bounds=(0.0, 10.0),

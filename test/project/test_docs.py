@@ -1,5 +1,7 @@
 """The pages of docs/ build, and what they and the README point to exists."""
 
+import itertools
+import operator
 import re
 import shlex
 import subprocess
@@ -190,3 +192,35 @@ def test_every_example_is_described():
     page = (ROOT / 'examples' / 'README.md').read_text(encoding='utf-8')
     programs = [path.name for path in (ROOT / 'examples').glob('*.py')]
     assert programs and all(f'`{name}`' in page for name in programs)
+
+
+def _tables(page: Path) -> list[list[dict[str, str]]]:
+    """Return the tables of a page, each a list of rows by the heading of the column."""
+    tables: list[list[list[str]]] = []
+    lines = ['', *page.read_text(encoding='utf-8').splitlines()]
+    for before, line in itertools.pairwise(lines):
+        if line.startswith('|'):
+            if not before.startswith('|'):
+                tables.append([])
+            tables[-1].append([c.strip().strip('*') for c in line.strip().strip('|').split('|')])
+    return [[dict(zip(head, row, strict=True)) for row in rows] for head, _, *rows in tables]
+
+
+@pytest.mark.parametrize('page', sorted((ROOT / 'models').glob('*/README.md')),
+                         ids=lambda p: p.parent.name)
+def test_figures_of_a_card_belong_together(page: Path):
+    """Means are those of their parts, so that no figure stands in the wrong table."""
+    poses = [t for t in _tables(page) if {'object', 'AR_MSSD', 'AR_MSPD', 'mean'} <= set(t[0])]
+    boxes = [t for t in _tables(page) if {'object', 'recall', 'AP50'} <= set(t[0])]
+    assert poses or page.parent.name == 'demo'
+    for row in itertools.chain(*poses):
+        assert (float(row['AR_MSSD']) + float(row['AR_MSPD'])) / 2 == pytest.approx(
+            float(row['mean']), abs=1.1e-3), row
+    for table, name, whole in [*((t, 'mean', 'overall') for t in poses),
+                               *((t, 'recall', 'all') for t in boxes)]:
+        end = next(i for i, row in enumerate(table) if row['object'] == whole)
+        counts = [int(row['targets']) for row in table[:end]]
+        figures = [float(row[name]) for row in table[:end]]
+        assert sum(counts) == int(table[end]['targets'])
+        assert sum(map(operator.mul, counts, figures)) / sum(counts) == pytest.approx(
+            float(table[end][name]), abs=1.1e-3)

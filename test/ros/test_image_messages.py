@@ -64,7 +64,14 @@ def test_a_mosaic_is_named_by_its_first_two_rows(order, red):
 
 def test_pixels_do_not_depend_on_the_release_of_cv_bridge():
     """That of ROS shears images with padded rows, and cannot read compressed grey ones."""
-    program = "import sys; sys.modules['cv_bridge'] = None; import mrcnet_ros.ros.messages"
+    program = '''
+import sys
+sys.modules['cv_bridge'] = None
+from sensor_msgs.msg import Image
+from mrcnet_ros.ros import messages
+image = Image(height=1, width=2, step=8, encoding='bgr8', data=bytes(range(8)))
+assert messages.rgb_from_image(image).tolist() == [[[2, 1, 0], [5, 4, 3]]]
+'''
     subprocess.run([sys.executable, '-c', program], env=environment(1), check=True)
 
 

@@ -200,7 +200,7 @@ def test_over_dds_an_id_that_two_objects_have_is_refused(client):
                                ('brick', 50.0, 23.5, 30.0, 0.9, '9'))) is not None
     _, result = _answer(client, _ask(client, '9'))
     assert result.error.error == TF2Error.LOOKUP_ERROR
-    assert 'id of a recent detection' in result.error.error_string
+    assert "several objects of one image have the id '9'" in result.error.error_string
 
 
 def test_over_dds_an_id_that_is_the_name_of_another_object_is_refused(client):
