@@ -42,7 +42,8 @@ class NodeParameters:
     precision: str = parameter(
         'auto', 'numerical precision of the runtime; auto: the lowest one that passed mrcnet '
         "verify for this model on this machine, else fp32; unless it is fp32, the node's own "
-        'detector uses the lowest one that passed mrcnet verify --detector', choices=('auto', *PRECISIONS))
+        'detector uses the lowest one that passed mrcnet verify --detector',
+        choices=('auto', *PRECISIONS))
     allow_unverified: bool = parameter(
         False, 'use the given precision even if it has not passed mrcnet verify')
     threads: int = parameter(
@@ -54,7 +55,8 @@ class NodeParameters:
         bounds=(1, 32))
     hypotheses: int = parameter(
         DEFAULT_HYPOTHESES, 'largest number of rotations of each crop that stage 2 starts from; '
-        'the outline chooses among the poses; fewer are faster and less accurate; the paper preset has one',
+        'the outline chooses among the poses; fewer are faster and less accurate; the paper '
+        'preset has one',
         bounds=(1, MOST_HYPOTHESES))
     refine: int = parameter(
         DEFAULT_REFINEMENTS, 'how often the pose of a detection is measured once more, with a '
