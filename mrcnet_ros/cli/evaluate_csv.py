@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
         raise DatasetError(
             f'{args.results}: {found}. R must turn the model into the camera, row by row, with x '
             'to the right, y down and z forward, and t must be in millimetres: write them so')
-    labels = {i: model.label for i, model in objects.items()}
+    labels = {i: dataset.name_of(i) for i in objects}
     figures = report.recall_figures(score(frames, rows, objects),
                                     score_vsd(frames, rows, objects, dataset.name), labels)
     print(report.recall_table(figures))

@@ -131,12 +131,16 @@ class BopDataset:
         :param who: knows the objects, for the message.
         :raises DatasetError: when none is known, or one is of another size.
         """
-        names, extents_m = facts_of(self.name).names, self._extents_m()
-        shown = {i: KnownObject(i, names[i - 1] if 0 < i <= len(names) else f'obj_{i:06d}',
-                                diameter_m, np.ptp(extents_m[i], axis=0) if i in extents_m
-                                else None)
+        extents_m = self._extents_m()
+        shown = {i: KnownObject(i, self.name_of(i), diameter_m,
+                                np.ptp(extents_m[i], axis=0) if i in extents_m else None)
                  for i, diameter_m in self._diameters_m().items()}
         require_same_objects(known, shown, self.object_ids, self.path, who)
+
+    def name_of(self, object_id: int) -> str:
+        """Return what an object of this dataset is called."""
+        names = facts_of(self.name).names
+        return names[object_id - 1] if 0 < object_id <= len(names) else f'obj_{object_id:06d}'
 
     @property
     def symmetric_ids(self) -> tuple[int, ...]:
