@@ -33,7 +33,7 @@ test: lint types  ## style, types and every test
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 test-noble: $(DONE)/noble  ## every test with the NumPy, SciPy, OpenCV and Pillow of Ubuntu 24.04
-	PYTHONPATH=$(abspath $(VENV))/noble $(BIN)/python -m pytest $(PYTEST_ARGS)
+	PYTHONPATH="$$(cd "$(VENV)" && pwd)/noble" $(BIN)/python -m pytest $(PYTEST_ARGS)
 
 test-slow: $(DONE)/develop  ## tests that take minutes each: engines of the largest graphs
 	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)

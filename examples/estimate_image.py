@@ -34,13 +34,13 @@ def main() -> None:
     # An ideal camera. With a calibration: Camera(K, width, height, 'plumb_bob', D)
     K = np.array([[args.focal_px, 0, (width - 1) / 2], [0, args.focal_px, (height - 1) / 2],
                   [0, 0, 1]])
-    camera = Camera(K, width, height)
     try:
+        camera = Camera(K, width, height)
         box = Detection(args.box[0], np.array([float(v) for v in args.box[1:]]))
         estimator = PoseEstimator.load(args.model, args.meshes)
+        result = estimator.estimate(image_rgb, camera, [box])
     except (MrcnetError, ValueError) as error:
         parser.error(str(error))
-    result = estimator.estimate(image_rgb, camera, [box])
     for skipped in result.skipped:
         parser.exit(1, f'no pose: {skipped.message}\n')
     pose = result.poses[0]

@@ -21,6 +21,7 @@ import torch
 
 from mrcnet_ros.cli.train import read_stem
 from mrcnet_ros.datasets.bop import BopDataset
+from mrcnet_ros.datasets.catalogue import facts_of
 from mrcnet_ros.meshes import companion_files
 from mrcnet_ros.network.stem import stem_entries
 from mrcnet_ros.objects.object_files import read_object_list
@@ -98,12 +99,13 @@ def _add_test(archive: tarfile.TarFile, args: argparse.Namespace) -> None:
     for name in ('models_eval', 'camera.json', 'test_targets_bop19.json'):
         if (dataset / name).exists():
             archive.add(dataset / name, f'{args.dataset}/{name}')
-    for scene in sorted(p for p in (dataset / 'test').iterdir() if p.is_dir()):
+    split = facts_of(args.dataset).test_split
+    for scene in sorted(p for p in (dataset / split).iterdir() if p.is_dir()):
         for path in sorted(scene.glob('*.json')):
-            archive.add(path, f'{args.dataset}/test/{scene.name}/{path.name}')
+            archive.add(path, f'{args.dataset}/{split}/{scene.name}/{path.name}')
         for kind in ('rgb', 'gray'):
             for path in sorted((scene / kind).glob('*')):
-                archive.add(path, f'{args.dataset}/test/{scene.name}/{kind}/{path.name}')
+                archive.add(path, f'{args.dataset}/{split}/{scene.name}/{kind}/{path.name}')
 
 
 def _add_training(archive: tarfile.TarFile, args: argparse.Namespace) -> None:

@@ -46,12 +46,12 @@ def run(args: argparse.Namespace) -> int:
     labels = {i: dataset.name_of(i) for i in objects}
     figures = report.recall_figures(score(frames, rows, objects),
                                     score_vsd(frames, rows, objects, dataset.name), labels)
-    print(report.recall_table(figures))
     if args.json is not None:
         report.write_json(args.json, {
             'command': args.command_line, 'dataset': dataset.name, 'split': dataset.split,
             'images': len(frames), 'images_without_file': dataset.images_without_file,
             'results': str(args.results), **figures})
+    print(report.recall_table(figures))
     return 0
 
 

@@ -12,6 +12,7 @@ import errno
 import importlib
 import io
 import os
+import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -50,7 +51,10 @@ EXTRAS = {
     'tensorrt_rtx': 'tensorrt-rtx', 'pycuda': 'tensorrt',
 }
 # what comes with ROS; the extra 'ros' over an installed ROS would hide it
-OF_ROS = ('rclpy', 'sensor_msgs', 'vision_msgs')
+OF_ROS = re.compile(r'rclpy|\w+_msgs|\w+_interfaces|message_filters|cv_bridge|tf2_ros')
+# what of these is in no package of the extra 'ros', but in folders of the sources
+OF_ROS_PIP = {'vision_msgs': 'interfaces', 'tf2_msgs': 'interfaces', 'message_filters': 'modules',
+              'cv_bridge': 'modules', 'tf2_ros': 'modules'}
 
 # what to do about errors of the disk, which can come wherever a file is read or written
 DISK = {
@@ -64,7 +68,8 @@ DISK = {
     errno.EISDIR: 'give a file instead of this folder',
 }
 
-FAILED, INTERRUPTED = 2, 130  # exit codes: 2 as argparse has for wrong arguments, 128 + SIGINT
+# exit codes: 2 as argparse has for wrong arguments, 128 + SIGINT, 128 + SIGPIPE
+FAILED, INTERRUPTED, CLOSED_PIPE = 2, 130, 141
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -87,6 +92,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except MrcnetError as error:
         print(f'mrcnet {chosen}: {error}', file=sys.stderr)
         return FAILED
+    except BrokenPipeError:  # as of head, which has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return CLOSED_PIPE
     except OSError as error:
         if error.errno not in DISK:
             raise
@@ -109,11 +117,11 @@ def _remedy(package: str) -> str:
     """Say how to install an optional dependency; '' for any other package."""
     if package in EXTRAS:
         return with_extra(EXTRAS[package])
-    if package in OF_ROS:
-        return ('source the setup.bash of your ROS installation; only without one, '
-                + with_extra('ros'))
-    if package == 'tf2_ros':
-        return 'install the ROS package tf2_ros_py, as rosdep install does'
+    if OF_ROS.fullmatch(package):
+        folder = OF_ROS_PIP.get(package)
+        more = f', and pip install ./ros_pip/{folder}' if folder else ''
+        return ('source the setup.bash of your ROS installation (rosdep install brings what it '
+                f'lacks); only without one, {with_extra("ros")}{more}')
     return 'pip install rosbags' if package == 'rosbags' else ''
 
 

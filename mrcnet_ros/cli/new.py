@@ -110,12 +110,17 @@ def _request(args: argparse.Namespace) -> Request:
 
 
 def _start(given: Path | None) -> Path:
-    """Return the model directory to start from; its weights stand for it."""
+    """Return the model directory to start from; its weights stand for it.
+
+    An installed package has the model without its weights; the sources around have them.
+    """
     from ..inference.model_directory import WEIGHTS_FILE
     from ..store.shared_files import shared_file
 
     if given is None:
-        return shared_file('models/lmo')
+        here, found = Path('models/lmo'), shared_file('models/lmo')
+        return found if (found / WEIGHTS_FILE).exists() or not (
+            here / WEIGHTS_FILE).exists() else here
     return given.parent if given.name == WEIGHTS_FILE else given
 
 

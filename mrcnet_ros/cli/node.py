@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from typing import Any
 
 from .dataset_arguments import estimator_options, take_fixed_numbers
@@ -46,6 +47,9 @@ def model_parameters(args: argparse.Namespace, **parameters: Any) -> list[str]:
 
 
 def _yaml(value: Any) -> str:
+    """Return a value as ROS reads it, which is as YAML: ` #` in a path would begin a comment."""
     if isinstance(value, bool):
         return str(value).lower()
-    return str(value) if value not in (None, '') else "''"
+    if isinstance(value, (int, float, list)):
+        return str(value)
+    return json.dumps('' if value is None else str(value), ensure_ascii=False)

@@ -68,7 +68,8 @@ class Symmetries:
         """Read ``symmetries_discrete`` and ``symmetries_continuous`` of a BOP models_info entry.
 
         A continuous symmetry turns about ``axis`` through ``offset``; it is discretised so that
-        no point moves more than 1 % of the object's diameter between steps, as BOP does.
+        no point moves more than 1 % of the object's diameter between steps, as BOP does. A
+        discrete symmetry that is a step of a continuous one, rounded, is left out.
 
         :param unit_m: length of the file's unit [m], 0.001 for BOP.
         :raises SpecError: when an entry is malformed.
@@ -89,6 +90,10 @@ class Symmetries:
                 continuous.extend(continuous_symmetry(entry['axis'], offset, steps)[1:])
             return np.array([c @ d for c in continuous for d in discrete])
 
+        if entries:  # rounded, one of them followed by a step of a turn would tip the object
+            steps = motions(BOP_STEPS)[::len(discrete), :3, :3]
+            discrete = discrete[:1] + [d for d in discrete[1:] if (
+                np.einsum('sij,ij->s', steps, d[:3, :3]).max() - 1) / 2 < np.cos(_SAME_TURN_RAD)]
         return cls(motions(BOP_STEPS), motions(TRAINING_STEPS) if entries else None)
 
     def about(self, point_m: ArrayLike) -> Symmetries:
@@ -126,7 +131,8 @@ class Symmetries:
         angles = np.linalg.norm(turns, axis=1)
         small = turns[(angles > 1e-6) & (angles < _SMALL_TURN_RAD)]
         _, sizes, axes = np.linalg.svd(np.vstack([small, np.zeros((3, 3))]), full_matrices=False)
-        free = axes[sizes > 1e-3]
+        # A model of older releases may have rounded motions, which tip it by less than a step.
+        free = axes[sizes > max(1e-3, sizes[0] / 2)]
         if len(free) > 1:  # turns about two axes make up all others
             return np.zeros((3, 3))
         return np.asarray(np.eye(3) - free.T @ free, np.float64)

@@ -64,7 +64,8 @@ class TemplateFeatures:
         """
         by_object = [[(c, int(b)) for b in templates.bin_indices]
                      for c, templates in enumerate(self._templates)]
-        keys = [key for turn in itertools.zip_longest(*by_object) for key in turn if key]
+        keys = [key for turn in itertools.zip_longest(*by_object) for key in turn
+                if key and key not in self.cache]
         log.info('computing features of %d templates', len(keys))
         for first in range(0, len(keys), AT_ONCE):
             held = self.cache.counters().entries

@@ -106,7 +106,7 @@ class Tracker:
         for i, number in self._boxed(poor, estimates, view, seen):
             numbers[i] = number
         lost, surplus = self._unseen(view, seen, limits), self._surplus(limits)
-        gone = {loss.track for loss in surplus}
+        gone = {loss.track for loss in (*lost, *surplus)}
         lost += [loss for loss in surplus if loss.track in before]
         return [None if number in gone else number for number in numbers], lost
 

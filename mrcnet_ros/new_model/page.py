@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import html
+import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +19,8 @@ from .intake import Part
 from .measuring import MeasuredPose, by_elevation, medians
 from .request import Request
 
+# What in a path begins something else in YAML, as which ROS reads parameters.
+YAML_MARKS = re.compile(r' #|: |:$')
 STYLE = '''
 body { font: 16px/1.5 sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem;
        color: #222; }
@@ -90,8 +94,11 @@ def line_without_ros(output: Path, *, detector: bool = False) -> str:
 
     :param detector: whether the model has a detector of its own.
     """
-    model = quote(f'model:={output.resolve()}')
-    boxes = f'-p {quote(f"detector:={output.resolve()}")}' if detector else \
+    path = str(output.resolve())
+    if YAML_MARKS.search(path):
+        path = json.dumps(path, ensure_ascii=False)
+    model = quote(f'model:={path}')
+    boxes = f'-p {quote(f"detector:={path}")}' if detector else \
         '-r detections:=/detector/detections'
     return (f'mrcnet node --ros-args -p {model} -r image:=/camera/image_raw \\\n'
             f'    -r camera_info:=/camera/camera_info {boxes}')

@@ -46,6 +46,11 @@ class FeatureCache:
         self._entries: OrderedDict[Hashable, dict[str, NDArray[Any]]] = OrderedDict()
         self._size_bytes = self._hits = self._misses = self._evictions = 0
 
+    def __contains__(self, key: object) -> bool:
+        """Tell whether an entry is held, without using it."""
+        with self._lock:
+            return key in self._entries
+
     def get(self, key: Hashable) -> Features | None:
         """Look up an entry and mark it as used; None when it is not held.
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import site
 import sys
+import sysconfig
 from pathlib import Path
 
 from ..errors import DatasetError
@@ -16,7 +18,10 @@ def shared_file(name: str) -> Path:
     :param name: path below it, such as ``models/demo``; in a checkout, below its root.
     :raises DatasetError: when there is none.
     """
-    places = [Path(__file__).resolve().parents[2], Path(sys.prefix, 'share', PACKAGE)]
+    # pip puts data elsewhere with --user, and into the Python of Debian and Ubuntu
+    roots = dict.fromkeys((sys.prefix, sysconfig.get_path('data'), site.getuserbase()))
+    places = [Path(__file__).resolve().parents[2],
+              *(Path(root, 'share', PACKAGE) for root in roots)]
     try:
         from ament_index_python.packages import get_package_share_directory
 

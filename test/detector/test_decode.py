@@ -108,6 +108,23 @@ def test_a_cell_counts_for_one_box_only():
     np.testing.assert_allclose(second.box_xyxy, [22, 10, 62, 50], atol=1e-4)
 
 
+@pytest.mark.parametrize('what', ['box', 'score of another class'])
+@pytest.mark.parametrize('value', [np.inf, np.nan])
+def test_a_cell_that_is_not_finite_hides_no_other(what, value):
+    """As of a runtime in half precision that overflows."""
+    cells = cell_grid(64, 64)
+    boxes = [10.0, 10.0, 50.0, 50.0], [2.0, 40.0, 30.0, 62.0]
+    said = [(20 + i, 0, 2.0, boxes[i % 2]) for i in range(6)]
+    logits, distances = answers(cells, said)
+    expected = decode_detections(*answers(cells, said[1:]), cells, 0.01)
+    if what == 'box':
+        distances[20] = value
+    else:
+        logits[20, 1] = value
+    found = decode_detections(logits, distances, cells, 0.01)
+    assert [f.score for f in found] == [f.score for f in expected] and len(found) == 2
+
+
 def test_a_cell_may_propose_one_box_for_two_classes():
     """Which of two objects alike it is, is left to whoever asks."""
     cells = cell_grid(64, 64)

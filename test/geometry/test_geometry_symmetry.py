@@ -244,3 +244,34 @@ def test_the_true_pose_of_what_is_no_ball_stays_as_it_is():
                                'symmetries_discrete': [about((1, 0, 0), np.pi)]}, MM)
     T = se3.make_transform(se3.exp_so3([0.3, 0.2, 0.1]), [0.0, 0.0, 0.5])
     assert not can.is_ball and can.comparable(T, np.eye(4)) is T
+
+
+@pytest.mark.parametrize('digits', [2, 3, 6])
+@pytest.mark.parametrize('axis', [(0.1, 0.2, 1.0), (0.3, 0.1, 0.9), (1.0, 2.0, 3.0), (0, 0, 1)])
+def test_a_rounded_step_of_a_turn_adds_nothing(axis, digits):
+    """A half turn about the axis itself, as some lists have it, makes no ball of a bottle."""
+    continuous = [{'axis': list(axis), 'offset': [0.0, 0.0, 0.0]}]
+    across = np.cross(axis, (1.0, 0.3, 0.0))
+    half = np.round(about(axis / np.linalg.norm(axis), np.pi), digits)
+    flip = about(across / np.linalg.norm(across), np.pi)
+    for discrete in ([half], [half, flip]):
+        wanted = Symmetries.from_bop({'symmetries_continuous': continuous,
+                                      'symmetries_discrete': discrete[1:]}, MM)
+        found = Symmetries.from_bop({'symmetries_continuous': continuous,
+                                     'symmetries_discrete': discrete}, MM)
+        assert not found.is_ball
+        np.testing.assert_allclose(found.transforms, wanted.transforms)
+
+
+def test_motions_of_older_models_that_were_rounded_make_no_ball():
+    """They hold each step of the turn followed by a half turn of two digits."""
+    axis = np.array([0.1, 0.2, 1.0]) / np.linalg.norm([0.1, 0.2, 1.0])
+    turns = Symmetries.from_bop({'symmetries_continuous': [
+        {'axis': axis.tolist(), 'offset': [0.0, 0.0, 0.0]}]}, MM).transforms
+    half = np.eye(4)
+    half[:3, :3] = se3.checked_rotation(
+        np.round(about(axis, np.pi), 2).reshape(4, 4)[:3, :3], se3.SYMMETRY_TOLERANCE, 'it')
+    old = Symmetries(np.concatenate([turns, turns @ half]))
+    assert not old.is_ball
+    left = np.linalg.svd(old.seen_rotations())[1]
+    np.testing.assert_allclose(left, [1, 1, 0], atol=1e-6)

@@ -172,6 +172,21 @@ def test_a_poor_answer_has_the_number_of_the_instance_in_its_box_and_changes_not
     assert tracker._tracks[1].motion is before[1] and tracker._tracks[1].unseen == 1
 
 
+def test_a_poor_answer_to_what_is_given_up_has_no_number():
+    """The box still covers its place, but nothing is followed there any more."""
+    world = World(('can', lambda t: at(0.0)))
+    tracker = begun(world, steps=3)
+    poor = dataclasses.replace(world.estimates(score=0.1)[0],
+                               box_xyxy=np.array([10.0, 6.0, 25.0, 20.0]))
+    for step in range(4, 30):
+        (number,), lost = tracker.observe(world.view(step), [poor], LIMITS)
+        assert number == (None if lost else 1)
+        if lost:
+            break
+        tracker.follow(world.view(step), LIMITS)
+    assert [loss.track for loss in lost] == [1] and len(tracker) == 0
+
+
 def test_where_the_origin_of_a_mesh_is_does_not_matter():
     """Covariances are of the origin; a far one is far less sure, and the object is no less."""
     tracks = []

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 import trimesh
+import yaml
 from new_model.shapes import BRICK, SMALL, write
 from tiny_model import TinyModel, random_stem
 
@@ -165,6 +166,14 @@ def test_the_lines_for_the_robot_survive_a_folder_with_spaces(tmp_path: Path) ->
             words = shlex.split(line)
             assert words[4] == f'model:={folder}' and words[-1] == f'detector:={folder}'
     assert "'" not in start_lines(tmp_path / 'parts')[1]
+
+
+@pytest.mark.parametrize('name', ['parts #2', 'a: b', 'ends with:', 'q"uote: x'])
+def test_the_line_without_ros_survives_marks_of_yaml(tmp_path: Path, name: str) -> None:
+    """ROS reads the value of a parameter as YAML, in which they begin something else."""
+    words = shlex.split(line_without_ros(tmp_path / name, detector=True))
+    for word in (words[4], words[-1]):
+        assert yaml.safe_load(word.partition(':=')[2]) == str(tmp_path / name)
 
 
 def test_a_second_start_does_nothing_twice(made: Made, monkeypatch: pytest.MonkeyPatch,

@@ -194,6 +194,28 @@ def test_distortion_is_taken_out_before_the_crop():
     assert np.abs(corner - pinhole.project(point)).max() > 1.0
 
 
+@pytest.mark.parametrize(('model', 'focal', 'coefficients'), [
+    ('plumb_bob', 420.0, (-0.35, 0.12, 0.0, 0.0, 0.0)), ('equidistant', 300.0, (0.0,) * 4),
+    ('plumb_bob', 600.0, (0.2, 0.0, 0.0, 0.0, 0.0))])
+def test_nothing_in_a_photograph_is_lost_by_straightening_it(model, focal, coefficients):
+    """An object at the border of a wide lens is seen whole, and where its rays are."""
+    camera = Camera(np.array([[focal, 0, 319.5], [0, focal, 239.5], [0, 0, 1]]), 640, 480, model,
+                    coefficients)
+    photograph = np.full((480, 640, 3), 80, np.uint8)
+    centres = [(u, v) for u in (40, 320, 600) for v in (40, 240, 440)]
+    for u, v in centres:
+        photograph[v - 3:v + 4, u - 3:u + 4] = 255
+    straight, pinhole = straightened(photograph, camera)
+    assert straight.shape[:2] == (pinhole.height, pinhole.width)
+    assert max(pinhole.width / 640, pinhole.height / 480) <= 2.0
+    for u, v in centres:
+        box = straightened_box(np.array([u - 30.0, v - 30, u + 30, v + 30]), camera, pinhole)
+        middle = pinhole.project(camera.unproject((u, v)))
+        assert (box[:2] < middle).all() and (middle < box[2:]).all()
+        x, y = np.rint(middle).astype(int)
+        assert straight[y, x].min() > 200
+
+
 def test_the_published_shading_of_a_plane_is_the_formula():
     """A surface facing the camera is brightest in the middle; turned away it follows Phong."""
     from mrcnet_ros.presets.paper.template import phong_brightness

@@ -5,8 +5,11 @@ import os
 import re
 import select
 import shutil
+import site
 import subprocess
 import sys
+import sysconfig
+import tarfile
 import textwrap
 import xml.etree.ElementTree as ElementTree
 import zipfile
@@ -16,7 +19,11 @@ import pytest
 import yaml
 
 import mrcnet_ros
-from mrcnet_ros.cli import main
+from mrcnet_ros.cli import main, new
+from mrcnet_ros.cli.node import _yaml as ros_value
+from mrcnet_ros.errors import DatasetError
+from mrcnet_ros.store import shared_files
+from mrcnet_ros.store.shared_files import shared_file
 
 ROOT = Path(__file__).resolve().parents[2]
 LEFT_OUT = shutil.ignore_patterns(
@@ -97,6 +104,61 @@ def wheel(source, tmp_path_factory):
     path, = folder.glob('*.whl')
     with zipfile.ZipFile(path) as archive:
         yield archive
+
+
+def test_the_sources_make_the_same_wheel(source, wheel, tmp_path):
+    """What a source archive lacks, whoever builds from it would lack."""
+    build = 'from setuptools import build_meta; print(build_meta.build_sdist({!r}))'
+    subprocess.run([sys.executable, '-c', build.format(str(tmp_path))], cwd=source, check=True,
+                   capture_output=True)
+    archive, = tmp_path.glob('*.tar.gz')
+    with tarfile.open(archive) as files:
+        names = {name.partition('/')[2] for name in files.getnames()}
+        files.extractall(tmp_path / 'out', filter='data')
+    assert {'models/lmo/weights.pt', 'config/train_lmo.yaml', 'resource/pip/mrcnet'} <= names
+    assert not [name for name in names if '/work/' in name or '__pycache__' in name]
+    inside, = (tmp_path / 'out').iterdir()
+    subprocess.run([sys.executable, '-m', 'pip', 'wheel', '--quiet', '--no-deps',
+                    '--no-build-isolation', '--wheel-dir', str(tmp_path), str(inside)],
+                   check=True, capture_output=True)
+    path, = tmp_path.glob('*.whl')
+    with zipfile.ZipFile(path) as again:
+        assert {n for n in again.namelist() if 'dist-info' not in n} == {
+            n for n in wheel.namelist() if 'dist-info' not in n}
+
+
+@pytest.mark.parametrize('place', ['data', 'user'])
+def test_shared_files_are_found_wherever_pip_puts_them(monkeypatch, tmp_path, place):
+    """With --user, and in the Python of Debian, that is not below sys.prefix."""
+    (tmp_path / 'share/mrcnet_ros/models/own').mkdir(parents=True)
+    if place == 'data':
+        monkeypatch.setattr(sysconfig, 'get_path', lambda _: str(tmp_path))
+    else:
+        monkeypatch.setattr(site, 'getuserbase', lambda: str(tmp_path))
+    assert shared_file('models/own') == tmp_path / 'share/mrcnet_ros/models/own'
+    with pytest.raises(DatasetError, match='models/other is in none of'):
+        shared_file('models/other')
+
+
+@pytest.mark.parametrize('value', ['/a/parts #2/x', '/a/b: c', "/it's", '/a b/ä', '', None, True,
+                                   3, 0.5])
+def test_parameters_reach_the_node_as_they_are(value):
+    """ROS reads each as YAML, in which a blank and # begin a comment."""
+    assert yaml.safe_load(ros_value(value)) == (value if value is not None else '')
+
+
+def test_a_training_starts_from_the_weights_of_the_sources_around(monkeypatch, tmp_path):
+    """An installed package has the model without them."""
+    installed = tmp_path / 'installed'
+    installed.mkdir()
+    monkeypatch.setattr(shared_files, 'shared_file', lambda name: installed)
+    monkeypatch.chdir(tmp_path)
+    assert new._start(None) == installed
+    (tmp_path / 'models/lmo').mkdir(parents=True)
+    (tmp_path / 'models/lmo/weights.pt').touch()
+    assert new._start(None) == Path('models/lmo')
+    (installed / 'weights.pt').touch()
+    assert new._start(None) == installed
 
 
 def _requirements(wheel):
@@ -274,8 +336,10 @@ def test_runs_without_torch(module):
 
 
 @pytest.mark.parametrize(('module', 'said'), [
-    ('rclpy', "source the setup.bash of your ROS installation; only without one, .* extra 'ros'"),
-    ('tf2_ros', 'the ROS package tf2_ros_py, as rosdep install does$'),
+    *((name, "source the setup.bash of your ROS installation .* only without one, .* extra 'ros'")
+      for name in ('rclpy', 'geometry_msgs.msg', 'rcl_interfaces')),
+    ('vision_msgs', r"extra 'ros'.*, and pip install \./ros_pip/interfaces$"),
+    ('cv_bridge', r"extra 'ros'.*, and pip install \./ros_pip/modules$"),
     ('rosbags.rosbag2', 'pip install rosbags$'), ('torch', "with the extra 'train'")])
 def test_what_is_not_installed_is_told_with_how_to_install_it(monkeypatch, capsys, module, said):
     """Where ROS is installed nobody is told to put the wheels of ROS over it."""
@@ -285,6 +349,38 @@ def test_what_is_not_installed_is_told_with_how_to_install_it(monkeypatch, capsy
     monkeypatch.setattr(main, '_command', lacking)
     assert main.main(['bag']) == main.FAILED
     assert re.search(said, capsys.readouterr().err.strip())
+
+
+def test_whatever_the_package_imports_of_ros_has_a_remedy():
+    """The first import that fails is not always rclpy."""
+    used = {name for name in _imports('mrcnet_ros') if ROS_MODULE.fullmatch(name)}
+    assert len(used) > 8
+    for name in used - {'ament_index_python', 'launch', 'launch_ros'}:
+        said = main._remedy(name)
+        assert 'setup.bash' in said, name
+        assert ('ros_pip/' in said) == (name in NOT_ON_PYPI), name
+
+
+def test_a_pipe_that_is_closed_ends_a_command_quietly():
+    """As by head, which has read enough."""
+    code = textwrap.dedent('''
+        import sys, types
+        from mrcnet_ros.cli import main
+
+        def run(args):
+            for _ in range(100000):
+                print('a line of a table')
+            return 0
+
+        module = types.SimpleNamespace(add_arguments=lambda parser: None, run=run)
+        main._command = lambda name: module
+        sys.exit(main.main(['bag']))''')
+    with subprocess.Popen([sys.executable, '-c', code], text=True, stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE) as process:
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == ''
+        assert process.wait(60) == main.CLOSED_PIPE
 
 
 def test_what_a_command_prints_arrives_line_by_line_in_a_pipe():

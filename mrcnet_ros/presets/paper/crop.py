@@ -18,6 +18,9 @@ from ...geometry.se3 import Array
 from .spec import PaperSpec
 
 VIEW_ORIGINS = ('principal_point', 'box_centre')
+# Longest side of a straightened image over that of the photograph. The corners of a fisheye lens
+# would need far more, where its pixels are drawn too large to help.
+MOST_LARGER = 2.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -205,16 +208,38 @@ def _turned_box(extent: Array, Rz: Array) -> Array:
 
 
 def straightened(image: NDArray[np.uint8], camera: Camera) -> tuple[NDArray[np.uint8], Camera]:
-    """Return an image without distortion, of the same size and intrinsics."""
+    """Return an image without distortion, of the same focal length, and its camera.
+
+    It is as large as all that the photograph shows needs, but no side is longer than
+    ``MOST_LARGER`` times that of the photograph.
+    """
     import cv2
 
-    grid = np.stack(np.meshgrid(np.arange(camera.width), np.arange(camera.height)), axis=-1)
-    pinhole = Camera(camera.K, camera.width, camera.height)
+    pinhole = _pinhole_around(camera)
+    grid = np.stack(np.meshgrid(np.arange(pinhole.width), np.arange(pinhole.height)), axis=-1)
     uv = camera.project(pinhole.unproject(grid))
     # rays that the lens does not see are black
     uv = np.nan_to_num(uv, nan=-1e4).astype(np.float32)
     straight = cv2.remap(image, uv[..., 0], uv[..., 1], cv2.INTER_LINEAR)
     return np.asarray(straight, np.uint8), pinhole
+
+
+def _pinhole_around(camera: Camera) -> Camera:
+    """Return the camera of an image without distortion that shows what a photograph shows."""
+    size = np.array([camera.width, camera.height])
+    columns, rows = np.linspace(0, size[0] - 1, 64), np.linspace(0, size[1] - 1, 64)
+    border = np.concatenate([
+        *(np.stack([columns, np.full(64, v)], 1) for v in (0, size[1] - 1)),
+        *(np.stack([np.full(64, u), rows], 1) for u in (0, size[0] - 1))])
+    rays = camera.unproject(border)
+    ahead = np.isfinite(rays).all(axis=1) & (rays[:, 2] > 0)
+    seen = Camera(camera.K, *size.tolist()).project(rays[ahead])
+    more = (MOST_LARGER - 1) / 2 * size
+    before = np.ceil(np.clip(-seen.min(axis=0, initial=0.0), 0, more))
+    behind = np.ceil(np.clip(seen.max(axis=0, initial=0.0) - (size - 1), 0, more))
+    K = camera.K.copy()
+    K[:2, 2] += before
+    return Camera(K, *(size + before + behind).astype(int).tolist())
 
 
 def straightened_box(box_xyxy: Array, camera: Camera, pinhole: Camera) -> Array:
