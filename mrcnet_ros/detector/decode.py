@@ -74,10 +74,10 @@ def decode_detections(logits: NDArray[np.float32], distances: NDArray[np.float32
     :param least_score: boxes below are left out.
     """
     heard = min(HEARD, least_score)
+    cell, row = np.nonzero(logits >= np.log(heard / (1 - heard)))
     # a runtime in low precision may overflow in some cells
-    finite = np.isfinite(distances).all(1, keepdims=True) & np.isfinite(logits).all(
-        1, keepdims=True)
-    cell, row = np.nonzero((logits >= np.log(heard / (1 - heard))) & finite)
+    finite = np.isfinite(distances[cell]).all(1) & np.isfinite(logits[cell]).all(1)
+    cell, row = cell[finite], row[finite]
     loudest = np.argsort(-logits[cell, row], kind='stable')[:MOST_ANSWERS]
     cell, row = cell[loudest], row[loudest]
     said = 1 / (1 + np.exp(-logits[cell].astype(np.float64)))

@@ -21,7 +21,7 @@ from ..specs import DETECTOR_STRIDES
 from .decode import FoundObject, cell_grid, decode_detections
 from .entry import DETECTOR, DetectorEntry, read_detector
 
-# Seven in ten boxes on the LM-O photographs are right above this score, where F1 is highest.
+# Two of three boxes on the LM-O photographs are right above this score, where F1 is highest.
 LEAST_SCORE = 0.25
 # Boxes of one image at most, so that a noisy image cannot ask for hundreds of poses.
 MOST_DETECTIONS = 64
