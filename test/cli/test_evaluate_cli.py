@@ -137,7 +137,7 @@ def test_why_size_ratios_have_no_row_is_told(monkeypatch, root, capsys):
     estimator = KnowsTheTruth(root, stands=True)
     estimator.objects['die'] = dataclasses.replace(estimator.objects['die'], size_ratio=1.04)
     assert evaluate(monkeypatch, root, estimator)[1]['without_size_ratios'] is None
-    assert 'no row without size ratios' in capsys.readouterr().out
+    assert 'the row "without size ratios" is left out' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(('changes', 'told'), [
