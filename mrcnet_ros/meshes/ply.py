@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,8 @@ from .surface import ROUNDING, IndexedSurface, Paint, Polygons, Rows
 INDICES = ('vertex_indices', 'vertex_index')
 # what programs call texture coordinates of vertices
 COORDINATES = (('texture_u', 'texture_v'), ('u', 'v'), ('s', 't'))
+# and what their other names have in common
+LIKE_COORDINATES = re.compile('(?<!ver)tex(?!number)|uv|coord', re.IGNORECASE)
 # and colours
 COLOURS = (('red', 'green', 'blue'), ('diffuse_red', 'diffuse_green', 'diffuse_blue'),
            ('r', 'g', 'b'))
@@ -93,15 +96,20 @@ def _textures(path: Path, header: Header) -> list[Path]:
     A file with coordinates that names no picture and has no colours gets the PNG of its own name,
     if there is one: some programs write it so.
 
-    :raises MeshError: when one is missing, or the file has no coordinates for it and no colours.
+    Meshes that were reduced for evaluation name a picture and have no coordinates at all: they do
+    not use it.
+
+    :raises MeshError: when one is missing, or coordinates are under names that are not known.
     """
     if not _has_coordinates(header):
-        if header.textures and not _has_colours(header):
+        unknown = sorted(name for element, name in _properties(header)
+                         if element in ('vertex', 'face') and LIKE_COORDINATES.search(name))
+        if header.textures and unknown and not _has_colours(header):
             raise MeshError(
-                path, f'names the texture {header.textures[0]} but has neither colours nor '
-                'texture coordinates under a name that is known (' + ', '.join(
-                    f'{u} and {v}' for u, v in COORDINATES) + ', or texcoord of faces)',
-                'export it with texture coordinates, or remove the line of the texture')
+                path, f'names the texture {header.textures[0]}, but its coordinates '
+                f'({", ".join(unknown)}) have no name that is known: ' + ', '.join(
+                    f'{u} and {v}' for u, v in COORDINATES) + ', or texcoord of faces',
+                'export it with these names, or remove the line of the texture')
         return []
     if not header.textures and not _has_colours(header):
         namesake = path.with_suffix('.png')

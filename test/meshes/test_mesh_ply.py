@@ -128,14 +128,14 @@ def test_a_texture_is_found_however_a_program_names_it(tmp_path: Path, line: str
     assert read_mesh(path, 0.001).texture is None
 
 
-def test_a_texture_without_coordinates_is_refused(tmp_path: Path) -> None:
-    """It would come out grey; a file with colours as well shows these."""
+def test_a_texture_with_coordinates_of_other_names_is_refused(tmp_path: Path) -> None:
+    """With names of its own it would come out grey; a file with colours as well shows these."""
     plain(tmp_path / 'x.png', 9)
     unknown = columns(('texcoord_x', 'texcoord_y'), 'float', UV)
     line = 'comment TextureFile x.png\n'
     path = ply(tmp_path / 'x.ply', XYZ + unknown, [faces()], line)
     for read in (lambda: read_mesh(path, 0.001), lambda: mesh_digest(path)):
-        with pytest.raises(MeshError, match=r'names the texture x\.png .* s and t'):
+        with pytest.raises(MeshError, match=r'texture x\.png, but .*texcoord_x.* s and t'):
             read()
     green = columns(('red', 'green', 'blue'), 'uchar', np.tile([0, 200, 0], (24, 1)))
     ply(path, XYZ + unknown + green, [faces()], line)
