@@ -3,14 +3,10 @@
 import ast
 import os
 import re
-import select
 import shutil
-import site
 import subprocess
 import sys
-import sysconfig
 import tarfile
-import textwrap
 import xml.etree.ElementTree as ElementTree
 import zipfile
 from pathlib import Path
@@ -19,11 +15,7 @@ import pytest
 import yaml
 
 import mrcnet_ros
-from mrcnet_ros.cli import main, new
-from mrcnet_ros.cli.node import _yaml as ros_value
-from mrcnet_ros.errors import DatasetError
-from mrcnet_ros.store import shared_files
-from mrcnet_ros.store.shared_files import shared_file
+from mrcnet_ros.cli import main
 
 ROOT = Path(__file__).resolve().parents[2]
 LEFT_OUT = shutil.ignore_patterns(
@@ -125,40 +117,6 @@ def test_the_sources_make_the_same_wheel(source, wheel, tmp_path):
     with zipfile.ZipFile(path) as again:
         assert {n for n in again.namelist() if 'dist-info' not in n} == {
             n for n in wheel.namelist() if 'dist-info' not in n}
-
-
-@pytest.mark.parametrize('place', ['data', 'user'])
-def test_shared_files_are_found_wherever_pip_puts_them(monkeypatch, tmp_path, place):
-    """With --user, and in the Python of Debian, that is not below sys.prefix."""
-    (tmp_path / 'share/mrcnet_ros/models/own').mkdir(parents=True)
-    if place == 'data':
-        monkeypatch.setattr(sysconfig, 'get_path', lambda _: str(tmp_path))
-    else:
-        monkeypatch.setattr(site, 'getuserbase', lambda: str(tmp_path))
-    assert shared_file('models/own') == tmp_path / 'share/mrcnet_ros/models/own'
-    with pytest.raises(DatasetError, match='models/other is in none of'):
-        shared_file('models/other')
-
-
-@pytest.mark.parametrize('value', ['/a/parts #2/x', '/a/b: c', "/it's", '/a b/ä', '', None, True,
-                                   3, 0.5])
-def test_parameters_reach_the_node_as_they_are(value):
-    """ROS reads each as YAML, in which a blank and # begin a comment."""
-    assert yaml.safe_load(ros_value(value)) == (value if value is not None else '')
-
-
-def test_a_training_starts_from_the_weights_of_the_sources_around(monkeypatch, tmp_path):
-    """An installed package has the model without them."""
-    installed = tmp_path / 'installed'
-    installed.mkdir()
-    monkeypatch.setattr(shared_files, 'shared_file', lambda name: installed)
-    monkeypatch.chdir(tmp_path)
-    assert new._start(None) == installed
-    (tmp_path / 'models/lmo').mkdir(parents=True)
-    (tmp_path / 'models/lmo/weights.pt').touch()
-    assert new._start(None) == Path('models/lmo')
-    (installed / 'weights.pt').touch()
-    assert new._start(None) == installed
 
 
 def _requirements(wheel):
@@ -359,48 +317,3 @@ def test_whatever_the_package_imports_of_ros_has_a_remedy():
         said = main._remedy(name)
         assert 'setup.bash' in said, name
         assert ('ros_pip/' in said) == (name in NOT_ON_PYPI), name
-
-
-def test_a_pipe_that_is_closed_ends_a_command_quietly():
-    """As by head, which has read enough."""
-    code = textwrap.dedent('''
-        import sys, types
-        from mrcnet_ros.cli import main
-
-        def run(args):
-            for _ in range(100000):
-                print('a line of a table')
-            return 0
-
-        module = types.SimpleNamespace(add_arguments=lambda parser: None, run=run)
-        main._command = lambda name: module
-        sys.exit(main.main(['bag']))''')
-    with subprocess.Popen([sys.executable, '-c', code], text=True, stdout=subprocess.PIPE,
-                          stderr=subprocess.PIPE) as process:
-        process.stdout.readline()
-        process.stdout.close()
-        assert process.stderr.read() == ''
-        assert process.wait(60) == main.CLOSED_PIPE
-
-
-def test_what_a_command_prints_arrives_line_by_line_in_a_pipe():
-    """Also where PYTHONUNBUFFERED is not set: a process that waits for a line gets it."""
-    code = textwrap.dedent('''
-        import sys, types
-        from mrcnet_ros.cli import main
-
-        def run(args):
-            print('working')
-            sys.stdin.read()
-            return 0
-
-        module = types.SimpleNamespace(add_arguments=lambda parser: None, run=run)
-        main._command = lambda name: module
-        sys.exit(main.main(['bag']))''')
-    variables = {k: v for k, v in os.environ.items() if k != 'PYTHONUNBUFFERED'}
-    with subprocess.Popen([sys.executable, '-c', code], env=variables, text=True,
-                          stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        came, _, _ = select.select([process.stdout], [], [], 60)
-        process.stdin.close()
-        assert came, 'the line waits for the end of the process'
-        assert process.stdout.readline() == 'working\n'
