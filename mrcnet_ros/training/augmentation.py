@@ -7,6 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 SHADOWED = 0.6  # part of the crops with a shadow across
+# Cameras in rooms give darker and more colourful images than light of a mean of one: factors of
+# brightness and of colour against grey. Without them the mean level is 117 in scenes and 115 in
+# crops, in 20 photographs of LM-O 85 and 91. The spread of a pixel is 0.34 and 0.37 of its largest
+# channel where objects are, in the photographs 0.40 and 0.43.
+BRIGHTNESS, COLOUR = (0.5, 1.05), (0.9, 1.4)
 # white noise; images use windows of it, because drawing it would be a tenth of the work
 _NOISE = np.random.default_rng(0).standard_normal(1 << 20, np.float32)
 
@@ -155,6 +160,13 @@ def cast_clouds(rng: np.random.Generator, image: NDArray[np.float32], strength: 
         cells = int(rng.integers(2, 7))
         field = around(rng, 0.45, 1.3, strength, (cells, cells)).astype(np.float32)
         image *= cv2.resize(field, image.shape[1::-1], interpolation=cv2.INTER_CUBIC)[..., None]
+
+
+def in_a_room(rng: np.random.Generator, image: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Darken an image and strengthen its colours, (S, S, 3) in 0..255, as cameras in rooms do."""
+    image = image * np.float32(rng.uniform(*BRIGHTNESS))
+    grey = image.mean(2, keepdims=True)
+    return np.asarray(grey + np.float32(rng.uniform(*COLOUR)) * (image - grey), np.float32)
 
 
 def expose(rng: np.random.Generator, image: NDArray[np.float32],

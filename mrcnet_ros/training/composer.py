@@ -16,7 +16,7 @@ from ..geometry.bins import encode_translation
 from ..geometry.crop import CropCamera, pinhole
 from ..geometry.se3 import Array, rotation_to_axis
 from ..specs import ViewPrior
-from .augmentation import augment, photograph
+from .augmentation import augment, in_a_room, photograph
 from .painting import ComposedScene, ComposerSpec, TrainingPainter, beyond_border
 from .placing import Placer, roll, similarity
 from .table_plane import table_under
@@ -24,6 +24,8 @@ from .view_bank import RELATIVE_SIZE, VIEW_PX, ViewBank
 
 # Where things lie is computed at half the resolution, in a quarter of the time.
 LAYOUT_PX = VIEW_PX // 2
+# How many other objects lie behind and in front, where there are any: low, and high plus one.
+BEHIND, IN_FRONT = (1, 7), (1, 3)
 MIN_VISIBLE = 0.15  # of the sample's object; when less is left, nothing hides it
 # Focal lengths of cameras in pixels: from a webcam at 640x480 to a narrow lens at 1280x960.
 # They say how many pixels a distant object has, and so how blurred its enlarged crop is.
@@ -89,7 +91,7 @@ class Composer:
         crop, H_crop_layout = self._crop(rng, visible, scene)
         image, alpha = self.painter.paint(rng, scene, H_crop_layout)
         camera_focal_px = np.exp(rng.uniform(*np.log(CAMERA_FOCAL_PX)))
-        taken = photograph(rng, augment(rng, image, self.spec.photometric),
+        taken = photograph(rng, augment(rng, in_a_room(rng, image), self.spec.photometric),
                            float(camera_focal_px / crop.K_crop[0, 0]))
         taken, alpha = beyond_border(scene.border, H_crop_layout, taken, alpha)
         R_crop_object = crop.R_crop_camera @ scene.R_layout_object
@@ -114,8 +116,8 @@ class Composer:
         if rng.random() < self.spec.on_table:
             table = table_under(rng, R, np.array([0.0, 0.0, bank.distance_m[view]]), bank.hull,
                                 np.array([0.0, 0.0, 1.0]) if prior else None)
-        behind = int(rng.integers(1, 5)) if rng.random() < self.spec.distracted else 0
-        front = int(rng.integers(1, 3)) if rng.random() < self.spec.occluded else 0
+        behind = int(rng.integers(*BEHIND)) if rng.random() < self.spec.distracted else 0
+        front = int(rng.integers(*IN_FRONT)) if rng.random() < self.spec.occluded else 0
         K = bank.K(view)
         others = self.placer.place(rng, table, K, bank.diameter_m, (behind, front))
         whole = visible = _layout_mask(bank.albedo[view], A_layout_view)

@@ -16,8 +16,6 @@ from ..specs import ModelSpec, Spec
 from .painting import ComposerSpec
 from .scene_config import SceneConfig
 
-# A disturber is seen in part and once in many images: it needs few views.
-VIEWS_FOR_DISTURBER = 60
 CROP_STEP_PX = 32  # of the strides of the network together
 
 
@@ -50,10 +48,6 @@ class TrainConfig(SceneConfig):
     emphasis: dict[str, int] = field(default_factory=dict)
     freeze_shared: bool = False
     spec: ModelSpec = field(default_factory=ModelSpec)
-
-    @property
-    def views_of_disturbers(self) -> int:
-        return max(1, self.views // VIEWS_FOR_DISTURBER)
 
     @property
     def frozen(self) -> Path | None:

@@ -20,7 +20,6 @@ class DetectorConfig(SceneConfig):
     Scenes know the ``chances`` ``cluttered``, ``varied`` and ``photometric`` only. Validation
     scenes are never trained on. Without ``init`` the training starts from ImageNet weights.
 
-    :param disturber_views: rendered views of each body and each of the ``disturbers``.
     :param size_px: side of the square scenes, a multiple of 32.
     :param farther: the exported detector is for distances that are this many times those of
         training; it looks at images that are enlarged as much, in which objects have the size that
@@ -32,7 +31,6 @@ class DetectorConfig(SceneConfig):
     preset: ClassVar[str] = 'detector'
     usual_spec: ClassVar[Spec] = DetectorSpec()
 
-    disturber_views: int = 16
     views: int = 1000
     size_px: int = 320
     farther: float = 1.0
@@ -46,17 +44,12 @@ class DetectorConfig(SceneConfig):
     validation: int = 500
     spec: DetectorSpec = field(default_factory=DetectorSpec)
 
-    @property
-    def views_of_disturbers(self) -> int:
-        return self.disturber_views
-
     def painting(self) -> ComposerSpec:
         """Return the chances of what happens to scenes."""
         return ComposerSpec(crop=CropSpec(size_px=self.size_px), **self.chances)
 
     def check(self) -> None:
         super().check()
-        self.at_least_one('disturber_views')
         coarsest = DETECTOR_STRIDES[-1]
         if self.size_px < 2 * coarsest or self.size_px % coarsest:
             raise SpecError(f'size_px must be a multiple of {coarsest} and at least '

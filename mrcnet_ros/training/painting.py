@@ -22,6 +22,13 @@ from .view_bank import ViewBank
 # Part of the objects around that have other colours than their scans, and of all objects whose
 # holes and creases are darkened.
 RECOLOURED, SHADED = 0.6, 0.8
+# Part of the bodies that have a colour of one of the objects, which alone must not tell it.
+LIKE_OBJECTS = 0.6
+# Part of the bodies that are printed with a piece of a photograph: packages, toys, tins.
+PRINTED = 0.3
+# Environment maps give coloured light, most of which a camera's white balance removes: part of the
+# colour that is left.
+LEFT_COLOUR = (0.2, 1.0)
 # Brightness of objects whose files have no colours, relative to the neutral grey they are drawn
 # in: plastic is white (255 is 1.6 times the grey) as often as grey, rarely dark.
 PAINT = (0.5, 1.6)
@@ -33,6 +40,8 @@ PRINTS = 320
 Matrix = NDArray[np.float64]
 Window = tuple[slice, slice]
 Drawn = tuple[Window, NDArray[np.float32], NDArray[np.float32]]
+# A colour (3,) float32 relative to a body's own, or None; a print (B, B, 3) uint8, or None.
+Clothes = tuple[NDArray[np.float32] | None, NDArray[np.uint8] | None]
 
 
 @dataclass(frozen=True)
@@ -105,7 +114,7 @@ class TrainingPainter:
         """
         size = self.spec.crop.size_px
         image = self._surroundings(rng, scene, size)
-        light = draw_light(rng, self.lights[int(rng.integers(len(self.lights)))])
+        light = draw_light(rng, self.environment(rng))
         if scene.table is not None:
             self._lay_table(rng, image, scene, H_crop_layout @ scene.K, light)
         own = PlacedView(scene.class_index, scene.view, scene.A_layout_view, False)
@@ -114,7 +123,7 @@ class TrainingPainter:
         alpha = np.zeros((size, size), np.float32)
         for layer in layers:
             drawn = self.draw(rng, layer, H_crop_layout @ layer.A_layout_view, light,
-                              layer is own, (size, size))
+                              layer is own, (size, size), self.clothes(rng, layer))
             if drawn is None:
                 continue
             window, colour, a = drawn
@@ -151,17 +160,46 @@ class TrainingPainter:
         """Draw a background patch."""
         return np.asarray(self.patches[int(rng.integers(len(self.patches)))], np.uint8)
 
+    def environment(self, rng: np.random.Generator) -> Array:
+        """Draw the light of an environment as a camera balances it, (3, 4, 4)."""
+        environment = self.lights[int(rng.integers(len(self.lights)))]
+        white = environment.mean(0, keepdims=True)
+        return np.asarray(white + rng.uniform(*LEFT_COLOUR) * (environment - white))
+
+    def clothes(self, rng: np.random.Generator, layer: PlacedView) -> Clothes:
+        """Draw how a body that only disturbs looks: a colour or None for any, a print or None."""
+        if layer.bank < self.classes:
+            return None, None
+        paint = self._colour_of_an_object(rng, layer) if rng.random() < LIKE_OBJECTS else None
+        return paint, self._piece(rng) if rng.random() < PRINTED else None
+
+    def _piece(self, rng: np.random.Generator) -> NDArray[np.uint8]:
+        """Cut a piece out of a background, (B, B, 3)."""
+        patch = self.patch(rng)
+        side = int(rng.integers(patch.shape[0] // 4, patch.shape[0] + 1))
+        x, y = rng.integers(0, patch.shape[0] - side + 1, 2)
+        return np.ascontiguousarray(patch[y:y + side, x:x + side])
+
+    def _colour_of_an_object(self, rng: np.random.Generator,
+                             body: PlacedView) -> NDArray[np.float32]:
+        """Draw a colour that some object has somewhere, relative to that of a body."""
+        bank = self.banks[int(rng.integers(self.classes))]
+        albedo = bank.albedo[int(rng.integers(len(bank.albedo)))].reshape(-1, 4)
+        seen = np.flatnonzero(albedo[:, 3] == 255)
+        colour = albedo[seen[int(rng.integers(len(seen)))], :3] if len(seen) else np.full(3, 127)
+        own = self.banks[body.bank].albedo[body.view].reshape(-1, 4)
+        mean = own[own[:, 3] == 255][:, :3].mean() if (own[:, 3] == 255).any() else 127.0
+        return np.asarray(colour * rng.uniform(0.7, 1.3) / max(mean, 1.0), np.float32)
+
     def draw(self, rng: np.random.Generator, layer: PlacedView, H_crop_view: Matrix, light: Light,
-             target: bool, size: tuple[int, int], paint: NDArray[np.float32] | None = None,
-             printed: NDArray[np.uint8] | None = None) -> Drawn | None:
+             target: bool, size: tuple[int, int], clothes: Clothes) -> Drawn | None:
         """Light a view in the crop; return where it is, its colours and its opacity.
 
         :param target: whether it is the object of the sample, not one that only disturbs.
         :param size: width and height of the crop.
-        :param paint: (3,) float32, of a body that only disturbs, relative to its own colour; None
-            draws any.
-        :param printed: (B, B, 3) uint8 that replaces the body's own colours, or None.
+        :param clothes: see :meth:`clothes`.
         """
+        paint, printed = clothes
         bank, view, strength = self.banks[layer.bank], layer.view, self.spec.photometric
         flat = cv2.warpPerspective(bank.albedo[view], H_crop_view, size)
         x, y, width, height = cv2.boundingRect(flat[..., 3])
@@ -184,7 +222,7 @@ class TrainingPainter:
         shade = light.table(bank.R_camera_object[view], rng.uniform(8, 80)).take(codes, axis=0)
         if printed is not None:
             albedo = np.asarray(cv2.resize(printed, (width, height), interpolation=cv2.INTER_AREA))
-        elif layer.bank >= self.classes:  # CAD without colours, plain bodies: any paint
+        elif layer.bank >= self.classes:
             shade[..., :3] *= rng.uniform(0.15, 1.3, 3).astype(np.float32) if paint is None \
                 else paint
         elif self._unpainted[layer.bank]:

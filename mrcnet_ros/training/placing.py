@@ -18,7 +18,7 @@ from .view_bank import RELATIVE_SIZE, VIEW_PX, ViewBank
 # anywhere in any size, since things also lie on one another, hang and reach in from outside.
 STANDING = 0.6
 # Part of the others that are plain bodies or other CAD models, where there are any.
-DISTURBING = 0.4
+DISTURBING = 0.5
 # Views whose elevation is nearest to the one that is wanted, of which one is drawn.
 NEAREST_VIEWS = 0.06
 FLAT_SIZE = RELATIVE_SIZE * VIEW_PX

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,8 @@ from ..specs import Spec, ViewPrior, from_mapping
 from .run_config import RunConfig, as_mapping
 
 FARTHEST_M = 100.0  # larger distances are in another unit
+# Views of an object for one of each disturber, which is seen in part and once in many images.
+VIEWS_FOR_DISTURBER = 60
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +37,8 @@ class SceneConfig(RunConfig):
     :param distance_m: nearest and farthest distance of the objects, the nearest at least the
         largest diameter.
     :param views: rendered views of each object.
+    :param disturber_views: rendered views of each body and each of the ``disturbers``; None for
+        one for 60 ``views``.
     :param patches: background patches.
     :param processes: training processes, one thread each; 1 on a GPU.
     :param minutes: from the start of the command to its last step, rendering counted; the
@@ -61,6 +64,7 @@ class SceneConfig(RunConfig):
     view_prior: ViewPrior | None = None
     distance_m: tuple[float, float] = (0.4, 1.5)
     views: int
+    disturber_views: int | None = None
     patches: int = 800
     processes: int = 2
     steps: int
@@ -70,9 +74,9 @@ class SceneConfig(RunConfig):
     chances: dict[str, float] = field(default_factory=dict)
 
     @property
-    @abstractmethod
     def views_of_disturbers(self) -> int:
         """Return the rendered views of each body and each of the ``disturbers``."""
+        return self.disturber_views or max(1, self.views // VIEWS_FOR_DISTURBER)
 
     @property
     def frozen(self) -> Path | None:
@@ -108,6 +112,8 @@ class SceneConfig(RunConfig):
         if not self.name.strip():
             raise SpecError('name must not be empty')
         self.at_least_one('views', 'patches', 'processes', 'steps', 'validation')
+        if self.disturber_views is not None:
+            self.at_least_one('disturber_views')
         near, far = self.distance_m
         if not 0 < near <= far <= FARTHEST_M:
             raise SpecError(f'distance_m must be 0 < near <= far <= {FARTHEST_M:g} in metres, '

@@ -17,7 +17,7 @@ from ..geometry.crop import pinhole
 from ..geometry.se3 import Array
 from ..network.detector_losses import IGNORED, WANTED
 from ..specs import ViewPrior
-from .augmentation import cast_clouds, clutter, expose, photograph
+from .augmentation import cast_clouds, clutter, expose, in_a_room, photograph
 from .lighting import Light, draw_light
 from .painting import TrainingPainter, background
 from .placing import PlacedView
@@ -27,18 +27,6 @@ from .view_bank import ViewBank
 
 # How many objects and other bodies a scene holds.
 OBJECTS, BODIES = (3, 9), (3, 16)
-# Part of the bodies that have a colour of one of the objects, which alone must not tell it.
-LIKE_OBJECTS = 0.6
-# Part of the bodies that are printed with a piece of a photograph: packages, toys, tins.
-PRINTED = 0.3
-# Environment maps give coloured light, most of which a camera's white balance removes: part of the
-# colour that is left.
-LEFT_COLOUR = (0.2, 1.0)
-# Cameras in rooms give darker and more colourful images than light of a mean of one: factors of
-# brightness and of colour against grey. The mean level is 85 in 20 photographs of LM-O and 117 in
-# scenes without these factors. The spread of a pixel is 0.40 and 0.34 of its largest channel
-# where objects are.
-BRIGHTNESS, COLOUR = (0.5, 1.05), (0.9, 1.4)
 # Part of the backgrounds that are put together of four patches, as sharp as the camera sees them;
 # one patch alone is enlarged.
 QUARTERED = 0.6
@@ -90,14 +78,14 @@ class SceneComposer:
         K = pinhole(self.focal_px, self.size_px)
         table = self.layout.table(rng)
         objects = self.layout.place(rng, table, K, self._choose(rng))
-        light = draw_light(rng, self._environment(rng))
+        light = draw_light(rng, self.painter.environment(rng))
         image = self._surroundings(rng)
         if rng.random() < ON_TABLE:
             self._lay_table(rng, image, table, K, objects, light)
         owner = self._draw(rng, image, objects, light)
         boxes, classes, kinds = self._boxes(owner, objects)
         strength = self.painter.spec.photometric
-        image = _in_a_room(rng, image)
+        image = in_a_room(rng, image)
         cast_clouds(rng, image, strength)
         taken = photograph(rng, expose(rng, image, strength), float(rng.uniform(*CAMERA_PIXELS)))
         return TrainingScene(taken, boxes, classes, kinds)
@@ -114,12 +102,6 @@ class SceneComposer:
             chosen += (self.classes + rng.integers(0, others, int(rng.integers(
                 *BODIES, endpoint=True)))).tolist()
         return [int(c) for c in rng.permutation(chosen)]
-
-    def _environment(self, rng: np.random.Generator) -> Array:
-        """Draw the light of an environment as a camera balances it, (3, 4, 4)."""
-        environment = self.painter.lights[int(rng.integers(len(self.painter.lights)))]
-        white = environment.mean(0, keepdims=True)
-        return np.asarray(white + rng.uniform(*LEFT_COLOUR) * (environment - white))
 
     def _surroundings(self, rng: np.random.Generator) -> NDArray[np.float32]:
         painter = self.painter
@@ -165,10 +147,8 @@ class SceneComposer:
             H = np.array([[1.0, 0, -x], [0, 1, -y], [0, 0, 1]]) @ placed.A_image_view
             layer = PlacedView(placed.bank, placed.view, placed.A_image_view, True)
             of_class = placed.bank < self.classes
-            paint = None if of_class or rng.random() >= LIKE_OBJECTS else self._paint(rng, placed)
-            printed = None if of_class or rng.random() >= PRINTED else self._piece(rng)
-            drawn = self.painter.draw(rng, layer, H, light, of_class, (width, height), paint,
-                                      printed)
+            drawn = self.painter.draw(rng, layer, H, light, of_class, (width, height),
+                                      self.painter.clothes(rng, layer))
             if drawn is None:
                 continue
             (rows, columns), colour, alpha = drawn
@@ -176,23 +156,6 @@ class SceneComposer:
             image[at] += alpha[..., None] * (colour - image[at])
             owner[at][alpha > 0.5] = number
         return owner
-
-    def _piece(self, rng: np.random.Generator) -> NDArray[np.uint8]:
-        """Cut a piece out of a background, (B, B, 3)."""
-        patch = self.painter.patch(rng)
-        side = int(rng.integers(patch.shape[0] // 4, patch.shape[0] + 1))
-        x, y = rng.integers(0, patch.shape[0] - side + 1, 2)
-        return np.ascontiguousarray(patch[y:y + side, x:x + side])
-
-    def _paint(self, rng: np.random.Generator, body: SceneObject) -> NDArray[np.float32]:
-        """Draw a colour that some object has somewhere, relative to that of a body."""
-        bank = self.banks[int(rng.integers(self.classes))]
-        albedo = bank.albedo[int(rng.integers(len(bank.albedo)))].reshape(-1, 4)
-        seen = np.flatnonzero(albedo[:, 3] == 255)
-        colour = albedo[seen[int(rng.integers(len(seen)))], :3] if len(seen) else np.full(3, 127)
-        own = self.banks[body.bank].albedo[body.view].reshape(-1, 4)
-        mean = own[own[:, 3] == 255][:, :3].mean() if (own[:, 3] == 255).any() else 127.0
-        return np.asarray(colour * rng.uniform(0.7, 1.3) / max(mean, 1.0), np.float32)
 
     def _window(self, placed: SceneObject) -> tuple[int, int, int, int] | None:
         """Return x, y, width and height [px] of where an object may be seen in the image."""
@@ -223,10 +186,3 @@ class SceneComposer:
             kinds.append(WANTED if wanted else IGNORED)
         return (np.array(boxes, np.float32).reshape(-1, 4), np.array(classes, np.int64),
                 np.array(kinds, np.int64))
-
-
-def _in_a_room(rng: np.random.Generator, image: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Darken a scene and strengthen its colours, (S, S, 3) in 0..255, as cameras in rooms do."""
-    image = image * np.float32(rng.uniform(*BRIGHTNESS))
-    grey = image.mean(2, keepdims=True)
-    return np.asarray(grey + np.float32(rng.uniform(*COLOUR)) * (image - grey), np.float32)
