@@ -26,6 +26,7 @@ from .model_directory import ModelT
 from .poses import Detection, FrameResult, Measured, PoseEstimate, Skipped, StageClock
 from .resting_bodies import Bodies
 from .runtime_choice import open_backend
+from .scoring import Evidence, measured_again
 from .support_plane import SupportCorrection, checked_plane
 
 if TYPE_CHECKING:
@@ -176,15 +177,26 @@ class BaseEstimator(ABC, Generic[ModelT]):
         if depth_m is not None:
             poses = self._depth.correct(poses, depth_m, camera)
             clock.lap('depth')
-        if plane is not None:
-            poses = self._support.correct(poses, plane)
-            clock.lap('plane')
-        elif self.finds_plane:
-            poses = self._finder.correct(poses)
+        if plane is not None or self.finds_plane:
+            standing = (self._finder.correct(poses) if plane is None
+                        else self._support.correct(poses, plane))
+            poses = [self._scored_again(*both) for both in zip(poses, standing, strict=True)]
             clock.lap('plane')
         poses = [_of_object_frame(pose, self.objects[pose.label]) for pose in poses]
         return dataclasses.replace(result, poses=poses,
                                    stage_seconds={**result.stage_seconds, **clock.seconds})
+
+    def _scored_again(self, before: PoseEstimate, after: PoseEstimate) -> PoseEstimate:
+        """Return a pose with the score that it has after a plane has corrected it."""
+        if (not after.stands or after.evidence is None or before.covariance is None
+                or after.covariance is None):
+            return after
+        return dataclasses.replace(after, score=self._score(measured_again(
+            after.evidence, before.covariance, after.covariance)))
+
+    def _score(self, evidence: Evidence) -> float:
+        """Return the score of a pose, 0..1; the network's confidence where that is all."""
+        return evidence.quality
 
     def _check(self, image: NDArray[np.uint8], camera: Camera,
                depth_m: NDArray[np.float32] | None) -> None:

@@ -77,7 +77,8 @@ class PoseEstimate:
     :param stands: whether the pose was corrected because the object stands on a plane.
     :param evidence: what the score comes from; None of the paper preset.
     :param usual_score: the score that the pose would have at the usual distance of the
-        calibration; None where that is the score, such as where depth has measured the distance.
+        calibration, before a plane corrects it; None where that is the score, such as where depth
+        has measured the distance.
     """
 
     label: str

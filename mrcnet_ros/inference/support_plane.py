@@ -83,10 +83,8 @@ class SupportCorrection:
         stands = standing(body, pose.T_camera_object, pose.covariance, plane)
         if stands is None:
             return pose
-        # the distance is uncertain no more
         return dataclasses.replace(pose, T_camera_object=stands[0], stands=True,
-                                   covariance=None if pose.covariance is None else stands[1],
-                                   score=max(pose.score, pose.presence), usual_score=None)
+                                   covariance=None if pose.covariance is None else stands[1])
 
 
 def standing(body: Body, T_camera_object: Array, covariance: Array | None, plane: Array

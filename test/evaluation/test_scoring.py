@@ -20,7 +20,7 @@ from mrcnet_ros.evaluation.score_fit import (
     score_table,
 )
 from mrcnet_ros.geometry.se3 import exp_so3, make_transform
-from mrcnet_ros.inference.scoring import Evidence, ScoreLaw
+from mrcnet_ros.inference.scoring import Evidence, ScoreLaw, measured_again
 from mrcnet_ros.meshes.mesh import Mesh
 
 LAW = ScoreLaw(offset=-2.0, quality_gain=1.5, apart_gain=-0.8, usual_apart=0.1)
@@ -106,6 +106,19 @@ def test_images_of_about_one_distance_say_nothing_of_others(seed, spread):
                             distance=6.0 * float(np.exp(spread * rng.standard_normal())))
         judged.append(Judged((0, i // 6), evidence, quality, bool(rng.random() < quality)))
     assert abs(fit_score_law(judged).distance_gain) < 0.5
+
+
+def test_a_correction_that_halves_the_deviation_is_worth_half_the_distance():
+    """Whatever happens to the rotation; and no correction changes nothing."""
+    far, before = Evidence(0.6, distance=8.0), np.diag([1e-6, 4e-6, 9e-4, 0.01, 0.02, 0.03])
+    after = before / 4
+    after[3:, 3:] = before[3:, 3:]
+    near = dataclasses.replace(far, distance=4.0)
+    assert measured_again(far, before, after) == near
+    assert FAR.probability(near) > FAR.probability(far)
+    assert measured_again(far, before, before) == far
+    assert LAW.probability(measured_again(Evidence(0.6), before, after)) == LAW.probability(
+        Evidence(0.6))
 
 
 def test_a_distance_that_is_not_told_counts_as_usual():

@@ -215,8 +215,11 @@ def test_the_lmo_model_finds_its_objects_in_renders(tmp_path):
 
 
 def test_objects_on_one_table_put_the_worst_distances_right(demo, frames, monkeypatch):
-    """All of them stand on it; the estimator is told neither that nor where the table is."""
-    far = {}
+    """All of them stand on it; the estimator is told neither that nor where the table is.
+
+    What a correction makes surer scores higher.
+    """
+    far, scores = {}, {}
     for found in (False, True):
         monkeypatch.setattr(demo, 'finds_plane', found)
         poses = [(pose, T_gt) for image, camera, detections, truths in frames
@@ -225,4 +228,8 @@ def test_objects_on_one_table_put_the_worst_distances_right(demo, frames, monkey
         off = [abs(np.linalg.norm(pose.T_camera_object[:3, 3]) / np.linalg.norm(T_gt[:3, 3]) - 1)
                for pose, T_gt in poses]
         far[found] = np.percentile(off, 90)
+        scores[found] = np.array([(pose.score, pose.stands) for pose, _ in poses])
     assert far[True] < 0.85 * far[False]
+    gain, stands = scores[True][:, 0] - scores[False][:, 0], scores[True][:, 1] > 0
+    assert (gain[stands] >= 0).all() and gain[stands].mean() > 0.02
+    assert (gain[~stands] == 0).all()
