@@ -27,6 +27,7 @@ from ..synth.held_out import MOST_OBJECTS, image_count
 from ..training.composed_run import check_start
 from ..training.config import TrainConfig
 from ..training.disturbers import load_disturbers
+from ..training.drawing_ahead import draw_ahead
 from ..training.loop import CHECKPOINT
 from ..training.openness import check_ray_tracer
 from ..training.trainer import checked_objects, train
@@ -227,10 +228,12 @@ class Maker:
             self._say(told)
         self._replan_training(config)
         objects = checked_objects(config)
+        draw_ahead(config, objects, config.processes)
         load_views(config, objects)
         load_templates(config, objects)
         if self._request.detector:
             detector = detector_config(self._request, config)
+            draw_ahead(detector, objects, detector.processes)
             load_object_views(detector, objects)
             load_disturbers(detector)
         return True

@@ -20,6 +20,7 @@ from .backgrounds import background_patches, find_images, irradiance_matrices
 from .composed_run import ComposedRun, Job, check_start, deadline_of
 from .detector_config import DetectorConfig
 from .disturbers import load_disturbers
+from .drawing_ahead import draw_ahead
 from .gradient_exchange import Exchange, train_together
 from .loop import CHECKPOINT, alone_in, decay_groups
 from .painting import TrainingPainter
@@ -108,6 +109,7 @@ def train_detector(config: DetectorConfig, weights: dict[str, Tensor],
     spent = check_start(config, objects)
     network = build_detector(config, len(objects), weights)  # before views take minutes
     with alone_in(config.output):
+        draw_ahead(config, objects, config.processes)
         views = load_object_views(config, objects) + load_disturbers(config)
         job = Job(config, views, weights, deadline, spent)
         train_together(partial(_run, job, stop_after), network, config.processes)

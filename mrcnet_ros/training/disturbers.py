@@ -33,19 +33,23 @@ MESH_FILES = ('.glb', '.obj', '.off', '.ply', '.stl')
 SIZES_M = (0.06, 0.35)
 
 
-def load_disturbers(config: SceneConfig) -> list[SharedViews]:
+ALL = 0, 1  # the first part of one
+
+
+def load_disturbers(config: SceneConfig, part: tuple[int, int] = ALL) -> list[SharedViews]:
     """Render or load the views of all that disturbs, seen from anywhere.
 
     The objects of the model are none of it, even if they are in the same folder: a detector would
     learn that they must not be found.
 
+    :param part: which of how many parts of it; what cannot be used is told with all of it only.
     :raises DatasetError: when a folder holds no mesh that can be used.
     """
     found = load_or_render_shapes(config.cache, config.bodies, config.distance_m,
-                                  config.views_of_disturbers, config.seed)
+                                  config.views_of_disturbers, config.seed, part)
     own = {o.checked_digest() for o in config.load_objects()} if config.disturbers else set()
     for folder in config.disturbers:
-        found += (_bop_objects if is_bop(folder) else _any_meshes)(config, folder, own)
+        found += (_bop_objects if is_bop(folder) else _any_meshes)(config, folder, own, part)
     return found
 
 
@@ -74,9 +78,10 @@ def is_bop(folder: Path) -> bool:
     return (folder / MODELS_INFO).exists()
 
 
-def _bop_objects(config: SceneConfig, folder: Path, own: set[str]) -> list[SharedViews]:
+def _bop_objects(config: SceneConfig, folder: Path, own: set[str], part: tuple[int, int]
+                 ) -> list[SharedViews]:
     found = []
-    for o in load_bop_objects(folder).values():
+    for o in list(load_bop_objects(folder).values())[part[0]::part[1]]:
         if o.checked_digest() not in own:
             found += load_or_render(config.cache, [o], {},
                                     from_outside(config.distance_m, o.diameter_m),
@@ -84,9 +89,10 @@ def _bop_objects(config: SceneConfig, folder: Path, own: set[str]) -> list[Share
     return found
 
 
-def _any_meshes(config: SceneConfig, folder: Path, own: set[str]) -> list[SharedViews]:
+def _any_meshes(config: SceneConfig, folder: Path, own: set[str], part: tuple[int, int]
+                ) -> list[SharedViews]:
     """Return the views of all meshes that can be used; say of how many that is not so."""
-    files, found, problems = mesh_files(folder), [], []
+    files, found, problems = mesh_files(folder)[part[0]::part[1]], [], []
     for path in files:
         try:
             digest = mesh_digest(path)
@@ -97,6 +103,8 @@ def _any_meshes(config: SceneConfig, folder: Path, own: set[str]) -> list[Shared
                     config.distance_m, config.views_of_disturbers, config.seed))
         except MeshError as error:
             problems.append(str(error))
+    if part != ALL:
+        return found
     if problems:
         logging.getLogger(__name__).warning(
             '%d of %d meshes in %s cannot be used and are left out, such as %s', len(problems),

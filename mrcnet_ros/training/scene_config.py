@@ -40,7 +40,7 @@ class SceneConfig(RunConfig):
     :param disturber_views: rendered views of each body and each of the ``disturbers``; None for
         one for 60 ``views``.
     :param patches: background patches.
-    :param processes: training processes, one thread each; 1 on a GPU.
+    :param processes: training processes, one thread each; 1 on a GPU. As many render views.
     :param minutes: from the start of the command to its last step, rendering counted; the
         learning rate falls to 0 by then. None when only ``steps`` ends the training.
     :param shared_minutes: whether ``minutes`` are those of all starts together, from first step to

@@ -16,12 +16,13 @@ from torch import Tensor
 
 from ..objects import ObjectModel
 from .config import TrainConfig
+from .drawing_ahead import draw_ahead
 from .feed import Compositions, batches
 from .step import StepResult, train_step
 from .targets import Batch, stack_samples
 from .template_bank import TemplateBank
 from .training_data import TrainingMaterial, load_material, load_templates, load_views
-from .training_start import build_network, check_device, draw_ahead
+from .training_start import build_network, check_device
 from .view_bank import SharedViews
 
 CPU = torch.device('cpu')

@@ -14,6 +14,7 @@ from ..errors import SpecError
 from ..objects import ObjectModel
 from .composed_run import ComposedRun, Job, check_start, deadline_of
 from .config import TrainConfig
+from .drawing_ahead import draw_ahead
 from .feed import Compositions, batches
 from .gradient_exchange import Exchange, train_together
 from .identity import check_known, identity_of
@@ -22,7 +23,7 @@ from .step import StepResult, train_step
 from .targets import Batch, stack_samples
 from .template_bank import TemplateBank
 from .training_data import load_material, load_templates, load_views, target_classes
-from .training_start import build_network, check_device, draw_ahead, known_classes
+from .training_start import build_network, check_device, known_classes
 from .warm_start import clear_gradients, freeze_norms, read_start
 
 LOG_EVERY = 50  # steps between two lines of the log
@@ -59,7 +60,7 @@ def train(config: TrainConfig, stem: dict[str, Tensor], stop_after: int | None =
     spent = check_start(config, objects)
     network = build_network(config, objects, stem)  # before views take minutes
     with alone_in(config.output):
-        draw_ahead(config, objects, config.composers)
+        draw_ahead(config, objects, max(config.composers, config.processes))
         job = Job(config, load_views(config, objects), stem, deadline, spent)
         bank = load_templates(config, objects)
         train_together(partial(_run, job, bank, stop_after), network, config.processes)

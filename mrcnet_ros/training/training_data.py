@@ -22,7 +22,7 @@ from .disturbers import load_disturbers
 from .scene_config import SceneConfig
 from .targets import ObjectShapes
 from .template_bank import TemplateBank
-from .view_bank import SharedViews, load_or_render
+from .view_bank import SharedViews, load_or_render, views_path
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +55,12 @@ def load_object_views(config: SceneConfig, objects: Sequence[ObjectModel]) -> li
     priors = {o.object_id: config.view_prior for o in objects}
     return load_or_render(config.cache, objects, priors, config.distance_m, config.views,
                           config.seed)
+
+
+def views_are_there(config: SceneConfig, item: ObjectModel) -> bool:
+    """Tell whether the cache has the views of an object."""
+    return views_path(config.cache, item, config.view_prior, config.distance_m, config.views,
+                      config.seed).exists()
 
 
 def load_material(config: TrainConfig, objects: list[ObjectModel],

@@ -124,21 +124,30 @@ def load_or_render(folder: Path, objects: Sequence[ObjectModel],
     banks = []
     for model in objects:
         prior = priors.get(model.object_id)
-        values = [model.object_id, model.checked_digest(), model.unit_m, model.diameter_m,
-                  repr(prior), distance_m, views, seed,
-                  *(model.middle_m.tolist() if model.middle_m.any() else [])]
-        path = _path(folder, model.label, values)
+        path = views_path(folder, model, prior, distance_m, views, seed)
         rng = np.random.default_rng([seed, model.object_id])
         banks.append(_bank(path, _of_object(model.centred()), model.diameter_m,
                            _poses(rng, prior, distance_m, views)))
     return banks
 
 
+def views_path(folder: Path, model: ObjectModel, prior: ViewPrior | None,
+               distance_m: tuple[float, float], views: int, seed: int) -> Path:
+    """Return the folder where the views of an object are, once they are rendered."""
+    return _path(folder, model.label, [
+        model.object_id, model.checked_digest(), model.unit_m, model.diameter_m, repr(prior),
+        distance_m, views, seed, *(model.middle_m.tolist() if model.middle_m.any() else [])])
+
+
 def load_or_render_shapes(folder: Path, count: int, distance_m: tuple[float, float], views: int,
-                          seed: int) -> list[SharedViews]:
-    """Return the view banks of plain bodies, see :mod:`.shapes`, seen from anywhere."""
+                          seed: int, part: tuple[int, int] = (0, 1)) -> list[SharedViews]:
+    """Return the view banks of plain bodies, see :mod:`.shapes`, seen from anywhere.
+
+    :param part: which of how many parts of them.
+    """
     banks = []
-    for number, mesh in enumerate(draw_shapes(count, seed)):
+    first, step = part
+    for number, mesh in list(enumerate(draw_shapes(count, seed)))[first::step]:
         diameter_m = measure_diameter(mesh.vertices)
         distances = from_outside(distance_m, diameter_m)
         path = _path(folder, f'shape{number:02d}',

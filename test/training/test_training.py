@@ -28,13 +28,15 @@ from tiny_model import SPEC, TinyModel, random_stem, write_material
 from mrcnet_ros.cli.main import main
 from mrcnet_ros.errors import SpecError
 from mrcnet_ros.network.mrcnet import MrcNet
+from mrcnet_ros.training import drawing_ahead
 from mrcnet_ros.training.checkpoint import load_checkpoint
 from mrcnet_ros.training.composed_run import check_start
 from mrcnet_ros.training.config import TrainConfig
+from mrcnet_ros.training.disturbers import load_disturbers
+from mrcnet_ros.training.drawing_ahead import draw_ahead
 from mrcnet_ros.training.gradient_exchange import WAIT_S
 from mrcnet_ros.training.loop import append_metrics, drop_metrics, learning_rate
 from mrcnet_ros.training.trainer import train
-from mrcnet_ros.training.training_start import draw_ahead
 from mrcnet_ros.training.warm_start import object_parameters, read_start
 
 # a training whose processes are all killed in the middle of step 12, after the checkpoint of 8
@@ -252,15 +254,21 @@ def test_the_command_trains_with_changed_fields(own, tmp_path, small_logs, capsy
     assert state['config']['chances'] == {'occluded': 0.5}
 
 
-def test_views_that_cannot_be_drawn_ahead_are_told_where_they_are_needed(tmp_path, caplog):
+def test_views_that_cannot_be_drawn_ahead_are_told_where_they_are_needed(
+        tmp_path, caplog, monkeypatch):
     """Processes that draw pass on what went wrong, and what they could draw is kept."""
-    config = write_material(tmp_path / 'ahead')
+    config = dataclasses.replace(write_material(tmp_path / 'ahead'), bodies=3)
     objects = config.load_objects()
     (config.models.parent / 'box.ply').write_text('no mesh')
+    draw_ahead(config, objects, 4)
+    assert not config.cache.exists()  # so few views are drawn sooner by one process
+    monkeypatch.setattr(drawing_ahead, 'WORTH_VIEWS', 1)
     draw_ahead(config, objects, 4)
     assert 'box could not be drawn ahead' in caplog.text
     assert len(list(config.cache.glob('blob-*/done'))) == 1
     assert not list(config.cache.glob('box-*/done'))
+    assert len(list(config.cache.glob('shape*-*/done'))) == config.bodies
+    assert len(load_disturbers(config, (1, 2))) == 1
 
 
 def test_training_lowers_the_loss(whole_run):
