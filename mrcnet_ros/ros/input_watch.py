@@ -4,28 +4,23 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-from numpy.typing import NDArray
-from rclpy.qos import QoSCompatibility, QoSProfile, qos_check_compatible
 from sensor_msgs.msg import CameraInfo
 
 from .connections import connected_names, publishers_text
-from .diagnostics import Level, Problem, type_name
+from .diagnostics import Level, Problem
 from .input_doubts import InputDoubts, camera_doubts, camera_remark
 from .message_types import StampedMessage
 from .messages import stamp_ns
 from .rclpy_types import Endpoint
-from .shared_memory import lost_images_hint
+from .silent_input import Expected, why_silent
+from .stamp_gaps import distances_ns, misfit_ns
 
 # Of each input, to compare with those of the others; images of ten seconds at 100 Hz, because a
 # slow detector answers old ones.
 _STAMPS, _IMAGE_STAMPS = 100, 1000
-# What else to do when an input comes as messages of another type.
-_TYPE_HINTS = {'image': ', or set image_transport', 'detections': ', or set detections_type',
-               'depth': ', or set depth_transport'}
 # Who has to copy the stamp of the image into an input.
 _STAMPERS = {'camera_info': 'what publishes camera_info', 'detections': 'the detector',
              'depth': 'the depth driver'}
@@ -52,20 +47,6 @@ class _Input:
     refused: str = ''
     frame_id: str = ''
     stamps: deque[int] = field(default_factory=deque)
-
-
-@dataclass(frozen=True, eq=False)
-class Expected:
-    """What the node subscribed to.
-
-    :param topic: full name, remapped.
-    :param optional: frames are answered without it.
-    """
-
-    topic: str
-    message_type: type
-    qos: QoSProfile
-    optional: bool = False
 
 
 class InputWatch:
@@ -243,7 +224,7 @@ class InputWatch:
     def came_near(self, name: str, stamp: int, slop_s: float) -> bool:
         """Tell whether a recent message of an input has nearly the stamp [ns]."""
         stamps = self._inputs[name].stamps
-        return bool(stamps) and bool(_distances([stamp], stamps)[0] <= slop_s * 1e9)
+        return bool(stamps) and bool(distances_ns([stamp], stamps)[0] <= slop_s * 1e9)
 
     def _met(self, name: str, slop_s: float) -> tuple[int, int]:
         """Return for how many recent images an input came, and how many these images are.
@@ -253,7 +234,7 @@ class InputWatch:
         stamps = self._inputs[name].stamps
         low, high = min(stamps), max(stamps)
         due = [i for i in self._inputs['image'].stamps if low <= i <= high]
-        return int((_distances(due, stamps) <= slop_s * 1e9).sum()), len(due)
+        return int((distances_ns(due, stamps) <= slop_s * 1e9).sum()), len(due)
 
     def depth_came(self, slop_s: float) -> tuple[int, int]:
         """Return for how many recent images depth came, and how many these images are.
@@ -264,7 +245,7 @@ class InputWatch:
         """
         image = self._inputs['image'].stamps
         depth = self._inputs['depth'].stamps if 'depth' in self._inputs else ()
-        if not image or not depth or _misfit(image, depth, slop_s * 1e9):
+        if not image or not depth or misfit_ns(image, depth, slop_s * 1e9):
             return 0, 0
         return self._met('depth', slop_s)
 
@@ -285,7 +266,7 @@ class InputWatch:
             stamps = self._inputs[name].stamps
             if not stamps:
                 return None
-            if gap_ns := _misfit(image, stamps, slop_s * 1e9):
+            if gap_ns := misfit_ns(image, stamps, slop_s * 1e9):
                 gaps.append(f'{name} {gap_ns * 1e-9:.6g} s away at best')
                 stampers.append(_STAMPERS[name])
                 continue
@@ -300,53 +281,3 @@ class InputWatch:
             return Problem(Level.OK, ', '.join(fewer))
         return Problem(Level.WARN, f'{" or ".join(partners)} arrive too late for the images; '
                                    'raise queue, so that images wait longer for them')
-
-
-def why_silent(
-    name: str, expected: Expected, publishers: Sequence[Endpoint], refused: str = '', *,
-    came: bool = False,
-) -> str:
-    """Return why no message of an input comes, and what to do.
-
-    :param publishers: rclpy's TopicEndpointInfo of the topic's publishers.
-    :param refused: QoS policy because of which a publisher was refused.
-    :param came: whether there were messages before.
-    """
-    topic, wanted = expected.topic, type_name(expected.message_type)
-    if not publishers and came:
-        return f'nobody publishes {topic} any more; start its publisher again'
-    if not publishers:
-        return f'nobody publishes {topic}; check its name and the remapping'
-    fitting = [p for p in publishers if p.topic_type == wanted]
-    if not fitting:
-        hint = _TYPE_HINTS.get(name, '')
-        kinds = ', '.join(sorted({p.topic_type for p in publishers}))
-        return f'{topic} is {kinds}, expected {wanted}; remap another topic{hint}'
-    checks = [qos_check_compatible(p.qos_profile, expected.qos) for p in fitting]
-    if all(compatible == QoSCompatibility.ERROR for compatible, _ in checks):
-        policy = refused or checks[0][1].strip()
-        return (f'the publisher of {topic}, {fitting[0].node_name}, offers another QoS '
-                f'({policy}); set input_reliability to best_effort, or make the publisher '
-                'reliable')
-    silence = f'{fitting[0].node_name} has a publisher on {topic} but nothing arrives'
-    if name not in ('image', 'depth') or came:
-        return f'{silence}; see with ros2 topic hz whether it publishes'
-    return f'{silence}; {lost_images_hint()}'
-
-
-def _distances(stamps: Iterable[int], others: Iterable[int]) -> NDArray[np.int64]:
-    """Return how near [ns] each stamp comes to one of some others."""
-    given, known = (np.array(list(s), dtype=np.int64) for s in (stamps, others))
-    nearest: NDArray[np.int64] = np.abs(np.subtract.outer(given, known)).min(axis=1)
-    return nearest
-
-
-def _misfit(image: Sequence[int], stamps: Sequence[int], slop_ns: float) -> int:
-    """Return how near [ns] stamps come to those of images when most fit none, else 0.
-
-    Stamps from before the first image or after the last are not judged, when there are others.
-    """
-    low, high = min(image), max(image)
-    distances = _distances([s for s in stamps if low <= s <= high] or stamps, image)
-    misfits = distances[distances > slop_ns]
-    return int(misfits.min()) if 2 * len(misfits) > len(distances) else 0

@@ -18,12 +18,13 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from .depth_image import DepthBuffer
 from .detection_reading import message_type
 from .frames import Frame
-from .input_watch import Expected, InputWatch
+from .input_watch import InputWatch
 from .message_types import DetectionsMessage, StampedMessage
 from .messages import stamp_ns
 from .params import NodeParameters
 from .paused_subscription import Gate
 from .rclpy_types import MatchedEvent, NodeHandle, QosEvent
+from .silent_input import Expected
 
 # Time has jumped back (a bag starts again, a clock was set) if this many messages of a topic in a
 # row are older than an earlier one by this much.

@@ -32,8 +32,8 @@ from mrcnet_ros.ros.detection_reading import (
 from mrcnet_ros.ros.drop_counters import DropCounters
 from mrcnet_ros.ros.frame_handler import FrameHandler
 from mrcnet_ros.ros.frames import Frame
-from mrcnet_ros.ros.input_watch import Expected, why_silent
 from mrcnet_ros.ros.params import NodeParameters
+from mrcnet_ros.ros.silent_input import Expected, why_silent
 from mrcnet_ros.ros.statuses import Account, pose_status
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -14,8 +14,9 @@ from sensor_msgs.msg import CameraInfo, Image
 
 from mrcnet_ros.geometry.se3 import exp_so3
 from mrcnet_ros.ros.diagnostics import Level, Problem
-from mrcnet_ros.ros.input_watch import Expected, InputWatch, why_silent
+from mrcnet_ros.ros.input_watch import InputWatch
 from mrcnet_ros.ros.params import NodeParameters
+from mrcnet_ros.ros.silent_input import Expected, why_silent
 from mrcnet_ros.ros.statuses import Account, pose_status
 
 RELIABLE = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)

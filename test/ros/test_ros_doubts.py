@@ -29,9 +29,10 @@ from mrcnet_ros.ros.frame_handler import FrameHandler
 from mrcnet_ros.ros.frame_names import LOOK_MESSAGES, PAUSE_S, ROBOT_FRAMES, FrameNames
 from mrcnet_ros.ros.frames import Frame
 from mrcnet_ros.ros.input_doubts import camera_doubts
-from mrcnet_ros.ros.input_watch import Expected, InputWatch
+from mrcnet_ros.ros.input_watch import InputWatch
 from mrcnet_ros.ros.params import NodeParameters
 from mrcnet_ros.ros.pose_topics import PoseTopics
+from mrcnet_ros.ros.silent_input import Expected
 from mrcnet_ros.ros.transforms import Tree
 
 D = [0.1, -0.2, 0.0, 0.0, 0.0]
