@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from ..inference.followed import Followed, Lost, TrackLimits, View
 from ..inference.poses import FrameResult, PoseEstimate, joined
 from ..inference.tracking import Follows, Tracker
-from .camera_path import CameraPath
 from .frames import Frame
 from .params import NodeParameters
 
@@ -48,7 +47,6 @@ class Following:
     def __init__(self, estimator: Follows, *, late: bool = True) -> None:
         self._late = late
         self.tracker = Tracker(estimator)
-        self.camera = CameraPath()
         self._recent: deque[Frame] = deque(maxlen=MOST_KEPT)
         self._era = -1
         self._detected_ns: int | None = None
@@ -59,7 +57,6 @@ class Following:
         era, stamp = frame.moment
         if era != self._era:
             self.tracker.clear()
-            self.camera = CameraPath()
             self._recent.clear()
             self._era, self._detected_ns = era, None
         while self._recent and self._recent[0].moment[1] < stamp - KEPT_NS:

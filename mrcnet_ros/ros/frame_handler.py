@@ -19,6 +19,7 @@ from ..inference.followed import View
 from ..inference.poses import Detection, Estimator, FrameResult, PoseEstimate
 from ..inference.tracking import Follows
 from . import messages
+from .camera_path import CameraPath
 from .detection_filter import DetectionFilter
 from .detection_reading import detections_2d
 from .drop_counters import DropCounters
@@ -72,7 +73,7 @@ class FrameHandler:
         self._filter = DetectionFilter(
             drops, estimator.objects, own_detector=detector is not None,
             probable=getattr(getattr(estimator, 'model', None), 'score_law', None) is not None)
-        self._tracks, self._era = Tracks(estimator.objects), 0
+        self._tracks, self._era, self._path = Tracks(estimator.objects), 0, CameraPath()
         self._sent: tuple[tuple[int, int], set[str]] = ((0, -1), set())  # moment, frames in /tf
         self.facts = {**estimator_facts(estimator), **detector_facts(detector)}
         self.doubts = self._filter.doubts
@@ -100,6 +101,7 @@ class FrameHandler:
         if frame.era != self._era:  # a bag that is shorter than a gap starts again
             self._era = frame.era
             self._tracks.forget_places()
+            self._path = CameraPath()
         following = self._begin_following(frame, parameters)
         stamp = frame.moment[1]
         detects = self._detector is not None and (following is None or following.detector_is_due(
@@ -122,13 +124,14 @@ class FrameHandler:
         picture = self._decoder.with_measured(picture, frame, parameters)
         boxes = frame.detections if found is None else found
         late = frame.moment < last_answered
-        instances = self._instances(picture, boxes, following, parameters,
-                                    last_answered[1] if late else None)
+        T_world_camera = self._camera_at(picture, parameters)
+        instances = self._instances(_view(picture, T_world_camera), picture, boxes, following,
+                                    parameters, last_answered[1] if late else None)
         if found is not None:
             instances = replace(instances, result=replace(instances.result, stage_seconds={
                 'detection': detection_s, **instances.result.stage_seconds}))
-        answer = self._answer_with(picture, instances, len(boxes.detections) if boxes else 0,
-                                   parameters, late=late)
+        answer = self._answer_with(picture, T_world_camera, instances,
+                                   len(boxes.detections) if boxes else 0, parameters, late=late)
         return replace(answer, found=found)
 
     def _begin_following(self, frame: Frame, parameters: NodeParameters) -> Following | None:
@@ -140,7 +143,7 @@ class FrameHandler:
         self._following.begin(frame)
         return self._following
 
-    def _instances(self, picture: DecodedFrame, boxes: DetectionsMessage | None,
+    def _instances(self, view: View, picture: DecodedFrame, boxes: DetectionsMessage | None,
                    following: Following | None, parameters: NodeParameters,
                    correct_until: int | None) -> Instances:
         """Estimate what was detected, and follow what was not.
@@ -160,22 +163,21 @@ class FrameHandler:
             assert estimated is not None
             result, good = estimated
             return Instances(good, [''] * len(good), len(good), [], result)
-        view = self._view(picture, following, parameters)
         limits = limits_of(parameters)
         if correct_until is None or estimated is None:
             instances = following.answer(view, estimated, limits)
         else:
             instances = following.correct(
                 view, estimated[1], limits,
-                lambda frame: self._later_view(frame, following, parameters),
+                lambda frame: self._later_view(frame, parameters),
                 correct_until)
         self._count_corrections(picture, instances.poses[instances.detected:])
         self._drops.follow(len(following.tracker), len(instances.poses) - instances.detected,
                            [lost.reason for lost in instances.lost])
         return instances
 
-    def _view(self, picture: DecodedFrame, following: Following,
-              parameters: NodeParameters) -> View:
+    def _camera_at(self, picture: DecodedFrame, parameters: NodeParameters) -> Array:
+        """Return where the camera is in a world that never jumps, (4, 4) [m]."""
         header, fixed = picture.header, parameters.track_frame.lstrip('/')
         T: Array | None
         try:
@@ -186,26 +188,24 @@ class FrameHandler:
                 'no_camera_motion', f'/tf does not tell where {header.frame_id!r} is in '
                 f'track_frame {fixed!r} at the stamp of the image: {error}', picture.moment)
         stamp_ns = messages.stamp_ns(header)
-        T = following.camera.at(stamp_ns, (fixed, header.frame_id), T)
-        return View(picture.image, picture.camera, seconds(stamp_ns), T, picture.depth_m,
-                    picture.plane)
+        return self._path.at(stamp_ns, (fixed, header.frame_id), T)
 
-    def _later_view(self, frame: Frame, following: Following,
-                    parameters: NodeParameters) -> View | None:
+    def _later_view(self, frame: Frame, parameters: NodeParameters) -> View | None:
         try:
             picture = self._decoder.decode(frame, parameters)
-            return self._view(self._decoder.with_measured(picture, frame, parameters), following,
-                              parameters)
+            return _view(self._decoder.with_measured(picture, frame, parameters),
+                         self._camera_at(picture, parameters))
         except FrameError:
             return None  # it was told when it was to be answered
 
-    def _answer_with(self, picture: DecodedFrame, instances: Instances, detections: int,
-                     parameters: NodeParameters, *, late: bool) -> Answer:
+    def _answer_with(self, picture: DecodedFrame, T_world_camera: Array, instances: Instances,
+                     detections: int, parameters: NodeParameters, *, late: bool) -> Answer:
         """Name the instances and make the messages.
 
         :param late: the answer is not published, so that later ones go on as if it were not there.
         """
         poses, transforms = instances.poses, list[TransformStamped]()
+        self._tracks.camera_at(T_world_camera)
         if late:
             names = self._tracks.names(poses, parameters, instances.keys, instances.others)
         else:
@@ -288,6 +288,11 @@ class FrameHandler:
         self._sent[1].update(transform.child_frame_id for transform in sent)
         self._tree.sent(sent)
         return sent
+
+
+def _view(picture: DecodedFrame, T_world_camera: Array) -> View:
+    return View(picture.image, picture.camera, seconds(messages.stamp_ns(picture.header)),
+                T_world_camera, picture.depth_m, picture.plane)
 
 
 def _own_refusal(child: str, header: Header, parameters: NodeParameters) -> str:

@@ -149,7 +149,8 @@ class NodeParameters:
     track: bool = parameter(False, 'follow instances in the images between detections')
     track_frame: str = parameter(
         '', 'frame of /tf in which objects rest or move steadily while the camera moves, such as '
-        'base_link; empty: the frame of the camera', live=True)
+        'base_link; names and smoothing count in it, too; empty: the frame of the camera',
+        live=True)
     track_min_score: float = parameter(
         0.2, 'a followed instance needs poses with at least this score; the score is first '
         'corrected for distance, so that far objects are not penalised',

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..geometry.se3 import Array, exp_so3, log_so3, make_transform, rotation_angle
+from ..geometry.se3 import Array, exp_so3, inverse, log_so3, make_transform, rotation_angle
 from ..geometry.spread import covariance_of_equivalent
 from ..inference.poses import PoseEstimate
 from ..objects import ObjectModel
@@ -40,11 +40,11 @@ def object_frame(prefix: str, name: str) -> str:
 class _Track:
     """Where an instance was last.
 
-    :param T_camera_centred: (4, 4) [m], the published pose in the centred frame.
+    :param T_world_centred: (4, 4) [m], the published pose in the centred frame.
     """
 
     stamp_ns: int
-    T_camera_centred: Array
+    T_world_centred: Array
 
 
 class Tracks:
@@ -56,7 +56,8 @@ class Tracks:
     gets the name of its instance and changes nothing; :meth:`names` is for late frames that only
     correct what is followed.
 
-    Places are those of the middles of objects. The origin of a mesh may lie far outside of it,
+    Places are in a world in which the camera may move, see :meth:`camera_at`. They are those of
+    the middles of objects. The origin of a mesh may lie far outside of it,
     where each small rotation would move it far.
 
     :param objects: by label.
@@ -66,11 +67,16 @@ class Tracks:
         self._objects = objects
         self._numbers = InstanceNumbers(objects)
         self._tracks: dict[Key, _Track] = {}
+        self._T_world_camera = np.eye(4)
         self._last_ns: int | None = None
         self._slow = False
         # Time to the last frame from the one before [s], where it is too long to recognise
         # instances, and not for the first time: that was a pause. Otherwise 0.
         self.gap_s = 0.0
+
+    def camera_at(self, T_world_camera: Array) -> None:
+        """Take note of where the camera is in the next frame, (4, 4) [m]; at first it rests."""
+        self._T_world_camera = T_world_camera
 
     def update(self, stamp_ns: int, estimates: Sequence[PoseEstimate], parameters: NodeParameters,
                keys: Sequence[str] = (), others: Collection[str] = ()
@@ -94,7 +100,7 @@ class Tracks:
                 joined.append(estimate)
                 continue
             pose = self._joined(last, stamp_ns, estimate, parameters)
-            self._tracks[key] = _Track(stamp_ns, self._centred(pose))
+            self._tracks[key] = _Track(stamp_ns, self._T_world_camera @ self._centred(pose))
             joined.append(pose)
         return _names(estimates, numbers), joined
 
@@ -123,9 +129,13 @@ class Tracks:
                   ) -> list[int]:
         reach_m = {e.label: parameters.track_jump * self._objects[e.label].diameter_m
                    for e in estimates}
-        places = {key: track.T_camera_centred[:3, 3] for key, track in self._tracks.items()}
+        places = {key: self._in_camera(track)[:3, 3] for key, track in self._tracks.items()}
         centred = [dataclasses.replace(e, T_camera_object=self._centred(e)) for e in estimates]
         return self._numbers.assign(centred, places, reach_m, keys, others, late=late)
+
+    def _in_camera(self, track: _Track) -> Array:
+        """Return where the camera would see an instance now, (4, 4) [m], centred frame."""
+        return inverse(self._T_world_camera) @ track.T_world_centred
 
     def _centred(self, estimate: PoseEstimate) -> Array:
         return self._objects[estimate.label].to_centred(estimate.T_camera_object)
@@ -144,18 +154,19 @@ class Tracks:
         covariance = estimate.covariance
         if last is None:
             return estimate
+        before = self._in_camera(last)
         if parameters.stable_symmetry:
-            T = model.real_symmetries.nearest(T[:3, :3], T[:3, 3], last.T_camera_centred[:3, :3])
+            T = model.real_symmetries.nearest(T[:3, :3], T[:3, 3], before[:3, :3])
             if covariance is not None:
                 shift_m = T[:3, 3] - estimate.T_camera_object[:3, 3]
                 covariance = covariance_of_equivalent(covariance, shift_m)
         T_centred = model.to_centred(T)
-        moved_m = np.linalg.norm(T_centred[:3, 3] - last.T_camera_centred[:3, 3])
+        moved_m = np.linalg.norm(T_centred[:3, 3] - before[:3, 3])
         if moved_m > parameters.track_jump * model.diameter_m:
             return estimate
         if parameters.smoothing_s > 0.0:
             weight = 1.0 - np.exp((last.stamp_ns - stamp_ns) * 1e-9 / parameters.smoothing_s)
-            T = model.from_centred(blend(last.T_camera_centred, T_centred, float(weight)))
+            T = model.from_centred(blend(before, T_centred, float(weight)))
         return dataclasses.replace(estimate, T_camera_object=T, covariance=covariance)
 
 

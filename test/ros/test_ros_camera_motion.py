@@ -211,6 +211,25 @@ def test_without_its_motion_the_camera_is_taken_to_rest(motion, parameters, told
     assert counts.get('no_camera_motion', 0) == told
 
 
+@pytest.mark.parametrize('fixed', ['', 'world'])
+def test_instances_rest_while_the_camera_moves_without_track(motion, fixed):
+    """A pose that is smoothed for long stays where its object was in ``track_frame``."""
+    handler = FrameHandler(BoxEstimator(), dict.fromkeys(DIAMETERS_M, np.zeros((2, 3))),
+                           DropCounters(lambda *_: None), compressed=False,
+                           tree=Tree(camera=motion.look_up))
+    parameters = NodeParameters(track_frame=fixed, track_jump=10.0, smoothing_s=1e6,
+                                stable_symmetry=False)
+    found = []
+    for step in (0, 4):
+        motion._buffer.set_transform(transform(step), '')
+        image, info, boxes = (stamp(m, step) for m in frame(7, ('duck',)))
+        answer = handler.answer(Frame(image, info, boxes), parameters)
+        found.append(answer.scene.estimates[0].T_camera_object)
+    moved = inverse(T_world_camera(4)) @ T_world_camera(0) if fixed else np.eye(4)
+    np.testing.assert_allclose(found[1], moved @ found[0], atol=1e-4)
+    assert np.allclose(moved, np.eye(4)) == (not fixed)
+
+
 def test_a_transform_that_is_not_finite_is_none(motion):
     """Following with it would lose every instance."""
     found = transform(0)

@@ -54,6 +54,26 @@ def _pose(tracks, estimate, at_ms, **parameters):
     return poses[0].T_camera_object
 
 
+def test_names_stay_while_the_camera_moves_past_its_objects(tracks):
+    """Where /tf tells its motion; otherwise another instance is in the place of the first."""
+    before, after = [_estimate(x=-0.3), _estimate(x=0.3)], [_estimate(x=-0.3), _estimate(x=-0.9)]
+    assert _names(tracks, *before, _estimate(x=0.9)) == ['duck', 'duck_2', 'duck_3']
+    tracks.camera_at(make_transform(np.eye(3), [0.6, 0.0, 0.0]))
+    assert _names(tracks, *after, at_ms=30) == ['duck_2', 'duck']
+    tracks.camera_at(np.eye(4))
+    assert _names(tracks, *reversed(before), at_ms=60) == ['duck_2', 'duck']
+    assert _names(tracks, *after, at_ms=90) == ['duck', 'duck_2']
+
+
+def test_a_smooth_pose_does_not_lag_behind_a_moving_camera(tracks):
+    """Smoothing is of the object in the world, which rests."""
+    _pose(tracks, _estimate(x=0.0), 0, smoothing_s=10.0)
+    tracks.camera_at(make_transform(np.eye(3), [0.05, 0.0, 0.0]))
+    moved = _estimate(x=-0.05)
+    np.testing.assert_allclose(_pose(tracks, moved, 30, smoothing_s=10.0),
+                               moved.T_camera_object, atol=1e-9)
+
+
 def test_an_instance_keeps_its_name_while_its_id_lives(tracks):
     """Also when the detector lists it in another place or misses it for a while."""
     duck_a, duck_b = _estimate(name='a'), _estimate(name='b')
