@@ -112,7 +112,7 @@ def choose_runtime(name: str) -> tuple[str, str]:
             raise BackendError(f'unknown backend {name!r}; there are: auto, {", ".join(RUNTIMES)}')
         if problem := RUNTIMES[name].problem():
             raise BackendError(f'backend {name} {problem}')
-        return name, 'as set'
+        return name, 'as asked for'
     passed: list[str] = []
     for candidate, runtime in RUNTIMES.items():
         if not runtime.auto:

@@ -92,14 +92,14 @@ def _check_verified(model: Loadable, options: RuntimeOptions) -> str:
     :raises BackendError: when it may not.
     """
     if options.precision == FULL:
-        return 'as set'
+        return 'as asked for'
     execution = execution_of(model, options)
     found = find_result(model.path, execution)
     if found is not None and found['passed']:
-        return 'as set, verified with this model here'
+        return 'as asked for, verified with this model here'
     problem = 'not been verified' if found is None else 'failed the verification'
     if options.allow_unverified:
-        return f'as set, allowed although it has {problem}'
+        return f'as asked for, allowed although it has {problem}'
     raise BackendError(
         f'model {model.path} has {problem} in {options.precision} with {execution.backend} '
         f'{execution.version} on {execution.device}; run `mrcnet verify{model.verified_with} '
