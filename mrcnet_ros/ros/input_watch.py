@@ -15,6 +15,7 @@ from .input_doubts import InputDoubts, camera_doubts, camera_remark
 from .message_types import StampedMessage
 from .messages import stamp_ns
 from .rclpy_types import Endpoint
+from .shared_memory import lost_images_hint
 from .silent_input import Expected, why_silent
 from .stamp_gaps import distances_ns, misfit_ns
 
@@ -24,6 +25,12 @@ _STAMPS, _IMAGE_STAMPS = 100, 1000
 # Who has to copy the stamp of the image into an input.
 _STAMPERS = {'camera_info': 'what publishes camera_info', 'detections': 'the detector',
              'depth': 'the depth driver'}
+# Images get lost if nearly all have a camera_info, and not nearly all of these an image.
+_MOST, _ENOUGH_INFOS = 0.8, 20
+# Of the images that all inputs come for, the part that is answered where nothing comes too late.
+_ANSWERED = 0.5
+# For so long after messages had to wait [s], later ones may still be old.
+_HELD_S = 10.0
 # Messages in a row with one stamp that show that it never changes: cameras may repeat one.
 _SAME_STAMPS = 5
 
@@ -63,6 +70,7 @@ class InputWatch:
         self._inputs: dict[str, _Input] = {}
         self._expected: dict[str, Expected] = {}
         self._doubts = InputDoubts(clock)
+        self._held_s: float | None = None
 
     def expect(self, name: str, expected: Expected) -> None:
         """Start to watch an input, called ``name`` by the node."""
@@ -81,6 +89,15 @@ class InputWatch:
         seen.frame_id = str(message.header.frame_id)
         if isinstance(message, CameraInfo):
             seen.info = message
+
+    def holds(self) -> None:
+        """Note that messages wait with the middleware until the node has answered others."""
+        self._held_s = self._clock()
+
+    @property
+    def held(self) -> bool:
+        """Whether messages have had to wait for the node recently, so that their age is its."""
+        return self._held_s is not None and self._clock() - self._held_s < _HELD_S
 
     def refused(self, name: str, policy: str) -> None:
         """Note that a publisher was not connected because of a QoS policy."""
@@ -131,8 +148,9 @@ class InputWatch:
             silent_s = now - (self._since_s if seen.last_s is None else seen.last_s)
             expected = self._expected[name]
             if silent_s > timeout_s:
-                cause = why_silent(name, expected, ends[name], seen.refused,
-                                   came=seen.last_s is not None)
+                cause = why_silent(
+                    name, expected, ends[name], seen.refused, came=seen.last_s is not None,
+                    others_came=any(i.last_s is not None for i in self._inputs.values()))
                 when = 'never came' if seen.last_s is None else f'stopped {silent_s:.0f} s ago'
                 level = Level.WARN if expected.optional else Level.ERROR
                 found.append(Problem(level, f'{name} {when}: {cause}'))
@@ -182,6 +200,10 @@ class InputWatch:
                 'faster')
         if abs(seen.lag_s) <= stale_s:
             return ''
+        if self.held and seen.lag_s > 0:
+            return (f'{name} waits {seen.lag_s:.3g} s for the node, which is slower than the '
+                    'images; slow their source down, or set policy to latest, which leaves '
+                    'images out')
         side = 'behind' if seen.lag_s > 0 else 'ahead of'
         return (f"stamps of {name} are {abs(seen.lag_s):.3g} s {side} the node's clock; set "
                 'use_sim_time if you play a bag or a simulation, otherwise synchronise the clocks')
@@ -249,18 +271,35 @@ class InputWatch:
             return 0, 0
         return self._met('depth', slop_s)
 
-    def why_unpaired(self, slop_s: float, *, answered: bool) -> Problem | None:
+    def _lost_images(self, slop_s: float) -> str:
+        """Return that images get lost on the way, '' where that cannot be told.
+
+        Then nearly all images have a camera_info, but many of these have no image.
+        """
+        image, info = self._inputs['image'].stamps, self._inputs['camera_info'].stamps
+        low, high = min(image), max(image)
+        due = [stamp for stamp in info if low <= stamp <= high]
+        if len(due) < _ENOUGH_INFOS:
+            return ''
+        met = int((distances_ns(due, image) <= slop_s * 1e9).sum())
+        own, of_all = self._met('camera_info', slop_s)
+        if own < _MOST * of_all or met >= _MOST * len(due):
+            return ''
+        return (f'image came for {met} of {len(due)} camera_info only, so images are lost on the '
+                f'way: {lost_images_hint()}')
+
+    def why_unpaired(self, slop_s: float, *, answered: float) -> Problem | None:
         """Return why recent images have no partners, None when that cannot be told.
 
-        Nothing is wrong when frames are answered and an input only comes for fewer images.
+        Nothing is wrong when an input comes for fewer images only, and these are answered.
 
         :param slop_s: by how much stamps may differ.
-        :param answered: whether any frame was complete.
+        :param answered: part of the recent images that became a frame.
         """
         image = self._inputs['image'].stamps
         if not image:
             return None
-        gaps, fewer, stampers = [], [], []
+        gaps, fewer, stampers, expected = [], [], [], 1.0
         partners = [n for n, e in self._expected.items() if n != 'image' and not e.optional]
         for name in partners:
             stamps = self._inputs[name].stamps
@@ -273,11 +312,14 @@ class InputWatch:
             met, due = self._met(name, slop_s)
             if met < due:
                 fewer.append(f'{name} come for {met} of {due} images')
+                expected = min(expected, met / due)
+        if lost := self._lost_images(slop_s):
+            return Problem(Level.WARN, lost)
         if gaps:
             return Problem(Level.WARN, f'stamps differ from those of image: {", ".join(gaps)}; '
                                        f'let {" and ".join(stampers)} copy the stamp of the '
                                        'image, or set sync_slop_s')
-        if fewer and answered:
+        if fewer and answered > _ANSWERED * expected:
             return Problem(Level.OK, ', '.join(fewer))
         return Problem(Level.WARN, f'{" or ".join(partners)} arrive too late for the images; '
                                    'raise queue, so that images wait longer for them')

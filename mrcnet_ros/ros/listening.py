@@ -42,7 +42,13 @@ class Listening:
         self._inputs = InputSynchronizer(
             node, self._parameters, qos.inputs(self._parameters), self._on_frame,
             self._services.drop_counters.drop, self.watch, on_peers,
-            lambda: not self.queue.full, self._services.eras.__next__)
+            self._has_room, self._services.eras.__next__)
+
+    def _has_room(self) -> bool:
+        full = self.queue.full
+        if full:
+            self.watch.holds()
+        return not full
 
     def close(self) -> None:
         """Unsubscribe, and leave no frame in the queue."""

@@ -140,13 +140,17 @@ class PoseNode(ParameterNode):
     def _listen(self) -> None:
         assert self._worker is not None
         self._listening = Listening(self.parameters, self._frame_services, self._wake.trigger)
-        if self.parameters.track and self._camera_motion is None:
-            self._camera_motion = CameraTransforms(self)
+        if self.parameters.track_frame:
+            self._watch_camera()
         self._frame_names.listen(self)
         self._worker.start(self._listening.queue)
         self._frame_publishers.publish_symmetries(self._worker.loaded.result().objects)
         self._listening.subscribe(self, self._on_peers)
         self.confirm_action.start(self._worker.loaded.result())
+
+    def _watch_camera(self) -> None:
+        if self._camera_motion is None:
+            self._camera_motion = CameraTransforms(self)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stop listening; the frame being answered is answered first."""
@@ -263,6 +267,8 @@ class PoseNode(ParameterNode):
         parameters = changed_parameters(self.parameters, changed, configured=handled is not None)
         if handled is not None and parameters.label_map != self.parameters.label_map:
             check_label_map(parameters, handled.loaded.result().objects)
+        if self._listening is not None and parameters.track_frame:
+            self._watch_camera()
         return parameters
 
     def _log_drops(self) -> None:
@@ -307,7 +313,7 @@ class PoseNode(ParameterNode):
     def _camera_in(self, header: HeaderMessage, fixed_frame: str) -> Array:
         motion = self._camera_motion
         if motion is None:
-            raise MotionError('nothing listens to /tf; activate the node with track: true')
+            raise MotionError('the node does not listen to /tf yet')
         return motion.look_up(header, fixed_frame)
 
     def _begin_moment(self, moment: tuple[int, int]) -> None:

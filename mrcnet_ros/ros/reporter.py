@@ -65,7 +65,8 @@ class Reporter:
         account = Account(span_s, recent, total, self._drops.reasons(),
                           self._timings.percentiles(), self.busy_s, self.doubts,
                           self._drops.followed_now if limits.track else None,
-                          watch.depth_came(limits.sync_slop_s) if watch is not None else (0, 0))
+                          watch.depth_came(limits.sync_slop_s) if watch is not None else (0, 0),
+                          watch is not None and watch.held)
         statuses = [model_status(state, self.error, self.loading, self.facts, total)]
         if watch is None:
             statuses += [idle_status('inputs', state), idle_status('poses', state, account),
@@ -74,7 +75,8 @@ class Reporter:
                 statuses.append(idle_status('support_plane', state))
         else:
             why_unpaired = watch.why_unpaired(
-                limits.sync_slop_s, answered=bool(recent.get('frames', 0))
+                limits.sync_slop_s, answered=recent.get('frames', 0) / (
+                    recent.get('frames', 0) + recent['unpaired'])
             ) if recent.get('unpaired', 0) else None
             poses = pose_status(account, limits, why_unpaired)
             statuses += [self._inputs(limits, watch), dataclasses.replace(

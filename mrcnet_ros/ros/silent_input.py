@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rclpy.qos import QoSCompatibility, QoSProfile, qos_check_compatible
+from sensor_msgs.msg import Image
 
 from .diagnostics import type_name
 from .rclpy_types import Endpoint
@@ -32,13 +33,14 @@ class Expected:
 
 def why_silent(
     name: str, expected: Expected, publishers: Sequence[Endpoint], refused: str = '', *,
-    came: bool = False,
+    came: bool = False, others_came: bool = False,
 ) -> str:
     """Return why no message of an input comes, and what to do.
 
     :param publishers: rclpy's TopicEndpointInfo of the topic's publishers.
     :param refused: QoS policy because of which a publisher was refused.
     :param came: whether there were messages before.
+    :param others_came: whether other inputs have come, so that only large images are lost.
     """
     topic, wanted = expected.topic, type_name(expected.message_type)
     if not publishers and came:
@@ -56,7 +58,8 @@ def why_silent(
         return (f'the publisher of {topic}, {fitting[0].node_name}, offers another QoS '
                 f'({policy}); set input_reliability to best_effort, or make the publisher '
                 'reliable')
-    silence = f'{fitting[0].node_name} has a publisher on {topic} but nothing arrives'
-    if name not in ('image', 'depth') or came:
-        return f'{silence}; see with ros2 topic hz whether it publishes'
-    return f'{silence}; {lost_images_hint()}'
+    silence = (f'{fitting[0].node_name} has a publisher on {topic} but nothing arrives; see with '
+               'ros2 topic hz whether it publishes')
+    if wanted != type_name(Image) or came or not others_came:
+        return silence
+    return f'{silence}. If it does: {lost_images_hint()}'

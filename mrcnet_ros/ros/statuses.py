@@ -41,6 +41,7 @@ class Account:
     :param doubts: what looks wrong of recent boxes and poses.
     :param following: instances that are followed now, None without ``track``.
     :param depth_came: for how many recent images depth came, and how many these images are.
+    :param held: whether messages have had to wait for the node, with the policy lossless.
     """
 
     span_s: float
@@ -52,6 +53,7 @@ class Account:
     doubts: Sequence[Problem] = ()
     following: int | None = None
     depth_came: tuple[int, int] = (0, 0)
+    held: bool = False
 
 
 def pose_status(account: Account, limits: NodeParameters, why_unpaired: Problem | None) -> Status:
@@ -141,7 +143,10 @@ def _age_problems(account: Account, limits: NodeParameters) -> list[Problem]:
     own_s = sum(account.percentiles_s.get(name, (0.0, 0.0))[1]
                 for name in ('waiting', 'answering', 'publishing'))
     text = f'poses are {ages[1]:.3g} s old when published (p95)'
-    if own_s < ages[1] / 2:
+    if account.held:
+        text += (', because the node is slower than the images and policy lossless keeps them '
+                 'all; slow their source down, or set policy to latest')
+    elif own_s < ages[1] / 2:
         text += (f', of which the node took {own_s:.3g} s; their images or boxes come late, or '
                  'have stamps of another clock')
     return [Problem(level, text)]
@@ -156,9 +161,9 @@ def _values(account: Account) -> dict[str, str]:
         values['poses followed'] = str(account.total.get('followed', 0))
         for name in ('lost', *(f'lost {reason}' for reason in LOSSES)):
             values[name] = str(account.total.get(name, 0))
-        if count := account.total.get('no_camera_motion', 0):
-            values['images without camera motion'] = (
-                f'{count} ({account.reasons.get("no_camera_motion", "")})')
+    if count := account.total.get('no_camera_motion', 0):
+        values['images without camera motion'] = (
+            f'{count} ({account.reasons.get("no_camera_motion", "")})')
     if count := account.total.get('track_gap', 0):
         values['frames after a gap'] = f'{count} ({account.reasons.get("track_gap", "")})'
     values['faults of the node'] = str(account.total.get('faults', 0))

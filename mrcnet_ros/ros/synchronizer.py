@@ -104,7 +104,9 @@ class InputSynchronizer:
         self._synchronize()
         self._subscribers: list[message_filters.Subscriber] = []
         try:
-            for name in self._topics:
+            # what completes a frame, and so may shut the gate, is taken last: rclpy takes messages
+            # in the order of subscription, and those after it would never be taken
+            for name in reversed(self._topics):
                 self._subscribers.append(self._subscribe(name, qos))
         except BaseException:
             self.close()

@@ -10,7 +10,7 @@ pytest.importorskip('vision_msgs', reason='needs ros_pip/interfaces or a ROS ins
 
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from ros_frames import frame
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from mrcnet_ros.geometry.se3 import exp_so3
 from mrcnet_ros.ros.diagnostics import Level, Problem
@@ -37,7 +37,7 @@ def _publisher(kind='sensor_msgs/msg/Image', qos=BEST_EFFORT, name='driver'):
 ])
 def test_the_graph_tells_why_an_input_is_silent(publishers, words):
     """No publisher, another type, another QoS, or lost on the way."""
-    text = why_silent('image', Expected('/cam', Image, RELIABLE), publishers)
+    text = why_silent('image', Expected('/cam', Image, RELIABLE), publishers, others_came=True)
     assert all(word in text for word in words), text
 
 
@@ -47,11 +47,14 @@ def test_an_input_that_came_has_the_right_name():
     assert 'nobody publishes /cam any more' in text and 'remapping' not in text
 
 
-@pytest.mark.parametrize(('name', 'came'), [('camera_info', False), ('image', True)])
-def test_only_images_that_never_came_are_said_to_be_too_large(name, came):
-    """A small message, or an image after others, stays away because nobody publishes it."""
-    text = why_silent(name, Expected('/cam', Image, RELIABLE), [_publisher(qos=RELIABLE)],
-                      came=came)
+@pytest.mark.parametrize(('kind', 'came', 'others'), [
+    (CameraInfo, False, True), (Image, True, True), (Image, False, False),
+    (CompressedImage, False, True)])
+def test_only_images_that_never_came_are_said_to_be_too_large(kind, came, others):
+    """A small message, an image after others, or all inputs stay away as nobody publishes."""
+    publisher = _publisher(f'sensor_msgs/msg/{kind.__name__}', RELIABLE)
+    text = why_silent('image', Expected('/cam', kind, RELIABLE), [publisher], came=came,
+                      others_came=others)
     assert 'ros2 topic hz' in text and 'fastdds' not in text
 
 
@@ -165,6 +168,42 @@ def test_a_detector_that_is_slower_than_the_camera_is_no_problem(watch):
                          Problem(level, text))
     assert status.level == Level.OK
     assert '50 poses' in status.message and 'detections come for 15' in status.message
+
+
+def test_boxes_that_mostly_come_too_late_are_told_although_some_are_answered(watch):
+    """They come for a third of the images, and one in ten of these is answered."""
+    _watch_camera(watch, every=3)
+    level, text = _unpaired(watch, answered=10 / 283)
+    assert level == Level.WARN and 'arrive too late for the images; raise queue' in text
+    assert _unpaired(watch, answered=0.3)[0] == Level.OK
+
+
+def test_images_that_get_lost_are_no_fault_of_other_stamps(watch):
+    """Who sets sync_slop_s then pairs boxes with wrong images."""
+    for number in range(90):
+        for name in ('image', 'camera_info', 'detections'):
+            if name == 'camera_info' or (name == 'image') == (number % 5 < 2):
+                message, _, _ = frame(0)
+                message.header.stamp.sec = 1 + number // 30
+                message.header.stamp.nanosec = number % 30 * 33_333_333
+                watch.saw(message, name)
+    level, text = _unpaired(watch, answered=0.1)
+    assert level == Level.WARN and 'sync_slop_s' not in text
+    assert 'image came for 36 of 87 camera_info only, so images are lost on the way: ' in text
+
+
+def test_messages_that_wait_for_a_slow_node_have_no_other_clock():
+    """Under lossless the middleware keeps them, however old they become."""
+    now = [0.0]
+    watch = InputWatch(lambda: 50 * 10**9, lambda: now[0])
+    watch.expect('image', Expected('/cam', Image, RELIABLE))
+    watch.holds()
+    watch.saw(frame(40)[0], 'image')
+    problem, = watch.problems(60.0, 1.0, lambda topic: [])
+    assert 'image waits 10 s for the node, which is slower' in problem.text and watch.held
+    now[0] = 30.0
+    problem, = watch.problems(60.0, 1.0, lambda topic: [])
+    assert 'use_sim_time' in problem.text and not watch.held
 
 
 @pytest.mark.parametrize(('shift_ns', 'came'), [(0, (50, 99)), (9_000_000, (0, 0))])

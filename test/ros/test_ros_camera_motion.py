@@ -13,7 +13,9 @@ pytest.importorskip('vision_msgs', reason='needs ros_pip/interfaces or a ROS ins
 
 import rclpy
 from geometry_msgs.msg import TransformStamped
+from rclpy.parameter import Parameter
 from ros_frames import frame
+from ros_process import environment, own_domain
 from stand_in_node import DIAMETERS_M, BoxEstimator
 from std_msgs.msg import Header
 
@@ -30,7 +32,9 @@ from mrcnet_ros.ros.drop_counters import DropCounters
 from mrcnet_ros.ros.frame_handler import FrameHandler
 from mrcnet_ros.ros.frames import Frame
 from mrcnet_ros.ros.messages import stamp_ns
+from mrcnet_ros.ros.node_process import start
 from mrcnet_ros.ros.params import NodeParameters
+from mrcnet_ros.ros.pose_node import PoseNode
 from mrcnet_ros.ros.transforms import CameraTransforms, MotionError, Tree
 
 CAMERA_FRAME = 'camera_optical'
@@ -228,6 +232,29 @@ def test_instances_rest_while_the_camera_moves_without_track(motion, fixed):
     moved = inverse(T_world_camera(4)) @ T_world_camera(0) if fixed else np.eye(4)
     np.testing.assert_allclose(found[1], moved @ found[0], atol=1e-4)
     assert np.allclose(moved, np.eye(4)) == (not fixed)
+
+
+@pytest.mark.parametrize('live', [False, True])
+def test_the_node_listens_to_tf_for_track_frame_alone(monkeypatch, live):
+    """Given at the start or set later, with ``track`` off."""
+    for name, text in environment(own_domain(76)).items():
+        monkeypatch.setenv(name, text)
+    rclpy.init()
+    node, fixed = PoseNode(lambda _: BoxEstimator()), [Parameter('track_frame', value='world')]
+    try:
+        if not live:
+            node.set_parameters(fixed)
+        assert start(node)
+        if live:
+            assert node._camera_motion is None
+            assert node.set_parameters_atomically(fixed).successful
+        node._camera_motion._buffer.set_transform(transform(3), '')
+        np.testing.assert_allclose(node._camera_in(header(3), 'world'), T_world_camera(3),
+                                   atol=1e-9)
+    finally:
+        node.close()
+        node.destroy_node()
+        rclpy.shutdown()
 
 
 def test_a_transform_that_is_not_finite_is_none(motion):

@@ -224,6 +224,22 @@ def buffer():
     return buffer
 
 
+def test_a_static_transform_may_become_a_moving_one(buffer):
+    """And the other way round; what held before says nothing any more."""
+    from rclpy.time import Time
+
+    def x(second):
+        return buffer.lookup_transform('base', 'camera', Time(seconds=second)
+                                       ).transform.translation.x
+
+    assert x(11) == pytest.approx(1.0)
+    for second in (10, 11, 12):
+        buffer.set_transform(_link('base', 'camera', second, x=float(second)), 'test')
+    assert [x(s) for s in (10, 11, 12)] == pytest.approx([10.0, 11.0, 12.0])
+    buffer.set_transform_static(_link('base', 'camera', 0, x=2.0), 'test')
+    assert x(12) == x(99) == pytest.approx(2.0)
+
+
 @pytest.mark.parametrize(('second', 'x'), [(10, 1.0), (11, 1.1), (12, 1.2), (0, 1.2)])
 def test_transforms_of_a_tree_are_chained_and_interpolated(buffer, second, x):
     """Up from the source and down to the target; 0 asks for the latest."""

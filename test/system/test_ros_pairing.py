@@ -1,5 +1,6 @@
 """Which messages make a frame, and which frames are answered."""
 
+import numpy as np
 import pytest
 
 pytest.importorskip('rclpy', reason='needs the ROS wheels or a ROS installation')
@@ -47,6 +48,33 @@ def test_lossless_answers_every_frame_in_order(tmp_path):
                          'queue:=2', taken=3)
     assert stamps == list(range(6))
     assert 'dropped: none' in log
+
+
+def test_no_input_is_starved_while_frames_wait(tmp_path):
+    """Depth is taken with its image, also when that image leaves no room for another one."""
+    from rclpy.qos import QoSProfile, ReliabilityPolicy
+    from sensor_msgs.msg import Image
+
+    gate = tmp_path / 'gate'
+    with ready_node(5, 'policy:=lossless', 'input_reliability:=reliable', 'queue:=2',
+                    'depth:=auto') as (_, client):
+        publisher = client.readiness.publisher(
+            Image, 'depth', QoSProfile(depth=50, reliability=ReliabilityPolicy.RELIABLE))
+        client.connect()
+        for second in range(6):
+            depth = Image(width=64, height=48, step=128, encoding='16UC1')
+            depth.data = np.full(64 * 48, 4000, np.uint16).tobytes()
+            hold = ('duck', 31.5, 23.5, 30.0, 0.9, '' if second else f'hold:{gate}')
+            image, info, boxes = frame(second, hold)
+            depth.header = image.header
+            publisher.publish(depth)
+            client.send(image, info, boxes)
+            assert second or client.spin(gate.exists)
+        client.wait_for_inputs(3, 'image', 'camera_info', 'detections', 'depth')
+        gate.unlink()
+        assert client.spin(lambda: len(client.answers) == 6)
+        z = [a.detections[0].results[0].pose.pose.position.z for a in client.answers]
+    assert z == pytest.approx([4.0] * 6)
 
 
 def test_stamps_may_differ_by_the_slop():

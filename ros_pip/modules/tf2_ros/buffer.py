@@ -101,8 +101,9 @@ class Buffer:
         if child == parent or not (child and parent) or not np.isfinite([*t, *q]).all() or (
                 abs(q @ q - 1.0) > DENORMALISED):
             return
-        if self._parents.get(child) != parent:
+        if self._parents.get(child) != parent or (child in self._static and not static):
             self._history[child] = []
+            self._static.discard(child)
         self._parents[child] = parent
         if static:
             self._static.add(child)
