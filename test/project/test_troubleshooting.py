@@ -19,8 +19,8 @@ from mrcnet_ros.ros.drop_counters import (
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = ['ros/statuses.py', 'ros/reporter.py', 'ros/input_watch.py', 'ros/silent_input.py',
-           'ros/input_doubts.py', 'ros/box_watch.py', 'ros/detection_watch.py', 'ros/shared_memory.py',
-           'geometry/camera_doubts.py']
+           'ros/input_doubts.py', 'ros/box_watch.py', 'ros/detection_watch.py',
+           'ros/shared_memory.py', 'geometry/camera_doubts.py']
 # parts of a message that are no problem, or follow one that the table has
 OTHERS = {
     '... frames/s with ... poses in ... s',
