@@ -80,6 +80,8 @@ def _lens_doubts(camera: Camera, name: str) -> list[str]:
     straight = np.linalg.norm((borders - middle) / camera.K[(0, 1), (0, 1)], axis=1)
     seen = np.linalg.norm(camera.unproject(borders)[:, :2], axis=1)
     nearest = int(np.argmin(np.where(straight > 0, straight, np.inf)))
+    if not straight[nearest] > 0:  # an image of one pixel
+        return doubts
     least, most = RAY_RATIOS
     if not least <= seen[nearest] / straight[nearest] <= most:  # nan beyond the fold of the lens
         doubts.append(f'with D of {name} the lens '

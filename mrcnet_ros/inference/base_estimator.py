@@ -188,9 +188,11 @@ class BaseEstimator(ABC, Generic[ModelT]):
 
     def _scored_again(self, before: PoseEstimate, after: PoseEstimate) -> PoseEstimate:
         """Return a pose with the score that it has after a plane has corrected it."""
-        if (not after.stands or after.evidence is None or before.covariance is None
-                or after.covariance is None):
+        if not after.stands or after.evidence is None:
             return after
+        if before.covariance is None or after.covariance is None:
+            # how much surer it is cannot be told; its distance is uncertain no more
+            return dataclasses.replace(after, score=max(after.score, after.presence))
         return dataclasses.replace(after, score=self._score(measured_again(
             after.evidence, before.covariance, after.covariance)))
 

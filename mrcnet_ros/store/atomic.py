@@ -71,6 +71,6 @@ def writing(path: Path) -> Iterator[None]:
 def remove_stale(folder: Path) -> None:
     """Remove what writers that were killed have left in a folder."""
     for file in folder.glob('.*.partial'):
-        with suppress(FileNotFoundError):  # its writer has finished by now
+        with suppress(OSError):  # its writer has finished by now, or it is another user's
             if time.time() - file.stat().st_mtime > STALE_SECONDS:
                 file.unlink()

@@ -6,6 +6,7 @@ import pytest
 
 from mrcnet_ros.errors import CameraError
 from mrcnet_ros.geometry.camera import Camera
+from mrcnet_ros.geometry.camera_doubts import number_doubts
 
 K = np.array([[572.4, 0.0, 325.3], [0.0, 573.6, 242.0], [0.0, 0.0, 1.0]])
 
@@ -187,6 +188,13 @@ FOLDING = {
     'pole': Camera(K, 640, 480, 'rational_polynomial', (0.1, 0, 0, 0, 0, -0.5, 0, 0)),
     'fisheye': Camera(K, 640, 480, 'equidistant', (-0.3, 0.0, 0.0, 0.0)),
 }
+
+
+def test_one_pixel_says_nothing_of_a_lens():
+    """Its borders are its middle."""
+    one = Camera(np.array([[500.0, 0, 0], [0, 500.0, 0], [0, 0, 1]]), 1, 1,
+                 'plumb_bob', (0.1, -0.2, 0.001, 0.002, 0.0))
+    assert not any('lens' in doubt for doubt in number_doubts(one, 'the camera', ''))
 
 
 @pytest.mark.parametrize('name', FOLDING)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,10 @@ from mrcnet_ros.errors import SpecError
 from mrcnet_ros.geometry.camera import Camera
 from mrcnet_ros.geometry.se3 import exp_so3, make_transform, rotation_angle
 from mrcnet_ros.inference.estimator import PoseEstimator
+from mrcnet_ros.inference.model_json import write_law
 from mrcnet_ros.inference.poses import Detection
 from mrcnet_ros.inference.resting_bodies import Body
+from mrcnet_ros.inference.scoring import ScoreLaw
 from mrcnet_ros.inference.support_plane import (
     checked_plane,
     plane_of_frame,
@@ -121,9 +124,16 @@ def test_what_is_no_plane_before_the_camera_is_refused(plane):
         checked_plane(plane)
 
 
-def test_the_estimator_takes_a_plane(tiny_model: Any) -> None:
-    """An object that its plane touches after a small change of distance stands on it."""
-    estimator = PoseEstimator.load(tiny_model.path, tiny_model.meshes,
+def test_the_estimator_takes_a_plane(tiny_model: Any, tmp_path: Any) -> None:
+    """An object that its plane touches after a small change of distance stands on it.
+
+    Without a covariance its score is that at the usual distance, which is better here.
+    """
+    path = shutil.copytree(tiny_model.path, tmp_path / 'model')
+    write_law(path, ScoreLaw(offset=0.0, quality_gain=1.0, apart_gain=0.0, usual_apart=0.1,
+                             distance_gain=-3.0, usual_distance=1.0, least_distance=0.5,
+                             most_distance=20.0))
+    estimator = PoseEstimator.load(path, tiny_model.meshes,
                                    store_root=tiny_model.store, threads=1, crops=1)
     detections = [Detection('box', np.array([100.0, 60, 160, 110]))]
     plain = estimator.estimate(IMAGE, CAMERA, detections)
@@ -137,7 +147,7 @@ def test_the_estimator_takes_a_plane(tiny_model: Any) -> None:
     plane = np.append(up, -1.01 * float(up @ T[:3, 3]) - lowest)
     result = estimator.estimate(IMAGE, CAMERA, detections, support_plane=plane)
     assert result.poses[0].stands and result.stage_seconds['plane'] > 0
-    assert result.poses[0].presence == pose.presence
+    assert result.poses[0].score == result.poses[0].presence == pose.presence > pose.score
     np.testing.assert_allclose(result.poses[0].T_camera_object[:3, 3], 1.01 * T[:3, 3], atol=1e-3)
     with pytest.raises(SpecError, match='four finite numbers'):
         estimator.estimate(IMAGE, CAMERA, detections, support_plane=[1.0])

@@ -300,6 +300,26 @@ def test_a_writer_that_finishes_meanwhile_does_not_disturb(tmp_path: Path) -> No
     remove_stale(tmp_path)
 
 
+def test_what_another_user_left_keeps_nobody_from_storing(
+        tmp_path: Path, blob: ObjectModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a cache that several users share, a file of one may not be removed by others."""
+    store = TemplateStore(tmp_path / 'store')
+    store.root.mkdir()
+    old = store.root / '.a.1.partial'
+    old.write_bytes(b'half')
+    os.utime(old, times=(0, time.time() - STALE_SECONDS - 60))
+    unlink = Path.unlink
+
+    def refused(path: Path, missing_ok: bool = False) -> None:
+        if path == old:
+            raise PermissionError(1, 'Operation not permitted')
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, 'unlink', refused)
+    store.load_or_build(blob, SPEC, np.arange(48) < 2)
+    assert list(store.root.glob('*.templates'))
+
+
 def test_the_default_root_follows_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """$MRCNET_CACHE wins over $XDG_CACHE_HOME, which wins over the home folder."""
     monkeypatch.setenv('HOME', '/home/u')
