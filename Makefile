@@ -29,10 +29,10 @@ help:  ## what can be made
 demo: $(DONE)/runtime  ## synthetic camera, the real node, errors against the truth, a picture
 	$(BIN)/mrcnet demo --output out/demo.png $(DEMO_ARGS)
 
-test: lint types  ## style, types and every test
+test: lint types  ## style, types and every test but the slow ones
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-test-noble: $(DONE)/noble  ## every test with the NumPy, SciPy, OpenCV and Pillow of Ubuntu 24.04
+test-noble: $(DONE)/noble  ## every test but the slow ones with the NumPy, SciPy, OpenCV and Pillow of Ubuntu 24.04
 	PYTHONPATH="$$(cd "$(VENV)" && pwd)/noble" $(BIN)/python -m pytest $(PYTEST_ARGS)
 
 test-slow: $(DONE)/develop  ## tests that take minutes each: engines of the largest graphs

@@ -19,7 +19,7 @@ from .dataset_arguments import (
     open_pose_estimator,
     refuse_without_effect,
 )
-from .known_objects import fit_to_dataset
+from .known_objects import check_detector, fit_to_dataset
 from .progress import progress_bar
 
 if TYPE_CHECKING:
@@ -184,6 +184,7 @@ def _answer_rendered(args: argparse.Namespace) -> tuple[Run, Mapping[str, Object
 
     boxes = box_source(args, None)
     estimator = open_pose_estimator(args, spreads=True)
+    check_detector(estimator, boxes)
     if args.depth:
         estimator.assume_sizes_of_meshes()
     objects, done = estimator.objects, Run()

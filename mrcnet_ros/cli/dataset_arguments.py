@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..cpus import usable_cpus
 from ..specs import DEFAULT_CROPS, DEFAULT_HYPOTHESES, DEFAULT_REFINEMENTS
-from .argument_types import count, positive
+from .argument_types import count, positive, without_slash
 from .tasks import model_identity
 
 if TYPE_CHECKING:
@@ -29,8 +29,10 @@ def add_dataset_arguments(parser: argparse.ArgumentParser, *, required: bool = T
     """
     parser.add_argument('--bop-dir', type=Path, required=required, metavar='DIR',
                         help='folder that contains BOP datasets')
-    parser.add_argument('--dataset', required=required, help='name of the dataset, such as lmo')
-    parser.add_argument('--split', help='split of the dataset (default: its test images, in test, '
+    parser.add_argument('--dataset', required=required, type=without_slash,
+                        help='name of the dataset, such as lmo')
+    parser.add_argument('--split', type=without_slash,
+                        help='split of the dataset (default: its test images, in test, '
                                         'or test_primesense of tless and hb)')
     parser.add_argument('--limit', type=positive, metavar='N', help='only the first N images')
 
@@ -57,7 +59,8 @@ def add_detection_arguments(parser: argparse.ArgumentParser) -> None:
                              'ground truth: for each target object those with the best scores')
     parser.add_argument('--detector', type=Path, metavar='DIR',
                         help='use the boxes of the detector in this model directory: for each '
-                             'target object those with the best scores')
+                             'target object two more than there are instances; the poses decide '
+                             'among them')
     parser.add_argument('--detection-boxes', choices=('bbox', 'mask'), default='bbox',
                         help="use the file's boxes, or boxes around its masks (default: bbox)")
 
@@ -120,7 +123,7 @@ def add_device_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what runs the model."""
     add_backend_argument(parser)
     parser.add_argument('--device', default='', metavar='NAME',
-                        help="device, named as the backend names it (default: the backend's)")
+                        help="device, named as the runtime names it (default: the runtime's)")
 
 
 def add_runtime_arguments(parser: argparse.ArgumentParser) -> None:

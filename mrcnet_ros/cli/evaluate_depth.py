@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
             if done:
                 figures = scores.figures(objects, labels, dataset.name)
                 report.write_json(args.json, {
-                    **measured_with(args, dataset=dataset), **sizes_taken(dataset),
+                    **measured_with(args, estimator, dataset), **sizes_taken(dataset),
                     **tell_unknown_targets(frames[:done], object_numbers(estimator),
                                            'they count as missed'),
                     'boxes': boxes_used(args), 'complete': done == len(frames),

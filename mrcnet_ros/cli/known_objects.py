@@ -27,15 +27,13 @@ def fit_to_dataset(estimator: Estimator, dataset: BopDataset,
     :raises DatasetError: when the model knows none of the targets, or another object has the
         number of one, in the model or in the detector of the boxes.
     """
-    from ..datasets.same_objects import known_object, require_same_numbers
+    from ..datasets.same_objects import known_object
     from ..evaluation.detector_boxes import DetectorBoxes
 
-    known = [known_object(item) for item in estimator.objects.values()]
-    dataset.require_objects(known)
+    dataset.require_objects([known_object(item) for item in estimator.objects.values()])
     if isinstance(boxes, DetectorBoxes):
         dataset.require_objects(boxes.known_objects, 'the detector')
-        require_same_numbers(known, {item.label: item.object_id for item in boxes.known_objects},
-                             boxes.detector.path)
+    check_detector(estimator, boxes)
     symmetric = {item.object_id: label for label, item in estimator.objects.items()
                  if len(item.symmetries.transforms) > 1}
     unstated = set(symmetric) & set(dataset.object_ids) - set(dataset.symmetric_ids)
@@ -47,6 +45,23 @@ def fit_to_dataset(estimator: Estimator, dataset: BopDataset,
             dataset.path, ', '.join(symmetric[i] for i in sorted(unstated)))
     if dataset.rendered:
         estimator.assume_sizes_of_meshes()
+
+
+def check_detector(estimator: Estimator, boxes: BoxSource | None) -> None:
+    """Make sure that numbers and labels mean the same objects to a detector and a model.
+
+    :param boxes: that the estimator is given; of other sources than a detector nothing is checked.
+    :raises DatasetError: when they do not.
+    """
+    from ..datasets.same_objects import known_object, require_same_numbers, require_same_objects
+    from ..evaluation.detector_boxes import DetectorBoxes
+
+    if isinstance(boxes, DetectorBoxes):
+        known = [known_object(item) for item in estimator.objects.values()]
+        require_same_numbers(known, {i.label: i.object_id for i in boxes.known_objects},
+                             boxes.detector.path)
+        require_same_objects(boxes.known_objects, {i.object_id: i for i in known},
+                             [i.object_id for i in known], 'the model', 'the detector')
 
 
 def sizes_taken(dataset: BopDataset) -> dict[str, str]:

@@ -65,8 +65,10 @@ class BopDataset:
         A split without any scene_gt.json is one whose ground truth is not public, as ITODD's
         test images.
         """
+        # a shell that completes names adds a slash, and other files have the names without
+        dataset = dataset.rstrip('/')
         self.path = Path(root) / dataset
-        self.name, self.split = dataset, split or facts_of(dataset).test_split
+        self.name, self.split = dataset, (split or facts_of(dataset).test_split).rstrip('/')
         self._require_folders()
         folders = self._scene_folders()
         self.annotated = any((folder / name).exists() for folder in folders.values()

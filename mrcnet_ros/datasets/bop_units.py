@@ -6,7 +6,7 @@ An object whose box is ``b`` pixels large at the distance ``z`` is about ``b * z
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +51,7 @@ def check_places(frames: Iterable[BopFrame], extents_m: Mapping[int, Array], pat
             f'{path}: projected by pose and cam_K, {outside} of {len(seen)} objects are outside '
             'their boxes; cam_K must match the size of the images, and scene_gt.json and '
             'scene_gt_info.json must be of the same images')
+    _check_visible_boxes([truth for _, truth in seen], path)
     poses = [(frame, truth, truth.T_camera_object[:3, :3]) for frame, truth in seen]
     beyond = _reaching_beyond(poses, extents_m)
     if len(beyond) >= max(FEWEST, LEAST_PART * len(seen)):
@@ -64,6 +65,22 @@ def check_places(frames: Iterable[BopFrame], extents_m: Mapping[int, Array], pat
             f'{path}: the boxes of {len(beyond)} of {len(seen)} objects do not match their '
             f'poses, such as object {truth.object_id} in image {frame.image_id} of scene '
             f'{frame.scene_id}: bbox_obj reaches beyond the bounding box of the model{hint}')
+
+
+def _check_visible_boxes(truths: Sequence[GroundTruth], path: Path) -> None:
+    """Refuse visible boxes of another convention: what is visible is a part of the whole.
+
+    :raises DatasetError: when most of them reach beyond the boxes of the whole objects.
+    """
+    beyond = [t for t in truths if t.box_visib_xyxy is not None and t.box_amodal_xyxy is not None
+              and (np.abs(t.box_visib_xyxy - np.clip(
+                  t.box_visib_xyxy, np.tile(t.box_amodal_xyxy[:2], 2),
+                  np.tile(t.box_amodal_xyxy[2:], 2))) > BEYOND_PX).any()]
+    if len(truths) >= ENOUGH and 2 * len(beyond) > len(truths):
+        raise DatasetError(
+            f'{path}: bbox_visib of {len(beyond)} of {len(truths)} objects reaches beyond '
+            f'bbox_obj, such as that of object {beyond[0].object_id}; both must be x, y, width '
+            'and height')
 
 
 def _reaching_beyond(poses: Iterable[tuple[BopFrame, GroundTruth, Array]],

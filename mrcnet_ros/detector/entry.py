@@ -59,8 +59,8 @@ def read_detector(path: Path) -> DetectorEntry:
     entry = values.get(DETECTOR)
     if entry is None:
         raise ModelError(path, 'has no detector',
-                         'train one (mrcnet train, preset: detector) and export it into the '
-                         'directory, or give another detector by its topic')
+                         'give another directory, or train one: mrcnet new --detector, or mrcnet '
+                         'train with preset: detector and mrcnet export into the directory')
     try:
         labels = tuple(fields.label(text, 'a label') for text in entry['labels'])
         if not labels or len(set(labels)) < len(labels):

@@ -94,4 +94,4 @@ def _missing(path: Path, error: OSError) -> MeshError:
         return MeshError(path, f'cannot be read ({error})', 'export it again')
     other = '' if str(error.filename) in ('None', str(path)) else f': {error.filename}'
     return MeshError(path, f'cannot be read ({error.strerror}{other})',
-                     'check its path, or the folder given with --meshes')
+                     'check its path')

@@ -13,7 +13,8 @@ from .ply import ply_textures
 from .ply_elements import read_ply_header
 
 # a line may end with CR alone
-TEXTURE_LINE = re.compile(rb'(?i)(?<=[\r\n])(comment[ \t]+texturefile)[ \t]+[^\r\n]*')
+TEXTURE_LINE = re.compile(
+    rb'(?i)(?<=[\r\n])([ \t]*(?:comment|obj_info)[ \t]+texturefile:*)[ \t]+[^\r\n]*')
 
 
 def copy_ply(source: Path, target: Path) -> None:

@@ -92,7 +92,7 @@ def stated_entry(kind: str, point: Array) -> dict[str, object]:
     for part in () if kind == 'none' else kind.split('+'):
         match = _PART.fullmatch(part)
         if match is None or match['fold'] == '1':
-            raise SpecError(f'symmetry {kind}: expected NAME=KIND, KIND {KINDS}')
+            raise SpecError(f'symmetry {kind} is of no kind; expected NAME=KIND, KIND {KINDS}')
         axis = np.eye(3)['xyz'.index(match['circle'] or match['axis'])]
         if match['circle']:
             circles.append(axis)

@@ -178,6 +178,9 @@ def _values(request: Request, parts: Sequence[Part], plan: Plan, known: Sequence
     """Return the fields of the training configuration before they are changed."""
     largest, smallest = (f(p.diameter_m for p in parts) for f in (max, min))
     prior, changes = request.view_prior, request.pose_changes
+    if changes.get('init') is not None or request.detector_changes.get('init') is not None:
+        raise SpecError('init cannot be changed with --set; --start names the model that the '
+                        'training starts from')
     # several processes share the gradients of one CPU only, see TrainConfig.check
     alone = changes.get('device', 'cpu') != 'cpu' or bool(changes.get('composers'))
     return {

@@ -94,13 +94,16 @@ class SynthSpec:
     def _check_away(self) -> None:
         if self.away_s is None:
             return
-        if self.rate_hz is None or self.objects < 2:
-            raise SpecError('every second object of a sequence is taken away; give --sequence and '
-                            f'2 or more --objects, got {self.objects}')
+        if self.rate_hz is None:
+            raise SpecError('objects are taken away from sequences only; give --sequence')
+        if self.objects < 2:
+            raise SpecError('every second object of a sequence is taken away; give 2 or more '
+                            f'--objects, got {self.objects}')
         start_s, end_s = self.away_s
         if not 0.0 < start_s < end_s:
-            raise SpecError('objects must be taken away after the first image and come back '
-                            f'later, 0 < FROM < BACK [s], got {start_s:g} and {end_s:g}')
+            raise SpecError('objects must be taken away after the first image and put back '
+                            'later: 0 s < --take-away < --put-back, got '
+                            f'{start_s:g} and {end_s:g}')
 
 
 @dataclass(frozen=True, eq=False)

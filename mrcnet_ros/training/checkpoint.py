@@ -57,7 +57,8 @@ def read_weights(path: Path, wanted: str = 'its weights') -> Any:
         with path.open('rb') as file:
             first = file.read(24)
     except FileNotFoundError as error:
-        raise ModelError(path, 'there is no such checkpoint') from error
+        raise ModelError(path, 'there is no such checkpoint',
+                         'train first with mrcnet train, or give another one') from error
     except OSError as error:
         raise ModelError(path, f'cannot be read ({error.strerror})') from error
     if not first.startswith(STARTS):

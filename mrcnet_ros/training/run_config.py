@@ -189,7 +189,10 @@ def read_values(path: Path) -> dict[str, Any]:
     """
     try:
         values = parse_yaml(Path(path).read_bytes())
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise SpecError(f'training configuration {path} cannot be read ({error.strerror}); give '
+                        'the path of a YAML file such as config/train_demo.yaml') from error
+    except ValueError as error:
         raise SpecError(f'training configuration {path} cannot be read: {error}') from error
     if not isinstance(values, Mapping):
         raise SpecError(f'training configuration {path} must be a mapping of names to values')

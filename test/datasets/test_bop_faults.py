@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from bop_folder import add_depth, edit, read
 
-from mrcnet_ros.datasets.bop import read_results_csv
+from mrcnet_ros.datasets.bop import BopDataset, read_results_csv
 from mrcnet_ros.errors import DatasetError, MeshError, MrcnetError
 from mrcnet_ros.evaluation.gallery import OverlayWriter
 from mrcnet_ros.evaluation.vsd_scores import score_vsd
@@ -160,6 +160,15 @@ def test_targets_of_the_localisation_task_count_where_both_are_there(root):
     """They say how many of what, which is what is scored here."""
     (root / 'toy/test_targets_bop24.json').write_text('[{"scene_id": 7, "im_id": 17}]')
     assert [f.image_id for f in read(root).frames] == [4, 17]
+
+
+def test_names_that_a_shell_completed_are_those_without_the_slash(root):
+    """Otherwise the targets of the split are not found, and other images are scored."""
+    plain = BopDataset(root, 'toy', 'test')
+    completed = BopDataset(root, 'toy/', 'test/')
+    assert (completed.name, completed.split) == ('toy', 'test')
+    assert [f.image_id for f in completed.frames] == [f.image_id for f in plain.frames]
+    assert [f.targets for f in completed.frames] == [f.targets for f in plain.frames]
 
 
 def two_sizes(root, scene):

@@ -46,6 +46,15 @@ def test_objects_that_are_where_their_poses_say_are_taken():
     check([(i, T, box + 40.0 * (k < 2)) for k, (i, T, box) in enumerate(truths)])
 
 
+def test_visible_boxes_of_corners_are_told():
+    """Corners that are read as sizes; every crop would be of another place."""
+    truth = tuple(GroundTruth(object_id, i, T, np.concatenate([box[:2], box[:2] + box[2:]]),
+                              box, 1.0) for i, (object_id, T, box) in enumerate(scene()))
+    with pytest.raises(DatasetError, match='bbox_visib of 60 of 60 objects reaches beyond'):
+        check_places([BopFrame(1, 7, Path('7.png'), CAMERA, truth, {}, None, 0.001)], EXTENTS_M,
+                     Path('toy/test'))
+
+
 def test_inverse_rotations_are_told():
     """They keep every object in its box, and turn it wrongly."""
     wrong = [(i, make_transform(T[:3, :3].T, T[:3, 3]), box) for i, T, box in scene()]

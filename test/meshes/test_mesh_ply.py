@@ -53,11 +53,15 @@ def test_the_header_may_have_any_line_ends(tmp_path: Path, form: str, line_end: 
     assert_looks_like(path, box())
 
 
-@pytest.mark.parametrize('line_end', [b'\n', b'\r\n', b'\r'])
-def test_a_copy_has_its_texture_whatever_the_line_ends(tmp_path: Path, line_end: bytes) -> None:
-    """The texture gets the name of the copy, in the header too."""
+@pytest.mark.parametrize(('line_end', 'said'), [
+    *((end, 'comment TextureFile') for end in (b'\n', b'\r\n', b'\r')),
+    (b'\n', 'comment TextureFile:'), (b'\n', 'obj_info TextureFile'),
+    (b'\n', '  comment texturefile')])
+def test_a_copy_has_its_texture_whatever_the_line_ends(
+        tmp_path: Path, line_end: bytes, said: str) -> None:
+    """The texture gets the name of the copy, in the header too, however that is written."""
     path = ply(tmp_path / 'x.ply', XYZ + columns(('s', 't'), 'float', UV), [faces()],
-               'comment TextureFile atlas.png\n')
+               f'{said} atlas.png\n')
     path.write_bytes(path.read_bytes().replace(b'\n', line_end))
     atlas(tmp_path / 'atlas.png')
     (tmp_path / 'to').mkdir()

@@ -222,6 +222,8 @@ def test_objects_that_the_start_knows_keep_their_weights(tiny_model: TinyModel) 
     (['detector.size_px=65'], 'size_px must be a multiple'),
     (['distance_m=[0.05, 0.5]'], 'distance_m begins at 0.05 m, but '),
     (['detector.distance_m=[0.05, 0.5]'], 'distance_m begins at 0.05 m'),
+    (['init=models/demo'], '--start names the model'),
+    (['detector.init=models/demo'], '--start names the model'),
 ])
 def test_fields_that_cannot_be_used_are_told_before_anything_is_written(
         tiny_model: TinyModel, tmp_path: Path, capsys: pytest.CaptureFixture[str],

@@ -113,7 +113,8 @@ def _state_of(path: Path, content: Any) -> Mapping[str, Tensor]:
     """
     state = content.get(NETWORK_KEY) if isinstance(content, Mapping) else None
     if not isinstance(state, Mapping):
-        raise ModelError(path, f'has no state dict under the key {NETWORK_KEY!r}')
+        raise ModelError(path, f'has no state dict under the key {NETWORK_KEY!r}',
+                         'give a checkpoint of the published code')
     for name, value in state.items():
         if not isinstance(value, Tensor):
             raise ModelError(path, f'entry {name!r} is no tensor but {type(value).__name__}')
