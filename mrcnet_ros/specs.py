@@ -24,6 +24,8 @@ DEFAULT_REFINEMENTS = 0  # of each pose: one takes about as long as all before i
 MOST_REFINEMENTS = 3  # a second one gains little, see docs/accuracy.md
 # Pixels between the cells of the detector's three levels.
 DETECTOR_STRIDES = (8, 16, 32)
+# Its cells that answer for one object.
+ANSWERING_CELLS = 10
 # Blocks of EfficientNet-Lite0 that the backbone may have: up to stride 16 or 32.
 DETECTOR_BLOCKS = (11, 15)
 

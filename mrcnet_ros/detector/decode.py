@@ -15,16 +15,13 @@ from numpy.typing import NDArray
 
 from ..geometry.boxes import ious
 from ..geometry.se3 import Array
-from ..specs import DETECTOR_STRIDES
+from ..specs import ANSWERING_CELLS, DETECTOR_STRIDES
 
 # Boxes of one class that overlap as much are of the same object.
 SAME_OBJECT_IOU = 0.6
 # What cells say below this, or below the lowest score that is asked for, is not heard: with 0.01
 # the boxes are the same.
 HEARD = 0.1
-# In training so many cells answer for an object. In photographs they agree about it; about a thing
-# that only looks like it, fewer do, and often one of them with a high score.
-ANSWERING = 10
 # Of the cells that agree, those with half of the best one's score or more share in the box.
 SHARING = 0.5
 # Answers that are looked at in an image: an image full of objects has a few hundred.
@@ -125,9 +122,13 @@ def _gather(boxes: Array, scores: Array, least_score: float) -> tuple[list[float
 
 
 def _should_answer(boxes: Array) -> Array:
-    """Return how many cells training lets answer for boxes (K, 4): those with middles inside."""
+    """Return how many cells training lets answer for boxes (K, 4): those with middles inside.
+
+    In photographs they agree about an object. About a thing that only looks like it, fewer do, and
+    often one of them with a high score.
+    """
     middles = np.prod(boxes[:, 2:] - boxes[:, :2], 1) * sum(1 / s**2 for s in DETECTOR_STRIDES)
-    return np.asarray(np.clip(middles, 1, ANSWERING))
+    return np.asarray(np.clip(middles, 1, ANSWERING_CELLS))
 
 
 def which_fit(found: Sequence[FoundObject], wanted: Array) -> list[int]:

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-# cells that answer for one object
-ANSWERING = 10
+from ..specs import ANSWERING_CELLS
+
 # The powers of TOOD, which writes them as alpha and beta.
 SCORE_POWER, FIT_POWER = 0.5, 6.0
 # Weight of the boxes against the scores; a larger one gives tighter boxes and poorer scores.
@@ -83,7 +83,7 @@ def assign(logits: Tensor, boxes: Tensor, cells: Tensor, targets: BoxTargets) ->
     picked = targets.class_index[:, None].expand(-1, count, -1)
     score = logits.sigmoid().gather(2, picked).transpose(1, 2)
     fit = score**SCORE_POWER * iou**FIT_POWER * near * (targets.kind == WANTED)[..., None]
-    best = fit.topk(min(ANSWERING, count), 2)
+    best = fit.topk(min(ANSWERING_CELLS, count), 2)
     chosen = torch.zeros_like(fit).scatter_(2, best.indices, 1.0) * (fit > 0)
     owner = torch.where(chosen > 0, iou, -1.0).argmax(1)
     chosen = chosen * functional.one_hot(owner, truth.shape[1]).transpose(1, 2)

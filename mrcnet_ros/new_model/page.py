@@ -35,6 +35,8 @@ pre { background: #f3f3f3; padding: .8rem; overflow-x: auto } .note { background
 '''
 # More wrong poses than right ones on rendered images, which are easier than photographs.
 LEAST_RIGHT = 0.5
+# Of an object's boxes on those images that the detector has to find.
+LEAST_FOUND = 0.5
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -115,22 +117,31 @@ def calibrate_line(output: Path, config: TrainConfig) -> str:
             f'{far:g} --backgrounds {backgrounds} --write')
 
 
-def warnings(answers: Sequence[MeasuredPose], labels: Sequence[str], output: Path) -> list[str]:
+def warnings(answers: Sequence[MeasuredPose], labels: Sequence[str], output: Path,
+             detector: Mapping[str, Any] | None) -> list[str]:
     """Return sentences about objects whose poses are mostly wrong or were not measured.
 
     :param labels: of all objects of the model.
+    :param detector: what its own detector finds in held-out images; None without one.
     """
     shares = {label: medians([a for a in answers if a.label == label])['good']
               for label in sorted({a.label for a in answers})}
     told = ', '.join(f'{100 * share:.0f} % of the poses of {label}'
                      for label, share in shares.items() if share < LEAST_RIGHT)
     unknown = ', '.join(label for label in labels if label not in shares)
+    found = {} if detector is None else {
+        label: detector['objects'].get(label, {}).get('recall', 0.0) for label in labels}
+    missed = ', '.join(f'{label} ({100 * share:.0f} %)' for label, share in found.items()
+                       if share < LEAST_FOUND)
     return [*([f'Only {told} are right on rendered images. Train longer before a robot uses this '
                f'model. To go on from its weights, give --start {quote(str(output))} and another '
                '--output.'] if told else []),
             *([f'No held-out image gave a pose of {unknown}: the errors are not measured. Measure '
                'them with mrcnet synth and mrcnet evaluate before a robot uses these poses. The '
-               'next time, give more --images.'] if unknown else [])]
+               'next time, give more --images.'] if unknown else []),
+            *([f'The detector rarely finds {missed} on rendered images, so the node gives few or '
+               'no poses with it. Train it longer (--minutes), or use another detector.']
+              if missed else [])]
 
 
 def _start(page: ModelPage) -> str:
@@ -166,7 +177,8 @@ def _summary(page: ModelPage) -> str:
     notes = [*([f'Covariances and scores are not calibrated: {page.problem}. To calibrate them, '
                 f'run: {calibrate_line(page.request.output.resolve(), page.config)}']
                if page.problem else []), *warnings(
-                   page.answers, [p.label for p in page.parts], page.request.output)]
+                   page.answers, [p.label for p in page.parts], page.request.output,
+                   page.detector)]
     note = ''.join(f'<p class="note">{html.escape(text)}</p>' for text in notes)
     return ('<h2>Expected errors</h2>\n<p>Medians on rendered images that training never drew, '
             'with boxes as inexact as those of a detector. Photographs are harder: measure with '

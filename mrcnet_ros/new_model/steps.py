@@ -155,7 +155,8 @@ class Maker:
     def warnings(self) -> list[str]:
         """Return what to know before a robot uses the model."""
         return warnings([MeasuredPose(**a) for a in self._work['measured']['answers']],
-                        [p.label for p in self._parts], self._request.output)
+                        [p.label for p in self._parts], self._request.output,
+                        self._work.get('detector'))
 
     def _look(self) -> dict[str, Any]:
         """Find symmetries and write meshes and the object list."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from ..errors import SpecError
+from ..meshes import companion_files
 from ..objects import ObjectModel
 from ..reading.fields import only_known
 from ..specs import ModelSpec, Spec
@@ -113,3 +114,12 @@ def _check_mesh_names(objects: Sequence[ObjectModel]) -> None:
                 f'the meshes of {other.label!r} and {model.label!r} have one name: '
                 f'{other.mesh_path} and {model.mesh_path}; a model finds its meshes by name in '
                 'one folder: rename one, and change models accordingly')
+    owners: dict[str, tuple[str, Path]] = {}
+    for model in objects:
+        for file in companion_files(model.mesh_path):
+            label, first = owners.setdefault(file.name, (model.label, file))
+            if first != file and first.read_bytes() != file.read_bytes():
+                raise SpecError(
+                    f'the meshes of {label!r} and {model.label!r} name files of one name: {first} '
+                    f'and {file}; a model has all meshes in one folder: rename one, in its mesh '
+                    'as well')

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from mrcnet_ros.detector.decode import (
-    ANSWERING,
     FoundObject,
     TopBoxes,
     best_of_each,
@@ -14,6 +13,7 @@ from mrcnet_ros.detector.decode import (
     decode_detections,
 )
 from mrcnet_ros.geometry.boxes import ious
+from mrcnet_ros.specs import ANSWERING_CELLS
 
 NO = -12.0
 
@@ -74,8 +74,8 @@ def test_the_score_is_the_mean_of_those_that_should_answer(count):
     box = [10.0, 10.0, 50.0, 50.0]
     said = [(20 + i, 0, 2.0 - 0.1 * i, box) for i in range(count)]
     found = decode_detections(*answers(cells, said), cells, 0.01)
-    scores = [sigmoid(2.0 - 0.1 * i) for i in range(min(count, ANSWERING))]
-    assert [f.score for f in found] == pytest.approx([sum(scores) / ANSWERING], rel=1e-4)
+    scores = [sigmoid(2.0 - 0.1 * i) for i in range(min(count, ANSWERING_CELLS))]
+    assert [f.score for f in found] == pytest.approx([sum(scores) / ANSWERING_CELLS], rel=1e-4)
 
 
 def test_a_small_box_needs_no_more_cells_than_lie_in_it():
@@ -103,8 +103,8 @@ def test_a_cell_counts_for_one_box_only():
     said = [(20, 0, 2.0, [10.0, 10.0, 50.0, 50.0]), (21, 0, 1.0, [16.0, 10.0, 56.0, 50.0]),
             (22, 0, 0.5, [22.0, 10.0, 62.0, 50.0])]
     first, second = decode_detections(*answers(cells, said), cells, 0.01)
-    assert first.score == pytest.approx((sigmoid(2.0) + sigmoid(1.0)) / ANSWERING, rel=1e-4)
-    assert second.score == pytest.approx(sigmoid(0.5) / ANSWERING, rel=1e-4)
+    assert first.score == pytest.approx((sigmoid(2.0) + sigmoid(1.0)) / ANSWERING_CELLS, rel=1e-4)
+    assert second.score == pytest.approx(sigmoid(0.5) / ANSWERING_CELLS, rel=1e-4)
     np.testing.assert_allclose(second.box_xyxy, [22, 10, 62, 50], atol=1e-4)
 
 

@@ -96,6 +96,15 @@ def test_objects_that_lie_too_far_apart_are_about_the_middle_of_the_range(
 def test_an_object_without_a_pose_on_any_held_out_image_is_told() -> None:
     """Nothing is known of its errors; of one that was measured and is right, nothing is said."""
     right = MeasuredPose('cup', 1, 0, 30.0, 1.0, 1.0, 0.5, 1.0, 0.02, 0.9)
-    told = warnings([right], ['cup', 'nut', 'bolt'], Path('out'))
+    told = warnings([right], ['cup', 'nut', 'bolt'], Path('out'), None)
     assert len(told) == 1 and 'No held-out image gave a pose of nut, bolt: ' in told[0]
-    assert warnings([right], ['cup'], Path('out')) == []
+    assert warnings([right], ['cup'], Path('out'), None) == []
+
+
+def test_a_detector_that_does_not_find_an_object_is_told() -> None:
+    """Also one that no image showed; with it the node would publish nothing."""
+    right = [MeasuredPose(label, 1, 0, 30.0, 1.0, 1.0, 0.5, 1.0, 0.02, 0.9)
+             for label in ('cup', 'nut', 'bolt')]
+    found = {'objects': {'cup': {'recall': 0.9}, 'nut': {'recall': 0.01}}}
+    told, = warnings(right, ['cup', 'nut', 'bolt'], Path('out'), found)
+    assert 'rarely finds nut (1 %), bolt (0 %)' in told and 'cup' not in told

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import torch
 import yaml
-from meshes import cube, write_ply
+from meshes import cube, write_ply, write_textured_quad
 from tiny_model import SPEC, random_stem, write_material
 
 from mrcnet_ros.errors import DatasetError, MeshError, ModelError, SpecError
@@ -218,6 +218,25 @@ def test_meshes_of_one_name_are_told_before_anything_is_rendered(tmp_path):
     assert not config.cache.exists()
     write_ply(config.models.parent / '001' / 'textured.ply', cube(0.08))
     assert len(config.load_objects()) == 2
+
+
+def test_textures_of_one_name_are_told_before_anything_is_rendered(tmp_path):
+    """In the one folder of a model, one would replace the other. Equal ones do no harm."""
+    config = write_material(tmp_path / 'home', processes=1)
+    entries = yaml.safe_load(config.models.read_text())
+    for entry, name in zip(entries, ('bracket', 'mug'), strict=True):
+        (config.models.parent / name).mkdir()
+        mesh = write_textured_quad(config.models.parent / name / f'{name}.obj', 100.0)
+        mesh.write_text(mesh.read_text() + 'v 0 0 50\nf 1/1/1 2/2/1 5/3/1\n')
+        entry['mesh'] = f'{name}/{name}.obj'
+    config.models.write_text(yaml.safe_dump(entries))
+    assert len(config.load_objects()) == 2
+    paint = config.models.parent / 'mug' / 'paint.png'
+    cv2.imwrite(str(paint), np.full((8, 8, 3), 90, np.uint8))
+    with pytest.raises(SpecError, match=r"'blob' and 'box' name files of one name: .*bracket/"
+                                        r'paint\.png and .*mug/paint\.png'):
+        train(config, random_stem())
+    assert not config.cache.exists()
 
 
 @pytest.mark.parametrize(('emphasis', 'problem'), [
