@@ -94,7 +94,8 @@ class Maker:
         if request.detector:
             check_detector_changes(request, config, self._parts)
         self._stem = stem()
-        self._work = Work(request, named_files(request, self._parts))
+        self._work = Work(request, named_files(request, self._parts),
+                          (OBJECTS_FILE, PAGE_FILE, MESH_FOLDER))
         minutes = request.minutes - request.detector_minutes
         plan = {name: 60.0 * minutes * part for name, part in FIRST_PLAN.items()}
         if request.detector:

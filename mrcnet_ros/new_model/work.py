@@ -36,12 +36,14 @@ class Work:
     """The state of one output folder, in ``work/state.json``, for one command at a time.
 
     :param files: digests by name, as of :func:`named_files`.
-    :raises SpecError: when the output was begun for another request, or another command works in
-        it.
+    :param writes: names of what the command writes into the output, beside the model.
+    :raises SpecError: when the output was begun for another request, or holds such files of
+        somebody else, or another command works in it.
     :raises DatasetError: when the folder cannot be read or written.
     """
 
-    def __init__(self, request: Request, files: Mapping[str, str]) -> None:
+    def __init__(self, request: Request, files: Mapping[str, str],
+                 writes: Sequence[str] = ()) -> None:
         self._path = request.work / STATE
         self._values: dict[str, Any] = {}
         self._lock: IO[str] | None = None
@@ -57,6 +59,9 @@ class Work:
         elif (request.output / 'model.json').exists():
             raise SpecError(f'{request.output} already holds a model and has no work folder of '
                             'mrcnet new to continue in; give another --output, or remove it')
+        elif taken := [name for name in writes if (request.output / name).exists()]:
+            raise SpecError(f'{request.output} already has {" and ".join(taken)}, which would be '
+                            'replaced; give another --output')
         self.resumed = bool(self._values)
         self['asked'] = asked
         self._lock = self._lock or _locked(request.work)

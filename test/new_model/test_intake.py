@@ -254,6 +254,19 @@ def test_symmetries_of_no_object_are_refused(texts: list[str], told: str) -> Non
         parse_symmetries(texts)
 
 
+def test_files_of_the_user_are_not_replaced(tmp_path: Path) -> None:
+    """A folder with an own list or own meshes is no output; one that was begun is."""
+    asked = request(tmp_path, write(tmp_path / 'part.stl', PART))
+    asked.output.mkdir(parents=True)
+    (asked.output / 'objects.yaml').write_text('[]')
+    with pytest.raises(SpecError, match=r'already has objects\.yaml, which would be replaced'):
+        Work(asked, {}, ('objects.yaml', 'meshes'))
+    (asked.output / 'objects.yaml').unlink()
+    Work(asked, {}, ('objects.yaml', 'meshes')).close()
+    (asked.output / 'objects.yaml').write_text('[]')
+    assert Work(asked, {}, ('objects.yaml', 'meshes')).resumed
+
+
 def test_one_command_at_a_time_works_in_an_output(tmp_path: Path) -> None:
     """A second one is refused until the first has ended."""
     part = write(tmp_path / 'part.stl', PART)
