@@ -49,6 +49,9 @@ def run(args: argparse.Namespace) -> int:
     if args.json is not None:
         report.write_json(args.json, {**measured_with(args, detector, dataset), **figures})
     print(detector_scores.detector_table(figures))
+    if absent := figures['boxes_of_absent']:
+        print(f'{absent} boxes are of objects that are no targets in these images; AP50 does not '
+              'count them')
     if figures['ms_median'] is not None:
         print(f'{figures["ms_median"]:.1f} ms an image (median)')
     return 0

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..datasets.bop import MIN_VISIBLE_FRACTION, BopFrame
 from ..detector.decode import FITS_IOU, FoundObject, which_fit
+from ..detector.object_detector import LEAST_SCORE
 from ..geometry.boxes import ious
 from ..geometry.se3 import Array
 
@@ -60,6 +61,9 @@ class DetectorScores:
     def figures(self, labels: Mapping[int, str]) -> dict[str, Any]:
         """Return all scores as plain data.
 
+        AP50 is a mean over the objects with targets. False boxes of the others, with a score that
+        the node would take, are ``boxes_of_absent``.
+
         :param labels: by object id.
         """
         objects = {labels.get(i, str(i)): _scores(c) for i, c in self._counts.items() if c.targets}
@@ -69,6 +73,8 @@ class DetectorScores:
             'images': len(self._seconds), 'targets': total,
             'recall': sum(c.hits for c in self._counts.values()) / total if total else None,
             'ap50': float(np.mean([o['ap50'] for o in objects.values()])) if objects else None,
+            'boxes_of_absent': sum(score >= LEAST_SCORE for c in self._counts.values()
+                                   if not c.targets for score, _ in c.said),
             'iou_of_hits': statistics.mean(overlaps) if overlaps else None,
             'ms_median': 1e3 * statistics.median(self._seconds) if self._seconds else None,
             'objects': objects,

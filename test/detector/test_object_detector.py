@@ -219,6 +219,16 @@ def test_scores_count_visible_targets(tmp_path):
     assert scores.figures({})['recall'] == 0.25
 
 
+def test_boxes_of_objects_that_no_image_shows_are_counted(tmp_path):
+    """AP50 has no row for them; boxes that the node would not take do not count."""
+    scores = DetectorScores([9, 5])
+    found = [FoundObject(0, 0.9, np.array(RED, float)), FoundObject(1, 0.6, np.array(RED, float)),
+             FoundObject(1, 0.1, np.array(BLUE, float))]
+    scores.add(frame(tmp_path, 1, (9, RED, 1.0)), found, 0.010)
+    figures = scores.figures({9: 'duck', 5: 'can'})
+    assert figures['boxes_of_absent'] == 1 and figures['ap50'] == 1.0
+
+
 def test_one_box_finds_one_of_two_that_touch(tmp_path):
     """In the recall as in the average precision; the training counts likewise."""
     x1, y1, x2, y2 = RED
