@@ -86,7 +86,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         module = _command(chosen)
         parser = _parser(chosen, module)
-        args = parser.parse_args(arguments)
+        args, unknown = parser.parse_known_args(arguments)
+        if unknown:  # with the usage of the command rather than that of mrcnet
+            getattr(args, 'parser', parser).error(f'unrecognized arguments: {" ".join(unknown)}')
         args.command_line = shlex.join(['mrcnet', *arguments])
         return int(args.run(args))
     except MrcnetError as error:

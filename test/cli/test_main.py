@@ -17,6 +17,15 @@ def test_an_unknown_command_lists_the_known_ones(capsys):
     assert 'evaluate' in capsys.readouterr().err
 
 
+def test_an_unknown_option_shows_the_options_of_its_command(capsys):
+    """Those of mrcnet itself help nobody."""
+    with pytest.raises(SystemExit) as ended:
+        main(['synth', '--models', 'a.yaml', '--output', 'out', '--symmetry', 'x'])
+    told = capsys.readouterr().err
+    assert ended.value.code == 2 and told.startswith('usage: mrcnet synth ')
+    assert 'mrcnet synth: error: unrecognized arguments: --symmetry x' in told
+
+
 def test_help_names_every_command_and_imports_none():
     """Listing the commands needs nothing but the standard library and this package."""
     script = ("import sys; from mrcnet_ros.cli.main import main, COMMANDS\n"
