@@ -20,7 +20,7 @@ def test_an_unknown_command_lists_the_known_ones(capsys):
 def test_an_unknown_option_shows_the_options_of_its_command(capsys):
     """Those of mrcnet itself help nobody."""
     with pytest.raises(SystemExit) as ended:
-        main(['synth', '--models', 'a.yaml', '--output', 'out', '--symmetry', 'x'])
+        mrcnet.main(['synth', '--models', 'a.yaml', '--output', 'out', '--symmetry', 'x'])
     told = capsys.readouterr().err
     assert ended.value.code == 2 and told.startswith('usage: mrcnet synth ')
     assert 'mrcnet synth: error: unrecognized arguments: --symmetry x' in told
