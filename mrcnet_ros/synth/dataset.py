@@ -67,14 +67,14 @@ def make_dataset(folder: Path, split: str, source: Source, spec: SynthSpec, *,
             _check_models(kept, made)  # another split may have brought some
             _check_camera(folder / 'camera.json', spec.camera)
             _check_targets(targets_file, split)
-            if kind != 'train':
-                write_bop_json(targets_file, targets)
             write_bop_json(part / RENDERED_FILE, {'made_by': 'mrcnet synth'})
             if not kept.exists():
                 made.rename(kept)
             if not (folder / 'camera.json').exists():
                 write_bop_json(folder / 'camera.json', camera_entry(spec.camera))
         part.rename(folder / split)
+        if kind != 'train':  # without the file, all that is visible is a target: the same ones
+            write_bop_json(targets_file, targets)
     except OSError as error:
         raise DatasetError(f'{folder}: cannot be written ({error.strerror})') from error
 
@@ -151,6 +151,9 @@ def _check_targets(path: Path, split: str) -> None:
         raise DatasetError(f'{path} is of the split {others[0]}, and BOP has one such file for '
                            f'all splits whose names begin with {kind}; choose another split or '
                            'output')
+    if path.exists() and not (folder / split).exists():
+        raise DatasetError(f'{path} exists without {folder / split}, and would be replaced; '
+                           'choose another output, or remove it')
 
 
 def _check_camera(path: Path, camera: Camera) -> None:

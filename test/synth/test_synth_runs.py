@@ -54,6 +54,18 @@ def test_an_interrupted_split_is_made_anew(tmp_path, folder):
     assert contents(tmp_path / 'made') == contents(folder)
 
 
+def test_targets_of_a_split_that_is_not_there_are_kept(tmp_path):
+    """As of a dataset whose images have not been extracted yet."""
+    (tmp_path / 'made').mkdir()
+    targets = tmp_path / 'made' / 'test_targets_bop19.json'
+    targets.write_text('[{"scene_id": 48, "im_id": 1, "obj_id": 1, "inst_count": 1}]')
+    before = targets.read_text()
+    with pytest.raises(DatasetError, match=r'exists without .*test, and would be replaced'):
+        make_dataset(tmp_path / 'made', 'test', synth_folder.source(tmp_path / 'meshes'),
+                     synth_folder.spec())
+    assert targets.read_text() == before and list((tmp_path / 'made').iterdir()) == [targets]
+
+
 def test_splits_can_be_made_at_the_same_time(tmp_path, folder):
     """A split begins and ends, or fails, within another one; a split is made by one command."""
     source = synth_folder.source(tmp_path / 'meshes')
