@@ -24,6 +24,7 @@ from ..training.view_bank import check_nearest
 from ..training.warm_start import read_detector_start
 from .intake import Part
 from .request import OF_DETECTOR, Request
+from .training_plan import check_disturbers
 
 # Part of the detector's minutes for its training; export and measuring take the rest.
 TRAINING = 0.8
@@ -55,6 +56,7 @@ def check_detector_changes(request: Request, poses: TrainConfig, parts: Sequence
     config = config_of(DetectorConfig, _values(request, poses), request.detector_changes,
                        f'training configuration of the detector (see --set {OF_DETECTOR}NAME)')
     check_nearest(config.distance_m[0], {p.label: p.diameter_m for p in parts})
+    check_disturbers(config, parts)
     if config.init is not None:
         read_detector_start(config.init, config.spec)
 

@@ -9,17 +9,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import ModelError, SpecError
+from ..errors import MeshError, ModelError, SpecError
 from ..inference.model_directory import WEIGHTS_FILE
 from ..inference.model_json import read_model_json, read_pose_json
+from ..meshes import mesh_digest
 from ..objects import ObjectModel
 from ..reading.text import yaml_of
 from ..specs import ModelSpec, ViewPrior
 from ..store.atomic import writing
 from ..training.config import TrainConfig
+from ..training.disturbers import is_bop, mesh_files
 from ..training.identity import check_known, identity_of
 from ..training.run_config import config_of, read_config
-from ..training.scene_config import FARTHEST_M
+from ..training.scene_config import FARTHEST_M, SceneConfig
 from ..training.training_start import check_device
 from ..training.view_bank import check_nearest
 from ..training.warm_start import read_start
@@ -168,9 +170,31 @@ def check_changes(request: Request, parts: Sequence[Part]) -> TrainConfig:
                        request.pose_changes, 'training configuration (see --set)')
     check_device(config)
     check_nearest(config.distance_m[0], {p.label: p.diameter_m for p in parts})
+    check_disturbers(config, parts)
     if config.init is not None:
         read_start(config.init, config.spec)
     return config
+
+
+def check_disturbers(config: SceneConfig, parts: Sequence[Part]) -> None:
+    """Refuse a mesh of an object among what disturbs.
+
+    A training leaves out the model's own meshes, but those of ``mrcnet new`` are converted, so
+    that it does not recognise the files that they come from.
+
+    :raises SpecError: when a folder holds one.
+    :raises DatasetError: when a folder holds no mesh.
+    """
+    own = {mesh_digest(part.source): part for part in parts}
+    for folder in config.disturbers:
+        for path in [] if is_bop(folder) else mesh_files(folder):
+            try:
+                part = own.get(mesh_digest(path))
+            except MeshError:
+                continue
+            if part is not None:
+                raise SpecError(f'disturbers: {path} is the mesh of {part.label!r} itself; give a '
+                                'folder without it')
 
 
 def _values(request: Request, parts: Sequence[Part], plan: Plan, known: Sequence[str]

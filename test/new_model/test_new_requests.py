@@ -236,6 +236,18 @@ def test_fields_that_cannot_be_used_are_told_before_anything_is_written(
     assert not (tmp_path / 'out').exists()
 
 
+@pytest.mark.parametrize('of', ['', 'detector.'])
+def test_a_part_must_not_disturb_its_own_training(
+        tiny_model: TinyModel, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+        of: str) -> None:
+    """A folder of parts holds the one that the model is for; it is read from another format."""
+    command = beginning(tiny_model, tmp_path)
+    write(tmp_path / 'bolt.stl', BRICK, 0.3)
+    assert main([*command, '--detector', '--set', f'{of}disturbers=[{tmp_path}]']) == 2
+    assert "part.stl is the mesh of 'part' itself" in capsys.readouterr().err
+    assert not (tmp_path / 'out').exists()
+
+
 def test_a_part_of_twelve_metres_is_taken(
         tiny_model: TinyModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nine of its diameters are farther than any distance of a training, 100 m."""
