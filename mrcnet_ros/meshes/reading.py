@@ -94,4 +94,4 @@ def _missing(path: Path, error: OSError) -> MeshError:
         return MeshError(path, f'cannot be read ({error})', 'export it again')
     other = '' if str(error.filename) in ('None', str(path)) else f': {error.filename}'
     return MeshError(path, f'cannot be read ({error.strerror}{other})',
-                     'check its path')
+                     'check its path; a model has its meshes in the folder that --meshes names')

@@ -293,7 +293,7 @@ def test_a_camera_takes_most_of_the_colour_out_of_the_light(composer):
     rng = np.random.default_rng(0)
     lights = composer.painter.lights
     for _ in range(10):
-        balanced = composer._environment(rng)
+        balanced = composer.painter.environment(rng)
         spread = np.abs(balanced - balanced.mean(0)).max()
         assert spread <= np.abs(lights - lights.mean(1, keepdims=True)).max() + 1e-9
         assert any(np.allclose(balanced.mean(0), light.mean(0)) for light in lights)
