@@ -37,8 +37,8 @@ class SceneConfig(RunConfig):
     :param distance_m: nearest and farthest distance of the objects, the nearest at least the
         largest diameter.
     :param views: rendered views of each object.
-    :param disturber_views: rendered views of each body and each of the ``disturbers``; None for
-        one for 60 ``views``.
+    :param disturber_views: rendered views of each body and each of the ``disturbers``; None:
+        one for each 60 ``views``.
     :param patches: background patches.
     :param processes: training processes, one thread each; 1 on a GPU. As many render views.
     :param minutes: from the start of the command to its last step, rendering counted; the
