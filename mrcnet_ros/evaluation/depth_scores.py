@@ -15,7 +15,7 @@ from ..inference.poses import Detection, Estimator, FrameResult, Measured, PoseE
 from ..objects import ObjectModel
 from . import report
 from .known_scenes import COLOUR, DEPTH, PLANE, WRONG, KnownScenes
-from .runner import Run, detections_of, frame_rows, of_targets
+from .runner import Run, detections_of, frame_rows, most_of, of_targets
 from .scores import Scores, score
 from .text_table import figure_line, heading_line
 from .vsd_scores import score_vsd
@@ -54,14 +54,15 @@ class DepthScores:
         frame = self._frames[number]
         detections, missing = detections_of(frame, self._estimator, self._boxes)
         results = self._estimator.estimate_with_each(
-            frame.load_image(), frame.camera, detections, self._scenes.known(number))
+            frame.load_image(), frame.camera, detections, self._scenes.known(number),
+            **most_of(frame, self._estimator, detections))
         for run, answer in zip(self.runs.values(), results, strict=True):
             result = of_targets(answer, frame, self._estimator, detections)
             run.frames.append(frame)
             run.poses += result.poses
             run.rows += frame_rows(frame, result.poses)
             run.skipped.update(missing)
-            run.skipped.update(s.reason for s in answer.skipped)
+            run.skipped.update(s.reason for s in result.skipped)
 
     def figures(self, objects: Mapping[int, ObjectModel], labels: Mapping[int, str],
                 dataset: str) -> dict[str, Any]:

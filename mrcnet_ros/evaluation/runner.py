@@ -93,7 +93,8 @@ def run_frames(
         run.skipped.update(missing)
         depths = _depths(frame, depth)
         start = time.perf_counter()
-        result = estimator.estimate(image, frame.camera, detections, *depths)
+        result = estimator.estimate(image, frame.camera, detections, *depths,
+                                    **most_of(frame, estimator, detections))
         result = of_targets(result, frame, estimator, detections)
         seconds = time.perf_counter() - start + boxes.seconds(frame)
         if boxes.seconds(frame):
@@ -145,12 +146,21 @@ def detections_of(frame: BopFrame, estimator: Estimator, boxes: BoxSource
     return detections, +missing
 
 
+def most_of(frame: BopFrame, estimator: Estimator, detections: Sequence[Detection]
+            ) -> dict[str, Any]:
+    """Return what tells an estimator that there are more detections than instances."""
+    most = _counts(frame, {model.object_id: label for label, model in estimator.objects.items()})
+    found = Counter(d.label for d in detections)
+    return {'most': most} if any(found[label] > count for label, count in most.items()) else {}
+
+
 def of_targets(result: FrameResult, frame: BopFrame, estimator: Estimator,
                detections: Sequence[Detection]) -> FrameResult:
-    """Leave out the poses of those detections that are more than the instances in the image."""
+    """Leave out those detections that are more than the instances in the image."""
     labels = {model.object_id: label for label, model in estimator.objects.items()}
-    return replace(result, poses=choose(result.poses, detections, _counts(frame, labels),
-                                        estimator.objects))
+    return replace(
+        result, poses=choose(result.poses, detections, _counts(frame, labels), estimator.objects),
+        skipped=[s for s in result.skipped if s.reason != 'outranked'])
 
 
 def _counts(frame: BopFrame, labels: Mapping[int, str]) -> dict[str, int]:

@@ -43,13 +43,15 @@ class PlaneFinder:
     def __init__(self, bodies: Bodies) -> None:
         self._bodies = bodies
 
-    def correct(self, poses: Sequence[PoseEstimate]) -> list[PoseEstimate]:
+    def correct(self, poses: Sequence[PoseEstimate],
+                chosen: Sequence[PoseEstimate] | None = None) -> list[PoseEstimate]:
         """Return the poses, those corrected that stand on a common plane.
 
         Poses with depth say where the plane is, and stay. Poses without a covariance count for
         nothing.
 
         :param poses: of one image, of the centred frames.
+        :param chosen: those of ``poses`` that tell where the plane is; None for all.
         """
         rests = [self._bodies[pose.label].rests for pose in poses]
         known = [i for i, pose in enumerate(poses)
@@ -59,7 +61,7 @@ class PlaneFinder:
         T = np.array([poses[i].T_camera_object for i in known])
         C = np.array([poses[i].covariance for i in known])
         moved = settled(T, C, [rests[i] for i in known],
-                        speakers([poses[i] for i in known], self._bodies))
+                        speakers([poses[i] for i in known], self._bodies, chosen))
         corrected = list(poses)
         for i, change in zip(known, moved, strict=True):
             if change is not None and not _measured(poses[i]):
@@ -72,19 +74,27 @@ def _measured(pose: PoseEstimate) -> bool:
     return pose.depth is not None and pose.depth.used != 'none'
 
 
-def speakers(poses: Sequence[PoseEstimate], bodies: Bodies) -> NDArray[np.intp]:
+def speakers(poses: Sequence[PoseEstimate], bodies: Bodies,
+             chosen: Sequence[PoseEstimate] | None = None) -> NDArray[np.intp]:
     """Return which pose speaks for the object of each: the surest one in its place, (N,).
 
     A detector may have several boxes of one object. Their poses agree on a plane whatever the
-    object stands on, so together they count as one.
+    object stands on, so together they count as one. A pose that is not chosen says nothing: for
+    it speaks the one that it could replace, the least sure one of its label.
 
     :param poses: of the centred frames.
+    :param chosen: those of ``poses`` that may speak; None for all.
+    :return: rows; N for a pose that nothing speaks for.
     """
-    found = np.arange(len(poses))
-    order = sorted(range(len(poses)), key=lambda i: -poses[i].presence)
-    for rank, i in enumerate(order):
-        found[i] = next((j for j in order[:rank]
-                         if found[j] == j and _one_object(poses[i], poses[j], bodies)), i)
+    may = {id(pose) for pose in (poses if chosen is None else chosen)}
+    found = np.full(len(poses), len(poses))
+    order = sorted(range(len(poses)), key=lambda i: (id(poses[i]) not in may, -poses[i].presence))
+    for i in order:
+        heard = [j for j in order if found[j] == j]
+        found[i] = next((j for j in heard if _one_object(poses[i], poses[j], bodies)),
+                        i if id(poses[i]) in may else
+                        next((j for j in heard[::-1] if poses[j].label == poses[i].label),
+                             len(poses)))
     return found
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
 import numpy as np
@@ -19,7 +19,7 @@ from .depth_fit import DepthFit
 from .scoring import Evidence
 from .uncertainty import PoseSpread
 
-SkipReason = Literal['unknown_label', 'box_outside', 'non_finite']
+SkipReason = Literal['unknown_label', 'box_outside', 'non_finite', 'outranked']
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,6 +157,18 @@ class StageClock:
         self._last = now
 
 
+def of_positions(result: FrameResult, positions: Sequence[int]) -> FrameResult:
+    """Return a result of some detections as one of all.
+
+    :param positions: of those detections among all.
+    """
+    return replace(
+        result, poses=[replace(p, detection_index=positions[p.detection_index])
+                       for p in result.poses],
+        skipped=[replace(s, detection_index=positions[s.detection_index])
+                 for s in result.skipped])
+
+
 def joined(poses: list[PoseEstimate], skipped: list[Skipped], *parts: FrameResult) -> FrameResult:
     """Return a result with what several answers to one image took together."""
     seconds: dict[str, float] = {}
@@ -194,7 +206,8 @@ class Estimator(Protocol):
                  depth_m: NDArray[np.float32] | None = None) -> FrameResult:
         """Return the poses of the detected objects.
 
-        :param depth_m: (H, W) [m]; left out where there is none.
+        :param depth_m: (H, W) [m]; left out where there is none. So is ``most``, how often an
+            object is there at most, by label.
         """
 
     def assume_sizes_of_meshes(self) -> None:

@@ -60,13 +60,14 @@ class DetectionFilter:
                 good.append(detection)
         self._detection_watch.see([d for d in good if d.label in self._objects])
         self._drops.drop('no_label', 'a detection without results', unlabelled)
-        kept = candidates(good, self._most(parameters.max_instances))
+        kept = candidates(good, self.most(parameters) or {})
         self._outranked(len(good) - len(kept))
         return self._best([good[i] for i in kept], parameters.max_detections)
 
-    def _most(self, most: int) -> dict[str, int]:
-        """Return how often each known object is there at most."""
-        return dict.fromkeys(self._objects, most) if most else {}
+    def most(self, parameters: NodeParameters) -> dict[str, int] | None:
+        """Return how often each known object is there at most; None for any number."""
+        most = parameters.max_instances
+        return dict.fromkeys(self._objects, most) if most else None
 
     def _outranked(self, count: int) -> None:
         self._drops.drop('outranked', 'more detections of an object than max_instances; those '
@@ -85,6 +86,9 @@ class DetectionFilter:
 
     def tell_skipped(self, result: FrameResult, detections: list[Detection]) -> None:
         for skipped in result.skipped:
+            if skipped.reason == 'outranked':
+                self._outranked(1)
+                continue
             text = skipped.message
             if skipped.reason == 'unknown_label':
                 label = detections[skipped.detection_index].label
@@ -93,19 +97,19 @@ class DetectionFilter:
 
     def good_poses(self, result: FrameResult, detections: list[Detection],
                    parameters: NodeParameters) -> list[PoseEstimate]:
-        min_score = parameters.min_pose_score
+        min_score, most = parameters.min_pose_score, self.most(parameters) or {}
         finite = [p for p in result.poses
                   if np.isfinite(p.T_camera_object).all() and np.isfinite(p.score)]
         self._drops.drop('non_finite', 'an estimated pose is not finite',
                          len(result.poses) - len(finite))
         if self._score_watch is not None:
             # more boxes may be estimated than there are instances, and those are no doubt
-            best = choose(finite, detections, self._most(parameters.max_instances), self._objects)
+            best = choose(finite, detections, most, self._objects)
             self._score_watch.see([p.presence for p in best])
         for poor in (p for p in finite if p.score < min_score):
             self._drops.drop(
                 'low_pose_score', f'the pose of {poor.label!r} has score {poor.score:.2g}')
         good = [p for p in finite if p.score >= min_score]
-        chosen = choose(good, detections, self._most(parameters.max_instances), self._objects)
+        chosen = choose(good, detections, most, self._objects)
         self._outranked(len(good) - len(chosen))
         return chosen

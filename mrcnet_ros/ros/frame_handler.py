@@ -155,7 +155,7 @@ class FrameHandler:
         if boxes is not None:
             size = picture.camera.width, picture.camera.height
             detections = self._filter.detections(boxes, size, parameters)
-            result = self._estimate(picture, detections)
+            result = self._estimate(picture, detections, self._filter.most(parameters))
             self._filter.tell_skipped(result, detections)
             estimated = result, self._filter.good_poses(result, detections, parameters)
             self._count_corrections(picture, estimated[1])
@@ -224,10 +224,11 @@ class FrameHandler:
         return replace(self._messages(picture.header, scene, instances.poses, instances.result),
                        transforms=transforms, detected=instances.detected)
 
-    def _estimate(self, picture: DecodedFrame, detections: list[Detection]) -> FrameResult:
+    def _estimate(self, picture: DecodedFrame, detections: list[Detection],
+                  most: Mapping[str, int] | None) -> FrameResult:
         if not detections:
             return FrameResult([], [])
-        known = (('depth_m', picture.depth_m), ('support_plane', picture.plane))
+        known = (('depth_m', picture.depth_m), ('support_plane', picture.plane), ('most', most))
         given: dict[str, Any] = {name: value for name, value in known if value is not None}
         return self._estimator.estimate(picture.image, picture.camera, detections, **given)
 

@@ -17,7 +17,8 @@ class Judge:
 
     objects: ClassVar = {'can': SimpleNamespace(object_id=5), 'cup': SimpleNamespace(object_id=6)}
 
-    def estimate(self, image: Any, camera: Any, detections: list[Detection]) -> FrameResult:
+    def estimate(self, image: Any, camera: Any, detections: list[Detection],
+                 most: dict[str, int] | None = None) -> FrameResult:
         """Answer every detection."""
         return FrameResult([PoseEstimate(d.label, self.objects[d.label].object_id, np.eye(4),
                                          d.box_xyxy[0] / 100, i, '', d.box_xyxy)

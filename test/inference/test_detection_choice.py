@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from mrcnet_ros.geometry.se3 import Array, exp_so3, make_transform
 from mrcnet_ros.geometry.symmetry import Symmetries
-from mrcnet_ros.inference.detection_choice import SPARE, candidates
+from mrcnet_ros.inference.detection_choice import SPARE, candidates, first_ones, in_doubt
 from mrcnet_ros.inference.detection_choice import choose as choose_of
 from mrcnet_ros.inference.poses import Detection, PoseEstimate
 from mrcnet_ros.inference.scoring import Evidence
@@ -67,9 +69,52 @@ def test_a_few_more_than_the_instances_are_answered() -> None:
     many = found(*[('can', 0.9 - 0.05 * i) for i in range(6)])
     assert candidates(many[::-1], {'can': 1}) == [5 - i for i in range(SPARE, -1, -1)]
     assert candidates(many, {'can': 2}) == list(range(2 + SPARE))
-    clear = found(('can', 0.9), ('can', 0.4), ('can', 0.46))
+    clear = found(('can', 0.9), ('can', 0.2), ('can', 0.46))
     assert candidates(clear, {'can': 1}) == [0, 2]
     assert candidates(clear, {'can': 0}) == []
+
+
+def test_first_come_as_many_as_there_are_and_others_only_in_doubt() -> None:
+    """A pose on the plane that the network is sure of needs no rival; every other one does."""
+    detections = found(('can', 0.5), ('can', 0.6), ('cup', 0.9), ('lid', 0.1), ('lid', 0.2))
+    most = {'can': 1, 'cup': 1}
+    assert first_ones(detections, most) == [1, 2, 3, 4], 'nobody says how many lids there are'
+    can = poses(detections, *[0.8] * 5)[1]
+    assert in_doubt([can], detections, most) == [0], 'it stands on nothing'
+    stands = dataclasses.replace(can, stands=True)
+    assert in_doubt([stands], detections, most) == []
+    assert in_doubt([dataclasses.replace(stands, score=0.3)], detections, most) == [0]
+    assert in_doubt([], detections, most) == [0], 'a detection without a pose leaves its place'
+    assert first_ones(detections, {'can': 2}) == [0, 1, 2, 3, 4]
+
+
+def test_of_two_cans_both_have_to_be_sure() -> None:
+    """The third box may be the one that is not."""
+    detections = found(('can', 0.9), ('can', 0.8), ('can', 0.7))
+    detections = [dataclasses.replace(d, box_xyxy=BOX + 40.0 * i)
+                  for i, d in enumerate(detections)]
+    both = [dataclasses.replace(p, stands=True) for p in poses(detections, 0.8, 0.8, 0.8)[:2]]
+    assert first_ones(detections, {'can': 2}) == [0, 1]
+    assert in_doubt(both, detections, {'can': 2}) == []
+    assert in_doubt([both[0], dataclasses.replace(both[1], stands=False)], detections,
+                    {'can': 2}) == [2]
+
+
+@pytest.mark.parametrize('sign', ['plane', 'depth'])
+def test_a_pose_that_something_confirms_counts_more(sign: str) -> None:
+    """Than one that is a little surer of itself, and not than one that is much surer."""
+    detections = found(('can', 0.5), ('can', 0.5))
+    high, low = poses(detections, 0.5, 0.3)
+    told: dict[str, Any] = {'stands': True} if sign == 'plane' else {
+        'depth': SimpleNamespace(used='distance')}
+    low = dataclasses.replace(low, **told)
+    assert choose([high, low], detections, {'can': 1}) == [low]
+    unsure = dataclasses.replace(low, score=0.1)
+    assert choose([high, unsure], detections, {'can': 1}) == [high]
+    if sign == 'depth':
+        nothing: Any = SimpleNamespace(used='none')
+        assert choose([high, dataclasses.replace(low, depth=nothing)], detections,
+                      {'can': 1}) == [high]
 
 
 def test_many_boxes_of_one_object_leave_a_place_to_another_object() -> None:

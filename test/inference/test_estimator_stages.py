@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from typing import Any
@@ -41,6 +42,28 @@ def test_templates_seen_before_come_from_memory(tiny_model):
     assert (second.cache_hits, second.cache_misses) == (5, 0)
     for a, b in zip(first.poses, second.poses, strict=True):
         assert_same_pose(a, b)
+
+
+def test_more_boxes_of_an_object_are_answered_only_in_doubt(tiny_model, estimator, monkeypatch):
+    """All boxes where nothing is sure; where the first ones are, the others get no pose."""
+    most, boxes = {'box': 1, 'blob': 2}, [
+        dataclasses.replace(d, score=score)
+        for d, score in zip(DETECTIONS, (0.4, 0.8, 0.7, 0.9, 0.6), strict=True)]
+    result = estimator.estimate(IMAGE, CAMERA, boxes, most=most)
+    assert [p.detection_index for p in result.poses] == [0, 1, 2, 3, 4] and not result.skipped
+    for a, b in zip(result.poses, estimator(IMAGE, CAMERA, boxes), strict=True):
+        assert_same_pose(a, b)
+    assert result.rows['stage1'] == 5
+    sure = load(tiny_model)
+    monkeypatch.setattr('mrcnet_ros.inference.detection_choice.SURE_QUALITY', 0.0)
+    monkeypatch.setattr(sure, '_standing', lambda poses, *_: [
+        dataclasses.replace(p, stands=p.label == 'blob') for p in poses])
+    result = sure.estimate(IMAGE, CAMERA, boxes, most=most)
+    assert [p.detection_index for p in result.poses] == [0, 1, 2, 3]
+    assert [(s.detection_index, s.reason) for s in result.skipped] == [(4, 'outranked')]
+    assert result.poses[0].detection_id == 'first' and result.rows['stage1'] == 4
+    for pose in result.poses:
+        assert pose.box_xyxy.tolist() == boxes[pose.detection_index].box_xyxy.tolist()
 
 
 def test_templates_can_be_computed_ahead(tiny_model, estimator):

@@ -241,3 +241,41 @@ def test_objects_side_by_side_are_several(label):
     poses = estimates(truth, doubts(truth))
     poses[1] = dataclasses.replace(poses[1], label=label)
     assert speakers(poses, BODIES).tolist() == [0, 1]
+
+
+def test_a_pose_that_is_not_chosen_tells_no_plane_and_may_stand_on_it():
+    """Otherwise false boxes would say where the table is."""
+    rng = np.random.default_rng(13)
+    truth = scene(rng, 5)
+    C = doubts(truth)
+    right = estimates(drawn(rng, truth, C), C)
+    afloat = truth.copy()
+    afloat[:, :3, 3] -= 0.3 * T_CAMERA_TABLE[:3, 2]
+    afloat[:, :3, 3] += [0.9, 0.0, 0.0]  # beside the others
+    false = estimates(afloat, 0.01 * C)
+    finder = PlaneFinder(BODIES)
+    found = finder.correct([*false, *right], right)
+    assert [pose.stands for pose in found] == [False] * 5 + [True] * 5
+    for pose, alone in zip(found[5:], finder.correct(right), strict=True):
+        np.testing.assert_allclose(pose.T_camera_object, alone.T_camera_object, atol=1e-12)
+    assert not any(pose.stands for pose in finder.correct([*false, *right], right[:2]))
+
+
+def test_a_rival_is_compared_with_the_plane_of_the_others_alone():
+    """Neither it nor the pose whose place it would take says where that is."""
+    rng = np.random.default_rng(14)
+    truth = scene(rng, 6)
+    C = doubts(truth)
+    poses = [dataclasses.replace(pose, label=label) for pose, label in zip(
+        estimates(drawn(rng, truth, C), C), ['crate', *['box'] * 5], strict=True)]
+    finder = PlaneFinder(BODIES)
+    rival = dataclasses.replace(poses[0], T_camera_object=drawn(rng, truth, C)[0])
+    rival.T_camera_object[:3, 3] += T_CAMERA_TABLE[:3, 0]  # in another place on the table
+    found = []
+    for height_m in (-0.01, 0.01):
+        other = dataclasses.replace(poses[0], T_camera_object=poses[0].T_camera_object.copy())
+        other.T_camera_object[:3, 3] += height_m * T_CAMERA_TABLE[:3, 2]
+        corrected = finder.correct([rival, other, *poses[1:]], [other, *poses[1:]])
+        assert corrected[0].stands and corrected[1].stands
+        found.append(corrected[0].T_camera_object)
+    np.testing.assert_allclose(found[0], found[1], atol=3e-4)

@@ -75,7 +75,7 @@ class BoxEstimator:
         self.backend = SimpleNamespace(name='none', device='cpu')
         self.depth_factor = 1.0
 
-    def estimate(self, image_rgb, camera, detections, depth_m=None):
+    def estimate(self, image_rgb, camera, detections, depth_m=None, most=None):
         """Return a pose for each detection that can have one; depth, if any, sets its distance."""
         from mrcnet_ros.errors import UnknownLabelError
         from mrcnet_ros.inference.poses import FrameResult, Skipped

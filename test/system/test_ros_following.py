@@ -80,8 +80,8 @@ def test_instances_that_are_not_detected_are_followed_beside_those_that_are(hand
 def answer_poorly(handler):
     """Let all answers to detections have a low score from now on."""
     estimate = handler.estimator.estimate
-    handler.estimator.estimate = lambda *args: dataclasses.replace(
-        found := estimate(*args),
+    handler.estimator.estimate = lambda *args, **known: dataclasses.replace(
+        found := estimate(*args, **known),
         poses=[dataclasses.replace(p, score=0.1) for p in found.poses])
 
 

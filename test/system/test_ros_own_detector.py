@@ -31,7 +31,7 @@ from mrcnet_ros.detector.decode import FoundObject
 from mrcnet_ros.detector.object_detector import LEAST_SCORE, ObjectDetector
 from mrcnet_ros.errors import SpecError
 from mrcnet_ros.geometry.camera import Camera
-from mrcnet_ros.inference.poses import Detection
+from mrcnet_ros.inference.poses import Detection, FrameResult, Skipped
 from mrcnet_ros.ros.detection_filter import DetectionFilter
 from mrcnet_ros.ros.detection_reading import detections_2d
 from mrcnet_ros.ros.drop_counters import DropCounters
@@ -231,6 +231,19 @@ def test_where_an_object_is_there_once_one_detection_of_it_counts():
     good = filter_.good_poses(result, wanted, parameters)
     assert [p.label for p in good] == ['duck', 'can'] and counters.counts()['outranked'] == 2
     assert len(filter_.good_poses(result, wanted, NodeParameters())) == 3
+    filter_.tell_skipped(FrameResult([], [Skipped(0, 'outranked', '')]), wanted)
+    assert counters.counts()['outranked'] == 3, 'the estimator saw no need for a pose'
+
+
+@pytest.mark.parametrize(('instances', 'told'), [(0, None), (2, 2)])
+def test_the_estimator_is_told_how_often_an_object_is_there(instances, told):
+    """With it, it need not answer all boxes, and false ones say nothing of a plane."""
+    asked, estimator = [], BoxEstimator()
+    handler = FrameHandler(estimator, {}, DropCounters(lambda *_: None), compressed=False)
+    estimator.estimate = lambda *args, most=None: asked.append(most) or FrameResult([], [])
+    handler.answer(Frame(*frame(1, ('duck', 30), ('duck', 31), ('can', 9))),
+                   NodeParameters(max_instances=instances))
+    assert asked == [told and dict.fromkeys(estimator.objects, told)]
 
 
 def test_the_threshold_of_the_detector_is_a_parameter(squares):
