@@ -25,15 +25,15 @@ from .poses import Detection, PoseEstimate
 # chose right for 0.736, 0.771 and 0.778.
 SPARE = 2
 # Detections below this part of the score of the last one that would count alone are not answered.
-# On 20 photographs of LM-O in seven tones the chain of models/lmo scores 0.647 with 0.5, and 0.654
+# On 20 photographs of LM-O in seven tones the chain of models/lmo scores 0.648 with 0.5, and 0.654
 # with 0.3 and with 0.2.
 LEAST_OF_LAST = 0.3
 # How much more a pose counts that a plane or depth confirms. A factor of 1, 1.4, 2, 3, 4 and 8
-# scores 0.641, 0.647, 0.653, 0.654, 0.654 and 0.655 on those images.
+# scores 0.641, 0.648, 0.653, 0.655, 0.655 and 0.656 on those images.
 CONFIRMED = 3.0
 # A detection leaves no doubt if its pose stands on a plane and the network is as sure of it as
-# this. On those images it saves four of the seven other poses and costs nothing; with 0.3 another
-# one, and 0.002 of the score.
+# this. On those images it saves four of the eight other poses and costs nothing; 0.3 saves one more
+# and costs 0.002.
 SURE_QUALITY = 0.5
 # Why other detections have no pose.
 OUTRANKED = ('more detections of an object than there are instances; those with the best scores '

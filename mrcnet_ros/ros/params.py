@@ -187,8 +187,8 @@ class NodeParameters:
         'with the best scores are used', bounds=(1, 10000), live=True)
     max_instances: int = parameter(
         0, 'largest number of instances of each object in a frame; if there are more, the best '
-        'are used, ranked by sqrt(detection score) x pose confidence; 1: each object is there '
-        'once, 0: any number',
+        'are used, ranked by sqrt(detection score) x pose confidence, which counts three times '
+        'where a plane or depth confirms the pose; 1: each object is there once, 0: any number',
         bounds=(0, 10000), live=True)
     min_pose_score: float = parameter(
         0.0, 'poses with a lower score are not published', bounds=(0.0, 1.0), live=True)
