@@ -32,8 +32,8 @@ LEAST_OF_LAST = 0.3
 # scores 0.641, 0.648, 0.653, 0.655, 0.655 and 0.656 on those images.
 CONFIRMED = 3.0
 # A detection leaves no doubt if its pose stands on a plane and the network is as sure of it as
-# this. On those images it saves four of the eight other poses and costs nothing; 0.3 saves one more
-# and costs 0.002.
+# this. On those images it saves four of the eight other poses and costs nothing; 0.3 saves one
+# more and costs 0.002.
 SURE_QUALITY = 0.5
 # Why other detections have no pose.
 OUTRANKED = ('more detections of an object than there are instances; those with the best scores '
