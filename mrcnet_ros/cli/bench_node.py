@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..ros.timings import PERCENTILES
 from .argument_types import positive, positive_float
 from .dataset_arguments import add_model_arguments, open_estimator
 from .node import node_command
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 
 # Time before measuring starts [s]. A shorter one may put the slow first frames into p99.
 WARM_UP_S = 2.0
-# The percentiles that /diagnostics has too, so that both can be compared.
-PERCENTILES = (50, 95, 99)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

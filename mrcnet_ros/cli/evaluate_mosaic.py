@@ -31,7 +31,8 @@ def run(args: argparse.Namespace) -> int:
     from ..datasets.same_objects import known_object
     from ..evaluation.mosaic import Row, check_name, draw_mosaic, real_crops, write_picture
     from ..evaluation.report import check_writable
-    from ..training.held_out import HELD_OUT_SEED, load_composer, samples_of
+    from ..training.held_out import load_composer, samples_of
+    from ..training.seeds import HELD_OUT_SEED
 
     check_name(args.output)
     check_writable(args.output)

@@ -68,7 +68,7 @@ def check_start(config: SceneConfig, objects: list[ObjectModel]) -> float:
 
 
 def _identity(config: SceneConfig, objects: list[ObjectModel]) -> dict[str, Any]:
-    return identity_of(objects, config.view_prior, config.seed, config.frozen)
+    return identity_of(objects, config.view_prior, config.seed, config.frozen, config.series)
 
 
 class ComposedRun(TrainingLoop[SceneConfigT, BatchT]):

@@ -25,6 +25,7 @@ from .gradient_exchange import Exchange, train_together
 from .loop import CHECKPOINT, alone_in, decay_groups
 from .painting import TrainingPainter
 from .scenes import SceneComposer, TrainingScene
+from .seeds import VALIDATION_SEED
 from .training_data import load_object_views
 from .view_bank import SharedViews
 from .warm_start import read_detector_start, warm_start_detector
@@ -33,7 +34,6 @@ LOG_EVERY = 20  # steps between two lines of the log
 EMA_DECAY = 0.998  # the exported weights are about the mean of the last 500 steps
 # More give steadier figures and take longer; they are drawn again each time.
 VALIDATION_SCENES = 96
-VALIDATION_SEED = 1_000_003  # a prime that no seed of a configuration is likely to be
 VALIDATION_SCORE = 0.01  # so low that recall at any threshold is seen
 
 
@@ -135,7 +135,7 @@ class DetectorRun(ComposedRun[DetectorConfig, SceneBatch]):
 
     def feed(self, numbers: Iterator[range]) -> Iterator[SceneBatch]:
         """Return composed scenes."""
-        return (stack_scenes([self.composer.scene(self.config.seed, i) for i in few])
+        return (stack_scenes([self.composer.scene(self.config.sample_seed, i) for i in few])
                 for few in numbers)
 
     def losses(self, batch: SceneBatch) -> tuple[Tensor, dict[str, float]]:

@@ -44,7 +44,7 @@ class Compositions(Dataset[Sample]):
         if self._composer is None:
             self._composer = load_material(self.config, self.config.load_objects(), self.views,
                                            self.known).composer
-        return self._composer.sample(self.config.seed, index)
+        return self._composer.sample(self.config.sample_seed, index)
 
     def __getstate__(self) -> dict[str, object]:
         """Leave out the composer: another process makes its own from the shared views."""

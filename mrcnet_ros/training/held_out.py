@@ -24,10 +24,9 @@ from .backgrounds import check_images, find_images
 from .composer import Composer, Sample
 from .config import TrainConfig
 from .painting import ComposerSpec
+from .seeds import HELD_OUT_SEED
 from .training_data import load_material, load_views
 
-# trainings count their samples up from a small seed, validation has 1 000 003
-HELD_OUT_SEED = 3_000_017
 # enough that views of an object differ, and rendered in seconds
 VIEWS = 150
 # chances and ranges of ComposerSpec that are about boxes, and those that change the colours

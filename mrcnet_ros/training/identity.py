@@ -19,8 +19,9 @@ from ..objects import ObjectModel
 from ..specs import ViewPrior
 
 IDENTITY = 'identity'
-# What entries stand for that do not say it: such an object was trained about its origin.
-FORMER = {'middle_m': [0.0, 0.0, 0.0]}
+# What entries stand for that do not say it: such an object was trained about its origin, with
+# the first series of samples.
+FORMER = {'middle_m': [0.0, 0.0, 0.0], 'series': 0}
 # The symmetries themselves, and the model whose shared layers are frozen. Older checkpoints do not
 # have them, and are compared without.
 MOTIONS, FROZEN = 'motions', 'frozen_sha256'
@@ -30,11 +31,12 @@ SAME_MOTION = 0.02
 
 
 def identity_of(objects: Sequence[ObjectModel], view_prior: ViewPrior | None, seed: int,
-                frozen: Path | None = None) -> dict[str, Any]:
+                frozen: Path | None = None, series: int = 0) -> dict[str, Any]:
     """Return plain data for the entry :data:`IDENTITY` of a checkpoint.
 
     :param objects: in class order.
     :param frozen: model directory whose shared layers are not trained, None without one.
+    :param series: of the samples that a seed gives.
     :raises MeshError: when a mesh is missing.
     """
     return {
@@ -45,14 +47,15 @@ def identity_of(objects: Sequence[ObjectModel], view_prior: ViewPrior | None, se
             MOTIONS: _motions(o.symmetries, o.middle_m, o.diameter_m),
             'middle_m': o.middle_m.tolist()} for o in objects],
         'view_prior': asdict(view_prior) if view_prior else None,
-        'seed': seed,
+        'seed': seed, 'series': series,
         **({} if frozen is None else
            {FROZEN: hashlib.sha256((frozen / 'weights.pt').read_bytes()).hexdigest()}),
     }
 
 
 def check_identity(path: Path, state: Mapping[str, Any], expected: Mapping[str, Any],
-                   names: Sequence[str] = ('objects', 'view_prior', 'seed', FROZEN)) -> None:
+                   names: Sequence[str] = ('objects', 'view_prior', 'seed', 'series', FROZEN)
+                   ) -> None:
     """Check that a checkpoint was trained on the objects of a configuration.
 
     An older checkpoint without this entry is accepted with a warning.

@@ -15,6 +15,7 @@ from ..specs import Spec, ViewPrior, from_mapping
 from .run_config import RunConfig, as_mapping
 
 FARTHEST_M = 100.0  # larger distances are in another unit
+SERIES_APART = 5000  # seeds between two series of samples; seeds of trainings are small
 # Views of an object for one of each disturber, which is seen in part and once in many images.
 VIEWS_FOR_DISTURBER = 60
 
@@ -39,6 +40,8 @@ class SceneConfig(RunConfig):
     :param views: rendered views of each object.
     :param disturber_views: rendered views of each body and each of the ``disturbers``; None:
         one for each 60 ``views``.
+    :param series: which of several series of samples; all of a seed are made of the same views,
+        bodies and patches.
     :param patches: background patches.
     :param processes: training processes, one thread each; 1 on a GPU. As many render views.
     :param minutes: from the start of the command to its last step, rendering counted; the
@@ -65,6 +68,7 @@ class SceneConfig(RunConfig):
     distance_m: tuple[float, float] = (0.4, 1.5)
     views: int
     disturber_views: int | None = None
+    series: int = 0
     patches: int = 800
     processes: int = 2
     steps: int
@@ -77,6 +81,11 @@ class SceneConfig(RunConfig):
     def views_of_disturbers(self) -> int:
         """Return the rendered views of each body and each of the ``disturbers``."""
         return self.disturber_views or max(1, self.views // VIEWS_FOR_DISTURBER)
+
+    @property
+    def sample_seed(self) -> int:
+        """Return the seed of the samples of the series."""
+        return self.seed + SERIES_APART * self.series
 
     @property
     def frozen(self) -> Path | None:
@@ -123,8 +132,9 @@ class SceneConfig(RunConfig):
                 raise SpecError(f'chances: {name} must be 0 to 1, got {value}')
         if self.minutes is not None and self.minutes <= 0:
             raise SpecError(f'minutes must be positive, got {self.minutes}')
-        if self.bodies < 0:
-            raise SpecError(f'bodies must not be negative, got {self.bodies}')
+        for name in ('bodies', 'series'):
+            if getattr(self, name) < 0:
+                raise SpecError(f'{name} must not be negative, got {getattr(self, name)}')
 
 
 def view_prior_of(value: Any) -> ViewPrior:

@@ -19,6 +19,7 @@ from .feed import Compositions, batches
 from .gradient_exchange import Exchange, train_together
 from .identity import check_known, identity_of
 from .loop import CHECKPOINT, alone_in, decay_groups
+from .seeds import TEMPLATE_CHOICE, VALIDATION_SEED
 from .step import StepResult, train_step
 from .targets import Batch, stack_samples
 from .template_bank import TemplateBank
@@ -30,10 +31,6 @@ LOG_EVERY = 50  # steps between two lines of the log
 EMA_DECAY = 0.999  # the exported weights are about the mean of the last 1000 steps
 # More give steadier figures and take longer.
 VALIDATION_SAMPLES = 512
-# Primes that no seed of a configuration is likely to be: of images that are validated on, and of
-# the templates that stage 2 starts from.
-VALIDATION_SEED = 1_000_003
-TEMPLATE_CHOICE = 2_000_003
 
 
 def train(config: TrainConfig, stem: dict[str, Tensor], stop_after: int | None = None) -> Path:

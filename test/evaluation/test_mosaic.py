@@ -20,8 +20,9 @@ from mrcnet_ros.evaluation import mosaic
 from mrcnet_ros.geometry.crop import crop_camera
 from mrcnet_ros.geometry.sampling import sample_crop
 from mrcnet_ros.training.config import TrainConfig
-from mrcnet_ros.training.held_out import HELD_OUT_SEED, held_out, load_composer, samples_of
+from mrcnet_ros.training.held_out import held_out, load_composer, samples_of
 from mrcnet_ros.training.run_config import read_config
+from mrcnet_ros.training.seeds import HELD_OUT_SEED
 
 COLUMNS = 3
 

@@ -93,7 +93,8 @@ def test_too_small_a_limit_for_pieces_is_told(own, tmp_path):
     (lambda entries: entries.pop(), {}, r'2 objects, the configuration has 1'),
     (None, {'view_prior': ViewPrior(elevation_min_deg=0, elevation_max_deg=90, tilt_max_deg=30)},
      'view_prior None, the configuration has'),
-    (None, {'seed': 99}, 'seed 0, the configuration has 99')])
+    (None, {'seed': 99}, 'seed 0, the configuration has 99'),
+    (None, {'series': 1}, 'series 0, the configuration has 1')])
 def test_a_checkpoint_of_something_else_is_not_gone_on_with(own, tmp_path, edit, changes, problem):
     """Objects in another order or changed, another view prior or seed: neither resume nor export.
 
@@ -110,7 +111,7 @@ def test_a_checkpoint_of_something_else_is_not_gone_on_with(own, tmp_path, edit,
     config = dataclasses.replace(own, models=models, steps=16, **changes)
     with pytest.raises(ModelError, match=rf'checkpoint\.pt.*{problem}.*restore the configuration'):
         train(config, random_stem())
-    if 'seed' not in changes:  # of which the answers do not depend
+    if not {'seed', 'series'} & set(changes):  # of which the answers do not depend
         with pytest.raises(ModelError, match=problem):
             export_checkpoint(own.output / 'checkpoint.pt', config, tmp_path / 'model')
         assert not (tmp_path / 'model').exists()

@@ -163,6 +163,17 @@ def test_composers_give_the_same_training(own, tmp_path):
     assert_same_training(own, config)
 
 
+def test_another_series_has_other_samples_of_the_same_views(own, tmp_path):
+    """So that a training that goes on from another one renders nothing, and no image is as before."""
+    views = sorted(own.cache.rglob('*.np*'))
+    config = dataclasses.replace(own, output=tmp_path / 'run', series=1)
+    train(config, random_stem())
+    assert views and sorted(own.cache.rglob('*.np*')) == views
+    first, other = metrics(own), metrics(config)
+    assert first.keys() == other.keys()
+    assert all(first[key]['loss'] != other[key]['loss'] for key in first if not key[1])
+
+
 # a training whose composer dies at its second batch
 KILLED_COMPOSER = '''
 import os, pickle, signal, sys
