@@ -164,7 +164,7 @@ def test_composers_give_the_same_training(own, tmp_path):
 
 
 def test_another_series_has_other_samples_of_the_same_views(own, tmp_path):
-    """So that a training that goes on from another one renders nothing, and no image is as before."""
+    """A training that goes on from another one renders nothing, and no image is as before."""
     views = sorted(own.cache.rglob('*.np*'))
     config = dataclasses.replace(own, output=tmp_path / 'run', series=1)
     train(config, random_stem())
