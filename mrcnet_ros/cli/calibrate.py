@@ -180,7 +180,7 @@ def _answer_rendered(args: argparse.Namespace) -> tuple[Run, Mapping[str, Object
     """
     from ..evaluation.runner import Run, run_frames
     from ..rendering.background_files import find_images
-    from ..synth.held_out import HELD_OUT_SEED, held_out_frames, image_count
+    from ..synth.held_out import SYNTH_SEED, held_out_frames, image_count
 
     boxes = box_source(args, None)
     estimator = open_pose_estimator(args, spreads=True)
@@ -195,7 +195,7 @@ def _answer_rendered(args: argparse.Namespace) -> tuple[Run, Mapping[str, Object
         list(objects.values()), count, prior=prior,
         distance_m=tuple(args.distance) if args.distance else None,
         backgrounds=find_images(args.backgrounds) if args.backgrounds else [],
-        seed=HELD_OUT_SEED + args.seed)
+        seed=SYNTH_SEED + args.seed)
     shown = progress_bar(frames, total=count, unit='image')
     run_frames(shown, estimator, boxes, None, done, depth='required' if args.depth else 'off')
     return done, objects

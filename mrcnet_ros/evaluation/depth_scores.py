@@ -15,7 +15,7 @@ from ..inference.poses import Detection, Estimator, FrameResult, Measured, PoseE
 from ..objects import ObjectModel
 from . import report
 from .known_scenes import COLOUR, DEPTH, PLANE, WRONG, KnownScenes
-from .runner import Run, detections_of, frame_rows, most_of, of_targets
+from .runner import Run, detections_of, frame_rows, most_of, unanswered
 from .scores import Scores, score
 from .text_table import figure_line, heading_line
 from .vsd_scores import score_vsd
@@ -29,8 +29,8 @@ class CorrectingEstimator(Estimator, Protocol):
     """An estimator that can correct the same answer in several ways."""
 
     def estimate_with_each(self, image_rgb: NDArray[np.uint8], camera: Camera,
-                           detections: Sequence[Detection], known: Sequence[Measured],
-                           ) -> list[FrameResult]:
+                           detections: Sequence[Detection], known: Sequence[Measured], *,
+                           most: Mapping[str, int] | None = None) -> list[FrameResult]:
         """Return an answer with each of several depth images and planes."""
 
 
@@ -55,14 +55,13 @@ class DepthScores:
         detections, missing = detections_of(frame, self._estimator, self._boxes)
         results = self._estimator.estimate_with_each(
             frame.load_image(), frame.camera, detections, self._scenes.known(number),
-            **most_of(frame, self._estimator, detections))
-        for run, answer in zip(self.runs.values(), results, strict=True):
-            result = of_targets(answer, frame, self._estimator, detections)
+            most=most_of(frame, self._estimator))
+        for run, result in zip(self.runs.values(), results, strict=True):
             run.frames.append(frame)
             run.poses += result.poses
             run.rows += frame_rows(frame, result.poses)
             run.skipped.update(missing)
-            run.skipped.update(s.reason for s in result.skipped)
+            run.skipped.update(unanswered(result))
 
     def figures(self, objects: Mapping[int, ObjectModel], labels: Mapping[int, str],
                 dataset: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from ..datasets.boxes import BoxSource
 from ..datasets.known_view import KnownView
 from ..errors import DatasetError
 from ..geometry.se3 import Array
-from ..inference.detection_choice import candidates, choose
+from ..inference.detection_choice import candidates
 from ..inference.poses import Detection, Estimator, FrameResult, PoseEstimate
 
 DepthUse = Literal['off', 'auto', 'required']
@@ -94,8 +94,7 @@ def run_frames(
         depths = _depths(frame, depth)
         start = time.perf_counter()
         result = estimator.estimate(image, frame.camera, detections, *depths,
-                                    **most_of(frame, estimator, detections))
-        result = of_targets(result, frame, estimator, detections)
+                                    most=most_of(frame, estimator))
         seconds = time.perf_counter() - start + boxes.seconds(frame)
         if boxes.seconds(frame):
             result = replace(result, stage_seconds={'detection': boxes.seconds(frame),
@@ -146,21 +145,14 @@ def detections_of(frame: BopFrame, estimator: Estimator, boxes: BoxSource
     return detections, +missing
 
 
-def most_of(frame: BopFrame, estimator: Estimator, detections: Sequence[Detection]
-            ) -> dict[str, Any]:
-    """Return what tells an estimator that there are more detections than instances."""
-    most = _counts(frame, {model.object_id: label for label, model in estimator.objects.items()})
-    found = Counter(d.label for d in detections)
-    return {'most': most} if any(found[label] > count for label, count in most.items()) else {}
+def most_of(frame: BopFrame, estimator: Estimator) -> dict[str, int]:
+    """Return how often each target object is in an image, by label; nothing where unknown."""
+    return _counts(frame, {model.object_id: label for label, model in estimator.objects.items()})
 
 
-def of_targets(result: FrameResult, frame: BopFrame, estimator: Estimator,
-               detections: Sequence[Detection]) -> FrameResult:
-    """Leave out those detections that are more than the instances in the image."""
-    labels = {model.object_id: label for label, model in estimator.objects.items()}
-    return replace(
-        result, poses=choose(result.poses, detections, _counts(frame, labels), estimator.objects),
-        skipped=[s for s in result.skipped if s.reason != 'outranked'])
+def unanswered(result: FrameResult) -> list[str]:
+    """Return why detections have no pose, but for those that are more than there are instances."""
+    return [s.reason for s in result.skipped if s.reason != 'outranked']
 
 
 def _counts(frame: BopFrame, labels: Mapping[int, str]) -> dict[str, int]:
@@ -191,7 +183,7 @@ def _remember(run: Run, frame: BopFrame, result: FrameResult, rows: list[ResultR
     run.poses += result.poses
     run.seconds.append(seconds)
     run.stage_seconds.append(result.stage_seconds)
-    run.skipped.update(s.reason for s in result.skipped)
+    run.skipped.update(unanswered(result))
     run.cache_hits += result.cache_hits
     run.cache_misses += result.cache_misses
 

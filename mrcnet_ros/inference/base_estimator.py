@@ -19,9 +19,9 @@ from ..geometry.se3 import Array, skew
 from ..objects import ObjectModel
 from .backend import Backend, RuntimeOptions
 from .depth_correction import DepthCorrection, DepthLaws
-from .detection_choice import OUTRANKED, choose, first_ones, in_doubt
+from .detection_choice import OUTRANKED, Choice, all_count
 from .found_plane import PlaneFinder
-from .input_checks import all_of, check_inputs
+from .input_checks import all_of, check_inputs, checked_counts
 from .known_start import KnownPose
 from .model_directory import ModelT
 from .poses import (
@@ -46,8 +46,6 @@ if TYPE_CHECKING:
 MOST_DOUBTS = 20
 
 TaskT = TypeVar('TaskT')
-# Returns which poses count where there are several of one object.
-Choice = Callable[[Sequence[PoseEstimate]], list[PoseEstimate]]
 
 
 class BaseEstimator(ABC, Generic[ModelT]):
@@ -120,29 +118,37 @@ class BaseEstimator(ABC, Generic[ModelT]):
         :param support_plane: (4,) a, b, c, d of the plane ``a x + b y + c z + d = 0`` [m] in the
             camera frame that objects may stand on, (a, b, c) towards them; corrects the poses
             of those that stand on it where depth does not. Without it, see ``finds_plane``.
-        :param most: how often an object is there at most, by label. More detections of it are
-            estimated only where the first ones leave doubt; the others are ``outranked``. Of its
-            poses those of :func:`.detection_choice.choose` tell where a found plane is.
+        :param most: how often an object is there at most, by label. Of more detections those are
+            answered whose poses are best, the others are skipped as ``outranked``; see
+            :mod:`.detection_choice`. Without it, or for other labels, all are answered.
         :return: poses in the order of the detections, and why others have none.
         :raises ImageError: when image or depth has another type or another size than the camera.
         :raises CameraError: when the camera is no :class:`.Camera`.
         :raises SpecError: when a detection is none, or the plane, or that does not face the
-            camera.
+            camera, or ``most`` has no counts.
         :raises BackendError: when the estimator is closed.
         """
         self._check(image_rgb, camera, depth_m)
         plane = None if support_plane is None else checked_plane(support_plane)
-        found = all_of(detections, Detection)
-        result = (self._estimate_in_turn(image_rgb, camera, found, most, plane) if most
-                  else self._estimate(image_rgb, camera, found))
-        return self._finished(result, camera, depth_m, plane, self._choice(found, most))
+        choice = self._choice(detections, most)
+        first = choice.first()
+        result = self._estimate_some(image_rgb, camera, choice, first)
+        if len(first) < len(choice.detections):
+            clock = StageClock()
+            more = choice.in_doubt(self._corrected(
+                result.poses, camera, depth_m, plane, choice, clock))
+            again = self._estimate_some(image_rgb, camera, choice, more)
+            result = joined([*result.poses, *again.poses], [*result.skipped, *again.skipped],
+                            result, again, FrameResult([], [], clock.seconds))
+        return self._finished(result, camera, depth_m, plane, choice)
 
     def estimate_with_each(self, image_rgb: NDArray[np.uint8], camera: Camera,
                            detections: Sequence[Detection], known: Sequence[Measured],
                            most: Mapping[str, int] | None = None) -> list[FrameResult]:
         """Return what :meth:`estimate` returns with each of several depth images and planes.
 
-        The network, which takes nearly all of the time, runs once, for all detections.
+        The network, which takes nearly all of the time, runs once. With ``most`` it answers all
+        detections, those too that :meth:`estimate` would not come to.
 
         :raises ImageError: when image or a depth image has another type or size than the camera.
         :raises SpecError: when a plane is none, or does not face the camera.
@@ -151,41 +157,26 @@ class BaseEstimator(ABC, Generic[ModelT]):
             self._check(image_rgb, camera, item.depth_m)
         planes = [None if item.support_plane is None else checked_plane(item.support_plane)
                   for item in known]
-        found = all_of(detections, Detection)
-        result, choice = self._estimate(image_rgb, camera, found), self._choice(found, most)
+        choice = self._choice(detections, most)
+        result = self._estimate_some(image_rgb, camera, choice, range(len(choice.detections)))
         return [self._finished(result, camera, item.depth_m, plane, choice)
                 for item, plane in zip(known, planes, strict=True)]
 
-    def _estimate_in_turn(self, image: NDArray[np.uint8], camera: Camera,
-                          detections: Sequence[Detection], most: Mapping[str, int],
-                          plane: Array | None) -> FrameResult:
-        """Estimate the best detections of each object, and more of it where they leave doubt.
+    def _choice(self, detections: Sequence[Detection], most: Mapping[str, int] | None) -> Choice:
+        """Return what chooses among detections, and among poses of the centred frames.
 
-        :param most: how often an object is there at most, by label.
+        :raises SpecError: when a detection is none, or ``most`` no count of each label.
         """
-        first = first_ones(detections, most)
-        result = of_positions(self._estimate(image, camera, [detections[i] for i in first]), first)
-        if len(first) == len(detections):
-            return result
-        clock = StageClock()
-        more = in_doubt(self._standing(result.poses, plane), detections, most)
-        clock.lap('plane')
-        again = of_positions(self._estimate(image, camera, [detections[i] for i in more])
-                             if more else FrameResult([], []), more)
-        left_out = [Skipped(i, 'outranked', OUTRANKED) for i in range(len(detections))
-                    if i not in {*first, *more}]
-        return joined(sorted([*result.poses, *again.poses], key=lambda p: p.detection_index),
-                      sorted([*result.skipped, *again.skipped, *left_out],
-                             key=lambda s: s.detection_index),
-                      result, again, FrameResult([], [], clock.seconds))
+        return Choice(all_of(detections, Detection), checked_counts(most or {}),
+                      {item.label: item for item in self.centred})
 
-    def _choice(self, detections: Sequence[Detection], most: Mapping[str, int] | None
-                ) -> Choice | None:
-        """Return what chooses among poses of the centred frames; None where all count."""
-        if not most:
-            return None
-        centred = {item.label: item for item in self.centred}
-        return lambda poses: choose(poses, detections, most, centred)
+    def _estimate_some(self, image: NDArray[np.uint8], camera: Camera, choice: Choice,
+                       positions: Sequence[int]) -> FrameResult:
+        """Answer the detections at some positions."""
+        if len(positions) == 0 and choice.detections:
+            return FrameResult([], [])
+        return of_positions(self._estimate(
+            image, camera, [choice.detections[i] for i in positions]), positions)
 
     def follow(self, image_rgb: NDArray[np.uint8], camera: Camera, starts: Sequence[KnownPose],
                depth_m: NDArray[np.float32] | None = None,
@@ -213,39 +204,43 @@ class BaseEstimator(ABC, Generic[ModelT]):
                 start.T_camera_object)) if start.label in self.objects else start
             for start in all_of(starts, KnownPose)]
         plane = None if support_plane is None else checked_plane(support_plane)
-        return self._finished(self._follow(image_rgb, camera, centred), camera, depth_m, plane)
+        return self._finished(self._follow(image_rgb, camera, centred), camera, depth_m, plane,
+                              all_count())
 
-    def _finished(self, result: FrameResult, camera: Camera,
-                  depth_m: NDArray[np.float32] | None, plane: Array | None = None,
-                  choice: Choice | None = None) -> FrameResult:
-        """Correct poses by depth image and plane, if any, and tell them in the object frames.
-
-        Without a plane, the one that the objects stand on together is looked for.
+    def _finished(self, result: FrameResult, camera: Camera, depth_m: NDArray[np.float32] | None,
+                  plane: Array | None, choice: Choice) -> FrameResult:
+        """Correct poses by what is known of the scene, and tell the best in the object frames.
 
         :param result: whose poses are those of the centred frames.
-        :param choice: tells which of them count where there are several of one object.
         """
-        clock, poses = StageClock(), result.poses
+        clock = StageClock()
+        poses = self._corrected(result.poses, camera, depth_m, plane, choice, clock)
+        best = choice.best(sorted(poses, key=lambda p: p.detection_index))
+        answered = ({pose.detection_index for pose in best}
+                    | {item.detection_index for item in result.skipped})
+        skipped = [*result.skipped, *(Skipped(i, 'outranked', OUTRANKED)
+                                      for i in range(len(choice.detections)) if i not in answered)]
+        return joined([_of_object_frame(pose, self.objects[pose.label]) for pose in best],
+                      sorted(skipped, key=lambda s: s.detection_index), result,
+                      FrameResult([], [], clock.seconds))
+
+    def _corrected(self, poses: Sequence[PoseEstimate], camera: Camera,
+                   depth_m: NDArray[np.float32] | None, plane: Array | None, choice: Choice,
+                   clock: StageClock) -> list[PoseEstimate]:
+        """Correct poses of the centred frames by depth image and plane, if any.
+
+        Without a plane, the one that the objects stand on together is looked for. Only poses that
+        are chosen say where that is, and whether depth is of this scene.
+        """
         if depth_m is not None:
-            poses = self._depth.correct(poses, depth_m, camera)
+            poses = self._depth.correct(poses, depth_m, camera, choice.best(poses))
             clock.lap('depth')
         if plane is not None or self.finds_plane:
-            standing = self._standing(poses, plane, None if choice is None else choice(poses))
+            standing = (self._finder.correct(poses, choice.best(poses)) if plane is None
+                        else self._support.correct(poses, plane))
             poses = [self._scored_again(*both) for both in zip(poses, standing, strict=True)]
             clock.lap('plane')
-        poses = [_of_object_frame(pose, self.objects[pose.label]) for pose in poses]
-        return dataclasses.replace(result, poses=poses,
-                                   stage_seconds={**result.stage_seconds, **clock.seconds})
-
-    def _standing(self, poses: list[PoseEstimate], plane: Array | None,
-                  chosen: Sequence[PoseEstimate] | None = None) -> list[PoseEstimate]:
-        """Return poses of the centred frames, those corrected that stand on a plane.
-
-        :param chosen: those that tell where the plane is if it is not known; None for all.
-        """
-        if plane is not None:
-            return self._support.correct(poses, plane)
-        return self._finder.correct(poses, chosen) if self.finds_plane else poses
+        return list(poses)
 
     def _scored_again(self, before: PoseEstimate, after: PoseEstimate) -> PoseEstimate:
         """Return a pose with the score that it has after a plane has corrected it."""

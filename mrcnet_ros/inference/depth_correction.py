@@ -65,20 +65,25 @@ class DepthCorrection:
             self._surface(label)
 
     def correct(self, poses: Sequence[PoseEstimate], depth_m: NDArray[np.float32],
-                camera: Camera) -> list[PoseEstimate]:
+                camera: Camera, chosen: Sequence[PoseEstimate] | None = None
+                ) -> list[PoseEstimate]:
         """Return the poses, corrected where depth sees their objects.
 
         Depth that agrees with hardly any object of a frame is of something else, and not used.
 
         :param depth_m: (H, W) float32 [m], registered to the image of ``camera``; 0 or not finite
             where nothing was measured.
+        :param chosen: those of ``poses`` that say whether depth is of this scene; None for all.
         :raises ImageError: when the depth image has another type or size than the camera's image.
         """
         check_depth(depth_m, camera)
         fits = align_all([self._surface(pose.label) for pose in poses],
                          np.array([pose.T_camera_object for pose in poses]), depth_m, camera,
                          [doubt_of(pose) for pose in poses])
-        if sum(fit.used != 'none' for fit in fits) < LEAST_OF_FRAME * len(fits):
+        count = {id(pose) for pose in (poses if chosen is None else chosen)}
+        used = [fit.used != 'none' for pose, fit in zip(poses, fits, strict=True)
+                if id(pose) in count]
+        if sum(used) < LEAST_OF_FRAME * len(used):
             fits = [dataclasses.replace(
                 fit, T_camera_object=pose.T_camera_object, used='none',
                 information=np.zeros((6, 6))) for pose, fit in zip(poses, fits, strict=True)]

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -28,10 +29,11 @@ SPARE = 2
 # On 20 photographs of LM-O in seven tones the chain of models/lmo scores 0.648 with 0.5, and 0.654
 # with 0.3 and with 0.2.
 LEAST_OF_LAST = 0.3
-# How much more a pose counts that a plane or depth confirms. A factor of 1, 1.4, 2, 3, 4 and 8
-# scores 0.641, 0.648, 0.653, 0.655, 0.655 and 0.656 on those images.
+# How much more a pose counts that a plane or depth has corrected. A factor of 1, 1.4, 2, 3, 4 and
+# 8 scores 0.641, 0.648, 0.653, 0.655, 0.655 and 0.656 on those images, if all boxes are estimated.
+# There is no depth of them: it has the same factor, unmeasured.
 CONFIRMED = 3.0
-# A detection leaves no doubt if its pose stands on a plane and the network is as sure of it as
+# A detection leaves no doubt if its pose was corrected so and the network is as sure of it as
 # this. On those images it saves four of the eight other poses and costs nothing; 0.3 saves one
 # more and costs 0.002.
 SURE_QUALITY = 0.5
@@ -65,28 +67,6 @@ def candidates(detections: Sequence[Detection], most: Mapping[str, int]) -> list
     return sorted(kept)
 
 
-def first_ones(detections: Sequence[Detection], most: Mapping[str, int]) -> list[int]:
-    """Return the positions of as many detections of each object as there are at most, in order.
-
-    :param most: how often an object is there at most, by label; other labels stay.
-    """
-    return sorted(i for label, ranked in _ranked(detections, most).items()
-                  for i in ranked[:most.get(label)])
-
-
-def in_doubt(poses: Sequence[PoseEstimate], detections: Sequence[Detection],
-             most: Mapping[str, int]) -> list[int]:
-    """Return the positions of the detections that may be right in place of the first ones.
-
-    :param poses: of :func:`first_ones`, with what a plane says of them.
-    :param most: how often an object is there at most, by label.
-    """
-    sure = Counter(pose.label for pose in poses if pose.stands and _quality(pose) >= SURE_QUALITY)
-    first = set(first_ones(detections, most))
-    return [i for i, d in enumerate(detections)
-            if i not in first and sure[d.label] < most[d.label]]
-
-
 def _ranked(detections: Sequence[Detection], most: Mapping[str, int]) -> dict[str, list[int]]:
     """Return the positions of the detections by label, those first that count alone."""
     found: defaultdict[str, list[int]] = defaultdict(list)
@@ -114,40 +94,76 @@ def _boxes_apart_first(ranked: list[int], detections: Sequence[Detection]) -> li
     return [ranked[rank] for rank in apart + again]
 
 
-def choose(poses: Sequence[PoseEstimate], detections: Sequence[Detection],
-           most: Mapping[str, int], objects: Mapping[str, ObjectModel]) -> list[PoseEstimate]:
-    """Return the poses of those detections that are best together with their pose, in order.
+@dataclass(frozen=True, eq=False)
+class Choice:
+    """Which detections of an image are answered, and which poses are the answers.
 
     A detector may have a second box of an object, around a part of it. So a pose in the place of
     a better one of its label counts only when there are too few others.
 
-    :param poses: of some or all of the detections.
-    :param most: how often an object is there at most, by label; other labels stay.
-    :param objects: by label.
+    :param detections: all of the image.
+    :param most: how often an object is there at most, by label; of other labels all count.
+    :param objects: by label; poses are those of their frames.
     """
-    found: defaultdict[str, list[PoseEstimate]] = defaultdict(list)
-    for pose in poses:
-        found[pose.label].append(pose)
-    kept: set[int] = set()
-    for label, own in found.items():
-        count = most.get(label, len(own))
-        ranked = sorted(own, key=lambda p: _rank(p, detections[p.detection_index]), reverse=True)
-        if 1 < count < len(own):  # of an object that is there once the best one always counts
-            ranked = _apart_first(ranked, objects)
-        kept |= {id(p) for p in ranked[:count]}
-    return [p for p in poses if id(p) in kept]
+
+    detections: Sequence[Detection]
+    most: Mapping[str, int]
+    objects: Mapping[str, ObjectModel]
+
+    def first(self) -> list[int]:
+        """Return the positions of as many detections of each object as there are, in order."""
+        return sorted(i for label, ranked in _ranked(self.detections, self.most).items()
+                      for i in ranked[:self.most.get(label)])
+
+    def in_doubt(self, poses: Sequence[PoseEstimate]) -> list[int]:
+        """Return the positions of the detections that may be right in place of the first ones.
+
+        :param poses: of the first ones, corrected by what is known of the scene.
+        """
+        if not self.most:
+            return []
+        sure = [p for p in poses if _confirmed(p) and _quality(p) >= SURE_QUALITY]
+        again = _contested(sure, self.objects)
+        objects = Counter(p.label for i, p in enumerate(sure) if i not in again)
+        first = set(self.first())
+        return [i for i in candidates(self.detections, self.most)
+                if i not in first and objects[self.detections[i].label]
+                < self.most[self.detections[i].label]]
+
+    def best(self, poses: Sequence[PoseEstimate]) -> list[PoseEstimate]:
+        """Return the poses that are best together with their detections, in order.
+
+        :param poses: of some or all of the detections.
+        """
+        found: defaultdict[str, list[PoseEstimate]] = defaultdict(list)
+        for pose in poses:
+            found[pose.label].append(pose)
+        kept: set[int] = set()
+        for label, own in found.items():
+            count = self.most.get(label, len(own))
+            ranked = sorted(own, key=lambda p: _rank(p, self.detections[p.detection_index]),
+                            reverse=True)
+            if 1 < count < len(own):  # of an object that is there once the best one always counts
+                again = _contested(ranked, self.objects)
+                ranked = ([p for i, p in enumerate(ranked) if i not in again]
+                          + [ranked[i] for i in sorted(again)])
+            kept |= {id(p) for p in ranked[:count]}
+        return [p for p in poses if id(p) in kept]
 
 
-def _apart_first(ranked: list[PoseEstimate], objects: Mapping[str, ObjectModel]
-                 ) -> list[PoseEstimate]:
-    """Put poses in the place of a better one behind all others.
+def all_count() -> Choice:
+    """Return the choice where nobody says how often objects are there."""
+    return Choice((), {}, {})
+
+
+def _contested(ranked: Sequence[PoseEstimate], objects: Mapping[str, ObjectModel]) -> set[int]:
+    """Return which poses are in the place of a better one.
 
     :param ranked: the best first.
     """
-    again = contested([p.label for p in ranked],
-                      [objects[p.label].to_centred(p.T_camera_object) for p in ranked],
-                      [(float(rank), 0.0) for rank in range(len(ranked))], objects)
-    return [p for i, p in enumerate(ranked) if i not in again] + [ranked[i] for i in sorted(again)]
+    return contested([p.label for p in ranked],
+                     [objects[p.label].to_centred(p.T_camera_object) for p in ranked],
+                     [(float(rank), 0.0) for rank in range(len(ranked))], objects)
 
 
 def _rank(pose: PoseEstimate, detection: Detection) -> tuple[float, float]:
@@ -155,9 +171,13 @@ def _rank(pose: PoseEstimate, detection: Detection) -> tuple[float, float]:
 
     Of detectors that leave all scores at 0 the pose decides alone.
     """
-    measured = pose.depth is not None and pose.depth.used != 'none'
-    quality = _quality(pose) * (CONFIRMED if pose.stands or measured else 1.0)
+    quality = _quality(pose) * (CONFIRMED if _confirmed(pose) else 1.0)
     return math.sqrt(max(float(detection.score), 0.0)) * quality, quality
+
+
+def _confirmed(pose: PoseEstimate) -> bool:
+    """Tell whether a plane or depth has corrected a pose: it is about where it can be."""
+    return pose.stands or (pose.depth is not None and pose.depth.used != 'none')
 
 
 def _quality(pose: PoseEstimate) -> float:

@@ -80,7 +80,8 @@ def speakers(poses: Sequence[PoseEstimate], bodies: Bodies,
 
     A detector may have several boxes of one object. Their poses agree on a plane whatever the
     object stands on, so together they count as one. A pose that is not chosen says nothing: for
-    it speaks the one that it could replace, the least sure one of its label.
+    it speaks the one that it could replace, the least sure one of its label. So that one does not
+    count where it would be moved to.
 
     :param poses: of the centred frames.
     :param chosen: those of ``poses`` that may speak; None for all.
@@ -120,6 +121,8 @@ def settled(T: Array, C: Array, rests: Sequence[Rests], speaker: NDArray[np.intp
     nothing: list[tuple[Array, Array] | None] = [None] * len(T)
     faces, speaks = Faces.of(T, rests), speaker == np.arange(len(T))
     places = T[speaks, :3, 3]
+    if not len(places):
+        return nothing
     point = places.mean(axis=0)
     starts = faces.below_camera()
     starts = starts[speaks[faces.owners[starts]]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
 import numpy as np
@@ -27,6 +27,20 @@ def all_of(given: Iterable[ItemT], kind: type[ItemT]) -> list[ItemT]:
         raise SpecError(f'expected a list of {kind.__name__} objects, got '
                         f'{type(wrong[0] if wrong else given).__name__}')
     return listed
+
+
+def checked_counts(most: Mapping[str, int]) -> dict[str, int]:
+    """Return how often objects are there at most, by label.
+
+    :raises SpecError: when a count is no whole number, or negative.
+    """
+    if not isinstance(most, Mapping):
+        raise SpecError(f'most must give a count for each label, got {most!r}')
+    for label, count in most.items():
+        if not isinstance(count, (int, np.integer)) or isinstance(count, bool) or count < 0:
+            raise SpecError(f'most: {label!r} must be a whole number that is not negative, got '
+                            f'{count!r}')
+    return {label: int(count) for label, count in most.items()}
 
 
 def check_inputs(image: NDArray[np.uint8], camera: Camera,

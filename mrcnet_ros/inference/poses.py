@@ -203,11 +203,13 @@ class Estimator(Protocol):
         """Return the known objects by label."""
 
     def estimate(self, image_rgb: NDArray[np.uint8], camera: Camera, detections: list[Detection],
-                 depth_m: NDArray[np.float32] | None = None) -> FrameResult:
+                 depth_m: NDArray[np.float32] | None = None, *,
+                 most: Mapping[str, int] | None = None) -> FrameResult:
         """Return the poses of the detected objects.
 
-        :param depth_m: (H, W) [m]; left out where there is none. So is ``most``, how often an
-            object is there at most, by label.
+        :param depth_m: (H, W) [m]; left out where there is none.
+        :param most: how often an object is there at most, by label; of more detections those with
+            the best poses are answered.
         """
 
     def assume_sizes_of_meshes(self) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ..inference.detection_choice import candidates, choose
+from ..inference.detection_choice import candidates
 from ..inference.poses import Detection, FrameResult, PoseEstimate
 from ..objects import ObjectModel
 from .box_watch import BoxWatch
@@ -95,21 +95,15 @@ class DetectionFilter:
                 text += f'; {label_hint(label, self._objects)}'
             self._drops.drop(skipped.reason, text)
 
-    def good_poses(self, result: FrameResult, detections: list[Detection],
-                   parameters: NodeParameters) -> list[PoseEstimate]:
-        min_score, most = parameters.min_pose_score, self.most(parameters) or {}
+    def good_poses(self, result: FrameResult, parameters: NodeParameters) -> list[PoseEstimate]:
+        min_score = parameters.min_pose_score
         finite = [p for p in result.poses
                   if np.isfinite(p.T_camera_object).all() and np.isfinite(p.score)]
         self._drops.drop('non_finite', 'an estimated pose is not finite',
                          len(result.poses) - len(finite))
         if self._score_watch is not None:
-            # more boxes may be estimated than there are instances, and those are no doubt
-            best = choose(finite, detections, most, self._objects)
-            self._score_watch.see([p.presence for p in best])
+            self._score_watch.see([p.presence for p in finite])
         for poor in (p for p in finite if p.score < min_score):
             self._drops.drop(
                 'low_pose_score', f'the pose of {poor.label!r} has score {poor.score:.2g}')
-        good = [p for p in finite if p.score >= min_score]
-        chosen = choose(good, detections, most, self._objects)
-        self._outranked(len(good) - len(chosen))
-        return chosen
+        return [p for p in finite if p.score >= min_score]

@@ -157,7 +157,7 @@ class FrameHandler:
             detections = self._filter.detections(boxes, size, parameters)
             result = self._estimate(picture, detections, self._filter.most(parameters))
             self._filter.tell_skipped(result, detections)
-            estimated = result, self._filter.good_poses(result, detections, parameters)
+            estimated = result, self._filter.good_poses(result, parameters)
             self._count_corrections(picture, estimated[1])
         if following is None:
             assert estimated is not None

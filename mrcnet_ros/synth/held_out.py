@@ -19,7 +19,7 @@ from .dataset import DEPTH
 from .depth_sensor import measured_depth
 from .scene_maker import AnnotatedPicture, SceneMaker, SynthSpec
 
-HELD_OUT_SEED = 1_000_003  # far from those that people give to a training
+SYNTH_SEED = 1_000_003  # far from those that people give to a training
 MOST_OBJECTS = 8  # on a table at once, so that they hide one another as in clutter
 # More than a covariance model needs (8 images, 50 poses), because many objects are hidden.
 LEAST_IMAGES, LEAST_POSES = 40, 200
@@ -47,7 +47,7 @@ class RenderedFrame(BopFrame):
 
     def load_depth_m(self) -> NDArray[np.float32]:
         """Return what a depth camera measures, (H, W) float32 [m], 0 without a measurement."""
-        rng = np.random.default_rng([HELD_OUT_SEED, self.scene_id, DEPTH, self.image_id])
+        rng = np.random.default_rng([SYNTH_SEED, self.scene_id, DEPTH, self.image_id])
         return measured_depth(self.exact_depth_m, FOCAL_PX, rng)
 
     def load_image(self) -> NDArray[np.uint8]:
@@ -63,7 +63,7 @@ def image_count(objects: int) -> int:
 def held_out_frames(objects: Sequence[ObjectModel], images: int, *, upright: bool = False,
                     prior: ViewPrior | None = None,
                     distance_m: tuple[float, float] | None = None,
-                    backgrounds: Sequence[Path] = (), seed: int = HELD_OUT_SEED,
+                    backgrounds: Sequence[Path] = (), seed: int = SYNTH_SEED,
                     views: int = VIEWS) -> Iterator[RenderedFrame]:
     """Draw objects on tables, each kind at most once in a picture.
 

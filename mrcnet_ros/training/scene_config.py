@@ -15,7 +15,9 @@ from ..specs import Spec, ViewPrior, from_mapping
 from .run_config import RunConfig, as_mapping
 
 FARTHEST_M = 100.0  # larger distances are in another unit
-SERIES_APART = 5000  # seeds between two series of samples; seeds of trainings are small
+# Seeds between two series of samples, and the last series. Seeds of trainings are small, and those
+# of validations, from 1 000 003 on, are far from all of these.
+SERIES_APART, MOST_SERIES = 5000, 99
 # Views of an object for one of each disturber, which is seen in part and once in many images.
 VIEWS_FOR_DISTURBER = 60
 
@@ -132,9 +134,11 @@ class SceneConfig(RunConfig):
                 raise SpecError(f'chances: {name} must be 0 to 1, got {value}')
         if self.minutes is not None and self.minutes <= 0:
             raise SpecError(f'minutes must be positive, got {self.minutes}')
-        for name in ('bodies', 'series'):
-            if getattr(self, name) < 0:
-                raise SpecError(f'{name} must not be negative, got {getattr(self, name)}')
+        if self.bodies < 0:
+            raise SpecError(f'bodies must not be negative, got {self.bodies}')
+        if not 0 <= self.series <= MOST_SERIES:
+            raise SpecError(f'series must be 0 to {MOST_SERIES}, got {self.series}; another seed '
+                            'gives more')
 
 
 def view_prior_of(value: Any) -> ViewPrior:

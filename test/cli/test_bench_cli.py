@@ -28,7 +28,7 @@ class SlowWhenCold:
         self.calls = []
         self.seconds = 0.0  # the clock of the tests: a busy machine changes no figure
 
-    def estimate(self, image_rgb, camera, detections, depth_m=None):
+    def estimate(self, image_rgb, camera, detections, depth_m=None, most=None):
         """Answer nothing, slowly; depth takes as long as a template."""
         keys = {(d.label, *d.box_xyxy) for d in detections}
         new = keys - self.remembered

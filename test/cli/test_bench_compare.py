@@ -31,7 +31,7 @@ class Counting:
         self.each_s, self.objects = each_s, objects or {}
         self.remembered, self.calls = set(), []
 
-    def estimate(self, image_rgb, camera, detections):
+    def estimate(self, image_rgb, camera, detections, most=None):
         """Answer nothing."""
         keys = {(d.label, *d.box_xyxy) for d in detections}
         new = len(keys - self.remembered)

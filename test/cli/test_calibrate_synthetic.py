@@ -17,7 +17,7 @@ from mrcnet_ros.inference.depth_law import DepthScoreLaw
 from mrcnet_ros.inference.model_directory import read_model_directory
 from mrcnet_ros.inference.model_json import write_law
 from mrcnet_ros.inference.uncertainty import CovarianceLaw
-from mrcnet_ros.synth.held_out import HELD_OUT_SEED, held_out_frames, image_count
+from mrcnet_ros.synth.held_out import SYNTH_SEED, held_out_frames, image_count
 
 LAW = CovarianceLaw(lateral_floor=0.001, lateral_gain=1.0, depth_floor=0.001, depth_gain=1.0,
                     rotation_floor_rad=0.01, rotation_gain=1.0, score_exponent=0.1)
@@ -127,7 +127,7 @@ def test_another_seed_draws_other_scenes(model, tiny_model, monkeypatch):
     for extra in ([], ['--seed', '1']):
         main(['calibrate', '--synthetic', '--model', str(model), '--meshes',
               str(tiny_model.meshes), *extra])
-    assert seeds == [HELD_OUT_SEED, HELD_OUT_SEED + 1]
+    assert seeds == [SYNTH_SEED, SYNTH_SEED + 1]
 
 
 def test_boxes_of_a_detector_are_mostly_near_and_now_and_then_far_off():

@@ -34,7 +34,7 @@ class KnowsTheTruth:
         self.shift_m, self.fails_at, self.fit, self.stands = shift_m, fails_at, fit, stands
         self.boxes = []
 
-    def estimate(self, image_rgb, camera, detections):
+    def estimate(self, image_rgb, camera, detections, most=None):
         """Answer with the truth, moved; one call an image, in the order of the dataset."""
         frame = next(self.frames)
         np.testing.assert_array_equal(image_rgb, frame.load_image())
@@ -195,10 +195,10 @@ def test_an_interrupted_run_keeps_the_images_done(monkeypatch, root, capsys):
     estimator = KnowsTheTruth(root)
     answer = estimator.estimate
 
-    def interrupted(*question):
+    def interrupted(*question, **known):
         if estimator.boxes:
             raise KeyboardInterrupt
-        return answer(*question)
+        return answer(*question, **known)
 
     monkeypatch.setattr(estimator, 'estimate', interrupted)
     code, figures = evaluate(monkeypatch, root, estimator)

@@ -165,7 +165,7 @@ class Answers:
         self.objects = {model.label: model for model in models.values()}
         self.poses, self.bin_index = poses, bin_index
 
-    def estimate(self, image_rgb, camera, detections):
+    def estimate(self, image_rgb, camera, detections, most=None):
         """Answer."""
         return FrameResult([
             PoseEstimate(detections[i].label, 1, T, 0.5, i, '', detections[i].box_xyxy,

@@ -86,7 +86,7 @@ class Oracle:
     def assume_sizes_of_meshes(self):
         """They are that large."""
 
-    def estimate(self, image_rgb, camera, detections):
+    def estimate(self, image_rgb, camera, detections, most=None):
         truths = next(self._frames).ground_truth
         poses = []
         for index, detection in enumerate(detections):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,8 +76,8 @@ class Errs:
         """Hold nothing."""
 
     def estimate_with_each(self, image_rgb: np.ndarray, camera: Camera,
-                           detections: Sequence[Detection], known: Sequence[Measured]
-                           ) -> list[FrameResult]:
+                           detections: Sequence[Detection], known: Sequence[Measured],
+                           most: Mapping[str, int] | None = None) -> list[FrameResult]:
         """Answer each target with its pose, moved and turned, and correct that."""
         poses = self._wrong_poses(image_rgb)
         results = []
@@ -203,8 +203,8 @@ class Declines(Errs):
         self.objects.popitem()
 
     def estimate_with_each(self, image_rgb: np.ndarray, camera: Camera,
-                           detections: Sequence[Detection], known: Sequence[Measured]
-                           ) -> list[FrameResult]:
+                           detections: Sequence[Detection], known: Sequence[Measured],
+                           most: Mapping[str, int] | None = None) -> list[FrameResult]:
         """Answer nothing and say why for one detection."""
         return [FrameResult([], [Skipped(0, 'box_outside', '')]) for _ in known]
 

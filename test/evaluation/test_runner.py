@@ -9,7 +9,8 @@ import numpy as np
 
 from mrcnet_ros.datasets.boxes import FoundBox
 from mrcnet_ros.evaluation.runner import Run, run_frames
-from mrcnet_ros.inference.poses import Detection, FrameResult, PoseEstimate
+from mrcnet_ros.inference.detection_choice import Choice
+from mrcnet_ros.inference.poses import Detection, FrameResult, PoseEstimate, Skipped
 
 
 class Judge:
@@ -19,10 +20,14 @@ class Judge:
 
     def estimate(self, image: Any, camera: Any, detections: list[Detection],
                  most: dict[str, int] | None = None) -> FrameResult:
-        """Answer every detection."""
-        return FrameResult([PoseEstimate(d.label, self.objects[d.label].object_id, np.eye(4),
-                                         d.box_xyxy[0] / 100, i, '', d.box_xyxy)
-                            for i, d in enumerate(detections)], [])
+        """Answer every detection, and return the best poses."""
+        poses = [PoseEstimate(d.label, self.objects[d.label].object_id, np.eye(4),
+                              d.box_xyxy[0] / 100, i, '', d.box_xyxy)
+                 for i, d in enumerate(detections)]
+        choice = Choice(detections, most or {}, self.objects)  # type: ignore[arg-type]
+        best = choice.best(poses)
+        return FrameResult(best, [Skipped(p.detection_index, 'outranked', '')
+                                  for p in poses if p not in best])
 
 
 class Boxes:

@@ -80,7 +80,7 @@ class Follower:
     def close(self):
         """Hold nothing."""
 
-    def estimate(self, image_rgb, camera, detections, depth_m=None):
+    def estimate(self, image_rgb, camera, detections, depth_m=None, most=None):
         """Answer with the truth: boxes come in the order of the instances that are visible."""
         self.frame = self.frames.pop(0)
         if self.frame.image_id == self.fails_at:
@@ -171,7 +171,7 @@ def test_the_loss_of_a_hidden_object_is_right_and_of_a_visible_one_needless(pict
 class SecondIsPoor(Follower):
     """Answers the detection of image 3 poorly and wrongly."""
 
-    def estimate(self, image_rgb, camera, detections, depth_m=None):
+    def estimate(self, image_rgb, camera, detections, depth_m=None, most=None):
         result = super().estimate(image_rgb, camera, detections, depth_m)
         if self.frame.image_id != 3:
             return result

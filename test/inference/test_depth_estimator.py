@@ -243,6 +243,8 @@ def test_depth_that_agrees_with_one_of_four_objects_is_of_something_else(made):
     np.testing.assert_array_equal(few[0].T_camera_object, good[0].T_camera_object)
     enough = correction.correct([*good, *others[:2]], depth, frame.camera)
     assert [p.depth.used != 'none' for p in enough] == [True, True, False, False]
+    rivals = correction.correct([good[0], *others], depth, frame.camera, [good[0]])
+    assert [p.depth.used != 'none' for p in rivals] == [True, False, False, False]
 
 
 def test_depth_that_is_required_and_missing_is_told(tmp_path):
@@ -277,7 +279,7 @@ class KnowsNothing:
         """Know nothing."""
         self.objects: dict[str, Any] = {}
 
-    def estimate(self, image_rgb: Any, camera: Any, detections: Any) -> FrameResult:
+    def estimate(self, image_rgb: Any, camera: Any, detections: Any, most: Any) -> FrameResult:
         """Return nothing."""
         return FrameResult([], [])
 

@@ -13,8 +13,7 @@ import pytest
 
 from mrcnet_ros.geometry.se3 import Array, exp_so3, make_transform
 from mrcnet_ros.geometry.symmetry import Symmetries
-from mrcnet_ros.inference.detection_choice import SPARE, candidates, first_ones, in_doubt
-from mrcnet_ros.inference.detection_choice import choose as choose_of
+from mrcnet_ros.inference.detection_choice import SPARE, Choice, candidates
 from mrcnet_ros.inference.poses import Detection, PoseEstimate
 from mrcnet_ros.inference.scoring import Evidence
 from mrcnet_ros.objects import ObjectModel
@@ -44,7 +43,7 @@ def at(x: float, turn: float = 0.0) -> Array:
 def choose(answers: Sequence[PoseEstimate], detections: Sequence[Detection],
            most: dict[str, int]) -> list[PoseEstimate]:
     """Choose among poses of the objects."""
-    return choose_of(answers, detections, most, OBJECTS)
+    return Choice(detections, most, OBJECTS).best(answers)
 
 
 def chosen(most: int, *places: Array, objects: dict[str, ObjectModel] = OBJECTS) -> list[int]:
@@ -52,7 +51,7 @@ def chosen(most: int, *places: Array, objects: dict[str, ObjectModel] = OBJECTS)
     detections = found(*[('can', 0.9 - 0.05 * i) for i in range(len(places))])
     answers = [dataclasses.replace(pose, T_camera_object=T) for pose, T in zip(
         poses(detections, *[0.8] * len(places)), places, strict=True)]
-    return [p.detection_index for p in choose_of(answers, detections, {'can': most}, objects)]
+    return [p.detection_index for p in Choice(detections, {'can': most}, objects).best(answers)]
 
 
 def test_without_a_number_everything_counts() -> None:
@@ -77,27 +76,35 @@ def test_a_few_more_than_the_instances_are_answered() -> None:
 def test_first_come_as_many_as_there_are_and_others_only_in_doubt() -> None:
     """A pose on the plane that the network is sure of needs no rival; every other one does."""
     detections = found(('can', 0.5), ('can', 0.6), ('cup', 0.9), ('lid', 0.1), ('lid', 0.2))
-    most = {'can': 1, 'cup': 1}
-    assert first_ones(detections, most) == [1, 2, 3, 4], 'nobody says how many lids there are'
+    choice = Choice(detections, {'can': 1, 'cup': 1}, OBJECTS)
+    assert choice.first() == [1, 2, 3, 4], 'nobody says how many lids there are'
     can = poses(detections, *[0.8] * 5)[1]
-    assert in_doubt([can], detections, most) == [0], 'it stands on nothing'
+    assert choice.in_doubt([can]) == [0], 'it stands on nothing'
     stands = dataclasses.replace(can, stands=True)
-    assert in_doubt([stands], detections, most) == []
-    assert in_doubt([dataclasses.replace(stands, score=0.3)], detections, most) == [0]
-    assert in_doubt([], detections, most) == [0], 'a detection without a pose leaves its place'
-    assert first_ones(detections, {'can': 2}) == [0, 1, 2, 3, 4]
+    depth: Any = SimpleNamespace(used='distance')
+    assert choice.in_doubt([stands]) == choice.in_doubt([dataclasses.replace(can, depth=depth)])
+    assert choice.in_doubt([stands]) == []
+    assert choice.in_doubt([dataclasses.replace(stands, score=0.3)]) == [0]
+    assert choice.in_doubt([]) == [0], 'a detection without a pose leaves its place'
+    assert Choice(detections, {'can': 2}, OBJECTS).first() == [0, 1, 2, 3, 4]
+    far_below = found(('can', 0.5), ('can', 0.1))
+    assert Choice(far_below, {'can': 1}, OBJECTS).in_doubt([]) == []
+
+
+def in_doubt_of_three_cans(*places: Array) -> list[int]:
+    """Return which of three boxes are asked after the poses of the first two of two cans."""
+    detections = [Detection('can', BOX + 40.0 * i, 0.9 - 0.1 * i) for i in range(3)]
+    both = [dataclasses.replace(pose, stands=True, T_camera_object=T)
+            for pose, T in zip(poses(detections, 0.8, 0.8, 0.8)[:2], places, strict=True)]
+    choice = Choice(detections, {'can': 2}, OBJECTS)
+    assert choice.first() == [0, 1]
+    return choice.in_doubt(both)
 
 
 def test_of_two_cans_both_have_to_be_sure() -> None:
-    """The third box may be the one that is not."""
-    detections = found(('can', 0.9), ('can', 0.8), ('can', 0.7))
-    detections = [dataclasses.replace(d, box_xyxy=BOX + 40.0 * i)
-                  for i, d in enumerate(detections)]
-    both = [dataclasses.replace(p, stands=True) for p in poses(detections, 0.8, 0.8, 0.8)[:2]]
-    assert first_ones(detections, {'can': 2}) == [0, 1]
-    assert in_doubt(both, detections, {'can': 2}) == []
-    assert in_doubt([both[0], dataclasses.replace(both[1], stands=False)], detections,
-                    {'can': 2}) == [2]
+    """Two sure poses in one place are one can, and the third box may be the other one."""
+    assert in_doubt_of_three_cans(at(0.0), at(0.3)) == []
+    assert in_doubt_of_three_cans(at(0.0), at(0.001)) == [2]
 
 
 @pytest.mark.parametrize('sign', ['plane', 'depth'])

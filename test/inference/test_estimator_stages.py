@@ -45,25 +45,37 @@ def test_templates_seen_before_come_from_memory(tiny_model):
 
 
 def test_more_boxes_of_an_object_are_answered_only_in_doubt(tiny_model, estimator, monkeypatch):
-    """All boxes where nothing is sure; where the first ones are, the others get no pose."""
+    """All boxes where nothing is sure; where the first ones are, the others are not looked at."""
     most, boxes = {'box': 1, 'blob': 2}, [
         dataclasses.replace(d, score=score)
         for d, score in zip(DETECTIONS, (0.4, 0.8, 0.7, 0.9, 0.6), strict=True)]
+    all_poses = estimator(IMAGE, CAMERA, boxes)
     result = estimator.estimate(IMAGE, CAMERA, boxes, most=most)
-    assert [p.detection_index for p in result.poses] == [0, 1, 2, 3, 4] and not result.skipped
-    for a, b in zip(result.poses, estimator(IMAGE, CAMERA, boxes), strict=True):
-        assert_same_pose(a, b)
     assert result.rows['stage1'] == 5
+    assert sorted(p.label for p in result.poses) == ['blob', 'blob', 'box']
+    for pose in result.poses:
+        assert_same_pose(pose, all_poses[pose.detection_index])
+    left_out = dict.fromkeys(range(5), 'outranked') | {s.detection_index: s.reason
+                                                     for s in result.skipped}
+    for pose in result.poses:
+        assert left_out.pop(pose.detection_index) == 'outranked'
+    assert left_out == {s.detection_index: s.reason for s in result.skipped}
     sure = load(tiny_model)
     monkeypatch.setattr('mrcnet_ros.inference.detection_choice.SURE_QUALITY', 0.0)
-    monkeypatch.setattr(sure, '_standing', lambda poses, *_: [
-        dataclasses.replace(p, stands=p.label == 'blob') for p in poses])
+    monkeypatch.setattr(sure, '_corrected', lambda poses, *_: [
+        dataclasses.replace(p, stands=True) for p in poses])
     result = sure.estimate(IMAGE, CAMERA, boxes, most=most)
-    assert [p.detection_index for p in result.poses] == [0, 1, 2, 3]
-    assert [(s.detection_index, s.reason) for s in result.skipped] == [(4, 'outranked')]
-    assert result.poses[0].detection_id == 'first' and result.rows['stage1'] == 4
-    for pose in result.poses:
-        assert pose.box_xyxy.tolist() == boxes[pose.detection_index].box_xyxy.tolist()
+    assert [p.detection_index for p in result.poses] == [1, 2, 3]
+    assert [s.detection_index for s in result.skipped] == [0, 4] and result.rows['stage1'] == 3
+
+
+@pytest.mark.parametrize('most', [{'box': -1}, {'box': 1.5}, {'box': True}, {'box': 'a'}, ['box']])
+def test_a_number_of_instances_that_is_none_is_refused(estimator, most):
+    """Instead of leaving out some object without a word."""
+    with pytest.raises(SpecError, match='most'):
+        estimator.estimate(IMAGE, CAMERA, DETECTIONS, most=most)
+    result = estimator.estimate(IMAGE, CAMERA, DETECTIONS, most={'box': 0, 'blob': 0})
+    assert result.poses == [] and [s.reason for s in result.skipped] == ['outranked'] * 5
 
 
 def test_templates_can_be_computed_ahead(tiny_model, estimator):

@@ -22,7 +22,7 @@ class Oracle:
         self._shift = np.array([0.0, 0.0, error_m])
         self._scenes = draw_scenes(folder, count, seed)
 
-    def estimate(self, image_rgb, camera, detections):
+    def estimate(self, image_rgb, camera, detections, most=None):
         scene = next(s for s in self._scenes if np.array_equal(s.image_rgb, image_rgb))
         truth = {t.object_id: t.T_camera_object for t in scene.ground_truth}
         return FrameResult([self._pose(truth, d, i) for i, d in enumerate(detections)], [])

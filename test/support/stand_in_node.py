@@ -78,6 +78,7 @@ class BoxEstimator:
     def estimate(self, image_rgb, camera, detections, depth_m=None, most=None):
         """Return a pose for each detection that can have one; depth, if any, sets its distance."""
         from mrcnet_ros.errors import UnknownLabelError
+        from mrcnet_ros.inference.detection_choice import Choice
         from mrcnet_ros.inference.poses import FrameResult, Skipped
 
         poses, skipped = [], []
@@ -96,7 +97,11 @@ class BoxEstimator:
                 poses.append(self._pose(camera, index, detection))
         if depth_m is not None:
             poses = [measured(pose, depth_m) for pose in poses]
-        return FrameResult(poses, skipped, {'crop': 0.001, 'stage1': 0.002}, len(poses), 0)
+        best = Choice(detections, most or {}, self.objects).best(poses)
+        chosen = {pose.detection_index for pose in best}
+        skipped += [Skipped(pose.detection_index, 'outranked', '')
+                    for pose in poses if pose.detection_index not in chosen]
+        return FrameResult(best, skipped, {'crop': 0.001, 'stage1': 0.002}, len(poses), 0)
 
     def follow(self, image_rgb, camera, starts, depth_m=None, support_plane=None):
         """Answer each start with itself, a millimetre to the right; a white image has nothing."""
@@ -173,7 +178,7 @@ class TruthEstimator:
             rgb_from_image(deserialize_message(f.inputs['/image'], Image)).tobytes(): f.truths
             for f in read_bag(bag)}
 
-    def estimate(self, image_rgb, camera, detections):
+    def estimate(self, image_rgb, camera, detections, most=None):
         """Return the true pose for each detection, in the order of the annotations."""
         from mrcnet_ros.inference.poses import FrameResult, PoseEstimate
 

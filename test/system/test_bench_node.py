@@ -147,7 +147,7 @@ def test_a_slow_estimator_is_asked_less_often():
     asked = []
 
     class Slow:
-        def estimate(self, image_rgb, camera, detections):
+        def estimate(self, image_rgb, camera, detections, most=None):
             asked.append(image_rgb)
             time.sleep(0.05)
             return FrameResult([], [])

@@ -31,7 +31,7 @@ from mrcnet_ros.detector.decode import FoundObject
 from mrcnet_ros.detector.object_detector import LEAST_SCORE, ObjectDetector
 from mrcnet_ros.errors import SpecError
 from mrcnet_ros.geometry.camera import Camera
-from mrcnet_ros.inference.poses import Detection, FrameResult, Skipped
+from mrcnet_ros.inference.poses import Detection, FrameResult
 from mrcnet_ros.ros.detection_filter import DetectionFilter
 from mrcnet_ros.ros.detection_reading import detections_2d
 from mrcnet_ros.ros.drop_counters import DropCounters
@@ -177,16 +177,13 @@ def test_spare_boxes_raise_no_doubt_about_the_poses():
         DropCounters(lambda *_: None), BoxEstimator().objects, own_detector=True, probable=True)
     boxes = [Detection('duck', np.array([60.0 * k, 10, 60.0 * k + 30, 50]), 0.5) for k in range(3)]
     parameters, camera = NodeParameters(max_instances=1), Camera(np.diag([600.0, 600, 1]), *SIZE)
-    result = best.estimate(None, camera, boxes)
-    poses = [dataclasses.replace(pose, score=score) for pose, score in zip(
-        result.poses, (0.8, 0.05, 0.06), strict=True)]
-    for _ in range(30):
-        good = filter_.good_poses(dataclasses.replace(result, poses=poses), boxes, parameters)
-        assert [p.score for p in good] == [0.8]
-    assert filter_.doubts() == []
-    poor = [dataclasses.replace(pose, score=0.05) for pose in poses]
-    for _ in range(90):
-        filter_.good_poses(dataclasses.replace(result, poses=poor), boxes, parameters)
+    result = best.estimate(None, camera, boxes, most=filter_.most(parameters))
+    for times, score in ((30, 0.8), (90, 0.05)):
+        poses = [dataclasses.replace(pose, score=score) for pose in result.poses]
+        for _ in range(times):
+            good = filter_.good_poses(dataclasses.replace(result, poses=poses), parameters)
+            assert [p.score for p in good] == [score]
+        assert bool(filter_.doubts()) == (score < 0.5)
     assert 'probably wrong' in filter_.doubts()[0].text
 
 
@@ -227,12 +224,13 @@ def test_where_an_object_is_there_once_one_detection_of_it_counts():
     parameters = NodeParameters(max_instances=1)
     wanted = filter_.detections(message, size, parameters)
     assert [(d.label, d.score) for d in wanted] == [('duck', 0.5), ('duck', 0.8), ('can', 0.3)]
-    result = estimator.estimate(None, Camera(np.diag([600.0, 600, 1]), *SIZE), wanted)
-    good = filter_.good_poses(result, wanted, parameters)
+    assert counters.counts()['outranked'] == 1
+    result = estimator.estimate(None, Camera(np.diag([600.0, 600, 1]), *SIZE), wanted,
+                                most=filter_.most(parameters))
+    filter_.tell_skipped(result, wanted)
+    good = filter_.good_poses(result, parameters)
     assert [p.label for p in good] == ['duck', 'can'] and counters.counts()['outranked'] == 2
-    assert len(filter_.good_poses(result, wanted, NodeParameters())) == 3
-    filter_.tell_skipped(FrameResult([], [Skipped(0, 'outranked', '')]), wanted)
-    assert counters.counts()['outranked'] == 3, 'the estimator saw no need for a pose'
+    assert filter_.most(NodeParameters()) is None
 
 
 @pytest.mark.parametrize(('instances', 'told'), [(0, None), (2, 2)])

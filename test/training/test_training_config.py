@@ -140,7 +140,7 @@ def test_the_page_has_every_field_with_its_default():
     ({'device': 'cuda'}, 'device cuda needs processes 1, got 2'),
     ({'composers': 3}, 'composers needs processes 1, got 2'),
     ({'composers': -1}, 'composers must not be negative'),
-    ({'series': -1}, 'series must not be negative'),
+    ({'series': -1}, 'series must be 0 to 99, got -1'),
     ({'freeze_shared': True}, 'freeze_shared needs init')])
 def test_a_wrong_configuration_is_named(tmp_path, changes, problem):
     """The error names the field at fault."""
