@@ -91,13 +91,14 @@ def add_model_arguments(parser: argparse.ArgumentParser, *, required: bool = Tru
                                  'their poses are averaged (default: %(default)s; the paper '
                                  'preset always uses four)')
         parser.add_argument('--hypotheses', type=positive, default=DEFAULT_HYPOTHESES, metavar='N',
-                            help='rotation bins of each crop that stage 2 starts from, at most; '
-                                 'the outline chooses among the poses (default: %(default)s; the '
-                                 'paper preset has one)')
+                            help='most rotations of each crop that stage 2 starts from; the '
+                                 'outline in the image chooses among the poses (default: '
+                                 '%(default)s; the paper preset has one)')
         parser.add_argument('--refine', type=count, default=DEFAULT_REFINEMENTS, metavar='N',
-                            help='how often each pose is measured once more, with a template '
-                                 'drawn at the pose, at most 3; takes about twice the time '
-                                 '(default: %(default)s; not with the paper preset)')
+                            help='refinement passes, 0 to 3; each draws the object at its pose '
+                                 'and starts stage 2 there, which takes about as long as '
+                                 'everything before the first one (default: %(default)s; not '
+                                 'with the paper preset)')
     if crops and plane:
         parser.add_argument('--find-plane', action=argparse.BooleanOptionalAction, default=True,
                             help='find the plane that three or more objects of an image stand on, '

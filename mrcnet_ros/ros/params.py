@@ -59,9 +59,10 @@ class NodeParameters:
         'preset has one',
         bounds=(1, MOST_HYPOTHESES))
     refine: int = parameter(
-        DEFAULT_REFINEMENTS, 'how often the pose of a detection is measured once more, with a '
-        'template drawn at the pose; takes about twice the time and needs OpenGL; '
-        'not for followed objects and not with the paper preset', bounds=(0, MOST_REFINEMENTS))
+        DEFAULT_REFINEMENTS, 'refinement passes for detections; each draws the object at its '
+        'pose and starts stage 2 there, takes about as long as everything before the first one, '
+        'and needs OpenGL; not for followed objects and not with the paper preset',
+        bounds=(0, MOST_REFINEMENTS))
     store: str = parameter(
         '', 'directory that stores rendered templates; empty: the cache folder of the user')
     cache_mb: int = parameter(512, 'memory for template features [MiB]', bounds=(1, 65536))
@@ -115,7 +116,8 @@ class NodeParameters:
         'also the number of frames that wait for the estimator', bounds=(1, 1000))
     policy: str = parameter(
         'latest', 'latest: a newer frame replaces a waiting one; lossless: every frame is '
-        'answered, in order', choices=('latest', 'lossless'))
+        'answered, in order, with input_reliability reliable',
+        choices=('latest', 'lossless'))
     publish_tf: bool = parameter(True, 'send a transform for each object to /tf', live=True)
     publish_pose_with_covariance: bool = parameter(
         False, 'publish each instance with its covariance on its own topic, ~/pose/<label>, '
@@ -187,8 +189,8 @@ class NodeParameters:
         'with the best scores are used', bounds=(1, 10000), live=True)
     max_instances: int = parameter(
         0, 'largest number of instances of each object in a frame; if there are more, the best '
-        'are used, ranked by sqrt(detection score) x pose confidence, which counts three times '
-        'where a plane or depth confirms the pose; 1: each object is there once, 0: any number',
+        'are used, ranked by sqrt(detection score) x pose confidence, times 3 if a plane or depth '
+        'corrected the pose; 1: each object is there once, 0: any number',
         bounds=(0, 10000), live=True)
     min_pose_score: float = parameter(
         0.0, 'poses with a lower score are not published', bounds=(0.0, 1.0), live=True)
