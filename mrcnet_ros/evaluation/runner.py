@@ -131,7 +131,10 @@ def _depths(frame: BopFrame, use: DepthUse) -> list[NDArray[np.float32]]:
 
 def detections_of(frame: BopFrame, estimator: Estimator, boxes: BoxSource
                   ) -> tuple[list[Detection], Counter[str]]:
-    """Return a detection of each target that the estimator knows, and counts of the others."""
+    """Return the detections of known targets, and counts of the targets that have none.
+
+    There may be a few more than instances; poses choose among them.
+    """
     labels = {model.object_id: label for label, model in estimator.objects.items()}
     found = boxes.find(frame)
     known = [Detection(labels[f.object_id], f.box_xyxy, f.score)

@@ -110,7 +110,7 @@ class BaseEstimator(ABC, Generic[ModelT]):
                  detections: Sequence[Detection], depth_m: NDArray[np.float32] | None = None,
                  support_plane: ArrayLike | None = None,
                  most: Mapping[str, int] | None = None) -> FrameResult:
-        """Estimate the pose of every detection that can be answered.
+        """Estimate the poses of detections; with ``most``, only the best of each object.
 
         :param image_rgb: (H, W, 3) uint8 RGB.
         :param depth_m: (H, W) float32 depth registered to the image [m], 0 or not finite where
@@ -133,7 +133,7 @@ class BaseEstimator(ABC, Generic[ModelT]):
         choice = self._choice(detections, most)
         first = choice.first()
         result = self._estimate_some(image_rgb, camera, choice, first)
-        if len(first) < len(choice.detections):
+        if choice.rivals():
             clock = StageClock()
             more = choice.in_doubt(self._corrected(
                 result.poses, camera, depth_m, plane, choice, clock))
@@ -145,10 +145,11 @@ class BaseEstimator(ABC, Generic[ModelT]):
     def estimate_with_each(self, image_rgb: NDArray[np.uint8], camera: Camera,
                            detections: Sequence[Detection], known: Sequence[Measured],
                            most: Mapping[str, int] | None = None) -> list[FrameResult]:
-        """Return what :meth:`estimate` returns with each of several depth images and planes.
+        """Answer once, and return the answer with each of several depth images and planes.
 
-        The network, which takes nearly all of the time, runs once. With ``most`` it answers all
-        detections, those too that :meth:`estimate` would not come to.
+        The network, which takes nearly all of the time, runs once. Without ``most`` the answers
+        are those of :meth:`estimate`. With it all detections compete, those too that
+        :meth:`estimate` leaves out, so the choice may differ.
 
         :raises ImageError: when image or a depth image has another type or size than the camera.
         :raises SpecError: when a plane is none, or does not face the camera.
@@ -167,7 +168,7 @@ class BaseEstimator(ABC, Generic[ModelT]):
 
         :raises SpecError: when a detection is none, or ``most`` no count of each label.
         """
-        return Choice(all_of(detections, Detection), checked_counts(most or {}),
+        return Choice(all_of(detections, Detection), checked_counts({} if most is None else most),
                       {item.label: item for item in self.centred})
 
     def _estimate_some(self, image: NDArray[np.uint8], camera: Camera, choice: Choice,

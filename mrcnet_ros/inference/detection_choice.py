@@ -25,13 +25,13 @@ from .poses import Detection, PoseEstimate
 # the first detector of models/lmo was right for 0.715 of the targets; with 1, 2 and 3 more, poses
 # chose right for 0.736, 0.771 and 0.778.
 SPARE = 2
-# Detections below this part of the score of the last one that would count alone are not answered.
+# With N instances, detections whose score is below this part of the N-th best get no pose.
 # On 20 photographs of LM-O in seven tones the chain of models/lmo scores 0.648 with 0.5, and 0.654
 # with 0.3 and with 0.2.
 LEAST_OF_LAST = 0.3
 # How much more a pose counts that a plane or depth has corrected. A factor of 1, 1.4, 2, 3, 4 and
 # 8 scores 0.641, 0.648, 0.653, 0.655, 0.655 and 0.656 on those images, if all boxes are estimated.
-# There is no depth of them: it has the same factor, unmeasured.
+# They have no depth; a pose that depth has corrected gets the same factor, unmeasured.
 CONFIRMED = 3.0
 # A detection leaves no doubt if its pose was corrected so and the network is as sure of it as
 # this. On those images it saves four of the eight other poses and costs nothing; 0.3 saves one
@@ -42,7 +42,8 @@ OUTRANKED = ('more detections of an object than there are instances; those with 
              'count')
 # Boxes that overlap by more than this are taken for boxes of one object, as detectors do.
 SAME_BOX_IOU = 0.5
-# Middles of two objects of a kind are never so near to one another, parts of their diameter.
+# Poses of a kind whose middles are nearer than this, in parts of the diameter, are taken for those
+# of one object. Long or flat objects side by side can be nearer.
 LEAST_DIAMETERS = 0.3
 # Along the ray one camera errs far more: two that cover one another by more than this part of
 # their widths, and are less than a diameter apart, are taken for one as well.
@@ -74,7 +75,7 @@ def _ranked(detections: Sequence[Detection], most: Mapping[str, int]) -> dict[st
         found[detection.label].append(position)
     for label, own in found.items():
         if label in most:
-            own.sort(key=lambda i: -detections[i].score)
+            own.sort(key=lambda i: -float(np.nan_to_num(detections[i].score, nan=-np.inf)))
         if most.get(label, 0) > 1:
             found[label] = _boxes_apart_first(own, detections)
     return found
@@ -115,20 +116,22 @@ class Choice:
         return sorted(i for label, ranked in _ranked(self.detections, self.most).items()
                       for i in ranked[:self.most.get(label)])
 
+    def rivals(self) -> list[int]:
+        """Return the positions of the detections that may be right in place of the first ones."""
+        first = set(self.first())
+        return [i for i in candidates(self.detections, self.most) if i not in first]
+
     def in_doubt(self, poses: Sequence[PoseEstimate]) -> list[int]:
-        """Return the positions of the detections that may be right in place of the first ones.
+        """Return the rivals of those first ones that leave doubt, as positions.
 
         :param poses: of the first ones, corrected by what is known of the scene.
         """
-        if not self.most:
-            return []
-        sure = [p for p in poses if _confirmed(p) and _quality(p) >= SURE_QUALITY]
+        sure = self._by_rank([p for p in poses
+                             if _confirmed(p) and _quality(p) >= SURE_QUALITY])
         again = _contested(sure, self.objects)
         objects = Counter(p.label for i, p in enumerate(sure) if i not in again)
-        first = set(self.first())
-        return [i for i in candidates(self.detections, self.most)
-                if i not in first and objects[self.detections[i].label]
-                < self.most[self.detections[i].label]]
+        labels = [d.label for d in self.detections]
+        return [i for i in self.rivals() if objects[labels[i]] < self.most[labels[i]]]
 
     def best(self, poses: Sequence[PoseEstimate]) -> list[PoseEstimate]:
         """Return the poses that are best together with their detections, in order.
@@ -140,15 +143,22 @@ class Choice:
             found[pose.label].append(pose)
         kept: set[int] = set()
         for label, own in found.items():
-            count = self.most.get(label, len(own))
-            ranked = sorted(own, key=lambda p: _rank(p, self.detections[p.detection_index]),
-                            reverse=True)
+            count = self.most.get(label)
+            if count is None:
+                kept |= {id(p) for p in own}
+                continue
+            ranked = self._by_rank(own)
             if 1 < count < len(own):  # of an object that is there once the best one always counts
                 again = _contested(ranked, self.objects)
                 ranked = ([p for i, p in enumerate(ranked) if i not in again]
                           + [ranked[i] for i in sorted(again)])
             kept |= {id(p) for p in ranked[:count]}
         return [p for p in poses if id(p) in kept]
+
+    def _by_rank(self, poses: Sequence[PoseEstimate]) -> list[PoseEstimate]:
+        """Return poses, the best first."""
+        return sorted(poses, key=lambda p: _rank(p, self.detections[p.detection_index]),
+                      reverse=True)
 
 
 def all_count() -> Choice:

@@ -79,9 +79,9 @@ def speakers(poses: Sequence[PoseEstimate], bodies: Bodies,
     """Return which pose speaks for the object of each: the surest one in its place, (N,).
 
     A detector may have several boxes of one object. Their poses agree on a plane whatever the
-    object stands on, so together they count as one. A pose that is not chosen says nothing: for
-    it speaks the one that it could replace, the least sure one of its label. So that one does not
-    count where it would be moved to.
+    object stands on, so together they count as one. A pose that is not chosen says nothing. If
+    a chosen pose is in its place, that one speaks for it; otherwise the least sure chosen pose of
+    its label does. A pose is moved to the plane of the others, without the one that speaks for it.
 
     :param poses: of the centred frames.
     :param chosen: those of ``poses`` that may speak; None for all.

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ..inference.detection_choice import candidates
+from ..inference.detection_choice import Choice, candidates
 from ..inference.poses import Detection, FrameResult, PoseEstimate
 from ..objects import ObjectModel
 from .box_watch import BoxWatch
@@ -62,7 +62,8 @@ class DetectionFilter:
         self._drops.drop('no_label', 'a detection without results', unlabelled)
         kept = candidates(good, self.most(parameters) or {})
         self._outranked(len(good) - len(kept))
-        return self._best([good[i] for i in kept], parameters.max_detections)
+        return self._best([good[i] for i in kept], parameters.max_detections,
+                          self.most(parameters))
 
     def most(self, parameters: NodeParameters) -> dict[str, int] | None:
         """Return how often each known object is there at most; None for any number."""
@@ -73,13 +74,18 @@ class DetectionFilter:
         self._drops.drop('outranked', 'more detections of an object than max_instances; those '
                                       'with the best scores count', count)
 
-    def _best(self, detections: list[Detection], most: int) -> list[Detection]:
-        """Leave out known objects beyond a number, those with the lowest scores."""
+    def _best(self, detections: list[Detection], most: int, instances: Mapping[str, int] | None
+              ) -> list[Detection]:
+        """Leave out boxes of known objects beyond a number, those with the lowest scores.
+
+        :param instances: how often each object is there at most; boxes beyond them go first.
+        """
         known = [i for i, d in enumerate(detections) if d.label in self._objects]
         if len(known) <= most:
             return detections
-        known.sort(key=lambda i: -detections[i].score)
-        self._drops.drop('too_many', f'{len(known)} known objects in a frame; max_detections is '
+        first = set(Choice(detections, instances or {}, self._objects).first())
+        known.sort(key=lambda i: (i not in first, -detections[i].score))
+        self._drops.drop('too_many', f'{len(known)} boxes of known objects in a frame; max_detections is '
                                      f'{most}', len(known) - most)
         left_out = set(known[most:])
         return [d for i, d in enumerate(detections) if i not in left_out]

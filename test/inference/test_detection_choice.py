@@ -13,7 +13,7 @@ import pytest
 
 from mrcnet_ros.geometry.se3 import Array, exp_so3, make_transform
 from mrcnet_ros.geometry.symmetry import Symmetries
-from mrcnet_ros.inference.detection_choice import SPARE, Choice, candidates
+from mrcnet_ros.inference.detection_choice import SPARE, Choice, all_count, candidates
 from mrcnet_ros.inference.poses import Detection, PoseEstimate
 from mrcnet_ros.inference.scoring import Evidence
 from mrcnet_ros.objects import ObjectModel
@@ -91,6 +91,13 @@ def test_first_come_as_many_as_there_are_and_others_only_in_doubt() -> None:
     assert Choice(far_below, {'can': 1}, OBJECTS).in_doubt([]) == []
 
 
+def test_a_score_that_is_no_number_comes_last() -> None:
+    """In front of others it would hide which of them are best."""
+    detections = found(('can', float('nan')), ('can', 0.2), ('can', 0.9))
+    choice = Choice(detections, {'can': 1}, OBJECTS)
+    assert choice.first() == [2] and choice.rivals() == []
+
+
 def in_doubt_of_three_cans(*places: Array) -> list[int]:
     """Return which of three boxes are asked after the poses of the first two of two cans."""
     detections = [Detection('can', BOX + 40.0 * i, 0.9 - 0.1 * i) for i in range(3)]
@@ -105,6 +112,12 @@ def test_of_two_cans_both_have_to_be_sure() -> None:
     """Two sure poses in one place are one can, and the third box may be the other one."""
     assert in_doubt_of_three_cans(at(0.0), at(0.3)) == []
     assert in_doubt_of_three_cans(at(0.0), at(0.001)) == [2]
+
+
+def test_labels_that_nobody_limits_need_no_detections() -> None:
+    """Poses of followed objects have none."""
+    answers = poses(found(('can', 0.9), ('can', 0.8)), 0.5, 0.6)
+    assert all_count().best(answers) == answers
 
 
 @pytest.mark.parametrize('sign', ['plane', 'depth'])

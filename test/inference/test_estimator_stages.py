@@ -28,6 +28,7 @@ from mrcnet_ros.geometry.se3 import (
 from mrcnet_ros.geometry.view_prior import allowed_bins
 from mrcnet_ros.inference.backend import Arrays
 from mrcnet_ros.inference.estimator import PoseEstimator
+from mrcnet_ros.inference.known_start import KnownPose
 from mrcnet_ros.inference.poses import PoseEstimate
 from mrcnet_ros.inference.template_features import AT_ONCE, TemplateFeatures
 from mrcnet_ros.specs import CropSpec, ViewPrior
@@ -76,6 +77,14 @@ def test_a_number_of_instances_that_is_none_is_refused(estimator, most):
         estimator.estimate(IMAGE, CAMERA, DETECTIONS, most=most)
     result = estimator.estimate(IMAGE, CAMERA, DETECTIONS, most={'box': 0, 'blob': 0})
     assert result.poses == [] and [s.reason for s in result.skipped] == ['outranked'] * 5
+
+
+def test_poses_are_followed_whatever_was_detected(tiny_model, estimator):
+    """Where nobody says how often an object is there, nothing is chosen."""
+    found = estimator.estimate(IMAGE, CAMERA, DETECTIONS[:2], most={'box': 1}).poses
+    followed = estimator.follow(IMAGE, CAMERA, [
+        KnownPose(pose.label, pose.T_camera_object, pose.detection_id) for pose in found])
+    assert [p.label for p in followed.poses] == [p.label for p in found] and not followed.skipped
 
 
 def test_templates_can_be_computed_ahead(tiny_model, estimator):

@@ -233,6 +233,18 @@ def test_where_an_object_is_there_once_one_detection_of_it_counts():
     assert filter_.most(NodeParameters()) is None
 
 
+def test_spare_boxes_push_out_no_other_object():
+    """Of two objects and two more boxes of one, both have a pose where two are allowed."""
+    counters, objects = DropCounters(lambda *_: None), BoxEstimator().objects
+    message = detections_2d(Header(frame_id='camera'), [
+        Detection(label, np.array([x, 10.0, x + 9, 40]), score) for label, x, score in (
+            ('duck', 0.0, 0.9), ('duck', 15.0, 0.8), ('duck', 30.0, 0.7), ('can', 45.0, 0.6))])
+    wanted = DetectionFilter(counters, objects, own_detector=False).detections(
+        message, (SIZE[0], SIZE[1]), NodeParameters(max_instances=1, max_detections=2))
+    assert [(d.label, d.score) for d in wanted] == [('duck', 0.9), ('can', 0.6)]
+    assert counters.counts()['too_many'] == 2
+
+
 @pytest.mark.parametrize(('instances', 'told'), [(0, None), (2, 2)])
 def test_the_estimator_is_told_how_often_an_object_is_there(instances, told):
     """With it, it need not answer all boxes, and false ones say nothing of a plane."""
