@@ -85,8 +85,8 @@ class DetectionFilter:
             return detections
         first = set(Choice(detections, instances or {}, self._objects).first())
         known.sort(key=lambda i: (i not in first, -detections[i].score))
-        self._drops.drop('too_many', f'{len(known)} boxes of known objects in a frame; max_detections is '
-                                     f'{most}', len(known) - most)
+        self._drops.drop('too_many', f'{len(known)} boxes of known objects in a frame; '
+                                     f'max_detections is {most}', len(known) - most)
         left_out = set(known[most:])
         return [d for i, d in enumerate(detections) if i not in left_out]
 
