@@ -134,7 +134,7 @@ def test_of_too_many_detections_the_best_are_answered(talk):
     assert {d.id for d in answer.detections} == {o[5] for o in best}
     assert [int(d.id) for d in answer.detections] == sorted(int(d.id) for d in answer.detections)
     told = talk.diagnosis('poses', '900 detections too_many')
-    assert '1000 known objects' in told.message and 'max_detections' in told.message
+    assert '1000 boxes of known objects' in told.message and 'max_detections' in told.message
     assert talk.set_parameter('max_detections', 1).successful
     assert len(talk.answer(frame(43, *objects[:3])).detections) == 1
     assert talk.set_parameter('max_detections', 100).successful
