@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import itertools
 import time
-from collections import Counter
 
 from ..datasets.bop import BopFrame
 from ..datasets.boxes import FoundBox
 from ..datasets.same_objects import KnownObject
 from ..detector.decode import FoundObject
 from ..detector.object_detector import ObjectDetector
-from ..inference.detection_choice import SPARE
 
 # The best boxes of each target count, however low their scores; below this they are noise.
 LEAST_SCORE = 0.02
 
 
 class DetectorBoxes:
-    """Runs a detector over the images and takes the best boxes of each target object.
-
-    It takes a few more than there are instances; the scores of the poses decide among them.
+    """Runs a detector over the images and takes the boxes of each target object.
 
     :param detector: whose model names the BOP numbers of its objects.
     """
@@ -39,19 +34,10 @@ class DetectorBoxes:
             own.object_ids, own.labels, own.diameters_m, strict=True)]
 
     def find(self, frame: BopFrame) -> list[FoundBox]:
-        """Return a few more boxes of each target object than there are instances, best first.
-
-        Without known targets, return all boxes of the image.
-        """
-        found, ids = self.look(frame), self.detector.object_ids
-        targets = (Counter(ids[f.class_index] for f in found) if frame.targets_unknown
-                   else frame.targets)
-        boxes = []
-        for object_id, count in sorted(targets.items()):
-            own = (f for f in found if ids[f.class_index] == object_id)
-            boxes += [FoundBox(object_id, f.box_xyxy, f.score)
-                      for f in itertools.islice(own, count + SPARE)]
-        return boxes
+        """Return all boxes of the target objects, best first; of all objects without targets."""
+        ids = self.detector.object_ids
+        return [FoundBox(ids[f.class_index], f.box_xyxy, f.score) for f in self.look(frame)
+                if frame.targets_unknown or ids[f.class_index] in frame.targets]
 
     def seconds(self, frame: BopFrame) -> float:
         """Return how long the detector took for an image."""
