@@ -12,7 +12,7 @@ import mrcnet_ros
 
 PACKAGE = Path(mrcnet_ros.__file__).parent
 
-GROUND = {'cpus', 'errors', 'specs', 'reading', 'store'}
+GROUND = {'cpus', 'errors', 'specs', 'reading', 'store', 'model_json'}
 SHAPES = GROUND | {'geometry'}
 OBJECTS = SHAPES | {'meshes', 'objects'}
 
@@ -24,34 +24,36 @@ ALLOWED = {
     'specs': {'errors'},
     'reading': {'errors'},
     'store': {'errors'},
+    'model_json': {'errors', 'specs', 'reading', 'store'},
+    'runtimes': GROUND,
     'geometry': GROUND,
     'meshes': SHAPES,
     'objects': SHAPES | {'meshes'},
     'datasets': OBJECTS,
     'network': SHAPES,
     'rendering': OBJECTS,
-    'inference': OBJECTS | {'rendering'},
-    'detector': OBJECTS | {'inference'},
-    'training': OBJECTS | {'datasets', 'network', 'rendering', 'inference', 'detector'},
-    'export': OBJECTS | {'network', 'training', 'inference', 'detector'},
-    'presets/paper': OBJECTS | {'datasets', 'rendering', 'inference'},
+    'inference': OBJECTS | {'runtimes', 'rendering'},
+    'detector': OBJECTS | {'runtimes', 'inference'},
+    'training': OBJECTS | {'datasets', 'network', 'rendering', 'detector'},
+    'export': OBJECTS | {'runtimes', 'network', 'training', 'inference', 'detector'},
+    'presets/paper': OBJECTS | {'runtimes', 'datasets', 'rendering', 'inference'},
     'presets/paper/network': SHAPES | {'network', 'presets/paper'},
     'presets/paper/training': OBJECTS | {'datasets', 'rendering', 'training', 'presets/paper',
                                          'presets/paper/network'},
     'presets/paper/parity': SHAPES | {'presets/paper', 'presets/paper/network'},
     'presets/paper/export': OBJECTS | {
-        'inference', 'training', 'export', 'evaluation', 'presets/paper',
+        'runtimes', 'training', 'export', 'evaluation', 'presets/paper',
         'presets/paper/network', 'presets/paper/parity'},
-    'presets': OBJECTS | {'inference', 'presets/paper'},
+    'presets': OBJECTS | {'runtimes', 'inference', 'presets/paper'},
     'evaluation': OBJECTS | {'datasets', 'rendering', 'inference', 'detector'},
-    'ros': OBJECTS | {'rendering', 'inference', 'presets', 'detector'},
+    'ros': OBJECTS | {'runtimes', 'rendering', 'inference', 'presets', 'detector'},
     'synth': OBJECTS | {'datasets', 'rendering'},
     'testbench': OBJECTS | {'datasets', 'rendering', 'inference', 'ros', 'synth'},
     'new_model': OBJECTS | {'datasets', 'rendering', 'inference', 'training', 'export', 'detector',
                             'evaluation', 'synth'},
     'demo': OBJECTS | {'datasets', 'rendering', 'evaluation', 'testbench', 'synth'},
-    'cli': OBJECTS | {'', 'datasets', 'network', 'rendering', 'inference', 'training', 'export',
-                      'evaluation', 'presets', 'presets/paper', 'presets/paper/training',
+    'cli': OBJECTS | {'', 'runtimes', 'datasets', 'network', 'rendering', 'inference', 'training',
+                      'export', 'evaluation', 'presets', 'presets/paper', 'presets/paper/training',
                       'presets/paper/parity', 'presets/paper/export', 'ros', 'testbench',
                       'synth', 'demo', 'detector', 'new_model'},
     # the public face, imported when first used
@@ -59,18 +61,18 @@ ALLOWED = {
 }
 
 # the one module that may reach where its room may not
-EXCEPTIONS = {('inference/torch_backend.py', 'network')}
+EXCEPTIONS = {('runtimes/torch_backend.py', 'network')}
 
 # third party: the rooms that may import it, anywhere in a file
 CONFINED = {
-    'torch': {'network', 'training', 'export', 'inference/torch_backend.py', 'cli/train.py',
+    'torch': {'network', 'training', 'export', 'runtimes/torch_backend.py', 'cli/train.py',
               'presets/paper/network', 'presets/paper/training', 'presets/paper/parity',
               'presets/paper/export'},
     'pyrender': {'rendering'},
     'OpenGL': {'rendering'},
     'rclpy': {'ros', 'testbench'},
     'rosbags': {'testbench'},
-    'onnxruntime': {'inference'},
+    'onnxruntime': {'runtimes'},
     'argparse': {'cli', 'ros'},
 }
 

@@ -255,7 +255,7 @@ def _render(args: argparse.Namespace) -> Step:
 def _runtimes(args: argparse.Namespace) -> list[str]:
     """Return the runtimes that can be had here, as ``NAME:PRECISION[@DEVICE]``."""
     asked = ON_CUDA if args.device == 'cuda' else ON_CPU
-    script = ('import sys\nfrom mrcnet_ros.inference.backends import RUNTIMES\n'
+    script = ('import sys\nfrom mrcnet_ros.runtimes.backends import RUNTIMES\n'
               'import onnxruntime\n'
               'gpu = "CUDAExecutionProvider" in onnxruntime.get_available_providers()\n'
               'for word in sys.argv[1:]:\n'

@@ -103,7 +103,7 @@ def contenders(asked: Sequence[str] | None) -> tuple[list[Choice], dict[str, str
     :param asked: ``NAME[:PRECISION][@DEVICE]``; None for all that there are.
     :raises BackendError: when one that is asked for is unknown or cannot be used.
     """
-    from ..inference.backends import RUNTIMES, choose_runtime
+    from ..runtimes.backends import RUNTIMES, choose_runtime
 
     absent = {name: problem for name, r in RUNTIMES.items() if (problem := r.problem())}
     found = []

@@ -126,9 +126,9 @@ def _runtimes(args: argparse.Namespace, spec: PaperSpec, reference: PaperReferen
 
 def _runtime(args: argparse.Namespace, spec: PaperSpec, files: Mapping[str, Path],
              choice: Choice) -> RunGraph:
-    from ..inference.backend import RuntimeOptions
-    from ..inference.backends import load_backend
     from ..presets.paper.export.reference import PaperReference
+    from ..runtimes.backend import RuntimeOptions
+    from ..runtimes.backends import load_backend
 
     if choice.name == 'torch':
         return PaperReference(spec, args.objects, SALT, choice.device).run

@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
     :return: 1 when the images are not enough to tell what was asked for, else 0.
     """
     from ..evaluation.report import check_writable
-    from ..inference.model_json import MODEL_FILE
+    from ..model_json import MODEL_FILE
 
     if args.only is not MEASURES and 'sizes' in args.only and (args.synthetic or args.depth):
         raise SpecError('--only sizes is for photographs without --depth: neither rendered images '
@@ -234,7 +234,7 @@ def _write(path: Path, laws: _Laws, sizes: Mapping[str, float]) -> None:
 
     :param sizes: by label, new size ratios.
     """
-    from ..inference.model_json import SIZES, write_law, write_size_ratios
+    from ..inference.calibration_entries import SIZES, write_law, write_size_ratios
 
     written = []
     if sizes:

@@ -52,7 +52,8 @@ def measured_covariance(done: Run, objects: Mapping[str, ObjectModel], sizes: Ma
 
 def print_written(model: Path, written: Collection[str]) -> None:
     """Say what is new in ``model.json``, and which of its calibrations that makes old."""
-    from ..inference.model_json import MODEL_FILE, outdated
+    from ..inference.calibration_entries import outdated
+    from ..model_json import MODEL_FILE
 
     file = model / MODEL_FILE
     if not written:
@@ -74,7 +75,7 @@ def calibrate_depth(model: Path, done: Run, objects: Mapping[str, ObjectModel], 
     :return: 1 when there is not enough to tell what is wanted, else 0.
     :raises DatasetError: when the model has no covariance for poses without depth.
     """
-    from ..inference.model_json import write_law
+    from ..inference.calibration_entries import write_law
 
     if done.poses and all(pose.covariance is None for pose in done.poses):
         raise DatasetError(f'{model} has no covariance for poses without depth, on which the '

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import BackendError, SpecError
-from ..inference.backend import RuntimeOptions
+from ..runtimes.backend import RuntimeOptions
 from .argument_types import positive
 from .dataset_arguments import refuse_without_effect, say
 from .train import changes
 
 if TYPE_CHECKING:
-    from ..inference.engines import EngineSettings
+    from ..runtimes.engines import EngineSettings
 
 LIBRARIES = ('tensorrt', 'tensorrt_rtx')
 
@@ -103,7 +103,7 @@ def _hint(model: Path, distance_m: tuple[float, float]) -> None:
 
     :param distance_m: of the training.
     """
-    from ..inference.model_json import read_model_json
+    from ..model_json import read_model_json
 
     if read_model_json(model)[1].get('covariance') is None:
         say(f'{model} has no covariance calibration yet; to calibrate on rendered images: mrcnet '
@@ -114,10 +114,10 @@ def _hint(model: Path, distance_m: tuple[float, float]) -> None:
 
 def _build(args: argparse.Namespace) -> None:
     from ..detector.entry import DETECTOR, read_detector
-    from ..inference.engine_store import EngineStore
-    from ..inference.engines import get_engine, graph_files
-    from ..inference.model_json import read_model_json
+    from ..model_json import read_model_json
     from ..presets.loading import preset_of
+    from ..runtimes.engine_store import EngineStore
+    from ..runtimes.engines import get_engine, graph_files
 
     model, store = args.model or args.output, EngineStore(args.engines)
     values = read_model_json(model)[1]
@@ -144,15 +144,15 @@ def _settings(args: argparse.Namespace) -> EngineSettings:
 
     :raises BackendError: when the library is missing, or the GPU that engines are for.
     """
-    from ..inference.cuda_driver import cuda_problem
-    from ..inference.engines import EngineSettings, library_version
+    from ..runtimes.cuda_driver import cuda_problem
+    from ..runtimes.engines import EngineSettings, library_version
 
     gpu, capability = '', args.capability
     if not capability:
         if problem := cuda_problem():
             raise BackendError(f'backend {args.backend} {problem}; tensorrt_rtx builds for '
                                'another GPU with --capability')
-        from ..inference.gpu_memory import Gpu
+        from ..runtimes.gpu_memory import Gpu
 
         here = Gpu()
         gpu, capability = here.name, here.capability

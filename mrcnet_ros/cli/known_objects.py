@@ -100,7 +100,8 @@ def resized_labels(model: Path) -> list[str]:
 
     :raises ModelError: when ``model.json`` cannot be read.
     """
-    from ..inference.model_json import SIZES, read_pose_json
+    from ..inference.calibration_entries import SIZES
+    from ..model_json import read_pose_json
 
     return sorted(str(entry['label']) for entry in read_pose_json(model)[1]['objects']
                   if entry.get(SIZES, 1.0) != 1.0)
@@ -115,7 +116,7 @@ def model_objects(model: Path) -> list[KnownObject]:
 
     from ..datasets.same_objects import KnownObject
     from ..errors import ModelError
-    from ..inference.model_json import read_pose_json
+    from ..model_json import read_pose_json
     from ..reading.fields import label, number, whole
 
     values = read_pose_json(model)[1]

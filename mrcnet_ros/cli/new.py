@@ -115,7 +115,7 @@ def _start(given: Path | None) -> Path:
 
     An installed package has the model without its weights; the sources around have them.
     """
-    from ..inference.model_directory import WEIGHTS_FILE
+    from ..model_json import WEIGHTS_FILE
     from ..store.shared_files import shared_file
 
     if given is None:

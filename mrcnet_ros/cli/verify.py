@@ -27,10 +27,10 @@ from .progress import progress_bar
 if TYPE_CHECKING:
     from ..datasets.bop import BopDataset
     from ..evaluation.verification import AnswerComparison
-    from ..inference.backend import Backend, RuntimeOptions
     from ..inference.base_estimator import BaseEstimator
     from ..inference.poses import Estimator
-    from ..inference.runtime_choice import Loadable
+    from ..runtimes.backend import Backend, RuntimeOptions
+    from ..runtimes.runtime_choice import Loadable
 
 MOVED = 1  # exit code: poses or boxes are beyond the limits
 SCORES_FROM = 0.1  # boxes are looked for from a score well below those that count
@@ -65,9 +65,9 @@ def run(args: argparse.Namespace) -> int:
     :return: 0 when all poses, or boxes, are within the limits, else 1.
     """
     from ..evaluation.report import check_writable
-    from ..inference.backend import RuntimeOptions
-    from ..inference.backends import lowest_precision
-    from ..inference.verified import VERIFIED_FILE
+    from ..runtimes.backend import RuntimeOptions
+    from ..runtimes.backends import lowest_precision
+    from ..runtimes.verified import VERIFIED_FILE
 
     if args.model.is_dir():
         check_writable(args.model / VERIFIED_FILE)  # before the work
@@ -78,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
 def _verify_poses(args: argparse.Namespace, asked: RuntimeOptions) -> int:
     """Compare poses, print the figures and keep the verdict; return the exit code."""
     from ..evaluation.verification import VerificationLimits, verdict
-    from ..inference.verified import POSES
+    from ..runtimes.verified import POSES
 
     refuse_without_effect(args, ['max_others'], 'it is for --detector')
     limits = VerificationLimits(move=args.max_move, flips=args.max_flips)
@@ -100,8 +100,8 @@ def _verify_detector(args: argparse.Namespace, asked: RuntimeOptions) -> int:
     from ..detector.entry import read_detector
     from ..detector.object_detector import ObjectDetector
     from ..evaluation.detector_verification import boxes_table, boxes_verdict, compare_boxes
-    from ..inference.backend import RuntimeOptions
-    from ..inference.verified import DETECTOR
+    from ..runtimes.backend import RuntimeOptions
+    from ..runtimes.verified import DETECTOR
 
     refuse_without_effect(args, ['max_move', 'max_flips', 'meshes', 'boxes', 'box_jitter', 'seed'],
                           '--detector compares boxes, not poses')
@@ -128,8 +128,8 @@ def _verify_detector(args: argparse.Namespace, asked: RuntimeOptions) -> int:
 def _keep(args: argparse.Namespace, model: Loadable, asked: RuntimeOptions, reference: Backend,
           result: Mapping[str, Any], of: str) -> int:
     """Print a verdict, write it into the model directory, and return the exit code."""
-    from ..inference.runtime_choice import execution_of
-    from ..inference.verified import store_result
+    from ..runtimes.runtime_choice import execution_of
+    from ..runtimes.verified import store_result
 
     print('\n'.join([*result['reasons'], 'passed' if result['passed'] else 'FAILED']))
     file = store_result(args.model, execution_of(model, asked), {
@@ -144,9 +144,9 @@ def _reference_options(asked: RuntimeOptions, model: Path) -> RuntimeOptions:
 
     :raises BackendError: when that is what is to be verified.
     """
-    from ..inference.backend import RuntimeOptions
-    from ..inference.backends import RUNTIMES
-    from ..inference.model_directory import WEIGHTS_FILE
+    from ..model_json import WEIGHTS_FILE
+    from ..runtimes.backend import RuntimeOptions
+    from ..runtimes.backends import RUNTIMES
 
     problem = RUNTIMES['torch'].problem()
     if not (model / WEIGHTS_FILE).is_file():

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ModelError, SpecError
-from ..inference.model_json import MODEL_FILE, check_file, check_seal, read_model_json
+from ..model_json import MODEL_FILE, check_file, check_seal, read_model_json
 from ..reading import fields
 from ..specs import DETECTOR_STRIDES, DetectorSpec
 

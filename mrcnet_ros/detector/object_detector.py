@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from ..errors import BackendError, SpecError
 from ..geometry.camera import Camera
-from ..inference.backend import Backend, RuntimeOptions
 from ..inference.input_checks import check_inputs
 from ..inference.poses import Detection
-from ..inference.runtime_choice import open_backend
+from ..runtimes.backend import Backend, RuntimeOptions
+from ..runtimes.runtime_choice import open_backend
 from ..specs import DETECTOR_STRIDES
 from .decode import FoundObject, cell_grid, decode_detections
 from .entry import DETECTOR, DetectorEntry, read_detector
@@ -66,7 +66,7 @@ class ObjectDetector:
         :param model_dir: directory whose ``model.json`` names a detector.
         :param least_score: boxes below are left out.
         :param most: largest number of boxes that are returned for an image, the best first.
-        :param runtime: of :class:`~mrcnet_ros.inference.backend.RuntimeOptions`, such as
+        :param runtime: of :class:`~mrcnet_ros.runtimes.backend.RuntimeOptions`, such as
             ``backend``, ``precision`` and ``threads``.
         :raises ModelError: when the directory has no detector, or it is damaged.
         :raises BackendError: when the runtime or the precision cannot be used.

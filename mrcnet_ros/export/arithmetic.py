@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..inference.model_json import read_model_json
+from ..model_json import read_model_json
 from ..network.graphs import Stage2Graph, graphs_of
 from ..network.mrcnet import MrcNet
 from ..specs import ModelSpec

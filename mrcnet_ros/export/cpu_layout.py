@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from ..inference.engine_graph import drop_unused
+from ..runtimes.engine_graph import drop_unused
 
 # The larger block: channels that fill blocks of 16 fill those of 8 too.
 BLOCK = 16

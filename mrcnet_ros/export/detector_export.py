@@ -14,14 +14,7 @@ from torch import nn
 
 from ..detector.entry import DETECTOR, DETECTOR_WEIGHTS
 from ..errors import ModelError
-from ..inference.model_json import (
-    MODEL_FILE,
-    SEAL,
-    check_seal,
-    read_model_json,
-    replace_json,
-    seal_of,
-)
+from ..model_json import MODEL_FILE, SEAL, check_seal, read_model_json, replace_json, seal_of
 from ..network.detector import DetectorNetwork
 from ..objects.object_model import of_other_sizes
 from ..specs import FORMAT_VERSION

@@ -14,8 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from ..errors import ModelError
-from ..inference.model_directory import WEIGHTS_FILE
-from ..inference.model_json import MODEL_FILE, SEAL, seal_of
+from ..model_json import MODEL_FILE, SEAL, WEIGHTS_FILE, seal_of
 from ..network.mrcnet import MrcNet
 from ..objects import ObjectModel
 from ..specs import FORMAT_VERSION, EstimatorSpec, Spec, ViewPrior

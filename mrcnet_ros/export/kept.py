@@ -9,11 +9,12 @@ from typing import Any
 
 from ..detector.entry import DETECTOR, DETECTOR_GRAPH, DETECTOR_WEIGHTS, read_detector
 from ..errors import ModelError
+from ..inference.calibration_entries import CALIBRATION
 from ..inference.model_directory import graphs_digest
-from ..inference.model_json import CALIBRATION, MODEL_FILE
-from ..inference.verified import VERIFIED_FILE, has_passed
+from ..model_json import MODEL_FILE
 from ..objects.object_model import of_other_sizes
 from ..reading.text import parse_json
+from ..runtimes.verified import VERIFIED_FILE, has_passed
 
 Say = Callable[[str], object]
 # what a size was measured against

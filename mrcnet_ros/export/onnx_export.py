@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ModelError
-from ..inference.onnxruntime_backend import OnnxRuntimeBackend
 from ..network.graphs import graphs_of
 from ..network.mrcnet import MrcNet
+from ..runtimes.onnxruntime_backend import OnnxRuntimeBackend
 from ..specs import ModelSpec
 from .arithmetic import example_inputs
 from .cpu_layout import fit_for_cpu

@@ -17,7 +17,8 @@ from ..geometry.camera import Camera
 from ..geometry.camera_doubts import number_doubts
 from ..geometry.se3 import Array, skew
 from ..objects import ObjectModel
-from .backend import Backend, RuntimeOptions
+from ..runtimes.backend import Backend, RuntimeOptions
+from ..runtimes.runtime_choice import open_backend
 from .depth_correction import DepthCorrection, DepthLaws
 from .detection_choice import OUTRANKED, Choice, all_count
 from .found_plane import PlaneFinder
@@ -35,7 +36,6 @@ from .poses import (
     of_positions,
 )
 from .resting_bodies import Bodies
-from .runtime_choice import open_backend
 from .scoring import Evidence, measured_again
 from .support_plane import SupportCorrection, checked_plane
 

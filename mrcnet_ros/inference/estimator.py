@@ -25,8 +25,8 @@ from ..geometry.sampling import sample_crops
 from ..geometry.se3 import Array
 from ..geometry.view_prior import allowed_bins
 from ..rendering.template_store import TemplateStore
+from ..runtimes.backend import Backend
 from ..specs import DEFAULT_CROPS, DEFAULT_HYPOTHESES, DEFAULT_REFINEMENTS
-from .backend import Backend
 from .base_estimator import BaseEstimator
 from .consensus import Answers
 from .decoding import AgreedPose, Outputs, agreed_poses, coarse_answer, decode_poses

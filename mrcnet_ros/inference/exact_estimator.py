@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from ..geometry.bins import decode_translation
 from ..geometry.se3 import make_transform, rotation_to_axis
 from ..rendering.template_store import TemplateStore
+from ..runtimes.backend import Backend
 from ..specs import DEFAULT_CROPS, DEFAULT_HYPOTHESES, DEFAULT_REFINEMENTS
-from .backend import Backend
 from .decoding import Outputs
 from .detection_crops import DetectionCrop
 from .estimator import PoseEstimator

@@ -12,8 +12,8 @@ from ..geometry.bins import encode_translation
 from ..geometry.crop import CropCamera
 from ..geometry.se3 import Array, make_transform, rotation_to_axis
 from ..objects import ObjectModel
+from ..runtimes.backend import Backend
 from ..specs import TemplateSpec
-from .backend import Backend
 from .decoding import Outputs, decode_poses
 from .exact_templates import ExactTemplates
 from .scoring import sigmoid

@@ -16,8 +16,8 @@ from ..geometry.se3 import Array
 from ..objects import ObjectModel
 from ..rendering.coordinates import object_coordinates
 from ..rendering.renderer import Renderer
+from ..runtimes.backend import Backend
 from ..specs import TemplateSpec
-from .backend import Backend
 from .decoding import Outputs
 
 

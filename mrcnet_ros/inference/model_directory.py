@@ -18,17 +18,16 @@ import numpy as np
 from ..errors import DatasetError, MeshError, ModelError, SpecError
 from ..geometry.symmetry import Symmetries
 from ..meshes import fits_diameter
+from ..model_json import MODEL_FILE, check_file, check_seal, read_pose_json
 from ..objects import ObjectModel, check_objects
 from ..objects.object_files import SHORTEST_UNIT_M, read_point
 from ..reading import fields
 from ..specs import EstimatorSpec, ModelSpec, ViewPrior, from_mapping
 from .depth_correction import DepthLaws
 from .depth_law import DepthScoreLaw
-from .model_json import MODEL_FILE, check_file, check_seal, read_pose_json
 from .scoring import ScoreLaw, ScoreSource
 from .uncertainty import CovarianceLaw, LawSource
 
-WEIGHTS_FILE = 'weights.pt'
 MESH_FOLDER = 'meshes'
 OBJECT_FIELDS = ('object_id', 'label', 'mesh', 'mesh_sha256', 'unit_m', 'diameter_m', 'bounds_m',
                  'symmetries', 'view_prior', 'size_ratio', 'middle_m')

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from ..errors import SpecError
 from ..geometry.se3 import Array, rotation_angle
 from ..objects import ObjectModel
+from ..runtimes.backend import Backend
 from ..specs import MOST_REFINEMENTS, TemplateSpec
-from .backend import Backend
 from .consensus import AGREE_DIAMETERS, AGREE_RAD, mean_pose
 from .decoding import AgreedPose, Outputs
 from .detection_crops import DetectionCrop, crops_each

@@ -13,7 +13,7 @@ from ..objects import ObjectModel
 from ..rendering.coordinates import template_coordinates
 from ..rendering.feature_cache import FeatureCache, Features
 from ..rendering.template_store import Templates
-from .backend import Backend
+from ..runtimes.backend import Backend
 
 AT_ONCE = 32  # templates in one call of the network
 log = logging.getLogger(__name__)

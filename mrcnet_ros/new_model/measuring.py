@@ -24,8 +24,8 @@ from ..geometry.crop import crop_camera
 from ..geometry.hull import hull_vertices
 from ..geometry.sampling import sample_crop
 from ..geometry.se3 import Array, log_so3
+from ..inference.calibration_entries import write_law
 from ..inference.estimator import PoseEstimator
-from ..inference.model_json import write_law
 from ..objects import ObjectModel
 from ..rendering.background_files import find_images
 from ..rendering.drawing import Image

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import SpecError
-from ..inference.model_json import MODEL_FILE
+from ..model_json import MODEL_FILE
 from ..specs import ViewPrior
 
 # Objects stand with their z axis up, and the camera is above and hardly rolled. As models/lmo.

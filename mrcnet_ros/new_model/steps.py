@@ -16,8 +16,8 @@ from ..export.directory import export_checkpoint
 from ..geometry.rotation_grid import rotation_grid
 from ..geometry.view_prior import allowed_bins
 from ..inference.model_directory import MESH_FOLDER
-from ..inference.model_json import MODEL_FILE
 from ..meshes import read_mesh
+from ..model_json import MODEL_FILE
 from ..objects import load_object_list
 from ..reading.text import yaml_of
 from ..rendering.background_files import check_images, find_images

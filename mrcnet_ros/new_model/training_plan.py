@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import MeshError, ModelError, SpecError
-from ..inference.model_directory import WEIGHTS_FILE
-from ..inference.model_json import read_model_json, read_pose_json
 from ..meshes import mesh_digest
+from ..model_json import WEIGHTS_FILE, read_model_json, read_pose_json
 from ..objects import ObjectModel
 from ..reading.text import yaml_of
 from ..specs import ModelSpec, ViewPrior

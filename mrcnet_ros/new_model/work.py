@@ -14,8 +14,8 @@ from typing import IO, Any
 from tqdm import tqdm
 
 from ..errors import DatasetError, SpecError
-from ..inference.model_json import read_model_json, seal_of
 from ..meshes import mesh_digest
+from ..model_json import read_model_json, seal_of
 from ..reading.text import parse_json
 from ..store.atomic import write_atomically, writing
 from ..store.lock import try_lock

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ModelError, SpecError
-from ..inference.backend import RuntimeOptions
 from ..inference.base_estimator import BaseEstimator
 from ..inference.estimator import PoseEstimator
-from ..inference.model_json import MODEL_FILE, read_pose_json
+from ..model_json import MODEL_FILE, read_pose_json
+from ..runtimes.backend import RuntimeOptions
 from ..specs import EstimatorSpec, ModelSpec
 from .paper.estimator import PaperEstimator
 from .paper.spec import PaperSpec

@@ -10,8 +10,8 @@ from rclpy.exceptions import ParameterException
 from rclpy.parameter import Parameter
 
 from ..errors import SpecError
-from ..inference.backend import PRECISIONS
-from ..inference.backends import RUNTIMES
+from ..runtimes.backend import PRECISIONS
+from ..runtimes.backends import RUNTIMES
 from ..specs import (
     DEFAULT_CROPS,
     DEFAULT_HYPOTHESES,

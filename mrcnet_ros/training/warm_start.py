@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ..detector.entry import DETECTOR_WEIGHTS
 from ..errors import ModelError
-from ..inference.model_json import check_file, check_seal, read_model_json
+from ..model_json import check_file, check_seal, read_model_json
 from ..network.blocks import Hidden, ObjectConvNorm, ObjectLinear
 from ..network.detector import DetectorNetwork
 from ..network.mrcnet import MrcNet

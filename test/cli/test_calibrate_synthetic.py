@@ -12,10 +12,10 @@ import pytest
 from mrcnet_ros.cli.main import main
 from mrcnet_ros.datasets.bop import RENDERED_FILE
 from mrcnet_ros.datasets.boxes import BoxSpec, as_detected, target_boxes
+from mrcnet_ros.inference.calibration_entries import write_law
 from mrcnet_ros.inference.depth_correction import DepthLaws
 from mrcnet_ros.inference.depth_law import DepthScoreLaw
 from mrcnet_ros.inference.model_directory import read_model_directory
-from mrcnet_ros.inference.model_json import write_law
 from mrcnet_ros.inference.uncertainty import CovarianceLaw
 from mrcnet_ros.synth.held_out import SYNTH_SEED, held_out_frames, image_count
 

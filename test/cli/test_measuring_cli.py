@@ -24,8 +24,8 @@ from mrcnet_ros.datasets.known_view import KnownView, photographed
 from mrcnet_ros.evaluation import response, swap
 from mrcnet_ros.evaluation.response import Stage2Alone
 from mrcnet_ros.evaluation.runner import estimate_view
+from mrcnet_ros.inference.calibration_entries import write_size_ratios
 from mrcnet_ros.inference.estimator import PoseEstimator
-from mrcnet_ros.inference.model_json import write_size_ratios
 
 RUNGS = ['clean renders', '+ occluders, clutter', '+ changed colours and light', 'photographs']
 

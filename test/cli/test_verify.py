@@ -26,11 +26,11 @@ from mrcnet_ros.evaluation.verification import (
     compare_answers,
     verdict,
 )
-from mrcnet_ros.inference import backends
 from mrcnet_ros.inference.model_directory import read_model_directory
-from mrcnet_ros.inference.model_json import SEAL, seal_of
 from mrcnet_ros.inference.poses import FrameResult, PoseEstimate
+from mrcnet_ros.model_json import SEAL, seal_of
 from mrcnet_ros.objects import load_bop_objects
+from mrcnet_ros.runtimes import backends
 
 
 @pytest.fixture

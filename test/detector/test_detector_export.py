@@ -23,7 +23,7 @@ from mrcnet_ros.errors import ModelError
 from mrcnet_ros.export import detector_export
 from mrcnet_ros.export.detector_export import check_detector, export_detector
 from mrcnet_ros.export.directory import export_checkpoint
-from mrcnet_ros.inference.model_json import seal_of
+from mrcnet_ros.model_json import seal_of
 from mrcnet_ros.network.detector import DetectorNetwork
 from mrcnet_ros.specs import DetectorSpec
 from mrcnet_ros.training.checkpoint import save_checkpoint

@@ -23,10 +23,10 @@ from mrcnet_ros.detector.decode import FoundObject
 from mrcnet_ros.detector.object_detector import LEAST_SCORE
 from mrcnet_ros.errors import BackendError, SpecError
 from mrcnet_ros.evaluation.detector_verification import boxes_verdict, compare_boxes
-from mrcnet_ros.inference.backend import RuntimeOptions
-from mrcnet_ros.inference.backends import RUNTIMES
-from mrcnet_ros.inference.onnxruntime_backend import load_onnxruntime
-from mrcnet_ros.inference.verified import Execution, find_result, store_result
+from mrcnet_ros.runtimes.backend import RuntimeOptions
+from mrcnet_ros.runtimes.backends import RUNTIMES
+from mrcnet_ros.runtimes.onnxruntime_backend import load_onnxruntime
+from mrcnet_ros.runtimes.verified import Execution, find_result, store_result
 
 BOX = np.array([20.0, 30.0, 60.0, 80.0])
 

@@ -25,7 +25,7 @@ from mrcnet_ros.detector.entry import read_detector
 from mrcnet_ros.errors import ImageError, ModelError, SpecError
 from mrcnet_ros.evaluation.detector_boxes import DetectorBoxes
 from mrcnet_ros.evaluation.detector_scores import DetectorScores, average_precision, detector_table
-from mrcnet_ros.inference.backends import RUNTIMES
+from mrcnet_ros.runtimes.backends import RUNTIMES
 
 
 @pytest.fixture(scope='module')

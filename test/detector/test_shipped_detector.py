@@ -14,7 +14,7 @@ from mrcnet_ros.errors import DatasetError
 from mrcnet_ros.evaluation.detector_boxes import LEAST_SCORE, DetectorBoxes
 from mrcnet_ros.evaluation.detector_scores import DetectorScores
 from mrcnet_ros.geometry.symmetry import Symmetries
-from mrcnet_ros.inference.model_json import read_model_json
+from mrcnet_ros.model_json import read_model_json
 from mrcnet_ros.objects import ObjectModel
 
 LMO = Path(__file__).parents[2] / 'models' / 'lmo'

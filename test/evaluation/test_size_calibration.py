@@ -18,8 +18,8 @@ from mrcnet_ros.evaluation.size_calibration import (
     measure_sizes,
 )
 from mrcnet_ros.geometry.se3 import exp_so3
+from mrcnet_ros.inference.calibration_entries import write_size_ratios
 from mrcnet_ros.inference.model_directory import read_model_directory
-from mrcnet_ros.inference.model_json import write_size_ratios
 from mrcnet_ros.objects import load_bop_objects
 
 

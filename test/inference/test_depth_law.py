@@ -14,6 +14,7 @@ import pytest
 from mrcnet_ros.errors import DatasetError, ModelError
 from mrcnet_ros.evaluation.depth_score_fit import fit_depth_score_law, score_report
 from mrcnet_ros.geometry.se3 import make_transform
+from mrcnet_ros.inference.calibration_entries import write_law
 from mrcnet_ros.inference.depth_alignment import DepthFit
 from mrcnet_ros.inference.depth_correction import DepthLaws
 from mrcnet_ros.inference.depth_law import (
@@ -22,7 +23,6 @@ from mrcnet_ros.inference.depth_law import (
     joint_spread,
 )
 from mrcnet_ros.inference.model_directory import read_model_directory
-from mrcnet_ros.inference.model_json import write_law
 from mrcnet_ros.inference.uncertainty import CovarianceLaw, LawSource, PoseSpread
 from mrcnet_ros.synth.depth_sensor import measured_depth
 

@@ -29,12 +29,12 @@ from mrcnet_ros.geometry.crop import crop_camera
 from mrcnet_ros.geometry.se3 import (
     rotation_angle,
 )
-from mrcnet_ros.inference.backend import Arrays
+from mrcnet_ros.inference.calibration_entries import write_law
 from mrcnet_ros.inference.estimator import PoseEstimator
-from mrcnet_ros.inference.model_json import write_law
 from mrcnet_ros.inference.poses import Detection
 from mrcnet_ros.inference.scoring import ScoreLaw
 from mrcnet_ros.inference.uncertainty import CovarianceLaw
+from mrcnet_ros.runtimes.backend import Arrays
 
 NAN = float('nan')
 LAW = CovarianceLaw(lateral_floor=0.01, lateral_gain=0.4, depth_floor=0.02, depth_gain=0.5,

@@ -15,12 +15,12 @@ from mrcnet_ros.geometry.bins import encode_translation
 from mrcnet_ros.geometry.crop import CropCamera, crop_camera, turned
 from mrcnet_ros.geometry.rotation_grid import nearest_bin, rotation_grid
 from mrcnet_ros.geometry.se3 import exp_so3, inverse, make_transform, rotation_to_axis
-from mrcnet_ros.inference.backend import Arrays, HostBackend
 from mrcnet_ros.inference.detection_crops import crop_turns
 from mrcnet_ros.inference.estimator import PoseEstimator
 from mrcnet_ros.inference.model_directory import read_model_directory
 from mrcnet_ros.inference.poses import Detection
 from mrcnet_ros.rendering.template_store import TemplateStore
+from mrcnet_ros.runtimes.backend import Arrays, HostBackend
 from mrcnet_ros.specs import CropSpec
 
 

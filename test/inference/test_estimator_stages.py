@@ -26,11 +26,11 @@ from mrcnet_ros.geometry.se3 import (
     rotation_to_axis,
 )
 from mrcnet_ros.geometry.view_prior import allowed_bins
-from mrcnet_ros.inference.backend import Arrays
 from mrcnet_ros.inference.estimator import PoseEstimator
 from mrcnet_ros.inference.known_start import KnownPose
 from mrcnet_ros.inference.poses import PoseEstimate
 from mrcnet_ros.inference.template_features import AT_ONCE, TemplateFeatures
+from mrcnet_ros.runtimes.backend import Arrays
 from mrcnet_ros.specs import CropSpec, ViewPrior
 
 

@@ -21,10 +21,10 @@ from mrcnet_ros.evaluation.runner import ResultRow
 from mrcnet_ros.export.directory import export_checkpoint
 from mrcnet_ros.geometry.se3 import Array, exp_so3, make_transform
 from mrcnet_ros.inference import depth_correction
+from mrcnet_ros.inference.calibration_entries import write_law
 from mrcnet_ros.inference.depth_fit import DepthFit
 from mrcnet_ros.inference.estimator import PoseEstimator
 from mrcnet_ros.inference.model_directory import read_model_directory
-from mrcnet_ros.inference.model_json import write_law
 from mrcnet_ros.meshes import Mesh, read_mesh
 from mrcnet_ros.objects import ObjectModel, load_object_list
 from mrcnet_ros.rendering.template_store import draw_templates

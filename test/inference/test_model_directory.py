@@ -15,16 +15,13 @@ from meshes import bumpy_sphere, cube, write_ply
 
 from mrcnet_ros.cli.known_objects import model_objects, resized_labels
 from mrcnet_ros.errors import BackendError, MeshError, ModelError
+from mrcnet_ros.inference.calibration_entries import write_law, write_size_ratios
 from mrcnet_ros.inference.estimator import PoseEstimator
 from mrcnet_ros.inference.model_directory import read_model_directory
-from mrcnet_ros.inference.model_json import (
-    SEAL,
-    write_law,
-    write_size_ratios,
-)
 from mrcnet_ros.inference.scoring import ScoreLaw, ScoreSource
 from mrcnet_ros.inference.uncertainty import CovarianceLaw, LawSource
 from mrcnet_ros.meshes import mesh_digest
+from mrcnet_ros.model_json import SEAL
 from mrcnet_ros.presets.loading import preset_of
 
 EYE = [1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1]

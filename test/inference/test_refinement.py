@@ -14,9 +14,9 @@ from mrcnet_ros.errors import SpecError
 from mrcnet_ros.geometry.bins import encode_translation
 from mrcnet_ros.geometry.crop import crop_camera
 from mrcnet_ros.geometry.se3 import exp_so3, rotation_angle, rotation_to_axis
-from mrcnet_ros.inference.backend import Arrays
 from mrcnet_ros.inference.estimator import PoseEstimator
 from mrcnet_ros.inference.known_start import KnownPose
+from mrcnet_ros.runtimes.backend import Arrays
 
 Answer = Callable[[Arrays, dict[str, Any]], None]
 SAME = np.array([1, 0, 0, 0, 1, 0], np.float32)  # no rotation

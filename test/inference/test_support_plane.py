@@ -12,8 +12,8 @@ from meshes import cube
 from mrcnet_ros.errors import SpecError
 from mrcnet_ros.geometry.camera import Camera
 from mrcnet_ros.geometry.se3 import exp_so3, make_transform, rotation_angle
+from mrcnet_ros.inference.calibration_entries import write_law
 from mrcnet_ros.inference.estimator import PoseEstimator
-from mrcnet_ros.inference.model_json import write_law
 from mrcnet_ros.inference.poses import Detection
 from mrcnet_ros.inference.resting_bodies import Body
 from mrcnet_ros.inference.scoring import ScoreLaw

@@ -14,7 +14,7 @@ import pytest
 from tiny_model import TinyModel
 
 from mrcnet_ros.geometry.view_prior import elevation_and_tilt
-from mrcnet_ros.inference.model_json import write_size_ratios
+from mrcnet_ros.inference.calibration_entries import write_size_ratios
 from mrcnet_ros.new_model import detector_steps, measuring
 from mrcnet_ros.new_model.measuring import MeasuredPose
 from mrcnet_ros.new_model.page import warnings

@@ -20,7 +20,7 @@ from tiny_model import TinyModel
 
 from mrcnet_ros.cli.main import main
 from mrcnet_ros.geometry.symmetry import Symmetries
-from mrcnet_ros.inference.model_json import SEAL, seal_of
+from mrcnet_ros.model_json import SEAL, seal_of
 from mrcnet_ros.new_model.request import TABLE
 from mrcnet_ros.new_model.steps import Maker
 from mrcnet_ros.new_model.training_plan import known_in_words, known_labels

@@ -22,7 +22,6 @@ from paper_model import (  # noqa: E402
 
 from mrcnet_ros.cli.main import main  # noqa: E402
 from mrcnet_ros.errors import MeshError, ModelError  # noqa: E402
-from mrcnet_ros.inference.onnxruntime_backend import OnnxRuntimeBackend  # noqa: E402
 from mrcnet_ros.objects import load_bop_objects  # noqa: E402
 from mrcnet_ros.presets.loading import preset_of  # noqa: E402
 from mrcnet_ros.presets.paper.export.published import (  # noqa: E402
@@ -31,6 +30,7 @@ from mrcnet_ros.presets.paper.export.published import (  # noqa: E402
 )
 from mrcnet_ros.presets.paper.export.reference import example_inputs  # noqa: E402
 from mrcnet_ros.presets.paper.spec import read_paper_model  # noqa: E402
+from mrcnet_ros.runtimes.onnxruntime_backend import OnnxRuntimeBackend  # noqa: E402
 from mrcnet_ros.training.checkpoint import save_checkpoint  # noqa: E402
 from mrcnet_ros.training.identity import IDENTITY, identity_of  # noqa: E402
 

@@ -75,9 +75,9 @@ import numpy as np
 import mrcnet_ros.cpus
 mrcnet_ros.cpus.cpu_quota = lambda: {quota}
 from mrcnet_ros.cli.dataset_arguments import add_model_arguments
-from mrcnet_ros.inference.backend import RuntimeOptions
+from mrcnet_ros.runtimes.backend import RuntimeOptions
 from mrcnet_ros.inference.model_directory import read_model_directory
-from mrcnet_ros.inference.runtime_choice import open_backend
+from mrcnet_ros.runtimes.runtime_choice import open_backend
 parser = argparse.ArgumentParser()
 add_model_arguments(parser)
 model = read_model_directory(Path({model!r}), Path({meshes!r}))

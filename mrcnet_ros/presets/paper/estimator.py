@@ -18,11 +18,11 @@ from ...datasets.bop_scene import MM
 from ...geometry.camera import Camera
 from ...geometry.rotation_grid import rotation_grid
 from ...geometry.se3 import Array, rotation_from_6d
-from ...inference.backend import Backend
 from ...inference.base_estimator import BaseEstimator
 from ...inference.poses import Detection, FrameResult, PoseEstimate, Skipped, StageClock
 from ...inference.scoring import sigmoid
 from ...rendering.renderer import Renderer
+from ...runtimes.backend import Backend
 from .crop import PaperCrops, network_input, paper_crops, straightened, straightened_box
 from .decode import cell_centres_xy, depth_centres, select_pose, translation
 from .spec import PaperModel, read_paper_model

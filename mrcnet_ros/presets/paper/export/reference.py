@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ....export.arithmetic import graph_flops
 from ....export.onnx_export import check_graphs, write_graphs
-from ....inference.torch_backend import run_module, torch_device
+from ....runtimes.torch_backend import run_module, torch_device
 from ..network.blocks import ObjectConv
 from ..network.graphs import ResidualGraph, graphs_of
 from ..network.mrcnet import EMBEDDING, PaperNet

@@ -13,10 +13,10 @@ pytest.importorskip('onnx', reason='needs the train extra')
 from tiny_model import graphs_of
 
 from mrcnet_ros.errors import BackendError
-from mrcnet_ros.inference import backends, cuda_driver
-from mrcnet_ros.inference.backend import RuntimeOptions
-from mrcnet_ros.inference.backends import choose_runtime, load_backend
 from mrcnet_ros.inference.estimator import PoseEstimator
+from mrcnet_ros.runtimes import backends, cuda_driver
+from mrcnet_ros.runtimes.backend import RuntimeOptions
+from mrcnet_ros.runtimes.backends import choose_runtime, load_backend
 
 openvino = pytest.mark.skipif(importlib.util.find_spec('openvino') is None,
                               reason='needs the extra openvino')

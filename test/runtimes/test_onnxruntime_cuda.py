@@ -12,9 +12,9 @@ pytest.importorskip('onnx', reason='needs the train extra')
 from tiny_model import graphs_of
 
 from mrcnet_ros.errors import BackendError
-from mrcnet_ros.inference import onnxruntime_backend
-from mrcnet_ros.inference.backend import RuntimeOptions
-from mrcnet_ros.inference.backends import load_backend
+from mrcnet_ros.runtimes import onnxruntime_backend
+from mrcnet_ros.runtimes.backend import RuntimeOptions
+from mrcnet_ros.runtimes.backends import load_backend
 
 
 def test_onnxruntime_on_a_gpu_needs_its_driver(monkeypatch, tiny_model):

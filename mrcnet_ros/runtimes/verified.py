@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ModelError
+from ..model_json import replace_json
 from ..reading.text import parse_json
-from .model_json import replace_json
 
 VERIFIED_FILE = 'verified.json'
 VERIFIED_VERSION = 2  # 1 was tied to all of model.json

@@ -21,18 +21,18 @@ from test_estimator import CAMERA, DETECTIONS, IMAGE, assert_same_pose
 
 from mrcnet_ros.cli.main import main
 from mrcnet_ros.errors import BackendError
-from mrcnet_ros.inference import engines, tensorrt_backend
-from mrcnet_ros.inference.backend import RESIDENT, RuntimeOptions
-from mrcnet_ros.inference.cuda_driver import cuda_problem
-from mrcnet_ros.inference.engine_graph import engine_graph
-from mrcnet_ros.inference.engine_store import EngineStore
 from mrcnet_ros.inference.estimator import PoseEstimator
-from mrcnet_ros.inference.gpu_memory import GpuArray
 from mrcnet_ros.inference.model_directory import read_model_directory
-from mrcnet_ros.inference.onnxruntime_backend import OnnxRuntimeBackend
-from mrcnet_ros.inference.tensorrt_backend import load_tensorrt
-from mrcnet_ros.inference.tensorrt_build import EngineTarget
 from mrcnet_ros.rendering.template_store import TemplateStore
+from mrcnet_ros.runtimes import engines, tensorrt_backend
+from mrcnet_ros.runtimes.backend import RESIDENT, RuntimeOptions
+from mrcnet_ros.runtimes.cuda_driver import cuda_problem
+from mrcnet_ros.runtimes.engine_graph import engine_graph
+from mrcnet_ros.runtimes.engine_store import EngineStore
+from mrcnet_ros.runtimes.gpu_memory import GpuArray
+from mrcnet_ros.runtimes.onnxruntime_backend import OnnxRuntimeBackend
+from mrcnet_ros.runtimes.tensorrt_backend import load_tensorrt
+from mrcnet_ros.runtimes.tensorrt_build import EngineTarget
 
 onnx = pytest.importorskip('onnx', reason='needs the train or a TensorRT extra')
 FLOAT, HALF = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16

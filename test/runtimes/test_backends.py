@@ -19,11 +19,11 @@ from mrcnet_ros.cpus import has_bf16
 from mrcnet_ros.errors import BackendError, ModelError
 from mrcnet_ros.export.arithmetic import example_inputs
 from mrcnet_ros.export.onnx_export import TOLERANCE
-from mrcnet_ros.inference.backend import Arrays, RuntimeOptions
-from mrcnet_ros.inference.backends import load_backend
 from mrcnet_ros.inference.estimator import PoseEstimator
 from mrcnet_ros.inference.model_directory import read_model_directory
-from mrcnet_ros.inference.runtime_choice import open_backend
+from mrcnet_ros.runtimes.backend import Arrays, RuntimeOptions
+from mrcnet_ros.runtimes.backends import load_backend
+from mrcnet_ros.runtimes.runtime_choice import open_backend
 from mrcnet_ros.specs import GRAPHS
 
 openvino = pytest.mark.skipif(importlib.util.find_spec('openvino') is None,

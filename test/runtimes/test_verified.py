@@ -12,10 +12,10 @@ pytest.importorskip('torch', reason='needs the train extra')
 pytest.importorskip('onnx', reason='needs the train extra')
 
 from mrcnet_ros.errors import BackendError, ModelError
-from mrcnet_ros.inference.backend import Arrays, HostBackend, RuntimeOptions
-from mrcnet_ros.inference.backends import RUNTIMES
-from mrcnet_ros.inference.runtime_choice import execution_of, open_backend
-from mrcnet_ros.inference.verified import VERIFIED_FILE, find_result, store_result
+from mrcnet_ros.runtimes.backend import Arrays, HostBackend, RuntimeOptions
+from mrcnet_ros.runtimes.backends import RUNTIMES
+from mrcnet_ros.runtimes.runtime_choice import execution_of, open_backend
+from mrcnet_ros.runtimes.verified import VERIFIED_FILE, find_result, store_result
 
 
 class Halved(HostBackend):
@@ -99,7 +99,7 @@ def test_a_verification_is_for_one_model_runtime_and_processor(model, change):
 
 def test_results_of_one_model_are_kept_beside_each_other(tmp_path):
     """Those of a model that was replaced go."""
-    from mrcnet_ros.inference.verified import Execution
+    from mrcnet_ros.runtimes.verified import Execution
 
     one = Execution(graphs_sha256='d1', backend='a', precision='bf16', version='1', device='x')
     two, new = replace(one, backend='b'), replace(one, graphs_sha256='d2')

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import BackendError, with_extra
+from ..model_json import check_file, check_seal, read_model_json
 from .engine_store import EngineKey, EngineStore
-from .model_json import check_file, check_seal, read_model_json
 from .tensorrt_build import EngineTarget, build_engine
 
 CONVERTER = 1  # raise it when :mod:`.engine_graph` gives other graphs than before

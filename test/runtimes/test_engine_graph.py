@@ -16,14 +16,14 @@ import pytest
 from graph_inputs import random_inputs, session_of
 
 from mrcnet_ros.errors import BackendError
-from mrcnet_ros.inference import tensorrt_build
-from mrcnet_ros.inference.backend import RuntimeOptions
-from mrcnet_ros.inference.cuda_driver import cuda_problem
-from mrcnet_ros.inference.engine_graph import engine_graph
-from mrcnet_ros.inference.engines import batch_profile, library_version
-from mrcnet_ros.inference.tensorrt_backend import load_tensorrt
-from mrcnet_ros.inference.tensorrt_build import EngineTarget, build_engine
 from mrcnet_ros.presets.paper.spec import paper_spec
+from mrcnet_ros.runtimes import tensorrt_build
+from mrcnet_ros.runtimes.backend import RuntimeOptions
+from mrcnet_ros.runtimes.cuda_driver import cuda_problem
+from mrcnet_ros.runtimes.engine_graph import engine_graph
+from mrcnet_ros.runtimes.engines import batch_profile, library_version
+from mrcnet_ros.runtimes.tensorrt_backend import load_tensorrt
+from mrcnet_ros.runtimes.tensorrt_build import EngineTarget, build_engine
 from mrcnet_ros.specs import ModelSpec
 
 onnx = pytest.importorskip('onnx', reason='needs the train or a TensorRT extra')

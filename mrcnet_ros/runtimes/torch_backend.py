@@ -12,13 +12,12 @@ from numpy.typing import NDArray
 
 from ..cpus import cpu_name, usable_cpus
 from ..errors import BackendError, ModelError
+from ..model_json import WEIGHTS_FILE, check_file, read_model_json
 from ..network.graphs import graphs_of
 from ..network.mrcnet import MrcNet
 from ..specs import GRAPHS, ModelSpec
 from .backend import Arrays, HostBackend, RuntimeOptions
 from .cuda_driver import gpu_name
-from .model_directory import WEIGHTS_FILE
-from .model_json import check_file, read_model_json
 
 
 class TorchBackend(HostBackend):

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from mrcnet_ros.inference.engine_store import EngineKey, EngineStore, default_engine_root
+from mrcnet_ros.runtimes.engine_store import EngineKey, EngineStore, default_engine_root
 from mrcnet_ros.store.atomic import STALE_SECONDS
 
 KEY = EngineKey(
@@ -122,7 +122,7 @@ def test_a_failed_build_leaves_nothing(tmp_path: Path) -> None:
 SCRIPT = '''
 import sys, time
 from pathlib import Path
-from mrcnet_ros.inference.engine_store import EngineStore
+from mrcnet_ros.runtimes.engine_store import EngineStore
 sys.path.insert(0, {here!r})
 from test_engine_store import ENGINE, KEY
 folder, name = Path({folder!r}), sys.argv[1]

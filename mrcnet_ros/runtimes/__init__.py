@@ -1,0 +1,1 @@
+"""What runs the graphs: ONNX Runtime, OpenVINO, TensorRT, PyTorch; knows nothing of poses."""
