@@ -102,7 +102,7 @@ def calibrate_depth(model: Path, done: Run, objects: Mapping[str, ObjectModel], 
 def _corrected(done: Run) -> Run:
     """Return the answers that depth has corrected."""
     kept = [(row, pose) for row, pose in zip(done.rows, done.poses, strict=True)
-            if pose.depth is not None and pose.depth.used != 'none']
+            if pose.by_depth]
     return replace(done, rows=[row for row, _ in kept], poses=[pose for _, pose in kept])
 
 

@@ -76,11 +76,10 @@ def score_inputs(frames: Sequence[BopFrame], rows: Sequence[ResultRow],
              for label, item in objects.items()}
     inputs, right = [], []
     for pose, truth in zip(poses, truths_of(frames, rows), strict=True):
-        corrected = pose.depth is not None and pose.depth.used != 'none'
-        if truth is not None and corrected and pose.spread is not None:
-            assert pose.depth is not None
+        fit = pose.depth
+        if truth is not None and fit is not None and fit.is_used and pose.spread is not None:
             item = objects[pose.label]
-            inputs.append(features(pose.spread.score, pose.depth,
+            inputs.append(features(pose.spread.score, fit,
                                    item.diameter_m * item.size_ratio))
             T_est, symmetries = pose.T_camera_object, item.real_symmetries
             error_m = mssd(T_est, symmetries.comparable(truth.T_camera_object, T_est),

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ..datasets.bop import BopFrame
 from ..datasets.boxes import BoxSource
 from ..geometry.camera import Camera
-from ..inference.poses import Detection, Estimator, FrameResult, Measured, PoseEstimate
+from ..inference.poses import Detection, Estimator, FrameResult, Measured
 from ..objects import ObjectModel
 from . import report
 from .known_scenes import COLOUR, DEPTH, PLANE, WRONG, KnownScenes
@@ -88,16 +88,12 @@ class DepthScores:
         return {'images': len(self.runs[COLOUR].frames), 'ways': ways}
 
 
-def _was_corrected(pose: PoseEstimate) -> bool:
-    return pose.stands or (pose.depth is not None and pose.depth.used != 'none')
-
-
 def _corrected(plain: Scores, scores: Scores, run: Run) -> dict[str, Any]:
     """Return how far the targets were off whose poses were corrected, before and after [mm]."""
     poses = {id(row): pose for row, pose in zip(run.rows, run.poses, strict=True)}
     pairs = [(before.difference, after.difference)
              for before, after in zip(plain.targets, scores.targets, strict=True)
-             if after.estimate is not None and _was_corrected(poses[id(after.estimate)])]
+             if after.estimate is not None and poses[id(after.estimate)].corrected]
     off = np.array([[abs(b.depth_m), abs(a.depth_m)] for b, a in pairs
                     if b is not None and a is not None]).reshape(-1, 2)
     medians = 1e3 * np.median(off, axis=0) if len(off) else (None, None)

@@ -61,8 +61,7 @@ class Run:
 
         A plane or depth has corrected some of them, so there are no estimates without sizes.
         """
-        return self._sized() and any(p.stands or (p.depth is not None and p.depth.used != 'none')
-                                     for p in self.poses)
+        return self._sized() and any(pose.corrected for pose in self.poses)
 
     def _sized(self) -> bool:
         return any(ratio != 1.0 for ratio in self.size_ratios.values())
@@ -198,7 +197,7 @@ def depth_figures(poses: Sequence[PoseEstimate]) -> dict[str, Any]:
         ``residual_m`` of the corrected poses, None without any.
     """
     fits = [pose.depth for pose in poses if pose.depth is not None]
-    used = [fit for fit in fits if fit.used != 'none']
+    used = [fit for fit in fits if fit.is_used]
     return {
         'corrected': dict(Counter(fit.used for fit in fits)),
         'agreement': float(np.median([f.agreement for f in used])) if used else None,

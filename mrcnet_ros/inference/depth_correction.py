@@ -81,7 +81,7 @@ class DepthCorrection:
                          np.array([pose.T_camera_object for pose in poses]), depth_m, camera,
                          [doubt_of(pose) for pose in poses])
         count = {id(pose) for pose in (poses if chosen is None else chosen)}
-        used = [fit.used != 'none' for pose, fit in zip(poses, fits, strict=True)
+        used = [fit.is_used for pose, fit in zip(poses, fits, strict=True)
                 if id(pose) in count]
         if sum(used) < LEAST_OF_FRAME * len(used):
             fits = [dataclasses.replace(
@@ -90,14 +90,13 @@ class DepthCorrection:
         return [self._corrected(pose, fit) for pose, fit in zip(poses, fits, strict=True)]
 
     def _corrected(self, pose: PoseEstimate, fit: DepthFit) -> PoseEstimate:
-        if fit.used == 'none':
+        if not fit.is_used:
             return dataclasses.replace(pose, depth=fit)
         score, C, spread = pose.score, pose.covariance, pose.spread
         if self._laws.score is None:
             score = max(score, pose.presence)  # the distance is uncertain no more
         else:
-            quality = score if pose.evidence is None else pose.evidence.quality
-            score = self._laws.score.score(quality, fit, self._surface(pose.label).diameter_m)
+            score = self._laws.score.score(pose.quality, fit, self._surface(pose.label).diameter_m)
         if C is not None:
             C = joint_covariance(C, fit)
             if spread is not None:

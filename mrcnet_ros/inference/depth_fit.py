@@ -50,6 +50,11 @@ class DepthFit:
     points: int
     information: Array
 
+    @property
+    def is_used(self) -> bool:
+        """Return whether depth has corrected the pose."""
+        return self.used != 'none'
+
 
 def fits_of(look: Look, T: Array, diameter_m: Array, used: str) -> list[DepthFit]:
     """Say how well poses agree with the depth image."""

@@ -127,7 +127,7 @@ class Choice:
         :param poses: of the first ones, corrected by what is known of the scene.
         """
         sure = self._by_rank([p for p in poses
-                             if _confirmed(p) and _quality(p) >= SURE_QUALITY])
+                             if p.corrected and p.quality >= SURE_QUALITY])
         again = _contested(sure, self.objects)
         objects = Counter(p.label for i, p in enumerate(sure) if i not in again)
         labels = [d.label for d in self.detections]
@@ -179,24 +179,12 @@ def _contested(ranked: Sequence[PoseEstimate], objects: Mapping[str, ObjectModel
 def _rank(pose: PoseEstimate, detection: Detection) -> tuple[float, float]:
     """Return how good a detection and its pose are: the pose counts twice as much.
 
-    Of detectors that leave all scores at 0 the pose decides alone.
-    """
-    quality = _quality(pose) * (CONFIRMED if _confirmed(pose) else 1.0)
-    return math.sqrt(max(float(detection.score), 0.0)) * quality, quality
-
-
-def _confirmed(pose: PoseEstimate) -> bool:
-    """Tell whether a plane or depth has corrected a pose: it is about where it can be."""
-    return pose.stands or (pose.depth is not None and pose.depth.used != 'none')
-
-
-def _quality(pose: PoseEstimate) -> float:
-    """Return the network's own confidence in a pose, 0..1.
-
     Scores are calibrated on boxes on the object. The network's own confidence tells false boxes
     better: the whole chain of models/lmo scores 0.574 on LM-O with it, 0.558 with the score.
+    If a detector leaves all scores at 0, the pose decides alone.
     """
-    return float(pose.score if pose.evidence is None else pose.evidence.quality)
+    quality = pose.quality * (CONFIRMED if pose.corrected else 1.0)
+    return math.sqrt(max(float(detection.score), 0.0)) * quality, quality
 
 
 def contested(labels: Sequence[str], T_camera_object: Sequence[Array],

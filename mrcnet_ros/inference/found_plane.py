@@ -64,14 +64,10 @@ class PlaneFinder:
                         speakers([poses[i] for i in known], self._bodies, chosen))
         corrected = list(poses)
         for i, change in zip(known, moved, strict=True):
-            if change is not None and not _measured(poses[i]):
+            if change is not None and not poses[i].by_depth:
                 corrected[i] = dataclasses.replace(poses[i], T_camera_object=change[0],
                                                    covariance=change[1], stands=True)
         return corrected
-
-
-def _measured(pose: PoseEstimate) -> bool:
-    return pose.depth is not None and pose.depth.used != 'none'
 
 
 def speakers(poses: Sequence[PoseEstimate], bodies: Bodies,

@@ -106,9 +106,24 @@ class PoseEstimate:
         return self.score if self.usual_score is None else self.usual_score
 
     @property
+    def by_depth(self) -> bool:
+        """Return whether depth has corrected the pose."""
+        return self.depth is not None and self.depth.is_used
+
+    @property
+    def corrected(self) -> bool:
+        """Return whether a plane or depth has corrected the pose."""
+        return self.stands or self.by_depth
+
+    @property
+    def quality(self) -> float:
+        """Return the network's own confidence in the pose, 0..1."""
+        return self.score if self.evidence is None else self.evidence.quality
+
+    @property
     def residual_m(self) -> float | None:
         """Return how far the surface is from measured depth; None where depth was not used."""
-        return None if self.depth is None or self.depth.used == 'none' else self.depth.residual_m
+        return self.depth.residual_m if self.depth is not None and self.depth.is_used else None
 
 
 @dataclass(frozen=True)

@@ -75,8 +75,7 @@ class SupportCorrection:
         :param poses: of the centred frames.
         :param plane: (4,) of :func:`checked_plane`, camera frame.
         """
-        return [pose if pose.depth is not None and pose.depth.used != 'none'
-                else self._correct(pose, plane) for pose in poses]
+        return [pose if pose.by_depth else self._correct(pose, plane) for pose in poses]
 
     def _correct(self, pose: PoseEstimate, plane: Array) -> PoseEstimate:
         body = self._bodies[pose.label]
