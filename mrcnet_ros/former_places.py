@@ -38,7 +38,6 @@ PLACES = {
     'inference.runtime_choice': 'runtimes.runtime_choice',
     'inference.tensorrt_backend': 'runtimes.tensorrt_backend',
     'inference.torch_backend': 'runtimes.torch_backend',
-    'meshes.normals': 'meshes.building',
     'rendering.template_file': 'rendering.template_store',
     'ros.bag': 'testbench.bag',
     'ros.pairing': 'ros.synchronizer',

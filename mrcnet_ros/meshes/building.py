@@ -10,16 +10,14 @@ from numpy.typing import NDArray
 
 from ..errors import MeshError
 from .mesh import NEUTRAL_GREY, Mesh, sample_texture
+from .normals import normals_of, unit
 from .opacity import check_opaque
 from .pictures import read_picture
 from .polygons import areas
 from .surface import ROUNDING, IndexedSurface, Rows
-from .winding import joined, to_turn_outward
 
 # of the bounding box with loose vertices over that without them; sizes may be off by 3 % elsewhere
 STRAY = 1.03
-Array = NDArray[np.float64]
-SHORTEST = 1e-9  # a shorter normal is a rounding error and points nowhere
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,59 +135,3 @@ def _check_coordinates(path: Path, surface: IndexedSurface, uv: NDArray[np.float
         raise MeshError(path, 'has a texture that does not repeat ("-clamp on", or a sampler of '
                         'glTF), which is not supported where it ends inside a face',
                         'let the texture repeat, or keep its coordinates within 0 to 1')
-
-
-def normals_of(surface: IndexedSurface) -> tuple[Array, Rows]:
-    """Return the normals of all corners; where the file has none that can be used, computed ones.
-
-    :return: (N, 3) normals of any length, and (F, 3) their rows.
-    """
-    if surface.normals is None or surface.normal_rows is None:
-        return corner_normals(surface.positions, surface.corners)
-    rows = surface.normal_rows
-    usable = (rows >= 0) & _usable(surface.normals)[rows]
-    if usable.all():
-        return surface.normals, rows
-    computed, others = corner_normals(surface.positions, surface.corners)
-    return (np.concatenate([surface.normals, computed]),
-            np.where(usable, rows, others + len(surface.normals)))
-
-
-def unit(normals: Array) -> Array:
-    """Return normals, (N, 3), of unit length; without any length, some direction."""
-    length = np.linalg.norm(normals, axis=1, keepdims=True)
-    return np.where(length > SHORTEST, normals / np.maximum(length, SHORTEST), [0.0, 0.0, 1.0])
-
-
-def corner_normals(positions: Array, corners: Rows) -> tuple[Array, Rows]:
-    """Compute normals of faces that have none.
-
-    Where the faces are wound alike they are shared by the corners at a vertex; else each face has
-    its own. Those of closed bodies point outwards, of a cavity into it. Of two faces at the same
-    three vertices, which show both sides, the first counts: together they would cancel out.
-
-    :param positions: (P, 3).
-    :param corners: (F, 3) rows of ``positions``.
-    :return: (N, 3) normals, and (F, 3) their rows.
-    """
-    import trimesh
-
-    _, first, copies = np.unique(np.sort(corners, axis=1), axis=0, return_index=True,
-                                 return_inverse=True)
-    rank = np.argsort(np.argsort(first))
-    single = corners[np.sort(first)]
-    shape = joined(positions, single)
-    if shape.is_watertight:
-        turned = to_turn_outward(shape)
-        single[turned] = single[turned, ::-1]
-    if not shape.is_winding_consistent:
-        a, b, c = np.moveaxis(positions[single], 1, 0)
-        return np.cross(b - a, c - a), np.repeat(rank[copies.reshape(-1, 1)], 3, axis=1)
-    smooth = trimesh.Trimesh(positions, single, process=False).vertex_normals
-    return np.asarray(smooth, np.float64), corners
-
-
-def _usable(normals: Array) -> NDArray[np.bool_]:
-    with np.errstate(invalid='ignore', over='ignore'):
-        length = np.linalg.norm(normals, axis=1)
-    return np.asarray((length > SHORTEST) & np.isfinite(length))

@@ -88,7 +88,7 @@ def test_the_normals_of_the_file_are_used(
         tmp_path: Path, scales: tuple[float, float, float]) -> None:
     """Those that no computation gives, and across the scale of a node, also a mirrored one."""
     sphere = trimesh.creation.icosphere(1)
-    given = np.roll(sphere.vertices, 1, axis=1)
+    given = sphere.vertices + 0.5 * np.roll(sphere.vertices, 1, axis=1)
     scene = trimesh.Scene()
     scene.add_geometry(trimesh.Trimesh(sphere.vertices, sphere.faces, vertex_normals=given,
                                        process=False), transform=np.diag([*scales, 1.0]))

@@ -86,3 +86,26 @@ def test_normals_of_each_body_point_out_of_it(
     found = read_mesh(ply(tmp_path / 'x.ply', vertex, [faces(rows)]), 0.001).normals
     np.testing.assert_allclose(found[:24], box().normals, atol=1e-6)
     np.testing.assert_allclose(found[24:], box().normals * (1 if outward else -1), atol=1e-6)
+
+
+@pytest.mark.parametrize('turned', [range(12), range(12, 24), range(24)])
+@pytest.mark.parametrize('wound', [1, -1])
+def test_normals_of_a_file_that_point_into_a_body_are_turned(
+        tmp_path: Path, turned: range, wound: int) -> None:
+    """Those of mirrored copies, also of one of two bodies; so they are seen and lit from outside.
+
+    Half of those of one body are no rule, and all of it are computed.
+    """
+    table = np.tile(box().normals, (2, 1))
+    table[list(turned)] *= -1
+    vertex = columns(('x', 'y', 'z'), 'float', np.concatenate([CORNERS, CORNERS + [90, 0, 0]]))
+    rows = np.concatenate([TRIANGLES, 24 + TRIANGLES])[:, ::wound]
+    path = ply(tmp_path / 'x.ply', vertex + normals(table), [faces(rows)])
+    np.testing.assert_allclose(read_mesh(path, 0.001).normals, np.tile(box().normals, (2, 1)),
+                               atol=1e-6)
+
+
+def test_normals_of_an_open_surface_stay_as_the_file_has_them(tmp_path: Path) -> None:
+    """Nothing says which side of it is outside."""
+    path = ply(tmp_path / 'x.ply', XYZ + normals(-box().normals), [faces(TRIANGLES[:-1])])
+    np.testing.assert_allclose(read_mesh(path, 0.001).normals, -box().normals, atol=1e-6)
