@@ -121,11 +121,14 @@ def model_objects(model: Path) -> list[KnownObject]:
 
     values = read_pose_json(model)[1]
     try:
-        return [KnownObject(
+        known = [KnownObject(
             whole(entry['object_id'], 'object_id'), label(entry['label']),
             number(entry['diameter_m'], 'diameter_m') if 'diameter_m' in entry else None,
             np.ptp(np.array(entry['bounds_m'], np.float64).reshape(2, 3), axis=0)
             if 'bounds_m' in entry else None)
             for entry in values['objects']]
+        if len({item.object_id for item in known}) < len(known):
+            raise ValueError('two of its objects have the same object_id')
+        return known
     except (ValueError, KeyError, TypeError) as error:
         raise ModelError(model, f'model.json cannot be read ({error!r})') from error

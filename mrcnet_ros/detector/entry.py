@@ -65,7 +65,9 @@ def read_detector(path: Path) -> DetectorEntry:
         labels = tuple(fields.label(text, 'a label') for text in entry['labels'])
         if not labels or len(set(labels)) < len(labels):
             raise ValueError(f'labels must differ from each other, got {list(labels)}')
-        ids = tuple(int(number) for number in entry['object_ids'])
+        ids = tuple(fields.whole(number, 'an object_id') for number in entry['object_ids'])
+        if len(set(ids)) < len(ids):
+            raise ValueError(f'object_ids must differ from each other, got {list(ids)}')
         if len(ids) != len(labels):
             raise ValueError(f'there are {len(labels)} labels and {len(ids)} object_ids')
         sizes = {item['label']: item.get('diameter_m') for item in values.get('objects', [])}

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..specs import ViewPrior
+from ..errors import SpecError
+from ..specs import ViewPrior, from_mapping
 from .rotation_grid import nearest_bin
 from .se3 import Array, exp_so3
 
@@ -13,6 +18,24 @@ from .se3 import Array, exp_so3
 # the prior says they reach: bins are wide, and objects hardly stand as exactly as a prior.
 SAMPLES = 40000
 MARGIN_DEG = 8.0
+
+
+def view_prior_of(value: Any) -> ViewPrior:
+    """Return the view prior of a configuration or a model.
+
+    :raises SpecError: when its fields or angles cannot be used.
+    """
+    if not isinstance(value, Mapping):
+        raise SpecError(f'view_prior must be a mapping, got {value!r}')
+    prior: ViewPrior = from_mapping(ViewPrior, value, 'view_prior')
+    low, high, tilt = prior.elevation_min_deg, prior.elevation_max_deg, prior.tilt_max_deg
+    if not -90 <= low < high <= 90 or not 0 < tilt <= 180:
+        raise SpecError(f'view_prior must have -90 <= elevation_min_deg < elevation_max_deg <= 90 '
+                        f'and 0 < tilt_max_deg <= 180, got {low}, {high} and {tilt}')
+    if max(-low, high, tilt) <= math.pi:
+        raise SpecError(f'view_prior is in degrees; elevations of {low} to {high} and a tilt of '
+                        f'{tilt} look like radians')
+    return prior
 
 
 def elevation_and_tilt(R_camera_object: ArrayLike) -> tuple[Array, Array]:

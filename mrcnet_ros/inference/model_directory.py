@@ -17,12 +17,13 @@ import numpy as np
 
 from ..errors import DatasetError, MeshError, ModelError, SpecError
 from ..geometry.symmetry import Symmetries
+from ..geometry.view_prior import view_prior_of
 from ..meshes import fits_diameter
 from ..model_json import MODEL_FILE, check_file, check_seal, read_pose_json
 from ..objects import ObjectModel, check_objects
 from ..objects.object_files import SHORTEST_UNIT_M, read_point
 from ..reading import fields
-from ..specs import EstimatorSpec, ModelSpec, ViewPrior, from_mapping
+from ..specs import EstimatorSpec, ModelSpec, ViewPrior
 from .depth_correction import DepthLaws
 from .depth_law import DepthScoreLaw
 from .scoring import ScoreLaw, ScoreSource
@@ -211,5 +212,5 @@ def _check_bounds(objects: Sequence[ObjectModel]) -> None:
                              f'not fit its diameter_m {item.diameter_m:g}')
 
 
-def _prior(values: Mapping[str, Any] | None) -> ViewPrior | None:
-    return None if values is None else from_mapping(ViewPrior, values, 'view_prior')
+def _prior(values: Any) -> ViewPrior | None:
+    return None if values is None else view_prior_of(values)

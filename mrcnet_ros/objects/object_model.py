@@ -158,7 +158,7 @@ def is_label(text: str) -> bool:
 
 
 def check_objects(objects: Iterable[ObjectModel], where: str) -> None:
-    """Refuse objects that cannot be told apart by their label, or cannot be so small or large.
+    """Refuse objects that cannot be told apart by label or number, or are too small or large.
 
     :param where: they come from, for the message.
     :raises DatasetError: naming the object.
@@ -169,7 +169,7 @@ def check_objects(objects: Iterable[ObjectModel], where: str) -> None:
         if not is_label(model.label):
             raise DatasetError(f'{where}: object {model.object_id} has the label {model.label!r}; '
                                f'{LABELS}')
-    known: dict[str, int] = {}
+    known, labels = dict[str, int](), dict[int, str]()
     for model in objects:
         if not low <= model.diameter_m <= high:
             raise DatasetError(
@@ -180,7 +180,11 @@ def check_objects(objects: Iterable[ObjectModel], where: str) -> None:
             raise DatasetError(
                 f'{where}: the objects {known[model.label]} and {model.object_id} are both called '
                 f'{model.label!r}; give each a label of its own')
-        known[model.label] = model.object_id
+        if model.object_id in labels:
+            raise DatasetError(
+                f'{where}: {labels[model.object_id]!r} and {model.label!r} are both object '
+                f'{model.object_id}; give each a number of its own')
+        known[model.label], labels[model.object_id] = model.object_id, model.label
 
 
 def of_other_sizes(own: Mapping[str, float | None], others: Mapping[str, float | None]

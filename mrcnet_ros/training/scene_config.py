@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
 from ..errors import SpecError
+from ..geometry.view_prior import view_prior_of
 from ..objects import ObjectModel, load_bop_objects, load_object_list
 from ..reading.fields import only_known
-from ..specs import Spec, ViewPrior, from_mapping
+from ..specs import Spec, ViewPrior
 from .run_config import RunConfig, as_mapping
 
 FARTHEST_M = 100.0  # larger distances are in another unit
@@ -139,20 +139,3 @@ class SceneConfig(RunConfig):
         if not 0 <= self.series <= MOST_SERIES:
             raise SpecError(f'series must be 0 to {MOST_SERIES}, got {self.series}; another seed '
                             'gives more')
-
-
-def view_prior_of(value: Any) -> ViewPrior:
-    """Return the view prior of a configuration.
-
-    :raises SpecError: when its fields or angles cannot be used.
-    """
-    prior: ViewPrior = from_mapping(
-        ViewPrior, as_mapping(value, 'view_prior'), 'view_prior')
-    low, high, tilt = prior.elevation_min_deg, prior.elevation_max_deg, prior.tilt_max_deg
-    if not -90 <= low < high <= 90 or not 0 < tilt <= 180:
-        raise SpecError(f'view_prior must have -90 <= elevation_min_deg < elevation_max_deg <= 90 '
-                        f'and 0 < tilt_max_deg <= 180, got {low}, {high} and {tilt}')
-    if max(-low, high, tilt) <= math.pi:
-        raise SpecError(f'view_prior is in degrees; elevations of {low} to {high} and a tilt of '
-                        f'{tilt} look like radians')
-    return prior

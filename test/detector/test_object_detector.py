@@ -114,6 +114,8 @@ def test_the_best_ones_are_returned(squares):
     (lambda v: v['detector'].pop('labels'), 'labels'),
     (lambda v: v['detector'].update(labels=['duck', 'duck']), 'must differ'),
     (lambda v: v['detector'].update(object_ids=[1]), '2 labels and 1 object_ids'),
+    (lambda v: v['detector'].update(object_ids=[1, 1]), r'object_ids must differ .*got \[1, 1\]'),
+    (lambda v: v['detector'].update(object_ids=['1', 2]), 'an object_id must be a whole number'),
     (lambda v: v['detector']['spec'].update(blocks=3), 'blocks must be'),
     (lambda v: v['detector']['spec'].update(preset='paper'), "preset is 'paper'"),
     (lambda v: v['files'].clear(), 'damaged or of another model'),

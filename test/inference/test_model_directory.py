@@ -192,6 +192,13 @@ def test_names_and_priors_may_be_changed_by_hand(model):
     assert read_model_directory(model).objects[0].label == 'tin'
 
 
+def test_two_objects_of_one_number_are_refused_without_meshes_as_well(model):
+    """Else the labels of one of them would be lost in a bag."""
+    change(model, lambda v: v['objects'][1].update(object_id=2))
+    with pytest.raises(ModelError, match='two of its objects have the same object_id'):
+        model_objects(model)
+
+
 @pytest.mark.parametrize('version', [0, 2, '1', None])
 def test_another_format_is_refused(model, version):
     """The error says which version there is and which is wanted."""
@@ -212,6 +219,12 @@ def test_another_format_is_refused(model, version):
     (lambda v: v['objects'][1].update(symmetries=[2.0] * 16), 'identity'),
     (lambda v: v['objects'][0].update(view_prior={'up': 3}), r"unknown fields \['up'\]"),
     (lambda v: v['objects'][0].update(view_prior=[]), 'view_prior'),
+    (lambda v: v['objects'][0].update(view_prior={
+        'elevation_min_deg': 0, 'elevation_max_deg': 1.57, 'tilt_max_deg': 0.87}),
+     'view_prior is in degrees; .* look like radians'),
+    (lambda v: v['objects'][0].update(view_prior={
+        'elevation_min_deg': 90, 'elevation_max_deg': 0, 'tilt_max_deg': 50}),
+     '-90 <= elevation_min_deg < elevation_max_deg <= 90.*got 90, 0 and 50'),
     (lambda v: v['spec'].update(preset='foo'), "preset is 'foo', expected 'default'"),
     (lambda v: v['spec']['crop'].update(size_px='96'), "crop: size_px must be int, got '96'"),
     (lambda v: v['spec']['crop'].update(padding=float('nan')), r'spec\.crop\.padding is NaN'),
@@ -224,6 +237,7 @@ def test_another_format_is_refused(model, version):
     (lambda v: v['objects'][0].update(diameter_m=0.0), 'blob.* has a diameter of 0 m'),
     (lambda v: v['objects'][0].update(diameter_m=float('nan')), r'\[0\]\.diameter_m is NaN'),
     (lambda v: v['objects'][1].update(label='blob'), "are both called 'blob'"),
+    (lambda v: v['objects'][1].update(object_id=2), "'blob' and 'box' are both object 2"),
     (lambda v: v['objects'][1].update(size_ratoi=0.9), "fields ..size_ratoi.*is 'size_ratio' me"),
     (lambda v: v['objects'][1].update(unit_m=-0.001), 'unit_m must be a finite number from 1e-06'),
     (lambda v: v['objects'][1].update(bounds_m=[[0, 0, 0], [80, 80, 80]]), "bounds_m of 'box'"),
