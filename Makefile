@@ -47,10 +47,10 @@ lint: $(DONE)/develop  ## style
 types: $(DONE)/develop  ## types, strict
 	$(BIN)/mypy
 
-gpu-pack: $(DONE)/develop  ## gather in .gpu/ what a bare GPU machine lacks, see docs/gpu.md
+gpu-pack: $(DONE)/develop  ## gather in .gpu/ what a bare GPU machine lacks, see docs/gpu_check.md
 	$(BIN)/python .ci/gpu/pack.py check train $(GPU_ARGS)
 
-gpu-check:  ## prove on an NVIDIA GPU what a CPU cannot, 8 minutes; needs what docs/gpu.md lists
+gpu-check:  ## prove on an NVIDIA GPU what a CPU cannot, 8 minutes; needs what docs/gpu_check.md lists
 	$(PYTHON) .ci/gpu/check.py check --output $(GPU_OUT) --minutes 8 $(GPU_ARGS)
 
 gpu-train:  ## train on an NVIDIA GPU for 9 minutes, weights in small files

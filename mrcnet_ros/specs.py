@@ -18,7 +18,7 @@ GRAPHS = ('stage1', 'template', 'stage2')  # of the default preset
 DEFAULT_CROPS = 2  # of each detection; no part of a model
 DEFAULT_HYPOTHESES = 3  # rotation bins of each crop that stage 2 starts from, at most
 # More hardly help: with four the best pose is among the candidates for 0.769 of the AR, with three
-# for 0.755, see docs/accuracy.md.
+# for 0.755, see docs/experiments.md.
 MOST_HYPOTHESES = 8
 DEFAULT_REFINEMENTS = 0  # of each pose: one takes about as long as all before it
 MOST_REFINEMENTS = 3  # a second one gains little, see docs/accuracy.md

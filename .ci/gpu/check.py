@@ -3,7 +3,7 @@
 Called as ``python3 .ci/gpu/check.py check --output DIR --minutes 8``, or with ``train``. Works
 on a machine that has Python, PyTorch and CUDA and nothing of this project: what it lacks is taken
 from the folder that pack.py made. Every step has a time of its own; a step that fails is told in
-DIR/results.json and does not stop the others. See docs/gpu.md.
+DIR/results.json and does not stop the others. See docs/gpu_check.md.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Gathers in one folder what a bare GPU machine lacks: packages, meshes, pictures.
 
-For example ``python .ci/gpu/pack.py check train --bop-dir ../shared/data``. See docs/gpu.md for
-what to carry. Nothing of it gets into git: /.gpu/ is ignored.
+For example ``python .ci/gpu/pack.py check train --bop-dir ../shared/data``. See docs/gpu_check.md
+for what to carry. Nothing of it gets into git: /.gpu/ is ignored.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ..geometry.se3 import Array, make_transform, nearest_rotation
 from ..geometry.symmetry import Symmetries
 
-# 15 to 40 degrees score the same on LM-O (0.631 to 0.638, see docs/accuracy.md).
+# 15 to 40 degrees score the same on LM-O (0.631 to 0.638, see docs/experiments.md).
 AGREE_RAD = np.radians(25.0)
 # On LM-O a limit of 0.5 scores the same as no limit (0.585). A limit of 0.25 scores less (0.579),
 # because depth is not that certain.

@@ -15,7 +15,7 @@ from .poses import Detection
 MOST_CROPS = 32  # in one batch, which takes about 4 MB of memory for each
 MOST_ANSWERS = 96  # of stage 2 in one batch, which take about 1 MB each
 # On the LM-O photographs two crops turned by 6, 18 or 25 degrees to both sides score less; see
-# docs/accuracy.md.
+# docs/experiments.md.
 LARGEST_TURN_RAD = np.radians(12.0)
 
 

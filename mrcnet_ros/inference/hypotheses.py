@@ -22,7 +22,7 @@ from ..specs import MOST_HYPOTHESES
 # A bin with less than this part of the probability of the crop's best one is not tried. Of three
 # bins, 0.3, 0.4 and 0.5 try 2.3, 2.1 and 1.9 on average, and stage 2 takes as many times as long.
 # Two cores answer 17.7 images of seven objects a second with 0.5, and 15.9 with 0.4. Their scores
-# differ by 0.003 or less, see "Several hypotheses" in docs/accuracy.md.
+# differ by 0.003 or less, see "Several hypotheses" in docs/experiments.md.
 LEAST_SHARE = 0.5
 # Bins that are nearer than this to a better one are not tried: stage 2 corrects more than that.
 APART_RAD = np.radians(20.0)

@@ -107,7 +107,7 @@ def test_nobody_is_sent_to_an_index_for_this_package():
 
 
 def test_files_that_the_development_page_names_exist_with_what_it_names_in_them():
-    """Rooms, files, and the functions and classes that follow a file in its cell."""
+    """Packages, files, and the functions and classes that follow a file in its cell."""
     text = (ROOT / 'docs/development.md').read_text(encoding='utf-8')
     package = ROOT / 'mrcnet_ros'
     places = re.findall(r'`([a-z_0-9/]+(?:/|\.py))`(?:: ((?:`\w+`(?:, )?)+))?', text)
@@ -120,17 +120,17 @@ def test_files_that_the_development_page_names_exist_with_what_it_names_in_them(
                 f'{place} defines no {name}'
 
 
-def test_rooms_import_only_rooms_above_them_in_the_table():
-    """The development page has every room, each below all that it may import."""
+def test_packages_import_only_those_above_them_in_the_table():
+    """The development page has every package, each below all that it may import."""
     text = (ROOT / 'docs/development.md').read_text(encoding='utf-8')
-    table = text[text.index('## Rooms'):text.index('## From a box')].splitlines()
+    table = text[text.index('## Packages'):text.index('## From a box')].splitlines()
     rows = {name: number for number, line in enumerate(table) if line.startswith('| `')
             for name in re.findall(r'`(\w+)(?:/|\.py)`', line.split(' | ')[0])}
-    for room, imports in ALLOWED.items():
-        own = room.partition('/')[0]
+    for package, imports in ALLOWED.items():
+        own = package.partition('/')[0]
         if own not in ('', 'former_places'):
             tops = {name.partition('/')[0] for name in imports} - {''}
-            assert all(rows[name] <= rows[own] for name in tops), room
+            assert all(rows[name] <= rows[own] for name in tops), package
 
 
 def test_every_launch_argument_is_on_the_page_of_the_ros_api():
