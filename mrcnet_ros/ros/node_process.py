@@ -84,8 +84,8 @@ class RunnableNode(NodeHandle, LifecycleHandle, Protocol):
         """What may owe answers in the end."""
 
     @property
-    def is_loading(self) -> bool:
-        """Whether a thread is loading a model."""
+    def is_at_work(self) -> bool:
+        """Whether a thread still works, such as one that loads a model or hangs in a frame."""
 
     def close(self) -> None:
         """Free everything."""
@@ -121,11 +121,12 @@ def run_node(args: list[str] | None, make: Callable[[threading.Event], RunnableN
         spin(node, stop, node.drop_counters, node.confirm_action)
         return 0
     finally:
+        stop.set()
         node.close()
-        loading = node.is_loading
+        at_work = node.is_at_work
         node.destroy_node()
         rclpy.try_shutdown()
-        if loading:
+        if at_work:
             leave_now()
 
 
@@ -213,7 +214,7 @@ def answer_who_waits(waiting: Owing, executor: ExecutorHandle) -> None:
 
 
 def leave_now() -> NoReturn:
-    """End the process without waiting for a worker that is loading a model."""
+    """End the process without waiting for a worker that loads a model or hangs."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)

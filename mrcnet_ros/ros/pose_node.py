@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import threading
 import time
 import traceback
+import weakref
 from concurrent.futures import Future, wait
 from functools import partial
+from typing import Any
 
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
@@ -44,6 +47,9 @@ SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FA
 REPORT_PERIOD_S, DIAGNOSTICS_PERIOD_S = 5.0, 1.0
 # A new peer connects to one topic after the other; it is reported once for all of them.
 PEERS_DELAY_S = 0.1
+# How often the end of the process is looked for while a worker is waited for; and how long that
+# goes on then: a frame takes less, and ros2 launch waits five seconds.
+WAIT_S, PATIENCE_S = 0.2, 2.0
 
 
 class InterruptedLoading(MrcnetError):
@@ -56,7 +62,8 @@ class PoseNode(ParameterNode):
     Two threads: the executor's receives and pairs messages; the worker's estimates and publishes.
 
     :param load: makes the estimator, called by the worker when the node is configured.
-    :param stop: set when the process is to end, which may be while the model is being loaded.
+    :param stop: set when the process is to end, which may be while the model is being loaded or
+        a frame is being answered.
     """
 
     def __init__(self, load: EstimatorLoader = load_estimator, stop: threading.Event | None = None
@@ -71,7 +78,8 @@ class PoseNode(ParameterNode):
         self.drop_counters, self.timings = DropCounters(self._warn_of_drop), Timings()
         self._worker: Worker | None = None
         self._wake = self.create_guard_condition(lambda: None)
-        self._loads: set[Future[FrameHandler]] = set()
+        self._workers: weakref.WeakSet[Worker] = weakref.WeakSet()
+        self._patience_ends_s = math.inf  # when the process waits no longer for a worker
         self._listening: Listening | None = None
         self._camera_motion: CameraTransforms | None = None
         self._support: SupportFrame | None = None
@@ -104,13 +112,16 @@ class PoseNode(ParameterNode):
             self._support = SupportFrame(self, self.parameters.support_plane)
         worker = self._make_worker(self.parameters)
         try:
-            handler = self._wait_for(worker.loaded)
+            self._report('configuring')
+            if not self._wait_for(worker.loaded, 'configuring', patience_s=0.0):
+                raise InterruptedLoading('interrupted while the model was being loaded')
+            handler = worker.loaded.result()
         except Exception as error:  # rclpy would swallow it
             self._release()
             known = isinstance(error, MrcnetError)
             self._reporter.error = str(error) if known else traceback.format_exc()
             self.get_logger().error(self._reporter.error)
-            worker.close(patient=False)
+            worker.close()
             self._diagnose()
             return FAILURE
         self._worker, self._configured = worker, self._configured + 1
@@ -180,7 +191,8 @@ class PoseNode(ParameterNode):
     def _stop(self) -> None:
         if self._listening is not None and self._worker is not None:
             self._listening.close()
-            self._worker.finish()
+            if self._worker.answering is not None:
+                self._wait_for(self._worker.answering, 'stopping')
             self.get_logger().info(self.drop_counters.summary())
         self._listening = None
         self._frame_names.close()
@@ -191,7 +203,7 @@ class PoseNode(ParameterNode):
             self._support.close()
             self._support = None
         if self._worker is not None:
-            self._worker.close()
+            self._wait_for(self._worker.close(), 'stopping')
             self._worker, self._reporter.facts = None, {}
         if self._camera_motion is not None:  # the worker asks it no more
             self._camera_motion.close()
@@ -201,14 +213,13 @@ class PoseNode(ParameterNode):
         self._package_log.last = f'model {parameters.model}'
         worker = Worker(self._frame_services, self._frame_publishers,
                         partial(self._make_handler, parameters))
-        self._loads.add(worker.loaded)
-        worker.loaded.add_done_callback(self._loads.discard)
+        self._workers.add(worker)
         return worker
 
     @property
-    def is_loading(self) -> bool:
-        """Whether a worker is loading a model, be it for a node that does not want it any more."""
-        return bool(self._loads)
+    def is_at_work(self) -> bool:
+        """Whether a worker has something to do, be it one that the node wants no more."""
+        return any(worker.is_at_work for worker in self._workers)
 
     def _load_beside(self, parameters: NodeParameters) -> Worker:
         """Begin to load another model while one is in use.
@@ -245,20 +256,25 @@ class PoseNode(ParameterNode):
             worker.start(self._listening.queue, old)
             self._frame_publishers.publish_symmetries(worker.loaded.result().objects)
             self.confirm_action.start(worker.loaded.result())
-        old.close(patient=False)
+        old.close()
         self.get_logger().info(f'the model is now {self.parameters.model}')
 
-    def _wait_for(self, handler: Future[FrameHandler]) -> FrameHandler:
-        """Wait for the worker, which may have to render templates for minutes."""
-        due_s = time.monotonic()
-        while not handler.done():
-            if time.monotonic() >= due_s:  # no timer is called meanwhile
-                self._report('configuring')
+    def _wait_for(self, work: Future[Any], state: str, patience_s: float = PATIENCE_S) -> bool:
+        """Wait for a worker, which may render templates for minutes or hang for ever.
+
+        :param state: that /diagnostics tells meanwhile.
+        :param patience_s: for how long it goes on when the process is to end.
+        :return: whether the work is done.
+        """
+        due_s = time.monotonic() + DIAGNOSTICS_PERIOD_S
+        while not work.done() and time.monotonic() < self._patience_ends_s:
+            wait([work], timeout=WAIT_S)
+            if self._stop_asked.is_set():
+                self._patience_ends_s = min(self._patience_ends_s, time.monotonic() + patience_s)
+            elif time.monotonic() >= due_s:  # no timer is called meanwhile
+                self._report(state)
                 due_s += DIAGNOSTICS_PERIOD_S
-            wait([handler], timeout=0.2)
-            if self._stop_asked.is_set() and not handler.done():
-                raise InterruptedLoading('interrupted while the model was being loaded')
-        return handler.result()
+        return work.done()
 
     # Executor thread
 
@@ -293,8 +309,8 @@ class PoseNode(ParameterNode):
         self._reporter.doubts = (
             self._worker.loaded.result().doubts() if self._worker is not None else [])
         self._reporter.sent_by_others = self._frame_names.others()
-        self._reporter.report(state, self.parameters,
-                              None if self._listening is None else self._listening.watch)
+        watch = None if self._listening is None or state == 'stopping' else self._listening.watch
+        self._reporter.report(state, self.parameters, watch)
 
     # Worker thread
 

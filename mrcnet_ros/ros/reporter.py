@@ -18,6 +18,7 @@ from .rclpy_types import NodeHandle, PublisherHandle
 from .statuses import (
     Account,
     depth_status,
+    idle_pose_status,
     idle_status,
     model_status,
     pose_status,
@@ -69,7 +70,7 @@ class Reporter:
                           watch is not None and watch.held)
         statuses = [model_status(state, self.error, self.loading, self.facts, total)]
         if watch is None:
-            statuses += [idle_status('inputs', state), idle_status('poses', state, account),
+            statuses += [idle_status('inputs', state), idle_pose_status(state, account, limits),
                          idle_status('depth', state)]
             if limits.support_plane or limits.find_plane:
                 statuses.append(idle_status('support_plane', state))

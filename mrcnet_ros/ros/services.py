@@ -66,7 +66,7 @@ class ModelService:
                 await _Done(worker.loaded)
                 self._swap(worker, changes)
             except BaseException:
-                worker.close(patient=False)
+                worker.close()
                 raise
         finally:
             self.busy = False

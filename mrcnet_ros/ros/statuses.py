@@ -131,11 +131,17 @@ def _detection_problems(account: Account, limits: NodeParameters) -> list[Proble
     return found
 
 
+def _hang_problems(account: Account, limits: NodeParameters) -> list[Problem]:
+    if account.busy_s <= limits.error_age_s:
+        return []
+    return [Problem(Level.ERROR, f'one frame has taken {account.busy_s:.0f} s so far; if that '
+                    'does not end, the estimator or its device hangs: check the device, then '
+                    'restart the node')]
+
+
 def _age_problems(account: Account, limits: NodeParameters) -> list[Problem]:
-    if account.busy_s > limits.error_age_s:
-        return [Problem(Level.ERROR, f'one frame has taken {account.busy_s:.0f} s so far; '
-                                     'if that does not end, the estimator or its device hangs: '
-                                     'check the device, then restart the node')]
+    if hang := _hang_problems(account, limits):
+        return hang
     ages = account.percentiles_s.get('age')
     if not ages or ages[1] <= limits.warn_age_s:
         return []
@@ -202,16 +208,22 @@ def model_status(state: str, error: str, loading: str, facts: Mapping[str, str],
     return Status('model', problems, f'active with {facts.get("model", "a model")}', values)
 
 
-def idle_status(name: str, state: str, account: Account | None = None) -> Status:
+def idle_status(name: str, state: str, problems: Sequence[Problem] = (),
+                values: Mapping[str, str] | None = None) -> Status:
     """Return a part's status while the node does not listen.
 
     An aggregator takes a status that no longer comes for an error, so each is always published.
     That the node does not answer is told by the status ``model``.
 
-    :param account: whose numbers are to be told all the same.
+    :param problems: which there are all the same.
+    :param values: which are to be told all the same.
     """
-    return Status(name, (), f'the node is {state} and does not listen',
-                  _values(account) if account else {})
+    return Status(name, problems, f'the node is {state} and does not listen', values or {})
+
+
+def idle_pose_status(state: str, account: Account, limits: NodeParameters) -> Status:
+    """Return the status of poses while the node does not listen; the last frame may hang."""
+    return idle_status('poses', state, _hang_problems(account, limits), _values(account))
 
 
 def depth_status(account: Account, mode: str, residual_m: float | None) -> Status:

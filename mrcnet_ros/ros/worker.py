@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from typing import Any
 
 from rclpy.impl.rcutils_logger import RcutilsLogger
 
@@ -59,6 +60,7 @@ class Worker:
         self._pictures: Pictures | None = None
         self._thread = ThreadPoolExecutor(1, 'estimator')
         self.loaded: Future[FrameHandler] = self._thread.submit(self._make)
+        self._last: Future[Any] = self.loaded
         self.answering: Future[None] | None = None
         self.frozen: NodeParameters | None = None
         self._since_s: float | None = None
@@ -70,7 +72,7 @@ class Worker:
         """
         queue.hand_to(self)
         earlier = before.answering if before is not None else None
-        self.answering = self._thread.submit(self._answer_frames, queue, earlier)
+        self._last = self.answering = self._thread.submit(self._answer_frames, queue, earlier)
 
     @property
     def busy_s(self) -> float:
@@ -78,19 +80,16 @@ class Worker:
         since_s = self._since_s
         return 0.0 if since_s is None else time.monotonic() - since_s
 
-    def finish(self) -> None:
-        """Wait for the last frame of a queue that was closed."""
-        if self.answering is not None:
-            self.answering.result()
-            self.answering = None
+    @property
+    def is_at_work(self) -> bool:
+        """Whether its thread has something to do, be it for a model that hangs."""
+        return not self._last.done()
 
-    def close(self, *, patient: bool = True) -> None:
-        """Let go of everything.
-
-        :param patient: wait until that is done.
-        """
-        self._thread.submit(self._free)
-        self._thread.shutdown(wait=patient)
+    def close(self) -> Future[None]:
+        """Begin to let go of everything, after the last frame; the future is done then."""
+        self._last = freed = self._thread.submit(self._free)
+        self._thread.shutdown(wait=False)
+        return freed
 
     def _make(self) -> FrameHandler:
         handler = self._load()

@@ -14,6 +14,7 @@ import rclpy
 from lifecycle_msgs.srv import GetState
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.action import ActionClient, ActionServer
+from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from ros_client import ready_node
 from ros_frames import frame
@@ -22,7 +23,7 @@ from stand_in_node import DIAMETERS_M, BoxEstimator
 from std_msgs.msg import Header
 from tf2_msgs.action import LookupTransform
 
-from mrcnet_ros.ros import node_process
+from mrcnet_ros.ros import node_process, pose_node
 from mrcnet_ros.ros.confirm_action import ConfirmAction, _Request
 from mrcnet_ros.ros.confirmation import Confirmation
 from mrcnet_ros.ros.drop_counters import DropCounters
@@ -30,7 +31,7 @@ from mrcnet_ros.ros.frame_handler import FrameHandler
 from mrcnet_ros.ros.frame_queue import FrameQueue
 from mrcnet_ros.ros.frames import Frame
 from mrcnet_ros.ros.params import NodeParameters
-from mrcnet_ros.ros.pose_node import PoseNode
+from mrcnet_ros.ros.pose_node import PATIENCE_S, PoseNode
 from mrcnet_ros.ros.worker import Worker
 
 
@@ -59,12 +60,18 @@ def spun(node, done):
     thread = threading.Thread(target=node_process.spin, args=(
         node, stop, node.drop_counters, node.confirm_action))
     thread.start()
-    end = time.monotonic() + WAIT_S
-    while not done() and time.monotonic() < end:
-        time.sleep(0.01)
+    soon(done)
     stop.set()
     thread.join(WAIT_S)
     assert not thread.is_alive()
+    return bool(done())
+
+
+def soon(done):
+    """Wait until something is done, and return whether it is."""
+    end = time.monotonic() + WAIT_S
+    while not done() and time.monotonic() < end:
+        time.sleep(0.01)
     return bool(done())
 
 
@@ -155,6 +162,83 @@ def test_parameters_that_another_refuses_do_not_take_effect(ros):
         node.destroy_node()
 
 
+class Hanging:
+    """An active node whose estimator hangs in a frame or when it is closed, until released."""
+
+    def __init__(self, gate, where):
+        self.stop, self._go_on, self._gate = threading.Event(), threading.Event(), gate
+        estimator = BoxEstimator()
+        if where == 'close':
+            estimator.close = self._go_on.wait
+        self.node = PoseNode(lambda _: estimator, self.stop)
+        assert node_process.start(self.node)
+        if where == 'frame':
+            self.node._listening._on_frame(Frame(
+                *frame(1, ('duck', 31.5, 23.5, 30.0, 0.9, f'hold:{gate}'))))
+            assert soon(gate.exists)
+
+    def release(self):
+        self._gate.unlink(missing_ok=True)
+        self._go_on.set()
+
+
+@pytest.mark.parametrize('where', ['frame', 'close'])
+def test_an_estimator_that_hangs_does_not_hold_up_the_end(ros, tmp_path, where):
+    """The node has given up after a few seconds, and tells that a thread is still at work."""
+    hanging = Hanging(tmp_path / 'gate', where)
+    try:
+        hanging.stop.set()
+        start = time.monotonic()
+        hanging.node.close()
+        assert time.monotonic() - start < PATIENCE_S + 1.0
+        assert hanging.node.is_at_work
+        hanging.release()
+        assert soon(lambda: not hanging.node.is_at_work)
+    finally:
+        hanging.release()
+        hanging.node.destroy_node()
+
+
+def test_a_node_that_waits_for_its_last_frame_says_so(ros, tmp_path, monkeypatch):
+    """Nobody would learn otherwise why it is not deactivated; its inputs are not blamed."""
+    monkeypatch.setattr(pose_node, 'WAIT_S', 0.01)
+    monkeypatch.setattr(pose_node, 'DIAGNOSTICS_PERIOD_S', 0.05)
+    hanging, told = Hanging(tmp_path / 'gate', 'frame'), []
+    node = hanging.node
+    try:
+        assert node.set_parameters_atomically([
+            Parameter('warn_age_s', value=0.1), Parameter('error_age_s', value=0.1)]).successful
+
+        def publish(message):
+            told.append({s.name.removeprefix('pose_node: '): s for s in message.status})
+            if 'one frame has taken' in told[-1]['poses'].message:
+                hanging.release()
+
+        monkeypatch.setattr(node._reporter, '_publisher', Mock(publish=publish))
+        assert node.trigger_deactivate() == TransitionCallbackReturn.SUCCESS
+        meanwhile, last = told[-2:]
+        assert 'the node is stopping' in meanwhile['model'].message
+        assert meanwhile['inputs'].level == b'\x00' < meanwhile['poses'].level
+        assert 'inactive' in last['model'].message and last['poses'].level == b'\x00'
+    finally:
+        hanging.release()
+        node.close()
+        node.destroy_node()
+
+
+@pytest.mark.parametrize('at_work', [False, True])
+def test_the_process_does_not_wait_for_a_thread_that_is_at_work(monkeypatch, at_work):
+    """Python would, for ever."""
+    left, node = Mock(), Mock(is_at_work=at_work, parameters=NodeParameters())
+    node.get_fully_qualified_name.return_value = '/pose_node'
+    for name in ('start_ros', 'start', 'spin', 'check_command_line'):
+        monkeypatch.setattr(node_process, name, Mock())
+    monkeypatch.setattr(node_process.signal, 'signal', Mock())
+    monkeypatch.setattr(node_process, 'leave_now', left)
+    assert node_process.run_node([], lambda stop: node) == 0
+    assert left.called is at_work
+
+
 @pytest.mark.parametrize(('number', 'parameters'), [
     (71, ()), (72, ('policy:=lossless', 'input_reliability:=reliable', 'queue:=1'))])
 def test_over_dds_a_worker_that_hangs_is_told(tmp_path, number, parameters):
@@ -181,7 +265,7 @@ def test_markers_that_cannot_be_taken_back_do_not_spoil_the_end():
     queue = FrameQueue(1, replace=True)
     worker.start(queue)
     queue.close()
-    worker.finish()
+    worker.answering.result(WAIT_S)
     worker._pictures.take_back.assert_called_once_with()
     worker.close()
 

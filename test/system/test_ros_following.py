@@ -338,7 +338,7 @@ def test_nothing_is_followed_after_the_last_frame_of_a_model(handler):
     worker, queue = _worker(handler, TRACK), FrameQueue(1, replace=True)
     worker.start(queue)
     queue.close()
-    worker.finish()
+    worker.answering.result()
     assert handler.drop_counters.followed_now == 0
     worker.close()
 
