@@ -31,9 +31,9 @@ ARGUMENTS = {
     'detections': ('detections', 'topic of the detections (vision_msgs/Detection2DArray)'),
     'depth': ('depth', 'topic of depth images registered to the images; used if the parameter '
                        'depth is auto or required'),
-    'model': ('', 'directory of the model; empty: as in params_file'),
-    'meshes': ('', 'directory of the object meshes; empty: as in params_file'),
-    'detector': ('', 'directory of a model whose detector finds the objects; no detections are '
+    'model': ('', 'folder of the model; empty: as in params_file'),
+    'meshes': ('', 'folder of the object meshes; empty: as in params_file'),
+    'detector': ('', 'folder of a model whose detector finds the objects; no detections are '
                      'needed then; empty: as in params_file'),
     'params_file': (str(CONFIG / 'pose_node.yaml'), 'parameters of the node'),
     'namespace': ('', 'namespace of the node and its topics'),

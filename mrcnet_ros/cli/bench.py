@@ -15,7 +15,7 @@ TASKS = {
                  'against PyTorch and against the matrix products of this machine'),
     'node': (bench_node, 'compare the age of poses when the node publishes them with the time '
                          'of the bare estimator'),
-    'track': (bench_track, 'compare the processor time of the node with detections in each image, '
+    'track': (bench_track, 'compare the CPU time of the node with detections in each image, '
                            'with a slow detector, and with a slow detector and track'),
     'paper': (bench_paper, 'time one object through the published network in all runtimes'),
     'train': (bench_train, 'time steps of a training on a device, and compare one with the '

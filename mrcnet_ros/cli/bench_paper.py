@@ -29,7 +29,7 @@ FAILED = 1  # exit code: a runtime could not be loaded, or cannot compute the ne
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--dataset', choices=PUBLISHED, default='tless',
-                        help='whose network; its weights are seeded (default: tless)')
+                        help='dataset of the network; its weights are random (default: tless)')
     parser.add_argument('--objects', type=positive, default=1, metavar='N',
                         help='decoders in the network; each takes memory, and one is used '
                              '(default: 1)')

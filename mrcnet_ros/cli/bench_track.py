@@ -128,7 +128,7 @@ def _log_file(args: argparse.Namespace, name: str) -> Path:
 
 
 def track_table(figures: Mapping[str, Any]) -> str:
-    """Return the measurements as a table, the processor time as a ratio to the first."""
+    """Return the measurements as a table, the CPU time as a ratio to the first."""
     rows = figures['rows']
     width = max(map(len, rows))
     lines = [' ' * width + f'{"CPU [% of a core]":>19}{"ratio":>8}{"answers/s":>11}'

@@ -91,9 +91,9 @@ def add_model_arguments(parser: argparse.ArgumentParser, *, required: bool = Tru
                                  'their poses are averaged (default: %(default)s; the paper '
                                  'preset always uses four)')
         parser.add_argument('--hypotheses', type=positive, default=DEFAULT_HYPOTHESES, metavar='N',
-                            help='most rotations of each crop that stage 2 starts from; the '
-                                 'outline in the image chooses among the poses (default: '
-                                 '%(default)s; the paper preset has one)')
+                            help='largest number of rotations of each crop that stage 2 starts '
+                                 'from; the outline in the image chooses among the poses '
+                                 '(default: %(default)s; the paper preset has one)')
         parser.add_argument('--refine', type=count, default=DEFAULT_REFINEMENTS, metavar='N',
                             help='refinement passes, 0 to 3; each draws the object at its pose '
                                  'and starts stage 2 there, which takes about as long as '
@@ -109,7 +109,7 @@ def add_model_arguments(parser: argparse.ArgumentParser, *, required: bool = Tru
 def add_threads_argument(parser: argparse.ArgumentParser) -> None:
     """Declare how many threads compute."""
     parser.add_argument('--threads', type=positive, default=usable_cpus(), metavar='N',
-                        help='threads of the backend (default: one for each usable CPU)')
+                        help='CPU threads of the runtime (default: one for each usable CPU)')
 
 
 def add_backend_argument(parser: argparse.ArgumentParser) -> None:

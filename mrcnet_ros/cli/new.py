@@ -42,8 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help='folders of photographs and environment maps (default: those of '
                              'the demo)')
     parser.add_argument('--fast', action='store_true',
-                        help='train only the rows of these objects; the layers that all objects '
-                             'share stay as they are')
+                        help='train only the weights that belong to single objects, not the '
+                             'layers that all objects share')
     parser.add_argument('--detector', action='store_true',
                         help='also train a detector of the objects, in three tenths of the time; '
                              'the node then needs no other detector')

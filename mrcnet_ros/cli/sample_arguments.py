@@ -23,7 +23,7 @@ def add_sample_arguments(parser: argparse.ArgumentParser, *, required: bool = Tr
     :param required: otherwise none are composed when no configuration is given.
     """
     parser.add_argument('--config', type=Path, required=required, metavar='FILE',
-                        help='of the training whose images are composed, such as '
+                        help='training configuration to compose images from, such as '
                              'config/train_lmo.yaml; needs the extra train'
                              + ('' if required else ' (default: photographs only)'))
     parser.add_argument('--views', type=positive, default=150, metavar='N',

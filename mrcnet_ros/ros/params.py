@@ -28,11 +28,11 @@ from .rclpy_types import NodeHandle
 class NodeParameters:
     """The parameters of a configured node."""
 
-    model: str = parameter('', 'model directory (with model.json); required')
+    model: str = parameter('', 'folder of the model (with model.json); required')
     meshes: str = parameter(
-        '', 'directory of the object meshes; empty: the folder meshes of the model')
+        '', 'folder of the object meshes; empty: the folder meshes of the model')
     detector: str = parameter(
-        '', 'directory of a model that has a detector: the node then finds the objects itself and '
+        '', 'folder of a model that has a detector: the node then finds the objects itself and '
         'publishes them on ~/detections; empty: detections come on the topic detections')
     backend: str = parameter(
         'onnxruntime', 'runtime of the networks; auto: the best installed one, and the log says '
@@ -64,7 +64,7 @@ class NodeParameters:
         'and needs OpenGL; not for followed objects and not with the paper preset',
         bounds=(0, MOST_REFINEMENTS))
     store: str = parameter(
-        '', 'directory that stores rendered templates; empty: the cache folder of the user')
+        '', 'folder that stores rendered templates; empty: the cache folder of the user')
     cache_mb: int = parameter(512, 'memory for template features [MiB]', bounds=(1, 65536))
     preload: bool = parameter(
         True, 'compute template features when the model is loaded, as many as fit into cache_mb, '
@@ -98,9 +98,9 @@ class NodeParameters:
         "for instance ['0=can', 'Milk Carton=milk']; names that are not listed are used as they "
         'are', items=str, live=True)
     detections_size: tuple[int, ...] = parameter(
-        (), "width and height of the picture that the boxes refer to [px], such as the input of "
-        "the detector's network; [1, 1]: boxes are fractions of the image, 0 to 1; empty: boxes "
-        'are in pixels of the image', items=int, live=True)
+        (), "width and height of the image that the boxes refer to [px], such as the input of the "
+        "detector's network; [1, 1]: boxes are fractions of the camera's image, 0 to 1; empty: "
+        "boxes are in pixels of the camera's image", items=int, live=True)
     detections_fit: str = parameter(
         'stretch', 'how the image was resized to detections_size; stretch: each side on its own, '
         'letterbox: shape kept, centred between two bars, pad: shape kept, one bar at the bottom '
