@@ -45,7 +45,7 @@ ALLOWED = {
         'runtimes', 'training', 'export', 'evaluation', 'presets/paper',
         'presets/paper/network', 'presets/paper/parity'},
     'presets': OBJECTS | {'runtimes', 'inference', 'presets/paper'},
-    'evaluation': OBJECTS | {'datasets', 'rendering', 'inference', 'detector'},
+    'evaluation': OBJECTS | {'runtimes', 'datasets', 'rendering', 'inference', 'detector'},
     'ros': OBJECTS | {'runtimes', 'rendering', 'inference', 'presets', 'detector'},
     'synth': OBJECTS | {'datasets', 'rendering'},
     'testbench': OBJECTS | {'datasets', 'rendering', 'inference', 'ros', 'synth'},

@@ -26,7 +26,7 @@ def run(args: argparse.Namespace) -> int:
     from contextlib import closing
 
     from ..evaluation import report, template_comparison
-    from ..inference.exact_estimator import ExactPoseEstimator
+    from ..evaluation.exact_estimator import ExactPoseEstimator
     from ..objects import load_bop_objects
     from ..rendering.template_store import TemplateStore
 

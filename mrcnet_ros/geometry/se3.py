@@ -41,6 +41,57 @@ def inverse(T: ArrayLike) -> Array:
     return make_transform(Rt, -np.einsum('...ij,...j->...i', Rt, T[..., :3, 3]))
 
 
+def displacement(T_from: ArrayLike, T_to: ArrayLike) -> Array:
+    """Return the motions from one pose to another, all in one frame.
+
+    :param T_from: (..., 4, 4) [m].
+    :param T_to: likewise.
+    :return: (..., 6) shift of the origin x, y, z [m], then the rotation vector [rad], both along
+        the axes of the frame that the poses are in.
+    """
+    T_from, T_to = np.asarray(T_from, np.float64), np.asarray(T_to, np.float64)
+    turn = T_to[..., :3, :3] @ np.swapaxes(T_from[..., :3, :3], -1, -2)
+    return np.concatenate([T_to[..., :3, 3] - T_from[..., :3, 3], log_so3(turn)], -1)
+
+
+def displaced(T: ArrayLike, motion: ArrayLike) -> Array:
+    """Return poses after motions; the inverse of :func:`displacement`.
+
+    :param T: (..., 4, 4) [m].
+    :param motion: (..., 6) as :func:`displacement` returns it; the pose turns about its origin.
+    :return: (..., 4, 4).
+    """
+    T, motion = np.asarray(T, np.float64), np.asarray(motion, np.float64)
+    return make_transform(exp_so3(motion[..., 3:]) @ T[..., :3, :3],
+                          T[..., :3, 3] + motion[..., :3])
+
+
+def lever(shift_m: ArrayLike) -> Array:
+    """Return how errors of a pose become those of a point that moves with it, (6, 6).
+
+    A rotation error moves a point, the more the farther it is from the origin of the pose.
+
+    :param shift_m: (3,) from the origin of the pose to the point, along the axes of the frame.
+    :return: to be multiplied with errors x, y, z [m] and rotation vector [rad].
+    """
+    J = np.eye(6)
+    J[:3, 3:] = -skew(shift_m)
+    return J
+
+
+def moved_covariance(covariance: Array, shift_m: Array) -> Array:
+    """Return the covariance of a pose whose origin is elsewhere on the same object.
+
+    :param covariance: (6, 6) of x, y, z [m] and rotation vector [rad].
+    :param shift_m: (3,) from the origin that it is for to the other, along the same axes.
+    :return: (6, 6).
+    """
+    if not np.any(shift_m):
+        return covariance
+    J = lever(shift_m)
+    return np.asarray(J @ covariance @ J.T, np.float64)
+
+
 # added to the square of an angle, so that no turn is a division by zero; far below rounding
 _TINY = 1e-40
 _EYE = np.eye(3)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .se3 import Array, log_so3, skew
+from .se3 import Array, log_so3
 from .symmetry import Symmetries
 
 
@@ -73,20 +73,3 @@ def rotation_spread(p: Array, R_bins: Array, R_final: Array,
     nearest = np.array([nearest_equivalents(*item)
                         for item in zip(R_bins, R_final, symmetries, strict=True)])
     return second_moment(p, log_so3(nearest @ np.swapaxes(R_final, 1, 2)[:, None]))
-
-
-def covariance_of_equivalent(covariance: Array, shift_m: Array) -> Array:
-    """Return the covariance of a symmetric equivalent of a pose.
-
-    The object's axes do not matter, for rotation vectors are about the camera's. But a motion that
-    moves the object's origin puts it on a lever: rotation errors then move it.
-
-    :param covariance: (6, 6) of x, y, z [m] and rotation vector [rad], camera frame.
-    :param shift_m: (3,) from the pose's origin to that of its equivalent, camera frame.
-    :return: (6, 6).
-    """
-    if not np.any(shift_m):
-        return covariance
-    J = np.eye(6)
-    J[:3, 3:] = -skew(shift_m)
-    return np.asarray(J @ covariance @ J.T, np.float64)

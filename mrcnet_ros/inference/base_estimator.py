@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..errors import BackendError, BoxError, SpecError, UnknownLabelError
 from ..geometry.camera import Camera
 from ..geometry.camera_doubts import number_doubts
-from ..geometry.se3 import Array, skew
+from ..geometry.se3 import Array, lever, moved_covariance
 from ..objects import ObjectModel
 from ..runtimes.backend import Backend, RuntimeOptions
 from ..runtimes.runtime_choice import open_backend
@@ -354,13 +354,12 @@ def _of_object_frame(pose: PoseEstimate, item: ObjectModel) -> PoseEstimate:
     if not item.middle_m.any():
         return pose
     T = item.from_centred(pose.T_camera_object)
-    change = np.eye(6)
-    change[:3, 3:] = -skew(T[:3, 3] - pose.T_camera_object[:3, 3])
+    shift_m = T[:3, 3] - pose.T_camera_object[:3, 3]
     covariance, depth = pose.covariance, pose.depth
     if covariance is not None:
-        covariance = change @ covariance @ change.T
+        covariance = moved_covariance(covariance, shift_m)
     if depth is not None:
-        back = np.linalg.inv(change)
+        back = lever(-shift_m)
         depth = dataclasses.replace(
             depth, T_camera_object=item.from_centred(depth.T_camera_object),
             information=back.T @ depth.information @ back)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..geometry.se3 import Array, exp_so3
+from ..geometry.se3 import Array, displaced
 from .depth_fit import PoseDoubt
 from .depth_look import LEAST_POINTS, SMALLEST_KERNEL_M, DepthEyes, Look
 
@@ -59,19 +59,11 @@ def point_to_plane(eyes: DepthEyes, start: Array, look: Look, doubts: Sequence[P
         pull = (weighted @ off_m[..., None] - prior @ here[..., None])
         step = np.linalg.solve(information + prior, pull)[..., 0] * enough[:, None]
         here += step  # turns are small: their order hardly matters
-        T = _moved(T, step)
+        T = displaced(T, step)
     T[~enough], information[~enough] = start[~enough], 0.0
     known, change = _without_shift(T, information, prior, here)
     information = np.where(enough[:, None, None], known, 0.0)
-    return T, _moved(start, change * enough[:, None]), information
-
-
-def _moved(T: Array, change: Array) -> Array:
-    """Return poses, (N, 4, 4), after small motions, (N, 6): shift [m] and turn [rad]."""
-    moved = T.copy()
-    moved[:, :3, :3] = exp_so3(change[:, 3:]) @ T[:, :3, :3]
-    moved[:, :3, 3] += change[:, :3]
-    return moved
+    return T, displaced(start, change * enough[:, None]), information
 
 
 def _priors(T: Array, doubts: Sequence[PoseDoubt]) -> Array:

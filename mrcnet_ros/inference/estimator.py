@@ -242,7 +242,8 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
             templates, hits, misses = self._templates(
                 [crops[row] for row in found.rows], starts, found.bins)
             clock.lap('template')
-            fine = self._stage2(starts, templates, classes[found.rows])
+            fine = self.backend.run('stage2', {**starts, **templates,
+                                               'class_index': classes[found.rows]})
             clock.lap('stage2')
         answers = self._answers(pixels, camera, crops, found, fine)
         agreed = list(agreed_poses(answers, found.bins, crops, self.centred))
@@ -299,11 +300,6 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
         :return: arrays of the batch by name, and how many were and were not in memory.
         """
         return self.features.fetch([c.class_index for c in crops], bins.tolist())
-
-    def _stage2(self, coarse: Outputs, templates: dict[str, NDArray[np.float32]],
-                classes: NDArray[np.int64]) -> Outputs:
-        """Compare every hypothesis with its template."""
-        return self.backend.run('stage2', {**coarse, **templates, 'class_index': classes})
 
     def _answers(self, pixels: NDArray[np.uint8], camera: Camera,
                  crops: Sequence[DetectionCrop], found: Hypotheses, fine: Outputs) -> Answers:

@@ -59,7 +59,7 @@ class ExactStage2(AbstractContextManager['ExactStage2']):
         fine = self._backend.run('stage2', {
             **{name: seen[name] for name in SEEN}, 'xy': code[:, :2].astype(np.float32),
             'log_size': code[:, 2].astype(np.float32), 'class_index': classes,
-            **self._templates.features(classes, make_transform(R, t), crops)})
+            **self._templates.features(classes, make_transform(R, t))})
         T_end = decode_poses(fine['six'], fine['fine_xy'], fine['fine_log_size'],
                              rotation_to_axis(t) @ R, crops, diameter_m)
         return T_end, sigmoid(fine['quality'])

@@ -1,7 +1,8 @@
 """Templates of objects at any pose in a crop, rendered when they are asked for.
 
-The object is rendered by the crop's own camera, shifted and scaled so that stage 2 moves it back
-to the pose. A cached template is of the nearest rotation bin, on the optical axis at one distance.
+The object is rendered by a camera in the place of the crop's, shifted and scaled so that stage 2
+moves it back to the pose. A cached template is of the nearest rotation bin, on the optical axis
+at one distance.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ..geometry.crop import CropCamera
 from ..geometry.se3 import Array
 from ..objects import ObjectModel
 from ..rendering.coordinates import object_coordinates
@@ -39,17 +39,16 @@ class ExactTemplates:
     def close(self) -> None:
         self._renderer.close()
 
-    def features(self, classes: NDArray[np.int64], T_crop_object: Array,
-                 crops: Sequence[CropCamera]) -> Outputs:
+    def features(self, classes: NDArray[np.int64], T_crop_object: Array) -> Outputs:
         """Return what stage 2 takes of templates, (N, ...) by name.
 
         :param classes: (N,) class indices.
         :param T_crop_object: (N, 4, 4) [m].
         """
         images, coordinates = [], []
-        for index, T, crop in zip(classes, T_crop_object, crops, strict=True):
+        for index, T in zip(classes, T_crop_object, strict=True):
             item, (R, t) = self._objects[index], (T[:3, :3], T[:3, 3])
-            K = template_intrinsics_at(t, crop, self._spec, item.diameter_m)
+            K = template_intrinsics_at(t, self._spec, item.diameter_m)
             drawn = self._renderer.render(item.label, T, K, shading='template')
             images.append(drawn.rgb)
             coordinates.append(object_coordinates(
@@ -59,9 +58,8 @@ class ExactTemplates:
         return {**found, 'coordinates': kept}
 
 
-def template_intrinsics_at(t_crop_object: Array, crop: CropCamera, spec: TemplateSpec,
-                           diameter_m: float) -> Array:
-    """Return the crop's intrinsics, shifted and scaled to those of a template.
+def template_intrinsics_at(t_crop_object: Array, spec: TemplateSpec, diameter_m: float) -> Array:
+    """Return the intrinsics of a template of an object anywhere in a crop.
 
     An object at ``t_crop_object`` comes out in the middle, as large as in a cached template; the
     warp of stage 2 undoes exactly this.

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..geometry.se3 import Array, exp_so3, log_so3, make_transform
+from ..geometry.se3 import Array, displaced, displacement
 
 # How suddenly speeds change, as standard deviations of accelerations: of a hand or a conveyor.
 ACCELERATION_M_S2, ACCELERATION_RAD_S2 = 1.5, 10.0
@@ -77,9 +77,8 @@ class Motion:
     def ahead(self, time_s: float) -> Motion:
         """Return where the object is expected at another time, also an earlier one."""
         seconds = time_s - self.time_s
-        T = self.T_fixed_object
-        R = exp_so3(seconds * self.rotation.speed) @ T[:3, :3]
-        return Motion(time_s, make_transform(R, T[:3, 3] + seconds * self.position.speed),
+        speed = np.concatenate([self.position.speed, self.rotation.speed])
+        return Motion(time_s, displaced(self.T_fixed_object, seconds * speed),
                       self.position.ahead(seconds, ACCELERATION_M_S2),
                       self.rotation.ahead(seconds, ACCELERATION_RAD_S2))
 
@@ -88,18 +87,14 @@ class Motion:
 
         :return: (6,) x, y, z [m], rotation vector [rad], fixed frame's axes.
         """
-        T = self.T_fixed_object
-        return np.concatenate([T_fixed_object[:3, 3] - T[:3, 3],
-                               log_so3(T_fixed_object[:3, :3] @ T[:3, :3].T)])
+        return displacement(self.T_fixed_object, T_fixed_object)
 
     def moved(self, change: Array) -> Motion:
         """Return the same motion of an object that is elsewhere.
 
         :param change: (6,) as :meth:`innovation` returns it.
         """
-        T = self.T_fixed_object
-        return replace(self, T_fixed_object=make_transform(
-            exp_so3(change[3:]) @ T[:3, :3], T[:3, 3] + change[:3]))
+        return replace(self, T_fixed_object=displaced(self.T_fixed_object, change))
 
     def surprises(self, T_fixed_object: Array, covariance: Array) -> tuple[float, float]:
         """Return how far position and rotation are from the expected ones, in deviations."""
@@ -118,6 +113,5 @@ class Motion:
         r = self.innovation(T_fixed_object)
         shift, position = self.position.corrected(r[:3], covariance[:3, :3])
         turn, rotation = self.rotation.corrected(r[3:], covariance[3:, 3:])
-        T = self.T_fixed_object
-        return Motion(self.time_s, make_transform(exp_so3(turn) @ T[:3, :3], T[:3, 3] + shift),
-                      position, rotation)
+        T = displaced(self.T_fixed_object, np.concatenate([shift, turn]))
+        return Motion(self.time_s, T, position, rotation)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..geometry.resting import Rests
-from ..geometry.se3 import Array, exp_so3, skew
+from ..geometry.se3 import Array, displaced, skew
 
 # Errors of how an object stands: of tilt [rad] and height [m], from its mesh and the surface.
 TILT_RAD, HEIGHT_M = np.radians(3.0), 0.005
@@ -137,14 +137,10 @@ def moved(T: Array, C: Array, planes: Planes, i: int, plane: Array, R: Array
     if not planes.upright[0, i] or off @ np.linalg.solve(S, off) > MOST_DEVIATIONS**2:
         return None
     gain = np.linalg.solve(S, J @ C).T
-    change = gain @ off
-    corrected = T.copy()
-    corrected[:3, 3] += change[:3]
-    corrected[:3, :3] = exp_so3(change[3:]) @ T[:3, :3]
     kept = np.eye(6) - gain @ J
     left = kept @ C @ kept.T + gain @ R @ gain.T
     left[3:, 3:] = C[3:, 3:]  # that it stands flat is less sure than that it touches the plane
-    return corrected, np.asarray((left + left.T) / 2)
+    return displaced(T, gain @ off), np.asarray((left + left.T) / 2)
 
 
 def axes_of(normals: Array) -> Array:

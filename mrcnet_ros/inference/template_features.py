@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from ..objects import ObjectModel
 from ..rendering.coordinates import template_coordinates
-from ..rendering.feature_cache import FeatureCache, Features
 from ..rendering.template_store import Templates
 from ..runtimes.backend import Backend
+from .feature_cache import FeatureCache, Features
 
 AT_ONCE = 32  # templates in one call of the network
 log = logging.getLogger(__name__)
@@ -68,14 +68,14 @@ class TemplateFeatures:
                 if key and key not in self.cache]
         log.info('computing features of %d templates', len(keys))
         for first in range(0, len(keys), AT_ONCE):
-            held = self.cache.counters().entries
+            held = len(self.cache)
             batch = keys[first:first + AT_ONCE]
             self._compute(batch)
-            if self.cache.counters().entries < held + len(batch):
+            if len(self.cache) < held + len(batch):
                 log.warning('cache_mb has no room for the features of all %d templates; the rest '
                             'are computed when they are needed', len(keys))
                 break
-        return self.cache.counters().entries
+        return len(self.cache)
 
     def _compute(self, keys: list[tuple[int, int]]) -> dict[tuple[int, int], Features]:
         images, coordinates = [], []

@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..geometry.camera import Camera
-from ..geometry.se3 import Array, inverse
-from ..geometry.spread import covariance_of_equivalent
+from ..geometry.se3 import Array, inverse, moved_covariance
 from ..objects import ObjectModel
 from .detection_choice import contested, same_place
 from .followed import Followed, Lost, Track, TrackLimits, View
@@ -325,7 +324,7 @@ class Tracker:
             diameter_m = self._estimator.objects[pose.label].diameter_m
             C = np.diag([(UNKNOWN_DIAMETERS * diameter_m)**2] * 3 + [UNKNOWN_RAD**2] * 3)
         else:  # it is of the origin of the mesh
-            C = covariance_of_equivalent(C, T_camera_object[:3, 3] - pose.T_camera_object[:3, 3])
+            C = moved_covariance(C, T_camera_object[:3, 3] - pose.T_camera_object[:3, 3])
         turn = np.kron(np.eye(2), view.T_fixed_camera[:3, :3])
         T: Array = view.T_fixed_camera @ T_camera_object
         return T, turn @ C @ turn.T

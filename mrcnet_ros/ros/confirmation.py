@@ -10,8 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import UnknownLabelError
-from ..geometry.se3 import Array, exp_so3, log_so3, make_transform
-from ..geometry.spread import covariance_of_equivalent
+from ..geometry.se3 import Array, exp_so3, log_so3, make_transform, moved_covariance
 from ..inference.poses import PoseEstimate
 from ..objects import ObjectModel
 from .params import NodeParameters
@@ -139,8 +138,8 @@ class Confirmation:
         if covariance is not None:
             shift_m = T_newest[:3, 3] - estimate.T_camera_object[:3, 3]
             lever_m = T[:3, 3] - apart.T_mean[:3, 3]
-            covariance = (covariance_of_equivalent(covariance, shift_m)
-                          + covariance_of_equivalent(apart.covariance, lever_m))
+            covariance = (moved_covariance(covariance, shift_m)
+                          + moved_covariance(apart.covariance, lever_m))
         return Confirmed(name, dataclasses.replace(
             estimate, T_camera_object=T, covariance=covariance), apart)
 

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..geometry.se3 import Array, exp_so3, inverse, log_so3, make_transform, rotation_angle
-from ..geometry.spread import covariance_of_equivalent
+from ..geometry.se3 import Array, displaced, displacement, inverse, moved_covariance
 from ..inference.poses import PoseEstimate
 from ..objects import ObjectModel
 from .params import NodeParameters
@@ -159,7 +158,7 @@ class Tracks:
             T = model.real_symmetries.nearest(T[:3, :3], T[:3, 3], before[:3, :3])
             if covariance is not None:
                 shift_m = T[:3, 3] - estimate.T_camera_object[:3, 3]
-                covariance = covariance_of_equivalent(covariance, shift_m)
+                covariance = moved_covariance(covariance, shift_m)
         T_centred = model.to_centred(T)
         moved_m = np.linalg.norm(T_centred[:3, 3] - before[:3, 3])
         if moved_m > parameters.track_jump * model.diameter_m:
@@ -180,11 +179,10 @@ def blend(T_old: Array, T_new: Array, weight: float) -> Array:
     :param weight: 0 the old, 1 the new.
     :return: (4, 4).
     """
-    R_old_new = T_old[:3, :3].T @ T_new[:3, :3]
-    if rotation_angle(R_old_new) > JUMP_RAD:
+    motion = displacement(T_old, T_new)
+    if np.linalg.norm(motion[3:]) > JUMP_RAD:
         return T_new
-    R = T_old[:3, :3] @ exp_so3(weight * log_so3(R_old_new))
-    return make_transform(R, (1.0 - weight) * T_old[:3, 3] + weight * T_new[:3, 3])
+    return displaced(T_old, weight * motion)
 
 
 class InstanceNumbers:

@@ -11,7 +11,7 @@ from rclpy.time import Time
 from tf2_ros import Buffer, TransformException, TransformListener
 
 from ..errors import SpecError
-from ..geometry.se3 import Array, exp_so3, log_so3, make_transform
+from ..geometry.se3 import Array, displaced, displacement
 from ..inference.support_plane import checked_plane, plane_of_frame
 from .message_types import HeaderMessage, TransformStampedMessage
 from .messages import transform_from_message
@@ -177,6 +177,4 @@ class CameraTransforms(TreeListener):
 
 def _moved_on(T_before: Array, T: Array, part: float) -> Array:
     """Return a pose after a further part of the motion from one pose to the next."""
-    turn = log_so3(T[:3, :3] @ T_before[:3, :3].T)
-    return make_transform(exp_so3(part * turn) @ T[:3, :3],
-                          T[:3, 3] + part * (T[:3, 3] - T_before[:3, 3]))
+    return displaced(T, part * displacement(T_before, T))

@@ -157,7 +157,7 @@ def test_a_model_of_the_paper_preset_is_refused(
 def test_stage_two_started_as_the_estimator_starts_it_answers_the_same(
         estimator: PoseEstimator, views: list[KnownView]) -> None:
     """A start at stage 1's pose with an exact template ends where the exact estimator ends."""
-    from mrcnet_ros.inference.exact_estimator import ExactPoseEstimator
+    from mrcnet_ros.evaluation.exact_estimator import ExactPoseEstimator
     from mrcnet_ros.rendering.template_store import TemplateStore
 
     exact = ExactPoseEstimator(estimator.model, estimator.backend, TemplateStore(), crops=1,

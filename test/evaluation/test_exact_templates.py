@@ -12,6 +12,7 @@ pytest.importorskip('torch', reason='needs the train extra')
 from mrcnet_ros.cli import main as mrcnet
 from mrcnet_ros.datasets.bop import BopDataset
 from mrcnet_ros.datasets.boxes import BoxSpec
+from mrcnet_ros.evaluation.exact_estimator import ExactPoseEstimator
 from mrcnet_ros.evaluation.runner import detections_of
 from mrcnet_ros.geometry.bins import encode_translation
 from mrcnet_ros.geometry.camera import Camera
@@ -19,7 +20,6 @@ from mrcnet_ros.geometry.crop import crop_camera
 from mrcnet_ros.geometry.se3 import exp_so3
 from mrcnet_ros.inference.calibration_entries import write_size_ratios
 from mrcnet_ros.inference.estimator import PoseEstimator
-from mrcnet_ros.inference.exact_estimator import ExactPoseEstimator
 from mrcnet_ros.inference.exact_templates import template_intrinsics_at
 from mrcnet_ros.rendering.template_store import TemplateStore, template_intrinsics
 from mrcnet_ros.specs import CropSpec, TemplateSpec
@@ -69,7 +69,7 @@ def test_the_warp_of_stage_2_brings_the_template_back_to_the_crop():
     crop = crop_camera(CAMERA, [40, 30, 100, 110], CropSpec(size_px=size_px))
     t = np.array([0.03, -0.02, 0.5])
     x, y, log_size = encode_translation(t, crop.focal, diameter_m)
-    K = template_intrinsics_at(t, crop, spec, diameter_m)
+    K = template_intrinsics_at(t, spec, diameter_m)
     points = np.random.default_rng(0).normal(scale=0.04, size=(50, 3)) @ exp_so3([1, 2, 3]) + t
 
     def widths(K, size):
@@ -80,7 +80,7 @@ def test_the_warp_of_stage_2_brings_the_template_back_to_the_crop():
     np.testing.assert_allclose([x, y] + ratio * widths(K, spec.size_px),
                                widths(crop.K_crop, size_px), atol=1e-12)
     on_axis = np.array([0.0, 0.0, spec.distance_diameters * diameter_m])
-    np.testing.assert_allclose(template_intrinsics_at(on_axis, crop, spec, diameter_m),
+    np.testing.assert_allclose(template_intrinsics_at(on_axis, spec, diameter_m),
                                template_intrinsics(spec), atol=1e-9)
 
 

@@ -162,3 +162,31 @@ def test_skew_is_the_matrix_of_the_cross_product(rng):
     """skew(a) b = a cross b."""
     a, b = rng.standard_normal((2, COUNT, 3))
     np.testing.assert_allclose(np.einsum('nij,nj->ni', se3.skew(a), b), np.cross(a, b), atol=1e-14)
+
+
+def test_a_displaced_pose_is_displaced_by_that_much(rng):
+    """Motion and pose tell one another: shift of the origin, then the turn about it."""
+    T = random_transforms(rng, 20)
+    motion = rng.normal(0, 0.7, (20, 6))
+    moved = se3.displaced(T, motion)
+    np.testing.assert_allclose(se3.displacement(T, moved), motion, atol=1e-12)
+    np.testing.assert_allclose(moved[:, :3, 3] - T[:, :3, 3], motion[:, :3], atol=1e-12)
+    np.testing.assert_allclose(se3.displaced(T, np.zeros(6)), T, atol=1e-12)
+
+
+def test_half_of_a_motion_twice_is_the_whole_motion(rng):
+    """So a pose on the way between two is ``displaced(T, part * displacement(T, T_to))``."""
+    T, T_to = random_transforms(rng, 2)
+    half = 0.5 * se3.displacement(T, T_to)
+    np.testing.assert_allclose(se3.displaced(se3.displaced(T, half), half), T_to, atol=1e-12)
+
+
+def test_a_lever_carries_errors_to_another_point_of_the_object(rng):
+    """The change of a point is that of the origin and what the turn adds."""
+    T, error = random_transforms(rng, 1)[0], 1e-6 * rng.normal(size=6)
+    point = rng.normal(size=3)
+    shift_m = T[:3, :3] @ point
+    moved = se3.displaced(T, error)
+    change = moved[:3, :3] @ point + moved[:3, 3] - shift_m - T[:3, 3]
+    np.testing.assert_allclose((se3.lever(shift_m) @ error)[:3], change, atol=1e-10)
+    np.testing.assert_allclose(se3.lever(shift_m) @ se3.lever(-shift_m), np.eye(6), atol=1e-12)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mrcnet_ros.geometry.se3 import exp_so3, log_so3, make_transform
+from mrcnet_ros.geometry.se3 import exp_so3, log_so3, make_transform, moved_covariance
 from mrcnet_ros.geometry.spread import (
-    covariance_of_equivalent,
     nearest_equivalents,
     rotation_spread,
     softmax,
@@ -95,7 +94,7 @@ def test_the_covariance_of_an_equivalent_is_that_of_moved_poses():
     T_moved = T @ S
     errors = np.hstack([moved[:, :3, 3] - T_moved[:3, 3],
                         log_so3(moved[:, :3, :3] @ T_moved[:3, :3].T)])
-    found = covariance_of_equivalent(A @ A.T, T_moved[:3, 3] - T[:3, 3])
+    found = moved_covariance(A @ A.T, T_moved[:3, 3] - T[:3, 3])
     sigma = np.sqrt(np.diag(found))
     assert np.abs((np.cov(errors.T) - found) / np.outer(sigma, sigma)).max() < 0.02
     assert not np.allclose(found, A @ A.T, rtol=0.1)

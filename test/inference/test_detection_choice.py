@@ -81,7 +81,7 @@ def test_first_come_as_many_as_there_are_and_others_only_in_doubt() -> None:
     can = poses(detections, *[0.8] * 5)[1]
     assert choice.in_doubt([can]) == [0], 'it stands on nothing'
     stands = dataclasses.replace(can, stands=True)
-    depth: Any = SimpleNamespace(used='distance')
+    depth: Any = SimpleNamespace(is_used=True)
     assert choice.in_doubt([stands]) == choice.in_doubt([dataclasses.replace(can, depth=depth)])
     assert choice.in_doubt([stands]) == []
     assert choice.in_doubt([dataclasses.replace(stands, score=0.3)]) == [0]
@@ -126,13 +126,13 @@ def test_a_pose_that_something_confirms_counts_more(sign: str) -> None:
     detections = found(('can', 0.5), ('can', 0.5))
     high, low = poses(detections, 0.5, 0.3)
     told: dict[str, Any] = {'stands': True} if sign == 'plane' else {
-        'depth': SimpleNamespace(used='distance')}
+        'depth': SimpleNamespace(is_used=True)}
     low = dataclasses.replace(low, **told)
     assert choose([high, low], detections, {'can': 1}) == [low]
     unsure = dataclasses.replace(low, score=0.1)
     assert choose([high, unsure], detections, {'can': 1}) == [high]
     if sign == 'depth':
-        nothing: Any = SimpleNamespace(used='none')
+        nothing: Any = SimpleNamespace(is_used=False)
         assert choose([high, dataclasses.replace(low, depth=nothing)], detections,
                       {'can': 1}) == [high]
 

@@ -90,7 +90,7 @@ def test_poses_are_followed_whatever_was_detected(tiny_model, estimator):
 def test_templates_can_be_computed_ahead(tiny_model, estimator):
     """No image waits for them then, and the poses are the same."""
     ahead = load(tiny_model, preload=True)
-    assert ahead.features.cache.counters().entries == sum(
+    assert len(ahead.features.cache) == sum(
         len(t.bin_indices) for t in ahead.features._templates)
     result = ahead.estimate(IMAGE, CAMERA, DETECTIONS)
     assert (result.cache_hits, result.cache_misses) == (5, 0)
@@ -107,7 +107,7 @@ def test_of_templates_ahead_there_are_as_many_as_fit(tiny_model, cache_bytes, mo
     features = load(tiny_model, preload=True, cache_bytes=cache_bytes).features
     assert len(computed) == 1 + AT_ONCE  # one for the proof of the graphs
     assert {class_index for class_index, _ in computed} == {0, 1}
-    assert features.cache.counters().size_bytes <= cache_bytes
+    assert features.cache.size_bytes <= cache_bytes
     assert 'no room for the features of all 96' in caplog.text
 
 
@@ -119,7 +119,7 @@ def test_a_small_memory_changes_no_pose(tiny_model, estimator, cache_bytes):
     for _ in range(2):
         for a, b in zip(small(IMAGE, CAMERA, DETECTIONS), expected, strict=True):
             assert_same_pose(a, b)
-    assert small.features.cache.counters().size_bytes <= cache_bytes
+    assert small.features.cache.size_bytes <= cache_bytes
 
 
 def test_templates_come_from_the_store(tiny_model, estimator, monkeypatch):

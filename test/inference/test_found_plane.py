@@ -197,7 +197,7 @@ def test_poses_with_depth_stay_and_those_without_covariance_do_not_count():
     T = truth.copy()
     T[:, :3, 3] *= 1.015
     poses = estimates(T, doubts(truth))
-    depth: Any = SimpleNamespace(used='distance')
+    depth: Any = SimpleNamespace(is_used=True)
     poses[0] = dataclasses.replace(poses[0], depth=depth)
     poses[1] = dataclasses.replace(poses[1], covariance=None)
     finder = PlaneFinder(BODIES)

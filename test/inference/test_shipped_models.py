@@ -18,10 +18,10 @@ from mrcnet_ros.evaluation.pose_errors import PoseDifference
 from mrcnet_ros.evaluation.scores import ScoredObject
 from mrcnet_ros.geometry.camera import Camera
 from mrcnet_ros.inference.estimator import PoseEstimator
+from mrcnet_ros.inference.feature_cache import FeatureCache
 from mrcnet_ros.inference.poses import Detection
 from mrcnet_ros.inference.scoring import ScoreLaw
 from mrcnet_ros.inference.uncertainty import CovarianceLaw
-from mrcnet_ros.rendering.feature_cache import FeatureCache
 from mrcnet_ros.specs import GRAPHS, ModelSpec
 from mrcnet_ros.synth.scene_maker import SceneMaker, SynthSpec
 

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from tracked_world import CAMERA, HZ, IMAGE, LIMITS, SURE, World, at, begun, moving
 
-from mrcnet_ros.geometry.se3 import exp_so3, make_transform, rotation_angle
-from mrcnet_ros.geometry.spread import covariance_of_equivalent
+from mrcnet_ros.geometry.se3 import exp_so3, make_transform, moved_covariance, rotation_angle
 from mrcnet_ros.inference.followed import TrackLimits, View
 from mrcnet_ros.inference.motion import Motion
 from mrcnet_ros.inference.poses import FrameResult, PoseEstimate
@@ -201,7 +200,7 @@ def test_where_the_origin_of_a_mesh_is_does_not_matter():
                 shift_m = T[:3, 3] - pose.T_camera_object[:3, 3]
                 poses.append(dataclasses.replace(
                     pose, T_camera_object=T,
-                    covariance=covariance_of_equivalent(pose.covariance, shift_m)))
+                    covariance=moved_covariance(pose.covariance, shift_m)))
             tracker.observe(world.view(step), poses, LIMITS)
         tracks.append(next(iter(tracker._tracks.values())).motion)
     near, far = tracks

@@ -161,7 +161,7 @@ def test_poses_are_those_of_onnxruntime(stand: Stand, tiny_model: Any) -> None:
         for _ in range(3):
             for a, b in zip(estimator(IMAGE, CAMERA, DETECTIONS), expected, strict=True):
                 assert_same_pose(a, b)
-        assert estimator.features.cache.counters().size_bytes <= cache_bytes
+        assert estimator.features.cache.size_bytes <= cache_bytes
 
 
 def test_features_of_templates_stay_on_the_gpu_until_their_cache_is_full(

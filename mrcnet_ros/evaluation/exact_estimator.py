@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 
 from ..geometry.bins import decode_translation
 from ..geometry.se3 import make_transform, rotation_to_axis
+from ..inference.decoding import Outputs
+from ..inference.detection_crops import DetectionCrop
+from ..inference.estimator import PoseEstimator
+from ..inference.exact_templates import ExactTemplates
+from ..inference.model_directory import ModelDirectory
 from ..rendering.template_store import TemplateStore
 from ..runtimes.backend import Backend
 from ..specs import DEFAULT_CROPS, DEFAULT_HYPOTHESES, DEFAULT_REFINEMENTS
-from .decoding import Outputs
-from .detection_crops import DetectionCrop
-from .estimator import PoseEstimator
-from .exact_templates import ExactTemplates
-from .model_directory import ModelDirectory
 
 
 class ExactPoseEstimator(PoseEstimator):
@@ -50,9 +50,8 @@ class ExactPoseEstimator(PoseEstimator):
                    bins: NDArray[np.int64]) -> tuple[Outputs, int, int]:
         """Render and embed a template for every crop; all count as misses."""
         diameter_m = np.array([self.centred[crop.class_index].diameter_m for crop in crops])
-        cameras = [crop.camera for crop in crops]
-        t = decode_translation(coarse['xy'], coarse['log_size'], [c.focal for c in cameras],
-                               diameter_m)
+        t = decode_translation(coarse['xy'], coarse['log_size'],
+                               [crop.camera.focal for crop in crops], diameter_m)
         R = np.swapaxes(rotation_to_axis(t), 1, 2) @ self.grid[bins]
         classes = np.array([crop.class_index for crop in crops], np.int64)
-        return self._exact.features(classes, make_transform(R, t), cameras), 0, len(crops)
+        return self._exact.features(classes, make_transform(R, t)), 0, len(crops)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,22 +13,6 @@ from numpy.typing import NDArray
 from ..errors import SpecError
 
 Features = Mapping[str, NDArray[Any]]
-
-
-@dataclass(frozen=True)
-class CacheCounters:
-    """How a cache has done so far.
-
-    :param misses: look-ups that did not.
-    :param evictions: entries dropped to make room.
-    :param size_bytes: of the arrays held now.
-    """
-
-    hits: int
-    misses: int
-    evictions: int
-    entries: int
-    size_bytes: int
 
 
 class FeatureCache:
@@ -44,7 +27,12 @@ class FeatureCache:
         self.capacity_bytes = capacity_bytes
         self._lock = threading.Lock()
         self._entries: OrderedDict[Hashable, dict[str, NDArray[Any]]] = OrderedDict()
-        self._size_bytes = self._hits = self._misses = self._evictions = 0
+        self._size_bytes = 0
+
+    def __len__(self) -> int:
+        """Return the number of entries."""
+        with self._lock:
+            return len(self._entries)
 
     def __contains__(self, key: object) -> bool:
         """Tell whether an entry is held, without using it."""
@@ -59,9 +47,7 @@ class FeatureCache:
         with self._lock:
             entry = self._entries.get(key)
             if entry is None:
-                self._misses += 1
                 return None
-            self._hits += 1
             self._entries.move_to_end(key)
             return entry
 
@@ -82,18 +68,18 @@ class FeatureCache:
             self._size_bytes += _size_bytes(entry)
             while self._size_bytes > self.capacity_bytes:
                 self._drop(next(iter(self._entries)))
-                self._evictions += 1
 
     def clear(self) -> None:
-        """Drop all entries; the counters go on."""
+        """Drop all entries."""
         with self._lock:
             self._entries.clear()
             self._size_bytes = 0
 
-    def counters(self) -> CacheCounters:
+    @property
+    def size_bytes(self) -> int:
+        """Return how much the held arrays add up to."""
         with self._lock:
-            return CacheCounters(self._hits, self._misses, self._evictions,
-                                 len(self._entries), self._size_bytes)
+            return self._size_bytes
 
     def _drop(self, key: Hashable) -> None:
         entry = self._entries.pop(key, None)

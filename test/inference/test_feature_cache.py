@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mrcnet_ros.errors import SpecError
-from mrcnet_ros.rendering.feature_cache import FeatureCache
+from mrcnet_ros.inference.feature_cache import FeatureCache
 
 
 def features(value: int, floats: int = 25) -> dict[str, np.ndarray]:
@@ -16,16 +16,14 @@ def features(value: int, floats: int = 25) -> dict[str, np.ndarray]:
     return {'t4': np.full(floats, value, np.float32)}
 
 
-def test_what_was_put_is_found_and_counted() -> None:
-    """Look-ups count as hits or misses, and the held bytes are known."""
+def test_what_was_put_is_found() -> None:
+    """Entries and held bytes are known."""
     cache = FeatureCache(1000)
     assert cache.get(('duck', 4)) is None
     cache.put(('duck', 4), features(7))
     found = cache.get(('duck', 4))
     assert found is not None and (found['t4'] == 7).all()
-    counters = cache.counters()
-    assert (counters.hits, counters.misses, counters.entries) == (1, 1, 1)
-    assert counters.size_bytes == 100
+    assert len(cache) == 1 and cache.size_bytes == 100
 
 
 def test_the_least_recently_used_gives_way() -> None:
@@ -37,7 +35,7 @@ def test_the_least_recently_used_gives_way() -> None:
     cache.put('d', features(0))
     assert cache.get('b') is None
     assert all(cache.get(key) is not None for key in 'acd')
-    assert cache.counters().evictions == 1 and cache.counters().size_bytes == 300
+    assert cache.size_bytes == 300
 
 
 def test_the_bound_is_never_exceeded() -> None:
@@ -45,10 +43,10 @@ def test_the_bound_is_never_exceeded() -> None:
     cache, rng = FeatureCache(2000), np.random.default_rng(0)
     for number in range(300):
         cache.put(int(rng.integers(40)), features(number, int(rng.integers(1, 200))))
-        assert cache.counters().size_bytes <= 2000
+        assert cache.size_bytes <= 2000
     held = [cache.get(key) for key in range(40)]
     total = sum(entry['t4'].nbytes for entry in held if entry is not None)
-    assert total == cache.counters().size_bytes > 1000
+    assert total == cache.size_bytes > 1000
 
 
 def test_an_entry_put_again_replaces_the_old_one() -> None:
@@ -57,9 +55,9 @@ def test_an_entry_put_again_replaces_the_old_one() -> None:
     cache.put('a', features(1))
     cache.put('a', features(2, 50))
     found = cache.get('a')
-    assert found is not None and found['t4'][0] == 2 and cache.counters().size_bytes == 200
+    assert found is not None and found['t4'][0] == 2 and cache.size_bytes == 200
     cache.put('a', features(3, 1000))
-    assert cache.get('a') is None and cache.counters().size_bytes == 0
+    assert cache.get('a') is None and cache.size_bytes == 0
 
 
 def test_entries_are_copies_that_nobody_can_change() -> None:
@@ -81,13 +79,13 @@ def test_nothing_is_held_without_room_or_after_clearing() -> None:
     cache.put('a', features(1))
     cache.clear()
     assert off.get('a') is None and cache.get('a') is None
-    assert cache.counters().size_bytes == 0 and cache.counters().misses == 1
+    assert cache.size_bytes == 0 and len(cache) == 0
     with pytest.raises(SpecError, match='-5'):
         FeatureCache(-5)
 
 
 def test_threads_share_it_safely() -> None:
-    """Under concurrent use no look-up is lost and every entry is whole."""
+    """Under concurrent use every entry is whole, and the bytes add up."""
     cache, torn = FeatureCache(5000), []
 
     def work(seed: int) -> None:
@@ -105,6 +103,4 @@ def test_threads_share_it_safely() -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    counters = cache.counters()
-    assert not torn and counters.hits + counters.misses == 2000
-    assert counters.size_bytes == 100 * counters.entries <= 5000
+    assert not torn and cache.size_bytes == 100 * len(cache) <= 5000
