@@ -29,11 +29,14 @@ def read_targets(path: Path) -> dict[ImageKey, Targets | None]:
     """Read a file of targets.
 
     :return: by scene and image; objects with their count, or None for all that are visible.
-    :raises DatasetError: when it is malformed or names an object of an image twice.
+    :raises DatasetError: when it is malformed or empty, or names an object of an image twice.
     """
     entries = read_json(path)
     if not isinstance(entries, list):
         raise DatasetError(f'{path}: expected a list of targets, found {type(entries).__name__}')
+    if not entries:
+        raise DatasetError(f'{path}: names no targets; extract the file again, or remove it to '
+                           f'take all objects of which {MIN_VISIBLE_FRACTION:.0%} are visible')
     targets: dict[ImageKey, Targets | None] = {}
     for entry in entries:
         key = (json_whole(entry, 'scene_id', path), json_whole(entry, 'im_id', path))

@@ -342,3 +342,10 @@ def test_a_symmetry_of_models_info_that_is_none_names_file_and_object(root):
     edit(path, lambda v: v['3'].update(symmetries_discrete=[[*IDENTITY[:5], -1, *IDENTITY[6:]]]))
     with pytest.raises(DatasetError, match=r'models_info\.json: object 3 .*mirror image'):
         load_bop_objects(path.parent)
+
+
+def test_a_file_of_targets_that_names_none_is_refused(root):
+    """It is no other way to ask for all objects."""
+    (root / 'toy/test_targets_bop19.json').write_text('[]')
+    with pytest.raises(DatasetError, match=r'test_targets_bop19\.json: names no targets; .*10%'):
+        bop_folder.read(root)
