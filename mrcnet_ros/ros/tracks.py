@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -130,7 +130,8 @@ class Tracks:
                    for e in estimates}
         places = {key: self._in_camera(track)[:3, 3] for key, track in self._tracks.items()}
         centred = [dataclasses.replace(e, T_camera_object=self._centred(e)) for e in estimates]
-        return self._numbers.assign(centred, places, reach_m, keys, others, late=late)
+        return self._numbers.assign(centred, places, reach_m, keys, others, late=late,
+                                    most=parameters.max_instances)
 
     def _in_camera(self, track: _Track) -> Array:
         """Return where the camera would see an instance now, (4, 4) [m], centred frame."""
@@ -190,10 +191,13 @@ class InstanceNumbers:
 
     An instance that is followed keeps its number. One with a detection id gets the number it had
     before, when it is still free and the id has not come to the place of another one; others get
-    that of the nearest place; the rest are numbered in the order of detection. Ids are forgotten
-    after ``REMEMBERED_FRAMES`` frames without them, and one that several instances of a label have
-    in a frame tells nothing, as when a detector writes the class there. A number that would give
-    an instance the name of another object is left out.
+    that of the nearest place; the rest are numbered in the order of detection. They get no number
+    of an instance that is missing, whose place is still known: it may be back in the next frame.
+    But they do where no other instance of the label is recognised either, as when the only one or
+    the camera has jumped, and where there can be no more instances. Ids are forgotten after
+    ``REMEMBERED_FRAMES`` frames without them, and one that several instances of a label have in a
+    frame tells nothing, as when a detector writes the class there. A number that would give an
+    instance the name of another object is left out.
     """
 
     def __init__(self, labels: Collection[str]) -> None:
@@ -202,7 +206,7 @@ class InstanceNumbers:
 
     def assign(self, estimates: Sequence[PoseEstimate], places: Mapping[Key, Array],
                reach_m: Mapping[str, float], keys: Sequence[str] = (),
-               others: Collection[str] = (), *, late: bool = False) -> list[int]:
+               others: Collection[str] = (), *, late: bool = False, most: int = 0) -> list[int]:
         """Return the numbers of the instances of one frame, different for each label.
 
         :param estimates: poses of the centred frames.
@@ -212,6 +216,7 @@ class InstanceNumbers:
         :param others: keys of followed instances that the frame lacks.
         :param late: whether later frames are to know nothing of this one, but the numbers of
             followed instances that had none.
+        :param most: largest number of instances of each label; 0: any.
         """
         numbers: dict[int, int] = {}
         absent = {f'\0{key}' for key in others}
@@ -234,10 +239,12 @@ class InstanceNumbers:
                 take(index, number)
         for index, number in _nearest_first(estimates, places, reach_m):
             take(index, number)
+        recognised = {estimates[index].label for index in numbers}
         for index, estimate in enumerate(estimates):
-            free = (n for n in itertools.count(1) if (estimate.label, n) not in taken
-                    and (n == 1 or instance_name(estimate.label, n) not in self._labels))
-            take(index, next(free))
+            known = {key for key in taken | places.keys() if key[0] == estimate.label}
+            full = most and len(known) >= most
+            avoided = known if estimate.label in recognised and not full else taken
+            take(index, next(self._free(estimate.label, avoided)))
         known = {identity: numbers[index] for index, identity in [
             *identities.items(), *followed.items()]}
         if not late:
@@ -246,6 +253,13 @@ class InstanceNumbers:
             for index, identity in followed.items():
                 self._known.setdefault(identity, (numbers[index], self._frame))
         return [numbers[index] for index in range(len(estimates))]
+
+    def _free(self, label: str, avoided: Collection[Key]) -> Iterator[int]:
+        """Yield the numbers that a new instance may have."""
+        for number in itertools.count(1):
+            if (label, number) not in avoided and (
+                    number == 1 or instance_name(label, number) not in self._labels):
+                yield number
 
     def _remember(self, numbers: Mapping[tuple[str, str], int]) -> None:
         self._frame += 1

@@ -62,7 +62,7 @@ def test_names_stay_while_the_camera_moves_past_its_objects(tracks):
     assert _names(tracks, *after, at_ms=30) == ['duck_2', 'duck']
     tracks.camera_at(np.eye(4))
     assert _names(tracks, *reversed(before), at_ms=60) == ['duck_2', 'duck']
-    assert _names(tracks, *after, at_ms=90) == ['duck', 'duck_2']
+    assert _names(tracks, *after, at_ms=90) == ['duck', 'duck_4']
 
 
 def test_a_smooth_pose_does_not_lag_behind_a_moving_camera(tracks):
@@ -170,6 +170,33 @@ def test_without_ids_an_instance_is_recognised_by_its_place(tracks):
     assert _names(tracks, _estimate(x=2.0), at_ms=90) == ['duck'], 'too far to be the second'
 
 
+def test_a_new_instance_does_not_take_the_name_of_a_missing_one(tracks):
+    """The detector misses it in one image, and finds another one there for the first time."""
+    left, right, new = _estimate(x=-0.3), _estimate(x=0.3), _estimate()
+    for at_ms in (0, 30):
+        assert _names(tracks, left, right, at_ms=at_ms) == ['duck', 'duck_2']
+    assert _names(tracks, new, right, at_ms=60) == ['duck_3', 'duck_2']
+    assert _names(tracks, left, right, new, at_ms=90) == ['duck', 'duck_2', 'duck_3']
+    for at_ms in range(120, 1500, 30):  # the last place of the missing one is forgotten
+        assert _names(tracks, right, new, at_ms=at_ms) == ['duck_2', 'duck_3']
+    assert _names(tracks, left, right, new, at_ms=1500) == ['duck', 'duck_2', 'duck_3']
+
+
+@pytest.mark.parametrize(('before', 'after', 'most', 'names'), [
+    ([0.0], [0.9], 0, ['duck']), ([0.0], [0.9], 1, ['duck']),
+    ([-0.3, 0.3], [0.6, 1.2], 0, ['duck', 'duck_2']),
+    ([-0.3, 0.3], [0.9, 0.3], 2, ['duck', 'duck_2']),
+    ([-0.3, 0.3], [0.9, 0.3], 3, ['duck_3', 'duck_2']),
+    ([-0.3, 0.3], [0.9, 0.3, 1.5], 3, ['duck_3', 'duck_2', 'duck']),
+])
+def test_what_jumps_keeps_its_name_where_nothing_else_can_be_meant(
+        tracks, before, after, most, names):
+    """The only instance, all of them, and one of as many as there can be."""
+    _names(tracks, *(_estimate(x=x) for x in before))
+    seen = [_estimate(x=x) for x in after]
+    assert _names(tracks, *seen, at_ms=30, max_instances=most) == names
+
+
 def test_after_a_gap_numbers_start_anew(tracks):
     """And when time runs backwards, as when a bag is played again."""
     left, right = _estimate(x=-0.3), _estimate(x=0.3)
@@ -184,7 +211,7 @@ def test_naming_a_late_frame_changes_nothing(tracks):
     assert _names(tracks, left, right, at_ms=10000) == ['brick', 'brick_2']
     for late in ((right,), (_estimate('brick', '7', x=0.3), _estimate('brick', '8', x=2.0))):
         assert tracks.names(late, NodeParameters(), ['', 'track 9'][:len(late)]) == [
-            'brick_2', 'brick'][:len(late)]
+            'brick_2', 'brick_3'][:len(late)]
     assert _names(tracks, right, left, at_ms=10030) == ['brick_2', 'brick']
     flipped = _estimate('brick', '8', x=0.34, R=HALF_TURN)
     names, (pose,) = tracks.update(10060 * MS, [flipped], NodeParameters(smoothing_s=1.0))
