@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import DatasetError, SpecError
-from ..geometry.boxes import ious
 from ..geometry.crop import outside
 from ..geometry.se3 import Array
 from .bop_frame import BopFrame
 from .bop_scene import json_number, json_whole, numbers, read_json, value
+from .box_readings import best_overlaps, find_picture
 from .boxes import FoundBox, mask_box
 from .rle import decode_mask
 
@@ -32,9 +33,10 @@ _ENOUGH, _MANY, _BEYOND = 5, 0.2, 1.05
 
 # The part of boxes that must be within their images: some detectors do not clip theirs.
 _NEARLY_ALL = 0.95
-# The overlap (intersection over union) with detections that half of the objects reach, and one so
-# small that the boxes are of other places.
-_OVERLAP, _NOWHERE = 0.4, 0.1
+# The overlap (intersection over union) with detections that half of the objects reach, and the one
+# that half of them reach where a scale and an offset are right that were made to fit.
+_OVERLAP, _FITS = 0.4, 0.7
+_MASKS = 100  # that are decoded to see whether they lie on the objects; each takes milliseconds
 
 # A score outside 0 to 1 by at most this much is rounded and clipped; others are refused.
 SCORE_ROUNDING = 1e-3
@@ -94,7 +96,8 @@ class DetectionFile:
         """Check that the file belongs to a dataset, and that its boxes follow BOP's convention.
 
         :raises DatasetError: when no detection is of an image of the dataset, one has category 0,
-            none is of an object, or boxes are x1, y1, x2, y2 or have a centre.
+            none is of an object, boxes are x1, y1, x2, y2, have a centre or are of another
+            picture, or masks cannot be used or run along the rows.
         """
         images = {(f.scene_id, f.image_id): f for f in frames}
         here = [(frame, e) for key, frame in images.items() for e in self._by_image.get(key, [])]
@@ -114,35 +117,68 @@ class DetectionFile:
             logging.getLogger(__name__).warning(
                 '%s: %d of %d detections are of objects %s, which the dataset does not have; they '
                 'are left out', self.path, sum(unknown.values()), len(here), sorted(unknown))
+        if self.kind == 'mask':
+            self._check_masks(here)
+            return
         boxes = [(frame, e, e.box_xyxy) for frame, e in here if e.box_xyxy is not None]
         if len(boxes) >= _ENOUGH:
             self._check_convention(boxes)
 
+    def _check_masks(self, here: Sequence[tuple[BopFrame, _Entry]]) -> None:
+        """Refuse masks whose runs go along the rows. Masks that lie on no object are told.
+
+        All masks of targets count, of images from the whole split.
+        """
+        wanted = [(f, e) for f, e in here if f.ground_truth and e.object_id in f.targets]
+        images = list(dict.fromkeys((f.scene_id, f.image_id) for f, _ in wanted))
+        step = max(1, len(wanted) // _MASKS)
+        chosen = set(images[::step])
+        found, boxes = [], []
+        for frame, entry in wanted:
+            if (frame.scene_id, frame.image_id) in chosen:
+                mask = self._mask(entry, frame)
+                readings = [mask_box(m) for m in (mask, mask.T.reshape(mask.shape))]
+                if readings[0] is not None:
+                    found.append((frame, entry.object_id))
+                    boxes.append(readings)
+        if len(found) < _ENOUGH:
+            return
+        given, rows = np.median(best_overlaps(found, np.array(boxes)), axis=0)
+        if given < _OVERLAP <= rows:
+            raise DatasetError(
+                f'{self.path}: counts of a segmentation must run down the columns, as those of '
+                'COCO do; here they seem to run along the rows, because then the masks overlap '
+                f'the objects of the ground truth by {rows:.2f} in place of {given:.2f} (median)')
+        self._tell_little('masks', given)
+
     def _check_convention(self, found: Sequence[tuple[BopFrame, _Entry, Array]]) -> None:
-        """Refuse boxes that are right only when read as centre and size, or as two corners.
+        """Refuse boxes that are right only when read as centre and size, corners, or elsewhere.
 
         They are compared with the ground truth if it is known, and otherwise with the borders of
-        the images. Boxes that lie on no object in any reading are told.
+        the images. Boxes that hardly lie on objects in any reading are told.
         """
         boxes = np.array([box for _, _, box in found])
+        objects = [(frame, entry.object_id) for frame, entry, _ in found]
         sides = boxes[:, 2:] - boxes[:, :2]
-        readings = {'the centre, width, height': boxes - np.tile(sides / 2, 2),
-                    'x1, y1, x2, y2': np.concatenate([boxes[:, :2], sides], axis=1)}
-        overlaps = _best_overlaps([(frame, entry.object_id) for frame, entry, _ in found],
-                                  np.stack([boxes, *readings.values()], axis=1))
+        centres = boxes - np.tile(sides / 2, 2)
+        corners = np.concatenate([boxes[:, :2], sides], axis=1)
+        readings = {'the centre, width, height': (centres, _OVERLAP),
+                    'x1, y1, x2, y2': (corners, _OVERLAP)}
+        picture = find_picture(objects, [entry.score for _, entry, _ in found], boxes)
+        if picture is not None:
+            readings[str(picture)] = picture.in_image(boxes), _FITS
+        overlaps = best_overlaps(
+            objects, np.stack([boxes, *(read for read, _ in readings.values())], axis=1))
         if len(overlaps):
             given, *others = np.median(overlaps, axis=0)
-            wrong = [given < _OVERLAP <= other for other in others]
+            wrong = [given < _OVERLAP and other == max(others) and other >= least
+                     for other, (_, least) in zip(others, readings.values(), strict=True)]
             why = (f'overlap the objects of the ground truth by {max(others):.2f} in place of '
                    f'{given:.2f} (median)')
-            if given < _NOWHERE and not any(wrong):
-                logging.getLogger(__name__).warning(
-                    '%s: the boxes do not lie on the objects of the ground truth (median overlap '
-                    '%.2f); are they in pixels of another picture, such as the input of the '
-                    "detector's network?", self.path, given)
+            if not any(wrong):
+                self._tell_little('boxes', given)
         else:
             size = np.array([(f.camera.width, f.camera.height) for f, _, _ in found])
-            centres, corners = readings.values()
             beyond = boxes[:, 2:] - size
             wrong = [_within(centres, size) == 1
                      and (beyond > 2).any(axis=1).mean() > _MANY / 2,
@@ -153,8 +189,16 @@ class DetectionFile:
             if is_so:
                 raise DatasetError(
                     f'{self.path}: bbox must be x, y, width, height with x, y of the upper left '
-                    f'corner; here it seems to be {reading}, because then the {len(found)} boxes '
-                    f'{why}')
+                    f'corner, in pixels of the image; here it seems to be {reading}, because then '
+                    f'the {len(found)} boxes {why}')
+
+    def _tell_little(self, what: str, overlap: float) -> None:
+        """Warn of detections that hardly lie on the objects of the ground truth."""
+        if overlap < _OVERLAP:
+            logging.getLogger(__name__).warning(
+                '%s: the %s hardly lie on the objects of the ground truth (median overlap %.2f); '
+                'are they of other objects, or in pixels of another picture, such as the input of '
+                "the detector's network?", self.path, what, overlap)
 
     def find(self, frame: BopFrame) -> list[FoundBox]:
         """Return as many boxes of each target object as there are instances, best first.
@@ -214,8 +258,13 @@ class DetectionFile:
 
     def _box(self, entry: _Entry, frame: BopFrame) -> Array | None:
         """Return x1, y1, x2, y2; None for an empty mask."""
-        if entry.box_xyxy is not None:
-            return entry.box_xyxy
+        return mask_box(self._mask(entry, frame)) if entry.box_xyxy is None else entry.box_xyxy
+
+    def _mask(self, entry: _Entry, frame: BopFrame) -> NDArray[np.bool_]:
+        """Return a mask, (H, W) bool.
+
+        :raises DatasetError: when it cannot be used, or has not the size of the image.
+        """
         try:
             mask = decode_mask(value(entry.values, 'segmentation', self.path))
         except DatasetError as error:
@@ -226,30 +275,13 @@ class DetectionFile:
                 f'{self.path}: a mask of image {frame.image_id} of scene {frame.scene_id} is of '
                 f'{mask.shape[1]}x{mask.shape[0]} pixels, the image of '
                 f'{frame.camera.width}x{frame.camera.height}')
-        return mask_box(mask)
+        return mask
 
 
 def _within(boxes: Array, size: Array) -> float:
     """Return which part of boxes (N, 4) lies in images of a size (N, 2), corners in order [px]."""
     inside = (boxes[:, :2] > -1) & (boxes[:, :2] <= boxes[:, 2:]) & (boxes[:, 2:] <= size + 1)
     return float(inside.all(axis=1).mean())
-
-
-def _best_overlaps(found: Sequence[tuple[BopFrame, int]], boxes: Array) -> Array:
-    """Return the largest overlaps of each true object that has detections.
-
-    :param found: the image and the object of each detection.
-    :param boxes: (N, K, 4) in K readings [px].
-    :return: (objects, K).
-    """
-    rows: dict[tuple[int, int, int], list[int]] = {}
-    for row, (frame, object_id) in enumerate(found):
-        rows.setdefault((frame.scene_id, frame.image_id, object_id), []).append(row)
-    frames = {(frame.scene_id, frame.image_id): frame for frame, _ in found}
-    truths = [(truth.box_visib_xyxy, rows[(*key, truth.object_id)])
-              for key, frame in frames.items() for truth in frame.ground_truth
-              if truth.box_visib_xyxy is not None and (*key, truth.object_id) in rows]
-    return np.array([ious(boxes[own], box).max(axis=0) for box, own in truths])
 
 
 def _clipped(values: Any) -> Any:

@@ -205,7 +205,7 @@ def check(tmp_path, dataset, entries):
     (lambda e: {'bbox': [*e['bbox'][:2], e['bbox'][0] + e['bbox'][2],
                          e['bbox'][1] + e['bbox'][3]]}, 'bbox must be x, y, width, height'),
     (lambda e: {'bbox': [e['bbox'][0] + e['bbox'][2] / 2, e['bbox'][1] + e['bbox'][3] / 2,
-                         *e['bbox'][2:]]}, 'upper left corner; .* be the centre'),
+                         *e['bbox'][2:]]}, 'upper left corner.*; .* be the centre'),
     # a detector that does not clip its boxes
     (lambda e: {'bbox': [*e['bbox'][:2], e['bbox'][0] + e['bbox'][2] + 4,
                          e['bbox'][1] + e['bbox'][3] + 4]}, 'seems to be x1, y1, x2, y2')])
@@ -249,12 +249,60 @@ def test_corners_are_told_without_ground_truth_although_one_is_not_clipped(
         check(tmp_path, dataset, entries)
 
 
-@pytest.mark.parametrize(('scale', 'told'), [(1.0, False), (0.5, True), (2.0, True)])
-def test_boxes_of_another_picture_are_told(tmp_path, whole, caplog, scale, told):
+@pytest.mark.parametrize(('change', 'told'), [
+    (lambda e: {}, False), (lambda e: {'bbox': [0.5 * v for v in e['bbox']]}, True),
+    (lambda e: {'bbox': [2.0 * v for v in e['bbox']]}, True),
+    (lambda e: {'bbox': [e['bbox'][0] + 30, *e['bbox'][1:]]}, True),
+    (lambda e: {'category_id': 4 - e['category_id']}, True)])
+def test_boxes_that_hardly_lie_on_their_objects_are_told(tmp_path, whole, caplog, change, told):
     """As of the input of a detector's network; a poor detector may be scored all the same."""
     dataset, entries = whole
-    check(tmp_path, dataset, [e | {'bbox': [scale * v for v in e['bbox']]} for e in entries])
-    assert ('in pixels of another picture' in caplog.text) == told
+    check(tmp_path, dataset, [e | change(e) for e in entries])
+    assert ('the boxes hardly lie on the objects' in caplog.text) == told
+
+
+@pytest.mark.parametrize(('scale', 'offset', 'said'), [
+    (1.25, (0, 0), r'1\.25 times as large and moved by \(0, 0\)'),
+    (0.8, (0, 0), r'0\.8 times as large'), (1.0, (0, 40), r'moved by \(0, 40\)'),
+    (2.0, (0, 80), r'2 times as large and moved by \(0, 80\) px')])
+def test_boxes_in_the_input_of_a_network_are_refused(tmp_path, whole, scale, offset, said):
+    """Where enough objects tell its scale and borders; the advice is no other convention."""
+    dataset, entries = whole
+    frames = [dataclasses.replace(frame, image_id=frame.image_id + 100 * copy)
+              for copy in range(3) for frame in dataset.frames]
+    entries = [e | {'image_id': e['image_id'] + 100 * copy, 'bbox': [
+        *(scale * np.array(e['bbox'][:2]) + offset), *(scale * np.array(e['bbox'][2:]))]}
+        for copy in range(3) for e in entries]
+    with pytest.raises(DatasetError, match=f'pixels of another picture.*{said}'):
+        DetectionFile(write(tmp_path, *entries)).check(frames, dataset.known_object_ids)
+
+
+def runs(mask, order):
+    """Return a mask as runs down the columns (F) or along the rows (C)."""
+    changes = np.flatnonzero(np.diff(mask.ravel(order=order).astype(int), prepend=0))
+    return {'size': list(mask.shape), 'counts': np.diff([0, *changes, mask.size]).tolist()}
+
+
+@pytest.mark.parametrize(('order', 'swapped', 'outcome'), [
+    ('F', False, ''), ('C', False, 'run along the rows'), ('F', True, 'the masks hardly lie')])
+def test_masks_of_another_convention_are_refused_or_told(
+        tmp_path, whole, caplog, order, swapped, outcome):
+    """Boxes around them would be elsewhere, although each of them is a mask."""
+    dataset, entries = whole
+    masks = []
+    for e in entries:
+        x, y, width, height = np.array(e['bbox'], int)
+        mask = np.zeros((240, 320), bool)
+        mask[y:y + height, x:x + width] = True
+        masks.append(e | {'segmentation': runs(mask, order), 'category_id': 4 - e['category_id']
+                          if swapped else e['category_id']})
+    found = DetectionFile(write(tmp_path, *masks), 'mask')
+    if order == 'C':
+        with pytest.raises(DatasetError, match=outcome):
+            found.check(dataset.frames, dataset.known_object_ids)
+        return
+    found.check(dataset.frames, dataset.known_object_ids)
+    assert ('hardly lie' in caplog.text) == swapped and outcome in caplog.text
 
 
 def test_detections_of_more_objects_than_there_are_models_of_are_told(tmp_path, whole, caplog):
