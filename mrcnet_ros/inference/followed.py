@@ -21,7 +21,7 @@ HISTORY_S = 2.0
 # than 7. So a turned answer needs a better score; docs/experiments.md has the figures.
 MIN_PART, PART_PER_RAD = 0.3, float(1.0 / np.radians(30.0))
 # Why an instance is lost: a poor answer, an answer far from the expected pose, another instance at
-# its place or instead of it, no detection, the border of the image.
+# its place or instead of it, no good answer to a detection, the border of the image.
 LOSSES = ('score', 'gate', 'contested', 'unseen', 'outside')
 
 
@@ -36,9 +36,9 @@ class TrackLimits:
     :param part_per_rad: added to that part for each radian between an answer and the expected
         pose.
     :param lost_s: an instance without an accepted answer is given up after this time.
-    :param unseen: an instance that the detector misses this many times in a row is given up; 0:
-        never.
-    :param most: largest number of instances that are followed.
+    :param unseen: an instance is given up after this many images with detections in a row of
+        which none had a good answer that is its own; 0: never.
+    :param most: largest number of instances that are followed. It may change under way.
     :param instances: largest number of them of each label; 0: any. It may change under way.
     """
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
@@ -98,7 +99,7 @@ class Tracker:
             numbers[i] = track.number
             self._confirm(track, view, estimates[i], T[i])
         for i in good:
-            if numbers[i] is None and len(self._tracks) < limits.most:
+            if numbers[i] is None and self._has_room(estimates[i].label, limits):
                 numbers[i] = self._begin(view, estimates[i], T[i])
         seen = {number for number in numbers if number is not None}
         poor = [i for i, estimate in enumerate(estimates) if not limits.are_met(estimate)]
@@ -108,6 +109,11 @@ class Tracker:
         gone = {loss.track for loss in (*lost, *surplus)}
         lost += [loss for loss in surplus if loss.track in before]
         return [None if number in gone else number for number in numbers], lost
+
+    def _has_room(self, label: str, limits: TrackLimits) -> bool:
+        """Tell whether an instance may begin; one too many of a label replaces another one."""
+        own = sum(track.label == label for track in self._tracks.values())
+        return len(self._tracks) < limits.most or 0 < limits.instances <= own
 
     def _boxed(self, poor: Sequence[int], estimates: Sequence[PoseEstimate], view: View,
                seen: set[int]) -> list[tuple[int, int]]:
@@ -274,17 +280,20 @@ class Tracker:
         return lost
 
     def _surplus(self, limits: TrackLimits) -> list[Lost]:
-        """Give up instances beyond the largest number of their label.
+        """Give up instances beyond the largest number of their label, and of all.
 
         Detections may come out of order, so that one of an earlier image does not count more than
         one of a later image.
         """
+        worst_first = sorted(self._tracks.values(), key=lambda t: (t.seen_s, t.presence))
+        kept, counts = 0, Counter[str]()
         lost = []
-        for label in dict.fromkeys(t.label for t in self._tracks.values()) if (
-                limits.instances) else ():
-            own = [t for t in self._tracks.values() if t.label == label]
-            own.sort(key=lambda t: (t.seen_s, t.presence))
-            lost += [self._drop(track, 'contested') for track in own[:-limits.instances]]
+        for track in reversed(worst_first):
+            if kept < limits.most and not 0 < limits.instances <= counts[track.label]:
+                kept += 1
+                counts[track.label] += 1
+            else:
+                lost.append(self._drop(track, 'contested'))
         return lost
 
     def _give_up(self, tracks: list[Track], moved: Mapping[int, Motion], view: View,

@@ -7,7 +7,7 @@ import itertools
 
 import numpy as np
 import pytest
-from tracked_world import CAMERA, HZ, IMAGE, LIMITS, SURE, World, at, begun, moving
+from tracked_world import CAMERA, HZ, IMAGE, LIMITS, SURE, World, at, begun, cans, moving
 
 from mrcnet_ros.geometry.se3 import exp_so3, make_transform, moved_covariance, rotation_angle
 from mrcnet_ros.inference.followed import TrackLimits, View
@@ -145,6 +145,29 @@ def test_what_no_detector_sees_is_given_up():
     tracker = begun(world)
     for step in range(1, 20):
         assert not tracker.observe(world.view(step), [], TrackLimits(unseen=0))[1]
+
+
+def test_the_only_instance_that_may_be_followed_is_the_one_detected_last():
+    """An object that is there once was moved, and there is room for no other one."""
+    world, limits = World(('can', lambda t: at(0.0))), TrackLimits(most=1, instances=1)
+    tracker = Tracker(world)
+    tracker.observe(world.view(0), cans((0.0, 0.8)), limits)
+    (new,), lost = tracker.observe(world.view(1), cans((0.4, 0.8)), limits)
+    assert list(tracker) == [new] and [loss.reason for loss in lost] == ['contested']
+    assert tracker.observe(world.view(2), cans((-0.4, 0.8)), TrackLimits(most=1)) == ([None], [])
+    assert list(tracker) == [new], 'any number of cans, so that it is another one'
+
+
+def test_a_limit_that_is_lowered_holds_in_the_next_image():
+    """Those that were detected last stay, and of these the best."""
+    world = World(('can', lambda t: at(0.0)))
+    tracker = Tracker(world)
+    tracker.observe(world.view(0), cans((0.0, 0.9)), LIMITS)
+    (good, best), _ = tracker.observe(world.view(1), cans((0.4, 0.7), (0.6, 0.8)), LIMITS)
+    for step, most, kept in ((2, 2, [best, good]), (3, 1, [best])):
+        lost = tracker.follow(world.view(step), TrackLimits(
+            most=most, lost_s=9.0, min_presence=0.9)).lost
+        assert [loss.reason for loss in lost] == ['contested'] and list(tracker) == kept
 
 
 def test_a_poor_answer_to_a_detection_is_not_followed():
