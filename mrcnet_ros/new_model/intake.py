@@ -35,8 +35,11 @@ VISIBLE = 0.01
 OPEN_EDGES = 0.002
 # Ratio of diameters above which 3 to 9 diameters, as objects are trained, are no common distances.
 MOST_UNLIKE = 3.0
-# Diameters of objects for a gripper; for others, --unit must be given.
+# Diameters of objects for a gripper.
 USUAL_M = (0.005, 2.0)
+# Diameters at which a unit is sure without --unit: a file of a smaller number of millimetres, or
+# a larger one of metres, may be in centimetres or inches.
+SURE_M = {'mm': (0.025, USUAL_M[1]), 'm': (USUAL_M[0], 0.5)}
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -239,17 +242,18 @@ def find_unit(path: Path, vertices: Array, diameter: float, asked: str) -> str:
         return _checked(path, vertices, diameter, asked)
     if path.suffix.lower() == '.glb':  # glTF is in metres by its specification
         return _checked(path, vertices, diameter, 'm')
-    fitting = [name for name in ('mm', 'm') if _usual(diameter * UNITS_M[name])]
-    if len(fitting) == 1:
-        return fitting[0]
-    readings = ' or '.join(in_words(vertices, name) for name in ('mm', 'm'))
-    raise MeshError(path, f'has an unclear unit: it may be {readings}',
+    for name, (low, high) in SURE_M.items():
+        if low <= diameter * UNITS_M[name] <= high:
+            return name
+    readings = ' or '.join(in_words(vertices, name) for name in UNITS_M
+                           if _possible(diameter * UNITS_M[name]))
+    raise MeshError(path, f'has an unclear unit: it may be {readings or "of no known unit"}',
                     'give --unit mm, --unit m, --unit cm or --unit inch')
 
 
 def _checked(path: Path, vertices: Array, diameter: float, name: str) -> str:
     low, high = DIAMETERS_M
-    if low <= diameter * UNITS_M[name] <= high:
+    if _possible(diameter * UNITS_M[name]):
         return name
     size = 'small' if diameter * UNITS_M[name] < low else 'large'
     likely = [other for other in UNITS_M if other != name and _usual(diameter * UNITS_M[other])]
@@ -267,6 +271,10 @@ def in_words(vertices: Array, name: str) -> str:
     else:
         told = ' x '.join(f'{s:.0f}' if s >= 100.0 else f'{s:.3g}' for s in size_mm) + ' mm'
     return f'{told}, read as {UNIT_NAMES[name]}'
+
+
+def _possible(diameter_m: float) -> bool:
+    return DIAMETERS_M[0] <= diameter_m <= DIAMETERS_M[1]
 
 
 def _usual(diameter_m: float) -> bool:

@@ -67,6 +67,20 @@ def test_nonsense_is_refused_with_the_remedy(tmp_path: Path, scale: float, unit:
         only(tmp_path, write(tmp_path / 'part.stl', PART, scale), unit=unit)
 
 
+@pytest.mark.parametrize(('sides', 'told'), [
+    ((8, 8, 10), '8 x 8 x 10 mm, .* 80 x 80 x 100 mm, read as centimetres or 203 x .* inches'),
+    ((0.5, 0.5, 1.2), '500 x 500 x 1200 mm, read as metres or 5 x 5 x 12 mm, read as cent.* or '
+                      '12.7 x 12.7 x 30.5 mm, read as inches'),
+    ((4, 6, 10), '102 x 152 x 254 mm, read as inches')])
+def test_centimetres_and_inches_are_not_taken_for_other_units(
+        tmp_path: Path, sides: tuple[float, float, float], told: str) -> None:
+    """A mug of 10 cm is no bead of 10 mm, and a bolt of an inch is not as large as a table."""
+    path = write(tmp_path / 'part.stl', trimesh.creation.box(sides))
+    with pytest.raises(MeshError, match=f'an unclear unit.*{told}.*give --unit mm, --unit m'):
+        only(tmp_path, path)
+    assert only(tmp_path, path, unit='cm').unit == 'cm'
+
+
 def test_two_meshes_with_one_name_are_refused(tmp_path: Path) -> None:
     """Labels of detections could not tell them apart."""
     (tmp_path / 'other').mkdir()
