@@ -15,6 +15,13 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = 1  # of model.json; a model of another version is refused
 GRAPHS = ('stage1', 'template', 'stage2')  # of the default preset
+# Arrays that its graphs hand on: what stage 2 takes of stage 1, the pose that it starts from, and
+# what it takes of a template.
+SEEN = ('x4', 'x8', 'x16', 'dense')
+START = ('xy', 'log_size')
+TEMPLATE_FEATURES = ('t4', 't8', 't16')
+COORDINATES = 'coordinates'
+STRIDE = 4  # side of a cell of the finest feature map [px]
 DEFAULT_CROPS = 2  # of each detection; no part of a model
 DEFAULT_HYPOTHESES = 3  # rotation bins of each crop that stage 2 starts from, at most
 # More hardly help: with four the best pose is among the candidates for 0.769 of the AR, with three

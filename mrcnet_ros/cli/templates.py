@@ -24,7 +24,7 @@ def run(args: argparse.Namespace) -> int:
 
     :return: 1 when the store could not be written, else 0.
     """
-    from ..geometry.rotation_grid import rotation_grid
+    from ..geometry.rotation_grid import grid_of
     from ..geometry.view_prior import allowed_bins
     from ..inference.model_directory import read_model_directory
     from ..presets.loading import preset_of
@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
     directory = read_model_directory(args.model, args.meshes)
     store = TemplateStore(args.store)
     spec = directory.spec
-    grid = rotation_grid(spec.bins.rotation_nside, spec.bins.rotation_in_plane)
+    grid = grid_of(spec.bins)
     allowed = {model.object_id: allowed_bins(directory.view_priors.get(model.object_id), grid)
                for model in directory.objects}
     count = sum(int(mask.sum()) for mask in allowed.values())

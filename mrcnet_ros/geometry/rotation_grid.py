@@ -6,6 +6,7 @@ Source: mrcnet.md section 4; Gorski et al. 2005 (HEALPix), Yershova et al. 2010 
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -42,6 +43,23 @@ def rotation_grid(nside: int, in_plane: int) -> Array:
     grid = rotation_from_quat_wxyz(quaternion_grid(nside, in_plane))
     grid.setflags(write=False)
     return grid
+
+
+class RotationBins(Protocol):
+    """How many rotation bins a model has; its specs say so."""
+
+    @property
+    def rotation_nside(self) -> int:
+        """Return the HEALPix nside of the viewing directions."""
+
+    @property
+    def rotation_in_plane(self) -> int:
+        """Return the number of in-plane angles of each direction."""
+
+
+def grid_of(bins: RotationBins) -> Array:
+    """Return the :func:`rotation_grid` of a model, (N, 3, 3)."""
+    return rotation_grid(bins.rotation_nside, bins.rotation_in_plane)
 
 
 def nearest_bin(R: ArrayLike, grid: Array) -> NDArray[np.int64]:

@@ -20,13 +20,13 @@ from numpy.typing import NDArray
 from ..errors import ModelError, MrcnetError
 from ..geometry.camera import Camera
 from ..geometry.crop import box_rays, crop_camera
-from ..geometry.rotation_grid import rotation_grid
+from ..geometry.rotation_grid import grid_of
 from ..geometry.sampling import sample_crops
 from ..geometry.se3 import Array
 from ..geometry.view_prior import allowed_bins
 from ..rendering.template_store import TemplateStore
 from ..runtimes.backend import Backend
-from ..specs import DEFAULT_CROPS, DEFAULT_HYPOTHESES, DEFAULT_REFINEMENTS
+from ..specs import DEFAULT_CROPS, DEFAULT_HYPOTHESES, DEFAULT_REFINEMENTS, SEEN, START
 from .base_estimator import BaseEstimator
 from .consensus import Answers
 from .decoding import AgreedPose, Outputs, agreed_poses, coarse_answer, decode_poses
@@ -84,7 +84,7 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
         super().__init__(model, backend)
         self.spec, self.stage1_only, self.spreads = model.spec, stage1_only, spreads
         self.turns_rad = crop_turns(crops)
-        self.grid = rotation_grid(self.spec.bins.rotation_nside, self.spec.bins.rotation_in_plane)
+        self.grid = grid_of(self.spec.bins)
         allowed = [allowed_bins(model.view_priors[o.object_id], self.grid) for o in model.objects]
         self._allowed = np.array(allowed)
         templates = [store.load_or_build(o, self.spec, a)
@@ -365,7 +365,7 @@ def _of_rows(coarse: Outputs, rows: NDArray[np.int64]) -> Outputs:
 
     :param rows: (H,) crop of each, ascending.
     """
-    names = ('x4', 'x8', 'x16', 'dense', 'xy', 'log_size')
+    names = (*SEEN, *START)
     if len(rows) == len(coarse['xy']):
         return {name: coarse[name] for name in names}
     return {name: coarse[name][rows] for name in names}

@@ -13,12 +13,10 @@ from ..geometry.crop import CropCamera
 from ..geometry.se3 import Array, make_transform, rotation_to_axis
 from ..objects import ObjectModel
 from ..runtimes.backend import Backend
-from ..specs import TemplateSpec
+from ..specs import SEEN, TemplateSpec
 from .decoding import Outputs, decode_poses
 from .exact_templates import ExactTemplates
 from .scoring import sigmoid
-
-SEEN = ('x4', 'x8', 'x16', 'dense')  # what stage 2 takes of stage 1, beside the pose
 
 
 class ExactStage2(AbstractContextManager['ExactStage2']):
@@ -48,7 +46,7 @@ class ExactStage2(AbstractContextManager['ExactStage2']):
         :param T_camera_object: (N, 4, 4) [m] of objects as large as their meshes.
         :param classes: (N,) class index of each.
         :param crops: (N,) crop of each.
-        :param seen: what stage 1 says of these crops, at least :data:`SEEN`.
+        :param seen: what stage 1 says of these crops, at least :data:`~mrcnet_ros.specs.SEEN`.
         :return: (N, 4, 4) where stage 2 ends [m], and (N,) how good it thinks that is, 0..1.
         """
         diameter_m = np.array([self._objects[c].diameter_m for c in classes])

@@ -18,11 +18,11 @@ from ..errors import SpecError
 from ..geometry.se3 import Array, rotation_angle
 from ..objects import ObjectModel
 from ..runtimes.backend import Backend
-from ..specs import MOST_REFINEMENTS, TemplateSpec
+from ..specs import MOST_REFINEMENTS, SEEN, TemplateSpec
 from .consensus import AGREE_DIAMETERS, AGREE_RAD, mean_pose
 from .decoding import AgreedPose, Outputs
 from .detection_crops import DetectionCrop, crops_each
-from .exact_stage2 import SEEN, ExactStage2
+from .exact_stage2 import ExactStage2
 
 
 class Refiner:

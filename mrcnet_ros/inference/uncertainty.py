@@ -18,7 +18,7 @@ import numpy as np
 
 from ..geometry.bins import cell_centres, scale_centres
 from ..geometry.crop import CropCamera
-from ..geometry.rotation_grid import rotation_grid
+from ..geometry.rotation_grid import grid_of
 from ..geometry.se3 import Array, rotation_to_axis
 from ..geometry.spread import rotation_spread, softmax, spread_about_mean
 from ..geometry.symmetry import Symmetries
@@ -188,7 +188,7 @@ def _rotation_spreads(logits: Array, T_camera_object: Array, R_crop_camera: Arra
     # bins are rotations seen along the ray to the object
     t_crop_object = (R_crop_camera @ T_camera_object[:, :3, 3:])[..., 0]
     R_camera_ray = np.swapaxes(rotation_to_axis(t_crop_object) @ R_crop_camera, 1, 2)
-    grid = rotation_grid(bins.rotation_nside, bins.rotation_in_plane)
+    grid = grid_of(bins)
     R_bins = R_camera_ray[:, None] @ grid[best]
     return rotation_spread(p, R_bins, T_camera_object[:, :3, :3],
                            [item.symmetries for item in posed])

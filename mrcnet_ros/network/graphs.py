@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from ..specs import GRAPHS
+from ..specs import COORDINATES, GRAPHS, SEEN, START, TEMPLATE_FEATURES
 from .mrcnet import MrcNet, Pyramid, masked_coordinates
 
 
@@ -12,8 +12,7 @@ class Stage1Graph(nn.Module):
     """Crop to features and coarse pose."""
 
     inputs = ('image', 'class_index')
-    outputs = ('x4', 'x8', 'x16', 'dense', 'rotation_logits', 'cell_logits', 'scale_logits', 'xy',
-               'log_size')
+    outputs = (*SEEN, 'rotation_logits', 'cell_logits', 'scale_logits', *START)
 
     def __init__(self, network: MrcNet) -> None:
         super().__init__()
@@ -30,7 +29,7 @@ class TemplateGraph(nn.Module):
     """Template to the projected features that stage 2 correlates."""
 
     inputs = ('image', 'class_index')
-    outputs = ('t4', 't8', 't16')
+    outputs = TEMPLATE_FEATURES
 
     def __init__(self, network: MrcNet) -> None:
         super().__init__()
@@ -45,8 +44,7 @@ class TemplateGraph(nn.Module):
 class Stage2Graph(nn.Module):
     """Features of crop and template to the residual pose."""
 
-    inputs = ('x4', 'x8', 'x16', 'dense', 't4', 't8', 't16', 'coordinates', 'xy', 'log_size',
-              'class_index')
+    inputs = (*SEEN, *TEMPLATE_FEATURES, COORDINATES, *START, 'class_index')
     outputs = ('six', 'fine_xy', 'fine_log_size', 'quality')
 
     def __init__(self, network: MrcNet) -> None:

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..geometry.bins import cell_centres, scale_centres
-from ..specs import ModelSpec
+from ..specs import STRIDE, ModelSpec
 from .blocks import ConvNorm, Hidden, ObjectConvNorm, ObjectLinear, ResidualBlock
 from .correlation import local_correlation, warp_template
-from .stem import CHANNELS, STRIDE, Stem
+from .stem import CHANNELS, Stem
 
 DENSE = 4  # channels: object coordinates x, y, z and the logit of the mask
 

@@ -15,7 +15,6 @@ from torch.nn import functional
 
 # What blocks 0 to 2 of EfficientNet-Lite0 give: 24 channels, a quarter of the side.
 CHANNELS = 24
-STRIDE = 4
 # name of the convolution and its norm in the weight file, inputs, outputs, kernel, stride, groups
 _LAYERS: tuple[tuple[str, str, int, int, int, int, int], ...] = (
     ('_conv_stem', '_bn0', 3, 32, 3, 2, 1),

@@ -13,7 +13,7 @@ from typing import Any
 
 from ..evaluation.covariance_fit import MIN_IMAGES
 from ..export.directory import export_checkpoint
-from ..geometry.rotation_grid import rotation_grid
+from ..geometry.rotation_grid import grid_of
 from ..geometry.view_prior import allowed_bins
 from ..inference.model_directory import MESH_FOLDER
 from ..meshes import read_mesh
@@ -248,7 +248,7 @@ class Maker:
         """Write the graphs, and the templates into the store of the node."""
         config = self._config()
         export_checkpoint(config.output / CHECKPOINT, config, self._request.made, say=self._say)
-        grid = rotation_grid(config.spec.bins.rotation_nside, config.spec.bins.rotation_in_plane)
+        grid = grid_of(config.spec.bins)
         store = TemplateStore()
         for item in config.load_objects():
             store.load_or_build(item, config.spec, allowed_bins(config.view_prior, grid))

@@ -6,8 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..geometry.se3 import Array
-
-STRIDE = 4  # side of a cell [px], as in the finest feature map
+from ..specs import STRIDE
 
 
 def template_coordinates(depth_m: NDArray[np.float32], K: Array, R_camera_object: Array,

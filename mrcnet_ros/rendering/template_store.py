@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import SpecError
-from ..geometry.rotation_grid import rotation_grid
+from ..geometry.rotation_grid import grid_of
 from ..geometry.se3 import make_transform
 from ..objects import ObjectModel
 from ..specs import ModelSpec, TemplateSpec
@@ -148,7 +148,7 @@ class TemplateStore:
             self._files.write(path, encode_template(key, *pixels))
         elif progress is not None:
             progress(len(bins))
-        grid = rotation_grid(spec.bins.rotation_nside, spec.bins.rotation_in_plane)
+        grid = grid_of(spec.bins)
         return Templates(
             object_id=model.object_id, bin_indices=bins, R_camera_object=grid[bins],
             rgb=pixels[0], depth_m=pixels[1], K=template_intrinsics(spec.template),
@@ -213,7 +213,7 @@ def draw_templates(model: ObjectModel, spec: ModelSpec, bins: NDArray[np.int64],
     :return: (M, S, S, 3) uint8 RGB and (M, S, S) float32 depth [m].
     """
     size = spec.template.size_px
-    grid = rotation_grid(spec.bins.rotation_nside, spec.bins.rotation_in_plane)
+    grid = grid_of(spec.bins)
     t = [0.0, 0.0, spec.template.distance_diameters * model.diameter_m]
     K = template_intrinsics(spec.template)
     rgb = np.zeros((len(bins), size, size, 3), np.uint8)

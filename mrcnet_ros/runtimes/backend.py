@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import BackendError, SpecError
+from ..specs import COORDINATES, SEEN, TEMPLATE_FEATURES
 
 Arrays = Mapping[str, NDArray[Any]]
 PRECISIONS = ('fp32', 'bf16', 'fp16')
@@ -19,7 +20,7 @@ PRECISIONS = ('fp32', 'bf16', 'fp16')
 # rows, joins those with Backend.stack and never looks inside, so a runtime may return arrays of
 # its own for them, which stay on its device. Such an array has `nbytes`, `array[i]` (one row, or
 # several for an array of indices), `copy()`, and `__array__` for whoever wants it on the host.
-RESIDENT = ('x4', 'x8', 'x16', 'dense', 't4', 't8', 't16', 'coordinates')
+RESIDENT = (*SEEN, *TEMPLATE_FEATURES, COORDINATES)
 
 
 # as the parameter threads of the node

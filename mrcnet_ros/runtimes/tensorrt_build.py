@@ -20,13 +20,14 @@ from threading import Thread
 from typing import IO, Any
 
 from ..errors import BackendError
+from ..specs import DETECTOR_STRIDES
 
 PROGRESS = 'progress: '
 TAIL_LINES = 12  # of the builder's output in an error: the last ones have the cause
 SAY_EVERY_S = 5.0  # a build takes up to minutes; its progress is logged this often
 HERE = 'CURRENT'  # the GPU of this machine, as the library calls it
 FREE = -1  # a size that is not fixed, as the library writes it
-SIDE_STEP = 32  # sides of images are multiples of it: the detector's largest stride
+SIDE_STEP = DETECTOR_STRIDES[-1]  # sides of images are multiples of it
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ..geometry.bins import encode_translation
 from ..geometry.crop import CropCamera, pinhole
 from ..geometry.se3 import Array, rotation_to_axis
-from ..specs import ViewPrior
+from ..specs import STRIDE, ViewPrior
 from .augmentation import augment, in_a_room, photograph
 from .painting import ComposedScene, ComposerSpec, TrainingPainter, beyond_border
 from .placing import Placer, roll, similarity
@@ -187,9 +187,9 @@ def _layout_mask(albedo: NDArray[np.uint8], A_layout_view: Matrix) -> NDArray[np
 
 def _dense_targets(bank: ViewBank, view: int, H_view_crop: Matrix, alpha: NDArray[np.float32]
                    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Object coordinates and visible part at the middle of every 4x4 cell."""
-    cells = alpha.shape[0] // 4
-    axis = 4.0 * np.arange(cells) + 1.5
+    """Object coordinates and visible part at the middle of every cell."""
+    cells = alpha.shape[0] // STRIDE
+    axis = STRIDE * np.arange(cells) + (STRIDE - 1) / 2
     u, v = np.meshgrid(axis, axis)
     q = H_view_crop @ np.stack([u.ravel(), v.ravel(), np.ones(u.size)])
     pixel = np.rint(q[:2] / q[2]).astype(np.int64).clip(0, VIEW_PX - 1)
@@ -199,6 +199,6 @@ def _dense_targets(bank: ViewBank, view: int, H_view_crop: Matrix, alpha: NDArra
     rays = (pixel - (VIEW_PX - 1) / 2) / (RELATIVE_SIZE * VIEW_PX * distance)
     points = np.stack([*(rays * (distance + relative)), relative])
     coordinates = 2.0 * bank.R_camera_object[view].T @ points
-    mask = alpha.reshape(cells, 4, cells, 4).mean((1, 3))
+    mask = alpha.reshape(cells, STRIDE, cells, STRIDE).mean((1, 3))
     mask = mask * inside.reshape(cells, cells)
     return (coordinates.reshape(3, cells, cells).astype(np.float32), mask.astype(np.float32))

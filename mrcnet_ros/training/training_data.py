@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..errors import SpecError
-from ..geometry.rotation_grid import rotation_grid
+from ..geometry.rotation_grid import grid_of
 from ..geometry.view_prior import allowed_bins
 from ..meshes import check_origin
 from ..objects import ObjectModel
@@ -80,7 +80,7 @@ def load_material(config: TrainConfig, objects: list[ObjectModel],
         [o.load_mesh().vertices for o in centred], [o.diameter_m for o in centred],
         [o.symmetries.for_training for o in centred], [o.symmetries.is_ball for o in centred])
     bins = config.spec.bins
-    grid = torch.from_numpy(rotation_grid(bins.rotation_nside, bins.rotation_in_plane).copy())
+    grid = torch.from_numpy(grid_of(bins).copy())
     return TrainingMaterial(composer, shapes, grid.float())
 
 
@@ -105,7 +105,7 @@ def target_classes(config: TrainConfig, objects: list[ObjectModel], known: list[
 def load_templates(config: TrainConfig, objects: list[ObjectModel]) -> TemplateBank:
     """Render or load the templates of all classes."""
     store, spec = TemplateStore(config.cache / 'templates'), config.spec
-    grid = rotation_grid(spec.bins.rotation_nside, spec.bins.rotation_in_plane)
+    grid = grid_of(spec.bins)
     allowed = allowed_bins(config.view_prior, grid)
     found = [store.load_or_build(o, spec, allowed) for o in objects]
     coordinates = [

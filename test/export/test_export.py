@@ -33,7 +33,7 @@ from mrcnet_ros.network.graphs import Stage1Graph, Stage2Graph, TemplateGraph
 from mrcnet_ros.network.mrcnet import MrcNet, Pyramid
 from mrcnet_ros.runtimes.onnxruntime_backend import OnnxRuntimeBackend
 from mrcnet_ros.runtimes.verified import Execution, store_result
-from mrcnet_ros.specs import FORMAT_VERSION
+from mrcnet_ros.specs import FORMAT_VERSION, SEEN, START
 from mrcnet_ros.training.checkpoint import save_checkpoint
 
 LAW = CovarianceLaw(lateral_floor=0.01, lateral_gain=0.4, depth_floor=0.02, depth_gain=0.5,
@@ -97,7 +97,7 @@ def test_the_parts_together_are_the_whole(network):
     with torch.no_grad():
         stage1 = dict(zip(Stage1Graph.outputs, Stage1Graph(network)(image, classes), strict=True))
         maps = TemplateGraph(network)(template_image, classes)
-        names = ('x4', 'x8', 'x16', 'dense', 'xy', 'log_size')
+        names = (*SEEN, *START)
         x = {n: stage1[n] for n in names}
         split = Stage2Graph(network)(
             x['x4'], x['x8'], x['x16'], x['dense'], *maps, coordinates, x['xy'], x['log_size'],

@@ -13,7 +13,7 @@ from test_estimator import CAMERA, DETECTIONS, IMAGE, NAN
 from mrcnet_ros.errors import BoxError
 from mrcnet_ros.geometry.bins import encode_translation
 from mrcnet_ros.geometry.crop import CropCamera, crop_camera, turned
-from mrcnet_ros.geometry.rotation_grid import nearest_bin, rotation_grid
+from mrcnet_ros.geometry.rotation_grid import grid_of, nearest_bin, rotation_grid
 from mrcnet_ros.geometry.se3 import exp_so3, inverse, make_transform, rotation_to_axis
 from mrcnet_ros.inference.detection_crops import crop_turns
 from mrcnet_ros.inference.estimator import PoseEstimator
@@ -112,7 +112,7 @@ def test_true_numbers_give_true_poses(tiny_model, crops_each):
              for d in detections for angle in crop_turns(crops_each)]
     diameters = [{o.label: o.diameter_m for o in model.objects}[d.label] for d in detections
                  for _ in range(crops_each)]
-    grid = rotation_grid(model.spec.bins.rotation_nside, model.spec.bins.rotation_in_plane)
+    grid = grid_of(model.spec.bins)
     oracle = Oracle(np.repeat(poses, crops_each, axis=0), crops, grid, diameters)
     estimator = PoseEstimator(model, oracle, TemplateStore(tiny_model.store), crops=crops_each)
     for pose, T in zip(estimator(IMAGE, CAMERA, detections), poses, strict=True):
@@ -127,7 +127,7 @@ def test_a_pose_that_is_not_finite_is_skipped(tiny_model, broken_crops, answered
     T = make_transform(np.eye(3), [0.0, 0.0, 1.0])
     crops = [turned(crop_camera(CAMERA, d.box_xyxy, model.spec.crop), angle)
              for d in DETECTIONS[:2] for angle in crop_turns(2)]
-    grid = rotation_grid(model.spec.bins.rotation_nside, model.spec.bins.rotation_in_plane)
+    grid = grid_of(model.spec.bins)
     backend = Oracle([T] * 4, crops, grid, [0.1] * 4)
     answer = backend._answer
 

@@ -11,7 +11,7 @@ from decoding import decode_pose
 from mrcnet_ros.errors import SpecError
 from mrcnet_ros.geometry.bins import cell_centres, scale_centres
 from mrcnet_ros.geometry.crop import CropCamera, pinhole
-from mrcnet_ros.geometry.rotation_grid import rotation_grid
+from mrcnet_ros.geometry.rotation_grid import grid_of
 from mrcnet_ros.geometry.se3 import exp_so3, make_transform, rotation_to_axis
 from mrcnet_ros.geometry.symmetry import Symmetries, continuous_symmetry
 from mrcnet_ros.inference.decoding import IDENTITY_6D
@@ -19,7 +19,7 @@ from mrcnet_ros.inference.uncertainty import CovarianceLaw, Posed, pose_spreads,
 from mrcnet_ros.specs import BinSpec
 
 BINS = BinSpec()
-GRID = rotation_grid(BINS.rotation_nside, BINS.rotation_in_plane)
+GRID = grid_of(BINS)
 DIAMETER_M = 0.1
 BIN, CELL, SCALE = 200, 5 * 12 + 7, 16
 # the camera looks elsewhere; the crop's looks at the box, and the object is off its centre

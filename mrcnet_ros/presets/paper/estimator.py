@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ...datasets.bop_scene import MM
 from ...geometry.camera import Camera
-from ...geometry.rotation_grid import rotation_grid
+from ...geometry.rotation_grid import grid_of
 from ...geometry.se3 import Array, rotation_from_6d
 from ...inference.base_estimator import BaseEstimator
 from ...inference.poses import Detection, FrameResult, PoseEstimate, Skipped, StageClock
@@ -61,7 +61,7 @@ class PaperEstimator(BaseEstimator[PaperModel]):
     def __init__(self, model: PaperModel, backend: Backend) -> None:
         super().__init__(model, backend)
         self.spec = model.spec
-        self._rotations = rotation_grid(self.spec.rotation_nside, self.spec.rotation_in_plane)
+        self._rotations = grid_of(self.spec)
         self._cells, self._depths = cell_centres_xy(self.spec), depth_centres(self.spec)
         self._renderer = Renderer(self.spec.size_px, self.spec.size_px)
         for i, item in enumerate(model.objects):

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ....geometry.rotation_grid import rotation_grid
+from ....geometry.rotation_grid import grid_of
 from ....network.losses import torch_rotation_from_6d
 from ..decode import cell_centres_xy, depth_centres
 from ..spec import PaperSpec
@@ -43,7 +43,7 @@ class PaperBins(nn.Module):
     def __init__(self, spec: PaperSpec) -> None:
         super().__init__()
         self.size_px = spec.size_px
-        grid = rotation_grid(spec.rotation_nside, spec.rotation_in_plane)
+        grid = grid_of(spec)
         for name, values in (('rotations', grid), ('cells', cell_centres_xy(spec)),
                              ('depths', depth_centres(spec))):
             self.register_buffer(name, torch.tensor(values, dtype=torch.float32), persistent=False)
