@@ -1,1 +1,1 @@
-"""Numpy only: rigid motions, cameras, crops, rotation bins and symmetries."""
+"""Functions of arrays: rigid motions, cameras, crops, rotation bins and symmetries."""
