@@ -9,8 +9,9 @@ import numpy as np
 from scipy.stats import chi2
 
 from ..datasets.bop import ResultRow
-from ..geometry.se3 import Array, log_so3
+from ..geometry.se3 import Array
 from ..objects import ObjectModel
+from .covariance_errors import SeenErrors, offset_of
 from .scores import ScoredObject, TargetScore
 
 # Fewer poses make a curve that only shows chance.
@@ -79,34 +80,29 @@ def coverage(targets: Sequence[TargetScore], covariances: Sequence[tuple[ResultR
     """
     by_row = {id(row): C for row, C in covariances if C is not None}
     scored = {i: ScoredObject(model) for i, model in objects.items()}
-    parts = [_parts(scored[t.object_id], t, by_row[id(t.estimate)]) for t in targets
-             if t.estimate is not None and t.truth is not None and id(t.estimate) in by_row]
-    if len(parts) < FEWEST_POSES:
+    offsets, known = [], []
+    for target in targets:
+        row, truth = target.estimate, target.truth
+        if row is not None and truth is not None and id(row) in by_row:
+            T_est, item = row.T_camera_object, scored[target.object_id]
+            T_near = item.closest(T_est, truth.T_camera_object)
+            offsets.append(offset_of(T_est, T_near, item.model.symmetries))
+            known.append(by_row[id(row)])
+    if len(offsets) < FEWEST_POSES:
         return None
-    position, rotation = np.array(parts).T
-    rotation = rotation[np.isfinite(rotation)]
-    return Coverage(COVERAGE_LEVELS.tolist(), _inside(position), _inside(rotation), len(parts))
+    moved, turned, seen = (np.array(values) for values in zip(*offsets, strict=True))
+    C, shown = np.array(known), np.trace(seen, axis1=1, axis2=2) > 0.5
+    position = SeenErrors(moved, np.broadcast_to(np.eye(3), seen.shape))
+    rotation = SeenErrors((seen @ turned[..., None])[shown, :, 0], seen[shown])
+    return Coverage(COVERAGE_LEVELS.tolist(), _inside(position, C[:, :3, :3]),
+                    _inside(rotation, C[shown, 3:, 3:]), len(offsets))
 
 
-def _parts(scored: ScoredObject, target: TargetScore, covariance: Array) -> tuple[float, float]:
-    """Return the levels of the smallest ellipsoids with the errors of position and rotation.
+def _inside(errors: SeenErrors, covariance: Array) -> list[float]:
+    """Return the share of errors in the ellipsoids of each of :data:`COVERAGE_LEVELS`.
 
-    A level is the share of errors that an ellipsoid should hold; nan for an invisible rotation.
+    :param covariance: (N, D, D).
     """
-    assert target.estimate is not None and target.truth is not None
-    T_est = target.estimate.T_camera_object
-    T_gt = scored.closest(T_est, target.truth.T_camera_object)
-    R = T_est[:3, :3]
-    seen = R @ scored.model.symmetries.seen_rotations() @ R.T
-    turned = seen @ log_so3(T_gt[:3, :3] @ R.T)
-    # what cannot be seen of a rotation does not count
-    C = seen @ covariance[3:, 3:] @ seen + np.eye(3) - seen
-    dimensions = round(float(np.trace(seen)))
-    moved = T_gt[:3, 3] - T_est[:3, 3]
-    return (float(chi2.cdf(moved @ np.linalg.solve(covariance[:3, :3], moved), 3)),
-            float(chi2.cdf(turned @ np.linalg.solve(C, turned), dimensions))
-            if dimensions else float('nan'))
-
-
-def _inside(parts: Array) -> list[float]:
-    return [float(np.mean(parts <= level)) if len(parts) else 0.0 for level in COVERAGE_LEVELS]
+    # the level of the smallest ellipsoid with each error
+    levels = chi2.cdf(errors.squares(covariance)[0], errors.dimensions)
+    return [float(np.mean(levels <= level)) if len(levels) else 0.0 for level in COVERAGE_LEVELS]

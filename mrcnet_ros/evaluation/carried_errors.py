@@ -12,7 +12,6 @@ import numpy as np
 
 from ..geometry.se3 import Array, make_transform, rotation_angle, rotation_to_axis
 from ..objects import ObjectModel
-from .pose_errors import mspd
 from .recall import MSPD_REFERENCE_WIDTH_PX, MSPD_THRESHOLDS, MSSD_THRESHOLDS
 from .scores import ScoredObject, is_near
 
@@ -102,7 +101,7 @@ def worth(T_est: Array, T_true: Array, item: ScoredObject, K: Array, width_px: i
     """
     model: ObjectModel = item.model
     surface = item.mssd(T_est, T_true) / model.diameter_m
-    projected = mspd(T_est, T_true, K, item.vertices, model.symmetries)
+    projected = item.mspd(T_est, T_true, K)
     scaled_px = projected * MSPD_REFERENCE_WIDTH_PX / width_px
     return Worth(float(np.mean(surface < MSSD_THRESHOLDS)),
                  float(np.mean(scaled_px < MSPD_THRESHOLDS)),

@@ -11,13 +11,12 @@ import numpy as np
 from scipy.stats import chi2
 
 from ..datasets.bop import BopFrame, GroundTruth, ResultRow
-from ..geometry.hull import hull_vertices
 from ..geometry.se3 import Array, log_so3
 from ..geometry.symmetry import Symmetries
 from ..inference.poses import PoseEstimate
 from ..inference.uncertainty import CovarianceLaw, PoseSpread, score_odds
 from ..objects import ObjectModel
-from .pose_errors import closest_equivalent
+from .compared_object import ComparedObject
 
 # Of several objects of a kind the truth of an estimate is the one whose ray is nearest, if the
 # angle to it is below this part of the angle to the next: others are mistaken or in one line.
@@ -42,25 +41,22 @@ class PoseError:
     rotation_error_rad: Array
     seen: Array
 
+    @property
+    def rotation_is_seen(self) -> bool:
+        """Tell whether any rotation changes how the object looks."""
+        return bool(np.trace(self.seen) > 0.5)
+
 
 @dataclass(frozen=True, eq=False)
-class GroupErrors:
-    """Errors of one group: across the ray [crop widths], along it [part of distance], rotation.
+class SeenErrors:
+    """Errors of which only a part can be seen.
 
-    :param name: of the group, as in the covariance model.
     :param errors: (N, D).
-    :param spread: (N, D, D) of stage 1.
-    :param odds: (N,) of the scores.
     :param seen: (N, D, D) projection onto what can be seen.
-    :param unit: (N,) how many metres or radians the unit of each error is.
     """
 
-    name: str
     errors: Array
-    spread: Array
-    odds: Array
     seen: Array
-    unit: Array
 
     @property
     def dimensions(self) -> Array:
@@ -71,10 +67,6 @@ class GroupErrors:
     def sizes(self) -> Array:
         """Return the length of each error, (N,)."""
         return np.asarray(np.linalg.norm(self.errors, axis=1), np.float64)
-
-    def covariance(self, law: CovarianceLaw) -> Array:
-        """Return the covariances by the covariance model, (N, D, D)."""
-        return law.group(self.name, self.spread, self.odds[:, None, None])
 
     def squares(self, covariance: Array) -> tuple[Array, Array]:
         """Return squared Mahalanobis distances and logarithms of determinants, both (N,).
@@ -91,6 +83,26 @@ class GroupErrors:
         return float(np.median(self.sizes / np.sqrt(chi2.ppf(0.5, self.dimensions)))) + 1e-9
 
 
+@dataclass(frozen=True, eq=False)
+class GroupErrors(SeenErrors):
+    """Errors of one group: across the ray [crop widths], along it [part of distance], rotation.
+
+    :param name: of the group, as in the covariance model.
+    :param spread: (N, D, D) of stage 1.
+    :param odds: (N,) of the scores.
+    :param unit: (N,) how many metres or radians the unit of each error is.
+    """
+
+    name: str
+    spread: Array
+    odds: Array
+    unit: Array
+
+    def covariance(self, law: CovarianceLaw) -> Array:
+        """Return the covariances by the covariance model, (N, D, D)."""
+        return law.group(self.name, self.spread, self.odds[:, None, None])
+
+
 def group_errors(errors: Sequence[PoseError]) -> list[GroupErrors]:
     """Return the errors by group; invisible rotations are not in the group of rotations."""
     def array(get: Callable[[PoseError], Any], *shape: int) -> Array:
@@ -101,15 +113,16 @@ def group_errors(errors: Sequence[PoseError]) -> list[GroupErrors]:
     t = np.asarray(np.linalg.solve(axes_m, array(lambda e: e.t_error_m, 3, 1))[..., 0], np.float64)
     unit_m = np.sqrt((axes_m**2).sum(axis=1))
     seen = array(lambda e: e.seen, 3, 3)
-    turned = np.trace(seen, axis1=1, axis2=2) > 0.5
+    turned = np.array([e.rotation_is_seen for e in errors], bool)
     rotation = array(lambda e: e.seen @ e.rotation_error_rad, 3)
     return [
-        GroupErrors('lateral', t[:, :2], array(lambda e: e.spread.cells, 2, 2), odds,
-                    array(lambda e: np.eye(2), 2, 2), unit_m[:, 0]),
-        GroupErrors('depth', t[:, 2:], array(lambda e: e.spread.log_size, 1, 1), odds,
-                    array(lambda e: 1.0, 1, 1), unit_m[:, 2]),
-        GroupErrors('rotation', rotation[turned], array(lambda e: e.spread.rotation, 3, 3)[turned],
-                    odds[turned], seen[turned], np.ones(int(turned.sum()))),
+        GroupErrors(t[:, :2], array(lambda e: np.eye(2), 2, 2), 'lateral',
+                    array(lambda e: e.spread.cells, 2, 2), odds, unit_m[:, 0]),
+        GroupErrors(t[:, 2:], array(lambda e: 1.0, 1, 1), 'depth',
+                    array(lambda e: e.spread.log_size, 1, 1), odds, unit_m[:, 2]),
+        GroupErrors(rotation[turned], seen[turned], 'rotation',
+                    array(lambda e: e.spread.rotation, 3, 3)[turned], odds[turned],
+                    np.ones(int(turned.sum()))),
     ]
 
 
@@ -127,18 +140,16 @@ def pose_errors(frames: Sequence[BopFrame], rows: Sequence[ResultRow],
     :param sizes: by label, size ratios that the model is going to have.
     """
     real = {label: dataclasses.replace(m, size_ratio=sizes[label]) for label, m in objects.items()}
-    centred = {label: m.centred() for label, m in real.items()}
-    hulls = {label: hull_vertices(m.load_mesh().vertices) for label, m in centred.items()}
+    items = {label: ComparedObject(m.centred(), symmetries=m.centred().real_symmetries)
+             for label, m in real.items()}
     errors = []
     for pair in paired(frames, rows, poses, objects, sizes):
-        label, spread = pair.pose.label, pair.pose.spread
+        item, spread = items[pair.pose.label], pair.pose.spread
         if spread is not None:
-            T_est, T_gt = (real[label].to_centred(T) for T in (pair.T_est, pair.T_gt))
-            symmetries = centred[label].real_symmetries
-            T_gt = closest_equivalent(T_est, symmetries.comparable(T_gt, T_est), hulls[label],
-                                      symmetries)
-            errors.append(error_of(pair.image, spread.scaled(pair.factor), T_est, T_gt,
-                                   symmetries))
+            T_est, T_gt = (item.model.to_centred(T) for T in (pair.T_est, pair.T_gt))
+            T_near = item.nearest(T_est, T_gt).T_camera_object
+            errors.append(PoseError(pair.image, spread.scaled(pair.factor),
+                                    *offset_of(T_est, T_near, item.symmetries)))
     return errors
 
 
@@ -207,13 +218,12 @@ def _angles(T: Sequence[Array], others: Sequence[Array]) -> Array:
     return np.asarray(np.arccos(np.clip(rays[0] @ rays[1].T, -1.0, 1.0)))
 
 
-def error_of(image: tuple[int, int], spread: PoseSpread, T_est: Array, T_gt: Array,
-             symmetries: Symmetries) -> PoseError:
-    """Return the truth against an estimate.
+def offset_of(T_est: Array, T_near: Array, symmetries: Symmetries) -> tuple[Array, Array, Array]:
+    """Return ``t_error_m``, ``rotation_error_rad`` and ``seen`` of a :class:`PoseError`.
 
     :param T_est: (4, 4) T_camera_object [m].
-    :param T_gt: (4, 4) T_camera_object [m], the nearest symmetric equivalent of the truth.
+    :param T_near: (4, 4) T_camera_object [m], the nearest symmetric equivalent of the truth.
     """
     R = T_est[:3, :3]
-    return PoseError(image, spread, T_gt[:3, 3] - T_est[:3, 3], log_so3(T_gt[:3, :3] @ R.T),
-                     R @ symmetries.seen_rotations() @ R.T)
+    return (T_near[:3, 3] - T_est[:3, 3], log_so3(T_near[:3, :3] @ R.T),
+            R @ symmetries.seen_rotations() @ R.T)

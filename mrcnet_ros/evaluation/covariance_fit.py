@@ -53,7 +53,7 @@ def _check_enough(errors: Sequence[PoseError], least_poses: int, least_images: i
     :raises DatasetError: when there are not.
     """
     images = len({e.image for e in errors})
-    turned = sum(bool(np.trace(e.seen) > 0.5) for e in errors)
+    turned = sum(e.rotation_is_seen for e in errors)
     if turned < least_poses or images < least_images:
         raise DatasetError(
             f'{turned} poses on {images} images are too few to fit a covariance: '

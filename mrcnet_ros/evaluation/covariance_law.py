@@ -91,7 +91,7 @@ def unknown(law: CovarianceLaw, errors: Sequence[PoseError]) -> dict[str, float]
     rng, factors = np.random.default_rng(0), {}
     draws = rng.integers(len(names), size=(BOOTSTRAPS, len(names)))
     for number, group in enumerate(group_errors(errors)):
-        images = [e.image for e in errors if number < 2 or np.trace(e.seen) > 0.5]
+        images = [e.image for e in errors if number < 2 or e.rotation_is_seen]
         of_image = [np.flatnonzero([i == name for i in images]) for name in names]
         squares, _ = group.squares(group.covariance(law))
         logs = []

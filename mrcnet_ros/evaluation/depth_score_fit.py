@@ -12,14 +12,13 @@ from scipy.optimize import minimize
 
 from ..datasets.bop import BopFrame, ResultRow
 from ..errors import DatasetError
-from ..geometry.hull import hull_vertices
 from ..geometry.se3 import Array
 from ..inference.depth_law import DepthScoreLaw, features
 from ..inference.poses import PoseEstimate
 from ..objects import ObjectModel
+from .compared_object import ComparedObject
 from .covariance_errors import truths_of
 from .covariance_fit import MIN_POSES
-from .pose_errors import mssd
 from .score_fit import auroc
 
 RIGHT = 0.1  # diameters: the largest error of the surface of a pose that counts as right
@@ -72,19 +71,16 @@ def score_inputs(frames: Sequence[BopFrame], rows: Sequence[ResultRow],
     Poses that depth has not corrected, poses without a spread, and those of which the truth is not
     clear are left out.
     """
-    hulls = {label: item.size_ratio * hull_vertices(item.load_mesh().vertices)
-             for label, item in objects.items()}
+    items = {label: ComparedObject(model, symmetries=model.real_symmetries,
+                                   scale=model.size_ratio) for label, model in objects.items()}
     inputs, right = [], []
     for pose, truth in zip(poses, truths_of(frames, rows), strict=True):
         fit = pose.depth
         if truth is not None and fit is not None and fit.is_used and pose.spread is not None:
-            item = objects[pose.label]
-            inputs.append(features(pose.spread.score, fit,
-                                   item.diameter_m * item.size_ratio))
-            T_est, symmetries = pose.T_camera_object, item.real_symmetries
-            error_m = mssd(T_est, symmetries.comparable(truth.T_camera_object, T_est),
-                           hulls[pose.label], symmetries)
-            right.append(error_m < RIGHT * item.diameter_m)
+            model = objects[pose.label]
+            inputs.append(features(pose.spread.score, fit, model.size_ratio * model.diameter_m))
+            nearest = items[pose.label].nearest(pose.T_camera_object, truth.T_camera_object)
+            right.append(nearest.mssd_m < RIGHT * model.diameter_m)
     return np.array(inputs).reshape(-1, 4), np.array(right, bool)
 
 

@@ -29,6 +29,19 @@ class PoseDifference(NamedTuple):
     depth_m: float
 
 
+class NearestTruth(NamedTuple):
+    """An estimate against the symmetric equivalent of the truth that is nearest in MSSD.
+
+    :param T_camera_object: (4, 4) the equivalent [m].
+    :param difference: of the estimate from it.
+    :param mssd_m: maximum surface distance from it.
+    """
+
+    T_camera_object: Array
+    difference: PoseDifference
+    mssd_m: float
+
+
 def mssd(T_est: Array, T_gt: Array, vertices: Array, symmetries: Symmetries) -> float:
     """Return the maximum symmetry-aware surface distance [m].
 
@@ -67,17 +80,18 @@ def mspd(T_est: Array, T_gt: Array, K: Array, vertices: Array, symmetries: Symme
     return best
 
 
-def closest_equivalent(T_est: Array, T_gt: Array, vertices: Array, symmetries: Symmetries
-                       ) -> Array:
-    """Return the symmetric equivalent of the truth with the smallest surface distance.
+def nearest_truth(T_est: Array, T_gt: Array, vertices: Array, symmetries: Symmetries
+                  ) -> NearestTruth:
+    """Compare an estimate with the equivalent of the truth with the smallest surface distance.
 
     :param T_est: (4, 4) estimated T_camera_object [m].
     :param T_gt: (4, 4) true T_camera_object [m].
     :param vertices: (V, 3) of the model or of its hull [m].
-    :return: (4, 4) T_camera_object [m].
     """
-    best = int(np.argmin(_surface_distances(T_est, T_gt, vertices, symmetries)))
-    return np.asarray(T_gt @ symmetries.transforms[best], dtype=np.float64)
+    distances = _surface_distances(T_est, T_gt, vertices, symmetries)
+    best = int(np.argmin(distances))
+    T_near = np.asarray(T_gt @ symmetries.transforms[best], dtype=np.float64)
+    return NearestTruth(T_near, pose_difference(T_est, T_near), float(distances[best]))
 
 
 def pose_difference(T_est: Array, T_gt: Array) -> PoseDifference:

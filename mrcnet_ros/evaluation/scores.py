@@ -121,7 +121,8 @@ class ScoredObject:
 
     def closest(self, T_est: Array, T_gt: Array) -> Array:
         """Return the symmetric equivalent of the truth that is nearest in MSSD, (4, 4) [m]."""
-        return pose_errors.closest_equivalent(T_est, T_gt, self.hull, self.model.symmetries)
+        return pose_errors.nearest_truth(
+            T_est, T_gt, self.hull, self.model.symmetries).T_camera_object
 
 
 def score(frames: Iterable[BopFrame], rows: Iterable[ResultRow], objects: Mapping[int, ObjectModel]

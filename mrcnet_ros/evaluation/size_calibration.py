@@ -13,10 +13,9 @@ import numpy as np
 
 from ..datasets.bop import BopFrame, GroundTruth, ResultRow
 from ..errors import DatasetError
-from ..geometry.hull import hull_vertices
 from ..objects import ObjectModel
+from .compared_object import ComparedObject
 from .covariance_errors import truths_of
-from .pose_errors import closest_equivalent, pose_difference
 
 MIN_VISIBLE = 0.6  # of an object that is more hidden the distance is less sure
 MAX_ROTATION_RAD = np.radians(30.0)  # beyond, the pose is wrong, and so is its distance
@@ -129,27 +128,25 @@ def measure_sizes(frames: Sequence[BopFrame], rows: Sequence[ResultRow],
     :param rows: estimates on the frames.
     :param objects: of the model that made them, by label.
     """
-    hulls = {m.object_id: hull_vertices(m.centred().load_mesh().vertices)
-             for m in objects.values()}
-    models = {m.object_id: m for m in objects.values()}
-    found: dict[int, list[float]] = {i: [] for i in models}
+    items = {m.object_id: ComparedObject(m.centred()) for m in objects.values()}
+    found: dict[int, list[float]] = {i: [] for i in items}
     for row, truth in zip(rows, truths_of(frames, rows), strict=True):
-        if truth is not None and row.object_id in models:
-            ratio = _log_ratio(row, truth, models[row.object_id], hulls[row.object_id])
+        if truth is not None and row.object_id in items:
+            ratio = _log_ratio(row, truth, items[row.object_id])
             if ratio is not None:
                 found[row.object_id].append(ratio)
-    return [SizeMeasurement(m.label, tuple(found[i]), m.size_ratio) for i, m in models.items()]
+    return [SizeMeasurement(item.model.label, tuple(found[i]), item.model.size_ratio)
+            for i, item in items.items()]
 
 
-def _log_ratio(row: ResultRow, truth: GroundTruth, model: ObjectModel,
-               hull: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> float | None:
+def _log_ratio(row: ResultRow, truth: GroundTruth, item: ComparedObject) -> float | None:
     """Return the logarithm of true over estimated distance, None when the photograph is no use."""
     if truth.visible_fraction < MIN_VISIBLE:
         return None
-    T_est, T_gt = (model.to_centred(T) for T in (row.T_camera_object, truth.T_camera_object))
-    symmetries = model.centred().symmetries
-    T_gt = closest_equivalent(T_est, symmetries.comparable(T_gt, T_est), hull, symmetries)
-    if pose_difference(T_est, T_gt).rotation_rad > MAX_ROTATION_RAD:
+    T_est, T_gt = (item.model.to_centred(T)
+                   for T in (row.T_camera_object, truth.T_camera_object))
+    nearest = item.nearest(T_est, T_gt)
+    if nearest.difference.rotation_rad > MAX_ROTATION_RAD:
         return None
-    distances = (np.linalg.norm(T[:3, 3]) for T in (T_gt, T_est))
-    return float(np.log(next(distances) / next(distances)))
+    true_m, estimated_m = (np.linalg.norm(T[:3, 3]) for T in (nearest.T_camera_object, T_est))
+    return float(np.log(true_m / estimated_m))

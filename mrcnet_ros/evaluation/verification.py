@@ -12,11 +12,8 @@ import numpy as np
 from ..datasets.bop import BopFrame
 from ..datasets.boxes import BoxSource
 from ..errors import SpecError
-from ..geometry.hull import hull_vertices
-from ..geometry.se3 import Array
 from ..inference.poses import Estimator, PoseEstimate
-from ..objects import ObjectModel
-from .pose_errors import closest_equivalent, mssd, pose_difference
+from .compared_object import ComparedObject
 from .runner import detections_of
 
 
@@ -71,8 +68,8 @@ def compare_answers(frames: Iterable[BopFrame], boxes: BoxSource, reference: Est
 
     :param progress: called after each image.
     """
-    hulls = {label: hull_vertices(item.load_mesh().vertices)
-             for label, item in reference.objects.items()}
+    items = {label: ComparedObject(model, symmetries=model.real_symmetries)
+             for label, model in reference.objects.items()}
     comparisons = []
     for frame in frames:
         image = frame.load_image()
@@ -84,24 +81,19 @@ def compare_answers(frames: Iterable[BopFrame], boxes: BoxSource, reference: Est
             label = detections[i].label
             comparisons.append(AnswerComparison(
                 frame.scene_id, frame.image_id, label,
-                *_differences(pair[0].get(i), pair[1].get(i), reference.objects[label],
-                              hulls[label])))
+                *_differences(pair[0].get(i), pair[1].get(i), items[label])))
         progress()
     return comparisons
 
 
-def _differences(reference: PoseEstimate | None, candidate: PoseEstimate | None, item: ObjectModel,
-                 hull: Array) -> tuple[bool, float, float, float]:
+def _differences(reference: PoseEstimate | None, candidate: PoseEstimate | None,
+                 item: ComparedObject) -> tuple[bool, float, float, float]:
     """Return what a comparison holds: flipped, move, rotation [rad], translation [m]."""
     if reference is None or candidate is None:
         return True, np.inf, np.inf, np.inf
-    T, symmetries = candidate.T_camera_object, item.real_symmetries
-    expected = symmetries.comparable(reference.T_camera_object, T)
-    move = mssd(T, expected, hull, symmetries) / item.diameter_m
-    nearest = closest_equivalent(T, expected, hull, symmetries)
-    difference = pose_difference(T, nearest)
-    return (reference.bin_index != candidate.bin_index, move, difference.rotation_rad,
-            difference.translation_m)
+    nearest = item.nearest(candidate.T_camera_object, reference.T_camera_object)
+    return (reference.bin_index != candidate.bin_index, nearest.mssd_m / item.model.diameter_m,
+            nearest.difference.rotation_rad, nearest.difference.translation_m)
 
 
 def verdict(comparisons: Sequence[AnswerComparison], limits: VerificationLimits) -> dict[str, Any]:

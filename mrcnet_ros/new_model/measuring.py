@@ -11,17 +11,17 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from ..datasets.bop import ResultRow
 from ..datasets.boxes import BoxKind, BoxSpec
 from ..errors import DatasetError
+from ..evaluation.compared_object import ComparedObject
 from ..evaluation.covariance_errors import truths_of
 from ..evaluation.covariance_law import Images, errors_of, law_of
-from ..evaluation.pose_errors import closest_equivalent, mssd, pose_difference
 from ..evaluation.runner import Run, run_frames
 from ..evaluation.score_errors import judged_poses
 from ..evaluation.score_fit import score_law_of
 from ..geometry.camera import Camera
 from ..geometry.crop import crop_camera
-from ..geometry.hull import hull_vertices
 from ..geometry.sampling import sample_crop
 from ..geometry.se3 import Array, log_so3
 from ..inference.calibration_entries import write_law
@@ -109,38 +109,34 @@ def _write_laws(model: Path, done: Run, objects: Mapping[str, ObjectModel]) -> s
 
 def measured_answers(done: Run, objects: Mapping[str, ObjectModel]) -> list[MeasuredPose]:
     """Return the error of each answer, measured at the middle of the object."""
-    centred = {label: item.centred() for label, item in objects.items()}
-    hulls = {label: hull_vertices(item.load_mesh().vertices) for label, item in centred.items()}
+    items = {label: ComparedObject(model.centred()) for label, model in objects.items()}
     found = []
     for row, pose, truth in zip(done.rows, done.poses, truths_of(done.frames, done.rows),
                                 strict=True):
         if truth is not None:
-            item = objects[pose.label]
-            T_est, T_true = (item.to_centred(T) for T in (row.T_camera_object,
-                                                          truth.T_camera_object))
-            found.append(_answer(row.scene_id, row.image_id, centred[pose.label],
-                                 hulls[pose.label], T_est, T_true, row.score))
+            item = items[pose.label]
+            T_est, T_true = (item.model.to_centred(T) for T in (row.T_camera_object,
+                                                                truth.T_camera_object))
+            found.append(_answer(row, item, T_est, T_true))
     return found
 
 
-def _answer(scene: int, image: int, item: ObjectModel, hull: Array, T_est: Array, T_true: Array,
-            score: float) -> MeasuredPose:
-    seen = item.symmetries.comparable(T_true, T_est)
-    nearest = closest_equivalent(T_est, seen, hull, item.symmetries)
-    difference = pose_difference(T_est, nearest)
-    turned = item.symmetries.seen_rotations() @ _turn(T_est, nearest)
-    distance_m = float(np.linalg.norm(nearest[:3, 3]))
-    ray = nearest[:3, 3] / distance_m
-    shift = T_est[:3, 3] - nearest[:3, 3]
+def _answer(row: ResultRow, item: ComparedObject, T_est: Array, T_true: Array) -> MeasuredPose:
+    T_near, difference, mssd_m = item.nearest(T_est, T_true)
+    turned = item.symmetries.seen_rotations() @ _turn(T_est, T_near)
+    distance_m = float(np.linalg.norm(T_near[:3, 3]))
+    ray = T_near[:3, 3] / distance_m
+    shift = T_est[:3, 3] - T_near[:3, 3]
     along = float(ray @ shift)
     # of the truth as rendered: an equivalent may be upside down
     seen_along_ray = T_true[:3, :3].T @ -ray
     return MeasuredPose(
-        item.label, scene, image, float(np.degrees(np.arcsin(np.clip(seen_along_ray[2], -1, 1)))),
+        item.model.label, row.scene_id, row.image_id,
+        float(np.degrees(np.arcsin(np.clip(seen_along_ray[2], -1, 1)))),
         float(np.degrees(np.linalg.norm(turned))), 1000 * difference.translation_m,
         1000 * float(np.linalg.norm(shift - along * ray)),
         100 * abs(along) / distance_m,
-        mssd(T_est, seen, hull, item.symmetries) / item.diameter_m, float(score), distance_m)
+        mssd_m / item.model.diameter_m, float(row.score), distance_m)
 
 
 def _turn(T_est: Array, T_true: Array) -> Array:

@@ -159,10 +159,10 @@ def test_differences_are_measured_from_the_nearest_equivalent(rng):
     T_est = equivalent.copy()
     T_est[:3, :3] = se3.exp_so3([0.0, 0.03, 0.0]) @ T_est[:3, :3]
     T_est[:3, 3] += [0.003, 0.0, 0.004]
-    nearest = pose_errors.closest_equivalent(T_est, T_gt, vertices, TWOFOLD)
-    np.testing.assert_allclose(nearest, equivalent, atol=1e-12)
-    difference = pose_errors.pose_difference(T_est, nearest)
-    np.testing.assert_allclose(difference, [0.03, 0.005, 0.004], atol=1e-12)
+    nearest = pose_errors.nearest_truth(T_est, T_gt, vertices, TWOFOLD)
+    np.testing.assert_allclose(nearest.T_camera_object, equivalent, atol=1e-12)
+    np.testing.assert_allclose(nearest.difference, [0.03, 0.005, 0.004], atol=1e-12)
+    assert nearest.mssd_m == pose_errors.mssd(T_est, T_gt, vertices, TWOFOLD)
     assert pose_errors.pose_difference(T_est, T_gt).rotation_rad > 3.0
 
 
