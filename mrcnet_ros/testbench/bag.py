@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import struct
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
@@ -118,8 +118,9 @@ def read_bag(path: Path | str) -> BagFrames:
     Messages may be in any order: those of a moment have the same stamp. Images that lack another
     message are counted in the log.
 
-    :raises DatasetError: when the bag cannot be read, has no such moment, has a camera_info that
-        cannot be used, or has two different messages of a topic with the same stamp.
+    :raises DatasetError: when the bag cannot be read, has no such moment, has a camera_info or
+        ground truth that cannot be used, or has two different messages of a topic with the same
+        stamp.
     """
     if not Path(path).exists():
         raise DatasetError(f'bag {path}: there is no such bag')
@@ -197,7 +198,8 @@ def _frame(path: Path | str, stamp: int, group: dict[str, bytes]) -> BagFrame:
     truths = group.pop(GROUND_TRUTH, None)
     if DEPTH in group and not _sees(path, stamp, group):
         del group[DEPTH]  # as if there were none: the frame is answered from colour alone
-    frame = BagFrame(stamp, group, None if truths is None else _truths(path, truths))
+    camera = {_frame_id(group[topic]) for topic in ('/image', '/camera_info')} - {''}
+    frame = BagFrame(stamp, group, None if truths is None else _truths(path, truths, camera))
     try:
         frame.camera()
     except CameraError as error:
@@ -226,14 +228,29 @@ def _stamp(message: bytes) -> int:
     return int(sec) * 10**9 + int(nanosec)
 
 
-def _truths(path: Path | str, data: bytes) -> list[Truth]:
+def _frame_id(message: bytes) -> str:
+    """Return the frame of a serialized message, whose first field is a header."""
+    length = struct.unpack_from(('<' if message[1] & 1 else '>') + 'I', message, 12)[0]
+    return message[16:16 + length].rstrip(b'\0').decode(errors='replace').lstrip('/')
+
+
+def _truths(path: Path | str, data: bytes, camera: Collection[str]) -> list[Truth]:
     """Return what is to be found.
 
-    :raises DatasetError: when an object has no label and pose, or an impossible pose.
+    :param camera: frames that image and camera_info name.
+    :raises DatasetError: when an object has no label and pose, or an impossible pose, or one in
+        another frame than the camera's.
     """
-    truths = []
-    for detection in deserialize_message(data, Detection3DArray).detections:
+    truths, message = [], deserialize_message(data, Detection3DArray)
+    for detection in message.detections:
         names = str(detection.id)
+        for header in (message.header, detection.header):
+            own = str(header.frame_id).lstrip('/')
+            if own and camera and own not in camera:
+                raise DatasetError(
+                    f'bag {path}: ground truth {names!r} has the frame_id {own!r}, the image '
+                    f'{", ".join(map(repr, sorted(camera)))}; poses must be in the frame of the '
+                    'camera: transform them, and write the bag again')
         if not detection.results:
             raise DatasetError(f'bag {path}: ground truth {names!r} has no result, which must '
                                'hold its label and pose')

@@ -15,7 +15,7 @@ from rclpy.serialization import deserialize_message, serialize_message
 from rosbags.highlevel import AnyReader
 from rosbags.rosbag2 import Reader, StoragePlugin, Writer
 from sensor_msgs.msg import CameraInfo, Image
-from vision_msgs.msg import Detection2DArray
+from vision_msgs.msg import Detection2DArray, Detection3DArray
 
 from mrcnet_ros.datasets.bop import BopDataset, BopFrame
 from mrcnet_ros.datasets.boxes import BoxSpec, target_boxes
@@ -148,6 +148,31 @@ def test_messages_that_a_bag_has_lost_are_told(dataset, tmp_path, caplog):
     path.write_text(path.read_text().replace('message_count: 2', 'message_count: 7'))
     assert len(read_bag(bag)) == 2
     assert '7 messages of /image are counted in its metadata, 2 are there' in caplog.text
+
+
+@pytest.mark.parametrize('whole', [True, False])
+def test_ground_truth_in_another_frame_than_the_camera_is_refused(dataset, tmp_path, whole):
+    """Poses in the world would be scored as if the camera saw them there; a slash is no name."""
+    _, bag = bag_of(dataset)
+    names = {deserialize_message(f.inputs['/image'], Image).header.frame_id
+             for f in read_bag(bag)}
+
+    def named(frame_id):
+        def change(topic, data):
+            if topic != '/ground_truth':
+                return data
+            message = deserialize_message(data, Detection3DArray)
+            for header in [message.header] if whole else [d.header for d in message.detections]:
+                header.frame_id = frame_id
+            return serialize_message(message)
+        return change
+
+    for number, frame_id in enumerate(('', '/' + names.pop())):
+        path = _rewritten(bag, tmp_path / f'good{number}', change=named(frame_id))
+        assert len(read_bag(path)) == 2
+    with pytest.raises(DatasetError, match=r"ground truth '7/4/1/0' has the frame_id 'world', the "
+                                           'image .*must be in the frame of the camera'):
+        read_bag(_rewritten(bag, tmp_path / 'world', change=named('world')))
 
 
 @pytest.mark.parametrize(('T', 'problem'), [
