@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -78,16 +78,18 @@ class DetectionFilter:
               ) -> list[Detection]:
         """Leave out boxes of known objects beyond a number, those with the lowest scores.
 
-        :param instances: how often each object is there at most; boxes beyond them go first.
+        :param instances: how often each object is there at most; boxes beyond them go first, and
+            are outranked, not too many.
         """
         known = [i for i, d in enumerate(detections) if d.label in self._objects]
         if len(known) <= most:
             return detections
-        first = set(Choice(detections, instances or {}, self._objects).first())
+        first = set(Choice(detections, instances or {}, self._objects).first()) & set(known)
         known.sort(key=lambda i: (i not in first, -detections[i].score))
-        self._drops.drop('too_many', f'{len(known)} boxes of known objects in a frame; '
-                                     f'max_detections is {most}', len(known) - most)
         left_out = set(known[most:])
+        self._drops.drop('too_many', f'{len(first)} boxes of known objects in a frame; '
+                                     f'max_detections is {most}', len(left_out & first))
+        self._outranked(len(left_out - first))
         return [d for i, d in enumerate(detections) if i not in left_out]
 
     def tell_skipped(self, result: FrameResult, detections: list[Detection]) -> None:
@@ -107,9 +109,14 @@ class DetectionFilter:
                   if np.isfinite(p.T_camera_object).all() and np.isfinite(p.score)]
         self._drops.drop('non_finite', 'an estimated pose is not finite',
                          len(result.poses) - len(finite))
-        if self._score_watch is not None:
-            self._score_watch.see([p.presence for p in finite])
         for poor in (p for p in finite if p.score < min_score):
             self._drops.drop(
                 'low_pose_score', f'the pose of {poor.label!r} has score {poor.score:.2g}')
-        return [p for p in finite if p.score >= min_score]
+        good = [p for p in finite if p.score >= min_score]
+        if self._score_watch is not None:
+            self._score_watch.see([p.presence for p in good])
+        return good
+
+    def see_answers(self, poses: Sequence[PoseEstimate]) -> None:
+        """Note the poses that are published of the detections of a frame."""
+        self._detection_watch.see_answers(poses)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from ..geometry.boxes import ious
-from ..inference.poses import Detection
+from ..inference.poses import Detection, PoseEstimate
 from .diagnostics import Level, Problem
 from .timings import WINDOW_S
 
@@ -19,7 +19,7 @@ LARGEST_SCORE = 1.001
 # Two boxes of one label with this overlap are of one object. It is reported from this number of
 # frames on.
 SAME_OBJECT, FEWEST_FRAMES = 0.9, 10
-# More detections of a frame are not compared with one another.
+# More poses of a frame are not compared with one another.
 MOST_COMPARED, MOST_FRAMES = 100, 600
 # Fewer poses are no evidence.
 FEWEST_POSES, MOST_POSES = 20, 1000
@@ -36,42 +36,49 @@ class DetectionWatch:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock, self._lock = clock, threading.Lock()
-        self._seen: deque[tuple[float, float, bool, bool]] = deque(maxlen=MOST_FRAMES)
+        self._seen: deque[tuple[float, float, bool]] = deque(maxlen=MOST_FRAMES)
+        self._answered: deque[tuple[float, bool]] = deque(maxlen=MOST_FRAMES)
 
     def see(self, detections: Sequence[Detection]) -> None:
         """Note the detections of a frame, whose numbers are finite."""
         best = max((d.score for d in detections), default=0.0)
-        doubled = _are_doubled(detections[:MOST_COMPARED])
         with self._lock:
-            self._seen.append((self._clock(), float(best), bool(detections), doubled))
+            self._seen.append((self._clock(), float(best), bool(detections)))
+
+    def see_answers(self, poses: Sequence[PoseEstimate]) -> None:
+        """Note the poses that are published of the detections of a frame."""
+        doubled = _are_doubled(poses[:MOST_COMPARED])
+        with self._lock:
+            self._answered.append((self._clock(), doubled))
 
     def problems(self) -> list[Problem]:
         """Return what is wrong with the detections of the last ``WINDOW_S`` seconds."""
         with self._lock:
             since_s = self._clock() - WINDOW_S
             seen = [entry for entry in self._seen if entry[0] >= since_s]
-        best = max((score for _, score, _, _ in seen), default=0.0)
-        doubled = sum(doubled for *_, doubled in seen)
+            answers = [doubled for at_s, doubled in self._answered if at_s >= since_s]
+        best = max((score for _, score, _ in seen), default=0.0)
+        doubled = sum(answers)
         found = []
         if best > LARGEST_SCORE:
             found.append(f'scores of detections reach {best:.3g}; expected 0 to 1, so that '
                          'min_detection_score and max_detections mean what they say')
-        if best == 0.0 and sum(some for _, _, some, _ in seen) >= FEWEST_FRAMES:
+        if best == 0.0 and sum(some for _, _, some in seen) >= FEWEST_FRAMES:
             found.append('all scores of detections are 0, so that the best boxes cannot be told '
                          'from others; the detector must fill score, 0 to 1')
         if doubled >= FEWEST_FRAMES:
-            found.append(f'in {doubled} of {len(seen)} frames boxes of one label lie on one '
+            found.append(f'in {doubled} of {len(answers)} frames boxes of one label lie on one '
                          'another, and each gets a pose; use non-maximum suppression in the '
                          'detector')
         return [Problem(Level.WARN, text) for text in found]
 
 
-def _are_doubled(detections: Sequence[Detection]) -> bool:
-    """Tell whether two boxes of one label are nearly the same."""
-    if len(detections) < 2:
+def _are_doubled(poses: Sequence[PoseEstimate]) -> bool:
+    """Tell whether the boxes of two poses of one label are nearly the same."""
+    if len(poses) < 2:
         return False
-    boxes = np.array([d.box_xyxy for d in detections])
-    labels = np.array([d.label for d in detections])
+    boxes = np.array([pose.box_xyxy for pose in poses])
+    labels = np.array([pose.label for pose in poses])
     with np.errstate(all='ignore'):  # boxes may be absurdly large
         overlap = ious(boxes[:, None], boxes[None])
     same = (labels[:, None] == labels[None, :]) & ~np.eye(len(boxes), dtype=bool)
@@ -89,7 +96,7 @@ class ScoreWatch:
         self._seen: deque[tuple[float, float]] = deque(maxlen=MOST_POSES)
 
     def see(self, scores: Sequence[float]) -> None:
-        """Note the scores of the poses of a frame."""
+        """Note the scores of the poses of a frame that are good enough to be published."""
         with self._lock:
             self._seen.extend((self._clock(), float(score)) for score in scores)
 

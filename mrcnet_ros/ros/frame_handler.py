@@ -127,6 +127,8 @@ class FrameHandler:
         T_world_camera = self._camera_at(picture, parameters)
         instances = self._instances(_view(picture, T_world_camera), picture, boxes, following,
                                     parameters, last_answered[1] if late else None)
+        if boxes is not None and not late:
+            self._filter.see_answers(instances.poses[:instances.detected])
         if found is not None:
             instances = replace(instances, result=replace(instances.result, stage_seconds={
                 'detection': detection_s, **instances.result.stage_seconds}))

@@ -158,6 +158,9 @@ def test_low_scores_are_told_where_they_are_probabilities(law, usual):
                            DropCounters(lambda *_: None), compressed=False)
     for second in range(30):
         handler.answer(Frame(*frame(second, ('duck',))), NodeParameters(min_pose_score=0.5))
+    assert handler.doubts() == [], 'none of them is published'
+    for second in range(30, 60):
+        handler.answer(Frame(*frame(second, ('duck',))), NodeParameters())
     told = law is not None and usual is None
     assert bool(handler.doubts()) == told
     status = pose_status(Account(10.0, {}, {}, {}, {}, doubts=handler.doubts()),

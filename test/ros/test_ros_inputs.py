@@ -17,7 +17,7 @@ from sensor_msgs.msg import CameraInfo, Image, RegionOfInterest
 from stand_in_node import DIAMETERS_M, BoxEstimator
 from vision_msgs.msg import Detection2DArray, Detection3DArray
 
-from mrcnet_ros.inference.poses import Detection
+from mrcnet_ros.inference.poses import PoseEstimate
 from mrcnet_ros.ros import reporter
 from mrcnet_ros.ros.detection_watch import DetectionWatch
 from mrcnet_ros.ros.drop_counters import DropCounters
@@ -92,12 +92,12 @@ def test_a_slop_that_reaches_another_image_is_told(slop_s, late_ns, said):
     assert all('may be of another image' in t and '0.033 s' in t for t in texts)
 
 
-def answered(*objects, frames=12):
+def answered(*objects, frames=12, **parameters):
     """Return what a handler doubts after some frames with the same objects."""
     handler = FrameHandler(BoxEstimator(), dict.fromkeys(DIAMETERS_M, np.zeros((2, 3))),
                            DropCounters(lambda *_: None), compressed=False)
     for second in range(frames):
-        handler.answer(Frame(*frame(second, *objects)), NodeParameters())
+        handler.answer(Frame(*frame(second, *objects)), NodeParameters(**parameters))
     return ' '.join(problem.text for problem in handler.doubts())
 
 
@@ -117,8 +117,17 @@ def test_boxes_that_lie_on_one_another_are_told():
     assert answered() == ''
     watch = DetectionWatch()
     for _ in range(20):
-        watch.see([Detection('duck', np.array([30.0, 20.0, 30.0, 20.0]), 0.5, '')] * 2)
+        watch.see_answers([PoseEstimate(
+            'duck', 9, np.eye(4), 0.9, 0, '', np.array([30.0, 20.0, 30.0, 20.0]))] * 2)
     assert watch.problems() == []
+
+
+@pytest.mark.parametrize('parameters', [
+    {'max_instances': 1}, {'track': True}, {'min_pose_score': 0.8}])
+def test_boxes_on_one_another_are_no_fault_where_not_each_gets_a_pose(parameters):
+    """The best one of an object that is there once, one instance, or none at all."""
+    twice = ('duck', 30, 20, 20), ('duck', 30.3, 20, 20)
+    assert answered(*twice, **parameters) == ''
 
 
 @pytest.mark.parametrize(('names', 'told'), [

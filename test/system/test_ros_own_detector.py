@@ -242,7 +242,22 @@ def test_spare_boxes_push_out_no_other_object():
     wanted = DetectionFilter(counters, objects, own_detector=False).detections(
         message, (SIZE[0], SIZE[1]), NodeParameters(max_instances=1, max_detections=2))
     assert [(d.label, d.score) for d in wanted] == [('duck', 0.9), ('can', 0.6)]
-    assert counters.counts()['too_many'] == 2
+    assert counters.counts() == {'outranked': 2}, 'as many objects as max_detections allows'
+
+
+def test_objects_beyond_the_largest_number_are_told_beside_spare_boxes():
+    """Of three objects with two boxes each, two may be answered."""
+    told = []
+    counters = DropCounters(lambda *reason: told.append(reason))
+    message = detections_2d(Header(frame_id='camera'), [
+        Detection(label, np.array([x, 10.0, x + 9, 40]), score) for label, x, score in (
+            ('duck', 0.0, 0.9), ('duck', 15.0, 0.8), ('can', 20.0, 0.6), ('can', 30.0, 0.5),
+            ('brick', 45.0, 0.4), ('brick', 50.0, 0.4))])
+    wanted = DetectionFilter(counters, BoxEstimator().objects, own_detector=False).detections(
+        message, (SIZE[0], SIZE[1]), NodeParameters(max_instances=1, max_detections=2))
+    assert [(d.label, d.score) for d in wanted] == [('duck', 0.9), ('can', 0.6)]
+    assert counters.counts() == {'too_many': 1, 'outranked': 3}
+    assert told[0] == ('too_many', '3 boxes of known objects in a frame; max_detections is 2')
 
 
 @pytest.mark.parametrize(('instances', 'told'), [(0, None), (2, 2)])
