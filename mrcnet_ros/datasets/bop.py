@@ -16,7 +16,7 @@ import numpy as np
 from ..errors import DatasetError, SpecError
 from ..geometry.camera import Camera
 from ..geometry.se3 import POSE_TOLERANCE, Array, checked_rotation, make_transform
-from ..objects.object_files import SYMMETRY_FIELDS, read_models_info
+from ..objects.object_files import SYMMETRY_FIELDS
 from .bop_frame import BopFrame, GroundTruth
 from .bop_results import ResultRow, ResultsWriter, read_results_csv, write_results_csv
 from .bop_scene import MM, BopScene, json_number, json_whole, numbers, read_json
@@ -30,6 +30,7 @@ from .bop_targets import (
 )
 from .bop_units import check_places, check_units
 from .catalogue import facts_of
+from .model_sizes import EVALUATION_MODELS, model_diameters_m, model_extents_m, models_info_of
 from .same_objects import KnownObject, require_same_objects
 
 __all__ = [
@@ -37,7 +38,6 @@ __all__ = [
     'ResultRow', 'ResultsWriter', 'read_results_csv', 'write_results_csv',
 ]
 
-EVALUATION_MODELS = ('models_eval', 'models', 'models_cad')
 # File in a split that mrcnet synth rendered, and parts of the names of BOP's rendered splits.
 RENDERED_FILE, RENDERED_SPLITS = 'rendered.json', {'pbr', 'render', 'synt'}
 
@@ -98,10 +98,11 @@ class BopDataset:
             on_disk |= {(scene.scene_id, i): {} for scene in scenes.values()
                         for i in scene.image_ids if scene.image_path(i) is not None
                         and (scene.scene_id, i) not in targets and not visible_targets(scene, i)}
-        self.frames = tuple(_frame(scenes[scene_id], image_id, on_disk[scene_id, image_id])
-                            for scene_id, image_id in sorted(on_disk))
-        check_units(self.frames, self._diameters_m(), self.split_path)
-        check_places(self.frames, self._extents_m(), self.split_path)
+        self.frames = tuple(
+            read_frame(scenes[scene_id], image_id, on_disk[scene_id, image_id])
+            for scene_id, image_id in sorted(on_disk))
+        check_units(self.frames, model_diameters_m(self.path), self.split_path)
+        check_places(self.frames, model_extents_m(self.path), self.split_path)
 
     @property
     def split_path(self) -> Path:
@@ -118,14 +119,14 @@ class BopDataset:
     def object_ids(self) -> tuple[int, ...]:
         """Return the objects that are targets in some image, sorted; all if that is unknown."""
         if any(frame.targets_unknown for frame in self.frames):
-            return tuple(sorted(self._diameters_m()))
+            return tuple(sorted(model_diameters_m(self.path)))
         return tuple(sorted({i for frame in self.frames for i in frame.targets}))
 
     @property
     def known_object_ids(self) -> tuple[int, ...]:
         """Return all objects that have a model or are in an image, sorted."""
         seen = {truth.object_id for frame in self.frames for truth in frame.ground_truth}
-        return tuple(sorted({*self.object_ids, *self._models_info()[1], *seen}))
+        return tuple(sorted({*self.object_ids, *models_info_of(self.path)[1], *seen}))
 
     def require_objects(self, known: Iterable[KnownObject], who: str = 'the model') -> None:
         """Make sure that some of the targets are known, and as the same objects.
@@ -133,10 +134,10 @@ class BopDataset:
         :param who: knows the objects, for the message.
         :raises DatasetError: when none is known, or one is of another size.
         """
-        extents_m = self._extents_m()
+        extents_m = model_extents_m(self.path)
         shown = {i: KnownObject(i, self.name_of(i), diameter_m,
                                 np.ptp(extents_m[i], axis=0) if i in extents_m else None)
-                 for i, diameter_m in self._diameters_m().items()}
+                 for i, diameter_m in model_diameters_m(self.path).items()}
         require_same_objects(known, shown, self.object_ids, self.path, who)
 
     def name_of(self, object_id: int) -> str:
@@ -147,7 +148,7 @@ class BopDataset:
     @property
     def symmetric_ids(self) -> tuple[int, ...]:
         """Return the objects whose models_info.json states symmetries, sorted."""
-        return tuple(sorted(i for i, entry in self._models_info()[1].items()
+        return tuple(sorted(i for i, entry in models_info_of(self.path)[1].items()
                             if any(entry.get(name) for name in SYMMETRY_FIELDS)))
 
     @property
@@ -222,31 +223,9 @@ class BopDataset:
     def _targets_path(self) -> Path:
         return targets_path(self.path, self.split)
 
-    def _diameters_m(self) -> dict[int, float]:
-        """Return the diameters of the models by object id; empty without models."""
-        return {i: float(entry['diameter']) * MM
-                for i, entry in self._models_info()[1].items() if 'diameter' in entry}
 
-    def _extents_m(self) -> dict[int, Array]:
-        """Return the bounding boxes of the models by object id, (2, 3), as far as known."""
-        path, info = self._models_info()
-        found = {i: MM * np.array([[json_number(entry, f'{part}_{axis}', path) for axis in 'xyz']
-                                   for part in ('min', 'size')])
-                 for i, entry in info.items()
-                 if all(f'{part}_{axis}' in entry for part in ('min', 'size') for axis in 'xyz')}
-        return {i: np.array([low, low + size]) for i, (low, size) in found.items()}
-
-    def _models_info(self) -> tuple[Path, dict[int, dict[str, Any]]]:
-        """Return models_info.json and its path; an empty mapping without models."""
-        for name in EVALUATION_MODELS:
-            path = self.path / name / 'models_info.json'
-            if path.is_file():
-                return path, read_models_info(path)
-        return self.path, {}
-
-
-def _frame(scene: BopScene, image_id: int, wanted: Targets | None) -> BopFrame:
-    """Return an image.
+def read_frame(scene: BopScene, image_id: int, wanted: Targets | None) -> BopFrame:
+    """Return an image that is on disk.
 
     :param wanted: None for all that are visible.
     :raises DatasetError: when its files do not fit together.

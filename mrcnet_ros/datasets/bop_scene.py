@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import DatasetError, SpecError
+from ..errors import CameraError, DatasetError, SpecError
+from ..geometry.camera import Camera
 from ..geometry.se3 import POSE_TOLERANCE, Array, checked_rotation, make_transform
 from ..reading import fields
 from ..reading.picture import image_size
@@ -82,9 +83,16 @@ class BopScene:
         return list(zip(entries, infos, strict=True))
 
     def intrinsics(self, image_id: int) -> Array:
-        """Return K, (3, 3) [px]."""
-        camera = self._camera_of(image_id)
-        return numbers(camera, 'cam_K', 9, self.camera_path).reshape(3, 3)
+        """Return K, (3, 3) [px].
+
+        :raises DatasetError: when it is none.
+        """
+        K = numbers(self._camera_of(image_id), 'cam_K', 9, self.camera_path).reshape(3, 3)
+        try:
+            return Camera(K, 1, 1).K  # the size of the image does not matter to its check
+        except CameraError as error:
+            raise DatasetError(f'{self.camera_path}: cam_K of image {image_id}: {error}; it must '
+                               'be fx, 0, cx, 0, fy, cy, 0, 0, 1') from error
 
     def depth_scale(self, image_id: int) -> float:
         """Return the millimetres of one step of the depth image, the dataset's if not stated."""

@@ -349,3 +349,12 @@ def test_a_file_of_targets_that_names_none_is_refused(root):
     (root / 'toy/test_targets_bop19.json').write_text('[]')
     with pytest.raises(DatasetError, match=r'test_targets_bop19\.json: names no targets; .*10%'):
         bop_folder.read(root)
+
+
+@pytest.mark.parametrize('K', [[300, 0, 0, 0, 301, 0, 160, 118, 1],
+                               [300, 160, 301, 118, 0, 0, 0, 0, 1]])
+def test_intrinsics_in_another_order_name_file_and_image(root, scene, K):
+    """Columns instead of rows, or fx, cx, fy, cy."""
+    edit(scene / 'scene_camera.json', lambda v: v['17'].update(cam_K=K))
+    with pytest.raises(DatasetError, match=r'scene_camera\.json: cam_K of image 17: .*be fx, 0'):
+        read(root)

@@ -105,6 +105,30 @@ def test_poses_that_cannot_be_are_not_trained_on(dataset, tmp_path, change, prob
         read_index(copy, ['train_pbr'], [2, 5])
 
 
+def test_annotations_of_other_units_and_conventions_are_not_trained_on(dataset, tmp_path):
+    """As an evaluation refuses them: centimetres, and boxes as two corners."""
+    copy = shutil.copytree(dataset, tmp_path / 'copy')
+    folder, kept = copy / 'train_pbr' / '000001', {}
+
+    def change(file, edit):
+        kept.setdefault(file, (folder / file).read_text())
+        values = json.loads(kept[file])
+        for entries in values.values():
+            for entry in entries:
+                edit(entry)
+        (folder / file).write_text(json.dumps(values))
+
+    change('scene_gt.json', lambda e: e.update(cam_t_m2c=[0.1 * v for v in e['cam_t_m2c']]))
+    with pytest.raises(DatasetError, match='must be in millimetres'):
+        read_index(copy, ['train_pbr'], [2, 5])
+    change('scene_gt.json', lambda e: None)
+    change('scene_gt_info.json', lambda e: e.update({
+        name: [*e[name][:2], e[name][0] + e[name][2], e[name][1] + e[name][3]]
+        for name in ('bbox_obj', 'bbox_visib')}))
+    with pytest.raises(DatasetError, match=r'boxes of .* do not match their poses'):
+        read_index(copy, ['train_pbr'], [2, 5])
+
+
 def test_training_images_are_not_turned_by_what_exif_says(dataset, tmp_path):
     """Their masks and boxes would lie elsewhere."""
     copy = shutil.copytree(dataset, tmp_path / 'copy')

@@ -10,15 +10,19 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ....datasets.bop_scene import MM, BopScene, json_whole, numbers
+from ....datasets.bop import read_frame
+from ....datasets.bop_frame import BopFrame
+from ....datasets.bop_scene import BopScene, json_whole, numbers
 from ....datasets.bop_scene import json_number as number_of
+from ....datasets.bop_units import check_places, check_units
+from ....datasets.model_sizes import model_diameters_m, model_extents_m
 from ....errors import DatasetError, SpecError
 from ....geometry.se3 import POSE_TOLERANCE, Array, checked_rotation
-from ....objects.object_model import DIAMETERS_M
 
 # As published: smaller boxes and more hidden objects are not trained on.
 MIN_BOX_PX = 10
 MIN_VISIBLE_FRACTION = 0.1
+CHECKED = 20  # images of each scene that tell units and conventions of its poses and boxes
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,10 +117,13 @@ def read_index(dataset: Path, splits: Sequence[str], object_ids: Sequence[int]) 
 
     :param dataset: BOP dataset folder.
     :param object_ids: of the classes, in class order; other objects are left out.
-    :raises DatasetError: when a folder or file is missing or damaged, or nothing can be used.
+    :raises DatasetError: when a folder or file is missing or damaged, poses and boxes of the
+        first images do not fit together, or nothing can be used.
     """
     rows = _Rows(object_ids)
+    diameters_m, extents_m = model_diameters_m(dataset), model_extents_m(dataset)
     for split in splits:
+        frames: list[BopFrame] = []
         folders = sorted(p for p in (dataset / split).glob('*') if p.is_dir() and p.name.isdigit())
         if not folders:
             raise DatasetError(f'{dataset / split}: no scene folder such as 000000; extract the '
@@ -125,26 +132,13 @@ def read_index(dataset: Path, splits: Sequence[str], object_ids: Sequence[int]) 
             scene = BopScene(folder, None)
             for image_id in scene.image_ids:
                 rows.add(scene, image_id)
+            shown = [i for i in scene.image_ids if scene.image_path(i) is not None]
+            frames += [read_frame(scene, image_id, {}) for image_id in shown[:CHECKED]]
+        check_units(frames, diameters_m, dataset / split)
+        check_places(frames, extents_m, dataset / split)
     if not rows.numbers:
         raise DatasetError(
             f'{dataset}: none of the objects {list(object_ids)} can be trained on in '
             f'{list(splits)}: no image on disk shows one with a box over {MIN_BOX_PX} px, '
             f'{MIN_VISIBLE_FRACTION:.0%} visible')
-    index = rows.index()
-    _check_unit(dataset, index)
-    return index
-
-
-def _check_unit(dataset: Path, index: PaperIndex) -> None:
-    """Refuse translations of another unit: they make objects too small or large for their boxes.
-
-    :raises DatasetError: when the median object cannot have the size.
-    """
-    focal = np.sqrt(index.K[:, 0, 0] * index.K[:, 1, 1])[index.image]
-    sizes_m = np.hypot(*index.box_xywh[:, 2:].T) * index.t_mm[:, 2] * MM / focal
-    median = float(np.median(sizes_m))
-    if not DIAMETERS_M[0] <= median <= DIAMETERS_M[1]:
-        raise DatasetError(
-            f'{dataset}: by their boxes and distances objects are {median:.3g} m large (median), '
-            'expected {:g} to {:g} m; cam_t_m2c of scene_gt.json must be in millimetres'.format(
-                *DIAMETERS_M))
+    return rows.index()
