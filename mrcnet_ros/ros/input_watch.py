@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 from sensor_msgs.msg import CameraInfo
 
 from .connections import connected_names, publishers_text
@@ -72,9 +73,12 @@ class InputWatch:
         self._doubts = InputDoubts(clock)
         self._held_s: float | None = None
 
-    def expect(self, name: str, expected: Expected) -> None:
-        """Start to watch an input, called ``name`` by the node."""
-        most = _IMAGE_STAMPS if name == 'image' else _STAMPS
+    def expect(self, name: str, expected: Expected, *, remembered: int = 0) -> None:
+        """Start to watch an input, called ``name`` by the node.
+
+        :param remembered: number of stamps that :meth:`came_near` knows at least.
+        """
+        most = max(_IMAGE_STAMPS if name == 'image' else _STAMPS, remembered)
         self._inputs[name] = _Input(stamps=deque(maxlen=most))
         self._expected[name] = expected
 
@@ -258,6 +262,16 @@ class InputWatch:
         due = [i for i in self._inputs['image'].stamps if low <= i <= high]
         return int((distances_ns(due, stamps) <= slop_s * 1e9).sum()), len(due)
 
+    def _complete(self, names: Sequence[str], slop_s: float) -> float:
+        """Return for which part of the recent images all of some inputs came."""
+        stamps = [self._inputs[name].stamps for name in names]
+        low, high = max(map(min, stamps)), min(map(max, stamps))
+        due = [i for i in self._inputs['image'].stamps if low <= i <= high]
+        if not due:
+            return 0.0
+        near = [distances_ns(due, own) <= slop_s * 1e9 for own in stamps]
+        return float(np.all(near, axis=0).mean())
+
     def depth_came(self, slop_s: float) -> tuple[int, int]:
         """Return for how many recent images depth came, and how many these images are.
 
@@ -299,7 +313,7 @@ class InputWatch:
         image = self._inputs['image'].stamps
         if not image:
             return None
-        gaps, fewer, stampers, expected = [], [], [], 1.0
+        gaps, fewer, stampers = [], [], []
         partners = [n for n, e in self._expected.items() if n != 'image' and not e.optional]
         for name in partners:
             stamps = self._inputs[name].stamps
@@ -312,14 +326,16 @@ class InputWatch:
             met, due = self._met(name, slop_s)
             if met < due:
                 fewer.append(f'{name} come for {met} of {due} images')
-                expected = min(expected, met / due)
         if lost := self._lost_images(slop_s):
             return Problem(Level.WARN, lost)
         if gaps:
             return Problem(Level.WARN, f'stamps differ from those of image: {", ".join(gaps)}; '
                                        f'let {" and ".join(stampers)} copy the stamp of the '
                                        'image, or set sync_slop_s')
-        if fewer and answered > _ANSWERED * expected:
+        complete = self._complete(partners, slop_s)
+        if len(fewer) > 1 and not complete:
+            return Problem(Level.WARN, f'{", ".join(fewer)}, and not for the same images')
+        if fewer and answered > _ANSWERED * complete:
             return Problem(Level.OK, ', '.join(fewer))
         return Problem(Level.WARN, f'{" or ".join(partners)} arrive too late for the images; '
                                    'raise queue, so that images wait longer for them')

@@ -11,7 +11,10 @@ from numpy.typing import NDArray
 def distances_ns(stamps: Iterable[int], others: Iterable[int]) -> NDArray[np.int64]:
     """Return how near [ns] each stamp comes to one of some others."""
     given, known = (np.array(list(s), dtype=np.int64) for s in (stamps, others))
-    nearest: NDArray[np.int64] = np.abs(np.subtract.outer(given, known)).min(axis=1)
+    known.sort()
+    after = np.searchsorted(known, given)
+    above, below = known[np.minimum(after, len(known) - 1)], known[np.maximum(after - 1, 0)]
+    nearest: NDArray[np.int64] = np.minimum(np.abs(above - given), np.abs(given - below))
     return nearest
 
 

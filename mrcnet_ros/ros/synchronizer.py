@@ -31,6 +31,8 @@ from .silent_input import Expected
 JUMP_MESSAGES, JUMP_NS = 2, 10**9
 # Images that wait for detections with ``track``, at least: a second at 30 Hz.
 TRACK_QUEUE = 30
+# So much faster than the camera an input may be; its stamps are remembered as long as images wait.
+FASTEST = 5
 # Stamps of images and detections that are remembered, to recognise a bag that starts again.
 # Those of detections are forgotten first, so that whatever is left of them has its image.
 REMEMBERED_STAMPS, REMEMBERED_DETECTIONS = 1000, 900
@@ -125,7 +127,8 @@ class InputSynchronizer:
             self._node, self._topics[name], name, qos_profile=qos, event_callbacks=events,
             callback_group=self._gate)
         self._watch.expect(name, Expected(subscriber.sub.topic_name, self._topics[name], qos,
-                                          optional=name not in self._types))
+                                          optional=name not in self._types),
+                           remembered=FASTEST * self._queue)
         subscriber.registerCallback(self._received, name)
         return subscriber
 
@@ -258,15 +261,18 @@ class InputSynchronizer:
                        'they came too late; raise queue')
         if name != 'image' or stamp in self._framed:
             return
-        came = {n for n in self._types if self._watch.came_near(n, stamp, self._slop_s)}
-        needless = ('image', 'depth', 'detections') if self._follows else ('image', 'depth')
-        others = [n for n in self._types if n not in needless]
-        if 'depth' in self._types and came == set(self._types) - {'depth'}:
-            told = ' and '.join([', '.join(['image', *others[:-1]]), others[-1]])
+        needless = ('image', 'detections') if self._follows else ('image',)
+        partners = [n for n in self._types if n not in needless]
+        missing = [n for n in partners if not self._watch.came_near(n, stamp, self._slop_s)]
+        if missing == ['depth']:
+            told = ' and '.join([', '.join(['image', *partners[:-2]]), partners[-2]])
             self._drop('no_depth', f'no depth with the stamp of {told}; set sync_slop_s, or '
                                    'depth to auto')
+        elif missing:
+            self._drop('unpaired', f'no {" or ".join(missing)} with its stamp')
         else:
-            self._drop('unpaired', f'no {" or ".join(others)} with its stamp')
+            self._drop('unpaired', f'{" and ".join(partners)} came too long before or after it, '
+                                   'or went to another image; raise queue')
 
     def _paired(self, *partners: StampedMessage) -> None:
         named = dict(zip(self._types, partners, strict=True))

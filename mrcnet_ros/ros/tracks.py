@@ -241,9 +241,9 @@ class InstanceNumbers:
             take(index, number)
         recognised = {estimates[index].label for index in numbers}
         for index, estimate in enumerate(estimates):
-            known = {key for key in taken | places.keys() if key[0] == estimate.label}
-            full = most and len(known) >= most
-            avoided = known if estimate.label in recognised and not full else taken
+            held = {key for key in taken | places.keys() if key[0] == estimate.label}
+            full = most and len(held) >= most
+            avoided = held if estimate.label in recognised and not full else taken
             take(index, next(self._free(estimate.label, avoided)))
         known = {identity: numbers[index] for index, identity in [
             *identities.items(), *followed.items()]}

@@ -178,6 +178,21 @@ def test_boxes_that_mostly_come_too_late_are_told_although_some_are_answered(wat
     assert _unpaired(watch, answered=0.3)[0] == Level.OK
 
 
+def test_inputs_that_come_for_different_images_are_told(watch):
+    """None of them is late, and camera_info comes for each image."""
+    watch.expect('depth', Expected('/depth', Image, RELIABLE))
+    _watch_camera(watch, every=6)
+    for number in range(3, 90, 6):
+        depth, _, _ = frame(0)
+        depth.header.stamp.sec = 1 + number // 30
+        depth.header.stamp.nanosec = number % 30 * 33_333_333
+        watch.saw(depth, 'depth')
+    level, text = _unpaired(watch)
+    assert level == Level.WARN and 'camera_info' not in text
+    assert text.startswith('detections come for 15 of 85 images, depth come for 15 of 85 images')
+    assert text.endswith('not for the same images')
+
+
 def test_images_that_get_lost_are_no_fault_of_other_stamps(watch):
     """Who sets sync_slop_s then pairs boxes with wrong images."""
     for number in range(90):

@@ -1,5 +1,6 @@
 """Pairing of inputs, without a network."""
 
+from collections import Counter
 from unittest.mock import Mock
 
 import pytest
@@ -9,9 +10,10 @@ pytest.importorskip('vision_msgs', reason='needs ros_pip/interfaces or a ROS ins
 
 from rclpy.qos import QoSProfile
 from rclpy.time import Time
-from ros_frames import frame
+from ros_frames import frame, moment
 
 from mrcnet_ros.ros import synchronizer
+from mrcnet_ros.ros.input_watch import InputWatch
 from mrcnet_ros.ros.params import NodeParameters
 
 
@@ -125,6 +127,54 @@ def test_of_images_out_of_order_the_oldest_is_given_up():
         for message, name in zip(frame(second)[1:], ('camera_info', 'detections'), strict=True):
             inputs._received(message, name)
     assert [f.image.header.stamp.sec for f in frames] == [7, 8]
+
+
+def given_up(parameters, names):
+    """Return why images were given up, and how many, of which some inputs came for all."""
+    drops = Counter()
+    inputs = synchronizer.InputSynchronizer(
+        Mock(), parameters, QoSProfile(depth=5), Mock(),
+        lambda reason, text, count=1: drops.update({(reason, text): count}), InputWatch(lambda: 0))
+    for step in range(300):
+        image, info, boxes = moment(step)
+        messages = {'camera_info': info, 'image': image, 'detections': boxes, 'depth': image}
+        for name in [name for name in messages if name in names]:
+            inputs._received(messages[name], name)
+    return drops
+
+
+@pytest.mark.parametrize('queue', [10, 200])
+@pytest.mark.parametrize(('track', 'depth', 'names', 'reason', 'told'), [
+    (False, 'off', ('camera_info',), 'unpaired', 'no detections with its stamp'),
+    (False, 'off', ('detections',), 'unpaired', 'no camera_info with its stamp'),
+    (False, 'required', ('camera_info',), 'unpaired', 'no detections or depth with its stamp'),
+    (False, 'required', ('camera_info', 'detections'), 'no_depth',
+     'no depth with the stamp of image, camera_info and detections; set sync_slop_s, or depth to '
+     'auto'),
+    (True, 'off', (), 'unpaired', 'no camera_info with its stamp'),
+    (True, 'required', ('camera_info',), 'no_depth',
+     'no depth with the stamp of image and camera_info; set sync_slop_s, or depth to auto')])
+def test_an_image_that_is_given_up_names_what_has_not_come(
+        queue, track, depth, names, reason, told):
+    """And no input that has; with track an image waits for no detections."""
+    drops = given_up(NodeParameters(track=track, depth=depth, queue=queue), ('image', *names))
+    waiting = max(queue, synchronizer.TRACK_QUEUE) if track else queue
+    assert drops == {(reason, told): 300 - waiting}
+
+
+def test_an_image_whose_partners_came_at_another_time_says_so():
+    """They have its stamp, so nobody has to mend that."""
+    drops, watch = [], InputWatch(lambda: 0)
+    inputs = synchronizer.InputSynchronizer(
+        Mock(), NodeParameters(queue=2), QoSProfile(depth=5), Mock(),
+        lambda reason, text, count=1: drops.append(text), watch)
+    for names in (('camera_info', 'detections'), ('image',)):
+        for step in range(6):
+            for name, message in zip(('image', 'camera_info', 'detections'), moment(step),
+                                     strict=True):
+                if name in names:
+                    inputs._received(message, name)
+    assert drops and all('camera_info and detections came too long before' in t for t in drops)
 
 
 def test_inputs_that_cannot_all_be_subscribed_leave_none(monkeypatch):
