@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ..geometry.boxes import ious
 from ..geometry.se3 import Array
+from ..geometry.spread import sigmoid
 from ..specs import ANSWERING_CELLS, DETECTOR_STRIDES
 
 # Boxes of one class that overlap as much are of the same object.
@@ -77,7 +78,7 @@ def decode_detections(logits: NDArray[np.float32], distances: NDArray[np.float32
     cell, row = cell[finite], row[finite]
     loudest = np.argsort(-logits[cell, row], kind='stable')[:MOST_ANSWERS]
     cell, row = cell[loudest], row[loudest]
-    said = 1 / (1 + np.exp(-logits[cell].astype(np.float64)))
+    said = sigmoid(logits[cell])
     scores = said[np.arange(len(row)), row]
     scores = scores * np.sqrt(scores / said.sum(1))
     best_first = np.argsort(-scores, kind='stable')

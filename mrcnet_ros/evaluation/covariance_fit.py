@@ -19,11 +19,9 @@ from ..errors import DatasetError
 from ..geometry.se3 import Array
 from ..inference.uncertainty import GROUPS, LIMITS, CovarianceLaw
 from .covariance_errors import GroupErrors, PoseError, group_errors
+from .enough_poses import MIN_IMAGES, MIN_POSES, check_enough_poses
 
 LEVELS = (0.5, 0.9)  # parts of the errors that the ellipsoids of these parts are made to hold
-# Errors of one image are alike, so the number of images counts, not only that of poses.
-MIN_POSES = 50
-MIN_IMAGES = 8  # with fewer, the model fits these images alone
 _FREEDOM = 4.0  # of the Student distribution
 _FLOORS = (0.1, 3.0)  # smallest and largest floor, in typical errors
 _GAINS = (0.01, 10.0)  # smallest and largest gain, in typical errors over typical spreads
@@ -39,26 +37,13 @@ def fit_law(errors: Sequence[PoseError], start: CovarianceLaw | None = None, *,
     :raises DatasetError: when there are too few errors to tell, or they are absurdly large.
     """
     groups = group_errors(errors) if errors else []
-    _check_enough(errors, *least)
+    check_enough_poses(sum(e.rotation_is_seen for e in errors), len({e.image for e in errors}),
+                       'covariance', least=least, kind=', of objects whose rotation can be seen')
     bounds = np.array([*(b for g in groups for b in _bounds(g)), (0.0, 1.5)])
     x0 = bounds @ (0.6, 0.4) if start is None else np.clip(_packed(start), *bounds.T)
     found = minimize(lambda x: sum(_loss(g, _law(x)) for g in groups), x0, method='L-BFGS-B',
                      bounds=bounds)
     return _scaled(_law(found.x), groups)
-
-
-def _check_enough(errors: Sequence[PoseError], least_poses: int, least_images: int) -> None:
-    """Check that there are enough errors to fit a covariance model.
-
-    :raises DatasetError: when there are not.
-    """
-    images = len({e.image for e in errors})
-    turned = sum(e.rotation_is_seen for e in errors)
-    if turned < least_poses or images < least_images:
-        raise DatasetError(
-            f'{turned} poses on {images} images are too few to fit a covariance: '
-            f'{least_poses} on {least_images} images are needed, of objects whose rotation can be '
-            'seen')
 
 
 def _loss(group: GroupErrors, law: CovarianceLaw) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ from ..inference.uncertainty import CovarianceLaw
 from .covariance_errors import GroupErrors, PoseError, group_errors
 from .covariance_fit import fit_law
 from .covariance_law import unknown, widened_law
+from .left_out import each_left_out, parts_of
 
 REPORTED_LEVELS = (0.5, 0.9, 0.99)  # the two that models are fitted to, and the tails
 MAX_PARTS = 20  # each part needs a fit
@@ -45,14 +47,12 @@ def left_out_reports(errors: Sequence[PoseError]) -> list[GroupReport]:
 
     :raises DatasetError: when there are too few errors to tell.
     """
-    images = sorted({e.image for e in errors})
-    part = np.array([images.index(e.image) % MAX_PARTS for e in errors])
     start = fit_law(errors)
     reports: list[tuple[NDArray[np.int64], CovarianceLaw]] = []
-    for number in np.unique(part):
-        others = [e for e, p in zip(errors, part, strict=True) if p != number]
+    for left_out in each_left_out(parts_of([e.image for e in errors], MAX_PARTS)):
+        others = list(itertools.compress(errors, ~left_out))
         law = fit_law(others, start, least=(1, 1))
-        reports.append((np.flatnonzero(part == number), widened_law(law, unknown(law, others))))
+        reports.append((np.flatnonzero(left_out), widened_law(law, unknown(law, others))))
     return report_errors(errors, reports)
 
 

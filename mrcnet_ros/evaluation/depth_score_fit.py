@@ -13,18 +13,19 @@ from scipy.optimize import minimize
 from ..datasets.bop import BopFrame, ResultRow
 from ..errors import DatasetError
 from ..geometry.se3 import Array
+from ..geometry.spread import sigmoid
 from ..inference.depth_law import DepthScoreLaw, features
 from ..inference.poses import PoseEstimate
 from ..objects import ObjectModel
 from .compared_object import ComparedObject
 from .covariance_errors import truths_of
-from .covariance_fit import MIN_POSES
+from .enough_poses import MIN_POSES
+from .left_out import each_left_out
 from .score_fit import auroc
 
 RIGHT = 0.1  # diameters: the largest error of the surface of a pose that counts as right
 PARTS = 5  # of the poses, left out in turn
-# Signs of its numbers: a better agreement is never worse. The bias is free.
-_BOUNDS = ((-50.0, 50.0), (0.0, 10.0), (0.0, 50.0), (-10.0, 0.0))
+NUMBERS = tuple(field.name for field in dataclasses.fields(DepthScoreLaw))
 # Prior of the gains and its deviation: half of the gains of models/demo, from 325 poses, many of
 # them wrong. Where depth corrects nearly all poses, the few wrong ones do not determine gains. On
 # 752 generated poses of models/lmo, 7 of them wrong, calibrations fitted to one of three sets had
@@ -57,10 +58,9 @@ def _fitted(inputs: Array, right: NDArray[np.bool_]) -> DepthScoreLaw:
         off = (x[1:] - _EXPECTED) / _DEVIATION
         return float(likelihood + off @ off / 2) / len(inputs)
 
-    found = minimize(loss, (0.0, *_EXPECTED), method='L-BFGS-B', bounds=_BOUNDS)
-    bias, score, agreement, residual = map(float, found.x)
-    return DepthScoreLaw(bias=bias, score_gain=score, agreement_gain=agreement,
-                         residual_gain=residual)
+    bounds = [DepthScoreLaw.limits[name] for name in NUMBERS]
+    found = minimize(loss, (0.0, *_EXPECTED), method='L-BFGS-B', bounds=bounds)
+    return DepthScoreLaw(**dict(zip(NUMBERS, map(float, found.x), strict=True)))
 
 
 def score_inputs(frames: Sequence[BopFrame], rows: Sequence[ResultRow],
@@ -108,10 +108,8 @@ def score_report(inputs: Array, right: NDArray[np.bool_]) -> DepthScoreReport:
     # the order of poses is that of objects in images: every fifth may be of one object
     part = np.random.default_rng(0).permutation(len(right)) % PARTS
     scores = np.zeros(len(right))
-    for number in range(PARTS):
-        kept = part != number
-        law = _fitted(inputs[kept], right[kept])
-        odds = inputs[~kept] @ dataclasses.astuple(law)
-        scores[~kept] = 1.0 / (1.0 + np.exp(-odds))
+    for left_out in each_left_out(part):
+        law = _fitted(inputs[~left_out], right[~left_out])
+        scores[left_out] = sigmoid(inputs[left_out] @ dataclasses.astuple(law))
     return DepthScoreReport(auroc(scores, right), auroc(inputs[:, 1], right),
                             float(scores[right].mean()), float(scores[~right].mean()))

@@ -5,6 +5,7 @@ The calibration is a logistic regression with fixed signs: better evidence never
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -13,11 +14,12 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.stats import rankdata
 
-from ..errors import DatasetError
 from ..geometry.se3 import Array
+from ..geometry.spread import sigmoid
 from ..inference.scoring import LEAST_APART, LIMITS, ScoreLaw, ScoreSource, terms
-from .covariance_fit import MIN_IMAGES, MIN_POSES
 from .covariance_law import Images
+from .enough_poses import check_enough_poses
+from .left_out import each_left_out, parts_of
 from .score_errors import Judged
 
 # Pulls the gains towards 0 as one pose would: a calibration stays finite where all right
@@ -40,7 +42,7 @@ def fit_score_law(judged: Sequence[Judged]) -> ScoreLaw:
 
     :raises DatasetError: when there are too few poses to tell.
     """
-    check_enough_poses(judged)
+    _check_enough(judged)
     return _fitted(judged)
 
 
@@ -84,16 +86,8 @@ def typical_apart(apart: Array) -> float:
                          *LIMITS['usual_apart']))
 
 
-def check_enough_poses(judged: Sequence[Judged]) -> None:
-    """Check that there are enough poses for a calibration.
-
-    :raises DatasetError: when there are not.
-    """
-    images = len({j.image for j in judged})
-    if len(judged) < MIN_POSES or images < MIN_IMAGES:
-        raise DatasetError(
-            f'{len(judged)} poses on {images} images are too few to fit a score: {MIN_POSES} on '
-            f'{MIN_IMAGES} images are needed')
+def _check_enough(judged: Sequence[Judged]) -> None:
+    check_enough_poses(len(judged), len({j.image for j in judged}), 'score')
 
 
 def _logistic(x: Array, right: NDArray[np.bool_]) -> Array:
@@ -109,7 +103,7 @@ def _logistic(x: Array, right: NDArray[np.bool_]) -> Array:
 
     def loss(w: Array) -> tuple[float, Array]:
         odds = z @ w
-        slope = z.T @ (1.0 / (1.0 + np.exp(-odds)) - right) + ridge * w
+        slope = z.T @ (sigmoid(odds) - right) + ridge * w
         likelihood = np.sum(np.logaddexp(0.0, odds) - right * odds)
         return float(likelihood + ridge / 2.0 @ w**2), slope
 
@@ -158,14 +152,12 @@ def left_out_scores(judged: Sequence[Judged]) -> Array:
 
     :raises DatasetError: when there are too few poses to tell.
     """
-    check_enough_poses(judged)
-    images = sorted({j.image for j in judged})
-    part = np.array([images.index(j.image) % PARTS for j in judged])
+    _check_enough(judged)
     scores = np.zeros(len(judged))
-    for number in np.unique(part):
-        law = _fitted([j for j, p in zip(judged, part, strict=True) if p != number])
-        for i in np.flatnonzero(part == number).tolist():
-            scores[i] = law.probability(judged[i].evidence)
+    for left_out in each_left_out(parts_of([j.image for j in judged], PARTS)):
+        law = _fitted(list(itertools.compress(judged, ~left_out)))
+        scores[left_out] = [law.probability(j.evidence)
+                            for j in itertools.compress(judged, left_out)]
     return scores
 
 

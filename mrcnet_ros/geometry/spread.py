@@ -1,4 +1,4 @@
-"""Spread of distributions over bins, and covariances of equivalent poses."""
+"""Probabilities of logits, and the spread of distributions over bins."""
 
 from __future__ import annotations
 
@@ -20,6 +20,12 @@ def softmax(logits: ArrayLike) -> Array:
     logits = np.asarray(logits, dtype=np.float64)
     powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return np.asarray(powers / powers.sum(axis=-1, keepdims=True), np.float64)
+
+
+def sigmoid(logits: ArrayLike) -> Array:
+    """Return the probabilities, 0..1, of logits of any shape."""
+    with np.errstate(over='ignore'):  # exp of a large number is inf, and the probability 0
+        return np.asarray(1.0 / (1.0 + np.exp(-np.asarray(logits, np.float64))))
 
 
 def second_moment(p: Array, offsets: Array) -> Array:

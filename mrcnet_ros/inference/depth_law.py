@@ -10,6 +10,7 @@ from typing import ClassVar
 import numpy as np
 
 from ..geometry.se3 import Array
+from ..geometry.spread import sigmoid
 from .depth_fit import DepthFit
 from .measured_law import Law
 from .uncertainty import PoseSpread, score_odds
@@ -30,7 +31,6 @@ class DepthScoreLaw(Law):
     Its log odds are ``bias + score_gain * log(odds of the network's score) + agreement_gain *
     agreement + residual_gain * residual`` with the residual in hundredths of the diameter. A
     larger residual never raises the score, a larger agreement never lowers it.
-
     """
 
     entry: ClassVar[str] = 'score_depth'
@@ -43,8 +43,7 @@ class DepthScoreLaw(Law):
 
     def score(self, score: float, fit: DepthFit, diameter_m: float) -> float:
         """Return the score of a pose that depth has corrected, 0..1."""
-        log_odds = features(score, fit, diameter_m) @ dataclasses.astuple(self)
-        return float(1.0 / (1.0 + np.exp(-log_odds)))
+        return float(sigmoid(features(score, fit, diameter_m) @ dataclasses.astuple(self)))
 
 
 def features(score: float, fit: DepthFit, diameter_m: float) -> Array:

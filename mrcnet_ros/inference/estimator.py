@@ -23,6 +23,7 @@ from ..geometry.crop import box_rays, crop_camera
 from ..geometry.rotation_grid import grid_of
 from ..geometry.sampling import sample_crops
 from ..geometry.se3 import Array
+from ..geometry.spread import sigmoid
 from ..geometry.view_prior import allowed_bins
 from ..rendering.template_store import TemplateStore
 from ..runtimes.backend import Backend
@@ -45,7 +46,7 @@ from .outline_agreement import OutlineAgreement
 from .poses import Detection, FrameResult, PoseEstimate, Skipped, StageClock, joined
 from .projected_box import ProjectedBoxes
 from .refinement import Refiner
-from .scoring import Evidence, sigmoid
+from .scoring import Evidence
 from .template_features import TemplateFeatures
 from .uncertainty import Posed, pose_spreads
 

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from ..geometry.bins import encode_translation
 from ..geometry.crop import CropCamera
 from ..geometry.se3 import Array, make_transform, rotation_to_axis
+from ..geometry.spread import sigmoid
 from ..objects import ObjectModel
 from ..runtimes.backend import Backend
 from ..specs import SEEN, TemplateSpec
 from .decoding import Outputs, decode_poses
 from .exact_templates import ExactTemplates
-from .scoring import sigmoid
 
 
 class ExactStage2(AbstractContextManager['ExactStage2']):

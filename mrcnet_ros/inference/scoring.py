@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..errors import SpecError
 from ..geometry.se3 import Array
@@ -150,9 +149,3 @@ def terms(quality: float | Array, apart: float | Array, farther: float | Array
     return (np.asarray(log_odds, np.float64),
             np.asarray(np.log(np.asarray(apart) + LEAST_APART), np.float64),
             np.asarray(np.log(farther), np.float64))
-
-
-def sigmoid(logits: NDArray[np.floating[Any]]) -> Array:
-    """Return the scores, 0..1, of logits of any shape."""
-    with np.errstate(over='ignore'):  # exp of a large number is inf, and the score 0
-        return np.asarray(1.0 / (1.0 + np.exp(-np.asarray(logits, np.float64))))

@@ -11,7 +11,7 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
-from ..evaluation.covariance_fit import MIN_IMAGES
+from ..evaluation.enough_poses import MIN_IMAGES
 from ..export.directory import export_checkpoint
 from ..geometry.rotation_grid import grid_of
 from ..geometry.view_prior import allowed_bins

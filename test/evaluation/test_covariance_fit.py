@@ -12,13 +12,14 @@ from mrcnet_ros.cli.calibrate_laws import measured_covariance
 from mrcnet_ros.datasets.bop import BopDataset, ResultRow
 from mrcnet_ros.errors import DatasetError
 from mrcnet_ros.evaluation.covariance_errors import PoseError, pose_errors, truths_of
-from mrcnet_ros.evaluation.covariance_fit import MIN_IMAGES, MIN_POSES, fit_law
+from mrcnet_ros.evaluation.covariance_fit import fit_law
 from mrcnet_ros.evaluation.covariance_law import PHOTOGRAPHS, Images, law_of, unknown, widened_law
 from mrcnet_ros.evaluation.covariance_report import (
     covariance_table,
     left_out_reports,
     report_errors,
 )
+from mrcnet_ros.evaluation.enough_poses import MIN_IMAGES, MIN_POSES
 from mrcnet_ros.evaluation.runner import Run
 from mrcnet_ros.geometry.se3 import exp_so3, rotation_to_axis
 from mrcnet_ros.inference.poses import PoseEstimate

@@ -9,6 +9,7 @@ from mrcnet_ros.geometry.se3 import exp_so3, log_so3, make_transform, moved_cova
 from mrcnet_ros.geometry.spread import (
     nearest_equivalents,
     rotation_spread,
+    sigmoid,
     softmax,
     spread_about_mean,
 )
@@ -31,6 +32,14 @@ def test_probabilities_add_up_and_leave_out_what_cannot_be():
     """However large the logits are."""
     p = softmax([[1000.0, 1000.0, -np.inf], [0.0, np.log(3.0), -np.inf]])
     np.testing.assert_allclose(p, [[0.5, 0.5, 0.0], [0.25, 0.75, 0.0]])
+
+
+@pytest.mark.filterwarnings('error')
+def test_probabilities_of_logits_are_0_to_1_however_large_these_are():
+    """Without a warning, in double precision, of any shape."""
+    p = sigmoid(np.array([[0.0, np.log(3.0)], [-1000.0, 1000.0]], np.float32))
+    np.testing.assert_allclose(p, [[0.5, 0.75], [0.0, 1.0]], rtol=1e-7)
+    assert p.dtype == np.float64 and float(sigmoid(-1.0)) == 1.0 - float(sigmoid(1.0))
 
 
 def test_the_spread_is_that_of_numpy():

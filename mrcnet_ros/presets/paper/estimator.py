@@ -18,9 +18,9 @@ from ...datasets.bop_scene import MM
 from ...geometry.camera import Camera
 from ...geometry.rotation_grid import grid_of
 from ...geometry.se3 import Array, rotation_from_6d
+from ...geometry.spread import sigmoid
 from ...inference.base_estimator import BaseEstimator
 from ...inference.poses import Detection, FrameResult, PoseEstimate, Skipped, StageClock
-from ...inference.scoring import sigmoid
 from ...rendering.renderer import Renderer
 from ...runtimes.backend import Backend
 from .crop import PaperCrops, network_input, paper_crops, straightened, straightened_box
