@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
 
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
@@ -20,6 +20,8 @@ ROBOT_FRAMES = ('base_footprint', 'base_link', 'earth', 'map', 'odom', 'world')
 # Robots send hundreds of messages a second to /tf, and names seldom change: this many are
 # read, then none for a while.
 LOOK_MESSAGES, PAUSE_S = 20, 2.0
+# Frames that are remembered of /tf; large robots have some hundred.
+MOST_MOVING = 5000
 # Transforms of each frame by which the node knows its own again, also late ones: ten seconds at
 # the rate of a camera. Others that send the frame are told for as long.
 REMEMBERED, TOLD_S = 300, 10.0
@@ -35,7 +37,8 @@ class FrameNames:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock, self._lock = clock, threading.Lock()
-        self._parents: dict[str, str] = {}
+        self._moving: OrderedDict[str, str] = OrderedDict()  # parents
+        self._fixed: dict[str, str] = {}
         self._own: set[tuple[str, str]] = set()
         self._sent: dict[tuple[str, str], deque[tuple[float, ...]]] = {}
         self._sent_s: dict[str, float] = {}
@@ -47,14 +50,15 @@ class FrameNames:
     def listen(self, node: NodeHandle) -> None:
         """Begin to listen to /tf and /tf_static, with nothing known."""
         with self._lock:
-            self._parents.clear()
+            self._moving.clear()
+            self._fixed.clear()
         self._node, self._left = node, LOOK_MESSAGES
         moving = QoSProfile(depth=LOOK_MESSAGES, reliability=ReliabilityPolicy.BEST_EFFORT)
         fixed = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         self._subscriptions = [
             node.create_subscription(TFMessage, '/tf', self._moved, moving,
                                      callback_group=Gate(self._looks)),
-            node.create_subscription(TFMessage, '/tf_static', self.note, fixed)]
+            node.create_subscription(TFMessage, '/tf_static', self.note_fixed, fixed)]
 
     def close(self) -> None:
         for subscription in self._subscriptions:
@@ -75,12 +79,26 @@ class FrameNames:
             self._shut_s = self._clock()
 
     def note(self, message: TransformsMessage) -> None:
-        """Take in a message of /tf or /tf_static; what the node itself has sent is left out."""
+        """Take in a message of /tf; what the node itself has sent is left out.
+
+        The names that came last are kept: trackers publish ever new ones.
+        """
         with self._lock:
-            for transform in message.transforms:
-                child, parent = _edge(transform)
+            for child, parent in map(_edge, message.transforms):
                 if (child, parent) not in self._own:
-                    self._parents[child] = parent
+                    self._fixed.pop(child, None)
+                    self._moving[child] = parent
+                    self._moving.move_to_end(child)
+            while len(self._moving) > MOST_MOVING:
+                self._moving.popitem(last=False)
+
+    def note_fixed(self, message: TransformsMessage) -> None:
+        """Take in a message of /tf_static, which comes once."""
+        with self._lock:
+            for child, parent in map(_edge, message.transforms):
+                if (child, parent) not in self._own:
+                    self._moving.pop(child, None)
+                    self._fixed[child] = parent
 
     def sent(self, transforms: Iterable[TransformStampedMessage]) -> None:
         """Take in what the node is about to send to /tf."""
@@ -115,7 +133,7 @@ class FrameNames:
         """
         child, parent = child.lstrip('/'), parent.lstrip('/')  # as tf2 reads them
         with self._lock:
-            other = self._parents.get(child, parent)
+            other = self._parent(child) or parent
             if other != parent:
                 return (f'{child!r} has the name of a frame that another node publishes below '
                         f'{other!r}')
@@ -129,9 +147,13 @@ class FrameNames:
     def _above(self, frame: str) -> set[str]:
         """Return the frames from that of the camera up to the root; a loop ends the search."""
         found: set[str] = set()
-        while (frame := self._parents.get(frame, '')) and frame not in found:
+        while (frame := self._parent(frame)) and frame not in found:
             found.add(frame)
         return found
+
+    def _parent(self, frame: str) -> str:
+        """Return the frame above one that others publish, '' for none."""
+        return self._moving.get(frame) or self._fixed.get(frame, '')
 
 
 def _edge(transform: TransformStampedMessage) -> tuple[str, str]:

@@ -299,8 +299,9 @@ class InputWatch:
         own, of_all = self._met('camera_info', slop_s)
         if own < _MOST * of_all or met >= _MOST * len(due):
             return ''
+        hint = f': {lost_images_hint()}' if self._expected['image'].may_be_too_large else ''
         return (f'image came for {met} of {len(due)} camera_info only, so images are lost on the '
-                f'way: {lost_images_hint()}')
+                f'way{hint}')
 
     def why_unpaired(self, slop_s: float, *, answered: float) -> Problem | None:
         """Return why recent images have no partners, None when that cannot be told.

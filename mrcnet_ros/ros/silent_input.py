@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rclpy.qos import QoSCompatibility, QoSProfile, qos_check_compatible
+from rclpy.qos import QoSCompatibility, QoSProfile, ReliabilityPolicy, qos_check_compatible
 from sensor_msgs.msg import Image
 
 from .diagnostics import type_name
@@ -29,6 +29,12 @@ class Expected:
     message_type: type
     qos: QoSProfile
     optional: bool = False
+
+    @property
+    def may_be_too_large(self) -> bool:
+        """Whether the middleware may lose messages for their size: raw best-effort images."""
+        return self.message_type is Image and (
+            self.qos.reliability == ReliabilityPolicy.BEST_EFFORT)
 
 
 def why_silent(
@@ -60,6 +66,6 @@ def why_silent(
                 'reliable')
     silence = (f'{fitting[0].node_name} has a publisher on {topic} but nothing arrives; see with '
                'ros2 topic hz whether it publishes')
-    if wanted != type_name(Image) or came or not others_came:
+    if not expected.may_be_too_large or came or not others_came:
         return silence
     return f'{silence}. If it does: {lost_images_hint()}'

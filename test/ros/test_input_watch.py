@@ -33,7 +33,7 @@ def _publisher(kind='sensor_msgs/msg/Image', qos=BEST_EFFORT, name='driver'):
     ([_publisher('sensor_msgs/msg/CompressedImage')],
      ['sensor_msgs/msg/CompressedImage', 'expected sensor_msgs/msg/Image', 'image_transport']),
     ([_publisher()], ['driver', 'another QoS', 'input_reliability']),
-    ([_publisher(qos=RELIABLE)], ['driver', 'nothing arrives', 'fastdds.xml']),
+    ([_publisher(qos=RELIABLE)], ['driver', 'nothing arrives', 'ros2 topic hz']),
 ])
 def test_the_graph_tells_why_an_input_is_silent(publishers, words):
     """No publisher, another type, another QoS, or lost on the way."""
@@ -47,15 +47,33 @@ def test_an_input_that_came_has_the_right_name():
     assert 'nobody publishes /cam any more' in text and 'remapping' not in text
 
 
-@pytest.mark.parametrize(('kind', 'came', 'others'), [
-    (CameraInfo, False, True), (Image, True, True), (Image, False, False),
-    (CompressedImage, False, True)])
-def test_only_images_that_never_came_are_said_to_be_too_large(kind, came, others):
-    """A small message, an image after others, or all inputs stay away as nobody publishes."""
+@pytest.mark.parametrize(('kind', 'qos', 'came', 'others', 'told'), [
+    (Image, BEST_EFFORT, False, True, True), (Image, RELIABLE, False, True, False),
+    (CameraInfo, BEST_EFFORT, False, True, False), (Image, BEST_EFFORT, True, True, False),
+    (Image, BEST_EFFORT, False, False, False), (CompressedImage, BEST_EFFORT, False, True, False)])
+def test_only_images_that_never_came_are_said_to_be_too_large(kind, qos, came, others, told):
+    """A small or reliable message, an image after others, or all inputs stay away otherwise."""
     publisher = _publisher(f'sensor_msgs/msg/{kind.__name__}', RELIABLE)
-    text = why_silent('image', Expected('/cam', kind, RELIABLE), [publisher], came=came,
+    text = why_silent('image', Expected('/cam', kind, qos), [publisher], came=came,
                       others_came=others)
-    assert 'ros2 topic hz' in text and 'fastdds' not in text
+    assert 'ros2 topic hz' in text and ('large best-effort images' in text) == told
+
+
+@pytest.mark.parametrize(('kind', 'qos', 'told'), [
+    (Image, BEST_EFFORT, True), (Image, RELIABLE, False), (CompressedImage, BEST_EFFORT, False)])
+def test_lost_images_are_too_large_only_where_the_middleware_loses_large_ones(kind, qos, told):
+    """Others get lost as well, but another profile or QoS does not help."""
+    watch = InputWatch(lambda: 0)
+    for name, expected in (('image', kind), ('camera_info', CameraInfo)):
+        watch.expect(name, Expected(f'/{name}', expected, qos))
+    for number in range(60):
+        image, info, _ = frame(1 + number)
+        watch.saw(info, 'camera_info')
+        if number % 2:
+            watch.saw(image, 'image')
+    level, text = _unpaired(watch)
+    assert level == Level.WARN and 'images are lost on the way' in text
+    assert ('large best-effort images' in text) == told
 
 
 def test_stamps_far_from_the_clock_are_told():
@@ -204,7 +222,7 @@ def test_images_that_get_lost_are_no_fault_of_other_stamps(watch):
                 watch.saw(message, name)
     level, text = _unpaired(watch, answered=0.1)
     assert level == Level.WARN and 'sync_slop_s' not in text
-    assert 'image came for 36 of 87 camera_info only, so images are lost on the way: ' in text
+    assert 'image came for 36 of 87 camera_info only, so images are lost on the way' in text
 
 
 def test_messages_that_wait_for_a_slow_node_have_no_other_clock():

@@ -26,7 +26,13 @@ from mrcnet_ros.ros.detection_reading import detections_from_message
 from mrcnet_ros.ros.diagnostics import Level
 from mrcnet_ros.ros.drop_counters import DropCounters
 from mrcnet_ros.ros.frame_handler import FrameHandler
-from mrcnet_ros.ros.frame_names import LOOK_MESSAGES, PAUSE_S, ROBOT_FRAMES, FrameNames
+from mrcnet_ros.ros.frame_names import (
+    LOOK_MESSAGES,
+    MOST_MOVING,
+    PAUSE_S,
+    ROBOT_FRAMES,
+    FrameNames,
+)
 from mrcnet_ros.ros.frames import Frame
 from mrcnet_ros.ros.input_doubts import camera_doubts
 from mrcnet_ros.ros.input_watch import InputWatch
@@ -240,6 +246,24 @@ def test_a_frame_with_a_slash_is_no_other_frame():
     names.note(tree('/camera duck'))
     assert names.refusal('duck', '/camera') == ''
     assert names.refusal('duck', 'camera') == ''
+
+
+def test_ever_new_names_in_tf_take_no_memory():
+    """A tracker of people names each anew; the frames of the robot stay known."""
+    names, node = FrameNames(), Mock()
+    names.listen(node)
+    moved, noted = (call.args[2] for call in node.create_subscription.call_args_list)
+    noted(tree('cell robot', 'base tool'))
+    for number in range(3 * MOST_MOVING):
+        moved(tree('robot base', 'base camera', f'map person_{number}'))
+    assert sum(len(value) for value in vars(names).values()
+               if isinstance(value, dict)) <= MOST_MOVING + 10
+    for frame_id in ('cell', 'robot', 'base', 'tool', f'person_{number}'):
+        assert names.refusal(frame_id, 'camera')
+    moved(tree('base tool'))
+    noted(tree('base person_5'))
+    assert names.refusal('tool', 'camera') and "'base'" in names.refusal('person_5', 'camera')
+    names.close()
 
 
 def test_of_a_busy_tf_little_is_looked_at():

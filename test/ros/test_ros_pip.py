@@ -275,6 +275,31 @@ def test_what_a_buffer_cannot_know_is_an_error_of_tf2(buffer, frames, second, er
         buffer.lookup_transform(*frames, Time(seconds=second))
 
 
+def _buffer_of_this_tree():
+    """Return an empty one as it is now, whatever is installed."""
+    import importlib.util
+
+    path = Path(__file__).parents[2] / 'ros_pip/modules/tf2_ros/buffer.py'
+    spec = importlib.util.spec_from_file_location('buffer_of_this_tree', path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.Buffer()
+
+
+def test_of_transforms_with_one_stamp_the_last_one_counts():
+    """A simulation that is paused sends it again and again, for hours."""
+    from rclpy.time import Time
+
+    buffer = _buffer_of_this_tree()
+    for second in (6, 8):
+        buffer.set_transform(_link('base', 'camera', second), 'test')
+    for x in range(100):
+        buffer.set_transform(_link('base', 'camera', 7, x=float(x)), 'test')
+    assert [stamp for stamp, _, _ in buffer._history['camera']] == [6e9, 7e9, 8e9]
+    found = buffer.lookup_transform('base', 'camera', Time(seconds=7))
+    assert found.transform.translation.x == 99.0
+
+
 @pytest.mark.parametrize(('parent', 'child', 'x', 'quat_xyzw', 'taken'), [
     ('map', 'camera', 1.0, (0.0, 0.0, 0.0, 1.0), True),
     ('/map', '/camera', 1.0, (0.0, 0.0, 0.0, 1.0), True),
@@ -285,15 +310,9 @@ def test_what_a_buffer_cannot_know_is_an_error_of_tf2(buffer, frames, second, er
     ('', 'camera', 1.0, (0.0, 0.0, 0.0, 1.0), False)])
 def test_a_transform_that_is_none_is_left_out(parent, child, x, quat_xyzw, taken):
     """As tf2 does, which then says that there is no transform; a slash in front is no name."""
-    import importlib.util
-
     from geometry_msgs.msg import TransformStamped
 
-    path = Path(__file__).parents[2] / 'ros_pip/modules/tf2_ros/buffer.py'
-    spec = importlib.util.spec_from_file_location('buffer_of_this_tree', path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    buffer, message = module.Buffer(), TransformStamped(child_frame_id=child)
+    buffer, message = _buffer_of_this_tree(), TransformStamped(child_frame_id=child)
     message.header.frame_id, message.header.stamp.sec = parent, 1
     message.transform.translation.x = x
     for axis, value in zip('xyzw', quat_xyzw, strict=True):

@@ -37,6 +37,8 @@ class ExtrapolationException(TransformException):
 class Buffer:
     """Keeps ten seconds of each transform; between two stamps it interpolates.
 
+    Of several transforms with one stamp the last one counts.
+
     Transforms that are none are left out: of a frame to itself, without a name, with a number that
     is not finite, or with a quaternion that is no rotation.
     """
@@ -110,7 +112,9 @@ class Buffer:
             self._history[child] = [(0, t, q)]
             return
         history, stamp = self._history[child], _nanoseconds(message.header.stamp)
-        bisect.insort(history, (stamp, t, q), key=lambda entry: entry[0])
+        at = bisect.bisect_left(history, stamp, key=lambda entry: entry[0])
+        again = at < len(history) and history[at][0] == stamp
+        history[at:at + again] = [(stamp, t, q)]
         while history[0][0] < history[-1][0] - self._keep_ns:
             del history[0]
 
