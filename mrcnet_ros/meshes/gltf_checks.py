@@ -16,6 +16,7 @@ from .mtl import LEAST_OPACITY
 MAGIC, VERSION, JSON_CHUNK = b'glTF', 2, 0x4E4F534A
 FLOAT, UBYTE = 5126, 5121
 TRIANGLES = 4
+DARK = 0.002  # base colours below it are black
 ALPHA_CUTOFF = 0.5  # below which a masked material has a hole, if it does not say
 REPEAT = 10497  # how a sampler goes on beyond the borders of a texture, if it does not say
 # extensions that change neither the shape nor the plain colour of a surface
@@ -105,10 +106,8 @@ def textures_end(header: dict[str, Any]) -> bool:
 
 
 def _shown(header: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the nodes of the scene; all where there is none."""
+    """Return the nodes of the scene."""
     nodes = header.get('nodes', [])
-    if not header.get('scenes'):
-        return list(nodes)
     found, left = [], list(header['scenes'][0].get('nodes', []))
     while left:
         node = nodes[left.pop()]
@@ -132,6 +131,8 @@ def _problems(header: dict[str, Any]) -> Any:
         yield 'has several scenes', 'export one scene'
     if not header.get('meshes'):
         yield 'has no triangles', 'export it again, with its mesh'
+    if not header.get('scenes'):
+        yield 'has no scene, which says what of it is shown', 'export it again, with a scene'
     for kind in ('buffers', 'images'):
         for item in header.get(kind, []):
             if not str(item.get('uri', 'data:')).startswith('data:'):
@@ -176,6 +177,9 @@ def _material_problems(material: dict[str, Any]) -> Any:
     if not texture and 'emissiveTexture' in material and any(material.get('emissiveFactor', ())):
         yield 'has a picture of light alone (emissiveTexture)', 'make it the base colour'
     factor = material.get('pbrMetallicRoughness', {}).get('baseColorFactor', [1.0] * 4)
+    if any(material.get('emissiveFactor', ())) and max(factor[:3]) < DARK:
+        yield ('has a colour of light alone (emissiveFactor on a black base colour)',
+               'make it the base colour')
     least = {'BLEND': LEAST_OPACITY, 'MASK': material.get('alphaCutoff', ALPHA_CUTOFF)}
     if factor[3] < least.get(material.get('alphaMode', 'OPAQUE'), 0.0):
         yield (f'has the transparent material {material.get("name", "without a name")!r}, and '

@@ -22,7 +22,8 @@ LEAST_OPACITY = 0.5
 # ends it mostly means opaque: they write "Tr 1" as well as "Tr 0" for it.
 UNCLEAR = (0.02, 0.98)
 FIELDS = {'kd': 'colour', 'map_kd': 'picture', 'd': 'opacity', 'tr': 'transparency',
-          'map_d': 'opacity_picture'}
+          'map_d': 'opacity_picture', 'map_ka': 'ambient_picture', 'map_ke': 'light_picture',
+          'ke': 'light'}
 Options = dict[str, tuple[str, ...]]
 
 
@@ -34,6 +35,9 @@ class MtlMaterial:
     :param picture: options and file name of ``map_Kd``, None without it.
     :param opacity: value of ``d``, None without it; ``transparency`` is that of ``Tr``.
     :param opacity_picture: options and file name of ``map_d``, None without it.
+    :param ambient_picture: options and file name of ``map_Ka``, None without it.
+    :param light_picture: the same of ``map_Ke``.
+    :param light: values of ``Ke``, None without it.
     :param problem: why the library does not say how it looks, '' when it does.
     """
 
@@ -43,6 +47,9 @@ class MtlMaterial:
     opacity: str | None = None
     transparency: str | None = None
     opacity_picture: str | None = None
+    ambient_picture: str | None = None
+    light_picture: str | None = None
+    light: str | None = None
     problem: str = ''
 
 
@@ -86,8 +93,8 @@ def paint_of(mesh: Path, name: str, material: MtlMaterial, textured: bool) -> Pa
         if material.problem:
             raise ValueError(material.problem)
         _check_opaque(material)
-        if textured and material.picture is None and material.opacity_picture is not None:
-            raise ValueError('has "map_d" and no "map_Kd", and faces are drawn opaque')
+        if material.picture is None:
+            _check_drawn(material, textured)
         if material.picture is None or not textured:
             return Paint(None if material.colour is None else _rgb(material.colour))
         options, file = _split_options(material.picture)
@@ -140,6 +147,24 @@ def _check_opaque(material: MtlMaterial) -> None:
                          'for opaque')
 
 
+def _check_drawn(material: MtlMaterial, textured: bool) -> None:
+    """Refuse a material without ``map_Kd`` that shows what is not drawn.
+
+    :raises ValueError: when it does.
+    """
+    if textured and material.opacity_picture is not None:
+        raise ValueError('has "map_d" and no "map_Kd", and faces are drawn opaque')
+    for keyword, file in (('map_Ka', material.ambient_picture),
+                          ('map_Ke', material.light_picture)):
+        if textured and file is not None:
+            raise ValueError(f'has "{keyword} {file}" and no "map_Kd", which alone is drawn; if '
+                             'faces look like that picture, call it "map_Kd"')
+    is_black = material.colour is None or not any(_rgb(material.colour))
+    if material.light is not None and is_black and any(_numbers(material.light)):
+        raise ValueError(f'has the colour "Ke {material.light}" of its own light, and its "Kd", '
+                         'which alone is drawn, is missing or black; give the colour as "Kd"')
+
+
 def _last(text: str) -> float:
     """Return the last number of ``d`` or ``Tr``, 1 when there is none."""
     with contextlib.suppress(ValueError, IndexError):
@@ -148,15 +173,21 @@ def _last(text: str) -> float:
 
 
 def _rgb(text: str) -> tuple[int, int, int]:
-    values: list[float] = []
-    with contextlib.suppress(ValueError):
-        values = numbers_of(text.split('#')[0].split()).tolist()
+    values = _numbers(text)
     values = values * 3 if len(values) == 1 else values
     if len(values) != 3 or not all(
             -ROUNDING <= value <= 1.0 + ROUNDING for value in values):
         raise ValueError(f'has the colour "Kd {text}", expected three numbers from 0 to 1')
     r, g, b = (round(255 * min(max(value, 0.0), 1.0)) for value in values)
     return r, g, b
+
+
+def _numbers(text: str) -> list[float]:
+    """Return the numbers before a comment, none where one is no number."""
+    with contextlib.suppress(ValueError):
+        found: list[float] = numbers_of(text.split('#')[0].split()).tolist()
+        return found
+    return []
 
 
 def _split_options(text: str) -> tuple[Options, str]:

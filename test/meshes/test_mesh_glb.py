@@ -123,6 +123,20 @@ def test_colours_of_materials_are_light_and_shown_as_such(tmp_path: Path) -> Non
     assert texture is not None and abs(int(texture[0, 0, 0]) - HALF_LIGHT) <= 1
 
 
+@pytest.mark.parametrize('material', [
+    {'emissiveFactor': [0, 0, 0], 'pbrMetallicRoughness': {'baseColorFactor': [0, 0, 0, 1]}},
+    {'emissiveFactor': [1, 1, 1], 'pbrMetallicRoughness': {'baseColorFactor': [0.2, 0, 0, 1]}},
+    {'emissiveFactor': [1, 1, 1]}])
+def test_light_of_its_own_does_not_matter_where_a_material_has_a_colour(
+        tmp_path: Path, material: dict[str, Any]) -> None:
+    """Or has none of it."""
+    def change(header: dict[str, Any]) -> None:
+        header['materials'] = [material]
+        header['meshes'][0]['primitives'][0]['material'] = 0
+
+    assert len(read_mesh(write(tmp_path / 'a.glb', box().scene(), change), 1.0).faces) == 12
+
+
 def test_a_file_is_its_own_digest(tmp_path: Path) -> None:
     """Nothing else belongs to it."""
     one = mesh_digest(write(tmp_path / 'a.glb', box().scene()))
@@ -148,6 +162,9 @@ REFUSED: list[tuple[Callable[[dict[str, Any]], object], str]] = [
      "transparent material 'glass'"),
     (lambda h: h.update(materials=[{'emissiveTexture': {'index': 0},
                                     'emissiveFactor': [1, 1, 1]}]), 'emissiveTexture'),
+    (lambda h: h.update(materials=[{'emissiveFactor': [1, 0, 0], 'pbrMetallicRoughness': {
+        'baseColorFactor': [0, 0, 0, 1]}}]), 'emissiveFactor'),
+    (lambda h: h.pop('scenes'), 'has no scene'),
     (lambda h: h['nodes'][0].update(children=[0]), 'cannot be read'),
     (lambda h: h['meshes'][0]['primitives'][0].pop('attributes'), 'malformed'),
     (lambda h: h['accessors'][0].update(count=10**6), 'cannot be read'),

@@ -54,6 +54,7 @@ def write(folder: Path, head: str = 'mtllib box.mtl', before: tuple[str, ...] = 
     ('mtllib box.mtl', {'box': TEXTURED + 'd 1.0\nTr 1.0\n'}),
     ('mtllib box.mtl', {'box': TEXTURED + 'd 0.9\nTr 0.1\n'}),
     ('mtllib box.mtl', {'box': TEXTURED + 'map_d atlas.png\n'}),
+    ('mtllib box.mtl', {'box': TEXTURED + 'map_Ka atlas.png\nmap_Ke atlas.png\nKe 1 1 1\n'}),
     ('mtllib box.mtl', {'box': 'newmtl glass\nd 0\n' + TEXTURED}),
     ('\ufeffmtllib box.mtl', {'box': '\ufeff' + TEXTURED}),
     ('# made in C:\\boxes\\\nmtllib box.mtl', {'box': TEXTURED}),
@@ -130,6 +131,10 @@ def test_scale_and_offset_move_the_texture(tmp_path: Path) -> None:
     ('newmtl used\nKd 1 0_1 0\n', 'has the colour "Kd 1 0_1 0", expected three numbers'),
     (TEXTURED + 'map_d gone.png\n', r'gone\.png is missing'),
     ('newmtl used\nmap_d atlas.png\n', 'has "map_d" and no "map_Kd"'),
+    ('newmtl used\nKd 1 1 1\nmap_Ka atlas.png\n', 'has "map_Ka atlas.png" and no "map_Kd"'),
+    ('newmtl used\nmap_Ke atlas.png\n', 'has "map_Ke atlas.png" and no "map_Kd"'),
+    ('newmtl used\nKd 0 0 0\nKe 1 0 0\n', 'has the colour "Ke 1 0 0" of its own light'),
+    ('newmtl used\nKe 0 0.5 0\n', r'"Ke 0 0\.5 0".*"Kd", which .* missing or black; .* as "Kd"'),
     (OTHER, "use the material 'used', which no material library.*; "
      r'add "newmtl used" with its colour "Kd" or its texture "map_Kd" to \S*box\.mtl$'),
     ('', "use the material 'used', which no material library.*; "
@@ -265,6 +270,14 @@ def test_faces_without_texture_coordinates_have_the_plain_colour(tmp_path: Path)
     mesh = read_mesh(path, 0.001)
     assert (mesh.colors == [255, 0, 0]).all()
     assert companion_files(path) == [tmp_path / 'box.mtl']
+
+
+def test_light_of_its_own_does_not_matter_where_a_material_has_a_colour(tmp_path: Path) -> None:
+    """Or has none of it; faces without texture coordinates need no picture of it."""
+    for light in ('Ke 0 0 0', 'Kd 0 0 0\nKe 0 0 0', 'Kd 0.5 0 0\nKe 0.1 0 0', 'map_Ka gone.png'):
+        path = write(tmp_path, box=f'newmtl used\n{light}\n')
+        path.write_text(obj_text('mtllib box.mtl', USED, uv=False))
+        assert len(read_mesh(path, 0.001).faces) == 12
 
 
 @pytest.mark.parametrize('scale', [1.0, 255.0])
