@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from ..datasets.bop import MIN_VISIBLE_FRACTION, BopFrame
-from ..detector.decode import FITS_IOU, FoundObject, which_fit
+from ..detector.decode import FoundObject
+from ..detector.matching import FITS_IOU, which_fit
 from ..detector.object_detector import LEAST_SCORE
 from ..geometry.boxes import ious
 from ..geometry.se3 import Array

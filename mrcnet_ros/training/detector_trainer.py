@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..detector.decode import TopBoxes, cell_grid, decode_detections
+from ..detector.decode import cell_grid, decode_detections
+from ..detector.matching import TopBoxes
 from ..errors import SpecError
 from ..network.detector import DetectorNetwork
 from ..network.detector_losses import WANTED, BoxTargets, detection_loss

@@ -5,13 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mrcnet_ros.detector.decode import (
-    FoundObject,
-    TopBoxes,
-    best_of_each,
-    cell_grid,
-    decode_detections,
-)
+from mrcnet_ros.detector.decode import best_of_each, cell_grid, decode_detections
 from mrcnet_ros.geometry.boxes import ious
 from mrcnet_ros.specs import ANSWERING_CELLS
 
@@ -170,15 +164,3 @@ def test_overlap_is_symmetric_and_one_only_for_the_same_box():
         assert values[i] == pytest.approx(1) and (np.delete(values, i) < 1).all()
         np.testing.assert_allclose(values, [ious(box[None], b)[0] for b in boxes])
     assert ious(np.array([[3.0, 3, 3, 3]]), np.array([3.0, 3, 3, 3]))[0] == 0
-
-
-def test_the_best_boxes_count_as_many_as_objects_are_there():
-    """A second box of a class counts where two are there; a worse one never does."""
-    a, b, c = np.array([[0.0, 0, 10, 10], [20, 0, 30, 10], [40, 0, 50, 10]])
-    found = [FoundObject(0, 0.9, a), FoundObject(0, 0.8, b), FoundObject(1, 0.7, c)]
-    top = TopBoxes(3)
-    assert top.add(np.array([0, 0, 1]), np.array([a, b, a]), found) == [True, True, False]
-    assert top.add(np.array([0]), b[None], found) == [False]
-    assert top.add(np.array([2]), b[None], found) == [False]
-    assert top.recalls(['x', 'y', 'z']) == {'x': 2 / 3, 'y': 0.0, 'z': 0.0, 'all': 2 / 5}
-    assert TopBoxes(1).recalls(['x']) == {'all': 0.0}

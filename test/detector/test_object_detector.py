@@ -20,8 +20,9 @@ from mrcnet_ros import Camera, ObjectDetector
 from mrcnet_ros.cli.main import main
 from mrcnet_ros.datasets.bop import BopFrame
 from mrcnet_ros.datasets.bop_frame import GroundTruth
-from mrcnet_ros.detector.decode import FoundObject, TopBoxes
+from mrcnet_ros.detector.decode import FoundObject
 from mrcnet_ros.detector.entry import read_detector
+from mrcnet_ros.detector.matching import TopBoxes
 from mrcnet_ros.errors import ImageError, ModelError, SpecError
 from mrcnet_ros.evaluation.detector_boxes import DetectorBoxes
 from mrcnet_ros.evaluation.detector_scores import DetectorScores, average_precision, detector_table
