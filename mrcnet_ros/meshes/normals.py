@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,6 +15,7 @@ SHORTEST = 1e-9  # a shorter normal is a rounding error and points nowhere
 # Part of a closed body's surface on which normals of a file may point the other way than the rest:
 # 0.04 on T-LESS, where sharp edges share them. Where more do, they are computed.
 MIXED = 0.1
+CREASE = np.radians(30.0)  # the angle between two faces from which their edge is a sharp one
 
 
 def normals_of(surface: IndexedSurface) -> tuple[Array, Rows]:
@@ -23,7 +26,7 @@ def normals_of(surface: IndexedSurface) -> tuple[Array, Rows]:
     :return: (N, 3) normals of any length, and (F, 3) their rows.
     """
     if surface.normals is None or surface.normal_rows is None:
-        return corner_normals(surface.positions, surface.corners)
+        return corner_normals(surface.positions, surface.corners, smooth=surface.smooth)
     table, rows = surface.normals, surface.normal_rows
     good = _usable(table)
     usable, directions = (rows >= 0) & good[rows], unit(np.where(good[:, None], table, 0.0))
@@ -34,7 +37,7 @@ def normals_of(surface: IndexedSurface) -> tuple[Array, Rows]:
         table = np.concatenate([table, -table])
     if usable.all():
         return table, rows
-    computed, others = corner_normals(surface.positions, surface.corners)
+    computed, others = corner_normals(surface.positions, surface.corners, smooth=surface.smooth)
     return np.concatenate([table, computed]), np.where(usable, rows, others + len(table))
 
 
@@ -61,15 +64,18 @@ def unit(normals: Array) -> Array:
     return np.where(length > SHORTEST, normals / np.maximum(length, SHORTEST), [0.0, 0.0, 1.0])
 
 
-def corner_normals(positions: Array, corners: Rows) -> tuple[Array, Rows]:
+def corner_normals(positions: Array, corners: Rows, *, smooth: bool = False
+                   ) -> tuple[Array, Rows]:
     """Compute normals of faces that have none.
 
-    Where the faces are wound alike they are shared by the corners at a vertex; else each face has
-    its own. Those of closed bodies point outwards, of a cavity into it. Of two faces at the same
-    three vertices, which show both sides, the first counts: together they would cancel out.
+    Where the faces are wound alike they are shared by the corners at a vertex, but not across
+    sharp edges; else each face has its own. Those of closed bodies point outwards, of a cavity
+    into it. Of two faces at the same three vertices, which show both sides, the first counts:
+    together they would cancel out.
 
     :param positions: (P, 3).
     :param corners: (F, 3) rows of ``positions``.
+    :param smooth: whether they are shared across sharp edges, too.
     :return: (N, 3) normals, and (F, 3) their rows.
     """
     import trimesh
@@ -77,16 +83,38 @@ def corner_normals(positions: Array, corners: Rows) -> tuple[Array, Rows]:
     _, first, copies = np.unique(np.sort(corners, axis=1), axis=0, return_index=True,
                                  return_inverse=True)
     rank = np.argsort(np.argsort(first))
-    single = corners[np.sort(first)]
+    copies, first = rank[copies.ravel()], np.sort(first)
+    single = corners[first]
     shape = joined(positions, single)
-    if shape.is_watertight:
-        turned = to_turn_outward(shape)
-        single[turned] = single[turned, ::-1]
+    turned = to_turn_outward(shape) if shape.is_watertight else np.zeros(len(single), bool)
     if not shape.is_winding_consistent:
+        single[turned] = single[turned, ::-1]
         a, b, c = np.moveaxis(positions[single], 1, 0)
-        return np.cross(b - a, c - a), np.repeat(rank[copies.reshape(-1, 1)], 3, axis=1)
-    smooth = trimesh.Trimesh(positions, single, process=False).vertex_normals
-    return np.asarray(smooth, np.float64), corners
+        return np.cross(b - a, c - a), np.repeat(copies[:, None], 3, axis=1)
+    rows = corners if smooth else _apart(corners, _between_edges(shape)[copies])
+    places = positions if rows is corners else np.zeros((rows.max() + 1, 3))
+    if rows is not corners:
+        places[rows] = positions[corners]
+    single = rows[first]
+    single[turned] = single[turned, ::-1]
+    found = trimesh.Trimesh(places, single, process=False).vertex_normals
+    return np.asarray(found, np.float64), rows
+
+
+def _between_edges(shape: Any) -> Rows:
+    """Return to which part between sharp edges each face of a surface of trimesh belongs, (F,)."""
+    import trimesh
+
+    return np.asarray(trimesh.graph.connected_component_labels(
+        shape.face_adjacency[shape.face_adjacency_angles < CREASE],
+        node_count=len(shape.faces)), np.int64)
+
+
+def _apart(corners: Rows, part: Rows) -> Rows:
+    """Return rows of corners, (F, 3), that differ where parts of faces, (F,), do."""
+    apart = np.stack([corners.ravel(), np.repeat(part, 3)], axis=1)
+    found, rows = np.unique(apart, axis=0, return_inverse=True)
+    return corners if len(found) == len(np.unique(corners)) else rows.reshape(-1, 3)
 
 
 def _usable(normals: Array) -> NDArray[np.bool_]:

@@ -54,7 +54,8 @@ def read_ply(path: Path) -> IndexedSurface:
         return IndexedSurface(
             positions, corners, paints, face_paints, normals, None if normals is None else corners,
             uv, corners if uv_rows is None else uv_rows, _rgb(vertices),
-            None if face_rgb is None else face_rgb[owners])
+            None if face_rgb is None else face_rgb[owners],
+            smooth=True)  # as models have learned those of T-LESS that have no normals
     except ValueError as error:
         raise MeshError(path, f'cannot be read: {error}', BAD_FILE) from error
 

@@ -37,8 +37,10 @@ def read_stl(path: Path) -> IndexedSurface:
         raise MeshError(path, 'has no triangles', 'export it again')
     try:
         loaded = trimesh.load_mesh(io.BytesIO(data), file_type='stl', process=False)
-        corners = np.asarray(loaded.faces, np.int64)
-        surface = IndexedSurface(np.asarray(loaded.vertices, np.float64), corners, (Paint(),),
+        # each triangle has corners of its own; trimesh joins those of several solids
+        positions = np.asarray(loaded.vertices, np.float64)[loaded.faces].reshape(-1, 3)
+        corners = np.arange(len(positions)).reshape(-1, 3)
+        surface = IndexedSurface(positions, corners, (Paint(),),
                                  np.zeros(len(corners), np.int64))
     except Exception as error:  # trimesh raises whatever its parsers meet
         raise MeshError(path, f'cannot be read ({error})', 'export it again') from error

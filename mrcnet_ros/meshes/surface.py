@@ -57,6 +57,7 @@ class IndexedSurface:
     :param uv_rows: (F, 3) rows of ``uv``, -1 where a corner has none.
     :param vertex_rgb: (P, 3) uint8, or None.
     :param face_rgb: (F, 3) uint8, or None; the colours of vertices come first.
+    :param smooth: whether computed normals go on across sharp edges.
     """
 
     positions: NDArray[np.float64]
@@ -69,6 +70,7 @@ class IndexedSurface:
     uv_rows: Rows | None = None
     vertex_rgb: NDArray[np.uint8] | None = None
     face_rgb: NDArray[np.uint8] | None = None
+    smooth: bool = False
 
     def images(self) -> list[Path | EmbeddedPicture]:
         """Return the textures that faces use, each once."""

@@ -6,7 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mesh_texts import CORNERS, TRIANGLES, assert_looks_like, box, pictures
+import trimesh
+from mesh_texts import (
+    CORNERS,
+    SHARED,
+    SHARED_ROWS,
+    TRIANGLES,
+    assert_looks_like,
+    box,
+    pictures,
+)
 from ply_texts import VERTEX_RGB, XYZ, columns, faces, ply
 
 from mrcnet_ros.meshes import read_mesh
@@ -109,3 +118,55 @@ def test_normals_of_an_open_surface_stay_as_the_file_has_them(tmp_path: Path) ->
     """Nothing says which side of it is outside."""
     path = ply(tmp_path / 'x.ply', XYZ + normals(-box().normals), [faces(TRIANGLES[:-1])])
     np.testing.assert_allclose(read_mesh(path, 0.001).normals, -box().normals, atol=1e-6)
+
+
+def shared_box(folder: Path, kind: str) -> Path:
+    """Write the box with eight vertices, which its sides share, and without normals."""
+    shape = trimesh.Trimesh(SHARED, SHARED_ROWS.ravel()[TRIANGLES], process=False)
+    path = folder / f'box.{kind}'
+    if kind == 'stl':  # a solid of each half
+        texts = [trimesh.exchange.stl.export_stl_ascii(shape.submesh([half], append=True))
+                 for half in (range(6), range(6, 12))]
+        path.write_text('\n'.join(texts) + '\n')
+    else:
+        export(shape, path)
+    return path
+
+
+def export(shape: trimesh.Trimesh, path: Path) -> None:
+    """Write a shape without normals."""
+    kind = path.suffix[1:]
+    named = {'obj': 'include_normals', 'glb': 'include_normals', 'ply': 'vertex_normal'}
+    data = shape.export(file_type=kind, **({named[kind]: False} if kind in named else {}))
+    path.write_bytes(data.encode() if isinstance(data, str) else data)
+
+
+@pytest.mark.parametrize('kind', ['obj', 'off', 'glb', 'stl'])
+def test_sharp_edges_are_seen_where_a_file_has_no_normals(tmp_path: Path, kind: str) -> None:
+    """Sides of a box do not share normals at its corners."""
+    mesh = read_mesh(shared_box(tmp_path, kind), 0.001)
+    a, b, c = np.moveaxis(mesh.vertices[mesh.faces], 1, 0)
+    across = np.cross(b - a, c - a)
+    across /= np.linalg.norm(across, axis=1, keepdims=True)
+    np.testing.assert_allclose(mesh.normals[mesh.faces], np.repeat(across[:, None], 3, axis=1),
+                               atol=1e-6)
+
+
+@pytest.mark.parametrize('kind', ['obj', 'off', 'glb'])
+def test_round_shapes_look_round_where_a_file_has_no_normals(tmp_path: Path, kind: str) -> None:
+    """Their faces share normals, but not with the flat ends of a cylinder."""
+    shape = trimesh.creation.cylinder(20, 60, sections=32)
+    path = tmp_path / f'x.{kind}'
+    export(shape, path)
+    mesh = read_mesh(path, 0.001)
+    flat = np.abs(mesh.normals[:, 2]) > 0.999
+    radial = mesh.vertices[~flat] * [1, 1, 0]
+    radial /= np.linalg.norm(radial, axis=1, keepdims=True)
+    assert 32 <= (~flat).sum() <= 64 + 2
+    np.testing.assert_allclose(mesh.normals[~flat], radial, atol=0.02)
+
+
+def test_faces_of_a_ply_file_share_normals_at_their_vertices(tmp_path: Path) -> None:
+    """Models have learned those of T-LESS that have no normals so."""
+    mesh = read_mesh(shared_box(tmp_path, 'ply'), 0.001)
+    assert len(mesh.normals) == 8 and (np.abs(mesh.normals) > 0.3).all()
