@@ -112,7 +112,7 @@ def run_node(args: list[str] | None, make: Callable[[threading.Event], RunnableN
         return 2
     words, name = sys.argv if args is None else args, node.get_fully_qualified_name()
     for remark in (*unused_files(words, name), *remap_remarks(words, name, node.parameters),
-                   *idle_parameters(node.parameters)):
+                   *idle_parameters(node.parameters), *node.parameters.doubts()):
         node.get_logger().warning(remark)
     try:
         if node.get_parameter('autostart').value and not start(node) and not stop.is_set():

@@ -161,8 +161,8 @@ class NodeParameters:
         0.15, 'an instance without such a pose for longer than this is lost until it is detected '
         'again [s]', bounds=(0.0, 10.0), live=True)
     track_unseen: int = parameter(
-        4, 'an instance that the detector misses this many times in a row is lost; 0: never',
-        bounds=(0, 1000), live=True)
+        4, 'an instance is lost if so many images with detections in a row have no good answer to '
+        'a detection of it; 0: never', bounds=(0, 1000), live=True)
     detector_rate_hz: float = parameter(
         2.0, "how often the node's own detector runs while instances are followed [Hz]; without "
         'track it runs on each image', bounds=(0.01, 1000.0), live=True)
@@ -201,11 +201,13 @@ class NodeParameters:
         2.0, '/diagnostics reports an error if the age of published poses (p95) is higher [s]',
         bounds=(0.0, 3600.0), live=True)
     warn_drop_ratio: float = parameter(
-        0.8, '/diagnostics warns if a larger share of the frames is dropped as busy or unpaired',
+        0.8, '/diagnostics warns if a larger share of the frames is dropped as busy, late or '
+        'unpaired (unless an input simply comes for fewer images), comes after a gap '
+        '(track_gap_s) or lacks the motion of the camera (track_frame)',
         bounds=(0.0, 1.0), live=True)
     input_timeout_s: float = parameter(
-        2.0, '/diagnostics reports an error if an input is silent for longer [s]',
-        bounds=(0.1, 3600.0), live=True)
+        2.0, '/diagnostics reports an error if an input is silent for longer [s]; with '
+        'depth: auto, silent depth is only a warning', bounds=(0.1, 3600.0), live=True)
     stale_stamp_s: float = parameter(
         1.0, "/diagnostics warns if stamps and the node's clock differ by more [s]",
         bounds=(0.0, 1e9), live=True)
@@ -221,18 +223,26 @@ class NodeParameters:
                 f'parameter input_reliability is {self.input_reliability!r} but policy '
                 "'lossless' needs 'reliable' inputs to answer every frame; set it to 'reliable'"
             )
-        if self.error_age_s < self.warn_age_s:
-            raise SpecError(f'parameter error_age_s is {self.error_age_s}, below warn_age_s, '
-                            f'which is {self.warn_age_s}; raise error_age_s or lower warn_age_s')
-        if self.detections_fit != FITS[0] and not self.reading().size:
-            raise SpecError(f'parameter detections_fit is {self.detections_fit!r} but '
-                            'detections_size is empty; give the width and height of the picture '
-                            f'that the boxes belong to, or set detections_fit to {FITS[0]!r}')
         if self.marker_mesh_folder and '://' not in self.marker_mesh_folder:
             raise SpecError(f'parameter marker_mesh_folder is {self.marker_mesh_folder!r}; RViz '
                             "finds meshes by URI, for instance 'file:///home/robot/meshes' or "
                             "'package://my_robot/meshes'")
         self.reading()
+
+    def doubts(self) -> list[str]:
+        """Return which parameters others leave without effect, and what to do.
+
+        They are not refused, because ``ros2 param load`` sets one after the other.
+        """
+        found = []
+        if self.error_age_s < self.warn_age_s:
+            found.append(f'warn_age_s, {self.warn_age_s:g}, is without effect: error_age_s is '
+                         f'{self.error_age_s:g}; raise error_age_s or lower warn_age_s')
+        if self.detections_fit != FITS[0] and not (self.detector or self.reading().size):
+            found.append(f'detections_fit, {self.detections_fit!r}, is without effect: '
+                         'detections_size is empty; give the width and height of the picture '
+                         f'that the boxes belong to, or set detections_fit to {FITS[0]!r}')
+        return found
 
     def reading(self) -> DetectionSettings:
         """Return how detections are to be read.

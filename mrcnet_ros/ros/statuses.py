@@ -64,7 +64,8 @@ def pose_status(account: Account, limits: NodeParameters, why_unpaired: Problem 
         wrong.
     """
     problems = [*_frame_problems(account, limits, why_unpaired),
-                *_detection_problems(account, limits), *_age_problems(account, limits)]
+                *_detection_problems(account, limits), *_age_problems(account, limits),
+                *(Problem(Level.WARN, doubt) for doubt in limits.doubts())]
     if (count := account.recent.get('no_camera_motion', 0)) > (
             limits.warn_drop_ratio * account.recent.get('frames', 0)):
         problems.append(Problem(
@@ -143,7 +144,7 @@ def _age_problems(account: Account, limits: NodeParameters) -> list[Problem]:
     if hang := _hang_problems(account, limits):
         return hang
     ages = account.percentiles_s.get('age')
-    if not ages or ages[1] <= limits.warn_age_s:
+    if not ages or ages[1] <= min(limits.warn_age_s, limits.error_age_s):
         return []
     level = Level.ERROR if ages[1] > limits.error_age_s else Level.WARN
     own_s = sum(account.percentiles_s.get(name, (0.0, 0.0))[1]

@@ -302,8 +302,9 @@ def test_the_page_names_only_parameters_that_exist():
         NodeParameters(**{k: tuple(v) if isinstance(v, list) else v for k, v in given.items()})
 
 
-def test_a_fit_into_no_picture_is_refused():
-    """It would be ignored without detections_size, and every box be wrong."""
-    with pytest.raises(SpecError, match=r"detections_fit is 'letterbox' but detections_size"):
-        NodeParameters(detections_fit='letterbox')
-    assert NodeParameters(detections_fit='letterbox', detections_size=(640, 640)).reading().size
+def test_a_fit_into_no_picture_is_told():
+    """It is ignored without detections_size, and every box may be wrong."""
+    doubt, = NodeParameters(detections_fit='letterbox').doubts()
+    assert "detections_fit, 'letterbox', is without effect: detections_size is empty" in doubt
+    for given in ({'detections_size': (640, 640)}, {'detector': 'd'}):
+        assert NodeParameters(detections_fit='letterbox', **given).doubts() == []

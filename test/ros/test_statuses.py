@@ -75,6 +75,16 @@ def test_old_poses_are_a_warning_and_then_an_error(age_s, level):
     assert status.values['age p95 [ms]'] == f'{1e3 * age_s:.2f}'
 
 
+@pytest.mark.parametrize(('age_s', 'level'), [(0.2, Level.WARN), (0.4, Level.ERROR)])
+def test_thresholds_in_the_wrong_order_are_told_and_the_error_holds(age_s, level):
+    """They are not refused, because tools set one parameter after the other."""
+    account = _account({'frames': 1, 'detections': 1, 'poses': 1}, (),
+                       {'age': (0.1, age_s, 9.0)})
+    status = pose_status(account, NodeParameters(warn_age_s=0.5, error_age_s=0.3), None)
+    assert status.level == level
+    assert 'warn_age_s, 0.5, is without effect: error_age_s is 0.3' in status.message
+
+
 @pytest.mark.parametrize(('answering_s', 'told'), [(0.05, True), (0.7, False)])
 def test_what_makes_poses_old_is_told(answering_s, told):
     """Images that come late need no faster estimator."""

@@ -60,12 +60,10 @@ def test_over_dds_the_map_may_change_while_the_node_runs(client):
     assert _depths(client.answer(_isaac_frame(12, (0, 63.5, 63.5, 60, 60)))) == []
     assert not client.set_parameter('label_map', None).successful
     assert client.set_parameter('label_map', ['0=duck']).successful
-    assert 'detections_fit' in client.set_parameter('detections_size', []).reason
-    assert client.set_parameter('detections_fit', 'stretch').successful
     assert client.set_parameter('detections_size', []).successful
+    client.diagnosis('poses', "detections_fit, 'letterbox', is without effect")
     assert _depths(client.answer(_isaac_frame(13, (0, 31.5, 23.5, 30, 30))))[0][0] == 'duck'
     assert client.set_parameter('detections_size', [128, 128]).successful
-    assert client.set_parameter('detections_fit', 'letterbox').successful
 
 
 def test_over_dds_model_and_map_change_together(client):

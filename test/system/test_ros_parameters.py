@@ -11,6 +11,7 @@ import yaml
 pytest.importorskip('rclpy', reason='needs the ROS wheels or a ROS installation')
 pytest.importorskip('vision_msgs', reason='needs ros_pip/interfaces or a ROS installation')
 
+import rclpy
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from rcl_interfaces.msg import Parameter as ParameterMessage
@@ -21,13 +22,20 @@ from rcl_interfaces.srv import (
     SetParameters,
     SetParametersAtomically,
 )
-from rclpy.parameter import parameter_dict_from_yaml_file, parameter_value_to_python
+from rclpy.parameter import (
+    Parameter,
+    parameter_dict_from_yaml_file,
+    parameter_value_to_python,
+)
 from ros_client import Client, node_fixture, values
 from ros_frames import frame
 from ros_process import WAIT_S, double_node, environment, own_domain
 
 from mrcnet_ros.errors import SpecError
 from mrcnet_ros.ros import estimator_loading
+from mrcnet_ros.ros.parameter_changes import changed_parameters
+from mrcnet_ros.ros.parameter_node import ParameterNode
+from mrcnet_ros.ros.parameter_values import for_ros
 from mrcnet_ros.ros.params import NodeParameters
 
 node = node_fixture(110, 'use_sim_time:=false')
@@ -69,6 +77,33 @@ def test_over_dds_a_node_takes_its_own_dump_as_the_tool_reads_it(client, tmp_pat
     refused = {p.name: r.reason for p, r in zip(loaded, results, strict=True) if not r.successful}
     assert refused == {}
     assert {p.name: parameter_value_to_python(p.value) for p in _dump(client)} == told
+
+
+@pytest.mark.parametrize(('before', 'after'), [
+    ({}, {'detections_fit': 'letterbox', 'detections_size': [640, 640]}),
+    ({'detections_fit': 'letterbox', 'detections_size': [640, 640]},
+     {'detections_fit': 'stretch', 'detections_size': []}),
+    ({}, {'error_age_s': 0.3, 'warn_age_s': 0.2}),
+    ({'error_age_s': 0.3, 'warn_age_s': 0.2}, {'error_age_s': 2.0, 'warn_age_s': 0.5})])
+def test_a_file_is_taken_whole_although_its_parameters_are_set_one_by_one(
+        monkeypatch, before, after):
+    """``ros2 param load`` sets them in the order of their names."""
+    for name, value in environment(own_domain(112)).items():
+        monkeypatch.setenv(name, value)
+    rclpy.init()
+    node = ParameterNode('loads')
+    try:
+        node.take_changes(
+            lambda changes: changed_parameters(node.parameters, changes, configured=True))
+        for given in (before, after):
+            for name in sorted(given):
+                result = node.set_parameters_atomically([Parameter(name, value=given[name])])
+                assert result.successful, result.reason
+        assert {name: for_ros(getattr(node.parameters, name)) for name in after} == after
+        assert node.parameters.doubts() == []
+    finally:
+        node.destroy_node()
+        rclpy.shutdown()
 
 
 def test_over_dds_another_value_is_refused_as_before(client):
