@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,7 +17,7 @@ PHOTO_SUFFIXES = ('.jpg', '.jpeg', '.png')
 
 
 def find_images(folders: Sequence[Path]) -> list[Path]:
-    """List photographs and environment maps in folders, sorted by name.
+    """List photographs and environment maps in folders, sorted by name, but no hidden files.
 
     :raises DatasetError: when no folder is given, or one is missing or holds no image.
     """
@@ -26,7 +27,8 @@ def find_images(folders: Sequence[Path]) -> list[Path]:
     found: list[Path] = []
     for folder in folders:
         here = sorted(p for p in Path(folder).glob('*')
-                      if p.suffix.lower() in ENVIRONMENT_SUFFIXES + PHOTO_SUFFIXES)
+                      if p.suffix.lower() in ENVIRONMENT_SUFFIXES + PHOTO_SUFFIXES
+                      and not p.name.startswith('.'))  # as macOS puts beside each file
         if not here:
             problem = 'holds no .hdr, .exr, .jpg or .png' if Path(folder).is_dir() else \
                 'does not exist'
@@ -37,12 +39,18 @@ def find_images(folders: Sequence[Path]) -> list[Path]:
 
 
 def check_images(paths: Sequence[Path]) -> None:
-    """Read one image of each kind, so that hours are not spent before the first that cannot be.
+    """Make sure that no hours are spent before the first image that cannot be read.
+
+    One of each kind is read, of all others the first bytes.
 
     :raises DatasetError: when one cannot be read.
     """
     for path in {p.suffix.lower(): p for p in paths}.values():
         read_linear(path)
+    bad = [path for path in paths if not cv2.haveImageReader(str(path))]
+    if bad:
+        raise DatasetError(f'{len(bad)} of {len(paths)} background images are none, such as '
+                           f'{bad[0]}; remove them or copy them again')
 
 
 def read_linear(path: Path) -> NDArray[np.float32]:

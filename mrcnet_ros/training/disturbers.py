@@ -61,12 +61,13 @@ def count_disturbers(config: SceneConfig) -> int:
 
 
 def mesh_files(folder: Path) -> list[Path]:
-    """Return the mesh files in a folder and below it, sorted.
+    """Return the mesh files in a folder and below it, sorted, but no hidden ones.
 
     :raises DatasetError: when there are none.
     """
     found = sorted(p for p in folder.rglob('*')
-                   if p.suffix.lower() in MESH_FILES and p.is_file())
+                   if p.suffix.lower() in MESH_FILES and p.is_file()
+                   and not p.name.startswith('.'))  # as macOS puts beside each file
     if not found:
         raise DatasetError(f'disturbers: {folder} is no BOP models folder ({MODELS_INFO}) and '
                            f'holds no mesh ({", ".join(MESH_FILES)})')

@@ -310,3 +310,14 @@ def test_a_background_keeps_its_aspect():
     picture[:, 80:120] = 255
     result = cut_background(picture, 20, 20)
     assert result.shape == (20, 20, 3) and result.min() == 255
+
+
+def test_a_background_that_is_no_image_is_told_before_the_training(config, tmp_path):
+    """Not when a sample first draws it."""
+    for name in ('a', 'b'):
+        cv2.imwrite(str(tmp_path / f'{name}.png'), np.zeros((30, 40, 3), np.uint8))
+    own = dataclasses.replace(config, backgrounds=(tmp_path,))
+    assert len(load_samples(own)) > 0
+    (tmp_path / 'a.png').write_bytes(b'cut off')
+    with pytest.raises(DatasetError, match=r'1 of 2 background images are none.*a\.png'):
+        load_samples(own)

@@ -10,6 +10,7 @@ import pytest
 
 pytest.importorskip('torch', reason='needs the train extra')
 
+from mrcnet_ros.errors import DatasetError
 from mrcnet_ros.training import backgrounds
 
 
@@ -52,3 +53,20 @@ def test_photographs_are_not_read_for_their_light(images, read):
     """Their names tell that they are no environment maps; without one light is even."""
     assert backgrounds.irradiance_matrices(images).shape == (1, 3, 4, 4)
     assert not read
+
+
+def test_files_that_macos_puts_beside_images_are_no_images(images):
+    """Their names begin with a dot, and end as those of the images do."""
+    folder = images[0].parent
+    for path in images:
+        path.with_name(f'._{path.name}').write_bytes(b'\0\5\x16\7' + bytes(100))
+    assert backgrounds.find_images([folder]) == images
+
+
+@pytest.mark.parametrize('content', [b'', b'<html>not found</html>'])
+def test_one_file_that_is_no_image_is_told_before_the_work_begins(images, content):
+    """Whichever it is; the first patches may not need it."""
+    backgrounds.check_images(images)
+    images[7].write_bytes(content)
+    with pytest.raises(DatasetError, match=rf'1 of 30 background images are none.*{images[7]}'):
+        backgrounds.check_images(images)

@@ -48,6 +48,7 @@ def test_any_meshes_disturb(config, tmp_path, caplog):
     write_ply(folder / 'below' / 'chest.ply', cube(400.0), 1.0)  # in whatever unit
     (folder / 'broken.obj').write_text(BROKEN)
     (folder / 'notes.txt').write_text('no mesh')
+    (folder / '._broken.obj').write_text('what macOS puts beside a file')
     own = dataclasses.replace(config, bodies=2, disturbers=(folder,))
     *_, views = load_disturbers(own)
     bank = views.open()

@@ -13,7 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ....cpus import usable_cpus
 from ....errors import MrcnetError, SpecError
-from ....rendering.background_files import PHOTO_SUFFIXES, find_images
+from ....rendering.background_files import PHOTO_SUFFIXES, check_images, find_images
 from ....training.feed import made_ahead
 from ....training.identity import identity_of
 from ....training.loop import TrainingLoop, alone_in, decay_groups, half_cosine
@@ -128,6 +128,7 @@ def load_samples(config: PaperTrainConfig) -> PaperSamples:
     index = read_index(config.dataset, config.splits, [o.object_id for o in config.load_objects()])
     found = find_images(config.backgrounds) if config.backgrounds else []
     photos = [path for path in found if path.suffix.lower() in PHOTO_SUFFIXES]
+    check_images(photos)
     return PaperSamples(index, config.spec, photos, config.seed)
 
 
