@@ -221,6 +221,23 @@ def test_a_malformed_models_info_is_named(tmp_path: Path, text: str) -> None:
         load_bop_objects(tmp_path)
 
 
+@pytest.mark.parametrize('name', ['Symmetries_discrete', 'symmetries', 'SYMMETRIES_CONTINUOUS'])
+def test_symmetries_under_another_name_are_not_left_out(tmp_path: Path, name: str) -> None:
+    """Upper case letters are another name as well."""
+    with pytest.raises(DatasetError, match=rf'object 3: unknown fields .*{name}.*known'):
+        load_bop_objects(bop_folder(tmp_path, **{name: []}))
+
+
+def test_a_mesh_of_a_list_may_be_in_the_home_folder(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a path of a training configuration."""
+    monkeypatch.setenv('HOME', str(tmp_path / 'home'))
+    (tmp_path / 'home').mkdir()
+    blob = write_ply(tmp_path / 'home' / 'blob.ply', bumpy_sphere())
+    (tmp_path / 'objects.yaml').write_text('- {id: 1, label: x, mesh: ~/blob.ply}')
+    assert load_object_list(tmp_path / 'objects.yaml')[1].mesh_path == blob
+
+
 @pytest.mark.parametrize(('unit_m', 'said'), [(1.0, 'metres'), (0.01, 'centimetres')])
 def test_a_mesh_in_another_unit_is_caught_by_its_diameter(
         tmp_path: Path, unit_m: float, said: str) -> None:
@@ -291,6 +308,12 @@ def test_a_yaml_list_is_read_in_its_units(tmp_path: Path) -> None:
     ('- {id: 1, label: x, mesh: blob.ply, diameter: .nan}',
      r'\(x\).*diameter must be a finite number'),
     ('- {id: 1, label: x, mesh: blob.ply, unit_m: 1}', r'units of 1 m: give the right unit_m'),
+    ('- {id: 1, label: x, mesh: blob.ply, symmetries_discrete: }',
+     r'object 1 \(x\).*symmetries_discrete must be a list, got None; leave it out'),
+    ('- {id: 1, label: x, mesh: blob.ply, symmetries_continuous: {axis: [0, 0, 1]}}',
+     'symmetries_continuous must be a list'),
+    ('- {id: 1, label: x, mesh: blob.ply, symmetries_continuous: [[0, 0, 1]]}',
+     r'needs axis and offset, got \[0, 0, 1\]'),
     ('- {id: 1, label: x, mesh: blob.ply}\n- {id: 2, label: x, mesh: blob.ply}',
      "objects 1 and 2 are both called 'x'"),
 ])

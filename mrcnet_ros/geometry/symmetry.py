@@ -75,13 +75,14 @@ class Symmetries:
         :raises SpecError: when an entry is malformed.
         """
         discrete = [np.eye(4)]
-        for number, values in enumerate(info.get('symmetries_discrete', [])):
+        for number, values in enumerate(_listed(info, 'symmetries_discrete')):
             discrete.append(_discrete(values, unit_m, f'symmetries_discrete[{number}]'))
-        entries = info.get('symmetries_continuous', [])
+        entries = _listed(info, 'symmetries_continuous')
         for entry in entries:
-            if set(entry) != {'axis', 'offset'}:
+            if not isinstance(entry, Mapping) or set(entry) != {'axis', 'offset'}:
                 raise SpecError(
-                    f'a continuous symmetry needs axis and offset, got {sorted(entry)}')
+                    'a continuous symmetry needs axis and offset, got '
+                    f'{sorted(entry) if isinstance(entry, Mapping) else entry!r}')
 
         def motions(steps: int) -> Array:
             continuous = [np.eye(4)]
@@ -201,6 +202,17 @@ def unlisted_product(info: Mapping[str, Any], unit_m: float) -> int | None:
         if (nearest < np.cos(_SAME_TURN_RAD)).any():
             return number
     return None
+
+
+def _listed(info: Mapping[str, Any], name: str) -> list[Any]:
+    """Return the symmetries of a kind, none where they are not named.
+
+    :raises SpecError: when they are no list, as null is none.
+    """
+    found = info.get(name, [])
+    if not isinstance(found, list | tuple):
+        raise SpecError(f'{name} must be a list, got {found!r}; leave it out where there are none')
+    return list(found)
 
 
 def _discrete(values: Any, unit_m: float, name: str) -> Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -70,8 +71,8 @@ def load_object_list(path: Path | str) -> dict[int, ObjectModel]:
     source, objects = Path(path), dict[int, ObjectModel]()
     for object_id, entry in read_object_list(source).items():
         objects[object_id] = _object_from_entry(
-            source, entry, object_id, source.parent / str(entry['mesh']), label(entry['label']),
-            float(entry.get('unit_m', 0.001)),
+            source, entry, object_id, source.parent / os.path.expanduser(str(entry['mesh'])),
+            label(entry['label']), float(entry.get('unit_m', 0.001)),
         )
     check_objects(objects.values(), f'object list {source}')
     return objects
@@ -122,7 +123,7 @@ def read_models_info(path: Path) -> dict[int, dict[str, Any]]:
         if len(info) < len(values):
             raise ValueError('two of its keys are the same number')
         for object_id, entry in info.items():
-            only_known([k for k in entry if 'symmetr' in k], SYMMETRY_FIELDS,
+            only_known([k for k in entry if 'symmetr' in k.lower()], SYMMETRY_FIELDS,
                        f'object {object_id}')
             if 'diameter' in entry:
                 number(entry['diameter'], f'object {object_id}: diameter')

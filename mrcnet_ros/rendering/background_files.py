@@ -49,7 +49,7 @@ def check_images(paths: Sequence[Path]) -> None:
         read_linear(path)
     bad = [path for path in paths if not cv2.haveImageReader(str(path))]
     if bad:
-        raise DatasetError(f'{len(bad)} of {len(paths)} background images are none, such as '
+        raise DatasetError(f'{len(bad)} of {len(paths)} background images cannot be read, such as '
                            f'{bad[0]}; remove them or copy them again')
 
 
