@@ -19,7 +19,8 @@ from .shading import SHADINGS, Shading, SurfaceProgram
 # Raise whenever the pixels of a render change: stored templates are then drawn anew.
 # 2: several textures, colours of faces and materials of OBJ files as they are meant
 # 3: normals of GLB files
-RENDERER_VERSION = 3
+# 4: sharp edges of meshes without normals, normals of mirrored copies
+RENDERER_VERSION = 4
 
 
 @dataclass(frozen=True, eq=False)
