@@ -25,7 +25,7 @@ from .progress import progress_bar
 if TYPE_CHECKING:
     from ..datasets.bop import BopDataset
     from ..datasets.boxes import BoxSource
-    from ..evaluation.covariance_law import Images
+    from ..evaluation.covariance_calibration import Images
     from ..evaluation.runner import Run
     from ..evaluation.size_calibration import SizeMeasurement
     from ..inference.poses import Estimator
@@ -88,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
     if args.images or args.distance or args.backgrounds or args.for_renders:
         raise SpecError('--images, --distance, --backgrounds and --for-renders need --synthetic')
     from ..datasets.boxes import BoxSpec
-    from ..evaluation.covariance_law import Images
+    from ..evaluation.covariance_calibration import Images
     from ..evaluation.size_calibration import MIN_PHOTOGRAPHS, check_sizes, measure_sizes
 
     dataset = open_dataset(args)
@@ -159,7 +159,7 @@ def _run_synthetic(args: argparse.Namespace) -> int:
                         '--detections')
     refuse_without_effect(args, ['split', 'limit'], '--synthetic renders its own images; '
                           '--images sets their number')
-    from ..evaluation.covariance_law import Images
+    from ..evaluation.covariance_calibration import Images
 
     done, objects = _answer_rendered(args)
     if args.depth:
@@ -272,7 +272,7 @@ def _measured_score(done: Run, objects: Mapping[str, ObjectModel], sizes: Mappin
     from ..evaluation.score_errors import judged_poses
     from ..evaluation.score_fit import score_law_of, score_table
 
-    judged = judged_poses(done.frames, done.rows, done.poses, objects, sizes)
+    judged = judged_poses(done, objects, sizes)
     try:
         law, source = score_law_of(judged, images)
     except DatasetError as error:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ..errors import DatasetError
 
 if TYPE_CHECKING:
-    from ..evaluation.covariance_law import Images
+    from ..evaluation.covariance_calibration import Images
     from ..evaluation.runner import Run
     from ..inference.depth_law import DepthScoreLaw
     from ..inference.measured_law import Law
@@ -29,7 +29,8 @@ def measured_covariance(done: Run, objects: Mapping[str, ObjectModel], sizes: Ma
     :param sizes: by label, size ratios that the model is going to have.
     :return: None when the answers are too few.
     """
-    from ..evaluation.covariance_law import errors_of, law_of
+    from ..evaluation.covariance_calibration import law_of
+    from ..evaluation.covariance_errors import errors_of
     from ..evaluation.covariance_report import covariance_table, left_out_reports
 
     try:
@@ -110,7 +111,7 @@ def _score_law(done: Run, objects: Mapping[str, ObjectModel]) -> DepthScoreLaw |
     """Calibrate the score with depth, print how good it is, and return it, if there is one."""
     from ..evaluation import depth_score_fit as fit
 
-    inputs, right = fit.score_inputs(done.frames, done.rows, done.poses, objects)
+    inputs, right = fit.score_inputs(done, objects)
     try:
         law = fit.fit_depth_score_law(inputs, right)
     except DatasetError as error:

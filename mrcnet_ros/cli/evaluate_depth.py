@@ -25,7 +25,7 @@ from .progress import progress_bar
 from .tasks import add_json_argument, measured_with
 
 if TYPE_CHECKING:
-    from ..evaluation.depth_scores import CorrectingEstimator
+    from ..evaluation.depth_recall import CorrectingEstimator
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
 
     :raises DatasetError: when an image has no depth image.
     """
-    from ..evaluation import depth_scores, report
+    from ..evaluation import depth_recall, report
     from ..evaluation.known_scenes import KnownScenes
     from ..objects import load_bop_objects
 
@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     with closing(load_estimator(args)) as estimator:
         fit_to_dataset(estimator, dataset, boxes)
         labels = object_labels(objects, estimator)
-        scores = depth_scores.DepthScores(estimator, boxes, frames, scenes)
+        scores = depth_recall.DepthRecall(estimator, boxes, frames, scenes)
         try:
             for number in progress_bar(range(len(frames)), unit='image'):
                 scores.add(number)
@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
                                            'they count as missed'),
                     'boxes': boxes_used(args), 'complete': done == len(frames),
                     'skipped': dict(scores.runs['colour alone'].skipped), **figures})
-                print(depth_scores.depth_table(figures))
+                print(depth_recall.depth_table(figures))
     return 0
 
 

@@ -71,7 +71,7 @@ def write_report(args: argparse.Namespace, done: Evaluated) -> None:
     """
     if args.report is None:
         return
-    from ..evaluation.calibration import coverage, score_curves
+    from ..evaluation.confidence_curves import coverage, score_curves
     from ..evaluation.gallery import draw_galleries
     from ..evaluation.page import EvaluationPage, write_report_page
 

@@ -11,12 +11,14 @@ import numpy as np
 from scipy.stats import chi2
 
 from ..datasets.bop import BopFrame, GroundTruth, ResultRow
+from ..errors import DatasetError
 from ..geometry.se3 import Array, log_so3
 from ..geometry.symmetry import Symmetries
 from ..inference.poses import PoseEstimate
 from ..inference.uncertainty import CovarianceLaw, PoseSpread, score_odds
 from ..objects import ObjectModel
 from .compared_object import ComparedObject
+from .runner import Run
 
 # Of several objects of a kind the truth of an estimate is the one whose ray is nearest, if the
 # angle to it is below this part of the angle to the next: others are mistaken or in one line.
@@ -126,24 +128,25 @@ def group_errors(errors: Sequence[PoseError]) -> list[GroupErrors]:
     ]
 
 
-def pose_errors(frames: Sequence[BopFrame], rows: Sequence[ResultRow],
-                poses: Sequence[PoseEstimate], objects: Mapping[str, ObjectModel],
-                sizes: Mapping[str, float]) -> list[PoseError]:
+def errors_of(done: Run, objects: Mapping[str, ObjectModel], sizes: Mapping[str, float]
+              ) -> list[PoseError]:
     """Compare estimates with the truth, as they are once the sizes of the objects are known.
 
     Errors are those of the centred frames, for which covariances are computed first.
 
     Poses without a spread, and those of which the truth is not clear, are left out.
 
-    :param rows: one for each of ``poses``.
     :param objects: of the model that made them, by label.
     :param sizes: by label, size ratios that the model is going to have.
+    :raises DatasetError: when there are answers and none came with a spread.
     """
+    if done.poses and all(pose.spread is None for pose in done.poses):
+        raise DatasetError('no pose came with a spread; only the default preset has them')
     real = {label: dataclasses.replace(m, size_ratio=sizes[label]) for label, m in objects.items()}
     items = {label: ComparedObject(m.centred(), symmetries=m.centred().real_symmetries)
              for label, m in real.items()}
     errors = []
-    for pair in paired(frames, rows, poses, objects, sizes):
+    for pair in paired(done, objects, sizes):
         item, spread = items[pair.pose.label], pair.pose.spread
         if spread is not None:
             T_est, T_gt = (item.model.to_centred(T) for T in (pair.T_est, pair.T_gt))
@@ -170,10 +173,15 @@ class Pair:
     T_gt: Array
 
 
-def paired(frames: Sequence[BopFrame], rows: Sequence[ResultRow], poses: Sequence[PoseEstimate],
-           objects: Mapping[str, ObjectModel], sizes: Mapping[str, float]) -> Iterator[Pair]:
-    """Give each estimate and its truth; see :func:`pose_errors` for what is left out."""
-    for row, pose, truth in zip(rows, poses, truths_of(frames, rows), strict=True):
+def paired(done: Run, objects: Mapping[str, ObjectModel], sizes: Mapping[str, float]
+           ) -> Iterator[Pair]:
+    """Yield each estimate and its truth, where :func:`truths_of` finds one.
+
+    :param objects: of the model that made the estimates, by label.
+    :param sizes: by label, size ratios that the model is going to have.
+    """
+    truths = truths_of(done.frames, done.rows)
+    for row, pose, truth in zip(done.rows, done.poses, truths, strict=True):
         if truth is not None:
             factor = sizes[pose.label] / objects[pose.label].size_ratio
             T_est = pose.T_camera_object.copy()

@@ -12,9 +12,9 @@ from scipy.stats import chi2, spearmanr
 
 from ..geometry.se3 import Array
 from ..inference.uncertainty import CovarianceLaw
+from .covariance_calibration import unknown, widened_law
 from .covariance_errors import GroupErrors, PoseError, group_errors
 from .covariance_fit import fit_law
-from .covariance_law import unknown, widened_law
 from .left_out import each_left_out, parts_of
 
 REPORTED_LEVELS = (0.5, 0.9, 0.99)  # the two that models are fitted to, and the tails

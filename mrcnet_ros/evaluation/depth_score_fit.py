@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from ..datasets.bop import BopFrame, ResultRow
 from ..errors import DatasetError
 from ..geometry.se3 import Array
 from ..geometry.spread import sigmoid
 from ..inference.depth_law import DepthScoreLaw, features
-from ..inference.poses import PoseEstimate
 from ..objects import ObjectModel
 from .compared_object import ComparedObject
 from .covariance_errors import truths_of
 from .enough_poses import MIN_POSES
 from .left_out import each_left_out
+from .runner import Run
 from .score_fit import auroc
 
 RIGHT = 0.1  # diameters: the largest error of the surface of a pose that counts as right
@@ -63,18 +62,20 @@ def _fitted(inputs: Array, right: NDArray[np.bool_]) -> DepthScoreLaw:
     return DepthScoreLaw(**dict(zip(NUMBERS, map(float, found.x), strict=True)))
 
 
-def score_inputs(frames: Sequence[BopFrame], rows: Sequence[ResultRow],
-                 poses: Sequence[PoseEstimate], objects: Mapping[str, ObjectModel]
+def score_inputs(done: Run, objects: Mapping[str, ObjectModel]
                  ) -> tuple[Array, NDArray[np.bool_]]:
     """Return the inputs of scores with depth, and which of the poses are right.
 
     Poses that depth has not corrected, poses without a spread, and those of which the truth is not
     clear are left out.
+
+    :param objects: of the model that made the poses, by label.
+    :return: (N, 4) inputs, (N,) whether right.
     """
     items = {label: ComparedObject(model, symmetries=model.real_symmetries,
                                    scale=model.size_ratio) for label, model in objects.items()}
     inputs, right = [], []
-    for pose, truth in zip(poses, truths_of(frames, rows), strict=True):
+    for pose, truth in zip(done.poses, truths_of(done.frames, done.rows), strict=True):
         fit = pose.depth
         if truth is not None and fit is not None and fit.is_used and pose.spread is not None:
             model = objects[pose.label]

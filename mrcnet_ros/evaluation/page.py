@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from ..store.atomic import writing
-from .calibration import Coverage, ScoreCurves
 from .charts import BarChart, Line, LineChart
+from .confidence_curves import Coverage, ScoreCurves
 from .gallery import Tile
 from .report import COLUMNS
 from .svg import svg_of

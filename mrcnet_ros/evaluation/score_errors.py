@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from ..datasets.bop import BopFrame, ResultRow
 from ..geometry.se3 import Array
-from ..inference.poses import PoseEstimate
 from ..inference.scoring import RIGHT_DIAMETERS, Evidence
 from ..meshes.mesh import Mesh
 from ..objects import ObjectModel
 from .covariance_errors import paired
+from .runner import Run
 
 POINTS = 400  # the mean of their distances is within some percent of that of the whole surface
 
@@ -33,21 +32,19 @@ class Judged:
     right: bool
 
 
-def judged_poses(frames: Sequence[BopFrame], rows: Sequence[ResultRow],
-                 poses: Sequence[PoseEstimate], objects: Mapping[str, ObjectModel],
-                 sizes: Mapping[str, float]) -> list[Judged]:
+def judged_poses(done: Run, objects: Mapping[str, ObjectModel], sizes: Mapping[str, float]
+                 ) -> list[Judged]:
     """Compare estimates with the truth, as they are once the sizes of the objects are known.
 
     Poses of which the truth is not clear, and those of the paper preset, are left out.
 
-    :param rows: one for each of ``poses``.
     :param objects: of the model that made them, by label.
     :param sizes: by label, size ratios that the model is going to have.
     """
     points: dict[str, Array] = {}
     real = {label: dataclasses.replace(m, size_ratio=sizes[label]) for label, m in objects.items()}
     found = []
-    for pair in paired(frames, rows, poses, objects, sizes):
+    for pair in paired(done, objects, sizes):
         pose, item = pair.pose, real[pair.pose.label]
         if pose.evidence is None:
             continue

@@ -17,7 +17,7 @@ from scipy.stats import rankdata
 from ..geometry.se3 import Array
 from ..geometry.spread import sigmoid
 from ..inference.scoring import LEAST_APART, LIMITS, ScoreLaw, ScoreSource, terms
-from .covariance_law import Images
+from .covariance_calibration import Images
 from .enough_poses import check_enough_poses
 from .left_out import each_left_out, parts_of
 from .score_errors import Judged

@@ -18,7 +18,7 @@ from ..geometry.se3 import Array, inverse
 from ..inference.followed import Followed, Lost, TrackLimits, View
 from ..inference.poses import Detection, Estimator, PoseEstimate
 from ..inference.tracking import Follows, Tracker
-from .sequence_figures import Errors, SequenceRow, errors
+from .sequence_figures import SequenceError, SequenceRow, sequence_error
 from .withdrawals import Withdrawals
 
 # Of a sequence; milliseconds at 30 Hz are 33 apart.
@@ -173,14 +173,14 @@ class SequenceScores:
         self._withdrawals.see(step.time_s, gone, before, self._instances(), followed.tracks)
         if not detected:
             own = {targets[p.detection_index].ground_truth.instance:
-                   self._errors(p, targets[p.detection_index].ground_truth) for p in result.poses}
+                   self._error(p, targets[p.detection_index].ground_truth) for p in result.poses}
             visible = {t.ground_truth.instance for t in targets}
             self._rows[PER_IMAGE].add(result, own, visible, estimate_s)
             self._rows[FOLLOWED].add(followed.result, found, visible, follow_s)
             self._compare(frame, own, found, visible)
 
-    def _compare(self, frame: BopFrame, own: Mapping[int, Errors], found: Mapping[int, Errors],
-                 visible: set[int]) -> None:
+    def _compare(self, frame: BopFrame, own: Mapping[int, SequenceError],
+                 found: Mapping[int, SequenceError], visible: set[int]) -> None:
         """Keep the errors of instances that both ways have a pose of."""
         self._images += 1
         self._visible += len(visible)
@@ -216,8 +216,8 @@ class SequenceScores:
                 if t.ground_truth.object_id in self._labels
                 and t.ground_truth.visible_fraction >= DETECTABLE]
 
-    def _errors(self, pose: PoseEstimate, truth: GroundTruth) -> Errors:
-        return errors(pose.T_camera_object, truth.T_camera_object,
+    def _error(self, pose: PoseEstimate, truth: GroundTruth) -> SequenceError:
+        return sequence_error(pose.T_camera_object, truth.T_camera_object,
                       self._estimator.objects[pose.label])
 
     def _observe_what_came(self) -> bool:
@@ -235,7 +235,7 @@ class SequenceScores:
         self._lose(lost)
         return True
 
-    def _trace(self, frame: BopFrame, followed: Followed) -> dict[int, Errors]:
+    def _trace(self, frame: BopFrame, followed: Followed) -> dict[int, SequenceError]:
         """Return the errors of poses by instance, and note what happened to the others."""
         found = {}
         for number, pose in zip(followed.tracks, followed.poses, strict=True):
@@ -250,9 +250,9 @@ class SequenceScores:
         self._lose(followed.lost)
         return found
 
-    def _at(self, traced: _Traced, pose: PoseEstimate, frame: BopFrame) -> Errors:
+    def _at(self, traced: _Traced, pose: PoseEstimate, frame: BopFrame) -> SequenceError:
         """Return the error of a pose, after noting whether it is at another instance now."""
-        of = {g.instance: self._errors(pose, g) for g in frame.ground_truth
+        of = {g.instance: self._error(pose, g) for g in frame.ground_truth
               if g.object_id == pose.object_id}
         nearest = min(of, key=lambda i: of[i].position_percent)
         if of[traced.instance].wrong and not of[nearest].wrong:

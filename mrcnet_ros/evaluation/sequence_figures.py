@@ -18,7 +18,7 @@ from .withdrawals import withdrawals_line
 WRONG_PERCENT = 50.0
 
 
-class Errors(NamedTuple):
+class SequenceError(NamedTuple):
     """How far a pose is from the truth, of equivalent ones the nearest rotation.
 
     :param depth_percent: of the distance.
@@ -35,7 +35,7 @@ class Errors(NamedTuple):
         return self.position_percent > WRONG_PERCENT
 
 
-def errors(T_est: Array, T_gt: Array, model: ObjectModel) -> Errors:
+def sequence_error(T_est: Array, T_gt: Array, model: ObjectModel) -> SequenceError:
     """Compare an estimated T_camera_object with the true one, at the middle of the object.
 
     :param T_est: (4, 4) [m].
@@ -47,7 +47,7 @@ def errors(T_est: Array, T_gt: Array, model: ObjectModel) -> Errors:
     T = symmetries.nearest(T_gt[:3, :3], T_gt[:3, 3], T_est[:3, :3])
     ratio = np.linalg.norm(T_est[:3, 3]) / np.linalg.norm(T[:3, 3])
     offset_m = float(np.linalg.norm(T_est[:3, 3] - T[:3, 3]))
-    return Errors(float(np.degrees(rotation_angle(T[:3, :3].T @ T_est[:3, :3]))),
+    return SequenceError(float(np.degrees(rotation_angle(T[:3, :3].T @ T_est[:3, :3]))),
                   100.0 * float(abs(ratio - 1.0)), 100.0 * offset_m / model.diameter_m)
 
 
@@ -63,9 +63,9 @@ class SequenceRow:
     covered: int = 0
     answered: int = 0
     cpu_s: float = 0.0
-    compared: list[Errors] = field(default_factory=list)
+    compared: list[SequenceError] = field(default_factory=list)
 
-    def add(self, result: FrameResult, found: Mapping[int, Errors], visible: set[int],
+    def add(self, result: FrameResult, found: Mapping[int, SequenceError], visible: set[int],
             cpu_s: float) -> None:
         """Count the poses of an image.
 
@@ -82,8 +82,8 @@ class SequenceRow:
         values: dict[str, Any] = {
             'poses': self.poses, 'poses_per_image': self.poses / images if images else None,
             'covered': self.covered / visible if visible else None}
-        columns = np.array(self.compared).reshape(-1, len(Errors._fields)).T
-        for name, column in zip(Errors._fields, columns, strict=True):
+        columns = np.array(self.compared).reshape(-1, len(SequenceError._fields)).T
+        for name, column in zip(SequenceError._fields, columns, strict=True):
             known = len(column) > 0
             values[f'{name}_median'] = float(np.median(column)) if known else None
             values[f'{name}_p90'] = float(np.quantile(column, 0.9)) if known else None

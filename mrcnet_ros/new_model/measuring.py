@@ -15,8 +15,8 @@ from ..datasets.bop import ResultRow
 from ..datasets.boxes import BoxKind, BoxSpec
 from ..errors import DatasetError
 from ..evaluation.compared_object import ComparedObject
-from ..evaluation.covariance_errors import truths_of
-from ..evaluation.covariance_law import Images, errors_of, law_of
+from ..evaluation.covariance_calibration import Images, law_of
+from ..evaluation.covariance_errors import errors_of, truths_of
 from ..evaluation.runner import Run, run_frames
 from ..evaluation.score_errors import judged_poses
 from ..evaluation.score_fit import score_law_of
@@ -100,8 +100,7 @@ def _write_laws(model: Path, done: Run, objects: Mapping[str, ObjectModel]) -> s
     except DatasetError as error:
         problems.append(str(error))
     try:
-        judged = judged_poses(done.frames, done.rows, done.poses, objects, sizes)
-        write_law(model, *score_law_of(judged, images))
+        write_law(model, *score_law_of(judged_poses(done, objects, sizes), images))
     except DatasetError as error:
         problems.append(str(error))
     return '; '.join(problems)

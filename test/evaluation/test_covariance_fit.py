@@ -11,9 +11,15 @@ from bop_folder import write_dataset
 from mrcnet_ros.cli.calibrate_laws import measured_covariance
 from mrcnet_ros.datasets.bop import BopDataset, ResultRow
 from mrcnet_ros.errors import DatasetError
-from mrcnet_ros.evaluation.covariance_errors import PoseError, pose_errors, truths_of
+from mrcnet_ros.evaluation.covariance_calibration import (
+    PHOTOGRAPHS,
+    Images,
+    law_of,
+    unknown,
+    widened_law,
+)
+from mrcnet_ros.evaluation.covariance_errors import PoseError, errors_of, truths_of
 from mrcnet_ros.evaluation.covariance_fit import fit_law
-from mrcnet_ros.evaluation.covariance_law import PHOTOGRAPHS, Images, law_of, unknown, widened_law
 from mrcnet_ros.evaluation.covariance_report import (
     covariance_table,
     left_out_reports,
@@ -150,7 +156,7 @@ def test_a_law_outlives_its_report(monkeypatch, capsys):
     errors = [e if e.image == (1, 0) else dataclasses.replace(e, seen=np.zeros((3, 3)))
               for e in (*draw(8, MIN_POSES, per_image=MIN_POSES), *(
                   dataclasses.replace(e, image=(1, 1 + e.image[1])) for e in draw(9, 49)))]
-    monkeypatch.setattr('mrcnet_ros.evaluation.covariance_law.errors_of', lambda *_: errors)
+    monkeypatch.setattr('mrcnet_ros.evaluation.covariance_errors.errors_of', lambda *_: errors)
     found = measured_covariance(Run(), {}, {}, Images('photographs', 'visib', 1, 3, 0))
     said = capsys.readouterr().out
     assert found is not None and found[1].poses == len(errors)
@@ -234,8 +240,7 @@ def test_errors_are_those_that_sizes_leave(dataset, objects):
     """Distances 10 % too large are no error of an object that is found to be that much smaller."""
     run = run_of(dataset, objects, factor=1.1)
     for size, left in ((1.0, 0.1), (1 / 1.1, 0.0)):
-        errors = pose_errors(run.frames, run.rows, run.poses, objects,
-                             dict.fromkeys(objects, size))
+        errors = errors_of(run, objects, dict.fromkeys(objects, size))
         assert len(errors) == 5
         for error in errors:
             distance = np.linalg.norm(error.t_error_m) / np.linalg.norm(error.spread.axes_m[:, 2])
@@ -245,7 +250,7 @@ def test_errors_are_those_that_sizes_leave(dataset, objects):
 def test_a_symmetric_view_is_no_error(dataset, objects):
     """A quarter turn is an error of the object that has no such symmetry alone."""
     run = run_of(dataset, objects, rotation=(0.0, 0.0, np.pi / 2))
-    errors = pose_errors(run.frames, run.rows, run.poses, objects, dict.fromkeys(objects, 1.0))
+    errors = errors_of(run, objects, dict.fromkeys(objects, 1.0))
     angles = sorted(round(float(np.linalg.norm(e.rotation_error_rad)), 3) for e in errors)
     assert angles == [0.0, 0.0, 0.0, 1.571, 1.571]
 

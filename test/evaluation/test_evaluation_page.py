@@ -8,8 +8,8 @@ import pytest
 from html_check import check_html
 
 from mrcnet_ros.datasets.bop import BopDataset, GroundTruth, ResultRow
-from mrcnet_ros.evaluation.calibration import coverage, score_curves
 from mrcnet_ros.evaluation.charts import Line, LineChart
+from mrcnet_ros.evaluation.confidence_curves import coverage, score_curves
 from mrcnet_ros.evaluation.gallery import TILE_PX, best_median_worst, close_up
 from mrcnet_ros.evaluation.page import EvaluationPage, Latency, write_report_page
 from mrcnet_ros.evaluation.scores import TargetScore

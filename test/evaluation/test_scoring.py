@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mrcnet_ros.errors import DatasetError, SpecError
-from mrcnet_ros.evaluation.covariance_law import Images
+from mrcnet_ros.evaluation.covariance_calibration import Images
 from mrcnet_ros.evaluation.score_errors import Judged, surface_distance, surface_points
 from mrcnet_ros.evaluation.score_fit import (
     auroc,

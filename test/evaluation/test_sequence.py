@@ -19,7 +19,7 @@ from mrcnet_ros.datasets.boxes import BoxSpec
 from mrcnet_ros.errors import DatasetError, ImageError, SpecError
 from mrcnet_ros.evaluation import sequence
 from mrcnet_ros.evaluation.sequence import FOLLOWED, PER_IMAGE, SequenceScores, Step, steps_in_time
-from mrcnet_ros.evaluation.sequence_figures import errors
+from mrcnet_ros.evaluation.sequence_figures import sequence_error
 from mrcnet_ros.geometry.camera import Camera
 from mrcnet_ros.geometry.se3 import exp_so3, make_transform
 from mrcnet_ros.geometry.symmetry import Symmetries
@@ -42,8 +42,8 @@ def test_a_pose_is_wrong_by_where_the_object_is_not_by_its_origin():
     T_true = make_transform(exp_so3([0.3, -0.2, 0.5]), [0.0, 0.0, 0.8])
     T_est = T_true @ make_transform(exp_so3([0.0, 0.0, np.radians(12)]), np.zeros(3))
     back = make_transform(np.eye(3), -middle)
-    found = errors(T_est @ back, T_true @ back, far)
-    np.testing.assert_allclose(found, errors(T_est, T_true, CAN), atol=1e-9)
+    found = sequence_error(T_est @ back, T_true @ back, far)
+    np.testing.assert_allclose(found, sequence_error(T_est, T_true, CAN), atol=1e-9)
     assert not found.wrong and found.rotation_deg == pytest.approx(12)
 
 

@@ -16,8 +16,8 @@ from test_estimator import CAMERA, DETECTIONS, IMAGE, LAW
 from tiny_model import HALF_TURN, TinyModel
 
 from mrcnet_ros.errors import DatasetError
-from mrcnet_ros.evaluation.covariance_errors import pose_errors
-from mrcnet_ros.evaluation.runner import ResultRow
+from mrcnet_ros.evaluation.covariance_errors import errors_of
+from mrcnet_ros.evaluation.runner import ResultRow, Run
 from mrcnet_ros.export.directory import export_checkpoint
 from mrcnet_ros.geometry.se3 import Array, exp_so3, make_transform
 from mrcnet_ros.inference import depth_correction
@@ -144,8 +144,8 @@ def test_the_law_is_fitted_to_errors_about_the_middle(pair: tuple[PoseEstimator,
         pose = dataclasses.replace(pose, label=label, object_id=truth.object_id)
         T = make_transform(exp_so3([0.1, 0.2, 0.3]), [0.02, 0.01, 0.7]) @ change
         row = ResultRow(frame.scene_id, frame.image_id, truth.object_id, 1.0, T, 0.1)
-        found += pose_errors([frame], [row], [pose], estimator.objects,
-                             dict.fromkeys(estimator.objects, 1.0))
+        found += errors_of(Run([frame], [row], [pose]), estimator.objects,
+                           dict.fromkeys(estimator.objects, 1.0))
     np.testing.assert_allclose(found[0].t_error_m, found[1].t_error_m, atol=1e-4)
     np.testing.assert_allclose(found[0].rotation_error_rad, found[1].rotation_error_rad, atol=1e-4)
 

@@ -235,5 +235,5 @@ def test_a_ball_of_any_rotation_is_right(tmp_path: Path) -> None:
     answers = measured_answers(done, {'ball': ball})
     assert answers and max(a.mssd_part for a in answers) < 0.01
     assert max(a.rotation_deg for a in answers) < 1e-6
-    judged = judged_poses(done.frames, done.rows, done.poses, {'ball': ball}, {'ball': 1.0})
+    judged = judged_poses(done, {'ball': ball}, {'ball': 1.0})
     assert judged and all(pose.right for pose in judged)

@@ -1,4 +1,4 @@
-"""Scores of poses with depth, with a support plane and with wrong depth."""
+"""Recall of poses with depth, with a support plane and with wrong depth."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class CorrectingEstimator(Estimator, Protocol):
         """Return an answer with each of several depth images and planes."""
 
 
-class DepthScores:
+class DepthRecall:
     """Answers images with each kind of knowledge and scores all the answers.
 
     :param scenes: of all images of ``frames``.
@@ -123,7 +123,7 @@ _COLUMNS = (
 
 
 def depth_table(figures: Mapping[str, Any]) -> str:
-    """Return the table of :meth:`DepthScores.figures`: all targets, and by visible fraction."""
+    """Return the table of :meth:`DepthRecall.figures`: all targets, and by visible fraction."""
     ways = figures['ways']
     width = max(map(len, ways)) + 2
     heading = 'all targets'.ljust(width) + heading_line(_COLUMNS)

@@ -8,12 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import DatasetError
 from ..inference.uncertainty import GROUPS, CovarianceLaw, LawSource
-from ..objects import ObjectModel
-from .covariance_errors import PoseError, group_errors, pose_errors
+from .covariance_errors import PoseError, group_errors
 from .covariance_fit import fit_law, limited, log_scale
-from .runner import Run
 
 # The deviation of this many draws is known to 5 %; fewer make the model vary from seed to seed.
 BOOTSTRAPS = 200
@@ -48,18 +45,6 @@ class Images:
     refine: int
     for_photographs: bool = True
     depth: bool = False
-
-
-def errors_of(done: Run, objects: Mapping[str, ObjectModel],
-              sizes: Mapping[str, float]) -> list[PoseError]:
-    """Return the errors of all answers.
-
-    :param sizes: by label, size ratios that the model is going to have.
-    :raises DatasetError: when there are answers and none came with a spread.
-    """
-    if done.poses and all(pose.spread is None for pose in done.poses):
-        raise DatasetError('no pose came with a spread; only the default preset has them')
-    return pose_errors(done.frames, done.rows, done.poses, objects, sizes)
 
 
 def law_of(errors: list[PoseError], images: Images) -> tuple[CovarianceLaw, LawSource]:
