@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -148,11 +149,18 @@ def _sensor(args: argparse.Namespace) -> DepthSensor | None:
 
 
 def _camera(args: argparse.Namespace) -> Camera:
+    """Return the camera; what is doubtful about a given one is told."""
     import numpy as np
 
     from ..geometry.camera import Camera
+    from ..geometry.camera_doubts import check_focal_lengths, number_doubts
 
     width, height = args.size
     focal_px = FOCAL_WIDTHS * width
     fx, fy, cx, cy = args.K or (focal_px, focal_px, (width - 1) / 2, (height - 1) / 2)
-    return Camera(np.array([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]]), width, height)
+    camera = Camera(np.array([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]]), width, height)
+    if args.K:
+        check_focal_lengths(camera, '--K')
+        for doubt in number_doubts(camera, '--K'):
+            logging.getLogger(__name__).warning('%s; --K is FX FY CX CY', doubt)
+    return camera

@@ -157,6 +157,19 @@ def test_the_command_makes_grey_images_of_mesh_files(tmp_path, capsys):
     assert sorted(load_bop_objects(tmp_path / 'parts' / 'models')) == [1, 2]
 
 
+@pytest.mark.parametrize(('K', 'code', 'said'), [
+    ('90 90 47.5 31.5', 0, ''), ('90 48 90 31.5', 0, 'the principal point of --K, (90, 32)'),
+    ('90 47.5 90 31.5', 0, 'as if pixels were not square'), ('0.9 0.9 0.5 0.5', 2, 'too short')])
+def test_intrinsics_in_another_order_or_unit_are_told(tmp_path, capsys, caplog, K, code, said):
+    """A dataset of any camera can be made; nobody means one of fx, cx, fy, cy."""
+    synth_folder.source(tmp_path)
+    words = ['synth', '--models', str(tmp_path / 'objects.yaml'), '--output', str(tmp_path / 'o'),
+             '--scenes', '1', '--images', '1', '--size', '96', '64', '--K', *K.split()]
+    assert mrcnet.main(words) == code
+    told = caplog.text + capsys.readouterr().err
+    assert said in told and ('--K is FX FY CX CY' in told) == (code == 0 and said != '')
+
+
 def test_the_command_says_what_cannot_be_used(tmp_path, capsys):
     """A missing mesh and ids without models end with a sentence, not a traceback."""
     assert mrcnet.main(['synth', '--meshes', str(tmp_path / 'no.ply'), '--output',
