@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from ..errors import ImageError
-from . import jpeg
+from . import jpeg, tiff
 
 COLOUR, GREY, STORED = cv2.IMREAD_COLOR, cv2.IMREAD_GRAYSCALE, cv2.IMREAD_UNCHANGED
 REMEDY = 'copy it again from where it came from'
@@ -80,6 +80,8 @@ def decoded_pixels(data: bytes, kind: int, *, in_time: bool = False) -> NDArray[
     """
     if _is_cut_off(data) or (data.startswith(jpeg.MAGIC)
                              and jpeg.has_hole(data, in_parts=not in_time)):
+        return None
+    if data.startswith(tiff.MAGICS) and not in_time and tiff.is_damaged(data):
         return None
     flags = kind if kind == STORED else (
         kind | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION)

@@ -184,6 +184,35 @@ def test_a_picture_that_is_cut_off_is_refused(tmp_path, suffix, part):
         picture.read_rgb(path)
 
 
+@pytest.mark.parametrize('compression', ['tiff_lzw', 'tiff_adobe_deflate', 'tiff_deflate'])
+@pytest.mark.parametrize('kind', ['rgb', 'grey', 'depth'])
+@pytest.mark.parametrize('place', [0.2, 0.5, 0.8])
+def test_a_tiff_with_a_hole_in_its_data_is_refused(tmp_path, compression, kind, place):
+    """OpenCV goes on with the next strip, and leaves rows as they are."""
+    blurred = cv2.GaussianBlur(np.random.default_rng(1).integers(0, 255, (240, 320, 3), np.uint8),
+                               (0, 0), 2.0)
+    pixels = {'rgb': blurred, 'grey': blurred[..., 0], 'depth': 37 * blurred[..., 0].astype('u2')}
+    read = picture.read_depth if kind == 'depth' else picture.read_rgb
+    path = stored(tmp_path, pixels[kind], '.tif', compression=compression)
+    whole = read(path)
+    np.testing.assert_array_equal(
+        whole, np.repeat(pixels[kind][..., None], 3, 2) if kind == 'grey' else pixels[kind])
+    data = bytearray(path.read_bytes())
+    start = int(place * len(data))
+    data[start:start + 3000] = bytes(3000)
+    path.write_bytes(data)
+    with pytest.raises(ImageError, match=r'picture\.tif: cannot be decoded, it is damaged'):
+        read(path)
+
+
+@pytest.mark.parametrize('options', [
+    {}, {'compression': 'packbits'}, {'compression': 'tiff_lzw', 'tiffinfo': {317: 2}}])
+def test_other_tiffs_are_read_as_before(tmp_path, options):
+    """Where nothing tells whether they are whole, or values are differences."""
+    np.testing.assert_array_equal(
+        picture.read_rgb(stored(tmp_path, PHOTO, '.tif', **options)), PHOTO)
+
+
 def noisy_jpeg(**options):
     """Return a JPEG of a picture without flat parts, 320x240."""
     blurred = cv2.GaussianBlur(np.random.default_rng(1).integers(0, 255, (240, 320, 3), np.uint8),
