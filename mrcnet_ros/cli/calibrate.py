@@ -7,9 +7,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..errors import DatasetError, SpecError
+from ..errors import SpecError
 from .argument_types import positive
-from .calibrate_laws import calibrate_depth, measured_covariance, print_numbers, print_written
+from .calibrate_laws import calibrate_depth, measured_covariance, measured_score, print_written
 from .dataset_arguments import (
     add_detection_arguments,
     add_estimation_arguments,
@@ -76,23 +76,44 @@ def run(args: argparse.Namespace) -> int:
     from ..evaluation.report import check_writable
     from ..model_json import MODEL_FILE
 
-    if args.only is not MEASURES and 'sizes' in args.only and (args.synthetic or args.depth):
-        raise SpecError('--only sizes is for photographs without --depth: neither rendered images '
-                        'nor poses that depth has corrected show sizes')
+    _check_options(args)
     if args.write and args.model.is_dir():
         check_writable(args.model / MODEL_FILE)
+    return _run_synthetic(args) if args.synthetic else _run_photographs(args)
+
+
+def _check_options(args: argparse.Namespace) -> None:
+    """Refuse options that contradict each other or have no effect.
+
+    :raises SpecError: naming them.
+    """
+    if _names_sizes(args) and (args.synthetic or args.depth):
+        raise SpecError('--only sizes is for photographs without --depth: neither rendered images '
+                        'nor poses that depth has corrected show sizes')
     if args.synthetic:
-        return _run_synthetic(args)
-    if args.bop_dir is None or args.dataset is None:
+        if args.bop_dir is not None or args.dataset is not None or args.detections is not None:
+            raise SpecError('--synthetic renders its own images: leave out --bop-dir, --dataset '
+                            'and --detections')
+        refuse_without_effect(args, ['split', 'limit'], '--synthetic renders its own images; '
+                              '--images sets their number')
+    elif args.bop_dir is None or args.dataset is None:
         raise SpecError('give --bop-dir and --dataset, or --synthetic if you have no photographs')
-    if args.images or args.distance or args.backgrounds or args.for_renders:
+    elif args.images or args.distance or args.backgrounds or args.for_renders:
         raise SpecError('--images, --distance, --backgrounds and --for-renders need --synthetic')
+
+
+def _names_sizes(args: argparse.Namespace) -> bool:
+    """Tell whether ``--only`` names the sizes."""
+    return args.only is not MEASURES and 'sizes' in args.only
+
+
+def _run_photographs(args: argparse.Namespace) -> int:
+    """Measure on the images of a dataset, print and perhaps write what was found."""
     from ..datasets.boxes import BoxSpec
     from ..evaluation.covariance_calibration import Images
-    from ..evaluation.size_calibration import MIN_PHOTOGRAPHS, check_sizes, measure_sizes
 
     dataset = open_dataset(args)
-    if args.only is not MEASURES and 'sizes' in args.only and dataset.rendered:
+    if _names_sizes(args) and dataset.rendered:
         raise SpecError(f'--only sizes is for photographs, and {dataset.split_path} is rendered: '
                         'its objects are as large as their meshes')
     source = 'synthetic' if dataset.rendered else 'photographs'
@@ -103,25 +124,44 @@ def run(args: argparse.Namespace) -> int:
         return calibrate_depth(args.model, done, objects, Images(
             source, f'{_boxes(args)}, with depth', *_tried(args), depth=True),
             args.only, args.write)
+    resized = 'sizes' in args.only and not dataset.rendered  # those show the meshes
     # Distances scatter less with exact boxes: on LM-O the sizes that they tell have 0.004 to 0.007
     # more of the mean AR with each kind of box, also with those of YOLOX.
-    exact = boxes.exact() if isinstance(boxes, BoxSpec) else boxes
-    resized = 'sizes' in args.only and not dataset.rendered  # those show the meshes
-    sized = done if not resized or exact == boxes else _answer_photographs(
-        args, dataset, exact, estimator)
-    sizes = measure_sizes(sized.frames, sized.rows, objects)
-    print('\n'.join(_table(sizes)), end='\n\n')
-    check_sizes(sizes)
-    unsized = 'sizes' in args.only and not any(size.told for size in sizes)
-    if unsized:
-        print(f'no sizes: no photograph, or fewer than {MIN_PHOTOGRAPHS}, shows the same object '
-              'at least 60 % visible and with a rotation that was estimated within 30 degrees')
+    exact = boxes.exact() if resized and isinstance(boxes, BoxSpec) else boxes
+    sized = done if exact == boxes else _answer_photographs(args, dataset, exact, estimator)
+    sizes = _measured_sizes(sized, objects)
+    unsized = 'sizes' in args.only and _no_size_told(sizes)
     laws = _laws(_of_preset(args), done, objects,
                  {s.label: s.ratio if resized else s.known for s in sizes},
                  Images(source, _boxes(args), *_tried(args)))
     if args.write:
         _write(args.model, laws, {s.label: s.ratio for s in sizes if resized and s.told})
     return laws.missing or unsized
+
+
+def _measured_sizes(done: Run, objects: Mapping[str, ObjectModel]) -> list[SizeMeasurement]:
+    """Measure the sizes of objects and print them.
+
+    :param objects: by label.
+    :raises DatasetError: when they come from a mistake.
+    """
+    from ..evaluation.size_calibration import check_sizes, measure_sizes
+
+    sizes = measure_sizes(done.frames, done.rows, objects)
+    print('\n'.join(_table(sizes)), end='\n\n')
+    check_sizes(sizes)
+    return sizes
+
+
+def _no_size_told(sizes: Iterable[SizeMeasurement]) -> bool:
+    """Tell whether the photographs show the size of no object, and print so."""
+    from ..evaluation.size_calibration import MIN_PHOTOGRAPHS
+
+    if any(size.told for size in sizes):
+        return False
+    print(f'no sizes: no photograph, or fewer than {MIN_PHOTOGRAPHS}, shows the same object '
+          'at least 60 % visible and with a rotation that was estimated within 30 degrees')
+    return True
 
 
 def _of_preset(args: argparse.Namespace) -> Collection[str]:
@@ -154,11 +194,6 @@ def _answer_photographs(args: argparse.Namespace, dataset: BopDataset, boxes: Bo
 
 def _run_synthetic(args: argparse.Namespace) -> int:
     """Measure on rendered images, print and perhaps write what was found."""
-    if args.bop_dir is not None or args.dataset is not None or args.detections is not None:
-        raise SpecError('--synthetic renders its own images: leave out --bop-dir, --dataset and '
-                        '--detections')
-    refuse_without_effect(args, ['split', 'limit'], '--synthetic renders its own images; '
-                          '--images sets their number')
     from ..evaluation.covariance_calibration import Images
 
     done, objects = _answer_rendered(args)
@@ -224,7 +259,7 @@ def _laws(wanted: Collection[str], done: Run, objects: Mapping[str, ObjectModel]
         covariance = measured_covariance(done, objects, sizes, images)
         print()
     if 'score' in wanted:
-        score = _measured_score(done, objects, sizes, images)
+        score = measured_score(done, objects, sizes, images)
     return _Laws(covariance, score, ('covariance' in wanted and covariance is None)
                  or ('score' in wanted and score is None))
 
@@ -260,27 +295,6 @@ def _boxes(args: argparse.Namespace) -> str:
         return f'those of the detector of {args.detector.resolve().name}'
     return f'{args.boxes}, moved by up to {args.box_jitter:g}' if args.box_jitter else \
         str(args.boxes)
-
-
-def _measured_score(done: Run, objects: Mapping[str, ObjectModel], sizes: Mapping[str, float],
-                    images: Images) -> tuple[ScoreLaw, ScoreSource] | None:
-    """Print how well scores predict right poses; return the score calibration.
-
-    :param sizes: by label, size ratios that the model is going to have.
-    :return: None when there are too few poses.
-    """
-    from ..evaluation.score_errors import judged_poses
-    from ..evaluation.score_fit import score_law_of, score_table
-
-    judged = judged_poses(done, objects, sizes)
-    try:
-        law, source = score_law_of(judged, images)
-    except DatasetError as error:
-        print(f'no score calibration: {error}')
-        return None
-    print('\n'.join(score_table(judged)))
-    print_numbers(law)
-    return law, source
 
 
 def _table(sizes: Iterable[SizeMeasurement]) -> Iterator[str]:

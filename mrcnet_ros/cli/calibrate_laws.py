@@ -1,4 +1,4 @@
-"""``mrcnet calibrate``: covariances, poses with depth, and what is printed."""
+"""``mrcnet calibrate``: covariances, scores, poses with depth, and what is printed."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ..evaluation.runner import Run
     from ..inference.depth_law import DepthScoreLaw
     from ..inference.measured_law import Law
+    from ..inference.scoring import ScoreLaw, ScoreSource
     from ..inference.uncertainty import CovarianceLaw, LawSource
     from ..objects import ObjectModel
 
@@ -48,6 +49,27 @@ def measured_covariance(done: Run, objects: Mapping[str, ObjectModel], sizes: Ma
     print(f'from {source.poses} poses on {source.images} images ({source.source}), deviations '
           f'widened by {across:.2f} across the ray, {along:.2f} along it, {rotation:.2f} of '
           'rotation')
+    return law, source
+
+
+def measured_score(done: Run, objects: Mapping[str, ObjectModel], sizes: Mapping[str, float],
+                   images: Images) -> tuple[ScoreLaw, ScoreSource] | None:
+    """Fit a score calibration, print how good it is, and return it with its source.
+
+    :param sizes: by label, size ratios that the model is going to have.
+    :return: None when there are too few poses.
+    """
+    from ..evaluation.score_errors import judged_poses
+    from ..evaluation.score_fit import score_law_of, score_table
+
+    judged = judged_poses(done, objects, sizes)
+    try:
+        law, source = score_law_of(judged, images)
+    except DatasetError as error:
+        print(f'no score calibration: {error}')
+        return None
+    print('\n'.join(score_table(judged)))
+    print_numbers(law)
     return law, source
 
 
