@@ -79,7 +79,7 @@ def score_inputs(done: Run, objects: Mapping[str, ObjectModel]
         fit = pose.depth
         if truth is not None and fit is not None and fit.is_used and pose.spread is not None:
             model = objects[pose.label]
-            inputs.append(features(pose.spread.score, fit, model.size_ratio * model.diameter_m))
+            inputs.append(features(pose.spread.score, fit, model.real_diameter_m))
             nearest = items[pose.label].nearest(pose.T_camera_object, truth.T_camera_object)
             right.append(nearest.mssd_m < RIGHT * model.diameter_m)
     return np.array(inputs).reshape(-1, 4), np.array(right, bool)

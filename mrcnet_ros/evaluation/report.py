@@ -17,7 +17,7 @@ from .scores import Scores, TargetScore
 from .text_table import figure_line, heading_line, median
 from .vsd_scores import VsdScores
 
-MM = 1e3  # millimetres in a metre
+MM_PER_M = 1e3
 # Hidden by half, partly, and hardly hidden, as in the ladder.
 VISIBILITY_EDGES = (0.0, 0.5, 0.8, 1.0)
 UNSCALED = 'without size ratios'
@@ -160,13 +160,13 @@ def _figures(ar_mssd: float, ar_mspd: float, ar_vsd: float | None, targets: Iter
         'ar_vsd': ar_vsd,
         'near': float(np.mean([t.near for t in targets])) if targets else 0.0,
         'median_rotation_deg': median([np.degrees(d.rotation_rad) for d in found]),
-        'median_translation_mm': median([MM * d.translation_m for d in found]),
+        'median_translation_mm': median([MM_PER_M * d.translation_m for d in found]),
         'median_xy_mm': median(
-            [MM * np.sqrt(max(d.translation_m**2 - d.depth_m**2, 0.0)) for d in found]),
-        'median_depth_mm': median([MM * abs(d.depth_m) for d in found]),
+            [MM_PER_M * np.sqrt(max(d.translation_m**2 - d.depth_m**2, 0.0)) for d in found]),
+        'median_depth_mm': median([MM_PER_M * abs(d.depth_m) for d in found]),
         'median_depth_percent': median(
             [100 * abs(t.depth_part) for t in targets if t.depth_part is not None]),
-        'median_signed_depth_mm': median([MM * d.depth_m for d in found]),
+        'median_signed_depth_mm': median([MM_PER_M * d.depth_m for d in found]),
     }
 
 
@@ -175,9 +175,9 @@ def _target(t: TargetScore) -> dict[str, Any]:
     return {
         'scene_id': t.scene_id, 'image_id': t.image_id, 'object_id': t.object_id,
         'instance': t.instance, 'visible_fraction': t.visible_fraction, 'score': t.score,
-        'mssd_mm': None if t.mssd_m is None else MM * t.mssd_m,
+        'mssd_mm': None if t.mssd_m is None else MM_PER_M * t.mssd_m,
         'mspd_px': t.mspd_px if t.mspd_px is not None and np.isfinite(t.mspd_px) else None,
         'rotation_deg': None if d is None else float(np.degrees(d.rotation_rad)),
-        'translation_mm': None if d is None else MM * d.translation_m,
-        'depth_mm': None if d is None else MM * d.depth_m, 'near': t.near,
+        'translation_mm': None if d is None else MM_PER_M * d.translation_m,
+        'depth_mm': None if d is None else MM_PER_M * d.depth_m, 'near': t.near,
     }

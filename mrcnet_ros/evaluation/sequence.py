@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -23,6 +23,9 @@ from .withdrawals import Withdrawals
 
 # Of a sequence; milliseconds at 30 Hz are 33 apart.
 LONGEST_GAP_S = 10.0
+# Detectors rarely find an object of which less is visible.
+DETECTABLE = 0.3
+PER_IMAGE, FOLLOWED = 'in each image', 'followed'
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,11 +81,6 @@ def _check_order(scene: BopScene, before: Step, frame: BopFrame, time_s: float) 
                            'list the same instances in the same order, also hidden ones')
 
 
-PER_IMAGE, FOLLOWED = 'in each image', 'followed'
-# Detectors rarely find an object of which less is visible.
-DETECTABLE = 0.3
-
-
 class FollowingEstimator(Estimator, Follows, Protocol):
     """An estimator that answers detections and also follows."""
 
@@ -109,6 +107,29 @@ class _Detected:
     targets: Sequence[TargetBox]
 
 
+@dataclass(eq=False)
+class _Scene:
+    """What is followed in a scene.
+
+    :param recent: the last images, as many as answers to detections are late.
+    :param waiting: answers that have not come yet, with the position of the image that they come
+        after.
+    :param traced: by number of track.
+    :param position: of the next image, from 0.
+    """
+
+    scene_id: int
+    tracker: Tracker
+    recent: deque[View]
+    waiting: deque[tuple[int, _Detected]] = field(default_factory=deque)
+    traced: dict[int, _Traced] = field(default_factory=dict)
+    position: int = 0
+
+    def instances(self) -> dict[int, int]:
+        """Return the instances that are followed, by number of track."""
+        return {number: traced.instance for number, traced in self.traced.items()}
+
+
 class SequenceScores:
     """Follows instances through sequences and compares with an estimate in every image.
 
@@ -126,11 +147,9 @@ class SequenceScores:
             raise SpecError(f'with detections in every image nothing is followed; give --every 2 '
                             f'or more, got {every}')
         self._estimator, self._boxes, self._every, self._late = estimator, boxes, every, late
-        self._waiting: deque[tuple[int, _Detected]] = deque()
-        self._recent: deque[View] = deque(maxlen=late)
         self._limits = TrackLimits() if limits is None else limits
         self._labels = {item.object_id: label for label, item in estimator.objects.items()}
-        self._scene_id: int | None = None
+        self._scene: _Scene | None = None
         self._rows = {PER_IMAGE: SequenceRow(), FOLLOWED: SequenceRow()}
         self._losses: dict[str, Counter[str]] = {}
         self._images = self._visible = self._switches = self._of_hidden = 0
@@ -141,36 +160,30 @@ class SequenceScores:
 
         :raises MrcnetError: when the image cannot be read.
         """
-        frame = step.frame
-        if frame.scene_id != self._scene_id:
-            self._scene_id, self._position = frame.scene_id, 0
-            self._tracker, self._traced = Tracker(self._estimator), dict[int, _Traced]()
-            self._waiting.clear()
-            self._recent.clear()
-            self._withdrawals.begin_scene()
+        frame, scene = step.frame, self._scene_of(step.frame.scene_id)
         view = View(frame.load_image(), frame.camera, step.time_s, step.T_fixed_camera)
         targets = self._targets(frame)
         start_s = time.process_time()
         result = self._estimator.estimate(view.image_rgb, view.camera, [
             Detection(self._labels[t.ground_truth.object_id], t.box_xyxy) for t in targets])
         estimate_s = time.process_time() - start_s
-        detected, before = self._position % self._every == 0, self._instances()
+        detected, before = scene.position % self._every == 0, scene.instances()
         if detected:
-            self._waiting.append((self._position + self._late,
+            scene.waiting.append((scene.position + self._late,
                                   _Detected(view, frame, result.poses, targets)))
         if not self._late:
-            self._observe_what_came()
+            self._observe_what_came(scene)
         start_s = time.process_time()
-        followed = self._tracker.follow(view, self._limits)
+        followed = scene.tracker.follow(view, self._limits)
         follow_s = time.process_time() - start_s
-        found = self._trace(frame, followed)
-        self._recent.append(view)
-        if self._late and self._observe_what_came():
-            for since in self._recent:  # what is new catches up
-                self._lose(self._tracker.follow(since, self._limits).lost)
-        self._position += 1
+        found = self._trace(scene, frame, followed)
+        scene.recent.append(view)
+        if self._late and self._observe_what_came(scene):
+            for since in scene.recent:  # what is new catches up
+                self._lose(scene, scene.tracker.follow(since, self._limits).lost)
+        scene.position += 1
         gone = {g.instance for g in frame.ground_truth if not g.visible_fraction}
-        self._withdrawals.see(step.time_s, gone, before, self._instances(), followed.tracks)
+        self._withdrawals.see(step.time_s, gone, before, scene.instances(), followed.tracks)
         if not detected:
             own = {targets[p.detection_index].ground_truth.instance:
                    self._error(p, targets[p.detection_index].ground_truth) for p in result.poses}
@@ -178,6 +191,13 @@ class SequenceScores:
             self._rows[PER_IMAGE].add(result, own, visible, estimate_s)
             self._rows[FOLLOWED].add(followed.result, found, visible, follow_s)
             self._compare(frame, own, found, visible)
+
+    def _scene_of(self, scene_id: int) -> _Scene:
+        """Return the scene of an image, a new one where it is the first image of a scene."""
+        if self._scene is None or self._scene.scene_id != scene_id:
+            self._scene = _Scene(scene_id, Tracker(self._estimator), deque(maxlen=self._late))
+            self._withdrawals.begin_scene()
+        return self._scene
 
     def _compare(self, frame: BopFrame, own: Mapping[int, SequenceError],
                  found: Mapping[int, SequenceError], visible: set[int]) -> None:
@@ -207,10 +227,6 @@ class SequenceScores:
             'withdrawals': {**self._withdrawals.figures(), 'visible_given_up': sum(
                 n['needless'] for n in self._losses.values())}}
 
-    def _instances(self) -> dict[int, int]:
-        """Return the instances that are followed, by number of track."""
-        return {number: traced.instance for number, traced in self._traced.items()}
-
     def _targets(self, frame: BopFrame) -> list[TargetBox]:
         return [t for t in target_boxes(frame, self._boxes)
                 if t.ground_truth.object_id in self._labels
@@ -218,36 +234,37 @@ class SequenceScores:
 
     def _error(self, pose: PoseEstimate, truth: GroundTruth) -> SequenceError:
         return sequence_error(pose.T_camera_object, truth.T_camera_object,
-                      self._estimator.objects[pose.label])
+                              self._estimator.objects[pose.label])
 
-    def _observe_what_came(self) -> bool:
+    def _observe_what_came(self, scene: _Scene) -> bool:
         """Give the tracker the answers to detections that have come, and tell whether any have."""
-        if not self._waiting or self._waiting[0][0] > self._position:
+        if not scene.waiting or scene.waiting[0][0] > scene.position:
             return False
-        came = self._waiting.popleft()[1]
-        numbers, lost = self._tracker.observe(came.view, came.poses, self._limits)
+        came = scene.waiting.popleft()[1]
+        numbers, lost = scene.tracker.observe(came.view, came.poses, self._limits)
         for number, pose in zip(numbers, came.poses, strict=True):
             if number is None or not self._limits.are_met(pose):
                 continue
             instance = came.targets[pose.detection_index].ground_truth.instance
-            traced = self._traced.setdefault(number, _Traced(instance, False))
+            traced = scene.traced.setdefault(number, _Traced(instance, False))
             traced.gone = self._at(traced, pose, came.frame).wrong
-        self._lose(lost)
+        self._lose(scene, lost)
         return True
 
-    def _trace(self, frame: BopFrame, followed: Followed) -> dict[int, SequenceError]:
+    def _trace(self, scene: _Scene, frame: BopFrame, followed: Followed
+               ) -> dict[int, SequenceError]:
         """Return the errors of poses by instance, and note what happened to the others."""
         found = {}
         for number, pose in zip(followed.tracks, followed.poses, strict=True):
-            traced = self._traced[number]
+            traced = scene.traced[number]
             error = self._at(traced, pose, frame)
             found[traced.instance], traced.gone = error, error.wrong
         hidden = {g.instance for g in frame.ground_truth
                   if g.visible_fraction < MIN_VISIBLE_FRACTION}
-        for number, traced in self._traced.items():
+        for number, traced in scene.traced.items():
             if number not in followed.tracks and traced.instance in hidden:
                 traced.gone = True
-        self._lose(followed.lost)
+        self._lose(scene, followed.lost)
         return found
 
     def _at(self, traced: _Traced, pose: PoseEstimate, frame: BopFrame) -> SequenceError:
@@ -260,7 +277,7 @@ class SequenceScores:
             traced.instance = nearest
         return of[traced.instance]
 
-    def _lose(self, lost: Sequence[Lost]) -> None:
+    def _lose(self, scene: _Scene, lost: Sequence[Lost]) -> None:
         for loss in lost:
-            kind = 'right' if self._traced.pop(loss.track).gone else 'needless'
+            kind = 'right' if scene.traced.pop(loss.track).gone else 'needless'
             self._losses.setdefault(loss.reason, Counter())[kind] += 1

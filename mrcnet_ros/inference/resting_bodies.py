@@ -63,6 +63,5 @@ class Bodies:
             area = np.linalg.norm(np.cross(b - a, c - a), axis=1)
             middle = np.average((a + b + c) / 3, axis=0, weights=area)
             self._bodies[label] = Body(item.size_ratio * hull_vertices(mesh.vertices),
-                                       item.size_ratio * middle,
-                                       item.size_ratio * item.diameter_m)
+                                       item.size_ratio * middle, item.real_diameter_m)
         return self._bodies[label]

@@ -36,7 +36,7 @@ class ObjectModel:
     :param object_id: BOP number of the object.
     :param mesh_path: PLY, OBJ, OFF, STL or GLB file.
     :param mesh_sha256: :func:`mesh_digest` the file must have, '' to accept any.
-    :param diameter_m: largest distance between two vertices.
+    :param diameter_m: largest distance between two vertices of the mesh.
     :param symmetries: motions that leave the mesh looking the same [m].
     :param unit_m: length of the mesh file's unit, 0.001 for millimetres.
     :param bounds_m: (2, 3) lowest and highest vertex coordinates of the mesh, object frame; None
@@ -81,6 +81,11 @@ class ObjectModel:
         moved = np.array(T, np.float64)
         moved[..., :3, 3] += moved[..., :3, :3] @ (factor * self.middle_m)
         return moved
+
+    @property
+    def real_diameter_m(self) -> float:
+        """Return the diameter of the real object."""
+        return self.size_ratio * self.diameter_m
 
     @cached_property
     def real_symmetries(self) -> Symmetries:

@@ -116,7 +116,7 @@ class PoseOverlay:
 
     def _draw_axes(self, picture: Image, camera: Camera, item: DrawnObject) -> None:
         model = self._objects[item.label]
-        length_m = model.size_ratio * model.diameter_m / 2
+        length_m = model.real_diameter_m / 2
         R, origin = item.T_camera_object[:3, :3], item.T_camera_object[:3, 3]
         steps = np.linspace(0.0, length_m, _AXIS_POINTS)[:, None]
         for axis, color in enumerate(AXES_RGB):

@@ -119,7 +119,7 @@ def symmetries_message(objects: Mapping[str, ObjectModel]) -> String:
     symmetry is given by many of them.
     """
     listed = [{'label': label, 'object_id': item.object_id,
-               'diameter_m': item.size_ratio * item.diameter_m,
+               'diameter_m': item.real_diameter_m,
                'transforms': [np.round(S, 9).ravel().tolist() for S in
                               item.real_symmetries.transforms]}
               for label, item in sorted(objects.items())]
