@@ -195,7 +195,7 @@ class ConfirmAction:
         :raises _RefusedError: when that cannot be answered.
         """
         asked = goal.request
-        timeout_s = asked.timeout.sec + asked.timeout.nanosec * 1e-9
+        timeout_s = messages.seconds(messages.time_ns(asked.timeout))
         if asked.advanced or asked.fixed_frame:
             raise _RefusedError(TF2Error.INVALID_ARGUMENT_ERROR,
                                 'fixed_frame is not supported; leave advanced false')
@@ -225,7 +225,7 @@ class ConfirmAction:
                 TF2Error.LOOKUP_ERROR, f'{asked.source_frame!r} is ambiguous: by '
                 'labels, names in /tf and ids of recent detections, it may mean '
                 f'{" or ".join(map(repr, sorted(meant)))}; use another name from /tf')
-        not_before_ns = asked.source_time.sec * 10**9 + asked.source_time.nanosec or -2**63
+        not_before_ns = messages.time_ns(asked.source_time) or -2**63
         confirmation = Confirmation(meant.pop(), not_before_ns, objects, exactly=not names)
         return _Request(goal, self._handler, confirmation, time.monotonic() + timeout_s)
 

@@ -10,6 +10,7 @@ from ..inference.followed import Followed, Lost, TrackLimits, View
 from ..inference.poses import FrameResult, PoseEstimate, joined
 from ..inference.tracking import Follows, Tracker
 from .frames import Frame
+from .messages import seconds
 from .params import NodeParameters
 
 # Images of the last second are kept: if a slow detector finds something in an earlier image, the
@@ -75,7 +76,7 @@ class Following:
         """
         before = self._detected_ns
         due = (not len(self.tracker) or before is None or stamp_ns < before
-               or (stamp_ns - before) * 1e-9 * rate_hz > 0.999)
+               or seconds(stamp_ns - before) * rate_hz > 0.999)
         if due:
             self._detected_ns = stamp_ns
         return due
@@ -174,11 +175,6 @@ def _allowed(kept: list[tuple[PoseEstimate, int | None]], followed: Sequence[Pos
         if counts[pose.label] > most:
             surplus.add(id(pose))
     return [one for one in kept if id(one[0]) not in surplus]
-
-
-def seconds(stamp_ns: int) -> float:
-    """Return a stamp in seconds; doubles tell microseconds apart for centuries."""
-    return stamp_ns * 1e-9
 
 
 def _key(number: int | None) -> str:

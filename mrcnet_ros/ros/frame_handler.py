@@ -23,7 +23,7 @@ from .camera_path import CameraPath
 from .detection_filter import DetectionFilter
 from .detection_reading import detections_2d
 from .drop_counters import DropCounters
-from .following import Following, Instances, limits_of, seconds
+from .following import Following, Instances, limits_of
 from .frame_decoding import DecodedFrame, FrameDecoder
 from .frames import Answer, Frame, FrameError, Scene
 from .message_types import DetectionsMessage
@@ -294,7 +294,7 @@ class FrameHandler:
 
 
 def _view(picture: DecodedFrame, T_world_camera: Array) -> View:
-    return View(picture.image, picture.camera, seconds(messages.stamp_ns(picture.header)),
+    return View(picture.image, picture.camera, messages.seconds(messages.stamp_ns(picture.header)),
                 T_world_camera, picture.depth_m, picture.plane)
 
 

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from tf2_msgs.msg import TFMessage
 
+from .gate import Gate
 from .message_types import TransformsMessage, TransformStampedMessage
-from .paused_subscription import Gate
 from .rclpy_types import NodeHandle, SubscriptionHandle
 
 # The frames of REP 105 and the usual root of an arm: no object may have these names, even if

@@ -34,6 +34,7 @@ from .message_types import (
     ImageMessage,
     PoseMessage,
     PoseWithCovarianceMessage,
+    TimeMessage,
     TransformMessage,
 )
 
@@ -54,7 +55,17 @@ COVARIANCE_UNKNOWN = -1.0
 
 
 def stamp_ns(header: HeaderMessage) -> int:
-    return int(header.stamp.sec) * 1_000_000_000 + int(header.stamp.nanosec)
+    return time_ns(header.stamp)
+
+
+def time_ns(time: TimeMessage) -> int:
+    """Return a time or a duration [ns]."""
+    return int(time.sec) * 1_000_000_000 + int(time.nanosec)
+
+
+def seconds(time_ns: int) -> float:
+    """Return a time in seconds; doubles tell microseconds apart for centuries."""
+    return time_ns * 1e-9
 
 
 def header_at(stamp: int, frame_id: str) -> Header:

@@ -12,9 +12,7 @@ from .parameter_values import kind, problem, value_of
 from .params import FIELDS, NodeParameters
 
 # What ~/set_model may change.
-RELOADABLE = ('model', 'meshes', 'detector', 'backend', 'device', 'precision', 'allow_unverified',
-              'threads', 'crops', 'hypotheses', 'refine', 'find_plane', 'store', 'cache_mb',
-              'preload', 'label_map')
+RELOADABLE = tuple(name for name, declared in FIELDS.items() if declared.metadata['reloads'])
 
 
 def changed_parameters(current: NodeParameters, changes: list[Parameter], *, configured: bool

@@ -17,14 +17,16 @@ LISTS = {str: Parameter.Type.STRING_ARRAY, int: Parameter.Type.INTEGER_ARRAY}
 
 
 def parameter(default: Value, description: str, *, bounds: tuple[float, float] | None = None,
-              choices: tuple[str, ...] = (), live: bool = False, items: type | None = None) -> Any:
+              choices: tuple[str, ...] = (), live: bool = False, reloads: bool = False,
+              items: type | None = None) -> Any:
     """Describe a field of :class:`.params.NodeParameters`.
 
     :param live: it may change while the node is configured.
+    :param reloads: it may change together with the model, which is then loaded anew.
     :param items: of what type the items are, when the parameter is a list.
     """
     meta = {'description': description, 'bounds': bounds, 'choices': choices, 'live': live,
-            'items': items}
+            'reloads': reloads, 'items': items}
     return field(default=default, metadata=meta)
 
 

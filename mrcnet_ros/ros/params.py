@@ -5,12 +5,15 @@ from __future__ import annotations
 import dataclasses
 import difflib
 from dataclasses import dataclass
+from functools import partial
 
 from rclpy.exceptions import ParameterException
 from rclpy.parameter import Parameter
 
 from ..errors import SpecError
-from ..runtimes.backend import PRECISIONS
+from ..inference.detection_crops import MOST_CROPS
+from ..inference.followed import TrackLimits
+from ..runtimes.backend import MOST_THREADS, PRECISIONS
 from ..runtimes.backends import RUNTIMES
 from ..specs import (
     DEFAULT_CROPS,
@@ -23,50 +26,54 @@ from .detection_reading import FITS, MESSAGES, DetectionSettings, settings_from
 from .parameter_values import LISTS, descriptor, for_ros, parameter, problem, value_of
 from .rclpy_types import NodeHandle
 
+# Of a model: what ~/set_model may change.
+of_model = partial(parameter, reloads=True)
+LIMITS = TrackLimits()
+
 
 @dataclass(frozen=True, kw_only=True)
 class NodeParameters:
     """The parameters of a configured node."""
 
-    model: str = parameter('', 'folder of the model (with model.json); required')
-    meshes: str = parameter(
+    model: str = of_model('', 'folder of the model (with model.json); required')
+    meshes: str = of_model(
         '', 'folder of the object meshes; empty: the folder meshes of the model')
-    detector: str = parameter(
+    detector: str = of_model(
         '', 'folder of a model that has a detector: the node then finds the objects itself and '
         'publishes them on ~/detections; empty: detections come on the topic detections')
-    backend: str = parameter(
+    backend: str = of_model(
         'onnxruntime', 'runtime of the networks; auto: the best installed one, and the log says '
         'which one and why', choices=('auto', *RUNTIMES))
-    device: str = parameter(
+    device: str = of_model(
         '', "device, named as the runtime names it; empty: the runtime's default device")
-    precision: str = parameter(
+    precision: str = of_model(
         'auto', 'numerical precision of the runtime; auto: the lowest one that passed mrcnet '
         "verify for this model on this machine, else fp32; unless it is fp32, the node's own "
         'detector uses the lowest one that passed mrcnet verify --detector',
         choices=('auto', *PRECISIONS))
-    allow_unverified: bool = parameter(
+    allow_unverified: bool = of_model(
         False, 'use the given precision even if it has not passed mrcnet verify')
-    threads: int = parameter(
+    threads: int = of_model(
         0, 'CPU threads of the runtime; 0: one for each CPU that the process may use',
-        bounds=(0, 256))
-    crops: int = parameter(
+        bounds=(0, MOST_THREADS))
+    crops: int = of_model(
         DEFAULT_CROPS, 'number of rotated crops of each detection; their poses are averaged; '
         'fewer crops are faster and less accurate; the paper preset always uses four',
-        bounds=(1, 32))
-    hypotheses: int = parameter(
+        bounds=(1, MOST_CROPS))
+    hypotheses: int = of_model(
         DEFAULT_HYPOTHESES, 'largest number of rotations of each crop that stage 2 starts from; '
         'the outline chooses among the poses; fewer are faster and less accurate; the paper '
         'preset has one',
         bounds=(1, MOST_HYPOTHESES))
-    refine: int = parameter(
+    refine: int = of_model(
         DEFAULT_REFINEMENTS, 'refinement passes for detections; each draws the object at its '
         'pose and starts stage 2 there, takes about as long as everything before the first one, '
         'and needs OpenGL; not for followed objects and not with the paper preset',
         bounds=(0, MOST_REFINEMENTS))
-    store: str = parameter(
+    store: str = of_model(
         '', 'folder that stores rendered templates; empty: the cache folder of the user')
-    cache_mb: int = parameter(512, 'memory for template features [MiB]', bounds=(1, 65536))
-    preload: bool = parameter(
+    cache_mb: int = of_model(512, 'memory for template features [MiB]', bounds=(1, 65536))
+    preload: bool = of_model(
         True, 'compute template features when the model is loaded, as many as fit into cache_mb, '
         'so that no frame waits for them')
     image_transport: str = parameter(
@@ -83,7 +90,7 @@ class NodeParameters:
         '', 'frame of /tf whose plane z = 0 is the surface that objects stand on, with z up; '
         'corrects the poses of objects that stand on it, unless depth already did; '
         'empty: see find_plane')
-    find_plane: bool = parameter(
+    find_plane: bool = of_model(
         True, 'find the plane from three or more objects that stand on it, if support_plane is '
         'not available; corrects their poses unless depth already did; not with the paper preset')
     image_rectified: bool = parameter(
@@ -93,7 +100,7 @@ class NodeParameters:
         'vision_msgs', 'message type of the topic detections: vision_msgs: Detection2DArray, '
         'yolo_msgs: DetectionArray of yolo_ros, whose package must be installed',
         choices=tuple(MESSAGES))
-    label_map: tuple[str, ...] = parameter(
+    label_map: tuple[str, ...] = of_model(
         (), "label of the model for each class of the detector, as NAME=LABEL or NUMBER=LABEL, "
         "for instance ['0=can', 'Milk Carton=milk']; names that are not listed are used as they "
         'are', items=str, live=True)
@@ -154,15 +161,15 @@ class NodeParameters:
         'base_link; names and smoothing count in it, too; empty: the frame of the camera',
         live=True)
     track_min_score: float = parameter(
-        0.2, 'a followed instance needs poses with at least this score; the score is first '
-        'corrected for distance, so that far objects are not penalised',
+        LIMITS.min_presence, 'a followed instance needs poses with at least this score; the score '
+        'is first corrected for distance, so that far objects are not penalised',
         bounds=(0.0, 1.0), live=True)
     track_lost_s: float = parameter(
-        0.15, 'an instance without such a pose for longer than this is lost until it is detected '
-        'again [s]', bounds=(0.0, 10.0), live=True)
+        LIMITS.lost_s, 'an instance without such a pose for longer than this is lost until it is '
+        'detected again [s]', bounds=(0.0, 10.0), live=True)
     track_unseen: int = parameter(
-        4, 'an instance is lost if so many images with detections in a row have no good answer to '
-        'a detection of it; 0: never', bounds=(0, 1000), live=True)
+        LIMITS.unseen, 'an instance is lost if so many images with detections in a row have no '
+        'good answer to a detection of it; 0: never', bounds=(0, 1000), live=True)
     detector_rate_hz: float = parameter(
         2.0, "how often the node's own detector runs while instances are followed [Hz]; without "
         'track it runs on each image', bounds=(0.01, 1000.0), live=True)
@@ -185,8 +192,8 @@ class NodeParameters:
     min_detection_score: float = parameter(
         0.0, 'detections with a lower score are ignored', bounds=(0.0, 1.0), live=True)
     max_detections: int = parameter(
-        100, 'largest number of objects that are estimated in a frame; if there are more, those '
-        'with the best scores are used', bounds=(1, 10000), live=True)
+        LIMITS.most, 'largest number of objects that are estimated in a frame; if there are more, '
+        'those with the best scores are used', bounds=(1, 10000), live=True)
     max_instances: int = parameter(
         0, 'largest number of instances of each object in a frame; if there are more, the best '
         'are used, ranked by sqrt(detection score) x pose confidence, times 3 if a plane or depth '

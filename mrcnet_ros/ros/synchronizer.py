@@ -18,11 +18,11 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from .depth_image import DepthBuffer
 from .detection_reading import message_type
 from .frames import Frame
+from .gate import Gate
 from .input_watch import InputWatch
 from .message_types import DetectionsMessage, StampedMessage
 from .messages import stamp_ns
 from .params import NodeParameters
-from .paused_subscription import Gate
 from .rclpy_types import MatchedEvent, NodeHandle, QosEvent
 from .silent_input import Expected
 

@@ -13,7 +13,9 @@ pytest.importorskip('vision_msgs', reason='needs ros_pip/interfaces or a ROS ins
 from ros_frames import frame
 from stand_in_node import DIAMETERS_M, BoxEstimator
 
+from mrcnet_ros.detector.object_detector import LEAST_SCORE
 from mrcnet_ros.errors import SpecError
+from mrcnet_ros.inference.estimator import DEFAULT_CACHE_BYTES
 from mrcnet_ros.ros.box_watch import BoxWatch
 from mrcnet_ros.ros.detection_reading import DetectionSettings, image_box, settings_from
 from mrcnet_ros.ros.detection_watch import ScoreWatch
@@ -117,6 +119,12 @@ def test_boxes_of_an_input_that_is_not_square_need_its_size(fit):
     parts = image_box(whole / size, settings_from((), (1, 1), fit), (1280, 720))
     assert not np.allclose(parts, image, atol=100.0)
     assert 'letterbox and pad mean a square input' in parameter_table()
+
+
+def test_defaults_are_those_of_what_they_are_for():
+    """Whose modules take too long to import for a list of parameters."""
+    assert NodeParameters().cache_mb << 20 == DEFAULT_CACHE_BYTES
+    assert NodeParameters().detector_threshold == LEAST_SCORE
 
 
 def test_scores_that_are_far_too_low_are_told():

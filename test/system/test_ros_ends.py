@@ -103,7 +103,7 @@ def test_a_fault_of_ours_is_no_bad_message(node, monkeypatch):
 @pytest.mark.parametrize('gated', [True, False])
 def test_a_message_that_cannot_be_taken_is_a_bad_one(node, monkeypatch, gated):
     """It is counted as such; neither its topic nor what shares its group is deaf afterwards."""
-    from mrcnet_ros.ros.paused_subscription import Gate
+    from mrcnet_ros.ros.gate import Gate
 
     got = []
     subscription = node.create_subscription(
