@@ -81,7 +81,7 @@ def score_inputs(done: Run, objects: Mapping[str, ObjectModel]
             model = objects[pose.label]
             inputs.append(features(pose.spread.score, fit, model.real_diameter_m))
             nearest = items[pose.label].nearest(pose.T_camera_object, truth.T_camera_object)
-            right.append(nearest.mssd_m < RIGHT * model.diameter_m)
+            right.append(nearest.mssd_m < RIGHT * model.real_diameter_m)
     return np.array(inputs).reshape(-1, 4), np.array(right, bool)
 
 
