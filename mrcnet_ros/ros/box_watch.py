@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -13,7 +11,7 @@ import numpy as np
 from ..geometry.se3 import Array
 from .detection_reading import DetectionSettings
 from .diagnostics import Level, Problem
-from .timings import WINDOW_S
+from .timings import Recent
 
 # With fewer boxes nothing is reported.
 FEWEST_BOXES = 10
@@ -40,15 +38,16 @@ LEAST_PLACES, PLACE = 3, 0.05
 
 @dataclass(frozen=True, eq=False)
 class _Seen:
-    """A box, (4,) [px] of the image, and when it came.
+    """A box, (4,) [px] of the image, and how it was read.
 
     :param nameless: whether its message names no frame, as those of some decoders that know
         nothing of the camera's image.
+    :param reading: width and height of the image [px], and the settings.
     """
 
-    at_s: float
     box_xyxy: Array
     nameless: bool
+    reading: tuple[tuple[int, int], DetectionSettings]
 
 
 class BoxWatch:
@@ -58,29 +57,24 @@ class BoxWatch:
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock, self._lock = clock, threading.Lock()
-        self._seen: deque[_Seen] = deque(maxlen=MOST_BOXES)
-        self._image_size, self._settings = (0, 0), DetectionSettings()
+        self._seen: Recent[_Seen] = Recent(MOST_BOXES, clock)
+        self._reading = (0, 0), DetectionSettings()  # of the last frame
 
     def see(self, boxes: Sequence[Array], image_size: tuple[int, int], settings: DetectionSettings,
             *, nameless: bool) -> None:
         """Note the boxes of a frame, in pixels of the image.
 
-        :param image_size: width and height [px]; when it or the settings change, what was seen
-            before is forgotten.
+        :param image_size: width and height [px]; boxes of other images, or that were read in
+            another way, do not count beside these.
         """
-        with self._lock:
-            if (image_size, settings) != (self._image_size, self._settings):
-                self._seen.clear()
-                self._image_size, self._settings = image_size, settings
-            self._seen.extend(_Seen(self._clock(), box, nameless) for box in boxes)
+        self._reading = image_size, settings
+        self._seen.add(_Seen(box, nameless, self._reading) for box in boxes)
 
     def problem(self) -> Problem | None:
         """Return what is wrong with the boxes of the last ``WINDOW_S`` seconds."""
-        with self._lock:
-            since_s = self._clock() - WINDOW_S
-            seen = [s for s in self._seen if s.at_s >= since_s]
-            (width, height), settings = self._image_size, self._settings
+        reading = self._reading
+        (width, height), settings = reading
+        seen = [s for s in self._seen.things() if s.reading == reading]
         if len(seen) < FEWEST_BOXES:
             return None
         boxes = np.array([s.box_xyxy for s in seen])

@@ -26,7 +26,8 @@ from .frames import Answer
 from .message_types import LookupRequest
 from .params import NodeParameters
 from .rclpy_types import GoalHandle, NodeHandle
-from .tracks import REMEMBERED_FRAMES, object_frame
+from .remembered_ids import RememberedIds
+from .tracks import object_frame
 
 # How often time limits and cancellations are looked at: the longest that these are late. Confirmed
 # goals are answered at once.
@@ -67,28 +68,24 @@ class _Seen:
     """
 
     frame_id: str = ''
-    _frames: int = 0
-    _named: dict[str, tuple[str, int]] = field(default_factory=dict)
+    _named: RememberedIds[str, str] = field(default_factory=RememberedIds)
 
     def note(self, answer: Answer) -> None:
-        """Take in a frame with detections; ids are forgotten after REMEMBERED_FRAMES of them."""
-        self.frame_id, self._frames = answer.header.frame_id, self._frames + 1
+        """Take in a frame with detections."""
+        self.frame_id = answer.header.frame_id
         ids = [e.detection_id for e in answer.scene.estimates]
-        for identity, name, estimate in zip(ids, answer.scene.names, answer.scene.estimates,
-                                            strict=True):
-            if identity in ('', estimate.label):  # no id, or the class
-                continue
-            # an id that several have in a frame tells nothing
-            self._named[identity] = (name if ids.count(identity) == 1 else '', self._frames)
-        oldest = self._frames - REMEMBERED_FRAMES
-        self._named = {k: entry for k, entry in self._named.items() if entry[1] > oldest}
+        # an id that several have in a frame tells nothing
+        self._named.see({
+            identity: name if ids.count(identity) == 1 else '' for identity, name, estimate
+            in zip(ids, answer.scene.names, answer.scene.estimates, strict=True)
+            if identity not in ('', estimate.label)})  # no id, or the class
 
     def instance(self, identity: str) -> str | None:
         """Return the name of the instance that has an id of the detector.
 
         :return: '' when several have it, None when none has.
         """
-        return self._named.get(identity, (None, 0))[0]
+        return self._named.get(identity)
 
 
 class ConfirmAction:

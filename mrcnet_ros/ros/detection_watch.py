@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -12,7 +10,7 @@ import numpy as np
 from ..geometry.boxes import ious
 from ..inference.poses import Detection, PoseEstimate
 from .diagnostics import Level, Problem
-from .timings import WINDOW_S
+from .timings import Recent
 
 # One, and some rounding; a percentage or a logit is far beyond.
 LARGEST_SCORE = 1.001
@@ -35,35 +33,29 @@ class DetectionWatch:
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock, self._lock = clock, threading.Lock()
-        self._seen: deque[tuple[float, float, bool]] = deque(maxlen=MOST_FRAMES)
-        self._answered: deque[tuple[float, bool]] = deque(maxlen=MOST_FRAMES)
+        # best score, and whether there was a detection; whether boxes lay on one another
+        self._seen: Recent[tuple[float, bool]] = Recent(MOST_FRAMES, clock)
+        self._answered: Recent[bool] = Recent(MOST_FRAMES, clock)
 
     def see(self, detections: Sequence[Detection]) -> None:
         """Note the detections of a frame, whose numbers are finite."""
         best = max((d.score for d in detections), default=0.0)
-        with self._lock:
-            self._seen.append((self._clock(), float(best), bool(detections)))
+        self._seen.add([(float(best), bool(detections))])
 
     def see_answers(self, poses: Sequence[PoseEstimate]) -> None:
         """Note the poses that are published of the detections of a frame."""
-        doubled = _are_doubled(poses[:MOST_COMPARED])
-        with self._lock:
-            self._answered.append((self._clock(), doubled))
+        self._answered.add([_are_doubled(poses[:MOST_COMPARED])])
 
     def problems(self) -> list[Problem]:
         """Return what is wrong with the detections of the last ``WINDOW_S`` seconds."""
-        with self._lock:
-            since_s = self._clock() - WINDOW_S
-            seen = [entry for entry in self._seen if entry[0] >= since_s]
-            answers = [doubled for at_s, doubled in self._answered if at_s >= since_s]
-        best = max((score for _, score, _ in seen), default=0.0)
+        seen, answers = self._seen.things(), self._answered.things()
+        best = max((score for score, _ in seen), default=0.0)
         doubled = sum(answers)
         found = []
         if best > LARGEST_SCORE:
             found.append(f'scores of detections reach {best:.3g}; expected 0 to 1, so that '
                          'min_detection_score and max_detections mean what they say')
-        if best == 0.0 and sum(some for _, _, some in seen) >= FEWEST_FRAMES:
+        if best == 0.0 and sum(some for _, some in seen) >= FEWEST_FRAMES:
             found.append('all scores of detections are 0, so that the best boxes cannot be told '
                          'from others; the detector must fill score, 0 to 1')
         if doubled >= FEWEST_FRAMES:
@@ -92,19 +84,15 @@ class ScoreWatch:
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock, self._lock = clock, threading.Lock()
-        self._seen: deque[tuple[float, float]] = deque(maxlen=MOST_POSES)
+        self._seen: Recent[float] = Recent(MOST_POSES, clock)
 
     def see(self, scores: Sequence[float]) -> None:
         """Note the scores of the poses of a frame that are good enough to be published."""
-        with self._lock:
-            self._seen.extend((self._clock(), float(score)) for score in scores)
+        self._seen.add(map(float, scores))
 
     def problem(self) -> Problem | None:
         """Return what is wrong with the poses of the last ``WINDOW_S`` seconds."""
-        with self._lock:
-            since_s = self._clock() - WINDOW_S
-            scores = [score for at_s, score in self._seen if at_s >= since_s]
+        scores = self._seen.things()
         if len(scores) < FEWEST_POSES or (median := float(np.median(scores))) >= LOW_SCORE:
             return None
         return Problem(Level.WARN, f'most poses are probably wrong: half of {len(scores)} have a '

@@ -14,10 +14,8 @@ from ..geometry.se3 import Array, displaced, displacement, inverse, moved_covari
 from ..inference.poses import PoseEstimate
 from ..objects import ObjectModel
 from .params import NodeParameters
+from .remembered_ids import RememberedIds
 
-# Frames after which an unseen id is forgotten: ten seconds at 30 Hz. Longer ones keep a name
-# through a longer absence, and the table grows.
-REMEMBERED_FRAMES = 300
 # A pose that has turned further since the last frame is not smoothed.
 JUMP_RAD = np.deg2rad(45.0)
 
@@ -194,15 +192,14 @@ class InstanceNumbers:
     that of the nearest place; the rest are numbered in the order of detection. They get no number
     of an instance that is missing, whose place is still known: it may be back in the next frame.
     But they do where no other instance of the label is recognised either, as when the only one or
-    the camera has jumped, and where there can be no more instances. Ids are forgotten after
-    ``REMEMBERED_FRAMES`` frames without them, and one that several instances of a label have in a
-    frame tells nothing, as when a detector writes the class there. A number that would give an
-    instance the name of another object is left out.
+    the camera has jumped, and where there can be no more instances. An id that several instances
+    of a label have in a frame tells nothing, as when a detector writes the class there. A number
+    that would give an instance the name of another object is left out.
     """
 
     def __init__(self, labels: Collection[str]) -> None:
-        self._labels, self._frame = labels, 0
-        self._known: dict[tuple[str, str], tuple[int, int]] = {}
+        self._labels = labels
+        self._known = RememberedIds[tuple[str, str], int]()
 
     def assign(self, estimates: Sequence[PoseEstimate], places: Mapping[Key, Array],
                reach_m: Mapping[str, float], keys: Sequence[str] = (),
@@ -219,22 +216,23 @@ class InstanceNumbers:
         :param most: largest number of instances of each label; 0: any.
         """
         numbers: dict[int, int] = {}
-        absent = {f'\0{key}' for key in others}
-        taken: set[Key] = {(label, number) for (label, identity), (number, _)
-                           in self._known.items() if identity in absent}
+        taken: set[Key] = {(label, number) for key in others for label in self._labels
+                           if (number := self._known.get((label, f'\0{key}')))}
 
-        def take(index: int, number: int) -> None:
+        def take(index: int, number: int | None) -> None:
+            if number is None or index in numbers:
+                return
             key = estimates[index].label, number
-            if number and index not in numbers and key not in taken:
+            if key not in taken:
                 numbers[index] = number
                 taken.add(key)
 
         followed = {i: (estimates[i].label, f'\0{key}') for i, key in enumerate(keys) if key}
         for index, identity in followed.items():
-            take(index, self._known.get(identity, (0, 0))[0])
+            take(index, self._known.get(identity))
         identities = _identities(estimates)
         for index, identity in identities.items():
-            number = self._known.get(identity, (0, 0))[0]
+            number = self._known.get(identity)
             if not _is_another_place(estimates[index], number, places, reach_m):
                 take(index, number)
         for index, number in _nearest_first(estimates, places, reach_m):
@@ -248,10 +246,10 @@ class InstanceNumbers:
         known = {identity: numbers[index] for index, identity in [
             *identities.items(), *followed.items()]}
         if not late:
-            self._remember(known)
+            self._known.see(known)
         else:
             for index, identity in followed.items():
-                self._known.setdefault(identity, (numbers[index], self._frame))
+                self._known.add(identity, numbers[index])
         return [numbers[index] for index in range(len(estimates))]
 
     def _free(self, label: str, avoided: Collection[Key]) -> Iterator[int]:
@@ -261,12 +259,6 @@ class InstanceNumbers:
                     number == 1 or instance_name(label, number) not in self._labels):
                 yield number
 
-    def _remember(self, numbers: Mapping[tuple[str, str], int]) -> None:
-        self._frame += 1
-        self._known.update({key: (number, self._frame) for key, number in numbers.items()})
-        oldest = self._frame - REMEMBERED_FRAMES
-        self._known = {key: entry for key, entry in self._known.items() if entry[1] > oldest}
-
 
 def _identities(estimates: Sequence[PoseEstimate]) -> dict[int, tuple[str, str]]:
     """Return label and detection id by index, where the frame has them once."""
@@ -275,7 +267,7 @@ def _identities(estimates: Sequence[PoseEstimate]) -> dict[int, tuple[str, str]]
     return {index: identity for index, identity in named.items() if times[identity] == 1}
 
 
-def _is_another_place(estimate: PoseEstimate, number: int, places: Mapping[Key, Array],
+def _is_another_place(estimate: PoseEstimate, number: int | None, places: Mapping[Key, Array],
                       reach_m: Mapping[str, float]) -> bool:
     """Tell whether an id that was that of one instance has come to the place of another one.
 
@@ -284,7 +276,7 @@ def _is_another_place(estimate: PoseEstimate, number: int, places: Mapping[Key, 
     """
     away_m = {key: float(np.linalg.norm(estimate.T_camera_object[:3, 3] - place))
               for key, place in places.items() if key[0] == estimate.label}
-    own_m = away_m.pop((estimate.label, number), None)
+    own_m = away_m.pop((estimate.label, number), None) if number is not None else None
     return own_m is not None and bool(away_m) and (
         own_m - min(away_m.values()) > reach_m[estimate.label] / 2)
 

@@ -23,6 +23,7 @@ from mrcnet_ros.ros.frame_handler import FrameHandler
 from mrcnet_ros.ros.frames import Frame
 from mrcnet_ros.ros.params import NodeParameters
 from mrcnet_ros.ros.pose_topics import symmetries_message
+from mrcnet_ros.ros.remembered_ids import REMEMBERED_FRAMES, RememberedIds
 from mrcnet_ros.ros.tracks import Tracks, blend
 
 HALF_TURN = exp_so3([0.0, 0.0, np.pi])
@@ -113,6 +114,19 @@ def test_frames_that_come_too_slowly_for_names_are_noticed(tracks):
 def test_names_of_one_frame_differ(tracks, ids):
     """Whatever the ids are."""
     assert _names(tracks, *(_estimate(name=i) for i in ids)) == ['duck', 'duck_2', 'duck_3']
+
+
+def test_an_id_is_forgotten_after_many_frames_without_it():
+    """Also one that was added between two frames, which changes no other."""
+    ids = RememberedIds()
+    ids.see({'a': 1, 'b': 2})
+    ids.add('a', 7)
+    ids.add('c', 3)
+    for _ in range(REMEMBERED_FRAMES - 1):
+        ids.see({'b': 2})
+    assert [ids.get(identity) for identity in 'abcd'] == [1, 2, 3, None]
+    ids.see({'b': 4})
+    assert [ids.get(identity) for identity in 'abc'] == [None, 4, None]
 
 
 def test_an_id_that_several_have_is_none(tracks):
