@@ -68,5 +68,5 @@ def test_one_file_that_is_no_image_is_told_before_the_work_begins(images, conten
     """Whichever it is; the first patches may not need it."""
     backgrounds.check_images(images)
     images[7].write_bytes(content)
-    with pytest.raises(DatasetError, match=rf'1 of 30 background images cannot be read.*{images[7]}'):
+    with pytest.raises(DatasetError, match=rf'1 of 30 background .* be read.*{images[7]}'):
         backgrounds.check_images(images)
