@@ -97,29 +97,16 @@ class FrameHandler:
             had what is not followed any more: an empty answer takes that back.
         :raises FrameError: when image or camera_info cannot be used.
         """
-        self._tree.begin(frame.moment)
-        if frame.era != self._era:  # a bag that is shorter than a gap starts again
-            self._era = frame.era
-            self._tracks.forget_places()
-            self._path = CameraPath()
+        self._begin(frame)
         following = self._begin_following(frame, parameters)
-        stamp = frame.moment[1]
         detects = self._detector is not None and (following is None or following.detector_is_due(
-            stamp, parameters.detector_rate_hz))
-        if (following is not None and not detects and not frame.has_detections
-                and not following.wants(stamp)
-                and not (self._told_followed and not following.tracker
-                         and frame.moment > last_answered)):
+            frame.moment[1], parameters.detector_rate_hz))
+        if following is not None and not detects and not self._is_wanted(
+                frame, following, last_answered):
             return None
         picture = self._decoder.decode(frame, parameters)
         start = time.perf_counter()
-        found = None
-        if detects:
-            assert self._detector is not None
-            frame.depth()  # keeps what has come; later images may push it out of the buffer
-            self._detector.least_score = parameters.detector_threshold
-            found = detections_2d(picture.header, self._detector.detect(
-                picture.image, picture.camera))
+        found = self._found(frame, picture, parameters) if detects else None
         detection_s = time.perf_counter() - start
         picture = self._decoder.with_measured(picture, frame, parameters)
         boxes = frame.detections if found is None else found
@@ -135,6 +122,30 @@ class FrameHandler:
         answer = self._answer_with(picture, T_world_camera, instances,
                                    len(boxes.detections) if boxes else 0, parameters, late=late)
         return replace(answer, found=found)
+
+    def _begin(self, frame: Frame) -> None:
+        self._tree.begin(frame.moment)
+        if frame.era != self._era:  # a bag that is shorter than a gap starts again
+            self._era = frame.era
+            self._tracks.forget_places()
+            self._path = CameraPath()
+
+    def _is_wanted(self, frame: Frame, following: Following, last_answered: tuple[int, int]
+                   ) -> bool:
+        """Tell whether a frame has detections or instances to look for, or takes any back."""
+        takes_back = (self._told_followed and not following.tracker
+                      and frame.moment > last_answered)
+        return frame.has_detections or following.wants(frame.moment[1]) or takes_back
+
+    def _found(self, frame: Frame, picture: DecodedFrame, parameters: NodeParameters
+               ) -> DetectionsMessage:
+        """Return what the node's own detector finds."""
+        assert self._detector is not None
+        frame.depth()  # keeps what has come; later images may push it out of the buffer
+        self._detector.least_score = parameters.detector_threshold
+        found: DetectionsMessage = detections_2d(
+            picture.header, self._detector.detect(picture.image, picture.camera))
+        return found
 
     def _begin_following(self, frame: Frame, parameters: NodeParameters) -> Following | None:
         if not parameters.track:
