@@ -143,7 +143,10 @@ class DetectionFile:
                     boxes.append(readings)
         if len(found) < _ENOUGH:
             return
-        given, rows = np.median(best_overlaps(found, np.array(boxes)), axis=0)
+        overlaps = best_overlaps(found, np.array(boxes))
+        if not len(overlaps):  # nothing of these objects is visible
+            return
+        given, rows = np.median(overlaps, axis=0)
         if given < _OVERLAP <= rows:
             raise DatasetError(
                 f'{self.path}: counts of a segmentation must run down the columns, as those of '

@@ -3,7 +3,7 @@
 A cached template shows an object on the optical axis at one distance; stage 2 shifts and scales
 its features to where stage 1 sees the object. This ignores perspective: an object that is
 nearer, or beside the crop's axis, looks different. Here the object is rendered at the pose of
-stage 1, see :mod:`.exact_templates`. Used to measure what the shortcut costs.
+stage 1, see :mod:`mrcnet_ros.inference.exact_templates`. Used to measure what the shortcut costs.
 """
 
 from __future__ import annotations

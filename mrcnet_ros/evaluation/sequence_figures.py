@@ -48,7 +48,7 @@ def sequence_error(T_est: Array, T_gt: Array, model: ObjectModel) -> SequenceErr
     ratio = np.linalg.norm(T_est[:3, 3]) / np.linalg.norm(T[:3, 3])
     offset_m = float(np.linalg.norm(T_est[:3, 3] - T[:3, 3]))
     return SequenceError(float(np.degrees(rotation_angle(T[:3, :3].T @ T_est[:3, :3]))),
-                  100.0 * float(abs(ratio - 1.0)), 100.0 * offset_m / model.diameter_m)
+                         100.0 * float(abs(ratio - 1.0)), 100.0 * offset_m / model.diameter_m)
 
 
 @dataclass(eq=False)

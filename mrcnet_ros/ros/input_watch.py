@@ -262,13 +262,16 @@ class InputWatch:
         due = [i for i in self._inputs['image'].stamps if low <= i <= high]
         return int((distances_ns(due, stamps) <= slop_s * 1e9).sum()), len(due)
 
-    def _complete(self, names: Sequence[str], slop_s: float) -> float:
-        """Return for which part of the recent images all of some inputs came."""
+    def _complete(self, names: Sequence[str], slop_s: float) -> float | None:
+        """Return for which part of the recent images all of some inputs came.
+
+        :return: None where one of them is so late that no image can be judged.
+        """
         stamps = [self._inputs[name].stamps for name in names]
         low, high = max(map(min, stamps)), min(map(max, stamps))
         due = [i for i in self._inputs['image'].stamps if low <= i <= high]
         if not due:
-            return 0.0
+            return None
         near = [distances_ns(due, own) <= slop_s * 1e9 for own in stamps]
         return float(np.all(near, axis=0).mean())
 
@@ -334,9 +337,9 @@ class InputWatch:
                                        f'let {" and ".join(stampers)} copy the stamp of the '
                                        'image, or set sync_slop_s')
         complete = self._complete(partners, slop_s)
-        if len(fewer) > 1 and not complete:
+        if len(fewer) > 1 and complete == 0:
             return Problem(Level.WARN, f'{", ".join(fewer)}, and not for the same images')
-        if fewer and answered > _ANSWERED * complete:
+        if fewer and complete is not None and answered > _ANSWERED * complete:
             return Problem(Level.OK, ', '.join(fewer))
         return Problem(Level.WARN, f'{" or ".join(partners)} arrive too late for the images; '
                                    'raise queue, so that images wait longer for them')

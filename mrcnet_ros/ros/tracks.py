@@ -38,10 +38,12 @@ class _Track:
     """Where an instance was last.
 
     :param T_world_centred: (4, 4) [m], the published pose in the centred frame.
+    :param stays: whether it was at about the same place in the frame before.
     """
 
     stamp_ns: int
     T_world_centred: Array
+    stays: bool
 
 
 class Tracks:
@@ -97,7 +99,10 @@ class Tracks:
                 joined.append(estimate)
                 continue
             pose = self._joined(last, stamp_ns, estimate, parameters)
-            self._tracks[key] = _Track(stamp_ns, self._T_world_camera @ self._centred(pose))
+            T_centred = self._centred(pose)
+            stays = last is not None and not self._has_jumped(
+                last, T_centred, estimate.label, parameters)
+            self._tracks[key] = _Track(stamp_ns, self._T_world_camera @ T_centred, stays)
             joined.append(pose)
         return _names(estimates, numbers), joined
 
@@ -128,7 +133,8 @@ class Tracks:
                    for e in estimates}
         places = {key: self._in_camera(track)[:3, 3] for key, track in self._tracks.items()}
         centred = [dataclasses.replace(e, T_camera_object=self._centred(e)) for e in estimates]
-        return self._numbers.assign(centred, places, reach_m, keys, others, late=late,
+        held = {key for key, track in self._tracks.items() if track.stays}
+        return self._numbers.assign(centred, places, reach_m, keys, others, held=held, late=late,
                                     most=parameters.max_instances)
 
     def _in_camera(self, track: _Track) -> Array:
@@ -159,13 +165,18 @@ class Tracks:
                 shift_m = T[:3, 3] - estimate.T_camera_object[:3, 3]
                 covariance = moved_covariance(covariance, shift_m)
         T_centred = model.to_centred(T)
-        moved_m = np.linalg.norm(T_centred[:3, 3] - before[:3, 3])
-        if moved_m > parameters.track_jump * model.diameter_m:
+        if self._has_jumped(last, T_centred, estimate.label, parameters):
             return estimate
         if parameters.smoothing_s > 0.0:
             weight = 1.0 - np.exp((last.stamp_ns - stamp_ns) * 1e-9 / parameters.smoothing_s)
             T = model.from_centred(blend(before, T_centred, float(weight)))
         return dataclasses.replace(estimate, T_camera_object=T, covariance=covariance)
+
+    def _has_jumped(self, last: _Track, T_centred: Array, label: str, parameters: NodeParameters
+                    ) -> bool:
+        """Tell whether an instance has moved at once farther than it can be followed."""
+        moved_m = np.linalg.norm(T_centred[:3, 3] - self._in_camera(last)[:3, 3])
+        return bool(moved_m > parameters.track_jump * self._objects[label].diameter_m)
 
 
 def _names(estimates: Sequence[PoseEstimate], numbers: Sequence[int]) -> list[str]:
@@ -190,9 +201,9 @@ class InstanceNumbers:
     An instance that is followed keeps its number. One with a detection id gets the number it had
     before, when it is still free and the id has not come to the place of another one; others get
     that of the nearest place; the rest are numbered in the order of detection. They get no number
-    of an instance that is missing, whose place is still known: it may be back in the next frame.
-    But they do where no other instance of the label is recognised either, as when the only one or
-    the camera has jumped, and where there can be no more instances. An id that several instances
+    that is held for a missing instance: it may be back in the next frame. But they do where no
+    other instance of the label is recognised either, as when the only one or the camera has
+    jumped, and where there can be no more instances. An id that several instances
     of a label have in a frame tells nothing, as when a detector writes the class there. A number
     that would give an instance the name of another object is left out.
     """
@@ -203,7 +214,8 @@ class InstanceNumbers:
 
     def assign(self, estimates: Sequence[PoseEstimate], places: Mapping[Key, Array],
                reach_m: Mapping[str, float], keys: Sequence[str] = (),
-               others: Collection[str] = (), *, late: bool = False, most: int = 0) -> list[int]:
+               others: Collection[str] = (), *, held: Collection[Key] = (), late: bool = False,
+               most: int = 0) -> list[int]:
         """Return the numbers of the instances of one frame, different for each label.
 
         :param estimates: poses of the centred frames.
@@ -211,6 +223,8 @@ class InstanceNumbers:
         :param reach_m: by label, how far from its place an instance can be.
         :param keys: of the estimates, which count more than ids and places; '' tells nothing.
         :param others: keys of followed instances that the frame lacks.
+        :param held: labels and numbers that are kept for missing instances: of those that stayed
+            at a place. What moves fast would leave a number behind in each frame.
         :param late: whether later frames are to know nothing of this one, but the numbers of
             followed instances that had none.
         :param most: largest number of instances of each label; 0: any.
@@ -238,11 +252,18 @@ class InstanceNumbers:
         for index, number in _nearest_first(estimates, places, reach_m):
             take(index, number)
         recognised = {estimates[index].label for index in numbers}
+        kept = taken.union(held)
+        known_of = Counter(label for label, _ in kept)
         for index, estimate in enumerate(estimates):
-            held = {key for key in taken | places.keys() if key[0] == estimate.label}
-            full = most and len(held) >= most
-            avoided = held if estimate.label in recognised and not full else taken
-            take(index, next(self._free(estimate.label, avoided)))
+            if index in numbers:
+                continue
+            label = estimate.label
+            full = most and known_of[label] >= most
+            avoided = kept if label in recognised and not full else taken
+            number = next(self._free(label, avoided))
+            take(index, number)
+            known_of[label] += (label, number) not in kept
+            kept.add((label, number))
         known = {identity: numbers[index] for index, identity in [
             *identities.items(), *followed.items()]}
         if not late:

@@ -305,6 +305,18 @@ def test_masks_of_another_convention_are_refused_or_told(
     assert ('hardly lie' in caplog.text) == swapped and outcome in caplog.text
 
 
+def test_masks_of_objects_of_which_nothing_is_visible_are_not_judged(tmp_path, whole):
+    """There is no box to compare them with."""
+    dataset, entries = whole
+    hidden = [dataclasses.replace(frame, ground_truth=tuple(
+        dataclasses.replace(truth, box_visib_xyxy=None) for truth in frame.ground_truth))
+        for frame in dataset.frames]
+    mask = np.zeros((240, 320), bool)
+    mask[50:60, 70:90] = True
+    DetectionFile(write(tmp_path, *(e | {'segmentation': runs(mask, 'F')} for e in entries)),
+                  'mask').check(hidden, dataset.known_object_ids)
+
+
 def test_detections_of_more_objects_than_there_are_models_of_are_told(tmp_path, whole, caplog):
     """A detector may know more; large boxes that reach beyond the image are no corners."""
     dataset, entries = whole

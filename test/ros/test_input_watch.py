@@ -211,6 +211,19 @@ def test_inputs_that_come_for_different_images_are_told(watch):
     assert text.endswith('not for the same images')
 
 
+def test_boxes_that_come_seconds_late_are_told_as_that(watch):
+    """No image can be judged: when its boxes come, its camera_info is long forgotten."""
+    watch.expect('depth', Expected('/depth', Image, RELIABLE))
+    _watch_camera(watch, images=400, late=120)
+    for number in range(0, 400, 2):
+        depth, _, _ = frame(0)
+        depth.header.stamp.sec = 1 + number // 30
+        depth.header.stamp.nanosec = number % 30 * 33_333_333
+        watch.saw(depth, 'depth')
+    level, text = _unpaired(watch)
+    assert level == Level.WARN and 'arrive too late for the images; raise queue' in text
+
+
 def test_images_that_get_lost_are_no_fault_of_other_stamps(watch):
     """Who sets sync_slop_s then pairs boxes with wrong images."""
     for number in range(90):
