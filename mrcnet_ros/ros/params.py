@@ -243,10 +243,10 @@ class NodeParameters:
         """
         found = []
         if self.error_age_s < self.warn_age_s:
-            found.append(f'warn_age_s, {self.warn_age_s:g}, is without effect: error_age_s is '
+            found.append(f'warn_age_s {self.warn_age_s:g} is without effect: error_age_s is '
                          f'{self.error_age_s:g}; raise error_age_s or lower warn_age_s')
         if self.detections_fit != FITS[0] and not (self.detector or self.reading().size):
-            found.append(f'detections_fit, {self.detections_fit!r}, is without effect: '
+            found.append(f'detections_fit {self.detections_fit!r} is without effect: '
                          'detections_size is empty; give the width and height of the picture '
                          f'that the boxes belong to, or set detections_fit to {FITS[0]!r}')
         return found

@@ -305,6 +305,6 @@ def test_the_page_names_only_parameters_that_exist():
 def test_a_fit_into_no_picture_is_told():
     """It is ignored without detections_size, and every box may be wrong."""
     doubt, = NodeParameters(detections_fit='letterbox').doubts()
-    assert "detections_fit, 'letterbox', is without effect: detections_size is empty" in doubt
+    assert "detections_fit 'letterbox' is without effect: detections_size is empty" in doubt
     for given in ({'detections_size': (640, 640)}, {'detector': 'd'}):
         assert NodeParameters(detections_fit='letterbox', **given).doubts() == []

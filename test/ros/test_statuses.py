@@ -82,7 +82,7 @@ def test_thresholds_in_the_wrong_order_are_told_and_the_error_holds(age_s, level
                        {'age': (0.1, age_s, 9.0)})
     status = pose_status(account, NodeParameters(warn_age_s=0.5, error_age_s=0.3), None)
     assert status.level == level
-    assert 'warn_age_s, 0.5, is without effect: error_age_s is 0.3' in status.message
+    assert 'warn_age_s 0.5 is without effect: error_age_s is 0.3' in status.message
 
 
 @pytest.mark.parametrize(('answering_s', 'told'), [(0.05, True), (0.7, False)])

@@ -61,7 +61,7 @@ def test_over_dds_the_map_may_change_while_the_node_runs(client):
     assert not client.set_parameter('label_map', None).successful
     assert client.set_parameter('label_map', ['0=duck']).successful
     assert client.set_parameter('detections_size', []).successful
-    client.diagnosis('poses', "detections_fit, 'letterbox', is without effect")
+    client.diagnosis('poses', "detections_fit 'letterbox' is without effect")
     assert _depths(client.answer(_isaac_frame(13, (0, 31.5, 23.5, 30, 30))))[0][0] == 'duck'
     assert client.set_parameter('detections_size', [128, 128]).successful
 
