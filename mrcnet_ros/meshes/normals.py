@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .surface import IndexedSurface, Rows
-from .winding import joined, measure_winding, to_turn_outward
+from .winding import bodies, joined, to_turn_outward
 
 Array = NDArray[np.float64]
 SHORTEST = 1e-9  # a shorter normal is a rounding error and points nowhere
@@ -46,15 +46,13 @@ def _inward(surface: IndexedSurface, given: Array) -> Array:
 
     :param given: (F, 3) normals of the faces, of any length.
     """
-    winding = measure_winding(surface.positions, surface.corners)
-    if not winding.is_closed:
+    shape = joined(surface.positions, surface.corners)
+    if not shape.is_watertight:
         return np.zeros(len(given))
     a, b, c = np.moveaxis(surface.positions[surface.corners], 1, 0)
-    outward, body = np.cross(b - a, c - a), winding.body
-    if not winding.is_outward:
-        turned = to_turn_outward(joined(surface.positions, surface.corners))
-        outward = np.where(turned[:, None], -outward, outward)
-    area = np.linalg.norm(outward, axis=1)
+    turned = to_turn_outward(shape)
+    outward = np.cross(b - a, c - a) * np.where(turned, -1.0, 1.0)[:, None]
+    area, body = np.linalg.norm(outward, axis=1), bodies(shape)
     wrong = np.einsum('fi,fi->f', outward, given) < 0
     parts = np.bincount(body, area * wrong) / np.maximum(np.bincount(body, area), 1e-300)
     return np.asarray(parts[body])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,47 +11,6 @@ from .mesh import Mesh
 
 Array = NDArray[np.float64]
 Turned = NDArray[np.bool_]
-# Vertices nearer than this are one, in units of the file; the same in trimesh.
-ONE_PLACE = 1e-8
-
-
-@dataclass(frozen=True, eq=False)
-class Winding:
-    """How a surface is wound, found without trimesh, which takes ten times as long.
-
-    :param is_closed: whether each edge has exactly two faces.
-    :param body: (F,) the connected body of each face.
-    :param is_outward: whether the surface is closed and each body is wound outward. False also
-        where one is a cavity in another; :func:`to_turn_outward` knows these.
-    """
-
-    is_closed: bool
-    body: NDArray[np.int64]
-    is_outward: bool
-
-
-def measure_winding(vertices: Array, faces: NDArray[np.integer[Any]]) -> Winding:
-    """Return how a surface is wound, vertices at one place being one.
-
-    :param vertices: (V, 3).
-    :param faces: (F, 3) rows of ``vertices``.
-    """
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    _, rows = np.unique(np.round(vertices / ONE_PLACE) + 0.0, axis=0, return_inverse=True)
-    corners, count = rows.reshape(-1)[faces].astype(np.int64), len(vertices)
-    start, end = (np.roll(corners, -by, axis=1).ravel() for by in (0, 1))
-    edges = np.unique(np.minimum(start, end) * count + np.maximum(start, end),
-                      return_counts=True)[1]
-    is_closed = bool((edges == 2).all())
-    links = coo_array((np.ones(len(start), bool), (start, end)), (count, count))
-    body = np.unique(connected_components(links, directed=False)[1][corners[:, 0]],
-                     return_inverse=True)[1].astype(np.int64)
-    is_alike = len(np.unique(start * count + end)) == len(start)  # each edge once in each sense
-    a, b, c = np.moveaxis((vertices - vertices.mean(axis=0))[faces], 1, 0)
-    volumes = np.bincount(body, np.einsum('ij,ij->i', a, np.cross(b, c)))
-    return Winding(is_closed, body, is_closed and is_alike and bool((volumes > 0).all()))
 
 
 def is_closed_outward(mesh: Mesh) -> bool:
@@ -60,9 +18,6 @@ def is_closed_outward(mesh: Mesh) -> bool:
 
     That is so when all bodies are closed and wound outward, or inward as a cavity in another.
     """
-    winding = measure_winding(mesh.vertices, mesh.faces)
-    if not winding.is_closed or winding.is_outward:
-        return winding.is_outward
     shape = joined(mesh.vertices, mesh.faces)
     return bool(shape.is_watertight and shape.is_winding_consistent and shape.volume > 0
                 and not to_turn_outward(shape).any())

@@ -19,7 +19,6 @@ from mesh_texts import (
 from ply_texts import VERTEX_RGB, XYZ, columns, faces, ply
 
 from mrcnet_ros.meshes import read_mesh
-from mrcnet_ros.meshes.winding import measure_winding
 
 
 def normals(table: np.ndarray) -> list[tuple]:
@@ -171,25 +170,3 @@ def test_faces_of_a_ply_file_share_normals_at_their_vertices(tmp_path: Path) -> 
     """Models have learned those of T-LESS that have no normals so."""
     mesh = read_mesh(shared_box(tmp_path, 'ply'), 0.001)
     assert len(mesh.normals) == 8 and (np.abs(mesh.normals) > 0.3).all()
-
-
-def test_the_winding_is_that_of_trimesh() -> None:
-    """It is found faster; vertices at one place count as one, as in files with seams."""
-    cube, ball = trimesh.creation.box(), trimesh.creation.icosphere(subdivisions=1)
-    far = ball.copy().apply_translation([5.0, 0.0, 0.0])
-    cavity = ball.copy().apply_scale(0.3)
-    cavity.invert()
-    inverted, one_turned = cube.copy(), cube.copy()
-    inverted.invert()
-    one_turned.faces[3] = one_turned.faces[3][::-1]
-    opened = trimesh.Trimesh(cube.vertices, cube.faces[1:], process=False)
-    for shape, closed, outward, count in (
-            (cube, True, True, 1), (cube + far, True, True, 2), (cube + cavity, True, False, 2),
-            (inverted, True, False, 1), (one_turned, True, False, 1), (opened, False, False, 1)):
-        for vertices, rows in ((shape.vertices, shape.faces), (
-                shape.triangles.reshape(-1, 3), np.arange(3 * len(shape.faces)).reshape(-1, 3))):
-            found = measure_winding(np.array(vertices), np.array(rows))
-            joined = trimesh.Trimesh(vertices, rows)
-            assert found.is_closed == closed == joined.is_watertight
-            assert found.is_outward == outward
-            assert len(np.unique(found.body)) == count == joined.body_count
