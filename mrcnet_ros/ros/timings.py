@@ -30,6 +30,7 @@ class Recent(Generic[T]):
         self._entries: deque[tuple[float, T]] = deque(maxlen=most)
 
     def add(self, things: Iterable[T]) -> None:
+        """Take in what happened now."""
         now = self._clock()
         with self._lock:
             self._entries.extend((now, thing) for thing in things)

@@ -175,6 +175,16 @@ def _watch_camera(watch, images=90, every=1, late=0):
                 watch.saw(message, name)
 
 
+def _watch_depth(watch, numbers):
+    """Show depth for some of the images of that camera."""
+    watch.expect('depth', Expected('/depth', Image, RELIABLE))
+    for number in numbers:
+        message, _, _ = frame(0)
+        message.header.stamp.sec = 1 + number // 30
+        message.header.stamp.nanosec = number % 30 * 33_333_333
+        watch.saw(message, 'depth')
+
+
 def test_a_detector_that_is_slower_than_the_camera_is_no_problem(watch):
     """As long as frames are answered: most images never get a partner, and need none."""
     _watch_camera(watch, every=6)
@@ -198,13 +208,8 @@ def test_boxes_that_mostly_come_too_late_are_told_although_some_are_answered(wat
 
 def test_inputs_that_come_for_different_images_are_told(watch):
     """None of them is late, and camera_info comes for each image."""
-    watch.expect('depth', Expected('/depth', Image, RELIABLE))
     _watch_camera(watch, every=6)
-    for number in range(3, 90, 6):
-        depth, _, _ = frame(0)
-        depth.header.stamp.sec = 1 + number // 30
-        depth.header.stamp.nanosec = number % 30 * 33_333_333
-        watch.saw(depth, 'depth')
+    _watch_depth(watch, range(3, 90, 6))
     level, text = _unpaired(watch)
     assert level == Level.WARN and 'camera_info' not in text
     assert text.startswith('detections come for 15 of 85 images, depth come for 15 of 85 images')
@@ -213,13 +218,8 @@ def test_inputs_that_come_for_different_images_are_told(watch):
 
 def test_boxes_that_come_seconds_late_are_told_as_that(watch):
     """No image can be judged: when its boxes come, its camera_info is long forgotten."""
-    watch.expect('depth', Expected('/depth', Image, RELIABLE))
     _watch_camera(watch, images=400, every=3, late=120)
-    for number in range(0, 400, 2):
-        depth, _, _ = frame(0)
-        depth.header.stamp.sec = 1 + number // 30
-        depth.header.stamp.nanosec = number % 30 * 33_333_333
-        watch.saw(depth, 'depth')
+    _watch_depth(watch, range(0, 400, 2))
     level, text = _unpaired(watch)
     assert level == Level.WARN and 'arrive too late for the images; raise queue' in text
 

@@ -1,10 +1,4 @@
-"""Names of instances, frames and labels that look alike, are empty, or collide."""
-
-from __future__ import annotations
-
-import unicodedata
-from types import SimpleNamespace
-from unittest.mock import Mock
+"""Names of instances, which stay from frame to frame."""
 
 import numpy as np
 import pytest
@@ -12,163 +6,183 @@ import pytest
 pytest.importorskip('rclpy', reason='needs the ROS wheels or a ROS installation')
 pytest.importorskip('vision_msgs', reason='needs ros_pip/interfaces or a ROS installation')
 
-from ros_frames import frame
-from stand_in_node import DIAMETERS_M, BoxEstimator
-from tf2_msgs.action import LookupTransform
+from tracked_instances import MS, estimate_of, names_of
 
-from mrcnet_ros.errors import SpecError
-from mrcnet_ros.inference.poses import PoseEstimate
-from mrcnet_ros.ros import confirm_action, pose_topics, reporter
-from mrcnet_ros.ros.detection_reading import (
-    detections_from_message,
-    label_hint,
-    parsed_label_map,
-)
-from mrcnet_ros.ros.drop_counters import DropCounters
-from mrcnet_ros.ros.frame_handler import FrameHandler
-from mrcnet_ros.ros.frames import Frame
+from mrcnet_ros.geometry.se3 import make_transform
 from mrcnet_ros.ros.params import NodeParameters
-from mrcnet_ros.ros.timings import Timings
+from mrcnet_ros.ros.remembered_ids import REMEMBERED_FRAMES, RememberedIds
+from mrcnet_ros.ros.tracks import Tracks
 
 
-def handler(labels=tuple(DIAMETERS_M)):
-    """Return a handler and its counters."""
-    counters = DropCounters(lambda *_: None)
-    return FrameHandler(BoxEstimator(), dict.fromkeys(labels, np.zeros((2, 3))), counters,
-                        compressed=False), counters
+def test_names_stay_while_the_camera_moves_past_its_objects(tracks):
+    """Where /tf tells its motion; otherwise another instance is in the place of the first."""
+    before = [estimate_of(x=-0.3), estimate_of(x=0.3)]
+    after = [estimate_of(x=-0.3), estimate_of(x=-0.9)]
+    assert names_of(tracks, *before, estimate_of(x=0.9)) == ['duck', 'duck_2', 'duck_3']
+    tracks.camera_at(make_transform(np.eye(3), [0.6, 0.0, 0.0]))
+    assert names_of(tracks, *after, at_ms=30) == ['duck_2', 'duck']
+    tracks.camera_at(np.eye(4))
+    assert names_of(tracks, *reversed(before), at_ms=60) == ['duck_2', 'duck']
+    assert names_of(tracks, *after, at_ms=90) == ['duck', 'duck_3']
 
 
-@pytest.fixture
-def action(monkeypatch):
-    """Return the action of a node that is active, without ROS, and its parameters."""
-    monkeypatch.setattr(confirm_action, 'ActionServer', Mock())
-    parameters = NodeParameters(confirm_frames=2, frame_prefix='/left/')
-    made = confirm_action.ConfirmAction(Mock(), lambda: parameters)
-    made.start(handler()[0])
-    return made, parameters
+def test_an_instance_keeps_its_name_while_its_id_lives(tracks):
+    """Also when the detector lists it in another place or misses it for a while."""
+    duck_a, duck_b = estimate_of(name='a'), estimate_of(name='b')
+    assert names_of(tracks, duck_a, duck_b, estimate_of('can', 'a')) == ['duck', 'duck_2', 'can']
+    assert names_of(tracks, duck_b) == ['duck_2']
+    assert names_of(tracks, estimate_of(name='c'), duck_b) == ['duck', 'duck_2']
 
 
-def ask(action, source_frame):
-    """Send a goal for a frame; return it and what it was answered, None while it waits."""
-    goal = Mock(request=LookupTransform.Goal(source_frame=source_frame), is_cancel_requested=False)
-    goal.request.timeout.sec, goal.goal_id.uuid = 60, [1] * 16
-    action._accepted(goal)
-    return lambda: action._outcomes.get(bytes([1] * 16)) or next(
-        (r.outcome for r in action._waiting), None)
+def test_names_do_not_run_away_from_a_detector_that_numbers_its_boxes(tracks):
+    """A new id in every frame is still the first duck."""
+    names = {names_of(tracks, estimate_of(name=str(i)), at_ms=i)[0] for i in range(1000)}
+    assert names == {'duck'}
 
 
-@pytest.mark.parametrize('source_frame', ['duck', 'left/duck', '/left/duck'])
-def test_a_confirmed_pose_has_the_frame_that_is_in_tf(action, source_frame):
-    """Where frame_prefix begins with a slash, too; it may be asked for with or without."""
-    made, parameters = action
-    outcome = ask(made, source_frame)
-    for second in (1, 2):
-        answer = made._handler.answer(Frame(*frame(second, ('duck',))), parameters)
-        made.see(answer, parameters)
-    assert outcome().child_frame_id == answer.transforms[0].child_frame_id == 'left/duck'
+def test_frames_that_come_too_slowly_for_names_are_noticed(tracks):
+    """Steadily; a pause of the robot is none of them, nor is an empty table."""
+    ducks = [estimate_of(x=-0.3), estimate_of(x=0.3)]
+    gaps = []
+    for number in range(6):
+        names_of(tracks, *ducks[::1 if number % 2 else -1], at_ms=1250 * number)
+        gaps.append(tracks.gap_s)
+    assert gaps == [0, 0, *[1.25] * 4]
+    names_of(tracks, *ducks, at_ms=6500)
+    assert tracks.gap_s == 0
+    for at_ms in (60_000, 60_300, 99_000):
+        names_of(tracks, *ducks, at_ms=at_ms)
+        assert tracks.gap_s == 0
+    for at_ms in (101_000, 103_000, 105_000):
+        names_of(tracks, *ducks, at_ms=at_ms, track_gap_s=3.0)
+        assert tracks.gap_s == 0
+    names_of(tracks, at_ms=107_000)
+    names_of(tracks, *ducks, at_ms=109_000)
+    assert tracks.gap_s == 0
 
 
-def test_an_empty_request_is_no_object_without_an_id(action):
-    """Detections without ids have an empty one, which names nothing."""
-    made, parameters = action
-    answer = handler()[0].answer(Frame(*frame(1, ('duck',))), parameters)
-    made._seen.note(answer)
-    refused = ask(made, '')()
-    assert isinstance(refused, confirm_action._RefusedError) and 'knows' in str(refused)
+@pytest.mark.parametrize('ids', [('', '', ''), ('a', 'a', 'a')])
+def test_names_of_one_frame_differ(tracks, ids):
+    """Whatever the ids are."""
+    assert names_of(tracks, *(estimate_of(name=i) for i in ids)) == ['duck', 'duck_2', 'duck_3']
 
 
-def test_a_frame_that_is_only_a_slash_names_none():
-    """That of camera_info counts then."""
-    messages = frame(1, ('duck',))
-    messages[0].header.frame_id = '/'
-    answer = handler()[0].answer(Frame(*messages), NodeParameters())
-    assert answer.header.frame_id == 'camera_optical'
-    assert [t.header.frame_id for t in answer.transforms] == ['camera_optical']
+def test_an_id_is_forgotten_after_many_frames_without_it():
+    """Also one that was added between two frames, which changes no other."""
+    ids = RememberedIds()
+    ids.see({'a': 1, 'b': 2})
+    ids.add('a', 7)
+    ids.add('c', 3)
+    for _ in range(REMEMBERED_FRAMES - 1):
+        ids.see({'b': 2})
+    assert [ids.get(identity) for identity in 'abcd'] == [1, 2, 3, None]
+    ids.see({'b': 4})
+    assert [ids.get(identity) for identity in 'abc'] == [None, 4, None]
 
 
-def test_two_labels_that_are_one_frame_do_not_share_it():
-    """As /duck and duck: tf2 knows no slash in front."""
-    made, counters = handler()
-    pose = PoseEstimate('duck', 9, np.eye(4), 0.5, 0, '', np.zeros(4))
-    header = frame(1)[0].header
-    sent = made._transforms(header, [('duck', pose), ('/duck', pose)], NodeParameters())
-    assert [t.child_frame_id for t in sent] == ['duck']
-    assert "'/duck' has the frame 'duck'" in counters.reasons()['frame_taken']
+def test_an_id_that_several_have_is_none(tracks):
+    """A detector may write the class there; two ducks do not trade their frames then."""
+    left, right = estimate_of(name='0', x=-0.3), estimate_of(name='0', x=0.3)
+    for at_ms in (0, 30, 60, 90):
+        assert names_of(tracks, left, right, at_ms=at_ms) == ['duck', 'duck_2']
+    assert names_of(tracks, right, left, at_ms=120) == ['duck_2', 'duck']
 
 
-def test_a_pose_that_has_no_topic_of_its_own_is_told(monkeypatch):
-    """A model without a law of covariances, and instances without end."""
-    monkeypatch.setattr(pose_topics, 'MOST_TOPICS', 1)
-    node = Mock()
-    topics = pose_topics.PoseTopics(node)
-    pose = PoseEstimate('x', 1, np.eye(4), 0.5, 0, '', np.zeros(4))
-    sure = PoseEstimate('x', 1, np.eye(4), 0.5, 0, '', np.zeros(4), covariance=np.eye(6))
-    topics.publish(frame(1)[0].header, {'a': pose, 'b': sure, 'c': sure}, 'abc')
-    told = [call.args[0] for call in node.get_logger().error.call_args_list]
-    assert len(told) == 2 and "'a' has no covariance" in told[0] and 'c has none' in told[1]
+def test_ids_that_number_the_boxes_of_an_image_do_not_exchange_names(tracks):
+    """The order of scores changes, the places do not; two that are moved keep their ids."""
+    def seen(first_x, second_x, at_ms):
+        return names_of(tracks, estimate_of(name='0', x=first_x),
+                        estimate_of(name='1', x=second_x), at_ms=at_ms)
+
+    assert seen(-0.3, 0.3, 0) == ['duck', 'duck_2']
+    assert seen(0.3, -0.3, 30) == ['duck_2', 'duck']
+    assert seen(-0.3, 0.3, 60) == ['duck', 'duck_2']
+    assert seen(-0.27, 0.27, 90) == ['duck', 'duck_2']
+    assert names_of(tracks, estimate_of(name='1', x=0.9), at_ms=120) == ['duck_2']
 
 
-def test_topics_of_a_former_model_end(monkeypatch):
-    """Their names are free for others, and they do not count; objects of both keep theirs."""
-    monkeypatch.setattr(pose_topics, 'MOST_TOPICS', 3)
-    node = Mock()
-    node.create_publisher.side_effect = lambda kind, topic, profile: Mock(topic=topic)
-    topics, header = pose_topics.PoseTopics(node), frame(1)[0].header
-    sure = PoseEstimate('x', 1, np.eye(4), 0.5, 0, '', np.zeros(4), covariance=np.eye(6))
-    for names in (['can', 'coffee can', 'coffee can_2'], ['coffee_can', 'can'], ['tea', 'cup']):
-        topics.publish(header, dict.fromkeys(names, sure), {n.split('_2')[0] for n in names})
-    node.get_logger().error.assert_not_called()
-    (end,), _ = node.create_guard_condition.call_args
-    end()
-    assert [call.args[1] for call in node.create_publisher.call_args_list] == [
-        '~/pose/can', '~/pose/coffee_can', '~/pose/coffee_can_2', '~/pose/coffee_can',
-        '~/pose/tea', '~/pose/cup']
-    assert [call.args[0].topic for call in node.destroy_publisher.call_args_list] == [
-        '~/pose/coffee_can', '~/pose/coffee_can_2', '~/pose/can', '~/pose/coffee_can']
+def test_an_instance_never_has_the_name_of_another_object(objects):
+    """A second bolt is not called bolt_2 where that is another part."""
+    tracks = Tracks({'bolt': objects['duck'], 'bolt_2': objects['can']})
+    parts = [estimate_of('bolt'), estimate_of('bolt', x=0.5), estimate_of('bolt_2', x=1.0)]
+    for at_ms in (0, 30):
+        assert names_of(tracks, *parts, at_ms=at_ms) == ['bolt', 'bolt_3', 'bolt_2']
 
 
-@pytest.mark.parametrize(('label', 'said'), [
-    ('Milk Carton', "'Milk Carton=milk_carton'"), ('MILK-CARTON ', "=milk_carton'"),
-    (unicodedata.normalize('NFD', 'Tür'), "'tür' but for"), ('milk cartoon', '=milk_carton'),
-    ('zebra', "'zebra="), ('7', 'numbers of classes'), ('', 'must fill class_id'),
-    ('  ', 'must fill class_id')])
-def test_an_unknown_label_comes_with_the_one_that_is_meant(label, said):
-    """But for case, spaces and composed letters, which cannot be seen; the advice can be used."""
-    hint = label_hint(label, ['can', 'tür', 'milk_carton'])
-    assert said in hint
-    if 'label_map' in hint:
-        entry = hint.partition("['")[2].partition("']")[0]
-        assert parsed_label_map((entry,)) == {label.strip(): entry.rpartition('=')[2]}
+def test_without_ids_an_instance_is_recognised_by_its_place(tracks):
+    """When the detector swaps two ducks, or sees only the second."""
+    left, right = estimate_of(x=-0.3), estimate_of(x=0.3)
+    assert names_of(tracks, left, right) == ['duck', 'duck_2']
+    swapped = estimate_of(x=0.31), estimate_of(x=-0.29)
+    assert names_of(tracks, *swapped, at_ms=30) == ['duck_2', 'duck']
+    assert names_of(tracks, right, at_ms=60) == ['duck_2']
+    assert names_of(tracks, estimate_of(x=2.0), at_ms=90) == ['duck'], 'too far to be the second'
 
 
-def test_white_space_around_the_name_of_a_class_does_not_count() -> None:
-    """Names come from files with line ends of another system, and maps are stripped as well."""
-    for name in ('can\r', ' can'):
-        found, _ = detections_from_message(frame(1, (name,))[2], known=['can'])
-        assert [d.label for d in found] == ['can']
-    long = 'bottle_' * 8
-    entry = label_hint(long, ['can']).partition("['")[2].partition("']")[0]
-    assert parsed_label_map((entry,)) == {long: 'can'}
+def test_a_new_instance_does_not_take_the_name_of_a_missing_one(tracks):
+    """The detector misses it in one image, and finds another one there for the first time."""
+    left, right, new = estimate_of(x=-0.3), estimate_of(x=0.3), estimate_of()
+    for at_ms in (0, 30):
+        assert names_of(tracks, left, right, at_ms=at_ms) == ['duck', 'duck_2']
+    assert names_of(tracks, new, right, at_ms=60) == ['duck_3', 'duck_2']
+    assert names_of(tracks, left, right, new, at_ms=90) == ['duck', 'duck_2', 'duck_3']
+    for at_ms in range(120, 1500, 30):  # the last place of the missing one is forgotten
+        assert names_of(tracks, right, new, at_ms=at_ms) == ['duck_2', 'duck_3']
+    assert names_of(tracks, left, right, new, at_ms=1500) == ['duck', 'duck_2', 'duck_3']
 
 
-@pytest.mark.parametrize('folder', ['/home/robot/meshes', '~/meshes', 'meshes', 'C:\\meshes'])
-def test_a_folder_that_is_no_uri_is_refused_for_markers(folder):
-    """RViz would show nothing, without a word of the node."""
-    with pytest.raises(SpecError, match=r"marker_mesh_folder .* by URI.*'file:///"):
-        NodeParameters(marker_mesh_folder=folder)
-    assert NodeParameters(marker_mesh_folder='file:///meshes').marker_mesh_folder
+@pytest.mark.parametrize(('before', 'after', 'most', 'names'), [
+    ([0.0], [0.9], 0, ['duck']), ([0.0], [0.9], 1, ['duck']),
+    ([-0.3, 0.3], [0.6, 1.2], 0, ['duck', 'duck_2']),
+    ([-0.3, 0.3], [0.9, 0.3], 2, ['duck', 'duck_2']),
+    ([-0.3, 0.3], [0.9, 0.3], 3, ['duck_3', 'duck_2']),
+    ([-0.3, 0.3], [0.9, 0.3, 1.5], 3, ['duck_3', 'duck_2', 'duck']),
+])
+def test_what_jumps_keeps_its_name_where_nothing_else_can_be_meant(
+        tracks, before, after, most, names):
+    """The only instance, all of them, and one of as many as there can be."""
+    for at_ms in (0, 30):
+        names_of(tracks, *(estimate_of(x=x) for x in before), at_ms=at_ms)
+    seen = [estimate_of(x=x) for x in after]
+    assert names_of(tracks, *seen, at_ms=60, max_instances=most) == names
 
 
-@pytest.mark.parametrize('state', ['unconfigured', 'inactive'])
-def test_the_support_plane_has_a_status_in_every_state(state):
-    """An aggregator takes one that is missing for an error."""
-    node = Mock()
-    node.get_fully_qualified_name.return_value = '/pose_node'
-    made = reporter.Reporter(node, DropCounters(lambda *_: None), Timings(), ())
-    sent = []
-    made._publisher = SimpleNamespace(publish=sent.append)
-    from builtin_interfaces.msg import Time
+def test_what_moves_fast_leaves_no_numbers_behind(tracks):
+    """One that moves beside one that rests: else each frame would add a name to /tf."""
+    rests = estimate_of(x=-0.3)
+    for number in range(40):
+        fast = estimate_of(x=0.3 + 0.5 * (number % 7))
+        assert names_of(tracks, rests, fast, at_ms=30 * number) == ['duck', 'duck_2'], number
+    for number in range(40, 50):  # now it rests, then it moves on: one number is held for it
+        assert names_of(tracks, rests, estimate_of(x=0.3), at_ms=30 * number) == ['duck', 'duck_2']
+    for number in range(50, 90):
+        fast = estimate_of(x=1.3 + 0.5 * (number % 7))
+        assert names_of(tracks, rests, fast, at_ms=30 * number)[1] in ('duck_2', 'duck_3'), number
 
-    node.get_clock().now().to_msg.return_value = Time()
-    made.report(state, NodeParameters(support_plane='table'), None)
-    assert 'pose_node: support_plane' in [status.name for status in sent[0].status]
+
+def test_after_a_gap_numbers_start_anew(tracks):
+    """And when time runs backwards, as when a bag is played again."""
+    left, right = estimate_of(x=-0.3), estimate_of(x=0.3)
+    for start_ms in (0, 5000, 0):
+        assert names_of(tracks, left, right, at_ms=start_ms) == ['duck', 'duck_2']
+        assert names_of(tracks, right, at_ms=start_ms + 2000) == ['duck']
+
+
+def test_a_new_instance_of_a_late_frame_gets_no_name_that_another_has(tracks):
+    """It missed the one that is followed, and the next image names both as before."""
+    old, new = estimate_of(name='5', x=-0.3), estimate_of(name='777', x=0.3)
+    parameters = NodeParameters(track=True)
+    assert tracks.update(0, [old], parameters, ['track 1'])[0] == ['duck']
+    assert tracks.names([new], parameters, ['track 2'], ['track 1']) == ['duck_2']
+    both = [new, old], parameters, ['track 2', 'track 1']
+    assert tracks.update(30 * MS, *both)[0] == ['duck_2', 'duck']
+
+
+def test_a_followed_instance_without_a_pose_keeps_its_name_from_new_ones(tracks):
+    """It may be hidden for an image; once it is given up its name is free."""
+    parameters = NodeParameters(track=True)
+    assert tracks.update(0, [estimate_of(x=-0.3)], parameters, ['track 1'])[0] == ['duck']
+    for others, name in ((['track 1'], 'duck_2'), ([], 'duck')):
+        assert tracks.names([estimate_of(x=0.3)], parameters, [''], others) == [name]
+        assert tracks.update(30 * MS, [estimate_of(x=2.3 + 2 * len(others))], parameters, [''],
+                             others)[0] == [name]
