@@ -19,6 +19,7 @@ import rclpy
 import tf2_ros
 from geometry_msgs.msg import Transform, TransformStamped
 from rclpy.action import ActionClient
+from rclpy.action.client import ClientGoalHandle
 from rclpy.time import Time
 from rclpy.utilities import remove_ros_args
 from scipy.spatial.transform import Rotation
@@ -26,6 +27,8 @@ from std_msgs.msg import Header
 from tf2_msgs.action import LookupTransform
 from tf2_msgs.msg import TF2Error
 from vision_msgs.msg import Detection3D, Detection3DArray
+
+ASK_AGAIN_S = 2.0  # far longer than a node takes to say that it has a request
 
 
 class NoPoseError(Exception):
@@ -95,15 +98,25 @@ class Planner:
         # the robot stands still from now on: earlier images do not count
         goal.source_time = clock.now().to_msg()
         goal.timeout.sec, goal.timeout.nanosec = int(timeout_s), int(timeout_s % 1 * 1e9)
-        sent = self._action.send_goal_async(goal)
-        self._wait(sent.done, self._discovery_s, 'the pose node did not take the request')
-        finished = sent.result().get_result_async()
+        finished = self._taken(goal).get_result_async()
         # longer than the node itself waits, so that its reason arrives
         self._wait(finished.done, timeout_s + self._discovery_s, 'the pose node did not answer')
         result = finished.result().result
         if result.error.error != TF2Error.NO_ERROR:
             raise NoPoseError(result.error.error_string)
         return result
+
+    def _taken(self, goal: LookupTransform.Goal) -> ClientGoalHandle:
+        """Send a request until the node says that it has taken it.
+
+        A node that has not found this process yet takes it, but its answer is lost.
+        """
+        end = time.monotonic() + self._discovery_s
+        while time.monotonic() < end:
+            sent = self._action.send_goal_async(goal)
+            if self._spin(sent.done, ASK_AGAIN_S):
+                return sent.result()
+        raise NoPoseError('the pose node did not take the request')
 
     def _detection(self, answer: TransformStamped) -> Detection3D:
         """Return the detection that belongs to an answer: the one with its stamp and position.
@@ -145,11 +158,15 @@ class Planner:
 
     def _wait(self, done: Callable[[], object], timeout_s: float,
               complaint: str | Callable[[], str]) -> None:
+        if not self._spin(done, timeout_s):
+            raise NoPoseError(complaint() if callable(complaint) else complaint)
+
+    def _spin(self, done: Callable[[], object], timeout_s: float) -> bool:
+        """Handle messages until something is done; return whether it is in time."""
         end = time.monotonic() + timeout_s
-        while not done():
-            if time.monotonic() > end:
-                raise NoPoseError(complaint() if callable(complaint) else complaint)
+        while not done() and time.monotonic() < end:
             rclpy.spin_once(self._node, timeout_sec=0.05)
+        return bool(done())
 
 
 def matrix(transform: Transform) -> np.ndarray:

@@ -52,6 +52,17 @@ def demo_estimator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PoseEst
     estimator.close()
 
 
+@pytest.fixture(autouse=True)
+def no_client_stays() -> Iterator[None]:
+    """Close the clients of a test that failed, or the next test in their domain would see them."""
+    from ros_client import Client
+
+    before = list(Client.open)
+    yield
+    for client in [c for c in Client.open if c not in before]:
+        client.close()
+
+
 @pytest.fixture
 def client(node: NodeProcess) -> Iterator[Client]:
     """Connect to the module's node, a ``node_fixture``."""

@@ -8,11 +8,13 @@ import time
 from collections.abc import Mapping
 from contextlib import contextmanager
 from types import MappingProxyType
+from typing import ClassVar
 
 import pytest
 from ros_process import WAIT_S, double_node, environment, own_domain
 
 _NUMBERS = itertools.count(1)  # of the clients of this process
+_ASK_AGAIN_S = 1.0  # far more than an answer takes
 
 
 @contextmanager
@@ -49,6 +51,8 @@ class Client:
     :param detections: whether it sends detections to the node.
     """
 
+    open: ClassVar[list[Client]] = []
+
     def __init__(self, domain: int, *, compressed: bool = False, namespace: str = '',
                  topics: Mapping[str, str] = MappingProxyType({}), detections: bool = True):
         import rclpy
@@ -80,6 +84,8 @@ class Client:
                                 }.items()}
         self.answers, self.poses, self.transforms = [], [], []
         self.status, self.reports, self.clock = {}, 0, None
+        self._services, self._actions = {}, {}
+        Client.open.append(self)
         self.node.create_subscription(DiagnosticArray, '/diagnostics', self._diagnosed, qos)
         for kind, topic, receive in (
             (Detection3DArray, 'object_detections', self.answers.append),
@@ -165,9 +171,38 @@ class Client:
 
     def call_async(self, kind, name: str, request):
         """Call a service of the node and return the future."""
+        if name not in self._services:
+            self._services[name] = self._service(kind, name)
+            self.known()
+        return self._services[name].call_async(request)
+
+    def action(self, kind, name: str):
+        """Return a client of an action of the node that gets its answers."""
+        from rclpy.action import ActionClient
+
+        if name not in self._actions:
+            action = self._actions[name] = ActionClient(self.node, kind, f'pose_node/{name}')
+            assert self.spin(action.server_is_ready), f'there is no action {name}'
+            self.known()
+        return self._actions[name]
+
+    def known(self):
+        """Wait until the node has found all that this client has made so far.
+
+        The middleware drops the answer to a client whose other end it has not found, but it finds
+        the ends of a participant in their order. So the node is asked until an answer comes.
+        """
+        from rcl_interfaces.srv import GetParameters
+
+        service, end = self._service(GetParameters, 'get_parameters'), time.monotonic() + WAIT_S
+        while not self.spin(service.call_async(GetParameters.Request()).done, _ASK_AGAIN_S):
+            assert time.monotonic() < end, 'the node does not find this client'
+        self.node.destroy_client(service)
+
+    def _service(self, kind, name: str):
         service = self.node.create_client(kind, f'pose_node/{name}')
-        assert service.wait_for_service(WAIT_S), f'there is no service {name}'
-        return service.call_async(request)
+        assert self.spin(service.service_is_ready), f'there is no service {name}'
+        return service
 
     def result(self, future):
         """Wait for the result of a future."""
@@ -219,6 +254,9 @@ class Client:
 
     def close(self):
         """Leave the network."""
+        if self not in Client.open:
+            return
+        Client.open.remove(self)
         self.executor.shutdown()
         self.node.destroy_node()
         self.context.shutdown()

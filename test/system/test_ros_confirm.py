@@ -12,7 +12,6 @@ pytest.importorskip('vision_msgs', reason='needs ros_pip/interfaces or a ROS ins
 from action_msgs.msg import GoalStatus
 from builtin_interfaces.msg import Duration
 from lifecycle_msgs.msg import Transition
-from rclpy.action import ActionClient
 from ros_client import Client, node_fixture
 from ros_frames import frame
 from ros_process import WAIT_S, double_node, own_domain
@@ -28,10 +27,9 @@ node = node_fixture(80, 'policy:=lossless', 'input_reliability:=reliable')
 
 def _ask(client, source_frame='duck', timeout_s=WAIT_S, **fields):
     """Send a goal and return its handle."""
-    action = ActionClient(client.node, LookupTransform, '/pose_node/confirm_pose')
-    assert client.spin(action.server_is_ready)
     timeout = Duration(sec=int(timeout_s), nanosec=round(timeout_s % 1 * 1e9))
     goal = LookupTransform.Goal(source_frame=source_frame, timeout=timeout, **fields)
+    action = client.action(LookupTransform, 'confirm_pose')
     handle = client.result(action.send_goal_async(goal))
     assert handle.accepted
     return handle

@@ -306,11 +306,8 @@ def test_the_profile_is_set_where_fast_dds_looks_for_it(launched, monkeypatch, d
 
 def test_over_dds_a_confirmed_pose_has_the_prefix_too():
     """It is the frame in /tf; a request may name it with or without."""
-    from rclpy.action import ActionClient
-
     with ready_node(104, 'frame_prefix:=l/', 'confirm_frames:=2') as (_, client):
-        action = ActionClient(client.node, LookupTransform, 'pose_node/confirm_pose')
-        assert client.spin(action.server_is_ready)
+        action = client.action(LookupTransform, 'confirm_pose')
         for wanted in ('duck', 'l/duck'):
             goal = LookupTransform.Goal(source_frame=wanted)
             goal.timeout.sec = 60
