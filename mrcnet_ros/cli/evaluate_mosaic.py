@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     config = sample_config(args)
     dataset = open_split(args)
     objects = config.load_objects()
-    dataset.require_objects(map(known_object, objects), 'the configuration')
+    dataset.require_objects(map(known_object, objects), 'the configuration', poses=False)
     shown = wanted_labels((o.label for o in objects), args.objects)
     composer, rows = load_composer(config, objects), []
     for class_index, item in enumerate(objects):

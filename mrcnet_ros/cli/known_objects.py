@@ -25,7 +25,8 @@ def fit_to_dataset(estimator: Estimator, dataset: BopDataset,
 
     :param boxes: that the estimator is given.
     :raises DatasetError: when the model knows none of the targets, or another object has the
-        number of one, in the model or in the detector of the boxes.
+        number of one, in the model or in the detector of the boxes, or the same object has
+        another frame in the model.
     """
     from ..datasets.same_objects import known_object
     from ..evaluation.detector_boxes import DetectorBoxes
@@ -124,7 +125,7 @@ def model_objects(model: Path) -> list[KnownObject]:
         known = [KnownObject(
             whole(entry['object_id'], 'object_id'), label(entry['label']),
             number(entry['diameter_m'], 'diameter_m') if 'diameter_m' in entry else None,
-            np.ptp(np.array(entry['bounds_m'], np.float64).reshape(2, 3), axis=0)
+            np.array(entry['bounds_m'], np.float64).reshape(2, 3)
             if 'bounds_m' in entry else None)
             for entry in values['objects']]
         if len({item.object_id for item in known}) < len(known):

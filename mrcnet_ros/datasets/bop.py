@@ -128,17 +128,19 @@ class BopDataset:
         seen = {truth.object_id for frame in self.frames for truth in frame.ground_truth}
         return tuple(sorted({*self.object_ids, *models_info_of(self.path)[1], *seen}))
 
-    def require_objects(self, known: Iterable[KnownObject], who: str = 'the model') -> None:
+    def require_objects(self, known: Iterable[KnownObject], who: str = 'the model', *,
+                        poses: bool = True) -> None:
         """Make sure that some of the targets are known, and as the same objects.
 
         :param who: knows the objects, for the message.
-        :raises DatasetError: when none is known, or one is of another size.
+        :param poses: whether poses are compared with the ground truth.
+        :raises DatasetError: when none is known, or one is of another size, or, with ``poses``,
+            in another frame.
         """
         extents_m = model_extents_m(self.path)
-        shown = {i: KnownObject(i, self.name_of(i), diameter_m,
-                                np.ptp(extents_m[i], axis=0) if i in extents_m else None)
+        shown = {i: KnownObject(i, self.name_of(i), diameter_m, extents_m.get(i))
                  for i, diameter_m in model_diameters_m(self.path).items()}
-        require_same_objects(known, shown, self.object_ids, self.path, who)
+        require_same_objects(known, shown, self.object_ids, self.path, who, poses=poses)
 
     def name_of(self, object_id: int) -> str:
         """Return what an object of this dataset is called."""

@@ -156,6 +156,23 @@ def test_another_object_of_the_same_number_is_refused(monkeypatch, root, capsys,
     assert told in capsys.readouterr().err and not (root / 'out.csv').exists()
 
 
+@pytest.mark.parametrize(('bounds_mm', 'told'), [
+    ([[-40, -40, 0], [40, 40, 80]], 'x -40 to 40, y -40 to 40, z 0 to 80 mm'),  # from its foot
+    ([[-40, -36, -40], [40, 44, 40]], '')])  # another mesh of it
+def test_the_same_object_in_another_frame_is_refused(
+        monkeypatch, root, capsys, bounds_mm, told):
+    """Every pose would be off by the distance of the origins, and score as a bad one."""
+    box = {f'{part}_{axis}': mm for axis in 'xyz' for part, mm in (('min', -40), ('size', 80))}
+    bop_folder.edit(root / 'toy/models_eval/models_info.json', lambda info: info['3'].update(box))
+    estimator = KnowsTheTruth(root, known=[3])
+    estimator.objects['die'] = dataclasses.replace(
+        estimator.objects['die'], bounds_m=1e-3 * np.array(bounds_mm))
+    code, figures = evaluate(monkeypatch, root, estimator)
+    error = capsys.readouterr().err
+    assert (code, figures == {}) == ((2, True) if told else (0, False))
+    assert told in error and ('their frames differ' in error) == bool(told)
+
+
 def test_an_object_the_model_lacks_counts_as_missed(monkeypatch, root):
     """Its targets stay in the denominator and the reason is reported."""
     _, figures = evaluate(monkeypatch, root, KnowsTheTruth(root, known=[3]))
