@@ -128,13 +128,15 @@ def rgb_from_compressed(message: CompressedImageMessage) -> NDArray[np.uint8]:
 
     Convention: pixels stay where camera_info has them, whatever way up EXIF says they are. The
     first word of the format is the encoding before compression, as image_transport writes it; a
-    mosaic stays one unless the format says that it was made colour.
+    mosaic stays one unless the format says that it was made colour or grey. A TIFF has the
+    channels in the order of that encoding, unless the format says that they were turned to BGR.
 
     :raises ImageError: when the data cannot be decoded, are cut off, or have more than 8 bits a
         channel now or had before they were compressed.
     """
     encoding, _, stored = str(message.format).partition(';')
-    mosaic = encoding.startswith('bayer_') and 'bgr' not in stored and 'rgb' not in stored
+    mosaic = encoding.startswith('bayer_') and not any(
+        made in stored for made in ('bgr', 'rgb', 'mono'))
     if mosaic and encoding not in _TO_RGB:
         raise ImageError(f'compressed image {message.format!r} is not supported; of mosaics use '
                          f'one of {", ".join(e for e in RGB_SOURCES if "bayer" in e)}')
@@ -147,6 +149,8 @@ def rgb_from_compressed(message: CompressedImageMessage) -> NDArray[np.uint8]:
         raise ImageError(f'{len(message.data)} bytes of a compressed image with format '
                          f'{message.format!r} are no image or a part of one')
     pixels = eight_bits(pixels, f'compressed image {message.format!r}')
+    if 'tiff compressed' in stored and 'bgr' not in stored and encoding in ('rgb8', 'rgba8'):
+        return pixels
     conversion = _TO_RGB[encoding][1] if mosaic else None
     return np.asarray(cv2.cvtColor(pixels, conversion or cv2.COLOR_BGR2RGB), np.uint8)
 

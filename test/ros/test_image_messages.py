@@ -142,6 +142,28 @@ def test_a_compressed_mosaic_is_read_as_colour():
             CompressedImage(format='bayer_grbg16; png compressed ', data=data))
 
 
+def test_a_mosaic_that_was_made_grey_is_read_as_grey():
+    """As image_transport makes it for JPEG; as a mosaic its edges would be coloured."""
+    grey = np.random.default_rng(0).integers(0, 255, (8, 10), np.uint8).repeat(4, 0).repeat(4, 1)
+    data = cv2.imencode('.png', grey)[1].tobytes()
+    got = messages.rgb_from_compressed(
+        CompressedImage(format='bayer_rggb8; jpeg compressed mono8', data=data))
+    assert (got == grey[..., None]).all()
+
+
+@pytest.mark.parametrize(('encoding', 'turned', 'kept'), [
+    ('rgb8', '', (200, 100, 0)), ('bgr8', '', (0, 100, 200)),
+    ('rgba8', '', (200, 100, 0, 255)), ('bgra8', '', (0, 100, 200, 255)),
+    ('rgb8', 'bgr8', (0, 100, 200))])
+def test_a_tiff_has_the_channels_in_the_order_of_its_encoding(encoding, turned, kept):
+    """image_transport hands a TIFF's pixels to OpenCV as they are, those of other kinds as BGR."""
+    pixels = np.full((8, 10, len(kept)), kept, np.uint8)
+    data = cv2.imencode('.tiff', pixels)[1].tobytes()
+    got = messages.rgb_from_compressed(
+        CompressedImage(format=f'{encoding}; tiff compressed {turned}', data=data))
+    assert got.flags.c_contiguous and (got == (200, 100, 0)).all()
+
+
 @pytest.mark.parametrize('data', [b'', b'no image', b'\xff\xd8\xff'])
 def test_a_compressed_image_that_cannot_be_read_says_so(data):
     """With the format that it claims."""
