@@ -7,11 +7,13 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
 
+import numpy as np
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from tf2_msgs.msg import TFMessage
 
 from .gate import Gate
 from .message_types import TransformsMessage, TransformStampedMessage
+from .messages import transform_from_message
 from .rclpy_types import NodeHandle, SubscriptionHandle
 
 # The frames of REP 105 and the usual root of an arm: no object may have these names, even if
@@ -25,6 +27,9 @@ MOST_MOVING = 5000
 # Transforms of each frame by which the node knows its own again, also late ones: ten seconds at
 # the rate of a camera. Others that send the frame are told for as long.
 REMEMBERED, TOLD_S = 300, 10.0
+# Axes of an optical frame (x right, y down, z forward) in those of a body (x forward, y left, z
+# up), as REP 103 has both, and by how much the entries of a calibrated rotation may differ.
+OPTICAL, TURNED = np.array([[0.0, 0, 1], [-1, 0, 0], [0, -1, 0]]), 0.1
 
 
 class FrameNames:
@@ -39,6 +44,7 @@ class FrameNames:
         self._clock, self._lock = clock, threading.Lock()
         self._moving: OrderedDict[str, str] = OrderedDict()  # parents
         self._fixed: dict[str, str] = {}
+        self._optical: dict[str, str] = {}  # frames of cameras by the body that they are fixed to
         self._own: set[tuple[str, str]] = set()
         self._sent: dict[tuple[str, str], deque[tuple[float, ...]]] = {}
         self._sent_s: dict[str, float] = {}
@@ -52,6 +58,7 @@ class FrameNames:
         with self._lock:
             self._moving.clear()
             self._fixed.clear()
+            self._optical.clear()
         self._node, self._left = node, LOOK_MESSAGES
         moving = QoSProfile(depth=LOOK_MESSAGES, reliability=ReliabilityPolicy.BEST_EFFORT)
         fixed = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
@@ -99,6 +106,19 @@ class FrameNames:
                 if (child, parent) not in self._own:
                     self._moving.pop(child, None)
                     self._fixed[child] = parent
+            for transform in message.transforms:
+                child, parent = _edge(transform)
+                if 'optical' in child and _is_optical(transform):
+                    self._optical[parent] = child
+
+    def optical_of(self, frame: str) -> str:
+        """Return the optical frame that is fixed to a frame of a body, '' for none.
+
+        Its name says that it is one, and it is turned against the body as optical frames are. So
+        the frame itself is none.
+        """
+        with self._lock:
+            return self._optical.get(frame.lstrip('/'), '')
 
     def sent(self, transforms: Iterable[TransformStampedMessage]) -> None:
         """Take in what the node is about to send to /tf."""
@@ -160,6 +180,13 @@ def _edge(transform: TransformStampedMessage) -> tuple[str, str]:
     """Return child and parent."""
     return (str(transform.child_frame_id).lstrip('/'),
             str(transform.header.frame_id).lstrip('/'))
+
+
+def _is_optical(transform: TransformStampedMessage) -> bool:
+    """Tell whether a frame is turned against its parent as an optical frame against a body."""
+    with np.errstate(invalid='ignore'):  # a quaternion of zeros is no rotation
+        R = transform_from_message(transform.transform)[:3, :3]
+    return bool((np.abs(R - OPTICAL) < TURNED).all())
 
 
 def _content(transform: TransformStampedMessage) -> tuple[float, ...]:

@@ -111,6 +111,12 @@ class InputWatch:
         """Note how many publishers of an input the middleware has connected."""
         self._inputs[name].connected = count
 
+    @property
+    def camera_frame(self) -> str:
+        """Return the frame that poses are in, '' where no message has named one."""
+        image, info = (self._inputs.get(name, _Input()) for name in ('image', 'camera_info'))
+        return image.frame_id or info.frame_id
+
     def publishers(self, endpoints: Callable[[str], Sequence[Endpoint]]) -> dict[str, str]:
         """Return who publishes each input.
 

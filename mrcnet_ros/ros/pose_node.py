@@ -310,6 +310,8 @@ class PoseNode(ParameterNode):
             self._worker.loaded.result().doubts() if self._worker is not None else [])
         self._reporter.sent_by_others = self._frame_names.others()
         watch = None if self._listening is None or state == 'stopping' else self._listening.watch
+        self._reporter.optical_frame = (
+            self._frame_names.optical_of(watch.camera_frame) if watch is not None else '')
         self._reporter.report(state, self.parameters, watch)
 
     # Worker thread

@@ -40,7 +40,8 @@ class Reporter:
     ``facts`` are about the estimator, ``error`` is why there is none, ``loading`` is what is being
     done for another one, '' for nothing, ``busy_s`` is for how long a frame has been worked on,
     ``doubts`` are what looks wrong of recent boxes and poses, ``sent_by_others`` the frames of
-    objects that others send to /tf as well.
+    objects that others send to /tf as well, ``optical_frame`` the one that is fixed to the frame
+    of the images, '' for none.
     """
 
     def __init__(self, node: NodeHandle, counters: DropCounters, timings: Timings,
@@ -55,6 +56,7 @@ class Reporter:
         self.busy_s = 0.0
         self.doubts: Sequence[Problem] = ()
         self.sent_by_others: Sequence[str] = ()
+        self.optical_frame = ''
 
     def report(self, state: str, limits: NodeParameters, watch: InputWatch | None) -> None:
         """Publish how the node is doing.
@@ -96,6 +98,12 @@ class Reporter:
         problems = watch.problems(limits.input_timeout_s, limits.stale_stamp_s, ends)
         problems += watch.doubtful_inputs(limits.sync_slop_s)
         doubts = watch.doubtful_camera(rectified=limits.image_rectified)
+        if self.optical_frame:
+            doubts.append(Problem(
+                Level.WARN, f'images have the frame {watch.camera_frame!r}, but /tf has its '
+                f'optical frame {self.optical_frame!r}; poses have z forward, so that in '
+                f'{watch.camera_frame!r} they are turned: let the driver write '
+                f'{self.optical_frame!r} into the headers of image and camera_info'))
         for doubt in doubts:
             self._warn_once(doubt.text)
         summary = 'all inputs come'

@@ -239,6 +239,24 @@ def test_poses_of_another_run_in_tf_are_told():
     assert names.others() == ['duck']
 
 
+@pytest.mark.parametrize(('child', 'xyzw', 'found'), [
+    ('camera_optical_frame', (-0.5, 0.5, -0.5, 0.5), True),
+    ('camera_optical_frame', (0.5, -0.5, 0.5, -0.5), True),  # the same rotation
+    ('camera_optical_frame', (-0.48, 0.51, -0.52, 0.49), True),  # calibrated
+    ('camera_optical_frame', (0.0, 0.0, 0.0, 1.0), False),  # another name of it
+    ('camera_optical_frame', (0.0, 0.0, 0.0, 0.0), False),
+    ('body_of_optical_frame', (0.5, -0.5, 0.5, 0.5), False),  # a body below an optical frame
+    ('gripper', (-0.5, 0.5, -0.5, 0.5), False)])
+def test_images_in_the_frame_of_a_body_are_told(child, xyzw, found):
+    """As simulators have them: poses with z forward would be turned there."""
+    names, message = FrameNames(), tree(f'camera_link {child}')
+    rotation = message.transforms[0].transform.rotation
+    rotation.x, rotation.y, rotation.z, rotation.w = xyzw
+    names.note_fixed(message)
+    assert names.optical_of('/camera_link') == child * found
+    assert names.optical_of(child) == names.optical_of('') == ''
+
+
 def test_a_frame_with_a_slash_is_no_other_frame():
     """Images of bags of ROS 1 have such frames; what the node sends itself comes back without."""
     names = FrameNames()

@@ -12,6 +12,7 @@ import pytest
 pytest.importorskip('rclpy', reason='needs the ROS wheels or a ROS installation')
 pytest.importorskip('vision_msgs', reason='needs ros_pip/interfaces or a ROS installation')
 
+from rclpy.qos import QoSProfile
 from ros_frames import frame
 from sensor_msgs.msg import CameraInfo, Image, RegionOfInterest
 from stand_in_node import DIAMETERS_M, BoxEstimator
@@ -24,8 +25,10 @@ from mrcnet_ros.ros.drop_counters import DropCounters
 from mrcnet_ros.ros.frame_handler import FrameHandler
 from mrcnet_ros.ros.frames import Frame
 from mrcnet_ros.ros.input_doubts import InputDoubts
+from mrcnet_ros.ros.input_watch import InputWatch
 from mrcnet_ros.ros.params import NodeParameters
 from mrcnet_ros.ros.remaps import idle_parameters, is_meant, remap_remarks, unused_files
+from mrcnet_ros.ros.silent_input import Expected
 from mrcnet_ros.ros.timings import Timings
 
 TOPICS = {'image': '/image', 'camera_info': '/info', 'detections': '/boxes'}
@@ -146,6 +149,23 @@ def test_a_node_that_was_started_twice_is_told(names, told):
         [True] if told else [])
     made.sent_by_others = ['can', 'duck']
     assert 'somebody else sends can, duck to /tf' in made._doubles()[-1].text
+
+
+def test_the_frame_of_a_body_is_told_with_its_optical_frame():
+    """It is a warning in the status of the inputs, and in the log."""
+    node, watch = Mock(), InputWatch(lambda: 1)
+    for name, kind in (('image', Image), ('camera_info', CameraInfo)):
+        watch.expect(name, Expected(TOPICS[name], kind, QoSProfile(depth=1)))
+    assert watch.camera_frame == ''
+    watch.saw(header(CameraInfo(), 'camera_link'), 'camera_info')
+    assert watch.camera_frame == 'camera_link'
+    made = reporter.Reporter(node, DropCounters(lambda *_: None), Timings(), ())
+    node.get_publishers_info_by_topic.return_value = []
+    assert not any('optical' in p.text for p in made._inputs(NodeParameters(), watch).problems)
+    made.optical_frame = 'camera_optical'
+    told = [p.text for p in made._inputs(NodeParameters(), watch).problems if 'optical' in p.text]
+    assert len(told) == 1 and "images have the frame 'camera_link'" in told[0]
+    assert node.get_logger().warning.call_args.args == (told[0],)
 
 
 def test_each_doubt_about_the_camera_is_logged_once():
