@@ -28,7 +28,7 @@ from tf2_msgs.action import LookupTransform
 from tf2_msgs.msg import TF2Error
 from vision_msgs.msg import Detection3D, Detection3DArray
 
-ASK_AGAIN_S = 2.0  # far longer than a node takes to say that it has a request
+ASK_AGAIN_S = 2.0  # far longer than an answer is on its way
 
 
 class NoPoseError(Exception):
@@ -48,14 +48,15 @@ class Planner:
         """
         self._discovery_s, self._tf_timeout_s = discovery_s, tf_timeout_s
         self._node = rclpy.create_node('grasp_planner')
+        self._confirmed: list[Detection3DArray] = []
+        namespace = pose_node.rpartition('/')[0]
+        # the covariance comes on this topic and only once; a node finds what a process has made
+        # in that order, so one that answers the action has found this, too
+        detections = self._node.create_subscription(
+            Detection3DArray, f'{namespace}/confirmed_detections', self._confirmed.append, 10)
         self._action = ActionClient(self._node, LookupTransform, f'{pose_node}/confirm_pose')
         self._buffer = tf2_ros.Buffer()
         self._listener = tf2_ros.TransformListener(self._buffer, self._node)
-        self._confirmed: list[Detection3DArray] = []
-        namespace = pose_node.rpartition('/')[0]
-        # before the request, because the covariance comes on this topic and only once
-        detections = self._node.create_subscription(
-            Detection3DArray, f'{namespace}/confirmed_detections', self._confirmed.append, 10)
         self._wait(lambda: self._action.server_is_ready() and detections.get_publisher_count(),
                    discovery_s, f'no action {pose_node}/confirm_pose within {discovery_s:g} s; is '
                    'the node running, and is --pose-node its full name?')
@@ -98,25 +99,31 @@ class Planner:
         # the robot stands still from now on: earlier images do not count
         goal.source_time = clock.now().to_msg()
         goal.timeout.sec, goal.timeout.nanosec = int(timeout_s), int(timeout_s % 1 * 1e9)
-        finished = self._taken(goal).get_result_async()
+        taken: ClientGoalHandle = self._asked(
+            lambda: self._action.send_goal_async(goal), self._discovery_s,
+            'the pose node did not take the request')
         # longer than the node itself waits, so that its reason arrives
-        self._wait(finished.done, timeout_s + self._discovery_s, 'the pose node did not answer')
-        result = finished.result().result
+        result: LookupTransform.Result = self._asked(
+            taken.get_result_async, timeout_s + self._discovery_s,
+            'the pose node did not answer').result
         if result.error.error != TF2Error.NO_ERROR:
             raise NoPoseError(result.error.error_string)
         return result
 
-    def _taken(self, goal: LookupTransform.Goal) -> ClientGoalHandle:
-        """Send a request until the node says that it has taken it.
+    def _asked(self, ask: Callable[[], Any], timeout_s: float, complaint: str) -> Any:
+        """Ask the node until it answers.
 
-        A node that has not found this process yet takes it, but its answer is lost.
+        What it answers before it has found this process is lost.
+
+        :param ask: sends a request and returns the future of its answer.
+        :raises NoPoseError: with the complaint, when there is no answer in time.
         """
-        end = time.monotonic() + self._discovery_s
+        end = time.monotonic() + timeout_s
         while time.monotonic() < end:
-            sent = self._action.send_goal_async(goal)
-            if self._spin(sent.done, ASK_AGAIN_S):
-                return sent.result()
-        raise NoPoseError('the pose node did not take the request')
+            answer = ask()
+            if self._spin(answer.done, ASK_AGAIN_S):
+                return answer.result()
+        raise NoPoseError(complaint)
 
     def _detection(self, answer: TransformStamped) -> Detection3D:
         """Return the detection that belongs to an answer: the one with its stamp and position.
