@@ -3,7 +3,8 @@
 ``obj``, ``ply`` and ``off`` read a file into a ``Surface``; trimesh reads ``stl`` and ``glb``
 files. ``building`` makes a ``Mesh`` of a surface, and ``winding`` tells its outside. ``reading``
 chooses the reader and knows all files that belong to a mesh. ``checks`` compares sizes and
-symmetries. A file that cannot be read correctly raises a MeshError.
+symmetries, ``stated_unit`` knows what comments say of the unit. A file that cannot be read
+correctly raises a MeshError.
 """
 
 from .checks import (
@@ -20,9 +21,10 @@ from .checks import (
 )
 from .mesh import NEUTRAL_GREY, Mesh, sample_texture
 from .reading import companion_files, mesh_digest, read_mesh
+from .stated_unit import stated_unit, tell_other_unit
 from .writing import copy_ply, write_ply
 
 __all__ = ['NEUTRAL_GREY', 'UNITS_M', 'UNIT_NAMES', 'Mesh', 'check_origin', 'check_size',
            'check_symmetries', 'companion_files', 'copy_ply', 'find_middle', 'fits_diameter',
            'measure_diameter', 'mesh_digest', 'middle_of', 'read_mesh', 'sample_texture',
-           'surface_moves_by', 'write_ply']
+           'stated_unit', 'surface_moves_by', 'tell_other_unit', 'write_ply']

@@ -19,6 +19,7 @@ from ..meshes import (
     find_middle,
     measure_diameter,
     read_mesh,
+    stated_unit,
     write_ply,
 )
 from ..objects import load_bop_objects
@@ -131,13 +132,16 @@ def _from_file(number: int, path: Path, unit: str) -> Part:
     if diameter <= 0:
         raise MeshError(path, 'has all its vertices in one point', 'export it again')
     name = find_unit(path, mesh.vertices, diameter, unit)
-    scale = UNITS_M[name]
+    scale, stated = UNITS_M[name], stated_unit(path)
     _check_width(path, mesh, diameter, scale)
     middle = find_middle(mesh.vertices, diameter)
     return Part(object_id=number, label=path.stem, source=path, unit=name,
                 size=in_words(mesh.vertices, name), diameter_m=diameter * scale,
                 middle_m=scale * middle,
-                notes=_told(middle, scale) + notes_about(mesh, diameter, scale))
+                notes=_told(middle, scale) + notes_about(mesh, diameter, scale) + (
+                    [] if stated in ('', name) else
+                    [f'A comment of the file says that its unit is {UNIT_NAMES[stated]}. It is '
+                     f'read as {UNIT_NAMES[name]}, as asked for.']))
 
 
 def _from_bop(request: Request, folder: Path) -> list[Part]:
@@ -242,6 +246,8 @@ def find_unit(path: Path, vertices: Array, diameter: float, asked: str) -> str:
         return _checked(path, vertices, diameter, asked)
     if path.suffix.lower() == '.glb':  # glTF is in metres by its specification
         return _checked(path, vertices, diameter, 'm')
+    if stated := stated_unit(path):
+        return _checked(path, vertices, diameter, stated)
     for name, (low, high) in SURE_M.items():
         if low <= diameter * UNITS_M[name] <= high:
             return name

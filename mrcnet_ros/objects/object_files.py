@@ -13,7 +13,7 @@ import numpy as np
 from ..errors import DatasetError, SpecError
 from ..geometry.se3 import Array
 from ..geometry.symmetry import Symmetries, unlisted_product
-from ..meshes import measure_diameter, mesh_digest, read_mesh
+from ..meshes import measure_diameter, mesh_digest, read_mesh, tell_other_unit
 from ..reading.fields import label, number, only_known, whole, whole_text
 from ..reading.text import parse_json, parse_yaml
 from .object_model import ObjectModel, check_objects
@@ -74,6 +74,7 @@ def load_object_list(path: Path | str) -> dict[int, ObjectModel]:
             source, entry, object_id, source.parent / os.path.expanduser(str(entry['mesh'])),
             label(entry['label']), float(entry.get('unit_m', 0.001)),
         )
+        tell_other_unit(objects[object_id].mesh_path, objects[object_id].unit_m)
     check_objects(objects.values(), f'object list {source}')
     return objects
 

@@ -23,6 +23,8 @@ from mrcnet_ros.new_model.stated_symmetries import (
     stated_entry,
 )
 from mrcnet_ros.new_model.work import Work
+from mrcnet_ros.objects import load_object_list
+from mrcnet_ros.synth.source import from_meshes
 
 PART = trimesh.creation.box((84, 52, 30))
 
@@ -79,6 +81,53 @@ def test_centimetres_and_inches_are_not_taken_for_other_units(
     with pytest.raises(MeshError, match=f'an unclear unit.*{told}.*give --unit mm, --unit m'):
         only(tmp_path, path)
     assert only(tmp_path, path, unit='cm').unit == 'cm'
+
+
+CRATE = trimesh.creation.box((20, 16, 12))  # of 30 inches, a pebble in millimetres
+
+
+def commented(path: Path, comment: str, mesh: trimesh.Trimesh = CRATE) -> Path:
+    """Write a mesh with a line of comment."""
+    path.write_text(f'{comment}\n{write(path, mesh).read_text()}')
+    return path
+
+
+@pytest.mark.parametrize(('comment', 'unit'), [
+    ('# File units = inches', 'inch'), ('# File units = millimeters', 'mm'),
+    ('# Units: cm', 'cm'), ('# Centimetres are the unit', 'mm'), ('# units = feet', 'mm'),
+    ('g unit=inch', 'mm'), ('# unit: cm\n# unit: inch', 'mm')])
+def test_a_comment_says_which_unit_a_file_has(tmp_path: Path, comment: str, unit: str) -> None:
+    """The size alone makes a crate a pebble."""
+    assert only(tmp_path, commented(tmp_path / 'crate.obj', comment)).unit == unit
+
+
+def test_a_comment_of_another_unit_than_is_asked_for_is_told(
+        tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It may be out of date, so the user decides; also where a unit is the default."""
+    path = commented(tmp_path / 'crate.obj', '# File units = inches')
+    told = 'A comment of the file says that its unit is inches. It is read as centimetres'
+    assert any(told in note for note in only(tmp_path, path, unit='cm').notes)
+    assert not any('comment' in note for note in only(tmp_path, path, unit='inch').notes)
+    (tmp_path / 'list.yaml').write_text('[{id: 1, label: crate, mesh: crate.obj}]')
+    load_object_list(tmp_path / 'list.yaml')
+    assert caplog.text.count('crate.obj: says that its unit is inches, but is read in units') == 1
+    from_meshes([path], 0.0254)
+    assert caplog.text.count('says that its unit') == 1
+    from_meshes([path], 0.001)
+    assert caplog.text.count('says that its unit') == 2
+    with pytest.raises(MeshError, match='84 x 52 x 30 m, read as metres; that is too large'):
+        only(tmp_path, commented(tmp_path / 'part.obj', '# File units = meters', PART))
+
+
+def test_comments_of_the_header_of_a_ply_say_its_unit(tmp_path: Path) -> None:
+    """Also of a binary one."""
+    path = write(tmp_path / 'crate.ply', CRATE)
+    head, end, rest = path.read_bytes().partition(b'element vertex')
+    path.write_bytes(head + b'comment units: inch\n' + end + rest)
+    assert only(tmp_path, path).unit == 'inch'
+    (tmp_path / 'plain.stl').write_bytes(b'# units: inch'.ljust(80) + write(
+        tmp_path / 'crate.stl', CRATE).read_bytes()[80:])
+    assert only(tmp_path, tmp_path / 'plain.stl').unit == 'mm'
 
 
 def test_two_meshes_with_one_name_are_refused(tmp_path: Path) -> None:
