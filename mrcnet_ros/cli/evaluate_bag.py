@@ -13,7 +13,7 @@ import numpy as np
 from ..errors import DatasetError, SpecError
 from .argument_types import positive, positive_float
 from .bag import model_labels
-from .dataset_arguments import add_model_arguments, refuse_without_effect
+from .dataset_arguments import add_model_arguments, refuse_without_effect, say
 from .evaluation_page import Evaluated, add_report_argument, check_report, write_report
 from .known_objects import model_objects, resized_labels, tell_unknown_targets
 from .node import model_parameters
@@ -207,10 +207,13 @@ def _figures(images: Sequence[BopFrame], rows: Sequence[ResultRow],
              objects: Mapping[int, ObjectModel], labels: Mapping[int, str]
              ) -> tuple[Scores, dict[str, Any]]:
     from ..evaluation import report
+    from ..evaluation.conventions import other_convention
     from ..evaluation.scores import score
     from ..evaluation.vsd_scores import VsdScores
 
     wanted = {i: objects[i] for image in images for i in image.targets}
+    if found := other_convention(images, rows, wanted):
+        say(f'look at the ground truth of the bag and the meshes: {found}')
     scores = score(images, rows, wanted)
     vsd = VsdScores(missing='mrcnet evaluate csv computes it from CSV and dataset')
     return scores, report.recall_figures(scores, vsd, labels)
