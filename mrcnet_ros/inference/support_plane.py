@@ -26,6 +26,8 @@ from .standing import HEIGHT_M, TILT_RAD, Faces, Frame, axes_of, moved
 # distance of small and far objects to less than a diameter. Of simulated boxes of 5 cm, 0.8 m
 # away, 84 % are corrected so, with diameters alone 47 %; of those held 5 cm above, 20 and 2 %.
 HIGHEST, HIGHEST_DEVIATIONS = 0.25, 1.5
+# A plane that is farther from the camera is in another unit; millimetres give 100 and more.
+FARTHEST_M = 100.0
 
 
 def checked_plane(plane: ArrayLike) -> Array:
@@ -33,7 +35,8 @@ def checked_plane(plane: ArrayLike) -> Array:
 
     :param plane: (4,) a, b, c [any unit] and d [m times that unit]: ``a x + b y + c z + d = 0`` in
         the camera frame. Convention: (a, b, c) points to the side that the objects are on.
-    :raises SpecError: when it is no plane, or the camera is not on the side of the objects.
+    :raises SpecError: when it is no plane, or the camera is not on the side of the objects or too
+        far away for metres.
     """
     try:
         given = np.asarray(plane, dtype=np.float64)
@@ -46,6 +49,9 @@ def checked_plane(plane: ArrayLike) -> Array:
     if given[3] <= 0:
         raise SpecError('support_plane must face the camera: its normal (a, b, c) points to the '
                         f'side of the objects and d is positive; got {given.tolist()}')
+    if given[3] > FARTHEST_M * length:
+        raise SpecError(f'support_plane must be at most {FARTHEST_M:g} m from the camera, got '
+                        f'{given[3] / length:.4g} m; d is in metres where (a, b, c) has length 1')
     return np.asarray(given / length)
 
 

@@ -115,7 +115,8 @@ class SupportFrame(TreeListener):
     def plane(self, header: HeaderMessage) -> Array:
         """Return the plane at the moment of an image, (4,), in its camera's frame.
 
-        :raises PlaneError: when there is no such transform, or the camera is below the plane.
+        :raises PlaneError: when there is no such transform, or the camera is below the plane or
+            too far from it.
         """
         if not header.frame_id:
             raise PlaneError('the headers of image and camera_info name no frame; set frame_id in '
@@ -128,8 +129,9 @@ class SupportFrame(TreeListener):
             raise PlaneError(f'no transform from {self._frame!r} to {header.frame_id!r} at the '
                              f'stamp of the image: {error}') from error
         except SpecError as error:
-            raise PlaneError(f'the camera is not above the plane z = 0 of {self._frame!r}; its z '
-                             'axis must point up, to the objects') from error
+            raise PlaneError(f'the plane z = 0 of {self._frame!r} is not below the camera; its z '
+                             f'axis must point up, to the objects, and /tf be in metres: {error}'
+                             ) from error
 
 
 class CameraTransforms(TreeListener):

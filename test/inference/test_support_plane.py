@@ -117,7 +117,7 @@ def test_a_plane_seen_from_the_side_says_nothing_of_the_distance():
 
 @pytest.mark.parametrize('plane', [
     [0.0, 0.0, 0.0, 1.0], [0.0, -1.0, np.nan, 0.5], [0.0, -1.0, 0.5], [0.0, 1.0, 0.0, -0.5],
-    'table', [1, [2, 3]]])
+    'table', [1, [2, 3]], [0.0, -0.6, -0.8, 700.0]])  # the last one in millimetres
 def test_what_is_no_plane_before_the_camera_is_refused(plane):
     """With what was given and what is expected."""
     with pytest.raises(SpecError, match='support_plane must'):
