@@ -80,7 +80,9 @@ class FrameDecoder:
             if message is None:
                 raise DepthError('depth_late', 'no depth image with its stamp was there when the '
                                  'frame was answered; if stamps differ, set sync_slop_s; if '
-                                 'depth comes much more often than images, raise queue')
+                                 'depth comes much more often than images, raise queue'
+                                 + ('; with track no image waits for depth unless depth is '
+                                    'required' if parameters.track else ''))
             return usable_depth(
                 message, (camera.width, camera.height),
                 (frame.image.header.frame_id, frame.camera_info.header.frame_id),

@@ -322,6 +322,16 @@ def test_depth_is_used_that_comes_while_the_own_detector_works(before, meanwhile
     assert answer.measured[0].depth.used == 'pose' and not counters.counts().get('depth_late')
 
 
+@pytest.mark.parametrize('track', [False, True])
+def test_depth_that_followed_images_do_not_wait_for_is_told_as_that(track):
+    """A faster driver cannot be asked for: these images are answered at once."""
+    counters = DropCounters(lambda *_: None)
+    handler = FrameHandler(BoxEstimator(), dict.fromkeys(DIAMETERS_M, np.zeros((2, 3))), counters,
+                           compressed=False)
+    handler.answer(Frame(*frame(1, ('duck',))), NodeParameters(depth='auto', track=track))
+    assert ('unless depth is required' in counters.reasons()['depth_late']) == track
+
+
 def test_no_depth_is_subscribed_to_unless_it_is_asked_for():
     """Off costs nothing, also where ROS takes the word for a boolean."""
     with ready_node(64, 'depth:=off') as (_, client):
