@@ -21,8 +21,9 @@ HISTORY_S = 2.0
 # than 7. So a turned answer needs a better score; docs/experiments.md has the figures.
 MIN_PART, PART_PER_RAD = 0.3, float(1.0 / np.radians(30.0))
 # Why an instance is lost: a poor answer, an answer far from the expected pose, another instance at
-# its place or instead of it, no good answer to a detection, the border of the image.
-LOSSES = ('score', 'gate', 'contested', 'unseen', 'outside')
+# its place or instead of it, no good answer to a detection, the border of the image, no image to
+# look at for too long.
+LOSSES = ('score', 'gate', 'contested', 'unseen', 'outside', 'gap')
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -70,6 +70,13 @@ class Tracker:
         """Follow nothing any more."""
         self._tracks.clear()
 
+    def pause(self) -> list[Lost]:
+        """Give up all instances, because no image was looked at for too long.
+
+        They may have moved anywhere since, so that an answer far from where they were would count.
+        """
+        return [self._drop(track, 'gap') for track in list(self._tracks.values())]
+
     def behind(self, time_s: float) -> bool:
         """Tell whether an instance has not been looked for in the image of a time."""
         return any(track.motion.time_s < time_s for track in self._tracks.values())
@@ -180,6 +187,8 @@ class Tracker:
         """Return the motion that an answer leads to, or why it does not count."""
         if pose is None:
             return None, 'outside'
+        if not np.isfinite(pose.T_camera_object).all():
+            return None, 'score'
         T, C = self._fixed(view, pose, self._centred(pose))
         turn_rad = float(np.linalg.norm(expected.innovation(T)[3:]))
         sudden_rad = 0.5 * ACCELERATION_RAD_S2 * (view.time_s - track.motion.time_s)**2
@@ -328,8 +337,8 @@ class Tracker:
 
         :param T_camera_object: of the centred frame, or an equivalent of it.
         """
-        C = pose.covariance
-        if C is None:
+        C = pose.covariance  # one that is not finite would make the expected pose no pose
+        if C is None or not np.isfinite(C).all():
             diameter_m = self._estimator.objects[pose.label].diameter_m
             C = np.diag([(UNKNOWN_DIAMETERS * diameter_m)**2] * 3 + [UNKNOWN_RAD**2] * 3)
         else:  # it is of the origin of the mesh

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
 
 from ..inference.followed import Followed, Lost, TrackLimits, View
 from ..inference.poses import FrameResult, PoseEstimate, joined
@@ -49,25 +50,34 @@ class Following:
         self._late = late
         self.tracker = Tracker(estimator)
         self._recent: deque[Frame] = deque(maxlen=MOST_KEPT)
-        self._era = -1
+        self._lost_by_gap: list[Lost] = []  # and not told yet
+        # until when images were looked at, or there was nothing to look for
+        self._era, self._looked_s = -1, 0.0
         self._detected_ns: int | None = None
         self._found: tuple[float, dict[int, PoseEstimate]] = (0.0, {})
 
-    def begin(self, frame: Frame) -> None:
-        """Take note of a frame; what was followed before time began anew is forgotten."""
+    def begin(self, frame: Frame, gap_s: float) -> None:
+        """Take note of a frame; what was followed before time began anew is forgotten.
+
+        :param gap_s: what was followed is lost if no image was looked at for longer.
+        """
         era, stamp = frame.moment
         if era != self._era:
             self.tracker.clear()
             self._recent.clear()
-            self._era, self._detected_ns = era, None
+            self._era, self._looked_s, self._detected_ns = era, seconds(stamp), None
+        if seconds(stamp) - self._looked_s > gap_s:
+            self._lost_by_gap += self.tracker.pause()
+        if not self.tracker:
+            self._looked_s = max(self._looked_s, seconds(stamp))
         while self._recent and self._recent[0].moment[1] < stamp - KEPT_NS:
             self._recent.popleft()
         if self._late and not any(kept.moment == frame.moment for kept in self._recent):
             self._recent.append(frame)
 
     def wants(self, stamp_ns: int) -> bool:
-        """Tell whether something is to be looked for in an image without detections."""
-        return self.tracker.behind(seconds(stamp_ns))
+        """Tell whether an image without detections has something to look for or to take back."""
+        return bool(self._lost_by_gap) or self.tracker.behind(seconds(stamp_ns))
 
     def detector_is_due(self, stamp_ns: int, rate_hz: float) -> bool:
         """Tell whether the node's own detector should look at an image.
@@ -112,6 +122,7 @@ class Following:
         :param detected: instances with a good answer to a detection in this image.
         """
         followed = self.tracker.follow(view, limits)
+        self._looked_s = max(self._looked_s, view.time_s)
         time_s, before = self._found
         again = {number: pose for number, pose in before.items() if time_s == view.time_s
                  and number in self.tracker and number not in detected}
@@ -128,8 +139,9 @@ class Following:
         :param until: stamp of the newest image that was answered [ns].
         """
         numbers, lost = self.tracker.observe(view, good, limits)
-        between = [frame for frame in self._recent
-                   if view.time_s < seconds(frame.moment[1]) <= seconds(until)]
+        between = sorted((frame for frame in self._recent  # some came late themselves
+                          if view.time_s < seconds(frame.moment[1]) <= seconds(until)),
+                         key=attrgetter('moment'))
         step = max(1, -(-len(between) // CATCH_UP))
         for frame in between[::-1][::step][::-1]:
             if self.tracker.behind(seconds(frame.moment[1])):
@@ -146,8 +158,9 @@ class Following:
     def _join(self, own: Instances, followed: Followed) -> Instances:
         result = joined(own.result.poses, own.result.skipped, own.result, followed.result)
         keys = own.keys + [_key(n) for n in followed.tracks]
+        lost, self._lost_by_gap = self._lost_by_gap, []
         return Instances(own.poses + followed.poses, keys, own.detected,
-                         own.lost + followed.lost, result, self._others(keys))
+                         lost + own.lost + followed.lost, result, self._others(keys))
 
 
 def limits_of(parameters: NodeParameters) -> TrackLimits:

@@ -153,7 +153,7 @@ class FrameHandler:
             return None
         self._following = self._following or Following(
             cast(Follows, self._estimator), late=self._detector is None)
-        self._following.begin(frame)
+        self._following.begin(frame, parameters.track_gap_s)
         return self._following
 
     def _instances(self, view: View, picture: DecodedFrame, boxes: DetectionsMessage | None,

@@ -150,7 +150,8 @@ class NodeParameters:
     smoothing_s: float = parameter(
         0.0, 'time constant of pose smoothing [s]; 0: no smoothing', bounds=(0.0, 60.0), live=True)
     track_gap_s: float = parameter(
-        1.0, 'an instance that was not seen for longer than this starts a new track [s]',
+        1.0, 'an instance that was not seen for longer than this starts a new track; with track, '
+        'nothing is followed after a longer time without images [s]',
         bounds=(0.0, 60.0), live=True)
     track_jump: float = parameter(
         1.0, 'an instance that moves further than this between two frames starts a new track '

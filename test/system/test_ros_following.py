@@ -26,6 +26,7 @@ from mrcnet_ros.ros.drop_counters import DropCounters
 from mrcnet_ros.ros.estimator_loading import check_can_follow
 from mrcnet_ros.ros.frame_handler import FrameHandler
 from mrcnet_ros.ros.frame_queue import FrameQueue
+from mrcnet_ros.ros.frames import FrameError
 from mrcnet_ros.ros.params import NodeParameters
 from mrcnet_ros.ros.pose_topics import pose_with_covariance, symmetries_message, topic_token
 from mrcnet_ros.ros.statuses import Account, pose_status
@@ -204,6 +205,62 @@ def test_an_instance_that_is_given_up_between_two_images_is_taken_back(handler):
     assert handler.drop_counters.counts()['lost unseen'] == 1
     answers = [handler.answer(framed(step), TRACK, framed(step - 1).moment) for step in (7, 8)]
     assert answers[0].detections.detections == [] and answers[1] is None
+
+
+@pytest.mark.parametrize('bad', [False, True])
+def test_after_a_gap_nothing_is_followed(handler, bad):
+    """Whether no images came or none could be read: what was followed may be anywhere."""
+    handler.answer(framed(1, ('duck', 20)), TRACK, NEVER)
+    assert handler.answer(framed(21), TRACK, NEVER).scene.names == ['duck']
+    for step in range(22, 41) if bad else ():
+        frame = framed(step)
+        frame.image.encoding = 'none'
+        with pytest.raises(FrameError):
+            handler.answer(frame, TRACK, NEVER)
+    empty = handler.answer(framed(42), TRACK, NEVER)
+    assert empty.detections.detections == [] and handler.drop_counters.followed_now == 0
+    assert handler.drop_counters.counts()['lost gap'] == 1
+    assert handler.answer(framed(43), TRACK, NEVER) is None
+
+
+def test_a_slow_detector_may_be_slower_than_the_gap(handler):
+    """Images came meanwhile, and showed nothing that was known."""
+    for step in range(1, 31):
+        assert handler.answer(framed(step), TRACK, NEVER) is None
+    handler.answer(framed(1, ('duck', 20)), TRACK, NEVER)
+    assert handler.answer(framed(31), TRACK, framed(1).moment).scene.names == ['duck']
+
+
+def test_what_is_caught_up_with_is_found_in_the_newest_image(handler):
+    """Also when an image before it was itself looked at after it."""
+    handler.answer(framed(1, ('can', 40)), TRACK, NEVER)
+    for step in range(2, 18, 2):
+        handler.answer(framed(step), TRACK, framed(step - 1).moment)
+    looked, follow = [], handler.estimator.follow
+    handler.answer(framed(3, ('can', 40)), TRACK, framed(16).moment)
+    handler.estimator.follow = lambda *args: (looked.append(len(args[2])), follow(*args))[1]
+    handler.answer(framed(2, ('duck', 20)), TRACK, framed(16).moment)
+    assert looked == [1, 1, 1, 1]
+    handler.answer(framed(16, ('brick', 30)), TRACK, framed(16).moment)
+    assert len(looked) == 4  # the duck was found in that image already
+
+
+def test_what_is_not_finite_is_followed_and_published_no_more_than_detected(handler):
+    """Neither a covariance nor a pose ends the answers to all images."""
+    handler.answer(framed(1, ('duck', 20, 20, 20, 0.9, 'unsure'), ('can', 40)), TRACK, NEVER)
+    for step in (2, 3, 4):
+        answer = handler.answer(framed(step), TRACK, NEVER)
+        assert answer.scene.names == ['duck', 'can']
+        assert np.isfinite([p.T_camera_object for p in answer.scene.estimates]).all()
+    follow = handler.estimator.follow
+
+    def lost_depth(*args):
+        found = follow(*args)
+        found.poses[0].T_camera_object[2, 3] = np.nan
+        return found
+
+    handler.estimator.follow = lost_depth
+    assert handler.answer(framed(5), TRACK, NEVER).scene.names == ['can']
 
 
 @pytest.mark.parametrize('own', [False, True])
