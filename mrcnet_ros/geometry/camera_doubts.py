@@ -6,6 +6,7 @@ import numpy as np
 
 from ..errors import CameraError
 from .camera import Camera
+from .se3 import Array
 
 # Of the image's side: a pinhole with a shorter focal length sees more than 168 degrees, a fisheye
 # more than all around.
@@ -44,14 +45,11 @@ def number_doubts(camera: Camera, name: str, remedy: str = '') -> list[str]:
     :param remedy: what else helps where the principal point is far from the middle.
     """
     doubts = []
-    x, y = float(camera.K[0, 2]), float(camera.K[1, 2])
     width, height = camera.width, camera.height
-    off = max(abs((x + 0.5) / width - 0.5), abs((y + 0.5) / height - 0.5))
-    if off > FARTHEST_FROM_MIDDLE and not camera.part:
+    if not camera.part and (off := far_from_middle(camera.K, width, height)):
         doubts.append(
-            f'the principal point of {name}, ({x:.0f}, {y:.0f}), is far from the middle of '
-            f'{width}x{height} px; if its K or P is that of another resolution, all poses are '
-            f'wrong: calibrate at the resolution that is used{remedy}')
+            f'the principal point of {name}, {off}; if its K or P is that of another resolution, '
+            f'all poses are wrong: calibrate at the resolution that is used{remedy}')
     fx, fy = float(camera.K[0, 0]), float(camera.K[1, 1])
     if max(fx, fy) > LONGEST_FOCAL * max(width, height):
         doubts.append(f'focal lengths of {name}, {fx:.4g} and {fy:.4g} px, are those of a '
@@ -61,6 +59,19 @@ def number_doubts(camera: Camera, name: str, remedy: str = '') -> list[str]:
                       'pixels were not square; if the image was scaled by different factors in '
                       'width and height, K must be, too')
     return doubts + _lens_doubts(camera, name)
+
+
+def far_from_middle(K: Array, width: int, height: int) -> str:
+    """Return where a principal point is if that is far from the middle of the sensor, else ''.
+
+    :param K: (3, 3) [px] of the whole sensor.
+    :param width: of the whole sensor [px].
+    :param height: likewise.
+    """
+    x, y = float(K[0, 2]), float(K[1, 2])
+    off = max(abs((x + 0.5) / width - 0.5), abs((y + 0.5) / height - 0.5))
+    return '' if off <= FARTHEST_FROM_MIDDLE else (
+        f'({x:.0f}, {y:.0f}), is far from the middle of {width}x{height} px')
 
 
 def _lens_doubts(camera: Camera, name: str) -> list[str]:

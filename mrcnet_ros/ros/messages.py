@@ -162,9 +162,7 @@ def camera_from_info(info: CameraInfoMessage, *, rectified: bool = False) -> Cam
         is all zero), and has no distortion left.
     :raises CameraError: when the numbers cannot be used, for instance all zero.
     """
-    K = np.array(info.k, dtype=np.float64).reshape(3, 3)
-    if rectified and any(info.p):
-        K = np.array(info.p, dtype=np.float64).reshape(3, 4)[:, :3].copy()
+    K = sensor_matrix(info, rectified=rectified)
     corner, size = _region(info)
     bins = np.array([max(1, info.binning_x), max(1, info.binning_y)])
     K[:2, 2] = (K[:2, 2] - corner + 0.5) / bins - 0.5
@@ -176,6 +174,16 @@ def camera_from_info(info: CameraInfoMessage, *, rectified: bool = False) -> Cam
                     part=tuple(size) != (info.width, info.height))
     check_focal_lengths(camera, 'camera_info')
     return camera
+
+
+def sensor_matrix(info: CameraInfoMessage, *, rectified: bool) -> Array:
+    """Return the camera matrix of the whole sensor before binning, (3, 3) [px].
+
+    :param rectified: take ``P``, or ``K`` when that is all zero.
+    """
+    if rectified and any(info.p):
+        return np.array(info.p, dtype=np.float64).reshape(3, 4)[:, :3].copy()
+    return np.array(info.k, dtype=np.float64).reshape(3, 3)
 
 
 def _region(info: CameraInfoMessage) -> tuple[Array, Array]:

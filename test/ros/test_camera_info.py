@@ -6,7 +6,7 @@ import pytest
 pytest.importorskip('rclpy', reason='needs the ROS wheels or a ROS installation')
 pytest.importorskip('vision_msgs', reason='needs ros_pip/interfaces or a ROS installation')
 
-from sensor_msgs.msg import CameraInfo
+from sensor_msgs.msg import CameraInfo, RegionOfInterest
 
 from mrcnet_ros.errors import CameraError
 from mrcnet_ros.ros import messages
@@ -65,6 +65,20 @@ def test_binning_and_region_of_interest_move_the_pixels_not_the_rays():
     assert np.allclose(reduced.unproject(uv), full.unproject(in_full))
 
 
+@pytest.mark.parametrize(('centre', 'doubted'), [((959.5, 599.5), False), ((319.5, 239.5), True)])
+@pytest.mark.parametrize('rectified', [False, True])
+def test_a_matrix_of_the_region_alone_is_told(centre, doubted, rectified):
+    """It would be moved by the corner of the region once more."""
+    info = CameraInfo(width=1920, height=1200, roi=RegionOfInterest(
+        x_offset=640, y_offset=360, width=640, height=480))
+    x, y = centre
+    info.k, info.p = [1500.0, 0, x, 0, 1500.0, y, 0, 0, 1], [
+        1500.0, 0, x, 0, 0, 1500.0, y, 0, 0, 0, 1, 0]
+    found = camera_doubts(info, '/image', rectified=rectified)
+    assert [f'({x:.0f}, {y:.0f}), is far from the middle of 1920x1200 px' in text
+            and 'K or P is that of the roi alone' in text for text in found] == [True] * doubted
+
+
 def test_a_region_that_is_the_whole_sensor_makes_no_part():
     """Some drivers fill roi always; a K of another resolution is told all the same."""
     info = _info(width=320, height=240)  # K is of 640x480 px
@@ -72,7 +86,8 @@ def test_a_region_that_is_the_whole_sensor_makes_no_part():
     doubt, = camera_doubts(info, 'image', rectified=False)
     assert 'principal point' in doubt and not messages.camera_from_info(info).part
     info.roi.width = 310
-    assert camera_doubts(info, 'image', rectified=False) == []
+    doubt, = camera_doubts(info, 'image', rectified=False)
+    assert 'principal point' in doubt and messages.camera_from_info(info).part
 
 
 @pytest.mark.parametrize('info', [
