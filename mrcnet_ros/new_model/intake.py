@@ -38,6 +38,8 @@ OPEN_EDGES = 0.002
 MOST_UNLIKE = 3.0
 # Diameters of objects for a gripper.
 USUAL_M = (0.005, 2.0)
+# Files that have y up: GLB as its specification says, OBJ as most programs write it.
+Y_UP = {'.glb': 'GLB files have', '.obj': 'OBJ files often have'}
 # Diameters at which a unit is sure without --unit: a file of a smaller number of millimetres, or
 # a larger one of metres, may be in centimetres or inches.
 SURE_M = {'mm': (0.025, USUAL_M[1]), 'm': (USUAL_M[0], 0.5)}
@@ -95,9 +97,9 @@ def take_in(request: Request) -> list[Part]:
 
 def _note_y_up(parts: Sequence[Part]) -> None:
     for part in parts:
-        if part.source.suffix.lower() == '.glb':
-            part.notes.append('GLB files have y up, but --views table stands objects with their z '
-                              'axis up. If the picture shows it lying, leave out --views table.')
+        if how := Y_UP.get(part.source.suffix.lower()):
+            part.notes.append(f'{how} y up, but --views table stands objects with their z axis '
+                              'up. If the picture shows it lying, leave out --views table.')
 
 
 def _note_small(parts: Sequence[Part]) -> None:

@@ -206,6 +206,9 @@ def test_what_does_not_go_together_is_noted(tmp_path: Path) -> None:
     housing, screw = take_in(request(tmp_path, *paths, views='table'))
     assert not housing.notes and len(screw.notes) == 2
     assert 'y up' in screw.notes[0] and 'housing is 10 times as large' in screw.notes[1]
+    paths = [write(tmp_path / name, PART) for name in ('lid.obj', 'lid.ply')]
+    notes = [take_in(request(tmp_path, path, views='table'))[0].notes for path in paths]
+    assert 'OBJ files often have y up' in notes[0][0] and not notes[1]
 
 
 def textured_box(pixels: np.ndarray) -> Any:
