@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -196,9 +197,20 @@ def of_other_sizes(own: Mapping[str, float | None], others: Mapping[str, float |
                    ) -> list[str]:
     """Return the labels that two sides have for objects of other sizes, sorted.
 
+    Labels that were exchanged on one side are among them, however alike the sizes are: each has
+    exactly the size that the other one has there.
+
     :param own: diameters by label, None where nobody says [m].
     :param others: of the other side.
     """
-    return sorted(label for label, one in own.items()
-                  if one is not None and (other := others.get(label)) is not None
-                  and abs(one - other) > MOST_DIFFERENT * max(one, other))
+    pairs = {label: (one, other) for label, one in own.items()
+             if one is not None and (other := others.get(label)) is not None}
+    moved = {label: pair for label, pair in pairs.items() if not _same_size(*pair)}
+    return sorted(label for label, (one, other) in moved.items()
+                  if abs(one - other) > MOST_DIFFERENT * max(one, other)
+                  or any(_same_size(one, there) for _, there in moved.values()))
+
+
+def _same_size(one: float, other: float) -> bool:
+    """Tell whether two diameters are of one mesh, but for rounding."""
+    return math.isclose(one, other, rel_tol=1e-6)

@@ -88,6 +88,16 @@ def test_a_detector_of_other_objects_is_told(found, said):
         estimator_loading.check_detector_objects('models/a', found, known)
 
 
+def test_labels_that_were_exchanged_on_one_side_are_told():
+    """Also of objects that are nearly of one size, as after an edit of model.json."""
+    known = {'ape': 0.1021, 'duck': 0.1090, 'can': 0.2, 'pan': 0.2}
+    found = {**known, 'ape': 0.1090, 'duck': 0.1021}
+    with pytest.raises(SpecError, match='finds ape, duck of another size'):
+        estimator_loading.check_detector_objects('models/a', found, known)
+    for right in (known, {**known, 'duck': 0.1091, 'can': 0.2001}):  # another mesh of it
+        estimator_loading.check_detector_objects('models/a', right, known)
+
+
 def test_what_can_be_used_stays_open_until_the_handler_is_closed(monkeypatch):
     """Then both are closed once."""
     estimator, detector = Opened(), Opened()
