@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..geometry.camera import Camera
-from ..geometry.se3 import Array
+from ..geometry.se3 import Array, displaced
 from .motion import Motion
 from .poses import FrameResult, PoseEstimate
 
@@ -134,9 +134,19 @@ class Track:
     history: deque[Motion] = field(default_factory=lambda: deque(maxlen=200))
 
     def at(self, time_s: float) -> Motion:
-        """Return where the instance is expected, or was, at a time."""
-        earlier = [m for m in self.history if m.time_s <= time_s]
-        return (earlier[-1] if earlier else self.motion).ahead(time_s)
+        """Return where the instance is expected, or was, at a time.
+
+        Between two images that it was found in it was between both places. What its speed led to
+        expect there may be farther off, and would correct later places that were right.
+        """
+        count = sum(m.time_s <= time_s for m in self.history)
+        before = (self.history[count - 1] if count else self.motion).ahead(time_s)
+        if not 0 < count < len(self.history):
+            return before
+        start, end = self.history[count - 1], self.history[count]
+        part = (time_s - start.time_s) / (end.time_s - start.time_s)
+        return replace(before, T_fixed_object=displaced(
+            start.T_fixed_object, part * start.innovation(end.T_fixed_object)))
 
     def go_on(self, motion: Motion, presence: float) -> None:
         """Take over an answer."""

@@ -9,7 +9,13 @@ import numpy as np
 import pytest
 from tracked_world import CAMERA, HZ, IMAGE, LIMITS, SURE, World, at, begun, cans, moving
 
-from mrcnet_ros.geometry.se3 import exp_so3, make_transform, moved_covariance, rotation_angle
+from mrcnet_ros.geometry.se3 import (
+    displaced,
+    exp_so3,
+    make_transform,
+    moved_covariance,
+    rotation_angle,
+)
 from mrcnet_ros.inference.followed import TrackLimits, View
 from mrcnet_ros.inference.motion import Motion
 from mrcnet_ros.inference.poses import FrameResult, PoseEstimate
@@ -130,6 +136,39 @@ def test_detections_correct_what_is_followed_however_late_they_are(late):
     (pose,) = tracker.follow(world.view(31), LIMITS).poses
     assert np.linalg.norm(pose.T_camera_object[:3, 3] - at(0.0)[:3, 3]) < 0.001
     assert rotation_angle(pose.T_camera_object[:3, :3]) < np.radians(1.0)
+
+
+def noisy(pose, rng):
+    """Return an answer that is a little off: 1.5 mm and one degree."""
+    return dataclasses.replace(pose, T_camera_object=displaced(
+        pose.T_camera_object, rng.normal(0.0, [0.0015] * 3 + [0.02] * 3)))
+
+
+class Noisy(World):
+    """A world whose answers are a little off."""
+
+    def __init__(self, *ways):
+        """Begin with the same errors each time."""
+        super().__init__(*ways)
+        self.rng = np.random.default_rng(0)
+
+    def follow(self, *args, **known):
+        return FrameResult([noisy(p, self.rng) for p in super().follow(*args, **known).poses], [])
+
+
+def test_late_detections_of_images_that_were_left_out_do_not_shake_what_is_followed():
+    """A busy node follows every other image, and a detector of all of them is three behind."""
+    world, errors_m, lost = Noisy(('can', lambda _: at(0.0))), [], []
+    chance, tracker = np.random.default_rng(9), begun(world)
+    for step in range(1, 300):
+        if chance.random() < 0.5:
+            lost += tracker.follow(world.view(step), LIMITS).lost
+            start = world.starts[0].T_camera_object
+            errors_m.append(np.linalg.norm(start[:3, 3] - at(0.0)[:3, 3]))
+        if step > 3:
+            seen = [noisy(pose, world.rng) for pose in world.estimates()]
+            tracker.observe(world.view(step - 3), seen, LIMITS)
+    assert not lost and np.quantile(errors_m, 0.95) < 0.025
 
 
 def test_what_no_detector_sees_is_given_up():
