@@ -21,6 +21,7 @@ STAND_IN = str(Path(__file__).with_name('stand_in_node.py'))
 LARGE_CAMERA = str(Path(__file__).with_name('large_camera.py'))
 # domains of a block, and blocks; ports of domains above 101 may be in use by anybody
 _DOMAINS, _BLOCKS = 20, 5
+_LOCKS: list[int] = []  # files whose locks the nodes hold as well
 # For machines that have other things to do: all time limits of the tests are so much longer.
 PATIENCE = float(os.environ.get('MRCNET_TEST_PATIENCE', '1'))
 # How long to wait for what must come [s]. No test that passes waits so long, however busy the
@@ -35,7 +36,10 @@ def own_domain(number: int = 0) -> int:
 
 @functools.cache
 def _block() -> int:
-    """Return the first block of domains that no process holds; this one holds it until it ends.
+    """Return the first block of domains that no process holds.
+
+    This one holds it until it ends, and so do its nodes: those of a test run that was killed go
+    on, and another run must not meet them.
 
     Of more test runs than there are blocks, the last ones share one.
     """
@@ -50,6 +54,7 @@ def _block() -> int:
         except OSError:
             os.close(file)
         else:
+            _LOCKS.append(file)
             return block
     return os.getpid() % _BLOCKS
 
@@ -71,7 +76,8 @@ class NodeProcess:
         self.domain = domain
         self.process = subprocess.Popen(
             [sys.executable, *command], env={**environment(domain), **(variables or {})},
-            text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
+            text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+            pass_fds=_LOCKS)
         self.lines: list[str] = []
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
