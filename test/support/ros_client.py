@@ -129,9 +129,12 @@ class Client:
 
     def forget(self):
         """Drop everything received so far."""
-        self.spin(lambda: False, 0.1)
-        for received in (self.answers, self.poses, self.transforms):
-            received.clear()
+        received, count = (self.answers, self.poses, self.transforms), None
+        # what an answer goes with is sent before it, and may wait here to be handled
+        while count != (count := self.reports + sum(map(len, received))):
+            self.spin(lambda: False, 0.1)
+        for messages in received:
+            messages.clear()
 
     def send(self, *messages):
         """Publish messages, each on the topic of its type."""

@@ -12,7 +12,7 @@ pytest.importorskip('vision_msgs', reason='needs ros_pip/interfaces or a ROS ins
 pytest.importorskip('rosbags')
 
 from bop_folder import bag_of, root_fixture
-from ros_process import STAND_IN, environment, own_domain
+from ros_process import STAND_IN, WAIT_S, environment, own_domain
 
 from mrcnet_ros.cli import evaluate_bag
 from mrcnet_ros.cli.main import main
@@ -43,7 +43,7 @@ def replay(dataset, monkeypatch):
         evaluate_bag.add_arguments(parser)
         csv, figures = dataset / f'{name}.csv', dataset / f'{name}.json'
         words = ['--bag', bag, '--model', dataset, '--meshes', models, '--csv', csv,
-                 '--json', figures, '--timeout', '60', *options]
+                 '--json', figures, '--timeout', WAIT_S, *options]
         args = parser.parse_args([str(word) for word in words])
         args.command_line = []
         node = [STAND_IN, str(bag), str(shift_m), str(models), '--ros-args']

@@ -130,18 +130,18 @@ def test_the_example_makes_a_detector_of_a_python_function(tmp_path):
     example = [str(ROOT / 'examples/detector_bridge.py'), 'finder:find']
     with (ready_node(154, "label_map:=['red part=duck']") as (process, client),
           NodeProcess(example, process.domain, {'PYTHONPATH': path}) as bridge):
-        answered, number = False, 0
-        while not answered and number < 200:  # until all have found one another
+        number = 0
+        while not client.answers and number < 200:  # until all have found one another
             number += 1
             image, info, _ = frame(number)
             pixels = np.zeros((48, 64, 3), np.uint8)
             if number != 1:
                 pixels[10:30, 20:40, 0] = 255
             image.data = pixels.tobytes() + bytes(7)  # as of a driver that fills up its buffer
-            answered = client.is_answered((image, info), 0.5)
-        answer = client.answers[-1]
+            client.is_answered((image, info), 0.5)
+        answer = client.answers[0]
         found, = answer.detections
-        assert answer.header.stamp.sec == number
+        assert 1 < answer.header.stamp.sec <= number
         assert found.results[0].hypothesis.class_id == 'duck'
         assert found.results[0].pose.pose.position.z == pytest.approx(0.1 * 600 / 20)
         client.send(frame(1000)[0])

@@ -190,7 +190,7 @@ def test_an_estimator_that_hangs_does_not_hold_up_the_end(ros, tmp_path, where):
         hanging.stop.set()
         start = time.monotonic()
         hanging.node.close()
-        assert time.monotonic() - start < PATIENCE_S + 1.0
+        assert PATIENCE_S <= time.monotonic() - start < PATIENCE_S + WAIT_S
         assert hanging.node.is_at_work
         hanging.release()
         assert soon(lambda: not hanging.node.is_at_work)
@@ -216,7 +216,9 @@ def test_a_node_that_waits_for_its_last_frame_says_so(ros, tmp_path, monkeypatch
 
         monkeypatch.setattr(node._reporter, '_publisher', Mock(publish=publish))
         assert node.trigger_deactivate() == TransitionCallbackReturn.SUCCESS
-        meanwhile, last = told[-2:]
+        # the thread may be reported once more when it has answered and not yet ended
+        *_, meanwhile = (t for t in told if 'one frame has taken' in t['poses'].message)
+        last = told[-1]
         assert 'the node is stopping' in meanwhile['model'].message
         assert meanwhile['inputs'].level == b'\x00' < meanwhile['poses'].level
         assert 'inactive' in last['model'].message and last['poses'].level == b'\x00'

@@ -172,16 +172,19 @@ def test_a_burst_is_survived_and_accounted_for(client, tmp_path):
     before, gate = busy(), tmp_path / 'gate'
     client.send(*frame(60, ('duck', 31.5, 23.5, 30.0, 0.9, f'hold:{gate}')))
     assert client.spin(gate.exists)
-    for number in range(1, 200):
-        messages = frame(60, ('duck',))
-        for message in messages:
-            message.header.stamp.nanosec = number * 5_000_000
-        client.send(*messages)
-        time.sleep(0.005)
-    # some may be lost on the way to a node that is not quick enough: inputs are best effort
-    assert client.spin(lambda: busy() > before + 10)
+    # most may be lost on the way to a node that is not quick enough: inputs are best effort
+    for second in range(60, 64):
+        for number in range(1, 200):
+            messages = frame(second, ('duck',))
+            for message in messages:
+                message.header.stamp.nanosec = number * 5_000_000
+            client.send(*messages)
+            time.sleep(0.005)
+        if client.spin(lambda: busy() > before + 10, 5.0):
+            break
+    assert busy() > before + 10
     gate.unlink()
-    client.answer(frame(62, ('duck',)))
+    client.answer(frame(64, ('duck',)))
 
 
 def test_the_node_may_be_stopped_and_started_under_traffic(client, node):
@@ -194,7 +197,7 @@ def test_the_node_may_be_stopped_and_started_under_traffic(client, node):
                 break
             messages = frame(65, ('duck',))
             for message in messages:
-                message.header.stamp.nanosec = number * 10**6
+                message.header.stamp.nanosec = number * 10**4  # less than a second in the end
             client.send(*messages)
             time.sleep(0.005)
 

@@ -79,7 +79,8 @@ def test_the_inputs_can_be_remapped():
 
 def test_a_bag_that_is_played_in_a_loop_is_answered_in_simulated_time():
     """The age of the poses is that of /clock, also after it has jumped back."""
-    with ready_node(102, 'use_sim_time:=true') as (_, client):
+    # its inputs are not to be told as silent before the next report comes
+    with ready_node(102, 'use_sim_time:=true', 'input_timeout_s:=3600.0') as (_, client):
         clock = client.node.create_publisher(Clock, '/clock', 1)
 
         def set_clock(second):
@@ -126,6 +127,10 @@ def test_transforms_join_the_tree_of_the_robot():
         mount.transform.rotation.y, mount.transform.rotation.w = np.sqrt([0.5, 0.5]).tolist()
         broadcaster = tf2_ros.StaticTransformBroadcaster(client.node)
         broadcaster.sendTransform(mount)
+        # a transform is sent once: the node must have found the listener beside the client
+        name = client.node.get_fully_qualified_name()
+        assert client.spin(lambda: connected_names(
+            values(client.status['poses'])['/tf subscribers'])[name] == 2)
         answer = client.answer(frame(1, ('duck',)))
         stamp = answer.header.stamp
         assert client.spin(lambda: buffer.can_transform('base', 'duck', stamp))
