@@ -153,7 +153,8 @@ class FrameHandler:
             return None
         self._following = self._following or Following(
             cast(Follows, self._estimator), late=self._detector is None)
-        self._following.begin(frame, parameters.track_gap_s)
+        # an instance that is not lost yet, had the images come, is not lost without them
+        self._following.begin(frame, max(parameters.track_gap_s, parameters.track_lost_s))
         return self._following
 
     def _instances(self, view: View, picture: DecodedFrame, boxes: DetectionsMessage | None,

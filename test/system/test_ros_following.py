@@ -223,6 +223,13 @@ def test_after_a_gap_nothing_is_followed(handler, bad):
     assert handler.answer(framed(43), TRACK, NEVER) is None
 
 
+def test_what_is_not_lost_yet_is_followed_however_short_the_gap(handler):
+    """Names may be asked to start anew with each image; what is followed stays followed."""
+    no_gap = dataclasses.replace(TRACK, track_gap_s=0.0)
+    handler.answer(framed(1, ('duck', 20)), no_gap, NEVER)
+    assert handler.answer(framed(2), no_gap, NEVER).scene.names == ['duck']
+
+
 def test_a_slow_detector_may_be_slower_than_the_gap(handler):
     """Images came meanwhile, and showed nothing that was known."""
     for step in range(1, 31):
