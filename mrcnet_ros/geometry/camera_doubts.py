@@ -44,12 +44,10 @@ def number_doubts(camera: Camera, name: str, remedy: str = '') -> list[str]:
     :param name: of what the numbers are from.
     :param remedy: what else helps where the principal point is far from the middle.
     """
-    doubts = []
     width, height = camera.width, camera.height
-    if not camera.part and (off := far_from_middle(camera.K, width, height)):
-        doubts.append(
-            f'the principal point of {name}, {off}; if its K or P is that of another resolution, '
-            f'all poses are wrong: calibrate at the resolution that is used{remedy}')
+    doubts = [] if camera.part else middle_doubts(
+        camera.K, width, height, name, '; if its K or P is that of another resolution, all poses '
+        f'are wrong: calibrate at the resolution that is used{remedy}')
     fx, fy = float(camera.K[0, 0]), float(camera.K[1, 1])
     if max(fx, fy) > LONGEST_FOCAL * max(width, height):
         doubts.append(f'focal lengths of {name}, {fx:.4g} and {fy:.4g} px, are those of a '
@@ -61,17 +59,20 @@ def number_doubts(camera: Camera, name: str, remedy: str = '') -> list[str]:
     return doubts + _lens_doubts(camera, name)
 
 
-def far_from_middle(K: Array, width: int, height: int) -> str:
-    """Return where a principal point is if that is far from the middle of the sensor, else ''.
+def middle_doubts(K: Array, width: int, height: int, name: str, rest: str) -> list[str]:
+    """Return that a principal point is far from the middle of the sensor, if it is.
 
     :param K: (3, 3) [px] of the whole sensor.
     :param width: of the whole sensor [px].
     :param height: likewise.
+    :param name: of what the numbers are from.
+    :param rest: of the sentence.
     """
     x, y = float(K[0, 2]), float(K[1, 2])
     off = max(abs((x + 0.5) / width - 0.5), abs((y + 0.5) / height - 0.5))
-    return '' if off <= FARTHEST_FROM_MIDDLE else (
-        f'({x:.0f}, {y:.0f}), is far from the middle of {width}x{height} px')
+    return [] if off <= FARTHEST_FROM_MIDDLE else [
+        f'the principal point of {name}, ({x:.0f}, {y:.0f}), is far from the middle of '
+        f'{width}x{height} px{rest}']
 
 
 def _lens_doubts(camera: Camera, name: str) -> list[str]:

@@ -12,7 +12,7 @@ import numpy as np
 from sensor_msgs.msg import CameraInfo
 
 from ..errors import CameraError, SpecError
-from ..geometry.camera_doubts import far_from_middle, number_doubts
+from ..geometry.camera_doubts import middle_doubts, number_doubts
 from ..geometry.se3 import POSE_TOLERANCE, checked_rotation, rotation_angle
 from .message_types import CameraInfoMessage, StampedMessage
 from .messages import camera_from_info, sensor_matrix, stamp_ns
@@ -35,12 +35,12 @@ def camera_doubts(info: CameraInfoMessage, image_topic: str, *, rectified: bool)
         return []
     doubts = number_doubts(camera, 'camera_info',
                            ' (roi tells that an image is a part of another)')
-    if camera.part and (off := far_from_middle(
-            sensor_matrix(info, rectified=rectified), info.width, info.height)):
-        doubts.append(
-            f'the principal point of camera_info, {off}, which are its width and height; if its '
-            'K or P is that of the roi alone, all poses are wrong: they must be those of the '
-            'whole sensor, or roi zeros, and width and height those of the image')
+    if camera.part:
+        doubts += middle_doubts(
+            sensor_matrix(info, rectified=rectified), info.width, info.height, 'camera_info',
+            ', its width and height; if its K or P is that of the roi alone, all poses are wrong: '
+            'they must be those of the whole sensor, or roi zeros, and width and height those of '
+            'the image')
     if rectified and not any(info.p) and any(info.d):
         doubts.append('image_rectified is true, but P of camera_info is zero, so the node uses K, '
                       'which belongs to raw images; fill P, or send raw images and set '
