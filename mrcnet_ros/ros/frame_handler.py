@@ -153,7 +153,7 @@ class FrameHandler:
             return None
         self._following = self._following or Following(
             cast(Follows, self._estimator), late=self._detector is None)
-        # an instance that is not lost yet, had the images come, is not lost without them
+        # poor answers for less than track_lost_s lose nothing, and neither do missing images
         self._following.begin(frame, max(parameters.track_gap_s, parameters.track_lost_s))
         return self._following
 
