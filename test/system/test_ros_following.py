@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import json
 from types import SimpleNamespace
 from unittest.mock import Mock
 
@@ -28,7 +27,6 @@ from mrcnet_ros.ros.frame_handler import FrameHandler
 from mrcnet_ros.ros.frame_queue import FrameQueue
 from mrcnet_ros.ros.frames import FrameError
 from mrcnet_ros.ros.params import NodeParameters
-from mrcnet_ros.ros.pose_topics import pose_with_covariance, symmetries_message, topic_token
 from mrcnet_ros.ros.statuses import Account, pose_status
 from mrcnet_ros.ros.timings import Timings
 from mrcnet_ros.ros.tracks import InstanceNumbers
@@ -319,39 +317,6 @@ def test_a_model_that_cannot_follow_is_refused_when_the_node_is_configured():
     check_can_follow(SimpleNamespace(), NodeParameters())
     with pytest.raises(SpecError, match='parameter track'):
         check_can_follow(SimpleNamespace(), TRACK)
-
-
-@pytest.mark.parametrize(('name', 'token'), [
-    ('can', 'can'), ('can_2', 'can_2'), ('Milk Carton', 'Milk_Carton'),
-    ('6d/box', 'object_6d_box'), ('__x__y', 'x_y'), ('é', 'ue9'),
-    ('ω', 'u3c9'), ('Dose ä', 'Dose_ue4')])
-def test_names_become_parts_of_topics(name, token):
-    """Whatever a label is, the topic is one that ROS takes."""
-    assert topic_token(name) == token
-
-
-def test_a_pose_without_covariance_is_not_said_to_be_sure():
-    """Zeros would count as certain, so there is no message."""
-    T = np.eye(4)
-    T[:3, 3] = 0.1, 0.2, 0.9
-    pose = PoseEstimate('can', 1, T, 0.9, 0, '', np.zeros(4), covariance=SURE)
-    header = moment(3)[0].header
-    message = pose_with_covariance(header, pose)
-    assert message.header == header and message.pose.pose.position.z == 0.9
-    np.testing.assert_allclose(np.reshape(message.pose.covariance, (6, 6)), SURE)
-    for covariance in (None, np.full((6, 6), np.nan)):
-        assert pose_with_covariance(header, dataclasses.replace(pose, covariance=covariance)
-                                    ) is None
-
-
-def test_symmetries_are_told_in_the_object_frame():
-    """Each object has its transforms, the identity among them."""
-    told = json.loads(symmetries_message(BoxEstimator().objects).data)
-    assert told['version'] == 1
-    by_label = {o['label']: np.reshape(o['transforms'], (-1, 4, 4)) for o in told['objects']}
-    assert set(by_label) == set(DIAMETERS_M)
-    np.testing.assert_allclose(by_label['brick'], [np.eye(4), np.diag([-1.0, -1, 1, 1])])
-    assert len(by_label['duck']) == 1
 
 
 node = node_fixture(7, 'track:=true', 'publish_pose_with_covariance:=true',
