@@ -10,11 +10,14 @@ from typing import Any
 
 from .errors import ModelError
 from .reading.text import parse_json
-from .specs import FORMAT_VERSION
+from .specs import FORMAT_VERSION, REFINER_GRAPHS, RefinerSpec
 from .store.atomic import write_atomically
 
 MODEL_FILE = 'model.json'
 WEIGHTS_FILE = 'weights.pt'
+REFINER = 'refiner'  # name of the entry of a model's refiner
+REFINER_WEIGHTS = f'{REFINER}_weights.pt'
+REFINER_FILES = (*(f'{graph}.onnx' for graph in REFINER_GRAPHS), REFINER_WEIGHTS)
 
 # One sha256 of the files and what they are made for. Changing these by hand makes poses wrong and
 # nothing else; a label, a number, the name of a mesh file, a view prior or a size ratio may be
@@ -29,13 +32,17 @@ def seal_of(values: Mapping[str, Any]) -> str:
 
     :param values: of ``model.json``, which may be that of a detector alone.
     """
-    detector, objects = values.get('detector'), values.get('objects', [])
-    text = json.dumps([values.get('files'), values.get('spec'),
-                       detector.get('spec') if isinstance(detector, Mapping) else detector,
+    objects = values.get('objects', [])
+    refiner = [_spec_of(values[REFINER])] if REFINER in values else []  # older ones have none
+    text = json.dumps([values.get('files'), values.get('spec'), _spec_of(values.get('detector')),
                        [[entry.get(name) for name in _OF_OBJECTS]
                         if isinstance(entry, Mapping) else entry for entry in objects]
-                       if isinstance(objects, list) else objects], sort_keys=True)
+                       if isinstance(objects, list) else objects, *refiner], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _spec_of(part: Any) -> Any:
+    return part.get('spec') if isinstance(part, Mapping) else part
 
 
 def check_seal(path: Path, values: Mapping[str, Any]) -> None:
@@ -85,6 +92,16 @@ def read_pose_json(path: Path) -> tuple[bytes, Mapping[str, Any]]:
         raise ModelError(path, 'holds a detector alone', 'give the directory of a model of poses, '
                          'or export one into this directory')
     return text, values
+
+
+def refiner_spec(values: Mapping[str, Any]) -> RefinerSpec | None:
+    """Return the spec of a model's refiner, None when it has none.
+
+    :param values: of ``model.json``.
+    :raises SpecError: when the entry cannot be used.
+    """
+    entry = values.get(REFINER)
+    return None if entry is None else RefinerSpec.from_dict(entry['spec'])
 
 
 def replace_json(path: Path, values: Any) -> None:

@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from .errors import SpecError
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = 1  # of model.json; a model of another version is refused
 GRAPHS = ('stage1', 'template', 'stage2')  # of the default preset
+REFINER_GRAPHS = ('refiner', 'refiner_template')  # of a model that has a refiner
 # Arrays that its graphs hand on: what stage 2 takes of stage 1, the pose that it starts from, and
 # what it takes of a template.
 SEEN = ('x4', 'x8', 'x16', 'dense')
@@ -206,14 +207,54 @@ class ModelSpec(EstimatorSpec):
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        parts: dict[str, type[Any]] = {
-            'crop': CropSpec, 'bins': BinSpec, 'template': TemplateSpec, 'network': NetworkSpec,
-        }
-        expected = {f.name for f in dataclasses.fields(cls)}
-        _same_names('model spec', set(values), expected)
-        built = {name: from_mapping(kind, values[name], name) for name, kind in parts.items()}
-        _same_preset(values['preset'], cls.preset)
-        return cls(**built)
+        return cls(**_parts(cls, values, 'model spec', {
+            'crop': CropSpec, 'bins': BinSpec, 'template': TemplateSpec, 'network': NetworkSpec}))
+
+
+@dataclass(frozen=True, kw_only=True)
+class RefinerSpec(Spec):
+    """The refiner's numbers.
+
+    :param nside: HEALPix nside of the viewing directions that have a template, 12 * nside**2.
+    :param template: of the templates, and of the crops, which show the object at the pose to be
+        refined as a template does: in the middle, as large, and upright in the same way.
+    """
+
+    preset: str = 'refiner'
+    nside: int = 4
+    template: TemplateSpec = field(default_factory=TemplateSpec)
+    network: NetworkSpec = field(default_factory=NetworkSpec)
+
+    def __post_init__(self) -> None:
+        """Check the number of directions.
+
+        :raises SpecError: when there are none.
+        """
+        if self.nside < 1:
+            raise SpecError(f'refiner: nside must be at least 1, got {self.nside}')
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        nside = values.get('nside')
+        if type(nside) is not int:
+            raise SpecError(f'refiner spec: nside must be int, got {nside!r}')
+        return cls(nside=nside, **_parts(
+            cls, {k: v for k, v in values.items() if k != 'nside'}, 'refiner spec',
+            {'template': TemplateSpec, 'network': NetworkSpec}))
+
+    @property
+    def crop(self) -> CropSpec:
+        """Return the size of the crops; there is no box around which they could be."""
+        return CropSpec(size_px=self.template.size_px)
+
+    @property
+    def bins(self) -> BinSpec:
+        """Return the directions as rotation bins: the crop is turned, not the template."""
+        return BinSpec(rotation_nside=self.nside, rotation_in_plane=1)
+
+
+# of the networks that compare a crop with templates
+PoseNetworkSpec: TypeAlias = ModelSpec | RefinerSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -244,6 +285,18 @@ class DetectorSpec(Spec):
         if self.focal_px <= 0 or self.longest_px < DETECTOR_STRIDES[-1] or self.channels < 1:
             raise SpecError('detector spec: focal_px and channels must be positive and longest_px '
                             f'at least {DETECTOR_STRIDES[-1]}, got {self}')
+
+
+def _parts(kind: type[Spec], values: Mapping[str, Any], where: str,
+           parts: Mapping[str, type[Any]]) -> dict[str, Any]:
+    """Build the parts of a spec from plain data.
+
+    :raises SpecError: when one is unknown, missing or wrong, or the preset is another.
+    """
+    _same_names(where, set(values), {'preset', *parts})
+    built = {name: from_mapping(part, values[name], name) for name, part in parts.items()}
+    _same_preset(values['preset'], kind.preset)
+    return built
 
 
 def from_mapping(kind: type[Any], values: Mapping[str, Any], where: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,15 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
     from tiny_model import export_tiny
 
     return export_tiny(tmp_path_factory.mktemp('tiny'))
+
+
+@pytest.fixture(scope='session')
+def refined_model(tiny_model: TinyModel, tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
+    """Return the tiny model with a refiner of random weights."""
+    from tiny_model import add_refiner
+
+    path = add_refiner(tiny_model, tmp_path_factory.mktemp('refined'))
+    return dataclasses.replace(tiny_model, path=path)
 
 
 @pytest.fixture(scope='session')

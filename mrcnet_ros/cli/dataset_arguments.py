@@ -95,10 +95,8 @@ def add_model_arguments(parser: argparse.ArgumentParser, *, required: bool = Tru
                                  'from; the outline in the image chooses among the poses '
                                  '(default: %(default)s; the paper preset has one)')
         parser.add_argument('--refine', type=count, default=DEFAULT_REFINEMENTS, metavar='N',
-                            help='refinement passes, 0 to 3; each draws the object at its pose '
-                                 'and starts stage 2 there, which takes about as long as '
-                                 'everything before the first one (default: %(default)s; not '
-                                 'with the paper preset)')
+                            help='how often the refiner measures each pose once more, 0 to 3 '
+                                 '(default: %(default)s; no effect on a model without a refiner)')
     if crops and plane:
         parser.add_argument('--find-plane', action=argparse.BooleanOptionalAction, default=True,
                             help='find the plane that three or more objects of an image stand on, '
@@ -189,7 +187,7 @@ def open_estimator(args: argparse.Namespace, **options: Any) -> BaseEstimator[An
     take_fixed_numbers(args)
     estimator = load_any_estimator(args.model, args.meshes, **estimator_options(args), say=say,
                                    **options)
-    args.find_plane = estimator.finds_plane
+    args.find_plane, args.refine = estimator.finds_plane, estimator.refinements
     return estimator
 
 
@@ -224,7 +222,7 @@ def open_pose_estimator(args: argparse.Namespace, **options: Any) -> PoseEstimat
 
     estimator = load_pose_estimator(args.model, args.meshes, **estimator_options(args), say=say,
                                     **options)
-    args.find_plane = estimator.finds_plane
+    args.find_plane, args.refine = estimator.finds_plane, estimator.refinements
     return estimator
 
 

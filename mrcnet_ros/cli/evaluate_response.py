@@ -1,9 +1,11 @@
-"""``mrcnet evaluate response``: answers of stage 2 to known starts."""
+"""``mrcnet evaluate response``: answers of stage 2, or of the refiner, to known starts."""
 
 from __future__ import annotations
 
 import argparse
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from .argument_types import positive
@@ -16,8 +18,10 @@ from .tasks import add_json_argument
 if TYPE_CHECKING:
     from ..datasets.known_view import KnownView
     from ..evaluation.response import Refines
+    from ..inference.estimator import PoseEstimator
 
 PHOTOGRAPHS, COMPOSED = 'photographs', 'training images'
+STAGES = _, REFINER = 'stage2', 'refiner'
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,39 +29,61 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_estimation_arguments(parser, crops=False)
     parser.add_argument('--samples', type=positive, default=24, metavar='N',
                         help='composed images of each object (default: %(default)s)')
+    parser.add_argument('--stage', choices=STAGES, default=STAGES[0],
+                        help='the stage that is started: stage2, with a template drawn at the '
+                             'start, or the refiner of the model (default: %(default)s)')
     add_json_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Start stage 2 at known poses on photographs and on training images, and print tables.
+    """Start a stage at known poses on photographs and on training images, and print tables.
 
     After an error on the training images the figures of the photographs are still written.
     """
     from ..evaluation import report, response
-    from ..evaluation.response import Stage2Alone
 
     setting = open_setting(args)
     parts: dict[str, Any] = {}
     kinds = [PHOTOGRAPHS, *([] if args.config is None else [COMPOSED])]
     try:
-        with closing(setting.estimator), Stage2Alone(setting.estimator) as stage:
+        with closing(setting.estimator), _opened(args.stage, setting.estimator) as stage:
             for kind in kinds:
                 views = setting.targets if kind == PHOTOGRAPHS else _composed(args, setting)
                 parts[kind] = _measure(setting, stage, views, kind)
     finally:
         if parts:
             report.write_json(args.json, {
-                **source(args, setting), 'stage': 'stage2', 'complete': list(parts) == kinds,
+                **source(args, setting), 'stage': args.stage, 'complete': list(parts) == kinds,
                 'starts': parts})
             print('\n\n'.join(response.response_table(rows, kind) for kind, rows in parts.items()))
     return 0
 
 
+@contextmanager
+def _opened(stage: str, estimator: PoseEstimator) -> Iterator[Refines]:
+    from ..evaluation.response import RefinerAlone, Stage2Alone
+    from ..rendering.template_store import TemplateStore
+
+    if stage == REFINER:
+        yield RefinerAlone(estimator, TemplateStore())
+        return
+    with Stage2Alone(estimator) as opened:
+        yield opened
+
+
 def _composed(args: argparse.Namespace, setting: MeasuringSetting) -> list[KnownView]:
-    """Return training images that training does not draw."""
+    """Return training images that training does not draw.
+
+    The refiner makes crops of its own, which must not end where the image does: twice as wide.
+    """
+    from ..specs import CropSpec
     from ..training.held_out import known_views
 
-    composer, objects = open_composer(sample_config(args, setting.estimator.spec), setting)
+    spec = setting.estimator.spec
+    if args.stage == REFINER:
+        spec = replace(spec, crop=CropSpec(size_px=2 * spec.crop.size_px,
+                                           padding=2 * spec.crop.padding))
+    composer, objects = open_composer(sample_config(args, spec), setting)
     return list(known_views(composer, objects, setting.labels, args.samples, args.seed))
 
 

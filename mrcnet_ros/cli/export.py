@@ -15,7 +15,10 @@ from .dataset_arguments import refuse_without_effect, say
 from .train import changes
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ..runtimes.engines import EngineSettings
+    from ..training.run_config import ConfigT
 
 LIBRARIES = ('tensorrt', 'tensorrt_rtx')
 
@@ -62,40 +65,42 @@ def run(args: argparse.Namespace) -> int:
     if not exporting:
         refuse_without_effect(args, ['checkpoint', 'set', 'mean_with'],
                               'the model of --model is exported already')
-    if exporting and _is_detector(args):
-        from ..export.detector_export import export_detector
-        from ..training.detector_config import DetectorConfig
-        from ..training.run_config import read_config
-
-        settings = read_config(DetectorConfig, args.config, changes(args))
-        print(export_detector(args.checkpoint or settings.output / 'checkpoint.pt', settings,
-                              args.output, args.mean_with, say=say))
-    elif exporting:
-        from ..export.directory import export_checkpoint
-        from ..training.config import TrainConfig
-        from ..training.run_config import read_config
-
-        config = read_config(TrainConfig, args.config, changes(args))
-        checkpoint = args.checkpoint or config.output / 'checkpoint.pt'
-        print(export_checkpoint(checkpoint, config, args.output, args.mean_with, say=say))
-        _hint(args.output, config.distance_m)
+    if exporting:
+        _export(args)
     if args.backend is not None:
         _build(args)
     return 0
 
 
-def _is_detector(args: argparse.Namespace) -> bool:
-    """Tell whether the configuration is of a detector.
+def _export(args: argparse.Namespace) -> None:
+    """Write a checkpoint as a model directory or into one, by the preset of its configuration.
 
     :raises SpecError: when it is of the paper preset.
     """
-    from ..training.run_config import read_values
+    from ..export.detector_export import export_detector
+    from ..export.directory import export_checkpoint
+    from ..export.refiner_export import export_refiner
+    from ..training.config import RefinerConfig, TrainConfig
+    from ..training.detector_config import DetectorConfig
+    from ..training.run_config import read_config, read_values
 
     preset = read_values(args.config).get('preset')
     if preset == 'paper':
         raise SpecError(f'{args.config} is of the paper preset; its checkpoint becomes a model '
                         f'with mrcnet import-checkpoint FILE --config {args.config} --output DIR')
-    return bool(preset == 'detector')
+
+    def written(kind: type[ConfigT], export: Callable[..., Path]) -> ConfigT:
+        config = read_config(kind, args.config, changes(args))
+        checkpoint = args.checkpoint or config.output / 'checkpoint.pt'
+        print(export(checkpoint, config, args.output, args.mean_with, say=say))
+        return config
+
+    if preset == DetectorConfig.preset:
+        written(DetectorConfig, export_detector)
+    elif preset == RefinerConfig.preset:
+        written(RefinerConfig, export_refiner)
+    else:
+        _hint(args.output, written(TrainConfig, export_checkpoint).distance_m)
 
 
 def _hint(model: Path, distance_m: tuple[float, float]) -> None:
@@ -114,6 +119,7 @@ def _hint(model: Path, distance_m: tuple[float, float]) -> None:
 
 def _build(args: argparse.Namespace) -> None:
     from ..detector.entry import DETECTOR, read_detector
+    from ..inference.model_directory import graph_names
     from ..model_json import read_model_json
     from ..presets.loading import preset_of
     from ..runtimes.engine_store import EngineStore
@@ -125,7 +131,7 @@ def _build(args: argparse.Namespace) -> None:
     parts = []
     if 'spec' in values:
         spec = preset_of(model).spec.from_dict(values['spec'])
-        parts.append((graph_files(model, spec.graphs),
+        parts.append((graph_files(model, graph_names(values, spec.graphs)),
                       replace(settings, rows_together=spec.rows_together)))
     if values.get(DETECTOR) is not None:
         detector = read_detector(model)

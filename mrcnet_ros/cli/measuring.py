@@ -62,8 +62,9 @@ def open_setting(args: argparse.Namespace) -> MeasuringSetting:
 
     boxes, dataset = box_spec(args), open_dataset(args)
     dataset.frames[0].target_ground_truth()  # nothing can be measured without it
-    estimator = load_pose_estimator(args.model, args.meshes, **runtime_options(args), say=say,
-                                    crops=1, hypotheses=1, spreads=True)  # not calibrated
+    estimator = load_pose_estimator(
+        args.model, args.meshes, **runtime_options(args), say=say, crops=1, hypotheses=1, refine=0,
+        spreads=True)  # its calibrations do not count
     fit_to_dataset(estimator, dataset)
     labels = {item.object_id: label for label, item in estimator.objects.items()}
     targets = photographed(dataset.frames[:args.limit], labels, boxes)

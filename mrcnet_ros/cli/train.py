@@ -21,7 +21,8 @@ MIB = 2**20  # bytes
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('config', type=Path, help='YAML file, such as config/train_demo.yaml; '
                         'config/train_paper.yaml for the published network, '
-                        'config/train_lmo_detector.yaml for a detector')
+                        'config/train_lmo_detector.yaml for a detector, '
+                        'config/train_lmo_refiner.yaml for a refiner')
     parser.add_argument('--stop-after', type=int, default=None, metavar='STEP',
                         help='stop at this step and leave a checkpoint')
     parser.add_argument('--set', action='append', default=[], metavar='NAME=VALUE',
@@ -49,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
         refuse_without_effect(args, ['pieces_mib'], 'it is for --pieces')
     logging.basicConfig(level=logging.INFO, format='%(message)s')
     presets = {'paper': _train_paper, 'detector': _train_detector}
-    train = presets.get(str(read_values(args.config).get('preset')), _train_default)
+    train = presets.get(str(read_values(args.config).get('preset')), _train_poses)
     print(train(args))
     return 0
 
@@ -101,13 +102,14 @@ def read_stem(path: Path | None, blocks: int = 0) -> dict[str, Tensor]:
     return weights
 
 
-def _train_default(args: argparse.Namespace) -> Path:
+def _train_poses(args: argparse.Namespace) -> Path:
     from ..training.checkpoint_pieces import write_pieces
-    from ..training.config import TrainConfig
-    from ..training.run_config import read_config
+    from ..training.config import RefinerConfig, TrainConfig
+    from ..training.run_config import read_config, read_values
     from ..training.trainer import train
 
-    config = read_config(TrainConfig, args.config, changes(args))
+    refines = read_values(args.config).get('preset') == RefinerConfig.preset
+    config = read_config(RefinerConfig if refines else TrainConfig, args.config, changes(args))
     if args.pieces is not None:
         _check_folder(args.pieces)
     last = train(config, read_stem(args.stem), args.stop_after)

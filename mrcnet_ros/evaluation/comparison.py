@@ -19,7 +19,7 @@ SETTLE_S = 0.3
 # Timed calls in a row of each batch; the table has the median. More take longer and vary less.
 CALLS = 3
 # Graphs that run for each row of a stage while templates are in memory.
-COMPUTED = {'stage1': ('stage1',), 'stage2': ('stage2',), 'refine': ('template', 'stage2')}
+COMPUTED = {'stage1': ('stage1',), 'stage2': ('stage2',), 'refine': ('refiner',)}
 Figures = Mapping[str, Any]
 
 

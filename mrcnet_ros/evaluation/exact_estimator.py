@@ -3,7 +3,7 @@
 A cached template shows an object on the optical axis at one distance; stage 2 shifts and scales
 its features to where stage 1 sees the object. This ignores perspective: an object that is
 nearer, or beside the crop's axis, looks different. Here the object is rendered at the pose of
-stage 1, see :mod:`mrcnet_ros.inference.exact_templates`. Used to measure what the shortcut costs.
+stage 1, see :mod:`mrcnet_ros.evaluation.exact_templates`. Used to measure what the shortcut costs.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from ..geometry.se3 import make_transform, rotation_to_axis
 from ..inference.decoding import Outputs
 from ..inference.detection_crops import DetectionCrop
 from ..inference.estimator import PoseEstimator
-from ..inference.exact_templates import ExactTemplates
 from ..inference.model_directory import ModelDirectory
 from ..rendering.template_store import TemplateStore
 from ..runtimes.backend import Backend
 from ..specs import DEFAULT_CROPS, DEFAULT_HYPOTHESES, DEFAULT_REFINEMENTS
+from .exact_templates import ExactTemplates
 
 
 class ExactPoseEstimator(PoseEstimator):
@@ -44,7 +44,6 @@ class ExactPoseEstimator(PoseEstimator):
     def close(self) -> None:
         """Free the renderers; the backend stays open for whoever gave it."""
         self._exact.close()
-        self._refiner.close()
 
     def _templates(self, crops: Sequence[DetectionCrop], coarse: Outputs,
                    bins: NDArray[np.int64]) -> tuple[Outputs, int, int]:

@@ -14,12 +14,16 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..datasets.known_view import KnownView
+from ..errors import ModelError
 from ..geometry.crop import crop_camera
 from ..geometry.sampling import sample_crop
 from ..geometry.se3 import Array, exp_so3
-from ..inference.estimator import PoseEstimator
-from ..inference.exact_stage2 import ExactStage2
+from ..inference.estimator import DEFAULT_CACHE_BYTES, PoseEstimator
+from ..inference.feature_cache import FeatureCache
+from ..inference.refinement import Refiner
+from ..rendering.template_store import TemplateStore
 from .carried_errors import CarriedError, carried
+from .exact_stage2 import ExactStage2
 from .ladder import WELL_VISIBLE, GradedPose, Judge, matching, rung
 from .text_table import figure_line, heading_line
 
@@ -160,5 +164,33 @@ class Stage2Alone(AbstractContextManager['Stage2Alone']):
         seen = self._backend.run('stage1', {
             'image': np.repeat(image[None], count, 0), 'class_index': classes})
         ends, _ = self._stage2.run(T, classes, [crop] * count, seen)
+        ends[:, :3, 3] *= item.size_ratio
+        return list(item.from_centred(ends))
+
+
+class RefinerAlone:
+    """Starts the refiner of a model.
+
+    :param estimator: with the model, and with the sizes that its objects have; stays open.
+    :raises ModelError: when the model has no refiner.
+    :raises BackendError: when templates must be drawn and there is no headless OpenGL.
+    """
+
+    def __init__(self, estimator: PoseEstimator, store: TemplateStore) -> None:
+        if estimator.model.refiner is None:
+            raise ModelError(estimator.model.path, 'has no refiner', 'train and export one')
+        self._objects = estimator.objects
+        self._index = {label: i for i, label in enumerate(self._objects)}
+        self._refiner = Refiner(
+            estimator.backend, estimator.model, estimator.centred, store,
+            FeatureCache(DEFAULT_CACHE_BYTES), 1)
+
+    def refine(self, view: KnownView, starts: Sequence[Array]) -> list[Array]:
+        """Return where each start ends, (4, 4) T_camera_object [m]."""
+        item = self._objects[view.label]
+        T = item.to_centred(np.stack(starts))
+        T[:, :3, 3] /= item.size_ratio
+        classes = np.full(len(T), self._index[view.label], np.int64)
+        ends, _ = self._refiner.measure(T, classes, view.image, view.camera)
         ends[:, :3, 3] *= item.size_ratio
         return list(item.from_centred(ends))

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..model_json import read_model_json
-from ..network.graphs import Stage2Graph, graphs_of
-from ..network.mrcnet import MrcNet
-from ..specs import ModelSpec
+from ..model_json import read_model_json, refiner_spec
+from ..network.graphs import RefinerGraph, Stage2Graph, graphs_of, refiner_graphs_of
+from ..network.mrcnet import MrcNet, RefinerNetwork
+from ..specs import ModelSpec, PoseNetworkSpec, RefinerSpec
 
 # large enough to be limited by arithmetic, small enough for a laptop's cache and patience
 SIDES = (768, 1536)
@@ -24,18 +24,36 @@ TRIALS = 3  # the best one counts: others are disturbed by other processes
 
 def example_inputs(spec: ModelSpec, count: int) -> dict[str, dict[str, Tensor]]:
     """Return inputs of the right shapes for every graph."""
-    size, (e4, e8, e16) = spec.crop.size_px, spec.network.embedding
-    image = torch.randint(0, 255, (count, size, size, 3), dtype=torch.uint8)
-    classes = torch.zeros(count, dtype=torch.int64)
-    shapes = ((e4, 4), (e8, 8), (e16, 16), (4, 4))
-    crop, template = ([torch.rand(count, c, size // s, size // s) for c, s in shapes]
-                      for _ in range(2))
-    stage2 = [*crop, *template, torch.zeros(count, 2), torch.zeros(count), classes]
+    image, classes = _image(spec, count)
+    stage2 = [*_features(spec, count), *_features(spec, count), torch.zeros(count, 2),
+              torch.zeros(count), classes]
     return {
         'stage1': {'image': image, 'class_index': classes},
         'template': {'image': image, 'class_index': classes},
         'stage2': dict(zip(Stage2Graph.inputs, stage2, strict=True)),
     }
+
+
+def refiner_inputs(spec: RefinerSpec, count: int) -> dict[str, dict[str, Tensor]]:
+    """Return inputs of the right shapes for the graphs of a refiner."""
+    image, classes = _image(spec, count)
+    refiner = [image, *_features(spec, count), classes]
+    return {'refiner': dict(zip(RefinerGraph.inputs, refiner, strict=True)),
+            'refiner_template': {'image': image, 'class_index': classes}}
+
+
+def _image(spec: PoseNetworkSpec, count: int) -> tuple[Tensor, Tensor]:
+    """Return crops, and the class of each."""
+    size = spec.crop.size_px
+    return (torch.randint(0, 255, (count, size, size, 3), dtype=torch.uint8),
+            torch.zeros(count, dtype=torch.int64))
+
+
+def _features(spec: PoseNetworkSpec, count: int) -> list[Tensor]:
+    """Return feature maps at strides 4, 8 and 16, and coordinates."""
+    size, (e4, e8, e16) = spec.crop.size_px, spec.network.embedding
+    shapes = ((e4, 4), (e8, 8), (e16, 16), (4, 4))
+    return [torch.rand(count, c, size // s, size // s) for c, s in shapes]
 
 
 def stage_flops(model_dir: Path) -> dict[str, int]:
@@ -45,8 +63,13 @@ def stage_flops(model_dir: Path) -> dict[str, int]:
     """
     values = read_model_json(model_dir)[1]
     spec = ModelSpec.from_dict(values['spec'])
-    network = MrcNet(spec=spec, objects=len(values['objects'])).eval()
-    return graph_flops(graphs_of(network), example_inputs(spec, 1))
+    count, refiner = len(values['objects']), refiner_spec(values)
+    network = MrcNet(spec=spec, objects=count).eval()
+    flops = graph_flops(graphs_of(network), example_inputs(spec, 1))
+    if refiner is not None:
+        third = RefinerNetwork(spec=refiner, objects=count).eval()
+        flops |= graph_flops(refiner_graphs_of(third), refiner_inputs(refiner, 1))
+    return flops
 
 
 def graph_flops(graphs: Mapping[str, Any], inputs: Mapping[str, Mapping[str, torch.Tensor]]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,7 @@ from torch import nn
 
 from ..detector.entry import DETECTOR, DETECTOR_WEIGHTS
 from ..errors import ModelError
-from ..model_json import MODEL_FILE, SEAL, check_seal, read_model_json, replace_json, seal_of
+from ..model_json import MODEL_FILE, check_seal, read_model_json
 from ..network.detector import DetectorNetwork
 from ..objects.object_model import of_other_sizes
 from ..specs import FORMAT_VERSION
@@ -22,7 +20,7 @@ from ..training.checkpoint import load_checkpoint, save_checkpoint
 from ..training.detector_config import DetectorConfig
 from ..training.identity import check_identity, identity_of
 from ..training.warm_start import read_detector_start
-from .directory import mean_of, sha256_of
+from .directory import add_part, mean_of
 from .kept import Say, log
 from .onnx_export import check_graphs, small_and_fast, write_graphs
 
@@ -56,17 +54,14 @@ def export_detector(checkpoint: Path, config: DetectorConfig, output: Path,
     weights = state['average'] if mean_with is None else mean_of(
         state['average'], read_detector_start(mean_with, config.spec), mean_with, labels)
     network.load_state_dict(weights)
-    output.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=output, prefix='.export-') as folder:
-        graph = write_detector(network, Path(folder))
-        check_detector(network, graph)
-        kept = Path(folder) / DETECTOR_WEIGHTS
-        save_checkpoint(kept, {'labels': labels, 'samples': state['samples'], 'average': {
-            k: v.half() if v.is_floating_point() else v for k, v in weights.items()}},
+
+    def fill(folder: Path) -> None:
+        check_detector(network, write_detector(network, folder))
+        save_checkpoint(folder / DETECTOR_WEIGHTS, {
+            'labels': labels, 'samples': state['samples'], 'average': {
+                k: v.half() if v.is_floating_point() else v for k, v in weights.items()}},
             config.spec)
-        digests = {file.name: sha256_of(file) for file in (graph, kept)}
-        for file in (graph, kept):
-            os.replace(file, output / file.name)
+
     spec = replace(config.spec, focal_px=config.spec.focal_px * config.farther,
                    longest_px=round(config.spec.longest_px * config.farther))
     values[DETECTOR] = {'spec': spec.to_dict(), 'labels': labels,
@@ -74,9 +69,7 @@ def export_detector(checkpoint: Path, config: DetectorConfig, output: Path,
                         'diameters_m': [o.diameter_m for o in objects],
                         'distance_m': [d * config.farther for d in config.distance_m],
                         'samples': state['samples']}
-    values['files'] = {**values['files'], **digests}
-    values[SEAL] = seal_of(values)
-    replace_json(output / MODEL_FILE, values)
+    add_part(output, values, fill)
     say(f'{output}: a detector of {", ".join(labels)}')
     return output
 

@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from ..errors import ModelError
-from ..model_json import MODEL_FILE, SEAL, WEIGHTS_FILE, seal_of
+from ..model_json import MODEL_FILE, SEAL, WEIGHTS_FILE, replace_json, seal_of
 from ..network.mrcnet import MrcNet
 from ..objects import ObjectModel
 from ..specs import FORMAT_VERSION, EstimatorSpec, Spec, ViewPrior
@@ -22,7 +22,7 @@ from ..training.checkpoint import load_checkpoint, save_checkpoint
 from ..training.config import TrainConfig
 from ..training.identity import IDENTITY, check_identity, identity_of
 from ..training.warm_start import Start, read_start
-from .kept import Say, keep_calibration, keep_detector, log
+from .kept import Say, keep_calibration, keep_detector, keep_refiner, log
 from .onnx_export import export_graphs
 
 
@@ -82,13 +82,31 @@ def write_model(output: Path, spec: EstimatorSpec, fill: Callable[[Path], object
         fill(folder)
         values = description({p.name: sha256_of(p) for p in sorted(folder.iterdir())})
         for line in (keep_calibration(output, values, spec.graphs, start)
-                     + keep_detector(output, values)):
+                     + keep_refiner(output, values) + keep_detector(output, values)):
             say(f'{output}: {line}')
         values[SEAL] = seal_of(values)
         (folder / MODEL_FILE).write_text(json.dumps(values, indent=1) + '\n')
         for path in sorted(folder.iterdir(), key=lambda p: p.name == MODEL_FILE):
             os.replace(path, output / path.name)
     return output
+
+
+def add_part(output: Path, values: dict[str, Any], fill: Callable[[Path], object]) -> None:
+    """Write the files of a part into a model directory, then what ``model.json`` says with it.
+
+    :param output: the directory, made when needed.
+    :param values: of ``model.json``, with the part's entry; its files and the seal are added.
+    :param fill: writes the files into a folder.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=output, prefix='.export-') as name:
+        fill(Path(name))
+        files = sorted(Path(name).iterdir())
+        values['files'] = {**values['files'], **{file.name: sha256_of(file) for file in files}}
+        values[SEAL] = seal_of(values)
+        for file in files:
+            os.replace(file, output / file.name)
+    replace_json(output / MODEL_FILE, values)
 
 
 def sha256_of(path: Path) -> str:

@@ -10,8 +10,8 @@ from typing import Any
 from ..detector.entry import DETECTOR, DETECTOR_GRAPH, DETECTOR_WEIGHTS, read_detector
 from ..errors import ModelError
 from ..inference.calibration_entries import CALIBRATION
-from ..inference.model_directory import graphs_digest
-from ..model_json import MODEL_FILE
+from ..inference.model_directory import graph_names, graphs_digest
+from ..model_json import MODEL_FILE, REFINER, REFINER_FILES
 from ..objects.object_model import of_other_sizes
 from ..reading.text import parse_json
 from ..runtimes.verified import VERIFIED_FILE, has_passed
@@ -19,6 +19,7 @@ from ..runtimes.verified import VERIFIED_FILE, has_passed
 Say = Callable[[str], object]
 # what a size was measured against
 MESH = ('mesh_sha256', 'unit_m')
+OBJECT = ('label', *MESH, 'diameter_m', 'middle_m', 'symmetries')  # what a refiner was trained for
 log: Say = logging.getLogger(__package__).info
 
 
@@ -51,10 +52,59 @@ def keep_calibration(output: Path, values: dict[str, Any], graphs: Sequence[str]
     if measured:
         said.append(f'dropped {", ".join(measured)}: measured with other graphs; run mrcnet '
                     'calibrate --write for these')
-    if has_passed(output, former):
-        said.append(f'{VERIFIED_FILE} is of other graphs: until mrcnet verify passes again, '
-                    'precision auto means fp32')
-    return said
+    return said + unverified(output, old, graphs)
+
+
+def unverified(output: Path, old: Mapping[str, Any], graphs: Sequence[str]) -> list[str]:
+    """Say that graphs have to be verified again, where the former ones were.
+
+    :param old: what ``model.json`` said before.
+    """
+    files = old.get('files')
+    if not isinstance(files, Mapping) or not has_passed(
+            output, graphs_digest(files, graph_names(old, graphs))):
+        return []
+    return [f'{VERIFIED_FILE} is of other graphs: until mrcnet verify passes again, precision '
+            'auto means fp32']
+
+
+def drop_refined(values: dict[str, Any]) -> list[str]:
+    """Drop the calibration where a part of it was measured with another refiner.
+
+    :param values: of ``model.json``; entries are removed from them.
+    """
+    measured = [name for name in CALIBRATION if values.get(name) is not None]
+    sources = [values[name] for name in measured if name.endswith('_source')]
+    if not any(isinstance(source, Mapping) and source.get('refine') for source in sources):
+        return []
+    for name in measured:
+        del values[name]
+    return [f'dropped {", ".join(measured)}: measured with another refiner; run mrcnet calibrate '
+            '--write for this one']
+
+
+def keep_refiner(output: Path, values: dict[str, Any]) -> list[str]:
+    """Take over the refiner of a directory, where it is of the same objects.
+
+    It starts at any pose near the right one, so it does not matter which weights found that.
+
+    :param output: the directory, which may hold an older model, something else or nothing.
+    :param values: of the new ``model.json``; the entry of the refiner is added to them.
+    :return: lines that say whether it was kept.
+    """
+    old = _old_values(output / MODEL_FILE)
+    if old.get(REFINER) is None:
+        return []
+
+    def identities(entries: Any) -> list[list[Any]]:
+        return [[entry.get(name) for name in OBJECT] for entry in entries]
+
+    if identities(old['objects']) != identities(values['objects']):
+        return ['dropped the refiner: it is of other objects, or in another order']
+    values[REFINER] = old[REFINER]
+    values['files'] |= {name: old['files'][name] for name in REFINER_FILES
+                        if name in old['files']}
+    return ['kept the refiner']
 
 
 def keep_detector(output: Path, values: dict[str, Any]) -> list[str]:

@@ -60,6 +60,11 @@ class BaseEstimator(ABC, Generic[ModelT]):
     warns_of_cameras = True  # in the log, of those whose numbers look wrong
     finds_plane = False  # whether the objects of an image tell what plane they stand on
 
+    @property
+    def refinements(self) -> int:
+        """Return how often the refiner measures each pose; 0 without one."""
+        return 0
+
     @classmethod
     @abstractmethod
     def load(cls, model_dir: Path, meshes_dir: Path | None = None, **options: Any) -> Self:

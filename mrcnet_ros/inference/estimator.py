@@ -1,7 +1,7 @@
 """From an image and detections to poses: crop -> stage 1 -> template -> stage 2 -> refine -> pose.
 
 Stage 2 starts from several rotation bins of stage 1. The outline of the object tells which of the
-poses that it ends at is right. Where it is asked for, stage 2 starts once more at the pose itself.
+poses that it ends at is right. Where the model has a refiner, it measures that pose once more.
 """
 
 from __future__ import annotations
@@ -39,13 +39,14 @@ from .detection_crops import (
     crop_turns,
     crops_each,
 )
+from .feature_cache import FeatureCache
 from .hypotheses import BinChooser, Hypotheses, only
 from .known_start import KnownPose, moved_far, starts_at
 from .model_directory import ModelDirectory, read_model_directory
 from .outline_agreement import OutlineAgreement
 from .poses import Detection, FrameResult, PoseEstimate, Skipped, StageClock, joined
 from .projected_box import ProjectedBoxes
-from .refinement import Refiner
+from .refinement import Refiner, checked_passes
 from .scoring import Evidence
 from .template_features import TemplateFeatures
 from .uncertainty import Posed, pose_spreads
@@ -62,9 +63,8 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
     :param crops: crops of each detection, turned against one another; their poses are averaged.
     :param hypotheses: rotation bins of each crop that stage 2 starts from, at most; 1 trusts stage
         1 and is faster.
-    :param refine: how often a detection's pose is measured once more, with a template drawn at the
-        pose itself; needs OpenGL and time, see :mod:`.refinement`. Followed objects are not. Such
-        an estimator is used and closed by the thread that loads it.
+    :param refine: how often the refiner measures a pose once more, see :mod:`.refinement`; has no
+        effect where the model has none.
     :param find_plane: find the plane that several objects of an image stand on, and correct their
         poses by it, see :mod:`.found_plane`; needs a covariance model.
     :param stage1_only: answer with the coarse pose, to see what stage 2 is worth; without a
@@ -72,7 +72,7 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
     :param spreads: give with each pose what its covariance comes from, and correct none by a plane
         that was found: for those who measure what the network does.
     :raises MeshError: when a mesh is missing, in another unit, or another one than the model's.
-    :raises BackendError: when ``refine`` finds no headless OpenGL.
+    :raises BackendError: when templates must be drawn and there is no headless OpenGL.
     """
 
     can_follow = True
@@ -90,20 +90,36 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
         self._allowed = np.array(allowed)
         templates = [store.load_or_build(o, self.spec, a)
                      for o, a in zip(model.objects, allowed, strict=True)]
-        self.features = TemplateFeatures(backend, self.centred, templates, cache_bytes)
+        cache = FeatureCache(cache_bytes)
+        self.features = TemplateFeatures(backend, self.centred, templates, cache)
         self._chooser = BinChooser(self.grid, self._allowed, [o.symmetries for o in self.centred],
                                    1 if stage1_only else hypotheses)
         self._outlines = OutlineAgreement(templates)
-        self._refiner = Refiner(backend, self.spec.template, self.centred,
-                                0 if stage1_only else refine)
+        self._refiner = self._usable_refiner(store, cache, checked_passes(refine))
         wanted = find_plane and not (stage1_only or spreads)
         self.finds_plane = wanted and model.covariance_law is not None
         if wanted and not self.finds_plane:
             log.info('model %r: find_plane has no effect, because the model has no covariance '
                      'calibration; run mrcnet calibrate --write', model.name)
         if not (stage1_only or spreads):  # spreads are for calibration
-            for doubt in model.law_doubts(crops, hypotheses, refine):
+            for doubt in model.law_doubts(crops, hypotheses, self.refinements):
                 log.warning('model %r: %s', model.name, doubt)
+
+    def _usable_refiner(self, store: TemplateStore, cache: FeatureCache, passes: int
+                        ) -> Refiner | None:
+        model = self.model
+        if not passes or self.stage1_only:
+            return None
+        if model.refiner is None:
+            log.info('model %r: refine has no effect, because the model has no refiner; train one '
+                     'with mrcnet train and preset: refiner', model.name)
+            return None
+        return Refiner(self.backend, model, self.centred, store, cache, passes)
+
+    @property
+    def refinements(self) -> int:
+        """Return how often the refiner measures each pose; 0 without one."""
+        return 0 if self._refiner is None else self._refiner.passes
 
     @classmethod
     def load(cls, model_dir: Path, meshes_dir: Path | None = None, *,
@@ -132,6 +148,8 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
                 estimator.prepare_plane()
             if preload:
                 estimator.features.preload()
+                if estimator._refiner is not None:
+                    estimator._refiner.features.preload()
         except BaseException:
             estimator.close()
             raise
@@ -165,10 +183,7 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
     def close(self) -> None:
         """Let go of the template features, which may be on a device, and of the backend."""
         self.features.cache.clear()
-        try:
-            self._refiner.close()
-        finally:
-            super().close()
+        super().close()
 
     def _estimate(self, image: NDArray[np.uint8], camera: Camera,
                   detections: Sequence[Detection]) -> FrameResult:
@@ -249,8 +264,8 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
         answers = self._answers(pixels, camera, crops, found, fine)
         agreed = list(agreed_poses(answers, found.bins, crops, self.centred))
         clock.lap('decode')
-        if self._refiner.passes and crops[0].start is None:
-            agreed = self._refiner.refine(agreed, crops, coarse)
+        if self._refiner is not None:
+            agreed = self._refiner.refine(agreed, image, camera)
             computed['refine'] = self._refiner.passes * sum(a.evidence is not None for a in agreed)
             clock.lap('refine')
         poses, chosen = self._posed_all(agreed, skipped)

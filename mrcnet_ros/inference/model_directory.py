@@ -19,11 +19,18 @@ from ..errors import DatasetError, MeshError, ModelError, SpecError
 from ..geometry.symmetry import Symmetries
 from ..geometry.view_prior import view_prior_of
 from ..meshes import fits_diameter
-from ..model_json import MODEL_FILE, check_file, check_seal, read_pose_json
+from ..model_json import (
+    MODEL_FILE,
+    REFINER,
+    check_file,
+    check_seal,
+    read_pose_json,
+    refiner_spec,
+)
 from ..objects import ObjectModel, check_objects
 from ..objects.object_files import SHORTEST_UNIT_M, read_point
 from ..reading import fields
-from ..specs import EstimatorSpec, ModelSpec, ViewPrior
+from ..specs import REFINER_GRAPHS, EstimatorSpec, ModelSpec, RefinerSpec, ViewPrior
 from .depth_correction import DepthLaws
 from .depth_law import DepthScoreLaw
 from .scoring import ScoreLaw, ScoreSource
@@ -69,6 +76,7 @@ class ModelDirectory(CheckedModel[ModelSpec]):
     """A checked model directory of the default preset, its objects in class order.
 
     :param view_priors: by object id.
+    :param refiner: None where the model has none.
     :param covariance_law: the covariance model; None where it has not been calibrated.
     :param covariance_source: what it was fitted to; None where that is not known.
     :param score_law: the score calibration; None where it has not been measured.
@@ -78,6 +86,7 @@ class ModelDirectory(CheckedModel[ModelSpec]):
     """
 
     view_priors: dict[int, ViewPrior | None]
+    refiner: RefinerSpec | None = None
     covariance_law: CovarianceLaw | None = None
     covariance_source: LawSource | None = None
     score_law: ScoreLaw | None = None
@@ -109,6 +118,7 @@ def read_model_directory(path: Path, meshes_dir: Path | None = None) -> ModelDir
 
         return {'view_priors': {int(entry['object_id']): _prior(entry['view_prior'])
                                 for entry in values['objects']},
+                'refiner': refiner_spec(values),
                 'covariance_law': optional('covariance', CovarianceLaw.from_dict),
                 'covariance_source': optional('covariance_source', LawSource.from_dict),
                 'score_law': optional('score', ScoreLaw.from_dict),
@@ -137,11 +147,12 @@ def read_checked(path: Path, meshes_dir: Path | None, kind: type[ModelT],
         files = values['files']
         if not isinstance(files, Mapping):
             raise TypeError(f'files must map names to sha256, got {files!r}')
-        graph_files = {graph: path / f'{graph}.onnx' for graph in read_spec.graphs}
+        names = graph_names(values, read_spec.graphs)
+        graph_files = {graph: path / f'{graph}.onnx' for graph in names}
         hashes = {file: files.get(file.name, '') for file in graph_files.values()}
         model = kind(
             path=path, name=str(values['name']), digest=hashlib.sha256(text).hexdigest(),
-            graphs_digest=graphs_digest(files, read_spec.graphs), spec=read_spec,
+            graphs_digest=graphs_digest(files, names), spec=read_spec,
             objects=[read_object(entry, meshes, read_spec.object_fields) for entry in entries],
             graphs=graph_files,
             **rest(values))
@@ -156,6 +167,14 @@ def read_checked(path: Path, meshes_dir: Path | None, kind: type[ModelT],
     for file, digest in hashes.items():
         check_file(file, digest)
     return model
+
+
+def graph_names(values: Values, of_stages: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of all graphs that poses come from: of the stages, and of the refiner.
+
+    :param values: of ``model.json``.
+    """
+    return (*of_stages, *(() if values.get(REFINER) is None else REFINER_GRAPHS))
 
 
 def graphs_digest(files: Mapping[str, Any], graphs: Sequence[str]) -> str:

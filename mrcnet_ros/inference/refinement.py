@@ -1,9 +1,10 @@
-"""The last stage, where it is asked for: stage 2 starts once more, at the pose itself.
+"""The last stage, for models that have a refiner: what is still wrong with a pose.
 
-Stage 2 has compared the crop with cached templates, which show the object as far as 15 degrees
-away and without its perspective. Here the object is drawn at the pose that the crops agree on, and
-stage 2 says what is still wrong. Its answer is one more measurement of the same crop, so the mean
-of all is the pose. It costs a drawing and a run of two graphs for each object and pass.
+Stage 2 has compared the crop of a detection's box with a template that shows the object as far as
+15 degrees away. The refiner has weights of its own, and looks at a new crop: one that shows the
+object at the pose found so far as large, as centred and as upright as a template of a near viewing
+direction does. Its answer is one more measurement, so the mean of start and answers is the pose.
+It knows better than stage 2 how good a pose is, so its confidence takes the place of stage 2's.
 """
 
 from __future__ import annotations
@@ -15,75 +16,113 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import SpecError
+from ..geometry.camera import Camera
+from ..geometry.pose_crop import directions_seen, pose_crop
+from ..geometry.rotation_grid import grid_of
+from ..geometry.sampling import sample_crops
 from ..geometry.se3 import Array, rotation_angle
+from ..geometry.spread import sigmoid
 from ..objects import ObjectModel
+from ..rendering.template_store import TemplateStore
 from ..runtimes.backend import Backend
-from ..specs import MOST_REFINEMENTS, SEEN, TemplateSpec
+from ..specs import MOST_REFINEMENTS, REFINER_GRAPHS
 from .consensus import AGREE_DIAMETERS, AGREE_RAD, mean_pose
-from .decoding import AgreedPose, Outputs
-from .detection_crops import DetectionCrop, crops_each
-from .exact_stage2 import ExactStage2
+from .decoding import AgreedPose, decode_poses
+from .feature_cache import FeatureCache
+from .model_directory import ModelDirectory
+from .template_features import TemplateFeatures
+
+RUN, TEMPLATE = REFINER_GRAPHS
+
+
+def checked_passes(passes: object) -> int:
+    """Return how often poses are to be refined.
+
+    :raises SpecError: when that is no whole number from 0 to 3.
+    """
+    if not isinstance(passes, int) or isinstance(passes, bool) or not (
+            0 <= passes <= MOST_REFINEMENTS):
+        raise SpecError(f'refine must be a whole number from 0 to {MOST_REFINEMENTS}, '
+                        f'got {passes!r}')
+    return passes
 
 
 class Refiner:
-    """Measures poses anew, as often as is asked for, the crops of a detection in turns.
+    """Measures poses anew, as often as is asked for.
 
-    With passes it is used and closed by the thread that made it.
-
+    :param model: that has a refiner.
     :param objects: by class index, centred.
-    :param passes: for each pose; none needs no OpenGL.
-    :raises SpecError: when that is no whole number from 0 to 3.
-    :raises MeshError: when a mesh cannot be read.
-    :raises BackendError: when there is no headless OpenGL.
+    :param cache: keeps the features of templates.
+    :param passes: for each pose, one or more.
+    :raises MeshError: when a template must be drawn and the mesh cannot be used.
+    :raises BackendError: when one must be drawn and there is no headless OpenGL.
     """
 
-    def __init__(self, backend: Backend, spec: TemplateSpec, objects: Sequence[ObjectModel],
-                 passes: int) -> None:
-        if passes not in range(MOST_REFINEMENTS + 1) or isinstance(passes, bool):
-            raise SpecError(f'refine must be a whole number from 0 to {MOST_REFINEMENTS}, '
-                            f'got {passes!r}')
-        self._objects, self.passes = objects, int(passes)
-        self._stage2 = ExactStage2(backend, spec, objects) if self.passes else None
+    def __init__(self, backend: Backend, model: ModelDirectory, objects: Sequence[ObjectModel],
+                 store: TemplateStore, cache: FeatureCache, passes: int) -> None:
+        spec = model.refiner
+        assert spec is not None
+        self._backend, self._spec, self._objects = backend, spec, objects
+        self.passes, self._grid = passes, grid_of(spec.bins)
+        self._seen = [directions_seen(spec, model.view_priors[o.object_id]) for o in model.objects]
+        templates = [store.load_or_build(item, spec, seen)
+                     for item, seen in zip(objects, self._seen, strict=True)]
+        self.features = TemplateFeatures(backend, objects, templates, cache, TEMPLATE)
 
-    def close(self) -> None:
-        """Free the renderer."""
-        if self._stage2 is not None:
-            self._stage2.close()
-
-    def refine(self, agreed: Sequence[AgreedPose], crops: Sequence[DetectionCrop], seen: Outputs
+    def refine(self, agreed: Sequence[AgreedPose], image: NDArray[np.uint8], camera: Camera
                ) -> list[AgreedPose]:
-        """Return the means of poses and of what is measured when stage 2 starts there.
+        """Return the means of poses and of what the refiner makes of them.
 
-        Answers that are far from the pose they start at, or not finite, do not count. The others
-        say how good the pose is, in place of the answers that it comes from.
+        Where it ends far from its start, the pose stays. In any case it says how good the pose is.
 
-        :param agreed: those that are not finite stay so.
-        :param crops: those of one detection stand together.
-        :param seen: what stage 1 says of the crops.
+        :param agreed: those that are not finite stay as they are.
+        :param image: (H, W, 3) uint8 RGB.
         """
         good = [a for a in agreed if a.evidence is not None]
         if not good:
             return list(agreed)
-        better = iter(self._refined(good, crops, seen))
+        better = iter(self._refined(good, image, camera))
         return [a if a.evidence is None else next(better) for a in agreed]
 
-    def _refined(self, agreed: Sequence[AgreedPose], crops: Sequence[DetectionCrop],
-                 seen: Outputs) -> list[AgreedPose]:
-        assert self._stage2 is not None
+    def _refined(self, agreed: Sequence[AgreedPose], image: NDArray[np.uint8], camera: Camera
+                 ) -> list[AgreedPose]:
         T = np.stack([a.T_camera_object for a in agreed])
         classes = np.array([a.crop.class_index for a in agreed], np.int64)
-        counts, qualities = np.ones(len(agreed)), np.zeros(len(agreed))
-        for number in range(self.passes):
-            rows = _turn(np.array([a.crop_row for a in agreed]), number, crops_each(crops))
-            ends, quality = self._stage2.run(T, classes, [crops[row].camera for row in rows],
-                                             {name: seen[name][rows] for name in SEEN})
-            for i in np.flatnonzero(self._near(T, ends, classes) & np.isfinite(quality)):
+        counts, qualities = np.ones(len(agreed)), []
+        for _ in range(self.passes):
+            ends, quality = self.measure(T, classes, image, camera)
+            for i in np.flatnonzero(self._near(T, ends, classes)):
                 T[i] = mean_pose(np.stack([T[i], ends[i]]), np.array([counts[i], 1.0]))
                 counts[i] += 1.0
-                qualities[i] += quality[i]
-        return [_improved(a, T[i], qualities[i] / (counts[i] - 1.0),
-                          self._objects[a.crop.class_index].diameter_m) if counts[i] > 1.0 else a
-                for i, a in enumerate(agreed)]
+            qualities.append(quality)
+        return [_improved(*one, self._objects[one[0].crop.class_index].diameter_m)
+                for one in zip(agreed, T, np.mean(qualities, axis=0), strict=True)]
+
+    def measure(self, T_camera_object: Array, classes: NDArray[np.int64],
+                image: NDArray[np.uint8], camera: Camera) -> tuple[Array, Array]:
+        """Answer each pose once.
+
+        :param T_camera_object: (N, 4, 4) [m] of objects as large as their meshes.
+        :param classes: (N,) class index of each.
+        :param image: (H, W, 3) uint8 RGB.
+        :return: (N, 4, 4) where the objects are [m], of equivalent poses those nearest to the
+            starts, and (N,) how good the refiner thinks they are, 0..1.
+        """
+        diameters_m = np.array([self._objects[c].diameter_m for c in classes])
+        crops, directions = zip(*(
+            pose_crop(pose, diameter_m, self._spec.template, self._grid, self._seen[c])
+            for pose, c, diameter_m in zip(T_camera_object, classes, diameters_m, strict=True)),
+            strict=True)
+        templates, _, _ = self.features.fetch(classes.tolist(), list(directions))
+        fine = self._backend.run(RUN, {
+            'image': sample_crops(image, camera, crops), 'class_index': classes, **templates})
+        ends = decode_poses(fine['six'], fine['fine_xy'], fine['fine_log_size'],
+                            self._grid[list(directions)], crops, diameters_m)
+        for i, c in enumerate(classes):
+            if np.isfinite(ends[i]).all():
+                ends[i] = self._objects[c].symmetries.nearest(
+                    ends[i, :3, :3], ends[i, :3, 3], T_camera_object[i, :3, :3])
+        return ends, sigmoid(fine['quality'])
 
     def _near(self, T_start: Array, T_end: Array, classes: NDArray[np.int64]
               ) -> NDArray[np.bool_]:
@@ -95,20 +134,12 @@ class Refiner:
         return np.asarray((moved < AGREE_DIAMETERS) & (turned < AGREE_RAD))
 
 
-def _turn(rows: NDArray[np.int64], number: int, count: int) -> NDArray[np.int64]:
-    """Return the crops of the same detections whose turn it is.
-
-    :param rows: (N,) first crops.
-    :param number: of the pass; 0 returns ``rows``.
-    :param count: of the crops of each detection.
-    """
-    return rows // count * count + (rows + number) % count
-
-
 def _improved(agreed: AgreedPose, T_camera_object: Array, quality: float, diameter_m: float
               ) -> AgreedPose:
+    """Return a pose with what the refiner says of it; its quality where that is finite."""
     evidence = agreed.evidence
     assert evidence is not None
     distance = float(np.linalg.norm(T_camera_object[:3, 3])) / diameter_m
+    known = float(quality) * evidence.share if np.isfinite(quality) else evidence.quality
     return agreed._replace(T_camera_object=T_camera_object, evidence=dataclasses.replace(
-        evidence, quality=float(quality) * evidence.share, distance=distance))
+        evidence, quality=known, distance=distance))

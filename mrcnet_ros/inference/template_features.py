@@ -1,4 +1,4 @@
-"""Template features of stage-1 bins: from memory, or computed from the stored renders."""
+"""Features of templates: from memory, or computed from the stored renders."""
 
 from __future__ import annotations
 
@@ -20,16 +20,18 @@ log = logging.getLogger(__name__)
 
 
 class TemplateFeatures:
-    """The features that stage 2 compares a crop with.
+    """The features that stage 2, or the refiner, compares a crop with.
 
     :param objects: in class order.
-    :param capacity_bytes: of the memory for features.
+    :param cache: keeps features; those of several graphs may share it.
+    :param graph: that computes them.
     """
 
     def __init__(self, backend: Backend, objects: Sequence[ObjectModel],
-                 templates: Sequence[Templates], capacity_bytes: int) -> None:
+                 templates: Sequence[Templates], cache: FeatureCache, graph: str = 'template'
+                 ) -> None:
         self._backend, self._objects, self._templates = backend, objects, templates
-        self.cache = FeatureCache(capacity_bytes)
+        self.cache, self._graph = cache, graph
 
     def fetch(self, classes: Sequence[int], bins: Sequence[int]
               ) -> tuple[dict[str, NDArray[np.float32]], int, int]:
@@ -43,7 +45,7 @@ class TemplateFeatures:
         found: dict[tuple[int, int], Features] = {}
         missing: list[tuple[int, int]] = []
         for key in dict.fromkeys(keys):
-            features = self.cache.get(key)
+            features = self.cache.get((self._graph, *key))
             if features is None:
                 missing.append(key)
             else:
@@ -55,18 +57,16 @@ class TemplateFeatures:
         batch = {name: self._backend.stack([row[name] for row in rows]) for name in rows[0]}
         return batch, hits, len(keys) - hits
 
-    def preload(self) -> int:
+    def preload(self) -> None:
         """Compute features ahead of the first image, as many as memory has room for.
 
         Objects take turns, so that each gets its share of the room.
-
-        :return: how many are in memory.
         """
         by_object = [[(c, int(b)) for b in templates.bin_indices]
                      for c, templates in enumerate(self._templates)]
         keys = [key for turn in itertools.zip_longest(*by_object) for key in turn
-                if key and key not in self.cache]
-        log.info('computing features of %d templates', len(keys))
+                if key and (self._graph, *key) not in self.cache]
+        log.info('computing features of %d templates (%s)', len(keys), self._graph)
         for first in range(0, len(keys), AT_ONCE):
             held = len(self.cache)
             batch = keys[first:first + AT_ONCE]
@@ -75,7 +75,6 @@ class TemplateFeatures:
                 log.warning('cache_mb has no room for the features of all %d templates; the rest '
                             'are computed when they are needed', len(keys))
                 break
-        return len(self.cache)
 
     def _compute(self, keys: list[tuple[int, int]]) -> dict[tuple[int, int], Features]:
         images, coordinates = [], []
@@ -86,13 +85,13 @@ class TemplateFeatures:
                 templates.depth_m[row], templates.K, templates.R_camera_object[row],
                 templates.distance_m, model.diameter_m)[0])
             images.append(templates.rgb[row[0]])
-        outputs = self._backend.run('template', {
+        outputs = self._backend.run(self._graph, {
             'image': np.stack(images),
             'class_index': np.array([class_index for class_index, _ in keys], np.int64)})
         result: dict[tuple[int, int], Features] = {}
         for i, key in enumerate(keys):
             features = {**{name: a[i] for name, a in outputs.items()},
                         'coordinates': self._backend.keep(coordinates[i])}
-            self.cache.put(key, features)
+            self.cache.put((self._graph, *key), features)
             result[key] = features
         return result

@@ -1,11 +1,13 @@
-"""The three graphs of a model, as traceable modules with named inputs and outputs."""
+"""The graphs of a model, as traceable modules with named inputs and outputs."""
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 
-from ..specs import COORDINATES, GRAPHS, SEEN, START, TEMPLATE_FEATURES
-from .mrcnet import MrcNet, Pyramid, masked_coordinates
+from ..specs import COORDINATES, GRAPHS, REFINER_GRAPHS, SEEN, START, TEMPLATE_FEATURES
+from .mrcnet import MrcNet, Pyramid, RefinerNetwork, masked_coordinates
+
+ANSWER = ('six', 'fine_xy', 'fine_log_size', 'quality')
 
 
 class Stage1Graph(nn.Module):
@@ -26,12 +28,12 @@ class Stage1Graph(nn.Module):
 
 
 class TemplateGraph(nn.Module):
-    """Template to the projected features that stage 2 correlates."""
+    """Template to the projected features that stage 2, or the refiner, correlates."""
 
     inputs = ('image', 'class_index')
     outputs = TEMPLATE_FEATURES
 
-    def __init__(self, network: MrcNet) -> None:
+    def __init__(self, network: MrcNet | RefinerNetwork) -> None:
         super().__init__()
         self.network = network
 
@@ -45,7 +47,7 @@ class Stage2Graph(nn.Module):
     """Features of crop and template to the residual pose."""
 
     inputs = (*SEEN, *TEMPLATE_FEATURES, COORDINATES, *START, 'class_index')
-    outputs = ('six', 'fine_xy', 'fine_log_size', 'quality')
+    outputs = ANSWER
 
     def __init__(self, network: MrcNet) -> None:
         super().__init__()
@@ -57,6 +59,28 @@ class Stage2Graph(nn.Module):
         """Map the outputs of the other graphs to the outputs."""
         crop, template = Pyramid(x4, x8, x16, dense), Pyramid(t4, t8, t16, coordinates)
         return tuple(self.residual.compare(crop, template, xy, log_size, class_index))
+
+
+class RefinerGraph(nn.Module):
+    """Crop at a pose, and features of the template nearest to it, to the residual pose."""
+
+    inputs = ('image', *TEMPLATE_FEATURES, COORDINATES, 'class_index')
+    outputs = ANSWER
+
+    def __init__(self, network: RefinerNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: Tensor, t4: Tensor, t8: Tensor, t16: Tensor, coordinates: Tensor,
+                class_index: Tensor) -> tuple[Tensor, ...]:
+        """Map (N, H, W, 3) uint8, the features and (N,) int64 to the outputs."""
+        crop = self.network.backbone(image.permute(0, 3, 1, 2).float(), class_index)
+        return tuple(self.network(crop, Pyramid(t4, t8, t16, coordinates), class_index))
+
+
+def refiner_graphs_of(network: RefinerNetwork) -> dict[str, nn.Module]:
+    """Return the graphs of a refiner in evaluation mode, by name."""
+    return dict(zip(REFINER_GRAPHS, (RefinerGraph(network), TemplateGraph(network)), strict=True))
 
 
 def graphs_of(network: MrcNet) -> dict[str, nn.Module]:

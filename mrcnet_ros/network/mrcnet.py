@@ -1,4 +1,4 @@
-"""MRC-Net, default preset: crop -> stage 1 -> template -> stage 2.
+"""MRC-Net, default preset: crop -> stage 1 -> template -> stage 2, and the refiner after it.
 
 The modules here see tensors only. Which template stage 2 gets is decided outside: at inference by
 the estimator's template cache, in training by the trainer's template bank.
@@ -8,6 +8,7 @@ Source: MRC-Net (CVPR 2024) section 3; widths and crop geometry from :mod:`mrcne
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..geometry.bins import cell_centres, scale_centres
-from ..specs import STRIDE, ModelSpec
+from ..specs import STRIDE, ModelSpec, PoseNetworkSpec, RefinerSpec
 from .blocks import ConvNorm, Hidden, ObjectConvNorm, ObjectLinear, ResidualBlock
 from .correlation import local_correlation, warp_template
 from .stem import CHANNELS, Stem
@@ -73,7 +74,7 @@ class Stage2(NamedTuple):
 class Backbone(nn.Module):
     """Shared encoder, decoder with rows for each object, and the way down again."""
 
-    def __init__(self, *, spec: ModelSpec, objects: int) -> None:
+    def __init__(self, *, spec: PoseNetworkSpec, objects: int) -> None:
         super().__init__()
         c4, c8, c16, c32 = spec.network.channels
         e4, e8, e16 = spec.network.embedding
@@ -144,7 +145,7 @@ class CoarseHead(nn.Module):
 class ResidualHead(nn.Module):
     """Stage 2: multiscale residual correlation and regression."""
 
-    def __init__(self, *, spec: ModelSpec, objects: int) -> None:
+    def __init__(self, *, spec: PoseNetworkSpec, objects: int) -> None:
         super().__init__()
         e4, e8, e16 = spec.network.embedding
         self.radii = spec.network.radii
@@ -181,16 +182,26 @@ class ResidualHead(nn.Module):
 
     def compare(self, crop: Pyramid, template: Pyramid, coarse_xy: Tensor,
                 coarse_log_size: Tensor, class_index: Tensor) -> Stage2:
-        """Align, correlate and regress.
+        """Align the template, then :meth:`regress`.
 
         :param crop: of the photograph, ``dense`` from :func:`masked_coordinates`.
         :param template: from :meth:`project_template`.
         """
         ratio = torch.exp(coarse_log_size) / self.template_size
-        aligned = [warp_template(m, coarse_xy, ratio).to(crop.x4.dtype) for m in template]
+        aligned = Pyramid(*(warp_template(m, coarse_xy, ratio).to(crop.x4.dtype)
+                            for m in template))
+        return self.regress(crop, aligned, coarse_xy, coarse_log_size, class_index)
+
+    def regress(self, crop: Pyramid, template: Pyramid, coarse_xy: Tensor,
+                coarse_log_size: Tensor, class_index: Tensor) -> Stage2:
+        """Correlate and regress.
+
+        :param crop: as of :meth:`compare`.
+        :param template: as of :meth:`compare`, where the coarse pose says that the object is.
+        """
         c4, c8, c16 = (local_correlation(t, x, radius) for t, x, radius
-                       in zip(aligned, crop[:3], self.radii, strict=False))
-        x = self.merge4(torch.cat([crop.x4, c4, crop.dense, aligned[3]], 1))
+                       in zip(template, crop[:3], self.radii, strict=False))
+        x = self.merge4(torch.cat([crop.x4, c4, crop.dense, template.dense], 1))
         x = self.merge8(torch.cat([crop.x8, c8, x], 1))
         x = self.merge16(torch.cat([crop.x16, c16, x], 1))
         out = self.output(self.hidden(x, class_index)).float()
@@ -208,6 +219,31 @@ class MrcNet(nn.Module):
         self.backbone = Backbone(spec=spec, objects=objects)
         self.coarse = CoarseHead(spec=spec, objects=objects)
         self.residual = ResidualHead(spec=spec, objects=objects)
+
+
+class RefinerNetwork(nn.Module):
+    """The third stage: a backbone and a residual head of its own.
+
+    Its crop shows the object as a template does, so nothing has to be aligned.
+    """
+
+    def __init__(self, *, spec: RefinerSpec, objects: int) -> None:
+        super().__init__()
+        self.backbone = Backbone(spec=spec, objects=objects)
+        self.residual = ResidualHead(spec=spec, objects=objects)
+        self.log_size = math.log(spec.template.relative_size)
+
+    def forward(self, crop: Pyramid, template: Pyramid, class_index: Tensor) -> Stage2:
+        """Regress what is wrong with the pose that the crop was made for.
+
+        :param crop: of the crop.
+        :param template: from :meth:`ResidualHead.project_template`.
+        """
+        log_size = torch.full_like(class_index, self.log_size, dtype=torch.float32)
+        xy = torch.zeros_like(log_size)[:, None].expand(-1, 2)
+        return self.residual.regress(
+            crop._replace(dense=masked_coordinates(crop.dense)), template, xy, log_size,
+            class_index)
 
 
 def masked_coordinates(dense: Tensor) -> Tensor:

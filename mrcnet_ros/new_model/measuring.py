@@ -30,7 +30,7 @@ from ..objects import ObjectModel
 from ..rendering.background_files import find_images
 from ..rendering.drawing import Image
 from ..rendering.pose_overlay import DrawnObject, PoseOverlay
-from ..specs import DEFAULT_CROPS, DEFAULT_HYPOTHESES, DEFAULT_REFINEMENTS, CropSpec
+from ..specs import DEFAULT_CROPS, DEFAULT_HYPOTHESES, CropSpec
 from ..synth.held_out import held_out_frames
 from ..training.config import TrainConfig
 from .symmetry_picture import png
@@ -93,7 +93,7 @@ def measure_model(model: Path, meshes: Path, images: int, config: TrainConfig,
 def _write_laws(model: Path, done: Run, objects: Mapping[str, ObjectModel]) -> str:
     """Calibrate covariances and scores; return why one could not be, '' if both are."""
     sizes, images = dict.fromkeys(objects, 1.0), Images(
-        'synthetic', BOXES, DEFAULT_CROPS, DEFAULT_HYPOTHESES, DEFAULT_REFINEMENTS)
+        'synthetic', BOXES, DEFAULT_CROPS, DEFAULT_HYPOTHESES, refine=0)
     problems = []
     try:
         write_law(model, *law_of(errors_of(done, objects, sizes), images))

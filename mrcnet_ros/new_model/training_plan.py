@@ -114,7 +114,7 @@ def known_labels(start: Path, objects: Sequence[ObjectModel], prior: ViewPrior |
     labels = {entry['label'] for entry in entries}
     same = [item for item in objects if item.label in labels]
     try:
-        check_known(start, entries, identity_of(same, prior, seed=0))
+        check_known(start, entries, identity_of(same, prior, seed=0), 'they keep their weights')
     except ModelError:
         return []
     return [item.label for item in same]

@@ -19,7 +19,7 @@ from ..errors import SpecError
 from ..geometry.rotation_grid import grid_of
 from ..geometry.se3 import make_transform
 from ..objects import ObjectModel
-from ..specs import ModelSpec, TemplateSpec
+from ..specs import PoseNetworkSpec, TemplateSpec
 from ..store.content_store import ContentStore, chosen_cache_folder, user_cache_folder
 from .renderer import RENDERER_VERSION, Renderer
 
@@ -127,7 +127,8 @@ class TemplateStore:
         self._files = ContentStore(self.root, 'templates', making='drawing them anew',
                                    again='drawn again')
 
-    def load_or_build(self, model: ObjectModel, spec: ModelSpec, allowed: ArrayLike | None = None,
+    def load_or_build(self, model: ObjectModel, spec: PoseNetworkSpec,
+                      allowed: ArrayLike | None = None,
                       progress: Callable[[int], object] | None = None) -> Templates:
         """Return the templates of an object, from disk or else drawn and stored.
 
@@ -155,7 +156,8 @@ class TemplateStore:
             distance_m=spec.template.distance_diameters * model.diameter_m,
         )
 
-    def holds(self, model: ObjectModel, spec: ModelSpec, allowed: ArrayLike | None = None) -> bool:
+    def holds(self, model: ObjectModel, spec: PoseNetworkSpec,
+              allowed: ArrayLike | None = None) -> bool:
         """Tell whether :meth:`load_or_build` would find a file, damaged or not.
 
         :raises MeshError: when the mesh is missing or not the expected one.
@@ -184,7 +186,8 @@ def template_intrinsics(spec: TemplateSpec) -> NDArray[np.float64]:
     return np.array([[focal_px, 0, middle_px], [0, focal_px, middle_px], [0, 0, 1]])
 
 
-def template_key(model: ObjectModel, spec: ModelSpec, bins: NDArray[np.int64]) -> dict[str, Any]:
+def template_key(model: ObjectModel, spec: PoseNetworkSpec, bins: NDArray[np.int64]
+                 ) -> dict[str, Any]:
     """Return everything the pixels of an object's templates depend on, as plain data.
 
     :raises MeshError: when the mesh is missing or not the expected one.
@@ -204,7 +207,7 @@ def template_key(model: ObjectModel, spec: ModelSpec, bins: NDArray[np.int64]) -
     }
 
 
-def draw_templates(model: ObjectModel, spec: ModelSpec, bins: NDArray[np.int64],
+def draw_templates(model: ObjectModel, spec: PoseNetworkSpec, bins: NDArray[np.int64],
                    progress: Callable[[int], object] | None = None
                    ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """Render an object at the centres of rotation bins, about its middle.
@@ -236,7 +239,7 @@ def draw_templates(model: ObjectModel, spec: ModelSpec, bins: NDArray[np.int64],
     return rgb, depth_m
 
 
-def _allowed_indices(allowed: ArrayLike | None, spec: ModelSpec) -> NDArray[np.int64]:
+def _allowed_indices(allowed: ArrayLike | None, spec: PoseNetworkSpec) -> NDArray[np.int64]:
     mask = np.ones(spec.bins.rotations, np.bool_) if allowed is None else np.asarray(allowed)
     if mask.shape != (spec.bins.rotations,) or mask.dtype != np.bool_ or not mask.any():
         raise SpecError(

@@ -66,9 +66,8 @@ class NodeParameters:
         'preset has one',
         bounds=(1, MOST_HYPOTHESES))
     refine: int = of_model(
-        DEFAULT_REFINEMENTS, 'refinement passes for detections; each draws the object at its '
-        'pose and starts stage 2 there, takes about as long as everything before the first one, '
-        'and needs OpenGL; not for followed objects and not with the paper preset',
+        DEFAULT_REFINEMENTS, 'how often the refiner measures each pose once more; no effect on a '
+        'model without a refiner',
         bounds=(0, MOST_REFINEMENTS))
     store: str = of_model(
         '', 'folder that stores rendered templates; empty: the cache folder of the user')

@@ -4,24 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from ..cpus import cpu_name, usable_cpus
 from ..errors import BackendError, ModelError
-from ..model_json import WEIGHTS_FILE, check_file, read_model_json
-from ..network.graphs import graphs_of
-from ..network.mrcnet import MrcNet
-from ..specs import GRAPHS, ModelSpec
+from ..model_json import (
+    REFINER_WEIGHTS,
+    WEIGHTS_FILE,
+    check_file,
+    read_model_json,
+    refiner_spec,
+)
+from ..network.graphs import graphs_of, refiner_graphs_of
+from ..network.mrcnet import MrcNet, RefinerNetwork
+from ..specs import GRAPHS, REFINER_GRAPHS, ModelSpec
 from .backend import Arrays, HostBackend, RuntimeOptions
 from .cuda_driver import gpu_name
 
+NetworkT = TypeVar('NetworkT', bound=nn.Module)
 
 class TorchBackend(HostBackend):
-    """Runs the network itself, from ``weights.pt`` beside the graphs.
+    """Runs the networks themselves, from the weights beside the graphs.
 
     :param graphs: files of the graphs; only their directory and names are used.
     :raises BackendError: when the device is not ``cpu`` or ``cuda``, PyTorch sees no GPU, or the
@@ -33,15 +41,36 @@ class TorchBackend(HostBackend):
 
     def __init__(self, graphs: Mapping[str, Path], options: RuntimeOptions) -> None:
         self._where = torch_device(options.device)
-        if tuple(graphs) != GRAPHS:
+        if tuple(graphs) not in (GRAPHS, (*GRAPHS, *REFINER_GRAPHS)):
             raise BackendError(f'backend torch runs the graphs {", ".join(GRAPHS)}, which are '
                                f'those of the default preset, got {", ".join(graphs)}; choose '
                                'another backend for this model')
         self.version = str(torch.__version__)
         self.device = gpu_name() if options.device == 'cuda' else cpu_name()
         torch.set_num_threads(options.threads or usable_cpus())  # of the whole process
-        network = _load_network(next(iter(graphs.values())).parent).to(self._where)
-        self._graphs = graphs_of(network)
+        folder = next(iter(graphs.values())).parent
+        values = read_model_json(folder)[1]
+        spec, count = ModelSpec.from_dict(values['spec']), len(values['objects'])
+        parts = graphs_of(self._loaded(MrcNet(spec=spec, objects=count), folder, WEIGHTS_FILE))
+        refiner = refiner_spec(values) if len(graphs) > len(GRAPHS) else None
+        if refiner is not None:
+            parts |= refiner_graphs_of(self._loaded(
+                RefinerNetwork(spec=refiner, objects=count), folder, REFINER_WEIGHTS))
+        self._graphs = parts
+
+    def _loaded(self, network: NetworkT, folder: Path, name: str) -> NetworkT:
+        """Return a network with the weights of a file, in evaluation mode, on the device.
+
+        :raises ModelError: when they are missing, others, or not those of ``model.json``.
+        """
+        check_file(folder / name, read_model_json(folder)[1]['files'].get(name, ''))
+        state = torch.load(folder / name, map_location='cpu', weights_only=True)
+        try:
+            network.load_state_dict(state['average'])
+        except (KeyError, RuntimeError) as error:
+            raise ModelError(folder / name, f'are not weights of this network: {error}',
+                             'export the model again') from error
+        return network.eval().to(self._where)
 
     def run(self, graph: str, inputs: Arrays) -> dict[str, NDArray[Any]]:
         return run_module(self._graphs[graph], inputs, self._where)
@@ -76,16 +105,3 @@ def torch_device(name: str) -> torch.device:
                                'sees no GPU; install the driver and a PyTorch with CUDA')
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     return torch.device(name or 'cpu')
-
-
-def _load_network(folder: Path) -> MrcNet:
-    _, values = read_model_json(folder)
-    check_file(folder / WEIGHTS_FILE, values['files'].get(WEIGHTS_FILE, ''))
-    state = torch.load(folder / WEIGHTS_FILE, map_location='cpu', weights_only=True)
-    network = MrcNet(spec=ModelSpec.from_dict(values['spec']), objects=len(values['objects']))
-    try:
-        network.load_state_dict(state['average'])
-    except (KeyError, RuntimeError) as error:
-        raise ModelError(folder / WEIGHTS_FILE, f'are not weights of this network: {error}',
-                         'export the model again') from error
-    return network.eval()

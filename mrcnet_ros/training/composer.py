@@ -49,6 +49,7 @@ class Sample:
     :param coordinates: (3, S/4, S/4) float32 object coordinates in half diameters.
     :param mask: (S/4, S/4) float32 visible part of each cell, 0 to 1.
     :param visible_fraction: of the silhouette.
+    :param template: rotation bin of the template to compare with; -1 where stage 1 chooses it.
     """
 
     image: NDArray[np.uint8]
@@ -60,6 +61,7 @@ class Sample:
     coordinates: NDArray[np.float32]
     mask: NDArray[np.float32]
     visible_fraction: float
+    template: int = -1
 
 
 class Composer:
@@ -88,7 +90,8 @@ class Composer:
         bank = self.banks[class_index]
         view = int(rng.integers(len(bank.albedo)))
         scene, visible, fraction = self._arrange(rng, class_index, view)
-        crop, H_crop_layout = self._crop(rng, visible, scene)
+        crop, template = self._crop(rng, visible, scene)
+        H_crop_layout = crop.K_crop @ crop.R_crop_camera @ np.linalg.inv(scene.K)
         image, alpha = self.painter.paint(rng, scene, H_crop_layout)
         camera_focal_px = np.exp(rng.uniform(*np.log(CAMERA_FOCAL_PX)))
         taken = photograph(rng, augment(rng, in_a_room(rng, image), self.spec.photometric),
@@ -100,7 +103,7 @@ class Composer:
         H_view_crop = np.asarray(np.linalg.inv(H_crop_layout @ scene.A_layout_view), np.float64)
         coordinates, cells = _dense_targets(bank, view, H_view_crop, alpha)
         return Sample(taken, class_index, rotation_to_axis(t) @ R_crop_object, code[:2],
-                      float(code[2]), crop.focal, coordinates, cells, fraction)
+                      float(code[2]), crop.focal, coordinates, cells, fraction, template)
 
     def _arrange(self, rng: np.random.Generator, class_index: int, view: int
                  ) -> tuple[ComposedScene, NDArray[np.bool_], float]:
@@ -153,8 +156,11 @@ class Composer:
         return tuple(lines), inside
 
     def _crop(self, rng: np.random.Generator, visible: NDArray[np.bool_],
-              scene: ComposedScene) -> tuple[CropCamera, Matrix]:
-        """Jitter the visible box and return its crop, with the map from layout to crop."""
+              scene: ComposedScene) -> tuple[CropCamera, int]:
+        """Jitter the visible box and return its crop, and the template to compare with, if any.
+
+        The camera that the crop is turned from is that of the layout.
+        """
         columns, rows = np.flatnonzero(visible.any(0)), np.flatnonzero(visible.any(1))
         step = VIEW_PX / LAYOUT_PX
         low = np.array([columns[0], rows[0]]) * step - 0.5
@@ -167,8 +173,7 @@ class Composer:
         R = rotation_to_axis(ray)
         size = self.spec.crop.size_px
         focal = K[0, 0] * np.linalg.norm(ray) * size / (self.spec.crop.padding * side)
-        crop = CropCamera(R, pinhole(focal, size), size)
-        return crop, crop.K_crop @ R @ np.linalg.inv(K)
+        return CropCamera(R, pinhole(focal, size), size), -1
 
 
 def _layout_mask(albedo: NDArray[np.uint8], A_layout_view: Matrix) -> NDArray[np.bool_]:

@@ -1,4 +1,4 @@
-"""The configuration of a training of the default preset."""
+"""The configurations of the trainings for poses: of both stages, and of the refiner."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..errors import SpecError
 from ..meshes import companion_files
 from ..objects import ObjectModel
 from ..reading.fields import only_known
-from ..specs import ModelSpec, Spec
+from ..specs import ModelSpec, PoseNetworkSpec, RefinerSpec, Spec
 from .painting import ComposerSpec
 from .scene_config import SceneConfig
 
@@ -21,8 +21,8 @@ CROP_STEP_PX = 32  # of the strides of the network together
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig(SceneConfig):
-    """A training run of the default preset; ``checkpoint`` is a multiple of ``refresh``.
+class PoseConfig(SceneConfig):
+    """What trainings on crops of one object share; ``checkpoint`` is a multiple of ``refresh``.
 
     :param device: PyTorch's name of what trains: ``cpu``, or ``cuda`` for the first GPU.
     :param composers: number of processes that compose images for one training process; with 0 it
@@ -32,8 +32,6 @@ class TrainConfig(SceneConfig):
     :param freeze_shared: train only the rows of objects that ``init`` does not know; its answers
         for the objects it knows stay the same to the bit.
     """
-
-    usual_spec: ClassVar[Spec] = ModelSpec()
 
     views: int = 2000
     device: str = 'cpu'
@@ -48,7 +46,7 @@ class TrainConfig(SceneConfig):
     validation: int = 1000
     emphasis: dict[str, int] = field(default_factory=dict)
     freeze_shared: bool = False
-    spec: ModelSpec = field(default_factory=ModelSpec)
+    spec: PoseNetworkSpec
 
     @property
     def frozen(self) -> Path | None:
@@ -82,9 +80,6 @@ class TrainConfig(SceneConfig):
         if crop_px % CROP_STEP_PX or crop_px != template_px:
             raise SpecError(f'spec.crop.size_px must be a multiple of {CROP_STEP_PX} and equal to '
                             f'spec.template.size_px, got {crop_px} and {template_px}')
-        if self.spec.bins.scale_bins < 2:
-            raise SpecError('spec.bins.scale_bins must be at least 2, got '
-                            f'{self.spec.bins.scale_bins}')
         self._check_processes()
         only_known(self.chances, {f.name for f in dataclasses.fields(ComposerSpec)} - {'crop'},
                    'chances')
@@ -102,6 +97,40 @@ class TrainConfig(SceneConfig):
         if self.processes > 1 and (self.composers or self.device != 'cpu'):
             what = 'composers' if self.composers else f'device {self.device}'
             raise SpecError(f'{what} needs processes 1, got {self.processes}')
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(PoseConfig):
+    """A training run of both stages of the default preset."""
+
+    usual_spec: ClassVar[Spec] = ModelSpec()
+
+    spec: ModelSpec = field(default_factory=ModelSpec)
+
+    def check(self) -> None:
+        super().check()
+        if self.spec.bins.scale_bins < 2:
+            raise SpecError('spec.bins.scale_bins must be at least 2, got '
+                            f'{self.spec.bins.scale_bins}')
+
+
+@dataclass(frozen=True, kw_only=True)
+class RefinerConfig(PoseConfig):
+    """A training run of a refiner.
+
+    With ``init`` it starts from the refiner of that model. If there is none, it starts from the
+    layers that refiner and stage 2 have in common.
+    """
+
+    preset: ClassVar[str] = 'refiner'
+    usual_spec: ClassVar[Spec] = RefinerSpec()
+
+    spec: RefinerSpec = field(default_factory=RefinerSpec)
+
+    def check(self) -> None:
+        super().check()
+        if self.freeze_shared:
+            raise SpecError('freeze_shared is for both stages; a refiner is trained whole')
 
 
 def _check_mesh_names(objects: Sequence[ObjectModel]) -> None:

@@ -10,7 +10,7 @@ from multiprocessing import get_context
 
 from ..errors import MrcnetError
 from ..objects import ObjectModel
-from .config import TrainConfig
+from .config import PoseConfig
 from .disturbers import load_disturbers
 from .gradient_exchange import end_with_parent
 from .scene_config import SceneConfig
@@ -64,7 +64,7 @@ def _draw(config: SceneConfig, job: ObjectModel | tuple[int, int]) -> str:
         return ''
     try:
         load_object_views(config, [job])
-        if isinstance(config, TrainConfig):
+        if isinstance(config, PoseConfig):
             load_templates(config, [job])
     except MrcnetError as error:
         return f'{job.label} could not be drawn ahead: {error}'

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from ..errors import MrcnetError
 from .composer import Composer, Sample
-from .config import TrainConfig
+from .config import PoseConfig
 from .targets import Batch, stack_samples
 from .training_data import load_material
 from .view_bank import SharedViews
@@ -33,7 +33,7 @@ class Compositions(Dataset[Sample]):
     :param composer: of this process, when it has one already.
     """
 
-    def __init__(self, config: TrainConfig, views: list[SharedViews], known: list[int],
+    def __init__(self, config: PoseConfig, views: list[SharedViews], known: list[int],
                  composer: Composer | None = None) -> None:
         """Remember what to compose from; nothing is loaded yet."""
         self.config, self.views, self.known = config, views, known

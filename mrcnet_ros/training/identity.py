@@ -77,12 +77,13 @@ def check_identity(path: Path, state: Mapping[str, Any], expected: Mapping[str, 
                          'another output folder')
 
 
-def check_known(path: Path, entries: Sequence[Mapping[str, Any]],
-                expected: Mapping[str, Any]) -> None:
-    """Check that objects whose answers must not change are the same in a model.
+def check_known(path: Path, entries: Sequence[Mapping[str, Any]], expected: Mapping[str, Any],
+                why: str) -> None:
+    """Check that objects of a configuration are the same in a model that knows them.
 
     :param entries: of its objects, from ``model.json``.
     :param expected: :func:`identity_of` what the configuration names.
+    :param why: they must be the same, for the message.
     :raises ModelError: naming the first difference of mesh, size, middle, symmetries or view
         prior.
     """
@@ -99,8 +100,7 @@ def check_known(path: Path, entries: Sequence[Mapping[str, Any]],
             found, {**wanted, 'object_id': found['object_id'],
                     'view_prior': expected['view_prior']}, label)
         if difference:
-            raise ModelError(path, f'was made with {difference}',
-                             'with freeze_shared the objects it knows must stay as they are')
+            raise ModelError(path, f'was made with {difference}', why)
 
 
 def _motions(symmetries: Symmetries, middle_m: Any, diameter_m: float) -> list[Any]:

@@ -1,7 +1,11 @@
-"""One forward pass in training: stage 1, a template chosen from its answer, stage 2, losses."""
+"""One forward pass in training: stage 1, a template chosen from its answer, stage 2, losses.
+
+Or that of the refiner, whose samples say what template it is compared with.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..network.losses import displacement, masked_l1, soft_cross_entropy, torch_rotation_from_6d
-from ..network.mrcnet import MrcNet, Stage1, Stage2
+from ..network.mrcnet import MrcNet, RefinerNetwork, Stage1, Stage2
 from ..specs import ModelSpec
 from .targets import (
     Batch,
@@ -64,8 +68,27 @@ def train_step(network: MrcNet, batch: Batch, bank: TemplateBank, shapes: Object
         **_dense_losses(pyramid.dense.float(), batch, shapes),
         **fine_losses(fine, grid[bins], batch, shapes),
     }
-    start = torch.zeros((), device=batch.image.device)
-    loss = sum((w * parts[k].mean() for k, w in WEIGHTS.items()), start)
+    return _weighed(parts)
+
+
+def refiner_step(network: RefinerNetwork, batch: Batch, bank: TemplateBank, shapes: ObjectShapes,
+                 grid: Tensor) -> StepResult:
+    """Run the refiner on a batch, in the precision of the bank, and weigh its losses.
+
+    :param grid: (R, 3, 3) float32 rotations of the templates.
+    """
+    template = bank.take(batch.class_index, batch.template)
+    with bank.arithmetic():
+        pyramid = network.backbone(batch.image, batch.class_index)
+        fine = network(pyramid, network.residual.project_template(template), batch.class_index)
+    return _weighed({**_dense_losses(pyramid.dense.float(), batch, shapes),
+                     **fine_losses(fine, grid[batch.template], batch, shapes)})
+
+
+def _weighed(parts: Mapping[str, Tensor]) -> StepResult:
+    """Weigh the terms of the loss, (N,) each; those without a weight are figures only."""
+    start = torch.zeros((), device=next(iter(parts.values())).device)
+    loss = sum((w * parts[k].mean() for k, w in WEIGHTS.items() if k in parts), start)
     means = torch.stack([v.detach().mean() for v in parts.values()])  # fetched all at once
     return StepResult(loss, dict(zip(parts, means.tolist(), strict=True)))
 

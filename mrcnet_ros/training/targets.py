@@ -32,6 +32,7 @@ class Batch(NamedTuple):
     :param focal: (N,).
     :param coordinates: (N, 3, S/4, S/4).
     :param mask: (N, S/4, S/4).
+    :param template: (N,) int64.
     """
 
     image: Tensor
@@ -42,6 +43,7 @@ class Batch(NamedTuple):
     focal: Tensor
     coordinates: Tensor
     mask: Tensor
+    template: Tensor
 
     def ready(self, device: torch.device) -> Batch:
         """Return a batch from :func:`stack_samples` as the network takes it, on a device."""
@@ -75,7 +77,8 @@ def stack_samples(samples: Sequence[Sample]) -> Batch:
         stack([s.log_size for s in samples], np.float32),
         stack([s.focal for s in samples], np.float32),
         stack([s.coordinates for s in samples], np.float32),
-        stack([s.mask for s in samples], np.float32))
+        stack([s.mask for s in samples], np.float32),
+        stack([s.template for s in samples], np.int64))
 
 
 @dataclass(frozen=True, eq=False)

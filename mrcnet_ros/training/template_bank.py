@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..network.mrcnet import MrcNet, Pyramid
-from ..specs import ModelSpec
+from ..network.mrcnet import MrcNet, Pyramid, RefinerNetwork
+from ..specs import PoseNetworkSpec
 from .shared_tensors import shared
 
 # templates that are embedded at once: a processor is fastest with few, a GPU with many
@@ -27,7 +27,7 @@ class TemplateBank:
 
     def __init__(self, images: Sequence[NDArray[np.uint8]],
                  coordinates: Sequence[NDArray[np.float32]],
-                 bins: Sequence[NDArray[np.int64]], spec: ModelSpec) -> None:
+                 bins: Sequence[NDArray[np.int64]], spec: PoseNetworkSpec) -> None:
         """Keep the templates.
 
         :param images: for each class (M, S, S, 3) uint8.
@@ -71,7 +71,7 @@ class TemplateBank:
         moved.maps = [m.to(device, precision) for m in self.maps]
         return moved
 
-    def refresh(self, network: MrcNet, rank: int = 0, world: int = 1) -> None:
+    def refresh(self, network: MrcNet | RefinerNetwork, rank: int = 0, world: int = 1) -> None:
         """Compute this process's share of the features with the network as it is now."""
         training = [m for m in network.modules() if m.training]  # frozen norms are not
         network.eval()

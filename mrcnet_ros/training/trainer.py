@@ -1,4 +1,4 @@
-"""The training of the default preset."""
+"""The trainings for poses: of both stages, and of the refiner."""
 
 from __future__ import annotations
 
@@ -11,21 +11,23 @@ import torch
 from torch import Tensor
 
 from ..errors import SpecError
+from ..network.mrcnet import RefinerNetwork
 from ..objects import ObjectModel
+from ..specs import ModelSpec
 from .composed_run import ComposedRun, Job, check_start, deadline_of
-from .config import TrainConfig
+from .config import PoseConfig
 from .drawing_ahead import draw_ahead
 from .feed import Compositions, batches
 from .gradient_exchange import Exchange, train_together
 from .identity import check_known, identity_of
 from .loop import CHECKPOINT, alone_in, decay_groups
 from .seeds import TEMPLATE_CHOICE, VALIDATION_SEED
-from .step import StepResult, train_step
+from .step import StepResult, refiner_step, train_step
 from .targets import Batch, stack_samples
 from .template_bank import TemplateBank
 from .training_data import load_material, load_templates, load_views, target_classes
-from .training_start import build_network, check_device, known_classes
-from .warm_start import clear_gradients, freeze_norms, read_start
+from .training_start import build_network, check_device, known_classes, start_of
+from .warm_start import clear_gradients, freeze_norms
 
 LOG_EVERY = 50  # steps between two lines of the log
 EMA_DECAY = 0.999  # the exported weights are about the mean of the last 1000 steps
@@ -33,7 +35,7 @@ EMA_DECAY = 0.999  # the exported weights are about the mean of the last 1000 st
 VALIDATION_SAMPLES = 512
 
 
-def train(config: TrainConfig, stem: dict[str, Tensor], stop_after: int | None = None) -> Path:
+def train(config: PoseConfig, stem: dict[str, Tensor], stop_after: int | None = None) -> Path:
     """Train to the end of the schedule, going on from the last checkpoint when there is one.
 
     :param stem: ImageNet weights for the frozen layers.
@@ -64,7 +66,7 @@ def train(config: TrainConfig, stem: dict[str, Tensor], stop_after: int | None =
     return config.output / CHECKPOINT
 
 
-def checked_objects(config: TrainConfig) -> list[ObjectModel]:
+def checked_objects(config: PoseConfig) -> list[ObjectModel]:
     """Return the objects in class order, if a training can start; renders nothing.
 
     :raises SpecError: when there is no object to train, or no such GPU.
@@ -75,25 +77,26 @@ def checked_objects(config: TrainConfig) -> list[ObjectModel]:
     objects = config.load_objects()
     target_classes(config, objects, known_classes(config))
     if config.init is not None:
-        start = read_start(config.init, config.spec)
+        start = start_of(config.init, config.spec)
         if config.freeze_shared and config.init_knows:
             check_known(config.init, start.objects,
-                        identity_of(objects, config.view_prior, config.seed))
+                        identity_of(objects, config.view_prior, config.seed),
+                        'with freeze_shared the objects it knows must stay as they are')
     return objects
 
 
-def _run(job: Job[TrainConfig], bank: TemplateBank, stop_after: int | None,
+def _run(job: Job[PoseConfig], bank: TemplateBank, stop_after: int | None,
          exchange: Exchange) -> None:
     TrainingRun(job, bank, exchange).go(stop_after)
 
 
-class TrainingRun(ComposedRun[TrainConfig, Batch]):
-    """One process of a training of the default preset.
+class TrainingRun(ComposedRun[PoseConfig, Batch]):
+    """One process of a training for poses.
 
     :param bank: of templates, in shared memory.
     """
 
-    def __init__(self, job: Job[TrainConfig], bank: TemplateBank, exchange: Exchange) -> None:
+    def __init__(self, job: Job[PoseConfig], bank: TemplateBank, exchange: Exchange) -> None:
         config, self.device = job.config, torch.device(job.config.device)
         objects, self.known = config.load_objects(), known_classes(config)
         material = load_material(config, objects, job.views, self.known)
@@ -128,13 +131,17 @@ class TrainingRun(ComposedRun[TrainConfig, Batch]):
         self.exchange.wait()
 
     def losses(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
-        """Return the loss of both stages and its parts."""
+        """Return the loss and its parts."""
         first = self.samples + self.exchange.rank * self.config.batch_size
         result = self._result(batch, [self.config.seed, TEMPLATE_CHOICE, first])
         return result.loss, {'loss': float(result.loss.detach()), **result.parts}
 
     def _result(self, batch: Batch, seed: list[int]) -> StepResult:
-        return train_step(self.net, batch, self.bank, self.shapes, self.grid, self.config.spec,
+        network, spec = self.net, self.config.spec
+        if isinstance(network, RefinerNetwork):
+            return refiner_step(network, batch, self.bank, self.shapes, self.grid)
+        assert isinstance(spec, ModelSpec)
+        return train_step(network, batch, self.bank, self.shapes, self.grid, spec,
                           np.random.default_rng(seed))
 
     def share_gradients(self) -> None:

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..errors import SpecError
+from ..geometry.pose_crop import directions_seen
 from ..geometry.rotation_grid import grid_of
 from ..geometry.view_prior import allowed_bins
 from ..meshes import check_origin
 from ..objects import ObjectModel
 from ..rendering.coordinates import template_coordinates
 from ..rendering.template_store import TemplateStore
+from ..specs import RefinerSpec
 from .backgrounds import background_patches, find_images, irradiance_matrices
 from .composer import Composer
-from .config import TrainConfig
+from .config import PoseConfig
 from .disturbers import load_disturbers
+from .refiner_composer import RefinerComposer
 from .scene_config import SceneConfig
 from .targets import ObjectShapes
 from .template_bank import TemplateBank
@@ -37,7 +41,7 @@ class TrainingMaterial:
     grid: Tensor
 
 
-def load_views(config: TrainConfig, objects: list[ObjectModel]) -> list[SharedViews]:
+def load_views(config: PoseConfig, objects: list[ObjectModel]) -> list[SharedViews]:
     """Render or load the views of all classes, then of the bodies that only disturb.
 
     :raises MeshError: when a mesh cannot be used, or its origin is far from its middle.
@@ -63,7 +67,7 @@ def views_are_there(config: SceneConfig, item: ObjectModel) -> bool:
                       config.seed).exists()
 
 
-def load_material(config: TrainConfig, objects: list[ObjectModel],
+def load_material(config: PoseConfig, objects: list[ObjectModel],
                   views: list[SharedViews], known: list[int]) -> TrainingMaterial:
     """Gather what a training process needs.
 
@@ -71,10 +75,12 @@ def load_material(config: TrainConfig, objects: list[ObjectModel],
     """
     targets = target_classes(config, objects, known)
     images = find_images(config.backgrounds)
-    composer = Composer(
-        [v.open() for v in views], [config.view_prior] * len(objects),
-        background_patches(images, config.patches, config.seed), irradiance_matrices(images),
-        config.painting(), targets)
+    parts: dict[str, Any] = {
+        'banks': [v.open() for v in views], 'priors': [config.view_prior] * len(objects),
+        'patches': background_patches(images, config.patches, config.seed),
+        'lights': irradiance_matrices(images), 'spec': config.painting(), 'targets': targets}
+    composer = (RefinerComposer(config.spec, **parts) if isinstance(config.spec, RefinerSpec)
+                else Composer(**parts))
     centred = [o.centred() for o in objects]
     shapes = ObjectShapes.build(
         [o.load_mesh().vertices for o in centred], [o.diameter_m for o in centred],
@@ -84,7 +90,7 @@ def load_material(config: TrainConfig, objects: list[ObjectModel],
     return TrainingMaterial(composer, shapes, grid.float())
 
 
-def target_classes(config: TrainConfig, objects: list[ObjectModel], known: list[int]) -> list[int]:
+def target_classes(config: PoseConfig, objects: list[ObjectModel], known: list[int]) -> list[int]:
     """Return the classes that take turns as the target, repeated by their emphasis.
 
     :param known: classes to be drawn only as occluders and distractors.
@@ -102,11 +108,12 @@ def target_classes(config: TrainConfig, objects: list[ObjectModel], known: list[
     return targets
 
 
-def load_templates(config: TrainConfig, objects: list[ObjectModel]) -> TemplateBank:
+def load_templates(config: PoseConfig, objects: list[ObjectModel]) -> TemplateBank:
     """Render or load the templates of all classes."""
     store, spec = TemplateStore(config.cache / 'templates'), config.spec
     grid = grid_of(spec.bins)
-    allowed = allowed_bins(config.view_prior, grid)
+    allowed = (directions_seen(spec, config.view_prior) if isinstance(spec, RefinerSpec)
+               else allowed_bins(config.view_prior, grid))
     found = [store.load_or_build(o, spec, allowed) for o in objects]
     coordinates = [
         template_coordinates(t.depth_m, t.K, t.R_camera_object, t.distance_m, o.diameter_m)

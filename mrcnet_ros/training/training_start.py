@@ -1,32 +1,54 @@
-"""What a training of the default preset starts from: device, network, known classes."""
+"""What a training for poses starts from: device, network, known classes."""
 
 from __future__ import annotations
+
+from pathlib import Path
+from typing import overload
 
 import torch
 from torch import Tensor
 
 from ..errors import SpecError
-from ..network.mrcnet import MrcNet
+from ..network.mrcnet import MrcNet, RefinerNetwork
 from ..objects import ObjectModel
-from .config import TrainConfig
-from .warm_start import freeze_shared, read_start, warm_start
+from ..specs import PoseNetworkSpec, RefinerSpec
+from .config import PoseConfig, TrainConfig
+from .warm_start import Start, freeze_shared, read_refiner_start, read_start, warm_start
 
 
-def build_network(config: TrainConfig, objects: list[ObjectModel],
-                  stem: dict[str, Tensor]) -> MrcNet:
+@overload
+def build_network(config: TrainConfig, objects: list[ObjectModel], stem: dict[str, Tensor]
+                  ) -> MrcNet: ...
+@overload
+def build_network(config: PoseConfig, objects: list[ObjectModel], stem: dict[str, Tensor]
+                  ) -> MrcNet | RefinerNetwork: ...
+def build_network(config: PoseConfig, objects: list[ObjectModel],
+                  stem: dict[str, Tensor]) -> MrcNet | RefinerNetwork:
     """Return the network at its first step, the same for every process."""
     torch.manual_seed(config.seed)
-    network = MrcNet(spec=config.spec, objects=len(objects))
+    spec, count = config.spec, len(objects)
+    network: MrcNet | RefinerNetwork = (
+        RefinerNetwork(spec=spec, objects=count) if isinstance(spec, RefinerSpec)
+        else MrcNet(spec=spec, objects=count))
     network.backbone.stem.load_imagenet(stem)
     if config.init is not None:
-        warm_start(network, read_start(config.init, config.spec), [o.label for o in objects],
+        warm_start(network, start_of(config.init, spec), [o.label for o in objects],
                    knows=config.init_knows)
     if config.freeze_shared:
         freeze_shared(network)
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
-def check_device(config: TrainConfig) -> None:
+def start_of(model_dir: Path, spec: PoseNetworkSpec) -> Start:
+    """Read the weights that a training starts from.
+
+    :raises ModelError: when the model directory is incomplete, of another spec, or mixed of two.
+    """
+    return (read_refiner_start(model_dir, spec) if isinstance(spec, RefinerSpec)
+            else read_start(model_dir, spec))
+
+
+def check_device(config: PoseConfig) -> None:
     """Check that PyTorch can train on the device of a configuration.
 
     :raises SpecError: when there is no such GPU.
@@ -38,9 +60,9 @@ def check_device(config: TrainConfig) -> None:
                         'of NVIDIA; install the driver and a PyTorch with CUDA, or train on cpu')
 
 
-def known_classes(config: TrainConfig) -> list[int]:
+def known_classes(config: PoseConfig) -> list[int]:
     """Return the classes whose rows must not change: those that a frozen model knows."""
     if not config.freeze_shared or config.init is None or not config.init_knows:
         return []
-    labels = read_start(config.init, config.spec).labels
+    labels = start_of(config.init, config.spec).labels
     return [i for i, o in enumerate(config.load_objects()) if o.label in labels]

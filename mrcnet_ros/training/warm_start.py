@@ -16,17 +16,27 @@ from torch import Tensor, nn
 
 from ..detector.entry import DETECTOR_WEIGHTS
 from ..errors import ModelError
-from ..model_json import check_file, check_seal, read_model_json
+from ..model_json import (
+    REFINER,
+    REFINER_WEIGHTS,
+    WEIGHTS_FILE,
+    check_file,
+    check_seal,
+    read_model_json,
+)
 from ..network.blocks import Hidden, ObjectConvNorm, ObjectLinear
 from ..network.detector import DetectorNetwork
-from ..network.mrcnet import MrcNet
-from ..specs import DetectorSpec, ModelSpec, Spec
+from ..network.mrcnet import MrcNet, RefinerNetwork
+from ..specs import DetectorSpec, ModelSpec, RefinerSpec, Spec
 from .checkpoint import load_checkpoint
 
 ROWS: dict[type[nn.Module], tuple[str, ...]] = {
     ObjectConvNorm: ('gain', 'offset'), Hidden: ('gain', 'offset'),
     ObjectLinear: ('weight', 'bias'),
 }
+
+# of the network of both stages, which the refiner has as well
+REFINER_PARTS = ('backbone', 'residual')
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,12 +60,42 @@ def read_start(model_dir: Path, spec: ModelSpec) -> Start:
 
     :raises ModelError: when it is incomplete, of another spec, or mixed of two models.
     """
-    state, values = _sealed(Path(model_dir), 'weights.pt', spec)
+    state, values = _sealed(Path(model_dir), WEIGHTS_FILE, spec)
+    return Start(_weights(state), _entries(model_dir, values))
+
+
+def _entries(model_dir: Path, values: Mapping[str, Any]) -> tuple[dict[str, Any], ...]:
+    """Return the objects of ``model.json``.
+
+    :raises ModelError: when it names none.
+    """
     try:
-        return Start(_weights(state), tuple({**entry, 'label': str(entry['label'])}
-                                            for entry in values['objects']))
+        return tuple({**entry, 'label': str(entry['label'])} for entry in values['objects'])
     except (KeyError, TypeError) as error:
         raise ModelError(model_dir, f'has no usable model.json: {error}') from error
+
+
+def read_refiner_start(model_dir: Path, spec: RefinerSpec) -> Start:
+    """Read the weights of the refiner of a model directory, or those that stage 2 has for it.
+
+    :raises ModelError: when it is incomplete, of other templates or widths, or mixed of two
+        models.
+    """
+    model_dir = Path(model_dir)
+    values = read_model_json(model_dir)[1]
+    has_refiner = values.get(REFINER) is not None
+    state, _ = _sealed(model_dir, REFINER_WEIGHTS if has_refiner else WEIGHTS_FILE,
+                       spec if has_refiner else None)
+    weights = _weights(state)
+    if not has_refiner:
+        own = ModelSpec.from_dict(state['spec'])
+        if (own.template, own.network) != (spec.template, spec.network):
+            raise ModelError(model_dir, f'has {own.template} and {own.network}, the refiner '
+                                        f'{spec.template} and {spec.network}',
+                             'for a start from its weights, both must be the same')
+        weights = {name: value for name, value in weights.items()
+                   if name.split('.')[0] in REFINER_PARTS}
+    return Start(weights, _entries(model_dir, values))
 
 
 def read_detector_start(model_dir: Path, spec: DetectorSpec) -> Start:
@@ -67,7 +107,8 @@ def read_detector_start(model_dir: Path, spec: DetectorSpec) -> Start:
     return Start(_weights(state), tuple({'label': label} for label in state['labels']))
 
 
-def _sealed(model_dir: Path, name: str, spec: Spec) -> tuple[dict[str, Any], Mapping[str, Any]]:
+def _sealed(model_dir: Path, name: str, spec: Spec | None
+            ) -> tuple[dict[str, Any], Mapping[str, Any]]:
     """Return a file of weights and ``model.json``, which must be of one export.
 
     :raises ModelError: when they are not, or cannot be used.
@@ -113,7 +154,7 @@ def object_parameters(network: nn.Module) -> dict[str, nn.Parameter]:
     }
 
 
-def warm_start(network: MrcNet, start: Start, labels: Sequence[str], *,
+def warm_start(network: MrcNet | RefinerNetwork, start: Start, labels: Sequence[str], *,
                knows: bool = True) -> list[int]:
     """Copy a trained model into a network; rows of unknown objects start from the mean row.
 
@@ -128,21 +169,21 @@ def warm_start(network: MrcNet, start: Start, labels: Sequence[str], *,
     return [i for i, label in enumerate(labels) if label in known]
 
 
-def freeze_shared(network: MrcNet) -> None:
+def freeze_shared(network: MrcNet | RefinerNetwork) -> None:
     """Leave only the rows of the objects to be trained."""
     rows = object_parameters(network)
     for name, parameter in network.named_parameters():
         parameter.requires_grad_(name in rows)
 
 
-def freeze_norms(network: MrcNet) -> None:
+def freeze_norms(network: MrcNet | RefinerNetwork) -> None:
     """Keep the batch statistics; to be called after every ``train()``."""
     for module in network.modules():
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
             module.eval()
 
 
-def clear_gradients(network: MrcNet, classes: Sequence[int]) -> None:
+def clear_gradients(network: MrcNet | RefinerNetwork, classes: Sequence[int]) -> None:
     """Drop the gradients of the rows of some classes."""
     for parameter in object_parameters(network).values():
         if parameter.grad is not None:

@@ -156,7 +156,7 @@ def test_a_device_is_named_behind_the_runtime():
     assert [choice.title for choice in chosen] == ['onnxruntime fp32 cuda', 'onnxruntime fp32']
 
 
-def test_real_runtimes_are_compared_with_torch(tiny_model, no_rest):
+def test_real_runtimes_are_compared_with_torch(refined_model, no_rest):
     """All that are present, with the arithmetic of the graphs and the rate of this machine."""
     pytest.importorskip('torch')
     from mrcnet_ros.export.arithmetic import gemm_flops_per_s, stage_flops
@@ -167,7 +167,7 @@ def test_real_runtimes_are_compared_with_torch(tiny_model, no_rest):
     loaded = {}
     for name, precision, _ in chosen:
         estimator = PoseEstimator.load(
-            tiny_model.path, tiny_model.meshes, store_root=tiny_model.store, threads=1,
+            refined_model.path, refined_model.meshes, store_root=refined_model.store, threads=1,
             backend=name, precision=precision, allow_unverified=True, crops=2, hypotheses=3,
             refine=1)
         loaded[f'{name} {precision}'] = Contender(
@@ -177,7 +177,7 @@ def test_real_runtimes_are_compared_with_torch(tiny_model, no_rest):
     asked = [Question(image, camera, [Detection('blob', np.array([30.0, 20, 90, 80])),
                                       Detection('box', np.array([70.0, 30, 130, 90]))])]
     times = comparison.compare_runtimes(loaded, asked, (1, 3), repeats=1)
-    arithmetic = Arithmetic(stage_flops(tiny_model.path), gemm_flops_per_s(1))
+    arithmetic = Arithmetic(stage_flops(refined_model.path), gemm_flops_per_s(1))
     assert all(count > 0 for count in arithmetic.graph_flops.values())
     figures = {name: comparison.contender_figures(times[name], arithmetic, loaded[name].precision)
                for name in loaded}

@@ -21,11 +21,15 @@ from mrcnet_ros.cli import main as mrcnet
 from mrcnet_ros.datasets.bop import BopDataset
 from mrcnet_ros.datasets.boxes import BoxSpec
 from mrcnet_ros.datasets.known_view import KnownView, photographed
+from mrcnet_ros.errors import ModelError
 from mrcnet_ros.evaluation import response, swap
-from mrcnet_ros.evaluation.response import Stage2Alone
+from mrcnet_ros.evaluation.response import RefinerAlone, Stage2Alone
 from mrcnet_ros.evaluation.runner import estimate_view
+from mrcnet_ros.geometry.se3 import rotation_angle
 from mrcnet_ros.inference.calibration_entries import write_size_ratios
+from mrcnet_ros.inference.consensus import mean_pose
 from mrcnet_ros.inference.estimator import PoseEstimator
+from mrcnet_ros.rendering.template_store import TemplateStore
 
 RUNGS = ['clean renders', '+ occluders, clutter', '+ changed colours and light', 'photographs']
 
@@ -192,6 +196,37 @@ def test_stage_two_alone_takes_objects_as_large_as_the_estimator_does(
     np.testing.assert_allclose(ends[1], wanted, atol=1e-5)
     assert not np.allclose(ends[0], wanted, atol=1e-3)
     smaller.close()
+
+
+def test_the_refiner_alone_answers_as_in_the_estimator(
+        refined_model: TinyModel, views: list[KnownView], tmp_path: Path) -> None:
+    """One pass is half of the way to where it ends; sizes from photographs count in both."""
+    path = shutil.copytree(refined_model.path, tmp_path / 'model')
+    write_size_ratios(path, {'blob': 0.9, 'box': 1.1})
+    plain, refined = (PoseEstimator.load(
+        path, refined_model.meshes, store_root=refined_model.store, backend='onnxruntime',
+        threads=1, crops=1, hypotheses=1, refine=n) for n in (0, 1))
+    stage = RefinerAlone(plain, TemplateStore(refined_model.store))
+    compared = 0
+    for view in views:
+        start, wanted = estimate_view(view, plain), estimate_view(view, refined)
+        (end,) = stage.refine(view, [start])
+        item = plain.objects[view.label]
+        a, b = item.to_centred(start), item.to_centred(end)
+        near = rotation_angle(a[:3, :3].T @ b[:3, :3]) < np.radians(25)
+        if near and np.linalg.norm(a[:3, 3] - b[:3, 3]) < 0.5 * item.diameter_m:
+            halfway = mean_pose(np.stack([a, b]), np.ones(2))
+            np.testing.assert_allclose(item.to_centred(wanted), halfway, atol=1e-5)
+            compared += 1
+    assert compared
+    plain.close()
+    refined.close()
+
+
+def test_a_model_without_a_refiner_cannot_be_asked_for_it(estimator: PoseEstimator) -> None:
+    """By name."""
+    with pytest.raises(ModelError, match='has no refiner'):
+        RefinerAlone(estimator, TemplateStore())
 
 
 class Halves:

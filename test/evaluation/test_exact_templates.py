@@ -13,6 +13,7 @@ from mrcnet_ros.cli import main as mrcnet
 from mrcnet_ros.datasets.bop import BopDataset
 from mrcnet_ros.datasets.boxes import BoxSpec
 from mrcnet_ros.evaluation.exact_estimator import ExactPoseEstimator
+from mrcnet_ros.evaluation.exact_templates import template_intrinsics_at
 from mrcnet_ros.evaluation.runner import detections_of
 from mrcnet_ros.geometry.bins import encode_translation
 from mrcnet_ros.geometry.camera import Camera
@@ -20,7 +21,6 @@ from mrcnet_ros.geometry.crop import crop_camera
 from mrcnet_ros.geometry.se3 import exp_so3
 from mrcnet_ros.inference.calibration_entries import write_size_ratios
 from mrcnet_ros.inference.estimator import PoseEstimator
-from mrcnet_ros.inference.exact_templates import template_intrinsics_at
 from mrcnet_ros.rendering.template_store import TemplateStore, template_intrinsics
 from mrcnet_ros.specs import CropSpec, TemplateSpec
 from mrcnet_ros.synth.dataset import make_dataset

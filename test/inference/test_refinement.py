@@ -1,9 +1,8 @@
-"""The last stage: stage 2 starts once more, at the pose itself."""
+"""The last stage: the refiner measures a pose once more, in a crop made for it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+import logging
 from typing import Any
 
 import numpy as np
@@ -11,155 +10,168 @@ import pytest
 from tiny_estimator import CAMERA, DETECTIONS, IMAGE, assert_same_pose, load
 
 from mrcnet_ros.errors import SpecError
-from mrcnet_ros.geometry.bins import encode_translation
-from mrcnet_ros.geometry.crop import crop_camera
-from mrcnet_ros.geometry.se3 import exp_so3, rotation_angle, rotation_to_axis
+from mrcnet_ros.geometry.pose_crop import pose_crop
+from mrcnet_ros.geometry.sampling import sample_crop
+from mrcnet_ros.geometry.se3 import exp_so3, make_transform, rotation_angle, rotation_to_axis
 from mrcnet_ros.inference.estimator import PoseEstimator
 from mrcnet_ros.inference.known_start import KnownPose
+from mrcnet_ros.inference.refinement import Refiner
 from mrcnet_ros.runtimes.backend import Arrays
 
-Answer = Callable[[Arrays, dict[str, Any]], None]
-SAME = np.array([1, 0, 0, 0, 1, 0], np.float32)  # no rotation
+STARTS = np.stack([make_transform(exp_so3(w), t) for w, t in (
+    ([0.3, -1.2, 0.4], [0.02, -0.01, 0.5]), ([2.0, 0.1, -0.7], [-0.08, 0.05, 0.7]))])
+CLASSES = np.array([0, 1])
 
 
-def answering(estimator: PoseEstimator, monkeypatch: Any, answer: Answer) -> list[Arrays]:
-    """Let stage 2 answer its later calls in another way; return what it is asked in these.
+@pytest.fixture
+def refining(refined_model) -> PoseEstimator:
+    """Load the tiny model with its refiner, one pass."""
+    return load(refined_model, refine=1)
 
-    :param answer: changes what stage 2 has said to some inputs.
+
+def refiner_of(estimator: PoseEstimator) -> Refiner:
+    """Return the refiner that an estimator uses."""
+    assert estimator._refiner is not None
+    return estimator._refiner
+
+
+def answering(estimator: PoseEstimator, monkeypatch: Any, **outputs: np.ndarray) -> list[Arrays]:
+    """Let the refiner answer so; return what it is asked.
+
+    :param outputs: that differ from its own, by name.
     """
     run, asked = estimator.backend.run, []
 
     def changed(graph: str, inputs: Arrays) -> dict[str, Any]:
-        outputs = dict(run(graph, inputs))
-        if graph == 'stage1':
-            asked.clear()
-        if graph == 'stage2':
+        found = dict(run(graph, inputs))
+        if graph == 'refiner':
             asked.append(inputs)
-            if len(asked) > 1:
-                answer(inputs, outputs)
-        return outputs
+            found |= {name: value.astype(np.float32) for name, value in outputs.items()}
+        return found
 
     monkeypatch.setattr(estimator.backend, 'run', changed)
     return asked
 
 
-def content(inputs: Arrays, outputs: dict[str, Any]) -> None:
-    """Say that the start is right, and how good it is."""
-    outputs |= {'six': np.tile(SAME, (len(inputs['xy']), 1)), 'fine_xy': inputs['xy'],
-                'fine_log_size': inputs['log_size'],
-                'quality': np.full(len(inputs['xy']), 1.5, np.float32)}
+def measuring(estimator: PoseEstimator, monkeypatch: Any, change: Any, quality: float = 0.8
+              ) -> None:
+    """Let the refiner end at changed poses.
+
+    :param change: (4, 4) pose of a start to that of its end.
+    """
+    def measure(T: np.ndarray, classes: Any, *_: Any) -> tuple[np.ndarray, np.ndarray]:
+        return np.stack([change(one) for one in T]), np.full(len(T), quality)
+
+    monkeypatch.setattr(refiner_of(estimator), 'measure', measure)
 
 
-@pytest.mark.parametrize('passes', [1, 3])
-@pytest.mark.parametrize('crops', [1, 2])
-def test_a_pose_that_stage_2_agrees_with_stays(tiny_model, monkeypatch, passes, crops):
-    """It starts at the very pose; what it says of its quality replaces what was said before."""
-    options = {'crops': crops, 'hypotheses': 3}
-    plain = load(tiny_model, **options)(IMAGE, CAMERA, DETECTIONS)
-    estimator = load(tiny_model, refine=passes, **options)
-    asked = answering(estimator, monkeypatch, content)
-    result = estimator.estimate(IMAGE, CAMERA, DETECTIONS)
-    assert len(asked) == 1 + passes and result.stage_seconds['refine'] > 0
-    for pose, before in zip(result.poses, plain, strict=True):
-        np.testing.assert_allclose(pose.T_camera_object, before.T_camera_object, atol=2e-6)
-        assert pose.evidence.quality == pytest.approx(
-            pose.evidence.share / (1 + np.exp(-1.5)), rel=1e-6)
-        assert (pose.evidence.share, pose.evidence.apart, pose.bin_index) == pytest.approx(
-            (before.evidence.share, before.evidence.apart, before.bin_index), rel=1e-4,
-            nan_ok=True)
+def test_the_answer_that_nothing_is_wrong_is_the_start(refining, monkeypatch):
+    """Of the network's numbers: the rotation seen along the ray, no offset, the usual size."""
+    refiner = refiner_of(refining)
+    six = []
+    for T, c in zip(STARTS, CLASSES, strict=True):
+        crop, nearest = pose_crop(T, refining.centred[c].diameter_m, refiner._spec.template,
+                                  refiner._grid, refiner._seen[c])
+        in_crop = crop.R_crop_camera @ T[:3]
+        R_ray = rotation_to_axis(in_crop[:, 3]) @ in_crop[:, :3]
+        six.append((R_ray @ refiner._grid[nearest].T)[:, :2].T.reshape(6))
+    answering(refining, monkeypatch, six=np.array(six), fine_xy=np.zeros((2, 2)),
+              fine_log_size=np.full(2, np.log(0.8)), quality=np.full(2, 1.5))
+    ends, quality = refiner.measure(STARTS, CLASSES, IMAGE, CAMERA)
+    np.testing.assert_allclose(ends, STARTS, atol=2e-6)
+    np.testing.assert_allclose(quality, 1 / (1 + np.exp(-1.5)), rtol=1e-6)
 
 
-def test_the_pose_is_the_mean_of_its_start_and_of_the_answer(tiny_model, monkeypatch):
-    """An answer 8 degrees aside, 6 % farther and beside the start moves the pose half as far."""
-    detection = DETECTIONS[:1]
-    (before,) = load(tiny_model)(IMAGE, CAMERA, detection)
-    estimator = load(tiny_model, refine=1)
-    item = estimator.objects[before.label]
-    crop = crop_camera(CAMERA, detection[0].box_xyxy, estimator.spec.crop)
-    T = item.to_centred(before.T_camera_object)
-    aside = np.radians(8.0) * np.array([0.6, 0.0, 0.8])
-    t_end = 1.06 * exp_so3([0.0, 0.01, 0.0]) @ T[:3, 3]
-    in_crop = crop.R_crop_camera @ t_end
-    R_start = rotation_to_axis(crop.R_crop_camera @ T[:3, 3]) @ crop.R_crop_camera @ T[:3, :3]
-    R_end = rotation_to_axis(in_crop) @ crop.R_crop_camera @ T[:3, :3] @ exp_so3(aside)
-    six = (R_end @ R_start.T)[:, :2].T.reshape(6)
-    code = encode_translation(in_crop, crop.focal, item.diameter_m)
+def test_it_looks_at_the_crops_of_the_poses_and_at_the_nearest_templates(refining, monkeypatch):
+    """Pixels of the image, and features that its own graph has computed."""
+    refiner = refiner_of(refining)
+    asked = answering(refining, monkeypatch)
+    refiner.measure(STARTS, CLASSES, IMAGE, CAMERA)
+    for i, (T, c) in enumerate(zip(STARTS, CLASSES, strict=True)):
+        crop, nearest = pose_crop(T, refining.centred[c].diameter_m, refiner._spec.template,
+                                  refiner._grid, refiner._seen[c])
+        np.testing.assert_array_equal(asked[0]['image'][i], sample_crop(IMAGE, CAMERA, crop))
+        features, _, _ = refiner.features.fetch([int(c)], [nearest])
+        np.testing.assert_array_equal(asked[0]['t16'][i], features['t16'][0])
+        of_stage2, _, _ = refining.features.fetch([int(c)], [0])
+        assert not np.array_equal(of_stage2['t16'][0], features['t16'][0])
 
-    def aside_of_it(inputs: Arrays, outputs: dict[str, Any]) -> None:
-        outputs |= {'six': six[None].astype(np.float32), 'fine_xy': code[None, :2],
-                    'fine_log_size': code[2:]}
 
-    answering(estimator, monkeypatch, aside_of_it)
-    (pose,) = estimator(IMAGE, CAMERA, detection)
-    found = item.to_centred(pose.T_camera_object)
-    assert np.linalg.norm(found[:3, 3]) == pytest.approx(
-        np.sqrt(1.06) * np.linalg.norm(T[:3, 3]), rel=1e-5)
-    halfway = T[:3, :3] @ exp_so3(aside / 2)
-    assert rotation_angle(halfway.T @ found[:3, :3]) < 1e-3
-    assert pose.evidence.distance == pytest.approx(
-        np.linalg.norm(found[:3, 3]) / item.diameter_m)
+def test_several_poses_are_answered_as_each_alone(refining):
+    """Objects of one image do not see one another."""
+    refiner = refiner_of(refining)
+    together, quality = refiner.measure(STARTS, CLASSES, IMAGE, CAMERA)
+    for i in range(2):
+        alone, own = refiner.measure(STARTS[i:i + 1], CLASSES[i:i + 1], IMAGE, CAMERA)
+        np.testing.assert_allclose(alone[0], together[i], atol=1e-5)
+        np.testing.assert_allclose(own[0], quality[i], atol=1e-5)
 
 
 @pytest.mark.parametrize('passes', [1, 2, 3])
-def test_every_pass_counts_as_much_as_the_start(tiny_model, monkeypatch, passes):
-    """Answers are 10 % nearer than the start was; the mean is of all of them and the start."""
+def test_the_pose_is_the_mean_of_its_start_and_of_all_answers(refined_model, tiny_model,
+                                                              monkeypatch, passes):
+    """Each answer is 8 degrees aside of the first start and 6 % farther."""
+    (before,) = load(tiny_model)(IMAGE, CAMERA, DETECTIONS[:1])
+    estimator = load(refined_model, refine=passes)
+    item = estimator.objects[before.label]
+    T = item.to_centred(before.T_camera_object)
+    aside = np.radians(8.0) * np.array([0.6, 0.0, 0.8])
+    end = make_transform(T[:3, :3] @ exp_so3(aside), 1.06 * T[:3, 3])
+    measuring(estimator, monkeypatch, lambda _: end)
+    result = estimator.estimate(IMAGE, CAMERA, DETECTIONS[:1])
+    found, part = item.to_centred(result.poses[0].T_camera_object), passes / (passes + 1)
+    assert np.linalg.norm(found[:3, 3]) == pytest.approx(
+        1.06**part * np.linalg.norm(T[:3, 3]), rel=1e-5)
+    assert rotation_angle((T[:3, :3] @ exp_so3(part * aside)).T @ found[:3, :3]) < 1e-3
+    evidence = result.poses[0].evidence
+    assert evidence.quality == pytest.approx(0.8 * evidence.share)
+    assert evidence.distance == pytest.approx(np.linalg.norm(found[:3, 3]) / item.diameter_m)
+    assert result.rows['refine'] == passes and result.stage_seconds['refine'] > 0
+    assert estimator.refinements == passes
+
+
+@pytest.mark.parametrize('wrong', ['far', 'turned'])
+def test_an_answer_far_away_leaves_the_pose_and_says_how_good_it_is(refining, tiny_model,
+                                                                   monkeypatch, wrong):
+    """The refiner does not see the object there: that counts, its pose does not."""
     plain = load(tiny_model)(IMAGE, CAMERA, DETECTIONS)
-    estimator = load(tiny_model, refine=passes)
-    first: dict[str, Any] = {}
 
-    def nearer(inputs: Arrays, outputs: dict[str, Any]) -> None:
-        first.setdefault('xy', inputs['xy'])
-        first.setdefault('log_size', inputs['log_size'])
-        content(inputs, outputs)
-        outputs |= {'fine_xy': first['xy'], 'fine_log_size': first['log_size'] - np.log(0.9)}
+    def change(T: np.ndarray) -> np.ndarray:
+        if wrong == 'far':
+            return make_transform(T[:3, :3], 2.0 * T[:3, 3])
+        return make_transform(T[:3, :3] @ exp_so3([0.0, 0.0, 0.6]), T[:3, 3])
 
-    answering(estimator, monkeypatch, nearer)
-    for pose, before in zip(estimator(IMAGE, CAMERA, DETECTIONS), plain, strict=True):
-        item = estimator.objects[pose.label]
-        t, t_before = (item.to_centred(p.T_camera_object)[:3, 3] for p in (pose, before))
-        ratio = np.linalg.norm(t) / np.linalg.norm(t_before)
-        assert ratio == pytest.approx(0.9 ** (passes / (passes + 1)), rel=2e-3)
+    measuring(refining, monkeypatch, change, quality=0.25)
+    for pose, before in zip(refining(IMAGE, CAMERA, DETECTIONS), plain, strict=True):
+        np.testing.assert_allclose(pose.T_camera_object, before.T_camera_object, atol=1e-6)
+        assert pose.evidence.quality == pytest.approx(0.25 * before.evidence.share, rel=1e-4)
 
 
-@pytest.mark.parametrize('wrong', ['far', 'turned', 'not finite', 'quality not finite'])
-def test_an_answer_that_does_not_fit_changes_nothing(tiny_model, monkeypatch, wrong):
+def test_an_answer_that_is_not_finite_changes_nothing(refining, tiny_model, monkeypatch):
     """Neither the pose nor its score."""
     plain = load(tiny_model)(IMAGE, CAMERA, DETECTIONS)
-    estimator = load(tiny_model, refine=2)
-
-    def unfit(inputs: Arrays, outputs: dict[str, Any]) -> None:
-        content(inputs, outputs)
-        if wrong == 'far':
-            outputs['fine_log_size'] = inputs['log_size'] - 0.5
-        elif wrong == 'turned':
-            outputs['six'] = np.tile(exp_so3([0, 0, 0.6])[:, :2].T.reshape(6), (5, 1))
-        else:
-            name = 'fine_xy' if wrong == 'not finite' else 'quality'
-            outputs[name] = np.full_like(outputs[name], np.nan)
-
-    answering(estimator, monkeypatch, unfit)
-    for pose, before in zip(estimator(IMAGE, CAMERA, DETECTIONS), plain, strict=True):
+    measuring(refining, monkeypatch, lambda T: np.full_like(T, np.nan), quality=np.nan)
+    for pose, before in zip(refining(IMAGE, CAMERA, DETECTIONS), plain, strict=True):
         assert_same_pose(pose, before)
-        assert pose.evidence == before.evidence
+        assert pose.evidence.quality == pytest.approx(before.evidence.quality, rel=1e-4)
 
 
-def test_the_crops_of_a_detection_take_turns(tiny_model, monkeypatch):
-    """Each pass looks at another one, beginning with the one that the pose belongs to."""
-    estimator = load(tiny_model, refine=2, crops=2)
-    asked = answering(estimator, monkeypatch, content)
-    estimator(IMAGE, CAMERA, DETECTIONS[:1])
-    first, second = asked[1:]
-    rows = asked[0]['x16']
-    assert len(rows) == 2 and np.abs(rows[0] - rows[1]).max() > 1e-3
-    used = {int(np.abs(rows - one['x16']).max(axis=(1, 2, 3)).argmin()) for one in (first, second)}
-    assert used == {0, 1}
+def test_of_equivalent_poses_it_ends_at_the_one_near_its_start(refining):
+    """A box looks the same after half a turn: the mean with its start makes sense."""
+    refiner, box = refiner_of(refining), 1
+    assert len(refining.centred[box].symmetries.transforms) == 2
+    half_turn = refining.centred[box].symmetries.transforms[1]
+    first, second = STARTS[1], STARTS[1] @ half_turn
+    ends, _ = refiner.measure(np.stack([first, second]), np.array([box, box]), IMAGE, CAMERA)
+    for start, end in zip((first, second), ends, strict=True):
+        here = rotation_angle(start[:3, :3].T @ end[:3, :3])
+        other = rotation_angle(start[:3, :3].T @ (end @ half_turn)[:3, :3])
+        assert here <= other
 
 
-def test_a_pose_that_is_not_finite_does_not_stop_the_others(tiny_model, monkeypatch):
-    """It is skipped as it is without a refinement."""
-    estimator = load(tiny_model, refine=1)
-    run = estimator.backend.run
-    calls = []
+def test_a_pose_that_is_not_finite_does_not_stop_the_others(refining, monkeypatch):
+    """It is skipped as it is without a refiner."""
+    run, calls = refining.backend.run, []
 
     def broken(graph: str, inputs: Arrays) -> dict[str, Any]:
         outputs = dict(run(graph, inputs))
@@ -169,38 +181,52 @@ def test_a_pose_that_is_not_finite_does_not_stop_the_others(tiny_model, monkeypa
             outputs['fine_xy'][1] = np.nan
         return outputs
 
-    monkeypatch.setattr(estimator.backend, 'run', broken)
-    result = estimator.estimate(IMAGE, CAMERA, DETECTIONS)
+    monkeypatch.setattr(refining.backend, 'run', broken)
+    result = refining.estimate(IMAGE, CAMERA, DETECTIONS)
     assert [(s.detection_index, s.reason) for s in result.skipped] == [(1, 'non_finite')]
     assert [p.detection_index for p in result.poses] == [0, 2, 3, 4]
+    assert result.rows['refine'] == 4
 
 
-def test_followed_objects_are_not_refined(tiny_model):
-    """They start at a known pose already, at camera rate."""
-    plain, refined = load(tiny_model), load(tiny_model, refine=1)
-    starts = [KnownPose(p.label, p.T_camera_object) for p in plain(IMAGE, CAMERA, DETECTIONS)]
-    a, b = (e.follow(IMAGE, CAMERA, starts) for e in (plain, refined))
-    assert 'refine' not in b.stage_seconds
-    for pose, same in zip(a.poses, b.poses, strict=True):
-        assert_same_pose(pose, same)
+def test_followed_objects_are_refined_as_well(refining, monkeypatch):
+    """Where an object was last seen is a start like another one."""
+    starts = [KnownPose(p.label, p.T_camera_object) for p in refining(IMAGE, CAMERA, DETECTIONS)]
+    asked = answering(refining, monkeypatch)
+    result = refining.follow(IMAGE, CAMERA, starts)
+    assert result.poses and len(asked[0]['image']) == len(result.poses)
 
 
-def test_without_a_refinement_nothing_is_drawn(tiny_model, estimator, monkeypatch):
-    """A machine that has the templates needs no OpenGL then."""
-    assert estimator is not None  # its templates are in the store
-    monkeypatch.setattr('mrcnet_ros.inference.refinement.ExactStage2', None)
-    assert len(load(tiny_model)(IMAGE, CAMERA, DETECTIONS)) == len(DETECTIONS)
-    assert len(load(tiny_model, refine=1, stage1_only=True)(IMAGE, CAMERA, DETECTIONS)) == 5
+def test_a_model_without_a_refiner_answers_as_it_does(tiny_model, caplog):
+    """And it is told that the passes have no effect."""
+    plain = load(tiny_model, refine=0)
+    with caplog.at_level(logging.INFO):
+        asked = load(tiny_model, refine=2)
+    assert "'tiny': refine has no effect, because the model has no refiner" in caplog.text
+    assert asked.refinements == 0
+    for a, b in zip(plain(IMAGE, CAMERA, DETECTIONS), asked(IMAGE, CAMERA, DETECTIONS),
+                    strict=True):
+        assert_same_pose(a, b)
 
 
-def test_the_backend_is_closed_whatever_the_renderer_says(tiny_model, monkeypatch):
-    """Such as that another thread made it."""
-    estimator, closed = load(tiny_model, refine=1), []
-    monkeypatch.setattr(estimator.backend, 'close', lambda: closed.append(True))
-    with ThreadPoolExecutor(1) as other, pytest.raises(RuntimeError, match='was made by'):
-        other.submit(estimator.close).result()
-    assert closed == [True]
-    estimator._refiner.close()
+def test_without_passes_the_refiner_is_not_used(refined_model, tiny_model):
+    """No template of it is drawn, and the answers are those of stage 2; or of stage 1 alone."""
+    plain = load(tiny_model, refine=0)(IMAGE, CAMERA, DETECTIONS)
+    estimator = load(refined_model, refine=0)
+    assert estimator._refiner is None and estimator.refinements == 0
+    for a, b in zip(plain, estimator(IMAGE, CAMERA, DETECTIONS), strict=True):
+        assert_same_pose(a, b)
+    assert load(refined_model, refine=1, stage1_only=True).refinements == 0
+
+
+def test_features_are_ready_before_the_first_image(refined_model):
+    """Those of stage 2 and those of the refiner share the memory."""
+    estimator = load(refined_model, refine=1, preload=True)
+    refiner = refiner_of(estimator)
+    before = len(refiner.features.cache)
+    assert refiner.features.cache is estimator.features.cache
+    _, hits, misses = refiner.features.fetch([0, 1], [0, 11])
+    assert (hits, misses) == (2, 0) and len(refiner.features.cache) == before
+    assert before == 2 * (48 + 12)
 
 
 @pytest.mark.parametrize('refine', [-1, 4, True, 1.5, '1'])

@@ -13,11 +13,11 @@ import pytest
 pytest.importorskip('torch', reason='needs the train extra')
 pytest.importorskip('onnx', reason='needs the train extra')
 
-from tiny_model import SPEC, TinyModel, graphs_of
+from tiny_model import REFINER_SPEC, SPEC, TinyModel, graphs_of
 
 from mrcnet_ros.cpus import has_bf16
 from mrcnet_ros.errors import BackendError, ModelError
-from mrcnet_ros.export.arithmetic import example_inputs
+from mrcnet_ros.export.arithmetic import example_inputs, refiner_inputs
 from mrcnet_ros.export.onnx_export import TOLERANCE
 from mrcnet_ros.inference.estimator import PoseEstimator
 from mrcnet_ros.inference.model_directory import read_model_directory
@@ -34,7 +34,8 @@ bf16 = pytest.mark.skipif(not has_bf16(), reason='this processor does not multip
 def inputs_of(graph: str, count: int) -> Arrays:
     generator = np.random.default_rng(count)
     inputs = {}
-    for name, tensor in example_inputs(SPEC, count)[graph].items():
+    examples = example_inputs(SPEC, count) | refiner_inputs(REFINER_SPEC, count)
+    for name, tensor in examples[graph].items():
         array = tensor.numpy()
         if name == 'class_index':
             array = generator.integers(0, 2, count)
@@ -51,7 +52,7 @@ def largest_difference(tiny: TinyModel, options: RuntimeOptions, count: int) -> 
     one = load_backend(graphs_of(tiny), RuntimeOptions(threads=1))
     other = load_backend(graphs_of(tiny), options)
     worst = 0.0
-    for graph in GRAPHS:
+    for graph in graphs_of(tiny):
         inputs = inputs_of(graph, count)
         expected, found = one.run(graph, inputs), other.run(graph, inputs)
         assert list(found) == list(expected)
@@ -65,22 +66,22 @@ def largest_difference(tiny: TinyModel, options: RuntimeOptions, count: int) -> 
 @pytest.mark.parametrize('count', [1, 3])
 @pytest.mark.parametrize(('name', 'tolerance'), [
     pytest.param('openvino', 2e-4, marks=openvino), ('torch', TOLERANCE)])
-def test_every_runtime_computes_the_same(tiny_model, name, tolerance, count):
+def test_every_runtime_computes_the_same(refined_model, name, tolerance, count):
     """All outputs of all graphs agree to rounding, for any number of detections.
 
     The graphs hold weights in half precision, rounded after norms were folded into them; those
     that PyTorch reads were rounded before.
     """
     options = RuntimeOptions(backend=name, precision='fp32', threads=1)
-    assert largest_difference(tiny_model, options, count) < tolerance
+    assert largest_difference(refined_model, options, count) < tolerance
 
 
 @openvino
 @bf16
-def test_bfloat16_is_really_used(tiny_model):
+def test_bfloat16_is_really_used(refined_model):
     """Outputs differ as much as its 8 bits of mantissa make them, and not more."""
     options = RuntimeOptions(backend='openvino', precision='bf16', threads=1)
-    assert 2e-4 < largest_difference(tiny_model, options, 2) < 0.2
+    assert 2e-4 < largest_difference(refined_model, options, 2) < 0.2
 
 
 @openvino

@@ -30,7 +30,7 @@ onnx = pytest.importorskip('onnx', reason='needs the train or a TensorRT extra')
 FLOAT, HALF = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16
 
 LMO = Path(__file__).parents[2] / 'models' / 'lmo'
-DEFAULT_GRAPHS = ('stage1', 'template', 'stage2', 'detector')
+DEFAULT_GRAPHS = ('stage1', 'template', 'stage2', 'refiner', 'refiner_template', 'detector')
 PAPER_GRAPHS = ('embed', 'stage1', 'stage2')
 GRAPHS = [*(f'default {g}' for g in DEFAULT_GRAPHS), *(f'paper {g}' for g in PAPER_GRAPHS)]
 LIMIT = 0.01  # of an output's largest value, for products in half precision

@@ -33,6 +33,7 @@ from mrcnet_ros.runtimes.gpu_memory import GpuArray
 from mrcnet_ros.runtimes.onnxruntime_backend import OnnxRuntimeBackend
 from mrcnet_ros.runtimes.tensorrt_backend import load_tensorrt
 from mrcnet_ros.runtimes.tensorrt_build import EngineTarget
+from mrcnet_ros.specs import REFINER_GRAPHS
 
 onnx = pytest.importorskip('onnx', reason='needs the train or a TensorRT extra')
 FLOAT, HALF = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16
@@ -245,15 +246,16 @@ def test_a_full_gpu_and_an_unknown_device_are_errors(stand: Stand) -> None:
 
 @needs_rtx
 def test_engines_are_exported_ahead_of_the_first_start(
-        tiny_model: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        refined_model: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """For a GPU that is not here; the second time they are found, and meshes are not needed."""
-    command = ['export', '--model', str(tiny_model.path), '--backend', 'tensorrt_rtx',
+    command = ['export', '--model', str(refined_model.path), '--backend', 'tensorrt_rtx',
                '--precision', 'fp16', '--capability', '8.9', '--engines', str(tmp_path)]
     assert main(command) == 0
     first = capsys.readouterr()
     assert 'engine of stage2 in fp16 for compute capability 8.9, 1 to 32 rows' in first.err
     files = [Path(line) for line in first.out.splitlines()]
-    assert [file.name.split('-')[:2] for file in files] == [[g, 'fp16'] for g in DEFAULT_GRAPHS]
+    assert [file.name.split('-')[:2] for file in files] == [
+        [g, 'fp16'] for g in (*DEFAULT_GRAPHS, *REFINER_GRAPHS)]
     assert all(file.is_file() for file in files)
     assert main(command) == 0
     assert capsys.readouterr() == (first.out, '')
@@ -326,7 +328,8 @@ def test_a_gpu_computes_the_same(real_library: str, precision: str, tmp_path: Pa
                                  monkeypatch: pytest.MonkeyPatch) -> None:
     """All graphs of the LM-O model, at batches within and beyond the engines'."""
     monkeypatch.setenv('MRCNET_CACHE', str(tmp_path))
-    graphs = {name: LMO / f'{name}.onnx' for name in (*DEFAULT_GRAPHS, 'detector')}
+    names = (*DEFAULT_GRAPHS, *REFINER_GRAPHS, 'detector')
+    graphs = {name: LMO / f'{name}.onnx' for name in names}
     backend = load_tensorrt(graphs, RuntimeOptions(
         backend=real_library, precision=precision, max_batch=4, longest_px=800))
     reference = OnnxRuntimeBackend(graphs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,11 +16,21 @@ from meshes import bumpy_sphere, cube, write_ply
 from torch import Tensor, nn
 
 from mrcnet_ros.export.directory import export_checkpoint
-from mrcnet_ros.network.mrcnet import MrcNet
+from mrcnet_ros.export.refiner_export import export_refiner
+from mrcnet_ros.network.mrcnet import MrcNet, RefinerNetwork
 from mrcnet_ros.network.stem import Stem
-from mrcnet_ros.specs import GRAPHS, BinSpec, CropSpec, ModelSpec, NetworkSpec, TemplateSpec
+from mrcnet_ros.specs import (
+    GRAPHS,
+    REFINER_GRAPHS,
+    BinSpec,
+    CropSpec,
+    ModelSpec,
+    NetworkSpec,
+    RefinerSpec,
+    TemplateSpec,
+)
 from mrcnet_ros.training.checkpoint import save_checkpoint
-from mrcnet_ros.training.config import TrainConfig
+from mrcnet_ros.training.config import RefinerConfig, TrainConfig
 
 SPEC = ModelSpec(
     crop=CropSpec(size_px=32), template=TemplateSpec(size_px=32),
@@ -48,9 +59,20 @@ class TinyModel:
     network: MrcNet
 
 
+REFINER_SPEC = RefinerSpec(nside=1, template=SPEC.template, network=SPEC.network)
+
+
+def refiner_config(config: TrainConfig, **changes: object) -> RefinerConfig:
+    """Return the configuration of a refiner of the objects of another configuration."""
+    values = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
+    values |= {'spec': REFINER_SPEC, 'output': config.output.parent / 'refiner', **changes}
+    return RefinerConfig(**values)
+
+
 def graphs_of(tiny: TinyModel) -> dict[str, Path]:
-    """Return the files of the graphs of a model."""
-    return {name: tiny.path / f'{name}.onnx' for name in GRAPHS}
+    """Return the files of the graphs of a model, with those of its refiner if it has one."""
+    files = {name: tiny.path / f'{name}.onnx' for name in (*GRAPHS, *REFINER_GRAPHS)}
+    return {name: file for name, file in files.items() if file.exists()}
 
 
 def write_material(folder: Path, **changes: object) -> TrainConfig:
@@ -110,6 +132,25 @@ def random_network(spec: ModelSpec = SPEC, objects: int = 2) -> MrcNet:
     """
     torch.manual_seed(3)
     network = MrcNet(spec=spec, objects=objects)
+    images, classes = _settle(network, objects, spec.crop.size_px)
+    with torch.no_grad():
+        network.coarse(network.backbone(images, classes).x16, classes)
+    return network.eval()
+
+
+def random_refiner(objects: int = 2) -> RefinerNetwork:
+    """Return a refiner whose every output depends on its inputs, in evaluation mode."""
+    torch.manual_seed(4)
+    network = RefinerNetwork(spec=REFINER_SPEC, objects=objects)
+    _settle(network, objects, REFINER_SPEC.crop.size_px)
+    return network.eval()
+
+
+def _settle(network: MrcNet | RefinerNetwork, objects: int, size: int) -> tuple[Tensor, Tensor]:
+    """Give a network random rows, a random last layer, and norms that have seen a batch.
+
+    :return: the batch of images and their classes.
+    """
     network.backbone.stem.load_imagenet(random_stem())
     for name, parameter in network.named_parameters():
         if 'gain' in name or 'offset' in name:  # rows of objects start equal
@@ -118,17 +159,16 @@ def random_network(spec: ModelSpec = SPEC, objects: int = 2) -> MrcNet:
     for module in network.modules():
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
             module.momentum = None
-    count, size = 64, spec.crop.size_px
+    count = 64
     smooth = nn.functional.interpolate(torch.rand(count // 2, 3, 4, 4), size=(size, size),
                                        mode='bilinear')
     images = 255 * torch.cat([smooth, torch.rand(count // 2, 3, size, size)])
     classes = torch.arange(count) % objects
     with torch.no_grad():
         pyramid = network.backbone(images, classes)
-        network.coarse(pyramid.x16, classes)
         network.residual(pyramid, pyramid._replace(dense=torch.rand_like(pyramid.dense)),
                          torch.zeros(count, 2), torch.zeros(count), classes)
-    return network.eval()
+    return images, classes
 
 
 def export_tiny(folder: Path) -> TinyModel:
@@ -143,3 +183,12 @@ def export_tiny(folder: Path) -> TinyModel:
     network.load_state_dict({k: v.half() if v.is_floating_point() else v
                              for k, v in network.state_dict().items()})
     return TinyModel(path, folder / 'meshes', folder / 'store', config, checkpoint, network)
+
+
+def add_refiner(tiny: TinyModel, folder: Path) -> Path:
+    """Return a copy of a model directory that has a random refiner."""
+    network, path = random_refiner(), shutil.copytree(tiny.path, folder / 'refined')
+    checkpoint = folder / 'refiner.pt'
+    save_checkpoint(checkpoint, {'average': network.state_dict(), 'step': 0, 'samples': 64},
+                    REFINER_SPEC)
+    return export_refiner(checkpoint, refiner_config(tiny.config), path)

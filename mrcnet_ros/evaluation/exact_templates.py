@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..geometry.se3 import Array
+from ..inference.decoding import Outputs
 from ..objects import ObjectModel
 from ..rendering.coordinates import object_coordinates
 from ..rendering.renderer import Renderer
 from ..runtimes.backend import Backend
 from ..specs import TemplateSpec
-from .decoding import Outputs
 
 
 class ExactTemplates:

@@ -12,10 +12,10 @@ from ..geometry.bins import encode_translation
 from ..geometry.crop import CropCamera
 from ..geometry.se3 import Array, make_transform, rotation_to_axis
 from ..geometry.spread import sigmoid
+from ..inference.decoding import Outputs, decode_poses
 from ..objects import ObjectModel
 from ..runtimes.backend import Backend
 from ..specs import SEEN, TemplateSpec
-from .decoding import Outputs, decode_poses
 from .exact_templates import ExactTemplates
 
 

@@ -1,0 +1,96 @@
+"""Adds a refiner to a model directory: its graphs as ONNX and its entry in ``model.json``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..errors import ModelError
+from ..model_json import REFINER, REFINER_WEIGHTS, check_seal, read_pose_json
+from ..network.graphs import refiner_graphs_of
+from ..network.mrcnet import RefinerNetwork
+from ..specs import GRAPHS, RefinerSpec
+from ..training.checkpoint import load_checkpoint, save_checkpoint
+from ..training.config import RefinerConfig
+from ..training.identity import IDENTITY, check_identity, check_known, identity_of
+from ..training.warm_start import read_refiner_start
+from .arithmetic import refiner_inputs
+from .directory import add_part, mean_of
+from .kept import Say, drop_refined, log, unverified
+from .onnx_export import CHECK_COUNTS, check_graphs, small_and_fast, write_graphs
+
+
+def export_refiner(checkpoint: Path, config: RefinerConfig, output: Path,
+                   mean_with: Path | None = None, *, say: Say = log) -> Path:
+    """Write the averaged weights of a checkpoint into the directory of a model of its objects.
+
+    Whatever else the directory holds stays.
+
+    :param config: that the checkpoint was trained with.
+    :param output: the model directory.
+    :param mean_with: directory of a model whose refiner the training started from; what is
+        written is the mean of both.
+    :param say: told what it was added to, and what of the model's calibration is dropped.
+    :return: the directory.
+    :raises ModelError: when the checkpoint cannot be read, the model is of other objects than it,
+        or an exported graph is not equal.
+    """
+    state = load_checkpoint(checkpoint, config.spec)
+    objects = config.load_objects()
+    identity = identity_of(objects, config.view_prior, config.seed)
+    check_identity(checkpoint, state, identity, ('objects', 'view_prior'))
+    labels = [o.label for o in objects]
+    values = _values(output, labels, identity)
+    network = RefinerNetwork(spec=config.spec, objects=len(objects))
+    weights = state['average'] if mean_with is None else mean_of(
+        state['average'], read_refiner_start(mean_with, config.spec), mean_with, labels)
+    weights = {k: v.half() if v.is_floating_point() else v for k, v in weights.items()}
+    network.load_state_dict(weights)
+    network.eval()
+
+    def fill(folder: Path) -> None:
+        write_refiner(network, config.spec, folder)
+        save_checkpoint(folder / REFINER_WEIGHTS, {'average': weights, IDENTITY: identity},
+                        config.spec)
+
+    lines = [f'a refiner of {", ".join(labels)}', *drop_refined(values),
+             *unverified(output, values, GRAPHS)]
+    values[REFINER] = {'spec': config.spec.to_dict(), 'samples': state['samples']}
+    add_part(output, values, fill)
+    for line in lines:
+        say(f'{output}: {line}')
+    return output
+
+
+def write_refiner(network: RefinerNetwork, spec: RefinerSpec, folder: Path) -> dict[str, Path]:
+    """Write the graphs of a refiner for any number of poses.
+
+    :param network: in evaluation mode.
+    :return: the files by graph.
+    :raises ModelError: when a written graph computes something else than the network.
+    """
+    graphs = refiner_graphs_of(network)
+    files = write_graphs(graphs, refiner_inputs(spec, 2), folder, small_and_fast)
+    for count in CHECK_COUNTS:
+        torch.manual_seed(count)
+        check_graphs(graphs, files, refiner_inputs(spec, count))
+    return files
+
+
+def _values(output: Path, labels: list[str], identity: dict[str, Any]) -> dict[str, Any]:
+    """Return what a directory's ``model.json`` says.
+
+    :raises ModelError: when there is no model of these objects, in this order.
+    """
+    values: dict[str, Any] = json.loads(read_pose_json(output)[0])
+    check_seal(output, values)
+    known = [entry['label'] for entry in values['objects']]
+    if known != labels:
+        raise ModelError(output, f'knows {known}, the refiner {labels}', 'a refiner belongs to a '
+                         'model of the same objects in the same order')
+    check_known(output, values['objects'], identity,
+                'a refiner belongs to a model of the same objects')
+    return values
