@@ -135,7 +135,8 @@ def _run_photographs(args: argparse.Namespace) -> int:
                  {s.label: s.ratio if resized else s.known for s in sizes},
                  Images(source, _boxes(args), *_tried(args)))
     if args.write:
-        _write(args.model, laws, {s.label: s.ratio for s in sizes if resized and s.told})
+        _write(args.model, laws, {s.label: s.ratio for s in sizes if resized and s.told},
+               args.refine)
     return laws.missing or unsized
 
 
@@ -204,7 +205,7 @@ def _run_synthetic(args: argparse.Namespace) -> int:
     laws = _laws(args.only, done, objects, dict.fromkeys(objects, 1.0), Images(
         'synthetic', _boxes(args), *_tried(args), for_photographs=not args.for_renders))
     if args.write:
-        _write(args.model, laws, {})
+        _write(args.model, laws, {}, args.refine)
     return laws.missing
 
 
@@ -264,10 +265,11 @@ def _laws(wanted: Collection[str], done: Run, objects: Mapping[str, ObjectModel]
                  or ('score' in wanted and score is None))
 
 
-def _write(path: Path, laws: _Laws, sizes: Mapping[str, float]) -> None:
+def _write(path: Path, laws: _Laws, sizes: Mapping[str, float], refine: int) -> None:
     """Write calibrations and sizes into a model.
 
     :param sizes: by label, new size ratios.
+    :param refine: how often the poses were refined that the calibrations are of.
     """
     from ..inference.calibration_entries import SIZES, write_law, write_size_ratios
 
@@ -279,7 +281,7 @@ def _write(path: Path, laws: _Laws, sizes: Mapping[str, float]) -> None:
         if measured is not None:
             write_law(path, *measured)
             written.append(measured[0].entry)
-    print_written(path, written)
+    print_written(path, written, refine)
 
 
 def _tried(args: argparse.Namespace) -> tuple[int, int, int]:

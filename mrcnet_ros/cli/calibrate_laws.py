@@ -73,8 +73,11 @@ def measured_score(done: Run, objects: Mapping[str, ObjectModel], sizes: Mapping
     return law, source
 
 
-def print_written(model: Path, written: Collection[str]) -> None:
-    """Say what is new in ``model.json``, and which of its calibrations that makes old."""
+def print_written(model: Path, written: Collection[str], refine: int) -> None:
+    """Say what is new in ``model.json``, and which of its calibrations that makes old.
+
+    :param refine: how often the poses were refined that it is of.
+    """
     from ..inference.calibration_entries import outdated
     from ..model_json import MODEL_FILE
 
@@ -83,8 +86,9 @@ def print_written(model: Path, written: Collection[str]) -> None:
         print(f'{file} stays as it was')
         return
     print(f'{file} has a new {", ".join(written)}: score the model again')
-    for law, changed in outdated(model, written).items():
-        depth = ' --depth' if law.endswith('_depth') else ''
+    for law, changed in outdated(model, written, refine).items():
+        depth = ' --depth' if '_depth' in law else ''
+        depth += ' --refine 1' if 'refined' in law else ''
         print(f'{law} stays as it was and was measured with another {" and ".join(changed)}: '
               f'run mrcnet calibrate{depth} --write for it')
 
@@ -116,9 +120,10 @@ def calibrate_depth(model: Path, done: Run, objects: Mapping[str, ObjectModel], 
         if fitted is not None:
             write_law(model, *fitted, depth=True)
         if score is not None:
-            write_law(model, score)
+            write_law(model, score, refine=images.refine)
         print_written(model, [name for name, law in (
-            ('covariance_depth', fitted), ('score_depth', score)) if law is not None])
+            ('covariance_depth', fitted), ('score_depth', score)) if law is not None],
+            images.refine)
     return (('covariance' in wanted and fitted is None) or ('score' in wanted and score is None))
 
 

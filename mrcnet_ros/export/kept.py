@@ -10,7 +10,7 @@ from typing import Any
 from ..detector.entry import DETECTOR, DETECTOR_GRAPH, DETECTOR_WEIGHTS, read_detector
 from ..errors import ModelError
 from ..inference.calibration_entries import CALIBRATION
-from ..inference.model_directory import graph_names, graphs_digest
+from ..inference.model_directory import REFINED, graph_names, graphs_digest
 from ..model_json import MODEL_FILE, REFINER, REFINER_FILES
 from ..objects.object_model import of_other_sizes
 from ..reading.text import parse_json
@@ -41,7 +41,7 @@ def keep_calibration(output: Path, values: dict[str, Any], graphs: Sequence[str]
         return [f'{line} ({start})' for line in _keep_sizes(
             _old_values(start / MODEL_FILE), values, only_known=True)]
     said = _keep_sizes(old, values)
-    measured = [name for name in CALIBRATION if old.get(name) is not None]
+    measured = [name for name in (*CALIBRATION, REFINED) if old.get(name) is not None]
     files = old.get('files')
     former = graphs_digest(files, graphs) if isinstance(files, Mapping) else ''
     if former == graphs_digest(values['files'], graphs):
@@ -69,18 +69,14 @@ def unverified(output: Path, old: Mapping[str, Any], graphs: Sequence[str]) -> l
 
 
 def drop_refined(values: dict[str, Any]) -> list[str]:
-    """Drop the calibration where a part of it was measured with another refiner.
+    """Drop the calibrations of refined poses, which belong to another refiner.
 
-    :param values: of ``model.json``; entries are removed from them.
+    :param values: of ``model.json``; the entry is removed from them.
     """
-    measured = [name for name in CALIBRATION if values.get(name) is not None]
-    sources = [values[name] for name in measured if name.endswith('_source')]
-    if not any(isinstance(source, Mapping) and source.get('refine') for source in sources):
+    if values.pop(REFINED, None) is None:
         return []
-    for name in measured:
-        del values[name]
-    return [f'dropped {", ".join(measured)}: measured with another refiner; run mrcnet calibrate '
-            '--write for this one']
+    return ['dropped the calibrations of refined poses: measured with another refiner; run mrcnet '
+            'calibrate --refine 1 --write for this one']
 
 
 def keep_refiner(output: Path, values: dict[str, Any]) -> list[str]:

@@ -11,10 +11,12 @@ from ..errors import ModelError
 from ..model_json import MODEL_FILE, read_model_json, replace_json
 from .depth_law import DepthScoreLaw
 from .measured_law import FittedTo
+from .model_directory import REFINED
 from .scoring import ScoreLaw
 from .uncertainty import CovarianceLaw
 
-# entries of model.json that were measured with its graphs, and belong to them
+# Entries of model.json that were measured with its graphs, and belong to them. Those of refined
+# poses are in an entry of their own.
 CALIBRATION = ('covariance', 'covariance_source', 'score', 'score_source', 'covariance_depth',
                'covariance_depth_source', 'score_depth')
 SIZES = 'size_ratio'
@@ -23,18 +25,24 @@ MEASURED_WITH = {'covariance': (SIZES,), 'score': (SIZES,),
                  'covariance_depth': (SIZES, 'covariance'), 'score_depth': (SIZES, 'covariance')}
 
 
-def outdated(path: Path, written: Collection[str]) -> dict[str, list[str]]:
+def outdated(path: Path, written: Collection[str], refine: int = 0) -> dict[str, list[str]]:
     """Return the calibrations in ``model.json`` that were measured with former values of others.
 
     :param written: names of calibrations that are new, and :data:`SIZES` where a size is.
+    :param refine: how often the poses were refined that the new calibrations are of.
     :return: for each of them what has changed since it was measured.
     :raises ModelError: when the file cannot be read.
     """
     values = read_model_json(path)[1]
-    changed = {law: [name for name in others if name in written]
-               for law, others in MEASURED_WITH.items()
-               if law not in written and values.get(law) is not None}
-    return {law: names for law, names in changed.items() if names}
+    found: dict[str, list[str]] = {}
+    for refined, group, title in ((False, values, ''),
+                                  (True, values.get(REFINED) or {}, ' of refined poses')):
+        new = set(written) if refined == bool(refine) else set(written) & {SIZES}
+        changed = {law: [name for name in others if name in new]
+                   for law, others in MEASURED_WITH.items()
+                   if law not in new and group.get(law) is not None}
+        found |= {law + title: names for law, names in changed.items() if names}
+    return found
 
 
 def write_size_ratios(path: Path, ratios: Mapping[str, float]) -> None:
@@ -54,17 +62,20 @@ def write_size_ratios(path: Path, ratios: Mapping[str, float]) -> None:
 
 
 def write_law(path: Path, law: CovarianceLaw | ScoreLaw | DepthScoreLaw,
-              source: FittedTo | None = None, *, depth: bool = False) -> None:
+              source: FittedTo | None = None, *, depth: bool = False, refine: int = 0) -> None:
     """Write a covariance model or score calibration into ``model.json``, replacing the old one.
 
     :param source: what it was fitted to; None leaves that unsaid.
     :param depth: whether a covariance model is that of poses that depth has corrected.
+    :param refine: how often the poses were refined; the source tells it, where there is one.
     :raises ModelError: when the file cannot be read or written.
     """
     name = 'covariance_depth' if depth else law.entry
     values = json.loads(read_model_json(path)[0])
-    values[name] = {n: round(value, 6) for n, value in dataclasses.asdict(law).items()}
-    values.pop(f'{name}_source', None)
+    refined = refine if source is None else source.refine
+    group = values.setdefault(REFINED, {}) if refined else values
+    group[name] = {n: round(value, 6) for n, value in dataclasses.asdict(law).items()}
+    group.pop(f'{name}_source', None)
     if source is not None:
-        values[f'{name}_source'] = dataclasses.asdict(source)
+        group[f'{name}_source'] = dataclasses.asdict(source)
     replace_json(path / MODEL_FILE, values)

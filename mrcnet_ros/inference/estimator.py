@@ -82,6 +82,8 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
                  hypotheses: int = DEFAULT_HYPOTHESES, refine: int = DEFAULT_REFINEMENTS,
                  find_plane: bool = True, stage1_only: bool = False, spreads: bool = False
                  ) -> None:
+        passes = 0 if stage1_only else checked_passes(refine)
+        self.laws = model.laws(passes if model.refiner else 0)
         super().__init__(model, backend)
         self.spec, self.stage1_only, self.spreads = model.spec, stage1_only, spreads
         self.turns_rad = crop_turns(crops)
@@ -95,20 +97,20 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
         self._chooser = BinChooser(self.grid, self._allowed, [o.symmetries for o in self.centred],
                                    1 if stage1_only else hypotheses)
         self._outlines = OutlineAgreement(templates)
-        self._refiner = self._usable_refiner(store, cache, checked_passes(refine))
+        self._refiner = self._usable_refiner(store, cache, passes)
         wanted = find_plane and not (stage1_only or spreads)
-        self.finds_plane = wanted and model.covariance_law is not None
+        self.finds_plane = wanted and self.laws.covariance_law is not None
         if wanted and not self.finds_plane:
             log.info('model %r: find_plane has no effect, because the model has no covariance '
                      'calibration; run mrcnet calibrate --write', model.name)
         if not (stage1_only or spreads):  # spreads are for calibration
-            for doubt in model.law_doubts(crops, hypotheses, self.refinements):
+            for doubt in self.laws.doubts(crops, hypotheses, self.refinements):
                 log.warning('model %r: %s', model.name, doubt)
 
     def _usable_refiner(self, store: TemplateStore, cache: FeatureCache, passes: int
                         ) -> Refiner | None:
         model = self.model
-        if not passes or self.stage1_only:
+        if not passes:
             return None
         if model.refiner is None:
             log.info('model %r: refine has no effect, because the model has no refiner; train one '
@@ -178,7 +180,7 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
         self._boxes = ProjectedBoxes({o.label: o for o in self.centred})
 
     def _depth_laws(self) -> DepthLaws:
-        return self.model.depth_laws
+        return self.laws.depth_laws
 
     def close(self) -> None:
         """Let go of the template features, which may be on a device, and of the backend."""
@@ -269,7 +271,7 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
             computed['refine'] = self._refiner.passes * sum(a.evidence is not None for a in agreed)
             clock.lap('refine')
         poses, chosen = self._posed_all(agreed, skipped)
-        if poses and not self.stage1_only and (self.spreads or self.model.covariance_law):
+        if poses and not self.stage1_only and (self.spreads or self.laws.covariance_law):
             poses = self._with_covariance(poses, chosen, crops, coarse)
         clock.lap('decode')
         return FrameResult(poses, skipped, clock.seconds, hits, misses, computed)
@@ -353,7 +355,7 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
 
     def _score(self, evidence: Evidence) -> float:
         """Return a probability; the network's confidence where it is not calibrated."""
-        law = None if self.stage1_only else self.model.score_law
+        law = None if self.stage1_only else self.laws.score_law
         return evidence.quality if law is None else law.probability(evidence)
 
     def _with_covariance(self, poses: list[PoseEstimate], chosen: list[int],
@@ -369,9 +371,9 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
         logits = {name: coarse[name][chosen]
                   for name in ('rotation_logits', 'cell_logits', 'scale_logits')}
         spreads = pose_spreads(logits, posed, self.spec.bins)
-        law = self.model.covariance_law
+        law = self.laws.covariance_law
         covariances = [None] * len(posed) if law is None else law.finite_covariances(spreads)
-        kept = self.spreads or self.model.depth_laws.covariance is not None
+        kept = self.spreads or self.laws.depth_laws.covariance is not None
         return [dataclasses.replace(pose, covariance=C, spread=s if kept else None)
                 for pose, C, s in zip(poses, covariances, spreads, strict=True)]
 

@@ -39,6 +39,7 @@ from .uncertainty import CovarianceLaw, LawSource
 MESH_FOLDER = 'meshes'
 OBJECT_FIELDS = ('object_id', 'label', 'mesh', 'mesh_sha256', 'unit_m', 'diameter_m', 'bounds_m',
                  'symmetries', 'view_prior', 'size_ratio', 'middle_m')
+REFINED = 'refined'  # entry of the calibrations of refined poses
 SIZE_RATIOS = (0.5, 2.0)  # outside, mesh and photographs are of different units or objects
 
 
@@ -72,11 +73,9 @@ class CheckedModel(Generic[SpecT]):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class ModelDirectory(CheckedModel[ModelSpec]):
-    """A checked model directory of the default preset, its objects in class order.
+class Laws:
+    """The calibrations of poses that are made in one way.
 
-    :param view_priors: by object id.
-    :param refiner: None where the model has none.
     :param covariance_law: the covariance model; None where it has not been calibrated.
     :param covariance_source: what it was fitted to; None where that is not known.
     :param score_law: the score calibration; None where it has not been measured.
@@ -85,8 +84,6 @@ class ModelDirectory(CheckedModel[ModelSpec]):
     :param covariance_depth_source: what those were fitted to; None where that is not known.
     """
 
-    view_priors: dict[int, ViewPrior | None]
-    refiner: RefinerSpec | None = None
     covariance_law: CovarianceLaw | None = None
     covariance_source: LawSource | None = None
     score_law: ScoreLaw | None = None
@@ -94,12 +91,53 @@ class ModelDirectory(CheckedModel[ModelSpec]):
     depth_laws: DepthLaws = field(default_factory=DepthLaws)
     covariance_depth_source: LawSource | None = None
 
-    def law_doubts(self, crops: int, hypotheses: int, refine: int) -> list[str]:
+    @classmethod
+    def of(cls, values: Values) -> Laws:
+        """Read the calibrations of ``model.json``, or of its entry for refined poses.
+
+        :raises SpecError: when one cannot be used.
+        """
+        def optional(name: str, kind: Callable[[Any], Any]) -> Any:
+            return None if values.get(name) is None else kind(values[name])
+
+        return cls(
+            covariance_law=optional('covariance', CovarianceLaw.from_dict),
+            covariance_source=optional('covariance_source', LawSource.from_dict),
+            score_law=optional('score', ScoreLaw.from_dict),
+            score_source=optional('score_source', ScoreSource.from_dict),
+            depth_laws=DepthLaws(optional('covariance_depth', CovarianceLaw.from_dict),
+                                 optional('score_depth', DepthScoreLaw.from_dict)),
+            covariance_depth_source=optional('covariance_depth_source', LawSource.from_dict))
+
+    def doubts(self, crops: int, hypotheses: int, refine: int) -> list[str]:
         """Return which calibrations may be wrong for poses that are made so, and what to do."""
         sources = {'covariance': self.covariance_source, 'score': self.score_source,
                    'covariance with depth': self.covariance_depth_source}
         return [doubt for law, source in sources.items() if source is not None
                 and (doubt := source.doubt(law, crops, hypotheses, refine)) is not None]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ModelDirectory(CheckedModel[ModelSpec]):
+    """A checked model directory of the default preset, its objects in class order.
+
+    :param view_priors: by object id.
+    :param refiner: None where the model has none.
+    :param plain_laws: of poses that are not refined.
+    :param refined_laws: of refined poses; None where there are none.
+    """
+
+    view_priors: dict[int, ViewPrior | None]
+    refiner: RefinerSpec | None = None
+    plain_laws: Laws = field(default_factory=Laws)
+    refined_laws: Laws | None = None
+
+    def laws(self, refine: int) -> Laws:
+        """Return the calibrations for poses that are refined so often.
+
+        Without any of refined poses those of the others stand in.
+        """
+        return self.refined_laws if refine and self.refined_laws else self.plain_laws
 
 
 ModelT = TypeVar('ModelT', bound=CheckedModel[Any])
@@ -113,20 +151,11 @@ def read_model_directory(path: Path, meshes_dir: Path | None = None) -> ModelDir
     :raises MeshError: when a mesh is not in the folder.
     """
     def rest(values: Values) -> dict[str, Any]:
-        def optional(name: str, kind: Callable[[Any], Any]) -> Any:
-            return None if values.get(name) is None else kind(values[name])
-
+        refined = values.get(REFINED)
         return {'view_priors': {int(entry['object_id']): _prior(entry['view_prior'])
                                 for entry in values['objects']},
-                'refiner': refiner_spec(values),
-                'covariance_law': optional('covariance', CovarianceLaw.from_dict),
-                'covariance_source': optional('covariance_source', LawSource.from_dict),
-                'score_law': optional('score', ScoreLaw.from_dict),
-                'score_source': optional('score_source', ScoreSource.from_dict),
-                'depth_laws': DepthLaws(optional('covariance_depth', CovarianceLaw.from_dict),
-                                        optional('score_depth', DepthScoreLaw.from_dict)),
-                'covariance_depth_source': optional('covariance_depth_source',
-                                                    LawSource.from_dict)}
+                'refiner': refiner_spec(values), 'plain_laws': Laws.of(values),
+                'refined_laws': None if refined is None else Laws.of(refined)}
 
     return read_checked(path, meshes_dir, ModelDirectory, ModelSpec, rest)
 

@@ -72,7 +72,7 @@ class FrameHandler:
         self._decoder = FrameDecoder(drops, compressed=compressed, plane_of=self._tree.plane)
         self._filter = DetectionFilter(
             drops, estimator.objects, own_detector=detector is not None,
-            probable=getattr(getattr(estimator, 'model', None), 'score_law', None) is not None)
+            probable=getattr(getattr(estimator, 'laws', None), 'score_law', None) is not None)
         self._tracks, self._era, self._path = Tracks(estimator.objects), 0, CameraPath()
         self._sent: tuple[tuple[int, int], set[str]] = ((0, -1), set())  # moment, frames in /tf
         self.facts = {**estimator_facts(estimator), **detector_facts(detector)}

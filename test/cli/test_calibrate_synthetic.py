@@ -37,18 +37,19 @@ def test_a_model_gets_a_covariance_without_photographs(model, tiny_model, capsys
     command = ['calibrate', '--synthetic', '--model', str(model), '--meshes',
                str(tiny_model.meshes), '--images', '30', '--write', '--threads', '1',
                '--crops', '1', '--distance', '0.4', '0.8']
-    assert read_model_directory(model, tiny_model.meshes).covariance_law is None
+    assert read_model_directory(model, tiny_model.meshes).plain_laws.covariance_law is None
     write_law(model, DEPTH.covariance, depth=True)
     write_law(model, DEPTH.score)
     assert main(command) == 0
-    found = read_model_directory(model, tiny_model.meshes)
+    directory = read_model_directory(model, tiny_model.meshes)
+    found = directory.plain_laws
     assert found.depth_laws == DEPTH
     assert found.covariance_law is not None and found.covariance_source is not None
     source = found.covariance_source
     assert (source.source, source.boxes, source.crops) == ('synthetic', 'detector', 1)
     assert source.images >= 25 and source.poses >= 50
     assert min(source.widened[0], source.widened[2]) > 1.5
-    assert all(o.size_ratio == 1.0 for o in found.objects)
+    assert all(o.size_ratio == 1.0 for o in directory.objects)
     said = capsys.readouterr().out
     assert 'images (synthetic), deviations widened by' in said
     for law in ('covariance_depth', 'score_depth'):

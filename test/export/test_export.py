@@ -187,7 +187,7 @@ def test_exporting_other_weights_keeps_sizes_and_says_that_the_covariance_is_dro
     export_checkpoint(tmp_path / 'other.pt', tiny_model.config, path, say=said.append)
     model = read_model_directory(path, tiny_model.meshes)
     assert {o.label: o.size_ratio for o in model.objects} == {'blob': 1.0, 'box': 0.9}
-    assert model.covariance_law is None
+    assert model.plain_laws.covariance_law is None
     assert 'dropped covariance: measured with other graphs; run mrcnet calibrate' in said[1]
     assert 'verified.json is of other graphs: until mrcnet verify passes again' in said[2]
 

@@ -159,15 +159,16 @@ def test_another_refiner_makes_what_was_measured_with_the_first_invalid(refined_
     config = refiner_config(refined_model.config)
     write_law(path, LAW, source(refine=0))
     export_refiner(checkpoint, config, path, say=said.append)
-    assert read_model_directory(path, refined_model.meshes).score_law == LAW
+    assert read_model_directory(path, refined_model.meshes).plain_laws.score_law == LAW
     assert said == [f'{path}: a refiner of blob, box']
     write_law(path, LAW, source(refine=1))
     store_result(path, Execution(
         graphs_sha256=read_model_directory(path, refined_model.meshes).graphs_digest,
         device='GPU', backend='openvino', precision='fp16', version='1'), {'passed': True})
     export_refiner(checkpoint, config, path, say=said.append)
-    assert read_model_directory(path, refined_model.meshes).score_law is None
-    assert 'dropped score, score_source: measured with another refiner' in said[2]
+    after = read_model_directory(path, refined_model.meshes)
+    assert after.refined_laws is None and after.plain_laws.score_law == LAW
+    assert 'dropped the calibrations of refined poses: measured with another refiner' in said[2]
     assert 'verified.json is of other graphs' in said[3]
 
 

@@ -104,11 +104,12 @@ def test_laws_with_depth_are_kept_beside_those_of_colour(tiny_model: Any, tmp_pa
     path = shutil.copytree(tiny_model.path, tmp_path / 'model')
     write_law(path, COVARIANCE, SOURCE, depth=True)
     write_law(path, SCORE)
-    found = read_model_directory(path, tiny_model.meshes)
+    found = read_model_directory(path, tiny_model.meshes).plain_laws
     assert found.depth_laws == DepthLaws(COVARIANCE, SCORE)
     assert found.covariance_depth_source == SOURCE and found.covariance_law is None
     write_law(path, COVARIANCE, SOURCE, depth=True)
-    assert read_model_directory(path, tiny_model.meshes).depth_laws == DepthLaws(COVARIANCE, SCORE)
+    again = read_model_directory(path, tiny_model.meshes).plain_laws
+    assert again.depth_laws == DepthLaws(COVARIANCE, SCORE)
     values = json.loads((path / 'model.json').read_text())
     values['score_depth']['residual_gain'] = 0.5
     (path / 'model.json').write_text(json.dumps(values))
@@ -136,8 +137,8 @@ def test_the_model_of_the_demo_scores_poses_with_depth():
     """Its law was measured, and a pose that agrees badly is half as sure at most."""
     folder = Path(__file__).parents[2] / 'models' / 'demo'
     found = read_model_directory(folder, folder / 'meshes')
-    law = found.depth_laws.score
-    assert law is not None and found.depth_laws.covariance is not None
-    assert found.covariance_depth_source.poses > 300
+    law = found.plain_laws.depth_laws.score
+    assert law is not None and found.plain_laws.depth_laws.covariance is not None
+    assert found.plain_laws.covariance_depth_source.poses > 300
     good, bad = law.score(0.8, fit(1.0, 0.0005), 0.1), law.score(0.8, fit(0.85, 0.003), 0.1)
     assert good > 0.9 and bad < 0.5 * good

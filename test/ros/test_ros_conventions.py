@@ -161,7 +161,8 @@ def test_low_scores_are_told_where_they_are_probabilities(law, usual):
     """Those of a model without a law mean nothing, and those of far objects are no fault."""
     estimator = Unsure()
     estimator.usual = usual
-    estimator.model = SimpleNamespace(name='boxes', path='', score_law=law)
+    estimator.model = SimpleNamespace(name='boxes', path='')
+    estimator.laws = SimpleNamespace(score_law=law)
     handler = FrameHandler(estimator, dict.fromkeys(DIAMETERS_M, np.zeros((2, 3))),
                            DropCounters(lambda *_: None), compressed=False)
     for second in range(30):
