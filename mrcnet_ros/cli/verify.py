@@ -78,14 +78,19 @@ def run(args: argparse.Namespace) -> int:
 def _verify_poses(args: argparse.Namespace, asked: RuntimeOptions) -> int:
     """Compare poses, print the figures and keep the verdict; return the exit code."""
     from ..evaluation.verification import VerificationLimits, verdict
+    from ..model_json import REFINER, read_model_json
     from ..runtimes.verified import POSES
 
     refuse_without_effect(args, ['max_others'], 'it is for --detector')
     limits = VerificationLimits(move=args.max_move, flips=args.max_flips)
     dataset = open_dataset(args)
-    reference = _load(args, _reference_options(asked, args.model))
-    candidate = _load(args, asked)
-    comparisons, images = _compare(args, dataset, reference, candidate)
+    known, comparisons = _reference_options(asked, args.model), []
+    # the poses of stage 2 must be right, and those that a refiner makes of them
+    has_refiner = read_model_json(args.model)[1].get(REFINER) is not None
+    for refine in (0, 1) if has_refiner else (0,):
+        reference, candidate = _load(args, known, refine), _load(args, asked, refine)
+        found, images = _compare(args, dataset, reference, candidate)
+        comparisons += found
     result = verdict(comparisons, limits)
     print(verification_table(result['figures']))
     return _keep(args, candidate.model, asked, reference.backend, {**result, 'images': images},
@@ -160,11 +165,12 @@ def _reference_options(asked: RuntimeOptions, model: Path) -> RuntimeOptions:
     return RuntimeOptions(backend=name, precision='fp32', threads=asked.threads, say=asked.say)
 
 
-def _load(args: argparse.Namespace, options: RuntimeOptions) -> BaseEstimator[Any]:
+def _load(args: argparse.Namespace, options: RuntimeOptions, refine: int
+          ) -> BaseEstimator[Any]:
     from ..presets.loading import load_any_estimator
 
     fields = {f.name: getattr(options, f.name) for f in dataclasses.fields(options)}
-    return load_any_estimator(args.model, args.meshes, crops=1, hypotheses=1,
+    return load_any_estimator(args.model, args.meshes, crops=1, hypotheses=1, refine=refine,
                               spreads=True, **fields)  # its calibrations do not count
 
 

@@ -38,13 +38,18 @@ def root(tmp_path, tiny_model, monkeypatch) -> Path:
     """Return a folder with a dataset and a model whose objects have the dataset's numbers."""
     monkeypatch.setenv('MRCNET_CACHE', str(tiny_model.store))
     bop_folder.write_dataset(tmp_path)
-    shutil.copytree(tiny_model.path, tmp_path / 'model')
-    file = tmp_path / 'model' / 'model.json'
+    take_model(tiny_model.path, tmp_path)
+    return tmp_path
+
+
+def take_model(path: Path, root: Path) -> None:
+    """Copy a model, whose objects get the dataset's numbers."""
+    shutil.copytree(path, root / 'model', dirs_exist_ok=True)
+    file = root / 'model' / 'model.json'
     values = json.loads(file.read_text())
     for entry, object_id in zip(values['objects'], bop_folder.MESHES, strict=True):
         entry['object_id'] = object_id
     file.write_text(json.dumps(values))
-    return tmp_path
 
 
 def verify(root: Path, tiny_model, *extra: str) -> int:
@@ -106,6 +111,17 @@ def test_a_graph_that_moves_poses_fails(root, tiny_model, capsys):
     assert 'FAILED' in capsys.readouterr().out
     assert verify(root, tiny_model, '--max-move', '1') == 0
     assert [r['passed'] for r in results(root)] == [True]
+
+
+def test_a_refiner_that_moves_poses_fails(root, refined_model, capsys):
+    """Poses are compared before it and after it; before it, nothing is wrong."""
+    take_model(refined_model.path, root)
+    assert verify(root, refined_model) == 0
+    assert '10 detections' in capsys.readouterr().out
+    spoil(root, 'refiner', 'fine_log_size', 0.3)
+    assert verify(root, refined_model) == 1
+    (result,) = results(root)
+    assert not result['passed'] and 'diameters, the limit is 0.05' in result['reasons'][0]
 
 
 def test_a_graph_that_decides_otherwise_fails(root, tiny_model):
