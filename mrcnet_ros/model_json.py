@@ -17,6 +17,7 @@ MODEL_FILE = 'model.json'
 WEIGHTS_FILE = 'weights.pt'
 REFINER = 'refiner'  # name of the entry of a model's refiner
 REFINER_WEIGHTS = f'{REFINER}_weights.pt'
+REFINED = 'refined'  # name of the entry of the calibrations of refined poses
 REFINER_FILES = (*(f'{graph}.onnx' for graph in REFINER_GRAPHS), REFINER_WEIGHTS)
 
 # One sha256 of the files and what they are made for. Changing these by hand makes poses wrong and

@@ -28,8 +28,9 @@ DEFAULT_HYPOTHESES = 3  # rotation bins of each crop that stage 2 starts from, a
 # More hardly help: with four the best pose is among the candidates for 0.769 of the AR, with three
 # for 0.755, see docs/experiments.md.
 MOST_HYPOTHESES = 8
-DEFAULT_REFINEMENTS = 0  # of each pose: one takes about as long as all before it
-MOST_REFINEMENTS = 3  # a second one gains little, see docs/accuracy.md
+DEFAULT_REFINEMENTS = 0  # of each pose: one takes about a third of the time of all before it
+MOST_REFINEMENTS = 3  # a second one gains nothing, see docs/accuracy.md
+MOST_NSIDE = 16  # directions of a refiner 4 degrees apart, 3072 templates of each object
 # Pixels between the cells of the detector's three levels.
 DETECTOR_STRIDES = (8, 16, 32)
 # Its cells that answer for one object.
@@ -94,7 +95,7 @@ class BinSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class TemplateSpec:
-    """How a stage-1 rotation bin is rendered: on the optical axis, at a canonical size.
+    """How a rotation is rendered: on the optical axis, at a canonical size.
 
     :param size_px: side of the square template.
     :param relative_size: diameter * focal / (distance * size_px) of the render.
@@ -230,8 +231,8 @@ class RefinerSpec(Spec):
 
         :raises SpecError: when there are none.
         """
-        if self.nside < 1:
-            raise SpecError(f'refiner: nside must be at least 1, got {self.nside}')
+        if not 1 <= self.nside <= MOST_NSIDE:
+            raise SpecError(f'refiner: nside must be 1 to {MOST_NSIDE}, got {self.nside}')
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:

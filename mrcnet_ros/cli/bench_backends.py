@@ -138,6 +138,7 @@ def _load(args: argparse.Namespace, chosen: Sequence[Choice]
             continue
         # the rates of matrix products are those of the processor
         arithmetic = choice.precision if choice.device in ('', 'cpu', 'CPU') else ''
+        args.refine = estimator.refinements
         loaded[choice.title] = Contender(estimator, estimator.features.cache.clear, arithmetic)
         seconds[choice.title] = time.perf_counter() - start
     return loaded, seconds, failed

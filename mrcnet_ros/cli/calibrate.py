@@ -269,7 +269,7 @@ def _write(path: Path, laws: _Laws, sizes: Mapping[str, float], refine: int) -> 
     """Write calibrations and sizes into a model.
 
     :param sizes: by label, new size ratios.
-    :param refine: how often the poses were refined that the calibrations are of.
+    :param refine: passes of the refiner that the calibrations were measured with.
     """
     from ..inference.calibration_entries import SIZES, write_law, write_size_ratios
 

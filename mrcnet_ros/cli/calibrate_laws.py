@@ -76,9 +76,10 @@ def measured_score(done: Run, objects: Mapping[str, ObjectModel], sizes: Mapping
 def print_written(model: Path, written: Collection[str], refine: int) -> None:
     """Say what is new in ``model.json``, and which of its calibrations that makes old.
 
-    :param refine: how often the poses were refined that it is of.
+    :param refine: passes of the refiner that it was measured with.
     """
     from ..inference.calibration_entries import outdated
+    from ..inference.measured_law import with_passes
     from ..model_json import MODEL_FILE
 
     file = model / MODEL_FILE
@@ -86,11 +87,11 @@ def print_written(model: Path, written: Collection[str], refine: int) -> None:
         print(f'{file} stays as it was')
         return
     print(f'{file} has a new {", ".join(written)}: score the model again')
-    for law, changed in outdated(model, written, refine).items():
-        depth = ' --depth' if '_depth' in law else ''
-        depth += ' --refine 1' if 'refined' in law else ''
-        print(f'{law} stays as it was and was measured with another {" and ".join(changed)}: '
-              f'run mrcnet calibrate{depth} --write for it')
+    for (law, passes), changed in outdated(model, written, refine).items():
+        options = (' --depth' if law.endswith('_depth') else '') + with_passes(passes)
+        of = ' of refined poses' if passes else ''
+        print(f'{law}{of} stays as it was and was measured with another {" and ".join(changed)}: '
+              f'run mrcnet calibrate{options} --write for it')
 
 
 def calibrate_depth(model: Path, done: Run, objects: Mapping[str, ObjectModel], images: Images,
@@ -103,11 +104,12 @@ def calibrate_depth(model: Path, done: Run, objects: Mapping[str, ObjectModel], 
     :raises DatasetError: when the model has no covariance for poses without depth.
     """
     from ..inference.calibration_entries import write_law
+    from ..inference.measured_law import with_passes
 
     if done.poses and all(pose.covariance is None for pose in done.poses):
         raise DatasetError(f'{model} has no covariance for poses without depth, on which the '
-                           'covariance with depth depends; run mrcnet calibrate --write without '
-                           '--depth first')
+                           'covariance with depth depends; run mrcnet calibrate'
+                           f'{with_passes(images.refine)} --write without --depth first')
     corrected = _corrected(done)
     print(f'depth has corrected {len(corrected.poses)} of {len(done.poses)} poses')
     score = _score_law(corrected, objects) if 'score' in wanted else None

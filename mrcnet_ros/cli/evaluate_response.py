@@ -8,8 +8,9 @@ from contextlib import closing, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from ..model_json import REFINER
 from .argument_types import positive
-from .dataset_arguments import add_estimation_arguments
+from .dataset_arguments import add_estimation_arguments, runtime_options, say
 from .measuring import MeasuringSetting, open_setting, source
 from .progress import progress_bar
 from .sample_arguments import add_sample_arguments, open_composer, sample_config
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from ..inference.estimator import PoseEstimator
 
 PHOTOGRAPHS, COMPOSED = 'photographs', 'training images'
-STAGES = _, REFINER = 'stage2', 'refiner'
+STAGES = ('stage2', REFINER)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     parts: dict[str, Any] = {}
     kinds = [PHOTOGRAPHS, *([] if args.config is None else [COMPOSED])]
     try:
-        with closing(setting.estimator), _opened(args.stage, setting.estimator) as stage:
+        with closing(setting.estimator), _opened(args, setting.estimator) as stage:
             for kind in kinds:
                 views = setting.targets if kind == PHOTOGRAPHS else _composed(args, setting)
                 parts[kind] = _measure(setting, stage, views, kind)
@@ -60,15 +61,26 @@ def run(args: argparse.Namespace) -> int:
 
 
 @contextmanager
-def _opened(stage: str, estimator: PoseEstimator) -> Iterator[Refines]:
-    from ..evaluation.response import RefinerAlone, Stage2Alone
-    from ..rendering.template_store import TemplateStore
+def _opened(args: argparse.Namespace, estimator: PoseEstimator) -> Iterator[Refines]:
+    """Open the stage that is to be started.
 
-    if stage == REFINER:
-        yield RefinerAlone(estimator, TemplateStore())
+    :raises ModelError: when it is the refiner, and the model has none.
+    """
+    from ..errors import ModelError
+    from ..evaluation.response import RefinerAlone, Stage2Alone
+    from ..presets.loading import load_pose_estimator
+
+    if args.stage != REFINER:
+        with Stage2Alone(estimator) as opened:
+            yield opened
         return
-    with Stage2Alone(estimator) as opened:
-        yield opened
+    # another one, because the answers of the first must not be refined
+    refining = load_pose_estimator(args.model, args.meshes, **runtime_options(args), say=say,
+                                   crops=1, hypotheses=1, refine=1, spreads=True)
+    with closing(refining):
+        if refining.refiner is None:
+            raise ModelError(args.model, 'has no refiner', 'train and export one')
+        yield RefinerAlone(refining.refiner, estimator.objects)
 
 
 def _composed(args: argparse.Namespace, setting: MeasuringSetting) -> list[KnownView]:

@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import math
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,7 +79,6 @@ def run(args: argparse.Namespace) -> int:
 def _verify_poses(args: argparse.Namespace, asked: RuntimeOptions) -> int:
     """Compare poses, print the figures and keep the verdict; return the exit code."""
     from ..evaluation.verification import VerificationLimits, verdict
-    from ..model_json import REFINER, read_model_json
     from ..runtimes.verified import POSES
 
     refuse_without_effect(args, ['max_others'], 'it is for --detector')
@@ -86,10 +86,10 @@ def _verify_poses(args: argparse.Namespace, asked: RuntimeOptions) -> int:
     dataset = open_dataset(args)
     known, comparisons = _reference_options(asked, args.model), []
     # the poses of stage 2 must be right, and those that a refiner makes of them
-    has_refiner = read_model_json(args.model)[1].get(REFINER) is not None
-    for refine in (0, 1) if has_refiner else (0,):
-        reference, candidate = _load(args, known, refine), _load(args, asked, refine)
-        found, images = _compare(args, dataset, reference, candidate)
+    for refine in (0, 1) if _has_refiner(args.model) else (0,):
+        with (closing(_load(args, known, refine)) as reference,
+              closing(_load(args, asked, refine)) as candidate):
+            found, images = _compare(args, dataset, reference, candidate)
         comparisons += found
     result = verdict(comparisons, limits)
     print(verification_table(result['figures']))
@@ -149,13 +149,14 @@ def _reference_options(asked: RuntimeOptions, model: Path) -> RuntimeOptions:
 
     :raises BackendError: when that is what is to be verified.
     """
-    from ..model_json import WEIGHTS_FILE
+    from ..model_json import REFINER_WEIGHTS, WEIGHTS_FILE
     from ..runtimes.backend import RuntimeOptions
     from ..runtimes.backends import RUNTIMES
 
     problem = RUNTIMES['torch'].problem()
-    if not (model / WEIGHTS_FILE).is_file():
-        problem = f'needs {WEIGHTS_FILE} in the model directory'
+    needed = [WEIGHTS_FILE, *([REFINER_WEIGHTS] if _has_refiner(model) else [])]
+    if lacking := [name for name in needed if not (model / name).is_file()]:
+        problem = f'needs {" and ".join(lacking)} in the model directory'
     name = 'onnxruntime' if problem else 'torch'
     if asked.backend == name and asked.precision == 'fp32' and asked.device in ('', 'cpu'):
         raise BackendError(f'{name} is the reference itself here'
@@ -163,6 +164,12 @@ def _reference_options(asked: RuntimeOptions, model: Path) -> RuntimeOptions:
     if problem:
         asked.say(f'reference is onnxruntime: torch {problem}')
     return RuntimeOptions(backend=name, precision='fp32', threads=asked.threads, say=asked.say)
+
+
+def _has_refiner(model: Path) -> bool:
+    from ..model_json import REFINER, read_model_json
+
+    return read_model_json(model)[1].get(REFINER) is not None
 
 
 def _load(args: argparse.Namespace, options: RuntimeOptions, refine: int

@@ -14,14 +14,12 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..datasets.known_view import KnownView
-from ..errors import ModelError
 from ..geometry.crop import crop_camera
 from ..geometry.sampling import sample_crop
 from ..geometry.se3 import Array, exp_so3
-from ..inference.estimator import DEFAULT_CACHE_BYTES, PoseEstimator
-from ..inference.feature_cache import FeatureCache
+from ..inference.estimator import PoseEstimator
 from ..inference.refinement import Refiner
-from ..rendering.template_store import TemplateStore
+from ..objects import ObjectModel
 from .carried_errors import CarriedError, carried
 from .exact_stage2 import ExactStage2
 from .ladder import WELL_VISIBLE, GradedPose, Judge, matching, rung
@@ -70,7 +68,7 @@ def known_errors(diameter_px: float, rng: np.random.Generator) -> dict[str, Carr
     return errors
 
 
-def respond(views: Iterable[KnownView], refiner: Refines, judge: Judge,
+def respond(views: Iterable[KnownView], stage: Refines, judge: Judge,
             answer: Callable[[KnownView], Array | None]) -> dict[str, list[Response]]:
     """Start a stage at each of the known errors, and at the model's answer.
 
@@ -86,7 +84,7 @@ def respond(views: Iterable[KnownView], refiner: Refines, judge: Judge,
         own = answer(view)
         if own is not None:
             starts[OWN] = own
-        ends = dict(zip(starts, refiner.refine(view, list(starts.values())), strict=True))
+        ends = dict(zip(starts, stage.refine(view, list(starts.values())), strict=True))
         for name in names:
             responses.setdefault(name, []).append(Response(
                 judge.answer(view, starts.get(name)), judge.answer(view, ends.get(name))))
@@ -135,6 +133,20 @@ def response_table(rows: Mapping[str, Any], title: str) -> str:
                               'are medians, xy in pixels of the crop'])
 
 
+def _as_meshes(item: ObjectModel, poses: Sequence[Array]) -> Array:
+    """Return poses of the centred frame of an object as large as its mesh, (N, 4, 4)."""
+    T: Array = item.to_centred(np.stack(poses))
+    T[:, :3, 3] /= item.size_ratio
+    return T
+
+
+def _as_real(item: ObjectModel, T: Array) -> list[Array]:
+    """Undo :func:`_as_meshes`."""
+    scaled = T.copy()
+    scaled[:, :3, 3] *= item.size_ratio
+    return list(item.from_centred(scaled))
+
+
 class Stage2Alone(AbstractContextManager['Stage2Alone']):
     """Starts stage 2 with an exact render of the start in place of a cached template.
 
@@ -157,40 +169,29 @@ class Stage2Alone(AbstractContextManager['Stage2Alone']):
         index, count = self._index[view.label], len(starts)
         item = self._objects[view.label]
         crop = crop_camera(view.camera, view.box_xyxy, self._spec.crop)
-        T = item.to_centred(np.stack(starts))
-        T[:, :3, 3] /= item.size_ratio
+        T = _as_meshes(item, starts)
         image = sample_crop(view.image, view.camera, crop)
         classes = np.full(count, index, np.int64)
         seen = self._backend.run('stage1', {
             'image': np.repeat(image[None], count, 0), 'class_index': classes})
         ends, _ = self._stage2.run(T, classes, [crop] * count, seen)
-        ends[:, :3, 3] *= item.size_ratio
-        return list(item.from_centred(ends))
+        return _as_real(item, ends)
 
 
 class RefinerAlone:
     """Starts the refiner of a model.
 
-    :param estimator: with the model, and with the sizes that its objects have; stays open.
-    :raises ModelError: when the model has no refiner.
-    :raises BackendError: when templates must be drawn and there is no headless OpenGL.
+    :param objects: by label in class order, with the sizes that they have.
     """
 
-    def __init__(self, estimator: PoseEstimator, store: TemplateStore) -> None:
-        if estimator.model.refiner is None:
-            raise ModelError(estimator.model.path, 'has no refiner', 'train and export one')
-        self._objects = estimator.objects
-        self._index = {label: i for i, label in enumerate(self._objects)}
-        self._refiner = Refiner(
-            estimator.backend, estimator.model, estimator.centred, store,
-            FeatureCache(DEFAULT_CACHE_BYTES), 1)
+    def __init__(self, refiner: Refiner, objects: Mapping[str, ObjectModel]) -> None:
+        self._refiner, self._objects = refiner, objects
+        self._index = {label: i for i, label in enumerate(objects)}
 
     def refine(self, view: KnownView, starts: Sequence[Array]) -> list[Array]:
         """Return where each start ends, (4, 4) T_camera_object [m]."""
         item = self._objects[view.label]
-        T = item.to_centred(np.stack(starts))
-        T[:, :3, 3] /= item.size_ratio
+        T = _as_meshes(item, starts)
         classes = np.full(len(T), self._index[view.label], np.int64)
-        ends, _ = self._refiner.measure(T, classes, view.image, view.camera)
-        ends[:, :3, 3] *= item.size_ratio
-        return list(item.from_centred(ends))
+        ends = self._refiner.measure(T, classes, view.image, view.camera)[0]
+        return _as_real(item, ends)

@@ -8,18 +8,28 @@ from pathlib import Path
 from typing import Any
 
 from ..detector.entry import DETECTOR, DETECTOR_GRAPH, DETECTOR_WEIGHTS, read_detector
-from ..errors import ModelError
+from ..errors import ModelError, SpecError
 from ..inference.calibration_entries import CALIBRATION
-from ..inference.model_directory import REFINED, graph_names, graphs_digest
-from ..model_json import MODEL_FILE, REFINER, REFINER_FILES
+from ..inference.model_directory import graph_names, graphs_digest
+from ..model_json import (
+    MODEL_FILE,
+    REFINED,
+    REFINER,
+    REFINER_FILES,
+    check_file,
+    check_seal,
+    refiner_spec,
+)
 from ..objects.object_model import of_other_sizes
 from ..reading.text import parse_json
 from ..runtimes.verified import VERIFIED_FILE, has_passed
+from ..specs import ModelSpec
 
 Say = Callable[[str], object]
 # what a size was measured against
 MESH = ('mesh_sha256', 'unit_m')
-OBJECT = ('label', *MESH, 'diameter_m', 'middle_m', 'symmetries')  # what a refiner was trained for
+# what a refiner was trained for
+OBJECT = ('label', *MESH, 'diameter_m', 'middle_m', 'symmetries', 'view_prior')
 log: Say = logging.getLogger(__package__).info
 
 
@@ -91,16 +101,24 @@ def keep_refiner(output: Path, values: dict[str, Any]) -> list[str]:
     old = _old_values(output / MODEL_FILE)
     if old.get(REFINER) is None:
         return []
-
-    def identities(entries: Any) -> list[list[Any]]:
-        return [[entry.get(name) for name in OBJECT] for entry in entries]
-
-    if identities(old['objects']) != identities(values['objects']):
-        return ['dropped the refiner: it is of other objects, or in another order']
+    if values['spec']['preset'] != ModelSpec.preset:
+        return [f'dropped the refiner: it is for models of the preset {ModelSpec.preset}']
+    try:
+        check_seal(output, old)
+        refiner_spec(old)
+        for name in REFINER_FILES:
+            check_file(output / name, old['files'][name])
+        if _identities(old['objects']) != _identities(values['objects']):
+            return ['dropped the refiner: it is of other objects, or in another order']
+    except (ModelError, SpecError, KeyError, TypeError, AttributeError) as error:
+        return [f'dropped the refiner: {error}']
     values[REFINER] = old[REFINER]
-    values['files'] |= {name: old['files'][name] for name in REFINER_FILES
-                        if name in old['files']}
+    values['files'] |= {name: old['files'][name] for name in REFINER_FILES}
     return ['kept the refiner']
+
+
+def _identities(entries: Any) -> list[list[Any]]:
+    return [[entry.get(name) for name in OBJECT] for entry in entries]
 
 
 def keep_detector(output: Path, values: dict[str, Any]) -> list[str]:

@@ -7,12 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from ..errors import ModelError
-from ..model_json import REFINER, REFINER_WEIGHTS, check_seal, read_pose_json
+from ..errors import ModelError, SpecError
+from ..model_json import (
+    MODEL_FILE,
+    REFINER,
+    REFINER_WEIGHTS,
+    check_seal,
+    read_model_json,
+    read_pose_json,
+)
 from ..network.graphs import refiner_graphs_of
 from ..network.mrcnet import RefinerNetwork
-from ..specs import GRAPHS, RefinerSpec
+from ..specs import GRAPHS, ModelSpec, RefinerSpec
 from ..training.checkpoint import load_checkpoint, save_checkpoint
 from ..training.config import RefinerConfig
 from ..training.identity import IDENTITY, check_identity, check_known, identity_of
@@ -45,8 +53,8 @@ def export_refiner(checkpoint: Path, config: RefinerConfig, output: Path,
     labels = [o.label for o in objects]
     values = _values(output, labels, identity)
     network = RefinerNetwork(spec=config.spec, objects=len(objects))
-    weights = state['average'] if mean_with is None else mean_of(
-        state['average'], read_refiner_start(mean_with, config.spec), mean_with, labels)
+    weights = state['average'] if mean_with is None else _mean_with(
+        state['average'], mean_with, config.spec, labels)
     weights = {k: v.half() if v.is_floating_point() else v for k, v in weights.items()}
     network.load_state_dict(weights)
     network.eval()
@@ -87,10 +95,27 @@ def _values(output: Path, labels: list[str], identity: dict[str, Any]) -> dict[s
     """
     values: dict[str, Any] = json.loads(read_pose_json(output)[0])
     check_seal(output, values)
-    known = [entry['label'] for entry in values['objects']]
-    if known != labels:
-        raise ModelError(output, f'knows {known}, the refiner {labels}', 'a refiner belongs to a '
+    try:
+        ModelSpec.from_dict(values['spec'])
+        known, entries = dict(values['files']), list(values['objects'])
+        there = [entry['label'] for entry in entries]
+    except (SpecError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ModelError(output / MODEL_FILE, f'is none of a model of the default preset: {error}',
+                         'a refiner belongs to such a model; export that first') from error
+    if there != labels:
+        raise ModelError(output, f'knows {there}, the refiner {labels}', 'a refiner belongs to a '
                          'model of the same objects in the same order')
-    check_known(output, values['objects'], identity,
-                'a refiner belongs to a model of the same objects')
-    return values
+    check_known(output, entries, identity, 'a refiner belongs to a model of the same objects')
+    return {**values, 'files': known}
+
+
+def _mean_with(average: dict[str, Tensor], model_dir: Path, spec: RefinerSpec,
+               labels: list[str]) -> dict[str, Tensor]:
+    """Return the mean of weights and those of a model's refiner.
+
+    :raises ModelError: when the model has no refiner, or one of other objects.
+    """
+    if read_model_json(model_dir)[1].get(REFINER) is None:
+        raise ModelError(model_dir, 'has no refiner', 'give the model whose refiner the training '
+                         'started from, or leave --mean-with out')
+    return mean_of(average, read_refiner_start(model_dir, spec), model_dir, labels)

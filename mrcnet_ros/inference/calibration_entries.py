@@ -8,10 +8,9 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from ..errors import ModelError
-from ..model_json import MODEL_FILE, read_model_json, replace_json
+from ..model_json import MODEL_FILE, REFINED, read_model_json, replace_json
 from .depth_law import DepthScoreLaw
 from .measured_law import FittedTo
-from .model_directory import REFINED
 from .scoring import ScoreLaw
 from .uncertainty import CovarianceLaw
 
@@ -25,23 +24,26 @@ MEASURED_WITH = {'covariance': (SIZES,), 'score': (SIZES,),
                  'covariance_depth': (SIZES, 'covariance'), 'score_depth': (SIZES, 'covariance')}
 
 
-def outdated(path: Path, written: Collection[str], refine: int = 0) -> dict[str, list[str]]:
+def outdated(path: Path, written: Collection[str], refine: int = 0
+             ) -> dict[tuple[str, int], list[str]]:
     """Return the calibrations in ``model.json`` that were measured with former values of others.
 
     :param written: names of calibrations that are new, and :data:`SIZES` where a size is.
-    :param refine: how often the poses were refined that the new calibrations are of.
-    :return: for each of them what has changed since it was measured.
+    :param refine: passes of the refiner that the new calibrations were measured with.
+    :return: by name, and passes that it was measured with, what has changed since then.
     :raises ModelError: when the file cannot be read.
     """
     values = read_model_json(path)[1]
-    found: dict[str, list[str]] = {}
-    for refined, group, title in ((False, values, ''),
-                                  (True, values.get(REFINED) or {}, ' of refined poses')):
-        new = set(written) if refined == bool(refine) else set(written) & {SIZES}
-        changed = {law: [name for name in others if name in new]
-                   for law, others in MEASURED_WITH.items()
-                   if law not in new and group.get(law) is not None}
-        found |= {law + title: names for law, names in changed.items() if names}
+    refined = values.get(REFINED) or {}
+    passes = max((int(entry['refine']) for name, entry in refined.items()
+                  if name.endswith('_source')), default=1)
+    found = {}
+    for group, made_with in ((values, 0), (refined, passes)):
+        new = set(written) if bool(made_with) == bool(refine) else set(written) & {SIZES}
+        for law, others in MEASURED_WITH.items():
+            changed = [name for name in others if name in new]
+            if changed and law not in new and group.get(law) is not None:
+                found[law, made_with] = changed
     return found
 
 
@@ -73,7 +75,9 @@ def write_law(path: Path, law: CovarianceLaw | ScoreLaw | DepthScoreLaw,
     name = 'covariance_depth' if depth else law.entry
     values = json.loads(read_model_json(path)[0])
     refined = refine if source is None else source.refine
-    group = values.setdefault(REFINED, {}) if refined else values
+    if refined:
+        values[REFINED] = values.get(REFINED) or {}
+    group = values[REFINED] if refined else values
     group[name] = {n: round(value, 6) for n, value in dataclasses.asdict(law).items()}
     group.pop(f'{name}_source', None)
     if source is not None:

@@ -97,7 +97,8 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
         self._chooser = BinChooser(self.grid, self._allowed, [o.symmetries for o in self.centred],
                                    1 if stage1_only else hypotheses)
         self._outlines = OutlineAgreement(templates)
-        self._refiner = self._usable_refiner(store, cache, passes)
+        self.refiner = Refiner(backend, model, self.centred, store, cache, passes
+                                ) if passes and model.refiner else None
         wanted = find_plane and not (stage1_only or spreads)
         self.finds_plane = wanted and self.laws.covariance_law is not None
         if wanted and not self.finds_plane:
@@ -107,21 +108,10 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
             for doubt in self.laws.doubts(crops, hypotheses, self.refinements):
                 log.warning('model %r: %s', model.name, doubt)
 
-    def _usable_refiner(self, store: TemplateStore, cache: FeatureCache, passes: int
-                        ) -> Refiner | None:
-        model = self.model
-        if not passes:
-            return None
-        if model.refiner is None:
-            log.info('model %r: refine has no effect, because the model has no refiner; train one '
-                     'with mrcnet train and preset: refiner', model.name)
-            return None
-        return Refiner(self.backend, model, self.centred, store, cache, passes)
-
     @property
     def refinements(self) -> int:
         """Return how often the refiner measures each pose; 0 without one."""
-        return 0 if self._refiner is None else self._refiner.passes
+        return 0 if self.refiner is None else self.refiner.passes
 
     @classmethod
     def load(cls, model_dir: Path, meshes_dir: Path | None = None, *,
@@ -140,18 +130,23 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
         :raises MeshError: when a mesh cannot be used.
         :raises BackendError: when the runtime cannot be used.
         """
+        model = read_model_directory(model_dir, meshes_dir)
+        if model.refiner is None and refine:
+            log.info('model %r: refine has no effect, because the model has no refiner; train one '
+                     'with mrcnet train and preset: refiner', model.name)
         estimator = cls._opened(
-            read_model_directory(model_dir, meshes_dir), runtime, store=TemplateStore(store_root),
-            cache_bytes=cache_bytes, crops=crops, hypotheses=hypotheses, refine=refine,
-            find_plane=find_plane, stage1_only=stage1_only, spreads=spreads)
+            model if refine and not stage1_only else model.without_refiner(), runtime,
+            store=TemplateStore(store_root), cache_bytes=cache_bytes, crops=crops,
+            hypotheses=hypotheses, refine=refine, find_plane=find_plane, stage1_only=stage1_only,
+            spreads=spreads)
         try:
             estimator._check_graphs()
             if estimator.finds_plane:
                 estimator.prepare_plane()
             if preload:
                 estimator.features.preload()
-                if estimator._refiner is not None:
-                    estimator._refiner.features.preload()
+                if estimator.refiner is not None:
+                    estimator.refiner.features.preload()
         except BaseException:
             estimator.close()
             raise
@@ -266,9 +261,10 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
         answers = self._answers(pixels, camera, crops, found, fine)
         agreed = list(agreed_poses(answers, found.bins, crops, self.centred))
         clock.lap('decode')
-        if self._refiner is not None:
-            agreed = self._refiner.refine(agreed, image, camera)
-            computed['refine'] = self._refiner.passes * sum(a.evidence is not None for a in agreed)
+        if self.refiner is not None:
+            agreed, found_here, computed_here = self.refiner.refine(agreed, image, camera)
+            hits, misses = hits + found_here, misses + computed_here
+            computed['refine'] = self.refiner.passes * sum(a.evidence is not None for a in agreed)
             clock.lap('refine')
         poses, chosen = self._posed_all(agreed, skipped)
         if poses and not self.stage1_only and (self.spreads or self.laws.covariance_law):

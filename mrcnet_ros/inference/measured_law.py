@@ -98,4 +98,9 @@ class FittedTo(MeasuredEntry):
             return None
         was, now = (f'crops {c}, hypotheses {h} and refine {r}' for c, h, r in (given, here))
         return (f'{law} was calibrated with {was}, but here are {now}, so it may be wrong; run '
-                'mrcnet calibrate --write')
+                f'mrcnet calibrate{with_passes(refine)} --write')
+
+
+def with_passes(refine: int) -> str:
+    """Return the option of ``mrcnet calibrate`` for poses that are refined so often."""
+    return f' --refine {refine}' if refine else ''

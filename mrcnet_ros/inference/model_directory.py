@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -21,6 +21,7 @@ from ..geometry.view_prior import view_prior_of
 from ..meshes import fits_diameter
 from ..model_json import (
     MODEL_FILE,
+    REFINED,
     REFINER,
     check_file,
     check_seal,
@@ -31,6 +32,7 @@ from ..objects import ObjectModel, check_objects
 from ..objects.object_files import SHORTEST_UNIT_M, read_point
 from ..reading import fields
 from ..specs import REFINER_GRAPHS, EstimatorSpec, ModelSpec, RefinerSpec, ViewPrior
+from .calibration_entries import CALIBRATION
 from .depth_correction import DepthLaws
 from .depth_law import DepthScoreLaw
 from .scoring import ScoreLaw, ScoreSource
@@ -39,7 +41,6 @@ from .uncertainty import CovarianceLaw, LawSource
 MESH_FOLDER = 'meshes'
 OBJECT_FIELDS = ('object_id', 'label', 'mesh', 'mesh_sha256', 'unit_m', 'diameter_m', 'bounds_m',
                  'symmetries', 'view_prior', 'size_ratio', 'middle_m')
-REFINED = 'refined'  # entry of the calibrations of refined poses
 SIZE_RATIOS = (0.5, 2.0)  # outside, mesh and photographs are of different units or objects
 
 
@@ -124,20 +125,23 @@ class ModelDirectory(CheckedModel[ModelSpec]):
     :param view_priors: by object id.
     :param refiner: None where the model has none.
     :param plain_laws: of poses that are not refined.
-    :param refined_laws: of refined poses; None where there are none.
+    :param refined_laws: of refined poses; where one has not been measured, that of the others
+        stands in.
     """
 
     view_priors: dict[int, ViewPrior | None]
     refiner: RefinerSpec | None = None
     plain_laws: Laws = field(default_factory=Laws)
-    refined_laws: Laws | None = None
+    refined_laws: Laws = field(default_factory=Laws)
+
+    def without_refiner(self) -> ModelDirectory:
+        """Return the model for those who do not refine: nothing of the refiner is loaded."""
+        graphs = {name: file for name, file in self.graphs.items() if name in self.spec.graphs}
+        return replace(self, refiner=None, graphs=graphs)
 
     def laws(self, refine: int) -> Laws:
-        """Return the calibrations for poses that are refined so often.
-
-        Without any of refined poses those of the others stand in.
-        """
-        return self.refined_laws if refine and self.refined_laws else self.plain_laws
+        """Return the calibrations for poses that are refined so often."""
+        return self.refined_laws if refine else self.plain_laws
 
 
 ModelT = TypeVar('ModelT', bound=CheckedModel[Any])
@@ -151,13 +155,25 @@ def read_model_directory(path: Path, meshes_dir: Path | None = None) -> ModelDir
     :raises MeshError: when a mesh is not in the folder.
     """
     def rest(values: Values) -> dict[str, Any]:
-        refined = values.get(REFINED)
         return {'view_priors': {int(entry['object_id']): _prior(entry['view_prior'])
                                 for entry in values['objects']},
                 'refiner': refiner_spec(values), 'plain_laws': Laws.of(values),
-                'refined_laws': None if refined is None else Laws.of(refined)}
+                'refined_laws': Laws.of(_of_refined_poses(values))}
 
     return read_checked(path, meshes_dir, ModelDirectory, ModelSpec, rest)
+
+
+def _of_refined_poses(values: Values) -> Values:
+    """Return the calibrations of ``model.json`` with those of refined poses in place of others.
+
+    :raises ValueError: when there is an unknown one.
+    """
+    own = values.get(REFINED)
+    if own is None:
+        return values
+    fields.only_known(own, CALIBRATION, REFINED)
+    replaced = {*own, *(f'{name}_source' for name in own)}
+    return {**{name: values.get(name) for name in CALIBRATION if name not in replaced}, **own}
 
 
 def read_checked(path: Path, meshes_dir: Path | None, kind: type[ModelT],

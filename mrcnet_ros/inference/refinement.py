@@ -1,10 +1,11 @@
 """The last stage, for models that have a refiner: what is still wrong with a pose.
 
 Stage 2 has compared the crop of a detection's box with a template that shows the object as far as
-15 degrees away. The refiner has weights of its own, and looks at a new crop: one that shows the
-object at the pose found so far as large, as centred and as upright as a template of a near viewing
-direction does. Its answer is one more measurement, so the mean of start and answers is the pose.
-It knows better than stage 2 how good a pose is, so its confidence takes the place of stage 2's.
+15 degrees away. The refiner has weights of its own, and a new crop. The crop is made for the pose
+found so far: it shows the object there as large, as centred and as upright as the template of the
+nearest viewing direction. The refiner's answer is one more measurement, so the mean of start and
+answers is the pose. It knows better than stage 2 how good a pose is, so its confidence takes the
+place of stage 2's.
 """
 
 from __future__ import annotations
@@ -70,50 +71,54 @@ class Refiner:
         self.features = TemplateFeatures(backend, objects, templates, cache, TEMPLATE)
 
     def refine(self, agreed: Sequence[AgreedPose], image: NDArray[np.uint8], camera: Camera
-               ) -> list[AgreedPose]:
+               ) -> tuple[list[AgreedPose], int, int]:
         """Return the means of poses and of what the refiner makes of them.
 
         Where it ends far from its start, the pose stays. In any case it says how good the pose is.
 
         :param agreed: those that are not finite stay as they are.
         :param image: (H, W, 3) uint8 RGB.
+        :return: the poses, and how many templates were and were not in memory.
         """
         good = [a for a in agreed if a.evidence is not None]
         if not good:
-            return list(agreed)
-        better = iter(self._refined(good, image, camera))
-        return [a if a.evidence is None else next(better) for a in agreed]
+            return list(agreed), 0, 0
+        refined, hits, misses = self._refined(good, image, camera)
+        better = iter(refined)
+        return [a if a.evidence is None else next(better) for a in agreed], hits, misses
 
     def _refined(self, agreed: Sequence[AgreedPose], image: NDArray[np.uint8], camera: Camera
-                 ) -> list[AgreedPose]:
+                 ) -> tuple[list[AgreedPose], int, int]:
         T = np.stack([a.T_camera_object for a in agreed])
         classes = np.array([a.crop.class_index for a in agreed], np.int64)
-        counts, qualities = np.ones(len(agreed)), []
+        counts, qualities, hits, misses = np.ones(len(agreed)), [], 0, 0
         for _ in range(self.passes):
-            ends, quality = self.measure(T, classes, image, camera)
+            ends, quality, found, computed = self.measure(T, classes, image, camera)
+            hits, misses = hits + found, misses + computed
             for i in np.flatnonzero(self._near(T, ends, classes)):
                 T[i] = mean_pose(np.stack([T[i], ends[i]]), np.array([counts[i], 1.0]))
                 counts[i] += 1.0
             qualities.append(quality)
         return [_improved(*one, self._objects[one[0].crop.class_index].diameter_m)
-                for one in zip(agreed, T, np.mean(qualities, axis=0), strict=True)]
+                for one in zip(agreed, T, np.mean(qualities, axis=0), strict=True)], hits, misses
 
     def measure(self, T_camera_object: Array, classes: NDArray[np.int64],
-                image: NDArray[np.uint8], camera: Camera) -> tuple[Array, Array]:
+                image: NDArray[np.uint8], camera: Camera) -> tuple[Array, Array, int, int]:
         """Answer each pose once.
 
         :param T_camera_object: (N, 4, 4) [m] of objects as large as their meshes.
         :param classes: (N,) class index of each.
         :param image: (H, W, 3) uint8 RGB.
         :return: (N, 4, 4) where the objects are [m], of equivalent poses those nearest to the
-            starts, and (N,) how good the refiner thinks they are, 0..1.
+            starts; (N,) how good the refiner thinks they are, 0..1; and how many templates were
+            and were not in memory.
         """
         diameters_m = np.array([self._objects[c].diameter_m for c in classes])
         crops, directions = zip(*(
             pose_crop(pose, diameter_m, self._spec.template, self._grid, self._seen[c])
             for pose, c, diameter_m in zip(T_camera_object, classes, diameters_m, strict=True)),
             strict=True)
-        templates, _, _ = self.features.fetch(classes.tolist(), list(directions))
+        templates, hits, misses = self.features.fetch(classes.tolist(), list(directions))
         fine = self._backend.run(RUN, {
             'image': sample_crops(image, camera, crops), 'class_index': classes, **templates})
         ends = decode_poses(fine['six'], fine['fine_xy'], fine['fine_log_size'],
@@ -122,7 +127,7 @@ class Refiner:
             if np.isfinite(ends[i]).all():
                 ends[i] = self._objects[c].symmetries.nearest(
                     ends[i, :3, :3], ends[i, :3, 3], T_camera_object[i, :3, :3])
-        return ends, sigmoid(fine['quality'])
+        return ends, sigmoid(fine['quality']), hits, misses
 
     def _near(self, T_start: Array, T_end: Array, classes: NDArray[np.int64]
               ) -> NDArray[np.bool_]:

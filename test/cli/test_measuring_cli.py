@@ -21,7 +21,6 @@ from mrcnet_ros.cli import main as mrcnet
 from mrcnet_ros.datasets.bop import BopDataset
 from mrcnet_ros.datasets.boxes import BoxSpec
 from mrcnet_ros.datasets.known_view import KnownView, photographed
-from mrcnet_ros.errors import ModelError
 from mrcnet_ros.evaluation import response, swap
 from mrcnet_ros.evaluation.response import RefinerAlone, Stage2Alone
 from mrcnet_ros.evaluation.runner import estimate_view
@@ -162,7 +161,6 @@ def test_stage_two_started_as_the_estimator_starts_it_answers_the_same(
         estimator: PoseEstimator, views: list[KnownView]) -> None:
     """A start at stage 1's pose with an exact template ends where the exact estimator ends."""
     from mrcnet_ros.evaluation.exact_estimator import ExactPoseEstimator
-    from mrcnet_ros.rendering.template_store import TemplateStore
 
     exact = ExactPoseEstimator(estimator.model, estimator.backend, TemplateStore(), crops=1,
                                hypotheses=1)
@@ -206,7 +204,7 @@ def test_the_refiner_alone_answers_as_in_the_estimator(
     plain, refined = (PoseEstimator.load(
         path, refined_model.meshes, store_root=refined_model.store, backend='onnxruntime',
         threads=1, crops=1, hypotheses=1, refine=n) for n in (0, 1))
-    stage = RefinerAlone(plain, TemplateStore(refined_model.store))
+    stage = RefinerAlone(refined.refiner, plain.objects)
     compared = 0
     for view in views:
         start, wanted = estimate_view(view, plain), estimate_view(view, refined)
@@ -223,10 +221,25 @@ def test_the_refiner_alone_answers_as_in_the_estimator(
     refined.close()
 
 
-def test_a_model_without_a_refiner_cannot_be_asked_for_it(estimator: PoseEstimator) -> None:
-    """By name."""
-    with pytest.raises(ModelError, match='has no refiner'):
-        RefinerAlone(estimator, TemplateStore())
+def test_the_refiner_is_tested_by_the_command(
+        folder: Path, tiny_model: TinyModel, refined_model: TinyModel, tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """On photographs and on training images; a model without one is refused."""
+    monkeypatch.setenv('MRCNET_CACHE', str(tiny_model.store))
+
+    def command(model: TinyModel) -> int:
+        return mrcnet.main([
+            'evaluate', 'response', '--bop-dir', str(folder), '--dataset', measured_model.DATASET,
+            '--model', str(model.path), '--meshes', str(model.meshes), '--stage', 'refiner',
+            '--config', str(folder / 'train.yaml'), '--views', '4', '--samples', '2',
+            '--threads', '1', '--json', str(tmp_path / 'out.json')])
+
+    assert command(refined_model) == 0
+    figures = json.loads((tmp_path / 'out.json').read_text())
+    assert figures['stage'] == 'refiner' and figures['complete']
+    assert list(figures['starts']) == ['photographs', 'training images']
+    capsys.readouterr()
+    assert command(tiny_model) == 2 and 'has no refiner' in capsys.readouterr().err
 
 
 class Halves:

@@ -21,6 +21,7 @@ from mrcnet_ros.errors import ModelError
 from mrcnet_ros.export import onnx_export, refiner_export
 from mrcnet_ros.export.arithmetic import refiner_inputs, stage_flops
 from mrcnet_ros.export.directory import export_checkpoint
+from mrcnet_ros.export.kept import keep_refiner
 from mrcnet_ros.export.onnx_export import check_graphs
 from mrcnet_ros.export.refiner_export import export_refiner, write_refiner
 from mrcnet_ros.inference.calibration_entries import write_law
@@ -33,6 +34,7 @@ from mrcnet_ros.specs import RefinerSpec
 from mrcnet_ros.training.checkpoint import save_checkpoint
 
 LAW = ScoreLaw(offset=0.1, quality_gain=0.9, apart_gain=-0.4, usual_apart=0.05)
+OTHER = ScoreLaw(offset=0.5, quality_gain=1.9, apart_gain=-0.2, usual_apart=0.05)
 
 
 def source(refine: int) -> ScoreSource:
@@ -93,7 +95,8 @@ def test_the_rest_of_the_model_stays(tiny_model, refined_model):
 
 
 @pytest.mark.parametrize(('change', 'problem'), [
-    ({'nside': 0}, 'nside must be at least 1'), ({'nside': 2.5}, 'nside must be int'),
+    ({'nside': 0}, 'nside must be 1 to 16'), ({'nside': 17}, 'nside must be 1 to 16'),
+    ({'nside': 2.5}, 'nside must be int'),
     ({'depth': 3}, 'unknown fields'), ({'preset': 'default'}, 'preset is')])
 def test_an_entry_that_cannot_be_used_is_refused(refined_model, tmp_path, change, problem):
     """By name."""
@@ -137,19 +140,86 @@ def test_a_model_of_other_objects_is_refused(tiny_model, tmp_path):
         export_refiner(checkpoint, config, tmp_path / 'none')
 
 
+def again(model, path) -> list[str]:
+    """Export the poses of a model into a directory; return what is said of the refiner."""
+    said: list[str] = []
+    export_checkpoint(model.checkpoint, model.config, path, say=said.append)
+    return [line.split(': ', 1)[1] for line in said if 'refiner' in line]
+
+
 def test_exporting_the_poses_again_keeps_the_refiner(refined_model, tmp_path):
-    """It starts from any pose; objects of another size are other objects."""
-    path, said = shutil.copytree(refined_model.path, tmp_path / 'model'), []
+    """It starts from any pose, so weights of the stages do not matter."""
+    path = shutil.copytree(refined_model.path, tmp_path / 'model')
     before = (path / 'model.json').read_text()
-    export_checkpoint(refined_model.checkpoint, refined_model.config, path, say=said.append)
+    assert again(refined_model, path) == ['kept the refiner']
     assert json.loads((path / 'model.json').read_text()) == json.loads(before)
-    assert said == [f'{path}: kept the refiner']
-    values = json.loads(before)
-    values['objects'][0]['diameter_m'] *= 1.01
+
+
+def damage(path, what: str) -> None:
+    """Change a directory so that its refiner is no longer that of the model."""
+    values = json.loads((path / 'model.json').read_text())
+    if what == 'missing':
+        (path / 'refiner.onnx').unlink()
+    elif what == 'replaced':
+        (path / 'refiner.onnx').write_bytes(b'another')
+    elif what == 'spec':
+        values[REFINER]['spec']['nside'] = 2
+    elif what == 'entry':
+        values[REFINER] = 'x'
+    elif what == 'files':
+        values['files'] = None
+    elif what == 'objects':
+        values['objects'] = None
+    elif what == 'size':
+        values['objects'][0]['diameter_m'] *= 1.01
+    elif what == 'prior':
+        values['objects'][0]['view_prior'] = {
+            'elevation_min_deg': 80.0, 'elevation_max_deg': 90.0, 'tilt_max_deg': 20.0}
+    if what in ('files', 'objects', 'size', 'prior'):
+        del values['seal']
     (path / 'model.json').write_text(json.dumps(values))
-    export_checkpoint(refined_model.checkpoint, refined_model.config, path, say=said.append)
-    assert 'dropped the refiner: it is of other objects' in said[1]
+
+
+@pytest.mark.parametrize('what', ['missing', 'replaced', 'spec', 'entry', 'files', 'objects',
+                                  'size', 'prior'])
+def test_a_refiner_that_is_not_that_of_the_objects_is_dropped(refined_model, tmp_path, what):
+    """It is told why, and the model can be used without it."""
+    path = shutil.copytree(refined_model.path, tmp_path / 'model')
+    damage(path, what)
+    (line,) = again(refined_model, path)
+    assert line.startswith('dropped the refiner: ')
     assert read_model_directory(path, refined_model.meshes).refiner is None
+
+
+def test_a_model_of_the_paper_preset_gets_no_refiner(refined_model, tmp_path):
+    """Neither by an export of one nor by one that is there already."""
+    path = shutil.copytree(refined_model.path, tmp_path / 'model')
+    values = json.loads((path / 'model.json').read_text())
+    assert keep_refiner(path, {**values, 'spec': {'preset': 'paper'}}) == [
+        'dropped the refiner: it is for models of the preset default']
+    values['spec']['preset'] = 'paper'
+    del values['seal'], values[REFINER]
+    (path / 'model.json').write_text(json.dumps(values))
+    with pytest.raises(ModelError, match='is none of a model of the default preset'):
+        export_refiner(checkpoint_of(random_refiner(), tmp_path / 'refiner.pt'),
+                       refiner_config(refined_model.config), path)
+
+
+def test_the_mean_of_two_refiners_lies_between_them(tiny_model, refined_model, tmp_path):
+    """A model without one has nothing to be averaged with."""
+    checkpoint = checkpoint_of(random_refiner(), tmp_path / 'refiner.pt')
+    state = torch.load(checkpoint, weights_only=True)
+    state['average']['residual.output.bias'] += 1.0
+    torch.save(state, checkpoint)
+    config = refiner_config(tiny_model.config)
+    path = shutil.copytree(tiny_model.path, tmp_path / 'model')
+    with pytest.raises(ModelError, match='has no refiner'):
+        export_refiner(checkpoint, config, path, tiny_model.path)
+    export_refiner(checkpoint, config, path, refined_model.path)
+    means, one, other = (torch.load(file, weights_only=True)['average']['residual.output.bias']
+                         for file in (path / 'refiner_weights.pt', checkpoint,
+                                      refined_model.path / 'refiner_weights.pt'))
+    torch.testing.assert_close(means.float(), (one + other.float()) / 2, atol=1e-3, rtol=1e-3)
 
 
 def test_another_refiner_makes_what_was_measured_with_the_first_invalid(refined_model, tmp_path):
@@ -161,13 +231,14 @@ def test_another_refiner_makes_what_was_measured_with_the_first_invalid(refined_
     export_refiner(checkpoint, config, path, say=said.append)
     assert read_model_directory(path, refined_model.meshes).plain_laws.score_law == LAW
     assert said == [f'{path}: a refiner of blob, box']
-    write_law(path, LAW, source(refine=1))
+    write_law(path, OTHER, source(refine=1))
+    assert read_model_directory(path, refined_model.meshes).laws(1).score_law == OTHER
     store_result(path, Execution(
         graphs_sha256=read_model_directory(path, refined_model.meshes).graphs_digest,
         device='GPU', backend='openvino', precision='fp16', version='1'), {'passed': True})
     export_refiner(checkpoint, config, path, say=said.append)
     after = read_model_directory(path, refined_model.meshes)
-    assert after.refined_laws is None and after.plain_laws.score_law == LAW
+    assert after.laws(1).score_law == after.plain_laws.score_law == LAW
     assert 'dropped the calibrations of refined poses: measured with another refiner' in said[2]
     assert 'verified.json is of other graphs' in said[3]
 

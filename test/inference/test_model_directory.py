@@ -316,6 +316,27 @@ def test_refined_poses_have_laws_of_their_own(model):
     assert found.laws(0).doubts(2, 3, 0) == found.laws(1).doubts(2, 3, 1) == []
     (doubt,) = found.laws(2).doubts(2, 3, 2)
     assert 'and refine 1, but here are crops 2, hypotheses 3 and refine 2' in doubt
+    assert doubt.endswith('run mrcnet calibrate --refine 2 --write')
+
+
+def test_what_was_not_measured_for_refined_poses_is_that_of_the_others(model):
+    """With its own source, so that it is told; a new score does not hide the covariance."""
+    plain = CovarianceLaw(**LAW)
+    write_law(model, plain, LawSource.from_dict({**SOURCE, 'hypotheses': 3}))
+    write_law(model, plain, LawSource.from_dict({**SOURCE, 'hypotheses': 3}), depth=True)
+    write_law(model, ScoreLaw(**SCORE), ScoreSource(**{**SCORE_SOURCE, 'refine': 1}))
+    found = read_model_directory(model).laws(1)
+    assert found.covariance_law == found.depth_laws.covariance == plain
+    assert [d.split(' was ')[0] for d in found.doubts(2, 3, 1)] == [
+        'covariance', 'covariance with depth']
+    write_law(model, plain, LawSource.from_dict({**SOURCE, 'refine': 1}))
+    change(model, lambda v: v['refined'].pop('covariance_source'))
+    assert read_model_directory(model).laws(1).covariance_source is None
+    change(model, lambda v: v.update(refined=None))
+    write_law(model, ScoreLaw(**SCORE), ScoreSource(**{**SCORE_SOURCE, 'refine': 1}))
+    change(model, lambda v: v['refined'].update(scores={}))
+    with pytest.raises(ModelError, match='scores'):
+        read_model_directory(model)
 
 
 def test_sizes_make_the_laws_of_refined_poses_old_too(model):
@@ -324,9 +345,9 @@ def test_sizes_make_the_laws_of_refined_poses_old_too(model):
     write_law(model, CovarianceLaw(**LAW), LawSource.from_dict(SOURCE))
     write_law(model, CovarianceLaw(**LAW), LawSource.from_dict(SOURCE), depth=True)
     assert outdated(model, ['size_ratio']) == {
-        'covariance': ['size_ratio'], 'covariance_depth': ['size_ratio'],
-        'covariance of refined poses': ['size_ratio']}
-    assert outdated(model, ['covariance']) == {'covariance_depth': ['covariance']}
+        ('covariance', 0): ['size_ratio'], ('covariance_depth', 0): ['size_ratio'],
+        ('covariance', 1): ['size_ratio']}
+    assert outdated(model, ['covariance']) == {('covariance_depth', 0): ['covariance']}
     assert outdated(model, ['covariance'], refine=1) == {}
 
 

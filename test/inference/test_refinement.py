@@ -16,7 +16,9 @@ from mrcnet_ros.geometry.se3 import exp_so3, make_transform, rotation_angle, rot
 from mrcnet_ros.inference.estimator import PoseEstimator
 from mrcnet_ros.inference.known_start import KnownPose
 from mrcnet_ros.inference.refinement import Refiner
+from mrcnet_ros.runtimes import runtime_choice
 from mrcnet_ros.runtimes.backend import Arrays
+from mrcnet_ros.runtimes.backends import load_backend
 
 STARTS = np.stack([make_transform(exp_so3(w), t) for w, t in (
     ([0.3, -1.2, 0.4], [0.02, -0.01, 0.5]), ([2.0, 0.1, -0.7], [-0.08, 0.05, 0.7]))])
@@ -31,8 +33,8 @@ def refining(refined_model) -> PoseEstimator:
 
 def refiner_of(estimator: PoseEstimator) -> Refiner:
     """Return the refiner that an estimator uses."""
-    assert estimator._refiner is not None
-    return estimator._refiner
+    assert estimator.refiner is not None
+    return estimator.refiner
 
 
 def answering(estimator: PoseEstimator, monkeypatch: Any, **outputs: np.ndarray) -> list[Arrays]:
@@ -59,8 +61,8 @@ def measuring(estimator: PoseEstimator, monkeypatch: Any, change: Any, quality: 
 
     :param change: (4, 4) pose of a start to that of its end.
     """
-    def measure(T: np.ndarray, classes: Any, *_: Any) -> tuple[np.ndarray, np.ndarray]:
-        return np.stack([change(one) for one in T]), np.full(len(T), quality)
+    def measure(T: np.ndarray, classes: Any, *_: Any) -> tuple[np.ndarray, np.ndarray, int, int]:
+        return np.stack([change(one) for one in T]), np.full(len(T), quality), 0, len(T)
 
     monkeypatch.setattr(refiner_of(estimator), 'measure', measure)
 
@@ -77,7 +79,7 @@ def test_the_answer_that_nothing_is_wrong_is_the_start(refining, monkeypatch):
         six.append((R_ray @ refiner._grid[nearest].T)[:, :2].T.reshape(6))
     answering(refining, monkeypatch, six=np.array(six), fine_xy=np.zeros((2, 2)),
               fine_log_size=np.full(2, np.log(0.8)), quality=np.full(2, 1.5))
-    ends, quality = refiner.measure(STARTS, CLASSES, IMAGE, CAMERA)
+    ends, quality, _, _ = refiner.measure(STARTS, CLASSES, IMAGE, CAMERA)
     np.testing.assert_allclose(ends, STARTS, atol=2e-6)
     np.testing.assert_allclose(quality, 1 / (1 + np.exp(-1.5)), rtol=1e-6)
 
@@ -97,12 +99,21 @@ def test_it_looks_at_the_crops_of_the_poses_and_at_the_nearest_templates(refinin
         assert not np.array_equal(of_stage2['t16'][0], features['t16'][0])
 
 
+def test_templates_that_were_not_in_memory_are_counted(refined_model, tiny_model):
+    """Beside those of stage 2."""
+    plain = load(tiny_model).estimate(IMAGE, CAMERA, DETECTIONS)
+    estimator = load(refined_model, refine=2)
+    first, second = (estimator.estimate(IMAGE, CAMERA, DETECTIONS) for _ in range(2))
+    assert first.cache_misses > plain.cache_misses
+    assert (second.cache_hits, second.cache_misses) == (3 * len(DETECTIONS), 0)
+
+
 def test_several_poses_are_answered_as_each_alone(refining):
     """Objects of one image do not see one another."""
     refiner = refiner_of(refining)
-    together, quality = refiner.measure(STARTS, CLASSES, IMAGE, CAMERA)
+    together, quality, _, _ = refiner.measure(STARTS, CLASSES, IMAGE, CAMERA)
     for i in range(2):
-        alone, own = refiner.measure(STARTS[i:i + 1], CLASSES[i:i + 1], IMAGE, CAMERA)
+        alone, own, _, _ = refiner.measure(STARTS[i:i + 1], CLASSES[i:i + 1], IMAGE, CAMERA)
         np.testing.assert_allclose(alone[0], together[i], atol=1e-5)
         np.testing.assert_allclose(own[0], quality[i], atol=1e-5)
 
@@ -162,7 +173,7 @@ def test_of_equivalent_poses_it_ends_at_the_one_near_its_start(refining):
     assert len(refining.centred[box].symmetries.transforms) == 2
     half_turn = refining.centred[box].symmetries.transforms[1]
     first, second = STARTS[1], STARTS[1] @ half_turn
-    ends, _ = refiner.measure(np.stack([first, second]), np.array([box, box]), IMAGE, CAMERA)
+    ends, *_ = refiner.measure(np.stack([first, second]), np.array([box, box]), IMAGE, CAMERA)
     for start, end in zip((first, second), ends, strict=True):
         here = rotation_angle(start[:3, :3].T @ end[:3, :3])
         other = rotation_angle(start[:3, :3].T @ (end @ half_turn)[:3, :3])
@@ -208,11 +219,15 @@ def test_a_model_without_a_refiner_answers_as_it_does(tiny_model, caplog):
         assert_same_pose(a, b)
 
 
-def test_without_passes_the_refiner_is_not_used(refined_model, tiny_model):
-    """No template of it is drawn, and the answers are those of stage 2; or of stage 1 alone."""
+def test_without_passes_the_refiner_is_not_used(refined_model, tiny_model, monkeypatch):
+    """Nothing of it is loaded, and the answers are those of stage 2; or of stage 1 alone."""
     plain = load(tiny_model, refine=0)(IMAGE, CAMERA, DETECTIONS)
+    loaded = []
+    monkeypatch.setattr(runtime_choice, 'load_backend', lambda graphs, options: (
+        loaded.append(list(graphs)), load_backend(graphs, options))[1])
     estimator = load(refined_model, refine=0)
-    assert estimator._refiner is None and estimator.refinements == 0
+    assert loaded == [['stage1', 'template', 'stage2']]
+    assert estimator.refiner is None and estimator.refinements == 0
     for a, b in zip(plain, estimator(IMAGE, CAMERA, DETECTIONS), strict=True):
         assert_same_pose(a, b)
     assert load(refined_model, refine=1, stage1_only=True).refinements == 0
