@@ -42,10 +42,10 @@ PLATFORMS = ('manylinux_2_28_x86_64', 'manylinux_2_27_x86_64', 'manylinux_2_17_x
 DEBS = ('libegl1', 'libglvnd0', 'libopengl0', 'libgl1', 'libglx0', 'libgles2')
 MIB = 2**20
 # Of the files in git, what each purpose can do without while it is carried.
-UNUSED = {'check': ('models/demo', 'models/tless'),
+UNUSED = {'check': ('models/demo', 'models/tless', 'models/lmo/refiner'),
           'train': ('models/demo', 'models/tless', *(f'models/lmo/{name}' for name in (
                'stage1.onnx', 'stage2.onnx', 'template.onnx', 'detector.onnx',
-               'detector_weights.pt')))}
+               'detector_weights.pt', 'refiner')))}
 # Of all that travels: git's files less the unused ones, and what is named below.
 CARRIED = {'check': ('wheels', 'debs', 'check.tar.xz'),
            'train': ('wheels', 'wheels_train', 'debs', 'train.tar.xz')}

@@ -4,8 +4,8 @@ Stage 2 has compared the crop of a detection's box with a template that shows th
 15 degrees away. The refiner has weights of its own, and a new crop. The crop is made for the pose
 found so far: it shows the object there as large, as centred and as upright as the template of the
 nearest viewing direction. The refiner's answer is one more measurement, so the mean of start and
-answers is the pose. It knows better than stage 2 how good a pose is, so its confidence takes the
-place of stage 2's.
+answers is the pose. Its confidence is about the pose that it has looked at, so it takes the place
+of stage 2's.
 """
 
 from __future__ import annotations
