@@ -27,6 +27,8 @@ from mrcnet_ros.objects import load_bop_objects
 class Counting:
     """Says that a template takes 20 ms and a detection ``each_s``, and sleeps for it."""
 
+    refinements = 0
+
     def __init__(self, each_s, objects=None):
         self.each_s, self.objects = each_s, objects or {}
         self.remembered, self.calls = set(), []

@@ -59,7 +59,8 @@ def batch_of(rotations: np.ndarray, class_index: int, xy=(0.0, 0.0), log_size=0.
         torch.zeros(count, 3, 8, 8), torch.full((count,), class_index),
         torch.tensor(rotations, dtype=torch.float32), torch.tensor([xy] * count),
         torch.full((count,), log_size), torch.full((count,), focal),
-        torch.zeros(count, 3, 2, 2), torch.zeros(count, 2, 2))
+        torch.zeros(count, 3, 2, 2), torch.zeros(count, 2, 2),
+        torch.full((count,), -1))
 
 
 def random_rotations(count: int) -> np.ndarray:
