@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import warnings
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +40,22 @@ def export_graphs(network: MrcNet, spec: ModelSpec, folder: Path) -> dict[str, P
     :return: the files by graph.
     :raises ModelError: when a written graph computes something else than the network.
     """
-    graphs = graphs_of(network)
-    files = write_graphs(graphs, example_inputs(spec, 2), folder, small_and_fast)
+    return write_checked(graphs_of(network), partial(example_inputs, spec), folder)
+
+
+def write_checked(graphs: Mapping[str, nn.Module], inputs: Callable[[int], Inputs], folder: Path
+                  ) -> dict[str, Path]:
+    """Write modules as ONNX, small and fast, and compare them with the modules.
+
+    :param graphs: as of :func:`write_graphs`.
+    :param inputs: returns those of a batch of some rows.
+    :return: the files by graph.
+    :raises ModelError: when a written graph computes something else than its module.
+    """
+    files = write_graphs(graphs, inputs(2), folder, small_and_fast)
     for count in CHECK_COUNTS:
         torch.manual_seed(count)
-        check_graphs(graphs, files, example_inputs(spec, count))
+        check_graphs(graphs, files, inputs(count))
     return files
 
 

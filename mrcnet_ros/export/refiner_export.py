@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ..errors import ModelError, SpecError
@@ -28,7 +28,7 @@ from ..training.warm_start import read_refiner_start
 from .arithmetic import refiner_inputs
 from .directory import add_part, mean_of
 from .kept import Say, drop_refined, log, unverified
-from .onnx_export import CHECK_COUNTS, check_graphs, small_and_fast, write_graphs
+from .onnx_export import write_checked
 
 
 def export_refiner(checkpoint: Path, config: RefinerConfig, output: Path,
@@ -80,12 +80,7 @@ def write_refiner(network: RefinerNetwork, spec: RefinerSpec, folder: Path) -> d
     :return: the files by graph.
     :raises ModelError: when a written graph computes something else than the network.
     """
-    graphs = refiner_graphs_of(network)
-    files = write_graphs(graphs, refiner_inputs(spec, 2), folder, small_and_fast)
-    for count in CHECK_COUNTS:
-        torch.manual_seed(count)
-        check_graphs(graphs, files, refiner_inputs(spec, count))
-    return files
+    return write_checked(refiner_graphs_of(network), partial(refiner_inputs, spec), folder)
 
 
 def _values(output: Path, labels: list[str], identity: dict[str, Any]) -> dict[str, Any]:

@@ -21,7 +21,6 @@ from ..geometry.view_prior import view_prior_of
 from ..meshes import fits_diameter
 from ..model_json import (
     MODEL_FILE,
-    REFINED,
     REFINER,
     check_file,
     check_seal,
@@ -32,11 +31,7 @@ from ..objects import ObjectModel, check_objects
 from ..objects.object_files import SHORTEST_UNIT_M, read_point
 from ..reading import fields
 from ..specs import REFINER_GRAPHS, EstimatorSpec, ModelSpec, RefinerSpec, ViewPrior
-from .calibration_entries import CALIBRATION
-from .depth_correction import DepthLaws
-from .depth_law import DepthScoreLaw
-from .scoring import ScoreLaw, ScoreSource
-from .uncertainty import CovarianceLaw, LawSource
+from .laws import Laws, of_refined_poses
 
 MESH_FOLDER = 'meshes'
 OBJECT_FIELDS = ('object_id', 'label', 'mesh', 'mesh_sha256', 'unit_m', 'diameter_m', 'bounds_m',
@@ -71,51 +66,6 @@ class CheckedModel(Generic[SpecT]):
     def rows_together(self) -> int:
         """Return how many rows one detection takes in a batch."""
         return self.spec.rows_together
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Laws:
-    """The calibrations of poses that are made in one way.
-
-    :param covariance_law: the covariance model; None where it has not been calibrated.
-    :param covariance_source: what it was fitted to; None where that is not known.
-    :param score_law: the score calibration; None where it has not been measured.
-    :param score_source: what it was fitted to; None where that is not known.
-    :param depth_laws: the same for poses that depth has corrected.
-    :param covariance_depth_source: what those were fitted to; None where that is not known.
-    """
-
-    covariance_law: CovarianceLaw | None = None
-    covariance_source: LawSource | None = None
-    score_law: ScoreLaw | None = None
-    score_source: ScoreSource | None = None
-    depth_laws: DepthLaws = field(default_factory=DepthLaws)
-    covariance_depth_source: LawSource | None = None
-
-    @classmethod
-    def of(cls, values: Values) -> Laws:
-        """Read the calibrations of ``model.json``, or of its entry for refined poses.
-
-        :raises SpecError: when one cannot be used.
-        """
-        def optional(name: str, kind: Callable[[Any], Any]) -> Any:
-            return None if values.get(name) is None else kind(values[name])
-
-        return cls(
-            covariance_law=optional('covariance', CovarianceLaw.from_dict),
-            covariance_source=optional('covariance_source', LawSource.from_dict),
-            score_law=optional('score', ScoreLaw.from_dict),
-            score_source=optional('score_source', ScoreSource.from_dict),
-            depth_laws=DepthLaws(optional('covariance_depth', CovarianceLaw.from_dict),
-                                 optional('score_depth', DepthScoreLaw.from_dict)),
-            covariance_depth_source=optional('covariance_depth_source', LawSource.from_dict))
-
-    def doubts(self, crops: int, hypotheses: int, refine: int) -> list[str]:
-        """Return which calibrations may be wrong for poses that are made so, and what to do."""
-        sources = {'covariance': self.covariance_source, 'score': self.score_source,
-                   'covariance with depth': self.covariance_depth_source}
-        return [doubt for law, source in sources.items() if source is not None
-                and (doubt := source.doubt(law, crops, hypotheses, refine)) is not None]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -158,22 +108,9 @@ def read_model_directory(path: Path, meshes_dir: Path | None = None) -> ModelDir
         return {'view_priors': {int(entry['object_id']): _prior(entry['view_prior'])
                                 for entry in values['objects']},
                 'refiner': refiner_spec(values), 'plain_laws': Laws.of(values),
-                'refined_laws': Laws.of(_of_refined_poses(values))}
+                'refined_laws': Laws.of(of_refined_poses(values))}
 
     return read_checked(path, meshes_dir, ModelDirectory, ModelSpec, rest)
-
-
-def _of_refined_poses(values: Values) -> Values:
-    """Return the calibrations of ``model.json`` with those of refined poses in place of others.
-
-    :raises ValueError: when there is an unknown one.
-    """
-    own = values.get(REFINED)
-    if own is None:
-        return values
-    fields.only_known(own, CALIBRATION, REFINED)
-    replaced = {*own, *(f'{name}_source' for name in own)}
-    return {**{name: values.get(name) for name in CALIBRATION if name not in replaced}, **own}
 
 
 def read_checked(path: Path, meshes_dir: Path | None, kind: type[ModelT],

@@ -15,6 +15,7 @@ import numpy as np
 from ..errors import ModelError
 from ..geometry.se3 import Array
 from ..geometry.symmetry import Symmetries
+from ..model_json import WEIGHTS_FILE
 from ..objects import ObjectModel
 from ..specs import ViewPrior
 
@@ -49,7 +50,7 @@ def identity_of(objects: Sequence[ObjectModel], view_prior: ViewPrior | None, se
         'view_prior': asdict(view_prior) if view_prior else None,
         'seed': seed, 'series': series,
         **({} if frozen is None else
-           {FROZEN: hashlib.sha256((frozen / 'weights.pt').read_bytes()).hexdigest()}),
+           {FROZEN: hashlib.sha256((frozen / WEIGHTS_FILE).read_bytes()).hexdigest()}),
     }
 
 

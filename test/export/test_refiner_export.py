@@ -18,7 +18,7 @@ from tiny_model import REFINER_SPEC, random_refiner, refiner_config
 
 from mrcnet_ros.cli.main import main
 from mrcnet_ros.errors import ModelError
-from mrcnet_ros.export import onnx_export, refiner_export
+from mrcnet_ros.export import onnx_export
 from mrcnet_ros.export.arithmetic import refiner_inputs, stage_flops
 from mrcnet_ros.export.directory import export_checkpoint
 from mrcnet_ros.export.kept import keep_refiner
@@ -72,8 +72,8 @@ def test_a_graph_that_computes_something_else_is_not_written(tmp_path, monkeypat
     """What is written is compared with the network."""
     network, other = random_refiner(), random_refiner()
     torch.nn.init.ones_(other.residual.output.bias)
-    write = refiner_export.write_graphs
-    monkeypatch.setattr(refiner_export, 'write_graphs', lambda _, *rest: write(
+    write = onnx_export.write_graphs
+    monkeypatch.setattr(onnx_export, 'write_graphs', lambda _, *rest: write(
         refiner_graphs_of(other), *rest))
     with pytest.raises(ModelError, match='differs from the network'):
         write_refiner(network, REFINER_SPEC, tmp_path)

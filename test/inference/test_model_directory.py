@@ -6,49 +6,29 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from meshes import bumpy_sphere, cube, write_ply
+from model_copy import LAW, SCORE, SCORE_SOURCE, SOURCE, change, copy_model
 
 from mrcnet_ros.cli.known_objects import model_objects, resized_labels
 from mrcnet_ros.errors import BackendError, MeshError, ModelError
-from mrcnet_ros.inference.calibration_entries import outdated, write_law, write_size_ratios
+from mrcnet_ros.inference.calibration_entries import write_law, write_size_ratios
 from mrcnet_ros.inference.estimator import PoseEstimator
 from mrcnet_ros.inference.model_directory import read_model_directory
-from mrcnet_ros.inference.scoring import ScoreLaw, ScoreSource
-from mrcnet_ros.inference.uncertainty import CovarianceLaw, LawSource
+from mrcnet_ros.inference.uncertainty import CovarianceLaw
 from mrcnet_ros.meshes import mesh_digest
 from mrcnet_ros.model_json import SEAL
 from mrcnet_ros.presets.loading import preset_of
 
 EYE = [1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1]
-LAW = {'lateral_floor': 0.01, 'lateral_gain': 0.4, 'depth_floor': 0.02, 'depth_gain': 0.5,
-       'rotation_floor_rad': 0.05, 'rotation_gain': 0.6, 'score_exponent': 0.3}
-SOURCE = {'source': 'synthetic', 'images': 40, 'poses': 300, 'boxes': 'detector', 'crops': 2,
-          'widened': [2.8, 1.1, 1.7]}
-SCORE = {'offset': -2.0, 'quality_gain': 1.5, 'apart_gain': -0.8, 'usual_apart': 0.1}
-SCORE_SOURCE = {'source': 'synthetic', 'images': 40, 'poses': 300, 'right': 0.4,
-                'boxes': 'detector', 'crops': 2, 'hypotheses': 3, 'refine': 0}
-
 
 @pytest.fixture
 def model(tiny_model: Any, tmp_path: Path) -> Path:
     """Copy a good model with its meshes."""
-    path = tmp_path / 'model'
-    shutil.copytree(tiny_model.path, path)
-    shutil.copytree(tiny_model.meshes, path / 'meshes')
-    return path
-
-
-def change(model: Path, edit: Callable[[dict[str, Any]], object]) -> None:
-    """Edit the model's description in place, as if it had been exported so."""
-    values = json.loads((model / 'model.json').read_text())
-    values.pop(SEAL, None)
-    edit(values)
-    (model / 'model.json').write_text(json.dumps(values))
+    return copy_model(tiny_model, tmp_path)
 
 
 def test_a_good_model_is_read_with_the_meshes_beside_it(model):
@@ -267,101 +247,6 @@ def test_a_wrong_entry_of_the_description_is_named(model, edit, problem):
     change(model, edit)
     with pytest.raises(ModelError, match=rf'model\.json.*{problem}.*export the model again'):
         read_model_directory(model)
-
-
-def test_the_law_of_covariances_is_kept_in_the_model_and_nothing_else_changes(model):
-    """A model has none until it is calibrated; what is written is read again."""
-    before = json.loads((model / 'model.json').read_text())
-    assert read_model_directory(model).plain_laws.covariance_law is None
-    write_law(model, CovarianceLaw(**LAW))
-    assert read_model_directory(model).plain_laws.covariance_law == CovarianceLaw(**LAW)
-    after = json.loads((model / 'model.json').read_text())
-    assert after.pop('covariance') == LAW
-    assert after == before
-    source = LawSource.from_dict(SOURCE)
-    write_law(model, CovarianceLaw(**LAW), source)
-    assert read_model_directory(model).plain_laws.covariance_source == source
-    write_law(model, CovarianceLaw(**LAW))
-    assert read_model_directory(model).plain_laws.covariance_source is None
-    change(model, lambda v: v.update(covariance=None))
-    assert read_model_directory(model).plain_laws.covariance_law is None
-
-
-def test_laws_that_were_measured_with_other_crops_or_hypotheses_are_told(model):
-    """They would be silently wrong; those of versions with one hypothesis do not name it."""
-    write_law(model, CovarianceLaw(**LAW), LawSource.from_dict({**SOURCE, 'hypotheses': 3}))
-    write_law(model, ScoreLaw(**SCORE), ScoreSource(**SCORE_SOURCE))
-    assert read_model_directory(model).laws(0).doubts(2, 3, 0) == []
-    doubts = read_model_directory(model).laws(0).doubts(2, 1, 0)
-    assert [d.split()[0] for d in doubts] == ['covariance', 'score']
-    assert all('hypotheses 3 and refine 0, but here are crops 2, hypotheses 1' in d
-               for d in doubts)
-    change(model, lambda v: v['covariance_source'].pop('hypotheses'))
-    (doubt,) = read_model_directory(model).laws(0).doubts(2, 3, 0)
-    assert 'covariance was calibrated with crops 2, hypotheses 1 and refine 0' in doubt
-
-
-def test_refined_poses_have_laws_of_their_own(model):
-    """The refiner has a confidence of its own; until then the others stand in, and it is told."""
-    plain = ScoreLaw(**SCORE)
-    refined = ScoreLaw(**{**SCORE, 'offset': 1.5})
-    write_law(model, plain, ScoreSource(**SCORE_SOURCE))
-    found = read_model_directory(model).laws(1)
-    assert found.score_law == plain
-    (doubt,) = found.doubts(2, 3, 1)
-    assert 'and refine 0, but here are crops 2, hypotheses 3 and refine 1' in doubt
-    write_law(model, refined, ScoreSource(**{**SCORE_SOURCE, 'refine': 1}))
-    found = read_model_directory(model)
-    assert (found.laws(0).score_law, found.laws(1).score_law) == (plain, refined)
-    assert found.laws(0).doubts(2, 3, 0) == found.laws(1).doubts(2, 3, 1) == []
-    (doubt,) = found.laws(2).doubts(2, 3, 2)
-    assert 'and refine 1, but here are crops 2, hypotheses 3 and refine 2' in doubt
-    assert doubt.endswith('run mrcnet calibrate --refine 2 --write')
-
-
-def test_what_was_not_measured_for_refined_poses_is_that_of_the_others(model):
-    """With its own source, so that it is told; a new score does not hide the covariance."""
-    plain = CovarianceLaw(**LAW)
-    write_law(model, plain, LawSource.from_dict({**SOURCE, 'hypotheses': 3}))
-    write_law(model, plain, LawSource.from_dict({**SOURCE, 'hypotheses': 3}), depth=True)
-    write_law(model, ScoreLaw(**SCORE), ScoreSource(**{**SCORE_SOURCE, 'refine': 1}))
-    found = read_model_directory(model).laws(1)
-    assert found.covariance_law == found.depth_laws.covariance == plain
-    assert [d.split(' was ')[0] for d in found.doubts(2, 3, 1)] == [
-        'covariance', 'covariance with depth']
-    write_law(model, plain, LawSource.from_dict({**SOURCE, 'refine': 1}))
-    change(model, lambda v: v['refined'].pop('covariance_source'))
-    assert read_model_directory(model).laws(1).covariance_source is None
-    change(model, lambda v: v.update(refined=None))
-    write_law(model, ScoreLaw(**SCORE), ScoreSource(**{**SCORE_SOURCE, 'refine': 1}))
-    change(model, lambda v: v['refined'].update(scores={}))
-    with pytest.raises(ModelError, match='scores'):
-        read_model_directory(model)
-
-
-def test_sizes_make_the_laws_of_refined_poses_old_too(model):
-    """A new law of the others does not."""
-    write_law(model, CovarianceLaw(**LAW), LawSource.from_dict({**SOURCE, 'refine': 1}))
-    write_law(model, CovarianceLaw(**LAW), LawSource.from_dict(SOURCE))
-    write_law(model, CovarianceLaw(**LAW), LawSource.from_dict(SOURCE), depth=True)
-    assert outdated(model, ['size_ratio']) == {
-        ('covariance', 0): ['size_ratio'], ('covariance_depth', 0): ['size_ratio'],
-        ('covariance', 1): ['size_ratio']}
-    assert outdated(model, ['covariance']) == {('covariance_depth', 0): ['covariance']}
-    assert outdated(model, ['covariance'], refine=1) == {}
-
-
-def test_the_law_of_scores_is_kept_in_the_model_and_belongs_to_its_graphs(model):
-    """It changes nothing else; what is written is read again, with what it was fitted to."""
-    before = read_model_directory(model)
-    assert (before.plain_laws.score_law, before.plain_laws.score_source) == (None, None)
-    law, source = ScoreLaw(**SCORE), ScoreSource(**SCORE_SOURCE)
-    write_law(model, law, source)
-    after = read_model_directory(model)
-    assert (after.plain_laws.score_law, after.plain_laws.score_source) == (law, source)
-    assert after.graphs_digest == before.graphs_digest and after.plain_laws.covariance_law is None
-    write_law(model, law)
-    assert read_model_directory(model).plain_laws.score_source is None
 
 
 @pytest.mark.parametrize('text', ['', '{"format_version": 1', '[]', 'null'])
