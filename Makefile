@@ -5,11 +5,14 @@ VENV ?= .venv
 TORCH ?= torch==2.13.0
 DEMO_ARGS ?=
 PYTEST_ARGS ?=
+# processes that share the tests
+TEST_PROCESSES ?= 2
 GPU_ARGS ?=
 # results of gpu-check and gpu-train
 GPU_OUT ?= out/gpu
 
 BIN := $(VENV)/bin
+PYTEST := $(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadgroup
 DONE := $(VENV)/.done
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 PACKAGING := setup.py setup.cfg pyproject.toml package.xml
@@ -30,10 +33,10 @@ demo: $(DONE)/runtime  ## synthetic camera, the real node, errors against the tr
 	$(BIN)/mrcnet demo --output out/demo.png $(DEMO_ARGS)
 
 test: lint types  ## style, types and every test but the slow ones
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(PYTEST) $(PYTEST_ARGS)
 
 test-noble: $(DONE)/noble  ## every test but the slow ones with the NumPy, SciPy, OpenCV and Pillow of Ubuntu 24.04
-	PYTHONPATH="$$(cd "$(VENV)" && pwd)/noble" $(BIN)/python -m pytest $(PYTEST_ARGS)
+	PYTHONPATH="$$(cd "$(VENV)" && pwd)/noble" $(PYTEST) $(PYTEST_ARGS)
 
 test-slow: $(DONE)/develop  ## tests that take minutes each: engines of the largest graphs
 	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)

@@ -22,10 +22,16 @@ SYSTEM = Path(__file__).parent / 'system'
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of one folder, so that they can be chosen or left out."""
+    """Mark the tests that start nodes, and say which tests have to share a process.
+
+    A file's tests share their fixtures. Tests that start nodes run one after the other, because
+    several nodes at once would be slower than their time limits allow.
+    """
     for item in items:
-        if SYSTEM in item.path.parents:
+        system = SYSTEM in item.path.parents
+        if system:
             item.add_marker('system')
+        item.add_marker(pytest.mark.xdist_group('system' if system else item.path.stem))
 
 
 @pytest.fixture(scope='session')
