@@ -264,7 +264,7 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
         if self.refiner is not None:
             agreed, found_here, computed_here = self.refiner.refine(agreed, image, camera)
             hits, misses = hits + found_here, misses + computed_here
-            computed['refine'] = self.refiner.passes * sum(a.evidence is not None for a in agreed)
+            computed['refine'] = found_here + computed_here
             clock.lap('refine')
         poses, chosen = self._posed_all(agreed, skipped)
         if poses and not self.stage1_only and (self.spreads or self.laws.covariance_law):

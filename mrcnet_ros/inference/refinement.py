@@ -74,11 +74,12 @@ class Refiner:
                ) -> tuple[list[AgreedPose], int, int]:
         """Return the means of poses and of what the refiner makes of them.
 
-        Where it ends far from its start, the pose stays. In any case it says how good the pose is.
+        Where it ends far from its start, the pose stays as it is, and is not measured again. In
+        any case the refiner says how good the pose is.
 
         :param agreed: those that are not finite stay as they are.
         :param image: (H, W, 3) uint8 RGB.
-        :return: the poses, and how many templates were and were not in memory.
+        :return: the poses, and for how many measurements the template was and was not in memory.
         """
         good = [a for a in agreed if a.evidence is not None]
         if not good:
@@ -91,16 +92,25 @@ class Refiner:
                  ) -> tuple[list[AgreedPose], int, int]:
         T = np.stack([a.T_camera_object for a in agreed])
         classes = np.array([a.crop.class_index for a in agreed], np.int64)
-        counts, qualities, hits, misses = np.ones(len(agreed)), [], 0, 0
+        counts, hits, misses = np.ones(len(agreed)), 0, 0
+        qualities: list[list[float]] = [[] for _ in agreed]
+        rows = np.arange(len(agreed))
         for _ in range(self.passes):
-            ends, quality, found, computed = self.measure(T, classes, image, camera)
+            ends, quality, found, computed = self.measure(T[rows], classes[rows], image, camera)
             hits, misses = hits + found, misses + computed
-            for i in np.flatnonzero(self._near(T, ends, classes)):
-                T[i] = mean_pose(np.stack([T[i], ends[i]]), np.array([counts[i], 1.0]))
+            near = self._near(T[rows], ends, classes[rows])
+            for i, good in zip(rows, quality, strict=True):
+                qualities[i].append(good)
+            # from a pose that has stayed, the next pass would answer the same
+            rows = rows[near]
+            for i, end in zip(rows, ends[near], strict=True):
+                T[i] = mean_pose(np.stack([T[i], end]), np.array([counts[i], 1.0]))
                 counts[i] += 1.0
-            qualities.append(quality)
-        return [_improved(*one, self._objects[one[0].crop.class_index].diameter_m)
-                for one in zip(agreed, T, np.mean(qualities, axis=0), strict=True)], hits, misses
+            if not len(rows):
+                break
+        return [_improved(one, pose, float(np.mean(good)),
+                          self._objects[one.crop.class_index].diameter_m)
+                for one, pose, good in zip(agreed, T, qualities, strict=True)], hits, misses
 
     def measure(self, T_camera_object: Array, classes: NDArray[np.int64],
                 image: NDArray[np.uint8], camera: Camera) -> tuple[Array, Array, int, int]:
@@ -145,6 +155,6 @@ def _improved(agreed: AgreedPose, T_camera_object: Array, quality: float, diamet
     evidence = agreed.evidence
     assert evidence is not None
     distance = float(np.linalg.norm(T_camera_object[:3, 3])) / diameter_m
-    known = float(quality) * evidence.share if np.isfinite(quality) else evidence.quality
+    known = quality * evidence.share if np.isfinite(quality) else evidence.quality
     return agreed._replace(T_camera_object=T_camera_object, evidence=dataclasses.replace(
         evidence, quality=known, distance=distance))
