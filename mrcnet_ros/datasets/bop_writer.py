@@ -200,5 +200,11 @@ def _info_entry(instance: Instance, known_depth: Mask) -> dict[str, Any]:
 
 
 def _save(path: Path, pixels: NDArray[Any]) -> None:
-    if not cv2.imwrite(str(path), pixels):
-        raise DatasetError(f'{path}: cannot be written; is there room on the disk?')
+    """Write an image file.
+
+    :raises OSError: when it cannot be written; OpenCV itself does not tell when a disk is full.
+    """
+    done, data = cv2.imencode(path.suffix, pixels)
+    if not done:
+        raise DatasetError(f'{path}: {pixels.dtype} pixels cannot be written as {path.suffix}')
+    path.write_bytes(data.tobytes())

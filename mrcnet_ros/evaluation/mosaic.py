@@ -101,7 +101,8 @@ def write_picture(path: Path, picture: Image) -> None:
     :raises DatasetError: when it cannot be written.
     """
     check_name(path)
-    with writing(path):
-        written = cv2.imwrite(str(path), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
-    if not written:
-        raise DatasetError(f'{path}: cannot be written; check the folder')
+    done, data = cv2.imencode('.png', cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    if not done:
+        raise DatasetError(f'{path}: a picture of {picture.shape} {picture.dtype} is none')
+    with writing(path):  # OpenCV itself does not tell when a disk is full
+        path.write_bytes(data.tobytes())

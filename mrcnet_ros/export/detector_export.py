@@ -20,7 +20,7 @@ from ..training.checkpoint import load_checkpoint, save_checkpoint
 from ..training.detector_config import DetectorConfig
 from ..training.identity import check_identity, identity_of
 from ..training.warm_start import read_detector_start
-from .directory import add_part, mean_of
+from .directory import add_part, mean_of, tell_unfinished
 from .kept import Say, log
 from .onnx_export import check_graphs, small_and_fast, write_graphs
 
@@ -45,6 +45,7 @@ def export_detector(checkpoint: Path, config: DetectorConfig, output: Path,
         model does not know them, or the exported graph is not equal.
     """
     state = load_checkpoint(checkpoint, config.spec)
+    tell_unfinished(checkpoint, state, say)
     objects = config.load_objects()
     check_identity(checkpoint, state, identity_of(objects, config.view_prior, config.seed),
                    ('objects', 'view_prior'))

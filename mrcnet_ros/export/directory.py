@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,7 @@ def export_checkpoint(checkpoint: Path, config: TrainConfig, output: Path,
         or of another view prior than the configuration's, or an exported graph is not equal.
     """
     state = load_checkpoint(checkpoint, config.spec)
+    tell_unfinished(checkpoint, state, say)
     objects = config.load_objects()
     identity = identity_of(objects, config.view_prior, config.seed)
     check_identity(checkpoint, state, identity, ('objects', 'view_prior'))
@@ -63,6 +64,23 @@ def export_checkpoint(checkpoint: Path, config: TrainConfig, output: Path,
 
     return write_model(output, config.spec, fill, lambda files: describe(
         config.name, config.spec, objects, config.view_prior, files), say, config.init)
+
+
+def tell_unfinished(checkpoint: Path, state: Mapping[str, Any], say: Say) -> None:
+    """Say that a checkpoint is not the last one of its training, such as of one that was killed.
+
+    Its graphs are whole and its answers plausible, but the learning rate has not fallen yet.
+
+    :param state: of the checkpoint, which has the configuration that it was trained with.
+    """
+    asked = state.get('config', {})
+    step, steps, minutes = state.get('step', 0), asked.get('steps', 0), asked.get('minutes')
+    part = float(state.get('spent', minutes is not None))  # older ones do not say it
+    if not 0 < step < steps or part >= 1:
+        return
+    spent = '' if minutes is None else f', after {part:.0%} of {minutes:g} minutes'
+    say(f'{checkpoint}: its training has not ended: it is at step {step} of {steps}{spent}, so '
+        'poses are worse than they will be; run mrcnet train again to go on, and export then')
 
 
 def write_model(output: Path, spec: EstimatorSpec, fill: Callable[[Path], object],

@@ -26,7 +26,7 @@ from ..training.config import RefinerConfig
 from ..training.identity import IDENTITY, check_identity, check_known, identity_of
 from ..training.warm_start import read_refiner_start
 from .arithmetic import refiner_inputs
-from .directory import add_part, mean_of
+from .directory import add_part, mean_of, tell_unfinished
 from .kept import Say, drop_refined, log, unverified
 from .onnx_export import write_checked
 
@@ -47,6 +47,7 @@ def export_refiner(checkpoint: Path, config: RefinerConfig, output: Path,
         or an exported graph is not equal.
     """
     state = load_checkpoint(checkpoint, config.spec)
+    tell_unfinished(checkpoint, state, say)
     objects = config.load_objects()
     identity = identity_of(objects, config.view_prior, config.seed)
     check_identity(checkpoint, state, identity, ('objects', 'view_prior'))

@@ -20,11 +20,11 @@ from .checks import (
     surface_moves_by,
 )
 from .mesh import NEUTRAL_GREY, Mesh, sample_texture
-from .reading import companion_files, mesh_digest, read_mesh
+from .reading import companion_files, mesh_digest, read_mesh, tell_grey
 from .stated_unit import stated_unit, tell_other_unit
 from .writing import copy_ply, write_ply
 
 __all__ = ['NEUTRAL_GREY', 'UNITS_M', 'UNIT_NAMES', 'Mesh', 'check_origin', 'check_size',
            'check_symmetries', 'companion_files', 'copy_ply', 'find_middle', 'fits_diameter',
            'measure_diameter', 'mesh_digest', 'middle_of', 'read_mesh', 'sample_texture',
-           'stated_unit', 'surface_moves_by', 'tell_other_unit', 'write_ply']
+           'stated_unit', 'surface_moves_by', 'tell_grey', 'tell_other_unit', 'write_ply']

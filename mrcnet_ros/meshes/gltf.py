@@ -24,6 +24,7 @@ from .gltf_checks import (
     textured_parts,
     textures_end,
 )
+from .light import linear, shown
 from .mesh import NEUTRAL_GREY
 from .pictures import OPAQUE, EmbeddedPicture
 from .surface import IndexedSurface, Paint, Rows
@@ -194,16 +195,3 @@ def _check_pictures(path: Path, parts: list[Any], textured: int) -> None:
         if part.visual.material.baseColorTexture.mode.startswith(('I', 'F')):
             raise MeshError(path, 'has a texture of more than 8 bits a channel',
                             'save it with 8 bits')
-
-
-def linear(rgb: NDArray[np.uint8]) -> Array:
-    """Return how much light colours of a screen are, 0 to 1 (the curve of sRGB)."""
-    part = np.asarray(rgb, np.float64) / 255.0
-    return np.asarray(np.where(part <= 0.04045, part / 12.92, ((part + 0.055) / 1.055) ** 2.4))
-
-
-def shown(light: Array) -> NDArray[np.uint8]:
-    """Return the colours of a screen for amounts of light from 0 to 1; undoes :func:`linear`."""
-    part = np.clip(light, 0.0, 1.0)
-    curve = np.where(part <= 0.0031308, 12.92 * part, 1.055 * part ** (1 / 2.4) - 0.055)
-    return np.asarray(np.rint(255.0 * curve), np.uint8)

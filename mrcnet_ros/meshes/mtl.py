@@ -7,9 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..errors import MeshError
 from ..reading.fields import numbers_of
 from .files import before_comment, find_file, lines_of
+from .light import shown
 from .surface import ROUNDING, Paint
 
 # options that may stand before the name of a texture, and the most values each takes
@@ -24,6 +27,9 @@ UNCLEAR = (0.02, 0.98)
 FIELDS = {'kd': 'colour', 'map_kd': 'picture', 'd': 'opacity', 'tr': 'transparency',
           'map_d': 'opacity_picture', 'map_ka': 'ambient_picture', 'map_ke': 'light_picture',
           'ke': 'light'}
+# First line of the libraries of Blender, in which Kd is an amount of light, 0.8 for a light grey.
+# Other programs write what a screen shows; the format does not say.
+BLENDER = '# Blender'
 Options = dict[str, tuple[str, ...]]
 
 
@@ -39,6 +45,7 @@ class MtlMaterial:
     :param light_picture: the same of ``map_Ke``.
     :param light: values of ``Ke``, None without it.
     :param problem: why the library does not say how it looks, '' when it does.
+    :param is_light: whether ``colour`` is an amount of light, and not what a screen shows.
     """
 
     library: Path
@@ -51,6 +58,7 @@ class MtlMaterial:
     light_picture: str | None = None
     light: str | None = None
     problem: str = ''
+    is_light: bool = False
 
 
 def read_library(path: Path) -> dict[str, MtlMaterial]:
@@ -59,11 +67,13 @@ def read_library(path: Path) -> dict[str, MtlMaterial]:
     :raises OSError: when it cannot be read.
     """
     found: list[tuple[str, MtlMaterial]] = []
-    for line in lines_of(path.read_bytes()):
+    lines = lines_of(path.read_bytes())
+    is_light = lines[0].startswith(BLENDER)
+    for line in lines:
         words = line.split(maxsplit=1)
         keyword, rest = words[0].lower() if words else '', words[1].strip() if words[1:] else ''
         if keyword == 'newmtl':
-            found.append((rest, MtlMaterial(path)))
+            found.append((rest, MtlMaterial(path, is_light=is_light)))
         elif keyword in FIELDS and found:
             name, material = found[-1]
             found[-1] = (name, _with(material, FIELDS[keyword], rest))
@@ -96,7 +106,7 @@ def paint_of(mesh: Path, name: str, material: MtlMaterial, textured: bool) -> Pa
         if material.picture is None:
             _check_drawn(material, textured)
         if material.picture is None or not textured:
-            return Paint(None if material.colour is None else _rgb(material.colour))
+            return Paint(_plain(material))
         options, file = _split_options(material.picture)
         mask = (file if material.opacity_picture is None
                 else _split_options(material.opacity_picture)[1])
@@ -172,14 +182,33 @@ def _last(text: str) -> float:
     return 1.0
 
 
+def _plain(material: MtlMaterial) -> tuple[int, int, int] | None:
+    """Return ``Kd`` as a screen shows it, None without one.
+
+    :raises ValueError: when it is no colour.
+    """
+    if material.colour is None or not material.is_light:
+        return None if material.colour is None else _rgb(material.colour)
+    r, g, b = (int(v) for v in shown(np.array(_fractions(material.colour))))
+    return r, g, b
+
+
 def _rgb(text: str) -> tuple[int, int, int]:
+    r, g, b = (round(255 * value) for value in _fractions(text))
+    return r, g, b
+
+
+def _fractions(text: str) -> list[float]:
+    """Return the three numbers of ``Kd``, 0 to 1.
+
+    :raises ValueError: when they are something else.
+    """
     values = _numbers(text)
     values = values * 3 if len(values) == 1 else values
     if len(values) != 3 or not all(
             -ROUNDING <= value <= 1.0 + ROUNDING for value in values):
         raise ValueError(f'has the colour "Kd {text}", expected three numbers from 0 to 1')
-    r, g, b = (round(255 * min(max(value, 0.0), 1.0)) for value in values)
-    return r, g, b
+    return [min(max(value, 0.0), 1.0) for value in values]
 
 
 def _numbers(text: str) -> list[float]:

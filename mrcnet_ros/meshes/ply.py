@@ -66,13 +66,26 @@ def ply_textures(path: Path) -> list[Path]:
     :raises MeshError: when one is missing or the header cannot be read.
     :raises OSError: when the file cannot be read.
     """
+    return _textures(path, _header_of(path))
+
+
+def ply_lacks_picture(path: Path) -> bool:
+    """Tell whether a PLY file has texture coordinates, and neither a texture nor colours.
+
+    :raises MeshError: when the header cannot be read.
+    :raises OSError: when the file cannot be read.
+    """
+    header = _header_of(path)
+    return _has_coordinates(header) and not _has_colours(header) and not _textures(path, header)
+
+
+def _header_of(path: Path) -> Header:
     with path.open('rb') as file:
         data = file.read(HEADER_BYTES)
     try:
-        header = read_ply_header(data)
+        return read_ply_header(data)
     except ValueError as error:
         raise MeshError(path, f'cannot be read: {error}', BAD_FILE) from error
-    return _textures(path, header)
 
 
 def _properties(header: Header) -> set[tuple[str, str]]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import logging
 from pathlib import Path
 
 from ..errors import MeshError
@@ -11,7 +13,7 @@ from .gltf import read_glb
 from .mesh import Mesh
 from .obj import companions_of_obj, read_obj
 from .off import read_off
-from .ply import ply_textures, read_ply
+from .ply import ply_lacks_picture, ply_textures, read_ply
 from .stl import read_stl
 from .surface import IndexedSurface
 
@@ -68,6 +70,33 @@ def mesh_digest(path: Path | str) -> str:
     except OSError as error:
         raise _missing(Path(path), error) from error
     return digest.hexdigest()
+
+
+@functools.lru_cache(maxsize=1024)  # commands read a mesh several times
+def tell_grey(path: Path) -> None:
+    """Warn of a mesh that had a picture in the program that made it, and has none in its file.
+
+    Blender writes texture coordinates into PLY files and never the name of the picture, and into
+    OBJ files without their materials.
+
+    :raises MeshError: when the file cannot be read right.
+    """
+    try:
+        kind = path.suffix.lower()
+        grey = ply_lacks_picture(path) if kind == '.ply' else (
+            kind == '.obj' and _lacks_picture(read_obj(path)))
+    except OSError as error:
+        raise _missing(path, error) from error
+    if grey:
+        logging.getLogger(__name__).warning(
+            '%s: has texture coordinates, but names no picture and has no colours, so it is drawn '
+            'in grey; if the object has a texture, put it beside the mesh as %s, or export the '
+            'mesh as GLB', path, path.with_suffix('.png').name)
+
+
+def _lacks_picture(surface: IndexedSurface) -> bool:
+    plain = all(paint.rgb is None and paint.image is None for paint in surface.paints)
+    return surface.uv is not None and plain and surface.vertex_rgb is None
 
 
 def _read_surface(path: Path) -> IndexedSurface:

@@ -24,9 +24,12 @@ def copy_ply(source: Path, target: Path) -> None:
     :raises OSError: when a file cannot be read or written.
     """
     images = ply_textures(source)
-    names = _texture_names(target, [image.suffix for image in images])
-    for image, name in zip(images, names, strict=True):
+    different = list(dict.fromkeys(images))  # a picture may be named twice
+    copies = dict(zip(different, _texture_names(target, [i.suffix for i in different]),
+                      strict=True))
+    for image, name in copies.items():
         target.with_name(name).write_bytes(image.read_bytes())
+    names = [copies[image] for image in images]
     data = source.read_bytes()
     try:
         size = read_ply_header(data).size

@@ -20,6 +20,7 @@ from ..meshes import (
     measure_diameter,
     read_mesh,
     stated_unit,
+    tell_grey,
     write_ply,
 )
 from ..objects import load_bop_objects
@@ -136,6 +137,7 @@ def _from_file(number: int, path: Path, unit: str) -> Part:
     name = find_unit(path, mesh.vertices, diameter, unit)
     scale, stated = UNITS_M[name], stated_unit(path)
     _check_width(path, mesh, diameter, scale)
+    tell_grey(path)
     middle = find_middle(mesh.vertices, diameter)
     return Part(object_id=number, label=path.stem, source=path, unit=name,
                 size=in_words(mesh.vertices, name), diameter_m=diameter * scale,
@@ -152,11 +154,14 @@ def _from_bop(request: Request, folder: Path) -> list[Part]:
                         'meshes and --unit')
     objects = load_bop_objects(folder, request.object_ids or None)
     info, parts = read_models_info(folder / 'models_info.json'), []
+    # calc_model_info of the BOP toolkit writes sizes alone: symmetries are added by hand, or not
+    stated = any(name in entry for entry in info.values() for name in SYMMETRY_FIELDS)
     for object_id, item in objects.items():
         mesh = item.load_mesh()  # checks that it has the stated diameter
         _check_width(item.mesh_path, mesh, item.diameter_m, 1.0)
         middle = find_middle(mesh.vertices, item.diameter_m)
-        symmetries = {k: info[object_id][k] for k in SYMMETRY_FIELDS if k in info[object_id]}
+        symmetries = {k: info[object_id][k] for k in SYMMETRY_FIELDS
+                      if k in info[object_id]} if stated else None
         parts.append(Part(
             object_id=object_id, label=item.label, source=item.mesh_path, unit='mm',
             size=in_words(mesh.vertices / UNITS_M['mm'], 'mm'), diameter_m=item.diameter_m,

@@ -13,7 +13,7 @@ import numpy as np
 from ..errors import DatasetError, SpecError
 from ..geometry.se3 import Array
 from ..geometry.symmetry import Symmetries, unlisted_product
-from ..meshes import measure_diameter, mesh_digest, read_mesh, tell_other_unit
+from ..meshes import measure_diameter, mesh_digest, read_mesh, tell_grey, tell_other_unit
 from ..reading.fields import label, number, only_known, whole, whole_text
 from ..reading.text import parse_json, parse_yaml
 from .object_model import ObjectModel, check_objects
@@ -142,6 +142,7 @@ def _object_from_entry(source: Path, entry: Mapping[str, Any], object_id: int, m
     :param source: the file, for messages.
     """
     digest = mesh_digest(mesh)
+    tell_grey(mesh)
     try:
         diameter_m = number(entry['diameter'], 'diameter') * unit_m if 'diameter' in entry else \
             measure_diameter(read_mesh(mesh, unit_m).vertices)

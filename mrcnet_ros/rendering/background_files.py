@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,10 +16,14 @@ from ..reading.picture import STORED, decoded_pixels
 
 ENVIRONMENT_SUFFIXES = ('.hdr', '.exr')
 PHOTO_SUFFIXES = ('.jpg', '.jpeg', '.png')
+# of photographs that are not taken
+OTHER_SUFFIXES = ('.avif', '.bmp', '.heic', '.jfif', '.jp2', '.tif', '.tiff', '.webp')
 
 
 def find_images(folders: Sequence[Path]) -> list[Path]:
     """List photographs and environment maps in folders, sorted by name, but no hidden files.
+
+    The log warns of a folder with images of other kinds, or in folders of its own.
 
     :raises DatasetError: when no folder is given, or one is missing or holds no image.
     """
@@ -34,8 +40,27 @@ def find_images(folders: Sequence[Path]) -> list[Path]:
                 'does not exist'
             raise DatasetError(f'background folder {folder} {problem}; name a folder of '
                                'photographs or environment maps')
+        _tell_left_out(Path(folder), len(here))
         found.extend(here)
     return found
+
+
+@functools.lru_cache(maxsize=64)  # a command asks several times
+def _tell_left_out(folder: Path, taken: int) -> None:
+    """Warn of images that are not taken: few backgrounds teach little.
+
+    :param taken: number of images that are.
+    """
+    others = [p for p in folder.iterdir() if not p.name.startswith('.')]
+    kinds = sorted({p.suffix.lower() for p in others} & set(OTHER_SUFFIXES))
+    inner = sorted(p.name for p in others if p.is_dir() and any(
+        q.suffix.lower() in ENVIRONMENT_SUFFIXES + PHOTO_SUFFIXES for q in p.iterdir()))
+    told = [*([f'files {", ".join(kinds)}'] if kinds else []),
+            *([f'images in its {len(inner)} folders, such as {inner[0]}'] if inner else [])]
+    if told:
+        logging.getLogger(__name__).warning(
+            'background folder %s: %d images are taken and %s left out; convert them to .jpg or '
+            '.png, or name their folders, too', folder, taken, ' and '.join(told))
 
 
 def check_images(paths: Sequence[Path]) -> None:

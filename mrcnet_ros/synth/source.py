@@ -12,7 +12,14 @@ import numpy as np
 from ..datasets.bop_scene import MM
 from ..errors import DatasetError, MeshError
 from ..geometry.symmetry import Symmetries
-from ..meshes import check_origin, measure_diameter, mesh_digest, read_mesh, tell_other_unit
+from ..meshes import (
+    check_origin,
+    measure_diameter,
+    mesh_digest,
+    read_mesh,
+    tell_grey,
+    tell_other_unit,
+)
 from ..objects import ObjectModel, load_bop_objects, load_object_list
 from ..objects.object_files import SYMMETRY_FIELDS, read_models_info, read_object_list
 from ..objects.object_model import DIAMETERS_M
@@ -73,6 +80,7 @@ def from_meshes(paths: Sequence[Path], unit_m: float) -> Source:
             mesh_sha256=mesh_digest(path), diameter_m=diameter_m, symmetries=Symmetries.none(),
             unit_m=unit_m)
         tell_other_unit(path, unit_m)
+        tell_grey(path)
     return _checked(Source(objects, {}))
 
 

@@ -16,6 +16,7 @@ from tiny_model import SPEC, TinyModel
 from mrcnet_ros.cli import main as mrcnet
 from mrcnet_ros.datasets.bop import BopDataset
 from mrcnet_ros.datasets.boxes import BoxSpec, target_boxes
+from mrcnet_ros.errors import DatasetError
 from mrcnet_ros.evaluation import mosaic
 from mrcnet_ros.geometry.crop import crop_camera
 from mrcnet_ros.geometry.sampling import sample_crop
@@ -107,3 +108,11 @@ def test_other_endings_than_png_are_refused(folder: Path,
     """A name without .png is told before anything is written under it."""
     assert draw(folder, output='mosaic.jpg') == 2
     assert 'ends in .png' in capsys.readouterr().err and not (folder / 'mosaic.jpg').exists()
+
+
+def test_a_full_disk_is_told(tmp_path: Path) -> None:
+    """OpenCV says that a small picture was written, and it is empty."""
+    path = tmp_path / 'picture.png'
+    path.symlink_to('/dev/full')
+    with pytest.raises(DatasetError, match=r'picture\.png: cannot be written .*No space left'):
+        mosaic.write_picture(path, np.zeros((8, 8, 3), np.uint8))

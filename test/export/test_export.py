@@ -337,3 +337,20 @@ def test_a_mean_with_a_model_of_other_objects_is_refused(tiny_model, tmp_path):
         export_checkpoint(tiny_model.checkpoint, tiny_model.config, tmp_path / 'mean',
                           mean_with=other)
     assert not (tmp_path / 'mean').exists()
+
+
+def test_a_training_that_has_not_ended_is_told(tiny_model, tmp_path):
+    """Its model loads and answers as any other, with poses that are worse than need be."""
+    state = torch.load(tiny_model.checkpoint, weights_only=True)
+    for changes, told in (
+            ({'step': 24}, ''), ({'step': 8}, 'at step 8 of 24, so'),
+            ({'step': 8, 'spent': 1.0, 'config': state['config'] | {'minutes': 2.0}}, ''),
+            ({'step': 8, 'spent': 0.25, 'config': state['config'] | {'minutes': 2.0}},
+             'at step 8 of 24, after 25% of 2 minutes, so')):
+        said: list[str] = []
+        torch.save(state | changes, tmp_path / 'last.pt')
+        export_checkpoint(tmp_path / 'last.pt', tiny_model.config, tmp_path / 'model',
+                          say=said.append)
+        lines = [line for line in said if 'has not ended' in line]
+        assert len(lines) == bool(told)
+        assert told in ''.join(lines)

@@ -237,6 +237,18 @@ def test_each_face_has_the_colour_of_its_material(tmp_path: Path) -> None:
     assert mesh_digest(path) != before
 
 
+def test_colours_of_blender_are_amounts_of_light(tmp_path: Path) -> None:
+    """It writes Kd as it has it inside, 0.8 for a light grey, unlike the colours of its GLB."""
+    text = 'newmtl used\nKd 0.1 0.2 0.6\nKe 0 0 0\n'
+    path = write(tmp_path, box=f"# Blender 4.2.0 MTL File: 'box.blend'\n# www.blender.org\n{text}")
+    assert (read_mesh(path, 0.001).colors == (89, 124, 203)).all()
+    path = write(tmp_path, box=f'# Blender is not what made this\n{text}'.replace('#', '# For'))
+    assert (read_mesh(path, 0.001).colors == (26, 51, 153)).all()
+    path = write(tmp_path, box='# Blender MTL File: None\nnewmtl used\nKd 0 1 1.5\n')
+    with pytest.raises(MeshError, match=r'has the colour "Kd 0 1 1\.5", expected three numbers'):
+        read_mesh(path, 0.001)
+
+
 def test_each_face_has_the_texture_of_its_material(tmp_path: Path) -> None:
     """Three pictures and a plain colour in one mesh; another picture makes another digest."""
     library = TEXTURED + ('newmtl blue\nmap_Kd blue.png\nnewmtl red\nmap_Kd red.jpg\n'

@@ -24,7 +24,7 @@ from mesh_texts import (
 from ply_texts import FORMATS, VERTEX_RGB, XYZ, columns, faces, ply
 
 from mrcnet_ros.errors import MeshError
-from mrcnet_ros.meshes import companion_files, copy_ply, mesh_digest, read_mesh
+from mrcnet_ros.meshes import companion_files, copy_ply, mesh_digest, read_mesh, tell_grey
 
 MIXED = [row for side in range(6) for row in (
     [QUADS[side]] if side % 2 else TRIANGLES[2 * side:2 * side + 2])]
@@ -300,3 +300,33 @@ def test_whole_numbers_of_a_text_are_those_of_its_header(tmp_path: Path) -> None
             (XYZ + XYZ[:1], [faces()], 'names something twice: x, y, z, x')):
         with pytest.raises(MeshError, match=said):
             read_mesh(ply(tmp_path / 'x.ply', vertex, face), 0.001)
+
+
+def test_a_copy_may_name_its_one_texture_twice(tmp_path: Path) -> None:
+    """Faces do not say which line they mean, and need not."""
+    uv = np.concatenate([side_uv(side) for side in range(6)])
+    atlas(tmp_path / 'all.png')
+    path = ply(tmp_path / 'x.ply', XYZ + columns(('s', 't'), 'float', uv), [faces()],
+               'comment TextureFile all.png\n' * 2)
+    (tmp_path / 'to').mkdir()
+    copy_ply(path, tmp_path / 'to' / 'y.ply')
+    assert_looks_like(path, box())
+    assert_looks_like(tmp_path / 'to' / 'y.ply', box())
+
+
+def test_a_mesh_that_lost_its_picture_is_told(
+        tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """As Blender writes it; one without coordinates never had a picture."""
+    uv = columns(('s', 't'), 'float', np.full((24, 2), 0.5))
+    for path in (ply(tmp_path / 'a.ply', XYZ, [faces()]),
+                 ply(tmp_path / 'b.ply', XYZ + uv + VERTEX_RGB, [faces()])):
+        tell_grey(path)
+    assert not caplog.records
+    lost = ply(tmp_path / 'lost.ply', XYZ + uv, [faces()])
+    (tmp_path / 'lost.obj').write_text('v 0 0 0\nv 1 0 0\nv 0 1 0\nvt 0 0\nf 1/1 2/1 3/1\n')
+    for path in (lost, lost, tmp_path / 'lost.obj'):
+        tell_grey(path)
+    assert ['beside the mesh as lost.png' in r.getMessage() for r in caplog.records] == [True] * 2
+    plain(tmp_path / 'c.png', (9, 9, 9))
+    tell_grey(ply(tmp_path / 'c.ply', XYZ + uv, [faces()]))
+    assert len(caplog.records) == 2

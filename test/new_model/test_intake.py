@@ -354,3 +354,14 @@ def test_a_bop_folder_brings_units_and_symmetries(tmp_path: Path) -> None:
     assert part.symmetries == {'symmetries_discrete': entry['symmetries_discrete']}
     with pytest.raises(SpecError, match='meshes of its own'):
         take_in(request(tmp_path, tmp_path / 'x.stl', bop_models=tmp_path))
+
+
+def test_symmetries_are_searched_for_where_a_bop_folder_states_none_at_all(tmp_path: Path) -> None:
+    """The BOP toolkit writes sizes alone; one symmetry, or an empty list, is a statement."""
+    PART.export(tmp_path / 'obj_000005.ply')
+    PART.export(tmp_path / 'obj_000006.ply')
+    size = {'diameter': float(np.linalg.norm([84, 52, 30]))}
+    for stated, wanted in (({}, None), ({'symmetries_discrete': []}, {})):
+        (tmp_path / 'models_info.json').write_text(json.dumps({'5': size, '6': size | stated}))
+        part = take_in(request(tmp_path, bop_models=tmp_path))[0]
+        assert (part.object_id, part.symmetries) == (5, wanted)

@@ -7,6 +7,7 @@ import synth_folder
 from synth_folder import CAMERA, HEIGHT, MESHES, WIDTH, contents
 
 from mrcnet_ros.cli import main as mrcnet
+from mrcnet_ros.datasets import bop_writer
 from mrcnet_ros.datasets.bop import BopDataset
 from mrcnet_ros.errors import DatasetError, SpecError
 from mrcnet_ros.geometry.camera import Camera
@@ -200,3 +201,11 @@ def test_a_camera_inside_of_an_object_or_beyond_any_room_takes_no_picture(tmp_pa
     with pytest.raises(SpecError, match='the camera would be'):
         make_dataset(tmp_path / 'made', 'test', synth_folder.source(tmp_path),
                      synth_folder.spec(images=1, **changes))
+
+
+@pytest.mark.parametrize('name', ['mask.png', 'grey.tif'])
+def test_an_image_for_which_the_disk_has_no_room_is_told(tmp_path, name):
+    """OpenCV says that a small one was written, and it is empty."""
+    (tmp_path / name).symlink_to('/dev/full')
+    with pytest.raises(OSError, match='No space left'):
+        bop_writer._save(tmp_path / name, np.zeros((8, 8), np.uint8))

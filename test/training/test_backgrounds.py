@@ -63,6 +63,24 @@ def test_files_that_macos_puts_beside_images_are_no_images(images):
     assert backgrounds.find_images([folder]) == images
 
 
+def test_images_that_are_not_taken_are_told(images, caplog):
+    """Of another kind, or in folders of the folder: one stray picture would be the only one."""
+    folder = images[0].parent
+    assert backgrounds.find_images([folder]) == images
+    (folder / 'empty').mkdir()
+    (folder / 'notes.txt').touch()
+    assert backgrounds.find_images([folder]) == images and not caplog.records
+    images[0].rename(folder / '00.webp')
+    (folder / 'kitchen').mkdir()
+    images[1].rename(folder / 'kitchen' / '01.png')
+    for _ in range(2):
+        assert backgrounds.find_images([folder]) == images[2:]
+    assert [r.getMessage() for r in caplog.records] == [
+        f'background folder {folder}: 28 images are taken and files .webp and images in its 1 '
+        'folders, such as kitchen left out; convert them to .jpg or .png, or name their folders, '
+        'too']
+
+
 @pytest.mark.parametrize('content', [b'', b'<html>not found</html>'])
 def test_one_file_that_is_no_image_is_told_before_the_work_begins(images, content):
     """Whichever it is; the first patches may not need it."""
