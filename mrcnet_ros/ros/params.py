@@ -39,8 +39,8 @@ class NodeParameters:
     meshes: str = of_model(
         '', 'folder of the object meshes; empty: the folder meshes of the model')
     detector: str = of_model(
-        '', 'folder of a model that has a detector: the node then finds the objects itself and '
-        'publishes them on ~/detections; empty: detections come on the topic detections')
+        '', 'folder of a model that has a detector: the node then detects the objects itself and '
+        'publishes the boxes on ~/detections; empty: boxes come on the topic detections')
     backend: str = of_model(
         'onnxruntime', 'runtime of the networks; auto: the best installed one, and the log says '
         'which one and why', choices=('auto', *RUNTIMES))
@@ -48,7 +48,7 @@ class NodeParameters:
         '', "device, named as the runtime names it; empty: the runtime's default device")
     precision: str = of_model(
         'auto', 'numerical precision of the runtime; auto: the lowest one that passed mrcnet '
-        "verify for this model on this machine, else fp32; unless it is fp32, the node's own "
+        "verify for this model on this machine, else fp32; unless this is fp32, the node's own "
         'detector uses the lowest one that passed mrcnet verify --detector',
         choices=('auto', *PRECISIONS))
     allow_unverified: bool = of_model(
@@ -122,7 +122,7 @@ class NodeParameters:
         'also the number of frames that wait for the estimator', bounds=(1, 1000))
     policy: str = parameter(
         'latest', 'latest: a newer frame replaces a waiting one; lossless: every frame is '
-        'answered, in order, with input_reliability reliable',
+        'answered, in order; needs input_reliability: reliable',
         choices=('latest', 'lossless'))
     publish_tf: bool = parameter(True, 'send a transform for each object to /tf', live=True)
     publish_pose_with_covariance: bool = parameter(
@@ -132,7 +132,7 @@ class NodeParameters:
         '', 'prefix of the frame names in /tf, for instance left/, if several nodes see the same '
         'objects', live=True)
     publish_markers: bool = parameter(
-        True, 'publish object meshes on markers while somebody subscribes', live=True)
+        True, 'publish object meshes on markers while the topic has subscribers', live=True)
     marker_lifetime_s: float = parameter(
         1.0, 'markers vanish after this time unless they are renewed [s]; 0: never',
         bounds=(0.0, 3600.0), live=True)
@@ -140,7 +140,7 @@ class NodeParameters:
         '', 'URI of the folder in which RViz finds the meshes, for instance '
         "package://my_robot/meshes; empty: the node's own files", live=True)
     publish_overlay: bool = parameter(
-        True, 'draw the poses into the image on overlay while somebody subscribes', live=True)
+        True, 'publish the image with the drawn poses on overlay while it has subscribers', live=True)
     overlay_rate_hz: float = parameter(
         10.0, 'highest rate of overlay [Hz]', bounds=(0.01, 1000.0), live=True)
     stable_symmetry: bool = parameter(
@@ -158,7 +158,7 @@ class NodeParameters:
     track: bool = parameter(False, 'follow instances in the images between detections')
     track_frame: str = parameter(
         '', 'frame of /tf in which objects rest or move steadily while the camera moves, such as '
-        'base_link; names and smoothing count in it, too; empty: the frame of the camera',
+        'base_link; names and smoothing use this frame too; empty: the frame of the camera',
         live=True)
     track_min_score: float = parameter(
         LIMITS.min_presence, 'a followed instance needs poses with at least this score; the score '
@@ -168,8 +168,8 @@ class NodeParameters:
         LIMITS.lost_s, 'an instance without such a pose for longer than this is lost until it is '
         'detected again [s]', bounds=(0.0, 10.0), live=True)
     track_unseen: int = parameter(
-        LIMITS.unseen, 'an instance is lost if so many images with detections in a row have no '
-        'good answer to a detection of it; 0: never', bounds=(0, 1000), live=True)
+        LIMITS.unseen, 'an instance is lost after this many successive images with detections '
+        'in which no detection gave a good pose of it; 0: never', bounds=(0, 1000), live=True)
     detector_rate_hz: float = parameter(
         2.0, "how often the node's own detector runs while instances are followed [Hz]; without "
         'track it runs on each image', bounds=(0.01, 1000.0), live=True)
@@ -177,8 +177,8 @@ class NodeParameters:
         0.25, "boxes of the node's own detector with a lower score are ignored; a lower threshold "
         'finds more objects and more false ones', bounds=(0.01, 0.99), live=True)
     confirm_frames: int = parameter(
-        5, 'number of successive poses (frames that show the object with a sufficient score) that '
-        'must agree before ~/confirm_pose answers',
+        5, 'number of successive poses that must agree before ~/confirm_pose answers; only frames '
+        'that show the object with a sufficient score count',
         bounds=(2, 100), live=True)
     confirm_spread_m: float = parameter(
         0.01, 'poses agree if they are at most this far from their mean [m]', bounds=(0.0, 10.0),
@@ -192,12 +192,12 @@ class NodeParameters:
     min_detection_score: float = parameter(
         0.0, 'detections with a lower score are ignored', bounds=(0.0, 1.0), live=True)
     max_detections: int = parameter(
-        LIMITS.most, 'largest number of objects that are estimated in a frame; if there are more, '
+        LIMITS.most, 'largest number of detections in a frame that get a pose; if there are more, '
         'those with the best scores are used', bounds=(1, 10000), live=True)
     max_instances: int = parameter(
         0, 'largest number of instances of each object in a frame; if there are more, the best '
         'are used, ranked by sqrt(detection score) x pose confidence, times 3 if a plane or depth '
-        'corrected the pose; 1: each object is there once, 0: any number',
+        'corrected the pose; 1: each object exists once, 0: any number',
         bounds=(0, 10000), live=True)
     min_pose_score: float = parameter(
         0.0, 'poses with a lower score are not published', bounds=(0.0, 1.0), live=True)
@@ -209,8 +209,8 @@ class NodeParameters:
         bounds=(0.0, 3600.0), live=True)
     warn_drop_ratio: float = parameter(
         0.8, '/diagnostics warns if a larger share of the frames is dropped as busy, late or '
-        'unpaired (unless an input simply comes for fewer images), comes after a gap '
-        '(track_gap_s) or lacks the motion of the camera (track_frame)',
+        'unpaired, comes after a gap (track_gap_s) or lacks the motion of the camera '
+        '(track_frame); an input that has a lower rate than the images does not count',
         bounds=(0.0, 1.0), live=True)
     input_timeout_s: float = parameter(
         2.0, '/diagnostics reports an error if an input is silent for longer [s]; with '
