@@ -18,8 +18,7 @@ TASKS = {
     'track': (bench_track, 'compare the CPU time of the node with detections in each image, '
                            'with a slow detector, and with a slow detector and track'),
     'paper': (bench_paper, 'time one object through the published network in all runtimes'),
-    'train': (bench_train, 'time steps of a training on a device, and compare one with the '
-                           'processor'),
+    'train': (bench_train, 'time steps of a training on a device, and compare one with the CPU'),
 }
 
 

@@ -29,11 +29,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--steps', type=positive, default=20, metavar='N',
                         help='timed steps (default: 20)')
     parser.add_argument('--compared', type=positive, default=32, metavar='N',
-                        help='samples of the step that is compared with the processor '
-                             '(default: 32)')
+                        help='samples of the step that is compared with the CPU (default: 32)')
     parser.add_argument('--max-difference', type=limit, default=MAX_DIFFERENCE, metavar='F',
                         help='largest relative difference of a term of the loss, and of the '
-                             'gradients, from the processor, both in float32 (default: '
+                             'gradients, from the CPU, both in float32 (default: '
                              f'{MAX_DIFFERENCE})')
     add_json_argument(parser)
 

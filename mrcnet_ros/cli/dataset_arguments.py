@@ -95,7 +95,7 @@ def add_model_arguments(parser: argparse.ArgumentParser, *, required: bool = Tru
                                  'from; the outline in the image chooses among the poses '
                                  '(default: %(default)s; the paper preset has one)')
         parser.add_argument('--refine', type=count, default=DEFAULT_REFINEMENTS, metavar='N',
-                            help='how often the refiner measures each pose once more, 0 to 3 '
+                            help='number of passes of the refiner over each pose, 0 to 3 '
                                  '(default: %(default)s; no effect on a model without a refiner)')
     if crops and plane:
         parser.add_argument('--find-plane', action=argparse.BooleanOptionalAction, default=True,

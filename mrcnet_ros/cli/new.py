@@ -28,7 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--ids', type=positive, nargs='+', default=[], metavar='N',
                         help='only these objects of the dataset')
     parser.add_argument('--unit', choices=('auto', *UNITS_M), default='auto',
-                        help='unit of the meshes (default: found from their size)')
+                        help='unit of the meshes (default: from a comment in the file, '
+                             'else from the size)')
     parser.add_argument('--symmetry', action='append', default=[], metavar='NAME=KIND',
                         help='symmetry of an object, instead of the one that is found: none, '
                              'found, z2 (or x3, y18, ...), continuous_z (or _x, _y), or several '
@@ -53,7 +54,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help='model directory, or its weights.pt, that the training starts from '
                              '(default: models/lmo of the sources)')
     parser.add_argument('--images', type=positive, metavar='N',
-                        help='held-out images to measure errors on (default: as the time allows)')
+                        help='held-out rendered images to measure errors on (default: as the '
+                             'time allows)')
     parser.add_argument('--set', action='append', default=[], metavar='NAME=VALUE',
                         help='set a field of the training '
                         'configuration, such as views=500 or device=cuda; may be repeated')

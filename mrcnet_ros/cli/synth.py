@@ -51,8 +51,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--take-away', type=float, metavar='SECONDS',
                         help='with --sequence: every second object is taken away at this time')
     parser.add_argument('--put-back', type=float, metavar='SECONDS',
-                        help='with --take-away: the time at which these objects are back, where '
-                             'they would be by then')
+                        help='with --take-away: the time at which these objects are back, at the '
+                             'place that they would have reached')
     parser.add_argument('--objects', type=positive, metavar='N',
                         help=f'objects on the table (default: one of each, or {MOST_OBJECTS}); '
                              'more than there are models means several of a kind')
@@ -84,7 +84,8 @@ def _add_depth_arguments(parser: argparse.ArgumentParser) -> None:
                        help='deviation of a pixel at a metre (default: 1.5); it grows with the '
                             'square of the distance')
     depth.add_argument('--depth-step', type=float, metavar='MM',
-                       help='step of the distances at a metre (default: 2.8); it grows likewise')
+                       help='step of the distances at a metre (default: 2.8); it '
+                            'grows in the same way')
     depth.add_argument('--depth-holes', type=float, metavar='F',
                        help='share of the image without a measurement (default: 0.02); more is '
                             'missing at edges')

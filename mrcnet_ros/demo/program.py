@@ -95,7 +95,7 @@ def run_demo(options: DemoOptions) -> int:
     rows = result_rows(played.scenes, played.one_by_one, {o.label: i for i, o in objects.items()})
     targets = score(played.scenes, [row for row, _ in rows], objects).targets
     print(f'\nErrors against the truth, medians over {len(played.scenes)} scenes '
-          f'(half a turn of a symmetric object is no error):\n\n{error_table(targets, objects)}\n')
+          f'(symmetric equivalents count as the same pose):\n\n{error_table(targets, objects)}\n')
     _print_rates(options, played)
     write_picture(options.output, draw_picture(played.scenes[:PICTURED], targets, objects))
     print(f'picture: {options.output.resolve()}')

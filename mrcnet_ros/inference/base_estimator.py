@@ -272,7 +272,7 @@ class BaseEstimator(ABC, Generic[ModelT]):
             return
         self._camera = camera
         for doubt in number_doubts(camera, 'the camera',
-                                   ' (part=True tells that an image is a part of another)'):
+                                   ' (a cropped image needs part=True)'):
             if doubt not in self._doubted and len(self._doubted) < MOST_DOUBTS:
                 self._doubted.add(doubt)
                 logging.getLogger(__name__).warning('poses may be wrong: %s', doubt)

@@ -237,7 +237,7 @@ class ConfirmAction:
                     request.outcome = _inactive()
                 elif request.outcome is None and request.handler is not self._handler:
                     request.outcome = _RefusedError(
-                        TF2Error.TRANSFORM_ERROR, 'another model took over; ask again')
+                        TF2Error.TRANSFORM_ERROR, 'the node got another model; ask again')
                 elif request.outcome is None and now_s > request.deadline_s:
                     request.outcome = _late(request)
             done = [r for r in self._waiting if r.outcome is not None]

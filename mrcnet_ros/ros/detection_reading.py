@@ -215,14 +215,14 @@ def _label_hint(label: str, known: tuple[str, ...]) -> str:
     if not label.strip():
         return 'the detector names no class; it must fill class_id'
     if alike := [name for name in known if _folded(name) == _folded(label)]:
-        return (f'it is {alike[0]!r} but for case, spaces or the form of its letters; say so in '
-                f'label_map, for instance [{f"{label}={alike[0]}"!r}]')
+        return (f'it differs from {alike[0]!r} only in case, spaces or the form of its letters; '
+                f'map it in label_map, for instance [{f"{label}={alike[0]}"!r}]')
     near = [*difflib.get_close_matches(label, known, n=1), *known, 'LABEL']
     example = f'{label}={near[0]}'
     if label.strip().isdecimal():
-        return ('the detector sends numbers of classes; say in label_map which labels they '
-                f'mean, for instance [{example!r}]')
-    return f'if it is one of these, say so in label_map, for instance [{example!r}]'
+        return ('the detector sends numbers of classes; map them to labels in '
+                f'label_map, for instance [{example!r}]')
+    return f'if it is one of these, map it in label_map, for instance [{example!r}]'
 
 
 def _folded(name: str) -> str:

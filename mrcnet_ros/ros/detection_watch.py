@@ -53,11 +53,11 @@ class DetectionWatch:
         doubled = sum(answers)
         found = []
         if best > LARGEST_SCORE:
-            found.append(f'scores of detections reach {best:.3g}; expected 0 to 1, so that '
-                         'min_detection_score and max_detections mean what they say')
+            found.append(f'scores of detections reach {best:.3g}; expected 0 to 1, '
+                         'which min_detection_score and max_detections need')
         if best == 0.0 and sum(some for _, some in seen) >= FEWEST_FRAMES:
-            found.append('all scores of detections are 0, so that the best boxes cannot be told '
-                         'from others; the detector must fill score, 0 to 1')
+            found.append('all scores of detections are 0, so the best boxes are not known; '
+                         'the detector must fill score, 0 to 1')
         if doubled >= FEWEST_FRAMES:
             found.append(f'in {doubled} of {len(answers)} frames boxes of one label lie on one '
                          'another, and each gets a pose; use non-maximum suppression in the '

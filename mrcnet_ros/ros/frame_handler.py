@@ -199,7 +199,7 @@ class FrameHandler:
         except MotionError as error:
             T = None
             self._drops.drop_once(
-                'no_camera_motion', f'/tf does not tell where {header.frame_id!r} is in '
+                'no_camera_motion', f'/tf has no transform from {header.frame_id!r} to '
                 f'track_frame {fixed!r} at the stamp of the image: {error}', picture.moment)
         stamp_ns = messages.stamp_ns(header)
         return self._path.at(stamp_ns, (fixed, header.frame_id), T)

@@ -34,7 +34,7 @@ def camera_doubts(info: CameraInfoMessage, image_topic: str, *, rectified: bool)
     except CameraError:
         return []
     doubts = number_doubts(camera, 'camera_info',
-                           ' (roi tells that an image is a part of another)')
+                           ' (a cropped image needs roi)')
     if camera.part:
         doubts += middle_doubts(
             sensor_matrix(info, rectified=rectified), info.width, info.height, 'camera_info',

@@ -116,7 +116,7 @@ def run_node(args: list[str] | None, make: Callable[[threading.Event], RunnableN
         node.get_logger().warning(remark)
     try:
         if node.get_parameter('autostart').value and not start(node) and not stop.is_set():
-            node.get_logger().error('the node has not started; mend the cause or set parameters, '
+            node.get_logger().error('the node has not started; fix the cause or set parameters, '
                                     'then configure and activate it')
         spin(node, stop, node.drop_counters, node.confirm_action)
         return 0
@@ -182,7 +182,7 @@ def _note(node: NodeHandle, drop_counters: DropCounters, error: Exception, told:
     if place not in told:
         told.add(place)
         where = ''.join(traceback.format_list(frames))
-        node.get_logger().error(f'a fault of the node itself, please report it ({text}) at\n'
+        node.get_logger().error(f'a bug in the node, please report it ({text}) at\n'
                                 f'{where}')
 
 

@@ -33,7 +33,7 @@ def changed_parameters(current: NodeParameters, changes: list[Parameter], *, con
         if wrong := problem(FIELDS[name], value):
             raise SpecError(wrong)
         if configured and not FIELDS[name].metadata['live']:
-            way = 'call ~/set_model' if name in RELOADABLE else 'clean the node up first'
+            way = 'call ~/set_model' if name in RELOADABLE else 'run the transition cleanup first'
             raise SpecError(f'parameter {name} is only read when the node is configured; {way}')
     return dataclasses.replace(current, **changed)
 
@@ -64,5 +64,5 @@ def reloaded_parameters(current: NodeParameters, changes: list[Parameter]) -> No
     if bool(changed.get('detector', current.detector)) != bool(current.detector):
         raise SpecError('parameter detector cannot become empty, nor get a value when it is '
                         'empty, while the node is configured: it decides which topics the node '
-                        'listens to; clean the node up first')
+                        'listens to; run the transition cleanup first')
     return dataclasses.replace(current, **changed)

@@ -66,7 +66,7 @@ class NodeParameters:
         'preset has one',
         bounds=(1, MOST_HYPOTHESES))
     refine: int = of_model(
-        DEFAULT_REFINEMENTS, 'how often the refiner measures each pose once more; no effect on a '
+        DEFAULT_REFINEMENTS, 'number of passes of the refiner over each pose; no effect on a '
         'model without a refiner',
         bounds=(0, MOST_REFINEMENTS))
     store: str = of_model(
@@ -140,7 +140,8 @@ class NodeParameters:
         '', 'URI of the folder in which RViz finds the meshes, for instance '
         "package://my_robot/meshes; empty: the node's own files", live=True)
     publish_overlay: bool = parameter(
-        True, 'publish the image with the drawn poses on overlay while it has subscribers', live=True)
+        True, 'publish the image with the drawn poses on overlay while it has '
+        'subscribers', live=True)
     overlay_rate_hz: float = parameter(
         10.0, 'highest rate of overlay [Hz]', bounds=(0.01, 1000.0), live=True)
     stable_symmetry: bool = parameter(

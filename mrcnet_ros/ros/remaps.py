@@ -42,7 +42,7 @@ def remap_remarks(words: Sequence[str], node_name: str, parameters: NodeParamete
             remarks += _idle(own[full], parameters)
         elif full not in COMMON:
             near = difflib.get_close_matches(old.rpartition('/')[2], own.values(), n=1)
-            remarks.append(f'the topic {full} was given another name, but the node has none of '
+            remarks.append(f'the topic {full} was remapped, but the node has none of '
                            'that name' + (f'; did you mean {near[0]}?' if near else ''))
     return remarks
 
@@ -50,10 +50,10 @@ def remap_remarks(words: Sequence[str], node_name: str, parameters: NodeParamete
 def _idle(topic: str, parameters: NodeParameters) -> list[str]:
     """Return that a topic that was given a name is not listened to."""
     if topic == 'depth' and parameters.depth == 'off':
-        return ['depth was given another name, but the parameter depth is off, so that no depth '
+        return ['depth was remapped, but the parameter depth is off, so that no depth '
                 'is used; set it to auto or required']
     if topic == 'detections' and parameters.detector:
-        return ['detections was given another name, but with the parameter detector the node '
+        return ['detections was remapped, but with the parameter detector the node '
                 'finds the objects itself and does not listen to it']
     return []
 
@@ -86,7 +86,7 @@ def _remark(file: Path, node_name: str) -> str:
     if any(is_meant(name, node_name) for name in names):
         return ''
     return (f'{file} has parameters for {", ".join(names) or "no node"} and none for '
-            f"{node_name}, so they do not count; name the node so, or '/**'")
+            f"{node_name}, so they have no effect; use the name of the node or '/**'")
 
 
 def _names(found: object, above: str = '') -> Iterator[str]:

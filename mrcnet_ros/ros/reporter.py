@@ -129,11 +129,11 @@ class Reporter:
                 names.remove(own)
             if names:
                 found.append(Problem(Level.WARN, f'{", ".join(names)} publishes on {topic}, too; '
-                                     'was the node started twice, or is a bag played that holds '
-                                     'poses?'))
+                                     'was the node started twice, or is a bag with poses '
+                                     'played?'))
         if self.sent_by_others:
             found.append(Problem(
-                Level.WARN, f'somebody else sends {", ".join(self.sent_by_others)} to /tf, too, '
+                Level.WARN, f'another node sends {", ".join(self.sent_by_others)} to /tf too, '
                 'and listeners may take either pose: leave /tf of the objects out of the bag, or '
                 'set frame_prefix'))
         return found

@@ -53,7 +53,7 @@ class ModelService:
         except Exception as error:  # the answer, whatever request or model provoke
             known = isinstance(error, MrcnetError)
             reason = str(error) if known else f'{type(error).__name__}: {error}'
-            self._logger.error(f'set_model: {reason}; the model in use stays')
+            self._logger.error(f'set_model: {reason}; the current model stays in use')
             response.result = SetParametersResult(successful=False, reason=reason)
         return response
 

@@ -152,8 +152,8 @@ class CameraTransforms(TreeListener):
         try:
             newest = Time.from_msg(self._buffer.lookup_transform(*frames, Time()).header.stamp)
         except TransformException as error:
-            raise MotionError(f'{error}; check track_frame, and that /tf tells where the camera '
-                              'is in it') from error
+            raise MotionError(f'{error}; check track_frame, and that /tf has a transform '
+                              'from the camera to it') from error
         age_s = 1e-9 * (stamp.nanoseconds - newest.nanoseconds)
         if not 0.0 < age_s <= OLDEST_S:
             raise MotionError(

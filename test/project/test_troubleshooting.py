@@ -31,7 +31,7 @@ OTHERS = {
     "camera ... to ... degrees above the object's xy plane, its z axis within ... degrees of the "
     "image's up",
     'depth of ... of ... frames not used, ...: ...',
-    ' (roi tells that an image is a part of another)',
+    ' (a cropped image needs roi)',
     'the estimator is slower',
     'frames without the plane',
     'faults of the node',

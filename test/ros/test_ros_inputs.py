@@ -148,7 +148,7 @@ def test_a_node_that_was_started_twice_is_told(names, told):
     assert [told in p.text and '/object_detections' in p.text for p in problems] == (
         [True] if told else [])
     made.sent_by_others = ['can', 'duck']
-    assert 'somebody else sends can, duck to /tf' in made._doubles()[-1].text
+    assert 'another node sends can, duck to /tf' in made._doubles()[-1].text
 
 
 def test_the_frame_of_a_body_is_told_with_its_optical_frame():
@@ -192,7 +192,7 @@ def test_names_of_parameter_files_are_those_of_ros(pattern, node, meant):
 
 @pytest.mark.parametrize(('rule', 'said'), [
     ('imgae:=/camera/image', 'none of that name; did you mean image?'),
-    ('/image:=/camera/image', '/image was given another name'), ('image:=/camera/image', ''),
+    ('/image:=/camera/image', '/image was remapped'), ('image:=/camera/image', ''),
     ('/left/image:=/camera/image', ''), ('pose_node:image:=/a', ''),
     ('pose_node:imge:=/a', 'image?'),
     ('rviz:overlay_:=/a', ''), ('__ns:=/left', ''), ('~/detections:=/a', ''), ('/tf:=tf', ''),

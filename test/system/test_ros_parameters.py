@@ -110,7 +110,7 @@ def test_over_dds_another_value_is_refused_as_before(client):
     """That the present value is taken does not open what is read at configuration."""
     assert client.set_parameter('queue', 10).successful
     refused = client.set_parameter('queue', 11)
-    assert not refused.successful and 'clean the node up first' in refused.reason
+    assert not refused.successful and 'run the transition cleanup first' in refused.reason
     refused = client.set_parameter('queue', 10.0)
     assert not refused.successful, 'another type is another value'
 
