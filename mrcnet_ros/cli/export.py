@@ -17,7 +17,7 @@ from .train import changes
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..runtimes.engines import EngineSettings
+    from ..runtimes.engine_store import EngineSettings
     from ..training.run_config import ConfigT
 
 LIBRARIES = ('tensorrt', 'tensorrt_rtx')
@@ -123,7 +123,7 @@ def _build(args: argparse.Namespace) -> None:
     from ..model_json import read_model_json
     from ..presets.loading import preset_of
     from ..runtimes.engine_store import EngineStore
-    from ..runtimes.engines import get_engine, graph_files
+    from ..runtimes.engines import batch_profile, get_engine, graph_files
 
     model, store = args.model or args.output, EngineStore(args.engines)
     values = read_model_json(model)[1]
@@ -132,7 +132,8 @@ def _build(args: argparse.Namespace) -> None:
     if 'spec' in values:
         spec = preset_of(model).spec.from_dict(values['spec'])
         parts.append((graph_files(model, graph_names(values, spec.graphs)),
-                      replace(settings, rows_together=spec.rows_together)))
+                      replace(settings,
+                              profile=batch_profile(args.max_batch, spec.rows_together))))
     if values.get(DETECTOR) is not None:
         detector = read_detector(model)
         parts.append((detector.graphs, replace(settings, longest_px=detector.longest_px)))
@@ -151,7 +152,8 @@ def _settings(args: argparse.Namespace) -> EngineSettings:
     :raises BackendError: when the library is missing, or the GPU that engines are for.
     """
     from ..runtimes.cuda_driver import cuda_problem
-    from ..runtimes.engines import EngineSettings, library_version
+    from ..runtimes.engine_store import EngineSettings
+    from ..runtimes.engines import batch_profile, library_version
 
     gpu, capability = '', args.capability
     if not capability:
@@ -170,4 +172,5 @@ def _settings(args: argparse.Namespace) -> EngineSettings:
         raise BackendError(f'--capability is {capability!r}, expected two numbers such as 8.9')
     return EngineSettings(
         library=args.backend, version=library_version(args.backend), gpu=gpu,
-        capability=capability, precision=args.precision, max_batch=args.max_batch)
+        capability=capability, precision=args.precision,
+        profile=batch_profile(args.max_batch, rows_together=1))

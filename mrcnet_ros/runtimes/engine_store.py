@@ -24,24 +24,18 @@ POLL_S, SAY_EVERY_S = 0.1, 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class EngineKey:
-    """Everything an engine depends on.
+class EngineSettings:
+    """What the engines of a model are built with and for.
 
-    :param graph: name of the graph.
-    :param graph_sha256: of its ONNX file.
-    :param converter: version of what is done to the graph before the engine is built.
-    :param library: that built it.
+    :param library: ``tensorrt`` or ``tensorrt_rtx``.
     :param version: of the library.
-    :param gpu: name of the GPU it was tuned on, '' when it is for all of the capability.
+    :param gpu: name of the GPU they are tuned on, '' when they are for all of the capability.
     :param capability: compute capability, such as ``8.9``.
-    :param precision: of the products.
+    :param precision: of the products, ``fp32`` or ``fp16``.
     :param profile: smallest, usual and largest batch.
     :param longest_px: longest side of images whose size is free, 0 where it is fixed.
     """
 
-    graph: str
-    graph_sha256: str
-    converter: int
     library: str
     version: str
     gpu: str
@@ -49,6 +43,20 @@ class EngineKey:
     precision: str
     profile: tuple[int, int, int]
     longest_px: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineKey(EngineSettings):
+    """Everything one engine depends on: the settings and its graph.
+
+    :param graph: name of the graph.
+    :param graph_sha256: of its ONNX file.
+    :param converter: version of what is done to the graph before the engine is built.
+    """
+
+    graph: str
+    graph_sha256: str
+    converter: int
 
     def text(self) -> str:
         return json.dumps(asdict(self), sort_keys=True)

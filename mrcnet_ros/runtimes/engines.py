@@ -6,44 +6,17 @@ import hashlib
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from ..errors import BackendError, with_extra
 from ..model_json import check_file, check_seal, read_model_json
-from .engine_store import EngineKey, EngineStore
-from .tensorrt_build import EngineTarget, build_engine
+from .engine_store import EngineKey, EngineSettings, EngineStore
+from .tensorrt_build import build_engine
 
 CONVERTER = 1  # raise it when :mod:`.engine_graph` gives other graphs than before
 USUAL_BATCH = 8  # rows that an engine is made fast for; it takes others, too
 RTX = 'tensorrt_rtx'
-
-
-@dataclass(frozen=True, kw_only=True)
-class EngineSettings:
-    """What engines are built with and for.
-
-    :param library: ``tensorrt`` or ``tensorrt_rtx``.
-    :param capability: its compute capability, such as ``8.9``.
-    :param precision: ``fp32`` or ``fp16``.
-    :param max_batch: largest batch.
-    :param rows_together: rows that one detection takes in a batch.
-    :param longest_px: longest side of images whose size is free, 0 where it is fixed.
-    """
-
-    library: str
-    version: str
-    gpu: str
-    capability: str
-    precision: str
-    max_batch: int
-    rows_together: int = 1
-    longest_px: int = 0
-
-    @property
-    def tuned_for(self) -> str:
-        """Return the GPU that engines are for, '' when they fit every one of the capability."""
-        return '' if self.library == RTX else self.gpu
 
 
 def graph_files(model_dir: Path, names: Sequence[str]) -> dict[str, Path]:
@@ -82,23 +55,18 @@ def get_engine(graph: str, graphs: Mapping[str, Path], settings: EngineSettings,
     :raises BackendError: when it cannot be built.
     """
     data = graphs[graph].read_bytes()
-    library, precision, capability = settings.library, settings.precision, settings.capability
-    least, usual, largest = batch_profile(settings.max_batch, settings.rows_together)
-    key = EngineKey(
-        graph=graph, graph_sha256=hashlib.sha256(data).hexdigest(), converter=CONVERTER,
-        library=library, version=settings.version, gpu=settings.tuned_for, capability=capability,
-        precision=precision, profile=(least, usual, largest),
-        longest_px=settings.longest_px)
+    if settings.library == RTX:
+        settings = replace(settings, gpu='')  # its engines fit every GPU of the capability
+    key = EngineKey(graph=graph, graph_sha256=hashlib.sha256(data).hexdigest(),
+                    converter=CONVERTER, **asdict(settings))
 
     def build() -> bytes:
-        what = f'{library} {settings.version} engine of {graph} in {precision}'
-        sizes = (f'images of up to {settings.longest_px} px' if settings.longest_px
-                 else f'{least} to {largest} rows')
-        say(f'building the {what} for {settings.tuned_for or "compute capability"} {capability}, '
+        what = f'{key.library} {key.version} engine of {graph} in {key.precision}'
+        sizes = (f'images of up to {key.longest_px} px' if key.longest_px
+                 else f'{key.profile[0]} to {key.profile[2]} rows')
+        say(f'building the {what} for {key.gpu or "compute capability"} {key.capability}, '
             f'{sizes}; only this once, it may take minutes')
-        engine = build_engine(data, EngineTarget(
-            library=library, precision=precision, capability=capability, least=least, usual=usual,
-            largest=largest, longest_px=settings.longest_px), lambda text: say(f'{graph}: {text}'))
+        engine = build_engine(data, settings, lambda text: say(f'{graph}: {text}'))
         say(f'built the {what}, {len(engine) / 1e6:.1f} MB')
         return engine
 

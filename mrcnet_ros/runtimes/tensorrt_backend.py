@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from ..errors import BackendError
 from .backend import RESIDENT, Arrays, Backend, RuntimeOptions
 from .cuda_driver import cuda_problem
-from .engine_store import EngineStore
-from .engines import EngineSettings, batch_profile, get_engine
+from .engine_store import EngineSettings, EngineStore
+from .engines import batch_profile, get_engine
 from .gpu_memory import Gpu, GpuArray
 from .tensorrt_build import FREE
 
@@ -65,11 +65,12 @@ class TensorRtBackend:
         self.version, self.device = str(library.__version__), gpu.name
         self._gpu, self._trt = gpu, library
         self._runtime = library.Runtime(_logger(library))
-        self._largest = batch_profile(options.max_batch, options.rows_together)[2]
+        profile = batch_profile(options.max_batch, options.rows_together)
+        self._largest = profile[2]
         settings = EngineSettings(
             library=options.backend, version=self.version, gpu=gpu.name,
-            capability=gpu.capability, precision=options.precision, max_batch=options.max_batch,
-            rows_together=options.rows_together, longest_px=options.longest_px)
+            capability=gpu.capability, precision=options.precision, profile=profile,
+            longest_px=options.longest_px)
         self._engines = {graph: self._engine(graph, graphs, settings, store, options.say)
                          for graph in graphs}
 

@@ -14,57 +14,23 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
 from threading import Thread
 from typing import IO, Any
 
 from ..errors import BackendError
 from ..specs import DETECTOR_STRIDES
+from .engine_store import EngineSettings
 
 PROGRESS = 'progress: '
 TAIL_LINES = 12  # of the builder's output in an error: the last ones have the cause
 SAY_EVERY_S = 5.0  # a build takes up to minutes; its progress is logged this often
-HERE = 'CURRENT'  # the GPU of this machine, as the library calls it
 FREE = -1  # a size that is not fixed, as the library writes it
 SIDE_STEP = DETECTOR_STRIDES[-1]  # sides of images are multiples of it
 
 
-@dataclass(frozen=True, kw_only=True)
-class EngineTarget:
-    """What an engine is built for.
-
-    :param library: ``tensorrt`` or ``tensorrt_rtx``.
-    :param precision: ``fp32`` or ``fp16``.
-    :param capability: compute capability of the GPU, ``8.9`` for example; '' for the GPU here.
-    :param least: smallest batch.
-    :param usual: batch that the engine is to be fastest with.
-    :param largest: largest batch.
-    :param longest_px: longest side of images whose size is free, 0 where it is fixed.
-    """
-
-    library: str
-    precision: str
-    capability: str
-    least: int
-    usual: int
-    largest: int
-    longest_px: int = 0
-
-    def profile(self, shape: Sequence[int]) -> list[tuple[int, ...]]:
-        """Return the smallest, the usual and the largest shape of an input.
-
-        :param shape: as the graph has it, :data:`FREE` where it is not fixed: rows first, then
-            sides of images.
-        """
-        steps = self.longest_px // SIDE_STEP
-        sides = (SIDE_STEP, max(1, 2 * steps // 3) * SIDE_STEP, self.longest_px)
-        return [tuple(size if size != FREE else rows if axis == 0 else side
-                      for axis, size in enumerate(shape))
-                for rows, side in zip((self.least, self.usual, self.largest), sides, strict=True)]
-
-
-def build_engine(graph: bytes, target: EngineTarget, say: Callable[[str], None]) -> bytes:
+def build_engine(graph: bytes, settings: EngineSettings, say: Callable[[str], None]) -> bytes:
     """Build an engine in a process of its own.
 
     :param graph: an exported graph, ONNX.
@@ -72,7 +38,7 @@ def build_engine(graph: bytes, target: EngineTarget, say: Callable[[str], None])
     :return: the serialised engine.
     :raises BackendError: when it cannot be built; with what the library said.
     """
-    command = [sys.executable, '-m', __name__, json.dumps(asdict(target))]
+    command = [sys.executable, '-m', __name__, json.dumps(asdict(settings))]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                           stderr=subprocess.PIPE) as process:
         try:
@@ -85,8 +51,8 @@ def build_engine(graph: bytes, target: EngineTarget, say: Callable[[str], None])
         how = f'signal {signal.Signals(-code).name}' if code < 0 else f'exit code {code}'
         said = '\n'.join(tail) or 'it said nothing'
         raise BackendError(
-            f'{target.library} cannot build a {target.precision} engine for compute capability '
-            f'{target.capability or "of the GPU here"} ({how}):\n{said}')
+            f'{settings.library} cannot build a {settings.precision} engine for compute '
+            f'capability {settings.capability} ({how}):\n{said}')
     return engine
 
 
@@ -138,11 +104,11 @@ def main() -> int:
     """Build one engine: graph from standard input, engine to standard output."""
     from .engine_graph import engine_graph
 
-    target = EngineTarget(**json.loads(sys.argv[1]))
+    settings = EngineSettings(**json.loads(sys.argv[1]))
     output = os.fdopen(os.dup(1), 'wb')
     os.dup2(2, 1)  # what libraries print must not get into the engine
-    graph = engine_graph(sys.stdin.buffer.read(), target.precision)
-    engine = _build(importlib.import_module(target.library), graph, target)
+    graph = engine_graph(sys.stdin.buffer.read(), settings.precision)
+    engine = _build(importlib.import_module(settings.library), graph, settings)
     if engine is None:
         return 1
     with output:
@@ -150,7 +116,7 @@ def main() -> int:
     return 0
 
 
-def _build(trt: Any, graph: bytes, target: EngineTarget) -> bytes | None:
+def _build(trt: Any, graph: bytes, settings: EngineSettings) -> bytes | None:
     logger = trt.Logger(trt.Logger.WARNING)
     builder = trt.Builder(logger)
     # 10.x has to be asked for it, newer ones have nothing else
@@ -163,22 +129,35 @@ def _build(trt: Any, graph: bytes, target: EngineTarget) -> bytes | None:
     config = builder.create_builder_config()
     config.clear_flag(trt.BuilderFlag.TF32)  # fp32 means fp32
     config.progress_monitor = _progress_monitor(trt)
-    if not _aim(trt, config, target.capability):
+    if not _aim(trt, config, settings.capability):
         return None
     profile = builder.create_optimization_profile()
     for i in range(network.num_inputs):
         tensor = network.get_input(i)
-        profile.set_shape(tensor.name, *target.profile(tuple(tensor.shape)))
+        profile.set_shape(tensor.name, *input_shapes(tensor.shape, settings))
     config.add_optimization_profile(profile)
     engine = builder.build_serialized_network(network, config)
     return None if engine is None else bytes(memoryview(engine))
+
+
+def input_shapes(shape: Iterable[int], settings: EngineSettings) -> list[tuple[int, ...]]:
+    """Return the smallest, the usual and the largest shape of an input.
+
+    :param shape: as the graph has it, :data:`FREE` where it is not fixed: rows first, then sides
+        of images.
+    """
+    longest = settings.longest_px
+    sides = (SIDE_STEP, max(1, 2 * (longest // SIDE_STEP) // 3) * SIDE_STEP, longest)
+    return [tuple(size if size != FREE else rows if axis == 0 else side
+                  for axis, size in enumerate(shape))
+            for rows, side in zip(settings.profile, sides, strict=True)]
 
 
 def _aim(trt: Any, config: Any, capability: str) -> bool:
     """Say for which GPU; only ``tensorrt_rtx`` can build for another than the one here."""
     if not hasattr(trt, 'ComputeCapability'):
         return True
-    wanted = f'SM{capability.replace(".", "")}' if capability else HERE
+    wanted = f'SM{capability.replace(".", "")}'
     known = trt.ComputeCapability.__members__
     if wanted not in known:
         there = [name for name in known if name.startswith('SM')]

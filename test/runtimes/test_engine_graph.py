@@ -21,9 +21,10 @@ from mrcnet_ros.runtimes import tensorrt_build
 from mrcnet_ros.runtimes.backend import RuntimeOptions
 from mrcnet_ros.runtimes.cuda_driver import cuda_problem
 from mrcnet_ros.runtimes.engine_graph import engine_graph
+from mrcnet_ros.runtimes.engine_store import EngineSettings
 from mrcnet_ros.runtimes.engines import batch_profile, library_version
 from mrcnet_ros.runtimes.tensorrt_backend import load_tensorrt
-from mrcnet_ros.runtimes.tensorrt_build import EngineTarget, build_engine
+from mrcnet_ros.runtimes.tensorrt_build import build_engine, input_shapes
 from mrcnet_ros.specs import ModelSpec
 
 onnx = pytest.importorskip('onnx', reason='needs the train or a TensorRT extra')
@@ -121,6 +122,9 @@ def test_weights_are_constants_and_bytes_are_cast_first(graph: Path) -> None:
             raise AssertionError(f'{node.op_type} of uint8')
 
 
+SETTINGS = EngineSettings(library='tensorrt_rtx', version='1', gpu='', capability='8.9',
+                          precision='fp32', profile=(1, 1, 2))
+
 # those of the paper take minutes; in half precision the largest of them takes longer still
 BUILDS = [
     pytest.param(graph, 'fp32' if graph == 'paper embed' else precision, capability,
@@ -133,16 +137,12 @@ BUILDS = [
 def test_every_graph_becomes_an_engine(graph: Path, precision: str, capability: str) -> None:
     """TensorRT-RTX parses and compiles each of them for two kinds of GPU, none being here."""
     least = 4 if 'paper' in str(graph) else 1
-    engine = build_engine(graph.read_bytes(), EngineTarget(
-        library='tensorrt_rtx', precision=precision, capability=capability, least=least,
-        usual=8, largest=16, longest_px=800), lambda text: None)
+    settings = dataclasses.replace(SETTINGS, precision=precision, capability=capability,
+                                   profile=(least, 8, 16), longest_px=800)
+    engine = build_engine(graph.read_bytes(), settings, lambda text: None)
     made = onnx.load_model_from_string(engine_graph(graph.read_bytes(), precision)).graph
     weights = [onnx.numpy_helper.to_array(tensor) for tensor in made.initializer]
     assert len(engine) > sum(array.nbytes for array in weights if array.dtype.kind == 'f')
-
-
-TARGET = EngineTarget(library='tensorrt_rtx', precision='fp32', capability='8.9', least=1,
-                      usual=1, largest=2)
 
 
 def small_graph(operator: str, domain: str = '') -> bytes:
@@ -160,23 +160,23 @@ def small_graph(operator: str, domain: str = '') -> bytes:
 def test_an_operation_that_the_library_lacks_is_named() -> None:
     """The error names operation and node, the precision and the GPU."""
     with pytest.raises(BackendError, match='fp32 engine for compute capability 8') as caught:
-        build_engine(small_graph('Unheard', 'elsewhere'), TARGET, lambda text: None)
+        build_engine(small_graph('Unheard', 'elsewhere'), SETTINGS, lambda text: None)
     assert 'Unheard' in str(caught.value) and 'only' in str(caught.value)
 
 
 @needs_rtx
 def test_a_gpu_that_the_library_cannot_build_for_is_named() -> None:
     """The error lists the capabilities that there are."""
-    target = dataclasses.replace(TARGET, capability='3.5')
+    settings = dataclasses.replace(SETTINGS, capability='3.5')
     with pytest.raises(BackendError, match=r'no compute capability 3\.5; this release has SM'):
-        build_engine(small_graph('Relu'), target, lambda text: None)
+        build_engine(small_graph('Relu'), settings, lambda text: None)
 
 
 @needs_rtx
 def test_the_library_says_how_far_it_is() -> None:
     """It calls the monitor that it is given."""
     process = subprocess.run(
-        [sys.executable, '-m', tensorrt_build.__name__, json.dumps(dataclasses.asdict(TARGET))],
+        [sys.executable, '-m', tensorrt_build.__name__, json.dumps(dataclasses.asdict(SETTINGS))],
         input=small_graph('Relu'), capture_output=True, check=True)
     assert re.search(rb'^progress: .+, \d+ of \d+$', process.stderr, re.MULTILINE)
     assert process.stdout
@@ -210,8 +210,8 @@ def test_what_a_library_prints_does_not_get_into_the_engine(
     """Some write to standard output, which the engine comes by; the engine is what was built."""
     (tmp_path / 'tensorrt.py').write_text(STAND_IN.format(seconds=0))
     monkeypatch.setenv('PYTHONPATH', str(tmp_path))
-    target = dataclasses.replace(TARGET, library='tensorrt')
-    assert build_engine(small_graph('Relu'), target, lambda text: None) == b'the engine'
+    settings = dataclasses.replace(SETTINGS, library='tensorrt')
+    assert build_engine(small_graph('Relu'), settings, lambda text: None) == b'the engine'
 
 
 def test_whoever_waits_hears_how_far_it_is(
@@ -221,7 +221,7 @@ def test_whoever_waits_hears_how_far_it_is(
     monkeypatch.setenv('PYTHONPATH', str(tmp_path))
     monkeypatch.setattr(tensorrt_build, 'SAY_EVERY_S', 0.2)
     said: list[str] = []
-    build_engine(small_graph('Relu'), dataclasses.replace(TARGET, library='tensorrt'),
+    build_engine(small_graph('Relu'), dataclasses.replace(SETTINGS, library='tensorrt'),
                  said.append)
     assert len(said) > 2
     assert re.fullmatch(r'(starting|melting, 2 of 4), \d+ s so far', said[0])
@@ -239,9 +239,9 @@ def test_a_library_that_dies_is_an_error(
     """Whatever happens to the process that builds, this one gets a BackendError."""
     (tmp_path / 'tensorrt.py').write_text(body)
     monkeypatch.setenv('PYTHONPATH', str(tmp_path))
-    target = dataclasses.replace(TARGET, library='tensorrt')
+    settings = dataclasses.replace(SETTINGS, library='tensorrt')
     with pytest.raises(BackendError, match='tensorrt cannot build') as caught:
-        build_engine(small_graph('Relu'), target, lambda text: None)
+        build_engine(small_graph('Relu'), settings, lambda text: None)
     assert said in str(caught.value)
 
 
@@ -258,10 +258,10 @@ def test_a_library_that_is_missing_is_named(tmp_path: Path,
 
 def test_free_sides_of_images_have_a_profile_of_their_own() -> None:
     """From one cell to the longest side; what the graph fixes stays."""
-    target = EngineTarget(library='tensorrt', precision='fp32', capability='', least=1, usual=8,
-                          largest=32, longest_px=800)
-    assert target.profile((1, 3, -1, -1)) == [(1, 3, 32, 32), (1, 3, 512, 512), (1, 3, 800, 800)]
-    assert target.profile((-1, 96, 96, 3)) == [(n, 96, 96, 3) for n in (1, 8, 32)]
+    settings = dataclasses.replace(SETTINGS, profile=(1, 8, 32), longest_px=800)
+    assert input_shapes((1, 3, -1, -1), settings) == [
+        (1, 3, 32, 32), (1, 3, 512, 512), (1, 3, 800, 800)]
+    assert input_shapes((-1, 96, 96, 3), settings) == [(n, 96, 96, 3) for n in (1, 8, 32)]
 
 
 def test_profiles_keep_what_belongs_together() -> None:

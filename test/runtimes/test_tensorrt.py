@@ -28,11 +28,10 @@ from mrcnet_ros.runtimes import engines, tensorrt_backend
 from mrcnet_ros.runtimes.backend import RESIDENT, RuntimeOptions
 from mrcnet_ros.runtimes.cuda_driver import cuda_problem
 from mrcnet_ros.runtimes.engine_graph import engine_graph
-from mrcnet_ros.runtimes.engine_store import EngineStore
+from mrcnet_ros.runtimes.engine_store import EngineSettings, EngineStore
 from mrcnet_ros.runtimes.gpu_memory import GpuArray
 from mrcnet_ros.runtimes.onnxruntime_backend import OnnxRuntimeBackend
 from mrcnet_ros.runtimes.tensorrt_backend import load_tensorrt
-from mrcnet_ros.runtimes.tensorrt_build import EngineTarget
 from mrcnet_ros.specs import REFINER_GRAPHS
 
 onnx = pytest.importorskip('onnx', reason='needs the train or a TensorRT extra')
@@ -70,9 +69,9 @@ def stand(tiny_model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> S
     model = read_model_directory(tiny_model.path, tiny_model.meshes)
     stand = Stand(cuda, model.graphs, [], [])
 
-    def build(graph: bytes, target: EngineTarget, say: Any) -> bytes:
-        stand.built.append(target.precision)
-        return engine_graph(graph, target.precision)
+    def build(graph: bytes, settings: EngineSettings, say: Any) -> bytes:
+        stand.built.append(settings.precision)
+        return engine_graph(graph, settings.precision)
 
     for name, module in fake_pycuda(cuda).items():
         monkeypatch.setitem(sys.modules, name, module)
