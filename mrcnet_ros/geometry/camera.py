@@ -21,6 +21,8 @@ DISTORTION_LENGTHS = {
 
 # No lens is beyond these; products and inverses of such matrices are not to be trusted.
 SHORTEST_FOCAL_PX, LARGEST_PX = 1e-3, 1e8
+# A larger distance from a camera [m] is in another unit: millimetres give 100 and more.
+FARTHEST_M = 100.0
 # Calibrations stay far below; powers of larger numbers are not to be trusted.
 LARGEST_COEFFICIENT = 1e6
 

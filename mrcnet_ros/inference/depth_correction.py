@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ImageError
-from ..geometry.camera import Camera
+from ..geometry.camera import FARTHEST_M, Camera
 from ..objects import ObjectModel
 from .depth_alignment import align_all
 from .depth_fit import DepthFit, PoseDoubt
@@ -29,9 +29,7 @@ ROTATION_RAD = (0.1, 0.5)
 # generated images of eight objects that hide one another, depth corrected half of them or more,
 # and depth of another scene or camera at most one.
 LEAST_OF_FRAME = 1 / 3
-# A larger median distance is an error of the unit: millimetres give 100 and more. The median is of
-# every eighth row and column.
-FARTHEST_M, SPARSE = 100.0, 8
+SPARSE = 8  # the median distance is of every eighth row and column
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..errors import SpecError
+from ..geometry.camera import FARTHEST_M
 from ..geometry.se3 import Array
 from .depth_fit import PoseDoubt
 from .poses import PoseEstimate
@@ -26,8 +27,6 @@ from .standing import HEIGHT_M, TILT_RAD, Faces, Frame, axes_of, moved
 # distance of small and far objects to less than a diameter. Of simulated boxes of 5 cm, 0.8 m
 # away, 84 % are corrected so, with diameters alone 47 %; of those held 5 cm above, 20 and 2 %.
 HIGHEST, HIGHEST_DEVIATIONS = 0.25, 1.5
-# A plane that is farther from the camera is in another unit; millimetres give 100 and more.
-FARTHEST_M = 100.0
 
 
 def checked_plane(plane: ArrayLike) -> Array:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import MeshError, ModelError, SpecError
+from ..geometry.camera import FARTHEST_M
 from ..meshes import mesh_digest
 from ..model_json import WEIGHTS_FILE, read_model_json, read_pose_json
 from ..objects import ObjectModel
@@ -20,7 +21,7 @@ from ..training.config import TrainConfig
 from ..training.disturbers import is_bop, mesh_files
 from ..training.identity import check_known, identity_of
 from ..training.run_config import config_of, read_config
-from ..training.scene_config import FARTHEST_M, SceneConfig
+from ..training.scene_config import SceneConfig
 from ..training.training_start import check_device
 from ..training.view_bank import check_nearest
 from ..training.warm_start import read_start

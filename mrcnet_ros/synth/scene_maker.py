@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..datasets.bop_writer import Instance
 from ..errors import SpecError
-from ..geometry.camera import Camera
+from ..geometry.camera import FARTHEST_M, Camera
 from ..geometry.se3 import Array
 from ..objects import ObjectModel
 from ..specs import ViewPrior
@@ -29,7 +29,6 @@ RELATIVE_HEIGHT = (0.2, 0.45)
 # Nearest to the camera, in diameters of the largest object: where most are small, the distance for
 # their mean would be inside of it.
 NEAREST = 1.5
-FARTHEST_M = 100.0  # of a camera; beyond, distances are in another unit
 MOST_OBJECTS = 100  # the table grows with them; the camera sees no more of it
 FASTEST_HZ = 1000.0  # at more, nothing moves from an image to the next
 # Of the camera above the table: lower, objects hide one another; 90 is straight down.

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ..errors import SpecError
+from ..geometry.camera import FARTHEST_M
 from ..geometry.view_prior import view_prior_of
 from ..objects import ObjectModel, load_bop_objects, load_object_list
 from ..reading.fields import only_known
 from ..specs import Spec, ViewPrior
 from .run_config import RunConfig, as_mapping
 
-FARTHEST_M = 100.0  # larger distances are in another unit
 # Seeds between two series of samples, and the last series. Seeds of trainings are small, and those
 # of validations, from 1 000 003 on, are far from all of these.
 SERIES_APART, MOST_SERIES = 5000, 99
