@@ -22,10 +22,10 @@ from ..rendering.drawing import Color, Image, draw_text
 from ..rendering.pose_overlay import DrawnObject, PoseOverlay
 from ..store.shared_files import shared_file
 from ..synth.held_out import RenderedFrame
-from ..testbench.bop_bag import result_rows
+from ..testbench.bop_bag import Answers, result_rows
 from ..testbench.drawn_scenes import BOX_JITTER, draw_scenes, scene_messages, scene_objects
 from ..testbench.processes import LoggedProcess, ProcessError, prepare_environment
-from ..testbench.replay import ReceivedPoses, Replayer
+from ..testbench.replay import Replayer
 from .score_table import DemoLimits, complaints, error_table
 
 NAMESPACE = 'demo'
@@ -33,7 +33,6 @@ NODE_COMMAND = ('-m', 'mrcnet_ros.ros.pose_node')
 PICTURED = 4  # scenes in the picture; more make it taller
 ANSWER_TIMEOUT_S = 60.0  # of a machine that has other things to do
 
-Answers = Sequence[ReceivedPoses | None]
 # Bright colours that the objects of the demo do not have.
 TRUTH_RGB: Color = (40, 255, 40)
 ESTIMATE_RGB: Color = (255, 40, 255)

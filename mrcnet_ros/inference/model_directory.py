@@ -31,7 +31,7 @@ from ..objects import ObjectModel, check_objects
 from ..objects.object_files import SHORTEST_UNIT_M, read_point
 from ..reading import fields
 from ..specs import REFINER_GRAPHS, EstimatorSpec, ModelSpec, RefinerSpec, ViewPrior
-from .laws import Laws, of_refined_poses
+from .laws import Laws, Values, of_refined_poses
 
 MESH_FOLDER = 'meshes'
 OBJECT_FIELDS = ('object_id', 'label', 'mesh', 'mesh_sha256', 'unit_m', 'diameter_m', 'bounds_m',
@@ -40,7 +40,6 @@ SIZE_RATIOS = (0.5, 2.0)  # outside, mesh and photographs are of different units
 
 
 SpecT = TypeVar('SpecT', bound=EstimatorSpec)
-Values = Mapping[str, Any]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ..errors import MeshError
 from ..geometry.directions import even_directions
+from ..geometry.se3 import Array
 from .mesh import Mesh
 from .polygons import areas
 
@@ -24,7 +25,6 @@ OFF_CENTRE = 0.01
 BLOCK = 1000  # points whose distances to all others are in memory at once
 UNITS_M = {'mm': 0.001, 'm': 1.0, 'cm': 0.01, 'inch': 0.0254}
 UNIT_NAMES = {'mm': 'millimetres', 'm': 'metres', 'cm': 'centimetres', 'inch': 'inches'}
-Array = NDArray[np.float64]
 # How far a symmetry may move the outline of an object. BOP calls motions symmetries that move no
 # point of the surface by more than 15 mm or a tenth of the diameter; a wrong axis moves far more.
 LARGEST_M, LARGEST = 0.015, 0.15

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import MeshError
+from ..geometry.se3 import Array
 from .gltf_checks import (
     ALPHA_CUTOFF,
     check_header,
@@ -28,8 +29,6 @@ from .light import linear, shown
 from .mesh import NEUTRAL_GREY
 from .pictures import OPAQUE, EmbeddedPicture
 from .surface import IndexedSurface, Paint, Rows
-
-Array = NDArray[np.float64]
 
 
 def read_glb(path: Path) -> IndexedSurface:

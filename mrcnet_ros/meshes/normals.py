@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..geometry.se3 import Array
 from .surface import IndexedSurface, Rows
 from .winding import bodies, joined, to_turn_outward
 
-Array = NDArray[np.float64]
 SHORTEST = 1e-9  # a shorter normal is a rounding error and points nowhere
 # Part of a closed body's surface on which normals of a file may point the other way than the rest:
 # 0.04 on T-LESS, where sharp edges share them. Where more do, they are computed.

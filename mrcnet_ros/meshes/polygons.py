@@ -7,7 +7,8 @@ import itertools
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from ..geometry.se3 import Array
+
 Rows = NDArray[np.int64]
 
 NO_TRIANGLES: Rows = np.empty((0, 3), np.int64)

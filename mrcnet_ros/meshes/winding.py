@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..geometry.se3 import Array
 from .mesh import Mesh
 
-Array = NDArray[np.float64]
 Turned = NDArray[np.bool_]
 
 

@@ -34,7 +34,6 @@ CAMERA_FOCAL_PX = (450.0, 1300.0)
 # visible box cut off, and largest gap between box and border, in sides of the box.
 BORDER_CUTS, BORDER_GAP = 0.25, 0.25
 BORDER_TURN_DEG = 15.0  # cameras are rolled a little, so that borders are not quite upright
-Matrix = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,7 +175,7 @@ class Composer:
         return CropCamera(R, pinhole(focal, size), size), -1
 
 
-def _layout_mask(albedo: NDArray[np.uint8], A_layout_view: Matrix) -> NDArray[np.bool_]:
+def _layout_mask(albedo: NDArray[np.uint8], A_layout_view: Array) -> NDArray[np.bool_]:
     step = VIEW_PX // LAYOUT_PX
     S = np.diag([1 / step, 1 / step, 1.0])
     A = S @ A_layout_view @ np.linalg.inv(S)
@@ -190,7 +189,7 @@ def _layout_mask(albedo: NDArray[np.uint8], A_layout_view: Matrix) -> NDArray[np
     return mask
 
 
-def _dense_targets(bank: ViewBank, view: int, H_view_crop: Matrix, alpha: NDArray[np.float32]
+def _dense_targets(bank: ViewBank, view: int, H_view_crop: Array, alpha: NDArray[np.float32]
                    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Object coordinates and visible part at the middle of every cell."""
     cells = alpha.shape[0] // STRIDE

@@ -37,7 +37,6 @@ PAINT = (0.5, 1.6)
 LOOKED_AT = 64
 # As many as fit into 25 MB of each process.
 PRINTS = 320
-Matrix = NDArray[np.float64]
 Window = tuple[slice, slice]
 Drawn = tuple[Window, NDArray[np.float32], NDArray[np.float32]]
 # A colour (3,) float32 relative to a body's own, or None; a print (B, B, 3) uint8, or None.
@@ -82,7 +81,7 @@ class ComposedScene:
 
     class_index: int
     view: int
-    A_layout_view: Matrix
+    A_layout_view: Array
     K: Array
     R_layout_object: Array
     table: Table | None
@@ -106,7 +105,7 @@ class TrainingPainter:
         self.prints = draw_prints(patches, PRINTS, 0)
         self._unpainted = [_unpainted(bank) for bank in banks[:classes]]
 
-    def paint(self, rng: np.random.Generator, scene: ComposedScene, H_crop_layout: Matrix
+    def paint(self, rng: np.random.Generator, scene: ComposedScene, H_crop_layout: Array
                ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Draw background and table, objects behind, the object, objects in front.
 
@@ -141,7 +140,7 @@ class TrainingPainter:
         return image
 
     def _lay_table(self, rng: np.random.Generator, image: NDArray[np.float32],
-                   scene: ComposedScene, K_crop: Matrix, light: Light) -> None:
+                   scene: ComposedScene, K_crop: Array, light: Light) -> None:
         """Draw the table, what is printed on it, and the shadows of what stands there."""
         table, bank = scene.table, self.banks[scene.class_index]
         assert table is not None
@@ -191,7 +190,7 @@ class TrainingPainter:
         mean = own[own[:, 3] == 255][:, :3].mean() if (own[:, 3] == 255).any() else 127.0
         return np.asarray(colour * rng.uniform(0.7, 1.3) / max(mean, 1.0), np.float32)
 
-    def draw(self, rng: np.random.Generator, layer: PlacedView, H_crop_view: Matrix, light: Light,
+    def draw(self, rng: np.random.Generator, layer: PlacedView, H_crop_view: Array, light: Light,
              target: bool, size: tuple[int, int], clothes: Clothes) -> Drawn | None:
         """Light a view in the crop; return where it is, its colours and its opacity.
 
@@ -248,7 +247,7 @@ def _uint8(values: NDArray[np.float32]) -> NDArray[np.uint8]:
     return np.asarray(np.clip(values, 0, 255), np.uint8)
 
 
-def beyond_border(border: Sequence[Array], H_crop_layout: Matrix, image: NDArray[np.uint8],
+def beyond_border(border: Sequence[Array], H_crop_layout: Array, image: NDArray[np.uint8],
                    alpha: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """Blacken what lies outside the image, as crops of the node are black there."""
     v, u = np.indices(alpha.shape)

@@ -20,6 +20,7 @@ from ...geometry.rotation_grid import grid_of
 from ...geometry.se3 import Array, rotation_from_6d
 from ...geometry.spread import sigmoid
 from ...inference.base_estimator import BaseEstimator
+from ...inference.decoding import Outputs
 from ...inference.poses import Detection, FrameResult, PoseEstimate, Skipped, StageClock
 from ...rendering.renderer import Renderer
 from ...runtimes.backend import Backend
@@ -27,8 +28,6 @@ from .crop import PaperCrops, network_input, paper_crops, straightened, straight
 from .decode import cell_centres_xy, depth_centres, select_pose, translation
 from .spec import PaperModel, read_paper_model
 from .template import draw_template
-
-Outputs = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 
 from ...datasets.catalogue import DATASETS, facts_of
 from ...errors import SpecError
-from ...inference.model_directory import CheckedModel, Values, read_checked
+from ...inference.laws import Values
+from ...inference.model_directory import CheckedModel, read_checked
 from ...specs import EstimatorSpec
 
 # what embeds crops and templates alike, and the heads of the two stages

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from ....evaluation.comparison import SETTLE_S
 from ....evaluation.speed import TimedAnswer
+from ....runtimes.backend import Arrays
 
-Arrays = Mapping[str, NDArray[Any]]
 RunGraph = Callable[[str, Arrays], Mapping[str, NDArray[Any]]]
 
 

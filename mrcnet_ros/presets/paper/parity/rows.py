@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from ....errors import DatasetError
 
-Arrays = Mapping[str, NDArray[Any]]
 HALF = 1e-3  # nearer to a half, float32 may round a pixel's coordinate either way
 
 
