@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ModelError, SpecError
+from ..store.shared_memory import MIB
 from .argument_types import positive_float
 from .dataset_arguments import refuse_without_effect
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-MIB = 2**20  # bytes
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -7,9 +7,8 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from ..store.shared_memory import SHARED_MEMORY, shared_room
+from ..store.shared_memory import MIB, room_told, shared_room
 
-MIB = 2**20
 # Fast DDS 3 prefers the second, Fast DDS 2 of Jazzy only knows the first.
 PROFILE_VARIABLES = ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE')
 _ADVICE = 'set input_reliability to reliable, if the camera is reliable too'
@@ -31,21 +30,19 @@ def lost_images_hint(variables: Mapping[str, str] = os.environ, middleware: str 
         return ('large best-effort images need config/fastdds.xml, in the processes of camera '
                 f'and node ({" or ".join(reversed(PROFILE_VARIABLES))}); this one has no '
                 f'profile. Or {_ADVICE}')
-    segment_mib = _segment_mib(profile)
-    total_mib, free_mib = (size / MIB for size in shared_room())
-    if free_mib < segment_mib:
-        return (f'{SHARED_MEMORY} has {total_mib:.0f} MiB, of which {free_mib:.0f} are free, and '
-                f'each process asks for {segment_mib:.0f} (segment_size in {profile}): start the '
-                f'container with --shm-size=256m or --ipc=host, or {_ADVICE}')
+    segment = _segment_size(profile)
+    if shared_room()[1] < segment:
+        return (f'{room_told()}, and each process asks for {segment / MIB:.0f} (segment_size in '
+                f'{profile}): start the container with --shm-size=256m or --ipc=host, or '
+                f'{_ADVICE}')
     return (f'the process of the camera needs the profile as well ({profile} here); in another '
             f'container it needs --ipc=host. Or {_ADVICE}')
 
 
-def _segment_mib(profile: str) -> float:
-    """Return what a profile asks for, 0 when it cannot be told."""
+def _segment_size(profile: str) -> int:
+    """Return what a profile asks for [byte], 0 when it cannot be told."""
     try:
         text = Path(profile).read_text(encoding='utf-8', errors='replace')
     except OSError:
-        return 0.0
-    return max((int(size) / MIB for size in
-                re.findall(r'<segment_size>\s*(\d+)\s*</segment_size>', text)), default=0.0)
+        return 0
+    return max(map(int, re.findall(r'<segment_size>\s*(\d+)\s*</segment_size>', text)), default=0)

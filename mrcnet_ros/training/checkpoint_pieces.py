@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from ..errors import SpecError
+from ..store.shared_memory import MIB
 from .checkpoint import load_checkpoint
 
-MIB = 2**20  # bytes
 PIECE_BYTES = 15 * MIB  # some transports refuse files of 16 MiB
 
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from ..errors import MrcnetError
-from ..store.shared_memory import SHARED_MEMORY, shared_room
-
-MIB = 2**20
+from ..store.shared_memory import MIB, room_told, shared_room
 
 
 def shared(tensor: Tensor) -> Tensor:
@@ -36,8 +34,6 @@ def check_room(size: int) -> None:
 
 
 def _full(size: int) -> MrcnetError:
-    total, free = shared_room()
     return MrcnetError(
-        f'{SHARED_MEMORY} has {total / MIB:.0f} MiB, of which {free / MIB:.0f} are free, and '
-        f'{size / MIB:.0f} more are needed to share views and templates: start the container with '
-        '--ipc=host or a larger --shm-size, or set views lower')
+        f'{room_told()}, and {size / MIB:.0f} more are needed to share views and templates: start '
+        'the container with --ipc=host or a larger --shm-size, or set views lower')

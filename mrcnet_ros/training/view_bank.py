@@ -32,6 +32,7 @@ from ..meshes import measure_diameter
 from ..objects import Mesh, ObjectModel
 from ..rendering.renderer import RENDERER_VERSION, Renderer
 from ..specs import ViewPrior
+from ..store.shared_memory import MIB
 from .lighting import normal_codes
 from .openness import bake_openness
 from .shapes import SHAPES_VERSION, draw_shapes
@@ -293,7 +294,7 @@ def _render(path: Path, source: _Source, diameter_m: float,
     except OSError as error:  # of a full disk NumPy's has no number
         raise DatasetError(
             f'{path}: views cannot be written ({error.strerror or error}); make room for '
-            f'{views * VIEW_BYTES / 2**20:.0f} MiB on its disk, or give a cache that can be '
+            f'{views * VIEW_BYTES / MIB:.0f} MiB on its disk, or give a cache that can be '
             'written') from error
 
 

@@ -20,9 +20,10 @@ from tiny_model import SPEC, random_stem
 from mrcnet_ros.errors import ModelError, SpecError
 from mrcnet_ros.export.directory import export_checkpoint
 from mrcnet_ros.specs import ViewPrior
+from mrcnet_ros.store.shared_memory import MIB
 from mrcnet_ros.training import checkpoint_pieces
 from mrcnet_ros.training.checkpoint import load_checkpoint
-from mrcnet_ros.training.checkpoint_pieces import MIB, write_pieces
+from mrcnet_ros.training.checkpoint_pieces import write_pieces
 from mrcnet_ros.training.identity import IDENTITY, check_identity, identity_of
 from mrcnet_ros.training.trainer import train
 
