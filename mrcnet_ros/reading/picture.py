@@ -25,7 +25,7 @@ REMEDY = 'copy it again from where it came from'
 # Below what Pillow warns of.
 MOST_PIXELS = 80_000_000
 
-_PNG = b'\x89PNG\r\n\x1a\n'
+PNG_START = b'\x89PNG\r\n\x1a\n'
 _TIFF = {b'II*\x00': '<', b'MM\x00*': '>'}
 _ORIENTATION = 0x0112  # the tag of TIFF and EXIF
 
@@ -135,7 +135,7 @@ def _read(path: Path | str, kind: int) -> NDArray[Any]:
 
 def _is_cut_off(data: bytes) -> bool:
     """Tell whether a PNG or JPEG lacks its end; older decoders fill the rest with grey."""
-    if data.startswith(_PNG):
+    if data.startswith(PNG_START):
         return b'IEND' not in data
     return data.startswith(jpeg.MAGIC) and jpeg.is_cut_off(data)
 

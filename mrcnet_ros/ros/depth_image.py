@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ImageError
-from ..reading.picture import STORED, check_pixel_count, decoded_pixels
+from ..reading.picture import PNG_START, STORED, check_pixel_count, decoded_pixels
 from .message_types import CompressedImageMessage, ImageMessage, StampedMessage
 from .messages import check_image_data, stamp_ns
 
@@ -24,7 +24,6 @@ _MILLIMETRES, _METRES = ('16UC1', 'mono16'), '32FC1'
 _SATURATED = 65535  # the largest integer of 16 bits
 # compressedDepth: an int32 and the two float32 of the inverse depth, in front of a PNG.
 _CONFIG = struct.Struct('<iff')
-_PNG = b'\x89PNG\r\n\x1a\n'
 # Median distances of scenes that no depth camera for grasping sees: the unit is another one.
 # Millimetres taken for metres are 100 and more; metres taken for millimetres are below 0.05.
 _NEAREST_M, _FARTHEST_M = 0.05, 100.0
@@ -168,9 +167,9 @@ def depth_from_compressed(message: CompressedImageMessage) -> Depth:
     if 'rvl' in stored.lower():
         raise ImageError(f'depth {message.format!r} is not supported; set the format of the '
                          "publisher's compressedDepth to png")
-    start = 0 if data.startswith(_PNG) and encoding != _METRES else _CONFIG.size
+    start = 0 if data.startswith(PNG_START) and encoding != _METRES else _CONFIG.size
     check_pixel_count(data[start:], f'depth {message.format!r}')
-    pixels = decoded_pixels(data[start:], STORED) if data[start:].startswith(_PNG) else None
+    pixels = decoded_pixels(data[start:], STORED) if data[start:].startswith(PNG_START) else None
     if pixels is None or pixels.dtype != np.uint16 or pixels.ndim != 2:
         raise ImageError(f'depth {message.format!r} of {len(data)} bytes holds no PNG of 16 bits; '
                          'remap depth to a topic that ends in /compressedDepth')

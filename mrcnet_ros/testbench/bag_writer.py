@@ -25,10 +25,9 @@ from ..ros.diagnostics import type_name
 from ..ros.message_types import HeaderMessage
 from ..store.atomic import writing
 from .bag import DEPTH, GROUND_TRUTH, TOPICS, Truth, _type_store
-from .input_messages import frame_messages
+from .input_messages import OPTICAL_FRAME, frame_messages
 
 STORAGES = {'mcap': StoragePlugin.MCAP, 'sqlite3': StoragePlugin.SQLITE3}
-OPTICAL_FRAME = 'camera_optical_frame'
 
 
 class BagWriter(AbstractContextManager['BagWriter']):

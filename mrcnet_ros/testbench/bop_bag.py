@@ -15,8 +15,7 @@ from ..geometry.se3 import Array
 from ..inference.poses import Detection
 from ..ros.messages import header_at
 from .bag import BagFrame, Truth
-from .bag_writer import OPTICAL_FRAME
-from .input_messages import frame_messages
+from .input_messages import OPTICAL_FRAME, frame_messages
 from .replay import ReceivedPoses
 
 Answers = Sequence[ReceivedPoses | None]

@@ -20,16 +20,16 @@ from vision_msgs.msg import Detection2D, ObjectHypothesisWithPose
 
 from ..geometry.camera import Camera
 from ..inference.poses import Detection
+from ..reading.picture import PNG_START
 from ..ros.detection_reading import detections_2d
 from ..ros.message_types import ImageMessage
 from ..ros.messages import RGB_SOURCES, header_at
-from .input_messages import image_message, info_message
+from .input_messages import OPTICAL_FRAME, image_message, info_message
 
 # A small image, so that many messages are sent and answered in little time.
 WIDTH, HEIGHT, FOCAL = 160, 120, 200.0
 CAMERA = Camera(np.array([[FOCAL, 0.0, WIDTH / 2], [0.0, FOCAL, HEIGHT / 2], [0.0, 0.0, 1.0]]),
                 WIDTH, HEIGHT)
-FRAME_ID = 'camera_optical_frame'
 TOPICS = ('image', 'camera_info', 'detections')
 
 # What breaks careless arithmetic: signs, limits, and what is not finite or no text.
@@ -46,7 +46,6 @@ _FORMATS = ('', 'jpeg', 'png', 'rgb8; jpeg compressed bgr8', 'bgr8; png compress
             '16UC1; compressedDepth', 'h264', 'é漢🙂', '%s%n', 'x' * 5000)
 # Nothing, large, and the limits of 15 to 32 bits.
 _SIDES = (0, 1, 4096, 2**15 - 1, 2**20, 2**31 - 1, 2**32 - 1)
-_PNG_START = b'\x89PNG\r\n\x1a\n'
 _JPEG_START = b'\xff\xd8\xff\xe0\x00\x10JFIF\x00'
 
 
@@ -56,7 +55,7 @@ def good_frame(stamp: int, label: str, *, compressed: bool = False) -> Messages:
     :param stamp: [ns].
     :param compressed: with a sensor_msgs/CompressedImage.
     """
-    header = header_at(stamp, FRAME_ID)
+    header = header_at(stamp, OPTICAL_FRAME)
     pixels = (np.arange(3 * WIDTH * HEIGHT) % 256).astype(np.uint8).reshape(HEIGHT, WIDTH, 3)
     image = image_message(header, pixels)
     box_xyxy = np.array([WIDTH - HEIGHT / 2, HEIGHT / 2, WIDTH + HEIGHT / 2, HEIGHT * 1.5]) / 2
@@ -155,7 +154,7 @@ class Fuzzer:
     def _spoil_stamps(self, frame: Messages) -> None:
         draw = self._random
         for topic in draw.sample(TOPICS, draw.randrange(1, 4)):
-            header = Header(frame_id=draw.choice((FRAME_ID, *_TEXTS)))
+            header = Header(frame_id=draw.choice((OPTICAL_FRAME, *_TEXTS)))
             header.stamp.sec = draw.choice((0, -1, -2**31, 2**31 - 1, draw.randrange(2**31)))
             header.stamp.nanosec = draw.choice((0, 10**9, 2**32 - 1))
             frame[topic].header = header
@@ -194,7 +193,7 @@ def spoil_compressed(image: CompressedImage, draw: random.Random) -> None:
             for _ in range(draw.choice((1, 8, 64))):
                 image.data[draw.randrange(len(image.data))] = draw.randrange(256)
         case 3:
-            start = draw.choice((b'', _PNG_START, _JPEG_START, b'BM', b'II*\x00', b'RIFF'))
+            start = draw.choice((b'', PNG_START, _JPEG_START, b'BM', b'II*\x00', b'RIFF'))
             image.data = array('B', start + draw.randbytes(draw.randrange(200)))
         case 4:
             image.data = array('B', _boastful_png(draw.choice(_SIDES), draw.choice(_SIDES)))
@@ -208,7 +207,7 @@ def _boastful_png(width: int, height: int) -> bytes:
     """Return a PNG that promises a size and holds no pixels."""
     header = b'IHDR' + struct.pack('>IIBBBBB', width, height, 8, 2, 0, 0, 0)
     body = b'IDAT' + zlib.compress(b'')
-    return _PNG_START + b''.join(
+    return PNG_START + b''.join(
         struct.pack('>I', len(part) - 4) + part + struct.pack('>I', zlib.crc32(part))
         for part in (header, body, b'IEND'))
 

@@ -15,6 +15,8 @@ from ..geometry.camera import Camera
 from ..inference.poses import Detection
 from ..ros.detection_reading import detections_2d
 
+OPTICAL_FRAME = 'camera_optical_frame'  # of the images, as drivers usually name it
+
 
 def image_message(header: Header, image_rgb: NDArray[np.uint8]) -> Image:
     """Return a picture, rgb8.

@@ -29,8 +29,9 @@ from mrcnet_ros.ros.drop_counters import DropCounters
 from mrcnet_ros.ros.frame_handler import FrameHandler
 from mrcnet_ros.ros.frames import Frame, FrameError
 from mrcnet_ros.ros.params import NodeParameters
-from mrcnet_ros.testbench.fuzz_messages import FRAME_ID, Fuzzer, good_frame
+from mrcnet_ros.testbench.fuzz_messages import Fuzzer, good_frame
 from mrcnet_ros.testbench.fuzzing import FuzzRun
+from mrcnet_ros.testbench.input_messages import OPTICAL_FRAME
 from mrcnet_ros.testbench.peer import PeerError
 from mrcnet_ros.testbench.processes import process_usage
 
@@ -124,7 +125,7 @@ node = node_fixture(60)
 def test_text_that_is_not_utf8_does_not_end_the_node(client):
     """A C++ driver can send any bytes as a frame_id."""
     for message in good_frame(10**9, 'duck').values():
-        data = serialize_message(message).replace(FRAME_ID.encode(), b'\xff\xfe' * 10)
+        data = serialize_message(message).replace(OPTICAL_FRAME.encode(), b'\xff\xfe' * 10)
         assert b'\xff\xfe' in data
         topic = next(t for t, p in client.publishers.items() if isinstance(message, p.msg_type))
         client.publishers[topic].publish(data)
