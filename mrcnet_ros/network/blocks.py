@@ -86,3 +86,8 @@ class Hidden(nn.Module):
         """Map (N, C, H, W), (N,) int64 to (N, outputs)."""
         x = self.norm(self.linear(x.flatten(1)))
         return functional.relu(x * self.gain[class_index] + self.offset[class_index])
+
+
+def doubled(x: Tensor) -> Tensor:
+    """Map (N, C, H, W) to (N, C, 2 H, 2 W), between pixels linearly."""
+    return functional.interpolate(x, scale_factor=2.0, mode='bilinear', align_corners=False)

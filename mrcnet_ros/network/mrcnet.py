@@ -13,11 +13,10 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from ..geometry.bins import cell_centres, scale_centres
 from ..specs import STRIDE, ModelSpec, PoseNetworkSpec, RefinerSpec
-from .blocks import ConvNorm, Hidden, ObjectConvNorm, ObjectLinear, ResidualBlock
+from .blocks import ConvNorm, Hidden, ObjectConvNorm, ObjectLinear, ResidualBlock, doubled
 from .correlation import local_correlation, warp_template
 from .stem import CHANNELS, Stem
 
@@ -99,9 +98,9 @@ class Backbone(nn.Module):
         d4 = self.down4(self.stem(image))
         d8 = self.down8(d4)
         d16 = self.down16(d8)
-        u16 = self.up16(torch.cat([_up(self.down32(d16)), d16], 1))
-        u8 = self.up8(torch.cat([_up(u16), d8], 1), class_index)
-        x4 = self.up4(torch.cat([_up(u8), d4], 1), class_index)
+        u16 = self.up16(torch.cat([doubled(self.down32(d16)), d16], 1))
+        u8 = self.up8(torch.cat([doubled(u16), d8], 1), class_index)
+        x4 = self.up4(torch.cat([doubled(u8), d4], 1), class_index)
         n, _, height, width = x4.shape
         dense = self.dense(x4.flatten(2).transpose(1, 2), class_index)
         dense = dense.transpose(1, 2).reshape(n, DENSE, height, width)
@@ -250,7 +249,3 @@ def masked_coordinates(dense: Tensor) -> Tensor:
     """Turn the dense head's (N, 4, H, W) output into coordinates times mask, and mask."""
     mask = torch.sigmoid(dense[:, 3:])
     return torch.cat([dense[:, :3] * mask, mask], 1)
-
-
-def _up(x: Tensor) -> Tensor:
-    return functional.interpolate(x, scale_factor=2.0, mode='bilinear', align_corners=False)

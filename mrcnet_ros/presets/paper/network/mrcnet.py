@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ....network.blocks import doubled
 from ..spec import PaperSpec
 from .blocks import (
     BatchStatNorm,
@@ -85,9 +86,9 @@ class PerObjectDecoder(nn.Module):
                 class_index: Tensor) -> Tensor:
         """Map maps at strides 4, 8 and 16 to (N, 65, H/4, W/4)."""
         silu = functional.silu
-        x = _double(silu(self.layer4_1x1(layer4, class_index)))
+        x = doubled(silu(self.layer4_1x1(layer4, class_index)))
         x = torch.cat([x, silu(self.layer3_1x1(layer3, class_index))], 1)
-        x = _double(silu(self.conv_up3(x, class_index)))
+        x = doubled(silu(self.conv_up3(x, class_index)))
         x = torch.cat([x, silu(self.layer2_1x1(layer2, class_index))], 1)
         x = silu(self.conv_up2(x, class_index))
         result: Tensor = self.conv_last(x, class_index)
@@ -226,7 +227,3 @@ class PaperNet(nn.Module):
         """
         residual: Residual = self.regressor(self.decoder.compare(crop, template), view)
         return residual
-
-
-def _double(x: Tensor) -> Tensor:
-    return functional.interpolate(x, scale_factor=2.0, mode='bilinear', align_corners=False)
