@@ -16,13 +16,14 @@ from typing import TextIO
 import numpy as np
 
 from ..errors import DatasetError, SpecError
+from ..geometry.camera import FARTHEST_M
 from ..geometry.se3 import POSE_TOLERANCE, Array, checked_rotation, make_transform
 from ..reading.fields import numbers_of, whole_text
 from ..store.atomic import writing
 from .bop_scene import MM
 
-# Range of median distances: outside, the unit is wrong.
-DISTANCES_M = (0.01, 100.0)
+# Range of distances of objects from the camera: outside, the unit is wrong.
+DISTANCES_M = (0.01, FARTHEST_M)
 COLUMNS = ('scene_id', 'im_id', 'obj_id', 'score', 'R', 't', 'time')
 
 

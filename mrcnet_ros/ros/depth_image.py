@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ImageError
+from ..geometry.camera import FARTHEST_M
 from ..reading.picture import PNG_START, STORED, check_pixel_count, decoded_pixels
 from .message_types import CompressedImageMessage, ImageMessage, StampedMessage
 from .messages import check_image_data, stamp_ns
@@ -25,8 +26,8 @@ _SATURATED = 65535  # the largest integer of 16 bits
 # compressedDepth: an int32 and the two float32 of the inverse depth, in front of a PNG.
 _CONFIG = struct.Struct('<iff')
 # Median distances of scenes that no depth camera for grasping sees: the unit is another one.
-# Millimetres taken for metres are 100 and more; metres taken for millimetres are below 0.05.
-_NEAREST_M, _FARTHEST_M = 0.05, 100.0
+# Metres taken for millimetres are below 0.05, and millimetres taken for metres beyond FARTHEST_M.
+_NEAREST_M = 0.05
 # A smaller part of measured pixels is noise: the lens is covered or the emitter is off.
 _LEAST_MEASURED = 0.001
 _REGISTER = ('publish depth that is registered to the colour image: aligned_depth_to_color '
@@ -137,7 +138,7 @@ def _check_distances(depth_m: Depth) -> None:
         raise DepthError('depth_empty', f'depth was measured in {measured.size} of {depth_m.size} '
                          'pixels; check the emitter, the lens and the range of the depth camera')
     median_m = float(np.median(measured))
-    if not _NEAREST_M <= median_m <= _FARTHEST_M:
+    if not _NEAREST_M <= median_m <= FARTHEST_M:
         raise DepthError('depth_scale', f'the median depth is {median_m:.4g} m; publish 16UC1 in '
                          'millimetres or 32FC1 in metres')
 

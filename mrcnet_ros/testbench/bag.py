@@ -26,6 +26,7 @@ from sensor_msgs.msg import CameraInfo, Image
 from vision_msgs.msg import Detection2DArray, Detection3DArray
 
 from ..datasets.bop import RENDERED_FILE
+from ..datasets.bop_results import DISTANCES_M
 from ..errors import CameraError, DatasetError
 from ..geometry.camera import Camera
 from ..geometry.se3 import Array
@@ -37,8 +38,6 @@ INPUTS = {'/image': Image, '/camera_info': CameraInfo, '/detections': Detection2
 GROUND_TRUTH = '/ground_truth'
 DEPTH = '/depth'  # a bag need not have it
 TOPICS = {**INPUTS, GROUND_TRUTH: Detection3DArray}
-# Range of true poses: outside, the unit is wrong.
-_NEAREST_M, _FARTHEST_M = 0.01, 100.0
 NO_STAMPS = ('their driver does not set stamps, by which messages are matched: let it set '
              'header.stamp, and record again')
 _QUATERNION_TOLERANCE = 0.01  # of its length; some writers round to few digits
@@ -261,10 +260,11 @@ def _truths(path: Path | str, data: bytes, camera: Collection[str]) -> list[Trut
             raise DatasetError(f'bag {path}: ground truth {names!r} has a quaternion of length '
                                f'{length:.3g}, expected 1')
         T = messages.transform_from_pose(pose)
-        if not _NEAREST_M < T[2, 3] < _FARTHEST_M or not np.isfinite(T).all():
+        near, far = DISTANCES_M
+        if not near < T[2, 3] < far or not np.isfinite(T).all():
             raise DatasetError(f'bag {path}: ground truth {names!r} is at z = {T[2, 3]:.4g} m, '
-                               f'expected {_NEAREST_M} to {_FARTHEST_M:g} m in front of the '
-                               'camera; messages are in metres')
+                               f'expected {near} to {far:g} m in front of the camera; messages '
+                               'are in metres')
         truths.append(Truth(str(hypothesis.class_id), names, T, float(hypothesis.score)))
     return truths
 
