@@ -38,11 +38,6 @@ def limit(text: str) -> float:
     return _fitting(number, 0 <= number < float('inf'), '0 or more')
 
 
-def without_slash(text: str) -> str:
-    """Return the name of a folder without the slash that a shell adds when it completes it."""
-    return text.rstrip('/')
-
-
 def share(text: str) -> float:
     """Return a number from zero to one."""
     number = float(text)

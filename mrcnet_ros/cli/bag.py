@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     boxes, dataset = box_spec(args), open_split(args)
     if args.model is not None:
         dataset.require_objects(model_objects(args.model))
-    labels = bag_labels(args.dataset, dataset.object_ids, args.model)
+    labels = bag_labels(dataset.name, dataset.object_ids, args.model)
     with BagWriter(args.output, args.storage, rendered=dataset.rendered) as writer:
         frames = progress_bar(dataset.frames[:args.limit], unit='image')
         for number, frame in enumerate(frames, start=1):

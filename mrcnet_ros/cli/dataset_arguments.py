@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..cpus import usable_cpus
 from ..specs import DEFAULT_CROPS, DEFAULT_HYPOTHESES, DEFAULT_REFINEMENTS
-from .argument_types import count, positive, without_slash
+from .argument_types import count, positive
 from .tasks import model_identity
 
 if TYPE_CHECKING:
@@ -29,9 +29,8 @@ def add_dataset_arguments(parser: argparse.ArgumentParser, *, required: bool = T
     """
     parser.add_argument('--bop-dir', type=Path, required=required, metavar='DIR',
                         help='folder that contains BOP datasets')
-    parser.add_argument('--dataset', required=required, type=without_slash,
-                        help='name of the dataset, such as lmo')
-    parser.add_argument('--split', type=without_slash,
+    parser.add_argument('--dataset', required=required, help='name of the dataset, such as lmo')
+    parser.add_argument('--split',
                         help='split of the dataset (default: its test images, in test, '
                                         'or test_primesense of tless and hb)')
     parser.add_argument('--limit', type=positive, metavar='N', help='only the first N images')

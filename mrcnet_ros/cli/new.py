@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ..errors import SpecError
 from ..meshes.checks import UNITS_M
 from ..specs import DETECTOR_BLOCKS
-from .argument_types import positive, without_slash
+from .argument_types import positive
 from .train import changes, read_stem
 
 if TYPE_CHECKING:
@@ -23,8 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help='the model directory; run the command again to continue in it')
     parser.add_argument('--bop-dir', type=Path, metavar='DIR',
                         help='folder that contains BOP datasets; takes the meshes of --dataset')
-    parser.add_argument('--dataset', type=without_slash,
-                        help='name of the dataset, such as ycbv or itodd')
+    parser.add_argument('--dataset', help='name of the dataset, such as ycbv or itodd')
     parser.add_argument('--ids', type=positive, nargs='+', default=[], metavar='N',
                         help='only these objects of the dataset')
     parser.add_argument('--unit', choices=('auto', *UNITS_M), default='auto',
@@ -133,5 +132,5 @@ def _models(args: argparse.Namespace) -> Path | None:
 
     if args.bop_dir is None:
         return None
-    folder: Path = args.bop_dir / args.dataset / facts_of(args.dataset).training_models
-    return folder
+    folder: Path = args.bop_dir / args.dataset  # a slash behind the name is no part of it
+    return folder / facts_of(folder.name).training_models
