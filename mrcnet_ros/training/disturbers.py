@@ -19,6 +19,7 @@ from ..meshes import Mesh, measure_diameter, mesh_digest, middle_of, read_mesh
 from ..objects import load_bop_objects
 from .scene_config import SceneConfig
 from .view_bank import (
+    ALL,
     SharedViews,
     from_outside,
     load_or_render,
@@ -33,16 +34,14 @@ MESH_FILES = ('.glb', '.obj', '.off', '.ply', '.stl')
 SIZES_M = (0.06, 0.35)
 
 
-ALL = 0, 1  # the first part of one
-
-
-def load_disturbers(config: SceneConfig, part: tuple[int, int] = ALL) -> list[SharedViews]:
+def load_disturbers(config: SceneConfig, part: slice = ALL) -> list[SharedViews]:
     """Render or load the views of all that disturbs, seen from anywhere.
 
     The objects of the model are none of it, even if they are in the same folder: a detector would
     learn that they must not be found.
 
-    :param part: which of how many parts of it; what cannot be used is told with all of it only.
+    :param part: which of the bodies and of each folder's objects or meshes; what cannot be used is
+        told with all of them only.
     :raises DatasetError: when a folder holds no mesh that can be used.
     """
     found = load_or_render_shapes(config.cache, config.bodies, config.distance_m,
@@ -79,10 +78,10 @@ def is_bop(folder: Path) -> bool:
     return (folder / MODELS_INFO).exists()
 
 
-def _bop_objects(config: SceneConfig, folder: Path, own: set[str], part: tuple[int, int]
+def _bop_objects(config: SceneConfig, folder: Path, own: set[str], part: slice
                  ) -> list[SharedViews]:
     found = []
-    for o in list(load_bop_objects(folder).values())[part[0]::part[1]]:
+    for o in list(load_bop_objects(folder).values())[part]:
         if o.checked_digest() not in own:
             found += load_or_render(config.cache, [o], {},
                                     from_outside(config.distance_m, o.diameter_m),
@@ -90,10 +89,10 @@ def _bop_objects(config: SceneConfig, folder: Path, own: set[str], part: tuple[i
     return found
 
 
-def _any_meshes(config: SceneConfig, folder: Path, own: set[str], part: tuple[int, int]
+def _any_meshes(config: SceneConfig, folder: Path, own: set[str], part: slice
                 ) -> list[SharedViews]:
     """Return the views of all meshes that can be used; say of how many that is not so."""
-    files, found, problems = mesh_files(folder)[part[0]::part[1]], [], []
+    files, found, problems = mesh_files(folder)[part], [], []
     for path in files:
         try:
             digest = mesh_digest(path)

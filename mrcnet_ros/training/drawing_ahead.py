@@ -36,7 +36,7 @@ def draw_ahead(config: SceneConfig, objects: Sequence[ObjectModel], processes: i
     if processes < 2 or len(missing) * config.views < WORTH_VIEWS:
         return
     parts = PARTS * processes
-    jobs = [*missing, *((number, parts) for number in range(parts))]
+    jobs = [*missing, *(slice(number, None, parts) for number in range(parts))]
     with ProcessPoolExecutor(min(processes, len(jobs)), get_context('spawn'),
                              end_with_parent) as pool:
         try:
@@ -54,9 +54,9 @@ def _is_missing(config: SceneConfig, item: ObjectModel) -> bool:
         return True
 
 
-def _draw(config: SceneConfig, job: ObjectModel | tuple[int, int]) -> str:
+def _draw(config: SceneConfig, job: ObjectModel | slice) -> str:
     """Render an object or a part of what disturbs; return the error, '' without one."""
-    if isinstance(job, tuple):
+    if isinstance(job, slice):
         try:
             load_disturbers(config, job)
         except MrcnetError as error:

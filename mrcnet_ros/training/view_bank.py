@@ -42,6 +42,7 @@ VIEW_PX = 128  # side of a stored view, a third more than that of the crops (96)
 RELATIVE_SIZE = 0.85  # diameter over the side: room for a border
 LEAST_SHOWN = 0.5  # part of the views; a sheet seen from its edge has no pixel
 BANK_VERSION = 4  # part of the key: a change makes all stored views invalid
+ALL = slice(None)  # of what is rendered
 _PIXELS = ('albedo', 'normals', 'openness', 'depth')
 VIEW_BYTES = (4 + 2 + 1 + 2) * VIEW_PX**2  # of these arrays
 
@@ -141,14 +142,13 @@ def views_path(folder: Path, model: ObjectModel, prior: ViewPrior | None,
 
 
 def load_or_render_shapes(folder: Path, count: int, distance_m: tuple[float, float], views: int,
-                          seed: int, part: tuple[int, int] = (0, 1)) -> list[SharedViews]:
+                          seed: int, part: slice = ALL) -> list[SharedViews]:
     """Return the view banks of plain bodies, see :mod:`.shapes`, seen from anywhere.
 
-    :param part: which of how many parts of them.
+    :param part: which of them.
     """
     banks = []
-    first, step = part
-    for number, mesh in list(enumerate(draw_shapes(count, seed)))[first::step]:
+    for number, mesh in list(enumerate(draw_shapes(count, seed)))[part]:
         diameter_m = measure_diameter(mesh.vertices)
         distances = from_outside(distance_m, diameter_m)
         path = _path(folder, f'shape{number:02d}',
