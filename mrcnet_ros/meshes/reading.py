@@ -17,7 +17,7 @@ from .ply import ply_lacks_picture, ply_textures, read_ply
 from .stl import read_stl
 from .surface import IndexedSurface
 
-KINDS = ('.ply', '.obj', '.off', '.stl', '.glb')
+MESH_FILES = ('.ply', '.obj', '.off', '.stl', '.glb')  # suffixes that are read
 
 
 def read_mesh(path: Path | str, unit_m: float) -> Mesh:
@@ -113,9 +113,9 @@ def _read_surface(path: Path) -> IndexedSurface:
 
 def _check_kind(path: Path) -> None:
     path.stat()
-    if path.suffix.lower() not in KINDS:
+    if path.suffix.lower() not in MESH_FILES:
         raise MeshError(path, f'is of a kind that is not read: {path.suffix or "no suffix"}',
-                        f'convert it to one of {", ".join(KINDS)}')
+                        f'convert it to one of {", ".join(MESH_FILES)}')
 
 
 def _missing(path: Path, error: OSError) -> MeshError:

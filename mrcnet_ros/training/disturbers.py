@@ -16,6 +16,7 @@ import numpy as np
 
 from ..errors import DatasetError, MeshError
 from ..meshes import Mesh, measure_diameter, mesh_digest, middle_of, read_mesh
+from ..meshes.reading import MESH_FILES
 from ..objects import load_bop_objects
 from .scene_config import SceneConfig
 from .view_bank import (
@@ -28,8 +29,6 @@ from .view_bank import (
 )
 
 MODELS_INFO = 'models_info.json'  # what makes a folder a BOP models folder
-# Kinds of files that are looked for in folders of meshes.
-MESH_FILES = ('.glb', '.obj', '.off', '.ply', '.stl')
 # The diameters that other meshes get, whatever their unit and size [m]: a sofa becomes a toy.
 SIZES_M = (0.06, 0.35)
 
