@@ -6,7 +6,6 @@ OpenGL are valid rotations, too.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
@@ -15,6 +14,7 @@ from scipy.spatial.transform import Rotation
 from ..datasets.bop import BopFrame, GroundTruth, ResultRow
 from ..geometry.se3 import Array, inverse
 from ..objects import ObjectModel
+from .scores import group_rows
 
 # When two poses are about the same: of a random rotation 0.4 % are as near as that. The distance
 # is a part of the true one.
@@ -66,9 +66,7 @@ def other_convention(frames: Iterable[BopFrame], rows: Iterable[ResultRow],
 
     :param objects: whose symmetries count, by object id.
     """
-    found: dict[tuple[int, int, int], list[Array]] = defaultdict(list)
-    for row in rows:
-        found[row.scene_id, row.image_id, row.object_id].append(row.T_camera_object)
+    found = group_rows(rows)
     pairs = [(truth, found[frame.scene_id, frame.image_id, truth.object_id])
              for frame in frames for truth in frame.ground_truth
              if (frame.scene_id, frame.image_id, truth.object_id) in found
@@ -76,8 +74,8 @@ def other_convention(frames: Iterable[BopFrame], rows: Iterable[ResultRow],
     pairs = pairs[::max(1, len(pairs) // ENOUGH)]
 
     def fitting(change: Callable[[Array], Array]) -> int:
-        return sum(_fits(truth, [change(T) for T in poses], objects[truth.object_id])
-                   for truth, poses in pairs)
+        return sum(_fits(truth, [change(row.T_camera_object) for row in own],
+                         objects[truth.object_id]) for truth, own in pairs)
 
     as_they_are = fitting(lambda T: T)
     if len(pairs) < LEAST or as_they_are > FEW * len(pairs):
