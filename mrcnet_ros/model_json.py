@@ -126,8 +126,13 @@ def check_file(path: Path, digest: str) -> None:
     """
     if not path.is_file():
         raise ModelError(path.parent, f'lacks {path.name}', 'export the model again')
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    found = sha256_of(path)
     if found != digest:
         raise ModelError(
             path, f'is damaged or of another model: sha256 {found[:12]}..., model.json says '
                   f'{digest[:12] or "nothing"}...', 'copy or export the model again')
+
+
+def sha256_of(path: Path) -> str:
+    """Return the sha256 of a file, as ``model.json`` has it."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()

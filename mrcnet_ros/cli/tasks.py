@@ -6,7 +6,6 @@ The file also says what the figures were measured with: model, machine and versi
 from __future__ import annotations
 
 import argparse
-import hashlib
 import os
 import platform
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from .. import __version__
 from ..cpus import cpu_name
 from ..errors import DatasetError
+from ..model_json import MODEL_FILE, sha256_of
 
 if TYPE_CHECKING:
     from ..datasets.bop import BopDataset
@@ -94,8 +94,7 @@ def measured_with(args: argparse.Namespace, estimator: Any = None,
 
 def model_identity(model_dir: Path) -> dict[str, str]:
     """Return name and hash of a model; model.json holds the hashes of all its other files."""
-    content = (model_dir / 'model.json').read_bytes()
-    return {'path': str(model_dir), 'sha256_of_model_json': hashlib.sha256(content).hexdigest()}
+    return {'path': str(model_dir), 'sha256_of_model_json': sha256_of(model_dir / MODEL_FILE)}
 
 
 def runtime(estimator: Any) -> dict[str, str]:

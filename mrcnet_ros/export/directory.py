@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import tempfile
@@ -14,7 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from ..errors import ModelError
-from ..model_json import MODEL_FILE, SEAL, WEIGHTS_FILE, replace_json, seal_of
+from ..model_json import MODEL_FILE, SEAL, WEIGHTS_FILE, replace_json, seal_of, sha256_of
 from ..network.mrcnet import MrcNet
 from ..objects import ObjectModel
 from ..specs import FORMAT_VERSION, EstimatorSpec, Spec, ViewPrior
@@ -125,10 +124,6 @@ def add_part(output: Path, values: dict[str, Any], fill: Callable[[Path], object
         for file in files:
             os.replace(file, output / file.name)
     replace_json(output / MODEL_FILE, values)
-
-
-def sha256_of(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def mean_of(weights: dict[str, Tensor], other: Start, model_dir: Path,

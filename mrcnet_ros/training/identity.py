@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import math
 from collections.abc import Mapping, Sequence
@@ -15,7 +14,7 @@ import numpy as np
 from ..errors import ModelError
 from ..geometry.se3 import Array
 from ..geometry.symmetry import Symmetries
-from ..model_json import WEIGHTS_FILE
+from ..model_json import WEIGHTS_FILE, sha256_of
 from ..objects import ObjectModel
 from ..specs import ViewPrior
 
@@ -50,7 +49,7 @@ def identity_of(objects: Sequence[ObjectModel], view_prior: ViewPrior | None, se
         'view_prior': asdict(view_prior) if view_prior else None,
         'seed': seed, 'series': series,
         **({} if frozen is None else
-           {FROZEN: hashlib.sha256((frozen / WEIGHTS_FILE).read_bytes()).hexdigest()}),
+           {FROZEN: sha256_of(frozen / WEIGHTS_FILE)}),
     }
 
 

@@ -23,12 +23,12 @@ from mrcnet_ros.cli.main import main
 from mrcnet_ros.errors import ModelError, SpecError
 from mrcnet_ros.export import directory, onnx_export
 from mrcnet_ros.export.arithmetic import example_inputs
-from mrcnet_ros.export.directory import export_checkpoint, sha256_of
+from mrcnet_ros.export.directory import export_checkpoint
 from mrcnet_ros.export.onnx_export import export_graphs
 from mrcnet_ros.inference.calibration_entries import write_law, write_size_ratios
 from mrcnet_ros.inference.model_directory import read_model_directory
 from mrcnet_ros.inference.uncertainty import CovarianceLaw
-from mrcnet_ros.model_json import seal_of
+from mrcnet_ros.model_json import seal_of, sha256_of
 from mrcnet_ros.network.graphs import Stage1Graph, Stage2Graph, TemplateGraph
 from mrcnet_ros.network.mrcnet import MrcNet, Pyramid
 from mrcnet_ros.runtimes.onnxruntime_backend import OnnxRuntimeBackend

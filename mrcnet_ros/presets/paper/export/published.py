@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from ....errors import MeshError, ModelError
-from ....export.directory import describe, sha256_of, write_model
+from ....export.directory import describe, write_model
 from ....export.kept import Say, log
+from ....model_json import sha256_of
 from ....objects import ObjectModel, load_bop_objects
 from ....training.checkpoint import check_spec, read_weights
 from ....training.identity import IDENTITY, check_identity, identity_of
