@@ -188,14 +188,15 @@ def _rate(frames: Sequence[BagFrame]) -> float:
 
 
 def _scored_objects(args: argparse.Namespace) -> dict[int, ObjectModel]:
-    from ..inference.model_directory import read_model_directory
+    from ..inference.model_directory import MESH_FOLDER, read_model_directory
     from ..objects import load_bop_objects
+    from ..objects.object_files import MODELS_INFO
 
-    meshes = args.meshes or args.model / 'meshes'
+    meshes = args.meshes or args.model / MESH_FOLDER
     places = ([args.score_meshes] if args.score_meshes
               else [meshes.parent / 'models_eval', meshes])
     for place in places:
-        if (place / 'models_info.json').is_file():
+        if (place / MODELS_INFO).is_file():
             return load_bop_objects(place)
     if args.score_meshes:
         raise DatasetError(f'{args.score_meshes}: holds no models_info.json; give a BOP models '

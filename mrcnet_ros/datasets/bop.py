@@ -16,7 +16,7 @@ import numpy as np
 from ..errors import DatasetError, SpecError
 from ..geometry.camera import Camera
 from ..geometry.se3 import POSE_TOLERANCE, Array, checked_rotation, make_transform
-from ..objects.object_files import SYMMETRY_FIELDS
+from ..objects.object_files import MODELS_INFO, SYMMETRY_FIELDS
 from .bop_frame import BopFrame, GroundTruth
 from .bop_results import ResultRow, ResultsWriter, read_results_csv, write_results_csv
 from .bop_scene import MM, BopScene, json_number, json_whole, numbers, read_json
@@ -160,7 +160,7 @@ class BopDataset:
         :raises DatasetError: when none has a models_info.json.
         """
         for name in EVALUATION_MODELS:
-            if (self.path / name / 'models_info.json').is_file():
+            if (self.path / name / MODELS_INFO).is_file():
                 return self.path / name
         raise DatasetError(
             f'{self.path}: none of {", ".join(EVALUATION_MODELS)} holds a models_info.json; '

@@ -21,6 +21,7 @@ from ..geometry.camera import Camera
 from ..geometry.se3 import Array
 from ..meshes import copy_ply, measure_diameter, write_ply
 from ..objects import ObjectModel
+from ..objects.object_files import MODELS_INFO
 from .bop_scene import MM
 from .boxes import mask_box
 
@@ -163,7 +164,7 @@ def write_models(folder: Path, objects: Mapping[int, ObjectModel],
             copy_ply(model.mesh_path, path)
         else:
             write_ply(path, mesh, MM)
-    write_bop_json(folder / 'models_info.json', info)
+    write_bop_json(folder / MODELS_INFO, info)
 
 
 def camera_entry(camera: Camera) -> dict[str, float]:

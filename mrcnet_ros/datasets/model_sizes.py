@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..geometry.se3 import Array
-from ..objects.object_files import read_models_info
+from ..objects.object_files import MODELS_INFO, read_models_info
 from .bop_scene import MM, json_number
 
 EVALUATION_MODELS = ('models_eval', 'models', 'models_cad')
@@ -21,9 +21,9 @@ def models_info_of(dataset: Path) -> tuple[Path, dict[int, dict[str, Any]]]:
     :raises DatasetError: when it cannot be read.
     """
     for name in EVALUATION_MODELS:
-        path = dataset / name / 'models_info.json'
+        path = dataset / name / MODELS_INFO
         if path.is_file():
-            return path, read_models_info(path)
+            return path, read_models_info(path.parent)
     return dataset, {}
 
 

@@ -153,7 +153,7 @@ def _from_bop(request: Request, folder: Path) -> list[Part]:
         raise SpecError('a BOP folder has meshes of its own, in millimetres: leave out other '
                         'meshes and --unit')
     objects = load_bop_objects(folder, request.object_ids or None)
-    info, parts = read_models_info(folder / 'models_info.json'), []
+    info, parts = read_models_info(folder), []
     # calc_model_info of the BOP toolkit writes sizes alone: symmetries are added by hand, or not
     stated = any(name in entry for entry in info.values() for name in SYMMETRY_FIELDS)
     for object_id, item in objects.items():

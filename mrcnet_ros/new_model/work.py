@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from ..errors import DatasetError, SpecError
 from ..meshes import mesh_digest
-from ..model_json import read_model_json, seal_of
+from ..model_json import MODEL_FILE, read_model_json, seal_of
 from ..reading.text import parse_json
 from ..store.atomic import write_atomically, writing
 from ..store.lock import try_lock
@@ -56,7 +56,7 @@ class Work:
                 raise SpecError(different)
             if different:  # nothing that takes long was done
                 self._values = {}
-        elif (request.output / 'model.json').exists():
+        elif (request.output / MODEL_FILE).exists():
             raise SpecError(f'{request.output} already holds a model and has no work folder of '
                             'mrcnet new to continue in; give another --output, or remove it')
         elif taken := [name for name in writes if (request.output / name).exists()]:

@@ -20,6 +20,7 @@ from .object_model import ObjectModel, check_objects
 
 # A symmetry turns about a point of the object, so that it moves the origin no further.
 FARTHEST_DIAMETERS = 10.0
+MODELS_INFO = 'models_info.json'  # what makes a folder a BOP models folder
 SHORTEST_UNIT_M = 1e-6  # a micrometre: the smallest unit that a mesh may be in
 SYMMETRY_FIELDS = ('symmetries_discrete', 'symmetries_continuous')
 LIST_FIELDS = ('id', 'label', 'mesh', 'unit_m', 'diameter', 'middle', *SYMMETRY_FIELDS)
@@ -38,14 +39,14 @@ def load_bop_objects(models_dir: Path | str, ids: Iterable[int] | None = None,
     :raises MeshError: when a mesh file is missing.
     """
     folder = Path(models_dir)
-    info = read_models_info(folder / 'models_info.json')
+    info = read_models_info(folder)
     wanted = sorted(info) if ids is None else sorted(set(ids))
     unknown = sorted(set(wanted) - set(info))
     if unknown:
         raise DatasetError(f'{folder}: no objects {unknown}; there are {sorted(info)}')
     objects = {
         object_id: _object_from_entry(
-            folder / 'models_info.json', info[object_id], object_id,
+            folder / MODELS_INFO, info[object_id], object_id,
             folder / f'obj_{object_id:06d}.ply',
             (labels or {}).get(object_id, f'obj_{object_id:06d}'), 0.001,
         )
@@ -113,11 +114,12 @@ def read_object_list(path: Path) -> dict[int, dict[str, Any]]:
     return found
 
 
-def read_models_info(path: Path) -> dict[int, dict[str, Any]]:
-    """Return the entries of a BOP models_info.json by object id, lengths in millimetres.
+def read_models_info(folder: Path) -> dict[int, dict[str, Any]]:
+    """Return the entries of a BOP models folder by object id, lengths in millimetres.
 
-    :raises DatasetError: when it is missing or malformed.
+    :raises DatasetError: when its models_info.json is missing or malformed.
     """
+    path = folder / MODELS_INFO
     try:
         values = parse_json(path.read_bytes())
         info = {whole_text(key, 'a key'): dict(entry) for key, entry in values.items()}

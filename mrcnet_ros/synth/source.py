@@ -46,7 +46,7 @@ def from_models(path: Path, ids: Iterable[int] | None = None) -> Source:
     """
     if path.is_dir():
         objects = load_bop_objects(path, ids)
-        info = read_models_info(path / 'models_info.json')
+        info = read_models_info(path)
         return _checked(Source(objects, {
             key: _in_mm(entry, MM) for key, entry in info.items() if key in objects}))
     objects = load_object_list(path)

@@ -18,6 +18,7 @@ from ..errors import DatasetError, MeshError
 from ..meshes import Mesh, measure_diameter, mesh_digest, middle_of, read_mesh
 from ..meshes.reading import MESH_FILES
 from ..objects import load_bop_objects
+from ..objects.object_files import MODELS_INFO
 from .scene_config import SceneConfig
 from .view_bank import (
     ALL,
@@ -28,7 +29,6 @@ from .view_bank import (
     load_or_render_shapes,
 )
 
-MODELS_INFO = 'models_info.json'  # what makes a folder a BOP models folder
 # The diameters that other meshes get, whatever their unit and size [m]: a sofa becomes a toy.
 SIZES_M = (0.06, 0.35)
 

@@ -89,7 +89,7 @@ class PaperTrainConfig(RunConfig):
         :raises DatasetError: when it is needed and cannot be used.
         """
         return (self.object_ids or facts_of(self.dataset.name).network_object_ids
-                or tuple(sorted(read_models_info(models_dir / 'models_info.json'))))
+                or tuple(sorted(read_models_info(models_dir))))
 
     @classmethod
     def converted(cls, name: str, value: Any, values: Mapping[str, Any]) -> Any:
