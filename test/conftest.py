@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -66,6 +67,13 @@ def demo_estimator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PoseEst
                                    store_root=tmp_path_factory.mktemp('demo'))
     yield estimator
     estimator.close()
+
+
+@pytest.fixture(autouse=True)
+def same_numbers() -> None:
+    """Let PyTorch draw the same numbers in a test, whatever ran before it in the process."""
+    if torch := sys.modules.get('torch'):
+        torch.manual_seed(0)
 
 
 @pytest.fixture(autouse=True)
