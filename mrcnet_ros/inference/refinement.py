@@ -3,9 +3,9 @@
 Stage 2 has compared the crop of a detection's box with a template that shows the object as far as
 15 degrees away. The refiner has weights of its own, and a new crop. The crop is made for the pose
 found so far: it shows the object there as large, as centred and as upright as the template of the
-nearest viewing direction. The refiner's answer is one more measurement, so the mean of start and
-answers is the pose. Its confidence is about the pose that it has looked at, so it takes the place
-of stage 2's.
+nearest viewing direction. The refiner's answer is one more measurement, and a better one than the
+start. So the pose is their mean, in which the answer has the larger weight. The refiner's
+confidence is about the pose that it has looked at, so it takes the place of stage 2's.
 """
 
 from __future__ import annotations
@@ -34,6 +34,10 @@ from .model_directory import ModelDirectory
 from .template_features import TemplateFeatures
 
 RUN, TEMPLATE = REFINER_GRAPHS
+# How much an answer counts beside the pose of stage 2. On composed images its errors are 1.5 times
+# smaller, so its inverse variance is 2.3 times larger. On photographs 2, 4 and the answer alone
+# score the same (.755 to .759 on LM-O), and 1 less (.743).
+ANSWER_WEIGHT = 2.0
 
 
 def checked_passes(passes: object) -> int:
@@ -72,7 +76,7 @@ class Refiner:
 
     def refine(self, agreed: Sequence[AgreedPose], image: NDArray[np.uint8], camera: Camera
                ) -> tuple[list[AgreedPose], int, int]:
-        """Return the means of poses and of what the refiner makes of them.
+        """Return the weighted means of poses and of what the refiner makes of them.
 
         Where it ends far from its start, the pose stays as it is, and is not measured again. In
         any case the refiner says how good the pose is.
@@ -92,7 +96,7 @@ class Refiner:
                  ) -> tuple[list[AgreedPose], int, int]:
         T = np.stack([a.T_camera_object for a in agreed])
         classes = np.array([a.crop.class_index for a in agreed], np.int64)
-        counts, hits, misses = np.ones(len(agreed)), 0, 0
+        weights, hits, misses = np.ones(len(agreed)), 0, 0
         qualities: list[list[float]] = [[] for _ in agreed]
         rows = np.arange(len(agreed))
         for _ in range(self.passes):
@@ -104,8 +108,8 @@ class Refiner:
             # from a pose that has stayed, the next pass would answer the same
             rows = rows[near]
             for i, end in zip(rows, ends[near], strict=True):
-                T[i] = mean_pose(np.stack([T[i], end]), np.array([counts[i], 1.0]))
-                counts[i] += 1.0
+                T[i] = mean_pose(np.stack([T[i], end]), np.array([weights[i], ANSWER_WEIGHT]))
+                weights[i] += ANSWER_WEIGHT
             if not len(rows):
                 break
         return [_improved(one, pose, float(np.mean(good)),

@@ -15,7 +15,7 @@ from mrcnet_ros.geometry.sampling import sample_crop
 from mrcnet_ros.geometry.se3 import exp_so3, make_transform, rotation_angle, rotation_to_axis
 from mrcnet_ros.inference.estimator import PoseEstimator
 from mrcnet_ros.inference.known_start import KnownPose
-from mrcnet_ros.inference.refinement import Refiner
+from mrcnet_ros.inference.refinement import ANSWER_WEIGHT, Refiner
 from mrcnet_ros.runtimes import runtime_choice
 from mrcnet_ros.runtimes.backend import Arrays
 from mrcnet_ros.runtimes.backends import load_backend
@@ -122,7 +122,7 @@ def test_several_poses_are_answered_as_each_alone(refining):
 @pytest.mark.parametrize('passes', [1, 2, 3])
 def test_the_pose_is_the_mean_of_its_start_and_of_all_answers(refined_model, tiny_model,
                                                               monkeypatch, passes):
-    """Each answer is 8 degrees aside of the first start and 6 % farther."""
+    """Answers have the larger weight; each is 8 degrees aside of the start and 6 % farther."""
     (before,) = load(tiny_model)(IMAGE, CAMERA, DETECTIONS[:1])
     estimator = load(refined_model, refine=passes)
     item = estimator.objects[before.label]
@@ -131,7 +131,8 @@ def test_the_pose_is_the_mean_of_its_start_and_of_all_answers(refined_model, tin
     end = make_transform(T[:3, :3] @ exp_so3(aside), 1.06 * T[:3, 3])
     measuring(estimator, monkeypatch, lambda _: end)
     result = estimator.estimate(IMAGE, CAMERA, DETECTIONS[:1])
-    found, part = item.to_centred(result.poses[0].T_camera_object), passes / (passes + 1)
+    found = item.to_centred(result.poses[0].T_camera_object)
+    part = passes * ANSWER_WEIGHT / (passes * ANSWER_WEIGHT + 1)
     assert np.linalg.norm(found[:3, 3]) == pytest.approx(
         1.06**part * np.linalg.norm(T[:3, 3]), rel=1e-5)
     assert rotation_angle((T[:3, :3] @ exp_so3(part * aside)).T @ found[:3, :3]) < 1e-3
