@@ -28,6 +28,7 @@ from mrcnet_ros.geometry.se3 import rotation_angle
 from mrcnet_ros.inference.calibration_entries import write_size_ratios
 from mrcnet_ros.inference.consensus import mean_pose
 from mrcnet_ros.inference.estimator import PoseEstimator
+from mrcnet_ros.inference.refinement import ANSWER_WEIGHT
 from mrcnet_ros.rendering.template_store import TemplateStore
 
 RUNGS = ['clean renders', '+ occluders, clutter', '+ changed colours and light', 'photographs']
@@ -198,7 +199,7 @@ def test_stage_two_alone_takes_objects_as_large_as_the_estimator_does(
 
 def test_the_refiner_alone_answers_as_in_the_estimator(
         refined_model: TinyModel, views: list[KnownView], tmp_path: Path) -> None:
-    """One pass is half of the way to where it ends; sizes from photographs count in both."""
+    """One pass goes most of the way to where it ends; sizes from photographs count in both."""
     path = shutil.copytree(refined_model.path, tmp_path / 'model')
     write_size_ratios(path, {'blob': 0.9, 'box': 1.1})
     plain, refined = (PoseEstimator.load(
@@ -213,8 +214,8 @@ def test_the_refiner_alone_answers_as_in_the_estimator(
         a, b = item.to_centred(start), item.to_centred(end)
         near = rotation_angle(a[:3, :3].T @ b[:3, :3]) < np.radians(25)
         if near and np.linalg.norm(a[:3, 3] - b[:3, 3]) < 0.5 * item.diameter_m:
-            halfway = mean_pose(np.stack([a, b]), np.ones(2))
-            np.testing.assert_allclose(item.to_centred(wanted), halfway, atol=1e-5)
+            mean = mean_pose(np.stack([a, b]), np.array([1.0, ANSWER_WEIGHT]))
+            np.testing.assert_allclose(item.to_centred(wanted), mean, atol=1e-5)
             compared += 1
     assert compared
     plain.close()

@@ -73,14 +73,14 @@ def made(tiny_model: TinyModel, tmp_path_factory: pytest.TempPathFactory,
     with pytest.MonkeyPatch.context() as patch, Captured() as captured:
         patch.chdir(folder)
         patch.setenv('MRCNET_CACHE', str(folder / 'store'))
-        output = folder / 'models' / 'parts'
+        output = folder / 'models' / 'trial'
         with pytest.MonkeyPatch.context() as killed:
             killed.setattr(Maker, '_measure', interrupt)
             assert main(command) == 130
         before = [p.name for p in output.iterdir()]
         (folder / 'elsewhere').mkdir()
         patch.chdir(folder / 'elsewhere')
-        code = main([f'../{word}' if word in ('part.stl', 'models/parts') else word
+        code = main([f'../{word}' if word in ('part.stl', 'models/trial') else word
                      for word in command])
         yield Made(output, before, command, captured.text(), code)
 
@@ -119,7 +119,7 @@ def test_the_command_of_the_page_makes_a_model(made: Made) -> None:
     assert 'report.html' in made.printed
     assert made.code == 1 and 'too few' in made.printed
     assert '--images 3 may give too few poses' in made.printed
-    assert 'mrcnet calibrate --synthetic --model ../models/parts --distance 0.' in made.printed
+    assert 'mrcnet calibrate --synthetic --model ../models/trial --distance 0.' in made.printed
     assert '% of the poses of part are right' in made.printed
 
 
