@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -82,21 +81,10 @@ def graph_flops(graphs: Mapping[str, Any], inputs: Mapping[str, Mapping[str, tor
     """
     counts = {}
     for name, graph in graphs.items():
-        with torch.no_grad(), _as_exported(), FlopCounterMode(display=False) as counter:
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
             graph(*inputs[name].values())
         counts[name] = int(counter.get_total_flops())
     return counts
-
-
-@contextmanager
-def _as_exported() -> Iterator[None]:
-    """Let modules take the way that they take in exported graphs."""
-    usual = torch.onnx.is_in_onnx_export
-    torch.onnx.is_in_onnx_export = lambda: True
-    try:
-        yield
-    finally:
-        torch.onnx.is_in_onnx_export = usual
 
 
 def gemm_flops_per_s(threads: int) -> dict[str, float]:

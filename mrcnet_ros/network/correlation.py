@@ -1,9 +1,8 @@
 """Local correlation of two feature maps and the warp that aligns them first.
 
-Source: MRC-Net section 3.3. The displacement loop of the published code becomes matrix products,
-of which a skewed view keeps the wanted diagonals; the numbers are the same. Small maps take one
-product of all positions with all others, which trains three times as fast; large maps, and graphs
-for engines, where nothing is to be computed in vain, one product for each pair of rows.
+Source: MRC-Net section 3.3. The displacement loop of the published code becomes matrix products of
+bands of rows, and the warp a product with the weights of a linear interpolation; the numbers are
+the same.
 """
 
 from __future__ import annotations
@@ -12,7 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-SMALL = 1024  # positions
+# Template positions of a band. A larger band computes more products that nobody wants, a smaller
+# one takes more steps: of 36 to 144, this is as fast as any on a CPU, for training and at runtime.
+BAND = 72
 
 
 def local_correlation(template: Tensor, features: Tensor, radius: int) -> Tensor:
@@ -26,36 +27,36 @@ def local_correlation(template: Tensor, features: Tensor, radius: int) -> Tensor
     :param radius: largest displacement in each direction.
     :return: (N, (2 * radius + 1)**2, H, W).
     """
-    if template.shape[2] * template.shape[3] > SMALL or torch.onnx.is_in_onnx_export():
-        return _by_rows(template, features, radius)
-    return _at_once(template, features, radius)
+    # int: an exported graph shall hold these sizes instead of computing them in each run
+    channels, height, width = (int(n) for n in template.shape[1:])
+    rows = max(n for n in range(1, height + 1) if height % n == 0 and n <= max(BAND // width, 1))
+    wide, tall = width + 2 * radius, rows + 2 * radius
+    own = (template * channels**-0.5).flatten(2).transpose(1, 2)
+    around = functional.pad(features, (radius, radius, radius, radius)).flatten(2)
+    wanted = _neighbours(rows, width, radius).to(template.device)
+    bands = []
+    for top in range(0, height, rows):
+        products = torch.matmul(own[:, top * width:(top + rows) * width],
+                                around[:, :, top * wide:(top + tall) * wide])
+        near = products.reshape(-1, rows * width * tall * wide).index_select(1, wanted)
+        bands.append(near.reshape(-1, (2 * radius + 1) ** 2, rows * width))
+    return torch.cat(bands, 2).reshape(-1, (2 * radius + 1) ** 2, height, width)
 
 
-def _at_once(template: Tensor, features: Tensor, radius: int) -> Tensor:
-    count, channels, height, width = template.shape
-    side, wide = 2 * radius + 1, width + 2 * radius
-    positions = template.flatten(2).transpose(1, 2) * (channels**-0.5)
-    padded = functional.pad(features, (radius, radius, radius, radius)).flatten(2)
-    products = torch.bmm(positions, padded).contiguous()
-    n = products.shape[2]
-    near = products.as_strided((count, height, width, side, side),
-                               (height * width * n, width * n + wide, n + 1, wide, 1))
-    return near.flatten(3).permute(0, 3, 1, 2)
+def _neighbours(rows: int, width: int, radius: int) -> Tensor:
+    """Return where the products of a band hold its correlation.
 
+    The products are those of ``rows * width`` positions with all positions of the same rows and
+    columns and ``radius`` more on each side.
 
-def _by_rows(template: Tensor, features: Tensor, radius: int) -> Tensor:
-    _, channels, height, width = template.shape
-    side = 2 * radius + 1
-    rows = template.permute(0, 2, 3, 1) * (channels**-0.5)
-    padded = functional.pad(features, (radius, radius, radius, radius)).permute(0, 2, 1, 3)
+    :return: indices into the flattened products, in the order displacement, position.
+    """
     wide = width + 2 * radius
-    volumes = []
-    for dy in range(side):
-        products = torch.matmul(rows, padded[:, dy:dy + height])
-        skewed = functional.pad(products.flatten(2), (0, width))
-        diagonals = skewed.reshape(-1, height, width, wide + 1)[..., :side]
-        volumes.append(diagonals)
-    return torch.cat(volumes, dim=-1).permute(0, 3, 1, 2)
+    y, x, d = torch.arange(rows), torch.arange(width), torch.arange(2 * radius + 1)
+    position = (y[:, None] * width + x) * ((rows + 2 * radius) * wide)
+    corner = y[:, None] * wide + x
+    displacement = d[:, None] * wide + d
+    return (displacement[:, :, None, None] + position + corner).flatten()
 
 
 def warp_template(maps: Tensor, xy: Tensor, ratio: Tensor) -> Tensor:
@@ -64,16 +65,23 @@ def warp_template(maps: Tensor, xy: Tensor, ratio: Tensor) -> Tensor:
     :param maps: (N, C, H, W) of a template whose object origin is at the centre.
     :param xy: (N, 2) offset of the object origin from the crop's centre in crop widths.
     :param ratio: (N,) relative size in the crop over relative size in the template.
-    :return: (N, C, H, W).
+    :return: (N, C, H, W), of the type of ``xy``.
     """
-    height, width = maps.shape[-2:]
-    y = (torch.arange(height, device=maps.device, dtype=xy.dtype) + 0.5) / height - 0.5
-    x = (torch.arange(width, device=maps.device, dtype=xy.dtype) + 0.5) / width - 0.5
-    inverse = 2.0 / ratio
-    grid_x = (x[None] - xy[:, :1]) * inverse[:, None]
-    grid_y = (y[None] - xy[:, 1:]) * inverse[:, None]
-    grid = torch.stack([
-        grid_x[:, None, :].expand(-1, height, -1), grid_y[:, :, None].expand(-1, -1, width)
-    ], dim=-1)
-    return functional.grid_sample(maps.to(grid.dtype), grid, mode='bilinear',
-                                  padding_mode='zeros', align_corners=False)
+    channels, height, width = (int(n) for n in maps.shape[1:])
+    across = _interpolation(width, xy[:, 0], ratio)
+    along = _interpolation(height, xy[:, 1], ratio)
+    rows = maps.to(xy.dtype).reshape(-1, channels * height, width)
+    scaled = torch.matmul(rows, across.transpose(1, 2)).reshape(-1, channels, height, width)
+    return torch.matmul(along[:, None], scaled)
+
+
+def _interpolation(size: int, offset: Tensor, ratio: Tensor) -> Tensor:
+    """Return the weights that shift and scale one axis, bilinear.
+
+    :param offset: (N,) in lengths of the axis.
+    :return: (N, size, size): row i has the weight of each source pixel in pixel i.
+    """
+    pixel = torch.arange(size, device=offset.device, dtype=offset.dtype)
+    centre = (pixel + 0.5) / size - 0.5
+    source = (centre - offset[:, None]) / ratio[:, None] * size + (size - 1) / 2
+    return functional.relu(1.0 - (source[:, :, None] - pixel).abs())

@@ -42,14 +42,14 @@ def naive_correlation(template: np.ndarray, features: np.ndarray, radius: int) -
     return result
 
 
-@pytest.mark.parametrize('small', [0, 1024])
+@pytest.mark.parametrize('band', [1, 16, correlation.BAND])
 @pytest.mark.parametrize(('height', 'width', 'radius'), [(6, 6, 2), (5, 7, 1), (2, 2, 3)])
-def test_local_correlation_is_what_its_definition_says(height, width, radius, small, monkeypatch):
+def test_local_correlation_is_what_its_definition_says(height, width, radius, band, monkeypatch):
     """Every entry equals the scalar product of its definition, the border's zeros included.
 
-    So both by rows and at once.
+    So in bands of one row, of several rows and of the whole map.
     """
-    monkeypatch.setattr(correlation, 'SMALL', small)
+    monkeypatch.setattr(correlation, 'BAND', band)
     torch.manual_seed(0)
     template, features = torch.randn(2, 2, 3, height, width, dtype=torch.float64)
     result = local_correlation(template, features, radius).numpy()
