@@ -1,4 +1,4 @@
-"""``mrcnet export``: turn a checkpoint into a model directory, and its graphs into engines."""
+"""``mrcnet export``: checkpoints to model directories, weights to graphs, graphs to engines."""
 
 from __future__ import annotations
 
@@ -36,7 +36,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help='write the mean of the checkpoint and of the weights of this model '
                              'directory, which the training started from')
     parser.add_argument('--model', type=Path, metavar='DIR',
-                        help='build engines of this model directory, without a configuration')
+                        help='build engines of this model directory, or write its graphs again, '
+                             'without a configuration')
+    parser.add_argument('--graphs', action='store_true',
+                        help='write the graphs of --model again, from its weights: those of a '
+                             'later release may be faster, and answer the same')
     engines = parser.add_argument_group('engines, built before the first start')
     engines.add_argument('--backend', choices=LIBRARIES, help='build engines for this runtime')
     engines.add_argument('--precision', choices=('fp32', 'fp16'), default='fp32',
@@ -52,12 +56,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write the model directory, build the engines, and print where they are."""
+    """Write the model directory or its graphs, build the engines, and print where they are."""
     exporting = args.config is not None and args.output is not None and args.model is None
-    building = args.model is not None and args.backend is not None
-    if not exporting and (not building or args.config or args.output):
+    of_model = args.model is not None and (args.graphs or args.backend is not None)
+    if not exporting and (not of_model or args.config or args.output):
         raise SpecError('give a configuration and --output DIR to export a checkpoint, or --model '
-                        'DIR and --backend NAME to build engines of a model')
+                        'DIR with --backend NAME to build engines of a model, or with --graphs to '
+                        'write its graphs again')
     if args.backend is None:
         refuse_without_effect(
             args, ['precision', 'max_batch', 'capability', 'engines'],
@@ -66,7 +71,12 @@ def run(args: argparse.Namespace) -> int:
         refuse_without_effect(args, ['checkpoint', 'set', 'mean_with'],
                               'the model of --model is exported already')
     if exporting:
+        refuse_without_effect(args, ['graphs'], 'an export writes all graphs')
         _export(args)
+    elif args.graphs:
+        from ..export.rewriting import rewrite_graphs
+
+        print(rewrite_graphs(args.model, say=say))
     if args.backend is not None:
         _build(args)
     return 0

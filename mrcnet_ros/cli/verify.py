@@ -53,6 +53,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(allow_unverified=True)  # what is not verified yet is what this is for
     parser.add_argument('--max-move', type=float, default=0.05, metavar='F',
                         help='how far a surface may move, in diameters (default: 0.05)')
+    parser.add_argument('--max-moved', type=float, default=0.01, metavar='F',
+                        help='share of the detections that may move farther (default: 0.01)')
     parser.add_argument('--max-flips', type=float, default=0.05, metavar='F',
                         help='share of the detections that may get another rotation bin '
                              '(default: 0.05)')
@@ -82,7 +84,7 @@ def _verify_poses(args: argparse.Namespace, asked: RuntimeOptions) -> int:
     from ..runtimes.verified import POSES
 
     refuse_without_effect(args, ['max_others'], 'it is for --detector')
-    limits = VerificationLimits(move=args.max_move, flips=args.max_flips)
+    limits = VerificationLimits(move=args.max_move, moved=args.max_moved, flips=args.max_flips)
     dataset = open_dataset(args)
     known, comparisons = _reference_options(asked, args.model), []
     # the poses of stage 2 must be right, and those that a refiner makes of them
@@ -108,8 +110,9 @@ def _verify_detector(args: argparse.Namespace, asked: RuntimeOptions) -> int:
     from ..runtimes.backend import RuntimeOptions
     from ..runtimes.verified import DETECTOR
 
-    refuse_without_effect(args, ['max_move', 'max_flips', 'meshes', 'boxes', 'box_jitter', 'seed'],
-                          '--detector compares boxes, not poses')
+    refuse_without_effect(
+        args, ['max_move', 'max_moved', 'max_flips', 'meshes', 'boxes', 'box_jitter', 'seed'],
+        '--detector compares boxes, not poses')
     if not 0.0 <= args.max_others <= 1.0:
         raise SpecError(f'--max-others is {args.max_others}; expected 0 to 1')
     if (asked.backend, asked.precision) == ('onnxruntime', 'fp32') and asked.device in ('', 'cpu'):

@@ -31,6 +31,7 @@ TOLERANCE = 2e-2  # of the largest value; weights in half precision alone make u
 # One detection and several: a batch size that was fixed by tracing fails here.
 CHECK_COUNTS = (1, 3)
 Inputs = Mapping[str, Mapping[str, Tensor]]  # of graphs by name, and there by name
+MakeInputs = Callable[[int], Inputs]  # of a batch of some rows
 
 
 def export_graphs(network: MrcNet, spec: ModelSpec, folder: Path) -> dict[str, Path]:
@@ -43,7 +44,7 @@ def export_graphs(network: MrcNet, spec: ModelSpec, folder: Path) -> dict[str, P
     return write_checked(graphs_of(network), partial(example_inputs, spec), folder)
 
 
-def write_checked(graphs: Mapping[str, nn.Module], inputs: Callable[[int], Inputs], folder: Path
+def write_checked(graphs: Mapping[str, nn.Module], inputs: MakeInputs, folder: Path
                   ) -> dict[str, Path]:
     """Write modules as ONNX, small and fast, and compare them with the modules.
 

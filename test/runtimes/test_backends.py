@@ -85,6 +85,36 @@ def test_bfloat16_is_really_used(refined_model):
 
 
 @openvino
+@bf16
+def test_what_bfloat16_would_decide_otherwise_stays_in_full_precision(refined_model):
+    """The answers of stage 1 follow from its features in fp32, and so does all of stage 2.
+
+    Logits in bfloat16 have eight bits: many of them would be the same number.
+    """
+    graphs = graphs_of(refined_model)
+    half, full = (
+        load_backend(graphs, RuntimeOptions(backend='openvino', precision=name, threads=1))
+        for name in ('bf16', 'fp32'))
+    inputs = inputs_of('stage2', 3)
+    for name, array in full.run('stage2', inputs).items():
+        np.testing.assert_array_equal(half.run('stage2', inputs)[name], array)
+    found = half.run('stage1', inputs_of('stage1', 3))
+    assert list(found) == list(full.run('stage1', inputs_of('stage1', 3)))
+    for name in ('rotation_logits', 'cell_logits', 'scale_logits'):
+        assert (found[name].view(np.uint32) & 0xFFFF).any()  # bits that bfloat16 does not have
+
+
+@openvino
+@bf16
+def test_a_graph_of_another_network_is_refused_in_parts_too(tiny_model, tmp_path):
+    """It lacks a tensor that a part begins at."""
+    graphs = graphs_of(tiny_model)
+    with pytest.raises(ModelError, match=r'stage2\.onnx: OpenVINO cannot load it'):
+        load_backend({**graphs, 'stage1': graphs['stage2']},
+                     RuntimeOptions(backend='openvino', precision='bf16', allow_unverified=True))
+
+
+@openvino
 def test_answers_stay_as_they_are_when_the_next_is_computed(tiny_model):
     """Outputs are the caller's own, whatever the runtime does with its memory."""
     backend = load_backend(graphs_of(tiny_model), RuntimeOptions(backend='openvino'))
