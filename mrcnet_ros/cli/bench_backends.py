@@ -136,8 +136,9 @@ def _load(args: argparse.Namespace, chosen: Sequence[Choice]
             if len(failed) == len(chosen):
                 raise
             continue
-        # the rates of matrix products are those of the processor
-        arithmetic = choice.precision if choice.device in ('', 'cpu', 'CPU') else ''
+        # the rates of matrix products are those of the processor; in bf16, parts compute in fp32
+        on_cpu = choice.device in ('', 'cpu', 'CPU')
+        arithmetic = choice.precision if on_cpu and choice.precision != 'bf16' else ''
         args.refine = estimator.refinements
         loaded[choice.title] = Contender(estimator, estimator.features.cache.clear, arithmetic)
         seconds[choice.title] = time.perf_counter() - start

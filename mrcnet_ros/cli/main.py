@@ -38,7 +38,7 @@ COMMANDS = {
     'templates': ('templates', "render and store a model's templates"),
     'new': ('new', 'make a model of your own objects from their mesh files'),
     'train': ('train', 'train a model from a configuration file'),
-    'export': ('export', 'turn a checkpoint into a model directory, build its engines'),
+    'export': ('export', 'write the graphs of a checkpoint or model, build engines'),
     'import-checkpoint': ('import_checkpoint', 'turn a published checkpoint into a model'),
     'parity': ('parity', 'compare the paper preset with reference values'),
 }

@@ -198,8 +198,9 @@ def _compare(args: argparse.Namespace, dataset: BopDataset, reference: Estimator
 
 def verification_table(figures: Mapping[str, Any]) -> str:
     """Return the figures as lines for people."""
-    lines = [f'{figures["detections"]} detections, {figures["flips"]} from another rotation bin; '
-             'the others:', f'{"":20}{"median":>10}{"p95":>10}{"max":>10}']
+    lines = [f'{figures["detections"]} detections, {figures["flips"]} from another rotation bin, '
+             f'{figures["moved"]} too far; all but those from another bin:',
+             f'{"":20}{"median":>10}{"p95":>10}{"max":>10}']
     rows = (('moved [diameters]', 'move_diameters', 1.0), ('moved [mm]', 'translation_m', 1e3),
             ('turned [deg]', 'rotation_rad', math.degrees(1.0)))
     for title, name, factor in rows:

@@ -110,15 +110,18 @@ def verdict(comparisons: Sequence[AnswerComparison], limits: VerificationLimits)
                         'model knows')
     kept = [c for c in comparisons if not c.flipped]
     flips = len(comparisons) - len(kept)
-    moved = [c for c in kept if not c.move <= limits.move]
     lost = [c for c in kept if not math.isfinite(c.move)]
+    moved = [c for c in kept if not c.move <= limits.move]
     reasons = []
-    if lost or len(moved) > limits.moved * len(comparisons):
-        worst = max(moved, key=lambda c: math.inf if math.isnan(c.move) else c.move)
+    if lost:
+        reasons.append(f'{len(lost)} of {len(comparisons)} poses are no numbers, such as '
+                       f'{_name(lost[0])}')
+    elif len(moved) > limits.moved * len(comparisons):
+        worst = max(moved, key=lambda c: c.move)
         reasons.append(
             f'{len(moved)} of {len(comparisons)} detections move by more than {limits.move:g} '
-            f'diameters, the limit is {limits.moved:.1%}; farthest {worst.label} in image '
-            f'{worst.image_id} of scene {worst.scene_id}, by {worst.move:.3g}')
+            f'diameters, the limit is {limits.moved:.1%}; farthest {_name(worst)}, by '
+            f'{worst.move:.3g}')
     if flips > limits.flips * len(comparisons):
         reasons.append(f'{flips} of {len(comparisons)} detections are refined from another bin, '
                        f'the limit is {limits.flips:.1%}')
@@ -129,6 +132,11 @@ def verdict(comparisons: Sequence[AnswerComparison], limits: VerificationLimits)
         'translation_m': _spread([c.translation_m for c in kept])}
     return {'passed': not reasons, 'limits': asdict(limits), 'figures': figures,
             'reasons': reasons}
+
+
+def _name(comparison: AnswerComparison) -> str:
+    return (f'{comparison.label} in image {comparison.image_id} of scene '
+            f'{comparison.scene_id}')
 
 
 def _spread(values: Sequence[float]) -> dict[str, float] | None:

@@ -21,11 +21,16 @@ SIDES = (768, 1536)
 TRIALS = 3  # the best one counts: others are disturbed by other processes
 
 
-def example_inputs(spec: ModelSpec, count: int) -> dict[str, dict[str, Tensor]]:
-    """Return inputs of the right shapes for every graph."""
-    image, classes = _image(spec, count)
-    stage2 = [*_features(spec, count), *_features(spec, count), torch.zeros(count, 2),
-              torch.zeros(count), classes]
+def example_inputs(spec: ModelSpec, count: int, objects: int = 1) -> dict[str, dict[str, Tensor]]:
+    """Return inputs for every graph, random where values matter.
+
+    :param objects: that rows are of, in turns.
+    """
+    image, classes = _image(spec, count, objects)
+    # template and object differ in place by up to a quarter of the crop, and by up to a third in
+    # size
+    xy, log_size = 0.5 * torch.rand(count, 2) - 0.25, 0.8 * torch.rand(count) - 0.6
+    stage2 = [*_features(spec, count), *_features(spec, count), xy, log_size, classes]
     return {
         'stage1': {'image': image, 'class_index': classes},
         'template': {'image': image, 'class_index': classes},
@@ -33,19 +38,23 @@ def example_inputs(spec: ModelSpec, count: int) -> dict[str, dict[str, Tensor]]:
     }
 
 
-def refiner_inputs(spec: RefinerSpec, count: int) -> dict[str, dict[str, Tensor]]:
-    """Return inputs of the right shapes for the graphs of a refiner."""
-    image, classes = _image(spec, count)
+def refiner_inputs(spec: RefinerSpec, count: int, objects: int = 1
+                   ) -> dict[str, dict[str, Tensor]]:
+    """Return inputs for the graphs of a refiner.
+
+    :param objects: that rows are of, in turns.
+    """
+    image, classes = _image(spec, count, objects)
     refiner = [image, *_features(spec, count), classes]
     return {'refiner': dict(zip(RefinerGraph.inputs, refiner, strict=True)),
             'refiner_template': {'image': image, 'class_index': classes}}
 
 
-def _image(spec: PoseNetworkSpec, count: int) -> tuple[Tensor, Tensor]:
+def _image(spec: PoseNetworkSpec, count: int, objects: int) -> tuple[Tensor, Tensor]:
     """Return crops, and the class of each."""
     size = spec.crop.size_px
     return (torch.randint(0, 255, (count, size, size, 3), dtype=torch.uint8),
-            torch.zeros(count, dtype=torch.int64))
+            torch.arange(count) % objects)
 
 
 def _features(spec: PoseNetworkSpec, count: int) -> list[Tensor]:

@@ -109,7 +109,9 @@ def write_model(output: Path, spec: EstimatorSpec, fill: Callable[[Path], object
 
 
 def add_part(output: Path, values: dict[str, Any], fill: Callable[[Path], object]) -> None:
-    """Write the files of a part into a model directory, then what ``model.json`` says with it.
+    """Write the files of a part into a model directory, and what ``model.json`` says with it.
+
+    Nothing is replaced before all is written: a full disk leaves the directory as it was.
 
     :param output: the directory, made when needed.
     :param values: of ``model.json``, with the part's entry; its files and the seal are added.
@@ -117,13 +119,14 @@ def add_part(output: Path, values: dict[str, Any], fill: Callable[[Path], object
     """
     output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output, prefix='.export-') as name:
-        fill(Path(name))
-        files = sorted(Path(name).iterdir())
+        folder = Path(name)
+        fill(folder)
+        files = sorted(folder.iterdir())
         values['files'] = {**values['files'], **{file.name: sha256_of(file) for file in files}}
         values[SEAL] = seal_of(values)
-        for file in files:
+        replace_json(folder / MODEL_FILE, values)
+        for file in [*files, folder / MODEL_FILE]:
             os.replace(file, output / file.name)
-    replace_json(output / MODEL_FILE, values)
 
 
 def mean_of(weights: dict[str, Tensor], other: Start, model_dir: Path,

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ..errors import ModelError, SpecError
 from ..inference.model_directory import graph_names, graphs_digest
-from ..model_json import check_file, check_seal, read_pose_json, refiner_spec
+from ..model_json import MODEL_FILE, check_file, check_seal, read_pose_json, refiner_spec
 from ..network.graphs import graphs_of, refiner_graphs_of
 from ..network.mrcnet import MrcNet, RefinerNetwork
 from ..runtimes.onnxruntime_backend import OnnxRuntimeBackend
@@ -27,12 +27,14 @@ from ..training.warm_start import read_refiner_start, read_start
 from .arithmetic import example_inputs, refiner_inputs
 from .directory import add_part
 from .kept import Say, log, unverified
-from .onnx_export import CHECK_COUNTS, Inputs, MakeInputs, write_checked
+from .onnx_export import Inputs, MakeInputs, write_checked
 
+AGAIN = 'export the model again from its checkpoint'
 NetworkT = TypeVar('NetworkT', bound=nn.Module)
 # As a part of the largest value. With the same weights only the order of sums differs, by 1e-5;
 # with those of another training nearly everything.
 SAME = 1e-3
+ROWS_EACH = 2  # of each object, of which some rows of the weights are
 
 
 @dataclass(frozen=True)
@@ -60,18 +62,22 @@ def rewrite_graphs(model_dir: Path, *, say: Say = log) -> Path:
     """
     values: dict[str, Any] = json.loads(read_pose_json(model_dir)[0])
     check_seal(model_dir, values)
-    parts, names = _parts(model_dir, values), graph_names(values, GRAPHS)
+    try:
+        parts, names = _parts(model_dir, values), graph_names(values, GRAPHS)
+        rows, known = ROWS_EACH * len(values['objects']), dict(values['files'])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ModelError(model_dir / MODEL_FILE, f'has a wrong or missing entry: {error}',
+                         'export the model again') from error
     former = {name: model_dir / f'{name}.onnx' for name in names}
     for file in former.values():
-        check_file(file, values['files'].get(file.name, ''))
+        check_file(file, known.get(file.name, ''))
 
     def fill(folder: Path) -> None:
         for part in parts:
             files = write_checked(part.graphs, part.inputs, folder)
-            for count in CHECK_COUNTS:
-                _compare({name: former[name] for name in files}, files, part.inputs(count))
+            _compare({name: former[name] for name in files}, files, part.inputs(rows))
 
-    digest, lines = graphs_digest(values['files'], names), unverified(model_dir, values, GRAPHS)
+    digest, lines = graphs_digest(known, names), unverified(model_dir, values, GRAPHS)
     add_part(model_dir, values, fill)
     if graphs_digest(values['files'], names) == digest:
         lines = ['its graphs were those of this release already']
@@ -95,11 +101,12 @@ def _parts(model_dir: Path, values: Mapping[str, Any]) -> list[Part]:
     count = len(values['objects'])
     network = _loaded(MrcNet(spec=spec, objects=count), read_start(model_dir, spec).weights,
                       model_dir)
-    parts = [Part(graphs_of(network), partial(example_inputs, spec))]
+    parts = [Part(graphs_of(network), partial(example_inputs, spec, objects=count))]
     if refiner is not None:
         third = _loaded(RefinerNetwork(spec=refiner, objects=count),
                         read_refiner_start(model_dir, refiner).weights, model_dir)
-        parts.append(Part(refiner_graphs_of(third), partial(refiner_inputs, refiner)))
+        parts.append(Part(refiner_graphs_of(third),
+                          partial(refiner_inputs, refiner, objects=count)))
     return parts
 
 
@@ -120,11 +127,21 @@ def _compare(former: Mapping[str, Path], files: Mapping[str, Path], inputs: Inpu
     before, after = OnnxRuntimeBackend(former), OnnxRuntimeBackend(files)
     for graph, example in inputs.items():
         arrays = {name: tensor.numpy() for name, tensor in example.items()}
-        expected = before.run(graph, arrays)
-        for output, array in after.run(graph, arrays).items():
+        found = after.run(graph, arrays)
+        try:
+            expected = before.run(graph, arrays)
+        except Exception as error:  # ONNX Runtime's own, of inputs that it does not know
+            raise ModelError(former[graph], f'does not take the inputs of this release: {error}',
+                             AGAIN) from error
+        shapes, former_shapes = ({name: array.shape for name, array in outputs.items()}
+                                 for outputs in (found, expected))
+        if shapes != former_shapes:
+            raise ModelError(former[graph], f'has the outputs {former_shapes}, those of this '
+                                            f'release are {shapes}', AGAIN)
+        for output, array in found.items():
             scale = max(1.0, float(np.abs(expected[output]).max()))
             difference = float(np.abs(array - expected[output]).max()) / scale
             if not difference < SAME:
                 raise ModelError(
                     former[graph], f'its output {output} is not that of the weights beside it: it '
-                    f'differs by {difference:.2g}', 'export the model again from its checkpoint')
+                    f'differs by {difference:.2g}', AGAIN)

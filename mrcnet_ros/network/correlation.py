@@ -33,7 +33,7 @@ def local_correlation(template: Tensor, features: Tensor, radius: int) -> Tensor
     wide, tall = width + 2 * radius, rows + 2 * radius
     own = (template * channels**-0.5).flatten(2).transpose(1, 2)
     around = functional.pad(features, (radius, radius, radius, radius)).flatten(2)
-    wanted = _neighbours(rows, width, radius).to(template.device)
+    wanted = _neighbours(rows, width, radius, template.device)
     bands = []
     for top in range(0, height, rows):
         products = torch.matmul(own[:, top * width:(top + rows) * width],
@@ -43,7 +43,7 @@ def local_correlation(template: Tensor, features: Tensor, radius: int) -> Tensor
     return torch.cat(bands, 2).reshape(-1, (2 * radius + 1) ** 2, height, width)
 
 
-def _neighbours(rows: int, width: int, radius: int) -> Tensor:
+def _neighbours(rows: int, width: int, radius: int, device: torch.device) -> Tensor:
     """Return where the products of a band hold its correlation.
 
     The products are those of ``rows * width`` positions with all positions of the same rows and
@@ -52,7 +52,7 @@ def _neighbours(rows: int, width: int, radius: int) -> Tensor:
     :return: indices into the flattened products, in the order displacement, position.
     """
     wide = width + 2 * radius
-    y, x, d = torch.arange(rows), torch.arange(width), torch.arange(2 * radius + 1)
+    y, x, d = (torch.arange(n, device=device) for n in (rows, width, 2 * radius + 1))
     position = (y[:, None] * width + x) * ((rows + 2 * radius) * wide)
     corner = y[:, None] * wide + x
     displacement = d[:, None] * wide + d
@@ -68,11 +68,12 @@ def warp_template(maps: Tensor, xy: Tensor, ratio: Tensor) -> Tensor:
     :return: (N, C, H, W), of the type of ``xy``.
     """
     channels, height, width = (int(n) for n in maps.shape[1:])
-    across = _interpolation(width, xy[:, 0], ratio)
-    along = _interpolation(height, xy[:, 1], ratio)
-    rows = maps.to(xy.dtype).reshape(-1, channels * height, width)
-    scaled = torch.matmul(rows, across.transpose(1, 2)).reshape(-1, channels, height, width)
-    return torch.matmul(along[:, None], scaled)
+    with torch.autocast(maps.device.type, enabled=False):  # half a pixel more or less matters
+        across = _interpolation(width, xy[:, 0], ratio)
+        along = _interpolation(height, xy[:, 1], ratio)
+        rows = maps.to(xy.dtype).reshape(-1, channels * height, width)
+        scaled = torch.matmul(rows, across.transpose(1, 2)).reshape(-1, channels, height, width)
+        return torch.matmul(along[:, None], scaled)
 
 
 def _interpolation(size: int, offset: Tensor, ratio: Tensor) -> Tensor:

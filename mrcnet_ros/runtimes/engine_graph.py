@@ -2,8 +2,9 @@
 
 TensorRT computes everything in the type the graph says, takes uint8 only straight into a cast, and
 wants weights that are constants. Half precision is therefore a change of the graph: products and
-what moves or rectifies their results become float16; the geometry (sampling grids, exponentials,
-sums of probabilities, the numbers of the pose) and all inputs and outputs keep their types.
+what moves or rectifies their results become float16; the geometry (sampling positions,
+exponentials, sums of probabilities, the numbers of the pose) and all inputs and outputs keep their
+types.
 """
 
 from __future__ import annotations

@@ -86,16 +86,18 @@ def cut(model: Any, part: Part) -> Any:
     """Return a part of a model as a model of its own; the given one cannot be used afterwards.
 
     :param model: as OpenVINO reads it from a file.
-    :raises KeyError: when it has no tensor of a name.
+    :raises LookupError: when it has no tensor of a name.
     """
     import openvino
     from openvino import opset13
 
     ports = {name: port for op in model.get_ordered_ops() if op.get_type_name() != 'Result'
              for port in op.outputs() for name in port.get_names()}
-    ends = [opset13.result(ports[name]) for name in part.outputs]
     given = {parameter.output(0).any_name: parameter for parameter in model.get_parameters()}
-    starts = []
+    if missing := [name for name in (*part.inputs, *part.outputs) if name not in ports]:
+        raise LookupError(f'it has no tensor {missing[0]!r}, which bf16 needs; export it again, '
+                          'or choose fp32')
+    ends, starts = [opset13.result(ports[name]) for name in part.outputs], []
     for name in part.inputs:
         if name not in given:
             port = ports[name]

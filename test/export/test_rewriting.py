@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -13,14 +15,17 @@ pytest.importorskip('onnx', reason='needs the train extra')
 
 import numpy as np
 import onnx
+import torch
 from tiny_model import TinyModel
 
+from mrcnet_ros import model_json
 from mrcnet_ros.cli.main import main
 from mrcnet_ros.errors import ModelError, SpecError
 from mrcnet_ros.export.rewriting import rewrite_graphs
 from mrcnet_ros.inference.calibration_entries import write_size_ratios
 from mrcnet_ros.inference.model_directory import read_model_directory
 from mrcnet_ros.model_json import SEAL, seal_of, sha256_of
+from mrcnet_ros.network import mrcnet
 from mrcnet_ros.runtimes.verified import Execution, store_result
 
 
@@ -35,6 +40,11 @@ def change(model: Path, graph: str, output: str, factor: float) -> None:
     made.graph.initializer.append(onnx.numpy_helper.from_array(np.float32(factor), by))
     made.graph.node.append(onnx.helper.make_node('Mul', [f'{output}.before', by], [output]))
     onnx.save(made, path)
+    seal(model, path)
+
+
+def seal(model: Path, path: Path) -> None:
+    """Make model.json name a changed file."""
     values = json.loads((model / 'model.json').read_text())
     values['files'][path.name] = sha256_of(path)
     (model / 'model.json').write_text(json.dumps({**values, SEAL: seal_of(values)}))
@@ -103,6 +113,61 @@ def test_graphs_of_other_weights_are_not_replaced(model, graph, output):
     with pytest.raises(ModelError, match=rf'{graph}\.onnx: its output {output} is not'):
         rewrite_graphs(model)
     assert contents(model) == before
+
+
+def test_each_object_has_its_rows_compared(model):
+    """Rows of the weights of one object, which the others do not show."""
+    weights = model / 'weights.pt'
+    state = torch.load(weights, weights_only=True)
+    state['average']['backbone.up8.gain'][1] *= -3.0
+    torch.save(state, weights)
+    seal(model, weights)
+    before = contents(model)
+    with pytest.raises(ModelError, match='is not that of the weights beside it'):
+        rewrite_graphs(model)
+    assert contents(model) == before
+
+
+def test_what_aligns_the_template_is_compared(model, monkeypatch):
+    """A warp to another place is seen: rows differ in place and size."""
+    usual = mrcnet.warp_template
+    monkeypatch.setattr(mrcnet, 'warp_template', lambda maps, xy, ratio: usual(maps, -xy, ratio))
+    with pytest.raises(ModelError, match=r'stage2\.onnx: its output \w+ is not that'):
+        rewrite_graphs(model)
+
+
+def test_graphs_with_other_outputs_are_not_replaced(model):
+    """As an earlier release may have written them."""
+    path = model / 'stage2.onnx'
+    made = onnx.load(path)
+    del made.graph.output[-1]
+    onnx.save(made, path)
+    seal(model, path)
+    with pytest.raises(ModelError, match=r'stage2\.onnx: has the outputs'):
+        rewrite_graphs(model)
+
+
+def test_a_full_disk_leaves_the_model_as_it_was(model, refined_model, monkeypatch):
+    """The last file that is written is model.json; no graph is replaced before."""
+    def full(path: Path, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    before = contents(model)
+    monkeypatch.setattr(model_json, 'write_atomically', full)
+    with pytest.raises(ModelError, match='No space left on device'):
+        rewrite_graphs(model)
+    assert contents(model) == before
+    read_model_directory(model, refined_model.meshes)
+
+
+@pytest.mark.parametrize('entry', ['spec', 'files', 'objects'])
+def test_an_incomplete_description_is_refused(model, entry):
+    """As one of an earlier release that has no seal."""
+    values = json.loads((model / 'model.json').read_text())
+    del values[entry], values[SEAL]
+    (model / 'model.json').write_text(json.dumps(values))
+    with pytest.raises(ModelError, match=entry):
+        rewrite_graphs(model)
 
 
 def test_a_model_without_its_weights_is_refused(model):
