@@ -27,8 +27,7 @@ def example_inputs(spec: ModelSpec, count: int, objects: int = 1) -> dict[str, d
     :param objects: that rows are of, in turns.
     """
     image, classes = _image(spec, count, objects)
-    # template and object differ in place by up to a quarter of the crop, and by up to a third in
-    # size
+    # at 0 a warp to the wrong side would not be seen; these are places and sizes as in crops
     xy, log_size = 0.5 * torch.rand(count, 2) - 0.25, 0.8 * torch.rand(count) - 0.6
     stage2 = [*_features(spec, count), *_features(spec, count), xy, log_size, classes]
     return {

@@ -38,8 +38,8 @@ ROWS_EACH = 2  # of each object, of which some rows of the weights are
 
 
 @dataclass(frozen=True)
-class Part:
-    """Graphs of a model that are written together.
+class Network:
+    """A network of a model, and its graphs.
 
     :param graphs: modules by name.
     :param inputs: returns those of a batch of some rows.
@@ -86,7 +86,7 @@ def rewrite_graphs(model_dir: Path, *, say: Say = log) -> Path:
     return model_dir
 
 
-def _parts(model_dir: Path, values: Mapping[str, Any]) -> list[Part]:
+def _parts(model_dir: Path, values: Mapping[str, Any]) -> list[Network]:
     """Return the networks of a model with its weights.
 
     :raises SpecError: when it is of another preset.
@@ -101,11 +101,11 @@ def _parts(model_dir: Path, values: Mapping[str, Any]) -> list[Part]:
     count = len(values['objects'])
     network = _loaded(MrcNet(spec=spec, objects=count), read_start(model_dir, spec).weights,
                       model_dir)
-    parts = [Part(graphs_of(network), partial(example_inputs, spec, objects=count))]
+    parts = [Network(graphs_of(network), partial(example_inputs, spec, objects=count))]
     if refiner is not None:
         third = _loaded(RefinerNetwork(spec=refiner, objects=count),
                         read_refiner_start(model_dir, refiner).weights, model_dir)
-        parts.append(Part(refiner_graphs_of(third),
+        parts.append(Network(refiner_graphs_of(third),
                           partial(refiner_inputs, refiner, objects=count)))
     return parts
 

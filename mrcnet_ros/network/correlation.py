@@ -68,7 +68,7 @@ def warp_template(maps: Tensor, xy: Tensor, ratio: Tensor) -> Tensor:
     :return: (N, C, H, W), of the type of ``xy``.
     """
     channels, height, width = (int(n) for n in maps.shape[1:])
-    with torch.autocast(maps.device.type, enabled=False):  # half a pixel more or less matters
+    with torch.autocast(maps.device.type, enabled=False):  # bf16 would round positions
         across = _interpolation(width, xy[:, 0], ratio)
         along = _interpolation(height, xy[:, 1], ratio)
         rows = maps.to(xy.dtype).reshape(-1, channels * height, width)
