@@ -82,4 +82,4 @@ def run(args: argparse.Namespace) -> int:
 
 def load_estimator(args: argparse.Namespace) -> PoseEstimator:
     """Load the model that the options name."""
-    return open_pose_estimator(args)
+    return open_pose_estimator(args, follows=True)

@@ -147,7 +147,7 @@ def errors_of(done: Run, objects: Mapping[str, ObjectModel], sizes: Mapping[str,
              for label, m in real.items()}
     errors = []
     for pair in paired(done, objects, sizes):
-        item, spread = items[pair.pose.label], pair.pose.spread
+        item, spread = items[pair.pose.label], pair.pose.joint_spread or pair.pose.spread
         if spread is not None:
             T_est, T_gt = (item.model.to_centred(T) for T in (pair.T_est, pair.T_gt))
             T_near = item.nearest(T_est, T_gt).T_camera_object

@@ -19,11 +19,12 @@ from ..geometry.se3 import Array, lever, moved_covariance
 from ..objects import ObjectModel
 from ..runtimes.backend import Backend, RuntimeOptions
 from ..runtimes.runtime_choice import open_backend
-from .depth_correction import DepthCorrection, DepthLaws
+from .depth_correction import DepthCorrection
 from .detection_choice import OUTRANKED, Choice, all_count
 from .found_plane import PlaneFinder
 from .input_checks import all_of, check_inputs, checked_counts
 from .known_start import KnownPose
+from .laws import Laws
 from .model_directory import ModelT
 from .poses import (
     Detection,
@@ -36,7 +37,7 @@ from .poses import (
     of_positions,
 )
 from .resting_bodies import Bodies
-from .scoring import Evidence, measured_again
+from .scoring import measured_again
 from .support_plane import SupportCorrection, checked_plane
 
 if TYPE_CHECKING:
@@ -52,6 +53,8 @@ class BaseEstimator(ABC, Generic[ModelT]):
     """Estimates the poses of known objects in detection boxes.
 
     :param backend: with the model's graphs loaded; closed with the estimator.
+    :param laws: the calibrations of the poses of detections.
+    :param laws_followed: those of followed poses; None for the same.
     """
 
     _camera: Camera | None = None  # the last one
@@ -83,8 +86,11 @@ class BaseEstimator(ABC, Generic[ModelT]):
             backend.close()
             raise
 
-    def __init__(self, model: ModelT, backend: Backend) -> None:
+    def __init__(self, model: ModelT, backend: Backend, laws: Laws | None = None,
+                 laws_followed: Laws | None = None) -> None:
         self.model, self.backend = model, backend
+        self.laws = Laws() if laws is None else laws
+        self.laws_followed = self.laws if laws_followed is None else laws_followed
         self.objects: dict[str, ObjectModel] = {o.label: o for o in model.objects}
         self.centred = [o.centred() for o in model.objects]
         self._index = {o.label: i for i, o in enumerate(model.objects)}
@@ -93,7 +99,7 @@ class BaseEstimator(ABC, Generic[ModelT]):
 
     def _use_sizes(self) -> None:
         centred = {o.label: o for o in self.centred}
-        self._depth = DepthCorrection(centred, self._depth_laws())
+        self._depth = DepthCorrection(centred)
         self._bodies = Bodies(centred)
         self._support = SupportCorrection(self._bodies)
         self._finder = PlaneFinder(self._bodies)
@@ -141,11 +147,11 @@ class BaseEstimator(ABC, Generic[ModelT]):
         if choice.rivals():
             clock = StageClock()
             more = choice.in_doubt(self._corrected(
-                result.poses, camera, depth_m, plane, choice, clock))
+                result.poses, camera, depth_m, plane, choice, self.laws, clock))
             again = self._estimate_some(image_rgb, camera, choice, more)
             result = joined([*result.poses, *again.poses], [*result.skipped, *again.skipped],
                             result, again, FrameResult([], [], clock.seconds))
-        return self._finished(result, camera, depth_m, plane, choice)
+        return self._finished(result, camera, depth_m, plane, choice, self.laws)
 
     def estimate_with_each(self, image_rgb: NDArray[np.uint8], camera: Camera,
                            detections: Sequence[Detection], known: Sequence[Measured],
@@ -165,7 +171,7 @@ class BaseEstimator(ABC, Generic[ModelT]):
                   for item in known]
         choice = self._choice(detections, most)
         result = self._estimate_some(image_rgb, camera, choice, range(len(choice.detections)))
-        return [self._finished(result, camera, item.depth_m, plane, choice)
+        return [self._finished(result, camera, item.depth_m, plane, choice, self.laws)
                 for item, plane in zip(known, planes, strict=True)]
 
     def _choice(self, detections: Sequence[Detection], most: Mapping[str, int] | None) -> Choice:
@@ -189,10 +195,10 @@ class BaseEstimator(ABC, Generic[ModelT]):
                support_plane: ArrayLike | None = None) -> FrameResult:
         """Estimate the poses of objects that are expected at about known poses.
 
-        No box is needed, and what stage 1 says of the pose does not count: stage 2 starts at each
-        known pose. It finds an object that is up to about ten degrees, 5 % of its distance and a
-        tenth of its width away from there, and answers something whatever the image shows; see
-        the score.
+        No box is needed. A refiner that was loaded to follow starts at each known pose, otherwise
+        stage 2 does, and what stage 1 says of the pose does not count. They find an object that is
+        up to about ten degrees, 5 % of its distance and a tenth of its width away from there, and
+        answer something whatever the image shows; see the score.
 
         :param image_rgb: (H, W, 3) uint8 RGB.
         :param starts: expected poses; ``detection_index`` of an answer is a position in this list,
@@ -211,16 +217,17 @@ class BaseEstimator(ABC, Generic[ModelT]):
             for start in all_of(starts, KnownPose)]
         plane = None if support_plane is None else checked_plane(support_plane)
         return self._finished(self._follow(image_rgb, camera, centred), camera, depth_m, plane,
-                              all_count())
+                              all_count(), self.laws_followed)
 
     def _finished(self, result: FrameResult, camera: Camera, depth_m: NDArray[np.float32] | None,
-                  plane: Array | None, choice: Choice) -> FrameResult:
+                  plane: Array | None, choice: Choice, laws: Laws) -> FrameResult:
         """Correct poses by what is known of the scene, and tell the best in the object frames.
 
         :param result: whose poses are those of the centred frames.
+        :param laws: the calibrations of these poses.
         """
         clock = StageClock()
-        poses = self._corrected(result.poses, camera, depth_m, plane, choice, clock)
+        poses = self._corrected(result.poses, camera, depth_m, plane, choice, laws, clock)
         best = choice.best(sorted(poses, key=lambda p: p.detection_index))
         answered = ({pose.detection_index for pose in best}
                     | {item.detection_index for item in result.skipped})
@@ -232,35 +239,23 @@ class BaseEstimator(ABC, Generic[ModelT]):
 
     def _corrected(self, poses: Sequence[PoseEstimate], camera: Camera,
                    depth_m: NDArray[np.float32] | None, plane: Array | None, choice: Choice,
-                   clock: StageClock) -> list[PoseEstimate]:
+                   laws: Laws, clock: StageClock) -> list[PoseEstimate]:
         """Correct poses of the centred frames by depth image and plane, if any.
 
         Without a plane, the one that the objects stand on together is looked for. Only poses that
         are chosen say where that is, and whether depth is of this scene.
         """
         if depth_m is not None:
-            poses = self._depth.correct(poses, depth_m, camera, choice.best(poses))
+            poses = self._depth.correct(poses, depth_m, camera, choice.best(poses),
+                                        laws.depth_laws)
             clock.lap('depth')
         if plane is not None or self.finds_plane:
             standing = (self._finder.correct(poses, choice.best(poses)) if plane is None
                         else self._support.correct(poses, plane))
-            poses = [self._scored_again(*both) for both in zip(poses, standing, strict=True)]
+            poses = [_scored_again(before, after, laws)
+                     for before, after in zip(poses, standing, strict=True)]
             clock.lap('plane')
         return list(poses)
-
-    def _scored_again(self, before: PoseEstimate, after: PoseEstimate) -> PoseEstimate:
-        """Return a pose with the score that it has after a plane has corrected it."""
-        if not after.stands or after.evidence is None:
-            return after
-        if before.covariance is None or after.covariance is None:
-            # how much surer it is cannot be told; its distance is uncertain no more
-            return dataclasses.replace(after, score=max(after.score, after.presence))
-        return dataclasses.replace(after, score=self._score(measured_again(
-            after.evidence, before.covariance, after.covariance)))
-
-    def _score(self, evidence: Evidence) -> float:
-        """Return the score of a pose, 0..1; the network's confidence where that is all."""
-        return evidence.quality
 
     def _check(self, image: NDArray[np.uint8], camera: Camera,
                depth_m: NDArray[np.float32] | None) -> None:
@@ -290,10 +285,6 @@ class BaseEstimator(ABC, Generic[ModelT]):
         :raises MeshError: when a mesh cannot be used.
         """
         self._bodies.prepare()
-
-    def _depth_laws(self) -> DepthLaws:
-        """Return what the model knows of poses that depth has corrected."""
-        return DepthLaws()
 
     @abstractmethod
     def _estimate(self, image: NDArray[np.uint8], camera: Camera,
@@ -347,6 +338,17 @@ class BaseEstimator(ABC, Generic[ModelT]):
         return PoseEstimate(item.label, item.object_id, T, score, i,
                             detection.detection_id, np.asarray(detection.box_xyxy, np.float64),
                             bin_index)
+
+
+def _scored_again(before: PoseEstimate, after: PoseEstimate, laws: Laws) -> PoseEstimate:
+    """Return a pose with the score that it has after a plane has corrected it."""
+    if not after.stands or after.evidence is None:
+        return after
+    if before.covariance is None or after.covariance is None:
+        # how much surer it is cannot be told; its distance is uncertain no more
+        return dataclasses.replace(after, score=max(after.score, after.presence))
+    return dataclasses.replace(after, score=laws.score(measured_again(
+        after.evidence, before.covariance, after.covariance)))
 
 
 def _of_object_frame(pose: PoseEstimate, item: ObjectModel) -> PoseEstimate:

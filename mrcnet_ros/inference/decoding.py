@@ -60,8 +60,9 @@ def agreed_poses(answers: Answers, bins: NDArray[np.int64], crops: Sequence[Dete
         T_agreed = found.T_camera_object
         if crop.start is not None:
             T_agreed = item.symmetries.nearest(T_agreed[:3, :3], T_agreed[:3, 3],
-                                               crop.start[:3, :3])
-        part = crop.share * float(answers.belief[good].sum() / np.nansum(answers.belief[rows]))
+                                               crop.start.T_camera_object[:3, :3])
+        known = 1.0 if crop.start is None else crop.start.share
+        part = known * float(answers.belief[good].sum() / np.nansum(answers.belief[rows]))
         distance = float(np.linalg.norm(T_agreed[:3, 3])) / item.diameter_m
         first = good[found.members[0]]
         yield AgreedPose(crop, int(answers.crop[first]), int(bins[first]), T_agreed,

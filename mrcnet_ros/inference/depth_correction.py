@@ -40,18 +40,18 @@ class DepthLaws:
     score: DepthScoreLaw | None = None
 
 
+WITHOUT = DepthLaws()
+
+
 class DepthCorrection:
     """Aligns poses with depth images.
 
     :param objects: by label.
-    :param laws: calibrations of covariance and score with depth; without one the covariance
-        combines that of the network with that of depth, and the score is the network's.
     """
 
-    def __init__(self, objects: Mapping[str, ObjectModel],
-                 laws: DepthLaws | None = None) -> None:
+    def __init__(self, objects: Mapping[str, ObjectModel]) -> None:
         """Keep the objects; their surfaces are sampled when they are first needed."""
-        self._objects, self._laws = objects, laws or DepthLaws()
+        self._objects = objects
         self._surfaces: dict[str, SampledSurface] = {}
 
     def prepare(self) -> None:
@@ -63,8 +63,8 @@ class DepthCorrection:
             self._surface(label)
 
     def correct(self, poses: Sequence[PoseEstimate], depth_m: NDArray[np.float32],
-                camera: Camera, chosen: Sequence[PoseEstimate] | None = None
-                ) -> list[PoseEstimate]:
+                camera: Camera, chosen: Sequence[PoseEstimate] | None = None,
+                laws: DepthLaws = WITHOUT) -> list[PoseEstimate]:
         """Return the poses, corrected where depth sees their objects.
 
         Depth that agrees with hardly any object of a frame is of something else, and not used.
@@ -72,6 +72,8 @@ class DepthCorrection:
         :param depth_m: (H, W) float32 [m], registered to the image of ``camera``; 0 or not finite
             where nothing was measured.
         :param chosen: those of ``poses`` that say whether depth is of this scene; None for all.
+        :param laws: calibrations of covariance and score with depth; without one the covariance
+            combines that of the network with that of depth, and the score is the network's.
         :raises ImageError: when the depth image has another type or size than the camera's image.
         """
         check_depth(depth_m, camera)
@@ -85,24 +87,24 @@ class DepthCorrection:
             fits = [dataclasses.replace(
                 fit, T_camera_object=pose.T_camera_object, used='none',
                 information=np.zeros((6, 6))) for pose, fit in zip(poses, fits, strict=True)]
-        return [self._corrected(pose, fit) for pose, fit in zip(poses, fits, strict=True)]
+        return [self._corrected(pose, fit, laws) for pose, fit in zip(poses, fits, strict=True)]
 
-    def _corrected(self, pose: PoseEstimate, fit: DepthFit) -> PoseEstimate:
+    def _corrected(self, pose: PoseEstimate, fit: DepthFit, laws: DepthLaws) -> PoseEstimate:
         if not fit.is_used:
             return dataclasses.replace(pose, depth=fit)
-        score, C, spread = pose.score, pose.covariance, pose.spread
-        if self._laws.score is None:
+        score, C, joint = pose.score, pose.covariance, None
+        if laws.score is None:
             score = max(score, pose.presence)  # the distance is uncertain no more
         else:
-            score = self._laws.score.score(pose.quality, fit, self._surface(pose.label).diameter_m)
+            score = laws.score.score(pose.quality, fit, self._surface(pose.label).diameter_m)
         if C is not None:
             C = joint_covariance(C, fit)
-            if spread is not None:
-                spread = joint_spread(spread, C, fit.T_camera_object[:3, 3])
-                if self._laws.covariance is not None:
-                    C = self._laws.covariance.covariances([spread])[0]
+            if pose.spread is not None:
+                joint = joint_spread(pose.spread, C, fit.T_camera_object[:3, 3])
+                if laws.covariance is not None:
+                    C = laws.covariance.covariances([joint])[0]
         return dataclasses.replace(pose, T_camera_object=fit.T_camera_object, score=score,
-                                   covariance=C, spread=spread, depth=fit, usual_score=None)
+                                   covariance=C, joint_spread=joint, depth=fit, usual_score=None)
 
     def _surface(self, label: str) -> SampledSurface:
         if label not in self._surfaces:

@@ -10,6 +10,7 @@ import numpy as np
 from ..errors import SpecError
 from ..geometry.crop import CropCamera, turned
 from ..geometry.se3 import Array
+from .known_start import KnownPose
 from .poses import Detection
 
 MOST_CROPS = 32  # in one batch, which takes about 4 MB of memory for each
@@ -27,8 +28,7 @@ class DetectionCrop:
     detection: Detection
     class_index: int
     camera: CropCamera
-    start: Array | None = None  # T_camera_object [m] to start stage 2 at, for stage 1's answer
-    share: float = 1.0  # how probable the start is beside other poses
+    start: KnownPose | None = None  # in place of what stage 1 says of the pose
 
     def in_turns(self, turns_rad: Array) -> list[DetectionCrop]:
         """Return the same crop in several turns about its axis.

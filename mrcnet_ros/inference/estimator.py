@@ -22,7 +22,7 @@ from ..geometry.camera import Camera
 from ..geometry.crop import box_rays, crop_camera
 from ..geometry.rotation_grid import grid_of
 from ..geometry.sampling import sample_crops
-from ..geometry.se3 import Array
+from ..geometry.se3 import Array, make_transform
 from ..geometry.spread import sigmoid
 from ..geometry.view_prior import allowed_bins
 from ..rendering.template_store import TemplateStore
@@ -31,7 +31,6 @@ from ..specs import DEFAULT_CROPS, DEFAULT_HYPOTHESES, DEFAULT_REFINEMENTS, SEEN
 from .base_estimator import BaseEstimator
 from .consensus import Answers
 from .decoding import AgreedPose, Outputs, agreed_poses, coarse_answer, decode_poses
-from .depth_correction import DepthLaws
 from .detection_crops import (
     MOST_ANSWERS,
     MOST_CROPS,
@@ -42,14 +41,14 @@ from .detection_crops import (
 from .feature_cache import FeatureCache
 from .hypotheses import BinChooser, Hypotheses, only
 from .known_start import KnownPose, moved_far, starts_at
+from .laws import Laws
 from .model_directory import ModelDirectory, read_model_directory
 from .outline_agreement import OutlineAgreement
 from .poses import Detection, FrameResult, PoseEstimate, Skipped, StageClock, joined
 from .projected_box import ProjectedBoxes
 from .refinement import Refiner, checked_passes
-from .scoring import Evidence
 from .template_features import TemplateFeatures
-from .uncertainty import Posed, pose_spreads
+from .uncertainty import Posed, PoseSpread, pose_spreads
 
 log = logging.getLogger(__name__)
 # Memory for template features, as cache_mb of the node; those of models/lmo take 201 MB.
@@ -65,6 +64,8 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
         1 and is faster.
     :param refine: how often the refiner measures a pose once more, see :mod:`.refinement`; has no
         effect where the model has none.
+    :param follows: load the refiner, if the model has one, to :meth:`follow` with; without it
+        stage 2 follows. With ``refine`` it is loaded in any case.
     :param find_plane: find the plane that several objects of an image stand on, and correct their
         poses by it, see :mod:`.found_plane`; needs a covariance model.
     :param stage1_only: answer with the coarse pose, to see what stage 2 is worth; without a
@@ -80,11 +81,14 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
     def __init__(self, model: ModelDirectory, backend: Backend, store: TemplateStore, *,
                  cache_bytes: int = DEFAULT_CACHE_BYTES, crops: int = DEFAULT_CROPS,
                  hypotheses: int = DEFAULT_HYPOTHESES, refine: int = DEFAULT_REFINEMENTS,
-                 find_plane: bool = True, stage1_only: bool = False, spreads: bool = False
-                 ) -> None:
-        passes = 0 if stage1_only else checked_passes(refine)
-        self.laws = model.laws(passes if model.refiner else 0)
-        super().__init__(model, backend)
+                 follows: bool = False, find_plane: bool = True, stage1_only: bool = False,
+                 spreads: bool = False) -> None:
+        passes, has_refiner = checked_passes(refine), model.refiner is not None and not stage1_only
+        self._passes = passes if has_refiner else 0
+        uses_refiner = has_refiner and (follows or passes > 0)
+        super().__init__(model, backend,
+                         Laws() if stage1_only else model.laws(self._passes),
+                         model.laws(1) if uses_refiner else None)
         self.spec, self.stage1_only, self.spreads = model.spec, stage1_only, spreads
         self.turns_rad = crop_turns(crops)
         self.grid = grid_of(self.spec.bins)
@@ -97,8 +101,8 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
         self._chooser = BinChooser(self.grid, self._allowed, [o.symmetries for o in self.centred],
                                    1 if stage1_only else hypotheses)
         self._outlines = OutlineAgreement(templates)
-        self.refiner = Refiner(backend, model, self.centred, store, cache, passes
-                                ) if passes and model.refiner else None
+        self.refiner = (Refiner(backend, model, self.centred, store, cache)
+                        if uses_refiner else None)
         wanted = find_plane and not (stage1_only or spreads)
         self.finds_plane = wanted and self.laws.covariance_law is not None
         if wanted and not self.finds_plane:
@@ -111,13 +115,13 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
     @property
     def refinements(self) -> int:
         """Return how often the refiner measures each pose; 0 without one."""
-        return 0 if self.refiner is None else self.refiner.passes
+        return self._passes
 
     @classmethod
     def load(cls, model_dir: Path, meshes_dir: Path | None = None, *,
              cache_bytes: int = DEFAULT_CACHE_BYTES, store_root: Path | None = None,
              crops: int = DEFAULT_CROPS, hypotheses: int = DEFAULT_HYPOTHESES,
-             refine: int = DEFAULT_REFINEMENTS, find_plane: bool = True,
+             refine: int = DEFAULT_REFINEMENTS, follows: bool = False, find_plane: bool = True,
              stage1_only: bool = False, spreads: bool = False, preload: bool = False,
              **runtime: Any) -> PoseEstimator:
         """Load a model directory into a runtime.
@@ -135,10 +139,10 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
             log.info('model %r: refine has no effect, because the model has no refiner; train one '
                      'with mrcnet train and preset: refiner', model.name)
         estimator = cls._opened(
-            model if refine and not stage1_only else model.without_refiner(), runtime,
+            model if (refine or follows) and not stage1_only else model.without_refiner(), runtime,
             store=TemplateStore(store_root), cache_bytes=cache_bytes, crops=crops,
-            hypotheses=hypotheses, refine=refine, find_plane=find_plane, stage1_only=stage1_only,
-            spreads=spreads)
+            hypotheses=hypotheses, refine=refine, follows=follows, find_plane=find_plane,
+            stage1_only=stage1_only, spreads=spreads)
         try:
             estimator._check_graphs()
             if estimator.finds_plane:
@@ -161,8 +165,12 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
         K = np.array([[side, 0, side / 2], [0, side, side / 2], [0, 0, 1]])
         black = np.zeros((side, side, 3), np.uint8)
         try:
-            self._estimate(black, Camera(K, side, side),
-                           [Detection(label, np.array([0.0, 0.0, side, side]))])
+            camera = Camera(K, side, side)
+            self._estimate(black, camera, [Detection(label, np.array([0.0, 0.0, side, side]))])
+            if self.refiner is not None:
+                far_m = 2.0 * self.centred[-1].diameter_m
+                self._follow_once(black, camera, [KnownPose(
+                    label, make_transform(np.eye(3), [0.0, 0.0, far_m]))])
         except MrcnetError:
             raise
         except Exception as error:
@@ -173,9 +181,6 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
     def _use_sizes(self) -> None:
         super()._use_sizes()
         self._boxes = ProjectedBoxes({o.label: o for o in self.centred})
-
-    def _depth_laws(self) -> DepthLaws:
-        return self.laws.depth_laws
 
     def close(self) -> None:
         """Let go of the template features, which may be on a device, and of the backend."""
@@ -201,8 +206,8 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
             return first
         found = [first.poses[i] for i in far]
         again = self._follow_once(image, camera, [
-            KnownPose(pose.label, pose.T_camera_object, pose.detection_id,
-                      starts[pose.detection_index].share) for pose in found])
+            dataclasses.replace(starts[pose.detection_index],
+                                T_camera_object=pose.T_camera_object) for pose in found])
         poses = list(first.poses)
         for pose in again.poses:
             before = found[pose.detection_index]
@@ -216,7 +221,30 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
         """Answer all starts; the crops are around what the meshes cover there."""
         clock = StageClock()
         found = [self._started_crop(i, start, camera) for i, start in enumerate(starts)]
-        return self._answer_all(image, camera, found, clock)
+        if self.refiner is None:
+            return self._answer_all(image, camera, found, clock)
+        return self._answer_by_refiner(self.refiner, image, camera, found, clock)
+
+    def _answer_by_refiner(self, refiner: Refiner, image: NDArray[np.uint8], camera: Camera,
+                           found: Sequence[list[DetectionCrop] | Skipped], clock: StageClock
+                           ) -> FrameResult:
+        """Answer starts by the refiner alone."""
+        skipped = [item for item in found if isinstance(item, Skipped)]
+        crops = [crop for item in found if not isinstance(item, Skipped) for crop in item]
+        clock.lap('crop')
+        if not crops:
+            return FrameResult([], skipped, clock.seconds)
+        T = np.stack([crop.start.T_camera_object for crop in crops if crop.start is not None])
+        T[:, :3, 3] /= np.array([[self.centred[c.class_index].size_ratio] for c in crops])
+        agreed, hits, misses = refiner.follow(crops, T, image, camera)
+        clock.lap('refine')
+        poses, rows = self._posed_all(agreed, skipped, self.laws_followed)
+        spreads = [_spread_then(crops[row].start, pose)
+                   for pose, row in zip(poses, rows, strict=True)]
+        poses = self._with_covariances(poses, spreads, self.laws_followed)
+        clock.lap('decode')
+        skipped.sort(key=lambda s: s.detection_index)
+        return FrameResult(poses, skipped, clock.seconds, hits, misses, {'refine': len(crops)})
 
     def _answer_all(self, image: NDArray[np.uint8], camera: Camera,
                     found: Sequence[list[DetectionCrop] | Skipped],
@@ -261,14 +289,16 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
         answers = self._answers(pixels, camera, crops, found, fine)
         agreed = list(agreed_poses(answers, found.bins, crops, self.centred))
         clock.lap('decode')
-        if self.refiner is not None:
-            agreed, found_here, computed_here = self.refiner.refine(agreed, image, camera)
+        if self.refiner is not None and self._passes:
+            agreed, found_here, computed_here = self.refiner.refine(
+                agreed, image, camera, self._passes)
             hits, misses = hits + found_here, misses + computed_here
             computed['refine'] = found_here + computed_here
             clock.lap('refine')
-        poses, chosen = self._posed_all(agreed, skipped)
+        poses, chosen = self._posed_all(agreed, skipped, self.laws)
         if poses and not self.stage1_only and (self.spreads or self.laws.covariance_law):
-            poses = self._with_covariance(poses, chosen, crops, coarse)
+            poses = self._with_covariances(
+                poses, self._left_open(poses, chosen, crops, coarse), self.laws)
         clock.lap('decode')
         return FrameResult(poses, skipped, clock.seconds, hits, misses, computed)
 
@@ -287,8 +317,7 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
         def locate(index: int) -> list[DetectionCrop]:
             box = self._boxes.box(start.label, start.T_camera_object, camera)
             return [DetectionCrop(i, dataclasses.replace(detection, box_xyxy=box), index,
-                                  crop_camera(camera, box, self.spec.crop),
-                                  start.T_camera_object, start.share)]
+                                  crop_camera(camera, box, self.spec.crop), start)]
 
         located = self._locate(i, detection, locate)
         if isinstance(located, Skipped) and located.reason == 'non_finite':
@@ -298,7 +327,7 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
     def _start(self, crops: Sequence[DetectionCrop], coarse: Outputs, classes: NDArray[np.int64]
                ) -> tuple[Hypotheses, Outputs]:
         """Return the bins that stage 2 starts from, and the places where they are known."""
-        starts = [crop.start for crop in crops if crop.start is not None]
+        starts = [crop.start.T_camera_object for crop in crops if crop.start is not None]
         if not starts:
             return self._chooser.choose(coarse['rotation_logits'], classes), {}
         bins, code = starts_at(
@@ -333,7 +362,7 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
                 pixels[::count], camera, [crop.camera for crop in crops[::count]], seen, T)
         return Answers(T, sigmoid(fine['quality']), belief, found.rows)
 
-    def _posed_all(self, agreed: Sequence[AgreedPose], skipped: list[Skipped]
+    def _posed_all(self, agreed: Sequence[AgreedPose], skipped: list[Skipped], laws: Laws
                    ) -> tuple[list[PoseEstimate], list[int]]:
         """Return the finite poses with their scores, and the crop that each belongs to."""
         poses, chosen = [], []
@@ -344,19 +373,14 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
                 continue
             chosen.append(one.crop_row)
             pose = self._posed(one.crop.detection_index, one.crop.detection, one.T_camera_object,
-                               self._score(one.evidence), one.bin_index)
-            usual = self._score(dataclasses.replace(one.evidence, distance=math.nan))
+                               laws.score(one.evidence), one.bin_index)
+            usual = laws.score(dataclasses.replace(one.evidence, distance=math.nan))
             poses.append(dataclasses.replace(pose, evidence=one.evidence, usual_score=usual))
         return poses, chosen
 
-    def _score(self, evidence: Evidence) -> float:
-        """Return a probability; the network's confidence where it is not calibrated."""
-        law = None if self.stage1_only else self.laws.score_law
-        return evidence.quality if law is None else law.probability(evidence)
-
-    def _with_covariance(self, poses: list[PoseEstimate], chosen: list[int],
-                         crops: Sequence[DetectionCrop], coarse: Outputs) -> list[PoseEstimate]:
-        """Add to each pose what stage 1 leaves open about it, in the crop chosen for it."""
+    def _left_open(self, poses: list[PoseEstimate], chosen: list[int],
+                   crops: Sequence[DetectionCrop], coarse: Outputs) -> list[PoseSpread]:
+        """Return what stage 1 leaves open about each pose, in the crop chosen for it."""
         posed = []
         for pose, row in zip(poses, chosen, strict=True):
             crop, evidence = crops[row], pose.evidence
@@ -366,12 +390,23 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
                                self._allowed[crop.class_index]))
         logits = {name: coarse[name][chosen]
                   for name in ('rotation_logits', 'cell_logits', 'scale_logits')}
-        spreads = pose_spreads(logits, posed, self.spec.bins)
-        law = self.laws.covariance_law
-        covariances = [None] * len(posed) if law is None else law.finite_covariances(spreads)
-        kept = self.spreads or self.laws.depth_laws.covariance is not None
-        return [dataclasses.replace(pose, covariance=C, spread=s if kept else None)
-                for pose, C, s in zip(poses, covariances, spreads, strict=True)]
+        return pose_spreads(logits, posed, self.spec.bins)
+
+    @staticmethod
+    def _with_covariances(poses: Sequence[PoseEstimate], spreads: Sequence[PoseSpread | None],
+                          laws: Laws) -> list[PoseEstimate]:
+        """Return poses with what is open about them, and the covariances that come from it."""
+        law, known = laws.covariance_law, [s for s in spreads if s is not None]
+        found = iter(law.finite_covariances(known) if law and known else [None] * len(known))
+        return [pose if s is None else dataclasses.replace(pose, covariance=next(found), spread=s)
+                for pose, s in zip(poses, spreads, strict=True)]
+
+
+def _spread_then(start: KnownPose | None, pose: PoseEstimate) -> PoseSpread | None:
+    """Return what is open about a followed pose; None where the start does not tell."""
+    if start is None or start.spread is None:
+        return None
+    return start.spread.moved(pose.T_camera_object[:3, 3], pose.quality)
 
 
 def _of_rows(coarse: Outputs, rows: NDArray[np.int64]) -> Outputs:

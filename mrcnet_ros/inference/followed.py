@@ -117,7 +117,7 @@ class Track:
     :param presence: of the latest answer, see :attr:`.poses.PoseEstimate.presence`.
     :param best_presence: the highest since its last detection, that of the detection included.
     :param seen_s: time of the latest image that a detection of it was in.
-    :param share: how probable its pose was beside others at its last detection, 0..1.
+    :param detected: the last answer to a detection of it that counted.
     """
 
     number: int
@@ -128,7 +128,7 @@ class Track:
     found_s: float
     best_presence: float
     seen_s: float
-    share: float
+    detected: PoseEstimate
     refused: str = ''
     unseen: int = 0
     history: deque[Motion] = field(default_factory=lambda: deque(maxlen=200))

@@ -1,4 +1,4 @@
-"""Starts of stage 2 from poses that are about known, instead of from stage 1."""
+"""Starts from poses that are about known, instead of from stage 1."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ from ..geometry.se3 import (
 )
 from ..objects import ObjectModel
 from ..specs import BinSpec
+from .uncertainty import PoseSpread
 
-# Of a start that was farther off, stage 2 mends only a part, and a second pass mends the rest. On
+# Of a start that was farther off, a stage mends only a part, and a second pass mends the rest. On
 # rendered images a start 10 degrees, 5 % of the distance and a tenth of a diameter aside ended
 # 4.5 % of a diameter aside after one pass, and 2 % after two. Nearer starts need only one.
 FAR_DIAMETERS, FAR_PART, FAR_RAD = 0.04, 0.025, np.radians(8.0)
@@ -36,6 +37,9 @@ class KnownPose:
     :param share: how probable this pose is beside others of the object, 0..1, such as one turned
         round: :attr:`.scoring.Evidence.share` of the answer that it comes from. Score and
         covariance of the answer take it in.
+    :param spread: what stage 1 has left open about the answer that it comes from:
+        :attr:`.poses.PoseEstimate.spread`. A refiner that follows says nothing about this, so
+        without it the answer has no covariance.
     :raises SpecError: when the pose is none.
     """
 
@@ -43,9 +47,10 @@ class KnownPose:
     T_camera_object: Array
     detection_id: str = ''
     share: float = 1.0
+    spread: PoseSpread | None = None
 
     def __post_init__(self) -> None:
-        """Check the pose: stage 2 answers something whatever it starts from."""
+        """Check the pose: a stage answers something whatever it starts from."""
         try:
             T = np.array(self.T_camera_object, dtype=np.float64)
         except (TypeError, ValueError):
@@ -94,7 +99,7 @@ def starts_at(poses: Sequence[Array], crops: Sequence[CropCamera], items: Sequen
 
 
 def moved_far(T_start: Array, T_end: Array, diameter_m: float) -> bool:
-    """Tell whether stage 2 moved a pose by so much that it should start again from the end.
+    """Tell whether a pose was moved by so much that following should start again from the end.
 
     :param T_start: (4, 4) T_camera_object [m].
     :param T_end: likewise.

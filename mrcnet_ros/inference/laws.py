@@ -11,7 +11,7 @@ from ..reading import fields
 from .calibration_entries import CALIBRATION
 from .depth_correction import DepthLaws
 from .depth_law import DepthScoreLaw
-from .scoring import ScoreLaw, ScoreSource
+from .scoring import Evidence, ScoreLaw, ScoreSource
 from .uncertainty import CovarianceLaw, LawSource
 
 Values = Mapping[str, Any]
@@ -53,6 +53,11 @@ class Laws:
             depth_laws=DepthLaws(optional('covariance_depth', CovarianceLaw.from_dict),
                                  optional('score_depth', DepthScoreLaw.from_dict)),
             covariance_depth_source=optional('covariance_depth_source', LawSource.from_dict))
+
+    def score(self, evidence: Evidence) -> float:
+        """Return the probability that a pose is right; without a law the network's confidence."""
+        return (evidence.quality if self.score_law is None
+                else self.score_law.probability(evidence))
 
     def doubts(self, crops: int, hypotheses: int, refine: int) -> list[str]:
         """Return which calibrations may be wrong for poses that are made so, and what to do."""

@@ -70,8 +70,9 @@ class PoseEstimate:
     :param covariance: (6, 6) float64, symmetric positive definite: x, y, z [m], then the rotation
         vector about the camera's axes [rad] that turns the estimate into the truth; None where
         the model is not calibrated for it.
-    :param spread: what the covariance comes from; only where it was asked for, or where the
-        covariance with depth needs it.
+    :param spread: what stage 1 leaves open about the pose, from which the covariance comes; None
+        where the model is not calibrated for it.
+    :param joint_spread: what stage 1 and depth leave open together; None where depth was not used.
     :param depth: how the pose agrees with the depth image; None without one. Where it says that
         depth was used, covariance and score are those with depth.
     :param stands: whether the pose was corrected because the object stands on a plane.
@@ -91,6 +92,7 @@ class PoseEstimate:
     bin_index: int = -1
     covariance: Array | None = None
     spread: PoseSpread | None = None
+    joint_spread: PoseSpread | None = None
     depth: DepthFit | None = None
     evidence: Evidence | None = None
     stands: bool = False

@@ -6,6 +6,10 @@ found so far: it shows the object there as large, as centred and as upright as t
 nearest viewing direction. The refiner's answer is one more measurement, and a better one than the
 start. So the pose is their mean, in which the answer has the larger weight. The refiner's
 confidence is about the pose that it has looked at, so it takes the place of stage 2's.
+
+From image to image the refiner follows an object without the other stages: the pose that is
+expected is near enough to start at, and neither a box nor stage 1 is needed. Its answer then is
+the pose. The tracker knows how certain the expected pose was, and joins both.
 """
 
 from __future__ import annotations
@@ -29,8 +33,10 @@ from ..runtimes.backend import Backend
 from ..specs import MOST_REFINEMENTS, REFINER_GRAPHS
 from .consensus import AGREE_DIAMETERS, AGREE_RAD, mean_pose
 from .decoding import AgreedPose, decode_poses
+from .detection_crops import DetectionCrop
 from .feature_cache import FeatureCache
 from .model_directory import ModelDirectory
+from .scoring import Evidence
 from .template_features import TemplateFeatures
 
 RUN, TEMPLATE = REFINER_GRAPHS
@@ -53,29 +59,28 @@ def checked_passes(passes: object) -> int:
 
 
 class Refiner:
-    """Measures poses anew, as often as is asked for.
+    """Measures poses anew.
 
     :param model: that has a refiner.
     :param objects: by class index, centred.
     :param cache: keeps the features of templates.
-    :param passes: for each pose, one or more.
     :raises MeshError: when a template must be drawn and the mesh cannot be used.
     :raises BackendError: when one must be drawn and there is no headless OpenGL.
     """
 
     def __init__(self, backend: Backend, model: ModelDirectory, objects: Sequence[ObjectModel],
-                 store: TemplateStore, cache: FeatureCache, passes: int) -> None:
+                 store: TemplateStore, cache: FeatureCache) -> None:
         spec = model.refiner
         assert spec is not None
         self._backend, self._spec, self._objects = backend, spec, objects
-        self.passes, self._grid = passes, grid_of(spec.bins)
+        self._grid = grid_of(spec.bins)
         self._seen = [directions_seen(spec, model.view_priors[o.object_id]) for o in model.objects]
         templates = [store.load_or_build(item, spec, seen)
                      for item, seen in zip(objects, self._seen, strict=True)]
         self.features = TemplateFeatures(backend, objects, templates, cache, TEMPLATE)
 
-    def refine(self, agreed: Sequence[AgreedPose], image: NDArray[np.uint8], camera: Camera
-               ) -> tuple[list[AgreedPose], int, int]:
+    def refine(self, agreed: Sequence[AgreedPose], image: NDArray[np.uint8], camera: Camera,
+               passes: int) -> tuple[list[AgreedPose], int, int]:
         """Return the weighted means of poses and of what the refiner makes of them.
 
         Where it ends far from its start, the pose stays as it is, and is not measured again. In
@@ -83,23 +88,24 @@ class Refiner:
 
         :param agreed: those that are not finite stay as they are.
         :param image: (H, W, 3) uint8 RGB.
+        :param passes: over each pose, one or more.
         :return: the poses, and for how many measurements the template was and was not in memory.
         """
         good = [a for a in agreed if a.evidence is not None]
         if not good:
             return list(agreed), 0, 0
-        refined, hits, misses = self._refined(good, image, camera)
+        refined, hits, misses = self._refined(good, image, camera, passes)
         better = iter(refined)
         return [a if a.evidence is None else next(better) for a in agreed], hits, misses
 
-    def _refined(self, agreed: Sequence[AgreedPose], image: NDArray[np.uint8], camera: Camera
-                 ) -> tuple[list[AgreedPose], int, int]:
+    def _refined(self, agreed: Sequence[AgreedPose], image: NDArray[np.uint8], camera: Camera,
+                 passes: int) -> tuple[list[AgreedPose], int, int]:
         T = np.stack([a.T_camera_object for a in agreed])
         classes = np.array([a.crop.class_index for a in agreed], np.int64)
         weights, hits, misses = np.ones(len(agreed)), 0, 0
         qualities: list[list[float]] = [[] for _ in agreed]
         rows = np.arange(len(agreed))
-        for _ in range(self.passes):
+        for _ in range(passes):
             ends, quality, found, computed = self.measure(T[rows], classes[rows], image, camera)
             hits, misses = hits + found, misses + computed
             near = self._near(T[rows], ends, classes[rows])
@@ -115,6 +121,28 @@ class Refiner:
         return [_improved(one, pose, float(np.mean(good)),
                           self._objects[one.crop.class_index].diameter_m)
                 for one, pose, good in zip(agreed, T, qualities, strict=True)], hits, misses
+
+    def follow(self, crops: Sequence[DetectionCrop], T_camera_object: Array,
+               image: NDArray[np.uint8], camera: Camera) -> tuple[list[AgreedPose], int, int]:
+        """Return where objects are that are expected at about known poses.
+
+        :param crops: one of each object, with what is known of it.
+        :param T_camera_object: (N, 4, 4) expected poses [m] of objects as large as their meshes.
+        :param image: (H, W, 3) uint8 RGB.
+        :return: the poses, and for how many the template was and was not in memory.
+        """
+        classes = np.array([crop.class_index for crop in crops], np.int64)
+        ends, qualities, hits, misses = self.measure(T_camera_object, classes, image, camera)
+        agreed = []
+        for row, (crop, end) in enumerate(zip(crops, ends, strict=True)):
+            share = 1.0 if crop.start is None else crop.start.share
+            quality = float(qualities[row])
+            known = bool(np.isfinite(end).all() and np.isfinite(quality))
+            distance = float(np.linalg.norm(end[:3, 3])) / self._objects[
+                crop.class_index].diameter_m
+            agreed.append(AgreedPose(crop, row, -1, end, Evidence(
+                quality * share, share=share, distance=distance) if known else None))
+        return agreed, hits, misses
 
     def measure(self, T_camera_object: Array, classes: NDArray[np.int64],
                 image: NDArray[np.uint8], camera: Camera) -> tuple[Array, Array, int, int]:

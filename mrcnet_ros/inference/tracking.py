@@ -150,7 +150,7 @@ class Tracker:
         expected = [track.motion.ahead(view.time_s) for track in tracks]
         starts = [KnownPose(t.label, self._object_frame(t.label, T_camera_fixed
                                                         @ m.T_fixed_object), t.detection_id,
-                            t.share)
+                            _share(t.detected), t.detected.spread)
                   for t, m in zip(tracks, expected, strict=True)]
         result = self._estimator.follow(view.image_rgb, view.camera, starts, view.depth_m,
                                         view.support_plane)
@@ -262,7 +262,7 @@ class Tracker:
         T_fixed, C = self._fixed(view, estimate, self._near(track.label, T, view, expected))
         far = max(expected.surprises(T_fixed, self._loose(track.label, C))) > GATE
         if estimate.presence > track.presence or not far:
-            track.best_presence, track.share = estimate.presence, _share(estimate)
+            track.best_presence, track.detected = estimate.presence, estimate
         if far and estimate.presence > track.presence:
             track.go_on(Motion.begin(view.time_s, T_fixed, C), estimate.presence)
         elif not far and view.time_s > track.motion.time_s:
@@ -274,7 +274,7 @@ class Tracker:
         T_fixed, C = self._fixed(view, estimate, T)
         motion, number = Motion.begin(view.time_s, T_fixed, C), next(self._numbers)
         track = Track(number, estimate.label, estimate.detection_id, motion, estimate.presence,
-                      view.time_s, estimate.presence, view.time_s, _share(estimate))
+                      view.time_s, estimate.presence, view.time_s, estimate)
         track.history.append(motion)
         self._tracks[number] = track
         return number

@@ -62,6 +62,20 @@ class PoseSpread:
     rotation: Array
     score: float
 
+    def moved(self, t_camera_object: Array, score: float) -> PoseSpread:
+        """Return what is open about the pose of the same object in a later image.
+
+        A view leaves the distance and the turns out of the image more open than the rest, so what
+        is open about the rotation stays as it is in the camera's frame.
+
+        :param t_camera_object: (3,) where the object is then [m].
+        :param score: of that pose, 0..1.
+        """
+        before, after = rotation_to_axis(np.stack([self.axes_m[:, 2], t_camera_object]))
+        axes_m = after.T @ before @ self.axes_m
+        axes_m[:, 2] = t_camera_object
+        return dataclasses.replace(self, axes_m=axes_m, score=score)
+
     def scaled(self, factor: float) -> PoseSpread:
         """Return that of the same pose that many times as far away."""
         return dataclasses.replace(self, axes_m=self.axes_m * factor)

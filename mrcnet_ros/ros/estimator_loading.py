@@ -33,7 +33,7 @@ def load_estimator(parameters: NodeParameters) -> Estimator:
         backend=parameters.backend, device=parameters.device, precision=parameters.precision,
         allow_unverified=parameters.allow_unverified, threads=parameters.threads or None,
         crops=parameters.crops, hypotheses=parameters.hypotheses, refine=parameters.refine,
-        find_plane=parameters.find_plane, preload=parameters.preload,
+        follows=parameters.track, find_plane=parameters.find_plane, preload=parameters.preload,
         cache_bytes=parameters.cache_mb << 20,
         store_root=home_expanded('store', parameters.store) if parameters.store else None,
     )

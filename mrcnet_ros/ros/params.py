@@ -66,8 +66,8 @@ class NodeParameters:
         'preset has one',
         bounds=(1, MOST_HYPOTHESES))
     refine: int = of_model(
-        DEFAULT_REFINEMENTS, 'number of passes of the refiner over each pose; no effect on a '
-        'model without a refiner',
+        DEFAULT_REFINEMENTS, 'number of passes of the refiner over the pose of each detection; no '
+        'effect on a model without a refiner',
         bounds=(0, MOST_REFINEMENTS))
     store: str = of_model(
         '', 'folder that stores rendered templates; empty: the cache folder of the user')
@@ -156,7 +156,9 @@ class NodeParameters:
     track_jump: float = parameter(
         1.0, 'an instance that moves further than this between two frames starts a new track '
         '[diameters]', bounds=(0.0, 1000.0), live=True)
-    track: bool = parameter(False, 'follow instances in the images between detections')
+    track: bool = parameter(
+        False, 'follow instances in the images between detections, by the refiner if the model '
+        'has one, otherwise by stage 2')
     track_frame: str = parameter(
         '', 'frame of /tf in which objects rest or move steadily while the camera moves, such as '
         'base_link; names and smoothing use this frame too; empty: the frame of the camera',

@@ -19,7 +19,13 @@ from mrcnet_ros.evaluation.runner import Run, depth_figures, depth_line, run_fra
 from mrcnet_ros.geometry.camera import Camera
 from mrcnet_ros.geometry.se3 import exp_so3, make_transform
 from mrcnet_ros.inference.depth_alignment import DepthFit
-from mrcnet_ros.inference.depth_correction import ACROSS, ALONG, DepthCorrection, doubt_of
+from mrcnet_ros.inference.depth_correction import (
+    ACROSS,
+    ALONG,
+    WITHOUT,
+    DepthCorrection,
+    doubt_of,
+)
 from mrcnet_ros.inference.estimator import PoseEstimator
 from mrcnet_ros.inference.poses import Detection, FrameResult, PoseEstimate
 from mrcnet_ros.objects import ObjectModel, load_bop_objects
@@ -147,7 +153,7 @@ def test_a_distance_that_depth_has_told_lowers_no_score(estimator, score, usual,
     """Without a law of scores with depth, that of colour alone would doubt it all the same."""
     fit = DepthFit(np.eye(4), used, 0.9, 0.001, 50, np.eye(6))
     pose = PoseEstimate('box', 7, np.eye(4), score, 0, '', np.zeros(4), usual_score=usual)
-    corrected = DepthCorrection(estimator.objects)._corrected(pose, fit)
+    corrected = DepthCorrection(estimator.objects)._corrected(pose, fit, WITHOUT)
     if used == 'none':
         assert (corrected.score, corrected.usual_score) == (score, usual)
     else:

@@ -14,7 +14,6 @@ from mrcnet_ros.geometry.pose_crop import pose_crop
 from mrcnet_ros.geometry.sampling import sample_crop
 from mrcnet_ros.geometry.se3 import exp_so3, make_transform, rotation_angle, rotation_to_axis
 from mrcnet_ros.inference.estimator import PoseEstimator
-from mrcnet_ros.inference.known_start import KnownPose
 from mrcnet_ros.inference.refinement import ANSWER_WEIGHT, Refiner
 from mrcnet_ros.runtimes import runtime_choice
 from mrcnet_ros.runtimes.backend import Arrays
@@ -201,14 +200,6 @@ def test_a_pose_that_is_not_finite_does_not_stop_the_others(refining, monkeypatc
     assert [(s.detection_index, s.reason) for s in result.skipped] == [(1, 'non_finite')]
     assert [p.detection_index for p in result.poses] == [0, 2, 3, 4]
     assert result.rows['refine'] == 4
-
-
-def test_followed_objects_are_refined_as_well(refining, monkeypatch):
-    """Where an object was last seen is a start like another one."""
-    starts = [KnownPose(p.label, p.T_camera_object) for p in refining(IMAGE, CAMERA, DETECTIONS)]
-    asked = answering(refining, monkeypatch)
-    result = refining.follow(IMAGE, CAMERA, starts)
-    assert result.poses and len(asked[0]['image']) == len(result.poses)
 
 
 def test_a_model_without_a_refiner_answers_as_it_does(tiny_model, caplog):

@@ -21,6 +21,7 @@ from mrcnet_ros.inference.motion import Motion
 from mrcnet_ros.inference.poses import FrameResult, PoseEstimate
 from mrcnet_ros.inference.scoring import Evidence
 from mrcnet_ros.inference.tracking import Tracker
+from mrcnet_ros.inference.uncertainty import PoseSpread
 
 
 def test_an_instance_is_followed_through_images_without_detections():
@@ -336,15 +337,16 @@ def test_a_far_object_is_followed_although_its_place_is_uncertain():
 
 
 def test_a_doubtful_detection_stays_doubtful_while_it_is_followed():
-    """How probable its pose is beside others, a start hands on until a detection says it anew."""
+    """A start hands on what a detection has left open, until the next one says it anew."""
     world = World(('can', lambda t: at(0.0)))
     tracker = Tracker(world)
     for step, share in ((0, 0.4), (3, 0.7)):
-        doubtful = [dataclasses.replace(e, evidence=Evidence(0.5, share=share))
+        left_open = PoseSpread(np.eye(3), share * np.eye(2), share, share * np.eye(3), 0.5)
+        doubtful = [dataclasses.replace(e, evidence=Evidence(0.5, share=share), spread=left_open)
                     for e in world.estimates()]
         tracker.observe(world.view(step), doubtful, LIMITS)
         tracker.follow(world.view(step + 1), LIMITS)
-        assert [start.share for start in world.starts] == [share]
+        assert [(start.share, start.spread) for start in world.starts] == [(share, left_open)]
 
 
 def test_a_steady_motion_is_learned_from_noisy_poses():

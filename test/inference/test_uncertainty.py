@@ -183,6 +183,28 @@ def test_turning_the_camera_turns_the_covariance():
                                both @ covariance(logits, pose) @ both.T, atol=1e-12)
 
 
+def test_what_is_open_goes_with_an_object_to_a_later_image():
+    """Of the same place it is the same; of another one the errors turn with the ray to it."""
+    before = pose_spreads(peaked(cell={CELL + 1: -1.0}, scale={SCALE + 1: -1.0}), [posed()],
+                          BINS)[0]
+    t = before.axes_m[:, 2]
+    same = before.moved(t, before.score)
+    np.testing.assert_allclose(same.axes_m, before.axes_m, atol=1e-12)
+    there = 1.5 * np.linalg.norm(t) * np.array([-0.6, 0.0, 0.8])
+    after = before.moved(there, 0.9)
+    assert after.score == 0.9 and after.log_size == before.log_size
+    np.testing.assert_array_equal(after.rotation, before.rotation)
+    np.testing.assert_allclose(after.axes_m[:, 2], there)
+    # across the ray the crop shows as many millimetres as before, along it a part of the distance
+    np.testing.assert_allclose(np.linalg.norm(after.axes_m[:, :2], axis=0),
+                               np.linalg.norm(before.axes_m[:, :2], axis=0))
+    for a, b in ((before, t), (after, there)):
+        assert a.axes_m[:, 0] @ a.axes_m[:, 1] == pytest.approx(0.0, abs=1e-9)
+        C = LAW.covariances([dataclasses.replace(a, cells=np.zeros((2, 2)), score=0.5)])[0]
+        axes = np.linalg.eigh(C[:3, :3])[1]
+        assert abs(axes[:, 2] @ b) / np.linalg.norm(b) > 0.99
+
+
 def test_a_better_score_makes_everything_narrower():
     """By the odds to the power of the law, up to a bound; 0 and 1 are scores as well."""
     C = {s: covariance(peaked(), posed(score=s)) for s in (0.0, 0.001, 0.5, 0.9, 0.999, 1.0)}

@@ -54,6 +54,16 @@ def test_the_node_tells_doubts_about_a_camera_once(tiny_model, caplog):
     assert 'principal point' not in caplog.text
 
 
+@pytest.mark.parametrize('track', [False, True])
+def test_the_refiner_is_loaded_to_follow(refined_model, track):
+    """Whoever does not follow saves its memory."""
+    estimator = load_estimator(NodeParameters(
+        model=str(refined_model.path), meshes=str(refined_model.meshes),
+        store=str(refined_model.store), threads=1, crops=1, preload=False, track=track))
+    assert (estimator.refiner is not None) == track and estimator.refinements == 0
+    estimator.close()
+
+
 @pytest.mark.parametrize(('parameters', 'said'), [
     ({'label_map': ('0=duck',)}, 'parameter label_map'),
     ({'track': True}, 'parameter track')])
